@@ -1,0 +1,18 @@
+"""Every test and every docstring example runs with shapes checked, on one torch thread, with a store of its own."""
+
+import pytest
+from jaxtyping import install_import_hook
+
+install_import_hook("sslens", "beartype.beartype")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _own_store(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSLENS_HOME", str(tmp_path_factory.mktemp("home")))

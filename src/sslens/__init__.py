@@ -1,0 +1,60 @@
+"""What did this training objective put into my vision backbone, where is it, and what should I do with it?
+
+>>> import sslens
+>>> model = sslens.load("random:vit_nano_patch8_32")
+>>> images = sslens.open_images("scenes:0:64")
+>>> grams = sslens.grams(model, images)
+>>> cka = sslens.minibatch_cka(grams, grams)
+>>> cka.shape  # four taps a block and the final norm, with themselves
+(17, 17)
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sslens.capture import activations as activations
+    from sslens.capture import features as features
+    from sslens.capture import grams as grams
+    from sslens.data import ImageSet as ImageSet
+    from sslens.data import open_images as open_images
+    from sslens.errors import InputError as InputError
+    from sslens.measures.cka import minibatch_cka as minibatch_cka
+    from sslens.study import Study as Study
+    from sslens.zoo import load as load
+
+__version__ = "0.1.0"
+
+# torch and timm take seconds to import: a name is fetched from its module when it is first used
+_HOME = {
+    "activations": "sslens.capture",
+    "features": "sslens.capture",
+    "grams": "sslens.capture",
+    "ImageSet": "sslens.data",
+    "open_images": "sslens.data",
+    "InputError": "sslens.errors",
+    "minibatch_cka": "sslens.measures.cka",
+    "Study": "sslens.study",
+    "load": "sslens.zoo",
+}
+__all__ = [
+    "ImageSet",
+    "InputError",
+    "Study",
+    "activations",
+    "features",
+    "grams",
+    "load",
+    "minibatch_cka",
+    "open_images",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'sslens' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,7 @@
+"""`python -m sslens`, and what torchrun starts."""
+
+import sys
+
+from sslens.cli import main
+
+sys.exit(main())

@@ -1,0 +1,37 @@
+"""Analyses: one file is one exhibit. It computes a table from artefacts, and draws the figure from that table only.
+
+A file `analyses/NAME.py` has
+
+- `TITLE` and `CAPTION`, what a reader sees; `VERSION`, raised when its numbers change;
+- `NEEDS`: the artefacts it reads, of "grams:all", "grams:cls", "grams:patch", "features", "labels";
+- `compute(inputs) -> Table`; `draw(table) -> Figure`; `findings(table) -> tuple[str, ...]`, the result in plain sentences.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sslens.capture import Artefact
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a study has computed for its models and their controls, by model name.
+
+    Attributes:
+        models: names of the models under study, in the order given.
+        controls: names of the controls.
+        grams: by tokens ("all", "cls", "patch"), then by model; a model without such tokens is absent.
+        features: pooled features of the images.
+        bank: pooled features of other images whose labels vote in k-NN; leave-one-out on `features` when empty.
+        labels: class of each image, of `features` and of `bank`, by id.
+        classes: their names.
+    """
+
+    models: tuple[str, ...]
+    controls: tuple[str, ...]
+    grams: Mapping[str, Mapping[str, Artefact]] = field(default_factory=dict)
+    features: Mapping[str, Artefact] = field(default_factory=dict)
+    bank: Mapping[str, Artefact] = field(default_factory=dict)
+    labels: Mapping[str, int] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    seed: int = 0

@@ -1,0 +1,133 @@
+"""20-NN accuracy after every block, by pooling (figure 3 of Shekhar et al., 2022; figure 12 of 2023)."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from sslens.analyses import Inputs
+from sslens.capture import Artefact
+from sslens.figure import Figure, Line, Lines
+from sslens.probes.knn import knn, wilson
+from sslens.table import Table
+
+TITLE = "Where are the classes separated?"
+CAPTION = (
+    "Accuracy of cosine k-NN (k = 20) on the features after every block and after the final norm, for the CLS token, the "
+    "mean of all tokens and the mean of the patch tokens. Neighbours vote with exp(s/0.07), as in DINO's evaluation; plain "
+    "majority is in the table. Without a second set of images each image is classified by all others. Bands are 95 % Wilson "
+    "intervals. Dashed lines are controls: random initialisations and the raw pixels."
+)
+VERSION = 1
+NEEDS = ("features", "labels")
+K = 20
+POOLINGS = {"cls": "CLS token", "mean": "mean of all tokens", "patch": "mean of patch tokens"}
+UNITS = {
+    "model": "name",
+    "control": "whether it is a control",
+    "tap": "where the features are read",
+    "depth": "relative depth, 0 to 1",
+    "pooling": "cls, mean (of all tokens), patch (mean of patch tokens), or flat",
+    "vote": "weighted: exp(cosine / 0.07); majority: one vote each",
+    "k": "neighbours",
+    "accuracy": "share of images whose class is predicted",
+    "low": "lower end of the 95 % Wilson interval",
+    "high": "upper end",
+    "images": "images classified",
+    "chance": "share of the most frequent class",
+}
+
+
+def compute(inputs: Inputs) -> Table:
+    """Accuracy of every block and pooling of every model and control, by both votes."""
+    rows = [
+        row
+        for name, features in inputs.features.items()
+        for row in _rows(name, features, inputs.bank.get(name), inputs.labels, name in inputs.controls)
+    ]
+    return Table(pd.DataFrame(rows, columns=list(UNITS)), UNITS)
+
+
+def _rows(
+    name: str, features: Artefact, bank: Artefact | None, labels: Mapping[str, int], control: bool
+) -> Iterator[dict[str, Any]]:
+    own = torch.tensor([labels[i] for i in features.ids])
+    theirs = own if bank is None else torch.tensor([labels[i] for i in bank.ids])
+    k = min(K, len(theirs) - (bank is None))
+    chance = float(np.bincount(own.numpy()).max() / len(own))
+    taps = {tap.name: tap for tap in features.taps}
+    for key, queries in features.tensors.items():
+        tap, _, pooling = key.rpartition("/")
+        among = queries if bank is None else bank.tensors[key]
+        for how in ("weighted", "majority"):
+            predicted = knn(queries, among, theirs, k=k, how=how, leave_one_out=bank is None)
+            correct = int((predicted == own.numpy()).sum())
+            low, high = wilson(correct, len(own))
+            yield {
+                "model": name,
+                "control": control,
+                "tap": tap,
+                "depth": taps[tap].depth,
+                "pooling": pooling,
+                "vote": how,
+                "k": k,
+                "accuracy": correct / len(own),
+                "low": low,
+                "high": high,
+                "images": len(own),
+                "chance": chance,
+            }
+
+
+def draw(table: Table) -> Figure:
+    """A panel a pooling: accuracy against depth, a line a model; raw pixels as a level line."""
+    frame = table.frame[table.frame.vote == "weighted"]
+    poolings = [pooling for pooling in POOLINGS if (frame.pooling == pooling).any()]
+    top = min(1.0, float(frame.high.max()) * 1.05)
+    panels = [
+        Lines(
+            POOLINGS[pooling],
+            "relative depth",
+            f"{frame.k.iloc[0]}-NN accuracy",
+            tuple(_lines(frame, pooling)),
+            (0.0, top),
+        )
+        for pooling in poolings
+    ]
+    return Figure("knn-depth", (tuple(panels),))
+
+
+def _lines(frame: pd.DataFrame, pooling: str) -> Iterator[Line]:
+    span = np.array([frame.depth[frame.pooling == pooling].min(), 1.0])
+    for name, rows in frame[frame.pooling.isin((pooling, "flat"))].groupby("model", sort=False):
+        blocks = rows[rows.tap.str.startswith("blocks.")].sort_values("depth")
+        if len(blocks):
+            x, y, low, high = (blocks[column].to_numpy(float) for column in ("depth", "accuracy", "low", "high"))
+        else:
+            x, (y, low, high) = (
+                span,
+                (np.full(2, float(rows[column].iloc[0])) for column in ("accuracy", "low", "high")),
+            )
+        yield Line(str(name), x, y, low, high, control=bool(rows.control.iloc[0]))
+
+
+def findings(table: Table) -> tuple[str, ...]:
+    """The best block and pooling of each model, against the last block's CLS token and the controls."""
+    frame = table.frame[table.frame.vote == "weighted"]
+    said = []
+    level = frame[frame.control].sort_values("accuracy").tail(1)
+    for name, rows in frame[~frame.control].groupby("model", sort=False):
+        best = rows.sort_values("accuracy", ascending=False, kind="stable").iloc[0]
+        where = POOLINGS.get(best.pooling, "the features")
+        sentence = (
+            f"{name} separates the classes best at {best.tap} with the {where}: {best.k}-NN {best.accuracy:.1%} "
+            f"[{best.low:.1%}, {best.high:.1%}]"
+        )
+        if len(level):
+            control = level.iloc[0]
+            side = "above" if best.low > control.high else "below" if best.high < control.low else "no different from"
+            sentence += f", {side} the best control, {control.model} ({control.accuracy:.1%})"
+        said.append(sentence + ".")
+    return tuple(said)

@@ -1,0 +1,1 @@
+"""Networks with named taps: Vision Transformers, the raw-pixel control, and the heads of the objectives."""

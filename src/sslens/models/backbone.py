@@ -1,0 +1,88 @@
+"""A model with ordered taps, its evaluation transform and its identity."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sslens.data.views import EvalTransform
+from sslens.errors import InputError, nearest
+from sslens.models.taps import Tap
+
+
+@final
+class Backbone(nn.Module):
+    """A network, its taps in the order of computation, and how images are prepared for it.
+
+    Attributes:
+        name: short, for tables and figures.
+        source: what `sslens.load` was given; the same source gives the same model.
+        taps: by name, in the order of computation.
+        prefix: tokens before the patches (CLS first), or None where outputs are not tokens.
+        about: what is known of the checkpoint (objective, arch, epochs, …), plain JSON values.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        name: str,
+        source: str,
+        taps: Sequence[Tap],
+        transform: EvalTransform,
+        prefix: int | None,
+        about: Mapping[str, Any],
+    ) -> None:
+        super().__init__()
+        self.network = network.eval().requires_grad_(False)
+        self.name = name
+        self.source = source
+        self.taps = {tap.name: tap for tap in taps}
+        self.transform = transform
+        self.prefix = prefix
+        self.about = dict(about)
+
+    def forward(self, x: Float[Tensor, "image channel height width"]) -> Float[Tensor, "image ..."]:
+        """The last features: tokens after the final norm, without a head."""
+        features: Tensor = self.network.forward_features(x)  # type: ignore[operator]
+        return features
+
+    def pick(self, names: Sequence[str] | None) -> tuple[Tap, ...]:
+        """The taps of these names in the order of computation; all of them for None.
+
+        Raises:
+            InputError: a name is not a tap of this model; the nearest are offered.
+        """
+        if names is None:
+            return tuple(self.taps.values())
+        for name in names:
+            if name not in self.taps:
+                raise InputError(f'{self.name} has no tap "{name}": {nearest(name, self.taps)}')
+        return tuple(tap for tap in self.taps.values() if tap.name in set(names))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over names, shapes and values of all weights, and over the kind of network."""
+        state = hashlib.sha256(type(self.network).__name__.encode())
+        for name, value in sorted(self.network.state_dict().items()):
+            state.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+            state.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return state.hexdigest()
+
+
+@final
+class Pixels(nn.Module):
+    """The control that knows nothing: the pixels themselves, as one tap."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pixels = nn.Flatten()
+
+    def forward_features(self, x: Float[Tensor, "image channel height width"]) -> Float[Tensor, "image value"]:
+        """All values of an image, flattened."""
+        values: Tensor = self.pixels(x)
+        return values

@@ -1,0 +1,86 @@
+"""Projection heads, and the batch normalisation in them, which sees the whole batch of all processes."""
+
+import itertools
+from typing import Any, final
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+@final
+class _Sum(torch.autograd.Function):
+    """The sum over processes; the gradient of the sum of their losses is the sum of their gradients."""
+
+    @staticmethod
+    def forward(_ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_ctx: Any, grad: Tensor) -> Tensor:
+        total = grad.clone()
+        dist.all_reduce(total)
+        return total
+
+
+@final
+class BatchNorm(nn.Module):
+    """Batch normalisation over the images of all processes, also on a CPU, where torch's SyncBatchNorm does not go.
+
+    In evaluation it uses running statistics, as `nn.BatchNorm1d` with its defaults (eps 1e-5, momentum 0.1) does.
+
+    >>> norm = BatchNorm(1, affine=False)
+    >>> norm(torch.tensor([[1.0], [3.0]])).round(decimals=3).flatten().tolist()
+    [-1.0, 1.0]
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, dim: int, *, affine: bool = True, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.eps, self.momentum = eps, momentum
+        self.weight = nn.Parameter(torch.ones(dim)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(dim)) if affine else None
+        self.register_buffer("running_mean", torch.zeros(dim))
+        self.register_buffer("running_var", torch.ones(dim))
+
+    def forward(self, x: Float[Tensor, "image dim"]) -> Float[Tensor, "image dim"]:
+        """The normalised batch."""
+        if not (self.training and dist.is_initialized() and dist.get_world_size() > 1):
+            return F.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum, self.eps
+            )
+        count = len(x) * dist.get_world_size()
+        mean = _Sum.apply(x.float().sum(0)) / count
+        centred = x.float() - mean
+        var = _Sum.apply(centred.square().sum(0)) / count
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(var * count / (count - 1), self.momentum)
+        normal = centred * (var + self.eps).rsqrt()
+        if self.weight is not None and self.bias is not None:
+            normal = normal * self.weight + self.bias
+        return normal.to(x.dtype)
+
+
+def mlp(dims: tuple[int, ...], *, last_norm: bool = True) -> nn.Sequential:
+    """Linear layers without bias, each followed by BatchNorm and ReLU; the last by BatchNorm without affine, or by nothing.
+
+    This is the projector (three layers) and predictor (two) of MoCo-v3.
+
+    >>> [type(layer).__name__ for layer in mlp((8, 16, 4))]
+    ['Linear', 'BatchNorm', 'ReLU', 'Linear', 'BatchNorm']
+    """
+    layers: list[nn.Module] = []
+    for i, (before, after) in enumerate(itertools.pairwise(dims)):
+        layers.append(nn.Linear(before, after, bias=False))
+        if i < len(dims) - 2:
+            layers += [BatchNorm(after), nn.ReLU(inplace=True)]
+        elif last_norm:
+            layers.append(BatchNorm(after, affine=False))
+    return nn.Sequential(*layers)

@@ -1,0 +1,145 @@
+"""MAE: reconstruct the pixels of masked patches (He et al., 2022, arXiv:2111.06377)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, final
+
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from sslens.data.views import mae_views, mask_noise
+from sslens.models.vit import ViTArch, sincos_positions
+from sslens.objectives import Rows
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Table 8 of the paper and Table 1 of Shekhar et al. (2023).
+
+    | | papers | released code | here |
+    |---|---|---|---|
+    | base lr, weight decay, betas | 1.5e-4, 0.05, (0.9, 0.95) | the same | the same |
+    | batch, epochs, warm-up | 4096, 800, 40 | 4096, 1600 (released ViT-B), 40 | warm-up is a share: 40 of 800 |
+    | augmentation | crop | crop 0.2–1 bicubic, flip | the code's |
+    | decoder | 512 wide, 8 blocks, 16 heads | the same | the same |
+    | target | pixels | normalised per patch (released ViT-B) | normalised |
+    """
+
+    mask_ratio: float = 0.75
+    normalise_pixels: bool = True
+    decoder_dim: int = 512
+    decoder_blocks: int = 8
+    decoder_heads: int = 16
+    base_lr: float = 1.5e-4
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.95)
+    warmup: float = 0.05
+
+
+def batch(images: Sequence[Image.Image], settings: Settings, arch: ViTArch, rows: Rows) -> dict[str, Tensor]:
+    """One view of each image, and the noise by whose order patches are masked."""
+    (view,) = mae_views(arch.image_size).batch(images, **rows.keywords())
+    return {"view": view, "noise": mask_noise(**rows.keywords(), patches=arch.grid**2)}
+
+
+def patchify(images: Float[Tensor, "image 3 size size"], patch: int) -> Float[Tensor, "image patch value"]:
+    """Patches in row-major order, each as a vector in the order (row, column, channel).
+
+    >>> patchify(torch.arange(12.0).reshape(1, 3, 2, 2), 2).tolist()
+    [[[0.0, 4.0, 8.0, 1.0, 5.0, 9.0, 2.0, 6.0, 10.0, 3.0, 7.0, 11.0]]]
+    """
+    n, channels, size, _ = images.shape
+    grid = size // patch
+    cut = images.reshape(n, channels, grid, patch, grid, patch)
+    return cut.permute(0, 2, 4, 3, 5, 1).reshape(n, grid * grid, patch * patch * channels)
+
+
+@final
+class Objective(nn.Module):
+    """A ViT that sees a quarter of the patches, and a narrow decoder that predicts the pixels of the others."""
+
+    whole_batch: ClassVar[bool] = False
+
+    def __init__(self, arch: ViTArch, settings: Settings) -> None:
+        super().__init__()
+        self.arch, self.settings = arch, settings
+        self.encoder = arch.build()
+        width = settings.decoder_dim
+        norm = partial(nn.LayerNorm, eps=1e-6)
+        self.embed = nn.Linear(arch.dim, width)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.positions = nn.Parameter(sincos_positions(width, arch.grid), requires_grad=False)
+        self.decoder = nn.Sequential(
+            *(
+                Block(width, settings.decoder_heads, qkv_bias=True, norm_layer=norm)
+                for _ in range(settings.decoder_blocks)
+            ),
+            norm(width),
+            nn.Linear(width, arch.patch_size**2 * 3),
+        )
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        projection = self.encoder.patch_embed.proj.weight
+        nn.init.xavier_uniform_(projection.view(len(projection), -1))
+        nn.init.normal_(self.encoder.cls_token, std=0.02)
+        nn.init.normal_(self.mask_token, std=0.02)
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+        """The mean squared error on masked patches."""
+        order = batch["noise"].argsort(dim=1)
+        kept, masked = order.tensor_split([int(order.shape[1] * (1 - self.settings.mask_ratio))], dim=1)
+        predicted = self.decode(self.encode(batch["view"], kept), order)
+        return self.loss(batch["view"], predicted.float(), masked)
+
+    def encode(
+        self, images: Float[Tensor, "image 3 size size"], kept: Int[Tensor, "image kept"]
+    ) -> Float[Tensor, "image token dim"]:
+        """CLS and the kept patches through the encoder, in the order of `kept`."""
+        net = self.encoder
+        patches = net.patch_embed(images) + net.pos_embed[:, 1:]
+        patches = patches.gather(1, kept[:, :, None].expand(-1, -1, patches.shape[2]))
+        cls = (net.cls_token + net.pos_embed[:, :1]).expand(len(images), -1, -1)
+        tokens: Tensor = net.norm(net.blocks(torch.cat([cls, patches], dim=1)))
+        return tokens
+
+    def decode(
+        self, tokens: Float[Tensor, "image token dim"], order: Int[Tensor, "image patch"]
+    ) -> Float[Tensor, "image patch value"]:
+        """All patches from CLS and the kept ones, mask tokens put in the places of the others."""
+        x = self.embed(tokens)
+        missing = order.shape[1] - (x.shape[1] - 1)
+        patches = torch.cat([x[:, 1:], self.mask_token.to(x.dtype).expand(len(x), missing, -1)], dim=1)
+        patches = patches.gather(1, order.argsort(dim=1)[:, :, None].expand(-1, -1, x.shape[2]))
+        predicted: Tensor = self.decoder(torch.cat([x[:, :1], patches], dim=1) + self.positions)
+        return predicted[:, 1:]
+
+    def loss(
+        self,
+        images: Float[Tensor, "image 3 size size"],
+        predicted: Float[Tensor, "image patch value"],
+        masked: Int[Tensor, "image masked"],
+    ) -> Float[Tensor, ""]:
+        """Squared error over the masked patches; targets have mean 0 and unbiased variance 1 over each patch."""
+        target = patchify(images, self.arch.patch_size)
+        if self.settings.normalise_pixels:
+            target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-6).sqrt()
+        error = (predicted - target).square().mean(-1)
+        return error.gather(1, masked).mean()
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Vectors (biases, norms) are not decayed; tokens are, as in the released code."""
+        trained = [p for p in self.parameters() if p.requires_grad]
+        vectors = [p for p in trained if p.ndim <= 1]
+        return [{"params": [p for p in trained if p.ndim > 1]}, {"params": vectors, "weight_decay": 0.0}]
+
+    def before_step(self, progress: float) -> None:
+        """Nothing moves but what is trained."""

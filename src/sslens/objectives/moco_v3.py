@@ -1,0 +1,132 @@
+"""MoCo-v3: two views of an image are each other's positives (Chen, Xie and He, 2021, arXiv:2104.02057)."""
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from jaxtyping import Float
+from PIL import Image
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from sslens.data.views import moco_v3_views
+from sslens.models.heads import mlp
+from sslens.models.vit import ViTArch, sincos_positions
+from sslens.objectives import Rows
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Section 4.1 of the paper and Table 2 of Shekhar et al. (2023).
+
+    | | papers | released code | here |
+    |---|---|---|---|
+    | base lr, weight decay | 1.5e-4, 0.1 | the same | the same |
+    | betas | (0.9, 0.95) | (0.9, 0.999) | the code's |
+    | batch, epochs, warm-up | 4096, 300, 40 | the same | warm-up is a share: 40 of 300 |
+    | temperature, momentum | 0.2, 0.99 → 1 by a cosine | the same | the same |
+    | projector, predictor | 4096 wide, 256 out | the same | the same |
+    """
+
+    temperature: float = 0.2
+    momentum: float = 0.99
+    head_dim: int = 4096
+    out_dim: int = 256
+    base_lr: float = 1.5e-4
+    weight_decay: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup: float = 40 / 300
+
+
+def batch(images: Sequence[Image.Image], settings: Settings, arch: ViTArch, rows: Rows) -> dict[str, Tensor]:
+    """Two views of each image."""
+    first, second = moco_v3_views(arch.image_size).batch(images, **rows.keywords())
+    return {"first": first, "second": second}
+
+
+@final
+class Objective(nn.Module):
+    """An encoder with projector and predictor, and a momentum encoder with projector that follows them."""
+
+    whole_batch: ClassVar[bool] = True
+
+    def __init__(self, arch: ViTArch, settings: Settings) -> None:
+        super().__init__()
+        self.settings = settings
+        encoder = arch.build()
+        self._initialise(encoder, arch)
+        projector = mlp((arch.dim, settings.head_dim, settings.head_dim, settings.out_dim))
+        self.base = nn.ModuleDict({"encoder": encoder, "projector": projector})
+        self.predictor = mlp((settings.out_dim, settings.head_dim, settings.out_dim))
+        self.momentum = copy.deepcopy(self.base).requires_grad_(False)
+
+    @staticmethod
+    def _initialise(encoder: VisionTransformer, arch: ViTArch) -> None:
+        encoder.pos_embed.data = sincos_positions(arch.dim, arch.grid, transposed=True)
+        for name, module in encoder.named_modules():
+            if isinstance(module, nn.Linear):
+                fan_out = len(module.weight) // (3 if name.endswith("qkv") else 1)
+                bound = math.sqrt(6 / (fan_out + module.weight.shape[1]))
+                nn.init.uniform_(module.weight, -bound, bound)
+                nn.init.zeros_(module.bias)
+        nn.init.normal_(encoder.cls_token, std=1e-6)
+        projection = encoder.patch_embed.proj
+        bound = math.sqrt(6 / (3 * arch.patch_size**2 + arch.dim))
+        nn.init.uniform_(projection.weight, -bound, bound)
+        nn.init.zeros_(projection.bias)
+        projection.requires_grad_(False)  # a random patch embedding keeps the training stable (section 4.2)
+
+    @property
+    def encoder(self) -> VisionTransformer:
+        """The base encoder, which is what the authors evaluate."""
+        return self.base["encoder"]
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+        """Each view's prediction against the other view's keys, both ways."""
+        first, second = batch["first"], batch["second"]
+        q1, q2 = (self.predictor(self._project(self.base, view)) for view in (first, second))
+        with torch.no_grad():
+            k1, k2 = (self._project(self.momentum, view) for view in (first, second))
+        return self.contrast(q1, k2) + self.contrast(q2, k1)
+
+    @staticmethod
+    def _project(branch: nn.ModuleDict, view: Float[Tensor, "image 3 size size"]) -> Float[Tensor, "image dim"]:
+        encoder: VisionTransformer = branch["encoder"]
+        tokens = encoder.forward_features(view)
+        projection: Tensor = branch["projector"](tokens[:, 0])
+        return projection
+
+    def contrast(self, queries: Float[Tensor, "image dim"], keys: Float[Tensor, "image dim"]) -> Float[Tensor, ""]:
+        """InfoNCE times 2τ: −2τ · mean_i log softmax_j(q_i·k_j / τ)_i, keys from all processes, logits in float32."""
+        tau = self.settings.temperature
+        keys = gathered(F.normalize(keys.float(), dim=1))
+        rank = dist.get_rank() if dist.is_initialized() else 0
+        with torch.autocast(queries.device.type, enabled=False):
+            logits = F.normalize(queries.float(), dim=1) @ keys.T / tau
+            own = torch.arange(len(queries), device=queries.device) + len(queries) * rank
+            return 2 * tau * F.cross_entropy(logits, own)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Weight decay on all that is trained, biases and norms too, as in the released code."""
+        return [{"params": [p for p in self.parameters() if p.requires_grad]}]
+
+    @torch.no_grad()
+    def before_step(self, progress: float) -> None:
+        """The momentum branch moves first: θ_m ← mθ_m + (1 − m)θ, m = 1 − (1 − 0.99)(1 + cos πt)/2; parameters only."""
+        m = 1 - 0.5 * (1 + math.cos(math.pi * progress)) * (1 - self.settings.momentum)
+        for average, value in zip(self.momentum.parameters(), self.base.parameters(), strict=True):
+            average.mul_(m).add_(value, alpha=1 - m)
+
+
+def gathered(x: Float[Tensor, "image dim"]) -> Float[Tensor, "all dim"]:
+    """The rows of all processes, in order of rank, without gradient."""
+    if not (dist.is_initialized() and dist.get_world_size() > 1):
+        return x
+    parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, x.contiguous())
+    return torch.cat(parts)

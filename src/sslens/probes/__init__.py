@@ -1,0 +1,1 @@
+"""What a representation knows: k-NN and probes, as pure functions of features."""

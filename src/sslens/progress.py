@@ -1,0 +1,78 @@
+"""Progress on standard error: a bar on a terminal, a line every ten seconds elsewhere."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+Report = Callable[[int, int], None]
+
+#: seconds between lines where there is no terminal
+EVERY = 10.0
+
+
+@contextlib.contextmanager
+def progress(label: str, *, unit: str = "img", start: int = 0, quiet: bool = False) -> Iterator[Callable[..., None]]:
+    """Within the block, call what it gives with (done, total) and perhaps numbers to show, e.g. `loss=0.3`.
+
+    Shows what is done, the rate since the block began with `start` done, the time left and the numbers.
+    """
+    if quiet:
+        yield lambda done, total, **numbers: None
+    elif sys.stderr.isatty():
+        with _bar(label, unit, _Clock(start)) as report:
+            yield report
+    else:
+        yield _lines(label, unit, _Clock(start))
+
+
+@contextlib.contextmanager
+def _bar(label: str, unit: str, clock: "_Clock") -> Iterator[Callable[..., None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description:<32}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[numbers]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(label, total=None, rate="", numbers="")
+
+        def report(done: int, total: int, **numbers: float) -> None:
+            rate = f"{clock.rate(done):,.0f} {unit}/s"
+            bar.update(task, completed=done, total=total, rate=rate, numbers=_spelt(numbers))
+
+        yield report
+
+
+def _lines(label: str, unit: str, clock: "_Clock") -> Callable[..., None]:
+    said = [time.monotonic()]
+
+    def report(done: int, total: int, **numbers: float) -> None:
+        now = time.monotonic()
+        if done >= total or now - said[0] >= EVERY:
+            said[0] = now
+            rate = clock.rate(done)
+            left = f", {(total - done) / rate:,.0f} s left" if done < total and rate else ""
+            shown = f", {_spelt(numbers)}" if numbers else ""
+            print(f"{label}: {done:,}/{total:,} {unit}, {rate:,.0f} {unit}/s{left}{shown}", file=sys.stderr, flush=True)
+
+    return report
+
+
+class _Clock:
+    """The rate since the beginning, when `start` was done already (a resumed run)."""
+
+    def __init__(self, start: int) -> None:
+        self.began, self.start = time.monotonic(), start
+
+    def rate(self, done: int) -> float:
+        return (done - self.start) / max(time.monotonic() - self.began, 1e-9)
+
+
+def _spelt(numbers: dict[str, float]) -> str:
+    return " ".join(f"{name} {value:.4g}" for name, value in numbers.items())

@@ -1,0 +1,179 @@
+"""A study's results as one folder to mail around: one HTML file that needs no network, and its tables and figures as files."""
+
+import base64
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sslens.figure import NARROW, SWITCH, WIDE, Figure, save, stacked, to_plotly
+from sslens.store import write_text
+from sslens.table import Table
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+SHOWN = 200
+"""The rows of a longer table that are shown; Copy and the CSV file hold all of them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """What one analysis says: its findings in plain words, its numbers and its figure. `name` becomes the names of its files.
+
+    >>> import pandas as pd
+    >>> from sslens.figure import Lines
+    >>> figure = Figure("knn", ((Lines("", "depth", "accuracy", (), None),),))
+    >>> Section("../knn", "k-NN", "", (), Table(pd.DataFrame(), {}), figure)
+    Traceback (most recent call last):
+    ValueError: '../knn' does not name a file: small letters, digits and - only
+
+    Raises:
+        ValueError: the name would not be a plain file name.
+    """
+
+    name: str
+    title: str
+    caption: str
+    findings: tuple[str, ...]
+    table: Table
+    figure: Figure
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.name):
+            raise ValueError(f"{self.name!r} does not name a file: small letters, digits and - only")
+
+
+def write(
+    out: Path,
+    *,
+    title: str,
+    sections: Sequence[Section],
+    notes: Sequence[str] = (),
+    command: str,
+    study: str,
+    provenance: Mapping[str, Any],
+) -> Path:
+    """Write report.html, tables/*.csv, figures/*.svg and *.pdf, study.yaml and provenance.json into `out`; the report last.
+
+    `notes` are what a reader must know before the results; `study` is the resolved study as YAML; mappings in `provenance`
+    (versions, digests) become tables of their own. Nothing that is given is read as HTML.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as out:
+    ...     path = write(Path(out), title="a < b", sections=(), command="sslens compare", study="", provenance={"versions": {}})
+    ...     "<h1>a &lt; b</h1>" in path.read_text(encoding="utf-8")
+    True
+
+    Returns:
+        The path of report.html.
+
+    Raises:
+        ValueError: two sections have one name.
+        InputError: the folder cannot be written to, or the disk is full.
+    """
+    names = [section.name for section in sections]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two sections have one name: {', '.join(names)}")
+    for section in sections:
+        section.table.save(out / "tables" / f"{section.name}.csv")
+        save(section.figure, out / "figures" / f"{section.name}.svg")
+        save(section.figure, out / "figures" / f"{section.name}.pdf")
+    write_text(out / "study.yaml", study)
+    write_text(out / "provenance.json", json.dumps(provenance, indent=2, ensure_ascii=False) + "\n")
+    pictures = {name: (out / "figures" / f"{name}.svg").read_bytes() for name in names}
+    context = {
+        "title": title,
+        "sections": [_shown(section, pictures[section.name]) for section in sections],
+        "notes": list(notes),
+        "command": command,
+        "study": study,
+        "switch": SWITCH,
+        "provenance": list(_groups(provenance)),
+    }
+    write_text(out / "report.html", _rendered(context))
+    return out / "report.html"
+
+
+def _rendered(context: Mapping[str, Any]) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    loader = PackageLoader("sslens", package_path="")
+    page = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    needed = bool(context["sections"])
+    return page.get_template("report.html.jinja").render(**context, plotly=Markup(get_plotlyjs()) if needed else None)
+
+
+def _shown(section: Section, picture: bytes) -> dict[str, Any]:
+    """What the template needs of a section."""
+    frame, texts = section.table.frame, _texts(section.table)
+    return {
+        "name": section.name,
+        "title": section.title,
+        "caption": section.caption,
+        "findings": section.findings,
+        "figure": _embedded(_drawn(section.figure)),
+        "picture": "data:image/svg+xml;base64," + base64.b64encode(picture).decode(),
+        "columns": [
+            {"name": str(column), "unit": section.table.units[column], "number": frame[column].dtype.kind in "iuf"}
+            for column in frame.columns
+        ],
+        "rows": texts[:SHOWN],
+        "count": len(texts),
+        "tsv": _embedded(frame.to_csv(index=False, sep="\t", float_format="%.6g")),
+    }
+
+
+def _texts(table: Table) -> list[list[str | None]]:
+    """The cells as they are read: four significant digits, None for an undefined number."""
+    columns = [table.frame[column].tolist() for column in table.frame.columns]
+    return [[_text(value) for value in row] for row in zip(*columns, strict=True)]
+
+
+def _text(value: Any) -> str | None:
+    import pandas as pd
+
+    if pd.isna(value):
+        return None
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _drawn(figure: Figure) -> dict[str, Any]:
+    """The figure's traces once, with a layout for a wide screen and one for a narrow one."""
+    wide = to_plotly(figure, WIDE).to_plotly_json()
+    narrow = to_plotly(stacked(figure), NARROW).to_plotly_json()
+    layouts = {"wide": wide["layout"], "narrow": narrow["layout"]}
+    for layout in layouts.values():
+        layout.pop("template", None)
+    return {"data": wide["data"], **layouts}
+
+
+def _embedded(value: Any) -> "Markup":
+    """JSON that cannot end the script element that holds it, nor open a comment in it."""
+    from markupsafe import Markup
+    from plotly.utils import PlotlyJSONEncoder
+
+    text = json.dumps(value, cls=PlotlyJSONEncoder, separators=(",", ":"))
+    return Markup(text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e"))
+
+
+def _groups(provenance: Mapping[str, Any]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """The provenance as titled lists of names and values: what is no mapping first, then a list a mapping."""
+    single = {key: value for key, value in provenance.items() if not isinstance(value, Mapping)}
+    for title, group in {"run": single, **{k: v for k, v in provenance.items() if isinstance(v, Mapping)}}.items():
+        if group:
+            yield title.replace("_", " ").capitalize(), list(_flat(group))
+
+
+def _flat(group: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in group.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, str):
+            yield f"{prefix}{key}", value
+        else:
+            yield f"{prefix}{key}", json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,151 @@
+"""Artefacts on disk: written beside and renamed, addressed by what they were computed from, with their provenance.
+
+An artefact is one safetensors file whose header holds its key (everything that decided its content) and its provenance
+(what is good to know and decides nothing: time, versions, command). `Store.path` is a pure function of the kind and the key, so
+a second run finds what the first one made, and nothing is ever half there.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sslens.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def home() -> Path:
+    """The folder of everything that sslens keeps between runs: `$SSLENS_HOME`, else `~/.cache/sslens`."""
+    return Path(os.environ.get("SSLENS_HOME") or Path.home() / ".cache" / "sslens")
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON value in one canonical spelling (sorted keys, no spaces).
+
+    >>> digest({"b": 1, "a": [1, 2]}) == digest({"a": [1, 2], "b": 1})
+    True
+    >>> digest({"a": 1})[:8]  # printf '{"a":1}' | sha256sum
+    '015abd7f'
+    """
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def write_beside(path: Path) -> Iterator[Path]:
+    """A temporary path in the folder of `path`, renamed to it when the block ends well and removed when it does not.
+
+    A reader sees the old file or the new one, never a part, also when the process is killed or the machine loses power.
+
+    Raises:
+        InputError: the disk is full, or the folder cannot be written to.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        temporary = Path(name)
+        os.close(handle)
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        raise _explained(error, path) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file beside and rename it."""
+    with write_beside(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _explained(error: OSError, path: Path) -> Exception:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return InputError(
+            f"The disk is full: {path} was not written and nothing half-written was left. "
+            "Free some space, or choose another folder with --out or SSLENS_HOME, and run the same command again."
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        return InputError(
+            f"{path} cannot be written ({error.strerror}): choose another folder with --out or SSLENS_HOME."
+        )
+    return error
+
+
+def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", header: Mapping[str, str]) -> None:
+    """Write tensors and a header of strings as a safetensors file, beside and renamed."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with write_beside(path) as temporary:
+        try:
+            save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, dict(header))
+        except SafetensorError as error:
+            # the library turns an OSError into text: "I/O error: No space left on device (os error 28)"
+            for number in (errno.ENOSPC, errno.EDQUOT, errno.EACCES):
+                if f"os error {number})" in str(error):
+                    raise OSError(number, os.strerror(number)) from error
+            raise
+
+
+@dataclass(frozen=True)
+class Store:
+    """Artefacts under one folder, by kind and by the digest of their key."""
+
+    root: Path
+
+    def path(self, kind: str, key: Mapping[str, Any], suffix: str = ".safetensors") -> Path:
+        """Where the artefact of this key is, or would be."""
+        name = digest(key)
+        return self.root / kind / name[:2] / f"{name[2:]}{suffix}"
+
+    def has(self, kind: str, key: Mapping[str, Any]) -> bool:
+        """Whether the artefact is there."""
+        return self.path(kind, key).is_file()
+
+    def read(self, kind: str, key: Mapping[str, Any]) -> "dict[str, Tensor] | None":
+        """The tensors of an artefact, or None if it is not there or was damaged (it is then computed again)."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.path(kind, key), framework="pt") as file:
+                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (FileNotFoundError, SafetensorError):
+            return None
+
+    def write(self, kind: str, key: Mapping[str, Any], tensors: "Mapping[str, Tensor]") -> Path:
+        """Keep the tensors of an artefact, with its key in the header."""
+        path = self.path(kind, key)
+        write_tensors(path, tensors, {"sslens.key": json.dumps(key, sort_keys=True)})
+        return path
+
+    def read_json(self, kind: str, key: Mapping[str, Any]) -> Any:
+        """A JSON value that was kept, or None if it is not there or was damaged."""
+        try:
+            return json.loads(self.path(kind, key, ".json").read_text(encoding="utf-8"))["value"]
+        except (FileNotFoundError, ValueError, KeyError):
+            return None
+
+    def write_json(self, kind: str, key: Mapping[str, Any], value: Any) -> Path:
+        """Keep a JSON value, with its key beside it."""
+        path = self.path(kind, key, ".json")
+        write_text(path, json.dumps({"key": key, "value": value}))
+        return path

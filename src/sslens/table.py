@@ -1,0 +1,59 @@
+"""A table: tidy rows with their units and where they come from. It is what is saved, tested, reported and drawn."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sslens.store import write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Table:
+    """Tidy rows: one observation a row, one variable a column.
+
+    `units` says of every column what it is and in what unit; a column without an entry is refused, so that no number
+    travels unexplained.
+
+    >>> import pandas as pd
+    >>> table = Table(pd.DataFrame({"depth": [0.5], "accuracy": [0.25]}), {"depth": "relative depth, 0 to 1", "accuracy": "share"})
+    >>> print(table.csv(), end="")
+    depth,accuracy
+    0.5,0.25
+    """
+
+    frame: "pd.DataFrame"
+    units: Mapping[str, str]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        missing = [str(column) for column in self.frame.columns if column not in self.units]
+        if missing:
+            raise ValueError(f"columns without a unit: {', '.join(missing)}")
+
+    def csv(self) -> str:
+        """The rows as CSV; undefined numbers are empty fields."""
+        return self.frame.to_csv(index=False, float_format="%.6g")
+
+    def to_json(self) -> dict[str, Any]:
+        """The table as JSON values, all digits kept; undefined numbers are null."""
+        columns = {
+            str(name): [None if value != value else value for value in self.frame[name].tolist()] for name in self.frame
+        }
+        kinds = {str(name): str(kind) for name, kind in self.frame.dtypes.items()}
+        return {"columns": columns, "kinds": kinds, "units": dict(self.units), "provenance": dict(self.provenance)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Table":
+        """The table that `to_json` gave."""
+        import pandas as pd
+
+        columns = {name: pd.Series(cells, dtype=value["kinds"][name]) for name, cells in value["columns"].items()}
+        return cls(pd.DataFrame(columns), value["units"], value["provenance"])
+
+    def save(self, path: Path) -> None:
+        """Write the rows as CSV, beside and renamed."""
+        write_text(path, self.csv())

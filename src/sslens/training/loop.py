@@ -1,0 +1,415 @@
+"""The only training loop: a method, images, an optimiser, checkpoints.
+
+Everything random in a step is a function of (seed, step): which images, their views, their masks. So a step is the same
+whatever the number of processes, of data workers and of parts it is accumulated over; and a run that was killed
+goes on from its last checkpoint to the same weights, with no generator's state to keep.
+
+A run is a folder: `config.yaml`, `log.jsonl` (a line every `log_every` steps), `last.safetensors` (the encoder, which
+`sslens.load` takes) and `state.safetensors` (everything, to go on).
+"""
+
+import contextlib
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any, cast, final
+
+import torch
+import torch.distributed as dist
+import yaml
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, Dataset
+
+from sslens import __version__, zoo
+from sslens.data.images import ImageSet
+from sslens.data.views import stream
+from sslens.errors import InputError
+from sslens.find import plugin
+from sslens.models.vit import ViTArch, explicit_attention
+from sslens.objectives import Method, Rows
+from sslens.progress import progress
+from sslens.store import digest, write_tensors, write_text
+from sslens.training.optim import adamw, cosine, load_named_state, named_state, scaled_lr, set_lr
+from sslens.training.processes import Processes, best_device, best_precision, processes
+
+STATE = "state.safetensors"
+#: key of the random stream that orders the images of an epoch; the views use 0 and 1
+ORDER = 2
+
+
+class Interrupted(InputError):  # noqa: N818 (as KeyboardInterrupt)
+    """The run was asked to stop, and has kept its state."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long, on what, and how a run is kept; what belongs to the method is in its own settings.
+
+    Attributes:
+        epochs: passes over the images; a last minibatch that is not whole is dropped.
+        batch_size: images of a step, over all processes and parts.
+        accumulate: parts that a process computes its share of a step in, one after another.
+        precision: "float32", "bfloat16" (autocast; losses stay float32), or "auto".
+        workers: processes that decode and augment; 0 does it in the training process.
+        save_every: steps between checkpoints; an epoch for 0.
+        log_every: steps between lines of the log.
+    """
+
+    epochs: int = 100
+    batch_size: int = 256
+    accumulate: int = 1
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+    workers: int = 0
+    save_every: int = 0
+    log_every: int = 10
+
+
+#: settings that may differ when a run goes on, since they do not change what is computed
+FREE = ("device", "workers", "save_every", "log_every", "accumulate")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The steps of a run."""
+
+    images: int
+    batch_size: int
+    epochs: int
+
+    @property
+    def epoch(self) -> int:
+        """Steps of an epoch."""
+        return self.images // self.batch_size
+
+    @property
+    def steps(self) -> int:
+        """Steps of the run."""
+        return self.epoch * self.epochs
+
+
+@final
+class _Parts(Dataset[dict[str, Tensor]]):
+    """Part number i of the run: the views of this process' images in part i mod `accumulate` of step i div `accumulate`."""
+
+    def __init__(
+        self, module: ModuleType, settings: Any, arch: ViTArch, images: ImageSet, training: Training, where: Processes
+    ) -> None:
+        self.name = module.__name__
+        self.batch = module.batch
+        self.settings, self.arch, self.images, self.training = settings, arch, images, training
+        self.rank, self.size = where.rank, where.size
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        t = self.training
+        step, part = divmod(index, t.accumulate)
+        epoch, place = divmod(step, len(self.images) // t.batch_size)
+        order = stream(t.seed, epoch, ORDER).permutation(len(self.images))
+        length = t.batch_size // (self.size * t.accumulate)
+        start = (self.rank * t.accumulate + part) * length
+        rows = slice(start, start + length)
+        chosen = order[place * t.batch_size : (place + 1) * t.batch_size][rows]
+        images = [self.images.image(int(row)) for row in chosen]
+        made: dict[str, Tensor] = self.batch(images, self.settings, self.arch, Rows(t.seed, step, rows, t.batch_size))
+        return made
+
+
+def train(
+    objective: str,
+    images: ImageSet,
+    arch: str,
+    out: Path,
+    *,
+    settings: Any = None,
+    training: Training = Training(),
+    resume: bool = False,
+    name: str | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """Pre-train an encoder on images with an objective; returns the encoder's file.
+
+    Args:
+        objective: the name of a file of `objectives/`.
+        arch: a name such as `vit_mini_patch8_64`.
+        out: the run's folder.
+        settings: the objective's `Settings`; its defaults unless given.
+        resume: go on from the checkpoint in `out`, or start where there is none yet.
+        name: of the model in tables and figures; the objective's unless given.
+        say: called with lines for a person.
+
+    Raises:
+        InputError: `out` holds another run, or one that was not asked to go on; too few images; a loss that is not finite.
+        Interrupted: on Ctrl-C or SIGTERM, after the state was kept.
+    """
+    with processes(best_device(training.device)) as where:
+        run = _Run(objective, images, arch, out, settings, training, where, name, say)
+        return run.go(resume)
+
+
+def plan(objective: str, images: int, arch: str, settings: Any, training: Training, world: int = 1) -> Schedule:
+    """The steps of a run, or why there can be none.
+
+    Raises:
+        InputError: the batch is larger than the set, or cannot be shared out, or the objective needs it whole.
+    """
+    ViTArch.parse(arch)
+    shares = world * training.accumulate
+    if training.batch_size > images:
+        raise InputError(
+            f"A minibatch of {training.batch_size} is more than the {images} images: give --batch-size {images} or less."
+        )
+    if training.batch_size % shares:
+        raise InputError(
+            f"A minibatch of {training.batch_size} cannot be shared by {world} processes in {training.accumulate} parts: "
+            f"give a multiple of {shares}."
+        )
+    if training.epochs < 1:
+        raise InputError(f"{training.epochs} epochs are none: give 1 or more.")
+    if training.accumulate > 1 and plugin("objectives", objective).Objective.whole_batch:
+        raise InputError(
+            f"{objective} contrasts every image with its whole minibatch, so a minibatch in {training.accumulate} parts is another "
+            "loss: leave --accumulate at 1, and use more processes or a smaller --batch-size."
+        )
+    return Schedule(images, training.batch_size, training.epochs)
+
+
+@final
+class _Run:
+    def __init__(
+        self,
+        objective: str,
+        images: ImageSet,
+        arch: str,
+        out: Path,
+        settings: Any,
+        training: Training,
+        where: Processes,
+        name: str | None,
+        say: Callable[[str], None],
+    ) -> None:
+        module = plugin("objectives", objective)
+        self.objective, self.images, self.arch, self.out, self.where = objective, images, arch, out, where
+        self.settings = settings if settings is not None else module.Settings()
+        self.training, self.name, self.say = training, name or objective, say if where.first else lambda _: None
+        self.precision = best_precision(training.precision, where.device)
+        self.schedule = plan(objective, len(images), arch, self.settings, training, where.size)
+        self.shape = ViTArch.parse(arch)
+        torch.manual_seed(training.seed)
+        self.module: nn.Module = module.Objective(self.shape, self.settings).to(where.device)
+        self.method = cast(Method, self.module)
+        explicit_attention(self.module, torch.device(where.device).type == "cpu")
+        self.optimizer = adamw(
+            self.method.parameter_groups(), weight_decay=self.settings.weight_decay, betas=self.settings.betas
+        )
+        self.lr = scaled_lr(self.settings.base_lr, training.batch_size)
+        self.parts = _Parts(module, self.settings, self.shape, images, training, where)
+
+    def config(self) -> dict[str, Any]:
+        """What decides the weights at the end."""
+        kept = {name: value for name, value in asdict(self.training).items() if name not in FREE}
+        return {
+            "objective": self.objective,
+            "arch": self.arch,
+            "settings": json.loads(json.dumps(asdict(self.settings))),
+            "training": kept | {"precision": self.precision},
+            "images": {"name": self.images.name, "count": len(self.images), "digest": self.images.digest},
+        }
+
+    def go(self, resume: bool) -> Path:
+        start = self._start(resume)
+        s = self.schedule
+        self.say(
+            f"{self.objective} on {len(self.images):,} images of {self.images.name}: {s.steps:,} steps, {s.epoch:,} an epoch; "
+            f"{self.training.batch_size} images a step, lr {self.lr:.3g} after scaling {self.settings.base_lr:.3g} to that batch; "
+            f"{self.precision} on {self.where.size} × {self.where.device}"
+        )
+        model = self.module
+        if self.where.size > 1:
+            model = DistributedDataParallel(self.module, broadcast_buffers=False)
+        self.module.train()
+        label = f"pre-training {self.name}"
+        bar = progress(label, start=start * s.batch_size, quiet=not self.where.first)
+        with _stopping() as stop, bar as report, self._log(start) as log:
+            for step, loss, rate in self._steps(model, start):
+                done = step + 1
+                report(done * s.batch_size, s.steps * s.batch_size, loss=loss)
+                log(done, loss, rate)
+                last = done == s.steps
+                if last or done % (self.training.save_every or s.epoch) == 0 or self._agree(stop.is_set()):
+                    self._save(done)
+                if not last and self._agree(stop.is_set()):
+                    raise Interrupted(
+                        f"Stopped after step {done} of {s.steps}; the state is kept in {self.out}: go on with --resume."
+                    )
+        return self.out / zoo.ENCODER
+
+    def _steps(self, model: nn.Module, start: int) -> Iterator[tuple[int, float, float]]:
+        t, s = self.training, self.schedule
+        numbers = range(start * t.accumulate, s.steps * t.accumulate)
+        loader = iter(DataLoader(self.parts, batch_size=None, sampler=numbers, num_workers=t.workers))
+        kind = torch.device(self.where.device).type
+        for step in range(start, s.steps):
+            began = time.monotonic()
+            set_lr(self.optimizer, self.lr * cosine(step / s.steps, self.settings.warmup))
+            self.method.before_step(step / s.steps)
+            total = torch.zeros((), device=self.where.device)
+            for part in range(t.accumulate):
+                batch = {key: value.to(self.where.device, non_blocking=True) for key, value in next(loader).items()}
+                more = part < t.accumulate - 1
+                with (
+                    model.no_sync()
+                    if more and isinstance(model, DistributedDataParallel)
+                    else contextlib.nullcontext(),
+                    torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16"),
+                ):
+                    loss = model(batch) / t.accumulate
+                    loss.backward()
+                total += loss.detach()
+            value = self._mean(total)
+            if not math.isfinite(value):
+                raise InputError(
+                    f"The loss is {value} at step {step}: the training has diverged. The state before is kept in {self.out}; "
+                    "start again with a lower --set base_lr, a longer --set warmup, or --precision float32."
+                )
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            yield step, value, t.batch_size / (time.monotonic() - began)
+
+    def _mean(self, value: Tensor) -> float:
+        if self.where.size > 1:
+            dist.all_reduce(value)
+        return value.item() / self.where.size
+
+    def _agree(self, stop: bool) -> bool:
+        """Whether any process was asked to stop; all learn it in the same step."""
+        if self.where.size == 1:
+            return stop
+        asked = torch.tensor(float(stop), device=self.where.device)
+        dist.all_reduce(asked)
+        return asked.item() > 0
+
+    def _start(self, resume: bool) -> int:
+        """The step to start at: 0, or where the checkpoint left off."""
+        path = self.out / STATE
+        if path.exists() and not resume:
+            raise InputError(f"{self.out} already holds a run: go on with --resume, or choose another --out.")
+        if not path.exists():
+            if self.where.first:
+                write_text(
+                    self.out / "config.yaml", yaml.safe_dump(self.config() | {"sslens": __version__}, sort_keys=False)
+                )
+            return 0
+        header, tensors = zoo.read(path)
+        then = json.loads(header["sslens.state"])
+        _require_same(then["config"], self.config(), self.out)
+        split: dict[str, dict[str, Tensor]] = {"module": {}, "optimizer": {}}
+        for key, value in tensors.items():
+            part, _, rest = key.partition("/")
+            split[part][rest] = value
+        self.module.load_state_dict(split["module"])
+        load_named_state(self.optimizer, self.module, split["optimizer"])
+        self.say(f"going on at step {then['step']} of {self.schedule.steps}")
+        return int(then["step"])
+
+    def _save(self, step: int) -> None:
+        if not self.where.first:
+            return
+        tensors = {f"module/{name}": value for name, value in self.module.state_dict().items()}
+        tensors |= {f"optimizer/{name}": value for name, value in named_state(self.optimizer, self.module).items()}
+        own = {name: value.detach().cpu() for name, value in tensors.items()}
+        write_tensors(self.out / STATE, own, {"sslens.state": json.dumps({"step": step, "config": self.config()})})
+        about = {
+            "family": "self-supervised",
+            "objective": self.objective,
+            "arch": self.arch,
+            "step": step,
+            "epochs": step / self.schedule.epoch,
+            "images": self.images.name,
+            "config": digest(self.config()),
+        }
+        encoder = {name: value.detach().cpu() for name, value in self.method.encoder.state_dict().items()}
+        write_tensors(self.out / zoo.ENCODER, encoder, zoo.header(self.name, asdict(self.shape), about))
+
+    @contextlib.contextmanager
+    def _log(self, start: int) -> Iterator[Callable[[int, float, float], None]]:
+        """Append to the log, after lines of steps that were not kept are taken away."""
+        if not self.where.first:
+            yield lambda step, loss, rate: None
+            return
+        path = self.out / "log.jsonl"
+        if path.exists():
+            kept = [line for line in path.read_text().splitlines() if _step_of(line) <= start]
+            write_text(path, "".join(f"{line}\n" for line in kept))
+        losses: list[float] = []
+        with path.open("a", encoding="utf-8") as file:
+
+            def log(step: int, loss: float, rate: float) -> None:
+                losses.append(loss)
+                if step % self.training.log_every == 0 or step == self.schedule.steps:
+                    line = {
+                        "step": step,
+                        "epoch": round(step / self.schedule.epoch, 4),
+                        "loss": sum(losses) / len(losses),
+                        "lr": self.optimizer.param_groups[0]["lr"],
+                        "images_per_second": round(rate, 1),
+                        "time": round(time.time(), 1),
+                    }
+                    file.write(json.dumps(line) + "\n")
+                    file.flush()
+                    losses.clear()
+
+            yield log
+
+
+def _step_of(line: str) -> float:
+    """The step of a line of the log; a line that a kill cut off counts as after all others."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError):
+        return math.inf
+
+
+def _require_same(then: Mapping[str, Any], now: Mapping[str, Any], out: Path) -> None:
+    old, new = _flat(then), _flat(now)
+    apart = [key for key in old.keys() | new.keys() if old.get(key) != new.get(key)]
+    if apart:
+        said = "; ".join(f"{key} was {old.get(key)} and is now {new.get(key)}" for key in sorted(apart)[:3])
+        raise InputError(
+            f"The run in {out} cannot go on with other settings ({said}): give the same ones, or another --out."
+        )
+
+
+def _flat(tree: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{before}{key}.") if isinstance(value, Mapping) else {f"{before}{key}": value}
+    return flat
+
+
+@contextlib.contextmanager
+def _stopping() -> Iterator[threading.Event]:
+    """An event that Ctrl-C or SIGTERM sets, so that the step is finished and kept; a second Ctrl-C stops at once."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

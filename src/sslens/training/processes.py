@@ -1,0 +1,65 @@
+"""The processes of a run: one, or those that torchrun started."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among all: rank 0 alone writes files and speaks."""
+
+    rank: int
+    size: int
+    device: str
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes files and speaks."""
+        return self.rank == 0
+
+
+def best_device(asked: str) -> str:
+    """The device that "auto" means: a CUDA GPU where there is one, else the CPU.
+
+    >>> best_device("cpu")
+    'cpu'
+    """
+    return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
+
+
+def best_precision(asked: str, device: str) -> str:
+    """What "auto" means: bfloat16 on a GPU or a CPU with matrix instructions for it (AMX), float32 elsewhere.
+
+    Without AMX bfloat16 products were half as fast as float32 ones (LOG.md, 2026-11-21).
+
+    >>> best_precision("float32", "cpu")
+    'float32'
+    """
+    if asked != "auto":
+        return asked
+    if torch.device(device).type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    return "bfloat16" if torch.cpu._is_amx_tile_supported() else "float32"
+
+
+@contextlib.contextmanager
+def processes(device: str) -> Iterator[Processes]:
+    """Join the processes that torchrun started (gloo on CPUs, NCCL on GPUs), or be the only one."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield Processes(0, 1, device)
+        return
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if torch.device(device).type == "cuda":
+        device = f"cuda:{local}"
+        torch.cuda.set_device(local)
+    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    try:
+        yield Processes(dist.get_rank(), size, device)
+    finally:
+        dist.destroy_process_group()
