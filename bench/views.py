@@ -16,7 +16,8 @@ import torch
 from PIL import Image, ImageFilter, ImageOps
 from torchvision import transforms as T
 
-from sslens.data.views import IMAGENET_MEAN, IMAGENET_STD, Recipe, mae_views, moco_v3_views
+from sslens.data.colour import IMAGENET_MEAN, IMAGENET_STD
+from sslens.data.views import Recipe, mae_views, moco_v3_views
 
 Images = Sequence[Image.Image]
 

@@ -237,6 +237,43 @@ def test_a_narrow_screen_stacks_lines_pairs_heatmaps_and_keeps_the_order() -> No
     assert stacked(untitled) is untitled
 
 
+def triangle_and_curves() -> Figure:
+    """Pairs of four models, and two panels of lines beneath them."""
+    names = ("mae · random vit_mini_patch8_64 #0", "random vit_mini_patch8_64 #0 · random vit_mini_patch8_64 #1")
+    curves = tuple(lines(*(line(name, 0.1, 0.2) for name in names), limits=(0.0, 1.0), title=title) for title in "ab")
+    return figure(*grid(4).panels, (*curves, None, None))
+
+
+@pytest.mark.parametrize("width", [PAPER, 960])
+def test_lines_under_a_wider_grid_of_heatmaps_share_the_whole_width(width: int) -> None:
+    paper = to_matplotlib(triangle_and_curves(), width)
+    across = paper.get_size_inches()[0] * 96
+    boxes = [axes.get_position() for axes in paper.axes[:12]]
+    left, right = boxes[10:]
+    assert left.x0 == pytest.approx(boxes[0].x0)
+    assert right.x1 == pytest.approx(1 - 16 / across)
+    assert left.width == pytest.approx(right.width)
+    assert right.x0 - left.x1 == pytest.approx(14 / across)
+    assert left.y1 < min(box.y0 for box in boxes[:10])
+
+
+def test_a_long_name_of_a_pair_keeps_both_names() -> None:
+    texts = [text.get_text() for text in to_matplotlib(triangle_and_curves()).texts]
+    assert texts == ["▨ undefined", "mae · random vit_mi…patch8_64 #0", "random …8_64 #0 · random …8_64 #1"]
+
+
+def test_a_narrow_screen_pairs_heatmaps_and_gives_lines_its_whole_width() -> None:
+    narrow = stacked(triangle_and_curves())
+    assert [[panel and panel.title for panel in row] for row in narrow.panels[-3:]] == [
+        ["2 × 3", "3 × 3"],
+        ["a", None],
+        ["b", None],
+    ]
+    layout = to_plotly(narrow, NARROW).layout
+    assert layout.width <= NARROW
+    assert layout.xaxis11.domain == layout.xaxis12.domain == (0, 1)
+
+
 def test_traces_do_not_depend_on_the_arrangement() -> None:
     wide, narrow = to_plotly(grid(3)), to_plotly(stacked(grid(3)), NARROW)
     assert wide.to_plotly_json()["data"] == narrow.to_plotly_json()["data"]

@@ -151,6 +151,13 @@ def test_links_within_the_page_lead_somewhere_and_ids_are_unique(report: Path, p
             assert (report.parent / address).is_file()
 
 
+def test_the_summary_names_a_section_once_above_its_findings(page: str) -> None:
+    summary = page[page.index('<div class="summary">') : page.index("<nav")]
+    assert [address for address in Outline(summary).addresses() if address.startswith("#")] == ["#cka-blocks"]
+    words = Outline(summary).text.split("\n")
+    assert [word for word in words if word] == ["Summary", "CKA", "All are alike.", HOSTILE]
+
+
 def test_headings_are_in_order_and_tables_have_heads(page: str) -> None:
     tags = Outline(page).tags
     levels = [int(tag[1]) for tag, _ in tags if re.fullmatch(r"h[1-6]", tag)]

@@ -12,6 +12,7 @@ from scipy.stats import chi2_contingency, chisquare
 
 from sslens.data import scenes
 from sslens.data.images import from_arrays
+from sslens.data.patterns import KINDS
 from sslens.errors import InputError
 
 
@@ -108,7 +109,7 @@ def test_class_and_factors_are_uniform_and_independent() -> None:
         low, high = scenes._RANGES.get(str(name), (0, 0))
         counts = np.histogram(values, 10, (low, high))[0] if high else np.bincount(coded[name])
         assert counts.sum() == 6000
-        assert len(counts) == (10 if high else len(scenes._KINDS[str(name)]))
+        assert len(counts) == (10 if high else len(KINDS[str(name)]))
         assert chisquare(counts).pvalue > 1e-4, name
     for one, other in itertools.combinations(coded, 2):
         assert chi2_contingency(pd.crosstab(coded[one], coded[other])).pvalue > 1e-4, (one, other)

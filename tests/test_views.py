@@ -13,19 +13,21 @@ from scipy import ndimage, stats
 from torchvision import transforms as T
 from torchvision.transforms import InterpolationMode
 
-from sslens.data.views import (
+from sslens.data.colour import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     ColorJitter,
-    EvalTransform,
-    Flip,
     GaussianBlur,
     Grayscale,
     Normalize,
+    Solarize,
+)
+from sslens.data.transform import EvalTransform
+from sslens.data.views import (
+    Flip,
     Operation,
     RandomResizedCrop,
     Recipe,
-    Solarize,
     View,
     mae_views,
     mask_noise,
@@ -273,7 +275,7 @@ def test_views_do_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, asked = moco_v3_views(16), {"seed": 0, "step": 0, "rows": slice(0, 8), "total": 8}
     whole = recipe.batch(IMAGES, **asked)
     monkeypatch.setattr("sslens.data.views._CHUNK", 3 * 3 * 16 * 16)
-    monkeypatch.setattr("sslens.data.views._CACHED", 2 * 3 * 16 * 16)
+    monkeypatch.setattr("sslens.data.colour._CACHED", 2 * 3 * 16 * 16)
     for view, chunked in zip(whole, recipe.batch(IMAGES, **asked), strict=True):
         assert torch.equal(chunked, view)
 

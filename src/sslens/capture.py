@@ -26,8 +26,9 @@ from sslens.store import Store
 
 Progress = Callable[[int, int], None]
 
-#: columns of a Gram's operand that are centred and multiplied at a time: with 32 images 1 MB, which stays in the cache
-COLUMNS = 8192
+#: columns of a Gram's operand that are centred and multiplied at a time: with 32 images 0.8 MB, which stays in the cache;
+#: no power of two, with which all rows of a column would fall into one set of the cache (25 % slower)
+COLUMNS = 6160
 #: features that vary over images by less than this share of their size carry rounding only: float32 has 24 bits, 2⁻²⁴ ≈ 6e-8
 CONSTANT = 4e-6
 
@@ -86,16 +87,15 @@ def centred_gram(
     ([[1.25, -1.25], [-1.25, 1.25]], 1868.5)
     """
     n = x.shape[0]
-    gram = torch.zeros(n, n, dtype=torch.float64, device=x.device)
-    energy = torch.zeros((), dtype=torch.float64, device=x.device)
     columns = COLUMNS if x.device.type == "cpu" else x.shape[1]
-    for block in x.split(columns, dim=1):
-        block = block.float()
-        mean = block.mean(0)
-        centred = block - mean
-        gram += centred @ centred.T
-        energy += n * torch.dot(mean, mean)
-    return gram, energy
+    grams, energies = [], []
+    with torch.autocast(x.device.type, enabled=False):  # which would multiply in bfloat16
+        for block in x.split(columns, dim=1):
+            total = block.sum(0, dtype=torch.float32)
+            centred = torch.sub(block.float(), total, alpha=1 / n)
+            grams.append(centred @ centred.T)
+            energies.append(torch.dot(total, total))
+    return torch.stack(grams).sum(0, dtype=torch.float64), torch.stack(energies).sum(dtype=torch.float64) / n
 
 
 def choose_tokens(output: Float[Tensor, "image ..."], prefix: int | None, tokens: str) -> Tensor | None:
@@ -252,7 +252,7 @@ def key_of(
         "weights": model.digest,
         "transform": model.transform.spec(),
         "taps": [asdict(tap) for tap in taps],
-        "images": images.digest,
+        "images": images.content,
         "plan": plan.digest,
         "precision": precision,
     }

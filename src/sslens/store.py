@@ -59,7 +59,10 @@ def write_beside(path: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
-        raise _explained(error, path) from error
+        explained = _explained(error, path)
+        if explained is None:
+            raise
+        raise explained from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -77,7 +80,7 @@ def _umask() -> int:
     return mask
 
 
-def _explained(error: OSError, path: Path) -> Exception:
+def _explained(error: OSError, path: Path) -> InputError | None:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return InputError(
             f"The disk is full: {path} was not written and nothing half-written was left. "
@@ -87,7 +90,7 @@ def _explained(error: OSError, path: Path) -> Exception:
         return InputError(
             f"{path} cannot be written ({error.strerror}): choose another folder with --out or SSLENS_HOME."
         )
-    return error
+    return None
 
 
 def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", header: Mapping[str, str]) -> None:
@@ -141,7 +144,7 @@ class Store:
         """A JSON value that was kept, or None if it is not there or was damaged."""
         try:
             return json.loads(self.path(kind, key, ".json").read_text(encoding="utf-8"))["value"]
-        except (FileNotFoundError, ValueError, KeyError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
     def write_json(self, kind: str, key: Mapping[str, Any], value: Any) -> Path:

@@ -7,10 +7,11 @@ table. A study that was stopped goes on with what is missing, on this machine or
 import importlib.metadata
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import Field, asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
 
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from sslens.plan import Plan
     from sslens.report import Section
     from sslens.table import Table
-
-CONTROLS = "random"
 
 
 @dataclass(frozen=True)
@@ -98,6 +97,8 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Study:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"There is no file {path}: a study is a YAML file with at least models and images.") from None
+    except IsADirectoryError:
+        raise InputError(f"{path} is no file: a study is a YAML file, such as study.yaml beside a report.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
@@ -106,18 +107,33 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Study:
         key, equals, value = override.partition("=")
         if not equals:
             raise InputError(f'"{override}" is no override: expected KEY=VALUE.')
-        values[key] = yaml.safe_load(value)
-    known = {entry.name for entry in fields(Study)}
+        try:
+            values[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InputError(f'The value of "{override}" is not YAML: {" ".join(str(error).split())}') from error
+    known = {entry.name: entry for entry in fields(Study)}
     for key in values:
         if key not in known:
             raise InputError(f'A study has no "{key}" ({path}): {nearest(str(key), known)}')
     for key in ("models", "images"):
         if key not in values:
             raise InputError(f"{path} does not say {key}.")
-    for key in ("models", "analyses"):
-        given = values.get(key, ())
-        values[key] = (given,) if isinstance(given, str) else tuple(given)
-    return Study(**values)
+    return Study(**{key: _checked(known[key], value, path) for key, value in values.items()})
+
+
+def _checked(entry: "Field[Any]", value: Any, path: Path) -> Any:
+    """A value of a study file as its field has it; a single text will do for a list of them."""
+    if entry.name in ("models", "analyses"):
+        texts = [value] if isinstance(value, str) else value
+        if isinstance(texts, list) and all(isinstance(each, str) for each in texts):
+            return tuple(texts)
+        expected = "a list of text"
+    else:
+        kinds = get_args(entry.type) or (entry.type,)
+        if type(value) in kinds:  # by identity: true is an int to isinstance
+            return value
+        expected = {str: "text", int: "a whole number", bool: "true or false"}[kinds[0]]
+    raise InputError(f"{entry.name} is {value!r} ({path} or an override of it): expected {expected}.")
 
 
 @dataclass(frozen=True)
@@ -153,7 +169,6 @@ class Planned:
     notes: tuple[str, ...]
     device: str
     precision: str
-    sources: dict[str, str] = field(default_factory=dict)
 
     def describe(self) -> str:
         """The plan and its cost, for a person."""
@@ -217,8 +232,7 @@ def prepare(study: Study, store: Store, *, quiet: bool = False) -> Planned:
         if bank is not None and "features" in needs:
             own = Plan.draw(bank.ids, study.batch, study.seed)
             passes.append(_planned_pass(model, control, bank, own, needs & {"features"}, store, precision))
-    sources = {model.name: model.source for model, _ in models}
-    return Planned(study, tuple(chosen), images, bank, tuple(passes), tuple(notes), device, precision, sources)
+    return Planned(study, tuple(chosen), images, bank, tuple(passes), tuple(notes), device, precision)
 
 
 def _models(study: Study) -> "list[tuple[Backbone, bool]]":
@@ -227,11 +241,10 @@ def _models(study: Study) -> "list[tuple[Backbone, bool]]":
     beside = []
     if study.controls:
         twins = dict.fromkeys(twin for model in models for twin in zoo.random_twins(model))
-        beside = [zoo.load(source) for source in [*twins, "pixels"] if source not in study.models]
+        given = {model.source for model in models}
+        beside = [zoo.load(source) for source in [*twins, "pixels"] if source not in given]
     both = [*models, *beside]
-    count: dict[str, int] = {}
-    for model in both:
-        count[model.name] = count.get(model.name, 0) + 1
+    count = Counter(model.name for model in both)
     for model in both:
         if count[model.name] > 1:
             model.name = f"{model.name} ({_distinction(model)})"
@@ -340,7 +353,8 @@ def _computed(planned: Planned, store: Store, quiet: bool) -> "tuple[Inputs, dic
         grams=grams,
         features=features,
         bank=bank,
-        labels=_labels(planned.images) | _labels(planned.bank),
+        labels=_labels(planned.images),
+        bank_labels=_labels(planned.bank),
         classes=planned.images.classes,
         seed=planned.study.seed,
     )

@@ -19,14 +19,12 @@ from sslens.errors import InputError, nearest
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sslens.data.views import EvalTransform
+    from sslens.data.transform import EvalTransform
     from sslens.models.backbone import Backbone
 
 #: the file that a training run leaves for others to load
 ENCODER = "last.safetensors"
 HEADER = "sslens.encoder"
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 #: side to which the pixels control shrinks an image
 PIXELS = 32
 
@@ -104,7 +102,8 @@ def random_twins(model: "Backbone", seeds: Iterable[int] = (0, 1)) -> list[str]:
 
 def transform(size: int, **given: Any) -> "EvalTransform":
     """How images of `size` are prepared: from 224 px on, the shorter side is first resized to size · 256/224."""
-    from sslens.data.views import EvalTransform
+    from sslens.data.colour import IMAGENET_MEAN, IMAGENET_STD
+    from sslens.data.transform import EvalTransform
 
     settings: dict[str, Any] = {
         "resize": size * 256 // 224 if size >= 224 else size,
@@ -144,7 +143,7 @@ def _random(rest: str, num_heads: int | None, overrides: Mapping[str, int]) -> "
     else:
         network, transformed = _timm_network(name.removeprefix("timm/"), pretrained=False, seed=number)
     about = {"family": "control", "objective": None, "arch": name, "seed": number}
-    return _vit(network, f"random {name} #{number}", f"random:{name}:{number}", transformed, about)
+    return _vit(network, f"random #{number}", f"random:{name}:{number}", transformed, about)
 
 
 def _timm(name: str) -> "Backbone":

@@ -23,7 +23,8 @@ class Inputs:
         grams: by tokens ("all", "cls", "patch"), then by model; a model without such tokens is absent.
         features: pooled features of the images.
         bank: pooled features of other images whose labels vote in k-NN; leave-one-out on `features` when empty.
-        labels: class of each image, of `features` and of `bank`, by id.
+        labels: class of each image of `features`, by id.
+        bank_labels: class of each image of `bank`, by id; two sets may use the same ids.
         classes: their names.
     """
 
@@ -33,5 +34,6 @@ class Inputs:
     features: Mapping[str, Artefact] = field(default_factory=dict)
     bank: Mapping[str, Artefact] = field(default_factory=dict)
     labels: Mapping[str, int] = field(default_factory=dict)
+    bank_labels: Mapping[str, int] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     seed: int = 0

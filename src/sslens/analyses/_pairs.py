@@ -131,6 +131,12 @@ def mean_of(frame: pd.DataFrame, a: str, b: str, tokens: str, kind: str) -> tupl
     return tuple(row[["cka", "low", "high"]].iloc[0]) if len(row) else (np.nan, np.nan, np.nan)
 
 
+def spelt(mean: tuple[float, float, float]) -> str:
+    """A mean with its interval, where there is one: a single minibatch has none."""
+    value, low, high = mean
+    return f"{value:.2f}" if pd.isna(low) else f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
 def heatmap(frame: pd.DataFrame, a: str, b: str, tokens: str, kind: str, title: str | None = None) -> Heatmap:
     """Taps of `a` (rows) against taps of `b` (columns)."""
     cells = select(frame, a, b, tokens, kind)

@@ -53,7 +53,7 @@ def findings(table: Table) -> tuple[str, ...]:
             if pd.isna(value):
                 continue
             where = {"all": "over all tokens", "cls": "in the CLS token"}[tokens]
-            sentence = f"{a} and {b}: mean CKA at the same depth {value:.2f} [{low:.2f}, {high:.2f}] {where}"
+            sentence = f"{a} and {b}: mean CKA at the same depth {_pairs.spelt((value, low, high))} {where}"
             said.append(sentence + _against(frame, random, tokens, low, high) + _parting(frame, a, b, tokens) + ".")
     return tuple(said)
 
@@ -62,6 +62,8 @@ def _against(frame: pd.DataFrame, random: list[str], tokens: str, low: float, hi
     if len(random) < 2:
         return ""
     value, control_low, control_high = _pairs.mean_of(frame, random[0], random[1], tokens, KIND)
+    if pd.isna(low) or pd.isna(control_low):
+        return f"; two random initialisations have {value:.2f} with each other"
     side = "more than" if low > control_high else "less than" if high < control_low else "not distinguishable from"
     return f", {side} two random initialisations have with each other ({value:.2f})"
 
@@ -69,7 +71,7 @@ def _against(frame: pd.DataFrame, random: list[str], tokens: str, low: float, hi
 def _parting(frame: pd.DataFrame, a: str, b: str, tokens: str) -> str:
     """The first block whose CKA lies under the first block's, their intervals apart."""
     line = _pairs.curve(frame, a, b, tokens, KIND)
-    if line is None or line.low is None or line.high is None:
+    if line is None or line.low is None or line.high is None or pd.isna(line.low[0]):
         return ""
     for i in range(1, len(line.y)):
         if line.high[i] < line.low[0]:

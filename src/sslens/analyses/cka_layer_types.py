@@ -48,13 +48,13 @@ def findings(table: Table) -> tuple[str, ...]:
         if len(means) < 2:
             continue
         least, most = min(means, key=lambda kind: means[kind][0]), max(means, key=lambda kind: means[kind][0])
-        sure = means[least][2] < means[most][1]
-        said.append(
-            f"{a} and {b} are least alike in {least} ({_spelt(means[least])}) and most in {most} ({_spelt(means[most])})"
-            + ("." if sure else ", but their intervals overlap.")
+        sentence = (
+            f"{a} and {b} are least alike in {least} ({_pairs.spelt(means[least])}) "
+            f"and most in {most} ({_pairs.spelt(means[most])})"
         )
+        if pd.isna(means[least][2]):
+            said.append(f"{sentence}, without intervals: there is one minibatch only.")
+        else:
+            sure = means[least][2] < means[most][1]
+            said.append(sentence + ("." if sure else ", but their intervals overlap."))
     return tuple(said)
-
-
-def _spelt(mean: tuple[float, float, float]) -> str:
-    return f"{mean[0]:.2f} [{mean[1]:.2f}, {mean[2]:.2f}]"

@@ -4,17 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sslens.data.images import (
-    SUFFIXES,
-    ImageSet,
-    OnBad,
-    Progress,
-    check,
-    cifar10,
-    from_arrays,
-    from_folder,
-    from_npz,
-)
+from sslens.data.folders import SUFFIXES, OnBad, Progress, check, from_folder
+from sslens.data.images import ImageSet, cifar10, from_arrays, from_npz
 from sslens.errors import InputError, nearest
 
 __all__ = ["ImageSet", "open_images"]

@@ -172,7 +172,7 @@ def constant_taps(grams: Artefact) -> list[str]:
 
 
 def from_features(
-    features: Sequence[Float[Tensor, "image feature"]],
+    features: Sequence[Float[Tensor, "image _"]],
     ids: Sequence[str] | None = None,
     sizes: Int[np.ndarray, " batch"] | None = None,
 ) -> Artefact:

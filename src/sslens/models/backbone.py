@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sslens.data.views import EvalTransform
+from sslens.data.transform import EvalTransform
 from sslens.errors import InputError, nearest
 from sslens.models.taps import Tap
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sslens.errors import InputError
 from sslens.models.taps import Tap
 
-#: width and number of blocks; heads are dim / 64, as in all released ViTs
+#: width and number of blocks; heads are dim / 64, as in the released ViTs (but for MoCo-v3's small, with 12)
 SIZES = {
     "nano": (64, 4),
     "mini": (128, 6),
@@ -43,6 +43,9 @@ class ViTArch:
     heads: int
 
     def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value < 1:
+                raise InputError(f"A ViT's {name} is {value}: give 1 or more.")
         if self.image_size % self.patch_size:
             raise InputError(
                 f"Images of {self.image_size} px cannot be cut into patches of {self.patch_size} px: "

@@ -12,6 +12,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from sslens.data.views import mae_views, mask_noise
+from sslens.errors import InputError
 from sslens.models.vit import ViTArch, sincos_positions
 from sslens.objectives import Rows
 
@@ -38,6 +39,19 @@ class Settings:
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.95)
     warmup: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not 0 < self.mask_ratio < 1:
+            raise InputError(f"The setting mask_ratio is {self.mask_ratio}: expected a share above 0 and below 1.")
+        if (
+            min(self.decoder_heads, self.decoder_dim) < 1
+            or self.decoder_dim % self.decoder_heads
+            or self.decoder_blocks < 0
+        ):
+            raise InputError(
+                f"A decoder of {self.decoder_blocks} blocks, {self.decoder_dim} wide with {self.decoder_heads} heads cannot be "
+                "built: its width must be a multiple of its heads."
+            )
 
 
 def batch(images: Sequence[Image.Image], settings: Settings, arch: ViTArch, rows: Rows) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from sslens.data.views import moco_v3_views
+from sslens.errors import InputError
 from sslens.models.heads import mlp
 from sslens.models.vit import ViTArch, sincos_positions
 from sslens.objectives import Rows
@@ -41,6 +42,16 @@ class Settings:
     weight_decay: float = 0.1
     betas: tuple[float, float] = (0.9, 0.999)
     warmup: float = 40 / 300
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise InputError(f"The setting temperature is {self.temperature}: expected more than 0.")
+        if not 0 <= self.momentum <= 1:
+            raise InputError(f"The setting momentum is {self.momentum}: expected 0 to 1.")
+        if min(self.head_dim, self.out_dim) < 1:
+            raise InputError(
+                f"A head {self.head_dim} wide with {self.out_dim} outputs cannot be built: give 1 or more."
+            )
 
 
 def batch(images: Sequence[Image.Image], settings: Settings, arch: ViTArch, rows: Rows) -> dict[str, Tensor]:

@@ -36,7 +36,9 @@ def neighbours(
     bank = F.normalize(bank.float(), dim=1)
     found = []
     for start, block in _blocks(queries, len(bank)):
-        cosines = F.normalize(block.float(), dim=1) @ bank.T
+        # never one query alone: a vector times a matrix rounds equal rows of the bank apart, and they would not tie
+        unit = F.normalize(block.float(), dim=1).expand(max(2, len(block)), -1)
+        cosines = (unit @ bank.T)[: len(block)]
         if leave_one_out:
             own = torch.arange(len(block))
             cosines[own, own + start] = -torch.inf

@@ -36,10 +36,11 @@ from sslens.models.vit import ViTArch, explicit_attention
 from sslens.objectives import Method, Rows
 from sslens.progress import progress
 from sslens.store import digest, write_tensors, write_text
-from sslens.training.optim import adamw, cosine, load_named_state, named_state, scaled_lr, set_lr
+from sslens.training.optim import adamw, check, cosine, load_named_state, named_state, scaled_lr, set_lr
 from sslens.training.processes import Processes, best_device, best_precision, processes
 
 STATE = "state.safetensors"
+STATE_HEADER = "sslens.state"
 #: key of the random stream that orders the images of an epoch; the views use 0 and 1
 ORDER = 2
 
@@ -72,6 +73,20 @@ class Training:
     save_every: int = 0
     log_every: int = 10
 
+    def __post_init__(self) -> None:
+        least = {
+            "epochs": 1,
+            "batch_size": 1,
+            "accumulate": 1,
+            "log_every": 1,
+            "seed": 0,
+            "workers": 0,
+            "save_every": 0,
+        }
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                raise InputError(f"{name} is {getattr(self, name)}: give {low} or more.")
+
 
 #: settings that may differ when a run goes on, since they do not change what is computed
 FREE = ("device", "workers", "save_every", "log_every", "accumulate")
@@ -103,7 +118,6 @@ class _Parts(Dataset[dict[str, Tensor]]):
     def __init__(
         self, module: ModuleType, settings: Any, arch: ViTArch, images: ImageSet, training: Training, where: Processes
     ) -> None:
-        self.name = module.__name__
         self.batch = module.batch
         self.settings, self.arch, self.images, self.training = settings, arch, images, training
         self.rank, self.size = where.rank, where.size
@@ -158,9 +172,12 @@ def plan(objective: str, images: int, arch: str, settings: Any, training: Traini
     """The steps of a run, or why there can be none.
 
     Raises:
-        InputError: the batch is larger than the set, or cannot be shared out, or the objective needs it whole.
+        InputError: the batch is larger than the set, or cannot be shared out, or the objective needs it whole; an
+            optimiser's setting out of bounds.
     """
     ViTArch.parse(arch)
+    check(settings)
+    whole = plugin("objectives", objective).Objective.whole_batch
     shares = world * training.accumulate
     if training.batch_size > images:
         raise InputError(
@@ -171,9 +188,9 @@ def plan(objective: str, images: int, arch: str, settings: Any, training: Traini
             f"A minibatch of {training.batch_size} cannot be shared by {world} processes in {training.accumulate} parts: "
             f"give a multiple of {shares}."
         )
-    if training.epochs < 1:
-        raise InputError(f"{training.epochs} epochs are none: give 1 or more.")
-    if training.accumulate > 1 and plugin("objectives", objective).Objective.whole_batch:
+    if whole and training.batch_size < 2:
+        raise InputError(f"{objective} contrasts images with each other: give a --batch-size of 2 or more.")
+    if whole and training.accumulate > 1:
         raise InputError(
             f"{objective} contrasts every image with its whole minibatch, so a minibatch in {training.accumulate} parts is another "
             "loss: leave --accumulate at 1, and use more processes or a smaller --batch-size."
@@ -226,6 +243,8 @@ class _Run:
     def go(self, resume: bool) -> Path:
         start = self._start(resume)
         s = self.schedule
+        if start == s.steps and self.where.first:
+            self._write_encoder(start)  # a kill may have come between the last state and it
         self.say(
             f"{self.objective} on {len(self.images):,} images of {self.images.name}: {s.steps:,} steps, {s.epoch:,} an epoch; "
             f"{self.training.batch_size} images a step, lr {self.lr:.3g} after scaling {self.settings.base_lr:.3g} to that batch; "
@@ -233,7 +252,7 @@ class _Run:
         )
         model = self.module
         if self.where.size > 1:
-            model = DistributedDataParallel(self.module, broadcast_buffers=False)
+            model = DistributedDataParallel(self.module)
         self.module.train()
         label = f"pre-training {self.name}"
         bar = progress(label, start=start * s.batch_size, quiet=not self.where.first)
@@ -242,10 +261,10 @@ class _Run:
                 done = step + 1
                 report(done * s.batch_size, s.steps * s.batch_size, loss=loss)
                 log(done, loss, rate)
-                last = done == s.steps
-                if last or done % (self.training.save_every or s.epoch) == 0 or self._agree(stop.is_set()):
+                last, stopped = done == s.steps, self._agree(stop.is_set())
+                if last or stopped or done % (self.training.save_every or s.epoch) == 0:
                     self._save(done)
-                if not last and self._agree(stop.is_set()):
+                if stopped and not last:
                     raise Interrupted(
                         f"Stopped after step {done} of {s.steps}; the state is kept in {self.out}: go on with --resume."
                     )
@@ -276,8 +295,8 @@ class _Run:
             value = self._mean(total)
             if not math.isfinite(value):
                 raise InputError(
-                    f"The loss is {value} at step {step}: the training has diverged. The state before is kept in {self.out}; "
-                    "start again with a lower --set base_lr, a longer --set warmup, or --precision float32."
+                    f"The loss is {value} at step {step + 1} of {s.steps}: the training has diverged. Start again in another "
+                    "--out with a lower --set base_lr, a longer --set warmup, or --precision float32."
                 )
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
@@ -299,8 +318,13 @@ class _Run:
     def _start(self, resume: bool) -> int:
         """The step to start at: 0, or where the checkpoint left off."""
         path = self.out / STATE
+        if (self.out / zoo.ENCODER).exists() and not path.exists():
+            raise InputError(f"{self.out} holds a trained encoder but no {STATE} to go on from: choose another --out.")
         if path.exists() and not resume:
             raise InputError(f"{self.out} already holds a run: go on with --resume, or choose another --out.")
+        if self.where.first:
+            for left in self.out.glob(".*.part"):  # by a run that was killed while it wrote
+                left.unlink(missing_ok=True)
         if not path.exists():
             if self.where.first:
                 write_text(
@@ -308,7 +332,9 @@ class _Run:
                 )
             return 0
         header, tensors = zoo.read(path)
-        then = json.loads(header["sslens.state"])
+        if STATE_HEADER not in header:
+            raise InputError(f"{path} is not the state of a run: its header has no {STATE_HEADER}.")
+        then = json.loads(header[STATE_HEADER])
         _require_same(then["config"], self.config(), self.out)
         split: dict[str, dict[str, Tensor]] = {"module": {}, "optimizer": {}}
         for key, value in tensors.items():
@@ -320,12 +346,19 @@ class _Run:
         return int(then["step"])
 
     def _save(self, step: int) -> None:
-        if not self.where.first:
-            return
+        if self.where.first:
+            self._write_state(step)
+            self._write_encoder(step)
+        if self.where.size > 1:
+            dist.barrier()  # torchrun ends all processes when one has ended with an error, as after Ctrl-C
+
+    def _write_state(self, step: int) -> None:
         tensors = {f"module/{name}": value for name, value in self.module.state_dict().items()}
         tensors |= {f"optimizer/{name}": value for name, value in named_state(self.optimizer, self.module).items()}
         own = {name: value.detach().cpu() for name, value in tensors.items()}
-        write_tensors(self.out / STATE, own, {"sslens.state": json.dumps({"step": step, "config": self.config()})})
+        write_tensors(self.out / STATE, own, {STATE_HEADER: json.dumps({"step": step, "config": self.config()})})
+
+    def _write_encoder(self, step: int) -> None:
         about = {
             "family": "self-supervised",
             "objective": self.objective,

@@ -7,6 +7,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sslens.errors import InputError
+
+
+def check(settings: Any) -> None:
+    """Refuse an objective's settings that the optimiser or the schedule cannot follow.
+
+    Raises:
+        InputError: base_lr is not above 0, weight_decay is below 0, a beta is outside [0, 1) or warmup outside [0, 1].
+    """
+    wanted = {
+        "base_lr": (0 < settings.base_lr < math.inf, "above 0"),
+        "weight_decay": (0 <= settings.weight_decay < math.inf, "0 or more"),
+        "betas": (len(settings.betas) == 2 and all(0 <= beta < 1 for beta in settings.betas), "two from 0 to below 1"),
+        "warmup": (0 <= settings.warmup <= 1, "a share of the training, 0 to 1"),
+    }
+    for name, (holds, expected) in wanted.items():
+        if not holds:
+            raise InputError(f"The setting {name} is {getattr(settings, name)}: expected {expected}.")
+
 
 def scaled_lr(base_lr: float, batch_size: int) -> float:
     """The linear scaling rule: base_lr · batch / 256, the batch being all images of a step (Goyal et al., 2017).
@@ -48,8 +67,8 @@ def load_named_state(optimizer: torch.optim.Optimizer, module: nn.Module, state:
     for key, value in state.items():
         name, _, quantity = key.rpartition("/")
         parameter = parameters[name]
-        # the fused kernel wants its count of steps on the parameter's device
-        optimizer.state[parameter][quantity] = value.to(parameter.device)
+        # the fused kernel wants its count of steps on the parameter's device; a copy, since the file may be mapped
+        optimizer.state[parameter][quantity] = value.to(parameter.device, copy=True)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

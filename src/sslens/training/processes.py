@@ -8,6 +8,10 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
+from sslens.errors import InputError, nearest
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
 
 @dataclass(frozen=True)
 class Processes:
@@ -26,10 +30,21 @@ class Processes:
 def best_device(asked: str) -> str:
     """The device that "auto" means: a CUDA GPU where there is one, else the CPU.
 
+    Raises:
+        InputError: torch knows no such device, or this machine has none.
+
     >>> best_device("cpu")
     'cpu'
     """
-    return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(asked)
+    except RuntimeError as error:
+        raise InputError(f'There is no device "{asked}": give auto, cpu, cuda or cuda:NUMBER.') from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f'There is no device "{asked}": torch sees {torch.cuda.device_count()} CUDA GPUs here.')
+    return asked
 
 
 def best_precision(asked: str, device: str) -> str:
@@ -37,9 +52,14 @@ def best_precision(asked: str, device: str) -> str:
 
     Without AMX bfloat16 products were half as fast as float32 ones (LOG.md, 2026-11-21).
 
+    Raises:
+        InputError: it is none of auto, float32 and bfloat16.
+
     >>> best_precision("float32", "cpu")
     'float32'
     """
+    if asked not in PRECISIONS:
+        raise InputError(f'There is no precision "{asked}": {nearest(asked, PRECISIONS)}')
     if asked != "auto":
         return asked
     if torch.device(device).type == "cuda":
@@ -56,7 +76,7 @@ def processes(device: str) -> Iterator[Processes]:
         return
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if torch.device(device).type == "cuda":
-        device = f"cuda:{local}"
+        device = best_device(f"cuda:{local}")
         torch.cuda.set_device(local)
     dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     try:

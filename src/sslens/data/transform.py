@@ -1,0 +1,88 @@
+"""The fixed transform for evaluation: one PIL image to the tensor that a model takes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from PIL import Image
+from torch import Tensor
+
+from sslens.data.colour import IMAGENET_MEAN, IMAGENET_STD, Normalize
+from sslens.errors import InputError, nearest
+
+_RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+@dataclass(frozen=True)
+class EvalTransform:
+    """The shorter side to `resize` (PIL, antialiased), the central `crop` × `crop`, [0, 1], (x − mean) / std.
+
+    Equal, value by value, to torchvision's Resize, CenterCrop, ToTensor and Normalize on PIL images. An image of
+    crop × crop pixels with resize = crop is not resampled. Raises InputError for an unknown interpolation, a crop
+    larger than `resize`, or an image that is not RGB.
+
+    >>> transform = EvalTransform(resize=2, crop=2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    >>> transform(Image.fromarray(np.array([[[0] * 3, [51] * 3], [[102] * 3, [255] * 3]], np.uint8)))[0]
+    tensor([[0.0000, 0.2000],
+            [0.4000, 1.0000]])
+    """
+
+    resize: int = 256
+    crop: int = 224
+    interpolation: str = "bicubic"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        resampling(self.interpolation)
+        if not 0 < self.crop <= self.resize:
+            raise InputError(f"The crop is {self.crop} and the resize {self.resize}; give 0 < crop ≤ resize.")
+
+    def __call__(self, image: Image.Image) -> Float32[Tensor, "3 crop crop"]:
+        """The transformed image."""
+        shorter = min(require_rgb(image).size)
+        width, height = (int(self.resize * side / shorter) for side in image.size)
+        if (width, height) != image.size:
+            image = image.resize((width, height), resampling(self.interpolation))
+        left, upper = round((width - self.crop) / 2), round((height - self.crop) / 2)
+        pixels = np.array(image.crop((left, upper, left + self.crop, upper + self.crop)))
+        values = torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32, memory_format=torch.contiguous_format)
+        return Normalize(self.mean, self.std).apply(values.div_(255), {})
+
+    def spec(self) -> dict[str, Any]:
+        """The settings as plain JSON values.
+
+        >>> EvalTransform(resize=64, crop=64).spec()["interpolation"]
+        'bicubic'
+        """
+        return {
+            "resize": self.resize,
+            "crop": self.crop,
+            "interpolation": self.interpolation,
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
+
+def resampling(interpolation: str) -> Image.Resampling:
+    """PIL's filter of that name. Raises InputError for an unknown one.
+
+    >>> resampling("bicubic").name
+    'BICUBIC'
+    """
+    if interpolation not in _RESAMPLING:
+        raise InputError(f"The interpolation {interpolation!r} is unknown; {nearest(interpolation, _RESAMPLING)}.")
+    return _RESAMPLING[interpolation]
+
+
+def require_rgb(image: Image.Image) -> Image.Image:
+    """The image itself. Raises InputError if its mode is not RGB.
+
+    >>> require_rgb(Image.new("RGB", (2, 3))).size
+    (2, 3)
+    """
+    if image.mode != "RGB":
+        raise InputError(f"An image has PIL mode {image.mode}, RGB is needed: call image.convert('RGB').")
+    return image

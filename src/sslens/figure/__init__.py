@@ -1,0 +1,29 @@
+"""A figure as data: an analysis states once what is drawn, and it is rendered for the screen (plotly) and for paper.
+
+Both renderings use one arrangement in CSS pixels, one colour scale and one line style a name, so that they show the same thing.
+"""
+
+from sslens.figure.arrangement import NARROW, PAPER, SWITCH, WIDE, stacked
+from sslens.figure.panels import Figure, Heatmap, Line, Lines, Panel
+from sslens.figure.paper import save, to_matplotlib
+from sslens.figure.screen import to_plotly
+from sslens.figure.style import COLOURS, CONTROLS, UNDEFINED
+
+__all__ = [
+    "COLOURS",
+    "CONTROLS",
+    "NARROW",
+    "PAPER",
+    "SWITCH",
+    "UNDEFINED",
+    "WIDE",
+    "Figure",
+    "Heatmap",
+    "Line",
+    "Lines",
+    "Panel",
+    "save",
+    "stacked",
+    "to_matplotlib",
+    "to_plotly",
+]

@@ -1,0 +1,115 @@
+"""A figure as data: panels of values or of curves in a grid, checked when they are made."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Float
+
+
+@dataclass(frozen=True, eq=False)
+class Heatmap:
+    """Values of rows against columns, in square cells; the first row lies at the bottom, so that a diagonal rises.
+
+    A value that is nan is undefined: its cell is grey and hatched, never a colour of the scale.
+
+    >>> Heatmap("", np.array([[1.0, 0.5]]), ("0",), ("0", "1"), "block", "block", (0.0, 1.0), "CKA").values.shape
+    (1, 2)
+
+    Raises:
+        ValueError: the labels do not fit the values or repeat, a value is infinite, or the limits do not rise.
+    """
+
+    title: str
+    values: Float[np.ndarray, "row column"]
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    x_label: str
+    y_label: str
+    limits: tuple[float, float]
+    unit: str
+
+    def __post_init__(self) -> None:
+        if self.values.shape != (len(self.rows), len(self.columns)) or not self.values.size:
+            raise ValueError(f"{self.values.shape} values with {len(self.rows)} rows and {len(self.columns)} columns")
+        if len(set(self.rows)) < len(self.rows) or len(set(self.columns)) < len(self.columns):
+            raise ValueError(f"a label of {self.title!r} repeats")
+        if np.isinf(self.values).any() or not self.limits[0] < self.limits[1]:
+            raise ValueError(f"{self.title!r} has an infinite value, or limits that do not rise: {self.limits}")
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """One curve; `low` and `high` bound its interval, nan is a gap, a control is drawn dashed and muted.
+
+    >>> Line("mae", np.array([0.0, 1.0]), np.array([0.25, 0.5])).control
+    False
+
+    Raises:
+        ValueError: the arrays differ in length, or one bound is given without the other.
+    """
+
+    name: str
+    x: Float[np.ndarray, " point"]
+    y: Float[np.ndarray, " point"]
+    low: Float[np.ndarray, " point"] | None = None
+    high: Float[np.ndarray, " point"] | None = None
+    control: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.low is None) != (self.high is None):
+            raise ValueError(f"{self.name!r} has one bound of an interval, not both")
+        if any(array is not None and array.shape != self.x.shape for array in (self.y, self.low, self.high)):
+            raise ValueError(f"the arrays of {self.name!r} differ in length")
+
+
+@dataclass(frozen=True, eq=False)
+class Lines:
+    """Curves on one pair of axes; without `limits` the panels of a figure that share a y label share its range.
+
+    >>> Lines("k-NN", "depth", "accuracy", (), (0.0, 1.0)).log_x
+    False
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    lines: tuple[Line, ...]
+    limits: tuple[float, float] | None
+    log_x: bool = False
+
+
+Panel: TypeAlias = Heatmap | Lines
+
+
+@dataclass(frozen=True, eq=False)
+class Figure:
+    """A grid of panels, row by row; None leaves a cell empty (the lower triangle of a grid of pairs).
+
+    Heatmaps share one colour scale over all their limits, and lines of one name share one style.
+
+    >>> square = Heatmap("a", np.eye(2), ("0", "1"), ("0", "1"), "block", "block", (0.0, 1.0), "CKA")
+    >>> len(Figure("cka", ((square, None),)).shown())
+    1
+
+    Raises:
+        ValueError: the rows differ in length, nothing is shown, heatmaps differ in their unit, or a name is a control's and not.
+    """
+
+    name: str
+    panels: tuple[tuple[Panel | None, ...], ...]
+
+    def __post_init__(self) -> None:
+        if len({len(row) for row in self.panels}) != 1 or not self.shown():
+            raise ValueError(f"figure {self.name!r}: rows of one length and at least one panel are needed")
+        if len({panel.unit for panel in self.shown() if isinstance(panel, Heatmap)}) > 1:
+            raise ValueError(f"figure {self.name!r}: heatmaps that share a colour scale have one unit")
+        names = {
+            (line.name, line.control) for panel in self.shown() if isinstance(panel, Lines) for line in panel.lines
+        }
+        if len(names) > len({name for name, _ in names}):
+            raise ValueError(f"figure {self.name!r}: a line's name is a control's in one panel and not in another")
+
+    def shown(self) -> list[Panel]:
+        """The panels in reading order, without the empty cells."""
+        return [panel for row in self.panels for panel in row if panel is not None]

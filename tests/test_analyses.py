@@ -1,0 +1,351 @@
+"""Analyses: one contract for every file in analyses/, and their numbers against the measures and probes."""
+
+import functools
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from io import StringIO
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from sslens.analyses import Inputs, _pairs
+from sslens.capture import Artefact
+from sslens.figure import Figure, Heatmap, Lines, to_plotly
+from sslens.find import names, plugin
+from sslens.measures.cka import Comparison, from_features, minibatch_cka
+from sslens.models.taps import Tap
+from sslens.probes.knn import wilson
+from sslens.table import Table
+
+IDS = tuple(f"class{i % 3}/{i:02d}.png" for i in range(36))
+LABELS = {name: i % 3 for i, name in enumerate(IDS)}
+NEEDS = {"grams:all", "grams:cls", "grams:patch", "features", "labels"}
+KINDS = ("norm1", "qkv", "fc1", "block")
+
+
+def taps_of(blocks: int) -> list[Tap]:
+    paths = {"norm1": ".norm1", "qkv": ".attn.qkv", "fc1": ".mlp.fc1", "block": ""}
+    inside = [Tap(f"blocks.{i}{paths[kind]}", kind, (i + 1) / blocks) for i in range(blocks) for kind in KINDS]
+    return [*inside, Tap("norm", "norm", 1.0)]
+
+
+def drawn(name: str, count: int, dim: int = 10) -> list[torch.Tensor]:
+    """Features that know the class and something that all models share, less so in later taps."""
+    rng = np.random.default_rng(sum(name.encode()))
+    shared = np.random.default_rng(0).standard_normal((36, 4))
+    classes = np.eye(3)[[LABELS[i] for i in IDS]]
+    known = np.concatenate([shared, 2 * classes], 1)
+    return [
+        torch.from_numpy((1 - 0.6 * i / count) * known @ rng.standard_normal((7, dim)) + rng.standard_normal((36, dim))).float()
+        for i in range(count)
+    ]
+
+
+def grams_of(name: str, taps: Sequence[Tap], sizes: Sequence[int], constant: Sequence[str] = ()) -> Artefact:
+    given = [
+        torch.full((36, 3), 2.5) if tap.name in constant else x
+        for tap, x in zip(taps, drawn(name, len(taps)), strict=True)
+    ]
+    made = from_features(given, ids=IDS, sizes=np.array(sizes, dtype=np.int64))
+    return replace(made, model=name, taps=tuple(taps))
+
+
+def features_of(name: str, taps: Sequence[Tap], poolings: Sequence[str]) -> Artefact:
+    read = [tap for tap in taps if tap.kind in ("block", "norm", "pixels")]
+    tensors = {f"{tap.name}/{p}": x for p in poolings for tap, x in zip(read, drawn(name + p, len(read)), strict=True)}
+    return Artefact("features", name, IDS, tuple(read), tensors, {})
+
+
+def inputs(
+    models: dict[str, int],
+    controls: Sequence[str] = (),
+    *,
+    cls: bool = True,
+    sizes: Sequence[int] = (12, 12, 12),
+    constant: Sequence[str] = (),
+) -> Inputs:
+    """Models by name with their number of blocks (0 is raw pixels); "pixels" and random ones as controls."""
+    blocks = models | {name: 0 if name == "pixels" else max(models.values()) for name in controls}
+    taps = {name: taps_of(count) if count else [Tap("pixels", "pixels", 0.0)] for name, count in blocks.items()}
+    grams: dict[str, dict[str, Artefact]] = {}
+    for tokens in ("all", "cls", "patch"):
+        with_them = {name: each for name, each in taps.items() if tokens == "all" or (cls and blocks[name])}
+        if with_them:
+            grams[tokens] = {
+                name: replace(grams_of(name + tokens, each, sizes, constant), model=name) for name, each in with_them.items()
+            }
+    poolings = ("cls", "mean", "patch") if cls else ("mean",)
+    features = {name: features_of(name, each, poolings if blocks[name] else ("flat",)) for name, each in taps.items()}
+    return Inputs(tuple(models), tuple(controls), grams, features, labels=LABELS, classes=("a", "b", "c"))
+
+
+CASES = {
+    "two models of different depth": inputs({"mae": 2, "moco": 5}, ["random #0", "random #1", "pixels"]),
+    "one model": inputs({"mae": 3}, ["random #0", "random #1", "pixels"]),
+    "no controls": inputs({"mae": 3, "moco": 3}),
+    "one model alone": inputs({"mae": 2}),
+    "five models": inputs({"a": 2, "b": 3, "c": 1, "d": 2, "e": 2}, ["random #0"]),
+    "no class token": inputs({"mae": 2, "moco": 2}, ["random #0", "pixels"], cls=False),
+    "pixels alone": inputs({"pixels": 0}),
+    "pixels beside a model": inputs({"mae": 2, "pixels": 0}, ["random #0"]),
+    "one minibatch": inputs({"mae": 2, "moco": 2}, ["random #0", "random #1", "pixels"], sizes=[36]),
+    "constant taps": inputs(
+        {"mae": 2, "moco": 2},
+        ["random #0"],
+        constant=["blocks.0", "blocks.0.norm1", "blocks.0.attn.qkv", "blocks.1.attn.qkv"],
+    ),
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_replicates() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_pairs, "REPLICATES", 100)
+        yield
+
+
+@functools.cache
+def table_of(name: str, case: str) -> Table:
+    computed: Table = plugin("analyses", name).compute(CASES[case])
+    return computed
+
+
+def as_data(figure: Figure) -> list[Any]:
+    """What a figure shows, as plain values."""
+    shown: list[Any] = []
+    for panel in figure.shown():
+        if isinstance(panel, Heatmap):
+            shown.append((panel.title, panel.rows, panel.columns, np.round(panel.values, 5).tolist()))
+        else:
+            lines = [
+                (line.name, line.control, [None if a is None else np.round(a, 5).tolist() for a in (line.x, line.y, line.low)])
+                for line in panel.lines
+            ]
+            shown.append((panel.title, lines))
+    return shown
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.replace(" ", "-"))
+@pytest.mark.parametrize("name", names("analyses"))
+def test_contract(name: str, case: str) -> None:
+    module, given = plugin("analyses", name), CASES[case]
+    assert module.TITLE.endswith("?")
+    assert module.CAPTION.endswith(".")
+    assert isinstance(module.VERSION, int)
+    assert set(module.NEEDS) <= NEEDS
+
+    needed = {need.partition(":")[2] for need in module.NEEDS if need.startswith("grams:")}
+    only = replace(
+        given,
+        grams={tokens: each for tokens, each in given.grams.items() if tokens in needed},
+        features=given.features if "features" in module.NEEDS else {},
+        labels=given.labels if "labels" in module.NEEDS else {},
+    )
+    table = module.compute(only)
+    assert set(table.frame.columns) == set(table.units)
+    assert all(table.units.values())
+    assert len(table.frame)
+    assert not np.isinf(table.frame.select_dtypes("number").to_numpy()).any()
+
+    figure = module.draw(table)
+    assert figure.name == name
+    stored = Table.from_json(json.loads(json.dumps(table.to_json(), allow_nan=False)))
+    printed = Table(pd.read_csv(StringIO(table.csv())), table.units)
+    shown = json.dumps(as_data(figure))
+    assert json.dumps(as_data(module.draw(stored))) == shown
+    assert [one[0] for one in as_data(module.draw(printed))] == [one[0] for one in json.loads(shown)]
+
+    findings = module.findings(table)
+    assert findings == module.findings(stored)
+    for sentence in findings:
+        assert sentence.endswith(".")
+        assert sentence[0].isalnum()
+        assert "nan" not in sentence
+        assert any(model in sentence for model in given.models)
+
+
+@pytest.mark.parametrize("name", names("analyses"))
+def test_a_figure_of_every_analysis_is_rendered(name: str) -> None:
+    module = plugin("analyses", name)
+    assert to_plotly(module.draw(table_of(name, "constant taps"))).data
+
+
+# ---------------------------------------------------------------------------------------------------------- CKA, golden
+
+
+def heatmaps(figure: Figure) -> dict[str, Heatmap]:
+    return {panel.title: panel for panel in figure.shown() if isinstance(panel, Heatmap)}
+
+
+def curves(figure: Figure, title: str) -> dict[str, Any]:
+    (panel,) = [panel for panel in figure.shown() if isinstance(panel, Lines) and panel.title == title]
+    return {line.name: line for line in panel.lines}
+
+
+def test_heat_maps_of_blocks_are_minibatch_cka() -> None:
+    module, given = plugin("analyses", "cka-blocks"), CASES["two models of different depth"]
+    found = heatmaps(module.draw(table_of("cka-blocks", "two models of different depth")))
+    shown = ("mae", "moco", "random #0")
+    assert set(found) == {f"{a} · {b}" for i, a in enumerate(shown) for b in shown[i:]}
+    for title, panel in found.items():
+        a, b = (given.grams["all"][name].at("block") for name in title.split(" · "))
+        np.testing.assert_allclose(panel.values, minibatch_cka(a, b), rtol=0, atol=1e-12)
+        assert panel.rows == tuple(str(i) for i in range(len(a.taps)))
+        assert panel.columns == tuple(str(i) for i in range(len(b.taps)))
+
+
+def test_heat_maps_of_layer_types_are_minibatch_cka() -> None:
+    module, given = plugin("analyses", "cka-layer-types"), CASES["two models of different depth"]
+    found = heatmaps(module.draw(table_of("cka-layer-types", "two models of different depth")))
+    assert set(found) == {f"{kind}: mae · moco" for kind in ("norm1", "qkv", "fc1")}
+    for kind in ("norm1", "qkv", "fc1"):
+        a, b = (given.grams["all"][name].at(kind) for name in ("mae", "moco"))
+        np.testing.assert_allclose(found[f"{kind}: mae · moco"].values, minibatch_cka(a, b), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("title", "tokens"), [("All tokens", "all"), ("CLS token", "cls")])
+def test_curves_are_cka_at_the_nearest_depth(title: str, tokens: str) -> None:
+    """mae has blocks at depths 1/2 and 1, moco at 1/5 … 1: 1/5, 2/5, 3/5 are nearest to 1/2, the others to 1."""
+    module, given = plugin("analyses", "cka-blocks"), CASES["two models of different depth"]
+    lines = curves(module.draw(table_of("cka-blocks", "two models of different depth")), title)
+    a, b = (given.grams[tokens][name].at("block") for name in ("mae", "moco"))
+    compared = Comparison.of(a, b)
+    rows, columns = [0, 0, 0, 1, 1], [0, 1, 2, 3, 4]
+    line = lines["mae · moco"]
+    np.testing.assert_allclose(line.x, [0.2, 0.4, 0.6, 0.8, 1.0])
+    np.testing.assert_allclose(line.y, compared.cka()[rows, columns], rtol=0, atol=1e-12)
+    low, high = compared.interval(replicates=_pairs.REPLICATES, seed=given.seed)
+    np.testing.assert_allclose(line.low, low[rows, columns], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(line.high, high[rows, columns], rtol=0, atol=1e-12)
+    assert not line.control
+    assert lines["random #0 · random #1"].control
+    assert lines["mae · random #0"].control
+    assert ("mae · pixels" in lines) == (tokens == "all")  # pixels have no tokens
+
+
+def test_the_mean_at_the_same_depth_is_that_of_its_pairs() -> None:
+    frame = table_of("cka-blocks", "no controls").frame
+    pair = frame[(frame.model_a == "mae") & (frame.model_b == "moco") & (frame.tokens == "all")]
+    (mean,) = pair[pair.tap_a == "same depth"].itertuples()
+    cells = pair[(pair.tap_a == pair.tap_b) & (pair.tap_a != "same depth")]
+    assert len(cells) == 3
+    assert mean.cka == pytest.approx(cells.cka.mean(), abs=1e-12)
+    assert mean.low < mean.cka < mean.high
+    assert cells.low.min() < mean.low
+
+
+def test_undefined_cells_are_undefined_in_table_figure_and_mean() -> None:
+    module, table = plugin("analyses", "cka-blocks"), table_of("cka-blocks", "constant taps")
+    panel = heatmaps(module.draw(table))["mae · moco"]
+    assert np.isnan(panel.values).tolist() == [[True, True], [True, False]]
+    frame = table.frame[(table.frame.model_a == "mae") & (table.frame.model_b == "moco") & (table.frame.tokens == "all")]
+    touched = (frame.tap_a == "blocks.0") | (frame.tap_b == "blocks.0")
+    assert frame[touched][["cka", "low", "high"]].isna().to_numpy().all()
+    (mean,) = frame[frame.tap_a == "same depth"].cka
+    assert mean == pytest.approx(panel.values[1, 1])
+    assert ",,," in table.csv() or table.csv().splitlines()[1].endswith(",,,")
+
+
+def test_a_type_of_layer_without_a_defined_cell_is_not_spoken_of() -> None:
+    module, table = plugin("analyses", "cka-layer-types"), table_of("cka-layer-types", "constant taps")
+    found = heatmaps(module.draw(table))
+    assert np.isnan(found["qkv: mae · moco"].values).all()
+    assert np.isnan(found["norm1: mae · moco"].values).tolist() == [[True, True], [True, False]]
+    assert np.isfinite(found["fc1: mae · moco"].values).all()
+    (said,) = module.findings(table)
+    assert "fc1" in said
+    assert "norm1" in said
+    assert "qkv" not in said
+
+
+def test_a_pair_is_the_same_whichever_model_is_named_first() -> None:
+    module = plugin("analyses", "cka-blocks")
+    one = module.compute(inputs({"mae": 2, "moco": 4}))
+    other = module.compute(inputs({"moco": 4, "mae": 2}))
+    a, b = heatmaps(module.draw(one))["mae · moco"], heatmaps(module.draw(other))["moco · mae"]
+    np.testing.assert_allclose(a.values, b.values.T, rtol=0, atol=1e-12)
+
+
+def test_findings_claim_no_order_without_an_interval() -> None:
+    """One minibatch has no interval, so nothing can be said to be alike, apart or overlapping."""
+    for name in ("cka-blocks", "cka-layer-types"):
+        module = plugin("analyses", name)
+        said = " ".join(module.findings(table_of(name, "one minibatch")))
+        assert said
+        for claim in ("distinguishable", "more than", "less than", "overlap", "part from", "no block lies", "["):
+            assert claim not in said, said
+
+
+def test_findings_of_blocks_compare_with_the_control() -> None:
+    module = plugin("analyses", "cka-blocks")
+    found = module.findings(table_of("cka-blocks", "two models of different depth"))
+    assert len(found) == 2
+    assert found[0].startswith("mae and moco: mean CKA at the same depth 0.")
+    assert all("two random initialisations" in one for one in found)
+    assert "two random initialisations" not in " ".join(module.findings(table_of("cka-blocks", "no controls")))
+
+
+# --------------------------------------------------------------------------------------------------------- k-NN, golden
+
+
+def plain_knn(queries: torch.Tensor, bank: torch.Tensor, labels: list[int], k: int, *, own: bool, how: str) -> list[int]:
+    q, b = (x.double().numpy() / np.linalg.norm(x.double().numpy(), axis=1, keepdims=True) for x in (queries, bank))
+    cosines = q @ b.T
+    if own:
+        np.fill_diagonal(cosines, -np.inf)
+    predicted = []
+    for row in cosines:
+        best = np.argsort(-row, kind="stable")[:k]
+        weights = np.exp(row[best] / 0.07) if how == "weighted" else np.ones(k)
+        predicted.append(int(np.bincount([labels[i] for i in best], weights, minlength=3).argmax()))
+    return predicted
+
+
+@pytest.mark.parametrize("with_bank", [False, True])
+def test_accuracies_are_those_of_a_plain_knn(with_bank: bool) -> None:
+    given = CASES["one model"]
+    # a bank of other images whose ids are, as in two folders of one naming, those of the images
+    others = {i: (label + 1) % 3 for i, label in LABELS.items()}
+    bank = {name: replace(each, tensors={k: v.flip(1) + 1 for k, v in each.tensors.items()}) for name, each in given.features.items()}
+    if with_bank:
+        given = replace(given, bank=bank, bank_labels=others)
+    table = plugin("analyses", "knn-depth").compute(given)
+    assert len(table.frame) == 2 * (3 * 4 * 3 + 1)  # votes × (poolings × (blocks and norm) × models and pixels)
+    own = [LABELS[i] for i in IDS]
+    for row in table.frame.itertuples():
+        key = f"{row.tap}/{row.pooling}"
+        queries = given.features[row.model].tensors[key]
+        among = bank[row.model].tensors[key] if with_bank else queries
+        labels = [others[i] for i in IDS] if with_bank else own
+        predicted = plain_knn(queries, among, labels, 20, own=not with_bank, how=row.vote)
+        correct = int(np.sum(np.array(predicted) == own))
+        assert row.accuracy == pytest.approx(correct / 36)
+        assert (row.low, row.high) == pytest.approx(wilson(correct, 36))
+        assert (row.k, row.images, row.chance) == (20, 36, pytest.approx(1 / 3))
+
+
+def test_few_images_lower_k() -> None:
+    given = CASES["one model alone"]
+    few = IDS[:9]
+    features = {
+        name: replace(each, ids=few, tensors={k: v[:9] for k, v in each.tensors.items()}) for name, each in given.features.items()
+    }
+    frame = plugin("analyses", "knn-depth").compute(replace(given, features=features)).frame
+    assert set(frame.k) == {8}
+    assert set(frame.images) == {9}
+
+
+def test_accuracy_is_drawn_by_depth_with_pixels_as_a_level() -> None:
+    module = plugin("analyses", "knn-depth")
+    table = module.compute(CASES["one model"])
+    lines = curves(module.draw(table), "CLS token")
+    assert set(lines) == {"mae", "random #0", "random #1", "pixels"}
+    frame = table.frame[(table.frame.vote == "weighted") & (table.frame.model == "mae") & (table.frame.pooling == "cls")]
+    np.testing.assert_allclose(lines["mae"].x, [1 / 3, 2 / 3, 1])
+    np.testing.assert_allclose(lines["mae"].y, frame.accuracy[frame.tap != "norm"])
+    assert lines["pixels"].y[0] == lines["pixels"].y[1]
+    assert [lines[name].control for name in ("mae", "random #0", "pixels")] == [False, True, True]
