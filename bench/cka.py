@@ -16,6 +16,7 @@ Targets: 1.20 for Tiny and Small, 1.08 for two ViT-B/16; 1.5 GB over the bare fo
 
 import argparse
 import itertools
+import os
 import resource
 import statistics
 import subprocess
@@ -168,17 +169,15 @@ def peak(what: str, count: int) -> None:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)  # KiB on Linux
 
 
-def memory(asked_threads: int) -> str:
-    table = []
+def memory(threads: int) -> str:
+    table: list[list[str]] = []
+    peaks: list[int] = []
     for what, count in (("bare", 64), ("sslens", 64), ("sslens", 512)):
-        command = [sys.executable, __file__, "--peak", what, str(count), "--threads", str(asked_threads)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        found = int(done.stdout.split()[-1])
-        floor = found if not table else floor
-        table.append([what, str(count), f"{found:,}", f"{found - floor:+,}"])
-        print(" ".join(table[-1]), file=sys.stderr, flush=True)
-    header = ["ViT-B/16, all 49 taps", "images", "peak memory, MB", "over bare"]
-    return peers.markdown(header, table)
+        command = [sys.executable, __file__, "--peak", what, str(count), "--threads", str(threads)]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        peaks.append(int(done.stdout.split()[-1]))
+        table.append([what, str(count), f"{peaks[-1]:,}", f"{peaks[-1] - peaks[0]:+,}"])
+    return peers.markdown(["ViT-B/16, all 49 taps", "images", "peak memory, MB", "over bare"], table)
 
 
 def main() -> None:
@@ -195,12 +194,15 @@ def main() -> None:
     threads = peers.threads(asked.threads)
     if asked.peak:
         peak(asked.peak[0], int(asked.peak[1]))
-    elif asked.memory:
+        return
+    if asked.memory:
         print(memory(threads))
     elif asked.models:
         print(many(asked.models, asked.images or 32, asked.rounds, peers.named(asked.peers)))
     else:
         print(pair(asked.pair, asked.images or 128, asked.rounds, peers.named(asked.peers)))
+    clock = "processor time" if threads == 1 else "wall time"
+    print(f"\ntorch {torch.__version__}, {threads} threads, {clock}, load average {os.getloadavg()[1]:.1f}")
 
 
 if __name__ == "__main__":

@@ -40,7 +40,9 @@ def drawn(name: str, count: int, dim: int = 10) -> list[torch.Tensor]:
     classes = np.eye(3)[[LABELS[i] for i in IDS]]
     known = np.concatenate([shared, 2 * classes], 1)
     return [
-        torch.from_numpy((1 - 0.6 * i / count) * known @ rng.standard_normal((7, dim)) + rng.standard_normal((36, dim))).float()
+        torch.from_numpy(
+            (1 - 0.6 * i / count) * known @ rng.standard_normal((7, dim)) + rng.standard_normal((36, dim))
+        ).float()
         for i in range(count)
     ]
 
@@ -76,7 +78,8 @@ def inputs(
         with_them = {name: each for name, each in taps.items() if tokens == "all" or (cls and blocks[name])}
         if with_them:
             grams[tokens] = {
-                name: replace(grams_of(name + tokens, each, sizes, constant), model=name) for name, each in with_them.items()
+                name: replace(grams_of(name + tokens, each, sizes, constant), model=name)
+                for name, each in with_them.items()
             }
     poolings = ("cls", "mean", "patch") if cls else ("mean",)
     features = {name: features_of(name, each, poolings if blocks[name] else ("flat",)) for name, each in taps.items()}
@@ -122,7 +125,11 @@ def as_data(figure: Figure) -> list[Any]:
             shown.append((panel.title, panel.rows, panel.columns, np.round(panel.values, 5).tolist()))
         else:
             lines = [
-                (line.name, line.control, [None if a is None else np.round(a, 5).tolist() for a in (line.x, line.y, line.low)])
+                (
+                    line.name,
+                    line.control,
+                    [None if a is None else np.round(a, 5).tolist() for a in (line.x, line.y, line.low)],
+                )
                 for line in panel.lines
             ]
             shown.append((panel.title, lines))
@@ -242,7 +249,9 @@ def test_undefined_cells_are_undefined_in_table_figure_and_mean() -> None:
     module, table = plugin("analyses", "cka-blocks"), table_of("cka-blocks", "constant taps")
     panel = heatmaps(module.draw(table))["mae · moco"]
     assert np.isnan(panel.values).tolist() == [[True, True], [True, False]]
-    frame = table.frame[(table.frame.model_a == "mae") & (table.frame.model_b == "moco") & (table.frame.tokens == "all")]
+    frame = table.frame[
+        (table.frame.model_a == "mae") & (table.frame.model_b == "moco") & (table.frame.tokens == "all")
+    ]
     touched = (frame.tap_a == "blocks.0") | (frame.tap_b == "blocks.0")
     assert frame[touched][["cka", "low", "high"]].isna().to_numpy().all()
     (mean,) = frame[frame.tap_a == "same depth"].cka
@@ -292,7 +301,9 @@ def test_findings_of_blocks_compare_with_the_control() -> None:
 # --------------------------------------------------------------------------------------------------------- k-NN, golden
 
 
-def plain_knn(queries: torch.Tensor, bank: torch.Tensor, labels: list[int], k: int, *, own: bool, how: str) -> list[int]:
+def plain_knn(
+    queries: torch.Tensor, bank: torch.Tensor, labels: list[int], k: int, *, own: bool, how: str
+) -> list[int]:
     q, b = (x.double().numpy() / np.linalg.norm(x.double().numpy(), axis=1, keepdims=True) for x in (queries, bank))
     cosines = q @ b.T
     if own:
@@ -310,7 +321,10 @@ def test_accuracies_are_those_of_a_plain_knn(with_bank: bool) -> None:
     given = CASES["one model"]
     # a bank of other images whose ids are, as in two folders of one naming, those of the images
     others = {i: (label + 1) % 3 for i, label in LABELS.items()}
-    bank = {name: replace(each, tensors={k: v.flip(1) + 1 for k, v in each.tensors.items()}) for name, each in given.features.items()}
+    bank = {
+        name: replace(each, tensors={k: v.flip(1) + 1 for k, v in each.tensors.items()})
+        for name, each in given.features.items()
+    }
     if with_bank:
         given = replace(given, bank=bank, bank_labels=others)
     table = plugin("analyses", "knn-depth").compute(given)
@@ -332,7 +346,8 @@ def test_few_images_lower_k() -> None:
     given = CASES["one model alone"]
     few = IDS[:9]
     features = {
-        name: replace(each, ids=few, tensors={k: v[:9] for k, v in each.tensors.items()}) for name, each in given.features.items()
+        name: replace(each, ids=few, tensors={k: v[:9] for k, v in each.tensors.items()})
+        for name, each in given.features.items()
     }
     frame = plugin("analyses", "knn-depth").compute(replace(given, features=features)).frame
     assert set(frame.k) == {8}
@@ -344,7 +359,9 @@ def test_accuracy_is_drawn_by_depth_with_pixels_as_a_level() -> None:
     table = module.compute(CASES["one model"])
     lines = curves(module.draw(table), "CLS token")
     assert set(lines) == {"mae", "random #0", "random #1", "pixels"}
-    frame = table.frame[(table.frame.vote == "weighted") & (table.frame.model == "mae") & (table.frame.pooling == "cls")]
+    frame = table.frame[
+        (table.frame.vote == "weighted") & (table.frame.model == "mae") & (table.frame.pooling == "cls")
+    ]
     np.testing.assert_allclose(lines["mae"].x, [1 / 3, 2 / 3, 1])
     np.testing.assert_allclose(lines["mae"].y, frame.accuracy[frame.tap != "norm"])
     assert lines["pixels"].y[0] == lines["pixels"].y[1]

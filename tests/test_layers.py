@@ -45,7 +45,10 @@ def imported(module: str, text: str, modules: Mapping[str, str]) -> Iterator[str
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module} has a relative import in line {node.lineno}"
             base = str(node.module)
-            found = [f"{base}.{a.name}" if f"{base}.{a.name}".removeprefix("sslens.") in modules else base for a in node.names]
+            found = [
+                f"{base}.{a.name}" if f"{base}.{a.name}".removeprefix("sslens.") in modules else base
+                for a in node.names
+            ]
         else:
             continue
         for name in found:

@@ -124,7 +124,10 @@ def test_hsic1_of_independent_features_is_zero_in_the_mean_and_keeps_its_sign() 
     assert abs(found.mean()) < 3 * found.std() / np.sqrt(len(found))
     assert 0.3 < (found < 0).mean() < 0.7
     ckas = np.concatenate(
-        [minibatch_cka(from_features([a.float()]), from_features([b.float()])).ravel() for a, b in zip(x, y, strict=True)]
+        [
+            minibatch_cka(from_features([a.float()]), from_features([b.float()])).ravel()
+            for a, b in zip(x, y, strict=True)
+        ]
     )
     assert abs(ckas.mean()) < 3 * ckas.std() / np.sqrt(len(ckas))
     assert (ckas < 0).any()
@@ -164,7 +167,9 @@ def test_other_ids_are_refused_by_name() -> None:
     xs = features(0, (8,), n=6)
     a = keyed(from_features(xs, ids=["cat/0", "cat/1", "cat/2", "dog/0", "dog/1", "dog/2"]), "mae")
     b = keyed(from_features(xs, ids=["cat/0", "cat/1", "cat/2", "dog/0", "dog/1", "dog/9"]), "moco")
-    with pytest.raises(InputError, match=r"mae and moco cannot be compared: 2 ids differ, first dog/2, which only mae has seen"):
+    with pytest.raises(
+        InputError, match=r"mae and moco cannot be compared: 2 ids differ, first dog/2, which only mae has seen"
+    ):
         minibatch_cka(a, b)
     with pytest.raises(InputError, match="first dog/2, which only mae has seen"):
         minibatch_cka(b, a)
@@ -238,7 +243,9 @@ def orthogonal(rng: np.random.Generator, dim: int) -> torch.Tensor:
 
 @settings(max_examples=12, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 10_000), log_scale=st.floats(-4, 4), short=st.integers(4, 20))
-def test_cka_is_symmetric_and_invariant_to_rotation_scale_and_translation(seed: int, log_scale: float, short: int) -> None:
+def test_cka_is_symmetric_and_invariant_to_rotation_scale_and_translation(
+    seed: int, log_scale: float, short: int
+) -> None:
     rng = np.random.default_rng(seed)
     lengths = sizes(20, short)
     xs, ys = features(seed, (12, 7), n=20 + short), features(seed + 1, (9, 15, 4), n=20 + short)
@@ -321,8 +328,8 @@ def test_interval_of_one_minibatch_is_undefined() -> None:
 
 
 def test_interval_covers_the_limit_about_as_often_as_it_says() -> None:
-    limit = compared(4000, seed=1234).cka()[0, 0]
-    covered = [low <= limit <= high for low, high in (ends(compared(24, s), replicates=200) for s in range(120))]
+    limit = compared(1500, seed=1234).cka()[0, 0]
+    covered = [low <= limit <= high for low, high in (ends(compared(24, s), replicates=200) for s in range(80))]
     assert 0.82 <= np.mean(covered) <= 0.99
 
 

@@ -113,7 +113,7 @@ def test_the_encoder_is_the_archs_network(built: SimpleNamespace) -> None:
 
 def test_a_few_steps_on_one_batch_lower_the_loss(built: SimpleNamespace) -> None:
     objective = copy.deepcopy(built.objective)
-    optimizer = torch.optim.AdamW(objective.parameter_groups(), lr=2e-3, weight_decay=0.0, fused=True)
+    optimizer = torch.optim.AdamW(objective.parameter_groups(), lr=1e-4, weight_decay=0.0, fused=True)
     losses = []
     for step in range(3):
         objective.before_step(step / 3)
@@ -122,7 +122,7 @@ def test_a_few_steps_on_one_batch_lower_the_loss(built: SimpleNamespace) -> None
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.97 * losses[0], losses
+    assert losses[-1] < 0.8 * losses[0], losses
 
 
 def test_views_are_a_pure_function_whose_rows_concatenate(built: SimpleNamespace) -> None:

@@ -28,7 +28,13 @@ def drawn(seed: int, n: int, dim: int = 12) -> torch.Tensor:
 
 
 def by_hand(
-    queries: torch.Tensor, bank: torch.Tensor, labels: list[int], k: int, how: str, temperature: float, leave_one_out: bool
+    queries: torch.Tensor,
+    bank: torch.Tensor,
+    labels: list[int],
+    k: int,
+    how: str,
+    temperature: float,
+    leave_one_out: bool,
 ) -> tuple[list[list[int]], list[int]]:
     """Sort all cosines, take k (the first of equals), add up the votes: one query at a time."""
     q, b = (x.double().numpy() / np.linalg.norm(x.double().numpy(), axis=1, keepdims=True) for x in (queries, bank))
@@ -126,7 +132,9 @@ def test_scale_and_precision_of_features_do_not_matter() -> None:
 @pytest.mark.parametrize(("k", "leave_one_out", "most"), [(0, False, 6), (7, False, 6), (6, True, 5), (-1, False, 6)])
 def test_a_number_of_neighbours_that_cannot_be_chosen_is_refused(k: int, leave_one_out: bool, most: int) -> None:
     bank = drawn(0, 6)
-    with pytest.raises(InputError, match=f"{k} neighbours cannot be chosen among {most} images: give k between 1 and {most}"):
+    with pytest.raises(
+        InputError, match=f"{k} neighbours cannot be chosen among {most} images: give k between 1 and {most}"
+    ):
         neighbours(bank, bank, k, leave_one_out=leave_one_out)
 
 
@@ -138,7 +146,9 @@ def test_broken_features_are_refused(which: str, value: float) -> None:
         knn(given["queries"], given["bank"], torch.zeros(6, dtype=torch.int64), k=2)
 
 
-@pytest.mark.parametrize(("correct", "count"), [(0, 1), (1, 1), (0, 20), (20, 20), (3, 7), (8, 10), (731, 1024), (9999, 10000)])
+@pytest.mark.parametrize(
+    ("correct", "count"), [(0, 1), (1, 1), (0, 20), (20, 20), (3, 7), (8, 10), (731, 1024), (9999, 10000)]
+)
 def test_wilson_is_scipys(correct: int, count: int) -> None:
     expected = binomtest(correct, count).proportion_ci(0.95, method="wilson")
     assert wilson(correct, count) == pytest.approx((expected.low, expected.high), abs=1e-7)

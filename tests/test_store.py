@@ -25,12 +25,12 @@ def inside(folder: Path) -> set[str]:
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """A file system that is really full after `size`."""
+def small_disk(folder: Path, options: str) -> Iterator[Path]:
+    """A file system of its own, e.g. with `size=64k`, after which it is really full."""
     folder.mkdir()
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small disk")
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True, text=True)
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, text=True)
     if made.returncode:
         pytest.skip(f"a small disk cannot be mounted here: {made.stderr.strip()}")
     try:
@@ -87,6 +87,16 @@ def test_a_folder_without_permission_is_refused(tmp_path: Path) -> None:
         write_text(tmp_path / "a.csv", "x")
 
 
+def test_a_disk_that_is_read_only_is_refused(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "ro") as disk:
+        with pytest.raises(
+            InputError, match=r"a\.csv cannot be written \(Read-only file system\): choose another folder"
+        ):
+            write_text(disk / "a.csv", "x")
+        with pytest.raises(InputError, match="Read-only file system"):
+            write_text(disk / "tables" / "a.csv", "x")
+
+
 def test_a_fault_that_is_not_the_disks_is_passed_on(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="reset") as caught, write_beside(tmp_path / "c.txt"):
         raise ConnectionResetError(104, "reset by peer")
@@ -95,7 +105,7 @@ def test_a_fault_that_is_not_the_disks_is_passed_on(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_said_and_leaves_nothing_half_written(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", "256k") as disk:
+    with small_disk(tmp_path / "disk", "size=256k") as disk:
         write_text(disk / "old.txt", "old")
         write_tensors(disk / "old.safetensors", {"x": torch.zeros(8)}, {})
         with pytest.raises(InputError, match=r"The disk is full: .*old.txt was not written.*Free some space"):
@@ -116,7 +126,10 @@ def test_a_full_disk_is_said_and_leaves_nothing_half_written(tmp_path: Path) -> 
 
 
 def test_the_digest_is_that_of_the_canonical_text() -> None:
-    assert digest({"b": [1, 2.5, None, True], "a": "é"}) == hashlib.sha256(rb'{"a":"\u00e9","b":[1,2.5,null,true]}').hexdigest()
+    assert (
+        digest({"b": [1, 2.5, None, True], "a": "é"})
+        == hashlib.sha256(rb'{"a":"\u00e9","b":[1,2.5,null,true]}').hexdigest()
+    )
     assert digest({}) == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"  # printf '{}' | sha256sum
     assert digest([["a", "b"], ["c"]]) == digest((("a", "b"), ("c",)))  # tuples are JSON's lists
     assert digest([["a"], ["b", "c"]]) != digest([["a", "b"], ["c"]])

@@ -82,7 +82,9 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
         asked = Study(runs, str(photographs(root / "photos")), batch=8, device="cpu")
         said: list[str] = []
         with forwards() as seen:
-            report = study.run(asked, root / "out", store=Store(root / "store"), command="sslens compare", say=said.append, quiet=True)
+            report = study.run(
+                asked, root / "out", store=Store(root / "store"), command="sslens compare", say=said.append, quiet=True
+            )
         assert report == root / "out" / "report.html"
     return Done(root / "photos", asked, Store(root / "store"), root / "out", seen, said)
 
@@ -124,7 +126,7 @@ def test_provenance_says_what_was_computed_from_what(done: Done) -> None:
     assert found["images"]["count"] == 18
     assert found["command"] == "sslens compare"
     assert found["device"] == "cpu, float32"
-    assert found["versions"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(found["versions"]["torch"])
 
 
 def test_the_table_is_of_these_models_on_these_images(done: Done) -> None:
@@ -204,7 +206,9 @@ def test_the_plan_is_said_before_anything_is_computed(done: Done) -> None:
 
 def test_a_dry_run_computes_and_writes_nothing(done: Done, tmp_path: Path) -> None:
     with forwards() as seen:
-        assert study.run(done.asked, tmp_path / "out", store=Store(tmp_path / "store"), quiet=True, dry_run=True) is None
+        assert (
+            study.run(done.asked, tmp_path / "out", store=Store(tmp_path / "store"), quiet=True, dry_run=True) is None
+        )
     assert seen == []
     assert not list(tmp_path.iterdir())
 
@@ -234,7 +238,9 @@ def test_controls_are_twins_and_pixels_once(done: Done, tmp_path: Path) -> None:
 
 
 def test_models_of_one_name_are_told_apart(tmp_path: Path) -> None:
-    asked = Study((str(trained(tmp_path / "a" / "run", 1)), str(trained(tmp_path / "b" / "run", 2))), "scenes:0:8", controls=False)
+    asked = Study(
+        (str(trained(tmp_path / "a" / "run", 1)), str(trained(tmp_path / "b" / "run", 2))), "scenes:0:8", controls=False
+    )
     assert [name for name, _ in names_of(asked, tmp_path)] == ["mae (run) [1]", "mae (run) [2]"]
     two_shapes = Study((NANO, "random:vit_nano_patch16_32"), "scenes:0:8", controls=False)
     assert [name for name, _ in names_of(two_shapes, tmp_path)] == [
@@ -264,25 +270,30 @@ def test_what_was_skipped_is_noted(done: Done, tmp_path: Path) -> None:
     assert note.startswith("1 images of photos could not be decoded and were left out: cat/broken.png (")
 
 
-def test_a_bank_votes_with_its_own_classes(done: Done, tmp_path: Path) -> None:
-    """The ids of the bank are those of the images, but its pictures wear the other class's name."""
-    bank = photographs(tmp_path / "bank", seed=1)
-    (bank / "cat").rename(bank / "x")
-    (bank / "dog").rename(bank / "cat")
-    (bank / "x").rename(bank / "dog")
-    asked = Study(("pixels",), str(done.photos), ("knn-depth",), bank=str(bank), controls=False, batch=8, device="cpu")
-    planned = study.prepare(asked, Store(tmp_path / "store"), quiet=True)
-    assert set(planned.images.ids) == set(planned.bank.ids if planned.bank else ())
-    study.run(asked, tmp_path / "out", store=Store(tmp_path / "store"), quiet=True)
+def coloured(path: Path, labels: np.ndarray, seed: int) -> str:
+    """Arrays without ids of their own, so that those of two files are the same."""
+    noise = np.random.default_rng(seed).integers(0, 120, (len(labels), 32, 32, 3))
+    np.savez(path, images=(noise + 110 * np.eye(3, dtype=int)[labels][:, None, None]).astype(np.uint8), labels=labels)
+    return str(path)
+
+
+def test_a_bank_votes_with_its_own_classes(tmp_path: Path) -> None:
+    labels = np.arange(12) % 2
+    images, bank = coloured(tmp_path / "a.npz", labels, 0), coloured(tmp_path / "b.npz", 1 - labels, 1)
+    asked = Study(("pixels",), images, ("knn-depth",), bank=bank, controls=False, batch=6, device="cpu")
+    store = Store(tmp_path / "store")
+    planned = study.prepare(asked, store, quiet=True)
+    assert planned.bank is not None
+    assert set(planned.images.ids) == set(planned.bank.ids)
+    assert [(p.model.name, p.images.name) for p in planned.passes] == [("pixels", "a"), ("pixels", "b")]
+    study.run(asked, tmp_path / "out", store=store, quiet=True)
     frame = pd.read_csv(tmp_path / "out" / "tables" / "knn-depth.csv")
-    assert frame.accuracy.tolist() == [0, 0]
-    own = pd.read_csv(done.out / "tables" / "knn-depth.csv")
-    assert own.accuracy[own.model == "pixels"].tolist() == [1, 1]
+    assert frame.accuracy[frame.vote == "weighted"].tolist() == [1]
 
 
 def test_a_bank_with_other_classes_is_refused(done: Done, tmp_path: Path) -> None:
     bank = photographs(tmp_path / "bank", ("cat", "horse"))
-    with pytest.raises(InputError, match="have different classes .*the same folders in both"):
+    with pytest.raises(InputError, match=r"have different classes .*the same folders in both"):
         study.prepare(replace(done.asked, bank=str(bank)), done.store, quiet=True)
 
 
@@ -306,7 +317,9 @@ def test_what_cannot_be_asked_is_refused(changes: dict[str, Any], said: str) -> 
 
 
 def test_a_file_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    asked = Study(("pixels", f"{NANO}:1"), "photos: of #1", ("knn-depth",), bank="b", limit=None, controls=False, seed=3)
+    asked = Study(
+        ("pixels", f"{NANO}:1"), "photos: of #1", ("knn-depth",), bank="b", limit=None, controls=False, seed=3
+    )
     (tmp_path / "study.yaml").write_text(asked.yaml())
     assert study.read(tmp_path / "study.yaml") == asked
 
@@ -315,7 +328,9 @@ def test_overrides_change_a_file(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     path.write_text("models: pixels\nimages: scenes\n")
     assert study.read(path) == Study(("pixels",), "scenes")
-    found = study.read(path, [f"models=[pixels, {NANO}]", "limit=256", "controls=false", "analyses=knn-depth", "bank=a=b"])
+    found = study.read(
+        path, [f"models=[pixels, {NANO}]", "limit=256", "controls=false", "analyses=knn-depth", "bank=a=b"]
+    )
     assert found == Study(("pixels", NANO), "scenes", ("knn-depth",), bank="a=b", limit=256, controls=False)
     assert study.read(path, ["limit=null"]).limit is None
 

@@ -117,7 +117,9 @@ def test_twins_are_random_models_of_the_same_shape(run: Path) -> None:
         twins = [zoo.load(twin) for twin in zoo.random_twins(model)]
         assert len({twin.digest for twin in [model, *twins]} - {model.digest}) >= 1
         for twin in twins:
-            assert {k: v.shape for k, v in twin.state_dict().items()} == {k: v.shape for k, v in model.state_dict().items()}
+            assert {k: v.shape for k, v in twin.state_dict().items()} == {
+                k: v.shape for k, v in model.state_dict().items()
+            }
     assert zoo.random_twins(zoo.load("pixels")) == []
 
 
@@ -174,7 +176,10 @@ def test_a_download_without_a_network_is_one_sentence(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"blocks.1.attn.qkv.weight": None}, r"the first is blocks.1.attn.qkv.weight: expected \(192, 64\), found none"),
+        (
+            {"blocks.1.attn.qkv.weight": None},
+            r"the first is blocks.1.attn.qkv.weight: expected \(192, 64\), found none",
+        ),
         ({"blocks.9.extra": torch.zeros(3)}, r"the first is blocks.9.extra: expected none, found \(3,\)"),
         ({"norm.bias": torch.zeros(65)}, r"the first is norm.bias: expected \(64,\), found \(65,\)"),
         ({"norm.bias": None, "norm.bais": torch.zeros(64)}, r"in 2 of 54 tensors; the first is norm.bais"),
@@ -193,7 +198,9 @@ def test_a_truncated_file_is_said_to_be_one(tmp_path: Path, kept: int) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[:kept])
     size = len(whole[:kept])
-    with pytest.raises(InputError, match=rf"is not a whole safetensors file \({size:,} bytes; .*it was cut off .*Copy it again"):
+    with pytest.raises(
+        InputError, match=rf"is not a whole safetensors file \({size:,} bytes; .*it was cut off .*Copy it again"
+    ):
         zoo.load(path)
 
 
@@ -225,11 +232,11 @@ class Payload:
 def test_a_pickle_is_refused_without_being_unpickled(tmp_path: Path, name: str) -> None:
     mark, path = tmp_path / "ran", tmp_path / name
     torch.save({"model": Payload(mark)}, path)
-    with pytest.raises(InputError, match="is not a (whole )?.?safetensors file"):
+    with pytest.raises(InputError, match=r"is not a (whole )?.?safetensors file"):
         zoo.load(path)
     assert not mark.exists()
     path.write_bytes(pickle.dumps(Payload(mark)))
-    with pytest.raises(InputError, match="is not a (whole )?.?safetensors file"):
+    with pytest.raises(InputError, match=r"is not a (whole )?.?safetensors file"):
         zoo.load(path)
     assert not mark.exists()
     pickle.loads(path.read_bytes())

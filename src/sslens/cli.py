@@ -205,7 +205,8 @@ def _fault() -> int:
         where = f"the details are in {file.name}; please send them with the command to the authors"
     except OSError:
         where = f"the details:\n{text}"
-    last = text.strip().splitlines()[-1]
+    error = sys.exception()
+    last = f"{type(error).__name__}: {error}".splitlines()[0]
     print(f"sslens: this is a fault of sslens, not of your input ({last}); {where}.", file=sys.stderr)
     return 1
 
@@ -336,7 +337,10 @@ def changed(settings: Any, overrides: Sequence[str]) -> Any:
         if key not in now:
             raise InputError(f'There is no setting "{key}": {nearest(key, now)}')
         kind = type(now[key])
-        value = yaml.safe_load(text)
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = text
         if kind is float and isinstance(value, str | int):
             # YAML takes 3e-4 for text
             try:

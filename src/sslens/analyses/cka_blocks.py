@@ -69,11 +69,12 @@ def _against(frame: pd.DataFrame, random: list[str], tokens: str, low: float, hi
 
 
 def _parting(frame: pd.DataFrame, a: str, b: str, tokens: str) -> str:
-    """The first block whose CKA lies under the first block's, their intervals apart."""
+    """The first block whose CKA lies under the highest before it, their intervals apart."""
     line = _pairs.curve(frame, a, b, tokens, KIND)
-    if line is None or line.low is None or line.high is None or pd.isna(line.low[0]):
+    if line is None or line.low is None or line.high is None:
         return ""
     for i in range(1, len(line.y)):
-        if line.high[i] < line.low[0]:
-            return f"; they part from relative depth {line.x[i]:.2f} on ({line.y[0]:.2f} at the first block, {line.y[i]:.2f} there)"
-    return "; no block lies clearly under the first"
+        top = int(line.y[:i].argmax())
+        if line.high[i] < line.low[top]:
+            return f"; they part from relative depth {line.x[i]:.2f} on ({line.y[i]:.2f}; {line.y[top]:.2f} at {line.x[top]:.2f})"
+    return "; at no depth do they clearly part"

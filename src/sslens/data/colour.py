@@ -295,7 +295,7 @@ def _band_matrices(kernels: Float32[Tensor, "image taps"], side: int) -> Float32
 # ------------------------------------------------------------------------------------------------- rows and checks
 
 
-def replaced(batch: Tensor, chosen: Bool[np.ndarray, "image"], function: Callable[[Tensor], Tensor]) -> Tensor:
+def replaced(batch: Tensor, chosen: Bool[np.ndarray, " image"], function: Callable[[Tensor], Tensor]) -> Tensor:
     """The batch with the chosen images put through the function.
 
     >>> replaced(torch.tensor([1.0, 2.0]), np.array([False, True]), lambda x: 10 * x)
@@ -307,7 +307,7 @@ def replaced(batch: Tensor, chosen: Bool[np.ndarray, "image"], function: Callabl
     return batch.index_copy(0, rows, function(batch.index_select(0, rows)))
 
 
-def _rows(chosen: Bool[np.ndarray, "image"], batch: Tensor) -> Int64[Tensor, "row"]:
+def _rows(chosen: Bool[np.ndarray, " image"], batch: Tensor) -> Int64[Tensor, " row"]:
     return torch.from_numpy(np.flatnonzero(chosen)).to(batch.device)
 
 

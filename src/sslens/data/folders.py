@@ -251,11 +251,11 @@ class _Listing:
     hashes: UInt8[np.ndarray, "file 32"]
 
 
-def _packed(names: Iterable[str]) -> UInt8[np.ndarray, "byte"]:
+def _packed(names: Iterable[str]) -> UInt8[np.ndarray, " byte"]:
     return np.frombuffer("\0".join(names).encode(), np.uint8)  # NUL is the one sign that no file name holds
 
 
-def _unpacked(packed: Shaped[np.ndarray, "byte"]) -> list[str]:
+def _unpacked(packed: Shaped[np.ndarray, " byte"]) -> list[str]:
     return packed.tobytes().decode().split("\0")
 
 

@@ -66,10 +66,10 @@ class ImageSet:
 
     name: str
     ids: tuple[str, ...]
-    labels: Int64[np.ndarray, "image"] | None
+    labels: Int64[np.ndarray, " image"] | None
     classes: tuple[str, ...]
     source: Source
-    rows: Int64[np.ndarray, "image"] | None = None
+    rows: Int64[np.ndarray, " image"] | None = None
     skipped: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
@@ -107,7 +107,7 @@ class ImageSet:
         """
         return self.source.image(row if self.rows is None else int(self.rows[row]))
 
-    def take(self, rows: Sequence[int] | Int64[np.ndarray, "taken"]) -> "ImageSet":
+    def take(self, rows: Sequence[int] | Int64[np.ndarray, " taken"]) -> "ImageSet":
         """The images at these positions, in this order."""
         at = np.asarray(rows, np.int64)
         return replace(

@@ -30,7 +30,7 @@ TEXTURES = ("plain", "stripes", "checks", "dots", "mottled")
 BACKGROUNDS = ("gradient", "clouds", "stripes", "checks", "blobs", "fragments")
 KINDS = {"class": CLASSES, "facing": FACINGS, "texture": TEXTURES, "background": BACKGROUNDS}
 
-Keys = UInt64[np.ndarray, "row"]
+Keys = UInt64[np.ndarray, " row"]
 Pattern = Callable[[Keys, Columns], Fields]
 
 
@@ -82,7 +82,7 @@ def uniform(
     return low + (high - low) * ((hashed(key, stream(name)) >> np.uint64(11)) * 2.0**-53)
 
 
-def choice(key: Keys, name: str, count: int) -> Int64[np.ndarray, "row"]:
+def choice(key: Keys, name: str, count: int) -> Int64[np.ndarray, " row"]:
     """A number a key, each of 0 to count − 1 as often as any other.
 
     >>> np.bincount(choice(hashed(np.arange(3000, dtype=np.uint64)), "class", 3)).tolist()

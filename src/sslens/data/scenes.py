@@ -308,7 +308,7 @@ class Scene:
     """
 
     image: UInt8[np.ndarray, "64 64 3"]
-    labels: Int64[np.ndarray, "object"]
+    labels: Int64[np.ndarray, " object"]
     boxes: Float32[np.ndarray, "object 4"]
     masks: Bool[np.ndarray, "object 64 64"]
     factors: "pd.DataFrame"

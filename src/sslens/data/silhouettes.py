@@ -15,7 +15,7 @@ SIZE = 64  # pixels a side
 FACINGS = ("left", "right")
 
 Columns = dict[str, np.ndarray]  # one value a row: kinds and classes as their numbers, pixels, degrees
-Column = Shaped[np.ndarray, "row"]
+Column = Shaped[np.ndarray, " row"]
 Points = Float64[np.ndarray, "height width"]
 Fields = Float32[np.ndarray, "row 64 64"]
 PerPixel = Float32[np.ndarray, "row 1 1"]
@@ -92,7 +92,7 @@ def _signed_distance(name: str, x: Points, y: Points) -> Points:
 
 
 @functools.cache
-def shape_table() -> tuple[Float32[np.ndarray, "cell"], Float32[np.ndarray, "cell"], Float32[np.ndarray, "cell"]]:
+def shape_table() -> tuple[Float32[np.ndarray, " cell"], Float32[np.ndarray, " cell"], Float32[np.ndarray, " cell"]]:
     """Signed distance, and the x and y of the bevelled surface's slope, of all classes on one grid, flat.
 
     >>> [values.size == len(CLASSES) * 192 * 192 for values in shape_table()]

@@ -128,7 +128,7 @@ class Comparison:
         cross = torch.bmm(rows_a.transpose(0, 1), rows_b.permute(1, 2, 0)).permute(1, 2, 0)
         return cls(cross, rows_a.square().sum(-1), rows_b.square().sum(-1), defined_a[:, None] & defined_b[None, :])
 
-    def cka(self, weights: Float64[Tensor, "batch"] | None = None) -> Float64[np.ndarray, "tap_a tap_b"]:
+    def cka(self, weights: Float64[Tensor, " batch"] | None = None) -> Float64[np.ndarray, "tap_a tap_b"]:
         """CKA with each minibatch counted as often as its weight says (once unless given); nan where undefined."""
         w = torch.ones(self.cross.shape[-1], dtype=torch.float64) if weights is None else weights
         value = (self.cross @ w) / ((self.own_a @ w).sqrt()[:, None] * (self.own_b @ w).sqrt()[None, :])

@@ -22,12 +22,11 @@ from typing import Any, cast, final
 
 import torch
 import torch.distributed as dist
-import yaml
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 
-from sslens import __version__, zoo
+from sslens import zoo
 from sslens.data.images import ImageSet
 from sslens.data.views import stream
 from sslens.errors import InputError
@@ -35,12 +34,10 @@ from sslens.find import plugin
 from sslens.models.vit import ViTArch, explicit_attention
 from sslens.objectives import Method, Rows
 from sslens.progress import progress
-from sslens.store import digest, write_tensors, write_text
+from sslens.training.folder import Folder
 from sslens.training.optim import adamw, check, cosine, load_named_state, named_state, scaled_lr, set_lr
 from sslens.training.processes import Processes, best_device, best_precision, processes
 
-STATE = "state.safetensors"
-STATE_HEADER = "sslens.state"
 #: key of the random stream that orders the images of an epoch; the views use 0 and 1
 ORDER = 2
 
@@ -227,6 +224,7 @@ class _Run:
             self.method.parameter_groups(), weight_decay=self.settings.weight_decay, betas=self.settings.betas
         )
         self.lr = scaled_lr(self.settings.base_lr, training.batch_size)
+        self.folder = Folder(out, self.config())
         self.parts = _Parts(module, self.settings, self.shape, images, training, where)
 
     def config(self) -> dict[str, Any]:
@@ -244,7 +242,7 @@ class _Run:
         start = self._start(resume)
         s = self.schedule
         if start == s.steps and self.where.first:
-            self._write_encoder(start)  # a kill may have come between the last state and it
+            self._save_encoder(start)  # a kill may have come between the last state and it
         self.say(
             f"{self.objective} on {len(self.images):,} images of {self.images.name}: {s.steps:,} steps, {s.epoch:,} an epoch; "
             f"{self.training.batch_size} images a step, lr {self.lr:.3g} after scaling {self.settings.base_lr:.3g} to that batch; "
@@ -317,48 +315,27 @@ class _Run:
 
     def _start(self, resume: bool) -> int:
         """The step to start at: 0, or where the checkpoint left off."""
-        path = self.out / STATE
-        if (self.out / zoo.ENCODER).exists() and not path.exists():
-            raise InputError(f"{self.out} holds a trained encoder but no {STATE} to go on from: choose another --out.")
-        if path.exists() and not resume:
-            raise InputError(f"{self.out} already holds a run: go on with --resume, or choose another --out.")
+        kept = self.folder.state(resume)
         if self.where.first:
-            for left in self.out.glob(".*.part"):  # by a run that was killed while it wrote
-                left.unlink(missing_ok=True)
-        if not path.exists():
-            if self.where.first:
-                write_text(
-                    self.out / "config.yaml", yaml.safe_dump(self.config() | {"sslens": __version__}, sort_keys=False)
-                )
+            self.folder.prepare()
+        if kept is None:
             return 0
-        header, tensors = zoo.read(path)
-        if STATE_HEADER not in header:
-            raise InputError(f"{path} is not the state of a run: its header has no {STATE_HEADER}.")
-        then = json.loads(header[STATE_HEADER])
-        _require_same(then["config"], self.config(), self.out)
-        split: dict[str, dict[str, Tensor]] = {"module": {}, "optimizer": {}}
-        for key, value in tensors.items():
-            part, _, rest = key.partition("/")
-            split[part][rest] = value
-        self.module.load_state_dict(split["module"])
-        load_named_state(self.optimizer, self.module, split["optimizer"])
-        self.say(f"going on at step {then['step']} of {self.schedule.steps}")
-        return int(then["step"])
+        step, tensors = kept
+        self.module.load_state_dict(_within("module/", tensors))
+        load_named_state(self.optimizer, self.module, _within("optimizer/", tensors))
+        self.say(f"going on at step {step} of {self.schedule.steps}")
+        return step
 
     def _save(self, step: int) -> None:
         if self.where.first:
-            self._write_state(step)
-            self._write_encoder(step)
+            tensors = {f"module/{name}": value for name, value in self.module.state_dict().items()}
+            tensors |= {f"optimizer/{name}": value for name, value in named_state(self.optimizer, self.module).items()}
+            self.folder.keep_state(step, tensors)
+            self._save_encoder(step)
         if self.where.size > 1:
             dist.barrier()  # torchrun ends all processes when one has ended with an error, as after Ctrl-C
 
-    def _write_state(self, step: int) -> None:
-        tensors = {f"module/{name}": value for name, value in self.module.state_dict().items()}
-        tensors |= {f"optimizer/{name}": value for name, value in named_state(self.optimizer, self.module).items()}
-        own = {name: value.detach().cpu() for name, value in tensors.items()}
-        write_tensors(self.out / STATE, own, {STATE_HEADER: json.dumps({"step": step, "config": self.config()})})
-
-    def _write_encoder(self, step: int) -> None:
+    def _save_encoder(self, step: int) -> None:
         about = {
             "family": "self-supervised",
             "objective": self.objective,
@@ -366,23 +343,17 @@ class _Run:
             "step": step,
             "epochs": step / self.schedule.epoch,
             "images": self.images.name,
-            "config": digest(self.config()),
         }
-        encoder = {name: value.detach().cpu() for name, value in self.method.encoder.state_dict().items()}
-        write_tensors(self.out / zoo.ENCODER, encoder, zoo.header(self.name, asdict(self.shape), about))
+        self.folder.keep_encoder(self.method.encoder.state_dict(), self.name, asdict(self.shape), about)
 
     @contextlib.contextmanager
     def _log(self, start: int) -> Iterator[Callable[[int, float, float], None]]:
-        """Append to the log, after lines of steps that were not kept are taken away."""
+        """Every `log_every` steps a line with the mean loss since the last line, or since the run went on."""
         if not self.where.first:
             yield lambda step, loss, rate: None
             return
-        path = self.out / "log.jsonl"
-        if path.exists():
-            kept = [line for line in path.read_text().splitlines() if _step_of(line) <= start]
-            write_text(path, "".join(f"{line}\n" for line in kept))
         losses: list[float] = []
-        with path.open("a", encoding="utf-8") as file:
+        with self.folder.log(start) as write:
 
             def log(step: int, loss: float, rate: float) -> None:
                 losses.append(loss)
@@ -395,36 +366,14 @@ class _Run:
                         "images_per_second": round(rate, 1),
                         "time": round(time.time(), 1),
                     }
-                    file.write(json.dumps(line) + "\n")
-                    file.flush()
+                    write(line)
                     losses.clear()
 
             yield log
 
 
-def _step_of(line: str) -> float:
-    """The step of a line of the log; a line that a kill cut off counts as after all others."""
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError):
-        return math.inf
-
-
-def _require_same(then: Mapping[str, Any], now: Mapping[str, Any], out: Path) -> None:
-    old, new = _flat(then), _flat(now)
-    apart = [key for key in old.keys() | new.keys() if old.get(key) != new.get(key)]
-    if apart:
-        said = "; ".join(f"{key} was {old.get(key)} and is now {new.get(key)}" for key in sorted(apart)[:3])
-        raise InputError(
-            f"The run in {out} cannot go on with other settings ({said}): give the same ones, or another --out."
-        )
-
-
-def _flat(tree: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{before}{key}.") if isinstance(value, Mapping) else {f"{before}{key}": value}
-    return flat
+def _within(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 @contextlib.contextmanager

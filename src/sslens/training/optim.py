@@ -39,7 +39,7 @@ def scaled_lr(base_lr: float, batch_size: int) -> float:
 def cosine(progress: float, warmup: float) -> float:
     """The share of the learning rate at `progress` (0 to 1): linear to 1 at `warmup`, then half a cosine to 0.
 
-    >>> [round(cosine(t, warmup=0.1), 3) for t in (0, 0.05, 0.1, 0.55, 1)]
+    >>> [round(cosine(t, warmup=0.1), 3) for t in (0.0, 0.05, 0.1, 0.55, 1.0)]
     [0.0, 0.5, 1.0, 0.5, 0.0]
     """
     if progress < warmup:

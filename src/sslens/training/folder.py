@@ -1,0 +1,118 @@
+"""A run's folder: what was asked, the log, the encoder for others to load, and the state to go on from."""
+
+import contextlib
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import yaml
+from torch import Tensor
+
+from sslens import __version__, zoo
+from sslens.errors import InputError
+from sslens.store import digest, write_tensors, write_text
+
+STATE = "state.safetensors"
+HEADER = "sslens.state"
+
+
+@final
+@dataclass(frozen=True)
+class Folder:
+    """The files of one run; all but the log are written beside and renamed.
+
+    Attributes:
+        path: the folder.
+        config: all that decides the weights at the end, as plain JSON values.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+
+    def state(self, resume: bool) -> tuple[int, dict[str, Tensor]] | None:
+        """Steps done and tensors at the last checkpoint, or None where there is none yet.
+
+        Raises:
+            InputError: the folder holds a run and `resume` is False, a run with another config, a state that was
+                truncated, or an encoder alone.
+        """
+        path = self.path / STATE
+        if not path.exists():
+            if (self.path / zoo.ENCODER).exists():
+                raise InputError(
+                    f"{self.path} holds a trained encoder but no {STATE} to go on from: choose another --out."
+                )
+            return None
+        if not resume:
+            raise InputError(f"{self.path} already holds a run: go on with --resume, or choose another --out.")
+        header, tensors = zoo.read(path)
+        if HEADER not in header:
+            raise InputError(f"{path} is not the state of a run: its header has no {HEADER}.")
+        then = json.loads(header[HEADER])
+        self._require_same(then["config"])
+        return int(then["step"]), tensors
+
+    def _require_same(self, then: Mapping[str, Any]) -> None:
+        old, new = _flat(then), _flat(self.config)
+        apart = [key for key in old.keys() | new.keys() if old.get(key) != new.get(key)]
+        if apart:
+            said = "; ".join(f"{key} was {old.get(key)} and is now {new.get(key)}" for key in sorted(apart)[:3])
+            raise InputError(
+                f"The run in {self.path} cannot go on with other settings ({said}): give the same ones, or another --out."
+            )
+
+    def prepare(self) -> None:
+        """Remove what a kill left half-written, and say what is asked in `config.yaml`."""
+        for left in self.path.glob(".*.part"):
+            left.unlink(missing_ok=True)
+        text = yaml.safe_dump({**self.config, "sslens": __version__}, sort_keys=False)
+        write_text(self.path / "config.yaml", text)
+
+    def keep_state(self, step: int, tensors: Mapping[str, Tensor]) -> None:
+        """Write the checkpoint."""
+        header = {HEADER: json.dumps({"step": step, "config": self.config})}
+        write_tensors(self.path / STATE, _on_cpu(tensors), header)
+
+    def keep_encoder(
+        self, weights: Mapping[str, Tensor], name: str, shape: Mapping[str, int], about: Mapping[str, Any]
+    ) -> None:
+        """Write the file that `sslens.load` takes."""
+        header = zoo.header(name, shape, {**about, "config": digest(self.config)})
+        write_tensors(self.path / zoo.ENCODER, _on_cpu(weights), header)
+
+    @contextlib.contextmanager
+    def log(self, start: int) -> Iterator[Callable[[Mapping[str, int | float]], None]]:
+        """What writes a line of the log, once the lines of steps after `start`, which were not kept, are taken away."""
+        path = self.path / "log.jsonl"
+        if path.exists():
+            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= start]
+            write_text(path, "".join(f"{line}\n" for line in kept))
+        with path.open("a", encoding="utf-8") as file:
+
+            def write(line: Mapping[str, int | float]) -> None:
+                file.write(json.dumps(line) + "\n")
+                file.flush()
+
+            yield write
+
+
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu() for name, value in tensors.items()}
+
+
+def _step_of(line: str) -> float:
+    """The step of a line of the log; a line that a kill cut off counts as after all others."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError):
+        return math.inf
+
+
+def _flat(tree: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{before}{key}.") if isinstance(value, Mapping) else {f"{before}{key}": value}
+    return flat

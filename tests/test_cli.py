@@ -1,0 +1,429 @@
+"""The command line, as a person meets it: what a mistake says, what it leaves, and what it imports."""
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+from sslens import __version__, zoo
+from sslens.cli import changed, main
+from sslens.errors import InputError
+from sslens.models.vit import ViTArch, describe
+from sslens.objectives.mae import Settings
+from sslens.store import write_tensors
+
+NANO = "random:vit_nano_patch8_32"
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with pictures in `photos` and a trained model in `runs/mae`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        Path("photos", name).mkdir(parents=True)
+        for i in range(5):
+            Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(f"photos/{name}/{i}.png")
+    arch = ViTArch.parse("vit_nano_patch8_32")
+    about = {"family": "sslens", "objective": "mae", "arch": "vit_nano_patch8_32"}
+    write_tensors(Path("runs/mae") / zoo.ENCODER, arch.build(7).state_dict(), zoo.header("mae", describe(arch), about))
+    Path("study.yaml").write_text("models: [pixels]\nimages: photos\ndevice: cpu\n")
+    return tmp_path
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """What is said of a mistake: one sentence on standard error, status 2."""
+    capsys.readouterr()
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Traceback" not in err
+    said = [line for line in err.splitlines() if line.startswith("sslens: ")]
+    assert len(said) == 1, err
+    assert err.endswith(said[0] + "\n")
+    return said[0].removeprefix("sslens: ")
+
+
+# ------------------------------------------------------------------------------------------------------------- what works
+
+
+def test_compare_writes_a_report_and_a_second_time_the_same(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = [
+        "compare",
+        "runs/mae",
+        f"{NANO}:5",
+        "--images",
+        "photos",
+        "--batch",
+        "5",
+        "--device",
+        "cpu",
+        "--analyses",
+        "cka-blocks",
+    ]
+    line += ["knn-depth", "--limit", "8", "--no-controls", "--seed", "3"]
+    assert main([*line, "--out", "first"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "first/report.html\n"
+    assert "images    8 of photos" in err
+    assert "model     mae over 8 images of photos" in err
+    found = files(place / "first")
+    assert {"report.html", "study.yaml", "provenance.json", "tables/knn-depth.csv", "figures/cka-blocks.svg"} <= found
+    command = json.loads(Path("first/provenance.json").read_text())["command"]
+    assert command == shlex.join(["sslens", *line, "--out", "first"])
+
+    assert main(["study", "first/study.yaml", "analyses=knn-depth", "--out", "second"]) == 0
+    assert "in the store" in capsys.readouterr().err
+    assert Path("second/tables/knn-depth.csv").read_bytes() == Path("first/tables/knn-depth.csv").read_bytes()
+    assert Path("second/figures/knn-depth.svg").read_bytes() == Path("first/figures/knn-depth.svg").read_bytes()
+    assert not Path("second/tables/cka-blocks.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["compare", "runs/mae", "--images", "photos", "--device", "cpu"],
+        ["study", "study.yaml"],
+        [
+            "pretrain",
+            "mae",
+            "--images",
+            "photos",
+            "--arch",
+            "vit_nano_patch8_32",
+            "--batch-size",
+            "4",
+            "--device",
+            "cpu",
+        ],
+        ["demo"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_dry_run_says_the_plan_and_writes_nothing(
+    place: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = files(place)
+    assert main([*arguments, "--dry-run"]) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "images" in err or "scenes" in err
+    assert files(place) == before
+    home = Path(os.environ["SSLENS_HOME"])
+    assert not [name for name in files(home) if not name.startswith("indexes")]  # what was read of the folder
+
+
+def test_the_version_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"sslens {__version__}\n"
+
+
+# ------------------------------------------------------------------------------------------------------------- mistakes
+
+MISTAKES = {
+    "missing folder": (["compare", "pixels", "--images", "fotos"], 'there is no "fotos": did you mean photos?'),
+    "empty folder": (["compare", "pixels", "--images", "empty"], "empty holds no image (it is empty)"),
+    "one image": (["compare", "pixels", "--images", "one"], "CKA needs at least 4 images; one holds 1: add images"),
+    "an image for a folder": (["compare", "pixels", "--images", "one/0.png"], "one/0.png is one image: give a folder"),
+    "few images": (
+        ["compare", "pixels", "--images", "photos", "--limit", "3"],
+        "CKA needs at least 4 images; the limit is 3",
+    ),
+    "few images in a minibatch": (
+        ["compare", "pixels", "--images", "photos", "--batch", "3"],
+        "A minibatch of 3 images is too small",
+    ),
+    "broken image": (["compare", "pixels", "--images", "broken"], "broken/cat/1.png cannot be decoded"),
+    "misspelt model": (
+        ["compare", "runs/mea", "--images", "photos"],
+        'There is no model "runs/mea": did you mean runs/mae?',
+    ),
+    "misspelt form": (["compare", "pixel", "--images", "photos"], "did you mean pixels?"),
+    "misspelt timm model": (["compare", "random:timm/test_vitt", "--images", "photos"], "did you mean test_vit"),
+    "misspelt size": (
+        ["compare", "random:vit_nano_patch7_32", "--images", "photos"],
+        "must be a multiple of the patch size",
+    ),
+    "no model": (["compare", "--images", "photos"], "Give one or more models"),
+    "a model twice": (["compare", "pixels", "pixels", "--images", "photos"], "pixels is given twice"),
+    "misspelt analysis": (
+        ["compare", "pixels", "--images", "photos", "--analyses", "cka-blok"],
+        "did you mean cka-blocks",
+    ),
+    "truncated checkpoint": (
+        ["compare", "cut", "--images", "photos"],
+        "cut/last.safetensors is not a whole safetensors file",
+    ),
+    "pickle": (["compare", "dino.pth", "--images", "photos"], "dino.pth is not a .safetensors file"),
+    "folder without checkpoint": (
+        ["compare", "photos", "--images", "photos"],
+        "The folder photos holds no last.safetensors",
+    ),
+    "bank of other classes": (["compare", "pixels", "--images", "photos", "--bank", "other"], "have different classes"),
+    "no such device": (["compare", "pixels", "--images", "photos", "--device", "gpu"], 'There is no device "gpu"'),
+    "a GPU where there is none": (
+        ["compare", "pixels", "--images", "photos", "--device", "cuda:77"],
+        'There is no device "cuda:77"',
+    ),
+    "a file for --out": (["compare", "pixels", "--images", "photos", "--out", "dino.pth"], "dino.pth"),
+    "missing study": (["study", "studie.yaml"], "There is no file studie.yaml"),
+    "folder for a study": (["study", "photos"], "photos is no file"),
+    "misspelt key": (["study", "misspelt.yaml"], 'A study has no "limt" (misspelt.yaml): did you mean limit?'),
+    "misspelt override": (
+        ["study", "study.yaml", "contrls=false"],
+        'A study has no "contrls" (study.yaml): did you mean controls?',
+    ),
+    "no override": (["study", "study.yaml", "controls"], '"controls" is no override: expected KEY=VALUE'),
+    "misspelt objective": (
+        ["pretrain", "moco", "--images", "photos", "--arch", "vit_nano_patch8_32"],
+        'There is no objective "moco": did you mean moco-v3?',
+    ),
+    "misspelt architecture": (
+        ["pretrain", "mae", "--images", "photos", "--arch", "vit_nan_patch8_32"],
+        '"vit_nan_patch8_32" is not an architecture: expected vit_SIZE_patchP_S',
+    ),
+    "misspelt setting": (
+        ["pretrain", "mae", "--images", "photos", "--arch", "vit_nano_patch8_32", "--set", "mask_rato=0.5"],
+        'There is no setting "mask_rato": did you mean mask_ratio?',
+    ),
+    "no setting": (
+        ["pretrain", "mae", "--images", "photos", "--arch", "vit_nano_patch8_32", "--set", "mask_ratio"],
+        '"mask_ratio" is no setting: expected KEY=VALUE',
+    ),
+    "a setting of another kind": (
+        ["pretrain", "mae", "--images", "photos", "--arch", "vit_nano_patch8_32", "--set", "mask_ratio=much"],
+        'The setting mask_ratio is "much": expected a float such as 0.75',
+    ),
+    "a setting that is no YAML": (
+        ["pretrain", "mae", "--images", "photos", "--arch", "vit_nano_patch8_32", "--set", "mask_ratio=["],
+        'The setting mask_ratio is "[": expected a float such as 0.75',
+    ),
+}
+
+
+@pytest.fixture
+def mistaken(place: Path) -> Path:
+    """The place, with something wrong for each mistake."""
+    Path("empty").mkdir()
+    Path("one").mkdir()
+    Image.new("RGB", (8, 8)).save("one/0.png")
+    for folder, names in (("broken", ("cat", "dog")), ("other", ("cat", "horse"))):
+        for name in names:
+            Path(folder, name).mkdir(parents=True)
+            for i in range(3):
+                Image.new("RGB", (8, 8)).save(f"{folder}/{name}/{i}.png")
+    Path("broken/cat/1.png").write_bytes(Path("broken/cat/0.png").read_bytes()[:40])
+    Path("cut").mkdir()
+    Path("cut", zoo.ENCODER).write_bytes(Path("runs/mae", zoo.ENCODER).read_bytes()[:-1000])
+    Path("dino.pth").write_bytes(b"\x80\x04.")
+    Path("misspelt.yaml").write_text("models: pixels\nimages: photos\nlimt: 8\n")
+    return place
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda name: name.replace(" ", "-"))
+def test_a_mistake_is_one_sentence_and_leaves_nothing(
+    mistaken: Path, mistake: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments, said = MISTAKES[mistake]
+    before = files(mistaken)
+    found = refused(arguments, capsys)
+    assert said in found, found
+    assert found.count(". ") <= 1  # one sentence or two
+    assert files(mistaken) == before
+    assert not [name for name in files(Path(os.environ["SSLENS_HOME"])) if name.endswith(".part")]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["compare", "pixels"], ["compare", "pixels", "--images", "photos", "--limt", "3"], ["compar"], []],
+    ids=["missing option", "misspelt option", "misspelt command", "nothing"],
+)
+def test_arguments_that_are_none_exit_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_settings_take_values_of_their_kind() -> None:
+    found = changed(Settings(), ["mask_ratio=0.5", "decoder_blocks=2", "base_lr=3e-4"])
+    assert (found.mask_ratio, found.decoder_blocks, found.base_lr) == (0.5, 2, 3e-4)
+    assert isinstance(changed(Settings(), ["base_lr=1"]).base_lr, float)
+    with pytest.raises(InputError, match=r'The setting decoder_blocks is "2\.5": expected a int'):
+        changed(Settings(), ["decoder_blocks=2.5"])
+    assert changed(Settings(), ["betas=[0.9, 0.99]"]).betas == (0.9, 0.99)
+
+
+# ------------------------------------------------------------------------------------------------- what is no one's mistake
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[None]:
+    """A file system that is really full after `size`."""
+    folder.mkdir(exist_ok=True)
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True, text=True
+    )
+    if made.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {made.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+COMPARE = ["compare", "runs/mae", "--images", "photos", "--batch", "5", "--device", "cpu", "--no-controls"]
+
+
+def test_a_full_disk_under_the_report(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with small_disk(place / "disk", "256k"):
+        said = refused([*COMPARE, "--analyses", "knn-depth", "--out", "disk/out"], capsys)
+        assert said.startswith(
+            "The disk is full: disk/out/report.html was not written and nothing half-written was left."
+        )
+        left = {name for name in files(place / "disk") if Path(place, "disk", name).is_file()}
+        assert "out/report.html" not in left
+        assert not [name for name in left if name.endswith(".part")]
+        assert json.loads(Path("disk/out/provenance.json").read_text())["images"]["count"] == 10
+
+
+def test_a_full_disk_under_the_store(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with small_disk(place / "disk", "48k"):
+        monkeypatch.setenv("SSLENS_HOME", str(place / "disk"))
+        said = refused([*COMPARE, "--out", "out"], capsys)
+        assert said.startswith("The disk is full: ")
+        assert "SSLENS_HOME" in said
+        for path in (place / "disk").rglob("*.*"):
+            assert path.suffix in (".npz", ".safetensors")
+            if path.suffix == ".safetensors":
+                with safe_open(path, framework="pt") as file:
+                    assert all(file.get_tensor(name).numel() for name in file.keys())  # noqa: SIM118
+    assert not Path("out").exists()
+
+
+def test_ctrl_c_keeps_what_was_finished(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A real signal, in the middle of the second model's pass."""
+    from timm.layers import PatchEmbed
+
+    seen: list[int] = []
+    stop_at = [4]
+
+    def see(module: torch.nn.Module, args: Any, _output: Any) -> None:
+        if isinstance(module, PatchEmbed):
+            seen.append(len(args[0]))
+            if len(seen) == stop_at[0]:
+                signal.raise_signal(signal.SIGINT)
+
+    line = ["compare", "runs/mae", f"{NANO}:5", *COMPARE[2:], "--analyses", "knn-depth", "--out", "out"]
+    handle = torch.nn.modules.module.register_module_forward_hook(see)
+    try:
+        said = refused(line, capsys)
+        assert (
+            said
+            == "Stopped. What was finished is kept: the same command goes on from there (a training with --resume)."
+        )
+        assert seen == [5, 5, 5, 5]
+        assert not Path("out").exists()
+        home = Path(os.environ["SSLENS_HOME"])
+        assert not [name for name in files(home) if name.endswith(".part")]
+        assert len(list(home.rglob("*.safetensors"))) == 1  # the first model's features
+        stop_at[0] = 0
+        assert main(line) == 0
+        assert seen[4:] == [5, 5]  # the second model's alone
+    finally:
+        handle.remove()
+
+
+def test_a_fault_of_ours_has_status_1_and_its_details_in_a_file(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from sslens.analyses import knn_depth
+
+    def compute(_inputs: Any) -> None:
+        raise LookupError("nothing is\nthere")
+
+    monkeypatch.setattr(knn_depth, "compute", compute)
+    assert main([*COMPARE, "--analyses", "knn-depth", "--out", "out"]) == 1
+    err = capsys.readouterr().err
+    (said,) = [line for line in err.splitlines() if line.startswith("sslens: ")]
+    assert "this is a fault of sslens, not of your input (LookupError: nothing is); the details are in" in said
+    assert "Traceback" not in err
+    (details,) = place.glob("sslens-fault-*.txt")
+    assert str(details) in said
+    text = details.read_text()
+    assert text.startswith("Traceback")
+    assert "sslens/study.py" in text
+    assert text.endswith("LookupError: nothing is\nthere\n")
+    assert not Path("out").exists()
+
+
+# --------------------------------------------------------------------------------------------------------------- imports
+
+LIGHT = """
+import sys
+from sslens.cli import main
+for arguments in {arguments}:
+    try:
+        status = main(arguments)
+    except SystemExit as stop:
+        status = stop.code
+    print("status", status, *arguments, file=sys.stderr)
+heavy = {{"torch", "torchvision", "timm", "pandas", "matplotlib", "plotly", "scipy", "jinja2"}}
+print("imported", sorted(heavy & set(sys.modules)), file=sys.stderr)
+"""
+
+
+def test_help_and_mistakes_import_nothing_heavy(place: Path) -> None:
+    expected = {
+        ("--help",): 0,
+        ("compare", "--help"): 0,
+        ("--version",): 0,
+        ("compare", "pixels"): 2,
+        ("compare", "runs/mea", "--images", "photos"): 2,
+        ("compare", "pixels", "--images", "photos", "--analyses", "cka"): 2,
+        ("study", "studie.yaml"): 2,
+        ("study", "study.yaml", "limt=3"): 2,
+        ("pretrain", "mea", "--images", "photos", "--arch", "vit_nano_patch8_32"): 2,
+        ("demo", "--dry-run"): 0,
+    }
+    code = LIGHT.format(arguments=[list(arguments) for arguments in expected])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    lines = done.stderr.splitlines()
+    assert [line for line in lines if line.startswith("status")] == [
+        f"status {status} {' '.join(arguments)}" for arguments, status in expected.items()
+    ]
+    assert lines[-1] == "imported []"
+    assert "compare" in done.stdout
+    assert "Examples:" in done.stdout
+
+
+def test_the_package_gives_its_names_when_they_are_asked_for() -> None:
+    import sslens
+
+    assert sslens.load is zoo.load
+    assert set(sslens.__all__) <= set(dir(sslens))
+    assert all(getattr(sslens, name) is not None for name in sslens.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'laod'"):
+        _ = sslens.laod  # type: ignore[attr-defined]
