@@ -361,6 +361,8 @@ def grams(model: Backbone, images: ImageSet, *, tokens: str = "all", **options: 
     """
     if tokens not in ("all", "cls", "patch"):
         raise InputError(f'There are no tokens "{tokens}": expected all, cls or patch.')
+    if tokens != "all" and not model.prefix:
+        raise InputError(f"{model.name} has no CLS token, so its tokens are all alike: leave tokens at all.")
     return collect(model, images, [Grams(tokens)], **options)[0]
 
 

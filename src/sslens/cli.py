@@ -167,13 +167,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(f"sslens {__version__}")
         return 0
-    command = tyro.cli(
-        Command,
-        prog="sslens",
-        description="What did this training objective put into my vision backbone, and where?",
-        args=given,
-    )
     try:
+        command = tyro.cli(
+            Command,
+            prog="sslens",
+            description="What did this training objective put into my vision backbone, and where?",
+            args=given,
+        )
         return _run(command, shlex.join(["sslens", *given]))
     except InputError as error:
         return _say_error(str(error))
@@ -181,6 +181,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say_error(
             "Stopped. What was finished is kept: the same command goes on from there (a training with --resume)."
         )
+    except BrokenPipeError:  # as in `sslens --help | head`
+        sys.stdout = None  # which Python would flush into the closed pipe
+        return 0
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return _say_error(
@@ -192,7 +195,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _say_error(text: str) -> int:
-    print(f"sslens: {text}", file=sys.stderr)
+    if os.environ.get("RANK", "0") == "0":  # under torchrun all processes come to the same
+        print(f"sslens: {text}", file=sys.stderr)
     return 2
 
 

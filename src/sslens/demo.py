@@ -9,8 +9,8 @@ ARCH = "vit_nano_patch8_64"
 TRAIN, BANK, TEST = 8000, 4000, 1024
 #: what differs from each objective's own settings; epochs are chosen so that both train for about a minute on two cores
 RECIPES = {
-    "mae": ({"decoder_dim": 64, "decoder_blocks": 2, "decoder_heads": 2, "base_lr": 1e-3}, 10),
-    "moco-v3": ({"head_dim": 512, "out_dim": 128, "base_lr": 1e-3}, 4),
+    "mae": ({"decoder_dim": 64, "decoder_blocks": 2, "decoder_heads": 2, "base_lr": 1e-3}, 8),
+    "moco-v3": ({"head_dim": 512, "out_dim": 128, "base_lr": 1e-3}, 3),
 }
 NOTE = (
     "This is a demonstration: a small Vision Transformer, trained for about a minute an objective on generated scenes. It shows "

@@ -40,7 +40,7 @@ class Study:
         images: as `sslens.open_images` takes them.
         analyses: names of files of `analyses/`; all unless given.
         bank: labelled images whose neighbours vote in k-NN; leave-one-out on `images` unless given.
-        limit: images taken of each set, drawn by their ids and the seed.
+        limit: images taken, drawn by their ids and the seed; the bank is taken whole.
         controls: two random initialisations of each architecture, and raw pixels.
         batch: images of a minibatch of CKA.
         seed: of the images drawn, the minibatches, the bootstrap.
@@ -191,37 +191,23 @@ def prepare(study: Study, store: Store, *, quiet: bool = False) -> Planned:
     Raises:
         InputError: whatever of it cannot be used.
     """
-    from sslens.data import open_images
     from sslens.plan import Plan
     from sslens.training.processes import best_device, best_precision
 
-    notes = []
-    with progress("checking images", quiet=quiet) as report:
-        images = open_images(study.images, limit=study.limit, seed=study.seed, on_bad=study.on_bad, progress=report)  # type: ignore[arg-type]
-        bank = None
-        if study.bank is not None:
-            bank = open_images(study.bank, limit=None, seed=study.seed, on_bad=study.on_bad, progress=report)  # type: ignore[arg-type]
+    images, bank, notes = _opened(study, quiet)
     plan = Plan.draw(images.ids, study.batch, study.seed)
-    for each in (images, bank):
-        if each is not None and each.skipped:
-            shown = "; ".join(f"{name} ({reason})" for name, reason in each.skipped[:20])
-            more = f"; and {len(each.skipped) - 20} more" if len(each.skipped) > 20 else ""
-            notes.append(
-                f"{len(each.skipped)} images of {each.name} could not be decoded and were left out: {shown}{more}."
-            )
     chosen = study.analyses or names("analyses")
     if images.labels is None:
         unlabelled = [name for name in chosen if "labels" in plugin("analyses", name).NEEDS]
         chosen = tuple(name for name in chosen if name not in unlabelled)
+        if not chosen:
+            raise InputError(
+                f"{', '.join(unlabelled)} needs classes, and {study.images} has none: give a folder a class."
+            )
         if unlabelled:
             notes.append(
                 f"The images have no classes (no folders of that name), so {', '.join(unlabelled)} was left out."
             )
-    elif bank is not None and bank.classes != images.classes:
-        raise InputError(
-            f"{study.bank} and {study.images} have different classes ({len(bank.classes)} and {len(images.classes)}): "
-            "k-NN needs the same folders in both."
-        )
     device = best_device(study.device)
     precision = best_precision(study.precision, device)
     models = _models(study)
@@ -233,6 +219,35 @@ def prepare(study: Study, store: Store, *, quiet: bool = False) -> Planned:
             own = Plan.draw(bank.ids, study.batch, study.seed)
             passes.append(_planned_pass(model, control, bank, own, needs & {"features"}, store, precision))
     return Planned(study, tuple(chosen), images, bank, tuple(passes), tuple(notes), device, precision)
+
+
+def _opened(study: Study, quiet: bool) -> "tuple[ImageSet, ImageSet | None, list[str]]":
+    """The images, the bank, and what a reader must know of them."""
+    from sslens.data import open_images
+
+    with progress("checking images", quiet=quiet) as report:
+        images = open_images(study.images, limit=study.limit, seed=study.seed, on_bad=study.on_bad, progress=report)  # type: ignore[arg-type]
+        bank = None
+        if study.bank is not None:
+            bank = open_images(study.bank, limit=None, seed=study.seed, on_bad=study.on_bad, progress=report)  # type: ignore[arg-type]
+    notes = []
+    for each in (images, bank):
+        if each is not None and each.skipped:
+            shown = "; ".join(f"{name} ({reason})" for name, reason in each.skipped[:20])
+            more = f"; and {len(each.skipped) - 20} more" if len(each.skipped) > 20 else ""
+            notes.append(
+                f"{len(each.skipped)} images of {each.name} could not be decoded and were left out: {shown}{more}."
+            )
+    if bank is not None and images.labels is not None:
+        if bank.classes != images.classes:
+            raise InputError(
+                f"{study.bank} and {study.images} have different classes ({len(bank.classes)} and {len(images.classes)}): "
+                "k-NN needs the same folders in both."
+            )
+        both = len(images.contents & bank.contents)
+        if both:
+            notes.append(f"{both} of the {len(images)} images are in the bank too, where k-NN finds them themselves.")
+    return images, bank, notes
 
 
 def _models(study: Study) -> "list[tuple[Backbone, bool]]":

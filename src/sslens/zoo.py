@@ -142,8 +142,10 @@ def _random(rest: str, num_heads: int | None, overrides: Mapping[str, int]) -> "
         network, transformed = arch.build(number), transform(arch.image_size)
     else:
         network, transformed = _timm_network(name.removeprefix("timm/"), pretrained=False, seed=number)
-    about = {"family": "control", "objective": None, "arch": name, "seed": number}
-    return _vit(network, f"random #{number}", f"random:{name}:{number}", transformed, about)
+    changes = dict(overrides) | ({"num_heads": num_heads} if num_heads else {})
+    about = {"family": "control", "objective": None, "arch": None if changes else name, "seed": number, **changes}
+    source = " ".join([f"random:{name}:{number}", *(f"{key}={value}" for key, value in changes.items())])
+    return _vit(network, f"random #{number}", source, transformed, about)
 
 
 def _timm(name: str) -> "Backbone":
@@ -215,7 +217,9 @@ def read(path: Path) -> "tuple[dict[str, str], dict[str, Tensor]]":
     try:
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
+    except SafetensorError as error:
         raise InputError(
             f"{path} is not a whole safetensors file ({path.stat().st_size:,} bytes; {error}): it was cut off in writing or "
             "copying. Copy it again, or go on from the run that wrote it with --resume."

@@ -134,9 +134,17 @@ class ImageSet:
 
         Two sets with one digest hold the same images under the same ids, classes and order; names of sets do not count.
         """
-        rows = range(len(self)) if self.rows is None else self.rows.tolist()
         named = [None] * len(self) if self.labels is None else [self.classes[label] for label in self.labels.tolist()]
-        return digest(list(zip(self.ids, named, self.source.digests(rows), strict=True)))
+        return digest(list(zip(self.ids, named, self._digests, strict=True)))
+
+    @functools.cached_property
+    def _digests(self) -> list[str]:
+        return self.source.digests(range(len(self)) if self.rows is None else self.rows.tolist())
+
+    @property
+    def contents(self) -> frozenset[str]:
+        """The digests of the images' contents, by which an image is known under any id."""
+        return frozenset(self._digests)
 
     @functools.cached_property
     def content(self) -> str:

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any, final
 
 import torch
@@ -38,13 +37,15 @@ class Backbone(nn.Module):
         about: Mapping[str, Any],
     ) -> None:
         super().__init__()
-        self.network = network.eval().requires_grad_(False)
+        self.network = network.requires_grad_(False)
         self.name = name
         self.source = source
         self.taps = {tap.name: tap for tap in taps}
         self.transform = transform
         self.prefix = prefix
         self.about = dict(about)
+        self._hashed: tuple[Any, str] | None = None
+        self.eval()
 
     def forward(self, x: Float[Tensor, "image channel height width"]) -> Float[Tensor, "image ..."]:
         """The last features: tokens after the final norm, without a head."""
@@ -64,14 +65,29 @@ class Backbone(nn.Module):
                 raise InputError(f'{self.name} has no tap "{name}": {nearest(name, self.taps)}')
         return tuple(tap for tap in self.taps.values() if tap.name in set(names))
 
-    @cached_property
+    @property
     def digest(self) -> str:
-        """SHA-256 over names, shapes and values of all weights, and over the kind of network."""
-        state = hashlib.sha256(type(self.network).__name__.encode())
-        for name, value in sorted(self.network.state_dict().items()):
-            state.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-            state.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-        return state.hexdigest()
+        """SHA-256 over names, shapes and values of all weights, and over the modules that they are the weights of.
+
+        Computed again when a weight was replaced or changed in place.
+        """
+        weights = self.network.state_dict()
+        now = tuple((name, value.data_ptr(), value._version) for name, value in weights.items())
+        if self._hashed is None or self._hashed[0] != now:
+            self._hashed = (now, _digest(self.network, weights))
+        return self._hashed[1]
+
+
+def _digest(network: nn.Module, weights: Mapping[str, Tensor]) -> str:
+    state = hashlib.sha256()
+    for name, module in network.named_modules():
+        # heads share the weights' shapes, so that a model with other heads would else be the same
+        heads = getattr(module, "num_heads", "")
+        state.update(f"{name} {type(module).__name__} {module.extra_repr()} {heads}\n".encode())
+    for name, value in sorted(weights.items()):
+        state.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
+        state.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return state.hexdigest()
 
 
 @final
