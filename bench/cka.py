@@ -1,6 +1,7 @@
 """What a CKA analysis costs over the bare forward passes of its models, ours and others' in turn in one run.
 
-    python bench/cka.py                      # ViT-Tiny and ViT-Small: 48 taps each, 128 images: 6 minutes on 2 cores
+    python bench/cka.py                      # ViT-Tiny and ViT-Small, 48 taps each, 128 images: 8 minutes on 2 cores
+    python bench/cka.py --images 32 --rounds 15 --peers pytorch-cka cka-pytorch    # short rounds, for a busy machine
     python bench/cka.py --pair base base     # two ViT-B/16: slow
     python bench/cka.py --models 8           # 2, 4 and 8 ViT-Tiny, all pairs: a pass a model against two a pair
     python bench/cka.py --memory             # peak memory of one ViT-B/16 pass with all 49 taps

@@ -117,7 +117,7 @@ def named(names: Sequence[str]) -> list[Peer]:
     chosen = [peer for peer in PEERS if peer.name in names]
     for peer in chosen:
         if not peer.installed:
-            print(f"{peer.name}: not installed")
+            print(f"{peer.name}: not installed", file=sys.stderr)
     chosen = [peer for peer in chosen if peer.installed]
     for peer in chosen:
         importlib.import_module(peer.module)  # which is not to be timed

@@ -7,13 +7,13 @@ from sslens.store import digest, home
 
 ARCH = "vit_nano_patch8_64"
 TRAIN, BANK, TEST = 8000, 4000, 1024
-#: what differs from each objective's own settings; epochs are chosen so that both train for about a minute on two cores
+#: what differs from each objective's own settings; epochs are chosen so that both train in under a minute on two cores
 RECIPES = {
-    "mae": ({"decoder_dim": 64, "decoder_blocks": 2, "decoder_heads": 2, "base_lr": 1e-3}, 8),
-    "moco-v3": ({"head_dim": 512, "out_dim": 128, "base_lr": 1e-3}, 3),
+    "mae": ({"decoder_dim": 64, "decoder_blocks": 2, "decoder_heads": 2, "base_lr": 1e-3}, 5),
+    "moco-v3": ({"head_dim": 512, "out_dim": 128, "base_lr": 1e-3}, 2),
 }
 NOTE = (
-    "This is a demonstration: a small Vision Transformer, trained for about a minute an objective on generated scenes. It shows "
+    "This is a demonstration: a small Vision Transformer, trained for under a minute an objective on generated scenes. It shows "
     "the way through, not the papers' models; what it can and cannot tell is what stands beyond the controls."
 )
 
