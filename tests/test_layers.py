@@ -14,6 +14,7 @@ ORDER = [
     "errors",
     "find",
     "store",
+    "processes",
     "progress",
     "table",
     "figure",

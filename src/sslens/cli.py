@@ -274,7 +274,7 @@ def _pretrain(command: Pretrain, say: Text) -> int:
     from sslens.models.vit import ViTArch
     from sslens.progress import progress
     from sslens.training import loop
-    from sslens.training.processes import best_device
+    from sslens.processes import best_device
 
     ViTArch.parse(command.arch)
     settings = changed(plugin("objectives", command.objective).Settings(), command.set)

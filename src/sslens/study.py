@@ -192,7 +192,7 @@ def prepare(study: Study, store: Store, *, quiet: bool = False) -> Planned:
         InputError: whatever of it cannot be used.
     """
     from sslens.plan import Plan
-    from sslens.training.processes import best_device, best_precision
+    from sslens.processes import best_device, best_precision
 
     images, bank, notes = _opened(study, quiet)
     plan = Plan.draw(images.ids, study.batch, study.seed)

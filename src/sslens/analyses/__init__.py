@@ -3,12 +3,18 @@
 A file `analyses/NAME.py` has
 
 - `TITLE` and `CAPTION`, what a reader sees; `VERSION`, raised when its numbers change;
-- `NEEDS`: the artefacts it reads, of "grams:all", "grams:cls", "grams:patch", "features", "labels";
-- `compute(inputs) -> Table`; `draw(table) -> Figure`; `findings(table) -> tuple[str, ...]`, the result in plain sentences.
+- `NEEDS`: the artefacts it reads, of "grams" (of the tokens that the study asks for), "wide", "features", "labels";
+- `compute(inputs) -> Table`; `draw(table) -> Figure`; `findings(table) -> tuple[str, ...]`, the result in plain sentences;
+
+and may have
+
+- `without(about, controls) -> str | None`: why it has nothing to show for these models, or None if it has;
+- `ON_REQUEST = True`: it is costly or special, and computed only when it is asked for by name.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from sslens.capture import Artefact
 
@@ -20,7 +26,9 @@ class Inputs:
     Attributes:
         models: names of the models under study, in the order given.
         controls: names of the controls.
+        about: what is known of each model and control: family, objective, arch, tuned, ….
         grams: by tokens ("all", "cls", "patch"), then by model; a model without such tokens is absent.
+        wide: Grams of a few taps over minibatches of up to 1,024 images, by model.
         features: pooled features of the images.
         bank: pooled features of other images whose labels vote in k-NN; leave-one-out on `features` when empty.
         labels: class of each image of `features`, by id.
@@ -30,7 +38,9 @@ class Inputs:
 
     models: tuple[str, ...]
     controls: tuple[str, ...]
+    about: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     grams: Mapping[str, Mapping[str, Artefact]] = field(default_factory=dict)
+    wide: Mapping[str, Artefact] = field(default_factory=dict)
     features: Mapping[str, Artefact] = field(default_factory=dict)
     bank: Mapping[str, Artefact] = field(default_factory=dict)
     labels: Mapping[str, int] = field(default_factory=dict)

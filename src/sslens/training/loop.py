@@ -36,7 +36,7 @@ from sslens.objectives import Method, Rows
 from sslens.progress import progress
 from sslens.training.folder import Folder
 from sslens.training.optim import adamw, check, cosine, load_named_state, named_state, scaled_lr, set_lr
-from sslens.training.processes import Processes, best_device, best_precision, processes
+from sslens.processes import Processes, best_device, best_precision, processes
 
 #: key of the random stream that orders the images of an epoch; the views use 0 and 1
 ORDER = 2
