@@ -13,15 +13,31 @@ import torch
 from torch import Tensor, nn
 
 import sslens
-from sslens.capture import Artefact, Features, Grams, activations, collect, features, grams, key_of, tapped
+from forks import together
+from sslens.capture import (
+    Artefact,
+    Features,
+    Grams,
+    Wide,
+    activations,
+    centred_gram,
+    collect,
+    features,
+    grams,
+    key_of,
+    reducers,
+    tapped,
+)
 from sslens.data import ImageSet
+from sslens.data.decoded import Decoded
 from sslens.data.images import from_arrays
 from sslens.errors import InputError
-from sslens.measures.cka import minibatch_cka
+from sslens.measures.cka import minibatch_cka, u_centre
 from sslens.models.backbone import Backbone
 from sslens.models.taps import Tap
 from sslens.plan import Plan
-from sslens.store import Store
+from sslens.processes import processes
+from sslens.store import Store, home
 
 NANO = "random:vit_nano_patch8_32"
 #: minibatches of 16 and 10 of the 26 images
@@ -124,6 +140,9 @@ def test_hooks_are_removed_also_when_the_pass_fails(
         def taps(self, model: Backbone, taps: Sequence[Tap]) -> tuple[Tap, ...]:
             return tuple(taps)
 
+        def together(self, plan: Plan) -> int:
+            return 1
+
         def start(self, model: Backbone, taps: Sequence[Tap], plan: Plan) -> Callable[[Tap, Tensor, int], None]:
             def add(tap: Tap, output: Tensor, batch: int) -> None:
                 if batch == 1:
@@ -176,6 +195,9 @@ def test_no_activation_outlives_its_batch(model: Backbone, images: ImageSet) -> 
         def taps(self, model: Backbone, taps: Sequence[Tap]) -> tuple[Tap, ...]:
             return tuple(taps[:1])
 
+        def together(self, plan: Plan) -> int:
+            return 1
+
         def start(self, model: Backbone, taps: Sequence[Tap], plan: Plan) -> Callable[[Tap, Tensor, int], None]:
             self.kept: list[Tensor] = []
             return lambda _tap, output, _batch: self.kept.append(output)
@@ -219,8 +241,8 @@ def test_a_wide_tap_is_summed_over_blocks_of_columns(monkeypatch: pytest.MonkeyP
     x = torch.randn(6, 101, generator=torch.Generator().manual_seed(0)) + 30
     expected, energy = by_hand(x[:, None], "all")
     for columns in (10, 7, 101, 1000):
-        monkeypatch.setattr(sslens.capture, "COLUMNS", columns)
-        gram, found = sslens.capture.centred_gram(x)
+        monkeypatch.setattr(sslens.capture.gram, "COLUMNS", columns)
+        gram, found = centred_gram(x)
         np.testing.assert_allclose(gram.numpy(), expected, rtol=0, atol=2e-4)
         assert found.item() == pytest.approx(energy, rel=1e-5)
 
@@ -270,6 +292,84 @@ def test_some_taps_are_the_same_as_among_all(model: Backbone, images: ImageSet, 
     part = every.at("qkv")
     assert [tap.name for tap in part.taps] == [f"blocks.{i}.attn.qkv" for i in range(4)]
     assert torch.equal(part.tensors["grams"][1], some.tensors["grams"][0])
+
+
+def test_wide_grams_are_those_of_joined_minibatches(
+    model: Backbone, images: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two minibatches of 8 make a group of 16; what is left, 8 and 2 joined to it, the next."""
+    plan = Plan.draw(images.ids, 8)
+    assert plan.sizes == (8, 8, 10)
+    wide = Wide(width=16, drawn=3, seed=1)
+    small, made = collect(model, images, [Grams(), wide], plan=plan)
+    assert len(made.taps) == 3
+    assert [tap for tap in model.taps.values() if tap in made.taps] == list(made.taps)
+    assert made.tensors["sizes"].tolist() == [16, 10]
+    joined = Plan((plan.minibatches[0] + plan.minibatches[1], plan.minibatches[2]))
+    expected = grams(model, images, plan=joined, taps=[tap.name for tap in made.taps])
+    for name in ("grams", "energy"):
+        torch.testing.assert_close(made.tensors[name], expected.tensors[name], rtol=1e-5, atol=1e-3)
+    rows = [small.taps.index(tap) for tap in made.taps]
+    torch.testing.assert_close(
+        u_centre(made.tensors["grams"][:, 0, 8:16, 8:16]),
+        u_centre(small.tensors["grams"][rows, 1, :8, :8]),
+        rtol=1e-4,
+        atol=1e-2,
+    )
+    monkeypatch.setattr(reducers, "IN_MEMORY", 0)  # features on disk
+    (spilt,) = collect(model, images, [wide], plan=plan)
+    assert torch.equal(spilt.tensors["grams"], made.tensors["grams"])
+    assert Wide(seed=2).taps(model, model.pick(None)) != Wide(seed=3).taps(model, model.pick(None))
+
+
+def test_images_are_decoded_once_for_all_models_that_see_them_alike(
+    model: Backbone, images: ImageSet, plan: Plan
+) -> None:
+    asked: list[int] = []
+
+    @final
+    class Counting:
+        def image(self, row: int) -> Any:
+            asked.append(row)
+            return images.image(row)
+
+        def digests(self, rows: Sequence[int]) -> list[str]:
+            return images.source.digests(rows)
+
+    counting = replace(images, source=Counting())
+    other = sslens.load(f"{NANO}:1")
+    expected = [grams(each, images, plan=plan) for each in (model, other)]
+    decoded = Decoded(counting, model.transform)
+    found = [grams(each, counting, plan=plan, decoded=decoded) for each in (model, other)]
+    assert sorted(asked) == list(range(26))
+    for a, b in zip(expected, found, strict=True):
+        assert torch.equal(a.tensors["grams"], b.tensors["grams"])
+    assert not list((home() / "scratch").iterdir())  # the file has no name
+    with pytest.raises(InputError, match=r"decoded at 32 px .* needs them at 64"):
+        grams(sslens.load("random:vit_nano_patch8_64"), counting, plan=plan, decoded=decoded)
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_processes_share_a_pass_and_return_what_one_does(
+    model: Backbone, images: ImageSet, tmp_path: Path, size: int
+) -> None:
+    """Four processes for three minibatches: one sees nothing."""
+    plan = Plan.draw(images.ids, 8)
+    wanted = [Grams(), Grams("cls"), Features()] if size == 4 else [Wide(width=16), Grams(), Features()]
+    alone = collect(model, images, wanted, plan=plan)
+    store = Store(tmp_path)
+
+    def shared() -> None:
+        torch.set_num_threads(1)
+        with processes("cpu"), counted(model) as seen:
+            for kept in (None, store, store):
+                for a, b in zip(alone, collect(model, images, wanted, plan=plan, store=kept), strict=True):
+                    assert a.tensors.keys() == b.tensors.keys()
+                    assert all(torch.equal(a.tensors[name], b.tensors[name]) for name in a.tensors)
+        assert len(seen) < 2 * len(plan.sizes)
+
+    together(shared, size)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == len(wanted)
 
 
 def test_unknown_tokens_are_refused(model: Backbone, images: ImageSet) -> None:

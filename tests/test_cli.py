@@ -19,7 +19,8 @@ from PIL import Image
 from safetensors import safe_open
 
 from sslens import __version__, zoo
-from sslens.cli import changed, main
+from sslens.cli import main
+from sslens.cli.pretrain import changed
 from sslens.errors import InputError
 from sslens.models.vit import ViTArch, describe
 from sslens.objectives.mae import Settings

@@ -7,13 +7,11 @@ import contextlib
 import dataclasses
 import json
 import math
-import multiprocessing
 import os
 import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import sslens
+from forks import forked, together
 from sslens.cli import main
 from sslens.data.images import ImageSet, Source, from_arrays
 from sslens.data.views import stream
@@ -111,33 +110,6 @@ class Signalling:
 def signalled(step: int, number: int, times: int = 1) -> ImageSet:
     """The same images; the signal comes in the middle of a step, counted from 1 from where the run starts."""
     return dataclasses.replace(IMAGES, source=Signalling(TRAINING.batch_size * step - 1, number, times))
-
-
-def forked(function: Callable[[], object], environment: Sequence[dict[str, str]] = ({},)) -> list[int]:
-    """Exit codes of processes that run the function, each with its environment; a signal's number is negative."""
-    context = multiprocessing.get_context("fork")
-
-    def body(variables: dict[str, str]) -> None:
-        torch.set_num_threads(1)
-        os.environ.update(variables)
-        function()
-
-    running = [context.Process(target=body, args=(each,)) for each in environment]
-    for process in running:
-        process.start()
-    for process in running:
-        process.join(120)
-    return [-1000 if process.exitcode is None else process.exitcode for process in running]
-
-
-def together(function: Callable[[], object], size: int = 2) -> None:
-    """Run the function in several processes that join with gloo, as under torchrun; all must end well."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    base = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size)}
-    codes = forked(function, [base | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)])
-    assert codes == [0] * size
 
 
 # -------------------------------------------------------------------------------------------- schedule and optimiser
@@ -410,7 +382,7 @@ def larger(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize(("objective", "accumulate"), [("mae", 1), ("mae", 2), ("moco-v3", 1)])
 def test_two_processes_train_as_one(larger: dict[str, Path], tmp_path: Path, objective: str, accumulate: int) -> None:
     together(lambda: fit(tmp_path, objective, accumulate=accumulate, **LARGER))
-    alike(tmp_path, larger[objective], atol=1e-5)
+    alike(tmp_path, larger[objective], atol=1e-4)
 
 
 def test_a_step_in_parts_is_the_step(whole: dict[str, Path], tmp_path: Path) -> None:
@@ -429,7 +401,7 @@ def test_one_process_of_two_is_asked_to_stop_and_one_goes_on(larger: dict[str, P
     together(stopped)
     assert sslens.load(tmp_path).about["step"] == 5
     fit(tmp_path, "moco-v3", resume=True, **LARGER)
-    alike(tmp_path, larger["moco-v3"], atol=1e-5)
+    alike(tmp_path, larger["moco-v3"], atol=1e-4)
 
 
 def test_batch_norm_and_keys_are_those_of_all_processes() -> None:

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from sslens.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 
@@ -107,6 +109,27 @@ def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", header: Mapping[s
                 if f"os error {number})" in str(error):
                     raise OSError(number, os.strerror(number)) from error
             raise
+
+
+def room() -> int:
+    """Bytes free on the disk of `home()`."""
+    home().mkdir(parents=True, exist_ok=True)
+    return shutil.disk_usage(home()).free
+
+
+def scratch(shape: tuple[int, ...], dtype: str) -> "np.memmap":
+    """An array on disk for the time of this process, in a file without a name: also a killed process leaves none behind.
+
+    Its room is taken at once, so that a full disk is an error (OSError) here and not a crash at some later write.
+    """
+    import numpy as np
+
+    folder = home() / "scratch"
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:  # the map keeps it open
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, max(1, int(np.prod(shape)) * np.dtype(dtype).itemsize))
+        return np.memmap(file, dtype, "w+", shape=shape)
 
 
 @dataclass(frozen=True)

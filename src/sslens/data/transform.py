@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -42,14 +42,26 @@ class EvalTransform:
 
     def __call__(self, image: Image.Image) -> Float32[Tensor, "3 crop crop"]:
         """The transformed image."""
+        return self.normalised(self.cropped(image)[None])[0]
+
+    def cropped(self, image: Image.Image) -> UInt8[np.ndarray, "crop crop 3"]:
+        """The part of an image that the model sees, resized: what `normalised` takes, and what is worth keeping."""
         shorter = min(require_rgb(image).size)
         width, height = (int(self.resize * side / shorter) for side in image.size)
         if (width, height) != image.size:
             image = image.resize((width, height), resampling(self.interpolation))
         left, upper = round((width - self.crop) / 2), round((height - self.crop) / 2)
-        pixels = np.array(image.crop((left, upper, left + self.crop, upper + self.crop)))
-        values = torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32, memory_format=torch.contiguous_format)
+        return np.array(image.crop((left, upper, left + self.crop, upper + self.crop)))
+
+    def normalised(self, pixels: UInt8[np.ndarray, "image crop crop 3"]) -> Float32[Tensor, "image 3 crop crop"]:
+        """Cropped pixels as the model takes them: [0, 1], then (x − mean) / std."""
+        values = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
         return Normalize(self.mean, self.std).apply(values.div_(255), {})
+
+    @property
+    def geometry(self) -> tuple[int, int, str]:
+        """What decides `cropped`; models that share it can share the decoded images."""
+        return self.resize, self.crop, self.interpolation
 
     def spec(self) -> dict[str, Any]:
         """The settings as plain JSON values.

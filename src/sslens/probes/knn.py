@@ -21,7 +21,8 @@ def neighbours(
 ) -> tuple[Int64[Tensor, "query k"], Float[Tensor, "query k"]]:
     """The k rows of `bank` with the largest cosine to each query, nearest first, and the cosines.
 
-    Equal cosines are ordered by row, so that the result does not depend on how a library sorts. With `leave_one_out`
+    Equal cosines are ordered by row, so that the result does not depend on how a library sorts (but on some CPUs the
+    cosines of equal rows differ in their last bit). With `leave_one_out`
     queries and bank are the same rows, and none is its own neighbour.
 
     Raises:

@@ -1,0 +1,53 @@
+"""Hooks at the taps of a model."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sslens.models.backbone import Backbone
+from sslens.models.taps import Tap
+
+
+@contextlib.contextmanager
+def tapped(model: Backbone, taps: Sequence[Tap], visit: Callable[[Tap, Tensor], None]) -> Iterator[None]:
+    """Within the block, `visit` is called with the output of each tap as it is computed; the hooks are gone after it."""
+    handles = []
+    try:
+        for tap in taps:
+
+            def hook(_module: nn.Module, _args: Any, output: Tensor, tap: Tap = tap) -> None:
+                visit(tap, output)
+
+            handles.append(model.network.get_submodule(tap.name).register_forward_hook(hook))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def activations(
+    model: Backbone, x: Float[Tensor, "image channel height width"], taps: Sequence[str] | None = None
+) -> dict[str, Float[Tensor, "image ..."]]:
+    """The outputs of the taps for a batch that is already transformed, by tap name in the order of computation.
+
+    Raises:
+        InputError: a name is not a tap of the model.
+
+    >>> import sslens
+    >>> model = sslens.load("random:vit_nano_patch8_32")
+    >>> found = activations(model, torch.zeros(2, 3, 32, 32), taps=["blocks.3", "blocks.0.attn.qkv"])
+    >>> {name: tuple(value.shape) for name, value in found.items()}
+    {'blocks.0.attn.qkv': (2, 17, 192), 'blocks.3': (2, 17, 64)}
+    """
+    found: dict[str, Tensor] = {}
+
+    def keep(tap: Tap, output: Tensor) -> None:
+        found[tap.name] = output
+
+    with torch.inference_mode(), tapped(model, model.pick(taps), keep):
+        model(x)
+    return found

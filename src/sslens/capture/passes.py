@@ -1,0 +1,206 @@
+"""One pass a model over the images of a plan, alone or shared by processes."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float32
+from torch import Tensor
+
+from sslens.capture.artefact import Artefact, key_of
+from sslens.capture.hooks import tapped
+from sslens.capture.reducers import Features, Grams, Reducer
+from sslens.data.decoded import Decoded
+from sslens.data.images import ImageSet
+from sslens.errors import InputError
+from sslens.models.backbone import Backbone
+from sslens.models.taps import Tap
+from sslens.plan import Plan
+from sslens.store import Store
+
+Progress = Callable[[int, int], None]
+
+
+def collect(
+    model: Backbone,
+    images: ImageSet,
+    reducers: Sequence[Reducer],
+    *,
+    plan: Plan | None = None,
+    taps: Sequence[str] | None = None,
+    store: Store | None = None,
+    device: str = "cpu",
+    precision: str = "float32",
+    decoded: Decoded | None = None,
+    progress: Progress | None = None,
+) -> list[Artefact]:
+    """What the reducers make of a model over images, in one pass, or from the store.
+
+    Where torch.distributed is running, its processes share the minibatches, and each returns the whole, the same as one
+    process alone would.
+
+    Args:
+        plan: the minibatches; of 32 images, drawn from the ids with seed 0, unless given.
+        taps: names; all unless given.
+        store: where artefacts are looked up and kept; none unless given.
+        precision: "float32", or "bfloat16" for the forward pass under autocast (Grams stay float32).
+        decoded: the images as this model's transform crops them, shared with other models.
+        progress: called with images done and images in all.
+
+    Raises:
+        InputError: unknown taps, or a plan that is not of these images.
+    """
+    plan = plan or Plan.draw(images.ids)
+    plan.require(images.ids)
+    jobs = []
+    for reducer in reducers:
+        chosen = reducer.taps(model, model.pick(taps))
+        jobs.append((reducer, chosen, key_of(model, images, plan, reducer, chosen, precision)))
+    found = _from_first(lambda: [store.read(reducer.kind, key) if store else None for reducer, _, key in jobs])
+    missing = [(reducer, chosen) for (reducer, chosen, _), have in zip(jobs, found, strict=True) if have is None]
+    computed: Iterator[dict[str, Tensor]] = iter(())
+    if missing:
+        pixels = decoded or Decoded(images, model.transform)
+        if pixels.transform.geometry != model.transform.geometry:
+            theirs, ours = pixels.transform.geometry, model.transform.geometry
+            raise InputError(
+                f"The images were decoded at {theirs[1]} px (of {theirs[0]}, {theirs[2]}), and {model.name} needs them at "
+                f"{ours[1]} (of {ours[0]}, {ours[2]}): decode them with its own transform."
+            )
+        computed = iter(_pass(model, pixels, missing, plan, device, precision, progress))
+    results = []
+    for (reducer, chosen, key), have in zip(jobs, found, strict=True):
+        tensors = have if have is not None else next(computed)
+        if have is None and store and _rank()[0] == 0:
+            store.write(reducer.kind, key, tensors)
+        results.append(Artefact(reducer.kind, model.name, plan.ids, chosen, tensors, key))
+    return results
+
+
+def _pass(
+    model: Backbone,
+    pixels: Decoded,
+    jobs: Sequence[tuple[Reducer, tuple[Tap, ...]]],
+    plan: Plan,
+    device: str,
+    precision: str,
+    progress: Progress | None,
+) -> list[dict[str, Tensor]]:
+    adders = [({tap.name for tap in taps}, reducer.start(model, taps, plan)) for reducer, taps in jobs]
+    union = [tap for tap in model.taps.values() if any(tap.name in names for names, _ in adders)]
+    model.to(device)
+    mine = _share(plan, max(reducer.together(plan) for reducer, _ in jobs))
+    done, total = 0, sum(plan.sizes[number] for number in mine)
+    threads = 1 if torch.device(device).type == "cpu" else min(16, os.cpu_count() or 1)
+    for number, batch in zip(mine, _batches(model, pixels, [plan.minibatches[i] for i in mine], threads), strict=True):
+
+        def visit(tap: Tap, output: Tensor, number: int = number) -> None:
+            for names, add in adders:
+                if tap.name in names:
+                    add(tap, output, number)
+
+        with (
+            torch.inference_mode(),
+            torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bfloat16"),
+            tapped(model, union, visit),
+        ):
+            model(batch.to(device))
+        done += len(batch)
+        if progress:
+            progress(done, total)
+    return [_summed(reducer.result()) for reducer, _ in jobs]
+
+
+def _batches(
+    model: Backbone, pixels: Decoded, minibatches: Sequence[tuple[str, ...]], threads: int
+) -> Iterator[Float32[Tensor, "image 3 height width"]]:
+    """The minibatches, transformed; one is decoded ahead while the model works on the one before."""
+    row = {name: i for i, name in enumerate(pixels.images.ids)}
+
+    def prepare(ids: tuple[str, ...]) -> Tensor:
+        return model.transform.normalised(pixels.pixels([row[name] for name in ids], decoders))
+
+    with ThreadPoolExecutor(1) as ahead, _threads(threads) as decoders:
+        waiting = None
+        for ids in minibatches:
+            coming = ahead.submit(prepare, ids)
+            if waiting is not None:
+                yield waiting.result()
+            waiting = coming
+        if waiting is not None:
+            yield waiting.result()
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[ThreadPoolExecutor | None]:
+    """Threads that decode; None for one, which needs no others."""
+    if count == 1:
+        yield None
+    else:
+        with ThreadPoolExecutor(count) as pool:
+            yield pool
+
+
+# ----------------------------------------------------------------------------------------------- several processes
+
+
+def _rank() -> tuple[int, int]:
+    """This process's number, and how many there are."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+
+
+def _share(plan: Plan, together: int) -> list[int]:
+    """The numbers of the minibatches that this process takes."""
+    rank, size = _rank()
+    return [number for number in range(len(plan.sizes)) if number // together % size == rank]
+
+
+def _from_first(work: Callable[[], list[Any]]) -> list[Any]:
+    """What the first process finds, in all of them."""
+    rank, size = _rank()
+    found = work() if rank == 0 else []
+    if size > 1:
+        box = [found]
+        dist.broadcast_object_list(box)
+        found = box[0]
+    return found
+
+
+def _summed(part: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The sum over processes of tensors that are zero where a process saw nothing."""
+    if _rank()[1] == 1:
+        return part
+    parts: list[dict[str, Tensor]] = [{} for _ in range(_rank()[1])]
+    dist.all_gather_object(parts, part)
+    names = dict.fromkeys(name for each in parts for name in each)
+    return {name: sum(each[name] for each in parts if name in each) for name in names}  # type: ignore[misc]
+
+
+def grams(model: Backbone, images: ImageSet, *, tokens: str = "all", **options: Any) -> Artefact:
+    """The Grams of a model over images; options as `collect` has them.
+
+    >>> import sslens
+    >>> found = grams(sslens.load("random:vit_nano_patch8_32"), sslens.open_images("scenes:0:40"), taps=["blocks.3"])
+    >>> tuple(found.tensors["grams"].shape), found.tensors["sizes"].tolist()
+    ((1, 2, 32, 32), [32, 8])
+    """
+    if tokens not in ("all", "cls", "patch"):
+        raise InputError(f'There are no tokens "{tokens}": expected all, cls or patch.')
+    if tokens != "all" and not model.prefix:
+        raise InputError(f"{model.name} has no CLS token, so its tokens are all alike: leave tokens at all.")
+    return collect(model, images, [Grams(tokens)], **options)[0]
+
+
+def features(model: Backbone, images: ImageSet, **options: Any) -> Artefact:
+    """The pooled features of a model over images; options as `collect` has them.
+
+    >>> import sslens
+    >>> found = features(sslens.load("random:vit_nano_patch8_32"), sslens.open_images("scenes:0:8"))
+    >>> sorted(found.tensors)[:3], tuple(found.tensors["norm/cls"].shape)
+    (['blocks.0/cls', 'blocks.0/mean', 'blocks.0/patch'], (8, 64))
+    """
+    return collect(model, images, [Features()], **options)[0]

@@ -1,0 +1,93 @@
+"""The command line: arguments only; nothing heavy is imported before they are known to be right.
+
+A command is a file of this folder: `Command`, a dataclass whose docstring is its help, and `run(command, line, say)`, where
+`line` is what was typed and `say` speaks to the person; a path that it returns is printed on standard output.
+"""
+
+import errno
+import functools
+import inspect
+import operator
+import os
+import shlex
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated, Any
+
+import tyro
+
+from sslens.errors import InputError
+from sslens.find import names, plugin
+
+
+def _subcommand(name: str) -> Any:
+    """A command with its whole docstring, examples too, as its help."""
+    kind = plugin("cli", name).Command
+    return Annotated[kind, tyro.conf.subcommand(name, description=inspect.cleandoc(kind.__doc__ or ""))]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status: 0, 2 for what the user can mend, 1 for a fault of ours."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given == ["--version"]:
+        from sslens import __version__
+
+        print(f"sslens {__version__}")
+        return 0
+    try:
+        commands = [_subcommand(name) for name in names("cli")]
+        command: Any = tyro.cli(
+            functools.reduce(operator.or_, commands),
+            prog="sslens",
+            description="What did this training objective put into my vision backbone, and where?",
+            args=given,
+        )
+        path = import_module(type(command).__module__).run(command, shlex.join(["sslens", *given]), _say)
+        if path is not None:
+            print(path)
+        return 0
+    except InputError as error:
+        return _say_error(str(error))
+    except KeyboardInterrupt:
+        return _say_error(
+            "Stopped. What was finished is kept: the same command goes on from there (a training with --resume)."
+        )
+    except BrokenPipeError:  # as in `sslens --help | head`
+        sys.stdout = None  # which Python would flush into the closed pipe
+        return 0
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return _say_error(
+                "The disk is full; nothing half-written was left. Free some space and run the same command again."
+            )
+        return _fault()
+    except Exception:
+        return _fault()
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _say_error(text: str) -> int:
+    if os.environ.get("RANK", "0") == "0":  # under torchrun all processes come to the same
+        print(f"sslens: {text}", file=sys.stderr)
+    return 2
+
+
+def _fault() -> int:
+    """Say that the fault is ours, in one sentence, with the traceback in a file."""
+    text = traceback.format_exc()
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="sslens-fault-", suffix=".txt", delete=False) as file:
+            file.write(text)
+        where = f"the details are in {file.name}; please send them with the command to the authors"
+    except OSError:
+        where = f"the details:\n{text}"
+    error = sys.exception()
+    last = f"{type(error).__name__}: {error}".splitlines()[0]
+    print(f"sslens: this is a fault of sslens, not of your input ({last}); {where}.", file=sys.stderr)
+    return 1

@@ -1,0 +1,25 @@
+"""Options that several commands take, and what they are called with."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+#: prints a line for a person
+Text: TypeAlias = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Common:
+    """What every command that computes takes."""
+
+    out: Path | None = None
+    """Folder for the results."""
+    seed: int = 0
+    """Of every choice that is random."""
+    limit: int | None = None
+    """Images taken at most, drawn by their ids and the seed."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, …; auto takes a GPU where there is one."""
+    dry_run: bool = False
+    """Print the plan and its cost, and stop."""

@@ -1,0 +1,30 @@
+"""`sslens demo`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sslens.cli._options import Text
+
+
+@dataclass(frozen=True)
+class Command:
+    """The whole way in a few minutes, with nothing downloaded: generate images, pre-train two models, compare them.
+
+    Examples:
+      sslens demo
+      sslens demo --out my-demo
+    """
+
+    out: Path = Path("sslens-demo")
+    """Folder for the report."""
+    device: str = "auto"
+    """cpu, cuda, …; auto takes a GPU where there is one."""
+    dry_run: bool = False
+    """Print the plan and its cost, and stop."""
+
+
+def run(command: Command, line: str, say: Text) -> Path | None:
+    """Carry it out; returns the path of the report."""
+    from sslens.demo import run_demo
+
+    return run_demo(command.out, device=command.device, dry_run=command.dry_run, command=line, say=say)

@@ -1,0 +1,154 @@
+"""`sslens pretrain`."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from sslens.cli._options import Common, Text
+from sslens.errors import InputError, nearest
+
+
+@dataclass(frozen=True)
+class Command:
+    """Pre-train a Vision Transformer on images with a self-supervised objective.
+
+    The learning rate is scaled with the minibatch and printed. Under torchrun the same command uses all its processes.
+
+    Examples:
+      sslens pretrain mae --images photos/train --arch vit_small_patch16_224 --epochs 200
+      sslens pretrain moco-v3 --images cifar10:train --arch vit_mini_patch8_32 --set base_lr=3e-4 --out runs/moco
+      torchrun --nproc-per-node 8 -m sslens pretrain mae --images photos/train --arch vit_base_patch16_224 --batch-size 4096
+      sslens pretrain mae --images photos/train --arch vit_small_patch16_224 --out runs/mae --resume
+    """
+
+    objective: tyro.conf.Positional[str]
+    """mae or moco-v3."""
+    images: str
+    """A folder, an .npz file, cifar10:train, or scenes[:SEED[:COUNT]]."""
+    arch: str
+    """vit_SIZE_patchP_S: SIZE is nano, mini, tiny, small, base, large or huge; P the patch and S the image size in pixels."""
+    common: tyro.conf.OmitArgPrefixes[Common] = Common()
+    epochs: int = 100
+    """Passes over the images."""
+    batch_size: int = 256
+    """Images of a step, over all processes."""
+    accumulate: int = 1
+    """Parts in which a process computes its share of a step."""
+    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE")] = ()
+    """Settings of the objective, e.g. mask_ratio=0.6 or base_lr=3e-4."""
+    resume: bool = False
+    """Go on from the last checkpoint in --out, if there is one."""
+    name: str | None = None
+    """Of the model in reports; the objective's unless given."""
+    on_bad: Literal["stop", "skip"] = "stop"
+    """What to do with an image that cannot be decoded."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """bfloat16 is autocast; losses are float32."""
+    workers: int | None = None
+    """Processes that decode and augment; 0 on a CPU and up to 8 beside a GPU unless given."""
+    save_every: int = 0
+    """Steps between checkpoints; an epoch unless given."""
+    log_every: int = 10
+    """Steps between lines of log.jsonl."""
+
+
+def run(command: Command, line: str, say: Text) -> Path | None:
+    """Carry it out; returns the path of the encoder."""
+    from sslens.find import names
+
+    if command.objective not in names("objectives"):
+        raise InputError(
+            f'There is no objective "{command.objective}": {nearest(command.objective, names("objectives"))}'
+        )
+    from sslens.data import open_images
+    from sslens.find import plugin
+    from sslens.models.vit import ViTArch
+    from sslens.processes import best_device
+    from sslens.progress import progress
+    from sslens.training import loop
+
+    ViTArch.parse(command.arch)
+    settings = changed(plugin("objectives", command.objective).Settings(), command.set)
+    common = command.common
+    device = best_device(common.device)
+    workers = (0 if device == "cpu" else min(8, os.cpu_count() or 1)) if command.workers is None else command.workers
+    training = loop.Training(
+        epochs=command.epochs,
+        batch_size=command.batch_size,
+        accumulate=command.accumulate,
+        seed=common.seed,
+        device=device,
+        precision=command.precision,
+        workers=workers,
+        save_every=command.save_every,
+        log_every=command.log_every,
+    )
+    first = os.environ.get("RANK", "0") == "0"
+    with progress("checking images", quiet=not first) as report:
+        images = open_images(
+            command.images, on_bad=command.on_bad, limit=common.limit, seed=common.seed, minimum=1, progress=report
+        )
+    if images.skipped and first:
+        shown = "; ".join(f"{name} ({reason})" for name, reason in images.skipped[:20])
+        say(f"{len(images.skipped)} images could not be decoded and were left out: {shown}")
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    schedule = loop.plan(command.objective, len(images), command.arch, settings, training, world)
+    out = common.out or Path("runs") / command.objective
+    if common.dry_run:
+        say(
+            f"{command.objective}, {command.arch}, {len(images):,} images of {images.name}: {schedule.epoch:,} steps an epoch, "
+            f"{schedule.steps:,} in all, {schedule.steps * training.batch_size:,} images seen; into {out}\n{settings}"
+        )
+        return None
+    path = loop.train(
+        command.objective,
+        images,
+        command.arch,
+        out,
+        settings=settings,
+        training=training,
+        resume=command.resume,
+        name=command.name,
+        say=say,
+    )
+    return path if first else None
+
+
+def changed(settings: Any, overrides: Sequence[str]) -> Any:
+    """The settings of an objective with KEY=VALUE overrides.
+
+    Raises:
+        InputError: a key is not one of the settings, or a value is not of its kind.
+    """
+    import dataclasses
+
+    import yaml
+
+    now = dataclasses.asdict(settings)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise InputError(f'"{override}" is no setting: expected KEY=VALUE.')
+        if key not in now:
+            raise InputError(f'There is no setting "{key}": {nearest(key, now)}')
+        kind = type(now[key])
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = text
+        if kind is float and isinstance(value, str | int):
+            # YAML takes 3e-4 for text
+            try:
+                value = float(value)
+            except ValueError:
+                value = text
+        if kind is tuple and isinstance(value, list):
+            value = tuple(float(each) for each in value)
+        if type(value) is not kind:
+            raise InputError(f'The setting {key} is "{text}": expected a {kind.__name__} such as {now[key]}.')
+        now[key] = value
+    return type(settings)(**now)
