@@ -3,7 +3,8 @@
     python bench/cka.py                      # ViT-Tiny and ViT-Small, 48 taps each, 128 images: 8 minutes on 2 cores
     python bench/cka.py --images 32 --rounds 15 --peers pytorch-cka cka-pytorch    # short rounds, for a busy machine
     python bench/cka.py --pair base base     # two ViT-B/16: slow
-    python bench/cka.py --models 8           # 2, 4 and 8 ViT-Tiny, all pairs: a pass a model against two a pair
+    python bench/cka.py --models 2 4 8       # so many ViT-Tiny, all pairs: a pass a model against two a pair
+    python bench/cka.py --models 8 --size base --images 128 --folder photos --rounds 1 --peers
     python bench/cka.py --memory             # peak memory of one ViT-B/16 pass with all 49 taps
     uv run --with torch-cka --with pytorch-cka --with cka-pytorch python bench/cka.py       # with the peers beside
 
@@ -32,6 +33,7 @@ from torch.utils.data import DataLoader
 import peers
 import sslens
 from sslens.capture import Artefact, Grams, grams, tapped
+from sslens.data.decoded import Decoded
 from sslens.data.images import ImageSet
 from sslens.measures.cka import Comparison, minibatch_cka
 from sslens.models.backbone import Backbone
@@ -134,27 +136,38 @@ def pair(sizes: Sequence[str], count: int, rounds: int, chosen: Sequence[peers.P
     return f"{title}\n\n{peers.markdown(header, table)}"
 
 
-def many(most: int, count: int, rounds: int, chosen: Sequence[peers.Peer]) -> str:
-    models = [vit("tiny", seed) for seed in range(most)]
-    images = sslens.open_images(f"scenes:0:{count}")
+def decoded_and_compared(models: Sequence[Backbone], images: ImageSet, plan: Plan) -> Tensor:
+    """What a study does: images decoded once, one pass a model, CKA of all pairs and of each model with itself."""
+    shared = Decoded(images, models[0].transform)
+    found = [grams(model, images, plan=plan, taps=LAYERS, decoded=shared) for model in models]
+    pairs = itertools.combinations_with_replacement(found, 2)
+    return torch.from_numpy([minibatch_cka(a, b) for a, b in pairs][-2])  # of the last two models
+
+
+def many(counts: Sequence[int], size: str, images: ImageSet, rounds: int, chosen: Sequence[peers.Peer]) -> str:
+    models = [vit(size, seed) for seed in range(max(counts))]
     plan = Plan.draw(images.ids)
     batches = minibatches(models[0], images, plan)
-    bare(models[:1], batches)
+    bare(models[:1], batches[:1])
     table = []
-    for size in (size for size in (2, 4, 8, 16, 32) if size <= most):
-        some = models[:size]
+    for count in counts:
+        some = models[:count]
         rows: Rows = {
             "bare": lambda some=some: lambda: bare(some, batches),
             "sslens": lambda some=some: lambda: ours(some, batches, plan),
+            "sslens with decoding": lambda some=some: lambda: decoded_and_compared(some, images, plan),
         }
         rows |= {p.name: lambda p=p, some=some: theirs(p, some, batches) for p in chosen}
         found = compete(rows, rounds)
         base = found["bare"][0]
-        table.append([str(size), str(size * (size - 1) // 2), *(ratio(found[n][0], base) for n in rows if n != "bare")])
+        pairs = str(count * (count - 1) // 2)
+        table.append([str(count), pairs, *(ratio(found[n][0], base) for n in rows if n != "bare")])
     title = (
-        f"All pairs of ViT-tiny, {len(LAYERS)} taps each, {count} images, {rounds} rounds; over one bare pass a model"
+        f"All pairs of ViT-{size}, {len(LAYERS)} taps each, {len(images)} images of {images.name}, {rounds} rounds; over one "
+        "bare pass a model"
     )
-    return f"{title}\n\n{peers.markdown(['models', 'pairs', 'sslens', *(peer.name for peer in chosen)], table)}"
+    header = ["models", "pairs", "sslens", "sslens with decoding", *(peer.name for peer in chosen)]
+    return f"{title}\n\n{peers.markdown(header, table)}"
 
 
 def peak(what: str, count: int) -> None:
@@ -184,7 +197,9 @@ def memory(threads: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pair", nargs=2, default=["tiny", "small"], metavar="SIZE", help="tiny, small or base")
-    parser.add_argument("--models", type=int, help="all pairs of up to this many models")
+    parser.add_argument("--models", type=int, nargs="+", help="all pairs of so many models, e.g. 2 4 8")
+    parser.add_argument("--size", default="tiny", help="of the models of --models: tiny, small or base")
+    parser.add_argument("--folder", help="photographs for --models; generated scenes unless given")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--images", type=int, help="128; 32 with --models")
     parser.add_argument("--rounds", type=int, default=5)
@@ -199,7 +214,9 @@ def main() -> None:
     if asked.memory:
         print(memory(threads))
     elif asked.models:
-        print(many(asked.models, asked.images or 32, asked.rounds, peers.named(asked.peers)))
+        count = asked.images or 32
+        images = sslens.open_images(asked.folder or f"scenes:0:{count}", limit=count)
+        print(many(asked.models, asked.size, images, asked.rounds, peers.named(asked.peers)))
     else:
         print(pair(asked.pair, asked.images or 128, asked.rounds, peers.named(asked.peers)))
     clock = "processor time" if threads == 1 else "wall time"

@@ -1,8 +1,11 @@
-"""Analyses: one contract for every file in analyses/, and their numbers against the measures and probes."""
+"""Analyses: one contract for every file in analyses/, and their numbers against the measures and probes.
+
+What the CKA exhibits conclude is in test_exhibits.py.
+"""
 
 import functools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from io import StringIO
 from typing import Any
@@ -14,6 +17,7 @@ import torch
 
 from sslens.analyses import Inputs, _pairs
 from sslens.capture import Artefact
+from sslens.errors import InputError
 from sslens.figure import Figure, Heatmap, Lines, to_plotly
 from sslens.find import names, plugin
 from sslens.measures.cka import Comparison, from_features, minibatch_cka
@@ -23,8 +27,9 @@ from sslens.table import Table
 
 IDS = tuple(f"class{i % 3}/{i:02d}.png" for i in range(36))
 LABELS = {name: i % 3 for i, name in enumerate(IDS)}
-NEEDS = {"grams:all", "grams:cls", "grams:patch", "features", "labels"}
+NEEDS = {"grams", "wide", "features", "labels"}
 KINDS = ("norm1", "qkv", "fc1", "block")
+UNKNOWN = {"family": None, "objective": None, "arch": None, "tuned": False, "card": None}
 
 
 def taps_of(blocks: int) -> list[Tap]:
@@ -69,10 +74,15 @@ def inputs(
     cls: bool = True,
     sizes: Sequence[int] = (12, 12, 12),
     constant: Sequence[str] = (),
+    about: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Inputs:
     """Models by name with their number of blocks (0 is raw pixels); "pixels" and random ones as controls."""
+    about = about or {}
     blocks = models | {name: 0 if name == "pixels" else max(models.values()) for name in controls}
     taps = {name: taps_of(count) if count else [Tap("pixels", "pixels", 0.0)] for name, count in blocks.items()}
+    for name in about:
+        if "cnn" in name:
+            taps[name] = [tap for tap in taps[name] if tap.kind == "block"]
     grams: dict[str, dict[str, Artefact]] = {}
     for tokens in ("all", "cls", "patch"):
         with_them = {name: each for name, each in taps.items() if tokens == "all" or (cls and blocks[name])}
@@ -83,7 +93,16 @@ def inputs(
             }
     poolings = ("cls", "mean", "patch") if cls else ("mean",)
     features = {name: features_of(name, each, poolings if blocks[name] else ("flat",)) for name, each in taps.items()}
-    return Inputs(tuple(models), tuple(controls), grams, features, labels=LABELS, classes=("a", "b", "c"))
+    return Inputs(
+        tuple(models),
+        tuple(controls),
+        about={name: UNKNOWN | dict(about.get(name, {})) for name in blocks},
+        grams=grams,
+        wide={name: replace(grams_of(name, each, [36], constant), kind="wide") for name, each in taps.items()},
+        features=features,
+        labels=LABELS,
+        classes=("a", "b", "c"),
+    )
 
 
 CASES = {
@@ -101,19 +120,60 @@ CASES = {
         ["random #0"],
         constant=["blocks.0", "blocks.0.norm1", "blocks.0.attn.qkv", "blocks.1.attn.qkv"],
     ),
+    "both families": inputs(
+        {"dino": 3, "moco": 3, "mae": 3, "msn": 3, "mae-ft": 3, "dino-cnn": 4},
+        ["random #0", "random #1", "pixels"],
+        about={
+            "dino": {"family": "JE", "objective": "dino", "arch": "vit"},
+            "moco": {"family": "JE", "objective": "moco-v3", "arch": "vit"},
+            "mae": {"family": "REC", "objective": "mae", "arch": "vit"},
+            "msn": {"family": "JE", "objective": "msn", "arch": "vit"},
+            "mae-ft": {"family": "REC", "objective": "mae", "arch": "vit", "tuned": "fine-tuned"},
+            "dino-cnn": {"family": "JE", "objective": "dino", "arch": "resnet50"},
+        },
+    ),
+    "one family before and after, in one minibatch": inputs(
+        {"mae": 3, "mae-ft": 3, "msn": 3},
+        about={
+            "mae": {"family": "REC", "objective": "mae", "arch": "vit"},
+            "mae-ft": {"family": "REC", "objective": "mae", "arch": "vit", "tuned": "fine-tuned"},
+            "msn": {"family": "JE", "objective": "msn", "arch": "vit"},
+        },
+        sizes=[36],
+    ),
+    "CNNs alone": inputs(
+        {"dino-cnn": 3, "fcmae-cnn": 4},
+        ["random #0"],
+        cls=False,
+        about={
+            "dino-cnn": {"family": "JE", "objective": "dino", "arch": "resnet50"},
+            "fcmae-cnn": {"family": "REC", "objective": "fcmae", "arch": "convnextv2_base"},
+            "random #0": {"family": "control", "arch": "resnet50"},
+        },
+    ),
 }
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _few_replicates() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_pairs, "REPLICATES", 100)
+        patch.setattr(_pairs, "REPLICATES", 50)
+        patch.setattr(_pairs, "PERMUTATIONS", 20)
         yield
 
 
 @functools.cache
 def table_of(name: str, case: str) -> Table:
-    computed: Table = plugin("analyses", name).compute(CASES[case])
+    """The table of an analysis that is given what it says it needs, and nothing else."""
+    module, given = plugin("analyses", name), CASES[case]
+    only = replace(
+        given,
+        grams=given.grams if "grams" in module.NEEDS else {},
+        wide=given.wide if "wide" in module.NEEDS else {},
+        features=given.features if "features" in module.NEEDS else {},
+        labels=given.labels if "labels" in module.NEEDS else {},
+    )
+    computed: Table = module.compute(only)
     return computed
 
 
@@ -144,15 +204,16 @@ def test_contract(name: str, case: str) -> None:
     assert module.CAPTION.endswith(".")
     assert isinstance(module.VERSION, int)
     assert set(module.NEEDS) <= NEEDS
+    assert getattr(module, "ON_REQUEST", True) is True
+    assert not hasattr(module, "on_request") or isinstance(module.on_request(given.about, given.controls), bool)
 
-    needed = {need.partition(":")[2] for need in module.NEEDS if need.startswith("grams:")}
-    only = replace(
-        given,
-        grams={tokens: each for tokens, each in given.grams.items() if tokens in needed},
-        features=given.features if "features" in module.NEEDS else {},
-        labels=given.labels if "labels" in module.NEEDS else {},
-    )
-    table = module.compute(only)
+    reason = module.without(given.about, given.controls) if hasattr(module, "without") else None
+    if reason is not None:
+        assert reason == reason.strip()
+        assert not reason.endswith(".")
+        assert reason[0].islower()
+        return
+    table = table_of(name, case)
     assert set(table.frame.columns) == set(table.units)
     assert all(table.units.values())
     assert len(table.frame)
@@ -168,6 +229,7 @@ def test_contract(name: str, case: str) -> None:
 
     findings = module.findings(table)
     assert findings == module.findings(stored)
+    assert len(findings) <= max(6, len(given.models))
     for sentence in findings:
         assert sentence.endswith(".")
         assert sentence[0].isalnum()
@@ -177,8 +239,15 @@ def test_contract(name: str, case: str) -> None:
 
 @pytest.mark.parametrize("name", names("analyses"))
 def test_a_figure_of_every_analysis_is_rendered(name: str) -> None:
-    module = plugin("analyses", name)
-    assert to_plotly(module.draw(table_of(name, "constant taps"))).data
+    case = "both families" if name in ("cka-msn", "cka-finetune") else "constant taps"
+    assert to_plotly(plugin("analyses", name).draw(table_of(name, case))).data
+
+
+@pytest.mark.parametrize("name", names("analyses"))
+def test_every_analysis_has_something_to_show_of_both_families(name: str) -> None:
+    module, given = plugin("analyses", name), CASES["both families"]
+    assert not hasattr(module, "without") or module.without(given.about, given.controls) is None
+    assert module.findings(table_of(name, "both families"))
 
 
 # ---------------------------------------------------------------------------------------------------------- CKA, golden
@@ -214,7 +283,7 @@ def test_heat_maps_of_layer_types_are_minibatch_cka() -> None:
         np.testing.assert_allclose(found[f"{kind}: mae · moco"].values, minibatch_cka(a, b), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(("title", "tokens"), [("All tokens", "all"), ("CLS token", "cls")])
+@pytest.mark.parametrize(("title", "tokens"), [("all tokens", "all"), ("CLS token", "cls"), ("patch tokens", "patch")])
 def test_curves_are_cka_at_the_nearest_depth(title: str, tokens: str) -> None:
     """mae has blocks at depths 1/2 and 1, moco at 1/5 … 1: 1/5, 2/5, 3/5 are nearest to 1/2, the others to 1."""
     module, given = plugin("analyses", "cka-blocks"), CASES["two models of different depth"]
@@ -237,8 +306,8 @@ def test_curves_are_cka_at_the_nearest_depth(title: str, tokens: str) -> None:
 def test_the_mean_at_the_same_depth_is_that_of_its_pairs() -> None:
     frame = table_of("cka-blocks", "no controls").frame
     pair = frame[(frame.model_a == "mae") & (frame.model_b == "moco") & (frame.tokens == "all")]
-    (mean,) = pair[pair.tap_a == "same depth"].itertuples()
-    cells = pair[(pair.tap_a == pair.tap_b) & (pair.tap_a != "same depth")]
+    (mean,) = pair[pair.row == "mean"].itertuples()
+    cells = pair[(pair.tap_a == pair.tap_b) & (pair.row == "cell")]
     assert len(cells) == 3
     assert mean.cka == pytest.approx(cells.cka.mean(), abs=1e-12)
     assert mean.low < mean.cka < mean.high
@@ -254,7 +323,7 @@ def test_undefined_cells_are_undefined_in_table_figure_and_mean() -> None:
     ]
     touched = (frame.tap_a == "blocks.0") | (frame.tap_b == "blocks.0")
     assert frame[touched][["cka", "low", "high"]].isna().to_numpy().all()
-    (mean,) = frame[frame.tap_a == "same depth"].cka
+    (mean,) = frame[frame.row == "mean"].cka
     assert mean == pytest.approx(panel.values[1, 1])
     assert ",,," in table.csv() or table.csv().splitlines()[1].endswith(",,,")
 
@@ -292,8 +361,9 @@ def test_findings_claim_no_order_without_an_interval() -> None:
 def test_findings_of_blocks_compare_with_the_control() -> None:
     module = plugin("analyses", "cka-blocks")
     found = module.findings(table_of("cka-blocks", "two models of different depth"))
-    assert len(found) == 2
+    assert len(found) == 3
     assert found[0].startswith("mae and moco: mean CKA at the same depth 0.")
+    assert all(where in one for where, one in zip(("all tokens", "CLS token", "patch tokens"), found, strict=True))
     assert all("two random initialisations" in one for one in found)
     assert "two random initialisations" not in " ".join(module.findings(table_of("cka-blocks", "no controls")))
 
@@ -366,3 +436,28 @@ def test_accuracy_is_drawn_by_depth_with_pixels_as_a_level() -> None:
     np.testing.assert_allclose(lines["mae"].y, frame.accuracy[frame.tap != "norm"])
     assert lines["pixels"].y[0] == lines["pixels"].y[1]
     assert [lines[name].control for name in ("mae", "random #0", "pixels")] == [False, True, True]
+
+
+def test_blocks_of_a_cnn_are_drawn_by_depth() -> None:
+    taps = [*(Tap(f"layer{i}.0", "block", i / 4) for i in (1, 2, 3, 4)), Tap("norm_pre", "norm", 1.0)]
+    given = Inputs(
+        ("cnn",), (), features={"cnn": features_of("cnn", taps, ["mean"])}, labels=LABELS, classes=("a", "b", "c")
+    )
+    module = plugin("analyses", "knn-depth")
+    table = module.compute(given)
+    line = curves(module.draw(table), "mean of all tokens")["cnn"]
+    np.testing.assert_allclose(line.x, [0.25, 0.5, 0.75, 1.0])
+    assert set(table.frame.kind) == {"block", "norm"}
+
+
+def test_tokens_that_no_model_has_are_refused() -> None:
+    given = replace(CASES["CNNs alone"], grams={"cls": {}})
+    for name in ("cka-blocks", "cka-layer-types", "cka-distance", "other-measures"):
+        with pytest.raises(InputError, match="no such tokens in dino-cnn and fcmae-cnn: ask for tokens all"):
+            plugin("analyses", name).compute(given)
+
+
+@pytest.mark.parametrize(("case", "special"), [("no controls", True), ("both families", False), ("CNNs alone", True)])
+def test_distance_is_on_request_without_two_kinds_of_network(case: str, special: bool) -> None:
+    given = CASES[case]
+    assert plugin("analyses", "cka-distance").on_request(given.about, given.controls) is special

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,11 +16,16 @@ import pytest
 import torch
 from PIL import Image
 
-from sslens import study, zoo
+from forks import together
+from sslens import fingerprint, study, zoo
+from sslens.capture import grams
 from sslens.data import open_images
+from sslens.data.transform import EvalTransform
 from sslens.errors import InputError
+from sslens.find import plugin
 from sslens.measures.cka import minibatch_cka
 from sslens.models.vit import ViTArch, describe
+from sslens.plan import Plan
 from sslens.store import Store, write_tensors
 from sslens.study import Study
 
@@ -52,7 +58,7 @@ def forwards() -> Iterator[list[int]]:
     seen: list[int] = []
 
     def see(module: torch.nn.Module, args: Any, _output: Any) -> None:
-        if isinstance(module, PatchEmbed):
+        if isinstance(module, PatchEmbed) and not args[0].is_meta:  # which only count
             seen.append(len(args[0]))
 
     handle = torch.nn.modules.module.register_module_forward_hook(see)
@@ -101,7 +107,7 @@ def figures(out: Path) -> dict[str, bytes]:
 
 
 def test_everything_is_written(done: Done) -> None:
-    analyses = ("cka-blocks", "cka-layer-types", "knn-depth")
+    analyses = ("cka-blocks", "cka-layer-types", "knn-depth", "other-measures")
     found = {str(path.relative_to(done.out)) for path in done.out.rglob("*") if path.is_file()}
     assert found == {
         "report.html",
@@ -191,13 +197,14 @@ def test_a_changed_image_is_computed_again(done: Done, tmp_path: Path) -> None:
 
 def names_of(asked: Study, tmp_path: Path) -> list[tuple[str, bool]]:
     planned = study.prepare(asked, Store(tmp_path / "store"), quiet=True)
-    return [(p.model.name, p.control) for p in planned.passes]
+    assert [p.subject for p in planned.passes] == list(planned.subjects)
+    return [(subject.name, subject.control) for subject in planned.subjects]
 
 
 def test_the_plan_is_said_before_anything_is_computed(done: Done) -> None:
     (said,) = done.said
-    assert f"images    18 of {done.photos}" in said
-    assert "analyses  cka-blocks, cka-layer-types, knn-depth" in said
+    assert "images    18 of photos (" in said
+    assert "analyses  cka-blocks, cka-layer-types, knn-depth, other-measures" in said
     assert re.search(r"model     mae \(mae-1\) over 18 images of photos: \d+ GFLOP", said)
     assert "control   pixels over 18 images" in said
     planned = study.prepare(done.asked, done.store, quiet=True)
@@ -213,10 +220,12 @@ def test_a_dry_run_computes_and_writes_nothing(done: Done, tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
-def test_flops_are_two_a_parameter_and_token(done: Done, tmp_path: Path) -> None:
+def test_flops_are_two_a_multiplication(done: Done, tmp_path: Path) -> None:
     planned = study.prepare(done.asked, Store(tmp_path / "store"), quiet=True)
-    parameters = sum(p.numel() for p in planned.passes[0].model.network.parameters())
-    assert planned.passes[0].flops() == 2 * parameters * 17 * 18
+    patches, tokens, dim = 16, 17, 64
+    block = tokens * 12 * dim**2 + 2 * tokens**2 * dim  # qkv 3, projection 1, MLP 8; attention's two products
+    assert planned.passes[0].flops() == 2 * 18 * (patches * 8 * 8 * 3 * dim + 4 * block)
+    assert planned.passes[-1].flops() == 0  # pixels
 
 
 def test_controls_are_twins_and_pixels_once(done: Done, tmp_path: Path) -> None:
@@ -254,8 +263,8 @@ def test_images_without_classes_leave_knn_out_and_say_so(done: Done, tmp_path: P
     for path in (tmp_path / "photos").rglob("*.png"):
         path.rename(tmp_path / "photos" / f"{path.parent.name}-{path.name}")
     planned = study.prepare(replace(done.asked, images=str(tmp_path / "photos")), done.store, quiet=True)
-    assert planned.analyses == ("cka-blocks", "cka-layer-types")
-    assert planned.notes == ("The images have no classes (no folders of that name), so knn-depth was left out.",)
+    assert planned.analyses == ("cka-blocks", "cka-layer-types", "other-measures")
+    assert planned.notes == ("knn-depth was left out: the images have no classes (no folders of that name).",)
 
 
 def test_what_was_skipped_is_noted(done: Done, tmp_path: Path) -> None:
@@ -285,7 +294,7 @@ def test_a_bank_votes_with_its_own_classes(tmp_path: Path) -> None:
     planned = study.prepare(asked, store, quiet=True)
     assert planned.bank is not None
     assert set(planned.images.ids) == set(planned.bank.ids)
-    assert [(p.model.name, p.images.name) for p in planned.passes] == [("pixels", "a"), ("pixels", "b")]
+    assert [(p.subject.name, p.images.name) for p in planned.passes] == [("pixels", "a"), ("pixels", "b")]
     study.run(asked, tmp_path / "out", store=store, quiet=True)
     frame = pd.read_csv(tmp_path / "out" / "tables" / "knn-depth.csv")
     assert frame.accuracy[frame.vote == "weighted"].tolist() == [1]
@@ -308,7 +317,8 @@ def test_a_bank_with_other_classes_is_refused(done: Done, tmp_path: Path) -> Non
         ({"models": ("pixls",)}, 'no model "pixls": did you mean pixels'),
         ({"analyses": ("cka-blok",)}, 'no analysis "cka-blok": did you mean cka-blocks'),
         ({"on_bad": "ignore"}, 'on_bad is "ignore": expected stop or skip'),
-        ({"precision": "float16"}, 'precision is "float16": expected float32 or bfloat16 or auto'),
+        ({"precision": "float8"}, 'precision is "float8": expected float32 or bfloat16 or float16 or auto'),
+        ({"tokens": ("patches",)}, 'tokens is "patches": expected all or cls or patch'),
     ],
 )
 def test_what_cannot_be_asked_is_refused(changes: dict[str, Any], said: str) -> None:
@@ -338,12 +348,12 @@ def test_overrides_change_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "overrides", "said"),
     [
-        (None, [], "There is no file .*study.yaml: a study is a YAML file with at least models and images"),
+        (None, [], "There is no file .*study.yaml: a study is a YAML file with models"),
         ("a: [", [], "is not YAML"),
         ("\0", [], "is not YAML"),
         ("- pixels", [], "holds no keys"),
         ("", [], "holds no keys"),
-        ("models: pixels", [], "does not say images"),
+        ("models: pixels", [], "pixels is no fingerprint, so images are needed: give --images"),
         ("images: scenes", [], "does not say models"),
         ("models: pixels\nimages: scenes\nlimt: 3", [], r'A study has no "limt" .*: did you mean limit\?'),
         ("models: pixels\nimages: scenes\n3: x", [], 'A study has no "3"'),
@@ -375,10 +385,122 @@ def test_a_folder_is_no_study(tmp_path: Path) -> None:
 
 def test_every_setting_survives_the_file(tmp_path: Path) -> None:
     """A field that is added to Study is written and read too."""
-    asked = Study(("pixels",), "scenes", ("knn-depth",), "b", 7, False, 9, 3, "skip", "cpu", "bfloat16")
+    asked = Study(
+        ("pixels",), "scenes", ("knn-depth",), "b", 7, False, 9, 3, "skip", "cpu", "bfloat16", ("patch",), True
+    )
     (tmp_path / "study.yaml").write_text(asked.yaml())
     found = study.read(tmp_path / "study.yaml")
     default = Study(("pixels",), "scenes")
     apart = [name for name in vars(asked) if getattr(found, name) != getattr(default, name)]
     assert found == asked
     assert list(itertools.chain(("models", "images"), apart)) == list(vars(asked))
+
+
+# ------------------------------------------------------------------------------------------- fingerprints and processes
+
+
+def fingerprinted(source: str, images: str, path: Path, *, batch: int = 8, dtype: Any = "float32") -> str:
+    """The fingerprint of a model, as the command writes it."""
+    model, shown = zoo.load(source), open_images(images, seed=0)
+    plan = Plan.draw(shown.ids, batch)
+    conditions = fingerprint.Conditions.of(model, shown, plan, tokens=("all", "cls"), seed=0)
+    artefacts = [grams(model, shown, plan=plan, tokens=tokens) for tokens in ("all", "cls")]
+    fingerprint.write(path, artefacts, conditions, model=model, dtype=dtype)
+    return str(path)
+
+
+def test_fingerprints_stand_for_their_models(done: Done, tmp_path: Path) -> None:
+    """One model by its fingerprint, the other at hand: the tables are those of both at hand, and only one passes."""
+    kept = fingerprinted(done.asked.models[0], str(done.photos), tmp_path / "mae-1.safetensors")
+    asked = replace(done.asked, models=(kept, done.asked.models[1]), analyses=("cka-blocks",), controls=False)
+    both = replace(done.asked, analyses=("cka-blocks",), controls=False)
+    study.run(both, tmp_path / "live", store=done.store, quiet=True)
+    with forwards() as seen:
+        study.run(asked, tmp_path / "mixed", store=Store(tmp_path / "store"), quiet=True)
+    assert seen == [8, 10]
+    one, other = (pd.read_csv(tmp_path / name / "tables" / "cka-blocks.csv") for name in ("live", "mixed"))
+    assert other.model_a.unique().tolist() == ["mae (mae-1)", "mae (mae-2)"]
+    numbers = ["cka", "low", "high"]
+    np.testing.assert_allclose(other[numbers], one[numbers], rtol=0, atol=1e-6)
+    found = json.loads((tmp_path / "mixed" / "provenance.json").read_text())
+    assert found["models"]["mae (mae-1)"]["fingerprint"] == "float32"
+
+
+def test_fingerprints_alone_need_no_images(tmp_path: Path) -> None:
+    kept = [fingerprinted(f"{NANO}:{seed}", "scenes:0:18", tmp_path / f"{seed}.st") for seed in (1, 2)]
+    asked = Study(tuple(kept), batch=8)
+    planned = study.prepare(asked, Store(tmp_path / "store"), quiet=True)
+    assert planned.images is None
+    assert planned.passes == ()
+    assert [(subject.name, subject.control) for subject in planned.subjects] == [
+        ("random #1", False),
+        ("random #2", False),
+    ]
+    assert "labels" in plugin("analyses", "knn-depth").NEEDS
+    assert "knn-depth" in planned.left_out
+    report = study.run(asked, tmp_path / "out", store=Store(tmp_path / "store"), quiet=True)
+    assert report is not None
+    assert "random #1, random #2 on scenes" in report.read_text()
+    assert json.loads((tmp_path / "out" / "provenance.json").read_text())["images"]["count"] == 18
+    with pytest.raises(InputError, match="knn-depth was asked for, but fingerprints hold the Grams"):
+        study.prepare(replace(asked, analyses=("knn-depth",)), Store(tmp_path / "store"), quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ({"images": "scenes:1:18"}, "cannot be compared: .* ids differ"),
+        ({"batch": 9}, r"in minibatches of (9 and 8|8 and 9)\. Make both with the same --batch"),
+    ],
+)
+def test_a_fingerprint_of_other_images_or_minibatches_is_refused(
+    tmp_path: Path, made: dict[str, Any], said: str
+) -> None:
+    kept = fingerprinted(f"{NANO}:1", **{"images": "scenes:0:18", "path": tmp_path / "a.st"} | made)
+    for models, images in (
+        ((kept, f"{NANO}:2"), "scenes:0:18"),
+        ((fingerprinted(f"{NANO}:2", "scenes:0:18", tmp_path / "b.st"), kept), None),
+    ):
+        asked = Study(models, images, batch=8, controls=False, device="cpu")
+        with pytest.raises(InputError, match=said):
+            study.prepare(asked, Store(tmp_path / "store"), quiet=True)
+
+
+def test_a_resampling_that_differs_is_refused_beside_a_fingerprint_and_noted_beside_a_model(tmp_path: Path) -> None:
+    photos = str(photographs(tmp_path / "photos"))
+    kept = fingerprinted(str(trained(tmp_path / "a", 1, "dino")), photos, tmp_path / "a.st")
+    other = trained(tmp_path / "b", 3)
+    store = Store(tmp_path / "store")
+    asked = Study((kept, str(other)), photos, batch=8, controls=False, device="cpu", analyses=("cka-blocks",))
+    assert study.prepare(asked, store, quiet=True).notes == ()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EvalTransform, "spec", lambda self: bilinear(self))
+        with pytest.raises(InputError, match=r"resampled bicubic and mae bilinear.*--any-transform"):
+            study.prepare(asked, store, quiet=True)
+        (note,) = study.prepare(replace(asked, any_transform=True), store, quiet=True).notes
+        assert "resampled" in note
+
+
+def bilinear(transform: EvalTransform) -> dict[str, Any]:
+    values = {name: getattr(transform, name) for name in ("resize", "crop", "mean", "std")}
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()} | {"interpolation": "bilinear"}
+
+
+def test_an_analysis_that_has_nothing_to_show_is_left_out_or_refused(done: Done) -> None:
+    planned = study.prepare(done.asked, done.store, quiet=True)
+    assert planned.left_out["cka-msn"] == "there is no MSN model among the models"
+    assert "cka-convergence" not in (*planned.analyses, *planned.left_out)  # only on request
+    assert "left out  cka-msn: there is no MSN model" in planned.describe()
+    with pytest.raises(InputError, match="cka-msn was asked for, but there is no MSN model"):
+        study.prepare(replace(done.asked, analyses=("cka-msn",)), done.store, quiet=True)
+    asked = study.prepare(replace(done.asked, analyses=("cka-convergence",)), done.store, quiet=True)
+    assert [[reducer.kind for reducer in p.reducers] for p in asked.passes] == [["wide"]] * 5
+
+
+def test_processes_share_a_study_and_write_one_report(done: Done, tmp_path: Path) -> None:
+    def shared() -> None:
+        report = study.run(done.asked, tmp_path / "out", store=Store(tmp_path / "store"), command="sslens compare")
+        assert (report is None) == (os.environ["RANK"] == "1")
+
+    together(shared)
+    assert tables(tmp_path / "out") == tables(done.out)

@@ -1,7 +1,10 @@
 """From a name or a file to a model: every form, strictly, and nothing unpickled."""
 
+import dataclasses
+import hashlib
 import json
-import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +13,13 @@ import torch
 from safetensors.torch import save_file
 
 import sslens
-from sslens import zoo
+from checkpoints import hugging
+from sslens import cards, zoo
 from sslens.errors import InputError
 from sslens.models.backbone import Backbone
 from sslens.models.vit import ViTArch, describe
 from sslens.store import write_tensors
+from sslens.zoo import download
 
 NANO = "random:vit_nano_patch8_32"
 ARCH = ViTArch.parse("vit_nano_patch8_32")
@@ -69,7 +74,10 @@ def test_a_run_is_loaded_by_its_folder_or_its_file(run: Path) -> None:
         (f"{NANO}:3", 17, 1, 32, f"{NANO}:3"),
         ("random:vit_mini_patch16_48", 25, 1, 48, "random:vit_mini_patch16_48:0"),
         ("random:timm/test_vit:2", 25, 1, 160, "random:timm/test_vit:2"),
-        ("random:test_vit3", 37, 1, 160, "random:test_vit3:0"),
+        ("random:test_vit3", 37, None, 160, "random:test_vit3:0"),  # which has no CLS token
+        ("random:resnet18:1", 9, None, 224, "random:resnet18:1"),
+        ("random:convnextv2_atto", 25, None, 224, "random:convnextv2_atto:0"),
+        ("random:vit_nano_patch8_32_heads4:1", 17, 1, 32, "random:vit_nano_patch8_32_heads4:1"),
     ],
 )
 def test_every_form_without_weights(source: str, taps: int, prefix: int | None, size: int, again: str) -> None:
@@ -114,13 +122,13 @@ def test_random_is_decided_by_its_seed_and_leaves_the_generator_alone(source: st
 def test_twins_are_random_models_of_the_same_shape(run: Path) -> None:
     for source in (str(run), f"{NANO}:5", "random:timm/test_vit"):
         model = zoo.load(source)
-        twins = [zoo.load(twin) for twin in zoo.random_twins(model)]
+        twins = [zoo.load(twin) for twin in zoo.random_twins(model.about)]
         assert len({twin.digest for twin in [model, *twins]} - {model.digest}) >= 1
         for twin in twins:
             assert {k: v.shape for k, v in twin.state_dict().items()} == {
                 k: v.shape for k, v in model.state_dict().items()
             }
-    assert zoo.random_twins(zoo.load("pixels")) == []
+    assert zoo.random_twins(zoo.load("pixels").about) == []
 
 
 # -------------------------------------------------------------------------------------------------------------- names
@@ -130,8 +138,10 @@ def test_twins_are_random_models_of_the_same_shape(run: Path) -> None:
     ("source", "said"),
     [
         ("pixel", "did you mean pixels"),
-        ("random:", r'There is no model "random:": a model is a file or folder of sslens pretrain, pixels, timm:NAME'),
-        ("nothing/of/this/kind", "There is no model"),
+        ("random:", r'There is no model "random:": did you mean random:NAME'),
+        ("nothing/of/this/kind", "There is no model .* a name that `sslens zoo` lists, a checkpoint file"),
+        ("mae_vitb15", "did you mean mae_vitb16"),
+        ("random:resnet50:x", 'The seed of random:resnet50:x is "x"'),
         ("random:vit_nano_patch8_32:x", 'The seed of random:vit_nano_patch8_32:x is "x"'),
         ("random:vit_nano_patch8_32:-1", "with SEED a whole number"),
         ("random:vit_nano_patch7_32", "must be a multiple of the patch size"),
@@ -139,7 +149,7 @@ def test_twins_are_random_models_of_the_same_shape(run: Path) -> None:
         ("random:test_vitt", 'timm has no model "test_vitt": did you mean .*test_vit'),
         ("timm:vit_smal_patch16_224.dino", r"did you mean .*vit_small_patch16_224\.dino"),
         ("timm:vit_small_patch16_224.dyno", r"did you mean .*vit_small_patch16_224\.dino"),
-        ("random:timm/test_resnet", "test_resnet is a ResNet: only plain Vision Transformers"),
+        ("random:timm/test_efficientnet", "An? EfficientNet has no taps here"),
     ],
 )
 def test_a_name_that_is_none_is_refused(source: str, said: str) -> None:
@@ -204,40 +214,136 @@ def test_a_truncated_file_is_said_to_be_one(tmp_path: Path, kept: int) -> None:
         zoo.load(path)
 
 
-def test_a_file_of_others_is_said_to_be_one(tmp_path: Path) -> None:
-    save_file({"x": torch.zeros(2)}, tmp_path / "theirs.safetensors")
-    with pytest.raises(InputError, match="was not written by sslens pretrain"):
-        zoo.load(tmp_path / "theirs.safetensors")
-
-
 def test_a_folder_without_a_checkpoint_and_another_kind_of_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds no last.safetensors: give a folder that sslens pretrain wrote"):
         zoo.load(tmp_path)
     (tmp_path / "model.onnx").write_bytes(b"1")
-    with pytest.raises(InputError, match=r"model.onnx is not a .safetensors file"):
+    with pytest.raises(
+        InputError, match=r"model.onnx is no checkpoint by its name: files that can be loaded end in .pth"
+    ):
         zoo.load(tmp_path / "model.onnx")
 
 
-class Payload:
-    """A pickle that touches a file when it is unpickled."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.mark,)
+def test_a_folder_of_hugging_faces_is_read_by_its_file(tmp_path: Path) -> None:
+    save_file(hugging(ARCH.build(3).state_dict()), tmp_path / "model.safetensors")
+    assert torch.equal(
+        zoo.load(tmp_path, num_heads=1).network.state_dict()["cls_token"], ARCH.build(3).state_dict()["cls_token"]
+    )
 
 
-@pytest.mark.parametrize("name", ["dino.pth", "last.safetensors", "model.pth.tar"])
-def test_a_pickle_is_refused_without_being_unpickled(tmp_path: Path, name: str) -> None:
-    mark, path = tmp_path / "ran", tmp_path / name
-    torch.save({"model": Payload(mark)}, path)
-    with pytest.raises(InputError, match=r"is not a (whole )?.?safetensors file"):
-        zoo.load(path)
-    assert not mark.exists()
-    path.write_bytes(pickle.dumps(Payload(mark)))
-    with pytest.raises(InputError, match=r"is not a (whole )?.?safetensors file"):
-        zoo.load(path)
-    assert not mark.exists()
-    pickle.loads(path.read_bytes())
-    assert mark.exists()  # it would have run
+def test_files_of_ours_that_are_no_encoders_are_named(tmp_path: Path) -> None:
+    for header, said in (
+        ("sslens.state", "load the last.safetensors beside it"),
+        ("sslens.fingerprint", "give it to sslens compare"),
+    ):
+        save_file({"grams": torch.zeros(2)}, tmp_path / "a.safetensors", {header: "{}"})
+        with pytest.raises(InputError, match=said):
+            zoo.load(tmp_path / "a.safetensors")
+
+
+# -------------------------------------------------------------------------------------------------------------- cards
+
+
+def official(folder: Path) -> tuple[cards.Card, Path]:
+    """A card of MAE for a small ViT, and a file in its layout."""
+    small = {"arch": "vit_nano_patch8_32", "heads": 2, "size": None, "sha256": None, "md5_prefix": None}
+    card = dataclasses.replace(cards.find("mae_vitb16"), **small)
+    path = folder / "theirs.pth"
+    torch.save({"model": ARCH.build(1).state_dict()}, path)
+    return card, path
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[cards.Card, Path]:
+    return official(tmp_path_factory.mktemp("official"))
+
+
+def known(monkeypatch: pytest.MonkeyPatch, *those: cards.Card) -> None:
+    monkeypatch.setattr(cards, "_cards", lambda: those)
+
+
+def test_a_card_is_loaded_from_its_file_and_speaks_for_it(
+    small: tuple[cards.Card, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card, path = small
+    monkeypatch.setenv("SSLENS_HOME", str(tmp_path))
+    known(monkeypatch, card)
+    target = download.path(card)
+    target.parent.mkdir(parents=True)
+    target.symlink_to(path)
+    model = zoo.load("mae_vitb16")  # without a network, and without a warning: the card says how many heads
+    assert (model.name, model.source) == ("mae_vitb16", "mae_vitb16")
+    assert model.about["card"] == "mae_vitb16"
+    assert model.about["epochs"] == 1600
+    assert model.about["arch"] == "vit_nano_patch8_32_heads2"
+    assert model.transform.spec()["interpolation"] == "bicubic"
+    with pytest.warns(UserWarning, match="with 4 heads of attention as you asked, but the card mae_vitb16 says 2"):
+        zoo.load("mae_vitb16", num_heads=4)
+    with pytest.raises(InputError, match="mae_vitb16 says its own architecture: blocks cannot be given"):
+        zoo.load("mae_vitb16", blocks=2)
+    for field, value in (("objective", "dino"), ("arch", "vit_large_patch16_224"), ("tuned", "linear")):
+        known(monkeypatch, dataclasses.replace(card, **{field: value}))
+        with pytest.raises(InputError, match=rf"The card mae_vitb16 says {field} {value}, but its file .* has "):
+            zoo.load("mae_vitb16")
+
+
+def test_a_file_is_known_by_its_hash(small: tuple[cards.Card, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    card, path = small
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    full = dataclasses.replace(card, sha256=sha256, size=path.stat().st_size)
+    for named in (full, dataclasses.replace(full, size=None), dataclasses.replace(card, sha256_prefix=sha256[:8])):
+        known(monkeypatch, named)
+        model = zoo.load(path)
+        assert (model.name, model.source, model.about["card"]) == ("mae_vitb16", str(path), "mae_vitb16")
+    for named in (dataclasses.replace(full, size=1), dataclasses.replace(full, sha256="0" * 64), card):
+        known(monkeypatch, named)
+        with pytest.warns(UserWarning, match="with 1 heads of attention, for a width of 64"):
+            assert zoo.load(path).about["card"] is None
+
+
+def test_a_cards_name_wins_over_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mae_vitb16").symlink_to(run)
+    zoo.check("mae_vitb16")
+    assert zoo.load("./mae_vitb16").name == "my mae"
+
+
+def test_a_source_of_one_network_has_no_branches() -> None:
+    for source in ("pixels", NANO):
+        with pytest.raises(InputError, match=f"{source} is one network: branch is for files that hold several"):
+            zoo.load(source, branch="teacher")
+    with pytest.raises(InputError, match="random:resnet18 is a convolutional network of a fixed shape"):
+        zoo.load("random:resnet18", blocks=2)
+
+
+def test_a_source_carries_its_options(run: Path, tmp_path: Path) -> None:
+    model = zoo.load(NANO, num_heads=4, blocks=2)
+    assert model.source == f"{NANO}:0 blocks=2 num_heads=4"
+    assert zoo.load(model.source).digest == model.digest
+    teacher, student = (ARCH.build(seed).state_dict() for seed in (1, 2))
+    torch.save({"teacher": teacher, "student": student}, tmp_path / "a.pth")
+    model = zoo.load(tmp_path / "a.pth", branch="student", num_heads=1)
+    again = zoo.load(model.source)
+    assert (again.digest, again.name, again.source) == (model.digest, "a (student)", model.source)
+    assert zoo.load(f"{tmp_path / 'a.pth'} num_heads=1").digest != model.digest
+    with pytest.raises(InputError, match="says num_heads=x: expected a whole number"):
+        zoo.load(f"{NANO} num_heads=x")
+    spaced = tmp_path / "a b=1.pth"
+    torch.save({"model": teacher}, spaced)
+    assert zoo.load(spaced, num_heads=1).name == "a b=1"
+
+
+def test_a_hub_without_a_network_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(
+        InputError, match=r"could not get the weights of hf-hub:timm/nothing .*loaded from its folder"
+    ) as caught:
+        zoo.load("hf-hub:timm/nothing")
+    assert "\n" not in str(caught.value)
+
+
+def test_checking_a_name_needs_no_torch() -> None:
+    code = "import sys; from sslens import zoo; zoo.check('mae_vitb16'); zoo.check('timm:x'); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

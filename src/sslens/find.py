@@ -28,4 +28,4 @@ def plugin(folder: str, name: str) -> ModuleType:
     """
     if name not in names(folder):
         raise InputError(f'There is no "{name}" in {folder}: {nearest(name, names(folder))}')
-    return importlib.import_module(f"sslens.{folder}.{name.replace('-', '_')}")
+    return importlib.import_module(f"sslens.{folder.replace('/', '.')}.{name.replace('-', '_')}")

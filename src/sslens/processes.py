@@ -10,7 +10,7 @@ import torch.distributed as dist
 
 from sslens.errors import InputError, nearest
 
-PRECISIONS = ("auto", "float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def best_precision(asked: str, device: str) -> str:
     Without AMX bfloat16 products were half as fast as float32 ones (LOG.md, 2026-11-21).
 
     Raises:
-        InputError: it is none of auto, float32 and bfloat16.
+        InputError: it is none of auto, float32, bfloat16 and float16.
 
     >>> best_precision("float32", "cpu")
     'float32'

@@ -9,7 +9,8 @@ A file `analyses/NAME.py` has
 and may have
 
 - `without(about, controls) -> str | None`: why it has nothing to show for these models, or None if it has;
-- `ON_REQUEST = True`: it is costly or special, and computed only when it is asked for by name.
+- `ON_REQUEST = True`: it is costly or special, and computed only when it is asked for by name;
+- `on_request(about, controls) -> bool`: whether that is so for these models.
 """
 
 from collections.abc import Mapping

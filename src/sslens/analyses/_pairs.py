@@ -1,187 +1,223 @@
-"""CKA of all pairs of models as rows of a table, and the panels that are drawn from them."""
+"""CKA of pairs of models as rows of a table: cells, means at the same depth, and paired differences.
+
+A row of `UNITS` is a CKA, of two taps or a mean over many, with its interval; where it is held against another (named in
+`less`), the paired difference and its interval stand beside it.
+"""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
+from jaxtyping import Float64
 
-from sslens.analyses import Inputs
+from sslens.analyses import Inputs, _roles
 from sslens.capture import Artefact
-from sslens.figure import Heatmap, Line, Lines
-from sslens.measures.cka import Comparison, bootstrap_counts
+from sslens.measures._inference import PERMUTATIONS as PERMUTATIONS
+from sslens.measures._inference import REPLICATES as REPLICATES
+from sslens.measures._inference import Sampled, permutation_null, same_depth
+from sslens.measures.cka import Comparison
 from sslens.table import Table
 
 UNITS = {
-    "model_a": "name",
-    "model_b": "name",
+    "row": "cell: two taps; mean: all pairs of taps at the same relative depth; late: those of the last third of the depths; "
+    "types: one type of layer; families: pairs of models of two families, averaged; matched: a fine-tuned model with itself "
+    "before; fine-tuned: it with another; rise by type: what fine-tuning changed in a type of layer",
+    "model_a": "name of a model, or of a family where many pairs of models are averaged",
+    "model_b": "name of a model or a family",
+    "pairs": "pairs of models averaged",
+    "members": "the models of the families, where many pairs are averaged",
     "control": "whether a control is among the two",
     "tokens": "which tokens were flattened: all, cls or patch",
     "kind": "what the taps compute",
-    "tap_a": "tap of model_a; 'same depth' for the mean over pairs of taps at the same relative depth",
+    "tap_a": "tap of model_a; 'same depth' for a mean over pairs of taps at the same relative depth",
     "tap_b": "tap of model_b",
     "depth_a": "relative depth, 0 to 1",
     "depth_b": "relative depth, 0 to 1",
     "cka": "minibatch CKA, unbiased; empty where a tap is constant over images and CKA is 0/0",
     "low": "lower end of the 95 % bootstrap interval over minibatches",
     "high": "upper end",
+    "p": "share of permutations of the images whose largest CKA over all cells of the pair reaches this one; models only",
+    "threshold": "CKA that 95 % of the permutations reach in no cell of the pair",
+    "less": "what is subtracted in the difference",
+    "difference": "cka less that of `less`, on the same images",
+    "difference_low": "lower end of its 95 % interval, minibatches drawn for both together",
+    "difference_high": "upper end",
+    "together": "differences for which the interval holds at once",
+    "minibatches": "drawn from by the bootstrap",
 }
 MEAN = "same depth"
-REPLICATES = 1000
+#: minibatches under which no verdict is given: five of one sign happen by chance in 2 · 2⁻⁵ = 6 % of cases
+FEWEST = 6
 
 
-def table(inputs: Inputs, kinds: Sequence[str]) -> Table:
-    """CKA of every tap with every tap, of all pairs of models and controls, each with itself too."""
-    rows = [row for tokens, grams in inputs.grams.items() for row in _rows(inputs, tokens, grams, kinds)]
-    return Table(pd.DataFrame(rows, columns=list(UNITS)), UNITS)
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Two models compared over the taps of one kind: what rows and contrasts are made of.
+
+    Attributes:
+        rows: of the table, a cell each.
+        cells: CKA of all pairs of taps, those of a's first tap first.
+        same: of the pairs of taps at the same relative depth.
+        depths: their depth, in the model with more taps.
+    """
+
+    a: Artefact
+    b: Artefact
+    rows: list[dict[str, Any]]
+    cells: Sampled
+    same: Sampled
+    depths: Float64[np.ndarray, " point"]
+
+    @classmethod
+    def of(cls, a: Artefact, b: Artefact, names: dict[str, Any], seed: int, *, null: bool = False) -> "Pair":
+        """All cells with their intervals, and by permutations of the images if `null`."""
+        cells = list(itertools.product(range(len(a.taps)), range(len(b.taps))))
+        every = Sampled.of(Comparison.of(a, b), cells, seed, REPLICATES)
+        low, high = every.interval()
+        shape = len(a.taps), len(b.taps)
+        p, threshold = (
+            permutation_null(a, b, permutations=PERMUTATIONS, seed=seed) if null else (np.full(shape, np.nan), np.nan)
+        )
+        rows = [
+            names
+            | {"row": "cell", "tap_a": a.taps[i].name, "tap_b": b.taps[j].name}
+            | {"depth_a": a.taps[i].depth, "depth_b": b.taps[j].depth}
+            | {"cka": every.value[k], "low": low[k], "high": high[k], "p": p[i, j], "threshold": threshold}
+            for k, (i, j) in enumerate(cells)
+        ]
+        same = every[np.array([i * shape[1] + j for i, j in same_depth(a, b)])]
+        longer = a if shape[0] >= shape[1] else b
+        return cls(a, b, rows, every, same, np.array([tap.depth for tap in longer.taps]))
+
+    def at(self, depths: Float64[np.ndarray, " point"]) -> Sampled:
+        """CKA at the pairs of taps nearest to each of these depths."""
+        return self.same[np.abs(depths[:, None] - self.depths[None]).argmin(1)]
+
+    def late(self) -> tuple[Sampled, Sampled]:
+        """The mean over the last and over the first third of the depths (of three or more)."""
+        third = max(1, len(self.depths) // 3)
+        order = np.argsort(self.depths, kind="stable")
+        return self.same[order[-third:]].mean(), self.same[order[:third]].mean()
 
 
-def _rows(inputs: Inputs, tokens: str, grams: Any, kinds: Sequence[str]) -> Iterator[dict[str, Any]]:
-    names = [name for name in (*inputs.models, *inputs.controls) if name in grams]
+Pairs = dict[tuple[str, str], Pair]
+
+
+def compare(
+    inputs: Inputs,
+    tokens: str,
+    kind: str,
+    wanted: Callable[[str, str], bool] = lambda a, b: True,
+    *,
+    null: bool = False,
+) -> Pairs:
+    """The pairs of models and controls that have taps of a kind, each with itself too, in their order.
+
+    Two models under study are held against permuted images if `null`.
+    """
+    grams = {name: of_kind(each, kind) for name, each in inputs.grams[tokens].items()}
+    names = [name for name in (*inputs.models, *inputs.controls) if name in grams and grams[name].taps]
+    made = {}
     for a, b in itertools.combinations_with_replacement(names, 2):
-        for kind in kinds:
-            ga, gb = _of_kind(grams[a], kind), _of_kind(grams[b], kind)
-            pair = {
-                "model_a": a,
-                "model_b": b,
-                "control": a in inputs.controls or b in inputs.controls,
-                "tokens": tokens,
-                "kind": kind,
-            }
-            yield from _cells(ga, gb if b != a else ga, pair, inputs.seed)
+        if wanted(a, b):
+            control = a in inputs.controls or b in inputs.controls
+            about = {"model_a": a, "model_b": b, "pairs": 1, "control": control, "tokens": tokens, "kind": kind}
+            # a model is its own artefact: a comparison knows that by identity and halves its work
+            made[a, b] = Pair.of(grams[a], grams[b], about, inputs.seed, null=null and a != b and not control)
+    return made
 
 
-def _of_kind(grams: Artefact, kind: str) -> Artefact:
+def of_kind(grams: Artefact, kind: str) -> Artefact:
     """The taps of a kind; raw pixels have one tap, which stands beside every kind."""
     return grams.at("pixels" if any(tap.kind == "pixels" for tap in grams.taps) else kind)
 
 
-def _cells(a: Artefact, b: Artefact, pair: dict[str, Any], seed: int) -> Iterator[dict[str, Any]]:
-    compared = Comparison.of(a, b)
-    value = compared.cka()
-    low, high = compared.interval(replicates=REPLICATES, seed=seed)
-    for i, j in itertools.product(range(len(a.taps)), range(len(b.taps))):
-        yield pair | {
-            "tap_a": a.taps[i].name,
-            "tap_b": b.taps[j].name,
-            "depth_a": a.taps[i].depth,
-            "depth_b": b.taps[j].depth,
-            "cka": value[i, j],
-            "low": low[i, j],
-            "high": high[i, j],
-        }
-    mean, (mean_low, mean_high) = _mean(compared, partners(a, b), seed)
-    numbers = {"depth_a": np.nan, "depth_b": np.nan, "cka": mean, "low": mean_low, "high": mean_high}
-    yield pair | {"tap_a": MEAN, "tap_b": MEAN} | numbers
+def rows(inputs: Inputs, pairs: Pairs) -> Iterator[dict[str, Any]]:
+    """The cells of each pair, its mean at the same depth against that of two random initialisations, and late against early."""
+    for (a, b), pair in pairs.items():
+        names = {key: pair.rows[0][key] for key in ("model_a", "model_b", "pairs", "control", "tokens", "kind")}
+        yield from ({**row, "minibatches": pair.same.batches} for row in pair.rows)
+        twins = _roles.twins(inputs, a, b) if a != b and not names["control"] else None
+        other = find(pairs, *twins) if twins else None
+        against = (f"{twins[0]} · {twins[1]}", other.same.mean()) if twins and other else None
+        yield names | contrast("mean", pair.same.mean(), against)
+        if a != b and not names["control"] and len(pair.depths) >= 3:
+            late, early = pair.late()
+            yield names | contrast("late", late, ("the first third", early))
 
 
-def partners(a: Artefact, b: Artefact) -> list[int]:
-    """For each tap of `a`, the tap of `b` that is nearest in relative depth (the first of equally near ones)."""
-    depths = np.array([tap.depth for tap in b.taps])
-    return [int(np.abs(depths - tap.depth).argmin()) for tap in a.taps]
+def find(pairs: Pairs, a: str, b: str) -> Pair | None:
+    """A pair, whichever model is named first."""
+    return pairs.get((a, b)) or pairs.get((b, a))
 
 
-def _mean(compared: Comparison, beside: Sequence[int], seed: int) -> tuple[float, tuple[float, float]]:
-    """CKA averaged over the pairs of taps at the same depth that are defined, with its bootstrap interval."""
-    rows = [i for i, j in enumerate(beside) if compared.defined[i, j]]
-    if not rows:
-        return np.nan, (np.nan, np.nan)
-    columns = [beside[i] for i in rows]
-    cross, own_a, own_b = compared.cross[rows, columns], compared.own_a[rows], compared.own_b[columns]
-
-    def mean(weights: torch.Tensor) -> np.ndarray:
-        return ((cross @ weights) / ((own_a @ weights) * (own_b @ weights)).sqrt()).mean(0).numpy()
-
-    batches = cross.shape[-1]
-    value = float(mean(torch.ones(batches, 1, dtype=torch.float64))[0])
-    if batches < 2:
-        return value, (np.nan, np.nan)
-    low, high = np.quantile(mean(bootstrap_counts(batches, REPLICATES, seed)), [0.025, 0.975])
-    return value, (float(low), float(high))
-
-
-def models(frame: pd.DataFrame) -> list[str]:
-    """The models under study, in their order: those whose comparison with themselves is no control."""
-    own = frame[(frame.model_a == frame.model_b) & ~frame.control]
-    return list(dict.fromkeys(own.model_a))
+def contrast(row: str, value: Sampled, against: tuple[str, Sampled] | None = None) -> dict[str, Any]:
+    """One value with its interval and, if it is held against another, their paired difference."""
+    low, high = value.interval()
+    known = {
+        "row": row,
+        "tap_a": MEAN,
+        "tap_b": MEAN,
+        "cka": float(value.value),
+        "low": float(low),
+        "high": float(high),
+    }
+    known["minibatches"] = value.batches
+    if against is None:
+        return known
+    difference = value - against[1]
+    ends = difference.interval()
+    return known | differing(against[0], float(difference.value), float(ends[0]), float(ends[1]), 1)
 
 
-def controls(frame: pd.DataFrame) -> list[str]:
-    """The controls, in their order."""
-    own = frame[(frame.model_a == frame.model_b) & frame.control]
-    return list(dict.fromkeys(own.model_a))
+def differing(less: str, difference: float, low: float, high: float, together: int) -> dict[str, Any]:
+    """The columns of a difference."""
+    return {
+        "less": less,
+        "difference": difference,
+        "difference_low": low,
+        "difference_high": high,
+        "together": together,
+    }
 
 
-def select(frame: pd.DataFrame, a: str, b: str, tokens: str, kind: str) -> pd.DataFrame:
-    """The rows of one pair of models, whichever was named first, one kind and one choice of tokens; without the mean."""
-    cells = frame[(frame.tokens == tokens) & (frame.kind == kind) & (frame.tap_a != MEAN)]
-    found = cells[(cells.model_a == a) & (cells.model_b == b)]
-    if len(found):
-        return found
-    turned = cells[(cells.model_a == b) & (cells.model_b == a)]
-    return turned.rename(columns={"tap_a": "tap_b", "tap_b": "tap_a", "depth_a": "depth_b", "depth_b": "depth_a"})
+def table(rows: Sequence[Mapping[str, Any]] | Iterator[Mapping[str, Any]]) -> Table:
+    """Rows as a table with all columns of `UNITS`; what a row does not say is empty."""
+    frame = pd.DataFrame(list(rows), columns=list(UNITS))
+    for column in ("row", "model_a", "model_b", "tokens", "kind", "tap_a", "tap_b", "less", "members"):
+        frame[column] = frame[column].astype(object).where(frame[column].notna(), "").astype(str)
+    return Table(frame, UNITS)
 
 
-def mean_of(frame: pd.DataFrame, a: str, b: str, tokens: str, kind: str) -> tuple[float, float, float]:
-    """The mean CKA at the same depth of one pair of models, and the ends of its interval."""
-    these = frame[(frame.tokens == tokens) & (frame.kind == kind) & (frame.tap_a == MEAN)]
-    row = these[these.model_a.isin((a, b)) & these.model_b.isin((a, b)) & ((these.model_a != these.model_b) | (a == b))]
-    return tuple(row[["cka", "low", "high"]].iloc[0]) if len(row) else (np.nan, np.nan, np.nan)
-
-
-def spelt(mean: tuple[float, float, float]) -> str:
-    """A mean with its interval, where there is one: a single minibatch has none."""
-    value, low, high = mean
-    return f"{value:.2f}" if pd.isna(low) else f"{value:.2f} [{low:.2f}, {high:.2f}]"
-
-
-def heatmap(frame: pd.DataFrame, a: str, b: str, tokens: str, kind: str, title: str | None = None) -> Heatmap:
-    """Taps of `a` (rows) against taps of `b` (columns)."""
-    cells = select(frame, a, b, tokens, kind)
-    square = cells.pivot_table("cka", "tap_a", "tap_b", sort=False, dropna=False)
-    square = square.reindex(index=list(dict.fromkeys(cells.tap_a)), columns=list(dict.fromkeys(cells.tap_b)))
-    return Heatmap(
-        title if title is not None else f"{a} · {b}",
-        square.to_numpy(float),
-        tuple(_short(name) for name in square.index),
-        tuple(_short(name) for name in square.columns),
-        x_label=f"block of {b}",
-        y_label=f"block of {a}",
-        limits=(0.0, 1.0),
-        unit="CKA",
-    )
-
-
-def _short(tap: str) -> str:
-    """The block's number in a tap's name; the name itself where there is none."""
-    return next((part for part in tap.split(".") if part.isdecimal()), tap)
-
-
-def curve(frame: pd.DataFrame, a: str, b: str, tokens: str, kind: str) -> Line | None:
-    """CKA at the same relative depth, from the first block to the last; None where nothing is defined."""
-    cells = select(frame, a, b, tokens, kind)
-    if cells.depth_a.nunique() < cells.depth_b.nunique():
-        cells = cells.assign(depth_a=cells.depth_b, depth_b=cells.depth_a)
-    apart = (cells.depth_a - cells.depth_b).abs()
-    nearest = cells.loc[apart.groupby(cells.depth_a).idxmin()].sort_values("depth_a")
-    if nearest.cka.isna().all():
+def verdict(row: Any) -> int | None:
+    """1 if a difference is above 0, -1 if below, 0 if its interval holds 0; None where too few minibatches decide nothing."""
+    if pd.isna(row.difference_low) or row.minibatches < FEWEST:
         return None
-    x, y, low, high = (nearest[column].to_numpy(float) for column in ("depth_a", "cka", "low", "high"))
-    own = frame[(frame.model_a == frame.model_b)].set_index("model_a").control
-    return Line(f"{a} · {b}", x, y, low, high, control=bool(own.loc[[a, b]].any()))
+    return 1 if row.difference_low > 0 else -1 if row.difference_high < 0 else 0
 
 
-def curves(frame: pd.DataFrame, tokens: str, kind: str, title: str) -> Lines:
-    """CKA at the same depth: models with each other (with the first, when they are many), and beside the controls."""
-    names, beside = models(frame), controls(frame)
-    pairs = list(itertools.combinations(names, 2)) if len(names) <= 3 else [(names[0], other) for other in names[1:]]
-    random = [name for name in beside if name != "pixels"]
-    pairs += list(itertools.combinations(random[:2], 2))
-    pairs += [
-        (name, other) for name in names[:2] for other in [*random[:1], *(["pixels"] if "pixels" in beside else [])]
-    ]
-    lines = [curve(frame, a, b, tokens, kind) for a, b in pairs if len(select(frame, a, b, tokens, kind))]
-    shown = tuple(line for line in lines if line is not None)
-    return Lines(title, "relative depth", "CKA at the same depth", shown, (-0.1, 1.05))
+def spelt(row: Any) -> str:
+    """A CKA with its interval, where there is one: a single minibatch has none."""
+    return f"{row.cka:.2f}" if pd.isna(row.low) else f"{row.cka:.2f} [{row.low:.2f}, {row.high:.2f}]"
+
+
+def spelt_difference(row: Any) -> str:
+    """A difference with its interval, where there is one.
+
+    >>> spelt_difference(pd.Series({"difference": 0.125, "difference_low": -0.0625, "difference_high": 0.25}))
+    '+0.12 [-0.06, +0.25]'
+    """
+    if pd.isna(row.difference_low):
+        return f"{row.difference:+.2f}"
+    return f"{row.difference:+.2f} [{row.difference_low:+.2f}, {row.difference_high:+.2f}]"
+
+
+def unsure(row: Any) -> str:
+    """Why a difference decides nothing, as the end of a sentence."""
+    if verdict(row) is None:
+        count = "one minibatch" if row.minibatches == 1 else f"{row.minibatches:.0f} minibatches"
+        return f"{spelt_difference(row)}, and {count} cannot decide"
+    return f"{spelt_difference(row)}, which is not decided"

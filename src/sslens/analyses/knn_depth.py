@@ -21,7 +21,7 @@ CAPTION = (
     "intervals; the best of many blocks and poolings, as named in the summary, was chosen on these same images and is a little "
     "optimistic. Dashed lines are controls: random initialisations and the raw pixels."
 )
-VERSION = 2
+VERSION = 3
 NEEDS = ("features", "labels")
 K = 20
 POOLINGS = {"cls": "CLS token", "mean": "mean of all tokens", "patch": "mean of patch tokens"}
@@ -29,8 +29,9 @@ UNITS = {
     "model": "name",
     "control": "whether it is a control",
     "tap": "where the features are read",
+    "kind": "what the tap computes",
     "depth": "relative depth, 0 to 1",
-    "pooling": "cls, mean (of all tokens), patch (mean of patch tokens), or flat",
+    "pooling": "cls, mean (of all tokens, or places of a CNN's map), patch (mean of patch tokens), or flat",
     "vote": "weighted: exp(cosine / 0.07); majority: one vote each",
     "k": "neighbours",
     "accuracy": "share of images whose class is predicted",
@@ -88,6 +89,7 @@ def _rows(
                 "model": name,
                 "control": control,
                 "tap": tap,
+                "kind": taps[tap].kind,
                 "depth": taps[tap].depth,
                 "pooling": pooling,
                 "vote": how,
@@ -122,7 +124,7 @@ def draw(table: Table) -> Figure:
 def _lines(frame: pd.DataFrame, pooling: str) -> Iterator[Line]:
     span = np.array([frame.depth[frame.pooling == pooling].min(), 1.0])
     for name, rows in frame[frame.pooling.isin((pooling, "flat"))].groupby("model", sort=False):
-        blocks = rows[rows.tap.str.startswith("blocks.")].sort_values("depth")
+        blocks = rows[rows.kind == "block"].sort_values("depth")
         if len(blocks):
             x, y, low, high = (blocks[column].to_numpy(float) for column in ("depth", "accuracy", "low", "high"))
         else:

@@ -24,6 +24,8 @@ from sslens.store import Store
 
 Progress = Callable[[int, int], None]
 
+HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
 
 def collect(
     model: Backbone,
@@ -47,7 +49,7 @@ def collect(
         plan: the minibatches; of 32 images, drawn from the ids with seed 0, unless given.
         taps: names; all unless given.
         store: where artefacts are looked up and kept; none unless given.
-        precision: "float32", or "bfloat16" for the forward pass under autocast (Grams stay float32).
+        precision: "float32", or "bfloat16" or "float16" for the forward pass under autocast (Grams stay float32).
         decoded: the images as this model's transform crops them, shared with other models.
         progress: called with images done and images in all.
 
@@ -92,6 +94,7 @@ def _pass(
 ) -> list[dict[str, Tensor]]:
     adders = [({tap.name for tap in taps}, reducer.start(model, taps, plan)) for reducer, taps in jobs]
     union = [tap for tap in model.taps.values() if any(tap.name in names for names, _ in adders)]
+    silent = {tap.name for tap in union}
     model.to(device)
     mine = _share(plan, max(reducer.together(plan) for reducer, _ in jobs))
     done, total = 0, sum(plan.sizes[number] for number in mine)
@@ -99,16 +102,22 @@ def _pass(
     for number, batch in zip(mine, _batches(model, pixels, [plan.minibatches[i] for i in mine], threads), strict=True):
 
         def visit(tap: Tap, output: Tensor, number: int = number) -> None:
+            silent.discard(tap.name)
             for names, add in adders:
                 if tap.name in names:
                     add(tap, output, number)
 
         with (
             torch.inference_mode(),
-            torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bfloat16"),
+            torch.autocast(torch.device(device).type, HALF.get(precision), enabled=precision in HALF),
             tapped(model, union, visit),
         ):
             model(batch.to(device))
+        if silent:
+            raise InputError(
+                f"{model.name} never calls the module of the tap {min(silent)}: its forward pass goes another way, so leave "
+                "that tap out."
+            )
         done += len(batch)
         if progress:
             progress(done, total)

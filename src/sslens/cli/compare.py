@@ -14,31 +14,37 @@ from sslens.errors import InputError
 class Command:
     """Compare models on images: one report with CKA by block and layer type, and k-NN by depth.
 
-    A MODEL is a folder or file of sslens pretrain, timm:NAME, or random:NAME[:SEED].
+    A MODEL is a name that sslens zoo lists, a checkpoint file, a folder of sslens pretrain, a fingerprint, timm:NAME,
+    hf-hub:ID, random:NAME[:SEED] or pixels. Under torchrun the same command uses all its processes.
 
     Examples:
-      sslens compare runs/mae runs/moco-v3 --images photos/val
-      sslens compare timm:vit_base_patch16_224.mae timm:vit_base_patch16_224.dino --images photos --limit 1024
-      sslens compare runs/mae random:vit_mini_patch8_64 --images scenes --dry-run
+      sslens compare dino_vitb16 mae_vitb16 runs/mine --images photos
+      sslens compare runs/mae runs/moco-v3 --images photos/val --bank photos/train
+      sslens compare runs/mae dino.fingerprint.safetensors --images photos
+      sslens compare *.fingerprint.safetensors
     """
 
     models: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MODEL [MODEL ...]")]
     """Models to compare."""
-    images: str
+    images: str | None = None
     """A folder (a class a subfolder, or flat), an .npz file, cifar10[:val|:train], or scenes[:SEED[:COUNT]]."""
     common: tyro.conf.OmitArgPrefixes[Common] = Common(limit=1024)
     bank: str | None = None
     """Labelled images whose neighbours vote in k-NN; without it each image is classified by all others."""
     analyses: tuple[str, ...] = ()
-    """Which analyses; all of them unless given."""
+    """Which analyses; unless given all that have something to show, but for the costly ones (see docs/exhibits.md)."""
+    tokens: tuple[Literal["all", "cls", "patch"], ...] = ("all", "cls")
+    """Which tokens CKA compares: all of them (the papers' choice), the CLS token, the patch tokens."""
     controls: bool = True
     """Random initialisations of each architecture and raw pixels beside the models."""
     batch: int = 32
     """Images in a minibatch of CKA."""
     on_bad: Literal["stop", "skip"] = "stop"
     """What to do with an image that cannot be decoded."""
-    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     """Of the forward pass; Grams are float32."""
+    any_transform: bool = False
+    """Compare fingerprints also where their models saw other parts of the images, or resampled otherwise."""
 
 
 def run(command: Command, line: str, say: Text) -> Path | None:
@@ -59,6 +65,8 @@ def run(command: Command, line: str, say: Text) -> Path | None:
         on_bad=command.on_bad,
         device=command.common.device,
         precision=command.precision,
+        tokens=command.tokens,
+        any_transform=command.any_transform,
     )
     out = command.common.out or Path("sslens-report")
     return study.run(asked, out, command=line, dry_run=command.common.dry_run, say=say)

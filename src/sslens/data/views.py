@@ -45,7 +45,9 @@ def stream(seed: int, step: int, *key: int) -> np.random.Generator:
     """The generator of one purpose (`key`) in one training step, independent of all others.
 
     PCG64 seeded by NumPy's `SeedSequence(seed, spawn_key=(step, *key))`. The views of a `Recipe` use the keys
-    (0, view, operation), `mask_noise` uses (1,). Raises InputError for a negative seed and a step outside 32 bits.
+    (0, view, operation), `mask_noise` uses (1,), the order of images (2,) and `depth_noise` (3,).
+
+    Raises InputError for a negative seed and a step outside 32 bits.
 
     >>> stream(0, 7, 1).random(2).round(4).tolist()
     [0.0134, 0.9416]
@@ -65,6 +67,15 @@ def mask_noise(seed: int, step: int, rows: slice, total: int, patches: int) -> F
     True
     """
     return torch.from_numpy(stream(seed, step, 1).random((total, patches), dtype=np.float32)[rows])
+
+
+def depth_noise(seed: int, step: int, rows: slice, total: int, places: int) -> Float32[Tensor, "image place"]:
+    """Uniform noise in [0, 1) for stochastic depth: a residual branch of an image is dropped if its noise is below a rate.
+
+    >>> depth_noise(0, 3, slice(2, 4), total=4, places=9).shape
+    torch.Size([2, 9])
+    """
+    return torch.from_numpy(stream(seed, step, 3).random((total, places), dtype=np.float32)[rows])
 
 
 # -------------------------------------------------------------------------------------------------------- operations
@@ -256,6 +267,53 @@ def moco_v3_views(size: int) -> Recipe:
     first = View(crop, (*colour, GaussianBlur((0.1, 2.0), p=1.0), Flip(), Normalize()))
     second = View(crop, (*colour, GaussianBlur((0.1, 2.0), p=0.1), Solarize(p=0.2), Flip(), Normalize()))
     return Recipe((first, second))
+
+
+def dino_views(
+    size: int,
+    local_size: int,
+    local_crops: int = 8,
+    *,
+    global_scale: tuple[float, float] = (0.4, 1.0),
+    local_scale: tuple[float, float] = (0.05, 0.4),
+) -> Recipe:
+    """DINO's two global views and its local ones (Caron et al., 2021, section 3.1; after SwAV and BYOL), global first.
+
+    All: a bicubic crop, a flip, jitter (0.4, 0.4, 0.2, 0.1) with p 0.8, grey with p 0.2. The first global view is always
+    blurred; the second with p 0.1, and solarised with p 0.2; local views are blurred with p 0.5.
+
+    >>> [view.crop.size for view in dino_views(224, 96, 3).views]
+    [224, 224, 96, 96, 96]
+    """
+    colour = (Flip(), ColorJitter(0.4, 0.4, 0.2, 0.1, p=0.8), Grayscale(p=0.2))
+    whole = RandomResizedCrop(size, scale=global_scale)
+    first = View(whole, (*colour, GaussianBlur(p=1.0), Normalize()))
+    second = View(whole, (*colour, GaussianBlur(p=0.1), Solarize(p=0.2), Normalize()))
+    local = View(RandomResizedCrop(local_size, scale=local_scale), (*colour, GaussianBlur(p=0.5), Normalize()))
+    return Recipe((first, second, *[local] * local_crops))
+
+
+def msn_views(
+    size: int,
+    focal_size: int,
+    focal_views: int = 10,
+    *,
+    random_scale: tuple[float, float] = (0.3, 1.0),
+    focal_scale: tuple[float, float] = (0.05, 0.3),
+    colour: float = 0.5,
+) -> Recipe:
+    """MSN's target view, its random view and its focal ones (Assran et al., 2022, appendix; released configuration).
+
+    All: a bilinear crop, a flip, jitter of `colour` times (0.8, 0.8, 0.8, 0.2) with p 0.8, grey with p 0.2, blur with p 0.5.
+
+    >>> msn_views(224, 96).views[0].operations[1]
+    ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, p=0.8)
+    """
+    jitter = ColorJitter(0.8 * colour, 0.8 * colour, 0.8 * colour, 0.2 * colour, p=0.8)
+    operations = (Flip(), jitter, Grayscale(p=0.2), GaussianBlur(p=0.5), Normalize())
+    whole = View(RandomResizedCrop(size, scale=random_scale, interpolation="bilinear"), operations)
+    focal = View(RandomResizedCrop(focal_size, scale=focal_scale, interpolation="bilinear"), operations)
+    return Recipe((whole, whole, *[focal] * focal_views))
 
 
 def _take(parameters: Parameters, rows: slice) -> Parameters:

@@ -15,14 +15,37 @@ the matrix of cosines. Negative values are kept: the estimator is unbiased and i
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from sslens.capture import CONSTANT, Artefact
 from sslens.errors import InputError
+from sslens.measures._grams import from_features as from_features
+from sslens.measures._grams import kept, rows, spread, vary
+from sslens.measures._grams import require_same_images as require_same_images
+
+TITLE = "minibatch CKA"
+INVARIANCES = ("orthogonal", "isotropic scaling", "translation")
+RANGE = (-1.0, 1.0)
+#: taps of the models that one matrix product compares at once: 256 × 16,000 float64 operands are 32 MB
+TAPS = 256
+WHY = "HSIC_1 of {n} images is undefined: it divides by n − 3"
+#: bytes of bootstrap replicates that are held at once
+HELD = 2**23
+
+
+def compute(a: Artefact, b: Artefact) -> Float64[np.ndarray, "tap_a tap_b"]:
+    """The measure as every file here has it: `minibatch_cka`.
+
+    >>> x = torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1], [3, 1]])
+    >>> compute(from_features([x]), from_features([-2 * x])).round(9).tolist()
+    [[1.0]]
+    """
+    return minibatch_cka(a, b)
 
 
 def u_centre(gram: Float[Tensor, "*batch n n"]) -> Float64[Tensor, "*batch n n"]:
@@ -38,11 +61,12 @@ def u_centre(gram: Float[Tensor, "*batch n n"]) -> Float64[Tensor, "*batch n n"]
     """
     n = gram.shape[-1]
     if n < 4:
-        raise InputError(f"HSIC_1 of {n} images is undefined: it divides by n − 3, so give minibatches of 4 or more.")
+        raise InputError(f"{WHY.format(n=n)}, so give minibatches of 4 or more.")
     a = gram.double().clone()
     a.diagonal(dim1=-2, dim2=-1).zero_()
     row, column = a.sum(-1, keepdim=True), a.sum(-2, keepdim=True)
-    a = a - row / (n - 2) - column / (n - 2) + a.sum((-2, -1), keepdim=True) / ((n - 1) * (n - 2))
+    a -= row / (n - 2) - row.sum(-2, keepdim=True) / ((n - 1) * (n - 2))
+    a -= column / (n - 2)
     a.diagonal(dim1=-2, dim2=-1).zero_()
     return a
 
@@ -58,42 +82,51 @@ def hsic1(k: Float[Tensor, "*batch n n"], l: Float[Tensor, "*batch n n"]) -> Flo
     return (u_centre(k) * u_centre(l)).sum((-2, -1)) / (n * (n - 3))
 
 
-def operand(grams: Artefact) -> tuple[Float64[Tensor, "tap batch square"], Bool[Tensor, " tap"]]:
-    """Each tap's U-centred Grams over √(n(n − 3)), flattened, a row a minibatch; and which taps are defined.
+@kept
+def packed(grams: Artefact) -> Float64[Tensor, "tap batch pair"]:
+    """Each tap's U-centred Grams over √(n(n − 3)), a row a minibatch: what is above the diagonal, times √2. Kept with the artefact.
 
-    The inner product of two rows is HSIC_1 of the two taps on that minibatch. A tap whose features do not vary over
-    images beyond rounding has HSIC_1 of 0 with itself, and its CKA is 0/0.
-    """
-    blocks, sizes = grams.tensors["grams"], grams.tensors["sizes"].tolist()
-    rows = torch.zeros(blocks.shape[0], blocks.shape[1], blocks.shape[2] ** 2, dtype=torch.float64)
-    for size in set(sizes):
-        these = [i for i, other in enumerate(sizes) if other == size]
-        centred = u_centre(blocks[:, these, :size, :size]) / (size * (size - 3)) ** 0.5
-        rows[:, these, : size * size] = centred.flatten(2)
-    spread = blocks.double().diagonal(dim1=-2, dim2=-1).sum((-2, -1))
-    return rows, spread > CONSTANT**2 * (spread + grams.tensors["energy"].sum(1))
-
-
-def require_same_images(a: Artefact, b: Artefact) -> None:
-    """Refuse Grams that are not of the same images in the same minibatches.
+    The inner product of two rows is HSIC_1 of the two taps on that minibatch.
 
     Raises:
-        InputError: what differs, with the first id.
+        InputError: a minibatch of under 4 images.
+
+    >>> k = torch.tensor([[9.0, 1, 0, 0], [1, 9, 0, 0], [0, 0, 9, 1], [0, 0, 1, 9]]) * 3
+    >>> tensors = {"grams": k[None, None], "energy": torch.zeros(1, 1).double(), "sizes": torch.tensor([4])}
+    >>> row = packed(Artefact("grams", "by hand", ("0", "1", "2", "3"), (), tensors, {}))[0, 0]
+    >>> (row * 2**0.5).round(decimals=9).tolist()  # the 2, −1, −1, … of `u_centre` times √2 over √4, here times √2
+    [2.0, -1.0, -1.0, -1.0, -1.0, 2.0]
+    >>> round((row @ row).item(), 9)  # HSIC_1, as `hsic1` has it
+    6.0
     """
-    same = ("images", "plan")
-    if a.ids == b.ids and all(a.key.get(name) == b.key.get(name) for name in same):
-        return
-    apart = sorted(set(a.ids) ^ set(b.ids))
-    if apart:
-        owner = a.model if apart[0] in set(a.ids) else b.model
-        what = f"{len(apart)} ids differ, first {apart[0]}, which only {owner} has seen"
-    elif a.key.get("images") != b.key.get("images"):
-        what = "the ids are the same, but the contents or labels of the images differ"
-    else:
-        what = "the images are the same, but their minibatches differ"
-    raise InputError(
-        f"{a.model} and {b.model} cannot be compared: {what}. Compute both over one set of images with one seed."
-    )
+    return rows(grams, 4, WHY, _packed)
+
+
+def _packed(blocks: Float64[Tensor, "tap batch n n"]) -> Float64[Tensor, "tap batch pair"]:
+    n = blocks.shape[-1]
+    i, j = np.triu_indices(n, 1)
+    above = u_centre(blocks).flatten(2).numpy().take(i * n + j, axis=-1)  # a tenth of the time of torch's
+    return torch.from_numpy(above).mul_((2 / (n * (n - 3))) ** 0.5)
+
+
+@kept
+def own(grams: Artefact) -> Float64[Tensor, "tap batch"]:
+    """HSIC_1 of each tap with itself on each minibatch."""
+    return packed(grams).square().sum(-1)
+
+
+def rounding(grams: Artefact) -> Float64[Tensor, "tap batch"]:
+    """HSIC_1 of each tap with itself that would be rounding only: images equally far from each other to 4e-6, on each minibatch.
+
+    The centred Gram of such images has the trace t and the norm t/√(n − 1), but nothing is left of it when U-centred.
+    """
+    n = grams.tensors["sizes"].double()
+    return (CONSTANT * spread(grams)) ** 2 / (n * (n - 1) * (n - 3))
+
+
+def defined(grams: Artefact) -> Bool[Tensor, " tap"]:
+    """Whether CKA with a tap is defined: its features vary over images, and not all images are equally far from each other."""
+    return vary(grams) & (own(grams).sum(1) > rounding(grams).sum(1))
 
 
 def minibatch_cka(a: Artefact, b: Artefact) -> Float64[np.ndarray, "tap_a tap_b"]:
@@ -107,26 +140,77 @@ def minibatch_cka(a: Artefact, b: Artefact) -> Float64[np.ndarray, "tap_a tap_b"
     >>> bool((abs(minibatch_cka(grams, grams).diagonal() - 1) < 1e-12).all())
     True
     """
-    return Comparison.of(a, b).cka()
+    require_same_images(a, b)
+    products = packed(a).flatten(1) @ packed(b).flatten(1).T
+    return _ratio(products, a, b)
+
+
+def _ratio(products: Float64[Tensor, "tap_a tap_b"], a: Artefact, b: Artefact) -> Float64[np.ndarray, "tap_a tap_b"]:
+    """Sums of HSIC_1 over minibatches divided by those of each tap with itself."""
+    value = products / (own(a).sum(1).sqrt()[:, None] * own(b).sum(1).sqrt()[None, :])
+    return torch.where(defined(a)[:, None] & defined(b)[None, :], value, torch.nan).numpy()
+
+
+def all_pairs(models: Sequence[Artefact]) -> dict[tuple[int, int], Float64[np.ndarray, "tap_a tap_b"]]:
+    """Minibatch CKA of all pairs of many models, each with itself too, by their numbers (i, j) with i ≤ j.
+
+    The models are laid end to end, so that a few large matrix products compare all of them.
+
+    Raises:
+        InputError: two of them are of other images or other minibatches.
+
+    >>> x = torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1], [3, 1]])
+    >>> found = all_pairs([from_features([x]), from_features([x, x**2])])
+    >>> [(pair, value.shape) for pair, value in found.items()]
+    [((0, 0), (1, 1)), ((0, 1), (1, 2)), ((1, 1), (2, 2))]
+    """
+    for other in models[1:]:
+        require_same_images(models[0], other)
+    found: dict[tuple[int, int], np.ndarray] = {}
+    for columns in _blocks(models):
+        right = torch.cat([packed(models[j]).flatten(1) for j in columns])
+        for some in _blocks(models[: columns.stop]):
+            left = right if some == columns else torch.cat([packed(models[i]).flatten(1) for i in some])
+            tiles = (left @ right.T).split([len(models[i].taps) for i in some])
+            for i, tile in zip(some, tiles, strict=True):
+                parts = tile.split([len(models[j].taps) for j in columns], dim=1)
+                found |= {
+                    (i, j): _ratio(part, models[i], models[j]) for j, part in zip(columns, parts, strict=True) if i <= j
+                }
+    return dict(sorted(found.items()))
+
+
+def _blocks(models: Sequence[Artefact]) -> list[range]:
+    """Numbers of consecutive models with about `TAPS` taps together."""
+    edges, taps = [0], 0
+    for number, model in enumerate(models):
+        if taps and taps + len(model.taps) > TAPS:
+            edges.append(number)
+            taps = 0
+        taps += len(model.taps)
+    return [range(*ends) for ends in zip(edges, [*edges[1:], len(models)], strict=True)]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Numerators and denominators of minibatch CKA for each minibatch: all that CKA and its interval need."""
+    """Numerators and denominators of minibatch CKA for each minibatch: all that CKA and its interval need.
+
+    `seen` says which images they are of: two comparisons that both know it are paired only if it is the same.
+    """
 
     cross: Float64[Tensor, "tap_a tap_b batch"]
     own_a: Float64[Tensor, "tap_a batch"]
     own_b: Float64[Tensor, "tap_b batch"]
     defined: Bool[Tensor, "tap_a tap_b"]
+    seen: tuple[Any, ...] | None = None
 
     @classmethod
     def of(cls, a: Artefact, b: Artefact) -> "Comparison":
         """HSIC_1 of all pairs of taps on every minibatch, one matrix product a minibatch."""
         require_same_images(a, b)
-        rows_a, defined_a = operand(a)
-        rows_b, defined_b = (rows_a, defined_a) if b is a else operand(b)
-        cross = torch.bmm(rows_a.transpose(0, 1), rows_b.permute(1, 2, 0)).permute(1, 2, 0)
-        return cls(cross, rows_a.square().sum(-1), rows_b.square().sum(-1), defined_a[:, None] & defined_b[None, :])
+        cross = torch.bmm(packed(a).transpose(0, 1), packed(b).permute(1, 2, 0)).permute(1, 2, 0)
+        seen = (a.ids, a.key.get("images"), a.key.get("plan"))
+        return cls(cross, own(a), own(b), defined(a)[:, None] & defined(b)[None, :], seen)
 
     def cka(self, weights: Float64[Tensor, " batch"] | None = None) -> Float64[np.ndarray, "tap_a tap_b"]:
         """CKA with each minibatch counted as often as its weight says (once unless given); nan where undefined."""
@@ -141,17 +225,40 @@ class Comparison:
 
         The same draws serve every pair of taps and, with the same seed and number of minibatches, every pair of models.
         """
-        draws = bootstrap_counts(self.cross.shape[-1], replicates, seed)
-        shape = (*self.cross.shape[:2], 1)
-        if self.cross.shape[-1] < 2:
-            nothing = np.full(shape[:2], np.nan)
-            return nothing, nothing
-        own = (self.own_a @ draws).sqrt()[:, None, :] * (self.own_b @ draws).sqrt()[None, :, :]
-        values = (self.cross @ draws) / own
-        ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
-        low, high = torch.quantile(values.flatten(0, 1), ends, dim=-1).reshape(2, *shape[:2])
-        undefined = torch.full_like(low, torch.nan)
-        return torch.where(self.defined, low, undefined).numpy(), torch.where(self.defined, high, undefined).numpy()
+        (count, columns), batches = self.defined.shape, self.cross.shape[-1]
+        ends = np.full((2, count, columns), np.nan)
+        if batches > 1:
+            draws = bootstrap_counts(batches, replicates, seed)
+            root_a, root_b = (self.own_a @ draws).sqrt(), (self.own_b @ draws).sqrt()
+            together = max(1, HELD // (8 * columns * replicates))
+            for first in range(0, count, together):
+                some = slice(first, first + together)
+                values = (self.cross[some] @ draws).div_(root_a[some, None]).div_(root_b)
+                ends[0, some], ends[1, some] = percentiles(values.numpy(), level)
+            ends[:, ~self.defined.numpy()] = np.nan
+        return ends[0], ends[1]
+
+
+def percentiles(
+    draws: Float64[np.ndarray, "*cell replicate"], level: float = 0.95
+) -> tuple[Float64[np.ndarray, "*cell"], Float64[np.ndarray, "*cell"]]:
+    """Ends of the percentile interval of replicates, interpolated between neighbours as `numpy.quantile` does; nan for a nan.
+
+    All replicates are sorted: that is vectorised, and no slower than a selection of the few about each end.
+
+    >>> [end.tolist() for end in percentiles(np.array([[5.0, 1, 2, 4, 3]]), level=0.75)]  # places 0.5 and 3.5 of 0 to 4
+    [[1.5], [4.5]]
+    """
+    ordered = np.sort(draws, axis=-1)
+    last = draws.shape[-1] - 1
+
+    def end(share: float) -> np.ndarray:
+        below = int(share * last)
+        low, high = ordered[..., below], ordered[..., min(below + 1, last)]
+        # nan is sorted to the end
+        return np.asarray(np.where(np.isnan(ordered[..., -1]), np.nan, low + (share * last - below) * (high - low)))
+
+    return end((1 - level) / 2), end((1 + level) / 2)
 
 
 def bootstrap_counts(batches: int, replicates: int, seed: int) -> Float64[Tensor, "batch replicate"]:
@@ -166,35 +273,5 @@ def bootstrap_counts(batches: int, replicates: int, seed: int) -> Float64[Tensor
 
 
 def constant_taps(grams: Artefact) -> list[str]:
-    """The taps whose features do not vary over images, for which CKA is undefined."""
-    defined = operand(grams)[1].tolist()
-    return [tap.name for tap, varies in zip(grams.taps, defined, strict=True) if not varies]
-
-
-def from_features(
-    features: Sequence[Float[Tensor, "image _"]],
-    ids: Sequence[str] | None = None,
-    sizes: Int[np.ndarray, " batch"] | None = None,
-) -> Artefact:
-    """Grams of features at hand, one array a tap, for use without a model.
-
-    Rows are cut into minibatches of `sizes` in the order given (one minibatch unless given).
-    """
-    from sslens.capture import centred_gram
-    from sslens.models.taps import Tap
-
-    count = len(features[0])
-    lengths = [count] if sizes is None else sizes.tolist()
-    names = tuple(ids) if ids is not None else tuple(str(i) for i in range(count))
-    n = max(lengths)
-    grams, energy = (
-        torch.zeros(len(features), len(lengths), n, n),
-        torch.zeros(len(features), len(lengths), dtype=torch.float64),
-    )
-    for row, x in enumerate(features):
-        for batch, part in enumerate(x.split(lengths)):
-            gram, energy[row, batch] = centred_gram(part)
-            grams[row, batch, : len(part), : len(part)] = gram.float()
-    taps = tuple(Tap(str(i), "array", i / max(1, len(features) - 1)) for i in range(len(features)))
-    tensors = {"grams": grams, "energy": energy, "sizes": torch.tensor(lengths)}
-    return Artefact("grams", "arrays", names, taps, tensors, {"images": None, "plan": lengths})
+    """The taps that are the same for all images, or hold all images equally far apart, for which CKA is undefined."""
+    return [tap.name for tap, fine in zip(grams.taps, defined(grams).tolist(), strict=True) if not fine]

@@ -27,6 +27,18 @@ class _Sum(torch.autograd.Function):
         return total
 
 
+def summed(x: Tensor) -> Tensor:
+    """The sum over all processes, through which gradients go; the tensor itself where there is one process.
+
+    >>> summed(torch.ones(2)).tolist()
+    [1.0, 1.0]
+    """
+    if not (dist.is_initialized() and dist.get_world_size() > 1):
+        return x
+    total: Tensor = _Sum.apply(x)
+    return total
+
+
 @final
 class BatchNorm(nn.Module):
     """Batch normalisation over the images of all processes, also on a CPU, where torch's SyncBatchNorm does not go.
@@ -56,9 +68,9 @@ class BatchNorm(nn.Module):
                 x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum, self.eps
             )
         count = len(x) * dist.get_world_size()
-        mean = _Sum.apply(x.float().sum(0)) / count
+        mean = summed(x.float().sum(0)) / count
         centred = x.float() - mean
-        var = _Sum.apply(centred.square().sum(0)) / count
+        var = summed(centred.square().sum(0)) / count
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(var * count / (count - 1), self.momentum)
@@ -84,3 +96,30 @@ def mlp(dims: tuple[int, ...], *, last_norm: bool = True) -> nn.Sequential:
         elif last_norm:
             layers.append(BatchNorm(after, affine=False))
     return nn.Sequential(*layers)
+
+
+def gelu_mlp(dims: tuple[int, ...], *, norm: bool = False) -> nn.Sequential:
+    """Linear layers with bias, GELU between them and BatchNorm before each if `norm`; weights truncated normal, 0.02.
+
+    This is the head of DINO (without norm) and of MSN (with) up to their prototypes.
+
+    >>> [type(layer).__name__ for layer in gelu_mlp((8, 16, 4), norm=True)]
+    ['Linear', 'BatchNorm', 'GELU', 'Linear']
+    """
+    layers: list[nn.Module] = []
+    for i, (before, after) in enumerate(itertools.pairwise(dims)):
+        layers.append(nn.Linear(before, after))
+        if i < len(dims) - 2:
+            layers += [BatchNorm(after), nn.GELU()] if norm else [nn.GELU()]
+    head = nn.Sequential(*layers)
+    truncated_normal(head)
+    return head
+
+
+def truncated_normal(module: nn.Module) -> None:
+    """Weights of linear layers normal with a standard deviation of 0.02, biases zero, as DINO and MSN begin, in place."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

@@ -2,11 +2,18 @@
 
 A file `objectives/NAME.py` has
 
+- `FAMILY`, of the method: "JE" (joint embedding) or "REC" (reconstruction);
 - `Settings`, a frozen dataclass: the method's numbers, with `base_lr` (for 256 images), `weight_decay`, `betas` and
   `warmup` (share of the training), and the papers' table and where the released code differs from it in its docstring;
 - `batch(images, settings, arch, rows) -> dict[str, Tensor]`: the views (and other random numbers) of some images of a step, a pure
-  function, so that data workers can call it;
+  function, so that data workers can call it; the first axis of each is the image;
 - `Objective(arch, settings)`, a `Method`: what the loop trains.
+
+One step of the loop is
+
+    before_step · rates · forward and backward · before_update · the optimiser's update · after_update
+
+and all that is random in it comes with the batch, so that it is the same in any number of processes and parts.
 """
 
 from collections.abc import Mapping
@@ -15,6 +22,8 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
+
+from sslens.objectives._schedules import Moment
 
 
 @dataclass(frozen=True)
@@ -35,7 +44,7 @@ class Rows:
 class Method(Protocol):
     """A module whose forward is the loss of a minibatch; the loop knows no more of a method than this."""
 
-    #: the loss of an image depends on the other images of the minibatch, so that accumulating over parts changes it
+    #: the loss of an image depends on the other images of the minibatch; such a method is a `WholeBatch`
     whole_batch: ClassVar[bool]
 
     @property
@@ -44,13 +53,45 @@ class Method(Protocol):
         ...
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """What is trained, with `weight_decay` where it is not the settings' own."""
+        """What is trained, with `weight_decay` where it is not that of `rates`."""
         ...
 
-    def before_step(self, progress: float) -> None:
-        """What moves with each step, `progress` (0 to 1) through the training: momentum networks, schedules."""
+    def rates(self, at: Moment, peak: float) -> tuple[float, float]:
+        """Learning rate and weight decay of a step; `peak` is the base learning rate scaled to the minibatch."""
+        ...
+
+    def before_step(self, at: Moment) -> None:
+        """What moves before the loss: a momentum network, a temperature."""
         ...
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The loss, a float32 scalar."""
+        ...
+
+    def before_update(self, at: Moment) -> None:
+        """What is done to the gradients of the whole minibatch, which are the same in all processes: clipping, freezing."""
+        ...
+
+    def after_update(self, at: Moment) -> None:
+        """What follows the updated weights: a momentum network, a centre."""
+        ...
+
+
+@runtime_checkable
+class WholeBatch(Protocol):
+    """A method whose loss contrasts the images of a minibatch: forward is loss(features, targets) of that minibatch.
+
+    Features and targets treat each image by itself, so that they can be computed in parts; `loss` sees them all.
+    """
+
+    def features(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the trained trunk makes of each image's views."""
+        ...
+
+    def targets(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the other trunk makes of them, without gradient."""
+        ...
+
+    def loss(self, features: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
+        """The loss of the minibatch, a float32 scalar."""
         ...

@@ -14,7 +14,11 @@ from torch import Tensor, nn
 from sslens.data.views import mae_views, mask_noise
 from sslens.errors import InputError
 from sslens.models.vit import ViTArch, sincos_positions
-from sslens.objectives import Rows
+from sslens.objectives import Moment, Rows
+from sslens.objectives._parameters import decayed_matrices
+from sslens.objectives._schedules import warmed
+
+FAMILY = "REC"
 
 
 @dataclass(frozen=True)
@@ -151,9 +155,17 @@ class Objective(nn.Module):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Vectors (biases, norms) are not decayed; tokens are, as in the released code."""
-        trained = [p for p in self.parameters() if p.requires_grad]
-        vectors = [p for p in trained if p.ndim <= 1]
-        return [{"params": [p for p in trained if p.ndim > 1]}, {"params": vectors, "weight_decay": 0.0}]
+        return decayed_matrices(self.parameters())
 
-    def before_step(self, progress: float) -> None:
+    def rates(self, at: Moment, peak: float) -> tuple[float, float]:
+        """A linear warm-up, then half a cosine to 0; constant weight decay."""
+        return warmed(at.progress, self.settings.warmup, peak), self.settings.weight_decay
+
+    def before_step(self, at: Moment) -> None:
         """Nothing moves but what is trained."""
+
+    def before_update(self, at: Moment) -> None:
+        """The gradients are as they are."""
+
+    def after_update(self, at: Moment) -> None:
+        """Nothing follows."""

@@ -18,7 +18,11 @@ from sslens.data.views import moco_v3_views
 from sslens.errors import InputError
 from sslens.models.heads import mlp
 from sslens.models.vit import ViTArch, sincos_positions
-from sslens.objectives import Rows
+from sslens.objectives import Moment, Rows
+from sslens.objectives._parameters import follow
+from sslens.objectives._schedules import cosine, warmed
+
+FAMILY = "JE"
 
 
 @dataclass(frozen=True)
@@ -99,18 +103,24 @@ class Objective(nn.Module):
 
     def forward(self, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
         """Each view's prediction against the other view's keys, both ways."""
-        first, second = batch["first"], batch["second"]
-        q1, q2 = (self.predictor(self._project(self.base, view)) for view in (first, second))
-        with torch.no_grad():
-            k1, k2 = (self._project(self.momentum, view) for view in (first, second))
-        return self.contrast(q1, k2) + self.contrast(q2, k1)
+        return self.loss(self.features(batch), self.targets(batch))
 
-    @staticmethod
-    def _project(branch: nn.ModuleDict, view: Float[Tensor, "image 3 size size"]) -> Float[Tensor, "image dim"]:
-        encoder: VisionTransformer = branch["encoder"]
-        tokens = encoder.forward_features(view)
-        projection: Tensor = branch["projector"](tokens[:, 0])
-        return projection
+    def features(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The encoder's CLS token of each view."""
+        return {view: self.encoder.forward_features(batch[view])[:, 0] for view in ("first", "second")}
+
+    @torch.no_grad()
+    def targets(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The momentum encoder's."""
+        encoder: VisionTransformer = self.momentum["encoder"]
+        return {view: encoder.forward_features(batch[view])[:, 0] for view in ("first", "second")}
+
+    def loss(self, features: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+        """The heads, whose batch norms see the whole minibatch, and InfoNCE both ways."""
+        q1, q2 = (self.predictor(self.base["projector"](features[view])) for view in ("first", "second"))
+        with torch.no_grad():
+            k1, k2 = (self.momentum["projector"](targets[view]) for view in ("first", "second"))
+        return self.contrast(q1, k2) + self.contrast(q2, k1)
 
     def contrast(self, queries: Float[Tensor, "image dim"], keys: Float[Tensor, "image dim"]) -> Float[Tensor, ""]:
         """InfoNCE times 2τ: −2τ · mean_i log softmax_j(q_i·k_j / τ)_i, keys from all processes, logits in float32."""
@@ -126,12 +136,19 @@ class Objective(nn.Module):
         """Weight decay on all that is trained, biases and norms too, as in the released code."""
         return [{"params": [p for p in self.parameters() if p.requires_grad]}]
 
-    @torch.no_grad()
-    def before_step(self, progress: float) -> None:
+    def rates(self, at: Moment, peak: float) -> tuple[float, float]:
+        """A linear warm-up, then half a cosine to 0; constant weight decay."""
+        return warmed(at.progress, self.settings.warmup, peak), self.settings.weight_decay
+
+    def before_step(self, at: Moment) -> None:
         """The momentum branch moves first: θ_m ← mθ_m + (1 − m)θ, m = 1 − (1 − 0.99)(1 + cos πt)/2; parameters only."""
-        m = 1 - 0.5 * (1 + math.cos(math.pi * progress)) * (1 - self.settings.momentum)
-        for average, value in zip(self.momentum.parameters(), self.base.parameters(), strict=True):
-            average.mul_(m).add_(value, alpha=1 - m)
+        follow(self.momentum, self.base, cosine(at.progress, self.settings.momentum, 1.0))
+
+    def before_update(self, at: Moment) -> None:
+        """The gradients are as they are."""
+
+    def after_update(self, at: Moment) -> None:
+        """Nothing follows: the momentum branch moved before the loss."""
 
 
 def gathered(x: Float[Tensor, "image dim"]) -> Float[Tensor, "all dim"]:

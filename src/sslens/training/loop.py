@@ -9,6 +9,7 @@ A run is a folder: `config.yaml`, `log.jsonl` (a line every `log_every` steps), 
 """
 
 import contextlib
+import itertools
 import json
 import math
 import signal
@@ -32,11 +33,12 @@ from sslens.data.views import stream
 from sslens.errors import InputError
 from sslens.find import plugin
 from sslens.models.vit import ViTArch, explicit_attention
-from sslens.objectives import Method, Rows
+from sslens.objectives import Method, Moment, Rows, WholeBatch
+from sslens.processes import Processes, best_device, best_precision, processes
 from sslens.progress import progress
 from sslens.training.folder import Folder
-from sslens.training.optim import adamw, check, cosine, load_named_state, named_state, scaled_lr, set_lr
-from sslens.processes import Processes, best_device, best_precision, processes
+from sslens.training.gradients import backward, backward_whole
+from sslens.training.optim import adamw, check, load_named_state, named_state, scaled_lr, set_rates
 
 #: key of the random stream that orders the images of an epoch; the views use 0 and 1
 ORDER = 2
@@ -83,6 +85,8 @@ class Training:
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise InputError(f"{name} is {getattr(self, name)}: give {low} or more.")
+        if self.precision == "float16":
+            raise InputError("Gradients vanish in float16: train with --precision bfloat16, or float32.")
 
 
 #: settings that may differ when a run goes on, since they do not change what is computed
@@ -187,11 +191,6 @@ def plan(objective: str, images: int, arch: str, settings: Any, training: Traini
         )
     if whole and training.batch_size < 2:
         raise InputError(f"{objective} contrasts images with each other: give a --batch-size of 2 or more.")
-    if whole and training.accumulate > 1:
-        raise InputError(
-            f"{objective} contrasts every image with its whole minibatch, so a minibatch in {training.accumulate} parts is another "
-            "loss: leave --accumulate at 1, and use more processes or a smaller --batch-size."
-        )
     return Schedule(images, training.batch_size, training.epochs)
 
 
@@ -212,6 +211,7 @@ class _Run:
         module = plugin("objectives", objective)
         self.objective, self.images, self.arch, self.out, self.where = objective, images, arch, out, where
         self.settings = settings if settings is not None else module.Settings()
+        self.family = module.FAMILY
         self.training, self.name, self.say = training, name or objective, say if where.first else lambda _: None
         self.precision = best_precision(training.precision, where.device)
         self.schedule = plan(objective, len(images), arch, self.settings, training, where.size)
@@ -272,33 +272,31 @@ class _Run:
         t, s = self.training, self.schedule
         numbers = range(start * t.accumulate, s.steps * t.accumulate)
         loader = iter(DataLoader(self.parts, batch_size=None, sampler=numbers, num_workers=t.workers))
-        kind = torch.device(self.where.device).type
         for step in range(start, s.steps):
             began = time.monotonic()
-            set_lr(self.optimizer, self.lr * cosine(step / s.steps, self.settings.warmup))
-            self.method.before_step(step / s.steps)
-            total = torch.zeros((), device=self.where.device)
-            for part in range(t.accumulate):
-                batch = {key: value.to(self.where.device, non_blocking=True) for key, value in next(loader).items()}
-                more = part < t.accumulate - 1
-                with (
-                    model.no_sync()
-                    if more and isinstance(model, DistributedDataParallel)
-                    else contextlib.nullcontext(),
-                    torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16"),
-                ):
-                    loss = model(batch) / t.accumulate
-                    loss.backward()
-                total += loss.detach()
-            value = self._mean(total)
+            at = Moment(step, s.steps, s.epoch)
+            self.method.before_step(at)
+            set_rates(self.optimizer, *self.method.rates(at, self.lr))
+            value = self._mean(self._backward(model, itertools.islice(loader, t.accumulate)))
             if not math.isfinite(value):
                 raise InputError(
                     f"The loss is {value} at step {step + 1} of {s.steps}: the training has diverged. Start again in another "
                     "--out with a lower --set base_lr, a longer --set warmup, or --precision float32."
                 )
+            self.method.before_update(at)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
+            self.method.after_update(at)
             yield step, value, t.batch_size / (time.monotonic() - began)
+
+    def _backward(self, model: nn.Module, parts: Iterator[dict[str, Tensor]]) -> Tensor:
+        """Gradients of this process' share of a step, averaged over processes; returns its loss."""
+        moved = ({key: value.to(self.where.device, non_blocking=True) for key, value in part.items()} for part in parts)
+        kind = torch.device(self.where.device).type
+        autocast = torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16")
+        if isinstance(self.method, WholeBatch) and self.training.accumulate > 1:
+            return backward_whole(self.method, moved, autocast)
+        return backward(model, moved, self.training.accumulate, autocast)
 
     def _mean(self, value: Tensor) -> float:
         if self.where.size > 1:
@@ -337,7 +335,7 @@ class _Run:
 
     def _save_encoder(self, step: int) -> None:
         about = {
-            "family": "self-supervised",
+            "family": self.family,
             "objective": self.objective,
             "arch": self.arch,
             "step": step,

@@ -1,7 +1,7 @@
-"""AdamW, the learning rate scaled to the batch, and its schedule."""
+"""AdamW, and the learning rate scaled to the batch."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -36,19 +36,12 @@ def scaled_lr(base_lr: float, batch_size: int) -> float:
     return base_lr * batch_size / 256
 
 
-def cosine(progress: float, warmup: float) -> float:
-    """The share of the learning rate at `progress` (0 to 1): linear to 1 at `warmup`, then half a cosine to 0.
-
-    >>> [round(cosine(t, warmup=0.1), 3) for t in (0.0, 0.05, 0.1, 0.55, 1.0)]
-    [0.0, 0.5, 1.0, 0.5, 0.0]
-    """
-    if progress < warmup:
-        return progress / warmup
-    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
-
-
 def adamw(groups: list[dict[str, Any]], *, weight_decay: float, betas: tuple[float, float]) -> torch.optim.AdamW:
-    """AdamW with decoupled weight decay; one fused kernel updates all parameters."""
+    """AdamW with decoupled weight decay; one fused kernel updates all parameters.
+
+    Groups that come with their own weight decay keep it; `set_rates` moves that of the others.
+    """
+    groups = [{"own_weight_decay": "weight_decay" in group} | group for group in groups]
     return torch.optim.AdamW(groups, lr=0.0, weight_decay=weight_decay, betas=betas, fused=True)
 
 
@@ -71,8 +64,9 @@ def load_named_state(optimizer: torch.optim.Optimizer, module: nn.Module, state:
         optimizer.state[parameter][quantity] = value.to(parameter.device, copy=True)
 
 
-def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of all groups."""
-    groups: Iterable[dict[str, Any]] = optimizer.param_groups
-    for group in groups:
+def set_rates(optimizer: torch.optim.Optimizer, lr: float, weight_decay: float) -> None:
+    """Set the learning rate of all groups, and the weight decay of those that have none of their own."""
+    for group in optimizer.param_groups:
         group["lr"] = lr
+        if not group["own_weight_decay"]:
+            group["weight_decay"] = weight_decay

@@ -1,0 +1,283 @@
+"""Checkpoints as data: `cards/NAME.yaml` says what is known about one, and reading it needs no torch.
+
+A card is found by its file's name or one of its aliases. It is read strictly: a key that is missing, unknown or of another
+kind is an error that names the file, so that no claim about a checkpoint is lost by a slip of the pen.
+"""
+
+import dataclasses
+import functools
+import re
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from sslens.errors import InputError, nearest
+
+#: Joint-embedding and reconstruction are the two sides that the papers compare; the others stand beside them.
+Family = Literal["JE", "REC", "supervised", "language-image"]
+#: what was trained after the objective: nothing, all weights with labels, or a linear head on frozen weights
+Tuned = Literal[False, "fine-tuned", "linear"]
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A paper on arXiv, by its identifier."""
+
+    arxiv: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How the authors prepare images for evaluation: `sslens.data.transform.EvalTransform` takes the same names."""
+
+    resize: int
+    crop: int
+    interpolation: Literal["bicubic", "bilinear"]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known about one checkpoint.
+
+    Fields that a card may leave out have a value here; the others it must give, `null` where nothing is known.
+
+    >>> card = find("mae_vitb16")
+    >>> card.family, card.arch, card.heads, card.epochs
+    ('REC', 'vit_base_patch16_224', 12, 1600)
+    >>> card.filename
+    'mae_pretrain_vit_base.pth'
+    """
+
+    name: str
+    """The file's name without .yaml; what users type."""
+    title: str
+    """One line for a table: method, size, and what the file holds."""
+    objective: str | None
+    """mae, moco-v3, dino, msn, fcmae, dinov2, dinov3, clip, siglip, ibot, beit, supervised …"""
+    family: Family
+    tuned: Tuned
+    arch: str
+    """The architecture, as `random:ARCH` takes it; with `heads`, where a ViT's differ from width / 64."""
+    heads: int | None
+    """Heads of attention, which no file tells; null for CNNs."""
+    epochs: int | None
+    """Of pre-training; null where the authors count otherwise or do not say."""
+    trained_on: str
+    """The images of training."""
+    licence: str
+    """Of the weights: SPDX, or the authors' words."""
+    paper: Paper
+    repository: str
+    evaluation: Evaluation
+    feature: str
+    """Which feature the authors evaluate."""
+    url: str | None = None
+    """Where the authors keep the file; either this or `source`."""
+    source: str | None = None
+    """`timm:NAME` or `hf-hub:ID`, where another library fetches the file."""
+    layout: str | None = None
+    """The file of zoo/layouts that reads it."""
+    branch: str | None = None
+    """The twin that is loaded, where the file holds two."""
+    size: int | None = None
+    """Bytes of the file."""
+    sha256: str | None = None
+    sha256_prefix: str | None = None
+    """The beginning of it, where only that is published (torch.hub puts it in file names)."""
+    md5_prefix: str | None = None
+    """The beginning of the MD5 sum, where that is published."""
+    sha256_note: str | None = None
+    """Where the hash comes from, or why there is none."""
+    aliases: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What one should know before trusting a number."""
+
+    @property
+    def filename(self) -> str | None:
+        """The name of the file at the end of the url."""
+        return None if self.url is None else self.url.rpartition("/")[2]
+
+    @property
+    def origin(self) -> str:
+        """The url or the source: where the weights come from."""
+        return self.url or self.source or ""
+
+
+_FOLDER = Path(__file__).parent
+#: the spelling of texts that have one
+_CHECKED: dict[str, tuple[str, str]] = {
+    "sha256": (r"[0-9a-f]{64}", "64 digits of 0-9a-f"),
+    "sha256_prefix": (r"[0-9a-f]{8,63}", "8 or more digits of 0-9a-f"),
+    "md5_prefix": (r"[0-9a-f]{6,32}", "6 or more digits of 0-9a-f"),
+    "url": (r"https://\S+/[^/\s]+", "an https address that ends in the file's name"),
+    "source": (r"(timm|hf-hub):\S+", "timm:NAME or hf-hub:ID"),
+    "name": (r"[a-z0-9_]+", "small letters, digits and _"),
+}
+
+
+def cards() -> dict[str, Card]:
+    """All cards, by name, in the order of their names.
+
+    >>> "dino_vitb16" in cards()
+    True
+
+    Raises:
+        InputError: a card's file is not as `Card` says.
+    """
+    return {card.name: card for card in _cards()}
+
+
+@functools.cache
+def _cards() -> tuple[Card, ...]:
+    read_cards = tuple(read(path) for path in sorted(_FOLDER.glob("*.yaml")))
+    _require_unique(read_cards)
+    return read_cards
+
+
+def find(name: str) -> Card:
+    """The card of a name or an alias.
+
+    Raises:
+        InputError: there is none; the nearest names are offered.
+
+    >>> find("mae_pretrain_vit_base").name  # an alias
+    'mae_vitb16'
+    """
+    card = known(name)
+    if card is None:
+        raise InputError(f'There is no card "{name}": {nearest(name, names())}')
+    return card
+
+
+def known(name: str) -> Card | None:
+    """The card of a name or an alias, or None."""
+    return next((card for card in _cards() if name == card.name or name in card.aliases), None)
+
+
+def names() -> tuple[str, ...]:
+    """All names and aliases, for the nearest spelling."""
+    return tuple(name for card in _cards() for name in (card.name, *card.aliases))
+
+
+def by_size(size: int) -> tuple[Card, ...]:
+    """The cards whose file has this many bytes: hash a file only where there is one of them to compare with."""
+    return tuple(card for card in _cards() if card.size == size)
+
+
+def by_sha256(sha256: str) -> Card | None:
+    """The card of the file with this hash, by the whole hash where it is known, else by its published beginning.
+
+    >>> by_sha256("0" * 64) is None
+    True
+    """
+    for card in _cards():
+        if sha256 == card.sha256 or (card.sha256_prefix and sha256.startswith(card.sha256_prefix)):
+            return card
+    return None
+
+
+def read(path: Path) -> Card:
+    """The card of one file.
+
+    Raises:
+        InputError: it is no YAML mapping; a key is unknown, missing, or of another kind; neither or both of url and source.
+    """
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # eight times as fast, where it was built
+    try:
+        given = yaml.load(path.read_text(encoding="utf-8"), loader)
+    except yaml.YAMLError as error:
+        raise InputError(f"The card {path} is not YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(given, dict):
+        raise InputError(f"The card {path} is not a YAML mapping of the fields of a card.")
+    if "name" in given:
+        raise InputError(f"The card {path} says its name: a card's name is its file's.")
+    card: Card = _typed(Card, {"name": path.stem, **given}, f"the card {path}", "")
+    _require_whole(card, path)
+    return card
+
+
+def _typed(kind: Any, value: Any, where: str, key: str) -> Any:
+    """The value as `kind`, or an InputError that names the key and the file."""
+    origin, inside = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _record(kind, value, where, key)
+    if origin is Literal:
+        if any(value is each or (isinstance(value, str) and value == each) for each in inside):
+            return value
+        raise InputError(_said(where, key, value, f"one of {', '.join(map(str, inside))}"))
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise InputError(_said(where, key, value, "a list"))
+        kinds = [inside[0]] * len(value) if inside[-1] is Ellipsis else list(inside)
+        if len(kinds) != len(value):
+            raise InputError(_said(where, key, value, f"a list of {len(kinds)}"))
+        return tuple(_typed(each, part, where, key) for each, part in zip(kinds, value, strict=True))
+    if origin is types.UnionType:
+        if value is None and type(None) in inside:
+            return None
+        return _typed(next(each for each in inside if each is not type(None)), value, where, key)
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        expected = {int: "a whole number", str: "text", float: "a number"}[kind]
+        raise InputError(_said(where, key, value, expected))
+    return value
+
+
+#: evaluated once a class, not once a card
+_hints = functools.cache(typing.get_type_hints)
+
+
+def _record(kind: type, value: Any, where: str, key: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise InputError(_said(where, key, value, "a mapping"))
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    prefix = f"{key}." if key else ""
+    for given in value:
+        if given not in fields:
+            raise InputError(
+                f"{where[0].upper()}{where[1:]} has an unknown key {prefix}{given}: {nearest(str(given), fields)}"
+            )
+    missing = [n for n, field in fields.items() if n not in value and field.default is dataclasses.MISSING]
+    if missing:
+        raise InputError(f"{where[0].upper()}{where[1:]} lacks {prefix}{missing[0]}; say null where nothing is known.")
+    hints = _hints(kind)
+    return kind(**{name: _typed(hints[name], part, where, f"{prefix}{name}") for name, part in value.items()})
+
+
+def _said(where: str, key: str, value: Any, expected: str) -> str:
+    return f"In {where}, {key or 'the whole'} is {value!r}: expected {expected}."
+
+
+def _require_whole(card: Card, path: Path) -> None:
+    """What the kinds of the fields do not say."""
+    where = f"the card {path}"
+    for key, (pattern, expected) in _CHECKED.items():
+        value = getattr(card, key)
+        if value is not None and not re.fullmatch(pattern, value):
+            raise InputError(_said(where, key, value, expected))
+    if (card.url is None) == (card.source is None):
+        raise InputError(f"In {where}, give one of url and source.")
+    if card.url is not None and card.layout is None:
+        raise InputError(f"In {where}, a card with a url needs a layout: the file of zoo/layouts that reads it.")
+    if card.url is not None and card.sha256 is None and card.sha256_note is None:
+        raise InputError(f"In {where}, sha256 is not known: say why in sha256_note.")
+    if not 0 < card.evaluation.crop <= card.evaluation.resize:
+        raise InputError(_said(where, "evaluation.crop", card.evaluation.crop, "0 < crop ≤ resize"))
+
+
+def _require_unique(all_cards: tuple[Card, ...]) -> None:
+    seen: dict[str, str] = {}
+    for card in all_cards:
+        for name in (card.name, *card.aliases):
+            if name in seen:
+                raise InputError(f'"{name}" names two cards: {seen[name]} and {card.name}.')
+            seen[name] = card.name

@@ -1,0 +1,51 @@
+"""`sslens doctor`."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from sslens.cli._options import Text
+from sslens.errors import InputError
+
+
+@dataclass(frozen=True)
+class Command:
+    """Say what a checkpoint file is, how that is known, what loading drops or renames, and what looks wrong in it.
+
+    The exit status is 0 when the file can be loaded and 2 when it cannot. Nothing in a file is run.
+
+    Examples:
+      sslens doctor mae_pretrain_vit_base.pth
+      sslens doctor vit-s-300ep.pth.tar --branch momentum_encoder --num-heads 12
+      sslens doctor dino_vitb16 --json
+    """
+
+    file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE|NAME")]
+    """A checkpoint file, a run's folder, or a name that `sslens zoo` lists, whose file is then fetched."""
+    branch: str | None = None
+    """Another network of the file than the one that is evaluated, such as student."""
+    num_heads: int | None = None
+    """Heads of attention, which no file tells."""
+    json: bool = False
+    """Print JSON rather than text."""
+
+
+def run(command: Command, line: str, say: Text) -> Path | None:
+    """Carry it out: the diagnosis goes to standard output; what cannot be loaded is an error after it."""
+    from sslens import fingerprint, zoo
+
+    path = Path(command.file)
+    if path.is_file() and fingerprint.is_fingerprint(path):
+        print(fingerprint.describe(path))
+        return None
+    zoo.check(command.file)
+    from sslens.zoo import doctor
+
+    found = doctor.examine(command.file, branch=command.branch, num_heads=command.num_heads)
+    print(json.dumps(found.to_json(), indent=2) if command.json else found.text())
+    if found.refused is not None:
+        raise InputError(found.refused)
+    return None

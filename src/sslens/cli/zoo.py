@@ -1,0 +1,186 @@
+"""`sslens zoo`."""
+
+import dataclasses
+import json
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from sslens.cards import Card, cards, known, names
+from sslens.cli._options import Text
+from sslens.errors import InputError, nearest
+from sslens.zoo.download import cached, path
+
+#: columns of a terminal that the table fits
+WIDTH = 120
+
+
+@dataclass(frozen=True)
+class Command:
+    """List the checkpoints that can be loaded by name, or show one with all that is known about it.
+
+    Examples:
+      sslens zoo                                    all of them
+      sslens zoo mae_vitb16                         one card
+      sslens zoo vitb16 full                        cards in whose name, alias or title both words are
+      sslens zoo --family JE --arch vit_base
+      sslens zoo --objective dino --json
+    """
+
+    words: tyro.conf.Positional[tuple[str, ...]] = ()
+    """A card's name, or words to look for."""
+    family: str | None = None
+    """JE (joint embedding), REC (reconstruction), supervised or language-image."""
+    objective: str | None = None
+    """dino, mae, moco-v3, msn, fcmae, …"""
+    arch: str | None = None
+    """The beginning of an architecture's name, such as vit_base, or any part of it."""
+    json: bool = False
+    """Print the cards as JSON, with all their fields."""
+
+
+def run(command: Command, line: str, say: Text) -> Path | None:
+    """Carry it out; the answer goes to standard output."""
+    card = known(command.words[0]) if len(command.words) == 1 else None
+    if card is not None and not (command.family or command.objective or command.arch):
+        print(json.dumps(described(card), ensure_ascii=False, indent=2) if command.json else shown(card))
+        return None
+    chosen = selected(command)
+    if command.json:
+        print(json.dumps([described(card) for card in chosen], ensure_ascii=False, indent=2))
+    else:
+        print(table(chosen))
+        say(f"{len(chosen)} of {len(cards())} cards. sslens zoo NAME shows one; timm:NAME and files load too.")
+    return None
+
+
+def selected(command: Command) -> list[Card]:
+    """The cards that a command asks for.
+
+    Raises:
+        InputError: no card has that family, objective, architecture or these words; the nearest are offered.
+    """
+    chosen = list(cards().values())
+    for option in ("family", "objective"):
+        asked = getattr(command, option)
+        if asked is not None:
+            there = {str(getattr(card, option)) for card in chosen}
+            chosen = [card for card in chosen if str(getattr(card, option)).lower() == asked.lower()]
+            if not chosen:
+                raise InputError(f'No card has the {option} "{asked}": {nearest(asked, there)}')
+    if command.arch is not None:
+        there = {card.arch for card in chosen}
+        chosen = [card for card in chosen if command.arch in card.arch]
+        if not chosen:
+            raise InputError(f'No card has "{command.arch}" in its architecture: {nearest(command.arch, there)}')
+    for word in command.words:
+        matching = [card for card in chosen if word.lower() in " ".join((card.name, *card.aliases, card.title)).lower()]
+        if not matching:
+            raise InputError(f'No card has "{word}" in its name or title: {nearest(word, names())}')
+        chosen = matching
+    return chosen
+
+
+def table(chosen: list[Card]) -> str:
+    """One line a card, in columns that fit `WIDTH`."""
+    head = ("name", "objective", "family", "architecture", "size", "licence", "cached")
+    rows = [
+        (
+            c.name,
+            str(c.objective),
+            c.family + ("*" if c.tuned else ""),
+            c.arch.removeprefix("timm/"),
+            size(c),
+            c.licence,
+            have(c),
+        )
+        for c in chosen
+    ]
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    room = WIDTH - sum(widths) - 2 * (len(widths) - 1)
+    widths[3] += min(0, room)  # architectures of timm's are the longest, and their beginnings say enough
+    lines = ["  ".join(clipped(cell, width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
+    lines.append("")
+    if any(card.tuned for card in chosen):
+        lines.append("* trained further with labels")
+    if any(size(card) == "?" for card in chosen):
+        lines.append("? the size is not published; it is known once the file was fetched")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def clipped(text: str, width: int) -> str:
+    """The text in a column of this width.
+
+    >>> clipped("vit_base_patch16_224", 10), clipped("dino", 6)
+    ('vit_base_…', 'dino  ')
+    """
+    return text.ljust(width) if len(text) <= width else text[: width - 1] + "…"
+
+
+def size(card: Card) -> str:
+    """The size of its file in MB, as far as the card or the cache knows it; nothing where another library fetches it."""
+    if card.url is None:
+        return ""
+    count = card.size or (path(card).stat().st_size if cached(card) else None)
+    return "?" if count is None else f"{count / 1e6:,.0f} MB"
+
+
+def have(card: Card) -> str:
+    """Whether its file is in the cache."""
+    return {True: "yes", False: "no", None: "by timm"}[cached(card)]
+
+
+def described(card: Card) -> dict[str, object]:
+    """All fields, as JSON values."""
+    where = None if card.url is None else str(path(card))
+    return dataclasses.asdict(card) | {"path": where, "cached": cached(card)}
+
+
+def shown(card: Card) -> str:
+    """One card whole."""
+    trained = {
+        False: "not tuned further",
+        "fine-tuned": "fine-tuned with labels",
+        "linear": "a linear head on it was trained",
+    }
+    e = card.evaluation
+    rows = [
+        ("objective", f"{card.objective} ({card.family}), {trained[card.tuned]}"),
+        ("architecture", card.arch + (f", {card.heads} heads" if card.heads else "")),
+        ("trained on", card.trained_on + (f", {card.epochs:,} epochs" if card.epochs else "")),
+        (
+            "evaluation",
+            f"resize {e.resize} {e.interpolation}, central crop {e.crop}, mean {list(e.mean)}, std {list(e.std)}",
+        ),
+        ("feature", card.feature),
+        ("licence", card.licence),
+        ("paper", f"{card.paper.title}, https://arxiv.org/abs/{card.paper.arxiv}"),
+        ("code", card.repository),
+        ("weights", card.origin + (f", branch {card.branch}" if card.branch else "")),
+    ]
+    if card.url is not None:
+        rows.append(("size", size(card) if card.size else "not published"))
+        rows.append(("sha256", card.sha256 or (f"{card.sha256_prefix}…" if card.sha256_prefix else "not published")))
+        if card.md5_prefix:
+            rows.append(("md5", f"{card.md5_prefix}…"))
+        if card.sha256_note:
+            rows.append(("", card.sha256_note))
+        rows.append(("file", f"{path(card)} ({'there' if cached(card) else 'fetched when it is loaded'})"))
+    if card.aliases:
+        rows.append(("also called", ", ".join(card.aliases)))
+    rows += [("note" if i == 0 else "", note) for i, note in enumerate(card.notes)]
+    rows.append(("load", f'sslens.load("{card.name}")'))
+    body = [
+        textwrap.fill(
+            text,
+            WIDTH,
+            initial_indent=f"  {label:<14}",
+            subsequent_indent=" " * 16,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for label, text in rows
+    ]
+    return "\n".join([f"{card.name}: {card.title}", "", *body])

@@ -1,0 +1,203 @@
+"""What a model was shown when its Grams were made, and whether two models were shown the same."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sslens.errors import InputError
+
+if TYPE_CHECKING:
+    from sslens.capture import Artefact
+    from sslens.data.images import ImageSet
+    from sslens.models.backbone import Backbone
+    from sslens.plan import Plan
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What must be known of how Grams were made before they are compared.
+
+    Attributes:
+        name: of the model, as sentences call it.
+        ids: of the images, minibatch by minibatch.
+        images: "name", "count" and "content" of the set, the digest by which its images are known.
+        plan: "batch" (images of a minibatch), "seed" (None where it is not known) and "digest", that of the minibatches.
+        sizes: images in each minibatch.
+        transform: resize, crop, interpolation, mean and std.
+        precision: of the forward pass.
+        versions: of the computation of Grams, by tokens.
+    """
+
+    name: str
+    ids: tuple[str, ...]
+    images: Mapping[str, Any]
+    plan: Mapping[str, Any]
+    sizes: tuple[int, ...]
+    transform: Mapping[str, Any]
+    precision: str
+    versions: Mapping[str, int]
+
+    @classmethod
+    def of(
+        cls,
+        model: "Backbone",
+        images: "ImageSet",
+        plan: "Plan",
+        *,
+        tokens: Sequence[str] = ("all",),
+        precision: str = "float32",
+        seed: int | None = None,
+    ) -> "Conditions":
+        """Those of a pass that is about to be made, or was made, here; `seed` is the one that the plan was drawn with."""
+        from sslens.capture import Grams
+
+        return cls(
+            name=model.name,
+            ids=plan.ids,
+            images={"name": images.name, "count": len(images), "content": images.content},
+            plan={"batch": plan.sizes[0], "seed": seed, "digest": plan.digest},
+            sizes=plan.sizes,
+            transform=model.transform.spec(),
+            precision=precision,
+            versions=dict.fromkeys(tokens, Grams.version),
+        )
+
+    def require_made(self, artefact: "Artefact") -> None:
+        """Refuse Grams that were made under other conditions: a fault of the caller, not of a user."""
+        said = (self.images["content"], self.plan["digest"], dict(self.transform), self.precision)
+        key = artefact.key
+        if artefact.kind != "grams" or artefact.ids != self.ids:
+            raise ValueError(
+                f"{artefact.kind} of {artefact.model} over {len(artefact.ids)} images: not these conditions'"
+            )
+        if said != (key["images"], key["plan"], key["transform"], key["precision"]):
+            raise ValueError(f"the key of the Grams of {artefact.model} does not say these conditions")
+
+
+def require_comparable(a: Conditions, b: Conditions, *, any_transform: bool = False) -> None:
+    """Refuse two models of which a comparison would mix up what they are with what they were shown.
+
+    The images (ids and contents), the minibatches and the version of the Grams must be the same, and the part of an
+    image that is seen and the interpolation too, unless `any_transform`. Size in pixels, mean and standard deviation are
+    a model's own and may differ, and so may the precision, which `remarks` mentions.
+
+    Raises:
+        InputError: what differs, and what to do.
+
+    >>> given = {"ids": ("x", "y", "z", "w"), "images": {"name": "photos", "count": 4, "content": "5e…"}, "sizes": (4,)}
+    >>> given |= {"plan": {"batch": 4, "seed": 0, "digest": "c1…"}, "precision": "float32", "versions": {"all": 1}}
+    >>> large = {"resize": 592, "crop": 518, "interpolation": "bicubic"}  # 592 / 518 = 256 / 224 = 8 / 7
+    >>> a = Conditions("mae", transform={"resize": 256, "crop": 224, "interpolation": "bicubic"}, **given)
+    >>> require_comparable(a, Conditions("dinov2", transform=large, **given))
+    >>> require_comparable(a, Conditions("moco-v3", transform=a.transform | {"interpolation": "bilinear"}, **given))
+    Traceback (most recent call last):
+    sslens.errors.InputError: mae and moco-v3 cannot be compared: mae saw its images resampled bicubic and moco-v3 bilinear...
+    """
+    different = _images(a, b) or _minibatches(a, b) or _grams(a, b)
+    if different is None and not any_transform:
+        different = _transform(a, b)
+    if different is not None:
+        raise InputError(f"{a.name} and {b.name} cannot be compared: {different}")
+
+
+def remarks(a: Conditions, b: Conditions) -> tuple[str, ...]:
+    """What a reader of a comparison that is allowed must know all the same, in sentences.
+
+    >>> given = {"ids": (), "images": {}, "plan": {}, "sizes": (), "transform": {}, "versions": {"all": 1}}
+    >>> remarks(Conditions("mae", precision="float32", **given), Conditions("dino", precision="bfloat16", **given))
+    ('The forward pass of mae was in float32 and that of dino in bfloat16.',)
+    """
+    said = []
+    if a.precision != b.precision:
+        said.append(f"The forward pass of {a.name} was in {a.precision} and that of {b.name} in {b.precision}.")
+    for one, other in ((a, b), (b, a)):
+        alone = [tokens for tokens in one.versions if tokens not in other.versions]
+        if alone:
+            said.append(
+                f"{one.name} has Grams of the tokens {_list(alone)} and {other.name} has not: these are left out."
+            )
+    if a.transform != b.transform and (region := _transform(a, b)):
+        said.append(f"What differs between {a.name} and {b.name} is not the models alone: {region.partition(':')[0]}.")
+    return tuple(said)
+
+
+def _images(a: Conditions, b: Conditions) -> str | None:
+    """How the images differ."""
+    apart = sorted(set(a.ids) ^ set(b.ids))
+    if apart:
+        owner = a if apart[0] in set(a.ids) else b
+        said = f"{len(apart):,} ids differ, first {apart[0]}, which only {owner.name} has seen"
+        if a.images["name"] != b.images["name"]:
+            said += f" ({a.name} saw {len(a.ids):,} images of {a.images['name']}, {b.name} {len(b.ids):,} of {b.images['name']})"
+        elif _seeds_differ(a, b):
+            said += f" (they were drawn with seeds {a.plan['seed']} and {b.plan['seed']})"
+        elif len(a.ids) != len(b.ids):
+            said += f" ({a.name} saw {len(a.ids):,} images, {b.name} {len(b.ids):,})"
+        return f"{said}. Make both over the same images, with the same --limit and --seed."
+    if a.images["content"] != b.images["content"]:
+        return (
+            "the ids of their images are the same, but the contents or the classes differ "
+            f"({a.images['content'][:12]} and {b.images['content'][:12]}): make both over one copy of the images, "
+            "since one of the two was encoded again, resized or sorted into other folders."
+        )
+    return None
+
+
+def _minibatches(a: Conditions, b: Conditions) -> str | None:
+    """How the minibatches differ, the images being the same."""
+    if (a.plan["digest"], a.sizes) == (b.plan["digest"], b.sizes):
+        return None
+    how = "in other minibatches"
+    if a.plan["batch"] != b.plan["batch"]:
+        how = f"in minibatches of {a.plan['batch']} and {b.plan['batch']}"
+    elif _seeds_differ(a, b):
+        how = f"in minibatches drawn with seeds {a.plan['seed']} and {b.plan['seed']}"
+    return f"they saw the same {len(a.ids):,} images {how}. Make both with the same --batch and --seed."
+
+
+def _grams(a: Conditions, b: Conditions) -> str | None:
+    """How the Grams differ, the images and minibatches being the same."""
+    both = a.versions.keys() & b.versions.keys()
+    if not both:
+        return (
+            f"{a.name} has Grams of the tokens {_list(a.versions)} only and {b.name} of {_list(b.versions)}. "
+            "Make both with the same --tokens."
+        )
+    for tokens in sorted(both):
+        if a.versions[tokens] != b.versions[tokens]:
+            return (
+                f"their Grams were computed in different ways (versions {a.versions[tokens]} and {b.versions[tokens]}). "
+                "Make both with one version of sslens."
+            )
+    return None
+
+
+def _transform(a: Conditions, b: Conditions) -> str | None:
+    """How what the images show differs: the part that is seen, or how it was resampled."""
+    ours, theirs = a.transform, b.transform
+    wide, narrow = (each["resize"] / each["crop"] for each in (ours, theirs))
+    # a resize is a whole number, rounded down from the ratio that was meant: one pixel either way is no other region
+    if abs(wide - narrow) >= 1 / min(ours["crop"], theirs["crop"]):
+        return (
+            f"{a.name} saw the central {100 / wide:.1f} % of an image's shorter side ({_sides(ours)}) and {b.name} "
+            f"{100 / narrow:.1f} % ({_sides(theirs)}): take models with the same region, or compare with --any-transform."
+        )
+    if ours["interpolation"] != theirs["interpolation"]:
+        return (
+            f"{a.name} saw its images resampled {ours['interpolation']} and {b.name} {theirs['interpolation']}: "
+            f"make both with one --interpolation, or compare with --any-transform."
+        )
+    return None
+
+
+def _seeds_differ(a: Conditions, b: Conditions) -> bool:
+    seeds = (a.plan["seed"], b.plan["seed"])
+    return None not in seeds and seeds[0] != seeds[1]
+
+
+def _sides(transform: Mapping[str, Any]) -> str:
+    return f"{transform['crop']} of {transform['resize']} px"
+
+
+def _list(tokens: Mapping[str, int] | Sequence[str]) -> str:
+    return " and ".join(tokens)

@@ -1,0 +1,333 @@
+"""The file of a fingerprint: written beside and renamed, read strictly."""
+
+import itertools
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+from sslens import __version__
+from sslens.errors import InputError
+from sslens.fingerprint.conditions import Conditions
+from sslens.fingerprint.header import ENTRY, FORMAT, damaged, metadata, read_header
+from sslens.store import digest, write_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sslens.capture import Artefact
+
+#: bytes of the longest id, and of all ids together, that are read
+LONGEST_ID, ALL_IDS = 4096, 2**31
+#: what is said of the Grams' error, by dtype; measured in tests/test_fingerprint.py
+NOTES = {
+    "float32": "as computed",
+    "float16": "each value is within 2⁻¹¹ of its distance from its minibatch's mean, and CKA over minibatches of 32 within 5e-5 "
+    "of that of float32 (measured on random ViTs)",
+}
+
+
+@runtime_checkable
+class Described(Protocol):
+    """What is said of a model in its fingerprint: a Backbone says it, and so does a Fingerprint."""
+
+    name: str
+    source: str
+    about: Any
+
+    @property
+    def digest(self) -> str:
+        """Of the weights."""
+        ...
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """A model's Grams over a set of images, and all that is known of both.
+
+    Attributes:
+        source: as `sslens.load` took it on the machine where it was made.
+        about: family, objective, arch, tuned, … as a Backbone has them.
+        digest: of the weights.
+        dtype: "float32" or "float16", as the file has it; the Grams here are float32.
+        note: how far the Grams of the file are from those that were computed.
+        artefacts: the Grams by tokens, with the key that capture gives them, so that what was kept is found again.
+    """
+
+    name: str
+    source: str
+    about: Mapping[str, Any]
+    digest: str
+    conditions: Conditions
+    dtype: str
+    note: str
+    artefacts: "Mapping[str, Artefact]"
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Of the images, minibatch by minibatch."""
+        return self.conditions.ids
+
+    @property
+    def images(self) -> Mapping[str, Any]:
+        """Name, count and content of the images."""
+        return self.conditions.images
+
+
+def write(
+    path: Path,
+    artefacts: "Sequence[Artefact]",
+    conditions: Conditions,
+    *,
+    model: Described,
+    dtype: Literal["float32", "float16"] = "float32",
+) -> None:
+    """Write Grams of one model as a fingerprint; the same Grams give the same bytes.
+
+    Args:
+        artefacts: Grams of one or more of all, CLS and patch tokens, made under the conditions.
+        conditions: what the model was shown.
+        model: the Backbone, or the Fingerprint that the Grams were read from.
+        dtype: "float32", or "float16": half the size, and CKA over minibatches of 32 changes by under 5e-5.
+
+    Raises:
+        InputError: a Gram has a value that is no number, or the file cannot be written; nothing is left of it.
+
+    >>> import sslens, tempfile
+    >>> from sslens.plan import Plan
+    >>> model, images = sslens.load("random:vit_nano_patch8_32"), sslens.open_images("scenes:0:40")
+    >>> plan = Plan.draw(images.ids)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "nano.safetensors")
+    ...     write(path, [sslens.grams(model, images, plan=plan)], Conditions.of(model, images, plan, seed=0), model=model)
+    ...     found = read(path)
+    >>> tuple(found.artefacts["all"].tensors["grams"].shape), found.images["count"], found.digest == model.digest
+    ((17, 2, 32, 32), 40, True)
+    """
+    import torch
+
+    from sslens.fingerprint import triangles
+
+    if tuple(artefact.key["settings"]["tokens"] for artefact in artefacts) != tuple(conditions.versions):
+        raise ValueError(f"the conditions name Grams of the tokens {list(conditions.versions)}, not those given")
+    tensors: dict[str, Tensor] = {"ids": _packed(conditions.ids), "sizes": torch.tensor(conditions.sizes)}
+    grams: dict[str, Any] = {}
+    for artefact in artefacts:
+        conditions.require_made(artefact)
+        if artefact.key["weights"] != model.digest:
+            raise ValueError(f"the Grams of {artefact.model} are not those of the weights of {model.name}")
+        if "rounded" in artefact.key:
+            raise ValueError(f"the Grams of {artefact.model} were rounded to {artefact.key['rounded']} already")
+        tokens = artefact.key["settings"]["tokens"]
+        kept = triangles.pack(artefact.tensors["grams"], conditions.sizes)
+        tensors[f"energy/{tokens}"] = artefact.tensors["energy"]
+        wrong = _not_finite(kept, tensors[f"energy/{tokens}"])
+        if wrong is not None:
+            raise InputError(
+                f"{model.name}: {artefact.taps[wrong].name} gives values that are no numbers (NaN or infinity), so its "
+                f"fingerprint was not written. sslens doctor {model.source} says whether its weights are whole."
+            )
+        if dtype == "float16":
+            half, tensors[f"scale/{tokens}"], tensors[f"offset/{tokens}"] = triangles.halve(kept, conditions.sizes)
+            kept = half
+        tensors[f"triangles/{tokens}"] = kept
+        grams[tokens] = {
+            "version": artefact.key["version"],
+            "taps": [list(asdict(tap).values()) for tap in artefact.taps],
+        }
+    header = {
+        "format": FORMAT,
+        "sslens": __version__,
+        "model": {"name": model.name, "source": model.source, "digest": model.digest, "about": dict(model.about)},
+        "transform": dict(conditions.transform),
+        "precision": conditions.precision,
+        "images": dict(conditions.images),
+        "plan": dict(conditions.plan),
+        "dtype": dtype,
+        "note": NOTES[dtype],
+        "grams": grams,
+    }
+    write_tensors(path, tensors, {ENTRY: json.dumps(header, sort_keys=True, allow_nan=False)})
+
+
+def is_fingerprint(path: Path) -> bool:
+    """Whether a file says in its header that it is a fingerprint; False for whatever cannot be read.
+
+    >>> is_fingerprint(Path("mae_vitb16"))
+    False
+    """
+    try:
+        return path.is_file() and ENTRY in metadata(path)
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
+def read(path: Path) -> Fingerprint:
+    """The fingerprint in a file.
+
+    Raises:
+        InputError: there is no such file, it was cut off, it is no fingerprint or a newer one, or it does not hold what
+            its header says.
+    """
+    from sslens.capture import Artefact
+    from sslens.models.taps import Tap
+
+    header, tensors = read_header(path), _tensors(path)
+    ids, sizes = _ids(path, header, tensors), tuple(tensors["sizes"].tolist())
+    transform, images, plan = header["transform"], header["images"], header["plan"]
+    conditions = Conditions(
+        name=header["model"]["name"],
+        ids=ids,
+        images=images,
+        plan=plan,
+        sizes=sizes,
+        transform=transform,
+        precision=header["precision"],
+        versions={tokens: entry["version"] for tokens, entry in header["grams"].items()},
+    )
+    artefacts = {}
+    for tokens, entry in header["grams"].items():
+        taps = tuple(Tap(name, kind, float(depth)) for name, kind, depth in entry["taps"])
+        key = {
+            "reducer": "grams",
+            "version": entry["version"],
+            "settings": {"tokens": tokens},
+            "weights": header["model"]["digest"],
+            "transform": transform,
+            "taps": [asdict(tap) for tap in taps],
+            "images": images["content"],
+            "plan": plan["digest"],
+            "precision": header["precision"],
+        }
+        if header["dtype"] != "float32":  # other values than those that the key would find
+            key["rounded"] = header["dtype"]
+        made = _grams(path, header, tensors, tokens)
+        artefacts[tokens] = Artefact("grams", conditions.name, ids, taps, made, key)
+    said = header["model"]
+    return Fingerprint(
+        name=said["name"],
+        source=said["source"],
+        about=said["about"],
+        digest=said["digest"],
+        conditions=conditions,
+        dtype=header["dtype"],
+        note=header["note"],
+        artefacts=artefacts,
+    )
+
+
+def describe(path: Path) -> str:
+    """What a fingerprint holds, line by line, for a person.
+
+    Raises:
+        InputError: as `read` does.
+    """
+    found = read(path)
+    about = found.about
+    known = [str(about[key]) for key in ("objective", "family", "arch", "tuned") if about.get(key)]
+    shown, transform = found.conditions, found.conditions.transform
+    part = f"{transform['crop']} of {transform['resize']} px, {transform['interpolation']}"
+    lines = {
+        "model": f"{found.name} ({found.source}), weights {found.digest[:12]}",
+        "known": ", ".join(known) or "nothing more",
+        "images": f"{found.images['count']:,} of {found.images['name']}, content {found.images['content'][:12]}",
+        "seen as": f"{part}, forward pass in {shown.precision}",
+        "minibatches": f"{len(shown.sizes)} of {shown.plan['batch']} images"
+        + (f", seed {shown.plan['seed']}" if shown.plan["seed"] is not None else ""),
+        "stored": f"{path.stat().st_size / 1e6:.2f} MB, {found.dtype}: {found.note}",
+    }
+    for tokens, artefact in found.artefacts.items():
+        kinds: dict[str, int] = {}
+        for tap in artefact.taps:
+            kinds[tap.kind] = kinds.get(tap.kind, 0) + 1
+        counted = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+        lines[f"tokens {tokens}"] = f"{len(artefact.taps)} taps: {counted}"
+    return "\n".join(f"{name:<14}{text}" for name, text in lines.items())
+
+
+# ----------------------------------------------------------------------------------------------------------- the tensors
+
+
+def _tensors(path: Path) -> "dict[str, Tensor]":
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{path} is a fingerprint, but was cut off in writing or copying ({path.stat().st_size:,} bytes; {error}): copy "
+            "it again."
+        ) from error
+
+
+def _ids(path: Path, header: Mapping[str, Any], tensors: "Mapping[str, Tensor]") -> tuple[str, ...]:
+    """The ids, which must be those that the digest of the minibatches was computed of."""
+    import torch
+
+    for name, dtype in (("ids", torch.uint8), ("sizes", torch.int64)):
+        if name not in tensors or tensors[name].dtype != dtype or tensors[name].ndim != 1:
+            damaged(path, f"it has no {name}")
+    sizes, count = tensors["sizes"].tolist(), header["images"]["count"]
+    unpacker = zlib.decompressobj()
+    try:
+        text = unpacker.decompress(tensors["ids"].numpy().tobytes(), max(1, min(LONGEST_ID * (count + 1), ALL_IDS)))
+        ids = json.loads(text) if unpacker.eof else None
+    except (ValueError, zlib.error):
+        ids = None
+    if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids):
+        damaged(path, "its ids cannot be read")
+    if not sizes or min(sizes) < 1 or not sum(sizes) == len(ids) == len(set(ids)) == count:
+        damaged(path, f"it has {len(ids):,} ids for {count:,} images in minibatches of {sum(sizes):,} in all")
+    starts = itertools.accumulate(sizes[:-1], initial=0)
+    if (
+        digest([ids[start : start + size] for start, size in zip(starts, sizes, strict=True)])
+        != header["plan"]["digest"]
+    ):
+        damaged(path, "its ids are not those of its plan")
+    return tuple(ids)
+
+
+def _packed(ids: Sequence[str]) -> "Tensor":
+    import torch
+
+    text = json.dumps(list(ids), separators=(",", ":")).encode()
+    return torch.frombuffer(bytearray(zlib.compress(text, 9)), dtype=torch.uint8)
+
+
+def _grams(path: Path, header: Mapping[str, Any], tensors: "Mapping[str, Tensor]", tokens: str) -> "dict[str, Tensor]":
+    """The tensors of an artefact from those of the file."""
+    import torch
+
+    from sslens.fingerprint import triangles
+
+    sizes, rows = tensors["sizes"].tolist(), len(header["grams"][tokens]["taps"])
+    expected: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
+        f"triangles/{tokens}": (getattr(torch, header["dtype"]), (rows, triangles.values(sizes))),
+        f"energy/{tokens}": (torch.float64, (rows, len(sizes))),
+    }
+    if header["dtype"] == "float16":
+        expected[f"scale/{tokens}"] = (torch.float64, (rows,))
+        expected[f"offset/{tokens}"] = (torch.float64, (rows, len(sizes)))
+    for name, (dtype, shape) in expected.items():
+        if name not in tensors or (tensors[name].dtype, tuple(tensors[name].shape)) != (dtype, shape):
+            damaged(path, f"{name} is not {dtype} of shape {shape}".replace("torch.", ""))
+        wrong = _not_finite(tensors[name])
+        if wrong is not None:
+            damaged(path, f"{name} has values that are no numbers at {header['grams'][tokens]['taps'][wrong][0]}")
+    kept = tensors[f"triangles/{tokens}"]
+    if header["dtype"] == "float16":
+        kept = triangles.restore(kept, tensors[f"scale/{tokens}"], tensors[f"offset/{tokens}"], sizes)
+        if _not_finite(kept) is not None:
+            damaged(path, f"scale/{tokens} takes its values beyond those of float32")
+    return {"grams": triangles.unpack(kept, sizes), "energy": tensors[f"energy/{tokens}"], "sizes": tensors["sizes"]}
+
+
+def _not_finite(*tensors: "Tensor") -> int | None:
+    """The first row of tensors that holds a NaN or an infinity."""
+    for tensor in tensors:
+        if not bool(tensor.double().sum().isfinite()):  # one reading, where a mask would be three
+            return int((~tensor.isfinite()).reshape(len(tensor), -1).any(1).nonzero()[0])
+    return None

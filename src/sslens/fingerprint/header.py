@@ -1,0 +1,130 @@
+"""What a fingerprint's file says in its header, read without torch and held to its form."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from sslens import __version__
+from sslens.errors import InputError
+
+#: raised when a file is written that an older sslens would misread
+FORMAT = 1
+#: the one entry of the metadata of safetensors, which writes several in an order that changes from run to run
+ENTRY = "sslens.fingerprint"
+#: bytes of the longest header that safetensors itself reads
+LONGEST = 100_000_000
+#: what the entry holds, with the kinds of its values; others may be there
+FORM: dict[str, Any] = {
+    "format": int,
+    "sslens": str,
+    "model": {"name": str, "source": str, "digest": str, "about": dict},
+    "transform": {"resize": int, "crop": int, "interpolation": str, "mean": list, "std": list},
+    "precision": str,
+    "images": {"name": str, "count": int, "content": str},
+    "plan": {"batch": int, "seed": (int, type(None)), "digest": str},
+    "dtype": str,
+    "note": str,
+    "grams": dict,
+}
+GRAMS: dict[str, Any] = {"version": int, "taps": list}
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file, whose header is 8 bytes of length and that many of JSON.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no safetensors file.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= min(LONGEST, os.fstat(file.fileno()).st_size):
+            raise ValueError("no header of safetensors")
+        header = json.loads(file.read(length))
+    found = header.get("__metadata__", {}) if isinstance(header, dict) else None
+    if not isinstance(found, dict):
+        raise ValueError("no header of safetensors")
+    return found
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The entry of a fingerprint, of a format that is known and with everything in it.
+
+    Raises:
+        InputError: the file cannot be read, is no fingerprint or a newer one, or lacks something.
+    """
+    try:
+        found = metadata(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read as a fingerprint ({error.strerror or error}).") from error
+    except ValueError as error:
+        raise InputError(
+            f"{path} is no whole safetensors file ({path.stat().st_size:,} bytes), so no fingerprint can be read from it: "
+            "copy it again, or make it with sslens fingerprint."
+        ) from error
+    if ENTRY not in found:
+        raise InputError(
+            f"{path} is a safetensors file, but no fingerprint: make one with sslens fingerprint; sslens doctor {path} "
+            "says what it is."
+        )
+    try:
+        header = json.loads(found[ENTRY])
+    except (ValueError, TypeError):
+        damaged(path, "its header is no JSON")
+    version = header.get("format") if isinstance(header, dict) else None
+    if isinstance(version, int) and version > FORMAT:
+        raise InputError(
+            f"{path} is a fingerprint of format {version}, written by sslens {header.get('sslens', '(unknown)')}; this is "
+            f"{__version__}, which reads format {FORMAT}: update sslens."
+        )
+    wrong = _misfit(header, FORM) or _senseless(header)
+    if wrong is not None:
+        damaged(path, f"its header has no {wrong}, or one that makes no sense")
+    return dict(header)
+
+
+def damaged(path: Path, what: str) -> NoReturn:
+    """Refuse a file that says it is a fingerprint and does not hold one."""
+    raise InputError(
+        f"{path} is a damaged fingerprint: {what}. Copy it again, or make it anew with sslens fingerprint."
+    )
+
+
+def _misfit(value: Any, form: Mapping[str, Any], where: str = "") -> str | None:
+    """The first entry of a form that a value lacks or has of another kind."""
+    if not isinstance(value, dict):
+        return where.rstrip(".") or "entries"
+    for name, kind in form.items():
+        if isinstance(kind, dict):
+            wrong = _misfit(value.get(name), kind, f"{where}{name}.")
+            if wrong is not None:
+                return wrong
+        elif name not in value or not isinstance(value[name], kind) or isinstance(value[name], bool):
+            return f"{where}{name}"
+    return None
+
+
+def _senseless(header: Mapping[str, Any]) -> str | None:
+    """The first entry of the right kind whose value means nothing."""
+    if header["format"] != FORMAT:
+        return "format"
+    if header["dtype"] not in ("float32", "float16"):
+        return "dtype"
+    if not 0 < header["transform"]["crop"] <= header["transform"]["resize"]:
+        return "transform"
+    if not header["grams"]:
+        return "grams"
+    for tokens, entry in header["grams"].items():
+        known = tokens in ("all", "cls", "patch") and _misfit(entry, GRAMS) is None
+        if not known or not entry["taps"] or not all(_is_tap(each) for each in entry["taps"]):
+            return f"grams.{tokens}"
+    return None
+
+
+def _is_tap(value: Any) -> bool:
+    if not isinstance(value, list) or len(value) != 3:
+        return False
+    name, kind, depth = value
+    return isinstance(name, str) and isinstance(kind, str) and type(depth) in (int, float) and 0 <= depth <= 1

@@ -1,0 +1,48 @@
+"""Debiased CKA of each minibatch by itself, averaged.
+
+    CKA_i = HSIC_1(K_i, L_i) / √(HSIC_1(K_i, K_i) · HSIC_1(L_i, L_i)),    value = mean_i CKA_i
+
+with HSIC_1 of `sslens.measures.cka` (Song et al., 2012; Székely & Rizzo, 2014). With one minibatch that holds all images
+this is the debiased full-batch CKA.
+
+It is not minibatch CKA, which averages numerators and denominators over minibatches before it divides: there each part is
+unbiased and the value does not depend on the size of minibatches (Nguyen et al., 2020), while a mean of ratios keeps a bias
+of the order of 1/n. With one minibatch the two are the same number.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Float64
+from torch import Tensor
+
+from sslens.capture import Artefact
+from sslens.measures._grams import kept, mean_product, require_same_images, varies, where
+from sslens.measures.cka import own, packed, rounding
+
+TITLE = "debiased CKA"
+INVARIANCES = ("orthogonal", "isotropic scaling", "translation")
+RANGE = (-1.0, 1.0)
+
+
+def compute(a: Artefact, b: Artefact) -> Float64[np.ndarray, "tap_a tap_b"]:
+    """Debiased CKA of all pairs of taps; nan where one is the same for all images of a minibatch, or holds them equally far apart.
+
+    Raises:
+        InputError: the Grams are of other images or other minibatches, or a minibatch has under 4 images.
+
+    >>> from torch import tensor
+    >>> from sslens.measures._grams import from_features
+    >>> x, y = tensor([[0.0], [0], [1], [1]]), tensor([[0.0], [1], [0], [1]])
+    >>> compute(from_features([x]), from_features([x, y])).round(9).tolist()  # K̃ of the pairs 12|34 and 13|24, U-centred
+    [[1.0, -0.5]]
+    """
+    require_same_images(a, b)
+    return where(mean_product(_unit(a), _unit(b)), _defined(a), _defined(b))
+
+
+@kept
+def _unit(grams: Artefact) -> Float64[Tensor, "tap batch pair"]:
+    return packed(grams) / own(grams).sqrt()[:, :, None]
+
+
+def _defined(grams: Artefact) -> Bool[Tensor, " tap"]:
+    return (varies(grams) & (own(grams) > rounding(grams))).all(1)

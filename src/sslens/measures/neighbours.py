@@ -1,0 +1,71 @@
+"""Mutual k-nearest neighbours: the share of an image's nearest neighbours in one model that are so in the other too.
+
+    value = mean_i mean_j |N_k(j; K_i) ∩ N_k(j; L_i)| / k
+
+over images j of minibatch i, with the k images nearest to j in Euclidean distance, without j itself (Huh et al., 2024, who
+have one large batch and cosine similarity). k is 10, or a quarter of the minibatch where that is less. Distances within 4e-6
+of the largest from each other, the rounding of float32, are a tie, and the image that comes first in the minibatch is nearer.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from sslens.capture import Artefact
+from sslens.measures._grams import distances, kept, mean_product, require_same_images, rows, varies, where
+
+TITLE = "mutual nearest neighbours"
+INVARIANCES = ("orthogonal", "isotropic scaling", "translation", "monotone in distance")
+RANGE = (0.0, 1.0)
+#: neighbours, where a minibatch has 40 images or more
+K = 10
+
+
+def compute(a: Artefact, b: Artefact) -> Float64[np.ndarray, "tap_a tap_b"]:
+    """Mutual neighbours of all pairs of taps; nan where one is the same for all images of a minibatch.
+
+    Unrelated features have not 0 but `chance` of them in common.
+
+    Raises:
+        InputError: the Grams are of other images or other minibatches, or a minibatch has under 4 images.
+
+    >>> from sslens.measures._grams import from_features
+    >>> x, y = torch.tensor([[0.0], [1], [4], [6]]), torch.tensor([[0.0], [1], [2.5], [7]])
+    >>> compute(from_features([x]), from_features([y])).tolist()  # nearest are 1 0 3 2 and 1 0 1 2
+    [[0.75]]
+    """
+    require_same_images(a, b)
+    return where(mean_product(_near(a), _near(b)), varies(a).all(1), varies(b).all(1))
+
+
+def neighbours(n: int) -> int:
+    """How many neighbours count among n images.
+
+    >>> neighbours(32), neighbours(1024)
+    (8, 10)
+    """
+    return min(K, n // 4)
+
+
+def chance(n: int) -> float:
+    """Mutual neighbours of unrelated features of n images: k of the n − 1 others are drawn on each side, k²/(n − 1) meet.
+
+    >>> chance(33)
+    0.25
+    """
+    return neighbours(n) / (n - 1)
+
+
+@kept
+def _near(grams: Artefact) -> Float64[Tensor, "tap batch square"]:
+    return rows(grams, 4, "A quarter of {n} images is no neighbour", _found)
+
+
+def _found(blocks: Float64[Tensor, "tap batch n n"]) -> Float64[Tensor, "tap batch square"]:
+    """Which images are near which, scaled so that a minibatch has a norm of 1."""
+    n, k = blocks.shape[-1], neighbours(blocks.shape[-1])
+    apart = distances(blocks)
+    apart.diagonal(dim1=-2, dim2=-1).fill_(torch.inf)
+    nearest = apart.argsort(dim=-1, stable=True)[..., :k]
+    return torch.zeros_like(apart).scatter_(-1, nearest, (n * k) ** -0.5).flatten(2)

@@ -1,0 +1,48 @@
+"""Representational similarity analysis: whether two models order the pairs of images alike by their distance.
+
+    value = mean_i ρ(d(K_i), d(L_i)),    d(K)_jk = √(K_jj + K_kk − 2K_jk) for j < k
+
+with Spearman's rank correlation ρ, ties sharing their average rank (Kriegeskorte et al., 2008). Ranks are those of the squared
+distances, which are the same. Distances within 4e-6 of the largest from each other, the rounding of float32, are a tie.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+from scipy.stats import rankdata
+from torch import Tensor
+
+from sslens.capture import Artefact
+from sslens.measures._grams import distances, kept, mean_product, require_same_images, rows, varies, where
+
+TITLE = "RSA (Spearman)"
+INVARIANCES = ("orthogonal", "isotropic scaling", "translation", "monotone in distance")
+RANGE = (-1.0, 1.0)
+
+
+def compute(a: Artefact, b: Artefact) -> Float64[np.ndarray, "tap_a tap_b"]:
+    """RSA of all pairs of taps; nan where one is the same for all images of a minibatch, or holds them equally far apart.
+
+    Raises:
+        InputError: the Grams are of other images or other minibatches, or a minibatch has under 3 images.
+
+    >>> from sslens.measures._grams import from_features
+    >>> x, y = torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([[0.0], [2.0], [1.0]])
+    >>> compute(from_features([x]), from_features([x, y])).round(9).tolist()  # ranks 1 3 2 with 3 1½ 1½: −1.5 / √(2 · 1.5)
+    [[1.0, -0.866025404]]
+    """
+    require_same_images(a, b)
+    return where(mean_product(_ranks(a), _ranks(b)), varies(a).all(1), varies(b).all(1))
+
+
+@kept
+def _ranks(grams: Artefact) -> Float64[Tensor, "tap batch pair"]:
+    return rows(grams, 3, "A rank correlation of the distances of {n} images is undefined: they are too few", _ranked)
+
+
+def _ranked(blocks: Float64[Tensor, "tap batch n n"]) -> Float64[Tensor, "tap batch pair"]:
+    """Ranks of the distances about their mean, with norm 1; nan where all are tied."""
+    j, k = np.triu_indices(blocks.shape[-1], 1)
+    ranks = torch.from_numpy(rankdata(distances(blocks).numpy()[..., j, k], axis=-1))
+    ranks -= (len(j) + 1) / 2
+    return ranks / ranks.norm(dim=-1, keepdim=True)

@@ -1,0 +1,95 @@
+"""A Vision Transformer on crops of any size, with patches left out and residual branches dropped."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+from sslens.errors import InputError
+
+
+def resized_positions(
+    table: Float[Tensor, "1 token dim"], grid: int, *, shift: float = 0.0
+) -> Float[Tensor, "1 resized dim"]:
+    """Positions of a square grid, CLS's row first, resampled to another grid by bicubic interpolation (not antialiased).
+
+    DINO samples with a scale of (grid + 0.1) / old instead of grid / old (`shift=0.1`): a guard against rounding that
+    moves every position a little, and is part of what its models were trained with. A grid of the same size is kept.
+
+    >>> column = torch.tensor([0.0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12])
+    >>> table = torch.cat([torch.tensor([9.0]), column]).view(1, 17, 1)
+    >>> resized_positions(table, 2).flatten().tolist()  # midway: (−3 · 0 + 19 · 0 + 19 · 4 − 3 · 8) / 32 and its mirror
+    [9.0, 1.625, 1.625, 10.375, 10.375]
+    """
+    old = round((table.shape[1] - 1) ** 0.5)
+    if grid == old:
+        return table
+    patches = table[:, 1:].unflatten(1, (old, old)).permute(0, 3, 1, 2)
+    if shift:
+        resized = F.interpolate(patches, scale_factor=(grid + shift) / old, mode="bicubic")
+    else:
+        resized = F.interpolate(patches, size=(grid, grid), mode="bicubic")
+    return torch.cat([table[:, :1], resized.flatten(2).transpose(1, 2)], dim=1)
+
+
+def class_tokens(
+    network: VisionTransformer,
+    crops: Float[Tensor, "*image 3 size size"],
+    *,
+    shift: float = 0.0,
+    patches: Int[Tensor, " kept"] | None = None,
+    branches: Float[Tensor, "*image block 2"] | None = None,
+) -> Float[Tensor, "*image dim"]:
+    """The CLS token of each crop after the final norm.
+
+    Args:
+        network: its positions are resampled to the crops' grid, with `resized_positions`' shift.
+        patches: the places that are seen, the same in all crops; all of them unless given.
+        branches: what attention and MLP of each block are multiplied with before they are added (stochastic depth).
+    """
+    x = network.patch_embed.proj(crops.flatten(0, -4)).flatten(2).transpose(1, 2)
+    positions = resized_positions(network.pos_embed, crops.shape[-1] // network.patch_embed.patch_size[0], shift=shift)
+    x = x + positions[:, 1:]
+    if patches is not None:
+        x = x[:, patches]
+    x = torch.cat([(network.cls_token + positions[:, :1]).expand(len(x), -1, -1), x], dim=1)
+    if branches is None:
+        x = network.blocks(x)
+    else:
+        factors = branches.flatten(0, -3).permute(1, 2, 0)[..., None, None]
+        for block, (attention, mlp) in zip(network.blocks, factors, strict=True):
+            x = x + attention * block.attn(block.norm1(x))
+            x = x + mlp * block.mlp(block.norm2(x))
+    tokens: Tensor = network.norm(x[:, 0])
+    return tokens.unflatten(0, crops.shape[:-3])
+
+
+def depth_factors(noise: Float[Tensor, "*image block 2"], drop_path: float) -> Float[Tensor, "*image block 2"]:
+    """Stochastic depth: 0 where noise, uniform in [0, 1), is below the block's rate p, else 1 / (1 − p).
+
+    p rises linearly from 0 in the first block to `drop_path` in the last (Huang et al., 2016, arXiv:1603.09382).
+
+    >>> depth_factors(torch.tensor([[[0.0, 0.9], [0.1, 0.3]]]), drop_path=0.2).tolist()
+    [[[1.0, 1.0], [0.0, 1.25]]]
+    """
+    rate = torch.linspace(0, drop_path, noise.shape[-2], device=noise.device)[:, None]
+    return (noise >= rate) / (1 - rate)
+
+
+def local_size(image_size: int, patch_size: int, asked: int) -> int:
+    """The side of local crops: as asked, or for 0 three sevenths of the image in whole patches, as 96 is of 224.
+
+    >>> local_size(224, 16, 0), local_size(64, 8, 0), local_size(64, 8, 32)
+    (96, 24, 32)
+
+    Raises:
+        InputError: it is no multiple of the patch, or larger than the images.
+    """
+    size = asked or max(1, round(image_size * 3 / 7 / patch_size)) * patch_size
+    if size < 1 or size % patch_size or size > image_size:
+        raise InputError(
+            f"Small crops of {size} px cannot be cut into patches: expected a multiple of the patch of {patch_size} px, up to the "
+            f"images' {image_size} px, or 0 for three sevenths of that."
+        )
+    return size

@@ -1,0 +1,89 @@
+"""Networks of timm's whose insides are known: made ready to be read, their taps, and their tokens before the patches."""
+
+import timm
+import torch
+from timm.models.beit import Beit
+from timm.models.convnext import ConvNeXt
+from timm.models.eva import Eva
+from timm.models.resnet import ResNet
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from sslens.errors import InputError, nearest
+from sslens.models import cnn, vit
+from sslens.models.taps import Tap
+
+TRANSFORMERS = (VisionTransformer, Eva, Beit)
+CNNS = (ResNet, ConvNeXt)
+
+
+def require_known(network: nn.Module) -> None:
+    """Refuse a network of a class of which nothing is known here.
+
+    Raises:
+        InputError: naming the class, and those that are known.
+    """
+    if not isinstance(network, TRANSFORMERS + CNNS):
+        known = ", ".join(each.__name__ for each in TRANSFORMERS + CNNS)
+        raise InputError(
+            f"A {type(network).__name__} has no taps here, because where its layers stand is not known: models of the "
+            f"timm classes {known} have them."
+        )
+
+
+def taps(network: nn.Module) -> list[Tap]:
+    """The taps of a network in the order of computation, by what is known of its class.
+
+    | class of timm's | models |
+    |---|---|
+    | VisionTransformer | ViT, DeiT, MAE, DINO, DINOv2, CLIP, SigLIP, BEiT-3, AIM |
+    | Eva | EVA, EVA-02, DINOv3, Perception Encoder |
+    | Beit | BEiT, BEiT v2, data2vec |
+    | ResNet | ResNet, ResNeXt and their kin |
+    | ConvNeXt | ConvNeXt, ConvNeXt-V2, DINOv3's |
+
+    Raises:
+        InputError: the class is none of these.
+
+    >>> [tap.name for tap in taps(create("resnet18", seed=0))][:3]
+    ['maxpool', 'layer1.0', 'layer1.1']
+    """
+    require_known(network)
+    return list((cnn if isinstance(network, CNNS) else vit).taps(network))
+
+
+def prefix_tokens(network: nn.Module) -> int | None:
+    """How many tokens stand before the patches, CLS first; None where outputs are not tokens or there is no CLS."""
+    require_known(network)
+    return None if isinstance(network, CNNS) else vit.prefix_tokens(network)
+
+
+def ready(network: nn.Module) -> nn.Module:
+    """The same network, changed in place so that it can be read, and computing the same: queries, keys and values joined
+    (`vit.join_qkv`), a ConvNeXt without the normalisation that only its classifier uses.
+
+    Raises:
+        InputError: nothing is known of the network's class.
+    """
+    require_known(network)
+    if isinstance(network, ConvNeXt):
+        cnn.drop_head(network)
+    elif isinstance(network, TRANSFORMERS):
+        vit.join_qkv(network)
+    return network
+
+
+def create(name: str, *, seed: int | None = None) -> nn.Module:
+    """A network of a name of timm's, ready, without a head, at timm's random initialisation.
+
+    The random numbers of the process are left as they were when `seed` is given.
+
+    Raises:
+        InputError: timm has no such model, or nothing is known of its class.
+    """
+    if not timm.is_model(name):
+        raise InputError(f'timm has no model "{name}": {nearest(name, timm.list_models())}')
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        return ready(timm.create_model(name, pretrained=False, num_classes=0)).eval()

@@ -1,0 +1,53 @@
+"""What methods do to parameters beside the optimiser: weight decay by kind, averages that follow, clipping."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def decayed_matrices(parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]:
+    """Groups of what is trained: matrices and tokens, which are decayed, and vectors (biases, norms), which are not.
+
+    >>> decayed, free = decayed_matrices(nn.Linear(3, 2).parameters())
+    >>> [tuple(p.shape) for p in decayed["params"]], [tuple(p.shape) for p in free["params"]], free["weight_decay"]
+    ([(2, 3)], [(2,)], 0.0)
+    """
+    trained = [p for p in parameters if p.requires_grad]
+    vectors = [p for p in trained if p.ndim <= 1]
+    return [{"params": [p for p in trained if p.ndim > 1]}, {"params": vectors, "weight_decay": 0.0}]
+
+
+@torch.no_grad()
+def follow(average: nn.Module, module: nn.Module, momentum: float) -> None:
+    """θ_average ← mθ_average + (1 − m)θ, for parameters alone; buffers stay each network's own.
+
+    >>> average, module = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+    >>> _ = nn.init.constant_(average.weight, 1.0), nn.init.constant_(module.weight, 3.0)
+    >>> follow(average, module, momentum=0.75)
+    >>> average.weight.item()
+    1.5
+    """
+    followers, leaders = list(average.parameters()), list(module.parameters())
+    if len(followers) != len(leaders):
+        raise ValueError(f"{len(followers)} parameters cannot follow {len(leaders)}")
+    torch._foreach_mul_(followers, momentum)
+    torch._foreach_add_(followers, leaders, alpha=1 - momentum)
+
+
+@torch.no_grad()
+def clip_each(parameters: Iterable[nn.Parameter], norm: float) -> None:
+    """Scale each gradient by itself so that its Euclidean norm is `norm` at the most; 0 leaves them as they are.
+
+    As in DINO's released code, where clipping is by parameter: g ← g · min(1, norm / (|g| + 1e-6)).
+
+    >>> weight = nn.Parameter(torch.zeros(2))
+    >>> weight.grad = torch.tensor([3.0, 4.0])
+    >>> clip_each([weight], 2.5)
+    >>> [round(v, 4) for v in weight.grad.tolist()]
+    [1.5, 2.0]
+    """
+    for parameter in parameters:
+        if norm and parameter.grad is not None:
+            parameter.grad.mul_((norm / (parameter.grad.norm() + 1e-6)).clamp(max=1.0))

@@ -1,0 +1,48 @@
+"""Where in a training a step is, and what moves with it."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A step of a training, counted from 0.
+
+    >>> at = Moment(step=25, steps=100, per_epoch=10)
+    >>> at.progress, at.epoch
+    (0.25, 2)
+    """
+
+    step: int
+    steps: int
+    per_epoch: int
+
+    @property
+    def progress(self) -> float:
+        """The share of the training that is done, 0 to below 1."""
+        return self.step / self.steps
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done."""
+        return self.step // self.per_epoch
+
+
+def cosine(progress: float, start: float, end: float) -> float:
+    """Half a cosine from `start` (progress 0) to `end` (1): end + (start − end)(1 + cos πt) / 2.
+
+    >>> [round(cosine(t, 0.996, 1.0), 4) for t in (0.0, 0.5, 1.0)]
+    [0.996, 0.998, 1.0]
+    """
+    return end + 0.5 * (start - end) * (1 + math.cos(math.pi * progress))
+
+
+def warmed(progress: float, warmup: float, peak: float) -> float:
+    """A learning rate: linear from 0 to `peak` at the share `warmup`, then half a cosine to 0 (MAE, MoCo-v3).
+
+    >>> [round(warmed(t, warmup=0.1, peak=2.0), 3) for t in (0.0, 0.05, 0.1, 0.55, 1.0)]
+    [0.0, 1.0, 2.0, 1.0, 0.0]
+    """
+    if progress < warmup:
+        return peak * progress / warmup
+    return cosine((progress - warmup) / (1 - warmup), peak, 0.0)

@@ -1,0 +1,205 @@
+"""DINO: a student predicts, from crops, what its momentum teacher says of others (Caron et al., 2021, arXiv:2104.14294)."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from jaxtyping import Float
+from PIL import Image
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from sslens.data.views import depth_noise, dino_views
+from sslens.models.crops import class_tokens, depth_factors, local_size
+from sslens.models.heads import gelu_mlp
+from sslens.models.vit import ViTArch
+from sslens.objectives import Moment, Rows
+from sslens.objectives._parameters import clip_each, decayed_matrices, follow
+from sslens.objectives._schedules import cosine
+from sslens.objectives._settings import require
+
+FAMILY = "JE"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Sections 3 and 5 of the paper and Table 2 of Shekhar et al. (2023); the defaults are the released code's.
+
+    | | papers | released code | here |
+    |---|---|---|---|
+    | base lr, lowest lr | 5e-4, – | 5e-4, 1e-6 | the code's |
+    | weight decay, betas | 0.04, (0.9, 0.95) | 0.04 → 0.4 by a cosine, (0.9, 0.999) | the code's |
+    | batch, epochs, warm-up | 4096 (1024 in Caron et al.), –, 10 | 1024, 100, 10 | warm-up is a share: 10 of 100 |
+    | temperature of the teacher | 0.04 → 0.07 in 30 epochs | 0.04; 0.07 after 30 is its README's for ViT-S | the code's |
+    | momentum | 0.996 → 1 by a cosine | the same | the same |
+    | prototypes | 65,536, of length 1 | the same; trained lengths are its README's for ViT-S | of length 1 |
+    | crops | 2 of 0.4–1 and 8 of 0.05–0.4 | the same; 0.14–1 without the local ones | `local_crops=0` takes 0.14–1 |
+
+    A `local_size` of 0 is three sevenths of the image, as 96 px is of 224. A `global_low` of 0 is 0.4, or 0.14 without
+    local crops. `freeze_epochs` and `teacher_epochs` count epochs. The warm-up is at its peak in its last step, as there.
+    """
+
+    prototypes: int = 65_536
+    head_dim: int = 2048
+    out_dim: int = 256
+    student_temperature: float = 0.1
+    teacher_temperature: float = 0.04
+    teacher_start: float = 0.04
+    teacher_epochs: int = 0
+    centre_momentum: float = 0.9
+    momentum: float = 0.996
+    freeze_epochs: int = 1
+    clip: float = 3.0
+    drop_path: float = 0.1
+    local_crops: int = 8
+    local_size: int = 0
+    local_scale: tuple[float, float] = (0.05, 0.4)
+    global_low: float = 0.0
+    base_lr: float = 5e-4
+    min_lr: float = 1e-6
+    weight_decay: float = 0.04
+    last_weight_decay: float = 0.4
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup: float = 0.1
+
+    def __post_init__(self) -> None:
+        require(
+            self,
+            above_0=(
+                "student_temperature",
+                "teacher_temperature",
+                "teacher_start",
+                "prototypes",
+                "head_dim",
+                "out_dim",
+            ),
+            below_1=("drop_path", "global_low"),
+            shares=("momentum", "centre_momentum"),
+            counts=("local_crops", "teacher_epochs", "freeze_epochs", "clip", "min_lr", "last_weight_decay"),
+        )
+
+
+def batch(images: Sequence[Image.Image], settings: Settings, arch: ViTArch, rows: Rows) -> dict[str, Tensor]:
+    """Global and local crops of each image, and the noise by which the student's residual branches are dropped."""
+    low = settings.global_low or (0.4 if settings.local_crops else 0.14)
+    recipe = dino_views(
+        arch.image_size,
+        local_size(arch.image_size, arch.patch_size, settings.local_size),
+        settings.local_crops,
+        global_scale=(low, 1.0),
+        local_scale=settings.local_scale,
+    )
+    views = recipe.batch(images, **rows.keywords())
+    made = {"global": torch.stack(views[:2], dim=1)}
+    if settings.local_crops:
+        made["local"] = torch.stack(views[2:], dim=1)
+    if settings.drop_path:
+        noise = depth_noise(**rows.keywords(), places=len(views) * arch.blocks * 2)
+        made["depth"] = noise.unflatten(1, (len(views), arch.blocks, 2))
+    return made
+
+
+@final
+class Objective(nn.Module):
+    """A student and a teacher, each an encoder with a head and prototypes; the teacher follows the student and is kept."""
+
+    whole_batch: ClassVar[bool] = False
+    centre: Tensor
+
+    def __init__(self, arch: ViTArch, settings: Settings) -> None:
+        super().__init__()
+        local_size(arch.image_size, arch.patch_size, settings.local_size)
+        self.settings = settings
+        encoder = arch.build()
+        encoder.pos_embed = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, arch.tokens, arch.dim), std=0.02))
+        nn.init.trunc_normal_(encoder.cls_token, std=0.02)
+        head = gelu_mlp((arch.dim, settings.head_dim, settings.head_dim, settings.out_dim))
+        prototypes = nn.Linear(settings.out_dim, settings.prototypes, bias=False)
+        self.student = nn.ModuleDict({"encoder": encoder, "head": head, "prototypes": prototypes})
+        self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+        self.register_buffer("centre", torch.zeros(settings.prototypes))
+        self.temperature = settings.teacher_start
+        self._said: list[Tensor] = []
+
+    @property
+    def encoder(self) -> VisionTransformer:
+        """The teacher's, which is what the authors evaluate."""
+        return self.teacher["encoder"]
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+        """All crops by the student against the global ones by the teacher."""
+        crops = [batch[name] for name in ("global", "local") if name in batch]
+        branches: list[Tensor | None] = [None] * len(crops)
+        if self.training and "depth" in batch:
+            branches[:] = depth_factors(batch["depth"], self.settings.drop_path).tensor_split([2], dim=1)[: len(crops)]
+        with torch.no_grad():
+            teacher = self._logits(self.teacher, class_tokens(self.encoder, batch["global"]))
+        student_encoder: VisionTransformer = self.student["encoder"]
+        tokens = [
+            class_tokens(student_encoder, each, shift=0.1, branches=kept)
+            for each, kept in zip(crops, branches, strict=True)
+        ]
+        if self.training:
+            self._said.append(teacher.mean((0, 1)))
+        return self.loss(self._logits(self.student, torch.cat(tokens, dim=1)), teacher)
+
+    @staticmethod
+    def _logits(
+        branch: nn.ModuleDict, tokens: Float[Tensor, "image view dim"]
+    ) -> Float[Tensor, "image view prototype"]:
+        """Cosines with the prototypes, in float32."""
+        z = branch["head"](tokens)
+        with torch.autocast(z.device.type, enabled=False):
+            return F.linear(F.normalize(z.float(), dim=-1), F.normalize(branch["prototypes"].weight, dim=1))
+
+    def loss(
+        self, student: Float[Tensor, "image view prototype"], teacher: Float[Tensor, "image 2 prototype"]
+    ) -> Float[Tensor, ""]:
+        """Cross-entropy −Σ_k p_k log s_k, averaged over images and pairs of a global crop (p) and another crop (s).
+
+        p = softmax((teacher − centre) / τ_t) and s = softmax(student / τ_s). With V views there are 2V − 2 pairs.
+        """
+        p = F.softmax((teacher - self.centre) / self.temperature, dim=-1)
+        log_s = F.log_softmax(student / self.settings.student_temperature, dim=-1)
+        with torch.autocast(p.device.type, enabled=False):
+            pairs = -torch.einsum("igk,ivk->gv", p, log_s) / len(p)
+        return (pairs.sum() - pairs.diagonal().sum()) / (pairs.numel() - 2)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Vectors (biases, norms) are not decayed; tokens, positions and prototypes are, as in the released code."""
+        return decayed_matrices(self.student.parameters())
+
+    def rates(self, at: Moment, peak: float) -> tuple[float, float]:
+        """A linear warm-up that is at its peak in its last step, then half a cosine; weight decay by half a cosine."""
+        s, warm = self.settings, round(self.settings.warmup * at.steps)
+        decay = cosine(at.progress, s.weight_decay, s.last_weight_decay)
+        if at.step < warm:
+            return peak * at.step / max(1, warm - 1), decay
+        return cosine((at.step - warm) / (at.steps - warm), peak, s.min_lr), decay
+
+    def before_step(self, at: Moment) -> None:
+        """The teacher's temperature rises linearly, epoch by epoch, over the first `teacher_epochs`."""
+        s = self.settings
+        share = min(1.0, at.epoch / max(1, s.teacher_epochs - 1)) if at.epoch < s.teacher_epochs else 1.0
+        self.temperature = s.teacher_start + share * (s.teacher_temperature - s.teacher_start)
+
+    def before_update(self, at: Moment) -> None:
+        """Each gradient is clipped by itself; prototypes stay as they are in the first epoch, undecayed too."""
+        clip_each(self.student.parameters(), self.settings.clip)
+        if at.epoch < self.settings.freeze_epochs:
+            self.student["prototypes"].weight.grad = None
+
+    @torch.no_grad()
+    def after_update(self, at: Moment) -> None:
+        """The centre moves to the mean of the teacher's outputs in the step, and the teacher to the student."""
+        mean = torch.stack(self._said).mean(0)
+        self._said.clear()
+        if dist.is_initialized():
+            dist.all_reduce(mean)
+            mean /= dist.get_world_size()
+        self.centre.lerp_(mean, 1 - self.settings.centre_momentum)
+        follow(self.teacher, self.student, cosine(at.progress, self.settings.momentum, 1.0))

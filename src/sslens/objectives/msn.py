@@ -1,0 +1,217 @@
+"""MSN: views with patches left out are assigned to prototypes as the whole view is (Assran et al., 2022, arXiv:2204.07141)."""
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from jaxtyping import Float
+from PIL import Image
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from sslens.data.views import mask_noise, msn_views
+from sslens.models.crops import class_tokens, local_size
+from sslens.models.heads import gelu_mlp, summed
+from sslens.models.vit import ViTArch
+from sslens.objectives import Moment, Rows
+from sslens.objectives._parameters import decayed_matrices, follow
+from sslens.objectives._schedules import cosine
+from sslens.objectives._settings import require
+
+FAMILY = "JE"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Section 3 of the paper; the defaults are those of the released configuration, for a ViT-S/16.
+
+    | | papers | released code | here |
+    |---|---|---|---|
+    | learning rate | 2e-4 → 1e-3 in 15 epochs, a cosine to 1e-6 | the same, at a batch of 1024 | for 256 images, scaled |
+    | weight decay, betas | 0.04 → 0.4, – | the same, (0.9, 0.999) | the code's |
+    | batch, epochs, warm-up | 1024, 800 (ViT-S) or 600, 15 | 1024, 800, 15 | warm-up is a share: 15 of 800 |
+    | prototypes, temperatures | 1024 × 256, 0.1 and 0.025 | the same: 0.1, sharpened by 0.25 | the code's |
+    | patches left out | 0.15 (ViT-S), more in larger networks | 0.15 | the code's |
+    | entropy of the mean, Sinkhorn | weight 1 | weight 1; 3 iterations on targets | the code's |
+    | momentum | 0.996 → 1 | linear, over 1.25 times the training, as all its schedules | the code's |
+
+    The gradients of prototypes are averaged over processes; the released code sums them, which under Adam is the same but
+    for its ε. A `focal_size` of 0 is three sevenths of the image, as 96 px is of 224.
+    """
+
+    prototypes: int = 1024
+    head_dim: int = 2048
+    out_dim: int = 256
+    temperature: float = 0.1
+    sharpening: float = 0.25
+    sinkhorn_steps: int = 3
+    entropy_weight: float = 1.0
+    patch_drop: float = 0.15
+    focal_views: int = 10
+    focal_size: int = 0
+    focal_scale: tuple[float, float] = (0.05, 0.3)
+    random_scale: tuple[float, float] = (0.3, 1.0)
+    colour: float = 0.5
+    momentum: float = 0.996
+    stretch: float = 1.25
+    clip: float = 3.0
+    base_lr: float = 2.5e-4
+    first_lr: float = 5e-5
+    min_lr: float = 1e-6
+    weight_decay: float = 0.04
+    last_weight_decay: float = 0.4
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup: float = 15 / 800
+
+    def __post_init__(self) -> None:
+        require(
+            self,
+            above_0=("temperature", "sharpening", "stretch", "prototypes", "head_dim", "out_dim"),
+            below_1=("patch_drop",),
+            shares=("momentum", "colour"),
+            counts=(
+                "sinkhorn_steps",
+                "entropy_weight",
+                "focal_views",
+                "clip",
+                "first_lr",
+                "min_lr",
+                "last_weight_decay",
+            ),
+        )
+
+
+def batch(images: Sequence[Image.Image], settings: Settings, arch: ViTArch, rows: Rows) -> dict[str, Tensor]:
+    """The target view, the random view, the focal views, and noise that orders the patches of the random view.
+
+    The same patches are left out of all images of a step, as in the released code: every row of the noise is the same.
+    """
+    recipe = msn_views(
+        arch.image_size,
+        local_size(arch.image_size, arch.patch_size, settings.focal_size),
+        settings.focal_views,
+        random_scale=settings.random_scale,
+        focal_scale=settings.focal_scale,
+        colour=settings.colour,
+    )
+    target, random, *focal = recipe.batch(images, **rows.keywords())
+    noise = mask_noise(rows.seed, rows.step, slice(0, 1), rows.total, arch.grid**2)
+    made = {"target": target, "random": random, "noise": noise.repeat(len(images), 1)}
+    return made | ({"focal": torch.stack(focal, dim=1)} if focal else {})
+
+
+def sinkhorn(p: Float[Tensor, "image prototype"], iterations: int) -> Float[Tensor, "image prototype"]:
+    """Targets balanced over prototypes: columns brought to equal sums, then rows to 1, in turn (Cuturi, 2013).
+
+    The images are those of all processes; each has its own rows.
+
+    >>> sinkhorn(torch.tensor([[0.9, 0.1], [0.6, 0.4]]), 1)  # columns sum to 1.5, 0.5: rows 0.6 : 0.2, 0.4 : 0.8
+    tensor([[0.7500, 0.2500],
+            [0.3333, 0.6667]])
+    """
+    p = p / summed(p.sum())
+    for _ in range(iterations):
+        p = p / (summed(p.sum(dim=0)) * p.shape[1])
+        p = p / p.sum(dim=1, keepdim=True)
+    return p / p.sum(dim=1, keepdim=True)
+
+
+@final
+class Objective(nn.Module):
+    """An anchor network, a target network that follows it and is kept, and prototypes."""
+
+    whole_batch: ClassVar[bool] = True
+
+    def __init__(self, arch: ViTArch, settings: Settings) -> None:
+        super().__init__()
+        local_size(arch.image_size, arch.patch_size, settings.focal_size)
+        self.settings = settings
+        encoder = arch.build()
+        encoder.pos_embed = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, arch.tokens, arch.dim), std=0.02))
+        nn.init.trunc_normal_(encoder.cls_token, std=0.02)
+        nn.init.kaiming_normal_(encoder.patch_embed.proj.weight, nonlinearity="relu")
+        nn.init.zeros_(encoder.patch_embed.proj.bias)
+        head = gelu_mlp((arch.dim, settings.head_dim, settings.head_dim, settings.out_dim), norm=True)
+        self.anchor = nn.ModuleDict({"encoder": encoder, "head": head})
+        self.target = copy.deepcopy(self.anchor).requires_grad_(False)
+        bound = settings.out_dim**-0.5
+        self.prototypes = nn.Parameter(torch.empty(settings.prototypes, settings.out_dim).uniform_(-bound, bound))
+
+    @property
+    def encoder(self) -> VisionTransformer:
+        """The target's, which is what the authors evaluate."""
+        return self.target["encoder"]
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+        """The random and the focal views' assignments against the target view's."""
+        return self.loss(self.features(batch), self.targets(batch))
+
+    def features(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The anchor encoder's CLS token of the random view, of which patches are left out, and of the focal views."""
+        encoder: VisionTransformer = self.anchor["encoder"]
+        kept = batch["noise"][0].argsort()[: math.floor(batch["noise"].shape[1] * (1 - self.settings.patch_drop))]
+        seen = {"random": class_tokens(encoder, batch["random"], patches=kept)}
+        return seen | ({"focal": class_tokens(encoder, batch["focal"])} if "focal" in batch else {})
+
+    @torch.no_grad()
+    def targets(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The target encoder's CLS token of the target view, whole."""
+        return {"target": class_tokens(self.encoder, batch["target"])}
+
+    def loss(self, features: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+        """Cross-entropy of the views' assignments with the target's, less the entropy of their mean (plus its largest).
+
+        −mean Σ_k t_k log p_k + λ (log K − H(p̄)), where p = softmax(cos(z, prototypes) / τ), p̄ is its mean over all views of
+        all processes, and t is the target's p, sharpened to p^(1/T) / Σ p^(1/T) and then balanced by `sinkhorn`.
+        Each kind of view goes through the head by itself, so that its batch norms have statistics of their own.
+        """
+        s = self.settings
+        with torch.no_grad():
+            logits = self._logits(self.target["head"](targets["target"]))
+            t = sinkhorn(F.softmax(logits / s.sharpening, dim=-1), s.sinkhorn_steps)
+        views = [self._logits(self.anchor["head"](features["random"]))[:, None]]
+        if "focal" in features:
+            focal = features["focal"]
+            views.append(self._logits(self.anchor["head"](focal.flatten(0, 1))).unflatten(0, focal.shape[:2]))
+        log_p = F.log_softmax(torch.cat(views, dim=1), dim=-1)
+        match = -(t[:, None] * log_p).sum(-1).mean()
+        world = dist.get_world_size() if dist.is_initialized() else 1
+        mean = summed(log_p.exp().mean((0, 1))) / world
+        return match + s.entropy_weight * (torch.special.xlogy(mean, mean).sum() + math.log(len(mean)))
+
+    def _logits(self, z: Float[Tensor, "image dim"]) -> Float[Tensor, "image prototype"]:
+        """Cosines with the prototypes over the temperature, in float32."""
+        with torch.autocast(z.device.type, enabled=False):
+            return F.linear(F.normalize(z.float()), F.normalize(self.prototypes)) / self.settings.temperature
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Vectors (biases, norms) and prototypes are not decayed."""
+        return [*decayed_matrices(self.anchor.parameters()), {"params": [self.prototypes], "weight_decay": 0.0}]
+
+    def rates(self, at: Moment, peak: float) -> tuple[float, float]:
+        """A linear warm-up, then half a cosine of 1.25 times the training, of which it runs the first part."""
+        s, done = self.settings, at.step + 1
+        warm, whole = round(s.warmup * at.steps), int(s.stretch * at.steps)
+        decay = cosine(done / whole, s.weight_decay, s.last_weight_decay)
+        if done < warm:
+            first = peak * s.first_lr / s.base_lr
+            return first + done / warm * (peak - first), decay
+        return cosine((done - warm) / max(1, whole - warm), peak, s.min_lr), decay
+
+    def before_step(self, at: Moment) -> None:
+        """Nothing moves before the loss."""
+
+    def before_update(self, at: Moment) -> None:
+        """The anchor's gradients are clipped together; the prototypes' are not."""
+        if self.settings.clip:
+            nn.utils.clip_grad_norm_(self.anchor.parameters(), self.settings.clip)
+
+    def after_update(self, at: Moment) -> None:
+        """The target follows: m rises linearly, from 0.996 to 1 in 1.25 times the training."""
+        m = self.settings.momentum
+        follow(self.target, self.anchor, m + (1 - m) * at.progress / self.settings.stretch)

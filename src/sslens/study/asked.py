@@ -1,0 +1,127 @@
+"""What a study is asked: declared in a few lines, in Python or in a file."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+
+from sslens import fingerprint, zoo
+from sslens.errors import InputError, nearest
+from sslens.find import names
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is asked.
+
+    Attributes:
+        models: as `sslens.load` takes them, or fingerprints.
+        images: as `sslens.open_images` takes them; not needed where all models are fingerprints.
+        analyses: names of files of `analyses/`; unless given all that have something to show, but for the costly ones.
+        tokens: which tokens' Grams are compared, of "all" (the papers' choice), "cls" and "patch".
+        bank: labelled images whose neighbours vote in k-NN; leave-one-out on `images` unless given.
+        limit: images taken, drawn by their ids and the seed; the bank is taken whole.
+        controls: two random initialisations of each architecture, and raw pixels.
+        batch: images of a minibatch of CKA.
+        seed: of the images drawn, the minibatches, the bootstrap.
+        on_bad: "stop" at an image that cannot be decoded, or "skip" it.
+        precision: of the forward pass, "float32", "bfloat16", "float16" or "auto"; Grams are float32.
+        any_transform: compare fingerprints also where their models saw other parts of the images, or resampled otherwise.
+    """
+
+    models: tuple[str, ...]
+    images: str | None = None
+    analyses: tuple[str, ...] = ()
+    bank: str | None = None
+    limit: int | None = 1024
+    controls: bool = True
+    batch: int = 32
+    seed: int = 0
+    on_bad: str = "stop"
+    device: str = "auto"
+    precision: str = "float32"
+    tokens: tuple[str, ...] = ("all", "cls")
+    any_transform: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.models:
+            raise InputError("A study needs at least one model.")
+        twice = [model for model in self.models if self.models.count(model) > 1]
+        if twice:
+            raise InputError(f"{twice[0]} is given twice: it would be compared with itself, which is done anyway.")
+        live = [model for model in self.models if not fingerprint.is_fingerprint(Path(model))]
+        for model in live:
+            zoo.check(model)
+        if live and self.images is None:
+            raise InputError(f"{live[0]} is no fingerprint, so images are needed: give --images.")
+        for name in self.analyses:
+            if name not in names("analyses"):
+                raise InputError(f'There is no analysis "{name}": {nearest(name, names("analyses"))}')
+        for name, values, options in (
+            ("on_bad", (self.on_bad,), ("stop", "skip")),
+            ("precision", (self.precision,), ("float32", "bfloat16", "float16", "auto")),
+            ("tokens", self.tokens, ("all", "cls", "patch")),
+        ):
+            for value in values:
+                if value not in options:
+                    raise InputError(f'{name} is "{value}": expected {" or ".join(options)}.')
+
+    def yaml(self) -> str:
+        """As a file that `sslens study` takes."""
+        return yaml.safe_dump(_plain(asdict(self)), sort_keys=False)
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+
+def read(path: Path, overrides: Sequence[str] = ()) -> Study:
+    """A study from a YAML file, with overrides such as `limit=256` or `models=[a, b]`.
+
+    Raises:
+        InputError: the file is not there or not YAML, or a key is not one of a study's.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"There is no file {path}: a study is a YAML file with models and, but for fingerprints, images."
+        ) from None
+    except IsADirectoryError:
+        raise InputError(f"{path} is no file: a study is a YAML file, such as study.yaml beside a report.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path} holds no keys: a study has models and, but for fingerprints, images.")
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise InputError(f'"{override}" is no override: expected KEY=VALUE.')
+        try:
+            values[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InputError(f'The value of "{override}" is not YAML: {" ".join(str(error).split())}') from error
+    known = {entry.name: entry for entry in fields(Study)}
+    for key in values:
+        if key not in known:
+            raise InputError(f'A study has no "{key}" ({path}): {nearest(str(key), known)}')
+    if "models" not in values:
+        raise InputError(f"{path} does not say models.")
+    return Study(**{key: _checked(known[key], value, path) for key, value in values.items()})
+
+
+def _checked(entry: "Field[Any]", value: Any, path: Path) -> Any:
+    """A value of a study file as its field has it; a single text will do for a list of them."""
+    if entry.name in ("models", "analyses", "tokens"):
+        texts = [value] if isinstance(value, str) else value
+        if isinstance(texts, list) and all(isinstance(each, str) for each in texts):
+            return tuple(texts)
+        expected = "a list of text"
+    else:
+        kinds = get_args(entry.type) or (entry.type,)
+        if type(value) in kinds:  # by identity: true is an int to isinstance
+            return value
+        expected = {str: "text", int: "a whole number", bool: "true or false"}[kinds[0]]
+    raise InputError(f"{entry.name} is {value!r} ({path} or an override of it): expected {expected}.")

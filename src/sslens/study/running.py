@@ -1,0 +1,213 @@
+"""A study carried out: artefacts, then tables, then the report."""
+
+import importlib.metadata
+import platform
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sslens import __version__
+from sslens.find import plugin
+from sslens.progress import progress
+from sslens.store import Store, digest, home
+from sslens.study.asked import Study
+from sslens.study.planning import Pass, Planned, prepare
+
+if TYPE_CHECKING:
+    from sslens.analyses import Inputs
+    from sslens.capture import Artefact
+    from sslens.data.images import ImageSet
+    from sslens.report import Section
+    from sslens.table import Table
+
+
+def run(
+    study: Study,
+    out: Path,
+    *,
+    store: Store | None = None,
+    command: str = "",
+    title: str | None = None,
+    notes: Sequence[str] = (),
+    quiet: bool = False,
+    dry_run: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> Path | None:
+    """Carry out a study and write its report; returns the report's path, or None for a dry run, which only says the plan.
+
+    Raises:
+        InputError: something given cannot be used; what was computed until then is in the store.
+    """
+    from sslens import report
+    from sslens.processes import best_device, processes
+
+    store = store or Store(home() / "store")
+    with processes(best_device(study.device)) as process:
+        first = process.first
+        planned = prepare(replace(study, device=process.device), store, quiet=quiet or not first)
+        if first:
+            say(planned.describe())
+        if dry_run:
+            return None
+        began = time.time()
+        inputs, keys = _computed(planned, store, quiet or not first)
+    if not first:
+        return None
+    sections = [_section(name, inputs, keys, store) for name in planned.analyses]
+    return report.write(
+        out,
+        title=title or f"{', '.join(inputs.models)} on {_images(planned)['name']}",
+        sections=sections,
+        notes=(*notes, *planned.notes),
+        command=command,
+        study=study.yaml(),
+        provenance=_provenance(planned, command, time.time() - began),
+    )
+
+
+def _computed(planned: Planned, store: Store, quiet: bool) -> "tuple[Inputs, dict[str, Any]]":
+    """All artefacts, from the store or from one pass a model and set of images; and the keys that say what they are."""
+    from sslens.analyses import Inputs
+
+    grams: dict[str, dict[str, Artefact]] = {tokens: {} for tokens in planned.study.tokens}
+    wide: dict[str, Artefact] = {}
+    features: dict[str, Artefact] = {}
+    bank: dict[str, Artefact] = {}
+    keys: list[Any] = []
+    for subject in planned.subjects:  # in their order, which that of the passes need not be
+        if subject.fingerprint is not None:
+            for tokens in grams.keys() & subject.fingerprint.artefacts.keys():
+                grams[tokens][subject.name] = subject.fingerprint.artefacts[tokens]
+            keys += [artefact.key for artefact in subject.fingerprint.artefacts.values()]
+    for p, made in _passed(planned, store, quiet):
+        keys += [artefact.key for artefact in made]
+        for reducer, artefact in zip(p.reducers, made, strict=True):
+            if artefact.kind == "grams":
+                grams[str(reducer.settings()["tokens"])][p.subject.name] = artefact
+            elif artefact.kind == "wide":
+                wide[p.subject.name] = artefact
+            else:
+                (bank if p.images is planned.bank else features)[p.subject.name] = artefact
+    images = planned.images
+    about = {subject.name: subject.known.about for subject in planned.subjects}
+    inputs = Inputs(
+        models=tuple(subject.name for subject in planned.subjects if not subject.control),
+        controls=tuple(subject.name for subject in planned.subjects if subject.control),
+        about=about,
+        grams={tokens: found for tokens, found in grams.items() if found},
+        wide=wide,
+        features=features,
+        bank=bank,
+        labels=_labels(images),
+        bank_labels=_labels(planned.bank),
+        classes=images.classes if images is not None else (),
+        seed=planned.study.seed,
+    )
+    about_key = {"about": about, "models": inputs.models, "controls": inputs.controls}
+    return inputs, {"artefacts": keys, "tokens": list(planned.study.tokens), "seed": inputs.seed, **about_key}
+
+
+def _passed(planned: Planned, store: Store, quiet: bool) -> "Iterator[tuple[Pass, list[Artefact]]]":
+    """Each pass and its artefacts. Images that several models see in the same way are decoded once for all of them."""
+    from sslens.capture import collect
+    from sslens.data.decoded import Decoded
+
+    def seen(p: Pass) -> tuple[Any, ...]:
+        return id(p.images), *p.model.transform.geometry
+
+    waiting = Counter(seen(p) for p in planned.passes if p.missing)
+    decoded: dict[tuple[Any, ...], Decoded] = {}
+    for number, p in enumerate(planned.passes, 1):
+        if p.missing and waiting[seen(p)] > 1 and seen(p) not in decoded:
+            decoded[seen(p)] = Decoded(p.images, p.model.transform)
+        label = f"[{number}/{len(planned.passes)}] {p.subject.name}"
+        with progress(label, quiet=quiet or not p.missing) as report:
+            yield (
+                p,
+                collect(
+                    p.model,
+                    p.images,
+                    p.reducers,
+                    plan=p.plan,
+                    store=store,
+                    device=planned.device,
+                    precision=planned.precision,
+                    decoded=decoded.get(seen(p)),
+                    progress=report,
+                ),
+            )
+        p.model.to("cpu")  # the next one needs the room
+        if p.missing:
+            waiting[seen(p)] -= 1
+            if not waiting[seen(p)]:
+                decoded.pop(seen(p), None)
+
+
+def _labels(images: "ImageSet | None") -> dict[str, int]:
+    if images is None or images.labels is None:
+        return {}
+    return dict(zip(images.ids, images.labels.tolist(), strict=True))
+
+
+def _section(name: str, inputs: "Inputs", keys: Mapping[str, Any], store: Store) -> "Section":
+    """One analysis: its table, from the store or computed, and what is drawn and said of it."""
+    from sslens.report import Section
+
+    module = plugin("analyses", name)
+    table = _table(name, module, inputs, keys, store)
+    return Section(name, module.TITLE, module.CAPTION, tuple(module.findings(table)), table, module.draw(table))
+
+
+def _table(name: str, module: Any, inputs: "Inputs", keys: Mapping[str, Any], store: Store) -> "Table":
+    from sslens.table import Table
+
+    key = {"analysis": name, "version": module.VERSION, "sslens": __version__, **keys}
+    kept = store.read_json("tables", key)
+    if kept is not None:
+        return Table.from_json(kept)
+    computed: Table = module.compute(inputs)
+    table = replace(computed, provenance={"analysis": name, "key": digest(key)})
+    store.write_json("tables", key, table.to_json())
+    return table
+
+
+def _provenance(planned: Planned, command: str, seconds: float) -> dict[str, Any]:
+    libraries = ("torch", "torchvision", "timm", "numpy", "pandas", "safetensors")
+    models = {}
+    for subject in planned.subjects:
+        known = subject.known
+        models[subject.name] = {
+            "source": known.source,
+            "digest": known.digest,
+            "control": subject.control,
+            **known.about,
+        }
+        if subject.fingerprint is not None:
+            models[subject.name]["fingerprint"] = subject.fingerprint.dtype
+    return {
+        "command": command,
+        "made": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
+        "seconds": round(seconds, 1),
+        "device": f"{planned.device}, {planned.precision}",
+        "versions": {"sslens": __version__, "python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in libraries},
+        "images": _images(planned),
+        "models": models,
+    }
+
+
+def _images(planned: Planned) -> dict[str, Any]:
+    """What the images were, as they say it or as the first fingerprint does."""
+    if planned.images is None:
+        kept = planned.subjects[0].fingerprint
+        assert kept is not None
+        return {"name": kept.images["name"], "count": len(kept.ids), "digest": kept.images["content"], "skipped": []}
+    return {
+        "name": planned.images.name,
+        "count": len(planned.images),
+        "digest": planned.images.digest,
+        "skipped": [list(each) for each in planned.images.skipped],
+    }

@@ -1,0 +1,369 @@
+"""What a checkpoint file is, how that is known, what loading drops, and what looks wrong; also of files that cannot be loaded."""
+
+import re
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sslens import cards
+from sslens.cards import Card
+from sslens.errors import InputError
+from sslens.zoo import download, file_of
+from sslens.zoo.checkpoints import card_of, plain_name, prepared, require_claims, require_finite
+from sslens.zoo.files import Contents, contents
+from sslens.zoo.recognise import Recognised, layout_of, recognise
+from sslens.zoo.shapes import Shape, ViTShape
+
+WIDTH = 110
+LABEL = 12
+
+
+@dataclass(frozen=True)
+class Group:
+    """Keys that came to the same for the same reason."""
+
+    fate: str
+    count: int
+    keys: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All that can be said of a checkpoint file; plain JSON values by `to_json`.
+
+    Attributes:
+        refused: why it cannot be loaded, or None where it can.
+        facts: by label, in the order in which they are told.
+        suspicious: what looks wrong, a sentence each.
+        groups: what becomes of the keys.
+        line: the line of Python that loads it.
+    """
+
+    path: str
+    refused: str | None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    suspicious: tuple[str, ...] = ()
+    groups: tuple[Group, ...] = ()
+    line: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {**asdict(self), "loadable": self.refused is None}
+
+    def text(self) -> str:
+        """For a person, at most 110 characters wide."""
+        lines = [f"{self.path}: {'cannot be loaded' if self.refused else 'can be loaded'}", ""]
+        for label, value in self.facts.items():
+            lines += _row(label, [value] if isinstance(value, str) else value)
+        if self.groups:
+            said = (f"{g.count:>5,} {g.fate:8} {g.keys}" + (f"  ({g.reason})" if g.reason else "") for g in self.groups)
+            lines += _row("keys", said, hang=15)
+        if self.refused is None or self.suspicious:
+            lines += _row("suspicious", self.suspicious or ["nothing"])
+        lines += _row("load it by", [self.line]) if self.line else []
+        lines += _row("refused", [self.refused]) if self.refused else []
+        return "\n".join(lines)
+
+
+def _row(label: str, values: Iterable[str], hang: int = 2) -> Iterator[str]:
+    for i, value in enumerate(values):
+        first = f"  {label if i == 0 else '':{LABEL}}"
+        yield from textwrap.wrap(
+            value, WIDTH, initial_indent=first, subsequent_indent=" " * (LABEL + 2 + hang), break_on_hyphens=False
+        )
+
+
+def examine(source: str | Path, *, branch: str | None = None, num_heads: int | None = None) -> Diagnosis:
+    """Examine a checkpoint file, or that of a card, which is fetched where it is not here yet.
+
+    Args:
+        source: a file, a folder of a run, or a card's name.
+        branch, num_heads: as for `sslens.load`.
+
+    Raises:
+        InputError: there is no such file or card, or the card's file cannot be fetched. What is wrong with the file itself is
+            no error but the diagnosis.
+    """
+    path, card = _file(str(source))
+    told = str(source)
+    facts: dict[str, Any] = {}
+    try:
+        facts["file"] = _size(path)
+        inside = contents(path)
+        facts["file"] += f", {_form(path, inside)}"
+    except InputError as error:
+        return Diagnosis(told, str(error), facts)
+    facts["holds"] = list(_holds(inside))
+    try:
+        found = recognise(
+            inside,
+            branch=branch or (card.branch if card else None),
+            num_heads=num_heads or (card.heads if card else None),
+        )
+    except InputError as error:
+        return Diagnosis(told, str(error), facts | _seeming(inside), groups=tuple(_prefixes(inside)))
+    known = card or (None if found.claim.written is not None else card_of(path, found))
+    if known is not None and card is None:
+        found = recognise(inside, branch=branch or known.branch, num_heads=num_heads or known.heads)
+    facts |= _facts(found, known)
+    refused = None
+    try:
+        require_finite(found.weights, path)
+        if card is not None:
+            require_claims(card, found, path)
+    except InputError as error:
+        refused = str(error)
+    return Diagnosis(
+        told,
+        refused,
+        facts,
+        tuple(suspicions(found, inside)),
+        tuple(_groups(found)),
+        None if refused else _line(told, found, known, branch, num_heads),
+    )
+
+
+def _file(source: str) -> tuple[Path, Card | None]:
+    if Path(source).exists():
+        return file_of(Path(source)), None
+    if ":" in source or source == "pixels":
+        raise InputError(f"The doctor reads checkpoint files and those of cards; {source} has none here.")
+    card = cards.find(source)
+    if card.url is None:
+        raise InputError(
+            f"The weights of {card.name} are fetched and kept by timm ({card.source}): there is no file to examine."
+        )
+    return download.fetch(card), card
+
+
+def _size(path: Path) -> str:
+    return f"{path.stat().st_size:,} bytes"
+
+
+def _form(path: Path, inside: Contents) -> str:
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start.startswith(b"PK"):
+        return "PyTorch's zip format"
+    return "PyTorch's format of before 1.6" if start.startswith(b"\x80") and not inside.header else "safetensors"
+
+
+def _holds(inside: Contents) -> Iterator[str]:
+    """The state dicts and the rest of a file, a line each."""
+    for state, weights in inside.states.items():
+        yield f"{state or 'at the top'}: tensors {len(weights):,}, numbers {sum(v.numel() for v in weights.values()):,}"
+    if inside.rest:
+        yield "; ".join(f"{key}: {value}" for key, value in inside.rest.items())
+
+
+def describe(shape: Shape) -> str:
+    """An architecture in words.
+
+    >>> from sslens.models.cnn import CNNArch
+    >>> from sslens.zoo.shapes import CNNShape
+    >>> describe(CNNShape(CNNArch.parse("resnet50")))
+    'resnet50: stages of 3, 4, 6, 3 blocks, 2048 channels at the end, for images of 224 px'
+    """
+    if not isinstance(shape, ViTShape):
+        blocks = ", ".join(map(str, shape.arch.blocks))
+        name = shape.name or shape.arch.kind
+        return f"{name}: stages of {blocks} blocks, {shape.arch.channels} channels at the end, for images of {shape.image_size} px"
+    arch = shape.arch
+    parts = [
+        f"{shape.name or 'ViT'}: {arch.blocks} blocks of width {arch.dim} with {arch.heads} heads",
+        f"patches of {arch.patch_size} px, images of {arch.image_size} px",
+        "" if shape.cls else "no CLS token",
+        f"{shape.registers} registers" if shape.registers else "",
+        "layer scale" if shape.layer_scale else "",
+        "gated MLPs" if shape.gated else "",
+        "" if shape.qkv_bias else "no qkv bias",
+        "" if shape.norm else "no final norm",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def _facts(found: Recognised, card: Card | None) -> dict[str, Any]:
+    claim = found.claim
+    tuned = f"; {claim.tuned} with labels" if claim.tuned else ""
+    facts: dict[str, Any] = {
+        "what it is": f"{claim.method}: {claim.form}",
+        "known by": list(claim.signs),
+        "family": f"{claim.family or 'unknown'}, objective {claim.objective or 'unknown'}{tuned}",
+        "branch": found.branch + (f" (there are {', '.join(claim.branches)})" if len(claim.branches) > 1 else ""),
+        "network": f"{describe(found.shape)}; {found.parameters:,} parameters",
+    }
+    if isinstance(found.shape, ViTShape) and not found.heads_known:
+        facts["heads"] = (
+            f"{found.shape.arch.heads} of attention are assumed for this width: no file tells them. With another number the "
+            "weights fit as well and the features are wrong."
+        )
+    made = prepared(found, card)
+    assumed = "" if card or found.claim.objective else " (assumed: the file does not tell)"
+    facts["images"] = (
+        f"shorter side to {made.resize} ({made.interpolation}), centre {made.crop}, mean {made.mean}, std {made.std}{assumed}"
+    )
+    if card is not None:
+        facts["card"] = f"{card.name}: {card.title}"
+        facts["family"] = f"{card.family}, objective {card.objective}" + (
+            f"; {card.tuned} with labels" if card.tuned else ""
+        )
+        facts["licence"] = card.licence
+    else:
+        facts["card"] = _like(found)
+    notes = [*found.notes, *(card.notes if card else ())]
+    return facts | ({"notes": notes} if notes else {})
+
+
+def resembling(found: Recognised) -> list[Card]:
+    """The cards of the same architecture whose objective and tuning do not contradict what the file tells."""
+    if found.claim.written is not None:
+        return []
+    objective, tuned = found.claim.objective, found.claim.tuned
+    return [
+        card
+        for card in cards.cards().values()
+        if card.url
+        and card.arch == plain_name(found)
+        and (objective is None or (card.objective, card.tuned) == (objective, tuned))
+    ]
+
+
+def _like(found: Recognised) -> str:
+    like = resembling(found)
+    if not like:
+        return "none is of this architecture and objective"
+    names = ", ".join(card.name for card in like[:6]) + (f" and {len(like) - 6} more" if len(like) > 6 else "")
+    by = "architecture and objective" if found.claim.objective else "architecture"
+    return f"resembles {names} by {by}; no published hash says that it is one of them"
+
+
+def _groups(found: Recognised) -> Iterator[Group]:
+    """The account, keys with one fate and one reason together."""
+    together: dict[tuple[str, str, str], list[str]] = {}
+    for entry in found.account:
+        together.setdefault((entry.fate, entry.reason, entry.state), []).append(entry.key)
+    order = ("kept", "renamed", "reshaped", "dropped")
+    for (fate, reason, state), keys in sorted(together.items(), key=lambda item: order.index(item[0][0])):
+        said = _pattern(keys)
+        yield Group(fate, len(keys), f"{state}: {said}" if state and len(found.account) > len(keys) else said, reason)
+
+
+def _seeming(inside: Contents) -> dict[str, Any]:
+    """What a file that cannot be loaded seems to be."""
+    try:
+        claim = layout_of(inside)[1]
+    except InputError:
+        return {}
+    return {
+        "seems to be": f"{claim.method}: {claim.form}",
+        "known by": list(claim.signs),
+        "branches": ", ".join(claim.branches),
+    }
+
+
+def _prefixes(inside: Contents) -> Iterator[Group]:
+    """What a file holds that no layout reads, by the beginnings of its keys."""
+    for state, weights in inside.states.items():
+        together: dict[str, list[str]] = {}
+        same = _shared(list(weights)).rpartition(".")[0]
+        for key in weights:
+            together.setdefault(key[len(same) :].strip(".").split(".")[0], []).append(key)
+        for keys in list(together.values())[:20]:
+            yield Group("found", len(keys), f"{state}: {_pattern(keys)}" if state else _pattern(keys), "")
+
+
+def _pattern(keys: list[str]) -> str:
+    """Names that keys have in common, with * for what differs.
+
+    >>> _pattern(["head.weight", "head.bias"]), _pattern(["mask_token"]), _pattern(["blocks.0.x", "blocks.1.x", "norm.weight"])
+    ('head.*', 'mask_token', 'blocks.*, norm.weight')
+    """
+    if len(keys) == 1:
+        return keys[0]
+    common = _shared(keys)
+    if len(common) > 3:
+        return re.sub(r"\.[^.]*$", ".", common) + "*" if "." in common else f"{common}*"
+    first: dict[str, list[str]] = {}
+    for key in keys:
+        first.setdefault(key.split(".")[0], []).append(key)
+    shown = [_pattern(each) if len(each) == 1 or len(first) > 1 else f"{name}.*" for name, each in first.items()]
+    return ", ".join(shown[:6]) + (f", {len(shown) - 6} more" if len(shown) > 6 else "")
+
+
+def _shared(keys: list[str]) -> str:
+    """The beginning that all keys have in common."""
+    low, high = min(keys), max(keys)  # what these two share, all share
+    return low[: next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))]
+
+
+def suspicions(found: Recognised, inside: Contents) -> Iterator[str]:
+    """What looks wrong in the values of a checkpoint, a sentence each."""
+    weights = found.weights
+    broken = [name for name, value in weights.items() if value.is_floating_point() and not torch.isfinite(value).all()]
+    if broken:
+        yield f"{len(broken)} tensors have NaN or infinite values, the first {broken[0]}."
+    constant = [
+        name for name, value in weights.items() if value.ndim > 1 and value.numel() > 1 and value.min() == value.max()
+    ]
+    if constant:
+        yield f"{len(constant)} weights have one value throughout, the first {constant[0]}: never trained, or overwritten."
+    large = [
+        name
+        for name, v in weights.items()
+        if v.is_floating_point() and "running_var" not in name and v.abs().max() > 1e4
+    ]
+    if large:
+        yield f"{len(large)} tensors have values above 10,000, the first {large[0]}."
+    if found.claim.tuned == "fine-tuned" and found.claim.objective is not None:
+        yield "Labels trained these weights after the objective did: for a pre-trained backbone take the file from before."
+    yield from _untouched(weights)
+    yield from _untrained_head(found, inside)
+    yield from _equal_twins(found, inside)
+
+
+def _untouched(weights: Mapping[str, Tensor]) -> Iterator[str]:
+    """What is as an initialisation leaves it."""
+    norms = [name for name, v in weights.items() if v.ndim == 1 and name.endswith(".weight")]
+    if norms and all((weights[n] == 1).all() and not weights.get(n[:-6] + "bias", weights[n] * 0).any() for n in norms):
+        yield f"All {len(norms)} normalisations are as at initialisation (weight 1, bias 0): the network seems untrained."
+    linear = [name[:-6] for name, v in weights.items() if name.endswith("weight") and v.ndim == 2]
+    biases = [weights[f"{name}bias"] for name in linear if f"{name}bias" in weights]
+    if biases and not any(v.any() for v in biases):
+        yield f"All {len(biases)} biases of linear layers are zero, as at initialisation."
+    means = [v for name, v in weights.items() if name.endswith("running_mean")]
+    if means and not any(v.any() for v in means):
+        yield f"The running means of all {len(means)} batch normalisations are zero: no batch was ever seen in training mode."
+
+
+def _untrained_head(found: Recognised, inside: Contents) -> Iterator[str]:
+    for entry in found.account:
+        if entry.fate != "dropped" or not re.search(r"(^|\.)(head|fc|classifier)(\.\w+)?\.bias$", entry.key):
+            continue
+        bias = inside.states[entry.state][entry.key]
+        if "classification" in entry.reason and bias.numel() > 1 and not bias.any():
+            yield f"The classifier's bias ({entry.key}) is zero throughout: the head seems untrained."
+
+
+def _equal_twins(found: Recognised, inside: Contents) -> Iterator[str]:
+    twins = [trunk.weights(inside.states) for trunk in found.claim.branches.values()]
+    if len(twins) != 2:
+        return
+    shared = [name for name in twins[0] if name in twins[1]]
+    if shared and all(torch.equal(twins[0][name], twins[1][name]) for name in shared):
+        both = " and ".join(found.claim.branches)
+        yield f"The branches {both} are equal: the training had not begun, or one was copied over the other."
+
+
+def _line(source: str, found: Recognised, card: Card | None, branch: str | None, num_heads: int | None) -> str:
+    given = [repr(source)]
+    if branch is not None:
+        given.append(f"branch={found.branch!r}")
+    if isinstance(found.shape, ViTShape) and card is None and found.claim.written is None:
+        given.append(f"num_heads={num_heads or found.shape.arch.heads}")
+    return f"sslens.load({', '.join(given)})"

@@ -1,0 +1,274 @@
+"""From a file on disk to the tensors in it, and nothing else: safetensors, or a pickle of which no code is run.
+
+A `.pth` file is a pickle, which can name any function of Python to be called with any arguments. `torch.load` with
+`weights_only=True` calls none but those that tensors are made with. Four more names stand in the authors' training files
+(DINO's hold their arguments and numbers of NumPy's); they are allowed by name, and nothing else ever is.
+"""
+
+import argparse
+import contextlib
+import pickle
+import pickletools
+import re
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from sslens.errors import InputError
+
+#: what makes a number of NumPy's from its bytes
+_SCALAR: Any = np.float64(0).__reduce__()[0]
+#: what a pickle may name beside tensors. NumPy 2 moved the last to `numpy._core`; files name either place
+ALLOWED: list[Any] = [
+    argparse.Namespace,
+    np.dtype,
+    np.dtypes.Float64DType,
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    (_SCALAR, "numpy._core.multiarray.scalar"),
+]
+#: how deep state dicts may lie in one another
+DEPTH = 3
+OPTIMISER = {"state", "param_groups"}
+_GLOBAL = re.compile(
+    r"GLOBAL ([\w.]+)|but got <class '([\w.]+)'>|Unsupported (?:class|global|type) ([\w.]+)|global ([\w.]+\.\w+)"
+)
+_FOREIGN = {
+    b"<": "a web page, not a checkpoint: the download gave an error or a login page. Download it again and look at its size",
+    b"version https://git-lfs": "a Git LFS pointer, not the file it points to: run `git lfs pull` where it came from",
+    b"\x1f\x8b": "compressed with gzip: unpack it first",
+    b"\x89HDF": "an HDF5 file (Keras?): only PyTorch's checkpoints and safetensors are read",
+    b"ustar": "a tar archive: unpack it first",
+}
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The tensors of a file, by the state dict that they stand in.
+
+    Attributes:
+        path: the file.
+        states: by the keys that lead there (`model`, `teacher`; "" for tensors at the top), each a flat dict.
+        rest: what else the file holds (epoch, args, optimiser), in words.
+        header: of a safetensors file.
+        epoch: as the file says, or None.
+    """
+
+    path: Path
+    states: Mapping[str, Mapping[str, Tensor]]
+    rest: Mapping[str, str] = field(default_factory=dict)
+    header: Mapping[str, str] = field(default_factory=dict)
+    epoch: int | None = None
+
+
+def contents(path: Path) -> Contents:
+    """Read a checkpoint file.
+
+    Raises:
+        InputError: the file is not there, empty, cut off, damaged, of another kind, or names code to be run.
+    """
+    start = _start(path)
+    if path.suffix == ".safetensors" or start[8:9] == b"{":
+        header, tensors = read(path)
+        return Contents(path, {"": tensors}, header=header)
+    tree = _unpickled(path, start)
+    if isinstance(tree, Tensor) or not isinstance(tree, Mapping):
+        raise InputError(
+            f"{path} holds a {type(tree).__name__}, not the named weights of a network: save its state_dict()."
+        )
+    states, rest = dict(_states(tree)), _rest(tree)
+    if not states:
+        if "optimizer" in tree or "opt" in tree or set(tree) >= OPTIMISER:
+            raise InputError(
+                f"{path} holds the state of an optimiser and no network: the weights are in another file of that training."
+            )
+        raise InputError(
+            f"{path} holds no tensors by name (it has {', '.join(map(str, list(tree)[:5])) or 'nothing'})."
+        )
+    epoch = tree.get("epoch")
+    return Contents(path, states, rest, epoch=epoch if isinstance(epoch, int) else None)
+
+
+def read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Header and tensors of a safetensors file.
+
+    Raises:
+        InputError: the file is truncated, or not of this format.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
+    except SafetensorError as error:
+        raise InputError(
+            f"{path} is not a whole safetensors file ({path.stat().st_size:,} bytes; {error}): it was cut off in writing or "
+            "copying. Copy it again, or go on from the run that wrote it with --resume."
+        ) from error
+
+
+def _start(path: Path) -> bytes:
+    """The first bytes of a file, once it is known that they may be those of a checkpoint."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: give the checkpoint file in it.")
+    try:
+        with path.open("rb") as file:
+            start = file.read(512)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
+    if path.suffix == ".safetensors":
+        return start  # whose own reader says what is wrong with it
+    if not start:
+        raise InputError(f"{path} is empty: it was cut off in writing, or the download failed. Get it again.")
+    for sign, said in _FOREIGN.items():
+        if start.lstrip().startswith(sign) or (sign == b"ustar" and start[257:262] == sign):
+            raise InputError(f"{path} is {said}.")
+    return start
+
+
+def _unpickled(path: Path, start: bytes) -> Any:
+    zipped = start.startswith(b"PK")
+    if zipped:
+        _require_checkpoint(path)
+    elif not start.startswith(b"\x80"):
+        raise InputError(
+            f"{path} is no checkpoint: it begins with neither a safetensors header nor a PyTorch file's (found "
+            f"{start[:8]!r}). Give a .pth, .pt, .tar, .bin or .safetensors file of weights."
+        )
+    try:
+        with _only_allowed(), _quiet():
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except pickle.UnpicklingError as error:
+        found = _GLOBAL.search(str(error))
+        name = next(filter(None, found.groups())) if found else _called(path)
+        if name is None:
+            raise _damaged(path, EOFError("its pickle ends in the middle or makes no sense")) from error
+        raise InputError(_refused(path, name)) from error
+    except MemoryError as error:
+        raise InputError(f"{path} does not fit into this machine's memory ({path.stat().st_size:,} bytes).") from error
+    except Exception as error:  # torch raises a dozen kinds on damaged bytes
+        raise _damaged(path, error) from error
+
+
+def _require_checkpoint(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile as error:
+        raise _damaged(path, error) from error
+    if any(name.endswith("constants.pkl") for name in names):
+        raise InputError(f"{path} is a TorchScript program, not weights: save the network's state_dict() instead.")
+    if not any(name.endswith("data.pkl") for name in names):
+        raise InputError(
+            f"{path} is a zip file of something else (it holds {', '.join(names[:3]) or 'nothing'}), not a PyTorch checkpoint."
+        )
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return InputError(
+        f"{path} is cut off or damaged ({path.stat().st_size:,} bytes; {said}): compare its size with the "
+        "source's and get it again."
+    )
+
+
+def _called(path: Path) -> str | None:
+    """The first name in a bare pickle of a protocol that torch does not write, found without running it."""
+    texts: list[str] = []
+    try:
+        for opcode, argument, _ in pickletools.genops(path.read_bytes()):
+            if opcode.name == "GLOBAL":
+                return str(argument).replace(" ", ".")
+            if opcode.name == "STACK_GLOBAL" and len(texts) > 1:
+                return ".".join(texts[-2:])
+            if isinstance(argument, str):
+                texts.append(argument)
+    except (ValueError, OSError):
+        pass
+    return None
+
+
+def _refused(path: Path, name: str) -> str:
+    """The sentence about a name that a pickle would call."""
+    module = name.split(".")[0]
+    if module in (
+        "torch",
+        "numpy",
+        "timm",
+        "torchvision",
+        "transformers",
+        "models",
+        "__main__",
+        "vision_transformer",
+        "deit",
+    ):
+        return (
+            f"{path} was refused, and nothing in it was run: it names {name}, so it holds objects of Python's beside or "
+            "instead of weights. Where it was made and is trusted, save the network's state_dict() with torch.save and "
+            "give that file."
+        )
+    return (
+        f"{path} was refused, and nothing in it was run: its pickle asks for {name}, which no file of weights needs. "
+        "Do not open it with other tools unless you trust where it comes from."
+    )
+
+
+@contextlib.contextmanager
+def _only_allowed() -> Iterator[None]:
+    """Within the block `ALLOWED` alone may be named; what other libraries of this process allowed for themselves may not."""
+    others = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    torch.serialization.add_safe_globals(ALLOWED)
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(others)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Old files make torch and NumPy warn about their own past (TypedStorage, numpy.core), of which a user can mend nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _states(tree: Mapping[Any, Any], at: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Every dict of named tensors in a tree, but for those of optimisers."""
+    if set(tree) >= OPTIMISER:
+        return
+    tensors = {key: value.detach() for key, value in tree.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    if tensors:
+        yield at, tensors
+    if depth < DEPTH:
+        for key, value in tree.items():
+            if isinstance(value, Mapping) and isinstance(key, str):
+                yield from _states(value, f"{at}/{key}" if at else key, depth + 1)
+
+
+def _rest(tree: Mapping[Any, Any]) -> dict[str, str]:
+    """What stands at the top beside weights, in words."""
+    said = {}
+    for key, value in tree.items():
+        if isinstance(value, Tensor):
+            continue
+        if isinstance(value, Mapping):
+            if set(value) >= OPTIMISER:
+                said[str(key)] = "an optimiser's state"
+            elif not any(True for _ in _states(value)):
+                said[str(key)] = f"{len(value)} settings"
+        elif isinstance(value, argparse.Namespace):
+            said[str(key)] = f"{len(vars(value))} arguments"
+        elif value is None or isinstance(value, (str, int, float, bool)):
+            said[str(key)] = str(value)[:60]
+        else:
+            said[str(key)] = type(value).__name__
+    return said

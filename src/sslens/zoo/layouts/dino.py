@@ -1,0 +1,37 @@
+"""DINO (Caron et al., 2021) and its kin that train a student on a teacher: iBOT, DINOv2's training files."""
+
+from sslens.zoo.claim import MASK, Claim, as_named
+from sslens.zoo.files import Contents
+from sslens.zoo.layouts._dinov2 import to_timm
+from sslens.zoo.trunks import Trunk, trunks
+
+TITLE = "DINO"
+BRANCHES = ("teacher", "student")
+
+
+def claim(contents: Contents) -> Claim | None:
+    """A full checkpoint: state dicts `student` and `teacher`, each a backbone and a head. The teacher is what is evaluated.
+
+    The backbone's own file is flat and has timm's names, as many others have: that is the layout `timm`.
+    """
+    branches: dict[str, Trunk] = {}
+    for branch in BRANCHES:
+        for trunk in trunks(contents.states):
+            if trunk.state.split("/")[-1] == branch and trunk.naming in ("vit", "resnet"):
+                branches[branch] = trunk
+    if not branches:
+        return None
+    losses = [name for name in [*contents.states, *contents.rest] if name.endswith("_loss")]
+    objective = "ibot" if any(name.startswith("ibot") for name in losses) else "dino"
+    return Claim(
+        method="iBOT" if objective == "ibot" else TITLE,
+        form=f"full checkpoint, with {' and '.join(branches)}",
+        signs=(f"its networks are called {' and '.join(str(trunk) for trunk in branches.values())}", *losses),
+        branches=branches,
+        taken="teacher" if "teacher" in branches else None,
+        objective=objective,
+        family="JE",
+        drops=((r"masked_embed|mask_token", MASK), (r"(head|fc)\..*", "the projection head")),
+        convert=lambda weights: to_timm(as_named(weights)),
+        beside=((r"(module\.)?(dino_|ibot_)?head\..*", "the projection head"),),
+    )

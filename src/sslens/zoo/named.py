@@ -1,0 +1,140 @@
+"""Models that have a name and no file: controls, and what timm and the Hugging Face hub fetch."""
+
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import timm
+from huggingface_hub.errors import HfHubHTTPError
+from torch import nn
+
+from sslens.cards import Card, cards
+from sslens.data.transform import EvalTransform
+from sslens.errors import InputError, nearest
+from sslens.models import cnn, networks
+from sslens.models.backbone import Backbone, Pixels
+from sslens.models.taps import Tap
+from sslens.models.vit import SIZES, ViTArch
+from sslens.zoo.preparing import transform
+
+#: side to which the pixels control shrinks an image
+PIXELS = 32
+_HEADS = re.compile(r"(vit_.+)_heads(\d+)")
+
+
+def pixels() -> Backbone:
+    """Raw pixels, shrunk to 32 × 32."""
+    return Backbone(
+        Pixels(),
+        name="pixels",
+        source="pixels",
+        taps=[Tap("pixels", "pixels", 0.0)],
+        transform=transform(PIXELS, interpolation="bilinear"),
+        prefix=None,
+        about={"family": "control", "objective": None, "arch": None},
+    )
+
+
+def backbone(
+    network: nn.Module, *, name: str, source: str, transformed: EvalTransform, about: Mapping[str, Any]
+) -> Backbone:
+    """A network of a known class as a Backbone, with the taps and the prefix of its class."""
+    return Backbone(
+        network,
+        name=name,
+        source=source,
+        taps=networks.taps(network),
+        transform=transformed,
+        prefix=networks.prefix_tokens(network),
+        about=about,
+    )
+
+
+def random(rest: str, num_heads: int | None, overrides: Mapping[str, int]) -> Backbone:
+    """The control of `random:NAME[:SEED]`: a ViT of this package, with `_headsN` at the end for other heads, a CNN, or timm/NAME.
+
+    Raises:
+        InputError: no such architecture, a seed that is no number, or changes that it cannot take.
+    """
+    name, _, seed = rest.partition(":")
+    if seed and not seed.isdecimal():
+        raise InputError(f'The seed of random:{rest} is "{seed}": expected random:NAME:SEED with SEED a whole number.')
+    number = int(seed or 0)
+    network: nn.Module
+    if name in cnn.SIZES:
+        if overrides or num_heads:
+            raise InputError(
+                f"random:{name} is a convolutional network of a fixed shape: it takes no num_heads or blocks."
+            )
+        network, transformed = cnn.CNNArch.parse(name).build(number), transform(224)
+    elif overrides or num_heads or name.split("_")[:2] in [["vit", size] for size in SIZES]:
+        heads = _HEADS.fullmatch(name)
+        arch = ViTArch.parse(heads[1] if heads else name, num_heads or (int(heads[2]) if heads else None), **overrides)
+        network, transformed = arch.build(number), transform(arch.image_size)
+    else:
+        network = networks.create(name.removeprefix("timm/"), seed=number)
+        transformed = _configured(network, name)
+    changes = dict(overrides) | ({"num_heads": num_heads} if num_heads else {})
+    about = {"family": "control", "objective": None, "arch": None if changes else name, "seed": number, **changes}
+    source = " ".join([f"random:{name}:{number}", *(f"{key}={value}" for key, value in changes.items())])
+    return backbone(network, name=f"random #{number}", source=source, transformed=transformed, about=about)
+
+
+def of_timm(source: str, card: Card | None = None) -> Backbone:
+    """A model of `timm:NAME` or `hf-hub:ID` with its weights; a card of this source, given or found, says what it is.
+
+    Raises:
+        InputError: timm has no such model, nothing is known of its class, or its weights cannot be fetched.
+    """
+    card = card or next((each for each in cards().values() if each.source == source), None)
+    scheme, _, name = source.partition(":")
+    network = networks.ready(_fetched(name if scheme == "timm" else source))
+    about: dict[str, Any] = {"family": None, "objective": None, "tuned": False}
+    if scheme == "timm":
+        about["arch"] = f"timm/{name.partition('.')[0]}"
+    if card is not None:
+        about |= {"family": card.family, "objective": card.objective, "tuned": card.tuned, "arch": card.arch}
+        about |= {"card": card.name, "epochs": card.epochs, "licence": card.licence}
+    transformed = _configured(network, name) if card is None else EvalTransform(**asdict(card.evaluation))
+    return backbone(network, name=card.name if card else name, source=source, transformed=transformed, about=about)
+
+
+def _fetched(name: str) -> nn.Module:
+    base = name.partition(".")[0]
+    hub = name.startswith("hf-hub:")
+    if not hub and (not timm.is_model(base) or ("." in name and name not in timm.list_pretrained())):
+        raise InputError(f'timm has no model "{name}": {nearest(name, timm.list_pretrained())}')
+    try:
+        network: nn.Module = timm.create_model(name, pretrained=True, num_classes=0)
+    except (OSError, RuntimeError, ValueError, KeyError, HfHubHTTPError) as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        more = (
+            " A model of Hugging Face's transformers is loaded from its folder or its model.safetensors." if hub else ""
+        )
+        raise InputError(
+            f"timm could not get the weights of {name} ({said}): check the network, or fetch them "
+            f"once on a machine that has one and set HF_HOME to that cache and HF_HUB_OFFLINE=1.{more}"
+        ) from error
+    return network
+
+
+def _configured(network: nn.Module, name: str) -> EvalTransform:
+    """The transform of a model's configuration in timm."""
+    config = timm.data.resolve_model_data_config(network)
+    if config["crop_mode"] == "squash":
+        warnings.warn(
+            f"{name} was trained on images squashed to a square; here the central square is cut out, so that all models see one "
+            "geometry.",
+            UserWarning,
+            stacklevel=2,
+        )
+    size = config["input_size"][-1]
+    return transform(
+        size,
+        resize=int(size / config["crop_pct"]),
+        interpolation=config["interpolation"],
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+    )

@@ -1,0 +1,235 @@
+"""From the weights of a network, in timm's names, to its architecture; an architecture builds an empty network to be filled."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from timm.layers import SwiGLUPacked
+from timm.models.deit import VisionTransformerDistilled
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from sslens.errors import InputError
+from sslens.models.cnn import CNNArch
+from sslens.models.vit import SIZES, ViTArch
+
+#: heads of the released shapes whose heads are not 64 wide (ViT-H and ViT-g of Dosovitskiy et al. and Zhai et al.)
+HEADS = {1280: 16, 1408: 16}
+_UNKNOWN_VIT = (
+    ("rel_pos", "relative positions, as BEiT's and detectors' ViTs do"),
+    ("relative_position", "relative positions, as BEiT's"),
+    ("attn.q_bias", "separate biases of queries and values, as BEiT's and EVA's"),
+    ("attn.q_proj", "separate queries, keys and values in timm's EVA names"),
+    ("norm_pre", "a normalisation before the first block, as CLIP's, whose activation function no weight tells"),
+    ("attn.q_norm", "normalised queries and keys"),
+    ("gamma_1", "BEiT's layer scale"),
+)
+
+
+@dataclass(frozen=True)
+class ViTShape:
+    """A Vision Transformer beyond `ViTArch`: what its weights' names and shapes tell, and `heads`, which they do not.
+
+    Attributes:
+        arch: image and patch size, width, blocks, heads.
+        hidden: width of the MLPs' second layer's input.
+        gated: a SwiGLU MLP, gate and value in one layer.
+        qkv_bias, patch_bias, layer_scale, norm: whether there is one; `norm` the final normalisation.
+        cls, registers, distilled: tokens before the patches.
+        cls_positions: whether the tokens before the patches have positions.
+    """
+
+    arch: ViTArch
+    hidden: int
+    gated: bool = False
+    qkv_bias: bool = True
+    layer_scale: bool = False
+    norm: bool = True
+    cls: bool = True
+    registers: int = 0
+    distilled: bool = False
+    cls_positions: bool = True
+
+    @property
+    def name(self) -> str | None:
+        """What `random:NAME:SEED` calls this shape, or None where it has no name."""
+        arch = self.arch
+        size = next((size for size, (dim, blocks) in SIZES.items() if (dim, blocks) == (arch.dim, arch.blocks)), None)
+        if size is None or not self.cls or not self.qkv_bias or self.distilled:
+            return None
+        if self.layer_scale and arch.patch_size == 14 and arch.image_size == 518 and size in ("small", "base", "large"):
+            return f"timm/vit_{size}_patch14_{'reg4_' if self.registers == 4 else ''}dinov2"
+        if self.layer_scale or self.registers or self.gated or self.hidden != 4 * arch.dim:
+            return None
+        name = f"vit_{size}_patch{arch.patch_size}_{arch.image_size}"
+        return name if ViTArch.parse(name).heads == arch.heads else f"{name}_heads{arch.heads}"
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images that its positions are for."""
+        return self.arch.image_size
+
+    def empty(self) -> nn.Module:
+        """The network without memory for its weights."""
+        arch = self.arch
+        settings: dict[str, Any] = {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU} if self.gated else {}
+        with torch.device("meta"):
+            network = (VisionTransformerDistilled if self.distilled else VisionTransformer)(
+                img_size=arch.image_size,
+                patch_size=arch.patch_size,
+                embed_dim=arch.dim,
+                depth=arch.blocks,
+                num_heads=arch.heads,
+                mlp_ratio=self.hidden * (2 if self.gated else 1) / arch.dim,
+                qkv_bias=self.qkv_bias,
+                init_values=1.0 if self.layer_scale else None,
+                class_token=self.cls,
+                reg_tokens=self.registers,
+                no_embed_class=not self.cls_positions,
+                num_classes=0,
+                global_pool="token" if self.cls else "avg",
+                fc_norm=False,
+                **settings,
+            )
+        if not self.norm:
+            network.norm = nn.Identity()
+        return network
+
+
+@dataclass(frozen=True)
+class CNNShape:
+    """A ResNet or ConvNeXt-V2 that was trained at 224 px."""
+
+    arch: CNNArch
+    image_size: int = 224
+
+    @property
+    def name(self) -> str | None:
+        """What `random:NAME:SEED` calls this shape, or None where it has no name."""
+        return self.arch.name
+
+    def empty(self) -> nn.Module:
+        """The network without memory for its weights."""
+        with torch.device("meta"):
+            return self.arch.build()
+
+
+Shape: TypeAlias = ViTShape | CNNShape
+
+
+def shape_of(weights: Mapping[str, Tensor], where: str, heads: int | None) -> Shape:
+    """The architecture of weights in timm's names.
+
+    Args:
+        weights: without heads and decoders.
+        where: the file, for messages.
+        heads: of attention; width / 64, or as the released shape of that width has, for None.
+
+    Raises:
+        InputError: a variant that is not known here, or numbers that make no network.
+    """
+    if "layer1.0.conv1.weight" in weights:
+        return CNNShape(_resnet(weights, where))
+    if "stages.0.blocks.0.conv_dw.weight" in weights:
+        return CNNShape(_convnext(weights, where))
+    return _vit(weights, where, heads)
+
+
+def _count(weights: Mapping[str, Tensor], start: str) -> int:
+    """How many of `start`0., `start`1., … there are in a row."""
+    there = {name[len(start) :].split(".")[0] for name in weights if name.startswith(start)}
+    return next(i for i in range(len(there) + 1) if str(i) not in there)
+
+
+def _resnet(weights: Mapping[str, Tensor], where: str) -> CNNArch:
+    bottleneck = "layer1.0.conv3.weight" in weights
+    if weights["layer1.0.conv2.weight"].shape[1] != weights["layer1.0.conv2.weight"].shape[0]:
+        raise InputError(
+            f"{where} is a ResNet with grouped convolutions (ResNeXt): only plain ResNets are read from files."
+        )
+    if weights["conv1.weight"].shape[2] != 7:
+        raise InputError(
+            f"{where} is a ResNet whose first convolution is {weights['conv1.weight'].shape[2]} px wide: only ResNets with a "
+            "7 × 7 convolution, for images of about 224 px, are read from files."
+        )
+    return CNNArch(
+        "resnet",
+        [_count(weights, f"layer{i}.") for i in range(1, 5)],
+        [int(weights[f"layer{i}.0.conv2.weight"].shape[0]) for i in range(1, 5)],
+        bottleneck,
+    )
+
+
+def _convnext(weights: Mapping[str, Tensor], where: str) -> CNNArch:
+    if "stages.0.blocks.0.mlp.grn.weight" not in weights:
+        raise InputError(f"{where} is a ConvNeXt of the first version (no grn): load it by its name, timm:NAME.")
+    blocks = [_count(weights, f"stages.{i}.blocks.") for i in range(4)]
+    return CNNArch(
+        "convnextv2", blocks, [int(weights[f"stages.{i}.blocks.0.conv_dw.weight"].shape[0]) for i in range(4)]
+    )
+
+
+def _vit(weights: Mapping[str, Tensor], where: str, heads: int | None) -> ViTShape:
+    for part, said in _UNKNOWN_VIT:
+        if any(part in name for name in weights):
+            raise InputError(f"{where} is a ViT with {said}: load it by its name, timm:NAME, where timm has it.")
+    dim, patch = _patches(weights, where)
+    if "pos_embed" not in weights:
+        raise InputError(
+            f"{where} is a ViT without a position table: load it by its name, timm:NAME, where timm has it."
+        )
+    cls, distilled = "cls_token" in weights, "dist_token" in weights
+    registers = int(weights["reg_token"].shape[1]) if "reg_token" in weights else 0
+    before = cls + distilled + registers
+    table = weights["pos_embed"]
+    rows = int(table.shape[1]) if table.ndim == 3 else 0
+    positioned = _square(rows - before) is not None and before > 0
+    grid = _square(rows - before if positioned else rows)
+    if grid is None:
+        raise InputError(
+            f"{where} has positions for {rows} tokens, {before} of them before the patches: the patches are no square, and only "
+            "square images are read."
+        )
+    first, second = "blocks.0.mlp.fc1.weight", "blocks.0.mlp.fc2.weight"
+    if first not in weights or second not in weights:
+        raise InputError(f"{where} is a ViT whose first block has no {first if first not in weights else second}.")
+    hidden = int(weights[second].shape[1])
+    chosen = heads or HEADS.get(dim) or dim // 64
+    if heads is None and dim not in HEADS and dim % 64:
+        raise InputError(
+            f"{where} is a ViT of width {dim}, which is no multiple of 64: its heads cannot be known from shapes; give num_heads."
+        )
+    return ViTShape(
+        ViTArch(grid * patch, patch, dim, _count(weights, "blocks."), chosen),
+        hidden=hidden,
+        gated=int(weights[first].shape[0]) == 2 * hidden,
+        qkv_bias="blocks.0.attn.qkv.bias" in weights,
+        layer_scale="blocks.0.ls1.gamma" in weights,
+        norm="norm.weight" in weights,
+        cls=cls,
+        registers=registers,
+        distilled=distilled,
+        cls_positions=positioned,
+    )
+
+
+def _patches(weights: Mapping[str, Tensor], where: str) -> tuple[int, int]:
+    """Width and patch size."""
+    if "patch_embed.proj.weight" not in weights:
+        raise InputError(
+            f"{where} is a ViT that cuts its patches by several convolutions (patch_embed has "
+            f"{', '.join(sorted(name for name in weights if name.startswith('patch_embed'))[:2]) or 'no weights'}): only plain "
+            "patches are read."
+        )
+    kernel = weights["patch_embed.proj.weight"]
+    if kernel.ndim != 4 or kernel.shape[1] != 3 or kernel.shape[2] != kernel.shape[3]:
+        raise InputError(
+            f"{where} has patches of shape {tuple(kernel.shape)}: expected [width, 3, P, P], square patches of colour images."
+        )
+    return int(kernel.shape[0]), int(kernel.shape[2])
+
+
+def _square(count: int) -> int | None:
+    side = round(max(count, 0) ** 0.5)
+    return side if side > 0 and side * side == count else None

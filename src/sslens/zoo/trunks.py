@@ -1,0 +1,111 @@
+"""Where networks lie in the state dicts of a file, and what their position tables tell."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from sslens.models.vit import sincos_positions
+
+#: the names that a network of each spelling has, after its prefix; the first locates it
+ANCHORS = {
+    "vit": ("blocks.0.norm1.weight", "blocks.0.mlp.", "patch_embed."),
+    "vit-hf": ("embeddings.patch_embeddings.projection.weight", "encoder.layer.0.", "embeddings.position_embeddings"),
+    "resnet": ("layer1.0.conv1.weight", "conv1.weight", "layer4.0."),
+    "convnext": ("downsample_layers.0.0.weight", "stages.0.0.dwconv.", "stages.3.0.pwconv1."),
+    "convnext-timm": ("stages.0.blocks.0.conv_dw.weight", "stem.0.weight", "stages.3.blocks.0."),
+}
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """A network in a file: the state dict that it lies in, what stands before its names, and their spelling."""
+
+    state: str
+    prefix: str
+    naming: str
+
+    def weights(self, states: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Its tensors by the names after the prefix; heads of the same prefix are among them."""
+        cut = len(self.prefix)
+        return {key[cut:]: value for key, value in states[self.state].items() if key.startswith(self.prefix)}
+
+    def __str__(self) -> str:
+        return ": ".join(filter(None, [self.state, self.prefix and f"{self.prefix}*"])) or "no prefix"
+
+
+def trunks(states: Mapping[str, Mapping[str, Tensor]]) -> tuple[Trunk, ...]:
+    """All networks of the known spellings.
+
+    >>> import torch
+    >>> names = ["patch_embed.proj.weight", "blocks.0.norm1.weight", "blocks.0.mlp.fc1.weight", "head.bias"]
+    >>> trunks({"teacher": {f"backbone.{name}": torch.zeros(1) for name in names}})
+    (Trunk(state='teacher', prefix='backbone.', naming='vit'),)
+    """
+    return tuple(_trunks(states))
+
+
+def _trunks(states: Mapping[str, Mapping[str, Tensor]]) -> Iterator[Trunk]:
+    for state, weights in states.items():
+        for naming, (anchor, *others) in ANCHORS.items():
+            for key in weights:
+                prefix = key.removesuffix(anchor)
+                if prefix == key or (prefix and not prefix.endswith(".")):
+                    continue
+                if all(any(name.startswith(prefix + other) for name in weights) for other in others):
+                    yield Trunk(state, prefix, naming)
+
+
+def named(found: Iterable[Trunk]) -> dict[str, Trunk]:
+    """Trunks by what `branch=` may call them: the state dict, or the prefix, or both where one alone does not tell them apart.
+
+    >>> list(named([Trunk("model", "", "vit"), Trunk("model_ema", "", "vit")]))
+    ['model', 'model_ema']
+    >>> list(named([Trunk("", "a.", "vit"), Trunk("", "b.", "vit")])), list(named([Trunk("", "", "vit")]))
+    (['a', 'b'], ['weights'])
+    """
+    found = list(found)
+    for name in (lambda t: t.state, lambda t: t.prefix.rstrip("."), lambda t: f"{t.state}/{t.prefix}".rstrip(".")):
+        by_name = {name(trunk) or "weights": trunk for trunk in found}
+        if len(by_name) == len(found):
+            return by_name
+    return {str(trunk): trunk for trunk in found}
+
+
+def has(states: Mapping[str, Mapping[str, Tensor]], trunk: Trunk, *starts: str) -> str | None:
+    """The first key of a trunk's state dict that begins, after the trunk's prefix, with one of these; None without one."""
+    begin = tuple(trunk.prefix + start for start in starts)
+    return next((key for key in states[trunk.state] if key.startswith(begin)), None)
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Whose fixed positions a table is: "mae", "moco-v3" (the grid transposed) or None; `exact`, or only started from them."""
+
+    of: str | None
+    exact: bool = False
+
+
+def positions(table: Tensor | None) -> Positions:
+    """Compare a table [1, 1 + patches, dim] with the fixed sin-cos ones.
+
+    Fine-tuning trains the table, but moves it little: a cosine above 0.9 is "started from".
+
+    >>> positions(sincos_positions(16, 3, transposed=True))
+    Positions(of='moco-v3', exact=True)
+    """
+    if table is None or table.is_meta or table.ndim != 3 or table.shape[2] % 4:
+        return Positions(None)
+    grid = round((table.shape[1] - 1) ** 0.5)
+    if grid**2 != table.shape[1] - 1 or grid < 2:
+        return Positions(None)
+    found = table.detach().float()[:, 1:]
+    near: dict[str, float] = {}
+    for name, transposed in (("mae", False), ("moco-v3", True)):
+        fixed = sincos_positions(table.shape[2], grid, transposed=transposed)[:, 1:]
+        if (found - fixed).abs().max() < 1e-4:
+            return Positions(name, exact=True)
+        near[name] = float(cosine_similarity(found.flatten(), fixed.flatten(), dim=0))
+    best = max(near, key=lambda name: near[name])  # on small grids the two are near each other
+    return Positions(best if near[best] > 0.9 else None)

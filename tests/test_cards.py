@@ -1,0 +1,240 @@
+"""The cards: every file keeps the same rules, a slip in one is found, and listing them costs no torch."""
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sslens import cards
+from sslens.cards import Card
+from sslens.cards import cards as all_cards
+from sslens.cards.__main__ import markdown
+from sslens.cli import main
+from sslens.data.colour import IMAGENET_MEAN, IMAGENET_STD
+from sslens.data.transform import EvalTransform
+from sslens.errors import InputError
+
+FOLDER = Path(cards.__file__).parent
+LAYOUTS = {file.stem for file in (FOLDER.parent / "zoo" / "layouts").glob("[!_]*.py")}
+#: the papers' checkpoints and their near relations
+ASKED = """
+mae_vitb16 mae_vitl16 mae_vith14 mae_vitb16_full mae_vitl16_full mae_vith14_full mae_vitb16_visualize mae_vitl16_visualize
+mae_vith14_visualize mae_vitb16_finetuned mae_vitl16_finetuned mae_vith14_finetuned mocov3_vits16 mocov3_vitb16
+mocov3_resnet50_100ep mocov3_resnet50_300ep mocov3_resnet50_1000ep dino_vits16 dino_vits8 dino_vitb16 dino_vitb8 dino_resnet50
+dino_vits16_full dino_vits8_full dino_vitb16_full dino_vitb8_full dino_resnet50_full msn_vits16 msn_vitb16 msn_vitl16 msn_vitb4
+msn_vitl7 fcmae_convnextv2_atto fcmae_convnextv2_femto fcmae_convnextv2_pico fcmae_convnextv2_nano fcmae_convnextv2_tiny
+fcmae_convnextv2_base fcmae_convnextv2_large fcmae_convnextv2_huge deit_vits16 deit_vitb16 augreg_vits16 augreg_vitb16
+dinov2_vitb14 dinov2_vitb14_reg dinov3_vitb16 clip_vitb16 siglip_vitb16 ibot_vitb16 beit_vitb16_in22k
+"""
+
+
+@pytest.mark.parametrize("card", all_cards().values(), ids=lambda card: card.name)
+def test_a_card_keeps_the_rules(card: Card) -> None:
+    cnn = card.arch == "resnet50" or card.arch.startswith("convnextv2_")
+    assert cnn or re.fullmatch(r"vit_(small|base|large|huge)_patch\d+_224|timm/\w+", card.arch)
+    assert (card.heads is None) == cnn, "heads are what a ViT has, and no file tells"
+    transform = EvalTransform(**dataclasses.asdict(card.evaluation))
+    assert transform.crop in (224, 256, 518)
+    assert re.fullmatch(r"\d{4}\.\d{5}", card.paper.arxiv)
+    assert card.repository.startswith("https://github.com/")
+    assert all(note.endswith(".") for note in card.notes)
+    assert card.epochs is None or 30 <= card.epochs <= 1600
+    assert card.url is not None or card.layout is card.branch is card.size is card.sha256 is None
+
+
+@pytest.mark.parametrize("card", [card for card in all_cards().values() if card.url], ids=lambda card: card.name)
+def test_a_card_of_a_file_fits_its_address(card: Card) -> None:
+    """Address, architecture and layout say the same: a line that was copied from a neighbour is found."""
+    url, layout = str(card.url), str(card.layout)
+    assert layout in LAYOUTS
+    twins = layout in ("moco_v3", "msn") and card.tuned is False
+    assert (card.branch is not None) == (twins or url.endswith("_full_checkpoint.pth"))
+    assert (card.evaluation.resize, card.evaluation.crop) == (256, 224)
+    assert (card.evaluation.mean, card.evaluation.std) == (IMAGENET_MEAN, IMAGENET_STD)
+    assert card.sha256_prefix is None or f"-{card.sha256_prefix}." in url
+    name = re.search(r"small|base|large|huge|resnet50|atto|femto|pico|nano|tiny", card.arch)
+    assert name is not None
+    spelt = {"small": "vits|small|vit-s", "base": "vitb|base|vit-b", "large": "vitl|large", "resnet50": "r-50|resnet50"}
+    assert re.search(spelt.get(name[0], name[0]), url)
+    patch = re.search(r"patch(\d+)", card.arch)
+    told = re.search(r"(?:vit[sbl]_?|vitbase|deitsmall|patch)(\d+)", url)
+    assert patch is None or told is None or told[1] == patch[1]
+    epochs = re.search(r"(\d+)ep\.", url)
+    assert epochs is None or card.epochs == int(epochs[1])
+
+
+def test_every_checkpoint_that_was_asked_for_has_a_card() -> None:
+    assert [name for name in ASKED.split() if name not in all_cards()] == []
+
+
+def test_heads_that_no_file_tells() -> None:
+    assert cards.find("mocov3_vits16").heads == 12, "32 wide, unlike all others"
+    assert cards.find("mae_vith14").heads == 16, "80 wide"
+    odd = {"mocov3_vits16", "mocov3_vits16_linear", "ijepa_vith14", "mae_vith14"}
+    for card in all_cards().values():
+        size = re.search(r"_(small|base|large|giant)_", card.arch)
+        if size and card.heads and card.name not in odd:
+            assert card.heads == {"small": 6, "base": 12, "large": 16, "giant": 24}[size[1]], card.name
+
+
+def test_evaluation_is_the_authors() -> None:
+    bilinear = {name for name, card in all_cards().items() if card.evaluation.interpolation == "bilinear"}
+    assert bilinear == {name for name in all_cards() if name.startswith(("mocov3", "msn"))} | {"supervised_resnet50"}
+
+
+def test_what_timm_fetches_is_in_timm_and_seen_as_it_says() -> None:
+    import timm
+
+    there = set(timm.list_pretrained())
+    for card in all_cards().values():
+        if card.source is None:
+            continue
+        name = card.source.removeprefix("timm:")
+        assert name in there, card.name
+        assert card.arch in (f"timm/{name.partition('.')[0]}", name.partition(".")[0]), card.name
+        config = timm.get_pretrained_cfg(name)
+        seen = (config.input_size[-1], config.interpolation, tuple(config.mean), tuple(config.std))
+        e = card.evaluation
+        assert seen == (e.crop, e.interpolation, e.mean, e.std), card.name
+        if not card.name.startswith("clip"):  # OpenAI resizes to 224; timm's crop of ViT-B/16 is another
+            assert e.resize == int(e.crop / config.crop_pct), card.name
+
+
+def test_names_and_aliases_are_found_once() -> None:
+    assert len(set(cards.names())) == len(cards.names())
+    assert cards.find("dino_deitsmall16") is cards.find("dino_vits16")
+    assert cards.known("vit_base_patch16_224") is None
+    with pytest.raises(InputError, match=r"did you mean.* mae_vitb16"):
+        cards.find("mae_vitb61")
+
+
+def test_a_card_is_found_by_its_file() -> None:
+    mae, deit = cards.find("mae_vitb16"), cards.find("deit_vitb16")
+    assert mae.sha256 is not None
+    assert mae.size is not None
+    assert cards.by_sha256(mae.sha256) == mae
+    assert cards.by_size(mae.size) == (mae,)
+    assert cards.by_sha256("b5f2ef4d" + "0" * 56) == deit
+    assert cards.by_sha256("b5f2ef4e" + "0" * 56) is None
+
+
+WHOLE = (FOLDER / "mae_vitb16.yaml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("heads: 12", "head: 12", "unknown key head: did you mean heads"),
+        ("heads: 12\n", "", "lacks heads; say null"),
+        ("heads: 12", "heads: twelve", "heads is 'twelve': expected a whole number"),
+        ("heads: 12", "heads: true", "heads is True: expected a whole number"),
+        ("family: REC", "family: reconstruction", "family is 'reconstruction': expected one of JE, REC"),
+        ("tuned: false", "tuned: true", "tuned is True: expected one of False, fine-tuned, linear"),
+        ("tuned: false", "tuned: 0", "tuned is 0: expected one of False"),
+        ('arxiv: "2111.06377", ', "", "lacks paper.arxiv"),
+        ('arxiv: "2111.06377"', "arxiv: 2111.06377", "paper.arxiv is 2111.06377: expected text"),
+        ("resize: 256", "resize: 200", "evaluation.crop is 224"),
+        ("mean: [0.485, 0.456, 0.406]", "mean: [0.485, 0.456]", "evaluation.mean is .* a list of 3"),
+        ("interpolation: bicubic", "interpolation: cubic", "evaluation.interpolation is 'cubic'"),
+        ("sha256: aec5f0b6", "sha256: aec5", "sha256 is 'aec5.*64 digits"),
+        ("md5_prefix: 8cad7c", "md5_prefix: 8CAD7C", "md5_prefix is '8CAD7C'"),
+        ("url: https", "url: http", "url is 'http:.*https address"),
+        ("layout: mae\n", "", "needs a layout"),
+        ("layout: mae", "source: timm:vit_base_patch16_224.mae", "give one of url and source"),
+        ("objective:", "name: other\nobjective:", "says its name"),
+        ("heads: 12", "heads: [12", "is not YAML"),
+    ],
+)
+def test_a_slip_in_a_card_is_found(tmp_path: Path, old: str, new: str, said: str) -> None:
+    assert WHOLE.count(old) == 1
+    file = tmp_path / "mae_vitb16.yaml"
+    file.write_text(WHOLE.replace(old, new), encoding="utf-8")
+    with pytest.raises(InputError, match=said) as error:
+        cards.read(file)
+    assert str(file) in str(error.value)
+
+
+def test_a_hash_that_is_missing_is_explained(tmp_path: Path) -> None:
+    file = tmp_path / "x.yaml"
+    text = re.sub(r"sha256: \w+\n", "sha256: null\n", WHOLE)
+    file.write_text(re.sub(r"sha256_note: >-\n(  .*\n)+", "", text), encoding="utf-8")
+    with pytest.raises(InputError, match="say why in sha256_note"):
+        cards.read(file)
+    file.write_text("- a list", encoding="utf-8")
+    with pytest.raises(InputError, match="not a YAML mapping"):
+        cards.read(file)
+
+
+def test_the_table_in_the_docs_is_that_of_the_cards() -> None:
+    docs = Path(__file__).parent.parent / "docs" / "zoo.md"
+    assert docs.read_text(encoding="utf-8").partition("## The cards\n\n")[2] == markdown(), (
+        "python -m sslens.cards prints it"
+    )
+
+
+@pytest.fixture
+def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SSLENS_HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_the_list_fits_and_filters(at_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["zoo"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in lines if line} >= set(all_cards())
+    assert max(map(len, lines)) <= 120
+    assert main(["zoo", "--family", "je", "--arch", "vit_base", "--objective", "DINO", "full", "--json"]) == 0
+    assert [each["name"] for each in json.loads(capsys.readouterr().out)] == ["dino_vitb16_full", "dino_vitb8_full"]
+
+
+def test_one_card_is_shown_whole(at_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    card = cards.find("mocov3_vits16")
+    assert main(["zoo", "moco_v3_vits16"]) == 0
+    out = capsys.readouterr().out
+    for part in (
+        card.title,
+        card.origin,
+        card.licence,
+        "12 heads",
+        "300 epochs",
+        "not published",
+        str(at_home),
+        "base_encoder",
+    ):
+        assert part in out
+    assert all(" ".join(note.split()) in " ".join(out.split()) for note in card.notes)
+    file = at_home / "checkpoints" / card.name / str(card.filename)
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"0" * 3_000_000)
+    assert main(["zoo", card.name, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["path"], told["cached"], told["heads"]) == (str(file), True, 12)
+    assert main(["zoo", "vits16", "moco"]) == 0
+    assert re.search(r"mocov3_vits16 .* 3 MB .* yes", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--family", "REX"], 'No card has the family "REX": '),
+        (["--objective", "dyno"], "did you mean dino"),
+        (["--arch", "vit_bass"], 'No card has "vit_bass" in its architecture'),
+        (["mae_vitb61"], "did you mean mae_vitb16"),
+    ],
+)
+def test_a_mistake_is_answered(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["zoo", *arguments]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_no_torch_is_paid_for() -> None:
+    code = (
+        "import sys; from sslens.cli import main; assert main(['zoo', '--family', 'JE']) == 0; "
+        "assert main(['zoo', 'mae_vitb16']) == 0; print([m for m in ('torch', 'timm', 'pandas', 'numpy') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,417 @@
+"""The CKA exhibits on features whose family resemblances were built in: the verdicts come out right, or undecided."""
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from sslens.analyses import Inputs, _pairs
+from sslens.capture import Artefact
+from sslens.figure import Heatmap
+from sslens.find import names, plugin
+from sslens.measures.cka import Comparison, bootstrap_counts, from_features, minibatch_cka
+from sslens.models.taps import Tap
+from sslens.table import Table
+
+IMAGES, BATCH, BLOCKS = 240, 24, 6
+IDS = tuple(f"{i:03d}.png" for i in range(IMAGES))
+#: what images have in common with each other, by what a model may see of them
+LATENT = {name: np.random.default_rng(i).standard_normal((IMAGES, 5)) for i, name in enumerate(["any", "je", "rec"])}
+ABOUT: dict[str, dict[str, Any]] = {
+    "dino": {"family": "JE", "objective": "dino", "arch": "vit"},
+    "moco": {"family": "JE", "objective": "moco-v3", "arch": "vit"},
+    "mae": {"family": "REC", "objective": "mae", "arch": "vit"},
+    "msn": {"family": "JE", "objective": "msn", "arch": "vit"},
+    "mae-ft": {"family": "REC", "objective": "mae", "arch": "vit", "tuned": "fine-tuned"},
+    "moco-ft": {"family": "JE", "objective": "moco-v3", "arch": "vit", "tuned": "fine-tuned"},
+    "dino-cnn": {"family": "JE", "objective": "dino", "arch": "resnet50"},
+    "fcmae-cnn": {"family": "REC", "objective": "fcmae", "arch": "convnextv2_base"},
+    "random #0": {"family": "control", "objective": None, "arch": "vit"},
+    "random #1": {"family": "control", "objective": None, "arch": "vit"},
+}
+#: of the blocks at 1/6 … 1 the nearest to each of those at 1/9 … 1
+NEAREST = [0, 0, 1, 2, 2, 3, 4, 4, 5]
+SEES = {"JE": "je", "REC": "rec", "control": None}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_pairs, "REPLICATES", 200)
+        patch.setattr(_pairs, "PERMUTATIONS", 20)
+        yield
+
+
+def taps_of(name: str) -> list[Tap]:
+    """Blocks, and in transformers their norm1, qkv and fc1; the CNNs have half as many blocks more."""
+    if "cnn" in name:
+        return [Tap(f"layer1.{i}", "block", (i + 1) / 9) for i in range(9)]
+    inside = {"norm1": ".norm1", "qkv": ".attn.qkv", "fc1": ".mlp.fc1", "block": ""}
+    return [Tap(f"blocks.{i}{end}", kind, (i + 1) / BLOCKS) for i in range(BLOCKS) for kind, end in inside.items()]
+
+
+def seen(name: str, tap: Tap, *, noise: bool) -> torch.Tensor:
+    """Features of a tap: what all models see of the images, early and in fc1; what their family sees, late; and noise."""
+    rng = np.random.default_rng(sum(f"{name}{tap.name}".encode()))
+    family = SEES[ABOUT[name]["family"]]
+    if ABOUT[name].get("tuned"):
+        family = "je"  # fine-tuning on classes makes all alike
+    own = 0.0 if tap.kind == "fc1" or family is None else tap.depth
+    latent = np.concatenate([(1 - own) * LATENT["any"], own * LATENT[family or "any"]], 1)
+    drawn = rng.standard_normal((IMAGES, 12))
+    return torch.from_numpy(drawn if noise else latent @ rng.standard_normal((10, 12)) + 0.8 * drawn).float()
+
+
+@functools.cache
+def grams(name: str, noise: bool, tokens: str = "all", batch: int = BATCH) -> Artefact:
+    taps = taps_of(name)
+    given = [seen(name, tap, noise=noise) for tap in taps]
+    made = from_features(given, ids=IDS, sizes=np.full(IMAGES // batch, batch))
+    return replace(made, model=name, taps=tuple(taps))
+
+
+def inputs(
+    models: Sequence[str], *, noise: bool = False, controls: Sequence[str] = ("random #0", "random #1")
+) -> Inputs:
+    names = [*models, *controls]
+    about: Mapping[str, Any] = {name: ABOUT[name] for name in names}
+    made = {name: grams(name, noise) for name in names}
+    wide = {name: replace(grams(name, noise, batch=IMAGES), kind="wide") for name in names}
+    return Inputs(tuple(models), tuple(controls), about=about, grams={"all": made}, wide=wide)
+
+
+def computed(name: str, models: Sequence[str], *, noise: bool = False, **options: Any) -> tuple[pd.DataFrame, str]:
+    """The rows of an analysis, and its findings as one text."""
+    module = plugin("analyses", name)
+    table: Table = module.compute(inputs(models, noise=noise, **options))
+    assert module.draw(table).name == name
+    return table.frame, " ".join(module.findings(table))
+
+
+def only(frame: pd.DataFrame, **values: Any) -> Any:
+    """The one row with these values."""
+    for column, value in values.items():
+        frame = frame[frame[column] == value]
+    (row,) = frame.itertuples()
+    return row
+
+
+def cka_of(a: str, b: str, kind: str = "block", *, noise: bool = False) -> np.ndarray:
+    return minibatch_cka(grams(a, noise).at(kind), grams(b, noise).at(kind))
+
+
+def mean(a: str, b: str, kind: str = "block", *, noise: bool = False) -> float:
+    """The mean CKA at the same depth of two transformers: the diagonal."""
+    return float(cka_of(a, b, kind, noise=noise).diagonal().mean())
+
+
+def resampled(pairs: Sequence[tuple[str, str]], kind: str = "block") -> np.ndarray:
+    """Replicates of the mean over pairs of models of their mean CKA at the same depth, one minibatch at a time."""
+    counts = bootstrap_counts(IMAGES // BATCH, _pairs.REPLICATES, 0)
+    compared = [Comparison.of(grams(a, False).at(kind), grams(b, False).at(kind)) for a, b in pairs]
+    return np.array([np.mean([each.cka(draw).diagonal().mean() for each in compared]) for draw in counts.T])
+
+
+# -------------------------------------------------------------------------------------------------------- cka-blocks
+
+
+PAPER = ["dino", "moco", "mae"]
+
+
+def test_difference_to_the_control_is_paired() -> None:
+    frame, _ = computed("cka-blocks", PAPER)
+    row = only(frame, row="mean", model_a="dino", model_b="mae")
+    assert row.less == "random #0 · random #1"
+    assert row.difference == pytest.approx(mean("dino", "mae") - mean("random #0", "random #1"), abs=1e-12)
+    draws = resampled([("dino", "mae")]) - resampled([("random #0", "random #1")])
+    assert (row.difference_low, row.difference_high) == pytest.approx(
+        tuple(np.quantile(draws, [0.025, 0.975])), abs=1e-9
+    )
+
+
+def test_joint_embedding_is_more_alike_than_with_reconstruction() -> None:
+    """Claim C1, with both numbers and the paired interval computed here again."""
+    frame, said = computed("cka-blocks", PAPER)
+    row = only(frame, row="families", model_a="JE", model_b="JE")
+    across = [("dino", "mae"), ("moco", "mae")]
+    assert (row.pairs, row.less, row.members) == (1, "JE · REC", "JE: dino and moco; REC: mae")
+    assert row.cka == pytest.approx(mean("dino", "moco"), abs=1e-12)
+    assert row.difference == pytest.approx(mean("dino", "moco") - np.mean([mean(a, b) for a, b in across]), abs=1e-12)
+    draws = resampled([("dino", "moco")]) - resampled(across)
+    assert (row.difference_low, row.difference_high) == pytest.approx(
+        tuple(np.quantile(draws, [0.025, 0.975])), abs=1e-9
+    )
+    whole = only(frame, row="families, all pairs of taps", model_a="JE", model_b="JE")
+    assert whole.cka == pytest.approx(cka_of("dino", "moco").mean(), abs=1e-12)
+    assert "more alike to each other than to REC" in said
+
+
+def test_the_families_part_where_they_were_made_to() -> None:
+    """Claim C2: features of depth d are (1 - d) shared and d the family's, so that the first block tells no difference."""
+    frame, said = computed("cka-blocks", PAPER)
+    points = frame[(frame.row == "families at a depth") & (frame.model_b == "JE")]
+    np.testing.assert_allclose(points.depth_a, np.arange(1, 7) / 6)
+    np.testing.assert_allclose(points.cka, cka_of("dino", "moco").diagonal(), atol=1e-12)
+    assert set(points.together) == {6}
+    apart = points.difference_low > 0
+    assert apart.tolist() == [False, False, True, True, True, True]
+    assert "from relative depth 0.50 on" in said
+
+
+def test_noise_decides_nothing() -> None:
+    for name, models in (
+        ("cka-blocks", PAPER),
+        ("cka-layer-types", PAPER),
+        ("cka-msn", [*PAPER, "msn"]),
+        ("cka-finetune", ["moco", "mae", "mae-ft"]),
+        ("cka-distance", ["dino", "dino-cnn", "mae"]),
+    ):
+        _, said = computed(name, models, noise=True)
+        assert "which is not decided" in said, name
+        for claim in ("more alike", "less alike", "more than", "less than", "nearer to JE:", "decides more", "rises"):
+            assert claim not in said, (name, said)
+
+
+def test_few_minibatches_decide_nothing() -> None:
+    """The same features in four minibatches: intervals far from 0, and no verdict."""
+    few = {name: grams(name, False, batch=60) for name in [*PAPER, "random #0", "random #1"]}
+    given = replace(inputs(PAPER), grams={"all": few})
+    for name in ("cka-blocks", "cka-layer-types"):
+        module = plugin("analyses", name)
+        said = " ".join(module.findings(module.compute(given)))
+        assert "4 minibatches cannot decide" in said
+        assert "more alike" not in said
+        assert "more than" not in said
+
+
+def test_an_unrelated_pair_stays_under_the_threshold_of_permuted_images() -> None:
+    frame, _ = computed("cka-blocks", PAPER)
+    noise, _ = computed("cka-blocks", PAPER, noise=True)
+    for found, pair in ((frame, ("dino", "moco")), (noise, ("dino", "mae"))):
+        cells = found[(found.row == "cell") & (found.model_a == pair[0]) & (found.model_b == pair[1])]
+        assert cells.threshold.nunique() == 1
+        assert ((cells.cka > cells.threshold) == (cells.p <= 0.05)).all()
+    cells = frame[(frame.row == "cell") & (frame.model_a == "dino") & (frame.model_b == "moco")]
+    assert (cells.p[cells.tap_a == cells.tap_b] == 1 / 21).all()  # no one of 20 permutations reaches it
+    unrelated = noise[(noise.row == "cell") & (noise.model_a == "dino") & (noise.model_b == "mae")]
+    assert (unrelated.p > 0.05).all()
+    controls = frame[(frame.row == "cell") & frame.control]
+    assert controls.p.isna().all()
+
+
+def test_a_cnn_is_in_no_family_of_transformers() -> None:
+    with_cnn, _ = computed("cka-blocks", [*PAPER, "dino-cnn"])
+    without, _ = computed("cka-blocks", PAPER)
+    for frame in (with_cnn, without):
+        assert only(frame, row="families", model_a="JE", model_b="JE").members == "JE: dino and moco; REC: mae"
+    pair = only(with_cnn, row="mean", model_a="dino", model_b="dino-cnn")
+    cells = cka_of("dino", "dino-cnn")
+    assert pair.cka == pytest.approx(cells[NEAREST, np.arange(9)].mean(), abs=1e-12)
+
+
+# ---------------------------------------------------------------------------------------------------- cka-layer-types
+
+
+def test_fc1_is_alike_where_attention_and_normalisation_are_not() -> None:
+    """Claim C3."""
+    frame, said = computed("cka-layer-types", PAPER)
+    across = [("dino", "mae"), ("moco", "mae")]
+    for less in ("norm1", "qkv"):
+        row = only(frame, row="families, types", kind="fc1", less=less)
+        expected = np.mean([mean(a, b, "fc1") - mean(a, b, less) for a, b in across])
+        assert row.difference == pytest.approx(expected, abs=1e-12)
+        draws = resampled(across, "fc1") - resampled(across, less)
+        low, high = np.quantile(draws, [0.025, 0.975])
+        assert row.difference_low < low < row.difference < high < row.difference_high  # it holds for three at once
+        assert row.together == 3
+    assert "more alike in fc1 than in normalisation (norm1)" in said
+    assert "more alike in fc1 than in attention (qkv)" in said
+
+
+# -------------------------------------------------------------------------------------------------------- cka-distance
+
+
+def test_objective_outweighs_architecture() -> None:
+    """Claim C4, for both families."""
+    frame, said = computed("cka-distance", [*PAPER, "dino-cnn", "fcmae-cnn"])
+    row = only(frame, row="objective", family="REC")
+    inside = cka_of("mae", "fcmae-cnn")[NEAREST, np.arange(9)].mean()
+    assert row.cka == pytest.approx(inside, abs=1e-12)
+    assert row.difference == pytest.approx(inside - np.mean([mean("dino", "mae"), mean("moco", "mae")]), abs=1e-12)
+    assert said.count("the objective decides more than the architecture") == 2
+
+
+def test_the_architecture_may_decide_instead() -> None:
+    """A CNN that sees nothing of what transformers see: its own objective does not help it."""
+    given = inputs([*PAPER, "dino-cnn"])
+    blind = dict(given.grams["all"]) | {"dino-cnn": grams("dino-cnn", True)}
+    module = plugin("analyses", "cka-distance")
+    said = " ".join(module.findings(module.compute(replace(given, grams={"all": blind}))))
+    assert "the architecture decides more than the objective" in said
+
+
+def test_distances_are_those_of_relative_depths() -> None:
+    frame, _ = computed("cka-distance", ["dino", "moco"])
+    curve = frame[frame.row == "curve"]
+    cells = cka_of("dino", "moco")
+    # |i - j|/6 = 0, 0.17, 0.33, 0.5, 0.67, 0.83 in steps of 0.1: 0.5 on the edge of no step
+    np.testing.assert_allclose(curve.distance, [0.0, 0.2, 0.3, 0.5, 0.7, 0.8])
+    assert curve.cells.tolist() == [6, 10, 8, 6, 4, 2]
+    offset = [np.concatenate([cells.diagonal(k), cells.diagonal(-k)]).mean() for k in range(6)]
+    np.testing.assert_allclose(curve.cka, offset, atol=1e-12)
+
+
+# ------------------------------------------------------------------------------------------------------------- cka-msn
+
+
+def test_msn_is_nearer_to_joint_embedding() -> None:
+    """Claim C13."""
+    frame, said = computed("cka-msn", [*PAPER, "msn"])
+    row = only(frame, row="families", model_b="JE")
+    near, far = [("dino", "msn"), ("moco", "msn")], [("mae", "msn")]
+    expected = np.mean([mean(a, b) for a, b in near]) - mean("mae", "msn")
+    assert row.difference == pytest.approx(expected, abs=1e-12)
+    draws = resampled(near) - resampled(far)
+    assert (row.difference_low, row.difference_high) == pytest.approx(
+        tuple(np.quantile(draws, [0.025, 0.975])), abs=1e-9
+    )
+    assert "it is nearer to JE" in said
+
+
+def test_msn_that_resembles_reconstruction_is_said_to() -> None:
+    given = inputs([*PAPER, "msn"])
+    turned = {name: dict(each) for name, each in given.about.items()}
+    for name in ("dino", "moco"):
+        turned[name]["family"] = "REC"
+    turned["mae"]["family"] = "JE"
+    module = plugin("analyses", "cka-msn")
+    assert "it is nearer to REC" in " ".join(module.findings(module.compute(replace(given, about=turned))))
+
+
+@pytest.mark.parametrize(
+    ("models", "reason"),
+    [
+        (PAPER, "there is no MSN model"),
+        (["msn"], "no other joint-embedding or reconstruction model"),
+        (["msn", "mae"], None),
+    ],
+)
+def test_without_msn_there_is_nothing_to_show(models: list[str], reason: str | None) -> None:
+    about = {name: ABOUT[name] for name in [*models, "random #0"]}
+    said = plugin("analyses", "cka-msn").without(about, ["random #0"])
+    assert said is None if reason is None else reason in said
+
+
+# -------------------------------------------------------------------------------------------------------- cka-finetune
+
+
+TUNED = ["dino", "moco", "mae", "mae-ft", "moco-ft"]
+
+
+def test_fine_tuned_reconstruction_resembles_joint_embedding() -> None:
+    """Claim C9: and most in norm1 and qkv."""
+    frame, said = computed("cka-finetune", TUNED)
+    after, before = [("dino", "mae-ft"), ("moco", "mae-ft")], [("dino", "mae"), ("moco", "mae")]
+    rise = {}
+    for kind in ("block", "norm1", "qkv", "fc1"):
+        row = only(frame, row="families", kind=kind)
+        rise[kind] = np.mean([mean(a, b, kind) for a, b in after]) - np.mean([mean(a, b, kind) for a, b in before])
+        assert row.difference == pytest.approx(rise[kind], abs=1e-12)
+        draws = resampled(after, kind) - resampled(before, kind)
+        expected = tuple(np.quantile(draws, [0.025, 0.975]))
+        assert (row.difference_low, row.difference_high) == pytest.approx(expected, abs=1e-9)
+    for kind in ("norm1", "qkv"):
+        row = only(frame, row="rise by type", kind=kind)
+        assert row.difference == pytest.approx(rise[kind] - rise["fc1"], abs=1e-12)
+        assert f"{kind} rises more than fc1" in said
+    assert "mae-ft from mae: both mae, vit" in said
+    assert "more than before fine-tuning" in said
+
+
+def test_heat_maps_before_and_after() -> None:
+    module = plugin("analyses", "cka-finetune")
+    figure = module.draw(module.compute(inputs(TUNED)))
+    titles = [[panel.title for panel in row if isinstance(panel, Heatmap)] for row in figure.panels]
+    assert titles[:2] == [
+        ["mae (PT) · dino (PT)", "mae-ft (FT) · dino (PT)"],
+        ["mae (PT) · moco (PT)", "mae-ft (FT) · moco (PT)", "mae (PT) · moco-ft (FT)", "mae-ft (FT) · moco-ft (FT)"],
+    ]
+    np.testing.assert_allclose(figure.panels[1][3].values, cka_of("mae-ft", "moco-ft"), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("models", "pairs"),
+    [
+        (TUNED, {"mae-ft": "mae", "moco-ft": "moco"}),
+        (["dino", "mae-ft"], {}),
+        (["mae", "mae-ft"], {"mae-ft": "mae"}),
+    ],
+)
+def test_versions_are_matched_by_objective_and_architecture(models: list[str], pairs: dict[str, str]) -> None:
+    module = plugin("analyses", "cka-finetune")
+    about = {name: ABOUT[name] for name in models}
+    assert module.matched(about, models) == pairs
+    other = {name: each | ({"arch": "vit_large"} if each.get("tuned") else {}) for name, each in about.items()}
+    assert module.matched(other, models) == {}
+    assert (module.without(about, []) is None) == bool(pairs)
+
+
+# ----------------------------------------------------------------------------------------------------- cka-convergence
+
+
+def test_convergence_cuts_the_minibatches_that_the_features_give() -> None:
+    """CKA at a size of minibatch from one wide Gram is that of Grams computed at this size."""
+    frame, said = computed("cka-convergence", ["dino", "mae"])
+    for size in (32, 64, 128):
+        sizes = np.array({32: [32] * 7 + [16], 64: [64, 64, 64, 48], 128: [128, 112]}[size])
+        made = []
+        for name in ("dino", "mae"):
+            taps = taps_of(name)
+            made.append(from_features([seen(name, tap, noise=False) for tap in taps], ids=IDS, sizes=sizes))
+        rows = frame[(frame.varied == "batch") & (frame.batch == size)]
+        np.testing.assert_allclose(rows.cka, minibatch_cka(*made).diagonal(), atol=1e-6)
+        assert set(rows.minibatches) == {len(sizes)}
+        assert set(rows.images) == {IMAGES}
+        assert rows.low.notna().all() == (len(sizes) >= 6)
+        assert rows.high.notna().any() == (len(sizes) >= 6)
+    assert "from 32 to 128 images in a minibatch the CKA of 24 taps moves by" in said
+
+
+def test_convergence_takes_more_and_more_images() -> None:
+    frame, _ = computed("cka-convergence", ["dino", "mae"])
+    rows = frame[frame.varied == "images"]
+    assert sorted(set(rows.images)) == [64, 128, 240]
+    assert set(rows.batch) == {32}
+    first = [
+        from_features([seen(name, tap, noise=False)[:64] for tap in taps_of(name)], sizes=np.array([32, 32]))
+        for name in ("dino", "mae")
+    ]
+    np.testing.assert_allclose(rows[rows.images == 64].cka, minibatch_cka(*first).diagonal(), atol=1e-6)
+    spread = frame[frame.varied == "batch"].groupby("tap_a").cka.agg(np.ptp)
+    said = plugin("analyses", "cka-convergence").findings(Table(frame, plugin("analyses", "cka-convergence").UNITS))
+    assert f"{spread.median():.3f} in the median and {spread.max():.3f} at most" in said[0]
+
+
+def test_taps_are_paired_by_kind_and_depth() -> None:
+    matched = plugin("analyses", "cka-convergence").matched
+    a = replace(grams("dino", False), taps=tuple(Tap(n, k, d) for n, k, d in [("a", "qkv", 0.5), ("b", "block", 0.9)]))
+    b = replace(grams("mae", False), taps=tuple(Tap(n, k, d) for n, k, d in [("c", "block", 0.1), ("d", "block", 0.8)]))
+    assert matched(a, b) == [(1, 1)]
+
+
+# ------------------------------------------------------------------------------------------------------ other-measures
+
+
+def test_every_measure_is_the_module_s_own() -> None:
+    frame, said = computed("other-measures", PAPER)
+    assert set(frame.measure) == set(names("measures"))
+    for measure in names("measures"):
+        values = plugin("measures", measure).compute(grams("dino", False).at("block"), grams("mae", False).at("block"))
+        rows = frame[(frame.measure == measure) & (frame.model_a == "dino") & (frame.model_b == "mae")]
+        np.testing.assert_allclose(rows.value, values.diagonal(), atol=1e-12)
+    assert "dino and moco first" in said or "dino and moco most alike" in said
