@@ -27,7 +27,7 @@ import sslens
 from sslens.capture import Artefact
 from sslens.find import names, plugin
 from sslens.measures import bures, neighbours, rsa
-from sslens.measures._inference import Sampled, permutation_null
+from sslens.measures._inference import Sampled, permutation_null, permutation_nulls
 from sslens.measures.cka import Comparison, all_pairs, from_features, minibatch_cka, own, packed
 
 MODELS, BATCHES, BATCH = 20, 32, 32
@@ -77,6 +77,7 @@ def cost(taps: int, rounds: int) -> str:
         f"CKA of {MODELS} models, all {MODELS * (MODELS - 1) // 2} pairs and each itself": lambda: all_pairs(models),
         f"CKA of 8 models, {len(pairs)} pairs, intervals of 1,000 replicates": intervals,
         "null of two models, 200 permutations": lambda: permutation_null(a, b),
+        "nulls of 8 models, 28 pairs": lambda: permutation_nulls(eight),
         "paired difference of all cells, 1,000 replicates": lambda: (
             Sampled.of(Comparison.of(a, b)) - Sampled.of(Comparison.of(c, d))
         ).estimate(),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sslens import zoo
 from sslens.models.cnn import CNNArch
 from sslens.models.vit import ViTArch, describe, sincos_positions
+from sslens.zoo.shapes import ViTShape
 
 State = dict[str, Tensor]
 VIT = ViTArch(image_size=48, patch_size=16, dim=64, blocks=2, heads=4)
@@ -177,10 +178,22 @@ def _msn() -> dict[str, Example]:
     bare = {name: value for name, value in target.state_dict().items() if not name.startswith("norm.")}
     without_norm = vit("learned", 1)
     without_norm.norm = nn.Identity()
+    shape = ViTShape(VIT, hidden=4 * VIT.dim, cls=False, cls_positions=False)
+    patches: nn.Module = shape.empty().to_empty(device="cpu")
+    for parameter in patches.parameters():
+        nn.init.zeros_(parameter)
+    trained(patches)
+    jepa = {
+        "encoder": under("module.", anchor.state_dict()),
+        "target_encoder": under("module.", patches.state_dict()),
+        "predictor": under("module.", head("predictor_embed.weight", "predictor_blocks.0.norm1.weight")),
+        "epoch": 300,
+    }
     probe = {"target_encoder": under("module.", bare), "classifier": head("module.fc.weight"), "epoch": 3}
     return {
         "released": Example(target, file, options=HEADS, **known),
         "anchor": Example(anchor, file, options={**HEADS, "branch": "encoder"}, **known),
+        "I-JEPA": Example(patches, jepa, objective="ijepa", family="JE", options=HEADS),
         "without DDP": Example(target, {"target_encoder": target.state_dict() | fc}, options=HEADS, **known),
         "probed": Example(without_norm, probe, tuned="linear", options=HEADS, **known),
     }

@@ -294,7 +294,7 @@ def test_curves_are_cka_at_the_nearest_depth(title: str, tokens: str) -> None:
     line = lines["mae · moco"]
     np.testing.assert_allclose(line.x, [0.2, 0.4, 0.6, 0.8, 1.0])
     np.testing.assert_allclose(line.y, compared.cka()[rows, columns], rtol=0, atol=1e-12)
-    low, high = compared.interval(replicates=_pairs.REPLICATES, seed=given.seed)
+    low, high = compared.interval(level=_pairs.level(3), replicates=_pairs.REPLICATES, seed=given.seed)
     np.testing.assert_allclose(line.low, low[rows, columns], rtol=0, atol=1e-12)
     np.testing.assert_allclose(line.high, high[rows, columns], rtol=0, atol=1e-12)
     assert not line.control

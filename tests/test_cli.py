@@ -173,7 +173,7 @@ MISTAKES = {
         ["compare", "cut", "--images", "photos"],
         "cut/last.safetensors is not a whole safetensors file",
     ),
-    "pickle": (["compare", "dino.pth", "--images", "photos"], "dino.pth is not a .safetensors file"),
+    "pickle": (["compare", "dino.pth", "--images", "photos"], "dino.pth is cut off or damaged (3 bytes"),
     "folder without checkpoint": (
         ["compare", "photos", "--images", "photos"],
         "The folder photos holds no last.safetensors",

@@ -47,7 +47,7 @@ def crops(count: int = 3) -> dict[str, Tensor]:
     return {
         "global": normal(2, 3, 32, 32),
         "local": normal(2, 3, 16, 16),
-        "depth": torch.rand(count, 4, 3, 2, generator=generator),
+        "depth": torch.rand(count, 4, 3, 2, generator=generator, dtype=torch.float64),
     }
 
 

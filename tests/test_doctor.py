@@ -59,6 +59,18 @@ def test_what_is_told_of_a_full_mae_file(tmp_path: Path) -> None:
         "epoch: 799; optimizer: an optimiser's state",
     ]
     assert "heads" not in found.facts  # they were said
+    assert found.recognised == {
+        "family": "REC",
+        "objective": "mae",
+        "tuned": False,
+        "arch": None,
+        "card": None,
+        "layout": "mae",
+        "branch": "model",
+        "method": "MAE",
+        "heads": 4,
+        "parameters": parameters,
+    }
     assert found.suspicious == ()
     told = [(group.fate, group.count, group.keys, group.reason) for group in found.groups]
     assert told == [

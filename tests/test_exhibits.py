@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import norm, t
 
 from sslens.analyses import Inputs, _pairs
 from sslens.capture import Artefact
 from sslens.figure import Heatmap
 from sslens.find import names, plugin
+from sslens.measures._inference import Sampled
 from sslens.measures.cka import Comparison, bootstrap_counts, from_features, minibatch_cka
 from sslens.models.taps import Tap
 from sslens.table import Table
@@ -34,6 +36,8 @@ ABOUT: dict[str, dict[str, Any]] = {
     "random #0": {"family": "control", "objective": None, "arch": "vit"},
     "random #1": {"family": "control", "objective": None, "arch": "vit"},
 }
+#: percentiles of a 95 % interval of ten minibatches: 0.86 % at either end, which √(10/9) of the t of nine degrees of freedom has
+ENDS = norm.cdf(np.array([-1, 1]) * (10 / 9) ** 0.5 * t.ppf(0.975, 9))
 #: of the blocks at 1/6 … 1 the nearest to each of those at 1/9 … 1
 NEAREST = [0, 0, 1, 2, 2, 3, 4, 4, 5]
 SEES = {"JE": "je", "REC": "rec", "control": None}
@@ -129,9 +133,7 @@ def test_difference_to_the_control_is_paired() -> None:
     assert row.less == "random #0 · random #1"
     assert row.difference == pytest.approx(mean("dino", "mae") - mean("random #0", "random #1"), abs=1e-12)
     draws = resampled([("dino", "mae")]) - resampled([("random #0", "random #1")])
-    assert (row.difference_low, row.difference_high) == pytest.approx(
-        tuple(np.quantile(draws, [0.025, 0.975])), abs=1e-9
-    )
+    assert (row.difference_low, row.difference_high) == pytest.approx(tuple(np.quantile(draws, ENDS)), abs=1e-9)
 
 
 def test_joint_embedding_is_more_alike_than_with_reconstruction() -> None:
@@ -143,9 +145,7 @@ def test_joint_embedding_is_more_alike_than_with_reconstruction() -> None:
     assert row.cka == pytest.approx(mean("dino", "moco"), abs=1e-12)
     assert row.difference == pytest.approx(mean("dino", "moco") - np.mean([mean(a, b) for a, b in across]), abs=1e-12)
     draws = resampled([("dino", "moco")]) - resampled(across)
-    assert (row.difference_low, row.difference_high) == pytest.approx(
-        tuple(np.quantile(draws, [0.025, 0.975])), abs=1e-9
-    )
+    assert (row.difference_low, row.difference_high) == pytest.approx(tuple(np.quantile(draws, ENDS)), abs=1e-9)
     whole = only(frame, row="families, all pairs of taps", model_a="JE", model_b="JE")
     assert whole.cka == pytest.approx(cka_of("dino", "moco").mean(), abs=1e-12)
     assert "more alike to each other than to REC" in said
@@ -226,7 +226,7 @@ def test_fc1_is_alike_where_attention_and_normalisation_are_not() -> None:
         expected = np.mean([mean(a, b, "fc1") - mean(a, b, less) for a, b in across])
         assert row.difference == pytest.approx(expected, abs=1e-12)
         draws = resampled(across, "fc1") - resampled(across, less)
-        low, high = np.quantile(draws, [0.025, 0.975])
+        low, high = np.quantile(draws, ENDS)
         assert row.difference_low < low < row.difference < high < row.difference_high  # it holds for three at once
         assert row.together == 3
     assert "more alike in fc1 than in normalisation (norm1)" in said
@@ -277,9 +277,7 @@ def test_msn_is_nearer_to_joint_embedding() -> None:
     expected = np.mean([mean(a, b) for a, b in near]) - mean("mae", "msn")
     assert row.difference == pytest.approx(expected, abs=1e-12)
     draws = resampled(near) - resampled(far)
-    assert (row.difference_low, row.difference_high) == pytest.approx(
-        tuple(np.quantile(draws, [0.025, 0.975])), abs=1e-9
-    )
+    assert (row.difference_low, row.difference_high) == pytest.approx(tuple(np.quantile(draws, ENDS)), abs=1e-9)
     assert "it is nearer to JE" in said
 
 
@@ -323,7 +321,7 @@ def test_fine_tuned_reconstruction_resembles_joint_embedding() -> None:
         rise[kind] = np.mean([mean(a, b, kind) for a, b in after]) - np.mean([mean(a, b, kind) for a, b in before])
         assert row.difference == pytest.approx(rise[kind], abs=1e-12)
         draws = resampled(after, kind) - resampled(before, kind)
-        expected = tuple(np.quantile(draws, [0.025, 0.975]))
+        expected = tuple(np.quantile(draws, ENDS))
         assert (row.difference_low, row.difference_high) == pytest.approx(expected, abs=1e-9)
     for kind in ("norm1", "qkv"):
         row = only(frame, row="rise by type", kind=kind)
@@ -415,3 +413,17 @@ def test_every_measure_is_the_module_s_own() -> None:
         rows = frame[(frame.measure == measure) & (frame.model_a == "dino") & (frame.model_b == "mae")]
         np.testing.assert_allclose(rows.value, values.diagonal(), atol=1e-12)
     assert "dino and moco first" in said or "dino and moco most alike" in said
+
+
+def test_unrelated_models_are_seldom_said_to_differ() -> None:
+    """Six minibatches, the fewest of a verdict: of 200 differences of unrelated models 13 % leave out 0 by plain percentiles."""
+    wrong = np.zeros(2)
+    for seed in range(200):
+        source = torch.Generator().manual_seed(seed)
+        made = [from_features([torch.randn(48, 6, generator=source)], sizes=np.full(6, 8)) for _ in range(4)]
+        one, other = (Sampled.of(Comparison.of(a, b), replicates=400) for a, b in (made[:2], made[2:]))
+        difference = one.mean() - other.mean()
+        for way, (low, high) in enumerate((difference.interval(), _pairs.ends(difference))):
+            wrong[way] += low > 0 or high < 0
+    assert wrong[0] > 20
+    assert wrong[1] <= 16  # 5 %, and less than two standard errors of a share of 200

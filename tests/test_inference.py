@@ -14,6 +14,7 @@ from sslens.measures._inference import (
     Sampled,
     average,
     permutation_null,
+    permutation_nulls,
     permuted,
     same_depth,
     same_depth_mean,
@@ -136,6 +137,25 @@ def test_the_null_is_reproducible_by_seed() -> None:
     one, again, other = (permutation_null(a, b, permutations=99, seed=seed) for seed in (0, 0, 1))
     assert one.threshold == again.threshold != other.threshold
     assert (one.p == again.p).all()
+
+
+def test_the_nulls_of_many_models_are_those_of_each_pair() -> None:
+    constant = torch.ones(32, 3)
+    given = [
+        related(0, (12, 9), 32, 0.2),
+        [constant],
+        [constant, *related(1, (10,), 32, 0.2)],
+        related(2, (5, 6, 7), 32, 0.2),
+    ]
+    models = [grams(xs, 18, 14) for xs in given]
+    found = permutation_nulls(models, permutations=99, seed=3)
+    assert list(found) == list(itertools.combinations(range(4), 2))
+    for (i, j), null in found.items():
+        alone = permutation_null(models[i], models[j], permutations=99, seed=3)
+        np.testing.assert_array_equal(null.p, alone.p)
+        np.testing.assert_allclose(null.threshold, alone.threshold, rtol=0, atol=1e-6)
+    assert np.isnan(found[0, 1].threshold)
+    assert len(np.unique(found[0, 3].p)) > 1
 
 
 def test_few_permutations_and_other_images_are_refused() -> None:

@@ -26,6 +26,7 @@ ORDER = [
     "capture",
     "fingerprint",
     "objectives",
+    "recipes",
     "training",
     "measures",
     "probes",

@@ -119,6 +119,14 @@ def test_several_networks_of_a_file_are_not_chosen_between(tmp_path: Path) -> No
     assert model.name == "a (state_dict_ema)"
 
 
+def test_names_alone_do_not_make_a_file_msns(tmp_path: Path) -> None:
+    twins = {"encoder": vit("learned", 1).state_dict(), "target_encoder": vit("learned", 2).state_dict()}
+    torch.save(twins, tmp_path / "a.pth")
+    with pytest.raises(InputError, match=r"holds several networks \(encoder, target_encoder\)"):
+        zoo.load(tmp_path / "a.pth", **HEADS)
+    assert zoo.load(tmp_path / "a.pth", branch="encoder", **HEADS).about["objective"] is None
+
+
 def test_position_tables_tell_mae_from_moco(tmp_path: Path) -> None:
     for positions, objective in (("mae", "mae"), ("moco-v3", "moco-v3"), ("learned", None)):
         for shift in (0.0, 0.02):  # fine-tuning moves them
@@ -183,7 +191,7 @@ def test_full_size_vits(arch: str, heads: int, count: int, parameters: int) -> N
     for states in (
         {"": state},
         {"model": meta(state) | head(*DECODER)},
-        {"target_encoder": meta(state, "module.")},
+        {"target_encoder": meta(state, "module.") | head("module.fc.fc1.weight")},
         {"state_dict": both},
     ):
         found = recognise(files.Contents(Path("file"), states))

@@ -1,5 +1,6 @@
 """A contract for every file of objectives/, and each objective beside its formulas, computed again in float64."""
 
+import contextlib
 import copy
 import dataclasses
 import inspect
@@ -18,7 +19,8 @@ from sslens.data.views import mask_noise
 from sslens.errors import InputError
 from sslens.find import names, plugin
 from sslens.models.vit import ViTArch, sincos_positions
-from sslens.objectives import Method, Moment, Rows, mae, moco_v3
+from sslens.objectives import Method, Moment, Rows, WholeBatch, mae, moco_v3
+from sslens.training.gradients import backward, backward_whole
 
 ARCH = ViTArch(image_size=32, patch_size=8, dim=64, blocks=2, heads=2)
 IMAGES = [
@@ -79,7 +81,30 @@ def test_what_is_public_is_documented_with_its_paper(built: SimpleNamespace) -> 
 
 def test_the_objective_is_a_method(built: SimpleNamespace) -> None:
     assert isinstance(built.objective, Method)
-    assert isinstance(built.objective.whole_batch, bool)
+    assert isinstance(built.objective, WholeBatch) is built.objective.whole_batch
+    assert built.module.FAMILY in ("JE", "REC")
+
+
+def test_a_minibatch_in_parts_has_the_gradient_of_the_whole(
+    built: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tensor, "float", Tensor.double)
+    whole, parted = (copy.deepcopy(built.objective).double() for _ in range(2))
+    batch = {name: value.double() for name, value in built.batch.items()}
+    parts = [{name: value[rows] for name, value in batch.items()} for rows in (slice(0, 3), slice(3, 6), slice(6, 8))]
+    loss = whole(batch)
+    loss.backward()
+    if whole.whole_batch:
+        got = backward_whole(parted, parts, contextlib.nullcontext())
+    else:  # parts are of one length in a training
+        parts = [{name: value[rows] for name, value in batch.items()} for rows in (slice(0, 4), slice(4, 8))]
+        got = backward(parted, parts, 2, contextlib.nullcontext())
+    close(got.item(), loss.item(), atol=1e-10)
+    for (name, wanted), parameter in zip(whole.named_parameters(), parted.parameters(), strict=True):
+        if wanted.grad is not None:
+            torch.testing.assert_close(parameter.grad, wanted.grad, rtol=0, atol=1e-9, msg=name)
+    for (name, value), other in zip(whole.named_buffers(), parted.buffers(), strict=True):
+        torch.testing.assert_close(other, value, rtol=0, atol=1e-10, msg=name)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

@@ -29,9 +29,11 @@ from sslens.data.views import (
     RandomResizedCrop,
     Recipe,
     View,
+    dino_views,
     mae_views,
     mask_noise,
     moco_v3_views,
+    msn_views,
     stream,
 )
 from sslens.errors import InputError
@@ -258,7 +260,9 @@ def test_mask_noise_is_uniform_and_does_not_depend_on_the_split() -> None:
 # ---------------------------------------------------------------------------------------------------------- recipes
 
 
-@pytest.mark.parametrize("recipe", [mae_views(16), moco_v3_views(16), moco_v3_views(96)])
+@pytest.mark.parametrize(
+    "recipe", [mae_views(16), moco_v3_views(16), moco_v3_views(96), dino_views(16, 8, 2), msn_views(16, 8, 2)]
+)
 @pytest.mark.parametrize("width", [4, 1, 3])
 def test_views_do_not_depend_on_the_split_of_the_batch(recipe: Recipe, width: int) -> None:
     whole = recipe.batch(IMAGES, seed=1, step=9, rows=slice(0, 8), total=8)
@@ -325,6 +329,70 @@ def test_recipes_have_the_papers_settings() -> None:
         Flip(0.5),
         Normalize(),
     )
+
+
+def test_dinos_views_have_the_released_codes_settings() -> None:
+    first, second, *local = dino_views(224, 96).views
+    crop = RandomResizedCrop(224, (0.4, 1.0), (3 / 4, 4 / 3), "bicubic")
+    assert first.crop == second.crop == crop
+    colour = (Flip(0.5), ColorJitter(0.4, 0.4, 0.2, 0.1, 0.8), Grayscale(0.2))
+    assert first.operations == (*colour, GaussianBlur((0.1, 2.0), 1.0), Normalize())
+    assert second.operations == (*colour, GaussianBlur((0.1, 2.0), 0.1), Solarize(128 / 255, 0.2), Normalize())
+    small = View(
+        RandomResizedCrop(96, (0.05, 0.4), (3 / 4, 4 / 3), "bicubic"),
+        (*colour, GaussianBlur((0.1, 2.0), 0.5), Normalize()),
+    )
+    assert local == [small] * 8
+    alone = dino_views(224, 96, 0, global_scale=(0.14, 1.0)).views
+    assert [view.crop.scale for view in alone] == [(0.14, 1.0)] * 2
+
+
+def test_msns_views_have_the_released_configurations_settings() -> None:
+    target, random, *focal = msn_views(224, 96).views
+    jitter = ColorJitter(0.4, 0.4, 0.4, 0.1, 0.8)
+    operations = (Flip(0.5), jitter, Grayscale(0.2), GaussianBlur((0.1, 2.0), 0.5), Normalize())
+    assert target == random == View(RandomResizedCrop(224, (0.3, 1.0), (3 / 4, 4 / 3), "bilinear"), operations)
+    small = View(RandomResizedCrop(96, (0.05, 0.3), (3 / 4, 4 / 3), "bilinear"), operations)
+    assert focal == [small] * 10
+
+
+@pytest.mark.parametrize("recipe", [dino_views(24, 16, 2), msn_views(24, 16, 2)], ids=["dino", "msn"])
+def test_multi_crop_is_distributed_as_torchvisions(recipe: Recipe) -> None:
+    """Mean and spread of pixels and of neighbours' differences, of each view, over many draws of a few images."""
+    count, sources = 600, [noise(9, 6, seed=i).resize((60, 40), Image.Resampling.BICUBIC) for i in range(6)]
+    images = [sources[i % 6] for i in range(count)]
+    ours = recipe.batch(images, seed=0, step=0, rows=slice(0, count), total=count)
+    torch.manual_seed(0)
+    for view, got in zip(recipe.views, ours, strict=True):
+        jitter = next(op for op in view.operations if isinstance(op, ColorJitter))
+        blur = next(op.p for op in view.operations if isinstance(op, GaussianBlur))
+        solarize = next((op.p for op in view.operations if isinstance(op, Solarize)), 0.0)
+        mode = InterpolationMode(view.crop.interpolation)
+        amounts = (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue)
+        theirs = T.Compose(
+            [
+                T.RandomResizedCrop(view.crop.size, view.crop.scale, interpolation=mode),
+                T.RandomHorizontalFlip(),
+                T.RandomApply([T.ColorJitter(*amounts)], jitter.p),
+                T.RandomGrayscale(0.2),
+                T.RandomApply(
+                    [T.Lambda(lambda x: x.filter(ImageFilter.GaussianBlur(np.random.uniform(0.1, 2.0))))], blur
+                ),
+                T.RandomSolarize(128, solarize),
+                T.ToTensor(),
+                T.Normalize(IMAGENET_MEAN, IMAGENET_STD),
+            ]
+        )
+        np.random.seed(0)
+        wanted = torch.stack([theirs(image) for image in images])
+        assert got.shape == wanted.shape
+        for measure in (
+            lambda x: x.mean((1, 2, 3)),
+            lambda x: x.std((1, 2, 3)),
+            lambda x: x.diff(dim=3).abs().mean((1, 2, 3)),
+            lambda x: (x[:, 0] - x[:, 2]).std((1, 2)),
+        ):
+            assert stats.ks_2samp(measure(got).numpy(), measure(wanted).numpy()).pvalue > 1e-3
 
 
 # ------------------------------------------------------------------------------------------------------- evaluation

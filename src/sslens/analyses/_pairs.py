@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float64
+from scipy.special import ndtr, ndtri, stdtrit
 
 from sslens.analyses import Inputs, _roles
 from sslens.capture import Artefact
@@ -76,7 +77,7 @@ class Pair:
         """All cells with their intervals, and by permutations of the images if `null`."""
         cells = list(itertools.product(range(len(a.taps)), range(len(b.taps))))
         every = Sampled.of(Comparison.of(a, b), cells, seed, REPLICATES)
-        low, high = every.interval()
+        low, high = ends(every)
         shape = len(a.taps), len(b.taps)
         p, threshold = (
             permutation_null(a, b, permutations=PERMUTATIONS, seed=seed) if null else (np.full(shape, np.nan), np.nan)
@@ -104,6 +105,7 @@ class Pair:
 
 
 Pairs = dict[tuple[str, str], Pair]
+Ends = Float64[np.ndarray, "*cell"]
 
 
 def compare(
@@ -149,6 +151,33 @@ def rows(inputs: Inputs, pairs: Pairs) -> Iterator[dict[str, Any]]:
             yield names | contrast("late", late, ("the first third", early))
 
 
+def ends(sampled: Sampled) -> tuple[Ends, Ends]:
+    """Ends of the 95 % interval of each value: the percentiles of the bootstrap, expanded for few minibatches."""
+    return sampled.interval(level(sampled.batches)) if sampled.batches > 1 else sampled.interval()
+
+
+def ends_together(sampled: Sampled) -> tuple[Ends, Ends]:
+    """Ends of intervals that hold for all values at once with 95 %, widened for few minibatches as `level` does."""
+    low, high = sampled.together()
+    if sampled.batches < 2:
+        return low, high
+    wider = ndtri((1 + level(sampled.batches)) / 2) / ndtri(0.975)
+    return sampled.value - wider * (sampled.value - low), sampled.value + wider * (high - sampled.value)
+
+
+def level(batches: int) -> float:
+    """The level at which a percentile interval of n minibatches holds with 95 %: 1 − 2Φ(−√(n/(n − 1)) · t), t of n − 1 at 97.5 %.
+
+    The bootstrap takes the spread for √((n − 1)/n) of what it is, and has the normal's tails (Hesterberg, 2015, "expanded
+    percentile"). Of unrelated models, the plain interval of a difference leaves out 0 in 15 % of cases with 6 minibatches
+    and in 8 % with 16; the expanded one in 7 % and 5 %.
+
+    >>> [round(level(n), 4) for n in (6, 32, 10_000)]
+    [0.9951, 0.9617, 0.95]
+    """
+    return float(1 - 2 * ndtr(-((batches / (batches - 1)) ** 0.5) * stdtrit(batches - 1, 0.975)))
+
+
 def find(pairs: Pairs, a: str, b: str) -> Pair | None:
     """A pair, whichever model is named first."""
     return pairs.get((a, b)) or pairs.get((b, a))
@@ -156,7 +185,7 @@ def find(pairs: Pairs, a: str, b: str) -> Pair | None:
 
 def contrast(row: str, value: Sampled, against: tuple[str, Sampled] | None = None) -> dict[str, Any]:
     """One value with its interval and, if it is held against another, their paired difference."""
-    low, high = value.interval()
+    low, high = ends(value)
     known = {
         "row": row,
         "tap_a": MEAN,
@@ -169,8 +198,8 @@ def contrast(row: str, value: Sampled, against: tuple[str, Sampled] | None = Non
     if against is None:
         return known
     difference = value - against[1]
-    ends = difference.interval()
-    return known | differing(against[0], float(difference.value), float(ends[0]), float(ends[1]), 1)
+    below, above = ends(difference)
+    return known | differing(against[0], float(difference.value), float(below), float(above), 1)
 
 
 def differing(less: str, difference: float, low: float, high: float, together: int) -> dict[str, Any]:

@@ -21,23 +21,27 @@ class Command:
     Examples:
       sslens pretrain mae --images photos/train --arch vit_small_patch16_224 --epochs 200
       sslens pretrain moco-v3 --images cifar10:train --arch vit_mini_patch8_32 --set base_lr=3e-4 --out runs/moco
+      sslens pretrain dino --images photos/train --arch vit_small_patch16_224 --recipe two-crops --batch-size 256
       torchrun --nproc-per-node 8 -m sslens pretrain mae --images photos/train --arch vit_base_patch16_224 --batch-size 4096
       sslens pretrain mae --images photos/train --arch vit_small_patch16_224 --out runs/mae --resume
     """
 
     objective: tyro.conf.Positional[str]
-    """mae or moco-v3."""
+    """dino, mae, moco-v3 or msn."""
     images: str
     """A folder, an .npz file, cifar10:train, or scenes[:SEED[:COUNT]]."""
     arch: str
     """vit_SIZE_patchP_S: SIZE is nano, mini, tiny, small, base, large or huge; P the patch and S the image size in pixels."""
     common: tyro.conf.OmitArgPrefixes[Common] = Common()
-    epochs: int = 100
-    """Passes over the images."""
-    batch_size: int = 256
-    """Images of a step, over all processes."""
+    recipe: str | None = None
+    """official or paper, for some objectives more: settings, epochs and minibatch as published. The settings of official, with
+    other epochs and minibatch, unless given."""
+    epochs: int | None = None
+    """Passes over the images; the recipe's, or 100, unless given."""
+    batch_size: int | None = None
+    """Images of a step, over all processes; the recipe's, or 256, unless given."""
     accumulate: int = 1
-    """Parts in which a process computes its share of a step."""
+    """Parts in which a process computes its share of a step; the step is the same, with less memory."""
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE")] = ()
     """Settings of the objective, e.g. mask_ratio=0.6 or base_lr=3e-4."""
     resume: bool = False
@@ -65,20 +69,22 @@ def run(command: Command, line: str, say: Text) -> Path | None:
             f'There is no objective "{command.objective}": {nearest(command.objective, names("objectives"))}'
         )
     from sslens.data import open_images
-    from sslens.find import plugin
     from sslens.models.vit import ViTArch
     from sslens.processes import best_device
     from sslens.progress import progress
+    from sslens.recipes import recipe
     from sslens.training import loop
 
     ViTArch.parse(command.arch)
-    settings = changed(plugin("objectives", command.objective).Settings(), command.set)
+    chosen = recipe(command.objective, command.recipe or "official")
+    settings = changed(chosen.settings, command.set)
+    usual = (chosen.epochs, chosen.batch_size) if command.recipe else (100, 256)
     common = command.common
     device = best_device(common.device)
     workers = (0 if device == "cpu" else min(8, os.cpu_count() or 1)) if command.workers is None else command.workers
     training = loop.Training(
-        epochs=command.epochs,
-        batch_size=command.batch_size,
+        epochs=usual[0] if command.epochs is None else command.epochs,
+        batch_size=usual[1] if command.batch_size is None else command.batch_size,
         accumulate=command.accumulate,
         seed=common.seed,
         device=device,

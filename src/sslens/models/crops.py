@@ -73,7 +73,7 @@ def depth_factors(noise: Float[Tensor, "*image block 2"], drop_path: float) -> F
     >>> depth_factors(torch.tensor([[[0.0, 0.9], [0.1, 0.3]]]), drop_path=0.2).tolist()
     [[[1.0, 1.0], [0.0, 1.25]]]
     """
-    rate = torch.linspace(0, drop_path, noise.shape[-2], device=noise.device)[:, None]
+    rate = torch.linspace(0, drop_path, noise.shape[-2], dtype=noise.dtype, device=noise.device)[:, None]
     return (noise >= rate) / (1 - rate)
 
 

@@ -23,8 +23,6 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from sslens.objectives._schedules import Moment
-
 
 @dataclass(frozen=True)
 class Rows:
@@ -38,6 +36,30 @@ class Rows:
     def keywords(self) -> dict[str, Any]:
         """As keyword arguments of `sslens.data.views`."""
         return {"seed": self.seed, "step": self.step, "rows": self.rows, "total": self.total}
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A step of a training, counted from 0.
+
+    >>> at = Moment(step=25, steps=100, per_epoch=10)
+    >>> at.progress, at.epoch
+    (0.25, 2)
+    """
+
+    step: int
+    steps: int
+    per_epoch: int
+
+    @property
+    def progress(self) -> float:
+        """The share of the training that is done, 0 to below 1."""
+        return self.step / self.steps
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done."""
+        return self.step // self.per_epoch
 
 
 @runtime_checkable

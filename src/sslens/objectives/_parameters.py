@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def decayed_matrices(parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]:
@@ -29,7 +29,8 @@ def follow(average: nn.Module, module: nn.Module, momentum: float) -> None:
     >>> average.weight.item()
     1.5
     """
-    followers, leaders = list(average.parameters()), list(module.parameters())
+    followers: list[Tensor] = list(average.parameters())
+    leaders: list[Tensor] = list(module.parameters())
     if len(followers) != len(leaders):
         raise ValueError(f"{len(followers)} parameters cannot follow {len(leaders)}")
     torch._foreach_mul_(followers, momentum)

@@ -1,31 +1,6 @@
-"""Where in a training a step is, and what moves with it."""
+"""What moves with a training."""
 
 import math
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Moment:
-    """A step of a training, counted from 0.
-
-    >>> at = Moment(step=25, steps=100, per_epoch=10)
-    >>> at.progress, at.epoch
-    (0.25, 2)
-    """
-
-    step: int
-    steps: int
-    per_epoch: int
-
-    @property
-    def progress(self) -> float:
-        """The share of the training that is done, 0 to below 1."""
-        return self.step / self.steps
-
-    @property
-    def epoch(self) -> int:
-        """Epochs done."""
-        return self.step // self.per_epoch
 
 
 def cosine(progress: float, start: float, end: float) -> float:

@@ -152,9 +152,9 @@ class Objective(nn.Module):
         branch: nn.ModuleDict, tokens: Float[Tensor, "image view dim"]
     ) -> Float[Tensor, "image view prototype"]:
         """Cosines with the prototypes, in float32."""
-        z = branch["head"](tokens)
+        z, prototypes = branch["head"](tokens), branch.get_parameter("prototypes.weight")
         with torch.autocast(z.device.type, enabled=False):
-            return F.linear(F.normalize(z.float(), dim=-1), F.normalize(branch["prototypes"].weight, dim=1))
+            return F.linear(F.normalize(z.float(), dim=-1), F.normalize(prototypes, dim=1))
 
     def loss(
         self, student: Float[Tensor, "image view prototype"], teacher: Float[Tensor, "image 2 prototype"]
@@ -191,7 +191,7 @@ class Objective(nn.Module):
         """Each gradient is clipped by itself; prototypes stay as they are in the first epoch, undecayed too."""
         clip_each(self.student.parameters(), self.settings.clip)
         if at.epoch < self.settings.freeze_epochs:
-            self.student["prototypes"].weight.grad = None
+            self.student.get_parameter("prototypes.weight").grad = None
 
     @torch.no_grad()
     def after_update(self, at: Moment) -> None:

@@ -15,6 +15,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from sslens.data.views import mask_noise, msn_views
+from sslens.errors import InputError
 from sslens.models.crops import class_tokens, local_size
 from sslens.models.heads import gelu_mlp, summed
 from sslens.models.vit import ViTArch
@@ -71,7 +72,7 @@ class Settings:
     def __post_init__(self) -> None:
         require(
             self,
-            above_0=("temperature", "sharpening", "stretch", "prototypes", "head_dim", "out_dim"),
+            above_0=("temperature", "sharpening", "prototypes", "head_dim", "out_dim"),
             below_1=("patch_drop",),
             shares=("momentum", "colour"),
             counts=(
@@ -84,6 +85,8 @@ class Settings:
                 "last_weight_decay",
             ),
         )
+        if not 1 <= self.stretch < math.inf:
+            raise InputError(f"The setting stretch is {self.stretch}: expected 1 or more, times the training.")
 
 
 def batch(images: Sequence[Image.Image], settings: Settings, arch: ViTArch, rows: Rows) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """A study planned: images opened, models loaded, what is in the store and what is to be computed."""
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -132,7 +133,10 @@ def prepare(study: Study, store: Store, *, quiet: bool = False) -> Planned:
     device = best_device(study.device)
     precision = best_precision(study.precision, device)
     images, bank, notes = _opened(study, quiet)
-    subjects = _subjects(study)
+    with warnings.catch_warnings(record=True) as doubts:  # such as a number of heads that no file tells
+        warnings.simplefilter("always", UserWarning)
+        subjects = _subjects(study)
+    notes += dict.fromkeys(str(doubt.message) for doubt in doubts)
     chosen, left_out = _chosen(study, subjects, images)
     if images is not None and images.labels is None:
         notes += [f"{name} was left out: {reason}." for name, reason in left_out.items() if "no classes" in reason]

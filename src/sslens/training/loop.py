@@ -173,12 +173,12 @@ def plan(objective: str, images: int, arch: str, settings: Any, training: Traini
     """The steps of a run, or why there can be none.
 
     Raises:
-        InputError: the batch is larger than the set, or cannot be shared out, or the objective needs it whole; an
-            optimiser's setting out of bounds.
+        InputError: the batch is larger than the set, or cannot be shared out, or is one image of an objective that contrasts
+            images; a setting is out of bounds, or does not go with the arch.
     """
-    ViTArch.parse(arch)
     check(settings)
-    whole = plugin("objectives", objective).Objective.whole_batch
+    with torch.device("meta"):  # settings that do not go with the arch are refused, and no memory is taken
+        whole = plugin("objectives", objective).Objective(ViTArch.parse(arch), settings).whole_batch
     shares = world * training.accumulate
     if training.batch_size > images:
         raise InputError(

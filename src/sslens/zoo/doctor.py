@@ -7,20 +7,23 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from sslens import cards
 from sslens.cards import Card
 from sslens.errors import InputError
 from sslens.zoo import download, file_of
-from sslens.zoo.checkpoints import card_of, plain_name, prepared, require_claims, require_finite
+from sslens.zoo.checkpoints import about, card_of, plain_name, prepared, require_claims, require_finite
 from sslens.zoo.files import Contents, contents
 from sslens.zoo.recognise import Recognised, layout_of, recognise
 from sslens.zoo.shapes import Shape, ViTShape
+from sslens.zoo.suspicions import suspicions
 
 WIDTH = 110
 LABEL = 12
+LABELS = {
+    False: "",
+    "fine-tuned": "; fine-tuned with labels",
+    "linear": "; frozen while a linear probe was trained with labels",
+}
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Diagnosis:
         suspicious: what looks wrong, a sentence each.
         groups: what becomes of the keys.
         line: the line of Python that loads it.
+        recognised: the same as `Backbone.about` would have it, with layout, method, heads and parameters.
     """
 
     path: str
@@ -51,6 +55,7 @@ class Diagnosis:
     suspicious: tuple[str, ...] = ()
     groups: tuple[Group, ...] = ()
     line: str | None = None
+    recognised: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -126,6 +131,13 @@ def examine(source: str | Path, *, branch: str | None = None, num_heads: int | N
         tuple(suspicions(found, inside)),
         tuple(_groups(found)),
         None if refused else _line(told, found, known, branch, num_heads),
+        {
+            **about(found, known),
+            "layout": found.layout,
+            "method": found.claim.method,
+            "heads": found.shape.arch.heads if isinstance(found.shape, ViTShape) else None,
+            "parameters": found.parameters,
+        },
     )
 
 
@@ -190,7 +202,7 @@ def describe(shape: Shape) -> str:
 
 def _facts(found: Recognised, card: Card | None) -> dict[str, Any]:
     claim = found.claim
-    tuned = f"; {claim.tuned} with labels" if claim.tuned else ""
+    tuned = LABELS[claim.tuned]
     facts: dict[str, Any] = {
         "what it is": f"{claim.method}: {claim.form}",
         "known by": list(claim.signs),
@@ -210,9 +222,7 @@ def _facts(found: Recognised, card: Card | None) -> dict[str, Any]:
     )
     if card is not None:
         facts["card"] = f"{card.name}: {card.title}"
-        facts["family"] = f"{card.family}, objective {card.objective}" + (
-            f"; {card.tuned} with labels" if card.tuned else ""
-        )
+        facts["family"] = f"{card.family}, objective {card.objective}" + LABELS[card.tuned]
         facts["licence"] = card.licence
     else:
         facts["card"] = _like(found)
@@ -300,64 +310,6 @@ def _shared(keys: list[str]) -> str:
     """The beginning that all keys have in common."""
     low, high = min(keys), max(keys)  # what these two share, all share
     return low[: next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))]
-
-
-def suspicions(found: Recognised, inside: Contents) -> Iterator[str]:
-    """What looks wrong in the values of a checkpoint, a sentence each."""
-    weights = found.weights
-    broken = [name for name, value in weights.items() if value.is_floating_point() and not torch.isfinite(value).all()]
-    if broken:
-        yield f"{len(broken)} tensors have NaN or infinite values, the first {broken[0]}."
-    constant = [
-        name for name, value in weights.items() if value.ndim > 1 and value.numel() > 1 and value.min() == value.max()
-    ]
-    if constant:
-        yield f"{len(constant)} weights have one value throughout, the first {constant[0]}: never trained, or overwritten."
-    large = [
-        name
-        for name, v in weights.items()
-        if v.is_floating_point() and "running_var" not in name and v.abs().max() > 1e4
-    ]
-    if large:
-        yield f"{len(large)} tensors have values above 10,000, the first {large[0]}."
-    if found.claim.tuned == "fine-tuned" and found.claim.objective is not None:
-        yield "Labels trained these weights after the objective did: for a pre-trained backbone take the file from before."
-    yield from _untouched(weights)
-    yield from _untrained_head(found, inside)
-    yield from _equal_twins(found, inside)
-
-
-def _untouched(weights: Mapping[str, Tensor]) -> Iterator[str]:
-    """What is as an initialisation leaves it."""
-    norms = [name for name, v in weights.items() if v.ndim == 1 and name.endswith(".weight")]
-    if norms and all((weights[n] == 1).all() and not weights.get(n[:-6] + "bias", weights[n] * 0).any() for n in norms):
-        yield f"All {len(norms)} normalisations are as at initialisation (weight 1, bias 0): the network seems untrained."
-    linear = [name[:-6] for name, v in weights.items() if name.endswith("weight") and v.ndim == 2]
-    biases = [weights[f"{name}bias"] for name in linear if f"{name}bias" in weights]
-    if biases and not any(v.any() for v in biases):
-        yield f"All {len(biases)} biases of linear layers are zero, as at initialisation."
-    means = [v for name, v in weights.items() if name.endswith("running_mean")]
-    if means and not any(v.any() for v in means):
-        yield f"The running means of all {len(means)} batch normalisations are zero: no batch was ever seen in training mode."
-
-
-def _untrained_head(found: Recognised, inside: Contents) -> Iterator[str]:
-    for entry in found.account:
-        if entry.fate != "dropped" or not re.search(r"(^|\.)(head|fc|classifier)(\.\w+)?\.bias$", entry.key):
-            continue
-        bias = inside.states[entry.state][entry.key]
-        if "classification" in entry.reason and bias.numel() > 1 and not bias.any():
-            yield f"The classifier's bias ({entry.key}) is zero throughout: the head seems untrained."
-
-
-def _equal_twins(found: Recognised, inside: Contents) -> Iterator[str]:
-    twins = [trunk.weights(inside.states) for trunk in found.claim.branches.values()]
-    if len(twins) != 2:
-        return
-    shared = [name for name in twins[0] if name in twins[1]]
-    if shared and all(torch.equal(twins[0][name], twins[1][name]) for name in shared):
-        both = " and ".join(found.claim.branches)
-        yield f"The branches {both} are equal: the training had not begun, or one was copied over the other."
 
 
 def _line(source: str, found: Recognised, card: Card | None, branch: str | None, num_heads: int | None) -> str:

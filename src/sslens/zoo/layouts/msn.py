@@ -1,4 +1,4 @@
-"""MSN (Assran et al., 2022): an encoder, its target encoder, and prototypes."""
+"""MSN (Assran et al., 2022): an encoder, its target encoder, and prototypes; and I-JEPA (2023), which is written alike."""
 
 from sslens.zoo.claim import CLASSIFIER, Claim
 from sslens.zoo.files import Contents
@@ -9,26 +9,42 @@ BRANCHES = ("target_encoder", "encoder")
 
 
 def claim(contents: Contents) -> Claim | None:
-    """State dicts `encoder` and `target_encoder`, each with a projection head `fc`; the target encoder is what is evaluated."""
-    branches = {
+    """State dicts `encoder` and `target_encoder`; the target encoder is what is evaluated.
+
+    MSN's have a projection head `fc` and prototypes, or a classifier beside the target encoder; I-JEPA's have no CLS token, and
+    a predictor beside them. Networks of these names with neither are another method's.
+    """
+    found = {
         trunk.state: trunk
         for trunk in trunks(contents.states)
         if trunk.state in BRANCHES and trunk.naming in ("vit", "resnet") and trunk.prefix in ("", "module.")
     }
-    if not branches:
+    if not found:
         return None
-    prototypes = "prototypes" in contents.states.get("", {})
+    branches = {name: found[name] for name in BRANCHES if name in found}
+    weights = next(iter(branches.values())).weights(contents.states)
     probed = "classifier" in contents.states
-    signs = [f"its networks are called {' and '.join(str(branches[name]) for name in BRANCHES if name in branches)}"]
-    if prototypes:
-        signs.append("it has prototypes")
+    telling = {
+        "it has prototypes": "prototypes" in contents.states.get("", {}),
+        "its networks have a projection head (fc.fc1.weight)": "fc.fc1.weight" in weights,
+        "a classifier stands beside the target encoder": probed and "target_encoder" in branches,
+    }
+    jepa = "predictor" in contents.states and "cls_token" not in weights
+    if not jepa and not any(telling.values()):
+        return None
+    signs = [f"its networks are called {' and '.join(map(str, branches.values()))}"]
+    signs += (
+        ["they have no CLS token, and a predictor stands beside them"]
+        if jepa
+        else [s for s, yes in telling.items() if yes]
+    )
     return Claim(
-        method=TITLE,
+        method="I-JEPA" if jepa else TITLE,
         form="linear evaluation of the target encoder" if probed else "training file",
         signs=tuple(signs),
-        branches={name: branches[name] for name in BRANCHES if name in branches},
+        branches=branches,
         taken="target_encoder" if "target_encoder" in branches else None,
-        objective="msn",
+        objective="ijepa" if jepa else "msn",
         family="JE",
         tuned="linear" if probed else False,
         drops=(
@@ -37,5 +53,5 @@ def claim(contents: Contents) -> Claim | None:
             (r"scaling_.*", "a scale of the head"),
             (r"head\..*", CLASSIFIER),
         ),
-        transform={"interpolation": "bilinear"},
+        transform={} if jepa else {"interpolation": "bilinear"},
     )

@@ -1,0 +1,64 @@
+"""Recipes: the papers' tables and the authors' code as presets of an objective; one file is one objective.
+
+A recipe is a frozen dataclass in `recipes/OBJECTIVE.py` with epochs, minibatch and settings; its docstring names its source
+and how it differs from the others. Its name is the class's: `class TwoCrops` of `recipes/dino.py` is `two-crops`.
+Every objective has `official`, what its released code does by default, whose settings are the objective's own defaults.
+"""
+
+import re
+from typing import Any, Protocol, runtime_checkable
+
+from sslens.errors import InputError, nearest
+from sslens.find import plugin
+
+
+@runtime_checkable
+class Recipe(Protocol):
+    """What a training of an objective is given."""
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the images, of ImageNet-1k unless its docstring says otherwise."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Images of a step."""
+        ...
+
+    @property
+    def settings(self) -> Any:
+        """The objective's `Settings`."""
+        ...
+
+
+def recipes(objective: str) -> dict[str, Recipe]:
+    """The recipes of an objective by name, in the order of its file.
+
+    >>> list(recipes("dino"))
+    ['official', 'two-crops', 'paper']
+
+    Raises:
+        InputError: there is no such objective.
+    """
+    module = plugin("recipes", objective)
+    kinds = [kind for kind in vars(module).values() if isinstance(kind, type) and kind.__module__ == module.__name__]
+    return {re.sub(r"(?<!^)(?=[A-Z])", "-", kind.__name__).lower(): kind() for kind in kinds}
+
+
+def recipe(objective: str, name: str) -> Recipe:
+    """One recipe of an objective.
+
+    >>> recipe("mae", "official").epochs
+    800
+    >>> recipe("mae", "offical")
+    Traceback (most recent call last):
+    sslens.errors.InputError: mae has no recipe "offical": did you mean official?
+
+    Raises:
+        InputError: the objective has none of that name; the nearest names are offered.
+    """
+    known = recipes(objective)
+    if name not in known:
+        raise InputError(f'{objective} has no recipe "{name}": {nearest(name, known)}')
+    return known[name]
