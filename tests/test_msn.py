@@ -285,6 +285,7 @@ def test_msn_decays_matrices_but_not_vectors_and_prototypes() -> None:
     assert {"anchor.encoder.pos_embed", "anchor.head.0.weight"} <= decayed
     assert {"anchor.head.1.weight", "anchor.head.0.bias", "anchor.encoder.norm.weight"} <= vectors
     assert prototypes == {"prototypes"}
+    assert "prototypes" not in decayed
 
 
 @pytest.mark.parametrize(

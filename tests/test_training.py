@@ -36,6 +36,7 @@ from sslens.models.vit import ViTArch
 from sslens.objectives import Moment, Rows, dino, mae, moco_v3, msn
 from sslens.objectives._schedules import warmed
 from sslens.training import optim
+from sslens.training.gradients import backward_whole
 from sslens.training.loop import ORDER, Interrupted, Training, train
 
 ARCH = "vit_nano_patch16_32"
@@ -214,6 +215,7 @@ def test_a_run_is_four_files(whole: dict[str, Path], objective: str) -> None:
 def test_a_run_loads_as_the_encoder_that_was_trained(whole: dict[str, Path], objective: str) -> None:
     model = sslens.load(whole[objective])
     module = plugin("objectives", objective)
+    torch.manual_seed(TRAINING.seed)
     trained = module.Objective(ViTArch.parse(ARCH), SETTINGS[objective])
     start = trained.encoder.blocks[0].mlp.fc1.weight.clone()
     trained.load_state_dict(module_state(whole[objective]))
@@ -420,6 +422,36 @@ def test_one_process_of_two_is_asked_to_stop_and_one_goes_on(larger: dict[str, P
     assert sslens.load(tmp_path).about["step"] == 5
     fit(tmp_path, "moco-v3", resume=True, **LARGER)
     alike(tmp_path, larger["moco-v3"], atol=1e-4)
+
+
+@pytest.mark.parametrize("objective", ["moco-v3", "msn"])
+def test_parts_in_several_processes_have_the_gradient_of_the_whole(
+    monkeypatch: pytest.MonkeyPatch, objective: str
+) -> None:
+    monkeypatch.setattr(Tensor, "float", Tensor.double)
+    module, shape, settings = plugin("objectives", objective), ViTArch.parse(ARCH), SETTINGS[objective]
+
+    def made() -> Any:
+        torch.manual_seed(0)
+        return module.Objective(shape, settings).double().train()
+
+    images = [IMAGES.image(row) for row in range(16)]
+    batch = module.batch(images, settings, shape, Rows(0, 0, slice(0, 16), 16))
+    batch = {name: value.double() for name, value in batch.items()}
+    whole = made()
+    whole(batch).backward()
+
+    def check() -> None:
+        dist.init_process_group("gloo")
+        parted, start = made(), 8 * int(os.environ["RANK"])
+        parts = [{name: value[at : at + 4] for name, value in batch.items()} for at in (start, start + 4)]
+        backward_whole(parted, parts, contextlib.nullcontext())
+        for (name, wanted), got in zip(whole.named_parameters(), parted.parameters(), strict=True):
+            if wanted.grad is not None:
+                torch.testing.assert_close(got.grad, wanted.grad, rtol=0, atol=1e-9, msg=name)
+        dist.destroy_process_group()
+
+    together(check)
 
 
 def test_batch_norm_and_keys_are_those_of_all_processes() -> None:

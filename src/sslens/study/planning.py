@@ -287,8 +287,8 @@ def _chosen(
         else:
             left_out[name] = reason
     if not chosen:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
-        raise InputError(f"There is nothing to compute ({reasons}).")
+        said = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        raise InputError(f"There is nothing to compute ({said}).")
     return tuple(chosen), left_out
 
 
