@@ -52,7 +52,8 @@ def test_what_is_told_of_a_full_mae_file(tmp_path: Path) -> None:
     ]
     assert found.facts["family"] == "REC, objective mae"
     assert found.facts["network"] == (
-        f"ViT: 2 blocks of width 64 with 4 heads, patches of 16 px, images of 48 px; {parameters:,} parameters"
+        "vit_64x2_patch16_48_heads4: 2 blocks of width 64 with 4 heads, patches of 16 px, images of 48 px; "
+        f"{parameters:,} parameters"
     )
     assert found.facts["holds"] == [
         f"model: tensors 35, numbers {parameters + 5 * 12:,}",
@@ -63,7 +64,7 @@ def test_what_is_told_of_a_full_mae_file(tmp_path: Path) -> None:
         "family": "REC",
         "objective": "mae",
         "tuned": False,
-        "arch": None,
+        "arch": "vit_64x2_patch16_48_heads4",
         "card": None,
         "layout": "mae",
         "branch": "model",

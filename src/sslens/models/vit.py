@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from sslens.errors import InputError
 from sslens.models.taps import Tap
 
-#: width and number of blocks; heads are dim / 64, as in the released ViTs (but for MoCo-v3's small, with 12)
+#: width and number of blocks; heads are dim / 64, as in most released ViTs, but not in MoCo-v3's small (12) and MAE's huge (16)
 SIZES = {
     "nano": (64, 4),
     "mini": (128, 6),
@@ -30,7 +30,7 @@ SIZES = {
 }
 #: blocks that normalise before the attention
 PRE_NORM = (Block, EvaBlock, BeitBlock)
-_NAME = re.compile(rf"vit_({'|'.join(SIZES)})_patch(\d+)_(\d+)")
+_NAME = re.compile(rf"vit_({'|'.join(SIZES)}|\d+x\d+)_patch(\d+)_(\d+)(?:_heads(\d+))?")
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,14 @@ class ViTArch:
     def parse(cls, name: str, num_heads: int | None = None, **overrides: int) -> "ViTArch":
         """The arch of a name such as `vit_small_patch16_224`, in timm's spelling, for any patch and image size.
 
+        In place of a size stand width and blocks where they are no named one's, as in `vit_128x3_patch16_64`; `_heads12`
+        at the end gives the heads where they are not width / 64.
+
         Raises:
             InputError: the name is not of this form, or an override names no field.
+
+        >>> ViTArch.parse("vit_small_patch16_224_heads12").heads, ViTArch.parse("vit_128x3_patch16_64").blocks
+        (12, 3)
         """
         match = _NAME.fullmatch(name)
         if match is None:
@@ -84,12 +90,30 @@ class ViTArch:
                 f'"{name}" is not an architecture: expected vit_SIZE_patchP_S, with SIZE one of {", ".join(SIZES)}, '
                 "P the patch size and S the image size in pixels, e.g. vit_mini_patch8_64."
             )
-        dim, blocks = SIZES[match[1]]
-        arch = cls(int(match[3]), int(match[2]), dim, blocks, num_heads or dim // 64)
+        dim, blocks = SIZES[match[1]] if match[1] in SIZES else map(int, match[1].split("x"))
+        heads = num_heads or int(match[4] or 0) or max(1, dim // 64)
+        arch = cls(int(match[3]), int(match[2]), dim, blocks, heads)
         unknown = set(overrides) - set(asdict(arch))
         if unknown:
             raise InputError(f"A ViT has no {', '.join(sorted(unknown))}: it has {', '.join(asdict(arch))}.")
         return replace(arch, **overrides)
+
+    @property
+    def name(self) -> str:
+        """The name that `parse` takes.
+
+        >>> ViTArch(224, 16, 384, 12, 12).name, ViTArch(64, 16, 128, 3, 2).name
+        ('vit_small_patch16_224_heads12', 'vit_128x3_patch16_64')
+        """
+        named = {shape: size for size, shape in SIZES.items()}
+        size = named.get((self.dim, self.blocks), f"{self.dim}x{self.blocks}")
+        heads = "" if self.heads == max(1, self.dim // 64) else f"_heads{self.heads}"
+        return f"vit_{size}_patch{self.patch_size}_{self.image_size}{heads}"
+
+    @staticmethod
+    def is_name(text: str) -> bool:
+        """Whether `parse` takes it."""
+        return _NAME.fullmatch(text) is not None
 
     def build(self, seed: int | None = None) -> VisionTransformer:
         """A network of this shape without a head: qkv bias, LayerNorm eps 1e-6, timm's initialisation, fixed sin-cos positions.

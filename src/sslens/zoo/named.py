@@ -1,6 +1,5 @@
 """Models that have a name and no file: controls, and what timm and the Hugging Face hub fetch."""
 
-import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -21,7 +20,6 @@ from sslens.zoo.preparing import transform
 
 #: side to which the pixels control shrinks an image
 PIXELS = 32
-_HEADS = re.compile(r"(vit_.+)_heads(\d+)")
 
 
 def pixels() -> Backbone:
@@ -53,7 +51,7 @@ def backbone(
 
 
 def random(rest: str, num_heads: int | None, overrides: Mapping[str, int]) -> Backbone:
-    """The control of `random:NAME[:SEED]`: a ViT of this package, with `_headsN` at the end for other heads, a CNN, or timm/NAME.
+    """The control of `random:NAME[:SEED]`: a ViT by `ViTArch`'s names, a CNN, or timm/NAME.
 
     Raises:
         InputError: no such architecture, a seed that is no number, or changes that it cannot take.
@@ -69,9 +67,8 @@ def random(rest: str, num_heads: int | None, overrides: Mapping[str, int]) -> Ba
                 f"random:{name} is a convolutional network of a fixed shape: it takes no num_heads or blocks."
             )
         network, transformed = cnn.CNNArch.parse(name).build(number), transform(224)
-    elif overrides or num_heads or name.split("_")[:2] in [["vit", size] for size in SIZES]:
-        heads = _HEADS.fullmatch(name)
-        arch = ViTArch.parse(heads[1] if heads else name, num_heads or (int(heads[2]) if heads else None), **overrides)
+    elif overrides or num_heads or ViTArch.is_name(name) or name.startswith(tuple(f"vit_{size}_" for size in SIZES)):
+        arch = ViTArch.parse(name, num_heads, **overrides)
         network, transformed = arch.build(number), transform(arch.image_size)
     else:
         network = networks.create(name.removeprefix("timm/"), seed=number)

@@ -55,15 +55,13 @@ class ViTShape:
     def name(self) -> str | None:
         """What `random:NAME:SEED` calls this shape, or None where it has no name."""
         arch = self.arch
-        size = next((size for size, (dim, blocks) in SIZES.items() if (dim, blocks) == (arch.dim, arch.blocks)), None)
-        if size is None or not self.cls or not self.qkv_bias or self.distilled:
+        if not self.cls or not self.qkv_bias or self.distilled:
             return None
-        if self.layer_scale and arch.patch_size == 14 and arch.image_size == 518 and size in ("small", "base", "large"):
+        size = next((size for size in ("small", "base", "large") if SIZES[size] == (arch.dim, arch.blocks)), None)
+        if self.layer_scale and arch.patch_size == 14 and arch.image_size == 518 and size is not None:
             return f"timm/vit_{size}_patch14_{'reg4_' if self.registers == 4 else ''}dinov2"
-        if self.layer_scale or self.registers or self.gated or self.hidden != 4 * arch.dim:
-            return None
-        name = f"vit_{size}_patch{arch.patch_size}_{arch.image_size}"
-        return name if ViTArch.parse(name).heads == arch.heads else f"{name}_heads{arch.heads}"
+        plain = not (self.layer_scale or self.registers or self.gated) and self.hidden == 4 * arch.dim
+        return arch.name if plain else None
 
     @property
     def image_size(self) -> int:
