@@ -32,7 +32,7 @@ from sslens.data.views import stream
 from sslens.errors import InputError
 from sslens.find import names, plugin
 from sslens.models.heads import BatchNorm
-from sslens.models.vit import ViTArch
+from sslens.models.vit import ViTArch, explicit_attention
 from sslens.objectives import Moment, Rows, dino, mae, moco_v3, msn
 from sslens.objectives._schedules import warmed
 from sslens.training import optim
@@ -225,6 +225,42 @@ def test_a_run_loads_as_the_encoder_that_was_trained(whole: dict[str, Path], obj
         torch.testing.assert_close(model(x), trained.eval().encoder.forward_features(x), rtol=0, atol=1e-6)
     assert (model.name, model.about["objective"], model.about["arch"]) == (objective, objective, ARCH)
     assert (model.about["step"], model.about["epochs"]) == (15, 3.0)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_run_is_the_steps_that_its_method_says(whole: dict[str, Path], objective: str) -> None:
+    """The loop written out: what is called when, learning rate and weight decay of each step, the images of each."""
+    module, settings, shape = plugin("objectives", objective), SETTINGS[objective], ViTArch.parse(ARCH)
+    torch.manual_seed(TRAINING.seed)
+    method = module.Objective(shape, settings).train()
+    explicit_attention(method, True)
+    groups = method.parameter_groups()
+    fixed = ["weight_decay" in group for group in groups]
+    optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, betas=settings.betas, fused=True)
+    losses = []
+    for step in range(15):
+        at = Moment(step, 15, 5)
+        rows = stream(0, step // 5, ORDER).permutation(20)[4 * (step % 5) : 4 * (step % 5) + 4]
+        batch = module.batch(
+            [IMAGES.image(row) for row in rows.tolist()], settings, shape, Rows(0, step, slice(0, 4), 4)
+        )
+        method.before_step(at)
+        lr, decay = method.rates(at, settings.base_lr * 4 / 256)
+        for group, own in zip(optimizer.param_groups, fixed, strict=True):
+            group["lr"] = lr
+            if not own:
+                group["weight_decay"] = decay
+        optimizer.zero_grad()
+        loss = method(batch)
+        loss.backward()
+        method.before_update(at)
+        optimizer.step()
+        method.after_update(at)
+        losses.append(loss.item())
+    np.testing.assert_allclose(log(whole[objective]), losses, rtol=1e-6, atol=0)
+    state = module_state(whole[objective])
+    for name, value in method.state_dict().items():
+        torch.testing.assert_close(state[name], value, rtol=0, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
 
 
 def test_every_objective_can_be_trained(whole: dict[str, Path]) -> None:
