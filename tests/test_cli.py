@@ -254,7 +254,12 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(
 
 @pytest.mark.parametrize(
     "arguments",
-    [["pretrain", "mae", "--images", "photos"], ["compare", "pixels", "--images", "photos", "--limt", "3"], ["compar"], []],
+    [
+        ["pretrain", "mae", "--images", "photos"],
+        ["compare", "pixels", "--images", "photos", "--limt", "3"],
+        ["compar"],
+        [],
+    ],
     ids=["missing option", "misspelt option", "misspelt command", "nothing"],
 )
 def test_arguments_that_are_none_exit_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -262,6 +267,22 @@ def test_arguments_that_are_none_exit_with_2(arguments: list[str], capsys: pytes
         main(arguments)
     assert caught.value.code == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_doubt_is_a_note(place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heads of attention are in no file: whoever fingerprints or compares one is told, without a line of code."""
+    state = ViTArch.parse("vit_128x1_patch8_32").build(0).state_dict()
+    torch.save({"model": state | {"mask_token": torch.zeros(1, 1, 8)}}, "mae.pth")
+    monkeypatch.setattr("warnings.filters", [])
+    said = (
+        "mae.pth is read with 2 heads of attention, for a width of 128: no file tells them. Give num_heads to be sure."
+    )
+    assert main(["fingerprint", "mae.pth", "--images", "photos", "--batch", "5", "-o", "mae.safetensors"]) == 0
+    assert f"note      {said}" in capsys.readouterr().err.splitlines()
+    line = ["compare", "mae.pth", *COMPARE[2:], "--analyses", "knn-depth", "--out", "out"]
+    assert main(line) == 0
+    assert said in Path("out/report.html").read_text()
+    assert "UserWarning" not in capsys.readouterr().err
 
 
 def test_settings_take_values_of_their_kind() -> None:

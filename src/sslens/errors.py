@@ -11,6 +11,10 @@ class InputError(Exception):
     """
 
 
+class Doubt(UserWarning):
+    """Something was taken for granted that cannot be known from what was given; the command line and reports note it."""
+
+
 def nearest(name: str, options: Iterable[str]) -> str:
     """The options spelt most like `name`, as the end of a sentence; without a near one, all of them.
 

@@ -56,10 +56,10 @@ def rows(inputs: Inputs, pairs: Pairs, tokens: str, kind: str) -> Iterator[dict[
     grid = max((pair.depths for pair in within + across), key=len)
     inside, outside = (average([pair.at(grid) for pair in side]) for side in (within, across))
     difference = inside - outside
-    low, high = _pairs.ends_together(difference)
+    low, high = difference.together()
     together = int(np.isfinite(difference.value).sum())
     for side, who, apart in ((inside, own, True), (outside, other, False)):
-        ends = _pairs.ends(side)
+        ends = side.interval()
         for k, depth in enumerate(grid):
             point = {"row": "families at a depth", "tap_a": MEAN, "tap_b": MEAN, "depth_a": depth, "depth_b": depth}
             point |= {"cka": side.value[k], "low": ends[0][k], "high": ends[1][k], "minibatches": side.batches}

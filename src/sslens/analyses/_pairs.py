@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float64
-from scipy.special import ndtr, ndtri, stdtrit
 
 from sslens.analyses import Inputs, _roles
 from sslens.capture import Artefact
 from sslens.measures._inference import PERMUTATIONS as PERMUTATIONS
 from sslens.measures._inference import REPLICATES as REPLICATES
-from sslens.measures._inference import Sampled, permutation_null, same_depth
+from sslens.measures._inference import Null, Sampled, permutation_nulls, same_depth
 from sslens.measures.cka import Comparison
 from sslens.table import Table
 
@@ -73,15 +72,13 @@ class Pair:
     depths: Float64[np.ndarray, " point"]
 
     @classmethod
-    def of(cls, a: Artefact, b: Artefact, names: dict[str, Any], seed: int, *, null: bool = False) -> "Pair":
-        """All cells with their intervals, and by permutations of the images if `null`."""
+    def of(cls, a: Artefact, b: Artefact, names: dict[str, Any], seed: int, null: Null | None = None) -> "Pair":
+        """All cells with their intervals, held against permuted images if `null` is given."""
         cells = list(itertools.product(range(len(a.taps)), range(len(b.taps))))
         every = Sampled.of(Comparison.of(a, b), cells, seed, REPLICATES)
-        low, high = ends(every)
+        low, high = every.interval()
         shape = len(a.taps), len(b.taps)
-        p, threshold = (
-            permutation_null(a, b, permutations=PERMUTATIONS, seed=seed) if null else (np.full(shape, np.nan), np.nan)
-        )
+        p, threshold = null or (np.full(shape, np.nan), np.nan)
         rows = [
             names
             | {"row": "cell", "tap_a": a.taps[i].name, "tap_b": b.taps[j].name}
@@ -105,7 +102,6 @@ class Pair:
 
 
 Pairs = dict[tuple[str, str], Pair]
-Ends = Float64[np.ndarray, "*cell"]
 
 
 def compare(
@@ -122,14 +118,22 @@ def compare(
     """
     grams = {name: of_kind(each, kind) for name, each in inputs.grams[tokens].items()}
     names = [name for name in (*inputs.models, *inputs.controls) if name in grams and grams[name].taps]
+    studied = [name for name in names if name not in inputs.controls]
+    nulls = _nulls(studied, grams, inputs.seed) if null and len(studied) > 1 else {}
     made = {}
     for a, b in itertools.combinations_with_replacement(names, 2):
         if wanted(a, b):
             control = a in inputs.controls or b in inputs.controls
             about = {"model_a": a, "model_b": b, "pairs": 1, "control": control, "tokens": tokens, "kind": kind}
             # a model is its own artefact: a comparison knows that by identity and halves its work
-            made[a, b] = Pair.of(grams[a], grams[b], about, inputs.seed, null=null and a != b and not control)
+            made[a, b] = Pair.of(grams[a], grams[b], about, inputs.seed, nulls.get((a, b)))
     return made
+
+
+def _nulls(names: Sequence[str], grams: Mapping[str, Artefact], seed: int) -> dict[tuple[str, str], Null]:
+    """The permutation null of each pair, all of them at once."""
+    found = permutation_nulls([grams[name] for name in names], permutations=PERMUTATIONS, seed=seed)
+    return {(names[i], names[j]): null for (i, j), null in found.items()}
 
 
 def of_kind(grams: Artefact, kind: str) -> Artefact:
@@ -151,33 +155,6 @@ def rows(inputs: Inputs, pairs: Pairs) -> Iterator[dict[str, Any]]:
             yield names | contrast("late", late, ("the first third", early))
 
 
-def ends(sampled: Sampled) -> tuple[Ends, Ends]:
-    """Ends of the 95 % interval of each value: the percentiles of the bootstrap, expanded for few minibatches."""
-    return sampled.interval(level(sampled.batches)) if sampled.batches > 1 else sampled.interval()
-
-
-def ends_together(sampled: Sampled) -> tuple[Ends, Ends]:
-    """Ends of intervals that hold for all values at once with 95 %, widened for few minibatches as `level` does."""
-    low, high = sampled.together()
-    if sampled.batches < 2:
-        return low, high
-    wider = ndtri((1 + level(sampled.batches)) / 2) / ndtri(0.975)
-    return sampled.value - wider * (sampled.value - low), sampled.value + wider * (high - sampled.value)
-
-
-def level(batches: int) -> float:
-    """The level at which a percentile interval of n minibatches holds with 95 %: 1 − 2Φ(−√(n/(n − 1)) · t), t of n − 1 at 97.5 %.
-
-    The bootstrap takes the spread for √((n − 1)/n) of what it is, and has the normal's tails (Hesterberg, 2015, "expanded
-    percentile"). Of unrelated models, the plain interval of a difference leaves out 0 in 15 % of cases with 6 minibatches
-    and in 8 % with 16; the expanded one in 7 % and 5 %.
-
-    >>> [round(level(n), 4) for n in (6, 32, 10_000)]
-    [0.9951, 0.9617, 0.95]
-    """
-    return float(1 - 2 * ndtr(-((batches / (batches - 1)) ** 0.5) * stdtrit(batches - 1, 0.975)))
-
-
 def find(pairs: Pairs, a: str, b: str) -> Pair | None:
     """A pair, whichever model is named first."""
     return pairs.get((a, b)) or pairs.get((b, a))
@@ -185,7 +162,7 @@ def find(pairs: Pairs, a: str, b: str) -> Pair | None:
 
 def contrast(row: str, value: Sampled, against: tuple[str, Sampled] | None = None) -> dict[str, Any]:
     """One value with its interval and, if it is held against another, their paired difference."""
-    low, high = ends(value)
+    low, high = value.interval()
     known = {
         "row": row,
         "tap_a": MEAN,
@@ -198,7 +175,7 @@ def contrast(row: str, value: Sampled, against: tuple[str, Sampled] | None = Non
     if against is None:
         return known
     difference = value - against[1]
-    below, above = ends(difference)
+    below, above = difference.interval()
     return known | differing(against[0], float(difference.value), float(below), float(above), 1)
 
 

@@ -155,7 +155,7 @@ def _group(wide: Artefact, group: int, pieces: Sequence[int]) -> Artefact:
 def _rows(
     a: Artefact, b: Artefact, cells: Sequence[tuple[int, int]], names: dict[str, Any], sampled: Sampled
 ) -> Iterator[dict[str, Any]]:
-    low, high = _pairs.ends(sampled)
+    low, high = sampled.interval()
     if sampled.batches < _pairs.FEWEST:
         low = high = np.full(len(cells), np.nan)
     for k, (i, j) in enumerate(cells):

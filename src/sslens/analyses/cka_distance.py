@@ -117,7 +117,7 @@ def binned(pair: Pair) -> dict[int, tuple[Sampled, int]]:
 
 def _curve(pair: Pair, names: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for step, (mean, cells) in binned(pair).items():
-        low, high = _pairs.ends(mean)
+        low, high = mean.interval()
         numbers = {"cka": float(mean.value), "low": float(low), "high": float(high), "minibatches": mean.batches}
         yield names | {"distance": step * STEP, "cells": cells} | numbers
 
@@ -145,7 +145,7 @@ def _contrasts(inputs: Inputs, pairs: Pairs, family: str, other: str) -> Iterato
     steps = [[binned(pair) for pair in side] for side in (inside, outside)]
     shared = sorted(set.intersection(*(set(each) for side in steps for each in side)))
     near, far = (Sampled.stack([average([each[step][0] for each in side]) for step in shared]) for side in steps)
-    low, high = _pairs.ends_together(near - far)
+    low, high = (near - far).together()
     for k, step in enumerate(shared):
         point = _pairs.contrast("objective at a distance", near[k]) | {"distance": step * STEP}
         difference = float((near - far).value[k])

@@ -108,7 +108,7 @@ def _matches(
         pair = find(pairs, tuned, first)
         if pair:
             late, early = pair.late()
-            low, high = _pairs.ends(late - early)
+            low, high = (late - early).interval()
             names = _families.names(tokens, kind, tuned, first, 1, _match(inputs, tuned, first))
             difference = float((late - early).value), float(low), float(high)
             yield (
@@ -151,7 +151,7 @@ def _by_type(
         return
     rose = {kind: after - yet for kind, (after, yet, _) in rises.items()}
     more = Sampled.stack([rose["norm1"] - rose["fc1"], rose["qkv"] - rose["fc1"]])
-    low, high = _pairs.ends_together(more)
+    low, high = more.together()
     for k, kind in enumerate(("norm1", "qkv")):
         names = _families.names(tokens, kind, f"{REC}, fine-tuned", JE, rises[kind][2], _members(inputs, before))
         difference = _pairs.differing("the rise in fc1", float(more.value[k]), float(low[k]), float(high[k]), 2)

@@ -67,7 +67,7 @@ def _between(row: str, known: Mapping[str, Sampled]) -> Iterator[dict[str, Any]]
     means = {kind: each[defined].mean() for kind, each in known.items()}
     twos = list(itertools.combinations(means, 2))
     differences = Sampled.stack([means[high] - means[low] for low, high in twos])
-    low, high = _pairs.ends_together(differences)
+    low, high = differences.together()
     for k, (less, more) in enumerate(twos):
         difference = _pairs.differing(less, float(differences.value[k]), float(low[k]), float(high[k]), len(twos))
         yield _pairs.contrast(row, means[more]) | {"kind": more} | difference

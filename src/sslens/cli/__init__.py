@@ -13,13 +13,14 @@ import shlex
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import tyro
 
-from sslens.errors import InputError
+from sslens.errors import Doubt, InputError
 from sslens.find import names, plugin
 
 
@@ -45,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             description="What did this training objective put into my vision backbone, and where?",
             args=given,
         )
-        path = import_module(type(command).__module__).run(command, shlex.join(["sslens", *given]), _say)
+        with warnings.catch_warnings():
+            warnings.showwarning = _note
+            path = import_module(type(command).__module__).run(command, shlex.join(["sslens", *given]), _say)
         if path is not None:
             print(path)
         return 0
@@ -70,6 +73,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr)
+
+
+def _note(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A doubt of ours is a note to the person; other warnings are as Python shows them."""
+    if issubclass(category, Doubt):
+        _say(f"note      {message}")
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
 
 
 def _say_error(text: str) -> int:

@@ -23,8 +23,9 @@ from torch import Tensor
 
 from sslens.capture import Artefact
 from sslens.errors import InputError
+from sslens.measures._bootstrap import attained, bootstrap_counts, interval, widening
 from sslens.measures._grams import require_same_images
-from sslens.measures.cka import Comparison, bootstrap_counts, defined, minibatch_cka, packed, percentiles
+from sslens.measures.cka import Comparison, defined, minibatch_cka, packed
 
 PERMUTATIONS, REPLICATES = 200, 1000
 #: share of comparisons of unrelated models in which some cell passes the threshold
@@ -217,33 +218,41 @@ class Sampled:
         return Sampled(np.array(self.value[fine].mean()), self.draws[fine].mean(0), self.batches, self.drawn)
 
     def interval(self, level: float = 0.95) -> tuple[Float64[np.ndarray, "*cell"], Float64[np.ndarray, "*cell"]]:
-        """Ends of the percentile interval of each value; nan with a single minibatch."""
-        if self.batches < 2:
-            return np.full_like(self.value, np.nan), np.full_like(self.value, np.nan)
-        return percentiles(self.draws, level)
+        """Ends of the interval of each value, percentiles expanded for few minibatches; nan with a single one.
+
+        Raises:
+            InputError: the level is not between 0 and 1.
+        """
+        return interval(self.draws, self.batches, level)
 
     def p(self) -> Float64[np.ndarray, "*cell"]:
-        """Two-sided p-value of each value being 0: twice the smaller share of replicates at or beyond 0 on one side, at most 1.
+        """Two-sided p-value of each value being 0: one less the level of the interval that ends there; nan with a single minibatch.
 
-        As in a permutation test, the estimate counts as one replicate more, so that p is never 0; nan with a single minibatch.
+        Of the replicates at or beyond 0 on one side the smaller share counts, the estimate being one replicate more as in a
+        permutation test, so that p is never 0.
 
-        >>> Sampled(np.array([0.2]), np.array([[0.1, 0.3, -0.1, 0.2, 0.2, 0.2, 0.3, 0.1, 0.2]]), batches=8).p().tolist()
-        [0.4]
+        >>> draws = np.array([[0.1, 0.3, -0.1, 0.2, 0.2, 0.2, 0.3, 0.1, 0.2]])  # a share of (1 + 1) / (9 + 1), at -0.842 errors
+        >>> Sampled(np.array([0.2]), draws, batches=8).p().round(4).tolist()  # twice t of 7 degrees below -0.842 · √(7/8)
+        [0.4570]
         """
-        if self.batches < 2:
-            return np.full(self.value.shape, np.nan)
         below, above = ((1 + side.sum(-1)) / (1 + self.draws.shape[-1]) for side in (self.draws <= 0, self.draws >= 0))
-        return np.where(np.isfinite(self.value), np.minimum(1, 2 * np.minimum(below, above)), np.nan)
+        share = np.asarray(np.minimum(below, above))
+        return np.where(np.isfinite(self.value), attained(share, self.batches), np.nan)
 
     def estimate(self, level: float = 0.95) -> Estimate:
-        """Values, ends of their percentile interval, and p."""
+        """Values, ends of their interval, and p."""
         return Estimate(self.value, *self.interval(level), self.p())
 
     def together(self, level: float = 0.95) -> tuple[Float64[np.ndarray, "*cell"], Float64[np.ndarray, "*cell"]]:
-        """Ends of intervals that hold for all cells at once: value ± c · its standard error over replicates.
+        """Ends of intervals that hold for all cells at once: value ± w · c · its standard error over replicates.
 
-        c is the quantile, over replicates, of the largest |replicate − value| / standard error of all cells.
+        c is the quantile, over replicates, of the largest |replicate − value| / standard error of all cells, and w widens for
+        few minibatches as the interval of one cell is widened; nan with a single minibatch.
+
+        Raises:
+            InputError: the level is not between 0 and 1.
         """
+        wider = widening(self.batches, level)
         fine = np.isfinite(self.value)
         low = np.full_like(self.value, np.nan)
         high = low.copy()
@@ -253,7 +262,7 @@ class Sampled:
         error = draws.std(-1, ddof=1)
         sure = error > 1e-12  # a difference of a thing with itself is 0 in every replicate
         far = np.abs(draws[sure] - value[sure, None]) / error[sure, None]
-        c = float(np.quantile(far.max(0), level)) if sure.any() else 0.0
+        c = wider * float(np.quantile(far.max(0), level)) if sure.any() else 0.0
         low[fine], high[fine] = value - c * error, value + c * error
         return low, high
 

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from sslens.capture import CONSTANT, Artefact
 from sslens.errors import InputError
+from sslens.measures._bootstrap import bootstrap_counts, interval
 from sslens.measures._grams import from_features as from_features
 from sslens.measures._grams import kept, rows, spread, vary
 from sslens.measures._grams import require_same_images as require_same_images
@@ -221,9 +222,9 @@ class Comparison:
     def interval(
         self, *, level: float = 0.95, replicates: int = 1000, seed: int = 0
     ) -> tuple[Float64[np.ndarray, "tap_a tap_b"], Float64[np.ndarray, "tap_a tap_b"]]:
-        """Ends of the percentile bootstrap interval over minibatches; nan where CKA is undefined or there is one minibatch only.
+        """Ends of the bootstrap interval over minibatches, expanded for few of them as `sslens.measures._bootstrap` says.
 
-        The same draws serve every pair of taps and, with the same seed and number of minibatches, every pair of models.
+        They are nan where CKA is undefined or there is one minibatch only. The same draws serve every pair of taps and, with the same seed and number of minibatches, every pair of models.
         """
         (count, columns), batches = self.defined.shape, self.cross.shape[-1]
         ends = np.full((2, count, columns), np.nan)
@@ -234,42 +235,9 @@ class Comparison:
             for first in range(0, count, together):
                 some = slice(first, first + together)
                 values = (self.cross[some] @ draws).div_(root_a[some, None]).div_(root_b)
-                ends[0, some], ends[1, some] = percentiles(values.numpy(), level)
+                ends[0, some], ends[1, some] = interval(values.numpy(), batches, level)
             ends[:, ~self.defined.numpy()] = np.nan
         return ends[0], ends[1]
-
-
-def percentiles(
-    draws: Float64[np.ndarray, "*cell replicate"], level: float = 0.95
-) -> tuple[Float64[np.ndarray, "*cell"], Float64[np.ndarray, "*cell"]]:
-    """Ends of the percentile interval of replicates, interpolated between neighbours as `numpy.quantile` does; nan for a nan.
-
-    All replicates are sorted: that is vectorised, and no slower than a selection of the few about each end.
-
-    >>> [end.tolist() for end in percentiles(np.array([[5.0, 1, 2, 4, 3]]), level=0.75)]  # places 0.5 and 3.5 of 0 to 4
-    [[1.5], [4.5]]
-    """
-    ordered = np.sort(draws, axis=-1)
-    last = draws.shape[-1] - 1
-
-    def end(share: float) -> np.ndarray:
-        below = int(share * last)
-        low, high = ordered[..., below], ordered[..., min(below + 1, last)]
-        # nan is sorted to the end
-        return np.asarray(np.where(np.isnan(ordered[..., -1]), np.nan, low + (share * last - below) * (high - low)))
-
-    return end((1 - level) / 2), end((1 + level) / 2)
-
-
-def bootstrap_counts(batches: int, replicates: int, seed: int) -> Float64[Tensor, "batch replicate"]:
-    """How often each minibatch is drawn in each bootstrap replicate.
-
-    >>> counts = bootstrap_counts(8, 100, seed=0)
-    >>> tuple(counts.shape), set(counts.sum(0).tolist())
-    ((8, 100), {8.0})
-    """
-    counts = np.random.default_rng(seed).multinomial(batches, np.full(batches, 1 / batches), size=replicates)
-    return torch.from_numpy(counts.T.astype(np.float64))
 
 
 def constant_taps(grams: Artefact) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sslens import fingerprint, zoo
-from sslens.errors import InputError
+from sslens.errors import Doubt, InputError
 from sslens.find import names, plugin
 from sslens.progress import progress
 from sslens.store import Store
@@ -134,7 +134,7 @@ def prepare(study: Study, store: Store, *, quiet: bool = False) -> Planned:
     precision = best_precision(study.precision, device)
     images, bank, notes = _opened(study, quiet)
     with warnings.catch_warnings(record=True) as doubts:  # such as a number of heads that no file tells
-        warnings.simplefilter("always", UserWarning)
+        warnings.simplefilter("always", Doubt)
         subjects = _subjects(study)
     notes += dict.fromkeys(str(doubt.message) for doubt in doubts)
     chosen, left_out = _chosen(study, subjects, images)

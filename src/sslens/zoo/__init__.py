@@ -128,7 +128,7 @@ def load(source: str | Path, *, num_heads: int | None = None, branch: str | None
             or are not finite, no network to fetch a card's file by.
 
     Warns:
-        UserWarning: the number of heads was taken from the width of a file that no card knows.
+        Doubt: the number of heads was taken from the width of a file that no card knows.
 
     >>> model = load("random:vit_nano_patch8_32:1")
     >>> list(model.taps)[:4]

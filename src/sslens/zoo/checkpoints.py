@@ -14,7 +14,7 @@ from torch import Tensor
 from sslens import cards
 from sslens.cards import Card
 from sslens.data.transform import EvalTransform
-from sslens.errors import InputError
+from sslens.errors import Doubt, InputError
 from sslens.models.backbone import Backbone
 from sslens.zoo import download, files
 from sslens.zoo.named import backbone
@@ -154,17 +154,17 @@ def _warn_of_heads(found: Recognised, card: Card | None, path: Path, num_heads: 
     if card is not None and card.heads is not None:
         if heads != card.heads:
             said = f"{path} is read with {heads} heads of attention as you asked, but the card {card.name} says {card.heads}."
-            warnings.warn(said, UserWarning, stacklevel=5)
+            warnings.warn(said, Doubt, stacklevel=5)
         return
     usual = found.claim.heads.get(width)
     if num_heads is not None:
         if usual is not None and heads != usual:
             theirs = f"{found.claim.method}'s of width {width} have {usual}"
             said = f"{path} is read with {heads} heads of attention as you asked, but {theirs}."
-            warnings.warn(said, UserWarning, stacklevel=5)
+            warnings.warn(said, Doubt, stacklevel=5)
     elif not found.heads_known:
         reason = f"as {found.claim.method}'s of width {width} have" if usual else f"for a width of {width}"
         said = (
             f"{path} is read with {heads} heads of attention, {reason}: no file tells them. Give num_heads to be sure."
         )
-        warnings.warn(said, UserWarning, stacklevel=5)
+        warnings.warn(said, Doubt, stacklevel=5)

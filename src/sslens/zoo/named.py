@@ -11,7 +11,7 @@ from torch import nn
 
 from sslens.cards import Card, cards
 from sslens.data.transform import EvalTransform
-from sslens.errors import InputError, nearest
+from sslens.errors import Doubt, InputError, nearest
 from sslens.models import cnn, networks
 from sslens.models.backbone import Backbone, Pixels
 from sslens.models.taps import Tap
@@ -124,7 +124,7 @@ def _configured(network: nn.Module, name: str) -> EvalTransform:
         warnings.warn(
             f"{name} was trained on images squashed to a square; here the central square is cut out, so that all models see one "
             "geometry.",
-            UserWarning,
+            Doubt,
             stacklevel=2,
         )
     size = config["input_size"][-1]

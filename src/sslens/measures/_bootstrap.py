@@ -1,0 +1,121 @@
+"""The bootstrap over minibatches: how often each is drawn, and what a 95 % interval is, everywhere in this package.
+
+The plain percentile interval of n minibatches is too narrow: the bootstrap takes the standard error for √((n − 1)/n) of what it
+is, and its tails are those of the normal where those of t with n − 1 degrees of freedom are due. The expanded percentile
+interval (Hesterberg, 2015, The American Statistician 69:371; `ExpandProbs` of his R package resample) therefore reads the
+percentiles further out, at α'/2 = Φ(−√(n/(n − 1)) · t), t the 1 − α/2 quantile of n − 1 degrees of freedom.
+
+Measured on differences of two CKAs that are the same in the limit, of 10,000 draws each: how many % of 95 % intervals leave out 0.
+
+| minibatches | 6 | 8 | 10 | 16 | 32 | 96 |
+|---|---|---|---|---|---|---|
+@TABLE@
+"""
+
+import functools
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
+from torch import Tensor
+
+from sslens.errors import InputError
+
+
+@functools.lru_cache(maxsize=4)  # all pairs of models have the same
+def bootstrap_counts(batches: int, replicates: int, seed: int) -> Float64[Tensor, "batch replicate"]:
+    """How often each minibatch is drawn in each bootstrap replicate.
+
+    >>> counts = bootstrap_counts(8, 100, seed=0)
+    >>> tuple(counts.shape), set(counts.sum(0).tolist())
+    ((8, 100), {8.0})
+    """
+    counts = np.random.default_rng(seed).multinomial(batches, np.full(batches, 1 / batches), size=replicates)
+    return torch.from_numpy(counts.T.astype(np.float64))
+
+
+def interval(
+    draws: Float64[np.ndarray, "*cell replicate"], batches: int, level: float = 0.95
+) -> tuple[Float64[np.ndarray, "*cell"], Float64[np.ndarray, "*cell"]]:
+    """Ends of the expanded percentile interval of each value's replicates; nan for a nan, and with a single minibatch.
+
+    Raises:
+        InputError: the level is not between 0 and 1.
+
+    >>> [end.tolist() for end in interval(np.array([[5.0, 1, 2, 4, 3]]), batches=6)]  # places 0.01 and 3.99 of 0 to 4
+    [[1.0098...], [4.9901...]]
+    """
+    outer = expanded(batches, level)
+    if batches < 2:
+        return np.full(draws.shape[:-1], np.nan), np.full(draws.shape[:-1], np.nan)
+    return percentiles(draws, outer)
+
+
+def expanded(batches: int, level: float = 0.95) -> float:
+    """The level at which percentiles of n minibatches hold with the level asked for: 1 − 2Φ(−√(n/(n − 1)) · t); nan of a single one.
+
+    Raises:
+        InputError: the level is not between 0 and 1.
+
+    >>> [round(expanded(n), 4) for n in (6, 32, 10_000)]
+    [0.9951, 0.9617, 0.95]
+    """
+    return float(1 - 2 * ndtr(-_deviations(batches, level)))
+
+
+def widening(batches: int, level: float = 0.95) -> float:
+    """How many times wider than the plain percentile interval of normal replicates the expanded one is; nan of a single minibatch.
+
+    Raises:
+        InputError: the level is not between 0 and 1.
+
+    >>> round(widening(10), 3)  # √(10/9) · 2.262 / 1.960
+    1.217
+    """
+    return _deviations(batches, level) / float(ndtri((1 + level) / 2))
+
+
+def attained(share: Float64[np.ndarray, "*cell"], batches: int) -> Float64[np.ndarray, "*cell"]:
+    """Two-sided p-value of what cuts off a share of the replicates at one end: of 1 − p is the interval that ends there.
+
+    It is 2T(√((n − 1)/n) · Φ⁻¹(share)), T the distribution of t with n − 1 degrees of freedom, at most 1; nan of a single minibatch.
+
+    >>> share = (1 - expanded(6, 0.95)) / 2
+    >>> attained(np.array([share, 0.5, 0.9]), batches=6).round(9).tolist()
+    [0.05, 1.0, 1.0]
+    """
+    if batches < 2:
+        return np.full(share.shape, np.nan)
+    return np.minimum(1, 2 * stdtr(batches - 1, ((batches - 1) / batches) ** 0.5 * ndtri(share)))
+
+
+def _deviations(batches: int, level: float) -> float:
+    """√(n/(n − 1)) · t: standard errors, as the bootstrap has them, from the value to an end of its interval."""
+    if not 0 < level < 1:
+        raise InputError(f"An interval's level lies between 0 and 1, and {level:g} does not. Give 0.95 for 95 %.")
+    if batches < 2:
+        return float("nan")
+    return float((batches / (batches - 1)) ** 0.5 * stdtrit(batches - 1, (1 + level) / 2))
+
+
+def percentiles(
+    draws: Float64[np.ndarray, "*cell replicate"], level: float
+) -> tuple[Float64[np.ndarray, "*cell"], Float64[np.ndarray, "*cell"]]:
+    """The middle share of replicates, from end to end, interpolated between neighbours as `numpy.quantile` does; nan for a nan.
+
+    All replicates are sorted: that is vectorised, and no slower than a selection of the few about each end.
+
+    >>> [end.tolist() for end in percentiles(np.array([[5.0, 1, 2, 4, 3]]), level=0.75)]  # places 0.5 and 3.5 of 0 to 4
+    [[1.5], [4.5]]
+    """
+    ordered = np.sort(draws, axis=-1)
+    last = draws.shape[-1] - 1
+
+    def end(share: float) -> np.ndarray:
+        below = int(share * last)
+        low, high = ordered[..., below], ordered[..., min(below + 1, last)]
+        # nan is sorted to the end
+        return np.asarray(np.where(np.isnan(ordered[..., -1]), np.nan, low + (share * last - below) * (high - low)))
+
+    return end((1 - level) / 2), end((1 + level) / 2)
