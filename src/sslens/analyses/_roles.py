@@ -46,14 +46,20 @@ def tokens(inputs: Inputs) -> list[str]:
 
 
 def twins(inputs: Inputs, a: str, b: str) -> tuple[str, str] | None:
-    """Two different random initialisations of the architectures of two models; of others where these are unknown."""
-    random = [name for name in inputs.controls if inputs.about.get(name, {}).get("arch") or "random" in name]
+    """Two different random initialisations of the architectures of two models; None where there are none.
+
+    Those of another architecture are no control: how alike random networks are depends on their architecture.
+
+    >>> arch = {name: {"arch": "resnet50" if "cnn" in name else "vit"} for name in ("mae", "cnn", "vit 0", "vit 1", "cnn 0")}
+    >>> known = Inputs(("mae", "cnn", "bare"), ("vit 0", "vit 1", "cnn 0"), about=arch)
+    >>> twins(known, "mae", "mae"), twins(known, "mae", "cnn"), twins(known, "cnn", "cnn"), twins(known, "mae", "bare")
+    (('vit 0', 'vit 1'), ('vit 0', 'cnn 0'), None, None)
+    """
     found: list[str] = []
     for name in (a, b):
         arch = inputs.about.get(name, {}).get("arch")
-        left = [other for other in random if other not in found]
-        of_it = [other for other in left if arch and inputs.about.get(other, {}).get("arch") == arch]
-        found += (of_it or left)[:1]
+        of_it = (other for other in inputs.controls if arch and inputs.about.get(other, {}).get("arch") == arch)
+        found += [other for other in of_it if other not in found][:1]
     return (found[0], found[1]) if len(found) == 2 else None
 
 

@@ -6,9 +6,8 @@ counts, so that what passes the threshold anywhere is wrong in at most 5 % of co
 (Westfall & Young, 1993).
 
 The intervals: all replicates of one seed and number of minibatches draw the same minibatches. A difference of two CKAs on the
-same images is therefore paired: what makes both high on an easy minibatch cancels. Percentile intervals of few minibatches are
-a little short: where there was no difference, 95 % intervals left 0 out in 11 % of trials with 24 very unequal minibatches,
-in 9 % with 48, and in 6 % with 96.
+same images is therefore paired: what makes both high on an easy minibatch cancels. What a 95 % interval is, and how often it
+is wrong, `_bootstrap` says.
 """
 
 import itertools
