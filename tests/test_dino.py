@@ -38,7 +38,7 @@ def small(**settings: Any) -> dino.Objective:
     return objective
 
 
-def crops(count: int = 3) -> dict[str, Tensor]:
+def crop_batch(count: int = 3) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(2)
 
     def normal(*shape: int) -> Tensor:
@@ -94,7 +94,7 @@ def by_hand(objective: dino.Objective, batch: dict[str, Tensor], temperature: fl
 @pytest.mark.parametrize("with_locals", [True, False])
 @pytest.mark.parametrize("with_depth", [True, False])
 def test_dino_is_its_formulas_in_float64(with_locals: bool, with_depth: bool) -> None:
-    objective, batch = small(), crops()
+    objective, batch = small(), crop_batch()
     for name, wanted in (("local", with_locals), ("depth", with_depth)):
         if not wanted:
             del batch[name]
@@ -121,7 +121,7 @@ def test_the_loss_of_two_prototypes_by_hand() -> None:
 def test_logits_are_float32_under_autocast_and_their_loss_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     objective = small().float()
-    batch = {name: value.float() for name, value in crops().items()}
+    batch = {name: value.float() for name, value in crop_batch().items()}
     with torch.autocast("cpu", torch.bfloat16):
         exact = objective._logits(objective.teacher, torch.randn(3, 2, 32))
         assert exact.dtype == torch.float32
@@ -132,7 +132,7 @@ def test_logits_are_float32_under_autocast_and_their_loss_too(monkeypatch: pytes
 
 
 def test_the_centre_moves_after_the_step_to_what_the_teacher_said_in_all_its_parts() -> None:
-    objective, batch = small(momentum=1.0), crops(4)
+    objective, batch = small(momentum=1.0), crop_batch(4)
     before = objective.centre.clone()
     with torch.no_grad():
         said = objective._logits(objective.teacher, dino.class_tokens(objective.encoder, batch["global"]))
@@ -152,7 +152,7 @@ def test_the_centre_moves_after_the_step_to_what_the_teacher_said_in_all_its_par
 
 
 def test_an_evaluation_leaves_no_trace_and_drops_no_branch() -> None:
-    objective, batch = small(), crops()
+    objective, batch = small(), crop_batch()
     without = {name: value for name, value in batch.items() if name != "depth"}
     wanted = objective(without).item()
     objective._said.clear()
@@ -190,7 +190,7 @@ def test_rates_by_hand() -> None:
 
 def test_each_gradient_is_clipped_by_itself_and_prototypes_rest_for_an_epoch() -> None:
     objective = small(clip=2.0)
-    objective(crops()).backward()
+    objective(crop_batch()).backward()
     named = dict(objective.student.named_parameters())
     for number, parameter in enumerate(named.values()):
         assert parameter.grad is not None
@@ -212,7 +212,7 @@ def test_each_gradient_is_clipped_by_itself_and_prototypes_rest_for_an_epoch() -
 @pytest.mark.parametrize(("step", "m"), [(0, 0.996), (5, 0.998), (9, 1 - 0.002 * (1 + math.cos(0.9 * math.pi)))])
 def test_the_teacher_follows_the_updated_student(step: int, m: float) -> None:
     objective = small()
-    objective(crops())
+    objective(crop_batch())
     teacher = copy.deepcopy(dict(objective.teacher.named_parameters()))
     objective.after_update(Moment(step, 10, 1))
     for name, after in objective.teacher.named_parameters():
@@ -225,7 +225,7 @@ def test_the_teacher_starts_as_the_student_has_no_gradient_and_is_kept() -> None
     for name, value in objective.teacher.state_dict().items():
         assert torch.equal(value, objective.student.state_dict()[name]), name
     assert objective.encoder is objective.teacher["encoder"]
-    objective.double()(crops()).backward()
+    objective.double()(crop_batch()).backward()
     assert all(parameter.grad is None for parameter in objective.teacher.parameters())
 
 
@@ -296,3 +296,5 @@ def test_dino_refuses_impossible_settings(settings: dict[str, Any], said: str) -
         dino.Settings(**settings)
     with pytest.raises(InputError, match="Small crops of 12 px"):
         dino.Objective(ARCH, dataclasses.replace(SMALL, local_size=12))
+    with pytest.raises(InputError, match="A crop's scale is"):
+        dino.Objective(ARCH, dataclasses.replace(SMALL, local_scale=(0.5, 0.2)))

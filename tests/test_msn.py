@@ -302,3 +302,5 @@ def test_msn_refuses_impossible_settings(settings: dict[str, Any], said: str) ->
         msn.Settings(**settings)
     with pytest.raises(InputError, match="Small crops of 12 px"):
         msn.Objective(ARCH, dataclasses.replace(SMALL, focal_size=12))
+    with pytest.raises(InputError, match="A crop's scale is"):
+        msn.Objective(ARCH, dataclasses.replace(SMALL, random_scale=(0.0, 1.0)))

@@ -41,13 +41,13 @@ def bootstrap_counts(batches: int, replicates: int, seed: int) -> Float64[Tensor
 def interval(
     draws: Float64[np.ndarray, "*cell replicate"], batches: int, level: float = 0.95
 ) -> tuple[Float64[np.ndarray, "*cell"], Float64[np.ndarray, "*cell"]]:
-    """Ends of the expanded percentile interval of each value's replicates; nan for a nan, and with a single minibatch.
+    """Ends of the expanded percentile interval of each value's replicates; nan for a nan, and of one minibatch.
 
     Raises:
         InputError: the level is not between 0 and 1.
 
     >>> [end.tolist() for end in interval(np.array([[5.0, 1, 2, 4, 3]]), batches=6)]  # places 0.01 and 3.99 of 0 to 4
-    [[1.0098...], [4.9901...]]
+    [[1.0097...], [4.9902...]]
     """
     outer = expanded(batches, level)
     if batches < 2:
@@ -56,7 +56,7 @@ def interval(
 
 
 def expanded(batches: int, level: float = 0.95) -> float:
-    """The level at which percentiles of n minibatches hold with the level asked for: 1 − 2Φ(−√(n/(n − 1)) · t); nan of a single one.
+    """The level whose percentiles hold as often as the level asked for says: 1 − 2Φ(−√(n/(n − 1)) · t); nan of one minibatch.
 
     Raises:
         InputError: the level is not between 0 and 1.
@@ -64,25 +64,29 @@ def expanded(batches: int, level: float = 0.95) -> float:
     >>> [round(expanded(n), 4) for n in (6, 32, 10_000)]
     [0.9951, 0.9617, 0.95]
     """
-    return float(1 - 2 * ndtr(-_deviations(batches, level)))
+    if not 0 < level < 1:
+        raise InputError(f"An interval's level lies between 0 and 1, and {level:g} does not. Give 0.95 for 95 %.")
+    return float(1 - 2 * ndtr(-widened(float(ndtri((1 + level) / 2)), batches)))
 
 
-def widening(batches: int, level: float = 0.95) -> float:
-    """How many times wider than the plain percentile interval of normal replicates the expanded one is; nan of a single minibatch.
+def widened(errors: float, batches: int) -> float:
+    """How many standard errors, as a bootstrap of few minibatches has them, do what so many do of a normal; nan of one minibatch.
 
-    Raises:
-        InputError: the level is not between 0 and 1.
+    √(n/(n − 1)) · t, t the quantile of n − 1 degrees of freedom at the normal's share: the further out, the more it adds.
 
-    >>> round(widening(10), 3)  # √(10/9) · 2.262 / 1.960
-    1.217
+    >>> round(widened(1.959964, batches=10), 3)  # √(10/9) · 2.262
+    2.385
     """
-    return _deviations(batches, level) / float(ndtri((1 + level) / 2))
+    if batches < 2:
+        return float("nan")
+    # infinite, of whichever sign, where the normal's share is 0 in float64: 37 standard errors out
+    return float((batches / (batches - 1)) ** 0.5 * abs(stdtrit(batches - 1, ndtr(-abs(errors)))))
 
 
 def attained(share: Float64[np.ndarray, "*cell"], batches: int) -> Float64[np.ndarray, "*cell"]:
     """Two-sided p-value of what cuts off a share of the replicates at one end: of 1 − p is the interval that ends there.
 
-    It is 2T(√((n − 1)/n) · Φ⁻¹(share)), T the distribution of t with n − 1 degrees of freedom, at most 1; nan of a single minibatch.
+    It is 2T(√((n − 1)/n) · Φ⁻¹(share)), T the distribution of t with n − 1 degrees of freedom, at most 1; nan of one minibatch.
 
     >>> share = (1 - expanded(6, 0.95)) / 2
     >>> attained(np.array([share, 0.5, 0.9]), batches=6).round(9).tolist()
@@ -90,16 +94,7 @@ def attained(share: Float64[np.ndarray, "*cell"], batches: int) -> Float64[np.nd
     """
     if batches < 2:
         return np.full(share.shape, np.nan)
-    return np.minimum(1, 2 * stdtr(batches - 1, ((batches - 1) / batches) ** 0.5 * ndtri(share)))
-
-
-def _deviations(batches: int, level: float) -> float:
-    """√(n/(n − 1)) · t: standard errors, as the bootstrap has them, from the value to an end of its interval."""
-    if not 0 < level < 1:
-        raise InputError(f"An interval's level lies between 0 and 1, and {level:g} does not. Give 0.95 for 95 %.")
-    if batches < 2:
-        return float("nan")
-    return float((batches / (batches - 1)) ** 0.5 * stdtrit(batches - 1, (1 + level) / 2))
+    return np.asarray(np.minimum(1, 2 * stdtr(batches - 1, ((batches - 1) / batches) ** 0.5 * ndtri(share))))
 
 
 def percentiles(

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sslens.capture import Artefact
 from sslens.errors import InputError
-from sslens.measures._bootstrap import attained, bootstrap_counts, interval, widening
+from sslens.measures._bootstrap import attained, bootstrap_counts, interval, widened
 from sslens.measures._grams import require_same_images
 from sslens.measures.cka import Comparison, defined, minibatch_cka, packed
 
@@ -238,8 +238,8 @@ class Sampled:
         permutation test, so that p is never 0.
 
         >>> draws = np.array([[0.1, 0.3, -0.1, 0.2, 0.2, 0.2, 0.3, 0.1, 0.2]])  # a share of (1 + 1) / (9 + 1), at -0.842 errors
-        >>> Sampled(np.array([0.2]), draws, batches=8).p().round(4).tolist()  # twice t of 7 degrees below -0.842 · √(7/8)
-        [0.4570]
+        >>> Sampled(np.array([0.2]), draws, batches=8).p().round(5).tolist()  # twice t of 7 degrees below -0.842 · √(7/8)
+        [0.45695]
         """
         below, above = ((1 + side.sum(-1)) / (1 + self.draws.shape[-1]) for side in (self.draws <= 0, self.draws >= 0))
         share = np.asarray(np.minimum(below, above))
@@ -250,15 +250,12 @@ class Sampled:
         return Estimate(self.value, *self.interval(level), self.p())
 
     def together(self, level: float = 0.95) -> tuple[Float64[np.ndarray, "*cell"], Float64[np.ndarray, "*cell"]]:
-        """Ends of intervals that hold for all cells at once: value ± w · c · its standard error over replicates.
+        """Ends of intervals that hold for all cells at once: value ± c · its standard error over replicates; nan of one minibatch.
 
-        c is the quantile, over replicates, of the largest |replicate − value| / standard error of all cells, and w widens for
-        few minibatches as the interval of one cell is widened; nan with a single minibatch.
-
-        Raises:
-            InputError: the level is not between 0 and 1.
+        c is the quantile, over replicates, of the largest |replicate − value| / standard error of all cells, widened for few
+        minibatches: of six differences that are 0 in the limit, some 0 is left out in 6, 6 and 6 % of cases with 6, 10 and 32
+        minibatches (of 4,000 each), without that in 34, 22 and 10 %.
         """
-        wider = widening(self.batches, level)
         fine = np.isfinite(self.value)
         low = np.full_like(self.value, np.nan)
         high = low.copy()
@@ -268,7 +265,7 @@ class Sampled:
         error = draws.std(-1, ddof=1)
         sure = error > 1e-12  # a difference of a thing with itself is 0 in every replicate
         far = np.abs(draws[sure] - value[sure, None]) / error[sure, None]
-        c = wider * float(np.quantile(far.max(0), level)) if sure.any() else 0.0
+        c = widened(float(np.quantile(far.max(0), level)), self.batches) if sure.any() else 0.0
         low[fine], high[fine] = value - c * error, value + c * error
         return low, high
 

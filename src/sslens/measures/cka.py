@@ -224,7 +224,11 @@ class Comparison:
     ) -> tuple[Float64[np.ndarray, "tap_a tap_b"], Float64[np.ndarray, "tap_a tap_b"]]:
         """Ends of the bootstrap interval over minibatches, expanded for few of them as `sslens.measures._bootstrap` says.
 
-        They are nan where CKA is undefined or there is one minibatch only. The same draws serve every pair of taps and, with the same seed and number of minibatches, every pair of models.
+        They are nan where CKA is undefined or there is one minibatch only. The same draws serve every pair of taps and, with
+        the same seed and number of minibatches, every pair of models.
+
+        Raises:
+            InputError: the level is not between 0 and 1.
         """
         (count, columns), batches = self.defined.shape, self.cross.shape[-1]
         ends = np.full((2, count, columns), np.nan)

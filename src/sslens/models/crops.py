@@ -4,9 +4,15 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
 from sslens.errors import InputError
+
+
+def learn_positions(network: VisionTransformer) -> None:
+    """Positions that are trained, and the CLS token, truncated normal with a deviation of 0.02, as DINO and MSN begin."""
+    network.pos_embed = nn.Parameter(nn.init.trunc_normal_(torch.empty_like(network.pos_embed), std=0.02))
+    nn.init.trunc_normal_(network.cls_token, std=0.02)
 
 
 def resized_positions(

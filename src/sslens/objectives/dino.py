@@ -13,8 +13,8 @@ from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from sslens.data.views import depth_noise, dino_views
-from sslens.models.crops import class_tokens, depth_factors, local_size
+from sslens.data.views import Recipe, depth_noise, dino_views
+from sslens.models.crops import class_tokens, depth_factors, learn_positions, local_size
 from sslens.models.heads import gelu_mlp
 from sslens.models.vit import ViTArch
 from sslens.objectives import Moment, Rows
@@ -33,7 +33,7 @@ class Settings:
     |---|---|---|---|
     | base lr, lowest lr | 5e-4, – | 5e-4, 1e-6 | the code's |
     | weight decay, betas | 0.04, (0.9, 0.95) | 0.04 → 0.4 by a cosine, (0.9, 0.999) | the code's |
-    | batch, epochs, warm-up | 4096 (1024 in Caron et al.), –, 10 | 1024, 100, 10 | warm-up is a share: 10 of 100 |
+    | batch, epochs, warm-up | 4096 (1024 in Caron et al.), 400, 10 | 1024, 100, 10 | warm-up is a share: 10 of 100 |
     | temperature of the teacher | 0.04 → 0.07 in 30 epochs | 0.04; 0.07 after 30 is its README's for ViT-S | the code's |
     | momentum | 0.996 → 1 by a cosine | the same | the same |
     | prototypes | 65,536, of length 1 | the same; trained lengths are its README's for ViT-S | of length 1 |
@@ -83,17 +83,17 @@ class Settings:
         )
 
 
+def crops(settings: Settings, arch: ViTArch) -> Recipe:
+    """The global views, then the local ones."""
+    size, patch = arch.image_size, arch.patch_size
+    low = settings.global_low or (0.4 if settings.local_crops else 0.14)
+    local = local_size(size, patch, settings.local_size)
+    return dino_views(size, local, settings.local_crops, global_scale=(low, 1.0), local_scale=settings.local_scale)
+
+
 def batch(images: Sequence[Image.Image], settings: Settings, arch: ViTArch, rows: Rows) -> dict[str, Tensor]:
     """Global and local crops of each image, and the noise by which the student's residual branches are dropped."""
-    low = settings.global_low or (0.4 if settings.local_crops else 0.14)
-    recipe = dino_views(
-        arch.image_size,
-        local_size(arch.image_size, arch.patch_size, settings.local_size),
-        settings.local_crops,
-        global_scale=(low, 1.0),
-        local_scale=settings.local_scale,
-    )
-    views = recipe.batch(images, **rows.keywords())
+    views = crops(settings, arch).batch(images, **rows.keywords())
     made = {"global": torch.stack(views[:2], dim=1)}
     if settings.local_crops:
         made["local"] = torch.stack(views[2:], dim=1)
@@ -112,11 +112,10 @@ class Objective(nn.Module):
 
     def __init__(self, arch: ViTArch, settings: Settings) -> None:
         super().__init__()
-        local_size(arch.image_size, arch.patch_size, settings.local_size)
+        crops(settings, arch)  # which refuses those that cannot be taken
         self.settings = settings
         encoder = arch.build()
-        encoder.pos_embed = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, arch.tokens, arch.dim), std=0.02))
-        nn.init.trunc_normal_(encoder.cls_token, std=0.02)
+        learn_positions(encoder)
         head = gelu_mlp((arch.dim, settings.head_dim, settings.head_dim, settings.out_dim))
         prototypes = nn.Linear(settings.out_dim, settings.prototypes, bias=False)
         self.student = nn.ModuleDict({"encoder": encoder, "head": head, "prototypes": prototypes})
@@ -132,17 +131,15 @@ class Objective(nn.Module):
 
     def forward(self, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
         """All crops by the student against the global ones by the teacher."""
-        crops = [batch[name] for name in ("global", "local") if name in batch]
-        branches: list[Tensor | None] = [None] * len(crops)
-        if self.training and "depth" in batch:
-            branches[:] = depth_factors(batch["depth"], self.settings.drop_path).tensor_split([2], dim=1)[: len(crops)]
         with torch.no_grad():
             teacher = self._logits(self.teacher, class_tokens(self.encoder, batch["global"]))
-        student_encoder: VisionTransformer = self.student["encoder"]
-        tokens = [
-            class_tokens(student_encoder, each, shift=0.1, branches=kept)
-            for each, kept in zip(crops, branches, strict=True)
-        ]
+        encoder: VisionTransformer = self.student["encoder"]
+        kept: tuple[Tensor | None, ...] = (None, None)
+        if self.training and "depth" in batch:
+            kept = depth_factors(batch["depth"], self.settings.drop_path).tensor_split([2], dim=1)
+        tokens = [class_tokens(encoder, batch["global"], branches=kept[0])]
+        if "local" in batch:
+            tokens.append(class_tokens(encoder, batch["local"], shift=0.1, branches=kept[1]))
         if self.training:
             self._said.append(teacher.mean((0, 1)))
         return self.loss(self._logits(self.student, torch.cat(tokens, dim=1)), teacher)

@@ -14,9 +14,9 @@ from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from sslens.data.views import mask_noise, msn_views
+from sslens.data.views import Recipe, mask_noise, msn_views
 from sslens.errors import InputError
-from sslens.models.crops import class_tokens, local_size
+from sslens.models.crops import class_tokens, learn_positions, local_size
 from sslens.models.heads import gelu_mlp, summed
 from sslens.models.vit import ViTArch
 from sslens.objectives import Moment, Rows
@@ -89,20 +89,19 @@ class Settings:
             raise InputError(f"The setting stretch is {self.stretch}: expected 1 or more, times the training.")
 
 
+def crops(settings: Settings, arch: ViTArch) -> Recipe:
+    """The target view, the random view, then the focal views."""
+    s, focal = settings, local_size(arch.image_size, arch.patch_size, settings.focal_size)
+    scales = {"random_scale": s.random_scale, "focal_scale": s.focal_scale}
+    return msn_views(arch.image_size, focal, s.focal_views, colour=s.colour, **scales)
+
+
 def batch(images: Sequence[Image.Image], settings: Settings, arch: ViTArch, rows: Rows) -> dict[str, Tensor]:
     """The target view, the random view, the focal views, and noise that orders the patches of the random view.
 
     The same patches are left out of all images of a step, as in the released code: every row of the noise is the same.
     """
-    recipe = msn_views(
-        arch.image_size,
-        local_size(arch.image_size, arch.patch_size, settings.focal_size),
-        settings.focal_views,
-        random_scale=settings.random_scale,
-        focal_scale=settings.focal_scale,
-        colour=settings.colour,
-    )
-    target, random, *focal = recipe.batch(images, **rows.keywords())
+    target, random, *focal = crops(settings, arch).batch(images, **rows.keywords())
     noise = mask_noise(rows.seed, rows.step, slice(0, 1), rows.total, arch.grid**2)
     made = {"target": target, "random": random, "noise": noise.repeat(len(images), 1)}
     return made | ({"focal": torch.stack(focal, dim=1)} if focal else {})
@@ -132,11 +131,10 @@ class Objective(nn.Module):
 
     def __init__(self, arch: ViTArch, settings: Settings) -> None:
         super().__init__()
-        local_size(arch.image_size, arch.patch_size, settings.focal_size)
+        crops(settings, arch)  # which refuses those that cannot be taken
         self.settings = settings
         encoder = arch.build()
-        encoder.pos_embed = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, arch.tokens, arch.dim), std=0.02))
-        nn.init.trunc_normal_(encoder.cls_token, std=0.02)
+        learn_positions(encoder)
         nn.init.kaiming_normal_(encoder.patch_embed.proj.weight, nonlinearity="relu")
         nn.init.zeros_(encoder.patch_embed.proj.bias)
         head = gelu_mlp((arch.dim, settings.head_dim, settings.head_dim, settings.out_dim), norm=True)
