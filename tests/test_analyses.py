@@ -15,11 +15,12 @@ import pandas as pd
 import pytest
 import torch
 
-from sslens.analyses import Inputs, _pairs
+from sslens.analyses import Inputs, _pairs, _roles
 from sslens.capture import Artefact
 from sslens.errors import InputError
 from sslens.figure import Figure, Heatmap, Lines, to_plotly
 from sslens.find import names, plugin
+from sslens.measures._inference import permutation_null
 from sslens.measures.cka import Comparison, from_features, minibatch_cka
 from sslens.models.taps import Tap
 from sslens.probes.knn import wilson
@@ -72,6 +73,7 @@ def inputs(
     controls: Sequence[str] = (),
     *,
     cls: bool = True,
+    tokens: Sequence[str] = ("all", "cls"),
     sizes: Sequence[int] = (12, 12, 12),
     constant: Sequence[str] = (),
     about: Mapping[str, Mapping[str, Any]] | None = None,
@@ -84,19 +86,20 @@ def inputs(
         if "cnn" in name:
             taps[name] = [tap for tap in taps[name] if tap.kind == "block"]
     grams: dict[str, dict[str, Artefact]] = {}
-    for tokens in ("all", "cls", "patch"):
-        with_them = {name: each for name, each in taps.items() if tokens == "all" or (cls and blocks[name])}
+    for choice in tokens:
+        with_them = {name: each for name, each in taps.items() if choice == "all" or (cls and blocks[name])}
         if with_them:
-            grams[tokens] = {
-                name: replace(grams_of(name + tokens, each, sizes, constant), model=name)
+            grams[choice] = {
+                name: replace(grams_of(name + choice, each, sizes, constant), model=name)
                 for name, each in with_them.items()
             }
     poolings = ("cls", "mean", "patch") if cls else ("mean",)
     features = {name: features_of(name, each, poolings if blocks[name] else ("flat",)) for name, each in taps.items()}
+    vit = {name: {"arch": "vit"} for name, count in blocks.items() if count}
     return Inputs(
         tuple(models),
         tuple(controls),
-        about={name: UNKNOWN | dict(about.get(name, {})) for name in blocks},
+        about={name: UNKNOWN | vit.get(name, {}) | dict(about.get(name, {})) for name in blocks},
         grams=grams,
         wide={name: replace(grams_of(name, each, [36], constant), kind="wide") for name, each in taps.items()},
         features=features,
@@ -106,11 +109,13 @@ def inputs(
 
 
 CASES = {
-    "two models of different depth": inputs({"mae": 2, "moco": 5}, ["random #0", "random #1", "pixels"]),
+    "two models of different depth": inputs(
+        {"mae": 2, "moco": 5}, ["random #0", "random #1", "pixels"], tokens=("all", "cls", "patch")
+    ),
     "one model": inputs({"mae": 3}, ["random #0", "random #1", "pixels"]),
     "no controls": inputs({"mae": 3, "moco": 3}),
     "one model alone": inputs({"mae": 2}),
-    "five models": inputs({"a": 2, "b": 3, "c": 1, "d": 2, "e": 2}, ["random #0"]),
+    "five models": inputs({"a": 2, "b": 3, "c": 1, "d": 2, "e": 2}, ["random #0"], tokens=["all"]),
     "no class token": inputs({"mae": 2, "moco": 2}, ["random #0", "pixels"], cls=False),
     "pixels alone": inputs({"pixels": 0}),
     "pixels beside a model": inputs({"mae": 2, "pixels": 0}, ["random #0"]),
@@ -118,6 +123,7 @@ CASES = {
     "constant taps": inputs(
         {"mae": 2, "moco": 2},
         ["random #0"],
+        tokens=["all"],
         constant=["blocks.0", "blocks.0.norm1", "blocks.0.attn.qkv", "blocks.1.attn.qkv"],
     ),
     "both families": inputs(
@@ -134,12 +140,19 @@ CASES = {
     ),
     "one family before and after, in one minibatch": inputs(
         {"mae": 3, "mae-ft": 3, "msn": 3},
+        tokens=["all"],
         about={
             "mae": {"family": "REC", "objective": "mae", "arch": "vit"},
             "mae-ft": {"family": "REC", "objective": "mae", "arch": "vit", "tuned": "fine-tuned"},
             "msn": {"family": "JE", "objective": "msn", "arch": "vit"},
         },
         sizes=[36],
+    ),
+    "bare files": inputs(
+        {"mae": 2, "moco": 3},
+        ["random #0", "random #1", "pixels"],
+        cls=False,
+        about={"mae": {"arch": None}, "moco": {"arch": None}},
     ),
     "CNNs alone": inputs(
         {"dino-cnn": 3, "fcmae-cnn": 4},
@@ -294,7 +307,7 @@ def test_curves_are_cka_at_the_nearest_depth(title: str, tokens: str) -> None:
     line = lines["mae · moco"]
     np.testing.assert_allclose(line.x, [0.2, 0.4, 0.6, 0.8, 1.0])
     np.testing.assert_allclose(line.y, compared.cka()[rows, columns], rtol=0, atol=1e-12)
-    low, high = compared.interval(level=_pairs.level(3), replicates=_pairs.REPLICATES, seed=given.seed)
+    low, high = compared.interval(replicates=_pairs.REPLICATES, seed=given.seed)
     np.testing.assert_allclose(line.low, low[rows, columns], rtol=0, atol=1e-12)
     np.testing.assert_allclose(line.high, high[rows, columns], rtol=0, atol=1e-12)
     assert not line.control
@@ -366,6 +379,47 @@ def test_findings_of_blocks_compare_with_the_control() -> None:
     assert all(where in one for where, one in zip(("all tokens", "CLS token", "patch tokens"), found, strict=True))
     assert all("two random initialisations" in one for one in found)
     assert "two random initialisations" not in " ".join(module.findings(table_of("cka-blocks", "no controls")))
+
+
+def test_pairs_are_held_against_permuted_images_as_each_alone_is() -> None:
+    """All models at once, by kind and tokens: the p-values and thresholds of every pair are its own."""
+    case = "both families"
+    given = CASES[case]
+    for name, kind, tokens in (("cka-blocks", "block", "all"), ("cka-layer-types", "qkv", "cls")):
+        frame = table_of(name, case).frame
+        frame = frame[(frame.row == "cell") & (frame.kind == kind) & (frame.tokens == tokens)]
+        for (a, b), cells in frame.groupby(["model_a", "model_b"], sort=False):
+            if a == b or cells.control.iloc[0]:
+                assert cells[["p", "threshold"]].isna().to_numpy().all()
+                continue
+            pair = (given.grams[tokens][model].at(kind) for model in (a, b))
+            null = permutation_null(*pair, permutations=_pairs.PERMUTATIONS, seed=given.seed)
+            np.testing.assert_array_equal(cells.p, null.p.ravel())
+            np.testing.assert_allclose(cells.threshold, null.threshold, rtol=0, atol=1e-6)
+
+
+# ------------------------------------------------------------------------------------------------------------- controls
+
+
+def test_random_initialisations_of_another_architecture_are_no_control() -> None:
+    """Of bare files the architecture is unknown: nothing is said about random initialisations, whatever of these there are."""
+    twins = CASES["two models of different depth"]
+    assert _roles.twins(twins, "mae", "moco") == ("random #0", "random #1")
+    bare = CASES["bare files"]
+    assert _roles.twins(bare, "mae", "moco") is None
+    for name in ("cka-blocks", "cka-layer-types", "other-measures", "cka-distance"):
+        module, table = plugin("analyses", name), table_of(name, "bare files")
+        said = module.findings(table)
+        assert bool(said) is (
+            name != "other-measures"
+        )  # of one pair, and nothing to hold it against, no scale says anything
+        assert "random" not in " ".join(said)
+        if "less" in table.frame:
+            assert not table.frame.less.str.contains("random").any()
+    other = replace(bare, about={**bare.about, "mae": {"arch": "vit"}, "moco": {"arch": "resnet50"}})
+    assert _roles.twins(other, "mae", "mae") == ("random #0", "random #1")
+    assert _roles.twins(other, "mae", "moco") is None
+    assert _roles.twins(replace(twins, controls=("random #0", "pixels")), "mae", "moco") is None  # one has no twin
 
 
 # --------------------------------------------------------------------------------------------------------- k-NN, golden

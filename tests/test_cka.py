@@ -8,21 +8,21 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm, t
 
 import sslens
 from sslens.capture import Artefact
 from sslens.errors import InputError
 from sslens.measures import cka
+from sslens.measures._bootstrap import bootstrap_counts, percentiles
 from sslens.measures.cka import (
     Comparison,
     all_pairs,
-    bootstrap_counts,
     constant_taps,
     from_features,
     hsic1,
     minibatch_cka,
     packed,
-    percentiles,
     require_same_images,
     u_centre,
 )
@@ -316,13 +316,25 @@ def ends(comparison: Comparison, **options: float) -> tuple[float, float]:
     return float(low[0, 0]), float(high[0, 0])
 
 
-def test_interval_is_the_percentiles_of_resampled_minibatches() -> None:
+@pytest.mark.parametrize("level", [0.95, 0.5])
+def test_interval_is_the_expanded_percentiles_of_resampled_minibatches(level: float) -> None:
+    """Hesterberg (2015): percentiles at the normal's share of as many standard errors as √(n/(n − 1)) of the t of n − 1."""
     made = compared(12)
     counts = bootstrap_counts(12, 500, seed=3).numpy()
     cross, own_a, own_b = (t.numpy() for t in (made.cross[0, 0], made.own_a[0], made.own_b[0]))
     values = [cross @ w / np.sqrt((own_a @ w) * (own_b @ w)) for w in counts.T]
-    expected = np.quantile(values, [0.025, 0.975])
-    np.testing.assert_allclose(ends(made, replicates=500, seed=3), expected, rtol=1e-12)
+    far = (12 / 11) ** 0.5 * t.ppf((1 + level) / 2, 11)
+    expected = np.quantile(values, norm.cdf([-far, far]))
+    np.testing.assert_allclose(ends(made, level=level, replicates=500, seed=3), expected, rtol=1e-9)
+    plain = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    assert expected[0] < plain[0] - 1e-3
+    assert expected[1] > plain[1] + 1e-3
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, 95.0])
+def test_a_level_that_is_no_share_is_refused(level: float) -> None:
+    with pytest.raises(InputError, match=f"between 0 and 1, and {level:g} does not"):
+        compared(6).interval(level=level)
 
 
 @pytest.mark.parametrize("level", [0.95, 0.5, 1.0])
@@ -331,7 +343,7 @@ def test_percentiles_are_numpys(level: float) -> None:
     draws[1, 1, 4] = np.nan
     expected = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=-1)
     np.testing.assert_allclose(percentiles(draws, level), expected, rtol=1e-12)
-    assert np.isnan(percentiles(draws)[0]).sum() == 1
+    assert np.isnan(percentiles(draws, level)[0]).sum() == 1
 
 
 def test_interval_is_the_same_however_many_replicates_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,7 +381,9 @@ def test_interval_covers_the_limit_about_as_often_as_it_says() -> None:
 
 
 def test_bootstrap_counts_are_the_same_for_all_pairs_of_a_seed() -> None:
-    assert torch.equal(bootstrap_counts(8, 50, 0), bootstrap_counts(8, 50, 0))
+    first = bootstrap_counts(8, 50, 0).clone()
+    bootstrap_counts.cache_clear()
+    assert torch.equal(bootstrap_counts(8, 50, 0), first)
     assert not torch.equal(bootstrap_counts(8, 50, 0), bootstrap_counts(8, 50, 1))
 
 

@@ -18,7 +18,7 @@ CAPTION = (
     "models, and the raw pixels. A similarity that does not exceed them says nothing about what was learned. In the table, p "
     "is against images that were permuted, corrected over all cells of a pair."
 )
-VERSION = 2
+VERSION = 3
 NEEDS = ("grams",)
 KIND = "block"
 #: sentences at most

@@ -22,7 +22,7 @@ CAPTION = (
     "intervals over minibatches; differences are taken within each replicate, and those at all distances hold at once. The "
     "dashed line is the control: random initialisations of two architectures."
 )
-VERSION = 1
+VERSION = 2
 NEEDS = ("grams",)
 KIND = "block"
 #: of the distance of relative depths

@@ -21,7 +21,7 @@ CAPTION = (
     "bootstrap intervals over minibatches; a difference is taken within each replicate, and those of the layer types hold "
     "at once."
 )
-VERSION = 1
+VERSION = 2
 NEEDS = ("grams",)
 KINDS = ("block", "norm1", "qkv", "fc1")
 #: combinations of two models drawn, and sentences at most

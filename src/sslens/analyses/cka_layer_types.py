@@ -21,7 +21,7 @@ CAPTION = (
     "the depths at which both are defined; the three such intervals of a pair hold at once. A cell is undefined (grey) where "
     "a layer gives the same output for every image."
 )
-VERSION = 2
+VERSION = 3
 NEEDS = ("grams",)
 KINDS = ("norm1", "qkv", "fc1")
 #: sentences at most

@@ -19,7 +19,7 @@ CAPTION = (
     "controls: random initialisations with each other and with MSN, and raw pixels. Bands are 95 % bootstrap intervals over "
     "minibatches; a difference is taken within each replicate."
 )
-VERSION = 1
+VERSION = 2
 NEEDS = ("grams",)
 KIND = "block"
 #: sentences at most

@@ -22,7 +22,7 @@ CAPTION = (
     "other and with a model, and raw pixels with a model. The measures other than minibatch CKA have no intervals here, so "
     "that small differences prove nothing."
 )
-VERSION = 1
+VERSION = 2
 NEEDS = ("grams",)
 KIND = "block"
 #: pairs of models

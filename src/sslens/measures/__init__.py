@@ -7,5 +7,5 @@ A file `measures/NAME.py` has
   "translation", "monotone in distance" and "invertible linear": all that it has, and no other;
 - `compute(a, b) -> values [tap_a, tap_b]`, nan where a measure is undefined, an error where images or minibatches differ.
 
-Minibatch CKA (`cka`) is the papers' measure. What is due to chance in it, `_inference` says.
+Minibatch CKA (`cka`) is the papers' measure. `_inference` says what in it is due to chance, `_bootstrap` what a 95 % interval is.
 """

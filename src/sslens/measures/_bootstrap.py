@@ -109,11 +109,11 @@ def percentiles(
     """
     ordered = np.sort(draws, axis=-1)
     last = draws.shape[-1] - 1
-
-    def end(share: float) -> np.ndarray:
+    ends = []
+    for share in ((1 - level) / 2, (1 + level) / 2):
         below = int(share * last)
         low, high = ordered[..., below], ordered[..., min(below + 1, last)]
         # nan is sorted to the end
-        return np.asarray(np.where(np.isnan(ordered[..., -1]), np.nan, low + (share * last - below) * (high - low)))
-
-    return end((1 - level) / 2), end((1 + level) / 2)
+        end = np.where(np.isnan(ordered[..., -1]), np.nan, low + (share * last - below) * (high - low))
+        ends.append(np.asarray(end))
+    return ends[0], ends[1]

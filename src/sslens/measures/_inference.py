@@ -180,14 +180,13 @@ class Sampled:
         cross = compared.cross.flatten(0, 1)[chosen] if cells is not None else compared.cross.flatten(0, 1)
         undefined = ~compared.defined.flatten()[chosen]
 
-        def cka(weights: Float64[Tensor, "batch replicate"]) -> Tensor:
+        found = []
+        for weights in (torch.ones(batches, 1, dtype=torch.float64), bootstrap_counts(batches, replicates, seed)):
             root_a, root_b = (compared.own_a @ weights).sqrt(), (compared.own_b @ weights).sqrt()
             ratio = (cross @ weights).div_(root_a[rows]).div_(root_b[columns])
             ratio[undefined] = torch.nan
-            return ratio
-
-        value = cka(torch.ones(batches, 1, dtype=torch.float64))[:, 0].numpy()
-        draws = cka(bootstrap_counts(batches, replicates, seed)).numpy()
+            found.append(ratio.numpy())
+        value, draws = found[0][:, 0], found[1]
         if cells is None:
             value, draws = value.reshape(shape), draws.reshape(*shape, replicates)
         drawn = None if compared.seen is None else (compared.seen, batches, seed, replicates)
