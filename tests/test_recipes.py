@@ -14,6 +14,8 @@ from sslens.training.optim import scaled_lr
 
 ALL = [(objective, name) for objective in names("objectives") for name in recipes(objective)]
 
+ARCHS = {"fcmae": "convnextv2_base"}
+
 
 @pytest.mark.parametrize(("objective", "name"), ALL)
 def test_a_recipe_is_frozen_says_its_source_and_can_be_trained(objective: str, name: str) -> None:
@@ -26,7 +28,8 @@ def test_a_recipe_is_frozen_says_its_source_and_can_be_trained(objective: str, n
     said = inspect.getdoc(type(found)) or ""
     assert any(source in said for source in ("released", "Table")), said
     training = Training(epochs=found.epochs, batch_size=found.batch_size)
-    imagenet = plan(objective, 1_281_167, "vit_base_patch16_224", found.settings, training)
+    arch = "resnet50" if name.startswith("resnet50") else ARCHS.get(objective, "vit_base_patch16_224")
+    imagenet = plan(objective, 1_281_167, arch, found.settings, training)
     assert imagenet.steps == found.epochs * (1_281_167 // found.batch_size)
 
 
@@ -43,6 +46,11 @@ def test_the_default_is_the_released_code(objective: str) -> None:
         ("moco-v3", "official", 2.4e-3),
         ("dino", "official", 2e-3),
         ("msn", "official", 1e-3),
+        ("fcmae", "official", 2.4e-3),
+        ("moco-v3", "resnet50-e100", 9.6),  # 0.6 · 4096 / 256
+        ("moco-v3", "resnet50-e300", 4.8),
+        ("moco-v3", "resnet50-e1000", 4.8),
+        ("dino", "resnet50", 0.06),  # 0.03 · 512 / 256
     ],
 )
 def test_the_learning_rate_is_the_published_one(objective: str, name: str, lr: float) -> None:
@@ -61,6 +69,11 @@ def test_the_learning_rate_is_the_published_one(objective: str, name: str, lr: f
         ("dino", "two-crops", 10),
         ("dino", "paper", 10),
         ("msn", "official", 15),
+        ("fcmae", "official", 40),
+        ("moco-v3", "resnet50-e100", 10),
+        ("moco-v3", "resnet50-e300", 10),
+        ("moco-v3", "resnet50-e1000", 10),
+        ("dino", "resnet50", 10),
     ],
 )
 def test_the_warm_up_is_of_the_published_epochs(objective: str, name: str, epochs: int) -> None:

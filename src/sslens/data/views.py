@@ -253,16 +253,17 @@ def mae_views(size: int) -> Recipe:
     return Recipe((View(RandomResizedCrop(size, scale=(0.2, 1.0)), (Flip(), Normalize())),))
 
 
-def moco_v3_views(size: int) -> Recipe:
+def moco_v3_views(size: int, *, crop_low: float = 0.08) -> Recipe:
     """MoCo-v3's two views (Chen, Xie and He, 2021; after BYOL: Grill et al., 2020, appendix B, table 6).
 
     Both: a crop of 0.08–1 of the area, bilinear; jitter (0.4, 0.4, 0.2, 0.1) with p 0.8; grey with p 0.2; a flip. The
-    first is always blurred by 0.1–2 pixels; the second with p 0.1, and solarised with p 0.2.
+    first is always blurred by 0.1–2 pixels; the second with p 0.1, and solarised with p 0.2. For ResNets its released code
+    has crops of 0.2–1 (`crop_low`).
 
     >>> [operation.p for operation in moco_v3_views(224).views[1].operations[:-1]]
     [0.8, 0.2, 0.1, 0.2, 0.5]
     """
-    crop = RandomResizedCrop(size, interpolation="bilinear")
+    crop = RandomResizedCrop(size, scale=(crop_low, 1.0), interpolation="bilinear")
     colour = (ColorJitter(0.4, 0.4, 0.2, 0.1, p=0.8), Grayscale(p=0.2))
     first = View(crop, (*colour, GaussianBlur((0.1, 2.0), p=1.0), Flip(), Normalize()))
     second = View(crop, (*colour, GaussianBlur((0.1, 2.0), p=0.1), Solarize(p=0.2), Flip(), Normalize()))

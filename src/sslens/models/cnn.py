@@ -1,18 +1,22 @@
 """Convolutional networks with named taps, ResNet and ConvNeXt-V2; timm underneath."""
 
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from timm.models.convnext import ConvNeXt
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
-from torch import nn
+from torch import Tensor, nn
 
 from sslens.errors import InputError, nearest
 from sslens.models.taps import Tap
 
 KINDS = ("resnet", "convnextv2")
+_FOUR = r"\d+(?:x\d+){3}"
+_OWN = re.compile(rf"(resnet|bottleneck|convnextv2)_({_FOUR})_({_FOUR})(?:_(\d+))?")
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,8 @@ class CNNArch:
     """The shape of a ResNet or a ConvNeXt-V2: all that is needed to build one, and what its checkpoints carry.
 
     `blocks` and `widths` are given stage by stage. A ResNet's width is that of the 3 × 3 convolutions; with `bottleneck`
-    its blocks put out four times as many channels (`bottleneck` means nothing for a ConvNeXt-V2).
+    its blocks put out four times as many channels (`bottleneck` means nothing for a ConvNeXt-V2). `image_size` is that of
+    the images that it is trained on; it fits others too.
 
     >>> CNNArch.parse("resnet50")
     CNNArch(kind='resnet', blocks=(3, 4, 6, 3), widths=(64, 128, 256, 512), bottleneck=True)
@@ -33,6 +38,7 @@ class CNNArch:
     blocks: Sequence[int]
     widths: Sequence[int]
     bottleneck: bool = False
+    image_size: int = field(default=224, repr=False)
 
     def __post_init__(self) -> None:
         # JSON has lists only
@@ -45,22 +51,66 @@ class CNNArch:
                 raise InputError(
                     f"A {self.kind}'s {name} are {values}: give four whole numbers, 1 or more, one a stage."
                 )
+        if self.image_size < self.patch_size or self.image_size % self.patch_size:
+            raise InputError(
+                f"A {self.kind} makes one place of {self.patch_size} px: images of {self.image_size} px cannot be cut into them. "
+                f"Give a multiple of {self.patch_size}."
+            )
 
     @classmethod
     def parse(cls, name: str) -> "CNNArch":
-        """The arch of a name in timm's spelling, `resnet50` or `convnextv2_base`.
+        """The arch of a name in timm's spelling, `resnet50` or `convnextv2_base`, with the images' size unless it is 224.
+
+        In place of a size stand the widths and the blocks of the stages where they are no released one's:
+        `resnet_8x12x16x20_1x1x2x1_64`, `bottleneck_…` for a ResNet with bottlenecks, `convnextv2_8x16x32x64_1x1x2x1_64`.
 
         Raises:
             InputError: there is none of this name; the nearest are offered.
+
+        >>> CNNArch.parse("resnet18_64").image_size, CNNArch.parse("bottleneck_4x6x8x10_2x1x1x1_64").channels
+        (64, 40)
         """
-        if name not in SIZES:
+        if (own := _OWN.fullmatch(name)) is not None:
+            widths, blocks = ([int(each) for each in own[i].split("x")] for i in (2, 3))
+            kind = "resnet" if own[1] == "bottleneck" else own[1]
+            return cls(kind, blocks, widths, own[1] == "bottleneck", int(own[4] or 224))
+        base, size = _sized(name)
+        if base not in SIZES:
             raise InputError(f'There is no CNN "{name}": {nearest(name, SIZES)}')
-        return SIZES[name]
+        return replace(SIZES[base], image_size=size)
+
+    @staticmethod
+    def is_name(text: str) -> bool:
+        """Whether `parse` takes it, but for numbers out of bounds.
+
+        >>> [CNNArch.is_name(name) for name in ("resnet50", "resnet50_64", "resnet51", "vit_base_patch16_224")]
+        [True, True, False, False]
+        """
+        return _OWN.fullmatch(text) is not None or _sized(text)[0] in SIZES
 
     @property
-    def name(self) -> str | None:
-        """The name that this shape goes by, or None for a shape of one's own."""
-        return next((name for name, arch in SIZES.items() if arch == self), None)
+    def name(self) -> str:
+        """The name that `parse` takes.
+
+        >>> [CNNArch.parse(name).name for name in ("resnet50", "convnextv2_atto_64", "resnet_8x12x16x20_1x1x2x1")]
+        ['resnet50', 'convnextv2_atto_64', 'resnet_8x12x16x20_1x1x2x1']
+        """
+        plain = replace(self, image_size=224)
+        base = next((name for name, arch in SIZES.items() if arch == plain), None)
+        if base is None:
+            four = ("x".join(map(str, values)) for values in (self.widths, self.blocks))
+            base = "_".join(["bottleneck" if self.bottleneck else self.kind, *four])
+        return base if self.image_size == 224 else f"{base}_{self.image_size}"
+
+    @property
+    def patch_size(self) -> int:
+        """Pixels along one side that one place of the last features stands for."""
+        return 32
+
+    @property
+    def grid(self) -> int:
+        """Places of the last features along one side."""
+        return self.image_size // self.patch_size
 
     @property
     def channels(self) -> int:
@@ -86,6 +136,12 @@ class CNNArch:
             network = ConvNeXt(depths=self.blocks, dims=self.widths, num_classes=0, ls_init_value=None, use_grn=True)
         drop_head(network)
         return network
+
+
+def _sized(name: str) -> tuple[str, int]:
+    """A name without the images' size, and that size."""
+    match = re.fullmatch(r"(.+?)_(\d+)", name)
+    return (match[1], int(match[2])) if match else (name, 224)
 
 
 def _sizes() -> Iterator[tuple[str, CNNArch]]:
@@ -133,6 +189,19 @@ def taps(network: ResNet | ConvNeXt) -> Iterator[Tap]:
         yield Tap(block, "block", depth)
     if isinstance(network, ConvNeXt) and not isinstance(network.norm_pre, nn.Identity):
         yield Tap("norm_pre", "norm", 1.0)
+
+
+def start_at_identity(network: ResNet) -> None:
+    """Put the last normalisation of every residual branch at zero, so that all blocks hand on what they get, as MoCo-v3 begins."""
+    for module in network.modules():
+        if isinstance(module, BasicBlock | Bottleneck):
+            module.zero_init_last()
+
+
+def pooled(network: ResNet | ConvNeXt, images: Float[Tensor, "*image 3 size size"]) -> Float[Tensor, "*image channel"]:
+    """The mean of the last features over all places, which is what a ResNet's classifier sees."""
+    features: Tensor = network.forward_features(images.flatten(0, -4))
+    return features.mean((2, 3)).unflatten(0, images.shape[:-3])
 
 
 def describe(arch: CNNArch) -> dict[str, Any]:

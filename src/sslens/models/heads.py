@@ -43,7 +43,8 @@ def summed(x: Tensor) -> Tensor:
 class BatchNorm(nn.Module):
     """Batch normalisation over the images of all processes, also on a CPU, where torch's SyncBatchNorm does not go.
 
-    In evaluation it uses running statistics, as `nn.BatchNorm1d` with its defaults (eps 1e-5, momentum 0.1) does.
+    In evaluation it uses running statistics, as `nn.BatchNorm1d` with its defaults (eps 1e-5, momentum 0.1) does. Of feature
+    maps it is each channel's, over images and places, as `nn.BatchNorm2d`.
 
     >>> norm = BatchNorm(1, affine=False)
     >>> norm(torch.tensor([[1.0], [3.0]])).round(decimals=3).flatten().tolist()
@@ -53,31 +54,57 @@ class BatchNorm(nn.Module):
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, dim: int, *, affine: bool = True, eps: float = 1e-5, momentum: float = 0.1) -> None:
+    def __init__(
+        self, dim: int, *, affine: bool = True, eps: float = 1e-5, momentum: float = 0.1, counted: bool = False
+    ) -> None:
         super().__init__()
         self.eps, self.momentum = eps, momentum
         self.weight = nn.Parameter(torch.ones(dim)) if affine else None
         self.bias = nn.Parameter(torch.zeros(dim)) if affine else None
         self.register_buffer("running_mean", torch.zeros(dim))
         self.register_buffer("running_var", torch.ones(dim))
+        if counted:  # as in torch's, so that state dicts have the same names
+            self.register_buffer("num_batches_tracked", torch.tensor(0))
 
-    def forward(self, x: Float[Tensor, "image dim"]) -> Float[Tensor, "image dim"]:
+    def forward(self, x: Float[Tensor, "image dim *place"]) -> Float[Tensor, "image dim *place"]:
         """The normalised batch."""
+        if self.training and "num_batches_tracked" in self._buffers:
+            self.get_buffer("num_batches_tracked").add_(1)
         if not (self.training and dist.is_initialized() and dist.get_world_size() > 1):
             return F.batch_norm(
                 x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum, self.eps
             )
-        count = len(x) * dist.get_world_size()
-        mean = summed(x.float().sum(0)) / count
-        centred = x.float() - mean
-        var = summed(centred.square().sum(0)) / count
+        over, along = (0, *range(2, x.ndim)), (-1, *(1,) * (x.ndim - 2))
+        count = x.numel() // x.shape[1] * dist.get_world_size()
+        mean = summed(x.float().sum(over)) / count
+        centred = x.float() - mean.view(along)
+        var = summed(centred.square().sum(over)) / count
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(var * count / (count - 1), self.momentum)
-        normal = centred * (var + self.eps).rsqrt()
+        normal = centred * (var + self.eps).rsqrt().view(along)
         if self.weight is not None and self.bias is not None:
-            normal = normal * self.weight + self.bias
+            normal = normal * self.weight.view(along) + self.bias.view(along)
         return normal.to(x.dtype)
+
+
+def share_norms(network: nn.Module) -> None:
+    """Let every `nn.BatchNorm2d` of a network see the images of all processes, in place; its state dict keeps its names.
+
+    In one process, and in evaluation, the network computes as before.
+
+    >>> network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    >>> before = list(network.state_dict())
+    >>> share_norms(network)
+    >>> type(network[1]).__name__, list(network.state_dict()) == before
+    ('BatchNorm', True)
+    """
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.BatchNorm2d):
+                shared = BatchNorm(child.num_features, eps=child.eps, momentum=child.momentum or 0.1, counted=True)
+                shared.to(child.weight.device).load_state_dict(child.state_dict())
+                setattr(module, name, shared)
 
 
 def mlp(dims: tuple[int, ...], *, last_norm: bool = True) -> nn.Sequential:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -48,6 +48,7 @@ class ViTArch:
     dim: int
     blocks: int
     heads: int
+    kind: ClassVar[str] = "vit"
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():

@@ -3,8 +3,11 @@
 A file `objectives/NAME.py` has
 
 - `FAMILY`, of the method: "JE" (joint embedding) or "REC" (reconstruction);
+- `KINDS`, of the networks that it trains: "vit", "resnet", "convnextv2";
+- `IN_PARTS`, where there is something that makes steps divisible: the end of the sentence that says so;
 - `Settings`, a frozen dataclass: the method's numbers, with `base_lr` (for 256 images), `weight_decay`, `betas` and
-  `warmup` (share of the training), and the papers' table and where the released code differs from it in its docstring;
+  `warmup` (share of the training), `optimiser` where it may be another than AdamW, and the papers' table and where the
+  released code differs from it in its docstring;
 - `batch(images, settings, arch, rows) -> dict[str, Tensor]`: the views (and other random numbers) of some images of a step, a pure
   function, so that data workers can call it; the first axis of each is the image;
 - `Objective(arch, settings)`, a `Method`: what the loop trains.
@@ -20,8 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,12 @@ class Method(Protocol):
     whole_batch: ClassVar[bool]
 
     @property
-    def encoder(self) -> VisionTransformer:
+    def divisible(self) -> bool:
+        """Whether a step can be computed in parts; not where the trunk's features of an image depend on the other images."""
+        ...
+
+    @property
+    def encoder(self) -> nn.Module:
         """The network that is kept."""
         ...
 

@@ -10,12 +10,15 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Float
 from PIL import Image
+from timm.models.resnet import ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from sslens.data.views import Recipe, depth_noise, dino_views
+from sslens.models.arch import Arch
+from sslens.models.cnn import pooled
 from sslens.models.crops import class_tokens, depth_factors, learn_positions, local_size
-from sslens.models.heads import gelu_mlp
+from sslens.models.heads import gelu_mlp, share_norms
 from sslens.models.vit import ViTArch
 from sslens.objectives import Moment, Rows
 from sslens.objectives._parameters import clip_each, decayed_matrices, follow
@@ -23,6 +26,7 @@ from sslens.objectives._schedules import cosine
 from sslens.objectives._settings import require
 
 FAMILY = "JE"
+KINDS = ("vit", "resnet")
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,9 @@ class Settings:
     | crops | 2 of 0.4–1 and 8 of 0.05–0.4 | the same; 0.14–1 without the local ones | `local_crops=0` takes 0.14–1 |
 
     A `local_size` of 0 is three sevenths of the image, as 96 px is of 224. A `global_low` of 0 is 0.4, or 0.14 without
-    local crops. `freeze_epochs` and `teacher_epochs` count epochs. The warm-up is at its peak in its last step, as there.
+    local crops. A ResNet has no drop path; its batch norms see the images of all processes, and in the teacher too those of the
+    step; its optimiser and crops are those of the recipe `resnet50`. SGD and LARS take the first of `betas` as their
+    momentum. `freeze_epochs` and `teacher_epochs` count epochs. The warm-up is at its peak in its last step, as there.
     """
 
     prototypes: int = 65_536
@@ -59,6 +65,7 @@ class Settings:
     local_size: int = 0
     local_scale: tuple[float, float] = (0.05, 0.4)
     global_low: float = 0.0
+    optimiser: str = "adamw"
     base_lr: float = 5e-4
     min_lr: float = 1e-6
     weight_decay: float = 0.04
@@ -83,7 +90,7 @@ class Settings:
         )
 
 
-def crops(settings: Settings, arch: ViTArch) -> Recipe:
+def crops(settings: Settings, arch: Arch) -> Recipe:
     """The global views, then the local ones."""
     size, patch = arch.image_size, arch.patch_size
     low = settings.global_low or (0.4 if settings.local_crops else 0.14)
@@ -91,13 +98,13 @@ def crops(settings: Settings, arch: ViTArch) -> Recipe:
     return dino_views(size, local, settings.local_crops, global_scale=(low, 1.0), local_scale=settings.local_scale)
 
 
-def batch(images: Sequence[Image.Image], settings: Settings, arch: ViTArch, rows: Rows) -> dict[str, Tensor]:
+def batch(images: Sequence[Image.Image], settings: Settings, arch: Arch, rows: Rows) -> dict[str, Tensor]:
     """Global and local crops of each image, and the noise by which the student's residual branches are dropped."""
     views = crops(settings, arch).batch(images, **rows.keywords())
     made = {"global": torch.stack(views[:2], dim=1)}
     if settings.local_crops:
         made["local"] = torch.stack(views[2:], dim=1)
-    if settings.drop_path:
+    if settings.drop_path and isinstance(arch, ViTArch):
         noise = depth_noise(**rows.keywords(), places=len(views) * arch.blocks * 2)
         made["depth"] = noise.unflatten(1, (len(views), arch.blocks, 2))
     return made
@@ -110,13 +117,18 @@ class Objective(nn.Module):
     whole_batch: ClassVar[bool] = False
     centre: Tensor
 
-    def __init__(self, arch: ViTArch, settings: Settings) -> None:
+    def __init__(self, arch: Arch, settings: Settings) -> None:
         super().__init__()
         crops(settings, arch)  # which refuses those that cannot be taken
         self.settings = settings
+        self.divisible = isinstance(arch, ViTArch)
         encoder = arch.build()
-        learn_positions(encoder)
-        head = gelu_mlp((arch.dim, settings.head_dim, settings.head_dim, settings.out_dim))
+        if isinstance(arch, ViTArch):
+            learn_positions(encoder)
+        else:
+            share_norms(encoder)
+        dim = arch.dim if isinstance(arch, ViTArch) else arch.channels
+        head = gelu_mlp((dim, settings.head_dim, settings.head_dim, settings.out_dim))
         prototypes = nn.Linear(settings.out_dim, settings.prototypes, bias=False)
         self.student = nn.ModuleDict({"encoder": encoder, "head": head, "prototypes": prototypes})
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
@@ -125,21 +137,21 @@ class Objective(nn.Module):
         self._said: list[Tensor] = []
 
     @property
-    def encoder(self) -> VisionTransformer:
+    def encoder(self) -> VisionTransformer | ResNet:
         """The teacher's, which is what the authors evaluate."""
         return self.teacher["encoder"]
 
     def forward(self, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
         """All crops by the student against the global ones by the teacher."""
         with torch.no_grad():
-            teacher = self._logits(self.teacher, class_tokens(self.encoder, batch["global"]))
-        encoder: VisionTransformer = self.student["encoder"]
+            teacher = self._logits(self.teacher, _represented(self.encoder, batch["global"]))
+        encoder: VisionTransformer | ResNet = self.student["encoder"]
         kept: tuple[Tensor | None, ...] = (None, None)
         if self.training and "depth" in batch:
             kept = depth_factors(batch["depth"], self.settings.drop_path).tensor_split([2], dim=1)
-        tokens = [class_tokens(encoder, batch["global"], branches=kept[0])]
+        tokens = [_represented(encoder, batch["global"], branches=kept[0])]
         if "local" in batch:
-            tokens.append(class_tokens(encoder, batch["local"], shift=0.1, branches=kept[1]))
+            tokens.append(_represented(encoder, batch["local"], shift=0.1, branches=kept[1]))
         if self.training:
             self._said.append(teacher.mean((0, 1)))
         return self.loss(self._logits(self.student, torch.cat(tokens, dim=1)), teacher)
@@ -200,3 +212,16 @@ class Objective(nn.Module):
             mean /= dist.get_world_size()
         self.centre.lerp_(mean, 1 - self.settings.centre_momentum)
         follow(self.teacher, self.student, cosine(at.progress, self.settings.momentum, 1.0))
+
+
+def _represented(
+    encoder: VisionTransformer | ResNet,
+    crops: Float[Tensor, "image view 3 size size"],
+    *,
+    shift: float = 0.0,
+    branches: Float[Tensor, "image view block 2"] | None = None,
+) -> Float[Tensor, "image view dim"]:
+    """The CLS token of each crop, or the mean over its places."""
+    if isinstance(encoder, ResNet):
+        return pooled(encoder, crops)
+    return class_tokens(encoder, crops, shift=shift, branches=branches)

@@ -16,9 +16,11 @@ from sslens.errors import InputError
 from sslens.models.vit import ViTArch, sincos_positions
 from sslens.objectives import Moment, Rows
 from sslens.objectives._parameters import decayed_matrices
+from sslens.objectives._pixels import masked_error
 from sslens.objectives._schedules import warmed
 
 FAMILY = "REC"
+KINDS = ("vit",)
 
 
 @dataclass(frozen=True)
@@ -64,23 +66,12 @@ def batch(images: Sequence[Image.Image], settings: Settings, arch: ViTArch, rows
     return {"view": view, "noise": mask_noise(**rows.keywords(), patches=arch.grid**2)}
 
 
-def patchify(images: Float[Tensor, "image 3 size size"], patch: int) -> Float[Tensor, "image patch value"]:
-    """Patches in row-major order, each as a vector in the order (row, column, channel).
-
-    >>> patchify(torch.arange(12.0).reshape(1, 3, 2, 2), 2).tolist()
-    [[[0.0, 4.0, 8.0, 1.0, 5.0, 9.0, 2.0, 6.0, 10.0, 3.0, 7.0, 11.0]]]
-    """
-    n, channels, size, _ = images.shape
-    grid = size // patch
-    cut = images.reshape(n, channels, grid, patch, grid, patch)
-    return cut.permute(0, 2, 4, 3, 5, 1).reshape(n, grid * grid, patch * patch * channels)
-
-
 @final
 class Objective(nn.Module):
     """A ViT that sees a quarter of the patches, and a narrow decoder that predicts the pixels of the others."""
 
     whole_batch: ClassVar[bool] = False
+    divisible: ClassVar[bool] = True
 
     def __init__(self, arch: ViTArch, settings: Settings) -> None:
         super().__init__()
@@ -147,11 +138,8 @@ class Objective(nn.Module):
         masked: Int[Tensor, "image masked"],
     ) -> Float[Tensor, ""]:
         """Squared error over the masked patches; targets have mean 0 and unbiased variance 1 over each patch."""
-        target = patchify(images, self.arch.patch_size)
-        if self.settings.normalise_pixels:
-            target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-6).sqrt()
-        error = (predicted - target).square().mean(-1)
-        return error.gather(1, masked).mean()
+        normalise = self.settings.normalise_pixels
+        return masked_error(images, predicted, masked, patch=self.arch.patch_size, normalise=normalise)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Vectors (biases, norms) are not decayed; tokens are, as in the released code."""

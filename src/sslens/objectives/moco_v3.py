@@ -11,18 +11,23 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Float
 from PIL import Image
+from timm.models.resnet import ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from sslens.data.views import moco_v3_views
 from sslens.errors import InputError
-from sslens.models.heads import mlp
+from sslens.models.arch import Arch
+from sslens.models.cnn import pooled, start_at_identity
+from sslens.models.heads import mlp, share_norms
 from sslens.models.vit import ViTArch, sincos_positions
 from sslens.objectives import Moment, Rows
 from sslens.objectives._parameters import follow
 from sslens.objectives._schedules import cosine, warmed
+from sslens.objectives._settings import require
 
 FAMILY = "JE"
+KINDS = ("vit", "resnet")
 
 
 @dataclass(frozen=True)
@@ -36,12 +41,19 @@ class Settings:
     | batch, epochs, warm-up | 4096, 300, 40 | the same | warm-up is a share: 40 of 300 |
     | temperature, momentum | 0.2, 0.99 → 1 by a cosine | the same | the same |
     | projector, predictor | 4096 wide, 256 out | the same | the same |
+
+    A ResNet has a projector of two layers instead of three and a predictor without the last BatchNorm, as in the released
+    code; its temperature, optimiser and crops are those of the recipes `resnet50-…`. Its last normalisation of every
+    residual branch starts at zero, and its batch norms see the images of all processes. LARS takes the first of `betas` as
+    its momentum. `crop_low` is the least share of the image's area.
     """
 
     temperature: float = 0.2
     momentum: float = 0.99
     head_dim: int = 4096
     out_dim: int = 256
+    crop_low: float = 0.08
+    optimiser: str = "adamw"
     base_lr: float = 1.5e-4
     weight_decay: float = 0.1
     betas: tuple[float, float] = (0.9, 0.999)
@@ -56,11 +68,12 @@ class Settings:
             raise InputError(
                 f"A head {self.head_dim} wide with {self.out_dim} outputs cannot be built: give 1 or more."
             )
+        require(self, below_1=("crop_low",), above_0=("crop_low",))
 
 
-def batch(images: Sequence[Image.Image], settings: Settings, arch: ViTArch, rows: Rows) -> dict[str, Tensor]:
+def batch(images: Sequence[Image.Image], settings: Settings, arch: Arch, rows: Rows) -> dict[str, Tensor]:
     """Two views of each image."""
-    first, second = moco_v3_views(arch.image_size).batch(images, **rows.keywords())
+    first, second = moco_v3_views(arch.image_size, crop_low=settings.crop_low).batch(images, **rows.keywords())
     return {"first": first, "second": second}
 
 
@@ -70,14 +83,20 @@ class Objective(nn.Module):
 
     whole_batch: ClassVar[bool] = True
 
-    def __init__(self, arch: ViTArch, settings: Settings) -> None:
+    def __init__(self, arch: Arch, settings: Settings) -> None:
         super().__init__()
         self.settings = settings
+        self.divisible = isinstance(arch, ViTArch)
         encoder = arch.build()
-        self._initialise(encoder, arch)
-        projector = mlp((arch.dim, settings.head_dim, settings.head_dim, settings.out_dim))
+        if isinstance(arch, ViTArch):
+            self._initialise(encoder, arch)
+            projector = mlp((arch.dim, settings.head_dim, settings.head_dim, settings.out_dim))
+        else:
+            start_at_identity(encoder)
+            share_norms(encoder)
+            projector = mlp((arch.channels, settings.head_dim, settings.out_dim))
         self.base = nn.ModuleDict({"encoder": encoder, "projector": projector})
-        self.predictor = mlp((settings.out_dim, settings.head_dim, settings.out_dim))
+        self.predictor = mlp((settings.out_dim, settings.head_dim, settings.out_dim), last_norm=self.divisible)
         self.momentum = copy.deepcopy(self.base).requires_grad_(False)
 
     @staticmethod
@@ -97,7 +116,7 @@ class Objective(nn.Module):
         projection.requires_grad_(False)  # a random patch embedding keeps the training stable (section 4.2)
 
     @property
-    def encoder(self) -> VisionTransformer:
+    def encoder(self) -> VisionTransformer | ResNet:
         """The base encoder, which is what the authors evaluate."""
         return self.base["encoder"]
 
@@ -106,14 +125,13 @@ class Objective(nn.Module):
         return self.loss(self.features(batch), self.targets(batch))
 
     def features(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The encoder's CLS token of each view."""
-        return {view: self.encoder.forward_features(batch[view])[:, 0] for view in ("first", "second")}
+        """The encoder's CLS token of each view, or the mean over places."""
+        return {view: _represented(self.encoder, batch[view]) for view in ("first", "second")}
 
     @torch.no_grad()
     def targets(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The momentum encoder's."""
-        encoder: VisionTransformer = self.momentum["encoder"]
-        return {view: encoder.forward_features(batch[view])[:, 0] for view in ("first", "second")}
+        return {view: _represented(self.momentum["encoder"], batch[view]) for view in ("first", "second")}
 
     def loss(self, features: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Float[Tensor, ""]:
         """The heads, whose batch norms see the whole minibatch, and InfoNCE both ways."""
@@ -149,6 +167,13 @@ class Objective(nn.Module):
 
     def after_update(self, at: Moment) -> None:
         """Nothing follows: the momentum branch moved before the loss."""
+
+
+def _represented(encoder: nn.Module, images: Float[Tensor, "image 3 size size"]) -> Float[Tensor, "image dim"]:
+    if isinstance(encoder, ResNet):
+        return pooled(encoder, images)
+    tokens: Tensor = encoder.forward_features(images)  # type: ignore[operator]
+    return tokens[:, 0]
 
 
 def gathered(x: Float[Tensor, "image dim"]) -> Float[Tensor, "all dim"]:

@@ -25,6 +25,7 @@ from sslens.objectives._schedules import cosine
 from sslens.objectives._settings import require
 
 FAMILY = "JE"
+KINDS = ("vit",)
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ class Objective(nn.Module):
     """An anchor network, a target network that follows it and is kept, and prototypes."""
 
     whole_batch: ClassVar[bool] = True
+    divisible: ClassVar[bool] = True
 
     def __init__(self, arch: ViTArch, settings: Settings) -> None:
         super().__init__()

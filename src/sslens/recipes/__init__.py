@@ -36,7 +36,7 @@ def recipes(objective: str) -> dict[str, Recipe]:
     """The recipes of an objective by name, in the order of its file.
 
     >>> list(recipes("dino"))
-    ['official', 'two-crops', 'paper']
+    ['official', 'two-crops', 'paper', 'resnet50']
 
     Raises:
         InputError: there is no such objective.
@@ -44,6 +44,15 @@ def recipes(objective: str) -> dict[str, Recipe]:
     module = plugin("recipes", objective)
     kinds = [kind for kind in vars(module).values() if isinstance(kind, type) and kind.__module__ == module.__name__]
     return {re.sub(r"(?<!^)(?=[A-Z])", "-", kind.__name__).lower(): kind() for kind in kinds}
+
+
+def meant_for(objective: str, kind: str) -> str:
+    """The recipe that is meant where none is given: the first whose name begins with the kind of network, else `official`.
+
+    >>> meant_for("moco-v3", "resnet"), meant_for("moco-v3", "vit")
+    ('resnet50-e100', 'official')
+    """
+    return next((name for name in recipes(objective) if name.startswith(kind)), "official")
 
 
 def recipe(objective: str, name: str) -> Recipe:

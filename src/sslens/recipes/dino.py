@@ -42,3 +42,25 @@ class Paper:
             betas=(0.9, 0.95), last_weight_decay=0.04, teacher_temperature=0.07, teacher_epochs=30, warmup=10 / 400
         )
     )
+
+
+@dataclass(frozen=True)
+class Resnet50:
+    """The command of the released code's README for ResNet-50 on 8 processes of 64 images: 100 epochs, 10 of warm-up.
+
+    SGD with lr 0.03 and weight decay 1e-4 throughout; global crops of 0.14–1 and local ones of 0.05–0.14 of the area. All
+    else is `official`.
+    """
+
+    epochs: int = 100
+    batch_size: int = 512
+    settings: Settings = field(
+        default=Settings(
+            optimiser="sgd",
+            base_lr=0.03,
+            weight_decay=1e-4,
+            last_weight_decay=1e-4,
+            global_low=0.14,
+            local_scale=(0.05, 0.14),
+        )
+    )

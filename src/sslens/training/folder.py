@@ -17,6 +17,10 @@ from sslens.store import digest, write_tensors, write_text
 
 STATE = "state.safetensors"
 HEADER = "sslens.state"
+LOG = "log.jsonl"
+
+#: a line of the log
+Line = Mapping[str, int | float | str]
 
 
 @final
@@ -77,26 +81,30 @@ class Folder:
         write_tensors(self.path / STATE, _on_cpu(tensors), header)
 
     def keep_encoder(
-        self, weights: Mapping[str, Tensor], name: str, shape: Mapping[str, int], about: Mapping[str, Any]
+        self, weights: Mapping[str, Tensor], name: str, shape: Mapping[str, Any], about: Mapping[str, Any]
     ) -> None:
         """Write the file that `sslens.load` takes."""
         header = zoo.header(name, shape, {**about, "config": digest(self.config)})
         write_tensors(self.path / zoo.ENCODER, _on_cpu(weights), header)
 
     @contextlib.contextmanager
-    def log(self, start: int) -> Iterator[Callable[[Mapping[str, int | float]], None]]:
+    def log(self, start: int) -> Iterator[Callable[[Line], None]]:
         """What writes a line of the log, once the lines of steps after `start`, which were not kept, are taken away."""
-        path = self.path / "log.jsonl"
+        path = self.path / LOG
         if path.exists():
             kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= start]
             write_text(path, "".join(f"{line}\n" for line in kept))
         with path.open("a", encoding="utf-8") as file:
 
-            def write(line: Mapping[str, int | float]) -> None:
+            def write(line: Line) -> None:
                 file.write(json.dumps(line) + "\n")
                 file.flush()
 
             yield write
+
+    def lines(self) -> list[Line]:
+        """The lines of the log."""
+        return [json.loads(line) for line in (self.path / LOG).read_text(encoding="utf-8").splitlines()]
 
 
 def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

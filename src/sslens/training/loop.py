@@ -9,6 +9,7 @@ A run is a folder: `config.yaml`, `log.jsonl` (a line every `log_every` steps), 
 """
 
 import contextlib
+import functools
 import itertools
 import json
 import math
@@ -32,13 +33,19 @@ from sslens.data.images import ImageSet
 from sslens.data.views import stream
 from sslens.errors import InputError
 from sslens.find import plugin
-from sslens.models.vit import ViTArch, explicit_attention
+from sslens.models.arch import EXAMPLES, Arch
+from sslens.models.arch import parse as parsed
+from sslens.models.vit import explicit_attention
 from sslens.objectives import Method, Moment, Rows, WholeBatch
 from sslens.processes import Processes, best_device, best_precision, processes
 from sslens.progress import progress
 from sslens.training.folder import Folder
 from sslens.training.gradients import backward, backward_whole
-from sslens.training.optim import adamw, check, load_named_state, named_state, scaled_lr, set_rates
+from sslens.training.lines import Lines
+from sslens.training.optim import check, load_named_state, named_state, optimiser, scaled_lr, set_rates
+from sslens.training.signs import Signs
+from sslens.training.watch import Looks, Watch
+from sslens.zoo.preparing import transform
 
 #: key of the random stream that orders the images of an epoch; the views use 0 and 1
 ORDER = 2
@@ -117,7 +124,7 @@ class _Parts(Dataset[dict[str, Tensor]]):
     """Part number i of the run: the views of this process' images in part i mod `accumulate` of step i div `accumulate`."""
 
     def __init__(
-        self, module: ModuleType, settings: Any, arch: ViTArch, images: ImageSet, training: Training, where: Processes
+        self, module: ModuleType, settings: Any, arch: Arch, images: ImageSet, training: Training, where: Processes
     ) -> None:
         self.batch = module.batch
         self.settings, self.arch, self.images, self.training = settings, arch, images, training
@@ -147,6 +154,7 @@ def train(
     training: Training = Training(),
     resume: bool = False,
     name: str | None = None,
+    watch: Watch | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Pre-train an encoder on images with an objective; returns the encoder's file.
@@ -158,6 +166,7 @@ def train(
         settings: the objective's `Settings`; its defaults unless given.
         resume: go on from the checkpoint in `out`, or start where there is none yet.
         name: of the model in tables and figures; the objective's unless given.
+        watch: what is looked at while the run goes on, and what is warned of; the weights are the same without it.
         say: called with lines for a person.
 
     Raises:
@@ -165,7 +174,7 @@ def train(
         Interrupted: on Ctrl-C or SIGTERM, after the state was kept.
     """
     with processes(best_device(training.device)) as where:
-        run = _Run(objective, images, arch, out, settings, training, where, name, say)
+        run = _Run(objective, images, arch, out, settings, training, where, name, watch, say)
         return run.go(resume)
 
 
@@ -177,8 +186,18 @@ def plan(objective: str, images: int, arch: str, settings: Any, training: Traini
             images; a setting is out of bounds, or does not go with the arch.
     """
     check(settings)
+    module, shape = plugin("objectives", objective), parsed(arch)
+    if shape.kind not in module.KINDS:
+        raise InputError(
+            f"{objective} cannot train {arch}: it trains {' and '.join(EXAMPLES[kind] for kind in module.KINDS)}."
+        )
     with torch.device("meta"):  # settings that do not go with the arch are refused, and no memory is taken
-        whole = plugin("objectives", objective).Objective(ViTArch.parse(arch), settings).whole_batch
+        method = module.Objective(shape, settings)
+    if training.accumulate > 1 and not method.divisible:
+        raise InputError(
+            f"{objective} on {arch} normalises over all images of a step, which parts would change: leave --accumulate out, and "
+            f"give a smaller --batch-size or more processes{getattr(module, 'IN_PARTS', '')}."
+        )
     shares = world * training.accumulate
     if training.batch_size > images:
         raise InputError(
@@ -189,7 +208,7 @@ def plan(objective: str, images: int, arch: str, settings: Any, training: Traini
             f"A minibatch of {training.batch_size} cannot be shared by {world} processes in {training.accumulate} parts: "
             f"give a multiple of {shares}."
         )
-    if whole and training.batch_size < 2:
+    if method.whole_batch and training.batch_size < 2:
         raise InputError(f"{objective} contrasts images with each other: give a --batch-size of 2 or more.")
     return Schedule(images, training.batch_size, training.epochs)
 
@@ -206,6 +225,7 @@ class _Run:
         training: Training,
         where: Processes,
         name: str | None,
+        watch: Watch | None,
         say: Callable[[str], None],
     ) -> None:
         module = plugin("objectives", objective)
@@ -215,16 +235,17 @@ class _Run:
         self.training, self.name, self.say = training, name or objective, say if where.first else lambda _: None
         self.precision = best_precision(training.precision, where.device)
         self.schedule = plan(objective, len(images), arch, self.settings, training, where.size)
-        self.shape = ViTArch.parse(arch)
+        self.shape = parsed(arch)
         torch.manual_seed(training.seed)
         self.module: nn.Module = module.Objective(self.shape, self.settings).to(where.device)
         self.method = cast(Method, self.module)
         explicit_attention(self.module, torch.device(where.device).type == "cpu")
-        self.optimizer = adamw(
-            self.method.parameter_groups(), weight_decay=self.settings.weight_decay, betas=self.settings.betas
-        )
+        self.optimizer = optimiser(self.method.parameter_groups(), self.settings)
         self.lr = scaled_lr(self.settings.base_lr, training.batch_size)
         self.folder = Folder(out, self.config())
+        self.watch = watch
+        if watch:
+            self.looks = Looks(watch, images, transform(self.shape.image_size), self.family)
         self.parts = _Parts(module, self.settings, self.shape, images, training, where)
 
     def config(self) -> dict[str, Any]:
@@ -255,10 +276,15 @@ class _Run:
         label = f"pre-training {self.name}"
         bar = progress(label, start=start * s.batch_size, quiet=not self.where.first)
         with _stopping() as stop, bar as report, self._log(start) as log:
+            shown: dict[str, float] = {}
             for step, loss, rate in self._steps(model, start):
                 done = step + 1
-                report(done * s.batch_size, s.steps * s.batch_size, loss=loss)
-                log(done, loss, rate)
+                log.step(done, loss, self.optimizer.param_groups[0]["lr"], rate)
+                if self.watch and self.watch.due(done, s.epoch, s.steps):
+                    found = self.looks.look(self.method.encoder, self.where.device, self.precision)
+                    log.note(done, found)
+                    shown = {key: value for key, value in found.items() if key.startswith("knn")}
+                report(done * s.batch_size, s.steps * s.batch_size, loss=loss, **shown)
                 last, stopped = done == s.steps, self._agree(stop.is_set())
                 if last or stopped or done % (self.training.save_every or s.epoch) == 0:
                     self._save(done)
@@ -345,29 +371,21 @@ class _Run:
         self.folder.keep_encoder(self.method.encoder.state_dict(), self.name, asdict(self.shape), about)
 
     @contextlib.contextmanager
-    def _log(self, start: int) -> Iterator[Callable[[int, float, float], None]]:
-        """Every `log_every` steps a line with the mean loss since the last line, or since the run went on."""
+    def _log(self, start: int) -> Iterator[Lines]:
+        """The run's log; its lines until `start` are judged again, but nothing is said of them again."""
+        s = self.schedule
+        made = functools.partial(Lines, per_epoch=s.epoch, steps=s.steps, every=self.training.log_every)
         if not self.where.first:
-            yield lambda step, loss, rate: None
+            yield made(None)
             return
-        losses: list[float] = []
         with self.folder.log(start) as write:
-
-            def log(step: int, loss: float, rate: float) -> None:
-                losses.append(loss)
-                if step % self.training.log_every == 0 or step == self.schedule.steps:
-                    line = {
-                        "step": step,
-                        "epoch": round(step / self.schedule.epoch, 4),
-                        "loss": sum(losses) / len(losses),
-                        "lr": self.optimizer.param_groups[0]["lr"],
-                        "images_per_second": round(rate, 1),
-                        "time": round(time.time(), 1),
-                    }
-                    write(line)
-                    losses.clear()
-
-            yield log
+            if self.watch is None:
+                yield made(write)
+                return
+            signs = Signs(round(self.settings.warmup * s.steps), getattr(self.settings, "prototypes", None))
+            for line in self.folder.lines():
+                signs.see(line)
+            yield made(write, signs=signs, tell=self.watch.tell, say=self.say)
 
 
 def _within(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

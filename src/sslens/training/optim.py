@@ -1,20 +1,23 @@
-"""AdamW, and the learning rate scaled to the batch."""
+"""Optimisers, and the learning rate scaled to the batch."""
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
-from sslens.errors import InputError
+from sslens.errors import InputError, nearest
+
+OPTIMISERS = ("adamw", "lars", "sgd")
 
 
 def check(settings: Any) -> None:
     """Refuse an objective's settings that the optimiser or the schedule cannot follow.
 
     Raises:
-        InputError: base_lr is not above 0, weight_decay is below 0, a beta is outside [0, 1) or warmup outside [0, 1].
+        InputError: there is no such optimiser; base_lr is not above 0, weight_decay is below 0, a beta is outside [0, 1) or
+            warmup outside [0, 1].
     """
     wanted = {
         "base_lr": (0 < settings.base_lr < math.inf, "above 0"),
@@ -22,6 +25,8 @@ def check(settings: Any) -> None:
         "betas": (len(settings.betas) == 2 and all(0 <= beta < 1 for beta in settings.betas), "two from 0 to below 1"),
         "warmup": (0 <= settings.warmup <= 1, "a share of the training, 0 to 1"),
     }
+    if getattr(settings, "optimiser", "adamw") not in OPTIMISERS:
+        raise InputError(f'There is no optimiser "{settings.optimiser}": {nearest(settings.optimiser, OPTIMISERS)}')
     for name, (holds, expected) in wanted.items():
         if not holds:
             raise InputError(f"The setting {name} is {getattr(settings, name)}: expected {expected}.")
@@ -43,6 +48,59 @@ def adamw(groups: list[dict[str, Any]], *, weight_decay: float, betas: tuple[flo
     """
     groups = [{"own_weight_decay": "weight_decay" in group} | group for group in groups]
     return torch.optim.AdamW(groups, lr=0.0, weight_decay=weight_decay, betas=betas, fused=True)
+
+
+def optimiser(groups: list[dict[str, Any]], settings: Any) -> torch.optim.Optimizer:
+    """The one that an objective's settings name, AdamW where they name none; SGD and LARS take betas[0] as their momentum.
+
+    Groups that come with their own weight decay keep it; `set_rates` moves that of the others.
+    """
+    kind, decay = getattr(settings, "optimiser", "adamw"), settings.weight_decay
+    if kind == "adamw":
+        return adamw(groups, weight_decay=decay, betas=settings.betas)
+    groups = [{"own_weight_decay": "weight_decay" in group} | group for group in groups]
+    if kind == "lars":
+        return LARS(groups, weight_decay=decay, momentum=settings.betas[0])
+    return torch.optim.SGD(groups, lr=0.0, weight_decay=decay, momentum=settings.betas[0])
+
+
+@final
+class LARS(torch.optim.Optimizer):
+    """Layer-wise adaptive rates (You et al., 2017, arXiv:1708.03888), as MoCo-v3's and DINO's released code has it.
+
+    For a matrix w with gradient g, u = g + λw and u ← u · η|w| / |u| (unless |w| or |u| is 0), η = 0.001; for a vector (biases,
+    norms) u = g, without decay. Then m ← μm + u and w ← w − lr · m.
+
+    >>> weight = nn.Parameter(torch.tensor([[3.0, 4.0]]))  # |w| = 5
+    >>> weight.grad = torch.tensor([[0.0, 2.0]])
+    >>> optimizer = LARS([{"params": [weight]}], weight_decay=0.0, momentum=0.9)
+    >>> optimizer.param_groups[0]["lr"] = 10.0
+    >>> optimizer.step()  # u = (0, 2) · 0.001 · 5 / 2, and 4 − 10 · 0.005 = 3.95
+    >>> [round(value, 4) for value in weight[0].tolist()]
+    [3.0, 3.95]
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], *, weight_decay: float, momentum: float) -> None:
+        super().__init__(groups, {"lr": 0.0, "weight_decay": weight_decay, "momentum": momentum, "trust": 0.001})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update all parameters that have a gradient."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                update = parameter.grad
+                if update is None:
+                    continue
+                if parameter.ndim > 1:
+                    update = update.add(parameter, alpha=group["weight_decay"])
+                    norms = parameter.norm(), update.norm()
+                    trust = group["trust"] * norms[0] / norms[1]
+                    update = update * torch.where((norms[0] > 0) & (norms[1] > 0), trust, 1.0)
+                state = self.state[parameter]
+                if "momentum_buffer" not in state:
+                    state["momentum_buffer"] = torch.zeros_like(parameter)
+                state["momentum_buffer"].mul_(group["momentum"]).add_(update)
+                parameter.sub_(state["momentum_buffer"], alpha=group["lr"])
 
 
 def named_state(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:

@@ -61,12 +61,13 @@ def random(rest: str, num_heads: int | None, overrides: Mapping[str, int]) -> Ba
         raise InputError(f'The seed of random:{rest} is "{seed}": expected random:NAME:SEED with SEED a whole number.')
     number = int(seed or 0)
     network: nn.Module
-    if name in cnn.SIZES:
+    if cnn.CNNArch.is_name(name):
         if overrides or num_heads:
             raise InputError(
                 f"random:{name} is a convolutional network of a fixed shape: it takes no num_heads or blocks."
             )
-        network, transformed = cnn.CNNArch.parse(name).build(number), transform(224)
+        shape = cnn.CNNArch.parse(name)
+        network, transformed = shape.build(number), transform(shape.image_size)
     elif overrides or num_heads or ViTArch.is_name(name) or name.startswith(tuple(f"vit_{size}_" for size in SIZES)):
         arch = ViTArch.parse(name, num_heads, **overrides)
         network, transformed = arch.build(number), transform(arch.image_size)

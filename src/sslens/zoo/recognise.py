@@ -217,7 +217,8 @@ def _shape(weights: Mapping[str, Tensor], where: str, claim: Claim, num_heads: i
             raise InputError(f"{where} says its own architecture: num_heads and other shapes cannot be given.")
         shape = claim.written["shape"]
         if "kind" in shape:
-            return CNNShape(CNNArch(**shape))
+            arch = CNNArch(**shape)
+            return CNNShape(arch, arch.image_size)
         return ViTShape(ViTArch(**shape), hidden=4 * shape["dim"])
     width = weights["pos_embed"].shape[-1] if "pos_embed" in weights else 0
     shape = shape_of(weights, where, num_heads or claim.heads.get(width))

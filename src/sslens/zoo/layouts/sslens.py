@@ -12,7 +12,7 @@ TITLE = "sslens"
 HEADER = "sslens.encoder"
 
 
-def header(name: str, shape: Mapping[str, int], about: Mapping[str, Any]) -> dict[str, str]:
+def header(name: str, shape: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, str]:
     """The safetensors header of an encoder of our own training: its name, its shape, and what is known of it."""
     return {HEADER: json.dumps({"name": name, "shape": dict(shape), "about": dict(about)}, sort_keys=True)}
 
@@ -25,11 +25,12 @@ def claim(contents: "Contents") -> "Claim | None":
     if HEADER not in contents.header:
         return None
     written = json.loads(contents.header[HEADER])
+    naming = {"resnet": "resnet", "convnextv2": "convnext-timm"}.get(written["shape"].get("kind"), "vit")
     return Claim(
         method=TITLE,
         form="encoder of a training with sslens pretrain",
         signs=(f"its header has {HEADER}",),
-        branches={"encoder": Trunk("", "", "vit")},
+        branches={"encoder": Trunk("", "", naming)},
         taken="encoder",
         objective=written["about"].get("objective"),
         family=written["about"].get("family"),

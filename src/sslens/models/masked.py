@@ -1,0 +1,69 @@
+"""A ConvNeXt-V2 on images of which only some places are seen, as sparse convolutions compute it, in dense arithmetic."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from timm.models.convnext import ConvNeXt, ConvNeXtBlock
+from torch import Tensor, nn
+
+from sslens.models.heads import summed
+
+
+def masked_features(
+    network: ConvNeXt,
+    images: Float[Tensor, "image 3 size size"],
+    seen: Bool[Tensor, "image row column"],
+    *,
+    together: bool = True,
+) -> Float[Tensor, "image channel row column"]:
+    """The last features at the places that are seen, zero at the others, which nothing of what is not seen enters.
+
+    A sparse convolution takes unseen neighbours for zero and puts out seen places only. So does a dense one of a map that is
+    zero at the unseen places, once its output is set to zero there again. What treats each place by itself (normalisation
+    of channels, MLP) is computed for the seen ones alone, which is also less work. Convolutions get contiguous maps, so that
+    gradients are laid out as weights are, as exchanging them between processes wants it. The stem and the downsampling never mix
+    places of different patches. As many places are seen of every image.
+
+    The global response normalisation mixes places: N(h_c) = |h_c| / (mean_c |h_c| + 1e-6), where |h_c| is the Euclidean norm of
+    channel c over the seen places. `together` takes those of all images of the minibatch, over all processes, as FCMAE's sparse
+    code does of those of one process; otherwise those of each image, as the dense network does of all places.
+
+    Args:
+        network: without drop path, layer scale or dilation.
+        seen: by patches of the size that one place of the last features stands for.
+    """
+    x = network.stem(images)
+    for stage in network.stages:
+        if isinstance(stage.downsample, nn.Sequential):
+            norm, convolution = stage.downsample
+            x = convolution(norm(x).contiguous())
+        side = x.shape[-1] // seen.shape[-1]
+        places = seen.repeat_interleave(side, dim=1).repeat_interleave(side, dim=2)
+        x = (x * places[:, None]).contiguous()
+        index = places.flatten().nonzero()[:, 0]
+        for block in stage.blocks:
+            x = x + _branch(block, x, index, 1 if together else len(images))
+    return x
+
+
+def _branch(
+    block: ConvNeXtBlock, x: Float[Tensor, "image channel row column"], index: Int[Tensor, " seen"], groups: int
+) -> Float[Tensor, "image channel row column"]:
+    """A block's residual at the seen places, zero elsewhere."""
+    mixed = block.conv_dw(x).permute(0, 2, 3, 1)
+    rows = block.norm(mixed.flatten(0, 2)[index])
+    hidden = block.mlp.act(block.mlp.fc1(rows))
+    out = block.mlp.fc2(_respond(block.mlp.grn, hidden, groups))
+    spread = out.new_zeros(mixed.shape[:3].numel(), out.shape[1]).index_copy(0, index, out)
+    return spread.view(*mixed.shape[:3], -1).permute(0, 3, 1, 2).contiguous()
+
+
+def _respond(grn: nn.Module, hidden: Float[Tensor, "seen channel"], groups: int) -> Float[Tensor, "seen channel"]:
+    """h + γ h N(h) + β, with norms over each of `groups` equal shares of the rows; over those of all processes for one."""
+    h = hidden.unflatten(0, (groups, -1))
+    gamma, beta = (grn.get_parameter(name).to(h.dtype) for name in ("weight", "bias"))
+    squares = h.float().square().sum(1, keepdim=True)
+    squares = summed(squares) if groups == 1 else squares
+    # the gradient of the root is not finite at 0
+    norms = torch.where(squares > 0, torch.where(squares > 0, squares, 1.0).sqrt(), 0.0)
+    scale = (norms / (norms.mean(-1, keepdim=True) + 1e-6)).to(h.dtype)
+    return (h + torch.addcmul(beta, gamma, h * scale)).flatten(0, 1)

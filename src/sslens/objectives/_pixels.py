@@ -1,0 +1,40 @@
+"""Pixels as targets: patches as vectors, and the error on those that were masked."""
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def patchify(images: Float[Tensor, "image 3 size size"], patch: int) -> Float[Tensor, "image patch value"]:
+    """Patches in row-major order, each as a vector in the order (row, column, channel).
+
+    >>> import torch
+    >>> patchify(torch.arange(12.0).reshape(1, 3, 2, 2), 2).tolist()
+    [[[0.0, 4.0, 8.0, 1.0, 5.0, 9.0, 2.0, 6.0, 10.0, 3.0, 7.0, 11.0]]]
+    """
+    n, channels, size, _ = images.shape
+    grid = size // patch
+    cut = images.reshape(n, channels, grid, patch, grid, patch)
+    return cut.permute(0, 2, 4, 3, 5, 1).reshape(n, grid * grid, patch * patch * channels)
+
+
+def masked_error(
+    images: Float[Tensor, "image 3 size size"],
+    predicted: Float[Tensor, "image patch value"],
+    masked: Int[Tensor, "image masked"],
+    *,
+    patch: int,
+    normalise: bool,
+) -> Float[Tensor, ""]:
+    """Squared error over the masked patches; `normalise`: targets have mean 0 and unbiased variance 1 over each patch.
+
+    >>> import torch
+    >>> images = torch.arange(12.0).reshape(1, 3, 2, 2)  # the first pixel is (0, 4, 8)
+    >>> error = masked_error(images, torch.zeros(1, 4, 3), torch.tensor([[0]]), patch=1, normalise=False)
+    >>> round(error.item(), 3)  # (0 + 16 + 64) / 3
+    26.667
+    """
+    target = patchify(images, patch)
+    if normalise:
+        target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-6).sqrt()
+    error = (predicted - target).square().mean(-1)
+    return error.gather(1, masked).mean()

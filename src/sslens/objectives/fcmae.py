@@ -1,0 +1,150 @@
+"""FCMAE: reconstruct the pixels of masked patches with a convolutional network (Woo et al., 2023, arXiv:2301.00808)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import torch
+from jaxtyping import Bool, Float
+from PIL import Image
+from timm.models.convnext import ConvNeXt, ConvNeXtBlock
+from torch import Tensor, nn
+
+from sslens.data.views import mae_views, mask_noise
+from sslens.errors import InputError, nearest
+from sslens.models.cnn import CNNArch
+from sslens.models.masked import masked_features
+from sslens.objectives import Moment, Rows
+from sslens.objectives._pixels import masked_error
+from sslens.objectives._schedules import warmed
+
+FAMILY = "REC"
+KINDS = ("convnextv2",)
+RESPONSES = ("minibatch", "image")
+IN_PARTS = ", or --set responses=image"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Section 3 of the paper; the defaults are the released code's.
+
+    | | papers | released code | here |
+    |---|---|---|---|
+    | base lr, weight decay, betas | 1.5e-4, –, – | 1.5e-4, 0.05, (0.9, 0.95) | the code's |
+    | batch, epochs, warm-up | –, 1600, – | 4096, 1600, 40 | warm-up is a share: 40 of 1600 |
+    | augmentation | crop | crop 0.2–1 bicubic, flip | the code's |
+    | mask | 0.6 of patches of 32 px | the same | the same |
+    | decoder | one block, 512 wide | the same | the same |
+    | target | pixels normalised per patch | the same | the same |
+    | initial weights | – | truncated normal, deviation 1; 0.02 in the downsampling | the code's |
+    | response normalisation | over the places seen | of all images of a process | of all images of the step |
+
+    The encoder computes what the sparse one does (`sslens.models.masked`). With `responses` "image" it normalises over the places
+    seen of each image by itself, as the encoder does afterwards in use; only so can a step be computed in parts.
+    """
+
+    mask_ratio: float = 0.6
+    normalise_pixels: bool = True
+    responses: str = "minibatch"
+    decoder_dim: int = 512
+    decoder_blocks: int = 1
+    base_lr: float = 1.5e-4
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.95)
+    warmup: float = 40 / 1600
+
+    def __post_init__(self) -> None:
+        if not 0 < self.mask_ratio < 1:
+            raise InputError(f"The setting mask_ratio is {self.mask_ratio}: expected a share above 0 and below 1.")
+        if self.responses not in RESPONSES:
+            raise InputError(f'The setting responses is "{self.responses}": {nearest(self.responses, RESPONSES)}')
+        if self.decoder_dim < 1 or self.decoder_blocks < 0:
+            raise InputError(
+                f"A decoder of {self.decoder_blocks} blocks, {self.decoder_dim} wide, cannot be built: give 0 or more and 1 or "
+                "more."
+            )
+
+
+def batch(images: Sequence[Image.Image], settings: Settings, arch: CNNArch, rows: Rows) -> dict[str, Tensor]:
+    """One view of each image, and the noise by whose order patches are masked."""
+    (view,) = mae_views(arch.image_size).batch(images, **rows.keywords())
+    return {"view": view, "noise": mask_noise(**rows.keywords(), patches=arch.grid**2)}
+
+
+@final
+class Objective(nn.Module):
+    """A ConvNeXt-V2 that sees four tenths of the patches, and a decoder that predicts the pixels of the others."""
+
+    whole_batch: ClassVar[bool] = False
+
+    def __init__(self, arch: CNNArch, settings: Settings) -> None:
+        super().__init__()
+        patches = arch.grid**2
+        self.kept = int(patches * (1 - settings.mask_ratio))
+        if not 0 < self.kept < patches:
+            raise InputError(
+                f"Images of {arch.image_size} px are a grid of {arch.grid} × {arch.grid} patches of {arch.patch_size} px, of which "
+                f"a mask_ratio of {settings.mask_ratio} keeps {self.kept}: some must be seen and some masked. Give larger images, "
+                "or another ratio."
+            )
+        self.arch, self.settings = arch, settings
+        self.divisible = settings.responses == "image"
+        self.encoder: ConvNeXt = arch.build()
+        width = settings.decoder_dim
+        self.embed = nn.Linear(arch.channels, width)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, 1, width))
+        self.decoder = nn.ModuleList(
+            ConvNeXtBlock(width, use_grn=True, ls_init_value=None) for _ in range(settings.decoder_blocks)
+        )
+        self.predict = nn.Linear(width, arch.patch_size**2 * 3)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """As the released code does, which leaves the decoder's linear layers as they are made."""
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Conv2d) or (isinstance(module, nn.Linear) and not name.startswith("decoder.")):
+                nn.init.trunc_normal_(module.weight, std=0.02 if "downsample" in name else 1.0)
+                nn.init.zeros_(module.get_parameter("bias"))
+        nn.init.normal_(self.mask_token, std=0.02)
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+        """The mean squared error on masked patches."""
+        kept, masked = batch["noise"].argsort(dim=1).tensor_split([self.kept], dim=1)
+        seen = torch.zeros_like(batch["noise"], dtype=torch.bool).scatter(1, kept, True)
+        seen = seen.unflatten(1, (self.arch.grid, self.arch.grid))
+        features = masked_features(self.encoder, batch["view"], seen, together=not self.divisible)
+        predicted = self.decode(features, seen).float()
+        normalise = self.settings.normalise_pixels
+        return masked_error(batch["view"], predicted, masked, patch=self.arch.patch_size, normalise=normalise)
+
+    def decode(
+        self, features: Float[Tensor, "image channel row column"], seen: Bool[Tensor, "image row column"]
+    ) -> Float[Tensor, "image patch value"]:
+        """All patches from those that are seen, the mask token put in the places of the others."""
+        embedded = self.embed(features.permute(0, 2, 3, 1))
+        x = torch.where(seen[..., None], embedded, self.mask_token.to(embedded.dtype)).permute(0, 3, 1, 2)
+        for block in self.decoder:
+            x = block(x.contiguous())
+        predicted: Tensor = self.predict(x.permute(0, 2, 3, 1))
+        return predicted.flatten(1, 2)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Biases and the weights of norms are not decayed; the mask token and γ and β of the response norms are, as there."""
+        decayed: list[nn.Parameter] = []
+        free: list[nn.Parameter] = []
+        for name, parameter in self.named_parameters():
+            (decayed if parameter.ndim > 1 or ".grn." in name else free).append(parameter)
+        return [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
+
+    def rates(self, at: Moment, peak: float) -> tuple[float, float]:
+        """A linear warm-up, then half a cosine to 0; constant weight decay."""
+        return warmed(at.progress, self.settings.warmup, peak), self.settings.weight_decay
+
+    def before_step(self, at: Moment) -> None:
+        """Nothing moves but what is trained."""
+
+    def before_update(self, at: Moment) -> None:
+        """The gradients are as they are."""
+
+    def after_update(self, at: Moment) -> None:
+        """Nothing follows."""

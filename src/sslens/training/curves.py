@@ -1,0 +1,89 @@
+"""What a run's log shows when it is over: its loss, learning rate and k-NN accuracy against epochs, as a table and a figure."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+
+from sslens.figure import Figure, Line, Lines
+from sslens.table import Table
+from sslens.training import folder
+
+TITLE = "How did the training go?"
+CAPTION = (
+    "Loss (mean of the steps between two lines of the log), learning rate, and, where held-out images were given, the share "
+    "of them that cosine k-NN classifies right by the features after the last layer. The loss of one objective says nothing "
+    "beside that of another."
+)
+POOLINGS = {"knn_cls": "CLS token", "knn_patch": "mean of patch tokens", "knn_mean": "mean over places"}
+UNITS = {
+    "step": "optimiser's steps done",
+    "epoch": "passes over the images done",
+    "loss": "mean loss of the steps since the line before, as the objective defines it",
+    "lr": "learning rate of the step",
+    "knn_cls": "share of held-out images whose class k-NN predicts from the CLS token",
+    "knn_patch": "the same from the mean of the patch tokens",
+    "knn_mean": "the same from the mean over places",
+    "spread": "standard deviation of the L2-normalised features of images, 0 to 1",
+}
+
+
+def compute(lines: Sequence[folder.Line]) -> Table:
+    """A row a step that the log has a line of; fields that were not measured there are undefined.
+
+    >>> compute([{"step": 2, "epoch": 1.0, "loss": 0.5, "lr": 0.1}, {"step": 2, "epoch": 1.0, "knn_cls": 0.75}]).frame.shape
+    (1, 5)
+    """
+    merged: dict[int, dict[str, float]] = {}
+    for line in lines:
+        kept = {key: float(value) for key, value in line.items() if key in UNITS}
+        merged.setdefault(int(line["step"]), {}).update(kept)
+    frame = pd.DataFrame(list(merged.values()))
+    return Table(frame[[column for column in UNITS if column in frame]].astype({"step": int}), UNITS)
+
+
+def draw(table: Table) -> Figure:
+    """A panel for the loss, one for the learning rate, and one for k-NN where it was measured."""
+    frame = table.frame
+    panels = [
+        Lines("", "epoch", label, (_line(frame, column, label),), None)
+        for column, label in (("loss", "loss"), ("lr", "learning rate"))
+    ]
+    measured = [name for name in POOLINGS if name in frame]
+    if measured:
+        lines = tuple(_line(frame, name, POOLINGS[name]) for name in measured)
+        panels.append(Lines("", "epoch", "k-NN accuracy", lines, (0.0, 1.0)))
+    return Figure("training", (tuple(panels),))
+
+
+def _line(frame: pd.DataFrame, column: str, name: str) -> Line:
+    rows = frame[frame[column].notna()]
+    return Line(name, rows.epoch.to_numpy(np.float64), rows[column].to_numpy(np.float64))
+
+
+def findings(table: Table) -> tuple[str, ...]:
+    """The loss at both ends, and the last and the best k-NN accuracy of each pooling."""
+    return tuple(_findings(table.frame))
+
+
+def _findings(frame: pd.DataFrame) -> Iterator[str]:
+    losses = frame[frame.loss.notna()]
+    first, last = losses.iloc[0], losses.iloc[-1]
+    yield f"The loss went from {first.loss:.4g} (step {first.step:,.0f}) to {last.loss:.4g} (step {last.step:,.0f})."
+    for name, pooling in POOLINGS.items():
+        if name in frame:
+            rows = frame[frame[name].notna()]
+            best = rows.loc[rows[name].idxmax()]
+            yield (
+                f"k-NN by the {pooling} has {rows[name].iloc[-1]:.1%} of the held-out images right at the end; "
+                f"the best was {best[name]:.1%}, after epoch {best.epoch:g}."
+            )
+
+
+def warnings(lines: Sequence[folder.Line]) -> tuple[str, ...]:
+    """What was warned of while it ran.
+
+    >>> warnings([{"step": 1, "loss": 0.0}, {"step": 2, "warning": "It collapsed."}])
+    ('It collapsed.',)
+    """
+    return tuple(str(line["warning"]) for line in lines if "warning" in line)

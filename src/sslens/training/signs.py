@@ -1,0 +1,141 @@
+"""Signs that a training goes wrong, read off its loss and off what its encoder makes of images; each in one sentence.
+
+A warning never stops a run. What is judged is what `log.jsonl` holds, so that a run that goes on judges as if it had
+never stopped, and a log can be judged afterwards.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, final
+
+import numpy as np
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+#: lines of the log whose mean is compared with that of others
+CHUNK = 10
+#: lines of the log after the warm-up that a loss has to move in
+PATIENCE = 50
+#: standard errors, and share of the loss, beyond which it has moved
+ERRORS, SHARE = 3.0, 1e-3
+#: share of log K within which a loss is at log K, and under which it is none
+AT, UNDER = 2e-3, 1e-2
+#: spread of features that are as good as the same for all images: their mean cosine is above 0.9996
+SAME = 2e-2
+
+
+def spread(features: Float[Tensor, "image dim"]) -> float:
+    """How far the L2-normalised features of images stand from their mean: sqrt(mean_i ‖u_i − ū‖²), 0 to 1.
+
+    It is the standard deviation over images, summed over dimensions as variances are: sqrt(1 − ‖ū‖²). Features that are
+    the same for all images have 0, those in all directions alike 1. Computed in float64.
+
+    >>> import torch
+    >>> spread(torch.tensor([[2.0, 0.0], [0.0, 0.5]]))  # ū = (½, ½): sqrt(1 − ½)
+    0.7071067811865476
+    >>> spread(torch.tensor([[1.0, 2.0], [2.0, 4.0]]))
+    0.0
+    """
+    unit = F.normalize(features.double(), dim=1)
+    return float((unit - unit.mean(0)).square().sum(1).mean().sqrt())
+
+
+@final
+class Signs:
+    """What is wrong with a run, from the lines of its log, each thing said once.
+
+    Args:
+        warm_up: steps of the warm-up; nothing is judged before its end.
+        prototypes: K of an objective that assigns images to prototypes, whose loss is log K where all are alike.
+
+    >>> signs = Signs(warm_up=0, prototypes=64)
+    >>> said = [signs.see({"step": step, "loss": 4.1589}) for step in range(10, 310, 10)]  # log 64 = 4.15888
+    >>> [(10 * (i + 1), found[0].split(":")[0]) for i, found in enumerate(said) if found]
+    [(100, 'Steps 10 to 100 have a loss of 4.159, that is log K of the 64 prototypes')]
+    """
+
+    def __init__(self, warm_up: int, prototypes: int | None = None) -> None:
+        self.warm_up, self.prototypes = warm_up, prototypes
+        self._steps: list[int] = []
+        self._losses: list[float] = []
+        self._moved = False
+        self._said: set[str] = set()
+
+    def see(self, line: Mapping[str, Any]) -> tuple[str, ...]:
+        """What a line of the log shows for the first time; lines with neither a loss nor a spread show nothing."""
+        found: dict[str, str | None] = {}
+        if "loss" in line:
+            self._steps.append(int(line["step"]))
+            self._losses.append(float(line["loss"]))
+            found = {"chance": self._at_chance(), "nothing": self._at_nothing()}
+            # at log K from the start is one thing wrong, not two
+            found["still"] = None if found["chance"] or "chance" in self._said else self._still()
+        if "spread" in line and line["step"] > self.warm_up:
+            found["same"] = _same(int(line["step"]), float(line["spread"]))
+        new = {sign: text for sign, text in found.items() if text and sign not in self._said}
+        self._said |= set(new)
+        return tuple(new.values())
+
+    def _recent(self) -> list[float]:
+        """The last losses, once enough of them come after the warm-up."""
+        after = [loss for step, loss in zip(self._steps, self._losses, strict=True) if step > self.warm_up]
+        return after[-CHUNK:] if len(after) >= CHUNK else []
+
+    def _span(self, lines: int) -> str:
+        return f"Steps {self._steps[-lines]:,} to {self._steps[-1]:,}"
+
+    def _at_chance(self) -> str | None:
+        recent, chance = self._recent(), math.log(self.prototypes or 1)
+        if not (self.prototypes and recent) or max(abs(loss - chance) for loss in recent) > AT * chance:
+            return None
+        return (
+            f"{self._span(CHUNK)} have a loss of {recent[-1]:.4g}, that is log K of the {self.prototypes:,} prototypes: all "
+            "images are assigned alike. A lower teacher temperature or stronger sharpening, a lower --set base_lr and a longer "
+            "--set warmup usually help."
+        )
+
+    def _at_nothing(self) -> str | None:
+        recent = self._recent()
+        if not (self.prototypes and recent) or max(recent) > UNDER * math.log(self.prototypes):
+            return None
+        return (
+            f"{self._span(CHUNK)} have a loss of almost nothing ({recent[-1]:.2g}): every image is assigned to the same "
+            "prototype, or there are too few images. A centre that follows faster (a lower --set centre_momentum), a higher "
+            "teacher temperature and a lower --set base_lr usually help."
+        )
+
+    def _still(self) -> str | None:
+        """Whether no ten lines of the log differ from its first ten by more than their noise, and all have no trend.
+
+        The noise is that of the differences of neighbouring lines, which a trend hardly touches. A loss that moved once
+        is never called still: at the end of every good training there is a plateau.
+        """
+        losses = np.array(self._losses)
+        if self._moved or len(losses) % CHUNK or len(losses) < 2 * CHUNK:
+            return None
+        noise = float(np.diff(losses).std()) / math.sqrt(2)
+        first, last = losses[:CHUNK].mean(), losses[-CHUNK:].mean()
+        self._moved = abs(last - first) > max(ERRORS * noise * math.sqrt(2 / CHUNK), SHARE * abs(first))
+        if self._moved or sum(step > self.warm_up for step in self._steps) < PATIENCE:
+            return None
+        x = np.linspace(-0.5, 0.5, len(losses))
+        rise = float(x @ losses / (x @ x))  # of the least-squares line, from end to end; its variance is noise² / Σx²
+        self._moved = abs(rise) > max(ERRORS * noise / math.sqrt(x @ x), SHARE * abs(first))
+        if self._moved:
+            return None
+        return (
+            f"The loss has not moved beyond its noise from step {self._steps[0]:,} to {self._steps[-1]:,} ({first:.4g} and now "
+            f"{last:.4g}), the warm-up being over: a higher --set base_lr (a lower one where the loss jumps about), a larger "
+            "--batch-size and a look at whether the images differ at all usually help."
+        )
+
+
+def _same(step: int, value: float) -> str | None:
+    if value > SAME:
+        return None
+    return (
+        f"At step {step:,} the encoder makes the same of all images (its normalised features have a standard deviation of "
+        f"{value:.2g}): the training has collapsed. Start again with a lower --set base_lr, a longer --set warmup or a higher "
+        "--set momentum, and with the recipe's own temperatures."
+    )

@@ -1,0 +1,101 @@
+"""The lines of a run's log, sent to TensorBoard or to Weights & Biases as well; neither is imported unless asked for."""
+
+import importlib
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sslens.errors import InputError
+from sslens.store import write_text
+from sslens.training.folder import Line
+
+Tell = Callable[[Line], None]
+
+#: what a line says of itself, or what is no curve
+PLACE = ("step", "time")
+
+
+def require(name: str) -> Any:
+    """A package that runs can be followed with.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise InputError(
+            f"--{name} needs the package {name}, which is not installed: run pip install 'sslens[track]'."
+        ) from error
+
+
+def parts(line: Line) -> tuple[dict[str, float], dict[str, str]]:
+    """The numbers of a line that make curves, and its texts.
+
+    >>> parts({"step": 10, "epoch": 0.5, "loss": 1.25, "time": 1e9})
+    ({'epoch': 0.5, 'loss': 1.25}, {})
+    """
+    shown = {key: value for key, value in line.items() if key not in PLACE}
+    return (
+        {key: float(value) for key, value in shown.items() if not isinstance(value, str)},
+        {key: value for key, value in shown.items() if isinstance(value, str)},
+    )
+
+
+@contextmanager
+def tensorboard(folder: Path) -> Iterator[Tell]:
+    """Write the lines as events into a folder; those of a run that goes on replace what came after its checkpoint."""
+    require("tensorboard")
+    from torch.utils.tensorboard import SummaryWriter
+
+    made: list[SummaryWriter] = []
+
+    def tell(line: Line) -> None:
+        step = int(line["step"])
+        if not made:
+            made.append(SummaryWriter(folder, purge_step=step))
+        numbers, texts = parts(line)
+        for name, value in numbers.items():
+            made[0].add_scalar(name, value, step, walltime=float(line["time"]))
+        for name, text in texts.items():
+            made[0].add_text(name, text, step, walltime=float(line["time"]))
+
+    try:
+        yield tell
+    finally:
+        for writer in made:
+            writer.close()
+
+
+@contextmanager
+def wandb(folder: Path, name: str, config: Mapping[str, Any]) -> Iterator[Tell]:
+    """Send the lines to Weights & Biases, project `sslens`; a run that goes on continues the one whose id its folder holds.
+
+    Raises:
+        InputError: with the first line, where the service does not take the run.
+    """
+    package = require("wandb")
+    kept = folder / "wandb.txt"
+    made: list[Any] = []
+
+    def tell(line: Line) -> None:
+        if not made:
+            known = kept.read_text(encoding="utf-8").strip() if kept.exists() else secrets.token_hex(4)
+            asked = {"project": "sslens", "name": name, "id": known, "resume": "allow", "dir": str(folder)}
+            try:
+                made.append(package.init(**asked, config=dict(config)))
+            except package.Error as error:
+                raise InputError(
+                    f"Weights & Biases does not take the run ({error}): run wandb login, or set WANDB_MODE=offline."
+                ) from error
+            write_text(kept, known + "\n")
+        numbers, texts = parts(line)
+        made[0].log(numbers | texts, step=int(line["step"]))
+
+    try:
+        yield tell
+    finally:
+        for run in made:
+            run.finish()
