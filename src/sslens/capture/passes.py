@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from sslens.capture.artefact import Artefact, key_of
@@ -127,21 +128,24 @@ def _pass(
 def _batches(
     model: Backbone, pixels: Decoded, minibatches: Sequence[tuple[str, ...]], threads: int
 ) -> Iterator[Float32[Tensor, "image 3 height width"]]:
-    """The minibatches, transformed; one is decoded ahead while the model works on the one before."""
+    """The minibatches, transformed; one is decoded ahead while the model works on the one before.
+
+    Only decoded: torch in a second thread would start threads of its own, which take turns with the model's.
+    """
     row = {name: i for i, name in enumerate(pixels.images.ids)}
 
-    def prepare(ids: tuple[str, ...]) -> Tensor:
-        return model.transform.normalised(pixels.pixels([row[name] for name in ids], decoders))
+    def prepare(ids: tuple[str, ...]) -> UInt8[np.ndarray, "image height width 3"]:
+        return pixels.pixels([row[name] for name in ids], decoders)
 
     with ThreadPoolExecutor(1) as ahead, _threads(threads) as decoders:
         waiting = None
         for ids in minibatches:
             coming = ahead.submit(prepare, ids)
             if waiting is not None:
-                yield waiting.result()
+                yield model.transform.normalised(waiting.result())
             waiting = coming
         if waiting is not None:
-            yield waiting.result()
+            yield model.transform.normalised(waiting.result())
 
 
 @contextlib.contextmanager
