@@ -80,7 +80,9 @@ def fit(out: Path, objective: str = "mae", images: ImageSet = IMAGES, resume: bo
 
 
 def log(out: Path, column: str = "loss") -> list[float]:
-    return [json.loads(line)[column] for line in (out / "log.jsonl").read_text().splitlines()]
+    """A column of the lines of steps; between them stand those of looks at the encoder, and warnings."""
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [line[column] for line in lines if "loss" in line]
 
 
 def module_state(out: Path) -> dict[str, Tensor]:
