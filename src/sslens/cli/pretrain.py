@@ -91,9 +91,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
         raise InputError(
             f'There is no objective "{command.objective}": {nearest(command.objective, names("objectives"))}'
         )
-    from sslens.data import open_images
     from sslens.models.arch import parse
-    from sslens.progress import progress
     from sslens.recipes import meant_for, recipe
     from sslens.training import loop, track
     from sslens.training.watch import Watch
@@ -109,18 +107,8 @@ def run(command: Command, line: str, say: Text) -> Path | None:
         if getattr(command, wanted):
             track.require(wanted)
 
-    def opened(source: str, limit: int | None = None) -> "ImageSet":
-        with progress("checking images", quiet=not first) as report:
-            found = open_images(
-                source, on_bad=command.on_bad, limit=limit, seed=common.seed, minimum=1, progress=report
-            )
-        if found.skipped and first:
-            shown = "; ".join(f"{name} ({reason})" for name, reason in found.skipped[:20])
-            say(f"{len(found.skipped)} images could not be decoded and were left out: {shown}")
-        return found
-
-    images = opened(command.images, common.limit)
-    held = held_out(command.knn, command.knn_bank, opened)
+    images = _opened(command.images, command, common.limit, say)
+    held = held_out(command.knn, command.knn_bank, lambda source: _opened(source, command, None, say))
     world = int(os.environ.get("WORLD_SIZE", "1"))
     schedule = loop.plan(command.objective, len(images), command.arch, settings, training, world)
     out = common.out or Path("runs") / command.objective
@@ -152,6 +140,22 @@ def run(command: Command, line: str, say: Text) -> Path | None:
         return None
     say(f"report    {write_report(out, name, line)}")
     return path
+
+
+def _opened(source: str, command: Command, limit: int | None, say: Text) -> "ImageSet":
+    """The images of a source; those that were left out are said once, however many processes there are."""
+    from sslens.data import open_images
+    from sslens.progress import progress
+
+    first = os.environ.get("RANK", "0") == "0"
+    with progress("checking images", quiet=not first) as report:
+        found = open_images(
+            source, on_bad=command.on_bad, limit=limit, seed=command.common.seed, minimum=1, progress=report
+        )
+    if found.skipped and first:
+        shown = "; ".join(f"{name} ({reason})" for name, reason in found.skipped[:20])
+        say(f"{len(found.skipped)} images could not be decoded and were left out: {shown}")
+    return found
 
 
 def _training(command: Command, epochs: int, batch_size: int) -> "Training":
