@@ -25,11 +25,15 @@ def forked(function: Callable[[], object], environment: Sequence[dict[str, str]]
     return [-1000 if process.exitcode is None else process.exitcode for process in running]
 
 
-def together(function: Callable[[], object], size: int = 2) -> None:
-    """Run the function in several processes that join with gloo, as under torchrun; all must end well."""
+def free_port() -> str:
+    """A port on which nothing listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    base = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size)}
+        return str(free.getsockname()[1])
+
+
+def together(function: Callable[[], object], size: int = 2) -> None:
+    """Run the function in several processes that join with gloo, as under torchrun; all must end well."""
+    base = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": str(size)}
     codes = forked(function, [base | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)])
     assert codes == [0] * size

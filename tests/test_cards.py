@@ -1,6 +1,7 @@
 """The cards: every file keeps the same rules, a slip in one is found, and listing them costs no torch."""
 
 import dataclasses
+import hashlib
 import json
 import re
 import subprocess
@@ -35,15 +36,29 @@ dinov2_vitb14 dinov2_vitb14_reg dinov3_vitb16 clip_vitb16 siglip_vitb16 ibot_vit
 @pytest.mark.parametrize("card", all_cards().values(), ids=lambda card: card.name)
 def test_a_card_keeps_the_rules(card: Card) -> None:
     cnn = card.arch == "resnet50" or card.arch.startswith("convnextv2_")
-    assert cnn or re.fullmatch(r"vit_(small|base|large|huge)_patch\d+_224|timm/\w+", card.arch)
+    assert cnn or re.fullmatch(r"vit_(mini|small|base|large|huge)_patch\d+_\d+|timm/\w+", card.arch)
     assert (card.heads is None) == cnn, "heads are what a ViT has, and no file tells"
     transform = EvalTransform(**dataclasses.asdict(card.evaluation))
-    assert transform.crop in (224, 256, 518)
+    assert transform.crop in ((32, 64) if card.file else (224, 256, 518))
     assert re.fullmatch(r"\d{4}\.\d{5}", card.paper.arxiv)
-    assert card.repository.startswith("https://github.com/")
+    assert (card.repository is None) if card.file else str(card.repository).startswith("https://github.com/")
     assert all(note.endswith(".") for note in card.notes)
-    assert card.epochs is None or 30 <= card.epochs <= 1600
-    assert card.url is not None or card.layout is card.branch is card.size is card.sha256 is None
+    assert card.file or card.epochs is None or 30 <= card.epochs <= 1600
+    assert card.source is None or card.layout is card.branch is card.size is card.sha256 is None
+
+
+@pytest.mark.parametrize("card", [card for card in all_cards().values() if card.file], ids=lambda card: card.name)
+def test_a_card_of_a_file_that_is_shipped_fits_it(card: Card) -> None:
+    assert card.shipped is not None
+    content = card.shipped.read_bytes()
+    assert (card.file, card.layout, card.size) == (f"{card.name}.safetensors", "sslens", len(content))
+    assert hashlib.sha256(content).hexdigest() == card.sha256
+
+
+def test_what_is_shipped_is_small() -> None:
+    files = list((FOLDER / "weights").glob("*"))
+    assert {file.name for file in files} == {card.file for card in all_cards().values() if card.file}
+    assert sum(file.stat().st_size for file in files) <= 30e6
 
 
 @pytest.mark.parametrize("card", [card for card in all_cards().values() if card.url], ids=lambda card: card.name)
@@ -144,7 +159,7 @@ WHOLE = (FOLDER / "mae_vitb16.yaml").read_text(encoding="utf-8")
         ("md5_prefix: 8cad7c", "md5_prefix: 8CAD7C", "md5_prefix is '8CAD7C'"),
         ("url: https", "url: http", "url is 'http:.*https address"),
         ("layout: mae\n", "", "needs a layout"),
-        ("layout: mae", "source: timm:vit_base_patch16_224.mae", "give one of url and source"),
+        ("layout: mae", "source: timm:vit_base_patch16_224.mae", "give one of url, source and file"),
         ("objective:", "name: other\nobjective:", "says its name"),
         ("heads: 12", "heads: [12", "is not YAML"),
     ],

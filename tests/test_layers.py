@@ -34,6 +34,7 @@ ORDER = [
     "report",
     "study",
     "demo",
+    "slurm",
     "cli",
     "__main__",
 ]

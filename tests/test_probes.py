@@ -2,16 +2,20 @@
 
 import inspect
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import binomtest
 
+from sslens.capture import Artefact, FeatureStore, in_memory
 from sslens.errors import InputError
 from sslens.find import names, plugin
+from sslens.models.taps import Tap
+from sslens.probes import _nearest as nearest
 from sslens.probes import knn as module
-from sslens.probes.knn import knn, neighbours, vote, wilson
+from sslens.probes.knn import knn, neighbours, sweep, vote, votes, wilson
 
 
 @pytest.mark.parametrize("name", names("probes"))
@@ -101,18 +105,130 @@ def test_leave_one_out_never_finds_the_query_itself() -> None:
 
 
 def test_of_duplicates_the_first_rows_are_taken_in_blocks_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    # of ±1/4 in 16 dimensions, whose cosines are exact: a library's kernels may round equal rows apart in the last bit
-    base = drawn(0, 41, 16).sign() / 4
+    base = drawn(0, 41, 16)
     bank = torch.cat([base, base[:20], base[:20]])  # the same rows three times over
-    queries = torch.cat([drawn(1, 29, 16).sign() / 4, base[:4]])
+    queries = torch.cat([drawn(1, 29, 16), base[:4]])
     expected = by_hand(queries, bank, [0] * len(bank), 10, "majority", 1.0, False)[0]
     own = by_hand(bank, bank, [0] * len(bank), 10, "majority", 1.0, True)[0]
-    for rows_at_a_time in (1, 2, 5, 32, 33, 1000):
-        monkeypatch.setattr(module, "BLOCK", rows_at_a_time * len(bank))
-        assert neighbours(queries, bank, 10)[0].tolist() == expected
+    for at_a_time, of_the_bank, group in ((1, 100, 32), (2, 7, 2), (5, 11, 1), (33, 40, 3), (1000, 1000, 2)):
+        monkeypatch.setattr(nearest, "QUERIES", at_a_time)
+        monkeypatch.setattr(nearest, "ROWS", of_the_bank)
+        monkeypatch.setattr(nearest, "GROUP", group)
+        found, cosines = neighbours(queries, bank, 10)
+        assert found.tolist() == expected
         assert neighbours(bank, bank, 10, leave_one_out=True)[0].tolist() == own
-    monkeypatch.setattr(module, "BLOCK", 1)  # less than one row
-    assert neighbours(queries, bank, 10)[0].tolist() == expected
+        equal = {row: {row % 41 if row < 41 else row - 41 if row < 61 else row - 61} for row in range(81)}
+        for rows, values in zip(found.tolist(), cosines.tolist(), strict=True):
+            by_row: dict[int, set[float]] = {}
+            for row, value in zip(rows, values, strict=True):
+                by_row.setdefault(min(equal[row]), set()).add(value)
+            assert all(len(values) == 1 for values in by_row.values())  # to the last bit
+
+
+@pytest.mark.parametrize(("values", "k"), [(2, 5), (3, 40), (5, 64), (1000, 17)])
+def test_ties_go_to_the_lower_row_whatever_the_groups(values: int, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cosines on a grid, so that most are ties, also between groups of which not all are looked into."""
+    cosines = torch.from_numpy(np.random.default_rng(0).integers(0, values, (50, 203)).astype(np.float32))
+    for group in (1, 2, 4, 32):
+        monkeypatch.setattr(nearest, "GROUP", group)
+        rows, found = nearest._top(cosines, k)
+        expected = np.lexsort((np.broadcast_to(np.arange(203), cosines.shape), -cosines.numpy()))[:, :k]
+        assert rows.tolist() == expected.tolist()
+        assert torch.equal(found, cosines.gather(1, rows))
+
+
+def test_rows_that_differ_in_few_columns_are_no_equals() -> None:
+    rows = torch.zeros(40, 64)
+    rows[:, 1] = 1  # not among the columns that are looked at first
+    rows[7, 2] = rows[9, 2] = 0.5
+    rows[11, 3] = -0.0
+    first = nearest._first_of_equals(rows)
+    assert first is not None
+    assert first.tolist() == [7 if row in (7, 9) else 0 for row in range(40)]
+    assert nearest._first_of_equals(drawn(0, 100)) is None
+    assert neighbours(rows[7:8], rows, 3)[0].tolist() == [[7, 9, 0]]
+    assert neighbours(rows[1:2], rows, 39)[0].tolist() == [[*range(7), 8, *range(10, 40), 7]]
+
+
+def test_all_numbers_of_neighbours_and_temperatures_at_once_are_each_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 7, (300, 30), generator=generator)
+    cosines = torch.rand(300, 30, generator=generator).round(decimals=1).sort(dim=1, descending=True).values
+    ks, temperatures = [30, 1, 2, 7, 15], [0.05, None, 1.0]
+    found = votes(labels, cosines, 7, ks=ks, temperatures=temperatures)
+    assert found.shape == (3, 5, 300)
+    for i, temperature in enumerate(temperatures):
+        for j, k in enumerate(ks):
+            for row in range(0, 300, 17):
+                counts = np.zeros(7)
+                for label, cosine in zip(labels[row, :k].tolist(), cosines[row, :k].tolist(), strict=True):
+                    counts[label] += (
+                        1 if temperature is None else np.exp((cosine - float(cosines[row, 0])) / temperature)
+                    )
+                close = np.flatnonzero(np.isclose(counts, counts.max(), rtol=1e-5))
+                assert found[i, j, row] in close
+                if temperature is None:
+                    assert found[i, j, row] == close[0]
+
+
+@pytest.mark.parametrize("count", [1, 50, 99, 250])
+def test_votes_are_those_of_dinos_evaluation(count: int) -> None:
+    """The sum over neighbours of their one-hot class times exp(s/T), written as one product, for any number of test images.
+
+    DINO's script takes a hundredth of the test images at a time, so that with 50 it stops at once.
+    """
+    bank, queries = drawn(0, 400, 32), drawn(1, count, 32)
+    labels = torch.from_numpy(np.random.default_rng(1).integers(0, 10, 400))
+    similarity = torch.nn.functional.normalize(queries.double()) @ torch.nn.functional.normalize(bank.double()).T
+    values, rows = similarity.topk(20, dim=1)
+    one_hot = torch.nn.functional.one_hot(labels[rows], 10).double()
+    expected = (one_hot * (values / 0.07).exp()[:, :, None]).sum(1).argmax(1)
+    assert knn(queries, bank, labels, k=20).tolist() == expected.tolist()
+
+
+def store(seed: int, n: int, **changes: object) -> FeatureStore:
+    tensors = {"blocks.0/cls": drawn(seed, n), "blocks.0/mean": drawn(seed + 9, n), "norm/cls": drawn(seed + 5, n, 6)}
+    taps = (Tap("blocks.0", "block", 0.5), Tap("norm", "norm", 1.0))
+    ids = tuple(f"{seed}/{i}" for i in range(n))
+    labels = dict(zip(ids, np.random.default_rng(seed).integers(0, 3, n).tolist(), strict=True))
+    made = in_memory(Artefact("features", "m", ids, taps, tensors, {"weights": "w", "transform": {}}), labels, "abc")
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("with_bank", [False, True])
+def test_a_sweep_is_each_tap_and_pooling_alone(with_bank: bool) -> None:
+    queries, bank = store(0, 40), store(1, 60)
+    swept = dict(sweep(queries, bank if with_bank else None, ks=[3, 8], temperatures=[0.07, None]))
+    assert list(swept) == list(queries.columns)
+    among = bank if with_bank else queries
+    assert among.labels is not None
+    for column, found in swept.items():
+        for i, how in enumerate(("weighted", "majority")):
+            for j, k in enumerate((3, 8)):
+                alone = knn(
+                    queries.read(*column),
+                    among.read(*column),
+                    torch.tensor(among.labels),
+                    k=k,
+                    how=how,  # type: ignore[arg-type]
+                    leave_one_out=not with_bank,
+                )
+                assert found[i, j].tolist() == alone.tolist()
+
+
+def test_a_sweep_refuses_what_cannot_be_compared() -> None:
+    queries = store(0, 40)
+    for bank, said in (
+        (store(1, 60, key={"weights": "v", "transform": {}}), r"The bank's features are of another model \(m and m\)"),
+        (store(1, 60, key={"weights": "w", "transform": {"crop": 1}}), "of images seen otherwise"),
+        (store(1, 60, classes=("a", "b", "d")), r"The bank has other classes \(3 and 3\)"),
+        (store(1, 60, labels=None), "The images have no classes"),
+        (store(1, 60, columns={("blocks.0", "cls"): 12, ("blocks.0", "mean"): 12}), 'have no tap "norm"'),
+    ):
+        with pytest.raises(InputError, match=said):
+            list(sweep(queries, bank))
+    with pytest.raises(InputError, match="41 neighbours cannot be chosen among 39 images"):
+        list(sweep(queries, ks=[1, 41]))
 
 
 def test_identical_images_are_ordered_by_row() -> None:

@@ -29,14 +29,16 @@ def test_a_recipe_is_frozen_says_its_source_and_can_be_trained(objective: str, n
     assert any(source in said for source in ("released", "Table")), said
     training = Training(epochs=found.epochs, batch_size=found.batch_size)
     arch = "resnet50" if name.startswith("resnet50") else ARCHS.get(objective, "vit_base_patch16_224")
-    imagenet = plan(objective, 1_281_167, arch, found.settings, training)
+    learns = hasattr(plugin("objectives", objective), "LABELLED")
+    settings = dataclasses.replace(found.settings, classes=("cat", "dog")) if learns else found.settings
+    imagenet = plan(objective, 1_281_167, arch, settings, training)
     assert imagenet.steps == found.epochs * (1_281_167 // found.batch_size)
 
 
 @pytest.mark.parametrize("objective", names("objectives"))
 def test_the_default_is_the_released_code(objective: str) -> None:
     assert recipe(objective, "official").settings == plugin("objectives", objective).Settings()
-    assert set(names("recipes")) == set(names("objectives"))
+    assert set(names("recipes")) == {*names("objectives"), "finetune"}
 
 
 @pytest.mark.parametrize(
@@ -47,6 +49,7 @@ def test_the_default_is_the_released_code(objective: str) -> None:
         ("dino", "official", 2e-3),
         ("msn", "official", 1e-3),
         ("fcmae", "official", 2.4e-3),
+        ("supervised", "official", 1e-3),  # 5e-4 · 1024 / 512
         ("moco-v3", "resnet50-e100", 9.6),  # 0.6 · 4096 / 256
         ("moco-v3", "resnet50-e300", 4.8),
         ("moco-v3", "resnet50-e1000", 4.8),
@@ -70,6 +73,7 @@ def test_the_learning_rate_is_the_published_one(objective: str, name: str, lr: f
         ("dino", "paper", 10),
         ("msn", "official", 15),
         ("fcmae", "official", 40),
+        ("supervised", "official", 5),
         ("moco-v3", "resnet50-e100", 10),
         ("moco-v3", "resnet50-e300", 10),
         ("moco-v3", "resnet50-e1000", 10),

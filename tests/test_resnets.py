@@ -1,9 +1,8 @@
-"""MoCo-v3 and DINO on ResNets: formulas beside torch's own layers, LARS by hand, runs that are killed, several processes."""
+"""MoCo-v3 and DINO on ResNets: formulas beside torch's own layers, LARS by hand."""
 
 import copy
 import dataclasses
 import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,39 +14,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import sslens
-from forks import forked, together
+from forks import together
+from runs import LARGER, RESNET, SETTINGS, TRAINING, fit, module_state
 from sslens.cli import main
 from sslens.models import cnn
 from sslens.models.cnn import CNNArch
 from sslens.models.heads import share_norms
 from sslens.objectives import Moment, dino, moco_v3
-from sslens.recipes import recipe
 from sslens.training import optim
 from test_objectives import info_nce
-from test_training import LARGER, TRAINING, fit, log, module_state, same, signalled
 
-NAME = "resnet_8x12x16x20_1x1x1x1_64"
-ARCH = CNNArch.parse(NAME)
-MOCO = dataclasses.replace(
-    recipe("moco-v3", "resnet50-e100").settings, head_dim=32, out_dim=16, base_lr=20.0, warmup=0.25
-)
-DINO = dataclasses.replace(
-    recipe("dino", "resnet50").settings,
-    prototypes=64,
-    head_dim=32,
-    out_dim=16,
-    local_crops=2,
-    momentum=0.9,
-    warmup=0.25,
-)
-SETTINGS = {"moco-v3": MOCO, "dino": DINO}
-both = pytest.mark.parametrize("objective", SETTINGS)
+ARCH = CNNArch.parse(RESNET)
+MOCO, DINO = SETTINGS["moco-v3-on-resnet"], SETTINGS["dino-on-resnet"]
+both = pytest.mark.parametrize("objective", ["moco-v3", "dino"])
 
 
 def made(objective: str) -> Any:
     torch.manual_seed(0)
     module = {"moco-v3": moco_v3, "dino": dino}[objective]
-    built: nn.Module = module.Objective(ARCH, SETTINGS[objective]).double().train()
+    built: nn.Module = module.Objective(ARCH, SETTINGS[f"{objective}-on-resnet"]).double().train()
     with torch.no_grad():  # no two branches alike, no norm at 0 or 1
         for parameter in built.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -182,7 +167,7 @@ def test_under_autocast_the_loss_is_float32_and_near(objective: str) -> None:
     built = made(objective).float()
     module = {"moco-v3": moco_v3, "dino": dino}[objective]
     images = [LARGER["images"].image(row) for row in range(16)]
-    batch = module.batch(images, SETTINGS[objective], ARCH, dino.Rows(0, 0, slice(0, 16), 16))
+    batch = module.batch(images, SETTINGS[f"{objective}-on-resnet"], ARCH, dino.Rows(0, 0, slice(0, 16), 16))
     before = copy.deepcopy(built.state_dict())
     wanted = built(batch)
     built.load_state_dict(before)
@@ -216,23 +201,15 @@ def test_lars_by_hand() -> None:
     assert unused.item() == 1.0
 
 
-# -------------------------------------------------------------------------------------------------------------- the loop
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A run of each that nothing happened to."""
-    folder = tmp_path_factory.mktemp("resnets")
-    for objective, settings in SETTINGS.items():
-        fit(folder / objective, objective, settings=settings, arch=NAME)
-    return {objective: folder / objective for objective in SETTINGS}
+# ------------------------------------------------------------------------------------------------------ what is trained
 
 
 @both
-def test_a_run_loads_as_the_resnet_that_was_trained(whole: dict[str, Path], objective: str) -> None:
-    model = sslens.load(whole[objective])
-    assert (model.about["arch"], model.prefix, model.transform.crop) == (NAME, None, 64)
-    kept = module_state(whole[objective])
+def test_a_run_loads_as_the_resnet_that_was_trained(tmp_path: Path, objective: str) -> None:
+    fit(tmp_path, f"{objective}-on-resnet", epochs=1)
+    model = sslens.load(tmp_path)
+    assert (model.about["arch"], model.prefix, model.transform.crop) == (RESNET, None, 64)
+    kept = module_state(tmp_path)
     start = {"moco-v3": "base.encoder.", "dino": "teacher.encoder."}[objective]
     network = ARCH.build().eval()
     network.load_state_dict({key.removeprefix(start): v for key, v in kept.items() if key.startswith(start)})
@@ -240,34 +217,10 @@ def test_a_run_loads_as_the_resnet_that_was_trained(whole: dict[str, Path], obje
     with torch.no_grad():
         torch.testing.assert_close(model(x), network.forward_features(x), rtol=0, atol=1e-6)
     passes = {"moco-v3": 2, "dino": 1}[objective]
-    assert kept[f"{start}bn1.num_batches_tracked"].item() == passes * 15
-    control = sslens.load(f"random:{NAME}:3")
+    assert kept[f"{start}bn1.num_batches_tracked"].item() == passes * 5
+    control = sslens.load(f"random:{RESNET}:3")
     assert [tap.name for tap in control.taps.values()] == [tap.name for tap in model.taps.values()]
     assert control.transform == model.transform
-
-
-@both
-def test_a_killed_run_ends_with_the_same_weights(whole: dict[str, Path], tmp_path: Path, objective: str) -> None:
-    given = {"settings": SETTINGS[objective], "arch": NAME}
-    images = signalled(7, signal.SIGKILL)
-    assert forked(lambda: fit(tmp_path, objective, images, **given)) == [-signal.SIGKILL]
-    fit(tmp_path, objective, resume=True, **given)
-    same(tmp_path, whole[objective])
-
-
-@both
-def test_two_processes_train_as_one(tmp_path: Path, objective: str) -> None:
-    given = {"settings": SETTINGS[objective], "arch": NAME, **LARGER}
-    fit(tmp_path / "one", objective, **given)
-    together(lambda: fit(tmp_path / "two", objective, **given))
-    np.testing.assert_allclose(log(tmp_path / "two"), log(tmp_path / "one"), rtol=0, atol=1e-4)
-    moved = np.ptp(log(tmp_path / "one"))
-    assert moved > 1e-2
-    one, two = (module_state(tmp_path / name) for name in ("one", "two"))
-    for name, value in one.items():
-        torch.testing.assert_close(
-            two[name], value, rtol=1e-3, atol=2e-4, msg=lambda text, name=name: f"{name}: {text}"
-        )
 
 
 def test_the_recipe_of_a_resnet_is_meant_unless_another_is_given(capsys: pytest.CaptureFixture[str]) -> None:

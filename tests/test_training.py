@@ -1,17 +1,16 @@
-"""The loop: schedules by hand, runs that are killed anywhere and go on bit for bit, several processes, and what is refused.
+"""The loop: schedules by hand, runs that are killed anywhere and go on bit for bit, several processes.
 
 Processes are forked from the test's own, which has torch imported; those of the command line are slow and marked so.
 """
 
 import contextlib
 import dataclasses
-import json
 import math
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,115 +25,46 @@ from torch import Tensor, nn
 
 import sslens
 from forks import forked, together
+from runs import (
+    ARCH,
+    CASES,
+    DIVISIBLE,
+    IMAGES,
+    LARGER,
+    OBJECTIVES,
+    SETTINGS,
+    Signalling,
+    alike,
+    arch_of,
+    fit,
+    log,
+    method_of,
+    module_state,
+    same,
+    signalled,
+)
 from sslens.cli import main
-from sslens.data.images import ImageSet, Source, from_arrays
+from sslens.data.images import ImageSet
 from sslens.data.views import stream
-from sslens.errors import InputError
 from sslens.find import names, plugin
 from sslens.models.arch import parse
 from sslens.models.heads import BatchNorm
 from sslens.models.vit import ViTArch, explicit_attention
-from sslens.objectives import Moment, Rows, dino, fcmae, mae, moco_v3, msn
+from sslens.objectives import Moment, Rows, moco_v3
 from sslens.objectives._schedules import warmed
 from sslens.training import optim
 from sslens.training.gradients import backward_whole
-from sslens.training.loop import ORDER, Interrupted, Training, train
-
-ARCH = "vit_nano_patch16_32"
-PIXELS = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
-IMAGES = from_arrays(PIXELS)
-SETTINGS = {
-    "mae": mae.Settings(decoder_dim=32, decoder_blocks=1, decoder_heads=2, base_lr=0.05, warmup=0.25),
-    "moco-v3": moco_v3.Settings(head_dim=32, out_dim=16, base_lr=0.05, warmup=0.25),
-    "dino": dino.Settings(
-        prototypes=64, head_dim=32, out_dim=16, local_crops=2, local_size=16, momentum=0.9, base_lr=0.05, warmup=0.25
-    ),
-    "msn": msn.Settings(
-        prototypes=64,
-        head_dim=32,
-        out_dim=16,
-        focal_views=2,
-        focal_size=16,
-        momentum=0.5,
-        base_lr=0.01,
-        warmup=0.25,
-        temperature=0.3,
-        sharpening=0.5,
-    ),
-    "fcmae": fcmae.Settings(decoder_dim=32, base_lr=0.05, warmup=0.25),
-}
-#: of the objectives that train no ViT
-ARCHS = {"fcmae": "convnextv2_8x16x32x64_1x1x2x1_64"}
-#: 5 steps an epoch, 15 in all; checkpoints do not fall on the ends of epochs
-TRAINING = Training(epochs=3, batch_size=4, precision="float32", device="cpu", save_every=4, log_every=1)
-OBJECTIVES = tuple(SETTINGS)
-#: FCMAE's response norms are those of the whole minibatch
-DIVISIBLE = tuple(objective for objective in OBJECTIVES if objective != "fcmae")
-
-
-def fit(out: Path, objective: str = "mae", images: ImageSet = IMAGES, resume: bool = False, **changed: Any) -> Path:
-    settings = changed.pop("settings", SETTINGS[objective])
-    arch = changed.pop("arch", ARCHS.get(objective, ARCH))
-    training = dataclasses.replace(TRAINING, **changed)
-    return train(objective, images, arch, out, settings=settings, training=training, resume=resume)
-
-
-def log(out: Path, column: str = "loss") -> list[float]:
-    """A column of the lines of steps; between them stand those of looks at the encoder, and warnings."""
-    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [line[column] for line in lines if "loss" in line]
-
-
-def module_state(out: Path) -> dict[str, Tensor]:
-    state = load_file(out / "state.safetensors")
-    return {key.removeprefix("module/"): value for key, value in state.items() if key.startswith("module/")}
+from sslens.training.labels import with_classes
+from sslens.training.loop import ORDER, Interrupted
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A run of each objective that nothing happened to."""
+    """A run of each case that nothing happened to."""
     folder = tmp_path_factory.mktemp("whole")
-    for objective in OBJECTIVES:
-        fit(folder / objective, objective)
-    return {objective: folder / objective for objective in OBJECTIVES}
-
-
-def same(out: Path, other: Path) -> None:
-    """The runs ended with the same files, but for times."""
-    assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in other.iterdir())
-    for name in ("last.safetensors", "state.safetensors"):
-        one, two = load_file(out / name), load_file(other / name)
-        assert one.keys() == two.keys()
-        for key, value in one.items():
-            assert torch.equal(value, two[key]), (name, key)
-    assert (out / "last.safetensors").read_bytes() == (other / "last.safetensors").read_bytes()
-    for column in ("step", "loss", "lr"):
-        assert log(out, column) == log(other, column)
-
-
-# ------------------------------------------------------------------------------------------------------ processes
-
-
-class Signalling:
-    """Images in memory; when so many have been taken, this process gets a signal."""
-
-    def __init__(self, after: int, number: int, times: int = 1, source: Source = IMAGES.source) -> None:
-        self.after, self.number, self.times, self.source = after, number, times, source
-
-    def image(self, row: int) -> Image.Image:
-        self.after -= 1
-        if self.after == 0:
-            for _ in range(self.times):
-                signal.raise_signal(self.number)
-        return self.source.image(row)
-
-    def digests(self, rows: Sequence[int]) -> list[str]:
-        return self.source.digests(rows)
-
-
-def signalled(step: int, number: int, times: int = 1) -> ImageSet:
-    """The same images; the signal comes in the middle of a step, counted from 1 from where the run starts."""
-    return dataclasses.replace(IMAGES, source=Signalling(TRAINING.batch_size * step - 1, number, times))
+    for case in CASES:
+        fit(folder / case, case)
+    return {case: folder / case for case in CASES}
 
 
 # -------------------------------------------------------------------------------------------- schedule and optimiser
@@ -222,10 +152,8 @@ def test_a_run_is_four_files(whole: dict[str, Path], objective: str) -> None:
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_run_loads_as_the_encoder_that_was_trained(whole: dict[str, Path], objective: str) -> None:
     model = sslens.load(whole[objective])
-    module = plugin("objectives", objective)
-    torch.manual_seed(TRAINING.seed)
-    name = ARCHS.get(objective, ARCH)
-    trained = module.Objective(parse(name), SETTINGS[objective])
+    trained, name = method_of(objective), arch_of(objective)
+    explicit_attention(trained, False)
     weight = next(value for key, value in trained.encoder.named_parameters() if key.endswith("mlp.fc1.weight"))
     start = weight.clone()
     trained.load_state_dict(module_state(whole[objective]))
@@ -240,10 +168,9 @@ def test_a_run_loads_as_the_encoder_that_was_trained(whole: dict[str, Path], obj
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_run_is_the_steps_that_its_method_says(whole: dict[str, Path], objective: str) -> None:
     """The loop written out: what is called when, learning rate and weight decay of each step, the images of each."""
-    module, settings, shape = plugin("objectives", objective), SETTINGS[objective], parse(ARCHS.get(objective, ARCH))
-    torch.manual_seed(TRAINING.seed)
-    method = module.Objective(shape, settings).train()
-    explicit_attention(method, True)
+    module, shape = plugin("objectives", objective), parse(arch_of(objective))
+    settings = with_classes(objective, SETTINGS[objective], IMAGES)
+    method = method_of(objective)
     groups = method.parameter_groups()
     fixed = ["weight_decay" in group for group in groups]
     optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, betas=settings.betas, fused=True)
@@ -251,9 +178,9 @@ def test_a_run_is_the_steps_that_its_method_says(whole: dict[str, Path], objecti
     for step in range(15):
         at = Moment(step, 15, 5)
         rows = stream(0, step // 5, ORDER).permutation(20)[4 * (step % 5) : 4 * (step % 5) + 4]
-        batch = module.batch(
-            [IMAGES.image(row) for row in rows.tolist()], settings, shape, Rows(0, step, slice(0, 4), 4)
-        )
+        labels = tuple(row % 3 for row in rows.tolist())
+        pixels = [IMAGES.image(row) for row in rows.tolist()]
+        batch = module.batch(pixels, settings, shape, Rows(0, step, slice(0, 4), 4, labels))
         method.before_step(at)
         lr, decay = method.rates(at, settings.base_lr * 4 / 256)
         for group, own in zip(optimizer.param_groups, fixed, strict=True):
@@ -273,8 +200,9 @@ def test_a_run_is_the_steps_that_its_method_says(whole: dict[str, Path], objecti
         torch.testing.assert_close(state[name], value, rtol=0, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
 
 
-def test_every_objective_can_be_trained(whole: dict[str, Path]) -> None:
-    assert set(names("objectives")) == set(whole)
+def test_every_objective_is_trained_here_on_every_kind_of_network(whole: dict[str, Path]) -> None:
+    trained = {(case.partition("-on-")[0], parse(arch_of(case)).kind) for case in whole}
+    assert trained == {(name, kind) for name in names("objectives") for kind in plugin("objectives", name).KINDS}
 
 
 def test_a_seed_decides_a_run(whole: dict[str, Path], tmp_path: Path) -> None:
@@ -287,6 +215,16 @@ def test_a_seed_decides_a_run(whole: dict[str, Path], tmp_path: Path) -> None:
 def test_data_workers_change_nothing(whole: dict[str, Path], tmp_path: Path) -> None:
     fit(tmp_path, "moco-v3", workers=1)
     same(tmp_path, whole["moco-v3"])
+
+
+@pytest.mark.parametrize("case", ["dino", "fcmae", "moco-v3-on-resnet"])
+def test_recomputed_blocks_change_no_bit_of_a_run_that_goes_on_without_them(
+    whole: dict[str, Path], tmp_path: Path, case: str
+) -> None:
+    with pytest.raises(Interrupted):
+        fit(tmp_path, case, signalled(7, signal.SIGINT), recompute=True)
+    fit(tmp_path, case, resume=True)
+    same(tmp_path, whole[case])
 
 
 def test_an_epoch_takes_every_image_once(tmp_path: Path) -> None:
@@ -347,7 +285,7 @@ def test_momentum_moves_before_the_keys_by_its_own_schedule(tmp_path: Path) -> N
 # ------------------------------------------------------------------------------------------------------ killed anywhere
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", CASES)
 def test_killed_twice_a_run_ends_with_the_same_weights(whole: dict[str, Path], tmp_path: Path, objective: str) -> None:
     """Killed in step 3, before any checkpoint; in step 7; in step 4 + 3 of the resumed run."""
     for resume, step in ((False, 3), (True, 7), (True, 3)):
@@ -420,35 +358,39 @@ def test_a_finished_run_is_left_as_it_is(whole: dict[str, Path]) -> None:
 # ------------------------------------------------------------------------------------ several processes, several parts
 
 
-#: batch normalisation over few images magnifies rounding, so these runs have larger minibatches: 9 steps of 16
-LARGER = {"images": from_arrays(np.concatenate([PIXELS, PIXELS[:, ::-1], PIXELS[:10, :, ::-1]])), "batch_size": 16}
-
-
-def alike(out: Path, other: Path, atol: float) -> None:
-    """The losses of every step are equal but for rounding, and so are the encoders' weights."""
-    np.testing.assert_allclose(log(out), log(other), rtol=0, atol=atol)
-    one, two = load_file(out / "last.safetensors"), load_file(other / "last.safetensors")
-    for key, value in one.items():
-        # softmax cancels the keys' bias, and MoCo-v3's batch norm the last: rounding is their gradient, which Adam makes large
-        if not key.endswith("attn.qkv.bias") and key != "norm.bias":
-            torch.testing.assert_close(value, two[key], rtol=0, atol=2e-4, msg=lambda text, key=key: f"{key}: {text}")
-
-
 @pytest.fixture(scope="module")
 def larger(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Those runs in one process."""
     folder = tmp_path_factory.mktemp("larger")
-    for objective in OBJECTIVES:
-        fit(folder / objective, objective, **LARGER)
-    return {objective: folder / objective for objective in OBJECTIVES}
+    for case in CASES:
+        fit(folder / case, case, **LARGER)
+    return {case: folder / case for case in CASES}
 
 
-@pytest.mark.parametrize(
-    ("objective", "accumulate"), [(each, 1) for each in OBJECTIVES] + [(each, 2) for each in DIVISIBLE]
-)
+@pytest.mark.parametrize(("objective", "accumulate"), [(each, 1) for each in CASES] + [(each, 2) for each in DIVISIBLE])
 def test_two_processes_train_as_one(larger: dict[str, Path], tmp_path: Path, objective: str, accumulate: int) -> None:
     together(lambda: fit(tmp_path, objective, accumulate=accumulate, **LARGER))
     alike(tmp_path, larger[objective], atol=1e-4)
+
+
+@pytest.mark.parametrize(("case", "accumulate"), [("moco-v3-on-resnet", 1), ("dino", 2), ("msn", 2)])
+def test_two_processes_with_recomputed_blocks_train_as_one(
+    larger: dict[str, Path], tmp_path: Path, case: str, accumulate: int
+) -> None:
+    together(lambda: fit(tmp_path, case, accumulate=accumulate, recompute=True, **LARGER))
+    alike(tmp_path, larger[case], atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["dino", "fcmae"])
+def test_a_compiled_run_is_the_run_but_for_rounding(larger: dict[str, Path], tmp_path: Path, case: str) -> None:
+    """In a process of its own, since the checks of shapes that tests run with cannot be compiled."""
+    code = f"from pathlib import Path; import runs; runs.fit(Path({str(tmp_path)!r}), {case!r}, compile=True, **runs.LARGER)"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, env=environment, check=True)
+    alike(tmp_path, larger[case], atol=1e-4)
+    kept, wanted = (load_file(out / "state.safetensors") for out in (tmp_path, larger[case]))
+    assert kept.keys() == wanted.keys()
 
 
 @pytest.mark.parametrize("objective", DIVISIBLE)
@@ -523,134 +465,6 @@ def test_batch_norm_and_keys_are_those_of_all_processes() -> None:
         dist.destroy_process_group()
 
     together(check)
-
-
-# ------------------------------------------------------------------------------------------------------ what is refused
-
-
-@pytest.mark.parametrize(
-    ("changed", "said"),
-    [
-        ({"batch_size": 21}, r"21 is more than the 20 images: give --batch-size 20 or less"),
-        ({"batch_size": 9, "accumulate": 2}, r"9 cannot be shared by 1 processes in 2 parts: give a multiple of 2"),
-        ({"batch_size": 0}, r"batch_size is 0: give 1 or more"),
-        ({"epochs": 0}, r"epochs is 0"),
-        ({"log_every": 0}, r"log_every is 0"),
-        ({"save_every": -1}, r"save_every is -1: give 0 or more"),
-        ({"seed": -1}, r"seed is -1"),
-        ({"accumulate": 0}, r"accumulate is 0"),
-        ({"precision": "bf16"}, r'no precision "bf16": '),
-        ({"device": "gpu"}, r'no device "gpu"'),
-        ({"device": "cuda:99"}, r'no device "cuda:99"'),
-        ({"arch": "vit_nano_patch9_32"}, r"multiple of the patch size"),
-        ({"arch": "nano"}, r'"nano" is not an architecture'),
-        ({"arch": "resnet5"}, r"did you mean resnet50"),
-        ({"arch": "resnet18_64"}, r"mae cannot train resnet18_64: it trains Vision Transformers \(such as vit_small"),
-        ({"arch": "convnextv2_atto_100"}, r"images of 100 px .* Give a multiple of 32"),
-        ({"objective": "fcmae", "arch": ARCH}, r"fcmae cannot train vit_nano_patch16_32: it trains ConvNeXt-V2"),
-        ({"objective": "fcmae", "arch": "resnet18_64"}, r"fcmae cannot train resnet18_64: it trains ConvNeXt-V2"),
-        (
-            {"objective": "fcmae", "arch": "convnextv2_atto_32"},
-            r"a grid of 1 × 1 patches of 32 px, of .* keeps 0: some must be seen",
-        ),
-        (
-            {"objective": "fcmae", "accumulate": 2},
-            r"fcmae on convnextv2_.* over all images of a step.* or --set responses=image\.$",
-        ),
-        (
-            {"objective": "moco-v3", "arch": "resnet18_64", "accumulate": 2},
-            r"moco-v3 on resnet18_64 normalises over all",
-        ),
-        (
-            {"objective": "moco-v3", "arch": "convnextv2_atto"},
-            r"it trains Vision Transformers .* and ResNets \(such as",
-        ),
-        ({"objective": "msn", "arch": "resnet18_64"}, r"msn cannot train resnet18_64"),
-        (
-            {"objective": "dino", "settings": dataclasses.replace(SETTINGS["dino"], optimiser="lasr")},
-            r'no optimiser "lasr": did you mean lars',
-        ),
-        ({"settings": dataclasses.replace(SETTINGS["mae"], base_lr=-1.0)}, r"base_lr is -1.0: expected above 0"),
-        ({"settings": dataclasses.replace(SETTINGS["mae"], weight_decay=math.nan)}, r"weight_decay is nan"),
-        ({"settings": dataclasses.replace(SETTINGS["mae"], betas=(0.9, 1.0))}, r"betas is"),
-        ({"settings": dataclasses.replace(SETTINGS["mae"], warmup=40.0)}, r"warmup is 40.0: expected a share"),
-    ],
-)
-def test_an_impossible_run_is_refused_before_anything_is_written(
-    tmp_path: Path, changed: dict[str, Any], said: str
-) -> None:
-    with pytest.raises(InputError, match=said) as refused:
-        fit(tmp_path / "out", **changed)
-    assert "\n" not in str(refused.value)
-    assert not (tmp_path / "out").exists()
-
-
-def test_an_unknown_objective_is_refused_with_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="did you mean moco-v3"):
-        train("moco-v2", IMAGES, ARCH, tmp_path)
-
-
-def test_one_image_has_nothing_to_be_contrasted_with(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="2 or more"):
-        fit(tmp_path, "moco-v3", batch_size=1)
-
-
-def test_a_folder_with_a_run_is_not_overwritten(whole: dict[str, Path]) -> None:
-    before = (whole["mae"] / "state.safetensors").read_bytes()
-    with pytest.raises(InputError, match="already holds a run: go on with --resume, or choose another --out"):
-        fit(whole["mae"])
-    assert (whole["mae"] / "state.safetensors").read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("changed", "said"),
-    [
-        ({"batch_size": 5}, r"batch_size was 4 and is now 5"),
-        ({"precision": "bfloat16"}, r"precision was float32 and is now bfloat16"),
-        ({"settings": dataclasses.replace(SETTINGS["mae"], mask_ratio=0.5)}, r"mask_ratio was 0.75 and is now 0.5"),
-        ({"images": IMAGES.take(range(19, -1, -1))}, r"images.digest was"),
-        ({"objective": "moco-v3"}, r"objective was mae and is now moco-v3"),
-        ({"arch": "vit_nano_patch8_32"}, r"arch was vit_nano_patch16_32 and is now vit_nano_patch8_32"),
-    ],
-)
-def test_a_run_does_not_go_on_with_other_settings(whole: dict[str, Path], changed: dict[str, Any], said: str) -> None:
-    with pytest.raises(InputError, match=said):
-        fit(whole["mae"], resume=True, **changed)
-
-
-def copied(run: Path, out: Path, *files: str) -> Path:
-    out.mkdir(exist_ok=True)
-    for name in files:
-        (out / name).write_bytes((run / name).read_bytes())
-    return out
-
-
-@pytest.mark.parametrize("length", [0, 5, 5000, -1])
-def test_a_truncated_state_is_refused(whole: dict[str, Path], tmp_path: Path, length: int) -> None:
-    out = copied(whole["mae"], tmp_path, "config.yaml", "log.jsonl", "last.safetensors", "state.safetensors")
-    (out / "state.safetensors").write_bytes((out / "state.safetensors").read_bytes()[:length])
-    with pytest.raises(InputError, match=r"state\.safetensors is not a whole safetensors file"):
-        fit(out, resume=True)
-
-
-def test_another_kind_of_file_is_no_state(whole: dict[str, Path], tmp_path: Path) -> None:
-    (tmp_path / "state.safetensors").write_bytes((whole["mae"] / "last.safetensors").read_bytes())
-    with pytest.raises(InputError, match="is not the state of a run"):
-        fit(tmp_path, resume=True)
-
-
-@pytest.mark.parametrize("resume", [False, True])
-def test_an_encoder_without_its_state_is_not_overwritten(whole: dict[str, Path], tmp_path: Path, resume: bool) -> None:
-    out = copied(whole["mae"], tmp_path, "last.safetensors")
-    with pytest.raises(InputError, match=r"holds a trained encoder but no state\.safetensors"):
-        fit(out, resume=resume)
-
-
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"The loss is (nan|inf) at step \d+ of 15: the training has diverged") as said:
-        fit(tmp_path, settings=dataclasses.replace(SETTINGS["mae"], base_lr=1e25))
-    assert "\n" not in str(said.value)
-    assert all(math.isfinite(loss) for loss in log(tmp_path))
 
 
 # --------------------------------------------------------------------------------------------------- the command line

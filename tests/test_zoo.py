@@ -287,6 +287,19 @@ def test_a_card_is_loaded_from_its_file_and_speaks_for_it(
             zoo.load("mae_vitb16")
 
 
+@pytest.mark.parametrize("name", [card.name for card in cards.cards().values() if card.file])
+def test_what_is_shipped_loads_and_says_what_it_is(name: str) -> None:
+    card, model = cards.find(name), zoo.load(name)
+    usable(model)
+    assert (model.name, model.source, model.about["card"]) == (name, name, name)
+    assert {key: model.about[key] for key in ("family", "objective", "tuned")} == {
+        "family": card.family,
+        "objective": card.objective,
+        "tuned": card.tuned,
+    }
+    assert zoo.random_twins(model.about) == [f"random:{card.arch}:0", f"random:{card.arch}:1"]
+
+
 def test_a_file_is_known_by_its_hash(small: tuple[cards.Card, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     card, path = small
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()

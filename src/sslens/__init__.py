@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sslens.capture import activations as activations
+    from sslens.capture import extract as extract
     from sslens.capture import features as features
     from sslens.capture import grams as grams
+    from sslens.capture import open_features as open_features
     from sslens.data import ImageSet as ImageSet
     from sslens.data import open_images as open_images
     from sslens.errors import InputError as InputError
@@ -28,8 +30,10 @@ __version__ = "0.1.0"
 # torch and timm take seconds to import: a name is fetched from its module when it is first used
 _HOME = {
     "activations": "sslens.capture",
+    "extract": "sslens.capture",
     "features": "sslens.capture",
     "grams": "sslens.capture",
+    "open_features": "sslens.capture",
     "ImageSet": "sslens.data",
     "open_images": "sslens.data",
     "InputError": "sslens.errors",
@@ -42,10 +46,12 @@ __all__ = [
     "InputError",
     "Study",
     "activations",
+    "extract",
     "features",
     "grams",
     "load",
     "minibatch_cka",
+    "open_features",
     "open_images",
 ]
 

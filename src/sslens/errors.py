@@ -11,6 +11,10 @@ class InputError(Exception):
     """
 
 
+class Mishap(InputError):  # noqa: N818 (as KeyboardInterrupt)
+    """Something befell this process and perhaps not the others of a run: memory ran out, a helper was lost."""
+
+
 class Doubt(UserWarning):
     """Something was taken for granted that cannot be known from what was given; the command line and reports note it."""
 

@@ -10,7 +10,7 @@ import torch
 from sslens.analyses import Inputs
 from sslens.capture import Artefact
 from sslens.figure import Figure, Line, Lines
-from sslens.probes.knn import knn, wilson
+from sslens.probes.knn import neighbours, votes, wilson
 from sslens.table import Table
 
 TITLE = "Where are the classes separated?"
@@ -23,7 +23,7 @@ CAPTION = (
 )
 VERSION = 3
 NEEDS = ("features", "labels")
-K = 20
+K, TEMPERATURE = 20, 0.07
 POOLINGS = {"cls": "CLS token", "mean": "mean of all tokens", "patch": "mean of patch tokens"}
 UNITS = {
     "model": "name",
@@ -81,8 +81,9 @@ def _rows(
     for key, queries in features.tensors.items():
         tap, _, pooling = key.rpartition("/")
         among = queries if bank is None else bank.tensors[key]
-        for how in ("weighted", "majority"):
-            predicted = knn(queries, among, theirs, k=k, how=how, leave_one_out=bank is None)
+        rows, cosines = neighbours(queries, among, k, leave_one_out=bank is None)
+        found = votes(theirs[rows], cosines, int(theirs.max()) + 1, ks=[k], temperatures=[TEMPERATURE, None])[:, 0]
+        for how, predicted in zip(("weighted", "majority"), found, strict=True):
             correct = predicted == own.numpy()
             low, high = wilson(int(correct.sum()), len(own))
             row = {

@@ -8,12 +8,17 @@ are missing are computed in the same pass.
 from sslens.capture.artefact import Artefact, key_of
 from sslens.capture.gram import CONSTANT, centred_gram
 from sslens.capture.hooks import activations, tapped
+from sslens.capture.manifest import is_features
 from sslens.capture.passes import collect, features, grams
 from sslens.capture.reducers import Features, Grams, Reducer, Wide, choose_tokens, pooled
+from sslens.capture.shards import extract
+from sslens.capture.stored import Block, FeatureStore, in_memory, open_features
 
 __all__ = [
     "CONSTANT",
     "Artefact",
+    "Block",
+    "FeatureStore",
     "Features",
     "Grams",
     "Reducer",
@@ -22,9 +27,13 @@ __all__ = [
     "centred_gram",
     "choose_tokens",
     "collect",
+    "extract",
     "features",
     "grams",
+    "in_memory",
+    "is_features",
     "key_of",
+    "open_features",
     "pooled",
     "tapped",
 ]

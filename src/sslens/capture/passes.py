@@ -67,7 +67,7 @@ def collect(
     missing = [(reducer, chosen) for (reducer, chosen, _), have in zip(jobs, found, strict=True) if have is None]
     computed: Iterator[dict[str, Tensor]] = iter(())
     if missing:
-        pixels = decoded or Decoded(images, model.transform)
+        pixels = decoded or Decoded(images, model.transform, keep=False)  # each is seen once
         if pixels.transform.geometry != model.transform.geometry:
             theirs, ours = pixels.transform.geometry, model.transform.geometry
             raise InputError(
@@ -78,7 +78,7 @@ def collect(
     results = []
     for (reducer, chosen, key), have in zip(jobs, found, strict=True):
         tensors = have if have is not None else next(computed)
-        if have is None and store and _rank()[0] == 0:
+        if have is None and store and this_process()[0] == 0:
             store.write(reducer.kind, key, tensors)
         results.append(Artefact(reducer.kind, model.name, plan.ids, chosen, tensors, key))
     return results
@@ -161,20 +161,20 @@ def _threads(count: int) -> Iterator[ThreadPoolExecutor | None]:
 # ----------------------------------------------------------------------------------------------- several processes
 
 
-def _rank() -> tuple[int, int]:
+def this_process() -> tuple[int, int]:
     """This process's number, and how many there are."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
 
 
 def _share(plan: Plan, together: int) -> list[int]:
     """The numbers of the minibatches that this process takes."""
-    rank, size = _rank()
+    rank, size = this_process()
     return [number for number in range(len(plan.sizes)) if number // together % size == rank]
 
 
 def _from_first(work: Callable[[], list[Any]]) -> list[Any]:
     """What the first process finds, in all of them."""
-    rank, size = _rank()
+    rank, size = this_process()
     found = work() if rank == 0 else []
     if size > 1:
         box = [found]
@@ -185,9 +185,9 @@ def _from_first(work: Callable[[], list[Any]]) -> list[Any]:
 
 def _summed(part: dict[str, Tensor]) -> dict[str, Tensor]:
     """The sum over processes of tensors that are zero where a process saw nothing."""
-    if _rank()[1] == 1:
+    if this_process()[1] == 1:
         return part
-    parts: list[dict[str, Tensor]] = [{} for _ in range(_rank()[1])]
+    parts: list[dict[str, Tensor]] = [{} for _ in range(this_process()[1])]
     dist.all_gather_object(parts, part)
     names = dict.fromkeys(name for each in parts for name in each)
     return {name: sum(each[name] for each in parts if name in each) for name in names}  # type: ignore[misc]

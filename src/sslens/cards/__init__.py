@@ -73,14 +73,18 @@ class Card:
     licence: str
     """Of the weights: SPDX, or the authors' words."""
     paper: Paper
-    repository: str
+    """Of the objective, where the checkpoint has none of its own."""
+    repository: str | None
+    """The authors' code; null where it is ours."""
     evaluation: Evaluation
     feature: str
     """Which feature the authors evaluate."""
     url: str | None = None
-    """Where the authors keep the file; either this or `source`."""
+    """Where the authors keep the file; either this or `source` or `file`."""
     source: str | None = None
     """`timm:NAME` or `hf-hub:ID`, where another library fetches the file."""
+    file: str | None = None
+    """Its name in `cards/weights/`, where it comes with the package."""
     layout: str | None = None
     """The file of zoo/layouts that reads it."""
     branch: str | None = None
@@ -104,9 +108,14 @@ class Card:
         return None if self.url is None else self.url.rpartition("/")[2]
 
     @property
+    def shipped(self) -> Path | None:
+        """The file that comes with the package."""
+        return None if self.file is None else _FOLDER / "weights" / self.file
+
+    @property
     def origin(self) -> str:
-        """The url or the source: where the weights come from."""
-        return self.url or self.source or ""
+        """The url, the source or the file: where the weights come from."""
+        return self.url or self.source or f"{self.file}, which comes with sslens"
 
 
 _FOLDER = Path(__file__).parent
@@ -186,7 +195,7 @@ def read(path: Path) -> Card:
     """The card of one file.
 
     Raises:
-        InputError: it is no YAML mapping; a key is unknown, missing, or of another kind; neither or both of url and source.
+        InputError: it is no YAML mapping; a key is unknown, missing, or of another kind; none or several of url, source and file.
     """
     import yaml
 
@@ -264,11 +273,11 @@ def _require_whole(card: Card, path: Path) -> None:
         value = getattr(card, key)
         if value is not None and not re.fullmatch(pattern, value):
             raise InputError(_said(where, key, value, expected))
-    if (card.url is None) == (card.source is None):
-        raise InputError(f"In {where}, give one of url and source.")
-    if card.url is not None and card.layout is None:
-        raise InputError(f"In {where}, a card with a url needs a layout: the file of zoo/layouts that reads it.")
-    if card.url is not None and card.sha256 is None and card.sha256_note is None:
+    if sum(given is not None for given in (card.url, card.source, card.file)) != 1:
+        raise InputError(f"In {where}, give one of url, source and file.")
+    if card.source is None and card.layout is None:
+        raise InputError(f"In {where}, a card of a file needs a layout: the file of zoo/layouts that reads it.")
+    if card.source is None and card.sha256 is None and card.sha256_note is None:
         raise InputError(f"In {where}, sha256 is not known: say why in sha256_note.")
     if not 0 < card.evaluation.crop <= card.evaluation.resize:
         raise InputError(_said(where, "evaluation.crop", card.evaluation.crop, "0 < crop ≤ resize"))

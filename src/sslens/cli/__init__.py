@@ -1,7 +1,8 @@
 """The command line: arguments only; nothing heavy is imported before they are known to be right.
 
 A command is a file of this folder: `Command`, a dataclass whose docstring is its help, and `run(command, line, say)`, where
-`line` is what was typed and `say` speaks to the person; a path that it returns is printed on standard output.
+`line` is what was typed and `say` speaks to the person; a path that it returns is printed on standard output. A command with the
+options of `sslens.slurm` has `check(command)` too, which refuses what should not wait in a queue first.
 """
 
 import errno
@@ -16,12 +17,16 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import tyro
 
-from sslens.errors import Doubt, InputError
+from sslens import slurm
+from sslens.errors import Doubt, InputError, Mishap
 from sslens.find import names, plugin
+
+DRY_RUN = {"--dry-run", "--dry_run"}
 
 
 def _subcommand(name: str) -> Any:
@@ -48,12 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         with warnings.catch_warnings():
             warnings.showwarning = _note
-            path = import_module(type(command).__module__).run(command, shlex.join(["sslens", *given]), _say)
+            path = _run(command, given)
         if path is not None:
             print(path)
         return 0
     except InputError as error:
-        return _say_error(str(error))
+        return _say_error(str(error), own=isinstance(error, Mishap))
     except KeyboardInterrupt:
         return _say_error(
             "Stopped. What was finished is kept: the same command goes on from there (a training with --resume)."
@@ -69,6 +74,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fault()
     except Exception:
         return _fault()
+
+
+def _run(command: Any, given: Sequence[str]) -> Path | None:
+    """Carry a command out, or submit it as a job; a training's goes on from its last state whenever it starts."""
+    module = import_module(type(command).__module__)
+    line, options = slurm.separated(given)
+    if hasattr(command, "slurm") and command.slurm.submit:
+        module.check(command)
+        submitted = [token for token in line if token not in DRY_RUN]
+        if hasattr(command, "resume") and not command.resume:
+            submitted.append("--resume")
+        return slurm.submit(main, submitted, command.slurm, dry_run=not DRY_RUN.isdisjoint(line), say=_say)
+    if options:
+        raise InputError(f"{options[0]} is an option of a job: give --slurm too, or leave it out.")
+    path: Path | None = module.run(command, shlex.join(["sslens", *given]), _say)
+    return path
 
 
 def _say(text: str) -> None:
@@ -90,8 +111,8 @@ def _note(
         sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
 
 
-def _say_error(text: str) -> int:
-    if os.environ.get("RANK", "0") == "0":  # under torchrun all processes come to the same
+def _say_error(text: str, own: bool = False) -> int:
+    if own or os.environ.get("RANK", "0") == "0":  # under torchrun all processes come to the same, but for mishaps
         print(f"sslens: {text}", file=sys.stderr)
     return 2
 

@@ -1,4 +1,4 @@
-"""What `sslens pretrain` does besides training: held-out images for k-NN, trackers, and the report at the end."""
+"""What `sslens pretrain` and `sslens finetune` do besides training: held-out images for k-NN, trackers, the report at the end."""
 
 import contextlib
 import json
@@ -31,10 +31,14 @@ def held_out(source: str | None, bank: str | None, opened: "Callable[[str], Imag
     return HeldOut.split(images, knn) if bank is None else HeldOut(images, opened(bank), knn)
 
 
-def also_trained_on(held: "HeldOut", images: "ImageSet") -> str:
-    """What is said where images that are classified are trained on too; nothing where none is."""
+def also_trained_on(held: "HeldOut", images: "ImageSet", *, learnt: bool) -> str:
+    """What is said where images that are classified are trained on too, with or without their classes; nothing where none is."""
     both = len(held.queries.contents & images.contents)
-    return f"; {both:,} of them are also trained on, without their classes, so that they are not unseen" if both else ""
+    return (
+        f"; {both:,} of them are also trained on, {'with' if learnt else 'without'} their classes, so that they are not unseen"
+        if both
+        else ""
+    )
 
 
 def trackers(
@@ -47,7 +51,7 @@ def trackers(
     return (*tell, *([stack.enter_context(track.wandb(out, name, config))] if wandb else []))
 
 
-def write_report(out: Path, name: str, line: str) -> Path:
+def write_report(out: Path, name: str, line: str, what: str = "Pre-training") -> Path:
     """The report of a run that is over, from its folder; returns its path."""
     import platform
 
@@ -64,7 +68,7 @@ def write_report(out: Path, name: str, line: str) -> Path:
     )
     return report.write(
         out / "report",
-        title=f"Pre-training of {name}",
+        title=f"{what} of {name}",
         sections=[section],
         notes=curves.warnings(lines),
         command=line,

@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from sslens.cli._options import Common, Text
 from sslens.errors import InputError
+from sslens.slurm import Slurm
+
+if TYPE_CHECKING:
+    from sslens.study import Study
 
 
 @dataclass(frozen=True)
@@ -45,15 +49,24 @@ class Command:
     """Of the forward pass; Grams are float32."""
     any_transform: bool = False
     """Compare fingerprints also where their models saw other parts of the images, or resampled otherwise."""
+    slurm: tyro.conf.OmitArgPrefixes[Slurm] = Slurm()
 
 
 def run(command: Command, line: str, say: Text) -> Path | None:
     """Carry it out; returns the path of the report."""
     from sslens import study
 
+    out = command.common.out or Path("sslens-report")
+    return study.run(check(command), out, command=line, dry_run=command.common.dry_run, say=say)
+
+
+def check(command: Command) -> "Study":
+    """The study that it is; what is known to be wrong without images and models is refused."""
+    from sslens.study import Study
+
     if len(command.models) < 1:
         raise InputError("Give one or more models: sslens compare MODEL MODEL --images DIR.")
-    asked = study.Study(
+    return Study(
         models=command.models,
         images=command.images,
         analyses=command.analyses,
@@ -68,5 +81,3 @@ def run(command: Command, line: str, say: Text) -> Path | None:
         tokens=command.tokens,
         any_transform=command.any_transform,
     )
-    out = command.common.out or Path("sslens-report")
-    return study.run(asked, out, command=line, dry_run=command.common.dry_run, say=say)

@@ -9,6 +9,7 @@ import tyro
 
 from sslens.cli._options import Text
 from sslens.errors import InputError
+from sslens.slurm import Slurm
 
 if TYPE_CHECKING:
     from sslens.capture import Artefact, Grams
@@ -61,14 +62,12 @@ class Command:
     """What to do with an image that cannot be decoded."""
     dry_run: bool = False
     """Print the plan and its cost, and stop."""
+    slurm: tyro.conf.OmitArgPrefixes[Slurm] = Slurm()
 
 
 def run(command: Command, line: str, say: Text) -> Path | None:
     """Carry it out; returns the path of the fingerprint, but for processes that are not the first."""
-    from sslens import zoo
-
-    _refuse(command)
-    zoo.check(command.model)
+    check(command)
 
     from sslens.fingerprint import Conditions, write
     from sslens.processes import best_device, processes
@@ -97,8 +96,9 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     return asked.path
 
 
-def _refuse(command: Command) -> None:
+def check(command: Command) -> None:
     """Refuse what can be known to be wrong before anything heavy is imported."""
+    from sslens import zoo
     from sslens.fingerprint import is_fingerprint
 
     if is_fingerprint(Path(command.model)):
@@ -108,6 +108,7 @@ def _refuse(command: Command) -> None:
         )
     if not command.tokens:
         raise InputError("--tokens names none: give one or more of all, cls and patch.")
+    zoo.check(command.model)
     out = command.out
     if out is not None and out.is_dir():
         raise InputError(f"{out} is a folder: give the file to write, such as {out / 'model.fingerprint.safetensors'}.")

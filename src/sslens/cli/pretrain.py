@@ -12,6 +12,7 @@ import tyro
 from sslens.cli._options import Common, Text
 from sslens.cli._watching import also_trained_on, held_out, trackers, write_report
 from sslens.errors import InputError, nearest
+from sslens.slurm import Slurm
 
 if TYPE_CHECKING:
     from sslens.data import ImageSet
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Command:
-    """Pre-train a Vision Transformer or a CNN on images with a self-supervised objective.
+    """Pre-train a Vision Transformer or a CNN on images with a self-supervised objective, or with their labels.
 
     The learning rate is scaled with the minibatch and printed. Under torchrun the same command uses all its processes.
 
@@ -31,18 +32,20 @@ class Command:
       sslens pretrain moco-v3 --images photos/train --arch resnet50 --recipe resnet50-e100 --out runs/resnet
       sslens pretrain dino --images photos/train --arch vit_small_patch16_224 --recipe two-crops --batch-size 256
       torchrun --nproc-per-node 8 -m sslens pretrain mae --images photos/train --arch vit_base_patch16_224 --batch-size 4096
+      sslens pretrain supervised --images photos/train --arch vit_small_patch16_224 --batch-size 256
       sslens pretrain mae --images photos/train --arch vit_small_patch16_224 --out runs/mae --resume
+      sslens pretrain mae --images photos/train --arch vit_base_patch16_224 --batch-size 4096 --slurm --slurm-gpus 8 --dry-run
       sslens pretrain dino --images photos/train --arch vit_small_patch16_224 --knn photos/val --knn-every 5
     """
 
     objective: tyro.conf.Positional[str]
-    """dino, fcmae, mae, moco-v3 or msn."""
+    """dino, fcmae, mae, moco-v3, msn, or supervised, which learns the classes of --images."""
     images: str
     """A folder, an .npz file, cifar10:train, or scenes[:SEED[:COUNT]]."""
     arch: str
     """vit_SIZE_patchP_S: SIZE is nano, mini, tiny, small, base, large or huge; P the patch and S the image size in pixels.
-    For dino and moco-v3 also resnet18 to resnet152, for fcmae convnextv2_atto to convnextv2_huge, with _S for other images than
-    224 px."""
+    For dino, moco-v3 and supervised also resnet18 to resnet152, for fcmae convnextv2_atto to convnextv2_huge, with _S for other
+    images than 224 px."""
     common: tyro.conf.OmitArgPrefixes[Common] = Common()
     recipe: str | None = None
     """official or paper, for some objectives more: settings, epochs and minibatch as published. The settings of official, or for
@@ -63,6 +66,11 @@ class Command:
     """What to do with an image that cannot be decoded."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """bfloat16 is autocast; losses are float32."""
+    compile: bool = False
+    """Run the networks' blocks by code that torch generates for them first; the same but for rounding."""
+    recompute: bool = False
+    """Keep only the inputs of the networks' blocks, and compute the rest again in the backward pass; the step is the same, with
+    less memory and in more time."""
     workers: int | None = None
     """Processes that decode and augment; 0 on a CPU and up to 8 beside a GPU unless given."""
     save_every: int = 0
@@ -81,39 +89,36 @@ class Command:
     """Also write the log's lines as TensorBoard events, into --out; wants pip install 'sslens[track]'."""
     wandb: bool = False
     """Also send the log's lines to Weights & Biases; wants pip install 'sslens[track]'."""
+    slurm: tyro.conf.OmitArgPrefixes[Slurm] = Slurm()
 
 
 def run(command: Command, line: str, say: Text) -> Path | None:
     """Carry it out; returns the path of the encoder."""
-    from sslens.find import names
-
-    if command.objective not in names("objectives"):
-        raise InputError(
-            f'There is no objective "{command.objective}": {nearest(command.objective, names("objectives"))}'
-        )
+    settings, epochs, batch_size = _chosen(command)
     from sslens.models.arch import parse
-    from sslens.recipes import meant_for, recipe
     from sslens.training import loop, track
+    from sslens.training.labels import with_classes
     from sslens.training.watch import Watch
 
-    kind = parse(command.arch).kind
-    chosen = recipe(command.objective, command.recipe or meant_for(command.objective, kind))
-    settings = changed(chosen.settings, command.set)
     common = command.common
-    training = _training(command, *((chosen.epochs, chosen.batch_size) if command.recipe else (100, 256)))
+    training = training_of(command, epochs, batch_size)
     first = os.environ.get("RANK", "0") == "0"
     watch = Watch(command.knn_every)
     for wanted in ("tensorboard", "wandb"):
         if getattr(command, wanted):
             track.require(wanted)
 
-    images = _opened(command.images, command, common.limit, say)
-    held = held_out(command.knn, command.knn_bank, lambda source: _opened(source, command, None, say))
+    images = opened(command.images, command, common.limit, say)
+    held = held_out(command.knn, command.knn_bank, lambda source: opened(source, command, None, say))
     world = int(os.environ.get("WORLD_SIZE", "1"))
+    settings = with_classes(command.objective, settings, images)
     schedule = loop.plan(command.objective, len(images), command.arch, settings, training, world)
-    out = common.out or Path("runs") / command.objective
+    out = _out(command)
     if held and first:
-        say(f"k-NN on {len(held.queries):,} images by {len(held.bank):,}{also_trained_on(held, images)}")
+        also = also_trained_on(held, images, learnt=hasattr(settings, "classes"))
+        say(f"k-NN on {len(held.queries):,} images by {len(held.bank):,}{also}")
+    if first:
+        loop.doubt_small(images, parse(command.arch).image_size)
     if common.dry_run:
         say(
             f"{command.objective}, {command.arch}, {len(images):,} images of {images.name}: {schedule.epoch:,} steps an epoch, "
@@ -142,8 +147,44 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     return path
 
 
-def _opened(source: str, command: Command, limit: int | None, say: Text) -> "ImageSet":
-    """The images of a source; those that were left out are said once, however many processes there are."""
+def check(command: Command) -> None:
+    """Refuse, before a job waits in a queue, what is known to be wrong without the images and the job's GPUs."""
+    _, _, batch_size = _chosen(command)
+    from sslens.training.folder import Folder
+    from sslens.training.loop import require_shares
+
+    require_shares(batch_size, command.slurm.tasks, command.accumulate)
+    if not command.resume:
+        Folder(_out(command), {}).state(resume=False)
+
+
+def _chosen(command: Command) -> tuple[Any, int, int]:
+    """Settings, epochs and minibatch: those of a recipe where it is asked for, unless the command gives others."""
+    from sslens.find import names
+
+    if command.objective not in names("objectives"):
+        raise InputError(
+            f'There is no objective "{command.objective}": {nearest(command.objective, names("objectives"))}'
+        )
+    from sslens.models.arch import parse
+    from sslens.recipes import meant_for, recipe
+
+    kind = parse(command.arch).kind
+    chosen = recipe(command.objective, command.recipe or meant_for(command.objective, kind))
+    epochs, batch_size = (chosen.epochs, chosen.batch_size) if command.recipe else (100, 256)
+    return (
+        changed(chosen.settings, command.set),
+        epochs if command.epochs is None else command.epochs,
+        batch_size if command.batch_size is None else command.batch_size,
+    )
+
+
+def _out(command: Command) -> Path:
+    return command.common.out or Path("runs") / command.objective
+
+
+def opened(source: str, command: Any, limit: int | None, say: Text) -> "ImageSet":
+    """The images of a source of a command that trains; those that were left out are said once, however many processes there are."""
     from sslens.data import open_images
     from sslens.progress import progress
 
@@ -158,20 +199,22 @@ def _opened(source: str, command: Command, limit: int | None, say: Text) -> "Ima
     return found
 
 
-def _training(command: Command, epochs: int, batch_size: int) -> "Training":
-    """How long and on what, with the epochs and the minibatch of a recipe unless the command gives others."""
+def training_of(command: Any, epochs: int, batch_size: int) -> "Training":
+    """How long a command trains, and on what."""
     from sslens.processes import best_device
     from sslens.training.loop import Training
 
     device = best_device(command.common.device)
     workers = 0 if device == "cpu" else min(8, os.cpu_count() or 1)
     return Training(
-        epochs=epochs if command.epochs is None else command.epochs,
-        batch_size=batch_size if command.batch_size is None else command.batch_size,
+        epochs=epochs,
+        batch_size=batch_size,
         accumulate=command.accumulate,
         seed=command.common.seed,
         device=device,
         precision=command.precision,
+        compile=command.compile,
+        recompute=command.recompute,
         workers=workers if command.workers is None else command.workers,
         save_every=command.save_every,
         log_every=command.log_every,
@@ -187,6 +230,7 @@ def changed(settings: Any, overrides: Sequence[str]) -> Any:
     import yaml
 
     now = asdict(settings)
+    now.pop("classes", None)  # those of the images
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:

@@ -2,10 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
 from sslens.cli._options import Text
+from sslens.slurm import Slurm
+
+if TYPE_CHECKING:
+    from sslens.study import Study
 
 
 @dataclass(frozen=True)
@@ -25,11 +30,18 @@ class Command:
     """Folder for the report."""
     dry_run: bool = False
     """Print the plan and its cost, and stop."""
+    slurm: tyro.conf.OmitArgPrefixes[Slurm] = Slurm()
 
 
 def run(command: Command, line: str, say: Text) -> Path | None:
     """Carry it out; returns the path of the report."""
     from sslens import study
 
-    asked = study.read(command.file, command.overrides)
-    return study.run(asked, command.out, command=line, dry_run=command.dry_run, say=say)
+    return study.run(check(command), command.out, command=line, dry_run=command.dry_run, say=say)
+
+
+def check(command: Command) -> "Study":
+    """The study as it stands in the file; what is known to be wrong without images and models is refused."""
+    from sslens.study import read
+
+    return read(command.file, command.overrides)

@@ -121,7 +121,7 @@ def clipped(text: str, width: int) -> str:
 
 def size(card: Card) -> str:
     """The size of its file in MB, as far as the card or the cache knows it; nothing where another library fetches it."""
-    if card.url is None:
+    if card.source is not None:
         return ""
     count = card.size or (path(card).stat().st_size if cached(card) else None)
     return "?" if count is None else f"{count / 1e6:,.0f} MB"
@@ -134,7 +134,7 @@ def have(card: Card) -> str:
 
 def described(card: Card) -> dict[str, object]:
     """All fields, as JSON values."""
-    where = None if card.url is None else str(path(card))
+    where = None if card.source is not None else str(path(card))
     return dataclasses.asdict(card) | {"path": where, "cached": cached(card)}
 
 
@@ -157,10 +157,10 @@ def shown(card: Card) -> str:
         ("feature", card.feature),
         ("licence", card.licence),
         ("paper", f"{card.paper.title}, https://arxiv.org/abs/{card.paper.arxiv}"),
-        ("code", card.repository),
+        ("code", card.repository or "sslens pretrain"),
         ("weights", card.origin + (f", branch {card.branch}" if card.branch else "")),
     ]
-    if card.url is not None:
+    if card.source is None:
         rows.append(("size", size(card) if card.size else "not published"))
         rows.append(("sha256", card.sha256 or (f"{card.sha256_prefix}…" if card.sha256_prefix else "not published")))
         if card.md5_prefix:

@@ -17,7 +17,7 @@ class Decoded:
     """The images of a set as an evaluation transform crops them, each decoded when it is first asked for.
 
     They are kept for the next model in a file that has no name, so that a killed run leaves none behind: 150 kB an image
-    at 224 px. Where they would take more than half of the free disk they are not kept, and decoded again.
+    at 224 px. Where they would take more than half of the free disk, or nobody comes after (`keep` is False), they are not kept.
 
     >>> from sslens.data.images import from_arrays
     >>> images = from_arrays(np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3))
@@ -25,12 +25,12 @@ class Decoded:
     [[12, 13, 14], [15, 16, 17]]
     """
 
-    def __init__(self, images: ImageSet, transform: EvalTransform) -> None:
+    def __init__(self, images: ImageSet, transform: EvalTransform, *, keep: bool = True) -> None:
         self.images = images
         self.transform = transform
         self._known = np.zeros(len(images), bool)
         shape = (len(images), transform.crop, transform.crop, 3)
-        self._pixels = scratch(shape, "uint8") if int(np.prod(shape)) < room() // 2 else None
+        self._pixels = scratch(shape, "uint8") if keep and int(np.prod(shape)) < room() // 2 else None
 
     def pixels(self, rows: Sequence[int], threads: Executor | None = None) -> UInt8[np.ndarray, "image crop crop 3"]:
         """The cropped images of these rows; those not decoded yet are decoded, by the threads if there are any."""

@@ -370,7 +370,8 @@ def detection_scene(seed: int, index: int) -> Scene:
     return Scene(image, objects["class"], boxes(visible), visible, _frame(objects))
 
 
-_BLOCK, _BLOCKS = 16, 512  # scenes a block; blocks kept: 100 MB of pixels
+_BLOCK = 16  # scenes that are rendered together
+_BLOCKS = 4096  # blocks that are kept, 800 MB at most: epochs are in random order, and a miss renders a block
 _ID = re.compile(rf"scenes-v{VERSION}/seed([0-9]+)/([0-9]{{6,}})")
 
 

@@ -45,7 +45,8 @@ def stream(seed: int, step: int, *key: int) -> np.random.Generator:
     """The generator of one purpose (`key`) in one training step, independent of all others.
 
     PCG64 seeded by NumPy's `SeedSequence(seed, spawn_key=(step, *key))`. The views of a `Recipe` use the keys
-    (0, view, operation), `mask_noise` uses (1,), the order of images (2,) and `depth_noise` (3,).
+    (0, view, operation), `mask_noise` uses (1,), the order of images (2,), `depth_noise` (3,) and
+    `sslens.data.classification.Mixing` (4,).
 
     Raises InputError for a negative seed and a step outside 32 bits.
 
@@ -99,7 +100,8 @@ class RandomResizedCrop:
     Up to ten tries of an area A = s·H·W, s uniform in `scale`, and a ratio r = w/h, log r uniform in log `ratio`, give
     w = round(√(A r)) and h = round(√(A / r)); the first that fits in the image is placed uniformly. If none fits, the
     box is the largest central one with a ratio within bounds (Szegedy et al., 2015). The box is cut out first, so that
-    the resampling never sees a pixel outside it. Raises InputError for an unknown interpolation or an impossible range.
+    the resampling never sees a pixel outside it. With `clip` the first try is taken, its sides cut down to the image's (as in
+    MAE's linear probe, after BYOL). Raises InputError for an unknown interpolation or an impossible range.
 
     >>> crop = RandomResizedCrop(2, scale=(1.0, 1.0), ratio=(1.0, 1.0), interpolation="bilinear")
     >>> image = Image.fromarray(np.full((6, 6, 3), 9, np.uint8))
@@ -111,6 +113,7 @@ class RandomResizedCrop:
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     interpolation: str = "bicubic"
+    clip: bool = False
 
     def __post_init__(self) -> None:
         resampling(self.interpolation)
@@ -131,6 +134,8 @@ class RandomResizedCrop:
         """(left, upper, right, lower) in pixels, as PIL's `crop` takes them, in images of (width, height) `sizes`."""
         area = parameters["area"] * sizes.prod(axis=1, keepdims=True)
         tried = np.stack([np.sqrt(area * parameters["ratio"]), np.sqrt(area / parameters["ratio"])], axis=2).round()
+        if self.clip:
+            tried = np.clip(tried, 1, sizes[:, None])
         fits = np.all((tried > 0) & (tried <= sizes[:, None]), axis=2)
         chosen = tried[np.arange(len(sizes)), np.argmax(fits, axis=1)]
         corner = np.floor(parameters["place"] * (sizes - chosen + 1))

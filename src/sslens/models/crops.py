@@ -3,10 +3,11 @@
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from sslens.errors import InputError
+from sslens.models.blocks import through
 
 
 def learn_positions(network: VisionTransformer) -> None:
@@ -65,10 +66,20 @@ def class_tokens(
     else:
         factors = branches.flatten(0, -3).permute(1, 2, 0)[..., None, None]
         for block, (attention, mlp) in zip(network.blocks, factors, strict=True):
-            x = x + attention * block.attn(block.norm1(x))
-            x = x + mlp * block.mlp(block.norm2(x))
+            x = through(_dropped, block, x, attention, mlp)
     tokens: Tensor = network.norm(x[:, 0])
     return tokens.unflatten(0, crops.shape[:-3])
+
+
+def _dropped(
+    block: Block,
+    x: Float[Tensor, "crop token dim"],
+    attention: Float[Tensor, "crop 1 1"],
+    mlp: Float[Tensor, "crop 1 1"],
+) -> Float[Tensor, "crop token dim"]:
+    x = x + attention * block.attn(block.norm1(x))
+    out: Tensor = x + mlp * block.mlp(block.norm2(x))
+    return out
 
 
 def depth_factors(noise: Float[Tensor, "*image block 2"], drop_path: float) -> Float[Tensor, "*image block 2"]:

@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float, Int
 from timm.models.convnext import ConvNeXt, ConvNeXtBlock
 from torch import Tensor, nn
 
+from sslens.models.blocks import through
 from sslens.models.heads import summed
 
 
@@ -41,7 +42,7 @@ def masked_features(
         x = (x * places[:, None]).contiguous()
         index = places.flatten().nonzero()[:, 0]
         for block in stage.blocks:
-            x = x + _branch(block, x, index, 1 if together else len(images))
+            x = x + through(_branch, block, x, index, 1 if together else len(images))
     return x
 
 

@@ -1,9 +1,11 @@
-"""Pre-training objectives: one file is one method.
+"""Training objectives: one file is one method.
 
 A file `objectives/NAME.py` has
 
-- `FAMILY`, of the method: "JE" (joint embedding) or "REC" (reconstruction);
+- `FAMILY`, of the method: "JE" (joint embedding), "REC" (reconstruction) or "supervised";
 - `KINDS`, of the networks that it trains: "vit", "resnet", "convnextv2";
+- `LABELLED = True` where it learns the images' labels: the loop then refuses images without, gives `Rows` their labels and the
+  settings their `classes` (names, in the order of the labels' numbers), which must be a field of them with the default `()`;
 - `IN_PARTS`, where there is something that makes steps divisible: the end of the sentence that says so;
 - `Settings`, a frozen dataclass: the method's numbers, with `base_lr` (for 256 images), `weight_decay`, `betas` and
   `warmup` (share of the training), `optimiser` where it may be another than AdamW, and the papers' table and where the
@@ -28,12 +30,16 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Rows:
-    """Which images of which step: `total` of them in the step, over all processes, of which these are `rows`."""
+    """Which images of which step: `total` of them in the step, over all processes, of which these are `rows`.
+
+    `labels` are the numbers of these images' classes, where they have classes.
+    """
 
     seed: int
     step: int
     rows: slice
     total: int
+    labels: tuple[int, ...] | None = None
 
     def keywords(self) -> dict[str, Any]:
         """As keyword arguments of `sslens.data.views`."""

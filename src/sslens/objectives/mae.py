@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, ClassVar, final
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from PIL import Image
 from timm.models.vision_transformer import Block
@@ -112,10 +113,13 @@ class Objective(nn.Module):
     def encode(
         self, images: Float[Tensor, "image 3 size size"], kept: Int[Tensor, "image kept"]
     ) -> Float[Tensor, "image token dim"]:
-        """CLS and the kept patches through the encoder, in the order of `kept`."""
-        net = self.encoder
-        patches = net.patch_embed(images) + net.pos_embed[:, 1:]
-        patches = patches.gather(1, kept[:, :, None].expand(-1, -1, patches.shape[2]))
+        """CLS and the kept patches, which alone are embedded, through the encoder, in the order of `kept`."""
+        net, grid = self.encoder, self.arch.grid
+        pixels = images.unflatten(3, (grid, -1)).unflatten(2, (grid, -1)).permute(0, 2, 4, 1, 3, 5)
+        image = torch.arange(len(images), device=images.device)[:, None]
+        pixels = pixels[image, kept // grid, kept % grid].flatten(2)
+        projection = net.patch_embed.proj
+        patches = F.linear(pixels, projection.weight.flatten(1), projection.bias) + net.pos_embed[0, 1:][kept]
         cls = (net.cls_token + net.pos_embed[:, :1]).expand(len(images), -1, -1)
         tokens: Tensor = net.norm(net.blocks(torch.cat([cls, patches], dim=1)))
         return tokens

@@ -1,32 +1,37 @@
 """k-NN classification by cosine similarity, as DINO evaluates it."""
 
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from sslens.capture.manifest import Column
+from sslens.capture.stored import FeatureStore
 from sslens.errors import InputError
+from sslens.probes._nearest import Bank
 
 Vote = Literal["weighted", "majority"]
 
-#: values of the similarity matrix that are held at a time
-BLOCK = 1 << 24
+#: queries whose votes are counted at a time
+CHUNK = 4096
+#: numbers of neighbours, and temperatures (None: majority), that a sweep tries unless it is told
+KS = (1, 5, 10, 20, 50, 100, 200)
+TEMPERATURES = (0.04, 0.07, 0.1, 0.2, None)
 
 
 def neighbours(
     queries: Float[Tensor, "query dim"], bank: Float[Tensor, "bank dim"], k: int, *, leave_one_out: bool = False
 ) -> tuple[Int64[Tensor, "query k"], Float[Tensor, "query k"]]:
-    """The k rows of `bank` with the largest cosine to each query, nearest first, and the cosines.
+    """The k rows of `bank` with the largest cosine to each query, nearest first, and the cosines, on the device of `bank`.
 
-    Equal cosines are ordered by row, so that the result does not depend on how a library sorts (but on some CPUs the
-    cosines of equal rows differ in their last bit). With `leave_one_out`
-    queries and bank are the same rows, and none is its own neighbour.
+    Equal cosines are ordered by row, and equal rows have equal cosines: the result does not depend on how a library sorts
+    or rounds. With `leave_one_out` queries and bank are the same rows, and none is its own neighbour.
 
     Raises:
-        InputError: k is not under the number of rows to choose from.
+        InputError: k is not under the number of rows to choose from, or features are not finite.
 
     >>> neighbours(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0], [2.0, 0.0], [3.0, 0.0]]), k=2)[0].tolist()
     [[1, 2]]
@@ -34,34 +39,64 @@ def neighbours(
     rows = len(bank) - leave_one_out
     if not 1 <= k <= rows:
         raise InputError(f"{k} neighbours cannot be chosen among {rows} images: give k between 1 and {rows}.")
-    bank = F.normalize(bank.float(), dim=1)
-    found = []
-    for start, block in _blocks(queries, len(bank)):
-        # never one query alone: a vector times a matrix rounds equal rows of the bank apart, and they would not tie
-        unit = F.normalize(block.float(), dim=1).expand(max(2, len(block)), -1)
-        cosines = (unit @ bank.T)[: len(block)]
-        if leave_one_out:
-            own = torch.arange(len(block))
-            cosines[own, own + start] = -torch.inf
-        found.append(_top(cosines, k))
-    rows_found, values = zip(*found, strict=True)
-    return torch.cat(rows_found), torch.cat(values)
+    for name, x in (("queries", queries), ("bank", bank)):
+        if not torch.isfinite(x).all():
+            raise InputError(
+                f"The features of the {name} hold values that are not finite: the model or its input is broken."
+            )
+    found, cosines = Bank(bank).nearest(queries, k + leave_one_out)
+    if not leave_one_out:
+        return found, cosines
+    own = found == torch.arange(len(found))[:, None]
+    own[:, -1] |= ~own.any(1)  # behind k equals with lower rows it was not found, and one is too many
+    return found[~own].view(-1, k), cosines[~own].view(-1, k)
 
 
-def _blocks(queries: Tensor, width: int) -> list[tuple[int, Tensor]]:
-    size = max(1, BLOCK // width)
-    return [(start, queries[start : start + size]) for start in range(0, len(queries), size)]
+def votes(
+    labels: Int64[Tensor, "query neighbour"],
+    cosines: Float[Tensor, "query neighbour"],
+    classes: int,
+    *,
+    ks: Sequence[int],
+    temperatures: Sequence[float | None] = (0.07,),
+) -> Int64[np.ndarray, "temperature k query"]:
+    """The class with the most votes of each query's k nearest, for every k and temperature; of equals the first class.
+
+    A neighbour with cosine s has exp(s/τ) votes, as in DINO's evaluation; with the temperature None it has one. The largest
+    cosine of a query is subtracted before exp, which scales all its votes alike. Neighbours are counted one after the
+    other, the nearest first, and only the class that got a vote can become the winner: all k cost what the largest costs.
+
+    >>> labels, cosines = torch.tensor([[0, 1, 1]]), torch.tensor([[0.9, 0.1, 0.1]])
+    >>> votes(labels, cosines, 2, ks=[1, 2, 3], temperatures=[0.07, None])[:, :, 0].tolist()
+    [[0, 0, 0], [0, 0, 1]]
+    """
+    k = max(ks)
+    found = np.empty((len(temperatures), len(ks), len(labels)), np.int64)
+    for start in range(0, len(labels), CHUNK):
+        part = slice(start, start + CHUNK)
+        label, cosine = labels[part, :k].numpy(), cosines[part, :k]
+        for which, temperature in enumerate(temperatures):
+            weights = torch.ones_like(cosine)
+            if temperature is not None:
+                weights = ((cosine - cosine[:, :1]) / temperature).exp()
+            for count, winner in enumerate(_winners(label, weights.double().numpy(), classes), 1):
+                for place in (i for i, wanted in enumerate(ks) if wanted == count):
+                    found[which, place, part] = winner
+    return found
 
 
-def _top(cosines: Float[Tensor, "query bank"], k: int) -> tuple[Int64[Tensor, "query k"], Float[Tensor, "query k"]]:
-    values, rows = cosines.topk(k, dim=1)
-    tied = (cosines >= values[:, -1:]).sum(1) > k  # topk may have taken any of those that equal the last
-    if tied.any():
-        rows[tied] = cosines[tied].sort(dim=1, descending=True, stable=True).indices[:, :k]
-    rows = rows.sort(dim=1).values
-    values = cosines.gather(1, rows)
-    order = values.sort(dim=1, descending=True, stable=True).indices
-    return rows.gather(1, order), values.gather(1, order)
+def _winners(
+    labels: Int64[np.ndarray, "query k"], weights: Float[np.ndarray, "query k"], classes: int
+) -> Iterator[Int64[np.ndarray, " query"]]:
+    """The class with the most votes after the first neighbour, the second, …"""
+    row = np.arange(len(labels))
+    counts = np.zeros((len(labels), classes))
+    best = labels[:, 0]
+    for label, weight in zip(labels.T, weights.T, strict=True):
+        counts[row, label] += weight
+        now, most = counts[row, label], counts[row, best]
+        best = np.where((now > most) | ((now == most) & (label < best)), label, best)
+        yield best
 
 
 def vote(
@@ -72,21 +107,15 @@ def vote(
     how: Vote = "weighted",
     temperature: float = 0.07,
 ) -> Int64[np.ndarray, " query"]:
-    """The class with the most votes of each query's neighbours; of classes with equally many, the first.
-
-    A neighbour with cosine s has exp(s/τ) votes ("weighted", as DINO's evaluation), or one ("majority"). The largest
-    cosine of a query is subtracted before exp, which scales all its votes alike.
+    """The class with the most votes of all neighbours of each query: exp(s/τ) each ("weighted"), or one ("majority").
 
     >>> vote(torch.tensor([[0, 1, 1]]), torch.tensor([[0.9, 0.1, 0.1]]), 2).tolist()
     [0]
     >>> vote(torch.tensor([[0, 1, 1]]), torch.tensor([[0.9, 0.1, 0.1]]), 2, how="majority").tolist()
     [1]
     """
-    weights = torch.ones_like(cosines)
-    if how == "weighted":
-        weights = ((cosines - cosines[:, :1]) / temperature).exp()
-    votes = torch.zeros(len(labels), classes, dtype=torch.float64).scatter_add_(1, labels, weights.double())
-    return votes.numpy().argmax(axis=1)
+    chosen = temperature if how == "weighted" else None
+    return votes(labels, cosines, classes, ks=[labels.shape[1]], temperatures=[chosen])[0, 0]
 
 
 def knn(
@@ -108,14 +137,56 @@ def knn(
     >>> knn(torch.tensor([[0.1, 1.0]]), bank, torch.tensor([0, 0, 1]), k=3).tolist()
     [1]
     """
-    for name, x in (("queries", queries), ("bank", bank)):
-        if not torch.isfinite(x).all():
-            raise InputError(
-                f"The features of the {name} hold values that are not finite: the model or its input is broken."
-            )
     rows, cosines = neighbours(queries, bank, k, leave_one_out=leave_one_out)
-    classes = int(bank_labels.max()) + 1
-    return vote(bank_labels[rows], cosines, classes, how=how, temperature=temperature)
+    return vote(bank_labels[rows], cosines, int(bank_labels.max()) + 1, how=how, temperature=temperature)
+
+
+def sweep(
+    queries: FeatureStore,
+    bank: FeatureStore | None = None,
+    *,
+    ks: Sequence[int] = (20,),
+    temperatures: Sequence[float | None] = (0.07, None),
+    device: str = "cpu",
+) -> Iterator[tuple[Column, Int64[np.ndarray, "temperature k query"]]]:
+    """The predicted classes by every tap and pooling, for every k and temperature, from one search each.
+
+    Without a bank each image is classified by all others of its set. One tap and pooling is held in memory at a time.
+
+    Raises:
+        InputError: no classes, other classes or another model in the bank, a tap that it lacks, too few images for a k.
+
+    >>> from sslens.capture import Artefact, in_memory
+    >>> artefact = Artefact("features", "m", tuple("abcd"), (), {"x/flat": torch.tensor([[1.0], [1], [-1], [-2]])}, {})
+    >>> store = in_memory(artefact, {"a": 0, "b": 0, "c": 1, "d": 1}, ["up", "down"])
+    >>> [(column, found[0, 0].tolist()) for column, found in sweep(store, ks=[1])]
+    [(('x', 'flat'), [0, 0, 1, 1])]
+    """
+    among = bank or queries
+    if queries.labels is None or among.labels is None:
+        raise InputError("The images have no classes: k-NN needs labelled ones, a subfolder a class.")
+    if bank is not None:
+        _require_same(queries, bank)
+    known = torch.tensor(among.labels)
+    for column in queries.columns:
+        rows, cosines = neighbours(
+            queries.read(*column).to(device), among.read(*column).to(device), max(ks), leave_one_out=bank is None
+        )
+        yield column, votes(known[rows], cosines, len(among.classes), ks=ks, temperatures=temperatures)
+
+
+def _require_same(queries: FeatureStore, bank: FeatureStore) -> None:
+    for what, said in (("weights", "another model"), ("transform", "images seen otherwise")):
+        if queries.key.get(what) != bank.key.get(what):
+            raise InputError(
+                f"The bank's features are of {said} ({queries.name} and {bank.name}): make both with one model and one transform."
+            )
+    if queries.classes != bank.classes:
+        raise InputError(
+            f"The bank has other classes ({len(bank.classes)} and {len(queries.classes)}): k-NN needs the same folders in both."
+        )
+    for column in queries.columns:
+        bank.require(*column)
 
 
 def wilson(correct: int, count: int, z: float = 1.959964) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 A recipe is a frozen dataclass in `recipes/OBJECTIVE.py` with epochs, minibatch and settings; its docstring names its source
 and how it differs from the others. Its name is the class's: `class TwoCrops` of `recipes/dino.py` is `two-crops`.
+Those of fine-tuning are in `recipes/finetune.py`.
 Every objective has `official`, what its released code does by default, whose settings are the objective's own defaults.
 """
 
@@ -43,7 +44,7 @@ def recipes(objective: str) -> dict[str, Recipe]:
     """
     module = plugin("recipes", objective)
     kinds = [kind for kind in vars(module).values() if isinstance(kind, type) and kind.__module__ == module.__name__]
-    return {re.sub(r"(?<!^)(?=[A-Z])", "-", kind.__name__).lower(): kind() for kind in kinds}
+    return {re.sub(r"(?<!^)(?=[A-Z])|_", "-", kind.__name__).lower(): kind() for kind in kinds}
 
 
 def meant_for(objective: str, kind: str) -> str:

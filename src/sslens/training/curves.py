@@ -12,10 +12,11 @@ from sslens.training import folder
 TITLE = "How did the training go?"
 CAPTION = (
     "Loss (mean of the steps between two lines of the log), learning rate, and, where held-out images were given, the share "
-    "of them that cosine k-NN classifies right by the features after the last layer. The loss of one objective says nothing "
-    "beside that of another."
+    "of them that cosine k-NN classifies right by the features after the last layer, or that a classifier being trained does. The "
+    "loss of one objective says nothing beside that of another."
 )
 POOLINGS = {"knn_cls": "CLS token", "knn_patch": "mean of patch tokens", "knn_mean": "mean over places"}
+TOPS = {"top1": "top-1", "top5": "top-5"}
 UNITS = {
     "step": "optimiser's steps done",
     "epoch": "passes over the images done",
@@ -24,6 +25,9 @@ UNITS = {
     "knn_cls": "share of held-out images whose class k-NN predicts from the CLS token",
     "knn_patch": "the same from the mean of the patch tokens",
     "knn_mean": "the same from the mean over places",
+    "top1": "share of held-out images whose class has the highest score of the classifier",
+    "top5": "share of held-out images whose class has one of its five highest scores",
+    "val_loss": "mean cross-entropy of held-out images",
     "spread": "standard deviation of the L2-normalised features of images, 0 to 1",
 }
 
@@ -43,7 +47,7 @@ def compute(lines: Sequence[folder.Line]) -> Table:
 
 
 def draw(table: Table) -> Figure:
-    """A panel for the loss, one for the learning rate, and one for k-NN where it was measured."""
+    """A panel for the loss, one for the learning rate, and one for k-NN and for a classifier where they were measured."""
     frame = table.frame
     panels = [
         Lines("", "epoch", label, (_line(frame, column, label),), None)
@@ -53,6 +57,11 @@ def draw(table: Table) -> Figure:
     if measured:
         lines = tuple(_line(frame, name, POOLINGS[name]) for name in measured)
         panels.append(Lines("", "epoch", "k-NN accuracy", lines, (0.0, 1.0)))
+    tops = [name for name in TOPS if name in frame]
+    if tops:
+        panels.append(
+            Lines("", "epoch", "accuracy", tuple(_line(frame, name, TOPS[name]) for name in tops), (0.0, 1.0))
+        )
     return Figure("training", (tuple(panels),))
 
 
@@ -62,7 +71,7 @@ def _line(frame: pd.DataFrame, column: str, name: str) -> Line:
 
 
 def findings(table: Table) -> tuple[str, ...]:
-    """The loss at both ends, and the last and the best k-NN accuracy of each pooling."""
+    """The loss at both ends, and the last and the best accuracy of k-NN by each pooling and of a classifier."""
     return tuple(_findings(table.frame))
 
 
@@ -78,6 +87,13 @@ def _findings(frame: pd.DataFrame) -> Iterator[str]:
                 f"k-NN by the {pooling} has {rows[name].iloc[-1]:.1%} of the held-out images right at the end; "
                 f"the best was {best[name]:.1%}, after epoch {best.epoch:g}."
             )
+    if "top1" in frame:
+        rows = frame[frame.top1.notna()]
+        best = rows.loc[rows.top1.idxmax()]
+        yield (
+            f"The classifier has {rows.top1.iloc[-1]:.1%} of the held-out images right at the end; the best was {best.top1:.1%}, "
+            f"after epoch {best.epoch:g}, and is kept in best.safetensors."
+        )
 
 
 def warnings(lines: Sequence[folder.Line]) -> tuple[str, ...]:

@@ -63,7 +63,8 @@ class Folder:
         old, new = _flat(then), _flat(self.config)
         apart = [key for key in old.keys() | new.keys() if old.get(key) != new.get(key)]
         if apart:
-            said = "; ".join(f"{key} was {old.get(key)} and is now {new.get(key)}" for key in sorted(apart)[:3])
+            first = sorted(apart, key=lambda key: (not key.endswith(".classes"), key))[:3]
+            said = "; ".join(_change(key, old.get(key), new.get(key)) for key in first)
             raise InputError(
                 f"The run in {self.path} cannot go on with other settings ({said}): give the same ones, or another --out."
             )
@@ -81,11 +82,17 @@ class Folder:
         write_tensors(self.path / STATE, _on_cpu(tensors), header)
 
     def keep_encoder(
-        self, weights: Mapping[str, Tensor], name: str, shape: Mapping[str, Any], about: Mapping[str, Any]
+        self,
+        weights: Mapping[str, Tensor],
+        name: str,
+        shape: Mapping[str, Any],
+        about: Mapping[str, Any],
+        transform: Mapping[str, Any],
+        file: str = zoo.ENCODER,
     ) -> None:
         """Write the file that `sslens.load` takes."""
-        header = zoo.header(name, shape, {**about, "config": digest(self.config)})
-        write_tensors(self.path / zoo.ENCODER, _on_cpu(weights), header)
+        header = zoo.header(name, shape, {**about, "config": digest(self.config)}, transform)
+        write_tensors(self.path / file, _on_cpu(weights), header)
 
     @contextlib.contextmanager
     def log(self, start: int) -> Iterator[Callable[[Line], None]]:
@@ -105,6 +112,24 @@ class Folder:
     def lines(self) -> list[Line]:
         """The lines of the log."""
         return [json.loads(line) for line in (self.path / LOG).read_text(encoding="utf-8").splitlines()]
+
+
+def _change(key: str, old: Any, new: Any) -> str:
+    """What became of a setting; of a long list what it lost and what it gained.
+
+    >>> _change("settings.classes", ["cat", "dog", "fox", "owl"], ["cat", "cow", "dog", "fox"])
+    'settings.classes lost owl and gained cow'
+    """
+    if isinstance(old, list) and isinstance(new, list) and len(old) > 3 and set(old) != set(new):
+        lost, gained = ([str(each) for each in one if each not in other] for one, other in ((old, new), (new, old)))
+        changes = [f"{verb} {_some(names)}" for verb, names in (("lost", lost), ("gained", gained)) if names]
+        return f"{key} {' and '.join(changes)}"
+    return f"{key} was {old} and is now {new}"
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -123,8 +123,8 @@ def load_named_state(optimizer: torch.optim.Optimizer, module: nn.Module, state:
 
 
 def set_rates(optimizer: torch.optim.Optimizer, lr: float, weight_decay: float) -> None:
-    """Set the learning rate of all groups, and the weight decay of those that have none of their own."""
+    """Set the learning rate of all groups, times their `lr_scale`, and the weight decay of those that have none of their own."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("lr_scale", 1.0)
         if not group["own_weight_decay"]:
             group["weight_decay"] = weight_decay

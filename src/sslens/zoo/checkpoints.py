@@ -104,17 +104,12 @@ def prepared(found: Recognised, card: Card | None) -> EvalTransform:
 def about(found: Recognised, card: Card | None) -> dict[str, Any]:
     """What is known of a checkpoint, as `Backbone.about` has it."""
     claim = found.claim
+    known: dict[str, Any]
     if claim.written is not None:
-        return dict(claim.written["about"])
-    known: dict[str, Any] = {
-        "family": claim.family,
-        "objective": claim.objective,
-        "tuned": claim.tuned,
-        "arch": found.shape.name,
-        "card": None,
-        "layout": found.layout,
-        "branch": found.branch,
-    }
+        known = dict(claim.written["about"])
+    else:
+        known = {"family": claim.family, "objective": claim.objective, "tuned": claim.tuned, "arch": found.shape.name}
+        known |= {"card": None, "layout": found.layout, "branch": found.branch}
     if card is not None:
         known |= {"family": card.family, "objective": card.objective, "tuned": card.tuned, "card": card.name}
         known |= {"epochs": card.epochs, "licence": card.licence}
@@ -127,7 +122,7 @@ def _backbone(
     require_finite(found.weights, path)
     _warn_of_heads(found, card, path, num_heads)
     asked = {key: value for key, value in (("branch", branch), ("num_heads", num_heads)) if value is not None}
-    name = str(found.claim.written["name"]) if found.claim.written else card.name if card else stem(path)
+    name = card.name if card else str(found.claim.written["name"]) if found.claim.written else stem(path)
     return backbone(
         found.network(),
         name=f"{name} ({branch})" if branch else name,

@@ -14,7 +14,7 @@ from sslens.zoo import download, file_of
 from sslens.zoo.checkpoints import about, card_of, plain_name, prepared, require_claims, require_finite
 from sslens.zoo.files import Contents, contents
 from sslens.zoo.recognise import Recognised, layout_of, recognise
-from sslens.zoo.shapes import Shape, ViTShape
+from sslens.zoo.shapes import NamedShape, Shape, ViTShape
 from sslens.zoo.suspicions import suspicions
 
 WIDTH = 110
@@ -147,7 +147,7 @@ def _file(source: str) -> tuple[Path, Card | None]:
     if ":" in source or source == "pixels":
         raise InputError(f"The doctor reads checkpoint files and those of cards; {source} has none here.")
     card = cards.find(source)
-    if card.url is None:
+    if card.source is not None:
         raise InputError(
             f"The weights of {card.name} are fetched and kept by timm ({card.source}): there is no file to examine."
         )
@@ -182,6 +182,8 @@ def describe(shape: Shape) -> str:
     >>> describe(CNNShape(CNNArch.parse("resnet50")))
     'resnet50: stages of 3, 4, 6, 3 blocks, 2048 channels at the end, for images of 224 px'
     """
+    if isinstance(shape, NamedShape):
+        return shape.name
     if not isinstance(shape, ViTShape):
         blocks = ", ".join(map(str, shape.arch.blocks))
         name = shape.name or shape.arch.kind

@@ -31,7 +31,7 @@ CHUNK = 1 << 20
 
 
 def path(card: Card) -> Path:
-    """Where the file of a card is, or would be.
+    """Where the file of a card is, or would be: in the package, or in the cache.
 
     >>> from sslens.cards import find
     >>> path(find("mae_vitb16")).relative_to(store.home()).as_posix()
@@ -40,6 +40,8 @@ def path(card: Card) -> Path:
     Raises:
         InputError: another library fetches this card's weights.
     """
+    if card.shipped is not None:
+        return card.shipped
     if card.filename is None:
         raise InputError(f"The weights of {card.name} are fetched by {_library(card)}: load them as {card.source}.")
     return store.home() / "checkpoints" / card.name / card.filename
@@ -47,11 +49,11 @@ def path(card: Card) -> Path:
 
 def cached(card: Card) -> bool | None:
     """Whether the file of a card is there; None where another library keeps it."""
-    return None if card.url is None else path(card).is_file()
+    return None if card.source is not None else path(card).is_file()
 
 
 def fetch(card: Card, *, quiet: bool = False) -> Path:
-    """The file of a card, from the cache or from its authors' server.
+    """The file of a card, from the package, the cache or its authors' server.
 
     Several processes may ask at once: one fetches, the others wait for it.
 
@@ -60,6 +62,10 @@ def fetch(card: Card, *, quiet: bool = False) -> Path:
             Nothing but the part that can be resumed is left behind.
     """
     target = path(card)
+    if card.shipped is not None:
+        if not target.is_file():
+            raise InputError(f"{target}, which comes with sslens, is not there: install sslens again.")
+        return target
     with _explained(card, target), _locked(target, quiet):
         if target.is_file():
             _require_checked(card, target)

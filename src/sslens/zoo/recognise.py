@@ -11,11 +11,9 @@ from torch import Tensor, nn
 
 from sslens.errors import InputError, nearest
 from sslens.find import names, plugin
-from sslens.models.cnn import CNNArch
-from sslens.models.vit import ViTArch
 from sslens.zoo.claim import Claim, Drops, Entry, Piece
 from sslens.zoo.files import Contents
-from sslens.zoo.shapes import CNNShape, Shape, ViTShape, shape_of
+from sslens.zoo.shapes import CNNShape, Shape, ViTShape, read, shape_of
 from sslens.zoo.trunks import Trunk
 
 FOLDER = "zoo/layouts"
@@ -215,11 +213,7 @@ def _shape(weights: Mapping[str, Tensor], where: str, claim: Claim, num_heads: i
     if claim.written is not None:
         if num_heads is not None:
             raise InputError(f"{where} says its own architecture: num_heads and other shapes cannot be given.")
-        shape = claim.written["shape"]
-        if "kind" in shape:
-            arch = CNNArch(**shape)
-            return CNNShape(arch, arch.image_size)
-        return ViTShape(ViTArch(**shape), hidden=4 * shape["dim"])
+        return read(claim.written["shape"])
     width = weights["pos_embed"].shape[-1] if "pos_embed" in weights else 0
     shape = shape_of(weights, where, num_heads or claim.heads.get(width))
     if num_heads is not None and isinstance(shape, CNNShape):

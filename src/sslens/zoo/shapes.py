@@ -1,7 +1,7 @@
 """From the weights of a network, in timm's names, to its architecture; an architecture builds an empty network to be filled."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -11,6 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from sslens.errors import InputError
+from sslens.models import networks
 from sslens.models.cnn import CNNArch
 from sslens.models.vit import SIZES, ViTArch
 
@@ -113,7 +114,76 @@ class CNNShape:
             return self.arch.build()
 
 
-Shape: TypeAlias = ViTShape | CNNShape
+@dataclass(frozen=True)
+class NamedShape:
+    """A network that timm knows by a name, of a shape that no weights tell."""
+
+    timm: str
+    norm: bool = True
+
+    @property
+    def name(self) -> str:
+        """What `random:NAME:SEED` calls it."""
+        return f"timm/{self.timm}"
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images that it is for."""
+        return int(self.empty().pretrained_cfg["input_size"][-1])  # type: ignore[index]
+
+    def empty(self) -> nn.Module:
+        """The network, at timm's random initialisation: some of its tables are not among its weights."""
+        network = networks.create(self.timm, seed=0)
+        if not self.norm:
+            network.norm = nn.Identity()
+        return network
+
+
+Shape: TypeAlias = ViTShape | CNNShape | NamedShape
+
+
+def written(network: nn.Module, name: str | None, where: str) -> dict[str, Any]:
+    """The shape of a network that was loaded, as plain JSON values for the header of a file of ours; `read` takes it.
+
+    Args:
+        network: its final norm may have been left out since.
+        name: as in `Backbone.about`, by which networks of timm's are known.
+        where: what it is called in messages.
+
+    Raises:
+        InputError: it has no shape that is known, and no name in timm.
+
+    >>> from sslens.models.vit import ViTArch
+    >>> written(ViTArch.parse("vit_nano_patch8_32").build(), None, "mine")
+    {'image_size': 32, 'patch_size': 8, 'dim': 64, 'blocks': 4, 'heads': 1}
+    """
+    if name is not None and name.startswith("timm/"):
+        bare = isinstance(getattr(network, "norm", None), nn.Identity)
+        return {"timm": name.removeprefix("timm/"), "norm": not bare}
+    heads = network.blocks[0].attn.num_heads if isinstance(network, VisionTransformer) else None
+    shape = shape_of(network.state_dict(), where, heads)
+    if isinstance(shape, CNNShape):
+        size = CNNArch.parse(name).image_size if name is not None else shape.image_size
+        return asdict(replace(shape.arch, image_size=size))
+    assert isinstance(shape, ViTShape)
+    plain = ViTShape(shape.arch, hidden=4 * shape.arch.dim)
+    return asdict(shape.arch) if shape == plain else asdict(shape)
+
+
+def read(shape: Mapping[str, Any]) -> Shape:
+    """The shape that a header of ours says.
+
+    >>> read({"image_size": 32, "patch_size": 8, "dim": 64, "blocks": 4, "heads": 1}).name
+    'vit_nano_patch8_32'
+    """
+    if "timm" in shape:
+        return NamedShape(shape["timm"], shape["norm"])
+    if "kind" in shape:
+        arch = CNNArch(**shape)
+        return CNNShape(arch, arch.image_size)
+    if "arch" in shape:
+        return ViTShape(**{**shape, "arch": ViTArch(**shape["arch"])})
+    return ViTShape(ViTArch(**shape), hidden=4 * shape["dim"])
 
 
 def shape_of(weights: Mapping[str, Tensor], where: str, heads: int | None) -> Shape:

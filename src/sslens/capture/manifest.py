@@ -1,0 +1,180 @@
+"""What a folder of stored features says of itself.
+
+A folder of stored features has
+
+- `features.json`, the manifest: of which model, transform and images they are, the taps and poolings with their widths, the number
+  type, and how many images a shard holds;
+- `images.safetensors`: the images' ids in the order of the rows, and their classes;
+- `shard-00000.safetensors`, …: the rows of so many images each, one tensor `TAP/POOLING [image dim]` after the other.
+
+So one tap and pooling of all images is one run of bytes a shard, and all taps and poolings of some images lie in one file.
+"""
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+
+from sslens.errors import InputError
+from sslens.models.taps import Tap
+from sslens.store import digest
+
+#: name of a tap, and a pooling of its output
+Column: TypeAlias = tuple[str, str]
+POOLINGS = ("cls", "mean", "patch", "flat")
+DTYPES = {"float16": torch.float16, "float32": torch.float32}
+MANIFEST, IMAGES = "features.json", "images.safetensors"
+FORMAT = 1
+
+
+def column_of(name: str) -> Column:
+    """The tap and pooling of a tensor's name.
+
+    >>> column_of("blocks.11/cls")
+    ('blocks.11', 'cls')
+    """
+    tap, _, pooling = name.rpartition("/")
+    return tap, pooling
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a folder of stored features says of itself.
+
+    Attributes:
+        model: its name, source, digest of the weights, and what is known of it.
+        images: their name and number, the digest of their contents, and that of their ids in the order of the rows.
+        columns: tap, pooling and width.
+        shard: images in a shard.
+    """
+
+    model: Mapping[str, Any]
+    transform: Mapping[str, Any]
+    precision: str
+    images: Mapping[str, Any]
+    classes: tuple[str, ...]
+    taps: tuple[Tap, ...]
+    columns: Mapping[Column, int]
+    dtype: str
+    shard: int
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What decided the features."""
+        return {
+            "weights": self.model["digest"],
+            "transform": dict(self.transform),
+            "precision": self.precision,
+            "images": self.images["content"],
+            "ids": self.images["ids"],
+            "columns": [[*column, width] for column, width in self.columns.items()],
+            "dtype": self.dtype,
+            "shard": self.shard,
+        }
+
+    @property
+    def count(self) -> int:
+        """Of shards."""
+        return int(-(-self.images["count"] // self.shard))
+
+    @property
+    def row_bytes(self) -> int:
+        """Of one image."""
+        return sum(self.columns.values()) * DTYPES[self.dtype].itemsize
+
+    def rows(self, number: int) -> range:
+        """Of a shard."""
+        return range(number * self.shard, min((number + 1) * self.shard, self.images["count"]))
+
+    def json(self) -> str:
+        """As the file has it."""
+        taps = {tap.name: [tap.kind, tap.depth] for tap in self.taps}
+        columns = [[*column, width] for column, width in self.columns.items()]
+        value = {"format": FORMAT, **vars(self), "taps": taps, "columns": columns}
+        return json.dumps(value, indent=1)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest":
+        """That of a folder.
+
+        Raises:
+            InputError: it has none, or one that is damaged or of a newer format.
+        """
+        try:
+            value = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            if value["format"] > FORMAT:
+                raise InputError(
+                    f"{folder / MANIFEST} has format {value['format']}, and this version of sslens reads {FORMAT}: update sslens."
+                )
+            taps = tuple(Tap(name, kind, depth) for name, (kind, depth) in value.pop("taps").items())
+            columns = {(tap, pooling): width for tap, pooling, width in value.pop("columns")}
+            del value["format"]
+            return cls(**value | {"taps": taps, "columns": columns, "classes": tuple(value["classes"])})
+        except (FileNotFoundError, NotADirectoryError):
+            raise InputError(
+                f"{folder} holds no stored features (no {MANIFEST}): "
+                f"make them with sslens features MODEL --images DIR --out {folder}."
+            ) from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{folder / MANIFEST} is damaged ({error}): make the features again.") from error
+
+
+def is_features(path: Path) -> bool:
+    """Whether a path is a folder of stored features."""
+    return (path / MANIFEST).is_file()
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    """The file of a shard.
+
+    >>> shard_path(Path("features"), 7).name
+    'shard-00007.safetensors'
+    """
+    return folder / f"shard-{number:05d}.safetensors"
+
+
+def places(folder: Path, manifest: Manifest, number: int) -> dict[Column, int] | None:
+    """Where each column begins in the file of a shard; None where the file is cut off, or not of these features.
+
+    Raises:
+        FileNotFoundError: the shard is not there.
+    """
+    path = shard_path(folder, number)
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        try:
+            header = json.loads(file.read(size)) if size < 2**28 else {}
+            if header.pop("__metadata__")["sslens.shard"] != digest([manifest.key, number]):
+                return None
+            found = {column_of(name): 8 + size + entry["data_offsets"][0] for name, entry in header.items()}
+            end = 8 + size + max(entry["data_offsets"][1] for entry in header.values())
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+    return found if end == path.stat().st_size and found.keys() == manifest.columns.keys() else None
+
+
+def read_images(folder: Path, manifest: Manifest) -> tuple[tuple[str, ...], Int64[np.ndarray, " image"] | None]:
+    """The ids in the order of the rows, and the classes if there are any.
+
+    Raises:
+        InputError: the file cannot be read, or holds other images than the manifest tells of.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = folder / IMAGES
+    try:
+        tensors = load_file(path)
+        ids = tuple(json.loads(zlib.decompress(tensors["ids"].numpy().tobytes())))
+    except (OSError, SafetensorError, KeyError, ValueError, zlib.error) as error:
+        raise InputError(f"{path} cannot be read ({error}): make the features again.") from error
+    labels = tensors["labels"].numpy() if "labels" in tensors else None
+    if digest(ids) != manifest.images["ids"] or (labels is not None and len(labels) != len(ids)):
+        raise InputError(f"{path} does not hold the images that {MANIFEST} tells of: make the features again.")
+    return ids, labels

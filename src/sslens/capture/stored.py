@@ -1,0 +1,236 @@
+"""Features of images by tap and pooling, read in parts: of a folder of shards, or of an artefact in memory."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from sslens.capture.artefact import Artefact
+from sslens.capture.manifest import DTYPES, POOLINGS, Column, Manifest, column_of, places, read_images, shard_path
+from sslens.errors import InputError, nearest
+from sslens.models.taps import Tap
+
+#: bytes of shards that are mapped at a time, and among whose rows `FeatureStore.order` shuffles
+WINDOW = 2**28
+
+
+@dataclass(frozen=True)
+class Block:
+    """Features of some images: the rows they have in the store, `[image, dim]` by tap and pooling, and their classes."""
+
+    rows: Int64[np.ndarray, " image"]
+    features: dict[Column, Float[Tensor, "image _"]]
+    labels: Int64[Tensor, " image"] | None
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False)
+class FeatureStore:
+    """Features of images by tap and pooling, read in parts: from a folder of shards, or from an artefact in memory.
+
+    Attributes:
+        name: of the model.
+        ids: of the images, in the order of the rows.
+        labels: class of each image, or None.
+        classes: their names.
+        taps: in the order of computation.
+        columns: width of each tap and pooling, by tap, then pooling.
+        dtype: torch.float16 or torch.float32.
+        key: what decided the features: weights, transform, precision, images, ….
+        shard: images in a shard, but for the last.
+    """
+
+    name: str
+    ids: tuple[str, ...]
+    labels: Int64[np.ndarray, " image"] | None
+    classes: tuple[str, ...]
+    taps: tuple[Tap, ...]
+    columns: Mapping[Column, int]
+    dtype: torch.dtype
+    key: Mapping[str, Any]
+    shard: int
+    view: Callable[[int, Column], Tensor]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        return f"<FeatureStore {self.name}: {len(self)} images, {len(self.columns)} taps and poolings>"
+
+    @property
+    def poolings(self) -> tuple[str, ...]:
+        """Those that any tap has."""
+        return tuple(pooling for pooling in POOLINGS if any(pooling == p for _, p in self.columns))
+
+    @property
+    def row_bytes(self) -> int:
+        """Of one image with all its taps and poolings."""
+        return sum(self.columns.values()) * self.dtype.itemsize
+
+    def require(self, tap: str, pooling: str) -> Column:
+        """The column of a tap and pooling.
+
+        Raises:
+            InputError: the features have no such tap, or the tap no such pooling; the nearest is offered.
+        """
+        if (tap, pooling) in self.columns:
+            return tap, pooling
+        taps = dict.fromkeys(name for name, _ in self.columns)
+        if tap not in taps:
+            raise InputError(f'The features of {self.name} have no tap "{tap}": {nearest(tap, taps)}')
+        there = [p for name, p in self.columns if name == tap]
+        raise InputError(f'The features of {self.name} at {tap} have no pooling "{pooling}": {nearest(pooling, there)}')
+
+    def read(
+        self, tap: str, pooling: str, rows: slice | Int64[np.ndarray, " row"] = slice(None)
+    ) -> Float[Tensor, "row dim"]:
+        """The features of some rows, or of all. Consecutive rows of one shard are not copied, but mapped from the file.
+
+        Raises:
+            InputError: an unknown tap or pooling.
+        """
+        column = self.require(tap, pooling)
+        if isinstance(rows, slice):
+            start, stop, step = rows.indices(len(self))
+            if step != 1:
+                return self.read(tap, pooling, np.arange(start, stop, step))
+            parts = [
+                self.view(number, column)[max(0, start - number * self.shard) : stop - number * self.shard]
+                for number in range(start // self.shard, -(-max(start, stop) // self.shard))
+            ]
+            if not parts:
+                return torch.empty(0, self.columns[column], dtype=self.dtype)
+            return parts[0] if len(parts) == 1 else torch.cat(parts)
+        found = torch.empty(len(rows), self.columns[column], dtype=self.dtype)
+        numbers, local = np.divmod(rows, self.shard)
+        for number in np.unique(numbers):
+            wanted = torch.from_numpy(np.flatnonzero(numbers == number))
+            found[wanted] = self.view(int(number), column)[torch.from_numpy(local[wanted.numpy()])]
+        return found
+
+    def order(self, seed: int, rows: Int64[np.ndarray, " row"] | None = None) -> Int64[np.ndarray, " row"]:
+        """Rows (all unless given) in a random order in which `blocks` reads every shard once.
+
+        Shards are shuffled, and rows among as many shards as make 256 MB; a store of less is shuffled as a whole.
+
+        >>> store = in_memory(Artefact("features", "m", tuple("abcd"), (), {"x/flat": torch.zeros(4, 1)}, {}))
+        >>> sorted(store.order(seed=0).tolist())
+        [0, 1, 2, 3]
+        """
+        generator = np.random.default_rng(seed)
+        rows = np.arange(len(self)) if rows is None else rows
+        place = generator.permutation(-(-len(self) // self.shard))[rows // self.shard]
+        window = place // max(1, WINDOW // (self.row_bytes * self.shard))
+        return rows[np.lexsort((generator.random(len(rows)), window))]
+
+    def blocks(
+        self,
+        size: int,
+        columns: Sequence[Column] | None = None,
+        rows: Int64[np.ndarray, " row"] | None = None,
+    ) -> Iterator[Block]:
+        """All rows, or those given, in their order, `size` at a time and at last what is left; of all columns unless given.
+
+        >>> artefact = Artefact("features", "m", tuple("abc"), (), {"x/flat": torch.tensor([[1.0], [2.0], [3.0]])}, {})
+        >>> [block.features["x", "flat"].flatten().tolist() for block in in_memory(artefact).blocks(2)]
+        [[1.0, 2.0], [3.0]]
+        """
+        columns = list(self.columns) if columns is None else [self.require(*column) for column in columns]
+        count = len(self) if rows is None else len(rows)
+        for start in range(0, count, size):
+            stop = min(start + size, count)
+            which = np.arange(start, stop) if rows is None else rows[start:stop]
+            part = slice(start, stop) if rows is None else which
+            labels = None if self.labels is None else torch.from_numpy(self.labels[which])
+            yield Block(which, {column: self.read(*column, part) for column in columns}, labels)
+
+
+def in_memory(artefact: Artefact, labels: Mapping[str, int] | None = None, classes: Sequence[str] = ()) -> FeatureStore:
+    """The features of an artefact, with the class of each image by its id, as they would be read from a folder.
+
+    >>> store = in_memory(Artefact("features", "m", ("a",), (), {"blocks.0/cls": torch.ones(1, 2)}, {}), {"a": 3})
+    >>> store.columns, store.labels.tolist(), store.read("blocks.0", "cls").tolist()
+    ({('blocks.0', 'cls'): 2}, [3], [[1.0, 1.0]])
+    """
+    tensors = {column_of(name): value for name, value in artefact.tensors.items()}
+    return FeatureStore(
+        artefact.model,
+        artefact.ids,
+        np.array([labels[each] for each in artefact.ids], np.int64) if labels is not None else None,
+        tuple(classes),
+        artefact.taps,
+        {column: value.shape[1] for column, value in tensors.items()},
+        next(iter(tensors.values())).dtype,
+        artefact.key,
+        len(artefact.ids),
+        lambda _, column: tensors[column],
+    )
+
+
+def open_features(folder: Path | str) -> FeatureStore:
+    """The features that `extract` stored in a folder, mapped into memory as they are read.
+
+    Raises:
+        InputError: there are none, a shard is missing, cut off or of other features, or the ids are not those of the manifest.
+    """
+    folder = Path(folder).expanduser()
+    manifest = Manifest.read(folder)
+    ids, labels = read_images(folder, manifest)
+    starts, faulty = [], {}
+    for number in range(manifest.count):
+        try:
+            found = places(folder, manifest, number)
+        except FileNotFoundError:
+            found, faulty[number] = None, "missing"
+        if found is None:
+            faulty.setdefault(number, "cut off or of other features")
+        starts.append(found or {})
+    if faulty:
+        number, why = next(iter(faulty.items()))
+        raise InputError(
+            f"{len(faulty)} of {manifest.count} shards of {folder} cannot be used, first {shard_path(folder, number).name}, "
+            f"which is {why}: run the same sslens features command again, and only those are computed."
+        )
+    return FeatureStore(
+        manifest.model["name"],
+        ids,
+        labels,
+        manifest.classes,
+        manifest.taps,
+        manifest.columns,
+        DTYPES[manifest.dtype],
+        manifest.key,
+        manifest.shard,
+        _Maps(folder, manifest, starts),
+    )
+
+
+@final
+class _Maps:
+    """Shards as maps of their files, of which so many are kept as make 256 MB."""
+
+    def __init__(self, folder: Path, manifest: Manifest, starts: Sequence[Mapping[Column, int]]) -> None:
+        self.folder, self.manifest, self.starts = folder, manifest, starts
+        self._kept: OrderedDict[int, np.memmap] = OrderedDict()
+        self._room = max(1, WINDOW // (manifest.row_bytes * manifest.shard))
+
+    def __call__(self, number: int, column: Column) -> Tensor:
+        """The rows of a shard of one column, copied when they are written to (and the file never is)."""
+        if number not in self._kept:
+            while len(self._kept) >= self._room:
+                self._kept.popitem(last=False)
+            self._kept[number] = np.memmap(shard_path(self.folder, number), np.uint8, "c")
+        self._kept.move_to_end(number)
+        shape = len(self.manifest.rows(number)), self.manifest.columns[column]
+        return torch.frombuffer(
+            self._kept[number],
+            dtype=DTYPES[self.manifest.dtype],
+            count=shape[0] * shape[1],
+            offset=self.starts[number][column],
+        ).view(shape)

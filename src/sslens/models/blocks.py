@@ -1,0 +1,131 @@
+"""How a network's blocks run in training: as they are, compiled, or computed again in the backward pass, block by block."""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import MethodType
+from typing import Any, final
+
+import torch
+from timm.models.beit import Block as BeitBlock
+from timm.models.convnext import ConvNeXtBlock
+from timm.models.eva import EvaBlock
+from timm.models.resnet import BasicBlock, Bottleneck
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from sslens.errors import InputError
+
+#: what is compiled, or computed again, as one
+BLOCKS = (Block, EvaBlock, BeitBlock, BasicBlock, Bottleneck, ConvNeXtBlock)
+#: code that torch compiles for one kind of block, by widths, strides, crops' sizes, and with or without gradient
+VARIANTS = 64
+
+Step = Callable[..., Tensor]
+
+
+@final
+@dataclass(frozen=True)
+class Way:
+    """How a block runs in training; in evaluation it always runs as it is.
+
+    Attributes:
+        compile: by code that torch generates, once for all blocks that are alike.
+        recompute: of what it computes only its inputs are kept; the backward pass computes the rest again (Chen et al., 2016,
+            arXiv:1604.06174). Gradients are the same bit for bit where the device computes the same twice, as CPUs do.
+    """
+
+    compile: bool = False
+    recompute: bool = False
+
+    def run(self, function: Step, block: nn.Module, *arguments: Any, **named: Any) -> Tensor:
+        """function(block, *arguments) in this way."""
+        if not block.training:
+            return function(block, *arguments, **named)
+        step = _compiled(function) if self.compile else function
+        if not (self.recompute and torch.is_grad_enabled()):
+            return step(block, *arguments, **named)
+
+        def contexts() -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:
+            return contextlib.nullcontext(), _buffers_kept(block)
+
+        again: Tensor = checkpoint(step, block, *arguments, use_reentrant=False, context_fn=contexts, **named)
+        return again
+
+
+def by_block(network: nn.Module, way: Way) -> int:
+    """Let all blocks of a network run in a way, in place; returns how many there are.
+
+    No module is wrapped and nothing is renamed: state dicts stay as they are.
+
+    >>> from sslens.models.vit import ViTArch
+    >>> network = ViTArch.parse("vit_nano_patch8_32").build()
+    >>> before = list(network.state_dict())
+    >>> by_block(network, Way(recompute=True)), list(network.state_dict()) == before
+    (4, True)
+    """
+    blocks = [module for module in network.modules() if isinstance(module, BLOCKS)]
+    for block in blocks:
+        for name, value in {"way": way, "forward": MethodType(_forward, block)}.items():
+            setattr(block, name, value)
+    return len(blocks)
+
+
+def through(function: Step, block: nn.Module, *arguments: Any) -> Tensor:
+    """function(block, *arguments) in the block's way: for what is computed with a block's parts and not by its own `forward`."""
+    way = getattr(block, "way", Way())
+    result: Tensor = way.run(function, block, *arguments)
+    return result
+
+
+def require_compiler(device: str) -> None:
+    """Compile a sum, to see whether torch can.
+
+    Raises:
+        InputError: it cannot; on a CPU it wants a C++ compiler, on a GPU Triton, which wants one of C.
+    """
+    try:
+        torch.compile(_one_more)(torch.ones(2, device=device))
+    except Exception as error:  # of Dynamo, of Inductor, of the compiler, of Triton
+        wanted = "Triton and a C compiler" if torch.device(device).type == "cuda" else "a C++ compiler (such as g++)"
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise InputError(
+            f"--compile generates code, for which torch wants {wanted} here and finds none that works ({lines[0]}): install it, or "
+            "leave --compile out."
+        ) from error
+
+
+def _one_more(x: Tensor) -> Tensor:
+    return x + 1
+
+
+def _forward(block: Any, *arguments: Any, **named: Any) -> Tensor:
+    result: Tensor = block.way.run(type(block).forward, block, *arguments, **named)
+    return result
+
+
+@functools.cache
+def _compiled(function: Step) -> Step:
+    """The function compiled: with blocks as an argument, so that those which are alike share their code."""
+    import torch._dynamo  # seconds, for those who ask for it
+
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, VARIANTS)
+    torch._dynamo.config.optimize_ddp = (
+        False  # which cuts graphs where gradients are exchanged: a block is short enough
+    )
+    return torch.compile(function)
+
+
+@contextlib.contextmanager
+def _buffers_kept(block: nn.Module) -> Iterator[None]:
+    """What is done to buffers is forgotten, so that running statistics move once for a forward pass that is run twice."""
+    own = [(module, dict(module._buffers)) for module in block.modules() if module._buffers]
+    for module, buffers in own:
+        module._buffers.update({name: None if value is None else value.clone() for name, value in buffers.items()})
+    try:
+        yield
+    finally:
+        for module, buffers in own:
+            module._buffers.update(buffers)

@@ -1,0 +1,141 @@
+"""Supervised classification, the third way beside the self-supervised ones (DeiT: Touvron et al., 2021, arXiv:2012.12877)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, final
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from PIL import Image
+from timm.models.resnet import ResNet
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from sslens.data.colour import ColorJitter, Normalize
+from sslens.data.views import Flip, RandomResizedCrop, Recipe, View, depth_noise
+from sslens.errors import InputError
+from sslens.models.arch import Arch
+from sslens.models.cnn import pooled
+from sslens.models.crops import class_tokens, depth_factors, learn_positions
+from sslens.models.heads import share_norms
+from sslens.models.vit import ViTArch
+from sslens.objectives import Moment, Rows
+from sslens.objectives._parameters import decayed_matrices
+from sslens.objectives._schedules import warmed
+from sslens.objectives._settings import require
+
+FAMILY = "supervised"
+KINDS = ("vit", "resnet")
+LABELLED = True
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Table 9 of the paper, for ViT; the same numbers serve ResNets here.
+
+    | | papers | released code | here |
+    |---|---|---|---|
+    | base lr, weight decay, betas | 2.5e-4, 0.05, – | 2.5e-4, 0.05, (0.9, 0.999) | the code's |
+    | batch, epochs, warm-up | 1024, 300, 5 | the same | warm-up is a share: 5 of 300 |
+    | label smoothing, drop path | 0.1, 0.1 | the same | the same; no drop path in ResNets |
+    | augmentation | crop, flip, RandAugment 9/0.5, mixup 0.8, cutmix 1, erasing 0.25 | the same | crop, flip, colour jitter |
+    | repeated augmentation | 3 views an image | the same | none |
+    | schedule | cosine | by epochs, 1e-6 → peak → 1e-5 | by steps, 0 → peak → 0 |
+    | not decayed | – | biases, norms, CLS, positions | the code's |
+
+    The colour jitter (brightness, contrast and saturation) is what the released code does where RandAugment is left out.
+
+    Attributes:
+        classes: their names, which the loop takes from the images.
+    """
+
+    smoothing: float = 0.1
+    drop_path: float = 0.1
+    crop_low: float = 0.08
+    jitter: float = 0.3
+    base_lr: float = 2.5e-4
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup: float = 5 / 300
+    optimiser: str = "adamw"
+    classes: tuple[str, ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        require(self, below_1=("smoothing", "drop_path"), above_0=("crop_low",), shares=("crop_low", "jitter"))
+
+
+def batch(images: Sequence[Image.Image], settings: Settings, arch: Arch, rows: Rows) -> dict[str, Tensor]:
+    """One view of each image, its label, and the noise by which residual branches are dropped."""
+    s = settings
+    colour = (ColorJitter(s.jitter, s.jitter, s.jitter, 0.0, p=1.0),) if s.jitter else ()
+    crop = RandomResizedCrop(arch.image_size, scale=(s.crop_low, 1.0))
+    (view,) = Recipe((View(crop, (Flip(), *colour, Normalize())),)).batch(images, **rows.keywords())
+    made = {"view": view, "label": torch.tensor(rows.labels)}
+    if s.drop_path and isinstance(arch, ViTArch):
+        made["depth"] = depth_noise(**rows.keywords(), places=arch.blocks * 2).unflatten(1, (arch.blocks, 2))
+    return made
+
+
+@final
+class Objective(nn.Module):
+    """An encoder and a linear classifier of a ViT's CLS token, or of the mean over a ResNet's places."""
+
+    whole_batch: ClassVar[bool] = False
+
+    def __init__(self, arch: Arch, settings: Settings) -> None:
+        super().__init__()
+        if len(settings.classes) < 2:
+            raise InputError(
+                f"A classifier of {len(settings.classes)} classes learns nothing: give images of two or more."
+            )
+        self.settings = settings
+        self.divisible = isinstance(arch, ViTArch)
+        self.encoder: VisionTransformer | ResNet = arch.build()
+        if isinstance(arch, ViTArch):
+            learn_positions(self.encoder)
+        else:
+            share_norms(self.encoder)
+        self.head = nn.Linear(arch.dim if isinstance(arch, ViTArch) else arch.channels, len(settings.classes))
+        nn.init.trunc_normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+        """The cross-entropy −Σ_k q_k log softmax(logits)_k, where q is 1 − ε at the label, and ε shared by all K classes."""
+        logits = self.logits(batch["view"], batch.get("depth"))
+        with torch.autocast(logits.device.type, enabled=False):
+            return F.cross_entropy(logits.float(), batch["label"].long(), label_smoothing=self.settings.smoothing)
+
+    def logits(
+        self, images: Float[Tensor, "image 3 size size"], depth: Float[Tensor, "image block 2"] | None = None
+    ) -> Float[Tensor, "image class"]:
+        """A score of each class."""
+        if isinstance(self.encoder, ResNet):
+            features = pooled(self.encoder, images)
+        else:
+            branches = None
+            if self.training and depth is not None:
+                branches = depth_factors(depth, self.settings.drop_path)
+            features = class_tokens(self.encoder, images, branches=branches)
+        scores: Tensor = self.head(features)
+        return scores
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Vectors (biases, norms), the CLS token and positions are not decayed, as in the released code."""
+        tokens = {"encoder.cls_token", "encoder.pos_embed"}
+        decayed, free = decayed_matrices(p for name, p in self.named_parameters() if name not in tokens)
+        free["params"] += [p for name, p in self.named_parameters() if name in tokens]
+        return [decayed, free]
+
+    def rates(self, at: Moment, peak: float) -> tuple[float, float]:
+        """A linear warm-up, then half a cosine to 0; constant weight decay."""
+        return warmed(at.progress, self.settings.warmup, peak), self.settings.weight_decay
+
+    def before_step(self, at: Moment) -> None:
+        """Nothing moves but what is trained."""
+
+    def before_update(self, at: Moment) -> None:
+        """The gradients are as they are."""
+
+    def after_update(self, at: Moment) -> None:
+        """Nothing follows."""

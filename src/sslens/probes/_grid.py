@@ -1,0 +1,104 @@
+"""The grids of hyper-parameters that probes are trained with, and the learning rate at any time of a training."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from sslens.errors import InputError
+
+#: images of a step in the papers; the learning rate is scaled by batch / 256
+PAPER_BATCH = 4096
+
+# Table 4 of Shekhar et al. (2023), row by row. Two rows have lost their names in print; {0, 5e-2, 0.1} is read as weight decay
+# and {0, 1e-1, …, 1e-4, 5e-4} as the learning rate at the end of the cosine. The number of points is the same either way.
+_LR = (0.1, 1e-2, 1e-3)
+_WEIGHT_DECAY = (0.0, 5e-2, 0.1)
+_MIN_LR = (0.0, 1e-1, 1e-2, 1e-3, 1e-4, 5e-4)
+_WARMUP = (10, 40)
+_EPOCHS = (100, 200)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of the grid: how one head is trained.
+
+    Args:
+        lr: base learning rate; a head learns with lr · batch / 256 after its warm-up.
+        weight_decay: λ of LARS, of matrices only.
+        min_lr: where the cosine ends, not scaled with the batch (as in MAE's code); it may lie above the learning rate.
+        warmup: epochs of a linear rise from 0.
+        epochs: length of the training.
+
+    Raises:
+        InputError: a value that no training can follow.
+
+    >>> Point(0.1, warmup=10, epochs=5)
+    Traceback (most recent call last):
+    ...
+    sslens.errors.InputError: A grid point's warmup is 10: expected 0 or more and below its epochs, 5.
+    """
+
+    lr: float
+    weight_decay: float = 0.0
+    min_lr: float = 0.0
+    warmup: int = 10
+    epochs: int = 100
+
+    def __post_init__(self) -> None:
+        wanted = {
+            "lr": (0 < self.lr < math.inf, "above 0"),
+            "weight_decay": (0 <= self.weight_decay < math.inf, "0 or more"),
+            "min_lr": (0 <= self.min_lr < math.inf, "0 or more"),
+            "epochs": (self.epochs >= 1, "1 or more"),
+            "warmup": (0 <= self.warmup < self.epochs, f"0 or more and below its epochs, {self.epochs}"),
+        }
+        for name, (holds, expected) in wanted.items():
+            if not holds:
+                raise InputError(f"A grid point's {name} is {getattr(self, name)}: expected {expected}.")
+
+
+def paper_grid() -> tuple[Point, ...]:
+    """The 216 points of Table 4 of Shekhar et al. (2023): 3 learning rates, 3 weight decays, 6 minimal learning rates, 2
+    warm-ups, 2 lengths.
+
+    >>> len(paper_grid()), paper_grid()[0]
+    (216, Point(lr=0.1, weight_decay=0.0, min_lr=0.0, warmup=10, epochs=100))
+    """
+    return tuple(
+        Point(lr, weight_decay, min_lr, warmup, epochs)
+        for lr, weight_decay, min_lr, warmup, epochs in itertools.product(_LR, _WEIGHT_DECAY, _MIN_LR, _WARMUP, _EPOCHS)
+    )
+
+
+def small_grid() -> tuple[Point, ...]:
+    """Eight points of 100 epochs, for a first look: MAE's own (learning rate 0.1, no decay) and what lies about it.
+
+    >>> len(small_grid()), Point(0.1) in small_grid()
+    (8, True)
+    """
+    return tuple(Point(lr, weight_decay) for lr in (1.0, 0.3, 0.1, 0.01) for weight_decay in (0.0, 5e-2))
+
+
+def rates(points: Sequence[Point], batch: int, at: float) -> Float64[np.ndarray, " point"]:
+    """The learning rate of each point after `at` epochs, a fraction within one: MAE's linear rise and half cosine.
+
+    With η = lr · batch / 256, η · at / warmup until the warm-up ends, then
+    min_lr + (η − min_lr) · (1 + cos(π (at − warmup) / (epochs − warmup))) / 2.
+
+    >>> rates([Point(0.1, warmup=10, epochs=110)], 512, 5.0).tolist()  # half of 0.2
+    [0.1]
+    >>> rates([Point(0.1, min_lr=0.05, warmup=10, epochs=110)], 512, 60.0).round(9).tolist()  # half way from 0.2 to 0.05
+    [0.125]
+    """
+    lr, low, warmup, epochs = (
+        np.array([getattr(point, name) for point in points], np.float64)
+        for name in ("lr", "min_lr", "warmup", "epochs")
+    )
+    peak = lr * batch / 256
+    rise = peak * at / np.maximum(warmup, 1)
+    fall = low + (peak - low) * 0.5 * (1 + np.cos(np.pi * (at - warmup) / (epochs - warmup)))
+    return np.where(at < warmup, rise, fall)

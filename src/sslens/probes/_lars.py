@@ -1,0 +1,42 @@
+"""LARS for many heads at once: each with its own trust ratio, learning rate and weight decay."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+MOMENTUM, TRUST = 0.9, 0.001
+
+
+def lars_(
+    weight: Float[Tensor, "head ..."],
+    gradient: Float[Tensor, "head ..."],
+    momentum: Float[Tensor, "head ..."],
+    lr: Float[Tensor, " head"],
+    decay: Float[Tensor, " head"],
+) -> Bool[Tensor, " head"]:
+    """Update one parameter of every head in place, `gradient` too; returns whether all of a head's values are finite.
+
+    LARS (You et al., 2017, arXiv:1708.03888) as MAE's linear probe has it. For a matrix w with gradient g, u = g + λw, then
+    u ← u · 0.001 |w| / |u|, unless |w| or |u| is 0; for a vector (a bias, a norm's scale) u = g, without decay. Then
+    m ← 0.9 m + u and w ← w − η m. Norms, λ and η are a head's own.
+
+    >>> weight = torch.tensor([[[3.0, 4.0]], [[3.0, 4.0]]])  # two heads of one row, |w| = 5
+    >>> gradient = torch.tensor([[[0.0, 2.0]], [[0.0, 2.0]]])
+    >>> rate, decay = torch.tensor([10.0, 100.0]), torch.zeros(2)
+    >>> lars_(weight, gradient, torch.zeros_like(weight), rate, decay).tolist()
+    [True, True]
+    >>> weight[:, 0].tolist()  # u = (0, 2) · 0.001 · 5 / 2: 4 − 10 · 0.005, and 4 − 100 · 0.005
+    [[3.0, 3.950000047683716], [3.0, 3.5]]
+    """
+    shape = (-1,) + (1,) * (weight.ndim - 1)
+    finite = gradient
+    if weight.ndim > 2:  # the first axis is the head
+        gradient.addcmul_(weight, decay.view(shape))
+        over = tuple(range(1, weight.ndim))
+        own, step = (torch.linalg.vector_norm(x, dim=over) for x in (weight, gradient))
+        trust = torch.where((own > 0) & (step > 0), TRUST * own / step, 1.0)
+        gradient.mul_(trust.view(shape))
+        finite = (own + step)[:, None]
+    momentum.mul_(MOMENTUM).add_(gradient)
+    weight.addcmul_(momentum, -lr.view(shape))
+    return torch.isfinite(finite).all(1)

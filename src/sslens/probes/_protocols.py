@@ -1,0 +1,86 @@
+"""Ways to train and test probes where labels are few: a part of them, several times over, or every image once in its turn."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from sslens.probes._batches import Held, Stored
+from sslens.probes._choosing import Outcome, choose
+from sslens.probes._grid import Point
+from sslens.probes._heads import Head
+from sslens.probes.knn import wilson
+from sslens.probes.linear import outcomes, train_probes
+from sslens.probes.splits import few_shot, folds
+
+Data = Held | Stored
+
+
+def few_shot_outcomes(
+    train: Data,
+    train_ids: Sequence[str],
+    validation: Data,
+    validation_ids: Sequence[str],
+    test: Data,
+    heads: Sequence[Head],
+    grid: Sequence[Point],
+    *,
+    share: float,
+    draws: int = 5,
+    seed: int = 0,
+    top: int = 1,
+    device: str = "cpu",
+) -> list[dict[Head, Outcome]]:
+    """What each head comes to with a share of the labels, for training and for choosing alike; one entry a draw of these.
+
+    Raises:
+        InputError: as `few_shot`, `train_probes` and `outcomes` raise.
+    """
+    found = []
+    for draw in range(seed, seed + draws):
+        some = train.take(few_shot(train.labels.numpy(), train_ids, share, draw))
+        chosen_on = validation.take(few_shot(validation.labels.numpy(), validation_ids, share, draw))
+        probes = train_probes(some, heads, grid, seed=draw, device=device)
+        found.append(outcomes(probes, chosen_on, test, top))
+    return found
+
+
+def folded_outcomes(
+    data: Data,
+    ids: Sequence[str],
+    heads: Sequence[Head],
+    grid: Sequence[Point],
+    *,
+    count: int = 5,
+    seed: int = 0,
+    top: int = 1,
+    device: str = "cpu",
+    classes: Sequence[str] = (),
+) -> dict[Head, Outcome]:
+    """What each head comes to where every image is tested once: by probes trained on all folds but its own and the next.
+
+    The next fold chooses the point of the grid for it. `right` and the accuracy are over all images, by the point chosen for
+    each one's fold; `point` is that with most validation images right over all folds.
+
+    Raises:
+        InputError: as `folds`, `train_probes` and `outcomes` raise.
+    """
+    fold = folds(data.labels.numpy(), ids, count, seed, classes)
+    validated, tested = ({head: np.zeros((len(grid), len(fold)), bool) for head in heads} for _ in range(2))
+    right = {head: np.zeros(len(fold), bool) for head in heads}
+    diverged = {head: np.full(len(grid), -1) for head in heads}
+    for number in range(count):
+        test, chosen_on = np.flatnonzero(fold == number), np.flatnonzero(fold == (number + 1) % count)
+        rest = np.flatnonzero((fold != number) & (fold != (number + 1) % count))
+        probes = train_probes(data.take(rest), heads, grid, seed=seed, device=device)
+        ours = probes.right(data.take(chosen_on), top), probes.right(data.take(test), top)
+        for head in heads:
+            validated[head][:, chosen_on], tested[head][:, test] = ours[0][head], ours[1][head]
+            right[head][test] = choose(head, ours[0][head], ours[1][head], probes.diverged[head]).right
+            diverged[head] = np.maximum(diverged[head], probes.diverged[head])
+    found = {}
+    for head in heads:
+        low, high = wilson(int(right[head].sum()), len(fold))
+        whole = choose(head, validated[head], tested[head], diverged[head])
+        found[head] = replace(whole, right=right[head], accuracy=float(right[head].mean()), low=low, high=high)
+    return found

@@ -1,0 +1,163 @@
+"""What a layer knows of the factors that images were generated with: position, size, orientation, hue, texture, …."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from sslens.errors import InputError
+from sslens.probes.ridge import LAMBDAS, ridge
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Kind = Literal["categorical", "continuous", "circular"]
+
+#: factors of which 360° is 0° again
+CIRCULAR = frozenset({"hue", "background_hue", "light_angle"})
+#: draws of the bootstrap over test images
+REPLICATES = 1000
+
+UNITS = {
+    "factor": "what is decoded",
+    "kind": "categorical, continuous or circular (as its sine and cosine)",
+    "measure": "accuracy (share of test images), or R² (1 is all, 0 no better than the mean)",
+    "value": "on test images",
+    "low": "lower end of the 95 % interval, by bootstrap over test images",
+    "high": "upper end",
+    "chance": "share of the most frequent class of the training images, among test images; 0 for R²",
+    "decoded": "R², or (accuracy − chance) / (1 − chance): 1 where all is known, 0 where nothing is",
+    "penalty": "λ of the ridge regression, chosen by leave-one-out on the training images",
+}
+
+
+def kind_of(name: str, values: "pd.Series[Any]") -> Kind:
+    """What a factor is: circular by its name (`CIRCULAR`), else continuous where it is numbers with a fraction.
+
+    >>> import pandas as pd
+    >>> kind_of("hue", pd.Series([1.5])), kind_of("x", pd.Series([1.5])), kind_of("facing", pd.Series(["left"]))
+    ('circular', 'continuous', 'categorical')
+    """
+    if name in CIRCULAR:
+        return "circular"
+    return "continuous" if values.dtype.kind == "f" else "categorical"
+
+
+def decode(
+    features: Float[Tensor, "image dim"],
+    factors: "pd.DataFrame",
+    test_features: Float[Tensor, "test dim"],
+    test_factors: "pd.DataFrame",
+    *,
+    seed: int = 0,
+) -> "pd.DataFrame":
+    """How well each factor is read from features by a ridge probe: a row a factor, columns as in `UNITS`.
+
+    All factors are targets of one regression (`ridge`): a number as it is, an angle as its sine and cosine, a kind as its
+    classes; each takes the penalty with which the left-out training images come off best. R² is 1 − Σ(y − ŷ)² / Σ(y − ȳ)²
+    over test images, for an angle over both of its parts.
+
+    Raises:
+        InputError: a frame without a row an image, a factor that one of the frames lacks, or one that never varies.
+
+    >>> import pandas as pd
+    >>> x = torch.linspace(-3, 3, 40)[:, None]
+    >>> frame = pd.DataFrame({"x": 2 * x[:, 0].numpy(), "side": np.where(x[:, 0] > 0, "right", "left")})
+    >>> found = decode(x, frame, x, frame)
+    >>> found[["factor", "measure", "value", "decoded"]].round(3).values.tolist()
+    [['x', 'R²', 1.0, 1.0], ['side', 'accuracy', 1.0, 1.0]]
+    """
+    import pandas as pd
+
+    for x, frame in ((features, factors), (test_features, test_factors)):
+        if len(x) != len(frame):
+            raise InputError(
+                f"There are factors of {len(frame):,} images, and features of {len(x):,}: give a row an image."
+            )
+    missing = [str(name) for name in factors.columns if name not in test_factors.columns]
+    if missing:
+        raise InputError(f"The test images' factors lack {', '.join(missing)}.")
+    coded = {str(name): _Coded.of(str(name), factors[name], test_factors[name]) for name in factors.columns}
+    path = ridge(features, torch.cat([each.targets for each in coded.values()], 1))
+    predicted = path.predict(test_features)
+    draws = np.random.default_rng(seed).multinomial(
+        len(test_factors), np.full(len(test_factors), 1 / len(test_factors)), REPLICATES
+    )
+    rows, start = [], 0
+    for name, each in coded.items():
+        part = slice(start, start + each.targets.shape[1])
+        start = part.stop
+        best = each.best(path.left_out[:, :, part])
+        scores = each.scores(predicted[best][:, part], draws)
+        rows.append({"factor": name, "kind": each.kind} | scores | {"penalty": LAMBDAS[best]})
+    return pd.DataFrame(rows, columns=list(UNITS))
+
+
+@dataclass(frozen=True)
+class _Coded:
+    """A factor as numbers."""
+
+    kind: Kind
+    targets: Float64[Tensor, "image target"]
+    test: Float64[Tensor, "test target"]
+
+    @classmethod
+    def of(cls, name: str, train: "pd.Series[Any]", test: "pd.Series[Any]") -> "_Coded":
+        kind = kind_of(name, train)
+        if train.nunique() < 2 or test.nunique() < 2:
+            raise InputError(f"The factor {name} is the same for all images: there is nothing to decode, leave it out.")
+        if kind == "categorical":
+            classes = sorted(train.astype(str).unique())
+            made = [
+                torch.from_numpy((each.astype(str).to_numpy()[:, None] == np.array(classes)).astype(np.float64))
+                for each in (train, test)
+            ]
+            return cls(kind, made[0], made[1])
+        numbers = [torch.from_numpy(each.to_numpy(np.float64).copy())[:, None] for each in (train, test)]
+        if kind == "circular":
+            numbers = [torch.cat([x.deg2rad().sin(), x.deg2rad().cos()], 1) for x in numbers]
+        return cls(kind, numbers[0], numbers[1])
+
+    def best(self, left_out: Float64[Tensor, "lambda image target"]) -> int:
+        """The row of the penalty that does best on images left out; of equals the largest penalty."""
+        if self.kind == "categorical":
+            good = (left_out.argmax(2) == self.targets.argmax(1)).double().mean(1)
+        else:
+            good = -(left_out - self.targets).square().mean((1, 2))
+        return max(range(len(good)), key=lambda row: (float(good[row]), row))
+
+    def scores(self, predicted: Float64[Tensor, "test target"], draws: np.ndarray) -> dict[str, Any]:
+        """Value, interval, chance and what is decoded."""
+        if self.kind == "categorical":
+            # a class that no training image has is never predicted, and never right
+            known = self.test.sum(1) > 0
+            right = ((predicted.argmax(1) == self.test.argmax(1)) & known).double().numpy()
+            chance = float(self.test[:, int(self.targets.sum(0).argmax())].mean())
+            value, drawn = float(right.mean()), draws @ right / len(right)
+            decoded = (value - chance) / (1 - chance) if chance < 1 else np.nan
+            measure = "accuracy"
+        else:
+            error = (self.test - predicted).square().sum(1).numpy()
+            target = self.test.numpy()
+            # Σ(y − ȳ)² of a draw with weights c is Σ c y² − (Σ c y)² / n, for each part
+            value = 1 - error.sum() / _spread(np.ones((1, len(target))), target)[0]
+            spread = _spread(draws, target)
+            drawn = 1 - (draws @ error)[spread > 0] / spread[spread > 0]  # a draw of one image over and over has no R²
+            chance, decoded, measure = 0.0, float(value), "R²"
+        low, high = np.quantile(drawn, (0.025, 0.975))
+        return {
+            "measure": measure,
+            "value": float(value),
+            "low": float(low),
+            "high": float(high),
+            "chance": chance,
+            "decoded": decoded,
+        }
+
+
+def _spread(counts: np.ndarray, target: np.ndarray) -> np.ndarray:
+    centred = target - target.mean(0)
+    return (counts @ centred**2 - (counts @ centred) ** 2 / len(target)).sum(1)

@@ -1,0 +1,134 @@
+"""The minibatches of a run, in parts: made from images by data workers, and brought to the device."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, final
+
+import torch
+from jaxtyping import Int64
+from numpy import ndarray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from sslens.data.images import ImageSet
+from sslens.data.views import stream
+from sslens.errors import InputError
+from sslens.objectives import Rows
+from sslens.processes import Processes
+from sslens.training.schedule import Training
+
+#: key of the random stream that orders the images of an epoch; the views use 0 and 1
+ORDER = 2
+#: parts that each data worker has ready
+READY = 2
+
+Part = Mapping[str, Tensor]
+
+
+@final
+class Parts(Dataset[Part | InputError]):
+    """Part number i of the run: the views of this process' images in part i mod `accumulate` of step i div `accumulate`.
+
+    What is wrong with an image is returned: raised in a data worker it would come back as the text of a traceback.
+    """
+
+    def __init__(
+        self,
+        batch: Callable[..., Part],
+        settings: Any,
+        arch: Any,
+        images: ImageSet,
+        training: Training,
+        where: Processes,
+    ) -> None:
+        self.batch = batch
+        self.settings, self.arch, self.images, self.training = settings, arch, images, training
+        self.rank, self.size = where.rank, where.size
+        self._order: tuple[int, Int64[ndarray, " image"]] | None = None
+
+    def __getitem__(self, index: int) -> Part | InputError:
+        t = self.training
+        step, part = divmod(index, t.accumulate)
+        epoch, place = divmod(step, len(self.images) // t.batch_size)
+        length = t.batch_size // (self.size * t.accumulate)
+        start = (self.rank * t.accumulate + part) * length
+        rows = slice(start, start + length)
+        chosen = self._ordered(epoch)[place * t.batch_size : (place + 1) * t.batch_size][rows]
+        try:
+            images = [self.images.image(int(row)) for row in chosen]
+        except InputError as error:
+            return error
+        labels = None if self.images.labels is None else tuple(self.images.labels[chosen].tolist())
+        which = Rows(t.seed, step, rows, t.batch_size, labels)
+        made: Part = self.batch(images, self.settings, self.arch, which)
+        return made
+
+    def _ordered(self, epoch: int) -> Int64[ndarray, " image"]:
+        """The rows of all images in the order of an epoch, kept until another is asked for."""
+        if self._order is None or self._order[0] != epoch:
+            self._order = epoch, stream(self.training.seed, epoch, ORDER).permutation(len(self.images))
+        return self._order[1]
+
+
+@final
+class Feed:
+    """Parts in order, on the device.
+
+    Beside a GPU they come through pinned memory, and `fetch` loads the next one and copies it in a stream of its own, while the
+    GPU computes with the one before: the numbers and their order are the same.
+
+    Args:
+        parts: by number.
+        numbers: of those that are wanted.
+        workers: processes that make them; 0 makes them in this one.
+        ahead: whether `fetch` does anything; where the device is a GPU unless given.
+    """
+
+    def __init__(
+        self,
+        parts: Dataset[Part | InputError],
+        numbers: range,
+        device: str,
+        workers: int = 0,
+        ahead: bool | None = None,
+    ) -> None:
+        self.device = torch.device(device)
+        cuda = self.device.type == "cuda"
+        self.ahead = cuda if ahead is None else ahead
+        self.stream = torch.cuda.Stream(self.device) if cuda else None
+        loader = DataLoader(
+            parts,
+            batch_size=None,
+            sampler=numbers,
+            num_workers=workers,
+            pin_memory=cuda,
+            prefetch_factor=READY if workers else None,
+        )
+        self._loaded: Iterator[Part | InputError] = iter(loader)
+        self._next: Part | None = None
+
+    def take(self, count: int) -> Iterator[Part]:
+        """The next parts, one after another.
+
+        Raises:
+            InputError: an image cannot be decoded.
+        """
+        for _ in range(count):
+            part, self._next = self._next or self._moved(next(self._loaded)), None
+            if self.stream is not None:  # computing waits for the copy, and the memory for the computing
+                computing = torch.cuda.current_stream(self.device)
+                computing.wait_stream(self.stream)
+                for value in part.values():
+                    value.record_stream(computing)
+            yield part
+
+    def fetch(self) -> None:
+        """Load the part after those that were taken, and begin to copy it; asked for once the device has work."""
+        if self.ahead and self._next is None:
+            loaded = next(self._loaded, None)
+            self._next = None if loaded is None else self._moved(loaded)
+
+    def _moved(self, part: Part | InputError) -> Part:
+        if isinstance(part, InputError):
+            raise part
+        with torch.cuda.stream(self.stream):
+            return {name: value.to(self.device, non_blocking=True) for name, value in part.items()}

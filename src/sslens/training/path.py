@@ -1,0 +1,335 @@
+"""The path that a training takes through the space of its weights: how far it gets, and how far it travels for that.
+
+With θ_0 the weights at the start and θ_e those after epoch e (or in the e-th file), of any group of parameters
+
+    displacement  D_e = ‖θ_e − θ_0‖             length  L_e = Σ_{i ≤ e} ‖θ_i − θ_{i−1}‖             straightness  D_e / L_e
+
+Straightness is 1 of a straight path and 0 of one that comes back to where it began. It depends on how often one looks: seen after
+every step a path is longer than seen after every epoch, since the noise of single minibatches counts too. Both are kept.
+
+The 2023 paper (arXiv:2304.13089, section 2.3, figure 14) normalises the total displacement "by the norm of the difference between
+parameters after each epoch", 1 being straight: this is straightness over epochs; the same in pieces is `move_of_whole`,
+‖θ_e − θ_{e−1}‖ / D of the whole run, whose sum over epochs is 1 / straightness ("displacement relative to the actual distance
+covered"). It shows attention parameters.
+
+`path_tracker.PathTracker` measures while a training runs, in any loop; `along` reads a run's checkpoints.
+"""
+
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor
+
+from sslens.errors import Doubt, InputError, nearest
+from sslens.models.parts import block_of, kind_of
+from sslens.table import Table
+from sslens.zoo import files
+
+UNITS = {
+    "record": "number of the epoch, or of the file after the first",
+    "at": "what it is called: the epoch's label, or the file's name",
+    "step": "optimiser steps done; empty for files",
+    "group": "parameters: backbone (all but the head), attention (qkv and projection), a kind, or a block",
+    "parameters": "numbers in the group",
+    "move": "‖θ_e − θ_{e−1}‖",
+    "length": "sum of the moves until here",
+    "step_length": "sum over all steps until here of ‖θ_t − θ_{t−1}‖; empty for files",
+    "displacement": "‖θ_e − θ_0‖",
+    "straightness": "displacement / length, 0 to 1; empty where nothing moved",
+    "step_straightness": "displacement / step_length, 0 to 1",
+    "relative": "displacement / ‖θ_0‖",
+    "cosine": "of this move and the one before; empty for the first",
+    "move_of_whole": "move / displacement of the last record: the paper's; its sum is 1 / straightness",
+    "displacement_of_whole": "displacement / displacement of the last record",
+}
+#: numbers of a parameter that are taken to float64 at a time: they stay in a core's cache
+CHUNK = 1 << 16
+#: what wrappers put before a network's own names
+WRAPPERS = ("module.", "_orig_mod.")
+
+
+def plain(name: str) -> str:
+    """A parameter's name without what DistributedDataParallel and torch.compile put before it.
+
+    >>> plain("module._orig_mod.blocks.0.norm1.weight")
+    'blocks.0.norm1.weight'
+    """
+    for wrapper in WRAPPERS:
+        if name.startswith(wrapper):
+            return plain(name.removeprefix(wrapper))
+    return name
+
+
+class Squares(NamedTuple):
+    """Sums over the numbers of each parameter."""
+
+    move: Float64[np.ndarray, " parameter"]
+    turn: Float64[np.ndarray, " parameter"]
+    displacement: Float64[np.ndarray, " parameter"]
+
+
+@final
+@dataclass(eq=False)
+class Trail:
+    """The weights of a run one after another: of those seen before, the first and the last two are held, and sums of all.
+
+    Attributes:
+        first: θ_0, by name.
+        last, before: θ_{e−1} and θ_{e−2}.
+
+    >>> trail = Trail.begin({"w": torch.zeros(2)})
+    >>> trail.add({"w": torch.tensor([3.0, 0.0])}, "1")
+    >>> trail.add({"w": torch.tensor([3.0, 4.0])}, "2")
+    >>> end = trail.table().frame.query("group == 'backbone'").iloc[-1]
+    >>> float(end.displacement), float(end.length), float(end.cosine)  # a right angle: 3, then 4, is 5 away
+    (5.0, 7.0, 0.0)
+    """
+
+    first: Mapping[str, Tensor]
+    last: Mapping[str, Tensor]
+    before: Mapping[str, Tensor] | None = None
+    norms: Float64[np.ndarray, " parameter"] = field(default_factory=lambda: np.zeros(0))
+    sums: list[Squares] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
+    step_lengths: list[Float64[np.ndarray, " group"]] = field(default_factory=list)
+
+    @classmethod
+    def begin(cls, weights: Mapping[str, Tensor], where: str = "the weights at the start") -> "Trail":
+        """From θ_0.
+
+        Raises:
+            InputError: there are no weights, or one is not finite.
+        """
+        if not weights:
+            raise InputError(f"There are no parameters in {where} whose path could be followed.")
+        zero = {name: torch.zeros((), dtype=value.dtype).expand(value.shape) for name, value in weights.items()}
+        norms = _squares(weights, zero, None, zero, where).move
+        return cls(weights, weights, norms=norms)
+
+    def add(
+        self,
+        weights: Mapping[str, Tensor],
+        at: str,
+        *,
+        step: int | None = None,
+        step_length: Float64[np.ndarray, " group"] | None = None,
+        where: str | None = None,
+    ) -> None:
+        """The next weights, which are held until the next but one.
+
+        Raises:
+            InputError: one is not finite.
+        """
+        self.sums.append(_squares(weights, self.last, self.before, self.first, where or f"the weights at {at}"))
+        self.before, self.last = self.last, weights
+        self.labels.append(at)
+        if step is not None and step_length is not None:
+            self.steps.append(step)
+            self.step_lengths.append(step_length)
+
+    def table(self) -> Table:
+        """A row a record and group.
+
+        Raises:
+            InputError: there is no record.
+        """
+        if not self.sums:
+            raise InputError("A path needs weights at two or more times, and here is only its beginning.")
+        sizes = np.array([value.numel() for value in self.first.values()])
+        rows: list[dict[str, Any]] = []
+        members = groups({name: value.ndim for name, value in self.first.items()})
+        for number, (group, inside) in enumerate(members.items()):
+            move, turn, displacement = (np.array([each[i][inside].sum() for each in self.sums]) for i in range(3))
+            move, displacement = np.sqrt(move), np.sqrt(displacement)
+            length, whole = np.cumsum(move), displacement[-1]
+            steps = np.array([each[number] for each in self.step_lengths]) if self.step_lengths else np.nan * length
+            with np.errstate(invalid="ignore", divide="ignore"):
+                columns = {
+                    "record": np.arange(1, len(move) + 1),
+                    "at": self.labels,
+                    "step": np.array(self.steps, float) if self.steps else np.full(len(move), np.nan),
+                    "group": [group] * len(move),
+                    "parameters": [int(sizes[inside].sum())] * len(move),
+                    "move": move,
+                    "length": length,
+                    "step_length": steps,
+                    "displacement": displacement,
+                    "straightness": displacement / length,
+                    "step_straightness": displacement / steps,
+                    "relative": _ratio(displacement, np.sqrt(self.norms[inside].sum())),
+                    "cosine": np.append(np.nan, turn[1:] / (move[1:] * move[:-1])),
+                    "move_of_whole": _ratio(move, whole),
+                    "displacement_of_whole": _ratio(displacement, whole),
+                }
+            rows += [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        frame = pd.DataFrame(rows, columns=list(UNITS)).sort_values("record", kind="stable", ignore_index=True)
+        return Table(frame, UNITS)
+
+
+def _ratio(values: Float64[np.ndarray, " record"], of: float) -> Float64[np.ndarray, " record"]:
+    """Undefined where the divisor is 0: of a head that begins at 0, of a run that ends where it began."""
+    return values / of if of > 0 else np.full_like(values, np.nan)
+
+
+def _squares(
+    now: Mapping[str, Tensor],
+    last: Mapping[str, Tensor],
+    before: Mapping[str, Tensor] | None,
+    first: Mapping[str, Tensor],
+    where: str,
+) -> Squares:
+    """‖θ_e − θ_{e−1}‖², (θ_e − θ_{e−1}) · (θ_{e−1} − θ_{e−2}) and ‖θ_e − θ_0‖² of each parameter, in float64."""
+    found = np.zeros((3, len(first)))
+    for i, name in enumerate(first):
+        seen = (now, last, first, *([before] if before else []))
+        for parts in zip(*(_chunks(each[name]) for each in seen), strict=True):
+            x, y, start, *earlier = (part.cpu().double() for part in parts)
+            move, away = x - y, x - start
+            turn = float(move @ (y - earlier[0])) if earlier else 0.0
+            found[:, i] += float(move @ move), turn, float(away @ away)
+        if not np.isfinite(found[:, i]).all():
+            raise InputError(
+                f"{name} holds numbers that are not finite in {where}: a path ends there. Take what comes before, or look at "
+                "the training's loss."
+            )
+    return Squares(*found)
+
+
+def _chunks(value: Tensor) -> Sequence[Tensor]:
+    return value.detach().reshape(-1).split(CHUNK)
+
+
+def groups(parameters: Mapping[str, int]) -> dict[str, Bool[np.ndarray, " parameter"]]:
+    """The groups that parameters fall into, by their names and numbers of dimensions: a mask over them each.
+
+    >>> list(groups({"pos_embed": 3, "blocks.0.attn.qkv.weight": 2, "blocks.0.norm1.bias": 1, "head.weight": 2}))
+    ['backbone', 'attention', 'attention qkv', 'norm', 'embedding', 'head', 'block 0']
+    """
+    kinds = np.array([kind_of(name, ndim) for name, ndim in parameters.items()])
+    blocks = [block_of(name) for name in parameters]
+    found = {"backbone": kinds != "head", "attention": np.char.startswith(kinds, "attention")}
+    order = ("attention qkv", "attention projection", "mlp", "norm", "embedding", "convolution", "other", "head")
+    found |= {kind: kinds == kind for kind in order}
+    for block in dict.fromkeys(each for each in blocks if each is not None):
+        found[f"block {block}"] = np.array([each == block for each in blocks]) & (kinds != "head")
+    return {group: mask for group, mask in found.items() if mask.any()}
+
+
+def along(paths: Sequence[Path], state: str | None = None) -> Table:
+    """The path through a run's checkpoints, in the order given, at most four of them mapped into memory at a time.
+
+    Files are read as `sslens.zoo.files` does (no pickle is run); buffers such as running means are no part of a path. Where the
+    first file is a pre-trained network and the others have a new head, what only one of them has is left out, with a `Doubt`.
+
+    Args:
+        state: key of the weights in files that hold several sets, such as "student".
+
+    Raises:
+        InputError: under two files; one that cannot be read, is of another architecture, or holds a number that is not finite.
+    """
+    if len(paths) < 2:
+        raise InputError(
+            f"A path needs two or more checkpoints, and {len(paths)} {'is' if len(paths) == 1 else 'are'} given: the weights at "
+            "the start and at least one file after that."
+        )
+    first, second = (weights(path, state) for path in paths[:2])
+    left_out = _left_out(first, second, paths)
+    trail = Trail.begin({name: value for name, value in first.items() if name not in left_out}, str(paths[0]))
+    labels = [str(path) for path in paths]
+    if len({path.name for path in paths}) == len(paths):
+        labels = [path.name for path in paths]
+    for path, label in zip(paths[1:], labels[1:], strict=True):
+        here = second if path is paths[1] else weights(path, state)
+        if path is not paths[1]:
+            _require_same(second, here, paths[1], path)
+        trail.add({name: value for name, value in here.items() if name not in left_out}, label, where=str(path))
+    return trail.table()
+
+
+def weights(path: Path, state: str | None = None) -> dict[str, Tensor]:
+    """The parameters in a checkpoint file, by name; memory-mapped where the format allows it.
+
+    Raises:
+        InputError: the file cannot be read, or holds several sets of weights of which none was chosen.
+    """
+    states = files.contents(path).states
+    if state is not None and state not in states:
+        raise InputError(f'{path} holds no weights under "{state}": {nearest(state, states)}.')
+    if state is None:
+        usual = [key for key in ("", "model", "state_dict", "module", "network") if key in states]
+        if len(states) > 1 and len(usual) != 1:
+            raise InputError(
+                f"{path} holds several sets of weights ({', '.join(states)}): say whose path is meant with --state."
+            )
+        state = usual[0] if usual else next(iter(states))
+    return {
+        plain(name): value
+        for name, value in states[state].items()
+        if value.is_floating_point() and not _BUFFERS.search(name)
+    }
+
+
+_BUFFERS = re.compile(r"(^|[._])running_(mean|var)$|num_batches_tracked$")
+
+
+def _apart(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[str]:
+    """Names that only one has, or that differ in shape."""
+    names = dict.fromkeys([*one, *other])
+    return [n for n in names if n not in one or n not in other or one[n].shape != other[n].shape]
+
+
+def _left_out(first: Mapping[str, Tensor], second: Mapping[str, Tensor], paths: Sequence[Path]) -> set[str]:
+    """What a new head, or a decoder that was taken off, changes between a pre-trained network and the first file after it."""
+    apart = _apart(first, second)
+    inside = [name for name in apart if block_of(name) is not None or (name in first and name in second)]
+    inside = [name for name in inside if kind_of(name) != "head"]
+    if inside or len(apart) == len(first.keys() | second.keys()):
+        raise InputError(_unlike(inside or apart, first, second, paths[0], paths[1]))
+    if apart:
+        shown = ", ".join(apart[:4]) + (f" and {len(apart) - 4} more" if len(apart) > 4 else "")
+        warnings.warn(
+            f"{shown} are in only one of {paths[0]} and {paths[1]}, or of another shape, and were left out: the path is that of "
+            "the parameters that both have.",
+            Doubt,
+            stacklevel=3,
+        )
+    return set(apart)
+
+
+def _require_same(one: Mapping[str, Tensor], other: Mapping[str, Tensor], path: Path, there: Path) -> None:
+    apart = _apart(one, other)
+    if apart:
+        raise InputError(_unlike(apart, one, other, path, there))
+
+
+def _unlike(
+    apart: Sequence[str], one: Mapping[str, Tensor], other: Mapping[str, Tensor], path: Path, there: Path
+) -> str:
+    shapes = [str(list(each[apart[0]].shape)) if apart[0] in each else "not there" for each in (one, other)]
+    return (
+        f"{path} and {there} are not of one architecture: {len(apart)} parameters differ, first {apart[0]} ({shapes[0]} and "
+        f"{shapes[1]}). A path is that of one network: give the checkpoints of one run."
+    )
+
+
+def in_order(paths: Iterable[Path]) -> list[Path]:
+    """Paths by the numbers in their names, as runs count: a shell lists epoch10 before epoch9.
+
+    >>> [str(path) for path in in_order([Path("run/epoch10.pth"), Path("run/epoch9.pth"), Path("init.pth")])]
+    ['init.pth', 'run/epoch9.pth', 'run/epoch10.pth']
+    """
+    return sorted(
+        paths,
+        key=lambda path: [
+            (part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", str(path)) if part
+        ],
+    )

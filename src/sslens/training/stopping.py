@@ -1,0 +1,52 @@
+"""Signals that ask a run to stop, so that it can finish its step and keep its state first."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, final
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+
+@final
+@dataclass
+class Stop:
+    """Signals by their numbers, 0 for none.
+
+    Attributes:
+        asked: the first that came.
+        kept: that for which the state was kept, as the run says; in another process it may have come first.
+    """
+
+    asked: int = 0
+    kept: int = 0
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[Stop]:
+    """Within it Ctrl-C, SIGTERM, SIGUSR1 and SIGUSR2 are only noted; a second Ctrl-C stops at once.
+
+    A signal for which the state was kept is handed on at the end to what handled it before, if anything did: to submitit, which
+    puts a job of SLURM back into the queue.
+    """
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        if stop.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.asked = stop.asked or number  # SLURM's SIGTERM comes after the signal that a job has asked for
+
+    before: dict[int, Any] = {number: signal.signal(number, note) for number in SIGNALS}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if stop.kept != signal.SIGINT and callable(before.get(stop.kept)):
+            before[stop.kept](stop.kept, None)

@@ -1,0 +1,322 @@
+"""What two models' predictions have in common: F1, error consistency, tau over kinds of images, and their intervals."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sslens.analyses import Inputs, _pairs
+from sslens.analyses import agreement as analysis
+from sslens.capture import Artefact
+from sslens.errors import InputError
+from sslens.measures._bootstrap import interval
+from sslens.models.taps import Tap
+from sslens.probes.agreement import SUBSETS, Draws, Predicted, agreement, error_consistency, f1
+from sslens.probes.rank import tau
+
+
+def drawn(seed: int, images: int = 60, classes: int = 6) -> tuple[np.ndarray, list[torch.Tensor]]:
+    """Labels, and the logits of three models, of which the first two share more than the label."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, images)
+    known = np.eye(classes)[labels] + rng.standard_normal((images, classes)) * 0.3
+    shared = known + rng.standard_normal((images, classes)) * 0.6
+    parts = [(shared, 0.2), (shared, 0.2), (known, 0.6)]
+    return labels, [torch.from_numpy(x + s * rng.standard_normal(x.shape)) for x, s in parts]
+
+
+def plain_f1(first: list[int], second: list[int]) -> tuple[float, float]:
+    """Precision and recall class by class, in loops."""
+    each, weight = [], []
+    for c in sorted({*first, *second}):
+        hits = sum(a == b == c for a, b in zip(first, second, strict=True))
+        recall = hits / first.count(c) if first.count(c) else 0.0
+        precision = hits / second.count(c) if second.count(c) else 0.0
+        each.append(2 * precision * recall / (precision + recall) if hits else 0.0)
+        weight.append(first.count(c))
+    return float(np.mean(each)), float(np.average(each, weights=weight))
+
+
+def test_f1_is_precision_and_recall() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        first, second = rng.integers(0, 9, 25), rng.integers(3, 7, 25)
+        found = f1(first, second)
+        assert (float(found.macro), float(found.weighted)) == pytest.approx(plain_f1(first.tolist(), second.tolist()))
+        assert found.macro == pytest.approx(f1(second, first).macro, abs=1e-15)
+
+
+def test_one_class_predicted_by_both_has_f1_of_one() -> None:
+    one = np.full(5, 3)
+    assert f1(one, one) == (1.0, 1.0)
+    assert f1(one, np.zeros(5, int)) == (0.0, 0.0)
+    assert f1(one, np.array([3, 3, 3, 3, 0])).macro == pytest.approx((8 / 9 + 0) / 2)
+
+
+def test_error_consistency_is_cohens_kappa() -> None:
+    """Against Cohen's (1960) table of two raters, and the values that it must have."""
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        a, b = rng.random(40) < 0.7, rng.random(40) < 0.5
+        table = np.array([[np.mean((a == x) & (b == y)) for y in (0, 1)] for x in (0, 1)])
+        expected = float(table.sum(0) @ table.sum(1))
+        assert error_consistency(a, b) == pytest.approx((np.trace(table) - expected) / (1 - expected), abs=1e-12)
+    half = np.array([True, True, False, False])
+    assert error_consistency(half, half) == 1.0
+    assert error_consistency(half, ~half) == -1.0
+    assert error_consistency(half, np.array([True, False, True, False])) == 0.0
+    assert error_consistency(half, np.ones(4, bool)) == 0.0  # one right on all says nothing of the other
+    for same in (np.ones(4, bool), np.zeros(4, bool)):
+        assert np.isnan(error_consistency(same, same))
+
+
+def test_every_value_is_that_of_the_plain_function() -> None:
+    labels, logits = drawn(0)
+    a, b = (Predicted.of(x, labels, 6) for x in logits[1:])
+    found = agreement(a, b, [3, 6], Draws.of(len(labels), 20))
+    assert {asked.k for asked in found} == {0, 3, 6}
+    right_a, right_b = ((x.numpy().argmax(1) == labels) for x in logits[1:])
+    members = dict(zip(SUBSETS, (np.ones(60, bool), right_a & right_b, ~(right_a | right_b)), strict=True))
+    for k, (subset, rows) in itertools.product((3, 6), members.items()):
+        value, count, _ = found["tau", k, subset]  # type: ignore[index]
+        assert 3 < count == rows.sum()
+        assert float(value.value) == pytest.approx(tau(a.rankings, b.rankings, k)[rows].mean(), abs=1e-12)
+        either = tau(a.rankings, b.rankings, k, "first"), tau(b.rankings, a.rankings, k, "first")
+        value, *_ = found["tau first", k, subset]  # type: ignore[index]
+        assert float(value.value) == pytest.approx((either[0][rows].mean() + either[1][rows].mean()) / 2, abs=1e-12)
+    expected = {
+        "f1": f1(a.first, b.first).macro,
+        "f1 weighted": (f1(a.first, b.first).weighted + f1(b.first, a.first).weighted) / 2,
+        "same": (a.first == b.first).mean(),
+        "kappa": error_consistency(right_a, right_b),
+    }
+    for measure, value in expected.items():
+        assert float(found[measure, 0, "all"].sampled.value) == pytest.approx(float(value), abs=1e-12)  # type: ignore[index]
+
+
+def test_every_replicate_is_the_statistic_of_the_images_drawn() -> None:
+    labels, logits = drawn(1, images=30)
+    draws = Draws.of(30, 8, seed=5)
+    a, b = (Predicted.of(x, labels, 4) for x in logits[:2])
+    found = agreement(a, b, [4], draws)
+    for number, counts in enumerate(draws.counts[1:]):
+        rows = np.repeat(np.arange(30), counts)
+        again = [Predicted.of(x[rows], labels[rows], 4) for x in logits[:2]]
+        alone = agreement(*again, [4], Draws.of(30, 1))
+        assert found.keys() == alone.keys()
+        for asked, each in found.items():
+            assert each.sampled.draws[number] == pytest.approx(
+                float(alone[asked].sampled.value), abs=1e-12, nan_ok=True
+            )
+
+
+def test_draws_are_even_and_their_seeds_apart() -> None:
+    draws = Draws.of(50, 2000, seed=0)
+    np.testing.assert_array_equal(draws.counts, Draws.of(50, 2000, seed=0).counts)
+    assert (draws.counts[1:] != Draws.of(50, 2000, seed=1).counts[1:]).any()
+    # each image is drawn 2,000 times in the mean, Poisson but for the sum
+    assert abs(draws.counts[1:].sum(0) - 2000.0).max() < 5 * 2000**0.5
+
+
+def test_an_interval_of_a_mean_is_that_of_its_standard_error() -> None:
+    labels, logits = drawn(2, images=400)
+    a, b = (Predicted.of(x, labels, 6) for x in logits[:2])
+    value = agreement(a, b, [6], Draws.of(400, 4000))["tau", 6, "all"].sampled  # type: ignore[index]
+    each = tau(a.rankings, b.rankings, 6)
+    low, high = value.interval()
+    half = 1.966 * each.std(ddof=1) / 20  # t of 399 degrees of freedom
+    assert (float(low), float(high)) == pytest.approx((each.mean() - half, each.mean() + half), abs=0.05 * half)
+    assert (low, high) == interval(value.draws, 400)
+
+
+def test_a_difference_is_paired() -> None:
+    """What the first two models share beside the label is found, more surely than from two unpaired intervals."""
+    labels, logits = drawn(3, images=200)
+    draws = Draws.of(200, 500)
+    models = [Predicted.of(x, labels, 5) for x in logits]
+    near, far = (agreement(models[0], models[j], [5], draws)["tau", 5, "all"].sampled for j in (1, 2))  # type: ignore[index]
+    difference = near - far
+    assert difference.interval()[0] > 0
+    np.testing.assert_allclose(difference.draws, near.draws - far.draws)
+    other = agreement(models[0], models[2], [5], Draws.of(200, 500, seed=1))["tau", 5, "all"].sampled  # type: ignore[index]
+    with pytest.raises(InputError, match="paired difference"):
+        near - other
+
+
+def test_what_no_image_is_there_for_is_undefined() -> None:
+    labels = np.array([0, 1, 2, 0])
+    right = 2 * torch.eye(3)[torch.from_numpy(labels)] + torch.tensor([0.0, 0.1, 0.2])
+    one = Predicted.of(right, labels, 3)
+    found = agreement(one, one, [3], Draws.of(4, 10))
+    value, count, _ = found["tau", 3, "both wrong"]  # type: ignore[index]
+    assert count == 0
+    assert np.isnan(value.value)
+    assert np.isnan(value.interval()[0])
+    assert np.isnan(found["kappa", 0, "all"].sampled.value)  # type: ignore[index]
+    assert found["tau", 3, "both right"].sampled.value == 1.0  # type: ignore[index]
+    tied = Predicted.of(torch.zeros(4, 3), labels, 3)  # all tied: the first class, and no tau
+    found = agreement(one, tied, [3], Draws.of(4, 10))
+    assert (tied.first == 0).all()
+    assert found["tau", 3, "all"].images == 0  # type: ignore[index]
+    assert np.isnan(found["tau", 3, "all"].sampled.value)  # type: ignore[index]
+    assert found["same", 0, "all"].sampled.value == 0.5  # type: ignore[index]
+
+
+def test_chance_is_what_is_left_when_images_are_mixed_up() -> None:
+    """Two models that like the same classes, whatever they see: tau is high, and no higher than chance says."""
+    rng = np.random.default_rng(0)
+    liked = np.linspace(3, 0, 8)
+    labels = rng.integers(0, 8, 500)
+    blind = [Predicted.of(torch.from_numpy(liked + rng.standard_normal((500, 8))), labels, 8) for _ in "ab"]
+    found = agreement(*blind, [3, 8], Draws.of(500, 100))
+    for asked, each in found.items():
+        # being right is not without images: both are right on those of the classes that they like
+        if asked.images != "both right" and asked.measure != "kappa":
+            low, high = each.sampled.interval()
+            assert low - 0.02 < each.chance < high + 0.02, asked
+    assert found["tau", 8, "all"].chance > 0.3  # type: ignore[index]
+    assert found["same", 0, "all"].chance == pytest.approx(  # type: ignore[index]
+        sum(np.mean(blind[0].first == c) * np.mean(blind[1].first == c) for c in range(8))
+    )
+    assert found["kappa", 0, "all"].chance == 0  # type: ignore[index]
+    labels, logits = drawn(5, images=300)
+    a, b = (Predicted.of(x, labels, 6) for x in logits[:2])
+    for asked, each in agreement(a, b, [6], Draws.of(300, 100)).items():
+        assert each.sampled.interval()[0] > each.chance, asked
+
+
+def test_other_images_are_refused() -> None:
+    labels, logits = drawn(4)
+    a, b = Predicted.of(logits[0], labels, 5), Predicted.of(logits[1][:50], labels[:50], 5)
+    with pytest.raises(InputError, match="of 60 and of 50 images, drawn from 60"):
+        agreement(a, b, [5], Draws.of(60, 10))
+
+
+# --------------------------------------------------------------------------------------------------------- the analysis
+
+FAMILIES = {"dino": "JE", "moco": "JE", "mae": "REC"}
+
+
+def study(images: int = 120, classes: int = 6, *, bank: bool = False) -> Inputs:
+    """Features of two JE models that know something in common, of a REC model, and of controls that know nothing."""
+    rng = np.random.default_rng(3)
+    ids = {"images": tuple(f"i{n}" for n in range(images)), "bank": tuple(f"b{n}" for n in range(images))}
+    labels = {which: {name: n % classes for n, name in enumerate(names)} for which, names in ids.items()}
+    made: dict[str, dict[str, Artefact]] = {"images": {}, "bank": {}}
+    shared = rng.standard_normal((4, classes, 12))
+    for which, names in ids.items():
+        known = np.eye(classes)[list(labels[which].values())]
+        hidden = known + rng.standard_normal((images, classes)) * 0.7
+        for number, name in enumerate([*FAMILIES, "random #0", "random #1"]):
+            seen = hidden if FAMILIES.get(name) == "JE" else known + rng.standard_normal((images, classes))
+            seen = seen * (name in FAMILIES)
+            x = seen @ shared[min(number, 3)] + 0.3 * rng.standard_normal((images, 12))
+            x = torch.from_numpy(x).float()
+            tensors = {"norm/cls": x, "norm/mean": x, "norm/patch": x.flip(1) + 1}
+            made[which][name] = Artefact("features", name, names, (Tap("norm", "norm", 1.0),), tensors, {})
+    about = {name: {"family": FAMILIES.get(name, "control"), "objective": FAMILIES.get(name) and name, "arch": "vit"}
+             for name in made["images"]}  # fmt: skip
+    return Inputs(
+        tuple(FAMILIES),
+        ("random #0", "random #1"),
+        about=about,
+        features=made["images"],
+        bank=made["bank"] if bank else {},
+        labels=labels["images"],
+        bank_labels=labels["bank"] if bank else {},
+        classes=tuple("abcdef"),
+    )
+
+
+def solved(x: np.ndarray, labels: np.ndarray, asked: np.ndarray, penalty: float) -> np.ndarray:
+    """Ridge regression onto one-hot classes by the normal equations, features standardised."""
+    mean, scale, y = x.mean(0), x.std(0), np.eye(6)[labels]
+    x, asked = (x - mean) / scale, (asked - mean) / scale
+    gram = x.T @ x / len(x) + penalty * np.eye(x.shape[1])
+    return asked @ np.linalg.solve(gram, x.T @ (y - y.mean(0)) / len(x)) + y.mean(0)
+
+
+def test_a_probe_is_ridge_regression_with_the_penalty_of_least_error_left_out() -> None:
+    given = study(bank=True)
+    x, asked = (each["dino"].tensors["norm/cls"] for each in (given.bank, given.features))
+    labels = np.array(list(given.bank_labels.values()))
+    found = analysis.probe_logits(x, labels, 6, asked)
+    penalties = [10.0**power for power in range(-6, 3)]
+    errors = []
+    for penalty in penalties:
+        out = [solved(np.delete(x.double().numpy(), i, 0), np.delete(labels, i), x[i : i + 1].double().numpy(), penalty)
+               for i in range(len(x))]  # fmt: skip
+        errors.append(np.square(np.concatenate(out) - np.eye(6)[labels]).mean())
+    best = penalties[int(np.argmin(errors))]
+    expected = solved(x.double().numpy(), labels, asked.double().numpy(), best)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("bank", [False, True])
+def test_the_claim_is_the_paired_difference_of_pairs(bank: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_pairs, "REPLICATES", 200)
+    given = study(bank=bank)
+    table = analysis.compute(given)
+    predicted, count = analysis.predictions(given, "cls")
+    assert count == 6
+    draws = Draws.of(120, 200, seed=given.seed)
+    pairs = {(a, b): agreement(predicted[a], predicted[b], [5], draws) for a, b in itertools.combinations(predicted, 2)}
+    frame = table.frame[table.frame.pooling == "cls"]
+    for row in frame[frame.row == "pair"].itertuples():
+        each = pairs[row.model_a, row.model_b][row.measure, row.k, row.images]  # type: ignore[index]
+        assert row.value == pytest.approx(float(each.sampled.value), nan_ok=True)
+        assert row.low == pytest.approx(float(each.sampled.interval()[0]), nan_ok=True)
+        assert (row.count, row.control) == (row.count, "random" in row.model_a + row.model_b)
+        assert row.accuracy_a == predicted[row.model_a].right.mean()
+    claims = frame[(frame.row == "families") & (frame.model_b == "JE")]
+    assert len(claims) == 2 * 3 + 4
+    for row in claims.itertuples():
+        near, *far = (
+            pairs[pair][row.measure, row.k, row.images].sampled  # type: ignore[index]
+            for pair in (("dino", "moco"), ("dino", "mae"), ("moco", "mae"))
+        )
+        assert row.difference == pytest.approx(float(near.value) - (float(far[0].value) + float(far[1].value)) / 2)
+        draws_apart = near.draws - (far[0].draws + far[1].draws) / 2
+        ends = [float(end) for end in interval(draws_apart, 120)]
+        assert [row.difference_low, row.difference_high] == pytest.approx(ends, nan_ok=True)
+    tau_all = claims[(claims.measure == "tau") & (claims.images == "all")].iloc[0]
+    assert tau_all.difference_low > 0  # they share what they see
+    said = analysis.findings(table)
+    assert len(said) == 2
+    assert "JE: dino and moco; REC: mae" in said[0]
+    assert f"tau over the top 5, all images {tau_all.value:.2f}, {tau_all.difference:+.2f}" in said[0]
+    pair = frame[(frame.row == "pair") & (frame.model_b == "mae") & (frame.measure == "kappa")].iloc[0]
+    assert pair.less == "random #0 · random #1"
+    panels = analysis.draw(table).shown()
+    assert [panel.title for panel in panels][:3] == [
+        "tau, top 5: all",
+        "tau, top 5: both right",
+        "tau, top 5: both wrong",
+    ]
+
+
+def test_classes_that_no_training_image_has_are_always_wrong() -> None:
+    given = study(bank=True)
+    few = {name: label for name, label in given.bank_labels.items() if label != 2}
+    rows = torch.tensor([label != 2 for label in given.bank_labels.values()])
+    bank = {
+        name: replace(each, ids=tuple(few), tensors={key: x[rows] for key, x in each.tensors.items()})
+        for name, each in given.bank.items()
+    }
+    predicted, count = analysis.predictions(replace(given, bank=bank, bank_labels=few), "cls")
+    assert count == 5
+    of_it = np.array(list(given.labels.values())) == 2
+    assert not predicted["dino"].right[of_it].any()
+    assert predicted["dino"].right[~of_it].mean() > 0.5
+
+
+def test_what_cannot_be_analysed_is_said() -> None:
+    given = study()
+    with pytest.raises(InputError, match="of one class"):
+        analysis.compute(replace(given, labels=dict.fromkeys(given.labels, 0)))
+    other = replace(given.features["mae"], ids=given.features["mae"].ids[::-1])
+    with pytest.raises(InputError, match="features of mae are of other images"):
+        analysis.compute(replace(given, features=given.features | {"mae": other}))
+    assert analysis.without({"mae": {}, "pixels": {}}, ["pixels"]) is not None
