@@ -268,7 +268,7 @@ def test_the_claim_is_the_paired_difference_of_pairs(bank: bool, monkeypatch: py
         each = pairs[row.model_a, row.model_b][row.measure, row.k, row.images]  # type: ignore[index]
         assert row.value == pytest.approx(float(each.sampled.value), nan_ok=True)
         assert row.low == pytest.approx(float(each.sampled.interval()[0]), nan_ok=True)
-        assert (row.count, row.control) == (row.count, "random" in row.model_a + row.model_b)
+        assert row.control is ("random" in row.model_a + row.model_b)
         assert row.accuracy_a == predicted[row.model_a].right.mean()
     claims = frame[(frame.row == "families") & (frame.model_b == "JE")]
     assert len(claims) == 2 * 3 + 4

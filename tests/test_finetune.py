@@ -25,10 +25,11 @@ from torch import Tensor
 import sslens
 from forks import together
 from sslens.cli import main
-from sslens.data.classification import Mixing, RandAugment, RandomErasing, box
+from sslens.data.classification import ClassifierViews, Mixing, RandAugment, RandomErasing, box, generators_kept
+from sslens.data.colour import Normalize
 from sslens.data.images import ImageSet, Source, from_arrays
-from sslens.data.views import stream
-from sslens.errors import InputError
+from sslens.data.views import Flip, RandomResizedCrop, Recipe, View, stream
+from sslens.errors import Doubt, InputError
 from sslens.models.backbone import Backbone
 from sslens.models.branches import drop_branches
 from sslens.models.vit import ViTArch
@@ -37,7 +38,7 @@ from sslens.objectives._finetuning import Classifier, FineTuning, Settings, Star
 from sslens.objectives._layers import layer_scales
 from sslens.recipes import recipe
 from sslens.training.exam import Exam
-from sslens.training.finetune import finetune, tuned
+from sslens.training.finetune import finetune, require_fit, tuned
 from sslens.training.loop import BEST, Interrupted, Training
 from sslens.training.optim import scaled_lr, set_rates
 
@@ -175,34 +176,56 @@ def test_the_learning_rate_is_the_published_one(preset: str, peak: float, at: fl
 
 
 def test_randaugment_is_timms_with_a_stream_of_each_image() -> None:
-    pixels = torch.from_numpy(PIXELS[:6]).permute(0, 3, 1, 2).float() / 255
-    operation = RandAugment()
-    drawn = operation.draw(stream(0, 0), 6)
     before = random.getstate(), np.random.get_state()[1].copy()
-    whole = operation.apply(pixels, drawn)
+    with generators_kept():
+        ours = [np.asarray(RandAugment().changed(Image.fromarray(PIXELS[row]), seed=row)) for row in range(12)]
     assert random.getstate() == before[0]
     assert np.array_equal(np.random.get_state()[1], before[1])
     theirs = rand_augment_transform(
         "rand-m9-mstd0.5-inc1",
         {"translate_const": 14, "img_mean": (124, 116, 104), "interpolation": Image.Resampling.BICUBIC},
     )
-    for row in (5, 2):
-        alone = operation.apply(pixels[row : row + 1], {"seed": drawn["seed"][row : row + 1]})
-        assert torch.equal(alone[0], whole[row])
-        random.seed(int(drawn["seed"][row]))
-        np.random.seed(int(drawn["seed"][row]))
-        wanted = np.asarray(theirs(Image.fromarray(PIXELS[row])))
-        assert np.array_equal((whole[row] * 255).round().byte().permute(1, 2, 0).numpy(), wanted)
+    for row in reversed(range(12)):
+        random.seed(row)
+        np.random.seed(row)
+        assert np.array_equal(ours[row], np.asarray(theirs(Image.fromarray(PIXELS[row]))))
     random.setstate(before[0])
-    assert sum(not torch.equal(a, b) for a, b in zip(whole, pixels, strict=True)) >= 2
+    assert sum(not np.array_equal(a, b) for a, b in zip(ours, PIXELS, strict=False)) >= 4
 
 
 def test_randaugment_of_the_largest_magnitude_makes_black_images() -> None:
     """Of magnitude 10 posterising leaves no bits: what timm's 9 ± 0.5 asks for in one of 40 times."""
-    pixels = torch.full((60, 3, 8, 8), 200 / 255)
-    drawn = {"seed": np.arange(60)}
-    changed = RandAugment("rand-m10-n2-p1-inc1").apply(pixels, drawn)
+    grey, operation = Image.new("RGB", (8, 8), (200, 200, 200)), RandAugment("rand-m10-n2-p1-inc1")
+    with generators_kept():
+        changed = [np.asarray(operation.changed(grey, seed)) for seed in range(60)]
     assert any(not image.any() for image in changed)
+
+
+def test_views_are_those_of_a_recipe_where_nothing_is_augmented() -> None:
+    crop, normalize, erasing = RandomResizedCrop(24), Normalize((0.5, 0.4, 0.3), (0.2, 0.3, 0.4)), RandomErasing(0.6)
+    images = [IMAGES.image(row) for row in range(2, 8)]
+    where = {"seed": 1, "step": 2, "rows": slice(2, 8), "total": 9}
+    (wanted,) = Recipe((View(crop, (Flip(), Kept(), normalize, erasing)),)).batch(images, **where)
+    assert torch.equal(ClassifierViews(crop, None, normalize, erasing).batch(images, **where), wanted)
+    augmented = ClassifierViews(crop, RandAugment(), normalize, None).batch(images, **where)
+    seeds = stream(1, 2, 0, 0, 2).integers(1 << 32, size=9)[2:8].tolist()
+    plain = ClassifierViews(crop, None, Normalize((0.0,) * 3, (1.0,) * 3), None).batch(images, **where)
+    with generators_kept():
+        for view, before, seed in zip(augmented, plain, seeds, strict=True):
+            pixels = (before * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+            changed = torch.from_numpy(np.array(RandAugment().changed(Image.fromarray(pixels), seed)))
+            hand = normalize.apply(changed.permute(2, 0, 1)[None].float() / 255, {})[0]
+            torch.testing.assert_close(view, hand, rtol=0, atol=1e-6)
+
+
+class Kept:
+    """An operation that does nothing, in RandAugment's place."""
+
+    def draw(self, rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
+        return {}
+
+    def apply(self, batch: Tensor, parameters: dict[str, np.ndarray]) -> Tensor:
+        return batch
 
 
 def test_erasing_replaces_one_rectangle_by_noise() -> None:
@@ -535,6 +558,24 @@ def test_every_model_can_be_tuned_and_loads_again(tmp_path: Path, source: str, p
     assert end.about["arch"] == start.about["arch"]
 
 
+@pytest.mark.parametrize("pooling", ["cls", "patches"])
+def test_a_model_learns_colours(tmp_path: Path, pooling: str) -> None:
+    colours = np.repeat(np.eye(3, dtype=np.uint8)[LABELS] * 200, 32 * 32, axis=0).reshape(24, 32, 32, 3)
+    images = from_arrays(colours, LABELS, classes=["red", "green", "blue"])
+    settings = {
+        "pooling": pooling,
+        "mixup": 0.0,
+        "cutmix": 0.0,
+        "randaugment": "",
+        "layer_decay": 1.0,
+        "smoothing": 0.0,
+    }
+    fit(tmp_path, images=images, held=images, epochs=8, settings=settings)
+    assert lines(tmp_path, "top1")[-1] == 1.0
+    assert lines(tmp_path, "val_loss")[-1] < 0.6 < math.log(3)
+    assert lines(tmp_path, "loss")[0] == pytest.approx(math.log(3), abs=1e-3)
+
+
 def test_a_tuned_model_can_be_tuned_again(whole: Path, tmp_path: Path) -> None:
     fit(tmp_path, str(whole), IMAGES.take(range(8)), epochs=1)
     assert sslens.load(tmp_path).about["pretrained"]["digest"] == sslens.load(whole).digest
@@ -588,7 +629,8 @@ def test_an_impossible_run_is_refused_before_anything_is_written(
         ({"layer_decay": 1.5}, r"layer_decay is 1.5: expected a share"),
         ({"drop_path": 1.0}, r"drop_path is 1.0"),
         ({"mixup": -1.0}, r"mixup -1.0: give 0 or more"),
-        ({"together": 1}, r"together 1: give 2 or more"),
+        ({"together": 1}, r"1 images cannot be mixed together in pairs: give an even number"),
+        ({"together": 5}, r"5 images cannot be mixed together in pairs: give an even number"),
         ({"randaugment": "m9"}, r'"m9" is no RandAugment: expected timm'),
         ({"randaugment": "rand-mx"}, r'"rand-mx" is no RandAugment'),
     ],
@@ -633,6 +675,15 @@ def test_the_plan_counts_steps_and_a_report_shows_the_accuracy(
     assert "of the held-out images right at the end" in (tmp_path / "report" / "report.html").read_text()
     assert main([*given[:-1], "together=8", "--preset", "mae-offical"]) == 2
     assert 'finetune has no recipe "mae-offical": did you mean mae-official' in capsys.readouterr().err
+
+
+def test_a_preset_must_be_for_such_networks() -> None:
+    require_fit("paper-2022", model())
+    require_fit("mae-official", model())
+    with pytest.raises(InputError, match="The preset paper-2023 is for Vision Transformers, and random #0 is none"):
+        require_fit("paper-2023", model("random:resnet_8x12x16x20_1x2x1x1_64:0"))
+    with pytest.warns(Doubt, match="of width 1024 with the numbers of the preset mae-official-large, not mae-official"):
+        require_fit("mae-official", model("random:vit_1024x1_patch16_32:0"))
 
 
 def test_an_exam_counts_every_image_once() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from sslens.data.patterns import KINDS
 from sslens.data.scenes import FACTORS, factors
 from sslens.errors import InputError
 from sslens.probes.factors import CIRCULAR, decode, kind_of
@@ -110,7 +111,7 @@ def test_every_factor_of_scenes_is_of_its_kind() -> None:
     frame = factors(0, range(20))
     kinds = {name: kind_of(name, frame[name]) for name in FACTORS}
     assert {name for name, kind in kinds.items() if kind == "circular"} == CIRCULAR
-    assert {name for name, kind in kinds.items() if kind == "categorical"} == {"facing", "texture", "background"}
+    assert {name for name, kind in kinds.items() if kind == "categorical"} == set(KINDS) & set(FACTORS)
 
 
 def test_known_factors_are_decoded_and_unknown_ones_are_not() -> None:

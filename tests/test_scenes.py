@@ -46,7 +46,7 @@ def test_factors_are_hashes_of_seed_index_and_name(seed: int, index: int) -> Non
     key = splitmix(zlib.crc32(b"single"), seed, index)
     assert row["class"] == scenes.CLASSES[(splitmix(key, zlib.crc32(b"class")) >> 32) * 10 >> 32]
     assert row["facing"] == ["left", "right"][(splitmix(key, zlib.crc32(b"facing")) >> 32) * 2 >> 32]
-    assert row["rotation"] == -40 + 80 * ((splitmix(key, zlib.crc32(b"rotation")) >> 11) / 2**53)
+    assert row["rotation"] == -20 + 40 * ((splitmix(key, zlib.crc32(b"rotation")) >> 11) / 2**53)
 
 
 def test_this_version_s_factors() -> None:
@@ -54,37 +54,37 @@ def test_this_version_s_factors() -> None:
     numbers = frame.select_dtypes("number").to_numpy()
     words = frame.select_dtypes(exclude="number").to_csv(index=False, lineterminator="\n")
     found = hashlib.sha256(numbers.astype("<f8").tobytes() + words.encode()).hexdigest()
-    assert (scenes.VERSION, found[:16]) == (1, "570b5f400a5e4878"), "raise VERSION, then this golden value"
+    assert (scenes.VERSION, found[:16]) == (2, "e2f391b7bb7b5578"), "raise VERSION, then this golden value"
 
 
 def test_this_version_s_pixels() -> None:
     images = scenes.render(0, range(24)).reshape(24, -1).astype(np.int64)
     signs = 1 - 2 * np.array([splitmix(place) & 1 for place in range(images.shape[1])])
     golden = [
-        -12116,
-        -12122,
-        -11723,
-        -12066,
-        -16386,
-        -11591,
-        -1376,
-        -3179,
-        -11513,
-        -18874,
-        -17706,
-        -7343,
-        -7203,
-        -3894,
-        -1762,
-        -6869,
-        -8014,
-        -7595,
-        -3934,
-        -8697,
-        -12749,
-        -10514,
-        -5796,
-        -8606,
+        -9234,
+        -20305,
+        -13785,
+        -5664,
+        -13118,
+        -8380,
+        -2606,
+        -2958,
+        -15171,
+        -20386,
+        -15919,
+        -1409,
+        -11687,
+        -7107,
+        -4944,
+        -15011,
+        -11540,
+        -11153,
+        -3157,
+        -10271,
+        -9999,
+        -7803,
+        -3764,
+        -1109,
     ]
     # one level in one pixel in a hundred, as another machine's sines might give, moves a sum by about 11; new noise by about 700
     assert np.abs(images @ signs - golden).max() <= 60, "raise VERSION, then these golden values"
@@ -194,14 +194,16 @@ def test_the_lit_side_is_brighter() -> None:
     frame = posed(background="gradient", light_strength=1.0)
     right, below = (scenes.draw(frame.assign(light_angle=angle)).astype(float) for angle in (0.0, 90.0))
     difference = (right - below).mean(axis=(0, 3))
-    assert difference[:12, -12:].mean() > 20
-    assert difference[-12:, :12].mean() < -20
+    assert difference[:12, -12:].mean() > 5
+    assert difference[-12:, :12].mean() < -5
 
 
 def test_the_mask_and_the_hue_fit_the_pixels() -> None:
     frame = scenes.factors(2, range(40)).assign(hue=np.linspace(0, 351, 40), light_strength=0.3)
-    for image, mask, hue in zip(scenes.draw(frame), scenes.masks(frame), frame["hue"], strict=True):
-        assert abs((hue_of(image[mask]) - hue + 180) % 360 - 180) < 12
+    found = [hue_of(image[mask]) for image, mask in zip(scenes.draw(frame), scenes.masks(frame), strict=True)]
+    off = np.abs((np.array(found) - frame["hue"] + 180) % 360 - 180)
+    assert off.max() < 25  # dark objects have little colour, which the camera's noise turns
+    assert np.quantile(off, 0.9) < 10
 
 
 def test_boxes_are_tight() -> None:
@@ -243,14 +245,14 @@ def test_a_later_object_hides_an_earlier_one() -> None:
                 both = whole[row] & scene.masks[later]
                 if both.sum() > 20 and abs((hues[row] - hues[later] + 180) % 360 - 180) > 60:
                     contested.append(off(both, hues[later]) < 30)
-    assert np.mean(right) > 0.95  # a shadow tints a few
+    assert np.mean(right) > 0.9  # a shadow tints a few, and the darkest have little colour
     assert len(contested) > 5
     assert all(contested)
 
 
 def test_an_image_set_of_scenes() -> None:
     images = scenes.scene_images(40, seed=3, start=30)
-    assert images.ids[0] == "scenes-v1/seed3/000030"
+    assert images.ids[0] == "scenes-v2/seed3/000030"
     assert [images.classes[label] for label in images.labels] == scenes.factors(3, range(30, 70))["class"].tolist()
     for row in (0, 1, 2, 39):
         assert images.image(row).mode == "RGB"
@@ -286,7 +288,7 @@ def test_what_cannot_be_a_scene_is_refused() -> None:
         scenes.masks(posed(scale=0.0))
     with pytest.raises(InputError, match="at least 1"):
         scenes.scene_images(0)
-    for name in ("scenes-v0/seed0/000017", "cat/1.png"):
+    for name in ("scenes-v1/seed0/000017", "cat/1.png"):
         with pytest.raises(InputError, match="no scene of this version"):
             scenes.factors_of(from_arrays(np.zeros((1, 64, 64, 3), np.uint8), ids=[name]))
 

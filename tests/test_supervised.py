@@ -1,6 +1,7 @@
 """Supervised training: its loss by hand, labels that stay with their images, and what is refused."""
 
 import dataclasses
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,15 @@ def test_the_encoder_says_what_trained_it(tmp_path: Path) -> None:
     model = sslens.load(fit(tmp_path))
     assert (model.about["family"], model.about["objective"]) == ("supervised", "supervised")
     assert model.about.get("tuned", False) is False
+
+
+@pytest.mark.parametrize("arch", [ARCH, "resnet_8x12x16x20_1x1x1x1_32"])
+def test_classes_are_learnt(tmp_path: Path, arch: str) -> None:
+    chosen = dataclasses.replace(SETTINGS, smoothing=0.0, drop_path=0.0, base_lr=0.2)
+    train("supervised", IMAGES, arch, tmp_path, settings=chosen, training=dataclasses.replace(TRAINING, epochs=15))
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert losses[0] > 0.9
+    assert np.mean(losses[-6:]) < 0.7
 
 
 def test_jitter_changes_views_and_can_be_left_out() -> None:

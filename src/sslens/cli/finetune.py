@@ -94,6 +94,8 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     images = opened(command.images, command, common.limit, say)
     held = None if command.val is None else opened(command.val, command, None, say)
     model = zoo.load(command.model)
+    if command.preset is not None:
+        finetune.require_fit(command.preset, model)
     name, out = command.name or f"{model.name}-ft", _out(command)
     if held is not None and first and (both := len(held.contents & images.contents)):
         say(

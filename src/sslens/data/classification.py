@@ -5,7 +5,7 @@ import functools
 import math
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,9 @@ from timm.data.auto_augment import RandAugment as Timms
 from timm.data.auto_augment import rand_augment_transform
 from torch import Tensor
 
-from sslens.data.colour import IMAGENET_MEAN, Parameters, check_probability
-from sslens.data.views import stream
+from sslens.data.colour import IMAGENET_MEAN, Normalize, Parameters, check_probability
+from sslens.data.transform import require_rgb, resampling
+from sslens.data.views import Flip, RandomResizedCrop, stream
 from sslens.errors import InputError
 
 #: key of the random stream that images are mixed by; see `sslens.data.views.stream`
@@ -31,17 +32,16 @@ _SPELLING = re.compile(r"rand(-(m|n|mmax|inc)\d+|-(p|mstd)\d+(\.\d+)?)*")
 class RandAugment:
     """timm's RandAugment (Cubuk et al., 2020, arXiv:1909.13719), each image with a random stream of its own.
 
-    timm draws from Python's and NumPy's global generators: they are seeded for each image, and put back afterwards. It works on
-    8-bit images and stands before `Normalize`. Raises InputError for a configuration that timm does not take.
+    timm draws from Python's and NumPy's global generators: they are seeded for each image (within `generators_kept`). It works on
+    8-bit images, so before `Normalize`. Raises InputError for a configuration that timm does not take.
 
     Attributes:
         config: as timm spells it; `rand-m9-mstd0.5-inc1` is two operations of magnitude 9 ± 0.5 that grow with it.
         mean: colour, 0 to 1, that comes in where an image is moved or turned.
 
-    >>> whole = torch.arange(192.0).reshape(1, 3, 8, 8) / 255
-    >>> operation = RandAugment()
-    >>> drawn = operation.draw(stream(0, 0), 1)
-    >>> torch.equal(operation.apply(whole, drawn), operation.apply(whole, drawn))
+    >>> image = Image.linear_gradient("L").convert("RGB")
+    >>> with generators_kept():
+    ...     RandAugment().changed(image, seed=1) == RandAugment().changed(image, seed=1)
     True
     """
 
@@ -54,22 +54,12 @@ class RandAugment:
                 f'"{self.config}" is no RandAugment: expected timm\'s spelling, such as rand-m9-mstd0.5-inc1.'
             )
 
-    def draw(self, rng: np.random.Generator, count: int) -> Parameters:
-        """A seed an image."""
-        return {"seed": rng.integers(1 << 32, size=count)}
-
-    def apply(self, batch: Float32[Tensor, "image 3 h w"], parameters: Parameters) -> Float32[Tensor, "image 3 h w"]:
-        """The batch, each image changed by its own operations."""
-        operation = _timms(self.config, min(batch.shape[-2:]), self.mean)
-        pixels = (batch * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-        changed = np.empty_like(pixels)
-        with _generators_kept():
-            for row, seed in enumerate(parameters["seed"].tolist()):
-                random.seed(seed)
-                np.random.seed(seed)
-                changed[row] = operation(Image.fromarray(pixels[row]))
-        values = torch.from_numpy(changed).permute(0, 3, 1, 2)
-        return values.to(batch.device, torch.float32, memory_format=torch.contiguous_format).div_(255)
+    def changed(self, image: Image.Image, seed: int) -> Image.Image:
+        """The image, changed by the operations that a seed below 2³² draws."""
+        random.seed(seed)
+        np.random.seed(seed)
+        result: Image.Image = _timms(self.config, min(image.size), self.mean)(image)
+        return result
 
 
 @functools.cache
@@ -98,7 +88,7 @@ def posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
 
 
 @contextlib.contextmanager
-def _generators_kept() -> Iterator[None]:
+def generators_kept() -> Iterator[None]:
     """The states of the global generators, put back at the end."""
     states: tuple[Any, Any] = random.getstate(), np.random.get_state()
     try:
@@ -161,6 +151,50 @@ class RandomErasing:
 
 
 @dataclass(frozen=True)
+class ClassifierViews:
+    """One view of each image: a crop, a flip, RandAugment, [0, 1], (x − mean) / std, erasing, in timm's order.
+
+    The images stay 8-bit up to RandAugment, one after another. Random streams are those of `sslens.data.views.Recipe`, whose
+    `batch` gives the same where nothing is augmented.
+
+    >>> views = ClassifierViews(RandomResizedCrop(8), RandAugment(), Normalize(), None)
+    >>> image = Image.linear_gradient("L").convert("RGB")
+    >>> views.batch([image, image], seed=0, step=0, rows=slice(0, 2), total=2).shape
+    torch.Size([2, 3, 8, 8])
+    """
+
+    crop: RandomResizedCrop
+    augment: RandAugment | None
+    normalize: Normalize
+    erasing: RandomErasing | None
+
+    def batch(
+        self, images: Sequence[Image.Image], *, seed: int, step: int, rows: slice, total: int
+    ) -> Float32[Tensor, "image 3 size size"]:
+        """The views of the images in `rows` of the step's `total`."""
+
+        def drawn(operation: RandomResizedCrop | Flip | RandomErasing, place: int) -> Parameters:
+            made = operation.draw(stream(seed, step, 0, 0, place), total)
+            return {name: values[rows] for name, values in made.items()}
+
+        sizes = np.array([image.size for image in images], np.int64).reshape(-1, 2)
+        boxes = self.crop.boxes(sizes, drawn(self.crop, 0)).tolist()
+        flipped = drawn(Flip(), 1)["chosen"].tolist()
+        seeds = stream(seed, step, 0, 0, 2).integers(1 << 32, size=total)[rows].tolist()
+        size, kernel = self.crop.size, resampling(self.crop.interpolation)
+        made = torch.empty(len(images), 3, size, size)
+        with generators_kept():
+            for view, image, box, flip, own in zip(made, images, boxes, flipped, seeds, strict=True):
+                seen = require_rgb(image).crop(tuple(box)).resize((size, size), kernel)
+                seen = ImageOps.mirror(seen) if flip else seen
+                seen = self.augment.changed(seen, own) if self.augment else seen
+                for place, plane in zip(view, seen.split(), strict=True):
+                    place.copy_(torch.from_numpy(np.array(plane)))
+                view.copy_(self.normalize.apply(view[None].div_(255), {})[0])
+        return self.erasing.apply(made, drawn(self.erasing, 4)) if self.erasing else made
+
+
+@dataclass(frozen=True)
 class Mixing:
     """Mixup (Zhang et al., 2018, arXiv:1710.09412) and cutmix (Yun et al., 2019, arXiv:1905.04899) of pairs of images.
 
@@ -178,7 +212,7 @@ class Mixing:
     True
 
     Raises:
-        InputError: a parameter below 0, or no images together.
+        InputError: a parameter below 0, or no pairs of images together.
     """
 
     mixup: float = 0.8
@@ -186,9 +220,13 @@ class Mixing:
     together: int = 32
 
     def __post_init__(self) -> None:
-        for name, low in (("mixup", 0), ("cutmix", 0), ("together", 2)):
-            if not low <= getattr(self, name) < math.inf:
-                raise InputError(f"Images cannot be mixed with {name} {getattr(self, name)}: give {low} or more.")
+        for name in ("mixup", "cutmix"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"Images cannot be mixed with {name} {getattr(self, name)}: give 0 or more.")
+        if self.together < 2 or self.together % 2:
+            raise InputError(
+                f"{self.together} images cannot be mixed together in pairs: give an even number for together."
+            )
 
     def draw(self, rng: np.random.Generator, count: int) -> Parameters:
         """For `count` groups: whether by cutmix, λ, and the centre of the box in [0, 1)²."""
@@ -208,20 +246,22 @@ class Mixing:
         if rows.start % 2 or len(batch) % 2:
             raise ValueError(f"rows {rows.start} to {rows.stop} part a pair of images that are mixed")
         drawn = self.draw(stream(seed, step, MIXING), -(-total // self.together))
-        mixed, share = batch.clone(), torch.ones(len(batch))
+        mixed, share = torch.empty_like(batch), torch.ones(len(batch))
         first = rows.start // self.together
         for group in range(first, -(-rows.stop // self.together)):
-            inside = slice(max(group * self.together, rows.start), min((group + 1) * self.together, rows.stop))
-            here = slice(inside.start - rows.start, inside.stop - rows.start)
-            own = batch[here]
-            other = own.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
+            own = slice(max(group * self.together, rows.start), min((group + 1) * self.together, rows.stop))
+            here = slice(own.start - rows.start, own.stop - rows.start)
+            pairs, into = (each[here].unflatten(0, (-1, 2)) for each in (batch, mixed))
             left = float(drawn["share"][group])
             if drawn["cut"][group]:
                 upper, lower, start, end = box(batch.shape[-2], batch.shape[-1], left, drawn["centre"][group])
-                mixed[here, :, upper:lower, start:end] = other[:, :, upper:lower, start:end]
+                into.copy_(pairs)
+                inside = (..., slice(upper, lower), slice(start, end))
+                into[inside].copy_(pairs[inside].flip(1))
                 left = 1 - (lower - upper) * (end - start) / (batch.shape[-2] * batch.shape[-1])
             else:
-                mixed[here] = own * left + other * (1 - left)
+                for one, other in ((0, 1), (1, 0)):
+                    torch.lerp(pairs[:, other], pairs[:, one], left, out=into[:, one])
             share[here] = left
         return mixed, share
 

@@ -49,7 +49,7 @@ from sslens.store import digest
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = 1  # in the ids and digests: raise it whenever a factor or a pixel changes
+VERSION = 2  # in the ids and digests: raise it whenever a factor or a pixel changes
 
 FACTORS = {
     "facing": "left or right: whether the silhouette is mirrored before it is rotated",
@@ -67,8 +67,8 @@ FACTORS = {
 _RANGES = {
     "x": (-8.0, 8.0),
     "y": (-8.0, 8.0),
-    "scale": (15.0, 23.0),
-    "rotation": (-40.0, 40.0),  # below 45, so that facing stays defined
+    "scale": (17.0, 24.0),
+    "rotation": (-20.0, 20.0),  # below 45, so that facing stays defined
     "hue": (0.0, 360.0),
     "background_hue": (0.0, 360.0),
     "light_angle": (0.0, 360.0),
@@ -88,11 +88,21 @@ Pictures = UInt8[np.ndarray, "scene 64 64 3"]
 # Pictures.
 
 
-def _colour(hue: Column, saturation: Column, value: Column) -> Float32[np.ndarray, "scene 3 1 1"]:
-    """RGB from 0 to 255 of hue (degrees), saturation and value."""
-    place = (np.array([5.0, 3.0, 1.0]) + hue[:, None] / 60) % 6
-    grey = np.clip(np.minimum(place, 4 - place), 0, 1)
-    return (255 * value[:, None] * (1 - saturation[:, None] * grey)).astype(np.float32)[:, :, None, None]
+def _colour(hue: Column, saturation: Column, level: Column) -> Float32[np.ndarray, "scene 3 1 1"]:
+    """RGB of a hue (degrees) at a grey level from 0 to 255, by a share (saturation) of the most colour that this level has.
+
+    Grey is what ITU-R BT.601 weighs the channels to: pictures in grey show objects as plainly as those in colour.
+    """
+    away = np.cos(np.deg2rad(hue[:, None] - np.array([0.0, 120.0, 240.0])))
+    away -= away @ np.array([[0.299], [0.587], [0.114]])
+    room = np.where(away > 0, 255 - level[:, None], level[:, None]) / np.maximum(np.abs(away), 1e-6)
+    rgb = level[:, None] + (saturation * room.min(axis=1))[:, None] * away
+    return rgb.astype(np.float32)[:, :, None, None]
+
+
+def _ground(key: Keys) -> Column:
+    """The background's grey level."""
+    return uniform(key, "ground", 115.0, 140.0)
 
 
 def _two_colours(field: Fields, first: Colours, second: Colours) -> Canvas:
@@ -105,37 +115,38 @@ def _backdrop(scenes: Columns, key: Keys) -> Canvas:
     pose = {"x": np.zeros(len(key)), "y": np.zeros(len(key))}
     pose |= {"angle": uniform(key, "bands", -90.0, 90.0), "period": uniform(key, "band width", 7.0, 20.0)}
     field = patterned("background", scenes["background"], hashed(key, stream("backdrop")), pose)
-    first = scenes["background_hue"]
-    colours = [
-        _colour(hue, uniform(key, f"saturation {name}", 0.1, 0.6), uniform(key, f"value {name}", 0.3, 0.9))
-        for name, hue in (("first", first), ("second", first + uniform(key, "second hue", -60.0, 60.0)))
-    ]
-    return _two_colours(field, *colours)
+    ground, saturation = _ground(key), uniform(key, "ground saturation", 0.2, 0.9)
+    step = uniform(key, "pattern contrast", -5.0, 5.0)
+    other_hue = scenes["background_hue"] + uniform(key, "second hue", -20.0, 20.0)
+    first = _colour(scenes["background_hue"], saturation, ground - step)
+    return _two_colours(field, first, _colour(other_hue, saturation, ground + step))
 
 
-def _surface(objects: Columns, key: Keys) -> Canvas:
+def _surface(objects: Columns, ground: Column, key: Keys) -> Canvas:
+    """Lighter or darker than the background, as often the one as the other."""
     pose = {"x": objects["x"], "y": objects["y"], "period": uniform(key, "grain", 5.0, 10.0)}
     pose["angle"] = objects["rotation"] + uniform(key, "grain angle", -90.0, 90.0)
     texture = patterned("texture", objects["texture"], hashed(key, stream("surface")), pose)
-    saturation, value = uniform(key, "saturation", 0.45, 0.95), uniform(key, "value", 0.55, 1.0)
-    dark = value * uniform(key, "dark", 0.4, 0.7)
-    return _two_colours(texture, *(_colour(objects["hue"], saturation, level) for level in (value, dark)))
+    side, saturation = 2.0 * choice(key, "lighter", 2) - 1, uniform(key, "saturation", 0.3, 0.9)
+    contrast, grain = uniform(key, "contrast", 45.0, 65.0), uniform(key, "grain contrast", 6.0, 16.0)
+    levels = (ground + side * contrast, ground + side * (contrast - grain))
+    return _two_colours(texture, *(_colour(objects["hue"], saturation, level) for level in levels))
 
 
-def _layers(objects: Columns, key: Keys) -> tuple[Fields, Fields, Canvas]:
+def _layers(objects: Columns, ground: Column, key: Keys) -> tuple[Fields, Fields, Canvas]:
     """Coverage, cast shadow and shaded colour of every object."""
     distance, slope_x, slope_y = shape_table()
     scale, strength, cells = over_pixels(objects["scale"]), objects["light_strength"], cells_under(objects)
     light, turn = np.deg2rad(objects["light_angle"]), np.deg2rad(objects["rotation"])
     flip = np.where(objects["facing"] == FACINGS.index("right"), 1.0, -1.0)
-    shade = np.take(slope_x, cells) * over_pixels(0.6 * strength * flip * np.cos(light - turn))
-    shade += np.take(slope_y, cells) * over_pixels(0.6 * strength * np.sin(light - turn))
+    shade = np.take(slope_x, cells) * over_pixels(0.35 * strength * flip * np.cos(light - turn))
+    shade += np.take(slope_y, cells) * over_pixels(0.35 * strength * np.sin(light - turn))
     shade += 1
-    colour = _surface(objects, key)
+    colour = _surface(objects, ground, key)
     colour *= shade[:, None]
     reach = 0.14 * objects["scale"]
     behind = objects | {"x": objects["x"] - reach * np.cos(light), "y": objects["y"] - reach * np.sin(light)}
-    shadow = np.clip(0.5 - np.take(distance, cells_under(behind)) * (scale / 3), 0, 1) * over_pixels(0.55 * strength)
+    shadow = np.clip(0.5 - np.take(distance, cells_under(behind)) * (scale / 3), 0, 1) * over_pixels(0.3 * strength)
     return coverage(np.take(distance, cells) * -scale), shadow, colour
 
 
@@ -149,7 +160,7 @@ def _paint(canvas: Canvas, cover: Fields, shadow: Fields, colour: Canvas) -> Non
 
 def _exposed(canvas: Canvas, scenes: Columns, key: Keys) -> Pictures:
     """The picture under the scene's light, with the camera's noise."""
-    light, strength = np.deg2rad(scenes["light_angle"]), scenes["light_strength"] * 0.3 / (SIZE / 2)
+    light, strength = np.deg2rad(scenes["light_angle"]), scenes["light_strength"] * 0.04 / (SIZE / 2)
     canvas *= plane(strength * np.cos(light), strength * np.sin(light), np.ones(len(key)))[:, None]
     noise = random_bytes(key, "camera", SIZE * SIZE * 3 // 8).reshape(-1, 3, SIZE, SIZE).astype(np.float32)
     noise -= np.float32(127.5)
@@ -165,7 +176,7 @@ def _pictures(scenes: Columns, key: Keys) -> Pictures:
         part = slice(start, start + _RENDERED)
         rows = {name: values[part] for name, values in scenes.items()}
         canvas = _backdrop(rows, key[part])
-        _paint(canvas, *_layers(rows, key[part]))
+        _paint(canvas, *_layers(rows, _ground(key[part]), key[part]))
         images[part] = _exposed(canvas, rows, key[part])
     return images
 
@@ -224,8 +235,8 @@ def factors(seed: int, indices: Iterable[int]) -> "pd.DataFrame":
     >>> factors(0, [3, 1]).loc[:, ["class", "facing", "scale"]].round(3)
                 class facing   scale
     seed index
-    0    3      snail  right  16.572
-         1        key  right  15.995
+    0    3      snail  right  18.375
+         1        key  right  17.871
     """
     import pandas as pd
 
@@ -272,7 +283,7 @@ def masks(frame: "pd.DataFrame") -> Bool[np.ndarray, "scene 64 64"]:
     """The silhouettes of the single-object scenes of a frame from `factors`: the pixels whose centre the object covers.
 
     >>> masks(factors(0, range(2))).sum(axis=(1, 2)).tolist()
-    [573, 190]
+    [635, 232]
     """
     return _silhouettes(_columns(frame)[0])
 
@@ -350,7 +361,7 @@ def detection_scene(seed: int, index: int) -> Scene:
     >>> [CLASSES[label] for label in scene.labels]
     ['teapot', 'snail', 'truck', 'key', 'truck', 'fish']
     >>> scene.masks.sum(axis=(1, 2)).tolist(), scene.boxes[0].tolist()
-    ([238, 172, 202, 102, 273, 221], [8.0, 28.0, 36.0, 47.0])
+    ([240, 171, 207, 103, 274, 223], [8.0, 28.0, 37.0, 47.0])
     """
     scene_key = _keys(seed, [index], "detection")
     count = 1 + int(choice(scene_key, "objects", 6)[0])
@@ -364,7 +375,7 @@ def detection_scene(seed: int, index: int) -> Scene:
         if enough:
             break
     canvas = _backdrop(scene, scene_key)
-    for cover, shadow, colour in zip(*_layers(objects, key), strict=True):
+    for cover, shadow, colour in zip(*_layers(objects, np.repeat(_ground(scene_key), count), key), strict=True):
         _paint(canvas, cover[None], shadow[None], colour[None])
     image = _exposed(canvas, scene, scene_key)[0]
     return Scene(image, objects["class"], boxes(visible), visible, _frame(objects))
@@ -406,7 +417,7 @@ def scene_images(count: int, seed: int = 0, start: int = 0) -> ImageSet:
 
     >>> images = scene_images(3, start=8000)
     >>> images.ids[0], images.classes[images.labels[0]]
-    ('scenes-v1/seed0/008000', 'axe')
+    ('scenes-v2/seed0/008000', 'axe')
     """
     if count < 1 or start < 0:
         raise InputError(f"{count} scenes from {start} on: ask for at least 1, from a start of at least 0.")

@@ -258,7 +258,42 @@ def mae_views(size: int) -> Recipe:
     return Recipe((View(RandomResizedCrop(size, scale=(0.2, 1.0)), (Flip(), Normalize())),))
 
 
-def moco_v3_views(size: int, *, crop_low: float = 0.08) -> Recipe:
+@dataclass(frozen=True)
+class Colours:
+    """How much the views of an image differ in colour and sharpness; as in BYOL unless given.
+
+    Attributes:
+        jitter: strength of the jitter of brightness and contrast, which 80 % of the views have.
+        saturation: strength of its change of saturation.
+        hue: strength of its turn of the hue, at most half the circle.
+        grey: probability of grey.
+        blur: largest standard deviation of the blur, in pixels: 2 at 224 px is little, at 32 px it leaves no outline.
+        solarise: probability that the second view is solarised.
+    """
+
+    jitter: float = 0.4
+    saturation: float = 0.2
+    hue: float = 0.1
+    grey: float = 0.2
+    blur: float = 2.0
+    solarise: float = 0.2
+
+    def change(self) -> tuple[Operation, ...]:
+        """The jitter, then grey."""
+        jitter = ColorJitter(self.jitter, self.jitter, self.saturation, self.hue, p=0.8)
+        return (jitter, Grayscale(p=self.grey))
+
+    def blurred(self, p: float) -> GaussianBlur:
+        """The blur, with a probability."""
+        return GaussianBlur((min(0.1, self.blur), self.blur), p=p)
+
+
+BYOL = Colours()
+#: half of its strength 0.8, 0.8, 0.8, 0.2
+SIMCLR = Colours(jitter=0.4, saturation=0.4)
+
+
+def moco_v3_views(size: int, *, crop_low: float = 0.08, colours: Colours = BYOL) -> Recipe:
     """MoCo-v3's two views (Chen, Xie and He, 2021; after BYOL: Grill et al., 2020, appendix B, table 6).
 
     Both: a crop of 0.08–1 of the area, bilinear; jitter (0.4, 0.4, 0.2, 0.1) with p 0.8; grey with p 0.2; a flip. The
@@ -269,9 +304,9 @@ def moco_v3_views(size: int, *, crop_low: float = 0.08) -> Recipe:
     [0.8, 0.2, 0.1, 0.2, 0.5]
     """
     crop = RandomResizedCrop(size, scale=(crop_low, 1.0), interpolation="bilinear")
-    colour = (ColorJitter(0.4, 0.4, 0.2, 0.1, p=0.8), Grayscale(p=0.2))
-    first = View(crop, (*colour, GaussianBlur((0.1, 2.0), p=1.0), Flip(), Normalize()))
-    second = View(crop, (*colour, GaussianBlur((0.1, 2.0), p=0.1), Solarize(p=0.2), Flip(), Normalize()))
+    colour, solarised = colours.change(), Solarize(p=colours.solarise)
+    first = View(crop, (*colour, colours.blurred(1.0), Flip(), Normalize()))
+    second = View(crop, (*colour, colours.blurred(0.1), solarised, Flip(), Normalize()))
     return Recipe((first, second))
 
 
@@ -282,6 +317,7 @@ def dino_views(
     *,
     global_scale: tuple[float, float] = (0.4, 1.0),
     local_scale: tuple[float, float] = (0.05, 0.4),
+    colours: Colours = BYOL,
 ) -> Recipe:
     """DINO's two global views and its local ones (Caron et al., 2021, section 3.1; after SwAV and BYOL), global first.
 
@@ -291,11 +327,11 @@ def dino_views(
     >>> [view.crop.size for view in dino_views(224, 96, 3).views]
     [224, 224, 96, 96, 96]
     """
-    colour = (Flip(), ColorJitter(0.4, 0.4, 0.2, 0.1, p=0.8), Grayscale(p=0.2))
+    colour = (Flip(), *colours.change())
     whole = RandomResizedCrop(size, scale=global_scale)
-    first = View(whole, (*colour, GaussianBlur(p=1.0), Normalize()))
-    second = View(whole, (*colour, GaussianBlur(p=0.1), Solarize(p=0.2), Normalize()))
-    local = View(RandomResizedCrop(local_size, scale=local_scale), (*colour, GaussianBlur(p=0.5), Normalize()))
+    first = View(whole, (*colour, colours.blurred(1.0), Normalize()))
+    second = View(whole, (*colour, colours.blurred(0.1), Solarize(p=colours.solarise), Normalize()))
+    local = View(RandomResizedCrop(local_size, scale=local_scale), (*colour, colours.blurred(0.5), Normalize()))
     return Recipe((first, second, *[local] * local_crops))
 
 
@@ -306,17 +342,16 @@ def msn_views(
     *,
     random_scale: tuple[float, float] = (0.3, 1.0),
     focal_scale: tuple[float, float] = (0.05, 0.3),
-    colour: float = 0.5,
+    colours: Colours = SIMCLR,
 ) -> Recipe:
     """MSN's target view, its random view and its focal ones (Assran et al., 2022, appendix; released configuration).
 
-    All: a bilinear crop, a flip, jitter of `colour` times (0.8, 0.8, 0.8, 0.2) with p 0.8, grey with p 0.2, blur with p 0.5.
+    All: a bilinear crop, a flip, jitter of 0.5 times (0.8, 0.8, 0.8, 0.2) with p 0.8, grey with p 0.2, blur with p 0.5.
 
     >>> msn_views(224, 96).views[0].operations[1]
     ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, p=0.8)
     """
-    jitter = ColorJitter(0.8 * colour, 0.8 * colour, 0.8 * colour, 0.2 * colour, p=0.8)
-    operations = (Flip(), jitter, Grayscale(p=0.2), GaussianBlur(p=0.5), Normalize())
+    operations = (Flip(), *colours.change(), colours.blurred(0.5), Normalize())
     whole = View(RandomResizedCrop(size, scale=random_scale, interpolation="bilinear"), operations)
     focal = View(RandomResizedCrop(focal_size, scale=focal_scale, interpolation="bilinear"), operations)
     return Recipe((whole, whole, *[focal] * focal_views))

@@ -12,10 +12,10 @@ from PIL import Image
 from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
-from sslens.data.classification import Mixing, RandAugment, RandomErasing
+from sslens.data.classification import ClassifierViews, Mixing, RandAugment, RandomErasing
 from sslens.data.colour import Normalize
 from sslens.data.transform import EvalTransform
-from sslens.data.views import Flip, RandomResizedCrop, Recipe, View, depth_noise
+from sslens.data.views import RandomResizedCrop, depth_noise
 from sslens.errors import InputError, nearest
 from sslens.models import networks
 from sslens.models.backbone import Backbone
@@ -123,13 +123,12 @@ class Start:
         return cls(str(model.about.get("arch")), model.transform, count_branches(model.network))
 
 
-def views(settings: Settings, start: Start) -> Recipe:
+def views(settings: Settings, start: Start) -> ClassifierViews:
     """A crop, resized as the model's images are, a flip, RandAugment, the model's normalisation, erasing."""
     t, s = start.transform, settings
     crop = RandomResizedCrop(t.crop, scale=(s.crop_low, 1.0), interpolation=t.interpolation)
-    changed = (RandAugment(s.randaugment, t.mean),) if s.randaugment else ()
-    erased = (RandomErasing(s.erasing),) if s.erasing else ()
-    return Recipe((View(crop, (Flip(), *changed, Normalize(t.mean, t.std), *erased)),))
+    augment = RandAugment(s.randaugment, t.mean) if s.randaugment else None
+    return ClassifierViews(crop, augment, Normalize(t.mean, t.std), RandomErasing(s.erasing) if s.erasing else None)
 
 
 def batch(images: Sequence[Image.Image], settings: Settings, arch: Start, rows: Rows) -> dict[str, Tensor]:
@@ -137,7 +136,7 @@ def batch(images: Sequence[Image.Image], settings: Settings, arch: Start, rows: 
 
     Where images are mixed, also the label of the neighbour that an image is mixed with, and the share that is the image's own.
     """
-    (view,) = views(settings, arch).batch(images, **rows.keywords())
+    view = views(settings, arch).batch(images, **rows.keywords())
     made = {"view": view, "label": torch.tensor(rows.labels)}
     if (mixing := settings.mixing()) is not None:
         made["view"], made["share"] = mixing.apply(view, **rows.keywords())

@@ -14,7 +14,7 @@ from timm.models.resnet import ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from sslens.data.views import Recipe, depth_noise, dino_views
+from sslens.data.views import Colours, Recipe, depth_noise, dino_views
 from sslens.models.arch import Arch
 from sslens.models.cnn import pooled
 from sslens.models.crops import class_tokens, depth_factors, learn_positions, local_size
@@ -46,7 +46,8 @@ class Settings:
     A `local_size` of 0 is three sevenths of the image, as 96 px is of 224. A `global_low` of 0 is 0.4, or 0.14 without
     local crops. A ResNet has no drop path; its batch norms see the images of all processes, and in the teacher too those of the
     step; its optimiser and crops are those of the recipe `resnet50`. SGD and LARS take the first of `betas` as their
-    momentum. `freeze_epochs` and `teacher_epochs` count epochs. The warm-up is at its peak in its last step, as there.
+    momentum. `freeze_epochs` and `teacher_epochs` count epochs; `jitter`, `grey`, `blur` and `solarise` are those of
+    `sslens.data.views.Colours`. The warm-up is at its peak in its last step, as there.
     """
 
     prototypes: int = 65_536
@@ -65,6 +66,10 @@ class Settings:
     local_size: int = 0
     local_scale: tuple[float, float] = (0.05, 0.4)
     global_low: float = 0.0
+    jitter: float = 0.4
+    grey: float = 0.2
+    blur: float = 2.0
+    solarise: float = 0.2
     optimiser: str = "adamw"
     base_lr: float = 5e-4
     min_lr: float = 1e-6
@@ -83,10 +88,11 @@ class Settings:
                 "prototypes",
                 "head_dim",
                 "out_dim",
+                "blur",
             ),
             below_1=("drop_path", "global_low"),
-            shares=("momentum", "centre_momentum"),
-            counts=("local_crops", "teacher_epochs", "freeze_epochs", "clip", "min_lr", "last_weight_decay"),
+            shares=("momentum", "centre_momentum", "grey", "solarise"),
+            counts=("jitter", "local_crops", "teacher_epochs", "freeze_epochs", "clip", "min_lr", "last_weight_decay"),
         )
 
 
@@ -95,7 +101,9 @@ def crops(settings: Settings, arch: Arch) -> Recipe:
     size, patch = arch.image_size, arch.patch_size
     low = settings.global_low or (0.4 if settings.local_crops else 0.14)
     local = local_size(size, patch, settings.local_size)
-    return dino_views(size, local, settings.local_crops, global_scale=(low, 1.0), local_scale=settings.local_scale)
+    colours = Colours(jitter=settings.jitter, grey=settings.grey, blur=settings.blur, solarise=settings.solarise)
+    scales = {"global_scale": (low, 1.0), "local_scale": settings.local_scale}
+    return dino_views(size, local, settings.local_crops, **scales, colours=colours)
 
 
 def batch(images: Sequence[Image.Image], settings: Settings, arch: Arch, rows: Rows) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from timm.models.resnet import ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from sslens.data.views import moco_v3_views
+from sslens.data.views import Colours, moco_v3_views
 from sslens.errors import InputError
 from sslens.models.arch import Arch
 from sslens.models.cnn import pooled, start_at_identity
@@ -45,7 +45,8 @@ class Settings:
     A ResNet has a projector of two layers instead of three and a predictor without the last BatchNorm, as in the released
     code; its temperature, optimiser and crops are those of the recipes `resnet50-…`. Its last normalisation of every
     residual branch starts at zero, and its batch norms see the images of all processes. LARS takes the first of `betas` as
-    its momentum. `crop_low` is the least share of the image's area.
+    its momentum. `crop_low` is the least share of the image's area; `jitter`, `grey`, `blur` and `solarise` are those of
+    `sslens.data.views.Colours`. `freeze_patches` keeps a ViT's patch embedding as it was drawn (section 4.2).
     """
 
     temperature: float = 0.2
@@ -53,6 +54,11 @@ class Settings:
     head_dim: int = 4096
     out_dim: int = 256
     crop_low: float = 0.08
+    jitter: float = 0.4
+    grey: float = 0.2
+    blur: float = 2.0
+    solarise: float = 0.2
+    freeze_patches: bool = True
     optimiser: str = "adamw"
     base_lr: float = 1.5e-4
     weight_decay: float = 0.1
@@ -68,12 +74,18 @@ class Settings:
             raise InputError(
                 f"A head {self.head_dim} wide with {self.out_dim} outputs cannot be built: give 1 or more."
             )
-        require(self, below_1=("crop_low",), above_0=("crop_low",))
+        require(
+            self, below_1=("crop_low",), above_0=("crop_low", "blur"), shares=("grey", "solarise"), counts=("jitter",)
+        )
 
 
 def batch(images: Sequence[Image.Image], settings: Settings, arch: Arch, rows: Rows) -> dict[str, Tensor]:
     """Two views of each image."""
-    first, second = moco_v3_views(arch.image_size, crop_low=settings.crop_low).batch(images, **rows.keywords())
+    s = settings
+    colours = Colours(jitter=s.jitter, grey=s.grey, blur=s.blur, solarise=s.solarise)
+    first, second = moco_v3_views(arch.image_size, crop_low=s.crop_low, colours=colours).batch(
+        images, **rows.keywords()
+    )
     return {"first": first, "second": second}
 
 
@@ -90,6 +102,9 @@ class Objective(nn.Module):
         encoder = arch.build()
         if isinstance(arch, ViTArch):
             self._initialise(encoder, arch)
+            encoder.patch_embed.proj.requires_grad_(
+                not settings.freeze_patches
+            )  # the training is stabler with random ones
             projector = mlp((arch.dim, settings.head_dim, settings.head_dim, settings.out_dim))
         else:
             start_at_identity(encoder)
@@ -113,7 +128,6 @@ class Objective(nn.Module):
         bound = math.sqrt(6 / (3 * arch.patch_size**2 + arch.dim))
         nn.init.uniform_(projection.weight, -bound, bound)
         nn.init.zeros_(projection.bias)
-        projection.requires_grad_(False)  # a random patch embedding keeps the training stable (section 4.2)
 
     @property
     def encoder(self) -> VisionTransformer | ResNet:

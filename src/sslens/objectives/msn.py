@@ -14,7 +14,7 @@ from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from sslens.data.views import Recipe, mask_noise, msn_views
+from sslens.data.views import Colours, Recipe, mask_noise, msn_views
 from sslens.errors import InputError
 from sslens.models.crops import class_tokens, learn_positions, local_size
 from sslens.models.heads import gelu_mlp, summed
@@ -43,7 +43,8 @@ class Settings:
     | momentum | 0.996 → 1 | linear, over 1.25 times the training, as all its schedules | the code's |
 
     The gradients of prototypes are averaged over processes; the released code sums them, which under Adam is the same but
-    for its ε. A `focal_size` of 0 is three sevenths of the image, as 96 px is of 224.
+    for its ε. A `focal_size` of 0 is three sevenths of the image, as 96 px is of 224. `colour` is the strength of SimCLR's
+    jitter; `grey` and `blur` are those of `sslens.data.views.Colours`.
     """
 
     prototypes: int = 1024
@@ -59,6 +60,8 @@ class Settings:
     focal_scale: tuple[float, float] = (0.05, 0.3)
     random_scale: tuple[float, float] = (0.3, 1.0)
     colour: float = 0.5
+    grey: float = 0.2
+    blur: float = 2.0
     momentum: float = 0.996
     stretch: float = 1.25
     clip: float = 3.0
@@ -73,9 +76,9 @@ class Settings:
     def __post_init__(self) -> None:
         require(
             self,
-            above_0=("temperature", "sharpening", "prototypes", "head_dim", "out_dim"),
+            above_0=("temperature", "sharpening", "prototypes", "head_dim", "out_dim", "blur"),
             below_1=("patch_drop",),
-            shares=("momentum", "colour"),
+            shares=("momentum", "colour", "grey"),
             counts=(
                 "sinkhorn_steps",
                 "entropy_weight",
@@ -94,7 +97,9 @@ def crops(settings: Settings, arch: ViTArch) -> Recipe:
     """The target view, the random view, then the focal views."""
     s, focal = settings, local_size(arch.image_size, arch.patch_size, settings.focal_size)
     scales = {"random_scale": s.random_scale, "focal_scale": s.focal_scale}
-    return msn_views(arch.image_size, focal, s.focal_views, colour=s.colour, **scales)
+    strong = 0.8 * s.colour
+    colours = Colours(jitter=strong, saturation=strong, hue=strong / 4, grey=s.grey, blur=s.blur)
+    return msn_views(arch.image_size, focal, s.focal_views, colours=colours, **scales)
 
 
 def batch(images: Sequence[Image.Image], settings: Settings, arch: ViTArch, rows: Rows) -> dict[str, Tensor]:

@@ -1,15 +1,18 @@
 """Fine-tuning of a pre-trained model, on the one loop."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from sslens import cards
 from sslens.data.images import ImageSet
-from sslens.errors import InputError
+from sslens.errors import Doubt, InputError
+from sslens.models import networks
 from sslens.models.backbone import Backbone
 from sslens.objectives import _finetuning
-from sslens.objectives._finetuning import FineTuning, Settings, Start
+from sslens.objectives._finetuning import FineTuning, Start
+from sslens.objectives._finetuning import Settings as Settings
 from sslens.training import loop
 from sslens.training.exam import Exam
 from sslens.training.labels import classes
@@ -56,6 +59,27 @@ def finetune(
     return loop.run(
         subject, images, out, training=how, resume=resume, name=name, watch=watch, exam=exam, path=path, say=say
     )
+
+
+def require_fit(preset: str, model: Backbone) -> None:
+    """Refuse a preset that is not for such networks, and doubt one that its authors have for another size.
+
+    Raises:
+        InputError: the presets are for Vision Transformers, and the model is a CNN.
+
+    Warns:
+        Doubt: MAE's code has other numbers for a ViT of this width.
+    """
+    if not isinstance(model.network, networks.TRANSFORMERS):
+        raise InputError(
+            f"The preset {preset} is for Vision Transformers, and {model.name} is none: leave --preset out, and give the settings, "
+            "epochs and minibatch of your own."
+        )
+    width = int(model.network.embed_dim)
+    meant = {1024: "mae-official-large", 1280: "mae-official-huge"}.get(width, "mae-official")
+    if preset.startswith("mae-official") and preset != meant:
+        said = f"MAE's code fine-tunes ViTs of width {width} with the numbers of the preset {meant}, not {preset}."
+        warnings.warn(said, Doubt, stacklevel=2)
 
 
 def tuned(model: Backbone, images: ImageSet, settings: Settings) -> Subject:

@@ -1,0 +1,232 @@
+"""`sslens features` and `sslens knn`, and the table between them: what is chosen, and what the choice is worth."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+import sslens
+from sslens.analyses import _knn_sweep as sweeping
+from sslens.capture import Artefact, FeatureStore, in_memory, open_features
+from sslens.cli import main
+from sslens.errors import InputError
+from sslens.measures._bootstrap import bootstrap_counts, interval
+from sslens.models.taps import Tap
+from sslens.probes.knn import knn
+
+NANO = "random:vit_nano_patch8_32"
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with pictures of two colours in `val` and `train`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    rng = np.random.default_rng(0)
+    for split, count in (("val", 6), ("train", 9)):
+        for name, red in (("blue", 0), ("red", 200)):
+            Path(split, name).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 55, (32, 32, 3), dtype=np.uint8)
+                pixels[..., 0] += np.uint8(red)
+                Image.fromarray(pixels).save(f"{split}/{name}/{i}.png")
+    return tmp_path
+
+
+def refused(line: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    assert main(line) == 2
+    out, err = capsys.readouterr()
+    assert (out, "Traceback" in err) == ("", False)
+    return err
+
+
+def made(n: int, seed: int = 0) -> FeatureStore:
+    """Two taps of 3 classes: at the first they are apart, at the second nothing is told."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = np.arange(n) % 3
+    noise = torch.randn(n, 3, generator=generator)
+    tensors = {
+        "blocks.0/cls": torch.eye(3)[labels] + 0.1 * noise,
+        "norm/cls": torch.randn(n, 3, generator=generator),
+        "norm/patch": torch.randn(n, 3, generator=generator),
+    }
+    taps = (Tap("blocks.0", "block", 0.5), Tap("norm", "norm", 1.0))
+    ids = tuple(f"{i}.png" for i in range(n))
+    return in_memory(
+        Artefact("features", "m", ids, taps, tensors, {}), dict(zip(ids, labels.tolist(), strict=True)), "abc"
+    )
+
+
+# ------------------------------------------------------------------------------------------------------- the table
+
+
+def test_the_table_has_every_choice_and_its_accuracy() -> None:
+    store = made(120)
+    swept = sweeping.Swept.of(store, None, ks=[5, 20], temperatures=[0.07, None])
+    frame = sweeping.table([swept]).frame
+    assert len(frame) == 3 * 2 * 2
+    assert store.labels is not None
+    for row in frame.itertuples():
+        features = store.read(row.tap, row.pooling)
+        how = "majority" if np.isnan(row.temperature) else "weighted"
+        alone = knn(features, features, torch.tensor(store.labels), k=row.k, how=how, leave_one_out=True)
+        assert row.accuracy == (alone == store.labels).mean()
+        assert row.low <= row.accuracy <= row.high
+        assert (row.images, row.chance) == (120, 40 / 120)
+    assert frame.depth.tolist() == [0.5] * 4 + [1.0] * 8
+
+
+def test_the_usual_choice_is_the_last_cls_token_and_what_is_nearest_to_20_and_007() -> None:
+    swept = sweeping.Swept.of(made(60), None, ks=[1, 10, 18], temperatures=[None, 0.2, 0.1])
+    assert swept.rows[swept.usual] == ("norm", "cls", 18, 0.1)
+    assert swept.rows[swept.best][:2] == ("blocks.0", "cls")
+
+
+def test_the_gain_of_choosing_is_measured_on_images_that_had_no_part_in_it() -> None:
+    apart = sweeping.Swept.of(made(300), None, ks=[20], temperatures=[0.07])
+    mean, low, high = apart.gain()
+    assert low > 0.4
+    assert mean == pytest.approx((apart.correct[0].astype(float) - apart.correct[apart.usual]).mean())
+    assert low < mean < high
+    # choices that are all chance: the best of them has more right, and nothing is gained on others
+    noise = np.random.default_rng(0).random((200, 300)) < 1 / 3
+    swept = sweeping.Swept(made(300), False, tuple(("norm", "cls", 20 + i, 0.07) for i in range(200)), noise)
+    assert noise[swept.best].mean() - noise[swept.usual].mean() > 0.05
+    mean, low, high = swept.gain()
+    assert low < 0 < high
+    assert "not clearly more than usual" in sweeping.findings([swept])[0]
+    assert ": more than usual" in sweeping.findings([apart])[0]
+
+
+def test_an_interval_is_the_bootstraps_over_images() -> None:
+    values = np.random.default_rng(0).choice([-1.0, 0, 1], p=[0.1, 0.5, 0.4], size=(1, 400))
+    low, high = (float(end[0]) for end in sweeping.mean_interval(values))
+    draws = values @ bootstrap_counts(400, 4000, 1).numpy() / 400  # image by image
+    expected = [float(end[0]) for end in interval(draws, 400)]
+    assert [low, high] == pytest.approx(expected, abs=0.01)
+    assert high - low == pytest.approx(2 * 1.97 * values.std() / 20, rel=0.08)
+
+
+def test_numbers_of_neighbours_that_a_bank_lacks_are_left_out_or_refused() -> None:
+    assert sweeping.possible((200, 1, 20, 20), 50) == (1, 20)
+    with pytest.raises(InputError, match="60 neighbours cannot be chosen among 50 images: give --k between 1 and 50"):
+        sweeping.possible((60, 70), 50)
+
+
+# ----------------------------------------------------------------------------------------------------- the commands
+
+
+def test_features_are_stored_and_classified(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for split in ("val", "train"):
+        line = ["features", NANO, "--images", split, "--out", f"f/{split}", "--shard", "5", "--device", "cpu"]
+        assert main([*line, "--dry-run"]) == 0
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert "1.92 kB an image in float16" in said.err  # 5 taps × 3 poolings × 64 × 2 bytes
+        assert not Path(f"f/{split}").exists()
+        assert main(line) == 0
+        assert capsys.readouterr().out == f"f/{split}\n"
+        assert main(line) == 0
+        assert "pass      0 of" in capsys.readouterr().err
+    assert len(open_features("f/val")) == 12
+    assert main(["knn", "f/val", "--bank", "f/train", "--k", "1", "5", "40", "--out", "out", "--device", "cpu"]) == 0
+    said = capsys.readouterr()
+    assert said.out == "out/knn.csv\n"
+    assert "18 images can vote: k over that was left out" in said.err
+    frame = pd.read_csv("out/knn.csv")
+    assert len(frame) == 15 * 2 * 5
+    assert set(frame.k) == {1, 5}
+    assert frame.accuracy.max() == 1  # red and blue
+
+
+def test_a_model_is_classified_beside_its_controls_and_again_without_a_pass(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = [
+        "knn",
+        f"{NANO}:5",
+        "--images",
+        "val",
+        "--bank",
+        "train",
+        "--k",
+        "3",
+        "--temperature",
+        "0.07",
+        "--device",
+        "cpu",
+    ]
+    assert main([*line, "--dry-run"]) == 0
+    assert "of features to be made" in capsys.readouterr().err
+    assert not Path("sslens-knn").exists()
+    assert main([*line, "--out", "first"]) == 0
+    said = capsys.readouterr().err
+    assert "The best control, " in said
+    assert "random #5: the usual choice has norm/cls, k = 3, τ = 0.07: " in said
+    assert main([*line, "--out", "second"]) == 0
+    assert "to be made" not in capsys.readouterr().err
+    first, second = (Path(out, "knn.csv").read_text() for out in ("first", "second"))
+    assert first == second
+    frame = pd.read_csv("first/knn.csv")
+    assert list(dict.fromkeys(frame.model)) == ["random #5", "random #0", "random #1", "pixels"]
+    assert frame.groupby("model").control.first().to_dict() == {
+        "random #5": False,
+        "random #0": True,
+        "random #1": True,
+        "pixels": True,
+    }
+    # the same numbers as by hand from features in memory
+    model, images, bank = sslens.load(f"{NANO}:5"), sslens.open_images("val"), sslens.open_images("train")
+    queries, among = (sslens.features(model, each) for each in (images, bank))
+    labels = [
+        dict(zip(each.ids, each.labels.tolist(), strict=True)) for each in (images, bank) if each.labels is not None
+    ]
+    predicted = knn(
+        queries.tensors["norm/patch"],
+        among.tensors["norm/patch"],
+        torch.tensor([labels[1][name] for name in among.ids]),
+        k=3,
+    )
+    expected = np.mean(predicted == np.array([labels[0][name] for name in queries.ids]))
+    row = frame[(frame.model == "random #5") & (frame.tap == "norm") & (frame.pooling == "patch")]
+    assert row.accuracy[row.temperature == 0.07].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_what_cannot_be_classified_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("flat").mkdir()
+    for i in range(4):
+        Image.new("RGB", (32, 32), (i, 0, 0)).save(f"flat/{i}.png")
+    for split, seed in (("val", 0), ("train", 1)):
+        assert main(["features", f"{NANO}:{seed}", "--images", split, "--out", f"f/{split}", "--device", "cpu"]) == 0
+    for line, said in (
+        ([NANO], "random:vit_nano_patch8_32 is a model, so images are needed: give --images"),
+        ([NANO, "--images", "val", "--k", "0"], "--k is 0: give numbers above 0"),
+        ([NANO, "--images", "val", "--temperature", "-1"], "--temperature is -1.0: give numbers above 0"),
+        (
+            [NANO, "--images", "val", "--k", "50"],
+            "50 neighbours cannot be chosen among 11 images: give --k between 1 and 11",
+        ),
+        ([NANO, "--images", "flat"], "The images of flat have no classes"),
+        (
+            [NANO, "--images", "val", "--bank", "f/train"],
+            "f/train holds features, and random:vit_nano_patch8_32 is a model",
+        ),
+        (["f/val", "--images", "val"], "f/val holds features of its own images and taps: leave --images"),
+        (["f/val", "--bank", "train"], "give --bank a folder of features of the same model, too"),
+        (["f/val", "--bank", "f/train", "--k", "3"], "The bank's features are of another model"),
+        (["f/vla"], 'There is no model "f/vla"'),
+    ):
+        assert said in refused(["knn", *line, "--no-controls", "--device", "cpu"], capsys)
+    for line, said in (
+        (["--out", "val/red/0.png"], "val/red/0.png is a file: features are stored in a folder"),
+        (["--out", "g", "--batch", "0"], "--batch is 0: give 1 or more"),
+        (["--out", "g", "--taps", "blocks.7"], 'has no tap "blocks.7"'),
+        (["--out", "f/train"], "The features in f/train are another model's"),
+    ):
+        assert said in refused(["features", NANO, "--images", "val", "--device", "cpu", *line], capsys)
+    assert not Path("g").exists()
