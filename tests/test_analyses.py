@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import torch
 
-from sslens.analyses import Inputs, _pairs, _roles
+from sslens.analyses import Inputs, _pairs, _probing, _roles
 from sslens.capture import Artefact
 from sslens.errors import InputError
 from sslens.figure import Figure, Heatmap, Lines, to_plotly
@@ -24,11 +24,13 @@ from sslens.measures._inference import permutation_null
 from sslens.measures.cka import Comparison, from_features, minibatch_cka
 from sslens.models.taps import Tap
 from sslens.probes.knn import wilson
+from sslens.probes.linear import Point
 from sslens.table import Table
 
 IDS = tuple(f"class{i % 3}/{i:02d}.png" for i in range(36))
 LABELS = {name: i % 3 for i, name in enumerate(IDS)}
-NEEDS = {"grams", "wide", "features", "labels"}
+NEEDS = {"grams", "wide", "features", "labels", "probes", "factors"}
+FACTORS = pd.DataFrame({"class": list(LABELS.values()), "x": np.arange(36.0), "hue": np.arange(36) * 10.0}, index=IDS)
 KINDS = ("norm1", "qkv", "fc1", "block")
 UNKNOWN = {"family": None, "objective": None, "arch": None, "tuned": False, "card": None}
 
@@ -105,6 +107,7 @@ def inputs(
         features=features,
         labels=LABELS,
         classes=("a", "b", "c"),
+        factors=FACTORS,
     )
 
 
@@ -172,6 +175,7 @@ def _few_replicates() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_pairs, "REPLICATES", 50)
         patch.setattr(_pairs, "PERMUTATIONS", 20)
+        patch.setitem(_probing.GRIDS, "small", lambda: (Point(1.0, warmup=2, epochs=8), Point(0.1, warmup=2, epochs=8)))
         yield
 
 
@@ -185,6 +189,7 @@ def table_of(name: str, case: str) -> Table:
         wide=given.wide if "wide" in module.NEEDS else {},
         features=given.features if "features" in module.NEEDS else {},
         labels=given.labels if "labels" in module.NEEDS else {},
+        factors=given.factors if "factors" in module.NEEDS else None,
     )
     computed: Table = module.compute(only)
     return computed

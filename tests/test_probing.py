@@ -22,7 +22,7 @@ from sslens.probes.splits import few_shot, folds, held_out
 
 NANO = "random:vit_nano_patch8_32"
 LAST = ("norm", "cls")
-QUICK = (Point(80.0, warmup=1, epochs=30), Point(40.0, 0.05, warmup=1, epochs=25))
+QUICK = (Point(80.0, warmup=5, epochs=100), Point(40.0, 0.05, warmup=5, epochs=100))
 
 
 def known(images: int, seed: int, classes: int = 3) -> Held:
@@ -278,6 +278,9 @@ def test_probe_reads_stored_features(tmp_path: Path, capsys: pytest.CaptureFixtu
     for name, source in (("train", "scenes:0:100"), ("test", "scenes:1:40")):
         extract(model, sslens.open_images(source), tmp_path / name, taps=["blocks.1", "norm"])
     train, test = str(tmp_path / "train"), str(tmp_path / "test")
+    assert main(["probe", train, "--test", test, "--dry-run", "--out", str(tmp_path / "out")]) == 0
+    assert "100 stored images of random" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
     assert main(["probe", train, "--test", test, "--grid", "small", "--out", str(tmp_path / "out")]) == 0
     assert pd.read_csv(tmp_path / "out" / "probes.csv").pooling.tolist() == ["cls"]
     assert "holds the images that the probes are trained on" in refused([train, "--test", train], capsys)

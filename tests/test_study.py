@@ -107,7 +107,7 @@ def figures(out: Path) -> dict[str, bytes]:
 
 
 def test_everything_is_written(done: Done) -> None:
-    analyses = ("cka-blocks", "cka-layer-types", "knn-depth", "other-measures")
+    analyses = ("agreement", "cka-blocks", "cka-layer-types", "knn-depth", "other-measures")
     found = {str(path.relative_to(done.out)) for path in done.out.rglob("*") if path.is_file()}
     assert found == {
         "report.html",
@@ -204,7 +204,7 @@ def names_of(asked: Study, tmp_path: Path) -> list[tuple[str, bool]]:
 def test_the_plan_is_said_before_anything_is_computed(done: Done) -> None:
     (said,) = done.said
     assert "images    18 of photos (" in said
-    assert "analyses  cka-blocks, cka-layer-types, knn-depth, other-measures" in said
+    assert "analyses  agreement, cka-blocks, cka-layer-types, knn-depth, other-measures" in said
     assert re.search(r"model     mae \(mae-1\) over 18 images of photos: \d+ GFLOP", said)
     assert "control   pixels over 18 images" in said
     planned = study.prepare(done.asked, done.store, quiet=True)
@@ -264,7 +264,10 @@ def test_images_without_classes_leave_knn_out_and_say_so(done: Done, tmp_path: P
         path.rename(tmp_path / "photos" / f"{path.parent.name}-{path.name}")
     planned = study.prepare(replace(done.asked, images=str(tmp_path / "photos")), done.store, quiet=True)
     assert planned.analyses == ("cka-blocks", "cka-layer-types", "other-measures")
-    assert planned.notes == ("knn-depth was left out: the images have no classes (no folders of that name).",)
+    assert planned.notes == tuple(
+        f"{name} was left out: the images have no classes (no folders of that name)."
+        for name in ("agreement", "knn-depth")
+    )
 
 
 def test_what_was_skipped_is_noted(done: Done, tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """The reference models that come with the package: which they are, their trainings, and their files and cards.
 
-    python runs/scenes/make.py command               # the `sslens pretrain` of each
-    python runs/scenes/make.py train scenes_mae --out DIR    # on one core; goes on where DIR/scenes_mae has a state
-    python runs/scenes/make.py judge --out DIR       # 20-NN of each, of raw pixels and of random weights, with intervals
-    python runs/scenes/make.py pack --out DIR        # float16 weights and cards into the package, logs beside this file
+python runs/scenes/make.py command               # the `sslens pretrain` of each
+python runs/scenes/make.py train scenes_mae --out DIR    # on one core; goes on where DIR/scenes_mae has a state
+python runs/scenes/make.py judge --out DIR       # 20-NN of each, of raw pixels and of random weights, with intervals
+python runs/scenes/make.py pack --out DIR        # float16 weights and cards into the package, logs beside this file
 """
 
 import argparse
@@ -13,7 +13,7 @@ import os
 import shlex
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 ARCH, IMAGES = "vit_mini_patch8_32", "scenes:0:50000"
@@ -38,12 +38,31 @@ DINO = {
     "prototypes": 1024,
     "head_dim": 512,
     "out_dim": 128,
+    "head_norm": "true",
     "drop_path": 0,
-    "base_lr": 1e-3,
+    "momentum": 0.99,
+    "base_lr": 1.5e-3,
     "last_weight_decay": 0.1,
     "warmup": 0.05,
 } | VIEWS
-MSN: dict[str, object] = {"prototypes": 256, "head_dim": 512, "out_dim": 128}
+LOCAL = {"local_crops": 4, "local_size": 16, "local_scale": "[0.25,0.6]", "global_low": 0.5}
+MSN = {
+    "prototypes": 256,
+    "head_dim": 512,
+    "out_dim": 128,
+    "focal_views": 2,
+    "focal_size": 16,
+    "focal_scale": "[0.25,0.6]",
+    "random_scale": "[0.5,1]",
+    "grey": 0.8,
+    "blur": 0.3,
+    "momentum": 0.99,
+    "base_lr": 1e-3,
+    "first_lr": 2e-4,
+    "warmup": 0.05,
+    "last_weight_decay": 0.1,
+}
+SUPERVISED = {"crop_low": 0.5, "drop_path": 0, "jitter": 0.4, "base_lr": 2e-3, "warmup": 0.05}
 MAE = {"decoder_dim": 64, "decoder_blocks": 2, "decoder_heads": 2, "base_lr": 2e-3}
 
 
@@ -53,16 +72,36 @@ class Reference:
 
     objective: str
     title: str
-    paper: tuple[str, str]
     settings: dict[str, object]
     epochs: int
     seed: int = 0
-    notes: tuple[str, ...] = field(default=())
 
     def command(self, out: Path) -> list[str]:
         """`python -m sslens pretrain …` into a folder."""
-        words = ["-m", "sslens", "pretrain", self.objective, "--images", IMAGES, "--arch", ARCH, "--epochs", self.epochs]
-        words += ["--batch-size", 128, "--seed", self.seed, "--precision", "bfloat16", "--device", "cpu"]
+        words = [
+            "-m",
+            "sslens",
+            "pretrain",
+            self.objective,
+            "--images",
+            IMAGES,
+            "--arch",
+            ARCH,
+            "--epochs",
+            self.epochs,
+        ]
+        words += [
+            "--batch-size",
+            128,
+            "--seed",
+            self.seed,
+            "--name",
+            out.name,
+            "--precision",
+            "bfloat16",
+            "--device",
+            "cpu",
+        ]
         words += ["--knn", QUERIES, "--knn-bank", BANK, "--knn-every", 1, "--out", out, "--resume"]
         words += ["--set", *(f"{key}={value}" for key, value in self.settings.items())]
         return [str(word) for word in words]
@@ -75,3 +114,39 @@ PAPERS = {
     "mae": ("2111.06377", "Masked Autoencoders Are Scalable Vision Learners"),
     "supervised": ("2012.12877", "Training data-efficient image transformers & distillation through attention"),
 }
+
+#: two crops are a harder start than many
+REFERENCES = {
+    "scenes_moco_v3": Reference("moco-v3", "MoCo-v3, seed 0", MOCO, epochs=8),
+    "scenes_moco_v3_seed1": Reference("moco-v3", "MoCo-v3, seed 1", MOCO, epochs=8, seed=1),
+    "scenes_dino_two_crops": Reference(
+        "dino", "DINO without local crops", DINO | {"local_crops": 0, "global_low": 0.5}, 8
+    ),
+    "scenes_dino": Reference("dino", "DINO with local crops", DINO | LOCAL, epochs=8),
+    "scenes_msn": Reference("msn", "MSN", MSN, epochs=8),
+    "scenes_mae": Reference("mae", "MAE, seed 0", MAE, epochs=10),
+    "scenes_mae_seed1": Reference("mae", "MAE, seed 1", MAE, epochs=10, seed=1),
+    "scenes_supervised": Reference("supervised", "supervised", SUPERVISED, epochs=6),
+}
+
+
+def main() -> None:
+    """Do what is asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("command", "train", "judge", "pack"))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(REFERENCES)}; all unless given")
+    parser.add_argument("--out", type=Path, default=HERE / "out", help="folder of the trainings' folders")
+    asked = parser.parse_args()
+    names = asked.names or list(REFERENCES)
+    if unknown := [name for name in names if name not in REFERENCES]:
+        parser.error(f"there is no {unknown[0]}: one of {', '.join(REFERENCES)}")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks: two trainings on two cores, not one on both
+    if asked.what == "command":
+        print("\n".join(shlex.join(["python", *REFERENCES[name].command(Path(name))]) for name in names))
+    elif asked.what == "train":
+        for name in names:
+            subprocess.run([sys.executable, *REFERENCES[name].command(asked.out / name)], check=True)
+
+
+if __name__ == "__main__":
+    main()

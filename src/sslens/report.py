@@ -52,14 +52,15 @@ def write(
     title: str,
     sections: Sequence[Section],
     notes: Sequence[str] = (),
+    advice: Sequence[str] = (),
     command: str,
     study: str,
     provenance: Mapping[str, Any],
 ) -> Path:
     """Write report.html, tables/*.csv, figures/*.svg and *.pdf, study.yaml and provenance.json into `out`; the report last.
 
-    `notes` are what a reader must know before the results; `study` is the resolved study as YAML; mappings in `provenance`
-    (versions, digests) become tables of their own. Nothing that is given is read as HTML.
+    `notes` are what a reader must know before the results, `advice` is what to do after them; `study` is the resolved study as
+    YAML; mappings in `provenance` (versions, digests) become tables of their own. Nothing that is given is read as HTML.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as out:
@@ -88,6 +89,7 @@ def write(
         "title": title,
         "sections": [_shown(section, pictures[section.name]) for section in sections],
         "notes": list(notes),
+        "advice": list(advice),
         "command": command,
         "study": study,
         "switch": SWITCH,

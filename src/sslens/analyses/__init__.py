@@ -3,7 +3,8 @@
 A file `analyses/NAME.py` has
 
 - `TITLE` and `CAPTION`, what a reader sees; `VERSION`, raised when its numbers change;
-- `NEEDS`: the artefacts it reads, of "grams" (of the tokens that the study asks for), "wide", "features", "labels";
+- `NEEDS`: what it reads, of "grams" (of the tokens that the study asks for), "wide", "features", "labels", "probes" (labelled
+  images enough to train, choose and test probes), "factors" (of generated scenes);
 - `compute(inputs) -> Table`; `draw(table) -> Figure`; `findings(table) -> tuple[str, ...]`, the result in plain sentences;
 
 and may have
@@ -16,6 +17,8 @@ and may have
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+import pandas as pd
 
 from sslens.capture import Artefact
 
@@ -35,6 +38,11 @@ class Inputs:
         labels: class of each image of `features`, by id.
         bank_labels: class of each image of `bank`, by id; two sets may use the same ids.
         classes: their names.
+        factors: what is known of each image of `features`, indexed by id; None where images are not generated.
+        bank_factors: the same of `bank`.
+        grid: of probes, "small" or "paper".
+        device: where probes are trained.
+        quiet: whether nothing is said of how far that is.
     """
 
     models: tuple[str, ...]
@@ -48,3 +56,8 @@ class Inputs:
     bank_labels: Mapping[str, int] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     seed: int = 0
+    factors: pd.DataFrame | None = None
+    bank_factors: pd.DataFrame | None = None
+    grid: str = "small"
+    device: str = "cpu"
+    quiet: bool = True

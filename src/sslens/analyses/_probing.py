@@ -50,9 +50,9 @@ UNITS = {
     "gain": "accuracy less that of `less`, on the same images",
     "gain_low": "lower end of its 95 % interval, by bootstrap over test images, paired",
     "gain_high": "upper end",
-    "usual_gain": "accuracy less that of the usual choice, on the same images",
-    "usual_low": "lower end of its 95 % interval",
-    "usual_high": "upper end",
+    "over": "accuracy less that of the usual choice, on the same images",
+    "over_low": "lower end of its 95 % interval",
+    "over_high": "upper end",
     "against": "what is subtracted in the difference",
     "difference": "gain less that of `against`, on the same images",
     "difference_low": "lower end of its 95 % interval",
@@ -61,7 +61,9 @@ UNITS = {
 Difference = Float64[np.ndarray, " image"]
 
 
-def unfit(labels: Int64[np.ndarray, " image"], bank: Int64[np.ndarray, " image"] | None, classes: Sequence[str]) -> str | None:
+def unfit(
+    labels: Int64[np.ndarray, " image"], bank: Int64[np.ndarray, " image"] | None, classes: Sequence[str]
+) -> str | None:
     """Why no probe can be trained, chosen and tested on images of these classes; None where it can.
 
     >>> unfit(np.array([0, 0, 0, 0, 1]), None, ["cat", "dog"])
@@ -112,6 +114,8 @@ class Images:
     test: Int64[np.ndarray, " test"]
     labels: Int64[np.ndarray, " image"]
     bank_labels: Int64[np.ndarray, " banked"]
+    ids: tuple[str, ...]
+    bank_ids: tuple[str, ...]
 
     @classmethod
     def of(cls, inputs: Inputs) -> "Images":
@@ -131,14 +135,21 @@ class Images:
         names = [bank_ids[row] for row in learnt]
         # of another seed: with that of the halves it would be the first of each class again
         kept, held = held_out(bank_labels[learnt], names, seed=inputs.seed + 1, classes=inputs.classes)
-        return cls(learnt[kept], learnt[held], test, labels, bank_labels)
+        return cls(learnt[kept], learnt[held], test, labels, bank_labels, ids, bank_ids)
 
     @property
     def learnt(self) -> Int64[np.ndarray, " learnt"]:
         """Training and validation images."""
         return np.sort(np.concatenate([self.train, self.validation]))
 
-    def held(self, features: Artefact, bank: Artefact | None, columns: Sequence[Column], seed: int) -> tuple[Held, Held, Held]:
+    def named(self, rows: Int64[np.ndarray, " row"], *, tested: bool = False) -> list[str]:
+        """The ids of rows of the bank, or of those of the test images."""
+        ids = self.ids if tested else self.bank_ids
+        return [ids[row] for row in rows]
+
+    def held(
+        self, features: Artefact, bank: Artefact | None, columns: Sequence[Column], seed: int
+    ) -> tuple[Held, Held, Held]:
         """One model's features to train on, to choose on and to test on."""
         classes = int(max(self.labels.max(), self.bank_labels.max())) + 1
 
@@ -225,15 +236,17 @@ def mean_interval(values: Difference, seed: int = 0) -> tuple[float, float, floa
     return float(values.mean()), float(low[0]), float(high[0])
 
 
-def gaining(prefix: str, difference: Difference, seed: int) -> dict[str, float]:
-    """The columns of a mean difference: `gain`, `usual` or `difference`."""
-    ends = {"difference": "difference", "gain": "gain", "usual": "usual_gain"}
-    return dict(zip((ends[prefix], f"{prefix}_low", f"{prefix}_high"), mean_interval(difference, seed), strict=True))
+def gaining(column: str, difference: Difference, seed: int) -> dict[str, float]:
+    """The columns of a mean difference, which are called `gain`, `over` or `difference`."""
+    return dict(zip((column, f"{column}_low", f"{column}_high"), mean_interval(difference, seed), strict=True))
 
 
 def families(inputs: Inputs, gains: Mapping[str, Difference], known: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The mean gain of the models of each family, and what REC gains more than JE, on the same images."""
-    sides = {family: [name for name in names if name in gains] for family, names in zip((JE, REC), _families.both(inputs), strict=True)}
+    sides = {
+        family: [name for name in names if name in gains]
+        for family, names in zip((JE, REC), _families.both(inputs), strict=True)
+    }
     means = {family: np.mean([gains[name] for name in names], axis=0) for family, names in sides.items() if names}
     for family, mean in means.items():
         row = dict(known) | {"row": "family", "model": family, "members": _roles.listed(sides[family])}
@@ -273,21 +286,21 @@ def share(row: Any) -> str:
     return f"{row.accuracy:.1%} [{row.low:.1%}, {row.high:.1%}]"
 
 
-def points(row: Any, prefix: str = "gain") -> str:
+def points(row: Any, column: str = "gain") -> str:
     """A difference of accuracies with its interval.
 
     >>> points(pd.Series({"gain": 0.125, "gain_low": -0.0625, "gain_high": 0.25}))
     '+12.5 points [-6.2, +25.0]'
     """
-    value = row["usual_gain" if prefix == "usual" else prefix]
-    return f"{100 * value:+.1f} points [{100 * row[f'{prefix}_low']:+.1f}, {100 * row[f'{prefix}_high']:+.1f}]"
+    value, low, high = (100 * row[name] for name in (column, f"{column}_low", f"{column}_high"))
+    return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"
 
 
-def verdict(row: Any, prefix: str = "gain") -> str:
+def verdict(row: Any, column: str = "gain") -> str:
     """What an interval decides, as words after it: nothing above 0, ", which is not decided", ", which is a loss"."""
-    if row[f"{prefix}_low"] > 0:
+    if row[f"{column}_low"] > 0:
         return ""
-    return ", which is a loss" if row[f"{prefix}_high"] < 0 else ", which is not decided"
+    return ", which is a loss" if row[f"{column}_high"] < 0 else ", which is not decided"
 
 
 def claimed(rows: pd.DataFrame, what: str) -> str | None:

@@ -320,7 +320,9 @@ def _compared(rows: pd.DataFrame) -> str:
     if not pd.isna(kappa.value):
         said += f", with error consistency {_spelt(kappa)}"
     if not pd.isna(tau.value):
-        said += f" and tau over the top {k} {_spelt(tau)} (by chance {tau.chance:.2f})"
+        said += f" and tau over the top {k} {_spelt(tau)}" + (
+            "" if pd.isna(tau.chance) else f" (by chance {tau.chance:.2f})"
+        )
     if not pd.isna(kappa.difference):
         said += f"; error consistency is {_pairs.spelt_difference(kappa)} more than that of two random initialisations"
     return said + "."

@@ -35,7 +35,9 @@ def compute(inputs: Inputs) -> Table:
     for name, features in inputs.features.items():
         pooled = _probing.poolings(features)
         ladder = {p: [Head(((_probing.last(features), p),), layers) for layers in LAYERS] for p in pooled}
-        found = _probing.probe(inputs, images, name, [head for heads in ladder.values() for head in heads], label="deeper probes")
+        found = _probing.probe(
+            inputs, images, name, [head for heads in ladder.values() for head in heads], label="deeper probes"
+        )
         usual = _probing.usual_head(features)
         for p, heads in ladder.items():
             best = found.best(heads)
@@ -45,12 +47,17 @@ def compute(inputs: Inputs) -> Table:
                     difference = found.gain(head, heads[0])
                     row |= {"less": "1 layer"} | gaining("gain", difference, inputs.seed)
                     gains.setdefault(("main" if p == pooled[0] else p, head.layers), {})[name] = difference
-                rows.append(row | ({} if head == usual else gaining("usual", found.gain(head, usual), inputs.seed)))
+                rows.append(row | ({} if head == usual else gaining("over", found.gain(head, usual), inputs.seed)))
         if name not in inputs.controls:
             again = _probing.probe(inputs, images, name, ladder[pooled[0]], label="second seed", seed=inputs.seed + 1)
             rows += _again(found, again, ladder[pooled[0]], inputs.seed)
     for (reading, layers), by_model in gains.items():
-        known = {"layers": layers, "main": reading == "main", "pooling": "" if reading == "main" else reading, "less": "1 layer"}
+        known = {
+            "layers": layers,
+            "main": reading == "main",
+            "pooling": "" if reading == "main" else reading,
+            "less": "1 layer",
+        }
         rows += _probing.families(inputs, by_model, known)
     return Table(_probing.framed(rows), UNITS)
 
@@ -69,9 +76,13 @@ def draw(table: Table) -> Figure:
     sides = [rows for rows in (frame[frame.main], frame[~frame.main]) if len(rows)]
     frame = frame.assign(below=frame.best - frame["std"].fillna(0), above=frame.best + frame["std"].fillna(0))
     grids = []
-    for columns, label in ((("accuracy", "low", "high"), "test accuracy"), (("best", "below", "above"), "best five points")):
+    for columns, label in (
+        (("accuracy", "low", "high"), "test accuracy"),
+        (("best", "below", "above"), "best five points"),
+    ):
         panels = [
-            _probing.panel(_title(side), "layers of the probe", label, _lines(frame.loc[side.index], columns)) for side in sides
+            _probing.panel(_title(side), "layers of the probe", label, _lines(frame.loc[side.index], columns))
+            for side in sides
         ]
         grids.append(tuple(panels))
     return Figure("probe-depth", tuple(grids))

@@ -242,6 +242,31 @@ class Sets:
         return Table(pd.DataFrame(rows, columns=list(FEW)), FEW)
 
 
+def planned(command: "Command", points: int) -> str:
+    """The plan before any feature is made, for a person."""
+    lines = []
+    named = {"train": command.images, "choose": command.val, "test": command.test}
+    if command.images is None:
+        named |= {"train": command.source}
+    for name, source in named.items():
+        if source is None:
+            continue
+        if command.images is None:
+            store = open_features(source)
+            lines.append(f"{name:<10}{len(store):,} stored images of {store.name}")
+        else:
+            lines.append(
+                f"{name:<10}{len(open_images(source, limit=command.limit, seed=command.seed)):,} images of {source}"
+            )
+    if command.images is not None:
+        lines.insert(0, f"model     {zoo.load(command.source).name}, one pass over all images, unless in the store")
+    layers = ", ".join(map(str, command.layers))
+    lines.append(
+        f"probes    {points} points of the grid a layer of the model and depth of the probe ({layers}), trained together"
+    )
+    return "\n".join(lines)
+
+
 def grid_table(probes: Probes, validated: Mapping[Head, np.ndarray], tested: Mapping[Head, np.ndarray]) -> Table:
     """Every point of the grid of every head."""
     rows = []

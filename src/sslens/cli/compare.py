@@ -34,7 +34,7 @@ class Command:
     """A folder (a class a subfolder, or flat), an .npz file, cifar10[:val|:train], or scenes[:SEED[:COUNT]]."""
     common: tyro.conf.OmitArgPrefixes[Common] = Common(limit=1024)
     bank: str | None = None
-    """Labelled images whose neighbours vote in k-NN; without it each image is classified by all others."""
+    """Labelled images that vote in k-NN and train probes; without it k-NN leaves one out, and half the images train."""
     analyses: tuple[str, ...] = ()
     """Which analyses; unless given all that have something to show, but for the costly ones (see docs/exhibits.md)."""
     tokens: tuple[Literal["all", "cls", "patch"], ...] = ("all", "cls")
@@ -47,6 +47,8 @@ class Command:
     """What to do with an image that cannot be decoded."""
     precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     """Of the forward pass; Grams are float32."""
+    grid: Literal["small", "paper"] = "small"
+    """Settings that probes are tried with: 8, or the papers' 216."""
     any_transform: bool = False
     """Compare fingerprints also where their models saw other parts of the images, or resampled otherwise."""
     slurm: tyro.conf.OmitArgPrefixes[Slurm] = Slurm()
@@ -80,4 +82,5 @@ def check(command: Command) -> "Study":
         precision=command.precision,
         tokens=command.tokens,
         any_transform=command.any_transform,
+        grid=command.grid,
     )

@@ -107,21 +107,22 @@ def check(command: Command) -> None:
 def run(command: Command, line: str, say: Text) -> Path | None:
     """Carry it out; returns the folder of the tables."""
     check(command)
-    from sslens.cli._probing import Sets, grid_table, spoken
+    from sslens.cli._probing import Sets, grid_table, planned, spoken
     from sslens.probes._protocols import folded_outcomes
     from sslens.probes.linear import choose, paper_grid, small_grid, table, train_probes
     from sslens.processes import best_device, processes
     from sslens.progress import progress
 
     grid = paper_grid() if command.grid == "paper" else small_grid()
+    if command.dry_run:
+        say(planned(command, len(grid)))
+        return None
     with processes(best_device(command.device)) as process:
         sets = Sets.open(command, process.device, quiet=not process.first)
     if not process.first:
         return None
     heads = sets.heads(command)
     say(sets.describe(command, heads, len(grid)))
-    if command.dry_run:
-        return None
     options = {"seed": command.seed, "top": command.top, "device": process.device}
     tables = {}
     if command.factors:

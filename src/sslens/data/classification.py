@@ -138,16 +138,18 @@ class RandomErasing:
 
     def apply(self, batch: Float32[Tensor, "image 3 h w"], parameters: Parameters) -> Float32[Tensor, "image 3 h w"]:
         """The batch with the chosen images' rectangles replaced."""
-        chosen = np.flatnonzero(parameters["chosen"]).tolist()
-        if not chosen:
-            return batch
-        erased, boxes = batch.clone(), self.boxes(batch.shape[-2], batch.shape[-1], parameters)
-        for row in chosen:
+        erased = batch.clone()
+        self.erase(erased, parameters)
+        return erased
+
+    def erase(self, batch: Float32[Tensor, "image 3 h w"], parameters: Parameters) -> None:
+        """The same, in place."""
+        boxes = self.boxes(batch.shape[-2], batch.shape[-1], parameters)
+        for row in np.flatnonzero(parameters["chosen"]).tolist():
             upper, left, h, w = boxes[row].tolist()
             noise = np.random.Generator(np.random.PCG64(int(parameters["seed"][row])))
             values = torch.from_numpy(noise.standard_normal((batch.shape[1], h, w), dtype=np.float32))
-            erased[row, :, upper : upper + h, left : left + w] = values.to(batch.device)
-        return erased
+            batch[row, :, upper : upper + h, left : left + w] = values.to(batch.device)
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,9 @@ class ClassifierViews:
                 for place, plane in zip(view, seen.split(), strict=True):
                     place.copy_(torch.from_numpy(np.array(plane)))
                 view.copy_(self.normalize.apply(view[None].div_(255), {})[0])
-        return self.erasing.apply(made, drawn(self.erasing, 4)) if self.erasing else made
+        if self.erasing:
+            self.erasing.erase(made, drawn(self.erasing, 4))
+        return made
 
 
 @dataclass(frozen=True)

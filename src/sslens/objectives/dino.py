@@ -47,12 +47,14 @@ class Settings:
     local crops. A ResNet has no drop path; its batch norms see the images of all processes, and in the teacher too those of the
     step; its optimiser and crops are those of the recipe `resnet50`. SGD and LARS take the first of `betas` as their
     momentum. `freeze_epochs` and `teacher_epochs` count epochs; `jitter`, `grey`, `blur` and `solarise` are those of
-    `sslens.data.views.Colours`. The warm-up is at its peak in its last step, as there.
+    `sslens.data.views.Colours`. `head_norm` is the released code's `use_bn_in_head`: batch norms over all crops of the minibatch,
+    in each branch those of the step. The warm-up is at its peak in its last step, as there.
     """
 
     prototypes: int = 65_536
     head_dim: int = 2048
     out_dim: int = 256
+    head_norm: bool = False
     student_temperature: float = 0.1
     teacher_temperature: float = 0.04
     teacher_start: float = 0.04
@@ -129,14 +131,14 @@ class Objective(nn.Module):
         super().__init__()
         crops(settings, arch)  # which refuses those that cannot be taken
         self.settings = settings
-        self.divisible = isinstance(arch, ViTArch)
+        self.divisible = isinstance(arch, ViTArch) and not settings.head_norm
         encoder = arch.build()
         if isinstance(arch, ViTArch):
             learn_positions(encoder)
         else:
             share_norms(encoder)
         dim = arch.dim if isinstance(arch, ViTArch) else arch.channels
-        head = gelu_mlp((dim, settings.head_dim, settings.head_dim, settings.out_dim))
+        head = gelu_mlp((dim, settings.head_dim, settings.head_dim, settings.out_dim), norm=settings.head_norm)
         prototypes = nn.Linear(settings.out_dim, settings.prototypes, bias=False)
         self.student = nn.ModuleDict({"encoder": encoder, "head": head, "prototypes": prototypes})
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
@@ -169,7 +171,8 @@ class Objective(nn.Module):
         branch: nn.ModuleDict, tokens: Float[Tensor, "image view dim"]
     ) -> Float[Tensor, "image view prototype"]:
         """Cosines with the prototypes, in float32."""
-        z, prototypes = branch["head"](tokens), branch.get_parameter("prototypes.weight")
+        z = branch["head"](tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
+        prototypes = branch.get_parameter("prototypes.weight")
         with torch.autocast(z.device.type, enabled=False):
             return F.linear(F.normalize(z.float(), dim=-1), F.normalize(prototypes, dim=1))
 

@@ -173,7 +173,9 @@ class Stored:
         require(columns or (), store.columns)
         self._store, self._all = store, labels
         self._rows = np.arange(len(store)) if rows is None else rows
-        self.columns: Mapping[Column, int] = {c: dim for c, dim in store.columns.items() if columns is None or c in columns}
+        self.columns: Mapping[Column, int] = {
+            c: dim for c, dim in store.columns.items() if columns is None or c in columns
+        }
         self.labels = labels[torch.from_numpy(self._rows)]
         self.classes = class_count(self.labels, classes)
         self.batch, self.seed = step_size(batch, len(self._rows)), seed

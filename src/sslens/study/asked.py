@@ -28,6 +28,7 @@ class Study:
         seed: of the images drawn, the minibatches, the bootstrap.
         on_bad: "stop" at an image that cannot be decoded, or "skip" it.
         precision: of the forward pass, "float32", "bfloat16", "float16" or "auto"; Grams are float32.
+        grid: of probes: "small", 8 points, or "paper", the papers' 216.
         any_transform: compare fingerprints also where their models saw other parts of the images, or resampled otherwise.
     """
 
@@ -44,6 +45,7 @@ class Study:
     precision: str = "float32"
     tokens: tuple[str, ...] = ("all", "cls")
     any_transform: bool = False
+    grid: str = "small"
 
     def __post_init__(self) -> None:
         if not self.models:
@@ -62,6 +64,7 @@ class Study:
         for name, values, options in (
             ("on_bad", (self.on_bad,), ("stop", "skip")),
             ("precision", (self.precision,), ("float32", "bfloat16", "float16", "auto")),
+            ("grid", (self.grid,), ("small", "paper")),
             ("tokens", self.tokens, ("all", "cls", "patch")),
         ):
             for value in values:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -137,9 +137,10 @@ def prepare(study: Study, store: Store, *, quiet: bool = False) -> Planned:
         warnings.simplefilter("always", Doubt)
         subjects = _subjects(study)
     notes += dict.fromkeys(str(doubt.message) for doubt in doubts)
-    chosen, left_out = _chosen(study, subjects, images)
-    if images is not None and images.labels is None:
-        notes += [f"{name} was left out: {reason}." for name, reason in left_out.items() if "no classes" in reason]
+    unmet = _unmet(subjects, images, bank)
+    chosen, left_out = _chosen(study, subjects, unmet)
+    if images is not None:
+        notes += _without_classes(left_out, unmet)
     needs = {need for name in chosen for need in plugin("analyses", name).NEEDS}
     passes = []
     for model in (subject for subject in subjects if subject.model is not None):
@@ -253,8 +254,37 @@ def _remarks(study: Study, subjects: tuple[Subject, ...], passes: Sequence[Pass]
     return said
 
 
+def _unmet(subjects: tuple[Subject, ...], images: "ImageSet | None", bank: "ImageSet | None") -> dict[str, str]:
+    """What analyses may need and these images and models do not give, with the reason."""
+    from sslens.analyses._probing import unfit
+    from sslens.data.scenes import SceneSource
+
+    unmet: dict[str, str] = {}
+    if images is None or images.labels is None:
+        unmet |= dict.fromkeys(("labels", "probes"), "the images have no classes (no folders of that name)")
+    else:
+        reason = unfit(images.labels, None if bank is None else bank.labels, images.classes)
+        unmet |= {"probes": reason} if reason else {}
+    if not all(isinstance(each.source, SceneSource) for each in (images, bank) if each is not None):
+        unmet["factors"] = "the images are not generated scenes, and of no others are the factors known"
+    if all(subject.fingerprint for subject in subjects if not subject.control):
+        unmet |= dict.fromkeys(("features", "wide"), "fingerprints hold the Grams of minibatches only")
+    return unmet
+
+
+def _without_classes(left_out: Mapping[str, str], unmet: Mapping[str, str]) -> list[str]:
+    """A note of the analyses that were left out for want of classes, or of images of each."""
+    notes = []
+    for reason in dict.fromkeys(unmet[need] for need in ("labels", "probes") if need in unmet):
+        names = [name for name, other in left_out.items() if other == reason]
+        if names:
+            listed = f"{', '.join(names[:-1])} and {names[-1]} were" if names[1:] else f"{names[0]} was"
+            notes.append(f"{listed} left out: {reason}.")
+    return notes
+
+
 def _chosen(
-    study: Study, subjects: tuple[Subject, ...], images: "ImageSet | None"
+    study: Study, subjects: tuple[Subject, ...], unmet: Mapping[str, str]
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """The analyses to carry out, and why others are not.
 
@@ -263,13 +293,6 @@ def _chosen(
     """
     about = {subject.name: subject.known.about for subject in subjects}
     controls = [subject.name for subject in subjects if subject.control]
-    unmet = (
-        {"labels": "the images have no classes (no folders of that name)"}
-        if images is None or images.labels is None
-        else {}
-    )
-    if all(subject.fingerprint for subject in subjects if not subject.control):
-        unmet |= dict.fromkeys(("features", "wide"), "fingerprints hold the Grams of minibatches only")
     chosen: list[str] = []
     left_out: dict[str, str] = {}
     for name in study.analyses or names("analyses"):

@@ -17,6 +17,8 @@ from sslens.study.asked import Study
 from sslens.study.planning import Pass, Planned, prepare
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from sslens.analyses import Inputs
     from sslens.capture import Artefact
     from sslens.data.images import ImageSet
@@ -42,6 +44,7 @@ def run(
         InputError: something given cannot be used; what was computed until then is in the store.
     """
     from sslens import report
+    from sslens.analyses._advice import advice
     from sslens.processes import best_device, processes
 
     store = store or Store(home() / "store")
@@ -62,6 +65,7 @@ def run(
         title=title or f"{', '.join(inputs.models)} on {_images(planned)['name']}",
         sections=sections,
         notes=(*notes, *planned.notes),
+        advice=advice({section.name: section.table for section in sections}),
         command=command,
         study=study.yaml(),
         provenance=_provenance(planned, command, time.time() - began),
@@ -93,6 +97,7 @@ def _computed(planned: Planned, store: Store, quiet: bool) -> "tuple[Inputs, dic
                 (bank if p.images is planned.bank else features)[p.subject.name] = artefact
     images = planned.images
     about = {subject.name: subject.known.about for subject in planned.subjects}
+    needs = {need for name in planned.analyses for need in plugin("analyses", name).NEEDS}
     inputs = Inputs(
         models=tuple(subject.name for subject in planned.subjects if not subject.control),
         controls=tuple(subject.name for subject in planned.subjects if subject.control),
@@ -105,6 +110,11 @@ def _computed(planned: Planned, store: Store, quiet: bool) -> "tuple[Inputs, dic
         bank_labels=_labels(planned.bank),
         classes=images.classes if images is not None else (),
         seed=planned.study.seed,
+        factors=_factors(images) if "factors" in needs else None,
+        bank_factors=_factors(planned.bank) if "factors" in needs else None,
+        grid=planned.study.grid,
+        device=planned.device,
+        quiet=quiet,
     )
     about_key = {"about": about, "models": inputs.models, "controls": inputs.controls}
     return inputs, {"artefacts": keys, "tokens": list(planned.study.tokens), "seed": inputs.seed, **about_key}
@@ -152,6 +162,13 @@ def _labels(images: "ImageSet | None") -> dict[str, int]:
     return dict(zip(images.ids, images.labels.tolist(), strict=True))
 
 
+def _factors(images: "ImageSet | None") -> "pd.DataFrame | None":
+    """What is known of generated scenes, by id."""
+    from sslens.data.scenes import factors_of
+
+    return None if images is None else factors_of(images).set_axis(list(images.ids))
+
+
 def _section(name: str, inputs: "Inputs", keys: Mapping[str, Any], store: Store) -> "Section":
     """One analysis: its table, from the store or computed, and what is drawn and said of it."""
     from sslens.report import Section
@@ -165,6 +182,8 @@ def _table(name: str, module: Any, inputs: "Inputs", keys: Mapping[str, Any], st
     from sslens.table import Table
 
     key = {"analysis": name, "version": module.VERSION, "sslens": __version__, **keys}
+    if "probes" in module.NEEDS:
+        key["grid"] = inputs.grid
     kept = store.read_json("tables", key)
     if kept is not None:
         return Table.from_json(kept)

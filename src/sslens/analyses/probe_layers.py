@@ -1,0 +1,159 @@
+"""Linear probes of every depth, and of the last with an intermediate one (figures 2b, 2c, 5 of Shekhar et al., 2023; claim C8)."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sslens.analyses import Inputs, _probing
+from sslens.analyses._probing import READINGS, UNITS, gaining, points, share, verdict
+from sslens.analyses.cka_finetune import matched
+from sslens.capture import Artefact
+from sslens.figure import Figure, Line, Lines
+from sslens.probes.linear import Head
+from sslens.table import Table
+
+TITLE = "Do intermediate layers know what the last one does not?"
+CAPTION = (
+    "Accuracy of linear probes (a BatchNorm without affine part, then a linear layer) on the features after every block and after "
+    "the last layer: of one depth alone at the top, and below what an intermediate block adds when it is concatenated with the "
+    "last layer, paired on the same images. Pooled as the CLS token, or the mean where a model has none, and as the mean of the "
+    f"patch tokens. {_probing.SPLIT}. Bands are 95 % intervals: Wilson's of an accuracy, by bootstrap over test images of a gain. "
+    "Which intermediate block is spoken of was chosen on the validation images. Dashed lines are controls: random "
+    "initialisations, and raw pixels at 8 × 8."
+)
+VERSION = 1
+NEEDS = ("features", "labels", "probes")
+
+
+def compute(inputs: Inputs) -> Table:
+    """Each model's and control's probes, and what the last layer gains by an intermediate one, by family and by fine-tuning."""
+    images = _probing.Images.of(inputs)
+    rows: list[dict[str, Any]] = []
+    gains: dict[str, dict[str, np.ndarray]] = {}
+    for name, features in inputs.features.items():
+        found = _probing.probe(inputs, images, name, heads_of(features), label="probes by layer")
+        usual = _probing.usual_head(features)
+        for pooling in _probing.poolings(features):
+            last = Head(((_probing.last(features), pooling),))
+            heads = [head for head in found.outcomes if head.columns[0][1] == pooling]
+            singles, pairs = ([head for head in heads if len(head.columns) == count] for count in (1, 2))
+            chosen = [found.best(side) for side in (singles, pairs) if side]
+            if pairs:
+                reading = "main" if pooling == usual.columns[0][1] else pooling
+                gains.setdefault(reading, {})[name] = found.gain(found.best(pairs), last)
+            for head in heads:
+                row = found.rows[head] | {"chosen": head in chosen}
+                if head != last:
+                    row |= {"less": "the last layer"} | gaining("gain", found.gain(head, last), inputs.seed)
+                rows.append(row | ({} if head == usual else gaining("over", found.gain(head, usual), inputs.seed)))
+    for reading, by_model in gains.items():
+        known = {"main": reading == "main", "pooling": "" if reading == "main" else reading, "less": "the last layer"}
+        known |= {"layers": 1}
+        rows += _probing.families(inputs, by_model, known)
+        rows += _tuned(inputs, by_model, known)
+    return Table(_probing.framed(rows), UNITS)
+
+
+def heads_of(features: Artefact) -> list[Head]:
+    """Linear heads by pooling: each block and the last layer, and each block before its end with the last layer."""
+    end = features.taps[-1]
+    heads = []
+    for pooling in _probing.poolings(features):
+        taps = [
+            tap
+            for tap in features.taps
+            if (tap.kind == "block" or tap is end) and f"{tap.name}/{pooling}" in features.tensors
+        ]
+        heads += [Head(((tap.name, pooling),)) for tap in taps]
+        heads += [Head(((tap.name, pooling), (end.name, pooling))) for tap in taps if tap.depth < end.depth]
+    return heads
+
+
+def _tuned(inputs: Inputs, gains: Mapping[str, np.ndarray], known: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The gain of a fine-tuned model, less that of the model before."""
+    for tuned, first in matched(inputs.about, inputs.models).items():
+        if tuned in gains and first in gains:
+            row = dict(known) | {
+                "row": "fine-tuned",
+                "model": tuned,
+                "members": f"{tuned} from {first}",
+                "against": first,
+            }
+            row |= gaining("gain", gains[tuned], inputs.seed)
+            yield row | gaining("difference", gains[tuned] - gains[first], inputs.seed)
+
+
+def draw(table: Table) -> Figure:
+    """A column a pooling: accuracy by depth at the top, what an intermediate block adds to the last layer below."""
+    frame = table.frame[table.frame.row == "probe"]
+    two = frame.tap.str.contains(" + ", regex=False)
+    sides = [rows for rows in (frame[frame.main], frame[~frame.main]) if len(rows)]
+    top = [
+        Lines(
+            _title(side),
+            "relative depth",
+            "test accuracy",
+            tuple(_lines(side[~two[side.index]], ("accuracy", "low", "high"))),
+            None,
+        )
+        for side in sides
+    ]
+    below = [
+        Lines(
+            f"last + one: {_title(side)}",
+            "relative depth of the intermediate block",
+            "gain in accuracy",
+            tuple(_lines(side[two[side.index]], ("gain", "gain_low", "gain_high"))),
+            None,
+        )
+        for side in sides
+    ]
+    return Figure("probe-layers", (tuple(top), tuple(below)) if two.any() else (tuple(top),))
+
+
+def _title(rows: pd.DataFrame) -> str:
+    return READINGS[str(rows.pooling[~rows.control].iloc[0] if (~rows.control).any() else rows.pooling.iloc[0])]
+
+
+def _lines(frame: pd.DataFrame, columns: tuple[str, str, str]) -> Iterator[Line]:
+    for name, rows in frame.groupby("model", sort=False):
+        control = bool(rows.control.iloc[0])
+        if len(rows) == 1 and rows.pooling.iloc[0] == "flat":
+            yield _probing.level(str(name), np.array([0.0, 1.0]), rows.iloc[0], columns, control=control)
+            continue
+        # the last layer stands where its last block does, as the norm of it
+        x, y, low, high = (rows[column].to_numpy(float) for column in ("depth", *columns))
+        yield Line(str(name), x, y, low, high, control=control)
+
+
+def findings(table: Table) -> tuple[str, ...]:
+    """Claim C8 by pooling where models have families; otherwise what an intermediate block adds to each model's last layer."""
+    frame = table.frame
+    said = []
+    for main, rows in frame[frame.row == "family"].groupby("main", sort=False):
+        where = "CLS token (the mean where there is none)" if main else "mean of patch tokens"
+        sentence = _probing.claimed(rows, f"An intermediate block beside the last layer, both as {where}, gains")
+        said += [sentence] if sentence else []
+    for row in frame[(frame.row == "fine-tuned") & frame.main].itertuples():
+        known = row._asdict()
+        said.append(
+            f"{row.members}: after fine-tuning an intermediate block gains {points(known)}{verdict(known)}; less what it gained "
+            f"before {points(known, 'difference')}{verdict(known, 'difference')}."
+        )
+    return tuple(said[:6]) or tuple(_alone(frame))
+
+
+def _alone(frame: pd.DataFrame) -> Iterator[str]:
+    probes = frame[(frame.row == "probe") & frame.main]
+    pairs = probes[probes.chosen & probes.tap.str.contains(" + ", regex=False)]
+    control = pairs[pairs.control].sort_values("gain", kind="stable").tail(1)
+    beside = "" if control.empty else f" (of the controls {control.iloc[0].model} most: {points(control.iloc[0])})"
+    for name in probes.model[~probes.control].unique():
+        own, pair = probes[(probes.model == name) & probes.usual].iloc[0], pairs[pairs.model == name]
+        said = f"{name}: a linear probe of the last {READINGS[own.pooling]} has {share(own)}"
+        if len(pair):
+            row = pair.iloc[0]
+            said += f"; with {row.tap.split(' + ')[0]} beside it {share(row)}, {points(row)}{verdict(row)}{beside}"
+        yield said + "."

@@ -1,0 +1,450 @@
+"""The exhibits of probes and the advice, on features of which it is known what can be read from them."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+
+from sslens.analyses import Inputs, _probing, factors_depth, probe_depth, probe_layers
+from sslens.analyses._advice import advice
+from sslens.capture import Artefact
+from sslens.errors import InputError
+from sslens.models.taps import Tap
+from sslens.probes.factors import decode
+from sslens.probes.linear import Head, Held, Point, train_probes
+from sslens.store import Store
+from sslens.study import Study, prepare
+from sslens.table import Table
+
+TAPS = (*(Tap(f"blocks.{i}", "block", (i + 1) / 3) for i in range(3)), Tap("norm", "norm", 1.0))
+CLASSES = ("ant", "bee", "cat", "dog")
+BANK, TEST, DIM = 240, 200, 12
+GRID = (Point(1.0, warmup=2, epochs=40), Point(0.3, warmup=2, epochs=40))
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(_probing.GRIDS, "small", lambda: GRID)
+
+
+def drawn(what: str, labels: np.ndarray, generator: np.random.Generator) -> torch.Tensor:
+    """Features that know nothing, the class as one direction a class, or the class as an XOR of two signs."""
+    x = generator.standard_normal((len(labels), DIM))
+    if what == "class":
+        x[:, :4] += 6 * np.eye(4)[labels]
+    if what == "xor":
+        signs = generator.choice([-1.0, 1.0], len(labels))
+        x[:, 0], x[:, 1] = 3 * signs, 3 * signs * (2 * (labels % 2) - 1)
+        x[:, :2] += 0.3 * generator.standard_normal((len(labels), 2))
+    return torch.from_numpy(x).float()
+
+
+def study(
+    models: dict[str, dict[str, str]], about: dict[str, dict[str, Any]] | None = None, *, classes: int = 4
+) -> Inputs:
+    """Models by what is known where: `{"dino": {"blocks.1/cls": "class"}}`; all else is noise."""
+    generator = np.random.default_rng(0)
+    ids = {"bank": tuple(f"b{i:03d}" for i in range(BANK)), "images": tuple(f"i{i:03d}" for i in range(TEST))}
+    labels = {part: np.arange(len(names)) % classes for part, names in ids.items()}
+    made: dict[str, dict[str, Artefact]] = {"bank": {}, "images": {}}
+    for part, names in ids.items():
+        for model, known in models.items():
+            keys = (
+                ["pixels/flat"]
+                if model == "pixels"
+                else [f"{tap.name}/{p}" for tap in TAPS for p in ("cls", "mean", "patch")]
+            )
+            taps = (Tap("pixels", "pixels", 0.0),) if model == "pixels" else TAPS
+            tensors = {key: drawn(known.get(key, ""), labels[part], generator) for key in keys}
+            made[part][model] = Artefact("features", model, names, taps, tensors, {})
+    controls = tuple(name for name in models if name in ("pixels", "random"))
+    return Inputs(
+        tuple(name for name in models if name not in controls),
+        controls,
+        about={name: (about or {}).get(name, {}) for name in models},
+        features=made["images"],
+        bank=made["bank"],
+        labels=dict(zip(ids["images"], labels["images"].tolist(), strict=True)),
+        bank_labels=dict(zip(ids["bank"], labels["bank"].tolist(), strict=True)),
+        classes=CLASSES[:classes],
+    )
+
+
+def only(frame: pd.DataFrame, **wanted: Any) -> Any:
+    for column, value in wanted.items():
+        frame = frame[frame[column] == value]
+    assert len(frame) == 1, frame
+    return frame.iloc[0]
+
+
+# ---------------------------------------------------------------------------------------------------------- probe-layers
+
+
+@pytest.fixture(scope="module")
+def layered() -> tuple[Inputs, Table]:
+    """mae knows the class in its second block alone, dino and a fine-tuned mae at the end alone."""
+    about = {
+        "mae": {"family": "REC", "objective": "mae", "arch": "vit"},
+        "dino": {"family": "JE", "objective": "dino", "arch": "vit"},
+    }
+    about["mae-ft"] = about["mae"] | {"tuned": "fine-tuned"}
+    known = {
+        "mae": {"blocks.1/cls": "class"},
+        "dino": {"norm/cls": "class"},
+        "mae-ft": {"norm/cls": "class"},
+        "random": {},
+        "pixels": {},
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(_probing.GRIDS, "small", lambda: GRID)
+        given = study(known, about)
+        return given, probe_layers.compute(given)
+
+
+def test_the_one_block_that_knows_the_class_is_found(layered: tuple[Inputs, Table]) -> None:
+    frame = layered[1].frame[layered[1].frame.row == "probe"]
+    mae = frame[(frame.model == "mae") & (frame.pooling == "cls")]
+    assert set(mae.tap) == {
+        *(tap.name for tap in TAPS),
+        "blocks.0 + norm",
+        "blocks.1 + norm",
+    }  # the last block is the last layer
+    assert mae[mae.chosen].tap.tolist() == ["blocks.1", "blocks.1 + norm"]
+    for row in mae.itertuples():
+        assert row.accuracy > 0.97 if "blocks.1" in row.tap else 0.1 < row.accuracy < 0.4
+        assert (row.chance, row.images) == (0.25, TEST)
+    end, pair = only(mae, tap="norm"), only(mae, tap="blocks.1 + norm")
+    assert end.usual
+    assert pd.isna(end.gain)
+    assert pair.gain == pytest.approx(pair.accuracy - end.accuracy)
+    assert pair.gain_low < pair.gain < pair.gain_high
+    patch = only(frame, model="mae", pooling="patch", tap="blocks.0")
+    assert patch.gain == pytest.approx(patch.accuracy - only(frame, model="mae", pooling="patch", tap="norm").accuracy)
+    assert patch.over == pytest.approx(patch.accuracy - end.accuracy)
+    assert only(frame, model="pixels").usual
+
+
+def test_a_row_is_a_probe_trained_chosen_and_tested_on_parts_of_their_own(layered: tuple[Inputs, Table]) -> None:
+    given, table = layered
+    images = _probing.Images.of(given)
+    features = given.bank["mae"].tensors["blocks.1/cls"]
+    labels = torch.from_numpy(images.bank_labels)
+    assert not set(images.train) & set(images.validation)
+    assert np.bincount(images.bank_labels[images.validation]).tolist() == [12] * 4  # a fifth of each class
+    assert sorted([*images.train, *images.validation]) == list(range(BANK))
+    column, head = ("blocks.1", "cls"), Head((("blocks.1", "cls"),))
+    parts = [
+        Held({column: features[torch.from_numpy(rows)]}, labels[torch.from_numpy(rows)], 4)
+        for rows in (images.train, images.validation)
+    ]
+    probes = train_probes(parts[0], [head], GRID)
+    chosen = int(probes.right(parts[1])[head].mean(1).argmax())
+    own = torch.tensor(list(given.labels.values()))
+    logits = probes.module(head, chosen)(given.features["mae"].tensors["blocks.1/cls"])
+    row = only(table.frame, row="probe", model="mae", tap="blocks.1", pooling="cls")
+    assert row.accuracy == pytest.approx(float((logits.argmax(1) == own).double().mean()))
+    assert row.lr == GRID[chosen].lr
+
+
+def test_what_an_intermediate_block_adds_is_held_against_the_other_family(layered: tuple[Inputs, Table]) -> None:
+    frame = layered[1].frame
+    gains = {
+        name: only(
+            frame[frame.tap.str.contains(" + ", regex=False)], row="probe", model=name, pooling="cls", chosen=True
+        ).gain
+        for name in ("mae", "dino", "mae-ft")
+    }
+    family = frame[(frame.row == "family") & frame.main]
+    assert family.gain.tolist() == pytest.approx([gains["dino"], gains["mae"]])
+    rec = only(family, model="REC")
+    assert (rec.members, rec.against) == ("mae", "JE")
+    assert rec.difference == pytest.approx(gains["mae"] - gains["dino"])
+    assert rec.difference_low > 0.4
+    tuned = only(frame, row="fine-tuned", main=True)
+    assert tuned.difference == pytest.approx(gains["mae-ft"] - gains["mae"])
+    said = probe_layers.findings(layered[1])
+    assert said[0].startswith(
+        "An intermediate block beside the last layer, both as CLS token (the mean where there is none), gains: JE (dino) "
+    )
+    assert f"REC (mae) {_probing.points(rec)}; REC less JE {_probing.points(rec, 'difference')}." in said[0]
+    assert "mae-ft from mae: after fine-tuning" in said[-1]
+
+
+def test_probes_of_layers_are_drawn_by_depth(layered: tuple[Inputs, Table]) -> None:
+    figure = probe_layers.draw(layered[1])
+    assert [[panel and panel.title for panel in row] for row in figure.panels] == [
+        ["CLS token", "mean of patch tokens"],
+        ["last + one: CLS token", "last + one: mean of patch tokens"],
+    ]
+    lines = {line.name: line for line in figure.panels[0][0].lines}  # type: ignore[union-attr]
+    np.testing.assert_allclose(lines["mae"].x, [1 / 3, 2 / 3, 1, 1])
+    assert lines["mae"].y[1] > 0.97
+    assert [line.control for line in lines.values()] == [False, False, False, True, True]
+    assert lines["pixels"].y[0] == lines["pixels"].y[1]
+
+
+# ----------------------------------------------------------------------------------------------------------- probe-depth
+
+
+@pytest.fixture(scope="module")
+def deepened() -> Table:
+    """Two classes: of mae's last CLS token an XOR of two signs, of dino's a direction."""
+    about = {"mae": {"family": "REC", "arch": "vit"}, "dino": {"family": "JE", "arch": "vit"}}
+    known = {"mae": {"norm/cls": "xor"}, "dino": {"norm/cls": "class"}, "random": {}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(_probing.GRIDS, "small", lambda: GRID)
+        return probe_depth.compute(study(known, about, classes=2))
+
+
+def test_classes_that_no_line_parts_are_read_by_a_deeper_probe(deepened: Table) -> None:
+    probes = deepened.frame[deepened.frame.row == "probe"]
+    mae = probes[(probes.model == "mae") & probes.main].set_index("layers")
+    assert 0.35 < mae.accuracy[1] < 0.65
+    assert min(mae.accuracy[2], mae.accuracy[3]) > 0.9
+    assert mae.chosen[2] or mae.chosen[3]
+    assert mae.gain[3] == pytest.approx(mae.accuracy[3] - mae.accuracy[1]) == mae.over[3]
+    assert mae.gain_low[3] > 0.2
+    linear = only(probes, model="dino", main=True, layers=1)
+    assert linear.accuracy > 0.97
+    assert linear.best == pytest.approx(linear.accuracy, abs=0.02)
+    assert set(probes.pooling) == {"cls", "patch"}
+
+
+def test_what_depth_gains_is_held_against_the_other_family_and_another_seed(deepened: Table) -> None:
+    frame = deepened.frame
+    rec = only(frame, row="family", model="REC", main=True, layers=3)
+    assert rec.difference_low > 0.2
+    assert rec.less == "1 layer"
+    again = frame[frame.row == "second seed"]
+    assert again.model.tolist() == ["mae"] * 3 + ["dino"] * 3
+    first = frame[(frame.row == "probe") & frame.main & (frame.model == "mae")]
+    np.testing.assert_allclose(
+        again.gain[:3].to_numpy(), again.accuracy[:3].to_numpy() - first.accuracy.to_numpy(), atol=1e-12
+    )
+    assert again.gain.abs().max() < 0.15
+    said = probe_depth.findings(deepened)
+    assert len(said) == 2
+    assert f"REC (mae) {_probing.points(rec)}; REC less JE {_probing.points(rec, 'difference')}." in said[0]
+    assert ", which is not decided" in said[1]  # patch tokens know nothing
+    top, below = probe_depth.draw(deepened).panels
+    assert [panel.title for panel in top if panel] == ["CLS token", "mean of patch tokens"]
+    assert [line.x.tolist() for line in below[0].lines] == [[1, 2, 3]] * 3  # type: ignore[union-attr]
+
+
+# ---------------------------------------------------------------------------------------------------------- factors-depth
+
+
+def test_a_factor_that_only_one_tap_holds_is_found_there() -> None:
+    given = study({"mae": {}, "random": {}})
+    generator = np.random.default_rng(1)
+    frames = {}
+    for part in ("bank", "features"):
+        artefact = getattr(given, part)["mae"]
+        x, size = generator.uniform(-1, 1, (2, len(artefact.ids)))
+        artefact.tensors["blocks.0/cls"][:, 3] = torch.from_numpy(5 * x)
+        side = np.where(x > 0, "right", "left")
+        # in no order of the images: rows are found by id
+        frames[part] = pd.DataFrame({"x": x, "side": side, "size": size, "one": 1.0}, index=artefact.ids).sample(
+            frac=1, random_state=0
+        )
+    given = replace(given, factors=frames["features"], bank_factors=frames["bank"])
+    table = factors_depth.compute(given)
+    frame = table.frame
+    assert set(frame.factor) == {"x", "side", "size"}  # what never varies cannot be decoded
+    mae = frame[(frame.model == "mae") & frame.main].set_index(["factor", "tap"])
+    assert mae.decoded["x", "blocks.0"] > 0.99
+    assert mae.decoded["side", "blocks.0"] > 0.8
+    others = mae[mae.index != ("x", "blocks.0")].drop(index=("side", "blocks.0"))
+    assert others.decoded.max() < 0.2
+    bank, images = (each["mae"] for each in (given.bank, given.features))
+    known = ["x", "side", "size"]
+    expected = decode(
+        bank.tensors["norm/patch"],
+        frames["bank"].loc[list(bank.ids), known],
+        images.tensors["norm/patch"],
+        frames["features"].loc[list(images.ids), known],
+    )
+    found = frame[(frame.model == "mae") & (frame.tap == "norm") & (frame.pooling == "patch")]
+    np.testing.assert_allclose(found.value, expected.value, rtol=0, atol=1e-9)
+    side = mae.loc["side", "blocks.0"]
+    assert side.decoded_low == pytest.approx((side.low - side.chance) / (1 - side.chance))
+    assert side.decoded_low < side.decoded < side.decoded_high
+    (said,) = factors_depth.findings(table)
+    assert said.startswith("mae, CLS token: an earlier block tells clearly better than the last layer: x 1.00 [")
+    assert "at blocks.0, " in said
+    assert "(of the controls random at most " in said
+    with pytest.raises(InputError, match="of generated scenes alone"):
+        factors_depth.compute(replace(given, factors=None))
+
+
+# ------------------------------------------------------------------------------------------------------------ what they share
+
+
+def test_without_a_bank_half_of_the_images_take_its_place() -> None:
+    given = replace(study({"mae": {"norm/cls": "class"}}), bank={}, bank_labels={})
+    images = _probing.Images.of(given)
+    parts = [set(rows.tolist()) for rows in (images.train, images.validation, images.test)]
+    assert [len(part) for part in parts] == [80, 20, 100]
+    assert len(set.union(*parts)) == TEST
+    assert all(len(set(np.bincount(images.labels[sorted(part)]))) == 1 for part in parts)
+    frame = probe_layers.compute(given).frame
+    assert set(frame.images[frame.row == "probe"]) == {100}
+    assert only(frame, row="probe", tap="norm", pooling="cls").accuracy > 0.95
+
+
+def test_the_parts_depend_on_ids_and_not_on_their_order() -> None:
+    given = study({"mae": {}})
+    turned = {"mae": replace(given.bank["mae"], ids=given.bank["mae"].ids[::-1])}
+    one, other = _probing.Images.of(given), _probing.Images.of(replace(given, bank=turned))
+    names = [{images.bank_ids[row] for row in images.validation} for images in (one, other)]
+    assert names[0] == names[1]
+
+
+def test_an_interval_is_that_of_the_bootstrap_over_images() -> None:
+    generator = np.random.default_rng(0)
+    values = (generator.random(300) < 0.3).astype(float) - (generator.random((2, 300)) < 0.4).mean(0)
+    mean, low, high = _probing.mean_interval(values)
+    draws = generator.choice(values, (20_000, 300)).mean(1)
+    assert mean == values.mean()
+    # expanded for 300 images: the tails of t, and √(300/299)
+    assert [low, high] == pytest.approx(np.quantile(draws, [0.0247, 0.9753]).tolist(), abs=0.005)
+    assert _probing.mean_interval(np.zeros(5)) == (0, 0, 0)
+
+
+def test_raw_pixels_are_probed_as_a_small_picture() -> None:
+    picture = torch.arange(16.0 * 16).view(1, 1, 16, 16).repeat(2, 3, 1, 1)
+    known = Artefact(
+        "features", "pixels", ("a", "b"), (Tap("pixels", "pixels", 0.0),), {"pixels/flat": picture.flatten(1)}, {}
+    )
+    found = _probing.read("pixels", "flat", known)
+    assert found.shape == (2, 192)
+    assert found[0, :2].tolist() == [8.5, 10.5]  # means of 0, 1, 16, 17 and of 2, 3, 18, 19
+    torch.testing.assert_close(found, F.avg_pool2d(picture, 2).flatten(1))
+
+
+def test_features_of_other_images_are_refused() -> None:
+    given = study({"mae": {}, "dino": {}})
+    other = replace(given.features["dino"], ids=given.features["dino"].ids[::-1])
+    with pytest.raises(InputError, match="features of dino are of other images than those of mae"):
+        _probing.Images.of(replace(given, features=given.features | {"dino": other}))
+
+
+@pytest.mark.parametrize(
+    ("labels", "bank", "said"),
+    [
+        ([0, 0, 0, 0, 1, 1, 1], None, "bee has 3"),
+        ([0, 1], [0, 0, 1], "a class of the bank needs two images, to train and to choose on, and bee has 1"),
+        ([0, 0, 0, 0], None, "of one class"),
+        ([0, 1], [0, 0], "of one class"),
+        ([0, 0, 0, 0, 1, 1, 1, 1], None, None),
+        ([0, 1], [0, 0, 1, 1], None),
+    ],
+)
+def test_too_few_images_of_a_class_are_known_before_anything_is_computed(
+    labels: list[int], bank: list[int] | None, said: str | None
+) -> None:
+    reason = _probing.unfit(np.array(labels), None if bank is None else np.array(bank), CLASSES)
+    assert reason is None if said is None else said in str(reason)
+    if said is None:
+        names = [str(i) for i in range(len(labels))]
+        x = Artefact("features", "m", tuple(names), TAPS[:1], {"blocks.0/cls": torch.randn(len(labels), 3)}, {})
+        banked = {"m": replace(x, ids=tuple("wxyz"))} if bank else {}
+        known = Inputs(("m",), (), features={"m": x}, bank=banked, labels=dict(zip(names, labels, strict=True)),
+                       bank_labels=dict(zip("wxyz", bank or [], strict=False)), classes=CLASSES)  # fmt: skip
+        assert _probing.Images.of(known).held(x, banked.get("m"), [("blocks.0", "cls")], 0)
+
+
+def test_a_study_plans_what_its_images_allow(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    few = prepare(Study(("pixels",), "scenes:1:12", controls=False), store, quiet=True)
+    assert not {"probe-depth", "probe-layers", "factors-depth"} & set(few.analyses)
+    assert few.notes == (f"factors-depth, probe-depth and probe-layers were left out: {few.left_out['probe-depth']}.",)
+    assert "without a bank a class needs four images" in few.notes[0]
+    asked = Study(("pixels",), "scenes:1:16", bank="scenes:2:96", controls=False)
+    assert {"probe-depth", "probe-layers", "factors-depth"} <= set(prepare(asked, store, quiet=True).analyses)
+    x = np.random.default_rng(0).integers(0, 255, (16, 8, 8, 3), np.uint8)
+    np.savez(tmp_path / "photos.npz", images=x, labels=np.arange(16) % 2)
+    photos = prepare(Study(("pixels",), str(tmp_path / "photos.npz"), controls=False), store, quiet=True)
+    assert (
+        photos.left_out["factors-depth"]
+        == "the images are not generated scenes, and of no others are the factors known"
+    )
+    assert "probe-depth" in photos.analyses
+    assert photos.notes == ()
+    with pytest.raises(InputError, match="factors-depth was asked for, but the images are not generated scenes"):
+        prepare(Study(("pixels",), str(tmp_path / "photos.npz"), ("factors-depth",), controls=False), store, quiet=True)
+    with pytest.raises(InputError, match='grid is "large": expected small or paper'):
+        Study(("pixels",), "scenes", grid="large")
+
+
+# ----------------------------------------------------------------------------------------------------------------- advice
+
+
+def test_advice_is_made_of_what_the_tables_hold(layered: tuple[Inputs, Table], deepened: Table) -> None:
+    said = advice({"probe-layers": layered[1]})
+    assert len(said) == 4
+    row = only(layered[1].frame, row="probe", model="mae", tap="blocks.1", pooling="cls")
+    assert said[0].startswith("mae: use a linear probe of the CLS token at blocks.1: ")
+    assert f"{_probing.points(row, 'over')} over the usual choice, a linear probe of the CLS token at norm (" in said[0]
+    assert said[1].startswith("dino: keep the usual choice, a linear probe of the CLS token at norm: ")
+    assert "test images that had no part in it" in said[-1]
+    assert f"{TEST} test images" in said[-1]
+    assert "use a probe of " in advice({"probe-depth": deepened})[0]
+    assert advice({}) == ()
+
+
+CHOICES = pd.DataFrame(
+    {
+        "row": "probe",
+        "control": False,
+        "model": "mae",
+        "tap": ["norm", "blocks.1", "blocks.1 + norm"],
+        "pooling": "cls",
+        "layers": 1,
+        "usual": [True, False, False],
+        "validation": [0.5, 0.6, 0.6],
+        "accuracy": [0.5, 0.55, 0.56],
+        "low": 0.4,
+        "high": 0.6,
+        "over": [np.nan, 0.05, 0.06],
+        "over_low": [np.nan, 0.02, 0.02],
+        "over_high": [np.nan, 0.08, 0.09],
+        "images": 100,
+    }
+)
+
+
+def told(**changed: Any) -> str:
+    frame = CHOICES.assign(
+        **{name: [0.5, value, 0.5] if name == "validation" else value for name, value in changed.items()}
+    )
+    return advice({"probe-layers": Table(frame, dict.fromkeys(frame.columns, "unit"))})[0]
+
+
+def test_advice_says_when_a_difference_is_worth_nothing() -> None:
+    usual = "mae: keep the usual choice, a linear probe of the CLS token at norm: 50.0% [40.0%, 60.0%]"
+    # two are equal on the validation images: the simpler is taken, though the other is better on the test images
+    assert told() == told(validation=0.6)
+    assert told().startswith(
+        "mae: use a linear probe of the CLS token at blocks.1: 55.0% [40.0%, 60.0%], +5.0 points [+2.0, +8.0]"
+    )
+    assert told(over_low=-0.01).startswith(f"{usual}. The best of 3 probes on the validation images, ")
+    assert told(over_low=-0.01).endswith("which these images cannot tell from nothing.")
+    assert told(over=0.004, over_low=0.001).endswith("which is hardly worth a change.")
+    assert told(over=-0.05, over_low=-0.08, over_high=-0.02).endswith("which is a loss.")
+    assert told(validation=0.5) == f"{usual}; no other of 3 probes does better on the validation images."
+
+
+def test_advice_names_what_knn_has_at_the_same_place() -> None:
+    knn = pd.DataFrame({"model": "mae", "tap": ["norm", "blocks.1"], "pooling": "cls", "vote": "weighted", "k": 20,
+                        "accuracy": [0.3, 0.4], "low": 0.2, "high": 0.5})  # fmt: skip
+    tables = {
+        name: Table(frame, dict.fromkeys(frame.columns, "unit"))
+        for name, frame in (("probe-layers", CHOICES), ("knn-depth", knn))
+    }
+    assert advice(tables)[0].endswith("; 20-NN, which trains nothing, has 40.0% [20.0%, 50.0%] at blocks.1.")
