@@ -102,21 +102,21 @@ def stored(options: argparse.Namespace) -> None:
     ]
     head = Head((COLUMN,), options.layers)
     heads = {
+        "first weights": lambda: [fresh(head, point, options.dim, options.classes, 0) for point in grid],
         "together": lambda: train_probes(data, [head], grid, device=options.device),
         "one after another": lambda: one_after_another(data, options.heads, options.layers, options.device),
         "bare products": products(data, options.layers, options.device),
     }
     scale = {"one after another": len(grid) / options.heads}
-    start = seconds(lambda: [fresh(head, point, options.dim, options.classes, 0) for point in grid], "cpu")
     rounds: dict[str, list[float]] = {name: [] for name in heads}
     for number in range(options.rounds + 1):
         for name, work in heads.items():
             taken = seconds(work, options.device) * scale.get(name, 1.0)
             if number:
-                rounds[name].append(taken - (start if name == "together" else 0))
+                rounds[name].append(taken - (rounds["first weights"][-1] if name == "together" else 0))
     print(
         f"{options.images:,} × {options.dim}, {options.classes} classes, batch {data.batch}, {EPOCHS} epochs, {len(grid)} heads of "
-        f"{options.layers} layers, {options.device}, {torch.get_num_threads()} threads; first weights ({start:.2f} s) left out"
+        f"{options.layers} layers, {options.device}, {torch.get_num_threads()} threads; the first weights left out of together"
     )
     for name, taken in rounds.items():
         ratio = statistics.median(a / b for a, b in zip(taken, rounds["together"], strict=True))

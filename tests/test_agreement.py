@@ -290,6 +290,12 @@ def test_the_claim_is_the_paired_difference_of_pairs(bank: bool, monkeypatch: py
     pair = frame[(frame.row == "pair") & (frame.model_b == "mae") & (frame.measure == "kappa")].iloc[0]
     assert pair.less == "random #0 · random #1"
     panels = analysis.draw(table).shown()
+    assert [line.name for line in panels[-1].lines] == [  # type: ignore[union-attr]
+        "dino · moco",
+        "dino · mae",
+        "moco · mae",
+        "random #0 · random #1",
+    ]
     assert [panel.title for panel in panels][:3] == [
         "tau, top 5: all",
         "tau, top 5: both right",

@@ -175,7 +175,9 @@ def _few_replicates() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_pairs, "REPLICATES", 50)
         patch.setattr(_pairs, "PERMUTATIONS", 20)
-        patch.setitem(_probing.GRIDS, "small", lambda: (Point(1.0, warmup=2, epochs=8), Point(0.1, warmup=2, epochs=8)))
+        patch.setitem(
+            _probing.GRIDS, "small", lambda train: (Point(1.0, warmup=2, epochs=8), Point(0.1, warmup=2, epochs=8))
+        )
         yield
 
 

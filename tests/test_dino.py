@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from sslens.data.views import Colours
 from sslens.errors import InputError
 from sslens.models.crops import resized_positions
 from sslens.models.vit import ViTArch
@@ -101,6 +103,21 @@ def test_dino_is_its_formulas_in_float64(with_locals: bool, with_depth: bool) ->
     objective.temperature = 0.06
     wanted = by_hand(objective, batch, 0.06)
     np.testing.assert_allclose(objective(batch).item(), wanted, rtol=0, atol=1e-10)
+
+
+def test_a_head_with_batch_norms_has_the_statistics_of_all_crops_together() -> None:
+    objective = small(head_norm=True, prototypes=2)
+    assert not objective.divisible
+    tokens = torch.randn(3, 2, ARCH.dim, dtype=torch.float64)
+    first, norm, gelu, *rest = objective.student["head"]
+    hidden = first(tokens).detach().numpy().reshape(6, -1)
+    hidden = (hidden - hidden.mean(axis=0)) / np.sqrt(hidden.var(axis=0) + norm.eps)
+    hidden = hidden * norm.weight.detach().numpy() + norm.bias.detach().numpy()
+    assert np.allclose(norm(first(tokens.flatten(0, 1))).detach().numpy(), hidden, atol=1e-10)
+    later = nn.Sequential(gelu, *rest)(torch.from_numpy(hidden))
+    wanted = F.normalize(later, dim=1) @ F.normalize(objective.student["prototypes"].weight, dim=1).T
+    found = objective._logits(objective.student, tokens).flatten(0, 1)
+    np.testing.assert_allclose(found.detach().numpy(), wanted.detach().numpy(), rtol=0, atol=1e-10)
 
 
 def test_the_loss_of_two_prototypes_by_hand() -> None:
@@ -271,8 +288,10 @@ def test_views_with_and_without_multi_crop(monkeypatch: pytest.MonkeyPatch, loca
         return views(*sizes, **scales)
 
     monkeypatch.setattr(dino, "dino_views", spy)
-    made = dino.batch(IMAGES, dino.Settings(local_crops=locals_), ARCH, Rows(0, 0, slice(0, 4), 4))
-    assert asked == [{"sizes": (32, 16, locals_), "global_scale": (low, 1.0), "local_scale": (0.05, 0.4)}]
+    settings = dino.Settings(local_crops=locals_, jitter=0.3, grey=0.4, blur=0.5, solarise=0.6)
+    made = dino.batch(IMAGES, settings, ARCH, Rows(0, 0, slice(0, 4), 4))
+    scales = {"global_scale": (low, 1.0), "local_scale": (0.05, 0.4)}
+    assert asked == [{"sizes": (32, 16, locals_), "colours": Colours(0.3, 0.2, 0.1, 0.4, 0.5, 0.6), **scales}]
     shapes = {name: tuple(value.shape) for name, value in made.items()}
     wanted = {"global": (4, 2, 3, 32, 32), "local": (4, 8, 3, 16, 16), "depth": (4, 2 + locals_, 3, 2)}
     assert shapes == {name: shape for name, shape in wanted.items() if locals_ or name != "local"}

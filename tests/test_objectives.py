@@ -402,6 +402,15 @@ def test_moco_starts_with_two_equal_branches_and_a_frozen_patch_embedding() -> N
     assert objective.encoder is objective.base["encoder"]
 
 
+def test_moco_trains_its_patch_embedding_where_asked() -> None:
+    objective = small_moco(freeze_patches=False)
+    frozen = {name for name, p in objective.base.named_parameters() if not p.requires_grad}
+    assert frozen == {"encoder.pos_embed"}
+    objective(views()).backward()
+    assert objective.encoder.patch_embed.proj.weight.grad.abs().max() > 0
+    assert not objective.momentum["encoder"].patch_embed.proj.weight.requires_grad
+
+
 def test_moco_initialises_as_the_released_code() -> None:
     encoder = small_moco().encoder
     assert torch.equal(encoder.pos_embed.data, sincos_positions(64, 4, transposed=True))

@@ -17,6 +17,7 @@ from sslens.errors import InputError
 from sslens.models.taps import Tap
 from sslens.probes.factors import decode
 from sslens.probes.linear import Head, Held, Point, train_probes
+from sslens.report import write
 from sslens.store import Store
 from sslens.study import Study, prepare
 from sslens.table import Table
@@ -24,12 +25,12 @@ from sslens.table import Table
 TAPS = (*(Tap(f"blocks.{i}", "block", (i + 1) / 3) for i in range(3)), Tap("norm", "norm", 1.0))
 CLASSES = ("ant", "bee", "cat", "dog")
 BANK, TEST, DIM = 240, 200, 12
-GRID = (Point(1.0, warmup=2, epochs=40), Point(0.3, warmup=2, epochs=40))
+GRID = (Point(80.0, warmup=2, epochs=20), Point(20.0, warmup=2, epochs=20))
 
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(_probing.GRIDS, "small", lambda: GRID)
+    monkeypatch.setitem(_probing.GRIDS, "small", lambda train: GRID)
 
 
 def drawn(what: str, labels: np.ndarray, generator: np.random.Generator) -> torch.Tensor:
@@ -101,7 +102,7 @@ def layered() -> tuple[Inputs, Table]:
         "pixels": {},
     }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(_probing.GRIDS, "small", lambda: GRID)
+        patch.setitem(_probing.GRIDS, "small", lambda train: GRID)
         given = study(known, about)
         return given, probe_layers.compute(given)
 
@@ -197,7 +198,7 @@ def deepened() -> Table:
     about = {"mae": {"family": "REC", "arch": "vit"}, "dino": {"family": "JE", "arch": "vit"}}
     known = {"mae": {"norm/cls": "xor"}, "dino": {"norm/cls": "class"}, "random": {}}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(_probing.GRIDS, "small", lambda: GRID)
+        patch.setitem(_probing.GRIDS, "small", lambda train: GRID)
         return probe_depth.compute(study(known, about, classes=2))
 
 
@@ -448,3 +449,11 @@ def test_advice_names_what_knn_has_at_the_same_place() -> None:
         for name, frame in (("probe-layers", CHOICES), ("knn-depth", knn))
     }
     assert advice(tables)[0].endswith("; 20-NN, which trains nothing, has 40.0% [20.0%, 50.0%] at blocks.1.")
+
+
+def test_advice_stands_at_the_top_of_the_report_as_text(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"title": "t", "sections": (), "command": "c", "study": "", "provenance": {}}
+    page = write(tmp_path / "a", advice=("Use <b>mae</b>.",), **given).read_text(encoding="utf-8")
+    assert "<li>Use &lt;b&gt;mae&lt;/b&gt;.</li>" in page
+    assert page.index("What to use for these images") < page.index("How this was made")
+    assert "What to use" not in write(tmp_path / "b", **given).read_text(encoding="utf-8")

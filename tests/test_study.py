@@ -18,6 +18,7 @@ from PIL import Image
 
 from forks import together
 from sslens import fingerprint, study, zoo
+from sslens.analyses import _probing
 from sslens.capture import grams
 from sslens.data import open_images
 from sslens.data.transform import EvalTransform
@@ -26,6 +27,7 @@ from sslens.find import plugin
 from sslens.measures.cka import minibatch_cka
 from sslens.models.vit import ViTArch, describe
 from sslens.plan import Plan
+from sslens.probes.linear import Point
 from sslens.store import Store, write_tensors
 from sslens.study import Study
 
@@ -78,12 +80,16 @@ class Done:
     said: list[str]
 
 
+ANALYSES = ("agreement", "cka-blocks", "cka-layer-types", "knn-depth", "other-measures", "probe-depth", "probe-layers")
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     """One whole study of two runs of ours, beside their controls."""
     root = tmp_path_factory.mktemp("study")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSLENS_HOME", str(root / "home"))
+        patch.setitem(_probing.GRIDS, "small", lambda train: (Point(0.1, warmup=1, epochs=5),))
         runs = tuple(str(trained(root / "runs" / f"mae-{seed}", 20 + seed)) for seed in (1, 2))
         asked = Study(runs, str(photographs(root / "photos")), batch=8, device="cpu")
         said: list[str] = []
@@ -107,14 +113,13 @@ def figures(out: Path) -> dict[str, bytes]:
 
 
 def test_everything_is_written(done: Done) -> None:
-    analyses = ("agreement", "cka-blocks", "cka-layer-types", "knn-depth", "other-measures")
     found = {str(path.relative_to(done.out)) for path in done.out.rglob("*") if path.is_file()}
     assert found == {
         "report.html",
         "study.yaml",
         "provenance.json",
-        *(f"tables/{name}.csv" for name in analyses),
-        *(f"figures/{name}.{kind}" for name in analyses for kind in ("svg", "pdf")),
+        *(f"tables/{name}.csv" for name in ANALYSES),
+        *(f"figures/{name}.{kind}" for name in ANALYSES for kind in ("svg", "pdf")),
     }
     page = (done.out / "report.html").read_text()
     assert "How alike are the blocks?" in page
@@ -204,7 +209,8 @@ def names_of(asked: Study, tmp_path: Path) -> list[tuple[str, bool]]:
 def test_the_plan_is_said_before_anything_is_computed(done: Done) -> None:
     (said,) = done.said
     assert "images    18 of photos (" in said
-    assert "analyses  agreement, cka-blocks, cka-layer-types, knn-depth, other-measures" in said
+    assert f"analyses  {', '.join(ANALYSES)}" in said
+    assert "left out  factors-depth: the images are not generated scenes" in said
     assert re.search(r"model     mae \(mae-1\) over 18 images of photos: \d+ GFLOP", said)
     assert "control   pixels over 18 images" in said
     planned = study.prepare(done.asked, done.store, quiet=True)
@@ -264,10 +270,9 @@ def test_images_without_classes_leave_knn_out_and_say_so(done: Done, tmp_path: P
         path.rename(tmp_path / "photos" / f"{path.parent.name}-{path.name}")
     planned = study.prepare(replace(done.asked, images=str(tmp_path / "photos")), done.store, quiet=True)
     assert planned.analyses == ("cka-blocks", "cka-layer-types", "other-measures")
-    assert planned.notes == tuple(
-        f"{name} was left out: the images have no classes (no folders of that name)."
-        for name in ("agreement", "knn-depth")
-    )
+    (note,) = planned.notes
+    left_out = "agreement, factors-depth, knn-depth, probe-depth and probe-layers were left out"
+    assert note == f"{left_out}: the images have no classes (no folders of that name)."
 
 
 def test_what_was_skipped_is_noted(done: Done, tmp_path: Path) -> None:
@@ -389,7 +394,7 @@ def test_a_folder_is_no_study(tmp_path: Path) -> None:
 def test_every_setting_survives_the_file(tmp_path: Path) -> None:
     """A field that is added to Study is written and read too."""
     asked = Study(
-        ("pixels",), "scenes", ("knn-depth",), "b", 7, False, 9, 3, "skip", "cpu", "bfloat16", ("patch",), True
+        ("pixels",), "scenes", ("knn-depth",), "b", 7, False, 9, 3, "skip", "cpu", "bfloat16", ("patch",), True, "paper"
     )
     (tmp_path / "study.yaml").write_text(asked.yaml())
     found = study.read(tmp_path / "study.yaml")

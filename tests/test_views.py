@@ -24,6 +24,7 @@ from sslens.data.colour import (
 )
 from sslens.data.transform import EvalTransform
 from sslens.data.views import (
+    Colours,
     Flip,
     Operation,
     RandomResizedCrop,
@@ -329,6 +330,18 @@ def test_recipes_have_the_papers_settings() -> None:
         Flip(0.5),
         Normalize(),
     )
+
+
+def test_colours_change_what_they_name_in_every_view() -> None:
+    colours = Colours(jitter=0.5, saturation=0.3, hue=0.4, grey=0.8, blur=0.05, solarise=0.0)
+    change, blur = (ColorJitter(0.5, 0.5, 0.3, 0.4, 0.8), Grayscale(0.8)), (0.05, 0.05)
+    for recipe in (moco_v3_views(32, colours=colours), dino_views(32, 16, 1, colours=colours)):
+        for view, p in zip(recipe.views, (1.0, 0.1, 0.5), strict=False):
+            kept = tuple(operation for operation in view.operations if not isinstance(operation, Flip | Normalize))
+            solarised = (Solarize(128 / 255, 0.0),) if p == 0.1 else ()
+            assert kept == (*change, GaussianBlur(blur, p), *solarised)
+    for view in msn_views(32, 16, 1, colours=colours).views:
+        assert view.operations == (Flip(), *change, GaussianBlur(blur, 0.5), Normalize())
 
 
 def test_dinos_views_have_the_released_codes_settings() -> None:

@@ -13,10 +13,12 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-ARCH, IMAGES = "vit_mini_patch8_32", "scenes:0:50000"
+ARCH, BATCH, SCENES = "vit_mini_patch8_32", 128, 50_000
+IMAGES = f"scenes:0:{SCENES}"
 #: scenes of other seeds are other scenes
 BANK, QUERIES = "scenes:2:8000", "scenes:1:2000"
 PACKAGE = Path(__file__).parents[2] / "src/sslens/cards"
@@ -72,7 +74,7 @@ class Reference:
 
     objective: str
     title: str
-    settings: dict[str, object]
+    settings: Mapping[str, object]
     epochs: int
     seed: int = 0
 
@@ -130,6 +132,116 @@ REFERENCES = {
 }
 
 
+def seen(folder: Path) -> tuple[int, float]:
+    """Steps done, and hours of training by the rates in the log, whatever was between them."""
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    steps = [line for line in lines if "loss" in line]
+    taken = [now["step"] - before for before, now in zip([0, *(line["step"] for line in steps)], steps, strict=False)]
+    return steps[-1]["step"], sum(
+        n * BATCH / line["images_per_second"] for n, line in zip(taken, steps, strict=True)
+    ) / 3600
+
+
+def accuracies(sources: list[str]) -> dict[str, tuple[float, float, float]]:
+    """20-NN of held-out scenes by the CLS token after the last norm, or by the pixels: the share, and its 95 % interval."""
+    import torch
+
+    import sslens
+    from sslens.probes.knn import knn, wilson
+
+    found = {}
+    sets = [sslens.open_images(name) for name in (BANK, QUERIES)]
+    for source in sources:
+        model = sslens.load(source)
+        features = []
+        for images in sets:
+            parts = []
+            for start in range(0, len(images), 250):
+                rows = range(start, min(start + 250, len(images)))
+                batch = torch.stack([model.transform(images.image(row)) for row in rows])
+                with torch.no_grad():
+                    (values,) = sslens.activations(model, batch, taps=[list(model.taps)[-1]]).values()
+                parts.append(values[:, 0] if values.ndim == 3 else values)
+            features.append(torch.cat(parts).float())
+        right = knn(features[1], features[0], torch.tensor(sets[0].labels), k=20) == sets[1].labels
+        found[source] = (float(right.mean()), *wilson(int(right.sum()), len(right)))
+    return found
+
+
+def judge(names: list[str], out: Path) -> None:
+    """The table of the README."""
+    there = {name: out / name for name in names if (out / name / "last.safetensors").exists()}
+    found = accuracies(["pixels", f"random:{ARCH}", *map(str, there.values())])
+    print("| | images seen | epochs of 50,000 | hours, one core | 20-NN | 95 % |\n|---|---|---|---|---|---|")
+    for label, source in (("raw pixels", "pixels"), ("random weights", f"random:{ARCH}")):
+        share, low, high = found[source]
+        print(f"| {label} | – | – | – | {share:.1%} | {low:.1%} to {high:.1%} |")
+    for name, folder in there.items():
+        (steps, hours), (share, low, high) = seen(folder), found[str(folder)]
+        done = f"{steps * BATCH / SCENES:.1f} of {REFERENCES[name].epochs}"
+        print(f"| `{name}` | {steps * BATCH:,} | {done} | {hours:.2f} | {share:.1%} | {low:.1%} to {high:.1%} |")
+
+
+def pack(names: list[str], out: Path) -> None:
+    """Weights in float16, a card and the log of each that is there."""
+    import torch
+    import yaml
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    (PACKAGE / "weights").mkdir(exist_ok=True)
+    there = [name for name in names if (out / name / "last.safetensors").exists()]
+    found = accuracies([str(out / name) for name in there])
+    for name in there:
+        reference, target = REFERENCES[name], PACKAGE / "weights" / f"{name}.safetensors"
+        with safe_open(out / name / "last.safetensors", "pt") as file:
+            header, weights = file.metadata(), {key: file.get_tensor(key).to(torch.float16) for key in file.keys()}  # noqa: SIM118
+        save_file(weights, target, header)
+        target.chmod(0o644)
+        about = json.loads(header["sslens.encoder"])["about"]
+        share, low, high = found[str(out / name)]
+        content, whole = target.read_bytes(), about["epochs"] >= reference.epochs
+        arxiv, title = PAPERS[reference.objective]
+        card = {
+            "title": f"{reference.title}: a small ViT trained on generated scenes",
+            "objective": reference.objective,
+            "family": about["family"],
+            "tuned": False,
+            "arch": ARCH,
+            "heads": 2,
+            "epochs": round(about["epochs"]),
+            "trained_on": f"50,000 generated scenes ({about['images']}, seed 0)",
+            "licence": "Apache-2.0",
+            "paper": {"arxiv": arxiv, "title": title},
+            "repository": None,
+            "file": target.name,
+            "layout": "sslens",
+            "size": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "evaluation": {
+                "resize": 32,
+                "crop": 32,
+                "interpolation": "bicubic",
+                "mean": [0.485, 0.456, 0.406],
+                "std": [0.229, 0.224, 0.225],
+            },
+            "feature": "CLS after the final norm",
+            "notes": [
+                f"{about['step'] * BATCH:,} images seen, {about['epochs']:.1f} of {reference.epochs} epochs"
+                + (
+                    "."
+                    if whole
+                    else ": the training was stopped before its end, at a learning rate that had not come down."
+                ),
+                f"20-NN of the CLS token on 2,000 held-out scenes by 8,000 others: {share:.1%} ({low:.1%} to {high:.1%}, 95 %).",
+                "It shows what the objective makes of these scenes, and is no model of the papers; see runs/scenes.",
+            ],
+        }
+        text = yaml.safe_dump(card, sort_keys=False, allow_unicode=True, width=120)
+        (PACKAGE / f"{name}.yaml").write_text(text, encoding="utf-8")
+        (HERE / f"{name}.jsonl").write_bytes((out / name / "log.jsonl").read_bytes())
+
+
 def main() -> None:
     """Do what is asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -146,6 +258,8 @@ def main() -> None:
     elif asked.what == "train":
         for name in names:
             subprocess.run([sys.executable, *REFERENCES[name].command(asked.out / name)], check=True)
+    else:
+        {"judge": judge, "pack": pack}[asked.what](names, asked.out)
 
 
 if __name__ == "__main__":

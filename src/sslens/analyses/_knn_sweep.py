@@ -162,8 +162,9 @@ def findings(swept: Sequence[Swept], seed: int = 0) -> tuple[str, ...]:
         mean, low, high = each.gain(seed)
         verdict = "more" if low > 0 else "not clearly more"
         said.append(
-            f"{each.store.name}: the usual choice has {usual}; the best of {len(each.rows):,} has {best}. A best that is chosen on one "
-            f"half of the images has {100 * mean:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}] on the other: {verdict} than usual."
+            f"{each.store.name}: the usual choice has {usual}; the best of {len(each.rows):,} has {best}. "
+            f"A best that is chosen on one half of the images has {100 * mean:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}] "
+            f"on the other: {verdict} than usual."
         )
     if controls:
         top = max(controls, key=lambda one: one.correct[one.best].mean())

@@ -253,9 +253,10 @@ def _by_k(frame: pd.DataFrame) -> Lines:
     """Tau over all images against k: pairs of models, and random initialisations with each other."""
     tau = frame[(frame.measure == "tau") & (frame.images == "all")]
     models = tau[~tau.control]
+    studied = {*models.model_a, *models.model_b}
     if models[["model_a", "model_b"]].drop_duplicates().shape[0] > 6:  # a colour each
         models = models[models.model_a == models.model_a.iloc[0]]
-    controls = tau[tau.model_a.isin(set(tau.model_a[tau.control]) - set(models.model_a)) & tau.control]
+    controls = tau[~tau.model_a.isin(studied) & ~tau.model_b.isin(studied)]
     lines = []
     for (a, b), rows in pd.concat([models, controls]).groupby(["model_a", "model_b"], sort=False):
         x, y, low, high = (rows[column].to_numpy(float) for column in ("k", "value", "low", "high"))

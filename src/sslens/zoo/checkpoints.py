@@ -28,7 +28,8 @@ _HEADS = re.compile(r"_heads\d+$")
 def from_card(card: Card, *, num_heads: int | None = None, branch: str | None = None) -> Backbone:
     """The checkpoint of a card, fetched where it is not here yet, once it is known to be what the card says."""
     path = download.fetch(card)
-    found = recognise(files.contents(path), branch=branch or card.branch, num_heads=num_heads or card.heads)
+    heads = card.heads if card.file is None else None  # what is shipped says its own
+    found = recognise(files.contents(path), branch=branch or card.branch, num_heads=num_heads or heads)
     require_claims(card, found, path)
     return _backbone(found, path, card=card, source=card.name, num_heads=num_heads, branch=branch)
 
