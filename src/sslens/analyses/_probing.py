@@ -28,7 +28,7 @@ from sslens.progress import progress
 #: side to which raw pixels are shrunk before they are probed: heads are as wide as their features, and 32 px are 3,072 values
 SIDE = 8
 #: steps that a probe of the small grid is trained for
-STEPS = 600
+STEPS = 400
 #: draws of the bootstrap over test images
 REPLICATES = 2000
 READINGS = {"cls": "CLS token", "patch": "mean of patch tokens", "mean": "mean of all tokens", "flat": "raw values"}
@@ -67,7 +67,7 @@ def small(train: Held) -> tuple[Point, ...]:
     """Eight points that are as long as about `STEPS` steps; their learning rates are of the papers' batch, as in `papers`.
 
     >>> [(point.lr, point.epochs) for point in small(Held({("norm", "cls"): torch.zeros(256, 1)}, torch.arange(256) % 2))][:3:2]
-    [(256.0, 75), (76.8, 75)]
+    [(256.0, 50), (76.8, 50)]
     """
     epochs = max(10, -(-STEPS // train.steps))
     points = (
