@@ -26,10 +26,11 @@ from sslens.models.taps import Tap
 from sslens.probes.knn import wilson
 from sslens.probes.linear import Point
 from sslens.table import Table
+from sslens.training.path import Trail
 
 IDS = tuple(f"class{i % 3}/{i:02d}.png" for i in range(36))
 LABELS = {name: i % 3 for i, name in enumerate(IDS)}
-NEEDS = {"grams", "wide", "features", "labels", "probes", "factors"}
+NEEDS = {"grams", "wide", "features", "labels", "probes", "factors", "paths"}
 FACTORS = pd.DataFrame({"class": list(LABELS.values()), "x": np.arange(36.0), "hue": np.arange(36) * 10.0}, index=IDS)
 KINDS = ("norm1", "qkv", "fc1", "block")
 UNKNOWN = {"family": None, "objective": None, "arch": None, "tuned": False, "card": None}
@@ -108,7 +109,20 @@ def inputs(
         labels=LABELS,
         classes=("a", "b", "c"),
         factors=FACTORS,
+        paths={name: path_of(name) for name, each in about.items() if each.get("tuned") == "fine-tuned"},
     )
+
+
+def path_of(name: str) -> Table:
+    """The path of a walk of a few weights through four epochs."""
+    rng = np.random.default_rng(sum(name.encode()))
+    shapes = {"pos_embed": 4, "blocks.0.attn.qkv.bias": 6, "blocks.0.norm1.bias": 3, "blocks.1.mlp.fc1.bias": 5}
+    places = {name: 1 + rng.random((5, size)).cumsum(0) for name, size in shapes.items()}
+    first, *others = ({name: torch.from_numpy(each[i]) for name, each in places.items()} for i in range(5))
+    trail = Trail.begin(first)
+    for number, weights in enumerate(others, 1):
+        trail.add(weights, str(number))
+    return trail.table()
 
 
 CASES = {
@@ -192,6 +206,7 @@ def table_of(name: str, case: str) -> Table:
         features=given.features if "features" in module.NEEDS else {},
         labels=given.labels if "labels" in module.NEEDS else {},
         factors=given.factors if "factors" in module.NEEDS else None,
+        paths=given.paths if "paths" in module.NEEDS else {},
     )
     computed: Table = module.compute(only)
     return computed

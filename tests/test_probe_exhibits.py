@@ -332,7 +332,7 @@ def test_features_of_other_images_are_refused() -> None:
     given = study({"mae": {}, "dino": {}})
     other = replace(given.features["dino"], ids=given.features["dino"].ids[::-1])
     with pytest.raises(InputError, match="features of dino are of other images than those of mae"):
-        _probing.Images.of(replace(given, features=given.features | {"dino": other}))
+        _probing.Images.of(replace(given, features={**given.features, "dino": other}))
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ PACKAGE = Path(__file__).parents[2] / "src/sslens/cards"
 HERE = Path(__file__).parent
 
 #: at 32 px a blur of up to 2 px leaves no outline; grey, so that colour does not tell which views are of one scene
-VIEWS = {"jitter": 0.5, "grey": 0.8, "blur": 0.3, "solarise": 0}
+VIEWS = {"jitter": 0.5, "grey": 0.8, "blur": 0.3, "solarise": 0.0}
 MOCO = {
     "head_dim": 512,
     "out_dim": 128,
@@ -41,13 +41,13 @@ DINO = {
     "head_dim": 512,
     "out_dim": 128,
     "head_norm": "true",
-    "drop_path": 0,
+    "drop_path": 0.0,
     "momentum": 0.99,
     "base_lr": 1.5e-3,
     "last_weight_decay": 0.1,
     "warmup": 0.05,
 } | VIEWS
-LOCAL = {"local_crops": 4, "local_size": 16, "local_scale": "[0.25,0.6]", "global_low": 0.5}
+LOCAL = {"local_crops": 2, "local_size": 16, "local_scale": "[0.25,0.6]", "global_low": 0.5}
 MSN = {
     "prototypes": 256,
     "head_dim": 512,
@@ -55,7 +55,7 @@ MSN = {
     "focal_views": 2,
     "focal_size": 16,
     "focal_scale": "[0.25,0.6]",
-    "random_scale": "[0.5,1]",
+    "random_scale": "[0.5,1.0]",
     "grey": 0.8,
     "blur": 0.3,
     "momentum": 0.99,
@@ -64,7 +64,7 @@ MSN = {
     "warmup": 0.05,
     "last_weight_decay": 0.1,
 }
-SUPERVISED = {"crop_low": 0.5, "drop_path": 0, "jitter": 0.4, "base_lr": 2e-3, "warmup": 0.05}
+SUPERVISED = {"crop_low": 0.5, "drop_path": 0.0, "jitter": 0.4, "base_lr": 2e-3, "warmup": 0.05}
 MAE = {"decoder_dim": 64, "decoder_blocks": 2, "decoder_heads": 2, "base_lr": 2e-3}
 
 
@@ -133,13 +133,16 @@ REFERENCES = {
 
 
 def seen(folder: Path) -> tuple[int, float]:
-    """Steps done, and hours of training by the rates in the log, whatever was between them."""
+    """Steps that are in the weights, and hours of training by the rates in the log, whatever was between them."""
+    from safetensors import safe_open
+
+    with safe_open(folder / "last.safetensors", "pt") as file:
+        done = json.loads(file.metadata()["sslens.encoder"])["about"]["step"]
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    steps = [line for line in lines if "loss" in line]
+    steps = [line for line in lines if "loss" in line and line["step"] <= done]
     taken = [now["step"] - before for before, now in zip([0, *(line["step"] for line in steps)], steps, strict=False)]
-    return steps[-1]["step"], sum(
-        n * BATCH / line["images_per_second"] for n, line in zip(taken, steps, strict=True)
-    ) / 3600
+    hours = sum(n * BATCH / line["images_per_second"] for n, line in zip(taken, steps, strict=True)) / 3600
+    return done, hours
 
 
 def accuracies(sources: list[str]) -> dict[str, tuple[float, float, float]]:
@@ -168,8 +171,8 @@ def accuracies(sources: list[str]) -> dict[str, tuple[float, float, float]]:
     return found
 
 
-def judge(names: list[str], out: Path) -> None:
-    """The table of the README."""
+def judge(names: list[str], out: Path) -> dict[str, tuple[float, float, float]]:
+    """Print the table of the README; returns what `accuracies` found, by folder."""
     there = {name: out / name for name in names if (out / name / "last.safetensors").exists()}
     found = accuracies(["pixels", f"random:{ARCH}", *map(str, there.values())])
     print("| | images seen | epochs of 50,000 | hours, one core | 20-NN | 95 % |\n|---|---|---|---|---|---|")
@@ -180,10 +183,11 @@ def judge(names: list[str], out: Path) -> None:
         (steps, hours), (share, low, high) = seen(folder), found[str(folder)]
         done = f"{steps * BATCH / SCENES:.1f} of {REFERENCES[name].epochs}"
         print(f"| `{name}` | {steps * BATCH:,} | {done} | {hours:.2f} | {share:.1%} | {low:.1%} to {high:.1%} |")
+    return found
 
 
 def pack(names: list[str], out: Path) -> None:
-    """Weights in float16, a card and the log of each that is there."""
+    """Weights in float16, a card and the log of each that is there; what `judge` prints too."""
     import torch
     import yaml
     from safetensors import safe_open
@@ -191,7 +195,7 @@ def pack(names: list[str], out: Path) -> None:
 
     (PACKAGE / "weights").mkdir(exist_ok=True)
     there = [name for name in names if (out / name / "last.safetensors").exists()]
-    found = accuracies([str(out / name) for name in there])
+    found = judge(there, out)
     for name in there:
         reference, target = REFERENCES[name], PACKAGE / "weights" / f"{name}.safetensors"
         with safe_open(out / name / "last.safetensors", "pt") as file:
@@ -239,7 +243,9 @@ def pack(names: list[str], out: Path) -> None:
         }
         text = yaml.safe_dump(card, sort_keys=False, allow_unicode=True, width=120)
         (PACKAGE / f"{name}.yaml").write_text(text, encoding="utf-8")
-        (HERE / f"{name}.jsonl").write_bytes((out / name / "log.jsonl").read_bytes())
+        lines = (out / name / "log.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if json.loads(line)["step"] <= about["step"]]  # it may go on meanwhile
+        (HERE / f"{name}.jsonl").write_text("".join(kept), encoding="utf-8")
 
 
 def main() -> None:
@@ -247,7 +253,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("command", "train", "judge", "pack"))
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(REFERENCES)}; all unless given")
-    parser.add_argument("--out", type=Path, default=HERE / "out", help="folder of the trainings' folders")
+    parser.add_argument("--out", type=Path, default=Path("sslens-references"), help="folder of the trainings' folders")
     asked = parser.parse_args()
     names = asked.names or list(REFERENCES)
     if unknown := [name for name in names if name not in REFERENCES]:

@@ -4,7 +4,7 @@ A file `analyses/NAME.py` has
 
 - `TITLE` and `CAPTION`, what a reader sees; `VERSION`, raised when its numbers change;
 - `NEEDS`: what it reads, of "grams" (of the tokens that the study asks for), "wide", "features", "labels", "probes" (labelled
-  images enough to train, choose and test probes), "factors" (of generated scenes);
+  images enough to train, choose and test probes), "factors" (of generated scenes), "paths" (of fine-tuning);
 - `compute(inputs) -> Table`; `draw(table) -> Figure`; `findings(table) -> tuple[str, ...]`, the result in plain sentences;
 
 and may have
@@ -21,6 +21,7 @@ from typing import Any
 import pandas as pd
 
 from sslens.capture import Artefact
+from sslens.table import Table
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Inputs:
         classes: their names.
         factors: what is known of each image of `features`, indexed by id; None where images are not generated.
         bank_factors: the same of `bank`.
+        paths: how the weights of fine-tuned models went, of those of which it is known.
         grid: of probes, "small" or "paper".
         device: where probes are trained.
         quiet: whether nothing is said of how far that is.
@@ -58,6 +60,7 @@ class Inputs:
     seed: int = 0
     factors: pd.DataFrame | None = None
     bank_factors: pd.DataFrame | None = None
+    paths: Mapping[str, Table] = field(default_factory=dict)
     grid: str = "small"
     device: str = "cpu"
     quiet: bool = True

@@ -16,7 +16,6 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
@@ -78,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(command: Any, given: Sequence[str]) -> Path | None:
     """Carry a command out, or submit it as a job; a training's goes on from its last state whenever it starts."""
-    module = import_module(type(command).__module__)
+    module = next(module for name in names("cli") if (module := plugin("cli", name)).Command is type(command))
     line, options = slurm.separated(given)
     if hasattr(command, "slurm") and command.slurm.submit:
         module.check(command)

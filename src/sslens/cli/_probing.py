@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ from sslens import zoo
 from sslens.capture import Features, collect
 from sslens.capture.manifest import Column
 from sslens.capture.stored import FeatureStore, in_memory, open_features
+from sslens.cli._probe_options import Command
 from sslens.data import open_images
 from sslens.data.images import ImageSet
 from sslens.errors import InputError, nearest
@@ -27,9 +28,6 @@ from sslens.processes import best_precision
 from sslens.progress import progress
 from sslens.store import Store, home
 from sslens.table import Table
-
-if TYPE_CHECKING:
-    from sslens.cli.probe import Command
 
 #: bytes of features up to which they are held in memory, and images that the closed-form preview learns from at most
 IN_MEMORY, PREVIEWED = 4 << 30, 20_000
@@ -95,7 +93,7 @@ class Sets:
     test: Part
 
     @classmethod
-    def open(cls, command: "Command", device: str, *, quiet: bool) -> "Sets":
+    def open(cls, command: Command, device: str, *, quiet: bool) -> "Sets":
         """The features read from folders, or made by the model."""
         model = None if command.images is None else zoo.load(command.source)
         parts: dict[str, Part] = {}
@@ -122,7 +120,7 @@ class Sets:
             train = replace(train, rows=kept)
         return cls(model, train.store.classes, train, parts["val"], parts["test"])
 
-    def heads(self, command: "Command") -> list[Head]:
+    def heads(self, command: Command) -> list[Head]:
         """Each layer asked for, alone and perhaps with the last, at each depth of the probe."""
         store = self.train.store
         names = [tap.name for tap in store.taps if any(tap.name == each for each, _ in store.columns)]
@@ -138,7 +136,7 @@ class Sets:
                     heads += [Head((own, ending), depth) for depth in command.layers]
         return heads
 
-    def data(self, part: Part, command: "Command", heads: Sequence[Head], *, batch: int | None = None) -> Held | Stored:
+    def data(self, part: Part, command: Command, heads: Sequence[Head], *, batch: int | None = None) -> Held | Stored:
         """The features of a part: in memory, or read block by block where they are large."""
         columns = list(dict.fromkeys(column for head in heads for column in head.columns))
         size = 4 * len(part.rows) * sum(part.store.columns[column] for column in columns)
@@ -150,7 +148,7 @@ class Sets:
         features = {column: part.read([column]) for column in columns}
         return Held(features, labels[torch.from_numpy(part.rows)], len(self.classes), batch=batch, seed=command.seed)
 
-    def training(self, command: "Command", heads: Sequence[Head], device: str) -> Held | Stored | Augmented:
+    def training(self, command: Command, heads: Sequence[Head], device: str) -> Held | Stored | Augmented:
         """What the probes are trained on: features, or random views through the model."""
         if not command.augment:
             return self.data(self.train, command, heads, batch=command.batch)
@@ -161,7 +159,7 @@ class Sets:
         columns = list(dict.fromkeys(column for head in heads for column in head.columns))
         return Augmented(self.model, images, columns, batch=command.batch, seed=command.seed, device=device)
 
-    def describe(self, command: "Command", heads: Sequence[Head], points: int) -> str:
+    def describe(self, command: Command, heads: Sequence[Head], points: int) -> str:
         """The plan, for a person."""
         parts = {"train": self.train, "choose": self.val, "test": self.test}
         if command.folds is not None:
@@ -214,7 +212,7 @@ class Sets:
         return Table(pd.concat(rows, ignore_index=True)[list(units)], units)
 
     def few_shot(
-        self, command: "Command", share: float, heads: Sequence[Head], grid: Sequence[Point], device: str
+        self, command: Command, share: float, heads: Sequence[Head], grid: Sequence[Point], device: str
     ) -> Table:
         """What each head comes to with a share of the labels: a row a head and draw."""
         found = few_shot_outcomes(
@@ -242,7 +240,7 @@ class Sets:
         return Table(pd.DataFrame(rows, columns=list(FEW)), FEW)
 
 
-def planned(command: "Command", points: int) -> str:
+def planned(command: Command, points: int) -> str:
     """The plan before any feature is made, for a person."""
     lines = []
     named = {"train": command.images, "choose": command.val, "test": command.test}
@@ -309,7 +307,7 @@ def _where(columns: Sequence[Column]) -> dict[str, Any]:
 
 
 def _extracted(
-    model: Backbone, source: str, command: "Command", device: str, quiet: bool
+    model: Backbone, source: str, command: Command, device: str, quiet: bool
 ) -> tuple[FeatureStore, ImageSet]:
     """The features of images, from the store or from one pass."""
     with progress("checking images", quiet=quiet) as report:

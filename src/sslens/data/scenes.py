@@ -62,7 +62,7 @@ FACTORS = {
     "background": "kind of background: " + ", ".join(BACKGROUNDS),
     "background_hue": "hue of the background's first colour, degrees on the colour circle",
     "light_angle": "where the light comes from, degrees clockwise on screen from the right",
-    "light_strength": "0 (flat, no shadow) to 1 (strong shading and a dark cast shadow)",
+    "light_strength": "0 (flat, no shadow) to 1 (plain shading and a cast shadow)",
 }
 _RANGES = {
     "x": (-8.0, 8.0),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sslens.fingerprint import Fingerprint
     from sslens.models.backbone import Backbone
     from sslens.plan import Plan
+    from sslens.table import Table
 
 
 @dataclass(frozen=True)
@@ -267,9 +268,22 @@ def _unmet(subjects: tuple[Subject, ...], images: "ImageSet | None", bank: "Imag
         unmet |= {"probes": reason} if reason else {}
     if not all(isinstance(each.source, SceneSource) for each in (images, bank) if each is not None):
         unmet["factors"] = "the images are not generated scenes, and of no others are the factors known"
+    if not paths(subjects):
+        unmet["paths"] = (
+            "of no fine-tuned model the path is known (fine-tune with --path, or write path.csv beside the checkpoints with "
+            "sslens path)"
+        )
     if all(subject.fingerprint for subject in subjects if not subject.control):
         unmet |= dict.fromkeys(("features", "wide"), "fingerprints hold the Grams of minibatches only")
     return unmet
+
+
+def paths(subjects: Sequence[Subject]) -> "dict[str, Table]":
+    """How the weights of the fine-tuned models went, of those of which it is known."""
+    from sslens.analyses._paths import path_of
+
+    found = {each.name: path_of(each.known.source, each.known.about) for each in subjects if each.model is not None}
+    return {name: table for name, table in found.items() if table is not None}
 
 
 def _without_classes(left_out: Mapping[str, str], unmet: Mapping[str, str]) -> list[str]:

@@ -14,7 +14,7 @@ from sslens.find import plugin
 from sslens.progress import progress
 from sslens.store import Store, digest, home
 from sslens.study.asked import Study
-from sslens.study.planning import Pass, Planned, prepare
+from sslens.study.planning import Pass, Planned, paths, prepare
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,6 +112,7 @@ def _computed(planned: Planned, store: Store, quiet: bool) -> "tuple[Inputs, dic
         seed=planned.study.seed,
         factors=_factors(images) if "factors" in needs else None,
         bank_factors=_factors(planned.bank) if "factors" in needs else None,
+        paths=paths(planned.subjects) if "paths" in needs else {},
         grid=planned.study.grid,
         device=planned.device,
         quiet=quiet,
@@ -184,6 +185,8 @@ def _table(name: str, module: Any, inputs: "Inputs", keys: Mapping[str, Any], st
     key = {"analysis": name, "version": module.VERSION, "sslens": __version__, **keys}
     if "probes" in module.NEEDS:
         key["grid"] = inputs.grid
+    if "paths" in module.NEEDS:
+        key["paths"] = {name: [path.csv(), dict(path.provenance)] for name, path in inputs.paths.items()}
     kept = store.read_json("tables", key)
     if kept is not None:
         return Table.from_json(kept)

@@ -1,0 +1,70 @@
+"""What `sslens probe` is asked, for what parses it and for what carries it out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Command:
+    """Train probes on a model's features, hundreds at a time: linear or deeper, of one layer of the model or of two.
+
+    Every point of a grid of learning rates, weight decays and lengths is trained in one stream of features. The point is
+    chosen on images that are held out, and what it does is told of other images, with its interval; the mean of the best
+    five points, as papers report it, stands beside it. A closed-form ridge probe comes first, at once.
+
+    Examples:
+      sslens probe dino_vitb16 --images photos/train --test photos/val
+      sslens probe runs/mae --images cifar10:train --test cifar10:val --layers 1 2 3 --grid small
+      sslens probe runs/mae --images photos/train --test photos/val --taps all --with-last
+      sslens probe features/train --test features/val --taps blocks.5 blocks.11
+      sslens probe runs/mae --images photos --folds 5 --few-shot 0.01 0.1
+      sslens probe runs/mae --images scenes:0:4000 --test scenes:1:1000 --factors
+    """
+
+    source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(name="model", metavar="MODEL|FEATURES")]
+    """A model as sslens compare takes it, or a folder of sslens features of the training images."""
+    images: str | None = None
+    """Training images, with a class a subfolder; not with a folder of features."""
+    test: str | None = None
+    """Images that the accuracy is told of (or a folder of features); without them give --folds."""
+    val: str | None = None
+    """Images that the point of the grid is chosen on; a fifth of the training images unless given."""
+    folds: int | None = None
+    """Test every training image once, in as many parts."""
+    few_shot: tuple[float, ...] = ()
+    """Shares of the labels, such as 0.01 0.1, to train and choose with as well."""
+    draws: int = 5
+    """Of each share."""
+    factors: bool = False
+    """Of generated scenes, what each layer knows of position, size, hue and the like."""
+    taps: tuple[str, ...] = ()
+    """Layers by name, such as blocks.5, or all; the last unless given."""
+    pooling: tuple[Literal["cls", "mean", "patch", "flat"], ...] = ()
+    """The CLS token, the mean of all tokens, the mean of the patch tokens; the first that there is unless given."""
+    with_last: bool = False
+    """Each layer also together with the last one."""
+    layers: tuple[int, ...] = (1,)
+    """Of the probe: 1 is linear."""
+    grid: Literal["paper", "small"] = "paper"
+    """The papers' 216 points, or 8 for a first look."""
+    augment: bool = False
+    """Train on random crops and flips, as MAE's linear probe, with a forward pass a step; slow, and a little better."""
+    top: int = 1
+    """An image is right when its class is among so many."""
+    batch: int | None = None
+    """Images of a step; chosen by their number unless given, 4,096 at most."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("probes")
+    """Folder for the tables."""
+    seed: int = 0
+    """Of the images drawn, the parts, the first weights and the order of images."""
+    limit: int | None = None
+    """Images taken at most of each set, drawn by their ids and the seed."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, …; auto takes a GPU where there is one."""
+    precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
+    """Of the forward pass."""
+    dry_run: bool = False
+    """Print the plan, and stop."""
