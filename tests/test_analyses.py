@@ -274,7 +274,7 @@ def test_contract(name: str, case: str) -> None:
 
 @pytest.mark.parametrize("name", names("analyses"))
 def test_a_figure_of_every_analysis_is_rendered(name: str) -> None:
-    case = "both families" if name in ("cka-msn", "cka-finetune") else "constant taps"
+    case = "both families" if name in ("cka-msn", "cka-finetune", "finetune-path") else "constant taps"
     assert to_plotly(plugin("analyses", name).draw(table_of(name, case))).data
 
 

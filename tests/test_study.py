@@ -83,13 +83,20 @@ class Done:
 ANALYSES = ("agreement", "cka-blocks", "cka-layer-types", "knn-depth", "other-measures", "probe-depth", "probe-layers")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def short_probes() -> Iterator[None]:
+    """One point of five epochs: the probes have tests of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(_probing.GRIDS, "small", lambda train: (Point(0.1, warmup=1, epochs=5),))
+        yield
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     """One whole study of two runs of ours, beside their controls."""
     root = tmp_path_factory.mktemp("study")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSLENS_HOME", str(root / "home"))
-        patch.setitem(_probing.GRIDS, "small", lambda train: (Point(0.1, warmup=1, epochs=5),))
         runs = tuple(str(trained(root / "runs" / f"mae-{seed}", 20 + seed)) for seed in (1, 2))
         asked = Study(runs, str(photographs(root / "photos")), batch=8, device="cpu")
         said: list[str] = []

@@ -52,15 +52,13 @@ MSN = {
     "prototypes": 256,
     "head_dim": 512,
     "out_dim": 128,
-    "focal_views": 2,
-    "focal_size": 16,
-    "focal_scale": "[0.25,0.6]",
+    "focal_views": 0,
     "random_scale": "[0.5,1.0]",
     "grey": 0.8,
     "blur": 0.3,
     "momentum": 0.99,
-    "base_lr": 1e-3,
-    "first_lr": 2e-4,
+    "base_lr": 2e-3,
+    "first_lr": 4e-4,
     "warmup": 0.05,
     "last_weight_decay": 0.1,
 }
@@ -125,7 +123,7 @@ REFERENCES = {
         "dino", "DINO without local crops", DINO | {"local_crops": 0, "global_low": 0.5}, 8
     ),
     "scenes_dino": Reference("dino", "DINO with local crops", DINO | LOCAL, epochs=8),
-    "scenes_msn": Reference("msn", "MSN", MSN, epochs=8),
+    "scenes_msn": Reference("msn", "MSN without focal views", MSN, epochs=8),
     "scenes_mae": Reference("mae", "MAE, seed 0", MAE, epochs=10),
     "scenes_mae_seed1": Reference("mae", "MAE, seed 1", MAE, epochs=10, seed=1),
     "scenes_supervised": Reference("supervised", "supervised", SUPERVISED, epochs=6),
@@ -237,7 +235,8 @@ def pack(names: list[str], out: Path) -> None:
                     if whole
                     else ": the training was stopped before its end, at a learning rate that had not come down."
                 ),
-                f"20-NN of the CLS token on 2,000 held-out scenes by 8,000 others: {share:.1%} ({low:.1%} to {high:.1%}, 95 %).",
+                f"20-NN of the CLS token on 2,000 held-out scenes by 8,000 others: {share:.1%} ({low:.1%} to {high:.1%}, 95 %); "
+                f"raw pixels {found['pixels'][0]:.1%}, random weights {found[f'random:{ARCH}'][0]:.1%}.",
                 "It shows what the objective makes of these scenes, and is no model of the papers; see runs/scenes.",
             ],
         }

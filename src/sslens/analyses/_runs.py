@@ -22,8 +22,8 @@ def difference(one: Mapping[str, Sequence[float]], other: Mapping[str, Sequence[
     an objective among k of its side, v = s² / (n k²) is its share of the variance, Σ v the whole, and (Σ v)² / Σ v² / (n − 1) the
     degrees of freedom of t. Objectives are what they are: the interval is over other runs of the same ones.
 
-    >>> difference({"mae": [0.9, 0.8]}, {"moco-v3": [0.5, 0.6], "dino": [0.7]})
-    Difference(value=0.225, low=nan, high=nan)
+    >>> difference({"mae": [0.75, 0.25]}, {"moco-v3": [0.5, 1.0], "dino": [0.5]})
+    Difference(value=-0.125, low=nan, high=nan)
     >>> [round(number, 4) for number in difference({"mae": [3.0, 5.0]}, {"dino": [1.0, 1.0, 1.0]})]  # 3 ± 12.7062, of one degree
     [3.0, -9.7062, 15.7062]
     """

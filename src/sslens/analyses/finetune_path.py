@@ -97,9 +97,8 @@ def compute(inputs: Inputs) -> Table:
     runs = _distinct(inputs)
     rows = [row for run in runs for row in _records(run)]
     rows += [row for one, other in ((REC, JE), (REC, CONTROL), (JE, CONTROL)) for row in _differences(runs, one, other)]
-    frame = pd.DataFrame(rows, columns=list(UNITS))
-    texts = {name: frame[name].fillna("").astype(str) for name in TEXTS}
-    return Table(frame.assign(**texts).astype({name: float for name in UNITS if name not in TEXTS}), UNITS)
+    frame = pd.DataFrame([dict.fromkeys(TEXTS, "") | row for row in rows], columns=list(UNITS))
+    return Table(frame.astype({name: float for name in UNITS if name not in TEXTS}), UNITS)
 
 
 def _distinct(inputs: Inputs) -> list[Run]:
@@ -115,7 +114,7 @@ def _distinct(inputs: Inputs) -> list[Run]:
 
 def _records(run: Run) -> Iterator[dict[str, Any]]:
     blocks = [group for group in dict.fromkeys(run.frame.group) if group.startswith("block ")]
-    who = {"row": "record", "model": run.name, "role": run.role, "objective": run.about.get("objective")}
+    who = {"row": "record", "model": run.name, "role": run.role, "objective": run.about.get("objective") or ""}
     for row in run.frame.to_dict("records"):
         depth = (blocks.index(row["group"]) + 1) / len(blocks) if row["group"] in blocks else None
         yield who | {"depth": depth} | {name: row[name] for name in ("group", "record", *NUMBERS)}

@@ -183,7 +183,8 @@ def _opened(study: Study, quiet: bool) -> "tuple[ImageSet | None, ImageSet | Non
             )
         both = len(images.contents & bank.contents)
         if both:
-            notes.append(f"{both} of the {len(images)} images are in the bank too, where k-NN finds them themselves.")
+            shared = f"{both} of the {len(images)} images are in the bank too"
+            notes.append(f"{shared}, where k-NN finds them themselves and probes are trained on them.")
     return images, bank, notes
 
 

@@ -3,7 +3,6 @@
 | source | model |
 |---|---|
 | `mae_vitb16`, `dino_vitb16`, … | the checkpoint of a card (`sslens zoo` lists them), fetched once and checked |
-| `scenes_mae`, `scenes_dino`, … | small models of each objective that come with the package |
 | `mae_pretrain_vit_base.pth` | any checkpoint file (.pth .pt .tar .bin .ckpt .safetensors), recognised from its keys and shapes |
 | `run/` or `run/last.safetensors` | what `sslens pretrain` wrote |
 | `timm:vit_small_patch16_224.dino` | a model of timm's with its weights, by timm's own download; `hf-hub:ID` likewise |
