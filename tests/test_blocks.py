@@ -143,6 +143,7 @@ def test_what_is_made_of_a_blocks_parts_goes_its_way_too() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # Dynamo itself looks at it
 def test_compiled_blocks_compute_the_same_but_for_rounding_at_all_sizes() -> None:
     plain = ViTArch.parse("vit_64x2_patch16_32").build(0).train()
     other = copy.deepcopy(plain)
