@@ -487,7 +487,7 @@ def test_models_that_were_shown_the_same_are_not(other: dict[str, Any], said: st
 def test_conditions_are_those_of_the_pass(made: tuple[Path, Conditions, list[Artefact]]) -> None:
     conditions = made[1]
     pictures = sslens.open_images("scenes:0:70")
-    assert conditions.images == {"name": "scenes-v2", "count": 70, "content": pictures.content}
+    assert conditions.images == {"name": "scenes-v3", "count": 70, "content": pictures.content}
     assert conditions.plan == {"batch": 32, "seed": 0, "digest": Plan.draw(pictures.ids).digest}
     assert conditions.versions == {"all": Grams.version, "cls": Grams.version}
     changed = from_arrays(np.zeros((4, 8, 8, 3), np.uint8), ids=list("abcd"))

@@ -54,37 +54,37 @@ def test_this_version_s_factors() -> None:
     numbers = frame.select_dtypes("number").to_numpy()
     words = frame.select_dtypes(exclude="number").to_csv(index=False, lineterminator="\n")
     found = hashlib.sha256(numbers.astype("<f8").tobytes() + words.encode()).hexdigest()
-    assert (scenes.VERSION, found[:16]) == (2, "e2f391b7bb7b5578"), "raise VERSION, then this golden value"
+    assert (scenes.VERSION, found[:16]) == (3, "beada44bd137a1e1"), "raise VERSION, then this golden value"
 
 
 def test_this_version_s_pixels() -> None:
     images = scenes.render(0, range(24)).reshape(24, -1).astype(np.int64)
     signs = 1 - 2 * np.array([splitmix(place) & 1 for place in range(images.shape[1])])
     golden = [
-        -9234,
-        -20305,
-        -13785,
-        -5664,
-        -13118,
-        -8380,
-        -2606,
-        -2958,
-        -15171,
-        -20386,
-        -15919,
-        -1409,
-        -11687,
-        -7107,
-        -4944,
-        -15011,
-        -11540,
-        -11153,
-        -3157,
-        -10271,
-        -9999,
-        -7803,
-        -3764,
-        -1109,
+        -5966,
+        -19278,
+        -11625,
+        -5077,
+        -13472,
+        -7665,
+        -5137,
+        444,
+        -13210,
+        -17579,
+        -16217,
+        -3114,
+        -10611,
+        -3943,
+        -4120,
+        -13571,
+        -13037,
+        -13034,
+        -3392,
+        -7136,
+        -9514,
+        -2693,
+        -3925,
+        1086,
     ]
     # one level in one pixel in a hundred, as another machine's sines might give, moves a sum by about 11; new noise by about 700
     assert np.abs(images @ signs - golden).max() <= 60, "raise VERSION, then these golden values"
@@ -202,12 +202,12 @@ def test_the_mask_and_the_hue_fit_the_pixels() -> None:
     frame = scenes.factors(2, range(40)).assign(hue=np.linspace(0, 351, 40), light_strength=0.3)
     found = [hue_of(image[mask]) for image, mask in zip(scenes.draw(frame), scenes.masks(frame), strict=True)]
     off = np.abs((np.array(found) - frame["hue"] + 180) % 360 - 180)
-    assert off.max() < 25  # dark objects have little colour, which the camera's noise turns
-    assert np.quantile(off, 0.9) < 10
+    assert off.max() < 15  # the camera's noise turns what has little colour
+    assert np.quantile(off, 0.9) < 6
 
 
 def test_boxes_are_tight() -> None:
-    frame = posed(x=np.linspace(-8, 8, 10), rotation=30.0)
+    frame = posed(x=np.linspace(-9, 9, 10), rotation=30.0)
     for mask, box in zip(scenes.masks(frame), scenes.boxes(scenes.masks(frame)), strict=True):
         rows, columns = np.nonzero(mask)
         assert box.tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
@@ -245,14 +245,14 @@ def test_a_later_object_hides_an_earlier_one() -> None:
                 both = whole[row] & scene.masks[later]
                 if both.sum() > 20 and abs((hues[row] - hues[later] + 180) % 360 - 180) > 60:
                     contested.append(off(both, hues[later]) < 30)
-    assert np.mean(right) > 0.9  # a shadow tints a few, and the darkest have little colour
+    assert np.mean(right) > 0.9  # a shadow tints a few
     assert len(contested) > 5
     assert all(contested)
 
 
 def test_an_image_set_of_scenes() -> None:
     images = scenes.scene_images(40, seed=3, start=30)
-    assert images.ids[0] == "scenes-v2/seed3/000030"
+    assert images.ids[0] == "scenes-v3/seed3/000030"
     assert [images.classes[label] for label in images.labels] == scenes.factors(3, range(30, 70))["class"].tolist()
     for row in (0, 1, 2, 39):
         assert images.image(row).mode == "RGB"

@@ -49,7 +49,7 @@ from sslens.store import digest
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = 2  # in the ids and digests: raise it whenever a factor or a pixel changes
+VERSION = 3  # in the ids and digests: raise it whenever a factor or a pixel changes
 
 FACTORS = {
     "facing": "left or right: whether the silhouette is mirrored before it is rotated",
@@ -65,9 +65,9 @@ FACTORS = {
     "light_strength": "0 (flat, no shadow) to 1 (plain shading and a cast shadow)",
 }
 _RANGES = {
-    "x": (-8.0, 8.0),
-    "y": (-8.0, 8.0),
-    "scale": (17.0, 24.0),
+    "x": (-9.0, 9.0),
+    "y": (-9.0, 9.0),
+    "scale": (15.0, 22.0),
     "rotation": (-20.0, 20.0),  # below 45, so that facing stays defined
     "hue": (0.0, 360.0),
     "background_hue": (0.0, 360.0),
@@ -102,7 +102,7 @@ def _colour(hue: Column, saturation: Column, level: Column) -> Float32[np.ndarra
 
 def _ground(key: Keys) -> Column:
     """The background's grey level."""
-    return uniform(key, "ground", 115.0, 140.0)
+    return uniform(key, "ground", 106.0, 118.0)
 
 
 def _two_colours(field: Fields, first: Colours, second: Colours) -> Canvas:
@@ -116,20 +116,20 @@ def _backdrop(scenes: Columns, key: Keys) -> Canvas:
     pose |= {"angle": uniform(key, "bands", -90.0, 90.0), "period": uniform(key, "band width", 7.0, 20.0)}
     field = patterned("background", scenes["background"], hashed(key, stream("backdrop")), pose)
     ground, saturation = _ground(key), uniform(key, "ground saturation", 0.2, 0.9)
-    step = uniform(key, "pattern contrast", -5.0, 5.0)
+    step = uniform(key, "pattern contrast", 4.0, 8.0)
     other_hue = scenes["background_hue"] + uniform(key, "second hue", -20.0, 20.0)
     first = _colour(scenes["background_hue"], saturation, ground - step)
     return _two_colours(field, first, _colour(other_hue, saturation, ground + step))
 
 
 def _surface(objects: Columns, ground: Column, key: Keys) -> Canvas:
-    """Lighter or darker than the background, as often the one as the other."""
+    """Lighter than the background: were it darker as often, that one bit would be the plainest thing that views share."""
     pose = {"x": objects["x"], "y": objects["y"], "period": uniform(key, "grain", 5.0, 10.0)}
     pose["angle"] = objects["rotation"] + uniform(key, "grain angle", -90.0, 90.0)
     texture = patterned("texture", objects["texture"], hashed(key, stream("surface")), pose)
-    side, saturation = 2.0 * choice(key, "lighter", 2) - 1, uniform(key, "saturation", 0.3, 0.9)
-    contrast, grain = uniform(key, "contrast", 45.0, 65.0), uniform(key, "grain contrast", 6.0, 16.0)
-    levels = (ground + side * contrast, ground + side * (contrast - grain))
+    saturation, contrast = uniform(key, "saturation", 0.3, 0.9), uniform(key, "contrast", 50.0, 75.0)
+    half = uniform(key, "grain contrast", 16.0, 32.0) / 2
+    levels = (ground + contrast + half, ground + contrast - half)
     return _two_colours(texture, *(_colour(objects["hue"], saturation, level) for level in levels))
 
 
@@ -235,8 +235,8 @@ def factors(seed: int, indices: Iterable[int]) -> "pd.DataFrame":
     >>> factors(0, [3, 1]).loc[:, ["class", "facing", "scale"]].round(3)
                 class facing   scale
     seed index
-    0    3      snail  right  18.375
-         1        key  right  17.871
+    0    3      snail  right  16.375
+         1        key  right  15.871
     """
     import pandas as pd
 
@@ -283,7 +283,7 @@ def masks(frame: "pd.DataFrame") -> Bool[np.ndarray, "scene 64 64"]:
     """The silhouettes of the single-object scenes of a frame from `factors`: the pixels whose centre the object covers.
 
     >>> masks(factors(0, range(2))).sum(axis=(1, 2)).tolist()
-    [635, 232]
+    [526, 185]
     """
     return _silhouettes(_columns(frame)[0])
 
@@ -417,7 +417,7 @@ def scene_images(count: int, seed: int = 0, start: int = 0) -> ImageSet:
 
     >>> images = scene_images(3, start=8000)
     >>> images.ids[0], images.classes[images.labels[0]]
-    ('scenes-v2/seed0/008000', 'axe')
+    ('scenes-v3/seed0/008000', 'axe')
     """
     if count < 1 or start < 0:
         raise InputError(f"{count} scenes from {start} on: ask for at least 1, from a start of at least 0.")
