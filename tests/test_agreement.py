@@ -325,4 +325,9 @@ def test_what_cannot_be_analysed_is_said() -> None:
     other = replace(given.features["mae"], ids=given.features["mae"].ids[::-1])
     with pytest.raises(InputError, match="features of mae are of other images"):
         analysis.compute(replace(given, features=given.features | {"mae": other}))
+    with pytest.raises(InputError, match="the images have none: give labelled images"):
+        analysis.compute(replace(given, labels={}))
+    for some in ({}, {"mae": given.features["mae"]}):
+        with pytest.raises(InputError, match="compared of two models: give the features of two or more"):
+            analysis.compute(replace(given, features=some))
     assert analysis.without({"mae": {}, "pixels": {}}, ["pixels"]) is not None

@@ -20,7 +20,7 @@ from safetensors import safe_open
 
 from sslens import __version__, zoo
 from sslens.cli import main
-from sslens.cli.pretrain import changed
+from sslens.cli._training import changed
 from sslens.errors import InputError
 from sslens.models.vit import ViTArch, describe
 from sslens.objectives.mae import Settings

@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy.stats import norm, t
 
-from sslens.analyses import Inputs, _pairs
+from sslens.analyses import Inputs, _pairs, _tuned
 from sslens.capture import Artefact
 from sslens.figure import Heatmap
 from sslens.find import names, plugin
@@ -35,6 +35,7 @@ ABOUT: dict[str, dict[str, Any]] = {
     "fcmae-cnn": {"family": "REC", "objective": "fcmae", "arch": "convnextv2_base"},
     "random #0": {"family": "control", "objective": None, "arch": "vit"},
     "random #1": {"family": "control", "objective": None, "arch": "vit"},
+    "random-ft": {"family": "control", "objective": None, "arch": "vit", "tuned": "fine-tuned"},
 }
 #: percentiles of a 95 % interval of ten minibatches: 0.86 % at either end, which √(10/9) of the t of nine degrees of freedom has
 ENDS = norm.cdf(np.array([-1, 1]) * (10 / 9) ** 0.5 * t.ppf(0.975, 9))
@@ -331,15 +332,63 @@ def test_fine_tuned_reconstruction_resembles_joint_embedding() -> None:
     assert "more than before fine-tuning" in said
 
 
+def test_the_rise_counts_beyond_that_of_random_weights_paired() -> None:
+    """The control becomes as alike to JE as REC does, and was more alike before: REC comes nearer than it does."""
+    frame, said = computed("cka-finetune", [*TUNED, "random-ft"])
+    je = ["dino", "moco"]
+    changes = [[("mae-ft", each) for each in je], [("mae", each) for each in je]]
+    changes += [[("random-ft", each) for each in je], [("random #0", each) for each in je]]
+    for kind in ("block", "norm1", "qkv", "fc1"):
+        row = only(frame, row="beyond the control", kind=kind, model_b="JE")
+        after, yet, after_control, yet_control = (np.mean([mean(a, b, kind) for a, b in each]) for each in changes)
+        assert row.cka == pytest.approx(after - yet, abs=1e-12)
+        assert row.difference == pytest.approx((after - yet) - (after_control - yet_control), abs=1e-12)
+        if kind in ("norm1", "fc1"):
+            assert row.together == 3
+            continue
+        after_, yet_, after_control_, yet_control_ = (resampled(each, kind) for each in changes)
+        expected = np.quantile((after_ - yet_) - (after_control_ - yet_control_), ENDS)
+        if kind == "block":
+            assert (row.difference_low, row.difference_high) == pytest.approx(tuple(expected), abs=1e-9)
+        else:  # further out than by itself: it is one of three at once
+            assert row.difference_high - row.difference_low > 1.05 * np.ptp(expected)
+    assert "Beyond the rise of random-ft (from random #0) with JE the rise is +0.06 [" in said
+    assert (
+        "more than fine-tuning does to random weights, so REC comes nearer. By type of layer it is norm1 +0.05 ["
+        in said
+    )
+    one = only(frame, row="beyond the control", kind="block", model_a="mae-ft", model_b="dino")
+    hand = mean("mae-ft", "dino") - mean("mae", "dino") - (mean("random-ft", "dino") - mean("random #0", "dino"))
+    assert one.difference == pytest.approx(hand, abs=1e-12)
+    assert frame[(frame.row == "fine-tuned") & frame.control].model_a.unique().tolist() == ["random-ft"]
+    assert "it may be what labels do to any network" in computed("cka-finetune", TUNED)[1]
+
+
+def test_a_control_of_another_recipe_or_architecture_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for change in ({"recipe": "0"}, {"arch": "vit_large"}):
+        monkeypatch.setitem(ABOUT, "mae-ft", ABOUT["mae-ft"] | {"recipe": "1"})
+        monkeypatch.setitem(ABOUT, "random-ft", {**ABOUT["random-ft"], "recipe": "1"} | change)
+        frame, said = computed("cka-finetune", ["dino", "mae", "mae-ft", "random-ft"])
+        assert not (frame.row == "beyond the control").any()
+        assert "it may be what labels do to any network" in said
+
+
 def test_heat_maps_before_and_after() -> None:
     module = plugin("analyses", "cka-finetune")
-    figure = module.draw(module.compute(inputs(TUNED)))
+    figure = module.draw(module.compute(inputs([*TUNED, "random-ft"])))
     titles = [[panel.title for panel in row if isinstance(panel, Heatmap)] for row in figure.panels]
-    assert titles[:2] == [
+    assert titles[:6] == [
         ["mae (PT) · dino (PT)", "mae-ft (FT) · dino (PT)"],
+        *([f"{kind}: mae (PT) · dino (PT)", f"{kind}: mae-ft (FT) · dino (PT)"] for kind in ("norm1", "qkv", "fc1")),
         ["mae (PT) · moco (PT)", "mae-ft (FT) · moco (PT)", "mae (PT) · moco-ft (FT)", "mae-ft (FT) · moco-ft (FT)"],
+        ["moco (PT) · dino (PT)", "moco-ft (FT) · dino (PT)"],
     ]
-    np.testing.assert_allclose(figure.panels[1][3].values, cka_of("mae-ft", "moco-ft"), atol=1e-12)
+    assert titles[6] == ["mae (PT) · mae-ft (FT)", "moco (PT) · moco-ft (FT)", "random #0 (PT) · random-ft (FT)"]
+    np.testing.assert_allclose(figure.panels[4][3].values, cka_of("mae-ft", "moco-ft"), atol=1e-12)
+    np.testing.assert_allclose(figure.panels[2][1].values, cka_of("dino", "mae-ft", "qkv").T, atol=1e-12)
+    curves = [[line.name for line in panel.lines] for panel in figure.panels[7][:1]]
+    assert curves == [["mae · dino", "mae-ft · dino", "random #0 · random #1", "random #0 · dino", "random-ft · dino"]]
+    assert [line.control for line in figure.panels[7][0].lines] == [False, False, True, True, True]
 
 
 @pytest.mark.parametrize(
@@ -353,10 +402,20 @@ def test_heat_maps_before_and_after() -> None:
 def test_versions_are_matched_by_objective_and_architecture(models: list[str], pairs: dict[str, str]) -> None:
     module = plugin("analyses", "cka-finetune")
     about = {name: ABOUT[name] for name in models}
-    assert module.matched(about, models) == pairs
+    assert _tuned.matched(about, models) == pairs
     other = {name: each | ({"arch": "vit_large"} if each.get("tuned") else {}) for name, each in about.items()}
-    assert module.matched(other, models) == {}
+    assert _tuned.matched(other, models) == {}
     assert (module.without(about, []) is None) == bool(pairs)
+
+
+def test_a_fine_tuned_model_is_matched_with_the_seed_that_it_began_with() -> None:
+    about = {"seed 0": ABOUT["mae"] | {"digest": "0"}, "seed 1": ABOUT["mae"] | {"digest": "1"}}
+    tuned = {f"ft {i}": ABOUT["mae-ft"] | {"pretrained": {"digest": str(i), "name": "mae"}} for i in range(3)}
+    named = {"ft 3": ABOUT["mae-ft"] | {"pretrained": {"digest": "of weights in float32", "name": "seed 1"}}}
+    found = _tuned.matched(known := about | tuned | named, list(known))
+    assert found == {"ft 0": "seed 0", "ft 1": "seed 1", "ft 2": "seed 0", "ft 3": "seed 1"}
+    assert _tuned.match(known, "ft 1", "seed 1") == "ft 1 from seed 1"
+    assert _tuned.match(known, "ft 2", "seed 0") == "ft 2 from seed 0: both mae, vit"
 
 
 # ----------------------------------------------------------------------------------------------------- cka-convergence

@@ -128,6 +128,11 @@ def test_a_single_epoch_and_another_architecture_decide_nothing() -> None:
     cnn = {**about("JE", "dino"), "arch": "resnet50"}
     mixed = EXHIBIT.compute(given(mae=(about("REC", "mae"), path(0.5, 2)), dino=(cnn, path(1.0, 2))))
     assert apart(mixed, "REC", "JE").unlike == "their architectures are resnet50 and vit"
+    shipped = [about(*who) | {"recipe": recipe} for who, recipe in ((("REC", "mae"), "0"), (("JE", "dino"), "1"))]
+    packed = EXHIBIT.compute(
+        given(mae=(shipped[0], path(0.5, 2)), dino=(shipped[1], path(1.0, 2)))
+    )  # without their settings
+    assert apart(packed, "REC", "JE").unlike == "their recipes differ"
 
 
 def test_two_models_of_one_run_are_one_and_the_control_is_dashed() -> None:
@@ -146,6 +151,11 @@ def test_two_models_of_one_run_are_one_and_the_control_is_dashed() -> None:
     assert isinstance(kinds, Heatmap)
     assert kinds.rows == ("random", "best")
     assert kinds.values[:, kinds.columns.index("mlp")].tolist() == [1.0, 1.0]
+
+
+def test_without_a_path_nothing_is_drawn_and_that_is_said() -> None:
+    with pytest.raises(InputError, match="There is no path to draw: give models that were fine-tuned with --path"):
+        EXHIBIT.draw(EXHIBIT.compute(Inputs(("mae",), ())))
 
 
 def run_folder(folder: Path) -> Path:

@@ -3,8 +3,6 @@
 import dataclasses
 import itertools
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,22 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import sslens
 from sslens.capture import Artefact, Grams, collect
-from sslens.cli import main
 from sslens.data.images import from_arrays
 from sslens.errors import InputError
 from sslens.fingerprint import (
     Conditions,
     Fingerprint,
-    describe,
     is_fingerprint,
     read,
-    remarks,
     require_comparable,
     triangles,
     write,
@@ -249,6 +243,19 @@ def test_a_gram_without_numbers_is_not_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_conditions_are_those_of_the_pass(made: tuple[Path, Conditions, list[Artefact]]) -> None:
+    conditions = made[1]
+    pictures = sslens.open_images("scenes:0:70")
+    assert conditions.images == {"name": "scenes-v3", "count": 70, "content": pictures.content}
+    assert conditions.plan == {"batch": 32, "seed": 0, "digest": Plan.draw(pictures.ids).digest}
+    assert conditions.versions == {"all": Grams.version, "cls": Grams.version}
+    changed = from_arrays(np.zeros((4, 8, 8, 3), np.uint8), ids=list("abcd"))
+    other = from_arrays(np.ones((4, 8, 8, 3), np.uint8), ids=list("abcd"))
+    model, plan = sslens.load("pixels"), Plan.draw(list("abcd"))
+    with pytest.raises(InputError, match="contents or the classes differ"):
+        require_comparable(Conditions.of(model, changed, plan), Conditions.of(model, other, plan))
+
+
 # ------------------------------------------------------------------------------------------------------------- damage
 
 
@@ -388,255 +395,3 @@ def test_a_scale_beyond_float32(tmp_path: Path) -> None:
     path = change(tmp_path / "half", tmp_path / "bad", scale_all=torch.tensor([1e39], dtype=torch.float64))
     with pytest.raises(InputError, match="bad is a damaged fingerprint: scale/all takes its values beyond"):
         read(path)
-
-
-# -------------------------------------------------------------------------------------------------------- comparability
-
-
-def alike(**other: Any) -> tuple[Conditions, Conditions]:
-    """Two models that saw the same, but for what is given of the second."""
-    _, one = synthetic(torch.eye(4)[None, None], ["a", "b", "c", "d"], [4])
-    return one, dataclasses.replace(one, name="two", **other)
-
-
-def drawn(batch: int = 4, seed: int | None = 0, digest: str = "other") -> dict[str, Any]:
-    return {"batch": batch, "seed": seed, "digest": digest}
-
-
-def seen(**other: Any) -> dict[str, Any]:
-    return {"resize": 256, "crop": 224, "interpolation": "bicubic", "mean": [0.5] * 3, "std": [0.25] * 3} | other
-
-
-def images(name: str = "photos", content: str = "c1") -> dict[str, Any]:
-    return {"name": name, "count": 4, "content": content}
-
-
-@pytest.mark.parametrize(
-    ("other", "said"),
-    [
-        (
-            {"ids": ("a", "b", "c", "x"), "plan": drawn()},
-            r"2 ids differ, first d, which only one has seen\. Make both .* the same --limit and --seed",
-        ),
-        (
-            {"ids": ("a", "b", "c"), "plan": drawn()},
-            r"1 ids differ, first d, which only one has seen \(one saw 4 images, two 3\)\.",
-        ),
-        (
-            {"ids": ("a", "b", "c", "0"), "plan": drawn(seed=3)},
-            r"first 0, which only two has seen \(they were drawn with seeds 0 and 3\)",
-        ),
-        (
-            {"ids": tuple("wxyz"), "images": images("val")},
-            r"8 ids differ, first a, .* \(one saw 4 images of photos, two 4 of val\)",
-        ),
-        ({"images": images(content="c2")}, r"ids of their images are the same, but the contents or the classes differ"),
-        (
-            {"plan": drawn(batch=2), "sizes": (2, 2)},
-            r"the same 4 images in minibatches of 4 and 2\. Make both with the same --batch",
-        ),
-        ({"ids": tuple("bacd"), "plan": drawn(seed=7)}, "in minibatches drawn with seeds 0 and 7"),
-        ({"ids": tuple("bacd"), "plan": drawn(seed=None)}, "the same 4 images in other minibatches"),
-        ({"versions": {"cls": 1}}, "Grams of the tokens all only and two of cls. Make both with the same --tokens"),
-        ({"versions": {"cls": 1, "all": 2}}, r"computed in different ways \(versions 1 and 2\)"),
-        (
-            {"transform": seen(resize=224)},
-            r"one saw the central 87\.5 % of an image's shorter side \(224 of 256 px\) and two 100\.0 % \(224 of 224 px\)",
-        ),
-        ({"transform": seen(resize=248)}, r"87\.5 % .* and two 90\.3 % \(224 of 248 px\)"),
-        ({"transform": seen(interpolation="bilinear")}, "one saw its images resampled bicubic and two bilinear"),
-    ],
-)
-def test_models_that_were_shown_different_things_are_refused(other: dict[str, Any], said: str) -> None:
-    one, two = alike(**other)
-    with pytest.raises(InputError, match=rf"^one and two cannot be compared: .*{said}"):
-        require_comparable(one, two)
-    with pytest.raises(InputError, match=r"^two and one cannot be compared: "):
-        require_comparable(two, one)
-    if "transform" in other:
-        require_comparable(one, two, any_transform=True)
-        (remark,) = remarks(one, two)
-        assert remark.startswith("What differs between one and two is not the models alone: one saw ")
-    else:
-        with pytest.raises(InputError, match="cannot be compared"):
-            require_comparable(one, two, any_transform=True)
-
-
-@pytest.mark.parametrize(
-    ("other", "said"),
-    [
-        ({}, None),
-        ({"transform": seen(mean=[0.1] * 3, std=[0.1] * 3)}, None),
-        ({"transform": seen(resize=438, crop=384)}, None),  # 384 · 256/224 = 438.9, rounded down
-        ({"transform": seen(resize=592, crop=518)}, None),
-        ({"images": images(name="another name")}, None),
-        ({"plan": {}}, None),
-        ({"precision": "bfloat16"}, "The forward pass of one was in float32 and that of two in bfloat16."),
-        ({"versions": {"all": 1, "cls": 1}}, "two has Grams of the tokens cls and one has not: these are left out."),
-    ],
-)
-def test_models_that_were_shown_the_same_are_not(other: dict[str, Any], said: str | None) -> None:
-    if "plan" in other:
-        other = {"plan": {**alike()[0].plan, "seed": None}}  # of others' files it may not be known
-    one, two = alike(**other)
-    require_comparable(one, two)
-    require_comparable(two, one)
-    assert remarks(one, two) == (() if said is None else (said,))
-
-
-def test_conditions_are_those_of_the_pass(made: tuple[Path, Conditions, list[Artefact]]) -> None:
-    conditions = made[1]
-    pictures = sslens.open_images("scenes:0:70")
-    assert conditions.images == {"name": "scenes-v3", "count": 70, "content": pictures.content}
-    assert conditions.plan == {"batch": 32, "seed": 0, "digest": Plan.draw(pictures.ids).digest}
-    assert conditions.versions == {"all": Grams.version, "cls": Grams.version}
-    changed = from_arrays(np.zeros((4, 8, 8, 3), np.uint8), ids=list("abcd"))
-    other = from_arrays(np.ones((4, 8, 8, 3), np.uint8), ids=list("abcd"))
-    model, plan = sslens.load("pixels"), Plan.draw(list("abcd"))
-    with pytest.raises(InputError, match="contents or the classes differ"):
-        require_comparable(Conditions.of(model, changed, plan), Conditions.of(model, other, plan))
-
-
-# ------------------------------------------------------------------------------------------------------ the command line
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to work in, with pictures in `photos`."""
-    monkeypatch.chdir(tmp_path)
-    pictures(tmp_path / "photos", range(10))
-    return tmp_path
-
-
-def pictures(folder: Path, numbers: Any) -> None:
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(0, 256, (10, 40, 32, 3), dtype=np.uint8)
-    for number in numbers:
-        path = folder / f"class{number % 2}" / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(drawn[number]).save(path)
-
-
-LINE = ["fingerprint", NANO, "--images", "photos", "--device", "cpu", "--batch", "5"]
-
-ELSEWHERE = """
-import sys
-from pathlib import Path
-from sslens.fingerprint import is_fingerprint, read
-from sslens.cli import main
-assert is_fingerprint(Path(sys.argv[1])) and not is_fingerprint(Path("photos"))
-for model, out in (("randm:vit", "file"), (sys.argv[1], "file"), ("pixels", ".")):
-    assert main(["fingerprint", model, "--images", "photos", "-o", out]) == 2
-heavy = {"torch", "timm", "pandas", "safetensors"} & set(sys.modules)
-assert not heavy, heavy
-status = main(sys.argv[2:])
-assert status == 0, status
-"""
-
-
-def test_another_process_and_order_of_files_gives_the_same_bytes(
-    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert main([*LINE, "--tokens", "all", "cls", "-o", "here"]) == 0
-    assert capsys.readouterr().out == "here\n"
-    (place / "photos").rename(place / "first")
-    pictures(place / "photos", reversed(range(10)))
-    monkeypatch.setenv("SSLENS_HOME", str(place / "another-home"))
-    line = [*LINE, "--tokens", "all", "cls", "--out", "there"]
-    done = subprocess.run([sys.executable, "-c", ELSEWHERE, "here", *line], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert Path("here").read_bytes() == Path("there").read_bytes()
-
-
-def test_a_second_run_computes_nothing(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from timm.layers import PatchEmbed
-
-    passed: list[int] = []
-
-    def see(module: torch.nn.Module, args: Any, _output: Any) -> None:
-        if isinstance(module, PatchEmbed):
-            passed.append(len(args[0]))
-
-    handle = torch.nn.modules.module.register_module_forward_hook(see)
-    try:
-        assert main(LINE) == 0
-        assert passed == [5, 5]
-        out, err = capsys.readouterr()
-        assert out == "random-0.fingerprint.safetensors\n"
-        assert "pass      to be made" in err
-        assert main([*LINE, "--half", "-o", "half"]) == 0
-        assert passed == [5, 5]
-        assert "pass      in the store" in capsys.readouterr().err
-        assert main(LINE) == 0  # over its own file
-    finally:
-        handle.remove()
-    full, half = read(Path("random-0.fingerprint.safetensors")), read(Path("half"))
-    assert Path("half").stat().st_size < Path("random-0.fingerprint.safetensors").stat().st_size
-    assert (full.dtype, half.dtype) == ("float32", "float16")
-    require_comparable(full.conditions, half.conditions)
-
-
-def test_options_reach_the_file(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    line = [*LINE, "--interpolation", "bilinear", "--tokens", "cls", "patch", "--taps", "blocks.3", "blocks.0.attn.qkv"]
-    assert main([*line, "--limit", "8", "--seed", "3", "--batch", "4", "--precision", "bfloat16", "-o", "file"]) == 0
-    found = read(Path("file"))
-    assert found.conditions.transform["interpolation"] == "bilinear"
-    assert list(found.artefacts) == ["cls", "patch"]
-    assert [tap.name for tap in found.artefacts["cls"].taps] == ["blocks.0.attn.qkv", "blocks.3"]
-    assert (len(found.ids), found.conditions.plan["seed"], found.conditions.sizes) == (8, 3, (4, 4))
-    assert found.conditions.precision == "bfloat16"
-    assert set(found.ids) == set(sslens.open_images("photos", limit=8, seed=3).ids)
-    said = describe(Path("file"))
-    assert "8 of photos" in said
-    assert "32 of 32 px, bilinear, forward pass in bfloat16" in said
-    assert "2 of 4 images, seed 3" in said
-    assert "tokens cls    2 taps: 1 qkv, 1 block" in said
-
-
-def test_a_dry_run_writes_nothing(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*LINE, "--dry-run"]) == 0
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert "model     random #0, 17 taps, tokens all" in err
-    assert "images    10 of photos" in err
-    assert [path.name for path in place.iterdir()] == ["photos"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (
-            ["fingerprint", "random:vit_nono_patch8_32", "--images", "photos"],
-            'no model "vit_nono_patch8_32": did you mean',
-        ),
-        ([*LINE, "--taps", "blocks.9"], 'random #0 has no tap "blocks.9": did you mean blocks.'),
-        ([*LINE, "--batch", "3"], "A minibatch of 3 images is too small"),
-        ([*LINE, "--limit", "2"], "the limit is 2"),
-        ([*LINE, "-o", "photos"], "photos is a folder: give the file to write"),
-        ([*LINE, "-o", "photos/class0/0.png"], "0.png is there and is no fingerprint: it would be lost"),
-        ([*LINE, "--tokens"], "--tokens names none"),
-        (["fingerprint", "pixels", "--images", "photos", "--tokens", "cls"], "pixels has no CLS token"),
-    ],
-)
-def test_a_mistake_is_one_sentence_and_leaves_nothing(
-    place: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    before = {path: path.read_bytes() for path in place.rglob("*.*") if path.is_file()}
-    assert main(arguments) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    (line,) = [line for line in err.splitlines() if line.startswith("sslens: ")]
-    assert said in line
-    assert {path: path.read_bytes() for path in place.rglob("*.*") if path.is_file()} == before
-
-
-def test_no_file_of_another_model_is_lost(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(LINE) == 0
-    assert main(["fingerprint", "random:vit_nano_patch16_32", *LINE[2:]]) == 2
-    assert (
-        "random-0.fingerprint.safetensors is there and is of random:vit_nano_patch8_32:0 over 10 images of photos: it would be "
-        "lost. Give another name with --out." in capsys.readouterr().err
-    )
-    assert read(Path("random-0.fingerprint.safetensors")).source == f"{NANO}:0"
-    assert main(["fingerprint", "random-0.fingerprint.safetensors", "--images", "photos"]) == 2
-    assert "is a fingerprint already: sslens doctor" in capsys.readouterr().err

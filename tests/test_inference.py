@@ -11,7 +11,7 @@ from scipy.stats import norm, t
 
 from sslens.capture import Artefact
 from sslens.errors import InputError
-from sslens.measures._bootstrap import bootstrap_counts, percentiles
+from sslens.measures._bootstrap import bootstrap_counts, mean_interval, percentiles
 from sslens.measures._inference import (
     Sampled,
     average,
@@ -52,13 +52,13 @@ def test_the_null_is_the_largest_cell_of_features_in_another_order() -> None:
     xs, ys = related(0, (12, 5), 21, 0.35), related(1, (9, 7, 4), 21, 0.35)
     a, b = grams(xs, *lengths), grams(ys, *lengths)
     rng = np.random.default_rng(5)
-    top = np.array([minibatch_cka(a, grams(turned(ys, lengths, rng), *lengths)).max() for _ in range(400)])
+    top = np.array([minibatch_cka(a, grams(turned(ys, lengths, rng), *lengths)).max() for _ in range(200)])
     null = permutation_null(a, b, permutations=2000)
     value = minibatch_cka(a, b)
     expected = (top[:, None, None] >= value).mean(0)
     assert 0.05 < expected.mean() < 0.95  # neither end would show an error
-    assert np.abs(null.p - expected).max() < 4 * np.sqrt(0.25 / 400 + 0.25 / 2000)
-    assert abs((top > null.threshold).mean() - 0.05) < 4 * np.sqrt(0.05 * 0.95 * (1 / 400 + 1 / 2000))
+    assert np.abs(null.p - expected).max() < 4 * np.sqrt(0.25 / 200 + 0.25 / 2000)
+    assert abs((top > null.threshold).mean() - 0.05) < 4 * np.sqrt(0.05 * 0.95 * (1 / 200 + 1 / 2000))
 
 
 @pytest.mark.parametrize("itself", [False, True], ids=["two models", "a model and itself"])
@@ -109,7 +109,7 @@ def test_unrelated_models_pass_the_threshold_as_rarely_as_it_says() -> None:
                 permutation_null(grams([x], 16, 16), grams([y], 16, 16), permutations=19, seed=seed).p[0, 0]
                 for x, y in zip(*taps, strict=True)
             ]
-            if seed < 60
+            if seed < 30
             else []
         )
         uncorrected += [min(alone) <= 0.05] if alone else []
@@ -169,6 +169,17 @@ def test_few_permutations_and_other_images_are_refused() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------ bootstrap
+
+
+def test_an_interval_of_a_mean_is_that_of_the_bootstrap_over_images() -> None:
+    generator = np.random.default_rng(0)
+    values = (generator.random((2, 300)) < 0.3).astype(float) - (generator.random((2, 2, 300)) < 0.4).mean(1)
+    value, low, high = mean_interval(values)
+    draws = np.stack([generator.choice(row, (20_000, 300)).mean(1) for row in values])  # image by image
+    np.testing.assert_array_equal(value, values.mean(1))
+    # expanded for 300 images: the tails of t, and √(300/299)
+    np.testing.assert_allclose([low, high], np.quantile(draws, [0.0247, 0.9753], axis=1), atol=0.005)
+    assert [float(each) for each in mean_interval(np.zeros(5))] == [0, 0, 0]
 
 
 def four(batches: int = 24, seed: int = 0, shared: tuple[float, float] = (0.9, 0.5)) -> list[Artefact]:
@@ -238,8 +249,9 @@ def test_a_paired_interval_is_narrower_than_an_unpaired_one() -> None:
 def test_the_paired_interval_finds_a_difference_that_is_there_and_seldom_one_that_is_not() -> None:
     there, absent = [], []
     for seed in range(40):
-        a, b, c, d = four(seed=seed)
-        there.append((same_depth_mean(a, b, replicates=400) - same_depth_mean(c, d, replicates=400)).estimate())
+        if seed < 15:
+            a, b, c, d = four(seed=seed)
+            there.append((same_depth_mean(a, b, replicates=400) - same_depth_mean(c, d, replicates=400)).estimate())
         a, b, c, d = four(48, seed=seed, shared=(0.7, 0.7))
         absent.append((same_depth_mean(a, b, replicates=400) - same_depth_mean(c, d, replicates=400)).estimate())
     assert np.mean([each.low > 0 for each in there]) > 0.9

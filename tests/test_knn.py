@@ -1,5 +1,6 @@
 """`sslens features` and `sslens knn`, and the table between them: what is chosen, and what the choice is worth."""
 
+import hashlib
 import tempfile
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from sslens.analyses import _knn_sweep as sweeping
 from sslens.capture import Artefact, FeatureStore, in_memory, open_features
 from sslens.cli import main
 from sslens.errors import InputError
-from sslens.measures._bootstrap import bootstrap_counts, interval
 from sslens.models.taps import Tap
 from sslens.probes.knn import knn
 
@@ -91,7 +91,8 @@ def test_the_gain_of_choosing_is_measured_on_images_that_had_no_part_in_it() -> 
     apart = sweeping.Swept.of(made(300), None, ks=[20], temperatures=[0.07])
     mean, low, high = apart.gain()
     assert low > 0.4
-    assert mean == pytest.approx((apart.correct[0].astype(float) - apart.correct[apart.usual]).mean())
+    others = [hashlib.sha256(f"third/{i}.png".encode()).digest()[0] % 3 > 0 for i in range(300)]
+    assert mean == pytest.approx((apart.correct[0].astype(float) - apart.correct[apart.usual])[others].mean())
     assert low < mean < high
     assert ": more than usual" in sweeping.findings([apart])[0]
 
@@ -101,32 +102,30 @@ NOTHING = made(300)
 
 
 def chance(seed: int) -> sweeping.Swept:
-    """200 choices that are each right by chance on 300 images."""
-    noise = np.random.default_rng(seed).random((200, 300)) < 1 / 3
-    return sweeping.Swept(NOTHING, False, tuple(("norm", "cls", 20 + i, 0.07) for i in range(200)), noise)
+    """10 choices that are each right by chance on 300 images."""
+    noise = np.random.default_rng(seed).random((10, 300)) < 1 / 3
+    return sweeping.Swept(NOTHING, False, tuple(("norm", "cls", 20 + i, 0.07) for i in range(10)), noise)
 
 
 def test_choosing_among_choices_that_are_all_chance_gains_nothing() -> None:
     gains, seeming = [], []
-    for seed in range(150):
+    for seed in range(400):
         swept = chance(seed)
         seeming.append(swept.correct[swept.best].mean() - swept.correct[swept.usual].mean())
         gains.append(swept.gain())
     mean = np.array([gain for gain, _, _ in gains])
-    assert np.mean(seeming) > 0.05, "the best of them has more right by chance"
-    assert abs(mean.mean()) < 3 * mean.std() / 150**0.5
-    assert np.mean([not low < 0 < high for _, low, high in gains]) < 0.12  # 0.07 over 600 seeds
+    assert np.mean(seeming) > 0.03, "the best of them has more right by chance"
+    assert abs(mean.mean()) < 3 * mean.std() / 400**0.5
+    # 0.039 over 4,000 seeds; 0.081 where each half of the images chose for the other
+    assert np.mean([low > 0 or high < 0 for _, low, high in gains]) <= 0.055
     nothing = next(i for i, (_, low, high) in enumerate(gains) if low < 0 < high)
     assert "not clearly more than usual" in sweeping.findings([chance(nothing)])[0]
 
 
-def test_an_interval_is_the_bootstraps_over_images() -> None:
-    values = np.random.default_rng(0).choice([-1.0, 0, 1], p=[0.1, 0.5, 0.4], size=(1, 400))
-    low, high = (float(end[0]) for end in sweeping.mean_interval(values))
-    draws = values @ bootstrap_counts(400, 4000, 1).numpy() / 400  # image by image
-    expected = [float(end[0]) for end in interval(draws, 400)]
-    assert [low, high] == pytest.approx(expected, abs=0.01)
-    assert high - low == pytest.approx(2 * 1.97 * values.std() / 20, rel=0.08)
+def test_a_gain_is_not_told_where_no_image_is_left_to_judge_it_on() -> None:
+    one = sweeping.Swept(made(1), False, (("norm", "cls", 20, 0.07),), np.ones((1, 1), bool))
+    assert np.isnan(one.gain()).all()
+    assert sweeping.findings([one])[0].endswith("There are too few images to tell what choosing is worth.")
 
 
 def test_numbers_of_neighbours_that_a_bank_lacks_are_left_out_or_refused() -> None:

@@ -1,4 +1,4 @@
-"""The path of a training: by hand, against float64 in NumPy, while it runs and from its files."""
+"""The path of a training: by hand, against float64 in NumPy, and while it runs."""
 
 import itertools
 import math
@@ -14,15 +14,14 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
-from sslens.cli import main
-from sslens.errors import Doubt, InputError
+from sslens.errors import InputError
 from sslens.models.parts import block_of, kind_of
 from sslens.models.vit import ViTArch
 from sslens.table import Table
 from sslens.training import path as module
-from sslens.training.path import Trail, along, groups, in_order
+from sslens.training.path import Trail, groups
 from sslens.training.path_tracker import PathCallback, PathTracker
 
 
@@ -309,159 +308,6 @@ def test_every_parameter_of_a_network_is_in_one_kind_and_one_block_at_most(name:
 )
 def test_other_spellings_are_known(name: str, kind: str, block: str | None) -> None:
     assert (kind_of(name), block_of(name)) == (kind, block)
-
-
-# ------------------------------------------------------------------------------------------------------------ from files
-
-
-def written(folder: Path, weights: Sequence[dict[str, Tensor]], kind: str = "safetensors") -> list[Path]:
-    """Checkpoints of a run, numbered from 0."""
-    paths = []
-    for number, each in enumerate(weights):
-        path = folder / f"epoch{number}.{kind}"
-        if kind == "safetensors":
-            save_file(each, path)
-        else:
-            torch.save({"model": each, "epoch": number, "optimizer": {"state": {}, "param_groups": []}}, path)
-        paths.append(path)
-    return paths
-
-
-def run_of(count: int, seed: int = 0) -> list[dict[str, Tensor]]:
-    """The weights of a run with BatchNorm's buffers beside them."""
-    generator = torch.Generator().manual_seed(seed)
-    buffers = {"bn.running_mean": torch.rand(3, generator=generator), "bn.num_batches_tracked": torch.tensor(7)}
-    shapes = {"blocks.0.attn.qkv.weight": (6, 2), "blocks.0.norm1.bias": (2,), "head.weight": (3, 2), "bn.weight": (3,)}
-    return [{n: torch.randn(s, generator=generator) for n, s in shapes.items()} | buffers for _ in range(count)]
-
-
-@pytest.mark.parametrize("kind", ["safetensors", "pth"])
-def test_files_give_what_following_the_run_does(tmp_path: Path, kind: str) -> None:
-    weights = run_of(5)
-    table = along(written(tmp_path, weights, kind))
-    holder = nn.ParameterDict(
-        {n.replace(".", "/"): v.clone() for n, v in weights[0].items() if "bn." not in n or "weight" in n}
-    )
-    tracker = PathTracker(holder)
-    for each in weights[1:]:
-        for name, value in holder.items():
-            value.data.copy_(each[name.replace("/", ".")])
-        tracker.record()
-    expected = tracker.table().frame.query("group == 'backbone'").reset_index(drop=True)
-    # ParameterDict's names have no dots: all of it is one group there
-    found = (
-        table.frame[table.frame.group.isin(["backbone", "head"])]
-        .groupby("record")[["displacement", "move"]]
-        .agg(lambda values: float(np.sqrt((values**2).sum())))
-    )
-    np.testing.assert_allclose(found.displacement, expected.displacement, rtol=1e-12)
-    np.testing.assert_allclose(found.move, expected.move, rtol=1e-12)
-    assert table.frame["at"].unique().tolist() == [f"epoch{i}.{kind}" for i in range(1, 5)]
-    assert set(table.frame.group) == {"backbone", "attention", "attention qkv", "norm", "head", "block 0"}
-    assert table.frame[["step", "step_length"]].isna().to_numpy().all()
-
-
-def test_files_of_one_name_are_told_by_their_folders(tmp_path: Path) -> None:
-    paths = []
-    for number, weights in enumerate(run_of(3)):
-        (tmp_path / f"checkpoint-{number}").mkdir()
-        paths.append(tmp_path / f"checkpoint-{number}" / "model.safetensors")
-        save_file(weights, paths[-1])
-    assert along(paths).frame["at"].nunique() == 2
-
-
-def test_a_new_head_is_left_out_and_said(tmp_path: Path) -> None:
-    weights = run_of(3)
-    for each in weights[1:]:
-        each["head.weight"] = torch.zeros(5, 2)
-        each["fc_norm.weight"] = torch.ones(2)
-    with pytest.warns(Doubt, match=r"head\.weight, fc_norm\.weight are in only one of .* left out"):
-        table = along(written(tmp_path, weights))
-    assert "head" not in set(table.frame.group)
-
-
-@pytest.mark.parametrize("place", [1, 2])
-def test_another_architecture_is_refused(tmp_path: Path, place: int) -> None:
-    weights = run_of(4)
-    weights[place]["blocks.0.attn.qkv.weight"] = torch.zeros(9, 3)
-    paths = written(tmp_path, weights)
-    said = (
-        rf"epoch{place - 1}\S+ and \S+epoch{place}\S+ are not of one architecture: 1 parameters differ, first blocks\.0"
-    )
-    with pytest.raises(InputError, match=said):
-        along(paths)
-    del weights[place]["blocks.0.attn.qkv.weight"]
-    with pytest.raises(InputError, match="not there"):
-        along(written(tmp_path, weights))
-
-
-def test_networks_with_nothing_in_common_are_refused(tmp_path: Path) -> None:
-    paths = written(tmp_path, [{"head.a": torch.zeros(2)}, {"head.b": torch.zeros(2)}])
-    with pytest.raises(InputError, match="not of one architecture"):
-        along(paths)
-
-
-def test_a_nan_in_the_middle_is_named_with_its_file(tmp_path: Path) -> None:
-    weights = run_of(4)
-    weights[2]["blocks.0.norm1.bias"][1] = torch.nan
-    with pytest.raises(InputError, match=r"blocks\.0\.norm1\.bias holds numbers that are not finite in \S+epoch2"):
-        along(written(tmp_path, weights))
-
-
-def test_several_sets_of_weights_ask_for_a_choice(tmp_path: Path) -> None:
-    paths = []
-    for number, (student, teacher) in enumerate(zip(run_of(2), run_of(2, seed=1), strict=True)):
-        paths.append(tmp_path / f"{number}.pth")
-        torch.save({"student": student, "teacher": teacher}, paths[-1])
-    with pytest.raises(InputError, match=r"several sets of weights \(student, teacher\).*--state"):
-        along(paths)
-    with pytest.raises(InputError, match='no weights under "teachr": did you mean teacher'):
-        along(paths, "teachr")
-    assert last(along(paths, "student")).displacement != last(along(paths, "teacher")).displacement
-
-
-def test_the_command_writes_a_table_in_the_order_of_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    weights = run_of(11)
-    paths = written(tmp_path, weights)
-    out = tmp_path / "found" / "path.csv"
-    given = [str(path) for path in sorted(paths, key=str)]  # as a shell lists them: 0, 1, 10, 2, …
-    assert given[2].endswith("epoch10.safetensors")
-    assert main(["path", *given, "--out", str(out)]) == 0
-    said = capsys.readouterr()
-    assert said.out.strip() == str(out)
-    assert "11 checkpoints, from" in said.err
-    assert "attention qkv" in said.err
-    frame = pd.read_csv(out)
-    pd.testing.assert_frame_equal(frame, along(paths).frame, check_dtype=False, rtol=1e-5)
-    assert main(["path", str(tmp_path), "--out", str(out)]) == 0
-    pd.testing.assert_frame_equal(pd.read_csv(out), frame)
-    assert main(["path", *given, "--as-given", "--out", str(out)]) == 0
-    assert pd.read_csv(out).length.max() != frame.length.max()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["one.pth"], "two or more checkpoints, and 1 is given"),
-        (["empty"], "empty holds no checkpoints"),
-        (["a.pth", "b.pth", "--out", "c.pth"], "named like a checkpoint"),
-        (["a.pth", "b.pth", "--out", "empty"], "is a folder"),
-        (["missing.pth", "b.pth"], "cannot be read"),
-    ],
-)
-def test_the_command_says_what_cannot_be(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "empty").mkdir()
-    assert main(["path", *arguments]) == 2
-    assert said in capsys.readouterr().err
-    assert not list(tmp_path.glob("*.csv"))
-
-
-def test_numbers_order_files_and_other_names_stand_where_they_stood() -> None:
-    paths = [Path(f"run/{name}.pth") for name in ("ckpt-100", "ckpt-20", "ckpt-3", "best")]
-    assert [path.stem for path in in_order(paths)] == ["best", "ckpt-3", "ckpt-20", "ckpt-100"]
 
 
 # -------------------------------------------------------------------------------------------------------- in other loops

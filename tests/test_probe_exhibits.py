@@ -173,7 +173,39 @@ def test_what_an_intermediate_block_adds_is_held_against_the_other_family(layere
         "An intermediate block beside the last layer, both as CLS token (the mean where there is none), gains: JE (dino) "
     )
     assert f"REC (mae) {_probing.points(rec)}; REC less JE {_probing.points(rec, 'difference')}." in said[0]
-    assert "mae-ft from mae: after fine-tuning" in said[-1]
+    mae = only(frame[frame.tap.str.contains(" + ", regex=False)], row="probe", model="mae", pooling="cls", chosen=True)
+    assert said[2] == (
+        "mae-ft from mae: an intermediate block beside the last layer, both as CLS token, gained "
+        f"{_probing.points(mae)} before fine-tuning and gains {_probing.points(tuned)} after, "
+        f"a difference of {_probing.points(tuned, 'difference')}: the gain vanishes."
+    )
+    assert "mean of patch tokens" in said[3]
+    assert said[3].endswith("there was no sure gain that could vanish.")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "difference", "said"),
+    [
+        ((0.10, 0.14), (0.03, 0.06), (-0.10, -0.05), "the gain shrinks."),
+        ((0.10, 0.14), (-0.01, 0.06), (-0.14, -0.05), "the gain vanishes."),
+        ((0.10, 0.14), (0.03, 0.12), (-0.10, 0.01), "whether the gain shrinks is not decided."),
+        ((0.00, 0.04), (-0.03, 0.02), (-0.05, -0.01), "there was no sure gain that could vanish."),
+        ((0.00, 0.04), (0.07, 0.12), (0.05, 0.10), "the gain grew."),
+    ],
+)
+def test_what_is_said_of_a_gain_before_and_after(
+    layered: tuple[Inputs, Table],
+    before: tuple[float, float],
+    after: tuple[float, float],
+    difference: tuple[float, float],
+    said: str,
+) -> None:
+    frame = layered[1].frame.copy()
+    chosen = (frame.row == "probe") & frame.main & frame.chosen & frame.tap.str.contains(" + ", regex=False)
+    frame.loc[chosen & (frame.model == "mae"), ["gain_low", "gain_high"]] = before
+    tuned = (frame.row == "fine-tuned") & frame.main
+    frame.loc[tuned, ["gain_low", "gain_high", "difference_low", "difference_high"]] = (*after, *difference)
+    assert probe_layers.findings(replace(layered[1], frame=frame))[2].endswith(said)
 
 
 def test_probes_of_layers_are_drawn_by_depth(layered: tuple[Inputs, Table]) -> None:
@@ -306,17 +338,6 @@ def test_the_parts_depend_on_ids_and_not_on_their_order() -> None:
     one, other = _probing.Images.of(given), _probing.Images.of(replace(given, bank=turned))
     names = [{images.bank_ids[row] for row in images.validation} for images in (one, other)]
     assert names[0] == names[1]
-
-
-def test_an_interval_is_that_of_the_bootstrap_over_images() -> None:
-    generator = np.random.default_rng(0)
-    values = (generator.random(300) < 0.3).astype(float) - (generator.random((2, 300)) < 0.4).mean(0)
-    mean, low, high = _probing.mean_interval(values)
-    draws = generator.choice(values, (20_000, 300)).mean(1)
-    assert mean == values.mean()
-    # expanded for 300 images: the tails of t, and √(300/299)
-    assert [low, high] == pytest.approx(np.quantile(draws, [0.0247, 0.9753]).tolist(), abs=0.005)
-    assert _probing.mean_interval(np.zeros(5)) == (0, 0, 0)
 
 
 def test_raw_pixels_are_probed_as_a_small_picture() -> None:

@@ -1,5 +1,6 @@
 """Around the heads: features from memory, stores and views; choosing a point; splits; and `sslens probe` as a person meets it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +118,7 @@ def test_views_differ_by_epoch_and_are_the_same_again(monkeypatch: pytest.Monkey
     assert len(torch.cat([first, second]).unique(dim=0)) == 40
     monkeypatch.setattr("sslens.probes._augmented.FORWARD", 3)  # how a batch is cut up does not matter
     torch.testing.assert_close(torch.cat([f[LAST] for f, _ in data.epoch(0)]), first, atol=1e-5, rtol=0)
-    probes = train_probes(data, [Head((LAST,))], QUICK)
+    probes = train_probes(data, [Head((LAST,))], [replace(point, warmup=1, epochs=3) for point in QUICK])
     assert probes.right(Held({LAST: first}, torch.arange(20) % 10))[Head((LAST,))].shape == (2, 20)
 
 

@@ -1,30 +1,26 @@
 """The reference models: what is declared can be trained, and what is shipped is what was declared."""
 
-import importlib.util
+import importlib
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import yaml
 from safetensors import safe_open
 
+import sslens
 from sslens import cards
+from sslens.analyses._paths import path_of
+from sslens.cli._training import changed
 from sslens.find import plugin
+from sslens.training.finetune import Settings, finetune
+from sslens.training.loop import Training
 
 RUNS = Path(__file__).parents[1] / "runs/scenes"
-
-
-def declared() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make", RUNS / "make.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-MAKE = declared()
+sys.path.insert(0, str(RUNS))
+MAKE, PACKING = importlib.import_module("make"), importlib.import_module("packing")
 SHIPPED = [card for card in cards.cards().values() if card.file]
 
 
@@ -40,16 +36,89 @@ def test_its_settings_are_its_objectives(name: str) -> None:
     assert command[command.index("--name") + 1] == name
 
 
+@pytest.mark.parametrize("name", MAKE.TUNED)
+def test_fine_tunings_are_of_one_recipe_and_of_references(name: str, tmp_path: Path) -> None:
+    tuned = MAKE.TUNED[name]
+    command = tuned.command(tmp_path / name)
+    settings = changed(Settings(), command[command.index("--set") + 1 :])
+    assert (settings.pooling, settings.randaugment, settings.mixing(), settings.erasing) == ("cls", "", None, 0)
+    start = command[command.index("finetune") + 1]
+    if tuned.before is None:
+        assert start == f"random:{MAKE.ARCH}:0"
+    else:
+        assert tuned.before in MAKE.REFERENCES
+        assert start in (tuned.before, str(tmp_path / tuned.before))
+    other = MAKE.TUNED["scenes_mae_ft"].command(tmp_path / name)
+    assert [each for each in command if each != start] == [each for each in other if each in command and each != start]
+    assert "--path" in command
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that cards are packed into, and read from."""
+    monkeypatch.setattr(PACKING, "PACKAGE", tmp_path / "cards")
+    monkeypatch.setattr(PACKING, "HERE", tmp_path)
+    monkeypatch.setattr(PACKING, "BANK", "scenes:2:30")
+    monkeypatch.setattr(PACKING, "QUERIES", "scenes:1:10")
+    monkeypatch.setattr(cards, "_FOLDER", tmp_path / "cards")
+    cards._cards.cache_clear()
+    yield tmp_path
+    cards._cards.cache_clear()
+
+
+def test_a_fine_tuned_model_is_packed_with_its_path(shelf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "scenes_random_ft"
+    model = sslens.load(MAKE.RANDOM)
+    settings = Settings(pooling="cls", randaugment="", erasing=0.0, mixup=0.0, cutmix=0.0)
+    finetune(
+        model,
+        sslens.open_images("scenes:3:20"),
+        shelf / name,
+        settings=settings,
+        training=Training(epochs=2, batch_size=10, precision="float32", device="cpu", log_every=1),
+        held=sslens.open_images("scenes:1:10"),
+        name=name,
+        path=True,
+    )
+    cards._cards.cache_clear()
+    PACKING.pack([name, "scenes_mae_ft"], shelf)
+    judged = capsys.readouterr().out.splitlines()[-1]
+    assert judged.startswith(f"| `{name}` | {4 * MAKE.BATCH} | 0.1 of 10 |")
+    cards._cards.cache_clear()
+    assert list(cards.cards()) == [name]
+    packed = sslens.load(name)
+    assert packed.source == name
+    known = {"family": "control", "objective": None, "tuned": "fine-tuned", "arch": MAKE.ARCH, "card": name}
+    assert {key: packed.about[key] for key in known} == known
+    assert packed.about["pretrained"] == {"name": "random #0", "source": MAKE.RANDOM, "digest": model.digest}
+    table = path_of(packed.source, packed.about)
+    run = path_of(str(shelf / name), sslens.load(str(shelf / name)).about)
+    assert table is not None
+    assert run is not None
+    assert table.csv() == run.csv()
+    assert table.frame.record.max() == 2
+    (shelf / "cards/weights" / f"{name}.path.csv").unlink()
+    assert path_of(packed.source, packed.about) is None  # shipped without
+
+
 @pytest.mark.parametrize("card", SHIPPED, ids=lambda card: card.name)
 def test_what_is_shipped_is_where_its_log_ends(card: cards.Card) -> None:
-    reference = MAKE.REFERENCES[card.name]
+    reference = MAKE.ALL[card.name]
     assert card.shipped is not None
     with safe_open(card.shipped, "pt") as file:
         said = json.loads(file.metadata()["sslens.encoder"])
         assert {str(file.get_tensor(key).dtype) for key in file.keys()} == {"torch.float16"}  # noqa: SIM118
-    assert (said["name"], card.objective, card.arch) == (card.name, reference.objective, MAKE.ARCH)
-    assert (said["about"]["objective"], said["about"]["family"]) == (reference.objective, card.family)
+    assert (said["name"], card.arch) == (card.name, MAKE.ARCH)
+    assert (said["about"]["objective"], said["about"]["family"]) == (card.objective, card.family)
     log = [json.loads(line) for line in (RUNS / f"{card.name}.jsonl").read_text(encoding="utf-8").splitlines()]
     assert log[-1]["step"] <= said["about"]["step"] < log[-1]["step"] + 10
-    assert card.epochs == round(said["about"]["epochs"]) <= reference.epochs
+    assert round(said["about"]["epochs"]) <= reference.epochs
+    if card.name in MAKE.TUNED:
+        table = path_of(card.name, said["about"])
+        assert table is not None
+        assert table.frame.step.max() == said["about"]["step"]
+        assert (said["about"]["tuned"], card.tuned) == ("fine-tuned", "fine-tuned")
+        assert said["about"]["pretrained"]["source"] in (reference.before, MAKE.RANDOM)
+    else:
+        assert (card.objective, card.epochs) == (reference.objective, round(said["about"]["epochs"]))
     assert f"{said['about']['step'] * MAKE.BATCH:,} images" in card.notes[0]

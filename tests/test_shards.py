@@ -54,7 +54,9 @@ def shards(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-@pytest.mark.parametrize("source", [NANO, "random:vit_nano_patch8_32:1 blocks=2", "random:convnextv2_atto", "pixels"])
+@pytest.mark.parametrize(
+    "source", [NANO, "random:vit_nano_patch8_32:1 blocks=2", "random:convnextv2_8x16x32x64_1x1x2x1_64", "pixels"]
+)
 def test_they_are_the_features_of_a_pass_in_memory(source: str, dtype: str, images: ImageSet, tmp_path: Path) -> None:
     model = sslens.load(source)
     made = features(model, images)

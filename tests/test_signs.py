@@ -57,7 +57,7 @@ def fit(
     """Train; returns what was said of it."""
     settings = changed.pop("settings", SETTINGS[objective])
     training = dataclasses.replace(
-        Training(epochs=12, batch_size=16, precision="float32", device="cpu", save_every=1000, log_every=1), **changed
+        Training(epochs=6, batch_size=16, precision="float32", device="cpu", save_every=1000, log_every=1), **changed
     )
     said: list[str] = []
     train(
@@ -74,7 +74,7 @@ def lines(out: Path) -> list[dict[str, Any]]:
 def healthy(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list[str]]]:
     """A run of each objective that learns, and what was said of it."""
     folder = tmp_path_factory.mktemp("healthy")
-    return {name: (folder / name, fit(folder / name, name, Watch(every=4, held=HELD))) for name in SETTINGS}
+    return {name: (folder / name, fit(folder / name, name, Watch(every=2, held=HELD))) for name in SETTINGS}
 
 
 # --------------------------------------------------------------------------------------------------------- what is said
@@ -94,11 +94,10 @@ def test_a_healthy_run_is_not_accused(healthy: dict[str, tuple[Path, list[str]]]
         ("dino", {"centre_momentum": 1.0}, 5, "every image is assigned to the same prototype"),
         # without sharpening it gives every image all of them alike
         ("dino", {"teacher_temperature": 1.0, "teacher_start": 1.0}, 14, r"log K of the 256 prototypes"),
-        ("mae", {"base_lr": 1e-9}, 15, "The loss has not moved beyond its noise from step 1 to 60"),
         # weights that decay faster than they learn
         ("moco-v3", {"base_lr": 0.1, "weight_decay": 100.0}, 5, "the encoder makes the same of all images"),
     ],
-    ids=["constant assignments", "uniform assignments", "no learning", "constant outputs"],
+    ids=["constant assignments", "uniform assignments", "constant outputs"],
 )
 def test_a_run_that_goes_wrong_is_accused_and_goes_on(
     tmp_path: Path, objective: str, changed: dict[str, float], epochs: int, wanted: str
@@ -197,7 +196,7 @@ def accuracy(out: Path, pooling: str) -> float:
 def test_knn_is_that_of_the_encoder_that_is_kept(healthy: dict[str, tuple[Path, list[str]]], objective: str) -> None:
     out, _ = healthy[objective]
     found = [line for line in lines(out) if "knn_cls" in line]
-    assert [line["epoch"] for line in found] == [4, 8, 12]
+    assert [line["epoch"] for line in found] == [2, 4, 6]
     assert found[-1]["knn_cls"] == accuracy(out, "cls")
     assert found[-1]["knn_patch"] == accuracy(out, "patch")
 
@@ -250,16 +249,21 @@ class Interrupting:
         return IMAGES.source.digests([int(IMAGES.rows[row]) for row in rows] if IMAGES.rows is not None else rows)
 
 
-def test_a_run_that_goes_on_is_judged_as_if_it_had_never_stopped(tmp_path: Path) -> None:
-    settings = dataclasses.replace(SETTINGS["mae"], base_lr=1e-9)
+def test_a_run_that_does_not_learn_is_accused_whether_or_not_it_was_stopped(tmp_path: Path) -> None:
+    settings, told = dataclasses.replace(SETTINGS["mae"], base_lr=1e-9), list[Any]()
     watch = Watch(every=4, held=HELD)
-    said = fit(tmp_path / "whole", "mae", watch, settings=settings, epochs=16)
+    said = fit(tmp_path / "whole", "mae", dataclasses.replace(watch, tell=(told.append,)), settings=settings, epochs=15)
+    (warning,) = said
+    assert warning.startswith("note      The loss has not moved beyond its noise from step 1 to 60")
+    assert "usually help" in warning
     images = dataclasses.replace(IMAGES, source=Interrupting(16 * 25 - 1), rows=None)
     assert images.digest == IMAGES.digest
-    with pytest.raises(Interrupted, match="after step 25 of 64"):
-        fit(tmp_path / "parts", "mae", watch, settings=settings, images=images, epochs=16)
-    assert fit(tmp_path / "parts", "mae", watch, settings=settings, resume=True, epochs=16) == said != []
+    with pytest.raises(Interrupted, match="after step 25 of 60"):
+        fit(tmp_path / "parts", "mae", watch, settings=settings, images=images, epochs=15)
+    assert fit(tmp_path / "parts", "mae", watch, settings=settings, resume=True, epochs=15) == said
     whole, parts = lines(tmp_path / "whole"), lines(tmp_path / "parts")
+    assert told == whole
+    assert {"loss", "spread", "knn_cls", "warning"} <= {key for line in told for key in line}
     for line in (*whole, *parts):
         for varies in ("time", "images_per_second"):
             line.pop(varies, None)
@@ -375,14 +379,6 @@ def test_tensorboard_gets_the_lines_of_the_log(tmp_path: Path) -> None:
     assert "warning/text_summary" in found.Tags()["tensors"]
 
 
-def test_every_line_of_the_log_is_told(tmp_path: Path) -> None:
-    told: list[Any] = []
-    settings = dataclasses.replace(SETTINGS["mae"], base_lr=1e-9)
-    fit(tmp_path, "mae", Watch(tell=(told.append,)), settings=settings, epochs=16)
-    assert told == lines(tmp_path)
-    assert {"loss", "spread", "warning"} <= {key for line in told for key in line}
-
-
 def test_the_curves_are_those_of_the_log() -> None:
     log = [
         {"step": 5, "epoch": 0.5, "loss": 2.0, "lr": 0.1, "time": 1.0},
@@ -413,7 +409,7 @@ def test_a_run_ends_with_a_report(healthy: dict[str, tuple[Path, list[str]]]) ->
     assert "sslens pretrain dino" in text
     table = (out / "report/tables/training.csv").read_text().splitlines()
     assert table[0] == "step,epoch,loss,lr,knn_cls,knn_patch,spread"
-    assert len(table) == 1 + 48
+    assert len(table) == 1 + 24
 
 
 def test_the_command_says_what_is_also_trained_on(

@@ -513,9 +513,13 @@ def test_an_analysis_that_has_nothing_to_show_is_left_out_or_refused(done: Done)
 
 
 def test_processes_share_a_study_and_write_one_report(done: Done, tmp_path: Path) -> None:
+    asked = replace(done.asked, analyses=("cka-blocks", "knn-depth", "probe-depth"))
+
     def shared() -> None:
-        report = study.run(done.asked, tmp_path / "out", store=Store(tmp_path / "store"), command="sslens compare")
+        report = study.run(asked, tmp_path / "out", store=Store(tmp_path / "store"), command="sslens compare")
         assert (report is None) == (os.environ["RANK"] == "1")
 
     together(shared)
-    assert tables(tmp_path / "out") == tables(done.out)
+    found = tables(tmp_path / "out")
+    assert len(found) == 3
+    assert found == {name: tables(done.out)[name] for name in found}

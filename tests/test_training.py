@@ -367,13 +367,18 @@ def larger(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {case: folder / case for case in CASES}
 
 
-@pytest.mark.parametrize(("objective", "accumulate"), [(each, 1) for each in CASES] + [(each, 2) for each in DIVISIBLE])
+#: in parts too wherever that can be; in one part also where the processes share keys or a centre
+@pytest.mark.parametrize(
+    ("objective", "accumulate"),
+    [(each, 1) for each in CASES if each not in DIVISIBLE or each in ("moco-v3", "dino")]
+    + [(each, 2) for each in DIVISIBLE],
+)
 def test_two_processes_train_as_one(larger: dict[str, Path], tmp_path: Path, objective: str, accumulate: int) -> None:
     together(lambda: fit(tmp_path, objective, accumulate=accumulate, **LARGER))
     alike(tmp_path, larger[objective], atol=1e-4)
 
 
-@pytest.mark.parametrize(("case", "accumulate"), [("moco-v3-on-resnet", 1), ("dino", 2), ("msn", 2)])
+@pytest.mark.parametrize(("case", "accumulate"), [("supervised-on-resnet", 1), ("dino", 2)])
 def test_two_processes_with_recomputed_blocks_train_as_one(
     larger: dict[str, Path], tmp_path: Path, case: str, accumulate: int
 ) -> None:
@@ -404,7 +409,7 @@ def test_one_process_of_two_is_asked_to_stop_and_one_goes_on(larger: dict[str, P
         images: ImageSet = LARGER["images"]
         if os.environ["RANK"] == "1":  # which takes 8 of a step's 16 images
             images = dataclasses.replace(images, source=Signalling(8 * 5, signal.SIGINT, source=images.source))
-        with pytest.raises(Interrupted, match="after step 5 of 9"):
+        with pytest.raises(Interrupted, match="after step 5 of 6"):
             fit(tmp_path, "moco-v3", **LARGER | {"images": images})
 
     together(stopped)

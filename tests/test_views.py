@@ -186,6 +186,19 @@ def test_without_a_fit_the_box_is_the_largest_central_one(size, box) -> None:
     assert crop.boxes(np.array([size]), drawn).tolist() == [box]
 
 
+def test_a_clipped_box_is_the_first_try_cut_down_to_the_image() -> None:
+    """By hand, in 100 × 10: area 1 and ratio 1 is 32 × 32, cut to 32 × 10; area 0.1 and ratio 4 is 20 × 5, which fits."""
+    crop = RandomResizedCrop(8, clip=True)
+    drawn = {
+        "area": np.array([[1.0] + [0.1] * 9, [0.1] + [1.0] * 9]),
+        "ratio": np.array([[1.0] + [4.0] * 9, [4.0] + [1.0] * 9]),
+        "place": np.array([[0.5, 0.999], [0.999, 0.5]]),
+    }
+    assert crop.boxes(np.array([[100, 10], [100, 10]]), drawn).tolist() == [[34, 0, 66, 10], [80, 3, 100, 8]]
+    tiny = {"area": np.full((1, 10), 0.01), "ratio": np.ones((1, 10)), "place": np.zeros((1, 2))}
+    assert crop.boxes(np.array([[3, 3]]), tiny).tolist() == [[0, 0, 1, 1]]  # 0.3 px a side: one pixel, not none
+
+
 def test_boxes_are_distributed_as_torchvisions() -> None:
     torch.manual_seed(0)
     image, count = noise(90, 60), 3000

@@ -5,6 +5,7 @@ A row of `UNITS` is a CKA, of two taps or a mean over many, with its interval; w
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,8 @@ from sslens.table import Table
 UNITS = {
     "row": "cell: two taps; mean: all pairs of taps at the same relative depth; late: those of the last third of the depths; "
     "types: one type of layer; families: pairs of models of two families, averaged; matched: a fine-tuned model with itself "
-    "before; fine-tuned: it with another; rise by type: what fine-tuning changed in a type of layer",
+    "before; fine-tuned: it with another; rise by type: what fine-tuning changed in a type of layer; beyond the control: what it "
+    "changed, held against what it changed in a random initialisation",
     "model_a": "name of a model, or of a family where many pairs of models are averaged",
     "model_b": "name of a model or a family",
     "pairs": "pairs of models averaged",
@@ -36,7 +38,7 @@ UNITS = {
     "tap_b": "tap of model_b",
     "depth_a": "relative depth, 0 to 1",
     "depth_b": "relative depth, 0 to 1",
-    "cka": "minibatch CKA, unbiased; empty where a tap is constant over images and CKA is 0/0",
+    "cka": "minibatch CKA, unbiased, or beyond the control its rise; empty where a tap is constant over images and CKA is 0/0",
     "low": "lower end of the 95 % bootstrap interval over minibatches",
     "high": "upper end",
     "p": "share of permutations of the images whose largest CKA over all cells of the pair reaches this one; models only",
@@ -215,10 +217,17 @@ def spelt_difference(row: Any) -> str:
 
     >>> spelt_difference(pd.Series({"difference": 0.125, "difference_low": -0.0625, "difference_high": 0.25}))
     '+0.12 [-0.06, +0.25]'
+    >>> spelt_difference(pd.Series({"difference": -0.0021, "difference_low": -0.0042, "difference_high": -0.0004}))  # not -0.00
+    '-0.0021 [-0.0042, -0.0004]'
     """
-    if pd.isna(row.difference_low):
-        return f"{row.difference:+.2f}"
-    return f"{row.difference:+.2f} [{row.difference_low:+.2f}, {row.difference_high:+.2f}]"
+    numbers = [row.difference, *(() if pd.isna(row.difference_low) else (row.difference_low, row.difference_high))]
+    sizes = [abs(number) for number in numbers]
+    telling = (
+        min(sizes) if min(numbers) > 0 or max(numbers) < 0 else max(sizes)
+    )  # an end that is not 0 does not look like it
+    digits = min(max(2, -math.floor(math.log10(telling))), 6) if telling > 0 else 2
+    value, *ends = (f"{number:+.{digits}f}" for number in numbers)
+    return f"{value} [{', '.join(ends)}]" if ends else value
 
 
 def unsure(row: Any) -> str:

@@ -12,12 +12,11 @@ from sslens import cards, zoo
 from sslens.analyses import _roles
 from sslens.errors import InputError
 from sslens.table import Table
+from sslens.training.folder import recipe
 from sslens.training.path import UNITS
 
 #: the files of a run, as `sslens.training.loop` calls them
 BEST, PATH = "best.safetensors", "path.csv"
-#: what sets two runs of one recipe apart, and what a recipe does not decide
-_APART = {"arch", "pretrained", "sslens", "seed"}
 
 
 def path_of(source: str, about: Mapping[str, Any]) -> Table | None:
@@ -35,7 +34,7 @@ def path_of(source: str, about: Mapping[str, Any]) -> Table | None:
     """
     if not _roles.is_tuned(about):
         return None
-    card = cards.known(source)
+    card = cards.known(zoo.options(source)[0])
     if card is not None:
         shipped = None if card.shipped is None else card.shipped.with_suffix(".path.csv")
         return None if shipped is None or not shipped.is_file() else _read(shipped)
@@ -47,8 +46,8 @@ def path_of(source: str, about: Mapping[str, Any]) -> Table | None:
     if not path.is_file():
         return None
     if "pretrained" in about and config.is_file() and file.name in (zoo.ENCODER, BEST):
-        recipe = _recipe(yaml.safe_load(config.read_text(encoding="utf-8")))
-        return replace(_read(path), provenance={"recipe": recipe})
+        settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+        return replace(_read(path), provenance={"recipe": recipe(settings if isinstance(settings, Mapping) else {})})
     try:
         table = _read(path)
     except InputError:  # some other program's
@@ -68,17 +67,3 @@ def _read(path: Path) -> Table:
         said = f"it has no column {missing[0]}" if missing else "it has no rows, or rows without a group"
         raise InputError(f"{path} is no table of a path ({said}): write it anew with sslens path.")
     return Table(frame.assign(**{name: numbers[name] for name in numbers}), UNITS)
-
-
-def _recipe(config: Any, prefix: str = "") -> dict[str, str]:
-    """The settings of a run that another run of the same recipe has too, by their dotted names.
-
-    >>> _recipe({"arch": "vit", "settings": {"mixup": 0.8}, "training": {"epochs": 3, "seed": 1}})
-    {'settings.mixup': '0.8', 'training.epochs': '3'}
-    """
-    found: dict[str, str] = {}
-    for key, value in config.items() if isinstance(config, Mapping) else ():
-        if key not in _APART:
-            inside = isinstance(value, Mapping)
-            found |= _recipe(value, f"{prefix}{key}.") if inside else {f"{prefix}{key}": str(value)}
-    return found

@@ -17,7 +17,7 @@ from sslens.capture import Artefact
 from sslens.capture.manifest import Column
 from sslens.errors import InputError
 from sslens.figure import Line, Lines
-from sslens.measures._bootstrap import interval
+from sslens.measures._bootstrap import mean_interval
 from sslens.probes import _choosing
 from sslens.probes._grid import PAPER_BATCH
 from sslens.probes.linear import Head, Held, Outcome, Point, outcomes, paper_grid, train_probes
@@ -29,8 +29,6 @@ from sslens.progress import progress
 SIDE = 8
 #: steps that a probe of the small grid is trained for
 STEPS = 400
-#: draws of the bootstrap over test images
-REPLICATES = 2000
 READINGS = {"cls": "CLS token", "patch": "mean of patch tokens", "mean": "mean of all tokens", "flat": "raw values"}
 SPLIT = (
     "Probes are trained on the bank, or without one on half of the images, less a fifth on which the point of the grid is "
@@ -255,22 +253,10 @@ def usual_head(features: Artefact) -> Head:
     return Head(((last(features), main_pooling(features)),))
 
 
-def mean_interval(values: Difference, seed: int = 0) -> tuple[float, float, float]:
-    """A mean over images and its 95 % bootstrap interval; how often each value is drawn is multinomial.
-
-    >>> value, low, high = mean_interval(np.array([1.0] * 50 + [0.0] * 50))  # 0.5 ± 1.98 · 0.05
-    >>> value, round(low, 1), round(high, 1)
-    (0.5, 0.4, 0.6)
-    """
-    levels, counts = np.unique(values, return_counts=True)
-    drawn = np.random.default_rng(seed).multinomial(len(values), counts / len(values), REPLICATES)
-    low, high = interval((drawn @ levels / len(values))[None], len(values))
-    return float(values.mean()), float(low[0]), float(high[0])
-
-
 def gaining(column: str, difference: Difference, seed: int) -> dict[str, float]:
     """The columns of a mean difference, which are called `gain`, `over` or `difference`."""
-    return dict(zip((column, f"{column}_low", f"{column}_high"), mean_interval(difference, seed), strict=True))
+    numbers = map(float, mean_interval(difference, seed))
+    return dict(zip((column, f"{column}_low", f"{column}_high"), numbers, strict=True))
 
 
 def families(inputs: Inputs, gains: Mapping[str, Difference], known: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

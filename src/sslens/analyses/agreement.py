@@ -78,7 +78,15 @@ def without(about: Mapping[str, Mapping[str, Any]], controls: Sequence[str]) -> 
 
 
 def compute(inputs: Inputs) -> Table:
-    """Every pair of models and controls, and joint embedding with itself less joint embedding with reconstruction."""
+    """Every pair of models and controls, and joint embedding with itself less joint embedding with reconstruction.
+
+    Raises:
+        InputError: features of fewer than two models, images without labels, or what `predictions` raises.
+    """
+    if len(inputs.features) < 2:
+        raise InputError("Predictions are compared of two models: give the features of two or more.")
+    if not inputs.labels:
+        raise InputError("Predictions are of classes, and the images have none: give labelled images.")
     rows = [row for reading in readings(inputs) for row in _rows(inputs, reading)]
     frame = pd.DataFrame(rows, columns=list(UNITS))
     for column in ("members", "less", "relation"):

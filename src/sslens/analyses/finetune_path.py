@@ -5,8 +5,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from sslens.analyses import Inputs, _pairs, _roles, _runs
+from sslens.analyses import Inputs, _pairs, _roles, _runs, _tuned
 from sslens.analyses._roles import JE, REC
+from sslens.analyses._tuned import CONTROL
+from sslens.errors import InputError
 from sslens.figure import Figure, Heatmap, Line, Lines, Panel
 from sslens.table import Table
 
@@ -21,7 +23,6 @@ CAPTION = (
 )
 VERSION = 1
 NEEDS = ("paths",)
-CONTROL = "control"
 ATTENTION = "attention"
 MEASURES = ("straightness", "step_straightness")
 #: kinds of parameters that are drawn over epochs
@@ -84,12 +85,9 @@ def role(about: Mapping[str, Any]) -> str:
     >>> role({"family": "REC"}), role({"family": "control", "pretrained": {"source": "random:resnet50:0"}})
     ('REC', 'control')
     """
-    family = about.get("family")
-    before = about.get("pretrained")
-    source = str(before.get("source", "")) if isinstance(before, Mapping) else ""
-    if family == CONTROL or source.startswith("random:"):
+    if _tuned.is_control(about):
         return CONTROL
-    return str(family) if family in (JE, REC) else ""
+    return str(about["family"]) if about.get("family") in (JE, REC) else ""
 
 
 def compute(inputs: Inputs) -> Table:
@@ -167,12 +165,20 @@ def unlike(runs: Sequence[Run]) -> str:
         return f"their architectures are {_roles.listed(archs)}"
     recipes = [run.recipe for run in runs if run.recipe]
     apart = sorted({k for each in recipes for k in each.keys() | recipes[0].keys() if each.get(k) != recipes[0].get(k)})
-    return f"they differ in {_roles.listed(apart[:3])}" if apart else ""
+    if apart:
+        return f"they differ in {_roles.listed(apart[:3])}"
+    return "their recipes differ" if _tuned.unlike([run.about for run in runs]) else ""
 
 
 def draw(table: Table) -> Figure:
-    """Straightness over epochs by kind; the attention's moves, distance and turns; every block and kind at the end."""
+    """Straightness over epochs by kind; the attention's moves, distance and turns; every block and kind at the end.
+
+    Raises:
+        InputError: the table is of no run.
+    """
     frame = table.frame[table.frame.row == "record"]
+    if frame.empty:
+        raise InputError("There is no path to draw: give models that were fine-tuned with --path.")
     last = frame[frame.record == frame.groupby("model").record.transform("max")]
     kinds = [kind for kind in DRAWN if (frame.group == kind).any()]
     first = kinds[0]

@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sslens.analyses import Inputs, _probing
+from sslens.analyses import Inputs, _probing, _tuned
 from sslens.analyses._probing import READINGS, UNITS, gaining, points, share, verdict
-from sslens.analyses.cka_finetune import matched
 from sslens.capture import Artefact
 from sslens.figure import Figure, Line, Lines
 from sslens.probes.linear import Head
@@ -23,7 +22,9 @@ CAPTION = (
     "Which intermediate block is spoken of was chosen on the validation images. Dashed lines are controls: random "
     "initialisations, and raw pixels at 8 × 8."
 )
-VERSION = 1
+VERSION = 2
+#: sentences at most
+SAID = 8
 NEEDS = ("features", "labels", "probes")
 
 
@@ -52,7 +53,7 @@ def compute(inputs: Inputs) -> Table:
         known = {"main": reading == "main", "pooling": "" if reading == "main" else reading, "less": "the last layer"}
         known |= {"layers": 1}
         rows += _probing.families(inputs, by_model, known)
-        rows += _tuned(inputs, by_model, known)
+        rows += _changes(inputs, by_model, known)
     return Table(_probing.framed(rows), UNITS)
 
 
@@ -71,9 +72,9 @@ def heads_of(features: Artefact) -> list[Head]:
     return heads
 
 
-def _tuned(inputs: Inputs, gains: Mapping[str, np.ndarray], known: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The gain of a fine-tuned model, less that of the model before."""
-    for tuned, first in matched(inputs.about, inputs.models).items():
+def _changes(inputs: Inputs, gains: Mapping[str, np.ndarray], known: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The gain of a fine-tuned model, less that of the model before; of the control too."""
+    for tuned, first in _tuned.matched(inputs.about, [*inputs.models, *inputs.controls]).items():
         if tuned in gains and first in gains:
             row = dict(known) | {
                 "row": "fine-tuned",
@@ -81,6 +82,7 @@ def _tuned(inputs: Inputs, gains: Mapping[str, np.ndarray], known: Mapping[str, 
                 "members": f"{tuned} from {first}",
                 "against": first,
             }
+            row["control"] = _tuned.is_control(inputs.about[tuned])
             row |= gaining("gain", gains[tuned], inputs.seed)
             yield row | gaining("difference", gains[tuned] - gains[first], inputs.seed)
 
@@ -136,13 +138,27 @@ def findings(table: Table) -> tuple[str, ...]:
         where = "CLS token (the mean where there is none)" if main else "mean of patch tokens"
         sentence = _probing.claimed(rows, f"An intermediate block beside the last layer, both as {where}, gains")
         said += [sentence] if sentence else []
-    for row in frame[(frame.row == "fine-tuned") & frame.main].itertuples():
-        known = row._asdict()
-        said.append(
-            f"{row.members}: after fine-tuning an intermediate block gains {points(known)}{verdict(known)}; less what it gained "
-            f"before {points(known, 'difference')}{verdict(known, 'difference')}."
-        )
-    return tuple(said[:6]) or tuple(_alone(frame))
+    changes = frame[frame.row == "fine-tuned"].sort_values(["control", "main"], ascending=[True, False], kind="stable")
+    said += [_changed(row, frame) for row in changes.itertuples()]
+    return tuple(said[:SAID]) or tuple(_alone(frame))
+
+
+def _changed(row: Any, frame: pd.DataFrame) -> str:
+    """Whether what an intermediate block adds vanishes with fine-tuning."""
+    pairs = frame[(frame.row == "probe") & frame.chosen & frame.tap.str.contains(" + ", regex=False)]
+    (before,) = pairs[(pairs.model == row.against) & (pairs.main == row.main)].to_dict("records")
+    after = row._asdict()
+    said = (
+        f"{row.members}: an intermediate block beside the last layer, both as {READINGS[before['pooling']]}, gained "
+        f"{points(before)} before fine-tuning and gains {points(after)} after, a difference of {points(after, 'difference')}"
+    )
+    if row.difference_low > 0:
+        return f"{said}: the gain grew."
+    if before["gain_low"] <= 0:
+        return f"{said}: there was no sure gain that could vanish."
+    if row.difference_high >= 0:
+        return f"{said}: whether the gain shrinks is not decided."
+    return f"{said}: the gain {'shrinks' if row.gain_low > 0 else 'vanishes'}."
 
 
 def _alone(frame: pd.DataFrame) -> Iterator[str]:

@@ -16,8 +16,9 @@ from typing import Any, Literal
 
 from sslens.errors import InputError, nearest
 
-#: Joint-embedding and reconstruction are the two sides that the papers compare; the others stand beside them.
-Family = Literal["JE", "REC", "supervised", "language-image"]
+#: Joint-embedding and reconstruction are the two sides that the papers compare; the others stand beside them, and a control is
+#: what was not pre-trained at all.
+Family = Literal["JE", "REC", "supervised", "language-image", "control"]
 #: what was trained after the objective: nothing, all weights with labels, or a linear head on frozen weights
 Tuned = Literal[False, "fine-tuned", "linear"]
 

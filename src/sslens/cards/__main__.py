@@ -19,7 +19,7 @@ def _row(card: Card) -> tuple[str, ...]:
     return (
         f"`{card.name}`",
         f"[{card.title}](https://arxiv.org/abs/{card.paper.arxiv})",
-        str(card.objective),
+        card.objective or "none",
         f"{card.family}{tuned}",
         f"`{card.arch}`" + (f", {card.heads} heads" if card.heads else ""),
         f"{card.epochs:,}" if card.epochs else "",

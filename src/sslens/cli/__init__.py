@@ -82,7 +82,7 @@ def _run(command: Any, given: Sequence[str]) -> Path | None:
     if hasattr(command, "slurm") and command.slurm.submit:
         module.check(command)
         submitted = [token for token in line if token not in DRY_RUN]
-        if hasattr(command, "resume") and not command.resume:
+        if hasattr(command, "training") and not command.training.resume:
             submitted.append("--resume")
         return slurm.submit(main, submitted, command.slurm, dry_run=not DRY_RUN.isdisjoint(line), say=_say)
     if options:

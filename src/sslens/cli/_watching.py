@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sslens.cli._training import TrainingOptions
 from sslens.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,14 +42,27 @@ def also_trained_on(held: "HeldOut", images: "ImageSet", *, learnt: bool) -> str
     )
 
 
+def require_trackers(options: TrainingOptions) -> None:
+    """Refuse before anything is computed what could not be told elsewhere.
+
+    Raises:
+        InputError: a tracker that is asked for is not installed.
+    """
+    from sslens.training import track
+
+    for wanted in ("tensorboard", "wandb"):
+        if getattr(options, wanted):
+            track.require(wanted)
+
+
 def trackers(
-    stack: contextlib.ExitStack, out: Path, name: str, config: dict[str, object], *, tensorboard: bool, wandb: bool
+    stack: contextlib.ExitStack, options: TrainingOptions, out: Path, name: str, config: dict[str, object]
 ) -> "tuple[Tell, ...]":
     """What sends the log's lines elsewhere, closed with the stack."""
     from sslens.training import track
 
-    tell = [stack.enter_context(track.tensorboard(out / "tensorboard"))] if tensorboard else []
-    return (*tell, *([stack.enter_context(track.wandb(out, name, config))] if wandb else []))
+    tell = [stack.enter_context(track.tensorboard(out / "tensorboard"))] if options.tensorboard else []
+    return (*tell, *([stack.enter_context(track.wandb(out, name, config))] if options.wandb else []))
 
 
 def write_report(out: Path, name: str, line: str, what: str = "Pre-training") -> Path:

@@ -31,12 +31,14 @@ class Command:
     models: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MODEL [MODEL ...]")]
     """Models to compare."""
     images: str | None = None
-    """A folder (a class a subfolder, or flat), an .npz file, cifar10[:val|:train], or scenes[:SEED[:COUNT]]."""
+    """A folder (a class a subfolder, or flat), an .npz file, cifar10[:val|:train], or scenes[:SEED[:COUNT]]; fingerprints and
+    paths of fine-tuning want none."""
     common: tyro.conf.OmitArgPrefixes[Common] = Common(limit=1024)
     bank: str | None = None
     """Labelled images that vote in k-NN and train probes; without it k-NN leaves one out, and half the images train."""
     analyses: tuple[str, ...] = ()
-    """Which analyses; unless given all that have something to show, but for the costly ones (see docs/exhibits.md)."""
+    """Which analyses, with spaces or commas between; unless given all that have something to show, but for the costly ones (see
+    docs/exhibits.md)."""
     tokens: tuple[Literal["all", "cls", "patch"], ...] = ("all", "cls")
     """Which tokens CKA compares: all of them (the papers' choice), the CLS token, the patch tokens."""
     controls: bool = True
@@ -71,7 +73,7 @@ def check(command: Command) -> "Study":
     return Study(
         models=command.models,
         images=command.images,
-        analyses=command.analyses,
+        analyses=tuple(name for given in command.analyses for name in given.split(",") if name),
         bank=command.bank,
         limit=command.common.limit,
         controls=command.controls,

@@ -4,13 +4,13 @@ import contextlib
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 
 from sslens.cli._options import Common, Text
-from sslens.cli._watching import trackers, write_report
-from sslens.cli.pretrain import changed, opened, training_of
+from sslens.cli._training import TrainingOptions, first_process, opened, require_startable, settled, training_of
+from sslens.cli._watching import require_trackers, trackers, write_report
 from sslens.slurm import Slurm
 
 
@@ -45,35 +45,13 @@ class Command:
     """Passes over the images; the preset's, or 100, unless given."""
     batch_size: int | None = None
     """Images of a step, over all processes; the preset's, or 256, unless given."""
-    accumulate: int = 1
-    """Parts in which a process computes its share of a step; the step is the same, with less memory."""
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE")] = ()
     """Settings, e.g. pooling=cls, base_lr=1e-3, layer_decay=0.75, mixup=0, cutmix=0, randaugment=rand-m9-n3, ema=0.9999."""
     path: bool = False
     """Also measure how far the weights get and how far they travel for that, by kind of parameter and by block, into path.csv."""
-    resume: bool = False
-    """Go on from the last checkpoint in --out, if there is one."""
     name: str | None = None
     """Of the tuned model in reports; that of the model with -ft unless given."""
-    on_bad: Literal["stop", "skip"] = "stop"
-    """What to do with an image that cannot be decoded."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """bfloat16 is autocast; losses are float32."""
-    compile: bool = False
-    """Run the network's blocks by code that torch generates for them first; the same but for rounding."""
-    recompute: bool = False
-    """Keep only the inputs of the network's blocks, and compute the rest again in the backward pass; the step is the same, with
-    less memory and in more time."""
-    workers: int | None = None
-    """Processes that decode and augment; 0 on a CPU and up to 8 beside a GPU unless given."""
-    save_every: int = 0
-    """Steps between checkpoints; an epoch unless given."""
-    log_every: int = 10
-    """Steps between lines of log.jsonl."""
-    tensorboard: bool = False
-    """Also write the log's lines as TensorBoard events, into --out; wants pip install 'sslens[track]'."""
-    wandb: bool = False
-    """Also send the log's lines to Weights & Biases; wants pip install 'sslens[track]'."""
+    training: tyro.conf.OmitArgPrefixes[TrainingOptions] = TrainingOptions()
     slurm: tyro.conf.OmitArgPrefixes[Slurm] = Slurm()
 
 
@@ -83,13 +61,11 @@ def run(command: Command, line: str, say: Text) -> Path | None:
 
     zoo.check(command.model)
     settings, epochs, batch_size = _chosen(command)
-    from sslens.training import finetune, track
+    from sslens.training import finetune
     from sslens.training.watch import Watch
 
-    for wanted in ("tensorboard", "wandb"):
-        if getattr(command, wanted):
-            track.require(wanted)
-    first, common = os.environ.get("RANK", "0") == "0", command.common
+    require_trackers(command.training)
+    first, common = first_process(), command.common
     training = training_of(command, epochs, batch_size)
     images = opened(command.images, command, common.limit, say)
     held = None if command.val is None else opened(command.val, command, None, say)
@@ -111,8 +87,8 @@ def run(command: Command, line: str, say: Text) -> Path | None:
         )
         return None
     with contextlib.ExitStack() as stack:
-        asked = {"tensorboard": command.tensorboard and first, "wandb": command.wandb and first}
-        tell = trackers(stack, out, name, {"settings": asdict(settings), "training": asdict(training)}, **asked)
+        config: dict[str, object] = {"settings": asdict(settings), "training": asdict(training)}
+        tell = trackers(stack, command.training, out, name, config) if first else ()
         path = finetune.finetune(
             model,
             images,
@@ -120,7 +96,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
             settings=settings,
             training=training,
             held=held,
-            resume=command.resume,
+            resume=command.training.resume,
             name=name,
             watch=Watch(tell=tell),
             path=command.path,
@@ -138,12 +114,7 @@ def check(command: Command) -> None:
 
     zoo.check(command.model)
     _, _, batch_size = _chosen(command)
-    from sslens.training.folder import Folder
-    from sslens.training.loop import require_shares
-
-    require_shares(batch_size, command.slurm.tasks, command.accumulate)
-    if not command.resume:
-        Folder(_out(command), {}).state(resume=False)
+    require_startable(command, batch_size, _out(command))
 
 
 def _chosen(command: Command) -> tuple[Any, int, int]:
@@ -151,12 +122,7 @@ def _chosen(command: Command) -> tuple[Any, int, int]:
     from sslens.recipes import recipe
 
     chosen = recipe("finetune", command.preset or "mae-official")
-    epochs, batch_size = (chosen.epochs, chosen.batch_size) if command.preset else (100, 256)
-    return (
-        changed(chosen.settings, command.set),
-        epochs if command.epochs is None else command.epochs,
-        batch_size if command.batch_size is None else command.batch_size,
-    )
+    return settled(command, chosen, asked=command.preset is not None)
 
 
 def _out(command: Command) -> Path:

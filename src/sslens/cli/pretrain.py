@@ -2,21 +2,17 @@
 
 import contextlib
 import os
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 
 from sslens.cli._options import Common, Text
-from sslens.cli._watching import also_trained_on, held_out, trackers, write_report
+from sslens.cli._training import TrainingOptions, first_process, opened, require_startable, settled, training_of
+from sslens.cli._watching import also_trained_on, held_out, require_trackers, trackers, write_report
 from sslens.errors import InputError, nearest
 from sslens.slurm import Slurm
-
-if TYPE_CHECKING:
-    from sslens.data import ImageSet
-    from sslens.training.loop import Training
 
 
 @dataclass(frozen=True)
@@ -54,29 +50,10 @@ class Command:
     """Passes over the images; the recipe's, or 100, unless given."""
     batch_size: int | None = None
     """Images of a step, over all processes; the recipe's, or 256, unless given."""
-    accumulate: int = 1
-    """Parts in which a process computes its share of a step; the step is the same, with less memory."""
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE")] = ()
     """Settings of the objective, e.g. mask_ratio=0.6 or base_lr=3e-4."""
-    resume: bool = False
-    """Go on from the last checkpoint in --out, if there is one."""
     name: str | None = None
     """Of the model in reports; the objective's unless given."""
-    on_bad: Literal["stop", "skip"] = "stop"
-    """What to do with an image that cannot be decoded."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """bfloat16 is autocast; losses are float32."""
-    compile: bool = False
-    """Run the networks' blocks by code that torch generates for them first; the same but for rounding."""
-    recompute: bool = False
-    """Keep only the inputs of the networks' blocks, and compute the rest again in the backward pass; the step is the same, with
-    less memory and in more time."""
-    workers: int | None = None
-    """Processes that decode and augment; 0 on a CPU and up to 8 beside a GPU unless given."""
-    save_every: int = 0
-    """Steps between checkpoints; an epoch unless given."""
-    log_every: int = 10
-    """Steps between lines of log.jsonl."""
     knn: str | None = None
     """Labelled images held out, for k-NN accuracy while the training runs: a fifth of them, by SHA-256 of their ids, is
     classified by the rest."""
@@ -85,10 +62,7 @@ class Command:
     knn_every: int | None = None
     """Epochs between looks at the encoder (k-NN, and whether it makes the same of all images); a twentieth of the run unless
     given."""
-    tensorboard: bool = False
-    """Also write the log's lines as TensorBoard events, into --out; wants pip install 'sslens[track]'."""
-    wandb: bool = False
-    """Also send the log's lines to Weights & Biases; wants pip install 'sslens[track]'."""
+    training: tyro.conf.OmitArgPrefixes[TrainingOptions] = TrainingOptions()
     slurm: tyro.conf.OmitArgPrefixes[Slurm] = Slurm()
 
 
@@ -96,17 +70,15 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     """Carry it out; returns the path of the encoder."""
     settings, epochs, batch_size = _chosen(command)
     from sslens.models.arch import parse
-    from sslens.training import loop, track
+    from sslens.training import loop
     from sslens.training.labels import with_classes
     from sslens.training.watch import Watch
 
     common = command.common
     training = training_of(command, epochs, batch_size)
-    first = os.environ.get("RANK", "0") == "0"
+    first = first_process()
     watch = Watch(command.knn_every)
-    for wanted in ("tensorboard", "wandb"):
-        if getattr(command, wanted):
-            track.require(wanted)
+    require_trackers(command.training)
 
     images = opened(command.images, command, common.limit, say)
     held = held_out(command.knn, command.knn_bank, lambda source: opened(source, command, None, say))
@@ -127,8 +99,8 @@ def run(command: Command, line: str, say: Text) -> Path | None:
         return None
     name = command.name or command.objective
     with contextlib.ExitStack() as stack:
-        asked = {"tensorboard": command.tensorboard and first, "wandb": command.wandb and first}
-        tell = trackers(stack, out, name, {"settings": asdict(settings), "training": asdict(training)}, **asked)
+        config: dict[str, object] = {"settings": asdict(settings), "training": asdict(training)}
+        tell = trackers(stack, command.training, out, name, config) if first else ()
         path = loop.train(
             command.objective,
             images,
@@ -136,7 +108,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
             out,
             settings=settings,
             training=training,
-            resume=command.resume,
+            resume=command.training.resume,
             name=command.name,
             watch=replace(watch, held=held, tell=tell),
             say=say,
@@ -150,12 +122,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
 def check(command: Command) -> None:
     """Refuse, before a job waits in a queue, what is known to be wrong without the images and the job's GPUs."""
     _, _, batch_size = _chosen(command)
-    from sslens.training.folder import Folder
-    from sslens.training.loop import require_shares
-
-    require_shares(batch_size, command.slurm.tasks, command.accumulate)
-    if not command.resume:
-        Folder(_out(command), {}).state(resume=False)
+    require_startable(command, batch_size, _out(command))
 
 
 def _chosen(command: Command) -> tuple[Any, int, int]:
@@ -171,86 +138,8 @@ def _chosen(command: Command) -> tuple[Any, int, int]:
 
     kind = parse(command.arch).kind
     chosen = recipe(command.objective, command.recipe or meant_for(command.objective, kind))
-    epochs, batch_size = (chosen.epochs, chosen.batch_size) if command.recipe else (100, 256)
-    return (
-        changed(chosen.settings, command.set),
-        epochs if command.epochs is None else command.epochs,
-        batch_size if command.batch_size is None else command.batch_size,
-    )
+    return settled(command, chosen, asked=command.recipe is not None)
 
 
 def _out(command: Command) -> Path:
     return command.common.out or Path("runs") / command.objective
-
-
-def opened(source: str, command: Any, limit: int | None, say: Text) -> "ImageSet":
-    """The images of a source of a command that trains; those that were left out are said once, however many processes there are."""
-    from sslens.data import open_images
-    from sslens.progress import progress
-
-    first = os.environ.get("RANK", "0") == "0"
-    with progress("checking images", quiet=not first) as report:
-        found = open_images(
-            source, on_bad=command.on_bad, limit=limit, seed=command.common.seed, minimum=1, progress=report
-        )
-    if found.skipped and first:
-        shown = "; ".join(f"{name} ({reason})" for name, reason in found.skipped[:20])
-        say(f"{len(found.skipped)} images could not be decoded and were left out: {shown}")
-    return found
-
-
-def training_of(command: Any, epochs: int, batch_size: int) -> "Training":
-    """How long a command trains, and on what."""
-    from sslens.processes import best_device
-    from sslens.training.loop import Training
-
-    device = best_device(command.common.device)
-    workers = 0 if device == "cpu" else min(8, os.cpu_count() or 1)
-    return Training(
-        epochs=epochs,
-        batch_size=batch_size,
-        accumulate=command.accumulate,
-        seed=command.common.seed,
-        device=device,
-        precision=command.precision,
-        compile=command.compile,
-        recompute=command.recompute,
-        workers=workers if command.workers is None else command.workers,
-        save_every=command.save_every,
-        log_every=command.log_every,
-    )
-
-
-def changed(settings: Any, overrides: Sequence[str]) -> Any:
-    """The settings of an objective with KEY=VALUE overrides.
-
-    Raises:
-        InputError: a key is not one of the settings, or a value is not of its kind.
-    """
-    import yaml
-
-    now = asdict(settings)
-    now.pop("classes", None)  # those of the images
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals:
-            raise InputError(f'"{override}" is no setting: expected KEY=VALUE.')
-        if key not in now:
-            raise InputError(f'There is no setting "{key}": {nearest(key, now)}')
-        kind = type(now[key])
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            value = text
-        if kind is float and isinstance(value, str | int):
-            # YAML takes 3e-4 for text
-            try:
-                value = float(value)
-            except ValueError:
-                value = text
-        if kind is tuple and isinstance(value, list):
-            value = tuple(float(each) for each in value)
-        if type(value) is not kind:
-            raise InputError(f'The setting {key} is "{text}": expected a {kind.__name__} such as {now[key]}.')
-        now[key] = value
-    return type(settings)(**now)

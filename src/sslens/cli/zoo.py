@@ -89,7 +89,7 @@ def table(chosen: list[Card]) -> str:
     rows = [
         (
             c.name,
-            str(c.objective),
+            c.objective or "none",
             c.family + ("*" if c.tuned else ""),
             c.arch.removeprefix("timm/"),
             size(c),
@@ -147,7 +147,7 @@ def shown(card: Card) -> str:
     }
     e = card.evaluation
     rows = [
-        ("objective", f"{card.objective} ({card.family}), {trained[card.tuned]}"),
+        ("objective", f"{card.objective or 'none'} ({card.family}), {trained[card.tuned]}"),
         ("architecture", card.arch + (f", {card.heads} heads" if card.heads else "")),
         ("trained on", card.trained_on + (f", {card.epochs:,} epochs" if card.epochs else "")),
         (

@@ -267,6 +267,8 @@ class Colours:
         saturation: strength of its change of saturation.
         hue: strength of its turn of the hue, at most half the circle.
         grey: probability of grey.
+        target_grey: that in views that targets are made of, where the student has others (DINO's global ones,
+            MSN's target); `grey` unless given.
         blur: largest standard deviation of the blur, in pixels: 2 at 224 px is little, at 32 px it leaves no outline.
         solarise: probability that the second view is solarised.
     """
@@ -277,11 +279,12 @@ class Colours:
     grey: float = 0.2
     blur: float = 2.0
     solarise: float = 0.2
+    target_grey: float | None = None
 
-    def change(self) -> tuple[Operation, ...]:
-        """The jitter, then grey."""
+    def change(self, *, target: bool = False) -> tuple[Operation, ...]:
+        """The jitter, then grey; `target` of a view that targets are made of."""
         jitter = ColorJitter(self.jitter, self.jitter, self.saturation, self.hue, p=0.8)
-        return (jitter, Grayscale(p=self.grey))
+        return (jitter, Grayscale(p=self.grey if self.target_grey is None or not target else self.target_grey))
 
     def blurred(self, p: float) -> GaussianBlur:
         """The blur, with a probability."""
@@ -327,11 +330,11 @@ def dino_views(
     >>> [view.crop.size for view in dino_views(224, 96, 3).views]
     [224, 224, 96, 96, 96]
     """
-    colour = (Flip(), *colours.change())
+    colour, local_colour = ((Flip(), *colours.change(target=target)) for target in (True, False))
     whole = RandomResizedCrop(size, scale=global_scale)
     first = View(whole, (*colour, colours.blurred(1.0), Normalize()))
     second = View(whole, (*colour, colours.blurred(0.1), Solarize(p=colours.solarise), Normalize()))
-    local = View(RandomResizedCrop(local_size, scale=local_scale), (*colour, colours.blurred(0.5), Normalize()))
+    local = View(RandomResizedCrop(local_size, scale=local_scale), (*local_colour, colours.blurred(0.5), Normalize()))
     return Recipe((first, second, *[local] * local_crops))
 
 
@@ -351,10 +354,11 @@ def msn_views(
     >>> msn_views(224, 96).views[0].operations[1]
     ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, p=0.8)
     """
-    operations = (Flip(), *colours.change(), colours.blurred(0.5), Normalize())
-    whole = View(RandomResizedCrop(size, scale=random_scale, interpolation="bilinear"), operations)
-    focal = View(RandomResizedCrop(focal_size, scale=focal_scale, interpolation="bilinear"), operations)
-    return Recipe((whole, whole, *[focal] * focal_views))
+    blur = (colours.blurred(0.5), Normalize())
+    seen, aimed = ((Flip(), *colours.change(target=target), *blur) for target in (False, True))
+    whole = RandomResizedCrop(size, scale=random_scale, interpolation="bilinear")
+    focal = View(RandomResizedCrop(focal_size, scale=focal_scale, interpolation="bilinear"), seen)
+    return Recipe((View(whole, aimed), View(whole, seen), *[focal] * focal_views))
 
 
 def _take(parameters: Parameters, rows: slice) -> Parameters:

@@ -108,35 +108,15 @@ def write(
     """
     import torch
 
-    from sslens.fingerprint import triangles
-
     if tuple(artefact.key["settings"]["tokens"] for artefact in artefacts) != tuple(conditions.versions):
         raise ValueError(f"the conditions name Grams of the tokens {list(conditions.versions)}, not those given")
     tensors: dict[str, Tensor] = {"ids": _packed(conditions.ids), "sizes": torch.tensor(conditions.sizes)}
     grams: dict[str, Any] = {}
     for artefact in artefacts:
         conditions.require_made(artefact)
-        if artefact.key["weights"] != model.digest:
-            raise ValueError(f"the Grams of {artefact.model} are not those of the weights of {model.name}")
-        if "rounded" in artefact.key:
-            raise ValueError(f"the Grams of {artefact.model} were rounded to {artefact.key['rounded']} already")
-        tokens = artefact.key["settings"]["tokens"]
-        kept = triangles.pack(artefact.tensors["grams"], conditions.sizes)
-        tensors[f"energy/{tokens}"] = artefact.tensors["energy"]
-        wrong = _not_finite(kept, tensors[f"energy/{tokens}"])
-        if wrong is not None:
-            raise InputError(
-                f"{model.name}: {artefact.taps[wrong].name} gives values that are no numbers (NaN or infinity), so its "
-                f"fingerprint was not written. sslens doctor {model.source} says whether its weights are whole."
-            )
-        if dtype == "float16":
-            half, tensors[f"scale/{tokens}"], tensors[f"offset/{tokens}"] = triangles.halve(kept, conditions.sizes)
-            kept = half
-        tensors[f"triangles/{tokens}"] = kept
-        grams[tokens] = {
-            "version": artefact.key["version"],
-            "taps": [list(asdict(tap).values()) for tap in artefact.taps],
-        }
+        tensors |= _tensors_of(artefact, conditions, model, dtype)
+        taps = [list(asdict(tap).values()) for tap in artefact.taps]
+        grams[artefact.key["settings"]["tokens"]] = {"version": artefact.key["version"], "taps": taps}
     header = {
         "format": FORMAT,
         "sslens": __version__,
@@ -150,6 +130,33 @@ def write(
         "grams": grams,
     }
     write_tensors(path, tensors, {ENTRY: json.dumps(header, sort_keys=True, allow_nan=False)})
+
+
+def _tensors_of(artefact: "Artefact", conditions: Conditions, model: Described, dtype: str) -> "dict[str, Tensor]":
+    """What a file holds of the Grams of one kind of tokens: their triangles, halved if asked for, and energies."""
+    from sslens.fingerprint import triangles
+
+    if artefact.key["weights"] != model.digest:
+        raise ValueError(f"the Grams of {artefact.model} are not those of the weights of {model.name}")
+    if "rounded" in artefact.key:
+        raise ValueError(f"the Grams of {artefact.model} were rounded to {artefact.key['rounded']} already")
+    tokens = artefact.key["settings"]["tokens"]
+    kept, energy = triangles.pack(artefact.tensors["grams"], conditions.sizes), artefact.tensors["energy"]
+    wrong = _not_finite(kept, energy)
+    if wrong is not None:
+        raise InputError(
+            f"{model.name}: {artefact.taps[wrong].name} gives values that are no numbers (NaN or infinity), so its "
+            f"fingerprint was not written. sslens doctor {model.source} says whether its weights are whole."
+        )
+    if dtype == "float32":
+        return {f"energy/{tokens}": energy, f"triangles/{tokens}": kept}
+    half, scale, offset = triangles.halve(kept, conditions.sizes)
+    return {
+        f"energy/{tokens}": energy,
+        f"scale/{tokens}": scale,
+        f"offset/{tokens}": offset,
+        f"triangles/{tokens}": half,
+    }
 
 
 def is_fingerprint(path: Path) -> bool:

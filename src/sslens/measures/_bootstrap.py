@@ -1,4 +1,4 @@
-"""The bootstrap over minibatches: how often each is drawn, and what a 95 % interval is, everywhere in this package.
+"""The bootstrap over minibatches or images: how often each is drawn, and what a 95 % interval is, everywhere in this package.
 
 The plain percentile interval of n minibatches is too narrow: the bootstrap takes the standard error for √((n − 1)/n) of what it
 is, and its tails are those of the normal where those of t with n − 1 degrees of freedom are due. The expanded percentile
@@ -24,6 +24,9 @@ from scipy.special import ndtr, ndtri, stdtr, stdtrit
 from torch import Tensor
 
 from sslens.errors import InputError
+
+#: draws of the bootstrap of a mean over images
+REPLICATES = 2000
 
 
 @functools.lru_cache(maxsize=4)  # all pairs of models have the same
@@ -53,6 +56,24 @@ def interval(
     if batches < 2:
         return np.full(draws.shape[:-1], np.nan), np.full(draws.shape[:-1], np.nan)
     return percentiles(draws, outer)
+
+
+def mean_interval(
+    values: Float64[np.ndarray, "*row image"], seed: int = 0
+) -> tuple[Float64[np.ndarray, "*row"], Float64[np.ndarray, "*row"], Float64[np.ndarray, "*row"]]:
+    """Means over images and the ends of their 95 % intervals; how often each of the few values is drawn is multinomial.
+
+    >>> value, low, high = mean_interval(np.array([1.0] * 50 + [0.0] * 50))  # 0.5 ± 1.98 · 0.05
+    >>> float(value), round(float(low), 1), round(float(high), 1)
+    (0.5, 0.4, 0.6)
+    """
+    generator = np.random.default_rng(seed)
+    n = values.shape[-1]
+    draws = np.empty((*values.shape[:-1], REPLICATES))
+    for row in np.ndindex(values.shape[:-1]):
+        levels, counts = np.unique(values[row], return_counts=True)
+        draws[row] = generator.multinomial(n, counts / n, REPLICATES) @ levels / n
+    return (np.asarray(values.mean(-1)), *interval(draws, n))
 
 
 def expanded(batches: int, level: float = 0.95) -> float:

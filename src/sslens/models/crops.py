@@ -8,12 +8,28 @@ from torch import Tensor, nn
 
 from sslens.errors import InputError
 from sslens.models.blocks import through
+from sslens.models.heads import xavier_uniform
 
 
 def learn_positions(network: VisionTransformer) -> None:
     """Positions that are trained, and the CLS token, truncated normal with a deviation of 0.02, as DINO and MSN begin."""
     network.pos_embed = nn.Parameter(nn.init.trunc_normal_(torch.empty_like(network.pos_embed), std=0.02))
     nn.init.trunc_normal_(network.cls_token, std=0.02)
+
+
+def begin_as_mae(network: VisionTransformer) -> None:
+    """Fixed sin-cos positions, matrices Xavier-uniform, and the CLS token of a deviation of 0.02: how MAE begins, in place.
+
+    >>> from sslens.models.vit import ViTArch
+    >>> network = ViTArch(8, 4, dim=16, blocks=1, heads=2).build(seed=0)
+    >>> begin_as_mae(network)
+    >>> network.pos_embed.requires_grad, bool(network.blocks[0].mlp.fc1.weight.abs().max() <= (6 / (16 + 64)) ** 0.5)
+    (False, True)
+    """
+    xavier_uniform(network)
+    projection = network.patch_embed.proj.weight
+    nn.init.xavier_uniform_(projection.view(len(projection), -1))
+    nn.init.normal_(network.cls_token, std=0.02)
 
 
 def resized_positions(

@@ -150,3 +150,11 @@ def truncated_normal(module: nn.Module) -> None:
             nn.init.trunc_normal_(layer.weight, std=0.02)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+def xavier_uniform(module: nn.Module) -> None:
+    """Weights of linear layers Xavier-uniform, biases zero, as MAE begins, in place."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)

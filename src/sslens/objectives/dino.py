@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sslens.data.views import Colours, Recipe, depth_noise, dino_views
 from sslens.models.arch import Arch
 from sslens.models.cnn import pooled
-from sslens.models.crops import class_tokens, depth_factors, learn_positions, local_size
+from sslens.models.crops import begin_as_mae, class_tokens, depth_factors, learn_positions, local_size
 from sslens.models.heads import gelu_mlp, share_norms
 from sslens.models.vit import ViTArch
 from sslens.objectives import Moment, Rows
@@ -43,12 +43,14 @@ class Settings:
     | prototypes | 65,536, of length 1 | the same; trained lengths are its README's for ViT-S | of length 1 |
     | crops | 2 of 0.4–1 and 8 of 0.05–0.4 | the same; 0.14–1 without the local ones | `local_crops=0` takes 0.14–1 |
 
-    A `local_size` of 0 is three sevenths of the image, as 96 px is of 224. A `global_low` of 0 is 0.4, or 0.14 without
-    local crops. A ResNet has no drop path; its batch norms see the images of all processes, and in the teacher too those of the
-    step; its optimiser and crops are those of the recipe `resnet50`. SGD and LARS take the first of `betas` as their
-    momentum. `freeze_epochs` and `teacher_epochs` count epochs; `jitter`, `grey`, `blur` and `solarise` are those of
-    `sslens.data.views.Colours`. `head_norm` is the released code's `use_bn_in_head`: batch norms over all crops of the minibatch,
-    in each branch those of the step. The warm-up is at its peak in its last step, as there.
+    A `local_size` of 0 is three sevenths of the image, as 96 px is of 224. A `global_low` of 0 is 0.4, or 0.14 without local
+    crops. A ResNet has no drop path; its batch norms see the images of all processes, and in the teacher too those of the step;
+    its optimiser and crops are those of the recipe `resnet50`. SGD and LARS take the first of `betas` as their momentum.
+    `freeze_epochs` and `teacher_epochs` count epochs; `jitter`, `grey`, `blur` and `solarise` are those of
+    `sslens.data.views.Colours`, and a `target_grey` of 0 is `grey`: the global views are the teacher's. `head_norm` is the
+    released code's `use_bn_in_head`: batch norms over all crops of the minibatch, in each branch those of the step. `sincos` lets
+    a ViT begin as MAE's, with fixed sin-cos positions: small ones on few images learn sooner so. The warm-up is at its peak in
+    its last step, as there.
     """
 
     prototypes: int = 65_536
@@ -64,12 +66,14 @@ class Settings:
     freeze_epochs: int = 1
     clip: float = 3.0
     drop_path: float = 0.1
+    sincos: bool = False
     local_crops: int = 8
     local_size: int = 0
     local_scale: tuple[float, float] = (0.05, 0.4)
     global_low: float = 0.0
     jitter: float = 0.4
     grey: float = 0.2
+    target_grey: float = 0.0
     blur: float = 2.0
     solarise: float = 0.2
     optimiser: str = "adamw"
@@ -93,8 +97,16 @@ class Settings:
                 "blur",
             ),
             below_1=("drop_path", "global_low"),
-            shares=("momentum", "centre_momentum", "grey", "solarise"),
-            counts=("jitter", "local_crops", "teacher_epochs", "freeze_epochs", "clip", "min_lr", "last_weight_decay"),
+            shares=("momentum", "centre_momentum", "grey", "target_grey", "solarise"),
+            counts=(
+                "jitter",
+                "local_crops",
+                "teacher_epochs",
+                "freeze_epochs",
+                "clip",
+                "min_lr",
+                "last_weight_decay",
+            ),
         )
 
 
@@ -103,7 +115,13 @@ def crops(settings: Settings, arch: Arch) -> Recipe:
     size, patch = arch.image_size, arch.patch_size
     low = settings.global_low or (0.4 if settings.local_crops else 0.14)
     local = local_size(size, patch, settings.local_size)
-    colours = Colours(jitter=settings.jitter, grey=settings.grey, blur=settings.blur, solarise=settings.solarise)
+    colours = Colours(
+        jitter=settings.jitter,
+        grey=settings.grey,
+        blur=settings.blur,
+        solarise=settings.solarise,
+        target_grey=settings.target_grey or settings.grey,
+    )
     scales = {"global_scale": (low, 1.0), "local_scale": settings.local_scale}
     return dino_views(size, local, settings.local_crops, **scales, colours=colours)
 
@@ -134,7 +152,7 @@ class Objective(nn.Module):
         self.divisible = isinstance(arch, ViTArch) and not settings.head_norm
         encoder = arch.build()
         if isinstance(arch, ViTArch):
-            learn_positions(encoder)
+            (begin_as_mae if settings.sincos else learn_positions)(encoder)
         else:
             share_norms(encoder)
         dim = arch.dim if isinstance(arch, ViTArch) else arch.channels

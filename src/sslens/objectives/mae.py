@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sslens.data.views import mae_views, mask_noise
 from sslens.errors import InputError
+from sslens.models.heads import xavier_uniform
 from sslens.models.vit import ViTArch, sincos_positions
 from sslens.objectives import Moment, Rows
 from sslens.objectives._parameters import decayed_matrices
@@ -94,10 +95,7 @@ class Objective(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+        xavier_uniform(self)
         projection = self.encoder.patch_embed.proj.weight
         nn.init.xavier_uniform_(projection.view(len(projection), -1))
         nn.init.normal_(self.encoder.cls_token, std=0.02)

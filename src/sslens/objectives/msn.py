@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sslens.data.views import Colours, Recipe, mask_noise, msn_views
 from sslens.errors import InputError
-from sslens.models.crops import class_tokens, learn_positions, local_size
+from sslens.models.crops import begin_as_mae, class_tokens, learn_positions, local_size
 from sslens.models.heads import gelu_mlp, summed
 from sslens.models.vit import ViTArch
 from sslens.objectives import Moment, Rows
@@ -44,7 +44,7 @@ class Settings:
 
     The gradients of prototypes are averaged over processes; the released code sums them, which under Adam is the same but
     for its ε. A `focal_size` of 0 is three sevenths of the image, as 96 px is of 224. `colour` is the strength of SimCLR's
-    jitter; `grey` and `blur` are those of `sslens.data.views.Colours`.
+    jitter; `grey`, `target_grey` (`grey` if 0) and `blur` are those of `sslens.data.views.Colours`. `sincos` begins as MAE does.
     """
 
     prototypes: int = 1024
@@ -59,8 +59,10 @@ class Settings:
     focal_size: int = 0
     focal_scale: tuple[float, float] = (0.05, 0.3)
     random_scale: tuple[float, float] = (0.3, 1.0)
+    sincos: bool = False
     colour: float = 0.5
     grey: float = 0.2
+    target_grey: float = 0.0
     blur: float = 2.0
     momentum: float = 0.996
     stretch: float = 1.25
@@ -78,7 +80,7 @@ class Settings:
             self,
             above_0=("temperature", "sharpening", "prototypes", "head_dim", "out_dim", "blur"),
             below_1=("patch_drop",),
-            shares=("momentum", "colour", "grey"),
+            shares=("momentum", "colour", "grey", "target_grey"),
             counts=(
                 "sinkhorn_steps",
                 "entropy_weight",
@@ -98,7 +100,9 @@ def crops(settings: Settings, arch: ViTArch) -> Recipe:
     s, focal = settings, local_size(arch.image_size, arch.patch_size, settings.focal_size)
     scales = {"random_scale": s.random_scale, "focal_scale": s.focal_scale}
     strong = 0.8 * s.colour
-    colours = Colours(jitter=strong, saturation=strong, hue=strong / 4, grey=s.grey, blur=s.blur)
+    colours = Colours(
+        jitter=strong, saturation=strong, hue=strong / 4, grey=s.grey, blur=s.blur, target_grey=s.target_grey or s.grey
+    )
     return msn_views(arch.image_size, focal, s.focal_views, colours=colours, **scales)
 
 
@@ -141,8 +145,11 @@ class Objective(nn.Module):
         crops(settings, arch)  # which refuses those that cannot be taken
         self.settings = settings
         encoder = arch.build()
-        learn_positions(encoder)
-        nn.init.kaiming_normal_(encoder.patch_embed.proj.weight, nonlinearity="relu")
+        if settings.sincos:
+            begin_as_mae(encoder)
+        else:
+            learn_positions(encoder)
+            nn.init.kaiming_normal_(encoder.patch_embed.proj.weight, nonlinearity="relu")
         nn.init.zeros_(encoder.patch_embed.proj.bias)
         head = gelu_mlp((arch.dim, settings.head_dim, settings.head_dim, settings.out_dim), norm=True)
         self.anchor = nn.ModuleDict({"encoder": encoder, "head": head})

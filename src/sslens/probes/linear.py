@@ -4,6 +4,7 @@ A head alone is a few products that are too thin for a processor, between a norm
 share. Together they are one wide product: see `bench/probes.py`.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import final
 
@@ -153,11 +154,12 @@ def train_probes(
             raise InputError(f"There is no {what}." if not given else f"The same {what} is given twice.")
     columns = list(dict.fromkeys(column for head in heads for column in head.columns))
     require(columns, data.columns)
-    packs = []
-    for head in heads:
-        dim = sum(data.columns[column] for column in head.columns)
-        for points in packed(grid, head, dim, data.classes, data.batch, device):
-            packs.append(Pack(head, points, dim, data.classes, seed=seed, device=device, dtype=dtype))
+    dims = {head: sum(data.columns[column] for column in head.columns) for head in heads}
+    packs = [
+        Pack(head, points, dim, data.classes, seed=seed, device=device, dtype=dtype)
+        for head, dim in dims.items()
+        for points in packed(grid, head, dim, data.classes, data.batch, device)
+    ]
     running = {
         column: (torch.zeros(dim, device=device, dtype=dtype), torch.ones(dim, device=device, dtype=dtype))
         for column, dim in data.columns.items()
@@ -165,24 +167,7 @@ def train_probes(
     }
     length = max(pack.epochs for pack in packs)
     for epoch in range(length):
-        live = {head: [p for p in packs if p.head == head and p.epochs > epoch] for head in heads}
-        for number, (features, labels) in enumerate(data.epoch(epoch)):
-            whitened = {
-                column: F.batch_norm(
-                    features[column].to(device, dtype),
-                    *running[column],
-                    training=True,
-                    momentum=FORGET,
-                    eps=EPS_FEATURES,
-                )
-                for column in columns
-            }
-            classes = labels.to(device)
-            for head, mine in live.items():
-                if mine:
-                    x = _joined(head, whitened)
-                for pack in mine:
-                    pack.step(x, classes, epoch + number / data.steps, data.batch)
+        _train_epoch(data, epoch, [pack for pack in packs if pack.epochs > epoch], running)
         for pack in packs:
             if pack.epochs == epoch + 1:
                 means, variances = zip(*(running[column] for column in pack.head.columns), strict=True)
@@ -190,6 +175,24 @@ def train_probes(
         if progress:
             progress(epoch + 1, length)
     return Probes(heads, grid, data.classes, packs)
+
+
+def _train_epoch(
+    data: Batches, epoch: int, packs: Sequence[Pack], running: Mapping[Column, tuple[Tensor, Tensor]]
+) -> None:
+    """A step of every pack on every batch, whose features are made mean 0 and variance 1 once for all; packs of a head in a row."""
+    for number, (features, labels) in enumerate(data.epoch(epoch)):
+        whitened = {
+            column: F.batch_norm(
+                features[column].to(mean), mean, variance, training=True, momentum=FORGET, eps=EPS_FEATURES
+            )
+            for column, (mean, variance) in running.items()
+        }
+        at = epoch + number / data.steps
+        for head, mine in itertools.groupby(packs, lambda pack: pack.head):
+            x = _joined(head, whitened)
+            for pack in mine:
+                pack.step(x, labels.to(x.device), at, data.batch)
 
 
 def require_top(top: int, classes: int) -> None:

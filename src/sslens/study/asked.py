@@ -11,6 +11,9 @@ from sslens import fingerprint, zoo
 from sslens.errors import InputError, nearest
 from sslens.find import names
 
+#: the analysis that looks at no images
+PATHS = "finetune-path"
+
 
 @dataclass(frozen=True)
 class Study:
@@ -18,7 +21,7 @@ class Study:
 
     Attributes:
         models: as `sslens.load` takes them, or fingerprints.
-        images: as `sslens.open_images` takes them; not needed where all models are fingerprints.
+        images: as `sslens.open_images` takes them; not needed where all models are fingerprints, or for paths of fine-tuning alone.
         analyses: names of files of `analyses/`; unless given all that have something to show, but for the costly ones.
         tokens: which tokens' Grams are compared, of "all" (the papers' choice), "cls" and "patch".
         bank: labelled images whose neighbours vote in k-NN; leave-one-out on `images` unless given.
@@ -56,7 +59,7 @@ class Study:
         live = [model for model in self.models if not fingerprint.is_fingerprint(Path(model))]
         for model in live:
             zoo.check(model)
-        if live and self.images is None:
+        if live and self.images is None and self.analyses != (PATHS,):
             raise InputError(f"{live[0]} is no fingerprint, so images are needed: give --images.")
         for name in self.analyses:
             if name not in names("analyses"):

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sslens import fingerprint, zoo
 from sslens.errors import Doubt, InputError
@@ -38,6 +38,11 @@ class Subject:
         found = self.model or self.fingerprint
         assert found is not None
         return found
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What is known of it, and the digest of its weights."""
+        return {**self.known.about, "digest": self.known.digest}
 
     @property
     def role(self) -> str:
@@ -83,7 +88,7 @@ class Planned:
     """A study whose models are loaded and whose images are checked, before anything is computed.
 
     Attributes:
-        images: None where all models are fingerprints and no images were given.
+        images: None where all models are fingerprints, or paths alone are asked for, and no images were given.
         subjects: the models in the order given, then the controls.
         notes: what a reader of the report must know.
         left_out: analyses that have nothing to show for these models, with the reason.
@@ -112,6 +117,8 @@ class Planned:
             if subject.fingerprint is not None:
                 count = len(subject.fingerprint.ids)
                 lines.append(f"{subject.role:<9} {subject.name}: its fingerprint over {count:,} images")
+            elif not any(p.subject is subject for p in self.passes):
+                lines.append(f"{subject.role:<9} {subject.name}: no pass over images")
         for p in self.passes:
             state = f"{p.flops() / 1e9:,.0f} GFLOP" if p.missing else "in the store"
             lines.append(
@@ -149,9 +156,9 @@ def prepare(study: Study, store: Store, *, quiet: bool = False) -> Planned:
             if each is None or (each is bank and "features" not in needs):
                 continue
             plan = Plan.draw(each.ids, study.batch, study.seed)
-            passes.append(
-                _pass(model, each, plan, needs if each is images else needs & {"features"}, study, store, precision)
-            )
+            wanted = needs if each is images else needs & {"features"}
+            passes.append(_pass(model, each, plan, wanted, study, store, precision))
+    passes = [each for each in passes if each.reducers]  # none of paths, nor of a model without such tokens
     notes += _remarks(study, subjects, passes, precision)
     return Planned(study, chosen, images, bank, subjects, tuple(passes), tuple(notes), left_out, device, precision)
 
@@ -194,7 +201,9 @@ def _subjects(study: Study) -> tuple[Subject, ...]:
     for source in study.models:
         if fingerprint.is_fingerprint(Path(source)):
             kept = fingerprint.read(Path(source))
-            found.append(Subject(kept.name, kept.about.get("family") == "control", fingerprint=kept))
+            # a random initialisation that was fine-tuned is studied: it is no stand-in for one that was not
+            control = kept.about.get("family") == "control" and kept.about.get("tuned") != "fine-tuned"
+            found.append(Subject(kept.name, control, fingerprint=kept))
         else:
             model = zoo.load(source)
             found.append(Subject(model.name, False, model=model))
@@ -237,7 +246,9 @@ def _remarks(study: Study, subjects: tuple[Subject, ...], passes: Sequence[Pass]
         if subject.fingerprint is not None:
             shown.append((subject, replace(subject.fingerprint.conditions, name=subject.name)))
             continue
-        p = next(p for p in passes if p.subject is subject)
+        p = next((p for p in passes if p.subject is subject), None)
+        if p is None:
+            continue
         tokens = [str(reducer.settings()["tokens"]) for reducer in p.reducers if reducer.kind == "grams"]
         found = fingerprint.Conditions.of(
             p.model, p.images, p.plan, tokens=tokens, precision=precision, seed=study.seed
@@ -306,7 +317,7 @@ def _chosen(
     Raises:
         InputError: one that was asked for by name, or all of them, cannot be.
     """
-    about = {subject.name: subject.known.about for subject in subjects}
+    about = {subject.name: subject.about for subject in subjects}
     controls = [subject.name for subject in subjects if subject.control]
     chosen: list[str] = []
     left_out: dict[str, str] = {}

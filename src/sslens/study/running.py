@@ -62,7 +62,7 @@ def run(
     sections = [_section(name, inputs, keys, store) for name in planned.analyses]
     return report.write(
         out,
-        title=title or f"{', '.join(inputs.models)} on {_images(planned)['name']}",
+        title=title or _title(inputs.models, _images(planned)["name"]),
         sections=sections,
         notes=(*notes, *planned.notes),
         advice=advice({section.name: section.table for section in sections}),
@@ -96,7 +96,7 @@ def _computed(planned: Planned, store: Store, quiet: bool) -> "tuple[Inputs, dic
             else:
                 (bank if p.images is planned.bank else features)[p.subject.name] = artefact
     images = planned.images
-    about = {subject.name: subject.known.about for subject in planned.subjects}
+    about = {subject.name: subject.about for subject in planned.subjects}
     needs = {need for name in planned.analyses for need in plugin("analyses", name).NEEDS}
     inputs = Inputs(
         models=tuple(subject.name for subject in planned.subjects if not subject.control),
@@ -221,11 +221,16 @@ def _provenance(planned: Planned, command: str, seconds: float) -> dict[str, Any
     }
 
 
+def _title(models: Sequence[str], images: str | None) -> str:
+    return ", ".join(models) + (f" on {images}" if images else "")
+
+
 def _images(planned: Planned) -> dict[str, Any]:
-    """What the images were, as they say it or as the first fingerprint does."""
+    """What the images were, as they say it or as the first fingerprint does; of paths alone there are none."""
     if planned.images is None:
         kept = planned.subjects[0].fingerprint
-        assert kept is not None
+        if kept is None:
+            return {"name": None, "count": 0, "digest": None, "skipped": []}
         return {"name": kept.images["name"], "count": len(kept.ids), "digest": kept.images["content"], "skipped": []}
     return {
         "name": planned.images.name,

@@ -18,6 +18,8 @@ from sslens.store import digest, write_tensors, write_text
 STATE = "state.safetensors"
 HEADER = "sslens.state"
 LOG = "log.jsonl"
+#: what sets two runs of one recipe apart, and what a recipe does not decide
+_APART = {"arch", "pretrained", "sslens", "seed"}
 
 #: a line of the log
 Line = Mapping[str, int | float | str]
@@ -91,7 +93,8 @@ class Folder:
         file: str = zoo.ENCODER,
     ) -> None:
         """Write the file that `sslens.load` takes."""
-        header = zoo.header(name, shape, {**about, "config": digest(self.config)}, transform)
+        known = {**about, "config": digest(self.config), "recipe": digest(recipe(self.config))}
+        header = zoo.header(name, shape, known, transform)
         write_tensors(self.path / file, _on_cpu(weights), header)
 
     @contextlib.contextmanager
@@ -112,6 +115,15 @@ class Folder:
     def lines(self) -> list[Line]:
         """The lines of the log."""
         return [json.loads(line) for line in (self.path / LOG).read_text(encoding="utf-8").splitlines()]
+
+
+def recipe(config: Mapping[str, Any]) -> dict[str, str]:
+    """The settings of a run that another run of the same recipe has too, by their dotted names.
+
+    >>> recipe({"arch": "vit", "settings": {"mixup": 0.8}, "training": {"epochs": 3, "seed": 1}})
+    {'settings.mixup': '0.8', 'training.epochs': '3'}
+    """
+    return {key: str(value) for key, value in _flat(config).items() if not _APART & set(key.split("."))}
 
 
 def _change(key: str, old: Any, new: Any) -> str:

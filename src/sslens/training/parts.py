@@ -1,5 +1,7 @@
 """The minibatches of a run, in parts: made from images by data workers, and brought to the device."""
 
+import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, final
 
@@ -113,7 +115,7 @@ class Feed:
             InputError: an image cannot be decoded.
         """
         for _ in range(count):
-            part, self._next = self._next or self._moved(next(self._loaded)), None
+            part, self._next = self._next or self._moved(self._load()), None
             if self.stream is not None:  # computing waits for the copy, and the memory for the computing
                 computing = torch.cuda.current_stream(self.device)
                 computing.wait_stream(self.stream)
@@ -124,8 +126,16 @@ class Feed:
     def fetch(self) -> None:
         """Load the part after those that were taken, and begin to copy it; asked for once the device has work."""
         if self.ahead and self._next is None:
-            loaded = next(self._loaded, None)
-            self._next = None if loaded is None else self._moved(loaded)
+            with contextlib.suppress(StopIteration):
+                self._next = self._moved(self._load())
+
+    def _load(self) -> Part | InputError:
+        try:
+            return next(self._loaded)
+        except (ConnectionError, EOFError) as error:
+            # a worker ended while it handed a part over; torch says so once the system has reported it, in this thread
+            time.sleep(1)
+            raise RuntimeError(f"DataLoader worker (pid not known) was lost: {error}") from error
 
     def _moved(self, part: Part | InputError) -> Part:
         if isinstance(part, InputError):

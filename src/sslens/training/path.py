@@ -51,7 +51,7 @@ UNITS = {
     "displacement_of_whole": "displacement / displacement of the last record",
 }
 #: numbers of a parameter that are taken to float64 at a time: they stay in a core's cache
-CHUNK = 1 << 16
+CHUNK = 1 << 17
 #: what wrappers put before a network's own names
 WRAPPERS = ("module.", "_orig_mod.")
 
@@ -189,13 +189,19 @@ def _squares(
 ) -> Squares:
     """‖θ_e − θ_{e−1}‖², (θ_e − θ_{e−1}) · (θ_{e−1} − θ_{e−2}) and ‖θ_e − θ_0‖² of each parameter, in float64."""
     found = np.zeros((3, len(first)))
+    seen = (now, last, first, *([before] if before else []))
+    room = torch.empty(
+        len(seen), CHUNK, dtype=torch.float64
+    )  # made once: new memory for each would cost more than the sums
     for i, name in enumerate(first):
-        seen = (now, last, first, *([before] if before else []))
         for parts in zip(*(_chunks(each[name]) for each in seen), strict=True):
-            x, y, start, *earlier = (part.cpu().double() for part in parts)
-            move, away = x - y, x - start
-            turn = float(move @ (y - earlier[0])) if earlier else 0.0
-            found[:, i] += float(move @ move), turn, float(away @ away)
+            x, y, start, *earlier = (kept[: len(part)].copy_(part) for kept, part in zip(room, parts, strict=True))
+            away = torch.sub(x, start, out=start)
+            past = [torch.sub(y, z, out=z) for z in earlier]
+            move = torch.sub(x, y, out=y)
+            found[0, i] += float(move @ move)
+            found[1, i] += sum(float(move @ each) for each in past)
+            found[2, i] += float(away @ away)
         if not np.isfinite(found[:, i]).all():
             raise InputError(
                 f"{name} holds numbers that are not finite in {where}: a path ends there. Take what comes before, or look at "
@@ -241,17 +247,19 @@ def along(paths: Sequence[Path], state: str | None = None) -> Table:
             f"A path needs two or more checkpoints, and {len(paths)} {'is' if len(paths) == 1 else 'are'} given: the weights at "
             "the start and at least one file after that."
         )
-    first, second = (weights(path, state) for path in paths[:2])
-    left_out = _left_out(first, second, paths)
+    first, here = (weights(path, state) for path in paths[:2])
+    left_out = _left_out(first, here, paths)
+    like = {name: value.to("meta") for name, value in here.items()}  # what the others are held against needs no memory
     trail = Trail.begin({name: value for name, value in first.items() if name not in left_out}, str(paths[0]))
     labels = [str(path) for path in paths]
     if len({path.name for path in paths}) == len(paths):
         labels = [path.name for path in paths]
-    for path, label in zip(paths[1:], labels[1:], strict=True):
-        here = second if path is paths[1] else weights(path, state)
-        if path is not paths[1]:
-            _require_same(second, here, paths[1], path)
-        trail.add({name: value for name, value in here.items() if name not in left_out}, label, where=str(path))
+    for number, (path, label) in enumerate(zip(paths, labels, strict=True)):
+        if number > 1:
+            here = weights(path, state)
+            _require_same(like, here, paths[1], path)
+        if number:
+            trail.add({name: value for name, value in here.items() if name not in left_out}, label, where=str(path))
     return trail.table()
 
 
