@@ -15,9 +15,11 @@ the lowest and highest behind it.
 """
 
 import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -68,7 +70,12 @@ def ours(model: Backbone, images: int, device: str, dtype: torch.dtype) -> tuple
         method.after_update(AT)
         return float(loss.detach())
 
-    return step, lambda: batch(pixels, SETTINGS, start, rows)
+    steps = itertools.count()  # views are drawn anew each time, as theirs are
+
+    def views() -> object:
+        return batch(pixels, SETTINGS, start, replace(rows, step=next(steps)))
+
+    return step, views
 
 
 def theirs(model: Backbone, images: int, device: str, dtype: torch.dtype, code: Path, timm: Path) -> tuple[Step, Step]:

@@ -190,7 +190,9 @@ def _few_replicates() -> Iterator[None]:
         patch.setattr(_pairs, "REPLICATES", 50)
         patch.setattr(_pairs, "PERMUTATIONS", 20)
         patch.setitem(
-            _probing.GRIDS, "small", lambda train: (Point(1.0, warmup=1, epochs=2), Point(0.1, warmup=1, epochs=2))
+            _probing.GRIDS,
+            "small",
+            lambda batch, steps: (Point(1.0, warmup=1, epochs=2), Point(0.1, warmup=1, epochs=2)),
         )
         yield
 

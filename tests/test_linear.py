@@ -176,7 +176,15 @@ def test_the_papers_grid() -> None:
         2,
     ]
     assert {p.epochs for p in grid} == {100, 200}
-    assert set(small_grid()) & set(grid)
+    assert [point.lr * 512 / 4096 for point in paper_grid(512)] == [point.lr for point in grid]
+
+
+def test_the_small_grid_is_some_400_steps_at_the_papers_rates() -> None:
+    for batch, steps in ((32, 8), (512, 39), (4096, 312)):
+        points = small_grid(batch, steps)
+        assert len(set(points)) == 8
+        assert all(400 <= point.epochs * steps < 400 + 10 * steps for point in points)
+        assert {point.lr * batch / 256 for point in points} == {32.0, 9.6, 3.2, 0.96}
 
 
 @pytest.mark.parametrize("at", [0.0, 3.5, 9.99, 10.0, 55.0, 99.9])

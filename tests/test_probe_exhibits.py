@@ -16,7 +16,7 @@ from sslens.capture import Artefact
 from sslens.errors import InputError
 from sslens.models.taps import Tap
 from sslens.probes.factors import decode
-from sslens.probes.linear import Head, Held, Point, train_probes
+from sslens.probes.linear import Head, Held, Point, small_grid, train_probes
 from sslens.report import write
 from sslens.store import Store
 from sslens.study import Study, prepare
@@ -30,7 +30,7 @@ GRID = (Point(80.0, warmup=2, epochs=20), Point(20.0, warmup=2, epochs=20))
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(_probing.GRIDS, "small", lambda train: GRID)
+    monkeypatch.setitem(_probing.GRIDS, "small", lambda batch, steps: GRID)
 
 
 def drawn(what: str, labels: np.ndarray, generator: np.random.Generator) -> torch.Tensor:
@@ -102,7 +102,7 @@ def layered() -> tuple[Inputs, Table]:
         "pixels": {},
     }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(_probing.GRIDS, "small", lambda train: GRID)
+        patch.setitem(_probing.GRIDS, "small", lambda batch, steps: GRID)
         given = study(known, about)
         return given, probe_layers.compute(given)
 
@@ -230,7 +230,7 @@ def deepened() -> Table:
     about = {"mae": {"family": "REC", "arch": "vit"}, "dino": {"family": "JE", "arch": "vit"}}
     known = {"mae": {"norm/cls": "xor"}, "dino": {"norm/cls": "class"}, "random": {}}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(_probing.GRIDS, "small", lambda train: GRID)
+        patch.setitem(_probing.GRIDS, "small", lambda batch, steps: GRID)
         return probe_depth.compute(study(known, about, classes=2))
 
 
@@ -326,7 +326,7 @@ def test_without_a_bank_half_of_the_images_take_its_place(monkeypatch: pytest.Mo
     assert len(set.union(*parts)) == TEST
     assert all(len(set(np.bincount(images.labels[sorted(part)]))) == 1 for part in parts)
     head = _probing.usual_head(given.features["mae"])
-    monkeypatch.setitem(_probing.GRIDS, "small", _probing.small)
+    monkeypatch.setitem(_probing.GRIDS, "small", small_grid)
     row = _probing.probe(given, images, "mae", [head]).rows[head]
     assert (row["images"], row["points"], row["epochs"]) == (100, 8, 200)  # of two steps
     assert row["accuracy"] > 0.95

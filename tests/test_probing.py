@@ -12,7 +12,8 @@ import sslens
 from sslens.capture import Artefact, Features, collect
 from sslens.capture.shards import extract
 from sslens.capture.stored import in_memory, open_features
-from sslens.cli import main
+from sslens.cli import _probing, main
+from sslens.cli._probing import Part, Sets
 from sslens.data.images import from_arrays
 from sslens.errors import InputError
 from sslens.probes import _batches
@@ -157,10 +158,10 @@ def test_folds_test_every_image_by_probes_that_have_not_seen_it() -> None:
     labels = torch.from_numpy(rng.permutation(np.arange(60) % 2))
     ids, head = [str(i) for i in range(60)], Head((LAST,))
     told = Held({LAST: torch.eye(60) + 0.0}, labels, 2, batch=30)
-    (found,) = folded_outcomes(told, ids, [head], QUICK, count=3).values()
+    found = folded_outcomes(told, ids, [head], lambda batch, steps: QUICK, count=3)[0][head]
     assert found.right.shape == (60,)
     assert 0.2 < found.accuracy < 0.8
-    (easy,) = folded_outcomes(known(60, 0), ids, [head], QUICK, count=5).values()
+    easy = folded_outcomes(known(60, 0), ids, [head], lambda batch, steps: QUICK, count=5)[0][head]
     assert easy.accuracy > 0.6
     assert (easy.low, easy.high) == wilson(int(easy.right.sum()), 60)
 
@@ -176,8 +177,15 @@ def test_few_shot_takes_its_share_of_training_and_validation(monkeypatch: pytest
 
     monkeypatch.setattr(Held, "take", take)
     ids = [str(i) for i in range(90)]
-    found = few_shot_outcomes(train, ids, validation, ids[:60], test, [Head((LAST,))], QUICK, share=0.1, draws=3)
+    asked: list[tuple[int, int]] = []
+
+    def grid(batch: int, steps: int) -> tuple[Point, ...]:
+        asked.append((batch, steps))
+        return QUICK
+
+    found = few_shot_outcomes(train, ids, validation, ids[:60], test, [Head((LAST,))], grid, share=0.1, draws=3)
     assert taken == [9, 6] * 3
+    assert asked == [(9, 1)] * 3  # the rates are those of so few images
     assert len(found) == 3
     assert all(outcome.right.shape == (30,) for each in found for outcome in each.values())
 
@@ -272,6 +280,19 @@ def test_probe_writes_tables_and_says_what_came_of_it(tmp_path: Path, capsys: py
         assert row.validation == pytest.approx(mine.validation.max())
         assert row.best == pytest.approx(mine.accuracy.nlargest(5).mean(), abs=1e-5)
         assert row.low <= row.accuracy <= row.high
+
+
+def test_the_preview_learns_of_every_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a store that holds one class after another, as a folder of images does."""
+    labels = np.arange(100) // 50
+    values = torch.from_numpy(labels)[:, None] + torch.rand(100, 3, generator=torch.Generator().manual_seed(0)) / 10
+    ids = tuple(map(str, range(100)))
+    named = dict(zip(ids, labels.tolist(), strict=True))
+    store = in_memory(Artefact("features", "m", ids, (), {"norm/cls": values}, {}), named, ("a", "b"))
+    part = Part(store, np.arange(100), labels, None)
+    monkeypatch.setattr(_probing, "PREVIEWED", 20)
+    table = Sets(None, ("a", "b"), part, part, part).preview([Head((LAST,))]).frame
+    assert (table.accuracy.item(), table.trained.item(), table.images.item()) == (1.0, 20, 100)
 
 
 def test_probe_reads_stored_features(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -87,7 +87,7 @@ ANALYSES = ("agreement", "cka-blocks", "cka-layer-types", "knn-depth", "other-me
 def short_probes() -> Iterator[None]:
     """One point of five epochs: the probes have tests of their own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(_probing.GRIDS, "small", lambda train: (Point(0.1, warmup=1, epochs=5),))
+        patch.setitem(_probing.GRIDS, "small", lambda batch, steps: (Point(0.1, warmup=1, epochs=5),))
         yield
 
 

@@ -114,7 +114,7 @@ def test_all_exhibits_of_fine_tuning_from_the_command_line(
     tuned: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_pairs, "REPLICATES", 100)
-    monkeypatch.setitem(_probing.GRIDS, "small", lambda train: (Point(20.0, warmup=0, epochs=2),))
+    monkeypatch.setitem(_probing.GRIDS, "small", lambda batch, steps: (Point(20.0, warmup=0, epochs=2),))
     monkeypatch.setenv("SSLENS_HOME", str(tmp_path / "home"))
     analyses = "cka-finetune,probe-layers,finetune-path,agreement"
     images = ["--images", "scenes:1:80", "--bank", "scenes:2:80", "--batch", "8", "--tokens", "all"]

@@ -1,7 +1,7 @@
 """Probes of a study's models: which images train, choose and test them, and gains as paired differences on the test images."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,16 +19,13 @@ from sslens.errors import InputError
 from sslens.figure import Line, Lines
 from sslens.measures._bootstrap import mean_interval
 from sslens.probes import _choosing
-from sslens.probes._grid import PAPER_BATCH
-from sslens.probes.linear import Head, Held, Outcome, Point, outcomes, paper_grid, train_probes
+from sslens.probes.linear import GRIDS, Head, Held, Outcome, outcomes, train_probes
 from sslens.probes.linear import table as outcome_table
 from sslens.probes.splits import held_out
 from sslens.progress import progress
 
 #: side to which raw pixels are shrunk before they are probed: heads are as wide as their features, and 32 px are 3,072 values
 SIDE = 8
-#: steps that a probe of the small grid is trained for
-STEPS = 400
 READINGS = {"cls": "CLS token", "patch": "mean of patch tokens", "mean": "mean of all tokens", "flat": "raw values"}
 SPLIT = (
     "Probes are trained on the bank, or without one on half of the images, less a fifth on which the point of the grid is "
@@ -59,35 +56,6 @@ UNITS = {
     "difference_high": "upper end",
 }
 Difference = Float64[np.ndarray, " image"]
-
-
-def small(train: Held) -> tuple[Point, ...]:
-    """Eight points that are as long as about `STEPS` steps; their learning rates are of the papers' batch, as in `papers`.
-
-    >>> [(point.lr, point.epochs) for point in small(Held({("norm", "cls"): torch.zeros(256, 1)}, torch.arange(256) % 2))][:3:2]
-    [(256.0, 50), (76.8, 50)]
-    """
-    epochs = max(10, -(-STEPS // train.steps))
-    points = (
-        Point(lr, decay, warmup=epochs // 10, epochs=epochs) for lr in (2.0, 0.6, 0.2, 0.06) for decay in (0.0, 5e-2)
-    )
-    return _at_papers_batch(points, train)
-
-
-def papers(train: Held) -> tuple[Point, ...]:
-    """The papers' 216 points, of whose learning rates a step takes as much as with the papers' batch of 4,096.
-
-    A small set of images is trained on in small batches. Scaled to these, as a base learning rate is, LARS would hardly move
-    a weight in as many steps as there are: 0.001 · lr · batch / 256 of its length in each.
-    """
-    return _at_papers_batch(paper_grid(), train)
-
-
-def _at_papers_batch(points: Iterable[Point], train: Held) -> tuple[Point, ...]:
-    return tuple(replace(point, lr=point.lr * PAPER_BATCH / train.batch) for point in points)
-
-
-GRIDS: dict[str, Callable[[Held], tuple[Point, ...]]] = {"small": small, "paper": papers}
 
 
 def unfit(
@@ -230,7 +198,7 @@ def probe(
     features = inputs.features[name]
     columns = list(dict.fromkeys(column for head in heads for column in head.columns))
     train, validation, test = images.held(features, inputs.bank.get(name), columns, inputs.seed)
-    grid = GRIDS[inputs.grid](train)
+    grid = GRIDS[inputs.grid](train.batch, train.steps)
     with progress(f"{label} of {name}", unit="epoch", quiet=inputs.quiet) as report:
         first = inputs.seed if seed is None else seed
         probes = train_probes(train, heads, grid, seed=first, device=inputs.device, progress=report)

@@ -49,7 +49,7 @@ class Command:
     layers: tuple[int, ...] = (1,)
     """Of the probe: 1 is linear."""
     grid: Literal["paper", "small"] = "paper"
-    """The papers' 216 points, or 8 for a first look."""
+    """The papers' 216 points, or 8 of some 400 steps for a first look."""
     augment: bool = False
     """Train on random crops and flips, as MAE's linear probe, with a forward pass a step; slow, and a little better."""
     top: int = 1

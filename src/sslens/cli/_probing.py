@@ -19,11 +19,11 @@ from sslens.errors import InputError, nearest
 from sslens.models.backbone import Backbone
 from sslens.plan import Plan
 from sslens.probes import factors
-from sslens.probes._protocols import few_shot_outcomes
+from sslens.probes._protocols import Grid, few_shot_outcomes
 from sslens.probes.knn import wilson
 from sslens.probes.linear import Augmented, Head, Held, Outcome, Point, Probes, Stored, require_top
 from sslens.probes.ridge import classify
-from sslens.probes.splits import held_out
+from sslens.probes.splits import few_shot, held_out
 from sslens.processes import best_precision
 from sslens.progress import progress
 from sslens.store import Store, home
@@ -178,7 +178,10 @@ class Sets:
 
     def preview(self, heads: Sequence[Head]) -> Table:
         """A ridge probe of what each head reads."""
-        train = replace(self.train, rows=self.train.rows[:PREVIEWED])
+        train = self.train
+        if len(train.rows) > PREVIEWED:  # of every class its share: a store may hold one class after another
+            some = few_shot(train.labels[train.rows], train.ids, PREVIEWED / len(train.rows))
+            train = replace(train, rows=train.rows[some])
         labels, asked = (torch.from_numpy(part.labels[part.rows]) for part in (train, self.test))
         rows = []
         for columns in dict.fromkeys(head.columns for head in heads):
@@ -211,9 +214,7 @@ class Sets:
         units = _WHERE | factors.UNITS
         return Table(pd.concat(rows, ignore_index=True)[list(units)], units)
 
-    def few_shot(
-        self, command: Command, share: float, heads: Sequence[Head], grid: Sequence[Point], device: str
-    ) -> Table:
+    def few_shot(self, command: Command, share: float, heads: Sequence[Head], grid: Grid, device: str) -> Table:
         """What each head comes to with a share of the labels: a row a head and draw."""
         found = few_shot_outcomes(
             self.data(self.train, command, heads),

@@ -43,20 +43,21 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     check(command)
     from sslens.cli._probing import Sets, grid_table, planned, spoken
     from sslens.probes._protocols import folded_outcomes
-    from sslens.probes.linear import choose, paper_grid, small_grid, table, train_probes
+    from sslens.probes.linear import GRIDS, choose, table, train_probes
     from sslens.processes import best_device, processes
     from sslens.progress import progress
 
-    grid = paper_grid() if command.grid == "paper" else small_grid()
+    made = GRIDS[command.grid]
+    count = len(made(1, 1))  # whatever the images
     if command.dry_run:
-        say(planned(command, len(grid)))
+        say(planned(command, count))
         return None
     with processes(best_device(command.device)) as process:
         sets = Sets.open(command, process.device, quiet=not process.first)
     if not process.first:
         return None
     heads = sets.heads(command)
-    say(sets.describe(command, heads, len(grid)))
+    say(sets.describe(command, heads, count))
     options = {"seed": command.seed, "top": command.top, "device": process.device}
     tables = {}
     if command.factors:
@@ -64,7 +65,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     if command.folds is not None:
         data = sets.data(sets.train, command, heads)
         options |= {"count": command.folds, "classes": sets.classes}
-        found = folded_outcomes(data, sets.train.ids, heads, grid, **options)  # type: ignore[arg-type]
+        found, grid = folded_outcomes(data, sets.train.ids, heads, made, **options)  # type: ignore[arg-type]
     else:
         tables["ridge"] = sets.preview(heads)
         frame = tables["ridge"].frame
@@ -74,6 +75,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
         )
         with progress("probes", unit="epochs") as report:
             training = sets.training(command, heads, process.device)
+            grid = made(training.batch, training.steps)
             probes = train_probes(training, heads, grid, seed=command.seed, device=process.device, progress=report)
         validated, tested = (
             probes.right(sets.data(part, command, heads), command.top) for part in (sets.val, sets.test)
@@ -81,7 +83,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
         found = {head: choose(head, validated[head], tested[head], probes.diverged[head]) for head in heads}
         tables["grid"] = grid_table(probes, validated, tested)
         for share in command.few_shot:
-            tables[f"few-shot-{share:g}"] = sets.few_shot(command, share, heads, grid, process.device)
+            tables[f"few-shot-{share:g}"] = sets.few_shot(command, share, heads, made, process.device)
     tables["probes"] = table(list(found.values()), grid)
     for name, each in tables.items():
         each.save(command.out / f"{name}.csv")

@@ -185,8 +185,16 @@ class Normalize:
 
     def apply(self, batch: Float32[Tensor, "*image 3 h w"], parameters: Parameters) -> Float32[Tensor, "*image 3 h w"]:
         """The normalised batch."""
-        mean, std = (batch.new_tensor(value).view(3, 1, 1) for value in (self.mean, self.std))
+        mean, std = self._like(batch)
         return (batch - mean).div_(std)
+
+    def apply_(self, batch: Float32[Tensor, "*image 3 h w"]) -> Float32[Tensor, "*image 3 h w"]:
+        """The same, in place."""
+        mean, std = self._like(batch)
+        return batch.sub_(mean).div_(std)
+
+    def _like(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        return batch.new_tensor(self.mean).view(3, 1, 1), batch.new_tensor(self.std).view(3, 1, 1)
 
 
 # ----------------------------------------------------------------------------------------- changes of whole batches

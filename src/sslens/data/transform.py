@@ -56,7 +56,7 @@ class EvalTransform:
     def normalised(self, pixels: UInt8[np.ndarray, "image crop crop 3"]) -> Float32[Tensor, "image 3 crop crop"]:
         """Cropped pixels as the model takes them: [0, 1], then (x − mean) / std."""
         values = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-        return Normalize(self.mean, self.std).apply(values.div_(255), {})
+        return Normalize(self.mean, self.std).apply_(values.div_(255))
 
     @property
     def geometry(self) -> tuple[int, int, str]:

@@ -120,7 +120,7 @@ def crops(settings: Settings, arch: Arch) -> Recipe:
         grey=settings.grey,
         blur=settings.blur,
         solarise=settings.solarise,
-        target_grey=settings.target_grey or settings.grey,
+        target_grey=settings.target_grey or None,
     )
     scales = {"global_scale": (low, 1.0), "local_scale": settings.local_scale}
     return dino_views(size, local, settings.local_crops, **scales, colours=colours)

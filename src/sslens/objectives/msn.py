@@ -101,7 +101,7 @@ def crops(settings: Settings, arch: ViTArch) -> Recipe:
     scales = {"random_scale": s.random_scale, "focal_scale": s.focal_scale}
     strong = 0.8 * s.colour
     colours = Colours(
-        jitter=strong, saturation=strong, hue=strong / 4, grey=s.grey, blur=s.blur, target_grey=s.target_grey or s.grey
+        jitter=strong, saturation=strong, hue=strong / 4, grey=s.grey, blur=s.blur, target_grey=s.target_grey or None
     )
     return msn_views(arch.image_size, focal, s.focal_views, colours=colours, **scales)
 

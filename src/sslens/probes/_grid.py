@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,9 @@ _WEIGHT_DECAY = (0.0, 5e-2, 0.1)
 _MIN_LR = (0.0, 1e-1, 1e-2, 1e-3, 1e-4, 5e-4)
 _WARMUP = (10, 40)
 _EPOCHS = (100, 200)
+
+#: steps that a point of the small grid is trained for
+_SMALL_STEPS = 400
 
 
 @dataclass(frozen=True)
@@ -61,26 +64,43 @@ class Point:
                 raise InputError(f"A grid point's {name} is {getattr(self, name)}: expected {expected}.")
 
 
-def paper_grid() -> tuple[Point, ...]:
+def paper_grid(batch: int = PAPER_BATCH) -> tuple[Point, ...]:
     """The 216 points of Table 4 of Shekhar et al. (2023): 3 learning rates, 3 weight decays, 6 minimal learning rates, 2
-    warm-ups, 2 lengths.
+    warm-ups, 2 lengths. Their learning rates give a step of `batch` images as much as the papers' 4,096.
+
+    A small set of images is trained on in small batches. Scaled to these, as a base learning rate is, LARS would hardly move
+    a weight in as many steps as there are: by 0.001 · lr · batch / 256 of its length in each.
 
     >>> len(paper_grid()), paper_grid()[0]
     (216, Point(lr=0.1, weight_decay=0.0, min_lr=0.0, warmup=10, epochs=100))
+    >>> paper_grid(512)[0].lr
+    0.8
     """
     return tuple(
-        Point(lr, weight_decay, min_lr, warmup, epochs)
+        Point(lr * PAPER_BATCH / batch, weight_decay, min_lr, warmup, epochs)
         for lr, weight_decay, min_lr, warmup, epochs in itertools.product(_LR, _WEIGHT_DECAY, _MIN_LR, _WARMUP, _EPOCHS)
     )
 
 
-def small_grid() -> tuple[Point, ...]:
-    """Eight points of 100 epochs, for a first look: MAE's own (learning rate 0.1, no decay) and what lies about it.
+def small_grid(batch: int, steps: int) -> tuple[Point, ...]:
+    """Eight points of about 400 steps each, of which an epoch has `steps`; learning rates are scaled as in `paper_grid`.
 
-    >>> len(small_grid()), Point(0.1) in small_grid()
-    (8, True)
+    >>> [(point.lr, point.epochs) for point in small_grid(batch=32, steps=8)][:3:2]
+    [(256.0, 50), (76.8, 50)]
     """
-    return tuple(Point(lr, weight_decay) for lr in (1.0, 0.3, 0.1, 0.01) for weight_decay in (0.0, 5e-2))
+    epochs = max(10, -(-_SMALL_STEPS // steps))
+    return tuple(
+        Point(lr * PAPER_BATCH / batch, decay, warmup=epochs // 10, epochs=epochs)
+        for lr in (2.0, 0.6, 0.2, 0.06)
+        for decay in (0.0, 5e-2)
+    )
+
+
+#: by name, what a training with so many images a step and steps an epoch is searched for
+GRIDS: dict[str, Callable[[int, int], tuple[Point, ...]]] = {
+    "paper": lambda batch, steps: paper_grid(batch),
+    "small": small_grid,
+}
 
 
 def rates(points: Sequence[Point], batch: int, at: float) -> Float64[np.ndarray, " point"]:

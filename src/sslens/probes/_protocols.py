@@ -1,6 +1,6 @@
 """Ways to train and test probes where labels are few: a part of them, several times over, or every image once in its turn."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +14,8 @@ from sslens.probes.linear import outcomes, train_probes
 from sslens.probes.splits import few_shot, folds
 
 Data = Held | Stored
+#: the points that a training with so many images a step and steps an epoch is searched for; see `sslens.probes._grid.GRIDS`
+Grid = Callable[[int, int], tuple[Point, ...]]
 
 
 def few_shot_outcomes(
@@ -23,7 +25,7 @@ def few_shot_outcomes(
     validation_ids: Sequence[str],
     test: Data,
     heads: Sequence[Head],
-    grid: Sequence[Point],
+    grid: Grid,
     *,
     share: float,
     draws: int = 5,
@@ -40,7 +42,7 @@ def few_shot_outcomes(
     for draw in range(seed, seed + draws):
         some = train.take(few_shot(train.labels.numpy(), train_ids, share, draw))
         chosen_on = validation.take(few_shot(validation.labels.numpy(), validation_ids, share, draw))
-        probes = train_probes(some, heads, grid, seed=draw, device=device)
+        probes = train_probes(some, heads, grid(some.batch, some.steps), seed=draw, device=device)
         found.append(outcomes(probes, chosen_on, test, top))
     return found
 
@@ -49,30 +51,33 @@ def folded_outcomes(
     data: Data,
     ids: Sequence[str],
     heads: Sequence[Head],
-    grid: Sequence[Point],
+    grid: Grid,
     *,
     count: int = 5,
     seed: int = 0,
     top: int = 1,
     device: str = "cpu",
     classes: Sequence[str] = (),
-) -> dict[Head, Outcome]:
-    """What each head comes to where every image is tested once: by probes trained on all folds but its own and the next.
+) -> tuple[dict[Head, Outcome], tuple[Point, ...]]:
+    """What each head comes to where every image is tested once, and the points of the grid.
 
-    The next fold chooses the point of the grid for it. `right` and the accuracy are over all images, by the point chosen for
-    each one's fold; `point` is that with most validation images right over all folds.
+    It is tested by probes trained on all folds but its own and the next. The next fold chooses the point of the grid for it.
+    `right` and the accuracy are over all images, by the point chosen for each one's fold; `point` is that with most validation
+    images right over all folds.
 
     Raises:
         InputError: as `folds`, `train_probes` and `outcomes` raise.
     """
     fold = folds(data.labels.numpy(), ids, count, seed, classes)
-    validated, tested = ({head: np.zeros((len(grid), len(fold)), bool) for head in heads} for _ in range(2))
+    first = data.take(np.flatnonzero(fold > 1))
+    points = grid(first.batch, first.steps)
+    validated, tested = ({head: np.zeros((len(points), len(fold)), bool) for head in heads} for _ in range(2))
     right = {head: np.zeros(len(fold), bool) for head in heads}
-    diverged = {head: np.full(len(grid), -1) for head in heads}
+    diverged = {head: np.full(len(points), -1) for head in heads}
     for number in range(count):
         test, chosen_on = np.flatnonzero(fold == number), np.flatnonzero(fold == (number + 1) % count)
         rest = np.flatnonzero((fold != number) & (fold != (number + 1) % count))
-        probes = train_probes(data.take(rest), heads, grid, seed=seed, device=device)
+        probes = train_probes(data.take(rest), heads, points, seed=seed, device=device)
         ours = probes.right(data.take(chosen_on), top), probes.right(data.take(test), top)
         for head in heads:
             validated[head][:, chosen_on], tested[head][:, test] = ours[0][head], ours[1][head]
@@ -83,4 +88,4 @@ def folded_outcomes(
         low, high = wilson(int(right[head].sum()), len(fold))
         whole = choose(head, validated[head], tested[head], diverged[head])
         found[head] = replace(whole, right=right[head], accuracy=float(right[head].mean()), low=low, high=high)
-    return found
+    return found, points

@@ -19,10 +19,11 @@ from sslens.errors import InputError
 from sslens.probes._augmented import Augmented
 from sslens.probes._batches import Batches, Held, Labelled, Stored, require, usual_batch
 from sslens.probes._choosing import Outcome, choose, table
-from sslens.probes._grid import Point, paper_grid, small_grid
+from sslens.probes._grid import GRIDS, Point, paper_grid, small_grid
 from sslens.probes._heads import EPS_FEATURES, FORGET, Head, Pack, fresh, packed
 
 __all__ = [
+    "GRIDS",
     "Augmented",
     "Column",
     "Head",
