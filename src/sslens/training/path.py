@@ -15,6 +15,7 @@ covered"). It shows attention parameters.
 `path_tracker.PathTracker` measures while a training runs, in any loop; `along` reads a run's checkpoints.
 """
 
+import os
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -51,7 +52,7 @@ UNITS = {
     "displacement_of_whole": "displacement / displacement of the last record",
 }
 #: numbers of a parameter that are taken to float64 at a time: they stay in a core's cache
-CHUNK = 1 << 17
+CHUNK = 1 << 15
 #: what wrappers put before a network's own names
 WRAPPERS = ("module.", "_orig_mod.")
 
@@ -255,12 +256,21 @@ def along(paths: Sequence[Path], state: str | None = None) -> Table:
     if len({path.name for path in paths}) == len(paths):
         labels = [path.name for path in paths]
     for number, (path, label) in enumerate(zip(paths, labels, strict=True)):
+        if number + 1 < len(paths):
+            _read_ahead(paths[number + 1])
         if number > 1:
             here = weights(path, state)
             _require_same(like, here, paths[1], path)
         if number:
             trail.add({name: value for name, value in here.items() if name not in left_out}, label, where=str(path))
     return trail.table()
+
+
+def _read_ahead(path: Path) -> None:
+    """Ask the system, where it can be asked, to have the file in memory when its turn comes."""
+    if hasattr(os, "posix_fadvise") and path.is_file():
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
 
 def weights(path: Path, state: str | None = None) -> dict[str, Tensor]:
