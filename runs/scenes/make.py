@@ -54,7 +54,7 @@ DINO = {
     "warmup": 0.05,
 } | AIMED
 WHOLE = {"local_crops": 1, "local_size": 32, "local_scale": "[0.6,1.0]"}
-LOCAL = {"local_crops": 2, "local_size": 24, "local_scale": "[0.3,0.9]"}
+LOCAL = {"local_crops": 2, "local_size": 24, "local_scale": "[0.6,1.0]", "base_lr": 1e-3}
 MSN = {
     "prototypes": 64,
     "head_dim": 512,
@@ -136,7 +136,7 @@ REFERENCES = {
     "scenes_moco_v3": Reference("moco-v3", "MoCo-v3, seed 0", MOCO, epochs=8),
     "scenes_moco_v3_seed1": Reference("moco-v3", "MoCo-v3, seed 1", MOCO, epochs=8, seed=1),
     "scenes_dino_two_crops": Reference("dino", "DINO without small crops", DINO | WHOLE, epochs=8),
-    "scenes_dino": Reference("dino", "DINO with small crops", DINO | LOCAL, epochs=8),
+    "scenes_dino": Reference("dino", "DINO with small crops", DINO | LOCAL, epochs=10),
     "scenes_msn": Reference("msn", "MSN without focal views", MSN, epochs=12),
     "scenes_mae": Reference("mae", "MAE, seed 0", MAE, epochs=20),
     "scenes_mae_seed1": Reference("mae", "MAE, seed 1", MAE, epochs=20, seed=1),

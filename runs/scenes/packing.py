@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,16 +24,14 @@ VIT = ("2010.11929", "An Image is Worth 16x16 Words: Transformers for Image Reco
 
 
 def seen(folder: Path) -> tuple[int, float]:
-    """Steps that are in the weights, and hours of training by the rates in the log, whatever was between them."""
+    """Steps that are in the weights, and their hours at the median rate in the log, whatever else the machine did meanwhile."""
     from safetensors import safe_open
 
     with safe_open(folder / "last.safetensors", "pt") as file:
         done = json.loads(file.metadata()["sslens.encoder"])["about"]["step"]
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    steps = [line for line in lines if "loss" in line and line["step"] <= done]
-    taken = [now["step"] - before for before, now in zip([0, *(line["step"] for line in steps)], steps, strict=False)]
-    hours = sum(n * BATCH / line["images_per_second"] for n, line in zip(taken, steps, strict=True)) / 3600
-    return done, hours
+    rate = statistics.median(line["images_per_second"] for line in lines if "loss" in line and line["step"] <= done)
+    return done, done * BATCH / rate / 3600
 
 
 def accuracies(sources: list[str]) -> dict[str, tuple[float, float, float]]:

@@ -80,8 +80,7 @@ def write(
         raise ValueError(f"two sections have one name: {', '.join(names)}")
     for section in sections:
         section.table.save(out / "tables" / f"{section.name}.csv")
-        save(section.figure, out / "figures" / f"{section.name}.svg")
-        save(section.figure, out / "figures" / f"{section.name}.pdf")
+        save(section.figure, *(out / "figures" / f"{section.name}{ending}" for ending in (".svg", ".pdf")))
     write_text(out / "study.yaml", study)
     write_text(out / "provenance.json", json.dumps(provenance, indent=2, ensure_ascii=False) + "\n")
     pictures = {name: (out / "figures" / f"{name}.svg").read_bytes() for name in names}

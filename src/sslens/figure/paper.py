@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 POINT = 0.67  # of a pixel, less than its 0.75: DejaVu runs wide
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write the figure for paper, in the format that the ending of `path` names: .svg, .pdf or .png.
+def save(figure: Figure, *paths: Path) -> None:
+    """Write the figure for paper, in the format that the ending of each path names: .svg, .pdf or .png.
 
     The same figure gives the same bytes: no date is written, and identifiers are derived from the figure's name.
 
@@ -67,15 +67,16 @@ def save(figure: Figure, path: Path) -> None:
         ".pdf": {"CreationDate": None},
         ".png": {"Software": None},
     }
-    if path.suffix not in dateless:
-        raise ValueError(f"{path.name}: a figure is saved as .svg, .pdf or .png")
+    if unknown := [path.name for path in paths if path.suffix not in dateless]:
+        raise ValueError(f"{unknown[0]}: a figure is saved as .svg, .pdf or .png")
     import matplotlib as mpl
 
     drawn = to_matplotlib(figure)
     with mpl.rc_context({"svg.hashsalt": figure.name, "pdf.fonttype": 42}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box in a label, not worth a stop
-        with write_beside(path) as temporary:
-            drawn.savefig(temporary, format=path.suffix[1:], dpi=200, metadata=dateless[path.suffix])
+        for path in paths:
+            with write_beside(path) as temporary:
+                drawn.savefig(temporary, format=path.suffix[1:], dpi=200, metadata=dateless[path.suffix])
 
 
 def to_matplotlib(figure: Figure, width: int = PAPER) -> "MatplotlibFigure":
