@@ -428,7 +428,6 @@ def test_help_and_mistakes_import_nothing_heavy(place: Path) -> None:
         ("study", "studie.yaml"): 2,
         ("study", "study.yaml", "limt=3"): 2,
         ("pretrain", "mea", "--images", "photos", "--arch", "vit_nano_patch8_32"): 2,
-        ("demo", "--dry-run"): 0,
     }
     code = LIGHT.format(arguments=[list(arguments) for arguments in expected])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
