@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
-from sslens.figure import NARROW, SWITCH, WIDE, Figure, save, stacked, to_plotly
+from sslens.figure import NARROW, SWITCH, WIDE, Figure, Press, stacked, to_plotly
 from sslens.store import write_text
 from sslens.table import Table
 
@@ -46,56 +46,89 @@ class Section:
             raise ValueError(f"{self.name!r} does not name a file: small letters, digits and - only")
 
 
-def write(
-    out: Path,
-    *,
-    title: str,
-    sections: Sequence[Section],
-    notes: Sequence[str] = (),
-    advice: Sequence[str] = (),
-    command: str,
-    study: str,
-    provenance: Mapping[str, Any],
-) -> Path:
-    """Write report.html, tables/*.csv, figures/*.svg and *.pdf, study.yaml and provenance.json into `out`; the report last.
-
-    `notes` are what a reader must know before the results, `advice` is what to do after them; `study` is the resolved study as
-    YAML; mappings in `provenance` (versions, digests) become tables of their own. Nothing that is given is read as HTML.
+@final
+class Draft:
+    """A report in the making: the files of a section are written while the next one is still being computed.
 
     >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as out:
-    ...     path = write(Path(out), title="a < b", sections=(), command="sslens compare", study="", provenance={"versions": {}})
+    >>> with tempfile.TemporaryDirectory() as out, Draft(Path(out)) as draft:
+    ...     path = draft.finish(title="a < b", command="sslens compare", study="", provenance={"versions": {}})
     ...     "<h1>a &lt; b</h1>" in path.read_text(encoding="utf-8")
     True
 
-    Returns:
-        The path of report.html.
-
     Raises:
-        ValueError: two sections have one name.
         InputError: the folder cannot be written to, or the disk is full.
     """
-    names = [section.name for section in sections]
-    if len(set(names)) < len(names):
-        raise ValueError(f"two sections have one name: {', '.join(names)}")
-    for section in sections:
-        section.table.save(out / "tables" / f"{section.name}.csv")
-        save(section.figure, *(out / "figures" / f"{section.name}{ending}" for ending in (".svg", ".pdf")))
-    write_text(out / "study.yaml", study)
-    write_text(out / "provenance.json", json.dumps(provenance, indent=2, ensure_ascii=False) + "\n")
-    pictures = {name: (out / "figures" / f"{name}.svg").read_bytes() for name in names}
-    context = {
-        "title": title,
-        "sections": [_shown(section, pictures[section.name]) for section in sections],
-        "notes": list(notes),
-        "advice": list(advice),
-        "command": command,
-        "study": study,
-        "switch": SWITCH,
-        "provenance": list(_groups(provenance)),
-    }
-    write_text(out / "report.html", _rendered(context))
-    return out / "report.html"
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.sections: list[Section] = []
+        self._press = Press()
+
+    def __enter__(self) -> "Draft":
+        self._press.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._press.__exit__(*error)
+
+    def add(self, section: Section) -> None:
+        """Write tables/NAME.csv, and begin figures/NAME.svg and .pdf.
+
+        Raises:
+            ValueError: there is one of that name already.
+        """
+        if section.name in {each.name for each in self.sections}:
+            raise ValueError(f"two sections have one name: {section.name}")
+        self.sections.append(section)
+        section.table.save(self.out / "tables" / f"{section.name}.csv")
+        self._press.save(section.figure, *(self._figure(section, ending) for ending in (".svg", ".pdf")))
+
+    def finish(
+        self,
+        *,
+        title: str,
+        notes: Sequence[str] = (),
+        advice: Sequence[str] = (),
+        command: str,
+        study: str,
+        provenance: Mapping[str, Any],
+    ) -> Path:
+        """Write study.yaml, provenance.json and, when the figures are there, report.html; returns its path.
+
+        `notes` are what a reader must know before the results, `advice` is what to do after them; `study` is the resolved study
+        as YAML; mappings in `provenance` (versions, digests) become tables of their own. Nothing that is given is read as HTML.
+        """
+        write_text(self.out / "study.yaml", study)
+        write_text(self.out / "provenance.json", json.dumps(provenance, indent=2, ensure_ascii=False) + "\n")
+        shown = [_shown(section) for section in self.sections]
+        self._press.wait()
+        for section, each in zip(self.sections, shown, strict=True):
+            picture = self._figure(section, ".svg").read_bytes()
+            each["picture"] = "data:image/svg+xml;base64," + base64.b64encode(picture).decode()
+        context = {
+            "title": title,
+            "sections": shown,
+            "notes": list(notes),
+            "advice": list(advice),
+            "command": command,
+            "study": study,
+            "switch": SWITCH,
+            "provenance": list(_groups(provenance)),
+        }
+        write_text(self.out / "report.html", _rendered(context))
+        return self.out / "report.html"
+
+    def _figure(self, section: Section, ending: str) -> Path:
+        return self.out / "figures" / f"{section.name}{ending}"
+
+
+def write(out: Path, *, sections: Sequence[Section], **rest: Any) -> Path:
+    """A report of sections that are all there; for the rest see `Draft.finish`."""
+    with Draft(out) as draft:
+        for section in sections:
+            draft.add(section)
+        return draft.finish(**rest)
 
 
 def _rendered(context: Mapping[str, Any]) -> str:
@@ -109,8 +142,8 @@ def _rendered(context: Mapping[str, Any]) -> str:
     return page.get_template("report.html.jinja").render(**context, plotly=Markup(get_plotlyjs()) if needed else None)
 
 
-def _shown(section: Section, picture: bytes) -> dict[str, Any]:
-    """What the template needs of a section."""
+def _shown(section: Section) -> dict[str, Any]:
+    """What the template needs of a section, but for its picture."""
     frame, texts = section.table.frame, _texts(section.table)
     return {
         "name": section.name,
@@ -118,7 +151,6 @@ def _shown(section: Section, picture: bytes) -> dict[str, Any]:
         "caption": section.caption,
         "findings": section.findings,
         "figure": _embedded(_drawn(section.figure)),
-        "picture": "data:image/svg+xml;base64," + base64.b64encode(picture).decode(),
         "columns": [
             {"name": str(column), "unit": section.table.units[column], "number": frame[column].dtype.kind in "iuf"}
             for column in frame.columns

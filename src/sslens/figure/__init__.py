@@ -6,6 +6,7 @@ Both renderings use one arrangement in CSS pixels, one colour scale and one line
 from sslens.figure.arrangement import NARROW, PAPER, SWITCH, WIDE, stacked
 from sslens.figure.panels import Figure, Heatmap, Line, Lines, Panel
 from sslens.figure.paper import save, to_matplotlib
+from sslens.figure.press import Press
 from sslens.figure.screen import to_plotly
 from sslens.figure.style import COLOURS, CONTROLS, UNDEFINED
 
@@ -22,6 +23,7 @@ __all__ = [
     "Line",
     "Lines",
     "Panel",
+    "Press",
     "save",
     "stacked",
     "to_matplotlib",

@@ -9,6 +9,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from sslens.errors import InputError
+from sslens.measures._bootstrap import bootstrap_counts
 from sslens.probes.ridge import LAMBDAS, ridge
 
 if TYPE_CHECKING:
@@ -83,14 +84,12 @@ def decode(
     coded = {str(name): _Coded.of(str(name), factors[name], test_factors[name]) for name in factors.columns}
     path = ridge(features, torch.cat([each.targets for each in coded.values()], 1))
     predicted = path.predict(test_features)
-    draws = np.random.default_rng(seed).multinomial(
-        len(test_factors), np.full(len(test_factors), 1 / len(test_factors)), REPLICATES
-    )
+    draws = bootstrap_counts(len(test_factors), REPLICATES, seed).T  # the same for every layer
     rows, start = [], 0
     for name, each in coded.items():
         part = slice(start, start + each.targets.shape[1])
         start = part.stop
-        best = each.best(path.left_out[:, :, part])
+        best = each.best(path.left_out[:, :, part].contiguous())
         scores = each.scores(predicted[best][:, part], draws)
         rows.append({"factor": name, "kind": each.kind} | scores | {"penalty": LAMBDAS[best]})
     return pd.DataFrame(rows, columns=list(UNITS))
@@ -129,25 +128,26 @@ class _Coded:
             good = -(left_out - self.targets).square().mean((1, 2))
         return max(range(len(good)), key=lambda row: (float(good[row]), row))
 
-    def scores(self, predicted: Float64[Tensor, "test target"], draws: np.ndarray) -> dict[str, Any]:
+    def scores(
+        self, predicted: Float64[Tensor, "test target"], draws: Float64[Tensor, "replicate test"]
+    ) -> dict[str, Any]:
         """Value, interval, chance and what is decoded."""
         if self.kind == "categorical":
             # a class that no training image has is never predicted, and never right
             known = self.test.sum(1) > 0
-            right = ((predicted.argmax(1) == self.test.argmax(1)) & known).double().numpy()
+            right = ((predicted.argmax(1) == self.test.argmax(1)) & known).double()
             chance = float(self.test[:, int(self.targets.sum(0).argmax())].mean())
             value, drawn = float(right.mean()), draws @ right / len(right)
             decoded = (value - chance) / (1 - chance) if chance < 1 else np.nan
             measure = "accuracy"
         else:
-            error = (self.test - predicted).square().sum(1).numpy()
-            target = self.test.numpy()
+            error = (self.test - predicted).square().sum(1)
             # Σ(y − ȳ)² of a draw with weights c is Σ c y² − (Σ c y)² / n, for each part
-            value = 1 - error.sum() / _spread(np.ones((1, len(target))), target)[0]
-            spread = _spread(draws, target)
+            value = 1 - float(error.sum() / _spread(torch.ones_like(draws[:1]), self.test)[0])
+            spread = _spread(draws, self.test)
             drawn = 1 - (draws @ error)[spread > 0] / spread[spread > 0]  # a draw of one image over and over has no R²
             chance, decoded, measure = 0.0, float(value), "R²"
-        low, high = np.quantile(drawn, (0.025, 0.975))
+        low, high = np.quantile(drawn.numpy(), (0.025, 0.975))
         return {
             "measure": measure,
             "value": float(value),
@@ -158,6 +158,8 @@ class _Coded:
         }
 
 
-def _spread(counts: np.ndarray, target: np.ndarray) -> np.ndarray:
+def _spread(
+    counts: Float64[Tensor, "replicate test"], target: Float64[Tensor, "test part"]
+) -> Float64[Tensor, " replicate"]:
     centred = target - target.mean(0)
     return (counts @ centred**2 - (counts @ centred) ** 2 / len(target)).sum(1)

@@ -59,17 +59,17 @@ def run(
         inputs, keys = _computed(planned, store, quiet or not first)
     if not first:
         return None
-    sections = [_section(name, inputs, keys, store) for name in planned.analyses]
-    return report.write(
-        out,
-        title=title or _title(inputs.models, _images(planned)["name"]),
-        sections=sections,
-        notes=(*notes, *planned.notes),
-        advice=advice({section.name: section.table for section in sections}),
-        command=command,
-        study=study.yaml(),
-        provenance=_provenance(planned, command, time.time() - began),
-    )
+    with report.Draft(out) as draft:
+        for name in planned.analyses:
+            draft.add(_section(name, inputs, keys, store))
+        return draft.finish(
+            title=title or _title(inputs.models, _images(planned)["name"]),
+            notes=(*notes, *planned.notes),
+            advice=advice({section.name: section.table for section in draft.sections}),
+            command=command,
+            study=study.yaml(),
+            provenance=_provenance(planned, command, time.time() - began),
+        )
 
 
 def _computed(planned: Planned, store: Store, quiet: bool) -> "tuple[Inputs, dict[str, Any]]":
