@@ -1,15 +1,20 @@
 """A ViT on crops: positions beside a bicubic interpolation of our own, patches left out, branches dropped."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from scipy import stats
+from timm.models.vision_transformer import Block
 from torch import Tensor
 
 from sslens.data.views import depth_noise
 from sslens.errors import InputError
+from sslens.models.blocks import Way, by_block
 from sslens.models.crops import class_tokens, depth_factors, local_size, resized_positions
-from sslens.models.vit import ViTArch
+from sslens.models.some_tokens import for_some
+from sslens.models.vit import ViTArch, explicit_attention
 
 ARCH = ViTArch(image_size=32, patch_size=8, dim=16, blocks=3, heads=2)
 
@@ -131,3 +136,27 @@ def test_crops_that_cannot_be_cut_into_patches_are_refused(asked: int) -> None:
 )
 def test_small_crops_are_three_sevenths_in_whole_patches(image: int, patch: int, size: int) -> None:
     assert local_size(image, patch, 0) == size
+
+
+@pytest.mark.parametrize("asked", [slice(0, 1), slice(2, None)])
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("way", [Way(), Way(recompute=True)])
+def test_some_tokens_are_those_of_the_whole_block_and_so_are_the_gradients(asked: slice, fused: bool, way: Way) -> None:
+    torch.manual_seed(0)
+    whole = Block(16, 2, qkv_bias=True).double()
+    some = copy.deepcopy(whole)
+    explicit_attention(some, not fused)
+    by_block(some, way)
+    x, weight = torch.randn(3, 7, 16).double(), torch.randn(16).double()
+    attention, mlp = torch.rand(2, 3, 1, 1).double()
+    inputs = [x.clone().requires_grad_(), x.clone().requires_grad_()]
+    middle = inputs[0] + attention * whole.attn(whole.norm1(inputs[0]))
+    wanted = (middle + mlp * whole.mlp(whole.norm2(middle)))[:, asked]
+    got = for_some(some, inputs[1], asked, attention, mlp)
+    torch.testing.assert_close(got, wanted, rtol=0, atol=1e-12)
+    for out in (wanted, got):
+        ((out * weight) ** 2).sum().backward()
+    torch.testing.assert_close(inputs[1].grad, inputs[0].grad, rtol=0, atol=1e-11)
+    for name, parameter in whole.named_parameters():
+        torch.testing.assert_close(some.get_parameter(name).grad, parameter.grad, rtol=0, atol=1e-11, msg=name)
+    torch.testing.assert_close(for_some(some, x, asked), whole(x)[:, asked], rtol=0, atol=1e-12)

@@ -258,13 +258,13 @@ def test_mae_cannot_see_masked_pixels() -> None:
 
 def test_mae_loss_is_of_masked_patches_alone() -> None:
     objective = small_mae().float()
-    images, predicted, masked = torch.randn(1, 3, 24, 24), torch.randn(1, 16, 108), torch.tensor([[2, 11]])
+    images, predicted, masked = torch.randn(1, 3, 24, 24), torch.randn(1, 2, 108), torch.tensor([[2, 11]])
     loss = objective.loss(images, predicted, masked)
-    changed = predicted.clone()
-    changed[0, [i for i in range(16) if i not in (2, 11)]] = 7.0
-    assert objective.loss(images, changed, masked).item() == loss.item()
-    changed[0, 2] += 1.0
-    assert objective.loss(images, changed, masked).item() != loss.item()
+    changed = images.clone()
+    changed[0, :, :6, :6] = 7.0  # patch 0
+    assert objective.loss(changed, predicted, masked).item() == loss.item()
+    changed[0, 0, 12, 18] += 1.0  # patch 11
+    assert objective.loss(changed, predicted, masked).item() != loss.item()
 
 
 def test_mae_patches_are_row_column_channel() -> None:

@@ -9,6 +9,10 @@ from torch import Tensor, nn
 from sslens.errors import InputError
 from sslens.models.blocks import through
 from sslens.models.heads import xavier_uniform
+from sslens.models.some_tokens import for_some
+
+#: the first token
+CLS = slice(0, 1)
 
 
 def learn_positions(network: VisionTransformer) -> None:
@@ -77,12 +81,16 @@ def class_tokens(
     if patches is not None:
         x = x[:, patches]
     x = torch.cat([(network.cls_token + positions[:, :1]).expand(len(x), -1, -1), x], dim=1)
+    *blocks, last = network.blocks
     if branches is None:
-        x = network.blocks(x)
+        for block in blocks:
+            x = block(x)
+        x = for_some(last, x, CLS)
     else:
-        factors = branches.flatten(0, -3).permute(1, 2, 0)[..., None, None]
-        for block, (attention, mlp) in zip(network.blocks, factors, strict=True):
+        *factors, of_last = branches.flatten(0, -3).permute(1, 2, 0)[..., None, None]
+        for block, (attention, mlp) in zip(blocks, factors, strict=True):
             x = through(_dropped, block, x, attention, mlp)
+        x = for_some(last, x, CLS, *of_last)
     tokens: Tensor = network.norm(x[:, 0])
     return tokens.unflatten(0, crops.shape[:-3])
 

@@ -19,24 +19,24 @@ def patchify(images: Float[Tensor, "image 3 size size"], patch: int) -> Float[Te
 
 def masked_error(
     images: Float[Tensor, "image 3 size size"],
-    predicted: Float[Tensor, "image patch value"],
+    predicted: Float[Tensor, "image masked value"],
     masked: Int[Tensor, "image masked"],
     *,
     patch: int,
     normalise: bool,
 ) -> Float[Tensor, ""]:
-    """Squared error over the masked patches; `normalise`: targets have mean 0 and unbiased variance 1 over each patch.
+    """Mean squared error of what is predicted of the masked patches; `normalise`: each target has mean 0 and unbiased variance 1.
 
     >>> import torch
     >>> images = torch.arange(12.0).reshape(1, 3, 2, 2)  # the first pixel is (0, 4, 8)
-    >>> error = masked_error(images, torch.zeros(1, 4, 3), torch.tensor([[0]]), patch=1, normalise=False)
+    >>> error = masked_error(images, torch.zeros(1, 1, 3), torch.tensor([[0]]), patch=1, normalise=False)
     >>> round(error.item(), 3)  # (0 + 16 + 64) / 3
     26.667
     """
     target = patchify(images, patch)
+    target = target.gather(1, masked[:, :, None].expand(-1, -1, target.shape[-1]))
     if normalise:
         centred = target - target.mean(-1, keepdim=True)  # `var` is several times slower
         variance = centred.square().sum(-1, keepdim=True) / (target.shape[-1] - 1)
         target = centred / (variance + 1e-6).sqrt()
-    error = (predicted - target).square().mean(-1)
-    return error.gather(1, masked).mean()
+    return (predicted - target).square().mean()

@@ -114,6 +114,7 @@ class Objective(nn.Module):
         seen = seen.unflatten(1, (self.arch.grid, self.arch.grid))
         features = masked_features(self.encoder, batch["view"], seen, together=not self.divisible)
         predicted = self.decode(features, seen).float()
+        predicted = predicted.gather(1, masked[:, :, None].expand(-1, -1, predicted.shape[-1]))
         normalise = self.settings.normalise_pixels
         return masked_error(batch["view"], predicted, masked, patch=self.arch.patch_size, normalise=normalise)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sslens.data.views import mae_views, mask_noise
 from sslens.errors import InputError
 from sslens.models.heads import xavier_uniform
+from sslens.models.some_tokens import for_some
 from sslens.models.vit import ViTArch, sincos_positions
 from sslens.objectives import Moment, Rows
 from sslens.objectives._parameters import decayed_matrices
@@ -124,19 +125,27 @@ class Objective(nn.Module):
 
     def decode(
         self, tokens: Float[Tensor, "image token dim"], order: Int[Tensor, "image patch"]
-    ) -> Float[Tensor, "image patch value"]:
-        """All patches from CLS and the kept ones, mask tokens put in the places of the others."""
+    ) -> Float[Tensor, "image masked value"]:
+        """The masked patches, the last of `order`, from CLS and the kept ones.
+
+        The decoder gets its tokens in this order, each with the position of its place: to attention it is all one.
+        """
         x = self.embed(tokens)
         missing = order.shape[1] - (x.shape[1] - 1)
-        patches = torch.cat([x[:, 1:], self.mask_token.to(x.dtype).expand(len(x), missing, -1)], dim=1)
-        patches = patches.gather(1, order.argsort(dim=1)[:, :, None].expand(-1, -1, x.shape[2]))
-        predicted: Tensor = self.decoder(torch.cat([x[:, :1], patches], dim=1) + self.positions)
-        return predicted[:, 1:]
+        places = torch.cat([torch.zeros_like(order[:, :1]), order + 1], dim=1)
+        x = torch.cat([x, self.mask_token.to(x.dtype).expand(len(x), missing, -1)], dim=1) + self.positions[0][places]
+        *blocks, norm, head = self.decoder
+        masked = slice(x.shape[1] - missing, None)
+        for block in blocks[:-1]:
+            x = block(x)
+        x = for_some(blocks[-1], x, masked) if blocks else x[:, masked]
+        predicted: Tensor = head(norm(x))
+        return predicted
 
     def loss(
         self,
         images: Float[Tensor, "image 3 size size"],
-        predicted: Float[Tensor, "image patch value"],
+        predicted: Float[Tensor, "image masked value"],
         masked: Int[Tensor, "image masked"],
     ) -> Float[Tensor, ""]:
         """Squared error over the masked patches; targets have mean 0 and unbiased variance 1 over each patch."""

@@ -19,6 +19,7 @@ from sslens.data.views import Colours, moco_v3_views
 from sslens.errors import InputError
 from sslens.models.arch import Arch
 from sslens.models.cnn import pooled, start_at_identity
+from sslens.models.crops import class_tokens
 from sslens.models.heads import mlp, share_norms
 from sslens.models.vit import ViTArch, sincos_positions
 from sslens.objectives import Moment, Rows
@@ -183,11 +184,10 @@ class Objective(nn.Module):
         """Nothing follows: the momentum branch moved before the loss."""
 
 
-def _represented(encoder: nn.Module, images: Float[Tensor, "image 3 size size"]) -> Float[Tensor, "image dim"]:
-    if isinstance(encoder, ResNet):
-        return pooled(encoder, images)
-    tokens: Tensor = encoder.forward_features(images)  # type: ignore[operator]
-    return tokens[:, 0]
+def _represented(
+    encoder: VisionTransformer | ResNet, images: Float[Tensor, "image 3 size size"]
+) -> Float[Tensor, "image dim"]:
+    return pooled(encoder, images) if isinstance(encoder, ResNet) else class_tokens(encoder, images)
 
 
 def gathered(x: Float[Tensor, "image dim"]) -> Float[Tensor, "all dim"]:
