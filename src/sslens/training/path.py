@@ -17,8 +17,10 @@ covered"). It shows attention parameters.
 
 import os
 import re
+import threading
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, final
@@ -188,22 +190,36 @@ def _squares(
     first: Mapping[str, Tensor],
     where: str,
 ) -> Squares:
-    """‖θ_e − θ_{e−1}‖², (θ_e − θ_{e−1}) · (θ_{e−1} − θ_{e−2}) and ‖θ_e − θ_0‖² of each parameter, in float64."""
-    found = np.zeros((3, len(first)))
+    """‖θ_e − θ_{e−1}‖², (θ_e − θ_{e−1}) · (θ_{e−1} − θ_{e−2}) and ‖θ_e − θ_0‖² of each parameter, in float64.
+
+    Each core has parameters of its own: torch's threads would share a chunk, which is done before they have met.
+    """
     seen = (now, last, first, *([before] if before else []))
-    room = torch.empty(
-        len(seen), CHUNK, dtype=torch.float64
-    )  # made once: new memory for each would cost more than the sums
-    for i, name in enumerate(first):
+    rooms = threading.local()  # new memory for each chunk would cost more than the sums
+
+    def of(name: str) -> Float64[np.ndarray, "3"]:
+        if not hasattr(rooms, "of_thread"):
+            rooms.of_thread = torch.empty(len(seen), CHUNK, dtype=torch.float64)
+        found = np.zeros(3)
         for parts in zip(*(_chunks(each[name]) for each in seen), strict=True):
-            x, y, start, *earlier = (kept[: len(part)].copy_(part) for kept, part in zip(room, parts, strict=True))
+            x, y, start, *earlier = (
+                kept[: len(part)].copy_(part) for kept, part in zip(rooms.of_thread, parts, strict=True)
+            )
             away = torch.sub(x, start, out=start)
             past = [torch.sub(y, z, out=z) for z in earlier]
             move = torch.sub(x, y, out=y)
-            found[0, i] += float(move @ move)
-            found[1, i] += sum(float(move @ each) for each in past)
-            found[2, i] += float(away @ away)
-        if not np.isfinite(found[:, i]).all():
+            found += [float(move @ move), sum(float(move @ each) for each in past), float(away @ away)]
+        return found
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads, "path") as pool:
+            found = np.array(list(pool.map(of, first))).T
+    finally:
+        torch.set_num_threads(threads)
+    for name, sums in zip(first, found.T, strict=True):
+        if not np.isfinite(sums).all():
             raise InputError(
                 f"{name} holds numbers that are not finite in {where}: a path ends there. Take what comes before, or look at "
                 "the training's loss."
