@@ -34,7 +34,7 @@ from torch import nn
 import sslens
 from pretrain import imported_from
 from sslens.data.classification import posterize
-from sslens.data.scenes import scene_images
+from sslens.data.scene_images import scene_images
 from sslens.models.backbone import Backbone
 from sslens.models.vit import ViTArch, explicit_attention
 from sslens.objectives import Moment, Rows

@@ -35,7 +35,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sslens.data.scenes import scene_images
+from sslens.data.scene_images import scene_images
 from sslens.find import plugin
 from sslens.models.blocks import Way, by_block
 from sslens.models.vit import ViTArch, explicit_attention

@@ -289,7 +289,7 @@ class TestOpen:
         assert len(open_images("~/photos")) == 6
 
     def test_scenes(self) -> None:
-        from sslens.data.scenes import scene_images
+        from sslens.data.scene_images import scene_images
 
         assert open_images("scenes:3:5").digest == scene_images(5, seed=3).sample(None, 0).digest
         assert len(open_images("scenes")) == 2000

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy.stats import chi2_contingency, chisquare
 
-from sslens.data import scenes
+from sslens.data import scene_images, scenes
 from sslens.data.images import from_arrays
 from sslens.data.patterns import KINDS
 from sslens.errors import InputError
@@ -251,7 +251,7 @@ def test_a_later_object_hides_an_earlier_one() -> None:
 
 
 def test_an_image_set_of_scenes() -> None:
-    images = scenes.scene_images(40, seed=3, start=30)
+    images = scene_images.scene_images(40, seed=3, start=30)
     assert images.ids[0] == "scenes-v3/seed3/000030"
     assert [images.classes[label] for label in images.labels] == scenes.factors(3, range(30, 70))["class"].tolist()
     for row in (0, 1, 2, 39):
@@ -259,17 +259,17 @@ def test_an_image_set_of_scenes() -> None:
         assert np.array_equal(np.asarray(images.image(row)), scenes.render(3, [30 + row])[0])
     some = images.sample(7, seed=0)
     pd.testing.assert_frame_equal(
-        scenes.factors_of(some), scenes.factors(3, [int(name.rsplit("/", 1)[1]) for name in some.ids])
+        scene_images.factors_of(some), scenes.factors(3, [int(name.rsplit("/", 1)[1]) for name in some.ids])
     )
-    assert np.array_equal(scenes.draw(scenes.factors_of(some))[4], np.asarray(some.image(4)))
+    assert np.array_equal(scenes.draw(scene_images.factors_of(some))[4], np.asarray(some.image(4)))
 
 
 def test_the_digest_says_which_scenes_without_rendering_them() -> None:
-    rendered = scenes._block.cache_info().misses
-    ten = scenes.scene_images(10)
-    assert scenes.scene_images(2, start=5).digest == ten.take([5, 6]).digest
-    assert len({scenes.scene_images(5).digest, scenes.scene_images(5, seed=1).digest, ten.digest}) == 3
-    assert scenes._block.cache_info().misses == rendered
+    rendered = scene_images._block.cache_info().misses
+    ten = scene_images.scene_images(10)
+    assert scene_images.scene_images(2, start=5).digest == ten.take([5, 6]).digest
+    assert len({scene_images.scene_images(5).digest, scene_images.scene_images(5, seed=1).digest, ten.digest}) == 3
+    assert scene_images._block.cache_info().misses == rendered
     source = pickle.loads(pickle.dumps(ten.source))  # as a worker process of a loader gets it
     assert source.digests([3]) == ten.source.digests([3])
 
@@ -287,10 +287,10 @@ def test_what_cannot_be_a_scene_is_refused() -> None:
     with pytest.raises(InputError, match="not positive"):
         scenes.masks(posed(scale=0.0))
     with pytest.raises(InputError, match="at least 1"):
-        scenes.scene_images(0)
+        scene_images.scene_images(0)
     for name in ("scenes-v1/seed0/000017", "cat/1.png"):
         with pytest.raises(InputError, match="no scene of this version"):
-            scenes.factors_of(from_arrays(np.zeros((1, 64, 64, 3), np.uint8), ids=[name]))
+            scene_images.factors_of(from_arrays(np.zeros((1, 64, 64, 3), np.uint8), ids=[name]))
 
 
 def test_no_scenes_are_an_empty_batch() -> None:

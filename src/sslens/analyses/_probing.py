@@ -258,6 +258,17 @@ def level(name: str, x: Float[np.ndarray, " point"], row: Any, columns: Sequence
     return Line(name, x, y, low, high, control=control)
 
 
+def by_depth(frame: pd.DataFrame, columns: tuple[str, str, str]) -> Iterator[Line]:
+    """A line a model, of a value with its interval: the last layer stands where its last block does; raw pixels as a level line."""
+    for name, rows in frame.groupby("model", sort=False):
+        control = bool(rows.control.iloc[0])
+        if len(rows) == 1 and rows.pooling.iloc[0] == "flat":
+            yield level(str(name), np.array([0.0, 1.0]), rows.iloc[0], columns, control=control)
+            continue
+        x, y, low, high = (rows[column].to_numpy(float) for column in ("depth", *columns))
+        yield Line(str(name), x, y, low, high, control=control)
+
+
 def panel(title: str, x_label: str, y_label: str, lines: Iterator[Line]) -> Lines:
     """Curves whose range is that of what is drawn."""
     return Lines(title, x_label, y_label, tuple(lines), None)

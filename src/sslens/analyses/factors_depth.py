@@ -1,6 +1,5 @@
 """What a layer knows of generated scenes: each known factor decoded from the features of every depth."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from sslens.analyses import Inputs, _probing
 from sslens.capture import Artefact
 from sslens.errors import InputError
-from sslens.figure import Figure, Line, Lines
+from sslens.figure import Figure, Lines
 from sslens.probes import factors
 from sslens.table import Table
 
@@ -42,6 +41,10 @@ UNITS = {
     "trained": "training images",
     "images": "test images",
 }
+
+
+#: what is drawn, with its interval
+DECODED = ("decoded", "decoded_low", "decoded_high")
 
 
 def compute(inputs: Inputs) -> Table:
@@ -107,23 +110,12 @@ def draw(table: Table) -> Figure:
     """A panel a factor: decoded against depth, a line a model; raw pixels as a level line."""
     frame = table.frame[table.frame.main]
     panels: list[Lines | None] = [
-        Lines(str(name), "relative depth", "decoded", tuple(_lines(rows)), (-0.15, 1.05))
+        Lines(str(name), "relative depth", "decoded", tuple(_probing.by_depth(rows, DECODED)), (-0.15, 1.05))
         for name, rows in frame.groupby("factor", sort=False)
     ]
     across = min(ACROSS, len(panels))
     panels += [None] * (-len(panels) % across)
     return Figure("factors-depth", tuple(tuple(panels[i : i + across]) for i in range(0, len(panels), across)))
-
-
-def _lines(frame: pd.DataFrame) -> Iterator[Line]:
-    columns = ("decoded", "decoded_low", "decoded_high")
-    for name, rows in frame.groupby("model", sort=False):
-        control = bool(rows.control.iloc[0])
-        if len(rows) == 1 and rows.pooling.iloc[0] == "flat":
-            yield _probing.level(str(name), np.array([0.0, 1.0]), rows.iloc[0], columns, control=control)
-            continue
-        x, y, low, high = (rows[column].to_numpy(float) for column in ("depth", *columns))
-        yield Line(str(name), x, y, low, high, control=control)
 
 
 def findings(table: Table) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import pandas as pd
 from sslens.analyses import Inputs, _probing, _tuned
 from sslens.analyses._probing import READINGS, UNITS, gaining, points, share, verdict
 from sslens.capture import Artefact
-from sslens.figure import Figure, Line, Lines
+from sslens.figure import Figure, Lines
 from sslens.probes.linear import Head
 from sslens.table import Table
 
@@ -97,7 +97,7 @@ def draw(table: Table) -> Figure:
             _title(side),
             "relative depth",
             "test accuracy",
-            tuple(_lines(side[~two[side.index]], ("accuracy", "low", "high"))),
+            tuple(_probing.by_depth(side[~two[side.index]], ("accuracy", "low", "high"))),
             None,
         )
         for side in sides
@@ -107,7 +107,7 @@ def draw(table: Table) -> Figure:
             f"last + one: {_title(side)}",
             "relative depth of the intermediate block",
             "gain in accuracy",
-            tuple(_lines(side[two[side.index]], ("gain", "gain_low", "gain_high"))),
+            tuple(_probing.by_depth(side[two[side.index]], ("gain", "gain_low", "gain_high"))),
             None,
         )
         for side in sides
@@ -117,17 +117,6 @@ def draw(table: Table) -> Figure:
 
 def _title(rows: pd.DataFrame) -> str:
     return READINGS[str(rows.pooling[~rows.control].iloc[0] if (~rows.control).any() else rows.pooling.iloc[0])]
-
-
-def _lines(frame: pd.DataFrame, columns: tuple[str, str, str]) -> Iterator[Line]:
-    for name, rows in frame.groupby("model", sort=False):
-        control = bool(rows.control.iloc[0])
-        if len(rows) == 1 and rows.pooling.iloc[0] == "flat":
-            yield _probing.level(str(name), np.array([0.0, 1.0]), rows.iloc[0], columns, control=control)
-            continue
-        # the last layer stands where its last block does, as the norm of it
-        x, y, low, high = (rows[column].to_numpy(float) for column in ("depth", *columns))
-        yield Line(str(name), x, y, low, high, control=control)
 
 
 def findings(table: Table) -> tuple[str, ...]:

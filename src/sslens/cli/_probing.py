@@ -197,7 +197,7 @@ class Sets:
 
     def decoded(self, heads: Sequence[Head], seed: int) -> Table:
         """What each layer knows of the factors of generated scenes."""
-        from sslens.data.scenes import factors_of
+        from sslens.data.scene_images import factors_of
 
         frames = []
         for part in (self.train, self.test):

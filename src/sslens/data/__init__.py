@@ -93,7 +93,7 @@ def _at(path: Path, source: str | Path) -> ImageSet:
 
 
 def _scenes(source: str, rest: str) -> ImageSet:
-    from sslens.data.scenes import scene_images
+    from sslens.data.scene_images import scene_images
 
     parts = rest.split(":") if rest else []
     if len(parts) > 2 or not all(part.isascii() and part.isdigit() for part in parts):

@@ -5,18 +5,14 @@ batch that it is rendered in, and each factor is independent of the class and of
 are the same bits on every machine; so are the pixels, but for a level in a few where sines differ by more than their last bit.
 """
 
-import functools
 import itertools
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
-from PIL import Image
 
-from sslens.data.images import ImageSet
 from sslens.data.patterns import (
     BACKGROUNDS,
     KINDS,
@@ -44,7 +40,6 @@ from sslens.data.silhouettes import (
     shape_table,
 )
 from sslens.errors import InputError, nearest
-from sslens.store import digest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -226,8 +221,18 @@ def _columns(frame: "pd.DataFrame") -> tuple[Columns, Keys]:
     return columns, _keys(frame.index.get_level_values("seed"), frame.index.get_level_values("index"))
 
 
-def factors(seed: int, indices: Iterable[int]) -> "pd.DataFrame":
-    """Class and factors (`FACTORS`) of single-object scenes, one row a scene, indexed by (seed, index).
+def labels(seed: int, indices: Iterable[int]) -> Int64[np.ndarray, " scene"]:
+    """The class of each scene, as a number in `CLASSES`.
+
+    >>> CLASSES[labels(0, [3])[0]]
+    'snail'
+    """
+    found: Int64[np.ndarray, " scene"] = _single_columns(_keys(seed, indices))["class"]
+    return found
+
+
+def factors(seed: int | Sequence[int], indices: Iterable[int]) -> "pd.DataFrame":
+    """Class and factors (`FACTORS`) of single-object scenes, one row a scene, by (seed, index); a seed each, or one for all.
 
     Raises:
         InputError: the seed or an index is not a whole number from 0 to 2^63 - 1.
@@ -242,7 +247,8 @@ def factors(seed: int, indices: Iterable[int]) -> "pd.DataFrame":
 
     rows = list(indices)
     columns = _single_columns(_keys(seed, rows))
-    return _frame(columns, pd.MultiIndex.from_product([[seed], rows], names=["seed", "index"]))
+    seeds = [seed] * len(rows) if isinstance(seed, int) else seed
+    return _frame(columns, pd.MultiIndex.from_arrays([seeds, rows], names=["seed", "index"]))
 
 
 def draw(frame: "pd.DataFrame") -> Pictures:
@@ -379,74 +385,3 @@ def detection_scene(seed: int, index: int) -> Scene:
         _paint(canvas, cover[None], shadow[None], colour[None])
     image = _exposed(canvas, scene, scene_key)[0]
     return Scene(image, objects["class"], boxes(visible), visible, _frame(objects))
-
-
-_BLOCK = 16  # scenes that are rendered together
-_BLOCKS = 4096  # blocks that are kept, 800 MB at most: epochs are in random order, and a miss renders a block
-_ID = re.compile(rf"scenes-v{VERSION}/seed([0-9]+)/([0-9]{{6,}})")
-
-
-@functools.lru_cache(maxsize=_BLOCKS)
-def _block(seed: int, number: int) -> Pictures:
-    return render(seed, range(number * _BLOCK, (number + 1) * _BLOCK))
-
-
-@final
-@dataclass(frozen=True)
-class SceneSource:
-    """The pictures of scenes `start`, `start + 1`, … of a seed, rendered when they are asked for."""
-
-    seed: int
-    start: int
-
-    def image(self, row: int) -> Image.Image:
-        """The picture of scene `start + row`."""
-        number, within = divmod(self.start + row, _BLOCK)
-        return Image.fromarray(_block(self.seed, number)[within])
-
-    def digests(self, rows: Sequence[int]) -> list[str]:
-        """What decides a scene's pixels, hashed: the generator's version, the seed and the index."""
-        return [digest({"scenes": VERSION, "seed": self.seed, "index": self.start + int(row)}) for row in rows]
-
-
-def scene_images(count: int, seed: int = 0, start: int = 0) -> ImageSet:
-    """Single-object scenes `start` to `start + count - 1` of a seed, labelled with their class.
-
-    Raises:
-        InputError: the count is less than 1, or the seed or start is negative.
-
-    >>> images = scene_images(3, start=8000)
-    >>> images.ids[0], images.classes[images.labels[0]]
-    ('scenes-v3/seed0/008000', 'axe')
-    """
-    if count < 1 or start < 0:
-        raise InputError(f"{count} scenes from {start} on: ask for at least 1, from a start of at least 0.")
-    rows = range(start, start + count)
-    labels = _single_columns(_keys(seed, rows))["class"]
-    ids = tuple(f"scenes-v{VERSION}/seed{seed}/{row:06d}" for row in rows)
-    return ImageSet(name=f"scenes-v{VERSION}", ids=ids, labels=labels, classes=CLASSES, source=SceneSource(seed, start))
-
-
-def factors_of(images: ImageSet) -> "pd.DataFrame":
-    """Class and factors of the scenes of an ImageSet, in its order, recovered from the ids; indexed by (seed, index).
-
-    Raises:
-        InputError: an id is not that of a scene of this version.
-
-    >>> factors_of(scene_images(3).take([2, 0])).equals(factors(0, [2, 0]))
-    True
-    """
-    import pandas as pd
-
-    seeds, indices = [], []
-    for name in images.ids:
-        found = _ID.fullmatch(name)
-        if not found:
-            raise InputError(
-                f'{images.name}: "{name}" is no scene of this version, and only of scenes are the factors known: '
-                f"take images with ids such as scenes-v{VERSION}/seed0/000017, from scene_images."
-            )
-        seeds.append(int(found[1]))
-        indices.append(int(found[2]))
-    index = pd.MultiIndex.from_arrays([seeds, indices], names=["seed", "index"])
-    return _frame(_single_columns(_keys(seeds, indices)), index)

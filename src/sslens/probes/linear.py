@@ -155,12 +155,7 @@ def train_probes(
             raise InputError(f"There is no {what}." if not given else f"The same {what} is given twice.")
     columns = list(dict.fromkeys(column for head in heads for column in head.columns))
     require(columns, data.columns)
-    dims = {head: sum(data.columns[column] for column in head.columns) for head in heads}
-    packs = [
-        Pack(head, points, dim, data.classes, seed=seed, device=device, dtype=dtype)
-        for head, dim in dims.items()
-        for points in packed(grid, head, dim, data.classes, data.batch, device)
-    ]
+    packs = list(_packs(data, heads, grid, seed, device, dtype))
     running = {
         column: (torch.zeros(dim, device=device, dtype=dtype), torch.ones(dim, device=device, dtype=dtype))
         for column, dim in data.columns.items()
@@ -176,6 +171,16 @@ def train_probes(
         if progress:
             progress(epoch + 1, length)
     return Probes(heads, grid, data.classes, packs)
+
+
+def _packs(
+    data: Batches, heads: Sequence[Head], grid: Sequence[Point], seed: int, device: str, dtype: torch.dtype
+) -> Iterator[Pack]:
+    """All heads at all points, with their first weights."""
+    for head in heads:
+        dim = sum(data.columns[column] for column in head.columns)
+        for points in packed(grid, head, dim, data.classes, data.batch, device):
+            yield Pack(head, points, dim, data.classes, seed=seed, device=device, dtype=dtype)
 
 
 def _train_epoch(

@@ -270,7 +270,7 @@ def _remarks(study: Study, subjects: tuple[Subject, ...], passes: Sequence[Pass]
 def _unmet(subjects: tuple[Subject, ...], images: "ImageSet | None", bank: "ImageSet | None") -> dict[str, str]:
     """What analyses may need and these images and models do not give, with the reason."""
     from sslens.analyses._probing import unfit
-    from sslens.data.scenes import SceneSource
+    from sslens.data.scene_images import SceneSource
 
     unmet: dict[str, str] = {}
     if images is None or images.labels is None:

@@ -165,7 +165,7 @@ def _labels(images: "ImageSet | None") -> dict[str, int]:
 
 def _factors(images: "ImageSet | None") -> "pd.DataFrame | None":
     """What is known of generated scenes, by id."""
-    from sslens.data.scenes import factors_of
+    from sslens.data.scene_images import factors_of
 
     return None if images is None else factors_of(images).set_axis(list(images.ids))
 
