@@ -15,7 +15,7 @@ MODELS = (
     "scenes_moco_v3_ft",
     "scenes_random_ft",
 )
-#: what is shown in a minute or two
+#: what is shown in a minute
 ANALYSES = ("cka-blocks", "cka-layer-types", "cka-finetune", "knn-depth", "factors-depth", "finetune-path")
 NOTE = (
     "These are small Vision Transformers of one architecture, trained on generated scenes on two processor cores: they show the "

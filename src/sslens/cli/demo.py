@@ -8,7 +8,7 @@ from sslens.cli._options import Text
 
 @dataclass(frozen=True)
 class Command:
-    """The whole way in a minute or two, with nothing downloaded: the small models that come with the package, compared.
+    """The whole way in a minute, with nothing downloaded: the small models that come with the package, compared.
 
     Examples:
       sslens demo
