@@ -337,3 +337,13 @@ def test_vits_of_other_shapes_are_written_and_read() -> None:
     shape = ViTShape(ViTArch.parse("vit_64x2_patch16_32"), hidden=128, layer_scale=True, registers=2, norm=False)
     network = shape.empty()
     assert read(json.loads(json.dumps(written(network, None, "mine")))) == shape
+
+
+def test_runs_of_two_seeds_have_one_recipe_and_one_of_other_images_has_another(tmp_path: Path) -> None:
+    """The command takes images in an order that the seed decides."""
+
+    def recipe(seed: int, count: int | None = None) -> object:
+        fit(tmp_path / f"{seed}-{count}", images=IMAGES.sample(count, seed), seed=seed, epochs=1)
+        return sslens.load(tmp_path / f"{seed}-{count}").about["recipe"]
+
+    assert recipe(0) == recipe(1) != recipe(0, count=20)

@@ -142,7 +142,8 @@ def test_a_run_is_four_files(whole: dict[str, Path], objective: str) -> None:
     assert config["objective"] == objective
     assert config["settings"]["base_lr"] == SETTINGS[objective].base_lr
     assert config["training"] == {"epochs": 3, "batch_size": 4, "seed": 0, "precision": "float32"}
-    assert config["images"] == {"name": "array", "count": 20, "digest": IMAGES.digest}
+    expected = {"name": "array", "count": 20, "digest": IMAGES.digest, "unordered": IMAGES.unordered}
+    assert config["images"] == expected
     assert log(out, "step") == list(range(1, 16))
     assert log(out, "epoch")[-1] == 3.0
     assert all(math.isfinite(loss) for loss in log(out))

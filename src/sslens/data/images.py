@@ -138,6 +138,11 @@ class ImageSet:
         return digest(list(zip(self.ids, named, self._digests, strict=True)))
 
     @functools.cached_property
+    def unordered(self) -> str:
+        """The digest that these images have in the order of their ids: the same in any order, such as that of another seed."""
+        return self.take(sorted(range(len(self)), key=self.ids.__getitem__)).digest
+
+    @functools.cached_property
     def _digests(self) -> list[str]:
         return self.source.digests(range(len(self)) if self.rows is None else self.rows.tolist())
 

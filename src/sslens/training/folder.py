@@ -18,8 +18,8 @@ from sslens.store import digest, write_tensors, write_text
 STATE = "state.safetensors"
 HEADER = "sslens.state"
 LOG = "log.jsonl"
-#: what sets two runs of one recipe apart, and what a recipe does not decide
-_APART = {"arch", "pretrained", "sslens", "seed"}
+#: what sets two runs of one recipe apart (the seed, and the order of the images that comes from it), and what it does not decide
+_APART = {"arch", "pretrained", "sslens", "seed", "digest"}
 
 #: a line of the log
 Line = Mapping[str, int | float | str]

@@ -177,7 +177,12 @@ class _Run:
             **self.subject.config,
             "settings": json.loads(json.dumps(asdict(self.settings))),
             "training": kept | {"precision": self.precision},
-            "images": {"name": self.images.name, "count": len(self.images), "digest": self.images.digest},
+            "images": {
+                "name": self.images.name,
+                "count": len(self.images),
+                "digest": self.images.digest,
+                "unordered": self.images.unordered,
+            },
         }
 
     def go(self, resume: bool) -> Path:
