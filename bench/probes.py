@@ -1,12 +1,12 @@
 """What the papers' grid of 216 linear probes costs, trained together, one after another, and as bare matrix products.
 
-    python bench/probes.py                    # 20,000 features of 192 dimensions, 10 classes: two minutes on 2 cores
+    python bench/probes.py                    # 20,000 features of 192 dimensions, 10 classes: some minutes on 2 cores
     python bench/probes.py --batch 512
     python bench/probes.py --layers 3 --heads 2 --rounds 1
     python bench/probes.py --augment          # random views through a ViT-Tiny: the whole grid against one head
     python bench/probes.py --device cuda --classes 1000 --dim 768 --images 100000
 
-All three have the same data, batches and epochs (two here; the ratios do not depend on their number). One after another is plain
+All three have the same data, batches and epochs (eight here, beside which setting up counts for little). One after another is plain
 torch: BatchNorm1d, Linear, cross-entropy, autograd and a LARS, a head at a time; --heads of them are timed and scaled to 216.
 The bare products are those of the forward pass and of the weights' gradients, of all heads at once. Each round takes them in
 turn, and a ratio is the median over rounds. Seconds are the processor's: with --threads 1 other work on the machine counts little.
@@ -30,7 +30,7 @@ from sslens.probes.linear import Augmented, Head, Held, fresh, paper_grid, train
 from sslens.training.optim import LARS
 
 COLUMN = ("norm", "cls")
-EPOCHS = 2
+EPOCHS = 8
 
 
 def seconds(work: Callable[[], object], device: str) -> float:
