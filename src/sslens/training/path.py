@@ -15,7 +15,7 @@ covered"). It shows attention parameters.
 `path_tracker.PathTracker` measures while a training runs, in any loop; `along` reads a run's checkpoints.
 """
 
-import os
+import contextlib
 import re
 import threading
 import warnings
@@ -53,8 +53,10 @@ UNITS = {
     "move_of_whole": "move / displacement of the last record: the paper's; its sum is 1 / straightness",
     "displacement_of_whole": "displacement / displacement of the last record",
 }
-#: numbers of a parameter that are taken to float64 at a time: they stay in a core's cache
-CHUNK = 1 << 15
+#: numbers of a parameter that are taken to float64 at a time: few enough for a cache, enough for a call to be worth its while
+CHUNK = 1 << 17
+#: bytes of the next file that are read at a time
+AHEAD = 1 << 24
 #: what wrappers put before a network's own names
 WRAPPERS = ("module.", "_orig_mod.")
 
@@ -271,22 +273,25 @@ def along(paths: Sequence[Path], state: str | None = None) -> Table:
     labels = [str(path) for path in paths]
     if len({path.name for path in paths}) == len(paths):
         labels = [path.name for path in paths]
-    for number, (path, label) in enumerate(zip(paths, labels, strict=True)):
-        if number + 1 < len(paths):
-            _read_ahead(paths[number + 1])
-        if number > 1:
-            here = weights(path, state)
-            _require_same(like, here, paths[1], path)
-        if number:
-            trail.add({name: value for name, value in here.items() if name not in left_out}, label, where=str(path))
+    with ThreadPoolExecutor(1, "read ahead") as ahead:
+        for number, (path, label) in enumerate(zip(paths, labels, strict=True)):
+            coming = ahead.submit(_read_ahead, paths[number + 1]) if number + 1 < len(paths) else None
+            if number > 1:
+                here = weights(path, state)
+                _require_same(like, here, paths[1], path)
+            if number:
+                trail.add({name: value for name, value in here.items() if name not in left_out}, label, where=str(path))
+            if coming is not None:
+                coming.result()
     return trail.table()
 
 
 def _read_ahead(path: Path) -> None:
-    """Ask the system, where it can be asked, to have the file in memory when its turn comes."""
-    if hasattr(os, "posix_fadvise") and path.is_file():
-        with path.open("rb") as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+    """Read the file once and forget it, so that the system has it in memory when its turn comes."""
+    room = bytearray(AHEAD)
+    with contextlib.suppress(OSError), path.open("rb", buffering=0) as file:  # what is wrong is said at its turn
+        while file.readinto(room):
+            pass
 
 
 def weights(path: Path, state: str | None = None) -> dict[str, Tensor]:
