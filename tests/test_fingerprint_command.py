@@ -55,6 +55,7 @@ assert status == 0, status
 """
 
 
+@pytest.mark.slow
 def test_another_process_and_order_of_files_gives_the_same_bytes(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

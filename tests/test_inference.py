@@ -92,6 +92,7 @@ def test_entries_are_moved_as_rows_and_columns_are() -> None:
         assert len(maps) == 1
 
 
+@pytest.mark.slow
 def test_unrelated_models_pass_the_threshold_as_rarely_as_it_says() -> None:
     """Of 150 pairs of independent models, any of 5 × 5 correlated cells is above it in 5 %: within binomial error."""
     wrong, uncorrected = [], []
@@ -246,6 +247,7 @@ def test_a_paired_interval_is_narrower_than_an_unpaired_one() -> None:
     assert np.median(ratios) < 0.6
 
 
+@pytest.mark.slow
 def test_the_paired_interval_finds_a_difference_that_is_there_and_seldom_one_that_is_not() -> None:
     there, absent = [], []
     for seed in range(40):
@@ -297,6 +299,7 @@ def test_p_is_one_less_the_level_of_the_interval_that_ends_at_nothing(batches: i
     assert (low, high) == pytest.approx((0, 0.8), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_intervals_that_hold_at_once_are_seldom_wrong() -> None:
     """Of 4,000 times six such differences 6 % have an interval that leaves out 0, and 34 % without widening for few minibatches."""
     wrong, plain = [], []

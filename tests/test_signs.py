@@ -412,6 +412,7 @@ def test_a_run_ends_with_a_report(healthy: dict[str, tuple[Path, list[str]]]) ->
     assert len(table) == 1 + 24
 
 
+@pytest.mark.slow
 def test_the_command_says_what_is_also_trained_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

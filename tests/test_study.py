@@ -424,6 +424,7 @@ def fingerprinted(source: str, images: str, path: Path, *, batch: int = 8, dtype
     return str(path)
 
 
+@pytest.mark.slow
 def test_fingerprints_stand_for_their_models(done: Done, tmp_path: Path) -> None:
     """One model by its fingerprint, the other at hand: the tables are those of both at hand, and only one passes."""
     kept = fingerprinted(done.asked.models[0], str(done.photos), tmp_path / "mae-1.safetensors")
@@ -441,6 +442,7 @@ def test_fingerprints_stand_for_their_models(done: Done, tmp_path: Path) -> None
     assert found["models"]["mae (mae-1)"]["fingerprint"] == "float32"
 
 
+@pytest.mark.slow
 def test_fingerprints_alone_need_no_images(tmp_path: Path) -> None:
     kept = [fingerprinted(f"{NANO}:{seed}", "scenes:0:18", tmp_path / f"{seed}.st") for seed in (1, 2)]
     asked = Study(tuple(kept), batch=8)
@@ -512,6 +514,7 @@ def test_an_analysis_that_has_nothing_to_show_is_left_out_or_refused(done: Done)
     assert [[reducer.kind for reducer in p.reducers] for p in asked.passes] == [["wide"]] * 5
 
 
+@pytest.mark.slow
 def test_processes_share_a_study_and_write_one_report(done: Done, tmp_path: Path) -> None:
     asked = replace(done.asked, analyses=("cka-blocks", "knn-depth", "probe-depth"))
 

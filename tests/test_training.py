@@ -286,7 +286,12 @@ def test_momentum_moves_before_the_keys_by_its_own_schedule(tmp_path: Path) -> N
 # ------------------------------------------------------------------------------------------------------ killed anywhere
 
 
-@pytest.mark.parametrize("objective", CASES)
+def _marked(case: str, *more: int) -> Any:
+    """CNNs take seconds."""
+    return pytest.param(case, *more, marks=[pytest.mark.slow] if case.endswith("-on-resnet") else [])
+
+
+@pytest.mark.parametrize("objective", [_marked(each) for each in CASES])
 def test_killed_twice_a_run_ends_with_the_same_weights(whole: dict[str, Path], tmp_path: Path, objective: str) -> None:
     """Killed in step 3, before any checkpoint; in step 7; in step 4 + 3 of the resumed run."""
     for resume, step in ((False, 3), (True, 7), (True, 3)):
@@ -371,8 +376,8 @@ def larger(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 #: in parts too wherever that can be; in one part also where the processes share keys or a centre
 @pytest.mark.parametrize(
     ("objective", "accumulate"),
-    [(each, 1) for each in CASES if each not in DIVISIBLE or each in ("moco-v3", "dino")]
-    + [(each, 2) for each in DIVISIBLE],
+    [_marked(each, 1) for each in CASES if each not in DIVISIBLE or each in ("moco-v3", "dino")]
+    + [_marked(each, 2) for each in DIVISIBLE],
 )
 def test_two_processes_train_as_one(larger: dict[str, Path], tmp_path: Path, objective: str, accumulate: int) -> None:
     together(lambda: fit(tmp_path, objective, accumulate=accumulate, **LARGER))

@@ -110,6 +110,7 @@ def compared(models: Sequence[str], analyses: str, out: Path, *others: str) -> d
     return tables
 
 
+@pytest.mark.slow
 def test_all_exhibits_of_fine_tuning_from_the_command_line(
     tuned: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
