@@ -244,6 +244,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return err.splitlines()[-1].removeprefix("sslens: ")
 
 
+@pytest.mark.slow
 def test_probe_writes_tables_and_says_what_came_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     arguments = [

@@ -135,6 +135,7 @@ def test_all_exhibits_of_fine_tuning_from_the_command_line(
     assert {"mae-ft", "random #0-ft"} <= set(tables["agreement"].model_a) | set(tables["agreement"].model_b)
 
 
+@pytest.mark.slow
 def test_paths_alone_need_no_images(
     tuned: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,6 +153,7 @@ def test_paths_alone_need_no_images(
     assert "is no fingerprint, so images are needed: give --images" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_fingerprint_of_the_fine_tuned_control_is_a_model_of_the_study(
     tuned: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
