@@ -1,8 +1,7 @@
 """Exact nearest neighbours by cosine: one matrix product, block by block, and the largest of each row.
 
-The product is written into memory that is kept from block to block: new memory for each
-costs time (`bench/knn.py`). Of every 32 cosines of a row only the
-largest is looked at first: the k nearest lie in the k groups with the largest maxima.
+The product is written into memory that is kept from block to block: new memory for each costs time (`bench/knn.py`). Of every 32
+cosines of a row only the largest is looked at first: the k nearest lie in the k groups with the largest maxima.
 """
 
 from typing import final
