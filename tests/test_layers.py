@@ -15,6 +15,7 @@ ORDER = [
     "find",
     "store",
     "processes",
+    "cores",
     "progress",
     "table",
     "figure",

@@ -191,11 +191,11 @@ def test_the_small_grid_is_some_400_steps_at_the_papers_rates() -> None:
 def test_rates_are_maes(at: float) -> None:
     points = [p for p in paper_grid() if p.epochs == 100]
     expected = [plain_rate(p, 4096, at) for p in points]
-    assert rates(points, 4096, at).tolist() == pytest.approx(expected, rel=1e-12, abs=1e-15)
+    assert rates(points, 4096)(at).tolist() == pytest.approx(expected, rel=1e-12, abs=1e-15)
 
 
 def test_no_warmup_begins_at_the_peak() -> None:
-    assert rates([Point(0.1, warmup=0)], 256, 0.0).tolist() == [0.1]
+    assert rates([Point(0.1, warmup=0)], 256)(0.0).tolist() == [0.1]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from sslens.cli import main
 from sslens.errors import Doubt, InputError
 from sslens.table import Table
-from sslens.training.path import along, in_order
+from sslens.training.path import along
+from sslens.training.path_files import in_order
 from sslens.training.path_tracker import PathTracker
 
 

@@ -52,7 +52,8 @@ def run(command: Command, line: str, say: Text) -> Path:
     if command.out.suffix in SUFFIXES:
         raise InputError(f"{command.out} is named like a checkpoint: give a name that ends in .csv with --out.")
 
-    from sslens.training.path import along, in_order
+    from sslens.training.path import along
+    from sslens.training.path_files import in_order
 
     paths = paths if command.as_given else in_order(paths)
     say(f"path      {len(paths)} checkpoints, from {paths[0]} to {paths[-1]}")

@@ -127,7 +127,7 @@ class Held:
         order = torch.from_numpy(stream(self.seed, number, 2).permutation(len(self.labels)))
         for start in range(0, self.steps * self.batch, self.batch):
             rows = order[start : start + self.batch]
-            yield {column: values[rows] for column, values in self.features.items()}, self.labels[rows]
+            yield {column: values.index_select(0, rows) for column, values in self.features.items()}, self.labels[rows]
 
     def blocks(self, columns: Sequence[Column]) -> Iterator[Batch]:
         require(columns, self.columns)

@@ -103,15 +103,15 @@ GRIDS: dict[str, Callable[[int, int], tuple[Point, ...]]] = {
 }
 
 
-def rates(points: Sequence[Point], batch: int, at: float) -> Float64[np.ndarray, " point"]:
-    """The learning rate of each point after `at` epochs, a fraction within one: MAE's linear rise and half cosine.
+def rates(points: Sequence[Point], batch: int) -> Callable[[float], Float64[np.ndarray, " point"]]:
+    """The learning rate of each point after so many epochs, a fraction within one: MAE's linear rise and half cosine.
 
-    With η = lr · batch / 256, η · at / warmup until the warm-up ends, then
-    min_lr + (η − min_lr) · (1 + cos(π (at − warmup) / (epochs − warmup))) / 2.
+    With η = lr · batch / 256, after t epochs η · t / warmup until the warm-up ends, then
+    min_lr + (η − min_lr) · (1 + cos(π (t − warmup) / (epochs − warmup))) / 2.
 
-    >>> rates([Point(0.1, warmup=10, epochs=110)], 512, 5.0).tolist()  # half of 0.2
+    >>> rates([Point(0.1, warmup=10, epochs=110)], 512)(5.0).tolist()  # half of 0.2
     [0.1]
-    >>> rates([Point(0.1, min_lr=0.05, warmup=10, epochs=110)], 512, 60.0).round(9).tolist()  # half way from 0.2 to 0.05
+    >>> rates([Point(0.1, min_lr=0.05, warmup=10, epochs=110)], 512)(60.0).round(9).tolist()  # half way from 0.2 to 0.05
     [0.125]
     """
     lr, low, warmup, epochs = (
@@ -119,6 +119,10 @@ def rates(points: Sequence[Point], batch: int, at: float) -> Float64[np.ndarray,
         for name in ("lr", "min_lr", "warmup", "epochs")
     )
     peak = lr * batch / 256
-    rise = peak * at / np.maximum(warmup, 1)
-    fall = low + (peak - low) * 0.5 * (1 + np.cos(np.pi * (at - warmup) / (epochs - warmup)))
-    return np.where(at < warmup, rise, fall)
+
+    def after(at: float) -> Float64[np.ndarray, " point"]:
+        rise = peak * at / np.maximum(warmup, 1)
+        fall = low + (peak - low) * 0.5 * (1 + np.cos(np.pi * (at - warmup) / (epochs - warmup)))
+        return np.where(at < warmup, rise, fall)
+
+    return after

@@ -1,5 +1,6 @@
 """Heads of one kind trained side by side: batched products, gradients in closed form, and a plain module of each."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import final
@@ -22,6 +23,7 @@ EPS_FEATURES, EPS_HIDDEN = 1e-6, 1e-5
 FORGET = 0.1
 #: values between the layers of the heads that are computed together: what a processor's cache holds, and what a GPU fills
 ROOM = {"cpu": 1 << 20, "cuda": 1 << 28}
+LN2 = math.log(2)
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,19 @@ class Pack:
     """
 
     def __init__(
-        self, head: Head, points: Sequence[Point], dim: int, classes: int, *, seed: int, device: str, dtype: torch.dtype
+        self,
+        head: Head,
+        points: Sequence[Point],
+        dim: int,
+        classes: int,
+        *,
+        batch: int,
+        seed: int,
+        device: str,
+        dtype: torch.dtype,
     ) -> None:
         self.head, self.points, self.dim, self.classes, self.seed = head, tuple(points), dim, classes, seed
+        self._rates = rates(points, batch)
         self.diverged = np.full(len(points), -1)
         self.running: tuple[Tensor, Tensor] | None = None
         modules = [fresh(head, point, dim, classes, seed) for point in points]
@@ -134,23 +146,23 @@ class Pack:
         return self.points[0].epochs
 
     @torch.no_grad()
-    def step(self, x: Float[Tensor, "image dim"], labels: Int64[Tensor, " image"], at: float, batch: int) -> None:
+    def step(
+        self, x: Float[Tensor, "image dim"], labels: Int64[Tensor, " image"], at: float, room: Float[Tensor, " _"]
+    ) -> None:
         """One step of every head, `at` epochs after the start: the gradient of the mean cross-entropy, and LARS.
 
-        Of the logits it is softmax − onehot; through a ReLU and a BatchNorm it is theirs in closed form; of a weight it is
-        that of the layer's outputs times its inputs.
+        Of the logits it is (softmax − onehot) / images; through a ReLU and a BatchNorm it is theirs in closed form; of a
+        weight it is that of the layer's outputs times its inputs. `room` is memory for the logits, kept from step to step.
         """
         h, inputs, normed = x.T, [], []
         for place in self._hidden:
             inputs.append(h)
             h, saved = self._norm(place + 1, _product(self._parameters[f"{place}.weight"], h))
             normed.append((h, *saved))
-        d = _product(self._parameters[f"{self._last}.weight"], h).add_(
-            self._parameters[f"{self._last}.bias"][:, :, None]
-        )
-        torch.softmax(d, 1, out=d)
-        own = labels.expand(len(d), 1, -1)
-        d.scatter_add_(1, own, d.new_full((1, 1, 1), -1.0).expand(own.shape))
+        shape = (len(self.points), self.classes, len(x))
+        logits = room[: math.prod(shape)].view(shape)
+        d = _product(self._parameters[f"{self._last}.weight"], h, out=logits)
+        _cross_entropy_backward_(d, self._parameters[f"{self._last}.bias"], labels)
         gradients = {f"{self._last}.weight": _outer(d, h), f"{self._last}.bias": d.sum(2)}
         for number, place in reversed(list(enumerate(self._hidden))):
             d = torch.bmm(self._parameters[f"{place + 3}.weight"].transpose(1, 2), d)
@@ -158,7 +170,7 @@ class Pack:
                 place + 1, d, *normed[number]
             )
             gradients[f"{place}.weight"] = _outer(d, inputs[number])
-        self._update({name: value.div_(len(x)) for name, value in gradients.items()}, at, batch)
+        self._update(gradients, at)
 
     def _norm(self, place: int, z: Float[Tensor, "head width image"]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """BatchNorm and ReLU, with what the way back needs."""
@@ -185,8 +197,8 @@ class Pack:
         weight, bias = (self._parameters[f"{place}.{name}"] for name in ("weight", "bias"))
         return weight.view(-1), bias.view(-1), mean.view(-1), variance.view(-1)
 
-    def _update(self, gradients: dict[str, Tensor], at: float, batch: int) -> None:
-        lr = torch.from_numpy(rates(self.points, batch, at)).to(self._alive) * self._alive
+    def _update(self, gradients: dict[str, Tensor], at: float) -> None:
+        lr = torch.from_numpy(self._rates(at)).to(self._alive) * self._alive
         finite = torch.ones_like(self._alive, dtype=torch.bool)
         for name, gradient in gradients.items():
             finite &= lars_(self._parameters[name], gradient, self._momenta[name], lr, self._decay)
@@ -227,11 +239,29 @@ class Pack:
         return module.eval()
 
 
-def _product(weight: Float[Tensor, "head out in"], x: Tensor) -> Float[Tensor, "head out image"]:
+def _product(
+    weight: Float[Tensor, "head out in"], x: Tensor, out: Tensor | None = None
+) -> Float[Tensor, "head out image"]:
     """Each head's weights times its inputs [head, in, image], or times inputs that all share [in, image]: one product."""
     if x.ndim == 3:
-        return torch.bmm(weight, x)
-    return torch.mm(weight.flatten(0, 1), x).view(*weight.shape[:2], -1)
+        return torch.bmm(weight, x, out=out)
+    flat = None if out is None else out.flatten(0, 1)
+    return torch.mm(weight.flatten(0, 1), x, out=flat).view(*weight.shape[:2], -1)
+
+
+def _cross_entropy_backward_(
+    z: Float[Tensor, "head class image"], bias: Float[Tensor, "head class"], labels: Int64[Tensor, " image"]
+) -> None:
+    """The logits `z + bias` become the gradient of their mean cross-entropy, (softmax − onehot) / images.
+
+    2^x, of logits over ln 2, takes half the time of e^x on CPUs, and whole tensors half that of `softmax` over a middle axis.
+    """
+    images = z.shape[2]
+    torch.add(bias[:, :, None] / LN2, z, alpha=1 / LN2, out=z)
+    z.sub_(z.amax(1, keepdim=True)).exp2_()
+    z.mul_(z.sum(1, keepdim=True).mul_(images).reciprocal_())
+    own = labels * images + torch.arange(images, device=labels.device)
+    z.flatten(1).index_add_(1, own, z.new_full((len(z), images), -1 / images))
 
 
 def _outer(d: Float[Tensor, "head out image"], x: Tensor) -> Float[Tensor, "head out in"]:

@@ -30,13 +30,15 @@ def lars_(
     """
     shape = (-1,) + (1,) * (weight.ndim - 1)
     finite = gradient
+    momentum.mul_(MOMENTUM)
     if weight.ndim > 2:  # the first axis is the head
         gradient.addcmul_(weight, decay.view(shape))
         over = tuple(range(1, weight.ndim))
         own, step = (torch.linalg.vector_norm(x, dim=over) for x in (weight, gradient))
         trust = torch.where((own > 0) & (step > 0), TRUST * own / step, 1.0)
-        gradient.mul_(trust.view(shape))
+        momentum.addcmul_(gradient, trust.view(shape))
         finite = (own + step)[:, None]
-    momentum.mul_(MOMENTUM).add_(gradient)
+    else:
+        momentum.add_(gradient)
     weight.addcmul_(momentum, -lr.view(shape))
     return torch.isfinite(finite).all(1)

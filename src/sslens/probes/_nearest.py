@@ -1,9 +1,13 @@
 """Exact nearest neighbours by cosine: one matrix product, block by block, and the largest of each row.
 
-The product is written into memory that is kept from block to block: new memory for each costs time (`bench/knn.py`). Of every 32
-cosines of a row only the largest is looked at first: the k nearest lie in the k groups with the largest maxima.
+On a CPU each core has blocks of queries of its own. The product is written into memory that is kept from block to block: new memory
+for each costs time (`bench/knn.py`). Of every 32 cosines of a row only the largest is looked at first: the k nearest lie in the k
+groups with the largest maxima.
 """
 
+import functools
+import math
+from pathlib import Path
 from typing import final
 
 import numpy as np
@@ -12,8 +16,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
-#: queries, and rows of a bank, whose cosines are held at a time: 256 MB
-QUERIES, ROWS = 1024, 2**16
+from sslens.cores import one_each
+
+#: queries, and rows of a bank, whose cosines a core holds at a time: 134 MB
+QUERIES, ROWS = 512, 2**16
 #: cosines of which the largest is looked at first
 GROUP = 32
 #: columns by which rows that may be equal are found
@@ -48,12 +54,18 @@ class Bank:
 
     def nearest(self, queries: Float[Tensor, "query dim"], k: int) -> Found:
         """The k rows with the largest cosine to each query, and the cosines; of equal cosines the lower row comes first."""
-        room = self.unit.new_empty(min(QUERIES, len(queries)) * min(ROWS, len(self.unit)))
-        found = [self._block(queries[start : start + QUERIES], k, room) for start in range(0, len(queries), QUERIES)]
+        cores = torch.get_num_threads() if self.unit.device.type == "cpu" else 1
+        size = min(QUERIES, math.ceil(len(queries) / cores))
+
+        def room() -> Float32[Tensor, " _"]:
+            return self.unit.new_empty(size * min(ROWS, len(self.unit)))
+
+        work = functools.partial(self._block, k=k)
+        found = one_each(work, queries.split(size), room, threads=cores)
         rows, cosines = zip(*found, strict=True)
         return torch.cat(rows), torch.cat(cosines)
 
-    def _block(self, queries: Float[Tensor, "query dim"], k: int, room: Float32[Tensor, " _"]) -> Found:
+    def _block(self, room: Float32[Tensor, " _"], queries: Float[Tensor, "query dim"], k: int) -> Found:
         unit = F.normalize(queries.to(self.unit.device).float(), dim=1).contiguous()
         distinct = min(k, len(self.unit))
         rows = torch.empty(len(unit), 0, dtype=torch.int64, device=unit.device)
@@ -61,7 +73,7 @@ class Bank:
         for start in range(0, len(self.unit), ROWS):
             part = self.unit[start : start + ROWS]
             product = room[: len(unit) * len(part)].view(len(unit), len(part))
-            more, larger = _top(torch.mm(unit, part.T, out=product), min(distinct, len(part)))
+            more, larger = _top(_mm(unit, part.T, product), min(distinct, len(part)))
             # those found before have lower rows, and come first among equals
             rows, cosines = torch.cat([rows, more + start], 1), torch.cat([cosines, larger], 1)
             cosines, order = cosines.sort(dim=1, descending=True, stable=True)
@@ -86,6 +98,20 @@ class Bank:
         first = np.searchsorted(query, np.arange(len(groups)))  # `query` is in order, and lexsort leaves it so
         chosen = order[first[:, None] + np.arange(k)]
         return torch.from_numpy(rows[chosen]), torch.from_numpy(value[chosen])
+
+
+def _mm(x: Float32[Tensor, "m d"], y: Float32[Tensor, "d n"], out: Float32[Tensor, "m n"]) -> Float32[Tensor, "m n"]:
+    if out.device.type == "cpu" and _amd():
+        np.matmul(x.numpy(), y.numpy(), out=out.numpy())
+        return out
+    return torch.mm(x, y, out=out)
+
+
+@functools.cache
+def _amd() -> bool:
+    """Whether NumPy's product is faster than torch's, by 3 to 14 %: torch's is Intel's, made for its own CPUs (`bench/knn.py`)."""
+    about = Path("/proc/cpuinfo")
+    return about.exists() and "AuthenticAMD" in about.read_text()
 
 
 def _top(cosines: Float32[Tensor, "query bank"], k: int) -> Found:

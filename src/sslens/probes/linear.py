@@ -161,9 +161,10 @@ def train_probes(
         for column, dim in data.columns.items()
         if column in columns
     }
+    room = torch.empty(max(len(pack.points) for pack in packs) * data.classes * data.batch, device=device, dtype=dtype)
     length = max(pack.epochs for pack in packs)
     for epoch in range(length):
-        _train_epoch(data, epoch, [pack for pack in packs if pack.epochs > epoch], running)
+        _train_epoch(data, epoch, [pack for pack in packs if pack.epochs > epoch], running, room)
         for pack in packs:
             if pack.epochs == epoch + 1:
                 means, variances = zip(*(running[column] for column in pack.head.columns), strict=True)
@@ -180,11 +181,15 @@ def _packs(
     for head in heads:
         dim = sum(data.columns[column] for column in head.columns)
         for points in packed(grid, head, dim, data.classes, data.batch, device):
-            yield Pack(head, points, dim, data.classes, seed=seed, device=device, dtype=dtype)
+            yield Pack(head, points, dim, data.classes, batch=data.batch, seed=seed, device=device, dtype=dtype)
 
 
 def _train_epoch(
-    data: Batches, epoch: int, packs: Sequence[Pack], running: Mapping[Column, tuple[Tensor, Tensor]]
+    data: Batches,
+    epoch: int,
+    packs: Sequence[Pack],
+    running: Mapping[Column, tuple[Tensor, Tensor]],
+    room: Float[Tensor, " _"],
 ) -> None:
     """A step of every pack on every batch, whose features are made mean 0 and variance 1 once for all; packs of a head in a row."""
     for number, (features, labels) in enumerate(data.epoch(epoch)):
@@ -198,7 +203,7 @@ def _train_epoch(
         for head, mine in itertools.groupby(packs, lambda pack: pack.head):
             x = _joined(head, whitened)
             for pack in mine:
-                pack.step(x, labels.to(x.device), at, data.batch)
+                pack.step(x, labels.to(x.device), at, room)
 
 
 def require_top(top: int, classes: int) -> None:

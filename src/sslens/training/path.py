@@ -15,12 +15,9 @@ covered"). It shows attention parameters.
 `path_tracker.PathTracker` measures while a training runs, in any loop; `along` reads a run's checkpoints.
 """
 
-import contextlib
-import re
-import threading
+import itertools
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, final
@@ -31,10 +28,11 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from sslens.errors import Doubt, InputError, nearest
+from sslens.cores import one_each
+from sslens.errors import Doubt, InputError
 from sslens.models.parts import block_of, kind_of
 from sslens.table import Table
-from sslens.zoo import files
+from sslens.training.path_files import in_turn
 
 UNITS = {
     "record": "number of the epoch, or of the file after the first",
@@ -55,22 +53,8 @@ UNITS = {
 }
 #: numbers of a parameter that are taken to float64 at a time: few enough for a cache, enough for a call to be worth its while
 CHUNK = 1 << 17
-#: bytes of the next file that are read at a time
-AHEAD = 1 << 24
-#: what wrappers put before a network's own names
-WRAPPERS = ("module.", "_orig_mod.")
-
-
-def plain(name: str) -> str:
-    """A parameter's name without what DistributedDataParallel and torch.compile put before it.
-
-    >>> plain("module._orig_mod.blocks.0.norm1.weight")
-    'blocks.0.norm1.weight'
-    """
-    for wrapper in WRAPPERS:
-        if name.startswith(wrapper):
-            return plain(name.removeprefix(wrapper))
-    return name
+#: of the weights that came before, how many a `Trail` holds beside the first
+HELD = 2
 
 
 class Squares(NamedTuple):
@@ -192,34 +176,20 @@ def _squares(
     first: Mapping[str, Tensor],
     where: str,
 ) -> Squares:
-    """‖θ_e − θ_{e−1}‖², (θ_e − θ_{e−1}) · (θ_{e−1} − θ_{e−2}) and ‖θ_e − θ_0‖² of each parameter, in float64.
-
-    Each core has parameters of its own: torch's threads would share a chunk, which is done before they have met.
-    """
+    """‖θ_e − θ_{e−1}‖², (θ_e − θ_{e−1}) · (θ_{e−1} − θ_{e−2}) and ‖θ_e − θ_0‖² of each parameter, in float64."""
     seen = (now, last, first, *([before] if before else []))
-    rooms = threading.local()  # new memory for each chunk would cost more than the sums
 
-    def of(name: str) -> Float64[np.ndarray, "3"]:
-        if not hasattr(rooms, "of_thread"):
-            rooms.of_thread = torch.empty(len(seen), CHUNK, dtype=torch.float64)
+    def of(room: Float64[Tensor, "seen chunk"], name: str) -> Float64[np.ndarray, "3"]:
         found = np.zeros(3)
         for parts in zip(*(_chunks(each[name]) for each in seen), strict=True):
-            x, y, start, *earlier = (
-                kept[: len(part)].copy_(part) for kept, part in zip(rooms.of_thread, parts, strict=True)
-            )
+            x, y, start, *earlier = (kept[: len(part)].copy_(part) for kept, part in zip(room, parts, strict=True))
             away = torch.sub(x, start, out=start)
             past = [torch.sub(y, z, out=z) for z in earlier]
             move = torch.sub(x, y, out=y)
             found += [float(move @ move), sum(float(move @ each) for each in past), float(away @ away)]
         return found
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(threads, "path") as pool:
-            found = np.array(list(pool.map(of, first))).T
-    finally:
-        torch.set_num_threads(threads)
+    found = np.array(one_each(of, first, lambda: torch.empty(len(seen), CHUNK, dtype=torch.float64))).T
     for name, sums in zip(first, found.T, strict=True):
         if not np.isfinite(sums).all():
             raise InputError(
@@ -266,58 +236,21 @@ def along(paths: Sequence[Path], state: str | None = None) -> Table:
             f"A path needs two or more checkpoints, and {len(paths)} {'is' if len(paths) == 1 else 'are'} given: the weights at "
             "the start and at least one file after that."
         )
-    first, here = (weights(path, state) for path in paths[:2])
-    left_out = _left_out(first, here, paths)
-    like = {name: value.to("meta") for name, value in here.items()}  # what the others are held against needs no memory
-    trail = Trail.begin({name: value for name, value in first.items() if name not in left_out}, str(paths[0]))
     labels = [str(path) for path in paths]
     if len({path.name for path in paths}) == len(paths):
         labels = [path.name for path in paths]
-    with ThreadPoolExecutor(1, "read ahead") as ahead:
-        for number, (path, label) in enumerate(zip(paths, labels, strict=True)):
-            coming = ahead.submit(_read_ahead, paths[number + 1]) if number + 1 < len(paths) else None
-            if number > 1:
-                here = weights(path, state)
-                _require_same(like, here, paths[1], path)
-            if number:
-                trail.add({name: value for name, value in here.items() if name not in left_out}, label, where=str(path))
-            if coming is not None:
-                coming.result()
+    coming = in_turn(paths, state, held=HELD)
+    first, second = next(coming), next(coming)
+    left_out = _left_out(first, second, paths)
+    like = {
+        name: value.to("meta") for name, value in second.items()
+    }  # what the others are held against needs no memory
+    trail = Trail.begin({name: value for name, value in first.items() if name not in left_out}, str(paths[0]))
+    for number, here in enumerate(itertools.chain([second], coming), 1):
+        _require_same(like, here, paths[1], paths[number])
+        kept = {name: value for name, value in here.items() if name not in left_out}
+        trail.add(kept, labels[number], where=str(paths[number]))
     return trail.table()
-
-
-def _read_ahead(path: Path) -> None:
-    """Read the file once and forget it, so that the system has it in memory when its turn comes."""
-    room = bytearray(AHEAD)
-    with contextlib.suppress(OSError), path.open("rb", buffering=0) as file:  # what is wrong is said at its turn
-        while file.readinto(room):
-            pass
-
-
-def weights(path: Path, state: str | None = None) -> dict[str, Tensor]:
-    """The parameters in a checkpoint file, by name; memory-mapped where the format allows it.
-
-    Raises:
-        InputError: the file cannot be read, or holds several sets of weights of which none was chosen.
-    """
-    states = files.contents(path).states
-    if state is not None and state not in states:
-        raise InputError(f'{path} holds no weights under "{state}": {nearest(state, states)}.')
-    if state is None:
-        usual = [key for key in ("", "model", "state_dict", "module", "network") if key in states]
-        if len(states) > 1 and len(usual) != 1:
-            raise InputError(
-                f"{path} holds several sets of weights ({', '.join(states)}): say whose path is meant with --state."
-            )
-        state = usual[0] if usual else next(iter(states))
-    return {
-        plain(name): value
-        for name, value in states[state].items()
-        if value.is_floating_point() and not _BUFFERS.search(name)
-    }
-
-
-_BUFFERS = re.compile(r"(^|[._])running_(mean|var)$|num_batches_tracked$")
 
 
 def _apart(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[str]:
@@ -357,18 +290,4 @@ def _unlike(
     return (
         f"{path} and {there} are not of one architecture: {len(apart)} parameters differ, first {apart[0]} ({shapes[0]} and "
         f"{shapes[1]}). A path is that of one network: give the checkpoints of one run."
-    )
-
-
-def in_order(paths: Iterable[Path]) -> list[Path]:
-    """Paths by the numbers in their names, as runs count: a shell lists epoch10 before epoch9.
-
-    >>> [str(path) for path in in_order([Path("run/epoch10.pth"), Path("run/epoch9.pth"), Path("init.pth")])]
-    ['init.pth', 'run/epoch9.pth', 'run/epoch10.pth']
-    """
-    return sorted(
-        paths,
-        key=lambda path: [
-            (part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", str(path)) if part
-        ],
     )

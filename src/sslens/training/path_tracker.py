@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from sslens.errors import InputError
 from sslens.store import scratch
 from sslens.table import Table
-from sslens.training.path import Squares, Trail, groups, plain
+from sslens.training.path import Squares, Trail, groups
+from sslens.training.path_files import plain
 
 
 @final
