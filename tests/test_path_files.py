@@ -1,5 +1,6 @@
 """The path of a training from its checkpoints, and `sslens path`."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from sslens.cli import main
 from sslens.errors import Doubt, InputError
 from sslens.table import Table
+from sslens.training import path_files
 from sslens.training.path import along
 from sslens.training.path_files import in_order
 from sslens.training.path_tracker import PathTracker
@@ -177,3 +179,42 @@ def test_the_command_says_what_cannot_be(
 def test_numbers_order_files_and_other_names_stand_where_they_stood() -> None:
     paths = [Path(f"run/{name}.pth") for name in ("ckpt-100", "ckpt-20", "ckpt-3", "best")]
     assert [path.stem for path in in_order(paths)] == ["best", "ckpt-3", "ckpt-20", "ckpt-100"]
+
+
+def forgotten(path: Path) -> Path:
+    """The same file, which the system no longer has in memory where it can be asked to forget one."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return path
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="files are read past the cache on Linux alone")
+@pytest.mark.parametrize("numbers", [3, 1024, 5000])
+def test_files_that_are_not_in_memory_give_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbers: int
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weights = [
+        {"w": torch.randn(numbers, generator=generator), "v": torch.randn(7, generator=generator)} for _ in "12345678"
+    ]
+    weights[0]["decoder.u"] = torch.zeros(3000)  # the first file is longer than the others
+    paths = written(tmp_path, weights)
+    with pytest.warns(Doubt, match=r"decoder\.u"):
+        expected = along(paths).frame
+    monkeypatch.setattr(path_files, "_in_memory", lambda path: False)
+    copied = [path_files._Copy() for _ in paths]
+    assert [(copy.of(path) or path).read_bytes() for copy, path in zip(copied, paths, strict=True)] == [
+        path.read_bytes() for path in paths
+    ]
+    with pytest.warns(Doubt, match=r"decoder\.u"):
+        pd.testing.assert_frame_equal(along([forgotten(path) for path in paths]).frame, expected)
+    paths[4].write_bytes(paths[4].read_bytes()[:-5])
+    with pytest.raises(InputError, match=r"epoch4\.safetensors is not a whole safetensors file"):
+        along(paths[1:])
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="files are read past the cache on Linux alone")
+def test_a_file_that_was_just_written_is_in_memory(tmp_path: Path) -> None:
+    (path,) = written(tmp_path, run_of(1))
+    assert path_files._in_memory(path)

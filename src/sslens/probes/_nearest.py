@@ -18,8 +18,8 @@ from torch import Tensor
 
 from sslens.cores import one_each
 
-#: queries, and rows of a bank, whose cosines a core holds at a time: 134 MB
-QUERIES, ROWS = 512, 2**16
+#: queries, and rows of a bank, whose cosines a core holds at a time: 67 MB
+QUERIES, ROWS = 512, 2**15
 #: cosines of which the largest is looked at first
 GROUP = 32
 #: columns by which rows that may be equal are found
@@ -116,18 +116,20 @@ def _amd() -> bool:
 
 def _top(cosines: Float32[Tensor, "query bank"], k: int) -> Found:
     """The k largest of each row, the largest first, of equals that with the lower column."""
-    width = cosines.shape[1] // GROUP
-    if width <= k:
+    groups = cosines.shape[1] // GROUP
+    if groups <= k:
         columns, tied = _largest(cosines, k)
     else:
-        peaks = cosines[:, : GROUP * width].unflatten(1, (GROUP, width)).amax(1)
-        groups = peaks.topk(k, dim=1, sorted=False).indices
-        candidates = (groups[:, :, None] + width * torch.arange(GROUP, device=groups.device)).flatten(1)
-        rest = torch.arange(GROUP * width, cosines.shape[1], device=groups.device).expand(len(groups), -1)
-        candidates = torch.cat([candidates, rest], 1)
-        values = cosines.gather(1, candidates)
+        grouped = cosines[:, : GROUP * groups].unflatten(1, (groups, GROUP))
+        peaks = grouped.amax(2)
+        within = peaks.topk(k, dim=1, sorted=False).indices
+        rest = cosines[:, GROUP * groups :]
+        looked_into = grouped[torch.arange(len(within), device=within.device)[:, None], within].flatten(1)
+        values = torch.cat([looked_into, rest], 1) if rest.shape[1] else looked_into
         places, tied = _largest(values, k)
-        columns = candidates.gather(1, places)
+        # the rest comes after k groups here, and after all of them there
+        columns = F.pad(GROUP * within, (0, 1), value=GROUP * groups).gather(1, (places // GROUP).clamp(max=k))
+        columns += places - GROUP * (places // GROUP).clamp(max=k)
         last = values.gather(1, places).amin(1, keepdim=True)
         tied |= (peaks >= last).sum(1) > k  # a group that was not looked into has one of the last's equals
     if tied.any():

@@ -40,7 +40,7 @@ def neighbours(
     if not 1 <= k <= rows:
         raise InputError(f"{k} neighbours cannot be chosen among {rows} images: give k between 1 and {rows}.")
     for name, x in (("queries", queries), ("bank", bank)):
-        if not torch.isfinite(x).all():
+        if len(x) and not torch.isfinite(torch.stack(torch.aminmax(x))).all():
             raise InputError(
                 f"The features of the {name} hold values that are not finite: the model or its input is broken."
             )
