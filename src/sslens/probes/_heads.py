@@ -21,8 +21,8 @@ from sslens.store import digest
 EPS_FEATURES, EPS_HIDDEN = 1e-6, 1e-5
 #: the weight of a batch in running statistics, as torch has it
 FORGET = 0.1
-#: values between the layers of the heads that are computed together: what a processor's cache holds, and what a GPU fills
-ROOM = {"cpu": 1 << 20, "cuda": 1 << 28}
+#: values between the layers of the heads that are computed together: so many that a call is worth its while, and what a GPU fills
+ROOM = {"cpu": 1 << 21, "cuda": 1 << 28}
 LN2 = math.log(2)
 
 
@@ -81,18 +81,22 @@ def fresh(head: Head, point: Point, dim: int, classes: int, seed: int) -> nn.Seq
 
 
 def packed(points: Sequence[Point], head: Head, dim: int, classes: int, batch: int, device: str) -> list[list[Point]]:
-    """The points in packs of one length, each as large as there is `ROOM` for what lies between its layers.
+    """The points in packs of one length and about one size, as large as there is `ROOM` for what lies between their layers.
 
-    >>> sizes = packed([Point(0.1)] * 40, Head((("norm", "cls"),)), 192, 10, 4096, "cpu")
-    >>> [len(pack) for pack in sizes]  # 2^20 values, 40,960 a head
-    [25, 15]
+    >>> sizes = packed([Point(0.1)] * 40, Head((("norm", "cls"),)), 192, 10, 8192, "cpu")
+    >>> [len(pack) for pack in sizes]  # 2^21 values, 81,920 a head: 25 at most
+    [20, 20]
     """
     values = batch * (classes + 3 * (head.layers - 1) * dim)
-    size = max(1, ROOM[torch.device(device).type] // values)
+    most = max(1, ROOM[torch.device(device).type] // values)
     by_length: dict[int, list[Point]] = {}
     for point in points:
         by_length.setdefault(point.epochs, []).append(point)
-    return [each[start : start + size] for each in by_length.values() for start in range(0, len(each), size)]
+    return [
+        [each[row] for row in rows]
+        for each in by_length.values()
+        for rows in np.array_split(np.arange(len(each)), -(-len(each) // most))
+    ]
 
 
 @final
