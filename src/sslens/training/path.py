@@ -189,7 +189,9 @@ def _squares(
             found += [float(move @ move), sum(float(move @ each) for each in past), float(away @ away)]
         return found
 
-    found: Float64[np.ndarray, "3 parameter"] = np.array(one_each(of, first, lambda: torch.empty(len(seen), CHUNK, dtype=torch.float64))).T
+    found: Float64[np.ndarray, "3 parameter"] = np.array(
+        one_each(of, first, lambda: torch.empty(len(seen), CHUNK, dtype=torch.float64))
+    ).T
     for name, sums in zip(first, found.T, strict=True):
         if not np.isfinite(sums).all():
             raise InputError(
