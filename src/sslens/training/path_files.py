@@ -87,12 +87,12 @@ def in_turn(paths: Sequence[Path], state: str | None, held: int) -> Iterator[dic
     """
     copies = [_Copy() for _ in range(held + 3)]
     size = max((path.stat().st_size for path in paths if path.exists()), default=0)
-    room = SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "memfd_create") else 0.0
+    fits = hasattr(os, "memfd_create") and len(copies) * size <= SHARE * os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE
     with ThreadPoolExecutor(1, "read ahead") as pool:
 
         def begin(number: int) -> Callable[[], dict[str, Tensor]]:
             path = paths[number]
-            if path.suffix == ".safetensors" and len(copies) * size <= room and not _in_memory(path):
+            if fits and path.suffix == ".safetensors" and not _in_memory(path):
                 copy = copies[0] if number == 0 else copies[1 + number % (held + 2)]
                 made = pool.submit(copy.of, path)
                 return lambda: _from(made.result(), path, state)
