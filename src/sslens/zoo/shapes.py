@@ -89,6 +89,7 @@ class ViTShape:
                 num_classes=0,
                 global_pool="token" if self.cls else "avg",
                 fc_norm=False,
+                weight_init="skip",
                 **settings,
             )
         if not self.norm:
