@@ -222,7 +222,7 @@ def groups(parameters: Mapping[str, int]) -> dict[str, Bool[np.ndarray, " parame
 
 
 def along(paths: Sequence[Path], state: str | None = None) -> Table:
-    """The path through a run's checkpoints, in the order given, at most four of them mapped into memory at a time.
+    """The path through a run's checkpoints, in the order given, at most five of them in memory at a time.
 
     Files are read as `sslens.zoo.files` does (no pickle is run); buffers such as running means are no part of a path. Where the
     first file is a pre-trained network and the others have a new head, what only one of them has is left out, with a `Doubt`.
