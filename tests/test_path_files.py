@@ -203,10 +203,15 @@ def test_files_that_are_not_in_memory_give_the_same(
     with pytest.warns(Doubt, match=r"decoder\.u"):
         expected = along(paths).frame
     monkeypatch.setattr(path_files, "_in_memory", lambda path: False)
-    copied = [path_files._Copy() for _ in paths]
-    assert [(copy.of(path) or path).read_bytes() for copy, path in zip(copied, paths, strict=True)] == [
-        path.read_bytes() for path in paths
-    ]
+    try:
+        os.close(os.open(paths[0], os.O_RDONLY | os.O_DIRECT))
+    except OSError:
+        pytest.skip("this folder's file system has no reading past the cache")
+    copies = [path_files._Copy() for _ in paths]
+    for copy, path in zip(copies, paths, strict=True):
+        copied = copy.of(path)
+        assert copied is not None
+        assert copied.read_bytes() == path.read_bytes()
     with pytest.warns(Doubt, match=r"decoder\.u"):
         pd.testing.assert_frame_equal(along([forgotten(path) for path in paths]).frame, expected)
     paths[4].write_bytes(paths[4].read_bytes()[:-5])

@@ -269,3 +269,13 @@ def test_broken_features_are_refused(which: str, value: float) -> None:
 def test_wilson_is_scipys(correct: int, count: int) -> None:
     expected = binomtest(correct, count).proportion_ci(0.95, method="wilson")
     assert wilson(correct, count) == pytest.approx((expected.low, expected.high), abs=1e-7)
+
+
+def test_both_libraries_products_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    bank, queries = drawn(0, 300), drawn(1, 50)
+    found = []
+    for amd in (True, False):
+        monkeypatch.setattr(nearest, "_amd", lambda amd=amd: amd)
+        found.append(neighbours(queries, bank, 7))
+    assert torch.equal(found[0][0], found[1][0])
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=0, atol=1e-6)
