@@ -110,10 +110,11 @@ def test_of_duplicates_the_first_rows_are_taken_in_blocks_of_any_size(monkeypatc
     queries = torch.cat([drawn(1, 29, 16), base[:4]])
     expected = by_hand(queries, bank, [0] * len(bank), 10, "majority", 1.0, False)[0]
     own = by_hand(bank, bank, [0] * len(bank), 10, "majority", 1.0, True)[0]
-    for at_a_time, of_the_bank, group in ((1, 100, 32), (2, 7, 2), (5, 11, 1), (33, 40, 3), (1000, 1000, 2)):
+    ways = ((1, 100, (32,)), (2, 7, (2,)), (5, 11, (1,)), (33, 40, (3, 2)), (1000, 1000, (4, 2)))
+    for at_a_time, of_the_bank, groups in ways:
         monkeypatch.setattr(nearest, "QUERIES", at_a_time)
         monkeypatch.setattr(nearest, "ROWS", of_the_bank)
-        monkeypatch.setattr(nearest, "GROUP", group)
+        monkeypatch.setattr(nearest, "GROUPS", groups)
         found, cosines = neighbours(queries, bank, 10)
         assert found.tolist() == expected
         assert neighbours(bank, bank, 10, leave_one_out=True)[0].tolist() == own
@@ -129,8 +130,8 @@ def test_of_duplicates_the_first_rows_are_taken_in_blocks_of_any_size(monkeypatc
 def test_ties_go_to_the_lower_row_whatever_the_groups(values: int, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cosines on a grid, so that most are ties, also between groups of which not all are looked into."""
     cosines = torch.from_numpy(np.random.default_rng(0).integers(0, values, (50, 203)).astype(np.float32))
-    for group in (1, 2, 4, 32):
-        monkeypatch.setattr(nearest, "GROUP", group)
+    for groups in ((), (1,), (2,), (4, 2), (9, 4, 2), (32,)):
+        monkeypatch.setattr(nearest, "GROUPS", groups)
         rows, found = nearest._top(cosines, k)
         expected = np.lexsort((np.broadcast_to(np.arange(203), cosines.shape), -cosines.numpy()))[:, :k]
         assert rows.tolist() == expected.tolist()

@@ -1,12 +1,13 @@
 """Exact nearest neighbours by cosine: one matrix product, block by block, and the largest of each row.
 
 On a CPU each core has blocks of queries of its own. The product is written into memory that is kept from block to block: new memory
-for each costs time (`bench/knn.py`). Of every 32 cosines of a row only the largest is looked at first: the k nearest lie in the k
+for each costs time (`bench/knn.py`). Of every 64 cosines of a row only the largest is looked at first: the k nearest lie in the k
 groups with the largest maxima.
 """
 
 import functools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
@@ -20,8 +21,8 @@ from sslens.cores import one_each
 
 #: queries, and rows of a bank, whose cosines a core holds at a time: 67 MB
 QUERIES, ROWS = 512, 2**15
-#: cosines of which the largest is looked at first
-GROUP = 32
+#: cosines of which the largest is looked at first, and then among those that were looked into
+GROUPS = (64, 8)
 #: columns by which rows that may be equal are found
 LOOKED_AT = 16
 
@@ -55,7 +56,8 @@ class Bank:
     def nearest(self, queries: Float[Tensor, "query dim"], k: int) -> Found:
         """The k rows with the largest cosine to each query, and the cosines; of equal cosines the lower row comes first."""
         cores = torch.get_num_threads() if self.unit.device.type == "cpu" else 1
-        size = min(QUERIES, math.ceil(len(queries) / cores))
+        blocks = cores * max(1, math.ceil(len(queries) / (cores * QUERIES)))
+        size = max(1, math.ceil(len(queries) / blocks))
 
         def room() -> Float32[Tensor, " _"]:
             return self.unit.new_empty(size * min(ROWS, len(self.unit)))
@@ -116,22 +118,7 @@ def _amd() -> bool:
 
 def _top(cosines: Float32[Tensor, "query bank"], k: int) -> Found:
     """The k largest of each row, the largest first, of equals that with the lower column."""
-    groups = cosines.shape[1] // GROUP
-    if groups <= k:
-        columns, tied = _largest(cosines, k)
-    else:
-        grouped = cosines[:, : GROUP * groups].unflatten(1, (groups, GROUP))
-        peaks = grouped.amax(2)
-        within = peaks.topk(k, dim=1, sorted=False).indices
-        rest = cosines[:, GROUP * groups :]
-        looked_into = grouped[torch.arange(len(within), device=within.device)[:, None], within].flatten(1)
-        values = torch.cat([looked_into, rest], 1) if rest.shape[1] else looked_into
-        places, tied = _largest(values, k)
-        # the rest comes after k groups here, and after all of them there
-        columns = F.pad(GROUP * within, (0, 1), value=GROUP * groups).gather(1, (places // GROUP).clamp(max=k))
-        columns += places - GROUP * (places // GROUP).clamp(max=k)
-        last = values.gather(1, places).amin(1, keepdim=True)
-        tied |= (peaks >= last).sum(1) > k  # a group that was not looked into has one of the last's equals
+    columns, tied = _largest(cosines, k, GROUPS)
     if tied.any():
         columns[tied] = _first_of_ties(cosines[tied], cosines[tied].gather(1, columns[tied]).amin(1, keepdim=True), k)
     columns = columns.sort(dim=1).values
@@ -140,12 +127,28 @@ def _top(cosines: Float32[Tensor, "query bank"], k: int) -> Found:
     return columns.gather(1, order), values.gather(1, order)
 
 
-def _largest(values: Float32[Tensor, "query n"], k: int) -> tuple[Int64[Tensor, "query k"], Bool[Tensor, " query"]]:
-    """Where the k largest are, in any order, and whether others equal the last of them."""
-    largest, places = values.topk(min(k + 1, values.shape[1]), dim=1)
-    return places[:, :k], largest[:, k - 1] == largest[:, -1] if largest.shape[1] > k else places.new_zeros(
-        len(places)
-    ) > 0
+def _largest(
+    values: Float32[Tensor, "query n"], k: int, groups: Sequence[int]
+) -> tuple[Int64[Tensor, "query k"], Bool[Tensor, " query"]]:
+    """The columns of the k largest, in any order, and whether others equal the last of them; `groups` are sizes to look by."""
+    if not groups or values.shape[1] // groups[0] <= k:
+        largest, places = values.topk(min(k + 1, values.shape[1]), dim=1)
+        others = largest.shape[1] > k
+        return places[:, :k], (largest[:, k - 1] == largest[:, -1]) if others else places[:, 0] < 0
+    size, *finer = groups
+    whole = size * (values.shape[1] // size)
+    grouped = values[:, :whole].unflatten(1, (-1, size))
+    peaks = grouped.amax(2)
+    within = peaks.topk(k, dim=1, sorted=False).indices
+    query = torch.arange(len(within), device=within.device)[:, None]
+    looked_into = torch.cat([grouped[query, within].flatten(1), values[:, whole:]], 1)
+    places, tied = _largest(looked_into, k, finer)
+    last = looked_into.gather(1, places).amin(1, keepdim=True)
+    tied |= (peaks >= last).sum(1) > k  # a group that was not looked into has one of the last's equals
+    # what no group holds comes after k groups in `looked_into`, and after all of them in `values`
+    begins = F.pad(size * within, (0, 1), value=whole)
+    number = (places // size).clamp(max=k)
+    return begins.gather(1, number) + places - size * number, tied
 
 
 def _first_of_ties(
