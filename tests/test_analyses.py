@@ -122,7 +122,7 @@ def path_of(name: str) -> Table:
     trail = Trail.begin(first)
     for number, weights in enumerate(others, 1):
         trail.add(weights, str(number))
-    return trail.table()
+    return trail.course.table()
 
 
 CASES = {

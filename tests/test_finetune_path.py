@@ -31,7 +31,7 @@ def path(turn: float, epochs: int = 3, recipe: dict[str, str] | None = None) -> 
     trail = Trail.begin(weights(0))
     for epoch in range(1, epochs + 1):
         trail.add(weights(epoch), str(epoch), step=4 * epoch, step_length=np.full(6, 4.0 * epoch))
-    return replace(trail.table(), provenance={"recipe": recipe or {}})
+    return replace(trail.course.table(), provenance={"recipe": recipe or {}})
 
 
 def straightness(turn: float) -> float:

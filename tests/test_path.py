@@ -36,7 +36,7 @@ def through(points: Sequence[Sequence[float]]) -> pd.DataFrame:
     trail = Trail.begin(first)
     for number, weights in enumerate(others, 1):
         trail.add(weights, str(number))
-    return trail.table().frame.query("group == 'backbone'").reset_index(drop=True)
+    return trail.course.table().frame.query("group == 'backbone'").reset_index(drop=True)
 
 
 def last(table: Table, group: str = "backbone") -> Any:
@@ -83,7 +83,7 @@ def test_what_does_not_move_is_undefined() -> None:
 
 def test_the_beginning_alone_is_no_path() -> None:
     with pytest.raises(InputError, match="two or more times"):
-        Trail.begin({"w": torch.zeros(1)}).table()
+        Trail.begin({"w": torch.zeros(1)}).course.table()
 
 
 # --------------------------------------------------------------------------------------------------- against NumPy

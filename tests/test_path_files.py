@@ -1,6 +1,6 @@
 """The path of a training from its checkpoints, and `sslens path`."""
 
-import os
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from sslens.errors import Doubt, InputError
 from sslens.table import Table
 from sslens.training import path_files
 from sslens.training.path import along
-from sslens.training.path_files import in_order
+from sslens.training.path_files import Checkpoints, in_order
 from sslens.training.path_tracker import PathTracker
 
 
@@ -39,7 +39,8 @@ def written(folder: Path, weights: Sequence[dict[str, Tensor]], kind: str = "saf
         if kind == "safetensors":
             save_file(each, path)
         else:
-            torch.save({"model": each, "epoch": number, "optimizer": {"state": {}, "param_groups": []}}, path)
+            held = {"model": each, "epoch": number, "optimizer": {"state": {}, "param_groups": []}}
+            torch.save(held, path, _use_new_zipfile_serialization=kind != "old.pth")
         paths.append(path)
     return paths
 
@@ -181,45 +182,34 @@ def test_numbers_order_files_and_other_names_stand_where_they_stood() -> None:
     assert [path.stem for path in in_order(paths)] == ["best", "ckpt-3", "ckpt-20", "ckpt-100"]
 
 
-def forgotten(path: Path) -> Path:
-    """The same file, which the system no longer has in memory where it can be asked to forget one."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    return path
+@pytest.mark.parametrize("kind", ["safetensors", "pth", "old.pth"])
+def test_a_path_in_parts_is_that_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    weights = run_of(6)
+    whole = along(written(tmp_path, weights, kind)).frame
+    monkeypatch.setattr(path_files, "BYTES", (12, 1 << 30))
+    run = Checkpoints(paths := written(tmp_path, weights, kind))
+    assert sorted(itertools.chain(*run.parts())) == sorted(
+        name for name in weights[0] if "running" not in name and "num" not in name
+    )
+    assert len(run.parts()) >= 3
+    pd.testing.assert_frame_equal(along(paths).frame, whole, rtol=1e-12)
 
 
-@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="files are read past the cache on Linux alone")
-@pytest.mark.parametrize("numbers", [3, 1024, 5000])
-def test_files_that_are_not_in_memory_give_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbers: int
-) -> None:
-    generator = torch.Generator().manual_seed(0)
-    weights = [
-        {"w": torch.randn(numbers, generator=generator), "v": torch.randn(7, generator=generator)} for _ in "12345678"
-    ]
-    weights[0]["decoder.u"] = torch.zeros(3000)  # the first file is longer than the others
-    paths = written(tmp_path, weights)
-    with pytest.warns(Doubt, match=r"decoder\.u"):
-        expected = along(paths).frame
-    monkeypatch.setattr(path_files, "_in_memory", lambda path: False)
-    try:
-        os.close(os.open(paths[0], os.O_RDONLY | os.O_DIRECT))
-    except OSError:
-        pytest.skip("this folder's file system has no reading past the cache")
-    copies = [path_files._Copy() for _ in paths]
-    for copy, path in zip(copies, paths, strict=True):
-        copied = copy.of(path)
-        assert copied is not None
-        assert copied.read_bytes() == path.read_bytes()
-    with pytest.warns(Doubt, match=r"decoder\.u"):
-        pd.testing.assert_frame_equal(along([forgotten(path) for path in paths]).frame, expected)
-    paths[4].write_bytes(paths[4].read_bytes()[:-5])
-    with pytest.raises(InputError, match=r"epoch4\.safetensors is not a whole safetensors file"):
-        along(paths[1:])
+def test_of_parameters_that_break_the_first_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever part is read first."""
+    monkeypatch.setattr(path_files, "BYTES", (12, 1 << 30))
+    for early, late in itertools.permutations(["blocks.0.norm1.bias", "blocks.0.attn.qkv.weight", "bn.weight"], 2):
+        weights = run_of(6)
+        weights[2][early].view(-1)[1] = torch.nan
+        weights[4][late].view(-1)[0] = torch.inf
+        with pytest.raises(InputError, match=rf"{early} holds numbers that are not finite in \S+epoch2"):
+            along(written(tmp_path, weights))
+        weights[0][late].view(-1)[0] = torch.inf
+        with pytest.raises(InputError, match=rf"{late} holds numbers that are not finite in \S+epoch0"):
+            along(written(tmp_path, weights))
 
 
-@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="files are read past the cache on Linux alone")
-def test_a_file_that_was_just_written_is_in_memory(tmp_path: Path) -> None:
-    (path,) = written(tmp_path, run_of(1))
-    assert path_files._in_memory(path)
+def test_files_without_parameters_are_refused(tmp_path: Path) -> None:
+    paths = written(tmp_path, [{"steps": torch.tensor(3)}, {"steps": torch.tensor(4)}])
+    with pytest.raises(InputError, match=r"no parameters in \S+epoch0\.safetensors whose path"):
+        along(paths)

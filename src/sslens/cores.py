@@ -1,12 +1,13 @@
 """Pieces of work that are independent, one core each."""
 
+import functools
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 Room, Item, Found = TypeVar("Room"), TypeVar("Item"), TypeVar("Found")
 
@@ -32,7 +33,13 @@ def one_each(
     usual = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads or usual, "core") as pool:
+        with _libraries().limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads or usual, "core") as pool:
             return list(pool.map(of, items))
     finally:
         torch.set_num_threads(usual)
+
+
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    """Those of this process, which takes milliseconds to find out."""
+    return ThreadpoolController()

@@ -15,8 +15,6 @@ covered"). It shows attention parameters.
 `path_tracker.PathTracker` measures while a training runs, in any loop; `along` reads a run's checkpoints.
 """
 
-import itertools
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,10 +27,10 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from sslens.cores import one_each
-from sslens.errors import Doubt, InputError
+from sslens.errors import InputError
 from sslens.models.parts import block_of, kind_of
 from sslens.table import Table
-from sslens.training.path_files import in_turn
+from sslens.training.path_files import Checkpoints
 
 UNITS = {
     "record": "number of the epoch, or of the file after the first",
@@ -53,8 +51,6 @@ UNITS = {
 }
 #: numbers of a parameter that are taken to float64 at a time: few enough for a cache, enough for a call to be worth its while
 CHUNK = 1 << 17
-#: of the weights that came before, how many a `Trail` holds beside the first
-HELD = 2
 
 
 class Squares(NamedTuple):
@@ -67,63 +63,25 @@ class Squares(NamedTuple):
 
 @final
 @dataclass(eq=False)
-class Trail:
-    """The weights of a run one after another: of those seen before, the first and the last two are held, and sums of all.
+class Course:
+    """What is known of a path: sums over the numbers of each parameter, at the start and at each record."""
 
-    Attributes:
-        first: θ_0, by name.
-        last, before: θ_{e−1} and θ_{e−2}.
-
-    >>> trail = Trail.begin({"w": torch.zeros(2)})
-    >>> trail.add({"w": torch.tensor([3.0, 0.0])}, "1")
-    >>> trail.add({"w": torch.tensor([3.0, 4.0])}, "2")
-    >>> end = trail.table().frame.query("group == 'backbone'").iloc[-1]
-    >>> float(end.displacement), float(end.length), float(end.cosine)  # a right angle: 3, then 4, is 5 away
-    (5.0, 7.0, 0.0)
-    """
-
-    first: Mapping[str, Tensor]
-    last: Mapping[str, Tensor]
-    before: Mapping[str, Tensor] | None = None
-    norms: Float64[np.ndarray, " parameter"] = field(default_factory=lambda: np.zeros(0))
+    shapes: dict[str, torch.Size]
+    norms: Float64[np.ndarray, " parameter"]
     sums: list[Squares] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
     step_lengths: list[Float64[np.ndarray, " group"]] = field(default_factory=list)
 
     @classmethod
-    def begin(cls, weights: Mapping[str, Tensor], where: str = "the weights at the start") -> "Trail":
-        """From θ_0.
-
-        Raises:
-            InputError: there are no weights, or one is not finite.
-        """
-        if not weights:
-            raise InputError(f"There are no parameters in {where} whose path could be followed.")
-        zero = {name: torch.zeros((), dtype=value.dtype).expand(value.shape) for name, value in weights.items()}
-        norms = _squares(weights, zero, None, zero, where).move
-        return cls(weights, weights, norms=norms)
-
-    def add(
-        self,
-        weights: Mapping[str, Tensor],
-        at: str,
-        *,
-        step: int | None = None,
-        step_length: Float64[np.ndarray, " group"] | None = None,
-        where: str | None = None,
-    ) -> None:
-        """The next weights, which are held until the next but one.
-
-        Raises:
-            InputError: one is not finite.
-        """
-        self.sums.append(_squares(weights, self.last, self.before, self.first, where or f"the weights at {at}"))
-        self.before, self.last = self.last, weights
-        self.labels.append(at)
-        if step is not None and step_length is not None:
-            self.steps.append(step)
-            self.step_lengths.append(step_length)
+    def of_parts(cls, parts: Sequence["Course"]) -> "Course":
+        """That of all parameters, of which each part has some; the records are the same in all."""
+        shapes = {name: shape for part in parts for name, shape in part.shapes.items()}
+        joined = [
+            Squares(*map(np.concatenate, zip(*sums, strict=True)))
+            for sums in zip(*(p.sums for p in parts), strict=True)
+        ]
+        return cls(shapes, np.concatenate([part.norms for part in parts]), joined, parts[0].labels)
 
     def table(self) -> Table:
         """A row a record and group.
@@ -133,9 +91,9 @@ class Trail:
         """
         if not self.sums:
             raise InputError("A path needs weights at two or more times, and here is only its beginning.")
-        sizes = np.array([value.numel() for value in self.first.values()])
+        sizes = np.array([shape.numel() for shape in self.shapes.values()])
         rows: list[dict[str, Any]] = []
-        members = groups({name: value.ndim for name, value in self.first.items()})
+        members = groups({name: len(shape) for name, shape in self.shapes.items()})
         for number, (group, inside) in enumerate(members.items()):
             move, turn, displacement = (np.array([each[i][inside].sum() for each in self.sums]) for i in range(3))
             move, displacement = np.sqrt(move), np.sqrt(displacement)
@@ -162,6 +120,65 @@ class Trail:
             rows += [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         frame = pd.DataFrame(rows, columns=list(UNITS)).sort_values("record", kind="stable", ignore_index=True)
         return Table(frame, UNITS)
+
+
+@final
+@dataclass(eq=False)
+class Trail:
+    """The weights of a run one after another: of those seen before, the first and the last two are held, and sums of all.
+
+    Attributes:
+        first: θ_0, by name.
+        last, before: θ_{e−1} and θ_{e−2}.
+        course: the sums.
+
+    >>> trail = Trail.begin({"w": torch.zeros(2)})
+    >>> trail.add({"w": torch.tensor([3.0, 0.0])}, "1")
+    >>> trail.add({"w": torch.tensor([3.0, 4.0])}, "2")
+    >>> end = trail.course.table().frame.query("group == 'backbone'").iloc[-1]
+    >>> float(end.displacement), float(end.length), float(end.cosine)  # a right angle: 3, then 4, is 5 away
+    (5.0, 7.0, 0.0)
+    """
+
+    first: Mapping[str, Tensor]
+    last: Mapping[str, Tensor]
+    course: Course
+    before: Mapping[str, Tensor] | None = None
+
+    @classmethod
+    def begin(cls, weights: Mapping[str, Tensor], where: str = "the weights at the start") -> "Trail":
+        """From θ_0.
+
+        Raises:
+            InputError: there are no weights, or one is not finite.
+        """
+        if not weights:
+            raise InputError(f"There are no parameters in {where} whose path could be followed.")
+        zero = {name: torch.zeros((), dtype=value.dtype).expand(value.shape) for name, value in weights.items()}
+        norms = _squares(weights, zero, None, zero, where).move
+        return cls(weights, weights, Course({name: value.shape for name, value in weights.items()}, norms))
+
+    def add(
+        self,
+        weights: Mapping[str, Tensor],
+        at: str,
+        *,
+        step: int | None = None,
+        step_length: Float64[np.ndarray, " group"] | None = None,
+        where: str | None = None,
+    ) -> None:
+        """The next weights, which are held until the next but one.
+
+        Raises:
+            InputError: one is not finite.
+        """
+        sums = _squares(weights, self.last, self.before, self.first, where or f"the weights at {at}")
+        self.before, self.last = self.last, weights
+        self.course.sums.append(sums)
+        self.course.labels.append(at)
+        if step is not None and step_length is not None:
+            self.course.steps.append(step)
+            self.course.step_lengths.append(step_length)
 
 
 def _ratio(values: Float64[np.ndarray, " record"], of: float) -> Float64[np.ndarray, " record"]:
@@ -222,7 +239,7 @@ def groups(parameters: Mapping[str, int]) -> dict[str, Bool[np.ndarray, " parame
 
 
 def along(paths: Sequence[Path], state: str | None = None) -> Table:
-    """The path through a run's checkpoints, in the order given, at most five of them in memory at a time.
+    """The path through a run's checkpoints, in the order given, with less than one of them in memory: see `Checkpoints`.
 
     Files are read as `sslens.zoo.files` does (no pickle is run); buffers such as running means are no part of a path. Where the
     first file is a pre-trained network and the others have a new head, what only one of them has is left out, with a `Doubt`.
@@ -241,55 +258,22 @@ def along(paths: Sequence[Path], state: str | None = None) -> Table:
     labels = [str(path) for path in paths]
     if len({path.name for path in paths}) == len(paths):
         labels = [path.name for path in paths]
-    coming = in_turn(paths, state, held=HELD)
-    first, second = next(coming), next(coming)
-    left_out = _left_out(first, second, paths)
-    like = {
-        name: value.to("meta") for name, value in second.items()
-    }  # what the others are held against needs no memory
-    trail = Trail.begin({name: value for name, value in first.items() if name not in left_out}, str(paths[0]))
-    for number, here in enumerate(itertools.chain([second], coming), 1):
-        _require_same(like, here, paths[1], paths[number])
-        kept = {name: value for name, value in here.items() if name not in left_out}
-        trail.add(kept, labels[number], where=str(paths[number]))
-    return trail.table()
-
-
-def _apart(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[str]:
-    """Names that only one has, or that differ in shape."""
-    names = dict.fromkeys([*one, *other])
-    return [n for n in names if n not in one or n not in other or one[n].shape != other[n].shape]
-
-
-def _left_out(first: Mapping[str, Tensor], second: Mapping[str, Tensor], paths: Sequence[Path]) -> set[str]:
-    """What a new head, or a decoder that was taken off, changes between a pre-trained network and the first file after it."""
-    apart = _apart(first, second)
-    inside = [name for name in apart if block_of(name) is not None or (name in first and name in second)]
-    inside = [name for name in inside if kind_of(name) != "head"]
-    if inside or len(apart) == len(first.keys() | second.keys()):
-        raise InputError(_unlike(inside or apart, first, second, paths[0], paths[1]))
-    if apart:
-        shown = ", ".join(apart[:4]) + (f" and {len(apart) - 4} more" if len(apart) > 4 else "")
-        warnings.warn(
-            f"{shown} are in only one of {paths[0]} and {paths[1]}, or of another shape, and were left out: the path is that of "
-            "the parameters that both have.",
-            Doubt,
-            stacklevel=3,
-        )
-    return set(apart)
-
-
-def _require_same(one: Mapping[str, Tensor], other: Mapping[str, Tensor], path: Path, there: Path) -> None:
-    apart = _apart(one, other)
-    if apart:
-        raise InputError(_unlike(apart, one, other, path, there))
-
-
-def _unlike(
-    apart: Sequence[str], one: Mapping[str, Tensor], other: Mapping[str, Tensor], path: Path, there: Path
-) -> str:
-    shapes = [str(list(each[apart[0]].shape)) if apart[0] in each else "not there" for each in (one, other)]
-    return (
-        f"{path} and {there} are not of one architecture: {len(apart)} parameters differ, first {apart[0]} ({shapes[0]} and "
-        f"{shapes[1]}). A path is that of one network: give the checkpoints of one run."
-    )
+    run = Checkpoints(paths, state)
+    courses: list[Course] = []
+    until, broken = len(paths), None
+    for names in run.parts():
+        trail = None
+        for number, here in enumerate(run.read(names, until)):
+            try:
+                if trail is None:
+                    trail = Trail.begin(here, str(paths[0]))
+                else:
+                    trail.add(here, labels[number], where=str(paths[number]))
+            except InputError as error:  # another part may be broken before it
+                until, broken = number, error
+                break
+        if trail is not None:
+            courses.append(trail.course)
+    if broken is not None:
+        raise broken
+    return Course.of_parts(courses).table()

@@ -1,31 +1,30 @@
-"""The weights in a run's checkpoints, one file after another, each read while the one before it is worked on.
-
-A file that is not in memory yet is read past the system's cache, straight from the disk, into memory that is used again: files are
-read but once here, 100 of them would push all else out of the cache, and there each page costs a core's time.
-"""
+"""The checkpoint files of a run: their order, the weights in each, and a part of these after another."""
 
 import contextlib
-import mmap
-import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import final
+from typing import TypeVar, final
 
 from torch import Tensor
 
-from sslens.errors import InputError, nearest
+from sslens.errors import Doubt, InputError, nearest
+from sslens.models.parts import block_of, kind_of
+from sslens.training.path_memory import Room
 from sslens.zoo import files
+from sslens.zoo.places import Place, of_mapped, of_safetensors
 
-#: bytes that are asked of the disk at a time
-PIECE = 1 << 24
-#: places of a file at which is asked whether the system has it in memory
-LOOKED_AT = 8
-#: share of the machine's memory that copies of files may take
-SHARE = 0.25
+#: parts that a run's parameters are read in, and the least and most bytes in one: a small one is not worth opening the files again
+PARTS = 6
+BYTES = 1 << 24, 1 << 30
+#: of the files that were read before, those whose part stays beside that of the first
+HELD = 2
 #: what wrappers put before a network's own names
 WRAPPERS = ("module.", "_orig_mod.")
+
+Kept = TypeVar("Kept", Tensor, Place)
 
 _BUFFERS = re.compile(r"(^|[._])running_(mean|var)$|num_batches_tracked$")
 
@@ -62,7 +61,22 @@ def weights(path: Path, state: str | None = None) -> dict[str, Tensor]:
     Raises:
         InputError: the file cannot be read, or holds several sets of weights of which none was chosen.
     """
-    states = files.contents(path).states
+    return _parameters(path, files.contents(path).states, state)
+
+
+def laid_out(path: Path, state: str | None = None) -> dict[str, Place]:
+    """Where the parameters in a checkpoint file lie, by name.
+
+    Raises:
+        InputError: as `weights` raises.
+    """
+    if path.suffix == ".safetensors":
+        return _parameters(path, {"": of_safetensors(path)}, state)
+    return of_mapped(path, weights(path, state))
+
+
+def _parameters(path: Path, states: Mapping[str, Mapping[str, Kept]], state: str | None) -> dict[str, Kept]:
+    """Those of one of a file's sets, without buffers."""
     if state is not None and state not in states:
         raise InputError(f'{path} holds no weights under "{state}": {nearest(state, states)}.')
     if state is None:
@@ -72,114 +86,120 @@ def weights(path: Path, state: str | None = None) -> dict[str, Tensor]:
                 f"{path} holds several sets of weights ({', '.join(states)}): say whose path is meant with --state."
             )
         state = usual[0] if usual else next(iter(states))
-    return {
-        plain(name): value
-        for name, value in states[state].items()
-        if value.is_floating_point() and not _BUFFERS.search(name)
-    }
-
-
-def in_turn(paths: Sequence[Path], state: str | None, held: int) -> Iterator[dict[str, Tensor]]:
-    """The weights of each file. Those of the first stay as they are; those of others until `held` more have come.
-
-    Raises:
-        InputError: as `weights` raises.
-    """
-    copies = [_Copy() for _ in range(held + 3)]
-    size = max((path.stat().st_size for path in paths if path.exists()), default=0)
-    fits = hasattr(os, "memfd_create") and len(copies) * size <= SHARE * os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE
-    with ThreadPoolExecutor(1, "read ahead") as pool:
-
-        def begin(number: int) -> Callable[[], dict[str, Tensor]]:
-            path = paths[number]
-            if fits and path.suffix == ".safetensors" and not _in_memory(path):
-                copy = copies[0] if number == 0 else copies[1 + number % (held + 2)]
-                made = pool.submit(copy.of, path)
-                return lambda: _from(made.result(), path, state)
-            found = weights(path, state)
-            return pool.submit(_touched, found).result
-
-        coming = begin(0)
-        for number in range(len(paths)):
-            here = coming()
-            if number + 1 < len(paths):
-                coming = begin(number + 1)
-            yield here
-
-
-def _from(copy: Path | None, path: Path, state: str | None) -> dict[str, Tensor]:
-    with contextlib.suppress(InputError):  # which would name the copy
-        if copy is not None:
-            return weights(copy, state)
-    return weights(path, state)
-
-
-def _touched(found: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same, once every page that they lie on has been read."""
-    for value in found.values():
-        if value.is_contiguous() and value.numel():
-            value.view(-1)[:: mmap.PAGESIZE // value.element_size()].amax()
-    return found
-
-
-def _in_memory(path: Path) -> bool:
-    """Whether a file is in the system's cache, or the system cannot tell."""
-    try:
-        with path.open("rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            for place in range(LOOKED_AT):
-                os.preadv(file.fileno(), [bytearray(1)], place * size // LOOKED_AT, os.RWF_NOWAIT)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
+    found = states[state].items()
+    return {plain(name): kept for name, kept in found if kept.dtype.is_floating_point and not _BUFFERS.search(name)}
 
 
 @final
-class _Copy:
-    """A file without a name, in memory, that holds one file after another."""
+class Checkpoints:
+    """The files of one run, of which a part of the parameters is read at a time, through all files and before the next part.
 
-    def __init__(self) -> None:
-        self._file: int | None = None
-        self._memory: mmap.mmap | None = None
+    Five such parts are in memory, less than one checkpoint: the first file's, those of the last three, and of the one that is
+    being read. A file in a format that can only be read whole is there beside them while it is read, once for each part.
 
-    def of(self, path: Path) -> Path | None:
-        """Where a copy of the file can be read from now; None if it cannot be copied past the cache."""
-        try:
-            source = os.open(path, os.O_RDONLY | os.O_DIRECT)
-        except OSError:
-            return None
-        try:
-            size = os.fstat(source).st_size
-            whole = size - size % mmap.PAGESIZE  # what is not a whole page cannot be read so
-            with memoryview(self._sized(size)) as memory:
-                at = 0
-                while at < whole:
-                    at += _some(os.preadv(source, [memory[at : min(at + PIECE, whole)]], at))
-                with path.open("rb") as file:
-                    file.seek(whole)
-                    memory[whole:] = file.read()
-        except (OSError, ValueError):  # ValueError: it is being written, and has another length by now
-            return None
-        finally:
-            os.close(source)
-        return Path(f"/proc/self/fd/{self._file}")
+    Raises:
+        InputError: the first two cannot be read, or are not of one architecture.
+    """
 
-    def _sized(self, size: int) -> mmap.mmap:
-        if self._file is None:
-            self._file = os.memfd_create("checkpoint")
-        if self._memory is None or len(self._memory) != size:
-            os.ftruncate(self._file, size)
-            self._memory = mmap.mmap(self._file, size)
-        return self._memory
+    def __init__(self, paths: Sequence[Path], state: str | None = None) -> None:
+        self._paths, self._state = paths, state
+        self._rooms = [Room() for _ in range(HELD + 3)]
+        self._versions = {path: _version(path) for path in paths}
+        self._pool = ThreadPoolExecutor(1, "read ahead")  # what one thread frees it uses again
+        self._places = {path: self._pool.submit(laid_out, path, state).result() for path in paths[:2]}
+        first, self._like = (self._places[path] for path in paths[:2])
+        left_out = _left_out(first, self._like, paths)
+        kept = (name for name in self._like if name not in left_out)
+        self._names = sorted(kept, key=lambda name: self._like[name].begin or 0)  # as they lie in the file
 
-    def __del__(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
+    def parts(self) -> list[list[str]]:
+        """The parameters that all files have, by names, in parts of about one size."""
+        sizes = {name: self._like[name].nbytes for name in self._names}
+        least, most = BYTES
+        size = min(max(least, -(-sum(sizes.values()) // PARTS)), most)
+        found: dict[int, list[str]] = {}
+        begin = 0
+        for name, nbytes in sizes.items():
+            found.setdefault(begin // size, []).append(name)
+            begin += nbytes
+        return list(found.values())
+
+    def read(self, names: Sequence[str], until: int) -> Iterator[dict[str, Tensor]]:
+        """A part of the weights in each of the first `until` files, read while that before it is worked on.
+
+        Those of the first file stay as they are; those of others until two more have come, and all until the next part.
+
+        Raises:
+            InputError: a file cannot be read, is of another architecture, or was written since it was first looked at.
+        """
+        coming = [self._pool.submit(self._of, number, names) for number in range(min(until, 1))]
+        for number in range(until):
+            here = coming.pop().result()
+            if number + 1 < until:
+                coming.append(self._pool.submit(self._of, number + 1, names))
+            yield here
+
+    def _of(self, number: int, names: Sequence[str]) -> dict[str, Tensor]:
+        path = self._paths[number]
+        if _version(path) != self._versions[path]:
+            raise InputError(
+                f"{path} was written while it was read: wait until the run has ended, or leave this file out."
+            )
+        if path not in self._places:
+            self._places[path] = laid_out(path, self._state)
+            _require_same(self._like, self._places[path], self._paths[1], path)
+        at = {name: self._places[path][name] for name in names}
+        room = self._rooms[1 + number % (HELD + 2) if number else 0]
+        if all(place.begin is not None for place in at.values()):
+            return room.filled(path, at)
+        whole = weights(path, self._state)
+        return room.holding({name: whole[name] for name in names})
 
 
-def _some(read: int) -> int:
-    if read == 0:
-        raise OSError("the file ends before its end")
-    return read
+def _version(path: Path) -> tuple[int, int, int]:
+    """What changes when a file is written again."""
+    with contextlib.suppress(OSError):
+        about = path.stat()
+        return about.st_size, about.st_mtime_ns, about.st_ino
+    return 0, 0, 0  # its reader says what is wrong
+
+
+def _apart(one: Mapping[str, Place], other: Mapping[str, Place]) -> list[str]:
+    """Names that only one has, or that differ in shape."""
+    names = dict.fromkeys([*one, *other])
+    return [n for n in names if n not in one or n not in other or one[n].shape != other[n].shape]
+
+
+def _left_out(first: Mapping[str, Place], second: Mapping[str, Place], paths: Sequence[Path]) -> set[str]:
+    """What a new head, or a decoder that was taken off, changes between a pre-trained network and the first file after it."""
+    for path, found in zip(paths, (first, second), strict=False):
+        if not found:
+            raise InputError(f"There are no parameters in {path} whose path could be followed.")
+    apart = _apart(first, second)
+    inside = [name for name in apart if block_of(name) is not None or (name in first and name in second)]
+    inside = [name for name in inside if kind_of(name) != "head"]
+    if inside or len(apart) == len(first.keys() | second.keys()):
+        raise InputError(_unlike(inside or apart, first, second, paths[0], paths[1]))
+    if apart:
+        shown = ", ".join(apart[:4]) + (f" and {len(apart) - 4} more" if len(apart) > 4 else "")
+        warnings.warn(
+            f"{shown} are in only one of {paths[0]} and {paths[1]}, or of another shape, and were left out: the path is that of "
+            "the parameters that both have.",
+            Doubt,
+            stacklevel=4,
+        )
+    return set(apart)
+
+
+def _require_same(one: Mapping[str, Place], other: Mapping[str, Place], path: Path, there: Path) -> None:
+    apart = _apart(one, other)
+    if apart:
+        raise InputError(_unlike(apart, one, other, path, there))
+
+
+def _unlike(apart: Sequence[str], one: Mapping[str, Place], other: Mapping[str, Place], path: Path, there: Path) -> str:
+    shapes = [str(list(each[apart[0]].shape)) if apart[0] in each else "not there" for each in (one, other)]
+    return (
+        f"{path} and {there} are not of one architecture: {len(apart)} parameters differ, first {apart[0]} ({shapes[0]} and "
+        f"{shapes[1]}). A path is that of one network: give the checkpoints of one run."
+    )

@@ -103,7 +103,7 @@ class PathTracker:
                     "loss and learning rate."
                 )
         lengths = None if self._last is None else self._lengths.double().cpu().numpy().copy()
-        label = str(len(self._trail.labels) + 1 if at is None else at)
+        label = str(len(self._trail.course.labels) + 1 if at is None else at)
         self._trail.add(self._kept(), label, step=self._step, step_length=lengths)
 
     def table(self) -> Table:
@@ -112,21 +112,21 @@ class PathTracker:
         Raises:
             InputError: nothing was recorded.
         """
-        return self._trail.table()
+        return self._trail.course.table()
 
     def state(self) -> dict[str, Tensor]:
         """All that is needed to go on, once the module has its weights again: three copies of these, and the sums."""
-        trail = self._trail
-        last = trail.last if trail.sums else {}  # until there is a record these are the first
-        before = trail.before if len(trail.sums) > 1 else {}
+        trail, course = self._trail, self._trail.course
+        last = trail.last if course.sums else {}  # until there is a record these are the first
+        before = trail.before if len(course.sums) > 1 else {}
         held: dict[str, Mapping[str, Tensor]] = {"first": trail.first, "last": last, "before": before or {}}
         made = {f"{when}/{name}": value for when, kept in held.items() for name, value in kept.items()}
-        made["sums"] = torch.from_numpy(np.array(trail.sums).reshape(-1, 3, len(self._names)))
-        made["labels"] = torch.tensor(list("\n".join(trail.labels).encode()), dtype=torch.uint8)
-        made["steps"] = torch.tensor([*trail.steps, self._step])
+        made["sums"] = torch.from_numpy(np.array(course.sums).reshape(-1, 3, len(self._names)))
+        made["labels"] = torch.tensor(list("\n".join(course.labels).encode()), dtype=torch.uint8)
+        made["steps"] = torch.tensor([*course.steps, self._step])
         if self._last is not None:
             made["step_lengths"] = torch.from_numpy(
-                np.array([*trail.step_lengths, self._lengths.double().cpu().numpy()])
+                np.array([*course.step_lengths, self._lengths.double().cpu().numpy()])
             )
         return made
 
@@ -146,13 +146,14 @@ class PathTracker:
             raise InputError("The state of a path is of other parameters, or of a path that was measured otherwise.")
         first, last, before = ({name: each[name] for name in self._names if each} for each in held.values())
         trail = Trail.begin(first)
-        trail.sums = [Squares(*each) for each in state["sums"].cpu().numpy()]
+        course = trail.course
+        course.sums = [Squares(*each) for each in state["sums"].cpu().numpy()]
         trail.last = last or first
-        trail.before = before or (first if trail.sums else None)
-        trail.labels = bytes(state["labels"].tolist()).decode().split("\n") if len(trail.sums) else []
-        *trail.steps, self._step = state["steps"].tolist()
+        trail.before = before or (first if course.sums else None)
+        course.labels = bytes(state["labels"].tolist()).decode().split("\n") if len(course.sums) else []
+        *course.steps, self._step = state["steps"].tolist()
         if self._last is not None:
-            *trail.step_lengths, lengths = state["step_lengths"].cpu().numpy()
+            *course.step_lengths, lengths = state["step_lengths"].cpu().numpy()
             self._lengths = torch.from_numpy(lengths).to(self._lengths)
         self._trail = trail
 

@@ -102,9 +102,20 @@ def read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     Raises:
         InputError: the file is truncated, or not of this format.
     """
+    with opened(path) as file:
+        return file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """A safetensors file, as its library opens it.
+
+    Raises:
+        InputError: the file is truncated, or not of this format.
+    """
     try:
         with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            yield file
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
     except SafetensorError as error:

@@ -1,0 +1,149 @@
+"""Tensors that lie in a file, read into memory that is used again.
+
+A file that is not in memory yet is read past the system's cache, straight from the disk: files are read but once here, 100 of them
+would push all else out of the cache, and there each page costs a core's time.
+"""
+
+import contextlib
+import io
+import itertools
+import mmap
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import final
+
+import torch
+from torch import Tensor
+
+from sslens.errors import InputError
+from sslens.zoo.places import Place
+
+#: bytes that are asked of the disk at a time
+PIECE = 1 << 24
+#: places at which is asked whether the system has a file in memory
+LOOKED_AT = 8
+_PAGE = mmap.PAGESIZE
+
+
+@final
+class Room:
+    """Memory for a part of one file after another."""
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, _PAGE)
+
+    def filled(self, path: Path, at: Mapping[str, Place]) -> dict[str, Tensor]:
+        """The tensors that lie there in the file; what was here before is written over.
+
+        Raises:
+            InputError: the file cannot be read, or ends before.
+        """
+        spans = {name: (place.begin or 0, (place.begin or 0) + place.nbytes) for name, place in at.items()}
+        runs = _pages(list(spans.values()))
+        begins = dict(zip(runs, itertools.accumulate((len(run) * _PAGE for run in runs), initial=0), strict=False))
+        self._grow(sum(map(len, runs)) * _PAGE)
+        try:
+            self._read(path, begins, max(end for _, end in spans.values()))
+        except OSError as error:
+            raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
+        found = {}
+        for name, place in at.items():
+            found[name] = torch.empty(place.shape, dtype=place.dtype)
+            if place.numbers:
+                begin, _ = spans[name]
+                run = next(run for run in runs if begin // _PAGE in run)
+                flat = self._numbers(begins[run] + begin - run.start * _PAGE, place.dtype, place.numbers)
+                found[name] = flat.as_strided(place.shape, place.stride)
+        return found
+
+    def holding(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Copies of tensors; what was here before is written over."""
+        begins = list(
+            itertools.accumulate((-(-value.nbytes // _PAGE) * _PAGE for value in tensors.values()), initial=0)
+        )
+        self._grow(begins[-1])
+        found = {}
+        for begin, (name, value) in zip(begins, tensors.items(), strict=False):
+            found[name] = torch.empty_like(value)
+            if value.numel():
+                found[name] = self._numbers(begin, value.dtype, value.numel()).view(value.shape).copy_(value)
+        return found
+
+    def _grow(self, size: int) -> None:
+        if len(self._memory) < size:
+            self._memory = mmap.mmap(-1, size)
+
+    def _numbers(self, begin: int, dtype: torch.dtype, count: int) -> Tensor:
+        return torch.frombuffer(self._memory, dtype=dtype, count=count, offset=begin)
+
+    def _read(self, path: Path, begins: Mapping[range, int], last: int) -> None:
+        """Runs of a file's pages, to where each begins in the memory; the file has `last` bytes at least."""
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(path.open("rb", buffering=0))
+            size = os.fstat(file.fileno()).st_size
+            if size < last:
+                raise OSError("it ends before its end")
+            direct = None if _in_memory(path, list(begins)) else _direct(path)
+            past = stack.enter_context(direct) if direct else None
+            memory = stack.enter_context(memoryview(self._memory))
+            for run, begin in begins.items():
+                place, end = run.start * _PAGE, min(run.stop * _PAGE, size)
+                into = memory[begin : begin + end - place]
+                done = 0
+                if past is not None:
+                    with contextlib.suppress(OSError):  # what cannot be read so is read as any file is
+                        done = _filled(past, place, into[: len(into) - end % _PAGE])  # of whole pages alone
+                _filled(file, place + done, into[done:])
+
+
+def _filled(file: io.FileIO, place: int, memory: memoryview) -> int:
+    """Bytes read from a place in a file: as many as the memory has."""
+    file.seek(place)
+    done = 0
+    while done < len(memory):
+        count = file.readinto(memory[done : done + PIECE])
+        if not count:
+            raise OSError("it is being written")
+        done += count
+    return done
+
+
+def _direct(path: Path) -> io.FileIO | None:
+    """The file opened to be read past the system's cache, where that can be done."""
+    try:
+        return io.FileIO(path, opener=lambda path, flags: os.open(path, flags | os.O_DIRECT))
+    except (OSError, AttributeError):
+        return None
+
+
+def _in_memory(path: Path, runs: Sequence[range]) -> bool:
+    """Whether runs of a file's pages are in the system's cache, or the system cannot tell."""
+    every = list(itertools.chain(*runs))
+    try:
+        with path.open("rb", buffering=0) as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)  # what is asked for alone, not what follows it
+            for page in every[:: -(-len(every) // LOOKED_AT)] if every else ():
+                os.preadv(file.fileno(), [bytearray(1)], page * _PAGE, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return False
+    except (OSError, AttributeError):
+        return True
+    return True
+
+
+def _pages(spans: Sequence[tuple[int, int]]) -> list[range]:
+    """The runs of pages that spans of bytes lie on.
+
+    >>> page = mmap.PAGESIZE
+    >>> _pages([(3 * page, 3 * page + 8), (5, 6), (7, page + 1)])
+    [range(0, 2), range(3, 4)]
+    """
+    found: list[range] = []
+    for begin, end in sorted(span for span in spans if span[0] < span[1]):
+        pages = range(begin // _PAGE, -(-end // _PAGE))
+        if found and pages.start <= found[-1].stop:
+            found[-1] = range(found[-1].start, max(found[-1].stop, pages.stop))
+        else:
+            found.append(pages)
+    return found

@@ -1,0 +1,85 @@
+"""Where in a checkpoint file each tensor lies, so that some can be read without the others."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sslens.zoo.files import opened
+
+#: what safetensors calls the types that weights have
+FLOATS = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "F8_E8M0": torch.float8_e8m0fnu,
+}
+
+
+class Place(NamedTuple):
+    """Where a tensor lies in a file, in bytes from its start, and how; `begin` is None where it cannot be read by itself."""
+
+    begin: int | None
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    @property
+    def numbers(self) -> int:
+        """From its first to its last, with those between that belong to others."""
+        if 0 in self.shape:
+            return 0
+        return 1 + sum((size - 1) * stride for size, stride in zip(self.shape, self.stride, strict=True))
+
+    @property
+    def nbytes(self) -> int:
+        """From the first number's to the last's."""
+        return self.numbers * self.dtype.itemsize
+
+
+def of_safetensors(path: Path) -> dict[str, Place]:
+    """Of each tensor of floating-point numbers; only the file's header is read.
+
+    Raises:
+        InputError: the file is truncated, or not of this format.
+    """
+    with opened(path), path.open("rb") as file:  # opened: what the header says has been checked
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    found = {}
+    for name, about in header.items():
+        if name != "__metadata__" and about["dtype"] in FLOATS:
+            stride = torch.empty(about["shape"], device="meta").stride()
+            begin = 8 + length + about["data_offsets"][0]
+            found[name] = Place(begin, FLOATS[about["dtype"]], tuple(about["shape"]), stride)
+    return found
+
+
+def of_mapped(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Place]:
+    """Of tensors that the system may have mapped from the file, which Linux says and other systems do not."""
+    try:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+    except OSError:
+        lines = []
+    name = os.path.realpath(path)
+    mapped = []
+    for addresses, _, offset, _, _, *file in (line.split(maxsplit=5) for line in lines):
+        if file == [name]:
+            begin, end = (int(address, 16) for address in addresses.split("-"))
+            mapped.append((begin, end, int(offset, 16)))
+    found = {}
+    for key, value in tensors.items():
+        place = Place(0, value.dtype, tuple(value.shape), value.stride())
+        at = value.data_ptr()
+        offsets = [offset - begin for begin, end, offset in mapped if begin <= at <= end - place.nbytes]
+        if place.numbers:
+            place = place._replace(begin=at + offsets[0] if offsets else None)
+        found[key] = place
+    return found
