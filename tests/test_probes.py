@@ -114,6 +114,7 @@ def test_of_duplicates_the_first_rows_are_taken_in_blocks_of_any_size(monkeypatc
     for at_a_time, of_the_bank, groups in ways:
         monkeypatch.setattr(nearest, "QUERIES", at_a_time)
         monkeypatch.setattr(nearest, "ROWS", of_the_bank)
+        monkeypatch.setattr(nearest, "AT_A_TIME", 1 + of_the_bank // 3)
         monkeypatch.setattr(nearest, "GROUPS", groups)
         found, cosines = neighbours(queries, bank, 10)
         assert found.tolist() == expected

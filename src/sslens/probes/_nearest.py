@@ -19,8 +19,12 @@ from torch import Tensor
 
 from sslens.cores import one_each
 
-#: queries, and rows of a bank, whose cosines a core holds at a time: 67 MB
-QUERIES, ROWS = 512, 2**15
+#: queries, and rows of a bank, whose cosines a core holds at a time: 134 MB
+QUERIES, ROWS = 1024, 2**15
+#: rows of a bank that a CPU multiplies with at a time: a product is written in several passes, which stay in its cache
+AT_A_TIME = 2**13
+#: numbers between two queries' cosines beside those: rows a power of two apart would share few places of a cache
+APART = 16
 #: cosines of which the largest is looked at first, and then among those that were looked into
 GROUPS = (64, 8)
 #: columns by which rows that may be equal are found
@@ -60,7 +64,7 @@ class Bank:
         size = max(1, math.ceil(len(queries) / blocks))
 
         def room() -> Float32[Tensor, " _"]:
-            return self.unit.new_empty(size * min(ROWS, len(self.unit)))
+            return self.unit.new_empty(size * (min(ROWS, len(self.unit)) + APART))
 
         work = functools.partial(self._block, k=k)
         found = one_each(work, queries.split(size), room, threads=cores)
@@ -74,7 +78,7 @@ class Bank:
         cosines = unit.new_empty(len(unit), 0)
         for start in range(0, len(self.unit), ROWS):
             part = self.unit[start : start + ROWS]
-            product = room[: len(unit) * len(part)].view(len(unit), len(part))
+            product = room[: len(unit) * (len(part) + APART)].view(len(unit), -1)[:, : len(part)]
             more, larger = _top(_mm(unit, part.T, product), min(distinct, len(part)))
             # those found before have lower rows, and come first among equals
             rows, cosines = torch.cat([rows, more + start], 1), torch.cat([cosines, larger], 1)
@@ -103,10 +107,14 @@ class Bank:
 
 
 def _mm(x: Float32[Tensor, "m d"], y: Float32[Tensor, "d n"], out: Float32[Tensor, "m n"]) -> Float32[Tensor, "m n"]:
-    if out.device.type == "cpu" and _amd():
-        np.matmul(x.numpy(), y.numpy(), out=out.numpy())
-        return out
-    return torch.mm(x, y, out=out)
+    if out.device.type != "cpu":
+        return torch.mm(x, y, out=out)
+    for some, into in zip(y.split(AT_A_TIME, 1), out.split(AT_A_TIME, 1), strict=True):
+        if _amd():
+            np.matmul(x.numpy(), some.numpy(), out=into.numpy())
+        else:
+            torch.mm(x, some, out=into)
+    return out
 
 
 @functools.cache
