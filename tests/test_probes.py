@@ -273,6 +273,10 @@ def test_wilson_is_scipys(correct: int, count: int) -> None:
     assert wilson(correct, count) == pytest.approx((expected.low, expected.high), abs=1e-7)
 
 
+def test_no_queries_have_no_neighbours() -> None:
+    assert [tuple(found.shape) for found in neighbours(drawn(0, 0), drawn(1, 20), 7)] == [(0, 7), (0, 7)]
+
+
 def test_both_libraries_products_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     bank, queries = drawn(0, 300), drawn(1, 50)
     found = []

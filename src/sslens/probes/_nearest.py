@@ -78,7 +78,7 @@ class Bank:
         cosines = unit.new_empty(len(unit), 0)
         for start in range(0, len(self.unit), ROWS):
             part = self.unit[start : start + ROWS]
-            product = room[: len(unit) * (len(part) + APART)].view(len(unit), -1)[:, : len(part)]
+            product = room[: len(unit) * (len(part) + APART)].view(len(unit), len(part) + APART)[:, : len(part)]
             more, larger = _top(_mm(unit, part.T, product), min(distinct, len(part)))
             # those found before have lower rows, and come first among equals
             rows, cosines = torch.cat([rows, more + start], 1), torch.cat([cosines, larger], 1)
