@@ -21,7 +21,7 @@ class Command:
     """Follow a training through its checkpoints: how far the weights got, and how straight they went, by kind and by block.
 
     Files of any training will do: safetensors, or PyTorch's (of which no code is run). The first is where the path begins, such
-    as the pre-trained weights. They are taken in the order of the numbers in their names; less than two are in memory at a time.
+    as the pre-trained weights. They are taken in the order of the numbers in their names; two at most are in memory at a time.
 
     Examples:
       sslens path run/checkpoints/*.safetensors
