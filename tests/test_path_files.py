@@ -162,6 +162,7 @@ def test_the_command_writes_a_table_in_the_order_of_numbers(tmp_path: Path, caps
     [
         (["one.pth"], "two or more checkpoints, and 1 is given"),
         (["empty"], "empty holds no checkpoints"),
+        (["nowhere"], "nowhere is not there"),
         (["a.pth", "b.pth", "--out", "c.pth"], "named like a checkpoint"),
         (["a.pth", "b.pth", "--out", "empty"], "is a folder"),
         (["missing.pth", "b.pth"], "cannot be read"),
@@ -211,5 +212,7 @@ def test_of_parameters_that_break_the_first_file_is_named(tmp_path: Path, monkey
 
 def test_files_without_parameters_are_refused(tmp_path: Path) -> None:
     paths = written(tmp_path, [{"steps": torch.tensor(3)}, {"steps": torch.tensor(4)}])
+    with pytest.raises(InputError, match="one set of weights, without a name: leave out --state teacher"):
+        along(paths, "teacher")
     with pytest.raises(InputError, match=r"no parameters in \S+epoch0\.safetensors whose path"):
         along(paths)

@@ -72,6 +72,8 @@ def _files(given: tuple[Path, ...]) -> list[Path]:
             if not inside:
                 raise InputError(f"{path} holds no checkpoints ({', '.join(SUFFIXES)}): give the files themselves.")
             found += sorted(inside)
+        elif not path.exists() and path.suffix not in SUFFIXES:
+            raise InputError(f"{path} is not there: give checkpoints, or the folder that they are in.")
         else:
             found.append(path)
     return found

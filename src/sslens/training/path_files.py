@@ -77,6 +77,8 @@ def laid_out(path: Path, state: str | None = None) -> dict[str, Place]:
 
 def _parameters(path: Path, states: Mapping[str, Mapping[str, Kept]], state: str | None) -> dict[str, Kept]:
     """Those of one of a file's sets, without buffers."""
+    if state is not None and list(states) == [""]:
+        raise InputError(f"{path} holds one set of weights, without a name: leave out --state {state}.")
     if state is not None and state not in states:
         raise InputError(f'{path} holds no weights under "{state}": {nearest(state, states)}.')
     if state is None:
