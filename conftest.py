@@ -1,4 +1,5 @@
-"""Every test and every docstring example runs with shapes checked, on one torch thread, with a store of its own."""
+"""Every test and every docstring example runs with shapes checked, on one torch thread, with a
+store of its own."""
 
 import gc
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ def _one_thread() -> Iterator[None]:
     import torch
 
     torch.set_num_threads(1)
-    gc.freeze()  # what the imports made stays: to look through it again and again took a twentieth of the tests' time
+    # what the imports made stays: to look through it again and again took a twentieth of the tests'
+    # time
+    gc.freeze()
     yield
     gc.unfreeze()
 

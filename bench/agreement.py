@@ -1,12 +1,15 @@
-"""Agreement of two models' predictions at the size of ImageNet's validation set: seconds, memory, and scipy beside.
+"""Agreement of two models' predictions at the size of ImageNet's validation set: seconds, memory,
+and scipy beside.
 
     python bench/agreement.py                          # 10,000 images of 1,000 classes, one thread
     python bench/agreement.py --images 50000
 
-Logits are normal numbers, half of their variance shared by both models. Times are processor time of one thread, so that other work
-on the machine does not count. scipy.stats.kendalltau takes one image at a time, over the same classes: it is timed on a few
-images and held against ours there, value by value. "all of it" is tau over the top 5, 10 and 100 (of either, and of each first),
-F1 and error consistency, each with 1,000 bootstrap replicates over images: what the analysis does for a pair of models.
+Logits are normal numbers, half of their variance shared by both models. Times are processor time of
+one thread, so that other work on the machine does not count. scipy.stats.kendalltau takes one image
+at a time, over the same classes: it is timed on a few images and held against ours there, value by
+value. "all of it" is tau over the top 5, 10 and 100 (of either, and of each first), F1 and error
+consistency, each with 1,000 bootstrap replicates over images: what the analysis does for a pair of
+models.
 
 Target: tau of 10,000 × 1,000 in seconds.
 """
@@ -39,7 +42,11 @@ def by_scipy(a: Rankings, b: Rankings, k: int, images: int) -> list[float]:
     found = []
     for i in range(images):
         classes = np.union1d(a.top[i, :k].numpy(), b.top[i, :k].numpy())
-        found.append(scipy.stats.kendalltau(a.logits[i].numpy()[classes], b.logits[i].numpy()[classes]).statistic)
+        found.append(
+            scipy.stats.kendalltau(
+                a.logits[i].numpy()[classes], b.logits[i].numpy()[classes]
+            ).statistic
+        )
     return found
 
 
@@ -47,11 +54,16 @@ def peak() -> float:
     """The most memory held since the last call, in MB."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # forget the peak
-    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 2**10
+    return (
+        int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+        / 2**10
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--classes", type=int, default=1_000)
     parser.add_argument("--scipy", type=int, default=200, help="images that scipy takes")
@@ -72,7 +84,15 @@ def main() -> None:
         theirs, expected = timed(lambda k=k: by_scipy(a, b, k, asked.scipy))
         apart = np.abs(found[: asked.scipy] - expected).max()
         scaled = theirs * asked.images / asked.scipy
-        rows.append([f"tau, top {k}", f"{seconds:.2f}", f"{scaled:.0f}", f"{scaled / seconds:.0f}", f"{apart:.1e}"])
+        rows.append(
+            [
+                f"tau, top {k}",
+                f"{seconds:.2f}",
+                f"{scaled:.0f}",
+                f"{scaled / seconds:.0f}",
+                f"{apart:.1e}",
+            ]
+        )
     tau_peak = peak()
     seconds, draws = timed(lambda: Draws.of(asked.images))
     rows.append(["1,000 draws of images, once for all pairs", f"{seconds:.2f}", "", "", ""])
@@ -80,8 +100,14 @@ def main() -> None:
     seconds, _ = timed(lambda: agreement(one, other, KS, draws))
     rows.append(["all of it", f"{seconds:.2f}", "", "", ""])
     header = ["", "seconds", "scipy, scaled up", "ratio", f"largest difference on {asked.scipy}"]
-    print(f"{asked.images:,} images of {asked.classes:,} classes, one thread\n\n{markdown(header, rows)}\n")
-    print(f"peak memory over the logits: tau {tau_peak - begin:.0f} MB, all of it {peak() - begin:.0f} MB")
+    print(
+        f"{asked.images:,} images of {asked.classes:,} classes, one"
+        f" thread\n\n{markdown(header, rows)}\n"
+    )
+    print(
+        f"peak memory over the logits: tau {tau_peak - begin:.0f} MB, all of it"
+        f" {peak() - begin:.0f} MB"
+    )
 
 
 if __name__ == "__main__":

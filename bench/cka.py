@@ -1,19 +1,23 @@
-"""What a CKA analysis costs over the bare forward passes of its models, ours and others' in turn in one run.
+"""What a CKA analysis costs over the bare forward passes of its models, ours and others' in turn in
+one run.
 
-    python bench/cka.py                      # ViT-Tiny and ViT-Small, 48 taps each, 128 images: 8 minutes on 2 cores
-    python bench/cka.py --images 32 --rounds 15 --peers pytorch-cka cka-pytorch    # short rounds, for a busy machine
-    python bench/cka.py --pair base base     # two ViT-B/16: slow
-    python bench/cka.py --models 2 4 8       # so many ViT-Tiny, all pairs: a pass a model against two a pair
-    python bench/cka.py --models 8 --size base --images 128 --folder photos --rounds 1 --peers
-    python bench/cka.py --memory             # peak memory of one ViT-B/16 pass with all 49 taps
-    uv run --with torch-cka --with pytorch-cka --with cka-pytorch python bench/cka.py       # with the peers beside
+    python bench/cka.py                      # ViT-Tiny and ViT-Small, 48 taps each, 128 images: 8
+    minutes on 2 cores python bench/cka.py --images 32 --rounds 15 --peers pytorch-cka cka-pytorch
+    # short rounds, for a busy machine python bench/cka.py --pair base base     # two ViT-B/16: slow
+    python bench/cka.py --models 2 4 8       # so many ViT-Tiny, all pairs: a pass a model against
+    two a pair python bench/cka.py --models 8 --size base --images 128 --folder photos --rounds 1
+    --peers python bench/cka.py --memory             # peak memory of one ViT-B/16 pass with all 49
+    taps uv run --with torch-cka --with pytorch-cka --with cka-pytorch python bench/cka.py       #
+    with the peers beside
 
-Weights are random, images are embedded scenes, transformed beforehand for everyone (but for the row "end to end", which
-is what a user calls: decoding, transform, passes, comparison). "bare" is each network's forward pass on each minibatch under
-torch.inference_mode, without a hook. "sslens" is hooks, Grams and CKA of all pairs of taps. Each round runs every row once; a
-ratio is the median over rounds of a row's time over that round's bare time, with the lowest and highest behind it.
+Weights are random, images are embedded scenes, transformed beforehand for everyone (but for the row
+"end to end", which is what a user calls: decoding, transform, passes, comparison). "bare" is each
+network's forward pass on each minibatch under torch.inference_mode, without a hook. "sslens" is
+hooks, Grams and CKA of all pairs of taps. Each round runs every row once; a ratio is the median
+over rounds of a row's time over that round's bare time, with the lowest and highest behind it.
 
-Targets: 1.20 for Tiny and Small, 1.08 for two ViT-B/16; 1.5 GB over the bare forward pass for any number of images.
+Targets: 1.20 for Tiny and Small, 1.08 for two ViT-B/16; 1.5 GB over the bare forward pass for any
+number of images.
 """
 
 import argparse
@@ -39,7 +43,9 @@ from sslens.measures.cka import Comparison, minibatch_cka
 from sslens.models.backbone import Backbone
 from sslens.plan import Plan
 
-LAYERS = [f"blocks.{i}{part}" for i in range(12) for part in (".norm1", ".attn.qkv", ".mlp.fc1", "")]
+LAYERS = [
+    f"blocks.{i}{part}" for i in range(12) for part in (".norm1", ".attn.qkv", ".mlp.fc1", "")
+]
 
 
 def vit(size: str, seed: int) -> Backbone:
@@ -48,7 +54,10 @@ def vit(size: str, seed: int) -> Backbone:
 
 def minibatches(model: Backbone, images: ImageSet, plan: Plan) -> list[Tensor]:
     row = {name: i for i, name in enumerate(images.ids)}
-    return [torch.stack([model.transform(images.image(row[name])) for name in ids]) for ids in plan.minibatches]
+    return [
+        torch.stack([model.transform(images.image(row[name])) for name in ids])
+        for ids in plan.minibatches
+    ]
 
 
 def bare(models: Sequence[Backbone], batches: Sequence[Tensor]) -> None:
@@ -62,7 +71,10 @@ def our_grams(model: Backbone, batches: Sequence[Tensor], plan: Plan) -> Artefac
     reducer, taps = Grams(), model.pick(LAYERS)
     add = reducer.start(model, taps, plan)
     for number, batch in enumerate(batches):
-        with torch.inference_mode(), tapped(model, taps, lambda tap, output: add(tap, output, number)):  # noqa: B023
+        with (
+            torch.inference_mode(),
+            tapped(model, taps, lambda tap, output: add(tap, output, number)),  # noqa: B023
+        ):
             model(batch)
     return Artefact("grams", model.name, plan.ids, taps, reducer.result(), {"plan": plan.digest})
 
@@ -73,7 +85,9 @@ def ours(models: Sequence[Backbone], batches: Sequence[Tensor], plan: Plan) -> T
     return torch.from_numpy([minibatch_cka(a, b) for a, b in itertools.combinations(found, 2)][-1])
 
 
-def theirs(peer: peers.Peer, models: Sequence[Backbone], batches: Sequence[Tensor]) -> Callable[[], Tensor]:
+def theirs(
+    peer: peers.Peer, models: Sequence[Backbone], batches: Sequence[Tensor]
+) -> Callable[[], Tensor]:
     """All pairs of models by a peer, ready to run; CKA of the last pair is returned."""
     loader = DataLoader([(batch, torch.zeros(len(batch))) for batch in batches], batch_size=None)
     pairs = [peer.copies(a.network, b.network) for a, b in itertools.combinations(models, 2)]
@@ -81,7 +95,8 @@ def theirs(peer: peers.Peer, models: Sequence[Backbone], batches: Sequence[Tenso
 
 
 def timed(work: Callable[[], Tensor | None]) -> tuple[float, Tensor | None]:
-    """Seconds on the clock; of processor time on one thread, where other work on the machine then does not count."""
+    """Seconds on the clock; of processor time on one thread, where other work on the machine then
+    does not count."""
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     start = clock()
     result = work()
@@ -99,8 +114,16 @@ def compete(rows: Rows, rounds: int) -> dict[str, tuple[list[float], Tensor | No
         for name, prepare in rows.items():
             taken, results[name] = timed(prepare())
             seconds[name].append(taken)
-        ratios = ", ".join(f"{name} {seconds[name][-1] / seconds['bare'][-1]:.3f}" for name in rows if name != "bare")
-        print(f"round {number + 1}: bare {seconds['bare'][-1]:.1f} s; {ratios}", file=sys.stderr, flush=True)
+        ratios = ", ".join(
+            f"{name} {seconds[name][-1] / seconds['bare'][-1]:.3f}"
+            for name in rows
+            if name != "bare"
+        )
+        print(
+            f"round {number + 1}: bare {seconds['bare'][-1]:.1f} s; {ratios}",
+            file=sys.stderr,
+            flush=True,
+        )
     return {name: (seconds[name], results[name]) for name in rows}
 
 
@@ -120,31 +143,44 @@ def pair(sizes: Sequence[str], count: int, rounds: int, chosen: Sequence[peers.P
         Comparison.of(a, b).interval()
 
     def end_to_end() -> Tensor:
-        return torch.from_numpy(minibatch_cka(*(grams(model, images, plan=plan, taps=LAYERS) for model in models)))
+        return torch.from_numpy(
+            minibatch_cka(*(grams(model, images, plan=plan, taps=LAYERS) for model in models))
+        )
 
-    rows: Rows = {"bare": lambda: lambda: bare(models, batches), "sslens": lambda: lambda: ours(models, batches, plan)}
+    rows: Rows = {
+        "bare": lambda: lambda: bare(models, batches),
+        "sslens": lambda: lambda: ours(models, batches, plan),
+    }
     rows |= {peer.name: lambda peer=peer: theirs(peer, models, batches) for peer in chosen}
     rows |= {"sslens, end to end": lambda: end_to_end, "interval alone": lambda: interval}
     found = compete(rows, rounds)
     base, reference = found["bare"][0], found["sslens"][1]
     table = []
     for name, (seconds, result) in found.items():
-        apart = "" if result is None or reference is None else f"{(result - reference).abs().max():.1e}"
+        apart = (
+            "" if result is None or reference is None else f"{(result - reference).abs().max():.1e}"
+        )
         table.append([name, f"{statistics.median(seconds):.2f}", ratio(seconds, base), apart])
-    title = f"{' and '.join(f'ViT-{size}' for size in sizes)}, {len(LAYERS)} taps each, {count} images, {rounds} rounds"
+    title = (
+        f"{' and '.join(f'ViT-{size}' for size in sizes)}, {len(LAYERS)} taps each, {count} images,"
+        f" {rounds} rounds"
+    )
     header = ["", "seconds", "over bare (lowest to highest)", "largest difference from sslens"]
     return f"{title}\n\n{peers.markdown(header, table)}"
 
 
 def decoded_and_compared(models: Sequence[Backbone], images: ImageSet, plan: Plan) -> Tensor:
-    """What a study does: images decoded once, one pass a model, CKA of all pairs and of each model with itself."""
+    """What a study does: images decoded once, one pass a model, CKA of all pairs and of each model
+    with itself."""
     shared = Decoded(images, models[0].transform)
     found = [grams(model, images, plan=plan, taps=LAYERS, decoded=shared) for model in models]
     pairs = itertools.combinations_with_replacement(found, 2)
     return torch.from_numpy([minibatch_cka(a, b) for a, b in pairs][-2])  # of the last two models
 
 
-def many(counts: Sequence[int], size: str, images: ImageSet, rounds: int, chosen: Sequence[peers.Peer]) -> str:
+def many(
+    counts: Sequence[int], size: str, images: ImageSet, rounds: int, chosen: Sequence[peers.Peer]
+) -> str:
     models = [vit(size, seed) for seed in range(max(counts))]
     plan = Plan.draw(images.ids)
     batches = minibatches(models[0], images, plan)
@@ -155,7 +191,9 @@ def many(counts: Sequence[int], size: str, images: ImageSet, rounds: int, chosen
         rows: Rows = {
             "bare": lambda some=some: lambda: bare(some, batches),
             "sslens": lambda some=some: lambda: ours(some, batches, plan),
-            "sslens with decoding": lambda some=some: lambda: decoded_and_compared(some, images, plan),
+            "sslens with decoding": lambda some=some: (
+                lambda: decoded_and_compared(some, images, plan)
+            ),
         }
         rows |= {p.name: lambda p=p, some=some: theirs(p, some, batches) for p in chosen}
         found = compete(rows, rounds)
@@ -163,8 +201,8 @@ def many(counts: Sequence[int], size: str, images: ImageSet, rounds: int, chosen
         pairs = str(count * (count - 1) // 2)
         table.append([str(count), pairs, *(ratio(found[n][0], base) for n in rows if n != "bare")])
     title = (
-        f"All pairs of ViT-{size}, {len(LAYERS)} taps each, {len(images)} images of {images.name}, {rounds} rounds; over one "
-        "bare pass a model"
+        f"All pairs of ViT-{size}, {len(LAYERS)} taps each, {len(images)} images of {images.name},"
+        f" {rounds} rounds; over one bare pass a model"
     )
     header = ["models", "pairs", "sslens", "sslens with decoding", *(peer.name for peer in chosen)]
     return f"{title}\n\n{peers.markdown(header, table)}"
@@ -191,14 +229,24 @@ def memory(threads: int) -> str:
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         peaks.append(int(done.stdout.split()[-1]))
         table.append([what, str(count), f"{peaks[-1]:,}", f"{peaks[-1] - peaks[0]:+,}"])
-    return peers.markdown(["ViT-B/16, all 49 taps", "images", "peak memory, MB", "over bare"], table)
+    return peers.markdown(
+        ["ViT-B/16, all 49 taps", "images", "peak memory, MB", "over bare"], table
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pair", nargs=2, default=["tiny", "small"], metavar="SIZE", help="tiny, small or base")
-    parser.add_argument("--models", type=int, nargs="+", help="all pairs of so many models, e.g. 2 4 8")
-    parser.add_argument("--size", default="tiny", help="of the models of --models: tiny, small or base")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--pair", nargs=2, default=["tiny", "small"], metavar="SIZE", help="tiny, small or base"
+    )
+    parser.add_argument(
+        "--models", type=int, nargs="+", help="all pairs of so many models, e.g. 2 4 8"
+    )
+    parser.add_argument(
+        "--size", default="tiny", help="of the models of --models: tiny, small or base"
+    )
     parser.add_argument("--folder", help="photographs for --models; generated scenes unless given")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--images", type=int, help="128; 32 with --models")
@@ -220,7 +268,10 @@ def main() -> None:
     else:
         print(pair(asked.pair, asked.images or 128, asked.rounds, peers.named(asked.peers)))
     clock = "processor time" if threads == 1 else "wall time"
-    print(f"\ntorch {torch.__version__}, {threads} threads, {clock}, load average {os.getloadavg()[1]:.1f}")
+    print(
+        f"\ntorch {torch.__version__}, {threads} threads, {clock}, load average"
+        f" {os.getloadavg()[1]:.1f}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
-"""Is CKA right where it is hard? Ours and others' against the equation in float64, on networks with known features.
+"""Is CKA right where it is hard? Ours and others' against the equation in float64, on networks with
+known features.
 
     python bench/conformance.py              # seconds; --markdown for the table alone
-    uv run --with torch-cka --with pytorch-cka --with cka-pytorch --with ckatorch python bench/conformance.py
+    uv run --with torch-cka --with pytorch-cka --with cka-pytorch --with ckatorch python
+    bench/conformance.py
 
-A cell is the largest absolute error of CKA against the equation (Shekhar et al., 2023, eq. 2 and 3) on the minibatches that
-the package itself has drawn and under the labels that it returns; or "nan"; or "gives", the value where the equation has
-none (0/0, or a minibatch of 2); or what it raises; or "silently dropped", a layer that is asked for and does not come. What
-is wrong is bold. ckatorch computes something else, a Gram over the tokens of an image, and keeps the last minibatch only.
+A cell is the largest absolute error of CKA against the equation (Shekhar et al., 2023, eq. 2 and 3)
+on the minibatches that the package itself has drawn and under the labels that it returns; or "nan";
+or "gives", the value where the equation has none (0/0, or a minibatch of 2); or what it raises; or
+"silently dropped", a layer that is asked for and does not come. What is wrong is bold. ckatorch
+computes something else, a Gram over the tokens of an image, and keeps the last minibatch only.
 """
 
 import argparse
@@ -43,7 +46,8 @@ def hsic(k: Tensor, l: Tensor) -> Tensor:  # noqa: E741
 
 
 def equation(x: Tensor, y: Tensor, minibatches: Sequence[Sequence[int]]) -> float:
-    """Minibatch CKA (eq. 2) in float64, of features about their mean, to which HSIC_1 is invariant."""
+    """Minibatch CKA (eq. 2) in float64, of features about their mean, to which HSIC_1 is
+    invariant."""
     sums = torch.zeros(3, dtype=torch.float64)
     for rows in minibatches:
         if len(rows) < 4:
@@ -67,7 +71,8 @@ class Block(nn.Module):
 
 
 class Emitter(nn.Module):
-    """A network whose layers put out given features of the images, whose rows it is given as pixels."""
+    """A network whose layers put out given features of the images, whose rows it is given as
+    pixels."""
 
     def __init__(self, inner: Tensor, outer: Tensor) -> None:
         super().__init__()
@@ -104,14 +109,19 @@ class Batches(Sampler[list[int]]):
         return -(-self.count // BATCH)
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = torch.randperm(self.count, generator=self.generator) if self.shuffled else torch.arange(self.count)
+        order = (
+            torch.randperm(self.count, generator=self.generator)
+            if self.shuffled
+            else torch.arange(self.count)
+        )
         self.drawn.append([part.tolist() for part in order.split(BATCH)])
         yield from self.drawn[-1]
 
 
 @dataclass(frozen=True)
 class Case:
-    """Features of two networks, [image token dim] for the child and the block of each, and what is asked."""
+    """Features of two networks, [image token dim] for the child and the block of each, and what is
+    asked."""
 
     name: str
     a: tuple[Tensor, Tensor]
@@ -123,7 +133,9 @@ class Case:
     def expected(self, minibatches: Sequence[Sequence[int]]) -> Tensor:
         index = {INNER: 0, OUTER: 1}
         asked = [index[name] for name in self.layers if name in index]
-        return torch.tensor([[equation(self.a[i], self.b[j], minibatches) for j in asked] for i in asked])
+        return torch.tensor(
+            [[equation(self.a[i], self.b[j], minibatches) for j in asked] for i in asked]
+        )
 
     def networks(self) -> tuple[Emitter, Emitter]:
         return Emitter(*self.a).eval(), Emitter(*self.b).eval()
@@ -163,7 +175,8 @@ def cases() -> list[Case]:
 
 
 def ours(case: Case) -> tuple[Tensor, Tensor]:
-    """What `sslens.grams` and `minibatch_cka` say, and what the equation says for the same minibatches."""
+    """What `sslens.grams` and `minibatch_cka` say, and what the equation says for the same
+    minibatches."""
     count = len(case.a[0])
     images = from_arrays(np.arange(count, dtype=np.uint8)[:, None, None])
     taps = [Tap(INNER, "norm1", 0.0), Tap(OUTER, "block", 1.0)]
@@ -171,7 +184,13 @@ def ours(case: Case) -> tuple[Tensor, Tensor]:
     artefacts = []
     for network, seen in zip(case.networks(), (images, other), strict=True):
         model = Backbone(
-            network, name="emitter", source="emitter", taps=taps, transform=RowTransform(), prefix=None, about={}
+            network,
+            name="emitter",
+            source="emitter",
+            taps=taps,
+            transform=RowTransform(),
+            prefix=None,
+            about={},
         )
         artefacts.append(grams(model, seen, taps=case.layers))
     labels = [tap.name for tap in artefacts[0].taps]
@@ -194,7 +213,9 @@ def cell(work: Callable[[Case], tuple[Tensor, Tensor]], case: Case) -> str:
     except peers.DroppedError:
         return "**silently dropped**"
     except Exception as error:
-        return f"raises {type(error).__name__}: {textwrap.shorten(str(error), 72, placeholder=' …')}"
+        return (
+            f"raises {type(error).__name__}: {textwrap.shorten(str(error), 72, placeholder=' …')}"
+        )
     if values.isnan().any():
         return "nan" if case.undefined else "**nan**"
     if expected.isnan().any():
@@ -204,7 +225,9 @@ def cell(work: Callable[[Case], tuple[Tensor, Tensor]], case: Case) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--markdown", action="store_true", help="the table alone")
     parser.add_argument("--peers", nargs="*", default=[peer.name for peer in peers.PEERS])
     asked = parser.parse_args()
@@ -213,8 +236,13 @@ def main() -> None:
     columns += [lambda case, peer=peer: theirs(peer, case) for peer in chosen]
     table = [[case.name, *(cell(work, case) for work in columns)] for case in cases()]
     if not asked.markdown:
-        print(f"{IMAGES} images of {TOKENS} × {WIDTH} features in minibatches of {BATCH}; errors over {OK} in bold\n")
-    print(peers.markdown(["largest error of CKA", "sslens", *(peer.name for peer in chosen)], table))
+        print(
+            f"{IMAGES} images of {TOKENS} × {WIDTH} features in minibatches of {BATCH}; errors over"
+            f" {OK} in bold\n"
+        )
+    print(
+        peers.markdown(["largest error of CKA", "sslens", *(peer.name for peer in chosen)], table)
+    )
 
 
 if __name__ == "__main__":

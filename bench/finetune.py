@@ -1,17 +1,19 @@
 """Images a second of fine-tuning, ours and MAE's code in turn in one run.
 
-    python bench/finetune.py --mae DIR --timm DIR                                     # CPU, 32 px: some minutes
-    python bench/finetune.py --mae DIR --timm DIR --processor-time                    # on a busy machine
-    python bench/finetune.py --mae DIR --timm DIR --archs vit_base_patch16_224 --images 64 --dtype bfloat16      # with a GPU
+    python bench/finetune.py --mae DIR --timm DIR                                     # CPU, 32 px:
+    some minutes python bench/finetune.py --mae DIR --timm DIR --processor-time                    #
+    on a busy machine python bench/finetune.py --mae DIR --timm DIR --archs vit_base_patch16_224
+    --images 64 --dtype bfloat16      # with a GPU
 
-DIR of --mae is a clone of facebookresearch/mae; it wants an old timm, which lies beside this environment's:
-uv pip install --no-deps --target DIR timm==0.4.9
+DIR of --mae is a clone of facebookresearch/mae; it wants an old timm, which lies beside this
+environment's: uv pip install --no-deps --target DIR timm==0.4.9
 
-Two things are measured, which data workers do at the same time. A step: mixed images, forward, loss, its value, backward, AdamW in
-groups by layer; theirs as `engine_finetune` does it (timm's Mixup on the device, soft targets), ours as the loop does, which gets
-its images mixed from the data workers. And the views of one core: crop, flip, RandAugment and erasing of embedded scenes, theirs by
-their `build_transform`, ours with the mixing. They take turns; a ratio is the median over rounds of their time over ours, with
-the lowest and highest behind it.
+Two things are measured, which data workers do at the same time. A step: mixed images, forward,
+loss, its value, backward, AdamW in groups by layer; theirs as `engine_finetune` does it (timm's
+Mixup on the device, soft targets), ours as the loop does, which gets its images mixed from the data
+workers. And the views of one core: crop, flip, RandAugment and erasing of embedded scenes, theirs
+by their `build_transform`, ours with the mixing. They take turns; a ratio is the median over rounds
+of their time over ours, with the lowest and highest behind it.
 """
 
 import argparse
@@ -78,7 +80,9 @@ def ours(model: Backbone, images: int, device: str, dtype: torch.dtype) -> tuple
     return step, views
 
 
-def theirs(model: Backbone, images: int, device: str, dtype: torch.dtype, code: Path, timm: Path) -> tuple[Step, Step]:
+def theirs(
+    model: Backbone, images: int, device: str, dtype: torch.dtype, code: Path, timm: Path
+) -> tuple[Step, Step]:
     """The same by MAE's modules and by the timm that they want."""
     with imported_from(timm, code):
         from models_vit import VisionTransformer
@@ -104,7 +108,10 @@ def theirs(model: Backbone, images: int, device: str, dtype: torch.dtype, code: 
     )
     net.to(device).train()
     groups = param_groups_lrd(
-        net, SETTINGS.weight_decay, no_weight_decay_list=net.no_weight_decay(), layer_decay=SETTINGS.layer_decay
+        net,
+        SETTINGS.weight_decay,
+        no_weight_decay_list=net.no_weight_decay(),
+        layer_decay=SETTINGS.layer_decay,
     )
     optimizer = torch.optim.AdamW(groups, lr=LR)
     mix = Mixup(
@@ -115,7 +122,10 @@ def theirs(model: Backbone, images: int, device: str, dtype: torch.dtype, code: 
     )
     criterion = SoftTargetCrossEntropy()
     how = SimpleNamespace(lr=LR, min_lr=1e-6, warmup_epochs=5, epochs=10)
-    samples, targets = torch.randn(images, 3, arch.image_size, arch.image_size), torch.arange(images)
+    samples, targets = (
+        torch.randn(images, 3, arch.image_size, arch.image_size),
+        torch.arange(images),
+    )
 
     def step() -> float:
         adjust_learning_rate(optimizer, 5.0, how)
@@ -160,20 +170,25 @@ def in_turn(
     for call in (one, other):
         call()
     pairs = [
-        (timed(one), timed(other)) if i % 2 else tuple(reversed((timed(other), timed(one)))) for i in range(rounds)
+        (timed(one), timed(other)) if i % 2 else tuple(reversed((timed(other), timed(one))))
+        for i in range(rounds)
     ]
     return [a for a, _ in pairs], [b for _, b in pairs]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--mae", type=Path, required=True)
     parser.add_argument("--timm", type=Path, required=True)
     parser.add_argument("--archs", nargs="+", default=["vit_tiny_patch4_32"])
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=3.0)
-    parser.add_argument("--processor-time", action="store_true", help="instead of the clock: on a busy machine")
+    parser.add_argument(
+        "--processor-time", action="store_true", help="instead of the clock: on a busy machine"
+    )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     given = parser.parse_args()
@@ -186,13 +201,18 @@ def main() -> None:
         other = theirs(model, given.images, device, dtype, given.mae, given.timm)
         for what, a, b in zip(("a step", "its views"), mine, other, strict=True):
             t, u = in_turn(
-                a, b, given.rounds, given.seconds, time.process_time if given.processor_time else time.perf_counter
+                a,
+                b,
+                given.rounds,
+                given.seconds,
+                time.process_time if given.processor_time else time.perf_counter,
             )
             ratios = sorted(y / x for x, y in zip(t, u, strict=True))
             rates = [given.images / statistics.median(each) for each in (t, u)]
             print(
-                f"{name}, {given.images} images, {given.dtype} on {device}, {what}: ours {rates[0]:,.0f} img/s, "
-                f"MAE's {rates[1]:,.0f}; ratio {statistics.median(ratios):.2f} ({ratios[0]:.2f}–{ratios[-1]:.2f})"
+                f"{name}, {given.images} images, {given.dtype} on {device}, {what}: ours"
+                f" {rates[0]:,.0f} img/s, MAE's {rates[1]:,.0f}; ratio"
+                f" {statistics.median(ratios):.2f} ({ratios[0]:.2f}–{ratios[-1]:.2f})"
             )
 
 

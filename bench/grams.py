@@ -1,15 +1,18 @@
-"""What measures and inference on stored Grams cost, and what rounding Grams to half precision does to them.
+"""What measures and inference on stored Grams cost, and what rounding Grams to half precision does
+to them.
 
-    python bench/grams.py                    # synthetic Grams of 49 taps over 32 minibatches of 32: 2 minutes on 2 cores
-    python bench/grams.py --taps 12          # the blocks of a ViT only
-    python bench/grams.py --precision        # float16 with one scale a tap, on Grams of random ViTs: half a minute
+    python bench/grams.py                    # synthetic Grams of 49 taps over 32 minibatches of 32:
+    2 minutes on 2 cores python bench/grams.py --taps 12          # the blocks of a ViT only python
+    bench/grams.py --precision        # float16 with one scale a tap, on Grams of random ViTs: half
+    a minute
 
-"seconds" is on the clock and "core seconds" processor time, which other work on the machine does not stretch; each is the
-median over rounds. What is made of a model once and kept (U-centring, ranks, neighbours, roots) is a row of its own, and
-done before the pairs are compared.
+"seconds" is on the clock and "core seconds" processor time, which other work on the machine does
+not stretch; each is the median over rounds. What is made of a model once and kept (U-centring,
+ranks, neighbours, roots) is a row of its own, and done before the pairs are compared.
 
-Targets on 2 cores: two models in 2 ms, twenty (190 pairs) in 0.5 s, the intervals of all 36 pairs of eight models with 1,000
-replicates in 2 s, a null of 200 permutations in 0.3 s for 12 taps and 5 s for 48.
+Targets on 2 cores: two models in 2 ms, twenty (190 pairs) in 0.5 s, the intervals of all 36 pairs
+of eight models with 1,000 replicates in 2 s, a null of 200 permutations in 0.3 s for 12 taps and 5
+s for 48.
 """
 
 import argparse
@@ -38,7 +41,8 @@ def synthetic(taps: int, seed: int) -> Artefact:
     generator = torch.Generator().manual_seed(seed)
     latent = torch.randn(BATCHES * BATCH, 8, generator=torch.Generator().manual_seed(0))
     features = [
-        latent @ torch.randn(8, 64, generator=generator) + 2 * torch.randn(len(latent), 64, generator=generator)
+        latent @ torch.randn(8, 64, generator=generator)
+        + 2 * torch.randn(len(latent), 64, generator=generator)
         for _ in range(taps)
     ]
     return from_features(features, sizes=np.full(BATCHES, BATCH))
@@ -74,13 +78,15 @@ def cost(taps: int, rounds: int) -> str:
         "U-centring of one model, once": lambda: own(fresh(a)),
         "CKA of two models": lambda: minibatch_cka(a, b),
         "CKA of two models, minibatch by minibatch": lambda: Comparison.of(a, b),
-        f"CKA of {MODELS} models, all {MODELS * (MODELS - 1) // 2} pairs and each itself": lambda: all_pairs(models),
+        f"CKA of {MODELS} models, all {MODELS * (MODELS - 1) // 2} pairs and each itself": lambda: (
+            all_pairs(models)
+        ),
         f"CKA of 8 models, {len(pairs)} pairs, intervals of 1,000 replicates": intervals,
         "null of two models, 200 permutations": lambda: permutation_null(a, b),
         "nulls of 8 models, 28 pairs": lambda: permutation_nulls(eight),
-        "paired difference of all cells, 1,000 replicates": lambda: (
-            Sampled.of(Comparison.of(a, b)) - Sampled.of(Comparison.of(c, d))
-        ).estimate(),
+        "paired difference of all cells, 1,000 replicates": (
+            lambda: (Sampled.of(Comparison.of(a, b)) - Sampled.of(Comparison.of(c, d))).estimate()
+        ),
     }
     for name, module, made in (
         ("rsa", rsa, rsa._ranks),
@@ -88,7 +94,9 @@ def cost(taps: int, rounds: int) -> str:
         ("bures", bures, bures._roots),
     ):
         work[f"{module.TITLE}: what is made of one model, once"] = lambda made=made: made(fresh(a))
-        work[f"{module.TITLE} of two models"] = lambda name=name: plugin("measures", name).compute(a, b)
+        work[f"{module.TITLE} of two models"] = lambda name=name: plugin("measures", name).compute(
+            a, b
+        )
     work["debiased CKA of two models"] = lambda: plugin("measures", "debiased-cka").compute(a, b)
     for model in models:
         packed(model)
@@ -97,7 +105,8 @@ def cost(taps: int, rounds: int) -> str:
         clock, processor = seconds(each, 1 if "Bures similarity of" in row else rounds)
         table.append([row, f"{clock:.4f}", f"{processor:.4f}"])
     title = (
-        f"{taps} × {taps} taps, {BATCHES} minibatches of {BATCH}, {torch.get_num_threads()} threads, {rounds} rounds"
+        f"{taps} × {taps} taps, {BATCHES} minibatches of {BATCH}, {torch.get_num_threads()}"
+        f" threads, {rounds} rounds"
     )
     return f"{title}\n\n{peers.markdown(['', 'seconds', 'core seconds'], table)}"
 
@@ -106,45 +115,63 @@ def cost(taps: int, rounds: int) -> str:
 HALF: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "float16, largest value of a tap at 1": lambda x: _scaled(x, 1.0, torch.float16),
     "float16, largest value of a tap at 2^15": lambda x: _scaled(x, 2.0**15, torch.float16),
-    "float16, largest value of a minibatch at 2^15": lambda x: _scaled(x, 2.0**15, torch.float16, (2, 3)),
+    "float16, largest value of a minibatch at 2^15": lambda x: _scaled(
+        x, 2.0**15, torch.float16, (2, 3)
+    ),
     "bfloat16": lambda x: x.bfloat16().float(),
 }
 
 
-def _scaled(x: torch.Tensor, top: float, dtype: torch.dtype, over: tuple[int, ...] = (1, 2, 3)) -> torch.Tensor:
+def _scaled(
+    x: torch.Tensor, top: float, dtype: torch.dtype, over: tuple[int, ...] = (1, 2, 3)
+) -> torch.Tensor:
     scale = top / x.abs().amax(over, keepdim=True)
     return (x * scale).to(dtype).float() / scale
 
 
 def precision(images: int) -> str:
-    """The largest change of each measure, over all pairs of taps and models, when both sides' Grams are rounded."""
+    """The largest change of each measure, over all pairs of taps and models, when both sides' Grams
+    are rounded."""
     given = sslens.open_images(f"scenes:0:{images}")
     table = []
     for tokens in ("all", "cls"):
-        made = [sslens.grams(sslens.load(f"random:vit_mini_patch8_32:{seed}"), given, tokens=tokens) for seed in (0, 1)]
+        made = [
+            sslens.grams(sslens.load(f"random:vit_mini_patch8_32:{seed}"), given, tokens=tokens)
+            for seed in (0, 1)
+        ]
         pairs = list(itertools.combinations_with_replacement(made, 2))
         for form, rounded in HALF.items():
             small = [
-                replace(grams, tensors={**grams.tensors, "grams": rounded(grams.tensors["grams"])}) for grams in made
+                replace(grams, tensors={**grams.tensors, "grams": rounded(grams.tensors["grams"])})
+                for grams in made
             ]
             row = [tokens, form]
             for name in names("measures"):
                 measure = plugin("measures", name).compute
                 apart = [
                     np.nanmax(np.abs(measure(*exact) - measure(*less)))
-                    for exact, less in zip(pairs, itertools.combinations_with_replacement(small, 2), strict=True)
+                    for exact, less in zip(
+                        pairs, itertools.combinations_with_replacement(small, 2), strict=True
+                    )
                 ]
                 row.append(f"{max(apart):.1e}")
             table.append(row)
-    title = f"Random ViT-mini, {len(made[0].taps)} taps, {images} scenes: largest change of a value by rounding of both Grams"
+    title = (
+        f"Random ViT-mini, {len(made[0].taps)} taps, {images} scenes: largest change of a value by"
+        " rounding of both Grams"
+    )
     return f"{title}\n\n{peers.markdown(['tokens', 'Grams as', *names('measures')], table)}"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--taps", type=int, default=49)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--precision", action="store_true", help="what rounding does, in place of what things cost")
+    parser.add_argument(
+        "--precision", action="store_true", help="what rounding does, in place of what things cost"
+    )
     parser.add_argument("--images", type=int, default=128, help="with --precision")
     given = parser.parse_args()
     print(precision(given.images) if given.precision else cost(given.taps, given.rounds))

@@ -1,11 +1,13 @@
-"""How fast a path streams through checkpoints that are not in memory, beside reading the files and doing nothing with them.
+"""How fast a path streams through checkpoints that are not in memory, beside reading the files and
+doing nothing with them.
 
-    python bench/path.py                              # 40 checkpoints of a ViT-B, 14 GB, written into a folder and deleted after
-    python bench/path.py --checkpoints 100 --rounds 1
-    python bench/path.py --folder run/checkpoints     # of your own, which are left as they are
+    python bench/path.py                              # 40 checkpoints of a ViT-B, 14 GB, written
+    into a folder and deleted after python bench/path.py --checkpoints 100 --rounds 1 python
+    bench/path.py --folder run/checkpoints     # of your own, which are left as they are
 
-"read" goes through the system's cache, as `cat` does; "read past the cache" straight from the disk into the same 16 MB. Before each
-the files are forgotten by the system. Each round takes them in turn; a ratio is the median over rounds.
+"read" goes through the system's cache, as `cat` does; "read past the cache" straight from the disk
+into the same 16 MB. Before each the files are forgotten by the system. Each round takes them in
+turn; a ratio is the median over rounds.
 
 Target: the disk's speed.
 """
@@ -33,7 +35,9 @@ PIECE = 1 << 24
 def written(folder: Path, arch: str, checkpoints: int) -> None:
     """A walk from the network's first weights, small steps every way."""
     generator = torch.Generator().manual_seed(0)
-    weights = {name: value.contiguous() for name, value in timm.create_model(arch).state_dict().items()}
+    weights = {
+        name: value.contiguous() for name, value in timm.create_model(arch).state_dict().items()
+    }
     for number in range(checkpoints):
         for value in weights.values():
             value.add_(torch.empty_like(value).uniform_(-1, 1, generator=generator), alpha=1e-3)
@@ -60,7 +64,9 @@ def read(paths: Sequence[Path], flags: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--checkpoints", type=int, default=40)
     parser.add_argument("--arch", default="vit_base_patch16_224")
     parser.add_argument("--rounds", type=int, default=3)
@@ -90,13 +96,23 @@ def main() -> None:
         for _ in range(given.rounds + 1):
             start = time.perf_counter()
             along(few)
-            seconds["sslens path, in memory"].append((time.perf_counter() - start) * len(paths) / len(few))
+            seconds["sslens path, in memory"].append(
+                (time.perf_counter() - start) * len(paths) / len(few)
+            )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(f"{len(paths)} checkpoints, {size:.1f} GB; at most {peak:.1f} GB of memory, files that are mapped with it")
+    print(
+        f"{len(paths)} checkpoints, {size:.1f} GB; at most {peak:.1f} GB of memory, files that are"
+        " mapped with it"
+    )
     for name, taken in seconds.items():
-        ratio = statistics.median(a / b for a, b in zip(seconds["sslens path"], taken, strict=False))
+        ratio = statistics.median(
+            a / b for a, b in zip(seconds["sslens path"], taken, strict=False)
+        )
         middle = statistics.median(taken)
-        print(f"{name:<24} {middle:7.1f} s   {size / middle:5.2f} GB/s   sslens path takes {ratio:.2f} of it")
+        print(
+            f"{name:<24} {middle:7.1f} s   {size / middle:5.2f} GB/s   sslens path takes"
+            f" {ratio:.2f} of it"
+        )
 
 
 if __name__ == "__main__":

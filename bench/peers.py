@@ -2,8 +2,8 @@
 
     uv run --with torch-cka --with pytorch-cka --with cka-pytorch python bench/cka.py
 
-A peer is called the way that its README shows, on copies of the networks as a user has them (weights that require
-gradients), because some peers never remove their hooks.
+A peer is called the way that its README shows, on copies of the networks as a user has them
+(weights that require gradients), because some peers never remove their hooks.
 """
 
 import contextlib
@@ -22,7 +22,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 # pytorch-cka's module is called cka, and so is the script beside this file
-sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != Path(__file__).resolve().parent]
+sys.path[:] = [
+    folder for folder in sys.path if Path(folder).resolve() != Path(__file__).resolve().parent
+]
 
 
 @dataclass(frozen=True)
@@ -53,15 +55,23 @@ def _torch_cka(a: nn.Module, b: nn.Module, layers: Sequence[str], loader: DataLo
 def _pytorch_cka(a: nn.Module, b: nn.Module, layers: Sequence[str], loader: DataLoader) -> Found:
     from cka import compute_cka
 
-    return Found(compute_cka(a, b, loader, layers=list(layers), device="cpu", progress=False)[0], layers, layers)
+    return Found(
+        compute_cka(a, b, loader, layers=list(layers), device="cpu", progress=False)[0],
+        layers,
+        layers,
+    )
 
 
 def _cka_pytorch(a: nn.Module, b: nn.Module, layers: Sequence[str], loader: DataLoader) -> Found:
     from cka_pytorch.cka import CKACalculator
 
     calculator = CKACalculator(a, b, list(layers), list(layers), verbose=False)
-    values = calculator.calculate_cka_matrix(loader, num_epochs=1)  # its default repeats the same 10 times
-    return Found(values, calculator.hook_manager1.module_names, calculator.hook_manager2.module_names)
+    values = calculator.calculate_cka_matrix(
+        loader, num_epochs=1
+    )  # its default repeats the same 10 times
+    return Found(
+        values, calculator.hook_manager1.module_names, calculator.hook_manager2.module_names
+    )
 
 
 def _ckatorch(a: nn.Module, b: nn.Module, layers: Sequence[str], loader: DataLoader) -> Found:
@@ -88,7 +98,9 @@ class Peer:
         """Networks that a call may keep hooks on."""
         return [copy.deepcopy(network).requires_grad_(True) for network in networks]
 
-    def __call__(self, a: nn.Module, b: nn.Module, layers: Sequence[str], loader: DataLoader) -> Tensor:
+    def __call__(
+        self, a: nn.Module, b: nn.Module, layers: Sequence[str], loader: DataLoader
+    ) -> Tensor:
         """CKA of the layers as asked for, found by the peer's labels.
 
         Raises:
@@ -100,7 +112,9 @@ class Peer:
         missing = [name for name in layers if name not in found.rows or name not in found.columns]
         if missing:
             raise DroppedError(", ".join(missing))
-        rows, columns = ([labels.index(name) for name in layers] for labels in (found.rows, found.columns))
+        rows, columns = (
+            [labels.index(name) for name in layers] for labels in (found.rows, found.columns)
+        )
         return found.values.detach()[rows][:, columns]
 
 
@@ -129,7 +143,10 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
     lines = [header, ["-" * width for width in widths], *rows]
     return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+        "| "
+        + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        + " |"
+        for line in lines
     )
 
 

@@ -1,10 +1,11 @@
-"""How far CKA moves when the forward pass is in half precision, and when stored Grams are rounded to float16.
+"""How far CKA moves when the forward pass is in half precision, and when stored Grams are rounded
+to float16.
 
-    python bench/precision.py                # two random ViT-Tiny at 224 px, 49 taps, 128 generated scenes
-    python bench/precision.py MODEL … --images photos --limit 128
+    python bench/precision.py                # two random ViT-Tiny at 224 px, 49 taps, 128 generated
+    scenes python bench/precision.py MODEL … --images photos --limit 128
 
-Grams are float32 in every case. Shown is the largest change of CKA over all pairs of taps, within a model and of the first
-two models with each other, against the pass in float32.
+Grams are float32 in every case. Shown is the largest change of CKA over all pairs of taps, within a
+model and of the first two models with each other, against the pass in float32.
 """
 
 import argparse
@@ -21,13 +22,17 @@ from sslens.measures.cka import minibatch_cka
 def change(exact: list[Artefact], other: list[Artefact]) -> float:
     pairs = itertools.combinations_with_replacement(range(len(exact)), 2)
     return max(
-        float(np.nanmax(np.abs(minibatch_cka(exact[i], exact[j]) - minibatch_cka(other[i], other[j]))))
+        float(
+            np.nanmax(np.abs(minibatch_cka(exact[i], exact[j]) - minibatch_cka(other[i], other[j])))
+        )
         for i, j in pairs
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     random = [f"random:timm/vit_tiny_patch16_224:{seed}" for seed in range(2)]
     parser.add_argument("models", nargs="*", default=random)
     parser.add_argument("--images", default="scenes:0:128")
@@ -39,7 +44,9 @@ def main() -> None:
         precision: [grams(model, images, precision=precision) for model in models]
         for precision in ("float32", "bfloat16", "float16")
     }
-    table = [[name, f"{change(found['float32'], found[name]):.1e}"] for name in ("bfloat16", "float16")]
+    table = [
+        [name, f"{change(found['float32'], found[name]):.1e}"] for name in ("bfloat16", "float16")
+    ]
     print(peers.markdown(["forward pass", "largest change of CKA"], table))
 
 

@@ -1,18 +1,21 @@
 """Images a second of pre-training, ours and the authors' code in turn in one run.
 
-    python bench/pretrain.py --mae DIR --moco-v3 DIR --dino DIR --timm DIR                  # CPU, 32 px: some minutes
-    python bench/pretrain.py … --archs vit_mini_patch8_32 --threads 1 --processor-time      # on a busy machine
-    python bench/pretrain.py … --compile                                                    # and our blocks compiled
-    python bench/pretrain.py … --archs vit_small_patch16_224 vit_base_patch16_224 --peak-tflops 989      # with a GPU
+    python bench/pretrain.py --mae DIR --moco-v3 DIR --dino DIR --timm DIR                  # CPU,
+    32 px: some minutes python bench/pretrain.py … --archs vit_mini_patch8_32 --threads 1
+    --processor-time      # on a busy machine python bench/pretrain.py … --compile
+    # and our blocks compiled python bench/pretrain.py … --archs vit_small_patch16_224
+    vit_base_patch16_224 --peak-tflops 989      # with a GPU
 
-A DIR is a clone of facebookresearch/mae, /moco-v3 or /dino, which are imported from there; a method without one is skipped.
-MAE and MoCo-v3 want an old timm, which lies beside this environment's: uv pip install --no-deps --target DIR timm==0.4.9
+A DIR is a clone of facebookresearch/mae, /moco-v3 or /dino, which are imported from there; a method
+without one is skipped. MAE and MoCo-v3 want an old timm, which lies beside this environment's: uv
+pip install --no-deps --target DIR timm==0.4.9
 
-Same machine, architecture, heads, batch, dtype and views (those of our recipe, on embedded scenes, made beforehand). A step is
-what the authors' loop does: forward, loss, its value, backward, clipping where they do, AdamW as they call it, and the momentum
-network by their code. Ours is what `sslens.training` does. Both train as many parameters, which is checked. The two take turns;
-a ratio is the median over rounds of their time over ours, with the lowest and highest behind it. MFU is what torch counts of
-products in one step of ours over the time and the peak.
+Same machine, architecture, heads, batch, dtype and views (those of our recipe, on embedded scenes,
+made beforehand). A step is what the authors' loop does: forward, loss, its value, backward,
+clipping where they do, AdamW as they call it, and the momentum network by their code. Ours is what
+`sslens.training` does. Both train as many parameters, which is checked. The two take turns; a ratio
+is the median over rounds of their time over ours, with the lowest and highest behind it. MFU is
+what torch counts of products in one step of ours over the time and the peak.
 """
 
 import argparse
@@ -65,15 +68,29 @@ class Case:
     dtype: torch.dtype
 
     def autocast(self) -> torch.autocast:
-        return torch.autocast(torch.device(self.device).type, self.dtype, enabled=self.dtype != torch.float32)
+        return torch.autocast(
+            torch.device(self.device).type, self.dtype, enabled=self.dtype != torch.float32
+        )
 
 
 def case(method: str, arch: ViTArch, images: int, device: str, dtype: torch.dtype) -> Case:
     module = plugin("objectives", method)
     settings = module.Settings(**(SMALL[method] if arch.image_size <= 64 else {}))
     scenes = scene_images(images)
-    views = module.batch([scenes.image(i) for i in range(images)], settings, arch, Rows(0, 0, slice(0, images), images))
-    return Case(method, arch, settings, {name: view.to(device) for name, view in views.items()}, device, dtype)
+    views = module.batch(
+        [scenes.image(i) for i in range(images)],
+        settings,
+        arch,
+        Rows(0, 0, slice(0, images), images),
+    )
+    return Case(
+        method,
+        arch,
+        settings,
+        {name: view.to(device) for name, view in views.items()},
+        device,
+        dtype,
+    )
 
 
 def trained(modules: nn.Module) -> int:
@@ -103,19 +120,28 @@ def ours(c: Case, way: Way | None = None) -> tuple[Step, int]:
     return step, trained(method)
 
 
-# ---------------------------------------------------------------------------------------------------- the authors'
+# ----------------------------------------------------------------------------------------------------
+# the authors'
 
 
 @contextlib.contextmanager
 def imported_from(*folders: Path) -> Iterator[None]:
-    """Modules are taken from these folders, and forgotten afterwards, as are those of their names that were there before."""
-    names = {path.stem for folder in folders for path in folder.iterdir() if path.suffix == ".py" or path.is_dir()}
+    """Modules are taken from these folders, and forgotten afterwards, as are those of their names
+    that were there before."""
+    names = {
+        path.stem
+        for folder in folders
+        for path in folder.iterdir()
+        if path.suffix == ".py" or path.is_dir()
+    }
 
     def taken() -> dict[str, types.ModuleType]:
         return {name: module for name, module in sys.modules.items() if name.split(".")[0] in names}
 
     before, path = taken(), list(sys.path)
-    six = types.ModuleType("torch._six")  # gone from torch, and what timm and MAE of 2020–2022 take from it
+    six = types.ModuleType(
+        "torch._six"
+    )  # gone from torch, and what timm and MAE of 2020–2022 take from it
     six.__dict__.update(container_abcs=importlib.import_module("collections.abc"), inf=float("inf"))
     for name in before:
         del sys.modules[name]
@@ -185,7 +211,11 @@ def their_moco_v3(c: Case, code: Path, timm: Path) -> tuple[Step, int]:
         from vits import VisionTransformerMoCo
     s = c.settings
     network = partial(
-        VisionTransformerMoCo, img_size=c.arch.image_size, **shape(c.arch), qkv_bias=True, stop_grad_conv1=True
+        VisionTransformerMoCo,
+        img_size=c.arch.image_size,
+        **shape(c.arch),
+        qkv_bias=True,
+        stop_grad_conv1=True,
     )
     model = MoCo_ViT(network, s.out_dim, s.head_dim, s.temperature).to(c.device).train()
     optimizer = torch.optim.AdamW(model.parameters(), LR, weight_decay=s.weight_decay)
@@ -221,8 +251,12 @@ def their_dino(c: Case, code: Path, _timm: Path) -> tuple[Step, int]:
     teacher.load_state_dict(student.state_dict())
     teacher.requires_grad_(False)
     crops = [view.contiguous() for name in ("global", "local") for view in c.batch[name].unbind(1)]
-    contrast = DINOLoss(s.prototypes, len(crops), s.teacher_start, s.teacher_temperature, 0, 10).to(c.device)
-    optimizer = torch.optim.AdamW(utils.get_params_groups(student), lr=LR, weight_decay=s.weight_decay)
+    contrast = DINOLoss(s.prototypes, len(crops), s.teacher_start, s.teacher_temperature, 0, 10).to(
+        c.device
+    )
+    optimizer = torch.optim.AdamW(
+        utils.get_params_groups(student), lr=LR, weight_decay=s.weight_decay
+    )
 
     def step() -> float:
         with c.autocast():
@@ -249,7 +283,8 @@ THEIRS: Mapping[str, Callable[[Case, Path, Path], tuple[Step, int]]] = {
 }
 
 
-# ------------------------------------------------------------------------------------------------------ the race
+# ------------------------------------------------------------------------------------------------------
+# the race
 
 
 def seconds(step: Step, count: int, device: str, clock: Callable[[], float]) -> float:
@@ -292,19 +327,31 @@ def line(c: Case, found: Mapping[str, Sequence[float]], flops: float, peak: floa
     for name, times in found.items():
         middle = statistics.median(times)
         ratios = sorted(theirs / mine for theirs, mine in zip(found["theirs"], times, strict=True))
-        against = f" {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})" if name != "theirs" else ""
+        against = (
+            f" {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+            if name != "theirs"
+            else ""
+        )
         used = f" MFU {flops / middle / peak / 1e12:.1%}" if peak else ""
         cells.append(f"{name} {images / middle:,.0f}{against}{used}")
     return " | ".join(cells)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for method in THEIRS:
-        parser.add_argument(f"--{method}", type=Path, metavar="DIR", help=f"a clone of facebookresearch/{method}")
-    parser.add_argument("--timm", type=Path, metavar="DIR", help="where timm 0.4.9 was installed to")
+        parser.add_argument(
+            f"--{method}", type=Path, metavar="DIR", help=f"a clone of facebookresearch/{method}"
+        )
     parser.add_argument(
-        "--archs", nargs="+", help="for CPUs 32 px in 65 and 17 tokens, with a GPU ViT-S/16 and ViT-B/16"
+        "--timm", type=Path, metavar="DIR", help="where timm 0.4.9 was installed to"
+    )
+    parser.add_argument(
+        "--archs",
+        nargs="+",
+        help="for CPUs 32 px in 65 and 17 tokens, with a GPU ViT-S/16 and ViT-B/16",
     )
     parser.add_argument("--dtypes", nargs="+", choices=("float32", "bfloat16"))
     parser.add_argument("--batch-size", type=int)
@@ -312,7 +359,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2, help="of each in a round")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
-        "--processor-time", action="store_true", help="instead of elapsed time, which other work lengthens"
+        "--processor-time",
+        action="store_true",
+        help="instead of elapsed time, which other work lengthens",
     )
     parser.add_argument("--compile", action="store_true", help="ours with compiled blocks too")
     parser.add_argument("--peak-tflops", type=float, help="of the device in this dtype; gives MFU")
@@ -323,7 +372,9 @@ def main() -> None:
     cuda = torch.device(device).type == "cuda"
     if not cuda:
         setattr(Tensor, "cuda", lambda self, *_, **__: self)  # noqa: B010 (MoCo-v3 moves its labels)
-    dist.init_process_group("nccl" if cuda else "gloo", store=dist.HashStore(), rank=0, world_size=1)
+    dist.init_process_group(
+        "nccl" if cuda else "gloo", store=dist.HashStore(), rank=0, world_size=1
+    )
     archs = asked.archs or (
         ["vit_small_patch16_224", "vit_base_patch16_224"]
         if cuda
@@ -331,11 +382,17 @@ def main() -> None:
     )
     images = asked.batch_size or (128 if cuda else 64)
     clock = time.process_time if asked.processor_time else time.perf_counter
-    print(f"{device}, {asked.threads} threads, {images} images a step; images a second, and how many times theirs")
+    print(
+        f"{device}, {asked.threads} threads, {images} images a step; images a second, and how many"
+        " times theirs"
+    )
     for method, theirs in THEIRS.items():
         code: Path | None = getattr(asked, method.replace("-", "_"))
         if code is None or (asked.timm is None and method != "dino"):
-            print(f"{method}: skipped, give --{method} with a clone of its code" + " and --timm" * (method != "dino"))
+            print(
+                f"{method}: skipped, give --{method} with a clone of its code"
+                + " and --timm" * (method != "dino")
+            )
             continue
         for arch in map(ViTArch.parse, archs):
             for dtype in asked.dtypes or (["bfloat16"] if cuda else ["float32", "bfloat16"]):
@@ -343,7 +400,10 @@ def main() -> None:
                 c = case(method, arch, images, device, getattr(torch, dtype))
                 (mine, our_count), (other, their_count) = ours(c), theirs(c, code, asked.timm)
                 if our_count != their_count:
-                    raise SystemExit(f"{method} on {arch.name}: we train {our_count} numbers, they {their_count}.")
+                    raise SystemExit(
+                        f"{method} on {arch.name}: we train {our_count} numbers, they"
+                        f" {their_count}."
+                    )
                 steps = {"theirs": other, "ours": mine}
                 if asked.compile:
                     steps["compiled"] = ours(c, Way(compile=True))[0]

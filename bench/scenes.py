@@ -3,7 +3,8 @@
     python bench/scenes.py            # speed and 20-NN on raw pixels: a minute
     python bench/scenes.py --train    # and a supervised residual network: some minutes
 
-Target: 1,000 single-object scenes a second on one core; 20-NN under 40 %; the supervised network over 90 %.
+Target: 1,000 single-object scenes a second on one core; 20-NN under 40 %; the supervised network
+over 90 %.
 """
 
 import argparse
@@ -24,8 +25,11 @@ from sslens.data import scenes
 TRAIN, TEST = 8000, 2000  # scenes of seed 0: 0 to 7,999 and 8,000 to 9,999
 
 
-def scenes_a_second(work: Callable[[], object], count: int, repeats: int = 5) -> tuple[float, float]:
-    """Median and best rate of `repeats` runs, by processor time: other work on the machine does not count."""
+def scenes_a_second(
+    work: Callable[[], object], count: int, repeats: int = 5
+) -> tuple[float, float]:
+    """Median and best rate of `repeats` runs, by processor time: other work on the machine does not
+    count."""
     work()
     rates = []
     for _ in range(repeats):
@@ -41,7 +45,9 @@ def labelled(start: int, count: int) -> tuple[Tensor, Tensor]:
     return images, torch.tensor([scenes.CLASSES.index(name) for name in names])
 
 
-def knn_accuracy(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, k: int = 20) -> float:
+def knn_accuracy(
+    train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, k: int = 20
+) -> float:
     """Share of the test rows that a cosine k-NN with weights exp(s / 0.07) gets right."""
     train, test = (F.normalize(rows.flatten(1).float(), dim=1) for rows in (train, test))
     similar, rows = (test @ train.T).topk(k, dim=1)
@@ -81,7 +87,8 @@ def network(width: int) -> nn.Sequential:
 
 
 def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirrored at random (the class does not depend on the facing) and shifted by up to 4 pixels."""
+    """Mirrored at random (the class does not depend on the facing) and shifted by up to 4
+    pixels."""
     mirrored = torch.rand(len(images), generator=generator) < 0.5
     images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
     top, left = torch.randint(0, 9, (2,), generator=generator).tolist()
@@ -100,11 +107,15 @@ def train_accuracy(data: tuple[Tensor, Tensor, Tensor, Tensor], epochs: int, wid
     model, batch = network(width), 64
     optimiser = torch.optim.AdamW(model.parameters(), weight_decay=0.05)
     steps = epochs * (len(train) // batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=4e-3, total_steps=steps, pct_start=0.2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, max_lr=4e-3, total_steps=steps, pct_start=0.2
+    )
     accuracy = 0.0
     for epoch in range(epochs):
         start = time.perf_counter()
-        for rows in torch.randperm(len(train), generator=generator)[: len(train) // batch * batch].split(batch):
+        for rows in torch.randperm(len(train), generator=generator)[
+            : len(train) // batch * batch
+        ].split(batch):
             scores = model.train()(augmented(normalised(train[rows]), generator))
             loss = F.cross_entropy(scores, train_labels[rows], label_smoothing=0.1)
             optimiser.zero_grad()
@@ -112,14 +123,21 @@ def train_accuracy(data: tuple[Tensor, Tensor, Tensor, Tensor], epochs: int, wid
             optimiser.step()
             schedule.step()
         with torch.no_grad():
-            found = torch.cat([model.eval()(normalised(part)).argmax(1) for part in test.split(500)])
+            found = torch.cat(
+                [model.eval()(normalised(part)).argmax(1) for part in test.split(500)]
+            )
         accuracy = float((found == test_labels).float().mean())
-        print(f"  epoch {epoch + 1:2d}: test {accuracy:6.2%}  {time.perf_counter() - start:.0f} s", flush=True)
+        print(
+            f"  epoch {epoch + 1:2d}: test {accuracy:6.2%}  {time.perf_counter() - start:.0f} s",
+            flush=True,
+        )
     return accuracy
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--train", action="store_true", help="also train the supervised network")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--width", type=int, default=16, help="channels of the first stage")
@@ -128,15 +146,29 @@ def main() -> None:
 
     rows = []
     single, single_best = scenes_a_second(lambda: scenes.render(0, range(1024)), 1024)
-    rows.append(("single-object scenes a second, one core", f"{single:,.0f} (best {single_best:,.0f})", ">= 1,000"))
-    several, several_best = scenes_a_second(lambda: [scenes.detection_scene(0, index) for index in range(256)], 256)
-    rows.append(("detection scenes a second, one core", f"{several:,.0f} (best {several_best:,.0f})", ""))
+    rows.append(
+        (
+            "single-object scenes a second, one core",
+            f"{single:,.0f} (best {single_best:,.0f})",
+            ">= 1,000",
+        )
+    )
+    several, several_best = scenes_a_second(
+        lambda: [scenes.detection_scene(0, index) for index in range(256)], 256
+    )
+    rows.append(
+        ("detection scenes a second, one core", f"{several:,.0f} (best {several_best:,.0f})", "")
+    )
     torch.set_num_threads(asked.threads)
     data = (*labelled(0, TRAIN), *labelled(TRAIN, TEST))
     rows.append(("20-NN on raw pixels, 8,000 / 2,000", f"{knn_accuracy(*data):.1%}", "< 40 %"))
     if asked.train:
         rows.append(
-            ("supervised network, the same scenes", f"{train_accuracy(data, asked.epochs, asked.width):.1%}", "> 90 %")
+            (
+                "supervised network, the same scenes",
+                f"{train_accuracy(data, asked.epochs, asked.width):.1%}",
+                "> 90 %",
+            )
         )
     for what, value, target in rows:
         print(f"{what:42s} {value:26s} {target}")

@@ -1,4 +1,5 @@
-"""Checkpoint files as the methods' authors write them, small, made from networks whose outputs are known."""
+"""Checkpoint files as the methods' authors write them, small, made from networks whose outputs are
+known."""
 
 import argparse
 from collections.abc import Callable, Mapping
@@ -23,7 +24,8 @@ CONVNEXT = CNNArch("convnextv2", (1, 2, 1, 1), (8, 16, 24, 32))
 
 
 def trained(network: nn.Module, seed: int = 0) -> nn.Module:
-    """No tensor as an initialisation leaves it, so that each that goes astray shows; positions stay."""
+    """No tensor as an initialisation leaves it, so that each that goes astray shows; positions
+    stay."""
     generator = torch.Generator().manual_seed(seed)
     for name, value in network.state_dict().items():
         if value.is_floating_point() and name != "pos_embed":
@@ -52,8 +54,15 @@ def head(*names: str) -> State:
 
 def training() -> dict[str, Any]:
     """What a training adds: an optimiser's state, arguments, numbers."""
-    optimiser = {"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": [{"lr": 0.1, "params": [0]}]}
-    return {"optimizer": optimiser, "epoch": 299, "args": argparse.Namespace(lr=np.float64(0.1), arch="x")}
+    optimiser = {
+        "state": {0: {"exp_avg": torch.zeros(3)}},
+        "param_groups": [{"lr": 0.1, "params": [0]}],
+    }
+    return {
+        "optimizer": optimiser,
+        "epoch": 299,
+        "args": argparse.Namespace(lr=np.float64(0.1), arch="x"),
+    }
 
 
 @dataclass(frozen=True)
@@ -99,15 +108,21 @@ def _mae() -> dict[str, Example]:
     known = {"objective": "mae", "family": "REC", "options": HEADS}
     without_norm = trained(VIT.build(3), 3)
     without_norm.norm = nn.Identity()
-    without_norm.load_state_dict({name: value for name, value in moved.items() if not name.startswith("norm.")})
+    without_norm.load_state_dict(
+        {name: value for name, value in moved.items() if not name.startswith("norm.")}
+    )
     return {
         "encoder": Example(network, {"model": state}, **known),
         "full": Example(network, {"model": state | head(*DECODER)}, **known),
         "training": Example(
-            network, {"model": state | head(*DECODER), **training(), "scaler": {"scale": 1.0}}, **known
+            network,
+            {"model": state | head(*DECODER), **training(), "scaler": {"scale": 1.0}},
+            **known,
         ),
         "fine-tuned": Example(without_norm, {"model": averaged}, tuned="fine-tuned", **known),
-        "fine-tuned on CLS": Example(tuned, {"model": moved | head("head.weight")}, tuned="fine-tuned", **known),
+        "fine-tuned on CLS": Example(
+            tuned, {"model": moved | head("head.weight")}, tuned="fine-tuned", **known
+        ),
         "probed": Example(network, {"model": state | probe, **training()}, tuned="linear", **known),
     }
 
@@ -116,21 +131,32 @@ def _moco() -> dict[str, Example]:
     base, momentum = vit("moco-v3", 1), vit("moco-v3", 2)
     projector = head("head.0.weight", "head.1.running_mean", "head.6.weight")
     both = under("module.base_encoder.", base.state_dict() | projector)
-    both |= under("module.momentum_encoder.", momentum.state_dict() | projector) | head("module.predictor.0.weight")
+    both |= under("module.momentum_encoder.", momentum.state_dict() | projector) | head(
+        "module.predictor.0.weight"
+    )
     file = {"epoch": 300, "arch": "vit_base", "state_dict": both}
     resnet, other = trained(RESNET.build(1), 1), trained(RESNET.build(2), 2)
     fc = head("fc.0.weight", "fc.1.weight")
     cnns = under("module.base_encoder.", resnet.state_dict() | fc)
-    cnns |= under("module.momentum_encoder.", other.state_dict() | fc) | head("module.predictor.3.weight")
+    cnns |= under("module.momentum_encoder.", other.state_dict() | fc) | head(
+        "module.predictor.3.weight"
+    )
     alone = base.state_dict()
     known = {"objective": "moco-v3", "family": "JE"}
-    probed = {"state_dict": under("module.", alone | head("head.weight", "head.bias")), "best_acc1": torch.tensor(76.5)}
+    probed = {
+        "state_dict": under("module.", alone | head("head.weight", "head.bias")),
+        "best_acc1": torch.tensor(76.5),
+    }
     return {
         "released": Example(base, file, options=HEADS, **known),
         "training": Example(base, file | training(), options=HEADS, **known),
-        "momentum": Example(momentum, file, options={**HEADS, "branch": "momentum_encoder"}, **known),
+        "momentum": Example(
+            momentum, file, options={**HEADS, "branch": "momentum_encoder"}, **known
+        ),
         "ResNet": Example(resnet, {"state_dict": cnns, **training()}, **known),
-        "ResNet, momentum": Example(other, {"state_dict": cnns}, options={"branch": "momentum"}, **known),
+        "ResNet, momentum": Example(
+            other, {"state_dict": cnns}, options={"branch": "momentum"}, **known
+        ),
         "for DeiT": Example(base, {"model": alone}, options=HEADS, **known),
         "probed": Example(base, probed, tuned="linear", options=HEADS, **known),
     }
@@ -175,7 +201,9 @@ def _msn() -> dict[str, Example]:
         "loss": 3.2,
     }
     known = {"objective": "msn", "family": "JE"}
-    bare = {name: value for name, value in target.state_dict().items() if not name.startswith("norm.")}
+    bare = {
+        name: value for name, value in target.state_dict().items() if not name.startswith("norm.")
+    }
     without_norm = vit("learned", 1)
     without_norm.norm = nn.Identity()
     shape = ViTShape(VIT, hidden=4 * VIT.dim, cls=False, cls_positions=False)
@@ -186,15 +214,23 @@ def _msn() -> dict[str, Example]:
     jepa = {
         "encoder": under("module.", anchor.state_dict()),
         "target_encoder": under("module.", patches.state_dict()),
-        "predictor": under("module.", head("predictor_embed.weight", "predictor_blocks.0.norm1.weight")),
+        "predictor": under(
+            "module.", head("predictor_embed.weight", "predictor_blocks.0.norm1.weight")
+        ),
         "epoch": 300,
     }
-    probe = {"target_encoder": under("module.", bare), "classifier": head("module.fc.weight"), "epoch": 3}
+    probe = {
+        "target_encoder": under("module.", bare),
+        "classifier": head("module.fc.weight"),
+        "epoch": 3,
+    }
     return {
         "released": Example(target, file, options=HEADS, **known),
         "anchor": Example(anchor, file, options={**HEADS, "branch": "encoder"}, **known),
         "I-JEPA": Example(patches, jepa, objective="ijepa", family="JE", options=HEADS),
-        "without DDP": Example(target, {"target_encoder": target.state_dict() | fc}, options=HEADS, **known),
+        "without DDP": Example(
+            target, {"target_encoder": target.state_dict() | fc}, options=HEADS, **known
+        ),
         "probed": Example(without_norm, probe, tuned="linear", options=HEADS, **known),
     }
 
@@ -204,10 +240,14 @@ def theirs(state: Mapping[str, Tensor]) -> State:
     named = {}
     for name, value in state.items():
         into = (
-            name.replace("stem.", "downsample_layers.0.").replace(".conv_dw.", ".dwconv.").replace(".mlp.fc", ".pwconv")
+            name.replace("stem.", "downsample_layers.0.")
+            .replace(".conv_dw.", ".dwconv.")
+            .replace(".mlp.fc", ".pwconv")
         )
         into = (
-            into.replace(".mlp.grn.weight", ".grn.gamma").replace(".mlp.grn.bias", ".grn.beta").replace(".blocks.", ".")
+            into.replace(".mlp.grn.weight", ".grn.gamma")
+            .replace(".mlp.grn.bias", ".grn.beta")
+            .replace(".blocks.", ".")
         )
         if ".downsample." in into:
             stage, place = into.removeprefix("stages.").split(".downsample.")
@@ -217,7 +257,8 @@ def theirs(state: Mapping[str, Tensor]) -> State:
 
 
 def sparse(state: Mapping[str, Tensor]) -> State:
-    """The same as it is trained: sparse convolutions, whose kernels' places run through the columns first, a place at a time."""
+    """The same as it is trained: sparse convolutions, whose kernels' places run through the columns
+    first, a place at a time."""
     named = {}
     for name, value in theirs(state).items():
         start, _, leaf = name.rpartition(".")
@@ -234,7 +275,9 @@ def sparse(state: Mapping[str, Tensor]) -> State:
             named[f"{start}.kernel"] = kernel[:, 0] if ".dwconv." in name else kernel
         elif ".pwconv" in name:
             named[f"{start}.linear.{leaf}"] = value
-        elif ".norm." in name or (name.startswith("downsample_layers") and name.split(".")[2] == "0"):
+        elif ".norm." in name or (
+            name.startswith("downsample_layers") and name.split(".")[2] == "0"
+        ):
             named[f"{start}.ln.{leaf}"] = value
         else:
             named[name] = value[None]  # biases of sparse convolutions
@@ -248,19 +291,30 @@ def _fcmae() -> dict[str, Example]:
     decoder = head("decoder.0.dwconv.weight", "proj.weight", "pred.bias", "mask_token")
     tuned = theirs(state) | head("norm.weight", "norm.bias", "head.weight", "head.bias")
     known = {"objective": "fcmae", "family": "REC"}
-    both = {"model": tuned, "model_ema": theirs(average.state_dict()) | head("norm.weight", "head.weight")}
+    both = {
+        "model": tuned,
+        "model_ema": theirs(average.state_dict()) | head("norm.weight", "head.weight"),
+    }
     return {
         "dense": Example(network, {"model": theirs(state)}, **known),
         "dense, GRN of two dimensions": Example(network, {"model": flat}, **known),
-        "sparse": Example(network, {"model": under("encoder.", sparse(state)) | decoder, **training()}, **known),
+        "sparse": Example(
+            network, {"model": under("encoder.", sparse(state)) | decoder, **training()}, **known
+        ),
         "sparse, encoder only": Example(network, {"model": sparse(state)}, **known),
         "fine-tuned": Example(network, {"model": tuned}, tuned="fine-tuned", **known),
-        "fine-tuned, average": Example(average, both, tuned="fine-tuned", options={"branch": "model_ema"}, **known),
+        "fine-tuned, average": Example(
+            average, both, tuned="fine-tuned", options={"branch": "model_ema"}, **known
+        ),
     }
 
 
 def _timm() -> dict[str, Example]:
-    network, resnet, convnext = vit("learned"), trained(RESNET.build(1), 1), trained(CONVNEXT.build(1), 1)
+    network, resnet, convnext = (
+        vit("learned"),
+        trained(RESNET.build(1), 1),
+        trained(CONVNEXT.build(1), 1),
+    )
     labels = {"tuned": "fine-tuned"}
     convolved = {
         n: v[..., None, None] if n.endswith((".fc1.weight", ".fc2.weight")) else v
@@ -269,13 +323,24 @@ def _timm() -> dict[str, Example]:
     return {
         "DINO's backbone": Example(network, network.state_dict(), None, options=HEADS),
         "DeiT": Example(
-            network, {"model": network.state_dict() | head("head.weight", "head.bias")}, None, options=HEADS, **labels
+            network,
+            {"model": network.state_dict() | head("head.weight", "head.bias")},
+            None,
+            options=HEADS,
+            **labels,
         ),
-        "torchvision": Example(resnet, resnet.state_dict() | head("fc.weight", "fc.bias"), None, **labels),
+        "torchvision": Example(
+            resnet, resnet.state_dict() | head("fc.weight", "fc.bias"), None, **labels
+        ),
         "ConvNeXt-V2": Example(
-            convnext, convolved | head("head.norm.weight", "head.fc.weight", "head.fc.bias"), None, **labels
+            convnext,
+            convolved | head("head.norm.weight", "head.fc.weight", "head.fc.bias"),
+            None,
+            **labels,
         ),
-        "safetensors": Example(network, network.state_dict(), None, options=HEADS, header={"format": "pt"}),
+        "safetensors": Example(
+            network, network.state_dict(), None, options=HEADS, header={"format": "pt"}
+        ),
     }
 
 
@@ -287,7 +352,11 @@ def hugging(state: Mapping[str, Tensor], layer_scale: bool = False) -> State:
         "patch_embed.proj": "embeddings.patch_embeddings.projection",
         "norm": "layernorm",
     }
-    inside = {"norm1": "layernorm_before", "norm2": "layernorm_after", "attn.proj": "attention.output.dense"}
+    inside = {
+        "norm1": "layernorm_before",
+        "norm2": "layernorm_after",
+        "attn.proj": "attention.output.dense",
+    }
     inside |= {"mlp.fc1": "intermediate.dense", "mlp.fc2": "output.dense"}
     named = {}
     for name, value in state.items():
@@ -298,7 +367,9 @@ def hugging(state: Mapping[str, Tensor], layer_scale: bool = False) -> State:
         _, number, what = start.split(".", 2)
         if what == "attn.qkv":
             for part, piece in zip(("query", "key", "value"), value.chunk(3), strict=True):
-                named[f"encoder.layer.{number}.attention.attention.{part}.{leaf}"] = piece.contiguous()
+                named[f"encoder.layer.{number}.attention.attention.{part}.{leaf}"] = (
+                    piece.contiguous()
+                )
         else:
             named[f"encoder.layer.{number}.{inside[what]}.{leaf}"] = value
     return named
@@ -313,7 +384,13 @@ def _huggingface() -> dict[str, Example]:
     return {
         "ViTModel": Example(learned, plain | head("pooler.dense.weight"), None, **known),
         "with a classifier": Example(learned, tuned, None, tuned="fine-tuned", options=HEADS),
-        "ViTMAE": Example(mae, under("vit.", hugging(mae.state_dict())) | decoder, "mae", family="REC", options=HEADS),
+        "ViTMAE": Example(
+            mae,
+            under("vit.", hugging(mae.state_dict())) | decoder,
+            "mae",
+            family="REC",
+            options=HEADS,
+        ),
     }
 
 
@@ -322,7 +399,11 @@ def _sslens() -> dict[str, Example]:
     about = {"family": "JE", "objective": "moco-v3", "arch": None, "epochs": 3}
     return {
         "run": Example(
-            network, network.state_dict(), "moco-v3", family="JE", header=zoo.header("mine", describe(VIT), about)
+            network,
+            network.state_dict(),
+            "moco-v3",
+            family="JE",
+            header=zoo.header("mine", describe(VIT), about),
         )
     }
 

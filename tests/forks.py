@@ -1,4 +1,5 @@
-"""Processes that run a function of a test: alone with an environment, or joined as torchrun joins them."""
+"""Processes that run a function of a test: alone with an environment, or joined as torchrun joins
+them."""
 
 import multiprocessing
 import os
@@ -8,8 +9,11 @@ from collections.abc import Callable, Sequence
 import torch
 
 
-def forked(function: Callable[[], object], environment: Sequence[dict[str, str]] = ({},)) -> list[int]:
-    """Exit codes of processes that run the function, each with its environment; a signal's number is negative."""
+def forked(
+    function: Callable[[], object], environment: Sequence[dict[str, str]] = ({},)
+) -> list[int]:
+    """Exit codes of processes that run the function, each with its environment; a signal's number
+    is negative."""
     context = multiprocessing.get_context("fork")
 
     def body(variables: dict[str, str]) -> None:
@@ -33,7 +37,10 @@ def free_port() -> str:
 
 
 def together(function: Callable[[], object], size: int = 2) -> None:
-    """Run the function in several processes that join with gloo, as under torchrun; all must end well."""
+    """Run the function in several processes that join with gloo, as under torchrun; all must end
+    well."""
     base = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": str(size)}
-    codes = forked(function, [base | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)])
+    codes = forked(
+        function, [base | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)]
+    )
     assert codes == [0] * size

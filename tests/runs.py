@@ -1,4 +1,5 @@
-"""Small runs of every objective on every kind of network that it trains, and what is asked of two of them."""
+"""Small runs of every objective on every kind of network that it trains, and what is asked of two
+of them."""
 
 import dataclasses
 import json
@@ -27,10 +28,19 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uin
 LABELS = [i % 3 for i in range(20)]
 IMAGES = from_arrays(PIXELS, LABELS, classes=["a", "b", "c"])
 SETTINGS = {
-    "mae": mae.Settings(decoder_dim=32, decoder_blocks=1, decoder_heads=2, base_lr=0.05, warmup=0.25),
+    "mae": mae.Settings(
+        decoder_dim=32, decoder_blocks=1, decoder_heads=2, base_lr=0.05, warmup=0.25
+    ),
     "moco-v3": moco_v3.Settings(head_dim=32, out_dim=16, base_lr=0.05, warmup=0.25),
     "dino": dino.Settings(
-        prototypes=64, head_dim=32, out_dim=16, local_crops=2, local_size=16, momentum=0.9, base_lr=0.05, warmup=0.25
+        prototypes=64,
+        head_dim=32,
+        out_dim=16,
+        local_crops=2,
+        local_size=16,
+        momentum=0.9,
+        base_lr=0.05,
+        warmup=0.25,
     ),
     "msn": msn.Settings(
         prototypes=64,
@@ -47,7 +57,11 @@ SETTINGS = {
     "fcmae": fcmae.Settings(decoder_dim=32, base_lr=0.05, warmup=0.25),
     "supervised": supervised.Settings(base_lr=0.05, warmup=0.25),
     "moco-v3-on-resnet": dataclasses.replace(
-        recipe("moco-v3", "resnet50-e100").settings, head_dim=32, out_dim=16, base_lr=20.0, warmup=0.25
+        recipe("moco-v3", "resnet50-e100").settings,
+        head_dim=32,
+        out_dim=16,
+        base_lr=20.0,
+        warmup=0.25,
     ),
     "dino-on-resnet": dataclasses.replace(
         recipe("dino", "resnet50").settings,
@@ -62,7 +76,9 @@ SETTINGS = {
 }
 RESNET = "resnet_8x12x16x20_1x1x1x1_64"
 #: 5 steps an epoch, 15 in all; checkpoints do not fall on the ends of epochs
-TRAINING = Training(epochs=3, batch_size=4, precision="float32", device="cpu", save_every=4, log_every=1)
+TRAINING = Training(
+    epochs=3, batch_size=4, precision="float32", device="cpu", save_every=4, log_every=1
+)
 #: every objective, on the first kind of network that it trains
 OBJECTIVES = tuple(case for case in SETTINGS if "-on-" not in case)
 #: and on the others
@@ -80,7 +96,9 @@ def method_of(case: str) -> Any:
     """An objective as the loop makes it."""
     module = plugin("objectives", case.partition("-on-")[0])
     torch.manual_seed(TRAINING.seed)
-    method = module.Objective(parse(arch_of(case)), with_classes(case.partition("-on-")[0], SETTINGS[case], IMAGES))
+    method = module.Objective(
+        parse(arch_of(case)), with_classes(case.partition("-on-")[0], SETTINGS[case], IMAGES)
+    )
     explicit_attention(method, True)
     return method.train()
 
@@ -89,15 +107,26 @@ def method_of(case: str) -> Any:
 DIVISIBLE = tuple(case for case in CASES if method_of(case).divisible)
 
 
-def fit(out: Path, case: str = "mae", images: ImageSet = IMAGES, resume: bool = False, **changed: Any) -> Path:
+def fit(
+    out: Path, case: str = "mae", images: ImageSet = IMAGES, resume: bool = False, **changed: Any
+) -> Path:
     """Train; all but the case can be changed."""
     settings, arch = changed.pop("settings", SETTINGS.get(case)), changed.pop("arch", arch_of(case))
     training = dataclasses.replace(TRAINING, **changed)
-    return train(case.partition("-on-")[0], images, arch, out, settings=settings, training=training, resume=resume)
+    return train(
+        case.partition("-on-")[0],
+        images,
+        arch,
+        out,
+        settings=settings,
+        training=training,
+        resume=resume,
+    )
 
 
 def log(out: Path, column: str = "loss") -> list[float]:
-    """A column of the lines of steps; between them stand those of looks at the encoder, and warnings."""
+    """A column of the lines of steps; between them stand those of looks at the encoder, and
+    warnings."""
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     return [line[column] for line in lines if "loss" in line]
 
@@ -105,12 +134,18 @@ def log(out: Path, column: str = "loss") -> list[float]:
 def module_state(out: Path) -> dict[str, Tensor]:
     """The objective in a run's last state."""
     state = load_file(out / "state.safetensors")
-    return {key.removeprefix("module/"): value for key, value in state.items() if key.startswith("module/")}
+    return {
+        key.removeprefix("module/"): value
+        for key, value in state.items()
+        if key.startswith("module/")
+    }
 
 
 def same(out: Path, other: Path) -> None:
     """The runs ended with the same files, but for times."""
-    assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in other.iterdir())
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        path.name for path in other.iterdir()
+    )
     for name in ("last.safetensors", "state.safetensors"):
         one, two = load_file(out / name), load_file(other / name)
         assert one.keys() == two.keys()
@@ -121,7 +156,8 @@ def same(out: Path, other: Path) -> None:
         assert log(out, column) == log(other, column)
 
 
-#: batch normalisation over few images magnifies rounding, so these runs have larger minibatches: 6 steps of 16
+#: batch normalisation over few images magnifies rounding, so these runs have larger minibatches: 6
+#: steps of 16
 MORE = np.concatenate([PIXELS, PIXELS[:, ::-1], PIXELS[:10, :, ::-1]])
 LARGER: dict[str, Any] = {
     "images": from_arrays(MORE, [i % 3 for i in range(50)], classes=["a", "b", "c"]),
@@ -138,7 +174,8 @@ def alike(out: Path, other: Path, atol: float) -> None:
     one, two = load_file(out / "last.safetensors"), load_file(other / "last.safetensors")
     rtol = 1e-3 if "conv1.weight" in one else 0  # LARS magnifies
     for key, value in one.items():
-        # softmax cancels the keys' bias, and MoCo-v3's batch norm the last: rounding is their gradient, which Adam makes large
+        # softmax cancels the keys' bias, and MoCo-v3's batch norm the last: rounding is their
+        # gradient, which Adam makes large
         if not key.endswith("attn.qkv.bias") and key != "norm.bias":
             torch.testing.assert_close(
                 value, two[key], rtol=rtol, atol=2e-4, msg=lambda text, key=key: f"{key}: {text}"
@@ -148,7 +185,9 @@ def alike(out: Path, other: Path, atol: float) -> None:
 class Signalling:
     """Images in memory; when so many have been taken, this process gets a signal."""
 
-    def __init__(self, after: int, number: int, times: int = 1, source: Source = IMAGES.source) -> None:
+    def __init__(
+        self, after: int, number: int, times: int = 1, source: Source = IMAGES.source
+    ) -> None:
         self.after, self.number, self.times, self.source = after, number, times, source
 
     def image(self, row: int) -> Image.Image:
@@ -163,5 +202,8 @@ class Signalling:
 
 
 def signalled(step: int, number: int, times: int = 1) -> ImageSet:
-    """The same images; the signal comes in the middle of a step, counted from 1 from where the run starts."""
-    return dataclasses.replace(IMAGES, source=Signalling(TRAINING.batch_size * step - 1, number, times))
+    """The same images; the signal comes in the middle of a step, counted from 1 from where the run
+    starts."""
+    return dataclasses.replace(
+        IMAGES, source=Signalling(TRAINING.batch_size * step - 1, number, times)
+    )

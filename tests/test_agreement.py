@@ -1,4 +1,5 @@
-"""What two models' predictions have in common: F1, error consistency, tau over kinds of images, and their intervals."""
+"""What two models' predictions have in common: F1, error consistency, tau over kinds of images, and
+their intervals."""
 
 import itertools
 from dataclasses import replace
@@ -44,7 +45,9 @@ def test_f1_is_precision_and_recall() -> None:
     for _ in range(20):
         first, second = rng.integers(0, 9, 25), rng.integers(3, 7, 25)
         found = f1(first, second)
-        assert (float(found.macro), float(found.weighted)) == pytest.approx(plain_f1(first.tolist(), second.tolist()))
+        assert (float(found.macro), float(found.weighted)) == pytest.approx(
+            plain_f1(first.tolist(), second.tolist())
+        )
         assert found.macro == pytest.approx(f1(second, first).macro, abs=1e-15)
 
 
@@ -62,12 +65,16 @@ def test_error_consistency_is_cohens_kappa() -> None:
         a, b = rng.random(40) < 0.7, rng.random(40) < 0.5
         table = np.array([[np.mean((a == x) & (b == y)) for y in (0, 1)] for x in (0, 1)])
         expected = float(table.sum(0) @ table.sum(1))
-        assert error_consistency(a, b) == pytest.approx((np.trace(table) - expected) / (1 - expected), abs=1e-12)
+        assert error_consistency(a, b) == pytest.approx(
+            (np.trace(table) - expected) / (1 - expected), abs=1e-12
+        )
     half = np.array([True, True, False, False])
     assert error_consistency(half, half) == 1.0
     assert error_consistency(half, ~half) == -1.0
     assert error_consistency(half, np.array([True, False, True, False])) == 0.0
-    assert error_consistency(half, np.ones(4, bool)) == 0.0  # one right on all says nothing of the other
+    assert (
+        error_consistency(half, np.ones(4, bool)) == 0.0
+    )  # one right on all says nothing of the other
     for same in (np.ones(4, bool), np.zeros(4, bool)):
         assert np.isnan(error_consistency(same, same))
 
@@ -78,14 +85,20 @@ def test_every_value_is_that_of_the_plain_function() -> None:
     found = agreement(a, b, [3, 6], Draws.of(len(labels), 20))
     assert {asked.k for asked in found} == {0, 3, 6}
     right_a, right_b = ((x.numpy().argmax(1) == labels) for x in logits[1:])
-    members = dict(zip(SUBSETS, (np.ones(60, bool), right_a & right_b, ~(right_a | right_b)), strict=True))
+    members = dict(
+        zip(SUBSETS, (np.ones(60, bool), right_a & right_b, ~(right_a | right_b)), strict=True)
+    )
     for k, (subset, rows) in itertools.product((3, 6), members.items()):
         value, count, _ = found["tau", k, subset]  # type: ignore[index]
         assert 3 < count == rows.sum()
-        assert float(value.value) == pytest.approx(tau(a.rankings, b.rankings, k)[rows].mean(), abs=1e-12)
+        assert float(value.value) == pytest.approx(
+            tau(a.rankings, b.rankings, k)[rows].mean(), abs=1e-12
+        )
         either = tau(a.rankings, b.rankings, k, "first"), tau(b.rankings, a.rankings, k, "first")
         value, *_ = found["tau first", k, subset]  # type: ignore[index]
-        assert float(value.value) == pytest.approx((either[0][rows].mean() + either[1][rows].mean()) / 2, abs=1e-12)
+        assert float(value.value) == pytest.approx(
+            (either[0][rows].mean() + either[1][rows].mean()) / 2, abs=1e-12
+        )
     expected = {
         "f1": f1(a.first, b.first).macro,
         "f1 weighted": (f1(a.first, b.first).weighted + f1(b.first, a.first).weighted) / 2,
@@ -93,7 +106,9 @@ def test_every_value_is_that_of_the_plain_function() -> None:
         "kappa": error_consistency(right_a, right_b),
     }
     for measure, value in expected.items():
-        assert float(found[measure, 0, "all"].sampled.value) == pytest.approx(float(value), abs=1e-12)  # type: ignore[index]
+        assert float(found[measure, 0, "all"].sampled.value) == pytest.approx(
+            float(value), abs=1e-12
+        )  # type: ignore[index]
 
 
 def test_every_replicate_is_the_statistic_of_the_images_drawn() -> None:
@@ -127,20 +142,27 @@ def test_an_interval_of_a_mean_is_that_of_its_standard_error() -> None:
     each = tau(a.rankings, b.rankings, 6)
     low, high = value.interval()
     half = 1.966 * each.std(ddof=1) / 20  # t of 399 degrees of freedom
-    assert (float(low), float(high)) == pytest.approx((each.mean() - half, each.mean() + half), abs=0.05 * half)
+    assert (float(low), float(high)) == pytest.approx(
+        (each.mean() - half, each.mean() + half), abs=0.05 * half
+    )
     assert (low, high) == interval(value.draws, 400)
 
 
 def test_a_difference_is_paired() -> None:
-    """What the first two models share beside the label is found, more surely than from two unpaired intervals."""
+    """What the first two models share beside the label is found, more surely than from two unpaired
+    intervals."""
     labels, logits = drawn(3, images=200)
     draws = Draws.of(200, 500)
     models = [Predicted.of(x, labels, 5) for x in logits]
-    near, far = (agreement(models[0], models[j], [5], draws)["tau", 5, "all"].sampled for j in (1, 2))  # type: ignore[index]
+    near, far = (
+        agreement(models[0], models[j], [5], draws)["tau", 5, "all"].sampled for j in (1, 2)
+    )  # type: ignore[index]
     difference = near - far
     assert difference.interval()[0] > 0
     np.testing.assert_allclose(difference.draws, near.draws - far.draws)
-    other = agreement(models[0], models[2], [5], Draws.of(200, 500, seed=1))["tau", 5, "all"].sampled  # type: ignore[index]
+    other = agreement(models[0], models[2], [5], Draws.of(200, 500, seed=1))[
+        "tau", 5, "all"
+    ].sampled  # type: ignore[index]
     with pytest.raises(InputError, match="paired difference"):
         near - other
 
@@ -165,11 +187,15 @@ def test_what_no_image_is_there_for_is_undefined() -> None:
 
 
 def test_chance_is_what_is_left_when_images_are_mixed_up() -> None:
-    """Two models that like the same classes, whatever they see: tau is high, and no higher than chance says."""
+    """Two models that like the same classes, whatever they see: tau is high, and no higher than
+    chance says."""
     rng = np.random.default_rng(0)
     liked = np.linspace(3, 0, 8)
     labels = rng.integers(0, 8, 500)
-    blind = [Predicted.of(torch.from_numpy(liked + rng.standard_normal((500, 8))), labels, 8) for _ in "ab"]
+    blind = [
+        Predicted.of(torch.from_numpy(liked + rng.standard_normal((500, 8))), labels, 8)
+        for _ in "ab"
+    ]
     found = agreement(*blind, [3, 8], Draws.of(500, 100))
     for asked, each in found.items():
         # being right is not without images: both are right on those of the classes that they like
@@ -194,28 +220,41 @@ def test_other_images_are_refused() -> None:
         agreement(a, b, [5], Draws.of(60, 10))
 
 
-# --------------------------------------------------------------------------------------------------------- the analysis
+# ---------------------------------------------------------------------------------------------------------
+# the analysis
 
 FAMILIES = {"dino": "JE", "moco": "JE", "mae": "REC"}
 
 
 def study(images: int = 120, classes: int = 6, *, bank: bool = False) -> Inputs:
-    """Features of two JE models that know something in common, of a REC model, and of controls that know nothing."""
+    """Features of two JE models that know something in common, of a REC model, and of controls that
+    know nothing."""
     rng = np.random.default_rng(3)
-    ids = {"images": tuple(f"i{n}" for n in range(images)), "bank": tuple(f"b{n}" for n in range(images))}
-    labels = {which: {name: n % classes for n, name in enumerate(names)} for which, names in ids.items()}
+    ids = {
+        "images": tuple(f"i{n}" for n in range(images)),
+        "bank": tuple(f"b{n}" for n in range(images)),
+    }
+    labels = {
+        which: {name: n % classes for n, name in enumerate(names)} for which, names in ids.items()
+    }
     made: dict[str, dict[str, Artefact]] = {"images": {}, "bank": {}}
     shared = rng.standard_normal((4, classes, 12))
     for which, names in ids.items():
         known = np.eye(classes)[list(labels[which].values())]
         hidden = known + rng.standard_normal((images, classes)) * 0.7
         for number, name in enumerate([*FAMILIES, "random #0", "random #1"]):
-            seen = hidden if FAMILIES.get(name) == "JE" else known + rng.standard_normal((images, classes))
+            seen = (
+                hidden
+                if FAMILIES.get(name) == "JE"
+                else known + rng.standard_normal((images, classes))
+            )
             seen = seen * (name in FAMILIES)
             x = seen @ shared[min(number, 3)] + 0.3 * rng.standard_normal((images, 12))
             x = torch.from_numpy(x).float()
             tensors = {"norm/cls": x, "norm/mean": x, "norm/patch": x.flip(1) + 1}
-            made[which][name] = Artefact("features", name, names, (Tap("norm", "norm", 1.0),), tensors, {})
+            made[which][name] = Artefact(
+                "features", name, names, (Tap("norm", "norm", 1.0),), tensors, {}
+            )
     about = {name: {"family": FAMILIES.get(name, "control"), "objective": FAMILIES.get(name) and name, "arch": "vit"}
              for name in made["images"]}  # fmt: skip
     return Inputs(
@@ -255,14 +294,19 @@ def test_a_probe_is_ridge_regression_with_the_penalty_of_least_error_left_out() 
 
 
 @pytest.mark.parametrize("bank", [False, True])
-def test_the_claim_is_the_paired_difference_of_pairs(bank: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_claim_is_the_paired_difference_of_pairs(
+    bank: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(_pairs, "REPLICATES", 200)
     given = study(bank=bank)
     table = analysis.compute(given)
     predicted, count = analysis.predictions(given, "cls")
     assert count == 6
     draws = Draws.of(120, 200, seed=given.seed)
-    pairs = {(a, b): agreement(predicted[a], predicted[b], [5], draws) for a, b in itertools.combinations(predicted, 2)}
+    pairs = {
+        (a, b): agreement(predicted[a], predicted[b], [5], draws)
+        for a, b in itertools.combinations(predicted, 2)
+    }
     frame = table.frame[table.frame.pooling == "cls"]
     for row in frame[frame.row == "pair"].itertuples():
         each = pairs[row.model_a, row.model_b][row.measure, row.k, row.images]  # type: ignore[index]
@@ -277,7 +321,9 @@ def test_the_claim_is_the_paired_difference_of_pairs(bank: bool, monkeypatch: py
             pairs[pair][row.measure, row.k, row.images].sampled  # type: ignore[index]
             for pair in (("dino", "moco"), ("dino", "mae"), ("moco", "mae"))
         )
-        assert row.difference == pytest.approx(float(near.value) - (float(far[0].value) + float(far[1].value)) / 2)
+        assert row.difference == pytest.approx(
+            float(near.value) - (float(far[0].value) + float(far[1].value)) / 2
+        )
         draws_apart = near.draws - (far[0].draws + far[1].draws) / 2
         ends = [float(end) for end in interval(draws_apart, 120)]
         assert [row.difference_low, row.difference_high] == pytest.approx(ends, nan_ok=True)
@@ -286,8 +332,12 @@ def test_the_claim_is_the_paired_difference_of_pairs(bank: bool, monkeypatch: py
     said = analysis.findings(table)
     assert len(said) == 2
     assert "JE: dino and moco; REC: mae" in said[0]
-    assert f"tau over the top 5, all images {tau_all.value:.2f}, {tau_all.difference:+.2f}" in said[0]
-    pair = frame[(frame.row == "pair") & (frame.model_b == "mae") & (frame.measure == "kappa")].iloc[0]
+    assert (
+        f"tau over the top 5, all images {tau_all.value:.2f}, {tau_all.difference:+.2f}" in said[0]
+    )
+    pair = frame[
+        (frame.row == "pair") & (frame.model_b == "mae") & (frame.measure == "kappa")
+    ].iloc[0]
     assert pair.less == "random #0 · random #1"
     panels = analysis.draw(table).shown()
     assert [line.name for line in panels[-1].lines] == [  # type: ignore[union-attr]
@@ -308,7 +358,9 @@ def test_classes_that_no_training_image_has_are_always_wrong() -> None:
     few = {name: label for name, label in given.bank_labels.items() if label != 2}
     rows = torch.tensor([label != 2 for label in given.bank_labels.values()])
     bank = {
-        name: replace(each, ids=tuple(few), tensors={key: x[rows] for key, x in each.tensors.items()})
+        name: replace(
+            each, ids=tuple(few), tensors={key: x[rows] for key, x in each.tensors.items()}
+        )
         for name, each in given.bank.items()
     }
     predicted, count = analysis.predictions(replace(given, bank=bank, bank_labels=few), "cls")
@@ -328,6 +380,8 @@ def test_what_cannot_be_analysed_is_said() -> None:
     with pytest.raises(InputError, match="the images have none: give labelled images"):
         analysis.compute(replace(given, labels={}))
     for some in ({}, {"mae": given.features["mae"]}):
-        with pytest.raises(InputError, match="compared of two models: give the features of two or more"):
+        with pytest.raises(
+            InputError, match="compared of two models: give the features of two or more"
+        ):
             analysis.compute(replace(given, features=some))
     assert analysis.without({"mae": {}, "pixels": {}}, ["pixels"]) is not None

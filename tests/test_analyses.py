@@ -1,4 +1,5 @@
-"""Analyses: one contract for every file in analyses/, and their numbers against the measures and probes.
+"""Analyses: one contract for every file in analyses/, and their numbers against the measures and
+probes.
 
 What the CKA exhibits conclude is in test_exhibits.py.
 """
@@ -31,14 +32,20 @@ from sslens.training.path import Trail
 IDS = tuple(f"class{i % 3}/{i:02d}.png" for i in range(36))
 LABELS = {name: i % 3 for i, name in enumerate(IDS)}
 NEEDS = {"grams", "wide", "features", "labels", "probes", "factors", "paths"}
-FACTORS = pd.DataFrame({"class": list(LABELS.values()), "x": np.arange(36.0), "hue": np.arange(36) * 10.0}, index=IDS)
+FACTORS = pd.DataFrame(
+    {"class": list(LABELS.values()), "x": np.arange(36.0), "hue": np.arange(36) * 10.0}, index=IDS
+)
 KINDS = ("norm1", "qkv", "fc1", "block")
 UNKNOWN = {"family": None, "objective": None, "arch": None, "tuned": False, "card": None}
 
 
 def taps_of(blocks: int) -> list[Tap]:
     paths = {"norm1": ".norm1", "qkv": ".attn.qkv", "fc1": ".mlp.fc1", "block": ""}
-    inside = [Tap(f"blocks.{i}{paths[kind]}", kind, (i + 1) / blocks) for i in range(blocks) for kind in KINDS]
+    inside = [
+        Tap(f"blocks.{i}{paths[kind]}", kind, (i + 1) / blocks)
+        for i in range(blocks)
+        for kind in KINDS
+    ]
     return [*inside, Tap("norm", "norm", 1.0)]
 
 
@@ -50,13 +57,16 @@ def drawn(name: str, count: int, dim: int = 10) -> list[torch.Tensor]:
     known = np.concatenate([shared, 2 * classes], 1)
     return [
         torch.from_numpy(
-            (1 - 0.6 * i / count) * known @ rng.standard_normal((7, dim)) + rng.standard_normal((36, dim))
+            (1 - 0.6 * i / count) * known @ rng.standard_normal((7, dim))
+            + rng.standard_normal((36, dim))
         ).float()
         for i in range(count)
     ]
 
 
-def grams_of(name: str, taps: Sequence[Tap], sizes: Sequence[int], constant: Sequence[str] = ()) -> Artefact:
+def grams_of(
+    name: str, taps: Sequence[Tap], sizes: Sequence[int], constant: Sequence[str] = ()
+) -> Artefact:
     given = [
         torch.full((36, 3), 2.5) if tap.name in constant else x
         for tap, x in zip(taps, drawn(name, len(taps)), strict=True)
@@ -67,7 +77,11 @@ def grams_of(name: str, taps: Sequence[Tap], sizes: Sequence[int], constant: Seq
 
 def features_of(name: str, taps: Sequence[Tap], poolings: Sequence[str]) -> Artefact:
     read = [tap for tap in taps if tap.kind in ("block", "norm", "pixels")]
-    tensors = {f"{tap.name}/{p}": x for p in poolings for tap, x in zip(read, drawn(name + p, len(read)), strict=True)}
+    tensors = {
+        f"{tap.name}/{p}": x
+        for p in poolings
+        for tap, x in zip(read, drawn(name + p, len(read)), strict=True)
+    }
     return Artefact("features", name, IDS, tuple(read), tensors, {})
 
 
@@ -81,44 +95,65 @@ def inputs(
     constant: Sequence[str] = (),
     about: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Inputs:
-    """Models by name with their number of blocks (0 is raw pixels); "pixels" and random ones as controls."""
+    """Models by name with their number of blocks (0 is raw pixels); "pixels" and random ones as
+    controls."""
     about = about or {}
     blocks = models | {name: 0 if name == "pixels" else max(models.values()) for name in controls}
-    taps = {name: taps_of(count) if count else [Tap("pixels", "pixels", 0.0)] for name, count in blocks.items()}
+    taps = {
+        name: taps_of(count) if count else [Tap("pixels", "pixels", 0.0)]
+        for name, count in blocks.items()
+    }
     for name in about:
         if "cnn" in name:
             taps[name] = [tap for tap in taps[name] if tap.kind == "block"]
     grams: dict[str, dict[str, Artefact]] = {}
     for choice in tokens:
-        with_them = {name: each for name, each in taps.items() if choice == "all" or (cls and blocks[name])}
+        with_them = {
+            name: each for name, each in taps.items() if choice == "all" or (cls and blocks[name])
+        }
         if with_them:
             grams[choice] = {
                 name: replace(grams_of(name + choice, each, sizes, constant), model=name)
                 for name, each in with_them.items()
             }
     poolings = ("cls", "mean", "patch") if cls else ("mean",)
-    features = {name: features_of(name, each, poolings if blocks[name] else ("flat",)) for name, each in taps.items()}
+    features = {
+        name: features_of(name, each, poolings if blocks[name] else ("flat",))
+        for name, each in taps.items()
+    }
     vit = {name: {"arch": "vit"} for name, count in blocks.items() if count}
     return Inputs(
         tuple(models),
         tuple(controls),
         about={name: UNKNOWN | vit.get(name, {}) | dict(about.get(name, {})) for name in blocks},
         grams=grams,
-        wide={name: replace(grams_of(name, each, [36], constant), kind="wide") for name, each in taps.items()},
+        wide={
+            name: replace(grams_of(name, each, [36], constant), kind="wide")
+            for name, each in taps.items()
+        },
         features=features,
         labels=LABELS,
         classes=("a", "b", "c"),
         factors=FACTORS,
-        paths={name: path_of(name) for name, each in about.items() if each.get("tuned") == "fine-tuned"},
+        paths={
+            name: path_of(name) for name, each in about.items() if each.get("tuned") == "fine-tuned"
+        },
     )
 
 
 def path_of(name: str) -> Table:
     """The path of a walk of a few weights through four epochs."""
     rng = np.random.default_rng(sum(name.encode()))
-    shapes = {"pos_embed": 4, "blocks.0.attn.qkv.bias": 6, "blocks.0.norm1.bias": 3, "blocks.1.mlp.fc1.bias": 5}
+    shapes = {
+        "pos_embed": 4,
+        "blocks.0.attn.qkv.bias": 6,
+        "blocks.0.norm1.bias": 3,
+        "blocks.1.mlp.fc1.bias": 5,
+    }
     places = {name: 1 + rng.random((5, size)).cumsum(0) for name, size in shapes.items()}
-    first, *others = ({name: torch.from_numpy(each[i]) for name, each in places.items()} for i in range(5))
+    first, *others = (
+        {name: torch.from_numpy(each[i]) for name, each in places.items()} for i in range(5)
+    )
     trail = Trail.begin(first)
     for number, weights in enumerate(others, 1):
         trail.add(weights, str(number))
@@ -136,7 +171,9 @@ CASES = {
     "no class token": inputs({"mae": 2, "moco": 2}, ["random #0", "pixels"], cls=False),
     "pixels alone": inputs({"pixels": 0}),
     "pixels beside a model": inputs({"mae": 2, "pixels": 0}, ["random #0"]),
-    "one minibatch": inputs({"mae": 2, "moco": 2}, ["random #0", "random #1", "pixels"], sizes=[36]),
+    "one minibatch": inputs(
+        {"mae": 2, "moco": 2}, ["random #0", "random #1", "pixels"], sizes=[36]
+    ),
     "constant taps": inputs(
         {"mae": 2, "moco": 2},
         ["random #0"],
@@ -219,13 +256,18 @@ def as_data(figure: Figure) -> list[Any]:
     shown: list[Any] = []
     for panel in figure.shown():
         if isinstance(panel, Heatmap):
-            shown.append((panel.title, panel.rows, panel.columns, np.round(panel.values, 5).tolist()))
+            shown.append(
+                (panel.title, panel.rows, panel.columns, np.round(panel.values, 5).tolist())
+            )
         else:
             lines = [
                 (
                     line.name,
                     line.control,
-                    [None if a is None else np.round(a, 5).tolist() for a in (line.x, line.y, line.low)],
+                    [
+                        None if a is None else np.round(a, 5).tolist()
+                        for a in (line.x, line.y, line.low)
+                    ],
                 )
                 for line in panel.lines
             ]
@@ -242,7 +284,9 @@ def test_contract(name: str, case: str) -> None:
     assert isinstance(module.VERSION, int)
     assert set(module.NEEDS) <= NEEDS
     assert getattr(module, "ON_REQUEST", True) is True
-    assert not hasattr(module, "on_request") or isinstance(module.on_request(given.about, given.controls), bool)
+    assert not hasattr(module, "on_request") or isinstance(
+        module.on_request(given.about, given.controls), bool
+    )
 
     reason = module.without(given.about, given.controls) if hasattr(module, "without") else None
     if reason is not None:
@@ -262,7 +306,9 @@ def test_contract(name: str, case: str) -> None:
     printed = Table(pd.read_csv(StringIO(table.csv())), table.units)
     shown = json.dumps(as_data(figure))
     assert json.dumps(as_data(module.draw(stored))) == shown
-    assert [one[0] for one in as_data(module.draw(printed))] == [one[0] for one in json.loads(shown)]
+    assert [one[0] for one in as_data(module.draw(printed))] == [
+        one[0] for one in json.loads(shown)
+    ]
 
     findings = module.findings(table)
     assert findings == module.findings(stored)
@@ -276,7 +322,9 @@ def test_contract(name: str, case: str) -> None:
 
 @pytest.mark.parametrize("name", names("analyses"))
 def test_a_figure_of_every_analysis_is_rendered(name: str) -> None:
-    case = "both families" if name in ("cka-msn", "cka-finetune", "finetune-path") else "constant taps"
+    case = (
+        "both families" if name in ("cka-msn", "cka-finetune", "finetune-path") else "constant taps"
+    )
     assert to_plotly(plugin("analyses", name).draw(table_of(name, case))).data
 
 
@@ -287,7 +335,8 @@ def test_every_analysis_has_something_to_show_of_both_families(name: str) -> Non
     assert module.findings(table_of(name, "both families"))
 
 
-# ---------------------------------------------------------------------------------------------------------- CKA, golden
+# ----------------------------------------------------------------------------------------------------------
+# CKA, golden
 
 
 def heatmaps(figure: Figure) -> dict[str, Heatmap]:
@@ -295,7 +344,9 @@ def heatmaps(figure: Figure) -> dict[str, Heatmap]:
 
 
 def curves(figure: Figure, title: str) -> dict[str, Any]:
-    (panel,) = [panel for panel in figure.shown() if isinstance(panel, Lines) and panel.title == title]
+    (panel,) = [
+        panel for panel in figure.shown() if isinstance(panel, Lines) and panel.title == title
+    ]
     return {line.name: line for line in panel.lines}
 
 
@@ -317,12 +368,17 @@ def test_heat_maps_of_layer_types_are_minibatch_cka() -> None:
     assert set(found) == {f"{kind}: mae · moco" for kind in ("norm1", "qkv", "fc1")}
     for kind in ("norm1", "qkv", "fc1"):
         a, b = (given.grams["all"][name].at(kind) for name in ("mae", "moco"))
-        np.testing.assert_allclose(found[f"{kind}: mae · moco"].values, minibatch_cka(a, b), rtol=0, atol=1e-12)
+        np.testing.assert_allclose(
+            found[f"{kind}: mae · moco"].values, minibatch_cka(a, b), rtol=0, atol=1e-12
+        )
 
 
-@pytest.mark.parametrize(("title", "tokens"), [("all tokens", "all"), ("CLS token", "cls"), ("patch tokens", "patch")])
+@pytest.mark.parametrize(
+    ("title", "tokens"), [("all tokens", "all"), ("CLS token", "cls"), ("patch tokens", "patch")]
+)
 def test_curves_are_cka_at_the_nearest_depth(title: str, tokens: str) -> None:
-    """mae has blocks at depths 1/2 and 1, moco at 1/5 … 1: 1/5, 2/5, 3/5 are nearest to 1/2, the others to 1."""
+    """mae has blocks at depths 1/2 and 1, moco at 1/5 … 1: 1/5, 2/5, 3/5 are nearest to 1/2, the
+    others to 1."""
     module, given = plugin("analyses", "cka-blocks"), CASES["two models of different depth"]
     lines = curves(module.draw(table_of("cka-blocks", "two models of different depth")), title)
     a, b = (given.grams[tokens][name].at("block") for name in ("mae", "moco"))
@@ -356,7 +412,9 @@ def test_undefined_cells_are_undefined_in_table_figure_and_mean() -> None:
     panel = heatmaps(module.draw(table))["mae · moco"]
     assert np.isnan(panel.values).tolist() == [[True, True], [True, False]]
     frame = table.frame[
-        (table.frame.model_a == "mae") & (table.frame.model_b == "moco") & (table.frame.tokens == "all")
+        (table.frame.model_a == "mae")
+        & (table.frame.model_b == "moco")
+        & (table.frame.tokens == "all")
     ]
     touched = (frame.tap_a == "blocks.0") | (frame.tap_b == "blocks.0")
     assert frame[touched][["cka", "low", "high"]].isna().to_numpy().all()
@@ -366,7 +424,10 @@ def test_undefined_cells_are_undefined_in_table_figure_and_mean() -> None:
 
 
 def test_a_type_of_layer_without_a_defined_cell_is_not_spoken_of() -> None:
-    module, table = plugin("analyses", "cka-layer-types"), table_of("cka-layer-types", "constant taps")
+    module, table = (
+        plugin("analyses", "cka-layer-types"),
+        table_of("cka-layer-types", "constant taps"),
+    )
     found = heatmaps(module.draw(table))
     assert np.isnan(found["qkv: mae · moco"].values).all()
     assert np.isnan(found["norm1: mae · moco"].values).tolist() == [[True, True], [True, False]]
@@ -391,7 +452,15 @@ def test_findings_claim_no_order_without_an_interval() -> None:
         module = plugin("analyses", name)
         said = " ".join(module.findings(table_of(name, "one minibatch")))
         assert said
-        for claim in ("distinguishable", "more than", "less than", "overlap", "part from", "no block lies", "["):
+        for claim in (
+            "distinguishable",
+            "more than",
+            "less than",
+            "overlap",
+            "part from",
+            "no block lies",
+            "[",
+        ):
             assert claim not in said, said
 
 
@@ -400,13 +469,19 @@ def test_findings_of_blocks_compare_with_the_control() -> None:
     found = module.findings(table_of("cka-blocks", "two models of different depth"))
     assert len(found) == 3
     assert found[0].startswith("mae and moco: mean CKA at the same depth 0.")
-    assert all(where in one for where, one in zip(("all tokens", "CLS token", "patch tokens"), found, strict=True))
+    assert all(
+        where in one
+        for where, one in zip(("all tokens", "CLS token", "patch tokens"), found, strict=True)
+    )
     assert all("two random initialisations" in one for one in found)
-    assert "two random initialisations" not in " ".join(module.findings(table_of("cka-blocks", "no controls")))
+    assert "two random initialisations" not in " ".join(
+        module.findings(table_of("cka-blocks", "no controls"))
+    )
 
 
 def test_pairs_are_held_against_permuted_images_as_each_alone_is() -> None:
-    """All models at once, by kind and tokens: the p-values and thresholds of every pair are its own."""
+    """All models at once, by kind and tokens: the p-values and thresholds of every pair are its
+    own."""
     case = "both families"
     given = CASES[case]
     for name, kind, tokens in (("cka-blocks", "block", "all"), ("cka-layer-types", "qkv", "cls")):
@@ -422,11 +497,13 @@ def test_pairs_are_held_against_permuted_images_as_each_alone_is() -> None:
             np.testing.assert_allclose(cells.threshold, null.threshold, rtol=0, atol=1e-6)
 
 
-# ------------------------------------------------------------------------------------------------------------- controls
+# -------------------------------------------------------------------------------------------------------------
+# controls
 
 
 def test_random_initialisations_of_another_architecture_are_no_control() -> None:
-    """Of bare files the architecture is unknown: nothing is said about random initialisations, whatever of these there are."""
+    """Of bare files the architecture is unknown: nothing is said about random initialisations,
+    whatever of these there are."""
     twins = CASES["two models of different depth"]
     assert _roles.twins(twins, "mae", "moco") == ("random #0", "random #1")
     bare = CASES["bare files"]
@@ -440,19 +517,27 @@ def test_random_initialisations_of_another_architecture_are_no_control() -> None
         assert "random" not in " ".join(said)
         if "less" in table.frame:
             assert not table.frame.less.str.contains("random").any()
-    other = replace(bare, about={**bare.about, "mae": {"arch": "vit"}, "moco": {"arch": "resnet50"}})
+    other = replace(
+        bare, about={**bare.about, "mae": {"arch": "vit"}, "moco": {"arch": "resnet50"}}
+    )
     assert _roles.twins(other, "mae", "mae") == ("random #0", "random #1")
     assert _roles.twins(other, "mae", "moco") is None
-    assert _roles.twins(replace(twins, controls=("random #0", "pixels")), "mae", "moco") is None  # one has no twin
+    assert (
+        _roles.twins(replace(twins, controls=("random #0", "pixels")), "mae", "moco") is None
+    )  # one has no twin
 
 
-# --------------------------------------------------------------------------------------------------------- k-NN, golden
+# ---------------------------------------------------------------------------------------------------------
+# k-NN, golden
 
 
 def plain_knn(
     queries: torch.Tensor, bank: torch.Tensor, labels: list[int], k: int, *, own: bool, how: str
 ) -> list[int]:
-    q, b = (x.double().numpy() / np.linalg.norm(x.double().numpy(), axis=1, keepdims=True) for x in (queries, bank))
+    q, b = (
+        x.double().numpy() / np.linalg.norm(x.double().numpy(), axis=1, keepdims=True)
+        for x in (queries, bank)
+    )
     cosines = q @ b.T
     if own:
         np.fill_diagonal(cosines, -np.inf)
@@ -476,7 +561,9 @@ def test_accuracies_are_those_of_a_plain_knn(with_bank: bool) -> None:
     if with_bank:
         given = replace(given, bank=bank, bank_labels=others)
     table = plugin("analyses", "knn-depth").compute(given)
-    assert len(table.frame) == 2 * (3 * 4 * 3 + 1)  # votes × (poolings × (blocks and norm) × models and pixels)
+    assert len(table.frame) == 2 * (
+        3 * 4 * 3 + 1
+    )  # votes × (poolings × (blocks and norm) × models and pixels)
     own = [LABELS[i] for i in IDS]
     for row in table.frame.itertuples():
         key = f"{row.tap}/{row.pooling}"
@@ -508,7 +595,9 @@ def test_accuracy_is_drawn_by_depth_with_pixels_as_a_level() -> None:
     lines = curves(module.draw(table), "CLS token")
     assert set(lines) == {"mae", "random #0", "random #1", "pixels"}
     frame = table.frame[
-        (table.frame.vote == "weighted") & (table.frame.model == "mae") & (table.frame.pooling == "cls")
+        (table.frame.vote == "weighted")
+        & (table.frame.model == "mae")
+        & (table.frame.pooling == "cls")
     ]
     np.testing.assert_allclose(lines["mae"].x, [1 / 3, 2 / 3, 1])
     np.testing.assert_allclose(lines["mae"].y, frame.accuracy[frame.tap != "norm"])
@@ -517,9 +606,16 @@ def test_accuracy_is_drawn_by_depth_with_pixels_as_a_level() -> None:
 
 
 def test_blocks_of_a_cnn_are_drawn_by_depth() -> None:
-    taps = [*(Tap(f"layer{i}.0", "block", i / 4) for i in (1, 2, 3, 4)), Tap("norm_pre", "norm", 1.0)]
+    taps = [
+        *(Tap(f"layer{i}.0", "block", i / 4) for i in (1, 2, 3, 4)),
+        Tap("norm_pre", "norm", 1.0),
+    ]
     given = Inputs(
-        ("cnn",), (), features={"cnn": features_of("cnn", taps, ["mean"])}, labels=LABELS, classes=("a", "b", "c")
+        ("cnn",),
+        (),
+        features={"cnn": features_of("cnn", taps, ["mean"])},
+        labels=LABELS,
+        classes=("a", "b", "c"),
     )
     module = plugin("analyses", "knn-depth")
     table = module.compute(given)
@@ -531,11 +627,15 @@ def test_blocks_of_a_cnn_are_drawn_by_depth() -> None:
 def test_tokens_that_no_model_has_are_refused() -> None:
     given = replace(CASES["CNNs alone"], grams={"cls": {}})
     for name in ("cka-blocks", "cka-layer-types", "cka-distance", "other-measures"):
-        with pytest.raises(InputError, match="no such tokens in dino-cnn and fcmae-cnn: ask for tokens all"):
+        with pytest.raises(
+            InputError, match="no such tokens in dino-cnn and fcmae-cnn: ask for tokens all"
+        ):
             plugin("analyses", name).compute(given)
 
 
-@pytest.mark.parametrize(("case", "special"), [("no controls", True), ("both families", False), ("CNNs alone", True)])
+@pytest.mark.parametrize(
+    ("case", "special"), [("no controls", True), ("both families", False), ("CNNs alone", True)]
+)
 def test_distance_is_on_request_without_two_kinds_of_network(case: str, special: bool) -> None:
     given = CASES[case]
     assert plugin("analyses", "cka-distance").on_request(given.about, given.controls) is special

@@ -56,8 +56,12 @@ def test_recomputed_blocks_keep_their_inputs_alone_and_give_the_same_bit_for_bit
     runs: dict[str, int] = {}
     for name, module in again.named_modules():
         if isinstance(module, BLOCKS):
-            inner = next(child for child in module.modules() if isinstance(child, nn.Linear | nn.Conv2d))
-            inner.register_forward_hook(lambda *_args, name=name: runs.update({name: runs.get(name, 0) + 1}))
+            inner = next(
+                child for child in module.modules() if isinstance(child, nn.Linear | nn.Conv2d)
+            )
+            inner.register_forward_hook(
+                lambda *_args, name=name: runs.update({name: runs.get(name, 0) + 1})
+            )
     losses, sizes = [], []
     for method in (plain, again):
         loss, size = kept_for_backward(lambda method=method: method(batch), method.parameters())
@@ -116,7 +120,9 @@ def test_in_evaluation_and_without_gradient_blocks_run_as_they_are() -> None:
     x = torch.randn(2, 3, 32, 32)
     assert not torch.equal(copied(x), network.eval()(x))
     sizes = [
-        kept_for_backward(lambda mode=mode: copied.train(mode).forward_features(x).sum(), copied.parameters())[1]
+        kept_for_backward(
+            lambda mode=mode: copied.train(mode).forward_features(x).sum(), copied.parameters()
+        )[1]
         for mode in (True, False)
     ]
     assert sizes[0] < sizes[1] / 2
@@ -143,7 +149,9 @@ def test_what_is_made_of_a_blocks_parts_goes_its_way_too() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # Dynamo itself looks at it
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor that is not a leaf"
+)  # Dynamo itself looks at it
 def test_compiled_blocks_compute_the_same_but_for_rounding_at_all_sizes() -> None:
     plain = ViTArch.parse("vit_64x2_patch16_32").build(0).train()
     other = copy.deepcopy(plain)
@@ -160,11 +168,14 @@ def test_compiled_blocks_compute_the_same_but_for_rounding_at_all_sizes() -> Non
 
 
 @pytest.mark.slow
-def test_a_machine_without_a_compiler_is_told_so(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_a_compiler_is_told_so(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(inductor.cpp, "cxx", ("/nowhere/g++",))
     with pytest.raises(
-        InputError, match=r"^--compile .* a C\+\+ compiler .*: install it, or leave --compile out\.$"
+        InputError,
+        match=r"^--compile .* a C\+\+ compiler .*: install it, or leave --compile out\.$",
     ) as said:
         require_compiler("cpu")
     assert "\n" not in str(said.value)

@@ -1,4 +1,5 @@
-"""One pass a model: what the reducers make of it, what they leave behind, and when it is not run again."""
+"""One pass a model: what the reducers make of it, what they leave behind, and when it is not run
+again."""
 
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -63,14 +64,19 @@ def plan(images: ImageSet) -> Plan:
 
 def batches(model: Backbone, images: ImageSet, plan: Plan) -> list[Tensor]:
     row = {name: i for i, name in enumerate(images.ids)}
-    return [torch.stack([model.transform(images.image(row[i])) for i in ids]) for ids in plan.minibatches]
+    return [
+        torch.stack([model.transform(images.image(row[i])) for i in ids])
+        for ids in plan.minibatches
+    ]
 
 
 @contextmanager
 def counted(model: Backbone) -> Iterator[list[int]]:
     """The sizes of the batches that go through the real network."""
     seen: list[int] = []
-    handle = model.network.patch_embed.register_forward_hook(lambda _m, args, _o: seen.append(len(args[0])))
+    handle = model.network.patch_embed.register_forward_hook(
+        lambda _m, args, _o: seen.append(len(args[0]))
+    )
     try:
         yield seen
     finally:
@@ -81,11 +87,15 @@ def hooks(model: Backbone) -> int:
     return sum(len(module._forward_hooks) for module in model.modules())
 
 
-# ------------------------------------------------------------------------------------------------------------ activations
+# ------------------------------------------------------------------------------------------------------------
+# activations
 
 
-def test_activations_are_what_the_modules_compute(model: Backbone, images: ImageSet, plan: Plan) -> None:
-    """Blocks and their children tapped together, against the network walked by hand, module by module."""
+def test_activations_are_what_the_modules_compute(
+    model: Backbone, images: ImageSet, plan: Plan
+) -> None:
+    """Blocks and their children tapped together, against the network walked by hand, module by
+    module."""
     x = batches(model, images, plan)[1]
     found = activations(model, x)
     assert list(found) == list(model.taps)
@@ -106,15 +116,23 @@ def test_activations_are_what_the_modules_compute(model: Backbone, images: Image
         torch.testing.assert_close(found["norm"], model(x))
 
 
-def test_taps_are_given_in_the_order_of_computation(model: Backbone, images: ImageSet, plan: Plan) -> None:
-    found = activations(model, batches(model, images, plan)[1], taps=["norm", "blocks.2", "blocks.0.norm1"])
+def test_taps_are_given_in_the_order_of_computation(
+    model: Backbone, images: ImageSet, plan: Plan
+) -> None:
+    found = activations(
+        model, batches(model, images, plan)[1], taps=["norm", "blocks.2", "blocks.0.norm1"]
+    )
     assert list(found) == ["blocks.0.norm1", "blocks.2", "norm"]
 
 
 @pytest.mark.parametrize("ask", [activations, grams], ids=["activations", "grams"])
-def test_a_misspelt_tap_is_refused_with_the_nearest(model: Backbone, images: ImageSet, ask: Callable[..., Any]) -> None:
+def test_a_misspelt_tap_is_refused_with_the_nearest(
+    model: Backbone, images: ImageSet, ask: Callable[..., Any]
+) -> None:
     what = torch.zeros(4, 3, 32, 32) if ask is activations else images
-    with pytest.raises(InputError, match=r'has no tap "blocks.0.nrm1": did you mean .*blocks.0.norm1'):
+    with pytest.raises(
+        InputError, match=r'has no tap "blocks.0.nrm1": did you mean .*blocks.0.norm1'
+    ):
         ask(model, what, taps=["blocks.0", "blocks.0.nrm1"])
     assert hooks(model) == 0
 
@@ -143,7 +161,9 @@ def test_hooks_are_removed_also_when_the_pass_fails(
         def together(self, plan: Plan) -> int:
             return 1
 
-        def start(self, model: Backbone, taps: Sequence[Tap], plan: Plan) -> Callable[[Tap, Tensor, int], None]:
+        def start(
+            self, model: Backbone, taps: Sequence[Tap], plan: Plan
+        ) -> Callable[[Tap, Tensor, int], None]:
             def add(tap: Tap, output: Tensor, batch: int) -> None:
                 if batch == 1:
                     raise KeyboardInterrupt
@@ -179,7 +199,11 @@ def test_no_activation_outlives_its_batch(model: Backbone, images: ImageSet) -> 
         handles = [model.network.get_submodule("patch_embed").register_forward_pre_hook(at_start)]
         for tap in model.taps.values():
             module = model.network.get_submodule(tap.name)
-            handles.append(module.register_forward_hook(lambda _m, _a, output: born.append(weakref.ref(output))))
+            handles.append(
+                module.register_forward_hook(
+                    lambda _m, _a, output: born.append(weakref.ref(output))
+                )
+            )
         try:
             collect(model, images, reducers, plan=Plan.draw(images.ids, 7))
             at_start(model, ())
@@ -207,7 +231,9 @@ def test_no_activation_outlives_its_batch(model: Backbone, images: ImageSet) -> 
         def together(self, plan: Plan) -> int:
             return 1
 
-        def start(self, model: Backbone, taps: Sequence[Tap], plan: Plan) -> Callable[[Tap, Tensor, int], None]:
+        def start(
+            self, model: Backbone, taps: Sequence[Tap], plan: Plan
+        ) -> Callable[[Tap, Tensor, int], None]:
             self.kept: list[Tensor] = []
             return lambda _tap, output, _batch: self.kept.append(output)
 
@@ -217,18 +243,26 @@ def test_no_activation_outlives_its_batch(model: Backbone, images: ImageSet) -> 
     assert survivors([Keeping()]) == [0, 1, 2, 3, 4]
 
 
-# --------------------------------------------------------------------------------------------------------------- reducers
+# ---------------------------------------------------------------------------------------------------------------
+# reducers
 
 
 def by_hand(output: Tensor, tokens: str) -> tuple[np.ndarray, float]:
     """A mean-centred Gram, and what the centring took away, in float64."""
-    x = {"all": output, "cls": output[:, :1], "patch": output[:, 1:]}[tokens].flatten(1).double().numpy()
+    x = (
+        {"all": output, "cls": output[:, :1], "patch": output[:, 1:]}[tokens]
+        .flatten(1)
+        .double()
+        .numpy()
+    )
     centred = x - x.mean(0)
     return centred @ centred.T, float(len(x) * (x.mean(0) ** 2).sum())
 
 
 @pytest.mark.parametrize("tokens", ["all", "cls", "patch"])
-def test_grams_are_those_of_the_activations(model: Backbone, images: ImageSet, plan: Plan, tokens: str) -> None:
+def test_grams_are_those_of_the_activations(
+    model: Backbone, images: ImageSet, plan: Plan, tokens: str
+) -> None:
     made = grams(model, images, tokens=tokens, plan=plan)
     assert made.tensors["grams"].shape == (len(model.taps), 2, 16, 16)
     assert made.tensors["grams"].dtype == torch.float32
@@ -243,7 +277,9 @@ def test_grams_are_those_of_the_activations(model: Backbone, images: ImageSet, p
             np.testing.assert_allclose(found[:n, :n], gram, rtol=1e-5, atol=1e-7 * scale)
             assert not found[n:].any()
             assert not found[:, n:].any()
-            assert made.tensors["energy"][row, number].item() == pytest.approx(energy, rel=1e-5, abs=1e-6 * scale)
+            assert made.tensors["energy"][row, number].item() == pytest.approx(
+                energy, rel=1e-5, abs=1e-6 * scale
+            )
 
 
 def test_a_wide_tap_is_summed_over_blocks_of_columns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,12 +292,16 @@ def test_a_wide_tap_is_summed_over_blocks_of_columns(monkeypatch: pytest.MonkeyP
         assert found.item() == pytest.approx(energy, rel=1e-5)
 
 
-def test_features_are_pooled_in_the_order_of_the_plan(model: Backbone, images: ImageSet, plan: Plan) -> None:
+def test_features_are_pooled_in_the_order_of_the_plan(
+    model: Backbone, images: ImageSet, plan: Plan
+) -> None:
     made = features(model, images, plan=plan)
     read = [*(f"blocks.{i}" for i in range(4)), "norm"]
     assert made.ids == plan.ids
     assert [tap.name for tap in made.taps] == read
-    assert sorted(made.tensors) == sorted(f"{tap}/{pooling}" for tap in read for pooling in ("cls", "mean", "patch"))
+    assert sorted(made.tensors) == sorted(
+        f"{tap}/{pooling}" for tap in read for pooling in ("cls", "mean", "patch")
+    )
     outputs = [activations(model, x, read) for x in batches(model, images, plan)]
     for tap in read:
         tokens = torch.cat([output[tap] for output in outputs])
@@ -283,7 +323,9 @@ def test_one_pass_serves_all_reducers(model: Backbone, images: ImageSet, plan: P
     done: list[tuple[int, int]] = []
     reducers = [Grams(), Grams("cls"), Features()]
     with counted(model) as seen:
-        both = collect(model, images, reducers, plan=plan, progress=lambda d, t: done.append((d, t)))
+        both = collect(
+            model, images, reducers, plan=plan, progress=lambda d, t: done.append((d, t))
+        )
     assert seen == list(PLAN_SIZES)
     assert done == [(16, 26), (26, 26)]
     assert [made.kind for made in both] == ["grams", "grams", "features"]
@@ -364,7 +406,9 @@ def test_processes_share_a_pass_and_return_what_one_does(
 ) -> None:
     """Four processes for three minibatches: one sees nothing."""
     plan = Plan.draw(images.ids, 8)
-    wanted = [Grams(), Grams("cls"), Features()] if size == 4 else [Wide(width=16), Grams(), Features()]
+    wanted = (
+        [Grams(), Grams("cls"), Features()] if size == 4 else [Wide(width=16), Grams(), Features()]
+    )
     alone = collect(model, images, wanted, plan=plan)
     store = Store(tmp_path)
 
@@ -372,7 +416,9 @@ def test_processes_share_a_pass_and_return_what_one_does(
         torch.set_num_threads(1)
         with processes("cpu"), counted(model) as seen:
             for kept in (None, store, store):
-                for a, b in zip(alone, collect(model, images, wanted, plan=plan, store=kept), strict=True):
+                for a, b in zip(
+                    alone, collect(model, images, wanted, plan=plan, store=kept), strict=True
+                ):
                     assert a.tensors.keys() == b.tensors.keys()
                     assert all(torch.equal(a.tensors[name], b.tensors[name]) for name in a.tensors)
         assert len(seen) < 2 * len(plan.sizes)
@@ -398,13 +444,18 @@ def test_half_precision_is_close_to_float32_and_kept_apart(
     assert apart / 30 < share.max() < apart
     np.testing.assert_allclose(minibatch_cka(full, half).diagonal(), 1, rtol=0, atol=1e-3)
     gram = half.tensors["grams"][0, 0].double()
-    assert (gram.sum(1).abs() < 1e-4 * gram.trace()).all()  # still centred: the product itself was not bfloat16
+    assert (
+        gram.sum(1).abs() < 1e-4 * gram.trace()
+    ).all()  # still centred: the product itself was not bfloat16
 
 
-# ------------------------------------------------------------------------------------------------------------------ store
+# ------------------------------------------------------------------------------------------------------------------
+# store
 
 
-def test_a_second_collect_runs_no_forward(model: Backbone, images: ImageSet, plan: Plan, tmp_path: Path) -> None:
+def test_a_second_collect_runs_no_forward(
+    model: Backbone, images: ImageSet, plan: Plan, tmp_path: Path
+) -> None:
     store = Store(tmp_path)
     reducers = [Grams(), Features()]
     first = collect(model, images, reducers, plan=plan, store=store)
@@ -418,7 +469,9 @@ def test_a_second_collect_runs_no_forward(model: Backbone, images: ImageSet, pla
         assert all(torch.equal(a.tensors[name], b.tensors[name]) for name in a.tensors)
 
 
-def test_only_what_is_missing_is_computed(model: Backbone, images: ImageSet, plan: Plan, tmp_path: Path) -> None:
+def test_only_what_is_missing_is_computed(
+    model: Backbone, images: ImageSet, plan: Plan, tmp_path: Path
+) -> None:
     store = Store(tmp_path)
     collect(model, images, [Grams()], plan=plan, store=store)
     path = next(tmp_path.rglob("*.safetensors"))
@@ -427,7 +480,9 @@ def test_only_what_is_missing_is_computed(model: Backbone, images: ImageSet, pla
         made = collect(model, images, [Grams(), Features()], plan=plan, store=store)
     assert seen == list(PLAN_SIZES)
     assert path.stat().st_mtime_ns == before
-    assert torch.equal(made[1].tensors["norm/cls"], features(model, images, plan=plan).tensors["norm/cls"])
+    assert torch.equal(
+        made[1].tensors["norm/cls"], features(model, images, plan=plan).tensors["norm/cls"]
+    )
 
 
 @pytest.mark.parametrize("damage", ["cut", "overwritten"])
@@ -473,7 +528,8 @@ def test_whatever_decides_the_content_changes_the_key(
     changed.append(key(model, images, Plan.draw(images.ids, 16, seed=1)))
     changed.append(key(model, images, Plan.draw(images.ids, 13)))
     changed += [
-        key(model, images, plan, reducer) for reducer in (Grams("cls"), Grams("patch"), Features(), Features(["norm"]))
+        key(model, images, plan, reducer)
+        for reducer in (Grams("cls"), Grams("patch"), Features(), Features(["norm"]))
     ]
     changed.append(key(model, images, plan, precision="bfloat16"))
     monkeypatch.setattr(Grams, "version", 2)
@@ -497,10 +553,13 @@ def test_weights_changed_later_change_the_key(images: ImageSet, plan: Plan) -> N
     assert key(model, images, plan) != before
 
 
-# ------------------------------------------------------------------------------------------------------------------- plan
+# -------------------------------------------------------------------------------------------------------------------
+# plan
 
 
-def test_the_plan_does_not_depend_on_the_order_of_the_images(model: Backbone, images: ImageSet, plan: Plan) -> None:
+def test_the_plan_does_not_depend_on_the_order_of_the_images(
+    model: Backbone, images: ImageSet, plan: Plan
+) -> None:
     """Two loaders that shuffle pair nothing; here the ids decide, and CKA with itself stays 1."""
     order = np.random.default_rng(1).permutation(26).tolist()
     turned = images.take(order)
@@ -518,7 +577,9 @@ def test_pairing_by_position_would_be_wrong(model: Backbone, images: ImageSet) -
     order = np.random.default_rng(1).permutation(26).tolist()
     given = Plan((images.ids,))
     a = grams(model, images, plan=given, taps=["norm"])
-    b = grams(model, images.take(order), plan=Plan((tuple(images.ids[i] for i in order),)), taps=["norm"])
+    b = grams(
+        model, images.take(order), plan=Plan((tuple(images.ids[i] for i in order),)), taps=["norm"]
+    )
     with pytest.raises(InputError, match="the images are the same, but their minibatches differ"):
         minibatch_cka(a, b)
     by_position = Artefact(b.kind, b.model, a.ids, b.taps, b.tensors, a.key)
@@ -538,7 +599,9 @@ def test_pairing_by_position_would_be_wrong(model: Backbone, images: ImageSet) -
         (11, 4, (4, 7)),
     ],
 )
-def test_a_short_minibatch_of_under_four_joins_the_one_before(count: int, size: int, expected: tuple[int, ...]) -> None:
+def test_a_short_minibatch_of_under_four_joins_the_one_before(
+    count: int, size: int, expected: tuple[int, ...]
+) -> None:
     ids = [f"{i}.png" for i in range(count)]
     plan = Plan.draw(ids, size)
     assert plan.sizes == expected
@@ -559,7 +622,9 @@ def test_too_few_images_are_refused(count: int, size: int) -> None:
         Plan.draw([str(i) for i in range(count)], size)
 
 
-def test_a_plan_of_other_images_is_refused_by_name(model: Backbone, images: ImageSet, plan: Plan) -> None:
+def test_a_plan_of_other_images_is_refused_by_name(
+    model: Backbone, images: ImageSet, plan: Plan
+) -> None:
     with pytest.raises(InputError, match="1 ids differ, first 000003, which only the plan has"):
         grams(model, images.take([i for i in range(26) if i != 3]), plan=plan)
     with pytest.raises(InputError, match="2 ids differ, first 000003, which only the images has"):

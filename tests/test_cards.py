@@ -1,4 +1,5 @@
-"""The cards: every file keeps the same rules, a slip in one is found, and listing them costs no torch."""
+"""The cards: every file keeps the same rules, a slip in one is found, and listing them costs no
+torch."""
 
 import dataclasses
 import hashlib
@@ -41,30 +42,46 @@ def test_a_card_keeps_the_rules(card: Card) -> None:
     transform = EvalTransform(**dataclasses.asdict(card.evaluation))
     assert transform.crop in ((32, 64) if card.file else (224, 256, 518))
     assert re.fullmatch(r"\d{4}\.\d{5}", card.paper.arxiv)
-    assert (card.repository is None) if card.file else str(card.repository).startswith("https://github.com/")
+    assert (
+        (card.repository is None)
+        if card.file
+        else str(card.repository).startswith("https://github.com/")
+    )
     assert all(note.endswith(".") for note in card.notes)
     assert card.file or card.epochs is None or 30 <= card.epochs <= 1600
     assert card.source is None or card.layout is card.branch is card.size is card.sha256 is None
 
 
-@pytest.mark.parametrize("card", [card for card in all_cards().values() if card.file], ids=lambda card: card.name)
+@pytest.mark.parametrize(
+    "card", [card for card in all_cards().values() if card.file], ids=lambda card: card.name
+)
 def test_a_card_of_a_file_that_is_shipped_fits_it(card: Card) -> None:
     assert card.shipped is not None
     content = card.shipped.read_bytes()
-    assert (card.file, card.layout, card.size) == (f"{card.name}.safetensors", "sslens", len(content))
+    assert (card.file, card.layout, card.size) == (
+        f"{card.name}.safetensors",
+        "sslens",
+        len(content),
+    )
     assert hashlib.sha256(content).hexdigest() == card.sha256
 
 
 def test_what_is_shipped_is_small() -> None:
-    files, shipped = list((FOLDER / "weights").glob("*")), [card for card in all_cards().values() if card.file]
+    files, shipped = (
+        list((FOLDER / "weights").glob("*")),
+        [card for card in all_cards().values() if card.file],
+    )
     paths = {f"{card.name}.path.csv" for card in shipped if card.tuned == "fine-tuned"}
     assert {file.name for file in files} == {card.file for card in shipped} | paths
     assert sum(file.stat().st_size for file in files) <= 30e6
 
 
-@pytest.mark.parametrize("card", [card for card in all_cards().values() if card.url], ids=lambda card: card.name)
+@pytest.mark.parametrize(
+    "card", [card for card in all_cards().values() if card.url], ids=lambda card: card.name
+)
 def test_a_card_of_a_file_fits_its_address(card: Card) -> None:
-    """Address, architecture and layout say the same: a line that was copied from a neighbour is found."""
+    """Address, architecture and layout say the same: a line that was copied from a neighbour is
+    found."""
     url, layout = str(card.url), str(card.layout)
     assert layout in LAYOUTS
     twins = layout in ("moco_v3", "msn") and card.tuned is False
@@ -74,7 +91,12 @@ def test_a_card_of_a_file_fits_its_address(card: Card) -> None:
     assert card.sha256_prefix is None or f"-{card.sha256_prefix}." in url
     name = re.search(r"small|base|large|huge|resnet50|atto|femto|pico|nano|tiny", card.arch)
     assert name is not None
-    spelt = {"small": "vits|small|vit-s", "base": "vitb|base|vit-b", "large": "vitl|large", "resnet50": "r-50|resnet50"}
+    spelt = {
+        "small": "vits|small|vit-s",
+        "base": "vitb|base|vit-b",
+        "large": "vitl|large",
+        "resnet50": "r-50|resnet50",
+    }
     assert re.search(spelt.get(name[0], name[0]), url)
     patch = re.search(r"patch(\d+)", card.arch)
     told = re.search(r"(?:vit[sbl]_?|vitbase|deitsmall|patch)(\d+)", url)
@@ -94,12 +116,18 @@ def test_heads_that_no_file_tells() -> None:
     for card in all_cards().values():
         size = re.search(r"_(small|base|large|giant)_", card.arch)
         if size and card.heads and card.name not in odd:
-            assert card.heads == {"small": 6, "base": 12, "large": 16, "giant": 24}[size[1]], card.name
+            assert card.heads == {"small": 6, "base": 12, "large": 16, "giant": 24}[size[1]], (
+                card.name
+            )
 
 
 def test_evaluation_is_the_authors() -> None:
-    bilinear = {name for name, card in all_cards().items() if card.evaluation.interpolation == "bilinear"}
-    assert bilinear == {name for name in all_cards() if name.startswith(("mocov3", "msn"))} | {"supervised_resnet50"}
+    bilinear = {
+        name for name, card in all_cards().items() if card.evaluation.interpolation == "bilinear"
+    }
+    assert bilinear == {name for name in all_cards() if name.startswith(("mocov3", "msn"))} | {
+        "supervised_resnet50"
+    }
 
 
 def test_what_timm_fetches_is_in_timm_and_seen_as_it_says() -> None:
@@ -116,7 +144,9 @@ def test_what_timm_fetches_is_in_timm_and_seen_as_it_says() -> None:
         seen = (config.input_size[-1], config.interpolation, tuple(config.mean), tuple(config.std))
         e = card.evaluation
         assert seen == (e.crop, e.interpolation, e.mean, e.std), card.name
-        if not card.name.startswith("clip"):  # OpenAI resizes to 224; timm's crop of ViT-B/16 is another
+        if not card.name.startswith(
+            "clip"
+        ):  # OpenAI resizes to 224; timm's crop of ViT-B/16 is another
             assert e.resize == int(e.crop / config.crop_pct), card.name
 
 
@@ -148,19 +178,31 @@ WHOLE = (FOLDER / "mae_vitb16.yaml").read_text(encoding="utf-8")
         ("heads: 12\n", "", "lacks heads; say null"),
         ("heads: 12", "heads: twelve", "heads is 'twelve': expected a whole number"),
         ("heads: 12", "heads: true", "heads is True: expected a whole number"),
-        ("family: REC", "family: reconstruction", "family is 'reconstruction': expected one of JE, REC"),
+        (
+            "family: REC",
+            "family: reconstruction",
+            "family is 'reconstruction': expected one of JE, REC",
+        ),
         ("tuned: false", "tuned: true", "tuned is True: expected one of False, fine-tuned, linear"),
         ("tuned: false", "tuned: 0", "tuned is 0: expected one of False"),
         ('arxiv: "2111.06377", ', "", "lacks paper.arxiv"),
         ('arxiv: "2111.06377"', "arxiv: 2111.06377", "paper.arxiv is 2111.06377: expected text"),
         ("resize: 256", "resize: 200", "evaluation.crop is 224"),
-        ("mean: [0.485, 0.456, 0.406]", "mean: [0.485, 0.456]", "evaluation.mean is .* a list of 3"),
+        (
+            "mean: [0.485, 0.456, 0.406]",
+            "mean: [0.485, 0.456]",
+            "evaluation.mean is .* a list of 3",
+        ),
         ("interpolation: bicubic", "interpolation: cubic", "evaluation.interpolation is 'cubic'"),
         ("sha256: aec5f0b6", "sha256: aec5", "sha256 is 'aec5.*64 digits"),
         ("md5_prefix: 8cad7c", "md5_prefix: 8CAD7C", "md5_prefix is '8CAD7C'"),
         ("url: https", "url: http", "url is 'http:.*https address"),
         ("layout: mae\n", "", "needs a layout"),
-        ("layout: mae", "source: timm:vit_base_patch16_224.mae", "give one of url, source and file"),
+        (
+            "layout: mae",
+            "source: timm:vit_base_patch16_224.mae",
+            "give one of url, source and file",
+        ),
         ("objective:", "name: other\nobjective:", "says its name"),
         ("heads: 12", "heads: [12", "is not YAML"),
     ],
@@ -203,8 +245,16 @@ def test_the_list_fits_and_filters(at_home: Path, capsys: pytest.CaptureFixture[
     lines = capsys.readouterr().out.splitlines()
     assert {line.split()[0] for line in lines if line} >= set(all_cards())
     assert max(map(len, lines)) <= 120
-    assert main(["zoo", "--family", "je", "--arch", "vit_base", "--objective", "DINO", "full", "--json"]) == 0
-    assert [each["name"] for each in json.loads(capsys.readouterr().out)] == ["dino_vitb16_full", "dino_vitb8_full"]
+    assert (
+        main(
+            ["zoo", "--family", "je", "--arch", "vit_base", "--objective", "DINO", "full", "--json"]
+        )
+        == 0
+    )
+    assert [each["name"] for each in json.loads(capsys.readouterr().out)] == [
+        "dino_vitb16_full",
+        "dino_vitb8_full",
+    ]
 
 
 def test_one_card_is_shown_whole(at_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -242,15 +292,18 @@ def test_one_card_is_shown_whole(at_home: Path, capsys: pytest.CaptureFixture[st
         (["mae_vitb61"], "did you mean mae_vitb16"),
     ],
 )
-def test_a_mistake_is_answered(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_is_answered(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["zoo", *arguments]) == 2
     assert said in capsys.readouterr().err
 
 
 def test_no_torch_is_paid_for() -> None:
     code = (
-        "import sys; from sslens.cli import main; assert main(['zoo', '--family', 'JE']) == 0; "
-        "assert main(['zoo', 'mae_vitb16']) == 0; print([m for m in ('torch', 'timm', 'pandas', 'numpy') if m in sys.modules])"
+        "import sys; from sslens.cli import main; assert main(['zoo', '--family', 'JE']) == 0;"
+        " assert main(['zoo', 'mae_vitb16']) == 0; print([m for m in ('torch', 'timm', 'pandas',"
+        " 'numpy') if m in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.splitlines()[-1] == "[]"

@@ -1,4 +1,5 @@
-"""Minibatch CKA against the paper's equation in float64, what may be compared, and its bootstrap interval."""
+"""Minibatch CKA against the paper's equation in float64, what may be compared, and its bootstrap
+interval."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,7 +34,9 @@ def features(seed: int, dims: Sequence[int], n: int = 64, mixed: float = 0.7) ->
     """Features that share a part over images, so that CKA lies well inside (0, 1)."""
     rng = np.random.default_rng(seed)
     shared = np.random.default_rng(99).standard_normal((n, 6))
-    made = [mixed * shared @ rng.standard_normal((6, d)) + rng.standard_normal((n, d)) for d in dims]
+    made = [
+        mixed * shared @ rng.standard_normal((6, d)) + rng.standard_normal((n, d)) for d in dims
+    ]
     return [torch.from_numpy(x).float() for x in made]
 
 
@@ -53,8 +56,11 @@ def reference_hsic1(x: np.ndarray, y: np.ndarray) -> float:
     return float((trace + product - 2 / (n - 2) * (one @ K @ L @ one)) / (n * (n - 3)))
 
 
-def reference_cka(xs: Sequence[torch.Tensor], ys: Sequence[torch.Tensor], lengths: Sequence[int]) -> np.ndarray:
-    """Equation 2: numerators and denominators are averaged over minibatches before they are divided."""
+def reference_cka(
+    xs: Sequence[torch.Tensor], ys: Sequence[torch.Tensor], lengths: Sequence[int]
+) -> np.ndarray:
+    """Equation 2: numerators and denominators are averaged over minibatches before they are
+    divided."""
     ends = np.cumsum(lengths)
     parts = [slice(end - length, end) for end, length in zip(ends, lengths, strict=True)]
 
@@ -65,10 +71,17 @@ def reference_cka(xs: Sequence[torch.Tensor], ys: Sequence[torch.Tensor], length
     return np.array([[mean(x, y) / np.sqrt(mean(x, x) * mean(y, y)) for y in ys] for x in xs])
 
 
-@pytest.mark.parametrize("lengths", [(64,), (32, 32), (16, 16, 16, 16), (30, 30, 4), (25, 39)], ids=str)
+@pytest.mark.parametrize(
+    "lengths", [(64,), (32, 32), (16, 16, 16, 16), (30, 30, 4), (25, 39)], ids=str
+)
 @pytest.mark.parametrize("offset", [0.0, 30.0])
-def test_cka_agrees_with_the_papers_equation_in_float64(lengths: tuple[int, ...], offset: float) -> None:
-    xs, ys = ([x + offset for x in features(seed, dims)] for seed, dims in ((0, (20, 50)), (1, (30, 8, 100))))
+def test_cka_agrees_with_the_papers_equation_in_float64(
+    lengths: tuple[int, ...], offset: float
+) -> None:
+    xs, ys = (
+        [x + offset for x in features(seed, dims)]
+        for seed, dims in ((0, (20, 50)), (1, (30, 8, 100)))
+    )
     found = minibatch_cka(*(from_features(f, sizes=sizes(*lengths)) for f in (xs, ys)))
     expected = reference_cka(xs, ys, lengths)
     assert found.shape == (2, 3)
@@ -148,10 +161,13 @@ def test_a_short_minibatch_is_refused_also_among_long_ones() -> None:
 
 
 @pytest.mark.parametrize("together", [1, 5, 100])
-def test_all_pairs_of_many_models_are_those_of_each(monkeypatch: pytest.MonkeyPatch, together: int) -> None:
+def test_all_pairs_of_many_models_are_those_of_each(
+    monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
     monkeypatch.setattr(cka, "TAPS", together)
     made = [
-        from_features(features(seed, dims), sizes=sizes(32, 32)) for seed, dims in enumerate([(9, 8), (5,), (7, 6, 4)])
+        from_features(features(seed, dims), sizes=sizes(32, 32))
+        for seed, dims in enumerate([(9, 8), (5,), (7, 6, 4)])
     ]
     found = all_pairs(made)
     assert list(found) == [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]
@@ -164,17 +180,24 @@ def test_all_pairs_of_many_models_are_those_of_each(monkeypatch: pytest.MonkeyPa
 
 def test_what_is_packed_are_the_entries_above_the_diagonal() -> None:
     """Their inner products are HSIC_1, of short minibatches too."""
-    made, other = (from_features(features(seed, (12, 5), n=26), sizes=sizes(20, 6)) for seed in (0, 1))
+    made, other = (
+        from_features(features(seed, (12, 5), n=26), sizes=sizes(20, 6)) for seed in (0, 1)
+    )
     a, b = packed(made), packed(other)
     assert a.shape == (2, 2, 190)
     for batch, n in enumerate((20, 6)):
         assert (a[:, batch, n * (n - 1) // 2 :] == 0).all()
         for i, j in ((0, 1), (1, 1)):
-            k, l = (side.tensors["grams"][row, batch, :n, :n] for side, row in ((made, i), (other, j)))  # noqa: E741
-            assert (a[i, batch] @ b[j, batch]).item() == pytest.approx(hsic1(k, l).item(), rel=1e-6, abs=1e-6)
+            k, l = (  # noqa: E741
+                side.tensors["grams"][row, batch, :n, :n] for side, row in ((made, i), (other, j))
+            )
+            assert (a[i, batch] @ b[j, batch]).item() == pytest.approx(
+                hsic1(k, l).item(), rel=1e-6, abs=1e-6
+            )
 
 
-# ------------------------------------------------------------------------------------------------------- what is paired
+# -------------------------------------------------------------------------------------------------------
+# what is paired
 
 
 def keyed(artefact: Artefact, name: str, **key: object) -> Artefact:
@@ -186,7 +209,10 @@ def test_other_ids_are_refused_by_name() -> None:
     a = keyed(from_features(xs, ids=["cat/0", "cat/1", "cat/2", "dog/0", "dog/1", "dog/2"]), "mae")
     b = keyed(from_features(xs, ids=["cat/0", "cat/1", "cat/2", "dog/0", "dog/1", "dog/9"]), "moco")
     with pytest.raises(
-        InputError, match=r"mae and moco cannot be compared: 2 ids differ, first dog/2, which only mae has seen"
+        InputError,
+        match=(
+            r"mae and moco cannot be compared: 2 ids differ, first dog/2, which only mae has seen"
+        ),
     ):
         minibatch_cka(a, b)
     with pytest.raises(InputError, match="first dog/2, which only mae has seen"):
@@ -211,19 +237,29 @@ def test_other_contents_under_the_same_ids_are_refused() -> None:
     changed[3, 0, 0, 0] ^= 1
     a, b = (sslens.grams(model, sslens.open_images(array)) for array in (pixels, changed))
     assert a.ids == b.ids
-    with pytest.raises(InputError, match="the ids are the same, but the contents or labels of the images differ"):
+    with pytest.raises(
+        InputError, match="the ids are the same, but the contents or labels of the images differ"
+    ):
         minibatch_cka(a, b)
 
 
-# ----------------------------------------------------------------------------------------------------- undefined values
+# -----------------------------------------------------------------------------------------------------
+# undefined values
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-4, 30.0])
 def test_constant_features_are_undefined_and_named(scale: float) -> None:
     xs = features(0, (20, 30))
-    constant = torch.from_numpy(np.random.default_rng(5).standard_normal((1, 25))).float().expand(64, 25) * scale
-    rounding = constant * (1 + 1e-7 * torch.randn(64, 25, generator=torch.Generator().manual_seed(0)))
-    made = from_features([xs[0] * scale, constant, rounding, torch.zeros(64, 9), xs[1] * scale], sizes=sizes(32, 32))
+    constant = (
+        torch.from_numpy(np.random.default_rng(5).standard_normal((1, 25))).float().expand(64, 25)
+        * scale
+    )
+    rounding = constant * (
+        1 + 1e-7 * torch.randn(64, 25, generator=torch.Generator().manual_seed(0))
+    )
+    made = from_features(
+        [xs[0] * scale, constant, rounding, torch.zeros(64, 9), xs[1] * scale], sizes=sizes(32, 32)
+    )
     assert constant_taps(made) == ["1", "2", "3"]
     value = minibatch_cka(made, made)
     low, high = Comparison.of(made, made).interval(replicates=20)
@@ -252,7 +288,8 @@ def test_cls_token_before_the_first_attention_is_undefined() -> None:
     assert constant_taps(sslens.grams(model, images)) == []
 
 
-# ----------------------------------------------------------------------------------------------------------- invariance
+# -----------------------------------------------------------------------------------------------------------
+# invariance
 
 
 def orthogonal(rng: np.random.Generator, dim: int) -> torch.Tensor:
@@ -272,8 +309,13 @@ def test_cka_is_symmetric_and_invariant_to_rotation_scale_and_translation(
     np.testing.assert_allclose(minibatch_cka(b, a), value.T, rtol=0, atol=1e-14)
     np.testing.assert_allclose(minibatch_cka(a, a).diagonal(), 1, rtol=0, atol=1e-12)
     assert np.abs(value).max() <= 1 + 1e-12
-    moved = [(10**log_scale * (x.double() @ orthogonal(rng, x.shape[1]) + rng.standard_normal())).float() for x in xs]
-    np.testing.assert_allclose(minibatch_cka(from_features(moved, sizes=lengths), b), value, rtol=0, atol=2e-6)
+    moved = [
+        (10**log_scale * (x.double() @ orthogonal(rng, x.shape[1]) + rng.standard_normal())).float()
+        for x in xs
+    ]
+    np.testing.assert_allclose(
+        minibatch_cka(from_features(moved, sizes=lengths), b), value, rtol=0, atol=2e-6
+    )
 
 
 def test_another_order_of_images_within_a_minibatch_changes_nothing_when_both_have_it() -> None:
@@ -299,7 +341,8 @@ def test_padding_of_a_short_minibatch_is_never_read() -> None:
     assert value[0, 0] == pytest.approx(1, abs=1e-12)
 
 
-# ------------------------------------------------------------------------------------------------------------- interval
+# -------------------------------------------------------------------------------------------------------------
+# interval
 
 
 def compared(batches: int, seed: int = 0, per: int = 8) -> Comparison:
@@ -318,7 +361,8 @@ def ends(comparison: Comparison, **options: float) -> tuple[float, float]:
 
 @pytest.mark.parametrize("level", [0.95, 0.5])
 def test_interval_is_the_expanded_percentiles_of_resampled_minibatches(level: float) -> None:
-    """Hesterberg (2015): percentiles at the normal's share of as many standard errors as √(n/(n − 1)) of the t of n − 1."""
+    """Hesterberg (2015): percentiles at the normal's share of as many standard errors as √(n/(n −
+    1)) of the t of n − 1."""
     made = compared(12)
     counts = bootstrap_counts(12, 500, seed=3).numpy()
     cross, own_a, own_b = (t.numpy() for t in (made.cross[0, 0], made.own_a[0], made.own_b[0]))
@@ -346,8 +390,12 @@ def test_percentiles_are_numpys(level: float) -> None:
     assert np.isnan(percentiles(draws, level)[0]).sum() == 1
 
 
-def test_interval_is_the_same_however_many_replicates_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = [from_features(features(seed, (9, 8, 7, 6, 5)), sizes=sizes(*[8] * 8)) for seed in (0, 1)]
+def test_interval_is_the_same_however_many_replicates_are_held(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = [
+        from_features(features(seed, (9, 8, 7, 6, 5)), sizes=sizes(*[8] * 8)) for seed in (0, 1)
+    ]
     once = Comparison.of(*made).interval(replicates=100)
     for held in (1, 5 * 800 * 2):  # a row of taps at a time, and two
         monkeypatch.setattr(cka, "HELD", held)
@@ -364,7 +412,10 @@ def test_interval_contains_the_estimate_and_is_reproducible_by_seed() -> None:
 
 
 def test_interval_is_narrower_with_more_minibatches() -> None:
-    few, many = (np.median([high - low for low, high in (ends(compared(b, s)) for s in range(6))]) for b in (6, 96))
+    few, many = (
+        np.median([high - low for low, high in (ends(compared(b, s)) for s in range(6))])
+        for b in (6, 96)
+    )
     assert many < 0.45 * few  # √(6/96) = 0.25
 
 
@@ -376,7 +427,10 @@ def test_interval_of_one_minibatch_is_undefined() -> None:
 
 def test_interval_covers_the_limit_about_as_often_as_it_says() -> None:
     limit = compared(1500, seed=1234).cka()[0, 0]
-    covered = [low <= limit <= high for low, high in (ends(compared(24, s), replicates=200) for s in range(80))]
+    covered = [
+        low <= limit <= high
+        for low, high in (ends(compared(24, s), replicates=200) for s in range(80))
+    ]
     assert 0.82 <= np.mean(covered) <= 0.99
 
 
@@ -388,7 +442,8 @@ def test_bootstrap_counts_are_the_same_for_all_pairs_of_a_seed() -> None:
 
 
 def test_a_plan_of_short_batches_is_measured() -> None:
-    """66 images are minibatches of 32 and 34: the last two join the one before, and CKA is still that of the equation."""
+    """66 images are minibatches of 32 and 34: the last two join the one before, and CKA is still
+    that of the equation."""
     lengths = Plan.draw([str(i) for i in range(66)]).sizes
     xs, ys = features(0, (12,), n=66), features(1, (9,), n=66)
     found = minibatch_cka(*(from_features(f, sizes=sizes(*lengths)) for f in (xs, ys)))

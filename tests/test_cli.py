@@ -1,4 +1,5 @@
-"""The command line, as a person meets it: what a mistake says, what it leaves, and what it imports."""
+"""The command line, as a person meets it: what a mistake says, what it leaves, and what it
+imports."""
 
 import contextlib
 import json
@@ -38,10 +39,16 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("cat", "dog"):
         Path("photos", name).mkdir(parents=True)
         for i in range(5):
-            Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(f"photos/{name}/{i}.png")
+            Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(
+                f"photos/{name}/{i}.png"
+            )
     arch = ViTArch.parse("vit_nano_patch8_32")
     about = {"family": "sslens", "objective": "mae", "arch": "vit_nano_patch8_32"}
-    write_tensors(Path("runs/mae") / zoo.ENCODER, arch.build(7).state_dict(), zoo.header("mae", describe(arch), about))
+    write_tensors(
+        Path("runs/mae") / zoo.ENCODER,
+        arch.build(7).state_dict(),
+        zoo.header("mae", describe(arch), about),
+    )
     Path("study.yaml").write_text("models: [pixels]\nimages: photos\ndevice: cpu\n")
     return tmp_path
 
@@ -63,10 +70,13 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return said[0].removeprefix("sslens: ")
 
 
-# ------------------------------------------------------------------------------------------------------------- what works
+# -------------------------------------------------------------------------------------------------------------
+# what works
 
 
-def test_compare_writes_a_report_and_a_second_time_the_same(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_writes_a_report_and_a_second_time_the_same(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     line = [
         "compare",
         "runs/mae",
@@ -87,14 +97,26 @@ def test_compare_writes_a_report_and_a_second_time_the_same(place: Path, capsys:
     assert "images    8 of photos" in err
     assert "model     mae over 8 images of photos" in err
     found = files(place / "first")
-    assert {"report.html", "study.yaml", "provenance.json", "tables/knn-depth.csv", "figures/cka-blocks.svg"} <= found
+    assert {
+        "report.html",
+        "study.yaml",
+        "provenance.json",
+        "tables/knn-depth.csv",
+        "figures/cka-blocks.svg",
+    } <= found
     command = json.loads(Path("first/provenance.json").read_text())["command"]
     assert command == shlex.join(["sslens", *line, "--out", "first"])
 
     assert main(["study", "first/study.yaml", "analyses=knn-depth", "--out", "second"]) == 0
     assert "in the store" in capsys.readouterr().err
-    assert Path("second/tables/knn-depth.csv").read_bytes() == Path("first/tables/knn-depth.csv").read_bytes()
-    assert Path("second/figures/knn-depth.svg").read_bytes() == Path("first/figures/knn-depth.svg").read_bytes()
+    assert (
+        Path("second/tables/knn-depth.csv").read_bytes()
+        == Path("first/tables/knn-depth.csv").read_bytes()
+    )
+    assert (
+        Path("second/figures/knn-depth.svg").read_bytes()
+        == Path("first/figures/knn-depth.svg").read_bytes()
+    )
     assert not Path("second/tables/cka-blocks.csv").exists()
 
 
@@ -129,7 +151,9 @@ def test_a_dry_run_says_the_plan_and_writes_nothing(
     assert "images" in err or "scenes" in err
     assert files(place) == before
     home = Path(os.environ["SSLENS_HOME"])
-    assert not [name for name in files(home) if not name.startswith("indexes")]  # what was read of the folder
+    assert not [
+        name for name in files(home) if not name.startswith("indexes")
+    ]  # what was read of the folder
 
 
 def test_the_version_is_said(capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,13 +161,26 @@ def test_the_version_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"sslens {__version__}\n"
 
 
-# ------------------------------------------------------------------------------------------------------------- mistakes
+# -------------------------------------------------------------------------------------------------------------
+# mistakes
 
 MISTAKES = {
-    "missing folder": (["compare", "pixels", "--images", "fotos"], 'there is no "fotos": did you mean photos?'),
-    "empty folder": (["compare", "pixels", "--images", "empty"], "empty holds no image (it is empty)"),
-    "one image": (["compare", "pixels", "--images", "one"], "CKA needs at least 4 images; one holds 1: add images"),
-    "an image for a folder": (["compare", "pixels", "--images", "one/0.png"], "one/0.png is one image: give a folder"),
+    "missing folder": (
+        ["compare", "pixels", "--images", "fotos"],
+        'there is no "fotos": did you mean photos?',
+    ),
+    "empty folder": (
+        ["compare", "pixels", "--images", "empty"],
+        "empty holds no image (it is empty)",
+    ),
+    "one image": (
+        ["compare", "pixels", "--images", "one"],
+        "CKA needs at least 4 images; one holds 1: add images",
+    ),
+    "an image for a folder": (
+        ["compare", "pixels", "--images", "one/0.png"],
+        "one/0.png is one image: give a folder",
+    ),
     "few images": (
         ["compare", "pixels", "--images", "photos", "--limit", "3"],
         "CKA needs at least 4 images; the limit is 3",
@@ -152,19 +189,28 @@ MISTAKES = {
         ["compare", "pixels", "--images", "photos", "--batch", "3"],
         "A minibatch of 3 images is too small",
     ),
-    "broken image": (["compare", "pixels", "--images", "broken"], "broken/cat/1.png cannot be decoded"),
+    "broken image": (
+        ["compare", "pixels", "--images", "broken"],
+        "broken/cat/1.png cannot be decoded",
+    ),
     "misspelt model": (
         ["compare", "runs/mea", "--images", "photos"],
         'There is no model "runs/mea": did you mean runs/mae?',
     ),
     "misspelt form": (["compare", "pixel", "--images", "photos"], "did you mean pixels?"),
-    "misspelt timm model": (["compare", "random:timm/test_vitt", "--images", "photos"], "did you mean test_vit"),
+    "misspelt timm model": (
+        ["compare", "random:timm/test_vitt", "--images", "photos"],
+        "did you mean test_vit",
+    ),
     "misspelt size": (
         ["compare", "random:vit_nano_patch7_32", "--images", "photos"],
         "must be a multiple of the patch size",
     ),
     "no model": (["compare", "--images", "photos"], "Give one or more models"),
-    "a model twice": (["compare", "pixels", "pixels", "--images", "photos"], "pixels is given twice"),
+    "a model twice": (
+        ["compare", "pixels", "pixels", "--images", "photos"],
+        "pixels is given twice",
+    ),
     "misspelt analysis": (
         ["compare", "pixels", "--images", "photos", "--analyses", "cka-blok"],
         "did you mean cka-blocks",
@@ -173,26 +219,44 @@ MISTAKES = {
         ["compare", "cut", "--images", "photos"],
         "cut/last.safetensors is not a whole safetensors file",
     ),
-    "pickle": (["compare", "dino.pth", "--images", "photos"], "dino.pth is cut off or damaged (3 bytes"),
+    "pickle": (
+        ["compare", "dino.pth", "--images", "photos"],
+        "dino.pth is cut off or damaged (3 bytes",
+    ),
     "folder without checkpoint": (
         ["compare", "photos", "--images", "photos"],
         "The folder photos holds no last.safetensors",
     ),
-    "bank of other classes": (["compare", "pixels", "--images", "photos", "--bank", "other"], "have different classes"),
-    "no such device": (["compare", "pixels", "--images", "photos", "--device", "gpu"], 'There is no device "gpu"'),
+    "bank of other classes": (
+        ["compare", "pixels", "--images", "photos", "--bank", "other"],
+        "have different classes",
+    ),
+    "no such device": (
+        ["compare", "pixels", "--images", "photos", "--device", "gpu"],
+        'There is no device "gpu"',
+    ),
     "a GPU where there is none": (
         ["compare", "pixels", "--images", "photos", "--device", "cuda:77"],
         'There is no device "cuda:77"',
     ),
-    "a file for --out": (["compare", "pixels", "--images", "photos", "--out", "dino.pth"], "dino.pth"),
+    "a file for --out": (
+        ["compare", "pixels", "--images", "photos", "--out", "dino.pth"],
+        "dino.pth",
+    ),
     "missing study": (["study", "studie.yaml"], "There is no file studie.yaml"),
     "folder for a study": (["study", "photos"], "photos is no file"),
-    "misspelt key": (["study", "misspelt.yaml"], 'A study has no "limt" (misspelt.yaml): did you mean limit?'),
+    "misspelt key": (
+        ["study", "misspelt.yaml"],
+        'A study has no "limt" (misspelt.yaml): did you mean limit?',
+    ),
     "misspelt override": (
         ["study", "study.yaml", "contrls=false"],
         'A study has no "contrls" (study.yaml): did you mean controls?',
     ),
-    "no override": (["study", "study.yaml", "controls"], '"controls" is no override: expected KEY=VALUE'),
+    "no override": (
+        ["study", "study.yaml", "controls"],
+        '"controls" is no override: expected KEY=VALUE',
+    ),
     "misspelt objective": (
         ["pretrain", "moco", "--images", "photos", "--arch", "vit_nano_patch8_32"],
         'There is no objective "moco": did you mean moco-v3?',
@@ -202,19 +266,55 @@ MISTAKES = {
         '"vit_nan_patch8_32" is not an architecture: expected vit_SIZE_patchP_S',
     ),
     "misspelt setting": (
-        ["pretrain", "mae", "--images", "photos", "--arch", "vit_nano_patch8_32", "--set", "mask_rato=0.5"],
+        [
+            "pretrain",
+            "mae",
+            "--images",
+            "photos",
+            "--arch",
+            "vit_nano_patch8_32",
+            "--set",
+            "mask_rato=0.5",
+        ],
         'There is no setting "mask_rato": did you mean mask_ratio?',
     ),
     "no setting": (
-        ["pretrain", "mae", "--images", "photos", "--arch", "vit_nano_patch8_32", "--set", "mask_ratio"],
+        [
+            "pretrain",
+            "mae",
+            "--images",
+            "photos",
+            "--arch",
+            "vit_nano_patch8_32",
+            "--set",
+            "mask_ratio",
+        ],
         '"mask_ratio" is no setting: expected KEY=VALUE',
     ),
     "a setting of another kind": (
-        ["pretrain", "mae", "--images", "photos", "--arch", "vit_nano_patch8_32", "--set", "mask_ratio=much"],
+        [
+            "pretrain",
+            "mae",
+            "--images",
+            "photos",
+            "--arch",
+            "vit_nano_patch8_32",
+            "--set",
+            "mask_ratio=much",
+        ],
         'The setting mask_ratio is "much": expected a float such as 0.75',
     ),
     "a setting that is no YAML": (
-        ["pretrain", "mae", "--images", "photos", "--arch", "vit_nano_patch8_32", "--set", "mask_ratio=["],
+        [
+            "pretrain",
+            "mae",
+            "--images",
+            "photos",
+            "--arch",
+            "vit_nano_patch8_32",
+            "--set",
+            "mask_ratio=[",
+        ],
         'The setting mask_ratio is "[": expected a float such as 0.75',
     ),
 }
@@ -262,22 +362,42 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(
     ],
     ids=["missing option", "misspelt option", "misspelt command", "nothing"],
 )
-def test_arguments_that_are_none_exit_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_arguments_that_are_none_exit_with_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_a_doubt_is_a_note(place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Heads of attention are in no file: whoever fingerprints or compares one is told, without a line of code."""
+def test_a_doubt_is_a_note(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heads of attention are in no file: whoever fingerprints or compares one is told, without a
+    line of code."""
     state = ViTArch.parse("vit_128x1_patch8_32").build(0).state_dict()
     torch.save({"model": state | {"mask_token": torch.zeros(1, 1, 8)}}, "mae.pth")
     monkeypatch.setattr("warnings.filters", [])
     said = (
-        "mae.pth is read with 2 heads of attention, for a width of 128: no file tells them. Give num_heads to be sure."
+        "mae.pth is read with 2 heads of attention, for a width of 128: no file tells them. Give"
+        " num_heads to be sure."
     )
-    assert main(["fingerprint", "mae.pth", "--images", "photos", "--batch", "5", "-o", "mae.safetensors"]) == 0
+    assert (
+        main(
+            [
+                "fingerprint",
+                "mae.pth",
+                "--images",
+                "photos",
+                "--batch",
+                "5",
+                "-o",
+                "mae.safetensors",
+            ]
+        )
+        == 0
+    )
     assert f"note      {said}" in capsys.readouterr().err.splitlines()
     line = ["compare", "mae.pth", *COMPARE[2:], "--analyses", "knn-depth", "--out", "out"]
     assert main(line) == 0
@@ -294,7 +414,8 @@ def test_settings_take_values_of_their_kind() -> None:
     assert changed(Settings(), ["betas=[0.9, 0.99]"]).betas == (0.9, 0.99)
 
 
-# ------------------------------------------------------------------------------------------------- what is no one's mistake
+# -------------------------------------------------------------------------------------------------
+# what is no one's mistake
 
 
 @contextlib.contextmanager
@@ -304,7 +425,9 @@ def small_disk(folder: Path, size: str) -> Iterator[None]:
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small disk")
     made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True, text=True
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder],
+        capture_output=True,
+        text=True,
     )
     if made.returncode:
         pytest.skip(f"a small disk cannot be mounted here: {made.stderr.strip()}")
@@ -314,14 +437,25 @@ def small_disk(folder: Path, size: str) -> Iterator[None]:
         subprocess.run(["umount", folder], check=True)
 
 
-COMPARE = ["compare", "runs/mae", "--images", "photos", "--batch", "5", "--device", "cpu", "--no-controls"]
+COMPARE = [
+    "compare",
+    "runs/mae",
+    "--images",
+    "photos",
+    "--batch",
+    "5",
+    "--device",
+    "cpu",
+    "--no-controls",
+]
 
 
 def test_a_full_disk_under_the_report(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with small_disk(place / "disk", "256k"):
         said = refused([*COMPARE, "--analyses", "knn-depth", "--out", "disk/out"], capsys)
         assert said.startswith(
-            "The disk is full: disk/out/report.html was not written and nothing half-written was left."
+            "The disk is full: disk/out/report.html was not written and nothing half-written was"
+            " left."
         )
         left = {name for name in files(place / "disk") if Path(place, "disk", name).is_file()}
         assert "out/report.html" not in left
@@ -358,13 +492,23 @@ def test_ctrl_c_keeps_what_was_finished(place: Path, capsys: pytest.CaptureFixtu
             if len(seen) == stop_at[0]:
                 signal.raise_signal(signal.SIGINT)
 
-    line = ["compare", "runs/mae", f"{NANO}:5", *COMPARE[2:], "--analyses", "knn-depth", "--out", "out"]
+    line = [
+        "compare",
+        "runs/mae",
+        f"{NANO}:5",
+        *COMPARE[2:],
+        "--analyses",
+        "knn-depth",
+        "--out",
+        "out",
+    ]
     handle = torch.nn.modules.module.register_module_forward_hook(see)
     try:
         said = refused(line, capsys)
         assert (
             said
-            == "Stopped. What was finished is kept: the same command goes on from there (a training with --resume)."
+            == "Stopped. What was finished is kept: the same command goes on from there (a training"
+            " with --resume)."
         )
         assert seen == [5, 5, 5, 5]
         assert not Path("out").exists()
@@ -390,7 +534,10 @@ def test_a_fault_of_ours_has_status_1_and_its_details_in_a_file(
     assert main([*COMPARE, "--analyses", "knn-depth", "--out", "out"]) == 1
     err = capsys.readouterr().err
     (said,) = [line for line in err.splitlines() if line.startswith("sslens: ")]
-    assert "this is a fault of sslens, not of your input (LookupError: nothing is); the details are in" in said
+    assert (
+        "this is a fault of sslens, not of your input (LookupError: nothing is); the details are in"
+        in said
+    )
     assert "Traceback" not in err
     (details,) = place.glob("sslens-fault-*.txt")
     assert str(details) in said
@@ -401,7 +548,8 @@ def test_a_fault_of_ours_has_status_1_and_its_details_in_a_file(
     assert not Path("out").exists()
 
 
-# --------------------------------------------------------------------------------------------------------------- imports
+# ---------------------------------------------------------------------------------------------------------------
+# imports
 
 LIGHT = """
 import sys
@@ -430,7 +578,9 @@ def test_help_and_mistakes_import_nothing_heavy(place: Path) -> None:
         ("pretrain", "mea", "--images", "photos", "--arch", "vit_nano_patch8_32"): 2,
     }
     code = LIGHT.format(arguments=[list(arguments) for arguments in expected])
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
     lines = done.stderr.splitlines()
     assert [line for line in lines if line.startswith("status")] == [
         f"status {status} {' '.join(arguments)}" for arguments, status in expected.items()

@@ -1,4 +1,5 @@
-"""CNNs: their shapes against timm's and torchvision's, their blocks against the papers' formulas, their taps."""
+"""CNNs: their shapes against timm's and torchvision's, their blocks against the papers' formulas,
+their taps."""
 
 import itertools
 import math
@@ -46,7 +47,9 @@ def test_every_size_has_timms_weights(name: str) -> None:
     found = shapes(ours)
     assert found.keys() == expected.keys()
     # timm has 1 × 1 convolutions where the smaller ConvNeXt-V2 have linear layers
-    assert {key: shape for key, shape in found.items() if math.prod(shape) != math.prod(expected[key])} == {}
+    assert {
+        key: shape for key, shape in found.items() if math.prod(shape) != math.prod(expected[key])
+    } == {}
     assert found == {key: shape[:2] if "mlp" in key else shape for key, shape in expected.items()}
 
 
@@ -59,13 +62,19 @@ def test_resnet50_has_torchvisions_weights() -> None:
 
 @pytest.mark.parametrize("arch", [TINY["resnet"], TINY["bottleneck"]], ids=["basic", "bottleneck"])
 def test_a_resnet_computes_what_torchvisions_does_at_every_block(arch: CNNArch) -> None:
-    kind = torchvision.models.resnet.Bottleneck if arch.bottleneck else torchvision.models.resnet.BasicBlock
+    kind = (
+        torchvision.models.resnet.Bottleneck
+        if arch.bottleneck
+        else torchvision.models.resnet.BasicBlock
+    )
     ours = started(arch.build(0)).double()
     theirs = torchvision.models.ResNet(kind, list(arch.blocks))
     inplanes = 64
     theirs.inplanes = inplanes
     for i, (count, width) in enumerate(zip(arch.blocks, arch.widths, strict=True)):
-        setattr(theirs, f"layer{i + 1}", theirs._make_layer(kind, width, count, stride=min(i + 1, 2)))
+        setattr(
+            theirs, f"layer{i + 1}", theirs._make_layer(kind, width, count, stride=min(i + 1, 2))
+        )
     theirs.fc = nn.Identity()
     theirs.load_state_dict(ours.state_dict())
     theirs.double().eval()
@@ -81,7 +90,9 @@ def read(network: nn.Module, names: list[str], x: Tensor) -> dict[str, Tensor]:
     """What the modules of these names put out, kept at once by copy."""
     found = {}
     for name in names:
-        network.get_submodule(name).register_forward_hook(lambda *a, name=name: found.update({name: a[2].clone()}))
+        network.get_submodule(name).register_forward_hook(
+            lambda *a, name=name: found.update({name: a[2].clone()})
+        )
     (getattr(network, "forward_features", None) or network)(x)
     return found
 
@@ -89,7 +100,9 @@ def read(network: nn.Module, names: list[str], x: Tensor) -> dict[str, Tensor]:
 def test_a_convnextv2_block_is_the_papers() -> None:
     network = started(TINY["convnextv2"].build(0)).double()
     x = torch.randn(2, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    found = read(network, ["stages.1.blocks.0", "stages.1.blocks.1.mlp.fc1", "stages.1.blocks.1"], x)
+    found = read(
+        network, ["stages.1.blocks.0", "stages.1.blocks.1.mlp.fc1", "stages.1.blocks.1"], x
+    )
     block, before = network.get_submodule("stages.1.blocks.1"), found["stages.1.blocks.0"]
     padded = nn.functional.pad(before, (3, 3, 3, 3))
     h, w = before.shape[2:]
@@ -104,11 +117,18 @@ def test_a_convnextv2_block_is_the_papers() -> None:
     z = z @ block.mlp.fc1.weight.T + block.mlp.fc1.bias
     torch.testing.assert_close(found["stages.1.blocks.1.mlp.fc1"], z, rtol=0, atol=1e-12)
     z = z * 0.5 * (1 + torch.erf(z / math.sqrt(2)))
-    # global response normalisation (Woo et al., 2023, eq. 1–3), with the residual of their algorithm 1
+    # global response normalisation (Woo et al., 2023, eq. 1–3), with the residual of their
+    # algorithm 1
     size = z.square().sum((1, 2), keepdim=True).sqrt()
-    z = block.mlp.grn.weight * (z * (size / (size.mean(-1, keepdim=True) + 1e-6))) + block.mlp.grn.bias + z
+    z = (
+        block.mlp.grn.weight * (z * (size / (size.mean(-1, keepdim=True) + 1e-6)))
+        + block.mlp.grn.bias
+        + z
+    )
     z = z @ block.mlp.fc2.weight.T + block.mlp.fc2.bias
-    torch.testing.assert_close(found["stages.1.blocks.1"], before + z.permute(0, 3, 1, 2), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        found["stages.1.blocks.1"], before + z.permute(0, 3, 1, 2), rtol=0, atol=1e-12
+    )
 
 
 @tiny
@@ -130,15 +150,22 @@ def test_taps_stand_at_every_block(arch: CNNArch) -> None:
     taps = list(cnn.taps(arch.build()))
     assert (taps[0].kind, taps[0].depth) == ("stem", 0.0)
     blocks = [tap for tap in taps if tap.kind == "block"]
-    assert [tap.depth for tap in blocks] == [(i + 1) / sum(arch.blocks) for i in range(sum(arch.blocks))]
-    assert {tap.kind for tap in taps} == {"stem", "block"} | ({"fc1"} if arch.kind == "convnextv2" else set())
+    assert [tap.depth for tap in blocks] == [
+        (i + 1) / sum(arch.blocks) for i in range(sum(arch.blocks))
+    ]
+    assert {tap.kind for tap in taps} == {"stem", "block"} | (
+        {"fc1"} if arch.kind == "convnextv2" else set()
+    )
     features = arch.build(0).eval().forward_features(torch.zeros(2, 3, 64, 64))
     assert features.shape == (2, arch.channels, 2, 2)
 
 
 def test_the_papers_cnns_have_their_blocks() -> None:
     with torch.device("meta"):
-        names = {name: [t.name for t in cnn.taps(SIZES[name].build())] for name in ("resnet50", "convnextv2_base")}
+        names = {
+            name: [t.name for t in cnn.taps(SIZES[name].build())]
+            for name in ("resnet50", "convnextv2_base")
+        }
     assert len(names["resnet50"]) == 1 + 16
     assert names["resnet50"][-3:] == ["layer4.0", "layer4.1", "layer4.2"]
     assert len(names["convnextv2_base"]) == 1 + 2 * 36
@@ -146,7 +173,9 @@ def test_the_papers_cnns_have_their_blocks() -> None:
 
 
 @tiny
-def test_a_seed_decides_the_weights_and_leaves_the_process_random_numbers_alone(arch: CNNArch) -> None:
+def test_a_seed_decides_the_weights_and_leaves_the_process_random_numbers_alone(
+    arch: CNNArch,
+) -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
     one, same, other = (arch.build(seed).state_dict() for seed in (1, 1, 2))
@@ -159,7 +188,11 @@ def test_a_seed_decides_the_weights_and_leaves_the_process_random_numbers_alone(
 def test_no_block_of_a_random_network_is_idle(arch: CNNArch) -> None:
     network = arch.build(0).eval()
     names = [tap.name for tap in cnn.taps(network) if tap.kind == "block"]
-    found = list(read(network, names, torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))).values())
+    found = list(
+        read(
+            network, names, torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+        ).values()
+    )
     for one, next_ in itertools.pairwise(found):
         if one.shape == next_.shape:
             assert (next_ - one).norm() > 0.01 * one.norm()
@@ -198,7 +231,10 @@ def test_a_backbone_of_it_has_an_identity(arch: CNNArch) -> None:
     [
         (("resnext", (1, 1, 1, 1), (4, 4, 4, 4)), 'no CNN "resnext": did you mean resnet'),
         (("resnet", (1, 1, 1), (4, 4, 4, 4)), r"blocks are \(1, 1, 1\): give four"),
-        (("resnet", (1, 1, 1, 1), (4, 4, 4, 4), False, 100), r"images of 100 px .* Give a multiple of 32"),
+        (
+            ("resnet", (1, 1, 1, 1), (4, 4, 4, 4), False, 100),
+            r"images of 100 px .* Give a multiple of 32",
+        ),
         (("convnextv2", (1, 1, 1, 1), (4, 4, 0, 4)), r"widths are \(4, 4, 0, 4\): give four"),
     ],
 )

@@ -36,7 +36,13 @@ def drawn(batch: int = 4, seed: int | None = 0, digest: str = "other") -> dict[s
 
 
 def seen(**other: Any) -> dict[str, Any]:
-    return {"resize": 256, "crop": 224, "interpolation": "bicubic", "mean": [0.5] * 3, "std": [0.25] * 3} | other
+    return {
+        "resize": 256,
+        "crop": 224,
+        "interpolation": "bicubic",
+        "mean": [0.5] * 3,
+        "std": [0.25] * 3,
+    } | other
 
 
 def images(name: str = "photos", content: str = "c1") -> dict[str, Any]:
@@ -48,7 +54,10 @@ def images(name: str = "photos", content: str = "c1") -> dict[str, Any]:
     [
         (
             {"ids": ("a", "b", "c", "x"), "plan": drawn()},
-            r"2 ids differ, first d, which only one has seen\. Make both .* the same --limit and --seed",
+            (
+                r"2 ids differ, first d, which only one has seen\. Make both .* the same --limit"
+                r" and --seed"
+            ),
         ),
         (
             {"ids": ("a", "b", "c"), "plan": drawn()},
@@ -62,24 +71,41 @@ def images(name: str = "photos", content: str = "c1") -> dict[str, Any]:
             {"ids": tuple("wxyz"), "images": images("val")},
             r"8 ids differ, first a, .* \(one saw 4 images of photos, two 4 of val\)",
         ),
-        ({"images": images(content="c2")}, r"ids of their images are the same, but the contents or the classes differ"),
+        (
+            {"images": images(content="c2")},
+            r"ids of their images are the same, but the contents or the classes differ",
+        ),
         (
             {"plan": drawn(batch=2), "sizes": (2, 2)},
             r"the same 4 images in minibatches of 4 and 2\. Make both with the same --batch",
         ),
         ({"ids": tuple("bacd"), "plan": drawn(seed=7)}, "in minibatches drawn with seeds 0 and 7"),
-        ({"ids": tuple("bacd"), "plan": drawn(seed=None)}, "the same 4 images in other minibatches"),
-        ({"versions": {"cls": 1}}, "Grams of the tokens all only and two of cls. Make both with the same --tokens"),
+        (
+            {"ids": tuple("bacd"), "plan": drawn(seed=None)},
+            "the same 4 images in other minibatches",
+        ),
+        (
+            {"versions": {"cls": 1}},
+            "Grams of the tokens all only and two of cls. Make both with the same --tokens",
+        ),
         ({"versions": {"cls": 1, "all": 2}}, r"computed in different ways \(versions 1 and 2\)"),
         (
             {"transform": seen(resize=224)},
-            r"one saw the central 87\.5 % of an image's shorter side \(224 of 256 px\) and two 100\.0 % \(224 of 224 px\)",
+            (
+                r"one saw the central 87\.5 % of an image's shorter side \(224 of 256 px\) and two"
+                r" 100\.0 % \(224 of 224 px\)"
+            ),
         ),
         ({"transform": seen(resize=248)}, r"87\.5 % .* and two 90\.3 % \(224 of 248 px\)"),
-        ({"transform": seen(interpolation="bilinear")}, "one saw its images resampled bicubic and two bilinear"),
+        (
+            {"transform": seen(interpolation="bilinear")},
+            "one saw its images resampled bicubic and two bilinear",
+        ),
     ],
 )
-def test_models_that_were_shown_different_things_are_refused(other: dict[str, Any], said: str) -> None:
+def test_models_that_were_shown_different_things_are_refused(
+    other: dict[str, Any], said: str
+) -> None:
     one, two = alike(**other)
     with pytest.raises(InputError, match=rf"^one and two cannot be compared: .*{said}"):
         require_comparable(one, two)
@@ -88,7 +114,9 @@ def test_models_that_were_shown_different_things_are_refused(other: dict[str, An
     if "transform" in other:
         require_comparable(one, two, any_transform=True)
         (remark,) = remarks(one, two)
-        assert remark.startswith("What differs between one and two is not the models alone: one saw ")
+        assert remark.startswith(
+            "What differs between one and two is not the models alone: one saw "
+        )
     else:
         with pytest.raises(InputError, match="cannot be compared"):
             require_comparable(one, two, any_transform=True)
@@ -103,8 +131,14 @@ def test_models_that_were_shown_different_things_are_refused(other: dict[str, An
         ({"transform": seen(resize=592, crop=518)}, None),
         ({"images": images(name="another name")}, None),
         ({"plan": {}}, None),
-        ({"precision": "bfloat16"}, "The forward pass of one was in float32 and that of two in bfloat16."),
-        ({"versions": {"all": 1, "cls": 1}}, "two has Grams of the tokens cls and one has not: these are left out."),
+        (
+            {"precision": "bfloat16"},
+            "The forward pass of one was in float32 and that of two in bfloat16.",
+        ),
+        (
+            {"versions": {"all": 1, "cls": 1}},
+            "two has Grams of the tokens cls and one has not: these are left out.",
+        ),
     ],
 )
 def test_models_that_were_shown_the_same_are_not(other: dict[str, Any], said: str | None) -> None:

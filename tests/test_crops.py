@@ -1,4 +1,5 @@
-"""A ViT on crops: positions beside a bicubic interpolation of our own, patches left out, branches dropped."""
+"""A ViT on crops: positions beside a bicubic interpolation of our own, patches left out, branches
+dropped."""
 
 import copy
 
@@ -29,7 +30,8 @@ def network() -> torch.nn.Module:
 
 
 def bicubic(rows: np.ndarray, size: int, scale: float) -> np.ndarray:
-    """Keys' cubic convolution with a = −0.75 along the first axis, edges extended; pixel centres at (i + 1/2) / scale."""
+    """Keys' cubic convolution with a = −0.75 along the first axis, edges extended; pixel centres at
+    (i + 1/2) / scale."""
     a, out = -0.75, []
     for i in range(size):
         at = (i + 0.5) / scale - 0.5
@@ -37,16 +39,23 @@ def bicubic(rows: np.ndarray, size: int, scale: float) -> np.ndarray:
         value = np.zeros(rows.shape[1:])
         for j in range(left - 1, left + 3):
             t = abs(at - j)
-            near, far = (a + 2) * t**3 - (a + 3) * t**2 + 1, a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a
+            near, far = (
+                (a + 2) * t**3 - (a + 3) * t**2 + 1,
+                a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a,
+            )
             weight = near if t <= 1 else far
             value = value + weight * rows[min(max(j, 0), len(rows) - 1)]
         out.append(value)
     return np.array(out)
 
 
-@pytest.mark.parametrize(("old", "new", "shift"), [(14, 6, 0.1), (14, 6, 0.0), (8, 3, 0.1), (4, 2, 0.0), (4, 7, 0.1)])
+@pytest.mark.parametrize(
+    ("old", "new", "shift"), [(14, 6, 0.1), (14, 6, 0.0), (8, 3, 0.1), (4, 2, 0.0), (4, 7, 0.1)]
+)
 def test_positions_are_resampled_by_cubic_convolution(old: int, new: int, shift: float) -> None:
-    table = torch.randn(1, old**2 + 1, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    table = torch.randn(
+        1, old**2 + 1, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
     got = resized_positions(table, new, shift=shift)
     grid = table[0, 1:].view(old, old, 5).numpy()
     scale = (new + shift) / old
@@ -80,7 +89,11 @@ def test_small_crops_have_their_own_positions() -> None:
 
 
 def test_only_the_patches_that_are_kept_are_seen() -> None:
-    net, images, kept = network(), torch.randn(2, 3, 32, 32, dtype=torch.float64), torch.tensor([5, 0, 14])
+    net, images, kept = (
+        network(),
+        torch.randn(2, 3, 32, 32, dtype=torch.float64),
+        torch.tensor([5, 0, 14]),
+    )
     other = images.clone()
     for at in set(range(16)) - set(kept.tolist()):
         other[:, :, 8 * (at // 4) : 8 * (at // 4) + 8, 8 * (at % 4) : 8 * (at % 4) + 8] = 7.0
@@ -88,7 +101,9 @@ def test_only_the_patches_that_are_kept_are_seen() -> None:
     torch.testing.assert_close(class_tokens(net, other, patches=kept), seen, rtol=0, atol=1e-12)
     assert (class_tokens(net, images) - seen).abs().max() > 1e-3
     # attention has no order: the same patches in another order, each with its own position
-    torch.testing.assert_close(class_tokens(net, images, patches=kept.flip(0)), seen, rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        class_tokens(net, images, patches=kept.flip(0)), seen, rtol=0, atol=1e-12
+    )
 
 
 def test_a_branch_is_scaled_for_each_image_and_block_by_itself() -> None:
@@ -107,7 +122,9 @@ def test_a_branch_is_scaled_for_each_image_and_block_by_itself() -> None:
         return out
 
     wanted = torch.stack([by_hand(image, own) for image, own in zip(images, factors, strict=True)])
-    torch.testing.assert_close(class_tokens(net, images, branches=factors), wanted, rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        class_tokens(net, images, branches=factors), wanted, rtol=0, atol=1e-12
+    )
 
 
 def test_depth_is_dropped_at_rates_that_rise_with_the_block() -> None:
@@ -126,13 +143,15 @@ def test_depth_is_dropped_at_rates_that_rise_with_the_block() -> None:
 @pytest.mark.parametrize("asked", [12, 40, -8])
 def test_crops_that_cannot_be_cut_into_patches_are_refused(asked: int) -> None:
     with pytest.raises(
-        InputError, match=rf"Small crops of {asked} px .* multiple of the patch of 8 px, up to the images' 32"
+        InputError,
+        match=rf"Small crops of {asked} px .* multiple of the patch of 8 px, up to the images' 32",
     ):
         local_size(32, 8, asked)
 
 
 @pytest.mark.parametrize(
-    ("image", "patch", "size"), [(224, 16, 96), (224, 14, 98), (32, 8, 16), (32, 16, 16), (64, 8, 24)]
+    ("image", "patch", "size"),
+    [(224, 16, 96), (224, 14, 98), (32, 8, 16), (32, 16, 16), (64, 8, 24)],
 )
 def test_small_crops_are_three_sevenths_in_whole_patches(image: int, patch: int, size: int) -> None:
     assert local_size(image, patch, 0) == size
@@ -141,7 +160,9 @@ def test_small_crops_are_three_sevenths_in_whole_patches(image: int, patch: int,
 @pytest.mark.parametrize("asked", [slice(0, 1), slice(2, None)])
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("way", [Way(), Way(recompute=True)])
-def test_some_tokens_are_those_of_the_whole_block_and_so_are_the_gradients(asked: slice, fused: bool, way: Way) -> None:
+def test_some_tokens_are_those_of_the_whole_block_and_so_are_the_gradients(
+    asked: slice, fused: bool, way: Way
+) -> None:
     torch.manual_seed(0)
     whole = Block(16, 2, qkv_bias=True).double()
     some = copy.deepcopy(whole)
@@ -158,5 +179,7 @@ def test_some_tokens_are_those_of_the_whole_block_and_so_are_the_gradients(asked
         ((out * weight) ** 2).sum().backward()
     torch.testing.assert_close(inputs[1].grad, inputs[0].grad, rtol=0, atol=1e-11)
     for name, parameter in whole.named_parameters():
-        torch.testing.assert_close(some.get_parameter(name).grad, parameter.grad, rtol=0, atol=1e-11, msg=name)
+        torch.testing.assert_close(
+            some.get_parameter(name).grad, parameter.grad, rtol=0, atol=1e-11, msg=name
+        )
     torch.testing.assert_close(for_some(some, x, asked), whole(x)[:, asked], rtol=0, atol=1e-12)

@@ -19,8 +19,13 @@ from sslens.models.vit import ViTArch
 from sslens.objectives import Moment, Rows, dino
 
 ARCH = ViTArch(image_size=32, patch_size=8, dim=32, blocks=3, heads=2)
-SMALL = dino.Settings(prototypes=20, head_dim=24, out_dim=12, local_crops=2, local_size=16, drop_path=0.5)
-IMAGES = [Image.fromarray(np.random.default_rng(i).integers(0, 256, (40, 44, 3), dtype=np.uint8)) for i in range(4)]
+SMALL = dino.Settings(
+    prototypes=20, head_dim=24, out_dim=12, local_crops=2, local_size=16, drop_path=0.5
+)
+IMAGES = [
+    Image.fromarray(np.random.default_rng(i).integers(0, 256, (40, 44, 3), dtype=np.uint8))
+    for i in range(4)
+]
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +69,9 @@ def logits(branch: nn.ModuleDict, crop: Tensor, factors: list[tuple[float, float
         x = x + mlp * block.mlp(block.norm2(x))
     z = branch["head"](net.norm(x)[0]).detach().numpy()
     prototypes = branch["prototypes"].weight.detach().numpy()
-    cosines: np.ndarray = (prototypes / np.linalg.norm(prototypes, axis=1)[:, None]) @ (z / np.linalg.norm(z))
+    cosines: np.ndarray = (prototypes / np.linalg.norm(prototypes, axis=1)[:, None]) @ (
+        z / np.linalg.norm(z)
+    )
     return cosines
 
 
@@ -74,7 +81,8 @@ def softmax(x: np.ndarray) -> np.ndarray:
 
 
 def by_hand(objective: dino.Objective, batch: dict[str, Tensor], temperature: float) -> float:
-    """The loss, image by image and pair by pair, with the drop path on the student alone: rates 0, 0.25, 0.5."""
+    """The loss, image by image and pair by pair, with the drop path on the student alone: rates 0,
+    0.25, 0.5."""
     terms = []
     for i in range(len(batch["global"])):
         images = [*batch["global"][i], *batch.get("local", torch.empty(len(batch["global"]), 0))[i]]
@@ -89,7 +97,11 @@ def by_hand(objective: dino.Objective, batch: dict[str, Tensor], temperature: fl
             student.append(logits(objective.student, image, factors))
         for q, target in enumerate(teacher):
             p = softmax((target - objective.centre.numpy()) / temperature)
-            terms += [-(p * np.log(softmax(guess / 0.1))).sum() for v, guess in enumerate(student) if v != q]
+            terms += [
+                -(p * np.log(softmax(guess / 0.1))).sum()
+                for v, guess in enumerate(student)
+                if v != q
+            ]
     return float(np.mean(terms))
 
 
@@ -115,7 +127,9 @@ def test_a_head_with_batch_norms_has_the_statistics_of_all_crops_together() -> N
     hidden = hidden * norm.weight.detach().numpy() + norm.bias.detach().numpy()
     assert np.allclose(norm(first(tokens.flatten(0, 1))).detach().numpy(), hidden, atol=1e-10)
     later = nn.Sequential(gelu, *rest)(torch.from_numpy(hidden))
-    wanted = F.normalize(later, dim=1) @ F.normalize(objective.student["prototypes"].weight, dim=1).T
+    wanted = (
+        F.normalize(later, dim=1) @ F.normalize(objective.student["prototypes"].weight, dim=1).T
+    )
     found = objective._logits(objective.student, tokens).flatten(0, 1)
     np.testing.assert_allclose(found.detach().numpy(), wanted.detach().numpy(), rtol=0, atol=1e-10)
 
@@ -128,14 +142,20 @@ def test_the_loss_of_two_prototypes_by_hand() -> None:
     teacher = torch.tensor(
         [[[0.2 + 0.5 * math.log(3), 0.0], [0.2, 0.0]]], dtype=torch.float64
     )  # p = (3/4, 1/4), (1/2, 1/2)
-    student = torch.tensor([[[math.log(4), 0.0], [0.0, math.log(9)]]], dtype=torch.float64)  # (4/5, 1/5), (1/10, 9/10)
+    student = torch.tensor(
+        [[[math.log(4), 0.0], [0.0, math.log(9)]]], dtype=torch.float64
+    )  # (4/5, 1/5), (1/10, 9/10)
     # each target with the other view: p = (3/4, 1/4) with (1/10, 9/10), (1/2, 1/2) with (4/5, 1/5)
     first = -(0.75 * math.log(0.1) + 0.25 * math.log(0.9))
     second = -(0.5 * math.log(0.8) + 0.5 * math.log(0.2))
-    np.testing.assert_allclose(objective.loss(student, teacher).item(), (first + second) / 2, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        objective.loss(student, teacher).item(), (first + second) / 2, rtol=0, atol=1e-12
+    )
 
 
-def test_logits_are_float32_under_autocast_and_their_loss_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logits_are_float32_under_autocast_and_their_loss_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.undo()
     objective = small().float()
     batch = {name: value.float() for name, value in crop_batch().items()}
@@ -152,7 +172,9 @@ def test_the_centre_moves_after_the_step_to_what_the_teacher_said_in_all_its_par
     objective, batch = small(momentum=1.0), crop_batch(4)
     before = objective.centre.clone()
     with torch.no_grad():
-        said = objective._logits(objective.teacher, dino.class_tokens(objective.encoder, batch["global"]))
+        said = objective._logits(
+            objective.teacher, dino.class_tokens(objective.encoder, batch["global"])
+        )
     loss = objective(batch).item()
     assert torch.equal(objective.centre, before)
     assert objective(batch).item() == loss
@@ -160,12 +182,16 @@ def test_the_centre_moves_after_the_step_to_what_the_teacher_said_in_all_its_par
     for part in (slice(0, 2), slice(2, 4)):
         objective({name: value[part] for name, value in batch.items()})
     objective.after_update(Moment(0, 10, 1))
-    torch.testing.assert_close(objective.centre, 0.9 * before + 0.1 * said.mean((0, 1)), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        objective.centre, 0.9 * before + 0.1 * said.mean((0, 1)), rtol=0, atol=1e-12
+    )
     once = objective.centre.clone()
     other = {name: value[:1] for name, value in batch.items()}
     objective(other)
     objective.after_update(Moment(1, 10, 1))
-    torch.testing.assert_close(objective.centre, 0.9 * once + 0.1 * said[:1].mean((0, 1)), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        objective.centre, 0.9 * once + 0.1 * said[:1].mean((0, 1)), rtol=0, atol=1e-12
+    )
 
 
 def test_an_evaluation_leaves_no_trace_and_drops_no_branch() -> None:
@@ -179,7 +205,12 @@ def test_an_evaluation_leaves_no_trace_and_drops_no_branch() -> None:
 
 @pytest.mark.parametrize(
     ("epochs", "wanted"),
-    [(0, [0.07] * 4), (1, [0.04, 0.07, 0.07, 0.07]), (3, [0.04, 0.055, 0.07, 0.07]), (4, [0.04, 0.05, 0.06, 0.07])],
+    [
+        (0, [0.07] * 4),
+        (1, [0.04, 0.07, 0.07, 0.07]),
+        (3, [0.04, 0.055, 0.07, 0.07]),
+        (4, [0.04, 0.05, 0.06, 0.07]),
+    ],
 )
 def test_the_teachers_temperature_rises_epoch_by_epoch(epochs: int, wanted: list[float]) -> None:
     objective = small(teacher_start=0.04, teacher_temperature=0.07, teacher_epochs=epochs)
@@ -194,14 +225,18 @@ def test_the_teachers_temperature_rises_epoch_by_epoch(epochs: int, wanted: list
 
 
 def test_rates_by_hand() -> None:
-    """Of 12 steps 4 warm up, at the peak in the last; then (1 + cos(k · 22.5°)) / 2 between peak and lowest."""
+    """Of 12 steps 4 warm up, at the peak in the last; then (1 + cos(k · 22.5°)) / 2 between peak
+    and lowest."""
     objective = small(warmup=4 / 12, min_lr=0.01, weight_decay=0.04, last_weight_decay=0.4)
     got = [objective.rates(Moment(step, 12, 6), 1.01) for step in range(12)]
     falling = [(1 + math.cos(math.pi * k / 8)) / 2 for k in range(8)]
     lrs = [0, 1.01 / 3, 2.02 / 3, 1.01, *(0.01 + share for share in falling)]
     np.testing.assert_allclose([lr for lr, _ in got], lrs, rtol=0, atol=1e-12)
     np.testing.assert_allclose(
-        [got[0][1], got[6][1], got[9][1]], [0.04, 0.22, 0.4 - 0.18 * (1 - 0.5**0.5)], rtol=0, atol=1e-12
+        [got[0][1], got[6][1], got[9][1]],
+        [0.04, 0.22, 0.4 - 0.18 * (1 - 0.5**0.5)],
+        rtol=0,
+        atol=1e-12,
     )
 
 
@@ -226,7 +261,9 @@ def test_each_gradient_is_clipped_by_itself_and_prototypes_rest_for_an_epoch() -
     assert objective.student["prototypes"].weight.grad is not None
 
 
-@pytest.mark.parametrize(("step", "m"), [(0, 0.996), (5, 0.998), (9, 1 - 0.002 * (1 + math.cos(0.9 * math.pi)))])
+@pytest.mark.parametrize(
+    ("step", "m"), [(0, 0.996), (5, 0.998), (9, 1 - 0.002 * (1 + math.cos(0.9 * math.pi)))]
+)
 def test_the_teacher_follows_the_updated_student(step: int, m: float) -> None:
     objective = small()
     objective(crop_batch())
@@ -261,25 +298,42 @@ def test_dino_initialises_as_the_released_code() -> None:
         np.testing.assert_allclose(weight.std().item(), 0.02, rtol=0, atol=0.003)
     assert not student["head"][2].bias.any()
     assert student["encoder"].pos_embed.requires_grad
-    # torch's own for a layer without normalisation: uniform in ±1 / √256, and ±1 / √(3 · 64) in the patch embedding
-    np.testing.assert_allclose(student["prototypes"].weight.abs().max().item(), 1 / 16, rtol=0, atol=1e-4)
+    # torch's own for a layer without normalisation: uniform in ±1 / √256, and ±1 / √(3 · 64) in the
+    # patch embedding
+    np.testing.assert_allclose(
+        student["prototypes"].weight.abs().max().item(), 1 / 16, rtol=0, atol=1e-4
+    )
     np.testing.assert_allclose(
         student["encoder"].patch_embed.proj.weight.abs().max().item(), 192**-0.5, rtol=0, atol=1e-4
     )
-    assert [type(layer).__name__ for layer in student["head"]] == ["Linear", "GELU", "Linear", "GELU", "Linear"]
+    assert [type(layer).__name__ for layer in student["head"]] == [
+        "Linear",
+        "GELU",
+        "Linear",
+        "GELU",
+        "Linear",
+    ]
 
 
 def test_dino_decays_matrices_tokens_and_prototypes() -> None:
     objective = small()
     by_id = {id(p): name for name, p in objective.named_parameters()}
-    decayed, free = ({by_id[id(p)] for p in group["params"]} for group in objective.parameter_groups())
-    assert {"student.encoder.pos_embed", "student.encoder.cls_token", "student.prototypes.weight"} <= decayed
+    decayed, free = (
+        {by_id[id(p)] for p in group["params"]} for group in objective.parameter_groups()
+    )
+    assert {
+        "student.encoder.pos_embed",
+        "student.encoder.cls_token",
+        "student.prototypes.weight",
+    } <= decayed
     assert all(name.startswith("student.") for name in decayed | free)
     assert {"student.encoder.blocks.0.norm1.weight", "student.head.0.bias"} <= free
 
 
 @pytest.mark.parametrize(("locals_", "low"), [(8, 0.4), (0, 0.14)])
-def test_views_with_and_without_multi_crop(monkeypatch: pytest.MonkeyPatch, locals_: int, low: float) -> None:
+def test_views_with_and_without_multi_crop(
+    monkeypatch: pytest.MonkeyPatch, locals_: int, low: float
+) -> None:
     asked: list[dict[str, Any]] = []
     views = dino.dino_views
 
@@ -291,11 +345,19 @@ def test_views_with_and_without_multi_crop(monkeypatch: pytest.MonkeyPatch, loca
     settings = dino.Settings(local_crops=locals_, jitter=0.3, grey=0.4, blur=0.5, solarise=0.6)
     made = dino.batch(IMAGES, settings, ARCH, Rows(0, 0, slice(0, 4), 4))
     scales = {"global_scale": (low, 1.0), "local_scale": (0.05, 0.4)}
-    assert asked == [{"sizes": (32, 16, locals_), "colours": Colours(0.3, 0.2, 0.1, 0.4, 0.5, 0.6), **scales}]
+    assert asked == [
+        {"sizes": (32, 16, locals_), "colours": Colours(0.3, 0.2, 0.1, 0.4, 0.5, 0.6), **scales}
+    ]
     shapes = {name: tuple(value.shape) for name, value in made.items()}
-    wanted = {"global": (4, 2, 3, 32, 32), "local": (4, 8, 3, 16, 16), "depth": (4, 2 + locals_, 3, 2)}
+    wanted = {
+        "global": (4, 2, 3, 32, 32),
+        "local": (4, 8, 3, 16, 16),
+        "depth": (4, 2 + locals_, 3, 2),
+    }
     assert shapes == {name: shape for name, shape in wanted.items() if locals_ or name != "local"}
-    assert "depth" not in dino.batch(IMAGES, dino.Settings(drop_path=0.0), ARCH, Rows(0, 0, slice(0, 4), 4))
+    assert "depth" not in dino.batch(
+        IMAGES, dino.Settings(drop_path=0.0), ARCH, Rows(0, 0, slice(0, 4), 4)
+    )
 
 
 @pytest.mark.parametrize(

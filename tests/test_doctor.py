@@ -1,4 +1,5 @@
-"""What the doctor says of checkpoint files, of those that can be loaded and of those that cannot."""
+"""What the doctor says of checkpoint files, of those that can be loaded and of those that
+cannot."""
 
 import json
 from pathlib import Path
@@ -41,7 +42,12 @@ def test_every_layout_is_told(layout: str, tmp_path: Path) -> None:
 def test_what_is_told_of_a_full_mae_file(tmp_path: Path) -> None:
     state = vit().state_dict()
     path = file(
-        tmp_path, {"model": state | head(*DECODER), "epoch": 799, "optimizer": {"state": {}, "param_groups": []}}
+        tmp_path,
+        {
+            "model": state | head(*DECODER),
+            "epoch": 799,
+            "optimizer": {"state": {}, "param_groups": []},
+        },
     )
     found = doctor.examine(path, num_heads=4)
     parameters = sum(value.numel() for value in state.values())
@@ -51,9 +57,10 @@ def test_what_is_told_of_a_full_mae_file(tmp_path: Path) -> None:
         "pos_embed is MAE's fixed sin-cos table",
     ]
     assert found.facts["family"] == "REC, objective mae"
-    assert found.facts["network"] == (
-        "vit_64x2_patch16_48_heads4: 2 blocks of width 64 with 4 heads, patches of 16 px, images of 48 px; "
-        f"{parameters:,} parameters"
+    assert (
+        found.facts["network"]
+        == "vit_64x2_patch16_48_heads4: 2 blocks of width 64 with 4 heads, patches of 16 px,"
+        f" images of 48 px; {parameters:,} parameters"
     )
     assert found.facts["holds"] == [
         f"model: tensors 35, numbers {parameters + 5 * 12:,}",
@@ -77,7 +84,12 @@ def test_what_is_told_of_a_full_mae_file(tmp_path: Path) -> None:
     assert told == [
         ("kept", 30, "model: cls_token, pos_embed, patch_embed.proj.*, blocks.*, norm.*", ""),
         ("dropped", 4, "model: decoder_*", "the reconstruction decoder"),
-        ("dropped", 1, "model: mask_token", "the token that stands for masked patches in pre-training"),
+        (
+            "dropped",
+            1,
+            "model: mask_token",
+            "the token that stands for masked patches in pre-training",
+        ),
     ]
     assert found.line == f"sslens.load({str(path)!r}, num_heads=4)"
     assert "suspicious  nothing" in found.text()
@@ -85,15 +97,21 @@ def test_what_is_told_of_a_full_mae_file(tmp_path: Path) -> None:
 
 def test_heads_and_the_transform_that_nobody_said_are_told(tmp_path: Path) -> None:
     found = doctor.examine(file(tmp_path, vit("learned").state_dict()))
-    assert found.facts["heads"].startswith("1 of attention are assumed for this width: no file tells them")
+    assert found.facts["heads"].startswith(
+        "1 of attention are assumed for this width: no file tells them"
+    )
     assert found.facts["images"].endswith("(assumed: the file does not tell)")
     assert found.facts["family"] == "unknown, objective unknown"
-    assert any("DINO's, timm's and supervised files look like this" in note for note in found.facts["notes"])
+    assert any(
+        "DINO's, timm's and supervised files look like this" in note
+        for note in found.facts["notes"]
+    )
     assert found.line is not None
     assert found.line.endswith("num_heads=1)")
 
 
-# ---------------------------------------------------------------------------------------------------------- suspicions
+# ----------------------------------------------------------------------------------------------------------
+# suspicions
 
 
 def suspicious(tmp_path: Path, tree: Any, **options: Any) -> tuple[str, ...]:
@@ -107,7 +125,10 @@ def test_a_network_as_it_was_initialised_is_suspicious(tmp_path: Path) -> None:
     assert suspicious(tmp_path, vit().state_dict()) == ()
     cnn = RESNET.build(0).state_dict()
     torch.save(cnn, tmp_path / "file.pth")
-    assert any("The running means of all" in each for each in doctor.examine(tmp_path / "file.pth").suspicious)
+    assert any(
+        "The running means of all" in each
+        for each in doctor.examine(tmp_path / "file.pth").suspicious
+    )
     torch.save(trained(RESNET.build(0)).state_dict(), tmp_path / "file.pth")
     assert doctor.examine(tmp_path / "file.pth").suspicious == ()
 
@@ -116,10 +137,15 @@ def test_constant_large_and_broken_values_are_told(tmp_path: Path) -> None:
     state = vit().state_dict()
     zero = {**state, "blocks.1.mlp.fc1.weight": torch.zeros(256, 64)}
     assert suspicious(tmp_path, zero) == (
-        "1 weights have one value throughout, the first blocks.1.mlp.fc1.weight: never trained, or overwritten.",
+        (
+            "1 weights have one value throughout, the first blocks.1.mlp.fc1.weight: never trained,"
+            " or overwritten."
+        ),
     )
     large = {**state, "norm.bias": torch.full((64,), 2e4)}
-    assert suspicious(tmp_path, large) == ("1 tensors have values above 10,000, the first norm.bias.",)
+    assert suspicious(tmp_path, large) == (
+        "1 tensors have values above 10,000, the first norm.bias.",
+    )
     broken = {**state, "norm.bias": torch.full((64,), float("nan"))}
     found = doctor.examine(file(tmp_path, broken), **HEADS)
     assert found.suspicious == ("1 tensors have NaN or infinite values, the first norm.bias.",)
@@ -132,10 +158,14 @@ def test_constant_large_and_broken_values_are_told(tmp_path: Path) -> None:
 def test_an_untrained_head_and_equal_twins_are_told(tmp_path: Path) -> None:
     state = vit("learned").state_dict()
     fresh = {"head.weight": torch.randn(10, 64), "head.bias": torch.zeros(10)}
-    assert any("head.bias) is zero throughout" in each for each in suspicious(tmp_path, state | fresh))
+    assert any(
+        "head.bias) is zero throughout" in each for each in suspicious(tmp_path, state | fresh)
+    )
     assert suspicious(tmp_path, state | fresh | {"head.bias": torch.ones(10)}) == ()
     twins = {"teacher": under("backbone.", state), "student": under("module.backbone.", state)}
-    assert any("The branches teacher and student are equal" in each for each in suspicious(tmp_path, twins))
+    assert any(
+        "The branches teacher and student are equal" in each for each in suspicious(tmp_path, twins)
+    )
     twins["student"] = under("module.backbone.", vit("learned", 2).state_dict())
     assert suspicious(tmp_path, twins) == ()
 
@@ -147,7 +177,8 @@ def test_a_fine_tuned_file_is_said_to_be_one(tmp_path: Path) -> None:
     assert any(each.startswith("Labels trained these weights") for each in found.suspicious)
 
 
-# --------------------------------------------------------------------------------------------------------------- cards
+# ---------------------------------------------------------------------------------------------------------------
+# cards
 
 
 def test_cards_that_a_file_resembles_are_named(tmp_path: Path) -> None:
@@ -156,7 +187,10 @@ def test_cards_that_a_file_resembles_are_named(tmp_path: Path) -> None:
     path = file(tmp_path, {"state_dict": under("module.base_encoder.", arch.build(0).state_dict())})
     said = doctor.examine(path).facts["card"]
     assert said.startswith("resembles mocov3_vits16 by architecture and objective")
-    assert doctor.examine(file(tmp_path, state), **HEADS).facts["card"] == "none is of this architecture and objective"
+    assert (
+        doctor.examine(file(tmp_path, state), **HEADS).facts["card"]
+        == "none is of this architecture and objective"
+    )
 
 
 def test_a_card_is_examined_by_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +205,9 @@ def test_a_card_is_examined_by_its_file(tmp_path: Path, monkeypatch: pytest.Monk
     assert found.facts["licence"] == card.licence
     assert found.line == "sslens.load('dino_resnet50')"
     torch.save(trained(RESNET.build(0)).state_dict(), target)
-    assert "The card dino_resnet50 says arch resnet50, but its file" in str(doctor.examine("dino_resnet50").refused)
+    assert "The card dino_resnet50 says arch resnet50, but its file" in str(
+        doctor.examine("dino_resnet50").refused
+    )
 
 
 def cards_resnet() -> Any:
@@ -180,7 +216,8 @@ def cards_resnet() -> Any:
     return CNNArch.parse("resnet50").build(0)
 
 
-# ------------------------------------------------------------------------------------------------- files that are none
+# -------------------------------------------------------------------------------------------------
+# files that are none
 
 
 def test_what_cannot_be_loaded_is_told_as_far_as_it_goes(tmp_path: Path) -> None:
@@ -199,7 +236,8 @@ def test_what_cannot_be_loaded_is_told_as_far_as_it_goes(tmp_path: Path) -> None
     assert "is cut off or damaged" in str(broken.refused)
     assert broken.to_json()["loadable"] is False
     with pytest.raises(
-        InputError, match="The doctor reads checkpoint files and those of cards; random:vit has none here"
+        InputError,
+        match="The doctor reads checkpoint files and those of cards; random:vit has none here",
     ):
         doctor.examine("random:vit")
     with pytest.raises(InputError, match="are fetched and kept by timm"):

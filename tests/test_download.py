@@ -1,4 +1,5 @@
-"""Downloads, from a server on this machine that can do what servers do: break off, ignore ranges, answer with a login page."""
+"""Downloads, from a server on this machine that can do what servers do: break off, ignore ranges,
+answer with a login page."""
 
 import contextlib
 import dataclasses
@@ -63,7 +64,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.end_headers()
                 return
             self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{len(state.content) - 1}/{len(state.content)}")
+            self.send_header(
+                "Content-Range", f"bytes {start}-{len(state.content) - 1}/{len(state.content)}"
+            )
         else:
             self.send_response(200)
         if state.etag:
@@ -84,8 +87,12 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("SSLENS_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     state = Server()
-    serving = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"state": state}))
-    thread = threading.Thread(target=serving.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    serving = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), type("Handler", (Handler,), {"state": state})
+    )
+    thread = threading.Thread(
+        target=serving.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+    )
     thread.start()
     state.url = f"http://127.0.0.1:{serving.server_port}/dir/weights.pth"
     yield state
@@ -113,7 +120,9 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 MD5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
 
 
-def test_a_file_is_fetched_once_and_checked(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_is_fetched_once_and_checked(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
     asked = card(server, size=len(CONTENT), sha256=SHA256)
     assert download.cached(asked) is False
     file = download.fetch(asked)
@@ -128,7 +137,9 @@ def test_a_file_is_fetched_once_and_checked(server: Server, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize("etag", ['"one"', None, 'W/"one"'])
-def test_a_connection_that_breaks_is_taken_up_where_it_broke(server: Server, etag: str | None) -> None:
+def test_a_connection_that_breaks_is_taken_up_where_it_broke(
+    server: Server, etag: str | None
+) -> None:
     server.breaks, server.etag = [3_000_000, 4_000_000], etag
     file = download.fetch(card(server, sha256=SHA256), quiet=True)
     assert file.read_bytes() == CONTENT
@@ -140,7 +151,8 @@ def test_a_later_run_goes_on_from_the_part(server: Server) -> None:
     asked = card(server, sha256=SHA256)
     server.breaks = [3_000_000, 0]
     with pytest.raises(
-        InputError, match=r"broke off after 3,000,000 bytes.*3,000,000 bytes that arrived are kept.*by hand"
+        InputError,
+        match=r"broke off after 3,000,000 bytes.*3,000,000 bytes that arrived are kept.*by hand",
     ):
         download.fetch(asked, quiet=True)
     assert left(asked) == {"weights.pth.part", "weights.pth.part.json"}
@@ -166,7 +178,8 @@ def test_a_server_without_ranges_starts_again(server: Server) -> None:
 
 @pytest.mark.parametrize("etag", ['"two"', None])
 def test_parts_of_two_files_are_never_joined(server: Server, etag: str | None) -> None:
-    """The authors replace the file between two runs: by its ETag, or without one by its length, that is seen."""
+    """The authors replace the file between two runs: by its ETag, or without one by its length,
+    that is seen."""
     server.etag = '"one"' if etag else None
     asked = card(server)
     broken_off(server, asked)
@@ -200,12 +213,17 @@ def test_a_part_that_is_too_long_or_has_no_note_is_fetched_again(server: Server)
     ("claims", "said"),
     [
         ({"sha256": "0" * 64}, f"its sha256 is {SHA256}, and the card's {'0' * 64}"),
-        ({"sha256_prefix": "00000000"}, f"its sha256 is {SHA256}, and the card's begins with 00000000"),
+        (
+            {"sha256_prefix": "00000000"},
+            f"its sha256 is {SHA256}, and the card's begins with 00000000",
+        ),
         ({"md5_prefix": "000000"}, f"its md5 is {MD5}, and the card's begins with 000000"),
         ({"size": 9}, "the server's file has 10,240,000 bytes, the card says 9"),
     ],
 )
-def test_another_file_than_the_cards_is_removed(server: Server, claims: dict[str, Any], said: str) -> None:
+def test_another_file_than_the_cards_is_removed(
+    server: Server, claims: dict[str, Any], said: str
+) -> None:
     asked = card(server, **claims)
     with pytest.raises(InputError) as error:
         download.fetch(asked, quiet=True)
@@ -215,19 +233,24 @@ def test_another_file_than_the_cards_is_removed(server: Server, claims: dict[str
 
 
 def test_the_beginning_of_a_hash_is_enough_where_no_more_is_known(server: Server) -> None:
-    assert download.fetch(card(server, sha256_prefix=SHA256[:8], md5_prefix=MD5[:6]), quiet=True).is_file()
+    assert download.fetch(
+        card(server, sha256_prefix=SHA256[:8], md5_prefix=MD5[:6]), quiet=True
+    ).is_file()
 
 
 def test_a_file_without_length_that_is_cut_is_found_by_the_cards_size(server: Server) -> None:
     server.length, server.breaks = False, [1000]
     asked = card(server, size=len(CONTENT))
-    with pytest.raises(InputError, match="has 1,000 bytes, but the file of mae_vitb16 has 10,240,000"):
+    with pytest.raises(
+        InputError, match="has 1,000 bytes, but the file of mae_vitb16 has 10,240,000"
+    ):
         download.fetch(asked, quiet=True)
     assert left(asked) == set()
 
 
 @pytest.mark.parametrize(
-    ("status", "said"), [(404, "HTTP 404, not found"), (403, "HTTP 403, forbidden"), (500, "HTTP 500")]
+    ("status", "said"),
+    [(404, "HTTP 404, not found"), (403, "HTTP 403, forbidden"), (500, "HTTP 500")],
 )
 def test_a_refusal_is_one_sentence(server: Server, status: int, said: str) -> None:
     server.status = status
@@ -249,7 +272,9 @@ def test_a_login_page_is_no_checkpoint(server: Server) -> None:
 
 def test_no_network(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     nobody = dataclasses.replace(card(server), url="http://127.0.0.1:9/weights.pth")
-    with pytest.raises(InputError, match=r"cannot be reached \(Connection refused\).*give the file's path"):
+    with pytest.raises(
+        InputError, match=r"cannot be reached \(Connection refused\).*give the file's path"
+    ):
         download.fetch(nobody, quiet=True)
     nowhere = dataclasses.replace(card(server), url="http://nowhere.invalid/weights.pth")
     with pytest.raises(InputError, match=r"nowhere.invalid/weights.pth cannot be reached \(.+\)"):
@@ -272,14 +297,18 @@ def test_a_disk_without_room_is_said_before_anything_is_written(
     usage = download.shutil.disk_usage(store.home().parent)
     monkeypatch.setattr(download.shutil, "disk_usage", lambda _: usage._replace(free=10_239_999))
     asked = card(server)
-    with pytest.raises(InputError, match=r"10,240,000 bytes are needed and 10,239,999 are free.*SSLENS_HOME"):
+    with pytest.raises(
+        InputError, match=r"10,240,000 bytes are needed and 10,239,999 are free.*SSLENS_HOME"
+    ):
         download.fetch(asked, quiet=True)
     assert left(asked) == set()
     monkeypatch.setattr(download.shutil, "disk_usage", lambda _: usage._replace(free=10_240_000))
     assert download.fetch(asked, quiet=True).is_file()
 
 
-def test_a_disk_that_fills_up_keeps_the_part(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_keeps_the_part(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = Path.open
 
     class Full:
@@ -307,7 +336,9 @@ def test_a_disk_that_fills_up_keeps_the_part(server: Server, monkeypatch: pytest
 
     asked = card(server, sha256=SHA256)
     monkeypatch.setattr(Path, "open", filling)
-    with pytest.raises(InputError, match=r"full .No space left on device.*bytes that arrived are kept"):
+    with pytest.raises(
+        InputError, match=r"full .No space left on device.*bytes that arrived are kept"
+    ):
         download.fetch(asked, quiet=True)
     monkeypatch.setattr(Path, "open", real)
     assert left(asked) == {"weights.pth.part", "weights.pth.part.json"}
@@ -315,7 +346,9 @@ def test_a_disk_that_fills_up_keeps_the_part(server: Server, monkeypatch: pytest
     assert server.asked[-1][0] is not None, "went on from the part"
 
 
-def test_a_folder_that_cannot_be_written(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written(
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("SSLENS_HOME", str(tmp_path / "file"))
     with pytest.raises(InputError, match=r"cannot be written.*SSLENS_HOME"):
@@ -335,7 +368,9 @@ def test_a_file_put_there_by_hand_is_checked_and_kept(server: Server) -> None:
     assert server.asked == []
 
 
-def test_a_checked_file_is_hashed_again_only_when_it_changed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checked_file_is_hashed_again_only_when_it_changed(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = card(server, sha256=SHA256)
     file = download.fetch(asked, quiet=True)
     real, hashed = hashlib.file_digest, []
@@ -380,7 +415,9 @@ def holds(process: int, file: Path) -> bool:
 def test_what_another_library_fetches_is_not_fetched_here(server: Server) -> None:
     clip = cards.find("clip_vitb16")
     assert download.cached(clip) is None
-    with pytest.raises(InputError, match="fetched by timm: load them as timm:vit_base_patch16_clip"):
+    with pytest.raises(
+        InputError, match="fetched by timm: load them as timm:vit_base_patch16_clip"
+    ):
         download.fetch(clip)
 
 

@@ -1,4 +1,5 @@
-"""The CKA exhibits on features whose family resemblances were built in: the verdicts come out right, or undecided."""
+"""The CKA exhibits on features whose family resemblances were built in: the verdicts come out
+right, or undecided."""
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +24,10 @@ from sslens.table import Table
 IMAGES, BATCH, BLOCKS = 240, 24, 6
 IDS = tuple(f"{i:03d}.png" for i in range(IMAGES))
 #: what images have in common with each other, by what a model may see of them
-LATENT = {name: np.random.default_rng(i).standard_normal((IMAGES, 5)) for i, name in enumerate(["any", "je", "rec"])}
+LATENT = {
+    name: np.random.default_rng(i).standard_normal((IMAGES, 5))
+    for i, name in enumerate(["any", "je", "rec"])
+}
 ABOUT: dict[str, dict[str, Any]] = {
     "dino": {"family": "JE", "objective": "dino", "arch": "vit"},
     "moco": {"family": "JE", "objective": "moco-v3", "arch": "vit"},
@@ -37,7 +41,8 @@ ABOUT: dict[str, dict[str, Any]] = {
     "random #1": {"family": "control", "objective": None, "arch": "vit"},
     "random-ft": {"family": "control", "objective": None, "arch": "vit", "tuned": "fine-tuned"},
 }
-#: percentiles of a 95 % interval of ten minibatches: 0.86 % at either end, which √(10/9) of the t of nine degrees of freedom has
+#: percentiles of a 95 % interval of ten minibatches: 0.86 % at either end, which √(10/9) of the t
+#: of nine degrees of freedom has
 ENDS = norm.cdf(np.array([-1, 1]) * (10 / 9) ** 0.5 * t.ppf(0.975, 9))
 #: of the blocks at 1/6 … 1 the nearest to each of those at 1/9 … 1
 NEAREST = [0, 0, 1, 2, 2, 3, 4, 4, 5]
@@ -53,15 +58,21 @@ def _few() -> Iterator[None]:
 
 
 def taps_of(name: str) -> list[Tap]:
-    """Blocks, and in transformers their norm1, qkv and fc1; the CNNs have half as many blocks more."""
+    """Blocks, and in transformers their norm1, qkv and fc1; the CNNs have half as many blocks
+    more."""
     if "cnn" in name:
         return [Tap(f"layer1.{i}", "block", (i + 1) / 9) for i in range(9)]
     inside = {"norm1": ".norm1", "qkv": ".attn.qkv", "fc1": ".mlp.fc1", "block": ""}
-    return [Tap(f"blocks.{i}{end}", kind, (i + 1) / BLOCKS) for i in range(BLOCKS) for kind, end in inside.items()]
+    return [
+        Tap(f"blocks.{i}{end}", kind, (i + 1) / BLOCKS)
+        for i in range(BLOCKS)
+        for kind, end in inside.items()
+    ]
 
 
 def seen(name: str, tap: Tap, *, noise: bool) -> torch.Tensor:
-    """Features of a tap: what all models see of the images, early and in fc1; what their family sees, late; and noise."""
+    """Features of a tap: what all models see of the images, early and in fc1; what their family
+    sees, late; and noise."""
     rng = np.random.default_rng(sum(f"{name}{tap.name}".encode()))
     family = SEES[ABOUT[name]["family"]]
     if ABOUT[name].get("tuned"):
@@ -69,7 +80,9 @@ def seen(name: str, tap: Tap, *, noise: bool) -> torch.Tensor:
     own = 0.0 if tap.kind == "fc1" or family is None else tap.depth
     latent = np.concatenate([(1 - own) * LATENT["any"], own * LATENT[family or "any"]], 1)
     drawn = rng.standard_normal((IMAGES, 12))
-    return torch.from_numpy(drawn if noise else latent @ rng.standard_normal((10, 12)) + 0.8 * drawn).float()
+    return torch.from_numpy(
+        drawn if noise else latent @ rng.standard_normal((10, 12)) + 0.8 * drawn
+    ).float()
 
 
 @functools.cache
@@ -81,7 +94,10 @@ def grams(name: str, noise: bool, tokens: str = "all", batch: int = BATCH) -> Ar
 
 
 def inputs(
-    models: Sequence[str], *, noise: bool = False, controls: Sequence[str] = ("random #0", "random #1")
+    models: Sequence[str],
+    *,
+    noise: bool = False,
+    controls: Sequence[str] = ("random #0", "random #1"),
 ) -> Inputs:
     names = [*models, *controls]
     about: Mapping[str, Any] = {name: ABOUT[name] for name in names}
@@ -90,7 +106,9 @@ def inputs(
     return Inputs(tuple(models), tuple(controls), about=about, grams={"all": made}, wide=wide)
 
 
-def computed(name: str, models: Sequence[str], *, noise: bool = False, **options: Any) -> tuple[pd.DataFrame, str]:
+def computed(
+    name: str, models: Sequence[str], *, noise: bool = False, **options: Any
+) -> tuple[pd.DataFrame, str]:
     """The rows of an analysis, and its findings as one text."""
     module = plugin("analyses", name)
     table: Table = module.compute(inputs(models, noise=noise, **options))
@@ -116,13 +134,17 @@ def mean(a: str, b: str, kind: str = "block", *, noise: bool = False) -> float:
 
 
 def resampled(pairs: Sequence[tuple[str, str]], kind: str = "block") -> np.ndarray:
-    """Replicates of the mean over pairs of models of their mean CKA at the same depth, one minibatch at a time."""
+    """Replicates of the mean over pairs of models of their mean CKA at the same depth, one
+    minibatch at a time."""
     counts = bootstrap_counts(IMAGES // BATCH, _pairs.REPLICATES, 0)
     compared = [Comparison.of(grams(a, False).at(kind), grams(b, False).at(kind)) for a, b in pairs]
-    return np.array([np.mean([each.cka(draw).diagonal().mean() for each in compared]) for draw in counts.T])
+    return np.array(
+        [np.mean([each.cka(draw).diagonal().mean() for each in compared]) for draw in counts.T]
+    )
 
 
-# -------------------------------------------------------------------------------------------------------- cka-blocks
+# --------------------------------------------------------------------------------------------------------
+# cka-blocks
 
 
 PAPER = ["dino", "moco", "mae"]
@@ -132,9 +154,13 @@ def test_difference_to_the_control_is_paired() -> None:
     frame, _ = computed("cka-blocks", PAPER)
     row = only(frame, row="mean", model_a="dino", model_b="mae")
     assert row.less == "random #0 · random #1"
-    assert row.difference == pytest.approx(mean("dino", "mae") - mean("random #0", "random #1"), abs=1e-12)
+    assert row.difference == pytest.approx(
+        mean("dino", "mae") - mean("random #0", "random #1"), abs=1e-12
+    )
     draws = resampled([("dino", "mae")]) - resampled([("random #0", "random #1")])
-    assert (row.difference_low, row.difference_high) == pytest.approx(tuple(np.quantile(draws, ENDS)), abs=1e-9)
+    assert (row.difference_low, row.difference_high) == pytest.approx(
+        tuple(np.quantile(draws, ENDS)), abs=1e-9
+    )
 
 
 def test_joint_embedding_is_more_alike_than_with_reconstruction() -> None:
@@ -144,16 +170,21 @@ def test_joint_embedding_is_more_alike_than_with_reconstruction() -> None:
     across = [("dino", "mae"), ("moco", "mae")]
     assert (row.pairs, row.less, row.members) == (1, "JE · REC", "JE: dino and moco; REC: mae")
     assert row.cka == pytest.approx(mean("dino", "moco"), abs=1e-12)
-    assert row.difference == pytest.approx(mean("dino", "moco") - np.mean([mean(a, b) for a, b in across]), abs=1e-12)
+    assert row.difference == pytest.approx(
+        mean("dino", "moco") - np.mean([mean(a, b) for a, b in across]), abs=1e-12
+    )
     draws = resampled([("dino", "moco")]) - resampled(across)
-    assert (row.difference_low, row.difference_high) == pytest.approx(tuple(np.quantile(draws, ENDS)), abs=1e-9)
+    assert (row.difference_low, row.difference_high) == pytest.approx(
+        tuple(np.quantile(draws, ENDS)), abs=1e-9
+    )
     whole = only(frame, row="families, all pairs of taps", model_a="JE", model_b="JE")
     assert whole.cka == pytest.approx(cka_of("dino", "moco").mean(), abs=1e-12)
     assert "more alike to each other than to REC" in said
 
 
 def test_the_families_part_where_they_were_made_to() -> None:
-    """Claim C2: features of depth d are (1 - d) shared and d the family's, so that the first block tells no difference."""
+    """Claim C2: features of depth d are (1 - d) shared and d the family's, so that the first block
+    tells no difference."""
     frame, said = computed("cka-blocks", PAPER)
     points = frame[(frame.row == "families at a depth") & (frame.model_b == "JE")]
     np.testing.assert_allclose(points.depth_a, np.arange(1, 7) / 6)
@@ -174,7 +205,15 @@ def test_noise_decides_nothing() -> None:
     ):
         _, said = computed(name, models, noise=True)
         assert "which is not decided" in said, name
-        for claim in ("more alike", "less alike", "more than", "less than", "nearer to JE:", "decides more", "rises"):
+        for claim in (
+            "more alike",
+            "less alike",
+            "more than",
+            "less than",
+            "nearer to JE:",
+            "decides more",
+            "rises",
+        ):
             assert claim not in said, (name, said)
 
 
@@ -194,11 +233,15 @@ def test_an_unrelated_pair_stays_under_the_threshold_of_permuted_images() -> Non
     frame, _ = computed("cka-blocks", PAPER)
     noise, _ = computed("cka-blocks", PAPER, noise=True)
     for found, pair in ((frame, ("dino", "moco")), (noise, ("dino", "mae"))):
-        cells = found[(found.row == "cell") & (found.model_a == pair[0]) & (found.model_b == pair[1])]
+        cells = found[
+            (found.row == "cell") & (found.model_a == pair[0]) & (found.model_b == pair[1])
+        ]
         assert cells.threshold.nunique() == 1
         assert ((cells.cka > cells.threshold) == (cells.p <= 0.05)).all()
     cells = frame[(frame.row == "cell") & (frame.model_a == "dino") & (frame.model_b == "moco")]
-    assert (cells.p[cells.tap_a == cells.tap_b] == 1 / 21).all()  # no one of 20 permutations reaches it
+    assert (
+        cells.p[cells.tap_a == cells.tap_b] == 1 / 21
+    ).all()  # no one of 20 permutations reaches it
     unrelated = noise[(noise.row == "cell") & (noise.model_a == "dino") & (noise.model_b == "mae")]
     assert (unrelated.p > 0.05).all()
     controls = frame[(frame.row == "cell") & frame.control]
@@ -209,13 +252,17 @@ def test_a_cnn_is_in_no_family_of_transformers() -> None:
     with_cnn, _ = computed("cka-blocks", [*PAPER, "dino-cnn"])
     without, _ = computed("cka-blocks", PAPER)
     for frame in (with_cnn, without):
-        assert only(frame, row="families", model_a="JE", model_b="JE").members == "JE: dino and moco; REC: mae"
+        assert (
+            only(frame, row="families", model_a="JE", model_b="JE").members
+            == "JE: dino and moco; REC: mae"
+        )
     pair = only(with_cnn, row="mean", model_a="dino", model_b="dino-cnn")
     cells = cka_of("dino", "dino-cnn")
     assert pair.cka == pytest.approx(cells[NEAREST, np.arange(9)].mean(), abs=1e-12)
 
 
-# ---------------------------------------------------------------------------------------------------- cka-layer-types
+# ----------------------------------------------------------------------------------------------------
+# cka-layer-types
 
 
 def test_fc1_is_alike_where_attention_and_normalisation_are_not() -> None:
@@ -228,13 +275,16 @@ def test_fc1_is_alike_where_attention_and_normalisation_are_not() -> None:
         assert row.difference == pytest.approx(expected, abs=1e-12)
         draws = resampled(across, "fc1") - resampled(across, less)
         low, high = np.quantile(draws, ENDS)
-        assert row.difference_low < low < row.difference < high < row.difference_high  # it holds for three at once
+        assert (
+            row.difference_low < low < row.difference < high < row.difference_high
+        )  # it holds for three at once
         assert row.together == 3
     assert "more alike in fc1 than in normalisation (norm1)" in said
     assert "more alike in fc1 than in attention (qkv)" in said
 
 
-# -------------------------------------------------------------------------------------------------------- cka-distance
+# --------------------------------------------------------------------------------------------------------
+# cka-distance
 
 
 def test_objective_outweighs_architecture() -> None:
@@ -243,7 +293,9 @@ def test_objective_outweighs_architecture() -> None:
     row = only(frame, row="objective", family="REC")
     inside = cka_of("mae", "fcmae-cnn")[NEAREST, np.arange(9)].mean()
     assert row.cka == pytest.approx(inside, abs=1e-12)
-    assert row.difference == pytest.approx(inside - np.mean([mean("dino", "mae"), mean("moco", "mae")]), abs=1e-12)
+    assert row.difference == pytest.approx(
+        inside - np.mean([mean("dino", "mae"), mean("moco", "mae")]), abs=1e-12
+    )
     assert said.count("the objective decides more than the architecture") == 2
 
 
@@ -267,7 +319,8 @@ def test_distances_are_those_of_relative_depths() -> None:
     np.testing.assert_allclose(curve.cka, offset, atol=1e-12)
 
 
-# ------------------------------------------------------------------------------------------------------------- cka-msn
+# -------------------------------------------------------------------------------------------------------------
+# cka-msn
 
 
 def test_msn_is_nearer_to_joint_embedding() -> None:
@@ -278,7 +331,9 @@ def test_msn_is_nearer_to_joint_embedding() -> None:
     expected = np.mean([mean(a, b) for a, b in near]) - mean("mae", "msn")
     assert row.difference == pytest.approx(expected, abs=1e-12)
     draws = resampled(near) - resampled(far)
-    assert (row.difference_low, row.difference_high) == pytest.approx(tuple(np.quantile(draws, ENDS)), abs=1e-9)
+    assert (row.difference_low, row.difference_high) == pytest.approx(
+        tuple(np.quantile(draws, ENDS)), abs=1e-9
+    )
     assert "it is nearer to JE" in said
 
 
@@ -289,7 +344,9 @@ def test_msn_that_resembles_reconstruction_is_said_to() -> None:
         turned[name]["family"] = "REC"
     turned["mae"]["family"] = "JE"
     module = plugin("analyses", "cka-msn")
-    assert "it is nearer to REC" in " ".join(module.findings(module.compute(replace(given, about=turned))))
+    assert "it is nearer to REC" in " ".join(
+        module.findings(module.compute(replace(given, about=turned)))
+    )
 
 
 @pytest.mark.parametrize(
@@ -306,7 +363,8 @@ def test_without_msn_there_is_nothing_to_show(models: list[str], reason: str | N
     assert said is None if reason is None else reason in said
 
 
-# -------------------------------------------------------------------------------------------------------- cka-finetune
+# --------------------------------------------------------------------------------------------------------
+# cka-finetune
 
 
 TUNED = ["dino", "moco", "mae", "mae-ft", "moco-ft"]
@@ -319,7 +377,9 @@ def test_fine_tuned_reconstruction_resembles_joint_embedding() -> None:
     rise = {}
     for kind in ("block", "norm1", "qkv", "fc1"):
         row = only(frame, row="families", kind=kind)
-        rise[kind] = np.mean([mean(a, b, kind) for a, b in after]) - np.mean([mean(a, b, kind) for a, b in before])
+        rise[kind] = np.mean([mean(a, b, kind) for a, b in after]) - np.mean(
+            [mean(a, b, kind) for a, b in before]
+        )
         assert row.difference == pytest.approx(rise[kind], abs=1e-12)
         draws = resampled(after, kind) - resampled(before, kind)
         expected = tuple(np.quantile(draws, ENDS))
@@ -333,38 +393,53 @@ def test_fine_tuned_reconstruction_resembles_joint_embedding() -> None:
 
 
 def test_the_rise_counts_beyond_that_of_random_weights_paired() -> None:
-    """The control becomes as alike to JE as REC does, and was more alike before: REC comes nearer than it does."""
+    """The control becomes as alike to JE as REC does, and was more alike before: REC comes nearer
+    than it does."""
     frame, said = computed("cka-finetune", [*TUNED, "random-ft"])
     je = ["dino", "moco"]
     changes = [[("mae-ft", each) for each in je], [("mae", each) for each in je]]
     changes += [[("random-ft", each) for each in je], [("random #0", each) for each in je]]
     for kind in ("block", "norm1", "qkv", "fc1"):
         row = only(frame, row="beyond the control", kind=kind, model_b="JE")
-        after, yet, after_control, yet_control = (np.mean([mean(a, b, kind) for a, b in each]) for each in changes)
+        after, yet, after_control, yet_control = (
+            np.mean([mean(a, b, kind) for a, b in each]) for each in changes
+        )
         assert row.cka == pytest.approx(after - yet, abs=1e-12)
-        assert row.difference == pytest.approx((after - yet) - (after_control - yet_control), abs=1e-12)
+        assert row.difference == pytest.approx(
+            (after - yet) - (after_control - yet_control), abs=1e-12
+        )
         if kind in ("norm1", "fc1"):
             assert row.together == 3
             continue
         after_, yet_, after_control_, yet_control_ = (resampled(each, kind) for each in changes)
         expected = np.quantile((after_ - yet_) - (after_control_ - yet_control_), ENDS)
         if kind == "block":
-            assert (row.difference_low, row.difference_high) == pytest.approx(tuple(expected), abs=1e-9)
+            assert (row.difference_low, row.difference_high) == pytest.approx(
+                tuple(expected), abs=1e-9
+            )
         else:  # further out than by itself: it is one of three at once
             assert row.difference_high - row.difference_low > 1.05 * np.ptp(expected)
     assert "Beyond the rise of random-ft (from random #0) with JE the rise is +0.06 [" in said
     assert (
-        "more than fine-tuning does to random weights, so REC comes nearer. By type of layer it is norm1 +0.05 ["
-        in said
+        "more than fine-tuning does to random weights, so REC comes nearer. By type of layer it is"
+        " norm1 +0.05 [" in said
     )
     one = only(frame, row="beyond the control", kind="block", model_a="mae-ft", model_b="dino")
-    hand = mean("mae-ft", "dino") - mean("mae", "dino") - (mean("random-ft", "dino") - mean("random #0", "dino"))
+    hand = (
+        mean("mae-ft", "dino")
+        - mean("mae", "dino")
+        - (mean("random-ft", "dino") - mean("random #0", "dino"))
+    )
     assert one.difference == pytest.approx(hand, abs=1e-12)
-    assert frame[(frame.row == "fine-tuned") & frame.control].model_a.unique().tolist() == ["random-ft"]
+    assert frame[(frame.row == "fine-tuned") & frame.control].model_a.unique().tolist() == [
+        "random-ft"
+    ]
     assert "it may be what labels do to any network" in computed("cka-finetune", TUNED)[1]
 
 
-def test_a_control_of_another_recipe_or_architecture_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_control_of_another_recipe_or_architecture_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for change in ({"recipe": "0"}, {"arch": "vit_large"}):
         monkeypatch.setitem(ABOUT, "mae-ft", ABOUT["mae-ft"] | {"recipe": "1"})
         monkeypatch.setitem(ABOUT, "random-ft", {**ABOUT["random-ft"], "recipe": "1"} | change)
@@ -379,15 +454,37 @@ def test_heat_maps_before_and_after() -> None:
     titles = [[panel.title for panel in row if isinstance(panel, Heatmap)] for row in figure.panels]
     assert titles[:6] == [
         ["mae (PT) · dino (PT)", "mae-ft (FT) · dino (PT)"],
-        *([f"{kind}: mae (PT) · dino (PT)", f"{kind}: mae-ft (FT) · dino (PT)"] for kind in ("norm1", "qkv", "fc1")),
-        ["mae (PT) · moco (PT)", "mae-ft (FT) · moco (PT)", "mae (PT) · moco-ft (FT)", "mae-ft (FT) · moco-ft (FT)"],
+        *(
+            [f"{kind}: mae (PT) · dino (PT)", f"{kind}: mae-ft (FT) · dino (PT)"]
+            for kind in ("norm1", "qkv", "fc1")
+        ),
+        [
+            "mae (PT) · moco (PT)",
+            "mae-ft (FT) · moco (PT)",
+            "mae (PT) · moco-ft (FT)",
+            "mae-ft (FT) · moco-ft (FT)",
+        ],
         ["moco (PT) · dino (PT)", "moco-ft (FT) · dino (PT)"],
     ]
-    assert titles[6] == ["mae (PT) · mae-ft (FT)", "moco (PT) · moco-ft (FT)", "random #0 (PT) · random-ft (FT)"]
+    assert titles[6] == [
+        "mae (PT) · mae-ft (FT)",
+        "moco (PT) · moco-ft (FT)",
+        "random #0 (PT) · random-ft (FT)",
+    ]
     np.testing.assert_allclose(figure.panels[4][3].values, cka_of("mae-ft", "moco-ft"), atol=1e-12)
-    np.testing.assert_allclose(figure.panels[2][1].values, cka_of("dino", "mae-ft", "qkv").T, atol=1e-12)
+    np.testing.assert_allclose(
+        figure.panels[2][1].values, cka_of("dino", "mae-ft", "qkv").T, atol=1e-12
+    )
     curves = [[line.name for line in panel.lines] for panel in figure.panels[7][:1]]
-    assert curves == [["mae · dino", "mae-ft · dino", "random #0 · random #1", "random #0 · dino", "random-ft · dino"]]
+    assert curves == [
+        [
+            "mae · dino",
+            "mae-ft · dino",
+            "random #0 · random #1",
+            "random #0 · dino",
+            "random-ft · dino",
+        ]
+    ]
     assert [line.control for line in figure.panels[7][0].lines] == [False, False, True, True, True]
 
 
@@ -399,26 +496,39 @@ def test_heat_maps_before_and_after() -> None:
         (["mae", "mae-ft"], {"mae-ft": "mae"}),
     ],
 )
-def test_versions_are_matched_by_objective_and_architecture(models: list[str], pairs: dict[str, str]) -> None:
+def test_versions_are_matched_by_objective_and_architecture(
+    models: list[str], pairs: dict[str, str]
+) -> None:
     module = plugin("analyses", "cka-finetune")
     about = {name: ABOUT[name] for name in models}
     assert _tuned.matched(about, models) == pairs
-    other = {name: each | ({"arch": "vit_large"} if each.get("tuned") else {}) for name, each in about.items()}
+    other = {
+        name: each | ({"arch": "vit_large"} if each.get("tuned") else {})
+        for name, each in about.items()
+    }
     assert _tuned.matched(other, models) == {}
     assert (module.without(about, []) is None) == bool(pairs)
 
 
 def test_a_fine_tuned_model_is_matched_with_the_seed_that_it_began_with() -> None:
     about = {"seed 0": ABOUT["mae"] | {"digest": "0"}, "seed 1": ABOUT["mae"] | {"digest": "1"}}
-    tuned = {f"ft {i}": ABOUT["mae-ft"] | {"pretrained": {"digest": str(i), "name": "mae"}} for i in range(3)}
-    named = {"ft 3": ABOUT["mae-ft"] | {"pretrained": {"digest": "of weights in float32", "name": "seed 1"}}}
+    tuned = {
+        f"ft {i}": ABOUT["mae-ft"] | {"pretrained": {"digest": str(i), "name": "mae"}}
+        for i in range(3)
+    }
+    named = {
+        "ft 3": (
+            ABOUT["mae-ft"] | {"pretrained": {"digest": "of weights in float32", "name": "seed 1"}}
+        )
+    }
     found = _tuned.matched(known := about | tuned | named, list(known))
     assert found == {"ft 0": "seed 0", "ft 1": "seed 1", "ft 2": "seed 0", "ft 3": "seed 1"}
     assert _tuned.match(known, "ft 1", "seed 1") == "ft 1 from seed 1"
     assert _tuned.match(known, "ft 2", "seed 0") == "ft 2 from seed 0: both mae, vit"
 
 
-# ----------------------------------------------------------------------------------------------------- cka-convergence
+# -----------------------------------------------------------------------------------------------------
+# cka-convergence
 
 
 def test_convergence_cuts_the_minibatches_that_the_features_give() -> None:
@@ -429,7 +539,9 @@ def test_convergence_cuts_the_minibatches_that_the_features_give() -> None:
         made = []
         for name in ("dino", "mae"):
             taps = taps_of(name)
-            made.append(from_features([seen(name, tap, noise=False) for tap in taps], ids=IDS, sizes=sizes))
+            made.append(
+                from_features([seen(name, tap, noise=False) for tap in taps], ids=IDS, sizes=sizes)
+            )
         rows = frame[(frame.varied == "batch") & (frame.batch == size)]
         np.testing.assert_allclose(rows.cka, minibatch_cka(*made).diagonal(), atol=1e-6)
         assert set(rows.minibatches) == {len(sizes)}
@@ -445,30 +557,47 @@ def test_convergence_takes_more_and_more_images() -> None:
     assert sorted(set(rows.images)) == [64, 128, 240]
     assert set(rows.batch) == {32}
     first = [
-        from_features([seen(name, tap, noise=False)[:64] for tap in taps_of(name)], sizes=np.array([32, 32]))
+        from_features(
+            [seen(name, tap, noise=False)[:64] for tap in taps_of(name)], sizes=np.array([32, 32])
+        )
         for name in ("dino", "mae")
     ]
-    np.testing.assert_allclose(rows[rows.images == 64].cka, minibatch_cka(*first).diagonal(), atol=1e-6)
+    np.testing.assert_allclose(
+        rows[rows.images == 64].cka, minibatch_cka(*first).diagonal(), atol=1e-6
+    )
     spread = frame[frame.varied == "batch"].groupby("tap_a").cka.agg(np.ptp)
-    said = plugin("analyses", "cka-convergence").findings(Table(frame, plugin("analyses", "cka-convergence").UNITS))
+    said = plugin("analyses", "cka-convergence").findings(
+        Table(frame, plugin("analyses", "cka-convergence").UNITS)
+    )
     assert f"{spread.median():.3f} in the median and {spread.max():.3f} at most" in said[0]
 
 
 def test_taps_are_paired_by_kind_and_depth() -> None:
     matched = plugin("analyses", "cka-convergence").matched
-    a = replace(grams("dino", False), taps=tuple(Tap(n, k, d) for n, k, d in [("a", "qkv", 0.5), ("b", "block", 0.9)]))
-    b = replace(grams("mae", False), taps=tuple(Tap(n, k, d) for n, k, d in [("c", "block", 0.1), ("d", "block", 0.8)]))
+    a = replace(
+        grams("dino", False),
+        taps=tuple(Tap(n, k, d) for n, k, d in [("a", "qkv", 0.5), ("b", "block", 0.9)]),
+    )
+    b = replace(
+        grams("mae", False),
+        taps=tuple(Tap(n, k, d) for n, k, d in [("c", "block", 0.1), ("d", "block", 0.8)]),
+    )
     assert matched(a, b) == [(1, 1)]
 
 
-# ------------------------------------------------------------------------------------------------------ other-measures
+# ------------------------------------------------------------------------------------------------------
+# other-measures
 
 
 def test_every_measure_is_the_module_s_own() -> None:
     frame, said = computed("other-measures", PAPER)
     assert set(frame.measure) == set(names("measures"))
     for measure in names("measures"):
-        values = plugin("measures", measure).compute(grams("dino", False).at("block"), grams("mae", False).at("block"))
-        rows = frame[(frame.measure == measure) & (frame.model_a == "dino") & (frame.model_b == "mae")]
+        values = plugin("measures", measure).compute(
+            grams("dino", False).at("block"), grams("mae", False).at("block")
+        )
+        rows = frame[
+            (frame.measure == measure) & (frame.model_a == "dino") & (frame.model_b == "mae")
+        ]
         np.testing.assert_allclose(rows.value, values.diagonal(), atol=1e-12)
     assert "dino and moco first" in said or "dino and moco most alike" in said

@@ -1,4 +1,5 @@
-"""FCMAE: sparse arithmetic computed place by place, numbers of the authors' code, and what may and may not be seen."""
+"""FCMAE: sparse arithmetic computed place by place, numbers of the authors' code, and what may and
+may not be seen."""
 
 import contextlib
 import dataclasses
@@ -23,7 +24,9 @@ ARCH = CNNArch.parse("convnextv2_8x16x32x64_1x1x2x1_64")
 WIDE = dataclasses.replace(ARCH, image_size=96)
 SETTINGS = fcmae.Settings(decoder_dim=24)
 #: of 9 patches 3 are seen: a corner alone, two neighbours in a row, two in a column
-SEEN = torch.tensor([[[1, 0, 0], [0, 0, 1], [1, 0, 0]], [[1, 1, 0], [0, 0, 0], [0, 0, 1]]], dtype=torch.bool)
+SEEN = torch.tensor(
+    [[[1, 0, 0], [0, 0, 1], [1, 0, 0]], [[1, 1, 0], [0, 0, 0], [0, 0, 1]]], dtype=torch.bool
+)
 
 
 @pytest.fixture
@@ -33,7 +36,8 @@ def double(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def made(arch: CNNArch = ARCH, **settings: Any) -> fcmae.Objective:
-    """In float64, with no parameter at a value, such as zero, under which a mistake would not be seen."""
+    """In float64, with no parameter at a value, such as zero, under which a mistake would not be
+    seen."""
     torch.manual_seed(0)
     objective = fcmae.Objective(arch, dataclasses.replace(SETTINGS, **settings)).double().train()
     with torch.no_grad():
@@ -43,7 +47,8 @@ def made(arch: CNNArch = ARCH, **settings: Any) -> fcmae.Objective:
     return objective
 
 
-# --------------------------------------------------------------------------------------------------- sparse arithmetic
+# ---------------------------------------------------------------------------------------------------
+# sparse arithmetic
 
 
 Places = dict[tuple[int, int, int], np.ndarray]
@@ -59,8 +64,11 @@ def gelu(x: np.ndarray) -> np.ndarray:
 
 
 def block_by_hand(block: nn.Module, places: Places, together: bool) -> Places:
-    """A block on a dictionary of the places that are seen, by image, row and column; no other place exists."""
-    kernel, bias = (value.detach().numpy() for value in (block.conv_dw.weight[:, 0], block.conv_dw.bias))
+    """A block on a dictionary of the places that are seen, by image, row and column; no other place
+    exists."""
+    kernel, bias = (
+        value.detach().numpy() for value in (block.conv_dw.weight[:, 0], block.conv_dw.bias)
+    )
     fc1, grn, fc2 = block.mlp.fc1, block.mlp.grn, block.mlp.fc2
     hidden: Places = {}
     for n, y, x in places:
@@ -89,7 +97,10 @@ def by_hand(network: ConvNeXt, images: np.ndarray, seen: np.ndarray, together: b
         for y in range(8 * row, 8 * row + 8):
             for x in range(8 * column, 8 * column + 8):
                 pixels = images[n, :, 4 * y : 4 * y + 4, 4 * x : 4 * x + 4]
-                value = np.einsum("ocij,cij->o", stem.weight.detach().numpy(), pixels) + stem.bias.detach().numpy()
+                value = (
+                    np.einsum("ocij,cij->o", stem.weight.detach().numpy(), pixels)
+                    + stem.bias.detach().numpy()
+                )
                 places[n, y, x] = normalised(value, norm)
     for number, stage in enumerate(network.stages):
         if number:
@@ -100,7 +111,9 @@ def by_hand(network: ConvNeXt, images: np.ndarray, seen: np.ndarray, together: b
                 value = convolution.bias.detach().numpy().copy()
                 for i in range(2):
                     for j in range(2):
-                        value += kernel[:, :, i, j] @ normalised(places[n, 2 * y + i, 2 * x + j], norm)
+                        value += kernel[:, :, i, j] @ normalised(
+                            places[n, 2 * y + i, 2 * x + j], norm
+                        )
                 fewer[n, y, x] = value
             places = fewer
         for block in stage.blocks:
@@ -134,7 +147,10 @@ def test_with_all_seen_and_each_image_by_itself_it_is_the_dense_network() -> Non
 
 def test_responses_by_hand() -> None:
     grn = made().encoder.stages[0].blocks[0].mlp.grn
-    grn.weight.data, grn.bias.data = torch.tensor([1.0, 1.0]).double(), torch.tensor([0.5, 0.0]).double()
+    grn.weight.data, grn.bias.data = (
+        torch.tensor([1.0, 1.0]).double(),
+        torch.tensor([0.5, 0.0]).double(),
+    )
     hidden = torch.tensor([[3.0, 0.0], [4.0, 0.0]]).double().requires_grad_()
     # lengths (5, 0), their mean 2.5, N = (2, 0): 3 + 3 · 2 + 0.5 and 4 + 4 · 2 + 0.5
     got = _respond(grn, hidden, 1)
@@ -143,21 +159,30 @@ def test_responses_by_hand() -> None:
     assert hidden.grad is not None
     assert hidden.grad.isfinite().all()
     # each image by itself: lengths (3, 0) and (4, 0), N = (2, 0) of both
-    np.testing.assert_allclose(_respond(grn, hidden, 2).detach(), [[9.5, 0.0], [12.5, 0.0]], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        _respond(grn, hidden, 2).detach(), [[9.5, 0.0], [12.5, 0.0]], rtol=0, atol=1e-5
+    )
 
 
-# -------------------------------------------------------------------------------------------------- the authors' numbers
+# --------------------------------------------------------------------------------------------------
+# the authors' numbers
 
 
 def waves(name: str, parameter: Tensor, number: int) -> Float[Tensor, "..."]:
-    """Values by a formula: 0.3 sin(0.7 j + i) for value j of parameter i, and 1 more for the weights of layer norms."""
-    wave = 0.3 * torch.sin(0.7 * torch.arange(parameter.numel(), dtype=torch.float64) + number).view(parameter.shape)
-    return wave + 1 if parameter.ndim == 1 and name.endswith("weight") and "grn" not in name else wave
+    """Values by a formula: 0.3 sin(0.7 j + i) for value j of parameter i, and 1 more for the
+    weights of layer norms."""
+    wave = 0.3 * torch.sin(
+        0.7 * torch.arange(parameter.numel(), dtype=torch.float64) + number
+    ).view(parameter.shape)
+    return (
+        wave + 1 if parameter.ndim == 1 and name.endswith("weight") and "grn" not in name else wave
+    )
 
 
 @pytest.mark.usefixtures("double")
 def test_loss_and_gradients_are_those_of_the_authors_code() -> None:
-    """Their FCMAE and SparseConvNeXtV2 in float64, on a sparse tensor library written for the comparison, gave these numbers."""
+    """Their FCMAE and SparseConvNeXtV2 in float64, on a sparse tensor library written for the
+    comparison, gave these numbers."""
     objective = made()
     with torch.no_grad():
         for number, (name, parameter) in enumerate(objective.named_parameters()):
@@ -188,13 +213,19 @@ def test_it_decays_what_the_authors_code_does() -> None:
     norms = {name for name in by_id.values() if "grn" in name}
     assert len(norms) == 2 * 6  # five blocks and the decoder's
     assert norms | {"mask_token", "embed.weight", "encoder.stem.0.weight"} <= decayed
-    layers = {f"{name}.weight" for name, module in objective.named_modules() if isinstance(module, nn.LayerNorm)}
+    layers = {
+        f"{name}.weight"
+        for name, module in objective.named_modules()
+        if isinstance(module, nn.LayerNorm)
+    }
     assert free == layers | {name for name in by_id.values() if name.endswith(".bias")} - norms
 
 
 def test_it_initialises_as_the_released_code() -> None:
     torch.manual_seed(0)
-    objective = fcmae.Objective(dataclasses.replace(ARCH, widths=(32, 32, 64, 64)), fcmae.Settings(decoder_dim=64))
+    objective = fcmae.Objective(
+        dataclasses.replace(ARCH, widths=(32, 32, 64, 64)), fcmae.Settings(decoder_dim=64)
+    )
     # a normal distribution cut at two deviations has a deviation of 0.8796; 0.02 is cut at 100
     unit, network = 0.8796, objective.encoder
     wanted = {
@@ -206,16 +237,21 @@ def test_it_initialises_as_the_released_code() -> None:
         objective.embed: unit,
         objective.predict: unit,
         objective.decoder[0].conv_dw: unit,
-        objective.decoder[0].mlp.fc1: 1 / math.sqrt(3 * 64),  # as torch makes it: uniform within 1 / √in
+        objective.decoder[0].mlp.fc1: (
+            1 / math.sqrt(3 * 64)
+        ),  # as torch makes it: uniform within 1 / √in
     }
     for layer, deviation in wanted.items():
-        np.testing.assert_allclose(layer.weight.std().item(), deviation, rtol=0.05, err_msg=str(layer))
+        np.testing.assert_allclose(
+            layer.weight.std().item(), deviation, rtol=0.05, err_msg=str(layer)
+        )
     assert not network.stages[1].blocks[0].conv_dw.bias.any()
     assert not network.stages[1].blocks[0].mlp.grn.weight.any()
     np.testing.assert_allclose(objective.mask_token.std().item(), 0.02, rtol=0.3)
 
 
-# ------------------------------------------------------------------------------------------------------- what is seen
+# -------------------------------------------------------------------------------------------------------
+# what is seen
 
 
 def test_it_sees_19_of_49_patches() -> None:
@@ -223,7 +259,9 @@ def test_it_sees_19_of_49_patches() -> None:
     assert objective.kept == 19
     seen: list[int] = []
     for block in (objective.encoder.stages[0].blocks[0], objective.encoder.stages[3].blocks[0]):
-        block.norm.register_forward_hook(lambda _module, inputs, _out: seen.append(inputs[0].shape[0]))
+        block.norm.register_forward_hook(
+            lambda _module, inputs, _out: seen.append(inputs[0].shape[0])
+        )
     noise = mask_noise(0, 0, slice(0, 2), total=2, patches=49)
     objective({"view": torch.randn(2, 3, 224, 224), "noise": noise})
     assert seen == [2 * 19 * 64, 2 * 19]
@@ -236,8 +274,14 @@ def test_it_cannot_see_masked_pixels() -> None:
     seen = torch.zeros(2, 9, dtype=torch.bool).scatter(1, order[:, :3], True).view(2, 3, 3)
     other = view.clone()
     other[~seen.repeat_interleave(32, 1).repeat_interleave(32, 2)[:, None].expand_as(view)] = 9.0
-    assert torch.equal(masked_features(objective.encoder, view, seen), masked_features(objective.encoder, other, seen))
-    assert objective({"view": view, "noise": noise}).item() != objective({"view": other, "noise": noise}).item()
+    assert torch.equal(
+        masked_features(objective.encoder, view, seen),
+        masked_features(objective.encoder, other, seen),
+    )
+    assert (
+        objective({"view": view, "noise": noise}).item()
+        != objective({"view": other, "noise": noise}).item()
+    )
 
 
 @pytest.mark.usefixtures("double")
@@ -253,9 +297,14 @@ def test_the_decoder_has_the_mask_token_where_nothing_is_seen() -> None:
 
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("normalise", [True, False])
-def test_its_loss_is_the_error_on_masked_patches(monkeypatch: pytest.MonkeyPatch, normalise: bool) -> None:
+def test_its_loss_is_the_error_on_masked_patches(
+    monkeypatch: pytest.MonkeyPatch, normalise: bool
+) -> None:
     objective = made(WIDE, normalise_pixels=normalise)
-    view, noise = torch.randn(2, 3, 96, 96, dtype=torch.float64), torch.rand(2, 9, dtype=torch.float64)
+    view, noise = (
+        torch.randn(2, 3, 96, 96, dtype=torch.float64),
+        torch.rand(2, 9, dtype=torch.float64),
+    )
     predicted = torch.randn(2, 9, 3072, dtype=torch.float64)
     monkeypatch.setattr(fcmae.Objective, "decode", lambda *_: predicted)
     errors = []
@@ -267,15 +316,21 @@ def test_its_loss_is_the_error_on_masked_patches(monkeypatch: pytest.MonkeyPatch
                 target = (target - target.mean()) / np.sqrt(target.var(ddof=1) + 1e-6)
             errors.append(np.mean((guess[at] - target) ** 2))
     assert len(errors) == 12
-    np.testing.assert_allclose(objective({"view": view, "noise": noise}).item(), np.mean(errors), rtol=1e-12)
+    np.testing.assert_allclose(
+        objective({"view": view, "noise": noise}).item(), np.mean(errors), rtol=1e-12
+    )
 
 
-# ------------------------------------------------------------------------------------------------- a minibatch in parts
+# -------------------------------------------------------------------------------------------------
+# a minibatch in parts
 
 
 @pytest.mark.usefixtures("double")
 def test_with_responses_of_each_image_a_step_in_parts_is_the_step() -> None:
-    view, noise = torch.randn(4, 3, 96, 96, dtype=torch.float64), torch.rand(4, 9, dtype=torch.float64)
+    view, noise = (
+        torch.randn(4, 3, 96, 96, dtype=torch.float64),
+        torch.rand(4, 9, dtype=torch.float64),
+    )
     parts = [{"view": view[at : at + 2], "noise": noise[at : at + 2]} for at in (0, 2)]
     apart = {}
     for responses in fcmae.RESPONSES:
@@ -283,7 +338,9 @@ def test_with_responses_of_each_image_a_step_in_parts_is_the_step() -> None:
         whole({"view": view, "noise": noise}).backward()
         backward(parted, parts, 2, contextlib.nullcontext())
         pairs = zip(whole.parameters(), parted.parameters(), strict=True)
-        apart[responses] = max(float((a.grad - b.grad).abs().max() / a.grad.abs().max()) for a, b in pairs)
+        apart[responses] = max(
+            float((a.grad - b.grad).abs().max() / a.grad.abs().max()) for a, b in pairs
+        )
         assert whole.divisible is (responses == "image")
     assert apart["image"] < 1e-10
     assert apart["minibatch"] > 1e-3  # which the loop therefore refuses

@@ -1,4 +1,5 @@
-"""Figures: both renderings show the same numbers, an undefined cell is no value, and the same figure gives the same bytes."""
+"""Figures: both renderings show the same numbers, an undefined cell is no value, and the same
+figure gives the same bytes."""
 
 import itertools
 from pathlib import Path
@@ -31,13 +32,17 @@ HOSTILE = "<script>alert(1)</script> $x$ %{y}"
 NAN = float("nan")
 
 
-def heatmap(title: str = "mae", *, values: Any = ((1.0, NAN), (0.25, 0.5)), name: str = "mae") -> Heatmap:
+def heatmap(
+    title: str = "mae", *, values: Any = ((1.0, NAN), (0.25, 0.5)), name: str = "mae"
+) -> Heatmap:
     array = np.array(values, dtype=float)
     rows, columns = (tuple(map(str, range(size))) for size in array.shape)
     return Heatmap(title, array, rows, columns, f"block of {name}", "block", (0.0, 1.0), "CKA")
 
 
-def lines(*given: Line, limits: tuple[float, float] | None = None, title: str = "", log_x: bool = False) -> Lines:
+def lines(
+    *given: Line, limits: tuple[float, float] | None = None, title: str = "", log_x: bool = False
+) -> Lines:
     return Lines(title, "depth", "accuracy", given, limits, log_x)
 
 
@@ -54,7 +59,11 @@ def figure(*rows: tuple[Heatmap | Lines | None, ...]) -> Figure:
 def grid(count: int) -> Figure:
     """The upper triangle of pairs of models."""
     models = range(count)
-    pair = {(i, j): heatmap(f"{i} × {j}", name=str(j)) for i, j in itertools.product(models, models) if i <= j}
+    pair = {
+        (i, j): heatmap(f"{i} × {j}", name=str(j))
+        for i, j in itertools.product(models, models)
+        if i <= j
+    }
     return figure(*(tuple(pair.get((i, j)) for j in models) for i in models))
 
 
@@ -67,7 +76,9 @@ def test_undefined_cells_of_the_screen_are_grey_hatched_and_say_so() -> None:
     assert "undefined" in grey.hovertemplate
     assert "%{z" not in grey.hovertemplate
     path = drawn.layout.shapes[0].path
-    corners = [tuple(map(float, corner.split(","))) for corner in path.replace("L", "M").split("M")[1:]]
+    corners = [
+        tuple(map(float, corner.split(","))) for corner in path.replace("L", "M").split("M")[1:]
+    ]
     assert all(0.5 <= x <= 1.5 and -0.5 <= y <= 0.5 for x, y in corners)  # column 1, row 0
 
 
@@ -115,9 +126,17 @@ def test_no_text_lies_on_another_or_on_a_panel() -> None:
     paper = to_matplotlib(grid(4))
     renderer = paper.canvas.get_renderer()
     panels = [axes.get_window_extent(renderer) for axes in paper.axes[:10]]
-    labels = [text for axes in paper.axes[:10] for text in (*axes.get_xticklabels(), *axes.get_yticklabels())]
+    labels = [
+        text
+        for axes in paper.axes[:10]
+        for text in (*axes.get_xticklabels(), *axes.get_yticklabels())
+    ]
     labels += [text for axes in paper.axes[:10] for text in (axes.xaxis.label, axes.yaxis.label)]
-    texts = [text.get_window_extent(renderer) for text in labels if text.get_text() and text.get_visible()]
+    texts = [
+        text.get_window_extent(renderer)
+        for text in labels
+        if text.get_text() and text.get_visible()
+    ]
     assert len(texts) >= 4 * 6
     for text in texts:
         assert sum(text.overlaps(other) for other in texts) == 1
@@ -160,14 +179,21 @@ def test_an_interval_is_a_band_that_breaks_at_gaps() -> None:
     assert "0.1 to 0.3" in curve.text[0]
     assert curve.text[2] == ""
     bands = [
-        band for band in to_matplotlib(figure((lines(dino),))).axes[0].collections if isinstance(band, PolyCollection)
+        band
+        for band in to_matplotlib(figure((lines(dino),))).axes[0].collections
+        if isinstance(band, PolyCollection)
     ]
     extents = [band.get_paths()[0].get_extents().extents.tolist() for band in bands]
     np.testing.assert_allclose(extents, [[0, 0.1, 1, 0.5], [3, 0.5, 4, 0.9]])
 
 
 def test_a_name_keeps_its_style_and_is_listed_once_and_controls_are_dashed() -> None:
-    left = lines(line("mae", 0.1, 0.2), line("dino", 0.3, 0.4), line("random", 0.1, 0.1, control=True), title="CLS")
+    left = lines(
+        line("mae", 0.1, 0.2),
+        line("dino", 0.3, 0.4),
+        line("random", 0.1, 0.1, control=True),
+        title="CLS",
+    )
     right = lines(line("dino", 0.3, 0.5), line("mae", 0.1, 0.3), title="mean")
     drawn = to_plotly(figure((left, right)))
     colours = [(trace.name, trace.line.color) for trace in drawn.data]
@@ -192,14 +218,20 @@ def test_a_logarithmic_axis_has_its_ticks_at_the_points() -> None:
     sizes = Line("mae", np.array([32.0, 64.0, 1024.0]), np.array([0.5, 0.6, 0.6]))
     stable = figure((lines(sizes, log_x=True),))
     axis = to_plotly(stable).layout.xaxis
-    assert (axis.type, axis.tickvals, axis.ticktext) == ("log", (32, 64, 1024), ("32", "64", "1,024"))
+    assert (axis.type, axis.tickvals, axis.ticktext) == (
+        "log",
+        (32, 64, 1024),
+        ("32", "64", "1,024"),
+    )
     start, stop = (10**bound for bound in axis.range)
     assert 25 < start < 32 < 1024 < stop < 1300
     assert to_matplotlib(stable).axes[0].get_xlim() == pytest.approx((start, stop))
 
 
 def test_names_are_text_in_both_renderings(tmp_path: Path) -> None:
-    hostile = Heatmap(HOSTILE, np.eye(2), (HOSTILE, "1"), ("$", "$$"), HOSTILE, HOSTILE, (0.0, 1.0), HOSTILE)
+    hostile = Heatmap(
+        HOSTILE, np.eye(2), (HOSTILE, "1"), ("$", "$$"), HOSTILE, HOSTILE, (0.0, 1.0), HOSTILE
+    )
     both = figure((hostile, lines(line(HOSTILE, 0.5), title=HOSTILE)))
     assert "<script" not in str(to_plotly(both).to_plotly_json())
     save(both, tmp_path / "hostile.svg")
@@ -208,11 +240,18 @@ def test_names_are_text_in_both_renderings(tmp_path: Path) -> None:
     assert "alert(1)" in text  # the glyphs' comment; not read as mathematics
 
 
-@pytest.mark.parametrize(("ending", "start"), [(".svg", b"<?xml"), (".pdf", b"%PDF"), (".png", b"\x89PNG")])
+@pytest.mark.parametrize(
+    ("ending", "start"), [(".svg", b"<?xml"), (".pdf", b"%PDF"), (".png", b"\x89PNG")]
+)
 def test_the_same_figure_gives_the_same_bytes(tmp_path: Path, ending: str, start: bytes) -> None:
     for folder in ("first", "second"):
-        save(figure((heatmap(), lines(line("mae", 0.1, 0.2, spread=0.1)))), tmp_path / folder / f"trial{ending}")
-    first, second = ((tmp_path / folder / f"trial{ending}").read_bytes() for folder in ("first", "second"))
+        save(
+            figure((heatmap(), lines(line("mae", 0.1, 0.2, spread=0.1)))),
+            tmp_path / folder / f"trial{ending}",
+        )
+    first, second = (
+        (tmp_path / folder / f"trial{ending}").read_bytes() for folder in ("first", "second")
+    )
     assert first == second
     assert first.startswith(start)
     assert [path.name for path in (tmp_path / "first").iterdir()] == [f"trial{ending}"]
@@ -239,8 +278,14 @@ def test_a_narrow_screen_stacks_lines_pairs_heatmaps_and_keeps_the_order() -> No
 
 def triangle_and_curves() -> Figure:
     """Pairs of four models, and two panels of lines beneath them."""
-    names = ("mae · random vit_mini_patch8_64 #0", "random vit_mini_patch8_64 #0 · random vit_mini_patch8_64 #1")
-    curves = tuple(lines(*(line(name, 0.1, 0.2) for name in names), limits=(0.0, 1.0), title=title) for title in "ab")
+    names = (
+        "mae · random vit_mini_patch8_64 #0",
+        "random vit_mini_patch8_64 #0 · random vit_mini_patch8_64 #1",
+    )
+    curves = tuple(
+        lines(*(line(name, 0.1, 0.2) for name in names), limits=(0.0, 1.0), title=title)
+        for title in "ab"
+    )
     return figure(*grid(4).panels, (*curves, None, None))
 
 
@@ -259,7 +304,11 @@ def test_lines_under_a_wider_grid_of_heatmaps_share_the_whole_width(width: int) 
 
 def test_a_long_name_of_a_pair_keeps_both_names() -> None:
     texts = [text.get_text() for text in to_matplotlib(triangle_and_curves()).texts]
-    assert texts == ["▨ undefined", "mae · random vit_mi…patch8_64 #0", "random …8_64 #0 · random …8_64 #1"]
+    assert texts == [
+        "▨ undefined",
+        "mae · random vit_mi…patch8_64 #0",
+        "random …8_64 #0 · random …8_64 #1",
+    ]
 
 
 def test_a_narrow_screen_pairs_heatmaps_and_gives_lines_its_whole_width() -> None:
@@ -296,13 +345,25 @@ def test_an_empty_panel_of_lines_is_drawn() -> None:
 
 
 def square(**changed: Any) -> Heatmap:
-    given = {"title": "", "values": np.eye(2), "rows": ("0", "1"), "columns": ("0", "1"), "x_label": "", "y_label": ""}
+    given = {
+        "title": "",
+        "values": np.eye(2),
+        "rows": ("0", "1"),
+        "columns": ("0", "1"),
+        "x_label": "",
+        "y_label": "",
+    }
     return Heatmap(**(given | {"limits": (0.0, 1.0), "unit": "CKA"} | changed))
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"rows": ("0",)}, {"columns": ("0", "0")}, {"values": np.full((2, 2), np.inf)}, {"limits": (1.0, 1.0)}],
+    [
+        {"rows": ("0",)},
+        {"columns": ("0", "0")},
+        {"values": np.full((2, 2), np.inf)},
+        {"limits": (1.0, 1.0)},
+    ],
 )
 def test_heatmaps_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"rows|repeats|infinite|limits"):

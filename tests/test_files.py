@@ -1,4 +1,5 @@
-"""Reading a checkpoint file: what is damaged, foreign or would run code is refused in a sentence, and nothing in it is run."""
+"""Reading a checkpoint file: what is damaged, foreign or would run code is refused in a sentence,
+and nothing in it is run."""
 
 import argparse
 import os
@@ -29,7 +30,8 @@ def said_of(path: Path) -> str:
     return str(caught.value)
 
 
-# ---------------------------------------------------------------------------------------------------------- code
+# ----------------------------------------------------------------------------------------------------------
+# code
 
 
 class Payload:
@@ -65,7 +67,9 @@ class Copied:
 @pytest.mark.parametrize("kind", [Payload, Nested])
 @pytest.mark.parametrize("form", ["zip", "legacy", "bare", "bare 2"])
 @pytest.mark.parametrize("name", ["dino.pth", "model.pth.tar", "encoder.bin"])
-def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path: Path, kind: Any, form: str, name: str) -> None:
+def test_a_pickle_that_runs_code_is_refused_and_does_not_run(
+    tmp_path: Path, kind: Any, form: str, name: str
+) -> None:
     mark, path = tmp_path / "ran", tmp_path / name
     if form.startswith("bare"):
         path.write_bytes(pickle.dumps(kind(mark), protocol=2 if form == "bare 2" else 4))
@@ -80,7 +84,11 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path: Path, kin
     with pytest.raises(InputError, match="nothing in it was run"):
         zoo.load(path)
     assert not mark.exists()
-    torch.load(path, weights_only=False) if not form.startswith("bare") else pickle.loads(path.read_bytes())
+    (
+        torch.load(path, weights_only=False)
+        if not form.startswith("bare")
+        else pickle.loads(path.read_bytes())
+    )
     assert mark.exists()  # it would have run
 
 
@@ -109,12 +117,18 @@ def test_what_the_authors_files_hold_is_read_without_a_warning(tmp_path: Path) -
     torch.save(tree, tmp_path / "new.pth")
     torch.save(tree, tmp_path / "old.pth.tar", _use_new_zipfile_serialization=False)
     # as NumPy 1 wrote it
-    older = (tmp_path / "old.pth.tar").read_bytes().replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+    older = (
+        (tmp_path / "old.pth.tar")
+        .read_bytes()
+        .replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+    )
     assert b"numpy.core.multiarray" in older
     (tmp_path / "older.pth.tar").write_bytes(older)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        read = [files.contents(tmp_path / name) for name in ("new.pth", "old.pth.tar", "older.pth.tar")]
+        read = [
+            files.contents(tmp_path / name) for name in ("new.pth", "old.pth.tar", "older.pth.tar")
+        ]
     for contents in read:
         assert list(contents.states) == ["model"]
         assert torch.equal(contents.states["model"]["a"], STATE["a"])
@@ -130,7 +144,8 @@ def test_what_the_authors_files_hold_is_read_without_a_warning(tmp_path: Path) -
 
 def test_nothing_but_the_four_names_is_allowed(tmp_path: Path) -> None:
     names = {
-        (item[1] if isinstance(item, tuple) else f"{item.__module__}.{item.__qualname__}") for item in files.ALLOWED
+        (item[1] if isinstance(item, tuple) else f"{item.__module__}.{item.__qualname__}")
+        for item in files.ALLOWED
     }
     assert names == {
         "argparse.Namespace",
@@ -155,7 +170,8 @@ def test_what_other_libraries_allow_is_not_allowed_here(tmp_path: Path) -> None:
     assert set(map(str, torch.serialization.get_safe_globals())) == set(map(str, before))
 
 
-# ------------------------------------------------------------------------------------------------------ damaged files
+# ------------------------------------------------------------------------------------------------------
+# damaged files
 
 
 @pytest.mark.parametrize("name", ["new.pth", "old.pth.tar", "weights.safetensors"])
@@ -216,7 +232,12 @@ def test_safetensors_by_another_name_are_read(tmp_path: Path) -> None:
 
 
 def test_state_dicts_are_found_where_they_lie(tmp_path: Path) -> None:
-    tree = {"state_dict": {"model": STATE, "n": 1}, "extra": torch.zeros(1), "lists": [torch.zeros(1)], "nothing": None}
+    tree = {
+        "state_dict": {"model": STATE, "n": 1},
+        "extra": torch.zeros(1),
+        "lists": [torch.zeros(1)],
+        "nothing": None,
+    }
     torch.save(tree, tmp_path / "a.pth")
     read = files.contents(tmp_path / "a.pth")
     assert {state: list(tensors) for state, tensors in read.states.items()} == {

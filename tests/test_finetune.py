@@ -1,4 +1,5 @@
-"""Fine-tuning: learning rates by layer, views, mixing and losses beside hand-computed numbers and timm's."""
+"""Fine-tuning: learning rates by layer, views, mixing and losses beside hand-computed numbers and
+timm's."""
 
 import dataclasses
 import random
@@ -15,7 +16,14 @@ from timm.optim import param_groups_layer_decay
 from torch import Tensor
 
 import sslens
-from sslens.data.classification import ClassifierViews, Mixing, RandAugment, RandomErasing, box, generators_kept
+from sslens.data.classification import (
+    ClassifierViews,
+    Mixing,
+    RandAugment,
+    RandomErasing,
+    box,
+    generators_kept,
+)
 from sslens.data.colour import Normalize
 from sslens.data.views import Flip, RandomResizedCrop, Recipe, View, stream
 from sslens.models.branches import drop_branches
@@ -26,7 +34,8 @@ from sslens.recipes import recipe
 from sslens.training.optim import scaled_lr, set_rates
 from tuning import IMAGES, LABELS, PIXELS, ROWS, SETTINGS, made, model
 
-# ------------------------------------------------------------------------------------------------- learning rates
+# -------------------------------------------------------------------------------------------------
+# learning rates
 
 
 def test_scales_of_a_vit_b_are_those_computed_by_hand() -> None:
@@ -59,8 +68,15 @@ def test_what_stands_after_the_blocks_moves_at_the_full_rate(pooling: str) -> No
         for p in group["params"]
     }
     assert found.keys() == {name for name, p in built.tuned.named_parameters() if p.requires_grad}
-    after = {"network.norm.weight", "network.norm.bias"} if pooling == "cls" else {"norm.weight", "norm.bias"}
-    assert {name for name, (scale, _) in found.items() if scale == 1.0} == after | {"head.weight", "head.bias"}
+    after = (
+        {"network.norm.weight", "network.norm.bias"}
+        if pooling == "cls"
+        else {"norm.weight", "norm.bias"}
+    )
+    assert {name for name, (scale, _) in found.items() if scale == 1.0} == after | {
+        "head.weight",
+        "head.bias",
+    }
     assert found["network.blocks.2.attn.qkv.weight"] == (0.5, None)
     assert found["network.blocks.0.attn.qkv.bias"] == (0.125, 0.0)
     assert found["network.patch_embed.proj.weight"] == (0.0625, None)
@@ -73,14 +89,24 @@ def test_timms_grouping_slows_the_final_norm_of_a_cls_model() -> None:
     """Why it is not used; should this fail, timm has mended it."""
     network = timm.create_model("test_vit", num_classes=3, global_pool="token")
     groups = param_groups_layer_decay(network, layer_decay=0.65)
-    (scale,) = {group["lr_scale"] for group in groups if any(p is network.norm.weight for p in group["params"])}
+    (scale,) = {
+        group["lr_scale"]
+        for group in groups
+        if any(p is network.norm.weight for p in group["params"])
+    }
     assert scale == pytest.approx(0.65)
-    assert layer_scales(network, 0.65)["norm.weight"] == layer_scales(network, 0.65)["head.weight"] == 1.0
+    assert (
+        layer_scales(network, 0.65)["norm.weight"]
+        == layer_scales(network, 0.65)["head.weight"]
+        == 1.0
+    )
 
 
 def test_scales_of_cnns_go_by_blocks() -> None:
     resnet = layer_scales(model("random:resnet_8x12x16x20_1x2x1x1_64:0").network, 0.5)
-    assert [resnet[f"{name}.conv1.weight"] for name in ("layer1.0", "layer2.0", "layer2.1", "layer4.0")] == [
+    assert [
+        resnet[f"{name}.conv1.weight"] for name in ("layer1.0", "layer2.0", "layer2.1", "layer4.0")
+    ] == [
         0.5**5,
         0.5**4,
         0.5**3,
@@ -89,13 +115,19 @@ def test_scales_of_cnns_go_by_blocks() -> None:
     assert (resnet["conv1.weight"], resnet["layer2.0.downsample.0.weight"]) == (0.5**6, 0.5**4)
     convnext = layer_scales(model("random:convnextv2_8x16x32x64_1x1x2x1_64:0").network, 0.5)
     assert convnext["stages.2.blocks.1.mlp.fc1.weight"] == 0.25
-    assert convnext["stages.2.downsample.1.weight"] == convnext["stages.2.blocks.0.mlp.fc1.weight"] == 0.125
+    assert (
+        convnext["stages.2.downsample.1.weight"]
+        == convnext["stages.2.blocks.0.mlp.fc1.weight"]
+        == 0.125
+    )
     assert convnext["stem.0.weight"] == 0.5**6
 
 
 def test_the_optimiser_gets_the_scaled_rate() -> None:
     weight = torch.nn.Parameter(torch.ones(1))
-    optimizer = torch.optim.SGD([{"params": [weight], "lr_scale": 0.25, "own_weight_decay": True}], lr=1.0)
+    optimizer = torch.optim.SGD(
+        [{"params": [weight], "lr_scale": 0.25, "own_weight_decay": True}], lr=1.0
+    )
     set_rates(optimizer, 0.1, 0.05)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.025)
 
@@ -116,26 +148,39 @@ def test_the_optimiser_gets_the_scaled_rate() -> None:
         ("paper-2022", 5e-4, 1 - 1e-9, 1e-5),
     ],
 )
-def test_the_learning_rate_is_the_published_one(preset: str, peak: float, at: float, lr: float) -> None:
+def test_the_learning_rate_is_the_published_one(
+    preset: str, peak: float, at: float, lr: float
+) -> None:
     found = recipe("finetune", preset)
     assert scaled_lr(found.settings.base_lr, found.batch_size) == pytest.approx(peak)
     built = FineTuning(model(), dataclasses.replace(found.settings, classes=("a", "b")))
     steps = 10**9
-    assert built.rates(Moment(round(at * steps), steps, 1), peak) == (pytest.approx(lr, rel=1e-6, abs=1e-12), 0.05)
+    assert built.rates(Moment(round(at * steps), steps, 1), peak) == (
+        pytest.approx(lr, rel=1e-6, abs=1e-12),
+        0.05,
+    )
 
 
-# ------------------------------------------------------------------------------------------------------------ views
+# ------------------------------------------------------------------------------------------------------------
+# views
 
 
 def test_randaugment_is_timms_with_a_stream_of_each_image() -> None:
     before = random.getstate(), np.random.get_state()[1].copy()
     with generators_kept():
-        ours = [np.asarray(RandAugment().changed(Image.fromarray(PIXELS[row]), seed=row)) for row in range(12)]
+        ours = [
+            np.asarray(RandAugment().changed(Image.fromarray(PIXELS[row]), seed=row))
+            for row in range(12)
+        ]
     assert random.getstate() == before[0]
     assert np.array_equal(np.random.get_state()[1], before[1])
     theirs = rand_augment_transform(
         "rand-m9-mstd0.5-inc1",
-        {"translate_const": 14, "img_mean": (124, 116, 104), "interpolation": Image.Resampling.BICUBIC},
+        {
+            "translate_const": 14,
+            "img_mean": (124, 116, 104),
+            "interpolation": Image.Resampling.BICUBIC,
+        },
     )
     for row in reversed(range(12)):
         random.seed(row)
@@ -146,7 +191,8 @@ def test_randaugment_is_timms_with_a_stream_of_each_image() -> None:
 
 
 def test_randaugment_of_the_largest_magnitude_makes_black_images() -> None:
-    """Of magnitude 10 posterising leaves no bits: what timm's 9 ± 0.5 asks for in one of 40 times."""
+    """Of magnitude 10 posterising leaves no bits: what timm's 9 ± 0.5 asks for in one of 40
+    times."""
     grey, operation = Image.new("RGB", (8, 8), (200, 200, 200)), RandAugment("rand-m10-n2-p1-inc1")
     with generators_kept():
         changed = [np.asarray(operation.changed(grey, seed)) for seed in range(60)]
@@ -154,18 +200,28 @@ def test_randaugment_of_the_largest_magnitude_makes_black_images() -> None:
 
 
 def test_views_are_those_of_a_recipe_where_nothing_is_augmented() -> None:
-    crop, normalize, erasing = RandomResizedCrop(24), Normalize((0.5, 0.4, 0.3), (0.2, 0.3, 0.4)), RandomErasing(0.6)
+    crop, normalize, erasing = (
+        RandomResizedCrop(24),
+        Normalize((0.5, 0.4, 0.3), (0.2, 0.3, 0.4)),
+        RandomErasing(0.6),
+    )
     images = [IMAGES.image(row) for row in range(2, 8)]
     where = {"seed": 1, "step": 2, "rows": slice(2, 8), "total": 9}
     (wanted,) = Recipe((View(crop, (Flip(), Kept(), normalize, erasing)),)).batch(images, **where)
-    assert torch.equal(ClassifierViews(crop, None, normalize, erasing).batch(images, **where), wanted)
+    assert torch.equal(
+        ClassifierViews(crop, None, normalize, erasing).batch(images, **where), wanted
+    )
     augmented = ClassifierViews(crop, RandAugment(), normalize, None).batch(images, **where)
     seeds = stream(1, 2, 0, 0, 2).integers(1 << 32, size=9)[2:8].tolist()
-    plain = ClassifierViews(crop, None, Normalize((0.0,) * 3, (1.0,) * 3), None).batch(images, **where)
+    plain = ClassifierViews(crop, None, Normalize((0.0,) * 3, (1.0,) * 3), None).batch(
+        images, **where
+    )
     with generators_kept():
         for view, before, seed in zip(augmented, plain, seeds, strict=True):
             pixels = (before * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
-            changed = torch.from_numpy(np.array(RandAugment().changed(Image.fromarray(pixels), seed)))
+            changed = torch.from_numpy(
+                np.array(RandAugment().changed(Image.fromarray(pixels), seed))
+            )
             hand = normalize.apply(changed.permute(2, 0, 1)[None].float() / 255, {})[0]
             torch.testing.assert_close(view, hand, rtol=0, atol=1e-6)
 
@@ -211,7 +267,9 @@ def test_cutmix_cuts_timms_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
         (upper, lower, left, right), theirs = cutmix_bbox_and_lam((2, 3, 20, 13), share)
         ours = box(20, 13, share, centre)
         assert ours == (upper, lower, left, right)
-        assert 1 - (ours[1] - ours[0]) * (ours[3] - ours[2]) / 260 == pytest.approx(theirs, abs=1e-12)
+        assert 1 - (ours[1] - ours[0]) * (ours[3] - ours[2]) / 260 == pytest.approx(
+            theirs, abs=1e-12
+        )
 
 
 def test_mixing_is_of_neighbours_by_one_draw_a_group() -> None:
@@ -234,7 +292,10 @@ def test_mixing_is_of_neighbours_by_one_draw_a_group() -> None:
 
 @pytest.mark.parametrize("length", [2, 8])
 def test_mixing_is_the_same_however_a_step_is_shared(length: int) -> None:
-    mixing, images = Mixing(together=6), torch.rand(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    mixing, images = (
+        Mixing(together=6),
+        torch.rand(16, 3, 8, 8, generator=torch.Generator().manual_seed(0)),
+    )
     whole = mixing.apply(images, seed=1, step=2, rows=slice(0, 16), total=16)
     parts = [
         mixing.apply(images[i : i + length], seed=1, step=2, rows=slice(i, i + length), total=16)
@@ -260,7 +321,10 @@ def test_shares_are_drawn_from_their_distributions() -> None:
 def test_views_are_a_pure_function_whose_rows_concatenate() -> None:
     settings = dataclasses.replace(SETTINGS, erasing=0.9)
     whole = made(settings)
-    parts = [made(settings, Rows(3, 7, rows, 8, tuple(LABELS[rows]))) for rows in (slice(0, 2), slice(2, 8))]
+    parts = [
+        made(settings, Rows(3, 7, rows, 8, tuple(LABELS[rows])))
+        for rows in (slice(0, 2), slice(2, 8))
+    ]
     assert set(whole) == {"view", "label", "share", "neighbour", "depth"}
     for key, value in whole.items():
         assert torch.equal(torch.cat([part[key] for part in parts]), value), key
@@ -271,19 +335,24 @@ def test_views_are_a_pure_function_whose_rows_concatenate() -> None:
     assert set(plain) == {"view", "label"}
 
 
-# -------------------------------------------------------------------------------------------- classifier and its loss
+# --------------------------------------------------------------------------------------------
+# classifier and its loss
 
 
 @pytest.mark.parametrize("pooling", ["cls", "patches"])
 def test_scores_by_hand(pooling: str) -> None:
     backbone = model()
     torch.manual_seed(0)
-    built = Classifier(backbone, dataclasses.replace(SETTINGS, pooling=pooling, head_std=0.5)).eval()
+    built = Classifier(
+        backbone, dataclasses.replace(SETTINGS, pooling=pooling, head_std=0.5)
+    ).eval()
     x = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         last = sslens.activations(backbone, x, taps=["blocks.2"])["blocks.2"].double().numpy()
         token = last[:, 0] if pooling == "cls" else last[:, 1:].mean(1)
-        normed = (token - token.mean(1, keepdims=True)) / np.sqrt(token.var(1, keepdims=True) + 1e-6)
+        normed = (token - token.mean(1, keepdims=True)) / np.sqrt(
+            token.var(1, keepdims=True) + 1e-6
+        )
         wanted = normed @ built.head.weight.double().numpy().T
         np.testing.assert_allclose(built(x).numpy(), wanted, rtol=0, atol=1e-5)
     assert all(p.requires_grad for p in built.parameters())
@@ -292,28 +361,42 @@ def test_scores_by_hand(pooling: str) -> None:
 
 def test_the_head_starts_small() -> None:
     torch.manual_seed(0)
-    head = Classifier(model(), dataclasses.replace(SETTINGS, classes=tuple(map(str, range(200))))).head
+    head = Classifier(
+        model(), dataclasses.replace(SETTINGS, classes=tuple(map(str, range(200))))
+    ).head
     assert head.weight.std().item() == pytest.approx(2e-5, rel=0.05)
     assert not head.bias.any()
 
 
 def test_the_loss_is_timms_with_its_mixed_targets() -> None:
     torch.manual_seed(0)
-    built = FineTuning(model(), dataclasses.replace(SETTINGS, head_std=1.0, smoothing=0.1)).eval().double()
+    built = (
+        FineTuning(model(), dataclasses.replace(SETTINGS, head_std=1.0, smoothing=0.1))
+        .eval()
+        .double()
+    )
     part = made(SETTINGS)
-    part = {name: value.double() if value.is_floating_point() else value for name, value in part.items()}
+    part = {
+        name: value.double() if value.is_floating_point() else value for name, value in part.items()
+    }
     scores = built.tuned(part["view"])
     targets = torch.cat(  # timm mixes an image with that of its place from the end
         [
-            mixup_target(part["label"][i : i + 2], 3, part["share"][i].item(), smoothing=0.1).double()
+            mixup_target(
+                part["label"][i : i + 2], 3, part["share"][i].item(), smoothing=0.1
+            ).double()
             for i in range(0, 8, 2)
         ]
     )
     wanted = SoftTargetCrossEntropy()(scores, targets)
     assert built(part).item() == pytest.approx(wanted.item(), abs=1e-6)
     alone = built({name: part[name] for name in ("view", "label")})
-    smoothed = torch.full((8, 3), 0.1 / 3).scatter(1, part["label"][:, None], 1 - 0.1 + 0.1 / 3).double()
-    assert alone.item() == pytest.approx(SoftTargetCrossEntropy()(scores, smoothed).item(), abs=1e-6)
+    smoothed = (
+        torch.full((8, 3), 0.1 / 3).scatter(1, part["label"][:, None], 1 - 0.1 + 0.1 / 3).double()
+    )
+    assert alone.item() == pytest.approx(
+        SoftTargetCrossEntropy()(scores, smoothed).item(), abs=1e-6
+    )
 
 
 def test_branches_are_dropped_as_timm_drops_paths() -> None:
@@ -327,7 +410,9 @@ def test_branches_are_dropped_as_timm_drops_paths() -> None:
         hand = network.patch_embed(x)
         hand = torch.cat([network.cls_token.expand(2, -1, -1), hand], dim=1) + network.pos_embed
         for i, block in enumerate(network.blocks):
-            for j, (norm, layer) in enumerate(((block.norm1, block.attn), (block.norm2, block.mlp))):
+            for j, (norm, layer) in enumerate(
+                ((block.norm1, block.attn), (block.norm2, block.mlp))
+            ):
                 rate = 0.2 * i
                 kept = (noise[:, 2 * i + j] >= rate).float()[:, None, None] / (1 - rate)
                 hand = hand + kept * layer(norm(hand))
@@ -342,7 +427,13 @@ def test_cnns_have_one_branch_a_block(source: str) -> None:
     network = model(source).network
     x = torch.randn(2, 3, 64, 64)
     before = network.eval().forward_features(x)
-    assert [round(branch.rate, 3) for branch in drop_branches(network, 0.4)] == [0.0, 0.1, 0.2, 0.3, 0.4]
+    assert [round(branch.rate, 3) for branch in drop_branches(network, 0.4)] == [
+        0.0,
+        0.1,
+        0.2,
+        0.3,
+        0.4,
+    ]
     assert torch.equal(network.forward_features(x), before)
 
 

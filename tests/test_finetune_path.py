@@ -1,4 +1,5 @@
-"""The exhibit of paths of fine-tuning: whose path is found, and what is concluded of straightness that was built in."""
+"""The exhibit of paths of fine-tuning: whose path is found, and what is concluded of straightness
+that was built in."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,12 @@ from sslens.table import Table
 from sslens.training.path import Trail
 
 EXHIBIT = plugin("analyses", "finetune-path")
-TUNED = {"family": "REC", "tuned": "fine-tuned", "arch": "vit", "pretrained": {"source": "runs/mae"}}
+TUNED = {
+    "family": "REC",
+    "tuned": "fine-tuned",
+    "arch": "vit",
+    "pretrained": {"source": "runs/mae"},
+}
 
 
 def path(turn: float, epochs: int = 3, recipe: dict[str, str] | None = None) -> Table:
@@ -54,7 +60,9 @@ def given(**runs: tuple[dict[str, Any], Table]) -> Inputs:
 
 def apart(table: Table, one: str, less: str, group: str = "attention") -> Any:
     frame = table.frame
-    chosen = frame[(frame.row == "difference") & (frame.measure == "straightness") & (frame.group == group)]
+    chosen = frame[
+        (frame.row == "difference") & (frame.measure == "straightness") & (frame.group == group)
+    ]
     (row,) = chosen[(chosen.model == one) & (chosen.less == less)].itertuples()
     return row
 
@@ -66,13 +74,18 @@ def test_one_run_of_each_has_a_difference_and_no_interval() -> None:
     assert row.value == pytest.approx(straightness(0.5), abs=1e-12)
     assert row.difference == pytest.approx(straightness(0.5) - straightness(2.0), abs=1e-12)
     assert np.isnan(row.difference_low)
-    assert apart(table, "REC", "control").difference == pytest.approx(straightness(0.5) - 2**-0.5, abs=1e-12)
-    assert apart(table, "JE", "control").difference == pytest.approx(straightness(2.0) - 2**-0.5, abs=1e-12)
+    assert apart(table, "REC", "control").difference == pytest.approx(
+        straightness(0.5) - 2**-0.5, abs=1e-12
+    )
+    assert apart(table, "JE", "control").difference == pytest.approx(
+        straightness(2.0) - 2**-0.5, abs=1e-12
+    )
     assert apart(table, "REC", "JE", "mlp").difference == 0
     said = EXHIBIT.findings(table)
     assert len(said) == 3
     assert said[0].startswith(
-        "In fine-tuning the attention parameters of REC have a straightness of 0.89 (REC: mae; JE: dino), +0.45 more"
+        "In fine-tuning the attention parameters of REC have a straightness of 0.89 (REC: mae; JE:"
+        " dino), +0.45 more"
     )
     assert all("one run of an objective has no interval" in one for one in said)
 
@@ -90,7 +103,9 @@ def test_several_seeds_give_welchs_interval() -> None:
         row = apart(table, "REC", less)
         sides = [[straightness(t) for t in turns[side]] for side in ("REC", less)]
         peer = ttest_ind(*sides, equal_var=False).confidence_interval()
-        assert (row.difference_low, row.difference_high) == pytest.approx((peer.low, peer.high), abs=1e-12)
+        assert (row.difference_low, row.difference_high) == pytest.approx(
+            (peer.low, peer.high), abs=1e-12
+        )
     said = EXHIBIT.findings(table)
     assert "more than those of the JE: they go straighter" in said[0]
     assert "more than those of the control, which is not decided" in said[1]
@@ -116,7 +131,9 @@ def test_objectives_count_the_same_whatever_the_number_of_their_runs() -> None:
 )
 def test_paths_of_other_recipes_are_not_held_against_each_other(other: Table, why: str) -> None:
     mine = path(0.5, 2, {"settings.mixup": "0.8"})
-    table = EXHIBIT.compute(given(mae=(about("REC", "mae"), mine), dino=(about("JE", "dino"), other)))
+    table = EXHIBIT.compute(
+        given(mae=(about("REC", "mae"), mine), dino=(about("JE", "dino"), other))
+    )
     assert np.isnan(apart(table, "REC", "JE").difference)
     (said,) = EXHIBIT.findings(table)
     assert said.endswith(f"it is not held against that of the JE, for {why}.")
@@ -126,9 +143,14 @@ def test_a_single_epoch_and_another_architecture_decide_nothing() -> None:
     once = given(mae=(about("REC", "mae"), path(0.5, 1)), dino=(about("JE", "dino"), path(1.0, 1)))
     assert apart(EXHIBIT.compute(once), "REC", "JE").unlike == "of one epoch every path is straight"
     cnn = {**about("JE", "dino"), "arch": "resnet50"}
-    mixed = EXHIBIT.compute(given(mae=(about("REC", "mae"), path(0.5, 2)), dino=(cnn, path(1.0, 2))))
+    mixed = EXHIBIT.compute(
+        given(mae=(about("REC", "mae"), path(0.5, 2)), dino=(cnn, path(1.0, 2)))
+    )
     assert apart(mixed, "REC", "JE").unlike == "their architectures are resnet50 and vit"
-    shipped = [about(*who) | {"recipe": recipe} for who, recipe in ((("REC", "mae"), "0"), (("JE", "dino"), "1"))]
+    shipped = [
+        about(*who) | {"recipe": recipe}
+        for who, recipe in ((("REC", "mae"), "0"), (("JE", "dino"), "1"))
+    ]
     packed = EXHIBIT.compute(
         given(mae=(shipped[0], path(0.5, 2)), dino=(shipped[1], path(1.0, 2)))
     )  # without their settings
@@ -137,15 +159,23 @@ def test_a_single_epoch_and_another_architecture_decide_nothing() -> None:
 
 def test_two_models_of_one_run_are_one_and_the_control_is_dashed() -> None:
     mae = about("REC", "mae")
-    table = EXHIBIT.compute(given(best=(mae, path(0.5)), last=(mae, path(0.5)), random=(CONTROL, path(1.0))))
+    table = EXHIBIT.compute(
+        given(best=(mae, path(0.5)), last=(mae, path(0.5)), random=(CONTROL, path(1.0)))
+    )
     panels = {panel.title: panel for panel in EXHIBIT.draw(table).shown()}
     attention = panels["Straightness: attention"]
     assert isinstance(attention, Lines)
-    assert [(line.name, line.control) for line in attention.lines] == [("best", False), ("random", True)]
+    assert [(line.name, line.control) for line in attention.lines] == [
+        ("best", False),
+        ("random", True),
+    ]
     np.testing.assert_allclose(attention.lines[0].y[:2], [1, straightness(0.5)], atol=1e-12)
     moves = panels["Moves: attention"]
     assert isinstance(moves, Lines)
-    ends = [line.y.sum() * straight.y[-1] for line, straight in zip(moves.lines, attention.lines, strict=True)]
+    ends = [
+        line.y.sum() * straight.y[-1]
+        for line, straight in zip(moves.lines, attention.lines, strict=True)
+    ]
     np.testing.assert_allclose(ends, 1, atol=1e-12)  # the paper's moves add up to 1 / straightness
     kinds = panels["Straightness of kinds of parameters"]
     assert isinstance(kinds, Heatmap)
@@ -154,7 +184,9 @@ def test_two_models_of_one_run_are_one_and_the_control_is_dashed() -> None:
 
 
 def test_without_a_path_nothing_is_drawn_and_that_is_said() -> None:
-    with pytest.raises(InputError, match="There is no path to draw: give models that were fine-tuned with --path"):
+    with pytest.raises(
+        InputError, match="There is no path to draw: give models that were fine-tuned with --path"
+    ):
         EXHIBIT.draw(EXHIBIT.compute(Inputs(("mae",), ())))
 
 
@@ -176,9 +208,13 @@ def test_the_path_of_a_run_lies_beside_its_models(tmp_path: Path) -> None:
         assert len(found.frame) == len(path(0.5).frame)
         assert found.provenance == {"recipe": {"training.epochs": "3"}}
     assert _paths.path_of(str(run), {**TUNED, "tuned": False}) is None
-    assert _paths.path_of(str(run / "other.pth"), TUNED) is None  # whatever it is, it is not of this run
+    assert (
+        _paths.path_of(str(run / "other.pth"), TUNED) is None
+    )  # whatever it is, it is not of this run
     (run / "path.csv").write_text("record,at\n1,a\n")
-    with pytest.raises(InputError, match=r"path.csv is no table of a path \(it has no column step\)"):
+    with pytest.raises(
+        InputError, match=r"path.csv is no table of a path \(it has no column step\)"
+    ):
         _paths.path_of(str(run), TUNED)
 
 

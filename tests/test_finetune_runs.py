@@ -70,7 +70,10 @@ def test_a_run_is_kept_with_its_best_and_loads(whole: Path) -> None:
     assert best.about["step"] == 3 * (1 + tops.index(max(tops)))
     assert last.about["step"] == 9
     start = model()
-    assert {key: last.about[key] for key in ("family", "objective", "tuned", "arch", "pooling", "classes")} == {
+    assert {
+        key: last.about[key]
+        for key in ("family", "objective", "tuned", "arch", "pooling", "classes")
+    } == {
         "family": "control",
         "objective": None,
         "tuned": "fine-tuned",
@@ -114,8 +117,12 @@ def test_stopped_and_resumed_a_run_ends_with_the_same_weights(whole: Path, tmp_p
 
 def test_two_processes_and_parts_train_as_one(whole: Path, tmp_path: Path) -> None:
     together(lambda: fit(tmp_path / "two", held=HELD, settings={"ema": 0.5}, accumulate=2))
-    np.testing.assert_allclose(lines(tmp_path / "two", "loss"), lines(whole, "loss"), rtol=0, atol=1e-5)
-    np.testing.assert_allclose(lines(tmp_path / "two", "val_loss"), lines(whole, "val_loss"), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(
+        lines(tmp_path / "two", "loss"), lines(whole, "loss"), rtol=0, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        lines(tmp_path / "two", "val_loss"), lines(whole, "val_loss"), rtol=0, atol=1e-4
+    )
     assert lines(tmp_path / "two", "top1") == lines(whole, "top1")
 
 
@@ -123,17 +130,22 @@ def test_recomputed_blocks_change_no_bit_of_a_run(tmp_path: Path) -> None:
     calls = []
     for name, recompute in (("kept", False), ("again", True)):
         called: list[torch.nn.Module] = []
-        hook = register_module_forward_pre_hook(lambda module, _, called=called: called.append(module))
+        hook = register_module_forward_pre_hook(
+            lambda module, _, called=called: called.append(module)
+        )
         fit(tmp_path / name, images=IMAGES.take(range(8)), epochs=1, recompute=recompute)
         hook.remove()
         calls.append(sum(isinstance(module, torch.nn.GELU) for module in called))
     assert calls[1] == calls[0] + 3, "the MLP of each of three blocks is computed twice"
-    kept, again = ((tmp_path / name / "last.safetensors").read_bytes() for name in ("kept", "again"))
+    kept, again = (
+        (tmp_path / name / "last.safetensors").read_bytes() for name in ("kept", "again")
+    )
     assert kept == again
 
 
 def test_the_path_is_that_of_the_weights(whole: Path) -> None:
-    """Displacement of the backbone after the last epoch, from the first weights and the last; both paths are longer."""
+    """Displacement of the backbone after the last epoch, from the first weights and the last; both
+    paths are longer."""
     kept = load_file(whole / "state.safetensors")
     squares = 0.0
     for name, value in model().network.named_parameters():
@@ -145,7 +157,9 @@ def test_the_path_is_that_of_the_weights(whole: Path) -> None:
     own = (kept["module/tuned.norm.weight"] - 1).double().square().sum() + kept[
         "module/tuned.norm.bias"
     ].double().square().sum()
-    assert end.displacement == pytest.approx(math.sqrt(squares + own.item()), rel=1e-5)  # six digits are written
+    assert end.displacement == pytest.approx(
+        math.sqrt(squares + own.item()), rel=1e-5
+    )  # six digits are written
     assert end.step == 9
     assert end.displacement < end.length < end.step_length
 
@@ -175,16 +189,22 @@ def test_all_weights_move_and_the_model_that_was_given_does_not(whole: Path) -> 
         (VIT, "cls"),
     ],
 )
-def test_every_model_can_be_tuned_and_loads_again(tmp_path: Path, source: str, pooling: str) -> None:
+def test_every_model_can_be_tuned_and_loads_again(
+    tmp_path: Path, source: str, pooling: str
+) -> None:
     settings = {"pooling": pooling, "randaugment": "", "head_std": 0.02}
     fit(tmp_path, source, IMAGES.take(range(8)), epochs=2, settings=settings)
     start, end = model(source), sslens.load(tmp_path)
     state = load_file(tmp_path / "state.safetensors")
     x = torch.randn(1, 3, *(start.transform.crop,) * 2)
     built = FineTuning(start, dataclasses.replace(SETTINGS, **settings))
-    built.load_state_dict({key.removeprefix("module/"): v for key, v in state.items() if key.startswith("module/")})
+    built.load_state_dict(
+        {key.removeprefix("module/"): v for key, v in state.items() if key.startswith("module/")}
+    )
     with torch.no_grad():
-        torch.testing.assert_close(end(x), built.eval().encoder.forward_features(x), rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            end(x), built.eval().encoder.forward_features(x), rtol=0, atol=1e-6
+        )
         assert not torch.allclose(end(x), start(x), atol=1e-4)
     assert end.transform == start.transform
     assert end.about["arch"] == start.about["arch"]
@@ -192,7 +212,9 @@ def test_every_model_can_be_tuned_and_loads_again(tmp_path: Path, source: str, p
 
 @pytest.mark.parametrize("pooling", ["cls", "patches"])
 def test_a_model_learns_colours(tmp_path: Path, pooling: str) -> None:
-    colours = np.repeat(np.eye(3, dtype=np.uint8)[LABELS] * 200, 32 * 32, axis=0).reshape(24, 32, 32, 3)
+    colours = np.repeat(np.eye(3, dtype=np.uint8)[LABELS] * 200, 32 * 32, axis=0).reshape(
+        24, 32, 32, 3
+    )
     images = from_arrays(colours, LABELS, classes=["red", "green", "blue"])
     settings = {
         "pooling": pooling,
@@ -213,18 +235,25 @@ def test_a_tuned_model_can_be_tuned_again(whole: Path, tmp_path: Path) -> None:
     assert sslens.load(tmp_path).about["pretrained"]["digest"] == sslens.load(whole).digest
 
 
-# ------------------------------------------------------------------------------------------------------ what is refused
+# ------------------------------------------------------------------------------------------------------
+# what is refused
 
 
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"images": dataclasses.replace(IMAGES, labels=None)}, r"have no classes, and fine-tuning learns them"),
+        (
+            {"images": dataclasses.replace(IMAGES, labels=None)},
+            r"have no classes, and fine-tuning learns them",
+        ),
         (
             {"images": IMAGES.take(range(0, 24, 3))},
             r'All 8 images of array are of the class "a", and fine-tuning learns',
         ),
-        ({"held": dataclasses.replace(HELD, labels=None)}, r"held have no classes, and are to be classified"),
+        (
+            {"held": dataclasses.replace(HELD, labels=None)},
+            r"held have no classes, and are to be classified",
+        ),
         (
             {"held": dataclasses.replace(HELD, classes=("a", "b", "d"))},
             r'held has images of the class "d".*not among the 3',
@@ -234,8 +263,14 @@ def test_a_tuned_model_can_be_tuned_again(whole: Path, tmp_path: Path) -> None:
             {"source": "random:resnet_8x12x16x20_1x2x1x1_64:0", "settings": {"pooling": "cls"}},
             r"has no CLS token for the classifier to see: give --set pooling=patches",
         ),
-        ({"source": "random:resnet_8x12x16x20_1x2x1x1_64:0", "accumulate": 2}, r"normalises over all images of a step"),
-        ({"batch_size": 9}, r"mixed in pairs, and each of 1 shares of a minibatch of 9 would have 9"),
+        (
+            {"source": "random:resnet_8x12x16x20_1x2x1x1_64:0", "accumulate": 2},
+            r"normalises over all images of a step",
+        ),
+        (
+            {"batch_size": 9},
+            r"mixed in pairs, and each of 1 shares of a minibatch of 9 would have 9",
+        ),
         (
             {"batch_size": 12, "accumulate": 4},
             r"would have 3: give a --batch-size of a multiple of 8, or --set mixup=0",
@@ -274,7 +309,9 @@ def test_settings_out_of_bounds_are_refused(changed: dict[str, Any], said: str) 
 
 def test_a_run_does_not_go_on_with_other_classes_or_weights(whole: Path) -> None:
     many = dataclasses.replace(IMAGES, classes=("a", "b", "x"))
-    with pytest.raises(InputError, match=r"settings\.classes was \['a', 'b', 'c'\] and is now \['a', 'b', 'x'\]"):
+    with pytest.raises(
+        InputError, match=r"settings\.classes was \['a', 'b', 'c'\] and is now \['a', 'b', 'x'\]"
+    ):
         fit(whole, images=many, resume=True, settings={"ema": 0.5})
     with pytest.raises(InputError, match=r"pretrained\.digest was"):
         fit(whole, "random:vit_64x3_patch16_32:1", resume=True, settings={"ema": 0.5})
@@ -304,17 +341,27 @@ def test_the_plan_counts_steps_and_a_report_shows_the_accuracy(
     captured = capsys.readouterr()
     assert captured.out.strip() == str(tmp_path / "last.safetensors")
     assert (tmp_path / BEST).exists()
-    assert "of the held-out images right at the end" in (tmp_path / "report" / "report.html").read_text()
+    assert (
+        "of the held-out images right at the end"
+        in (tmp_path / "report" / "report.html").read_text()
+    )
     assert main([*given[:-1], "together=8", "--preset", "mae-offical"]) == 2
-    assert 'finetune has no recipe "mae-offical": did you mean mae-official' in capsys.readouterr().err
+    assert (
+        'finetune has no recipe "mae-offical": did you mean mae-official' in capsys.readouterr().err
+    )
 
 
 def test_a_preset_must_be_for_such_networks() -> None:
     require_fit("paper-2022", model())
     require_fit("mae-official", model())
-    with pytest.raises(InputError, match="The preset paper-2023 is for Vision Transformers, and random #0 is none"):
+    with pytest.raises(
+        InputError, match="The preset paper-2023 is for Vision Transformers, and random #0 is none"
+    ):
         require_fit("paper-2023", model("random:resnet_8x12x16x20_1x2x1x1_64:0"))
-    with pytest.warns(Doubt, match="of width 1024 with the numbers of the preset mae-official-large, not mae-official"):
+    with pytest.warns(
+        Doubt,
+        match="of width 1024 with the numbers of the preset mae-official-large, not mae-official",
+    ):
         require_fit("mae-official", model("random:vit_1024x1_patch16_32:0"))
 
 
@@ -334,12 +381,16 @@ def _rows(exam: Exam, rank: int) -> list[tuple[Tensor, int]]:
 def test_vits_of_other_shapes_are_written_and_read() -> None:
     from sslens.zoo.shapes import ViTShape, read, written
 
-    shape = ViTShape(ViTArch.parse("vit_64x2_patch16_32"), hidden=128, layer_scale=True, registers=2, norm=False)
+    shape = ViTShape(
+        ViTArch.parse("vit_64x2_patch16_32"), hidden=128, layer_scale=True, registers=2, norm=False
+    )
     network = shape.empty()
     assert read(json.loads(json.dumps(written(network, None, "mine")))) == shape
 
 
-def test_runs_of_two_seeds_have_one_recipe_and_one_of_other_images_has_another(tmp_path: Path) -> None:
+def test_runs_of_two_seeds_have_one_recipe_and_one_of_other_images_has_another(
+    tmp_path: Path,
+) -> None:
     """The command takes images in an order that the seed decides."""
 
     def recipe(seed: int, count: int | None = None) -> object:

@@ -1,4 +1,5 @@
-"""Fingerprints: what is written is read again, what is not alike is refused, and no damage passes for data."""
+"""Fingerprints: what is written is read again, what is not alike is refused, and no damage passes
+for data."""
 
 import dataclasses
 import itertools
@@ -36,7 +37,8 @@ NANO = "random:vit_nano_patch8_32"
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Conditions, list[Artefact]]:
-    """A fingerprint of a random ViT over 70 images, so that its last minibatch is short, of all tokens and CLS."""
+    """A fingerprint of a random ViT over 70 images, so that its last minibatch is short, of all
+    tokens and CLS."""
     path = tmp_path_factory.mktemp("made") / "nano.safetensors"
     model, images = sslens.load(NANO), sslens.open_images("scenes:0:70")
     plan = Plan.draw(images.ids)
@@ -61,16 +63,30 @@ def synthetic(grams: Tensor, ids: list[str], sizes: list[int]) -> tuple[list[Art
     starts = np.cumsum([0, *sizes])
     batches = tuple(tuple(ids[a:b]) for a, b in itertools.pairwise(starts))
     plan = Plan(batches)
-    transform = {"resize": 256, "crop": 224, "interpolation": "bicubic", "mean": [0.5] * 3, "std": [0.25] * 3}
+    transform = {
+        "resize": 256,
+        "crop": 224,
+        "interpolation": "bicubic",
+        "mean": [0.5] * 3,
+        "std": [0.25] * 3,
+    }
     taps = tuple(Tap(f"blocks.{i}.mlp.fc1", "fc1", (i + 1) / len(grams)) for i in range(len(grams)))
-    key = {"reducer": "grams", "version": 1, "settings": {"tokens": "all"}, "weights": "d1", "transform": transform}
+    key = {
+        "reducer": "grams",
+        "version": 1,
+        "settings": {"tokens": "all"},
+        "weights": "d1",
+        "transform": transform,
+    }
     key |= {
         "taps": [dataclasses.asdict(tap) for tap in taps],
         "images": "c1",
         "plan": plan.digest,
         "precision": "float32",
     }
-    energy = torch.linspace(0, 1, len(grams) * len(sizes), dtype=torch.float64).view(len(grams), len(sizes))
+    energy = torch.linspace(0, 1, len(grams) * len(sizes), dtype=torch.float64).view(
+        len(grams), len(sizes)
+    )
     tensors = {"grams": grams, "energy": energy, "sizes": torch.tensor(sizes)}
     conditions = Conditions(
         name="one",
@@ -85,36 +101,54 @@ def synthetic(grams: Tensor, ids: list[str], sizes: list[int]) -> tuple[list[Art
     return [Artefact("grams", "one", plan.ids, taps, tensors, key)], conditions
 
 
-# -------------------------------------------------------------------------------------------------------- there and back
+# --------------------------------------------------------------------------------------------------------
+# there and back
 
 
-def test_what_is_written_in_float32_is_read_again_exactly(made: tuple[Path, Conditions, list[Artefact]]) -> None:
+def test_what_is_written_in_float32_is_read_again_exactly(
+    made: tuple[Path, Conditions, list[Artefact]],
+) -> None:
     path, conditions, artefacts = made
     found = read(path)
     assert list(found.artefacts) == ["all", "cls"]
     assert found.conditions == conditions
-    assert (found.name, found.source, found.dtype, found.note) == ("random #0", NANO + ":0", "float32", "as computed")
+    assert (found.name, found.source, found.dtype, found.note) == (
+        "random #0",
+        NANO + ":0",
+        "float32",
+        "as computed",
+    )
     assert found.about == sslens.load(NANO).about
     assert found.digest == sslens.load(NANO).digest
     for before, after in zip(artefacts, found.artefacts.values(), strict=True):
-        assert (before.key, before.taps, before.ids, before.model) == (after.key, after.taps, after.ids, after.model)
+        assert (before.key, before.taps, before.ids, before.model) == (
+            after.key,
+            after.taps,
+            after.ids,
+            after.model,
+        )
         upper, kept = (each.tensors["grams"].triu() for each in (before, after))
         assert after.tensors["grams"].dtype == torch.float32
         assert torch.equal(upper, kept)
         assert torch.equal(after.tensors["grams"], after.tensors["grams"].mT)
         assert torch.equal(before.tensors["energy"], after.tensors["energy"])
         assert after.tensors["sizes"].tolist() == [32, 32, 6]
-        # a product of matrices is symmetric but for its rounding, which is all that the lower triangle lost
+        # a product of matrices is symmetric but for its rounding, which is all that the lower
+        # triangle lost
         apart = (after.tensors["grams"] - before.tensors["grams"]).abs().max()
         assert apart < 5e-7 * before.tensors["grams"].abs().max()
-        np.testing.assert_allclose(minibatch_cka(after, after), minibatch_cka(before, before), rtol=0, atol=1e-6)
+        np.testing.assert_allclose(
+            minibatch_cka(after, after), minibatch_cka(before, before), rtol=0, atol=1e-6
+        )
 
 
 def test_the_order_of_the_triangles_and_their_values_are_as_documented(tmp_path: Path) -> None:
     grams = torch.tensor([[1.0, 2, 3, 4], [2, 5, 6, 7], [3, 6, 8, 9], [4, 7, 9, 10]])
     artefacts, conditions = synthetic(grams[None, None], ["a", "b", "c", "d"], [4])
     write(tmp_path / "one", artefacts, conditions, model=Named("one"))
-    assert load_file(tmp_path / "one")["triangles/all"].tolist() == [[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]]
+    assert load_file(tmp_path / "one")["triangles/all"].tolist() == [
+        [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
+    ]
     assert torch.equal(read(tmp_path / "one").artefacts["all"].tensors["grams"][0, 0], grams)
 
 
@@ -135,7 +169,9 @@ def test_minibatches_of_any_sizes_come_back(tmp_path: Path, sizes: list[int], dt
         return
     for batch, n in enumerate(sizes):
         expected, got = (each[:, batch, :n, :n].double() for each in (whole, found))
-        mean = (expected.sum((-1, -2)) - expected.diagonal(dim1=-2, dim2=-1).sum(-1)) / (n * (n - 1))
+        mean = (expected.sum((-1, -2)) - expected.diagonal(dim1=-2, dim2=-1).sum(-1)) / (
+            n * (n - 1)
+        )
         distance = (expected - mean[:, None, None]).abs()
         assert ((got - expected).abs() <= 2.0**-11 * distance + 2.0**-24 * expected.abs()).all()
         assert found[:, batch, n:].abs().sum() == found[:, batch, :, n:].abs().sum() == 0
@@ -156,11 +192,15 @@ def test_what_float16_adds_to_cka_is_less_than_the_note_says(tmp_path: Path) -> 
     assert "within 5e-5" in found["float16"][0].note
     worst = 0.0
     for tokens in ("all", "cls"):
-        full, half = ([each.artefacts[tokens] for each in found[dtype]] for dtype in ("float32", "float16"))
+        full, half = (
+            [each.artefacts[tokens] for each in found[dtype]] for dtype in ("float32", "float16")
+        )
         for a, b in ((0, 0), (0, 1), (1, 1)):
             exact = minibatch_cka(full[a], full[b])
             for rounded in (minibatch_cka(half[a], half[b]), minibatch_cka(half[a], full[b])):
-                assert (np.isnan(rounded) == np.isnan(exact)).all()  # a constant tap is known as before
+                assert (
+                    np.isnan(rounded) == np.isnan(exact)
+                ).all()  # a constant tap is known as before
                 worst = max(worst, float(np.nanmax(np.abs(rounded - exact))))
         assert half[0].key != full[0].key
         assert half[0].key == full[0].key | {"rounded": "float16"}
@@ -168,7 +208,8 @@ def test_what_float16_adds_to_cka_is_less_than_the_note_says(tmp_path: Path) -> 
 
 
 def test_float16_keeps_what_cka_sees_of_features_in_many_directions() -> None:
-    """Their Grams are a constant and ten times smaller differences: without the offset the error is six times this."""
+    """Their Grams are a constant and ten times smaller differences: without the offset the error is
+    six times this."""
     torch.manual_seed(0)
     x = [torch.randn(64, 60_000) for _ in range(2)]
     sizes = [32, 32]
@@ -182,7 +223,13 @@ def test_float16_keeps_what_cka_sees_of_features_in_many_directions() -> None:
 
 
 def test_float16_neither_overflows_nor_loses_small_values() -> None:
-    rows = [[3e38, 0.0, 3e38], [1e-40, 0.0, 1e-45], [0.0, 0.0, 0.0], [1.0, 0.0, 2.0**-29], [2 - 2.0**-20, 0.0, 1.0]]
+    rows = [
+        [3e38, 0.0, 3e38],
+        [1e-40, 0.0, 1e-45],
+        [0.0, 0.0, 0.0],
+        [1.0, 0.0, 2.0**-29],
+        [2 - 2.0**-20, 0.0, 1.0],
+    ]
     kept = torch.tensor(rows)
     half, scale, offset = triangles.halve(kept, [2])
     assert half.isfinite().all()
@@ -198,7 +245,9 @@ def test_the_sizes_are_those_promised(tmp_path: Path) -> None:
     """A ViT-B/16 with its 49 taps over 1,024 images of ImageNet's names."""
     torch.manual_seed(0)
     x = torch.randn(49, 32, 32, 64)
-    ids = [f"n{i * 7919 % 10**8:08d}/ILSVRC2012_val_{i * 104729 % 10**8:08d}.JPEG" for i in range(1024)]
+    ids = [
+        f"n{i * 7919 % 10**8:08d}/ILSVRC2012_val_{i * 104729 % 10**8:08d}.JPEG" for i in range(1024)
+    ]
     artefacts, conditions = synthetic(x @ x.mT, ids, [32] * 32)
     for dtype, most in (("float32", 4_000_000), ("float16", 2_000_000)):
         write(tmp_path / dtype, artefacts, conditions, model=Named("one"), dtype=dtype)
@@ -207,11 +256,19 @@ def test_the_sizes_are_those_promised(tmp_path: Path) -> None:
     assert (tmp_path / "float32").stat().st_size < 4 * values + 12.5e3 + 30e3  # energies; taps, ids
 
 
-def test_a_fingerprint_can_be_written_from_one(made: tuple[Path, Conditions, list[Artefact]], tmp_path: Path) -> None:
+def test_a_fingerprint_can_be_written_from_one(
+    made: tuple[Path, Conditions, list[Artefact]], tmp_path: Path
+) -> None:
     found = read(made[0])
     write(tmp_path / "again", list(found.artefacts.values()), found.conditions, model=found)
     assert (tmp_path / "again").read_bytes() == made[0].read_bytes()
-    write(tmp_path / "half", list(found.artefacts.values()), found.conditions, model=found, dtype="float16")
+    write(
+        tmp_path / "half",
+        list(found.artefacts.values()),
+        found.conditions,
+        model=found,
+        dtype="float16",
+    )
     half = read(tmp_path / "half")
     with pytest.raises(ValueError, match="rounded to float16 already"):
         write(tmp_path / "no", list(half.artefacts.values()), half.conditions, model=half)
@@ -238,7 +295,10 @@ def test_a_gram_without_numbers_is_not_written(tmp_path: Path) -> None:
     grams = torch.eye(4).repeat(3, 1, 1, 1)
     grams[1, 0, 2, 3] = torch.nan
     artefacts, conditions = synthetic(grams, ["a", "b", "c", "d"], [4])
-    with pytest.raises(InputError, match=r"^one: blocks\.1\.mlp\.fc1 gives values that are no numbers .* not written"):
+    with pytest.raises(
+        InputError,
+        match=r"^one: blocks\.1\.mlp\.fc1 gives values that are no numbers .* not written",
+    ):
         write(tmp_path / "one", artefacts, conditions, model=Named("one"))
     assert list(tmp_path.iterdir()) == []
 
@@ -256,11 +316,15 @@ def test_conditions_are_those_of_the_pass(made: tuple[Path, Conditions, list[Art
         require_comparable(Conditions.of(model, changed, plan), Conditions.of(model, other, plan))
 
 
-# ------------------------------------------------------------------------------------------------------------- damage
+# -------------------------------------------------------------------------------------------------------------
+# damage
 
 
-def change(path: Path, to: Path, header: Callable[[Any], Any] | None = None, **tensors: Tensor | None) -> Path:
-    """A copy of a fingerprint with another header, or other tensors (None takes one away; _ stands for /)."""
+def change(
+    path: Path, to: Path, header: Callable[[Any], Any] | None = None, **tensors: Tensor | None
+) -> Path:
+    """A copy of a fingerprint with another header, or other tensors (None takes one away; _ stands
+    for /)."""
     from sslens.fingerprint.header import metadata
 
     entry = json.loads(metadata(path)[ENTRY])
@@ -270,12 +334,16 @@ def change(path: Path, to: Path, header: Callable[[Any], Any] | None = None, **t
         kept.pop(name.replace("_", "/"))
         if value is not None:
             kept[name.replace("_", "/")] = value
-    save_file({name: value.contiguous() for name, value in kept.items()}, to, {ENTRY: json.dumps(entry)})
+    save_file(
+        {name: value.contiguous() for name, value in kept.items()}, to, {ENTRY: json.dumps(entry)}
+    )
     return to
 
 
 @pytest.mark.parametrize("share", [0.0, 0.00005, 0.01, 0.5, 0.9999])
-def test_a_file_that_was_cut_off(made: tuple[Path, Conditions, list[Artefact]], tmp_path: Path, share: float) -> None:
+def test_a_file_that_was_cut_off(
+    made: tuple[Path, Conditions, list[Artefact]], tmp_path: Path, share: float
+) -> None:
     whole = made[0].read_bytes()
     path = tmp_path / "cut.safetensors"
     path.write_bytes(whole[: int(share * len(whole))])
@@ -318,15 +386,22 @@ def test_weights_are_no_fingerprint(tmp_path: Path) -> None:
     save_file({"blocks.0": torch.zeros(3)}, path, {"sslens.encoder": "{}"})
     assert not is_fingerprint(path)
     with pytest.raises(
-        InputError, match=r"weights\.safetensors is a safetensors file, but no fingerprint: make one with"
+        InputError,
+        match=r"weights\.safetensors is a safetensors file, but no fingerprint: make one with",
     ):
         read(path)
 
 
 def test_a_newer_format(made: tuple[Path, Conditions, list[Artefact]], tmp_path: Path) -> None:
-    path = change(made[0], tmp_path / "new", lambda entry: {"format": FORMAT + 1, "sslens": "9.0", "unheard": "of"})
+    path = change(
+        made[0],
+        tmp_path / "new",
+        lambda entry: {"format": FORMAT + 1, "sslens": "9.0", "unheard": "of"},
+    )
     assert is_fingerprint(path)
-    with pytest.raises(InputError, match=r"format 2, written by sslens 9\.0; .* reads format 1: update sslens"):
+    with pytest.raises(
+        InputError, match=r"format 2, written by sslens 9\.0; .* reads format 1: update sslens"
+    ):
         read(path)
 
 
@@ -337,9 +412,18 @@ def test_a_newer_format(made: tuple[Path, Conditions, list[Artefact]], tmp_path:
         (lambda e: {k: v for k, v in e.items() if k != "plan"}, r"no plan,"),
         (lambda e: e | {"plan": e["plan"] | {"seed": "0"}}, r"no plan\.seed"),
         (lambda e: e | {"images": e["images"] | {"count": True}}, r"no images\.count"),
-        (lambda e: e | {"images": e["images"] | {"count": 10**19}}, "70 ids for 10,000,000,000,000,000,000 images"),
-        (lambda e: e | {"images": e["images"] | {"count": -1}}, "it has 70 ids for -1 images|its ids cannot be read"),
-        (lambda e: e | {"plan": e["plan"] | {"digest": "0" * 64}}, "its ids are not those of its plan"),
+        (
+            lambda e: e | {"images": e["images"] | {"count": 10**19}},
+            "70 ids for 10,000,000,000,000,000,000 images",
+        ),
+        (
+            lambda e: e | {"images": e["images"] | {"count": -1}},
+            "it has 70 ids for -1 images|its ids cannot be read",
+        ),
+        (
+            lambda e: e | {"plan": e["plan"] | {"digest": "0" * 64}},
+            "its ids are not those of its plan",
+        ),
         (lambda e: e | {"format": 0}, "no format"),
         (lambda e: e | {"dtype": "bfloat16"}, "no dtype"),
         (lambda e: e | {"dtype": "float16"}, "triangles/all is not float16 of shape"),
@@ -347,31 +431,47 @@ def test_a_newer_format(made: tuple[Path, Conditions, list[Artefact]], tmp_path:
         (lambda e: e | {"grams": {}}, "no grams"),
         (lambda e: e | {"grams": {"mean": e["grams"]["all"]}}, r"no grams\.mean"),
         (lambda e: e | {"grams": {"all": {"version": 1, "taps": [["a", "b"]]}}}, r"no grams\.all"),
-        (lambda e: e | {"grams": {"all": {"version": 1, "taps": [["a", "b", 1.5]]}}}, r"no grams\.all"),
-        (lambda e: e | {"grams": {"all": {"version": 1, "taps": [["a", "b", 0]]}}}, r"of shape \(1, 1077\)"),
+        (
+            lambda e: e | {"grams": {"all": {"version": 1, "taps": [["a", "b", 1.5]]}}},
+            r"no grams\.all",
+        ),
+        (
+            lambda e: e | {"grams": {"all": {"version": 1, "taps": [["a", "b", 0]]}}},
+            r"of shape \(1, 1077\)",
+        ),
     ],
 )
 def test_a_header_that_is_not_right(
-    made: tuple[Path, Conditions, list[Artefact]], tmp_path: Path, header: Callable[[Any], Any], said: str
+    made: tuple[Path, Conditions, list[Artefact]],
+    tmp_path: Path,
+    header: Callable[[Any], Any],
+    said: str,
 ) -> None:
     path = change(made[0], tmp_path / "bad", header)
     with pytest.raises(InputError, match=rf"bad is a damaged fingerprint: .*({said})"):
         read(path)
 
 
-def test_a_header_may_say_more(made: tuple[Path, Conditions, list[Artefact]], tmp_path: Path) -> None:
+def test_a_header_may_say_more(
+    made: tuple[Path, Conditions, list[Artefact]], tmp_path: Path
+) -> None:
     path = change(made[0], tmp_path / "more", lambda entry: entry | {"by": "someone else"})
     assert read(path).conditions == made[1]
 
 
-def test_tensors_that_are_not_right(made: tuple[Path, Conditions, list[Artefact]], tmp_path: Path) -> None:
+def test_tensors_that_are_not_right(
+    made: tuple[Path, Conditions, list[Artefact]], tmp_path: Path
+) -> None:
     kept = load_file(made[0])
     nan, inf = (kept[name].clone() for name in ("triangles/all", "energy/cls"))
     nan[4, 17], inf[3, 1] = torch.nan, torch.inf
     ids = kept["ids"].clone()
     ids[20] ^= 1
     cases: list[tuple[dict[str, Tensor | None], str]] = [
-        ({"triangles_all": nan}, r"triangles/all has values that are no numbers at blocks\.1\.norm1"),
+        (
+            {"triangles_all": nan},
+            r"triangles/all has values that are no numbers at blocks\.1\.norm1",
+        ),
         ({"energy_cls": inf}, r"energy/cls has values that are no numbers at blocks\.0"),
         ({"triangles_all": None}, "triangles/all is not float32 of shape"),
         ({"triangles_cls": kept["triangles/cls"][:, 1:]}, "triangles/cls is not float32 of shape"),
@@ -392,6 +492,10 @@ def test_tensors_that_are_not_right(made: tuple[Path, Conditions, list[Artefact]
 def test_a_scale_beyond_float32(tmp_path: Path) -> None:
     artefacts, conditions = synthetic(torch.eye(4)[None, None], ["a", "b", "c", "d"], [4])
     write(tmp_path / "half", artefacts, conditions, model=Named("one"), dtype="float16")
-    path = change(tmp_path / "half", tmp_path / "bad", scale_all=torch.tensor([1e39], dtype=torch.float64))
-    with pytest.raises(InputError, match="bad is a damaged fingerprint: scale/all takes its values beyond"):
+    path = change(
+        tmp_path / "half", tmp_path / "bad", scale_all=torch.tensor([1e39], dtype=torch.float64)
+    )
+    with pytest.raises(
+        InputError, match="bad is a damaged fingerprint: scale/all takes its values beyond"
+    ):
         read(path)

@@ -1,4 +1,5 @@
-"""`sslens fingerprint`: the same bytes in another process, nothing computed twice, and no mistake that leaves anything."""
+"""`sslens fingerprint`: the same bytes in another process, nothing computed twice, and no mistake
+that leaves anything."""
 
 import subprocess
 import sys
@@ -65,7 +66,12 @@ def test_another_process_and_order_of_files_gives_the_same_bytes(
     pictures(place / "photos", reversed(range(10)))
     monkeypatch.setenv("SSLENS_HOME", str(place / "another-home"))
     line = [*LINE, "--tokens", "all", "cls", "--out", "there"]
-    done = subprocess.run([sys.executable, "-c", ELSEWHERE, "here", *line], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, "here", *line],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     assert Path("here").read_bytes() == Path("there").read_bytes()
 
@@ -99,8 +105,35 @@ def test_a_second_run_computes_nothing(place: Path, capsys: pytest.CaptureFixtur
 
 
 def test_options_reach_the_file(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    line = [*LINE, "--interpolation", "bilinear", "--tokens", "cls", "patch", "--taps", "blocks.3", "blocks.0.attn.qkv"]
-    assert main([*line, "--limit", "8", "--seed", "3", "--batch", "4", "--precision", "bfloat16", "-o", "file"]) == 0
+    line = [
+        *LINE,
+        "--interpolation",
+        "bilinear",
+        "--tokens",
+        "cls",
+        "patch",
+        "--taps",
+        "blocks.3",
+        "blocks.0.attn.qkv",
+    ]
+    assert (
+        main(
+            [
+                *line,
+                "--limit",
+                "8",
+                "--seed",
+                "3",
+                "--batch",
+                "4",
+                "--precision",
+                "bfloat16",
+                "-o",
+                "file",
+            ]
+        )
+        == 0
+    )
     found = read(Path("file"))
     assert found.conditions.transform["interpolation"] == "bilinear"
     assert list(found.artefacts) == ["cls", "patch"]
@@ -135,9 +168,15 @@ def test_a_dry_run_writes_nothing(place: Path, capsys: pytest.CaptureFixture[str
         ([*LINE, "--batch", "3"], "A minibatch of 3 images is too small"),
         ([*LINE, "--limit", "2"], "the limit is 2"),
         ([*LINE, "-o", "photos"], "photos is a folder: give the file to write"),
-        ([*LINE, "-o", "photos/class0/0.png"], "0.png is there and is no fingerprint: it would be lost"),
+        (
+            [*LINE, "-o", "photos/class0/0.png"],
+            "0.png is there and is no fingerprint: it would be lost",
+        ),
         ([*LINE, "--tokens"], "--tokens names none"),
-        (["fingerprint", "pixels", "--images", "photos", "--tokens", "cls"], "pixels has no CLS token"),
+        (
+            ["fingerprint", "pixels", "--images", "photos", "--tokens", "cls"],
+            "pixels has no CLS token",
+        ),
     ],
 )
 def test_a_mistake_is_one_sentence_and_leaves_nothing(
@@ -156,8 +195,9 @@ def test_no_file_of_another_model_is_lost(place: Path, capsys: pytest.CaptureFix
     assert main(LINE) == 0
     assert main(["fingerprint", "random:vit_nano_patch16_32", *LINE[2:]]) == 2
     assert (
-        "random-0.fingerprint.safetensors is there and is of random:vit_nano_patch8_32:0 over 10 images of photos: it would be "
-        "lost. Give another name with --out." in capsys.readouterr().err
+        "random-0.fingerprint.safetensors is there and is of random:vit_nano_patch8_32:0 over 10"
+        " images of photos: it would be lost. Give another name with --out."
+        in capsys.readouterr().err
     )
     assert read(Path("random-0.fingerprint.safetensors")).source == f"{NANO}:0"
     assert main(["fingerprint", "random-0.fingerprint.safetensors", "--images", "photos"]) == 2

@@ -35,7 +35,9 @@ def png(path: Path, grey: int) -> Path:
 def tree(tmp_path: Path) -> Path:
     """Two classes of three images, of the greys 0 to 5, a class's images not all at one depth."""
     root = tmp_path / "photos"
-    for grey, name in enumerate(["cat/0.png", "cat/1.PNG", "cat/deep/2.png", "dog/0.png", "dog/1.png", "dog/2.png"]):
+    for grey, name in enumerate(
+        ["cat/0.png", "cat/1.PNG", "cat/deep/2.png", "dog/0.png", "dog/1.png", "dog/2.png"]
+    ):
         png(root / name, grey)
     (root / "dog/notes.txt").write_text("not an image")
     png(root / "dog/.hidden.png", 9)
@@ -50,7 +52,14 @@ def greys(images: ImageSet) -> list[int]:
 class TestFolder:
     def test_classes_are_the_first_folders(self, tree: Path) -> None:
         images = from_folder(tree)
-        assert images.ids == ("cat/0.png", "cat/1.PNG", "cat/deep/2.png", "dog/0.png", "dog/1.png", "dog/2.png")
+        assert images.ids == (
+            "cat/0.png",
+            "cat/1.PNG",
+            "cat/deep/2.png",
+            "dog/0.png",
+            "dog/1.png",
+            "dog/2.png",
+        )
         assert images.classes == ("cat", "dog")
         assert images.labels is not None
         assert images.labels.tolist() == [0, 0, 0, 1, 1, 1]
@@ -66,7 +75,11 @@ class TestFolder:
 
     def test_flat_folder_has_no_classes(self, tree: Path) -> None:
         images = from_folder(tree / "dog")
-        assert (images.ids, images.labels, images.classes) == (("0.png", "1.png", "2.png"), None, ())
+        assert (images.ids, images.labels, images.classes) == (
+            ("0.png", "1.png", "2.png"),
+            None,
+            (),
+        )
 
     def test_image_at_the_top_takes_the_classes_away(self, tree: Path) -> None:
         png(tree / "top.png", 7)
@@ -93,14 +106,23 @@ class TestFolder:
         (tree / "cat/deep/2.png").unlink()
         (tree / "cat/deep").rmdir()
         images = from_folder(tree)
-        assert images.ids == ("cat/1.PNG", "dog/0.png", "dog/2.png", "dog/a.png", "dog/z.png", "fox/0.png")
+        assert images.ids == (
+            "cat/1.PNG",
+            "dog/0.png",
+            "dog/2.png",
+            "dog/a.png",
+            "dog/z.png",
+            "fox/0.png",
+        )
         assert greys(images) == [1, 3, 5, 6, 4, 7]
 
     def test_unchanged_directory_is_not_listed_again(self, tree: Path) -> None:
         first = from_folder(tree).ids
         png(tree / "dog/new.png", 8)
         os.utime(tree / "dog", ns=(OLD, OLD))
-        assert from_folder(tree).ids == first  # the contract: a directory's own time of change is what is looked at
+        assert (
+            from_folder(tree).ids == first
+        )  # the contract: a directory's own time of change is what is looked at
         os.utime(tree / "dog", ns=(OLD + 1, OLD + 1))
         assert "dog/new.png" in from_folder(tree).ids
 
@@ -133,8 +155,14 @@ class TestFolder:
 class TestCheck:
     def test_digest_is_of_ids_classes_and_bytes_in_order(self, tree: Path) -> None:
         images = check(from_folder(tree))
-        listed = [[name, name[:3], hashlib.sha256((tree / name).read_bytes()).hexdigest()] for name in images.ids]
-        assert images.digest == hashlib.sha256(json.dumps(listed, separators=(",", ":")).encode()).hexdigest()
+        listed = [
+            [name, name[:3], hashlib.sha256((tree / name).read_bytes()).hexdigest()]
+            for name in images.ids
+        ]
+        assert (
+            images.digest
+            == hashlib.sha256(json.dumps(listed, separators=(",", ":")).encode()).hexdigest()
+        )
 
     def test_digest_without_check_is_the_same(self, tree: Path) -> None:
         unchecked = from_folder(tree).digest
@@ -144,7 +172,9 @@ class TestCheck:
         before = check(from_folder(tree)).digest
         file = tree / "cat/0.png"
         size = file.stat().st_size
-        file.write_bytes(b"x" * size)  # the contract: same size and time of change means the same file
+        file.write_bytes(
+            b"x" * size
+        )  # the contract: same size and time of change means the same file
         os.utime(file, ns=(OLD, OLD))
         assert check(from_folder(tree)).digest == before
         os.utime(file, ns=(OLD + 1, OLD + 1))
@@ -167,7 +197,9 @@ class TestCheck:
         os.utime(file)
         now = file.stat().st_mtime_ns
         before = check(from_folder(tree)).digest
-        file.write_bytes(file.read_bytes()[:-1] + b"\x83")  # in the last chunk's checksum, which Pillow does not read
+        file.write_bytes(
+            file.read_bytes()[:-1] + b"\x83"
+        )  # in the last chunk's checksum, which Pillow does not read
         os.utime(file, ns=(now, now))
         assert check(from_folder(tree)).digest != before
 
@@ -179,7 +211,9 @@ class TestCheck:
         (tree / "dog/1.png").write_bytes(b"x" * kept)
         os.utime(tree / "dog/1.png", ns=(OLD, OLD))
         images = check(from_folder(tree))
-        assert images.take([images.ids.index(f"dog/{name}.png") for name in range(3)]).digest == before
+        assert (
+            images.take([images.ids.index(f"dog/{name}.png") for name in range(3)]).digest == before
+        )
 
     def test_only_the_sample_is_read(self, tree: Path) -> None:
         sample = from_folder(tree).sample(2, seed=0)
@@ -207,8 +241,14 @@ class TestCheck:
             Image.fromarray(noise).save(file)
             whole = file.read_bytes()
             file.write_bytes(whole[: len(whole) * 9 // 10] if damage == "cut" else b"")
-        reason = {"cut": "image file is truncated", "empty": "it is empty", "dangling": "No such file"}[damage]
-        with pytest.raises(InputError, match=rf"photos/dog/0\.jpg cannot be decoded \({reason}.*--on-bad skip"):
+        reason = {
+            "cut": "image file is truncated",
+            "empty": "it is empty",
+            "dangling": "No such file",
+        }[damage]
+        with pytest.raises(
+            InputError, match=rf"photos/dog/0\.jpg cannot be decoded \({reason}.*--on-bad skip"
+        ):
             check(from_folder(tree))
         for _ in range(2):  # the second from the index
             images = check(from_folder(tree), "skip")
@@ -221,7 +261,11 @@ class TestCheck:
 
     def test_first_bad_file_in_order_is_named(self, tmp_path: Path) -> None:
         for at in range(100):
-            (tmp_path / f"{at:03d}.png").write_bytes(b"bad") if at >= 40 else png(tmp_path / f"{at:03d}.png", at)
+            (
+                (tmp_path / f"{at:03d}.png").write_bytes(b"bad")
+                if at >= 40
+                else png(tmp_path / f"{at:03d}.png", at)
+            )
         for _ in range(3):
             with pytest.raises(InputError, match=r"040\.png"):
                 check(from_folder(tmp_path))
@@ -294,11 +338,16 @@ class TestOpen:
         assert open_images("scenes:3:5").digest == scene_images(5, seed=3).sample(None, 0).digest
         assert len(open_images("scenes")) == 2000
         for text in ("scenes:x", "scenes:1:2:3", "scenes:-1", "scenes:1:"):
-            with pytest.raises(InputError, match="should be scenes, scenes:SEED or scenes:SEED:COUNT"):
+            with pytest.raises(
+                InputError, match="should be scenes, scenes:SEED or scenes:SEED:COUNT"
+            ):
                 open_images(text)
 
     def test_missing_folder(self, tree: Path) -> None:
-        with pytest.raises(InputError, match=r'fotos is not there; in .* there is no "fotos": did you mean photos\?'):
+        with pytest.raises(
+            InputError,
+            match=r'fotos is not there; in .* there is no "fotos": did you mean photos\?',
+        ):
             open_images(tree.parent / "fotos")
         with pytest.raises(InputError, match=r'there is no "fotos": did you mean photos\?'):
             open_images(tree.parent / "fotos" / "cat")
@@ -308,7 +357,9 @@ class TestOpen:
         with pytest.raises(InputError, match=r"did you mean cifar10\?"):
             open_images("cifar-10")
 
-    @pytest.mark.parametrize(("name", "exact"), [("scenes", "scenes:0"), ("cifar10", "cifar10:val")])
+    @pytest.mark.parametrize(
+        ("name", "exact"), [("scenes", "scenes:0"), ("cifar10", "cifar10:val")]
+    )
     def test_name_that_is_also_a_folder(
         self, name: str, exact: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -323,16 +374,22 @@ class TestOpen:
     def test_file_instead_of_a_folder(self, tree: Path) -> None:
         with pytest.raises(InputError, match=r"0\.png is one image: give a folder .*photos/dog"):
             open_images(tree / "dog/0.png")
-        with pytest.raises(InputError, match=r"notes\.txt is a file: images come from a folder, an \.npz"):
+        with pytest.raises(
+            InputError, match=r"notes\.txt is a file: images come from a folder, an \.npz"
+        ):
             open_images(tree / "dog/notes.txt")
 
     def test_nothing_there(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match=r"holds no image \(it is empty\): images end in jpg, jpeg"):
+        with pytest.raises(
+            InputError, match=r"holds no image \(it is empty\): images end in jpg, jpeg"
+        ):
             open_images(tmp_path)
         for name in ("a.npy", "b.npy", "sub/c.txt", "sub/README"):
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).write_text("")
-        with pytest.raises(InputError, match=r"holds no image \(its files: 2 × \.npy, 1 × .*\): images end in"):
+        with pytest.raises(
+            InputError, match=r"holds no image \(its files: 2 × \.npy, 1 × .*\): images end in"
+        ):
             open_images(tmp_path)
 
     @pytest.mark.parametrize("splits", [("train", "val"), ("train2017", "val2017"), ("Test",)])
@@ -340,20 +397,25 @@ class TestOpen:
         for split in splits:
             png(tmp_path / split / "cat" / "0.png", 0)
         with pytest.raises(
-            InputError, match=rf"holds {', '.join(splits)}, which are no classes: choose one.*/{splits[0]}"
+            InputError,
+            match=rf"holds {', '.join(splits)}, which are no classes: choose one.*/{splits[0]}",
         ):
             open_images(tmp_path)
         assert from_folder(tmp_path / splits[0]).classes == ("cat",)
 
     def test_too_few(self, tree: Path) -> None:
-        with pytest.raises(InputError, match=r"CKA needs at least 4 images; .*dog holds 3: add images"):
+        with pytest.raises(
+            InputError, match=r"CKA needs at least 4 images; .*dog holds 3: add images"
+        ):
             open_images(tree / "dog")
         assert len(open_images(tree / "dog", minimum=3)) == 3
         with pytest.raises(InputError, match="CKA needs at least 4 images; the limit is 3"):
             open_images(tree, limit=3)
         for name in ("cat/0.png", "dog/0.png", "dog/1.png"):
             (tree / name).write_bytes(b"bad")
-        with pytest.raises(InputError, match="photos holds 3 that can be decoded, beside 3 skipped"):
+        with pytest.raises(
+            InputError, match="photos holds 3 that can be decoded, beside 3 skipped"
+        ):
             open_images(tree, on_bad="skip")
 
     def test_name_that_is_not_utf8(self, tmp_path: Path) -> None:

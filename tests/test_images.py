@@ -38,14 +38,21 @@ class TestDecode:
     def test_sixteen_bits_are_scaled_not_clipped(self) -> None:
         values = np.array([[0, 128, 129, 0x8080, 0xFFFF]], np.uint16)  # 128 / 257 < 1/2 < 129 / 257
         for kind in ("png", "tiff", "ppm"):
-            assert decoded(Image.fromarray(values), kind)[0].tolist() == [[v] * 3 for v in (0, 0, 1, 128, 255)], kind
+            assert decoded(Image.fromarray(values), kind)[0].tolist() == [
+                [v] * 3 for v in (0, 0, 1, 128, 255)
+            ], kind
 
     def test_sixteen_bits_with_a_transparent_value(self) -> None:
         values = np.array([[0, 0x8080]], np.uint16)
-        assert decoded(Image.fromarray(values), "png", transparency=0)[0, :, 0].tolist() == [255, 128]
+        assert decoded(Image.fromarray(values), "png", transparency=0)[0, :, 0].tolist() == [
+            255,
+            128,
+        ]
 
     def test_pgm_of_twelve_bits_reaches_white(self) -> None:
-        assert decode(io.BytesIO(b"P5 2 1 4095 " + bytes([0x0F, 0xFF, 0x00, 0x00]))).getpixel((0, 0)) == (255, 255, 255)
+        assert decode(io.BytesIO(b"P5 2 1 4095 " + bytes([0x0F, 0xFF, 0x00, 0x00]))).getpixel(
+            (0, 0)
+        ) == (255, 255, 255)
 
     def test_floats_of_the_unit_interval(self) -> None:
         values = np.array([[0.0, 0.5, 1.0]], np.float32)
@@ -62,8 +69,12 @@ class TestDecode:
 
     @pytest.mark.parametrize("kind", ["png", "tiff", "gif", "bmp"])
     def test_one_bit_and_grey(self, kind: str) -> None:
-        assert decoded(Image.fromarray(np.array([[True, False]])), kind).tolist() == [[[255] * 3, [0] * 3]]
-        assert decoded(Image.fromarray(np.array([[7, 200]], np.uint8)), kind).tolist() == [[[7] * 3, [200] * 3]]
+        assert decoded(Image.fromarray(np.array([[True, False]])), kind).tolist() == [
+            [[255] * 3, [0] * 3]
+        ]
+        assert decoded(Image.fromarray(np.array([[7, 200]], np.uint8)), kind).tolist() == [
+            [[7] * 3, [200] * 3]
+        ]
 
     @pytest.mark.parametrize("kind", ["png", "webp", "tiff"])
     def test_alpha_is_composited_on_white(self, kind: str) -> None:
@@ -82,7 +93,11 @@ class TestDecode:
         image = Image.fromarray(np.array([[0, 1, 2]], np.uint8), "P")
         image.putpalette([9, 8, 7, 200, 0, 0, 0, 0, 250])
         assert decoded(image, "png")[0].tolist() == [[9, 8, 7], [200, 0, 0], [0, 0, 250]]
-        assert decoded(image, "png", transparency=transparency)[0].tolist() == [[9, 8, 7], [255] * 3, [0, 0, 250]]
+        assert decoded(image, "png", transparency=transparency)[0].tolist() == [
+            [9, 8, 7],
+            [255] * 3,
+            [0, 0, 250],
+        ]
 
     def test_colour_that_stands_for_transparent(self) -> None:
         image = Image.fromarray(np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8))
@@ -90,7 +105,8 @@ class TestDecode:
 
     @pytest.mark.parametrize("kind", ["jpeg", "tiff"])
     def test_cmyk(self, kind: str) -> None:
-        # red is (1 - cyan)(1 - black): ink 0 % is white, all black is black; Pillow writes Adobe's inverted JPEG
+        # red is (1 - cyan)(1 - black): ink 0 % is white, all black is black; Pillow writes Adobe's
+        # inverted JPEG
         inks = [(0, 0, 0, 0), (255, 0, 0, 0), (0, 255, 255, 0), (0, 0, 0, 255)]
         colours = [decoded(Image.new("CMYK", (8, 8), ink), kind)[0, 0].astype(int) for ink in inks]
         expected = [[255, 255, 255], [0, 255, 255], [255, 0, 0], [0, 0, 0]]
@@ -127,11 +143,15 @@ class TestDecode:
 
     def test_colour_profile_is_ignored(self) -> None:
         profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-        assert decoded(Image.new("RGB", (1, 1), (1, 2, 3)), "png", icc_profile=profile)[0, 0].tolist() == [1, 2, 3]
+        assert decoded(Image.new("RGB", (1, 1), (1, 2, 3)), "png", icc_profile=profile)[
+            0, 0
+        ].tolist() == [1, 2, 3]
 
     def test_path_is_named_when_it_fails(self, tmp_path: Path) -> None:
         (tmp_path / "a.jpg").write_bytes(b"nothing of the kind")
-        with pytest.raises(InputError, match=r"a\.jpg cannot be decoded \(it is not an image of a known format\)"):
+        with pytest.raises(
+            InputError, match=r"a\.jpg cannot be decoded \(it is not an image of a known format\)"
+        ):
             decode(tmp_path / "a.jpg")
         with pytest.raises(InputError, match=r"gone\.jpg cannot be decoded \(No such file"):
             decode(tmp_path / "gone.jpg")
@@ -184,7 +204,11 @@ class TestSet:
         images = from_arrays(np.arange(5, dtype=np.uint8).reshape(5, 1, 1), labels=[0, 1, 2, 3, 4])
         taken = images.take([4, 2, 0]).take([1, 2])
         assert taken.labels is not None
-        assert (greys(taken), taken.ids, taken.labels.tolist()) == ([2, 0], ("000002", "000000"), [2, 0])
+        assert (greys(taken), taken.ids, taken.labels.tolist()) == (
+            [2, 0],
+            ("000002", "000000"),
+            [2, 0],
+        )
 
     def test_digest_sees_all_that_counts(self) -> None:
         pixels = np.arange(12, dtype=np.uint8).reshape(3, 2, 2)
@@ -205,7 +229,10 @@ class TestSet:
         ]
         assert len(set(digests)) == len(digests)
         # a class that no image has, the numbering of classes and the set's name do not count
-        assert from_arrays(pixels, [2, 0, 0], ["dog", "ant", "cat"], name="same").digest == labelled.digest
+        assert (
+            from_arrays(pixels, [2, 0, 0], ["dog", "ant", "cat"], name="same").digest
+            == labelled.digest
+        )
         assert plain.take([2, 1, 0]).take([2, 1, 0]).digest == plain.digest
 
     def test_labels_cannot_be_changed(self) -> None:
@@ -229,7 +256,10 @@ class TestArrays:
     def test_colour_and_grey(self) -> None:
         pixels = np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3)
         assert np.array_equal(np.asarray(from_arrays(pixels).image(1)), pixels[1])
-        assert np.asarray(from_arrays(pixels[..., 0]).image(0)).tolist() == [[[0] * 3, [3] * 3], [[6] * 3, [9] * 3]]
+        assert np.asarray(from_arrays(pixels[..., 0]).image(0)).tolist() == [
+            [[0] * 3, [3] * 3],
+            [[6] * 3, [9] * 3],
+        ]
         assert from_arrays(pixels).labels is None
 
     def test_strided_pixels_are_the_same_images(self) -> None:
@@ -250,19 +280,36 @@ class TestArrays:
                 r"2 whole numbers, one an image, not int64 of shape \(1,\)",
             ),
             (np.zeros((2, 1, 1), np.uint8), {"labels": np.array([0.5, 1.0])}, "not float64"),
-            (np.zeros((2, 1, 1), np.uint8), {"labels": [-1, 0]}, "labels reach from -1 to 0, but 1 classes"),
-            (np.zeros((2, 1, 1), np.uint8), {"labels": [0, 2], "classes": ["a", "b"]}, "from 0 to 2, but 2 classes"),
+            (
+                np.zeros((2, 1, 1), np.uint8),
+                {"labels": [-1, 0]},
+                "labels reach from -1 to 0, but 1 classes",
+            ),
+            (
+                np.zeros((2, 1, 1), np.uint8),
+                {"labels": [0, 2], "classes": ["a", "b"]},
+                "from 0 to 2, but 2 classes",
+            ),
             (np.zeros((2, 1, 1), np.uint8), {"ids": ["a"]}, "2 images, but 1 ids"),
         ],
     )
-    def test_what_does_not_fit_is_refused(self, images: np.ndarray, given: dict[str, Any], message: str) -> None:
+    def test_what_does_not_fit_is_refused(
+        self, images: np.ndarray, given: dict[str, Any], message: str
+    ) -> None:
         with pytest.raises(InputError, match=message):
             from_arrays(images, **given)
 
     def test_npz(self, tmp_path: Path) -> None:
         pixels = np.arange(2 * 4 * 3, dtype=np.uint8).reshape(2, 2, 2, 3)
         path = tmp_path / "mine.npz"
-        np.savez(path, images=pixels, labels=np.uint8([1, 0]), classes=["cat", "dog"], ids=["x", "y"], other=[1])
+        np.savez(
+            path,
+            images=pixels,
+            labels=np.uint8([1, 0]),
+            classes=["cat", "dog"],
+            ids=["x", "y"],
+            other=[1],
+        )
         images = from_npz(path)
         assert (images.name, images.ids, images.classes) == ("mine", ("x", "y"), ("cat", "dog"))
         assert images.labels is not None
@@ -276,7 +323,10 @@ class TestArrays:
             ({"x": pixels, "y": pixels}, r'mine\.npz holds no array "images", only x, y'),
             ({"images": pixels.astype(float)}, r"mine\.npz: images must be uint8 .*not float64"),
             ({"images": pixels, "classes": [1, 2]}, "classes must be a list of text, not int64"),
-            ({"images": pixels, "ids": np.array([{}, {}], object)}, r"mine\.npz cannot be read as \.npz"),
+            (
+                {"images": pixels, "ids": np.array([{}, {}], object)},
+                r"mine\.npz cannot be read as \.npz",
+            ),
         ]:
             np.savez(path, **held)
             with pytest.raises(InputError, match=message):
@@ -288,14 +338,17 @@ class TestArrays:
 
 class TestCifar10:
     def batches(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Two batches of two images as the published archive lays them out, for torchvision to find."""
+        """Two batches of two images as the published archive lays them out, for torchvision to
+        find."""
         from torchvision.datasets import CIFAR10
 
         folder = home() / "datasets" / "cifar-10-batches-py"
         folder.mkdir(parents=True)
         md5 = {}
         for name, first in (("train_1", 0), ("test_1", 100)):
-            red, green, blue = (np.full((2, 1024), first + colour, np.uint8) for colour in (1, 2, 3))
+            red, green, blue = (
+                np.full((2, 1024), first + colour, np.uint8) for colour in (1, 2, 3)
+            )
             content = pickle.dumps({"data": np.hstack([red, green, blue]), "labels": [1, 0]})
             (folder / name).write_bytes(content)
             md5[name] = hashlib.md5(content).hexdigest()
@@ -303,7 +356,9 @@ class TestCifar10:
         meta = hashlib.md5((folder / "meta").read_bytes()).hexdigest()
         monkeypatch.setattr(CIFAR10, "train_list", [["train_1", md5["train_1"]]])
         monkeypatch.setattr(CIFAR10, "test_list", [["test_1", md5["test_1"]]])
-        monkeypatch.setattr(CIFAR10, "meta", {"filename": "meta", "key": "label_names", "md5": meta})
+        monkeypatch.setattr(
+            CIFAR10, "meta", {"filename": "meta", "key": "label_names", "md5": meta}
+        )
 
     def test_splits(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.batches(monkeypatch)
@@ -313,7 +368,10 @@ class TestCifar10:
             ("cifar10:train", "train", 0),
         ):
             images = open_images(source, minimum=2)
-            assert (images.name, sorted(images.ids)) == (f"cifar10:{split}", [f"{split}/00000", f"{split}/00001"])
+            assert (images.name, sorted(images.ids)) == (
+                f"cifar10:{split}",
+                [f"{split}/00000", f"{split}/00001"],
+            )
             assert images.classes == ("airplane", "automobile")
             assert images.image(0).size == (32, 32)
             assert images.image(0).getpixel((31, 31)) == (first + 1, first + 2, first + 3)
@@ -323,7 +381,8 @@ class TestCifar10:
 
         monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:1/cifar-10-python.tar.gz")
         with pytest.raises(
-            InputError, match=r"CIFAR-10 could not be downloaded .* put cifar-10-python.tar.gz .* --images"
+            InputError,
+            match=r"CIFAR-10 could not be downloaded .* put cifar-10-python.tar.gz .* --images",
         ):
             cifar10()
 

@@ -1,4 +1,5 @@
-"""The permutation null and the paired bootstrap of CKA, by brute force, by hand, and by how often they are wrong."""
+"""The permutation null and the paired bootstrap of CKA, by brute force, by hand, and by how often
+they are wrong."""
 
 import itertools
 from collections.abc import Sequence
@@ -28,7 +29,9 @@ from sslens.models.taps import Tap
 def related(seed: int, dims: Sequence[int], n: int, shared: float = 0.7) -> list[torch.Tensor]:
     rng = np.random.default_rng(seed)
     latent = np.random.default_rng(99).standard_normal((n, 6))
-    made = [shared * latent @ rng.standard_normal((6, d)) + rng.standard_normal((n, d)) for d in dims]
+    made = [
+        shared * latent @ rng.standard_normal((6, d)) + rng.standard_normal((n, d)) for d in dims
+    ]
     return [torch.from_numpy(x).float() for x in made]
 
 
@@ -36,34 +39,45 @@ def grams(xs: Sequence[torch.Tensor], *lengths: int) -> Artefact:
     return from_features(xs, sizes=np.array(lengths, dtype=np.int64))
 
 
-# ----------------------------------------------------------------------------------------------------------------- null
+# -----------------------------------------------------------------------------------------------------------------
+# null
 
 
-def turned(xs: Sequence[torch.Tensor], lengths: Sequence[int], rng: np.random.Generator) -> list[torch.Tensor]:
+def turned(
+    xs: Sequence[torch.Tensor], lengths: Sequence[int], rng: np.random.Generator
+) -> list[torch.Tensor]:
     """Features with the images of each minibatch in another order, the same at all taps."""
     starts = np.cumsum([0, *lengths[:-1]])
-    order = np.concatenate([start + rng.permutation(n) for start, n in zip(starts, lengths, strict=True)])
+    order = np.concatenate(
+        [start + rng.permutation(n) for start, n in zip(starts, lengths, strict=True)]
+    )
     return [x[torch.from_numpy(order)] for x in xs]
 
 
 def test_the_null_is_the_largest_cell_of_features_in_another_order() -> None:
-    """By brute force on features: the distribution of the largest cell, hence the threshold and p, is the same."""
+    """By brute force on features: the distribution of the largest cell, hence the threshold and p,
+    is the same."""
     lengths = (8, 8, 5)
     xs, ys = related(0, (12, 5), 21, 0.35), related(1, (9, 7, 4), 21, 0.35)
     a, b = grams(xs, *lengths), grams(ys, *lengths)
     rng = np.random.default_rng(5)
-    top = np.array([minibatch_cka(a, grams(turned(ys, lengths, rng), *lengths)).max() for _ in range(200)])
+    top = np.array(
+        [minibatch_cka(a, grams(turned(ys, lengths, rng), *lengths)).max() for _ in range(200)]
+    )
     null = permutation_null(a, b, permutations=2000)
     value = minibatch_cka(a, b)
     expected = (top[:, None, None] >= value).mean(0)
     assert 0.05 < expected.mean() < 0.95  # neither end would show an error
     assert np.abs(null.p - expected).max() < 4 * np.sqrt(0.25 / 200 + 0.25 / 2000)
-    assert abs((top > null.threshold).mean() - 0.05) < 4 * np.sqrt(0.05 * 0.95 * (1 / 200 + 1 / 2000))
+    assert abs((top > null.threshold).mean() - 0.05) < 4 * np.sqrt(
+        0.05 * 0.95 * (1 / 200 + 1 / 2000)
+    )
 
 
 @pytest.mark.parametrize("itself", [False, True], ids=["two models", "a model and itself"])
 def test_the_null_takes_all_orders_of_four_images(itself: bool) -> None:
-    """Four images have 24 orders, and CKA one value for each four of them: p is counted, and rounding may not lose a tie."""
+    """Four images have 24 orders, and CKA one value for each four of them: p is counted, and
+    rounding may not lose a tie."""
     a = from_features(related(0, (6,), 4))
     ys = related(0 if itself else 7, (6,), 4)
     value = minibatch_cka(a, from_features(ys))[0, 0]
@@ -79,7 +93,9 @@ def test_entries_are_moved_as_rows_and_columns_are() -> None:
     lengths = np.array([5, 3, 5])
     seed = 7
     moved = permuted(lengths, np.random.default_rng(seed)).view(3, 10)
-    assert torch.equal(moved[1, 3:], torch.arange(13, 20))  # three images have three pairs; the rest is padding
+    assert torch.equal(
+        moved[1, 3:], torch.arange(13, 20)
+    )  # three images have three pairs; the rest is padding
     for batch, n in ((0, 5), (1, 3), (2, 5)):
         i, j = np.triu_indices(n, 1)
         pairs = list(zip(i.tolist(), j.tolist(), strict=True))
@@ -94,12 +110,16 @@ def test_entries_are_moved_as_rows_and_columns_are() -> None:
 
 @pytest.mark.slow
 def test_unrelated_models_pass_the_threshold_as_rarely_as_it_says() -> None:
-    """Of 150 pairs of independent models, any of 5 × 5 correlated cells is above it in 5 %: within binomial error."""
+    """Of 150 pairs of independent models, any of 5 × 5 correlated cells is above it in 5 %: within
+    binomial error."""
     wrong, uncorrected = [], []
     for seed in range(150):
         rng = np.random.default_rng(seed)
         base = [rng.standard_normal((32, 6)) for _ in "ab"]
-        taps = [[torch.from_numpy(x + 0.8 * rng.standard_normal(x.shape)).float() for _ in range(5)] for x in base]
+        taps = [
+            [torch.from_numpy(x + 0.8 * rng.standard_normal(x.shape)).float() for _ in range(5)]
+            for x in base
+        ]
         a, b = (grams(each, 16, 16) for each in taps)
         null = permutation_null(a, b, permutations=39, seed=seed)
         value = minibatch_cka(a, b)
@@ -107,7 +127,9 @@ def test_unrelated_models_pass_the_threshold_as_rarely_as_it_says() -> None:
         wrong.append((null.p <= 0.05).any())
         alone = (
             [
-                permutation_null(grams([x], 16, 16), grams([y], 16, 16), permutations=19, seed=seed).p[0, 0]
+                permutation_null(
+                    grams([x], 16, 16), grams([y], 16, 16), permutations=19, seed=seed
+                ).p[0, 0]
                 for x, y in zip(*taps, strict=True)
             ]
             if seed < 30
@@ -116,7 +138,9 @@ def test_unrelated_models_pass_the_threshold_as_rarely_as_it_says() -> None:
         uncorrected += [min(alone) <= 0.05] if alone else []
     error = np.sqrt(0.05 * 0.95 / 150)
     assert 0.05 - 3 * error < np.mean(wrong) < 0.05 + 3 * error
-    assert np.mean(uncorrected) > np.mean(wrong) + 0.03  # cell by cell, some cell passes far more often
+    assert (
+        np.mean(uncorrected) > np.mean(wrong) + 0.03
+    )  # cell by cell, some cell passes far more often
 
 
 def test_related_models_are_found_and_undefined_cells_stay_out() -> None:
@@ -169,29 +193,44 @@ def test_few_permutations_and_other_images_are_refused() -> None:
         permutation_null(a, grams(related(0, (12,), 32), 20, 12))
 
 
-# ------------------------------------------------------------------------------------------------------------ bootstrap
+# ------------------------------------------------------------------------------------------------------------
+# bootstrap
 
 
 def test_an_interval_of_a_mean_is_that_of_the_bootstrap_over_images() -> None:
     generator = np.random.default_rng(0)
-    values = (generator.random((2, 300)) < 0.3).astype(float) - (generator.random((2, 2, 300)) < 0.4).mean(1)
+    values = (generator.random((2, 300)) < 0.3).astype(float) - (
+        generator.random((2, 2, 300)) < 0.4
+    ).mean(1)
     value, low, high = mean_interval(values)
-    draws = np.stack([generator.choice(row, (20_000, 300)).mean(1) for row in values])  # image by image
+    draws = np.stack(
+        [generator.choice(row, (20_000, 300)).mean(1) for row in values]
+    )  # image by image
     np.testing.assert_array_equal(value, values.mean(1))
     # expanded for 300 images: the tails of t, and √(300/299)
-    np.testing.assert_allclose([low, high], np.quantile(draws, [0.0247, 0.9753], axis=1), atol=0.005)
+    np.testing.assert_allclose(
+        [low, high], np.quantile(draws, [0.0247, 0.9753], axis=1), atol=0.005
+    )
     assert [float(each) for each in mean_interval(np.zeros(5))] == [0, 0, 0]
 
 
-def four(batches: int = 24, seed: int = 0, shared: tuple[float, float] = (0.9, 0.5)) -> list[Artefact]:
-    """Four models of the same images in minibatches of 8: c is like a and d like b, but for noise and how much is shared."""
+def four(
+    batches: int = 24, seed: int = 0, shared: tuple[float, float] = (0.9, 0.5)
+) -> list[Artefact]:
+    """Four models of the same images in minibatches of 8: c is like a and d like b, but for noise
+    and how much is shared."""
     n = 8 * batches
-    easy = np.repeat(np.random.default_rng(seed + 500).choice([0.3, 1.5], batches), 8)[:, None]  # a minibatch's own
+    easy = np.repeat(np.random.default_rng(seed + 500).choice([0.3, 1.5], batches), 8)[
+        :, None
+    ]  # a minibatch's own
     latent = easy * np.random.default_rng(seed + 1000).standard_normal((n, 5))
     made = []
     for number, part in enumerate((shared[0], shared[0], shared[1], shared[1])):
         mixed, rng = np.random.default_rng(number % 2), np.random.default_rng(10 * seed + number)
-        xs = [part * latent @ mixed.standard_normal((5, 20)) + rng.standard_normal((n, 20)) for _ in range(3)]
+        xs = [
+            part * latent @ mixed.standard_normal((5, 20)) + rng.standard_normal((n, 20))
+            for _ in range(3)
+        ]
         made.append(grams([torch.from_numpy(x).float() for x in xs], *[8] * batches))
     return made
 
@@ -199,21 +238,27 @@ def four(batches: int = 24, seed: int = 0, shared: tuple[float, float] = (0.9, 0
 def test_the_replicates_are_cka_of_the_minibatches_drawn() -> None:
     """By brute force: features of the drawn minibatches, some of them twice, laid end to end."""
     xs, ys = related(0, (6, 4), 40), related(1, (5,), 40)
-    sampled = Sampled.of(Comparison.of(grams(xs, *[8] * 5), grams(ys, *[8] * 5)), seed=3, replicates=20)
+    sampled = Sampled.of(
+        Comparison.of(grams(xs, *[8] * 5), grams(ys, *[8] * 5)), seed=3, replicates=20
+    )
     assert sampled.value.shape == (2, 1)
     counts = bootstrap_counts(5, 20, seed=3).long()
     for k in range(20):
         rows = torch.cat([torch.arange(8 * b, 8 * b + 8).repeat(counts[b, k]) for b in range(5)])
         again = minibatch_cka(*(grams([x[rows] for x in each], *[8] * 5) for each in (xs, ys)))
         np.testing.assert_allclose(sampled.draws[..., k], again, rtol=0, atol=1e-6)
-    chosen = Sampled.of(Comparison.of(grams(xs, *[8] * 5), grams(ys, *[8] * 5)), [(1, 0)], seed=3, replicates=20)
+    chosen = Sampled.of(
+        Comparison.of(grams(xs, *[8] * 5), grams(ys, *[8] * 5)), [(1, 0)], seed=3, replicates=20
+    )
     np.testing.assert_allclose(chosen.draws, sampled.draws[1], rtol=0, atol=1e-12)
 
 
 def test_the_interval_is_that_of_the_comparison() -> None:
     a, b, *_ = four()
     compared = Comparison.of(a, b)
-    for ours, theirs in zip(Sampled.of(compared, seed=2).interval(), compared.interval(seed=2), strict=True):
+    for ours, theirs in zip(
+        Sampled.of(compared, seed=2).interval(), compared.interval(seed=2), strict=True
+    ):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
 
 
@@ -223,21 +268,28 @@ def test_a_difference_by_hand() -> None:
     other = Sampled(np.array([0.4]), np.array([[0.4, 0.4, 0.4, 0.5, 0.3]]), batches=6)
     found = (one - other).estimate(level=0.5)
     assert found.value.tolist() == pytest.approx([0.2])
-    # t of 5 degrees is 0.7267 at 75 %, times √(6/5) 0.7961, and the normal's share below -0.7961 is 0.2130: of 4 steps 0.852
-    assert found.low.tolist() == pytest.approx([-0.1 + 0.852 * 0.2], abs=1e-4)  # of -0.1, 0.1, 0.2, 0.3, 0.5
+    # t of 5 degrees is 0.7267 at 75 %, times √(6/5) 0.7961, and the normal's share below -0.7961 is
+    # 0.2130: of 4 steps 0.852
+    assert found.low.tolist() == pytest.approx(
+        [-0.1 + 0.852 * 0.2], abs=1e-4
+    )  # of -0.1, 0.1, 0.2, 0.3, 0.5
     assert found.high.tolist() == pytest.approx([0.3 + (1 - 0.852) * 0.2], abs=1e-4)
-    # a share of (1 + 1)/(5 + 1) is -0.4307 standard errors, over √(6/5) -0.3932, and t of 5 degrees has 35.52 % below
+    # a share of (1 + 1)/(5 + 1) is -0.4307 standard errors, over √(6/5) -0.3932, and t of 5 degrees
+    # has 35.52 % below
     assert found.p.tolist() == pytest.approx([0.7104], abs=1e-4)
     nothing = (one - one).estimate()
     assert [end.tolist() for end in nothing] == [[0.0], [0.0], [0.0], [1.0]]
 
 
 def test_a_paired_interval_is_narrower_than_an_unpaired_one() -> None:
-    """Minibatches differ in how much is shared in them; what all models have in common cancels in a paired difference."""
+    """Minibatches differ in how much is shared in them; what all models have in common cancels in a
+    paired difference."""
     ratios = []
     for seed in range(5):
         a, b, c, d = four(seed=seed, shared=(0.9, 0.8))
-        one, other = (Sampled.of(Comparison.of(*pair), same_depth(*pair)).mean() for pair in ((a, b), (c, d)))
+        one, other = (
+            Sampled.of(Comparison.of(*pair), same_depth(*pair)).mean() for pair in ((a, b), (c, d))
+        )
         elsewhere = Sampled.of(Comparison.of(c, d), same_depth(c, d), seed=1).mean()
         with pytest.raises(InputError, match="same draws of minibatches"):
             one - elsewhere
@@ -253,39 +305,61 @@ def test_the_paired_interval_finds_a_difference_that_is_there_and_seldom_one_tha
     for seed in range(40):
         if seed < 15:
             a, b, c, d = four(seed=seed)
-            there.append((same_depth_mean(a, b, replicates=400) - same_depth_mean(c, d, replicates=400)).estimate())
+            there.append(
+                (
+                    same_depth_mean(a, b, replicates=400) - same_depth_mean(c, d, replicates=400)
+                ).estimate()
+            )
         a, b, c, d = four(48, seed=seed, shared=(0.7, 0.7))
-        absent.append((same_depth_mean(a, b, replicates=400) - same_depth_mean(c, d, replicates=400)).estimate())
+        absent.append(
+            (
+                same_depth_mean(a, b, replicates=400) - same_depth_mean(c, d, replicates=400)
+            ).estimate()
+        )
     assert np.mean([each.low > 0 for each in there]) > 0.9
     assert np.mean([each.p <= 0.05 for each in there]) > 0.9
     apart = np.mean([each.low > 0 or each.high < 0 for each in absent])
-    assert apart <= 0.07 + 3 * np.sqrt(0.07 * 0.93 / 40)  # of 300 seeds 7 %, where minibatches are so unequal
+    assert apart <= 0.07 + 3 * np.sqrt(
+        0.07 * 0.93 / 40
+    )  # of 300 seeds 7 %, where minibatches are so unequal
 
 
 def unrelated(seed: int, taps: int) -> Sampled:
-    """Paired differences of CKAs that are 0 in the limit, of taps that resemble each other, with the fewest minibatches judged."""
+    """Paired differences of CKAs that are 0 in the limit, of taps that resemble each other, with
+    the fewest minibatches judged."""
     source = torch.Generator().manual_seed(seed)
     base = [torch.randn(48, 4, generator=source) for _ in range(4)]
     made = [
-        grams([torch.cat([x, torch.randn(48, 3, generator=source)], 1) for _ in range(taps)], *[8] * 6) for x in base
+        grams(
+            [torch.cat([x, torch.randn(48, 3, generator=source)], 1) for _ in range(taps)], *[8] * 6
+        )
+        for x in base
     ]
     cells = [(i, i) for i in range(taps)]
-    one, other = (Sampled.of(Comparison.of(a, b), cells, seed, 400) for a, b in (made[:2], made[2:]))
+    one, other = (
+        Sampled.of(Comparison.of(a, b), cells, seed, 400) for a, b in (made[:2], made[2:])
+    )
     return one - other
 
 
 def test_intervals_of_few_minibatches_are_seldom_wrong_and_plain_percentiles_often() -> None:
-    """Of 10,000 such differences 6.8 % of the intervals leave out 0, and 14.4 % of plain percentile intervals."""
+    """Of 10,000 such differences 6.8 % of the intervals leave out 0, and 14.4 % of plain percentile
+    intervals."""
     wrong, plain, small = [], [], []
     for seed in range(200):
         difference = unrelated(seed, 1)
-        sides = [(low > 0) | (high < 0) for low, high in (difference.interval(), percentiles(difference.draws, 0.95))]
+        sides = [
+            (low > 0) | (high < 0)
+            for low, high in (difference.interval(), percentiles(difference.draws, 0.95))
+        ]
         wrong.append(sides[0].any())
         plain.append(sides[1].any())
         small.append(difference.p()[0] <= 0.05)
     most = 0.068 + 2 * np.sqrt(0.068 * 0.932 / 200)
     assert np.mean(wrong) <= most < np.mean(plain)
-    assert not (np.array(small) & ~np.array(wrong)).any()  # the estimate counts as one replicate more
+    assert not (
+        np.array(small) & ~np.array(wrong)
+    ).any()  # the estimate counts as one replicate more
 
 
 @pytest.mark.parametrize("batches", [6, 24])
@@ -294,21 +368,26 @@ def test_p_is_one_less_the_level_of_the_interval_that_ends_at_nothing(batches: i
     draws = np.random.default_rng(0).permutation(np.arange(-1000, 9001) / 10_000)
     sampled = Sampled(np.array(0.4), draws, batches)
     (p,) = sampled.p().ravel()
-    assert p == pytest.approx(2 * t.cdf(((batches - 1) / batches) ** 0.5 * norm.ppf(0.1), batches - 1), abs=1e-3)
+    assert p == pytest.approx(
+        2 * t.cdf(((batches - 1) / batches) ** 0.5 * norm.ppf(0.1), batches - 1), abs=1e-3
+    )
     low, high = sampled.interval(1 - p)
     assert (low, high) == pytest.approx((0, 0.8), abs=1e-3)
 
 
 @pytest.mark.slow
 def test_intervals_that_hold_at_once_are_seldom_wrong() -> None:
-    """Of 4,000 times six such differences 6 % have an interval that leaves out 0, and 34 % without widening for few minibatches."""
+    """Of 4,000 times six such differences 6 % have an interval that leaves out 0, and 34 % without
+    widening for few minibatches."""
     wrong, plain = [], []
     for seed in range(120):
         difference = unrelated(seed, 6)
         low, high = difference.together()
         wrong.append(((low > 0) | (high < 0)).any())
         error = difference.draws.std(-1, ddof=1)
-        c = np.quantile((np.abs(difference.draws - difference.value[:, None]) / error[:, None]).max(0), 0.95)
+        c = np.quantile(
+            (np.abs(difference.draws - difference.value[:, None]) / error[:, None]).max(0), 0.95
+        )
         plain.append((np.abs(difference.value) > c * error).any())
         far = (6 / 5) ** 0.5 * -t.ppf(norm.cdf(-c), 5)
         np.testing.assert_allclose(high, difference.value + far * error, rtol=1e-9)
@@ -353,7 +432,9 @@ def test_undefined_cells_stay_out_of_a_mean() -> None:
 
 def test_taps_are_paired_at_the_nearest_relative_depth() -> None:
     a, b = grams(related(0, (3, 3, 3, 3), 16), 16), grams(related(1, (3, 3), 16), 16)
-    a = replace(a, taps=tuple(Tap(str(i), "block", depth) for i, depth in enumerate((0.25, 0.5, 0.75, 1.0))))
+    a = replace(
+        a, taps=tuple(Tap(str(i), "block", depth) for i, depth in enumerate((0.25, 0.5, 0.75, 1.0)))
+    )
     b = replace(b, taps=tuple(Tap(str(i), "block", depth) for i, depth in enumerate((0.5, 1.0))))
     assert same_depth(a, b) == [(0, 0), (1, 0), (2, 0), (3, 1)]  # 0.75 lies between: the first
     assert same_depth(b, a) == [(0, 0), (0, 1), (0, 2), (1, 3)]

@@ -1,4 +1,5 @@
-"""`sslens features` and `sslens knn`, and the table between them: what is chosen, and what the choice is worth."""
+"""`sslens features` and `sslens knn`, and the table between them: what is chosen, and what the
+choice is worth."""
 
 import hashlib
 import tempfile
@@ -58,11 +59,14 @@ def made(n: int, seed: int = 0) -> FeatureStore:
     taps = (Tap("blocks.0", "block", 0.5), Tap("norm", "norm", 1.0))
     ids = tuple(f"{i}.png" for i in range(n))
     return in_memory(
-        Artefact("features", "m", ids, taps, tensors, {}), dict(zip(ids, labels.tolist(), strict=True)), "abc"
+        Artefact("features", "m", ids, taps, tensors, {}),
+        dict(zip(ids, labels.tolist(), strict=True)),
+        "abc",
     )
 
 
-# ------------------------------------------------------------------------------------------------------- the table
+# -------------------------------------------------------------------------------------------------------
+# the table
 
 
 def test_the_table_has_every_choice_and_its_accuracy() -> None:
@@ -74,7 +78,9 @@ def test_the_table_has_every_choice_and_its_accuracy() -> None:
     for row in frame.itertuples():
         features = store.read(row.tap, row.pooling)
         how = "majority" if np.isnan(row.temperature) else "weighted"
-        alone = knn(features, features, torch.tensor(store.labels), k=row.k, how=how, leave_one_out=True)
+        alone = knn(
+            features, features, torch.tensor(store.labels), k=row.k, how=how, leave_one_out=True
+        )
         assert row.accuracy == (alone == store.labels).mean()
         assert row.low <= row.accuracy <= row.high
         assert (row.images, row.chance) == (120, 40 / 120)
@@ -92,7 +98,9 @@ def test_the_gain_of_choosing_is_measured_on_images_that_had_no_part_in_it() -> 
     mean, low, high = apart.gain()
     assert low > 0.4
     others = [hashlib.sha256(f"third/{i}.png".encode()).digest()[0] % 3 > 0 for i in range(300)]
-    assert mean == pytest.approx((apart.correct[0].astype(float) - apart.correct[apart.usual])[others].mean())
+    assert mean == pytest.approx(
+        (apart.correct[0].astype(float) - apart.correct[apart.usual])[others].mean()
+    )
     assert low < mean < high
     assert ": more than usual" in sweeping.findings([apart])[0]
 
@@ -104,7 +112,9 @@ NOTHING = made(300)
 def chance(seed: int) -> sweeping.Swept:
     """10 choices that are each right by chance on 300 images."""
     noise = np.random.default_rng(seed).random((10, 300)) < 1 / 3
-    return sweeping.Swept(NOTHING, False, tuple(("norm", "cls", 20 + i, 0.07) for i in range(10)), noise)
+    return sweeping.Swept(
+        NOTHING, False, tuple(("norm", "cls", 20 + i, 0.07) for i in range(10)), noise
+    )
 
 
 def test_choosing_among_choices_that_are_all_chance_gains_nothing() -> None:
@@ -125,21 +135,40 @@ def test_choosing_among_choices_that_are_all_chance_gains_nothing() -> None:
 def test_a_gain_is_not_told_where_no_image_is_left_to_judge_it_on() -> None:
     one = sweeping.Swept(made(1), False, (("norm", "cls", 20, 0.07),), np.ones((1, 1), bool))
     assert np.isnan(one.gain()).all()
-    assert sweeping.findings([one])[0].endswith("There are too few images to tell what choosing is worth.")
+    assert sweeping.findings([one])[0].endswith(
+        "There are too few images to tell what choosing is worth."
+    )
 
 
 def test_numbers_of_neighbours_that_a_bank_lacks_are_left_out_or_refused() -> None:
     assert sweeping.possible((200, 1, 20, 20), 50) == (1, 20)
-    with pytest.raises(InputError, match="60 neighbours cannot be chosen among 50 images: give --k between 1 and 50"):
+    with pytest.raises(
+        InputError,
+        match="60 neighbours cannot be chosen among 50 images: give --k between 1 and 50",
+    ):
         sweeping.possible((60, 70), 50)
 
 
-# ----------------------------------------------------------------------------------------------------- the commands
+# -----------------------------------------------------------------------------------------------------
+# the commands
 
 
-def test_features_are_stored_and_classified(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_features_are_stored_and_classified(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for split in ("val", "train"):
-        line = ["features", NANO, "--images", split, "--out", f"f/{split}", "--shard", "5", "--device", "cpu"]
+        line = [
+            "features",
+            NANO,
+            "--images",
+            split,
+            "--out",
+            f"f/{split}",
+            "--shard",
+            "5",
+            "--device",
+            "cpu",
+        ]
         assert main([*line, "--dry-run"]) == 0
         said = capsys.readouterr()
         assert said.out == ""
@@ -150,7 +179,25 @@ def test_features_are_stored_and_classified(place: Path, capsys: pytest.CaptureF
         assert main(line) == 0
         assert "pass      0 of" in capsys.readouterr().err
     assert len(open_features("f/val")) == 12
-    assert main(["knn", "f/val", "--bank", "f/train", "--k", "1", "5", "40", "--out", "out", "--device", "cpu"]) == 0
+    assert (
+        main(
+            [
+                "knn",
+                "f/val",
+                "--bank",
+                "f/train",
+                "--k",
+                "1",
+                "5",
+                "40",
+                "--out",
+                "out",
+                "--device",
+                "cpu",
+            ]
+        )
+        == 0
+    )
     said = capsys.readouterr()
     assert said.out == "out/knn.csv\n"
     assert "18 images can vote: k over that was left out" in said.err
@@ -197,10 +244,16 @@ def test_a_model_is_classified_beside_its_controls_and_again_without_a_pass(
         "pixels": True,
     }
     # the same numbers as by hand from features in memory
-    model, images, bank = sslens.load(f"{NANO}:5"), sslens.open_images("val"), sslens.open_images("train")
+    model, images, bank = (
+        sslens.load(f"{NANO}:5"),
+        sslens.open_images("val"),
+        sslens.open_images("train"),
+    )
     queries, among = (sslens.features(model, each) for each in (images, bank))
     labels = [
-        dict(zip(each.ids, each.labels.tolist(), strict=True)) for each in (images, bank) if each.labels is not None
+        dict(zip(each.ids, each.labels.tolist(), strict=True))
+        for each in (images, bank)
+        if each.labels is not None
     ]
     predicted = knn(
         queries.tensors["norm/patch"],
@@ -213,16 +266,35 @@ def test_a_model_is_classified_beside_its_controls_and_again_without_a_pass(
     assert row.accuracy[row.temperature == 0.07].item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_what_cannot_be_classified_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_classified_is_refused(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     Path("flat").mkdir()
     for i in range(4):
         Image.new("RGB", (32, 32), (i, 0, 0)).save(f"flat/{i}.png")
     for split, seed in (("val", 0), ("train", 1)):
-        assert main(["features", f"{NANO}:{seed}", "--images", split, "--out", f"f/{split}", "--device", "cpu"]) == 0
+        assert (
+            main(
+                [
+                    "features",
+                    f"{NANO}:{seed}",
+                    "--images",
+                    split,
+                    "--out",
+                    f"f/{split}",
+                    "--device",
+                    "cpu",
+                ]
+            )
+            == 0
+        )
     for line, said in (
         ([NANO], "random:vit_nano_patch8_32 is a model, so images are needed: give --images"),
         ([NANO, "--images", "val", "--k", "0"], "--k is 0: give numbers above 0"),
-        ([NANO, "--images", "val", "--temperature", "-1"], "--temperature is -1.0: give numbers above 0"),
+        (
+            [NANO, "--images", "val", "--temperature", "-1"],
+            "--temperature is -1.0: give numbers above 0",
+        ),
         (
             [NANO, "--images", "val", "--k", "50"],
             "50 neighbours cannot be chosen among 11 images: give --k between 1 and 11",
@@ -232,7 +304,10 @@ def test_what_cannot_be_classified_is_refused(place: Path, capsys: pytest.Captur
             [NANO, "--images", "val", "--bank", "f/train"],
             "f/train holds features, and random:vit_nano_patch8_32 is a model",
         ),
-        (["f/val", "--images", "val"], "f/val holds features of its own images and taps: leave --images"),
+        (
+            ["f/val", "--images", "val"],
+            "f/val holds features of its own images and taps: leave --images",
+        ),
         (["f/val", "--bank", "train"], "give --bank a folder of features of the same model, too"),
         (["f/val", "--bank", "f/train", "--k", "3"], "The bank's features are of another model"),
         (["f/vla"], 'There is no model "f/vla"'),
@@ -244,5 +319,7 @@ def test_what_cannot_be_classified_is_refused(place: Path, capsys: pytest.Captur
         (["--out", "g", "--taps", "blocks.7"], 'has no tap "blocks.7"'),
         (["--out", "f/train"], "The features in f/train are another model's"),
     ):
-        assert said in refused(["features", NANO, "--images", "val", "--device", "cpu", *line], capsys)
+        assert said in refused(
+            ["features", NANO, "--images", "val", "--device", "cpu", *line], capsys
+        )
     assert not Path("g").exists()

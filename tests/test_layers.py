@@ -52,7 +52,11 @@ def imported(module: str, text: str, modules: Mapping[str, str]) -> Iterator[str
             assert node.level == 0, f"{module} has a relative import in line {node.lineno}"
             base = str(node.module)
             found = [
-                f"{base}.{a.name}" if f"{base}.{a.name}".removeprefix("sslens.") in modules else base
+                (
+                    f"{base}.{a.name}"
+                    if f"{base}.{a.name}".removeprefix("sslens.") in modules
+                    else base
+                )
                 for a in node.names
             ]
         else:
@@ -63,15 +67,26 @@ def imported(module: str, text: str, modules: Mapping[str, str]) -> Iterator[str
 
 
 def faults(modules: Mapping[str, str]) -> list[str]:
-    """What is wrong with the imports of modules, given by dotted name without the package's, with their text."""
+    """What is wrong with the imports of modules, given by dotted name without the package's, with
+    their text."""
     said = [f"{m} is not in the order" for m in modules if m.split(".")[0] not in ORDER]
-    said += [f"{m} is named after nothing" for m in modules if NAMELESS & {part.strip("_") for part in m.split(".")}]
+    said += [
+        f"{m} is named after nothing"
+        for m in modules
+        if NAMELESS & {part.strip("_") for part in m.split(".")}
+    ]
     if said:
         return said
-    graph = {module: set(imported(module, text, modules)) - {module} for module, text in modules.items()}
+    graph = {
+        module: set(imported(module, text, modules)) - {module} for module, text in modules.items()
+    }
     for module, others in graph.items():
         top = ORDER.index(module.split(".")[0])
-        said += [f"{module} imports {other}" for other in sorted(others) if ORDER.index(other.split(".")[0]) > top]
+        said += [
+            f"{module} imports {other}"
+            for other in sorted(others)
+            if ORDER.index(other.split(".")[0]) > top
+        ]
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
@@ -88,7 +103,9 @@ def test_the_package_imports_downwards_only() -> None:
             modules[name] = path.read_text(encoding="utf-8")
     assert {"errors", "data.images", "data", "analyses.cka_blocks", "cli"} <= modules.keys()
     assert faults(modules) == []
-    assert set(ORDER) <= {name.split(".")[0] for name in modules}, "the order lists a module that is not there"
+    assert set(ORDER) <= {name.split(".")[0] for name in modules}, (
+        "the order lists a module that is not there"
+    )
 
 
 @pytest.mark.parametrize(
@@ -96,7 +113,10 @@ def test_the_package_imports_downwards_only() -> None:
     [
         ({"errors": "from sslens.store import home", "store": ""}, "errors imports store"),
         ({"errors": "def f():\n    import sslens.cli", "cli": ""}, "errors imports cli"),
-        ({"store": "if TYPE_CHECKING:\n    from sslens import zoo", "zoo": ""}, "store imports zoo"),
+        (
+            {"store": "if TYPE_CHECKING:\n    from sslens import zoo", "zoo": ""},
+            "store imports zoo",
+        ),
         ({"elsewhere": ""}, "elsewhere is not in the order"),
         ({"data.utils": ""}, "data.utils is named after nothing"),
         ({"models._common": ""}, "models._common is named after nothing"),
@@ -116,4 +136,9 @@ def test_a_fault_is_found(modules: dict[str, str], said: str) -> None:
 
 
 def test_the_way_down_is_no_fault() -> None:
-    assert faults({"errors": "", "store": "import json\nfrom sslens.errors import InputError", "data": ""}) == []
+    assert (
+        faults(
+            {"errors": "", "store": "import json\nfrom sslens.errors import InputError", "data": ""}
+        )
+        == []
+    )

@@ -1,4 +1,5 @@
-"""Checkpoint files of every layout: recognised from keys and shapes, loaded strictly, equal to what they were written from."""
+"""Checkpoint files of every layout: recognised from keys and shapes, loaded strictly, equal to what
+they were written from."""
 
 import warnings
 from pathlib import Path
@@ -38,7 +39,8 @@ def example(layout: str, name: str) -> Example:
     return EXAMPLES[layout]()[name]
 
 
-# ------------------------------------------------------------------------------------------------------- the contract
+# -------------------------------------------------------------------------------------------------------
+# the contract
 
 
 @pytest.mark.parametrize("layout", names("zoo/layouts"))
@@ -51,7 +53,9 @@ def test_a_layout_says_what_it_is_and_has_examples(layout: str) -> None:
 
 
 @pytest.mark.parametrize(("layout", "name"), CASES)
-def test_a_file_is_recognised_and_every_key_accounted_for(layout: str, name: str, tmp_path: Path) -> None:
+def test_a_file_is_recognised_and_every_key_accounted_for(
+    layout: str, name: str, tmp_path: Path
+) -> None:
     case = example(layout, name)
     contents = files.contents(case.write(tmp_path))
     options = dict(case.options) if layout != "sslens" else {}
@@ -72,7 +76,9 @@ def test_a_file_is_recognised_and_every_key_accounted_for(layout: str, name: str
 
 
 @pytest.mark.parametrize(("layout", "name"), CASES)
-def test_the_loaded_network_is_the_one_that_was_written(layout: str, name: str, tmp_path: Path) -> None:
+def test_the_loaded_network_is_the_one_that_was_written(
+    layout: str, name: str, tmp_path: Path
+) -> None:
     case = example(layout, name)
     path = case.write(tmp_path)
     model = zoo.load(path, **(case.options if layout != "sslens" else {}))
@@ -88,7 +94,8 @@ def test_the_loaded_network_is_the_one_that_was_written(layout: str, name: str, 
     assert model.digest
 
 
-# ------------------------------------------------------------------------------------------- which network, which form
+# ------------------------------------------------------------------------------------------- which
+# network, which form
 
 
 def test_the_wrong_twin_is_never_taken_unless_asked_for(tmp_path: Path) -> None:
@@ -98,19 +105,28 @@ def test_the_wrong_twin_is_never_taken_unless_asked_for(tmp_path: Path) -> None:
         assert found.branch in ("teacher", "base_encoder", "target_encoder")
         with pytest.raises(
             InputError,
-            match=rf'has no branch "studnet": (did you mean|there are) .*{"student" if layout == "dino" else "encoder"}',
+            match=(
+                r'has no branch "studnet": (did you mean|there are)'
+                rf" .*{'student' if layout == 'dino' else 'encoder'}"
+            ),
         ):
             zoo.load(path, branch="studnet", **HEADS)
     alone = example("dino", "full").tree
     torch.save({"student": alone["student"]}, tmp_path / "student.pth")
-    with pytest.raises(InputError, match=r'a twin of the network that is evaluated \(student\).*branch="student"'):
+    with pytest.raises(
+        InputError, match=r'a twin of the network that is evaluated \(student\).*branch="student"'
+    ):
         zoo.load(tmp_path / "student.pth", **HEADS)
-    assert zoo.load(tmp_path / "student.pth", branch="student", **HEADS).about["branch"] == "student"
+    assert (
+        zoo.load(tmp_path / "student.pth", branch="student", **HEADS).about["branch"] == "student"
+    )
 
 
 def test_several_networks_of_a_file_are_not_chosen_between(tmp_path: Path) -> None:
     one, other = vit("learned", 1), vit("learned", 2)
-    torch.save({"state_dict": one.state_dict(), "state_dict_ema": other.state_dict()}, tmp_path / "a.pth")
+    torch.save(
+        {"state_dict": one.state_dict(), "state_dict_ema": other.state_dict()}, tmp_path / "a.pth"
+    )
     with pytest.raises(InputError, match=r"holds several networks \(state_dict, state_dict_ema\)"):
         zoo.load(tmp_path / "a.pth", **HEADS)
     model = zoo.load(tmp_path / "a.pth", branch="state_dict_ema", **HEADS)
@@ -120,7 +136,10 @@ def test_several_networks_of_a_file_are_not_chosen_between(tmp_path: Path) -> No
 
 
 def test_names_alone_do_not_make_a_file_msns(tmp_path: Path) -> None:
-    twins = {"encoder": vit("learned", 1).state_dict(), "target_encoder": vit("learned", 2).state_dict()}
+    twins = {
+        "encoder": vit("learned", 1).state_dict(),
+        "target_encoder": vit("learned", 2).state_dict(),
+    }
     torch.save(twins, tmp_path / "a.pth")
     with pytest.raises(InputError, match=r"holds several networks \(encoder, target_encoder\)"):
         zoo.load(tmp_path / "a.pth", **HEADS)
@@ -147,21 +166,34 @@ def test_transforms_are_the_authors(tmp_path: Path) -> None:
     ):
         case = next(iter(EXAMPLES[layout]().values()))
         assert zoo.load(case.write(tmp_path), **HEADS).transform.interpolation == interpolation
-    assert zoo.load(example("moco-v3", "ResNet").write(tmp_path)).transform.geometry == (256, 224, "bilinear")
+    assert zoo.load(example("moco-v3", "ResNet").write(tmp_path)).transform.geometry == (
+        256,
+        224,
+        "bilinear",
+    )
 
 
 def test_legacy_files_and_half_precision(tmp_path: Path) -> None:
     network = vit("learned")
-    torch.save({"model": network.state_dict()}, tmp_path / "old.pth.tar", _use_new_zipfile_serialization=False)
+    torch.save(
+        {"model": network.state_dict()},
+        tmp_path / "old.pth.tar",
+        _use_new_zipfile_serialization=False,
+    )
     old: Any = zoo.load(tmp_path / "old.pth.tar", **HEADS)
-    assert torch.equal(old.network.blocks[1].attn.qkv.weight, network.state_dict()["blocks.1.attn.qkv.weight"])
-    torch.save({name: value.half() for name, value in network.state_dict().items()}, tmp_path / "half.pt")
+    assert torch.equal(
+        old.network.blocks[1].attn.qkv.weight, network.state_dict()["blocks.1.attn.qkv.weight"]
+    )
+    torch.save(
+        {name: value.half() for name, value in network.state_dict().items()}, tmp_path / "half.pt"
+    )
     half = recognise(files.contents(tmp_path / "half.pt"), **HEADS)
     assert {value.dtype for value in half.weights.values()} == {torch.float32}
     assert "The weights are float16 in the file; here they are float32." in half.notes
 
 
-# ---------------------------------------------------------------------------------------------------------- full size
+# ----------------------------------------------------------------------------------------------------------
+# full size
 
 
 def meta(state: dict[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
@@ -232,7 +264,8 @@ def zoo_arch(name: str) -> Any:
     return CNNArch.parse(name)
 
 
-# -------------------------------------------------------------------------------------------------------------- DINOv2
+# --------------------------------------------------------------------------------------------------------------
+# DINOv2
 
 
 @pytest.mark.parametrize("naming", ["theirs", "Hugging Face"])
@@ -241,7 +274,10 @@ def test_registers_come_in_after_positions(naming: str, gated: bool, tmp_path: P
     shape = ViTShape(VIT, hidden=96, gated=gated, layer_scale=True)
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        state = {name: 0.1 * torch.randn(value.shape) for name, value in shape.empty().state_dict().items()}
+        state = {
+            name: 0.1 * torch.randn(value.shape)
+            for name, value in shape.empty().state_dict().items()
+        }
     registers = torch.randn(1, 3, VIT.dim, generator=torch.Generator().manual_seed(4))
     if naming == "theirs":
         written = {
@@ -251,7 +287,11 @@ def test_registers_come_in_after_positions(naming: str, gated: bool, tmp_path: P
         written |= {"register_tokens": registers, "mask_token": torch.zeros(1, VIT.dim)}
     else:
         renamed = {"mlp.fc1": "mlp.weights_in", "mlp.fc2": "mlp.weights_out"} if gated else {}
-        kept = {n: v for n, v in state.items() if ".ls" not in n and ".norm" not in n and ".mlp." not in n}
+        kept = {
+            n: v
+            for n, v in state.items()
+            if ".ls" not in n and ".norm" not in n and ".mlp." not in n
+        }
         written = hugging(kept)
         for name, value in state.items():
             if name not in kept:
@@ -262,7 +302,10 @@ def test_registers_come_in_after_positions(naming: str, gated: bool, tmp_path: P
                 }.items():
                     name = name.replace(ours, named)
                 written[name.replace("blocks.", "encoder.layer.")] = value
-        written |= {"embeddings.register_tokens": registers, "embeddings.mask_token": torch.zeros(1, VIT.dim)}
+        written |= {
+            "embeddings.register_tokens": registers,
+            "embeddings.mask_token": torch.zeros(1, VIT.dim),
+        }
     torch.save(written, tmp_path / "a.pth")
     model = zoo.load(tmp_path / "a.pth", **HEADS)
     assert model.about["objective"] == "dinov2"
@@ -272,13 +315,16 @@ def test_registers_come_in_after_positions(naming: str, gated: bool, tmp_path: P
     tokens = network.patch_embed(image)
     tokens = torch.cat([state["cls_token"].expand(2, -1, -1), tokens], dim=1) + state["pos_embed"]
     tokens = torch.cat([tokens[:, :1], registers.expand(2, -1, -1), tokens[:, 1:]], dim=1)
-    torch.testing.assert_close(model(image), network.norm(network.blocks(tokens)), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        model(image), network.norm(network.blocks(tokens)), rtol=0, atol=1e-6
+    )
     for name, value in state.items():
         if ".mlp." in name or ".ls" in name:
             assert torch.equal(network.state_dict()[name], value)
 
 
-# ------------------------------------------------------------------------------------------------------------ bad files
+# ------------------------------------------------------------------------------------------------------------
+# bad files
 
 
 def refused(tree: Any, tmp_path: Path, **options: Any) -> str:
@@ -290,17 +336,23 @@ def refused(tree: Any, tmp_path: Path, **options: Any) -> str:
 
 
 def test_keys_of_two_methods_are_refused(tmp_path: Path) -> None:
-    mae, moco = example("mae", "full").tree["model"], example("moco-v3", "released").tree["state_dict"]
+    mae, moco = (
+        example("mae", "full").tree["model"],
+        example("moco-v3", "released").tree["state_dict"],
+    )
     said = refused({"model": mae | moco}, tmp_path)
-    assert "holds keys of two methods, MAE's (it has MAE's decoder (decoder_embed.weight)) and MoCo-v3's" in said
+    assert (
+        "holds keys of two methods, MAE's (it has MAE's decoder (decoder_embed.weight)) and"
+        " MoCo-v3's" in said
+    )
     dino = under("backbone.", example("dino", "full").tree["teacher"])
     assert "no file of this layout (MoCo-v3) has, the first backbone.backbone.cls_token" in refused(
         {"state_dict": moco | dino}, tmp_path
     )
     said = refused({"model": mae | head("prototypes.weight")}, tmp_path, **HEADS)
     assert (
-        "the first is prototypes.weight: expected none, found (3, 4). 1 are known in no file of this layout (MAE)"
-        in said
+        "the first is prototypes.weight: expected none, found (3, 4). 1 are known in no file of"
+        " this layout (MAE)" in said
     )
 
 
@@ -320,9 +372,13 @@ def test_keys_of_two_methods_are_refused(tmp_path: Path) -> None:
         ({"blocks.1.norm2.bias": torch.tensor([float("inf")] + [0.0] * 63)}, "has 1 tensors with values that are no finite"),
     ],
 )  # fmt: skip
-def test_weights_that_do_not_fit_are_refused(change: dict[str, Tensor | None], said: str, tmp_path: Path) -> None:
+def test_weights_that_do_not_fit_are_refused(
+    change: dict[str, Tensor | None], said: str, tmp_path: Path
+) -> None:
     state = {**vit("learned").state_dict(), **change}
-    assert said in refused({name: value for name, value in state.items() if value is not None}, tmp_path, **HEADS)
+    assert said in refused(
+        {name: value for name, value in state.items() if value is not None}, tmp_path, **HEADS
+    )
 
 
 @pytest.mark.parametrize(
@@ -347,20 +403,34 @@ def test_networks_of_other_kinds_are_refused_by_what_they_are(tmp_path: Path) ->
     first = {name: value for name, value in state.items() if ".grn." not in name}
     assert "a ConvNeXt of the first version" in refused({"model": first}, tmp_path)
     resnet = RESNET.build(0).state_dict()
-    assert "convolution is 3 px wide" in refused({**resnet, "conv1.weight": torch.zeros(64, 3, 3, 3)}, tmp_path)
-    assert "grouped convolutions" in refused({**resnet, "layer1.0.conv2.weight": torch.zeros(8, 4, 3, 3)}, tmp_path)
-    stem = {name: value for name, value in vit().state_dict().items() if not name.startswith("patch_embed")}
-    assert "cuts its patches by several convolutions" in refused(stem | head("patch_embed.proj.0.weight"), tmp_path)
+    assert "convolution is 3 px wide" in refused(
+        {**resnet, "conv1.weight": torch.zeros(64, 3, 3, 3)}, tmp_path
+    )
+    assert "grouped convolutions" in refused(
+        {**resnet, "layer1.0.conv2.weight": torch.zeros(8, 4, 3, 3)}, tmp_path
+    )
+    stem = {
+        name: value
+        for name, value in vit().state_dict().items()
+        if not name.startswith("patch_embed")
+    }
+    assert "cuts its patches by several convolutions" in refused(
+        stem | head("patch_embed.proj.0.weight"), tmp_path
+    )
     assert "has no heads: leave num_heads out" in refused(resnet, tmp_path, num_heads=4)
     assert "cannot be shared by 5 heads" in refused(vit().state_dict(), tmp_path, num_heads=5)
 
 
-# --------------------------------------------------------------------------------------------------------------- heads
+# ---------------------------------------------------------------------------------------------------------------
+# heads
 
 
 def test_heads_that_nobody_said_are_warned_of(tmp_path: Path) -> None:
     path = example("mae", "encoder").write(tmp_path)
-    with pytest.warns(UserWarning, match="is read with 1 heads of attention, for a width of 64: no file tells them"):
+    with pytest.warns(
+        UserWarning,
+        match="is read with 1 heads of attention, for a width of 64: no file tells them",
+    ):
         model: Any = zoo.load(path)
     assert model.network.blocks[0].attn.num_heads == 1
     with warnings.catch_warnings():
@@ -375,10 +445,15 @@ def test_heads_of_mocos_small_vit_are_twelve(tmp_path: Path) -> None:
     arch = ViTArch(32, 16, 384, 1, 12)
     state = under("module.base_encoder.", arch.build(0).state_dict())
     torch.save({"state_dict": state}, tmp_path / "a.pth")
-    with pytest.warns(UserWarning, match="with 12 heads of attention, as MoCo-v3's of width 384 have"):
+    with pytest.warns(
+        UserWarning, match="with 12 heads of attention, as MoCo-v3's of width 384 have"
+    ):
         model: Any = zoo.load(tmp_path / "a.pth")
     assert model.network.blocks[0].attn.num_heads == 12
-    with pytest.warns(UserWarning, match="with 6 heads of attention as you asked, but MoCo-v3's of width 384 have 12"):
+    with pytest.warns(
+        UserWarning,
+        match="with 6 heads of attention as you asked, but MoCo-v3's of width 384 have 12",
+    ):
         zoo.load(tmp_path / "a.pth", num_heads=6)
 
 

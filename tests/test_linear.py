@@ -1,4 +1,5 @@
-"""Probes trained together: each against the same head alone, by plain torch modules and a LARS written here."""
+"""Probes trained together: each against the same head alone, by plain torch modules and a LARS
+written here."""
 
 import math
 from collections.abc import Iterator
@@ -13,7 +14,17 @@ from sslens.errors import InputError
 from sslens.probes import _heads
 from sslens.probes._grid import rates
 from sslens.probes._lars import lars_
-from sslens.probes.linear import Column, Head, Held, Point, Probes, fresh, paper_grid, small_grid, train_probes
+from sslens.probes.linear import (
+    Column,
+    Head,
+    Held,
+    Point,
+    Probes,
+    fresh,
+    paper_grid,
+    small_grid,
+    train_probes,
+)
 
 LAST, EARLY = ("norm", "cls"), ("blocks.2", "mean")
 GRID = (
@@ -26,14 +37,23 @@ GRID = (
 
 
 def drawn(
-    images: int = 70, classes: int = 3, dtype: torch.dtype = torch.float32, seed: int = 0, **options: int
+    images: int = 70,
+    classes: int = 3,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+    **options: int,
 ) -> Held:
     """Two columns of features that know something of the class, at different scales and offsets."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(images) % classes
     centres = torch.randn(classes, 12, generator=torch.Generator().manual_seed(99), dtype=dtype)
     x = torch.randn(images, 12, generator=generator, dtype=dtype) + centres[labels]
-    return Held({LAST: 5 + 3 * x[:, :7], EARLY: 0.02 * x[:, 7:] - 1}, labels, classes, batch=options.get("batch", 16))
+    return Held(
+        {LAST: 5 + 3 * x[:, :7], EARLY: 0.02 * x[:, 7:] - 1},
+        labels,
+        classes,
+        batch=options.get("batch", 16),
+    )
 
 
 class PlainLARS:
@@ -80,16 +100,26 @@ def alone(data: Held, head: Head, point: Point, seed: int, dtype: torch.dtype) -
 
 
 def values(module: nn.Module) -> dict[str, Tensor]:
-    return {name: value for name, value in module.state_dict().items() if not name.endswith("num_batches_tracked")}
+    return {
+        name: value
+        for name, value in module.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
 
 
 @pytest.mark.parametrize(("dtype", "within"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
 @pytest.mark.parametrize("columns", [(LAST,), (LAST, EARLY)])
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_a_head_trained_among_others_is_the_same_head_trained_alone(
-    layers: int, columns: tuple[Column, ...], dtype: torch.dtype, within: float, monkeypatch: pytest.MonkeyPatch
+    layers: int,
+    columns: tuple[Column, ...],
+    dtype: torch.dtype,
+    within: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(_heads.ROOM, "cpu", 16 * (3 + 3 * (layers - 1) * 12) * 2)  # packs of one to three heads
+    monkeypatch.setitem(
+        _heads.ROOM, "cpu", 16 * (3 + 3 * (layers - 1) * 12) * 2
+    )  # packs of one to three heads
     data, head = drawn(dtype=dtype), Head(columns, layers)
     probes = train_probes(data, [Head((EARLY,)), head], GRID, seed=3, dtype=dtype)
     for row, point in enumerate(GRID):
@@ -100,7 +130,9 @@ def test_a_head_trained_among_others_is_the_same_head_trained_alone(
             torch.testing.assert_close(values(found)[name], value, atol=within, rtol=0)
         started = values(fresh(head, point, sum(data.columns[c] for c in columns), 3, 3).to(dtype))
         last = f"{3 * layers - 2}.weight"
-        assert (values(found)[last] - started[last]).norm() > 0.1 * started[last].norm(), "nothing was learnt"
+        assert (values(found)[last] - started[last]).norm() > 0.1 * started[last].norm(), (
+            "nothing was learnt"
+        )
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
@@ -128,13 +160,16 @@ def test_a_head_does_not_depend_on_what_it_is_trained_beside() -> None:
         torch.testing.assert_close(values(together.module(head, 3))[name], value, atol=1e-6, rtol=0)
 
 
-# ------------------------------------------------------------------------------------------------------------- LARS
+# -------------------------------------------------------------------------------------------------------------
+# LARS
 
 
 def test_two_steps_of_lars_by_hand() -> None:
-    """Of a 1 × 2 matrix (3, 4) with decay 0.5, gradients (1, 0) and (0, 1), rate 2; and of a bias 1 with gradients 1, 1.
+    """Of a 1 × 2 matrix (3, 4) with decay 0.5, gradients (1, 0) and (0, 1), rate 2; and of a bias 1
+    with gradients 1, 1.
 
-    Step 1: u = (1, 0) + 0.5 (3, 4) = (2.5, 2), |u|² = 10.25, |w| = 5; m = 0.005 / √10.25 · (2.5, 2); w = (3, 4) − 2 m.
+    Step 1: u = (1, 0) + 0.5 (3, 4) = (2.5, 2), |u|² = 10.25, |w| = 5; m = 0.005 / √10.25 · (2.5,
+    2); w = (3, 4) − 2 m.
     """
     weight = torch.tensor([[[3.0, 4.0]]], dtype=torch.float64)
     bias = torch.tensor([[1.0]], dtype=torch.float64)
@@ -162,13 +197,17 @@ def test_trust_is_one_where_a_norm_is_zero() -> None:
     assert weight.tolist() == [[[-1.0, -2.0]], [[1.0, 0.0]]]
 
 
-# ------------------------------------------------------------------------------------------------------------- grid
+# -------------------------------------------------------------------------------------------------------------
+# grid
 
 
 def test_the_papers_grid() -> None:
     grid = paper_grid()
     assert len(set(grid)) == 216
-    assert [len({getattr(p, n) for p in grid}) for n in ("lr", "weight_decay", "min_lr", "warmup", "epochs")] == [
+    assert [
+        len({getattr(p, n) for p in grid})
+        for n in ("lr", "weight_decay", "min_lr", "warmup", "epochs")
+    ] == [
         3,
         3,
         6,
@@ -214,7 +253,8 @@ def test_a_point_that_no_training_can_follow_is_refused(given: dict[str, float],
         Point(**given)  # type: ignore[arg-type]
 
 
-# ------------------------------------------------------------------------------------------------------- divergence
+# -------------------------------------------------------------------------------------------------------
+# divergence
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -234,14 +274,23 @@ def test_a_head_that_diverges_is_told_and_harms_no_neighbour(layers: int) -> Non
     assert all(torch.isfinite(value).all() for value in values(beside.module(head, 1)).values())
 
 
-# -------------------------------------------------------------------------------------------------------- bad input
+# --------------------------------------------------------------------------------------------------------
+# bad input
 
 
 def refusals() -> Iterator[tuple[str, dict[str, object], str]]:
     x, y = torch.randn(6, 4), torch.tensor([0, 1, 0, 1, 0, 1])
     yield "none", {"features": {}, "labels": y}, "no features to probe"
-    yield "short", {"features": {LAST: x[:5]}, "labels": y}, "norm/cls has features of 5 images, and there are 6 labels"
-    yield "nan", {"features": {LAST: x.log()}, "labels": y}, "norm/cls hold values that are not finite"
+    yield (
+        "short",
+        {"features": {LAST: x[:5]}, "labels": y},
+        "norm/cls has features of 5 images, and there are 6 labels",
+    )
+    yield (
+        "nan",
+        {"features": {LAST: x.log()}, "labels": y},
+        "norm/cls hold values that are not finite",
+    )
     yield "one class", {"features": {LAST: x}, "labels": y * 0 + 2}, "All 6 images are of one class"
     yield (
         "range",
@@ -255,7 +304,9 @@ def refusals() -> Iterator[tuple[str, dict[str, object], str]]:
     )
 
 
-@pytest.mark.parametrize(("given", "said"), [case[1:] for case in refusals()], ids=[case[0] for case in refusals()])
+@pytest.mark.parametrize(
+    ("given", "said"), [case[1:] for case in refusals()], ids=[case[0] for case in refusals()]
+)
 def test_features_that_cannot_be_probed_are_refused(given: dict[str, object], said: str) -> None:
     with pytest.raises(InputError, match=said):
         Held(**given)  # type: ignore[arg-type]

@@ -1,4 +1,5 @@
-"""Measures: a contract for every file in measures/, and each measure but CKA against an independent implementation."""
+"""Measures: a contract for every file in measures/, and each measure but CKA against an independent
+implementation."""
 
 import gc
 import inspect
@@ -25,11 +26,13 @@ LENGTHS = (24, 24, 9)
 
 
 def features(seed: int, dims: Sequence[int], n: int = sum(LENGTHS)) -> list[torch.Tensor]:
-    """Features that share a part over images, of unequal variance, so that a measure lies well inside its range."""
+    """Features that share a part over images, of unequal variance, so that a measure lies well
+    inside its range."""
     rng = np.random.default_rng(seed)
     shared = np.random.default_rng(99).standard_normal((n, 6))
     made = [
-        (0.7 * shared @ rng.standard_normal((6, d)) + rng.standard_normal((n, d))) * rng.uniform(0.5, 2, d)
+        (0.7 * shared @ rng.standard_normal((6, d)) + rng.standard_normal((n, d)))
+        * rng.uniform(0.5, 2, d)
         for d in dims
     ]
     return [torch.from_numpy(x).float() for x in made]
@@ -41,23 +44,36 @@ def grams(xs: Sequence[torch.Tensor], lengths: Sequence[int] = LENGTHS) -> Artef
 
 def parts(xs: Sequence[torch.Tensor], lengths: Sequence[int] = LENGTHS) -> list[list[np.ndarray]]:
     """Float64 features by minibatch, then by tap."""
-    return [[x.double().numpy()[end - n : end] for x in xs] for n, end in zip(lengths, np.cumsum(lengths), strict=True)]
+    return [
+        [x.double().numpy()[end - n : end] for x in xs]
+        for n, end in zip(lengths, np.cumsum(lengths), strict=True)
+    ]
 
 
 def by_hand(
-    one: Callable[[np.ndarray, np.ndarray], float], xs: Sequence[torch.Tensor], ys: Sequence[torch.Tensor]
+    one: Callable[[np.ndarray, np.ndarray], float],
+    xs: Sequence[torch.Tensor],
+    ys: Sequence[torch.Tensor],
 ) -> np.ndarray:
     """A measure of features of one minibatch, in a loop over taps, as the mean over minibatches."""
-    return np.mean([[[one(x, y) for y in b] for x in a] for a, b in zip(parts(xs), parts(ys), strict=True)], axis=0)
+    return np.mean(
+        [[[one(x, y) for y in b] for x in a] for a, b in zip(parts(xs), parts(ys), strict=True)],
+        axis=0,
+    )
 
 
-# ------------------------------------------------------------------------------------------------------------- contract
+# -------------------------------------------------------------------------------------------------------------
+# contract
 
 
 @EACH
 def test_a_measure_is_documented_functions_of_arrays_with_an_example(name: str) -> None:
     module = plugin("measures", name)
-    own = [f for _, f in inspect.getmembers(module, inspect.isfunction) if f.__module__ == module.__name__]
+    own = [
+        f
+        for _, f in inspect.getmembers(module, inspect.isfunction)
+        if f.__module__ == module.__name__
+    ]
     public = [f for f in own if not f.__name__.startswith("_")]
     assert public
     assert all(f.__doc__ for f in public)
@@ -84,7 +100,8 @@ def test_values_of_all_pairs_of_taps_are_those_of_each_pair_and_in_range(name: s
 
 @EACH
 def test_only_the_order_that_both_share_counts(name: str) -> None:
-    """Images of one model in another order are other pairs: the value falls to that of unrelated features."""
+    """Images of one model in another order are other pairs: the value falls to that of unrelated
+    features."""
     module = plugin("measures", name)
     xs, ys = features(0, (20,), n=32), features(1, (30,), n=32)
     order = torch.randperm(32, generator=torch.Generator().manual_seed(0))
@@ -98,7 +115,9 @@ def test_only_the_order_that_both_share_counts(name: str) -> None:
 def test_constant_taps_are_undefined(name: str) -> None:
     module = plugin("measures", name)
     x, y = features(0, (20, 30))
-    constant = x[:1].expand_as(x) * (1 + 1e-7 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0)))
+    constant = x[:1].expand_as(x) * (
+        1 + 1e-7 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    )
     made = grams([x, constant, torch.zeros(len(x), 3), y])
     value = module.compute(made, made)
     assert np.isnan(value[[1, 2]]).all()
@@ -132,10 +151,13 @@ def changed(grams: Artefact, change: Callable[[np.ndarray], np.ndarray]) -> Arte
 
 def turned(x: torch.Tensor) -> torch.Tensor:
     rng = np.random.default_rng(x.shape[1])
-    return (x.double() @ torch.from_numpy(np.linalg.qr(rng.standard_normal((x.shape[1],) * 2))[0])).float()
+    return (
+        x.double() @ torch.from_numpy(np.linalg.qr(rng.standard_normal((x.shape[1],) * 2))[0])
+    ).float()
 
 
-#: what may be done to one of the models; the root of a squared Euclidean distance is one again (Schoenberg, 1938)
+#: what may be done to one of the models; the root of a squared Euclidean distance is one again
+#: (Schoenberg, 1938)
 DONE: dict[str, Callable[[Sequence[torch.Tensor]], Artefact]] = {
     "orthogonal": lambda xs: grams([turned(x) for x in xs]),
     "isotropic scaling": lambda xs: grams([1e-3 * x for x in xs]),
@@ -169,7 +191,8 @@ def test_what_is_made_of_an_artefact_is_kept_as_long_as_it_is() -> None:
     assert gone() is None
 
 
-# --------------------------------------------------------------------------------------------------- each by other means
+# ---------------------------------------------------------------------------------------------------
+# each by other means
 
 
 def debiased(x: np.ndarray, y: np.ndarray) -> float:
@@ -196,7 +219,8 @@ def test_debiased_cka_is_the_mean_of_ratios() -> None:
 
 
 def test_images_equally_far_from_each_other_have_no_cka() -> None:
-    """Nothing is left of such a Gram when it is U-centred: what float32 leaves is rounding, and would be a CKA of any size."""
+    """Nothing is left of such a Gram when it is U-centred: what float32 leaves is rounding, and
+    would be a CKA of any size."""
     xs = features(0, (20,), n=24)
     made = from_features([xs[0], 7 * torch.eye(24), 0.3 + torch.eye(24)], sizes=np.array([12, 12]))
     for name in ("cka", "debiased-cka", "rsa"):
@@ -206,12 +230,16 @@ def test_images_equally_far_from_each_other_have_no_cka() -> None:
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float:
-    return float(scipy.stats.spearmanr(*(scipy.spatial.distance.pdist(z) for z in (x, y))).statistic)
+    return float(
+        scipy.stats.spearmanr(*(scipy.spatial.distance.pdist(z) for z in (x, y))).statistic
+    )
 
 
 def test_rsa_is_spearmans_correlation_of_distances() -> None:
     xs, ys = features(0, (20, 5)), features(1, (30, 4, 50))
-    np.testing.assert_allclose(rsa.compute(grams(xs), grams(ys)), by_hand(spearman, xs, ys), rtol=0, atol=5e-5)
+    np.testing.assert_allclose(
+        rsa.compute(grams(xs), grams(ys)), by_hand(spearman, xs, ys), rtol=0, atol=5e-5
+    )
 
 
 def test_tied_distances_share_their_rank_though_float32_parts_them() -> None:
@@ -245,10 +273,15 @@ def test_mutual_neighbours_are_those_of_a_loop(rounded: bool) -> None:
 def test_unrelated_features_have_neighbours_in_common_by_chance() -> None:
     rng = np.random.default_rng(0)
     x, y = (
-        from_features([torch.from_numpy(rng.standard_normal((3200, 9))).float()], sizes=np.full(100, 32)) for _ in "xy"
+        from_features(
+            [torch.from_numpy(rng.standard_normal((3200, 9))).float()], sizes=np.full(100, 32)
+        )
+        for _ in "xy"
     )
     found = neighbours.compute(x, y)[0, 0]
-    error = np.sqrt(neighbours.chance(32) / (3200 * 8))  # of a mean of 3,200 · 8 nearly independent hits
+    error = np.sqrt(
+        neighbours.chance(32) / (3200 * 8)
+    )  # of a mean of 3,200 · 8 nearly independent hits
     assert abs(found - neighbours.chance(32)) < 4 * error
     assert neighbours.chance(32) == pytest.approx(8 / 31)
 
@@ -258,7 +291,9 @@ def procrustes(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     width = max(x.shape[1], y.shape[1])
     x, y = (np.pad(z - z.mean(0), ((0, 0), (0, width - z.shape[1]))) for z in (x, y))
     rotation, nuclear = scipy.linalg.orthogonal_procrustes(y, x)
-    return nuclear / (np.linalg.norm(x) * np.linalg.norm(y)), float(np.linalg.norm(x - y @ rotation))
+    return nuclear / (np.linalg.norm(x) * np.linalg.norm(y)), float(
+        np.linalg.norm(x - y @ rotation)
+    )
 
 
 def test_bures_is_the_solution_of_the_orthogonal_procrustes_problem() -> None:
@@ -275,7 +310,9 @@ def test_bures_is_the_solution_of_the_orthogonal_procrustes_problem() -> None:
 
 def test_the_angle_is_a_metric_of_one_minibatch() -> None:
     rng = np.random.default_rng(0)
-    made = from_features([torch.from_numpy(rng.standard_normal((10, d))).float() for d in rng.integers(1, 12, 12)])
+    made = from_features(
+        [torch.from_numpy(rng.standard_normal((10, d))).float() for d in rng.integers(1, 12, 12)]
+    )
     apart = bures.angle(bures.compute(made, made))
     assert (apart[:, None] <= apart[:, :, None] + apart[None] + 1e-6).all()
     assert np.abs(apart.diagonal()).max() < 1e-4  # arccos is steep at 1

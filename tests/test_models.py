@@ -1,4 +1,5 @@
-"""Vision Transformers beside timm's, positions, taps in the order of computation, and batch normalisation beside torch's."""
+"""Vision Transformers beside timm's, positions, taps in the order of computation, and batch
+normalisation beside torch's."""
 
 import math
 
@@ -32,7 +33,8 @@ def positions(dim: int, grid: int, transposed: bool = False) -> np.ndarray:
     return table
 
 
-# ---------------------------------------------------------------------------------------------- Vision Transformers
+# ----------------------------------------------------------------------------------------------
+# Vision Transformers
 
 
 def test_a_named_arch_is_timms_model_of_that_name() -> None:
@@ -46,7 +48,9 @@ def test_a_named_arch_is_timms_model_of_that_name() -> None:
             parameter.add_(0.02 * torch.randn_like(parameter))
         ours.load_state_dict(theirs.state_dict())
         x = torch.randn(2, 3, 224, 224)
-        torch.testing.assert_close(ours.forward_features(x), theirs.forward_features(x), rtol=0, atol=0)
+        torch.testing.assert_close(
+            ours.forward_features(x), theirs.forward_features(x), rtol=0, atol=0
+        )
 
 
 def test_layer_norms_have_eps_1e_6_and_qkv_a_bias() -> None:
@@ -61,7 +65,9 @@ def test_layer_norms_have_eps_1e_6_and_qkv_a_bias() -> None:
 def test_positions_are_the_formulas_in_float64(transposed: bool) -> None:
     table = sincos_positions(24, 5, transposed=transposed)
     assert table.shape == (1, 26, 24)
-    np.testing.assert_allclose(table[0].double().numpy(), positions(24, 5, transposed), rtol=0, atol=6e-8)
+    np.testing.assert_allclose(
+        table[0].double().numpy(), positions(24, 5, transposed), rtol=0, atol=6e-8
+    )
 
 
 def test_a_built_network_has_fixed_sincos_positions() -> None:
@@ -145,7 +151,8 @@ def test_positions_need_a_multiple_of_four() -> None:
         sincos_positions(10, 2)
 
 
-# ---------------------------------------------------------------------------------------------------------- Backbone
+# ----------------------------------------------------------------------------------------------------------
+# Backbone
 
 
 def test_a_backbone_is_frozen_and_picks_taps_in_order() -> None:
@@ -171,7 +178,8 @@ def test_the_digest_of_a_backbone_follows_every_weight() -> None:
     assert changed.digest != one.digest
 
 
-# ------------------------------------------------------------------------------------------------------------- heads
+# -------------------------------------------------------------------------------------------------------------
+# heads
 
 
 @pytest.mark.parametrize("affine", [True, False])

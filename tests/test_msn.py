@@ -21,7 +21,10 @@ from sslens.objectives import Moment, Rows, msn
 
 ARCH = ViTArch(image_size=32, patch_size=8, dim=32, blocks=2, heads=2)
 SMALL = msn.Settings(prototypes=10, head_dim=24, out_dim=12, focal_views=2, focal_size=16)
-IMAGES = [Image.fromarray(np.random.default_rng(i).integers(0, 256, (40, 44, 3), dtype=np.uint8)) for i in range(4)]
+IMAGES = [
+    Image.fromarray(np.random.default_rng(i).integers(0, 256, (40, 44, 3), dtype=np.uint8))
+    for i in range(4)
+]
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +62,9 @@ def token(net: nn.Module, image: Tensor, kept: list[int] | None = None) -> np.nd
     patches = net.patch_embed.proj(image[None]).flatten(2)[0].T
     positions = resized_positions(net.pos_embed, round(len(patches) ** 0.5))[0]
     patches = patches + positions[1:]
-    x = torch.cat([net.cls_token[0] + positions[:1], patches if kept is None else patches[kept]])[None]
+    x = torch.cat([net.cls_token[0] + positions[:1], patches if kept is None else patches[kept]])[
+        None
+    ]
     for block in net.blocks:
         x = block(x)
     cls: np.ndarray = net.norm(x)[0, 0].detach().numpy()
@@ -99,7 +104,9 @@ def by_hand(objective: msn.Objective, batch: dict[str, Tensor], kept: int, steps
     order = sorted(range(16), key=lambda at: batch["noise"][0, at].item())
     prototypes = objective.prototypes.detach().numpy()
     anchor, target = objective.anchor, objective.target
-    z = head(target["head"], np.stack([token(target["encoder"], image) for image in batch["target"]]))
+    z = head(
+        target["head"], np.stack([token(target["encoder"], image) for image in batch["target"]])
+    )
     t = assigned(z, prototypes) ** 4
     t = balanced(t / t.sum(axis=1, keepdims=True), steps)
     random = np.stack([token(anchor["encoder"], image, order[:kept]) for image in batch["random"]])
@@ -117,11 +124,15 @@ def by_hand(objective: msn.Objective, batch: dict[str, Tensor], kept: int, steps
     ("with_focal", "drop", "kept", "steps"),
     [(True, 0.15, 13, 3), (False, 0.5, 8, 3), (True, 0.3, 11, 0), (True, 0.0, 16, 1)],
 )
-def test_msn_is_its_formulas_in_float64(with_focal: bool, drop: float, kept: int, steps: int) -> None:
+def test_msn_is_its_formulas_in_float64(
+    with_focal: bool, drop: float, kept: int, steps: int
+) -> None:
     objective, batch = small(patch_drop=drop, sinkhorn_steps=steps), views()
     if not with_focal:
         del batch["focal"]
-    np.testing.assert_allclose(objective(batch).item(), by_hand(objective, batch, kept, steps), rtol=0, atol=1e-10)
+    np.testing.assert_allclose(
+        objective(batch).item(), by_hand(objective, batch, kept, steps), rtol=0, atol=1e-10
+    )
 
 
 @pytest.mark.parametrize("weight", [0.0, 2.5])
@@ -187,12 +198,18 @@ def test_the_random_view_alone_loses_patches_the_same_in_all_images() -> None:
     dropped = batch["noise"][0].argsort()[8:].tolist()
     other = {name: value.clone() for name, value in batch.items()}
     for at in dropped:
-        other["random"][:, :, 8 * (at // 4) : 8 * (at // 4) + 8, 8 * (at % 4) : 8 * (at % 4) + 8] = 5.0
-        other["target"][:, :, 8 * (at // 4) : 8 * (at // 4) + 8, 8 * (at % 4) : 8 * (at % 4) + 8] = 5.0
+        other["random"][
+            :, :, 8 * (at // 4) : 8 * (at // 4) + 8, 8 * (at % 4) : 8 * (at % 4) + 8
+        ] = 5.0
+        other["target"][
+            :, :, 8 * (at // 4) : 8 * (at // 4) + 8, 8 * (at % 4) : 8 * (at % 4) + 8
+        ] = 5.0
     seen, again = objective.features(batch), objective.features(other)
     for name in ("random", "focal"):
         torch.testing.assert_close(seen[name], again[name], rtol=0, atol=1e-12)
-    assert (objective.targets(batch)["target"] - objective.targets(other)["target"]).abs().max() > 1e-3
+    assert (
+        objective.targets(batch)["target"] - objective.targets(other)["target"]
+    ).abs().max() > 1e-3
     noise = msn.batch(IMAGES, SMALL, ARCH, Rows(0, 3, slice(0, 4), 8))["noise"]
     assert torch.equal(noise, noise[:1].repeat(4, 1))
     assert torch.equal(noise, msn.batch(IMAGES, SMALL, ARCH, Rows(0, 3, slice(4, 8), 8))["noise"])
@@ -202,13 +219,21 @@ def test_the_views_are_a_target_a_random_and_focal_ones() -> None:
     made = msn.batch(IMAGES, msn.Settings(), ARCH, Rows(0, 0, slice(0, 4), 4))
     shapes = {name: tuple(value.shape) for name, value in made.items()}
     whole = (4, 3, 32, 32)
-    assert shapes == {"target": whole, "random": whole, "noise": (4, 16), "focal": (4, 10, 3, 16, 16)}
+    assert shapes == {
+        "target": whole,
+        "random": whole,
+        "noise": (4, 16),
+        "focal": (4, 10, 3, 16, 16),
+    }
     assert not torch.equal(made["target"], made["random"])
-    assert "focal" not in msn.batch(IMAGES, msn.Settings(focal_views=0), ARCH, Rows(0, 0, slice(0, 4), 4))
+    assert "focal" not in msn.batch(
+        IMAGES, msn.Settings(focal_views=0), ARCH, Rows(0, 0, slice(0, 4), 4)
+    )
 
 
 def test_rates_by_hand() -> None:
-    """16 steps and 1.25 · 16 = 20 of the schedule; 4 of warm-up; steps count from 1, as in the released code."""
+    """16 steps and 1.25 · 16 = 20 of the schedule; 4 of warm-up; steps count from 1, as in the
+    released code."""
     objective = small(warmup=4 / 16, base_lr=1.0, first_lr=0.2, min_lr=0.01)
     got = [objective.rates(Moment(step, 16, 4), 2.0) for step in range(16)]
     rising = [0.4 + 1.6 * done / 4 for done in (1, 2, 3)]
@@ -242,7 +267,9 @@ def test_the_target_follows_linearly_over_a_longer_training(step: int, m: float)
     for name, after in objective.target.named_parameters():
         wanted = m * target[name] + (1 - m) * dict(objective.anchor.named_parameters())[name]
         torch.testing.assert_close(after, wanted, rtol=0, atol=1e-14)
-    assert all(torch.equal(after, buffers[name]) for name, after in objective.target.named_buffers())
+    assert all(
+        torch.equal(after, buffers[name]) for name, after in objective.target.named_buffers()
+    )
 
 
 def test_the_target_trains_its_norms_starts_as_the_anchor_and_is_kept() -> None:
@@ -270,7 +297,9 @@ def test_msn_initialises_as_the_released_code() -> None:
     )
     for weight in weights:
         np.testing.assert_allclose(weight.std().item(), 0.02, rtol=0, atol=0.003)
-    np.testing.assert_allclose(encoder.patch_embed.proj.weight.std().item(), (2 / 192) ** 0.5, rtol=0.02)
+    np.testing.assert_allclose(
+        encoder.patch_embed.proj.weight.std().item(), (2 / 192) ** 0.5, rtol=0.02
+    )
     assert not encoder.patch_embed.proj.bias.any()
     np.testing.assert_allclose(objective.prototypes.abs().max().item(), 1 / 16, rtol=0, atol=1e-4)
     names = ["Linear", "BatchNorm", "GELU", "Linear", "BatchNorm", "GELU", "Linear"]
@@ -280,7 +309,9 @@ def test_msn_initialises_as_the_released_code() -> None:
 def test_msn_decays_matrices_but_not_vectors_and_prototypes() -> None:
     objective = small()
     by_id = {id(p): name for name, p in objective.named_parameters()}
-    decayed, vectors, prototypes = ({by_id[id(p)] for p in g["params"]} for g in objective.parameter_groups())
+    decayed, vectors, prototypes = (
+        {by_id[id(p)] for p in g["params"]} for g in objective.parameter_groups()
+    )
     assert [group.get("weight_decay") for group in objective.parameter_groups()] == [None, 0.0, 0.0]
     assert {"anchor.encoder.pos_embed", "anchor.head.0.weight"} <= decayed
     assert {"anchor.head.1.weight", "anchor.head.0.bias", "anchor.encoder.norm.weight"} <= vectors

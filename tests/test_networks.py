@@ -1,4 +1,5 @@
-"""Every family of timm's that has taps: each tap runs, in order, once, reads what it says, and tokens stand where they should."""
+"""Every family of timm's that has taps: each tap runs, in order, once, reads what it says, and
+tokens stand where they should."""
 
 import copy
 from typing import Any
@@ -16,7 +17,8 @@ from sslens.models.backbone import Backbone
 SMALL = {"embed_dim": 24, "num_heads": 2, "depth": 2, "img_size": 28}
 PATCH16 = SMALL | {"img_size": 32}
 ALL = ("norm1", "qkv", "fc1")
-#: name in timm: settings that make it small, tokens before the patches, kinds in a block, whether a final norm is there
+#: name in timm: settings that make it small, tokens before the patches, kinds in a block, whether a
+#: final norm is there
 FAMILIES: dict[str, tuple[dict[str, Any], int | None, tuple[str, ...], bool]] = {
     "vit_small_patch16_224": (PATCH16, 1, ALL, True),
     "vit_small_patch14_dinov2": (SMALL, 1, ALL, True),
@@ -54,7 +56,8 @@ every = pytest.mark.parametrize("name", [*FAMILIES, *CNNS])
 
 
 def made(name: str) -> nn.Module:
-    """A small one as timm makes it, with no weight at a value under which a mistake would not be seen."""
+    """A small one as timm makes it, with no weight at a value under which a mistake would not be
+    seen."""
     settings = FAMILIES[name][0] if name in FAMILIES else CNNS[name]
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -90,7 +93,9 @@ def test_a_network_made_ready_computes_the_same(name: str) -> None:
     network = made(name)
     before = copy.deepcopy(network).double().forward_features(images(name).double())
     after = networks.ready(network).double().forward_features(images(name).double())
-    torch.testing.assert_close(after, before, rtol=0, atol=1e-6)  # rotary positions are kept in float32
+    torch.testing.assert_close(
+        after, before, rtol=0, atol=1e-6
+    )  # rotary positions are kept in float32
     assert before.std() > 0.1
 
 
@@ -109,7 +114,9 @@ def test_taps_read_what_they_say(name: str) -> None:
     came: dict[str, Tensor] = {}
     went: dict[str, Tensor] = {}
     for path, module in network.named_modules():
-        module.register_forward_pre_hook(lambda _, a, path=path: came.update({path: a[0].clone()}) if a else None)
+        module.register_forward_pre_hook(
+            lambda _, a, path=path: came.update({path: a[0].clone()}) if a else None
+        )
         module.register_forward_hook(lambda _, a, out, path=path: went.update({path: out.clone()}))
     features = network.forward_features(images(name))
     kinds = FAMILIES[name][2]
@@ -122,7 +129,10 @@ def test_taps_read_what_they_say(name: str) -> None:
             assert torch.equal(went[f"blocks.{i}.norm1"], came[f"blocks.{i}.attn"])
         if "qkv" in kinds:
             assert torch.equal(came[f"blocks.{i}.attn.qkv"], came[f"blocks.{i}.attn"])
-            assert went[f"blocks.{i}.attn.qkv"].shape[-1] == 3 * came[f"blocks.{i}.attn.proj"].shape[-1]
+            assert (
+                went[f"blocks.{i}.attn.qkv"].shape[-1]
+                == 3 * came[f"blocks.{i}.attn.proj"].shape[-1]
+            )
         if "fc1" in kinds:
             assert torch.equal(came[f"blocks.{i}.mlp.fc1"], came[f"blocks.{i}.mlp"])
 
@@ -152,7 +162,9 @@ def changed(one: Tensor, other: Tensor) -> list[int]:
     return (one != other).any(-1).any(0).nonzero().flatten().tolist()
 
 
-@pytest.mark.parametrize("name", ["eva02_base_patch16_clip_224", "eva02_tiny_patch14_224", "beit_base_patch16_224"])
+@pytest.mark.parametrize(
+    "name", ["eva02_base_patch16_clip_224", "eva02_tiny_patch14_224", "beit_base_patch16_224"]
+)
 def test_the_joined_layer_gives_queries_keys_and_values(name: str) -> None:
     network = made(name)
     attention = network.blocks[1].attn
@@ -161,7 +173,9 @@ def test_the_joined_layer_gives_queries_keys_and_values(name: str) -> None:
         expected = torch.cat([attention.q_proj(x), attention.k_proj(x), attention.v_proj(x)], -1)
     else:
         w = attention.qkv.weight.split(24)
-        expected = torch.cat([x @ w[0].T + attention.q_bias, x @ w[1].T, x @ w[2].T + attention.v_bias], -1)
+        expected = torch.cat(
+            [x @ w[0].T + attention.q_bias, x @ w[1].T, x @ w[2].T + attention.v_bias], -1
+        )
     assert not any(tap.kind == "qkv" for tap in vit.taps(network))
     vit.join_qkv(network)
     assert any(tap.kind == "qkv" for tap in vit.taps(network))
@@ -175,7 +189,13 @@ def test_the_joined_layer_gives_queries_keys_and_values(name: str) -> None:
 def test_the_digest_does_not_follow_use_but_follows_what_is_computed(name: str) -> None:
     network = networks.ready(made(name))
     model = Backbone(
-        network, name="x", source="x", taps=networks.taps(network), transform=EvalTransform(), prefix=None, about={}
+        network,
+        name="x",
+        source="x",
+        taps=networks.taps(network),
+        transform=EvalTransform(),
+        prefix=None,
+        about={},
     )
     before = model.digest
     model(images(name))
@@ -196,7 +216,9 @@ def test_a_cnn_has_no_tokens_and_no_head() -> None:
 def test_a_network_of_a_name_is_decided_by_its_seed() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    one, same, other = (networks.create("test_vit", seed=seed).blocks[1].mlp.fc1.weight for seed in (1, 1, 2))
+    one, same, other = (
+        networks.create("test_vit", seed=seed).blocks[1].mlp.fc1.weight for seed in (1, 1, 2)
+    )
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
     assert torch.equal(torch.get_rng_state(), before)
@@ -205,7 +227,8 @@ def test_a_network_of_a_name_is_decided_by_its_seed() -> None:
 @pytest.mark.parametrize("name", ["test_vit_relpos", "test_efficientnet"])
 def test_a_class_of_which_nothing_is_known_is_named(name: str) -> None:
     with pytest.raises(
-        InputError, match=r"A (VisionTransformerRelPos|EfficientNet) has no taps here.*Eva, Beit, ResNet"
+        InputError,
+        match=r"A (VisionTransformerRelPos|EfficientNet) has no taps here.*Eva, Beit, ResNet",
     ):
         networks.create(name)
     network = timm.create_model(name, num_classes=0)

@@ -1,4 +1,5 @@
-"""A contract for every file of objectives/, and each objective beside its formulas, computed again in float64."""
+"""A contract for every file of objectives/, and each objective beside its formulas, computed again
+in float64."""
 
 import contextlib
 import copy
@@ -27,13 +28,16 @@ from sslens.training.gradients import backward, backward_whole
 ARCH = ViTArch(image_size=32, patch_size=8, dim=64, blocks=2, heads=2)
 ARCHS = {"vit": ARCH, "convnextv2": CNNArch.parse("convnextv2_8x16x32x64_1x1x2x1_64")}
 IMAGES = [
-    Image.fromarray(np.random.default_rng(i).integers(0, 256, (40 + i, 50 - i, 3), dtype=np.uint8)) for i in range(8)
+    Image.fromarray(np.random.default_rng(i).integers(0, 256, (40 + i, 50 - i, 3), dtype=np.uint8))
+    for i in range(8)
 ]
 LABELS = (0, 1, 1, 0, 2, 0, 1, 2)
 ROWS = Rows(seed=3, step=7, rows=slice(0, 8), total=8, labels=LABELS)
 
 
-def run(objective: nn.Module, batch: dict[str, Tensor], dtype: torch.dtype = torch.float32) -> Tensor:
+def run(
+    objective: nn.Module, batch: dict[str, Tensor], dtype: torch.dtype = torch.float32
+) -> Tensor:
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
         loss: Tensor = objective(batch)
     return loss
@@ -43,7 +47,8 @@ def close(got: Any, wanted: Any, atol: float) -> None:
     np.testing.assert_allclose(np.asarray(got), np.asarray(wanted), rtol=0, atol=atol)
 
 
-# ------------------------------------------------------------------------------------- the contract of every objective
+# ------------------------------------------------------------------------------------- the contract
+# of every objective
 
 
 @pytest.fixture(scope="module", params=names("objectives"))
@@ -51,14 +56,20 @@ def built(request: pytest.FixtureRequest) -> SimpleNamespace:
     """An objective at its own settings, but for widths over 256, on a small network."""
     module = plugin("objectives", request.param)
     settings = module.Settings()
-    wide = {name: 256 for name, value in dataclasses.asdict(settings).items() if isinstance(value, int) and value > 256}
+    wide = {
+        name: 256
+        for name, value in dataclasses.asdict(settings).items()
+        if isinstance(value, int) and value > 256
+    }
     named = {"classes": ("a", "b", "c")} if hasattr(module, "LABELLED") else {}
     settings = dataclasses.replace(settings, **wide, **named)
     arch = ARCHS[module.KINDS[0]]
     torch.manual_seed(0)
     objective = module.Objective(arch, settings).train()
     batch = module.batch(IMAGES, settings, arch, ROWS)
-    return SimpleNamespace(module=module, settings=settings, arch=arch, objective=objective, batch=batch)
+    return SimpleNamespace(
+        module=module, settings=settings, arch=arch, objective=objective, batch=batch
+    )
 
 
 def test_settings_are_frozen_and_have_what_the_loop_reads(built: SimpleNamespace) -> None:
@@ -80,7 +91,9 @@ def test_what_is_public_is_documented_with_its_paper(built: SimpleNamespace) -> 
         module.Objective,
         *(f for _, f in inspect.getmembers(module.Objective, inspect.isfunction)),
     ):
-        if getattr(thing, "__module__", None) == module.__name__ and not thing.__name__.startswith("_"):
+        if getattr(thing, "__module__", None) == module.__name__ and not thing.__name__.startswith(
+            "_"
+        ):
             assert inspect.getdoc(thing), thing.__name__
 
 
@@ -98,16 +111,24 @@ def test_a_minibatch_in_parts_has_the_gradient_of_the_whole(
     monkeypatch.setattr(Tensor, "float", Tensor.double)
     whole, parted = (copy.deepcopy(built.objective).double() for _ in range(2))
     batch = {name: value.double() for name, value in built.batch.items()}
-    parts = [{name: value[rows] for name, value in batch.items()} for rows in (slice(0, 3), slice(3, 6), slice(6, 8))]
+    parts = [
+        {name: value[rows] for name, value in batch.items()}
+        for rows in (slice(0, 3), slice(3, 6), slice(6, 8))
+    ]
     loss = whole(batch)
     loss.backward()
     if whole.whole_batch:
         got = backward_whole(parted, parts, contextlib.nullcontext())
     else:  # parts are of one length in a training
-        parts = [{name: value[rows] for name, value in batch.items()} for rows in (slice(0, 4), slice(4, 8))]
+        parts = [
+            {name: value[rows] for name, value in batch.items()}
+            for rows in (slice(0, 4), slice(4, 8))
+        ]
         got = backward(parted, parts, 2, contextlib.nullcontext())
     close(got.item(), loss.item(), atol=1e-10)
-    for (name, wanted), parameter in zip(whole.named_parameters(), parted.parameters(), strict=True):
+    for (name, wanted), parameter in zip(
+        whole.named_parameters(), parted.parameters(), strict=True
+    ):
         if wanted.grad is not None:
             torch.testing.assert_close(parameter.grad, wanted.grad, rtol=0, atol=1e-9, msg=name)
     for (name, value), other in zip(whole.named_buffers(), parted.buffers(), strict=True):
@@ -147,7 +168,9 @@ def test_the_encoder_is_the_archs_network(built: SimpleNamespace) -> None:
 
 def test_a_few_steps_lower_the_loss_while_nothing_else_moves(built: SimpleNamespace) -> None:
     objective = copy.deepcopy(built.objective)
-    optimizer = torch.optim.AdamW(objective.parameter_groups(), lr=3e-4, weight_decay=0.0, fused=True)
+    optimizer = torch.optim.AdamW(
+        objective.parameter_groups(), lr=3e-4, weight_decay=0.0, fused=True
+    )
     losses = []
     for _ in range(8):
         loss = run(objective, built.batch)
@@ -160,7 +183,9 @@ def test_a_few_steps_lower_the_loss_while_nothing_else_moves(built: SimpleNamesp
 
 def test_views_are_a_pure_function_whose_rows_concatenate(built: SimpleNamespace) -> None:
     def made(rows: slice, step: int = 7) -> dict[str, Tensor]:
-        return built.module.batch(IMAGES[rows], built.settings, built.arch, Rows(3, step, rows, 8, LABELS[rows]))
+        return built.module.batch(
+            IMAGES[rows], built.settings, built.arch, Rows(3, step, rows, 8, LABELS[rows])
+        )
 
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
     first, second = made(slice(0, 3)), made(slice(3, 8))
@@ -176,7 +201,8 @@ def test_views_can_be_made_by_data_workers(built: SimpleNamespace) -> None:
     assert pickle.loads(pickle.dumps(built.module.batch)) is built.module.batch
 
 
-# --------------------------------------------------------------------------------------------------------------- MAE
+# ---------------------------------------------------------------------------------------------------------------
+# MAE
 
 
 SMALL = mae.Settings(decoder_dim=16, decoder_blocks=2, decoder_heads=2)
@@ -184,7 +210,9 @@ SMALL = mae.Settings(decoder_dim=16, decoder_blocks=2, decoder_heads=2)
 
 def small_mae(**settings: Any) -> mae.Objective:
     torch.manual_seed(1)
-    objective = mae.Objective(ViTArch(24, 6, 32, 2, 2), dataclasses.replace(SMALL, **settings)).double()
+    objective = mae.Objective(
+        ViTArch(24, 6, 32, 2, 2), dataclasses.replace(SMALL, **settings)
+    ).double()
     with torch.no_grad():
         for parameter in objective.parameters():
             if parameter.ndim == 1:  # biases and norms of no special value
@@ -195,14 +223,17 @@ def small_mae(**settings: Any) -> mae.Objective:
 def mae_by_hand(
     objective: mae.Objective, images: np.ndarray, noise: np.ndarray, ratio: float, normalise: bool
 ) -> float:
-    """The loss, image by image and patch by patch: only attention blocks and norms are the objective's own."""
+    """The loss, image by image and patch by patch: only attention blocks and norms are the
+    objective's own."""
     net, p = objective.encoder, objective.arch.patch_size
     grid = objective.arch.grid
     weight = net.patch_embed.proj.weight.detach().numpy()  # [dim, channel, row, column]
     bias = net.patch_embed.proj.bias.detach().numpy()
     errors = []
     for image, scores in zip(images, noise, strict=True):
-        cut = [image[:, p * i : p * i + p, p * j : p * j + p] for i in range(grid) for j in range(grid)]
+        cut = [
+            image[:, p * i : p * i + p, p * j : p * j + p] for i in range(grid) for j in range(grid)
+        ]
         kept = sorted(range(grid**2), key=lambda at: scores[at])[: int(grid**2 * (1 - ratio))]
         place = net.pos_embed[0].detach().numpy()
         tokens = [net.cls_token[0, 0].detach().numpy() + place[0]]
@@ -214,7 +245,11 @@ def mae_by_hand(
         full = [x[0]] + [objective.mask_token[0, 0]] * grid**2
         for number, at in enumerate(kept):
             full[1 + at] = x[1 + number]
-        predicted = objective.decoder((torch.stack(full) + objective.positions[0])[None])[0, 1:].detach().numpy()
+        predicted = (
+            objective.decoder((torch.stack(full) + objective.positions[0])[None])[0, 1:]
+            .detach()
+            .numpy()
+        )
         for at in set(range(grid**2)) - set(kept):
             target = cut[at].transpose(1, 2, 0).reshape(-1)
             if normalise:
@@ -224,7 +259,9 @@ def mae_by_hand(
 
 
 @pytest.mark.parametrize(("ratio", "normalise"), [(0.75, True), (0.75, False), (0.4, True)])
-def test_mae_is_its_formulas_in_float64(monkeypatch: pytest.MonkeyPatch, ratio: float, normalise: bool) -> None:
+def test_mae_is_its_formulas_in_float64(
+    monkeypatch: pytest.MonkeyPatch, ratio: float, normalise: bool
+) -> None:
     objective = small_mae(mask_ratio=ratio, normalise_pixels=normalise)
     rng = np.random.default_rng(0)
     images, noise = rng.normal(size=(3, 3, 24, 24)), rng.random((3, 16)).astype(np.float32)
@@ -236,9 +273,18 @@ def test_mae_is_its_formulas_in_float64(monkeypatch: pytest.MonkeyPatch, ratio: 
 def test_mae_keeps_49_of_196_patches() -> None:
     objective = mae.Objective(ViTArch(224, 16, 32, 1, 1), SMALL)
     seen: list[int] = []
-    objective.encoder.blocks[0].register_forward_hook(lambda _module, inputs, _out: seen.append(inputs[0].shape[1]))
-    objective.decoder[0].register_forward_hook(lambda _module, inputs, _out: seen.append(inputs[0].shape[1]))
-    objective({"view": torch.zeros(1, 3, 224, 224), "noise": mask_noise(0, 0, slice(0, 1), total=1, patches=196)})
+    objective.encoder.blocks[0].register_forward_hook(
+        lambda _module, inputs, _out: seen.append(inputs[0].shape[1])
+    )
+    objective.decoder[0].register_forward_hook(
+        lambda _module, inputs, _out: seen.append(inputs[0].shape[1])
+    )
+    objective(
+        {
+            "view": torch.zeros(1, 3, 224, 224),
+            "noise": mask_noise(0, 0, slice(0, 1), total=1, patches=196),
+        }
+    )
     assert seen == [1 + 49, 1 + 196]
 
 
@@ -253,12 +299,19 @@ def test_mae_cannot_see_masked_pixels() -> None:
             image[:, row : row + 6, column : column + 6] = 9.0
     kept = noise.argsort(dim=1)[:, :4]
     assert torch.equal(objective.encode(view, kept), objective.encode(other, kept))
-    assert objective({"view": view, "noise": noise}).item() != objective({"view": other, "noise": noise}).item()
+    assert (
+        objective({"view": view, "noise": noise}).item()
+        != objective({"view": other, "noise": noise}).item()
+    )
 
 
 def test_mae_loss_is_of_masked_patches_alone() -> None:
     objective = small_mae().float()
-    images, predicted, masked = torch.randn(1, 3, 24, 24), torch.randn(1, 2, 108), torch.tensor([[2, 11]])
+    images, predicted, masked = (
+        torch.randn(1, 3, 24, 24),
+        torch.randn(1, 2, 108),
+        torch.tensor([[2, 11]]),
+    )
     loss = objective.loss(images, predicted, masked)
     changed = images.clone()
     changed[0, :, :6, :6] = 7.0  # patch 0
@@ -293,16 +346,32 @@ def test_mae_initialises_as_the_paper_says() -> None:
 def test_mae_decays_matrices_and_tokens_but_not_vectors() -> None:
     objective = small_mae()
     by_id = {id(p): name for name, p in objective.named_parameters()}
-    decayed, free = ({by_id[id(p)] for p in group["params"]} for group in objective.parameter_groups())
+    decayed, free = (
+        {by_id[id(p)] for p in group["params"]} for group in objective.parameter_groups()
+    )
     assert [group.get("weight_decay") for group in objective.parameter_groups()] == [None, 0.0]
-    assert {"encoder.cls_token", "mask_token", "embed.weight", "encoder.patch_embed.proj.weight"} <= decayed
-    norms = {f"{name}.weight" for name, module in objective.named_modules() if isinstance(module, nn.LayerNorm)}
+    assert {
+        "encoder.cls_token",
+        "mask_token",
+        "embed.weight",
+        "encoder.patch_embed.proj.weight",
+    } <= decayed
+    norms = {
+        f"{name}.weight"
+        for name, module in objective.named_modules()
+        if isinstance(module, nn.LayerNorm)
+    }
     assert free == norms | {name for name in by_id.values() if name.endswith(".bias")}
 
 
 @pytest.mark.parametrize(
     "settings",
-    [{"mask_ratio": 0.0}, {"mask_ratio": 1.0}, {"decoder_dim": 30, "decoder_heads": 4}, {"decoder_blocks": -1}],
+    [
+        {"mask_ratio": 0.0},
+        {"mask_ratio": 1.0},
+        {"decoder_dim": 30, "decoder_heads": 4},
+        {"decoder_blocks": -1},
+    ],
     ids=str,
 )
 def test_mae_refuses_impossible_settings(settings: dict[str, Any]) -> None:
@@ -310,7 +379,8 @@ def test_mae_refuses_impossible_settings(settings: dict[str, Any]) -> None:
         mae.Settings(**settings)
 
 
-# ----------------------------------------------------------------------------------------------------------- MoCo-v3
+# -----------------------------------------------------------------------------------------------------------
+# MoCo-v3
 
 
 def small_moco(**settings: Any) -> moco_v3.Objective:
@@ -345,7 +415,9 @@ def test_moco_is_info_nce_both_ways_in_float64(tau: float) -> None:
         for parameter in objective.momentum.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     batch = views()
-    q1, q2 = (objective.predictor(projected(objective.base, batch[name])) for name in ("first", "second"))
+    q1, q2 = (
+        objective.predictor(projected(objective.base, batch[name])) for name in ("first", "second")
+    )
     k1, k2 = (projected(objective.momentum, batch[name]) for name in ("first", "second"))
     wanted = info_nce(q1, k2, tau) + info_nce(q2, k1, tau)
     assert abs(wanted - info_nce(q1, k1, tau) - info_nce(q2, k2, tau)) > 1e-3
@@ -398,7 +470,11 @@ def test_moco_starts_with_two_equal_branches_and_a_frozen_patch_embedding() -> N
     for name, value in objective.momentum.state_dict().items():
         assert torch.equal(value, objective.base.state_dict()[name]), name
     frozen = {name for name, p in objective.base.named_parameters() if not p.requires_grad}
-    assert frozen == {"encoder.pos_embed", "encoder.patch_embed.proj.weight", "encoder.patch_embed.proj.bias"}
+    assert frozen == {
+        "encoder.pos_embed",
+        "encoder.patch_embed.proj.weight",
+        "encoder.patch_embed.proj.bias",
+    }
     assert objective.encoder is objective.base["encoder"]
 
 
@@ -418,7 +494,9 @@ def test_moco_initialises_as_the_released_code() -> None:
     # Xavier, q, k and v each by itself
     close(encoder.blocks[0].attn.qkv.weight.abs().max().item(), math.sqrt(6 / (64 + 64)), atol=1e-3)
     close(encoder.blocks[0].mlp.fc1.weight.abs().max().item(), math.sqrt(6 / (64 + 256)), atol=1e-3)
-    close(encoder.patch_embed.proj.weight.abs().max().item(), math.sqrt(6 / (3 * 64 + 64)), atol=1e-3)
+    close(
+        encoder.patch_embed.proj.weight.abs().max().item(), math.sqrt(6 / (3 * 64 + 64)), atol=1e-3
+    )
     assert encoder.cls_token.abs().max().item() < 1e-5
 
 
@@ -428,7 +506,9 @@ def test_moco_decays_all_that_is_trained() -> None:
     assert any(parameter.ndim == 1 for parameter in group["params"])
 
 
-@pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"momentum": 1.5}, {"head_dim": 0}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{"temperature": 0.0}, {"momentum": 1.5}, {"head_dim": 0}], ids=str
+)
 def test_moco_refuses_impossible_settings(settings: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"temperature is|momentum is|cannot be built"):
         moco_v3.Settings(**settings)

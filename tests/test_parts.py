@@ -1,4 +1,5 @@
-"""Minibatches on their way to the device: their order and numbers are the same however they are loaded."""
+"""Minibatches on their way to the device: their order and numbers are the same however they are
+loaded."""
 
 import dataclasses
 
@@ -19,7 +20,9 @@ def parts(accumulate: int = 1) -> Parts:
 
 @pytest.mark.parametrize("ahead", [False, True])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_parts_come_in_order_with_and_without_workers_and_one_ahead(workers: int, ahead: bool) -> None:
+def test_parts_come_in_order_with_and_without_workers_and_one_ahead(
+    workers: int, ahead: bool
+) -> None:
     made = parts(accumulate=2)
     feed = Feed(made, range(4, 12), "cpu", workers, ahead=ahead)
     got: list[Part] = []

@@ -44,7 +44,8 @@ def last(table: Table, group: str = "backbone") -> Any:
     return frame.iloc[-1]
 
 
-# ------------------------------------------------------------------------------------------------------------- by hand
+# -------------------------------------------------------------------------------------------------------------
+# by hand
 
 
 def test_a_straight_line_is_straight() -> None:
@@ -67,9 +68,16 @@ def test_a_closed_polygon_gets_nowhere() -> None:
 
 
 def test_a_right_angle_and_a_way_back() -> None:
-    assert through([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]]).straightness[1] == pytest.approx(1 / 2**0.5, abs=1e-15)
+    assert through([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]]).straightness[1] == pytest.approx(
+        1 / 2**0.5, abs=1e-15
+    )
     rows = through([[0.0], [3.0], [2.0]])
-    assert (rows.length[1], rows.displacement[1], rows.straightness[1], rows.cosine[1]) == (4, 2, 0.5, -1)
+    assert (rows.length[1], rows.displacement[1], rows.straightness[1], rows.cosine[1]) == (
+        4,
+        2,
+        0.5,
+        -1,
+    )
     # what the paper draws: moves relative to the whole, whose sum is 1 / straightness
     assert rows.move_of_whole.tolist() == [1.5, 0.5]
 
@@ -86,7 +94,8 @@ def test_the_beginning_alone_is_no_path() -> None:
         Trail.begin({"w": torch.zeros(1)}).course.table()
 
 
-# --------------------------------------------------------------------------------------------------- against NumPy
+# ---------------------------------------------------------------------------------------------------
+# against NumPy
 
 
 def network(seed: int = 0) -> nn.Module:
@@ -95,9 +104,12 @@ def network(seed: int = 0) -> nn.Module:
 
 
 def walk(model: nn.Module, steps: int, seed: int = 0) -> list[dict[str, np.ndarray]]:
-    """Move the weights at random and with a drift; the weights before and after every step, in float64."""
+    """Move the weights at random and with a drift; the weights before and after every step, in
+    float64."""
     generator = torch.Generator().manual_seed(seed)
-    trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]  # positions are fixed
+    trained = [
+        (n, p) for n, p in model.named_parameters() if p.requires_grad
+    ]  # positions are fixed
     seen = [{n: p.detach().double().numpy().copy() for n, p in trained}]
     for _ in range(steps):
         for _, parameter in trained:
@@ -151,7 +163,9 @@ def test_a_followed_run_is_that_of_numpy_in_every_group(monkeypatch: pytest.Monk
         lengths = np.cumsum([np.linalg.norm(move) for move in moves])
         by_step = np.cumsum([np.linalg.norm(b - a) for a, b in itertools.pairwise(steps)])[3::4]
         far = np.array([np.linalg.norm(end - ends[0]) for end in ends[1:]])
-        cosines = [a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in itertools.pairwise(moves)]
+        cosines = [
+            a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in itertools.pairwise(moves)
+        ]
         for column, expected, rtol in (
             ("displacement", far, 1e-12),
             ("length", lengths, 1e-12),
@@ -162,7 +176,9 @@ def test_a_followed_run_is_that_of_numpy_in_every_group(monkeypatch: pytest.Monk
             ("move_of_whole", np.diff(lengths, prepend=0) / far[-1], 1e-12),
             ("displacement_of_whole", far / far[-1], 1e-12),
         ):
-            np.testing.assert_allclose(rows[column], expected, rtol=rtol, err_msg=f"{group} {column}")
+            np.testing.assert_allclose(
+                rows[column], expected, rtol=rtol, err_msg=f"{group} {column}"
+            )
         np.testing.assert_allclose(rows.cosine[1:], cosines, rtol=0, atol=1e-12)
         assert (rows.step_straightness < rows.straightness).all()
 
@@ -191,7 +207,8 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path: Path) -> None:
             if epoch == stop:
                 save_file(tracker.state(), tmp_path / "path.safetensors")
                 save_file(
-                    {n: p.detach().clone() for n, p in model.named_parameters()}, tmp_path / "weights.safetensors"
+                    {n: p.detach().clone() for n, p in model.named_parameters()},
+                    tmp_path / "weights.safetensors",
                 )
                 model = named(network(seed=5))
                 from safetensors.torch import load_file
@@ -259,13 +276,16 @@ def test_a_step_that_breaks_the_weights_is_named() -> None:
         tracker.record()
     alone = PathTracker(nn.Linear(1, 1), steps=False)
     alone._values[0].data.fill_(torch.nan)
-    with pytest.raises(InputError, match="weight holds numbers that are not finite in the weights at 1"):
+    with pytest.raises(
+        InputError, match="weight holds numbers that are not finite in the weights at 1"
+    ):
         alone.record()
     with pytest.raises(InputError, match="at the start"):
         PathTracker(nn.ParameterList([torch.tensor([torch.inf])]))
 
 
-# ------------------------------------------------------------------------------------------------------ kinds and blocks
+# ------------------------------------------------------------------------------------------------------
+# kinds and blocks
 
 
 @pytest.mark.parametrize(
@@ -276,7 +296,11 @@ def test_every_parameter_of_a_network_is_in_one_kind_and_one_block_at_most(name:
         model = timm.create_model(name)
     parameters = {name: value.ndim for name, value in model.named_parameters()}
     found = groups(parameters)
-    kinds = [each for each in found if each not in ("backbone", "attention") and not each.startswith("block ")]
+    kinds = [
+        each
+        for each in found
+        if each not in ("backbone", "attention") and not each.startswith("block ")
+    ]
     assert (np.sum([found[kind] for kind in kinds], axis=0) == 1).all()
     assert (found["backbone"] | found["head"]).all()
     assert not (found["backbone"] & found["head"]).any()
@@ -310,11 +334,13 @@ def test_other_spellings_are_known(name: str, kind: str, block: str | None) -> N
     assert (kind_of(name), block_of(name)) == (kind, block)
 
 
-# -------------------------------------------------------------------------------------------------------- in other loops
+# --------------------------------------------------------------------------------------------------------
+# in other loops
 
 
 def trained(follow: Callable[[str, nn.Module], None]) -> pd.DataFrame:
-    """A real training of a small network, in which `follow` is told what happens; the path of its weights, kept in full."""
+    """A real training of a small network, in which `follow` is told what happens; the path of its
+    weights, kept in full."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
@@ -337,7 +363,11 @@ def trained(follow: Callable[[str, nn.Module], None]) -> pd.DataFrame:
 def hooks(callback: PathCallback, kind: str) -> Callable[[str, nn.Module], None]:
     """Call a callback as the library's trainer does: its arguments, by position and name."""
     trainer = SimpleNamespace(is_global_zero=True)
-    state, options, control = SimpleNamespace(is_world_process_zero=True), SimpleNamespace(), SimpleNamespace()
+    state, options, control = (
+        SimpleNamespace(is_world_process_zero=True),
+        SimpleNamespace(),
+        SimpleNamespace(),
+    )
 
     def lightning(what: str, model: nn.Module) -> None:
         if what == "begin":
@@ -349,7 +379,9 @@ def hooks(callback: PathCallback, kind: str) -> Callable[[str, nn.Module], None]
 
     def hugging_face(what: str, model: nn.Module) -> None:
         name = {"begin": "on_train_begin", "step": "on_step_end", "epoch": "on_epoch_end"}[what]
-        getattr(callback, name)(options, state, control, model=model, optimizer=None, train_dataloader=None)
+        getattr(callback, name)(
+            options, state, control, model=model, optimizer=None, train_dataloader=None
+        )
 
     return {"lightning": lightning, "hugging face": hugging_face}[kind]
 

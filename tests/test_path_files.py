@@ -31,7 +31,9 @@ def last(table: Table, group: str = "backbone") -> Any:
     return frame.iloc[-1]
 
 
-def written(folder: Path, weights: Sequence[dict[str, Tensor]], kind: str = "safetensors") -> list[Path]:
+def written(
+    folder: Path, weights: Sequence[dict[str, Tensor]], kind: str = "safetensors"
+) -> list[Path]:
     """Checkpoints of a run, numbered from 0."""
     paths = []
     for number, each in enumerate(weights):
@@ -48,9 +50,20 @@ def written(folder: Path, weights: Sequence[dict[str, Tensor]], kind: str = "saf
 def run_of(count: int, seed: int = 0) -> list[dict[str, Tensor]]:
     """The weights of a run with BatchNorm's buffers beside them."""
     generator = torch.Generator().manual_seed(seed)
-    buffers = {"bn.running_mean": torch.rand(3, generator=generator), "bn.num_batches_tracked": torch.tensor(7)}
-    shapes = {"blocks.0.attn.qkv.weight": (6, 2), "blocks.0.norm1.bias": (2,), "head.weight": (3, 2), "bn.weight": (3,)}
-    return [{n: torch.randn(s, generator=generator) for n, s in shapes.items()} | buffers for _ in range(count)]
+    buffers = {
+        "bn.running_mean": torch.rand(3, generator=generator),
+        "bn.num_batches_tracked": torch.tensor(7),
+    }
+    shapes = {
+        "blocks.0.attn.qkv.weight": (6, 2),
+        "blocks.0.norm1.bias": (2,),
+        "head.weight": (3, 2),
+        "bn.weight": (3,),
+    }
+    return [
+        {n: torch.randn(s, generator=generator) for n, s in shapes.items()} | buffers
+        for _ in range(count)
+    ]
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "pth"])
@@ -58,7 +71,11 @@ def test_files_give_what_following_the_run_does(tmp_path: Path, kind: str) -> No
     weights = run_of(5)
     table = along(written(tmp_path, weights, kind))
     holder = nn.ParameterDict(
-        {n.replace(".", "/"): v.clone() for n, v in weights[0].items() if "bn." not in n or "weight" in n}
+        {
+            n.replace(".", "/"): v.clone()
+            for n, v in weights[0].items()
+            if "bn." not in n or "weight" in n
+        }
     )
     tracker = PathTracker(holder)
     for each in weights[1:]:
@@ -75,7 +92,14 @@ def test_files_give_what_following_the_run_does(tmp_path: Path, kind: str) -> No
     np.testing.assert_allclose(found.displacement, expected.displacement, rtol=1e-12)
     np.testing.assert_allclose(found.move, expected.move, rtol=1e-12)
     assert table.frame["at"].unique().tolist() == [f"epoch{i}.{kind}" for i in range(1, 5)]
-    assert set(table.frame.group) == {"backbone", "attention", "attention qkv", "norm", "head", "block 0"}
+    assert set(table.frame.group) == {
+        "backbone",
+        "attention",
+        "attention qkv",
+        "norm",
+        "head",
+        "block 0",
+    }
     assert table.frame[["step", "step_length"]].isna().to_numpy().all()
 
 
@@ -104,7 +128,8 @@ def test_another_architecture_is_refused(tmp_path: Path, place: int) -> None:
     weights[place]["blocks.0.attn.qkv.weight"] = torch.zeros(9, 3)
     paths = written(tmp_path, weights)
     said = (
-        rf"epoch{place - 1}\S+ and \S+epoch{place}\S+ are not of one architecture: 1 parameters differ, first blocks\.0"
+        rf"epoch{place - 1}\S+ and \S+epoch{place}\S+ are not of one architecture: 1 parameters"
+        r" differ, first blocks\.0"
     )
     with pytest.raises(InputError, match=said):
         along(paths)
@@ -122,7 +147,9 @@ def test_networks_with_nothing_in_common_are_refused(tmp_path: Path) -> None:
 def test_a_nan_in_the_middle_is_named_with_its_file(tmp_path: Path) -> None:
     weights = run_of(4)
     weights[2]["blocks.0.norm1.bias"][1] = torch.nan
-    with pytest.raises(InputError, match=r"blocks\.0\.norm1\.bias holds numbers that are not finite in \S+epoch2"):
+    with pytest.raises(
+        InputError, match=r"blocks\.0\.norm1\.bias holds numbers that are not finite in \S+epoch2"
+    ):
         along(written(tmp_path, weights))
 
 
@@ -138,7 +165,9 @@ def test_several_sets_of_weights_ask_for_a_choice(tmp_path: Path) -> None:
     assert last(along(paths, "student")).displacement != last(along(paths, "teacher")).displacement
 
 
-def test_the_command_writes_a_table_in_the_order_of_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_a_table_in_the_order_of_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     weights = run_of(11)
     paths = written(tmp_path, weights)
     out = tmp_path / "found" / "path.csv"
@@ -169,7 +198,11 @@ def test_the_command_writes_a_table_in_the_order_of_numbers(tmp_path: Path, caps
     ],
 )
 def test_the_command_says_what_cannot_be(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    said: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
@@ -184,7 +217,9 @@ def test_numbers_order_files_and_other_names_stand_where_they_stood() -> None:
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "pth", "old.pth"])
-def test_a_path_in_parts_is_that_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_a_path_in_parts_is_that_of_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     weights = run_of(6)
     whole = along(written(tmp_path, weights, kind)).frame
     monkeypatch.setattr(path_files, "BYTES", (12, 1 << 30))
@@ -196,23 +231,33 @@ def test_a_path_in_parts_is_that_of_the_whole(tmp_path: Path, monkeypatch: pytes
     pd.testing.assert_frame_equal(along(paths).frame, whole, rtol=1e-12)
 
 
-def test_of_parameters_that_break_the_first_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_parameters_that_break_the_first_file_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whichever part is read first."""
     monkeypatch.setattr(path_files, "BYTES", (12, 1 << 30))
-    for early, late in itertools.permutations(["blocks.0.norm1.bias", "blocks.0.attn.qkv.weight", "bn.weight"], 2):
+    for early, late in itertools.permutations(
+        ["blocks.0.norm1.bias", "blocks.0.attn.qkv.weight", "bn.weight"], 2
+    ):
         weights = run_of(6)
         weights[2][early].view(-1)[1] = torch.nan
         weights[4][late].view(-1)[0] = torch.inf
-        with pytest.raises(InputError, match=rf"{early} holds numbers that are not finite in \S+epoch2"):
+        with pytest.raises(
+            InputError, match=rf"{early} holds numbers that are not finite in \S+epoch2"
+        ):
             along(written(tmp_path, weights))
         weights[0][late].view(-1)[0] = torch.inf
-        with pytest.raises(InputError, match=rf"{late} holds numbers that are not finite in \S+epoch0"):
+        with pytest.raises(
+            InputError, match=rf"{late} holds numbers that are not finite in \S+epoch0"
+        ):
             along(written(tmp_path, weights))
 
 
 def test_files_without_parameters_are_refused(tmp_path: Path) -> None:
     paths = written(tmp_path, [{"steps": torch.tensor(3)}, {"steps": torch.tensor(4)}])
-    with pytest.raises(InputError, match="one set of weights, without a name: leave out --state teacher"):
+    with pytest.raises(
+        InputError, match="one set of weights, without a name: leave out --state teacher"
+    ):
         along(paths, "teacher")
     with pytest.raises(InputError, match=r"no parameters in \S+epoch0\.safetensors whose path"):
         along(paths)

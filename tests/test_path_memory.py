@@ -15,7 +15,9 @@ from sslens.training import path_files, path_memory
 from sslens.training.path import along
 from sslens.training.path_memory import Room
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="files are read past the cache on Linux alone")
+pytestmark = pytest.mark.skipif(
+    not hasattr(os, "O_DIRECT"), reason="files are read past the cache on Linux alone"
+)
 
 
 @pytest.fixture
@@ -42,7 +44,9 @@ def test_a_part_of_a_file_is_read_as_it_is(
     cold: Path, monkeypatch: pytest.MonkeyPatch, kind: str, numbers: int, in_memory: bool
 ) -> None:
     monkeypatch.setattr(path_memory, "_in_memory", lambda path, runs: in_memory)
-    weights = drawn(0, {"a": (numbers,), "b": (40, 50), "c": (3,), "none": (0, 4), "d": (numbers, 2)})
+    weights = drawn(
+        0, {"a": (numbers,), "b": (40, 50), "c": (3,), "none": (0, 4), "d": (numbers, 2)}
+    )
     weights["half"] = weights["a"].bfloat16()
     if kind == "pth":
         weights["b"] = weights["b"].T  # its numbers stand in the file as they stood in memory
@@ -59,7 +63,9 @@ def test_a_part_of_a_file_is_read_as_it_is(
             assert value.dtype == weights[name].dtype
     size = path.stat().st_size
     os.truncate(path, size // 2)
-    with pytest.raises(InputError, match=rf"weights\.{kind} cannot be read \(it ends before its end\)"):
+    with pytest.raises(
+        InputError, match=rf"weights\.{kind} cannot be read \(it ends before its end\)"
+    ):
         room.filled(path, at)
 
 
@@ -120,7 +126,9 @@ def test_a_path_through_files_that_are_not_in_memory_is_the_same(
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "old.pth"])
-def test_a_file_that_is_written_meanwhile_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_a_file_that_is_written_meanwhile_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     monkeypatch.setattr(path_files, "BYTES", (12, 1 << 30))
     paths = [tmp_path / f"epoch{number}.{kind}" for number in range(3)]
     for seed, path in enumerate(paths):

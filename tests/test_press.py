@@ -1,4 +1,5 @@
-"""The second process that draws for paper: the same files, the same errors, and none lost when it is killed."""
+"""The second process that draws for paper: the same files, the same errors, and none lost when it
+is killed."""
 
 from pathlib import Path
 
@@ -14,7 +15,9 @@ BLOCKS = ("0", "1")
 @pytest.fixture(scope="module")
 def figure() -> Figure:
     values = np.array([[1.0, 0.5], [np.nan, 1.0]])
-    return Figure("maps", ((Heatmap("a", values, BLOCKS, BLOCKS, "block", "block", (0.0, 1.0), "CKA"),),))
+    return Figure(
+        "maps", ((Heatmap("a", values, BLOCKS, BLOCKS, "block", "block", (0.0, 1.0), "CKA"),),)
+    )
 
 
 def test_the_files_are_those_of_this_process(figure: Figure, tmp_path: Path) -> None:
@@ -22,10 +25,14 @@ def test_the_files_are_those_of_this_process(figure: Figure, tmp_path: Path) -> 
         press.save(figure, tmp_path / "there.svg", tmp_path / "there.pdf")
     save(figure, tmp_path / "here.svg", tmp_path / "here.pdf")
     for ending in ("svg", "pdf"):
-        assert (tmp_path / f"there.{ending}").read_bytes() == (tmp_path / f"here.{ending}").read_bytes()
+        assert (tmp_path / f"there.{ending}").read_bytes() == (
+            tmp_path / f"here.{ending}"
+        ).read_bytes()
 
 
-def test_a_figure_that_cannot_be_written_says_so_and_the_others_are_drawn(figure: Figure, tmp_path: Path) -> None:
+def test_a_figure_that_cannot_be_written_says_so_and_the_others_are_drawn(
+    figure: Figure, tmp_path: Path
+) -> None:
     (tmp_path / "taken").write_text("a file where the folder should be")
     press = Press()
     press.save(figure, tmp_path / "taken" / "maps.svg")
@@ -36,7 +43,10 @@ def test_a_figure_that_cannot_be_written_says_so_and_the_others_are_drawn(figure
 
 
 def test_an_error_of_ours_comes_with_the_name_of_the_figure(figure: Figure, tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match=r"maps was not drawn: ValueError: maps\.jpg"), Press() as press:
+    with (
+        pytest.raises(RuntimeError, match=r"maps was not drawn: ValueError: maps\.jpg"),
+        Press() as press,
+    ):
         press.save(figure, tmp_path / "maps.jpg")
 
 

@@ -1,4 +1,5 @@
-"""The exhibits of probes and the advice, on features of which it is known what can be read from them."""
+"""The exhibits of probes and the advice, on features of which it is known what can be read from
+them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +35,8 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def drawn(what: str, labels: np.ndarray, generator: np.random.Generator) -> torch.Tensor:
-    """Features that know nothing, the class as one direction a class, or the class as an XOR of two signs."""
+    """Features that know nothing, the class as one direction a class, or the class as an XOR of two
+    signs."""
     x = generator.standard_normal((len(labels), DIM))
     if what == "class":
         x[:, :4] += 6 * np.eye(4)[labels]
@@ -46,11 +48,17 @@ def drawn(what: str, labels: np.ndarray, generator: np.random.Generator) -> torc
 
 
 def study(
-    models: dict[str, dict[str, str]], about: dict[str, dict[str, Any]] | None = None, *, classes: int = 4
+    models: dict[str, dict[str, str]],
+    about: dict[str, dict[str, Any]] | None = None,
+    *,
+    classes: int = 4,
 ) -> Inputs:
     """Models by what is known where: `{"dino": {"blocks.1/cls": "class"}}`; all else is noise."""
     generator = np.random.default_rng(0)
-    ids = {"bank": tuple(f"b{i:03d}" for i in range(BANK)), "images": tuple(f"i{i:03d}" for i in range(TEST))}
+    ids = {
+        "bank": tuple(f"b{i:03d}" for i in range(BANK)),
+        "images": tuple(f"i{i:03d}" for i in range(TEST)),
+    }
     labels = {part: np.arange(len(names)) % classes for part, names in ids.items()}
     made: dict[str, dict[str, Artefact]] = {"bank": {}, "images": {}}
     for part, names in ids.items():
@@ -83,7 +91,8 @@ def only(frame: pd.DataFrame, **wanted: Any) -> Any:
     return frame.iloc[0]
 
 
-# ---------------------------------------------------------------------------------------------------------- probe-layers
+# ----------------------------------------------------------------------------------------------------------
+# probe-layers
 
 
 @pytest.fixture(scope="module")
@@ -125,18 +134,24 @@ def test_the_one_block_that_knows_the_class_is_found(layered: tuple[Inputs, Tabl
     assert pair.gain == pytest.approx(pair.accuracy - end.accuracy)
     assert pair.gain_low < pair.gain < pair.gain_high
     patch = only(frame, model="mae", pooling="patch", tap="blocks.0")
-    assert patch.gain == pytest.approx(patch.accuracy - only(frame, model="mae", pooling="patch", tap="norm").accuracy)
+    assert patch.gain == pytest.approx(
+        patch.accuracy - only(frame, model="mae", pooling="patch", tap="norm").accuracy
+    )
     assert patch.over == pytest.approx(patch.accuracy - end.accuracy)
     assert only(frame, model="pixels").usual
 
 
-def test_a_row_is_a_probe_trained_chosen_and_tested_on_parts_of_their_own(layered: tuple[Inputs, Table]) -> None:
+def test_a_row_is_a_probe_trained_chosen_and_tested_on_parts_of_their_own(
+    layered: tuple[Inputs, Table],
+) -> None:
     given, table = layered
     images = _probing.Images.of(given)
     features = given.bank["mae"].tensors["blocks.1/cls"]
     labels = torch.from_numpy(images.bank_labels)
     assert not set(images.train) & set(images.validation)
-    assert np.bincount(images.bank_labels[images.validation]).tolist() == [12] * 4  # a fifth of each class
+    assert (
+        np.bincount(images.bank_labels[images.validation]).tolist() == [12] * 4
+    )  # a fifth of each class
     assert sorted([*images.train, *images.validation]) == list(range(BANK))
     column, head = ("blocks.1", "cls"), Head((("blocks.1", "cls"),))
     parts = [
@@ -152,12 +167,20 @@ def test_a_row_is_a_probe_trained_chosen_and_tested_on_parts_of_their_own(layere
     assert row.lr == GRID[chosen].lr
 
 
-def test_what_an_intermediate_block_adds_is_held_against_the_other_family(layered: tuple[Inputs, Table]) -> None:
+def test_what_an_intermediate_block_adds_is_held_against_the_other_family(
+    layered: tuple[Inputs, Table],
+) -> None:
     frame = layered[1].frame
     gains = {
-        name: only(
-            frame[frame.tap.str.contains(" + ", regex=False)], row="probe", model=name, pooling="cls", chosen=True
-        ).gain
+        name: (
+            only(
+                frame[frame.tap.str.contains(" + ", regex=False)],
+                row="probe",
+                model=name,
+                pooling="cls",
+                chosen=True,
+            ).gain
+        )
         for name in ("mae", "dino", "mae-ft")
     }
     family = frame[(frame.row == "family") & frame.main]
@@ -170,12 +193,24 @@ def test_what_an_intermediate_block_adds_is_held_against_the_other_family(layere
     assert tuned.difference == pytest.approx(gains["mae-ft"] - gains["mae"])
     said = probe_layers.findings(layered[1])
     assert said[0].startswith(
-        "An intermediate block beside the last layer, both as CLS token (the mean where there is none), gains: JE (dino) "
+        "An intermediate block beside the last layer, both as CLS token (the mean where there is"
+        " none), gains: JE (dino) "
     )
-    assert f"REC (mae) {_probing.points(rec)}; REC less JE {_probing.points(rec, 'difference')}." in said[0]
-    mae = only(frame[frame.tap.str.contains(" + ", regex=False)], row="probe", model="mae", pooling="cls", chosen=True)
-    assert said[2] == (
-        "mae-ft from mae: an intermediate block beside the last layer, both as CLS token, gained "
+    assert (
+        f"REC (mae) {_probing.points(rec)}; REC less JE {_probing.points(rec, 'difference')}."
+        in said[0]
+    )
+    mae = only(
+        frame[frame.tap.str.contains(" + ", regex=False)],
+        row="probe",
+        model="mae",
+        pooling="cls",
+        chosen=True,
+    )
+    assert (
+        said[2]
+        == "mae-ft from mae: an intermediate block beside the last layer, both as CLS token,"
+        " gained "
         f"{_probing.points(mae)} before fine-tuning and gains {_probing.points(tuned)} after, "
         f"a difference of {_probing.points(tuned, 'difference')}: the gain vanishes."
     )
@@ -201,10 +236,18 @@ def test_what_is_said_of_a_gain_before_and_after(
     said: str,
 ) -> None:
     frame = layered[1].frame.copy()
-    chosen = (frame.row == "probe") & frame.main & frame.chosen & frame.tap.str.contains(" + ", regex=False)
+    chosen = (
+        (frame.row == "probe")
+        & frame.main
+        & frame.chosen
+        & frame.tap.str.contains(" + ", regex=False)
+    )
     frame.loc[chosen & (frame.model == "mae"), ["gain_low", "gain_high"]] = before
     tuned = (frame.row == "fine-tuned") & frame.main
-    frame.loc[tuned, ["gain_low", "gain_high", "difference_low", "difference_high"]] = (*after, *difference)
+    frame.loc[tuned, ["gain_low", "gain_high", "difference_low", "difference_high"]] = (
+        *after,
+        *difference,
+    )
     assert probe_layers.findings(replace(layered[1], frame=frame))[2].endswith(said)
 
 
@@ -221,7 +264,8 @@ def test_probes_of_layers_are_drawn_by_depth(layered: tuple[Inputs, Table]) -> N
     assert lines["pixels"].y[0] == lines["pixels"].y[1]
 
 
-# ----------------------------------------------------------------------------------------------------------- probe-depth
+# -----------------------------------------------------------------------------------------------------------
+# probe-depth
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +292,9 @@ def test_classes_that_no_line_parts_are_read_by_a_deeper_probe(deepened: Table) 
     assert set(probes.pooling) == {"cls", "patch"}
 
 
-def test_what_depth_gains_is_held_against_the_other_family_and_another_seed(deepened: Table) -> None:
+def test_what_depth_gains_is_held_against_the_other_family_and_another_seed(
+    deepened: Table,
+) -> None:
     frame = deepened.frame
     rec = only(frame, row="family", model="REC", main=True, layers=3)
     assert rec.difference_low > 0.2
@@ -257,19 +303,25 @@ def test_what_depth_gains_is_held_against_the_other_family_and_another_seed(deep
     assert again.model.tolist() == ["mae"] * 3 + ["dino"] * 3
     first = frame[(frame.row == "probe") & frame.main & (frame.model == "mae")]
     np.testing.assert_allclose(
-        again.gain[:3].to_numpy(), again.accuracy[:3].to_numpy() - first.accuracy.to_numpy(), atol=1e-12
+        again.gain[:3].to_numpy(),
+        again.accuracy[:3].to_numpy() - first.accuracy.to_numpy(),
+        atol=1e-12,
     )
     assert again.gain.abs().max() < 0.15
     said = probe_depth.findings(deepened)
     assert len(said) == 2
-    assert f"REC (mae) {_probing.points(rec)}; REC less JE {_probing.points(rec, 'difference')}." in said[0]
+    assert (
+        f"REC (mae) {_probing.points(rec)}; REC less JE {_probing.points(rec, 'difference')}."
+        in said[0]
+    )
     assert ", which is not decided" in said[1]  # patch tokens know nothing
     top, below = probe_depth.draw(deepened).panels
     assert [panel.title for panel in top if panel] == ["CLS token", "mean of patch tokens"]
     assert [line.x.tolist() for line in below[0].lines] == [[1, 2, 3]] * 3  # type: ignore[union-attr]
 
 
-# ---------------------------------------------------------------------------------------------------------- factors-depth
+# ----------------------------------------------------------------------------------------------------------
+# factors-depth
 
 
 def test_a_factor_that_only_one_tap_holds_is_found_there() -> None:
@@ -282,9 +334,9 @@ def test_a_factor_that_only_one_tap_holds_is_found_there() -> None:
         artefact.tensors["blocks.0/cls"][:, 3] = torch.from_numpy(5 * x)
         side = np.where(x > 0, "right", "left")
         # in no order of the images: rows are found by id
-        frames[part] = pd.DataFrame({"x": x, "side": side, "size": size, "one": 1.0}, index=artefact.ids).sample(
-            frac=1, random_state=0
-        )
+        frames[part] = pd.DataFrame(
+            {"x": x, "side": side, "size": size, "one": 1.0}, index=artefact.ids
+        ).sample(frac=1, random_state=0)
     given = replace(given, factors=frames["features"], bank_factors=frames["bank"])
     table = factors_depth.compute(given)
     frame = table.frame
@@ -308,14 +360,17 @@ def test_a_factor_that_only_one_tap_holds_is_found_there() -> None:
     assert side.decoded_low == pytest.approx((side.low - side.chance) / (1 - side.chance))
     assert side.decoded_low < side.decoded < side.decoded_high
     (said,) = factors_depth.findings(table)
-    assert said.startswith("mae, CLS token: an earlier block tells clearly better than the last layer: x 1.00 [")
+    assert said.startswith(
+        "mae, CLS token: an earlier block tells clearly better than the last layer: x 1.00 ["
+    )
     assert "at blocks.0, " in said
     assert "(of the controls random at most " in said
     with pytest.raises(InputError, match="of generated scenes alone"):
         factors_depth.compute(replace(given, factors=None))
 
 
-# ------------------------------------------------------------------------------------------------------------ what they share
+# ------------------------------------------------------------------------------------------------------------
+# what they share
 
 
 def test_without_a_bank_half_of_the_images_take_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,7 +398,12 @@ def test_the_parts_depend_on_ids_and_not_on_their_order() -> None:
 def test_raw_pixels_are_probed_as_a_small_picture() -> None:
     picture = torch.arange(16.0 * 16).view(1, 1, 16, 16).repeat(2, 3, 1, 1)
     known = Artefact(
-        "features", "pixels", ("a", "b"), (Tap("pixels", "pixels", 0.0),), {"pixels/flat": picture.flatten(1)}, {}
+        "features",
+        "pixels",
+        ("a", "b"),
+        (Tap("pixels", "pixels", 0.0),),
+        {"pixels/flat": picture.flatten(1)},
+        {},
     )
     found = _probing.read("pixels", "flat", known)
     assert found.shape == (2, 192)
@@ -362,7 +422,11 @@ def test_features_of_other_images_are_refused() -> None:
     ("labels", "bank", "said"),
     [
         ([0, 0, 0, 0, 1, 1, 1], None, "bee has 3"),
-        ([0, 1], [0, 0, 1], "a class of the bank needs two images, to train and to choose on, and bee has 1"),
+        (
+            [0, 1],
+            [0, 0, 1],
+            "a class of the bank needs two images, to train and to choose on, and bee has 1",
+        ),
         ([0, 0, 0, 0], None, "of one class"),
         ([0, 1], [0, 0], "of one class"),
         ([0, 0, 0, 0, 1, 1, 1, 1], None, None),
@@ -376,10 +440,28 @@ def test_too_few_images_of_a_class_are_known_before_anything_is_computed(
     assert reason is None if said is None else said in str(reason)
     if said is None:
         names = [str(i) for i in range(len(labels))]
-        x = Artefact("features", "m", tuple(names), TAPS[:1], {"blocks.0/cls": torch.randn(len(labels), 3)}, {})
-        banked = {"m": replace(x, ids=tuple("wxyz"), tensors={"blocks.0/cls": torch.randn(4, 3)})} if bank else {}
-        known = Inputs(("m",), (), features={"m": x}, bank=banked, labels=dict(zip(names, labels, strict=True)),
-                       bank_labels=dict(zip("wxyz", bank or [], strict=False)), classes=CLASSES)  # fmt: skip
+        x = Artefact(
+            "features",
+            "m",
+            tuple(names),
+            TAPS[:1],
+            {"blocks.0/cls": torch.randn(len(labels), 3)},
+            {},
+        )
+        banked = (
+            {"m": replace(x, ids=tuple("wxyz"), tensors={"blocks.0/cls": torch.randn(4, 3)})}
+            if bank
+            else {}
+        )
+        known = Inputs(
+            ("m",),
+            (),
+            features={"m": x},
+            bank=banked,
+            labels=dict(zip(names, labels, strict=True)),
+            bank_labels=dict(zip("wxyz", bank or [], strict=False)),
+            classes=CLASSES,
+        )
         assert _probing.Images.of(known).held(x, banked.get("m"), [("blocks.0", "cls")], 0)
 
 
@@ -387,35 +469,58 @@ def test_a_study_plans_what_its_images_allow(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     few = prepare(Study(("pixels",), "scenes:1:12", controls=False), store, quiet=True)
     assert not {"probe-depth", "probe-layers", "factors-depth"} & set(few.analyses)
-    assert few.notes == (f"factors-depth, probe-depth and probe-layers were left out: {few.left_out['probe-depth']}.",)
+    assert few.notes == (
+        (
+            "factors-depth, probe-depth and probe-layers were left out:"
+            f" {few.left_out['probe-depth']}."
+        ),
+    )
     assert "without a bank a class needs four images" in few.notes[0]
     asked = Study(("pixels",), "scenes:1:16", bank="scenes:2:96", controls=False)
-    assert {"probe-depth", "probe-layers", "factors-depth"} <= set(prepare(asked, store, quiet=True).analyses)
+    assert {"probe-depth", "probe-layers", "factors-depth"} <= set(
+        prepare(asked, store, quiet=True).analyses
+    )
     x = np.random.default_rng(0).integers(0, 255, (16, 8, 8, 3), np.uint8)
     np.savez(tmp_path / "photos.npz", images=x, labels=np.arange(16) % 2)
-    photos = prepare(Study(("pixels",), str(tmp_path / "photos.npz"), controls=False), store, quiet=True)
+    photos = prepare(
+        Study(("pixels",), str(tmp_path / "photos.npz"), controls=False), store, quiet=True
+    )
     assert (
         photos.left_out["factors-depth"]
         == "the images are not generated scenes, and of no others are the factors known"
     )
     assert "probe-depth" in photos.analyses
     assert photos.notes == ()
-    with pytest.raises(InputError, match="factors-depth was asked for, but the images are not generated scenes"):
-        prepare(Study(("pixels",), str(tmp_path / "photos.npz"), ("factors-depth",), controls=False), store, quiet=True)
+    with pytest.raises(
+        InputError, match="factors-depth was asked for, but the images are not generated scenes"
+    ):
+        prepare(
+            Study(("pixels",), str(tmp_path / "photos.npz"), ("factors-depth",), controls=False),
+            store,
+            quiet=True,
+        )
     with pytest.raises(InputError, match='grid is "large": expected small or paper'):
         Study(("pixels",), "scenes", grid="large")
 
 
-# ----------------------------------------------------------------------------------------------------------------- advice
+# -----------------------------------------------------------------------------------------------------------------
+# advice
 
 
-def test_advice_is_made_of_what_the_tables_hold(layered: tuple[Inputs, Table], deepened: Table) -> None:
+def test_advice_is_made_of_what_the_tables_hold(
+    layered: tuple[Inputs, Table], deepened: Table
+) -> None:
     said = advice({"probe-layers": layered[1]})
     assert len(said) == 4
     row = only(layered[1].frame, row="probe", model="mae", tap="blocks.1", pooling="cls")
     assert said[0].startswith("mae: use a linear probe of the CLS token at blocks.1: ")
-    assert f"{_probing.points(row, 'over')} over the usual choice, a linear probe of the CLS token at norm (" in said[0]
-    assert said[1].startswith("dino: keep the usual choice, a linear probe of the CLS token at norm: ")
+    assert (
+        f"{_probing.points(row, 'over')} over the usual choice, a linear probe of the CLS token at"
+        " norm (" in said[0]
+    )
+    assert said[1].startswith(
+        "dino: keep the usual choice, a linear probe of the CLS token at norm: "
+    )
     assert "test images that had no part in it" in said[-1]
     assert f"{TEST} test images" in said[-1]
     assert "use a probe of " in advice({"probe-depth": deepened})[0]
@@ -445,23 +550,35 @@ CHOICES = pd.DataFrame(
 
 def told(**changed: Any) -> str:
     frame = CHOICES.assign(
-        **{name: [0.5, value, 0.5] if name == "validation" else value for name, value in changed.items()}
+        **{
+            name: [0.5, value, 0.5] if name == "validation" else value
+            for name, value in changed.items()
+        }
     )
     return advice({"probe-layers": Table(frame, dict.fromkeys(frame.columns, "unit"))})[0]
 
 
 def test_advice_says_when_a_difference_is_worth_nothing() -> None:
-    usual = "mae: keep the usual choice, a linear probe of the CLS token at norm: 50.0% [40.0%, 60.0%]"
-    # two are equal on the validation images: the simpler is taken, though the other is better on the test images
+    usual = (
+        "mae: keep the usual choice, a linear probe of the CLS token at norm: 50.0% [40.0%, 60.0%]"
+    )
+    # two are equal on the validation images: the simpler is taken, though the other is better on
+    # the test images
     assert told() == told(validation=0.6)
     assert told().startswith(
-        "mae: use a linear probe of the CLS token at blocks.1: 55.0% [40.0%, 60.0%], +5.0 points [+2.0, +8.0]"
+        "mae: use a linear probe of the CLS token at blocks.1: 55.0% [40.0%, 60.0%], +5.0 points"
+        " [+2.0, +8.0]"
     )
-    assert told(over_low=-0.01).startswith(f"{usual}. The best of 3 probes on the validation images, ")
+    assert told(over_low=-0.01).startswith(
+        f"{usual}. The best of 3 probes on the validation images, "
+    )
     assert told(over_low=-0.01).endswith("which these images cannot tell from nothing.")
     assert told(over=0.004, over_low=0.001).endswith("which is hardly worth a change.")
     assert told(over=-0.05, over_low=-0.08, over_high=-0.02).endswith("which is a loss.")
-    assert told(validation=0.5) == f"{usual}; no other of 3 probes does better on the validation images."
+    assert (
+        told(validation=0.5)
+        == f"{usual}; no other of 3 probes does better on the validation images."
+    )
 
 
 def test_advice_names_what_knn_has_at_the_same_place() -> None:
@@ -471,11 +588,19 @@ def test_advice_names_what_knn_has_at_the_same_place() -> None:
         name: Table(frame, dict.fromkeys(frame.columns, "unit"))
         for name, frame in (("probe-layers", CHOICES), ("knn-depth", knn))
     }
-    assert advice(tables)[0].endswith("; 20-NN, which trains nothing, has 40.0% [20.0%, 50.0%] at blocks.1.")
+    assert advice(tables)[0].endswith(
+        "; 20-NN, which trains nothing, has 40.0% [20.0%, 50.0%] at blocks.1."
+    )
 
 
 def test_advice_stands_at_the_top_of_the_report_as_text(tmp_path: Path) -> None:
-    given: dict[str, Any] = {"title": "t", "sections": (), "command": "c", "study": "", "provenance": {}}
+    given: dict[str, Any] = {
+        "title": "t",
+        "sections": (),
+        "command": "c",
+        "study": "",
+        "provenance": {},
+    }
     page = write(tmp_path / "a", advice=("Use <b>mae</b>.",), **given).read_text(encoding="utf-8")
     assert "<li>Use &lt;b&gt;mae&lt;/b&gt;.</li>" in page
     assert page.index("What to use for these images") < page.index("How this was made")

@@ -1,4 +1,5 @@
-"""Probes: a contract for every file in probes/, and k-NN against a plain implementation in float64."""
+"""Probes: a contract for every file in probes/, and k-NN against a plain implementation in
+float64."""
 
 import inspect
 from collections import defaultdict
@@ -21,7 +22,9 @@ from sslens.probes.knn import knn, neighbours, sweep, vote, votes, wilson
 @pytest.mark.parametrize("name", names("probes"))
 def test_a_probe_is_documented_functions_of_features_with_an_example(name: str) -> None:
     plug = plugin("probes", name)
-    own = [f for _, f in inspect.getmembers(plug, inspect.isfunction) if f.__module__ == plug.__name__]
+    own = [
+        f for _, f in inspect.getmembers(plug, inspect.isfunction) if f.__module__ == plug.__name__
+    ]
     assert any(not f.__name__.startswith("_") for f in own)
     assert all(f.__doc__ for f in own if not f.__name__.startswith("_"))
     assert ">>>" in inspect.getsource(plug)
@@ -41,10 +44,17 @@ def by_hand(
     leave_one_out: bool,
 ) -> tuple[list[list[int]], list[int]]:
     """Sort all cosines, take k (the first of equals), add up the votes: one query at a time."""
-    q, b = (x.double().numpy() / np.linalg.norm(x.double().numpy(), axis=1, keepdims=True) for x in (queries, bank))
+    q, b = (
+        x.double().numpy() / np.linalg.norm(x.double().numpy(), axis=1, keepdims=True)
+        for x in (queries, bank)
+    )
     rows, classes = [], []
     for i, query in enumerate(q):
-        candidates = [(-round(float(query @ row), 6), j) for j, row in enumerate(b) if not (leave_one_out and i == j)]
+        candidates = [
+            (-round(float(query @ row), 6), j)
+            for j, row in enumerate(b)
+            if not (leave_one_out and i == j)
+        ]
         best = sorted(candidates)[:k]
         votes: dict[int, float] = defaultdict(float)
         for minus, j in best:
@@ -65,19 +75,23 @@ def test_knn_is_the_plain_one(k: int, how: module.Vote, leave_one_out: bool) -> 
     found, cosines = neighbours(queries, bank, k, leave_one_out=leave_one_out)
     assert found.tolist() == rows
     assert (cosines[:, :-1] >= cosines[:, 1:]).all()
-    predicted = knn(queries, bank, torch.from_numpy(labels), k=k, how=how, leave_one_out=leave_one_out)
+    predicted = knn(
+        queries, bank, torch.from_numpy(labels), k=k, how=how, leave_one_out=leave_one_out
+    )
     assert predicted.tolist() == classes
 
 
 def test_an_example_by_hand() -> None:
-    """Cosines 1, 0.8, 0.6 with classes 0, 1, 1: two votes beat one, unless the weights e^(s/τ) say otherwise."""
+    """Cosines 1, 0.8, 0.6 with classes 0, 1, 1: two votes beat one, unless the weights e^(s/τ) say
+    otherwise."""
     bank = torch.tensor([[2.0, 0.0], [0.8, 0.6], [0.6, -0.8], [-1.0, 0.0]])
     labels = torch.tensor([0, 1, 1, 0])
     query = torch.tensor([[5.0, 0.0]])
     rows, cosines = neighbours(query, bank, 3)
     assert rows.tolist() == [[0, 1, 2]]
     assert cosines[0].tolist() == pytest.approx([1, 0.8, 0.6])
-    # e^(1/τ) against e^(0.8/τ) + e^(0.6/τ): at τ = 0.07 1 > 0.0574 + 0.0033, at τ = 1 1 < 0.82 + 0.67
+    # e^(1/τ) against e^(0.8/τ) + e^(0.6/τ): at τ = 0.07 1 > 0.0574 + 0.0033, at τ = 1 1 < 0.82 +
+    # 0.67
     assert knn(query, bank, labels, k=3).tolist() == [0]
     assert knn(query, bank, labels, k=3, temperature=1.0).tolist() == [1]
     assert knn(query, bank, labels, k=3, how="majority").tolist() == [1]
@@ -88,11 +102,15 @@ def test_votes_are_exp_of_cosine_over_temperature() -> None:
     labels = torch.tensor([[0, 1, 1]])
     assert vote(labels, torch.tensor([[0.9, 0.852, 0.852]]), 2).tolist() == [1]
     assert vote(labels, torch.tensor([[0.9, 0.851, 0.851]]), 2).tolist() == [0]
-    assert vote(torch.tensor([[2, 1]]), torch.tensor([[0.5, 0.5]]), 3).tolist() == [1]  # of equals the first class
+    assert vote(torch.tensor([[2, 1]]), torch.tensor([[0.5, 0.5]]), 3).tolist() == [
+        1
+    ]  # of equals the first class
 
 
 def test_large_similarities_over_a_small_temperature_do_not_overflow() -> None:
-    assert vote(torch.tensor([[1, 0]]), torch.tensor([[1.0, 0.99]]), 2, temperature=1e-4).tolist() == [1]
+    assert vote(
+        torch.tensor([[1, 0]]), torch.tensor([[1.0, 0.99]]), 2, temperature=1e-4
+    ).tolist() == [1]
 
 
 def test_leave_one_out_never_finds_the_query_itself() -> None:
@@ -104,7 +122,9 @@ def test_leave_one_out_never_finds_the_query_itself() -> None:
     assert (neighbours(bank, bank, 1)[0] == own).all()
 
 
-def test_of_duplicates_the_first_rows_are_taken_in_blocks_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_duplicates_the_first_rows_are_taken_in_blocks_of_any_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     base = drawn(0, 41, 16)
     bank = torch.cat([base, base[:20], base[:20]])  # the same rows three times over
     queries = torch.cat([drawn(1, 29, 16), base[:4]])
@@ -119,7 +139,9 @@ def test_of_duplicates_the_first_rows_are_taken_in_blocks_of_any_size(monkeypatc
         found, cosines = neighbours(queries, bank, 10)
         assert found.tolist() == expected
         assert neighbours(bank, bank, 10, leave_one_out=True)[0].tolist() == own
-        equal = {row: {row % 41 if row < 41 else row - 41 if row < 61 else row - 61} for row in range(81)}
+        equal = {
+            row: {row % 41 if row < 41 else row - 41 if row < 61 else row - 61} for row in range(81)
+        }
         for rows, values in zip(found.tolist(), cosines.tolist(), strict=True):
             by_row: dict[int, set[float]] = {}
             for row, value in zip(rows, values, strict=True):
@@ -128,13 +150,20 @@ def test_of_duplicates_the_first_rows_are_taken_in_blocks_of_any_size(monkeypatc
 
 
 @pytest.mark.parametrize(("values", "k"), [(2, 5), (3, 40), (5, 64), (1000, 17)])
-def test_ties_go_to_the_lower_row_whatever_the_groups(values: int, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cosines on a grid, so that most are ties, also between groups of which not all are looked into."""
-    cosines = torch.from_numpy(np.random.default_rng(0).integers(0, values, (50, 203)).astype(np.float32))
+def test_ties_go_to_the_lower_row_whatever_the_groups(
+    values: int, k: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cosines on a grid, so that most are ties, also between groups of which not all are looked
+    into."""
+    cosines = torch.from_numpy(
+        np.random.default_rng(0).integers(0, values, (50, 203)).astype(np.float32)
+    )
     for groups in ((), (1,), (2,), (4, 2), (9, 4, 2), (32,)):
         monkeypatch.setattr(nearest, "GROUPS", groups)
         rows, found = nearest._top(cosines, k)
-        expected = np.lexsort((np.broadcast_to(np.arange(203), cosines.shape), -cosines.numpy()))[:, :k]
+        expected = np.lexsort((np.broadcast_to(np.arange(203), cosines.shape), -cosines.numpy()))[
+            :, :k
+        ]
         assert rows.tolist() == expected.tolist()
         assert torch.equal(found, cosines.gather(1, rows))
 
@@ -155,7 +184,12 @@ def test_rows_that_differ_in_few_columns_are_no_equals() -> None:
 def test_all_numbers_of_neighbours_and_temperatures_at_once_are_each_alone() -> None:
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(0, 7, (300, 30), generator=generator)
-    cosines = torch.rand(300, 30, generator=generator).round(decimals=1).sort(dim=1, descending=True).values
+    cosines = (
+        torch.rand(300, 30, generator=generator)
+        .round(decimals=1)
+        .sort(dim=1, descending=True)
+        .values
+    )
     ks, temperatures = [30, 1, 2, 7, 15], [0.05, None, 1.0]
     found = votes(labels, cosines, 7, ks=ks, temperatures=temperatures)
     assert found.shape == (3, 5, 300)
@@ -163,9 +197,13 @@ def test_all_numbers_of_neighbours_and_temperatures_at_once_are_each_alone() -> 
         for j, k in enumerate(ks):
             for row in range(0, 300, 17):
                 counts = np.zeros(7)
-                for label, cosine in zip(labels[row, :k].tolist(), cosines[row, :k].tolist(), strict=True):
+                for label, cosine in zip(
+                    labels[row, :k].tolist(), cosines[row, :k].tolist(), strict=True
+                ):
                     counts[label] += (
-                        1 if temperature is None else np.exp((cosine - float(cosines[row, 0])) / temperature)
+                        1
+                        if temperature is None
+                        else np.exp((cosine - float(cosines[row, 0])) / temperature)
                     )
                 close = np.flatnonzero(np.isclose(counts, counts.max(), rtol=1e-5))
                 assert found[i, j, row] in close
@@ -175,13 +213,17 @@ def test_all_numbers_of_neighbours_and_temperatures_at_once_are_each_alone() -> 
 
 @pytest.mark.parametrize("count", [1, 50, 99, 250])
 def test_votes_are_those_of_dinos_evaluation(count: int) -> None:
-    """The sum over neighbours of their one-hot class times exp(s/T), written as one product, for any number of test images.
+    """The sum over neighbours of their one-hot class times exp(s/T), written as one product, for
+    any number of test images.
 
     DINO's script takes a hundredth of the test images at a time, so that with 50 it stops at once.
     """
     bank, queries = drawn(0, 400, 32), drawn(1, count, 32)
     labels = torch.from_numpy(np.random.default_rng(1).integers(0, 10, 400))
-    similarity = torch.nn.functional.normalize(queries.double()) @ torch.nn.functional.normalize(bank.double()).T
+    similarity = (
+        torch.nn.functional.normalize(queries.double())
+        @ torch.nn.functional.normalize(bank.double()).T
+    )
     values, rows = similarity.topk(20, dim=1)
     one_hot = torch.nn.functional.one_hot(labels[rows], 10).double()
     expected = (one_hot * (values / 0.07).exp()[:, :, None]).sum(1).argmax(1)
@@ -189,11 +231,19 @@ def test_votes_are_those_of_dinos_evaluation(count: int) -> None:
 
 
 def store(seed: int, n: int, **changes: object) -> FeatureStore:
-    tensors = {"blocks.0/cls": drawn(seed, n), "blocks.0/mean": drawn(seed + 9, n), "norm/cls": drawn(seed + 5, n, 6)}
+    tensors = {
+        "blocks.0/cls": drawn(seed, n),
+        "blocks.0/mean": drawn(seed + 9, n),
+        "norm/cls": drawn(seed + 5, n, 6),
+    }
     taps = (Tap("blocks.0", "block", 0.5), Tap("norm", "norm", 1.0))
     ids = tuple(f"{seed}/{i}" for i in range(n))
     labels = dict(zip(ids, np.random.default_rng(seed).integers(0, 3, n).tolist(), strict=True))
-    made = in_memory(Artefact("features", "m", ids, taps, tensors, {"weights": "w", "transform": {}}), labels, "abc")
+    made = in_memory(
+        Artefact("features", "m", ids, taps, tensors, {"weights": "w", "transform": {}}),
+        labels,
+        "abc",
+    )
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
@@ -221,11 +271,17 @@ def test_a_sweep_is_each_tap_and_pooling_alone(with_bank: bool) -> None:
 def test_a_sweep_refuses_what_cannot_be_compared() -> None:
     queries = store(0, 40)
     for bank, said in (
-        (store(1, 60, key={"weights": "v", "transform": {}}), r"The bank's features are of another model \(m and m\)"),
+        (
+            store(1, 60, key={"weights": "v", "transform": {}}),
+            r"The bank's features are of another model \(m and m\)",
+        ),
         (store(1, 60, key={"weights": "w", "transform": {"crop": 1}}), "of images seen otherwise"),
         (store(1, 60, classes=("a", "b", "d")), r"The bank has other classes \(3 and 3\)"),
         (store(1, 60, labels=None), "The images have no classes"),
-        (store(1, 60, columns={("blocks.0", "cls"): 12, ("blocks.0", "mean"): 12}), 'have no tap "norm"'),
+        (
+            store(1, 60, columns={("blocks.0", "cls"): 12, ("blocks.0", "mean"): 12}),
+            'have no tap "norm"',
+        ),
     ):
         with pytest.raises(InputError, match=said):
             list(sweep(queries, bank))
@@ -237,7 +293,11 @@ def test_identical_images_are_ordered_by_row() -> None:
     rows, cosines = neighbours(torch.ones(3, 5), torch.ones(50, 5), 7)
     assert rows.tolist() == [list(range(7))] * 3
     torch.testing.assert_close(cosines, torch.ones(3, 7))
-    assert neighbours(torch.ones(3, 5), torch.ones(3, 5), 2, leave_one_out=True)[0].tolist() == [[1, 2], [0, 2], [0, 1]]
+    assert neighbours(torch.ones(3, 5), torch.ones(3, 5), 2, leave_one_out=True)[0].tolist() == [
+        [1, 2],
+        [0, 2],
+        [0, 1],
+    ]
 
 
 def test_scale_and_precision_of_features_do_not_matter() -> None:
@@ -248,11 +308,16 @@ def test_scale_and_precision_of_features_do_not_matter() -> None:
     assert torch.equal(neighbours(queries.double(), bank.double(), 5)[0], expected)
 
 
-@pytest.mark.parametrize(("k", "leave_one_out", "most"), [(0, False, 6), (7, False, 6), (6, True, 5), (-1, False, 6)])
-def test_a_number_of_neighbours_that_cannot_be_chosen_is_refused(k: int, leave_one_out: bool, most: int) -> None:
+@pytest.mark.parametrize(
+    ("k", "leave_one_out", "most"), [(0, False, 6), (7, False, 6), (6, True, 5), (-1, False, 6)]
+)
+def test_a_number_of_neighbours_that_cannot_be_chosen_is_refused(
+    k: int, leave_one_out: bool, most: int
+) -> None:
     bank = drawn(0, 6)
     with pytest.raises(
-        InputError, match=f"{k} neighbours cannot be chosen among {most} images: give k between 1 and {most}"
+        InputError,
+        match=f"{k} neighbours cannot be chosen among {most} images: give k between 1 and {most}",
     ):
         neighbours(bank, bank, k, leave_one_out=leave_one_out)
 
@@ -261,12 +326,15 @@ def test_a_number_of_neighbours_that_cannot_be_chosen_is_refused(k: int, leave_o
 def test_broken_features_are_refused(which: str, value: float) -> None:
     given = {"queries": drawn(0, 6), "bank": drawn(1, 6)}
     given[which][2, 3] = value
-    with pytest.raises(InputError, match=f"features of the {which} hold values that are not finite"):
+    with pytest.raises(
+        InputError, match=f"features of the {which} hold values that are not finite"
+    ):
         knn(given["queries"], given["bank"], torch.zeros(6, dtype=torch.int64), k=2)
 
 
 @pytest.mark.parametrize(
-    ("correct", "count"), [(0, 1), (1, 1), (0, 20), (20, 20), (3, 7), (8, 10), (731, 1024), (9999, 10000)]
+    ("correct", "count"),
+    [(0, 1), (1, 1), (0, 20), (20, 20), (3, 7), (8, 10), (731, 1024), (9999, 10000)],
 )
 def test_wilson_is_scipys(correct: int, count: int) -> None:
     expected = binomtest(correct, count).proportion_ci(0.95, method="wilson")
@@ -274,7 +342,10 @@ def test_wilson_is_scipys(correct: int, count: int) -> None:
 
 
 def test_no_queries_have_no_neighbours() -> None:
-    assert [tuple(found.shape) for found in neighbours(drawn(0, 0), drawn(1, 20), 7)] == [(0, 7), (0, 7)]
+    assert [tuple(found.shape) for found in neighbours(drawn(0, 0), drawn(1, 20), 7)] == [
+        (0, 7),
+        (0, 7),
+    ]
 
 
 def test_both_libraries_products_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

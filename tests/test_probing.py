@@ -1,4 +1,5 @@
-"""Around the heads: features from memory, stores and views; choosing a point; splits; and `sslens probe` as a person meets it."""
+"""Around the heads: features from memory, stores and views; choosing a point; splits; and `sslens
+probe` as a person meets it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,17 @@ from sslens.errors import InputError
 from sslens.probes import _batches
 from sslens.probes._protocols import few_shot_outcomes, folded_outcomes
 from sslens.probes.knn import wilson
-from sslens.probes.linear import Augmented, Head, Held, Point, Stored, choose, outcomes, train_probes, usual_batch
+from sslens.probes.linear import (
+    Augmented,
+    Head,
+    Held,
+    Point,
+    Stored,
+    choose,
+    outcomes,
+    train_probes,
+    usual_batch,
+)
 from sslens.probes.splits import few_shot, folds, held_out
 
 NANO = "random:vit_nano_patch8_32"
@@ -31,25 +42,35 @@ def known(images: int, seed: int, classes: int = 3) -> Held:
     labels = torch.arange(images) % classes
     generator = torch.Generator().manual_seed(seed)
     return Held(
-        {LAST: torch.randn(images, 8, generator=generator) + 2 * torch.eye(classes, 8)[labels]}, labels, classes
+        {LAST: torch.randn(images, 8, generator=generator) + 2 * torch.eye(classes, 8)[labels]},
+        labels,
+        classes,
     )
 
 
-# --------------------------------------------------------------------------------------------------------- features
+# ---------------------------------------------------------------------------------------------------------
+# features
 
 
 def test_an_epoch_shows_every_image_once_but_for_the_last_few() -> None:
     x = torch.arange(50.0)[:, None]
     data = Held({LAST: x}, (torch.arange(50) % 2), batch=16)
-    seen = [torch.cat([features[LAST][:, 0] for features, _ in data.epoch(number)]) for number in range(2)]
+    seen = [
+        torch.cat([features[LAST][:, 0] for features, _ in data.epoch(number)])
+        for number in range(2)
+    ]
     assert all(len(each) == 48 for each in seen)
     assert all(len(each.unique()) == 48 for each in seen)
     assert not torch.equal(*seen)
-    assert all(torch.equal(features[LAST][:, 0] % 2, labels.float()) for features, labels in data.epoch(0))
+    assert all(
+        torch.equal(features[LAST][:, 0] % 2, labels.float()) for features, labels in data.epoch(0)
+    )
     assert torch.equal(torch.cat([features[LAST] for features, _ in data.blocks([LAST])]), x)
 
 
-def test_stored_features_train_the_probes_that_held_ones_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stored_features_train_the_probes_that_held_ones_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(_batches, "BLOCK", 7)
     model, images = sslens.load(NANO), sslens.open_images("scenes:0:40")
     folder = tmp_path / "features"
@@ -94,13 +115,22 @@ def test_small_sets_have_small_batches(images: int, batch: int) -> None:
 
 
 def test_views_are_what_the_model_makes_of_crops_and_flips() -> None:
-    """Of images of one colour all crops are alike, so that features are those of the evaluation, but for rounding."""
-    pixels = np.repeat(np.random.default_rng(0).integers(0, 256, (12, 1, 1, 3)), 40, 1).repeat(40, 2).astype(np.uint8)
+    """Of images of one colour all crops are alike, so that features are those of the evaluation,
+    but for rounding."""
+    pixels = (
+        np.repeat(np.random.default_rng(0).integers(0, 256, (12, 1, 1, 3)), 40, 1)
+        .repeat(40, 2)
+        .astype(np.uint8)
+    )
     images = from_arrays(pixels, [0, 1] * 6)
     model = sslens.load(NANO)
     columns = [("blocks.0", "mean"), LAST]
     data = Augmented(model, images, columns, batch=5, seed=3)
-    assert (data.steps, data.classes, dict(data.columns)) == (2, 2, {columns[0]: 64, columns[1]: 64})
+    assert (data.steps, data.classes, dict(data.columns)) == (
+        2,
+        2,
+        {columns[0]: 64, columns[1]: 64},
+    )
     (whole,) = collect(model, images, [Features()])
     for features, labels in data.epoch(0):
         for column in columns:
@@ -114,12 +144,20 @@ def test_views_are_what_the_model_makes_of_crops_and_flips() -> None:
 def test_views_differ_by_epoch_and_are_the_same_again(monkeypatch: pytest.MonkeyPatch) -> None:
     images = sslens.open_images("scenes:0:20")
     data = Augmented(sslens.load(NANO), images, [LAST], batch=10)
-    first, again, second = (torch.cat([f[LAST] for f, _ in data.epoch(number)]) for number in (0, 0, 1))
+    first, again, second = (
+        torch.cat([f[LAST] for f, _ in data.epoch(number)]) for number in (0, 0, 1)
+    )
     assert torch.equal(first, again)
     assert len(torch.cat([first, second]).unique(dim=0)) == 40
-    monkeypatch.setattr("sslens.probes._augmented.FORWARD", 3)  # how a batch is cut up does not matter
-    torch.testing.assert_close(torch.cat([f[LAST] for f, _ in data.epoch(0)]), first, atol=1e-5, rtol=0)
-    probes = train_probes(data, [Head((LAST,))], [replace(point, warmup=1, epochs=3) for point in QUICK])
+    monkeypatch.setattr(
+        "sslens.probes._augmented.FORWARD", 3
+    )  # how a batch is cut up does not matter
+    torch.testing.assert_close(
+        torch.cat([f[LAST] for f, _ in data.epoch(0)]), first, atol=1e-5, rtol=0
+    )
+    probes = train_probes(
+        data, [Head((LAST,))], [replace(point, warmup=1, epochs=3) for point in QUICK]
+    )
     assert probes.right(Held({LAST: first}, torch.arange(20) % 10))[Head((LAST,))].shape == (2, 20)
 
 
@@ -133,7 +171,8 @@ def test_what_a_model_lacks_is_refused() -> None:
         Augmented(model, from_arrays(np.zeros((4, 8, 8), np.uint8)), [LAST])
 
 
-# --------------------------------------------------------------------------------------------------------- choosing
+# ---------------------------------------------------------------------------------------------------------
+# choosing
 
 
 def test_the_point_is_chosen_on_validation_and_told_of_the_test() -> None:
@@ -148,12 +187,16 @@ def test_the_point_is_chosen_on_validation_and_told_of_the_test() -> None:
     best = sorted((test[i].mean() for i in range(7) if i != 2), reverse=True)[:5]
     assert found.best == pytest.approx(np.mean(best))
     assert found.std == pytest.approx(np.std(best, ddof=1))
-    with pytest.raises(InputError, match="All 7 points of the grid diverged for norm/cls: give lower learning rates"):
+    with pytest.raises(
+        InputError,
+        match="All 7 points of the grid diverged for norm/cls: give lower learning rates",
+    ):
         choose(Head((LAST,)), validation, test, np.zeros(7, int))
 
 
 def test_folds_test_every_image_by_probes_that_have_not_seen_it() -> None:
-    """Labels are drawn at random and each image has a feature of its own: only one that was trained on can be told."""
+    """Labels are drawn at random and each image has a feature of its own: only one that was trained
+    on can be told."""
     rng = np.random.default_rng(0)
     labels = torch.from_numpy(rng.permutation(np.arange(60) % 2))
     ids, head = [str(i) for i in range(60)], Head((LAST,))
@@ -166,7 +209,9 @@ def test_folds_test_every_image_by_probes_that_have_not_seen_it() -> None:
     assert (easy.low, easy.high) == wilson(int(easy.right.sum()), 60)
 
 
-def test_few_shot_takes_its_share_of_training_and_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_shot_takes_its_share_of_training_and_validation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     train, validation, test = known(90, 0), known(60, 1), known(30, 2)
     taken: list[int] = []
     whole = Held.take
@@ -183,7 +228,9 @@ def test_few_shot_takes_its_share_of_training_and_validation(monkeypatch: pytest
         asked.append((batch, steps))
         return QUICK
 
-    found = few_shot_outcomes(train, ids, validation, ids[:60], test, [Head((LAST,))], grid, share=0.1, draws=3)
+    found = few_shot_outcomes(
+        train, ids, validation, ids[:60], test, [Head((LAST,))], grid, share=0.1, draws=3
+    )
     assert taken == [9, 6] * 3
     assert asked == [(9, 1)] * 3  # the rates are those of so few images
     assert len(found) == 3
@@ -200,7 +247,8 @@ def test_outcomes_are_of_every_head() -> None:
         assert np.array_equal(each.right, right)
 
 
-# ----------------------------------------------------------------------------------------------------------- splits
+# -----------------------------------------------------------------------------------------------------------
+# splits
 
 
 def test_splits_are_stratified_and_independent_of_the_order() -> None:
@@ -220,7 +268,9 @@ def test_splits_are_stratified_and_independent_of_the_order() -> None:
 
 def test_what_cannot_be_split_is_refused() -> None:
     labels, ids = np.array([0, 0, 0, 1]), list("abcd")
-    with pytest.raises(InputError, match="Class 1 has one image, which cannot both be trained on and held out"):
+    with pytest.raises(
+        InputError, match="Class 1 has one image, which cannot both be trained on and held out"
+    ):
         held_out(labels, ids)
     with pytest.raises(InputError, match="Class 1 has 1 images, and there are 3 folds"):
         folds(labels, ids, 3)
@@ -232,7 +282,8 @@ def test_what_cannot_be_split_is_refused() -> None:
         few_shot(labels, list("abc"), 0.5)
 
 
-# --------------------------------------------------------------------------------------------------- the command line
+# ---------------------------------------------------------------------------------------------------
+# the command line
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -245,7 +296,9 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 
 @pytest.mark.slow
-def test_probe_writes_tables_and_says_what_came_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_probe_writes_tables_and_says_what_came_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
     arguments = [
         NANO,
@@ -259,7 +312,19 @@ def test_probe_writes_tables_and_says_what_came_of_it(tmp_path: Path, capsys: py
         "blocks.1",
         "norm",
     ]
-    options = ["--with-last", "--layers", "1", "2", "--factors", "--few-shot", "0.2", "--draws", "2", "--device", "cpu"]
+    options = [
+        "--with-last",
+        "--layers",
+        "1",
+        "2",
+        "--factors",
+        "--few-shot",
+        "0.2",
+        "--draws",
+        "2",
+        "--device",
+        "cpu",
+    ]
     assert main(["probe", *arguments, *options, "--out", str(out)]) == 0
     printed, err = capsys.readouterr()
     assert printed.strip() == str(out)
@@ -286,10 +351,15 @@ def test_probe_writes_tables_and_says_what_came_of_it(tmp_path: Path, capsys: py
 def test_the_preview_learns_of_every_class(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a store that holds one class after another, as a folder of images does."""
     labels = np.arange(100) // 50
-    values = torch.from_numpy(labels)[:, None] + torch.rand(100, 3, generator=torch.Generator().manual_seed(0)) / 10
+    values = (
+        torch.from_numpy(labels)[:, None]
+        + torch.rand(100, 3, generator=torch.Generator().manual_seed(0)) / 10
+    )
     ids = tuple(map(str, range(100)))
     named = dict(zip(ids, labels.tolist(), strict=True))
-    store = in_memory(Artefact("features", "m", ids, (), {"norm/cls": values}, {}), named, ("a", "b"))
+    store = in_memory(
+        Artefact("features", "m", ids, (), {"norm/cls": values}, {}), named, ("a", "b")
+    )
     part = Part(store, np.arange(100), labels, None)
     monkeypatch.setattr(_probing, "PREVIEWED", 20)
     table = Sets(None, ("a", "b"), part, part, part).preview([Head((LAST,))]).frame
@@ -304,12 +374,22 @@ def test_probe_reads_stored_features(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["probe", train, "--test", test, "--dry-run", "--out", str(tmp_path / "out")]) == 0
     assert "100 stored images of random" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-    assert main(["probe", train, "--test", test, "--grid", "small", "--out", str(tmp_path / "out")]) == 0
+    assert (
+        main(["probe", train, "--test", test, "--grid", "small", "--out", str(tmp_path / "out")])
+        == 0
+    )
     assert pd.read_csv(tmp_path / "out" / "probes.csv").pooling.tolist() == ["cls"]
-    assert "holds the images that the probes are trained on" in refused([train, "--test", train], capsys)
+    assert "holds the images that the probes are trained on" in refused(
+        [train, "--test", train], capsys
+    )
     assert "leave --images out" in refused([train, "--images", "scenes", "--test", test], capsys)
-    assert "no tap" in refused([train, "--test", test, "--taps", "blocks.2", "--grid", "small"], capsys)
-    assert main(["probe", train, "--folds", "3", "--grid", "small", "--out", str(tmp_path / "folds")]) == 0
+    assert "no tap" in refused(
+        [train, "--test", test, "--taps", "blocks.2", "--grid", "small"], capsys
+    )
+    assert (
+        main(["probe", train, "--folds", "3", "--grid", "small", "--out", str(tmp_path / "folds")])
+        == 0
+    )
     assert pd.read_csv(tmp_path / "folds" / "probes.csv").images.tolist() == [100]
 
 
@@ -331,7 +411,10 @@ def test_mistakes_are_said_in_a_sentence(
         assert said in refused([NANO, "--images", images, *base], capsys)
     lone = refused([NANO, "--images", "lone.npz", "--test", "lone.npz", "--out", "out"], capsys)
     assert "holds the images that the probes are trained on" in lone
-    for images, said in [("one.npz", "images are of one class"), ("lone.npz", "Class 1 has one image")]:
+    for images, said in [
+        ("one.npz", "images are of one class"),
+        ("lone.npz", "Class 1 has one image"),
+    ]:
         asked = [NANO, "--images", images, "--test", "test.npz", "--grid", "small", "--out", "out"]
         assert said in refused(asked, capsys)
     for arguments, said in [
@@ -339,7 +422,10 @@ def test_mistakes_are_said_in_a_sentence(
         ([NANO, "--images", "scenes"], "Give --test"),
         ([NANO, "--images", "scenes:0:120", *base, "--top", "11"], "top 11 of 10 classes"),
         ([NANO, "--images", "scenes:0:40", *base, "--layers", "0"], "--layers is 0"),
-        ([NANO, "--images", "scenes:0:40", "--folds", "3", "--few-shot", "0.1"], "--few-shot goes with --test"),
+        (
+            [NANO, "--images", "scenes:0:40", "--folds", "3", "--few-shot", "0.1"],
+            "--few-shot goes with --test",
+        ),
         ([NANO, "--images", "scenes:0:120", *base, "--taps", "blocks.99"], "no tap"),
     ]:
         assert said in refused(arguments, capsys)

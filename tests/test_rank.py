@@ -40,7 +40,9 @@ def drawn(seed: int, images: int, classes: int, kind: str) -> tuple[np.ndarray, 
 
 @pytest.mark.parametrize("over", ["union", "first"])
 @pytest.mark.parametrize("kind", ["distinct", "tied", "nearly all tied"])
-@pytest.mark.parametrize(("classes", "k"), [(2, 2), (10, 5), (10, 10), (40, 5), (150, 100), (300, 130)])
+@pytest.mark.parametrize(
+    ("classes", "k"), [(2, 2), (10, 5), (10, 10), (40, 5), (150, 100), (300, 130)]
+)
 def test_tau_is_scipys(classes: int, k: int, kind: str, over: Literal["union", "first"]) -> None:
     a, b = drawn(classes + k, 40, classes, kind)
     found = tau(*(Rankings.of(torch.from_numpy(x), k) for x in (a, b)), k, over)
@@ -81,7 +83,8 @@ def test_float32_logits_that_float16_would_tie_are_apart() -> None:
 def test_by_hand_with_ties() -> None:
     """Top 3 of a: classes 0, 1, 2 (2 before 3, which equals it); of b: 3, 0, 2. Union: all four.
 
-    a = 5 4 2 2, b = 3 1 2 9. Pairs 01 +, 02 +, 03 −, 12 −, 13 −, 23 tied in a: both −1, not tied in a 5, in b 6: −1 / √30.
+    a = 5 4 2 2, b = 3 1 2 9. Pairs 01 +, 02 +, 03 −, 12 −, 13 −, 23 tied in a: both −1, not tied in
+    a 5, in b 6: −1 / √30.
     """
     a, b = (Rankings.of(torch.tensor([x]), 3) for x in ([5.0, 4, 2, 2], [3.0, 1, 2, 9]))
     assert a.top.tolist() == [[0, 1, 2]]
@@ -96,13 +99,16 @@ def test_infinite_logits_have_a_place() -> None:
 
 
 def test_unrelated_rankings_are_opposed_over_the_union_alone() -> None:
-    """Of j classes in both tops the union has 2k − j; each of one top alone is above each of the other alone in one model only.
+    """Of j classes in both tops the union has 2k − j; each of one top alone is above each of the
+    other alone in one model only.
 
     The mean of −(k − j)² over its pairs, j hypergeometric: −0.5528 for the top 5 of 1,000.
     """
     shared = np.arange(6)
     union = 10 - shared
-    expected = -scipy.stats.hypergeom(1000, 5, 5).pmf(shared) @ ((5 - shared) ** 2 / (union * (union - 1) / 2))
+    expected = -scipy.stats.hypergeom(1000, 5, 5).pmf(shared) @ (
+        (5 - shared) ** 2 / (union * (union - 1) / 2)
+    )
     assert expected == pytest.approx(-0.5528, abs=5e-5)
     rng = np.random.default_rng(0)
     a, b = (Rankings.of(torch.from_numpy(rng.random((5_000, 1000))), 5) for _ in "ab")
@@ -113,7 +119,9 @@ def test_unrelated_rankings_are_opposed_over_the_union_alone() -> None:
 
 def test_what_cannot_be_ranked_is_refused() -> None:
     logits = torch.rand(4, 10)
-    with pytest.raises(InputError, match="top 100 of 10 classes cannot be ranked: give a k between 2 and 10"):
+    with pytest.raises(
+        InputError, match="top 100 of 10 classes cannot be ranked: give a k between 2 and 10"
+    ):
         Rankings.of(logits, 100)
     with pytest.raises(InputError, match="top 1 of 10 classes"):
         Rankings.of(logits, 1)
@@ -123,7 +131,8 @@ def test_what_cannot_be_ranked_is_refused() -> None:
         Rankings.of(broken, 5)
     a = Rankings.of(logits, 5)
     with pytest.raises(
-        InputError, match="4 images and 10 classes cannot be held against those of 3 images and 10 classes"
+        InputError,
+        match="4 images and 10 classes cannot be held against those of 3 images and 10 classes",
     ):
         tau(a, Rankings.of(logits[:3], 5), 5)
     with pytest.raises(InputError, match="top 6 needs a k between 2 and the 5 leading classes"):

@@ -28,9 +28,13 @@ def test_a_recipe_is_frozen_says_its_source_and_can_be_trained(objective: str, n
     said = inspect.getdoc(type(found)) or ""
     assert any(source in said for source in ("released", "Table")), said
     training = Training(epochs=found.epochs, batch_size=found.batch_size)
-    arch = "resnet50" if name.startswith("resnet50") else ARCHS.get(objective, "vit_base_patch16_224")
+    arch = (
+        "resnet50" if name.startswith("resnet50") else ARCHS.get(objective, "vit_base_patch16_224")
+    )
     learns = hasattr(plugin("objectives", objective), "LABELLED")
-    settings = dataclasses.replace(found.settings, classes=("cat", "dog")) if learns else found.settings
+    settings = (
+        dataclasses.replace(found.settings, classes=("cat", "dog")) if learns else found.settings
+    )
     imagenet = plan(objective, 1_281_167, arch, settings, training)
     assert imagenet.steps == found.epochs * (1_281_167 // found.batch_size)
 
@@ -107,7 +111,9 @@ def test_the_warm_up_is_of_the_published_epochs(objective: str, name: str, epoch
 def test_a_recipe_differs_from_the_official_where_it_says(
     objective: str, name: str, differs: dict[str, object]
 ) -> None:
-    ours, official = (dataclasses.asdict(recipe(objective, each).settings) for each in (name, "official"))
+    ours, official = (
+        dataclasses.asdict(recipe(objective, each).settings) for each in (name, "official")
+    )
     assert {key: value for key, value in ours.items() if value != official[key]} == differs
 
 
@@ -119,7 +125,15 @@ def test_an_unknown_recipe_is_refused_with_the_nearest() -> None:
 
 
 def dry(*more: str) -> list[str]:
-    return ["pretrain", *more, "--images", "scenes:0:40", "--arch", "vit_nano_patch8_32", "--dry-run"]
+    return [
+        "pretrain",
+        *more,
+        "--images",
+        "scenes:0:40",
+        "--arch",
+        "vit_nano_patch8_32",
+        "--dry-run",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -129,10 +143,25 @@ def dry(*more: str) -> list[str]:
         (["mae", "--recipe", "paper"], ["a minibatch of 4096 is more than the 40 images"]),
         (["mae", "--recipe", "papr"], ['mae has no recipe "papr": did you mean paper']),
         (["mae", "--batch-size", "20"], ["2 steps an epoch, 200 in all", "normalise_pixels=True"]),
-        (["mae", "--recipe", "paper", "--batch-size", "20"], ["1,600 in all", "normalise_pixels=False"]),
-        (["mae", "--recipe", "paper", "--batch-size", "20", "--epochs", "3"], ["6 in all", "normalise_pixels=False"]),
         (
-            ["dino", "--recipe", "two-crops", "--batch-size", "20", "--set", "clip=2", "local_size=16"],
+            ["mae", "--recipe", "paper", "--batch-size", "20"],
+            ["1,600 in all", "normalise_pixels=False"],
+        ),
+        (
+            ["mae", "--recipe", "paper", "--batch-size", "20", "--epochs", "3"],
+            ["6 in all", "normalise_pixels=False"],
+        ),
+        (
+            [
+                "dino",
+                "--recipe",
+                "two-crops",
+                "--batch-size",
+                "20",
+                "--set",
+                "clip=2",
+                "local_size=16",
+            ],
             ["600 in all", "local_crops=0", "clip=2.0", "local_size=16", "min_lr=1e-05"],
         ),
         (["dino", "--batch-size", "20", "--set", "local_size=12"], ["small crops of 12 px"]),

@@ -1,4 +1,5 @@
-"""The reference models: what is declared can be trained, and what is shipped is what was declared."""
+"""The reference models: what is declared can be trained, and what is shipped is what was
+declared."""
 
 import importlib
 import json
@@ -28,7 +29,9 @@ SHIPPED = [card for card in cards.cards().values() if card.file]
 def test_its_settings_are_its_objectives(name: str) -> None:
     reference = MAKE.REFERENCES[name]
     given = {key: yaml.safe_load(str(value)) for key, value in reference.settings.items()}
-    given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+    given = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
+    }
     settings = plugin("objectives", reference.objective).Settings(**given)
     assert all(getattr(settings, key) == value for key, value in given.items())
     command = reference.command(Path(name))
@@ -41,7 +44,12 @@ def test_fine_tunings_are_of_one_recipe_and_of_references(name: str, tmp_path: P
     tuned = MAKE.TUNED[name]
     command = tuned.command(tmp_path / name)
     settings = changed(Settings(), command[command.index("--set") + 1 :])
-    assert (settings.pooling, settings.randaugment, settings.mixing(), settings.erasing) == ("cls", "", None, 0)
+    assert (settings.pooling, settings.randaugment, settings.mixing(), settings.erasing) == (
+        "cls",
+        "",
+        None,
+        0,
+    )
     start = command[command.index("finetune") + 1]
     if tuned.before is None:
         assert start == f"random:{MAKE.ARCH}:0"
@@ -49,7 +57,9 @@ def test_fine_tunings_are_of_one_recipe_and_of_references(name: str, tmp_path: P
         assert tuned.before in MAKE.REFERENCES
         assert start in (tuned.before, str(tmp_path / tuned.before))
     other = MAKE.TUNED["scenes_mae_ft"].command(tmp_path / name)
-    assert [each for each in command if each != start] == [each for each in other if each in command and each != start]
+    assert [each for each in command if each != start] == [
+        each for each in other if each in command and each != start
+    ]
     assert "--path" in command
 
 
@@ -66,7 +76,9 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     cards._cards.cache_clear()
 
 
-def test_a_fine_tuned_model_is_packed_with_its_path(shelf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fine_tuned_model_is_packed_with_its_path(
+    shelf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     name = "scenes_random_ft"
     model = sslens.load(MAKE.RANDOM)
     settings = Settings(pooling="cls", randaugment="", erasing=0.0, mixup=0.0, cutmix=0.0)
@@ -88,9 +100,19 @@ def test_a_fine_tuned_model_is_packed_with_its_path(shelf: Path, capsys: pytest.
     assert list(cards.cards()) == [name]
     packed = sslens.load(name)
     assert packed.source == name
-    known = {"family": "control", "objective": None, "tuned": "fine-tuned", "arch": MAKE.ARCH, "card": name}
+    known = {
+        "family": "control",
+        "objective": None,
+        "tuned": "fine-tuned",
+        "arch": MAKE.ARCH,
+        "card": name,
+    }
     assert {key: packed.about[key] for key in known} == known
-    assert packed.about["pretrained"] == {"name": "random #0", "source": MAKE.RANDOM, "digest": model.digest}
+    assert packed.about["pretrained"] == {
+        "name": "random #0",
+        "source": MAKE.RANDOM,
+        "digest": model.digest,
+    }
     table = path_of(packed.source, packed.about)
     run = path_of(str(shelf / name), sslens.load(str(shelf / name)).about)
     assert table is not None
@@ -110,7 +132,10 @@ def test_what_is_shipped_is_where_its_log_ends(card: cards.Card) -> None:
         assert {str(file.get_tensor(key).dtype) for key in file.keys()} == {"torch.float16"}  # noqa: SIM118
     assert (said["name"], card.arch) == (card.name, MAKE.ARCH)
     assert (said["about"]["objective"], said["about"]["family"]) == (card.objective, card.family)
-    log = [json.loads(line) for line in (RUNS / f"{card.name}.jsonl").read_text(encoding="utf-8").splitlines()]
+    log = [
+        json.loads(line)
+        for line in (RUNS / f"{card.name}.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert log[-1]["step"] <= said["about"]["step"] < log[-1]["step"] + 10
     assert round(said["about"]["epochs"]) <= reference.epochs
     if card.name in MAKE.TUNED:
@@ -120,5 +145,8 @@ def test_what_is_shipped_is_where_its_log_ends(card: cards.Card) -> None:
         assert (said["about"]["tuned"], card.tuned) == ("fine-tuned", "fine-tuned")
         assert said["about"]["pretrained"]["source"] in (reference.before, MAKE.RANDOM)
     else:
-        assert (card.objective, card.epochs) == (reference.objective, round(said["about"]["epochs"]))
+        assert (card.objective, card.epochs) == (
+            reference.objective,
+            round(said["about"]["epochs"]),
+        )
     assert f"{said['about']['step'] * MAKE.BATCH:,} images" in card.notes[0]

@@ -1,4 +1,5 @@
-"""What a training refuses, and what it says of what befalls it: a sentence each, with nothing lost."""
+"""What a training refuses, and what it says of what befalls it: a sentence each, with nothing
+lost."""
 
 import dataclasses
 import math
@@ -34,7 +35,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     ("changed", "said"),
     [
         ({"batch_size": 21}, r"21 is more than the 20 images: give --batch-size 20 or less"),
-        ({"batch_size": 9, "accumulate": 2}, r"9 cannot be shared by 1 processes in 2 parts: give a multiple of 2"),
+        (
+            {"batch_size": 9, "accumulate": 2},
+            r"9 cannot be shared by 1 processes in 2 parts: give a multiple of 2",
+        ),
         ({"batch_size": 0}, r"batch_size is 0: give 1 or more"),
         ({"epochs": 0}, r"epochs is 0"),
         ({"log_every": 0}, r"log_every is 0"),
@@ -47,10 +51,19 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ({"arch": "vit_nano_patch9_32"}, r"multiple of the patch size"),
         ({"arch": "nano"}, r'"nano" is not an architecture'),
         ({"arch": "resnet5"}, r"did you mean resnet50"),
-        ({"arch": "resnet18_64"}, r"mae cannot train resnet18_64: it trains Vision Transformers \(such as vit_small"),
+        (
+            {"arch": "resnet18_64"},
+            r"mae cannot train resnet18_64: it trains Vision Transformers \(such as vit_small",
+        ),
         ({"arch": "convnextv2_atto_100"}, r"images of 100 px .* Give a multiple of 32"),
-        ({"objective": "fcmae", "arch": ARCH}, r"fcmae cannot train vit_nano_patch16_32: it trains ConvNeXt-V2"),
-        ({"objective": "fcmae", "arch": "resnet18_64"}, r"fcmae cannot train resnet18_64: it trains ConvNeXt-V2"),
+        (
+            {"objective": "fcmae", "arch": ARCH},
+            r"fcmae cannot train vit_nano_patch16_32: it trains ConvNeXt-V2",
+        ),
+        (
+            {"objective": "fcmae", "arch": "resnet18_64"},
+            r"fcmae cannot train resnet18_64: it trains ConvNeXt-V2",
+        ),
         (
             {"objective": "fcmae", "arch": "convnextv2_atto_32"},
             r"a grid of 1 × 1 patches of 32 px, of .* keeps 0: some must be seen",
@@ -65,7 +78,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ),
         (
             {"objective": "supervised", "arch": RESNET, "batch_size": 1},
-            r"supervised on resnet_8.* normalises over the images of a step: give a --batch-size of 2 or more\.$",
+            (
+                r"supervised on resnet_8.* normalises over the images of a step: give a"
+                r" --batch-size of 2 or more\.$"
+            ),
         ),
         (
             {"objective": "moco-v3", "arch": "convnextv2_atto"},
@@ -73,13 +89,25 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ),
         ({"objective": "msn", "arch": "resnet18_64"}, r"msn cannot train resnet18_64"),
         (
-            {"objective": "dino", "settings": dataclasses.replace(SETTINGS["dino"], optimiser="lasr")},
+            {
+                "objective": "dino",
+                "settings": dataclasses.replace(SETTINGS["dino"], optimiser="lasr"),
+            },
             r'no optimiser "lasr": did you mean lars',
         ),
-        ({"settings": dataclasses.replace(SETTINGS["mae"], base_lr=-1.0)}, r"base_lr is -1.0: expected above 0"),
-        ({"settings": dataclasses.replace(SETTINGS["mae"], weight_decay=math.nan)}, r"weight_decay is nan"),
+        (
+            {"settings": dataclasses.replace(SETTINGS["mae"], base_lr=-1.0)},
+            r"base_lr is -1.0: expected above 0",
+        ),
+        (
+            {"settings": dataclasses.replace(SETTINGS["mae"], weight_decay=math.nan)},
+            r"weight_decay is nan",
+        ),
         ({"settings": dataclasses.replace(SETTINGS["mae"], betas=(0.9, 1.0))}, r"betas is"),
-        ({"settings": dataclasses.replace(SETTINGS["mae"], warmup=40.0)}, r"warmup is 40.0: expected a share"),
+        (
+            {"settings": dataclasses.replace(SETTINGS["mae"], warmup=40.0)},
+            r"warmup is 40.0: expected a share",
+        ),
     ],
 )
 def test_an_impossible_run_is_refused_before_anything_is_written(
@@ -103,7 +131,9 @@ def test_one_image_has_nothing_to_be_contrasted_with(tmp_path: Path) -> None:
 
 def test_a_folder_with_a_run_is_not_overwritten(whole: dict[str, Path]) -> None:
     before = (whole["mae"] / "state.safetensors").read_bytes()
-    with pytest.raises(InputError, match="already holds a run: go on with --resume, or choose another --out"):
+    with pytest.raises(
+        InputError, match="already holds a run: go on with --resume, or choose another --out"
+    ):
         fit(whole["mae"])
     assert (whole["mae"] / "state.safetensors").read_bytes() == before
 
@@ -113,14 +143,25 @@ def test_a_folder_with_a_run_is_not_overwritten(whole: dict[str, Path]) -> None:
     [
         ({"batch_size": 5}, r"batch_size was 4 and is now 5"),
         ({"precision": "bfloat16"}, r"precision was float32 and is now bfloat16"),
-        ({"settings": dataclasses.replace(SETTINGS["mae"], mask_ratio=0.5)}, r"mask_ratio was 0.75 and is now 0.5"),
-        ({"settings": recipe("mae", "official").settings}, r"settings.base_lr was 0.05 and is now 0.00015"),
+        (
+            {"settings": dataclasses.replace(SETTINGS["mae"], mask_ratio=0.5)},
+            r"mask_ratio was 0.75 and is now 0.5",
+        ),
+        (
+            {"settings": recipe("mae", "official").settings},
+            r"settings.base_lr was 0.05 and is now 0.00015",
+        ),
         ({"images": IMAGES.take(range(19, -1, -1))}, r"images.digest was"),
         ({"objective": "moco-v3"}, r"objective was mae and is now moco-v3"),
-        ({"arch": "vit_nano_patch8_32"}, r"arch was vit_nano_patch16_32 and is now vit_nano_patch8_32"),
+        (
+            {"arch": "vit_nano_patch8_32"},
+            r"arch was vit_nano_patch16_32 and is now vit_nano_patch8_32",
+        ),
     ],
 )
-def test_a_run_does_not_go_on_with_other_settings(whole: dict[str, Path], changed: dict[str, Any], said: str) -> None:
+def test_a_run_does_not_go_on_with_other_settings(
+    whole: dict[str, Path], changed: dict[str, Any], said: str
+) -> None:
     with pytest.raises(InputError, match=said):
         fit(whole["mae"], changed.pop("objective", "mae"), resume=True, **changed)
 
@@ -134,7 +175,9 @@ def copied(run: Path, out: Path, *files: str) -> Path:
 
 @pytest.mark.parametrize("length", [0, 5, 5000, -1])
 def test_a_truncated_state_is_refused(whole: dict[str, Path], tmp_path: Path, length: int) -> None:
-    out = copied(whole["mae"], tmp_path, "config.yaml", "log.jsonl", "last.safetensors", "state.safetensors")
+    out = copied(
+        whole["mae"], tmp_path, "config.yaml", "log.jsonl", "last.safetensors", "state.safetensors"
+    )
     (out / "state.safetensors").write_bytes((out / "state.safetensors").read_bytes()[:length])
     with pytest.raises(InputError, match=r"state\.safetensors is not a whole safetensors file"):
         fit(out, resume=True)
@@ -147,20 +190,25 @@ def test_another_kind_of_file_is_no_state(whole: dict[str, Path], tmp_path: Path
 
 
 @pytest.mark.parametrize("resume", [False, True])
-def test_an_encoder_without_its_state_is_not_overwritten(whole: dict[str, Path], tmp_path: Path, resume: bool) -> None:
+def test_an_encoder_without_its_state_is_not_overwritten(
+    whole: dict[str, Path], tmp_path: Path, resume: bool
+) -> None:
     out = copied(whole["mae"], tmp_path, "last.safetensors")
     with pytest.raises(InputError, match=r"holds a trained encoder but no state\.safetensors"):
         fit(out, resume=resume)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"The loss is (nan|inf) at step \d+ of 15: the training has diverged") as said:
+    with pytest.raises(
+        InputError, match=r"The loss is (nan|inf) at step \d+ of 15: the training has diverged"
+    ) as said:
         fit(tmp_path, settings=dataclasses.replace(SETTINGS["mae"], base_lr=1e25))
     assert "\n" not in str(said.value)
     assert all(math.isfinite(loss) for loss in log(tmp_path))
 
 
-# -------------------------------------------------------------------------------------------------------------- mishaps
+# --------------------------------------------------------------------------------------------------------------
+# mishaps
 
 
 class Failing:
@@ -197,7 +245,9 @@ def test_memory_that_runs_out_at_the_start_leaves_nothing(tmp_path: Path) -> Non
         Mishap, match=r"Memory ran out on cpu \(\d+ bytes were asked for\)\. Nothing was kept yet: "
     ) as said:
         fit(tmp_path / "out", "dino", settings=settings)
-    assert one_sentence_or_two(said.value).endswith("a smaller --batch-size or --precision bfloat16.")
+    assert one_sentence_or_two(said.value).endswith(
+        "a smaller --batch-size or --precision bfloat16."
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -206,10 +256,12 @@ def test_memory_that_runs_out_in_a_step_leaves_the_state_and_the_run_goes_on(
 ) -> None:
     with pytest.raises(Mishap) as said:
         fit(tmp_path, images=failing(6, lambda: torch.empty(2**60)))
-    assert one_sentence_or_two(said.value) == (
-        f"Memory ran out on cpu ({2**62} bytes were asked for). The last state is kept in {tmp_path}: go on with --resume and "
-        "--accumulate 2 or --recompute, which leave the numbers as they are, or start again in another --out with a smaller "
-        "--batch-size or --precision bfloat16."
+    assert (
+        one_sentence_or_two(said.value)
+        == f"Memory ran out on cpu ({2**62} bytes were asked for). The last state is kept in"
+        f" {tmp_path}: go on with --resume and --accumulate 2 or --recompute, which leave the"
+        " numbers as they are, or start again in another --out with a smaller --batch-size or"
+        " --precision bfloat16."
     )
     fit(tmp_path, resume=True, recompute=True)
     same(tmp_path, whole["mae"])
@@ -218,7 +270,11 @@ def test_memory_that_runs_out_in_a_step_leaves_the_state_and_the_run_goes_on(
 @pytest.mark.parametrize(
     ("training", "divisible", "advice"),
     [
-        (Training(batch_size=6, accumulate=2), True, "start again with --accumulate 3 or --recompute, which"),
+        (
+            Training(batch_size=6, accumulate=2),
+            True,
+            "start again with --accumulate 3 or --recompute, which",
+        ),
         (Training(batch_size=6), False, "start again with --recompute, which"),
         (
             Training(batch_size=6, accumulate=6, recompute=True),
@@ -230,15 +286,20 @@ def test_memory_that_runs_out_in_a_step_leaves_the_state_and_the_run_goes_on(
 def test_what_helps_where_memory_is_short(training: Training, divisible: bool, advice: str) -> None:
     run = Run(Path("nowhere"), training, Processes(0, 1, "cuda"), "float32", divisible)
     error = torch.OutOfMemoryError(
-        "CUDA out of memory. Tried to allocate 20.50 GiB. GPU 0 has a total capacity of 14.56 GiB of which 1.00 GiB is free."
+        "CUDA out of memory. Tried to allocate 20.50 GiB. GPU 0 has a total capacity of 14.56 GiB"
+        " of which 1.00 GiB is free."
     )
     said = str(mishap(error, run))
     assert "Memory ran out on cuda (20.50 GiB were asked for)" in said
     assert advice in said
 
 
-def test_a_lost_data_worker_is_said_and_the_run_goes_on(whole: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(Mishap, match=r"data worker was lost.*/dev/shm.*fewer --workers than 1") as said:
+def test_a_lost_data_worker_is_said_and_the_run_goes_on(
+    whole: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(
+        Mishap, match=r"data worker was lost.*/dev/shm.*fewer --workers than 1"
+    ) as said:
         fit(tmp_path, images=failing(11, lambda: signal.raise_signal(signal.SIGKILL)), workers=1)
     assert f"kept in {tmp_path}: go on with" in one_sentence_or_two(said.value)
     fit(tmp_path, resume=True)
@@ -251,7 +312,8 @@ def test_an_image_that_went_bad_is_said_as_it_is(tmp_path: Path, workers: int) -
         raise InputError("photos/a.png cannot be decoded (truncated): repair it or leave it out.")
 
     with pytest.raises(
-        InputError, match=r"^photos/a\.png cannot be decoded \(truncated\): repair it or leave it out\.$"
+        InputError,
+        match=r"^photos/a\.png cannot be decoded \(truncated\): repair it or leave it out\.$",
     ):
         fit(tmp_path, images=failing(3, bad), workers=workers)
 
@@ -260,15 +322,21 @@ def test_a_lost_process_is_said_and_the_run_goes_on(whole: dict[str, Path], tmp_
     def body() -> None:
         images = IMAGES
         if os.environ["RANK"] == "1":  # which takes 2 of a step's 4 images
-            images = dataclasses.replace(IMAGES, source=Failing(2 * 7, lambda: signal.raise_signal(signal.SIGKILL)))
+            images = dataclasses.replace(
+                IMAGES, source=Failing(2 * 7, lambda: signal.raise_signal(signal.SIGKILL))
+            )
         with pytest.raises(
-            Mishap, match=r"^Process 0 of 2 lost its connection to another.* the same command and --resume"
+            Mishap,
+            match=r"^Process 0 of 2 lost its connection to another.* the same command and --resume",
         ) as said:
             fit(tmp_path, images=images)
         one_sentence_or_two(said.value)
 
     base = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": "2"}
-    assert forked(body, [base | {"RANK": rank, "LOCAL_RANK": rank} for rank in "01"]) == [0, -signal.SIGKILL]
+    assert forked(body, [base | {"RANK": rank, "LOCAL_RANK": rank} for rank in "01"]) == [
+        0,
+        -signal.SIGKILL,
+    ]
     fit(tmp_path, resume=True)
     np.testing.assert_allclose(log(tmp_path), log(whole["mae"]), rtol=0, atol=1e-4)
 
@@ -280,25 +348,44 @@ def test_a_mishap_is_said_by_the_process_that_it_befell(
     asked = ["pretrain", "dino", "--images", "scenes:0:8", "--arch", ARCH, "--device", "cpu"]
     assert main([*asked, "--out", str(tmp_path), "--batch-size", "9"]) == 2
     assert capsys.readouterr().err == ""  # the first process says it
-    assert main([*asked, "--out", str(tmp_path), "--batch-size", "4", "--set", "prototypes=1000000000000000"]) == 2
+    assert (
+        main(
+            [
+                *asked,
+                "--out",
+                str(tmp_path),
+                "--batch-size",
+                "4",
+                "--set",
+                "prototypes=1000000000000000",
+            ]
+        )
+        == 2
+    )
     assert capsys.readouterr().err.startswith("sslens: Memory ran out on cpu (")
 
 
-# --------------------------------------------------------------------------------------------------- batches and images
+# ---------------------------------------------------------------------------------------------------
+# batches and images
 
 
 @pytest.mark.parametrize("case", ["moco-v3-on-resnet", "msn"])
-def test_one_image_a_process_is_normalised_with_those_of_the_others(tmp_path: Path, case: str) -> None:
+def test_one_image_a_process_is_normalised_with_those_of_the_others(
+    tmp_path: Path, case: str
+) -> None:
     images = IMAGES.take(range(4))
     fit(tmp_path / "one", case, images, batch_size=2, epochs=1)
     together(lambda: fit(tmp_path / "two", case, images, batch_size=2, epochs=1))
-    np.testing.assert_allclose(log(tmp_path / "two")[0], log(tmp_path / "one")[0], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(
+        log(tmp_path / "two")[0], log(tmp_path / "one")[0], rtol=0, atol=1e-4
+    )
 
 
 def test_images_smaller_than_the_crops_are_doubted() -> None:
     doubt_small(IMAGES, 32)
     with pytest.warns(
-        Doubt, match=r"^16 of 16 images of array .* smaller than the 64 px .* \(the smallest has 32 px\)"
+        Doubt,
+        match=r"^16 of 16 images of array .* smaller than the 64 px .* \(the smallest has 32 px\)",
     ):
         doubt_small(IMAGES, 64)
     with pytest.warns(Doubt, match=r"^2 of 2 images"):

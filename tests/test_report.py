@@ -1,4 +1,5 @@
-"""The report: what is given is on the page as text, the page needs no network, and a browser finds nothing wrong with it."""
+"""The report: what is given is on the page as text, the page needs no network, and a browser finds
+nothing wrong with it."""
 
 import csv
 import io
@@ -29,9 +30,20 @@ def maps() -> Section:
     names, models = tuple(map(str, range(7))), ("moco-v3", "dino", HOSTILE, "random")
     grid = tuple(
         tuple(
-            Heatmap(f"{a} × {b}", values, names, names, f"block of {b}", f"block of {a}", (0.0, 1.0), "CKA")
-            if i <= j
-            else None
+            (
+                Heatmap(
+                    f"{a} × {b}",
+                    values,
+                    names,
+                    names,
+                    f"block of {b}",
+                    f"block of {a}",
+                    (0.0, 1.0),
+                    "CKA",
+                )
+                if i <= j
+                else None
+            )
             for j, b in enumerate(models)
         )
         for i, a in enumerate(models)
@@ -42,15 +54,32 @@ def maps() -> Section:
         "cka": [0.123456789, np.nan] * (COUNT // 2),
     }
     table = Table(pd.DataFrame(rows), {"model": HOSTILE, "block": "", "cka": "0 to 1"})
-    return Section("cka-blocks", "CKA", HOSTILE, ("All are alike.", HOSTILE), table, Figure("cka-blocks", grid))
+    return Section(
+        "cka-blocks", "CKA", HOSTILE, ("All are alike.", HOSTILE), table, Figure("cka-blocks", grid)
+    )
 
 
 def curves() -> Section:
     x = np.linspace(0, 1, 12)
-    lines = (Line("mae", x, x, x - 0.1, x + 0.1), Line(HOSTILE, x, x / 2), Line("random", x, x / 9, control=True))
-    panels = tuple(Lines(title, "relative depth", "accuracy", lines, (-0.2, 1.2)) for title in ("CLS", "mean"))
-    table = Table(pd.DataFrame({"model": ["mae"], "accuracy": [0.5]}), {"model": "", "accuracy": "share"})
-    return Section("knn-depth", "k-NN by depth", "After every block.", (), table, Figure("knn-depth", (panels,)))
+    lines = (
+        Line("mae", x, x, x - 0.1, x + 0.1),
+        Line(HOSTILE, x, x / 2),
+        Line("random", x, x / 9, control=True),
+    )
+    panels = tuple(
+        Lines(title, "relative depth", "accuracy", lines, (-0.2, 1.2)) for title in ("CLS", "mean")
+    )
+    table = Table(
+        pd.DataFrame({"model": ["mae"], "accuracy": [0.5]}), {"model": "", "accuracy": "share"}
+    )
+    return Section(
+        "knn-depth",
+        "k-NN by depth",
+        "After every block.",
+        (),
+        table,
+        Figure("knn-depth", (panels,)),
+    )
 
 
 PROVENANCE = {
@@ -70,7 +99,12 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "study": study,
         "provenance": PROVENANCE,
     }
-    return write(out / "new", sections=(maps(), curves()), notes=(f"3 images were left out: {HOSTILE}",), **given)
+    return write(
+        out / "new",
+        sections=(maps(), curves()),
+        notes=(f"3 images were left out: {HOSTILE}",),
+        **given,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -109,10 +143,16 @@ class Outline(HTMLParser):
 
 
 def test_the_folder_holds_everything_and_nothing_half_written(report: Path) -> None:
-    files = {str(path.relative_to(report.parent)) for path in report.parent.rglob("*") if path.is_file()}
+    files = {
+        str(path.relative_to(report.parent)) for path in report.parent.rglob("*") if path.is_file()
+    }
     names = ("cka-blocks", "knn-depth")
     figures = {f"figures/{name}.{ending}" for name in names for ending in ("svg", "pdf")}
-    assert files == figures | {f"tables/{n}.csv" for n in names} | {"report.html", "study.yaml", "provenance.json"}
+    assert files == figures | {f"tables/{n}.csv" for n in names} | {
+        "report.html",
+        "study.yaml",
+        "provenance.json",
+    }
     assert json.loads((report.parent / "provenance.json").read_text()) == PROVENANCE
     assert (report.parent / "study.yaml").read_text() == "models: [mae]\n"
     assert len(pd.read_csv(report.parent / "tables" / "cka-blocks.csv")) == COUNT
@@ -133,11 +173,21 @@ def test_plotly_is_inlined_once_and_nothing_is_loaded(page: str) -> None:
 def test_what_is_given_is_text_and_never_markup(page: str) -> None:
     outline = Outline(page)
     assert sorted(outline.scripts) == sorted(
-        ["page", "plotly_", *(f"{name}_{part}" for name in ("cka-blocks", "knn-depth") for part in ("figure", "tsv"))]
+        [
+            "page",
+            "plotly_",
+            *(
+                f"{name}_{part}"
+                for name in ("cka-blocks", "knn-depth")
+                for part in ("figure", "tsv")
+            ),
+        ]
     )
     assert sum(tag == "script" for tag, _ in outline.tags) == len(outline.scripts)
     places = 1 + 1 + 1 + 1 + 1 + 1 + 1  # title, h1, note, finding, caption, unit, version
-    assert outline.text.count(HOSTILE) == places + 1 + SHOWN // 2  # and command, and the rows that are shown
+    assert (
+        outline.text.count(HOSTILE) == places + 1 + SHOWN // 2
+    )  # and command, and the rows that are shown
 
 
 def test_links_within_the_page_lead_somewhere_and_ids_are_unique(report: Path, page: str) -> None:
@@ -153,7 +203,9 @@ def test_links_within_the_page_lead_somewhere_and_ids_are_unique(report: Path, p
 
 def test_the_summary_names_a_section_once_above_its_findings(page: str) -> None:
     summary = page[page.index('<div class="summary">') : page.index("<nav")]
-    assert [address for address in Outline(summary).addresses() if address.startswith("#")] == ["#cka-blocks"]
+    assert [address for address in Outline(summary).addresses() if address.startswith("#")] == [
+        "#cka-blocks"
+    ]
     words = Outline(summary).text.split("\n")
     assert [word for word in words if word] == ["Summary", "CKA", "All are alike.", HOSTILE]
 
@@ -169,7 +221,9 @@ def test_headings_are_in_order_and_tables_have_heads(page: str) -> None:
 
 
 def test_copy_holds_every_row_and_the_page_the_first(page: str) -> None:
-    copied = list(csv.reader(io.StringIO(json.loads(Outline(page).scripts["cka-blocks_tsv"])), delimiter="\t"))
+    copied = list(
+        csv.reader(io.StringIO(json.loads(Outline(page).scripts["cka-blocks_tsv"])), delimiter="\t")
+    )
     assert len(copied) == COUNT + 1
     assert copied[0] == ["model", "block", "cka"]
     assert copied[1:3] == [[HOSTILE, "0", "0.123457"], ["tab\tand\nline", "1", ""]]
@@ -205,7 +259,8 @@ def test_the_same_study_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync"
+    "--headless --no-sandbox --disable-gpu --disable-background-networking"
+    " --disable-component-update --disable-sync"
 )
 
 
@@ -216,7 +271,9 @@ def browser() -> Iterator[Any]:
     if program is None:
         pytest.skip("no chromium on this machine")
     with driver.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=program, args=[*FLAGS.split(), "--no-first-run"])
+        running = playwright.chromium.launch(
+            executable_path=program, args=[*FLAGS.split(), "--no-first-run"]
+        )
         yield running
         running.close()
 
@@ -254,7 +311,10 @@ def window(width: int, height: int) -> dict[str, int]:
 
 @pytest.mark.parametrize(
     "window",
-    [window(390, 844), *(pytest.param(window(width, 800), marks=pytest.mark.slow) for width in (1280, 700, 320))],
+    [
+        window(390, 844),
+        *(pytest.param(window(width, 800), marks=pytest.mark.slow) for width in (1280, 700, 320)),
+    ],
     ids=lambda window: str(window["width"]),
 )
 def test_it_opens_without_network_or_error_and_never_scrolls_sideways(
@@ -265,8 +325,12 @@ def test_it_opens_without_network_or_error_and_never_scrolls_sideways(
         for summary in visit.page.locator("summary").all():
             summary.click()
         assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        assert visit.page.locator(".heatmaplayer image").count() >= 11  # 10 maps, and the grey of what is undefined
-        assert visit.page.locator(".scatterlayer .trace").count() == 2 * 4  # 3 curves and 1 band a panel
+        assert (
+            visit.page.locator(".heatmaplayer image").count() >= 11
+        )  # 10 maps, and the grey of what is undefined
+        assert (
+            visit.page.locator(".scatterlayer .trace").count() == 2 * 4
+        )  # 3 curves and 1 band a panel
         overlap = """() => [...document.querySelectorAll('.plot')].every(plot => {
             const legend = plot.querySelector('.legend'), panel = plot.querySelector('.gridlayer, .plotbg, .xy');
             return !legend || legend.getBoundingClientRect().bottom <= panel.getBoundingClientRect().top + 1;
@@ -286,22 +350,31 @@ def test_what_is_undefined_says_so_where_it_is_pointed_at(browser: Any, report: 
         hover = visit.page.locator(".plot").first.locator(".hoverlayer")
         for column, words in ((3, "undefined"), (4, "CKA 0.08333")):
             visit.page.mouse.move(
-                box["x"] + box["width"] * (column + 0.5) / 7, box["y"] + box["height"] * 6.5 / 7, steps=3
+                box["x"] + box["width"] * (column + 0.5) / 7,
+                box["y"] + box["height"] * 6.5 / 7,
+                steps=3,
             )
             hover.get_by_text(words).wait_for(timeout=5000)
 
 
 @pytest.mark.parametrize("clipboard", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_copy_copies_every_row(browser: Any, report: Path, clipboard: bool) -> None:
-    with Visit(browser, report, permissions=["clipboard-read", "clipboard-write"] if clipboard else []) as visit:
+    with Visit(
+        browser, report, permissions=["clipboard-read", "clipboard-write"] if clipboard else []
+    ) as visit:
         if not clipboard:
             visit.page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
-            visit.page.evaluate("document.addEventListener('copy', () => window.copied = document.activeElement.value)")
+            visit.page.evaluate(
+                "document.addEventListener('copy', () => window.copied ="
+                " document.activeElement.value)"
+            )
         visit.page.locator("summary").first.click()
         button = visit.page.get_by_role("button", name=f"Copy all {COUNT} rows")
         button.click()
         visit.page.get_by_text("Copied", exact=True).wait_for()
-        copied = visit.page.evaluate("navigator.clipboard.readText()" if clipboard else "window.copied")
+        copied = visit.page.evaluate(
+            "navigator.clipboard.readText()" if clipboard else "window.copied"
+        )
         assert len(list(csv.reader(io.StringIO(copied), delimiter="\t"))) == COUNT + 1
         assert visit.page.locator("textarea").count() == 0
         assert visit.errors == []
@@ -314,7 +387,10 @@ def test_it_prints(browser: Any, report: Path) -> None:
         visit.page.emulate_media(media="print")
         assert not visit.page.locator("button").first.is_visible()
         assert all(still.is_visible() for still in visit.page.locator(".still").all())
-        assert visit.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        assert (
+            visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
+            == "rgb(255, 255, 255)"
+        )
     assert printed.startswith(b"%PDF")
     assert len(re.findall(rb"/Type\s*/Page\b", printed)) >= 2
 

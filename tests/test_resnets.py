@@ -40,7 +40,8 @@ def made(objective: str) -> Any:
 
 
 def plain(encoder: nn.Module, images: Tensor) -> Tensor:
-    """The mean of the last features of timm's network with torch's batch norms, at the same weights, in training."""
+    """The mean of the last features of timm's network with torch's batch norms, at the same
+    weights, in training."""
     network = ARCH.build().double().train()
     network.load_state_dict(encoder.state_dict())
     features: Tensor = network.forward_features(images)
@@ -53,7 +54,8 @@ def double(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tensor, "float", Tensor.double)
 
 
-# ------------------------------------------------------------------------------------------------------------ the losses
+# ------------------------------------------------------------------------------------------------------------
+# the losses
 
 
 @pytest.mark.usefixtures("double")
@@ -64,11 +66,18 @@ def test_moco_is_info_nce_of_pooled_features() -> None:
     loss = objective(batch)
     objective.load_state_dict(before)
     q1, q2 = (
-        objective.predictor(objective.base["projector"](plain(objective.base["encoder"], batch[name])))
+        objective.predictor(
+            objective.base["projector"](plain(objective.base["encoder"], batch[name]))
+        )
         for name in batch
     )
-    k1, k2 = (objective.momentum["projector"](plain(objective.momentum["encoder"], batch[name])) for name in batch)
-    np.testing.assert_allclose(loss.item(), info_nce(q1, k2, 1.0) + info_nce(q2, k1, 1.0), rtol=0, atol=1e-10)
+    k1, k2 = (
+        objective.momentum["projector"](plain(objective.momentum["encoder"], batch[name]))
+        for name in batch
+    )
+    np.testing.assert_allclose(
+        loss.item(), info_nce(q1, k2, 1.0) + info_nce(q2, k1, 1.0), rtol=0, atol=1e-10
+    )
 
 
 def test_mocos_heads_have_two_layers_and_the_predictor_no_last_norm() -> None:
@@ -88,8 +97,14 @@ def test_moco_trains_all_of_the_encoder_whose_blocks_start_as_the_identity() -> 
     assert all(parameter.requires_grad for parameter in objective.base.parameters())
     for name, value in objective.momentum.state_dict().items():
         assert torch.equal(value, objective.base.state_dict()[name]), name
-    weights = {name: value for name, value in objective.encoder.named_parameters() if "bn" in name and "weight" in name}
-    assert {name for name, value in weights.items() if not value.any()} == {name for name in weights if "bn3" in name}
+    weights = {
+        name: value
+        for name, value in objective.encoder.named_parameters()
+        if "bn" in name and "weight" in name
+    }
+    assert {name for name, value in weights.items() if not value.any()} == {
+        name for name in weights if "bn3" in name
+    }
     assert len([name for name in weights if "bn3" in name]) == 5
 
 
@@ -97,7 +112,10 @@ def test_moco_trains_all_of_the_encoder_whose_blocks_start_as_the_identity() -> 
 def test_dino_is_its_formula_on_pooled_features_of_each_resolution() -> None:
     objective = made("dino")
     objective.centre.copy_(0.01 * torch.randn(64))
-    batch = {"global": torch.randn(4, 2, 3, 64, 64).double(), "local": torch.randn(4, 2, 3, 32, 32).double()}
+    batch = {
+        "global": torch.randn(4, 2, 3, 64, 64).double(),
+        "local": torch.randn(4, 2, 3, 32, 32).double(),
+    }
     before = copy.deepcopy(objective.state_dict())
     loss = objective(batch)
     objective.load_state_dict(before)
@@ -108,11 +126,22 @@ def test_dino_is_its_formula_on_pooled_features_of_each_resolution() -> None:
         cosines = F.normalize(z) @ F.normalize(branch["prototypes"].weight).T
         return list(cosines.chunk(2))
 
-    teachers = [F.softmax((t - objective.centre) / 0.04, dim=1) for t in logits(objective.teacher, "global")]
-    students = [F.log_softmax(s / 0.1, dim=1) for name in batch for s in logits(objective.student, name)]
-    terms = [-(p * s).sum(1).mean() for v, p in enumerate(teachers) for w, s in enumerate(students) if v != w]
+    teachers = [
+        F.softmax((t - objective.centre) / 0.04, dim=1) for t in logits(objective.teacher, "global")
+    ]
+    students = [
+        F.log_softmax(s / 0.1, dim=1) for name in batch for s in logits(objective.student, name)
+    ]
+    terms = [
+        -(p * s).sum(1).mean()
+        for v, p in enumerate(teachers)
+        for w, s in enumerate(students)
+        if v != w
+    ]
     assert len(terms) == 6
-    np.testing.assert_allclose(loss.item(), torch.stack(terms).detach().sum().item() / 6, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(
+        loss.item(), torch.stack(terms).detach().sum().item() / 6, rtol=0, atol=1e-10
+    )
 
 
 def test_dino_drops_no_path_of_a_resnet_and_its_teachers_norms_move() -> None:
@@ -167,7 +196,9 @@ def test_under_autocast_the_loss_is_float32_and_near(objective: str) -> None:
     built = made(objective).float()
     module = {"moco-v3": moco_v3, "dino": dino}[objective]
     images = [LARGER["images"].image(row) for row in range(16)]
-    batch = module.batch(images, SETTINGS[f"{objective}-on-resnet"], ARCH, dino.Rows(0, 0, slice(0, 16), 16))
+    batch = module.batch(
+        images, SETTINGS[f"{objective}-on-resnet"], ARCH, dino.Rows(0, 0, slice(0, 16), 16)
+    )
     before = copy.deepcopy(built.state_dict())
     wanted = built(batch)
     built.load_state_dict(before)
@@ -177,11 +208,14 @@ def test_under_autocast_the_loss_is_float32_and_near(objective: str) -> None:
     np.testing.assert_allclose(loss.item(), wanted.item(), rtol=0.02)
 
 
-# --------------------------------------------------------------------------------------------------------- the optimiser
+# ---------------------------------------------------------------------------------------------------------
+# the optimiser
 
 
 def test_lars_by_hand() -> None:
-    matrix, vector, idle = (nn.Parameter(torch.tensor(v)) for v in ([[3.0, 4.0]], [1.0, 2.0], [[0.0, 0.0]]))
+    matrix, vector, idle = (
+        nn.Parameter(torch.tensor(v)) for v in ([[3.0, 4.0]], [1.0, 2.0], [[0.0, 0.0]])
+    )
     unused = nn.Parameter(torch.ones(1, 1))
     settings = dataclasses.replace(MOCO, weight_decay=0.5, betas=(0.9, 0.999))
     optimizer = optim.optimiser([{"params": [matrix, vector, idle, unused]}], settings)
@@ -192,16 +226,19 @@ def test_lars_by_hand() -> None:
         idle.grad = torch.tensor([[0.25, 0.0]])
         optimizer.step()
     # step 1: u = (0, 6), of length 6; trust 0.001 · 5 / 6; m = (0, 0.005), w = (3, 3.99)
-    # step 2: u = (0, 5.995); trust · u = (0, 0.001 |w|), |w| = 4.991994; m = (0, 0.0045 + 0.004991994), w₂ = 3.99 − 0.018983988
+    # step 2: u = (0, 5.995); trust · u = (0, 0.001 |w|), |w| = 4.991994; m = (0, 0.0045 +
+    # 0.004991994), w₂ = 3.99 − 0.018983988
     np.testing.assert_allclose(matrix.detach(), [[3.0, 3.971016012]], rtol=0, atol=1e-6)
     # a vector has neither: m = g, then 0.9 g + g
     np.testing.assert_allclose(vector.detach(), [1 - 2 * 0.5 * 2.9, 2 + 2 * 2.9], rtol=0, atol=1e-6)
-    # without a length there is no trust: u = g; m = 0.25, w = −0.5; then a trust of 0.001 · 0.5 / |0.25 − 0.25|: u is 0
+    # without a length there is no trust: u = g; m = 0.25, w = −0.5; then a trust of 0.001 · 0.5 /
+    # |0.25 − 0.25|: u is 0
     np.testing.assert_allclose(idle.detach(), [[-0.5 - 2 * 0.9 * 0.25, 0.0]], rtol=0, atol=1e-6)
     assert unused.item() == 1.0
 
 
-# ------------------------------------------------------------------------------------------------------ what is trained
+# ------------------------------------------------------------------------------------------------------
+# what is trained
 
 
 @both
@@ -212,7 +249,9 @@ def test_a_run_loads_as_the_resnet_that_was_trained(tmp_path: Path, objective: s
     kept = module_state(tmp_path)
     start = {"moco-v3": "base.encoder.", "dino": "teacher.encoder."}[objective]
     network = ARCH.build().eval()
-    network.load_state_dict({key.removeprefix(start): v for key, v in kept.items() if key.startswith(start)})
+    network.load_state_dict(
+        {key.removeprefix(start): v for key, v in kept.items() if key.startswith(start)}
+    )
     x = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(model(x), network.forward_features(x), rtol=0, atol=1e-6)
@@ -223,8 +262,19 @@ def test_a_run_loads_as_the_resnet_that_was_trained(tmp_path: Path, objective: s
     assert control.transform == model.transform
 
 
-def test_the_recipe_of_a_resnet_is_meant_unless_another_is_given(capsys: pytest.CaptureFixture[str]) -> None:
-    asked = ["pretrain", "moco-v3", "--images", "scenes:0:32", "--arch", "resnet18_64", "--batch-size=8", "--dry-run"]
+def test_the_recipe_of_a_resnet_is_meant_unless_another_is_given(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = [
+        "pretrain",
+        "moco-v3",
+        "--images",
+        "scenes:0:32",
+        "--arch",
+        "resnet18_64",
+        "--batch-size=8",
+        "--dry-run",
+    ]
     assert main(asked) == 0
     assert "optimiser='lars'" in capsys.readouterr().err
     assert main([*asked, "--recipe", "official"]) == 0

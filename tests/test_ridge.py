@@ -1,4 +1,5 @@
-"""The ridge probe against a direct solve in float64, its leave-one-out against leaving one out, and the decoding of factors."""
+"""The ridge probe against a direct solve in float64, its leave-one-out against leaving one out, and
+the decoding of factors."""
 
 import numpy as np
 import pandas as pd
@@ -20,10 +21,15 @@ def drawn(n: int, dim: int, targets: int = 3, seed: int = 0) -> tuple[Tensor, Te
     return x, torch.randn(n, targets, generator=generator, dtype=torch.float64) + x[:, :1]
 
 
-def direct(x: np.ndarray, y: np.ndarray, penalty: float, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Least squares with the penalty as further rows: √(n λ) of each standardised weight is to be 0, of the intercept not."""
+def direct(
+    x: np.ndarray, y: np.ndarray, penalty: float, scale: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Least squares with the penalty as further rows: √(n λ) of each standardised weight is to be
+    0, of the intercept not."""
     n, dim = x.shape
-    rows = np.block([[x / scale, np.ones((n, 1))], [np.sqrt(n * penalty) * np.eye(dim), np.zeros((dim, 1))]])
+    rows = np.block(
+        [[x / scale, np.ones((n, 1))], [np.sqrt(n * penalty) * np.eye(dim), np.zeros((dim, 1))]]
+    )
     found = np.linalg.lstsq(rows, np.vstack([y, np.zeros((dim, y.shape[1]))]), rcond=None)[0]
     return found[:-1] / scale[:, None], found[-1]
 
@@ -51,9 +57,14 @@ def test_left_out_is_leaving_each_image_out(n: int, dim: int) -> None:
         for image in range(n):
             others = np.arange(n) != image
             # the penalty is n λ |W|² in both: of all images' n
-            weights, intercept = direct(x.numpy()[others], y.numpy()[others], penalty * n / (n - 1), scale)
+            weights, intercept = direct(
+                x.numpy()[others], y.numpy()[others], penalty * n / (n - 1), scale
+            )
             np.testing.assert_allclose(
-                left_out[row, image].numpy(), x.numpy()[image] @ weights + intercept, rtol=1e-6, atol=1e-7
+                left_out[row, image].numpy(),
+                x.numpy()[image] @ weights + intercept,
+                rtol=1e-6,
+                atol=1e-7,
             )
 
 
@@ -79,7 +90,10 @@ def test_classify_takes_the_penalty_that_leaves_most_images_right() -> None:
     test_labels = torch.arange(90) % 3
     test = torch.randn(90, 40, generator=generator) + 1.5 * torch.eye(3, 40)[test_labels] * 2
     predicted, penalty = classify(x, labels, test)
-    right = [int((ridge(x, torch.eye(3)[labels], [each]).left_out[0].argmax(1) == labels).sum()) for each in LAMBDAS]
+    right = [
+        int((ridge(x, torch.eye(3)[labels], [each]).left_out[0].argmax(1) == labels).sum())
+        for each in LAMBDAS
+    ]
     assert right[LAMBDAS.index(penalty)] == max(right)
     assert (predicted == test_labels).float().mean() > 0.75
 
@@ -88,13 +102,25 @@ def test_classify_takes_the_penalty_that_leaves_most_images_right() -> None:
     ("x", "y", "penalties", "said"),
     [
         (torch.ones(1, 2), torch.ones(1, 1), LAMBDAS, "two images or more"),
-        (torch.tensor([[1.0], [torch.nan]]), torch.ones(2, 1), LAMBDAS, "features hold values that are not finite"),
-        (torch.ones(2, 1), torch.tensor([[1.0], [torch.inf]]), LAMBDAS, "targets hold values that are not finite"),
+        (
+            torch.tensor([[1.0], [torch.nan]]),
+            torch.ones(2, 1),
+            LAMBDAS,
+            "features hold values that are not finite",
+        ),
+        (
+            torch.ones(2, 1),
+            torch.tensor([[1.0], [torch.inf]]),
+            LAMBDAS,
+            "targets hold values that are not finite",
+        ),
         (torch.ones(2, 1), torch.ones(2, 1), (0.0,), "give numbers above 0"),
         (torch.ones(2, 1), torch.ones(2, 1), (), "give numbers above 0"),
     ],
 )
-def test_what_cannot_be_regressed_is_refused(x: Tensor, y: Tensor, penalties: tuple[float, ...], said: str) -> None:
+def test_what_cannot_be_regressed_is_refused(
+    x: Tensor, y: Tensor, penalties: tuple[float, ...], said: str
+) -> None:
     with pytest.raises(InputError, match=said):
         ridge(x, y, penalties)
 
@@ -104,14 +130,17 @@ def test_one_class_is_refused() -> None:
         classify(torch.randn(4, 2), torch.ones(4, dtype=torch.int64), torch.randn(1, 2))
 
 
-# ---------------------------------------------------------------------------------------------------------- factors
+# ----------------------------------------------------------------------------------------------------------
+# factors
 
 
 def test_every_factor_of_scenes_is_of_its_kind() -> None:
     frame = factors(0, range(20))
     kinds = {name: kind_of(name, frame[name]) for name in FACTORS}
     assert {name for name, kind in kinds.items() if kind == "circular"} == CIRCULAR
-    assert {name for name, kind in kinds.items() if kind == "categorical"} == set(KINDS) & set(FACTORS)
+    assert {name for name, kind in kinds.items() if kind == "categorical"} == set(KINDS) & set(
+        FACTORS
+    )
 
 
 def test_known_factors_are_decoded_and_unknown_ones_are_not() -> None:
@@ -120,8 +149,12 @@ def test_known_factors_are_decoded_and_unknown_ones_are_not() -> None:
     def knows(frame: pd.DataFrame) -> Tensor:
         """x, the hue as a point on the circle, the facing; nothing else."""
         hue = np.deg2rad(frame.hue)
-        told = np.stack([frame.x, np.sin(hue), np.cos(hue), frame.facing == "left"], 1).astype(np.float32)
-        return torch.from_numpy(told @ np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32))
+        told = np.stack([frame.x, np.sin(hue), np.cos(hue), frame.facing == "left"], 1).astype(
+            np.float32
+        )
+        return torch.from_numpy(
+            told @ np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)
+        )
 
     found = decode(knows(train), train, knows(test), test).set_index("factor")
     assert set(found.index) == {"class", *FACTORS}
@@ -135,7 +168,8 @@ def test_known_factors_are_decoded_and_unknown_ones_are_not() -> None:
 
 
 def test_r_squared_by_hand_and_an_angle_across_zero() -> None:
-    """Of y = 0, 2, 4, 6 predicted as itself + 1 each: 1 − 4 / 20. Angles of 359° and 1° are near."""
+    """Of y = 0, 2, 4, 6 predicted as itself + 1 each: 1 − 4 / 20. Angles of 359° and 1° are
+    near."""
     x = torch.arange(0.0, 8.0)[:, None]
     train = pd.DataFrame({"x": 2.0 * x[:, 0].numpy()})
     test = pd.DataFrame({"x": np.array([0.0, 2.0, 4.0, 6.0])})
@@ -144,7 +178,12 @@ def test_r_squared_by_hand_and_an_angle_across_zero() -> None:
     angle = torch.linspace(-0.5, 0.5, 41)[:, None].double()
     hue = pd.DataFrame({"hue": np.rad2deg(angle[:, 0].numpy()) % 360})
     assert (
-        decode(torch.cat([angle.sin(), angle.cos()], 1), hue, torch.cat([angle.sin(), angle.cos()], 1), hue).value[0]
+        decode(
+            torch.cat([angle.sin(), angle.cos()], 1),
+            hue,
+            torch.cat([angle.sin(), angle.cos()], 1),
+            hue,
+        ).value[0]
         > 0.999
     )
 

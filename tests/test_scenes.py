@@ -1,4 +1,5 @@
-"""The embedded images: exact factors, silhouettes whose mirror images differ, masks that fit the pixels."""
+"""The embedded images: exact factors, silhouettes whose mirror images differ, masks that fit the
+pixels."""
 
 import hashlib
 import itertools
@@ -18,15 +19,25 @@ from sslens.errors import InputError
 
 def posed(**columns: object) -> pd.DataFrame:
     """One scene per class, facing right, upright in the middle, except for what is given."""
-    upright = {"class": scenes.CLASSES, "facing": "right", "x": 0.0, "y": 0.0, "rotation": 0.0, "scale": 20.0}
+    upright = {
+        "class": scenes.CLASSES,
+        "facing": "right",
+        "x": 0.0,
+        "y": 0.0,
+        "rotation": 0.0,
+        "scale": 20.0,
+    }
     return scenes.factors(0, range(len(scenes.CLASSES))).assign(**upright | columns)
 
 
 def hue_of(pixels: np.ndarray) -> float:
-    """Median direction on the colour circle, in degrees, of the more coloured half of the pixels."""
+    """Median direction on the colour circle, in degrees, of the more coloured half of the
+    pixels."""
     red, green, blue = (pixels[:, channel].astype(float) for channel in range(3))
     direction = (2 * red - green - blue) + 1j * 3**0.5 * (green - blue)
-    return float(np.degrees(np.angle(direction[np.abs(direction) >= np.median(np.abs(direction))].sum())))
+    return float(
+        np.degrees(np.angle(direction[np.abs(direction) >= np.median(np.abs(direction))].sum()))
+    )
 
 
 def splitmix(*parts: int) -> int:
@@ -45,7 +56,9 @@ def test_factors_are_hashes_of_seed_index_and_name(seed: int, index: int) -> Non
     row = scenes.factors(seed, [index]).iloc[0]
     key = splitmix(zlib.crc32(b"single"), seed, index)
     assert row["class"] == scenes.CLASSES[(splitmix(key, zlib.crc32(b"class")) >> 32) * 10 >> 32]
-    assert row["facing"] == ["left", "right"][(splitmix(key, zlib.crc32(b"facing")) >> 32) * 2 >> 32]
+    assert (
+        row["facing"] == ["left", "right"][(splitmix(key, zlib.crc32(b"facing")) >> 32) * 2 >> 32]
+    )
     assert row["rotation"] == -20 + 40 * ((splitmix(key, zlib.crc32(b"rotation")) >> 11) / 2**53)
 
 
@@ -54,7 +67,10 @@ def test_this_version_s_factors() -> None:
     numbers = frame.select_dtypes("number").to_numpy()
     words = frame.select_dtypes(exclude="number").to_csv(index=False, lineterminator="\n")
     found = hashlib.sha256(numbers.astype("<f8").tobytes() + words.encode()).hexdigest()
-    assert (scenes.VERSION, found[:16]) == (3, "beada44bd137a1e1"), "raise VERSION, then this golden value"
+    assert (scenes.VERSION, found[:16]) == (
+        3,
+        "beada44bd137a1e1",
+    ), "raise VERSION, then this golden value"
 
 
 def test_this_version_s_pixels() -> None:
@@ -86,7 +102,8 @@ def test_this_version_s_pixels() -> None:
         -3925,
         1086,
     ]
-    # one level in one pixel in a hundred, as another machine's sines might give, moves a sum by about 11; new noise by about 700
+    # one level in one pixel in a hundred, as another machine's sines might give, moves a sum by
+    # about 11; new noise by about 700
     assert np.abs(images @ signs - golden).max() <= 60, "raise VERSION, then these golden values"
 
 
@@ -136,7 +153,9 @@ def test_the_mirror_image_is_lit_from_the_mirrored_side() -> None:
     images = scenes.draw(frame).astype(float)[inside]
 
     def difference(light_angle: float) -> float:
-        turned = posed(**lit | {"facing": "left", "x": -3.0, "rotation": -25.0, "light_angle": light_angle})
+        turned = posed(
+            **lit | {"facing": "left", "x": -3.0, "rotation": -25.0, "light_angle": light_angle}
+        )
         return float(np.abs(scenes.draw(turned)[:, :, ::-1].astype(float)[inside] - images).mean())
 
     assert difference(180.0 - 200.0) < 8  # the camera's noise alone: 6 × 2 / √π = 6.8
@@ -148,7 +167,9 @@ def test_position_rotation_and_scale_are_in_their_units() -> None:
     assert np.array_equal(scenes.masks(posed(x=5.0))[:, :, 5:], upright[:, :, :-5])
     assert np.array_equal(scenes.masks(posed(y=-4.0))[:, :-4], upright[:, 4:])
     clockwise = np.rot90(upright, -1, axes=(1, 2))
-    assert (scenes.masks(posed(rotation=90.0)) != clockwise).mean() < 0.002  # the table's cells round
+    assert (
+        scenes.masks(posed(rotation=90.0)) != clockwise
+    ).mean() < 0.002  # the table's cells round
     rows, columns = np.indices((64, 64)) - 31.5
     reach = [np.hypot(rows, columns)[mask].max() for mask in upright]
     assert np.allclose(reach, 20, atol=1.2)
@@ -160,9 +181,17 @@ def test_no_silhouette_is_another_or_a_mirror_image_in_any_pose() -> None:
     upright, angles = scenes.masks(posed()), np.arange(0.0, 360.0, 10.0)
 
     def overlaps(name: str, facing: str) -> np.ndarray:
-        """Best intersection over union of a class, at any angle and place, with every class's upright silhouette."""
+        """Best intersection over union of a class, at any angle and place, with every class's
+        upright silhouette."""
         frame = scenes.factors(0, range(len(angles)))
-        pose = {"class": name, "facing": facing, "x": 0.0, "y": 0.0, "scale": 20.0, "rotation": angles}
+        pose = {
+            "class": name,
+            "facing": facing,
+            "x": 0.0,
+            "y": 0.0,
+            "scale": 20.0,
+            "rotation": angles,
+        }
         turned = scenes.masks(frame.assign(**pose))
         spectra = np.fft.rfft2(turned)[None] * np.fft.rfft2(upright).conj()[:, None]
         shared = np.fft.irfft2(spectra, s=(64, 64)).max(axis=(2, 3))
@@ -180,19 +209,28 @@ def test_a_changed_factor_changes_that_factor_alone() -> None:
     frame = posed(light_strength=0.0, hue=0.0)
     plain, inside = scenes.draw(frame), scenes.masks(frame)
     near = range(-2, 3)  # the tip of a fin may be thinner than a pixel, and not in the mask
-    around = np.logical_or.reduce([np.roll(inside, (dy, dx), axis=(1, 2)) for dy in near for dx in near])
-    for change in ({"hue": 180.0}, {"texture": np.where(frame["texture"] == "dots", "checks", "dots")}):
+    around = np.logical_or.reduce(
+        [np.roll(inside, (dy, dx), axis=(1, 2)) for dy in near for dx in near]
+    )
+    for change in (
+        {"hue": 180.0},
+        {"texture": np.where(frame["texture"] == "dots", "checks", "dots")},
+    ):
         changed = (scenes.draw(frame.assign(**change)) != plain).any(axis=3)
         assert not changed[~around].any()
         assert changed[inside].mean() > 0.2
-    changed = (scenes.draw(frame.assign(background_hue=(frame["background_hue"] + 180) % 360)) != plain).any(axis=3)
+    changed = (
+        scenes.draw(frame.assign(background_hue=(frame["background_hue"] + 180) % 360)) != plain
+    ).any(axis=3)
     assert changed[~around].mean() > 0.9
     assert changed[inside].mean() < 0.3  # the edges
 
 
 def test_the_lit_side_is_brighter() -> None:
     frame = posed(background="gradient", light_strength=1.0)
-    right, below = (scenes.draw(frame.assign(light_angle=angle)).astype(float) for angle in (0.0, 90.0))
+    right, below = (
+        scenes.draw(frame.assign(light_angle=angle)).astype(float) for angle in (0.0, 90.0)
+    )
     difference = (right - below).mean(axis=(0, 3))
     assert difference[:12, -12:].mean() > 5
     assert difference[-12:, :12].mean() < -5
@@ -200,7 +238,10 @@ def test_the_lit_side_is_brighter() -> None:
 
 def test_the_mask_and_the_hue_fit_the_pixels() -> None:
     frame = scenes.factors(2, range(40)).assign(hue=np.linspace(0, 351, 40), light_strength=0.3)
-    found = [hue_of(image[mask]) for image, mask in zip(scenes.draw(frame), scenes.masks(frame), strict=True)]
+    found = [
+        hue_of(image[mask])
+        for image, mask in zip(scenes.draw(frame), scenes.masks(frame), strict=True)
+    ]
     off = np.abs((np.array(found) - frame["hue"] + 180) % 360 - 180)
     assert off.max() < 15  # the camera's noise turns what has little colour
     assert np.quantile(off, 0.9) < 6
@@ -253,13 +294,16 @@ def test_a_later_object_hides_an_earlier_one() -> None:
 def test_an_image_set_of_scenes() -> None:
     images = scene_images.scene_images(40, seed=3, start=30)
     assert images.ids[0] == "scenes-v3/seed3/000030"
-    assert [images.classes[label] for label in images.labels] == scenes.factors(3, range(30, 70))["class"].tolist()
+    assert [images.classes[label] for label in images.labels] == scenes.factors(3, range(30, 70))[
+        "class"
+    ].tolist()
     for row in (0, 1, 2, 39):
         assert images.image(row).mode == "RGB"
         assert np.array_equal(np.asarray(images.image(row)), scenes.render(3, [30 + row])[0])
     some = images.sample(7, seed=0)
     pd.testing.assert_frame_equal(
-        scene_images.factors_of(some), scenes.factors(3, [int(name.rsplit("/", 1)[1]) for name in some.ids])
+        scene_images.factors_of(some),
+        scenes.factors(3, [int(name.rsplit("/", 1)[1]) for name in some.ids]),
     )
     assert np.array_equal(scenes.draw(scene_images.factors_of(some))[4], np.asarray(some.image(4)))
 
@@ -268,7 +312,16 @@ def test_the_digest_says_which_scenes_without_rendering_them() -> None:
     rendered = scene_images._block.cache_info().misses
     ten = scene_images.scene_images(10)
     assert scene_images.scene_images(2, start=5).digest == ten.take([5, 6]).digest
-    assert len({scene_images.scene_images(5).digest, scene_images.scene_images(5, seed=1).digest, ten.digest}) == 3
+    assert (
+        len(
+            {
+                scene_images.scene_images(5).digest,
+                scene_images.scene_images(5, seed=1).digest,
+                ten.digest,
+            }
+        )
+        == 3
+    )
     assert scene_images._block.cache_info().misses == rendered
     source = pickle.loads(pickle.dumps(ten.source))  # as a worker process of a loader gets it
     assert source.digests([3]) == ten.source.digests([3])

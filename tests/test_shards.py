@@ -1,4 +1,5 @@
-"""Stored features: equal to those of a pass in memory, resumed by shards, refused where they are of something else."""
+"""Stored features: equal to those of a pass in memory, resumed by shards, refused where they are of
+something else."""
 
 import json
 import shutil
@@ -34,7 +35,9 @@ def images() -> ImageSet:
 
 
 def stored(model: Backbone, images: ImageSet, folder: Path, **options: object) -> FeatureStore:
-    return extract(model, images, folder, **{"shard": 16, "batch": 6, "taps": ["blocks.1", "norm"], **options})  # type: ignore[arg-type]
+    return extract(
+        model, images, folder, **{"shard": 16, "batch": 6, "taps": ["blocks.1", "norm"], **options}
+    )  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +58,17 @@ def shards(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize(
-    "source", [NANO, "random:vit_nano_patch8_32:1 blocks=2", "random:convnextv2_8x16x32x64_1x1x2x1_64", "pixels"]
+    "source",
+    [
+        NANO,
+        "random:vit_nano_patch8_32:1 blocks=2",
+        "random:convnextv2_8x16x32x64_1x1x2x1_64",
+        "pixels",
+    ],
 )
-def test_they_are_the_features_of_a_pass_in_memory(source: str, dtype: str, images: ImageSet, tmp_path: Path) -> None:
+def test_they_are_the_features_of_a_pass_in_memory(
+    source: str, dtype: str, images: ImageSet, tmp_path: Path
+) -> None:
     model = sslens.load(source)
     made = features(model, images)
     store = extract(model, images, tmp_path / "out", shard=16, batch=6, dtype=dtype)
@@ -68,7 +79,9 @@ def test_they_are_the_features_of_a_pass_in_memory(source: str, dtype: str, imag
         expected = made.tensors[f"{tap}/{pooling}"][order]
         found = store.read(tap, pooling)
         assert found.shape == (50, width)
-        if dtype == "float16":  # 11 bits, and the rounding of a product over another number of images
+        if (
+            dtype == "float16"
+        ):  # 11 bits, and the rounding of a product over another number of images
             torch.testing.assert_close(found.float(), expected, rtol=2**-11 + 1e-4, atol=1e-5)
         else:
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
@@ -83,7 +96,9 @@ def test_they_are_the_features_of_a_pass_in_memory(source: str, dtype: str, imag
 def test_only_the_taps_and_poolings_that_are_asked_for_are_stored(
     model: Backbone, images: ImageSet, tmp_path: Path
 ) -> None:
-    store = stored(model, images, tmp_path, poolings=["patch", "cls"], taps=["norm", "blocks.0.attn.qkv"])
+    store = stored(
+        model, images, tmp_path, poolings=["patch", "cls"], taps=["norm", "blocks.0.attn.qkv"]
+    )
     assert store.columns == {
         ("blocks.0.attn.qkv", "cls"): 192,
         ("blocks.0.attn.qkv", "patch"): 192,
@@ -93,13 +108,22 @@ def test_only_the_taps_and_poolings_that_are_asked_for_are_stored(
     assert store.poolings == ("cls", "patch")
     assert store.row_bytes == 2 * 512
     size = sum(path.stat().st_size for path in tmp_path.glob("shard-*"))
-    assert 50 * store.row_bytes < size < 50 * store.row_bytes + 4 * 1000  # what the plan says, and four headers
+    assert (
+        50 * store.row_bytes < size < 50 * store.row_bytes + 4 * 1000
+    )  # what the plan says, and four headers
 
 
 def test_rows_blocks_and_orders_agree_with_the_whole(kept: Path, images: ImageSet) -> None:
     store = open_features(kept)
     whole = store.read("norm", "cls")
-    for rows in (slice(3, 9), slice(10, 40), slice(16, 32), slice(-5, None), slice(0, 50, 7), slice(20, 20)):
+    for rows in (
+        slice(3, 9),
+        slice(10, 40),
+        slice(16, 32),
+        slice(-5, None),
+        slice(0, 50, 7),
+        slice(20, 20),
+    ):
         assert torch.equal(store.read("norm", "cls", rows), whole[rows])
     some = np.array([49, 0, 17, 17, 3])
     assert torch.equal(store.read("norm", "cls", some), whole[torch.from_numpy(some)])
@@ -108,7 +132,9 @@ def test_rows_blocks_and_orders_agree_with_the_whole(kept: Path, images: ImageSe
         assert [len(block.rows) for block in found[:-1]] == [7] * (len(found) - 1)
         order = np.concatenate([block.rows for block in found])
         assert order.tolist() == (np.arange(50) if rows is None else rows).tolist()
-        assert torch.equal(torch.cat([block.features["norm", "cls"] for block in found]), whole[order])
+        assert torch.equal(
+            torch.cat([block.features["norm", "cls"] for block in found]), whole[order]
+        )
         assert images.labels is not None
         assert (
             torch.cat([block.labels for block in found if block.labels is not None]).tolist()
@@ -151,11 +177,15 @@ def test_an_artefact_in_memory_is_read_the_same_way(model: Backbone, images: Ima
     assert store.labels is not None
     assert store.labels.tolist() == [labels[name] for name in made.ids]
     assert torch.equal(store.read("norm", "patch", slice(2, 30)), made.tensors["norm/patch"][2:30])
-    assert torch.equal(next(store.blocks(20)).features["norm", "cls"], made.tensors["norm/cls"][:20])
+    assert torch.equal(
+        next(store.blocks(20)).features["norm", "cls"], made.tensors["norm/cls"][:20]
+    )
     assert sorted(store.order(0)) == list(range(50))
 
 
-def test_the_same_call_again_computes_nothing(copy: Path, model: Backbone, images: ImageSet) -> None:
+def test_the_same_call_again_computes_nothing(
+    copy: Path, model: Backbone, images: ImageSet
+) -> None:
     before = {path: path.stat().st_mtime_ns for path in copy.iterdir()}
     seen: list[int] = []
     stored(model, images, copy, progress=lambda done, total: seen.append(done))
@@ -165,8 +195,11 @@ def test_the_same_call_again_computes_nothing(copy: Path, model: Backbone, image
     assert seen == []
 
 
-def test_a_kill_loses_one_shard_at_most(kept: Path, model: Backbone, images: ImageSet, tmp_path: Path) -> None:
-    """SIGKILL in the middle of the third shard: two are there, and the rest is made as if nothing had been."""
+def test_a_kill_loses_one_shard_at_most(
+    kept: Path, model: Backbone, images: ImageSet, tmp_path: Path
+) -> None:
+    """SIGKILL in the middle of the third shard: two are there, and the rest is made as if nothing
+    had been."""
     import os
     import signal
 
@@ -180,9 +213,15 @@ def test_a_kill_loses_one_shard_at_most(kept: Path, model: Backbone, images: Ima
         stored(model, images, folder, progress=progress)
 
     assert forked(killed) == [-signal.SIGKILL]
-    assert {path.name for path in folder.glob("shard-*")} == {"shard-00000.safetensors", "shard-00001.safetensors"}
+    assert {path.name for path in folder.glob("shard-*")} == {
+        "shard-00000.safetensors",
+        "shard-00001.safetensors",
+    }
     with pytest.raises(
-        InputError, match=r"2 of 4 shards of .* cannot be used, first shard-00002.safetensors, which is missing"
+        InputError,
+        match=(
+            r"2 of 4 shards of .* cannot be used, first shard-00002.safetensors, which is missing"
+        ),
     ):
         open_features(folder)
     seen: list[tuple[int, int]] = []
@@ -205,17 +244,23 @@ def test_a_shard_that_is_cut_off_is_said_and_made_again(
     }
     path.write_bytes(harmed[harm])
     with pytest.raises(
-        InputError, match=r"1 of 4 shards .* first shard-00001.safetensors, which is cut off or of other"
+        InputError,
+        match=r"1 of 4 shards .* first shard-00001.safetensors, which is cut off or of other",
     ):
         open_features(copy)
     seen: list[tuple[int, int]] = []
-    with pytest.warns(Doubt, match="shard-00001.safetensors is cut off or of other features, and is computed again"):
+    with pytest.warns(
+        Doubt,
+        match="shard-00001.safetensors is cut off or of other features, and is computed again",
+    ):
         stored(model, images, copy, progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (16, 16)
     assert shards(copy) == shards(kept)
 
 
-def test_processes_share_the_shards(kept: Path, model: Backbone, images: ImageSet, tmp_path: Path) -> None:
+def test_processes_share_the_shards(
+    kept: Path, model: Backbone, images: ImageSet, tmp_path: Path
+) -> None:
     folder = tmp_path / "shared"
     done: list[int] = []
 
@@ -235,13 +280,19 @@ def test_processes_share_the_shards(kept: Path, model: Backbone, images: ImageSe
     together(none_without)
 
 
-# ------------------------------------------------------------------------------------------------------- bad input
+# -------------------------------------------------------------------------------------------------------
+# bad input
 
 
-def test_features_of_something_else_are_refused(copy: Path, model: Backbone, images: ImageSet) -> None:
+def test_features_of_something_else_are_refused(
+    copy: Path, model: Backbone, images: ImageSet
+) -> None:
     other, reordered = sslens.open_images("scenes:1:50"), images.take(range(50)[::-1])
     for options, said in (
-        ({"model": sslens.load(f"{NANO}:1")}, r"another model's, random #0 \(random:vit_nano_patch8_32:0\)"),
+        (
+            {"model": sslens.load(f"{NANO}:1")},
+            r"another model's, random #0 \(random:vit_nano_patch8_32:0\)",
+        ),
         ({"images": other}, "of other images, 50 of scenes-v3"),
         ({"images": reordered}, "of the same images in another order"),
         ({"taps": ["norm"]}, r"of other taps or poolings \(6 where 3 are asked for\)"),
@@ -270,7 +321,13 @@ def test_an_unknown_tap_or_pooling_is_refused_with_the_nearest(
         with pytest.raises(InputError, match=said):
             stored(model, images, tmp_path / "out", **options)
     with pytest.raises(InputError, match=r'no pooling "cls" at these taps: there are mean'):
-        stored(sslens.load("random:convnextv2_atto"), images, tmp_path / "out", poolings=["cls"], taps=None)
+        stored(
+            sslens.load("random:convnextv2_atto"),
+            images,
+            tmp_path / "out",
+            poolings=["cls"],
+            taps=None,
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -283,13 +340,23 @@ def broken(value: float) -> Backbone:
     return model
 
 
-def test_what_float16_cannot_hold_is_an_error_and_never_infinite(images: ImageSet, tmp_path: Path) -> None:
-    for value, said in ((1e5, "reach 1e[+]05, and float16 ends at 65,504"), (1e-5, "at most 1e-05, too small")):
+def test_what_float16_cannot_hold_is_an_error_and_never_infinite(
+    images: ImageSet, tmp_path: Path
+) -> None:
+    for value, said in (
+        (1e5, "reach 1e[+]05, and float16 ends at 65,504"),
+        (1e-5, "at most 1e-05, too small"),
+    ):
         with pytest.raises(InputError, match=rf"at norm \(cls\) (are )?{said}.* --dtype float32"):
             stored(broken(value), images, tmp_path / "out")
         assert not list((tmp_path / "out").glob("shard-*"))
         shutil.rmtree(tmp_path / "out")
-    assert float(stored(broken(1e5), images, tmp_path / "32", dtype="float32").read("norm", "cls").max()) == 1e5
+    assert (
+        float(
+            stored(broken(1e5), images, tmp_path / "32", dtype="float32").read("norm", "cls").max()
+        )
+        == 1e5
+    )
     assert float(stored(broken(65504), images, tmp_path / "16").read("norm", "cls").max()) == 65504
     assert float(stored(broken(0.0), images, tmp_path / "0").read("norm", "cls").max()) == 0
 
@@ -309,7 +376,8 @@ def test_features_that_are_not_finite_name_the_tap_and_the_image(tmp_path: Path)
 
     model.network.blocks[1].register_forward_hook(poison)
     with pytest.raises(
-        InputError, match=r"at blocks.1 \(cls\) are not finite for the image 9.png: the model is broken"
+        InputError,
+        match=r"at blocks.1 \(cls\) are not finite for the image 9.png: the model is broken",
     ):
         extract(model, images, tmp_path, batch=4, taps=["blocks.0", "blocks.1"])
 
@@ -319,21 +387,31 @@ def test_a_disk_that_is_too_small_is_said_before_the_pass(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(InputError, match=r"The features take 0.0 GB, and the disk of .* has 0.0 GB free"):
+    with pytest.raises(
+        InputError, match=r"The features take 0.0 GB, and the disk of .* has 0.0 GB free"
+    ):
         stored(model, images, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_that_holds_no_features_or_damaged_ones_is_refused(copy: Path, tmp_path: Path) -> None:
+def test_a_folder_that_holds_no_features_or_damaged_ones_is_refused(
+    copy: Path, tmp_path: Path
+) -> None:
     with pytest.raises(
-        InputError, match=r"holds no stored features \(no features.json\): make them with sslens features"
+        InputError,
+        match=r"holds no stored features \(no features.json\): make them with sslens features",
     ):
         open_features(tmp_path / "nowhere")
     text = (copy / MANIFEST).read_text()
     (copy / MANIFEST).write_text(text.replace('"format": 1', '"format": 2'))
     with pytest.raises(InputError, match="has format 2, and this version of sslens reads 1"):
         open_features(copy)
-    for damaged in (text[:100], "[]", json.dumps({"format": 1}), text.replace('"shard"', '"shards"')):
+    for damaged in (
+        text[:100],
+        "[]",
+        json.dumps({"format": 1}),
+        text.replace('"shard"', '"shards"'),
+    ):
         (copy / MANIFEST).write_text(damaged)
         with pytest.raises(InputError, match=r"features.json is damaged"):
             open_features(copy)

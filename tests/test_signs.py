@@ -1,5 +1,5 @@
-"""Signs of life: runs that really collapse are accused and healthy ones are not, k-NN is that of the encoder that is kept,
-and a run that is watched ends as one that is not."""
+"""Signs of life: runs that really collapse are accused and healthy ones are not, k-NN is that of
+the encoder that is kept, and a run that is watched ends as one that is not."""
 
 import dataclasses
 import hashlib
@@ -39,29 +39,62 @@ IMAGES = sslens.open_images("scenes:0:64")
 LABELLED = sslens.open_images("scenes:1:120")
 HELD = HeldOut.split(LABELLED, knn)
 DINO = dino.Settings(
-    prototypes=256, head_dim=64, out_dim=32, local_crops=2, local_size=16, momentum=0.9, base_lr=0.02, warmup=0.1
+    prototypes=256,
+    head_dim=64,
+    out_dim=32,
+    local_crops=2,
+    local_size=16,
+    momentum=0.9,
+    base_lr=0.02,
+    warmup=0.1,
 )
 SETTINGS: dict[str, Any] = {
     "dino": DINO,
     "msn": msn.Settings(
-        prototypes=64, head_dim=64, out_dim=32, focal_views=2, focal_size=16, momentum=0.9, base_lr=0.02, warmup=0.1
+        prototypes=64,
+        head_dim=64,
+        out_dim=32,
+        focal_views=2,
+        focal_size=16,
+        momentum=0.9,
+        base_lr=0.02,
+        warmup=0.1,
     ),
-    "mae": mae.Settings(decoder_dim=32, decoder_blocks=1, decoder_heads=2, base_lr=0.02, warmup=0.1),
+    "mae": mae.Settings(
+        decoder_dim=32, decoder_blocks=1, decoder_heads=2, base_lr=0.02, warmup=0.1
+    ),
     "moco-v3": moco_v3.Settings(head_dim=64, out_dim=32, base_lr=0.02, warmup=0.1),
 }
 
 
 def fit(
-    out: Path, objective: str, watch: Watch | None, *, images: ImageSet = IMAGES, resume: bool = False, **changed: Any
+    out: Path,
+    objective: str,
+    watch: Watch | None,
+    *,
+    images: ImageSet = IMAGES,
+    resume: bool = False,
+    **changed: Any,
 ) -> list[str]:
     """Train; returns what was said of it."""
     settings = changed.pop("settings", SETTINGS[objective])
     training = dataclasses.replace(
-        Training(epochs=6, batch_size=16, precision="float32", device="cpu", save_every=1000, log_every=1), **changed
+        Training(
+            epochs=6, batch_size=16, precision="float32", device="cpu", save_every=1000, log_every=1
+        ),
+        **changed,
     )
     said: list[str] = []
     train(
-        objective, images, ARCH, out, settings=settings, training=training, resume=resume, watch=watch, say=said.append
+        objective,
+        images,
+        ARCH,
+        out,
+        settings=settings,
+        training=training,
+        resume=resume,
+        watch=watch,
+        say=said.append,
     )
     return [text for text in said if text.startswith("note")]
 
@@ -74,14 +107,20 @@ def lines(out: Path) -> list[dict[str, Any]]:
 def healthy(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list[str]]]:
     """A run of each objective that learns, and what was said of it."""
     folder = tmp_path_factory.mktemp("healthy")
-    return {name: (folder / name, fit(folder / name, name, Watch(every=2, held=HELD))) for name in SETTINGS}
+    return {
+        name: (folder / name, fit(folder / name, name, Watch(every=2, held=HELD)))
+        for name in SETTINGS
+    }
 
 
-# --------------------------------------------------------------------------------------------------------- what is said
+# ---------------------------------------------------------------------------------------------------------
+# what is said
 
 
 @pytest.mark.parametrize("objective", SETTINGS)
-def test_a_healthy_run_is_not_accused(healthy: dict[str, tuple[Path, list[str]]], objective: str) -> None:
+def test_a_healthy_run_is_not_accused(
+    healthy: dict[str, tuple[Path, list[str]]], objective: str
+) -> None:
     out, said = healthy[objective]
     assert said == []
     assert not [line for line in lines(out) if "warning" in line]
@@ -93,9 +132,19 @@ def test_a_healthy_run_is_not_accused(healthy: dict[str, tuple[Path, list[str]]]
         # without a centre the teacher gives every image one prototype
         ("dino", {"centre_momentum": 1.0}, 5, "every image is assigned to the same prototype"),
         # without sharpening it gives every image all of them alike
-        ("dino", {"teacher_temperature": 1.0, "teacher_start": 1.0}, 14, r"log K of the 256 prototypes"),
+        (
+            "dino",
+            {"teacher_temperature": 1.0, "teacher_start": 1.0},
+            14,
+            r"log K of the 256 prototypes",
+        ),
         # weights that decay faster than they learn
-        ("moco-v3", {"base_lr": 0.1, "weight_decay": 100.0}, 5, "the encoder makes the same of all images"),
+        (
+            "moco-v3",
+            {"base_lr": 0.1, "weight_decay": 100.0},
+            5,
+            "the encoder makes the same of all images",
+        ),
     ],
     ids=["constant assignments", "uniform assignments", "constant outputs"],
 )
@@ -132,7 +181,9 @@ def noisy(mean: np.ndarray, noise: float, seed: int = 0) -> list[float]:
 def test_a_loss_that_stays_within_its_noise_is_still_and_one_that_falls_is_not() -> None:
     (found,) = judged([2.0] * 100, every=5)  # said at the fiftieth line, once
     assert found[0] == 250
-    assert found[1].startswith("The loss has not moved beyond its noise from step 5 to 250 (2 and now 2)")
+    assert found[1].startswith(
+        "The loss has not moved beyond its noise from step 5 to 250 (2 and now 2)"
+    )
     for seed in range(20):
         assert judged(noisy(np.linspace(2.0, 1.5, 100), 0.1, seed)) == []
     accused = sum(bool(judged(noisy(np.full(50, 2.0), 0.1, seed))) for seed in range(200))
@@ -147,7 +198,9 @@ def test_a_plateau_at_the_end_is_no_fault() -> None:
 
 def test_nothing_is_judged_before_the_end_of_the_warm_up() -> None:
     assert judged([2.0] * 80, warm_up=31) == []
-    assert [step for step, _ in judged([2.0] * 100, warm_up=31)] == [90]  # 59 lines of it after the warm-up
+    assert [step for step, _ in judged([2.0] * 100, warm_up=31)] == [
+        90
+    ]  # 59 lines of it after the warm-up
     assert [step for step, _ in judged([math.log(64)] * 60, warm_up=31, prototypes=64)] == [41]
     signs = Signs(warm_up=10)
     assert signs.see({"step": 10, "spread": 0.0}) == ()
@@ -168,7 +221,8 @@ def test_spread_is_what_the_mean_direction_leaves() -> None:
     assert spread(1000 * x) == pytest.approx(spread(x), rel=1e-6)
 
 
-# ----------------------------------------------------------------------------------------------------- what is measured
+# -----------------------------------------------------------------------------------------------------
+# what is measured
 
 
 def accuracy(out: Path, pooling: str) -> float:
@@ -193,7 +247,9 @@ def accuracy(out: Path, pooling: str) -> float:
 
 
 @pytest.mark.parametrize("objective", SETTINGS)
-def test_knn_is_that_of_the_encoder_that_is_kept(healthy: dict[str, tuple[Path, list[str]]], objective: str) -> None:
+def test_knn_is_that_of_the_encoder_that_is_kept(
+    healthy: dict[str, tuple[Path, list[str]]], objective: str
+) -> None:
     out, _ = healthy[objective]
     found = [line for line in lines(out) if "knn_cls" in line]
     assert [line["epoch"] for line in found] == [2, 4, 6]
@@ -208,11 +264,16 @@ def coloured(count: int, classes: list[str], seed: int) -> ImageSet:
     colours = {"red": (200, 50, 50), "green": (50, 200, 50), "blue": (50, 50, 200)}
     means = np.array([colours[classes[label]] for label in labels])[:, None, None]
     pixels = (means + generator.integers(-20, 20, (count, 32, 32, 3))).astype(np.uint8)
-    return from_arrays(pixels, labels, classes, [f"{seed}/{row}" for row in range(count)], f"colours {seed}")
+    return from_arrays(
+        pixels, labels, classes, [f"{seed}/{row}" for row in range(count)], f"colours {seed}"
+    )
 
 
 def test_what_even_an_untrained_encoder_separates_is_found_by_name_of_class() -> None:
-    queries, bank = coloured(30, ["red", "green", "blue"], 0), coloured(90, ["blue", "red", "green"], 1)
+    queries, bank = (
+        coloured(30, ["red", "green", "blue"], 0),
+        coloured(90, ["blue", "red", "green"], 1),
+    )
     encoder = ViTArch.parse(ARCH).build(0)
     for held in (HeldOut(queries, bank, knn), HeldOut.split(bank, knn)):
         found = Looks(Watch(held=held), IMAGES, transform(32), "JE").look(encoder, "cpu", "float32")
@@ -229,7 +290,9 @@ def test_a_watched_run_ends_as_one_that_is_not(
         one, other = load_file(tmp_path / name), load_file(out / name)
         assert one.keys() == other.keys()
         assert all(torch.equal(value, other[key]) for key, value in one.items())
-    losses = [[line["loss"] for line in lines(folder) if "loss" in line] for folder in (tmp_path, out)]
+    losses = [
+        [line["loss"] for line in lines(folder) if "loss" in line] for folder in (tmp_path, out)
+    ]
     assert losses[0] == losses[1]
 
 
@@ -246,13 +309,21 @@ class Interrupting:
         return IMAGES.image(row)
 
     def digests(self, rows: Any) -> list[str]:
-        return IMAGES.source.digests([int(IMAGES.rows[row]) for row in rows] if IMAGES.rows is not None else rows)
+        return IMAGES.source.digests(
+            [int(IMAGES.rows[row]) for row in rows] if IMAGES.rows is not None else rows
+        )
 
 
 def test_a_run_that_does_not_learn_is_accused_whether_or_not_it_was_stopped(tmp_path: Path) -> None:
     settings, told = dataclasses.replace(SETTINGS["mae"], base_lr=1e-9), list[Any]()
     watch = Watch(every=4, held=HELD)
-    said = fit(tmp_path / "whole", "mae", dataclasses.replace(watch, tell=(told.append,)), settings=settings, epochs=15)
+    said = fit(
+        tmp_path / "whole",
+        "mae",
+        dataclasses.replace(watch, tell=(told.append,)),
+        settings=settings,
+        epochs=15,
+    )
     (warning,) = said
     assert warning.startswith("note      The loss has not moved beyond its noise from step 1 to 60")
     assert "usually help" in warning
@@ -318,7 +389,9 @@ def test_processes_share_a_watched_run_and_the_first_alone_speaks(tmp_path: Path
 def test_of_features_that_are_not_finite_nothing_is_said() -> None:
     encoder = ViTArch.parse("vit_64x2_patch8_32").build(0)
     torch.nn.init.constant_(encoder.blocks[0].mlp.fc1.bias, torch.nan)
-    assert Looks(Watch(held=HELD), IMAGES, transform(32), "JE").look(encoder, "cpu", "float32") == {}
+    assert (
+        Looks(Watch(held=HELD), IMAGES, transform(32), "JE").look(encoder, "cpu", "float32") == {}
+    )
 
 
 def test_a_set_is_split_by_its_ids_alone() -> None:
@@ -333,7 +406,8 @@ def test_a_set_is_split_by_its_ids_alone() -> None:
             assert (name in HELD.queries.ids) == (byte < 51)
 
 
-# --------------------------------------------------------------------------------------------------------------- mistakes
+# ---------------------------------------------------------------------------------------------------------------
+# mistakes
 
 
 def labelled(count: int, classes: list[str]) -> ImageSet:
@@ -355,15 +429,30 @@ def test_mistakes() -> None:
         held_out(None, "photos", sslens.open_images)
 
 
-def test_a_tracker_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_a_tracker_that_is_not_installed_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
     for name in ("tensorboard", "wandb"):
         monkeypatch.setitem(sys.modules, name, None)
-        line = ["pretrain", "mae", "--images", "scenes:0:8", "--arch", ARCH, "--batch-size", "4", f"--{name}"]
+        line = [
+            "pretrain",
+            "mae",
+            "--images",
+            "scenes:0:8",
+            "--arch",
+            ARCH,
+            "--batch-size",
+            "4",
+            f"--{name}",
+        ]
         assert main([*line, "--device", "cpu"]) == 2
-        assert f"--{name} needs the package {name}, which is not installed" in capsys.readouterr().err
+        assert (
+            f"--{name} needs the package {name}, which is not installed" in capsys.readouterr().err
+        )
 
 
-# --------------------------------------------------------------------------------------------------- trackers and report
+# ---------------------------------------------------------------------------------------------------
+# trackers and report
 
 
 def test_tensorboard_gets_the_lines_of_the_log(tmp_path: Path) -> None:
@@ -397,7 +486,8 @@ def test_the_curves_are_those_of_the_log() -> None:
     said = curves.findings(table)
     assert said[0] == "The loss went from 2 (step 5) to 0.5 (step 20)."
     assert said[1].startswith(
-        "k-NN by the CLS token has 25.0% of the held-out images right at the end; the best was 50.0%"
+        "k-NN by the CLS token has 25.0% of the held-out images right at the end; the best was"
+        " 50.0%"
     )
     assert curves.warnings(log) == ("It stands still.",)
 
@@ -417,8 +507,28 @@ def test_the_command_says_what_is_also_trained_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    line = ["pretrain", "mae", "--images", "scenes:0:40", "--arch", ARCH, "--batch-size", "20", "--epochs", "1"]
-    line += ["--device", "cpu", "--precision", "float32", "--set", "decoder_dim=32", "--set", "decoder_heads=2"]
+    line = [
+        "pretrain",
+        "mae",
+        "--images",
+        "scenes:0:40",
+        "--arch",
+        ARCH,
+        "--batch-size",
+        "20",
+        "--epochs",
+        "1",
+    ]
+    line += [
+        "--device",
+        "cpu",
+        "--precision",
+        "float32",
+        "--set",
+        "decoder_dim=32",
+        "--set",
+        "decoder_heads=2",
+    ]
     assert main([*line, "--knn", "scenes:1:40", "--dry-run"]) == 0
     assert re.search(r"k-NN on \d+ images by \d+$", capsys.readouterr().err, re.MULTILINE)
     assert main([*line, "--knn", "scenes:0:40", "--out", "run"]) == 0

@@ -1,7 +1,9 @@
-"""Jobs of SLURM: what sbatch gets, and runs that are asked to make room, go back into the queue and end with the same weights.
+"""Jobs of SLURM: what sbatch gets, and runs that are asked to make room, go back into the queue and
+end with the same weights.
 
-The cluster is this machine: programs on PATH that keep what they are told, and the processes that srun would start, with its
-environment. Those are forked from the test's own, which has torch imported; those of the job's script itself are slow.
+The cluster is this machine: programs on PATH that keep what they are told, and the processes that
+srun would start, with its environment. Those are forked from the test's own, which has torch
+imported; those of the job's script itself are slow.
 """
 
 import contextlib
@@ -75,7 +77,9 @@ class Cluster:
         return told.read_text().splitlines() if told.exists() else []
 
     def option(self, name: str) -> str:
-        (line,) = [line for line in self.script.splitlines() if line.startswith(f"#SBATCH --{name}=")]
+        (line,) = [
+            line for line in self.script.splitlines() if line.startswith(f"#SBATCH --{name}=")
+        ]
         return line.partition("=")[2]
 
     def job(self) -> dict[str, str]:
@@ -93,9 +97,14 @@ class Cluster:
         """Start the job's tasks, with a variable each for `more`; returns how they ended."""
         job = self.job() | {"SUBMITIT_EXECUTOR": "slurm"}
         tasks = range(int(job["SLURM_NTASKS"]))
-        where = [{"SLURM_PROCID": str(task), "SLURM_NODEID": str(task), "SLURM_LOCALID": "0"} for task in tasks]
+        where = [
+            {"SLURM_PROCID": str(task), "SLURM_NODEID": str(task), "SLURM_LOCALID": "0"}
+            for task in tasks
+        ]
         own = [{name: values[task] for name, values in more.items()} for task in tasks]
-        return forked(lambda: process_job(folder), [job | where[task] | own[task] for task in tasks])
+        return forked(
+            lambda: process_job(folder), [job | where[task] | own[task] for task in tasks]
+        )
 
 
 @pytest.fixture
@@ -131,7 +140,8 @@ def refused(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str
     return err.removeprefix("sslens: ").rstrip()
 
 
-# --------------------------------------------------------------------------------------------------------- the command line
+# ---------------------------------------------------------------------------------------------------------
+# the command line
 
 
 @pytest.mark.parametrize(
@@ -140,14 +150,22 @@ def refused(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str
         ("--slurm", Slurm(submit=True)),
         ("--slurm --slurm-nodes 2 --slurm-gpus=8", Slurm(submit=True, nodes=2, gpus=8)),
         ("--slurm_hours 1.5 --slurm --slurm-mem=200G", Slurm(submit=True, hours=1.5, mem="200G")),
-        ("--slurm --slurm-set account=a exclusive", Slurm(submit=True, set=("account=a", "exclusive"))),
+        (
+            "--slurm --slurm-set account=a exclusive",
+            Slurm(submit=True, set=("account=a", "exclusive")),
+        ),
         ("--slurm-set=qos=high --slurm", Slurm(submit=True, set=("qos=high",))),
         ("--slurm --no-slurm --slurm-partition gpu", Slurm(partition="gpu")),
-        ("--slurm-cpus 4 --slurm-requeues 3 --slurm-folder logs", Slurm(cpus=4, requeues=3, folder=Path("logs"))),
+        (
+            "--slurm-cpus 4 --slurm-requeues 3 --slurm-folder logs",
+            Slurm(cpus=4, requeues=3, folder=Path("logs")),
+        ),
     ],
 )
 @pytest.mark.parametrize("where", ["start", "middle", "end"])
-def test_without_its_options_a_command_line_says_the_same(options: str, wanted: Slurm, where: str) -> None:
+def test_without_its_options_a_command_line_says_the_same(
+    options: str, wanted: Slurm, where: str
+) -> None:
     given = options.split()
     place = {"start": 0, "middle": 5, "end": 9}[where]
     rest = [
@@ -176,7 +194,10 @@ def test_a_dry_run_shows_the_script_that_sbatch_gets(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = [*LINE, "--batch-size", "64", "--set", "mask_ratio=0.5"]
-    options = "--slurm --slurm-nodes 2 --slurm-gpus 8 --slurm-hours 0.5 --slurm-partition gpu --slurm-mem 200G"
+    options = (
+        "--slurm --slurm-nodes 2 --slurm-gpus 8 --slurm-hours 0.5 --slurm-partition gpu --slurm-mem"
+        " 200G"
+    )
     given = [*line, *options.split(), "--slurm-set", "account=a b", "exclusive", "qos=high"]
     with monkeypatch.context() as away:
         away.setenv("PATH", "")  # it is shown where there is no SLURM, too
@@ -187,7 +208,10 @@ def test_a_dry_run_shows_the_script_that_sbatch_gets(
     assert not Path("slurm").exists()
     said, _, shown = err.partition("script\n\n")
     assert said.splitlines() == [
-        "job       sslens-pretrain: 2 machines of 8 GPUs, 16 tasks of 10 CPUs, 0.5 hours, then up to 20 times again",
+        (
+            "job       sslens-pretrain: 2 machines of 8 GPUs, 16 tasks of 10 CPUs, 0.5 hours, then"
+            " up to 20 times again"
+        ),
         f"logs      {Path('slurm').absolute()}",
         f"each task sslens {shlex.join(line)} --resume",
     ]
@@ -253,10 +277,16 @@ def test_other_commands_are_submitted_as_they_are(
         ("--slurm-hours nan", "--slurm-hours is nan: give more than 0, such as 24 or 0.5."),
         (
             "--slurm-set acount=a",
-            '--slurm-set acount=a: there is no option "acount" of sbatch that suits: did you mean account?',
+            (
+                '--slurm-set acount=a: there is no option "acount" of sbatch that suits: did you'
+                " mean account?"
+            ),
         ),
         ("--slurm-set time=60", "--slurm-set time=60: time is what --slurm-hours sets."),
-        ("--slurm-gpus 3", "A minibatch of 256 cannot be shared by 3 processes in 1 parts: give a multiple of 3."),
+        (
+            "--slurm-gpus 3",
+            "A minibatch of 256 cannot be shared by 3 processes in 1 parts: give a multiple of 3.",
+        ),
         ("--set mask_ration=1", 'There is no setting "mask_ration": did you mean mask_ratio?'),
         ("--arch vit_nano", '"vit_nano" is not an architecture: '),
     ],
@@ -277,21 +307,32 @@ def test_without_submitit_the_extra_is_named(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "submitit", None)
-    said = "--slurm needs the package submitit, which is not installed: run pip install 'sslens[slurm]'."
+    said = (
+        "--slurm needs the package submitit, which is not installed: run pip install"
+        " 'sslens[slurm]'."
+    )
     assert refused([*LINE, "--slurm", "--dry-run"], capsys) == said
 
 
-def test_a_machine_without_slurm_is_told_what_to_do(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_machine_without_slurm_is_told_what_to_do(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     said = refused([*LINE, "--slurm", "--slurm-gpus", "4"], capsys)
-    assert said.startswith("There is no sbatch here: --slurm submits from the login node of a SLURM cluster.")
+    assert said.startswith(
+        "There is no sbatch here: --slurm submits from the login node of a SLURM cluster."
+    )
     assert "--slurm --dry-run shows the job" in said
     assert "torchrun --nproc-per-node 4 -m sslens" in said
 
 
 @pytest.mark.parametrize("had", [None, "41_0_log.out"])
-def test_what_sbatch_says_is_passed_on(cluster: Cluster, capsys: pytest.CaptureFixture[str], had: str | None) -> None:
+def test_what_sbatch_says_is_passed_on(
+    cluster: Cluster, capsys: pytest.CaptureFixture[str], had: str | None
+) -> None:
     program = Path("bin/sbatch")
-    program.write_text("#!/bin/sh\necho 'sbatch: error: invalid partition specified: gpux' >&2\nexit 1\n")
+    program.write_text(
+        "#!/bin/sh\necho 'sbatch: error: invalid partition specified: gpux' >&2\nexit 1\n"
+    )
     if had is not None:
         Path("slurm").mkdir()
         Path("slurm", had).touch()
@@ -310,20 +351,27 @@ def test_a_run_that_is_there_is_not_gone_on_with_unless_asked(
     assert capsys.readouterr().err.count("--resume") == 1
 
 
-# ------------------------------------------------------------------------------------------------------------------ the job
+# ------------------------------------------------------------------------------------------------------------------
+# the job
 
 SEED = np.random.default_rng(0)
 IMAGES = from_arrays(SEED.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8))
-SETTINGS = mae.Settings(decoder_dim=32, decoder_blocks=1, decoder_heads=2, base_lr=0.05, warmup=0.25)
+SETTINGS = mae.Settings(
+    decoder_dim=32, decoder_blocks=1, decoder_heads=2, base_lr=0.05, warmup=0.25
+)
 #: 5 steps an epoch, 15 in all
-TRAINING = Training(epochs=3, batch_size=4, precision="float32", device="cpu", save_every=100, log_every=1)
+TRAINING = Training(
+    epochs=3, batch_size=4, precision="float32", device="cpu", save_every=100, log_every=1
+)
 SIGNALS = {"room": signal.SIGUSR2, "end": signal.SIGTERM}
 
 
 @pytest.mark.parametrize("kept", [False, True])
 def test_a_signal_is_handed_on_once_the_state_is_kept(kept: bool) -> None:
     came: list[int] = []
-    before = [signal.signal(number, lambda number, _: came.append(number)) for number in SIGNALS.values()]
+    before = [
+        signal.signal(number, lambda number, _: came.append(number)) for number in SIGNALS.values()
+    ]
     try:
         with stopping() as stop:
             assert stop.asked == 0
@@ -359,14 +407,23 @@ class Signalling:
 
 
 def trained(line: Sequence[str]) -> int:
-    """What a task of these jobs runs: a training in line[1], of which some process is signalled in its 6th step."""
+    """What a task of these jobs runs: a training in line[1], of which some process is signalled in
+    its 6th step."""
     images: ImageSet = IMAGES
     asked = SIGNALS.get(os.environ.get("ASKED", ""))
     if asked is not None:
         each = TRAINING.batch_size // int(os.environ["WORLD_SIZE"])
         images = dataclasses.replace(images, source=Signalling(6 * each, asked))
     try:
-        train("mae", images, "vit_nano_patch16_32", Path(line[1]), settings=SETTINGS, training=TRAINING, resume=True)
+        train(
+            "mae",
+            images,
+            "vit_nano_patch16_32",
+            Path(line[1]),
+            settings=SETTINGS,
+            training=TRAINING,
+            resume=True,
+        )
     except InputError:
         return 2
     return 0
@@ -398,9 +455,12 @@ def submitted(run: Any, line: Sequence[str], **options: Any) -> Path:
 def test_asked_to_make_room_a_training_ends_with_the_same_weights(
     cluster: Cluster, undisturbed: Path, tmp_path: Path, who: int
 ) -> None:
-    """Also where the first task, which puts the job back, has not heard of it itself by the end of the step."""
+    """Also where the first task, which puts the job back, has not heard of it itself by the end of
+    the step."""
     folder = submitted(trained, ["pretrain", str(tmp_path / "run")])
-    first, second = cluster.started(folder, ASKED=["room" if who == task else "" for task in range(2)])
+    first, second = cluster.started(
+        folder, ASKED=["room" if who == task else "" for task in range(2)]
+    )
     assert first == 255  # submitit's sys.exit(-1)
     assert second == 0
     assert cluster.requeued == ["requeue 42"]
@@ -413,7 +473,9 @@ def test_asked_to_make_room_a_training_ends_with_the_same_weights(
         assert (tmp_path / "run" / name).read_bytes() == (undisturbed / name).read_bytes()
 
 
-def test_a_job_that_is_ended_keeps_its_state_and_does_not_come_again(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_job_that_is_ended_keeps_its_state_and_does_not_come_again(
+    cluster: Cluster, tmp_path: Path
+) -> None:
     """As by scancel; a job that SLURM preempts in the same way is put back by SLURM."""
     folder = submitted(trained, ["pretrain", str(tmp_path / "run")])
     assert cluster.started(folder, ASKED=["end", "end"]) == [2, 2]
@@ -435,7 +497,9 @@ def test_a_job_comes_again_as_often_as_asked(
     assert cluster.requeued == ["requeue 42"]
     assert sslens.load(tmp_path / "run").about["step"] == 12
     (said,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("sslens: ")]
-    assert said.startswith("sslens: The job's hours are over, and it has gone back into the queue as often as")
+    assert said.startswith(
+        "sslens: The job's hours are over, and it has gone back into the queue as often as"
+    )
 
 
 def elsewhere(line: Sequence[str]) -> int:
@@ -454,7 +518,9 @@ def test_what_keeps_its_work_as_it_goes_makes_room_at_once(cluster: Cluster) -> 
 def failed(line: Sequence[str]) -> int:
     """A command that says where it stands among the others, and that its input cannot be used."""
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "CUDA_VISIBLE_DEVICES")
-    Path(line[1], os.environ["RANK"]).write_text(" ".join(os.environ.get(name, "-") for name in names))
+    Path(line[1], os.environ["RANK"]).write_text(
+        " ".join(os.environ.get(name, "-") for name in names)
+    )
     return 2
 
 
@@ -475,11 +541,24 @@ def test_the_script_is_run_asked_to_make_room_run_again_and_ends_with_the_same_w
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    options = "--images scenes:0:32 --epochs 20 --batch-size 16 --precision float32 --device cpu --log-every 1"
-    line = ["pretrain", "mae", *options.split(), "--arch", "vit_nano_patch16_32", "--set", "decoder_dim=32"]
+    options = (
+        "--images scenes:0:32 --epochs 20 --batch-size 16 --precision float32 --device cpu"
+        " --log-every 1"
+    )
+    line = [
+        "pretrain",
+        "mae",
+        *options.split(),
+        "--arch",
+        "vit_nano_patch16_32",
+        "--set",
+        "decoder_dim=32",
+    ]
 
     def running() -> subprocess.Popen[bytes]:
-        return subprocess.Popen(["/bin/bash", cluster.folder / "42.sh"], env=os.environ | cluster.job())
+        return subprocess.Popen(
+            ["/bin/bash", cluster.folder / "42.sh"], env=os.environ | cluster.job()
+        )
 
     job_of_two = ["--slurm", "--slurm-nodes", "2", "--slurm-gpus", "0"]
     assert main([*line, "--out", "undisturbed", *job_of_two, "--slurm-folder", "other"]) == 0

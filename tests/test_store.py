@@ -1,4 +1,5 @@
-"""The store: whole files or none, also on a full disk; artefacts found by what they were made from."""
+"""The store: whole files or none, also on a full disk; artefacts found by what they were made
+from."""
 
 import contextlib
 import hashlib
@@ -30,7 +31,9 @@ def small_disk(folder: Path, options: str) -> Iterator[Path]:
     folder.mkdir()
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small disk")
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, text=True)
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, text=True
+    )
     if made.returncode:
         pytest.skip(f"a small disk cannot be mounted here: {made.stderr.strip()}")
     try:
@@ -39,7 +42,8 @@ def small_disk(folder: Path, options: str) -> Iterator[Path]:
         subprocess.run(["umount", folder], check=True)
 
 
-# ------------------------------------------------------------------------------------------------------------ one file
+# ------------------------------------------------------------------------------------------------------------
+# one file
 
 
 def test_a_file_is_written_with_its_folder(tmp_path: Path) -> None:
@@ -50,7 +54,9 @@ def test_a_file_is_written_with_its_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
-def test_an_exception_leaves_the_old_file_and_no_part(tmp_path: Path, error: type[BaseException]) -> None:
+def test_an_exception_leaves_the_old_file_and_no_part(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
     path = tmp_path / "c.txt"
     write_text(path, "old")
     with pytest.raises(error), write_beside(path) as temporary:  # noqa: PT012
@@ -75,7 +81,10 @@ def test_a_file_has_the_permissions_of_any_other(tmp_path: Path, mask: int, mode
 
 def test_a_folder_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "report").write_text("mine")
-    with pytest.raises(InputError, match=r"report/tables/a.csv cannot be written .*: choose another folder with --out"):
+    with pytest.raises(
+        InputError,
+        match=r"report/tables/a.csv cannot be written .*: choose another folder with --out",
+    ):
         write_text(tmp_path / "report" / "tables" / "a.csv", "x")
     assert (tmp_path / "report").read_text() == "mine"
 
@@ -90,7 +99,8 @@ def test_a_folder_without_permission_is_refused(tmp_path: Path) -> None:
 def test_a_disk_that_is_read_only_is_refused(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "ro") as disk:
         with pytest.raises(
-            InputError, match=r"a\.csv cannot be written \(Read-only file system\): choose another folder"
+            InputError,
+            match=r"a\.csv cannot be written \(Read-only file system\): choose another folder",
         ):
             write_text(disk / "a.csv", "x")
         with pytest.raises(InputError, match="Read-only file system"):
@@ -108,9 +118,13 @@ def test_a_full_disk_is_said_and_leaves_nothing_half_written(tmp_path: Path) -> 
     with small_disk(tmp_path / "disk", "size=256k") as disk:
         write_text(disk / "old.txt", "old")
         write_tensors(disk / "old.safetensors", {"x": torch.zeros(8)}, {})
-        with pytest.raises(InputError, match=r"The disk is full: .*old.txt was not written.*Free some space"):
+        with pytest.raises(
+            InputError, match=r"The disk is full: .*old.txt was not written.*Free some space"
+        ):
             write_text(disk / "old.txt", "x" * 2**20)
-        with pytest.raises(InputError, match=r"The disk is full: .*old.safetensors was not written"):
+        with pytest.raises(
+            InputError, match=r"The disk is full: .*old.safetensors was not written"
+        ):
             write_tensors(disk / "old.safetensors", {"x": torch.zeros(2**18)}, {})
         with pytest.raises(InputError, match="The disk is full"):
             Store(disk).write("grams", {"a": 1}, {"x": torch.zeros(2**18)})
@@ -122,7 +136,8 @@ def test_a_full_disk_is_said_and_leaves_nothing_half_written(tmp_path: Path) -> 
             assert file.get_tensor("x").shape == (8,)
 
 
-# ------------------------------------------------------------------------------------------------------------ artefacts
+# ------------------------------------------------------------------------------------------------------------
+# artefacts
 
 
 def test_the_digest_is_that_of_the_canonical_text() -> None:
@@ -130,7 +145,9 @@ def test_the_digest_is_that_of_the_canonical_text() -> None:
         digest({"b": [1, 2.5, None, True], "a": "é"})
         == hashlib.sha256(rb'{"a":"\u00e9","b":[1,2.5,null,true]}').hexdigest()
     )
-    assert digest({}) == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"  # printf '{}' | sha256sum
+    assert (
+        digest({}) == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+    )  # printf '{}' | sha256sum
     assert digest([["a", "b"], ["c"]]) == digest((("a", "b"), ("c",)))  # tuples are JSON's lists
     assert digest([["a"], ["b", "c"]]) != digest([["a", "b"], ["c"]])
 
@@ -148,7 +165,9 @@ def test_an_artefact_is_found_by_its_kind_and_key(tmp_path: Path) -> None:
     key = {"weights": "ab", "plan": [1, 2]}
     assert not store.has("grams", key)
     assert store.read("grams", key) is None
-    path = store.write("grams", key, {"x": torch.arange(6.0).reshape(2, 3).T, "n": torch.tensor([3])})
+    path = store.write(
+        "grams", key, {"x": torch.arange(6.0).reshape(2, 3).T, "n": torch.tensor([3])}
+    )
     name = digest(key)
     assert path == tmp_path / "grams" / name[:2] / f"{name[2:]}.safetensors"
     found = store.read("grams", {"plan": [1, 2], "weights": "ab"})
@@ -165,7 +184,10 @@ def test_an_artefact_is_found_by_its_kind_and_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["cut", "empty", "other"])
 def test_a_damaged_artefact_is_as_if_it_were_not_there(tmp_path: Path, damage: str) -> None:
     store = Store(tmp_path)
-    paths = [store.write("grams", {"a": 1}, {"x": torch.ones(100)}), store.write_json("tables", {"a": 1}, [1, 2])]
+    paths = [
+        store.write("grams", {"a": 1}, {"x": torch.ones(100)}),
+        store.write_json("tables", {"a": 1}, [1, 2]),
+    ]
     for path in paths:
         whole = path.read_bytes()
         path.write_bytes({"cut": whole[:-7], "empty": b"", "other": b"[1, 2, 3, 4, 5, 6]"}[damage])
@@ -181,7 +203,8 @@ def test_json_values_come_back_whole(tmp_path: Path) -> None:
     assert store.read_json("tables", {"a": 1}) == value
 
 
-# --------------------------------------------------------------------------------------------------------------- tables
+# ---------------------------------------------------------------------------------------------------------------
+# tables
 
 FRAME = pd.DataFrame(
     {

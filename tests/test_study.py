@@ -34,7 +34,9 @@ from sslens.study import Study
 NANO = "random:vit_nano_patch8_32"
 
 
-def photographs(folder: Path, classes: tuple[str, ...] = ("cat", "dog"), each: int = 9, seed: int = 0) -> Path:
+def photographs(
+    folder: Path, classes: tuple[str, ...] = ("cat", "dog"), each: int = 9, seed: int = 0
+) -> Path:
     """Small pictures, a folder a class: a colour of the class under noise."""
     rng = np.random.default_rng(seed)
     for number, name in enumerate(classes):
@@ -48,7 +50,9 @@ def photographs(folder: Path, classes: tuple[str, ...] = ("cat", "dog"), each: i
 def trained(folder: Path, seed: int, name: str = "mae") -> Path:
     arch = ViTArch.parse("vit_nano_patch8_32")
     about = {"family": "sslens", "objective": "mae", "arch": "vit_nano_patch8_32"}
-    write_tensors(folder / zoo.ENCODER, arch.build(seed).state_dict(), zoo.header(name, describe(arch), about))
+    write_tensors(
+        folder / zoo.ENCODER, arch.build(seed).state_dict(), zoo.header(name, describe(arch), about)
+    )
     return folder
 
 
@@ -80,14 +84,24 @@ class Done:
     said: list[str]
 
 
-ANALYSES = ("agreement", "cka-blocks", "cka-layer-types", "knn-depth", "other-measures", "probe-depth", "probe-layers")
+ANALYSES = (
+    "agreement",
+    "cka-blocks",
+    "cka-layer-types",
+    "knn-depth",
+    "other-measures",
+    "probe-depth",
+    "probe-layers",
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def short_probes() -> Iterator[None]:
     """One point of five epochs: the probes have tests of their own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(_probing.GRIDS, "small", lambda batch, steps: (Point(0.1, warmup=1, epochs=5),))
+        patch.setitem(
+            _probing.GRIDS, "small", lambda batch, steps: (Point(0.1, warmup=1, epochs=5),)
+        )
         yield
 
 
@@ -102,7 +116,12 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
         said: list[str] = []
         with forwards() as seen:
             report = study.run(
-                asked, root / "out", store=Store(root / "store"), command="sslens compare", say=said.append, quiet=True
+                asked,
+                root / "out",
+                store=Store(root / "store"),
+                command="sslens compare",
+                say=said.append,
+                quiet=True,
             )
         assert report == root / "out" / "report.html"
     return Done(root / "photos", asked, Store(root / "store"), root / "out", seen, said)
@@ -116,7 +135,8 @@ def figures(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((out / "figures").iterdir())}
 
 
-# ----------------------------------------------------------------------------------------------------------- carried out
+# -----------------------------------------------------------------------------------------------------------
+# carried out
 
 
 def test_everything_is_written(done: Done) -> None:
@@ -131,13 +151,27 @@ def test_everything_is_written(done: Done) -> None:
     page = (done.out / "report.html").read_text()
     assert "How alike are the blocks?" in page
     assert "mae (mae-1)" in page  # two models named mae are told apart by their folders
-    assert done.seen == [8, 10] * 4  # 18 images; two models and two random initialisations, one pass each
+    assert (
+        done.seen == [8, 10] * 4
+    )  # 18 images; two models and two random initialisations, one pass each
 
 
 def test_provenance_says_what_was_computed_from_what(done: Done) -> None:
     found = json.loads((done.out / "provenance.json").read_text())
-    assert list(found["models"]) == ["mae (mae-1)", "mae (mae-2)", "random #0", "random #1", "pixels"]
-    assert [each["control"] for each in found["models"].values()] == [False, False, True, True, True]
+    assert list(found["models"]) == [
+        "mae (mae-1)",
+        "mae (mae-2)",
+        "random #0",
+        "random #1",
+        "pixels",
+    ]
+    assert [each["control"] for each in found["models"].values()] == [
+        False,
+        False,
+        True,
+        True,
+        True,
+    ]
     assert found["models"]["mae (mae-1)"]["digest"] == zoo.load(done.asked.models[0]).digest
     assert found["models"]["mae (mae-1)"]["objective"] == "mae"
     assert found["images"]["digest"] == open_images(str(done.photos), seed=0).digest
@@ -153,10 +187,19 @@ def test_the_table_is_of_these_models_on_these_images(done: Done) -> None:
 
     frame = pd.read_csv(done.out / "tables" / "cka-blocks.csv")
     images = open_images(str(done.photos))
-    a, b = (grams(zoo.load(m), images, plan=Plan.draw(images.ids, 8)).at("block") for m in done.asked.models)
-    cells = frame[(frame.model_a == "mae (mae-1)") & (frame.model_b == "mae (mae-2)") & (frame.tokens == "all")]
+    a, b = (
+        grams(zoo.load(m), images, plan=Plan.draw(images.ids, 8)).at("block")
+        for m in done.asked.models
+    )
+    cells = frame[
+        (frame.model_a == "mae (mae-1)")
+        & (frame.model_b == "mae (mae-2)")
+        & (frame.tokens == "all")
+    ]
     cells = cells[cells.tap_a != "same depth"]
-    np.testing.assert_allclose(cells.cka.to_numpy().reshape(4, 4), minibatch_cka(a, b), rtol=0, atol=2e-6)
+    np.testing.assert_allclose(
+        cells.cka.to_numpy().reshape(4, 4), minibatch_cka(a, b), rtol=0, atol=2e-6
+    )
 
 
 def test_classes_are_found_again_in_the_table(done: Done) -> None:
@@ -182,7 +225,10 @@ def test_a_second_run_passes_nothing_through_a_network_and_is_the_same(
     assert tables(tmp_path / "out") == tables(done.out)
     assert figures(tmp_path / "out") == figures(done.out)
     volatile = re.compile(r'"(made|seconds)": .*')
-    one, other = (volatile.sub("", (out / "provenance.json").read_text()) for out in (done.out, tmp_path / "out"))
+    one, other = (
+        volatile.sub("", (out / "provenance.json").read_text())
+        for out in (done.out, tmp_path / "out")
+    )
     assert one == other
 
 
@@ -204,7 +250,8 @@ def test_a_changed_image_is_computed_again(done: Done, tmp_path: Path) -> None:
     assert all(p.missing for p in planned.passes)
 
 
-# --------------------------------------------------------------------------------------------------------------- the plan
+# ---------------------------------------------------------------------------------------------------------------
+# the plan
 
 
 def names_of(asked: Study, tmp_path: Path) -> list[tuple[str, bool]]:
@@ -227,7 +274,14 @@ def test_the_plan_is_said_before_anything_is_computed(done: Done) -> None:
 def test_a_dry_run_computes_and_writes_nothing(done: Done, tmp_path: Path) -> None:
     with forwards() as seen:
         assert (
-            study.run(done.asked, tmp_path / "out", store=Store(tmp_path / "store"), quiet=True, dry_run=True) is None
+            study.run(
+                done.asked,
+                tmp_path / "out",
+                store=Store(tmp_path / "store"),
+                quiet=True,
+                dry_run=True,
+            )
+            is None
         )
     assert seen == []
     assert not list(tmp_path.iterdir())
@@ -236,7 +290,9 @@ def test_a_dry_run_computes_and_writes_nothing(done: Done, tmp_path: Path) -> No
 def test_flops_are_two_a_multiplication(done: Done, tmp_path: Path) -> None:
     planned = study.prepare(done.asked, Store(tmp_path / "store"), quiet=True)
     patches, tokens, dim = 16, 17, 64
-    block = tokens * 12 * dim**2 + 2 * tokens**2 * dim  # qkv 3, projection 1, MLP 8; attention's two products
+    block = (
+        tokens * 12 * dim**2 + 2 * tokens**2 * dim
+    )  # qkv 3, projection 1, MLP 8; attention's two products
     assert planned.passes[0].flops() == 2 * 18 * (patches * 8 * 8 * 3 * dim + 4 * block)
     assert planned.passes[-1].flops() == 0  # pixels
 
@@ -249,7 +305,9 @@ def test_controls_are_twins_and_pixels_once(done: Done, tmp_path: Path) -> None:
         ("random #1", True),
         ("pixels", True),
     ]
-    assert names_of(replace(asked, models=(f"{NANO}:3",), controls=False), tmp_path) == [("random #3", False)]
+    assert names_of(replace(asked, models=(f"{NANO}:3",), controls=False), tmp_path) == [
+        ("random #3", False)
+    ]
     # a model that is its own twin is not given again, however its seed is spelt
     for source in (NANO, f"{NANO}:0"):
         assert names_of(replace(asked, models=(source, "pixels")), tmp_path) == [
@@ -261,7 +319,9 @@ def test_controls_are_twins_and_pixels_once(done: Done, tmp_path: Path) -> None:
 
 def test_models_of_one_name_are_told_apart(tmp_path: Path) -> None:
     asked = Study(
-        (str(trained(tmp_path / "a" / "run", 1)), str(trained(tmp_path / "b" / "run", 2))), "scenes:0:8", controls=False
+        (str(trained(tmp_path / "a" / "run", 1)), str(trained(tmp_path / "b" / "run", 2))),
+        "scenes:0:8",
+        controls=False,
     )
     assert [name for name, _ in names_of(asked, tmp_path)] == ["mae (run) [1]", "mae (run) [2]"]
     two_shapes = Study((NANO, "random:vit_nano_patch16_32"), "scenes:0:8", controls=False)
@@ -275,7 +335,9 @@ def test_images_without_classes_leave_knn_out_and_say_so(done: Done, tmp_path: P
     photographs(tmp_path / "photos", each=5)
     for path in (tmp_path / "photos").rglob("*.png"):
         path.rename(tmp_path / "photos" / f"{path.parent.name}-{path.name}")
-    planned = study.prepare(replace(done.asked, images=str(tmp_path / "photos")), done.store, quiet=True)
+    planned = study.prepare(
+        replace(done.asked, images=str(tmp_path / "photos")), done.store, quiet=True
+    )
     assert planned.analyses == ("cka-blocks", "cka-layer-types", "other-measures")
     (note,) = planned.notes
     left_out = "agreement, factors-depth, knn-depth, probe-depth and probe-layers were left out"
@@ -291,25 +353,39 @@ def test_what_was_skipped_is_noted(done: Done, tmp_path: Path) -> None:
     planned = study.prepare(replace(asked, on_bad="skip"), done.store, quiet=True)
     assert len(planned.images) == 18
     (note,) = planned.notes
-    assert note.startswith("1 images of photos could not be decoded and were left out: cat/broken.png (")
+    assert note.startswith(
+        "1 images of photos could not be decoded and were left out: cat/broken.png ("
+    )
 
 
 def coloured(path: Path, labels: np.ndarray, seed: int) -> str:
     """Arrays without ids of their own, so that those of two files are the same."""
     noise = np.random.default_rng(seed).integers(0, 120, (len(labels), 32, 32, 3))
-    np.savez(path, images=(noise + 110 * np.eye(3, dtype=int)[labels][:, None, None]).astype(np.uint8), labels=labels)
+    np.savez(
+        path,
+        images=(noise + 110 * np.eye(3, dtype=int)[labels][:, None, None]).astype(np.uint8),
+        labels=labels,
+    )
     return str(path)
 
 
 def test_a_bank_votes_with_its_own_classes(tmp_path: Path) -> None:
     labels = np.arange(12) % 2
-    images, bank = coloured(tmp_path / "a.npz", labels, 0), coloured(tmp_path / "b.npz", 1 - labels, 1)
-    asked = Study(("pixels",), images, ("knn-depth",), bank=bank, controls=False, batch=6, device="cpu")
+    images, bank = (
+        coloured(tmp_path / "a.npz", labels, 0),
+        coloured(tmp_path / "b.npz", 1 - labels, 1),
+    )
+    asked = Study(
+        ("pixels",), images, ("knn-depth",), bank=bank, controls=False, batch=6, device="cpu"
+    )
     store = Store(tmp_path / "store")
     planned = study.prepare(asked, store, quiet=True)
     assert planned.bank is not None
     assert set(planned.images.ids) == set(planned.bank.ids)
-    assert [(p.subject.name, p.images.name) for p in planned.passes] == [("pixels", "a"), ("pixels", "b")]
+    assert [(p.subject.name, p.images.name) for p in planned.passes] == [
+        ("pixels", "a"),
+        ("pixels", "b"),
+    ]
     study.run(asked, tmp_path / "out", store=store, quiet=True)
     frame = pd.read_csv(tmp_path / "out" / "tables" / "knn-depth.csv")
     assert frame.accuracy[frame.vote == "weighted"].tolist() == [1]
@@ -321,7 +397,8 @@ def test_a_bank_with_other_classes_is_refused(done: Done, tmp_path: Path) -> Non
         study.prepare(replace(done.asked, bank=str(bank)), done.store, quiet=True)
 
 
-# --------------------------------------------------------------------------------------------------------------- the file
+# ---------------------------------------------------------------------------------------------------------------
+# the file
 
 
 @pytest.mark.parametrize(
@@ -332,7 +409,10 @@ def test_a_bank_with_other_classes_is_refused(done: Done, tmp_path: Path) -> Non
         ({"models": ("pixls",)}, 'no model "pixls": did you mean pixels'),
         ({"analyses": ("cka-blok",)}, 'no analysis "cka-blok": did you mean cka-blocks'),
         ({"on_bad": "ignore"}, 'on_bad is "ignore": expected stop or skip'),
-        ({"precision": "float8"}, 'precision is "float8": expected float32 or bfloat16 or float16 or auto'),
+        (
+            {"precision": "float8"},
+            'precision is "float8": expected float32 or bfloat16 or float16 or auto',
+        ),
         ({"tokens": ("patches",)}, 'tokens is "patches": expected all or cls or patch'),
     ],
 )
@@ -343,7 +423,13 @@ def test_what_cannot_be_asked_is_refused(changes: dict[str, Any], said: str) -> 
 
 def test_a_file_comes_back_as_it_was_written(tmp_path: Path) -> None:
     asked = Study(
-        ("pixels", f"{NANO}:1"), "photos: of #1", ("knn-depth",), bank="b", limit=None, controls=False, seed=3
+        ("pixels", f"{NANO}:1"),
+        "photos: of #1",
+        ("knn-depth",),
+        bank="b",
+        limit=None,
+        controls=False,
+        seed=3,
     )
     (tmp_path / "study.yaml").write_text(asked.yaml())
     assert study.read(tmp_path / "study.yaml") == asked
@@ -354,9 +440,18 @@ def test_overrides_change_a_file(tmp_path: Path) -> None:
     path.write_text("models: pixels\nimages: scenes\n")
     assert study.read(path) == Study(("pixels",), "scenes")
     found = study.read(
-        path, [f"models=[pixels, {NANO}]", "limit=256", "controls=false", "analyses=knn-depth", "bank=a=b"]
+        path,
+        [
+            f"models=[pixels, {NANO}]",
+            "limit=256",
+            "controls=false",
+            "analyses=knn-depth",
+            "bank=a=b",
+        ],
     )
-    assert found == Study(("pixels", NANO), "scenes", ("knn-depth",), bank="a=b", limit=256, controls=False)
+    assert found == Study(
+        ("pixels", NANO), "scenes", ("knn-depth",), bank="a=b", limit=256, controls=False
+    )
     assert study.read(path, ["limit=null"]).limit is None
 
 
@@ -370,22 +465,52 @@ def test_overrides_change_a_file(tmp_path: Path) -> None:
         ("", [], "holds no keys"),
         ("models: pixels", [], "pixels is no fingerprint, so images are needed: give --images"),
         ("images: scenes", [], "does not say models"),
-        ("models: pixels\nimages: scenes\nlimt: 3", [], r'A study has no "limt" .*: did you mean limit\?'),
+        (
+            "models: pixels\nimages: scenes\nlimt: 3",
+            [],
+            r'A study has no "limt" .*: did you mean limit\?',
+        ),
         ("models: pixels\nimages: scenes\n3: x", [], 'A study has no "3"'),
-        ("models: pixels\nimages: scenes", ["limt=3"], r'A study has no "limt" .*: did you mean limit\?'),
+        (
+            "models: pixels\nimages: scenes",
+            ["limt=3"],
+            r'A study has no "limt" .*: did you mean limit\?',
+        ),
         ("models: pixels\nimages: scenes", ["limit"], '"limit" is no override: expected KEY=VALUE'),
         ("models: pixels\nimages: scenes", ["limit=["], r'The value of "limit=\[" is not YAML'),
-        ("models: pixels\nimages: scenes\nlimit: many", [], r"limit is 'many' .*expected a whole number"),
-        ("models: pixels\nimages: scenes\nbatch: 8.5", [], r"batch is 8\.5 .*expected a whole number"),
-        ("models: pixels\nimages: scenes\nseed: true", [], r"seed is True .*expected a whole number"),
-        ("models: pixels\nimages: scenes\ncontrols: 2", [], "controls is 2 .*expected true or false"),
+        (
+            "models: pixels\nimages: scenes\nlimit: many",
+            [],
+            r"limit is 'many' .*expected a whole number",
+        ),
+        (
+            "models: pixels\nimages: scenes\nbatch: 8.5",
+            [],
+            r"batch is 8\.5 .*expected a whole number",
+        ),
+        (
+            "models: pixels\nimages: scenes\nseed: true",
+            [],
+            r"seed is True .*expected a whole number",
+        ),
+        (
+            "models: pixels\nimages: scenes\ncontrols: 2",
+            [],
+            "controls is 2 .*expected true or false",
+        ),
         ("models: 3\nimages: scenes", [], "models is 3 .*expected a list of text"),
         ("models: [1, 2]\nimages: scenes", [], r"models is \[1, 2\] .*expected a list of text"),
         ("models: pixels\nimages: [a, b]", [], r"images is \['a', 'b'\] .*expected text"),
-        ("models: pixels\nimages: scenes\nanalyses: null", [], "analyses is None .*expected a list of text"),
+        (
+            "models: pixels\nimages: scenes\nanalyses: null",
+            [],
+            "analyses is None .*expected a list of text",
+        ),
     ],
 )
-def test_a_file_that_is_no_study_is_refused(tmp_path: Path, text: str | None, overrides: list[str], said: str) -> None:
+def test_a_file_that_is_no_study_is_refused(
+    tmp_path: Path, text: str | None, overrides: list[str], said: str
+) -> None:
     path = tmp_path / "study.yaml"
     if text is not None:
         path.write_text(text)
@@ -401,7 +526,20 @@ def test_a_folder_is_no_study(tmp_path: Path) -> None:
 def test_every_setting_survives_the_file(tmp_path: Path) -> None:
     """A field that is added to Study is written and read too."""
     asked = Study(
-        ("pixels",), "scenes", ("knn-depth",), "b", 7, False, 9, 3, "skip", "cpu", "bfloat16", ("patch",), True, "paper"
+        ("pixels",),
+        "scenes",
+        ("knn-depth",),
+        "b",
+        7,
+        False,
+        9,
+        3,
+        "skip",
+        "cpu",
+        "bfloat16",
+        ("patch",),
+        True,
+        "paper",
     )
     (tmp_path / "study.yaml").write_text(asked.yaml())
     found = study.read(tmp_path / "study.yaml")
@@ -411,10 +549,13 @@ def test_every_setting_survives_the_file(tmp_path: Path) -> None:
     assert list(itertools.chain(("models", "images"), apart)) == list(vars(asked))
 
 
-# ------------------------------------------------------------------------------------------- fingerprints and processes
+# -------------------------------------------------------------------------------------------
+# fingerprints and processes
 
 
-def fingerprinted(source: str, images: str, path: Path, *, batch: int = 8, dtype: Any = "float32") -> str:
+def fingerprinted(
+    source: str, images: str, path: Path, *, batch: int = 8, dtype: Any = "float32"
+) -> str:
     """The fingerprint of a model, as the command writes it."""
     model, shown = zoo.load(source), open_images(images, seed=0)
     plan = Plan.draw(shown.ids, batch)
@@ -426,15 +567,20 @@ def fingerprinted(source: str, images: str, path: Path, *, batch: int = 8, dtype
 
 @pytest.mark.slow
 def test_fingerprints_stand_for_their_models(done: Done, tmp_path: Path) -> None:
-    """One model by its fingerprint, the other at hand: the tables are those of both at hand, and only one passes."""
+    """One model by its fingerprint, the other at hand: the tables are those of both at hand, and
+    only one passes."""
     kept = fingerprinted(done.asked.models[0], str(done.photos), tmp_path / "mae-1.safetensors")
-    asked = replace(done.asked, models=(kept, done.asked.models[1]), analyses=("cka-blocks",), controls=False)
+    asked = replace(
+        done.asked, models=(kept, done.asked.models[1]), analyses=("cka-blocks",), controls=False
+    )
     both = replace(done.asked, analyses=("cka-blocks",), controls=False)
     study.run(both, tmp_path / "live", store=done.store, quiet=True)
     with forwards() as seen:
         study.run(asked, tmp_path / "mixed", store=Store(tmp_path / "store"), quiet=True)
     assert seen == [8, 10]
-    one, other = (pd.read_csv(tmp_path / name / "tables" / "cka-blocks.csv") for name in ("live", "mixed"))
+    one, other = (
+        pd.read_csv(tmp_path / name / "tables" / "cka-blocks.csv") for name in ("live", "mixed")
+    )
     assert other.model_a.unique().tolist() == ["mae (mae-1)", "mae (mae-2)"]
     numbers = ["cka", "low", "high"]
     np.testing.assert_allclose(other[numbers], one[numbers], rtol=0, atol=1e-6)
@@ -444,7 +590,9 @@ def test_fingerprints_stand_for_their_models(done: Done, tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_fingerprints_alone_need_no_images(tmp_path: Path) -> None:
-    kept = [fingerprinted(f"{NANO}:{seed}", "scenes:0:18", tmp_path / f"{seed}.st") for seed in (1, 2)]
+    kept = [
+        fingerprinted(f"{NANO}:{seed}", "scenes:0:18", tmp_path / f"{seed}.st") for seed in (1, 2)
+    ]
     asked = Study(tuple(kept), batch=8)
     planned = study.prepare(asked, Store(tmp_path / "store"), quiet=True)
     assert planned.images is None
@@ -459,8 +607,12 @@ def test_fingerprints_alone_need_no_images(tmp_path: Path) -> None:
     assert report is not None
     assert "random #1, random #2 on scenes" in report.read_text()
     assert json.loads((tmp_path / "out" / "provenance.json").read_text())["images"]["count"] == 18
-    with pytest.raises(InputError, match="knn-depth was asked for, but fingerprints hold the Grams"):
-        study.prepare(replace(asked, analyses=("knn-depth",)), Store(tmp_path / "store"), quiet=True)
+    with pytest.raises(
+        InputError, match="knn-depth was asked for, but fingerprints hold the Grams"
+    ):
+        study.prepare(
+            replace(asked, analyses=("knn-depth",)), Store(tmp_path / "store"), quiet=True
+        )
 
 
 @pytest.mark.parametrize(
@@ -483,16 +635,22 @@ def test_a_fingerprint_of_other_images_or_minibatches_is_refused(
             study.prepare(asked, Store(tmp_path / "store"), quiet=True)
 
 
-def test_a_resampling_that_differs_is_refused_beside_a_fingerprint_and_noted_beside_a_model(tmp_path: Path) -> None:
+def test_a_resampling_that_differs_is_refused_beside_a_fingerprint_and_noted_beside_a_model(
+    tmp_path: Path,
+) -> None:
     photos = str(photographs(tmp_path / "photos"))
     kept = fingerprinted(str(trained(tmp_path / "a", 1, "dino")), photos, tmp_path / "a.st")
     other = trained(tmp_path / "b", 3)
     store = Store(tmp_path / "store")
-    asked = Study((kept, str(other)), photos, batch=8, controls=False, device="cpu", analyses=("cka-blocks",))
+    asked = Study(
+        (kept, str(other)), photos, batch=8, controls=False, device="cpu", analyses=("cka-blocks",)
+    )
     assert study.prepare(asked, store, quiet=True).notes == ()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(EvalTransform, "spec", lambda self: bilinear(self))
-        with pytest.raises(InputError, match=r"resampled bicubic and mae bilinear.*--any-transform"):
+        with pytest.raises(
+            InputError, match=r"resampled bicubic and mae bilinear.*--any-transform"
+        ):
             study.prepare(asked, store, quiet=True)
         (note,) = study.prepare(replace(asked, any_transform=True), store, quiet=True).notes
         assert "resampled" in note
@@ -500,7 +658,9 @@ def test_a_resampling_that_differs_is_refused_beside_a_fingerprint_and_noted_bes
 
 def bilinear(transform: EvalTransform) -> dict[str, Any]:
     values = {name: getattr(transform, name) for name in ("resize", "crop", "mean", "std")}
-    return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()} | {"interpolation": "bilinear"}
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()} | {
+        "interpolation": "bilinear"
+    }
 
 
 def test_an_analysis_that_has_nothing_to_show_is_left_out_or_refused(done: Done) -> None:
@@ -510,7 +670,9 @@ def test_an_analysis_that_has_nothing_to_show_is_left_out_or_refused(done: Done)
     assert "left out  cka-msn: there is no MSN model" in planned.describe()
     with pytest.raises(InputError, match="cka-msn was asked for, but there is no MSN model"):
         study.prepare(replace(done.asked, analyses=("cka-msn",)), done.store, quiet=True)
-    asked = study.prepare(replace(done.asked, analyses=("cka-convergence",)), done.store, quiet=True)
+    asked = study.prepare(
+        replace(done.asked, analyses=("cka-convergence",)), done.store, quiet=True
+    )
     assert [[reducer.kind for reducer in p.reducers] for p in asked.passes] == [["wide"]] * 5
 
 
@@ -519,7 +681,9 @@ def test_processes_share_a_study_and_write_one_report(done: Done, tmp_path: Path
     asked = replace(done.asked, analyses=("cka-blocks", "knn-depth", "probe-depth"))
 
     def shared() -> None:
-        report = study.run(asked, tmp_path / "out", store=Store(tmp_path / "store"), command="sslens compare")
+        report = study.run(
+            asked, tmp_path / "out", store=Store(tmp_path / "store"), command="sslens compare"
+        )
         assert (report is None) == (os.environ["RANK"] == "1")
 
     together(shared)

@@ -1,4 +1,5 @@
-"""Supervised training: its loss by hand, labels that stay with their images, and what is refused."""
+"""Supervised training: its loss by hand, labels that stay with their images, and what is
+refused."""
 
 import dataclasses
 import json
@@ -43,13 +44,17 @@ def fit(out: Path, images: ImageSet = IMAGES, **more: Any) -> Path:
 
 def batch(chosen: supervised.Settings, arch: str = ARCH) -> dict[str, Tensor]:
     images = [IMAGES.image(row) for row in range(6)]
-    return supervised.batch(images, chosen, parse(arch), Rows(0, 0, slice(0, 6), 6, (0, 1, 2, 0, 1, 2)))
+    return supervised.batch(
+        images, chosen, parse(arch), Rows(0, 0, slice(0, 6), 6, (0, 1, 2, 0, 1, 2))
+    )
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_labels_stay_with_their_images(accumulate: int) -> None:
     training = dataclasses.replace(TRAINING, accumulate=accumulate)
-    parts = Parts(supervised.batch, settings(), parse(ARCH), IMAGES, training, Processes(0, 1, "cpu"))
+    parts = Parts(
+        supervised.batch, settings(), parse(ARCH), IMAGES, training, Processes(0, 1, "cpu")
+    )
     seen = []
     for number in range(3 * accumulate):
         part = parts[number]
@@ -69,14 +74,18 @@ def test_the_loss_is_the_cross_entropy_with_smoothed_labels() -> None:
     view = made["view"].double()
     with torch.no_grad():
         tokens = objective.encoder.forward_features(view)[:, 0].numpy()
-    weight, bias = (value.detach().numpy() for value in (objective.head.weight, objective.head.bias))
+    weight, bias = (
+        value.detach().numpy() for value in (objective.head.weight, objective.head.bias)
+    )
     total = 0.0
     for token, label in zip(tokens, made["label"].tolist(), strict=True):
         scores = weight @ token + bias
         for k in range(3):
             q = 0.1 + (0.7 if k == label else 0.0)
             total -= q * (scores[k] - math.log(np.exp(scores).sum()))
-    assert objective({"view": view, "label": made["label"]}).item() == pytest.approx(total / 6, abs=1e-7)
+    assert objective({"view": view, "label": made["label"]}).item() == pytest.approx(
+        total / 6, abs=1e-7
+    )
 
 
 def test_branches_are_dropped_in_training_alone() -> None:
@@ -90,7 +99,9 @@ def test_branches_are_dropped_in_training_alone() -> None:
     assert len({round(loss, 5) for loss in losses}) == 3
     objective.eval()
     assert (
-        objective(made).item() == objective(never).item() == objective({k: made[k] for k in ("view", "label")}).item()
+        objective(made).item()
+        == objective(never).item()
+        == objective({k: made[k] for k in ("view", "label")}).item()
     )
 
 
@@ -102,7 +113,9 @@ def test_tokens_and_vectors_are_not_decayed() -> None:
         names[id(p)] for p in free
     }
     assert {names[id(p)] for p in decayed} == {
-        name for name, p in objective.named_parameters() if p.ndim > 1 and not name.endswith(("cls_token", "pos_embed"))
+        name
+        for name, p in objective.named_parameters()
+        if p.ndim > 1 and not name.endswith(("cls_token", "pos_embed"))
     }
 
 
@@ -126,8 +139,17 @@ def test_the_encoder_says_what_trained_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("arch", [ARCH, "resnet_8x12x16x20_1x1x1x1_32"])
 def test_classes_are_learnt(tmp_path: Path, arch: str) -> None:
     chosen = dataclasses.replace(SETTINGS, smoothing=0.0, drop_path=0.0, base_lr=0.2)
-    train("supervised", IMAGES, arch, tmp_path, settings=chosen, training=dataclasses.replace(TRAINING, epochs=15))
-    losses = [json.loads(line)["loss"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    train(
+        "supervised",
+        IMAGES,
+        arch,
+        tmp_path,
+        settings=chosen,
+        training=dataclasses.replace(TRAINING, epochs=15),
+    )
+    losses = [
+        json.loads(line)["loss"] for line in (tmp_path / "log.jsonl").read_text().splitlines()
+    ]
     assert losses[0] > 0.9
     assert np.mean(losses[-6:]) < 0.7
 
@@ -160,7 +182,9 @@ def test_images_that_teach_nothing_are_refused(tmp_path: Path, images: ImageSet,
 
 def test_a_run_does_not_go_on_with_other_classes(tmp_path: Path) -> None:
     fit(tmp_path)
-    with pytest.raises(InputError, match=r"settings\.classes was \['a', 'b', 'c'\] and is now \['a', 'b', 'x'\]"):
+    with pytest.raises(
+        InputError, match=r"settings\.classes was \['a', 'b', 'c'\] and is now \['a', 'b', 'x'\]"
+    ):
         fit(tmp_path, dataclasses.replace(IMAGES, classes=("a", "b", "x")), resume=True)
 
 

@@ -1,6 +1,8 @@
-"""The loop: schedules by hand, runs that are killed anywhere and go on bit for bit, several processes.
+"""The loop: schedules by hand, runs that are killed anywhere and go on bit for bit, several
+processes.
 
-Processes are forked from the test's own, which has torch imported; those of the command line are slow and marked so.
+Processes are forked from the test's own, which has torch imported; those of the command line are
+slow and marked so.
 """
 
 import contextlib
@@ -67,7 +69,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {case: folder / case for case in CASES}
 
 
-# -------------------------------------------------------------------------------------------- schedule and optimiser
+# --------------------------------------------------------------------------------------------
+# schedule and optimiser
 
 
 def test_the_learning_rate_is_scaled_warmed_up_and_falls_by_a_cosine(tmp_path: Path) -> None:
@@ -75,7 +78,9 @@ def test_the_learning_rate_is_scaled_warmed_up_and_falls_by_a_cosine(tmp_path: P
     fit(tmp_path, images=IMAGES.take(range(8)), settings=settings, epochs=4)
     # 0.064 · 4 / 256 = 1e-3; 8 steps, 2 of warm-up, then (1 + cos(k · 30°)) / 2
     wanted = [0, 0.5, 1, 0.9330127, 0.75, 0.5, 0.25, 0.0669873]
-    np.testing.assert_allclose(log(tmp_path, "lr"), [1e-3 * share for share in wanted], rtol=1e-6, atol=0)
+    np.testing.assert_allclose(
+        log(tmp_path, "lr"), [1e-3 * share for share in wanted], rtol=1e-6, atol=0
+    )
 
 
 def test_no_warm_up_starts_at_the_top_and_a_whole_one_never_falls() -> None:
@@ -96,7 +101,9 @@ def test_weight_decay_is_decoupled_and_left_out_where_a_group_says_so() -> None:
 
 
 def test_the_optimisers_state_goes_through_a_file_exactly(tmp_path: Path) -> None:
-    def stepped(count: int, start: tuple[nn.Module, torch.optim.Optimizer]) -> tuple[nn.Module, torch.optim.Optimizer]:
+    def stepped(
+        count: int, start: tuple[nn.Module, torch.optim.Optimizer]
+    ) -> tuple[nn.Module, torch.optim.Optimizer]:
         layer, optimizer = start
         optim.set_rates(optimizer, 0.01, 0.1)
         for i in range(count):
@@ -108,7 +115,9 @@ def test_the_optimisers_state_goes_through_a_file_exactly(tmp_path: Path) -> Non
     def fresh() -> tuple[nn.Module, torch.optim.Optimizer]:
         torch.manual_seed(0)
         layer = nn.Linear(3, 5)
-        return layer, optim.adamw([{"params": list(layer.parameters())}], weight_decay=0.1, betas=(0.9, 0.999))
+        return layer, optim.adamw(
+            [{"params": list(layer.parameters())}], weight_decay=0.1, betas=(0.9, 0.999)
+        )
 
     layer, optimizer = stepped(3, fresh())
     save_file(optim.named_state(optimizer, layer), tmp_path / "state.safetensors")
@@ -116,7 +125,11 @@ def test_the_optimisers_state_goes_through_a_file_exactly(tmp_path: Path) -> Non
     other.load_state_dict(layer.state_dict())
     optim.load_named_state(restored, other, load_file(tmp_path / "state.safetensors"))
     for a, b in zip(layer.parameters(), other.parameters(), strict=True):
-        assert optimizer.state[a].keys() == restored.state[b].keys() == {"step", "exp_avg", "exp_avg_sq"}
+        assert (
+            optimizer.state[a].keys()
+            == restored.state[b].keys()
+            == {"step", "exp_avg", "exp_avg_sq"}
+        )
         for quantity, value in optimizer.state[a].items():
             kept = restored.state[b][quantity]
             assert (kept.dtype, kept.shape, kept.device) == (value.dtype, value.shape, value.device)
@@ -126,7 +139,8 @@ def test_the_optimisers_state_goes_through_a_file_exactly(tmp_path: Path) -> Non
     assert torch.equal(layer.weight, other.weight)
 
 
-# ----------------------------------------------------------------------------------------------------- a run's folder
+# -----------------------------------------------------------------------------------------------------
+# a run's folder
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -142,7 +156,12 @@ def test_a_run_is_four_files(whole: dict[str, Path], objective: str) -> None:
     assert config["objective"] == objective
     assert config["settings"]["base_lr"] == SETTINGS[objective].base_lr
     assert config["training"] == {"epochs": 3, "batch_size": 4, "seed": 0, "precision": "float32"}
-    expected = {"name": "array", "count": 20, "digest": IMAGES.digest, "unordered": IMAGES.unordered}
+    expected = {
+        "name": "array",
+        "count": 20,
+        "digest": IMAGES.digest,
+        "unordered": IMAGES.unordered,
+    }
     assert config["images"] == expected
     assert log(out, "step") == list(range(1, 16))
     assert log(out, "epoch")[-1] == 3.0
@@ -151,30 +170,43 @@ def test_a_run_is_four_files(whole: dict[str, Path], objective: str) -> None:
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_a_run_loads_as_the_encoder_that_was_trained(whole: dict[str, Path], objective: str) -> None:
+def test_a_run_loads_as_the_encoder_that_was_trained(
+    whole: dict[str, Path], objective: str
+) -> None:
     model = sslens.load(whole[objective])
     trained, name = method_of(objective), arch_of(objective)
     explicit_attention(trained, False)
-    weight = next(value for key, value in trained.encoder.named_parameters() if key.endswith("mlp.fc1.weight"))
+    weight = next(
+        value for key, value in trained.encoder.named_parameters() if key.endswith("mlp.fc1.weight")
+    )
     start = weight.clone()
     trained.load_state_dict(module_state(whole[objective]))
     assert not torch.allclose(start, weight, atol=1e-3)
     x = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
-        torch.testing.assert_close(model(x), trained.eval().encoder.forward_features(x), rtol=0, atol=1e-6)
-    assert (model.name, model.about["objective"], model.about["arch"]) == (objective, objective, name)
+        torch.testing.assert_close(
+            model(x), trained.eval().encoder.forward_features(x), rtol=0, atol=1e-6
+        )
+    assert (model.name, model.about["objective"], model.about["arch"]) == (
+        objective,
+        objective,
+        name,
+    )
     assert (model.about["step"], model.about["epochs"]) == (15, 3.0)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_run_is_the_steps_that_its_method_says(whole: dict[str, Path], objective: str) -> None:
-    """The loop written out: what is called when, learning rate and weight decay of each step, the images of each."""
+    """The loop written out: what is called when, learning rate and weight decay of each step, the
+    images of each."""
     module, shape = plugin("objectives", objective), parse(arch_of(objective))
     settings = with_classes(objective, SETTINGS[objective], IMAGES)
     method = method_of(objective)
     groups = method.parameter_groups()
     fixed = ["weight_decay" in group for group in groups]
-    optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, betas=settings.betas, fused=True)
+    optimizer = torch.optim.AdamW(
+        groups, weight_decay=settings.weight_decay, betas=settings.betas, fused=True
+    )
     losses = []
     for step in range(15):
         at = Moment(step, 15, 5)
@@ -198,12 +230,16 @@ def test_a_run_is_the_steps_that_its_method_says(whole: dict[str, Path], objecti
     np.testing.assert_allclose(log(whole[objective]), losses, rtol=1e-6, atol=0)
     state = module_state(whole[objective])
     for name, value in method.state_dict().items():
-        torch.testing.assert_close(state[name], value, rtol=0, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            state[name], value, rtol=0, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 def test_every_objective_is_trained_here_on_every_kind_of_network(whole: dict[str, Path]) -> None:
     trained = {(case.partition("-on-")[0], parse(arch_of(case)).kind) for case in whole}
-    assert trained == {(name, kind) for name in names("objectives") for kind in plugin("objectives", name).KINDS}
+    assert trained == {
+        (name, kind) for name in names("objectives") for kind in plugin("objectives", name).KINDS
+    }
 
 
 def test_a_seed_decides_a_run(whole: dict[str, Path], tmp_path: Path) -> None:
@@ -242,11 +278,15 @@ def test_an_epoch_takes_every_image_once(tmp_path: Path) -> None:
     assert first != second
 
 
-def test_a_line_of_the_log_is_the_mean_since_the_last(whole: dict[str, Path], tmp_path: Path) -> None:
+def test_a_line_of_the_log_is_the_mean_since_the_last(
+    whole: dict[str, Path], tmp_path: Path
+) -> None:
     fit(tmp_path, log_every=7)
     losses = log(whole["mae"])
     assert log(tmp_path, "step") == [7, 14, 15]
-    np.testing.assert_allclose(log(tmp_path), [np.mean(losses[:7]), np.mean(losses[7:14]), losses[14]], rtol=1e-12)
+    np.testing.assert_allclose(
+        log(tmp_path), [np.mean(losses[:7]), np.mean(losses[7:14]), losses[14]], rtol=1e-12
+    )
 
 
 def test_bfloat16_is_near_float32(whole: dict[str, Path], tmp_path: Path) -> None:
@@ -256,7 +296,8 @@ def test_bfloat16_is_near_float32(whole: dict[str, Path], tmp_path: Path) -> Non
 
 
 def test_momentum_moves_before_the_keys_by_its_own_schedule(tmp_path: Path) -> None:
-    """In step 3 of 4, at progress 1/2: θ_m ← mθ_m + (1 − m)θ, m = 1 − 0.01 (1 + cos 90°) / 2, θ being that of step 2."""
+    """In step 3 of 4, at progress 1/2: θ_m ← mθ_m + (1 − m)θ, m = 1 − 0.01 (1 + cos 90°) / 2, θ
+    being that of step 2."""
     four = IMAGES.take(range(4))
     states = []
     for step, more in ((2, 2), (3, 1)):
@@ -268,12 +309,17 @@ def test_momentum_moves_before_the_keys_by_its_own_schedule(tmp_path: Path) -> N
     for name in ("projector.3.weight", "encoder.blocks.2.attn.qkv.weight"):
         wanted = 0.995 * before[f"momentum.{name}"] + 0.005 * before[f"base.{name}"]
         torch.testing.assert_close(after[f"momentum.{name}"], wanted, rtol=0, atol=3e-8)
-        for other in (before[f"momentum.{name}"], 0.995 * before[f"momentum.{name}"] + 0.005 * after[f"base.{name}"]):
+        for other in (
+            before[f"momentum.{name}"],
+            0.995 * before[f"momentum.{name}"] + 0.005 * after[f"base.{name}"],
+        ):
             assert (wanted - other).abs().max() > 1e-6
     order = stream(0, 2, ORDER).permutation(4).tolist()
     pixels = [four.image(row) for row in order]
     objective = moco_v3.Objective(ViTArch.parse(ARCH), SETTINGS["moco-v3"]).train()
-    batch = moco_v3.batch(pixels, SETTINGS["moco-v3"], ViTArch.parse(ARCH), Rows(0, 2, slice(0, 4), 4))
+    batch = moco_v3.batch(
+        pixels, SETTINGS["moco-v3"], ViTArch.parse(ARCH), Rows(0, 2, slice(0, 4), 4)
+    )
     losses = []
     for moves in (True, False):
         objective.load_state_dict(before)
@@ -283,28 +329,38 @@ def test_momentum_moves_before_the_keys_by_its_own_schedule(tmp_path: Path) -> N
     assert abs(losses[0] - log(tmp_path)[2]) < 0.05 * abs(losses[1] - log(tmp_path)[2])
 
 
-# ------------------------------------------------------------------------------------------------------ killed anywhere
+# ------------------------------------------------------------------------------------------------------
+# killed anywhere
 
 
 def _marked(case: str, *more: int) -> Any:
     """CNNs take seconds."""
-    return pytest.param(case, *more, marks=[pytest.mark.slow] if case.endswith("-on-resnet") else [])
+    return pytest.param(
+        case, *more, marks=[pytest.mark.slow] if case.endswith("-on-resnet") else []
+    )
 
 
 @pytest.mark.parametrize("objective", [_marked(each) for each in CASES])
-def test_killed_twice_a_run_ends_with_the_same_weights(whole: dict[str, Path], tmp_path: Path, objective: str) -> None:
+def test_killed_twice_a_run_ends_with_the_same_weights(
+    whole: dict[str, Path], tmp_path: Path, objective: str
+) -> None:
     """Killed in step 3, before any checkpoint; in step 7; in step 4 + 3 of the resumed run."""
     for resume, step in ((False, 3), (True, 7), (True, 3)):
         images = signalled(step, signal.SIGKILL)
-        assert forked(lambda r=resume, i=images: fit(tmp_path, objective, i, resume=r)) == [-signal.SIGKILL]
+        assert forked(lambda r=resume, i=images: fit(tmp_path, objective, i, resume=r)) == [
+            -signal.SIGKILL
+        ]
     assert log(tmp_path, "step") == [1, 2, 3, 4, 5, 6]
     fit(tmp_path, objective, resume=True)
     same(tmp_path, whole[objective])
 
 
 @pytest.mark.parametrize("write", [1, 2, 3, 9])
-def test_killed_in_a_write_nothing_half_written_is_left(whole: dict[str, Path], tmp_path: Path, write: int) -> None:
-    """The writes: config, then state and encoder after steps 4, 8, 12 and 15. Each is cut between writing and renaming."""
+def test_killed_in_a_write_nothing_half_written_is_left(
+    whole: dict[str, Path], tmp_path: Path, write: int
+) -> None:
+    """The writes: config, then state and encoder after steps 4, 8, 12 and 15. Each is cut between
+    writing and renaming."""
 
     def cut() -> None:
         fsync, left = os.fsync, [write]
@@ -333,13 +389,16 @@ def test_a_line_cut_off_in_the_log_is_written_again(whole: dict[str, Path], tmp_
     same(tmp_path, whole["mae"])
 
 
-@pytest.mark.parametrize(("objective", "number"), [("mae", signal.SIGINT), ("moco-v3", signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("objective", "number"), [("mae", signal.SIGINT), ("moco-v3", signal.SIGTERM)]
+)
 def test_asked_to_stop_a_run_finishes_its_step_and_goes_on(
     whole: dict[str, Path], tmp_path: Path, objective: str, number: int
 ) -> None:
     before = signal.getsignal(number)
     with pytest.raises(
-        Interrupted, match=r"^Stopped after step 6 of 15; the state is kept in .*: go on with --resume\.$"
+        Interrupted,
+        match=r"^Stopped after step 6 of 15; the state is kept in .*: go on with --resume\.$",
     ):
         fit(tmp_path, objective, signalled(6, number))
     assert signal.getsignal(number) is before
@@ -361,7 +420,8 @@ def test_a_finished_run_is_left_as_it_is(whole: dict[str, Path]) -> None:
     assert {path.name: path.read_bytes() for path in whole["mae"].iterdir()} == before
 
 
-# ------------------------------------------------------------------------------------ several processes, several parts
+# ------------------------------------------------------------------------------------ several
+# processes, several parts
 
 
 @pytest.fixture(scope="module")
@@ -379,7 +439,9 @@ def larger(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     [_marked(each, 1) for each in CASES if each not in DIVISIBLE or each in ("moco-v3", "dino")]
     + [_marked(each, 2) for each in DIVISIBLE],
 )
-def test_two_processes_train_as_one(larger: dict[str, Path], tmp_path: Path, objective: str, accumulate: int) -> None:
+def test_two_processes_train_as_one(
+    larger: dict[str, Path], tmp_path: Path, objective: str, accumulate: int
+) -> None:
     together(lambda: fit(tmp_path, objective, accumulate=accumulate, **LARGER))
     alike(tmp_path, larger[objective], atol=1e-4)
 
@@ -394,27 +456,41 @@ def test_two_processes_with_recomputed_blocks_train_as_one(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["dino", "fcmae"])
-def test_a_compiled_run_is_the_run_but_for_rounding(larger: dict[str, Path], tmp_path: Path, case: str) -> None:
-    """In a process of its own, since the checks of shapes that tests run with cannot be compiled."""
-    code = f"from pathlib import Path; import runs; runs.fit(Path({str(tmp_path)!r}), {case!r}, compile=True, **runs.LARGER)"
+def test_a_compiled_run_is_the_run_but_for_rounding(
+    larger: dict[str, Path], tmp_path: Path, case: str
+) -> None:
+    """In a process of its own, since the checks of shapes that tests run with cannot be
+    compiled."""
+    code = (
+        f"from pathlib import Path; import runs; runs.fit(Path({str(tmp_path)!r}), {case!r},"
+        " compile=True, **runs.LARGER)"
+    )
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, env=environment, check=True)
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parent, env=environment, check=True
+    )
     alike(tmp_path, larger[case], atol=1e-4)
     kept, wanted = (load_file(out / "state.safetensors") for out in (tmp_path, larger[case]))
     assert kept.keys() == wanted.keys()
 
 
 @pytest.mark.parametrize("objective", DIVISIBLE)
-def test_a_step_in_parts_is_the_step(larger: dict[str, Path], tmp_path: Path, objective: str) -> None:
+def test_a_step_in_parts_is_the_step(
+    larger: dict[str, Path], tmp_path: Path, objective: str
+) -> None:
     fit(tmp_path, objective, accumulate=4, **LARGER)
     alike(tmp_path, larger[objective], atol=1e-4)
 
 
-def test_one_process_of_two_is_asked_to_stop_and_one_goes_on(larger: dict[str, Path], tmp_path: Path) -> None:
+def test_one_process_of_two_is_asked_to_stop_and_one_goes_on(
+    larger: dict[str, Path], tmp_path: Path
+) -> None:
     def stopped() -> None:
         images: ImageSet = LARGER["images"]
         if os.environ["RANK"] == "1":  # which takes 8 of a step's 16 images
-            images = dataclasses.replace(images, source=Signalling(8 * 5, signal.SIGINT, source=images.source))
+            images = dataclasses.replace(
+                images, source=Signalling(8 * 5, signal.SIGINT, source=images.source)
+            )
         with pytest.raises(Interrupted, match="after step 5 of 6"):
             fit(tmp_path, "moco-v3", **LARGER | {"images": images})
 
@@ -429,7 +505,11 @@ def test_parts_in_several_processes_have_the_gradient_of_the_whole(
     monkeypatch: pytest.MonkeyPatch, objective: str
 ) -> None:
     monkeypatch.setattr(Tensor, "float", Tensor.double)
-    module, shape, settings = plugin("objectives", objective), ViTArch.parse(ARCH), SETTINGS[objective]
+    module, shape, settings = (
+        plugin("objectives", objective),
+        ViTArch.parse(ARCH),
+        SETTINGS[objective],
+    )
 
     def made() -> Any:
         torch.manual_seed(0)
@@ -444,7 +524,9 @@ def test_parts_in_several_processes_have_the_gradient_of_the_whole(
     def check() -> None:
         dist.init_process_group("gloo")
         parted, start = made(), 8 * int(os.environ["RANK"])
-        parts = [{name: value[at : at + 4] for name, value in batch.items()} for at in (start, start + 4)]
+        parts = [
+            {name: value[at : at + 4] for name, value in batch.items()} for at in (start, start + 4)
+        ]
         backward_whole(parted, parts, contextlib.nullcontext())
         for (name, wanted), got in zip(whole.named_parameters(), parted.parameters(), strict=True):
             if wanted.grad is not None:
@@ -456,11 +538,17 @@ def test_parts_in_several_processes_have_the_gradient_of_the_whole(
 
 def test_batch_norm_and_keys_are_those_of_all_processes() -> None:
     generator = torch.Generator().manual_seed(0)
-    x, weight = torch.randn(8, 5, generator=generator) * 3 + 2, torch.randn(8, 5, generator=generator)
+    x, weight = (
+        torch.randn(8, 5, generator=generator) * 3 + 2,
+        torch.randn(8, 5, generator=generator),
+    )
 
     def check() -> None:
         theirs, ours = nn.BatchNorm1d(5), BatchNorm(5)
-        wanted_in, own = x.clone().requires_grad_(), slice(4 * int(os.environ["RANK"]), 4 * int(os.environ["RANK"]) + 4)
+        wanted_in, own = (
+            x.clone().requires_grad_(),
+            slice(4 * int(os.environ["RANK"]), 4 * int(os.environ["RANK"]) + 4),
+        )
         wanted = theirs(wanted_in)
         (wanted * weight).sum().backward()
         dist.init_process_group("gloo")
@@ -478,12 +566,14 @@ def test_batch_norm_and_keys_are_those_of_all_processes() -> None:
     together(check)
 
 
-# --------------------------------------------------------------------------------------------------- the command line
+# ---------------------------------------------------------------------------------------------------
+# the command line
 
 
 def arguments(out: Path, *more: str) -> list[str]:
     options = (
-        "--images scenes:0:32 --epochs 25 --batch-size 16 --precision float32 --device cpu --log-every 1 --save-every 7"
+        "--images scenes:0:32 --epochs 25 --batch-size 16 --precision float32 --device cpu"
+        " --log-every 1 --save-every 7"
     )
     options += f" --arch {ARCH} --set head_dim=32 out_dim=16 base_lr=0.002 --out"
     return ["pretrain", "moco-v3", *options.split(), str(out), *more]
@@ -493,9 +583,14 @@ def arguments(out: Path, *more: str) -> list[str]:
 def command(*start: str, out: Path, step: int) -> Iterator[subprocess.Popen[str]]:
     """A process of the command line, after the log has that step."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen([sys.executable, *start], env=environment, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, *start], env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
         try:
-            while not (out / "log.jsonl").exists() or len((out / "log.jsonl").read_text().splitlines()) < step:
+            while (
+                not (out / "log.jsonl").exists()
+                or len((out / "log.jsonl").read_text().splitlines()) < step
+            ):
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(0.05)
                     raise AssertionError(process.communicate()[1])
@@ -512,12 +607,16 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_the_command_is_killed_stopped_and_goes_on_to_the_same_weights(undisturbed: Path, tmp_path: Path) -> None:
+def test_the_command_is_killed_stopped_and_goes_on_to_the_same_weights(
+    undisturbed: Path, tmp_path: Path
+) -> None:
     with command("-m", "sslens", *arguments(tmp_path), out=tmp_path, step=9) as process:
         process.kill()
         assert process.wait() == -signal.SIGKILL
     assert len(log(tmp_path)) < 50
-    with command("-m", "sslens", *arguments(tmp_path, "--resume"), out=tmp_path, step=20) as process:
+    with command(
+        "-m", "sslens", *arguments(tmp_path, "--resume"), out=tmp_path, step=20
+    ) as process:
         process.send_signal(signal.SIGINT)
         said = process.communicate()[1]
         assert process.returncode == 2, said
@@ -528,7 +627,15 @@ def test_the_command_is_killed_stopped_and_goes_on_to_the_same_weights(undisturb
 
 @pytest.mark.slow
 def test_torchrun_trains_as_one_process_and_is_stopped(undisturbed: Path, tmp_path: Path) -> None:
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "sslens"]
+    torchrun = [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "sslens",
+    ]
     with command(*torchrun, *arguments(tmp_path), out=tmp_path, step=20) as process:
         process.send_signal(signal.SIGINT)
         said = process.communicate()[1]

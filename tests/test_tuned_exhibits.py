@@ -1,4 +1,5 @@
-"""Exhibits of models before and after fine-tuning: by hand what counts beyond the control, and all of it from the command line."""
+"""Exhibits of models before and after fine-tuning: by hand what counts beyond the control, and all
+of it from the command line."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -43,9 +44,11 @@ def model(one: float, other: float) -> Artefact:
 
 
 def cka(a: tuple[float, float], b: tuple[float, float]) -> float:
-    """By hand. HSIC_1 of n = 8 images is, times n(n − 3), tr KL + 1'K1 1'L1 / 42 − 1'KL1 / 3 of Grams without their diagonal.
+    """By hand. HSIC_1 of n = 8 images is, times n(n − 3), tr KL + 1'K1 1'L1 / 42 − 1'KL1 / 3 of
+    Grams without their diagonal.
 
-    Of a contrast of ±1 with itself 56 + 64/42 − 8/3 = 384/7, and of two that are orthogonal −8 + 64/42 − 8/3 = −64/7, a sixth.
+    Of a contrast of ±1 with itself 56 + 64/42 − 8/3 = 384/7, and of two that are orthogonal −8 +
+    64/42 − 8/3 = −64/7, a sixth.
     """
 
     def hsic(a: tuple[float, float], b: tuple[float, float]) -> float:
@@ -65,7 +68,8 @@ def cka(a: tuple[float, float], b: tuple[float, float]) -> float:
 def test_the_rise_of_reconstruction_is_held_against_that_of_random_weights(
     became: tuple[float, float], said: str
 ) -> None:
-    """MAE and random weights begin with the other contrast; fine-tuned, MAE has both, and the control less of DINO's, or more."""
+    """MAE and random weights begin with the other contrast; fine-tuned, MAE has both, and the
+    control less of DINO's, or more."""
     je, start, tuned = (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)
     shares = {"dino": je, "mae": start, "mae-ft": tuned, "random #0": start, "random-ft": became}
     grams = {name: model(*share) for name, share in shares.items()}
@@ -83,26 +87,42 @@ def test_the_rise_of_reconstruction_is_held_against_that_of_random_weights(
 
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """MAE, MoCo-v3 and random weights before and after two epochs of fine-tuning, all by one recipe."""
+    """MAE, MoCo-v3 and random weights before and after two epochs of fine-tuning, all by one
+    recipe."""
     out = tmp_path_factory.mktemp("tuned")
     images, held = sslens.open_images("scenes:0:40"), sslens.open_images("scenes:1:20")
-    once, twice = (Training(epochs=epochs, batch_size=20, precision="float32", device="cpu") for epochs in (1, 2))
+    once, twice = (
+        Training(epochs=epochs, batch_size=20, precision="float32", device="cpu")
+        for epochs in (1, 2)
+    )
     train("mae", images, "vit_nano_patch8_32", out / "mae", training=once)
     train("moco-v3", images, "vit_nano_patch8_32", out / "moco", training=once)
     found = {"mae": str(out / "mae"), "moco": str(out / "moco")}
     settings = Settings(pooling="cls", mixup=0.0, cutmix=0.0, base_lr=5e-3)
     for name, source in {**found, "random": "random:vit_nano_patch8_32:0"}.items():
         folder = out / f"{name}-ft"
-        finetune(sslens.load(source), images, folder, settings=settings, training=twice, held=held, path=True)
+        finetune(
+            sslens.load(source),
+            images,
+            folder,
+            settings=settings,
+            training=twice,
+            held=held,
+            path=True,
+        )
         found[f"{name}-ft"] = str(folder)
     return found
 
 
-def compared(models: Sequence[str], analyses: str, out: Path, *others: str) -> dict[str, pd.DataFrame]:
+def compared(
+    models: Sequence[str], analyses: str, out: Path, *others: str
+) -> dict[str, pd.DataFrame]:
     """`sslens compare` as it is typed; its tables."""
     assert main(["compare", *models, "--analyses", analyses, "--out", str(out), *others]) == 0
     report = (out / "report.html").read_text(encoding="utf-8")
-    tables = {file.stem: pd.read_csv(file, keep_default_na=False) for file in (out / "tables").iterdir()}
+    tables = {
+        file.stem: pd.read_csv(file, keep_default_na=False) for file in (out / "tables").iterdir()
+    }
     assert sorted(tables) == sorted(analyses.split(","))
     for name in tables:
         assert (out / "figures" / f"{name}.svg").stat().st_size > 5000
@@ -115,11 +135,15 @@ def test_all_exhibits_of_fine_tuning_from_the_command_line(
     tuned: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_pairs, "REPLICATES", 100)
-    monkeypatch.setitem(_probing.GRIDS, "small", lambda batch, steps: (Point(20.0, warmup=0, epochs=2),))
+    monkeypatch.setitem(
+        _probing.GRIDS, "small", lambda batch, steps: (Point(20.0, warmup=0, epochs=2),)
+    )
     monkeypatch.setenv("SSLENS_HOME", str(tmp_path / "home"))
     analyses = "cka-finetune,probe-layers,finetune-path,agreement"
     images = ["--images", "scenes:1:80", "--bank", "scenes:2:80", "--batch", "8", "--tokens", "all"]
-    models = [tuned[name] for name in ("mae", "moco", "mae-ft", "random-ft")]  # drawing takes the time
+    models = [
+        tuned[name] for name in ("mae", "moco", "mae-ft", "random-ft")
+    ]  # drawing takes the time
     tables = compared(models, analyses, tmp_path, *images)
     cka = tables["cka-finetune"]
     beyond = cka[(cka.row == "beyond the control") & (cka.model_b == "JE")]
@@ -132,19 +156,27 @@ def test_all_exhibits_of_fine_tuning_from_the_command_line(
         "random #0-ft from random #0",
     }
     assert set(tables["finetune-path"].role) == {"REC", "control"}
-    assert {"mae-ft", "random #0-ft"} <= set(tables["agreement"].model_a) | set(tables["agreement"].model_b)
+    assert {"mae-ft", "random #0-ft"} <= set(tables["agreement"].model_a) | set(
+        tables["agreement"].model_b
+    )
 
 
 @pytest.mark.slow
 def test_paths_alone_need_no_images(
-    tuned: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tuned: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("SSLENS_HOME", str(tmp_path / "home"))
     models = [source for name, source in tuned.items() if name.endswith("-ft")]
     table = compared(models, "finetune-path", tmp_path)["finetune-path"]
     assert set(table.model[table.row == "record"]) == {"mae-ft", "moco-v3-ft", "random #0-ft"}
     differences = table[table.row == "difference"]
-    assert (set(differences.less), set(differences.unlike)) == ({"JE", "control"}, {""})  # all of one recipe
+    assert (set(differences.less), set(differences.unlike)) == (
+        {"JE", "control"},
+        {""},
+    )  # all of one recipe
     assert "random #0-ft: no pass over images" in capsys.readouterr().err
     asked = ["compare", *models, "--analyses", "finetune-path", "--out", str(tmp_path / "no")]
     assert main([*asked, "--images", "scenes:1:8", "--dry-run"]) == 0
@@ -159,9 +191,17 @@ def test_a_fingerprint_of_the_fine_tuned_control_is_a_model_of_the_study(
 ) -> None:
     monkeypatch.setenv("SSLENS_HOME", str(tmp_path / "home"))
     kept = {}
-    for name, source in (("random", "random:vit_nano_patch8_32:0"), ("random-ft", tuned["random-ft"])):
+    for name, source in (
+        ("random", "random:vit_nano_patch8_32:0"),
+        ("random-ft", tuned["random-ft"]),
+    ):
         kept[name] = str(tmp_path / f"{name}.safetensors")
-        assert main(["fingerprint", source, "--images", "scenes:1:8", "--batch", "8", "-o", kept[name]]) == 0
+        assert (
+            main(
+                ["fingerprint", source, "--images", "scenes:1:8", "--batch", "8", "-o", kept[name]]
+            )
+            == 0
+        )
     models = (kept["random"], kept["random-ft"], tuned["mae"])
     asked = Study(models, "scenes:1:8", ("cka-blocks",), batch=8, tokens=("all",), controls=False)
     planned = prepare(asked, Store(tmp_path / "store"), quiet=True)

@@ -1,4 +1,5 @@
-"""Views: the colour operations and crops beside torchvision's, the draws' statistics, and independence of the split."""
+"""Views: the colour operations and crops beside torchvision's, the draws' statistics, and
+independence of the split."""
 
 import json
 import pickle
@@ -41,7 +42,9 @@ from sslens.errors import InputError
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+    return Image.fromarray(
+        np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    )
 
 
 def batch(count: int = 6, height: int = 9, width: int = 11) -> torch.Tensor:
@@ -59,7 +62,8 @@ ALL = np.ones(6, bool)
 IMAGES = [noise(40 + 3 * i, 60 - 5 * i, seed=i) for i in range(8)]
 
 
-# ------------------------------------------------------------------------------------------------- each operation
+# -------------------------------------------------------------------------------------------------
+# each operation
 
 
 @pytest.mark.parametrize(
@@ -76,7 +80,9 @@ def test_each_change_of_the_jitter_is_torchvisions(name, amounts, reference, tol
     jitter = ColorJitter(**strengths)
     x = batch()
     got = jitter.apply(x, jitter.draw(stream(0, 0), 6) | {"chosen": ALL, name: np.array(amounts)})
-    wanted = torch.stack([reference(image, amount) for image, amount in zip(x, amounts, strict=True)])
+    wanted = torch.stack(
+        [reference(image, amount) for image, amount in zip(x, amounts, strict=True)]
+    )
     torch.testing.assert_close(got, wanted, rtol=0, atol=tolerance)
 
 
@@ -102,9 +108,13 @@ def test_jitter_is_torchvisions_in_each_images_own_order() -> None:
     ],
 )
 @pytest.mark.parametrize("chosen", [[0, 0, 0, 0, 0, 0], [1, 0, 0, 1, 0, 1], [1, 1, 1, 1, 1, 1]])
-def test_chosen_images_are_changed_as_by_torchvision_and_no_others(operation, reference, chosen) -> None:
+def test_chosen_images_are_changed_as_by_torchvision_and_no_others(
+    operation, reference, chosen
+) -> None:
     x = batch()
-    wanted = torch.stack([reference(image) if yes else image for image, yes in zip(x, chosen, strict=True)])
+    wanted = torch.stack(
+        [reference(image) if yes else image for image, yes in zip(x, chosen, strict=True)]
+    )
     got = operation.apply(x, {"chosen": np.array(chosen, bool)})
     torch.testing.assert_close(got, wanted, rtol=0, atol=1e-6)
 
@@ -149,7 +159,8 @@ def test_operations_leave_their_input_as_it_was() -> None:
             assert torch.equal(x, batch()), operation
 
 
-# ------------------------------------------------------------------------------------------------------------ crops
+# ------------------------------------------------------------------------------------------------------------
+# crops
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
@@ -165,7 +176,8 @@ def test_crops_are_torchvisions_resized_crop(interpolation: str) -> None:
 
 
 def test_boxes_by_hand() -> None:
-    """A 100 × 50 image: a try of 0.5 and 1 is 50 × 50; of 0.9 and 1 is 67 × 67, too high; the next try counts."""
+    """A 100 × 50 image: a try of 0.5 and 1 is 50 × 50; of 0.9 and 1 is 67 × 67, too high; the next
+    try counts."""
     crop = RandomResizedCrop(8, scale=(0.1, 1.0))
     drawn = {
         "area": np.array([[0.5] * 10, [0.9] + [0.16] * 9]),
@@ -177,37 +189,49 @@ def test_boxes_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "box"), [((100, 10), [43, 0, 56, 10]), ((10, 100), [0, 43, 10, 56]), ((40, 41), [0, 0, 40, 41])]
+    ("size", "box"),
+    [((100, 10), [43, 0, 56, 10]), ((10, 100), [0, 43, 10, 56]), ((40, 41), [0, 0, 40, 41])],
 )
 def test_without_a_fit_the_box_is_the_largest_central_one(size, box) -> None:
-    """Areas of 1 with ratios over 1.2 fit none of these. 10 × 4/3 = 13 wide or high, or the whole if in bounds."""
+    """Areas of 1 with ratios over 1.2 fit none of these. 10 × 4/3 = 13 wide or high, or the whole
+    if in bounds."""
     crop = RandomResizedCrop(8)
     drawn = {"area": np.ones((1, 10)), "ratio": np.full((1, 10), 1.3), "place": np.zeros((1, 2))}
     assert crop.boxes(np.array([size]), drawn).tolist() == [box]
 
 
 def test_a_clipped_box_is_the_first_try_cut_down_to_the_image() -> None:
-    """By hand, in 100 × 10: area 1 and ratio 1 is 32 × 32, cut to 32 × 10; area 0.1 and ratio 4 is 20 × 5, which fits."""
+    """By hand, in 100 × 10: area 1 and ratio 1 is 32 × 32, cut to 32 × 10; area 0.1 and ratio 4 is
+    20 × 5, which fits."""
     crop = RandomResizedCrop(8, clip=True)
     drawn = {
         "area": np.array([[1.0] + [0.1] * 9, [0.1] + [1.0] * 9]),
         "ratio": np.array([[1.0] + [4.0] * 9, [4.0] + [1.0] * 9]),
         "place": np.array([[0.5, 0.999], [0.999, 0.5]]),
     }
-    assert crop.boxes(np.array([[100, 10], [100, 10]]), drawn).tolist() == [[34, 0, 66, 10], [80, 3, 100, 8]]
+    assert crop.boxes(np.array([[100, 10], [100, 10]]), drawn).tolist() == [
+        [34, 0, 66, 10],
+        [80, 3, 100, 8],
+    ]
     tiny = {"area": np.full((1, 10), 0.01), "ratio": np.ones((1, 10)), "place": np.zeros((1, 2))}
-    assert crop.boxes(np.array([[3, 3]]), tiny).tolist() == [[0, 0, 1, 1]]  # 0.3 px a side: one pixel, not none
+    assert crop.boxes(np.array([[3, 3]]), tiny).tolist() == [
+        [0, 0, 1, 1]
+    ]  # 0.3 px a side: one pixel, not none
 
 
 def test_boxes_are_distributed_as_torchvisions() -> None:
     torch.manual_seed(0)
     image, count = noise(90, 60), 3000
-    theirs = np.array([T.RandomResizedCrop.get_params(image, (0.08, 1), (3 / 4, 4 / 3)) for _ in range(count)])
+    theirs = np.array(
+        [T.RandomResizedCrop.get_params(image, (0.08, 1), (3 / 4, 4 / 3)) for _ in range(count)]
+    )
     crop = RandomResizedCrop(8)
     boxes = crop.boxes(np.array([[90, 60]] * count), crop.draw(stream(0, 0), count))
     assert boxes.min() >= 0
     assert (boxes[:, 2:].max(axis=0) == (90, 60)).all()
-    ours = np.stack([boxes[:, 1], boxes[:, 0], boxes[:, 3] - boxes[:, 1], boxes[:, 2] - boxes[:, 0]], axis=1)
+    ours = np.stack(
+        [boxes[:, 1], boxes[:, 0], boxes[:, 3] - boxes[:, 1], boxes[:, 2] - boxes[:, 0]], axis=1
+    )
     for a, b in zip(ours.T, theirs.T, strict=True):
         assert stats.ks_2samp(a, b).pvalue > 1e-3
 
@@ -225,10 +249,13 @@ def test_crops_areas_are_uniform_and_their_ratios_log_uniform() -> None:
     assert abs(stats.spearmanr(place[:, 0], place[:, 1]).statistic) < 0.06
 
 
-# ------------------------------------------------------------------------------------------------------------ draws
+# ------------------------------------------------------------------------------------------------------------
+# draws
 
 
-@pytest.mark.parametrize("operation", [Flip(), ColorJitter(0.4, 0.4, 0.2, 0.1), Grayscale(), GaussianBlur(p=0.1)])
+@pytest.mark.parametrize(
+    "operation", [Flip(), ColorJitter(0.4, 0.4, 0.2, 0.1), Grayscale(), GaussianBlur(p=0.1)]
+)
 def test_images_are_chosen_with_probability_p(operation) -> None:
     chosen = operation.draw(stream(0, 0), 10_000)["chosen"]
     assert abs(chosen.mean() - operation.p) < 4 * (operation.p * (1 - operation.p) / 10_000) ** 0.5
@@ -236,18 +263,33 @@ def test_images_are_chosen_with_probability_p(operation) -> None:
 
 def test_jitters_factors_and_orders_are_uniform() -> None:
     drawn = ColorJitter(0.4, 1.5, 0.2, 0.1).draw(stream(0, 0), 12_000)
-    ranges = {"brightness": (0.6, 1.4), "contrast": (0.0, 2.5), "saturation": (0.8, 1.2), "hue": (-0.1, 0.1)}
+    ranges = {
+        "brightness": (0.6, 1.4),
+        "contrast": (0.0, 2.5),
+        "saturation": (0.8, 1.2),
+        "hue": (-0.1, 0.1),
+    }
     for name, (low, high) in ranges.items():
         assert stats.kstest(drawn[name], stats.uniform(low, high - low).cdf).pvalue > 1e-3, name
     _, counts = np.unique(drawn["order"], axis=0, return_counts=True)
     assert len(counts) == 24
     assert stats.chisquare(counts).pvalue > 1e-3
-    assert stats.kstest(GaussianBlur().draw(stream(0, 0), 5000)["sigma"], stats.uniform(0.1, 1.9).cdf).pvalue > 1e-3
+    assert (
+        stats.kstest(
+            GaussianBlur().draw(stream(0, 0), 5000)["sigma"], stats.uniform(0.1, 1.9).cdf
+        ).pvalue
+        > 1e-3
+    )
 
 
 def test_streams_are_golden() -> None:
-    """NumPy keeps PCG64 and SeedSequence; should its methods change, runs are not resumed with other views unnoticed."""
-    assert stream(3, 5, 0, 1, 2).integers(0, 1 << 32, 3).tolist() == [3006736378, 2715383084, 1473528411]
+    """NumPy keeps PCG64 and SeedSequence; should its methods change, runs are not resumed with
+    other views unnoticed."""
+    assert stream(3, 5, 0, 1, 2).integers(0, 1 << 32, 3).tolist() == [
+        3006736378,
+        2715383084,
+        1473528411,
+    ]
     assert RandomResizedCrop(8).draw(stream(0, 0), 2)["area"][:, :2].round(6).tolist() == [
         [0.947503, 0.37103],
         [0.866302, 0.162776],
@@ -255,7 +297,9 @@ def test_streams_are_golden() -> None:
     drawn = ColorJitter(0.4, 0.4, 0.2, 0.1).draw(stream(0, 0), 2)
     assert drawn["hue"].round(6).tolist() == [-0.046261, 0.035849]
     assert drawn["order"].tolist() == [[1, 0, 2, 3], [3, 0, 1, 2]]
-    assert mask_noise(0, 0, slice(0, 1), 1, 3)[0].tolist() == pytest.approx([0.59668, 0.36480, 0.37770], abs=1e-5)
+    assert mask_noise(0, 0, slice(0, 1), 1, 3)[0].tolist() == pytest.approx(
+        [0.59668, 0.36480, 0.37770], abs=1e-5
+    )
 
 
 def test_streams_of_seed_step_and_purpose_are_different() -> None:
@@ -271,18 +315,32 @@ def test_mask_noise_is_uniform_and_does_not_depend_on_the_split() -> None:
     assert stats.kstest(whole.flatten().numpy(), "uniform").pvalue > 1e-3
 
 
-# ---------------------------------------------------------------------------------------------------------- recipes
+# ----------------------------------------------------------------------------------------------------------
+# recipes
 
 
 @pytest.mark.parametrize(
-    "recipe", [mae_views(16), moco_v3_views(16), moco_v3_views(96), dino_views(16, 8, 2), msn_views(16, 8, 2)]
+    "recipe",
+    [
+        mae_views(16),
+        moco_v3_views(16),
+        moco_v3_views(96),
+        dino_views(16, 8, 2),
+        msn_views(16, 8, 2),
+    ],
 )
 @pytest.mark.parametrize("width", [4, 1, 3])
 def test_views_do_not_depend_on_the_split_of_the_batch(recipe: Recipe, width: int) -> None:
     whole = recipe.batch(IMAGES, seed=1, step=9, rows=slice(0, 8), total=8)
     starts = range(0, 8, width)
     parts = [
-        recipe.batch(IMAGES[start : start + width], seed=1, step=9, rows=slice(start, min(8, start + width)), total=8)
+        recipe.batch(
+            IMAGES[start : start + width],
+            seed=1,
+            step=9,
+            rows=slice(start, min(8, start + width)),
+            total=8,
+        )
         for start in starts
     ]
     for view, split in zip(whole, zip(*parts, strict=True), strict=True):
@@ -324,7 +382,8 @@ def test_a_view_is_its_crop_then_its_operations_in_order() -> None:
 
 
 def test_a_recipe_can_be_sent_to_a_worker() -> None:
-    """Pickled for a process of our own, as the data workers' are; nothing from elsewhere is ever unpickled."""
+    """Pickled for a process of our own, as the data workers' are; nothing from elsewhere is ever
+    unpickled."""
     recipe = moco_v3_views(16)
     assert pickle.loads(pickle.dumps(recipe)) == recipe
 
@@ -333,7 +392,9 @@ def test_recipes_have_the_papers_settings() -> None:
     (mae,) = mae_views(224).views
     assert (mae.crop.scale, mae.crop.interpolation) == ((0.2, 1.0), "bicubic")
     first, second = moco_v3_views(224).views
-    assert first.crop == second.crop == RandomResizedCrop(224, (0.08, 1.0), (3 / 4, 4 / 3), "bilinear")
+    assert (
+        first.crop == second.crop == RandomResizedCrop(224, (0.08, 1.0), (3 / 4, 4 / 3), "bilinear")
+    )
     colour = (ColorJitter(0.4, 0.4, 0.2, 0.1, 0.8), Grayscale(0.2))
     assert first.operations == (*colour, GaussianBlur((0.1, 2.0), 1.0), Flip(0.5), Normalize())
     assert second.operations == (
@@ -350,7 +411,11 @@ def test_colours_change_what_they_name_in_every_view() -> None:
     change, blur = (ColorJitter(0.5, 0.5, 0.3, 0.4, 0.8), Grayscale(0.8)), (0.05, 0.05)
     for recipe in (moco_v3_views(32, colours=colours), dino_views(32, 16, 1, colours=colours)):
         for view, p in zip(recipe.views, (1.0, 0.1, 0.5), strict=False):
-            kept = tuple(operation for operation in view.operations if not isinstance(operation, Flip | Normalize))
+            kept = tuple(
+                operation
+                for operation in view.operations
+                if not isinstance(operation, Flip | Normalize)
+            )
             solarised = (Solarize(128 / 255, 0.0),) if p == 0.1 else ()
             assert kept == (*change, GaussianBlur(blur, p), *solarised)
     for view in msn_views(32, 16, 1, colours=colours).views:
@@ -363,7 +428,12 @@ def test_dinos_views_have_the_released_codes_settings() -> None:
     assert first.crop == second.crop == crop
     colour = (Flip(0.5), ColorJitter(0.4, 0.4, 0.2, 0.1, 0.8), Grayscale(0.2))
     assert first.operations == (*colour, GaussianBlur((0.1, 2.0), 1.0), Normalize())
-    assert second.operations == (*colour, GaussianBlur((0.1, 2.0), 0.1), Solarize(128 / 255, 0.2), Normalize())
+    assert second.operations == (
+        *colour,
+        GaussianBlur((0.1, 2.0), 0.1),
+        Solarize(128 / 255, 0.2),
+        Normalize(),
+    )
     small = View(
         RandomResizedCrop(96, (0.05, 0.4), (3 / 4, 4 / 3), "bicubic"),
         (*colour, GaussianBlur((0.1, 2.0), 0.5), Normalize()),
@@ -377,15 +447,25 @@ def test_msns_views_have_the_released_configurations_settings() -> None:
     target, random, *focal = msn_views(224, 96).views
     jitter = ColorJitter(0.4, 0.4, 0.4, 0.1, 0.8)
     operations = (Flip(0.5), jitter, Grayscale(0.2), GaussianBlur((0.1, 2.0), 0.5), Normalize())
-    assert target == random == View(RandomResizedCrop(224, (0.3, 1.0), (3 / 4, 4 / 3), "bilinear"), operations)
+    assert (
+        target
+        == random
+        == View(RandomResizedCrop(224, (0.3, 1.0), (3 / 4, 4 / 3), "bilinear"), operations)
+    )
     small = View(RandomResizedCrop(96, (0.05, 0.3), (3 / 4, 4 / 3), "bilinear"), operations)
     assert focal == [small] * 10
 
 
-@pytest.mark.parametrize("recipe", [dino_views(24, 16, 2), msn_views(24, 16, 2)], ids=["dino", "msn"])
+@pytest.mark.parametrize(
+    "recipe", [dino_views(24, 16, 2), msn_views(24, 16, 2)], ids=["dino", "msn"]
+)
 def test_multi_crop_is_distributed_as_torchvisions(recipe: Recipe) -> None:
-    """Mean and spread of pixels and of neighbours' differences, of each view, over many draws of a few images."""
-    count, sources = 600, [noise(9, 6, seed=i).resize((60, 40), Image.Resampling.BICUBIC) for i in range(6)]
+    """Mean and spread of pixels and of neighbours' differences, of each view, over many draws of a
+    few images."""
+    count, sources = (
+        600,
+        [noise(9, 6, seed=i).resize((60, 40), Image.Resampling.BICUBIC) for i in range(6)],
+    )
     images = [sources[i % 6] for i in range(count)]
     ours = recipe.batch(images, seed=0, step=0, rows=slice(0, count), total=count)
     torch.manual_seed(0)
@@ -402,7 +482,14 @@ def test_multi_crop_is_distributed_as_torchvisions(recipe: Recipe) -> None:
                 T.RandomApply([T.ColorJitter(*amounts)], jitter.p),
                 T.RandomGrayscale(0.2),
                 T.RandomApply(
-                    [T.Lambda(lambda x: x.filter(ImageFilter.GaussianBlur(np.random.uniform(0.1, 2.0))))], blur
+                    [
+                        T.Lambda(
+                            lambda x: x.filter(
+                                ImageFilter.GaussianBlur(np.random.uniform(0.1, 2.0))
+                            )
+                        )
+                    ],
+                    blur,
                 ),
                 T.RandomSolarize(128, solarize),
                 T.ToTensor(),
@@ -421,13 +508,16 @@ def test_multi_crop_is_distributed_as_torchvisions(recipe: Recipe) -> None:
             assert stats.ks_2samp(measure(got).numpy(), measure(wanted).numpy()).pvalue > 1e-3
 
 
-# ------------------------------------------------------------------------------------------------------- evaluation
+# -------------------------------------------------------------------------------------------------------
+# evaluation
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 @pytest.mark.parametrize("size", [(61, 40), (40, 61), (37, 37), (24, 24), (29, 24), (200, 23)])
 @pytest.mark.parametrize(("resize", "crop"), [(32, 24), (24, 24), (31, 16)])
-def test_evaluation_is_torchvisions(interpolation: str, size: tuple[int, int], resize: int, crop: int) -> None:
+def test_evaluation_is_torchvisions(
+    interpolation: str, size: tuple[int, int], resize: int, crop: int
+) -> None:
     reference = T.Compose(
         [
             T.Resize(resize, InterpolationMode(interpolation)),
@@ -452,10 +542,14 @@ def test_evaluations_spec_is_json() -> None:
     transform = EvalTransform(48, 32, "bilinear")
     spec = json.loads(json.dumps(transform.spec()))
     assert spec == transform.spec()
-    assert EvalTransform(**spec | {"mean": tuple(spec["mean"]), "std": tuple(spec["std"])}) == transform
+    assert (
+        EvalTransform(**spec | {"mean": tuple(spec["mean"]), "std": tuple(spec["std"])})
+        == transform
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------- mistakes
+# ----------------------------------------------------------------------------------------------------------
+# mistakes
 
 
 @pytest.mark.parametrize(
@@ -471,11 +565,16 @@ def test_evaluations_spec_is_json() -> None:
         (lambda: GaussianBlur(sigma=(0.0, 1.0)), "sigma"),
         (lambda: stream(-1, 0), "seed is -1"),
         (lambda: stream(0, 1 << 32), "step below"),
-        (lambda: mae_views(8).batch(IMAGES[:3], seed=0, step=0, rows=slice(0, 4), total=8), "3 images for rows 0 to 4"),
+        (
+            lambda: mae_views(8).batch(IMAGES[:3], seed=0, step=0, rows=slice(0, 4), total=8),
+            "3 images for rows 0 to 4",
+        ),
         (lambda: mae_views(8).batch(IMAGES, seed=0, step=0, rows=slice(4, 12), total=8), "give 4"),
         (lambda: EvalTransform(24, 24)(noise(24, 24).convert("L")), "mode L"),
         (
-            lambda: RandomResizedCrop(4).apply([noise(4, 4).convert("L")], RandomResizedCrop(4).draw(stream(0, 0), 1)),
+            lambda: RandomResizedCrop(4).apply(
+                [noise(4, 4).convert("L")], RandomResizedCrop(4).draw(stream(0, 0), 1)
+            ),
             "RGB",
         ),
     ],

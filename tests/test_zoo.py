@@ -25,7 +25,9 @@ NANO = "random:vit_nano_patch8_32"
 ARCH = ViTArch.parse("vit_nano_patch8_32")
 
 
-def encoder(path: Path, changes: dict[str, torch.Tensor | None] | None = None, **about: Any) -> Path:
+def encoder(
+    path: Path, changes: dict[str, torch.Tensor | None] | None = None, **about: Any
+) -> Path:
     """A file as a training of ours leaves it, with tensors put in, changed or (None) left out."""
     weights = {**ARCH.build(seed=7).state_dict(), **(changes or {})}
     known = {"family": "sslens", "objective": "mae", "arch": "vit_nano_patch8_32", **about}
@@ -39,7 +41,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return encoder(tmp_path_factory.mktemp("runs") / "mae" / zoo.ENCODER).parent
 
 
-# -------------------------------------------------------------------------------------------------------------- forms
+# --------------------------------------------------------------------------------------------------------------
+# forms
 
 
 def usable(model: Backbone) -> None:
@@ -80,7 +83,9 @@ def test_a_run_is_loaded_by_its_folder_or_its_file(run: Path) -> None:
         ("random:vit_nano_patch8_32_heads4:1", 17, 1, 32, "random:vit_nano_patch8_32_heads4:1"),
     ],
 )
-def test_every_form_without_weights(source: str, taps: int, prefix: int | None, size: int, again: str) -> None:
+def test_every_form_without_weights(
+    source: str, taps: int, prefix: int | None, size: int, again: str
+) -> None:
     model = zoo.load(source)
     usable(model)
     assert len(model.taps) == taps
@@ -131,7 +136,8 @@ def test_twins_are_random_models_of_the_same_shape(run: Path) -> None:
     assert zoo.random_twins(zoo.load("pixels").about) == []
 
 
-# -------------------------------------------------------------------------------------------------------------- names
+# --------------------------------------------------------------------------------------------------------------
+# names
 
 
 @pytest.mark.parametrize(
@@ -139,7 +145,10 @@ def test_twins_are_random_models_of_the_same_shape(run: Path) -> None:
     [
         ("pixel", "did you mean pixels"),
         ("random:", r'There is no model "random:": did you mean random:NAME'),
-        ("nothing/of/this/kind", "There is no model .* a name that `sslens zoo` lists, a checkpoint file"),
+        (
+            "nothing/of/this/kind",
+            "There is no model .* a name that `sslens zoo` lists, a checkpoint file",
+        ),
         ("mae_vitb15", "did you mean mae_vitb16"),
         ("random:resnet50:x", 'The seed of random:resnet50:x is "x"'),
         ("random:vit_nano_patch8_32:x", 'The seed of random:vit_nano_patch8_32:x is "x"'),
@@ -158,29 +167,38 @@ def test_a_name_that_is_none_is_refused(source: str, said: str) -> None:
 
 
 def test_a_misspelt_path_offers_what_lies_beside_it(run: Path) -> None:
-    with pytest.raises(InputError, match=f'There is no model "{run.parent}/mea": did you mean {run}?'):
+    with pytest.raises(
+        InputError, match=f'There is no model "{run.parent}/mea": did you mean {run}?'
+    ):
         zoo.load(run.parent / "mea")
 
 
 def test_unknown_shapes_are_refused(run: Path) -> None:
-    with pytest.raises(InputError, match="A ViT has no deep: it has image_size, patch_size, dim, blocks, heads"):
+    with pytest.raises(
+        InputError, match="A ViT has no deep: it has image_size, patch_size, dim, blocks, heads"
+    ):
         zoo.load(NANO, deep=3)
     with pytest.raises(InputError, match="says its own architecture"):
         zoo.load(run, num_heads=2)
 
 
-def test_a_download_without_a_network_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_download_without_a_network_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     # what HF_HUB_OFFLINE=1 and HF_HOME set when the hub is imported
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(InputError) as caught:
         zoo.load("timm:vit_small_patch16_224.dino")
-    assert str(caught.value).startswith("timm could not get the weights of vit_small_patch16_224.dino (")
+    assert str(caught.value).startswith(
+        "timm could not get the weights of vit_small_patch16_224.dino ("
+    )
     assert str(caught.value).endswith("set HF_HOME to that cache and HF_HUB_OFFLINE=1.")
     assert "\n" not in str(caught.value)
 
 
-# -------------------------------------------------------------------------------------------------------------- files
+# --------------------------------------------------------------------------------------------------------------
+# files
 
 
 @pytest.mark.parametrize(
@@ -190,13 +208,24 @@ def test_a_download_without_a_network_is_one_sentence(monkeypatch: pytest.Monkey
             {"blocks.1.attn.qkv.weight": None},
             r"the first is blocks.1.attn.qkv.weight: expected \(192, 64\), found none",
         ),
-        ({"blocks.9.extra": torch.zeros(3)}, r"the first is blocks.9.extra: expected none, found \(3,\)"),
-        ({"norm.bias": torch.zeros(65)}, r"the first is norm.bias: expected \(64,\), found \(65,\)"),
-        ({"norm.bias": None, "norm.bais": torch.zeros(64)}, r"in 2 of 54 tensors; the first is norm.bais"),
+        (
+            {"blocks.9.extra": torch.zeros(3)},
+            r"the first is blocks.9.extra: expected none, found \(3,\)",
+        ),
+        (
+            {"norm.bias": torch.zeros(65)},
+            r"the first is norm.bias: expected \(64,\), found \(65,\)",
+        ),
+        (
+            {"norm.bias": None, "norm.bais": torch.zeros(64)},
+            r"in 2 of 54 tensors; the first is norm.bais",
+        ),
     ],
     ids=["missing", "extra", "wrong shape", "misspelt"],
 )
-def test_tensors_that_do_not_fit_are_named(tmp_path: Path, changes: dict[str, torch.Tensor | None], said: str) -> None:
+def test_tensors_that_do_not_fit_are_named(
+    tmp_path: Path, changes: dict[str, torch.Tensor | None], said: str
+) -> None:
     path = encoder(tmp_path / zoo.ENCODER, changes)
     with pytest.raises(InputError, match=said):
         zoo.load(path)
@@ -209,17 +238,23 @@ def test_a_truncated_file_is_said_to_be_one(tmp_path: Path, kept: int) -> None:
     path.write_bytes(whole[:kept])
     size = len(whole[:kept])
     with pytest.raises(
-        InputError, match=rf"is not a whole safetensors file \({size:,} bytes; .*it was cut off .*Copy it again"
+        InputError,
+        match=(
+            rf"is not a whole safetensors file \({size:,} bytes; .*it was cut off .*Copy it again"
+        ),
     ):
         zoo.load(path)
 
 
 def test_a_folder_without_a_checkpoint_and_another_kind_of_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"holds no last.safetensors: give a folder that sslens pretrain wrote"):
+    with pytest.raises(
+        InputError, match=r"holds no last.safetensors: give a folder that sslens pretrain wrote"
+    ):
         zoo.load(tmp_path)
     (tmp_path / "model.onnx").write_bytes(b"1")
     with pytest.raises(
-        InputError, match=r"model.onnx is no checkpoint by its name: files that can be loaded end in .pth"
+        InputError,
+        match=r"model.onnx is no checkpoint by its name: files that can be loaded end in .pth",
     ):
         zoo.load(tmp_path / "model.onnx")
 
@@ -227,7 +262,8 @@ def test_a_folder_without_a_checkpoint_and_another_kind_of_file(tmp_path: Path) 
 def test_a_folder_of_hugging_faces_is_read_by_its_file(tmp_path: Path) -> None:
     save_file(hugging(ARCH.build(3).state_dict()), tmp_path / "model.safetensors")
     assert torch.equal(
-        zoo.load(tmp_path, num_heads=1).network.state_dict()["cls_token"], ARCH.build(3).state_dict()["cls_token"]
+        zoo.load(tmp_path, num_heads=1).network.state_dict()["cls_token"],
+        ARCH.build(3).state_dict()["cls_token"],
     )
 
 
@@ -241,12 +277,19 @@ def test_files_of_ours_that_are_no_encoders_are_named(tmp_path: Path) -> None:
             zoo.load(tmp_path / "a.safetensors")
 
 
-# -------------------------------------------------------------------------------------------------------------- cards
+# --------------------------------------------------------------------------------------------------------------
+# cards
 
 
 def official(folder: Path) -> tuple[cards.Card, Path]:
     """A card of MAE for a small ViT, and a file in its layout."""
-    small = {"arch": "vit_nano_patch8_32", "heads": 2, "size": None, "sha256": None, "md5_prefix": None}
+    small = {
+        "arch": "vit_nano_patch8_32",
+        "heads": 2,
+        "size": None,
+        "sha256": None,
+        "md5_prefix": None,
+    }
     card = dataclasses.replace(cards.find("mae_vitb16"), **small)
     path = folder / "theirs.pth"
     torch.save({"model": ARCH.build(1).state_dict()}, path)
@@ -271,19 +314,31 @@ def test_a_card_is_loaded_from_its_file_and_speaks_for_it(
     target = download.path(card)
     target.parent.mkdir(parents=True)
     target.symlink_to(path)
-    model = zoo.load("mae_vitb16")  # without a network, and without a warning: the card says how many heads
+    model = zoo.load(
+        "mae_vitb16"
+    )  # without a network, and without a warning: the card says how many heads
     assert (model.name, model.source) == ("mae_vitb16", "mae_vitb16")
     assert model.about["card"] == "mae_vitb16"
     assert model.about["epochs"] == 1600
     assert model.about["arch"] == "vit_nano_patch8_32_heads2"
     assert model.transform.spec()["interpolation"] == "bicubic"
-    with pytest.warns(UserWarning, match="with 4 heads of attention as you asked, but the card mae_vitb16 says 2"):
+    with pytest.warns(
+        UserWarning, match="with 4 heads of attention as you asked, but the card mae_vitb16 says 2"
+    ):
         zoo.load("mae_vitb16", num_heads=4)
-    with pytest.raises(InputError, match="mae_vitb16 says its own architecture: blocks cannot be given"):
+    with pytest.raises(
+        InputError, match="mae_vitb16 says its own architecture: blocks cannot be given"
+    ):
         zoo.load("mae_vitb16", blocks=2)
-    for field, value in (("objective", "dino"), ("arch", "vit_large_patch16_224"), ("tuned", "linear")):
+    for field, value in (
+        ("objective", "dino"),
+        ("arch", "vit_large_patch16_224"),
+        ("tuned", "linear"),
+    ):
         known(monkeypatch, dataclasses.replace(card, **{field: value}))
-        with pytest.raises(InputError, match=rf"The card mae_vitb16 says {field} {value}, but its file .* has "):
+        with pytest.raises(
+            InputError, match=rf"The card mae_vitb16 says {field} {value}, but its file .* has "
+        ):
             zoo.load("mae_vitb16")
 
 
@@ -300,21 +355,37 @@ def test_what_is_shipped_loads_and_says_what_it_is(name: str) -> None:
     assert zoo.random_twins(model.about) == [f"random:{card.arch}:0", f"random:{card.arch}:1"]
 
 
-def test_a_file_is_known_by_its_hash(small: tuple[cards.Card, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_known_by_its_hash(
+    small: tuple[cards.Card, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     card, path = small
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     full = dataclasses.replace(card, sha256=sha256, size=path.stat().st_size)
-    for named in (full, dataclasses.replace(full, size=None), dataclasses.replace(card, sha256_prefix=sha256[:8])):
+    for named in (
+        full,
+        dataclasses.replace(full, size=None),
+        dataclasses.replace(card, sha256_prefix=sha256[:8]),
+    ):
         known(monkeypatch, named)
         model = zoo.load(path)
-        assert (model.name, model.source, model.about["card"]) == ("mae_vitb16", str(path), "mae_vitb16")
-    for named in (dataclasses.replace(full, size=1), dataclasses.replace(full, sha256="0" * 64), card):
+        assert (model.name, model.source, model.about["card"]) == (
+            "mae_vitb16",
+            str(path),
+            "mae_vitb16",
+        )
+    for named in (
+        dataclasses.replace(full, size=1),
+        dataclasses.replace(full, sha256="0" * 64),
+        card,
+    ):
         known(monkeypatch, named)
         with pytest.warns(UserWarning, match="with 1 heads of attention, for a width of 64"):
             assert zoo.load(path).about["card"] is None
 
 
-def test_a_cards_name_wins_over_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Path) -> None:
+def test_a_cards_name_wins_over_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mae_vitb16").symlink_to(run)
     zoo.check("mae_vitb16")
@@ -323,9 +394,13 @@ def test_a_cards_name_wins_over_a_folder(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_source_of_one_network_has_no_branches() -> None:
     for source in ("pixels", NANO):
-        with pytest.raises(InputError, match=f"{source} is one network: branch is for files that hold several"):
+        with pytest.raises(
+            InputError, match=f"{source} is one network: branch is for files that hold several"
+        ):
             zoo.load(source, branch="teacher")
-    with pytest.raises(InputError, match="random:resnet18 is a convolutional network of a fixed shape"):
+    with pytest.raises(
+        InputError, match="random:resnet18 is a convolutional network of a fixed shape"
+    ):
         zoo.load("random:resnet18", blocks=2)
 
 
@@ -346,17 +421,23 @@ def test_a_source_carries_its_options(run: Path, tmp_path: Path) -> None:
     assert zoo.load(spaced, num_heads=1).name == "a b=1"
 
 
-def test_a_hub_without_a_network_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_hub_without_a_network_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(
-        InputError, match=r"could not get the weights of hf-hub:timm/nothing .*loaded from its folder"
+        InputError,
+        match=r"could not get the weights of hf-hub:timm/nothing .*loaded from its folder",
     ) as caught:
         zoo.load("hf-hub:timm/nothing")
     assert "\n" not in str(caught.value)
 
 
 def test_checking_a_name_needs_no_torch() -> None:
-    code = "import sys; from sslens import zoo; zoo.check('mae_vitb16'); zoo.check('timm:x'); print('torch' in sys.modules)"
+    code = (
+        "import sys; from sslens import zoo; zoo.check('mae_vitb16'); zoo.check('timm:x');"
+        " print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

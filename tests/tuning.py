@@ -22,7 +22,9 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), dtype=np.uin
 IMAGES = from_arrays(PIXELS, LABELS, classes=["a", "b", "c"])
 HELD = from_arrays(PIXELS[::-1][:10].copy(), LABELS[:10], classes=["a", "b", "c"], name="held")
 SETTINGS = Settings(together=4, base_lr=0.05, warmup=0.25, drop_path=0.2, classes=("a", "b", "c"))
-TRAINING = Training(epochs=3, batch_size=8, precision="float32", device="cpu", save_every=2, log_every=1)
+TRAINING = Training(
+    epochs=3, batch_size=8, precision="float32", device="cpu", save_every=2, log_every=1
+)
 ROWS = Rows(seed=3, step=7, rows=slice(0, 8), total=8, labels=tuple(LABELS[:8]))
 
 
@@ -34,7 +36,12 @@ def fit(out: Path, source: str = VIT, images: ImageSet = IMAGES, **changed: Any)
     more = {key: changed.pop(key) for key in ("resume", "held", "path") if key in changed}
     settings = dataclasses.replace(SETTINGS, **changed.pop("settings", {}))
     return finetune(
-        model(source), images, out, settings=settings, training=dataclasses.replace(TRAINING, **changed), **more
+        model(source),
+        images,
+        out,
+        settings=settings,
+        training=dataclasses.replace(TRAINING, **changed),
+        **more,
     )
 
 

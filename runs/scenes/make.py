@@ -1,11 +1,14 @@
-"""The reference models that come with the package: which they are, and their trainings, before and after fine-tuning.
+"""The reference models that come with the package: which they are, and their trainings, before and
+after fine-tuning.
 
-python runs/scenes/make.py command               # the `sslens pretrain` or `sslens finetune` of each
-python runs/scenes/make.py train scenes_mae --out DIR    # on one core; goes on where DIR/scenes_mae has a state
-python runs/scenes/make.py judge --out DIR       # 20-NN of each, of raw pixels and of random weights; top-1 of the fine-tuned
-python runs/scenes/make.py pack --out DIR        # float16 weights, cards and paths into the package, logs beside this file
+python runs/scenes/make.py command               # the `sslens pretrain` or `sslens finetune` of
+each python runs/scenes/make.py train scenes_mae --out DIR    # on one core; goes on where
+DIR/scenes_mae has a state python runs/scenes/make.py judge --out DIR       # 20-NN of each, of raw
+pixels and of random weights; top-1 of the fine-tuned python runs/scenes/make.py pack --out DIR
+# float16 weights, cards and paths into the package, logs beside this file
 
-A fine-tuning begins with the model that is packed, or else with DIR/NAME of the training: train and pack those first.
+A fine-tuning begins with the model that is packed, or else with DIR/NAME of the training: train and
+pack those first.
 """
 
 import argparse
@@ -24,7 +27,8 @@ BANK, QUERIES, LABELLED = "scenes:2:8000", "scenes:1:2000", "scenes:3:10000"
 #: where a fine-tuning begins that nothing was trained before
 RANDOM = f"random:{ARCH}:0"
 
-#: at 32 px a blur of up to 2 px leaves no outline; mostly grey, so that colour does not tell which views are of one scene
+#: at 32 px a blur of up to 2 px leaves no outline; mostly grey, so that colour does not tell which
+#: views are of one scene
 VIEWS = {"jitter": 0.4, "grey": 0.9, "blur": 0.1, "solarise": 0.0}
 MOCO = {
     "head_dim": 512,
@@ -36,8 +40,16 @@ MOCO = {
     "weight_decay": 0.05,
     "warmup": 0.03,
 } | VIEWS
-#: targets are of grey views, and the student sees colour: so it learns not to mind it, and prototypes cannot stand for hues
-AIMED = {"grey": 0.2, "target_grey": 1.0, "blur": 0.1, "sincos": "true", "momentum": 0.99, "last_weight_decay": 0.1}
+#: targets are of grey views, and the student sees colour: so it learns not to mind it, and
+#: prototypes cannot stand for hues
+AIMED = {
+    "grey": 0.2,
+    "target_grey": 1.0,
+    "blur": 0.1,
+    "sincos": "true",
+    "momentum": 0.99,
+    "last_weight_decay": 0.1,
+}
 DINO = {
     "prototypes": 256,
     "head_dim": 512,
@@ -69,8 +81,9 @@ MSN = {
 } | AIMED
 SUPERVISED = {"crop_low": 0.6, "drop_path": 0.0, "jitter": 0.4, "base_lr": 1e-3, "warmup": 0.1}
 MAE = {"decoder_dim": 64, "decoder_blocks": 2, "decoder_heads": 2, "base_lr": 2e-3}
-#: of fine-tuning, the same for all; the classifier sees the CLS token, which the exhibits read. Cutting, mixing, erasing and
-#: RandAugment are left out: the class is an outline, which a piece of another scene, or a shear, hides or makes another
+#: of fine-tuning, the same for all; the classifier sees the CLS token, which the exhibits read.
+#: Cutting, mixing, erasing and RandAugment are left out: the class is an outline, which a piece of
+#: another scene, or a shear, hides or makes another
 TUNING = {
     "pooling": "cls",
     "base_lr": 2e-3,
@@ -97,14 +110,24 @@ class Reference:
 
     def command(self, out: Path) -> list[str]:
         """`python -m sslens pretrain …` into a folder."""
-        words = ["pretrain", self.objective, "--images", IMAGES, "--arch", ARCH, "--epochs", self.epochs]
+        words = [
+            "pretrain",
+            self.objective,
+            "--images",
+            IMAGES,
+            "--arch",
+            ARCH,
+            "--epochs",
+            self.epochs,
+        ]
         words += ["--knn", QUERIES, "--knn-bank", BANK, "--knn-every", 1]
         return _command(words, out, self.seed, self.settings)
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """One fine-tuning of a reference, or of random weights (the control), by the words of `sslens finetune`."""
+    """One fine-tuning of a reference, or of random weights (the control), by the words of `sslens
+    finetune`."""
 
     before: str | None
     title: str
@@ -121,11 +144,23 @@ class Tuned:
 
     def command(self, out: Path) -> list[str]:
         """`python -m sslens finetune …` into a folder."""
-        words = ["finetune", self.start(out), "--images", LABELLED, "--val", QUERIES, "--epochs", self.epochs, "--path"]
+        words = [
+            "finetune",
+            self.start(out),
+            "--images",
+            LABELLED,
+            "--val",
+            QUERIES,
+            "--epochs",
+            self.epochs,
+            "--path",
+        ]
         return _command(words, out, self.seed, TUNING)
 
 
-def _command(words: list[object], out: Path, seed: int, settings: Mapping[str, object]) -> list[str]:
+def _command(
+    words: list[object], out: Path, seed: int, settings: Mapping[str, object]
+) -> list[str]:
     words = ["-m", "sslens", *words, "--batch-size", BATCH, "--seed", seed, "--name", out.name]
     words += ["--precision", "bfloat16", "--device", "cpu", "--out", out, "--resume"]
     words += ["--set", *(f"{key}={value}" for key, value in settings.items())]
@@ -154,17 +189,32 @@ ALL: dict[str, Reference | Tuned] = {**REFERENCES, **TUNED}
 
 def main() -> None:
     """Do what is asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=("command", "train", "judge", "pack"))
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ALL)}; all unless given")
-    parser.add_argument("--out", type=Path, default=Path("sslens-references"), help="folder of the trainings' folders")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(ALL)}; all unless given"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("sslens-references"),
+        help="folder of the trainings' folders",
+    )
     asked = parser.parse_args()
     names = asked.names or list(ALL)
     if unknown := [name for name in names if name not in ALL]:
         parser.error(f"there is no {unknown[0]}: one of {', '.join(ALL)}")
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks: two trainings on two cores, not one on both
+    os.environ.setdefault(
+        "OMP_NUM_THREADS", "1"
+    )  # small networks: two trainings on two cores, not one on both
     if asked.what == "command":
-        print("\n".join(shlex.join(["python", *ALL[name].command(asked.out / name)]) for name in names))
+        print(
+            "\n".join(
+                shlex.join(["python", *ALL[name].command(asked.out / name)]) for name in names
+            )
+        )
     elif asked.what == "train":
         for name in names:
             subprocess.run([sys.executable, *ALL[name].command(asked.out / name)], check=True)

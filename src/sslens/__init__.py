@@ -1,4 +1,5 @@
-"""What did this training objective put into my vision backbone, where is it, and what should I do with it?
+"""What did this training objective put into my vision backbone, where is it, and what should I do
+with it?
 
 >>> import sslens
 >>> model = sslens.load("random:vit_nano_patch8_32")

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 BANK, TEST = 2000, 1024
-#: of those that come: one of each objective, a second seed, and two that were fine-tuned beside a control that was
+#: of those that come: one of each objective, a second seed, and two that were fine-tuned beside a
+#: control that was
 MODELS = (
     "scenes_mae",
     "scenes_mae_seed1",
@@ -16,11 +17,18 @@ MODELS = (
     "scenes_random_ft",
 )
 #: what is shown in a minute
-ANALYSES = ("cka-blocks", "cka-layer-types", "cka-finetune", "knn-depth", "factors-depth", "finetune-path")
+ANALYSES = (
+    "cka-blocks",
+    "cka-layer-types",
+    "cka-finetune",
+    "knn-depth",
+    "factors-depth",
+    "finetune-path",
+)
 NOTE = (
-    "These are small Vision Transformers of one architecture, trained on generated scenes on two processor cores: they show the "
-    "way through, and are not the papers' models. What they can and cannot tell is what stands beyond the controls; "
-    "`sslens zoo NAME` says how each was trained."
+    "These are small Vision Transformers of one architecture, trained on generated scenes on two"
+    " processor cores: they show the way through, and are not the papers' models. What they can and"
+    " cannot tell is what stands beyond the controls; `sslens zoo NAME` says how each was trained."
 )
 
 
@@ -41,6 +49,13 @@ def run_demo(
 
     # scenes of other seeds are other scenes: the models were trained on those of seeds 0 and 3
     study = Study(
-        models=MODELS, images=f"scenes:1:{TEST}", bank=f"scenes:2:{BANK}", analyses=ANALYSES, limit=None, device=device
+        models=MODELS,
+        images=f"scenes:1:{TEST}",
+        bank=f"scenes:2:{BANK}",
+        analyses=ANALYSES,
+        limit=None,
+        device=device,
     )
-    return run(study, out, command=command, title="sslens demo", notes=[NOTE], dry_run=dry_run, say=say)
+    return run(
+        study, out, command=command, title="sslens demo", notes=[NOTE], dry_run=dry_run, say=say
+    )

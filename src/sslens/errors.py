@@ -5,22 +5,26 @@ from collections.abc import Iterable
 
 
 class InputError(Exception):
-    """A file, name or value that the user gave cannot be used; the command line prints it and exits with status 2.
+    """A file, name or value that the user gave cannot be used; the command line prints it and exits
+    with status 2.
 
     The message is one or two sentences: what was given and where, what was expected, what to do.
     """
 
 
 class Mishap(InputError):  # noqa: N818 (as KeyboardInterrupt)
-    """Something befell this process and perhaps not the others of a run: memory ran out, a helper was lost."""
+    """Something befell this process and perhaps not the others of a run: memory ran out, a helper
+    was lost."""
 
 
 class Doubt(UserWarning):
-    """Something was taken for granted that cannot be known from what was given; the command line and reports note it."""
+    """Something was taken for granted that cannot be known from what was given; the command line
+    and reports note it."""
 
 
 def nearest(name: str, options: Iterable[str]) -> str:
-    """The options spelt most like `name`, as the end of a sentence; without a near one, all of them.
+    """The options spelt most like `name`, as the end of a sentence; without a near one, all of
+    them.
 
     >>> nearest("blocks.0.nrm1", ["blocks.0.norm1", "blocks.0.attn.qkv", "norm"])
     'did you mean blocks.0.norm1?'

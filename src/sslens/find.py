@@ -1,4 +1,5 @@
-"""A plug-in is a file: `objectives/moco_v3.py` is the objective `moco-v3`. No registry, no list to edit twice."""
+"""A plug-in is a file: `objectives/moco_v3.py` is the objective `moco-v3`. No registry, no list to
+edit twice."""
 
 import importlib
 from pathlib import Path

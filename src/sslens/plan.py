@@ -14,7 +14,8 @@ SMALLEST = 4
 
 @dataclass(frozen=True)
 class Plan:
-    """Minibatches of image ids, the same on every machine and for every order in which the images are found."""
+    """Minibatches of image ids, the same on every machine and for every order in which the images
+    are found."""
 
     minibatches: tuple[tuple[str, ...], ...]
 
@@ -22,8 +23,8 @@ class Plan:
     def draw(cls, ids: Sequence[str], size: int = 32, seed: int = 0) -> "Plan":
         """Minibatches of `size` without replacement, in the order of SHA-256 of seed and id.
 
-        Every image is used: what is left after whole minibatches is one more, unless it is under 4 images, the fewest
-        that HSIC_1 is defined for; then it joins the minibatch before.
+        Every image is used: what is left after whole minibatches is one more, unless it is under 4
+        images, the fewest that HSIC_1 is defined for; then it joins the minibatch before.
 
         Raises:
             InputError: under 4 images, or a minibatch under 4.
@@ -35,11 +36,16 @@ class Plan:
         """
         if size < SMALLEST:
             raise InputError(
-                f"A minibatch of {size} images is too small: unbiased HSIC divides by n − 3, so give 4 or more."
+                f"A minibatch of {size} images is too small: unbiased HSIC divides by n − 3, so"
+                " give 4 or more."
             )
         if len(ids) < SMALLEST:
-            raise InputError(f"{len(ids)} images are too few: unbiased HSIC divides by n − 3, so give 4 or more.")
-        order = sorted(ids, key=lambda name: hashlib.sha256(f"plan/{seed}/{name}".encode()).digest())
+            raise InputError(
+                f"{len(ids)} images are too few: unbiased HSIC divides by n − 3, so give 4 or more."
+            )
+        order = sorted(
+            ids, key=lambda name: hashlib.sha256(f"plan/{seed}/{name}".encode()).digest()
+        )
         batches = [tuple(order[start : start + size]) for start in range(0, len(order), size)]
         if len(batches) > 1 and len(batches[-1]) < SMALLEST:
             last = batches.pop()
@@ -71,5 +77,6 @@ class Plan:
         if apart:
             side = "the plan" if apart[0] in set(self.ids) else "the images"
             raise InputError(
-                f"The plan is of other images: {len(apart)} ids differ, first {apart[0]}, which only {side} has."
+                f"The plan is of other images: {len(apart)} ids differ, first {apart[0]}, which"
+                f" only {side} has."
             )

@@ -42,17 +42,23 @@ def best_device(asked: str) -> str:
     try:
         device = torch.device(asked)
     except RuntimeError as error:
-        raise InputError(f'There is no device "{asked}": give auto, cpu, cuda or cuda:NUMBER.') from error
+        raise InputError(
+            f'There is no device "{asked}": give auto, cpu, cuda or cuda:NUMBER.'
+        ) from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f'There is no device "{asked}": torch sees {torch.cuda.device_count()} CUDA GPUs here.')
+        raise InputError(
+            f'There is no device "{asked}": torch sees {torch.cuda.device_count()} CUDA GPUs here.'
+        )
     return asked
 
 
 def best_precision(asked: str, device: str) -> str:
-    """What "auto" means: bfloat16 on a GPU and on CPUs that are twice as fast with it, float32 elsewhere.
+    """What "auto" means: bfloat16 on a GPU and on CPUs that are twice as fast with it, float32
+    elsewhere.
 
-    Such CPUs have matrix instructions for it (AMX), or are AMD's with AVX-512 ones (Zen 4 and later: a small ViT trained 2.3
-    times as fast); Intel's with AVX-512 ones alone had products of half the speed of float32 (LOG.md, 2026-11-21).
+    Such CPUs have matrix instructions for it (AMX), or are AMD's with AVX-512 ones (Zen 4 and
+    later: a small ViT trained 2.3 times as fast); Intel's with AVX-512 ones alone had products of
+    half the speed of float32 (LOG.md, 2026-11-21).
 
     Raises:
         InputError: it is none of auto, float32, bfloat16 and float16.

@@ -12,10 +12,14 @@ EVERY = 10.0
 
 
 @contextlib.contextmanager
-def progress(label: str, *, unit: str = "img", start: int = 0, quiet: bool = False) -> Iterator[Callable[..., None]]:
-    """Within the block, call what it gives with (done, total) and perhaps numbers to show, e.g. `loss=0.3`.
+def progress(
+    label: str, *, unit: str = "img", start: int = 0, quiet: bool = False
+) -> Iterator[Callable[..., None]]:
+    """Within the block, call what it gives with (done, total) and perhaps numbers to show, e.g.
+    `loss=0.3`.
 
-    Shows what is done, the rate since the block began with `start` done, the time left and the numbers.
+    Shows what is done, the rate since the block began with `start` done, the time left and the
+    numbers.
     """
     if quiet:
         yield lambda done, total, **numbers: None
@@ -59,7 +63,11 @@ def _lines(label: str, unit: str, clock: "_Clock") -> Callable[..., None]:
             rate = clock.rate(done)
             left = f", {(total - done) / rate:,.0f} s left" if done < total and rate else ""
             shown = f", {_spelt(numbers)}" if numbers else ""
-            print(f"{label}: {done:,}/{total:,} {unit}, {rate:,.0f} {unit}/s{left}{shown}", file=sys.stderr, flush=True)
+            print(
+                f"{label}: {done:,}/{total:,} {unit}, {rate:,.0f} {unit}/s{left}{shown}",
+                file=sys.stderr,
+                flush=True,
+            )
 
     return report
 

@@ -1,4 +1,5 @@
-"""A study's results as one folder to mail around: one HTML file that needs no network, and its tables and figures as files."""
+"""A study's results as one folder to mail around: one HTML file that needs no network, and its
+tables and figures as files."""
 
 import base64
 import json
@@ -21,7 +22,8 @@ SHOWN = 200
 
 @dataclass(frozen=True, eq=False)
 class Section:
-    """What one analysis says: its findings in plain words, its numbers and its figure. `name` becomes the names of its files.
+    """What one analysis says: its findings in plain words, its numbers and its figure. `name`
+    becomes the names of its files.
 
     >>> import pandas as pd
     >>> from sslens.figure import Lines
@@ -43,12 +45,15 @@ class Section:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.name):
-            raise ValueError(f"{self.name!r} does not name a file: small letters, digits and - only")
+            raise ValueError(
+                f"{self.name!r} does not name a file: small letters, digits and - only"
+            )
 
 
 @final
 class Draft:
-    """A report in the making: the files of a section are written while the next one is still being computed.
+    """A report in the making: the files of a section are written while the next one is still being
+    computed.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as out, Draft(Path(out)) as draft:
@@ -82,7 +87,9 @@ class Draft:
             raise ValueError(f"two sections have one name: {section.name}")
         self.sections.append(section)
         section.table.save(self.out / "tables" / f"{section.name}.csv")
-        self._press.save(section.figure, *(self._figure(section, ending) for ending in (".svg", ".pdf")))
+        self._press.save(
+            section.figure, *(self._figure(section, ending) for ending in (".svg", ".pdf"))
+        )
 
     def finish(
         self,
@@ -94,13 +101,18 @@ class Draft:
         study: str,
         provenance: Mapping[str, Any],
     ) -> Path:
-        """Write study.yaml, provenance.json and, when the figures are there, report.html; returns its path.
+        """Write study.yaml, provenance.json and, when the figures are there, report.html; returns
+        its path.
 
-        `notes` are what a reader must know before the results, `advice` is what to do after them; `study` is the resolved study
-        as YAML; mappings in `provenance` (versions, digests) become tables of their own. Nothing that is given is read as HTML.
+        `notes` are what a reader must know before the results, `advice` is what to do after them;
+        `study` is the resolved study as YAML; mappings in `provenance` (versions, digests) become
+        tables of their own. Nothing that is given is read as HTML.
         """
         write_text(self.out / "study.yaml", study)
-        write_text(self.out / "provenance.json", json.dumps(provenance, indent=2, ensure_ascii=False) + "\n")
+        write_text(
+            self.out / "provenance.json",
+            json.dumps(provenance, indent=2, ensure_ascii=False) + "\n",
+        )
         shown = [_shown(section) for section in self.sections]
         self._press.wait()
         for section, each in zip(self.sections, shown, strict=True):
@@ -137,9 +149,17 @@ def _rendered(context: Mapping[str, Any]) -> str:
     from plotly.offline import get_plotlyjs
 
     loader = PackageLoader("sslens", package_path="")
-    page = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    page = Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     needed = bool(context["sections"])
-    return page.get_template("report.html.jinja").render(**context, plotly=Markup(get_plotlyjs()) if needed else None)
+    return page.get_template("report.html.jinja").render(
+        **context, plotly=Markup(get_plotlyjs()) if needed else None
+    )
 
 
 def _shown(section: Section) -> dict[str, Any]:
@@ -152,7 +172,11 @@ def _shown(section: Section) -> dict[str, Any]:
         "findings": section.findings,
         "figure": _embedded(_drawn(section.figure)),
         "columns": [
-            {"name": str(column), "unit": section.table.units[column], "number": frame[column].dtype.kind in "iuf"}
+            {
+                "name": str(column),
+                "unit": section.table.units[column],
+                "number": frame[column].dtype.kind in "iuf",
+            }
             for column in frame.columns
         ],
         "rows": texts[:SHOWN],
@@ -195,9 +219,13 @@ def _embedded(value: Any) -> "Markup":
 
 
 def _groups(provenance: Mapping[str, Any]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """The provenance as titled lists of names and values: what is no mapping first, then a list a mapping."""
+    """The provenance as titled lists of names and values: what is no mapping first, then a list a
+    mapping."""
     single = {key: value for key, value in provenance.items() if not isinstance(value, Mapping)}
-    for title, group in {"run": single, **{k: v for k, v in provenance.items() if isinstance(v, Mapping)}}.items():
+    for title, group in {
+        "run": single,
+        **{k: v for k, v in provenance.items() if isinstance(v, Mapping)},
+    }.items():
         if group:
             yield title.replace("_", " ").capitalize(), list(_flat(group))
 

@@ -1,9 +1,11 @@
-"""A command as a job of SLURM, submitted through submitit: every task runs the same command line, a task a GPU.
+"""A command as a job of SLURM, submitted through submitit: every task runs the same command line, a
+task a GPU.
 
-Some minutes before a job's hours are over, SLURM sends submitit's signal to every task. A training finishes its step, keeps
-its state and hands the signal on to submitit, which puts the job back into the queue; what is kept in the store needs no more
-than that. A job that SLURM itself puts back, as after preemption or the loss of a node, starts from the same command line, and so
-goes on from the last state as well.
+Some minutes before a job's hours are over, SLURM sends submitit's signal to every task. A training
+finishes its step, keeps its state and hands the signal on to submitit, which puts the job back into
+the queue; what is kept in the store needs no more than that. A job that SLURM itself puts back, as
+after preemption or the loss of a node, starts from the same command line, and so goes on from the
+last state as well.
 """
 
 import contextlib
@@ -41,12 +43,14 @@ SET_BY = {
     "error": "--slurm-folder",
 }
 
-#: other options of sbatch; of those that there are (https://slurm.schedmd.com/sbatch.html) they leave a task a GPU
+#: other options of sbatch; of those that there are (https://slurm.schedmd.com/sbatch.html) they
+#: leave a task a GPU
 OPTIONS = (  # noqa: SIM905 (fifty lines of one word each say no more)
-    "account begin bb clusters comment constraint contiguous core-spec cpu-freq deadline delay-boot dependency distribution "
-    "exclude exclusive export gpu-freq gpus-per-node gres gres-flags hint hold job-name licenses mail-type mail-user mem-bind "
-    "mem-per-cpu mem-per-gpu mincpus network nice nodelist oversubscribe prefer priority profile propagate qos reservation "
-    "segment spread-job switches threads-per-core time-min tmp use-min-nodes wait-all-nodes wckey"
+    "account begin bb clusters comment constraint contiguous core-spec cpu-freq deadline delay-boot"
+    " dependency distribution exclude exclusive export gpu-freq gpus-per-node gres gres-flags hint"
+    " hold job-name licenses mail-type mail-user mem-bind mem-per-cpu mem-per-gpu mincpus network"
+    " nice nodelist oversubscribe prefer priority profile propagate qos reservation segment"
+    " spread-job switches threads-per-core time-min tmp use-min-nodes wait-all-nodes wckey"
 ).split()
 
 
@@ -85,7 +89,9 @@ class Slurm:
             if value < least:
                 raise InputError(f"--slurm-{option} is {value}: give {least} or more.")
         if not 0 < self.hours < math.inf:
-            raise InputError(f"--slurm-hours is {self.hours:g}: give more than 0, such as 24 or 0.5.")
+            raise InputError(
+                f"--slurm-hours is {self.hours:g}: give more than 0, such as 24 or 0.5."
+            )
         self._set()
 
     @property
@@ -114,11 +120,13 @@ class Slurm:
             "cpus_per_task": self.cpus,
             "mem": self.mem,
             "time": minutes,
-            # k-NN after a step may take minutes; earlier than 10 minutes, or a fifth, before the end submitit sees preemption
+            # k-NN after a step may take minutes; earlier than 10 minutes, or a fifth, before the
+            # end submitit sees preemption
             "signal_delay_s": min(300, minutes * 60 // 6),
             "wckey": None,
             "stderr_to_stdout": True,
-            # from 22.05 on srun has forgotten the CPUs that sbatch was asked for; a task that is lost ends the others
+            # from 22.05 on srun has forgotten the CPUs that sbatch was asked for; a task that is
+            # lost ends the others
             "srun_args": [f"--cpus-per-task={self.cpus}", "--kill-on-bad-exit=1"],
             "additional_parameters": {"requeue": True, **self._set()},
         }
@@ -133,7 +141,8 @@ class Slurm:
                 raise InputError(f"--slurm-set {each}: {key} is what {SET_BY[key]} sets.")
             if key not in OPTIONS:
                 raise InputError(
-                    f'--slurm-set {each}: there is no option "{key}" of sbatch that suits: {nearest(key, OPTIONS)}'
+                    f'--slurm-set {each}: there is no option "{key}" of sbatch that suits:'
+                    f" {nearest(key, OPTIONS)}"
                 )
             found[key] = value if equals else True
         return found
@@ -149,7 +158,8 @@ class Slurm:
 @final
 @dataclass(frozen=True)
 class Task:
-    """What every task of a job does: find the others, run the command, and see that the job goes back into the queue."""
+    """What every task of a job does: find the others, run the command, and see that the job goes
+    back into the queue."""
 
     run: Main
     line: tuple[str, ...]
@@ -162,18 +172,22 @@ class Task:
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
         leaving = _leaving()
         status = self.run(self.line)
-        if status and not leaving.is_set():  # of tasks that leave only the first ends the job, by submitit's hand
+        if (
+            status and not leaving.is_set()
+        ):  # of tasks that leave only the first ends the job, by submitit's hand
             sys.exit(status)
 
     def checkpoint(self) -> Any:
-        """What submitit starts when the job's turn comes again: the same, which finds what was kept."""
+        """What submitit starts when the job's turn comes again: the same, which finds what was
+        kept."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
 
 
 def _leaving() -> threading.Event:
-    """An event that is set once submitit was asked to put the job back; that it did so too often is said in a sentence."""
+    """An event that is set once submitit was asked to put the job back; that it did so too often is
+    said in a sentence."""
     import submitit
     from submitit.core.utils import UncompletedJobError
 
@@ -187,8 +201,9 @@ def _leaving() -> threading.Event:
             requeue(number, frame)
         except UncompletedJobError as error:
             raise SystemExit(
-                "sslens: The job's hours are over, and it has gone back into the queue as often as --slurm-requeues allows. "
-                "What was kept is kept: the same command goes on from there (a training with --resume)."
+                "sslens: The job's hours are over, and it has gone back into the queue as often as"
+                " --slurm-requeues allows. What was kept is kept: the same command goes on from"
+                " there (a training with --resume)."
             ) from error
 
     signal.signal(number, leave)
@@ -220,21 +235,32 @@ def separated(line: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def submit(
-    run: Main, line: Sequence[str], asked: Slurm, *, dry_run: bool = False, say: Callable[[str], None] = lambda _: None
+    run: Main,
+    line: Sequence[str],
+    asked: Slurm,
+    *,
+    dry_run: bool = False,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Path | None:
-    """Submit a command line as a job; returns the path of its log, or None for a dry run, which only says what the job is.
+    """Submit a command line as a job; returns the path of its log, or None for a dry run, which
+    only says what the job is.
 
     Args:
-        run: what runs a command line, such as `sslens.cli.main`; a task finds it by the name of its module.
+        run: what runs a command line, such as `sslens.cli.main`; a task finds it by the name of its
+            module.
         line: the command and its arguments.
 
     Raises:
-        InputError: submitit is not installed, this machine submits no jobs, or sbatch refuses this one.
+        InputError: submitit is not installed, this machine submits no jobs, or sbatch refuses this
+            one.
     """
     parameters = asked.parameters(line[0])
     submitit = _submitit()
     folder = asked.folder.expanduser().absolute()
-    said = f"job       {parameters['job_name']}: {asked}\nlogs      {folder}\neach task {shlex.join(['sslens', *line])}"
+    said = (
+        f"job       {parameters['job_name']}: {asked}\nlogs      {folder}\neach task"
+        f" {shlex.join(['sslens', *line])}"
+    )
     if dry_run:
         say(f"{said}\nscript\n\n{_script(folder, parameters)}")
         return None
@@ -248,7 +274,10 @@ def submit(
     except submitit.core.utils.FailedJobError as error:
         _remove_left(folder, had)
         raise InputError(f"sbatch refused the job: {' '.join(str(error).split())}") from error
-    say(f"{said}\nsubmitted {job.job_id}: squeue -j {job.job_id} shows it, scancel {job.job_id} ends it")
+    say(
+        f"{said}\nsubmitted {job.job_id}: squeue -j {job.job_id} shows it, scancel {job.job_id}"
+        " ends it"
+    )
     return Path(job.paths.stdout)
 
 
@@ -257,16 +286,20 @@ def _submitit() -> ModuleType:
         import submitit
     except ImportError as error:
         raise InputError(
-            "--slurm needs the package submitit, which is not installed: run pip install 'sslens[slurm]'."
+            "--slurm needs the package submitit, which is not installed: run pip install"
+            " 'sslens[slurm]'."
         ) from error
     return submitit
 
 
 def _script(folder: Path, parameters: dict[str, Any]) -> str:
-    """The script that sbatch would get, also where there is no SLURM, in which submitit's executor will not be made."""
+    """The script that sbatch would get, also where there is no SLURM, in which submitit's executor
+    will not be made."""
     from submitit.slurm.slurm import _make_sbatch_string
 
-    command = f"{shlex.quote(sys.executable)} -u -m submitit.core._submit {shlex.quote(str(folder))}"
+    command = (
+        f"{shlex.quote(sys.executable)} -u -m submitit.core._submit {shlex.quote(str(folder))}"
+    )
     return _make_sbatch_string(command=command, folder=folder, **parameters)
 
 
@@ -274,13 +307,15 @@ def _require_cluster(asked: Slurm) -> None:
     for program in ("sbatch", "srun"):
         if shutil.which(program) is None:
             raise InputError(
-                f"There is no {program} here: --slurm submits from the login node of a SLURM cluster. --slurm --dry-run shows the "
-                f"job; one machine's GPUs are all used by torchrun --nproc-per-node {max(asked.gpus, 1)} -m sslens and the command."
+                f"There is no {program} here: --slurm submits from the login node of a SLURM"
+                " cluster. --slurm --dry-run shows the job; one machine's GPUs are all used by"
+                f" torchrun --nproc-per-node {max(asked.gpus, 1)} -m sslens and the command."
             )
 
 
 def _remove_left(folder: Path, had: set[Path] | None) -> None:
-    """Remove the two files of a job that was refused; where there are more, they are of jobs submitted meanwhile."""
+    """Remove the two files of a job that was refused; where there are more, they are of jobs
+    submitted meanwhile."""
     left = set(folder.iterdir()) - (had or set())
     if len(left) == 2:
         for path in left:

@@ -1,8 +1,10 @@
-"""Artefacts on disk: written beside and renamed, addressed by what they were computed from, with their provenance.
+"""Artefacts on disk: written beside and renamed, addressed by what they were computed from, with
+their provenance.
 
-An artefact is one safetensors file whose header holds its key (everything that decided its content) and its provenance
-(what is good to know and decides nothing: time, versions, command). `Store.path` is a pure function of the kind and the key, so
-a second run finds what the first one made, and nothing is ever half there.
+An artefact is one safetensors file whose header holds its key (everything that decided its content)
+and its provenance (what is good to know and decides nothing: time, versions, command). `Store.path`
+is a pure function of the kind and the key, so a second run finds what the first one made, and
+nothing is ever half there.
 """
 
 import contextlib
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 
 
 def home() -> Path:
-    """The folder of everything that sslens keeps between runs: `$SSLENS_HOME`, else `~/.cache/sslens`."""
+    """The folder of everything that sslens keeps between runs: `$SSLENS_HOME`, else
+    `~/.cache/sslens`."""
     return Path(os.environ.get("SSLENS_HOME") or Path.home() / ".cache" / "sslens")
 
 
@@ -37,14 +40,18 @@ def digest(value: Any) -> str:
     >>> digest({"a": 1})[:8]  # printf '{"a":1}' | sha256sum
     '015abd7f'
     """
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    ).hexdigest()
 
 
 @contextlib.contextmanager
 def write_beside(path: Path) -> Iterator[Path]:
-    """A temporary path in the folder of `path`, renamed to it when the block ends well and removed when it does not.
+    """A temporary path in the folder of `path`, renamed to it when the block ends well and removed
+    when it does not.
 
-    A reader sees the old file or the new one, never a part, also when the process is killed or the machine loses power.
+    A reader sees the old file or the new one, never a part, also when the process is killed or the
+    machine loses power.
 
     Raises:
         InputError: the disk is full, or the folder cannot be written to.
@@ -85,12 +92,14 @@ def _umask() -> int:
 def _explained(error: OSError, path: Path) -> InputError | None:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return InputError(
-            f"The disk is full: {path} was not written and nothing half-written was left. "
-            "Free some space, or choose another folder with --out or SSLENS_HOME, and run the same command again."
+            f"The disk is full: {path} was not written and nothing half-written was left. Free some"
+            " space, or choose another folder with --out or SSLENS_HOME, and run the same command"
+            " again."
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
         return InputError(
-            f"{path} cannot be written ({error.strerror}): choose another folder with --out or SSLENS_HOME."
+            f"{path} cannot be written ({error.strerror}): choose another folder with --out or"
+            " SSLENS_HOME."
         )
     return None
 
@@ -102,9 +111,14 @@ def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", header: Mapping[s
 
     with write_beside(path) as temporary:
         try:
-            save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, dict(header))
+            save_file(
+                {name: value.contiguous() for name, value in tensors.items()},
+                temporary,
+                dict(header),
+            )
         except SafetensorError as error:
-            # the library turns an OSError into text: "I/O error: No space left on device (os error 28)"
+            # the library turns an OSError into text: "I/O error: No space left on device (os error
+            # 28)"
             for number in (errno.ENOSPC, errno.EDQUOT, errno.EACCES):
                 if f"os error {number})" in str(error):
                     raise OSError(number, os.strerror(number)) from error
@@ -118,9 +132,11 @@ def room() -> int:
 
 
 def scratch(shape: tuple[int, ...], dtype: str) -> "np.memmap":
-    """An array on disk for the time of this process, in a file without a name: also a killed process leaves none behind.
+    """An array on disk for the time of this process, in a file without a name: also a killed
+    process leaves none behind.
 
-    Its room is taken at once, so that a full disk is an error (OSError) here and not a crash at some later write.
+    Its room is taken at once, so that a full disk is an error (OSError) here and not a crash at
+    some later write.
     """
     import numpy as np
 
@@ -128,7 +144,9 @@ def scratch(shape: tuple[int, ...], dtype: str) -> "np.memmap":
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as file:  # the map keeps it open
         if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, max(1, int(np.prod(shape)) * np.dtype(dtype).itemsize))
+            os.posix_fallocate(
+                file.fileno(), 0, max(1, int(np.prod(shape)) * np.dtype(dtype).itemsize)
+            )
         return np.memmap(file, dtype, "w+", shape=shape)
 
 
@@ -148,7 +166,8 @@ class Store:
         return self.path(kind, key).is_file()
 
     def read(self, kind: str, key: Mapping[str, Any]) -> "dict[str, Tensor] | None":
-        """The tensors of an artefact, or None if it is not there or was damaged (it is then computed again)."""
+        """The tensors of an artefact, or None if it is not there or was damaged (it is then
+        computed again)."""
         from safetensors import SafetensorError, safe_open
 
         try:

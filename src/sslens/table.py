@@ -1,4 +1,5 @@
-"""A table: tidy rows with their units and where they come from. It is what is saved, tested, reported and drawn."""
+"""A table: tidy rows with their units and where they come from. It is what is saved, tested,
+reported and drawn."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 class Table:
     """Tidy rows: one observation a row, one variable a column.
 
-    `units` says of every column what it is and in what unit; a column without an entry is refused, so that no number
-    travels unexplained.
+    `units` says of every column what it is and in what unit; a column without an entry is refused,
+    so that no number travels unexplained.
 
     >>> import pandas as pd
     >>> table = Table(pd.DataFrame({"depth": [0.5], "accuracy": [0.25]}), {"depth": "relative depth, 0 to 1", "accuracy": "share"})
@@ -41,17 +42,26 @@ class Table:
     def to_json(self) -> dict[str, Any]:
         """The table as JSON values, all digits kept; undefined numbers are null."""
         columns = {
-            str(name): [None if value != value else value for value in self.frame[name].tolist()] for name in self.frame
+            str(name): [None if value != value else value for value in self.frame[name].tolist()]
+            for name in self.frame
         }
         kinds = {str(name): str(kind) for name, kind in self.frame.dtypes.items()}
-        return {"columns": columns, "kinds": kinds, "units": dict(self.units), "provenance": dict(self.provenance)}
+        return {
+            "columns": columns,
+            "kinds": kinds,
+            "units": dict(self.units),
+            "provenance": dict(self.provenance),
+        }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Table":
         """The table that `to_json` gave."""
         import pandas as pd
 
-        columns = {name: pd.Series(cells, dtype=value["kinds"][name]) for name, cells in value["columns"].items()}
+        columns = {
+            name: pd.Series(cells, dtype=value["kinds"][name])
+            for name, cells in value["columns"].items()
+        }
         return cls(pd.DataFrame(columns), value["units"], value["provenance"])
 
     def save(self, path: Path) -> None:

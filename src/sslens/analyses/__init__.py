@@ -1,15 +1,19 @@
-"""Analyses: one file is one exhibit. It computes a table from artefacts, and draws the figure from that table only.
+"""Analyses: one file is one exhibit. It computes a table from artefacts, and draws the figure from
+that table only.
 
 A file `analyses/NAME.py` has
 
 - `TITLE` and `CAPTION`, what a reader sees; `VERSION`, raised when its numbers change;
-- `NEEDS`: what it reads, of "grams" (of the tokens that the study asks for), "wide", "features", "labels", "probes" (labelled
-  images enough to train, choose and test probes), "factors" (of generated scenes), "paths" (of fine-tuning);
-- `compute(inputs) -> Table`; `draw(table) -> Figure`; `findings(table) -> tuple[str, ...]`, the result in plain sentences;
+- `NEEDS`: what it reads, of "grams" (of the tokens that the study asks for), "wide", "features",
+  "labels", "probes" (labelled images enough to train, choose and test probes), "factors" (of
+  generated scenes), "paths" (of fine-tuning);
+- `compute(inputs) -> Table`; `draw(table) -> Figure`; `findings(table) -> tuple[str, ...]`, the
+  result in plain sentences;
 
 and may have
 
-- `without(about, controls) -> str | None`: why it has nothing to show for these models, or None if it has;
+- `without(about, controls) -> str | None`: why it has nothing to show for these models, or None if
+  it has;
 - `ON_REQUEST = True`: it is costly or special, and computed only when it is asked for by name;
 - `on_request(about, controls) -> bool`: whether that is so for these models.
 """
@@ -32,14 +36,17 @@ class Inputs:
         models: names of the models under study, in the order given.
         controls: names of the controls.
         about: what is known of each model and control: family, objective, arch, tuned, ….
-        grams: by tokens ("all", "cls", "patch"), then by model; a model without such tokens is absent.
+        grams: by tokens ("all", "cls", "patch"), then by model; a model without such tokens is
+            absent.
         wide: Grams of a few taps over minibatches of up to 1,024 images, by model.
         features: pooled features of the images.
-        bank: pooled features of other images whose labels vote in k-NN; leave-one-out on `features` when empty.
+        bank: pooled features of other images whose labels vote in k-NN; leave-one-out on `features`
+            when empty.
         labels: class of each image of `features`, by id.
         bank_labels: class of each image of `bank`, by id; two sets may use the same ids.
         classes: their names.
-        factors: what is known of each image of `features`, indexed by id; None where images are not generated.
+        factors: what is known of each image of `features`, indexed by id; None where images are not
+            generated.
         bank_factors: the same of `bank`.
         paths: how the weights of fine-tuned models went, of those of which it is known.
         grid: of probes, "small" or "paper".

@@ -1,4 +1,5 @@
-"""Advice: which block, pooling and probe to use for these images, and what is gained over the usual choice."""
+"""Advice: which block, pooling and probe to use for these images, and what is gained over the usual
+choice."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,21 +29,27 @@ READ = [
 
 
 def advice(tables: Mapping[str, Table]) -> tuple[str, ...]:
-    """A sentence a model, and how they came about, from the tables of probe-depth and probe-layers; none without either.
+    """A sentence a model, and how they came about, from the tables of probe-depth and probe-layers;
+    none without either.
 
-    Of all probes of a model the one with most validation images right is held against the usual choice, a linear probe of the
-    last layer's CLS token, on the test images, which had no part in the choice. Of equals the usual and the simpler are taken.
+    Of all probes of a model the one with most validation images right is held against the usual
+    choice, a linear probe of the last layer's CLS token, on the test images, which had no part in
+    the choice. Of equals the usual and the simpler are taken.
     """
     frames = [tables[name].frame for name in ("probe-depth", "probe-layers") if name in tables]
     if not frames:
         return ()
-    frame = pd.concat([each.loc[(each.row == "probe") & ~each.control, READ] for each in frames], ignore_index=True)
+    frame = pd.concat(
+        [each.loc[(each.row == "probe") & ~each.control, READ] for each in frames],
+        ignore_index=True,
+    )
     frame = frame.drop_duplicates(["model", "tap", "pooling", "layers"])
     frame = frame.assign(two=frame.tap.str.contains(" + ", regex=False))
     knn = tables["knn-depth"].frame if "knn-depth" in tables else None
     how = (
-        f"Each choice was made on validation images, and is judged on {frame.images.iloc[0]:.0f} test images that had no part in "
-        "it; gains are paired, with 95 % bootstrap intervals over these images. Of other trainings of a model they say nothing."
+        f"Each choice was made on validation images, and is judged on {frame.images.iloc[0]:.0f}"
+        " test images that had no part in it; gains are paired, with 95 % bootstrap intervals over"
+        " these images. Of other trainings of a model they say nothing."
     )
     return (*(_of(rows, knn) for _, rows in frame.groupby("model", sort=False)), how)
 
@@ -50,7 +57,9 @@ def advice(tables: Mapping[str, Table]) -> tuple[str, ...]:
 def _of(rows: pd.DataFrame, knn: pd.DataFrame | None) -> str:
     """What to use of one model."""
     order = rows.sort_values(
-        ["validation", "usual", "layers", "two"], ascending=[False, False, True, True], kind="stable"
+        ["validation", "usual", "layers", "two"],
+        ascending=[False, False, True, True],
+        kind="stable",
     )
     usual, best = rows[rows.usual].iloc[0], order.iloc[0]
     known = f"the usual choice, {_named(usual)}"
@@ -63,7 +72,10 @@ def _of(rows: pd.DataFrame, knn: pd.DataFrame | None) -> str:
         )
         return f"{usual.model}: keep {known}: {share(usual)}; {others}{after}."
     if best.over_low > 0 and best.over >= WORTH:
-        return f"{usual.model}: use {_named(best)}: {share(best)}, {points(best, 'over')} over {known} ({share(usual)}){after}."
+        return (
+            f"{usual.model}: use {_named(best)}: {share(best)}, {points(best, 'over')} over {known}"
+            f" ({share(usual)}){after}."
+        )
     why = (
         "which these images cannot tell from nothing"
         if best.over_low <= 0 <= best.over_high
@@ -72,8 +84,9 @@ def _of(rows: pd.DataFrame, knn: pd.DataFrame | None) -> str:
         else "which is hardly worth a change"
     )
     return (
-        f"{usual.model}: keep {known}: {share(usual)}. The best of {len(rows)} probes on the validation images, {_named(best)}, "
-        f"has {points(best, 'over')} on the test images, {why}{after}."
+        f"{usual.model}: keep {known}: {share(usual)}. The best of {len(rows)} probes on the"
+        f" validation images, {_named(best)}, has {points(best, 'over')} on the test images,"
+        f" {why}{after}."
     )
 
 
@@ -87,7 +100,10 @@ def _neighbours(knn: pd.DataFrame | None, place: Any) -> str:
     if knn is None:
         return ""
     rows = knn[
-        (knn.model == place.model) & (knn.tap == place.tap) & (knn.pooling == place.pooling) & (knn.vote == "weighted")
+        (knn.model == place.model)
+        & (knn.tap == place.tap)
+        & (knn.pooling == place.pooling)
+        & (knn.vote == "weighted")
     ]
     if rows.empty:
         return ""

@@ -1,4 +1,5 @@
-"""Families of objectives held against each other: joint embedding (JE) with itself and with reconstruction (REC)."""
+"""Families of objectives held against each other: joint embedding (JE) with itself and with
+reconstruction (REC)."""
 
 import itertools
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ from sslens.measures._inference import average
 
 
 def both(inputs: Inputs) -> tuple[list[str], list[str]]:
-    """The pre-trained JE and REC models; without CNNs, for what these differ in may be the architecture."""
+    """The pre-trained JE and REC models; without CNNs, for what these differ in may be the
+    architecture."""
     same = [name for name in inputs.models if not _roles.is_cnn(inputs.about.get(name, {}))]
     return _roles.untuned(inputs.about, same, JE), _roles.untuned(inputs.about, same, REC)
 
@@ -40,16 +42,22 @@ def members(inputs: Inputs) -> str:
 
 
 def rows(inputs: Inputs, pairs: Pairs, tokens: str, kind: str) -> Iterator[dict[str, Any]]:
-    """JE with JE less JE with REC: at the same depth, over all pairs of taps, and at each depth (these hold at once)."""
+    """JE with JE less JE with REC: at the same depth, over all pairs of taps, and at each depth
+    (these hold at once)."""
     within, across = of(inputs, pairs)
     if not within or not across:
         return
     known = members(inputs)
-    own, other = names(tokens, kind, JE, JE, len(within), known), names(tokens, kind, JE, REC, len(across), known)
+    own, other = (
+        names(tokens, kind, JE, JE, len(within), known),
+        names(tokens, kind, JE, REC, len(across), known),
+    )
     against = f"{JE} · {REC}"
     for row, (inside, outside) in {
         "families": [average([pair.same.mean() for pair in side]) for side in (within, across)],
-        "families, all pairs of taps": [average([pair.cells.mean() for pair in side]) for side in (within, across)],
+        "families, all pairs of taps": [
+            average([pair.cells.mean() for pair in side]) for side in (within, across)
+        ],
     }.items():
         yield own | _pairs.contrast(row, inside, (against, outside))
         yield other | _pairs.contrast(row, outside)
@@ -61,21 +69,40 @@ def rows(inputs: Inputs, pairs: Pairs, tokens: str, kind: str) -> Iterator[dict[
     for side, who, apart in ((inside, own, True), (outside, other, False)):
         ends = side.interval()
         for k, depth in enumerate(grid):
-            point = {"row": "families at a depth", "tap_a": MEAN, "tap_b": MEAN, "depth_a": depth, "depth_b": depth}
-            point |= {"cka": side.value[k], "low": ends[0][k], "high": ends[1][k], "minibatches": side.batches}
-            less = _pairs.differing(against, difference.value[k], low[k], high[k], together) if apart else {}
+            point = {
+                "row": "families at a depth",
+                "tap_a": MEAN,
+                "tap_b": MEAN,
+                "depth_a": depth,
+                "depth_b": depth,
+            }
+            point |= {
+                "cka": side.value[k],
+                "low": ends[0][k],
+                "high": ends[1][k],
+                "minibatches": side.batches,
+            }
+            less = (
+                _pairs.differing(against, difference.value[k], low[k], high[k], together)
+                if apart
+                else {}
+            )
             yield who | point | less
 
 
 def findings(frame: pd.DataFrame, tokens: str, kind: str) -> str | None:
-    """Whether JE models are more alike than JE and REC are, and from which depth on; None where there are no families."""
+    """Whether JE models are more alike than JE and REC are, and from which depth on; None where
+    there are no families."""
     here = frame[(frame.tokens == tokens) & (frame.kind == kind) & (frame.model_a == JE)]
     mean = here[here.row == "families"].set_index("model_b")
     if mean.empty or pd.isna(mean.cka).any():
         return None
     own, other = mean.loc[JE], mean.loc[REC]
     where = _roles.TOKENS[tokens]
-    numbers = f"mean CKA at the same depth {_pairs.spelt(own)} {where}, {JE} with {REC} {_pairs.spelt(other)}"
+    numbers = (
+        f"mean CKA at the same depth {_pairs.spelt(own)} {where}, {JE} with {REC}"
+        f" {_pairs.spelt(other)}"
+    )
     sign = _pairs.verdict(own)
     said = f"{JE} models with each other ({own.members}): {numbers}"
     if not sign:
@@ -83,9 +110,14 @@ def findings(frame: pd.DataFrame, tokens: str, kind: str) -> str | None:
     side = "more alike" if sign > 0 else "less alike"
     said += f"; they are {side} to each other than to {REC} ({_pairs.spelt_difference(own)})"
     if sign > 0:
-        points = here[(here.row == "families at a depth") & (here.model_b == JE)].sort_values("depth_a")
+        points = here[(here.row == "families at a depth") & (here.model_b == JE)].sort_values(
+            "depth_a"
+        )
         parted = points[points.difference_low > 0]
         if len(parted):
             first = parted.iloc[0]
-            said += f", from relative depth {first.depth_a:.2f} on ({_pairs.spelt_difference(first)} there)"
+            said += (
+                f", from relative depth {first.depth_a:.2f} on ({_pairs.spelt_difference(first)}"
+                " there)"
+            )
     return said + "."

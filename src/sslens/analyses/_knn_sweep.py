@@ -1,4 +1,5 @@
-"""k-NN by tap, pooling, number of neighbours and temperature: the table, the best choice, and what it is honestly worth."""
+"""k-NN by tap, pooling, number of neighbours and temperature: the table, the best choice, and what
+it is honestly worth."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,9 @@ UNITS = {
     "tap": "where the features are read",
     "kind": "what the tap computes",
     "depth": "relative depth, 0 to 1",
-    "pooling": "cls, mean (of all tokens, or places of a CNN's map), patch (mean of patch tokens), or flat",
+    "pooling": (
+        "cls, mean (of all tokens, or places of a CNN's map), patch (mean of patch tokens), or flat"
+    ),
     "k": "neighbours",
     "temperature": "a neighbour with cosine s has exp(s / temperature) votes; empty: one vote each",
     "accuracy": "share of images whose class is predicted",
@@ -64,17 +67,22 @@ class Swept:
             InputError: as `knn.sweep`.
         """
         rows, correct = [], []
-        for (tap, pooling), found in knn.sweep(queries, bank, ks=ks, temperatures=temperatures, device=device):
+        for (tap, pooling), found in knn.sweep(
+            queries, bank, ks=ks, temperatures=temperatures, device=device
+        ):
             rows += [(tap, pooling, k, temperature) for temperature in temperatures for k in ks]
             correct.append((found == queries.labels).reshape(-1, len(queries)))
         return cls(queries, control, tuple(rows), np.concatenate(correct))
 
     @property
     def usual(self) -> int:
-        """The choice nearest to the usual one: the last tap, its CLS token if it has one, k = 20, τ = 0.07."""
+        """The choice nearest to the usual one: the last tap, its CLS token if it has one, k = 20, τ
+        = 0.07."""
         last = self.rows[-1][0]
         poolings = [pooling for tap, pooling, _, _ in self.rows if tap == last]
-        wanted = next(pooling for pooling in ("cls", "patch", "mean", "flat") if pooling in poolings)
+        wanted = next(
+            pooling for pooling in ("cls", "patch", "mean", "flat") if pooling in poolings
+        )
 
         def distance(row: int) -> tuple[bool, int, float]:
             tap, pooling, k, temperature = self.rows[row]
@@ -89,13 +97,20 @@ class Swept:
         return int(self.correct.sum(1).argmax())
 
     def gain(self, seed: int = 0) -> tuple[float, float, float]:
-        """What choosing gains over the usual choice on images that had no part in it, and its 95 % interval.
+        """What choosing gains over the usual choice on images that had no part in it, and its 95 %
+        interval.
 
-        The choice is the best on a third of the images, by SHA-256 of the ids, and judged on the others. (Choosing on each half
-        for the other takes both for independent, and they are not where both choose the same: of differences that are due to
-        chance its interval leaves out 0 in 5.7 % among 200 choices, in 8.1 % among 10; LOG.md, 2026-11-21.)
+        The choice is the best on a third of the images, by SHA-256 of the ids, and judged on the
+        others. (Choosing on each half for the other takes both for independent, and they are not
+        where both choose the same: of differences that are due to chance its interval leaves out 0
+        in 5.7 % among 200 choices, in 8.1 % among 10; LOG.md, 2026-11-21.)
         """
-        third = np.array([hashlib.sha256(f"third/{name}".encode()).digest()[0] % 3 == 0 for name in self.store.ids])
+        third = np.array(
+            [
+                hashlib.sha256(f"third/{name}".encode()).digest()[0] % 3 == 0
+                for name in self.store.ids
+            ]
+        )
         if third.all() or not third.any():
             return np.nan, np.nan, np.nan
         chosen = int(self.correct[:, third].sum(1).argmax())
@@ -106,7 +121,10 @@ class Swept:
 
 def table(swept: Sequence[Swept], seed: int = 0) -> Table:
     """Accuracy by every choice of every model and control, with its interval."""
-    return Table(pd.DataFrame([row for each in swept for row in _rows(each, seed)], columns=list(UNITS)), UNITS)
+    return Table(
+        pd.DataFrame([row for each in swept for row in _rows(each, seed)], columns=list(UNITS)),
+        UNITS,
+    )
 
 
 def _rows(swept: Swept, seed: int) -> Iterator[dict[str, object]]:
@@ -138,28 +156,39 @@ def findings(swept: Sequence[Swept], seed: int = 0) -> tuple[str, ...]:
     controls = [each for each in swept if each.control]
     said = []
     for each in (one for one in swept if not one.control):
-        usual, best = (f"{_named(each, row)}: {each.correct[row].mean():.1%}" for row in (each.usual, each.best))
+        usual, best = (
+            f"{_named(each, row)}: {each.correct[row].mean():.1%}"
+            for row in (each.usual, each.best)
+        )
         mean, low, high = each.gain(seed)
         verdict = "more" if low > 0 else "not clearly more"
         worth = (
-            f"A best that is chosen on a third of the images has {100 * mean:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}] "
-            f"on the others: {verdict} than usual."
+            f"A best that is chosen on a third of the images has {100 * mean:+.1f} points"
+            f" [{100 * low:+.1f}, {100 * high:+.1f}] on the others: {verdict} than usual."
         )
         said.append(
-            f"{each.store.name}: the usual choice has {usual}; the best of {len(each.rows):,} has {best}. "
-            + ("There are too few images to tell what choosing is worth." if np.isnan(low) else worth)
+            f"{each.store.name}: the usual choice has {usual}; the best of {len(each.rows):,} has"
+            f" {best}. "
+            + (
+                "There are too few images to tell what choosing is worth."
+                if np.isnan(low)
+                else worth
+            )
         )
     if controls:
         top = max(controls, key=lambda one: one.correct[one.best].mean())
         said.append(
-            f"The best control, {top.store.name}, has {_named(top, top.best)}: {top.correct[top.best].mean():.1%}."
+            f"The best control, {top.store.name}, has {_named(top, top.best)}:"
+            f" {top.correct[top.best].mean():.1%}."
         )
     return tuple(said)
 
 
 def _named(swept: Swept, row: int) -> str:
     tap, pooling, k, temperature = swept.rows[row]
-    return f"{tap}/{pooling}, k = {k}, " + ("majority" if temperature is None else f"τ = {temperature:g}")
+    return f"{tap}/{pooling}, k = {k}, " + (
+        "majority" if temperature is None else f"τ = {temperature:g}"
+    )
 
 
 def possible(ks: Sequence[int], bank: int) -> tuple[int, ...]:
@@ -173,7 +202,10 @@ def possible(ks: Sequence[int], bank: int) -> tuple[int, ...]:
     """
     chosen = tuple(sorted({k for k in ks if 1 <= k <= bank}))
     if not chosen:
-        raise InputError(f"{min(ks)} neighbours cannot be chosen among {bank} images: give --k between 1 and {bank}.")
+        raise InputError(
+            f"{min(ks)} neighbours cannot be chosen among {bank} images: give --k between 1 and"
+            f" {bank}."
+        )
     return chosen
 
 

@@ -1,4 +1,5 @@
-"""What is drawn from rows of pairs: heat maps of two models, and curves over depth beside the controls."""
+"""What is drawn from rows of pairs: heat maps of two models, and curves over depth beside the
+controls."""
 
 import itertools
 from collections.abc import Sequence
@@ -16,7 +17,8 @@ LABELS = {"all": "all tokens", "cls": "CLS token", "patch": "patch tokens"}
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """The cells of a table of pairs by tokens, kind and pair of models, found once for all panels."""
+    """The cells of a table of pairs by tokens, kind and pair of models, found once for all
+    panels."""
 
     frame: pd.DataFrame
     pairs: dict[tuple[str, str, str, str], pd.DataFrame]
@@ -29,7 +31,8 @@ class Cells:
         return cls(frame, {(str(t), str(k), str(a), str(b)): rows for (t, k, a, b), rows in groups})
 
     def models(self) -> list[str]:
-        """The models under study, in their order: those whose comparison with themselves is no control."""
+        """The models under study, in their order: those whose comparison with themselves is no
+        control."""
         return self._own(control=False)
 
     def controls(self) -> list[str]:
@@ -45,7 +48,8 @@ class Cells:
         return tokens_in(self.frame)
 
     def select(self, a: str, b: str, tokens: str, kind: str) -> pd.DataFrame | None:
-        """The cells of one pair of models, whichever was named first; None where the pair has no taps of this kind."""
+        """The cells of one pair of models, whichever was named first; None where the pair has no
+        taps of this kind."""
         found = self.pairs.get((tokens, kind, a, b))
         if found is not None or (tokens, kind, b, a) not in self.pairs:
             return found
@@ -58,8 +62,11 @@ def tokens_in(frame: pd.DataFrame) -> list[str]:
     return [tokens for tokens in _roles.TOKENS if (frame.tokens == tokens).any()]
 
 
-def heatmap(cells: Cells, a: str, b: str, tokens: str, kind: str, title: str | None = None) -> Heatmap | None:
-    """Taps of `a` (rows) against taps of `b` (columns); None where the pair has none of this kind."""
+def heatmap(
+    cells: Cells, a: str, b: str, tokens: str, kind: str, title: str | None = None
+) -> Heatmap | None:
+    """Taps of `a` (rows) against taps of `b` (columns); None where the pair has none of this
+    kind."""
     found = cells.select(a, b, tokens, kind)
     if found is None:
         return None
@@ -80,7 +87,8 @@ def heatmap(cells: Cells, a: str, b: str, tokens: str, kind: str, title: str | N
 
 
 def labels(taps: Sequence[str]) -> tuple[str, ...]:
-    """The numbers in taps' names: of blocks, or of stage and block; the names themselves where these are not unique.
+    """The numbers in taps' names: of blocks, or of stage and block; the names themselves where
+    these are not unique.
 
     >>> labels(["blocks.0.attn.qkv", "blocks.1.attn.qkv"]), labels(["layer1.0", "layer2.0"]), labels(["pixels"])
     (('0', '1'), ('1.0', '2.0'), ('pixels',))
@@ -97,7 +105,8 @@ def _number(tap: str) -> str:
 
 
 def curve(cells: Cells, a: str, b: str, tokens: str, kind: str) -> Line | None:
-    """CKA at the same relative depth, from the first block to the last; None where nothing is defined."""
+    """CKA at the same relative depth, from the first block to the last; None where nothing is
+    defined."""
     found = cells.select(a, b, tokens, kind)
     if found is None or found.cka.isna().all():
         return None
@@ -107,11 +116,15 @@ def curve(cells: Cells, a: str, b: str, tokens: str, kind: str) -> Line | None:
     nearest = found.loc[apart.groupby(found.depth_a).idxmin()].sort_values("depth_a")
     if nearest.cka.isna().all():
         return None
-    x, y, low, high = (nearest[column].to_numpy(float) for column in ("depth_a", "cka", "low", "high"))
+    x, y, low, high = (
+        nearest[column].to_numpy(float) for column in ("depth_a", "cka", "low", "high")
+    )
     return Line(f"{a} · {b}", x, y, low, high, control=bool(found.control.iloc[0]))
 
 
-def curves(cells: Cells, tokens: str, kind: str, title: str, pairs: Sequence[tuple[str, str]]) -> Lines:
+def curves(
+    cells: Cells, tokens: str, kind: str, title: str, pairs: Sequence[tuple[str, str]]
+) -> Lines:
     """CKA at the same depth, a line a pair."""
     lines = (curve(cells, a, b, tokens, kind) for a, b in pairs)
     shown = tuple(line for line in lines if line is not None)
@@ -121,35 +134,57 @@ def curves(cells: Cells, tokens: str, kind: str, title: str, pairs: Sequence[tup
 def pairs_shown(cells: Cells) -> list[tuple[str, str]]:
     """Models with each other (with the first, when they are many), and beside them the controls."""
     names = cells.models()
-    pairs = list(itertools.combinations(names, 2)) if len(names) <= 3 else [(names[0], other) for other in names[1:]]
+    pairs = (
+        list(itertools.combinations(names, 2))
+        if len(names) <= 3
+        else [(names[0], other) for other in names[1:]]
+    )
     return pairs + beside(cells, names[:2])
 
 
 def beside(cells: Cells, names: Sequence[str]) -> list[tuple[str, str]]:
-    """The controls: two random initialisations with each other, and models with one of them and with raw pixels."""
+    """The controls: two random initialisations with each other, and models with one of them and
+    with raw pixels."""
     known = cells.controls()
     random = [name for name in known if name != "pixels"]
     pairs = list(itertools.combinations(random[:2], 2))
     return pairs + [
-        (name, other) for name in names for other in [*random[:1], *(["pixels"] if "pixels" in known else [])]
+        (name, other)
+        for name in names
+        for other in [*random[:1], *(["pixels"] if "pixels" in known else [])]
     ]
 
 
 def families(frame: pd.DataFrame, tokens: str, kind: str, title: str) -> Lines | None:
-    """The mean CKA of the pairs of models of two families, by depth; None where the table has no families."""
-    found = frame[(frame.row == "families at a depth") & (frame.tokens == tokens) & (frame.kind == kind)]
+    """The mean CKA of the pairs of models of two families, by depth; None where the table has no
+    families."""
+    found = frame[
+        (frame.row == "families at a depth") & (frame.tokens == tokens) & (frame.kind == kind)
+    ]
     lines = []
     for (a, b), points in found.groupby(["model_a", "model_b"], sort=False):
         ordered = points.sort_values("depth_a")
-        x, y, low, high = (ordered[column].to_numpy(float) for column in ("depth_a", "cka", "low", "high"))
+        x, y, low, high = (
+            ordered[column].to_numpy(float) for column in ("depth_a", "cka", "low", "high")
+        )
         lines.append(Line(f"{a} · {b}", x, y, low, high))
-    return Lines(title, "relative depth", "CKA at the same depth", tuple(lines), (-0.1, 1.05)) if lines else None
+    return (
+        Lines(title, "relative depth", "CKA at the same depth", tuple(lines), (-0.1, 1.05))
+        if lines
+        else None
+    )
 
 
 def figure(name: str, grid: Sequence[Sequence[Panel | None]]) -> Figure:
     """Rows of any length as a figure; an empty pair of axes where there is nothing to show."""
     kept = [row for row in grid if any(panel is not None for panel in row)]
     if not kept:
-        kept = [[Lines("No taps of this kind", "relative depth", f"CKA at the {MEAN}", (), (-0.1, 1.05))]]
+        kept = [
+            [
+                Lines(
+                    "No taps of this kind", "relative depth", f"CKA at the {MEAN}", (), (-0.1, 1.05)
+                )
+            ]
+        ]
     width = max(len(row) for row in kept)
     return Figure(name, tuple((*row, *(None,) * (width - len(row))) for row in kept))

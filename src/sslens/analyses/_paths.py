@@ -1,4 +1,5 @@
-"""The path that a fine-tuned model's weights took, where its folder or the package has the table."""
+"""The path that a fine-tuned model's weights took, where its folder or the package has the
+table."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,11 +21,14 @@ BEST, PATH = "best.safetensors", "path.csv"
 
 
 def path_of(source: str, about: Mapping[str, Any]) -> Table | None:
-    """The table of a model's path; None where the model was not fine-tuned or nothing says how it went.
+    """The table of a model's path; None where the model was not fine-tuned or nothing says how it
+    went.
 
-    It is `path.csv` beside the model's file: of a run of `sslens finetune --path`, or written there by `sslens path` of checkpoints
-    among which it names this file, so that the table of another training in the same folder is not taken for it. Of a model that
-    comes with the package it is the file of its name that ends in .path.csv. What the run's settings were stands in `provenance`.
+    It is `path.csv` beside the model's file: of a run of `sslens finetune --path`, or written there
+    by `sslens path` of checkpoints among which it names this file, so that the table of another
+    training in the same folder is not taken for it. Of a model that comes with the package it is
+    the file of its name that ends in .path.csv. What the run's settings were stands in
+    `provenance`.
 
     Raises:
         InputError: the table of such a run is no path.
@@ -47,7 +51,10 @@ def path_of(source: str, about: Mapping[str, Any]) -> Table | None:
         return None
     if "pretrained" in about and config.is_file() and file.name in (zoo.ENCODER, BEST):
         settings = yaml.safe_load(config.read_text(encoding="utf-8"))
-        return replace(_read(path), provenance={"recipe": recipe(settings if isinstance(settings, Mapping) else {})})
+        return replace(
+            _read(path),
+            provenance={"recipe": recipe(settings if isinstance(settings, Mapping) else {})},
+        )
     try:
         table = _read(path)
     except InputError:  # some other program's
@@ -62,8 +69,14 @@ def _read(path: Path) -> Table:
         frame = frame[list(UNITS)] if not missing else frame
         numbers = frame.drop(columns=["at", "group"], errors="ignore").astype(float)
     except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no table of a path ({error}): write it anew with sslens path.") from None
+        raise InputError(
+            f"{path} is no table of a path ({error}): write it anew with sslens path."
+        ) from None
     if missing or frame.empty or frame["group"].isna().any():
-        said = f"it has no column {missing[0]}" if missing else "it has no rows, or rows without a group"
+        said = (
+            f"it has no column {missing[0]}"
+            if missing
+            else "it has no rows, or rows without a group"
+        )
         raise InputError(f"{path} is no table of a path ({said}): write it anew with sslens path.")
     return Table(frame.assign(**{name: numbers[name] for name in numbers}), UNITS)

@@ -1,4 +1,5 @@
-"""Probes of a study's models: which images train, choose and test them, and gains as paired differences on the test images."""
+"""Probes of a study's models: which images train, choose and test them, and gains as paired
+differences on the test images."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,25 +25,40 @@ from sslens.probes.linear import table as outcome_table
 from sslens.probes.splits import held_out
 from sslens.progress import progress
 
-#: side to which raw pixels are shrunk before they are probed: heads are as wide as their features, and 32 px are 3,072 values
+#: side to which raw pixels are shrunk before they are probed: heads are as wide as their features,
+#: and 32 px are 3,072 values
 SIDE = 8
-READINGS = {"cls": "CLS token", "patch": "mean of patch tokens", "mean": "mean of all tokens", "flat": "raw values"}
+READINGS = {
+    "cls": "CLS token",
+    "patch": "mean of patch tokens",
+    "mean": "mean of all tokens",
+    "flat": "raw values",
+}
 SPLIT = (
-    "Probes are trained on the bank, or without one on half of the images, less a fifth on which the point of the grid is "
-    "chosen; both parts are drawn by SHA-256 of the ids, class by class. All numbers are of the other images, the test images"
+    "Probes are trained on the bank, or without one on half of the images, less a fifth on which"
+    " the point of the grid is chosen; both parts are drawn by SHA-256 of the ids, class by class."
+    " All numbers are of the other images, the test images"
 )
 UNITS = {
-    "row": "probe: one head of one model; second seed: it again, from other first weights; family: models of a family, their gains "
-    "averaged; fine-tuned: what fine-tuning changed in a gain",
+    "row": (
+        "probe: one head of one model; second seed: it again, from other first weights; family:"
+        " models of a family, their gains averaged; fine-tuned: what fine-tuning changed in a gain"
+    ),
     "model": "name of a model, or of a family",
     "members": "the models averaged, or matched",
     "control": "whether it is a control",
     "depth": "relative depth of the tap, 0 to 1; of two taps that of the first",
-    "usual": "whether this is the usual choice: the last layer's CLS token (the mean where there is none), linear",
+    "usual": (
+        "whether this is the usual choice: the last layer's CLS token (the mean where there is"
+        " none), linear"
+    ),
     "main": "whether the pooling is that of the usual choice",
     **_choosing.UNITS,
     "chance": "share of the most frequent class of the test images",
-    "chosen": "whether it is the one of its model, pooling and kind (single taps, or two) with most validation images right",
+    "chosen": (
+        "whether it is the one of its model, pooling and kind (single taps, or two) with most"
+        " validation images right"
+    ),
     "less": "what is subtracted in the gain",
     "gain": "accuracy less that of `less`, on the same images",
     "gain_low": "lower end of its 95 % interval, by bootstrap over test images, paired",
@@ -59,7 +75,9 @@ Difference = Float64[np.ndarray, " image"]
 
 
 def unfit(
-    labels: Int64[np.ndarray, " image"], bank: Int64[np.ndarray, " banked"] | None, classes: Sequence[str]
+    labels: Int64[np.ndarray, " image"],
+    bank: Int64[np.ndarray, " banked"] | None,
+    classes: Sequence[str],
 ) -> str | None:
     """Why no probe can be trained, chosen and tested on images of these classes; None where it can.
 
@@ -67,9 +85,18 @@ def unfit(
     'without a bank a class needs four images, to train, to choose and to test on, and dog has 1'
     >>> unfit(np.array([0, 1]), np.array([0, 0, 1, 1]), ["cat", "dog"])
     """
-    fewest, short = (4, "without a bank a class needs four images, to train, to choose and to test on, and {} has {}")
+    fewest, short = (
+        4,
+        (
+            "without a bank a class needs four images, to train, to choose and to test on, and {}"
+            " has {}"
+        ),
+    )
     if bank is not None:
-        fewest, short = 2, "a class of the bank needs two images, to train and to choose on, and {} has {}"
+        fewest, short = (
+            2,
+            "a class of the bank needs two images, to train and to choose on, and {} has {}",
+        )
     if any(len(np.unique(each)) < 2 for each in (labels, bank) if each is not None):
         return "the images are of one class, and a probe tells two or more apart"
     there, counts = np.unique(labels if bank is None else bank, return_counts=True)
@@ -78,7 +105,8 @@ def unfit(
 
 
 def main_pooling(features: Artefact) -> str:
-    """The pooling of the usual choice: CLS, or where the last layer has none the mean, or values as they are."""
+    """The pooling of the usual choice: CLS, or where the last layer has none the mean, or values as
+    they are."""
     return next(p for p in ("cls", "mean", "flat") if f"{last(features)}/{p}" in features.tensors)
 
 
@@ -128,10 +156,14 @@ class Images:
             learnt, test = np.arange(len(bank_ids)), np.arange(len(ids))
         else:
             bank_ids, bank_labels = ids, labels
-            learnt, test = held_out(labels, ids, share=0.5, seed=inputs.seed, classes=inputs.classes)
+            learnt, test = held_out(
+                labels, ids, share=0.5, seed=inputs.seed, classes=inputs.classes
+            )
         names = [bank_ids[row] for row in learnt]
         # of another seed: with that of the halves it would be the first of each class again
-        kept, held = held_out(bank_labels[learnt], names, seed=inputs.seed + 1, classes=inputs.classes)
+        kept, held = held_out(
+            bank_labels[learnt], names, seed=inputs.seed + 1, classes=inputs.classes
+        )
         return cls(learnt[kept], learnt[held], test, labels, bank_labels, ids, bank_ids)
 
     @property
@@ -156,7 +188,9 @@ class Images:
             return Held(values, torch.from_numpy(labels[rows]), classes, seed=seed)
 
         among = features if bank is None else bank
-        train, validation = (part(among, self.bank_labels, rows) for rows in (self.train, self.validation))
+        train, validation = (
+            part(among, self.bank_labels, rows) for rows in (self.train, self.validation)
+        )
         return train, validation, part(features, self.labels, self.test)
 
 
@@ -166,7 +200,9 @@ def _ids(features: Mapping[str, Artefact]) -> tuple[str, ...]:
     first, *others = features.values()
     for other in others:
         if other.ids != first.ids:
-            raise InputError(f"The features of {other.model} are of other images than those of {first.model}.")
+            raise InputError(
+                f"The features of {other.model} are of other images than those of {first.model}."
+            )
     return first.ids
 
 
@@ -188,7 +224,13 @@ class Probed:
 
 
 def probe(
-    inputs: Inputs, images: Images, name: str, heads: Sequence[Head], *, label: str = "probes", seed: int | None = None
+    inputs: Inputs,
+    images: Images,
+    name: str,
+    heads: Sequence[Head],
+    *,
+    label: str = "probes",
+    seed: int | None = None,
 ) -> Probed:
     """Train every head of one model on every point of the study's grid, and choose and test.
 
@@ -210,8 +252,17 @@ def probe(
     rows = {}
     for head, numbers in zip(found, frame.to_dict("records"), strict=True):
         pooling = head.columns[0][1]
-        about = {"row": "probe", "model": name, "control": name in inputs.controls, "chance": chance}
-        about |= {"depth": depths[head.columns[0][0]], "usual": head == usual, "main": pooling == usual.columns[0][1]}
+        about = {
+            "row": "probe",
+            "model": name,
+            "control": name in inputs.controls,
+            "chance": chance,
+        }
+        about |= {
+            "depth": depths[head.columns[0][0]],
+            "usual": head == usual,
+            "main": pooling == usual.columns[0][1],
+        }
         rows[head] = about | {str(key): value for key, value in numbers.items()}
     return Probed(name, found, rows)
 
@@ -227,15 +278,26 @@ def gaining(column: str, difference: Difference, seed: int) -> dict[str, float]:
     return dict(zip((column, f"{column}_low", f"{column}_high"), numbers, strict=True))
 
 
-def families(inputs: Inputs, gains: Mapping[str, Difference], known: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The mean gain of the models of each family, and what REC gains more than JE, on the same images."""
+def families(
+    inputs: Inputs, gains: Mapping[str, Difference], known: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """The mean gain of the models of each family, and what REC gains more than JE, on the same
+    images."""
     sides = {
         family: [name for name in names if name in gains]
         for family, names in zip((JE, REC), _families.both(inputs), strict=True)
     }
-    means = {family: np.mean([gains[name] for name in names], axis=0) for family, names in sides.items() if names}
+    means = {
+        family: np.mean([gains[name] for name in names], axis=0)
+        for family, names in sides.items()
+        if names
+    }
     for family, mean in means.items():
-        row = dict(known) | {"row": "family", "model": family, "members": _roles.listed(sides[family])}
+        row = dict(known) | {
+            "row": "family",
+            "model": family,
+            "members": _roles.listed(sides[family]),
+        }
         row |= gaining("gain", mean, inputs.seed)
         if family == REC and JE in means:
             row |= {"against": JE} | gaining("difference", mean - means[JE], inputs.seed)
@@ -252,14 +314,17 @@ def framed(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return frame
 
 
-def level(name: str, x: Float[np.ndarray, " point"], row: Any, columns: Sequence[str], *, control: bool) -> Line:
+def level(
+    name: str, x: Float[np.ndarray, " point"], row: Any, columns: Sequence[str], *, control: bool
+) -> Line:
     """A model that has one tap, as a level line."""
     y, low, high = (np.full(len(x), float(row[column])) for column in columns)
     return Line(name, x, y, low, high, control=control)
 
 
 def by_depth(frame: pd.DataFrame, columns: tuple[str, str, str]) -> Iterator[Line]:
-    """A line a model, of a value with its interval: the last layer stands where its last block does; raw pixels as a level line."""
+    """A line a model, of a value with its interval: the last layer stands where its last block
+    does; raw pixels as a level line."""
     for name, rows in frame.groupby("model", sort=False):
         control = bool(rows.control.iloc[0])
         if len(rows) == 1 and rows.pooling.iloc[0] == "flat":
@@ -294,7 +359,8 @@ def points(row: Any, column: str = "gain") -> str:
 
 
 def verdict(row: Any, column: str = "gain") -> str:
-    """What an interval decides, as words after it: nothing above 0, ", which is not decided", ", which is a loss"."""
+    """What an interval decides, as words after it: nothing above 0, ", which is not decided", ",
+    which is a loss"."""
     if row[f"{column}_low"] > 0:
         return ""
     return ", which is a loss" if row[f"{column}_high"] < 0 else ", which is not decided"
@@ -302,7 +368,10 @@ def verdict(row: Any, column: str = "gain") -> str:
 
 def claimed(rows: pd.DataFrame, what: str) -> str | None:
     """What each family gains, and whether REC alone does; None where no model has a family."""
-    said = [f"{row.model} ({row.members}) {points(row._asdict())}{verdict(row._asdict())}" for row in rows.itertuples()]
+    said = [
+        f"{row.model} ({row.members}) {points(row._asdict())}{verdict(row._asdict())}"
+        for row in rows.itertuples()
+    ]
     if not said:
         return None
     sentence = f"{what}: {'; '.join(said)}"

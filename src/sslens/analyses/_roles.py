@@ -1,4 +1,5 @@
-"""What part a model plays: its family, whether it was tuned, and the random initialisations it is held against."""
+"""What part a model plays: its family, whether it was tuned, and the random initialisations it is
+held against."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -13,12 +14,17 @@ About = Mapping[str, Mapping[str, Any]]
 
 
 def untuned(about: About, names: Iterable[str], family: str) -> list[str]:
-    """The models of a family whose backbone is as it was pre-trained (a trained linear head changes none), in their order.
+    """The models of a family whose backbone is as it was pre-trained (a trained linear head changes
+    none), in their order.
 
     >>> untuned({"mae": {"family": "REC"}, "mae-ft": {"family": "REC", "tuned": "fine-tuned"}}, ["mae", "mae-ft"], "REC")
     ['mae']
     """
-    return [name for name in names if about.get(name, {}).get("family") == family and not is_tuned(about[name])]
+    return [
+        name
+        for name in names
+        if about.get(name, {}).get("family") == family and not is_tuned(about[name])
+    ]
 
 
 def is_tuned(about: Mapping[str, Any]) -> bool:
@@ -40,15 +46,18 @@ def tokens(inputs: Inputs) -> list[str]:
     known = [each for each in TOKENS if inputs.grams.get(each)]
     if not known:
         raise InputError(
-            f"There are no such tokens in {listed(inputs.models)}: ask for tokens all, which every model has."
+            f"There are no such tokens in {listed(inputs.models)}: ask for tokens all, which every"
+            " model has."
         )
     return known
 
 
 def twins(inputs: Inputs, a: str, b: str) -> tuple[str, str] | None:
-    """Two different random initialisations of the architectures of two models; None where there are none.
+    """Two different random initialisations of the architectures of two models; None where there are
+    none.
 
-    Those of another architecture are no control: how alike random networks are depends on their architecture.
+    Those of another architecture are no control: how alike random networks are depends on their
+    architecture.
 
     >>> arch = {name: {"arch": "resnet50" if "cnn" in name else "vit"} for name in ("mae", "cnn", "vit 0", "vit 1", "cnn 0")}
     >>> known = Inputs(("mae", "cnn", "bare"), ("vit 0", "vit 1", "cnn 0"), about=arch)
@@ -58,7 +67,11 @@ def twins(inputs: Inputs, a: str, b: str) -> tuple[str, str] | None:
     found: list[str] = []
     for name in (a, b):
         arch = inputs.about.get(name, {}).get("arch")
-        of_it = (other for other in inputs.controls if arch and inputs.about.get(other, {}).get("arch") == arch)
+        of_it = (
+            other
+            for other in inputs.controls
+            if arch and inputs.about.get(other, {}).get("arch") == arch
+        )
         found += [other for other in of_it if other not in found][:1]
     return (found[0], found[1]) if len(found) == 2 else None
 
@@ -79,4 +92,7 @@ def is_cnn(about: Mapping[str, Any]) -> bool:
     (True, False, False)
     """
     name = str(about.get("arch") or about.get("card") or "").lower()
-    return any(part in name for part in ("resne", "convnext", "regnet", "efficientnet", "mobilenet", "densenet", "vgg"))
+    return any(
+        part in name
+        for part in ("resne", "convnext", "regnet", "efficientnet", "mobilenet", "densenet", "vgg")
+    )

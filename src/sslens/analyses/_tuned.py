@@ -1,4 +1,5 @@
-"""Fine-tuned models: what each was before, and the control, a random initialisation that was fine-tuned likewise."""
+"""Fine-tuned models: what each was before, and the control, a random initialisation that was
+fine-tuned likewise."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,14 +15,17 @@ def is_control(about: Mapping[str, Any]) -> bool:
     >>> is_control({"family": "control"}), is_control({"family": "REC", "pretrained": {"source": "runs/mae"}})
     (True, False)
     """
-    return about.get("family") == CONTROL or str(_began(about).get("source", "")).startswith("random:")
+    return about.get("family") == CONTROL or str(_began(about).get("source", "")).startswith(
+        "random:"
+    )
 
 
 def matched(about: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> dict[str, str]:
     """Fine-tuned models, each with what it was before.
 
-    That is the model of the weights that it says it began with, else that of the name that it says, else the first one of the same
-    objective and architecture; of the control, the first random initialisation of the same architecture.
+    That is the model of the weights that it says it began with, else that of the name that it says,
+    else the first one of the same objective and architecture; of the control, the first random
+    initialisation of the same architecture.
 
     >>> known = {"mae": {"objective": "mae", "arch": "vit"}, "ft": {"objective": "mae", "arch": "vit", "tuned": "fine-tuned"}}
     >>> matched(known, ["mae", "ft"])
@@ -38,7 +42,9 @@ def matched(about: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> dic
             began = _began(own)
             alike = [other for other in firsts if _alike(own, about.get(other, {}))]
             digest = began.get("digest")
-            same = [other for other in firsts if digest and about.get(other, {}).get("digest") == digest]
+            same = [
+                other for other in firsts if digest and about.get(other, {}).get("digest") == digest
+            ]
             before = same or [other for other in alike if other == began.get("name")] or alike
             if before:
                 found[name] = before[0]
@@ -46,7 +52,8 @@ def matched(about: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> dic
 
 
 def controls(about: Mapping[str, Mapping[str, Any]], names: Sequence[str], tuned: str) -> list[str]:
-    """The fine-tuned random initialisations that a fine-tuned model is held against: of its architecture and its recipe.
+    """The fine-tuned random initialisations that a fine-tuned model is held against: of its
+    architecture and its recipe.
 
     Where a file does not say its recipe, it is taken for the same.
     """
@@ -62,7 +69,8 @@ def controls(about: Mapping[str, Mapping[str, Any]], names: Sequence[str], tuned
 
 
 def unlike(abouts: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether models say that they were fine-tuned by different recipes: settings, epochs, images."""
+    """Whether models say that they were fine-tuned by different recipes: settings, epochs,
+    images."""
     return len({about["recipe"] for about in abouts if about.get("recipe")}) > 1
 
 
@@ -76,7 +84,10 @@ def match(about: Mapping[str, Mapping[str, Any]], tuned: str, first: str) -> str
     own, digest = about[tuned], _began(about[tuned]).get("digest")
     if digest and about[first].get("digest") == digest:
         return f"{tuned} from {first}"
-    return f"{tuned} from {first}: both {own.get('objective') or 'random'}, {own.get('arch') or 'unknown architecture'}"
+    return (
+        f"{tuned} from {first}: both {own.get('objective') or 'random'},"
+        f" {own.get('arch') or 'unknown architecture'}"
+    )
 
 
 def _began(about: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,4 +1,5 @@
-"""CKA by type of layer: norm1, qkv, fc1 (figure 2 of Shekhar et al., 2022; figure 1b of 2023; claim C3)."""
+"""CKA by type of layer: norm1, qkv, fc1 (figure 2 of Shekhar et al., 2022; figure 1b of 2023; claim
+C3)."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,11 +16,12 @@ from sslens.table import Table
 
 TITLE = "In which type of layer do they differ?"
 CAPTION = (
-    "Minibatch CKA between two models at every block, for the LayerNorm before attention (norm1), the qkv projection and "
-    "the first MLP layer (fc1), all tokens flattened. Below, the same depth only, beside the controls: random initialisations "
-    "and raw pixels. Bands are 95 % bootstrap intervals over minibatches. Two types are compared within each replicate, over "
-    "the depths at which both are defined; the three such intervals of a pair hold at once. A cell is undefined (grey) where "
-    "a layer gives the same output for every image."
+    "Minibatch CKA between two models at every block, for the LayerNorm before attention (norm1),"
+    " the qkv projection and the first MLP layer (fc1), all tokens flattened. Below, the same depth"
+    " only, beside the controls: random initialisations and raw pixels. Bands are 95 % bootstrap"
+    " intervals over minibatches. Two types are compared within each replicate, over the depths at"
+    " which both are defined; the three such intervals of a pair hold at once. A cell is undefined"
+    " (grey) where a layer gives the same output for every image."
 )
 VERSION = 3
 NEEDS = ("grams",)
@@ -32,33 +34,47 @@ def without(about: Mapping[str, Mapping[str, Any]], controls: Sequence[str]) -> 
     """Of CNNs some have an fc1, and none has the others."""
     names = _roles.models(about, controls)
     if names and all(_roles.is_cnn(about[name]) for name in names):
-        return "it is about attention, normalisation and MLP layers of transformers, and these models are CNNs"
+        return (
+            "it is about attention, normalisation and MLP layers of transformers, and these models"
+            " are CNNs"
+        )
     return None
 
 
 def compute(inputs: Inputs) -> Table:
-    """CKA of every tap with every tap of its type, for all pairs of models and controls, and of the types with each other."""
+    """CKA of every tap with every tap of its type, for all pairs of models and controls, and of the
+    types with each other."""
     rows: list[dict[str, Any]] = []
     for tokens in _roles.tokens(inputs):
         pairs = {kind: _pairs.compare(inputs, tokens, kind, null=True) for kind in KINDS}
         for kind in KINDS:
-            rows += [*_pairs.rows(inputs, pairs[kind]), *_families.rows(inputs, pairs[kind], tokens, kind)]
+            rows += [
+                *_pairs.rows(inputs, pairs[kind]),
+                *_families.rows(inputs, pairs[kind], tokens, kind),
+            ]
         names = itertools.combinations(inputs.models, 2)
         for a, b in names:
-            known = {kind: found.same for kind in KINDS if (found := _pairs.find(pairs[kind], a, b))}
+            known = {
+                kind: found.same for kind in KINDS if (found := _pairs.find(pairs[kind], a, b))
+            }
             about = {"model_a": a, "model_b": b, "pairs": 1, "control": False, "tokens": tokens}
             rows += [about | row for row in _between("types", known)]
         across = {kind: _families.of(inputs, pairs[kind])[1] for kind in KINDS}
         if all(across.values()):
             grid = max((pair.depths for each in across.values() for pair in each), key=len)
-            known = {kind: average([pair.at(grid) for pair in each]) for kind, each in across.items()}
-            about = _families.names(tokens, "", JE, REC, len(across["fc1"]), _families.members(inputs))
+            known = {
+                kind: average([pair.at(grid) for pair in each]) for kind, each in across.items()
+            }
+            about = _families.names(
+                tokens, "", JE, REC, len(across["fc1"]), _families.members(inputs)
+            )
             rows += [about | row for row in _between("families, types", known)]
     return _pairs.table(rows)
 
 
 def _between(row: str, known: Mapping[str, Sampled]) -> Iterator[dict[str, Any]]:
-    """Each type less each one before it, over the depths at which all are defined; the intervals hold at once."""
+    """Each type less each one before it, over the depths at which all are defined; the intervals
+    hold at once."""
     if len({len(each.value) for each in known.values()}) != 1 or len(known) < 2:
         return
     defined = np.logical_and.reduce([np.isfinite(each.value) for each in known.values()])
@@ -69,7 +85,9 @@ def _between(row: str, known: Mapping[str, Sampled]) -> Iterator[dict[str, Any]]
     differences = Sampled.stack([means[high] - means[low] for low, high in twos])
     low, high = differences.together()
     for k, (less, more) in enumerate(twos):
-        difference = _pairs.differing(less, float(differences.value[k]), float(low[k]), float(high[k]), len(twos))
+        difference = _pairs.differing(
+            less, float(differences.value[k]), float(low[k]), float(high[k]), len(twos)
+        )
         yield _pairs.contrast(row, means[more]) | {"kind": more} | difference
 
 
@@ -79,20 +97,31 @@ def draw(table: Table) -> Figure:
     tokens, names = cells.tokens(), cells.models()
     pairs = list(itertools.combinations(names, 2)) or [(name, name) for name in names]
     grid: list[list[Panel | None]] = [
-        [_panels.heatmap(cells, a, b, tokens[0], kind, f"{kind}: {a} · {b}") for kind in KINDS] for a, b in pairs
+        [_panels.heatmap(cells, a, b, tokens[0], kind, f"{kind}: {a} · {b}") for kind in KINDS]
+        for a, b in pairs
     ]
     shown = _panels.pairs_shown(cells)
     for each in tokens:
-        grid.append([_panels.curves(cells, each, kind, f"{kind}, {_panels.LABELS[each]}", shown) for kind in KINDS])
+        grid.append(
+            [
+                _panels.curves(cells, each, kind, f"{kind}, {_panels.LABELS[each]}", shown)
+                for kind in KINDS
+            ]
+        )
     return _panels.figure("cka-layer-types", grid)
 
 
 def findings(table: Table) -> tuple[str, ...]:
-    """Whether JE and REC differ in attention and normalisation, and the types in which each pair is least and most alike."""
+    """Whether JE and REC differ in attention and normalisation, and the types in which each pair is
+    least and most alike."""
     frame, cells = table.frame[table.frame.row != "cell"], _panels.Cells.of(table.frame)
     tokens = cells.tokens()
     said = [_family(frame, each) for each in tokens]
-    said += [_pair(frame, a, b, each) for each in tokens[:1] for a, b in itertools.combinations(cells.models(), 2)]
+    said += [
+        _pair(frame, a, b, each)
+        for each in tokens[:1]
+        for a, b in itertools.combinations(cells.models(), 2)
+    ]
     found = [sentence for sentence in said if sentence]
     left = len(found) - SAID
     if left > 0:
@@ -105,7 +134,9 @@ def findings(table: Table) -> tuple[str, ...]:
 
 def _family(frame: pd.DataFrame, tokens: str) -> str | None:
     """Claim C3: fc1 against norm1 and qkv, between JE and REC."""
-    rows = frame[(frame.row == "families, types") & (frame.tokens == tokens) & (frame.kind == "fc1")].set_index("less")
+    rows = frame[
+        (frame.row == "families, types") & (frame.tokens == tokens) & (frame.kind == "fc1")
+    ].set_index("less")
     if not {"norm1", "qkv"} <= set(rows.index):
         return None
     said = f"{JE} and {REC} models ({rows.iloc[0].members}) {_roles.TOKENS[tokens]}"
@@ -115,7 +146,8 @@ def _family(frame: pd.DataFrame, tokens: str) -> str | None:
         sign = _pairs.verdict(row)
         if sign:
             parts.append(
-                f"{'more' if sign > 0 else 'less'} alike in fc1 than in {label} ({_pairs.spelt_difference(row)})"
+                f"{'more' if sign > 0 else 'less'} alike in fc1 than in {label}"
+                f" ({_pairs.spelt_difference(row)})"
             )
         else:
             parts.append(f"fc1 against {label} {_pairs.unsure(row)}")

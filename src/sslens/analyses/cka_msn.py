@@ -1,4 +1,5 @@
-"""CKA of masked siamese networks with both families (figures 15 and 16 of Shekhar et al., 2023; claim C13)."""
+"""CKA of masked siamese networks with both families (figures 15 and 16 of Shekhar et al., 2023;
+claim C13)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -14,10 +15,11 @@ from sslens.table import Table
 
 TITLE = "Is a masked siamese network like joint embedding or like reconstruction?"
 CAPTION = (
-    "MSN embeds two views like joint embedding (JE) and masks patches like reconstruction (REC). Minibatch CKA between the "
-    "blocks of MSN and of every other model, pre-trained or fine-tuned, over all tokens; below, at the same depth, beside the "
-    "controls: random initialisations with each other and with MSN, and raw pixels. Bands are 95 % bootstrap intervals over "
-    "minibatches; a difference is taken within each replicate."
+    "MSN embeds two views like joint embedding (JE) and masks patches like reconstruction (REC)."
+    " Minibatch CKA between the blocks of MSN and of every other model, pre-trained or fine-tuned,"
+    " over all tokens; below, at the same depth, beside the controls: random initialisations with"
+    " each other and with MSN, and raw pixels. Bands are 95 % bootstrap intervals over minibatches;"
+    " a difference is taken within each replicate."
 )
 VERSION = 2
 NEEDS = ("grams",)
@@ -58,7 +60,9 @@ def compute(inputs: Inputs) -> Table:
     return Table(table.frame.assign(msn=table.frame.model_a.isin(masked)), UNITS)
 
 
-def _claim(inputs: Inputs, pairs: Pairs, tokens: str, masked: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _claim(
+    inputs: Inputs, pairs: Pairs, tokens: str, masked: Sequence[str]
+) -> Iterator[dict[str, Any]]:
     """Pre-trained MSN with JE, less MSN with REC."""
     je, rec = ([name for name in each if name not in masked] for each in _families.both(inputs))
     first = [name for name in masked if not _roles.is_tuned(inputs.about[name])]
@@ -83,7 +87,8 @@ def draw(table: Table) -> Figure:
     masked = list(dict.fromkeys(frame[frame.msn].model_a))
     pairs = {own: [other for other in names if other != own] for own in masked}
     grid: list[list[Panel | None]] = [
-        [_panels.heatmap(cells, own, other, tokens[0], KIND) for other in others] for own, others in pairs.items()
+        [_panels.heatmap(cells, own, other, tokens[0], KIND) for other in others]
+        for own, others in pairs.items()
     ]
     shown = [(own, other) for own, others in pairs.items() for other in others]
     shown = [*dict.fromkeys(shown), *_panels.beside(cells, masked[:1])]
@@ -94,29 +99,51 @@ def draw(table: Table) -> Figure:
 def findings(table: Table) -> tuple[str, ...]:
     """To which family MSN is nearer, for each choice of tokens; and how near to each model."""
     frame = table.frame
-    said = [_family(row) for row in frame[(frame.row == "families") & (frame.model_b == JE)].itertuples()]
+    said = [
+        _family(row)
+        for row in frame[(frame.row == "families") & (frame.model_b == JE)].itertuples()
+    ]
     masked = list(dict.fromkeys(frame[frame.msn].model_a))
     return (*said, *(_each(frame, own) for own in masked))[:SAID]
 
 
 def _family(row: Any) -> str:
-    said = f"MSN ({row.members}) has a mean CKA at the same depth of {_pairs.spelt(row)} with {JE} {_roles.TOKENS[row.tokens]}"
+    said = (
+        f"MSN ({row.members}) has a mean CKA at the same depth of {_pairs.spelt(row)} with {JE}"
+        f" {_roles.TOKENS[row.tokens]}"
+    )
     sign = _pairs.verdict(row)
     if not sign:
         return f"{said}; against that with {REC} {_pairs.unsure(row)}."
     side = "more" if sign > 0 else "less"
     return (
-        f"{said}, {side} than with {REC} ({_pairs.spelt_difference(row)}): it is nearer to {JE if sign > 0 else REC}."
+        f"{said}, {side} than with {REC} ({_pairs.spelt_difference(row)}): it is nearer to"
+        f" {JE if sign > 0 else REC}."
     )
 
 
 def _each(frame: pd.DataFrame, own: str) -> str:
     """The mean CKA with each other model, the nearest first."""
     tokens = _panels.tokens_in(frame)[0]
-    rows = frame[(frame.row == "mean") & (frame.tokens == tokens) & ~frame.control & (frame.model_a != frame.model_b)]
-    rows = rows[(rows.model_a == own) | (rows.model_b == own)].dropna(subset="cka").sort_values("cka", ascending=False)
-    parts = [f"{row.model_b if row.model_a == own else row.model_a} {_pairs.spelt(row)}" for row in rows.itertuples()]
+    rows = frame[
+        (frame.row == "mean")
+        & (frame.tokens == tokens)
+        & ~frame.control
+        & (frame.model_a != frame.model_b)
+    ]
+    rows = (
+        rows[(rows.model_a == own) | (rows.model_b == own)]
+        .dropna(subset="cka")
+        .sort_values("cka", ascending=False)
+    )
+    parts = [
+        f"{row.model_b if row.model_a == own else row.model_a} {_pairs.spelt(row)}"
+        for row in rows.itertuples()
+    ]
     said = f"{own} at the same depth, {_roles.TOKENS[tokens]}: {', '.join(parts)}"
     if (frame.row == "families").any():
         return said + "."
-    return f"{said}; to say which family it is nearer to, a pre-trained {JE} and a pre-trained {REC} model are needed."
+    return (
+        f"{said}; to say which family it is nearer to, a pre-trained {JE} and a pre-trained {REC}"
+        " model are needed."
+    )

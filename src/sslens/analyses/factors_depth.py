@@ -1,4 +1,5 @@
-"""What a layer knows of generated scenes: each known factor decoded from the features of every depth."""
+"""What a layer knows of generated scenes: each known factor decoded from the features of every
+depth."""
 
 from typing import Any
 
@@ -15,13 +16,15 @@ from sslens.table import Table
 
 TITLE = "What does each layer know of the scene?"
 CAPTION = (
-    "How well a ridge probe reads each factor of the generated scenes from the features after every block and after the last "
-    "layer: R² of numbers (of an angle over its sine and cosine), and of kinds the share of test images read rightly, put on one "
-    "scale: 0 is what knowing nothing of an image gives, 1 is all. Probes are trained on the bank, or without one on half of the "
-    "images, drawn by SHA-256 of the ids, and tested on the others. Drawn for the CLS token, or the mean where a model has none; "
-    "the mean of the patch tokens is in the table. Bands are 95 % bootstrap intervals over test images; the best of many blocks, "
-    "as named in the summary, was chosen on these same images and is a little optimistic. Dashed lines are controls: random "
-    "initialisations, and raw pixels at 8 × 8."
+    "How well a ridge probe reads each factor of the generated scenes from the features after every"
+    " block and after the last layer: R² of numbers (of an angle over its sine and cosine), and of"
+    " kinds the share of test images read rightly, put on one scale: 0 is what knowing nothing of"
+    " an image gives, 1 is all. Probes are trained on the bank, or without one on half of the"
+    " images, drawn by SHA-256 of the ids, and tested on the others. Drawn for the CLS token, or"
+    " the mean where a model has none; the mean of the patch tokens is in the table. Bands are 95 %"
+    " bootstrap intervals over test images; the best of many blocks, as named in the summary, was"
+    " chosen on these same images and is a little optimistic. Dashed lines are controls: random"
+    " initialisations, and raw pixels at 8 × 8."
 )
 VERSION = 1
 NEEDS = ("features", "labels", "probes", "factors")
@@ -32,7 +35,9 @@ UNITS = {
     "control": "whether it is a control",
     "tap": "where the features are read",
     "depth": "relative depth, 0 to 1",
-    "pooling": "cls, mean (of all tokens, or places of a CNN's map), patch (mean of patch tokens), or flat",
+    "pooling": (
+        "cls, mean (of all tokens, or places of a CNN's map), patch (mean of patch tokens), or flat"
+    ),
     "main": "whether the pooling is the CLS token, or what the model has instead",
     "last": "whether the tap is the last layer",
     **factors.UNITS,
@@ -48,15 +53,22 @@ DECODED = ("decoded", "decoded_low", "decoded_high")
 
 
 def compute(inputs: Inputs) -> Table:
-    """A row a model, depth, pooling and factor; factors that never vary among these images are left out."""
+    """A row a model, depth, pooling and factor; factors that never vary among these images are left
+    out."""
     images = _probing.Images.of(inputs)
     known = inputs.bank_factors if inputs.bank else inputs.factors
     if known is None or inputs.factors is None:
         raise InputError(
-            "The factors are known of generated scenes alone: give --images scenes:1:1000 --bank scenes:2:4000."
+            "The factors are known of generated scenes alone: give --images scenes:1:1000 --bank"
+            " scenes:2:4000."
         )
-    train, test = known.loc[images.named(images.learnt)], inputs.factors.loc[images.named(images.test, tested=True)]
-    varying = [name for name in train.columns if train[name].nunique() > 1 and test[name].nunique() > 1]
+    train, test = (
+        known.loc[images.named(images.learnt)],
+        inputs.factors.loc[images.named(images.test, tested=True)],
+    )
+    varying = [
+        name for name in train.columns if train[name].nunique() > 1 and test[name].nunique() > 1
+    ]
     frames = [
         _decoded(name, tap, pooling, inputs, images, train[varying], test[varying])
         for name, features in inputs.features.items()
@@ -70,7 +82,11 @@ def _taps(features: Artefact, pooling: str) -> list[int]:
     """Places of the blocks and of the last layer that have this pooling."""
     end = len(features.taps) - 1
     taps = enumerate(features.taps)
-    return [i for i, tap in taps if (tap.kind == "block" or i == end) and f"{tap.name}/{pooling}" in features.tensors]
+    return [
+        i
+        for i, tap in taps
+        if (tap.kind == "block" or i == end) and f"{tap.name}/{pooling}" in features.tensors
+    ]
 
 
 def _decoded(
@@ -89,7 +105,9 @@ def _decoded(
     found = factors.decode(learnt, train, asked, test, seed=inputs.seed)
     kinds = found.measure == "accuracy"
     ends = {
-        f"decoded_{end}": np.where(kinds, (found[end] - found.chance) / (1 - found.chance), found[end])
+        f"decoded_{end}": np.where(
+            kinds, (found[end] - found.chance) / (1 - found.chance), found[end]
+        )
         for end in ("low", "high")
     }
     return found.assign(
@@ -110,18 +128,33 @@ def draw(table: Table) -> Figure:
     """A panel a factor: decoded against depth, a line a model; raw pixels as a level line."""
     frame = table.frame[table.frame.main]
     panels: list[Lines | None] = [
-        Lines(str(name), "relative depth", "decoded", tuple(_probing.by_depth(rows, DECODED)), (-0.15, 1.05))
+        Lines(
+            str(name),
+            "relative depth",
+            "decoded",
+            tuple(_probing.by_depth(rows, DECODED)),
+            (-0.15, 1.05),
+        )
         for name, rows in frame.groupby("factor", sort=False)
     ]
     across = min(ACROSS, len(panels))
     panels += [None] * (-len(panels) % across)
-    return Figure("factors-depth", tuple(tuple(panels[i : i + across]) for i in range(0, len(panels), across)))
+    return Figure(
+        "factors-depth", tuple(tuple(panels[i : i + across]) for i in range(0, len(panels), across))
+    )
 
 
 def findings(table: Table) -> tuple[str, ...]:
-    """For each model the factors that an earlier block tells clearly better than the last layer, beside the best control."""
+    """For each model the factors that an earlier block tells clearly better than the last layer,
+    beside the best control."""
     frame = table.frame[table.frame.main]
-    controls = frame[frame.control].sort_values("decoded", kind="stable").groupby("factor").tail(1).set_index("factor")
+    controls = (
+        frame[frame.control]
+        .sort_values("decoded", kind="stable")
+        .groupby("factor")
+        .tail(1)
+        .set_index("factor")
+    )
     said = []
     for name, rows in frame[~frame.control].groupby("model", sort=False):
         where = _probing.READINGS[str(rows.pooling.iloc[0])]
@@ -132,18 +165,24 @@ def findings(table: Table) -> tuple[str, ...]:
         )
         if lost.empty:
             top = end.decoded.sort_values(ascending=False, kind="stable").index[:NAMED]
-            told = ", ".join(f"{factor} {_spelt(end.loc[factor])}{_beside(controls, factor)}" for factor in top)
+            told = ", ".join(
+                f"{factor} {_spelt(end.loc[factor])}{_beside(controls, factor)}" for factor in top
+            )
             said.append(
-                f"{name}, {where}: no block tells a factor clearly better than the last layer, which tells best {told}."
+                f"{name}, {where}: no block tells a factor clearly better than the last layer,"
+                f" which tells best {told}."
             )
             continue
         told = "; ".join(
-            f"{factor} {_spelt(best.loc[factor])} at {best.loc[factor].tap}, {_spelt(end.loc[factor])} at the end"
-            f"{_beside(controls, factor)}"
+            f"{factor} {_spelt(best.loc[factor])} at {best.loc[factor].tap},"
+            f" {_spelt(end.loc[factor])} at the end{_beside(controls, factor)}"
             for factor in lost.index[:NAMED]
         )
         more = f"; {len(lost) - NAMED} more are in the table" if len(lost) > NAMED else ""
-        said.append(f"{name}, {where}: an earlier block tells clearly better than the last layer: {told}{more}.")
+        said.append(
+            f"{name}, {where}: an earlier block tells clearly better than the last layer:"
+            f" {told}{more}."
+        )
     return tuple(said)
 
 

@@ -1,4 +1,5 @@
-"""20-NN accuracy after every block, by pooling (figure 3 of Shekhar et al., 2022; figure 12 of 2023)."""
+"""20-NN accuracy after every block, by pooling (figure 3 of Shekhar et al., 2022; figure 12 of
+2023)."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,11 +16,13 @@ from sslens.table import Table
 
 TITLE = "Where are the classes separated?"
 CAPTION = (
-    "Accuracy of cosine k-NN (k = 20) on the features after every block and after the final norm, for the CLS token, the "
-    "mean of all tokens and the mean of the patch tokens. Neighbours vote with exp(s/0.07), as in DINO's evaluation; plain "
-    "majority is in the table. Without a second set of images each image is classified by all others. Bands are 95 % Wilson "
-    "intervals; the best of many blocks and poolings, as named in the summary, was chosen on these same images and is a little "
-    "optimistic. Dashed lines are controls: random initialisations and the raw pixels."
+    "Accuracy of cosine k-NN (k = 20) on the features after every block and after the final norm,"
+    " for the CLS token, the mean of all tokens and the mean of the patch tokens. Neighbours vote"
+    " with exp(s/0.07), as in DINO's evaluation; plain majority is in the table. Without a second"
+    " set of images each image is classified by all others. Bands are 95 % Wilson intervals; the"
+    " best of many blocks and poolings, as named in the summary, was chosen on these same images"
+    " and is a little optimistic. Dashed lines are controls: random initialisations and the raw"
+    " pixels."
 )
 VERSION = 3
 NEEDS = ("features", "labels")
@@ -31,7 +34,9 @@ UNITS = {
     "tap": "where the features are read",
     "kind": "what the tap computes",
     "depth": "relative depth, 0 to 1",
-    "pooling": "cls, mean (of all tokens, or places of a CNN's map), patch (mean of patch tokens), or flat",
+    "pooling": (
+        "cls, mean (of all tokens, or places of a CNN's map), patch (mean of patch tokens), or flat"
+    ),
     "vote": "weighted: exp(cosine / 0.07); majority: one vote each",
     "k": "neighbours",
     "accuracy": "share of images whose class is predicted",
@@ -61,7 +66,8 @@ def compute(inputs: Inputs) -> Table:
 
 
 def _gain(correct: np.ndarray, control: np.ndarray | None) -> dict[str, float]:
-    """The difference of two accuracies on the same images, and its 95 % interval: 1.96 standard errors of the mean difference."""
+    """The difference of two accuracies on the same images, and its 95 % interval: 1.96 standard
+    errors of the mean difference."""
     if control is None:
         return {"gain": np.nan, "gain_low": np.nan, "gain_high": np.nan}
     difference = correct.astype(float) - control
@@ -72,7 +78,8 @@ def _gain(correct: np.ndarray, control: np.ndarray | None) -> dict[str, float]:
 def _rows(
     name: str, features: Artefact, bank: Artefact | None, inputs: Inputs, control: bool
 ) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
-    """Each tap, pooling and vote: its numbers, and which images it has right (in the order that all models share)."""
+    """Each tap, pooling and vote: its numbers, and which images it has right (in the order that all
+    models share)."""
     own = torch.tensor([inputs.labels[i] for i in features.ids])
     theirs = own if bank is None else torch.tensor([inputs.bank_labels[i] for i in bank.ids])
     k = min(K, len(theirs) - (bank is None))
@@ -82,7 +89,9 @@ def _rows(
         tap, _, pooling = key.rpartition("/")
         among = queries if bank is None else bank.tensors[key]
         rows, cosines = neighbours(queries, among, k, leave_one_out=bank is None)
-        found = votes(theirs[rows], cosines, int(theirs.max()) + 1, ks=[k], temperatures=[TEMPERATURE, None])[:, 0]
+        found = votes(
+            theirs[rows], cosines, int(theirs.max()) + 1, ks=[k], temperatures=[TEMPERATURE, None]
+        )[:, 0]
         for how, predicted in zip(("weighted", "majority"), found, strict=True):
             correct = predicted == own.numpy()
             low, high = wilson(int(correct.sum()), len(own))
@@ -127,7 +136,9 @@ def _lines(frame: pd.DataFrame, pooling: str) -> Iterator[Line]:
     for name, rows in frame[frame.pooling.isin((pooling, "flat"))].groupby("model", sort=False):
         blocks = rows[rows.kind == "block"].sort_values("depth")
         if len(blocks):
-            x, y, low, high = (blocks[column].to_numpy(float) for column in ("depth", "accuracy", "low", "high"))
+            x, y, low, high = (
+                blocks[column].to_numpy(float) for column in ("depth", "accuracy", "low", "high")
+            )
         else:
             x, (y, low, high) = (
                 span,
@@ -143,13 +154,24 @@ def findings(table: Table) -> tuple[str, ...]:
     said = []
     for name, rows in frame[~frame.control].groupby("model", sort=False):
         best = rows.sort_values("accuracy", ascending=False, kind="stable").iloc[0]
-        where = f"at {best.tap}" + (f" with the {POOLINGS[best.pooling]}" if best.pooling in POOLINGS else "")
+        where = f"at {best.tap}" + (
+            f" with the {POOLINGS[best.pooling]}" if best.pooling in POOLINGS else ""
+        )
         found = f"{best.k}-NN {_share(best)}"
         if control.empty:
-            said.append(f"{name} separates the classes best {where}: {found}; there is no control beside it.")
+            said.append(
+                f"{name} separates the classes best {where}: {found}; there is no control"
+                " beside it."
+            )
         else:
-            gain = f"{100 * best.gain:+.1f} points [{100 * best.gain_low:+.1f}, {100 * best.gain_high:+.1f}]"
-            against = f"{gain} against the best control, {control.iloc[0].model} ({control.iloc[0].accuracy:.1%})"
+            gain = (
+                f"{100 * best.gain:+.1f} points [{100 * best.gain_low:+.1f},"
+                f" {100 * best.gain_high:+.1f}]"
+            )
+            against = (
+                f"{gain} against the best control, {control.iloc[0].model}"
+                f" ({control.iloc[0].accuracy:.1%})"
+            )
             side = (
                 ""
                 if best.gain_low > 0

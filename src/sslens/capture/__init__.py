@@ -1,8 +1,9 @@
-"""One pass a model: hooks at the taps feed streaming reducers, and no activation outlives its minibatch.
+"""One pass a model: hooks at the taps feed streaming reducers, and no activation outlives its
+minibatch.
 
-What a pass yields is an artefact. It is looked up in the store by the digests of weights, images and plan, by the
-transform, and by the reducer's settings and version, and computed only when it is not there. All artefacts of a model that
-are missing are computed in the same pass.
+What a pass yields is an artefact. It is looked up in the store by the digests of weights, images
+and plan, by the transform, and by the reducer's settings and version, and computed only when it is
+not there. All artefacts of a model that are missing are computed in the same pass.
 """
 
 from sslens.capture.artefact import Artefact, key_of

@@ -15,7 +15,8 @@ from sslens.plan import Plan
 
 @dataclass(frozen=True)
 class Artefact:
-    """What a reducer made of a model over images: tensors, and the ids, taps and key that say what they are."""
+    """What a reducer made of a model over images: tensors, and the ids, taps and key that say what
+    they are."""
 
     kind: str
     model: str
@@ -27,12 +28,21 @@ class Artefact:
     def at(self, kind: str) -> "Artefact":
         """The part of Grams that belongs to the taps of one kind, in order of depth."""
         rows = [i for i, tap in enumerate(self.taps) if tap.kind == kind]
-        tensors = {name: value if name == "sizes" else value[rows] for name, value in self.tensors.items()}
-        return Artefact(self.kind, self.model, self.ids, tuple(self.taps[i] for i in rows), tensors, self.key)
+        tensors = {
+            name: value if name == "sizes" else value[rows] for name, value in self.tensors.items()
+        }
+        return Artefact(
+            self.kind, self.model, self.ids, tuple(self.taps[i] for i in rows), tensors, self.key
+        )
 
 
 def key_of(
-    model: Backbone, images: ImageSet, plan: Plan, reducer: Reducer, taps: Sequence[Tap], precision: str
+    model: Backbone,
+    images: ImageSet,
+    plan: Plan,
+    reducer: Reducer,
+    taps: Sequence[Tap],
+    precision: str,
 ) -> dict[str, Any]:
     """Everything that decides an artefact's content."""
     return {

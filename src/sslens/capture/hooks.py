@@ -13,8 +13,11 @@ from sslens.models.taps import Tap
 
 
 @contextlib.contextmanager
-def tapped(model: Backbone, taps: Sequence[Tap], visit: Callable[[Tap, Tensor], None]) -> Iterator[None]:
-    """Within the block, `visit` is called with the output of each tap as it is computed; the hooks are gone after it."""
+def tapped(
+    model: Backbone, taps: Sequence[Tap], visit: Callable[[Tap, Tensor], None]
+) -> Iterator[None]:
+    """Within the block, `visit` is called with the output of each tap as it is computed; the hooks
+    are gone after it."""
     handles = []
     try:
         for tap in taps:
@@ -30,9 +33,12 @@ def tapped(model: Backbone, taps: Sequence[Tap], visit: Callable[[Tap, Tensor], 
 
 
 def activations(
-    model: Backbone, x: Float[Tensor, "image channel height width"], taps: Sequence[str] | None = None
+    model: Backbone,
+    x: Float[Tensor, "image channel height width"],
+    taps: Sequence[str] | None = None,
 ) -> dict[str, Float[Tensor, "image ..."]]:
-    """The outputs of the taps for a batch that is already transformed, by tap name in the order of computation.
+    """The outputs of the taps for a batch that is already transformed, by tap name in the order of
+    computation.
 
     Raises:
         InputError: a name is not a tap of the model.

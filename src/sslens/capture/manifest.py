@@ -2,12 +2,14 @@
 
 A folder of stored features has
 
-- `features.json`, the manifest: of which model, transform and images they are, the taps and poolings with their widths, the number
-  type, and how many images a shard holds;
+- `features.json`, the manifest: of which model, transform and images they are, the taps and
+  poolings with their widths, the number type, and how many images a shard holds;
 - `images.safetensors`: the images' ids in the order of the rows, and their classes;
-- `shard-00000.safetensors`, …: the rows of so many images each, one tensor `TAP/POOLING [image dim]` after the other.
+- `shard-00000.safetensors`, …: the rows of so many images each, one tensor `TAP/POOLING [image
+  dim]` after the other.
 
-So one tap and pooling of all images is one run of bytes a shard, and all taps and poolings of some images lie in one file.
+So one tap and pooling of all images is one run of bytes a shard, and all taps and poolings of some
+images lie in one file.
 """
 
 import json
@@ -49,7 +51,8 @@ class Manifest:
 
     Attributes:
         model: its name, source, digest of the weights, and what is known of it.
-        images: their name and number, the digest of their contents, and that of their ids in the order of the rows.
+        images: their name and number, the digest of their contents, and that of their ids in the
+            order of the rows.
         columns: tap, pooling and width.
         shard: images in a shard.
     """
@@ -110,19 +113,26 @@ class Manifest:
             value = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
             if value["format"] > FORMAT:
                 raise InputError(
-                    f"{folder / MANIFEST} has format {value['format']}, and this version of sslens reads {FORMAT}: update sslens."
+                    f"{folder / MANIFEST} has format {value['format']}, and this version of sslens"
+                    f" reads {FORMAT}: update sslens."
                 )
-            taps = tuple(Tap(name, kind, depth) for name, (kind, depth) in value.pop("taps").items())
+            taps = tuple(
+                Tap(name, kind, depth) for name, (kind, depth) in value.pop("taps").items()
+            )
             columns = {(tap, pooling): width for tap, pooling, width in value.pop("columns")}
             del value["format"]
-            return cls(**value | {"taps": taps, "columns": columns, "classes": tuple(value["classes"])})
+            return cls(
+                **value | {"taps": taps, "columns": columns, "classes": tuple(value["classes"])}
+            )
         except (FileNotFoundError, NotADirectoryError):
             raise InputError(
                 f"{folder} holds no stored features (no {MANIFEST}): "
                 f"make them with sslens features MODEL --images DIR --out {folder}."
             ) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{folder / MANIFEST} is damaged ({error}): make the features again.") from error
+            raise InputError(
+                f"{folder / MANIFEST} is damaged ({error}): make the features again."
+            ) from error
 
 
 def is_features(path: Path) -> bool:
@@ -140,7 +150,8 @@ def shard_path(folder: Path, number: int) -> Path:
 
 
 def places(folder: Path, manifest: Manifest, number: int) -> dict[Column, int] | None:
-    """Where each column begins in the file of a shard; None where the file is cut off, or not of these features.
+    """Where each column begins in the file of a shard; None where the file is cut off, or not of
+    these features.
 
     Raises:
         FileNotFoundError: the shard is not there.
@@ -152,14 +163,19 @@ def places(folder: Path, manifest: Manifest, number: int) -> dict[Column, int] |
             header = json.loads(file.read(size)) if size < 2**28 else {}
             if header.pop("__metadata__")["sslens.shard"] != digest([manifest.key, number]):
                 return None
-            found = {column_of(name): 8 + size + entry["data_offsets"][0] for name, entry in header.items()}
+            found = {
+                column_of(name): 8 + size + entry["data_offsets"][0]
+                for name, entry in header.items()
+            }
             end = 8 + size + max(entry["data_offsets"][1] for entry in header.values())
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
     return found if end == path.stat().st_size and found.keys() == manifest.columns.keys() else None
 
 
-def read_images(folder: Path, manifest: Manifest) -> tuple[tuple[str, ...], Int64[np.ndarray, " image"] | None]:
+def read_images(
+    folder: Path, manifest: Manifest
+) -> tuple[tuple[str, ...], Int64[np.ndarray, " image"] | None]:
     """The ids in the order of the rows, and the classes if there are any.
 
     Raises:
@@ -176,5 +192,7 @@ def read_images(folder: Path, manifest: Manifest) -> tuple[tuple[str, ...], Int6
         raise InputError(f"{path} cannot be read ({error}): make the features again.") from error
     labels = tensors["labels"].numpy() if "labels" in tensors else None
     if digest(ids) != manifest.images["ids"] or (labels is not None and len(labels) != len(ids)):
-        raise InputError(f"{path} does not hold the images that {MANIFEST} tells of: make the features again.")
+        raise InputError(
+            f"{path} does not hold the images that {MANIFEST} tells of: make the features again."
+        )
     return ids, labels

@@ -43,14 +43,15 @@ def collect(
 ) -> list[Artefact]:
     """What the reducers make of a model over images, in one pass, or from the store.
 
-    Where torch.distributed is running, its processes share the minibatches, and each returns the whole, the same as one
-    process alone would.
+    Where torch.distributed is running, its processes share the minibatches, and each returns the
+    whole, the same as one process alone would.
 
     Args:
         plan: the minibatches; of 32 images, drawn from the ids with seed 0, unless given.
         taps: names; all unless given.
         store: where artefacts are looked up and kept; none unless given.
-        precision: "float32", or "bfloat16" or "float16" for the forward pass under autocast (Grams stay float32).
+        precision: "float32", or "bfloat16" or "float16" for the forward pass under autocast (Grams
+            stay float32).
         decoded: the images as this model's transform crops them, shared with other models.
         progress: called with images done and images in all.
 
@@ -63,16 +64,23 @@ def collect(
     for reducer in reducers:
         chosen = reducer.taps(model, model.pick(taps))
         jobs.append((reducer, chosen, key_of(model, images, plan, reducer, chosen, precision)))
-    found = _from_first(lambda: [store.read(reducer.kind, key) if store else None for reducer, _, key in jobs])
-    missing = [(reducer, chosen) for (reducer, chosen, _), have in zip(jobs, found, strict=True) if have is None]
+    found = _from_first(
+        lambda: [store.read(reducer.kind, key) if store else None for reducer, _, key in jobs]
+    )
+    missing = [
+        (reducer, chosen)
+        for (reducer, chosen, _), have in zip(jobs, found, strict=True)
+        if have is None
+    ]
     computed: Iterator[dict[str, Tensor]] = iter(())
     if missing:
         pixels = decoded or Decoded(images, model.transform, keep=False)  # each is seen once
         if pixels.transform.geometry != model.transform.geometry:
             theirs, ours = pixels.transform.geometry, model.transform.geometry
             raise InputError(
-                f"The images were decoded at {theirs[1]} px (of {theirs[0]}, {theirs[2]}), and {model.name} needs them at "
-                f"{ours[1]} (of {ours[0]}, {ours[2]}): decode them with its own transform."
+                f"The images were decoded at {theirs[1]} px (of {theirs[0]}, {theirs[2]}), and"
+                f" {model.name} needs them at {ours[1]} (of {ours[0]}, {ours[2]}): decode them with"
+                " its own transform."
             )
         computed = iter(_pass(model, pixels, missing, plan, device, precision, progress))
     results = []
@@ -93,14 +101,18 @@ def _pass(
     precision: str,
     progress: Progress | None,
 ) -> list[dict[str, Tensor]]:
-    adders = [({tap.name for tap in taps}, reducer.start(model, taps, plan)) for reducer, taps in jobs]
+    adders = [
+        ({tap.name for tap in taps}, reducer.start(model, taps, plan)) for reducer, taps in jobs
+    ]
     union = [tap for tap in model.taps.values() if any(tap.name in names for names, _ in adders)]
     silent = {tap.name for tap in union}
     model.to(device)
     mine = _share(plan, max(reducer.together(plan) for reducer, _ in jobs))
     done, total = 0, sum(plan.sizes[number] for number in mine)
     threads = 1 if torch.device(device).type == "cpu" else min(16, os.cpu_count() or 1)
-    for number, batch in zip(mine, _batches(model, pixels, [plan.minibatches[i] for i in mine], threads), strict=True):
+    for number, batch in zip(
+        mine, _batches(model, pixels, [plan.minibatches[i] for i in mine], threads), strict=True
+    ):
 
         def visit(tap: Tap, output: Tensor, number: int = number) -> None:
             silent.discard(tap.name)
@@ -110,14 +122,16 @@ def _pass(
 
         with (
             torch.inference_mode(),
-            torch.autocast(torch.device(device).type, HALF.get(precision), enabled=precision in HALF),
+            torch.autocast(
+                torch.device(device).type, HALF.get(precision), enabled=precision in HALF
+            ),
             tapped(model, union, visit),
         ):
             model(batch.to(device))
         if silent:
             raise InputError(
-                f"{model.name} never calls the module of the tap {min(silent)}: its forward pass goes another way, so leave "
-                "that tap out."
+                f"{model.name} never calls the module of the tap {min(silent)}: its forward pass"
+                " goes another way, so leave that tap out."
             )
         done += len(batch)
         if progress:
@@ -130,7 +144,8 @@ def _batches(
 ) -> Iterator[Float32[Tensor, "image 3 height width"]]:
     """The minibatches, transformed; one is decoded ahead while the model works on the one before.
 
-    Only decoded: torch in a second thread would start threads of its own, which take turns with the model's.
+    Only decoded: torch in a second thread would start threads of its own, which take turns with the
+    model's.
     """
     row = {name: i for i, name in enumerate(pixels.images.ids)}
 
@@ -158,12 +173,17 @@ def _threads(count: int) -> Iterator[ThreadPoolExecutor | None]:
             yield pool
 
 
-# ----------------------------------------------------------------------------------------------- several processes
+# -----------------------------------------------------------------------------------------------
+# several processes
 
 
 def this_process() -> tuple[int, int]:
     """This process's number, and how many there are."""
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+    return (
+        (dist.get_rank(), dist.get_world_size())
+        if dist.is_available() and dist.is_initialized()
+        else (0, 1)
+    )
 
 
 def _share(plan: Plan, together: int) -> list[int]:
@@ -204,7 +224,9 @@ def grams(model: Backbone, images: ImageSet, *, tokens: str = "all", **options: 
     if tokens not in ("all", "cls", "patch"):
         raise InputError(f'There are no tokens "{tokens}": expected all, cls or patch.')
     if tokens != "all" and not model.prefix:
-        raise InputError(f"{model.name} has no CLS token, so its tokens are all alike: leave tokens at all.")
+        raise InputError(
+            f"{model.name} has no CLS token, so its tokens are all alike: leave tokens at all."
+        )
     return collect(model, images, [Grams(tokens)], **options)[0]
 
 

@@ -1,7 +1,8 @@
 """Streaming reducers: what a pass makes of the outputs of the taps, one minibatch at a time.
 
-A reducer turns the output of a tap on a minibatch into something small: `Grams` into the mean-centred n × n Gram of the
-flattened features, `Features` into pooled vectors, `Wide` into the Gram of several minibatches joined.
+A reducer turns the output of a tap on a minibatch into something small: `Grams` into the
+mean-centred n × n Gram of the flattened features, `Features` into pooled vectors, `Wide` into the
+Gram of several minibatches joined.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,14 +19,18 @@ from sslens.models.taps import Tap
 from sslens.plan import Plan
 from sslens.store import scratch
 
-#: images over which the Grams of `Wide` reach, and the taps that it draws: those of the papers' figure on convergence
+#: images over which the Grams of `Wide` reach, and the taps that it draws: those of the papers'
+#: figure on convergence
 WIDTH, DRAWN = 1024, 10
 #: bytes of features above which `Wide` keeps them on disk until they are multiplied
 IN_MEMORY = 2**28
 
 
-def choose_tokens(output: Float[Tensor, "image ..."], prefix: int | None, tokens: str) -> Tensor | None:
-    """All tokens, the CLS token or the patch tokens of a tap's output; None where the output has no such tokens."""
+def choose_tokens(
+    output: Float[Tensor, "image ..."], prefix: int | None, tokens: str
+) -> Tensor | None:
+    """All tokens, the CLS token or the patch tokens of a tap's output; None where the output has no
+    such tokens."""
     if tokens == "all":
         return output
     if output.ndim != 3 or not prefix:
@@ -49,25 +54,31 @@ class Reducer(Protocol):
         ...
 
     def together(self, plan: Plan) -> int:
-        """How many consecutive minibatches one process must see: 1, but for a reducer that joins them."""
+        """How many consecutive minibatches one process must see: 1, but for a reducer that joins
+        them."""
         ...
 
-    def start(self, model: Backbone, taps: Sequence[Tap], plan: Plan) -> Callable[[Tap, Tensor, int], None]:
-        """Begin a pass; returns what takes a tap's output on the minibatch of a number, called in rising order."""
+    def start(
+        self, model: Backbone, taps: Sequence[Tap], plan: Plan
+    ) -> Callable[[Tap, Tensor, int], None]:
+        """Begin a pass; returns what takes a tap's output on the minibatch of a number, called in
+        rising order."""
         ...
 
     def result(self) -> dict[str, Tensor]:
-        """The tensors of the artefact, zero where they depend on minibatches that were not seen; it can be started again."""
+        """The tensors of the artefact, zero where they depend on minibatches that were not seen; it
+        can be started again."""
         ...
 
 
 @final
 class Grams:
-    """Per tap and minibatch the mean-centred n × n Gram of the flattened features, float32: `grams [tap batch n n]`.
+    """Per tap and minibatch the mean-centred n × n Gram of the flattened features, float32: `grams
+    [tap batch n n]`.
 
-    A minibatch shorter than the others is padded with zeros (`sizes [batch]` says how many rows are real), which no
-    measure sees. `energy [tap batch]` is n‖μ‖², what the centring took away, by which a constant tap is known.
-    `tokens` is "all" (the papers' choice), "cls" or "patch".
+    A minibatch shorter than the others is padded with zeros (`sizes [batch]` says how many rows are
+    real), which no measure sees. `energy [tap batch]` is n‖μ‖², what the centring took away, by
+    which a constant tap is known. `tokens` is "all" (the papers' choice), "cls" or "patch".
     """
 
     kind: ClassVar[str] = "grams"
@@ -85,7 +96,9 @@ class Grams:
     def together(self, plan: Plan) -> int:
         return 1
 
-    def start(self, model: Backbone, taps: Sequence[Tap], plan: Plan) -> Callable[[Tap, Tensor, int], None]:
+    def start(
+        self, model: Backbone, taps: Sequence[Tap], plan: Plan
+    ) -> Callable[[Tap, Tensor, int], None]:
         n = max(plan.sizes)
         row = {tap.name: i for i, tap in enumerate(taps)}
         self._grams = torch.zeros(len(taps), len(plan.sizes), n, n)
@@ -109,9 +122,11 @@ class Grams:
 
 @final
 class Features:
-    """Per tap the CLS token, the mean of all tokens and the mean of the patch tokens: `TAP/POOLING [image dim]`, float32.
+    """Per tap the CLS token, the mean of all tokens and the mean of the patch tokens: `TAP/POOLING
+    [image dim]`, float32.
 
-    Maps of a CNN have the mean over places, other outputs one pooling, "flat". Rows are in the order of the plan.
+    Maps of a CNN have the mean over places, other outputs one pooling, "flat". Rows are in the
+    order of the plan.
     """
 
     kind: ClassVar[str] = "features"
@@ -129,7 +144,9 @@ class Features:
     def together(self, plan: Plan) -> int:
         return 1
 
-    def start(self, model: Backbone, taps: Sequence[Tap], plan: Plan) -> Callable[[Tap, Tensor, int], None]:
+    def start(
+        self, model: Backbone, taps: Sequence[Tap], plan: Plan
+    ) -> Callable[[Tap, Tensor, int], None]:
         self._features: dict[str, Tensor] = {}
         starts = np.cumsum([0, *plan.sizes])
 
@@ -148,11 +165,13 @@ class Features:
 
 @final
 class Wide:
-    """Per tap the Grams over up to 1,024 images, joined from consecutive minibatches: `grams [tap group n n]`, as `Grams` has them.
+    """Per tap the Grams over up to 1,024 images, joined from consecutive minibatches: `grams [tap
+    group n n]`, as `Grams` has them.
 
-    The blocks on the diagonal of such a Gram are those of its minibatches but for the mean about which they are centred,
-    to which unbiased HSIC is blind: so one pass gives CKA at every size of minibatch up to `width`. All tokens, of ten
-    taps drawn by the seed (the same for models of one length), since the features of a whole group must be kept.
+    The blocks on the diagonal of such a Gram are those of its minibatches but for the mean about
+    which they are centred, to which unbiased HSIC is blind: so one pass gives CKA at every size of
+    minibatch up to `width`. All tokens, of ten taps drawn by the seed (the same for models of one
+    length), since the features of a whole group must be kept.
     """
 
     kind: ClassVar[str] = "wide"
@@ -171,7 +190,9 @@ class Wide:
     def together(self, plan: Plan) -> int:
         return max(1, self.width // plan.sizes[0])
 
-    def start(self, model: Backbone, taps: Sequence[Tap], plan: Plan) -> Callable[[Tap, Tensor, int], None]:
+    def start(
+        self, model: Backbone, taps: Sequence[Tap], plan: Plan
+    ) -> Callable[[Tap, Tensor, int], None]:
         joined = self.together(plan)
         groups = [plan.sizes[first : first + joined] for first in range(0, len(plan.sizes), joined)]
         n = max(sum(group) for group in groups)
@@ -207,9 +228,11 @@ def _kept(images: int, features: int) -> Float32[Tensor, "image feature"]:
     return torch.from_numpy(scratch((images, features), "float32"))
 
 
-def pooled(output: Float[Tensor, "image ..."], prefix: int | None) -> dict[str, Float[Tensor, "image dim"]]:
-    """A tap's output as vectors, by pooling: "cls", "mean" (of all tokens, or places of a map), "patch" (mean of the patch
-    tokens), or "flat".
+def pooled(
+    output: Float[Tensor, "image ..."], prefix: int | None
+) -> dict[str, Float[Tensor, "image dim"]]:
+    """A tap's output as vectors, by pooling: "cls", "mean" (of all tokens, or places of a map),
+    "patch" (mean of the patch tokens), or "flat".
 
     >>> {k: v.tolist() for k, v in pooled(torch.tensor([[[1.0], [3.0], [8.0]]]), prefix=1).items()}
     {'cls': [[1.0]], 'mean': [[4.0]], 'patch': [[5.5]]}

@@ -1,4 +1,5 @@
-"""Features of any number of images in one pass, written to disk shard by shard, resumed where they were cut off."""
+"""Features of any number of images in one pass, written to disk shard by shard, resumed where they
+were cut off."""
 
 import json
 import math
@@ -39,7 +40,8 @@ from sslens.store import digest, write_tensors, write_text
 SHARD = 2048
 #: images in a forward pass
 BATCH = 64
-#: the largest float16, and the size under which a feature's largest value leaves float16 fewer than its 11 bits
+#: the largest float16, and the size under which a feature's largest value leaves float16 fewer than
+#: its 11 bits
 LARGEST, SMALLEST = 65504.0, 2.0**-13
 
 
@@ -57,12 +59,14 @@ def extract(
     precision: str = "float32",
     progress: Progress | None = None,
 ) -> FeatureStore:
-    """The features of a model over images, all taps and poolings in one pass, stored in a folder and opened.
+    """The features of a model over images, all taps and poolings in one pass, stored in a folder
+    and opened.
 
-    Of each tap the CLS token, the mean of all tokens and the mean of the patch tokens; of a CNN's maps the mean over places.
-    Memory does not grow with the images but for their ids: a shard is held, and written when it is full. What a folder holds of
-    the same features already is not computed again, so that the same call goes on where another was killed. Where
-    torch.distributed is running, its processes share the shards, and need a folder that all of them see.
+    Of each tap the CLS token, the mean of all tokens and the mean of the patch tokens; of a CNN's
+    maps the mean over places. Memory does not grow with the images but for their ids: a shard is
+    held, and written when it is full. What a folder holds of the same features already is not
+    computed again, so that the same call goes on where another was killed. Where torch.distributed
+    is running, its processes share the shards, and need a folder that all of them see.
 
     Args:
         taps: names; the outputs of all blocks and the final norm unless given.
@@ -74,8 +78,9 @@ def extract(
         progress: called with images done and images in all, of this process.
 
     Raises:
-        InputError: an unknown tap or pooling; a folder with features of another model, other images, taps or numbers; features
-            that are not finite, or that float16 cannot hold; too little room on the disk.
+        InputError: an unknown tap or pooling; a folder with features of another model, other
+            images, taps or numbers; features that are not finite, or that float16 cannot hold; too
+            little room on the disk.
 
     Warns:
         Doubt: a shard was cut off or damaged, and is computed again.
@@ -90,10 +95,19 @@ def extract(
     """
     folder = Path(folder).expanduser()
     wanted = describe(
-        model, images, taps=taps, poolings=poolings, dtype=dtype, shard=shard, precision=precision, folder=folder
+        model,
+        images,
+        taps=taps,
+        poolings=poolings,
+        dtype=dtype,
+        shard=shard,
+        precision=precision,
+        folder=folder,
     )
     missing = require_folder(folder, wanted)
-    return fill(folder, wanted, missing, model, images, batch=batch, device=device, progress=progress)
+    return fill(
+        folder, wanted, missing, model, images, batch=batch, device=device, progress=progress
+    )
 
 
 def fill(
@@ -107,14 +121,19 @@ def fill(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> FeatureStore:
-    """What `extract` does once it is known what is wanted (`describe`) and missing (`require_folder`)."""
+    """What `extract` does once it is known what is wanted (`describe`) and missing
+    (`require_folder`)."""
     together()  # all have seen what was there before
     if this_process()[0] == 0:
         _begin(folder, wanted, images)
     together()
     if missing:
         rows = [row for number in missing for row in wanted.rows(number)]
-        split = [wanted.rows(number)[at : at + batch] for number in missing for at in range(0, wanted.shard, batch)]
+        split = [
+            wanted.rows(number)[at : at + batch]
+            for number in missing
+            for at in range(0, wanted.shard, batch)
+        ]
         collect(
             model,
             images.take(rows),
@@ -157,18 +176,28 @@ def describe(
     chosen = model.pick(taps) if taps is not None else Features().taps(model, model.pick(None))
     place = next(model.parameters(), torch.empty(0)).device
     outputs = activations(
-        model, torch.zeros(1, 3, model.transform.crop, model.transform.crop, device=place), [t.name for t in chosen]
+        model,
+        torch.zeros(1, 3, model.transform.crop, model.transform.crop, device=place),
+        [t.name for t in chosen],
     )
     columns: dict[Column, int] = {}
     for tap in chosen:
         if tap.name not in outputs:
-            raise InputError(f"{model.name} never calls the module of the tap {tap.name}: leave that tap out.")
+            raise InputError(
+                f"{model.name} never calls the module of the tap {tap.name}: leave that tap out."
+            )
         there = pooled(outputs[tap.name], model.prefix)
-        columns |= {(tap.name, p): there[p].shape[1] for p in POOLINGS if p in there and p in (poolings or POOLINGS)}
+        columns |= {
+            (tap.name, p): there[p].shape[1]
+            for p in POOLINGS
+            if p in there and p in (poolings or POOLINGS)
+        }
     known = {pooling for output in outputs.values() for pooling in pooled(output, model.prefix)}
     for pooling in poolings or ():
         if pooling not in known:
-            raise InputError(f'{model.name} has no pooling "{pooling}" at these taps: {nearest(pooling, known)}')
+            raise InputError(
+                f'{model.name} has no pooling "{pooling}" at these taps: {nearest(pooling, known)}'
+            )
     if shard is None:
         there_already = folder is not None and is_features(folder)
         each = math.ceil(len(images) / this_process()[1])
@@ -177,7 +206,12 @@ def describe(
         {"name": model.name, "source": model.source, "digest": model.digest, "about": model.about},
         model.transform.spec(),
         precision,
-        {"name": images.name, "count": len(images), "content": images.content, "ids": digest(images.ids)},
+        {
+            "name": images.name,
+            "count": len(images),
+            "content": images.content,
+            "ids": digest(images.ids),
+        },
         images.classes,
         chosen,
         columns,
@@ -204,7 +238,8 @@ def require_folder(folder: Path, wanted: Manifest) -> list[int]:
                 continue
             if this_process()[0] == 0:
                 warnings.warn(
-                    f"{shard_path(folder, number)} is cut off or of other features, and is computed again.",
+                    f"{shard_path(folder, number)} is cut off or of other features, and is computed"
+                    " again.",
                     Doubt,
                     stacklevel=3,
                 )
@@ -216,14 +251,15 @@ def require_folder(folder: Path, wanted: Manifest) -> list[int]:
     free = shutil.disk_usage(there).free
     if need > free:
         raise InputError(
-            f"The features take {need / 1e9:.1f} GB, and the disk of {folder} has {free / 1e9:.1f} GB free: "
-            "free some, choose fewer --taps or --poolings, or another --out."
+            f"The features take {need / 1e9:.1f} GB, and the disk of {folder} has {free / 1e9:.1f}"
+            " GB free: free some, choose fewer --taps or --poolings, or another --out."
         )
     return missing
 
 
 def _refuse_others(folder: Path, found: Manifest, wanted: Manifest) -> None:
-    """Refuse a folder whose features are not those that are wanted, by the first thing in which they differ."""
+    """Refuse a folder whose features are not those that are wanted, by the first thing in which
+    they differ."""
     model, images = found.model, found.images
     shown = {
         "weights": f"another model's, {model['name']} ({model['source']})",
@@ -231,13 +267,18 @@ def _refuse_others(folder: Path, found: Manifest, wanted: Manifest) -> None:
         "ids": "of the same images in another order",
         "transform": f"of images seen otherwise ({json.dumps(found.transform)})",
         "precision": f"of a forward pass in {found.precision}",
-        "columns": f"of other taps or poolings ({len(found.columns)} where {len(wanted.columns)} are asked for)",
+        "columns": (
+            f"of other taps or poolings ({len(found.columns)} where {len(wanted.columns)} are asked"
+            " for)"
+        ),
         "dtype": f"in {found.dtype}",
         "shard": f"in shards of {found.shard:,} images",
     }
     for what, said in shown.items():
         if found.key[what] != wanted.key[what]:
-            raise InputError(f"The features in {folder} are {said}: give another --out, or remove that folder.")
+            raise InputError(
+                f"The features in {folder} are {said}: give another --out, or remove that folder."
+            )
 
 
 def _begin(folder: Path, wanted: Manifest, images: ImageSet) -> None:
@@ -254,12 +295,15 @@ def _begin(folder: Path, wanted: Manifest, images: ImageSet) -> None:
 
 @final
 class _Shards:
-    """A reducer that writes the pooled outputs of the taps to files; of its minibatches so many make a shard."""
+    """A reducer that writes the pooled outputs of the taps to files; of its minibatches so many
+    make a shard."""
 
     kind: ClassVar[str] = "shards"
     version: ClassVar[int] = 1
 
-    def __init__(self, folder: Path, manifest: Manifest, numbers: Sequence[int], batch: int) -> None:
+    def __init__(
+        self, folder: Path, manifest: Manifest, numbers: Sequence[int], batch: int
+    ) -> None:
         self.folder, self.manifest, self.numbers, self.batch = folder, manifest, numbers, batch
         self.columns = list(manifest.columns)
 
@@ -272,7 +316,9 @@ class _Shards:
     def together(self, plan: Plan) -> int:
         return -(-self.manifest.shard // self.batch)
 
-    def start(self, model: Backbone, taps: Sequence[Tap], plan: Plan) -> Callable[[Tap, Tensor, int], None]:
+    def start(
+        self, model: Backbone, taps: Sequence[Tap], plan: Plan
+    ) -> Callable[[Tap, Tensor, int], None]:
         self._model, self._plan = model.name, plan
         self._now: int | None = None
         self._held: dict[Column, Tensor] = {}
@@ -288,7 +334,9 @@ class _Shards:
                     continue
                 if column not in self._held:
                     shape = self.manifest.shard, vectors.shape[1]
-                    self._held[column] = torch.empty(shape, dtype=DTYPES[self.manifest.dtype], device=output.device)
+                    self._held[column] = torch.empty(
+                        shape, dtype=DTYPES[self.manifest.dtype], device=output.device
+                    )
                 self._held[column][self._rows(batch)] = vectors
                 self._peaks[column] = vectors.abs().amax()
 
@@ -307,7 +355,9 @@ class _Shards:
         last, self._now = self._now, following
         if last is None:
             return
-        peaks = torch.stack([self._peaks[column].float() for column in self.columns]).tolist()  # once from the GPU
+        peaks = torch.stack(
+            [self._peaks[column].float() for column in self.columns]
+        ).tolist()  # once from the GPU
         for column, peak in zip(self.columns, peaks, strict=True):
             if not math.isfinite(peak):
                 raise Mishap(self._not_finite(column, last))
@@ -343,8 +393,15 @@ class _Shards:
                 )
         self._highest = dict.fromkeys(self.columns, 0.0)
         count = len(self.manifest.rows(number))
-        tensors = {f"{tap}/{pooling}": self._held[tap, pooling][:count].cpu() for tap, pooling in self.columns}
-        write_tensors(shard_path(self.folder, number), tensors, {"sslens.shard": digest([self.manifest.key, number])})
+        tensors = {
+            f"{tap}/{pooling}": self._held[tap, pooling][:count].cpu()
+            for tap, pooling in self.columns
+        }
+        write_tensors(
+            shard_path(self.folder, number),
+            tensors,
+            {"sslens.shard": digest([self.manifest.key, number])},
+        )
 
 
 def together() -> None:

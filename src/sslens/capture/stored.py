@@ -1,4 +1,5 @@
-"""Features of images by tap and pooling, read in parts: of a folder of shards, or of an artefact in memory."""
+"""Features of images by tap and pooling, read in parts: of a folder of shards, or of an artefact in
+memory."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +13,16 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sslens.capture.artefact import Artefact
-from sslens.capture.manifest import DTYPES, POOLINGS, Column, Manifest, column_of, places, read_images, shard_path
+from sslens.capture.manifest import (
+    DTYPES,
+    POOLINGS,
+    Column,
+    Manifest,
+    column_of,
+    places,
+    read_images,
+    shard_path,
+)
 from sslens.errors import InputError, nearest
 from sslens.models.taps import Tap
 
@@ -22,7 +32,8 @@ WINDOW = 2**28
 
 @dataclass(frozen=True)
 class Block:
-    """Features of some images: the rows they have in the store, `[image, dim]` by tap and pooling, and their classes."""
+    """Features of some images: the rows they have in the store, `[image, dim]` by tap and pooling,
+    and their classes."""
 
     rows: Int64[np.ndarray, " image"]
     features: dict[Column, Float[Tensor, "image _"]]
@@ -32,7 +43,8 @@ class Block:
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class FeatureStore:
-    """Features of images by tap and pooling, read in parts: from a folder of shards, or from an artefact in memory.
+    """Features of images by tap and pooling, read in parts: from a folder of shards, or from an
+    artefact in memory.
 
     Attributes:
         name: of the model.
@@ -61,7 +73,9 @@ class FeatureStore:
         return len(self.ids)
 
     def __repr__(self) -> str:
-        return f"<FeatureStore {self.name}: {len(self)} images, {len(self.columns)} taps and poolings>"
+        return (
+            f"<FeatureStore {self.name}: {len(self)} images, {len(self.columns)} taps and poolings>"
+        )
 
     @property
     def poolings(self) -> tuple[str, ...]:
@@ -77,20 +91,27 @@ class FeatureStore:
         """The column of a tap and pooling.
 
         Raises:
-            InputError: the features have no such tap, or the tap no such pooling; the nearest is offered.
+            InputError: the features have no such tap, or the tap no such pooling; the nearest is
+                offered.
         """
         if (tap, pooling) in self.columns:
             return tap, pooling
         taps = dict.fromkeys(name for name, _ in self.columns)
         if tap not in taps:
-            raise InputError(f'The features of {self.name} have no tap "{tap}": {nearest(tap, taps)}')
+            raise InputError(
+                f'The features of {self.name} have no tap "{tap}": {nearest(tap, taps)}'
+            )
         there = [p for name, p in self.columns if name == tap]
-        raise InputError(f'The features of {self.name} at {tap} have no pooling "{pooling}": {nearest(pooling, there)}')
+        raise InputError(
+            f'The features of {self.name} at {tap} have no pooling "{pooling}":'
+            f" {nearest(pooling, there)}"
+        )
 
     def read(
         self, tap: str, pooling: str, rows: slice | Int64[np.ndarray, " row"] = slice(None)
     ) -> Float[Tensor, "row dim"]:
-        """The features of some rows, or of all. Consecutive rows of one shard are not copied, but mapped from the file.
+        """The features of some rows, or of all. Consecutive rows of one shard are not copied, but
+        mapped from the file.
 
         Raises:
             InputError: an unknown tap or pooling.
@@ -101,7 +122,9 @@ class FeatureStore:
             if step != 1:
                 return self.read(tap, pooling, np.arange(start, stop, step))
             parts = [
-                self.view(number, column)[max(0, start - number * self.shard) : stop - number * self.shard]
+                self.view(number, column)[
+                    max(0, start - number * self.shard) : stop - number * self.shard
+                ]
                 for number in range(start // self.shard, -(-max(start, stop) // self.shard))
             ]
             if not parts:
@@ -114,10 +137,13 @@ class FeatureStore:
             found[wanted] = self.view(int(number), column)[torch.from_numpy(local[wanted.numpy()])]
         return found
 
-    def order(self, seed: int, rows: Int64[np.ndarray, " row"] | None = None) -> Int64[np.ndarray, " row"]:
+    def order(
+        self, seed: int, rows: Int64[np.ndarray, " row"] | None = None
+    ) -> Int64[np.ndarray, " row"]:
         """Rows (all unless given) in a random order in which `blocks` reads every shard once.
 
-        Shards are shuffled, and rows among as many shards as make 256 MB; a store of less is shuffled as a whole.
+        Shards are shuffled, and rows among as many shards as make 256 MB; a store of less is
+        shuffled as a whole.
 
         >>> store = in_memory(Artefact("features", "m", tuple("abcd"), (), {"x/flat": torch.zeros(4, 1)}, {}))
         >>> sorted(store.order(seed=0).tolist())
@@ -135,13 +161,16 @@ class FeatureStore:
         columns: Sequence[Column] | None = None,
         rows: Int64[np.ndarray, " row"] | None = None,
     ) -> Iterator[Block]:
-        """All rows, or those given, in their order, `size` at a time and at last what is left; of all columns unless given.
+        """All rows, or those given, in their order, `size` at a time and at last what is left; of
+        all columns unless given.
 
         >>> artefact = Artefact("features", "m", tuple("abc"), (), {"x/flat": torch.tensor([[1.0], [2.0], [3.0]])}, {})
         >>> [block.features["x", "flat"].flatten().tolist() for block in in_memory(artefact).blocks(2)]
         [[1.0, 2.0], [3.0]]
         """
-        columns = list(self.columns) if columns is None else [self.require(*column) for column in columns]
+        columns = (
+            list(self.columns) if columns is None else [self.require(*column) for column in columns]
+        )
         count = len(self) if rows is None else len(rows)
         for start in range(0, count, size):
             stop = min(start + size, count)
@@ -151,8 +180,11 @@ class FeatureStore:
             yield Block(which, {column: self.read(*column, part) for column in columns}, labels)
 
 
-def in_memory(artefact: Artefact, labels: Mapping[str, int] | None = None, classes: Sequence[str] = ()) -> FeatureStore:
-    """The features of an artefact, with the class of each image by its id, as they would be read from a folder.
+def in_memory(
+    artefact: Artefact, labels: Mapping[str, int] | None = None, classes: Sequence[str] = ()
+) -> FeatureStore:
+    """The features of an artefact, with the class of each image by its id, as they would be read
+    from a folder.
 
     >>> store = in_memory(Artefact("features", "m", ("a",), (), {"blocks.0/cls": torch.ones(1, 2)}, {}), {"a": 3})
     >>> store.columns, store.labels.tolist(), store.read("blocks.0", "cls").tolist()
@@ -177,7 +209,8 @@ def open_features(folder: Path | str) -> FeatureStore:
     """The features that `extract` stored in a folder, mapped into memory as they are read.
 
     Raises:
-        InputError: there are none, a shard is missing, cut off or of other features, or the ids are not those of the manifest.
+        InputError: there are none, a shard is missing, cut off or of other features, or the ids are
+            not those of the manifest.
     """
     folder = Path(folder).expanduser()
     manifest = Manifest.read(folder)
@@ -194,8 +227,9 @@ def open_features(folder: Path | str) -> FeatureStore:
     if faulty:
         number, why = next(iter(faulty.items()))
         raise InputError(
-            f"{len(faulty)} of {manifest.count} shards of {folder} cannot be used, first {shard_path(folder, number).name}, "
-            f"which is {why}: run the same sslens features command again, and only those are computed."
+            f"{len(faulty)} of {manifest.count} shards of {folder} cannot be used, first"
+            f" {shard_path(folder, number).name}, which is {why}: run the same sslens features"
+            " command again, and only those are computed."
         )
     return FeatureStore(
         manifest.model["name"],
@@ -215,13 +249,16 @@ def open_features(folder: Path | str) -> FeatureStore:
 class _Maps:
     """Shards as maps of their files, of which so many are kept as make 256 MB."""
 
-    def __init__(self, folder: Path, manifest: Manifest, starts: Sequence[Mapping[Column, int]]) -> None:
+    def __init__(
+        self, folder: Path, manifest: Manifest, starts: Sequence[Mapping[Column, int]]
+    ) -> None:
         self.folder, self.manifest, self.starts = folder, manifest, starts
         self._kept: OrderedDict[int, np.memmap] = OrderedDict()
         self._room = max(1, WINDOW // (manifest.row_bytes * manifest.shard))
 
     def __call__(self, number: int, column: Column) -> Tensor:
-        """The rows of a shard of one column, copied when they are written to (and the file never is)."""
+        """The rows of a shard of one column, copied when they are written to (and the file never
+        is)."""
         if number not in self._kept:
             while len(self._kept) >= self._room:
                 self._kept.popitem(last=False)

@@ -1,7 +1,9 @@
-"""Checkpoints as data: `cards/NAME.yaml` says what is known about one, and reading it needs no torch.
+"""Checkpoints as data: `cards/NAME.yaml` says what is known about one, and reading it needs no
+torch.
 
-A card is found by its file's name or one of its aliases. It is read strictly: a key that is missing, unknown or of another
-kind is an error that names the file, so that no claim about a checkpoint is lost by a slip of the pen.
+A card is found by its file's name or one of its aliases. It is read strictly: a key that is
+missing, unknown or of another kind is an error that names the file, so that no claim about a
+checkpoint is lost by a slip of the pen.
 """
 
 import dataclasses
@@ -16,10 +18,11 @@ from typing import Any, Literal
 
 from sslens.errors import InputError, nearest
 
-#: Joint-embedding and reconstruction are the two sides that the papers compare; the others stand beside them, and a control is
-#: what was not pre-trained at all.
+#: Joint-embedding and reconstruction are the two sides that the papers compare; the others stand
+#: beside them, and a control is what was not pre-trained at all.
 Family = Literal["JE", "REC", "supervised", "language-image", "control"]
-#: what was trained after the objective: nothing, all weights with labels, or a linear head on frozen weights
+#: what was trained after the objective: nothing, all weights with labels, or a linear head on
+#: frozen weights
 Tuned = Literal[False, "fine-tuned", "linear"]
 
 
@@ -33,7 +36,8 @@ class Paper:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How the authors prepare images for evaluation: `sslens.data.transform.EvalTransform` takes the same names."""
+    """How the authors prepare images for evaluation: `sslens.data.transform.EvalTransform` takes
+    the same names."""
 
     resize: int
     crop: int
@@ -46,7 +50,8 @@ class Evaluation:
 class Card:
     """What is known about one checkpoint.
 
-    Fields that a card may leave out have a value here; the others it must give, `null` where nothing is known.
+    Fields that a card may leave out have a value here; the others it must give, `null` where
+    nothing is known.
 
     >>> card = find("mae_vitb16")
     >>> card.family, card.arch, card.heads, card.epochs
@@ -176,12 +181,14 @@ def names() -> tuple[str, ...]:
 
 
 def by_size(size: int) -> tuple[Card, ...]:
-    """The cards whose file has this many bytes: hash a file only where there is one of them to compare with."""
+    """The cards whose file has this many bytes: hash a file only where there is one of them to
+    compare with."""
     return tuple(card for card in _cards() if card.size == size)
 
 
 def by_sha256(sha256: str) -> Card | None:
-    """The card of the file with this hash, by the whole hash where it is known, else by its published beginning.
+    """The card of the file with this hash, by the whole hash where it is known, else by its
+    published beginning.
 
     >>> by_sha256("0" * 64) is None
     True
@@ -196,11 +203,14 @@ def read(path: Path) -> Card:
     """The card of one file.
 
     Raises:
-        InputError: it is no YAML mapping; a key is unknown, missing, or of another kind; none or several of url, source and file.
+        InputError: it is no YAML mapping; a key is unknown, missing, or of another kind; none or
+            several of url, source and file.
     """
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # eight times as fast, where it was built
+    loader = getattr(
+        yaml, "CSafeLoader", yaml.SafeLoader
+    )  # eight times as fast, where it was built
     try:
         given = yaml.load(path.read_text(encoding="utf-8"), loader)
     except yaml.YAMLError as error:
@@ -229,7 +239,9 @@ def _typed(kind: Any, value: Any, where: str, key: str) -> Any:
         kinds = [inside[0]] * len(value) if inside[-1] is Ellipsis else list(inside)
         if len(kinds) != len(value):
             raise InputError(_said(where, key, value, f"a list of {len(kinds)}"))
-        return tuple(_typed(each, part, where, key) for each, part in zip(kinds, value, strict=True))
+        return tuple(
+            _typed(each, part, where, key) for each, part in zip(kinds, value, strict=True)
+        )
     if origin is types.UnionType:
         if value is None and type(None) in inside:
             return None
@@ -254,13 +266,24 @@ def _record(kind: type, value: Any, where: str, key: str) -> Any:
     for given in value:
         if given not in fields:
             raise InputError(
-                f"{where[0].upper()}{where[1:]} has an unknown key {prefix}{given}: {nearest(str(given), fields)}"
+                f"{where[0].upper()}{where[1:]} has an unknown key {prefix}{given}:"
+                f" {nearest(str(given), fields)}"
             )
-    missing = [n for n, field in fields.items() if n not in value and field.default is dataclasses.MISSING]
+    missing = [
+        n for n, field in fields.items() if n not in value and field.default is dataclasses.MISSING
+    ]
     if missing:
-        raise InputError(f"{where[0].upper()}{where[1:]} lacks {prefix}{missing[0]}; say null where nothing is known.")
+        raise InputError(
+            f"{where[0].upper()}{where[1:]} lacks {prefix}{missing[0]}; say null where nothing is"
+            " known."
+        )
     hints = _hints(kind)
-    return kind(**{name: _typed(hints[name], part, where, f"{prefix}{name}") for name, part in value.items()})
+    return kind(
+        **{
+            name: _typed(hints[name], part, where, f"{prefix}{name}")
+            for name, part in value.items()
+        }
+    )
 
 
 def _said(where: str, key: str, value: Any, expected: str) -> str:
@@ -277,7 +300,9 @@ def _require_whole(card: Card, path: Path) -> None:
     if sum(given is not None for given in (card.url, card.source, card.file)) != 1:
         raise InputError(f"In {where}, give one of url, source and file.")
     if card.source is None and card.layout is None:
-        raise InputError(f"In {where}, a card of a file needs a layout: the file of zoo/layouts that reads it.")
+        raise InputError(
+            f"In {where}, a card of a file needs a layout: the file of zoo/layouts that reads it."
+        )
     if card.source is None and card.sha256 is None and card.sha256_note is None:
         raise InputError(f"In {where}, sha256 is not known: say why in sha256_note.")
     if not 0 < card.evaluation.crop <= card.evaluation.resize:

@@ -2,7 +2,17 @@
 
 from sslens.cards import Card, cards
 
-HEAD = ("name", "what it is", "objective", "family", "architecture", "epochs", "licence", "weights", "verified by")
+HEAD = (
+    "name",
+    "what it is",
+    "objective",
+    "family",
+    "architecture",
+    "epochs",
+    "licence",
+    "weights",
+    "verified by",
+)
 
 
 def markdown() -> str:
@@ -13,9 +23,21 @@ def markdown() -> str:
 
 def _row(card: Card) -> tuple[str, ...]:
     tuned = {False: "", "fine-tuned": ", fine-tuned", "linear": ", linear probe"}[card.tuned]
-    weights = f"[{card.filename}]({card.url})" if card.url else "with sslens" if card.file else f"`{card.source}`"
-    hashes = {"sha256": card.sha256, "sha256, first digits": card.sha256_prefix, "md5, first digits": card.md5_prefix}
-    verified = next((name for name, value in hashes.items() if value), "by timm" if card.source else "—")
+    weights = (
+        f"[{card.filename}]({card.url})"
+        if card.url
+        else "with sslens"
+        if card.file
+        else f"`{card.source}`"
+    )
+    hashes = {
+        "sha256": card.sha256,
+        "sha256, first digits": card.sha256_prefix,
+        "md5, first digits": card.md5_prefix,
+    }
+    verified = next(
+        (name for name, value in hashes.items() if value), "by timm" if card.source else "—"
+    )
     return (
         f"`{card.name}`",
         f"[{card.title}](https://arxiv.org/abs/{card.paper.arxiv})",

@@ -9,11 +9,13 @@ import tyro
 
 @dataclass(frozen=True)
 class Command:
-    """Train probes on a model's features, hundreds at a time: linear or deeper, of one layer of the model or of two.
+    """Train probes on a model's features, hundreds at a time: linear or deeper, of one layer of the
+    model or of two.
 
-    Every point of a grid of learning rates, weight decays and lengths is trained in one stream of features. The point is
-    chosen on images that are held out, and what it does is told of other images, with its interval; the mean of the best
-    five points, as papers report it, stands beside it. A closed-form ridge probe comes first, at once.
+    Every point of a grid of learning rates, weight decays and lengths is trained in one stream of
+    features. The point is chosen on images that are held out, and what it does is told of other
+    images, with its interval; the mean of the best five points, as papers report it, stands beside
+    it. A closed-form ridge probe comes first, at once.
 
     Examples:
       sslens probe dino_vitb16 --images photos/train --test photos/val
@@ -24,7 +26,9 @@ class Command:
       sslens probe runs/mae --images scenes:0:4000 --test scenes:1:1000 --factors
     """
 
-    source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(name="model", metavar="MODEL|FEATURES")]
+    source: Annotated[
+        tyro.conf.Positional[str], tyro.conf.arg(name="model", metavar="MODEL|FEATURES")
+    ]
     """A model as sslens compare takes it, or a folder of sslens features of the training images."""
     images: str | None = None
     """Training images, with a class a subfolder; not with a folder of features."""

@@ -1,4 +1,5 @@
-"""What `sslens probe` trains and tests on: features of a model over images, or stored ones, and the tables that come of them."""
+"""What `sslens probe` trains and tests on: features of a model over images, or stored ones, and the
+tables that come of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +30,8 @@ from sslens.progress import progress
 from sslens.store import Store, home
 from sslens.table import Table
 
-#: bytes of features up to which they are held in memory, and images that the closed-form preview learns from at most
+#: bytes of features up to which they are held in memory, and images that the closed-form preview
+#: learns from at most
 IN_MEMORY, PREVIEWED = 4 << 30, 20_000
 
 _WHERE = {"tap": "where the features are read", "pooling": "how they are pooled"}
@@ -65,7 +67,8 @@ FEW = _WHERE | {
 
 @dataclass(frozen=True)
 class Part:
-    """Features of some images, the rows that are taken, and their classes as numbers of the training images' classes."""
+    """Features of some images, the rows that are taken, and their classes as numbers of the
+    training images' classes."""
 
     store: FeatureStore
     rows: np.ndarray
@@ -84,7 +87,8 @@ class Part:
 
 @dataclass(frozen=True)
 class Sets:
-    """The images of a probe: to train on, to choose on, to test on (the same where they are tested in folds)."""
+    """The images of a probe: to train on, to choose on, to test on (the same where they are tested
+    in folds)."""
 
     model: Backbone | None
     classes: tuple[str, ...]
@@ -97,25 +101,37 @@ class Sets:
         """The features read from folders, or made by the model."""
         model = None if command.images is None else zoo.load(command.source)
         parts: dict[str, Part] = {}
-        named = {"train": command.images or command.source, "val": command.val, "test": command.test}
+        named = {
+            "train": command.images or command.source,
+            "val": command.val,
+            "test": command.test,
+        }
         for name, source in named.items():
             if source is None:
                 continue
             store, images = (
-                (open_features(source), None) if model is None else _extracted(model, source, command, device, quiet)
+                (open_features(source), None)
+                if model is None
+                else _extracted(model, source, command, device, quiet)
             )
             first = parts.get("train")
             _require_labels(source, store)
             if first:
                 _require_fitting(source, store, first.store)
-            labels = np.array(store.labels) if not first else _renumbered(source, store, first.store.classes)
+            labels = (
+                np.array(store.labels)
+                if not first
+                else _renumbered(source, store, first.store.classes)
+            )
             parts[name] = Part(store, np.arange(len(store)), labels, images)
         train = parts["train"]
         require_top(command.top, len(train.store.classes))
         if command.folds is not None:
             return cls(model, train.store.classes, train, train, train)
         if "val" not in parts:
-            kept, held = held_out(train.labels, train.store.ids, seed=command.seed, classes=train.store.classes)
+            kept, held = held_out(
+                train.labels, train.store.ids, seed=command.seed, classes=train.store.classes
+            )
             parts["val"] = replace(train, rows=held)
             train = replace(train, rows=kept)
         return cls(model, train.store.classes, train, parts["val"], parts["test"])
@@ -123,10 +139,14 @@ class Sets:
     def heads(self, command: Command) -> list[Head]:
         """Each layer asked for, alone and perhaps with the last, at each depth of the probe."""
         store = self.train.store
-        names = [tap.name for tap in store.taps if any(tap.name == each for each, _ in store.columns)]
+        names = [
+            tap.name for tap in store.taps if any(tap.name == each for each, _ in store.columns)
+        ]
         last = names[-1]
         taps = names if command.taps == ("all",) else list(command.taps or (last,))
-        poolings = command.pooling or tuple(p for p in store.poolings if (last, p) in store.columns)[:1]
+        poolings = (
+            command.pooling or tuple(p for p in store.poolings if (last, p) in store.columns)[:1]
+        )
         heads = []
         for pooling in poolings:
             for tap in taps:
@@ -136,19 +156,35 @@ class Sets:
                     heads += [Head((own, ending), depth) for depth in command.layers]
         return heads
 
-    def data(self, part: Part, command: Command, heads: Sequence[Head], *, batch: int | None = None) -> Held | Stored:
+    def data(
+        self, part: Part, command: Command, heads: Sequence[Head], *, batch: int | None = None
+    ) -> Held | Stored:
         """The features of a part: in memory, or read block by block where they are large."""
         columns = list(dict.fromkeys(column for head in heads for column in head.columns))
         size = 4 * len(part.rows) * sum(part.store.columns[column] for column in columns)
         labels = torch.from_numpy(part.labels)
         if size > IN_MEMORY:
             return Stored(
-                part.store, labels, len(self.classes), rows=part.rows, columns=columns, batch=batch, seed=command.seed
+                part.store,
+                labels,
+                len(self.classes),
+                rows=part.rows,
+                columns=columns,
+                batch=batch,
+                seed=command.seed,
             )
         features = {column: part.read([column]) for column in columns}
-        return Held(features, labels[torch.from_numpy(part.rows)], len(self.classes), batch=batch, seed=command.seed)
+        return Held(
+            features,
+            labels[torch.from_numpy(part.rows)],
+            len(self.classes),
+            batch=batch,
+            seed=command.seed,
+        )
 
-    def training(self, command: Command, heads: Sequence[Head], device: str) -> Held | Stored | Augmented:
+    def training(
+        self, command: Command, heads: Sequence[Head], device: str
+    ) -> Held | Stored | Augmented:
         """What the probes are trained on: features, or random views through the model."""
         if not command.augment:
             return self.data(self.train, command, heads, batch=command.batch)
@@ -157,7 +193,9 @@ class Sets:
         row = {name: number for number, name in enumerate(self.train.images.ids)}
         images = self.train.images.take([row[name] for name in self.train.ids])
         columns = list(dict.fromkeys(column for head in heads for column in head.columns))
-        return Augmented(self.model, images, columns, batch=command.batch, seed=command.seed, device=device)
+        return Augmented(
+            self.model, images, columns, batch=command.batch, seed=command.seed, device=device
+        )
 
     def describe(self, command: Command, heads: Sequence[Head], points: int) -> str:
         """The plan, for a person."""
@@ -167,19 +205,23 @@ class Sets:
         lines = [f"model     {self.train.store.name}, {len(self.classes)} classes"]
         lines += [f"{name:<10}{len(part.rows):,} images" for name, part in parts.items()]
         lines.append(
-            f"probes    {len(heads)} × {points} points of the grid, trained together: {heads[0].name}"
-            + (", …" if heads[1:] else "")
+            f"probes    {len(heads)} × {points} points of the grid, trained together:"
+            f" {heads[0].name}" + (", …" if heads[1:] else "")
         )
         if command.folds is not None:
             lines.append(f"folds     {command.folds}, each image tested once")
         if command.augment:
-            lines.append("views     random crops and flips, a forward pass of all training images an epoch")
+            lines.append(
+                "views     random crops and flips, a forward pass of all training images an epoch"
+            )
         return "\n".join(lines)
 
     def preview(self, heads: Sequence[Head]) -> Table:
         """A ridge probe of what each head reads."""
         train = self.train
-        if len(train.rows) > PREVIEWED:  # of every class its share: a store may hold one class after another
+        if (
+            len(train.rows) > PREVIEWED
+        ):  # of every class its share: a store may hold one class after another
             some = few_shot(train.labels[train.rows], train.ids, PREVIEWED / len(train.rows))
             train = replace(train, rows=train.rows[some])
         labels, asked = (torch.from_numpy(part.labels[part.rows]) for part in (train, self.test))
@@ -203,18 +245,23 @@ class Sets:
         for part in (self.train, self.test):
             if part.images is None:
                 raise InputError(
-                    "The factors are known of generated scenes alone: give a model, and --images scenes:0:4000."
+                    "The factors are known of generated scenes alone: give a model, and --images"
+                    " scenes:0:4000."
                 )
             row = {name: number for number, name in enumerate(part.images.ids)}
             frames.append(factors_of(part.images.take([row[name] for name in part.ids])))
         rows = []
         for columns in dict.fromkeys(head.columns for head in heads):
-            found = factors.decode(self.train.read(columns), frames[0], self.test.read(columns), frames[1], seed=seed)
+            found = factors.decode(
+                self.train.read(columns), frames[0], self.test.read(columns), frames[1], seed=seed
+            )
             rows.append(found.assign(**_where(columns)))
         units = _WHERE | factors.UNITS
         return Table(pd.concat(rows, ignore_index=True)[list(units)], units)
 
-    def few_shot(self, command: Command, share: float, heads: Sequence[Head], grid: Grid, device: str) -> Table:
+    def few_shot(
+        self, command: Command, share: float, heads: Sequence[Head], grid: Grid, device: str
+    ) -> Table:
         """What each head comes to with a share of the labels: a row a head and draw."""
         found = few_shot_outcomes(
             self.data(self.train, command, heads),
@@ -255,28 +302,42 @@ def planned(command: Command, points: int) -> str:
             lines.append(f"{name:<10}{len(store):,} stored images of {store.name}")
         else:
             lines.append(
-                f"{name:<10}{len(open_images(source, limit=command.limit, seed=command.seed)):,} images of {source}"
+                f"{name:<10}{len(open_images(source, limit=command.limit, seed=command.seed)):,}"
+                f" images of {source}"
             )
     if command.images is not None:
-        lines.insert(0, f"model     {zoo.load(command.source).name}, one pass over all images, unless in the store")
+        lines.insert(
+            0,
+            f"model     {zoo.load(command.source).name}, one pass over all images, unless in the"
+            " store",
+        )
     layers = ", ".join(map(str, command.layers))
     lines.append(
-        f"probes    {points} points of the grid a layer of the model and depth of the probe ({layers}), trained together"
+        f"probes    {points} points of the grid a layer of the model and depth of the probe"
+        f" ({layers}), trained together"
     )
     return "\n".join(lines)
 
 
-def grid_table(probes: Probes, validated: Mapping[Head, np.ndarray], tested: Mapping[Head, np.ndarray]) -> Table:
+def grid_table(
+    probes: Probes, validated: Mapping[Head, np.ndarray], tested: Mapping[Head, np.ndarray]
+) -> Table:
     """Every point of the grid of every head."""
     rows = []
     for head in probes.heads:
         for number, point in enumerate(probes.grid):
             diverged = int(probes.diverged[head][number])
-            shares = (right[head][number].mean() if diverged < 0 else np.nan for right in (validated, tested))
+            shares = (
+                right[head][number].mean() if diverged < 0 else np.nan
+                for right in (validated, tested)
+            )
             rows.append(
                 _where(head.columns)
                 | {"layers": head.layers}
-                | {name: getattr(point, name) for name in ("lr", "weight_decay", "min_lr", "warmup", "epochs")}
+                | {
+                    name: getattr(point, name)
+                    for name in ("lr", "weight_decay", "min_lr", "warmup", "epochs")
+                }
                 | dict(zip(("validation", "accuracy"), shares, strict=True))
                 | {"diverged": diverged}
             )
@@ -290,12 +351,14 @@ def spoken(outcomes: Sequence[Outcome], grid: Sequence[Point]) -> str:
     for each in best[:8]:
         point = grid[each.point]
         lines.append(
-            f"probe     {each.head.name}: {each.accuracy:.1%} [{each.low:.1%}, {each.high:.1%}] by the point chosen "
-            f"(lr {point.lr:g}, decay {point.weight_decay:g}, {point.epochs} epochs); best five {each.best:.1%} ± {each.std:.1%}"
+            f"probe     {each.head.name}: {each.accuracy:.1%} [{each.low:.1%}, {each.high:.1%}] by"
+            f" the point chosen (lr {point.lr:g}, decay {point.weight_decay:g}, {point.epochs}"
+            f" epochs); best five {each.best:.1%} ± {each.std:.1%}"
         )
         if each.diverged:
             lines.append(
-                f"note      {each.diverged} of {len(grid)} points of {each.head.name} diverged and count for none"
+                f"note      {each.diverged} of {len(grid)} points of {each.head.name} diverged and"
+                " count for none"
             )
     if best[8:]:
         lines.append(f"          and {len(best) - 8} more in probes.csv")
@@ -314,7 +377,10 @@ def _extracted(
     with progress("checking images", quiet=quiet) as report:
         images = open_images(source, limit=command.limit, seed=command.seed, progress=report)
     if images.labels is None:
-        raise InputError(f"{source} has no classes, which a probe learns: give a folder with a subfolder a class.")
+        raise InputError(
+            f"{source} has no classes, which a probe learns: give a folder with a subfolder a"
+            " class."
+        )
     with progress(model.name, quiet=quiet) as report:
         (artefact,) = collect(
             model,
@@ -332,19 +398,22 @@ def _extracted(
 
 def _require_labels(source: str, store: FeatureStore) -> None:
     if store.labels is None:
-        raise InputError(f"{source} holds features of images without classes, which a probe learns.")
+        raise InputError(
+            f"{source} holds features of images without classes, which a probe learns."
+        )
 
 
 def _require_fitting(source: str, store: FeatureStore, first: FeatureStore) -> None:
     """Refuse features of another model, and those of the images that are trained on."""
     if store.key["weights"] != first.key["weights"]:
         raise InputError(
-            f"{source} holds features of {store.name}, and the training images' are of {first.name}: of other weights."
+            f"{source} holds features of {store.name}, and the training images' are of"
+            f" {first.name}: of other weights."
         )
     if store.key["images"] == first.key["images"]:
         raise InputError(
-            f"{source} holds the images that the probes are trained on: give others, or --folds, which tests each image by "
-            "probes that have not seen it."
+            f"{source} holds the images that the probes are trained on: give others, or --folds,"
+            " which tests each image by probes that have not seen it."
         )
 
 
@@ -356,6 +425,7 @@ def _renumbered(source: str, store: FeatureStore, classes: Sequence[str]) -> np.
         if store.classes[label] not in number:
             name = store.classes[label]
             raise InputError(
-                f'{source} has images of the class "{name}", of which there is none to train on: {nearest(name, classes)}'
+                f'{source} has images of the class "{name}", of which there is none to train on:'
+                f" {nearest(name, classes)}"
             )
     return np.array([number.get(name, -1) for name in store.classes], np.int64)[store.labels]

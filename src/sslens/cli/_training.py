@@ -1,4 +1,5 @@
-"""What `sslens pretrain` and `sslens finetune` are both asked, and how both come to settings, images and a training."""
+"""What `sslens pretrain` and `sslens finetune` are both asked, and how both come to settings,
+images and a training."""
 
 import os
 from collections.abc import Sequence
@@ -50,7 +51,8 @@ def first_process() -> bool:
 
 
 def settled(command: Any, recipe: "Recipe", *, asked: bool) -> tuple[Any, int, int]:
-    """Settings, epochs and minibatch: what the command gives, else those of its recipe (settings alone if it was not asked for).
+    """Settings, epochs and minibatch: what the command gives, else those of its recipe (settings
+    alone if it was not asked for).
 
     Raises:
         InputError: as `changed`.
@@ -93,13 +95,16 @@ def changed(settings: Any, overrides: Sequence[str]) -> Any:
         if kind is tuple and isinstance(value, list):
             value = tuple(float(each) for each in value)
         if type(value) is not kind:
-            raise InputError(f'The setting {key} is "{text}": expected a {kind.__name__} such as {now[key]}.')
+            raise InputError(
+                f'The setting {key} is "{text}": expected a {kind.__name__} such as {now[key]}.'
+            )
         now[key] = value
     return type(settings)(**now)
 
 
 def require_startable(command: Any, batch_size: int, out: Path) -> None:
-    """Refuse, before a job waits in a queue, a minibatch that its tasks cannot share and a folder that holds another run.
+    """Refuse, before a job waits in a queue, a minibatch that its tasks cannot share and a folder
+    that holds another run.
 
     Raises:
         InputError: one of them.
@@ -135,14 +140,20 @@ def training_of(command: Any, epochs: int, batch_size: int) -> "Training":
 
 
 def opened(source: str, command: Any, limit: int | None, say: Text) -> "ImageSet":
-    """The images of a source of a command that trains; those that were left out are said once, however many processes there are."""
+    """The images of a source of a command that trains; those that were left out are said once,
+    however many processes there are."""
     from sslens.data import open_images
     from sslens.progress import progress
 
     first = first_process()
     with progress("checking images", quiet=not first) as report:
         found = open_images(
-            source, on_bad=command.training.on_bad, limit=limit, seed=command.common.seed, minimum=1, progress=report
+            source,
+            on_bad=command.training.on_bad,
+            limit=limit,
+            seed=command.common.seed,
+            minimum=1,
+            progress=report,
         )
     if found.skipped and first:
         shown = "; ".join(f"{name} ({reason})" for name, reason in found.skipped[:20])

@@ -1,4 +1,5 @@
-"""What `sslens pretrain` and `sslens finetune` do besides training: held-out images for k-NN, trackers, the report at the end."""
+"""What `sslens pretrain` and `sslens finetune` do besides training: held-out images for k-NN,
+trackers, the report at the end."""
 
 import contextlib
 import json
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from sslens.training.watch import HeldOut
 
 
-def held_out(source: str | None, bank: str | None, opened: "Callable[[str], ImageSet]") -> "HeldOut | None":
+def held_out(
+    source: str | None, bank: str | None, opened: "Callable[[str], ImageSet]"
+) -> "HeldOut | None":
     """The images that k-NN classifies while a training runs, and those it classifies them by.
 
     Raises:
@@ -33,10 +36,12 @@ def held_out(source: str | None, bank: str | None, opened: "Callable[[str], Imag
 
 
 def also_trained_on(held: "HeldOut", images: "ImageSet", *, learnt: bool) -> str:
-    """What is said where images that are classified are trained on too, with or without their classes; nothing where none is."""
+    """What is said where images that are classified are trained on too, with or without their
+    classes; nothing where none is."""
     both = len(held.queries.contents & images.contents)
     return (
-        f"; {both:,} of them are also trained on, {'with' if learnt else 'without'} their classes, so that they are not unseen"
+        f"; {both:,} of them are also trained on, {'with' if learnt else 'without'} their classes,"
+        " so that they are not unseen"
         if both
         else ""
     )
@@ -56,13 +61,22 @@ def require_trackers(options: TrainingOptions) -> None:
 
 
 def trackers(
-    stack: contextlib.ExitStack, options: TrainingOptions, out: Path, name: str, config: dict[str, object]
+    stack: contextlib.ExitStack,
+    options: TrainingOptions,
+    out: Path,
+    name: str,
+    config: dict[str, object],
 ) -> "tuple[Tell, ...]":
     """What sends the log's lines elsewhere, closed with the stack."""
     from sslens.training import track
 
-    tell = [stack.enter_context(track.tensorboard(out / "tensorboard"))] if options.tensorboard else []
-    return (*tell, *([stack.enter_context(track.wandb(out, name, config))] if options.wandb else []))
+    tell = (
+        [stack.enter_context(track.tensorboard(out / "tensorboard"))] if options.tensorboard else []
+    )
+    return (
+        *tell,
+        *([stack.enter_context(track.wandb(out, name, config))] if options.wandb else []),
+    )
 
 
 def write_report(out: Path, name: str, line: str, what: str = "Pre-training") -> Path:
@@ -88,6 +102,10 @@ def write_report(out: Path, name: str, line: str, what: str = "Pre-training") ->
         command=line,
         study=(out / "config.yaml").read_text(encoding="utf-8"),
         provenance={
-            "versions": {"sslens": __version__, "torch": torch.__version__, "Python": platform.python_version()}
+            "versions": {
+                "sslens": __version__,
+                "torch": torch.__version__,
+                "Python": platform.python_version(),
+            }
         },
     )

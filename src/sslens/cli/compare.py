@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 class Command:
     """Compare models on images: one report with CKA by block and layer type, and k-NN by depth.
 
-    A MODEL is a name that sslens zoo lists, a checkpoint file, a folder of sslens pretrain, a fingerprint, timm:NAME,
-    hf-hub:ID, random:NAME[:SEED] or pixels. Under torchrun the same command uses all its processes.
+    A MODEL is a name that sslens zoo lists, a checkpoint file, a folder of sslens pretrain, a
+    fingerprint, timm:NAME, hf-hub:ID, random:NAME[:SEED] or pixels. Under torchrun the same command
+    uses all its processes.
 
     Examples:
       sslens compare dino_vitb16 mae_vitb16 runs/mine --images photos
@@ -28,7 +29,9 @@ class Command:
       sslens compare *.fingerprint.safetensors
     """
 
-    models: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MODEL [MODEL ...]")]
+    models: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MODEL [MODEL ...]")
+    ]
     """Models to compare."""
     images: str | None = None
     """A folder (a class a subfolder, or flat), an .npz file, cifar10[:val|:train], or scenes[:SEED[:COUNT]]; fingerprints and

@@ -8,7 +8,8 @@ from sslens.cli._options import Text
 
 @dataclass(frozen=True)
 class Command:
-    """The whole way in a minute, with nothing downloaded: the small models that come with the package, compared.
+    """The whole way in a minute, with nothing downloaded: the small models that come with the
+    package, compared.
 
     Examples:
       sslens demo
@@ -27,4 +28,6 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     """Carry it out; returns the path of the report."""
     from sslens.demo import run_demo
 
-    return run_demo(command.out, device=command.device, dry_run=command.dry_run, command=line, say=say)
+    return run_demo(
+        command.out, device=command.device, dry_run=command.dry_run, command=line, say=say
+    )

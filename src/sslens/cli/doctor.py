@@ -13,7 +13,8 @@ from sslens.errors import InputError
 
 @dataclass(frozen=True)
 class Command:
-    """Say what a checkpoint file is, how that is known, what loading drops or renames, and what looks wrong in it.
+    """Say what a checkpoint file is, how that is known, what loading drops or renames, and what
+    looks wrong in it.
 
     The exit status is 0 when the file can be loaded and 2 when it cannot. Nothing in a file is run.
 
@@ -34,7 +35,8 @@ class Command:
 
 
 def run(command: Command, line: str, say: Text) -> Path | None:
-    """Carry it out: the diagnosis goes to standard output; what cannot be loaded is an error after it."""
+    """Carry it out: the diagnosis goes to standard output; what cannot be loaded is an error after
+    it."""
     from sslens import fingerprint, zoo
 
     path = Path(command.file)

@@ -13,17 +13,21 @@ from sslens.slurm import Slurm
 
 @dataclass(frozen=True)
 class Command:
-    """Store the features of a model over images: all taps and poolings, in one pass, whatever the number of images.
+    """Store the features of a model over images: all taps and poolings, in one pass, whatever the
+    number of images.
 
-    Of every block and of the final norm the CLS token, the mean of all tokens and the mean of the patch tokens, in files of 2,048
-    images. The same command goes on where it was stopped or killed, and a file at most is computed again. Under torchrun
-    the processes share the files. sslens knn and sslens probe read the folder; so does sslens.open_features in Python.
+    Of every block and of the final norm the CLS token, the mean of all tokens and the mean of the
+    patch tokens, in files of 2,048 images. The same command goes on where it was stopped or killed,
+    and a file at most is computed again. Under torchrun the processes share the files. sslens knn
+    and sslens probe read the folder; so does sslens.open_features in Python.
 
     Examples:
       sslens features dino_vitb16 --images photos/train --out features/dino --dry-run
       sslens features dino_vitb16 --images photos/train --out features/dino
-      sslens features runs/mae --images photos/train --out features/mae --taps blocks.5 blocks.11 --poolings cls
-      torchrun --nproc-per-node 8 -m sslens features dino_vitb16 --images photos/train --out features/dino
+      sslens features runs/mae --images photos/train --out features/mae --taps blocks.5 blocks.11
+          --poolings cls
+      torchrun --nproc-per-node 8 -m sslens features dino_vitb16 --images photos/train --out
+          features/dino
     """
 
     model: tyro.conf.Positional[str]
@@ -63,7 +67,9 @@ def check(command: Command) -> None:
 
     zoo.check(command.model)
     if command.out.exists() and not command.out.is_dir():
-        raise InputError(f"{command.out} is a file: features are stored in a folder, give another --out.")
+        raise InputError(
+            f"{command.out} is a file: features are stored in a folder, give another --out."
+        )
     for name, value in (("--batch", command.batch), ("--shard", command.shard)):
         if value is not None and value < 1:
             raise InputError(f"{name} is {value}: give 1 or more.")
@@ -104,12 +110,13 @@ def run(command: Command, line: str, say: Text) -> Path | None:
             size = len(images) * wanted.row_bytes
             transform = model.transform
             say(
-                f"model     {model.name}, {len(wanted.taps)} taps, {len(wanted.columns)} taps and poolings\n"
-                f"images    {len(images):,} of {images.name} ({images.content[:12]})\n"
-                f"seen as   {transform.crop} of {transform.resize} px, {transform.interpolation}; {wanted.precision}\n"
-                f"size      {size / 1e9:.3g} GB: {wanted.row_bytes / 1e3:.3g} kB an image in {wanted.dtype}, "
-                f"{wanted.count} files of {wanted.shard:,} images\n"
-                f"pass      {len(missing)} of {wanted.count} files to be made, on {process.device}"
+                f"model     {model.name}, {len(wanted.taps)} taps, {len(wanted.columns)} taps and"
+                f" poolings\nimages    {len(images):,} of {images.name}"
+                f" ({images.content[:12]})\nseen as   {transform.crop} of {transform.resize} px,"
+                f" {transform.interpolation}; {wanted.precision}\nsize      {size / 1e9:.3g} GB:"
+                f" {wanted.row_bytes / 1e3:.3g} kB an image in {wanted.dtype}, {wanted.count} files"
+                f" of {wanted.shard:,} images\npass      {len(missing)} of {wanted.count} files to"
+                f" be made, on {process.device}"
             )
             for name, reason in images.skipped[:20]:
                 say(f"note      {name} could not be decoded and was left out ({reason})")

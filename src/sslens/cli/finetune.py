@@ -9,26 +9,40 @@ from typing import Annotated, Any
 import tyro
 
 from sslens.cli._options import Common, Text
-from sslens.cli._training import TrainingOptions, first_process, opened, require_startable, settled, training_of
+from sslens.cli._training import (
+    TrainingOptions,
+    first_process,
+    opened,
+    require_startable,
+    settled,
+    training_of,
+)
 from sslens.cli._watching import require_trackers, trackers, write_report
 from sslens.slurm import Slurm
 
 
 @dataclass(frozen=True)
 class Command:
-    """Fine-tune a pre-trained model: all its weights, and a classifier on top, learn the classes of labelled images.
+    """Fine-tune a pre-trained model: all its weights, and a classifier on top, learn the classes of
+    labelled images.
 
-    Layers near the images move more slowly than those near the classifier. After each epoch the images of --val are classified
-    (top-1, top-5); --out keeps the model of the best epoch, best.safetensors, and the last, both for `sslens compare` and
-    sslens.load. Fine-tune a control too, random:NAME: what it also comes to is the recipe's, not the pre-training's.
+    Layers near the images move more slowly than those near the classifier. After each epoch the
+    images of --val are classified (top-1, top-5); --out keeps the model of the best epoch,
+    best.safetensors, and the last, both for `sslens compare` and sslens.load. Fine-tune a control
+    too, random:NAME: what it also comes to is the recipe's, not the pre-training's.
 
     Examples:
-      sslens finetune mae_vitb16 --images photos/train --val photos/val --preset mae-official --out runs/mae-ft
-      sslens finetune runs/mae --images cifar10:train --val cifar10:test --epochs 30 --batch-size 256 --set layer_decay=0.75
-      sslens finetune random:vit_small_patch16_224:0 --images photos/train --val photos/val --out runs/control
-      torchrun --nproc-per-node 8 -m sslens finetune dino_vitb16 --images photos/train --val photos/val --preset paper-2023
+      sslens finetune mae_vitb16 --images photos/train --val photos/val --preset mae-official --out
+          runs/mae-ft
+      sslens finetune runs/mae --images cifar10:train --val cifar10:test --epochs 30 --batch-size
+          256 --set layer_decay=0.75
+      sslens finetune random:vit_small_patch16_224:0 --images photos/train --val photos/val --out
+          runs/control
+      torchrun --nproc-per-node 8 -m sslens finetune dino_vitb16 --images photos/train --val
+          photos/val --preset paper-2023
       sslens finetune runs/mae --images photos/train --val photos/val --path --out runs/mae-ft
-      sslens finetune runs/mae --images photos/train --val photos/val --path --out runs/mae-ft --resume
+      sslens finetune runs/mae --images photos/train --val photos/val --path --out runs/mae-ft
+          --resume
     """
 
     model: tyro.conf.Positional[str]
@@ -75,15 +89,17 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     name, out = command.name or f"{model.name}-ft", _out(command)
     if held is not None and first and (both := len(held.contents & images.contents)):
         say(
-            f"note      {both:,} of the {len(held):,} images of --val are also trained on: what is measured on them says too much."
+            f"note      {both:,} of the {len(held):,} images of --val are also trained on: what is"
+            " measured on them says too much."
         )
     if common.dry_run:
         schedule = finetune.tuned(model, images, settings).plan(
             len(images), training, int(os.environ.get("WORLD_SIZE", "1"))
         )
         say(
-            f"{model.name}, {len(images):,} images of {images.name}: {schedule.epoch:,} steps an epoch, {schedule.steps:,} in all, "
-            f"{schedule.steps * batch_size:,} images seen; into {out}\n{settings}"
+            f"{model.name}, {len(images):,} images of {images.name}: {schedule.epoch:,} steps an"
+            f" epoch, {schedule.steps:,} in all, {schedule.steps * batch_size:,} images seen; into"
+            f" {out}\n{settings}"
         )
         return None
     with contextlib.ExitStack() as stack:
@@ -109,7 +125,8 @@ def run(command: Command, line: str, say: Text) -> Path | None:
 
 
 def check(command: Command) -> None:
-    """Refuse, before a job waits in a queue, what is known to be wrong without the images and the job's GPUs."""
+    """Refuse, before a job waits in a queue, what is known to be wrong without the images and the
+    job's GPUs."""
     from sslens import zoo
 
     zoo.check(command.model)
@@ -118,7 +135,8 @@ def check(command: Command) -> None:
 
 
 def _chosen(command: Command) -> tuple[Any, int, int]:
-    """Settings, epochs and minibatch: those of a preset where it is asked for, unless the command gives others."""
+    """Settings, epochs and minibatch: those of a preset where it is asked for, unless the command
+    gives others."""
     from sslens.recipes import recipe
 
     chosen = recipe("finetune", command.preset or "mae-official")

@@ -22,15 +22,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Command:
-    """Write what a model makes of images as one small file, to be compared later with other models, on any machine.
+    """Write what a model makes of images as one small file, to be compared later with other models,
+    on any machine.
 
-    The file holds the model's Grams: the similarities of the images to each other at every layer, and neither images nor
-    weights. sslens compare takes such files wherever it takes models; they must be of the same images, --limit, --batch and
-    --seed. Released models resample images differently: give one --interpolation to all, and what differs is the models.
+    The file holds the model's Grams: the similarities of the images to each other at every layer,
+    and neither images nor weights. sslens compare takes such files wherever it takes models; they
+    must be of the same images, --limit, --batch and --seed. Released models resample images
+    differently: give one --interpolation to all, and what differs is the models.
 
     Examples:
       sslens fingerprint mae_vitb16 --images photos/val
-      sslens fingerprint moco_v3_vitb16 --images photos/val --interpolation bicubic --half -o shared/moco.safetensors
+      sslens fingerprint moco_v3_vitb16 --images photos/val --interpolation bicubic --half -o
+          shared/moco.safetensors
       sslens compare mae_vitb16.fingerprint.safetensors shared/moco.safetensors
     """
 
@@ -66,7 +69,8 @@ class Command:
 
 
 def run(command: Command, line: str, say: Text) -> Path | None:
-    """Carry it out; returns the path of the fingerprint, but for processes that are not the first."""
+    """Carry it out; returns the path of the fingerprint, but for processes that are not the
+    first."""
     check(command)
 
     from sslens.fingerprint import Conditions, write
@@ -80,7 +84,9 @@ def run(command: Command, line: str, say: Text) -> Path | None:
             _require_own(asked.path, asked.model, asked.images)
         if process.first:
             say(asked.describe(store))
-        made = [] if command.dry_run else asked.collect(store, process.device, quiet=not process.first)
+        made = (
+            [] if command.dry_run else asked.collect(store, process.device, quiet=not process.first)
+        )
     if not made or not process.first:
         return None
     conditions = Conditions.of(
@@ -103,17 +109,23 @@ def check(command: Command) -> None:
 
     if is_fingerprint(Path(command.model)):
         raise InputError(
-            f"{command.model} is a fingerprint already: sslens doctor {command.model} says what it holds, and sslens compare "
-            "takes it as a model."
+            f"{command.model} is a fingerprint already: sslens doctor {command.model} says what it"
+            " holds, and sslens compare takes it as a model."
         )
     if not command.tokens:
         raise InputError("--tokens names none: give one or more of all, cls and patch.")
     zoo.check(command.model)
     out = command.out
     if out is not None and out.is_dir():
-        raise InputError(f"{out} is a folder: give the file to write, such as {out / 'model.fingerprint.safetensors'}.")
+        raise InputError(
+            f"{out} is a folder: give the file to write, such as"
+            f" {out / 'model.fingerprint.safetensors'}."
+        )
     if out is not None and out.exists() and not is_fingerprint(out):
-        raise InputError(f"{out} is there and is no fingerprint: it would be lost. Choose another name with --out.")
+        raise InputError(
+            f"{out} is there and is no fingerprint: it would be lost. Choose another name with"
+            " --out."
+        )
 
 
 def _require_own(path: Path, model: "Backbone", images: "ImageSet") -> None:
@@ -127,10 +139,15 @@ def _require_own(path: Path, model: "Backbone", images: "ImageSet") -> None:
         there = read_header(path)
         if (there["model"]["digest"], there["images"]["content"]) == (model.digest, images.content):
             return
-        what = f"of {there['model']['source']} over {there['images']['count']:,} images of {there['images']['name']}"
+        what = (
+            f"of {there['model']['source']} over {there['images']['count']:,} images of"
+            f" {there['images']['name']}"
+        )
     else:
         what = "no fingerprint"
-    raise InputError(f"{path} is there and is {what}: it would be lost. Give another name with --out.")
+    raise InputError(
+        f"{path} is there and is {what}: it would be lost. Give another name with --out."
+    )
 
 
 @dataclass(frozen=True)
@@ -160,11 +177,18 @@ class _Asked:
         if command.interpolation != "own":
             model.transform = replace(model.transform, interpolation=command.interpolation)
         if not model.prefix and set(command.tokens) != {"all"}:
-            raise InputError(f"{model.name} has no CLS token, so its tokens are all alike: leave --tokens at all.")
+            raise InputError(
+                f"{model.name} has no CLS token, so its tokens are all alike: leave --tokens at"
+                " all."
+            )
         taps = model.pick(command.taps or None)
         with progress("checking images", quiet=quiet) as report:
             images = open_images(
-                command.images, limit=command.limit, seed=command.seed, on_bad=command.on_bad, progress=report
+                command.images,
+                limit=command.limit,
+                seed=command.seed,
+                on_bad=command.on_bad,
+                progress=report,
             )
         return cls(
             model,
@@ -182,20 +206,35 @@ class _Asked:
         from sslens.capture import key_of
         from sslens.fingerprint.triangles import values
 
-        keys = [key_of(self.model, self.images, self.plan, each, self.taps, self.precision) for each in self.reducers]
+        keys = [
+            key_of(self.model, self.images, self.plan, each, self.taps, self.precision)
+            for each in self.reducers
+        ]
         missing = sum(not store.has("grams", key) for key in keys)
         sizes, transform = self.plan.sizes, self.model.transform
         size = len(keys) * len(self.taps) * values(sizes) * (2 if self.dtype == "float16" else 4)
         lines = [
-            f"model     {self.model.name}, {len(self.taps)} taps, tokens {', '.join(each.tokens for each in self.reducers)}",
-            f"images    {len(self.images):,} of {self.images.name} ({self.images.content[:12]}), {len(sizes)} minibatches",
-            f"seen as   {transform.crop} of {transform.resize} px, {transform.interpolation}; {self.precision}",
+            (
+                f"model     {self.model.name}, {len(self.taps)} taps, tokens"
+                f" {', '.join(each.tokens for each in self.reducers)}"
+            ),
+            (
+                f"images    {len(self.images):,} of {self.images.name}"
+                f" ({self.images.content[:12]}), {len(sizes)} minibatches"
+            ),
+            (
+                f"seen as   {transform.crop} of {transform.resize} px, {transform.interpolation};"
+                f" {self.precision}"
+            ),
             f"pass      {'to be made' if missing else 'in the store'}",
             f"file      {self.path}, about {max(0.01, size / 1e6):.2f} MB in {self.dtype}",
         ]
         if self.images.skipped:
             shown = "; ".join(f"{name} ({reason})" for name, reason in self.images.skipped[:20])
-            lines.append(f"note      {len(self.images.skipped)} images could not be decoded and were left out: {shown}")
+            lines.append(
+                f"note      {len(self.images.skipped)} images could not be decoded and were left"
+                f" out: {shown}"
+            )
         return "\n".join(lines)
 
     def collect(self, store: "Store", device: str, *, quiet: bool) -> "list[Artefact]":

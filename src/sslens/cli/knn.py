@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Command:
-    """k-NN accuracy of a model by layer, pooling, number of neighbours and temperature, beside its controls.
+    """k-NN accuracy of a model by layer, pooling, number of neighbours and temperature, beside its
+    controls.
 
-    Writes knn.csv, a row a choice with its interval, and prints the usual choice (the last CLS token, 20 neighbours, temperature
-    0.07), the best one, and what choosing gains on images that had no part in it. Features are stored under SSLENS_HOME, so
-    that a second run computes none; or give a folder that sslens features made.
+    Writes knn.csv, a row a choice with its interval, and prints the usual choice (the last CLS
+    token, 20 neighbours, temperature 0.07), the best one, and what choosing gains on images that
+    had no part in it. Features are stored under SSLENS_HOME, so that a second run computes none; or
+    give a folder that sslens features made.
 
     Examples:
       sslens knn dino_vitb16 --images photos/val --bank photos/train
@@ -55,22 +57,29 @@ def check(command: Command) -> None:
 
     for name, values in (("--k", command.k), ("--temperature", command.temperature)):
         if not values or min(values) <= 0:
-            raise InputError(f"{name} is {' '.join(map(str, values)) or 'empty'}: give numbers above 0.")
+            raise InputError(
+                f"{name} is {' '.join(map(str, values)) or 'empty'}: give numbers above 0."
+            )
     if _stored(command.model):
         if command.images is not None or command.taps:
             raise InputError(
-                f"{command.model} holds features of its own images and taps: leave --images and --taps out."
+                f"{command.model} holds features of its own images and taps: leave --images and"
+                " --taps out."
             )
         if command.bank is not None and not _stored(command.bank):
             raise InputError(
-                f"{command.model} holds features: give --bank a folder of features of the same model, too."
+                f"{command.model} holds features: give --bank a folder of features of the same"
+                " model, too."
             )
         return
     zoo.check(command.model)
     if command.images is None:
         raise InputError(f"{command.model} is a model, so images are needed: give --images.")
     if command.bank is not None and _stored(command.bank):
-        raise InputError(f"{command.bank} holds features, and {command.model} is a model: give --bank the images.")
+        raise InputError(
+            f"{command.bank} holds features, and {command.model} is a model: give --bank the"
+            " images."
+        )
 
 
 def _stored(source: str) -> bool:
@@ -86,7 +95,13 @@ def run(command: Command, line: str, say: Text) -> Path | None:
 
     device = best_device(command.common.device)
     if _stored(command.model):
-        pairs = [(open_features(command.model), open_features(command.bank) if command.bank else None, False)]
+        pairs = [
+            (
+                open_features(command.model),
+                open_features(command.bank) if command.bank else None,
+                False,
+            )
+        ]
         say(f"features  {pairs[0][0]}; no controls: they would need the images")
     else:
         pairs = _extracted(command, device, say)
@@ -99,7 +114,11 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     temperatures = (*dict.fromkeys(command.temperature), None)
     swept = []
     for queries, bank, control in pairs:
-        swept.append(sweeping.Swept.of(queries, bank, control=control, ks=ks, temperatures=temperatures, device=device))
+        swept.append(
+            sweeping.Swept.of(
+                queries, bank, control=control, ks=ks, temperatures=temperatures, device=device
+            )
+        )
     say(sweeping.short(swept))
     for finding in sweeping.findings(swept, command.common.seed):
         say(finding)
@@ -108,8 +127,11 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     return path
 
 
-def _extracted(command: Command, device: str, say: Text) -> "list[tuple[FeatureStore, FeatureStore | None, bool]]":
-    """The features of the model and its controls over images and bank, from SSLENS_HOME or computed."""
+def _extracted(
+    command: Command, device: str, say: Text
+) -> "list[tuple[FeatureStore, FeatureStore | None, bool]]":
+    """The features of the model and its controls over images and bank, from SSLENS_HOME or
+    computed."""
     from sslens import zoo
     from sslens.data import open_images
     from sslens.processes import best_precision
@@ -117,18 +139,32 @@ def _extracted(command: Command, device: str, say: Text) -> "list[tuple[FeatureS
 
     with progress("checking images") as report:
         sets = [
-            None
-            if source is None
-            else open_images(source, limit=limit, seed=command.common.seed, on_bad=command.on_bad, progress=report)
+            (
+                None
+                if source is None
+                else open_images(
+                    source,
+                    limit=limit,
+                    seed=command.common.seed,
+                    on_bad=command.on_bad,
+                    progress=report,
+                )
+            )
             for source, limit in ((command.images, command.common.limit), (command.bank, None))
         ]
     for images, source in zip(sets, (command.images, command.bank), strict=True):
         if images is not None and images.labels is None:
-            raise InputError(f"The images of {source} have no classes: k-NN needs labelled ones, a subfolder a class.")
+            raise InputError(
+                f"The images of {source} have no classes: k-NN needs labelled ones, a subfolder a"
+                " class."
+            )
     asked, bank = sets
     assert asked is not None
     if bank is not None and len(both := asked.contents & bank.contents):
-        say(f"note      {len(both)} of the {len(asked)} images are in the bank too, where k-NN finds them themselves")
+        say(
+            f"note      {len(both)} of the {len(asked)} images are in the bank too, where k-NN"
+            " finds them themselves"
+        )
     model = zoo.load(command.model)
     names = [*zoo.random_twins(model.about), "pixels"] if command.controls else []
     found: list[tuple[FeatureStore, FeatureStore | None, bool]] = []
@@ -136,7 +172,10 @@ def _extracted(command: Command, device: str, say: Text) -> "list[tuple[FeatureS
         each = model if source is None else zoo.load(source)
         precision = best_precision(command.precision, device)
         taps = command.taps or None if each.source == model.source else None
-        stores = [None if s is None else _features(command, each, s, taps, device, precision, say) for s in sets]
+        stores = [
+            None if s is None else _features(command, each, s, taps, device, precision, say)
+            for s in sets
+        ]
         if stores[0] is not None:
             found.append((stores[0], stores[1], source is not None))
     return found
@@ -161,8 +200,15 @@ def _features(
     folder = home() / "features" / digest(wanted.key)[:24]
     missing = require_folder(folder, wanted)
     size = len(images) * wanted.row_bytes / 1e9
-    state = f"{len(missing)} of {wanted.count} files of features to be made" if missing else "features are stored"
-    say(f"features  {model.name} over {len(images):,} images of {images.name}: {size:.2g} GB, {state}")
+    state = (
+        f"{len(missing)} of {wanted.count} files of features to be made"
+        if missing
+        else "features are stored"
+    )
+    say(
+        f"features  {model.name} over {len(images):,} images of {images.name}: {size:.2g} GB,"
+        f" {state}"
+    )
     if command.common.dry_run:
         return None
     with progress(model.name, quiet=not missing) as report:

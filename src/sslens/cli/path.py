@@ -18,10 +18,12 @@ SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".ckpt")
 
 @dataclass(frozen=True)
 class Command:
-    """Follow a training through its checkpoints: how far the weights got, and how straight they went, by kind and by block.
+    """Follow a training through its checkpoints: how far the weights got, and how straight they
+    went, by kind and by block.
 
-    Files of any training will do: safetensors, or PyTorch's (of which no code is run). The first is where the path begins, such
-    as the pre-trained weights. They are taken in the order of the numbers in their names; two at most are in memory at a time.
+    Files of any training will do: safetensors, or PyTorch's (of which no code is run). The first is
+    where the path begins, such as the pre-trained weights. They are taken in the order of the
+    numbers in their names; two at most are in memory at a time.
 
     Examples:
       sslens path run/checkpoints/*.safetensors
@@ -29,7 +31,9 @@ class Command:
       sslens path run/checkpoints --state student
     """
 
-    checkpoints: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE [FILE ...]")]
+    checkpoints: Annotated[
+        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE [FILE ...]")
+    ]
     """Checkpoints of one run, or the folder that they are in."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("path.csv")
     """The table, a row a checkpoint and group of parameters."""
@@ -44,13 +48,19 @@ def run(command: Command, line: str, say: Text) -> Path:
     paths = _files(command.checkpoints)
     if len(paths) < 2:
         raise InputError(
-            f"A path needs two or more checkpoints, and {len(paths)} {'is' if len(paths) == 1 else 'are'} given: the weights at "
-            "the start and at least one file after that."
+            f"A path needs two or more checkpoints, and {len(paths)}"
+            f" {'is' if len(paths) == 1 else 'are'} given: the weights at the start and at least"
+            " one file after that."
         )
     if command.out.is_dir():
-        raise InputError(f"{command.out} is a folder: give the file to write, such as {command.out / 'path.csv'}.")
+        raise InputError(
+            f"{command.out} is a folder: give the file to write, such as"
+            f" {command.out / 'path.csv'}."
+        )
     if command.out.suffix in SUFFIXES:
-        raise InputError(f"{command.out} is named like a checkpoint: give a name that ends in .csv with --out.")
+        raise InputError(
+            f"{command.out} is named like a checkpoint: give a name that ends in .csv with --out."
+        )
 
     from sslens.training.path import along
     from sslens.training.path_files import in_order
@@ -68,12 +78,21 @@ def _files(given: tuple[Path, ...]) -> list[Path]:
     found: list[Path] = []
     for path in given:
         if path.is_dir():
-            inside = [file for file in path.iterdir() if file.suffix in SUFFIXES and not file.name.startswith(".")]
+            inside = [
+                file
+                for file in path.iterdir()
+                if file.suffix in SUFFIXES and not file.name.startswith(".")
+            ]
             if not inside:
-                raise InputError(f"{path} holds no checkpoints ({', '.join(SUFFIXES)}): give the files themselves.")
+                raise InputError(
+                    f"{path} holds no checkpoints ({', '.join(SUFFIXES)}): give the files"
+                    " themselves."
+                )
             found += sorted(inside)
         elif not path.exists() and path.suffix not in SUFFIXES:
-            raise InputError(f"{path} is not there: give checkpoints, or the folder that they are in.")
+            raise InputError(
+                f"{path} is not there: give checkpoints, or the folder that they are in."
+            )
         else:
             found.append(path)
     return found
@@ -87,5 +106,7 @@ def summary(table: "Table") -> str:
     for row in ends.itertuples():
         straight = "–" if row.straightness != row.straightness else f"{row.straightness:.3f}"
         relative = "–" if row.relative != row.relative else f"{row.relative:.1%}"
-        lines.append(f"{row.group:<22}{row.parameters:>12,}{row.displacement:>14.4g}{relative:>10}{straight:>14}")
+        lines.append(
+            f"{row.group:<22}{row.parameters:>12,}{row.displacement:>14.4g}{relative:>10}{straight:>14}"
+        )
     return "\n".join(lines)

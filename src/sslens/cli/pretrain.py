@@ -9,7 +9,14 @@ from typing import Annotated, Any
 import tyro
 
 from sslens.cli._options import Common, Text
-from sslens.cli._training import TrainingOptions, first_process, opened, require_startable, settled, training_of
+from sslens.cli._training import (
+    TrainingOptions,
+    first_process,
+    opened,
+    require_startable,
+    settled,
+    training_of,
+)
 from sslens.cli._watching import also_trained_on, held_out, require_trackers, trackers, write_report
 from sslens.errors import InputError, nearest
 from sslens.slurm import Slurm
@@ -17,21 +24,29 @@ from sslens.slurm import Slurm
 
 @dataclass(frozen=True)
 class Command:
-    """Pre-train a Vision Transformer or a CNN on images with a self-supervised objective, or with their labels.
+    """Pre-train a Vision Transformer or a CNN on images with a self-supervised objective, or with
+    their labels.
 
-    The learning rate is scaled with the minibatch and printed. Under torchrun the same command uses all its processes.
+    The learning rate is scaled with the minibatch and printed. Under torchrun the same command uses
+    all its processes.
 
     Examples:
       sslens pretrain mae --images photos/train --arch vit_small_patch16_224 --epochs 200
-      sslens pretrain moco-v3 --images cifar10:train --arch vit_mini_patch8_32 --set base_lr=3e-4 --out runs/moco
+      sslens pretrain moco-v3 --images cifar10:train --arch vit_mini_patch8_32 --set base_lr=3e-4
+          --out runs/moco
       sslens pretrain fcmae --images photos/train --arch convnextv2_atto --batch-size 128
-      sslens pretrain moco-v3 --images photos/train --arch resnet50 --recipe resnet50-e100 --out runs/resnet
-      sslens pretrain dino --images photos/train --arch vit_small_patch16_224 --recipe two-crops --batch-size 256
-      torchrun --nproc-per-node 8 -m sslens pretrain mae --images photos/train --arch vit_base_patch16_224 --batch-size 4096
+      sslens pretrain moco-v3 --images photos/train --arch resnet50 --recipe resnet50-e100 --out
+          runs/resnet
+      sslens pretrain dino --images photos/train --arch vit_small_patch16_224 --recipe two-crops
+          --batch-size 256
+      torchrun --nproc-per-node 8 -m sslens pretrain mae --images photos/train --arch
+          vit_base_patch16_224 --batch-size 4096
       sslens pretrain supervised --images photos/train --arch vit_small_patch16_224 --batch-size 256
       sslens pretrain mae --images photos/train --arch vit_small_patch16_224 --out runs/mae --resume
-      sslens pretrain mae --images photos/train --arch vit_base_patch16_224 --batch-size 4096 --slurm --slurm-gpus 8 --dry-run
-      sslens pretrain dino --images photos/train --arch vit_small_patch16_224 --knn photos/val --knn-every 5
+      sslens pretrain mae --images photos/train --arch vit_base_patch16_224 --batch-size 4096
+          --slurm --slurm-gpus 8 --dry-run
+      sslens pretrain dino --images photos/train --arch vit_small_patch16_224 --knn photos/val
+          --knn-every 5
     """
 
     objective: tyro.conf.Positional[str]
@@ -81,7 +96,9 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     require_trackers(command.training)
 
     images = opened(command.images, command, common.limit, say)
-    held = held_out(command.knn, command.knn_bank, lambda source: opened(source, command, None, say))
+    held = held_out(
+        command.knn, command.knn_bank, lambda source: opened(source, command, None, say)
+    )
     world = int(os.environ.get("WORLD_SIZE", "1"))
     settings = with_classes(command.objective, settings, images)
     schedule = loop.plan(command.objective, len(images), command.arch, settings, training, world)
@@ -93,8 +110,9 @@ def run(command: Command, line: str, say: Text) -> Path | None:
         loop.doubt_small(images, parse(command.arch).image_size)
     if common.dry_run:
         say(
-            f"{command.objective}, {command.arch}, {len(images):,} images of {images.name}: {schedule.epoch:,} steps an epoch, "
-            f"{schedule.steps:,} in all, {schedule.steps * training.batch_size:,} images seen; into {out}\n{settings}"
+            f"{command.objective}, {command.arch}, {len(images):,} images of {images.name}:"
+            f" {schedule.epoch:,} steps an epoch, {schedule.steps:,} in all,"
+            f" {schedule.steps * training.batch_size:,} images seen; into {out}\n{settings}"
         )
         return None
     name = command.name or command.objective
@@ -120,18 +138,21 @@ def run(command: Command, line: str, say: Text) -> Path | None:
 
 
 def check(command: Command) -> None:
-    """Refuse, before a job waits in a queue, what is known to be wrong without the images and the job's GPUs."""
+    """Refuse, before a job waits in a queue, what is known to be wrong without the images and the
+    job's GPUs."""
     _, _, batch_size = _chosen(command)
     require_startable(command, batch_size, _out(command))
 
 
 def _chosen(command: Command) -> tuple[Any, int, int]:
-    """Settings, epochs and minibatch: those of a recipe where it is asked for, unless the command gives others."""
+    """Settings, epochs and minibatch: those of a recipe where it is asked for, unless the command
+    gives others."""
     from sslens.find import names
 
     if command.objective not in names("objectives"):
         raise InputError(
-            f'There is no objective "{command.objective}": {nearest(command.objective, names("objectives"))}'
+            f'There is no objective "{command.objective}":'
+            f" {nearest(command.objective, names('objectives'))}"
         )
     from sslens.models.arch import parse
     from sslens.recipes import meant_for, recipe

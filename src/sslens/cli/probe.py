@@ -16,26 +16,38 @@ def check(command: Command) -> None:
         raise InputError(
             f"{command.source} holds features, of images known already: leave --images out."
             if stored
-            else "There are no images to train on: give --images, a folder with a subfolder a class."
+            else (
+                "There are no images to train on: give --images, a folder with a subfolder a class."
+            )
         )
     if not stored:
         zoo.check(command.source)
     if (command.test is None) == (command.folds is None):
-        raise InputError("Give --test, images to tell the accuracy of, or --folds, to test every image once.")
-    for name, given in (("--augment", command.augment), ("--val", command.val), ("--few-shot", command.few_shot)):
+        raise InputError(
+            "Give --test, images to tell the accuracy of, or --folds, to test every image once."
+        )
+    for name, given in (
+        ("--augment", command.augment),
+        ("--val", command.val),
+        ("--few-shot", command.few_shot),
+    ):
         if command.folds is not None and given:
             raise InputError(f"{name} goes with --test and not with --folds.")
     if stored and command.augment:
         raise InputError("Stored features cannot be augmented: give the model and its --images.")
     if command.out.exists() and not command.out.is_dir():
-        raise InputError(f"{command.out} is a file: tables are written into a folder, give another --out.")
+        raise InputError(
+            f"{command.out} is a file: tables are written into a folder, give another --out."
+        )
     for name, values, low in (
         ("--layers", command.layers, 1),
         ("--draws", (command.draws,), 1),
         ("--top", (command.top,), 1),
     ):
         if not values or min(values) < low:
-            raise InputError(f"{name} is {' '.join(map(str, values)) or 'empty'}: give {low} or more.")
+            raise InputError(
+                f"{name} is {' '.join(map(str, values)) or 'empty'}: give {low} or more."
+            )
 
 
 def run(command: Command, line: str, say: Text) -> Path | None:
@@ -71,19 +83,28 @@ def run(command: Command, line: str, say: Text) -> Path | None:
         frame = tables["ridge"].frame
         best = frame.loc[frame.accuracy.idxmax()]
         say(
-            f"ridge     {best.tap}/{best.pooling}: {best.accuracy:.1%} [{best.low:.1%}, {best.high:.1%}], in closed form"
+            f"ridge     {best.tap}/{best.pooling}: {best.accuracy:.1%} [{best.low:.1%},"
+            f" {best.high:.1%}], in closed form"
         )
         with progress("probes", unit="epochs") as report:
             training = sets.training(command, heads, process.device)
             grid = made(training.batch, training.steps)
-            probes = train_probes(training, heads, grid, seed=command.seed, device=process.device, progress=report)
+            probes = train_probes(
+                training, heads, grid, seed=command.seed, device=process.device, progress=report
+            )
         validated, tested = (
-            probes.right(sets.data(part, command, heads), command.top) for part in (sets.val, sets.test)
+            probes.right(sets.data(part, command, heads), command.top)
+            for part in (sets.val, sets.test)
         )
-        found = {head: choose(head, validated[head], tested[head], probes.diverged[head]) for head in heads}
+        found = {
+            head: choose(head, validated[head], tested[head], probes.diverged[head])
+            for head in heads
+        }
         tables["grid"] = grid_table(probes, validated, tested)
         for share in command.few_shot:
-            tables[f"few-shot-{share:g}"] = sets.few_shot(command, share, heads, made, process.device)
+            tables[f"few-shot-{share:g}"] = sets.few_shot(
+                command, share, heads, made, process.device
+            )
     tables["probes"] = table(list(found.values()), grid)
     for name, each in tables.items():
         each.save(command.out / f"{name}.csv")

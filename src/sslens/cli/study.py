@@ -41,7 +41,8 @@ def run(command: Command, line: str, say: Text) -> Path | None:
 
 
 def check(command: Command) -> "Study":
-    """The study as it stands in the file; what is known to be wrong without images and models is refused."""
+    """The study as it stands in the file; what is known to be wrong without images and models is
+    refused."""
     from sslens.study import read
 
     return read(command.file, command.overrides)

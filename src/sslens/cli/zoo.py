@@ -24,7 +24,8 @@ class Command:
     Examples:
       sslens zoo                                    all of them
       sslens zoo mae_vitb16                         one card
-      sslens zoo vitb16 full                        cards in whose name, alias or title both words are
+      sslens zoo vitb16 full                        cards in whose name, alias or title both words
+          are
       sslens zoo --family JE --arch vit_base
       sslens zoo --objective dino --json
     """
@@ -45,14 +46,21 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     """Carry it out; the answer goes to standard output."""
     card = known(command.words[0]) if len(command.words) == 1 else None
     if card is not None and not (command.family or command.objective or command.arch):
-        print(json.dumps(described(card), ensure_ascii=False, indent=2) if command.json else shown(card))
+        print(
+            json.dumps(described(card), ensure_ascii=False, indent=2)
+            if command.json
+            else shown(card)
+        )
         return None
     chosen = selected(command)
     if command.json:
         print(json.dumps([described(card) for card in chosen], ensure_ascii=False, indent=2))
     else:
         print(table(chosen))
-        say(f"{len(chosen)} of {len(cards())} cards. sslens zoo NAME shows one; timm:NAME and files load too.")
+        say(
+            f"{len(chosen)} of {len(cards())} cards. sslens zoo NAME shows one; timm:NAME and files"
+            " load too."
+        )
     return None
 
 
@@ -60,23 +68,32 @@ def selected(command: Command) -> list[Card]:
     """The cards that a command asks for.
 
     Raises:
-        InputError: no card has that family, objective, architecture or these words; the nearest are offered.
+        InputError: no card has that family, objective, architecture or these words; the nearest are
+            offered.
     """
     chosen = list(cards().values())
     for option in ("family", "objective"):
         asked = getattr(command, option)
         if asked is not None:
             there = {str(getattr(card, option)) for card in chosen}
-            chosen = [card for card in chosen if str(getattr(card, option)).lower() == asked.lower()]
+            chosen = [
+                card for card in chosen if str(getattr(card, option)).lower() == asked.lower()
+            ]
             if not chosen:
                 raise InputError(f'No card has the {option} "{asked}": {nearest(asked, there)}')
     if command.arch is not None:
         there = {card.arch for card in chosen}
         chosen = [card for card in chosen if command.arch in card.arch]
         if not chosen:
-            raise InputError(f'No card has "{command.arch}" in its architecture: {nearest(command.arch, there)}')
+            raise InputError(
+                f'No card has "{command.arch}" in its architecture: {nearest(command.arch, there)}'
+            )
     for word in command.words:
-        matching = [card for card in chosen if word.lower() in " ".join((card.name, *card.aliases, card.title)).lower()]
+        matching = [
+            card
+            for card in chosen
+            if word.lower() in " ".join((card.name, *card.aliases, card.title)).lower()
+        ]
         if not matching:
             raise InputError(f'No card has "{word}" in its name or title: {nearest(word, names())}')
         chosen = matching
@@ -100,8 +117,13 @@ def table(chosen: list[Card]) -> str:
     ]
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     room = WIDTH - sum(widths) - 2 * (len(widths) - 1)
-    widths[3] += min(0, room)  # architectures of timm's are the longest, and their beginnings say enough
-    lines = ["  ".join(clipped(cell, width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
+    widths[3] += min(
+        0, room
+    )  # architectures of timm's are the longest, and their beginnings say enough
+    lines = [
+        "  ".join(clipped(cell, width) for cell, width in zip(row, widths, strict=True))
+        for row in [head, *rows]
+    ]
     lines.append("")
     if any(card.tuned for card in chosen):
         lines.append("* trained further with labels")
@@ -120,7 +142,8 @@ def clipped(text: str, width: int) -> str:
 
 
 def size(card: Card) -> str:
-    """The size of its file in MB, as far as the card or the cache knows it; nothing where another library fetches it."""
+    """The size of its file in MB, as far as the card or the cache knows it; nothing where another
+    library fetches it."""
     if card.source is not None:
         return ""
     count = card.size or (path(card).stat().st_size if cached(card) else None)
@@ -152,7 +175,10 @@ def shown(card: Card) -> str:
         ("trained on", card.trained_on + (f", {card.epochs:,} epochs" if card.epochs else "")),
         (
             "evaluation",
-            f"resize {e.resize} {e.interpolation}, central crop {e.crop}, mean {list(e.mean)}, std {list(e.std)}",
+            (
+                f"resize {e.resize} {e.interpolation}, central crop {e.crop}, mean {list(e.mean)},"
+                f" std {list(e.std)}"
+            ),
         ),
         ("feature", card.feature),
         ("licence", card.licence),
@@ -162,12 +188,20 @@ def shown(card: Card) -> str:
     ]
     if card.source is None:
         rows.append(("size", size(card) if card.size else "not published"))
-        rows.append(("sha256", card.sha256 or (f"{card.sha256_prefix}…" if card.sha256_prefix else "not published")))
+        rows.append(
+            (
+                "sha256",
+                card.sha256
+                or (f"{card.sha256_prefix}…" if card.sha256_prefix else "not published"),
+            )
+        )
         if card.md5_prefix:
             rows.append(("md5", f"{card.md5_prefix}…"))
         if card.sha256_note:
             rows.append(("", card.sha256_note))
-        rows.append(("file", f"{path(card)} ({'there' if cached(card) else 'fetched when it is loaded'})"))
+        rows.append(
+            ("file", f"{path(card)} ({'there' if cached(card) else 'fetched when it is loaded'})")
+        )
     if card.aliases:
         rows.append(("also called", ", ".join(card.aliases)))
     rows += [("note" if i == 0 else "", note) for i, note in enumerate(card.notes)]

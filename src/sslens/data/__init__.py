@@ -20,15 +20,18 @@ def open_images(
     minimum: int = 4,
     progress: Progress | None = None,
 ) -> ImageSet:
-    """The images that a user names, in the order of `ImageSet.sample`, every file among them checked.
+    """The images that a user names, in the order of `ImageSet.sample`, every file among them
+    checked.
 
     Sampling comes before checking: 1,024 images of a folder of a million are 1,024 files read.
 
     Args:
-        source: a folder (a class per subfolder, or flat); an `.npz` file; `cifar10`, `cifar10:train` or `cifar10:val`
-            (the default); `scenes`, `scenes:SEED` or `scenes:SEED:COUNT`, the generated images (seed 0, 2,000 of them);
-            an array `[image, height, width, 3]`; or a set, whose order is kept unless `limit` is given.
-        on_bad: "stop" at a file that cannot be decoded, or "skip" such files and list them in the set's `skipped`.
+        source: a folder (a class per subfolder, or flat); an `.npz` file; `cifar10`,
+            `cifar10:train` or `cifar10:val` (the default); `scenes`, `scenes:SEED` or
+            `scenes:SEED:COUNT`, the generated images (seed 0, 2,000 of them); an array `[image,
+            height, width, 3]`; or a set, whose order is kept unless `limit` is given.
+        on_bad: "stop" at a file that cannot be decoded, or "skip" such files and list them in the
+            set's `skipped`.
         limit: how many images to take at most; all when None.
         seed: which images a limit takes, and their order.
         minimum: fewest images that will do.
@@ -48,8 +51,13 @@ def open_images(
     images = check(images, on_bad, progress)
     if len(images) < minimum:
         where = source if isinstance(source, str | Path) else images.name
-        skipped = f" that can be decoded, beside {len(images.skipped)} skipped" if images.skipped else ""
-        raise InputError(f"CKA needs at least {minimum} images; {where} holds {len(images)}{skipped}: add images.")
+        skipped = (
+            f" that can be decoded, beside {len(images.skipped)} skipped" if images.skipped else ""
+        )
+        raise InputError(
+            f"CKA needs at least {minimum} images; {where} holds {len(images)}{skipped}: add"
+            " images."
+        )
     return images
 
 
@@ -64,13 +72,16 @@ def _opened(source: str | Path | np.ndarray | ImageSet) -> ImageSet:
             if not rest and Path(source).exists():
                 exact = "cifar10:val" if kind == "cifar10" else "scenes:0"
                 raise InputError(
-                    f'"{source}" is a built-in set and also lies here: write ./{source} for it, {exact} for the set.'
+                    f'"{source}" is a built-in set and also lies here: write ./{source} for it,'
+                    f" {exact} for the set."
                 )
             return _scenes(source, rest) if kind == "scenes" else cifar10(rest or "val")
     try:
         return _at(Path(source).expanduser(), source)
     except PermissionError as error:
-        raise InputError(f"{source} cannot be read ({error.strerror}): make it readable.") from error
+        raise InputError(
+            f"{source} cannot be read ({error.strerror}): make it readable."
+        ) from error
 
 
 def _at(path: Path, source: str | Path) -> ImageSet:
@@ -81,15 +92,21 @@ def _at(path: Path, source: str | Path) -> ImageSet:
     if path.exists():
         if path.suffix[1:].lower() in SUFFIXES:
             raise InputError(
-                f"{path} is one image: give a folder of images, such as the one it lies in, {path.parent}."
+                f"{path} is one image: give a folder of images, such as the one it lies in,"
+                f" {path.parent}."
             )
-        raise InputError(f"{path} is a file: images come from a folder, an .npz file, cifar10 or scenes.")
+        raise InputError(
+            f"{path} is a file: images come from a folder, an .npz file, cifar10 or scenes."
+        )
     there = next((folder for folder in path.parents if folder.is_dir()), Path())
     missing = path.relative_to(there).parts[0]
     options = [entry.name for entry in there.iterdir() if not entry.name.startswith(".")]
     if isinstance(source, str) and len(path.parts) == 1:
         options += ["cifar10", "scenes"]
-    raise InputError(f'{path} is not there; in {there.absolute()} there is no "{missing}": {nearest(missing, options)}')
+    raise InputError(
+        f'{path} is not there; in {there.absolute()} there is no "{missing}":'
+        f" {nearest(missing, options)}"
+    )
 
 
 def _scenes(source: str, rest: str) -> ImageSet:
@@ -97,6 +114,8 @@ def _scenes(source: str, rest: str) -> ImageSet:
 
     parts = rest.split(":") if rest else []
     if len(parts) > 2 or not all(part.isascii() and part.isdigit() for part in parts):
-        raise InputError(f'"{source}" should be scenes, scenes:SEED or scenes:SEED:COUNT with whole numbers.')
+        raise InputError(
+            f'"{source}" should be scenes, scenes:SEED or scenes:SEED:COUNT with whole numbers.'
+        )
     seed, count = (int(part) for part in (*parts, *("0", "2000")[len(parts) :]))
     return scene_images(count, seed=seed)

@@ -1,8 +1,10 @@
-"""Operations on the pixels of a float32 batch: colour jitter, grey, blur, solarisation and normalisation.
+"""Operations on the pixels of a float32 batch: colour jitter, grey, blur, solarisation and
+normalisation.
 
-Each is vectorised with a parameter per image, on a CPU or a GPU, and treats each image by itself: its result does not
-depend, bit for bit on a CPU, on the others in the batch. `draw(rng, count)` returns the parameters of `count` images,
-`apply(batch, parameters)` is deterministic; values are in [0, 1] until `Normalize`.
+Each is vectorised with a parameter per image, on a CPU or a GPU, and treats each image by itself:
+its result does not depend, bit for bit on a CPU, on the others in the batch. `draw(rng, count)`
+returns the parameters of `count` images, `apply(batch, parameters)` is deterministic; values are in
+[0, 1] until `Normalize`.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,18 +24,22 @@ Parameters = dict[str, np.ndarray]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-_CACHED = 1 << 17  # values which, with an operation's temporaries, stay in a CPU's second-level cache
+_CACHED = (
+    1 << 17
+)  # values which, with an operation's temporaries, stay in a CPU's second-level cache
 _BAND = 32  # rows of a large image that one product with the Gaussian's band matrix makes
 
 
 @dataclass(frozen=True)
 class ColorJitter:
-    """Brightness, contrast, saturation and hue changed in random order, all with probability `p`, as torchvision's.
+    """Brightness, contrast, saturation and hue changed in random order, all with probability `p`,
+    as torchvision's.
 
-    With a factor f uniform in [max(0, 1 − strength), 1 + strength], the image x becomes f x + (1 − f) y, clamped to
-    [0, 1], where y is black (brightness), the mean of the grey image (contrast) or the grey image (saturation). The hue
-    turns by a part of the circle uniform in [−hue, hue], HSV's value and saturation kept. Each image has its own
-    factors and order. On floats, while torchvision on PIL images rounds to 8 bits after each.
+    With a factor f uniform in [max(0, 1 − strength), 1 + strength], the image x becomes f x + (1 −
+    f) y, clamped to [0, 1], where y is black (brightness), the mean of the grey image (contrast) or
+    the grey image (saturation). The hue turns by a part of the circle uniform in [−hue, hue], HSV's
+    value and saturation kept. Each image has its own factors and order. On floats, while
+    torchvision on PIL images rounds to 8 bits after each.
 
     >>> grey = torch.full((1, 3, 1, 1), 0.5)
     >>> jitter = ColorJitter(0.4, 0.4, 0.2, 0.1)
@@ -51,10 +57,14 @@ class ColorJitter:
     def __post_init__(self) -> None:
         check_probability(self, self.p)
         if min(self.brightness, self.contrast, self.saturation) < 0 or not 0 <= self.hue <= 0.5:
-            raise InputError(f"{self}: the strengths must be 0 or more, and the hue's at most 0.5, half the circle.")
+            raise InputError(
+                f"{self}: the strengths must be 0 or more, and the hue's at most 0.5, half the"
+                " circle."
+            )
 
     def draw(self, rng: np.random.Generator, count: int) -> Parameters:
-        """Which images are changed, the three factors, the turn of the hue, and the order of the four changes."""
+        """Which images are changed, the three factors, the turn of the hue, and the order of the
+        four changes."""
         return {
             "chosen": rng.random(count) < self.p,
             "brightness": rng.uniform(max(0.0, 1 - self.brightness), 1 + self.brightness, count),
@@ -64,8 +74,11 @@ class ColorJitter:
             "order": rng.random((count, 4)).argsort(axis=1),
         }
 
-    def apply(self, batch: Float32[Tensor, "image 3 h w"], parameters: Parameters) -> Float32[Tensor, "image 3 h w"]:
-        """The batch, changes `order[i, 0]`, then `order[i, 1]`, … of image i if it is chosen (0 is the brightness)."""
+    def apply(
+        self, batch: Float32[Tensor, "image 3 h w"], parameters: Parameters
+    ) -> Float32[Tensor, "image 3 h w"]:
+        """The batch, changes `order[i, 0]`, then `order[i, 1]`, … of image i if it is chosen (0 is
+        the brightness)."""
         if not parameters["chosen"].any():
             return batch
         batch = batch.clone()
@@ -100,17 +113,21 @@ class Grayscale:
         """Which images become grey."""
         return {"chosen": rng.random(count) < self.p}
 
-    def apply(self, batch: Float32[Tensor, "image 3 h w"], parameters: Parameters) -> Float32[Tensor, "image 3 h w"]:
+    def apply(
+        self, batch: Float32[Tensor, "image 3 h w"], parameters: Parameters
+    ) -> Float32[Tensor, "image 3 h w"]:
         """The batch with the chosen images grey."""
         return replaced(batch, parameters["chosen"], lambda x: _grey(x).repeat(1, 3, 1, 1))
 
 
 @dataclass(frozen=True)
 class GaussianBlur:
-    """Convolution with a Gaussian of a standard deviation uniform in `sigma` pixels, with probability `p`.
+    """Convolution with a Gaussian of a standard deviation uniform in `sigma` pixels, with
+    probability `p`.
 
-    Separable, cut off at round(4 σ) pixels, edges extended. MoCo-v3 uses PIL's `GaussianBlur(radius=sigma)`, which
-    approximates the same Gaussian by repeated box filters and rounds to 8 bits.
+    Separable, cut off at round(4 σ) pixels, edges extended. MoCo-v3 uses PIL's
+    `GaussianBlur(radius=sigma)`, which approximates the same Gaussian by repeated box filters and
+    rounds to 8 bits.
 
     >>> blur = GaussianBlur()
     >>> dot = torch.nn.functional.pad(torch.ones(1, 3, 1, 1), (4, 4, 4, 4))
@@ -125,13 +142,17 @@ class GaussianBlur:
     def __post_init__(self) -> None:
         check_probability(self, self.p)
         if not 0 < self.sigma[0] <= self.sigma[1]:
-            raise InputError(f"A blur's sigma is {self.sigma}; give two lengths in pixels, 0 < low ≤ high.")
+            raise InputError(
+                f"A blur's sigma is {self.sigma}; give two lengths in pixels, 0 < low ≤ high."
+            )
 
     def draw(self, rng: np.random.Generator, count: int) -> Parameters:
         """Which images are blurred, and by how many pixels."""
         return {"chosen": rng.random(count) < self.p, "sigma": rng.uniform(*self.sigma, count)}
 
-    def apply(self, batch: Float32[Tensor, "image 3 h w"], parameters: Parameters) -> Float32[Tensor, "image 3 h w"]:
+    def apply(
+        self, batch: Float32[Tensor, "image 3 h w"], parameters: Parameters
+    ) -> Float32[Tensor, "image 3 h w"]:
         """The batch with the chosen images blurred."""
         chosen = parameters["chosen"]
         if not chosen.any():
@@ -141,7 +162,9 @@ class GaussianBlur:
         weights = np.exp(-0.5 * (offset / sigma) ** 2) * (abs(offset) <= _radius(sigma))
         kernels = torch.from_numpy(weights / weights.sum(axis=1, keepdims=True)).to(batch)
         return replaced(
-            batch, chosen, lambda x: torch.cat([_convolve(x[few], kernels[few]) for few in chunks(x, _CACHED)])
+            batch,
+            chosen,
+            lambda x: torch.cat([_convolve(x[few], kernels[few]) for few in chunks(x, _CACHED)]),
         )
 
 
@@ -163,9 +186,13 @@ class Solarize:
         """Which images are solarised."""
         return {"chosen": rng.random(count) < self.p}
 
-    def apply(self, batch: Float32[Tensor, "image 3 h w"], parameters: Parameters) -> Float32[Tensor, "image 3 h w"]:
+    def apply(
+        self, batch: Float32[Tensor, "image 3 h w"], parameters: Parameters
+    ) -> Float32[Tensor, "image 3 h w"]:
         """The batch with the chosen images solarised."""
-        return replaced(batch, parameters["chosen"], lambda x: torch.where(x >= self.threshold, 1 - x, x))
+        return replaced(
+            batch, parameters["chosen"], lambda x: torch.where(x >= self.threshold, 1 - x, x)
+        )
 
 
 @dataclass(frozen=True)
@@ -183,7 +210,9 @@ class Normalize:
         """Nothing is random."""
         return {}
 
-    def apply(self, batch: Float32[Tensor, "*image 3 h w"], parameters: Parameters) -> Float32[Tensor, "*image 3 h w"]:
+    def apply(
+        self, batch: Float32[Tensor, "*image 3 h w"], parameters: Parameters
+    ) -> Float32[Tensor, "*image 3 h w"]:
         """The normalised batch."""
         mean, std = self._like(batch)
         return (batch - mean).div_(std)
@@ -197,20 +226,28 @@ class Normalize:
         return batch.new_tensor(self.mean).view(3, 1, 1), batch.new_tensor(self.std).view(3, 1, 1)
 
 
-# ----------------------------------------------------------------------------------------- changes of whole batches
+# ----------------------------------------------------------------------------------------- changes
+# of whole batches
 
 
-def _adjust_brightness_(x: Float32[Tensor, "image 3 h w"], factor: Float32[Tensor, "image 1 1 1"]) -> Tensor:
+def _adjust_brightness_(
+    x: Float32[Tensor, "image 3 h w"], factor: Float32[Tensor, "image 1 1 1"]
+) -> Tensor:
     return x.mul_(factor).clamp_(0, 1)
 
 
-def _adjust_contrast_(x: Float32[Tensor, "image 3 h w"], factor: Float32[Tensor, "image 1 1 1"]) -> Tensor:
-    # Two sums: torch may split a single one among threads, then its bits would depend on the batch's size.
+def _adjust_contrast_(
+    x: Float32[Tensor, "image 3 h w"], factor: Float32[Tensor, "image 1 1 1"]
+) -> Tensor:
+    # Two sums: torch may split a single one among threads, then its bits would depend on the
+    # batch's size.
     mean = _grey(x).sum(-1, keepdim=True).sum(-2, keepdim=True) / (x.shape[-2] * x.shape[-1])
     return x.mul_(factor).add_((1 - factor) * mean).clamp_(0, 1)
 
 
-def _adjust_saturation_(x: Float32[Tensor, "image 3 h w"], factor: Float32[Tensor, "image 1 1 1"]) -> Tensor:
+def _adjust_saturation_(
+    x: Float32[Tensor, "image 3 h w"], factor: Float32[Tensor, "image 1 1 1"]
+) -> Tensor:
     grey = _grey(x).mul_(1 - factor)
     return x.mul_(factor).add_(grey).clamp_(0, 1)
 
@@ -218,20 +255,24 @@ def _adjust_saturation_(x: Float32[Tensor, "image 3 h w"], factor: Float32[Tenso
 def _turn_hue_(x: Float32[Tensor, "image 3 h w"], turn: Float32[Tensor, "image 1 1 1"]) -> Tensor:
     """The hue of HSV turned by a part of the circle.
 
-    With M and m the largest and smallest channel, c = M − m = V S and the hue H in sixths of the circle, HSV → RGB is
-    R = m + c [|H − 3| − 1], G = m + c [2 − |H − 2|], B = m + c [2 − |H − 4|], where [·] clamps to [0, 1].
+    With M and m the largest and smallest channel, c = M − m = V S and the hue H in sixths of the
+    circle, HSV → RGB is R = m + c [|H − 3| − 1], G = m + c [2 − |H − 2|], B = m + c [2 − |H − 4|],
+    where [·] clamps to [0, 1].
     """
     r, g, b = x.unbind(1)
     high, low = torch.maximum(r, g), torch.minimum(r, g)
     torch.maximum(high, b, out=high), torch.minimum(low, b, out=low)
     c = high - low
-    # Few buffers, so that all stay in cache. `lerp` with 0 or 1 selects exactly, several times faster than `where`.
+    # Few buffers, so that all stay in cache. `lerp` with 0 or 1 selects exactly, several times
+    # faster than `where`.
     hue, other, weight = r - g, b - r, c * 4
     hue.add_(weight)
     other.add_(torch.mul(c, 2, out=weight))
     hue.lerp_(other, torch.eq(g, high, out=weight))
     hue.lerp_(torch.sub(g, b, out=other), torch.eq(r, high, out=weight))
-    hue.div_(torch.clamp_min(c, torch.finfo(c.dtype).tiny, out=weight))  # a grey pixel has c = 0 and hue 0
+    hue.div_(
+        torch.clamp_min(c, torch.finfo(c.dtype).tiny, out=weight)
+    )  # a grey pixel has c = 0 and hue 0
     hue.add_(turn[:, 0] * 6)
     hue.sub_(torch.div(hue, 6, out=weight).floor_().mul_(6))
     torch.sub(hue, 3, out=weight).abs_().sub_(1).clamp_(0, 1).mul_(c)
@@ -251,13 +292,15 @@ _CHANGES = {
 
 
 def _grey(x: Float32[Tensor, "image 3 h w"]) -> Float32[Tensor, "image 1 h w"]:
-    # No fused multiply-add (`alpha=`, `addcmul`): it rounds otherwise in a vector's body than in its tail.
+    # No fused multiply-add (`alpha=`, `addcmul`): it rounds otherwise in a vector's body than in
+    # its tail.
     r, g, b = x.split(1, dim=1)
     return (r * 0.2989).add_(g * 0.587).add_(b * 0.114)
 
 
 def _radius(sigma: Any) -> Any:
-    # Cut off for speed too: far weights would be subnormal numbers, which slow a product down a hundredfold.
+    # Cut off for speed too: far weights would be subnormal numbers, which slow a product down a
+    # hundredfold.
     return np.floor(4 * sigma + 0.5).astype(int)
 
 
@@ -285,14 +328,17 @@ def _bands(side: int, radius: int) -> Iterator[tuple[slice, slice]]:
         yield slice(start, start + step), slice(max(0, start - radius), start + step + radius)
 
 
-def _band_matrices(kernels: Float32[Tensor, "image taps"], side: int) -> Float32[Tensor, "image side side"]:
+def _band_matrices(
+    kernels: Float32[Tensor, "image taps"], side: int
+) -> Float32[Tensor, "image side side"]:
     """T with (T x)_i = Σ_k w_k x_(i + k), where x_j is the nearest edge's for j outside."""
     n, taps = kernels.shape
     radius = taps // 2
     padded = side + 2 * radius
     band = kernels.new_zeros(n, side, padded + 1)
     band[:, :, :taps] = kernels[:, None]
-    # Rows one longer than the matrix's, read at its width: each row starts one further to the right.
+    # Rows one longer than the matrix's, read at its width: each row starts one further to the
+    # right.
     band = band.view(n, -1)[:, : side * padded].view(n, side, padded)
     matrices = band[:, :, radius : radius + side].clone()
     matrices[:, :, 0] += band[:, :, :radius].sum(-1)
@@ -300,10 +346,13 @@ def _band_matrices(kernels: Float32[Tensor, "image taps"], side: int) -> Float32
     return matrices
 
 
-# ------------------------------------------------------------------------------------------------- rows and checks
+# -------------------------------------------------------------------------------------------------
+# rows and checks
 
 
-def replaced(batch: Tensor, chosen: Bool[np.ndarray, " image"], function: Callable[[Tensor], Tensor]) -> Tensor:
+def replaced(
+    batch: Tensor, chosen: Bool[np.ndarray, " image"], function: Callable[[Tensor], Tensor]
+) -> Tensor:
     """The batch with the chosen images put through the function.
 
     >>> replaced(torch.tensor([1.0, 2.0]), np.array([False, True]), lambda x: 10 * x)
@@ -320,7 +369,8 @@ def _rows(chosen: Bool[np.ndarray, " image"], batch: Tensor) -> Int64[Tensor, " 
 
 
 def chunks(batch: Tensor, values: int) -> Iterator[slice]:
-    """Slices of so many values; of one image where its values alone fill the cache; of the whole batch on a GPU.
+    """Slices of so many values; of one image where its values alone fill the cache; of the whole
+    batch on a GPU.
 
     >>> list(chunks(torch.zeros(5, 3, 2, 2), values=24))
     [slice(0, 2, None), slice(2, 4, None), slice(4, 6, None)]

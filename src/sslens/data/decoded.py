@@ -14,10 +14,12 @@ from sslens.store import room, scratch
 
 @final
 class Decoded:
-    """The images of a set as an evaluation transform crops them, each decoded when it is first asked for.
+    """The images of a set as an evaluation transform crops them, each decoded when it is first
+    asked for.
 
-    They are kept for the next model in a file that has no name, so that a killed run leaves none behind: 150 kB an image
-    at 224 px. Where they would take more than half of the free disk, or nobody comes after (`keep` is False), they are not kept.
+    They are kept for the next model in a file that has no name, so that a killed run leaves none
+    behind: 150 kB an image at 224 px. Where they would take more than half of the free disk, or
+    nobody comes after (`keep` is False), they are not kept.
 
     >>> from sslens.data.images import from_arrays
     >>> images = from_arrays(np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3))
@@ -30,14 +32,21 @@ class Decoded:
         self.transform = transform
         self._known = np.zeros(len(images), bool)
         shape = (len(images), transform.crop, transform.crop, 3)
-        self._pixels = scratch(shape, "uint8") if keep and int(np.prod(shape)) < room() // 2 else None
+        self._pixels = (
+            scratch(shape, "uint8") if keep and int(np.prod(shape)) < room() // 2 else None
+        )
 
-    def pixels(self, rows: Sequence[int], threads: Executor | None = None) -> UInt8[np.ndarray, "image crop crop 3"]:
-        """The cropped images of these rows; those not decoded yet are decoded, by the threads if there are any."""
+    def pixels(
+        self, rows: Sequence[int], threads: Executor | None = None
+    ) -> UInt8[np.ndarray, "image crop crop 3"]:
+        """The cropped images of these rows; those not decoded yet are decoded, by the threads if
+        there are any."""
         if self._pixels is None:
             return np.stack(list((threads.map if threads else map)(self._cropped, rows)))
         unknown = [row for row in rows if not self._known[row]]
-        for row, cropped in zip(unknown, (threads.map if threads else map)(self._cropped, unknown), strict=True):
+        for row, cropped in zip(
+            unknown, (threads.map if threads else map)(self._cropped, unknown), strict=True
+        ):
             self._pixels[row] = cropped
         self._known[unknown] = True
         return np.array(self._pixels[list(rows)])

@@ -1,6 +1,8 @@
-"""Sets of images in a fixed order, each with an id and perhaps a label: from an array, an `.npz` file or CIFAR-10.
+"""Sets of images in a fixed order, each with an id and perhaps a label: from an array, an `.npz`
+file or CIFAR-10.
 
-`ImageSet` is the one thing that the rest of the package sees, `decode` the one place where a file becomes pixels.
+`ImageSet` is the one thing that the rest of the package sees, `decode` the one place where a file
+becomes pixels.
 """
 
 import functools
@@ -20,12 +22,21 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from sslens.errors import InputError, nearest
 from sslens.store import digest, home
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # some of Pillow's other readers run programs
+_FORMATS = (
+    "JPEG",
+    "PNG",
+    "WEBP",
+    "BMP",
+    "TIFF",
+    "GIF",
+    "PPM",
+)  # some of Pillow's other readers run programs
 
 
 @runtime_checkable
 class Source(Protocol):
-    """Where pixels come from: rows in, images or digests of their content out. It must survive a fork and a pickle."""
+    """Where pixels come from: rows in, images or digests of their content out. It must survive a
+    fork and a pickle."""
 
     def image(self, row: int) -> Image.Image:
         """One image, in mode RGB."""
@@ -43,7 +54,8 @@ class ImageSet:
 
     Args:
         name: what tables and figures call the set.
-        ids: of each image, no two alike: its path below the folder, or a generated id. Results are paired by id.
+        ids: of each image, no two alike: its path below the folder, or a generated id. Results are
+            paired by id.
         labels: index into `classes` of each image, or None where the images have no classes.
         classes: names of the classes.
         source: where the pixels come from.
@@ -75,7 +87,10 @@ class ImageSet:
     def __post_init__(self) -> None:
         if len(set(self.ids)) != len(self.ids):
             twice, count = Counter(self.ids).most_common(1)[0]
-            raise InputError(f'{self.name}: {count} images have the id "{twice}": give every image an id of its own.')
+            raise InputError(
+                f'{self.name}: {count} images have the id "{twice}": give every image an id of its'
+                " own."
+            )
         if self.rows is not None and len(self.rows) != len(self.ids):
             raise ValueError(f"{len(self.ids)} ids for {len(self.rows)} rows")
         if self.labels is None:
@@ -118,28 +133,40 @@ class ImageSet:
         )
 
     def sample(self, count: int | None, seed: int) -> "ImageSet":
-        """`count` images without replacement: those with the smallest SHA-256 of "seed/id", in that order.
-
-        The choice depends on the seed and the ids alone: not on the order of files, the machine or a generator's
-        version; a sample of n is the beginning of a sample of n + 1. `None`, or more than there are, takes all, in that
+        """`count` images without replacement: those with the smallest SHA-256 of "seed/id", in that
         order.
+
+        The choice depends on the seed and the ids alone: not on the order of files, the machine or
+        a generator's version; a sample of n is the beginning of a sample of n + 1. `None`, or more
+        than there are, takes all, in that order.
         """
-        keys = ((hashlib.sha256(f"{seed}/{name}".encode()).digest(), row) for row, name in enumerate(self.ids))
-        chosen = sorted(keys) if count is None or count >= len(self) else heapq.nsmallest(count, keys)
+        keys = (
+            (hashlib.sha256(f"{seed}/{name}".encode()).digest(), row)
+            for row, name in enumerate(self.ids)
+        )
+        chosen = (
+            sorted(keys) if count is None or count >= len(self) else heapq.nsmallest(count, keys)
+        )
         return self.take([row for _, row in chosen])
 
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 (hex) over (id, class name, digest of the content) of each image, in order.
 
-        Two sets with one digest hold the same images under the same ids, classes and order; names of sets do not count.
+        Two sets with one digest hold the same images under the same ids, classes and order; names
+        of sets do not count.
         """
-        named = [None] * len(self) if self.labels is None else [self.classes[label] for label in self.labels.tolist()]
+        named = (
+            [None] * len(self)
+            if self.labels is None
+            else [self.classes[label] for label in self.labels.tolist()]
+        )
         return digest(list(zip(self.ids, named, self._digests, strict=True)))
 
     @functools.cached_property
     def unordered(self) -> str:
-        """The digest that these images have in the order of their ids: the same in any order, such as that of another seed."""
+        """The digest that these images have in the order of their ids: the same in any order, such
+        as that of another seed."""
         return self.take(sorted(range(len(self)), key=self.ids.__getitem__)).digest
 
     @functools.cached_property
@@ -153,25 +180,27 @@ class ImageSet:
 
     @functools.cached_property
     def content(self) -> str:
-        """The digest of the same images in the order of their ids: what decides a result in which their order has no part."""
+        """The digest of the same images in the order of their ids: what decides a result in which
+        their order has no part."""
         return self.take(sorted(range(len(self)), key=self.ids.__getitem__)).digest
 
 
 def decode(file: Path | io.BytesIO | io.BufferedReader) -> Image.Image:
     """An image file as 8-bit RGB, upright.
 
-    - Orientation: EXIF's, applied. Animations: the first frame. Colour profiles are ignored, as they are in training
-      pipelines.
-    - Alpha (LA, PA, RGBA, a transparent palette entry or colour) is composited on white, where such pictures are made
-      to be seen; dropping it would show whatever colour the editor left under it.
-    - 16-bit greyscale: round(v / 257), so that 0xFFFF is 255; Pillow's own conversion clips at 255. Of 16-bit colour
-      Pillow reads the high byte.
-    - Floating point: round(255 v), all of [0, 1] or refused; 32-bit integers are refused, because their range is not
-      known.
+    - Orientation: EXIF's, applied. Animations: the first frame. Colour profiles are ignored, as
+      they are in training pipelines.
+    - Alpha (LA, PA, RGBA, a transparent palette entry or colour) is composited on white, where such
+      pictures are made to be seen; dropping it would show whatever colour the editor left under it.
+    - 16-bit greyscale: round(v / 257), so that 0xFFFF is 255; Pillow's own conversion clips at 255.
+      Of 16-bit colour Pillow reads the high byte.
+    - Floating point: round(255 v), all of [0, 1] or refused; 32-bit integers are refused, because
+      their range is not known.
     - CMYK and YCCK: Pillow's conversion, Adobe's inverted JPEGs included.
 
     Raises:
-        InputError: the file cannot be decoded to its end, or has more than Pillow's `MAX_IMAGE_PIXELS` pixels.
+        InputError: the file cannot be decoded to its end, or has more than Pillow's
+            `MAX_IMAGE_PIXELS` pixels.
 
     >>> file = io.BytesIO()
     >>> Image.fromarray(np.full((2, 2), 0x8080, np.uint16)).save(file, "png")
@@ -180,13 +209,18 @@ def decode(file: Path | io.BytesIO | io.BufferedReader) -> Image.Image:
     """
     try:
         return read_rgb(file)
-    except Exception as error:  # Pillow's readers raise what they meet: struct.error, SyntaxError, KeyError, …
+    except (
+        Exception
+    ) as error:  # Pillow's readers raise what they meet: struct.error, SyntaxError, KeyError, …
         name = file if isinstance(file, Path) else getattr(file, "name", "the image")
-        raise InputError(f"{name} cannot be decoded ({reason(error)}): repair it or leave it out.") from error
+        raise InputError(
+            f"{name} cannot be decoded ({reason(error)}): repair it or leave it out."
+        ) from error
 
 
 def read_rgb(file: Path | io.BytesIO | io.BufferedReader) -> Image.Image:
-    """What `decode` returns; whatever Pillow's reader raises is left as it is, for `reason` to put into words.
+    """What `decode` returns; whatever Pillow's reader raises is left as it is, for `reason` to put
+    into words.
 
     >>> file = io.BytesIO()
     >>> Image.new("CMYK", (1, 1)).save(file, "tiff")
@@ -211,13 +245,21 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     if image.mode == "F":
         if not bool(((values >= 0) & (values <= 1)).all()):
-            raise ValueError("floating-point pixels outside [0, 1]: scale them, or save it with 8 or 16 bits")
+            raise ValueError(
+                "floating-point pixels outside [0, 1]: scale them, or save it with 8 or 16 bits"
+            )
         return Image.fromarray(np.rint(values * 255).astype(np.uint8))
     grey = Image.fromarray(((values.astype(np.int64) + 128) // 257).astype(np.uint8))
     if "transparency" not in image.info:
         return grey
     return Image.merge(
-        "LA", (grey, Image.fromarray(np.where(values == image.info["transparency"], 0, 255).astype(np.uint8)))
+        "LA",
+        (
+            grey,
+            Image.fromarray(
+                np.where(values == image.info["transparency"], 0, 255).astype(np.uint8)
+            ),
+        ),
     )
 
 
@@ -230,7 +272,9 @@ def reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "it is not an image of a known format"
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return f"{error}; more than {Image.MAX_IMAGE_PIXELS:,} pixels are not decoded, scale it down"
+        return (
+            f"{error}; more than {Image.MAX_IMAGE_PIXELS:,} pixels are not decoded, scale it down"
+        )
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__
@@ -258,10 +302,14 @@ def from_arrays(
     >>> from_arrays(np.zeros((2, 4, 4, 3), np.uint8), labels=[0, 1]).classes
     ('0', '1')
     """
-    if images.dtype != np.uint8 or images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] != 3):
+    if (
+        images.dtype != np.uint8
+        or images.ndim not in (3, 4)
+        or (images.ndim == 4 and images.shape[3] != 3)
+    ):
         raise InputError(
-            f"{name}: images must be uint8 of shape [image, height, width, 3] or [image, height, width], "
-            f"not {images.dtype} of shape {images.shape}."
+            f"{name}: images must be uint8 of shape [image, height, width, 3] or [image, height,"
+            f" width], not {images.dtype} of shape {images.shape}."
         )
     if not images.size:
         raise InputError(f"{name} holds no image: its images have shape {images.shape}.")
@@ -277,7 +325,11 @@ def from_arrays(
         classes = [] if given is None else [str(label) for label in range(int(given.max()) + 1)]
     return ImageSet(
         name,
-        tuple(f"{row:06d}" for row in range(len(images))) if ids is None else tuple(str(one) for one in ids),
+        (
+            tuple(f"{row:06d}" for row in range(len(images)))
+            if ids is None
+            else tuple(str(one) for one in ids)
+        ),
         None if given is None else given.astype(np.int64),
         tuple(str(one) for one in classes),
         ArrayImages(images),
@@ -285,7 +337,8 @@ def from_arrays(
 
 
 def from_npz(path: Path) -> ImageSet:
-    """A set from an `.npz` file (never unpickled): `images` as in `from_arrays`, perhaps `labels`, `classes` and `ids`.
+    """A set from an `.npz` file (never unpickled): `images` as in `from_arrays`, perhaps `labels`,
+    `classes` and `ids`.
 
     Raises:
         InputError: the file cannot be read, holds no `images`, or what it holds does not fit.
@@ -296,23 +349,32 @@ def from_npz(path: Path) -> ImageSet:
             found = list(file.files)
             held = {key: file[key] for key in wanted if key in found}
     except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds for a damaged file
-        raise InputError(f"{path} cannot be read as .npz ({reason(error)}): save it again with numpy.savez.") from error
+        raise InputError(
+            f"{path} cannot be read as .npz ({reason(error)}): save it again with numpy.savez."
+        ) from error
     if "images" not in held:
         raise InputError(
-            f'{path} holds no array "images", only {", ".join(found) or "nothing"}: save it under that name.'
+            f'{path} holds no array "images", only {", ".join(found) or "nothing"}: save it under'
+            " that name."
         )
     for key in ("classes", "ids"):
         if key in held and (held[key].dtype.kind != "U" or held[key].ndim != 1):
-            raise InputError(f"{path}: {key} must be a list of text, not {held[key].dtype} of shape {held[key].shape}.")
+            raise InputError(
+                f"{path}: {key} must be a list of text, not {held[key].dtype} of shape"
+                f" {held[key].shape}."
+            )
     classes, ids = (held[key].tolist() if key in held else None for key in ("classes", "ids"))
-    return replace(from_arrays(held["images"], held.get("labels"), classes, ids, str(path)), name=path.stem)
+    return replace(
+        from_arrays(held["images"], held.get("labels"), classes, ids, str(path)), name=path.stem
+    )
 
 
 def cifar10(split: str = "val") -> ImageSet:
-    """CIFAR-10 through torchvision: `train` (50,000 images) or `val` (its 10,000 test images), 32 × 32, 10 classes.
+    """CIFAR-10 through torchvision: `train` (50,000 images) or `val` (its 10,000 test images), 32 ×
+    32, 10 classes.
 
-    It lies in `datasets` under the store's folder and is downloaded there once. torchvision unpickles it, but only
-    after the file's MD5 was found to be the published one.
+    It lies in `datasets` under the store's folder and is downloaded there once. torchvision
+    unpickles it, but only after the file's MD5 was found to be the published one.
 
     Raises:
         InputError: no such split, or the download fails.
@@ -327,8 +389,8 @@ def cifar10(split: str = "val") -> ImageSet:
         data = CIFAR10(root, train=split == "train", download=True)
     except (OSError, RuntimeError) as error:
         raise InputError(
-            f"CIFAR-10 could not be downloaded ({error}): put {CIFAR10.filename} from {CIFAR10.url} into {root}, "
-            "or give a folder of images with --images."
+            f"CIFAR-10 could not be downloaded ({error}): put {CIFAR10.filename} from {CIFAR10.url}"
+            f" into {root}, or give a folder of images with --images."
         ) from error
     ids = [f"{split}/{row:05d}" for row in range(len(data.data))]
     return from_arrays(data.data, data.targets, data.classes, ids, f"cifar10:{split}")

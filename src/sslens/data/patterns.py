@@ -1,7 +1,8 @@
-"""Patterns: what is drawn at random for the embedded scenes, and the fields of their textures and backgrounds.
+"""Patterns: what is drawn at random for the embedded scenes, and the fields of their textures and
+backgrounds.
 
-Every draw is a hash of a key and a name, so none depends on another, nor on the machine. A key is itself the hash of what
-it stands for, such as a seed and an index.
+Every draw is a hash of a key and a name, so none depends on another, nor on the machine. A key is
+itself the hash of what it stands for, such as a seed and an index.
 """
 
 import functools
@@ -38,7 +39,8 @@ Pattern = Callable[[Keys, Columns], Fields]
 
 
 def hashed(*parts: int | UInt64[np.ndarray, "..."]) -> UInt64[np.ndarray, "..."]:
-    """splitmix64's step and finaliser (Steele, Lea and Flood, 2014), chained over the parts in exact 64-bit arithmetic.
+    """splitmix64's step and finaliser (Steele, Lea and Flood, 2014), chained over the parts in
+    exact 64-bit arithmetic.
 
     >>> hex(hashed(0).item())  # the first output of splitmix64 from seed 0
     '0xe220a8397b1dcdaf'
@@ -53,13 +55,18 @@ def hashed(*parts: int | UInt64[np.ndarray, "..."]) -> UInt64[np.ndarray, "..."]
 
 
 def random_bytes(key: Keys, name: str, words: int) -> UInt8[np.ndarray, "row byte"]:
-    """So many 8-byte words of random bytes a row, in an order that does not depend on the machine's.
+    """So many 8-byte words of random bytes a row, in an order that does not depend on the
+    machine's.
 
     >>> random_bytes(hashed(0), "camera", words=3).shape
     (1, 24)
     """
     counters = np.arange(words, dtype=np.uint64)
-    return hashed(hashed(key, stream(name))[:, None] + counters).astype("<u8", copy=False).view(np.uint8)
+    return (
+        hashed(hashed(key, stream(name))[:, None] + counters)
+        .astype("<u8", copy=False)
+        .view(np.uint8)
+    )
 
 
 def stream(name: str) -> int:
@@ -102,7 +109,9 @@ def drawn(key: Keys, names: Iterable[str], ranges: Mapping[str, tuple[float, flo
     columns: Columns = {}
     for name in names:
         kinds = KINDS.get(name)
-        columns[name] = choice(key, name, len(kinds)) if kinds else uniform(key, name, *ranges[name])
+        columns[name] = (
+            choice(key, name, len(kinds)) if kinds else uniform(key, name, *ranges[name])
+        )
     return columns
 
 
@@ -110,7 +119,8 @@ def drawn(key: Keys, names: Iterable[str], ranges: Mapping[str, tuple[float, flo
 
 
 def _wave(turns: Fields) -> Fields:
-    """Distance to the nearest whole turn: a triangle from 0 to 1/2, which no two machines round differently, as sines are."""
+    """Distance to the nearest whole turn: a triangle from 0 to 1/2, which no two machines round
+    differently, as sines are."""
     turns -= np.rint(turns)
     return np.abs(turns, out=turns)
 
@@ -136,7 +146,9 @@ def _checks(key: Keys, pose: Columns) -> Fields:
 def _dots(key: Keys, pose: Columns) -> Fields:
     (one, period), (other, _) = _bands(key, pose), _bands(key, pose, across=True)
     quarter = period / 4
-    return coverage(np.float32(0.32) * period - np.sqrt((one + quarter) ** 2 + (other + quarter) ** 2))
+    return coverage(
+        np.float32(0.32) * period - np.sqrt((one + quarter) ** 2 + (other + quarter) ** 2)
+    )
 
 
 def _plain(key: Keys, pose: Columns) -> Fields:
@@ -150,7 +162,8 @@ def _gradient(key: Keys, pose: Columns) -> Fields:
 
 @functools.cache
 def _interpolation(step: int) -> Float32[np.ndarray, "64 point"]:
-    """Smoothstep weights of lattice points `step` pixels apart, in 64ths: with 8-bit values every sum is exact."""
+    """Smoothstep weights of lattice points `step` pixels apart, in 64ths: with 8-bit values every
+    sum is exact."""
     place = (np.arange(SIZE) + 0.5) / step
     left = place.astype(int)
     far = np.rint(64 * (place - left) ** 2 * (3 - 2 * (place - left))) / 64
@@ -169,7 +182,9 @@ def _noise(key: Keys, step: int) -> Fields:
 
 
 def _clouds(key: Keys, pose: Columns) -> Fields:
-    return np.clip(1.6 * (_noise(key, 16) * 0.6 + _noise(key, 8) * 0.28 + _noise(key, 4) * 0.12) - 0.3, 0, 1)
+    return np.clip(
+        1.6 * (_noise(key, 16) * 0.6 + _noise(key, 8) * 0.28 + _noise(key, 4) * 0.12) - 0.3, 0, 1
+    )
 
 
 def _blobs(key: Keys, pose: Columns) -> Fields:
@@ -181,9 +196,15 @@ def _mottled(key: Keys, pose: Columns) -> Fields:
 
 
 def _fragments(key: Keys, pose: Columns) -> Fields:
-    """Silhouettes of all classes, each cut in two: a piece of an outline tells nothing of the object."""
+    """Silhouettes of all classes, each cut in two: a piece of an outline tells nothing of the
+    object."""
     field = _plain(key, pose)
-    ranges = {"x": (-32.0, 32.0), "y": (-32.0, 32.0), "scale": (10.0, 20.0), "rotation": (-180.0, 180.0)}
+    ranges = {
+        "x": (-32.0, 32.0),
+        "y": (-32.0, 32.0),
+        "scale": (10.0, 20.0),
+        "rotation": (-180.0, 180.0),
+    }
     ranges |= {"cut": (0.0, 2 * np.pi), "level": (0.4, 1.0)}
     for number in range(4):
         piece = drawn(hashed(key, number), ("class", "facing", *ranges), ranges)
@@ -194,12 +215,24 @@ def _fragments(key: Keys, pose: Columns) -> Fields:
     return field
 
 
-_PATTERNS: dict[str, Pattern] = {"plain": _plain, "stripes": _stripes, "checks": _checks, "dots": _dots}
-_PATTERNS |= {"mottled": _mottled, "gradient": _gradient, "clouds": _clouds, "blobs": _blobs, "fragments": _fragments}
+_PATTERNS: dict[str, Pattern] = {
+    "plain": _plain,
+    "stripes": _stripes,
+    "checks": _checks,
+    "dots": _dots,
+}
+_PATTERNS |= {
+    "mottled": _mottled,
+    "gradient": _gradient,
+    "clouds": _clouds,
+    "blobs": _blobs,
+    "fragments": _fragments,
+}
 
 
 def patterned(factor: str, chosen: Column, key: Keys, pose: Columns) -> Fields:
-    """The field, from 0 to 1, of each row's texture or background; a pose holds x, y, angle and period as far as needed.
+    """The field, from 0 to 1, of each row's texture or background; a pose holds x, y, angle and
+    period as far as needed.
 
     >>> field = patterned("texture", np.array([TEXTURES.index("plain")]), hashed(0), {})
     >>> field.shape, field.max().item()
@@ -209,5 +242,7 @@ def patterned(factor: str, chosen: Column, key: Keys, pose: Columns) -> Fields:
     for number, kind in enumerate(KINDS[factor]):
         rows = np.flatnonzero(chosen == number)
         if len(rows):
-            field[rows] = _PATTERNS[kind](key[rows], {name: values[rows] for name, values in pose.items()})
+            field[rows] = _PATTERNS[kind](
+                key[rows], {name: values[rows] for name, values in pose.items()}
+            )
     return field

@@ -1,8 +1,10 @@
-"""The embedded images: generated 64 × 64 scenes whose class, factors, boxes and masks are known exactly.
+"""The embedded images: generated 64 × 64 scenes whose class, factors, boxes and masks are known
+exactly.
 
-A scene is a pure function of (seed, index). Every draw is a hash of (seed, index, stream), so a scene does not depend on the
-batch that it is rendered in, and each factor is independent of the class and of the other factors by construction. Factors
-are the same bits on every machine; so are the pixels, but for a level in a few where sines differ by more than their last bit.
+A scene is a pure function of (seed, index). Every draw is a hash of (seed, index, stream), so a
+scene does not depend on the batch that it is rendered in, and each factor is independent of the
+class and of the other factors by construction. Factors are the same bits on every machine; so are
+the pixels, but for a level in a few where sines differ by more than their last bit.
 """
 
 import itertools
@@ -69,7 +71,12 @@ _RANGES = {
     "light_angle": (0.0, 360.0),
     "light_strength": (0.0, 1.0),
 }
-_OF_SCENE = ("background", "background_hue", "light_angle", "light_strength")  # shared by the objects of a scene
+_OF_SCENE = (
+    "background",
+    "background_hue",
+    "light_angle",
+    "light_strength",
+)  # shared by the objects of a scene
 _DETECTION_RANGES = _RANGES | {"x": (-22.0, 22.0), "y": (-22.0, 22.0), "scale": (9.0, 16.0)}
 _CAMERA_NOISE = 6.0  # standard deviation, in levels of 255
 _RENDERED = 64  # scenes at a time: their fields fit a processor's cache
@@ -84,9 +91,11 @@ Pictures = UInt8[np.ndarray, "scene 64 64 3"]
 
 
 def _colour(hue: Column, saturation: Column, level: Column) -> Float32[np.ndarray, "scene 3 1 1"]:
-    """RGB of a hue (degrees) at a grey level from 0 to 255, by a share (saturation) of the most colour that this level has.
+    """RGB of a hue (degrees) at a grey level from 0 to 255, by a share (saturation) of the most
+    colour that this level has.
 
-    Grey is what ITU-R BT.601 weighs the channels to: pictures in grey show objects as plainly as those in colour.
+    Grey is what ITU-R BT.601 weighs the channels to: pictures in grey show objects as plainly as
+    those in colour.
     """
     away = np.cos(np.deg2rad(hue[:, None] - np.array([0.0, 120.0, 240.0])))
     away -= away @ np.array([[0.299], [0.587], [0.114]])
@@ -108,7 +117,10 @@ def _two_colours(field: Fields, first: Colours, second: Colours) -> Canvas:
 
 def _backdrop(scenes: Columns, key: Keys) -> Canvas:
     pose = {"x": np.zeros(len(key)), "y": np.zeros(len(key))}
-    pose |= {"angle": uniform(key, "bands", -90.0, 90.0), "period": uniform(key, "band width", 7.0, 20.0)}
+    pose |= {
+        "angle": uniform(key, "bands", -90.0, 90.0),
+        "period": uniform(key, "band width", 7.0, 20.0),
+    }
     field = patterned("background", scenes["background"], hashed(key, stream("backdrop")), pose)
     ground, saturation = _ground(key), uniform(key, "ground saturation", 0.2, 0.9)
     step = uniform(key, "pattern contrast", 4.0, 8.0)
@@ -118,11 +130,15 @@ def _backdrop(scenes: Columns, key: Keys) -> Canvas:
 
 
 def _surface(objects: Columns, ground: Column, key: Keys) -> Canvas:
-    """Lighter than the background: were it darker as often, that one bit would be the plainest thing that views share."""
+    """Lighter than the background: were it darker as often, that one bit would be the plainest
+    thing that views share."""
     pose = {"x": objects["x"], "y": objects["y"], "period": uniform(key, "grain", 5.0, 10.0)}
     pose["angle"] = objects["rotation"] + uniform(key, "grain angle", -90.0, 90.0)
     texture = patterned("texture", objects["texture"], hashed(key, stream("surface")), pose)
-    saturation, contrast = uniform(key, "saturation", 0.3, 0.9), uniform(key, "contrast", 50.0, 75.0)
+    saturation, contrast = (
+        uniform(key, "saturation", 0.3, 0.9),
+        uniform(key, "contrast", 50.0, 75.0),
+    )
     half = uniform(key, "grain contrast", 16.0, 32.0) / 2
     levels = (ground + contrast + half, ground + contrast - half)
     return _two_colours(texture, *(_colour(objects["hue"], saturation, level) for level in levels))
@@ -131,7 +147,11 @@ def _surface(objects: Columns, ground: Column, key: Keys) -> Canvas:
 def _layers(objects: Columns, ground: Column, key: Keys) -> tuple[Fields, Fields, Canvas]:
     """Coverage, cast shadow and shaded colour of every object."""
     distance, slope_x, slope_y = shape_table()
-    scale, strength, cells = over_pixels(objects["scale"]), objects["light_strength"], cells_under(objects)
+    scale, strength, cells = (
+        over_pixels(objects["scale"]),
+        objects["light_strength"],
+        cells_under(objects),
+    )
     light, turn = np.deg2rad(objects["light_angle"]), np.deg2rad(objects["rotation"])
     flip = np.where(objects["facing"] == FACINGS.index("right"), 1.0, -1.0)
     shade = np.take(slope_x, cells) * over_pixels(0.35 * strength * flip * np.cos(light - turn))
@@ -140,8 +160,13 @@ def _layers(objects: Columns, ground: Column, key: Keys) -> tuple[Fields, Fields
     colour = _surface(objects, ground, key)
     colour *= shade[:, None]
     reach = 0.14 * objects["scale"]
-    behind = objects | {"x": objects["x"] - reach * np.cos(light), "y": objects["y"] - reach * np.sin(light)}
-    shadow = np.clip(0.5 - np.take(distance, cells_under(behind)) * (scale / 3), 0, 1) * over_pixels(0.3 * strength)
+    behind = objects | {
+        "x": objects["x"] - reach * np.cos(light),
+        "y": objects["y"] - reach * np.sin(light),
+    }
+    shadow = np.clip(
+        0.5 - np.take(distance, cells_under(behind)) * (scale / 3), 0, 1
+    ) * over_pixels(0.3 * strength)
     return coverage(np.take(distance, cells) * -scale), shadow, colour
 
 
@@ -155,9 +180,16 @@ def _paint(canvas: Canvas, cover: Fields, shadow: Fields, colour: Canvas) -> Non
 
 def _exposed(canvas: Canvas, scenes: Columns, key: Keys) -> Pictures:
     """The picture under the scene's light, with the camera's noise."""
-    light, strength = np.deg2rad(scenes["light_angle"]), scenes["light_strength"] * 0.04 / (SIZE / 2)
+    light, strength = (
+        np.deg2rad(scenes["light_angle"]),
+        scenes["light_strength"] * 0.04 / (SIZE / 2),
+    )
     canvas *= plane(strength * np.cos(light), strength * np.sin(light), np.ones(len(key)))[:, None]
-    noise = random_bytes(key, "camera", SIZE * SIZE * 3 // 8).reshape(-1, 3, SIZE, SIZE).astype(np.float32)
+    noise = (
+        random_bytes(key, "camera", SIZE * SIZE * 3 // 8)
+        .reshape(-1, 3, SIZE, SIZE)
+        .astype(np.float32)
+    )
     noise -= np.float32(127.5)
     noise *= np.float32(_CAMERA_NOISE * 12**0.5 / 256)
     canvas += noise
@@ -184,7 +216,9 @@ def _keys(seeds: int | Iterable[int], indices: Iterable[int], kind: str = "singl
     for what, given in (("seed", [seeds] if isinstance(seeds, int) else seeds), ("index", indices)):
         values = np.array(list(given))
         if values.size and (values.dtype.kind not in "iu" or values.min() < 0):
-            raise InputError(f"{values.min()} is no {what} of a scene: give a whole number from 0 to 2^63 - 1.")
+            raise InputError(
+                f"{values.min()} is no {what} of a scene: give a whole number from 0 to 2^63 - 1."
+            )
         numbers.append(values.astype(np.uint64))
     return hashed(stream(kind), *numbers)
 
@@ -197,7 +231,8 @@ def _frame(columns: Columns, index: "pd.Index | None" = None) -> "pd.DataFrame":
     import pandas as pd
 
     worded = {
-        name: np.array(KINDS[name])[columns[name]] if name in KINDS else columns[name] for name in ("class", *FACTORS)
+        name: np.array(KINDS[name])[columns[name]] if name in KINDS else columns[name]
+        for name in ("class", *FACTORS)
     }
     return pd.DataFrame(worded, index=index)
 
@@ -206,19 +241,29 @@ def _columns(frame: "pd.DataFrame") -> tuple[Columns, Keys]:
     missing = [name for name in ("class", *FACTORS) if name not in frame.columns]
     if missing or list(frame.index.names) != ["seed", "index"]:
         lacks = ", ".join(missing) or "the index (seed, index)"
-        raise InputError(f"The frame of scenes lacks {lacks}: start from scenes.factors(seed, indices).")
-    columns: Columns = {name: frame[name].to_numpy(np.float64) for name in _RANGES}
-    if not all(np.isfinite(values).all() for values in columns.values()) or (columns["scale"] <= 0).any():
         raise InputError(
-            "The frame of scenes holds a number that is not finite or a scale that is not positive: correct it."
+            f"The frame of scenes lacks {lacks}: start from scenes.factors(seed, indices)."
+        )
+    columns: Columns = {name: frame[name].to_numpy(np.float64) for name in _RANGES}
+    if (
+        not all(np.isfinite(values).all() for values in columns.values())
+        or (columns["scale"] <= 0).any()
+    ):
+        raise InputError(
+            "The frame of scenes holds a number that is not finite or a scale that is not positive:"
+            " correct it."
         )
     for name, known in KINDS.items():
         given = frame[name].astype(str).tolist()
         unknown = sorted(set(given) - set(known))
         if unknown:
-            raise InputError(f"The frame of scenes has the {name} {unknown[0]!r}: {nearest(unknown[0], known)}.")
+            raise InputError(
+                f"The frame of scenes has the {name} {unknown[0]!r}: {nearest(unknown[0], known)}."
+            )
         columns[name] = np.array([known.index(value) for value in given], np.int64)
-    return columns, _keys(frame.index.get_level_values("seed"), frame.index.get_level_values("index"))
+    return columns, _keys(
+        frame.index.get_level_values("seed"), frame.index.get_level_values("index")
+    )
 
 
 def labels(seed: int, indices: Iterable[int]) -> Int64[np.ndarray, " scene"]:
@@ -232,7 +277,8 @@ def labels(seed: int, indices: Iterable[int]) -> Int64[np.ndarray, " scene"]:
 
 
 def factors(seed: int | Sequence[int], indices: Iterable[int]) -> "pd.DataFrame":
-    """Class and factors (`FACTORS`) of single-object scenes, one row a scene, by (seed, index); a seed each, or one for all.
+    """Class and factors (`FACTORS`) of single-object scenes, one row a scene, by (seed, index); a
+    seed each, or one for all.
 
     Raises:
         InputError: the seed or an index is not a whole number from 0 to 2^63 - 1.
@@ -254,11 +300,12 @@ def factors(seed: int | Sequence[int], indices: Iterable[int]) -> "pd.DataFrame"
 def draw(frame: "pd.DataFrame") -> Pictures:
     """The pictures of the scenes of a frame from `factors`, whose columns may have been changed.
 
-    What is not a factor (noise, phases, saturations) stays that of the row's (seed, index): a changed column is an
-    intervention on that factor alone.
+    What is not a factor (noise, phases, saturations) stays that of the row's (seed, index): a
+    changed column is an intervention on that factor alone.
 
     Raises:
-        InputError: the frame lacks a factor or the index, or a value in it is unknown or out of range.
+        InputError: the frame lacks a factor or the index, or a value in it is unknown or out of
+            range.
 
     >>> scene = factors(0, [7])
     >>> turned = draw(scene.assign(rotation=scene["rotation"] + 5))
@@ -269,7 +316,8 @@ def draw(frame: "pd.DataFrame") -> Pictures:
 
 
 def render(seed: int, indices: Iterable[int]) -> Pictures:
-    """The pictures of single-object scenes: `draw(factors(seed, indices))` without a frame in between.
+    """The pictures of single-object scenes: `draw(factors(seed, indices))` without a frame in
+    between.
 
     Raises:
         InputError: the seed or an index is not a whole number from 0 to 2^63 - 1.
@@ -286,7 +334,8 @@ def _silhouettes(columns: Columns) -> Bool[np.ndarray, "scene 64 64"]:
 
 
 def masks(frame: "pd.DataFrame") -> Bool[np.ndarray, "scene 64 64"]:
-    """The silhouettes of the single-object scenes of a frame from `factors`: the pixels whose centre the object covers.
+    """The silhouettes of the single-object scenes of a frame from `factors`: the pixels whose
+    centre the object covers.
 
     >>> masks(factors(0, range(2))).sum(axis=(1, 2)).tolist()
     [526, 185]
@@ -295,7 +344,8 @@ def masks(frame: "pd.DataFrame") -> Bool[np.ndarray, "scene 64 64"]:
 
 
 def boxes(masks: Bool[np.ndarray, "object height width"]) -> Float32[np.ndarray, "object 4"]:
-    """The tight box (x0, y0, x1, y1) of every mask, in pixels: x1 - x0 is the number of columns that the mask touches.
+    """The tight box (x0, y0, x1, y1) of every mask, in pixels: x1 - x0 is the number of columns
+    that the mask touches.
 
     Raises:
         InputError: a mask is empty.
@@ -318,10 +368,11 @@ def boxes(masks: Bool[np.ndarray, "object height width"]) -> Float32[np.ndarray,
 @final
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A scene of 1 to 6 objects, in the order in which they were painted: a later object hides an earlier one.
+    """A scene of 1 to 6 objects, in the order in which they were painted: a later object hides an
+    earlier one.
 
-    `labels` are numbers into `CLASSES`; `masks` are the visible parts, disjoint; `boxes` are tight around them (see `boxes`);
-    `factors` has one row an object.
+    `labels` are numbers into `CLASSES`; `masks` are the visible parts, disjoint; `boxes` are tight
+    around them (see `boxes`); `factors` has one row an object.
     """
 
     image: UInt8[np.ndarray, "64 64 3"]
@@ -332,12 +383,15 @@ class Scene:
 
 
 def _spread(key: Keys, scale: Column) -> tuple[Column, Column]:
-    """Places of the objects of one scene: of three that are drawn for each, the farthest from the objects before it."""
+    """Places of the objects of one scene: of three that are drawn for each, the farthest from the
+    objects before it."""
     tries = hashed(key[:, None], np.arange(3, dtype=np.uint64))
     xs, ys = (uniform(tries, name, *_DETECTION_RANGES[name]) for name in ("x", "y"))
     x, y = xs[:, 0].copy(), ys[:, 0].copy()
     for row in range(1, len(key)):
-        gaps = np.hypot(xs[row] - x[:row, None], ys[row] - y[:row, None]) / (scale[row] + scale[:row, None])
+        gaps = np.hypot(xs[row] - x[:row, None], ys[row] - y[:row, None]) / (
+            scale[row] + scale[:row, None]
+        )
         best = gaps.min(axis=0).argmax()
         x[row], y[row] = xs[row, best], ys[row, best]
     return x, y
@@ -350,15 +404,18 @@ def _visible(objects: Columns) -> tuple[Bool[np.ndarray, "row 64 64"], bool]:
     covered = np.logical_or.accumulate(whole[::-1], axis=0)[::-1]
     visible[:-1] &= ~covered[1:]
     area = visible.sum(axis=(1, 2))
-    return visible, bool((area >= np.maximum(_VISIBLE_SHARE * whole.sum(axis=(1, 2)), _VISIBLE_AREA)).all())
+    return visible, bool(
+        (area >= np.maximum(_VISIBLE_SHARE * whole.sum(axis=(1, 2)), _VISIBLE_AREA)).all()
+    )
 
 
 def detection_scene(seed: int, index: int) -> Scene:
     """Scene `index` of 1 to 6 objects, under one light and on one background.
 
-    Of each object at least half of what lies in the image, and 30 pixels, is visible: where a draw of the objects fails that,
-    all of them are drawn again (2 % of scenes): their number stays uniform. Objects tend to keep apart: their places, other
-    than all else, are not independent of each other.
+    Of each object at least half of what lies in the image, and 30 pixels, is visible: where a draw
+    of the objects fails that, all of them are drawn again (2 % of scenes): their number stays
+    uniform. Objects tend to keep apart: their places, other than all else, are not independent of
+    each other.
 
     Raises:
         InputError: the seed or the index is not a whole number from 0 to 2^63 - 1.
@@ -374,14 +431,18 @@ def detection_scene(seed: int, index: int) -> Scene:
     scene = drawn(scene_key, _OF_SCENE, _RANGES)
     for attempt in itertools.count():
         key = hashed(scene_key, attempt, np.arange(count, dtype=np.uint64))
-        own = drawn(key, ("class", *(name for name in FACTORS if name not in _OF_SCENE)), _DETECTION_RANGES)
+        own = drawn(
+            key, ("class", *(name for name in FACTORS if name not in _OF_SCENE)), _DETECTION_RANGES
+        )
         own["x"], own["y"] = _spread(key, own["scale"])
         objects = own | {name: np.repeat(values, count) for name, values in scene.items()}
         visible, enough = _visible(objects)
         if enough:
             break
     canvas = _backdrop(scene, scene_key)
-    for cover, shadow, colour in zip(*_layers(objects, np.repeat(_ground(scene_key), count), key), strict=True):
+    for cover, shadow, colour in zip(
+        *_layers(objects, np.repeat(_ground(scene_key), count), key), strict=True
+    ):
         _paint(canvas, cover[None], shadow[None], colour[None])
     image = _exposed(canvas, scene, scene_key)[0]
     return Scene(image, objects["class"], boxes(visible), visible, _frame(objects))

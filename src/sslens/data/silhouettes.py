@@ -1,7 +1,8 @@
-"""Silhouettes: the outlines of the embedded scenes' classes, and where each pixel lies in those of posed objects.
+"""Silhouettes: the outlines of the embedded scenes' classes, and where each pixel lies in those of
+posed objects.
 
-Every class is joined from a few primitives, tabulated once as a signed distance, negative inside, in units of the
-outline's circumscribed circle: x to the right, y down, facing right.
+Every class is joined from a few primitives, tabulated once as a signed distance, negative inside,
+in units of the outline's circumscribed circle: x to the right, y down, facing right.
 """
 
 import functools
@@ -14,7 +15,9 @@ from jaxtyping import Float32, Float64, Int32, Shaped
 SIZE = 64  # pixels a side
 FACINGS = ("left", "right")
 
-Columns = dict[str, np.ndarray]  # one value a row: kinds and classes as their numbers, pixels, degrees
+Columns = dict[
+    str, np.ndarray
+]  # one value a row: kinds and classes as their numbers, pixels, degrees
 Column = Shaped[np.ndarray, " row"]
 Points = Float64[np.ndarray, "height width"]
 Fields = Float32[np.ndarray, "row 64 64"]
@@ -24,7 +27,9 @@ PerPixel = Float32[np.ndarray, "row 1 1"]
 def _ellipse(x: Points, y: Points, cx: float, cy: float, rx: float, ry: float) -> Points:
     u, v = (x - cx) / rx, (y - cy) / ry
     radius = np.hypot(u, v)
-    return radius * (radius - 1) / np.maximum(np.hypot(u / rx, v / ry), 1e-9)  # first order, exact for a circle
+    return (
+        radius * (radius - 1) / np.maximum(np.hypot(u / rx, v / ry), 1e-9)
+    )  # first order, exact for a circle
 
 
 def _ring(x: Points, y: Points, cx: float, cy: float, radius: float, half_width: float) -> Points:
@@ -43,42 +48,72 @@ def _polygon(x: Points, y: Points, *corners: float) -> Points:
     return np.where(inside, -1, 1) * np.sqrt(squared)
 
 
-def _bar(x: Points, y: Points, ax: float, ay: float, bx: float, by: float, half_width: float) -> Points:
+def _bar(
+    x: Points, y: Points, ax: float, ay: float, bx: float, by: float, half_width: float
+) -> Points:
     px, py, ex, ey = x - ax, y - ay, bx - ax, by - ay
     along = np.clip((px * ex + py * ey) / (ex * ex + ey * ey), 0, 1)
     return np.hypot(px - along * ex, py - along * ey) - half_width
 
 
-_PRIMITIVES: dict[str, Callable[..., Points]] = {"ellipse": _ellipse, "ring": _ring, "bar": _bar, "polygon": _polygon}
+_PRIMITIVES: dict[str, Callable[..., Points]] = {
+    "ellipse": _ellipse,
+    "ring": _ring,
+    "bar": _bar,
+    "polygon": _polygon,
+}
 _SHAPES = {  # primitives, joined in order; "-" cuts one out of what was joined before
-    "axe": """bar -.05 -.85 -.22 .9 .09
-        polygon -.3 -.68 .1 -.72 .5 -.98 .66 -.5 .52 -.02 .1 -.34 -.28 -.4""",
-    "bird": """ellipse 0 .12 .5 .3; ellipse .46 -.22 .24 .23; polygon .62 -.36 .98 -.16 .6 -.1
+    "axe": (
+        """bar -.05 -.85 -.22 .9 .09
+        polygon -.3 -.68 .1 -.72 .5 -.98 .66 -.5 .52 -.02 .1 -.34 -.28 -.4"""
+    ),
+    "bird": (
+        """ellipse 0 .12 .5 .3; ellipse .46 -.22 .24 .23; polygon .62 -.36 .98 -.16 .6 -.1
         polygon -.35 -.05 -.98 -.14 -.9 .12 -.4 .3; polygon -.32 .1 -.52 -.8 .22 0
-        bar 0 .35 .08 .75 .05; bar .08 .75 .28 .75 .05; -ellipse .5 -.26 .07 .07""",
-    "boat": """polygon -.72 .36 .98 .26 .55 .78 -.58 .78; bar .08 .4 .08 -.95 .05
-        polygon 0 -.9 0 .24 -.78 .24; polygon .18 -.55 .18 .2 .62 .17""",
-    "boot": """polygon -.5 -.9 .16 -.9 .14 -.1 .3 .14 .74 .26 .95 .5 .95 .74 -.46 .74
-        polygon -.46 .6 -.05 .6 -.1 .95 -.46 .95""",
-    "fish": """ellipse .2 .05 .72 .36; polygon -.35 .04 -.98 -.38 -.78 .06 -.98 .5
+        bar 0 .35 .08 .75 .05; bar .08 .75 .28 .75 .05; -ellipse .5 -.26 .07 .07"""
+    ),
+    "boat": (
+        """polygon -.72 .36 .98 .26 .55 .78 -.58 .78; bar .08 .4 .08 -.95 .05
+        polygon 0 -.9 0 .24 -.78 .24; polygon .18 -.55 .18 .2 .62 .17"""
+    ),
+    "boot": (
+        """polygon -.5 -.9 .16 -.9 .14 -.1 .3 .14 .74 .26 .95 .5 .95 .74 -.46 .74
+        polygon -.46 .6 -.05 .6 -.1 .95 -.46 .95"""
+    ),
+    "fish": (
+        """ellipse .2 .05 .72 .36; polygon -.35 .04 -.98 -.38 -.78 .06 -.98 .5
         polygon -.3 -.1 -.22 -.74 .5 -.2; polygon 0 .3 -.16 .7 .3 .34
-        -ellipse .58 -.06 .08 .08; -polygon .7 .14 1 .1 1 .26""",
-    "key": """ring -.58 0 .28 .13; bar -.22 0 .88 0 .11
-        polygon .4 0 .58 0 .58 .36 .4 .36; polygon .74 0 .97 0 .97 .46 .74 .46""",
-    "note": """ellipse -.32 .66 .36 .26; bar -.02 .62 -.02 -.88 .07
-        polygon -.05 -.95 .24 -.62 .56 -.38 .56 -.02 .36 .3 .38 -.1 -.02 -.36""",
-    "snail": """ellipse -.18 -.12 .54 .52
+        -ellipse .58 -.06 .08 .08; -polygon .7 .14 1 .1 1 .26"""
+    ),
+    "key": (
+        """ring -.58 0 .28 .13; bar -.22 0 .88 0 .11
+        polygon .4 0 .58 0 .58 .36 .4 .36; polygon .74 0 .97 0 .97 .46 .74 .46"""
+    ),
+    "note": (
+        """ellipse -.32 .66 .36 .26; bar -.02 .62 -.02 -.88 .07
+        polygon -.05 -.95 .24 -.62 .56 -.38 .56 -.02 .36 .3 .38 -.1 -.02 -.36"""
+    ),
+    "snail": (
+        """ellipse -.18 -.12 .54 .52
         polygon -.98 .58 -.6 .3 .3 .3 .48 -.16 .74 -.26 .9 -.06 .74 .58
-        bar .62 -.15 .54 -.62 .05; bar .74 -.15 .88 -.55 .05; -ring -.18 -.1 .27 .045""",
-    "teapot": """ellipse -.02 .18 .52 .46; polygon .3 .42 .36 .02 .7 -.22 .78 -.46 .98 -.4 .84 .02
+        bar .62 -.15 .54 -.62 .05; bar .74 -.15 .88 -.55 .05; -ring -.18 -.1 .27 .045"""
+    ),
+    "teapot": (
+        """ellipse -.02 .18 .52 .46; polygon .3 .42 .36 .02 .7 -.22 .78 -.46 .98 -.4 .84 .02
         ring -.52 .04 .29 .08; ellipse -.02 -.26 .3 .12; ellipse -.02 -.44 .1 .1
-        polygon -.32 .5 .28 .5 .34 .7 -.38 .7""",
-    "truck": """polygon -.96 -.6 .28 -.6 .28 .3 -.96 .3; polygon .36 -.28 .68 -.28 .96 .06 .96 .36 .36 .36
+        polygon -.32 .5 .28 .5 .34 .7 -.38 .7"""
+    ),
+    "truck": (
+        """polygon -.96 -.6 .28 -.6 .28 .3 -.96 .3; polygon .36 -.28 .68 -.28 .96 .06 .96 .36 .36 .36
         polygon -.96 .24 .9 .24 .9 .42 -.96 .42; ellipse -.6 .46 .22 .22; ellipse .6 .46 .22 .22
-        -polygon .48 -.17 .64 -.17 .82 .06 .48 .06; -ellipse -.6 .46 .08 .08; -ellipse .6 .46 .08 .08""",
+        -polygon .48 -.17 .64 -.17 .82 .06 .48 .06; -ellipse -.6 .46 .08 .08; -ellipse .6 .46 .08 .08"""
+    ),
 }
 CLASSES = tuple(_SHAPES)
-_CELLS, _REACH = 192, 1.2  # the table's cells a side, and its half-width in units of the circumscribed circle
+_CELLS, _REACH = (
+    192,
+    1.2,
+)  # the table's cells a side, and its half-width in units of the circumscribed circle
 _PIXELS = np.arange(SIZE, dtype=np.float32) - (SIZE - 1) / 2
 
 
@@ -87,13 +122,20 @@ def _signed_distance(name: str, x: Points, y: Points) -> Points:
     for part in re.split(r"[;\n]\s*", _SHAPES[name]):
         primitive, *numbers = part.split()
         to_part = _PRIMITIVES[primitive.lstrip("-")](x, y, *map(float, numbers))
-        distance = np.maximum(distance, -to_part) if primitive.startswith("-") else np.minimum(distance, to_part)
+        distance = (
+            np.maximum(distance, -to_part)
+            if primitive.startswith("-")
+            else np.minimum(distance, to_part)
+        )
     return distance
 
 
 @functools.cache
-def shape_table() -> tuple[Float32[np.ndarray, " cell"], Float32[np.ndarray, " cell"], Float32[np.ndarray, " cell"]]:
-    """Signed distance, and the x and y of the bevelled surface's slope, of all classes on one grid, flat.
+def shape_table() -> tuple[
+    Float32[np.ndarray, " cell"], Float32[np.ndarray, " cell"], Float32[np.ndarray, " cell"]
+]:
+    """Signed distance, and the x and y of the bevelled surface's slope, of all classes on one grid,
+    flat.
 
     >>> [values.size == len(CLASSES) * 192 * 192 for values in shape_table()]
     [True, True, True]
@@ -142,7 +184,8 @@ def coverage(distance: Fields) -> Fields:
 
 
 def cells_under(objects: Columns) -> Int32[np.ndarray, "scene 64 64"]:
-    """The cell of the shape table under every pixel, of objects with class, facing, x, y, scale and rotation.
+    """The cell of the shape table under every pixel, of objects with class, facing, x, y, scale and
+    rotation.
 
     >>> one = {"class": 1, "facing": 1, "x": 0, "y": 0, "scale": 20, "rotation": 0}  # 192 / 2.4 / 20 = 4 cells a pixel
     >>> columns = {name: np.array([value]) for name, value in one.items()}
@@ -154,7 +197,10 @@ def cells_under(objects: Columns) -> Int32[np.ndarray, "scene 64 64"]:
     flip = np.where(objects["facing"] == FACINGS.index("right"), per_pixel, -per_pixel)
     x, y = objects["x"], objects["y"]
     last, cells = np.int32(_CELLS - 1), []
-    for a, b in ((flip * np.cos(turn), flip * np.sin(turn)), (-per_pixel * np.sin(turn), per_pixel * np.cos(turn))):
+    for a, b in (
+        (flip * np.cos(turn), flip * np.sin(turn)),
+        (-per_pixel * np.sin(turn), per_pixel * np.cos(turn)),
+    ):
         place = plane(a, b, _CELLS / 2 - a * x - b * y)
         cells.append(np.clip(place, 0, last, out=place).astype(np.int32))
     column, row = cells

@@ -17,11 +17,12 @@ _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling
 
 @dataclass(frozen=True)
 class EvalTransform:
-    """The shorter side to `resize` (PIL, antialiased), the central `crop` × `crop`, [0, 1], (x − mean) / std.
+    """The shorter side to `resize` (PIL, antialiased), the central `crop` × `crop`, [0, 1], (x −
+    mean) / std.
 
-    Equal, value by value, to torchvision's Resize, CenterCrop, ToTensor and Normalize on PIL images. An image of
-    crop × crop pixels with resize = crop is not resampled. Raises InputError for an unknown interpolation, a crop
-    larger than `resize`, or an image that is not RGB.
+    Equal, value by value, to torchvision's Resize, CenterCrop, ToTensor and Normalize on PIL
+    images. An image of crop × crop pixels with resize = crop is not resampled. Raises InputError
+    for an unknown interpolation, a crop larger than `resize`, or an image that is not RGB.
 
     >>> transform = EvalTransform(resize=2, crop=2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     >>> transform(Image.fromarray(np.array([[[0] * 3, [51] * 3], [[102] * 3, [255] * 3]], np.uint8)))[0]
@@ -38,14 +39,17 @@ class EvalTransform:
     def __post_init__(self) -> None:
         resampling(self.interpolation)
         if not 0 < self.crop <= self.resize:
-            raise InputError(f"The crop is {self.crop} and the resize {self.resize}; give 0 < crop ≤ resize.")
+            raise InputError(
+                f"The crop is {self.crop} and the resize {self.resize}; give 0 < crop ≤ resize."
+            )
 
     def __call__(self, image: Image.Image) -> Float32[Tensor, "3 crop crop"]:
         """The transformed image."""
         return self.normalised(self.cropped(image)[None])[0]
 
     def cropped(self, image: Image.Image) -> UInt8[np.ndarray, "crop crop 3"]:
-        """The part of an image that the model sees, resized: what `normalised` takes, and what is worth keeping."""
+        """The part of an image that the model sees, resized: what `normalised` takes, and what is
+        worth keeping."""
         shorter = min(require_rgb(image).size)
         width, height = (int(self.resize * side / shorter) for side in image.size)
         if (width, height) != image.size:
@@ -53,9 +57,15 @@ class EvalTransform:
         left, upper = round((width - self.crop) / 2), round((height - self.crop) / 2)
         return np.array(image.crop((left, upper, left + self.crop, upper + self.crop)))
 
-    def normalised(self, pixels: UInt8[np.ndarray, "image crop crop 3"]) -> Float32[Tensor, "image 3 crop crop"]:
+    def normalised(
+        self, pixels: UInt8[np.ndarray, "image crop crop 3"]
+    ) -> Float32[Tensor, "image 3 crop crop"]:
         """Cropped pixels as the model takes them: [0, 1], then (x − mean) / std."""
-        values = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+        values = (
+            torch.from_numpy(pixels)
+            .permute(0, 3, 1, 2)
+            .to(torch.float32, memory_format=torch.contiguous_format)
+        )
         return Normalize(self.mean, self.std).apply_(values.div_(255))
 
     @property
@@ -85,7 +95,10 @@ def resampling(interpolation: str) -> Image.Resampling:
     'BICUBIC'
     """
     if interpolation not in _RESAMPLING:
-        raise InputError(f"The interpolation {interpolation!r} is unknown; {nearest(interpolation, _RESAMPLING)}.")
+        raise InputError(
+            f"The interpolation {interpolation!r} is unknown;"
+            f" {nearest(interpolation, _RESAMPLING)}."
+        )
     return _RESAMPLING[interpolation]
 
 
@@ -96,5 +109,7 @@ def require_rgb(image: Image.Image) -> Image.Image:
     (2, 3)
     """
     if image.mode != "RGB":
-        raise InputError(f"An image has PIL mode {image.mode}, RGB is needed: call image.convert('RGB').")
+        raise InputError(
+            f"An image has PIL mode {image.mode}, RGB is needed: call image.convert('RGB')."
+        )
     return image

@@ -1,6 +1,8 @@
-"""A figure as data: an analysis states once what is drawn, and it is rendered for the screen (plotly) and for paper.
+"""A figure as data: an analysis states once what is drawn, and it is rendered for the screen
+(plotly) and for paper.
 
-Both renderings use one arrangement in CSS pixels, one colour scale and one line style a name, so that they show the same thing.
+Both renderings use one arrangement in CSS pixels, one colour scale and one line style a name, so
+that they show the same thing.
 """
 
 from sslens.figure.arrangement import NARROW, PAPER, SWITCH, WIDE, stacked

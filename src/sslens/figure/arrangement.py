@@ -1,4 +1,5 @@
-"""Where each panel lies, in CSS pixels from the upper left corner, and what of its labels is shown there."""
+"""Where each panel lies, in CSS pixels from the upper left corner, and what of its labels is shown
+there."""
 
 import itertools
 import math
@@ -41,7 +42,8 @@ class Place:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """All boxes, how many entries a row of the legend above them holds, and the widths that the whole may be stretched between."""
+    """All boxes, how many entries a row of the legend above them holds, and the widths that the
+    whole may be stretched between."""
 
     width: float
     height: float
@@ -52,7 +54,8 @@ class Arrangement:
 
 
 def stacked(figure: Figure) -> Figure:
-    """The figure for a narrow screen, in the same reading order: lines one below another, neighbouring heatmaps two a row.
+    """The figure for a narrow screen, in the same reading order: lines one below another,
+    neighbouring heatmaps two a row.
 
     A grid stays as it is where a panel has no title of its own: its place says what it is.
 
@@ -68,13 +71,17 @@ def stacked(figure: Figure) -> Figure:
         panels, each = [*group], 2 if square else 1
         rows += [(*panels[i : i + each], None)[:2] for i in range(0, len(panels), each)]
     pairs = Figure(figure.name, tuple(rows))
-    if sum(isinstance(panel, Heatmap) for panel in shown) > 1 and arrange(pairs, NARROW).width <= NARROW:
+    if (
+        sum(isinstance(panel, Heatmap) for panel in shown) > 1
+        and arrange(pairs, NARROW).width <= NARROW
+    ):
         return pairs
     return Figure(figure.name, tuple((panel,) for panel in shown))
 
 
 def arrange(figure: Figure, width: int) -> Arrangement:
-    """Columns of equal width; labels only on the outermost of neighbours with equal axes, and room only where they are.
+    """Columns of equal width; labels only on the outermost of neighbours with equal axes, and room
+    only where they are.
 
     Lines under a wider grid of heatmaps take no cells of it: they share the whole width.
 
@@ -83,12 +90,20 @@ def arrange(figure: Figure, width: int) -> Arrangement:
     [True, False]
     """
     counts = _counts(figure)
-    cells = {(i, j): p for i, row in enumerate(figure.panels) for j, p in enumerate(row) if p is not None}
-    under = {
-        (i, j): cells.get((i + 1, j)) if counts[i] == counts[min(i + 1, len(counts) - 1)] else None for i, j in cells
+    cells = {
+        (i, j): p for i, row in enumerate(figure.panels) for j, p in enumerate(row) if p is not None
     }
-    x_shown = {cell: axis_key(under[cell], "x") != axis_key(panel, "x") for cell, panel in cells.items()}
-    y_shown = {(i, j): axis_key(cells.get((i, j - 1)), "y") != axis_key(panel, "y") for (i, j), panel in cells.items()}
+    under = {
+        (i, j): cells.get((i + 1, j)) if counts[i] == counts[min(i + 1, len(counts) - 1)] else None
+        for i, j in cells
+    }
+    x_shown = {
+        cell: axis_key(under[cell], "x") != axis_key(panel, "x") for cell, panel in cells.items()
+    }
+    y_shown = {
+        (i, j): axis_key(cells.get((i, j - 1)), "y") != axis_key(panel, "y")
+        for (i, j), panel in cells.items()
+    }
     columns = _columns(figure, counts, [cell for cell in cells if y_shown[cell]])
     spare = {count: sum(column.left) + MARGIN for count, column in columns.items()}
     least = max(spare[count] + count * column.least for count, column in columns.items())
@@ -100,7 +115,10 @@ def arrange(figure: Figure, width: int) -> Arrangement:
     for i, count in enumerate(counts):
         here = {j: cells[i, j] for j in range(count) if (i, j) in cells}
         left, wide = columns[count].left, (across - spare[count]) / count
-        titles = {j: tuple(_wrapped(panel.title, wide * min(PAPER / width, 1.0))) for j, panel in here.items()}
+        titles = {
+            j: tuple(_wrapped(panel.title, wide * min(PAPER / width, 1.0)))
+            for j, panel in here.items()
+        }
         top += 10 + 17 * max(map(len, titles.values()), default=0)
         high = max((_height(panel, wide) for panel in here.values()), default=0.0)
         for j, panel in here.items():
@@ -110,12 +128,15 @@ def arrange(figure: Figure, width: int) -> Arrangement:
                 size = (cell * len(panel.columns), cell * len(panel.rows))
             x = sum(left[: j + 1]) + wide * j
             places.append(Place(panel, titles[j], x, top, *size, x_shown[i, j], y_shown[i, j]))
-        top += high + max([10.0] + [_x_room(panel, wide) for j, panel in here.items() if x_shown[i, j]])
+        top += high + max(
+            [10.0] + [_x_room(panel, wide) for j, panel in here.items() if x_shown[i, j]]
+        )
     return Arrangement(across, top, per_row, tuple(places), least, most)
 
 
 def _counts(figure: Figure) -> list[int]:
-    """How many panels share the width, row by row: all cells, or the lines alone that lead a row under heatmaps."""
+    """How many panels share the width, row by row: all cells, or the lines alone that lead a row
+    under heatmaps."""
     maps, counts = any(isinstance(panel, Heatmap) for panel in figure.shown()), []
     for row in figure.panels:
         lead = [*itertools.takewhile(lambda panel: isinstance(panel, Lines), row)]
@@ -125,22 +146,27 @@ def _counts(figure: Figure) -> list[int]:
 
 @dataclass(frozen=True)
 class _Columns:
-    """The room left of each column, and the least and the largest width of a panel that reads well."""
+    """The room left of each column, and the least and the largest width of a panel that reads
+    well."""
 
     left: tuple[float, ...]
     least: float
     most: float
 
 
-def _columns(figure: Figure, counts: Sequence[int], labelled: Sequence[tuple[int, int]]) -> dict[int, _Columns]:
-    """The columns of the rows that have equally many; the first begins at the same place in all rows."""
+def _columns(
+    figure: Figure, counts: Sequence[int], labelled: Sequence[tuple[int, int]]
+) -> dict[int, _Columns]:
+    """The columns of the rows that have equally many; the first begins at the same place in all
+    rows."""
     columns = {}
     for count in sorted(set(counts)):
         rows = [row for row, own in zip(figure.panels, counts, strict=True) if own == count]
         least, most = _widths([panel for row in rows for panel in row if panel is not None])
         left = [GAP] * count
         for i, j in labelled:
-            # Labels of rows may lie in the empty cell beside their panel: a triangle of pairs is no wider than its panels.
+            # Labels of rows may lie in the empty cell beside their panel: a triangle of pairs is no
+            # wider than its panels.
             inside = least if j and figure.panels[i][j - 1] is None else 0.0
             if (panel := figure.panels[i][j]) is not None and (counts[i] == count or j == 0):
                 left[j] = max(left[j], _y_room(panel) - inside)
@@ -168,7 +194,11 @@ def _y_room(panel: Panel) -> float:
 
 
 def _x_room(panel: Panel, width: float) -> float:
-    letters = max(map(len, map(short, panel.columns))) if isinstance(panel, Heatmap) and turned(panel, width) else 2
+    letters = (
+        max(map(len, map(short, panel.columns)))
+        if isinstance(panel, Heatmap) and turned(panel, width)
+        else 2
+    )
     return max(LETTER * letters, 14.0) + 14 + (20 if panel.x_label else 0)
 
 
@@ -180,11 +210,14 @@ def _header(figure: Figure, per_row: int) -> float:
 
 def entry_width(figure: Figure) -> float:
     """The width of an entry of the legend."""
-    return 46 + 6.9 * max((len(short(style.name, ENTRY)) for style in line_styles(figure).values()), default=0)
+    return 46 + 6.9 * max(
+        (len(short(style.name, ENTRY)) for style in line_styles(figure).values()), default=0
+    )
 
 
 def turned(panel: Heatmap, width: float) -> bool:
-    """Whether labels of columns stand upright: they are words that do not fit beneath their cells."""
+    """Whether labels of columns stand upright: they are words that do not fit beneath their
+    cells."""
     letters = max(map(len, map(short, panel.columns)))
     return letters > 3 and LETTER * letters + 6 > width / len(panel.columns)
 
@@ -206,12 +239,14 @@ def log_ticks(panel: Lines, span: float) -> list[float]:
 
 
 def _thinned(labels: Sequence[Any], span: float, each: float) -> list[int]:
-    """Every n-th index, such that a label of `each` pixels fits beside the next along `span` pixels."""
+    """Every n-th index, such that a label of `each` pixels fits beside the next along `span`
+    pixels."""
     return list(range(0, len(labels), max(1, math.ceil(each * len(labels) / span))))
 
 
 def short(label: str, keep: int = 21) -> str:
-    """The label, or its beginning and end, of a pair those of both names; the whole is in the hover and in the table.
+    """The label, or its beginning and end, of a pair those of both names; the whole is in the hover
+    and in the table.
 
     >>> short("random vit_mini_patch8_64 #0")
     'random vit_…tch8_64 #0'
@@ -223,7 +258,9 @@ def short(label: str, keep: int = 21) -> str:
         room = keep - 4
         own = max(room // 2, room - len(second)), max(room // 2, room - len(first))
         return f"{short(first, own[0])} · {short(second, own[1])}"
-    return label if len(label) <= keep + 1 else f"{label[: keep - keep // 2]}…{label[-(keep // 2) :]}"
+    return (
+        label if len(label) <= keep + 1 else f"{label[: keep - keep // 2]}…{label[-(keep // 2) :]}"
+    )
 
 
 def cut(label: str, span: float) -> str:

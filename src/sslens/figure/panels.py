@@ -9,7 +9,8 @@ from jaxtyping import Float
 
 @dataclass(frozen=True, eq=False)
 class Heatmap:
-    """Values of rows against columns, in square cells; the first row lies at the bottom, so that a diagonal rises.
+    """Values of rows against columns, in square cells; the first row lies at the bottom, so that a
+    diagonal rises.
 
     A value that is nan is undefined: its cell is grey and hatched, never a colour of the scale.
 
@@ -17,7 +18,8 @@ class Heatmap:
     (1, 2)
 
     Raises:
-        ValueError: the labels do not fit the values or repeat, a value is infinite, or the limits do not rise.
+        ValueError: the labels do not fit the values or repeat, a value is infinite, or the limits
+            do not rise.
     """
 
     title: str
@@ -31,16 +33,22 @@ class Heatmap:
 
     def __post_init__(self) -> None:
         if self.values.shape != (len(self.rows), len(self.columns)) or not self.values.size:
-            raise ValueError(f"{self.values.shape} values with {len(self.rows)} rows and {len(self.columns)} columns")
+            raise ValueError(
+                f"{self.values.shape} values with {len(self.rows)} rows and {len(self.columns)}"
+                " columns"
+            )
         if len(set(self.rows)) < len(self.rows) or len(set(self.columns)) < len(self.columns):
             raise ValueError(f"a label of {self.title!r} repeats")
         if np.isinf(self.values).any() or not self.limits[0] < self.limits[1]:
-            raise ValueError(f"{self.title!r} has an infinite value, or limits that do not rise: {self.limits}")
+            raise ValueError(
+                f"{self.title!r} has an infinite value, or limits that do not rise: {self.limits}"
+            )
 
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """One curve; `low` and `high` bound its interval, nan is a gap, a control is drawn dashed and muted.
+    """One curve; `low` and `high` bound its interval, nan is a gap, a control is drawn dashed and
+    muted.
 
     >>> Line("mae", np.array([0.0, 1.0]), np.array([0.25, 0.5])).control
     False
@@ -59,13 +67,17 @@ class Line:
     def __post_init__(self) -> None:
         if (self.low is None) != (self.high is None):
             raise ValueError(f"{self.name!r} has one bound of an interval, not both")
-        if any(array is not None and array.shape != self.x.shape for array in (self.y, self.low, self.high)):
+        if any(
+            array is not None and array.shape != self.x.shape
+            for array in (self.y, self.low, self.high)
+        ):
             raise ValueError(f"the arrays of {self.name!r} differ in length")
 
 
 @dataclass(frozen=True, eq=False)
 class Lines:
-    """Curves on one pair of axes; without `limits` the panels of a figure that share a y label share its range.
+    """Curves on one pair of axes; without `limits` the panels of a figure that share a y label
+    share its range.
 
     >>> Lines("k-NN", "depth", "accuracy", (), (0.0, 1.0)).log_x
     False
@@ -84,7 +96,8 @@ Panel: TypeAlias = Heatmap | Lines
 
 @dataclass(frozen=True, eq=False)
 class Figure:
-    """A grid of panels, row by row; None leaves a cell empty (the lower triangle of a grid of pairs).
+    """A grid of panels, row by row; None leaves a cell empty (the lower triangle of a grid of
+    pairs).
 
     Heatmaps share one colour scale over all their limits, and lines of one name share one style.
 
@@ -93,7 +106,8 @@ class Figure:
     1
 
     Raises:
-        ValueError: the rows differ in length, nothing is shown, heatmaps differ in their unit, or a name is a control's and not.
+        ValueError: the rows differ in length, nothing is shown, heatmaps differ in their unit, or a
+            name is a control's and not.
     """
 
     name: str
@@ -101,14 +115,24 @@ class Figure:
 
     def __post_init__(self) -> None:
         if len({len(row) for row in self.panels}) != 1 or not self.shown():
-            raise ValueError(f"figure {self.name!r}: rows of one length and at least one panel are needed")
+            raise ValueError(
+                f"figure {self.name!r}: rows of one length and at least one panel are needed"
+            )
         if len({panel.unit for panel in self.shown() if isinstance(panel, Heatmap)}) > 1:
-            raise ValueError(f"figure {self.name!r}: heatmaps that share a colour scale have one unit")
+            raise ValueError(
+                f"figure {self.name!r}: heatmaps that share a colour scale have one unit"
+            )
         names = {
-            (line.name, line.control) for panel in self.shown() if isinstance(panel, Lines) for line in panel.lines
+            (line.name, line.control)
+            for panel in self.shown()
+            if isinstance(panel, Lines)
+            for line in panel.lines
         }
         if len(names) > len({name for name, _ in names}):
-            raise ValueError(f"figure {self.name!r}: a line's name is a control's in one panel and not in another")
+            raise ValueError(
+                f"figure {self.name!r}: a line's name is a control's in one panel and not in"
+                " another"
+            )
 
     def shown(self) -> list[Panel]:
         """The panels in reading order, without the empty cells."""

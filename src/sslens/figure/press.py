@@ -1,4 +1,5 @@
-"""Figures for paper, drawn by a second process while this one goes on: matplotlib takes seconds for a figure of many panels.
+"""Figures for paper, drawn by a second process while this one goes on: matplotlib takes seconds for
+a figure of many panels.
 
 with Press() as press:
     press.save(figure, Path("knn.svg"), Path("knn.pdf"))  # returns at once
@@ -22,7 +23,8 @@ from sslens.figure.paper import save
 
 @final
 class Press:
-    """Draws figures one after another in a process of its own; where none can be had, in a thread of this one.
+    """Draws figures one after another in a process of its own; where none can be had, in a thread
+    of this one.
 
     >>> import tempfile
     >>> from sslens.figure import Lines
@@ -52,7 +54,10 @@ class Press:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Wait for what is asked for, or after an error for what is begun."""
         self._thread.shutdown(cancel_futures=error is not None)

@@ -48,9 +48,11 @@ CLEAR = "rgba(0,0,0,0)"
 
 
 def to_plotly(figure: Figure, width: int = WIDE) -> "go.Figure":
-    """The figure for the screen, arranged for `width` pixels; traces do not depend on the width, only the layout does.
+    """The figure for the screen, arranged for `width` pixels; traces do not depend on the width,
+    only the layout does.
 
-    `layout.meta` says between which widths the layout may be stretched (`least`, `most`) and whether its height follows (`square`).
+    `layout.meta` says between which widths the layout may be stretched (`least`, `most`) and
+    whether its height follows (`square`).
 
     >>> drawn = to_plotly(Figure("knn", ((Lines("", "depth", "accuracy", (), (0.0, 1.0)),),)))
     >>> tuple(drawn.layout.yaxis.range)
@@ -59,7 +61,11 @@ def to_plotly(figure: Figure, width: int = WIDE) -> "go.Figure":
     import plotly.graph_objects as go
 
     at = arrange(figure, width)
-    margin = {"l": min(place.left for place in at.places), "r": MARGIN, "t": min(place.top for place in at.places)}
+    margin = {
+        "l": min(place.left for place in at.places),
+        "r": MARGIN,
+        "t": min(place.top for place in at.places),
+    }
     margin["b"] = at.height - max(place.top + place.height for place in at.places)
     inner = (at.width - margin["l"] - margin["r"], at.height - margin["t"] - margin["b"])
     maps = [panel for panel in figure.shown() if isinstance(panel, Heatmap)]
@@ -67,21 +73,31 @@ def to_plotly(figure: Figure, width: int = WIDE) -> "go.Figure":
     if maps:
         layout["coloraxis"] = _colour_axis(figure, at.height)
         layout["legend"]["y"] = 1 - BAR_STRIP / at.height
-        notes = [(maps[0].unit, INSET, 0)] + [("▨ undefined", BAR + INSET + 20, 15)] * any_undefined(figure)
+        notes = [(maps[0].unit, INSET, 0)] + [
+            ("▨ undefined", BAR + INSET + 20, 15)
+        ] * any_undefined(figure)
         layout["annotations"] += [
-            _note(_escaped(text), 0.0, 1.0, x - margin["l"], margin["t"] - y, size=TEXT) for text, x, y in notes
+            _note(_escaped(text), 0.0, 1.0, x - margin["l"], margin["t"] - y, size=TEXT)
+            for text, x, y in notes
         ]
     traces: list[Any] = []
     for index, place in enumerate(at.places):
         name = str(index + 1) if index else ""
-        left, bottom = (place.left - margin["l"]) / inner[0], 1 - (place.top - margin["t"] + place.height) / inner[1]
+        left, bottom = (
+            (place.left - margin["l"]) / inner[0],
+            1 - (place.top - margin["t"] + place.height) / inner[1],
+        )
         corners = left, left + place.width / inner[0], bottom, bottom + place.height / inner[1]
-        x0, x1, y0, y1 = (min(max(round(corner, 6), 0.0), 1.0) for corner in corners)  # plotly refuses 1 + 2e-16
+        x0, x1, y0, y1 = (
+            min(max(round(corner, 6), 0.0), 1.0) for corner in corners
+        )  # plotly refuses 1 + 2e-16
         domains = [x0, x1], [y0, y1]
         layout[f"xaxis{name}"], layout[f"yaxis{name}"] = _axes(figure, place, name, domains)
         if place.title:
             title = f"<b>{'<br>'.join(map(_escaped, place.title))}</b>"
-            layout["annotations"].append(_note(title, x0, y1, 0.0, 4.0, size=TEXT, yanchor="bottom"))
+            layout["annotations"].append(
+                _note(title, x0, y1, 0.0, 4.0, size=TEXT, yanchor="bottom")
+            )
         if isinstance(place.panel, Heatmap):
             traces += _heatmap(figure, place.panel, name)
             layout["shapes"] += _hatch(place.panel, name)
@@ -110,7 +126,14 @@ def _layout(figure: Figure, at: Arrangement, margin: dict[str, float]) -> dict[s
 
 
 def _note(
-    text: str, x: float, y: float, xshift: float, yshift: float, *, size: float, yanchor: str = "top"
+    text: str,
+    x: float,
+    y: float,
+    xshift: float,
+    yshift: float,
+    *,
+    size: float,
+    yanchor: str = "top",
 ) -> dict[str, Any]:
     """Text at a place of the plotting area, moved by pixels."""
     return {
@@ -132,7 +155,9 @@ def _colour_axis(figure: Figure, height: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _axes(figure: Figure, place: Place, name: str, domains: Sequence[list[float]]) -> Iterator[dict[str, Any]]:
+def _axes(
+    figure: Figure, place: Place, name: str, domains: Sequence[list[float]]
+) -> Iterator[dict[str, Any]]:
     panel = place.panel
     for axis, shown, domain, span in zip(
         "xy", (place.x_shown, place.y_shown), domains, (place.width, place.height), strict=True
@@ -147,28 +172,58 @@ def _axes(figure: Figure, place: Place, name: str, domains: Sequence[list[float]
         if isinstance(panel, Heatmap):
             kept, texts = ticks(place, axis)
             labels = panel.columns if axis == "x" else panel.rows
-            shape |= {"type": "category", "range": [-0.5, len(labels) - 0.5], "showgrid": False, "constrain": "domain"}
-            shape |= {"tickmode": "array", "tickvals": kept, "ticktext": [_escaped(text) for text in texts]}
+            shape |= {
+                "type": "category",
+                "range": [-0.5, len(labels) - 0.5],
+                "showgrid": False,
+                "constrain": "domain",
+            }
+            shape |= {
+                "tickmode": "array",
+                "tickvals": kept,
+                "ticktext": [_escaped(text) for text in texts],
+            }
             if axis == "x":
-                shape |= {"tickangle": -90 if turned(panel, place.width) else 0, "constraintoward": "left"}
+                shape |= {
+                    "tickangle": -90 if turned(panel, place.width) else 0,
+                    "constraintoward": "left",
+                }
             else:
                 shape |= {"scaleanchor": f"x{name}", "scaleratio": 1, "constraintoward": "bottom"}
         else:
-            shape |= {"range": list(extent(figure, panel, axis)), "gridcolor": "rgba(128,128,128,0.22)", "nticks": 7}
+            shape |= {
+                "range": list(extent(figure, panel, axis)),
+                "gridcolor": "rgba(128,128,128,0.22)",
+                "nticks": 7,
+            }
             shape |= {"showline": axis == "x", "linecolor": "rgba(128,128,128,0.7)"}
             if axis == "x" and panel.log_x:
                 values = log_ticks(panel, span)
-                shape |= {"type": "log", "tickvals": values, "ticktext": [f"{value:,.7g}" for value in values]}
+                shape |= {
+                    "type": "log",
+                    "tickvals": values,
+                    "ticktext": [f"{value:,.7g}" for value in values],
+                }
         yield shape
 
 
 def _heatmap(figure: Figure, panel: Heatmap, name: str) -> Iterator[Any]:
     import plotly.graph_objects as go
 
-    columns, rows = [_escaped(label) for label in panel.columns], [_escaped(label) for label in panel.rows]
+    columns, rows = (
+        [_escaped(label) for label in panel.columns],
+        [_escaped(label) for label in panel.rows],
+    )
     where = f"<b>{_escaped(panel.title)}</b><br>" if panel.title else ""
     where += f"{_escaped(panel.y_label)} %{{y}}<br>{_escaped(panel.x_label)} %{{x}}<br>"
-    common = {"x": columns, "y": rows, "xaxis": f"x{name}", "yaxis": f"y{name}", "xgap": 0, "ygap": 0}
+    common = {
+        "x": columns,
+        "y": rows,
+        "xaxis": f"x{name}",
+        "yaxis": f"y{name}",
+        "xgap": 0,
+        "ygap": 0,
+    }
     cells = {"texttemplate": "%{z:.2f}"} if written(figure, panel) else {}
     undefined = np.isnan(panel.values)
     if undefined.any():
@@ -178,7 +233,9 @@ def _heatmap(figure: Figure, panel: Heatmap, name: str) -> Iterator[Any]:
         yield go.Heatmap(z=grey, hovertemplate=says, name="undefined", **alone, **common)
     says = f"{where}{_escaped(panel.unit)} <b>%{{z:.4~g}}</b><extra></extra>"
     values = [_rounded(row) for row in panel.values]
-    yield go.Heatmap(z=values, coloraxis="coloraxis", hovertemplate=says, hoverongaps=False, **common, **cells)
+    yield go.Heatmap(
+        z=values, coloraxis="coloraxis", hovertemplate=says, hoverongaps=False, **common, **cells
+    )
 
 
 def _hatch(panel: Heatmap, name: str) -> list[dict[str, Any]]:
@@ -213,7 +270,9 @@ def _lines(figure: Figure, panel: Lines, name: str, listed: set[str]) -> Iterato
         style = styles[line.name]
         title = _escaped(short(line.name, ENTRY))
         drawn = {"color": style.colour, "width": 1.5 if line.control else 2, "dash": style.dash[0]}
-        marker = {"symbol": style.marker[0], "size": 6, "color": style.colour} if style.marker else None
+        marker = (
+            {"symbol": style.marker[0], "size": 6, "color": style.colour} if style.marker else None
+        )
         says = f"<b>{_escaped(line.name)}</b><br>{_escaped(panel.x_label)} %{{x:.4~g}}<br>"
         says += f"{_escaped(panel.y_label)} %{{y:.4~g}}%{{text}}"
         yield go.Scatter(
@@ -227,7 +286,10 @@ def _intervals(line: Line) -> list[str]:
     if line.low is None or line.high is None:
         return [""] * len(line.x)
     bounds = zip(_rounded(line.low), _rounded(line.high), strict=True)
-    return ["" if low is None or high is None else f"<br>interval {low:g} to {high:g}" for low, high in bounds]
+    return [
+        "" if low is None or high is None else f"<br>interval {low:g} to {high:g}"
+        for low, high in bounds
+    ]
 
 
 def _rgba(colour: str) -> tuple[int, int, int, float]:
@@ -241,5 +303,6 @@ def _rounded(array: np.ndarray) -> list[float | None]:
 
 
 def _escaped(text: str) -> str:
-    """Plain text where plotly reads a subset of HTML, mathematics between dollars and variables in braces."""
+    """Plain text where plotly reads a subset of HTML, mathematics between dollars and variables in
+    braces."""
     return html.escape(text, quote=False).replace("$", "&#36;").replace("{", "&#123;")

@@ -10,20 +10,29 @@ import numpy as np
 
 from sslens.figure.panels import Figure, Heatmap, Line, Lines, Panel
 
-# Perceptually uniform, readable without red–green vision, and without a grey: undefined cells are grey.
+# Perceptually uniform, readable without red–green vision, and without a grey: undefined cells are
+# grey.
 SCALE = "viridis"
 UNDEFINED, HATCH = "#d9d9d9", "#8c8c8c"
 # Okabe & Ito (2008), "Color universal design", less yellow and black.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 CONTROLS = ("#7a7f87", "#a0a4ab")
-MARKERS = (("circle", "o"), ("square", "s"), ("diamond", "D"), ("triangle-up", "^"), ("cross", "P"), ("x", "X"))
+MARKERS = (
+    ("circle", "o"),
+    ("square", "s"),
+    ("diamond", "D"),
+    ("triangle-up", "^"),
+    ("cross", "P"),
+    ("x", "X"),
+)
 DASHES = (("dash", "--"), ("dot", ":"), ("dashdot", "-."))
 TEXT, TICK = 12.0, 11.0
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a line is drawn: its marker and dash as plotly and as matplotlib name them; a control has no marker."""
+    """How a line is drawn: its marker and dash as plotly and as matplotlib name them; a control has
+    no marker."""
 
     name: str
     colour: str
@@ -46,10 +55,14 @@ def line_styles(figure: Figure) -> dict[str, Style]:
                 continue
             of_kind = sum((style.marker is None) == line.control for style in styles.values())
             if line.control:
-                styles[line.name] = Style(line.name, CONTROLS[of_kind % 2], None, DASHES[of_kind % 3])
+                styles[line.name] = Style(
+                    line.name, CONTROLS[of_kind % 2], None, DASHES[of_kind % 3]
+                )
             else:
                 marker = MARKERS[(of_kind + of_kind // len(COLOURS)) % len(MARKERS)]
-                styles[line.name] = Style(line.name, COLOURS[of_kind % len(COLOURS)], marker, ("solid", "-"))
+                styles[line.name] = Style(
+                    line.name, COLOURS[of_kind % len(COLOURS)], marker, ("solid", "-")
+                )
     return styles
 
 
@@ -67,12 +80,18 @@ def bar_ticks(low: float, high: float) -> list[float]:
     """
     magnitude = 10.0 ** math.floor(math.log10(high - low))
     step = next(s for s in (0.2 * magnitude, 0.5 * magnitude, magnitude) if (high - low) / s <= 7)
-    return [round(index * step, 9) for index in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+    return [
+        round(index * step, 9)
+        for index in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
+    ]
 
 
 def any_undefined(figure: Figure) -> bool:
     """Whether a heatmap has a cell without a value, so that the header must explain its look."""
-    return any(isinstance(panel, Heatmap) and bool(np.isnan(panel.values).any()) for panel in figure.shown())
+    return any(
+        isinstance(panel, Heatmap) and bool(np.isnan(panel.values).any())
+        for panel in figure.shown()
+    )
 
 
 def written(figure: Figure, panel: Heatmap) -> bool:
@@ -92,12 +111,23 @@ def axis_key(panel: Panel | None, axis: str) -> tuple[Any, ...]:
 
 
 def extent(figure: Figure, panel: Lines, axis: str) -> tuple[float, float]:
-    """The range of an axis: the panel's limits, else what all panels with this label need and a margin."""
+    """The range of an axis: the panel's limits, else what all panels with this label need and a
+    margin."""
     if axis == "y" and panel.limits is not None:
         return panel.limits
-    like = [p for p in figure.shown() if isinstance(p, Lines) and axis_key(p, axis) == axis_key(panel, axis)]
-    arrays = [(line.x,) if axis == "x" else (line.y, line.low, line.high) for p in like for line in p.lines]
-    values = np.concatenate([np.zeros(0), *(array for array in itertools.chain(*arrays) if array is not None)])
+    like = [
+        p
+        for p in figure.shown()
+        if isinstance(p, Lines) and axis_key(p, axis) == axis_key(panel, axis)
+    ]
+    arrays = [
+        (line.x,) if axis == "x" else (line.y, line.low, line.high)
+        for p in like
+        for line in p.lines
+    ]
+    values = np.concatenate(
+        [np.zeros(0), *(array for array in itertools.chain(*arrays) if array is not None)]
+    )
     values = values[np.isfinite(values)]
     if axis == "x" and panel.log_x:
         values = np.log10(values)

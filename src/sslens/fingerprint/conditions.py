@@ -21,7 +21,8 @@ class Conditions:
         name: of the model, as sentences call it.
         ids: of the images, minibatch by minibatch.
         images: "name", "count" and "content" of the set, the digest by which its images are known.
-        plan: "batch" (images of a minibatch), "seed" (None where it is not known) and "digest", that of the minibatches.
+        plan: "batch" (images of a minibatch), "seed" (None where it is not known) and "digest",
+            that of the minibatches.
         sizes: images in each minibatch.
         transform: resize, crop, interpolation, mean and std.
         precision: of the forward pass.
@@ -48,7 +49,8 @@ class Conditions:
         precision: str = "float32",
         seed: int | None = None,
     ) -> "Conditions":
-        """Those of a pass that is about to be made, or was made, here; `seed` is the one that the plan was drawn with."""
+        """Those of a pass that is about to be made, or was made, here; `seed` is the one that the
+        plan was drawn with."""
         from sslens.capture import Grams
 
         return cls(
@@ -63,23 +65,28 @@ class Conditions:
         )
 
     def require_made(self, artefact: "Artefact") -> None:
-        """Refuse Grams that were made under other conditions: a fault of the caller, not of a user."""
+        """Refuse Grams that were made under other conditions: a fault of the caller, not of a
+        user."""
         said = (self.images["content"], self.plan["digest"], dict(self.transform), self.precision)
         key = artefact.key
         if artefact.kind != "grams" or artefact.ids != self.ids:
             raise ValueError(
-                f"{artefact.kind} of {artefact.model} over {len(artefact.ids)} images: not these conditions'"
+                f"{artefact.kind} of {artefact.model} over {len(artefact.ids)} images: not these"
+                " conditions'"
             )
         if said != (key["images"], key["plan"], key["transform"], key["precision"]):
-            raise ValueError(f"the key of the Grams of {artefact.model} does not say these conditions")
+            raise ValueError(
+                f"the key of the Grams of {artefact.model} does not say these conditions"
+            )
 
 
 def require_comparable(a: Conditions, b: Conditions, *, any_transform: bool = False) -> None:
     """Refuse two models of which a comparison would mix up what they are with what they were shown.
 
-    The images (ids and contents), the minibatches and the version of the Grams must be the same, and the part of an
-    image that is seen and the interpolation too, unless `any_transform`. Size in pixels, mean and standard deviation are
-    a model's own and may differ, and so may the precision, which `remarks` mentions.
+    The images (ids and contents), the minibatches and the version of the Grams must be the same,
+    and the part of an image that is seen and the interpolation too, unless `any_transform`. Size in
+    pixels, mean and standard deviation are a model's own and may differ, and so may the precision,
+    which `remarks` mentions.
 
     Raises:
         InputError: what differs, and what to do.
@@ -109,15 +116,22 @@ def remarks(a: Conditions, b: Conditions) -> tuple[str, ...]:
     """
     said = []
     if a.precision != b.precision:
-        said.append(f"The forward pass of {a.name} was in {a.precision} and that of {b.name} in {b.precision}.")
+        said.append(
+            f"The forward pass of {a.name} was in {a.precision} and that of {b.name} in"
+            f" {b.precision}."
+        )
     for one, other in ((a, b), (b, a)):
         alone = [tokens for tokens in one.versions if tokens not in other.versions]
         if alone:
             said.append(
-                f"{one.name} has Grams of the tokens {_list(alone)} and {other.name} has not: these are left out."
+                f"{one.name} has Grams of the tokens {_list(alone)} and {other.name} has not: these"
+                " are left out."
             )
     if a.transform != b.transform and (region := _transform(a, b)):
-        said.append(f"What differs between {a.name} and {b.name} is not the models alone: {region.partition(':')[0]}.")
+        said.append(
+            f"What differs between {a.name} and {b.name} is not the models alone:"
+            f" {region.partition(':')[0]}."
+        )
     return tuple(said)
 
 
@@ -128,7 +142,10 @@ def _images(a: Conditions, b: Conditions) -> str | None:
         owner = a if apart[0] in set(a.ids) else b
         said = f"{len(apart):,} ids differ, first {apart[0]}, which only {owner.name} has seen"
         if a.images["name"] != b.images["name"]:
-            said += f" ({a.name} saw {len(a.ids):,} images of {a.images['name']}, {b.name} {len(b.ids):,} of {b.images['name']})"
+            said += (
+                f" ({a.name} saw {len(a.ids):,} images of {a.images['name']}, {b.name}"
+                f" {len(b.ids):,} of {b.images['name']})"
+            )
         elif _seeds_differ(a, b):
             said += f" (they were drawn with seeds {a.plan['seed']} and {b.plan['seed']})"
         elif len(a.ids) != len(b.ids):
@@ -136,9 +153,10 @@ def _images(a: Conditions, b: Conditions) -> str | None:
         return f"{said}. Make both over the same images, with the same --limit and --seed."
     if a.images["content"] != b.images["content"]:
         return (
-            "the ids of their images are the same, but the contents or the classes differ "
-            f"({a.images['content'][:12]} and {b.images['content'][:12]}): make both over one copy of the images, "
-            "since one of the two was encoded again, resized or sorted into other folders."
+            "the ids of their images are the same, but the contents or the classes differ"
+            f" ({a.images['content'][:12]} and {b.images['content'][:12]}): make both over one copy"
+            " of the images, since one of the two was encoded again, resized or sorted into other"
+            " folders."
         )
     return None
 
@@ -152,7 +170,10 @@ def _minibatches(a: Conditions, b: Conditions) -> str | None:
         how = f"in minibatches of {a.plan['batch']} and {b.plan['batch']}"
     elif _seeds_differ(a, b):
         how = f"in minibatches drawn with seeds {a.plan['seed']} and {b.plan['seed']}"
-    return f"they saw the same {len(a.ids):,} images {how}. Make both with the same --batch and --seed."
+    return (
+        f"they saw the same {len(a.ids):,} images {how}. Make both with the same --batch and"
+        " --seed."
+    )
 
 
 def _grams(a: Conditions, b: Conditions) -> str | None:
@@ -160,14 +181,14 @@ def _grams(a: Conditions, b: Conditions) -> str | None:
     both = a.versions.keys() & b.versions.keys()
     if not both:
         return (
-            f"{a.name} has Grams of the tokens {_list(a.versions)} only and {b.name} of {_list(b.versions)}. "
-            "Make both with the same --tokens."
+            f"{a.name} has Grams of the tokens {_list(a.versions)} only and {b.name} of"
+            f" {_list(b.versions)}. Make both with the same --tokens."
         )
     for tokens in sorted(both):
         if a.versions[tokens] != b.versions[tokens]:
             return (
-                f"their Grams were computed in different ways (versions {a.versions[tokens]} and {b.versions[tokens]}). "
-                "Make both with one version of sslens."
+                f"their Grams were computed in different ways (versions {a.versions[tokens]} and"
+                f" {b.versions[tokens]}). Make both with one version of sslens."
             )
     return None
 
@@ -176,16 +197,19 @@ def _transform(a: Conditions, b: Conditions) -> str | None:
     """How what the images show differs: the part that is seen, or how it was resampled."""
     ours, theirs = a.transform, b.transform
     wide, narrow = (each["resize"] / each["crop"] for each in (ours, theirs))
-    # a resize is a whole number, rounded down from the ratio that was meant: one pixel either way is no other region
+    # a resize is a whole number, rounded down from the ratio that was meant: one pixel either way
+    # is no other region
     if abs(wide - narrow) >= 1 / min(ours["crop"], theirs["crop"]):
         return (
-            f"{a.name} saw the central {100 / wide:.1f} % of an image's shorter side ({_sides(ours)}) and {b.name} "
-            f"{100 / narrow:.1f} % ({_sides(theirs)}): take models with the same region, or compare with --any-transform."
+            f"{a.name} saw the central {100 / wide:.1f} % of an image's shorter side"
+            f" ({_sides(ours)}) and {b.name} {100 / narrow:.1f} % ({_sides(theirs)}): take models"
+            " with the same region, or compare with --any-transform."
         )
     if ours["interpolation"] != theirs["interpolation"]:
         return (
-            f"{a.name} saw its images resampled {ours['interpolation']} and {b.name} {theirs['interpolation']}: "
-            f"make both with one --interpolation, or compare with --any-transform."
+            f"{a.name} saw its images resampled {ours['interpolation']} and {b.name}"
+            f" {theirs['interpolation']}: make both with one --interpolation, or compare with"
+            " --any-transform."
         )
     return None
 

@@ -24,8 +24,10 @@ LONGEST_ID, ALL_IDS = 4096, 2**31
 #: what is said of the Grams' error, by dtype; measured in tests/test_fingerprint.py
 NOTES = {
     "float32": "as computed",
-    "float16": "each value is within 2⁻¹¹ of its distance from its minibatch's mean, and CKA over minibatches of 32 within 5e-5 "
-    "of that of float32 (measured on random ViTs)",
+    "float16": (
+        "each value is within 2⁻¹¹ of its distance from its minibatch's mean, and CKA over"
+        " minibatches of 32 within 5e-5 of that of float32 (measured on random ViTs)"
+    ),
 }
 
 
@@ -53,7 +55,8 @@ class Fingerprint:
         digest: of the weights.
         dtype: "float32" or "float16", as the file has it; the Grams here are float32.
         note: how far the Grams of the file are from those that were computed.
-        artefacts: the Grams by tokens, with the key that capture gives them, so that what was kept is found again.
+        artefacts: the Grams by tokens, with the key that capture gives them, so that what was kept
+            is found again.
     """
 
     name: str
@@ -90,10 +93,12 @@ def write(
         artefacts: Grams of one or more of all, CLS and patch tokens, made under the conditions.
         conditions: what the model was shown.
         model: the Backbone, or the Fingerprint that the Grams were read from.
-        dtype: "float32", or "float16": half the size, and CKA over minibatches of 32 changes by under 5e-5.
+        dtype: "float32", or "float16": half the size, and CKA over minibatches of 32 changes by
+            under 5e-5.
 
     Raises:
-        InputError: a Gram has a value that is no number, or the file cannot be written; nothing is left of it.
+        InputError: a Gram has a value that is no number, or the file cannot be written; nothing is
+            left of it.
 
     >>> import sslens, tempfile
     >>> from sslens.plan import Plan
@@ -108,19 +113,34 @@ def write(
     """
     import torch
 
-    if tuple(artefact.key["settings"]["tokens"] for artefact in artefacts) != tuple(conditions.versions):
-        raise ValueError(f"the conditions name Grams of the tokens {list(conditions.versions)}, not those given")
-    tensors: dict[str, Tensor] = {"ids": _packed(conditions.ids), "sizes": torch.tensor(conditions.sizes)}
+    if tuple(artefact.key["settings"]["tokens"] for artefact in artefacts) != tuple(
+        conditions.versions
+    ):
+        raise ValueError(
+            f"the conditions name Grams of the tokens {list(conditions.versions)}, not those given"
+        )
+    tensors: dict[str, Tensor] = {
+        "ids": _packed(conditions.ids),
+        "sizes": torch.tensor(conditions.sizes),
+    }
     grams: dict[str, Any] = {}
     for artefact in artefacts:
         conditions.require_made(artefact)
         tensors |= _tensors_of(artefact, conditions, model, dtype)
         taps = [list(asdict(tap).values()) for tap in artefact.taps]
-        grams[artefact.key["settings"]["tokens"]] = {"version": artefact.key["version"], "taps": taps}
+        grams[artefact.key["settings"]["tokens"]] = {
+            "version": artefact.key["version"],
+            "taps": taps,
+        }
     header = {
         "format": FORMAT,
         "sslens": __version__,
-        "model": {"name": model.name, "source": model.source, "digest": model.digest, "about": dict(model.about)},
+        "model": {
+            "name": model.name,
+            "source": model.source,
+            "digest": model.digest,
+            "about": dict(model.about),
+        },
         "transform": dict(conditions.transform),
         "precision": conditions.precision,
         "images": dict(conditions.images),
@@ -132,21 +152,32 @@ def write(
     write_tensors(path, tensors, {ENTRY: json.dumps(header, sort_keys=True, allow_nan=False)})
 
 
-def _tensors_of(artefact: "Artefact", conditions: Conditions, model: Described, dtype: str) -> "dict[str, Tensor]":
-    """What a file holds of the Grams of one kind of tokens: their triangles, halved if asked for, and energies."""
+def _tensors_of(
+    artefact: "Artefact", conditions: Conditions, model: Described, dtype: str
+) -> "dict[str, Tensor]":
+    """What a file holds of the Grams of one kind of tokens: their triangles, halved if asked for,
+    and energies."""
     from sslens.fingerprint import triangles
 
     if artefact.key["weights"] != model.digest:
-        raise ValueError(f"the Grams of {artefact.model} are not those of the weights of {model.name}")
+        raise ValueError(
+            f"the Grams of {artefact.model} are not those of the weights of {model.name}"
+        )
     if "rounded" in artefact.key:
-        raise ValueError(f"the Grams of {artefact.model} were rounded to {artefact.key['rounded']} already")
+        raise ValueError(
+            f"the Grams of {artefact.model} were rounded to {artefact.key['rounded']} already"
+        )
     tokens = artefact.key["settings"]["tokens"]
-    kept, energy = triangles.pack(artefact.tensors["grams"], conditions.sizes), artefact.tensors["energy"]
+    kept, energy = (
+        triangles.pack(artefact.tensors["grams"], conditions.sizes),
+        artefact.tensors["energy"],
+    )
     wrong = _not_finite(kept, energy)
     if wrong is not None:
         raise InputError(
-            f"{model.name}: {artefact.taps[wrong].name} gives values that are no numbers (NaN or infinity), so its "
-            f"fingerprint was not written. sslens doctor {model.source} says whether its weights are whole."
+            f"{model.name}: {artefact.taps[wrong].name} gives values that are no numbers (NaN or"
+            f" infinity), so its fingerprint was not written. sslens doctor {model.source} says"
+            " whether its weights are whole."
         )
     if dtype == "float32":
         return {f"energy/{tokens}": energy, f"triangles/{tokens}": kept}
@@ -160,7 +191,8 @@ def _tensors_of(artefact: "Artefact", conditions: Conditions, model: Described, 
 
 
 def is_fingerprint(path: Path) -> bool:
-    """Whether a file says in its header that it is a fingerprint; False for whatever cannot be read.
+    """Whether a file says in its header that it is a fingerprint; False for whatever cannot be
+    read.
 
     >>> is_fingerprint(Path("mae_vitb16"))
     False
@@ -175,8 +207,8 @@ def read(path: Path) -> Fingerprint:
     """The fingerprint in a file.
 
     Raises:
-        InputError: there is no such file, it was cut off, it is no fingerprint or a newer one, or it does not hold what
-            its header says.
+        InputError: there is no such file, it was cut off, it is no fingerprint or a newer one, or
+            it does not hold what its header says.
     """
     from sslens.capture import Artefact
     from sslens.models.taps import Tap
@@ -239,10 +271,15 @@ def describe(path: Path) -> str:
     lines = {
         "model": f"{found.name} ({found.source}), weights {found.digest[:12]}",
         "known": ", ".join(known) or "nothing more",
-        "images": f"{found.images['count']:,} of {found.images['name']}, content {found.images['content'][:12]}",
+        "images": (
+            f"{found.images['count']:,} of {found.images['name']}, content"
+            f" {found.images['content'][:12]}"
+        ),
         "seen as": f"{part}, forward pass in {shown.precision}",
-        "minibatches": f"{len(shown.sizes)} of {shown.plan['batch']} images"
-        + (f", seed {shown.plan['seed']}" if shown.plan["seed"] is not None else ""),
+        "minibatches": (
+            f"{len(shown.sizes)} of {shown.plan['batch']} images"
+            + (f", seed {shown.plan['seed']}" if shown.plan["seed"] is not None else "")
+        ),
         "stored": f"{path.stat().st_size / 1e6:.2f} MB, {found.dtype}: {found.note}",
     }
     for tokens, artefact in found.artefacts.items():
@@ -254,7 +291,8 @@ def describe(path: Path) -> str:
     return "\n".join(f"{name:<14}{text}" for name, text in lines.items())
 
 
-# ----------------------------------------------------------------------------------------------------------- the tensors
+# -----------------------------------------------------------------------------------------------------------
+# the tensors
 
 
 def _tensors(path: Path) -> "dict[str, Tensor]":
@@ -265,8 +303,8 @@ def _tensors(path: Path) -> "dict[str, Tensor]":
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise InputError(
-            f"{path} is a fingerprint, but was cut off in writing or copying ({path.stat().st_size:,} bytes; {error}): copy "
-            "it again."
+            f"{path} is a fingerprint, but was cut off in writing or copying"
+            f" ({path.stat().st_size:,} bytes; {error}): copy it again."
         ) from error
 
 
@@ -280,14 +318,19 @@ def _ids(path: Path, header: Mapping[str, Any], tensors: "Mapping[str, Tensor]")
     sizes, count = tensors["sizes"].tolist(), header["images"]["count"]
     unpacker = zlib.decompressobj()
     try:
-        text = unpacker.decompress(tensors["ids"].numpy().tobytes(), max(1, min(LONGEST_ID * (count + 1), ALL_IDS)))
+        text = unpacker.decompress(
+            tensors["ids"].numpy().tobytes(), max(1, min(LONGEST_ID * (count + 1), ALL_IDS))
+        )
         ids = json.loads(text) if unpacker.eof else None
     except (ValueError, zlib.error):
         ids = None
     if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids):
         damaged(path, "its ids cannot be read")
     if not sizes or min(sizes) < 1 or not sum(sizes) == len(ids) == len(set(ids)) == count:
-        damaged(path, f"it has {len(ids):,} ids for {count:,} images in minibatches of {sum(sizes):,} in all")
+        damaged(
+            path,
+            f"it has {len(ids):,} ids for {count:,} images in minibatches of {sum(sizes):,} in all",
+        )
     starts = itertools.accumulate(sizes[:-1], initial=0)
     if (
         digest([ids[start : start + size] for start, size in zip(starts, sizes, strict=True)])
@@ -304,7 +347,9 @@ def _packed(ids: Sequence[str]) -> "Tensor":
     return torch.frombuffer(bytearray(zlib.compress(text, 9)), dtype=torch.uint8)
 
 
-def _grams(path: Path, header: Mapping[str, Any], tensors: "Mapping[str, Tensor]", tokens: str) -> "dict[str, Tensor]":
+def _grams(
+    path: Path, header: Mapping[str, Any], tensors: "Mapping[str, Tensor]", tokens: str
+) -> "dict[str, Tensor]":
     """The tensors of an artefact from those of the file."""
     import torch
 
@@ -319,17 +364,30 @@ def _grams(path: Path, header: Mapping[str, Any], tensors: "Mapping[str, Tensor]
         expected[f"scale/{tokens}"] = (torch.float64, (rows,))
         expected[f"offset/{tokens}"] = (torch.float64, (rows, len(sizes)))
     for name, (dtype, shape) in expected.items():
-        if name not in tensors or (tensors[name].dtype, tuple(tensors[name].shape)) != (dtype, shape):
+        if name not in tensors or (tensors[name].dtype, tuple(tensors[name].shape)) != (
+            dtype,
+            shape,
+        ):
             damaged(path, f"{name} is not {dtype} of shape {shape}".replace("torch.", ""))
         wrong = _not_finite(tensors[name])
         if wrong is not None:
-            damaged(path, f"{name} has values that are no numbers at {header['grams'][tokens]['taps'][wrong][0]}")
+            damaged(
+                path,
+                f"{name} has values that are no numbers at"
+                f" {header['grams'][tokens]['taps'][wrong][0]}",
+            )
     kept = tensors[f"triangles/{tokens}"]
     if header["dtype"] == "float16":
-        kept = triangles.restore(kept, tensors[f"scale/{tokens}"], tensors[f"offset/{tokens}"], sizes)
+        kept = triangles.restore(
+            kept, tensors[f"scale/{tokens}"], tensors[f"offset/{tokens}"], sizes
+        )
         if _not_finite(kept) is not None:
             damaged(path, f"scale/{tokens} takes its values beyond those of float32")
-    return {"grams": triangles.unpack(kept, sizes), "energy": tensors[f"energy/{tokens}"], "sizes": tensors["sizes"]}
+    return {
+        "grams": triangles.unpack(kept, sizes),
+        "energy": tensors[f"energy/{tokens}"],
+        "sizes": tensors["sizes"],
+    }
 
 
 def _not_finite(*tensors: "Tensor") -> int | None:

@@ -11,7 +11,8 @@ from sslens.errors import InputError
 
 #: raised when a file is written that an older sslens would misread
 FORMAT = 1
-#: the one entry of the metadata of safetensors, which writes several in an order that changes from run to run
+#: the one entry of the metadata of safetensors, which writes several in an order that changes from
+#: run to run
 ENTRY = "sslens.fingerprint"
 #: bytes of the longest header that safetensors itself reads
 LONGEST = 100_000_000
@@ -58,16 +59,18 @@ def read_header(path: Path) -> dict[str, Any]:
     try:
         found = metadata(path)
     except OSError as error:
-        raise InputError(f"{path} cannot be read as a fingerprint ({error.strerror or error}).") from error
+        raise InputError(
+            f"{path} cannot be read as a fingerprint ({error.strerror or error})."
+        ) from error
     except ValueError as error:
         raise InputError(
-            f"{path} is no whole safetensors file ({path.stat().st_size:,} bytes), so no fingerprint can be read from it: "
-            "copy it again, or make it with sslens fingerprint."
+            f"{path} is no whole safetensors file ({path.stat().st_size:,} bytes), so no"
+            " fingerprint can be read from it: copy it again, or make it with sslens fingerprint."
         ) from error
     if ENTRY not in found:
         raise InputError(
-            f"{path} is a safetensors file, but no fingerprint: make one with sslens fingerprint; sslens doctor {path} "
-            "says what it is."
+            f"{path} is a safetensors file, but no fingerprint: make one with sslens fingerprint;"
+            f" sslens doctor {path} says what it is."
         )
     try:
         header = json.loads(found[ENTRY])
@@ -76,8 +79,9 @@ def read_header(path: Path) -> dict[str, Any]:
     version = header.get("format") if isinstance(header, dict) else None
     if isinstance(version, int) and version > FORMAT:
         raise InputError(
-            f"{path} is a fingerprint of format {version}, written by sslens {header.get('sslens', '(unknown)')}; this is "
-            f"{__version__}, which reads format {FORMAT}: update sslens."
+            f"{path} is a fingerprint of format {version}, written by sslens"
+            f" {header.get('sslens', '(unknown)')}; this is {__version__}, which reads format"
+            f" {FORMAT}: update sslens."
         )
     wrong = _misfit(header, FORM) or _senseless(header)
     if wrong is not None:
@@ -88,7 +92,8 @@ def read_header(path: Path) -> dict[str, Any]:
 def damaged(path: Path, what: str) -> NoReturn:
     """Refuse a file that says it is a fingerprint and does not hold one."""
     raise InputError(
-        f"{path} is a damaged fingerprint: {what}. Copy it again, or make it anew with sslens fingerprint."
+        f"{path} is a damaged fingerprint: {what}. Copy it again, or make it anew with sslens"
+        " fingerprint."
     )
 
 
@@ -101,7 +106,9 @@ def _misfit(value: Any, form: Mapping[str, Any], where: str = "") -> str | None:
             wrong = _misfit(value.get(name), kind, f"{where}{name}.")
             if wrong is not None:
                 return wrong
-        elif name not in value or not isinstance(value[name], kind) or isinstance(value[name], bool):
+        elif (
+            name not in value or not isinstance(value[name], kind) or isinstance(value[name], bool)
+        ):
             return f"{where}{name}"
     return None
 
@@ -127,4 +134,9 @@ def _is_tap(value: Any) -> bool:
     if not isinstance(value, list) or len(value) != 3:
         return False
     name, kind, depth = value
-    return isinstance(name, str) and isinstance(kind, str) and type(depth) in (int, float) and 0 <= depth <= 1
+    return (
+        isinstance(name, str)
+        and isinstance(kind, str)
+        and type(depth) in (int, float)
+        and 0 <= depth <= 1
+    )

@@ -1,4 +1,5 @@
-"""Grams as their upper triangles, in float32, or in float16 with a scale a tap and an offset a minibatch."""
+"""Grams as their upper triangles, in float32, or in float16 with a scale a tap and an offset a
+minibatch."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -17,11 +18,14 @@ def values(sizes: Sequence[int]) -> int:
     return sum(n * (n + 1) // 2 for n in sizes)
 
 
-def pack(grams: Float32[Tensor, "tap batch n n"], sizes: Sequence[int]) -> Float32[Tensor, "tap value"]:
-    """The upper triangles with their diagonals, row by row, one minibatch after the other, without the padding.
+def pack(
+    grams: Float32[Tensor, "tap batch n n"], sizes: Sequence[int]
+) -> Float32[Tensor, "tap value"]:
+    """The upper triangles with their diagonals, row by row, one minibatch after the other, without
+    the padding.
 
-    A Gram is symmetric but for the rounding of a product of matrices (1e-7 of its largest value); its lower triangle is
-    not kept.
+    A Gram is symmetric but for the rounding of a product of matrices (1e-7 of its largest value);
+    its lower triangle is not kept.
 
     >>> pack(torch.tensor([[[[1.0, 2.0], [2.0, 3.0]], [[4.0, 0.0], [0.0, 0.0]]]]), [2, 1])
     tensor([[1., 2., 3., 4.]])
@@ -33,8 +37,11 @@ def pack(grams: Float32[Tensor, "tap batch n n"], sizes: Sequence[int]) -> Float
     return torch.cat(parts, dim=1)
 
 
-def unpack(triangles: Float32[Tensor, "tap value"], sizes: Sequence[int]) -> Float32[Tensor, "tap batch n n"]:
-    """The whole Grams, the lower triangle that of the upper; a minibatch shorter than the longest is padded with zeros.
+def unpack(
+    triangles: Float32[Tensor, "tap value"], sizes: Sequence[int]
+) -> Float32[Tensor, "tap batch n n"]:
+    """The whole Grams, the lower triangle that of the upper; a minibatch shorter than the longest
+    is padded with zeros.
 
     >>> unpack(torch.tensor([[1.0, 2.0, 3.0, 4.0]]), [2, 1])
     tensor([[[[1., 2.],
@@ -48,8 +55,14 @@ def unpack(triangles: Float32[Tensor, "tap value"], sizes: Sequence[int]) -> Flo
     for _, count, n in _runs(sizes):
         width = n * (n + 1) // 2
         part = triangles[:, taken : taken + count * width].reshape(-1, width)
-        whole = part.index_select(1, _places(n)).view(-1, count, n, n)  # of three dimensions it takes 60 times as long
-        parts.append(torch.nn.functional.pad(whole, (0, longest - n, 0, longest - n)) if n < longest else whole)
+        whole = part.index_select(1, _places(n)).view(
+            -1, count, n, n
+        )  # of three dimensions it takes 60 times as long
+        parts.append(
+            torch.nn.functional.pad(whole, (0, longest - n, 0, longest - n))
+            if n < longest
+            else whole
+        )
         taken += count * width
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
@@ -57,14 +70,17 @@ def unpack(triangles: Float32[Tensor, "tap value"], sizes: Sequence[int]) -> Flo
 def halve(
     triangles: Float32[Tensor, "tap value"], sizes: Sequence[int]
 ) -> tuple[Float16[Tensor, "tap value"], Float64[Tensor, " tap"], Float64[Tensor, "tap batch"]]:
-    """Float16 values, each tap's scale and each minibatch's offset: a value is read as half · scale + offset.
+    """Float16 values, each tap's scale and each minibatch's offset: a value is read as half · scale
+    + offset.
 
-    The offset is the mean over the pairs of different images of a minibatch. Unbiased CKA does not see it, but it can be
-    ten times what CKA does see (of features in many directions), and would then be what float16 spends its digits on.
+    The offset is the mean over the pairs of different images of a minibatch. Unbiased CKA does not
+    see it, but it can be ten times what CKA does see (of features in many directions), and would
+    then be what float16 spends its digits on.
 
-    The scale is the power of two that takes a tap's largest distance from the offset into [2¹⁴, 2¹⁵): nothing can overflow
-    (float16 ends at 65,504), the scaling itself rounds nothing, and every distance down to 2⁻²⁹ of the largest keeps 11
-    significant bits, a relative error of 2⁻¹¹ at most. With another scale it would not be smaller.
+    The scale is the power of two that takes a tap's largest distance from the offset into [2¹⁴,
+    2¹⁵): nothing can overflow (float16 ends at 65,504), the scaling itself rounds nothing, and
+    every distance down to 2⁻²⁹ of the largest keeps 11 significant bits, a relative error of 2⁻¹¹
+    at most. With another scale it would not be smaller.
 
     >>> half, scale, offset = halve(torch.tensor([[5.0, -1.0, 2.0]]), [2])
     >>> offset.tolist(), scale.tolist(), half.tolist()  # 5 − (−1) = 6 = 0.75 · 2³, and 2³ / 2¹⁵ = 2⁻¹²
@@ -91,8 +107,11 @@ def restore(
     return (half.double() * scale[:, None] + _spread(offset, sizes)).float()
 
 
-def _offset(triangles: Float32[Tensor, "tap value"], sizes: Sequence[int]) -> Float64[Tensor, "tap batch"]:
-    """The mean over the pairs of different images of each minibatch; 0 where there is one image only."""
+def _offset(
+    triangles: Float32[Tensor, "tap value"], sizes: Sequence[int]
+) -> Float64[Tensor, "tap batch"]:
+    """The mean over the pairs of different images of each minibatch; 0 where there is one image
+    only."""
     means, taken = [], 0
     for _, count, n in _runs(sizes):
         width = n * (n + 1) // 2
@@ -103,7 +122,9 @@ def _offset(triangles: Float32[Tensor, "tap value"], sizes: Sequence[int]) -> Fl
     return torch.cat(means, dim=1)
 
 
-def _spread(offset: Float64[Tensor, "tap batch"], sizes: Sequence[int]) -> Float64[Tensor, "tap value"]:
+def _spread(
+    offset: Float64[Tensor, "tap batch"], sizes: Sequence[int]
+) -> Float64[Tensor, "tap value"]:
     """Each minibatch's offset at each of its values."""
     return offset.repeat_interleave(torch.tensor([n * (n + 1) // 2 for n in sizes]), dim=1)
 

@@ -1,4 +1,5 @@
-"""What every measure reads of Grams: which images they are of, which taps vary, and the minibatches one size at a time."""
+"""What every measure reads of Grams: which images they are of, which taps vary, and the minibatches
+one size at a time."""
 
 import functools
 import weakref
@@ -18,7 +19,8 @@ Made = TypeVar("Made")
 
 
 def kept(make: Callable[[Artefact], Made]) -> Callable[[Artefact], Made]:
-    """A function of an artefact whose result is made once and kept as long as the artefact: of many models each is prepared once.
+    """A function of an artefact whose result is made once and kept as long as the artefact: of many
+    models each is prepared once.
 
     An artefact is never changed, and holds a dictionary, so that it cannot be a key itself.
 
@@ -46,10 +48,12 @@ def rows(
     why: str,
     make: Callable[[Float64[Tensor, "tap batch n n"]], Float64[Tensor, "tap batch entry"]],
 ) -> Float64[Tensor, "tap batch entry"]:
-    """A vector for each tap and minibatch, made from its Gram without padding; shorter ones are followed by zeros.
+    """A vector for each tap and minibatch, made from its Gram without padding; shorter ones are
+    followed by zeros.
 
     Raises:
-        InputError: a minibatch has fewer images than a measure is defined for; `why` says what is undefined of {n} images.
+        InputError: a minibatch has fewer images than a measure is defined for; `why` says what is
+            undefined of {n} images.
     """
     made = {tuple(these): make(blocks) for these, blocks in by_size(grams, fewest, why)}
     shape = *grams.tensors["grams"].shape[:2], max(part.shape[-1] for part in made.values())
@@ -59,7 +63,9 @@ def rows(
     return padded
 
 
-def by_size(grams: Artefact, fewest: int, why: str) -> Iterator[tuple[list[int], Float64[Tensor, "tap batch n n"]]]:
+def by_size(
+    grams: Artefact, fewest: int, why: str
+) -> Iterator[tuple[list[int], Float64[Tensor, "tap batch n n"]]]:
     """The minibatches of each size: which they are, and their Grams without padding, in float64.
 
     Raises:
@@ -80,7 +86,8 @@ def spread(grams: Artefact) -> Float64[Tensor, "tap batch"]:
 
 
 def varies(grams: Artefact) -> Bool[Tensor, "tap batch"]:
-    """Whether a tap's features vary over the images of each minibatch beyond the rounding of float32."""
+    """Whether a tap's features vary over the images of each minibatch beyond the rounding of
+    float32."""
     trace = spread(grams)
     return trace > CONSTANT**2 * (trace + grams.tensors["energy"])
 
@@ -92,9 +99,11 @@ def vary(grams: Artefact) -> Bool[Tensor, " tap"]:
 
 
 def distances(blocks: Float64[Tensor, "*batch n n"]) -> Float64[Tensor, "*batch n n"]:
-    """Squared Euclidean distances K_ii + K_jj − 2K_ij over their largest, in whole steps of 4e-6, the rounding of float32.
+    """Squared Euclidean distances K_ii + K_jj − 2K_ij over their largest, in whole steps of 4e-6,
+    the rounding of float32.
 
-    In such steps two distances that are equal but for rounding are equal, so that ties are ties. Zero where all are.
+    In such steps two distances that are equal but for rounding are equal, so that ties are ties.
+    Zero where all are.
 
     >>> x = torch.tensor([[0.0], [1.0], [2.0]]).double()
     >>> (distances(x @ x.T) * CONSTANT).round(decimals=9).tolist()  # 0, 1 and 4 over 4
@@ -116,7 +125,8 @@ def where(
 def mean_product(
     a: Float64[Tensor, "tap_a batch entry"], b: Float64[Tensor, "tap_b batch entry"]
 ) -> Float64[np.ndarray, "tap_a tap_b"]:
-    """The inner product of vectors of the same minibatch, for all pairs of taps, as the mean over minibatches; nan for a nan.
+    """The inner product of vectors of the same minibatch, for all pairs of taps, as the mean over
+    minibatches; nan for a nan.
 
     >>> a, b = torch.tensor([[[1.0, 0.0], [0.5, 0.75]]]).double(), torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]).double()
     >>> mean_product(a, b).tolist()  # (1 + 0.75) / 2
@@ -143,7 +153,8 @@ def require_same_images(a: Artefact, b: Artefact) -> None:
     else:
         what = "the images are the same, but their minibatches differ"
     raise InputError(
-        f"{a.model} and {b.model} cannot be compared: {what}. Compute both over one set of images with one seed."
+        f"{a.model} and {b.model} cannot be compared: {what}. Compute both over one set of images"
+        " with one seed."
     )
 
 

@@ -2,10 +2,12 @@
 
     F(K, L) = tr((K^½ L K^½)^½) = ‖XᵀY‖_*,    value = mean_i F(K_i, L_i) / √(tr K_i · tr L_i)
 
-for K = XXᵀ, L = YYᵀ of centred features, with the nuclear norm ‖·‖_* (the sum of singular values). F is the fidelity, and
-tr(XᵀYQ) of the rotation Q that solves the orthogonal Procrustes problem, so that min_Q ‖X − YQᵀ‖² = tr K + tr L − 2F(K, L)
-(Schönemann, 1966; Williams et al., 2021; Harvey et al., 2024). Unlike CKA it does not square: directions of little variance count
-more. It is biased: unrelated features of many dimensions are far above 0, so that only values of one size of minibatch compare.
+for K = XXᵀ, L = YYᵀ of centred features, with the nuclear norm ‖·‖_* (the sum of singular values).
+F is the fidelity, and tr(XᵀYQ) of the rotation Q that solves the orthogonal Procrustes problem, so
+that min_Q ‖X − YQᵀ‖² = tr K + tr L − 2F(K, L) (Schönemann, 1966; Williams et al., 2021; Harvey et
+al., 2024). Unlike CKA it does not square: directions of little variance count more. It is biased:
+unrelated features of many dimensions are far above 0, so that only values of one size of minibatch
+compare.
 """
 
 import numpy as np
@@ -20,17 +22,21 @@ from sslens.measures._grams import kept, require_same_images, rows, varies, wher
 TITLE = "Bures similarity"
 INVARIANCES = ("orthogonal", "isotropic scaling", "translation")
 RANGE = (0.0, 1.0)
-#: a Gram has no eigenvalue below 0; by rounding, of float16 at the coarsest, it may be below by this share of the largest
+#: a Gram has no eigenvalue below 0; by rounding, of float16 at the coarsest, it may be below by
+#: this share of the largest
 NEGATIVE = 1e-2
 
 
 def compute(a: Artefact, b: Artefact) -> Float64[np.ndarray, "tap_a tap_b"]:
-    """Bures similarity of all pairs of taps; nan where one is the same for all images of a minibatch.
+    """Bures similarity of all pairs of taps; nan where one is the same for all images of a
+    minibatch.
 
-    The singular values of every pair and minibatch have to be found: a thousand times the work of CKA.
+    The singular values of every pair and minibatch have to be found: a thousand times the work of
+    CKA.
 
     Raises:
-        InputError: the Grams are of other images or other minibatches, a minibatch has under 2 images, or a matrix is no Gram.
+        InputError: the Grams are of other images or other minibatches, a minibatch has under 2
+            images, or a matrix is no Gram.
 
     >>> from sslens.measures._grams import from_features
     >>> x, y = torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]]), torch.tensor([[1.0], [-1], [0], [0]])
@@ -44,7 +50,10 @@ def compute(a: Artefact, b: Artefact) -> Float64[np.ndarray, "tap_a tap_b"]:
     return where(value.mean(-1).numpy(), varies(a).all(1), varies(b).all(1))
 
 
-def fidelity(k: Float[Tensor, "*batch n n"], l: Float[Tensor, "*batch n n"]) -> Float64[Tensor, "*batch"]:  # noqa: E741
+def fidelity(
+    k: Float[Tensor, "*batch n n"],
+    l: Float[Tensor, "*batch n n"],  # noqa: E741
+) -> Float64[Tensor, "*batch"]:
     """F(K, L), the nuclear norm of XᵀY.
 
     >>> fidelity(torch.diag(torch.tensor([4.0, 9.0])), torch.diag(torch.tensor([1.0, 4.0]))).item()  # 2 · 1 + 3 · 2
@@ -53,19 +62,26 @@ def fidelity(k: Float[Tensor, "*batch n n"], l: Float[Tensor, "*batch n n"]) -> 
     return torch.linalg.svdvals(root(k.double()).mT @ root(l.double())).sum(-1)
 
 
-def procrustes_distance(k: Float[Tensor, "*batch n n"], l: Float[Tensor, "*batch n n"]) -> Float64[Tensor, "*batch"]:  # noqa: E741
-    """The distance min_Q ‖X − YQ‖ = √(tr K + tr L − 2F(K, L)) that the best rotation leaves, in the units of the features.
+def procrustes_distance(
+    k: Float[Tensor, "*batch n n"],
+    l: Float[Tensor, "*batch n n"],  # noqa: E741
+) -> Float64[Tensor, "*batch"]:
+    """The distance min_Q ‖X − YQ‖ = √(tr K + tr L − 2F(K, L)) that the best rotation leaves, in the
+    units of the features.
 
     >>> k, l = torch.diag(torch.tensor([4.0, 9.0])), torch.diag(torch.tensor([1.0, 4.0]))
     >>> round(procrustes_distance(k, l).item(), 12)  # √(13 + 5 − 16)
     1.414213562373
     """
-    own = k.double().diagonal(dim1=-2, dim2=-1).sum(-1) + l.double().diagonal(dim1=-2, dim2=-1).sum(-1)
+    own = k.double().diagonal(dim1=-2, dim2=-1).sum(-1) + l.double().diagonal(dim1=-2, dim2=-1).sum(
+        -1
+    )
     return (own - 2 * fidelity(k, l)).clamp(min=0).sqrt()  # below 0 by rounding where K = L
 
 
 def angle(similarity: Float64[np.ndarray, "*cell"]) -> Float64[np.ndarray, "*cell"]:
-    """The angular Procrustes distance arccos(F/√(tr K · tr L)) in radians: of one minibatch a metric (Williams et al., 2021).
+    """The angular Procrustes distance arccos(F/√(tr K · tr L)) in radians: of one minibatch a
+    metric (Williams et al., 2021).
 
     >>> angle(np.array([1.0, 0.5, 0.0])).round(6).tolist()  # 0, π/3, π/2
     [0.0, 1.047198, 1.570796]
@@ -76,8 +92,8 @@ def angle(similarity: Float64[np.ndarray, "*cell"]) -> Float64[np.ndarray, "*cel
 def root(gram: Float64[Tensor, "*batch n n"]) -> Float64[Tensor, "*batch n n"]:
     """X with K = XXᵀ, from the eigenvectors of K, without the eigenvalues that are rounding.
 
-    A Gram has none below 0. Rounding spreads those that are 0 to both sides alike, so that what is within twice the
-    distance of the lowest from 0 counts as 0: its square root would not be small.
+    A Gram has none below 0. Rounding spreads those that are 0 to both sides alike, so that what is
+    within twice the distance of the lowest from 0 counts as 0: its square root would not be small.
 
     Raises:
         InputError: an eigenvalue is below 0 by more than rounding, so that the matrix is no Gram.
@@ -89,19 +105,24 @@ def root(gram: Float64[Tensor, "*batch n n"]) -> Float64[Tensor, "*batch n n"]:
     values, vectors = torch.linalg.eigh(gram)
     lowest, largest = values[..., :1], values[..., -1:]
     if (lowest < -NEGATIVE * largest.abs()).any():
-        raise InputError("A matrix with an eigenvalue below 0 is no Gram: give products XXᵀ of features.")
+        raise InputError(
+            "A matrix with an eigenvalue below 0 is no Gram: give products XXᵀ of features."
+        )
     above = torch.where(values > -2 * lowest.clamp(max=0), values, 0)
     return vectors * above.sqrt()[..., None, :]
 
 
 @kept
 def _roots(grams: Artefact) -> Float64[Tensor, "tap batch square"]:
-    """Roots of all Grams with norm 1 (0 of a zero Gram); of a short minibatch with rows of zeros, which add no singular value."""
+    """Roots of all Grams with norm 1 (0 of a zero Gram); of a short minibatch with rows of zeros,
+    which add no singular value."""
     n = grams.tensors["grams"].shape[-1]
 
     def unit(blocks: Float64[Tensor, "tap batch m m"]) -> Float64[Tensor, "tap batch square"]:
         left, x = n - blocks.shape[-1], root(blocks)
         norm = x.norm(dim=(-2, -1), keepdim=True)
-        return torch.nn.functional.pad(torch.where(norm > 0, x / norm, 0), (0, left, 0, left)).flatten(2)
+        return torch.nn.functional.pad(
+            torch.where(norm > 0, x / norm, 0), (0, left, 0, left)
+        ).flatten(2)
 
     return rows(grams, 2, "The features of {n} images about their mean are nothing", unit)

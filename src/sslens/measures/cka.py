@@ -1,16 +1,18 @@
 """Minibatch CKA with the unbiased HSIC_1 estimator, for all pairs of taps at once.
 
-For Grams K, L of one minibatch of n images, with K̃, L̃ their copies with a zero diagonal (Shekhar et al., 2023, eq. 3;
-Nguyen et al., 2020; Song et al., 2012):
+For Grams K, L of one minibatch of n images, with K̃, L̃ their copies with a zero diagonal (Shekhar
+et al., 2023, eq. 3; Nguyen et al., 2020; Song et al., 2012):
 
     HSIC_1(K, L) = [tr(K̃L̃) + 1ᵀK̃1 · 1ᵀL̃1 / ((n − 1)(n − 2)) − 2/(n − 2) · 1ᵀK̃L̃1] / (n(n − 3))
 
-which is the inner product of the U-centred Grams over n(n − 3) (Székely & Rizzo, 2014). Over minibatches (eq. 2)
+which is the inner product of the U-centred Grams over n(n − 3) (Székely & Rizzo, 2014). Over
+minibatches (eq. 2)
 
     CKA = mean_i HSIC_1(K_i, L_i) / √(mean_i HSIC_1(K_i, K_i) · mean_i HSIC_1(L_i, L_i)),
 
-so with each U-centred Gram scaled by 1/√(n(n − 3)) and the minibatches laid end to end, CKA of all pairs of taps is
-the matrix of cosines. Negative values are kept: the estimator is unbiased and independent features give them half of the time.
+so with each U-centred Gram scaled by 1/√(n(n − 3)) and the minibatches laid end to end, CKA of all
+pairs of taps is the matrix of cosines. Negative values are kept: the estimator is unbiased and
+independent features give them half of the time.
 """
 
 from collections.abc import Sequence
@@ -32,7 +34,8 @@ from sslens.measures._grams import require_same_images as require_same_images
 TITLE = "minibatch CKA"
 INVARIANCES = ("orthogonal", "isotropic scaling", "translation")
 RANGE = (-1.0, 1.0)
-#: taps of the models that one matrix product compares at once: 256 × 16,000 float64 operands are 32 MB
+#: taps of the models that one matrix product compares at once: 256 × 16,000 float64 operands are 32
+#: MB
 TAPS = 256
 WHY = "HSIC_1 of {n} images is undefined: it divides by n − 3"
 #: bytes of bootstrap replicates that are held at once
@@ -50,9 +53,11 @@ def compute(a: Artefact, b: Artefact) -> Float64[np.ndarray, "tap_a tap_b"]:
 
 
 def u_centre(gram: Float[Tensor, "*batch n n"]) -> Float64[Tensor, "*batch n n"]:
-    """The U-centred Gram: zero diagonal, and every row and column sums to zero (Székely & Rizzo, 2014, eq. 2.6), in float64.
+    """The U-centred Gram: zero diagonal, and every row and column sums to zero (Székely & Rizzo,
+    2014, eq. 2.6), in float64.
 
-    Off the diagonal Ã_ij = A_ij − Σ_l A_il/(n−2) − Σ_k A_kj/(n−2) + Σ_kl A_kl/((n−1)(n−2)), the sums without the diagonal.
+    Off the diagonal Ã_ij = A_ij − Σ_l A_il/(n−2) − Σ_k A_kj/(n−2) + Σ_kl A_kl/((n−1)(n−2)), the
+    sums without the diagonal.
 
     Raises:
         InputError: under 4 images.
@@ -72,7 +77,10 @@ def u_centre(gram: Float[Tensor, "*batch n n"]) -> Float64[Tensor, "*batch n n"]
     return a
 
 
-def hsic1(k: Float[Tensor, "*batch n n"], l: Float[Tensor, "*batch n n"]) -> Float64[Tensor, "*batch"]:  # noqa: E741
+def hsic1(
+    k: Float[Tensor, "*batch n n"],
+    l: Float[Tensor, "*batch n n"],  # noqa: E741
+) -> Float64[Tensor, "*batch"]:
     """The unbiased estimator HSIC_1 of two Grams.
 
     >>> k = torch.tensor([[9.0, 1, 0, 0], [1, 9, 0, 0], [0, 0, 9, 1], [0, 0, 1, 9]]) * 3
@@ -85,7 +93,8 @@ def hsic1(k: Float[Tensor, "*batch n n"], l: Float[Tensor, "*batch n n"]) -> Flo
 
 @kept
 def packed(grams: Artefact) -> Float64[Tensor, "tap batch pair"]:
-    """Each tap's U-centred Grams over √(n(n − 3)), a row a minibatch: what is above the diagonal, times √2. Kept with the artefact.
+    """Each tap's U-centred Grams over √(n(n − 3)), a row a minibatch: what is above the diagonal,
+    times √2. Kept with the artefact.
 
     The inner product of two rows is HSIC_1 of the two taps on that minibatch.
 
@@ -106,7 +115,9 @@ def packed(grams: Artefact) -> Float64[Tensor, "tap batch pair"]:
 def _packed(blocks: Float64[Tensor, "tap batch n n"]) -> Float64[Tensor, "tap batch pair"]:
     n = blocks.shape[-1]
     i, j = np.triu_indices(n, 1)
-    above = u_centre(blocks).flatten(2).numpy().take(i * n + j, axis=-1)  # a tenth of the time of torch's
+    above = (
+        u_centre(blocks).flatten(2).numpy().take(i * n + j, axis=-1)
+    )  # a tenth of the time of torch's
     return torch.from_numpy(above).mul_((2 / (n * (n - 3))) ** 0.5)
 
 
@@ -117,21 +128,25 @@ def own(grams: Artefact) -> Float64[Tensor, "tap batch"]:
 
 
 def rounding(grams: Artefact) -> Float64[Tensor, "tap batch"]:
-    """HSIC_1 of each tap with itself that would be rounding only: images equally far from each other to 4e-6, on each minibatch.
+    """HSIC_1 of each tap with itself that would be rounding only: images equally far from each
+    other to 4e-6, on each minibatch.
 
-    The centred Gram of such images has the trace t and the norm t/√(n − 1), but nothing is left of it when U-centred.
+    The centred Gram of such images has the trace t and the norm t/√(n − 1), but nothing is left of
+    it when U-centred.
     """
     n = grams.tensors["sizes"].double()
     return (CONSTANT * spread(grams)) ** 2 / (n * (n - 1) * (n - 3))
 
 
 def defined(grams: Artefact) -> Bool[Tensor, " tap"]:
-    """Whether CKA with a tap is defined: its features vary over images, and not all images are equally far from each other."""
+    """Whether CKA with a tap is defined: its features vary over images, and not all images are
+    equally far from each other."""
     return vary(grams) & (own(grams).sum(1) > rounding(grams).sum(1))
 
 
 def minibatch_cka(a: Artefact, b: Artefact) -> Float64[np.ndarray, "tap_a tap_b"]:
-    """CKA of every tap of one model with every tap of another; nan where a tap is constant and CKA is 0/0.
+    """CKA of every tap of one model with every tap of another; nan where a tap is constant and CKA
+    is 0/0.
 
     Raises:
         InputError: the Grams are of other images or other minibatches.
@@ -146,14 +161,19 @@ def minibatch_cka(a: Artefact, b: Artefact) -> Float64[np.ndarray, "tap_a tap_b"
     return _ratio(products, a, b)
 
 
-def _ratio(products: Float64[Tensor, "tap_a tap_b"], a: Artefact, b: Artefact) -> Float64[np.ndarray, "tap_a tap_b"]:
+def _ratio(
+    products: Float64[Tensor, "tap_a tap_b"], a: Artefact, b: Artefact
+) -> Float64[np.ndarray, "tap_a tap_b"]:
     """Sums of HSIC_1 over minibatches divided by those of each tap with itself."""
     value = products / (own(a).sum(1).sqrt()[:, None] * own(b).sum(1).sqrt()[None, :])
     return torch.where(defined(a)[:, None] & defined(b)[None, :], value, torch.nan).numpy()
 
 
-def all_pairs(models: Sequence[Artefact]) -> dict[tuple[int, int], Float64[np.ndarray, "tap_a tap_b"]]:
-    """Minibatch CKA of all pairs of many models, each with itself too, by their numbers (i, j) with i ≤ j.
+def all_pairs(
+    models: Sequence[Artefact],
+) -> dict[tuple[int, int], Float64[np.ndarray, "tap_a tap_b"]]:
+    """Minibatch CKA of all pairs of many models, each with itself too, by their numbers (i, j) with
+    i ≤ j.
 
     The models are laid end to end, so that a few large matrix products compare all of them.
 
@@ -171,12 +191,18 @@ def all_pairs(models: Sequence[Artefact]) -> dict[tuple[int, int], Float64[np.nd
     for columns in _blocks(models):
         right = torch.cat([packed(models[j]).flatten(1) for j in columns])
         for some in _blocks(models[: columns.stop]):
-            left = right if some == columns else torch.cat([packed(models[i]).flatten(1) for i in some])
+            left = (
+                right
+                if some == columns
+                else torch.cat([packed(models[i]).flatten(1) for i in some])
+            )
             tiles = (left @ right.T).split([len(models[i].taps) for i in some])
             for i, tile in zip(some, tiles, strict=True):
                 parts = tile.split([len(models[j].taps) for j in columns], dim=1)
                 found |= {
-                    (i, j): _ratio(part, models[i], models[j]) for j, part in zip(columns, parts, strict=True) if i <= j
+                    (i, j): _ratio(part, models[i], models[j])
+                    for j, part in zip(columns, parts, strict=True)
+                    if i <= j
                 }
     return dict(sorted(found.items()))
 
@@ -194,9 +220,11 @@ def _blocks(models: Sequence[Artefact]) -> list[range]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Numerators and denominators of minibatch CKA for each minibatch: all that CKA and its interval need.
+    """Numerators and denominators of minibatch CKA for each minibatch: all that CKA and its
+    interval need.
 
-    `seen` says which images they are of: two comparisons that both know it are paired only if it is the same.
+    `seen` says which images they are of: two comparisons that both know it are paired only if it is
+    the same.
     """
 
     cross: Float64[Tensor, "tap_a tap_b batch"]
@@ -213,19 +241,25 @@ class Comparison:
         seen = (a.ids, a.key.get("images"), a.key.get("plan"))
         return cls(cross, own(a), own(b), defined(a)[:, None] & defined(b)[None, :], seen)
 
-    def cka(self, weights: Float64[Tensor, " batch"] | None = None) -> Float64[np.ndarray, "tap_a tap_b"]:
-        """CKA with each minibatch counted as often as its weight says (once unless given); nan where undefined."""
+    def cka(
+        self, weights: Float64[Tensor, " batch"] | None = None
+    ) -> Float64[np.ndarray, "tap_a tap_b"]:
+        """CKA with each minibatch counted as often as its weight says (once unless given); nan
+        where undefined."""
         w = torch.ones(self.cross.shape[-1], dtype=torch.float64) if weights is None else weights
-        value = (self.cross @ w) / ((self.own_a @ w).sqrt()[:, None] * (self.own_b @ w).sqrt()[None, :])
+        value = (self.cross @ w) / (
+            (self.own_a @ w).sqrt()[:, None] * (self.own_b @ w).sqrt()[None, :]
+        )
         return torch.where(self.defined, value, torch.nan).numpy()
 
     def interval(
         self, *, level: float = 0.95, replicates: int = 1000, seed: int = 0
     ) -> tuple[Float64[np.ndarray, "tap_a tap_b"], Float64[np.ndarray, "tap_a tap_b"]]:
-        """Ends of the bootstrap interval over minibatches, expanded for few of them as `sslens.measures._bootstrap` says.
+        """Ends of the bootstrap interval over minibatches, expanded for few of them as
+        `sslens.measures._bootstrap` says.
 
-        They are nan where CKA is undefined or there is one minibatch only. The same draws serve every pair of taps and, with
-        the same seed and number of minibatches, every pair of models.
+        They are nan where CKA is undefined or there is one minibatch only. The same draws serve
+        every pair of taps and, with the same seed and number of minibatches, every pair of models.
 
         Raises:
             InputError: the level is not between 0 and 1.
@@ -245,5 +279,8 @@ class Comparison:
 
 
 def constant_taps(grams: Artefact) -> list[str]:
-    """The taps that are the same for all images, or hold all images equally far apart, for which CKA is undefined."""
-    return [tap.name for tap, fine in zip(grams.taps, defined(grams).tolist(), strict=True) if not fine]
+    """The taps that are the same for all images, or hold all images equally far apart, for which
+    CKA is undefined."""
+    return [
+        tap.name for tap, fine in zip(grams.taps, defined(grams).tolist(), strict=True) if not fine
+    ]

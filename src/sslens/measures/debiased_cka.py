@@ -2,12 +2,13 @@
 
     CKA_i = HSIC_1(K_i, L_i) / √(HSIC_1(K_i, K_i) · HSIC_1(L_i, L_i)),    value = mean_i CKA_i
 
-with HSIC_1 of `sslens.measures.cka` (Song et al., 2012; Székely & Rizzo, 2014). With one minibatch that holds all images
-this is the debiased full-batch CKA.
+with HSIC_1 of `sslens.measures.cka` (Song et al., 2012; Székely & Rizzo, 2014). With one minibatch
+that holds all images this is the debiased full-batch CKA.
 
-It is not minibatch CKA, which averages numerators and denominators over minibatches before it divides: there each part is
-unbiased and the value does not depend on the size of minibatches (Nguyen et al., 2020), while a mean of ratios keeps a bias
-of the order of 1/n. With one minibatch the two are the same number.
+It is not minibatch CKA, which averages numerators and denominators over minibatches before it
+divides: there each part is unbiased and the value does not depend on the size of minibatches
+(Nguyen et al., 2020), while a mean of ratios keeps a bias of the order of 1/n. With one minibatch
+the two are the same number.
 """
 
 import numpy as np
@@ -24,10 +25,12 @@ RANGE = (-1.0, 1.0)
 
 
 def compute(a: Artefact, b: Artefact) -> Float64[np.ndarray, "tap_a tap_b"]:
-    """Debiased CKA of all pairs of taps; nan where one is the same for all images of a minibatch, or holds them equally far apart.
+    """Debiased CKA of all pairs of taps; nan where one is the same for all images of a minibatch,
+    or holds them equally far apart.
 
     Raises:
-        InputError: the Grams are of other images or other minibatches, or a minibatch has under 4 images.
+        InputError: the Grams are of other images or other minibatches, or a minibatch has under 4
+            images.
 
     >>> from torch import tensor
     >>> from sslens.measures._grams import from_features

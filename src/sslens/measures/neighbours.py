@@ -1,10 +1,12 @@
-"""Mutual k-nearest neighbours: the share of an image's nearest neighbours in one model that are so in the other too.
+"""Mutual k-nearest neighbours: the share of an image's nearest neighbours in one model that are so
+in the other too.
 
     value = mean_i mean_j |N_k(j; K_i) ∩ N_k(j; L_i)| / k
 
-over images j of minibatch i, with the k images nearest to j in Euclidean distance, without j itself (Huh et al., 2024, who
-have one large batch and cosine similarity). k is 10, or a quarter of the minibatch where that is less. Distances within 4e-6
-of the largest from each other, the rounding of float32, are a tie, and the image that comes first in the minibatch is nearer.
+over images j of minibatch i, with the k images nearest to j in Euclidean distance, without j itself
+(Huh et al., 2024, who have one large batch and cosine similarity). k is 10, or a quarter of the
+minibatch where that is less. Distances within 4e-6 of the largest from each other, the rounding of
+float32, are a tie, and the image that comes first in the minibatch is nearer.
 """
 
 import numpy as np
@@ -13,7 +15,15 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from sslens.capture import Artefact
-from sslens.measures._grams import distances, kept, mean_product, require_same_images, rows, varies, where
+from sslens.measures._grams import (
+    distances,
+    kept,
+    mean_product,
+    require_same_images,
+    rows,
+    varies,
+    where,
+)
 
 TITLE = "mutual nearest neighbours"
 INVARIANCES = ("orthogonal", "isotropic scaling", "translation", "monotone in distance")
@@ -23,12 +33,14 @@ K = 10
 
 
 def compute(a: Artefact, b: Artefact) -> Float64[np.ndarray, "tap_a tap_b"]:
-    """Mutual neighbours of all pairs of taps; nan where one is the same for all images of a minibatch.
+    """Mutual neighbours of all pairs of taps; nan where one is the same for all images of a
+    minibatch.
 
     Unrelated features have not 0 but `chance` of them in common.
 
     Raises:
-        InputError: the Grams are of other images or other minibatches, or a minibatch has under 4 images.
+        InputError: the Grams are of other images or other minibatches, or a minibatch has under 4
+            images.
 
     >>> from sslens.measures._grams import from_features
     >>> x, y = torch.tensor([[0.0], [1], [4], [6]]), torch.tensor([[0.0], [1], [2.5], [7]])
@@ -49,7 +61,8 @@ def neighbours(n: int) -> int:
 
 
 def chance(n: int) -> float:
-    """Mutual neighbours of unrelated features of n images: k of the n − 1 others are drawn on each side, k²/(n − 1) meet.
+    """Mutual neighbours of unrelated features of n images: k of the n − 1 others are drawn on each
+    side, k²/(n − 1) meet.
 
     >>> chance(33)
     0.25

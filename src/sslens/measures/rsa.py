@@ -1,9 +1,11 @@
-"""Representational similarity analysis: whether two models order the pairs of images alike by their distance.
+"""Representational similarity analysis: whether two models order the pairs of images alike by their
+distance.
 
     value = mean_i ρ(d(K_i), d(L_i)),    d(K)_jk = √(K_jj + K_kk − 2K_jk) for j < k
 
-with Spearman's rank correlation ρ, ties sharing their average rank (Kriegeskorte et al., 2008). Ranks are those of the squared
-distances, which are the same. Distances within 4e-6 of the largest from each other, the rounding of float32, are a tie.
+with Spearman's rank correlation ρ, ties sharing their average rank (Kriegeskorte et al., 2008).
+Ranks are those of the squared distances, which are the same. Distances within 4e-6 of the largest
+from each other, the rounding of float32, are a tie.
 """
 
 import numpy as np
@@ -13,7 +15,15 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from sslens.capture import Artefact
-from sslens.measures._grams import distances, kept, mean_product, require_same_images, rows, varies, where
+from sslens.measures._grams import (
+    distances,
+    kept,
+    mean_product,
+    require_same_images,
+    rows,
+    varies,
+    where,
+)
 
 TITLE = "RSA (Spearman)"
 INVARIANCES = ("orthogonal", "isotropic scaling", "translation", "monotone in distance")
@@ -21,10 +31,12 @@ RANGE = (-1.0, 1.0)
 
 
 def compute(a: Artefact, b: Artefact) -> Float64[np.ndarray, "tap_a tap_b"]:
-    """RSA of all pairs of taps; nan where one is the same for all images of a minibatch, or holds them equally far apart.
+    """RSA of all pairs of taps; nan where one is the same for all images of a minibatch, or holds
+    them equally far apart.
 
     Raises:
-        InputError: the Grams are of other images or other minibatches, or a minibatch has under 3 images.
+        InputError: the Grams are of other images or other minibatches, or a minibatch has under 3
+            images.
 
     >>> from sslens.measures._grams import from_features
     >>> x, y = torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([[0.0], [2.0], [1.0]])
@@ -37,7 +49,12 @@ def compute(a: Artefact, b: Artefact) -> Float64[np.ndarray, "tap_a tap_b"]:
 
 @kept
 def _ranks(grams: Artefact) -> Float64[Tensor, "tap batch pair"]:
-    return rows(grams, 3, "A rank correlation of the distances of {n} images is undefined: they are too few", _ranked)
+    return rows(
+        grams,
+        3,
+        "A rank correlation of the distances of {n} images is undefined: they are too few",
+        _ranked,
+    )
 
 
 def _ranked(blocks: Float64[Tensor, "tap batch n n"]) -> Float64[Tensor, "tap batch pair"]:

@@ -1,1 +1,2 @@
-"""Networks with named taps: Vision Transformers, the raw-pixel control, and the heads of the objectives."""
+"""Networks with named taps: Vision Transformers, the raw-pixel control, and the heads of the
+objectives."""

@@ -14,7 +14,8 @@ EXAMPLES = {
 
 
 def parse(name: str) -> Arch:
-    """The arch of a name: `vit_SIZE_patchP_S`, or a CNN's such as `resnet50` or `convnextv2_atto_64`.
+    """The arch of a name: `vit_SIZE_patchP_S`, or a CNN's such as `resnet50` or
+    `convnextv2_atto_64`.
 
     Raises:
         InputError: it is no name of either; what is expected, or the nearest, is said.
@@ -27,5 +28,6 @@ def parse(name: str) -> Arch:
     if name.startswith("vit"):
         return ViTArch.parse(name)
     raise InputError(
-        f'"{name}" is not an architecture: expected vit_SIZE_patchP_S, such as vit_mini_patch8_64, or a CNN: {nearest(name, SIZES)}'
+        f'"{name}" is not an architecture: expected vit_SIZE_patchP_S, such as vit_mini_patch8_64,'
+        f" or a CNN: {nearest(name, SIZES)}"
     )

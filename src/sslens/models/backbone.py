@@ -21,7 +21,8 @@ class Backbone(nn.Module):
         name: short, for tables and figures.
         source: what `sslens.load` was given; the same source gives the same model.
         taps: by name, in the order of computation.
-        prefix: tokens before the patches (CLS first), or None where outputs are not tokens or there is no CLS.
+        prefix: tokens before the patches (CLS first), or None where outputs are not tokens or there
+            is no CLS.
         about: what is known of the checkpoint (objective, arch, epochs, …), plain JSON values.
     """
 
@@ -48,7 +49,8 @@ class Backbone(nn.Module):
         self.eval()
 
     def forward(self, x: Float[Tensor, "image channel height width"]) -> Float[Tensor, "image ..."]:
-        """The last features, without a head: tokens after the final norm, or a CNN's [image, channel, height, width]."""
+        """The last features, without a head: tokens after the final norm, or a CNN's [image,
+        channel, height, width]."""
         features: Tensor = self.network.forward_features(x)  # type: ignore[operator]
         return features
 
@@ -67,10 +69,11 @@ class Backbone(nn.Module):
 
     @property
     def digest(self) -> str:
-        """SHA-256 over names, shapes and values of all weights, and over the modules that they are the weights of.
+        """SHA-256 over names, shapes and values of all weights, and over the modules that they are
+        the weights of.
 
-        Tables that checkpoints leave out, such as rotary positions, count too. Computed again when a weight was replaced
-        or changed in place.
+        Tables that checkpoints leave out, such as rotary positions, count too. Computed again when
+        a weight was replaced or changed in place.
         """
         weights: dict[str, Tensor] = dict(self.network.named_parameters(remove_duplicate=False))
         weights |= dict(self.network.named_buffers(remove_duplicate=False))
@@ -100,7 +103,9 @@ class Pixels(nn.Module):
         super().__init__()
         self.pixels = nn.Flatten()
 
-    def forward_features(self, x: Float[Tensor, "image channel height width"]) -> Float[Tensor, "image value"]:
+    def forward_features(
+        self, x: Float[Tensor, "image channel height width"]
+    ) -> Float[Tensor, "image value"]:
         """All values of an image, flattened."""
         values: Tensor = self.pixels(x)
         return values

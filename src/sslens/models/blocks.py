@@ -1,4 +1,5 @@
-"""How a network's blocks run in training: as they are, compiled, or computed again in the backward pass, block by block."""
+"""How a network's blocks run in training: as they are, compiled, or computed again in the backward
+pass, block by block."""
 
 import contextlib
 import functools
@@ -20,7 +21,8 @@ from sslens.errors import InputError
 
 #: what is compiled, or computed again, as one
 BLOCKS = (Block, EvaBlock, BeitBlock, BasicBlock, Bottleneck, ConvNeXtBlock)
-#: code that torch compiles for one kind of block, by widths, strides, crops' sizes, and with or without gradient
+#: code that torch compiles for one kind of block, by widths, strides, crops' sizes, and with or
+#: without gradient
 VARIANTS = 64
 
 Step = Callable[..., Tensor]
@@ -33,8 +35,9 @@ class Way:
 
     Attributes:
         compile: by code that torch generates, once for all blocks that are alike.
-        recompute: of what it computes only its inputs are kept; the backward pass computes the rest again (Chen et al., 2016,
-            arXiv:1604.06174). Gradients are the same bit for bit where the device computes the same twice, as CPUs do.
+        recompute: of what it computes only its inputs are kept; the backward pass computes the rest
+            again (Chen et al., 2016, arXiv:1604.06174). Gradients are the same bit for bit where
+            the device computes the same twice, as CPUs do.
     """
 
     compile: bool = False
@@ -48,10 +51,14 @@ class Way:
         if not (self.recompute and torch.is_grad_enabled()):
             return step(block, *arguments, **named)
 
-        def contexts() -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:
+        def contexts() -> tuple[
+            contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]
+        ]:
             return contextlib.nullcontext(), _buffers_kept(block)
 
-        again: Tensor = checkpoint(step, block, *arguments, use_reentrant=False, context_fn=contexts, **named)
+        again: Tensor = checkpoint(
+            step, block, *arguments, use_reentrant=False, context_fn=contexts, **named
+        )
         return again
 
 
@@ -74,7 +81,8 @@ def by_block(network: nn.Module, way: Way) -> int:
 
 
 def through(function: Step, block: nn.Module, *arguments: Any) -> Tensor:
-    """function(block, *arguments) in the block's way: for what is computed with a block's parts and not by its own `forward`."""
+    """function(block, *arguments) in the block's way: for what is computed with a block's parts and
+    not by its own `forward`."""
     way = getattr(block, "way", Way())
     result: Tensor = way.run(function, block, *arguments)
     return result
@@ -84,16 +92,21 @@ def require_compiler(device: str) -> None:
     """Compile a sum, to see whether torch can.
 
     Raises:
-        InputError: it cannot; on a CPU it wants a C++ compiler, on a GPU Triton, which wants one of C.
+        InputError: it cannot; on a CPU it wants a C++ compiler, on a GPU Triton, which wants one of
+            C.
     """
     try:
         torch.compile(_one_more)(torch.ones(2, device=device))
     except Exception as error:  # of Dynamo, of Inductor, of the compiler, of Triton
-        wanted = "Triton and a C compiler" if torch.device(device).type == "cuda" else "a C++ compiler (such as g++)"
+        wanted = (
+            "Triton and a C compiler"
+            if torch.device(device).type == "cuda"
+            else "a C++ compiler (such as g++)"
+        )
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(
-            f"--compile generates code, for which torch wants {wanted} here and finds none that works ({lines[0]}): install it, or "
-            "leave --compile out."
+            f"--compile generates code, for which torch wants {wanted} here and finds none that"
+            f" works ({lines[0]}): install it, or leave --compile out."
         ) from error
 
 
@@ -108,7 +121,8 @@ def _forward(block: Any, *arguments: Any, **named: Any) -> Tensor:
 
 @functools.cache
 def _compiled(function: Step) -> Step:
-    """The function compiled: with blocks as an argument, so that those which are alike share their code."""
+    """The function compiled: with blocks as an argument, so that those which are alike share their
+    code."""
     import torch._dynamo  # seconds, for those who ask for it
 
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, VARIANTS)
@@ -120,10 +134,13 @@ def _compiled(function: Step) -> Step:
 
 @contextlib.contextmanager
 def _buffers_kept(block: nn.Module) -> Iterator[None]:
-    """What is done to buffers is forgotten, so that running statistics move once for a forward pass that is run twice."""
+    """What is done to buffers is forgotten, so that running statistics move once for a forward pass
+    that is run twice."""
     own = [(module, dict(module._buffers)) for module in block.modules() if module._buffers]
     for module, buffers in own:
-        module._buffers.update({name: None if value is None else value.clone() for name, value in buffers.items()})
+        module._buffers.update(
+            {name: None if value is None else value.clone() for name, value in buffers.items()}
+        )
     try:
         yield
     finally:

@@ -1,4 +1,5 @@
-"""Residual branches that are dropped at random by image: stochastic depth, of which all that is random is given."""
+"""Residual branches that are dropped at random by image: stochastic depth, of which all that is
+random is given."""
 
 from collections.abc import Iterator
 from typing import final
@@ -12,7 +13,8 @@ _PLACES = ("drop_path1", "drop_path2", "drop_path")
 
 @final
 class Branch(nn.Module):
-    """A place of timm's `DropPath`: each image's branch is multiplied with that image's factor, in training alone."""
+    """A place of timm's `DropPath`: each image's branch is multiplied with that image's factor, in
+    training alone."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -27,10 +29,12 @@ class Branch(nn.Module):
 
 
 def drop_branches(network: nn.Module, drop_path: float) -> list[Branch]:
-    """Put a `Branch` where a network of timm's drops paths, in place; returns them in the order of computation.
+    """Put a `Branch` where a network of timm's drops paths, in place; returns them in the order of
+    computation.
 
-    The rate rises linearly from 0 in the first block to `drop_path` in the last (Huang et al., 2016, arXiv:1603.09382); where
-    a block has two branches both have its rate. State dicts stay as they are.
+    The rate rises linearly from 0 in the first block to `drop_path` in the last (Huang et al.,
+    2016, arXiv:1603.09382); where a block has two branches both have its rate. State dicts stay as
+    they are.
 
     >>> from sslens.models.vit import ViTArch
     >>> [round(each.rate, 2) for each in drop_branches(ViTArch.parse("vit_nano_patch8_32").build(), 0.3)]
@@ -57,13 +61,16 @@ def count_branches(network: nn.Module) -> int:
 
 def _places(network: nn.Module) -> Iterator[tuple[int, nn.Module, str]]:
     """The number of a block, the block, and the name of a branch's place in it."""
-    blocks = [module for module in network.modules() if any(hasattr(module, place) for place in _PLACES)]
+    blocks = [
+        module for module in network.modules() if any(hasattr(module, place) for place in _PLACES)
+    ]
     for number, block in enumerate(blocks):
         yield from ((number, block, place) for place in _PLACES if hasattr(block, place))
 
 
 def set_factors(branches: list[Branch], noise: Float[Tensor, "image branch"] | None) -> None:
-    """Drop what a noise, uniform in [0, 1), says until it is set again: factor 0 where it is below the rate p, else 1 / (1 − p).
+    """Drop what a noise, uniform in [0, 1), says until it is set again: factor 0 where it is below
+    the rate p, else 1 / (1 − p).
 
     >>> import torch
     >>> branch = Branch(0.2)
@@ -72,4 +79,6 @@ def set_factors(branches: list[Branch], noise: Float[Tensor, "image branch"] | N
     [0.0, 1.25]
     """
     for number, branch in enumerate(branches):
-        branch.factors = None if noise is None else (noise[:, number] >= branch.rate) / (1 - branch.rate)
+        branch.factors = (
+            None if noise is None else (noise[:, number] >= branch.rate) / (1 - branch.rate)
+        )

@@ -21,11 +21,13 @@ _OWN = re.compile(rf"(resnet|bottleneck|convnextv2)_({_FOUR})_({_FOUR})(?:_(\d+)
 
 @dataclass(frozen=True)
 class CNNArch:
-    """The shape of a ResNet or a ConvNeXt-V2: all that is needed to build one, and what its checkpoints carry.
+    """The shape of a ResNet or a ConvNeXt-V2: all that is needed to build one, and what its
+    checkpoints carry.
 
-    `blocks` and `widths` are given stage by stage. A ResNet's width is that of the 3 × 3 convolutions; with `bottleneck`
-    its blocks put out four times as many channels (`bottleneck` means nothing for a ConvNeXt-V2). `image_size` is that of
-    the images that it is trained on; it fits others too.
+    `blocks` and `widths` are given stage by stage. A ResNet's width is that of the 3 × 3
+    convolutions; with `bottleneck` its blocks put out four times as many channels (`bottleneck`
+    means nothing for a ConvNeXt-V2). `image_size` is that of the images that it is trained on; it
+    fits others too.
 
     >>> CNNArch.parse("resnet50")
     CNNArch(kind='resnet', blocks=(3, 4, 6, 3), widths=(64, 128, 256, 512), bottleneck=True)
@@ -49,20 +51,24 @@ class CNNArch:
         for name, values in (("blocks", self.blocks), ("widths", self.widths)):
             if len(values) != 4 or min(values) < 1:
                 raise InputError(
-                    f"A {self.kind}'s {name} are {values}: give four whole numbers, 1 or more, one a stage."
+                    f"A {self.kind}'s {name} are {values}: give four whole numbers, 1 or more, one"
+                    " a stage."
                 )
         if self.image_size < self.patch_size or self.image_size % self.patch_size:
             raise InputError(
-                f"A {self.kind} makes one place of {self.patch_size} px: images of {self.image_size} px cannot be cut into them. "
-                f"Give a multiple of {self.patch_size}."
+                f"A {self.kind} makes one place of {self.patch_size} px: images of"
+                f" {self.image_size} px cannot be cut into them. Give a multiple of"
+                f" {self.patch_size}."
             )
 
     @classmethod
     def parse(cls, name: str) -> "CNNArch":
-        """The arch of a name in timm's spelling, `resnet50` or `convnextv2_base`, with the images' size unless it is 224.
+        """The arch of a name in timm's spelling, `resnet50` or `convnextv2_base`, with the images'
+        size unless it is 224.
 
-        In place of a size stand the widths and the blocks of the stages where they are no released one's:
-        `resnet_8x12x16x20_1x1x2x1_64`, `bottleneck_…` for a ResNet with bottlenecks, `convnextv2_8x16x32x64_1x1x2x1_64`.
+        In place of a size stand the widths and the blocks of the stages where they are no released
+        one's: `resnet_8x12x16x20_1x1x2x1_64`, `bottleneck_…` for a ResNet with bottlenecks,
+        `convnextv2_8x16x32x64_1x1x2x1_64`.
 
         Raises:
             InputError: there is none of this name; the nearest are offered.
@@ -120,10 +126,11 @@ class CNNArch:
     def build(self, seed: int | None = None) -> ResNet | ConvNeXt:
         """A network of this shape without a head, at timm's initialisation but for one thing.
 
-        timm starts the last normalisation of every residual branch of a ResNet at zero, with which all blocks of a stage
-        would put out nearly the same: no control worth the name. Here it starts at one, as in torchvision and in DINO.
-        A ConvNeXt-V2 has linear layers, not 1 × 1 convolutions, at every size, as in the released files; in its MLPs the
-        channels come last. Neither has the normalisation that its classifier puts after the pooling.
+        timm starts the last normalisation of every residual branch of a ResNet at zero, with which
+        all blocks of a stage would put out nearly the same: no control worth the name. Here it
+        starts at one, as in torchvision and in DINO. A ConvNeXt-V2 has linear layers, not 1 × 1
+        convolutions, at every size, as in the released files; in its MLPs the channels come last.
+        Neither has the normalisation that its classifier puts after the pooling.
 
         The random numbers of the process are left as they were when `seed` is given.
         """
@@ -132,8 +139,16 @@ class CNNArch:
                 torch.manual_seed(seed)
             if self.kind == "resnet":
                 block = Bottleneck if self.bottleneck else BasicBlock
-                return ResNet(block, self.blocks, num_classes=0, channels=self.widths, zero_init_last=False)
-            network = ConvNeXt(depths=self.blocks, dims=self.widths, num_classes=0, ls_init_value=None, use_grn=True)
+                return ResNet(
+                    block, self.blocks, num_classes=0, channels=self.widths, zero_init_last=False
+                )
+            network = ConvNeXt(
+                depths=self.blocks,
+                dims=self.widths,
+                num_classes=0,
+                ls_init_value=None,
+                use_grn=True,
+            )
         drop_head(network)
         return network
 
@@ -150,8 +165,26 @@ def _sizes() -> Iterator[tuple[str, CNNArch]]:
         yield f"resnet{layers}", CNNArch("resnet", blocks, widths)
     for layers, blocks in {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}.items():
         yield f"resnet{layers}", CNNArch("resnet", blocks, widths, bottleneck=True)
-    third = {"atto": 6, "femto": 6, "pico": 6, "nano": 8, "tiny": 9, "base": 27, "large": 27, "huge": 27}
-    first = {"atto": 40, "femto": 48, "pico": 64, "nano": 80, "tiny": 96, "base": 128, "large": 192, "huge": 352}
+    third = {
+        "atto": 6,
+        "femto": 6,
+        "pico": 6,
+        "nano": 8,
+        "tiny": 9,
+        "base": 27,
+        "large": 27,
+        "huge": 27,
+    }
+    first = {
+        "atto": 40,
+        "femto": 48,
+        "pico": 64,
+        "nano": 80,
+        "tiny": 96,
+        "base": 128,
+        "large": 192,
+        "huge": 352,
+    }
     for size, count in third.items():
         ends = 2 if count < 9 else 3
         widths = (first[size], 2 * first[size], 4 * first[size], 8 * first[size])
@@ -163,17 +196,20 @@ SIZES = dict(_sizes())
 
 
 def drop_head(network: ConvNeXt) -> None:
-    """Take away the normalisation after the pooling, which no feature passes through and which FCMAE never trained."""
+    """Take away the normalisation after the pooling, which no feature passes through and which
+    FCMAE never trained."""
     network.head = nn.Identity()
 
 
 def taps(network: ResNet | ConvNeXt) -> Iterator[Tap]:
-    """The taps of a CNN in the order of computation; the depth of what lies in block i of L, over all stages, is (i + 1) / L.
+    """The taps of a CNN in the order of computation; the depth of what lies in block i of L, over
+    all stages, is (i + 1) / L.
 
-    The stem (after its pooling or normalisation), every residual block, and in ConvNeXt's blocks `mlp.fc1`. Outputs are
-    [image, channel, height, width]; those of `fc1` have the channels last where the layer is linear. A ConvNeXt block's
-    normalisation stands before its MLP, so it is no "norm1", which is that before the mixing of places.
-    What a tap reads is not overwritten later: a ResNet adds and rectifies in place, but within one block only.
+    The stem (after its pooling or normalisation), every residual block, and in ConvNeXt's blocks
+    `mlp.fc1`. Outputs are [image, channel, height, width]; those of `fc1` have the channels last
+    where the layer is linear. A ConvNeXt block's normalisation stands before its MLP, so it is no
+    "norm1", which is that before the mixing of places. What a tap reads is not overwritten later: a
+    ResNet adds and rectifies in place, but within one block only.
     """
     if isinstance(network, ResNet):
         yield Tap("maxpool", "stem", 0.0)
@@ -192,18 +228,25 @@ def taps(network: ResNet | ConvNeXt) -> Iterator[Tap]:
 
 
 def start_at_identity(network: ResNet) -> None:
-    """Put the last normalisation of every residual branch at zero, so that all blocks hand on what they get, as MoCo-v3 begins."""
+    """Put the last normalisation of every residual branch at zero, so that all blocks hand on what
+    they get, as MoCo-v3 begins."""
     for module in network.modules():
         if isinstance(module, BasicBlock | Bottleneck):
             module.zero_init_last()
 
 
-def pooled(network: ResNet | ConvNeXt, images: Float[Tensor, "*image 3 size size"]) -> Float[Tensor, "*image channel"]:
+def pooled(
+    network: ResNet | ConvNeXt, images: Float[Tensor, "*image 3 size size"]
+) -> Float[Tensor, "*image channel"]:
     """The mean of the last features over all places, which is what a ResNet's classifier sees."""
     features: Tensor = network.forward_features(images.flatten(0, -4))
     return features.mean((2, 3)).unflatten(0, images.shape[:-3])
 
 
 def describe(arch: CNNArch) -> dict[str, Any]:
-    """The arch as plain JSON values, for a checkpoint's header; `CNNArch(**described)` is the arch again."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(arch).items()}
+    """The arch as plain JSON values, for a checkpoint's header; `CNNArch(**described)` is the arch
+    again."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in asdict(arch).items()
+    }

@@ -1,4 +1,5 @@
-"""A Vision Transformer on crops of any size, with patches left out and residual branches dropped."""
+"""A Vision Transformer on crops of any size, with patches left out and residual branches
+dropped."""
 
 import torch
 import torch.nn.functional as F
@@ -16,13 +17,17 @@ CLS = slice(0, 1)
 
 
 def learn_positions(network: VisionTransformer) -> None:
-    """Positions that are trained, and the CLS token, truncated normal with a deviation of 0.02, as DINO and MSN begin."""
-    network.pos_embed = nn.Parameter(nn.init.trunc_normal_(torch.empty_like(network.pos_embed), std=0.02))
+    """Positions that are trained, and the CLS token, truncated normal with a deviation of 0.02, as
+    DINO and MSN begin."""
+    network.pos_embed = nn.Parameter(
+        nn.init.trunc_normal_(torch.empty_like(network.pos_embed), std=0.02)
+    )
     nn.init.trunc_normal_(network.cls_token, std=0.02)
 
 
 def begin_as_mae(network: VisionTransformer) -> None:
-    """Fixed sin-cos positions, matrices Xavier-uniform, and the CLS token of a deviation of 0.02: how MAE begins, in place.
+    """Fixed sin-cos positions, matrices Xavier-uniform, and the CLS token of a deviation of 0.02:
+    how MAE begins, in place.
 
     >>> from sslens.models.vit import ViTArch
     >>> network = ViTArch(8, 4, dim=16, blocks=1, heads=2).build(seed=0)
@@ -39,10 +44,12 @@ def begin_as_mae(network: VisionTransformer) -> None:
 def resized_positions(
     table: Float[Tensor, "1 token dim"], grid: int, *, shift: float = 0.0
 ) -> Float[Tensor, "1 resized dim"]:
-    """Positions of a square grid, CLS's row first, resampled to another grid by bicubic interpolation (not antialiased).
+    """Positions of a square grid, CLS's row first, resampled to another grid by bicubic
+    interpolation (not antialiased).
 
-    DINO samples with a scale of (grid + 0.1) / old instead of grid / old (`shift=0.1`): a guard against rounding that
-    moves every position a little, and is part of what its models were trained with. A grid of the same size is kept.
+    DINO samples with a scale of (grid + 0.1) / old instead of grid / old (`shift=0.1`): a guard
+    against rounding that moves every position a little, and is part of what its models were trained
+    with. A grid of the same size is kept.
 
     >>> column = torch.tensor([0.0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12])
     >>> table = torch.cat([torch.tensor([9.0]), column]).view(1, 17, 1)
@@ -73,10 +80,13 @@ def class_tokens(
     Args:
         network: its positions are resampled to the crops' grid, with `resized_positions`' shift.
         patches: the places that are seen, the same in all crops; all of them unless given.
-        branches: what attention and MLP of each block are multiplied with before they are added (stochastic depth).
+        branches: what attention and MLP of each block are multiplied with before they are added
+            (stochastic depth).
     """
     x = network.patch_embed.proj(crops.flatten(0, -4)).flatten(2).transpose(1, 2)
-    positions = resized_positions(network.pos_embed, crops.shape[-1] // network.patch_embed.patch_size[0], shift=shift)
+    positions = resized_positions(
+        network.pos_embed, crops.shape[-1] // network.patch_embed.patch_size[0], shift=shift
+    )
     x = x + positions[:, 1:]
     if patches is not None:
         x = x[:, patches]
@@ -106,20 +116,27 @@ def _dropped(
     return out
 
 
-def depth_factors(noise: Float[Tensor, "*image block 2"], drop_path: float) -> Float[Tensor, "*image block 2"]:
-    """Stochastic depth: 0 where noise, uniform in [0, 1), is below the block's rate p, else 1 / (1 − p).
+def depth_factors(
+    noise: Float[Tensor, "*image block 2"], drop_path: float
+) -> Float[Tensor, "*image block 2"]:
+    """Stochastic depth: 0 where noise, uniform in [0, 1), is below the block's rate p, else 1 / (1
+    − p).
 
-    p rises linearly from 0 in the first block to `drop_path` in the last (Huang et al., 2016, arXiv:1603.09382).
+    p rises linearly from 0 in the first block to `drop_path` in the last (Huang et al., 2016,
+    arXiv:1603.09382).
 
     >>> depth_factors(torch.tensor([[[0.0, 0.9], [0.1, 0.3]]]), drop_path=0.2).tolist()
     [[[1.0, 1.0], [0.0, 1.25]]]
     """
-    rate = torch.linspace(0, drop_path, noise.shape[-2], dtype=noise.dtype, device=noise.device)[:, None]
+    rate = torch.linspace(0, drop_path, noise.shape[-2], dtype=noise.dtype, device=noise.device)[
+        :, None
+    ]
     return (noise >= rate) / (1 - rate)
 
 
 def local_size(image_size: int, patch_size: int, asked: int) -> int:
-    """The side of local crops: as asked, or for 0 three sevenths of the image in whole patches, as 96 is of 224.
+    """The side of local crops: as asked, or for 0 three sevenths of the image in whole patches, as
+    96 is of 224.
 
     >>> local_size(224, 16, 0), local_size(64, 8, 0), local_size(64, 8, 32)
     (96, 24, 32)
@@ -130,7 +147,8 @@ def local_size(image_size: int, patch_size: int, asked: int) -> int:
     size = asked or max(1, round(image_size * 3 / 7 / patch_size)) * patch_size
     if size < 1 or size % patch_size or size > image_size:
         raise InputError(
-            f"Small crops of {size} px cannot be cut into patches: expected a multiple of the patch of {patch_size} px, up to the "
-            f"images' {image_size} px, or 0 for three sevenths of that."
+            f"Small crops of {size} px cannot be cut into patches: expected a multiple of the patch"
+            f" of {patch_size} px, up to the images' {image_size} px, or 0 for three sevenths of"
+            " that."
         )
     return size

@@ -1,4 +1,5 @@
-"""Projection heads, and the batch normalisation in them, which sees the whole batch of all processes."""
+"""Projection heads, and the batch normalisation in them, which sees the whole batch of all
+processes."""
 
 import itertools
 from typing import Any, final
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 
 @final
 class _Sum(torch.autograd.Function):
-    """The sum over processes; the gradient of the sum of their losses is the sum of their gradients."""
+    """The sum over processes; the gradient of the sum of their losses is the sum of their
+    gradients."""
 
     @staticmethod
     def forward(_ctx: Any, x: Tensor) -> Tensor:
@@ -28,7 +30,8 @@ class _Sum(torch.autograd.Function):
 
 
 def summed(x: Tensor) -> Tensor:
-    """The sum over all processes, through which gradients go; the tensor itself where there is one process.
+    """The sum over all processes, through which gradients go; the tensor itself where there is one
+    process.
 
     >>> summed(torch.ones(2)).tolist()
     [1.0, 1.0]
@@ -41,10 +44,12 @@ def summed(x: Tensor) -> Tensor:
 
 @final
 class BatchNorm(nn.Module):
-    """Batch normalisation over the images of all processes, also on a CPU, where torch's SyncBatchNorm does not go.
+    """Batch normalisation over the images of all processes, also on a CPU, where torch's
+    SyncBatchNorm does not go.
 
-    In evaluation it uses running statistics, as `nn.BatchNorm1d` with its defaults (eps 1e-5, momentum 0.1) does. Of feature
-    maps it is each channel's, over images and places, as `nn.BatchNorm2d`.
+    In evaluation it uses running statistics, as `nn.BatchNorm1d` with its defaults (eps 1e-5,
+    momentum 0.1) does. Of feature maps it is each channel's, over images and places, as
+    `nn.BatchNorm2d`.
 
     >>> norm = BatchNorm(1, affine=False)
     >>> norm(torch.tensor([[1.0], [3.0]])).round(decimals=3).flatten().tolist()
@@ -55,7 +60,13 @@ class BatchNorm(nn.Module):
     running_var: Tensor
 
     def __init__(
-        self, dim: int, *, affine: bool = True, eps: float = 1e-5, momentum: float = 0.1, counted: bool = False
+        self,
+        dim: int,
+        *,
+        affine: bool = True,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        counted: bool = False,
     ) -> None:
         super().__init__()
         self.eps, self.momentum = eps, momentum
@@ -72,7 +83,14 @@ class BatchNorm(nn.Module):
             self.get_buffer("num_batches_tracked").add_(1)
         if not (self.training and dist.is_initialized() and dist.get_world_size() > 1):
             return F.batch_norm(
-                x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum, self.eps
+                x,
+                self.running_mean,
+                self.running_var,
+                self.weight,
+                self.bias,
+                self.training,
+                self.momentum,
+                self.eps,
             )
         over, along = (0, *range(2, x.ndim)), (-1, *(1,) * (x.ndim - 2))
         count = x.numel() // x.shape[1] * dist.get_world_size()
@@ -89,7 +107,8 @@ class BatchNorm(nn.Module):
 
 
 def share_norms(network: nn.Module) -> None:
-    """Let every `nn.BatchNorm2d` of a network see the images of all processes, in place; its state dict keeps its names.
+    """Let every `nn.BatchNorm2d` of a network see the images of all processes, in place; its state
+    dict keeps its names.
 
     In one process, and in evaluation, the network computes as before.
 
@@ -102,13 +121,16 @@ def share_norms(network: nn.Module) -> None:
     for module in list(network.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.BatchNorm2d):
-                shared = BatchNorm(child.num_features, eps=child.eps, momentum=child.momentum or 0.1, counted=True)
+                shared = BatchNorm(
+                    child.num_features, eps=child.eps, momentum=child.momentum or 0.1, counted=True
+                )
                 shared.to(child.weight.device).load_state_dict(child.state_dict())
                 setattr(module, name, shared)
 
 
 def mlp(dims: tuple[int, ...], *, last_norm: bool = True) -> nn.Sequential:
-    """Linear layers without bias, each followed by BatchNorm and ReLU; the last by BatchNorm without affine, or by nothing.
+    """Linear layers without bias, each followed by BatchNorm and ReLU; the last by BatchNorm
+    without affine, or by nothing.
 
     This is the projector (three layers) and predictor (two) of MoCo-v3.
 
@@ -126,7 +148,8 @@ def mlp(dims: tuple[int, ...], *, last_norm: bool = True) -> nn.Sequential:
 
 
 def gelu_mlp(dims: tuple[int, ...], *, norm: bool = False) -> nn.Sequential:
-    """Linear layers with bias, GELU between them and BatchNorm before each if `norm`; weights truncated normal, 0.02.
+    """Linear layers with bias, GELU between them and BatchNorm before each if `norm`; weights
+    truncated normal, 0.02.
 
     This is the head of DINO (without norm) and of MSN (with) up to their prototypes.
 
@@ -144,7 +167,8 @@ def gelu_mlp(dims: tuple[int, ...], *, norm: bool = False) -> nn.Sequential:
 
 
 def truncated_normal(module: nn.Module) -> None:
-    """Weights of linear layers normal with a standard deviation of 0.02, biases zero, as DINO and MSN begin, in place."""
+    """Weights of linear layers normal with a standard deviation of 0.02, biases zero, as DINO and
+    MSN begin, in place."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             nn.init.trunc_normal_(layer.weight, std=0.02)

@@ -1,4 +1,5 @@
-"""A ConvNeXt-V2 on images of which only some places are seen, as sparse convolutions compute it, in dense arithmetic."""
+"""A ConvNeXt-V2 on images of which only some places are seen, as sparse convolutions compute it, in
+dense arithmetic."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,17 +17,20 @@ def masked_features(
     *,
     together: bool = True,
 ) -> Float[Tensor, "image channel row column"]:
-    """The last features at the places that are seen, zero at the others, which nothing of what is not seen enters.
+    """The last features at the places that are seen, zero at the others, which nothing of what is
+    not seen enters.
 
-    A sparse convolution takes unseen neighbours for zero and puts out seen places only. So does a dense one of a map that is
-    zero at the unseen places, once its output is set to zero there again. What treats each place by itself (normalisation
-    of channels, MLP) is computed for the seen ones alone, which is also less work. Convolutions get contiguous maps, so that
-    gradients are laid out as weights are, as exchanging them between processes wants it. The stem and the downsampling never mix
-    places of different patches. As many places are seen of every image.
+    A sparse convolution takes unseen neighbours for zero and puts out seen places only. So does a
+    dense one of a map that is zero at the unseen places, once its output is set to zero there
+    again. What treats each place by itself (normalisation of channels, MLP) is computed for the
+    seen ones alone, which is also less work. Convolutions get contiguous maps, so that gradients
+    are laid out as weights are, as exchanging them between processes wants it. The stem and the
+    downsampling never mix places of different patches. As many places are seen of every image.
 
-    The global response normalisation mixes places: N(h_c) = |h_c| / (mean_c |h_c| + 1e-6), where |h_c| is the Euclidean norm of
-    channel c over the seen places. `together` takes those of all images of the minibatch, over all processes, as FCMAE's sparse
-    code does of those of one process; otherwise those of each image, as the dense network does of all places.
+    The global response normalisation mixes places: N(h_c) = |h_c| / (mean_c |h_c| + 1e-6), where
+    |h_c| is the Euclidean norm of channel c over the seen places. `together` takes those of all
+    images of the minibatch, over all processes, as FCMAE's sparse code does of those of one
+    process; otherwise those of each image, as the dense network does of all places.
 
     Args:
         network: without drop path, layer scale or dilation.
@@ -47,7 +51,10 @@ def masked_features(
 
 
 def _branch(
-    block: ConvNeXtBlock, x: Float[Tensor, "image channel row column"], index: Int[Tensor, " seen"], groups: int
+    block: ConvNeXtBlock,
+    x: Float[Tensor, "image channel row column"],
+    index: Int[Tensor, " seen"],
+    groups: int,
 ) -> Float[Tensor, "image channel row column"]:
     """A block's residual at the seen places, zero elsewhere."""
     mixed = block.conv_dw(x).permute(0, 2, 3, 1)
@@ -58,8 +65,11 @@ def _branch(
     return spread.view(*mixed.shape[:3], -1).permute(0, 3, 1, 2).contiguous()
 
 
-def _respond(grn: nn.Module, hidden: Float[Tensor, "seen channel"], groups: int) -> Float[Tensor, "seen channel"]:
-    """h + γ h N(h) + β, with norms over each of `groups` equal shares of the rows; over those of all processes for one."""
+def _respond(
+    grn: nn.Module, hidden: Float[Tensor, "seen channel"], groups: int
+) -> Float[Tensor, "seen channel"]:
+    """h + γ h N(h) + β, with norms over each of `groups` equal shares of the rows; over those of
+    all processes for one."""
     h = hidden.unflatten(0, (groups, -1))
     gamma, beta = (grn.get_parameter(name).to(h.dtype) for name in ("weight", "bias"))
     squares = h.float().square().sum(1, keepdim=True)

@@ -1,4 +1,5 @@
-"""Networks of timm's whose insides are known: made ready to be read, their taps, and their tokens before the patches."""
+"""Networks of timm's whose insides are known: made ready to be read, their taps, and their tokens
+before the patches."""
 
 import timm
 import torch
@@ -26,8 +27,8 @@ def require_known(network: nn.Module) -> None:
     if not isinstance(network, TRANSFORMERS + CNNS):
         known = ", ".join(each.__name__ for each in TRANSFORMERS + CNNS)
         raise InputError(
-            f"A {type(network).__name__} has no taps here, because where its layers stand is not known: models of the "
-            f"timm classes {known} have them."
+            f"A {type(network).__name__} has no taps here, because where its layers stand is not"
+            f" known: models of the timm classes {known} have them."
         )
 
 
@@ -53,14 +54,16 @@ def taps(network: nn.Module) -> list[Tap]:
 
 
 def prefix_tokens(network: nn.Module) -> int | None:
-    """How many tokens stand before the patches, CLS first; None where outputs are not tokens or there is no CLS."""
+    """How many tokens stand before the patches, CLS first; None where outputs are not tokens or
+    there is no CLS."""
     require_known(network)
     return None if isinstance(network, CNNS) else vit.prefix_tokens(network)
 
 
 def ready(network: nn.Module) -> nn.Module:
-    """The same network, changed in place so that it can be read, and computing the same: queries, keys and values joined
-    (`vit.join_qkv`), a ConvNeXt without the normalisation that only its classifier uses.
+    """The same network, changed in place so that it can be read, and computing the same: queries,
+    keys and values joined (`vit.join_qkv`), a ConvNeXt without the normalisation that only its
+    classifier uses.
 
     Raises:
         InputError: nothing is known of the network's class.

@@ -1,16 +1,23 @@
-"""Which part of a network a parameter is, told from its name as timm, Hugging Face, torchvision and the authors spell it."""
+"""Which part of a network a parameter is, told from its name as timm, Hugging Face, torchvision and
+the authors spell it."""
 
 import re
 
 #: what a name says, the first that fits: of "head.norm" the head, of "attn.q_norm" the norm
 _KINDS = {
     "head": r"(^|\.)(heads?|head_dist|classifier|fc|lm_head)\.",
-    "embedding": r"(^|\.)(patch_embed|embeddings?|stem|conv_proj)\.|^(encoder\.|backbone\.|visual\.)?conv1\.|pos_embed|"
-    r"position_embedding|pos_embedding|cls_token|class_token|class_embedding|reg_token|register_token|dist_token|mask_token",
+    "embedding": (
+        r"(^|\.)(patch_embed|embeddings?|stem|conv_proj)\.|^(encoder\.|backbone\.|visual\.)?conv1\.|pos_embed|"
+        r"position_embedding|pos_embedding|cls_token|class_token|class_embedding|reg_token|register_token|dist_token|mask_token"
+    ),
     "norm": r"norm|(^|\.)(ln|bn|gn|grn)_?\w*\.|(^|_)ln_",
-    "attention qkv": r"attn\.(qkv|q|k|v|q_bias|k_bias|v_bias)\b|attn\.qkv|[qkv]_proj|in_proj|attention\.(query|key|value)\.",
+    "attention qkv": (
+        r"attn\.(qkv|q|k|v|q_bias|k_bias|v_bias)\b|attn\.qkv|[qkv]_proj|in_proj|attention\.(query|key|value)\."
+    ),
     "attention projection": r"attn\.proj|attention\.output\.dense|out_proj|o_proj",
-    "mlp": r"(^|\.)(mlp|ffn)\.|fc[12]|intermediate\.dense|\.output\.dense|linear[12]|pwconv|c_fc|w12|\.w3\.",
+    "mlp": (
+        r"(^|\.)(mlp|ffn)\.|fc[12]|intermediate\.dense|\.output\.dense|linear[12]|pwconv|c_fc|w12|\.w3\."
+    ),
 }
 _EXPRESSIONS = {kind: re.compile(expression) for kind, expression in _KINDS.items()}
 _STAGED = re.compile(r"(?:^|\.)(?:stages\.|layers?\.?)(\d+)\.(?:blocks\.|layers\.)?(\d+)\.")
@@ -20,8 +27,8 @@ _BLOCK = re.compile(
 
 
 def kind_of(name: str, ndim: int = 2) -> str:
-    """What a parameter belongs to: "attention qkv", "attention projection", "mlp", "norm", "embedding", "convolution" (of four
-    dimensions, and nothing else), "head", or "other".
+    """What a parameter belongs to: "attention qkv", "attention projection", "mlp", "norm",
+    "embedding", "convolution" (of four dimensions, and nothing else), "head", or "other".
 
     >>> [kind_of(f"blocks.0.{name}") for name in ("attn.qkv.weight", "attn.proj.bias", "mlp.fc1.weight", "norm1.bias", "ls1.gamma")]
     ['attention qkv', 'attention projection', 'mlp', 'norm', 'other']
@@ -35,7 +42,8 @@ def kind_of(name: str, ndim: int = 2) -> str:
 
 
 def block_of(name: str) -> str | None:
-    """The number of the block that a parameter is in, "stage.block" where blocks are counted by stage; None if it is in none.
+    """The number of the block that a parameter is in, "stage.block" where blocks are counted by
+    stage; None if it is in none.
 
     >>> block_of("blocks.11.mlp.fc1.bias"), block_of("encoder.layer.3.attention.output.dense.weight"), block_of("norm.weight")
     ('11', '3', None)

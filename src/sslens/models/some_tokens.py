@@ -1,4 +1,5 @@
-"""A block's output for those tokens alone that somebody asks for, as after the last block of a network."""
+"""A block's output for those tokens alone that somebody asks for, as after the last block of a
+network."""
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -17,13 +18,15 @@ def for_some(
 ) -> Float[Tensor, "crop asked dim"]:
     """What the block puts out for these tokens, which see all of them.
 
-    The keys and values are those of all tokens; queries, projections and the MLP, five sixths of a block's products, are
-    computed for the asked ones. A loss on the CLS token alone, or on masked patches alone, needs no more of the last block, and
-    its gradients are the same.
+    The keys and values are those of all tokens; queries, projections and the MLP, five sixths of a
+    block's products, are computed for the asked ones. A loss on the CLS token alone, or on masked
+    patches alone, needs no more of the last block, and its gradients are the same.
 
     Args:
-        block: of a plain Vision Transformer, with biases, without layer scale and norms of queries and keys.
-        attention: what the attention's output is multiplied with before it is added; 1 unless given.
+        block: of a plain Vision Transformer, with biases, without layer scale and norms of queries
+            and keys.
+        attention: what the attention's output is multiplied with before it is added; 1 unless
+            given.
         mlp: the same of the MLP's.
 
     >>> import torch
@@ -34,12 +37,16 @@ def for_some(
     return through(_some, block, x, asked, attention, mlp)
 
 
-def _some(block: Block, x: Tensor, asked: slice, attention: Tensor | None, mlp: Tensor | None) -> Tensor:
+def _some(
+    block: Block, x: Tensor, asked: slice, attention: Tensor | None, mlp: Tensor | None
+) -> Tensor:
     a, seen = block.attn, block.norm1(x)
     dim = x.shape[-1]
     query = F.linear(seen[:, asked], a.qkv.weight[:dim], a.qkv.bias[:dim])
     key, value = F.linear(seen, a.qkv.weight[dim:], a.qkv.bias[dim:]).chunk(2, dim=-1)
-    query, key, value = (each.unflatten(-1, (a.num_heads, -1)).transpose(1, 2) for each in (query, key, value))
+    query, key, value = (
+        each.unflatten(-1, (a.num_heads, -1)).transpose(1, 2) for each in (query, key, value)
+    )
     if a.fused_attn:
         attended = F.scaled_dot_product_attention(query, key, value)
     else:

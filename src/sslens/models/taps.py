@@ -7,8 +7,9 @@ from dataclasses import dataclass
 class Tap:
     """The output of one module.
 
-    `name` is the module's path in the network, `kind` what it computes ("block", "norm1", "qkv", "fc1", "norm", "stem", "pixels"),
-    `depth` its place from 0 (input) to 1 (output), by which networks of different lengths are laid side by side.
+    `name` is the module's path in the network, `kind` what it computes ("block", "norm1", "qkv",
+    "fc1", "norm", "stem", "pixels"), `depth` its place from 0 (input) to 1 (output), by which
+    networks of different lengths are laid side by side.
     """
 
     name: str

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from sslens.errors import InputError
 from sslens.models.taps import Tap
 
-#: width and number of blocks; heads are dim / 64, as in most released ViTs, but not in MoCo-v3's small (12) and MAE's huge (16)
+#: width and number of blocks; heads are dim / 64, as in most released ViTs, but not in MoCo-v3's
+#: small (12) and MAE's huge (16)
 SIZES = {
     "nano": (64, 4),
     "mini": (128, 6),
@@ -35,7 +36,8 @@ _NAME = re.compile(rf"vit_({'|'.join(SIZES)}|\d+x\d+)_patch(\d+)_(\d+)(?:_heads(
 
 @dataclass(frozen=True)
 class ViTArch:
-    """The shape of a Vision Transformer: all that is needed to build one, and what its checkpoints carry.
+    """The shape of a Vision Transformer: all that is needed to build one, and what its checkpoints
+    carry.
 
     >>> ViTArch.parse("vit_base_patch16_224")
     ViTArch(image_size=224, patch_size=16, dim=768, blocks=12, heads=12)
@@ -56,8 +58,8 @@ class ViTArch:
                 raise InputError(f"A ViT's {name} is {value}: give 1 or more.")
         if self.image_size % self.patch_size:
             raise InputError(
-                f"Images of {self.image_size} px cannot be cut into patches of {self.patch_size} px: "
-                "the image size must be a multiple of the patch size."
+                f"Images of {self.image_size} px cannot be cut into patches of {self.patch_size}"
+                " px: the image size must be a multiple of the patch size."
             )
         if self.dim % self.heads:
             raise InputError(f"A width of {self.dim} cannot be shared by {self.heads} heads.")
@@ -74,10 +76,11 @@ class ViTArch:
 
     @classmethod
     def parse(cls, name: str, num_heads: int | None = None, **overrides: int) -> "ViTArch":
-        """The arch of a name such as `vit_small_patch16_224`, in timm's spelling, for any patch and image size.
+        """The arch of a name such as `vit_small_patch16_224`, in timm's spelling, for any patch and
+        image size.
 
-        In place of a size stand width and blocks where they are no named one's, as in `vit_128x3_patch16_64`; `_heads12`
-        at the end gives the heads where they are not width / 64.
+        In place of a size stand width and blocks where they are no named one's, as in
+        `vit_128x3_patch16_64`; `_heads12` at the end gives the heads where they are not width / 64.
 
         Raises:
             InputError: the name is not of this form, or an override names no field.
@@ -88,15 +91,18 @@ class ViTArch:
         match = _NAME.fullmatch(name)
         if match is None:
             raise InputError(
-                f'"{name}" is not an architecture: expected vit_SIZE_patchP_S, with SIZE one of {", ".join(SIZES)}, '
-                "P the patch size and S the image size in pixels, e.g. vit_mini_patch8_64."
+                f'"{name}" is not an architecture: expected vit_SIZE_patchP_S, with SIZE one of'
+                f" {', '.join(SIZES)}, P the patch size and S the image size in pixels, e.g."
+                " vit_mini_patch8_64."
             )
         dim, blocks = SIZES[match[1]] if match[1] in SIZES else map(int, match[1].split("x"))
         heads = num_heads or int(match[4] or 0) or max(1, dim // 64)
         arch = cls(int(match[3]), int(match[2]), dim, blocks, heads)
         unknown = set(overrides) - set(asdict(arch))
         if unknown:
-            raise InputError(f"A ViT has no {', '.join(sorted(unknown))}: it has {', '.join(asdict(arch))}.")
+            raise InputError(
+                f"A ViT has no {', '.join(sorted(unknown))}: it has {', '.join(asdict(arch))}."
+            )
         return replace(arch, **overrides)
 
     @property
@@ -117,7 +123,8 @@ class ViTArch:
         return _NAME.fullmatch(text) is not None
 
     def build(self, seed: int | None = None) -> VisionTransformer:
-        """A network of this shape without a head: qkv bias, LayerNorm eps 1e-6, timm's initialisation, fixed sin-cos positions.
+        """A network of this shape without a head: qkv bias, LayerNorm eps 1e-6, timm's
+        initialisation, fixed sin-cos positions.
 
         The random numbers of the process are left as they were when `seed` is given.
         """
@@ -136,11 +143,14 @@ class ViTArch:
         return network
 
 
-def sincos_positions(dim: int, grid: int, *, transposed: bool = False) -> Float[Tensor, "1 token {dim}"]:
-    """Fixed two-dimensional sin-cos positions, a zero row for CLS first (MAE; Vaswani et al., 2017, in each direction).
+def sincos_positions(
+    dim: int, grid: int, *, transposed: bool = False
+) -> Float[Tensor, "1 token {dim}"]:
+    """Fixed two-dimensional sin-cos positions, a zero row for CLS first (MAE; Vaswani et al., 2017,
+    in each direction).
 
-    With ω_i = 10000^(−4i/dim), i < dim/4, a patch at column x and row y has [sin xω, cos xω, sin yω, cos yω].
-    `transposed` exchanges x and y, which is MoCo-v3's table.
+    With ω_i = 10000^(−4i/dim), i < dim/4, a patch at column x and row y has [sin xω, cos xω, sin
+    yω, cos yω]. `transposed` exchanges x and y, which is MoCo-v3's table.
 
     >>> table = sincos_positions(8, 2)
     >>> [round(v, 3) for v in table[0, 2].tolist()]  # x = 1, y = 0, ω = 1, 0.01
@@ -157,13 +167,15 @@ def sincos_positions(dim: int, grid: int, *, transposed: bool = False) -> Float[
 
 
 def taps(network: VisionTransformer | Eva | Beit) -> Iterator[Tap]:
-    """The taps of a transformer in the order of computation; the depth of what lies in block i of L is (i + 1) / L.
+    """The taps of a transformer in the order of computation; the depth of what lies in block i of L
+    is (i + 1) / L.
 
-    Every block has `block`, the sum that it hands on. Inside it stand `norm1` where a normalisation comes before the
-    attention (not in blocks that normalise after it), `qkv` where queries, keys and values are one layer (`join_qkv` makes
-    it so in EVA, DINOv3 and BEiT), and `fc1` where the MLP has one first layer (gated MLPs with a packed one put out gate
-    and value together; those with two layers have none). `norm` is the final one, which backbones that were fine-tuned
-    on the mean of their patches do not have: they normalise after the pooling.
+    Every block has `block`, the sum that it hands on. Inside it stand `norm1` where a normalisation
+    comes before the attention (not in blocks that normalise after it), `qkv` where queries, keys
+    and values are one layer (`join_qkv` makes it so in EVA, DINOv3 and BEiT), and `fc1` where the
+    MLP has one first layer (gated MLPs with a packed one put out gate and value together; those
+    with two layers have none). `norm` is the final one, which backbones that were fine-tuned on the
+    mean of their patches do not have: they normalise after the pooling.
     """
     count = len(network.blocks)
     for i, block in enumerate(network.blocks):
@@ -172,7 +184,10 @@ def taps(network: VisionTransformer | Eva | Beit) -> Iterator[Tap]:
             yield Tap(f"blocks.{i}.norm1", "norm1", depth)
         attention, mlp = getattr(block, "attn", None), getattr(block, "mlp", None)
         # with biases beside it the layer's weights are used, but the layer is not run
-        if isinstance(getattr(attention, "qkv", None), nn.Linear) and getattr(attention, "q_bias", None) is None:
+        if (
+            isinstance(getattr(attention, "qkv", None), nn.Linear)
+            and getattr(attention, "q_bias", None) is None
+        ):
             yield Tap(f"blocks.{i}.attn.qkv", "qkv", depth)
         if isinstance(getattr(mlp, "fc1", None), nn.Linear):
             yield Tap(f"blocks.{i}.mlp.fc1", "fc1", depth)
@@ -182,16 +197,18 @@ def taps(network: VisionTransformer | Eva | Beit) -> Iterator[Tap]:
 
 
 def prefix_tokens(network: VisionTransformer | Eva | Beit) -> int | None:
-    """How many tokens stand before the patches: CLS, then registers or a distillation token; None without CLS."""
+    """How many tokens stand before the patches: CLS, then registers or a distillation token; None
+    without CLS."""
     return None if network.cls_token is None else int(network.num_prefix_tokens)
 
 
 def join_qkv(network: nn.Module) -> None:
     """Let every attention compute queries, keys and values by one layer with its bias, in place.
 
-    EVA, DINOv3 and BEiT keep the biases of queries and values beside the layer (keys have none), or three layers: there is
-    then no output of one module that is the qkv projection. The joined layer, W = [W_q; W_k; W_v] and b = [b_q; 0; b_v],
-    computes the same. Grouped keys and values, fewer than the queries, are left as they are.
+    EVA, DINOv3 and BEiT keep the biases of queries and values beside the layer (keys have none), or
+    three layers: there is then no output of one module that is the qkv projection. The joined
+    layer, W = [W_q; W_k; W_v] and b = [b_q; 0; b_v], computes the same. Grouped keys and values,
+    fewer than the queries, are left as they are.
 
     >>> attention = EvaAttention(dim=2, num_heads=1, qkv_fused=False, scale_norm=False)
     >>> join_qkv(attention)
@@ -201,7 +218,10 @@ def join_qkv(network: nn.Module) -> None:
     for attention in network.modules():
         if not isinstance(attention, (EvaAttention, AttentionRope, BeitAttention)):
             continue
-        if getattr(attention, "q_proj", None) is not None and getattr(attention, "num_kv_groups", 1) == 1:
+        if (
+            getattr(attention, "q_proj", None) is not None
+            and getattr(attention, "num_kv_groups", 1) == 1
+        ):
             layers = [attention.q_proj, attention.k_proj, attention.v_proj]
             weight = torch.cat([layer.weight for layer in layers])
             biases = [layer.bias for layer in layers]
@@ -229,7 +249,8 @@ def _linear(weight: Tensor, biases: list[Tensor | None]) -> nn.Linear:
 def explicit_attention(network: nn.Module, explicit: bool) -> None:
     """Compute attention as softmax(qkᵀ)v in the open rather than by the fused kernel.
 
-    On a CPU the fused kernel's backward pass is the slower one at these lengths (LOG.md); on a GPU it is the faster one.
+    On a CPU the fused kernel's backward pass is the slower one at these lengths (LOG.md); on a GPU
+    it is the faster one.
     """
     for module in network.modules():
         if hasattr(module, "fused_attn"):

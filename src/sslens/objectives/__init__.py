@@ -4,21 +4,26 @@ A file `objectives/NAME.py` has
 
 - `FAMILY`, of the method: "JE" (joint embedding), "REC" (reconstruction) or "supervised";
 - `KINDS`, of the networks that it trains: "vit", "resnet", "convnextv2";
-- `LABELLED = True` where it learns the images' labels: the loop then refuses images without, gives `Rows` their labels and the
-  settings their `classes` (names, in the order of the labels' numbers), which must be a field of them with the default `()`;
-- `IN_PARTS`, where there is something that makes steps divisible: the end of the sentence that says so;
-- `Settings`, a frozen dataclass: the method's numbers, with `base_lr` (for 256 images), `weight_decay`, `betas` and
-  `warmup` (share of the training), `optimiser` where it may be another than AdamW, and the papers' table and where the
-  released code differs from it in its docstring;
-- `batch(images, settings, arch, rows) -> dict[str, Tensor]`: the views (and other random numbers) of some images of a step, a pure
-  function, so that data workers can call it; the first axis of each is the image;
+- `LABELLED = True` where it learns the images' labels: the loop then refuses images without, gives
+  `Rows` their labels and the settings their `classes` (names, in the order of the labels' numbers),
+  which must be a field of them with the default `()`;
+- `IN_PARTS`, where there is something that makes steps divisible: the end of the sentence that says
+  so;
+- `Settings`, a frozen dataclass: the method's numbers, with `base_lr` (for 256 images),
+  `weight_decay`, `betas` and `warmup` (share of the training), `optimiser` where it may be another
+  than AdamW, and the papers' table and where the released code differs from it in its docstring;
+- `batch(images, settings, arch, rows) -> dict[str, Tensor]`: the views (and other random numbers)
+  of some images of a step, a pure function, so that data workers can call it; the first axis of
+  each is the image;
 - `Objective(arch, settings)`, a `Method`: what the loop trains.
 
 One step of the loop is
 
-    before_step · rates · forward and backward · before_update · the optimiser's update · after_update
+    before_step · rates · forward and backward · before_update · the optimiser's update ·
+    after_update
 
-and all that is random in it comes with the batch, so that it is the same in any number of processes and parts.
+and all that is random in it comes with the batch, so that it is the same in any number of processes
+and parts.
 """
 
 from collections.abc import Mapping
@@ -30,7 +35,8 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Rows:
-    """Which images of which step: `total` of them in the step, over all processes, of which these are `rows`.
+    """Which images of which step: `total` of them in the step, over all processes, of which these
+    are `rows`.
 
     `labels` are the numbers of these images' classes, where they have classes.
     """
@@ -72,14 +78,17 @@ class Moment:
 
 @runtime_checkable
 class Method(Protocol):
-    """A module whose forward is the loss of a minibatch; the loop knows no more of a method than this."""
+    """A module whose forward is the loss of a minibatch; the loop knows no more of a method than
+    this."""
 
-    #: the loss of an image depends on the other images of the minibatch; such a method is a `WholeBatch`
+    #: the loss of an image depends on the other images of the minibatch; such a method is a
+    #: `WholeBatch`
     whole_batch: ClassVar[bool]
 
     @property
     def divisible(self) -> bool:
-        """Whether a step can be computed in parts; not where the trunk's features of an image depend on the other images."""
+        """Whether a step can be computed in parts; not where the trunk's features of an image
+        depend on the other images."""
         ...
 
     @property
@@ -92,7 +101,8 @@ class Method(Protocol):
         ...
 
     def rates(self, at: Moment, peak: float) -> tuple[float, float]:
-        """Learning rate and weight decay of a step; `peak` is the base learning rate scaled to the minibatch."""
+        """Learning rate and weight decay of a step; `peak` is the base learning rate scaled to the
+        minibatch."""
         ...
 
     def before_step(self, at: Moment) -> None:
@@ -104,7 +114,8 @@ class Method(Protocol):
         ...
 
     def before_update(self, at: Moment) -> None:
-        """What is done to the gradients of the whole minibatch, which are the same in all processes: clipping, freezing."""
+        """What is done to the gradients of the whole minibatch, which are the same in all
+        processes: clipping, freezing."""
         ...
 
     def after_update(self, at: Moment) -> None:
@@ -114,9 +125,11 @@ class Method(Protocol):
 
 @runtime_checkable
 class WholeBatch(Protocol):
-    """A method whose loss contrasts the images of a minibatch: forward is loss(features, targets) of that minibatch.
+    """A method whose loss contrasts the images of a minibatch: forward is loss(features, targets)
+    of that minibatch.
 
-    Features and targets treat each image by itself, so that they can be computed in parts; `loss` sees them all.
+    Features and targets treat each image by itself, so that they can be computed in parts; `loss`
+    sees them all.
     """
 
     def features(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

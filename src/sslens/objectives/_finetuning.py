@@ -1,4 +1,5 @@
-"""Fine-tuning: all weights of a pre-trained network, under a classifier, learn labels (MAE: He et al., 2022, arXiv:2111.06377)."""
+"""Fine-tuning: all weights of a pre-trained network, under a classifier, learn labels (MAE: He et
+al., 2022, arXiv:2111.06377)."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -46,14 +47,16 @@ class Settings:
     | mixup, cutmix | 0.8, 1 | – | 0.8, 1 by 32 images | the code's |
     | classifier of | – | – | mean of patches, normalised | the code's |
 
-    The learning rate follows each step; CLS tokens, positions, biases and norms are not decayed; positions and patch embeddings
-    that were fixed in pre-training are trained.
+    The learning rate follows each step; CLS tokens, positions, biases and norms are not decayed;
+    positions and patch embeddings that were fixed in pre-training are trained.
 
     Attributes:
-        pooling: "patches", the mean of the patch tokens of the last block (of the places of a CNN), normalised by a norm of its
-            own, while the network's final norm is left out; or "cls", the CLS token after the final norm.
+        pooling: "patches", the mean of the patch tokens of the last block (of the places of a CNN),
+            normalised by a norm of its own, while the network's final norm is left out; or "cls",
+            the CLS token after the final norm.
         together: images that are mixed by one draw.
-        ema: momentum of an average of the weights, which is then what is examined and kept; 0 for none.
+        ema: momentum of an average of the weights, which is then what is examined and kept; 0 for
+            none.
         classes: their names, which come from the images.
     """
 
@@ -87,7 +90,9 @@ class Settings:
             counts=("first_lr", "min_lr"),
         )
         if self.pooling not in POOLINGS:
-            raise InputError(f'The setting pooling is "{self.pooling}": {nearest(self.pooling, POOLINGS)}')
+            raise InputError(
+                f'The setting pooling is "{self.pooling}": {nearest(self.pooling, POOLINGS)}'
+            )
         if self.randaugment:
             RandAugment(self.randaugment)
         self.mixing()
@@ -100,7 +105,8 @@ class Settings:
 
 @dataclass(frozen=True)
 class Start:
-    """What is known of a pre-trained model where views are made: its name, its images, and how many residual branches it has."""
+    """What is known of a pre-trained model where views are made: its name, its images, and how many
+    residual branches it has."""
 
     name: str
     transform: EvalTransform
@@ -119,22 +125,30 @@ class Start:
             InputError: the control of raw pixels, which has nothing to train.
         """
         if model.prefix is None and not any(True for _ in model.network.parameters()):
-            raise InputError(f"{model.name} has no weights that could be fine-tuned: give a network.")
+            raise InputError(
+                f"{model.name} has no weights that could be fine-tuned: give a network."
+            )
         return cls(str(model.about.get("arch")), model.transform, count_branches(model.network))
 
 
 def views(settings: Settings, start: Start) -> ClassifierViews:
-    """A crop, resized as the model's images are, a flip, RandAugment, the model's normalisation, erasing."""
+    """A crop, resized as the model's images are, a flip, RandAugment, the model's normalisation,
+    erasing."""
     t, s = start.transform, settings
     crop = RandomResizedCrop(t.crop, scale=(s.crop_low, 1.0), interpolation=t.interpolation)
     augment = RandAugment(s.randaugment, t.mean) if s.randaugment else None
-    return ClassifierViews(crop, augment, Normalize(t.mean, t.std), RandomErasing(s.erasing) if s.erasing else None)
+    return ClassifierViews(
+        crop, augment, Normalize(t.mean, t.std), RandomErasing(s.erasing) if s.erasing else None
+    )
 
 
-def batch(images: Sequence[Image.Image], settings: Settings, arch: Start, rows: Rows) -> dict[str, Tensor]:
+def batch(
+    images: Sequence[Image.Image], settings: Settings, arch: Start, rows: Rows
+) -> dict[str, Tensor]:
     """One view of each image, its label, and the noise by which residual branches are dropped.
 
-    Where images are mixed, also the label of the neighbour that an image is mixed with, and the share that is the image's own.
+    Where images are mixed, also the label of the neighbour that an image is mixed with, and the
+    share that is the image's own.
     """
     view = views(settings, arch).batch(images, **rows.keywords())
     made = {"view": view, "label": torch.tensor(rows.labels)}
@@ -150,7 +164,8 @@ def batch(images: Sequence[Image.Image], settings: Settings, arch: Start, rows: 
 class Classifier(nn.Module):
     """A network, its pooling, and a linear layer with a score of each class.
 
-    The linear layer starts truncated normal with a small deviation, so that the first gradients in the network are small.
+    The linear layer starts truncated normal with a small deviation, so that the first gradients in
+    the network are small.
     """
 
     def __init__(self, model: Backbone, settings: Settings) -> None:
@@ -160,7 +175,8 @@ class Classifier(nn.Module):
         self.tokens = isinstance(network, networks.TRANSFORMERS)
         if settings.pooling == "cls" and self.prefix is None:
             raise InputError(
-                f"{model.name} has no CLS token for the classifier to see: give --set pooling=patches, or another preset."
+                f"{model.name} has no CLS token for the classifier to see: give --set"
+                " pooling=patches, or another preset."
             )
         dim = int(network.num_features)  # type: ignore[arg-type]
         self.norm: nn.Module = nn.Identity()
@@ -176,7 +192,9 @@ class Classifier(nn.Module):
         nn.init.zeros_(self.head.bias)
         _leave_unused(network)
 
-    def forward(self, images: Float[Tensor, "image 3 height width"]) -> Float[Tensor, "image class"]:
+    def forward(
+        self, images: Float[Tensor, "image 3 height width"]
+    ) -> Float[Tensor, "image class"]:
         """A score of each class."""
         features: Tensor = self.network.forward_features(images)  # type: ignore[operator]
         if not self.tokens:
@@ -190,7 +208,8 @@ class Classifier(nn.Module):
 
 
 def _leave_unused(network: nn.Module) -> None:
-    """Parameters that no feature depends on, such as a pooling's, are not trained: nothing would move them."""
+    """Parameters that no feature depends on, such as a pooling's, are not trained: nothing would
+    move them."""
     training = network.training
     size = getattr(getattr(network, "patch_embed", None), "img_size", (64, 64))
     with torch.enable_grad():
@@ -227,7 +246,8 @@ class FineTuning(nn.Module):
         return self.classifier.network
 
     def forward(self, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
-        """Cross-entropy with smoothed labels; of a mixed image λ times that of its own and 1 − λ times that of its neighbour's."""
+        """Cross-entropy with smoothed labels; of a mixed image λ times that of its own and 1 − λ
+        times that of its neighbour's."""
         set_factors(self.branches, batch.get("depth"))
         logits = self.tuned(batch["view"])
         with torch.autocast(logits.device.type, enabled=False):
@@ -237,17 +257,25 @@ class FineTuning(nn.Module):
             share, neighbour = batch["share"], self._errors(logits, batch["neighbour"])
             return (share * own + (1 - share) * neighbour).mean()
 
-    def _errors(self, logits: Float[Tensor, "image class"], label: Tensor) -> Float[Tensor, " image"]:
+    def _errors(
+        self, logits: Float[Tensor, "image class"], label: Tensor
+    ) -> Float[Tensor, " image"]:
         smoothing = self.settings.smoothing
-        return F.cross_entropy(logits.float(), label.long(), label_smoothing=smoothing, reduction="none")
+        return F.cross_entropy(
+            logits.float(), label.long(), label_smoothing=smoothing, reduction="none"
+        )
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """By learning rate, that of the classifier first, and by whether they are decayed.
 
-        Vectors (biases, norms) are not, nor what the network says should not be: the CLS token and positions.
+        Vectors (biases, norms) are not, nor what the network says should not be: the CLS token and
+        positions.
         """
         network = self.tuned.network
-        scales = {f"network.{name}": scale for name, scale in layer_scales(network, self.settings.layer_decay).items()}
+        scales = {
+            f"network.{name}": scale
+            for name, scale in layer_scales(network, self.settings.layer_decay).items()
+        }
         listed: set[str] = getattr(network, "no_weight_decay", set)()
         groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
         for name, parameter in self.tuned.named_parameters():
@@ -260,7 +288,8 @@ class FineTuning(nn.Module):
         ]
 
     def rates(self, at: Moment, peak: float) -> tuple[float, float]:
-        """A linear warm-up from `first_lr`, then half a cosine to `min_lr`; constant weight decay."""
+        """A linear warm-up from `first_lr`, then half a cosine to `min_lr`; constant weight
+        decay."""
         s = self.settings
         if at.progress < s.warmup:
             return s.first_lr + (peak - s.first_lr) * at.progress / s.warmup, s.weight_decay
@@ -281,7 +310,8 @@ class FineTuning(nn.Module):
                 kept.copy_(now)
 
     def kept(self) -> dict[str, Tensor]:
-        """The weights of what is kept: the network's by their names, the classifier's after `classifier.`."""
+        """The weights of what is kept: the network's by their names, the classifier's after
+        `classifier.`."""
         made = dict(self.encoder.state_dict())
         for part in ("norm", "head"):
             state = self.classifier.get_submodule(part).state_dict()

@@ -10,11 +10,13 @@ _AFTER = ("norm.", "fc_norm.", "head")
 
 
 def layer_scales(network: nn.Module, decay: float) -> dict[str, float]:
-    """The factor of each parameter's learning rate: decay^(L − i) in block i of L (Clark et al., 2020, arXiv:2003.10555; MAE).
+    """The factor of each parameter's learning rate: decay^(L − i) in block i of L (Clark et al.,
+    2020, arXiv:2003.10555; MAE).
 
-    What comes after the last block, as the final norm, has 1; patch embedding, CLS and other tokens before the patches, positions
-    and a CNN's stem have decay^(L + 1). What brings a CNN from stage to stage goes with the block after it. timm's own grouping
-    gives the final norm the factor of the last block where the classifier sees the CLS token.
+    What comes after the last block, as the final norm, has 1; patch embedding, CLS and other tokens
+    before the patches, positions and a CNN's stem have decay^(L + 1). What brings a CNN from stage
+    to stage goes with the block after it. timm's own grouping gives the final norm the factor of
+    the last block where the classifier sees the CLS token.
 
     >>> from sslens.models.vit import ViTArch
     >>> scales = layer_scales(ViTArch.parse("vit_nano_patch8_32").build(), 0.5)
@@ -34,5 +36,7 @@ def _below(name: str, blocks: list[str], network: nn.Module) -> int:
         return 0
     if name.startswith("stages."):  # a ConvNeXt's downsampling
         stage = ".".join(name.split(".")[:2])
-        return len(blocks) - next(i for i, block in enumerate(blocks) if block.startswith(f"{stage}."))
+        return len(blocks) - next(
+            i for i, block in enumerate(blocks) if block.startswith(f"{stage}.")
+        )
     return len(blocks) + 1

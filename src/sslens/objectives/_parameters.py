@@ -1,4 +1,5 @@
-"""What methods do to parameters beside the optimiser: weight decay by kind, averages that follow, clipping."""
+"""What methods do to parameters beside the optimiser: weight decay by kind, averages that follow,
+clipping."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,7 +9,8 @@ from torch import Tensor, nn
 
 
 def decayed_matrices(parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]:
-    """Groups of what is trained: matrices and tokens, which are decayed, and vectors (biases, norms), which are not.
+    """Groups of what is trained: matrices and tokens, which are decayed, and vectors (biases,
+    norms), which are not.
 
     >>> decayed, free = decayed_matrices(nn.Linear(3, 2).parameters())
     >>> [tuple(p.shape) for p in decayed["params"]], [tuple(p.shape) for p in free["params"]], free["weight_decay"]
@@ -16,7 +18,10 @@ def decayed_matrices(parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]
     """
     trained = [p for p in parameters if p.requires_grad]
     vectors = [p for p in trained if p.ndim <= 1]
-    return [{"params": [p for p in trained if p.ndim > 1]}, {"params": vectors, "weight_decay": 0.0}]
+    return [
+        {"params": [p for p in trained if p.ndim > 1]},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
 
 
 @torch.no_grad()
@@ -39,7 +44,8 @@ def follow(average: nn.Module, module: nn.Module, momentum: float) -> None:
 
 @torch.no_grad()
 def clip_each(parameters: Iterable[nn.Parameter], norm: float) -> None:
-    """Scale each gradient by itself so that its Euclidean norm is `norm` at the most; 0 leaves them as they are.
+    """Scale each gradient by itself so that its Euclidean norm is `norm` at the most; 0 leaves them
+    as they are.
 
     As in DINO's released code, where clipping is by parameter: g ← g · min(1, norm / (|g| + 1e-6)).
 

@@ -4,7 +4,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
-def patchify(images: Float[Tensor, "image 3 size size"], patch: int) -> Float[Tensor, "image patch value"]:
+def patchify(
+    images: Float[Tensor, "image 3 size size"], patch: int
+) -> Float[Tensor, "image patch value"]:
     """Patches in row-major order, each as a vector in the order (row, column, channel).
 
     >>> import torch
@@ -25,7 +27,8 @@ def masked_error(
     patch: int,
     normalise: bool,
 ) -> Float[Tensor, ""]:
-    """Mean squared error of what is predicted of the masked patches; `normalise`: each target has mean 0 and unbiased variance 1.
+    """Mean squared error of what is predicted of the masked patches; `normalise`: each target has
+    mean 0 and unbiased variance 1.
 
     >>> import torch
     >>> images = torch.arange(12.0).reshape(1, 3, 2, 2)  # the first pixel is (0, 4, 8)

@@ -13,7 +13,8 @@ def cosine(progress: float, start: float, end: float) -> float:
 
 
 def warmed(progress: float, warmup: float, peak: float) -> float:
-    """A learning rate: linear from 0 to `peak` at the share `warmup`, then half a cosine to 0 (MAE, MoCo-v3).
+    """A learning rate: linear from 0 to `peak` at the share `warmup`, then half a cosine to 0 (MAE,
+    MoCo-v3).
 
     >>> [round(warmed(t, warmup=0.1, peak=2.0), 3) for t in (0.0, 0.05, 0.1, 0.55, 1.0)]
     [0.0, 1.0, 2.0, 1.0, 0.0]

@@ -13,7 +13,8 @@ def require(
     shares: tuple[str, ...] = (),
     counts: tuple[str, ...] = (),
 ) -> None:
-    """Refuse settings out of bounds: numbers above 0, shares from 0 to below 1 or to 1, or numbers of 0 or more.
+    """Refuse settings out of bounds: numbers above 0, shares from 0 to below 1 or to 1, or numbers
+    of 0 or more.
 
     Raises:
         InputError: names the first that is.

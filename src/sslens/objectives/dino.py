@@ -1,4 +1,5 @@
-"""DINO: a student predicts, from crops, what its momentum teacher says of others (Caron et al., 2021, arXiv:2104.14294)."""
+"""DINO: a student predicts, from crops, what its momentum teacher says of others (Caron et al.,
+2021, arXiv:2104.14294)."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,13 @@ from torch import Tensor, nn
 from sslens.data.views import Colours, Recipe, depth_noise, dino_views
 from sslens.models.arch import Arch
 from sslens.models.cnn import pooled
-from sslens.models.crops import begin_as_mae, class_tokens, depth_factors, learn_positions, local_size
+from sslens.models.crops import (
+    begin_as_mae,
+    class_tokens,
+    depth_factors,
+    learn_positions,
+    local_size,
+)
 from sslens.models.heads import gelu_mlp, share_norms
 from sslens.models.vit import ViTArch
 from sslens.objectives import Moment, Rows
@@ -31,7 +38,8 @@ KINDS = ("vit", "resnet")
 
 @dataclass(frozen=True)
 class Settings:
-    """Sections 3 and 5 of the paper and Table 2 of Shekhar et al. (2023); the defaults are the released code's.
+    """Sections 3 and 5 of the paper and Table 2 of Shekhar et al. (2023); the defaults are the
+    released code's.
 
     | | papers | released code | here |
     |---|---|---|---|
@@ -43,14 +51,16 @@ class Settings:
     | prototypes | 65,536, of length 1 | the same; trained lengths are its README's for ViT-S | of length 1 |
     | crops | 2 of 0.4–1 and 8 of 0.05–0.4 | the same; 0.14–1 without the local ones | `local_crops=0` takes 0.14–1 |
 
-    A `local_size` of 0 is three sevenths of the image, as 96 px is of 224. A `global_low` of 0 is 0.4, or 0.14 without local
-    crops. A ResNet has no drop path; its batch norms see the images of all processes, and in the teacher too those of the step;
-    its optimiser and crops are those of the recipe `resnet50`. SGD and LARS take the first of `betas` as their momentum.
-    `freeze_epochs` and `teacher_epochs` count epochs; `jitter`, `grey`, `blur` and `solarise` are those of
-    `sslens.data.views.Colours`, and a `target_grey` of 0 is `grey`: the global views are the teacher's. `head_norm` is the
-    released code's `use_bn_in_head`: batch norms over all crops of the minibatch, in each branch those of the step. `sincos` lets
-    a ViT begin as MAE's, with fixed sin-cos positions: small ones on few images learn sooner so. The warm-up is at its peak in
-    its last step, as there.
+    A `local_size` of 0 is three sevenths of the image, as 96 px is of 224. A `global_low` of 0 is
+    0.4, or 0.14 without local crops. A ResNet has no drop path; its batch norms see the images of
+    all processes, and in the teacher too those of the step; its optimiser and crops are those of
+    the recipe `resnet50`. SGD and LARS take the first of `betas` as their momentum. `freeze_epochs`
+    and `teacher_epochs` count epochs; `jitter`, `grey`, `blur` and `solarise` are those of
+    `sslens.data.views.Colours`, and a `target_grey` of 0 is `grey`: the global views are the
+    teacher's. `head_norm` is the released code's `use_bn_in_head`: batch norms over all crops of
+    the minibatch, in each branch those of the step. `sincos` lets a ViT begin as MAE's, with fixed
+    sin-cos positions: small ones on few images learn sooner so. The warm-up is at its peak in its
+    last step, as there.
     """
 
     prototypes: int = 65_536
@@ -126,8 +136,11 @@ def crops(settings: Settings, arch: Arch) -> Recipe:
     return dino_views(size, local, settings.local_crops, **scales, colours=colours)
 
 
-def batch(images: Sequence[Image.Image], settings: Settings, arch: Arch, rows: Rows) -> dict[str, Tensor]:
-    """Global and local crops of each image, and the noise by which the student's residual branches are dropped."""
+def batch(
+    images: Sequence[Image.Image], settings: Settings, arch: Arch, rows: Rows
+) -> dict[str, Tensor]:
+    """Global and local crops of each image, and the noise by which the student's residual branches
+    are dropped."""
     views = crops(settings, arch).batch(images, **rows.keywords())
     made = {"global": torch.stack(views[:2], dim=1)}
     if settings.local_crops:
@@ -140,7 +153,8 @@ def batch(images: Sequence[Image.Image], settings: Settings, arch: Arch, rows: R
 
 @final
 class Objective(nn.Module):
-    """A student and a teacher, each an encoder with a head and prototypes; the teacher follows the student and is kept."""
+    """A student and a teacher, each an encoder with a head and prototypes; the teacher follows the
+    student and is kept."""
 
     whole_batch: ClassVar[bool] = False
     centre: Tensor
@@ -156,7 +170,9 @@ class Objective(nn.Module):
         else:
             share_norms(encoder)
         dim = arch.dim if isinstance(arch, ViTArch) else arch.channels
-        head = gelu_mlp((dim, settings.head_dim, settings.head_dim, settings.out_dim), norm=settings.head_norm)
+        head = gelu_mlp(
+            (dim, settings.head_dim, settings.head_dim, settings.out_dim), norm=settings.head_norm
+        )
         prototypes = nn.Linear(settings.out_dim, settings.prototypes, bias=False)
         self.student = nn.ModuleDict({"encoder": encoder, "head": head, "prototypes": prototypes})
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
@@ -195,11 +211,15 @@ class Objective(nn.Module):
             return F.linear(F.normalize(z.float(), dim=-1), F.normalize(prototypes, dim=1))
 
     def loss(
-        self, student: Float[Tensor, "image view prototype"], teacher: Float[Tensor, "image 2 prototype"]
+        self,
+        student: Float[Tensor, "image view prototype"],
+        teacher: Float[Tensor, "image 2 prototype"],
     ) -> Float[Tensor, ""]:
-        """Cross-entropy −Σ_k p_k log s_k, averaged over images and pairs of a global crop (p) and another crop (s).
+        """Cross-entropy −Σ_k p_k log s_k, averaged over images and pairs of a global crop (p) and
+        another crop (s).
 
-        p = softmax((teacher − centre) / τ_t) and s = softmax(student / τ_s). With V views there are 2V − 2 pairs.
+        p = softmax((teacher − centre) / τ_t) and s = softmax(student / τ_s). With V views there are
+        2V − 2 pairs.
         """
         p = F.softmax((teacher - self.centre) / self.temperature, dim=-1)
         log_s = F.log_softmax(student / self.settings.student_temperature, dim=-1)
@@ -208,11 +228,13 @@ class Objective(nn.Module):
         return (pairs.sum() - pairs.diagonal().sum()) / (pairs.numel() - 2)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Vectors (biases, norms) are not decayed; tokens, positions and prototypes are, as in the released code."""
+        """Vectors (biases, norms) are not decayed; tokens, positions and prototypes are, as in the
+        released code."""
         return decayed_matrices(self.student.parameters())
 
     def rates(self, at: Moment, peak: float) -> tuple[float, float]:
-        """A linear warm-up that is at its peak in its last step, then half a cosine; weight decay by half a cosine."""
+        """A linear warm-up that is at its peak in its last step, then half a cosine; weight decay
+        by half a cosine."""
         s, warm = self.settings, round(self.settings.warmup * at.steps)
         decay = cosine(at.progress, s.weight_decay, s.last_weight_decay)
         if at.step < warm:
@@ -220,20 +242,27 @@ class Objective(nn.Module):
         return cosine((at.step - warm) / (at.steps - warm), peak, s.min_lr), decay
 
     def before_step(self, at: Moment) -> None:
-        """The teacher's temperature rises linearly, epoch by epoch, over the first `teacher_epochs`."""
+        """The teacher's temperature rises linearly, epoch by epoch, over the first
+        `teacher_epochs`."""
         s = self.settings
-        share = min(1.0, at.epoch / max(1, s.teacher_epochs - 1)) if at.epoch < s.teacher_epochs else 1.0
+        share = (
+            min(1.0, at.epoch / max(1, s.teacher_epochs - 1))
+            if at.epoch < s.teacher_epochs
+            else 1.0
+        )
         self.temperature = s.teacher_start + share * (s.teacher_temperature - s.teacher_start)
 
     def before_update(self, at: Moment) -> None:
-        """Each gradient is clipped by itself; prototypes stay as they are in the first epoch, undecayed too."""
+        """Each gradient is clipped by itself; prototypes stay as they are in the first epoch,
+        undecayed too."""
         clip_each(self.student.parameters(), self.settings.clip)
         if at.epoch < self.settings.freeze_epochs:
             self.student.get_parameter("prototypes.weight").grad = None
 
     @torch.no_grad()
     def after_update(self, at: Moment) -> None:
-        """The centre moves to the mean of the teacher's outputs in the step, and the teacher to the student."""
+        """The centre moves to the mean of the teacher's outputs in the step, and the teacher to the
+        student."""
         mean = torch.stack(self._said).mean(0)
         self._said.clear()
         if dist.is_initialized():

@@ -1,4 +1,5 @@
-"""FCMAE: reconstruct the pixels of masked patches with a convolutional network (Woo et al., 2023, arXiv:2301.00808)."""
+"""FCMAE: reconstruct the pixels of masked patches with a convolutional network (Woo et al., 2023,
+arXiv:2301.00808)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,8 +40,9 @@ class Settings:
     | initial weights | – | truncated normal, deviation 1; 0.02 in the downsampling | the code's |
     | response normalisation | over the places seen | of all images of a process | of all images of the step |
 
-    The encoder computes what the sparse one does (`sslens.models.masked`). With `responses` "image" it normalises over the places
-    seen of each image by itself, as the encoder does afterwards in use; only so can a step be computed in parts.
+    The encoder computes what the sparse one does (`sslens.models.masked`). With `responses` "image"
+    it normalises over the places seen of each image by itself, as the encoder does afterwards in
+    use; only so can a step be computed in parts.
     """
 
     mask_ratio: float = 0.6
@@ -55,17 +57,24 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not 0 < self.mask_ratio < 1:
-            raise InputError(f"The setting mask_ratio is {self.mask_ratio}: expected a share above 0 and below 1.")
+            raise InputError(
+                f"The setting mask_ratio is {self.mask_ratio}: expected a share above 0 and"
+                " below 1."
+            )
         if self.responses not in RESPONSES:
-            raise InputError(f'The setting responses is "{self.responses}": {nearest(self.responses, RESPONSES)}')
+            raise InputError(
+                f'The setting responses is "{self.responses}": {nearest(self.responses, RESPONSES)}'
+            )
         if self.decoder_dim < 1 or self.decoder_blocks < 0:
             raise InputError(
-                f"A decoder of {self.decoder_blocks} blocks, {self.decoder_dim} wide, cannot be built: give 0 or more and 1 or "
-                "more."
+                f"A decoder of {self.decoder_blocks} blocks, {self.decoder_dim} wide, cannot be"
+                " built: give 0 or more and 1 or more."
             )
 
 
-def batch(images: Sequence[Image.Image], settings: Settings, arch: CNNArch, rows: Rows) -> dict[str, Tensor]:
+def batch(
+    images: Sequence[Image.Image], settings: Settings, arch: CNNArch, rows: Rows
+) -> dict[str, Tensor]:
     """One view of each image, and the noise by whose order patches are masked."""
     (view,) = mae_views(arch.image_size).batch(images, **rows.keywords())
     return {"view": view, "noise": mask_noise(**rows.keywords(), patches=arch.grid**2)}
@@ -73,7 +82,8 @@ def batch(images: Sequence[Image.Image], settings: Settings, arch: CNNArch, rows
 
 @final
 class Objective(nn.Module):
-    """A ConvNeXt-V2 that sees four tenths of the patches, and a decoder that predicts the pixels of the others."""
+    """A ConvNeXt-V2 that sees four tenths of the patches, and a decoder that predicts the pixels of
+    the others."""
 
     whole_batch: ClassVar[bool] = False
 
@@ -83,9 +93,10 @@ class Objective(nn.Module):
         self.kept = int(patches * (1 - settings.mask_ratio))
         if not 0 < self.kept < patches:
             raise InputError(
-                f"Images of {arch.image_size} px are a grid of {arch.grid} × {arch.grid} patches of {arch.patch_size} px, of which "
-                f"a mask_ratio of {settings.mask_ratio} keeps {self.kept}: some must be seen and some masked. Give larger images, "
-                "or another ratio."
+                f"Images of {arch.image_size} px are a grid of {arch.grid} × {arch.grid} patches of"
+                f" {arch.patch_size} px, of which a mask_ratio of {settings.mask_ratio} keeps"
+                f" {self.kept}: some must be seen and some masked. Give larger images, or another"
+                " ratio."
             )
         self.arch, self.settings = arch, settings
         self.divisible = settings.responses == "image"
@@ -94,7 +105,8 @@ class Objective(nn.Module):
         self.embed = nn.Linear(arch.channels, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, 1, width))
         self.decoder = nn.ModuleList(
-            ConvNeXtBlock(width, use_grn=True, ls_init_value=None) for _ in range(settings.decoder_blocks)
+            ConvNeXtBlock(width, use_grn=True, ls_init_value=None)
+            for _ in range(settings.decoder_blocks)
         )
         self.predict = nn.Linear(width, arch.patch_size**2 * 3)
         self._initialise()
@@ -102,7 +114,9 @@ class Objective(nn.Module):
     def _initialise(self) -> None:
         """As the released code does, which leaves the decoder's linear layers as they are made."""
         for name, module in self.named_modules():
-            if isinstance(module, nn.Conv2d) or (isinstance(module, nn.Linear) and not name.startswith("decoder.")):
+            if isinstance(module, nn.Conv2d) or (
+                isinstance(module, nn.Linear) and not name.startswith("decoder.")
+            ):
                 nn.init.trunc_normal_(module.weight, std=0.02 if "downsample" in name else 1.0)
                 nn.init.zeros_(module.get_parameter("bias"))
         nn.init.normal_(self.mask_token, std=0.02)
@@ -116,21 +130,28 @@ class Objective(nn.Module):
         predicted = self.decode(features, seen).float()
         predicted = predicted.gather(1, masked[:, :, None].expand(-1, -1, predicted.shape[-1]))
         normalise = self.settings.normalise_pixels
-        return masked_error(batch["view"], predicted, masked, patch=self.arch.patch_size, normalise=normalise)
+        return masked_error(
+            batch["view"], predicted, masked, patch=self.arch.patch_size, normalise=normalise
+        )
 
     def decode(
-        self, features: Float[Tensor, "image channel row column"], seen: Bool[Tensor, "image row column"]
+        self,
+        features: Float[Tensor, "image channel row column"],
+        seen: Bool[Tensor, "image row column"],
     ) -> Float[Tensor, "image patch value"]:
         """All patches from those that are seen, the mask token put in the places of the others."""
         embedded = self.embed(features.permute(0, 2, 3, 1))
-        x = torch.where(seen[..., None], embedded, self.mask_token.to(embedded.dtype)).permute(0, 3, 1, 2)
+        x = torch.where(seen[..., None], embedded, self.mask_token.to(embedded.dtype)).permute(
+            0, 3, 1, 2
+        )
         for block in self.decoder:
             x = block(x.contiguous())
         predicted: Tensor = self.predict(x.permute(0, 2, 3, 1))
         return predicted.flatten(1, 2)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Biases and the weights of norms are not decayed; the mask token and γ and β of the response norms are, as there."""
+        """Biases and the weights of norms are not decayed; the mask token and γ and β of the
+        response norms are, as there."""
         decayed: list[nn.Parameter] = []
         free: list[nn.Parameter] = []
         for name, parameter in self.named_parameters():

@@ -51,19 +51,25 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not 0 < self.mask_ratio < 1:
-            raise InputError(f"The setting mask_ratio is {self.mask_ratio}: expected a share above 0 and below 1.")
+            raise InputError(
+                f"The setting mask_ratio is {self.mask_ratio}: expected a share above 0 and"
+                " below 1."
+            )
         if (
             min(self.decoder_heads, self.decoder_dim) < 1
             or self.decoder_dim % self.decoder_heads
             or self.decoder_blocks < 0
         ):
             raise InputError(
-                f"A decoder of {self.decoder_blocks} blocks, {self.decoder_dim} wide with {self.decoder_heads} heads cannot be "
-                "built: its width must be a multiple of its heads."
+                f"A decoder of {self.decoder_blocks} blocks, {self.decoder_dim} wide with"
+                f" {self.decoder_heads} heads cannot be built: its width must be a multiple of its"
+                " heads."
             )
 
 
-def batch(images: Sequence[Image.Image], settings: Settings, arch: ViTArch, rows: Rows) -> dict[str, Tensor]:
+def batch(
+    images: Sequence[Image.Image], settings: Settings, arch: ViTArch, rows: Rows
+) -> dict[str, Tensor]:
     """One view of each image, and the noise by whose order patches are masked."""
     (view,) = mae_views(arch.image_size).batch(images, **rows.keywords())
     return {"view": view, "noise": mask_noise(**rows.keywords(), patches=arch.grid**2)}
@@ -71,7 +77,8 @@ def batch(images: Sequence[Image.Image], settings: Settings, arch: ViTArch, rows
 
 @final
 class Objective(nn.Module):
-    """A ViT that sees a quarter of the patches, and a narrow decoder that predicts the pixels of the others."""
+    """A ViT that sees a quarter of the patches, and a narrow decoder that predicts the pixels of
+    the others."""
 
     whole_batch: ClassVar[bool] = False
     divisible: ClassVar[bool] = True
@@ -105,20 +112,26 @@ class Objective(nn.Module):
     def forward(self, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
         """The mean squared error on masked patches."""
         order = batch["noise"].argsort(dim=1)
-        kept, masked = order.tensor_split([int(order.shape[1] * (1 - self.settings.mask_ratio))], dim=1)
+        kept, masked = order.tensor_split(
+            [int(order.shape[1] * (1 - self.settings.mask_ratio))], dim=1
+        )
         predicted = self.decode(self.encode(batch["view"], kept), order)
         return self.loss(batch["view"], predicted.float(), masked)
 
     def encode(
         self, images: Float[Tensor, "image 3 size size"], kept: Int[Tensor, "image kept"]
     ) -> Float[Tensor, "image token dim"]:
-        """CLS and the kept patches, which alone are embedded, through the encoder, in the order of `kept`."""
+        """CLS and the kept patches, which alone are embedded, through the encoder, in the order of
+        `kept`."""
         net, grid = self.encoder, self.arch.grid
         pixels = images.unflatten(3, (grid, -1)).unflatten(2, (grid, -1)).permute(0, 2, 4, 1, 3, 5)
         image = torch.arange(len(images), device=images.device)[:, None]
         pixels = pixels[image, kept // grid, kept % grid].flatten(2)
         projection = net.patch_embed.proj
-        patches = F.linear(pixels, projection.weight.flatten(1), projection.bias) + net.pos_embed[0, 1:][kept]
+        patches = (
+            F.linear(pixels, projection.weight.flatten(1), projection.bias)
+            + net.pos_embed[0, 1:][kept]
+        )
         cls = (net.cls_token + net.pos_embed[:, :1]).expand(len(images), -1, -1)
         tokens: Tensor = net.norm(net.blocks(torch.cat([cls, patches], dim=1)))
         return tokens
@@ -128,12 +141,16 @@ class Objective(nn.Module):
     ) -> Float[Tensor, "image masked value"]:
         """The masked patches, the last of `order`, from CLS and the kept ones.
 
-        The decoder gets its tokens in this order, each with the position of its place: to attention it is all one.
+        The decoder gets its tokens in this order, each with the position of its place: to attention
+        it is all one.
         """
         x = self.embed(tokens)
         missing = order.shape[1] - (x.shape[1] - 1)
         places = torch.cat([torch.zeros_like(order[:, :1]), order + 1], dim=1)
-        x = torch.cat([x, self.mask_token.to(x.dtype).expand(len(x), missing, -1)], dim=1) + self.positions[0][places]
+        x = (
+            torch.cat([x, self.mask_token.to(x.dtype).expand(len(x), missing, -1)], dim=1)
+            + self.positions[0][places]
+        )
         *blocks, norm, head = self.decoder
         masked = slice(x.shape[1] - missing, None)
         for block in blocks[:-1]:
@@ -148,9 +165,12 @@ class Objective(nn.Module):
         predicted: Float[Tensor, "image masked value"],
         masked: Int[Tensor, "image masked"],
     ) -> Float[Tensor, ""]:
-        """Squared error over the masked patches; targets have mean 0 and unbiased variance 1 over each patch."""
+        """Squared error over the masked patches; targets have mean 0 and unbiased variance 1 over
+        each patch."""
         normalise = self.settings.normalise_pixels
-        return masked_error(images, predicted, masked, patch=self.arch.patch_size, normalise=normalise)
+        return masked_error(
+            images, predicted, masked, patch=self.arch.patch_size, normalise=normalise
+        )
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Vectors (biases, norms) are not decayed; tokens are, as in the released code."""

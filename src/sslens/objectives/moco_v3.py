@@ -1,4 +1,5 @@
-"""MoCo-v3: two views of an image are each other's positives (Chen, Xie and He, 2021, arXiv:2104.02057)."""
+"""MoCo-v3: two views of an image are each other's positives (Chen, Xie and He, 2021,
+arXiv:2104.02057)."""
 
 import copy
 import math
@@ -43,11 +44,13 @@ class Settings:
     | temperature, momentum | 0.2, 0.99 → 1 by a cosine | the same | the same |
     | projector, predictor | 4096 wide, 256 out | the same | the same |
 
-    A ResNet has a projector of two layers instead of three and a predictor without the last BatchNorm, as in the released
-    code; its temperature, optimiser and crops are those of the recipes `resnet50-…`. Its last normalisation of every
-    residual branch starts at zero, and its batch norms see the images of all processes. LARS takes the first of `betas` as
-    its momentum. `crop_low` is the least share of the image's area; `jitter`, `grey`, `blur` and `solarise` are those of
-    `sslens.data.views.Colours`. `freeze_patches` keeps a ViT's patch embedding as it was drawn (section 4.2).
+    A ResNet has a projector of two layers instead of three and a predictor without the last
+    BatchNorm, as in the released code; its temperature, optimiser and crops are those of the
+    recipes `resnet50-…`. Its last normalisation of every residual branch starts at zero, and its
+    batch norms see the images of all processes. LARS takes the first of `betas` as its momentum.
+    `crop_low` is the least share of the image's area; `jitter`, `grey`, `blur` and `solarise` are
+    those of `sslens.data.views.Colours`. `freeze_patches` keeps a ViT's patch embedding as it was
+    drawn (section 4.2).
     """
 
     temperature: float = 0.2
@@ -68,19 +71,28 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
-            raise InputError(f"The setting temperature is {self.temperature}: expected more than 0.")
+            raise InputError(
+                f"The setting temperature is {self.temperature}: expected more than 0."
+            )
         if not 0 <= self.momentum <= 1:
             raise InputError(f"The setting momentum is {self.momentum}: expected 0 to 1.")
         if min(self.head_dim, self.out_dim) < 1:
             raise InputError(
-                f"A head {self.head_dim} wide with {self.out_dim} outputs cannot be built: give 1 or more."
+                f"A head {self.head_dim} wide with {self.out_dim} outputs cannot be built: give 1"
+                " or more."
             )
         require(
-            self, below_1=("crop_low",), above_0=("crop_low", "blur"), shares=("grey", "solarise"), counts=("jitter",)
+            self,
+            below_1=("crop_low",),
+            above_0=("crop_low", "blur"),
+            shares=("grey", "solarise"),
+            counts=("jitter",),
         )
 
 
-def batch(images: Sequence[Image.Image], settings: Settings, arch: Arch, rows: Rows) -> dict[str, Tensor]:
+def batch(
+    images: Sequence[Image.Image], settings: Settings, arch: Arch, rows: Rows
+) -> dict[str, Tensor]:
     """Two views of each image."""
     s = settings
     colours = Colours(jitter=s.jitter, grey=s.grey, blur=s.blur, solarise=s.solarise)
@@ -92,7 +104,8 @@ def batch(images: Sequence[Image.Image], settings: Settings, arch: Arch, rows: R
 
 @final
 class Objective(nn.Module):
-    """An encoder with projector and predictor, and a momentum encoder with projector that follows them."""
+    """An encoder with projector and predictor, and a momentum encoder with projector that follows
+    them."""
 
     whole_batch: ClassVar[bool] = True
 
@@ -112,7 +125,9 @@ class Objective(nn.Module):
             share_norms(encoder)
             projector = mlp((arch.channels, settings.head_dim, settings.out_dim))
         self.base = nn.ModuleDict({"encoder": encoder, "projector": projector})
-        self.predictor = mlp((settings.out_dim, settings.head_dim, settings.out_dim), last_norm=self.divisible)
+        self.predictor = mlp(
+            (settings.out_dim, settings.head_dim, settings.out_dim), last_norm=self.divisible
+        )
         self.momentum = copy.deepcopy(self.base).requires_grad_(False)
 
     @staticmethod
@@ -146,17 +161,27 @@ class Objective(nn.Module):
     @torch.no_grad()
     def targets(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The momentum encoder's."""
-        return {view: _represented(self.momentum["encoder"], batch[view]) for view in ("first", "second")}
+        return {
+            view: _represented(self.momentum["encoder"], batch[view])
+            for view in ("first", "second")
+        }
 
-    def loss(self, features: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+    def loss(
+        self, features: Mapping[str, Tensor], targets: Mapping[str, Tensor]
+    ) -> Float[Tensor, ""]:
         """The heads, whose batch norms see the whole minibatch, and InfoNCE both ways."""
-        q1, q2 = (self.predictor(self.base["projector"](features[view])) for view in ("first", "second"))
+        q1, q2 = (
+            self.predictor(self.base["projector"](features[view])) for view in ("first", "second")
+        )
         with torch.no_grad():
             k1, k2 = (self.momentum["projector"](targets[view]) for view in ("first", "second"))
         return self.contrast(q1, k2) + self.contrast(q2, k1)
 
-    def contrast(self, queries: Float[Tensor, "image dim"], keys: Float[Tensor, "image dim"]) -> Float[Tensor, ""]:
-        """InfoNCE times 2τ: −2τ · mean_i log softmax_j(q_i·k_j / τ)_i, keys from all processes, logits in float32."""
+    def contrast(
+        self, queries: Float[Tensor, "image dim"], keys: Float[Tensor, "image dim"]
+    ) -> Float[Tensor, ""]:
+        """InfoNCE times 2τ: −2τ · mean_i log softmax_j(q_i·k_j / τ)_i, keys from all processes,
+        logits in float32."""
         tau = self.settings.temperature
         keys = gathered(F.normalize(keys.float(), dim=1))
         rank = dist.get_rank() if dist.is_initialized() else 0
@@ -174,7 +199,8 @@ class Objective(nn.Module):
         return warmed(at.progress, self.settings.warmup, peak), self.settings.weight_decay
 
     def before_step(self, at: Moment) -> None:
-        """The momentum branch moves first: θ_m ← mθ_m + (1 − m)θ, m = 1 − (1 − 0.99)(1 + cos πt)/2; parameters only."""
+        """The momentum branch moves first: θ_m ← mθ_m + (1 − m)θ, m = 1 − (1 − 0.99)(1 + cos πt)/2;
+        parameters only."""
         follow(self.momentum, self.base, cosine(at.progress, self.settings.momentum, 1.0))
 
     def before_update(self, at: Moment) -> None:

@@ -1,4 +1,5 @@
-"""MSN: views with patches left out are assigned to prototypes as the whole view is (Assran et al., 2022, arXiv:2204.07141)."""
+"""MSN: views with patches left out are assigned to prototypes as the whole view is (Assran et al.,
+2022, arXiv:2204.07141)."""
 
 import copy
 import math
@@ -42,9 +43,10 @@ class Settings:
     | entropy of the mean, Sinkhorn | weight 1 | weight 1; 3 iterations on targets | the code's |
     | momentum | 0.996 → 1 | linear, over 1.25 times the training, as all its schedules | the code's |
 
-    The gradients of prototypes are averaged over processes; the released code sums them, which under Adam is the same but
-    for its ε. A `focal_size` of 0 is three sevenths of the image, as 96 px is of 224. `colour` is the strength of SimCLR's
-    jitter; `grey`, `target_grey` (`grey` if 0) and `blur` are those of `sslens.data.views.Colours`. `sincos` begins as MAE does.
+    The gradients of prototypes are averaged over processes; the released code sums them, which
+    under Adam is the same but for its ε. A `focal_size` of 0 is three sevenths of the image, as 96
+    px is of 224. `colour` is the strength of SimCLR's jitter; `grey`, `target_grey` (`grey` if 0)
+    and `blur` are those of `sslens.data.views.Colours`. `sincos` begins as MAE does.
     """
 
     prototypes: int = 1024
@@ -92,7 +94,9 @@ class Settings:
             ),
         )
         if not 1 <= self.stretch < math.inf:
-            raise InputError(f"The setting stretch is {self.stretch}: expected 1 or more, times the training.")
+            raise InputError(
+                f"The setting stretch is {self.stretch}: expected 1 or more, times the training."
+            )
 
 
 def crops(settings: Settings, arch: ViTArch) -> Recipe:
@@ -101,15 +105,24 @@ def crops(settings: Settings, arch: ViTArch) -> Recipe:
     scales = {"random_scale": s.random_scale, "focal_scale": s.focal_scale}
     strong = 0.8 * s.colour
     colours = Colours(
-        jitter=strong, saturation=strong, hue=strong / 4, grey=s.grey, blur=s.blur, target_grey=s.target_grey or None
+        jitter=strong,
+        saturation=strong,
+        hue=strong / 4,
+        grey=s.grey,
+        blur=s.blur,
+        target_grey=s.target_grey or None,
     )
     return msn_views(arch.image_size, focal, s.focal_views, colours=colours, **scales)
 
 
-def batch(images: Sequence[Image.Image], settings: Settings, arch: ViTArch, rows: Rows) -> dict[str, Tensor]:
-    """The target view, the random view, the focal views, and noise that orders the patches of the random view.
+def batch(
+    images: Sequence[Image.Image], settings: Settings, arch: ViTArch, rows: Rows
+) -> dict[str, Tensor]:
+    """The target view, the random view, the focal views, and noise that orders the patches of the
+    random view.
 
-    The same patches are left out of all images of a step, as in the released code: every row of the noise is the same.
+    The same patches are left out of all images of a step, as in the released code: every row of the
+    noise is the same.
     """
     target, random, *focal = crops(settings, arch).batch(images, **rows.keywords())
     noise = mask_noise(rows.seed, rows.step, slice(0, 1), rows.total, arch.grid**2)
@@ -117,8 +130,11 @@ def batch(images: Sequence[Image.Image], settings: Settings, arch: ViTArch, rows
     return made | ({"focal": torch.stack(focal, dim=1)} if focal else {})
 
 
-def sinkhorn(p: Float[Tensor, "image prototype"], iterations: int) -> Float[Tensor, "image prototype"]:
-    """Targets balanced over prototypes: columns brought to equal sums, then rows to 1, in turn (Cuturi, 2013).
+def sinkhorn(
+    p: Float[Tensor, "image prototype"], iterations: int
+) -> Float[Tensor, "image prototype"]:
+    """Targets balanced over prototypes: columns brought to equal sums, then rows to 1, in turn
+    (Cuturi, 2013).
 
     The images are those of all processes; each has its own rows.
 
@@ -151,11 +167,15 @@ class Objective(nn.Module):
             learn_positions(encoder)
             nn.init.kaiming_normal_(encoder.patch_embed.proj.weight, nonlinearity="relu")
         nn.init.zeros_(encoder.patch_embed.proj.bias)
-        head = gelu_mlp((arch.dim, settings.head_dim, settings.head_dim, settings.out_dim), norm=True)
+        head = gelu_mlp(
+            (arch.dim, settings.head_dim, settings.head_dim, settings.out_dim), norm=True
+        )
         self.anchor = nn.ModuleDict({"encoder": encoder, "head": head})
         self.target = copy.deepcopy(self.anchor).requires_grad_(False)
         bound = settings.out_dim**-0.5
-        self.prototypes = nn.Parameter(torch.empty(settings.prototypes, settings.out_dim).uniform_(-bound, bound))
+        self.prototypes = nn.Parameter(
+            torch.empty(settings.prototypes, settings.out_dim).uniform_(-bound, bound)
+        )
 
     @property
     def encoder(self) -> VisionTransformer:
@@ -167,9 +187,12 @@ class Objective(nn.Module):
         return self.loss(self.features(batch), self.targets(batch))
 
     def features(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The anchor encoder's CLS token of the random view, of which patches are left out, and of the focal views."""
+        """The anchor encoder's CLS token of the random view, of which patches are left out, and of
+        the focal views."""
         encoder: VisionTransformer = self.anchor["encoder"]
-        kept = batch["noise"][0].argsort()[: math.floor(batch["noise"].shape[1] * (1 - self.settings.patch_drop))]
+        kept = batch["noise"][0].argsort()[
+            : math.floor(batch["noise"].shape[1] * (1 - self.settings.patch_drop))
+        ]
         seen = {"random": class_tokens(encoder, batch["random"], patches=kept)}
         return seen | ({"focal": class_tokens(encoder, batch["focal"])} if "focal" in batch else {})
 
@@ -178,12 +201,16 @@ class Objective(nn.Module):
         """The target encoder's CLS token of the target view, whole."""
         return {"target": class_tokens(self.encoder, batch["target"])}
 
-    def loss(self, features: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Float[Tensor, ""]:
-        """Cross-entropy of the views' assignments with the target's, less the entropy of their mean (plus its largest).
+    def loss(
+        self, features: Mapping[str, Tensor], targets: Mapping[str, Tensor]
+    ) -> Float[Tensor, ""]:
+        """Cross-entropy of the views' assignments with the target's, less the entropy of their mean
+        (plus its largest).
 
-        −mean Σ_k t_k log p_k + λ (log K − H(p̄)), where p = softmax(cos(z, prototypes) / τ), p̄ is its mean over all views of
-        all processes, and t is the target's p, sharpened to p^(1/T) / Σ p^(1/T) and then balanced by `sinkhorn`.
-        Each kind of view goes through the head by itself, so that its batch norms have statistics of their own.
+        −mean Σ_k t_k log p_k + λ (log K − H(p̄)), where p = softmax(cos(z, prototypes) / τ), p̄ is
+        its mean over all views of all processes, and t is the target's p, sharpened to p^(1/T) / Σ
+        p^(1/T) and then balanced by `sinkhorn`. Each kind of view goes through the head by itself,
+        so that its batch norms have statistics of their own.
         """
         s = self.settings
         with torch.no_grad():
@@ -192,24 +219,35 @@ class Objective(nn.Module):
         views = [self._logits(self.anchor["head"](features["random"]))[:, None]]
         if "focal" in features:
             focal = features["focal"]
-            views.append(self._logits(self.anchor["head"](focal.flatten(0, 1))).unflatten(0, focal.shape[:2]))
+            views.append(
+                self._logits(self.anchor["head"](focal.flatten(0, 1))).unflatten(0, focal.shape[:2])
+            )
         log_p = F.log_softmax(torch.cat(views, dim=1), dim=-1)
         match = -(t[:, None] * log_p).sum(-1).mean()
         world = dist.get_world_size() if dist.is_initialized() else 1
         mean = summed(log_p.exp().mean((0, 1))) / world
-        return match + s.entropy_weight * (torch.special.xlogy(mean, mean).sum() + math.log(len(mean)))
+        return match + s.entropy_weight * (
+            torch.special.xlogy(mean, mean).sum() + math.log(len(mean))
+        )
 
     def _logits(self, z: Float[Tensor, "image dim"]) -> Float[Tensor, "image prototype"]:
         """Cosines with the prototypes over the temperature, in float32."""
         with torch.autocast(z.device.type, enabled=False):
-            return F.linear(F.normalize(z.float()), F.normalize(self.prototypes)) / self.settings.temperature
+            return (
+                F.linear(F.normalize(z.float()), F.normalize(self.prototypes))
+                / self.settings.temperature
+            )
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Vectors (biases, norms) and prototypes are not decayed."""
-        return [*decayed_matrices(self.anchor.parameters()), {"params": [self.prototypes], "weight_decay": 0.0}]
+        return [
+            *decayed_matrices(self.anchor.parameters()),
+            {"params": [self.prototypes], "weight_decay": 0.0},
+        ]
 
     def rates(self, at: Moment, peak: float) -> tuple[float, float]:
-        """A linear warm-up, then half a cosine of 1.25 times the training, of which it runs the first part."""
+        """A linear warm-up, then half a cosine of 1.25 times the training, of which it runs the
+        first part."""
         s, done = self.settings, at.step + 1
         warm, whole = round(s.warmup * at.steps), int(s.stretch * at.steps)
         decay = cosine(done / whole, s.weight_decay, s.last_weight_decay)

@@ -1,4 +1,5 @@
-"""Supervised classification, the third way beside the self-supervised ones (DeiT: Touvron et al., 2021, arXiv:2012.12877)."""
+"""Supervised classification, the third way beside the self-supervised ones (DeiT: Touvron et al.,
+2021, arXiv:2012.12877)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -44,7 +45,8 @@ class Settings:
     | schedule | cosine | by epochs, 1e-6 → peak → 1e-5 | by steps, 0 → peak → 0 |
     | not decayed | – | biases, norms, CLS, positions | the code's |
 
-    The colour jitter (brightness, contrast and saturation) is what the released code does where RandAugment is left out.
+    The colour jitter (brightness, contrast and saturation) is what the released code does where
+    RandAugment is left out.
 
     Attributes:
         classes: their names, which the loop takes from the images.
@@ -62,10 +64,17 @@ class Settings:
     classes: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
-        require(self, below_1=("smoothing", "drop_path"), above_0=("crop_low",), shares=("crop_low", "jitter"))
+        require(
+            self,
+            below_1=("smoothing", "drop_path"),
+            above_0=("crop_low",),
+            shares=("crop_low", "jitter"),
+        )
 
 
-def batch(images: Sequence[Image.Image], settings: Settings, arch: Arch, rows: Rows) -> dict[str, Tensor]:
+def batch(
+    images: Sequence[Image.Image], settings: Settings, arch: Arch, rows: Rows
+) -> dict[str, Tensor]:
     """One view of each image, its label, and the noise by which residual branches are dropped."""
     s = settings
     colour = (ColorJitter(s.jitter, s.jitter, s.jitter, 0.0, p=1.0),) if s.jitter else ()
@@ -73,13 +82,16 @@ def batch(images: Sequence[Image.Image], settings: Settings, arch: Arch, rows: R
     (view,) = Recipe((View(crop, (Flip(), *colour, Normalize())),)).batch(images, **rows.keywords())
     made = {"view": view, "label": torch.tensor(rows.labels)}
     if s.drop_path and isinstance(arch, ViTArch):
-        made["depth"] = depth_noise(**rows.keywords(), places=arch.blocks * 2).unflatten(1, (arch.blocks, 2))
+        made["depth"] = depth_noise(**rows.keywords(), places=arch.blocks * 2).unflatten(
+            1, (arch.blocks, 2)
+        )
     return made
 
 
 @final
 class Objective(nn.Module):
-    """An encoder and a linear classifier of a ViT's CLS token, or of the mean over a ResNet's places."""
+    """An encoder and a linear classifier of a ViT's CLS token, or of the mean over a ResNet's
+    places."""
 
     whole_batch: ClassVar[bool] = False
 
@@ -87,7 +99,8 @@ class Objective(nn.Module):
         super().__init__()
         if len(settings.classes) < 2:
             raise InputError(
-                f"A classifier of {len(settings.classes)} classes learns nothing: give images of two or more."
+                f"A classifier of {len(settings.classes)} classes learns nothing: give images of"
+                " two or more."
             )
         self.settings = settings
         self.divisible = isinstance(arch, ViTArch)
@@ -96,18 +109,25 @@ class Objective(nn.Module):
             learn_positions(self.encoder)
         else:
             share_norms(self.encoder)
-        self.head = nn.Linear(arch.dim if isinstance(arch, ViTArch) else arch.channels, len(settings.classes))
+        self.head = nn.Linear(
+            arch.dim if isinstance(arch, ViTArch) else arch.channels, len(settings.classes)
+        )
         nn.init.trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
-        """The cross-entropy −Σ_k q_k log softmax(logits)_k, where q is 1 − ε at the label, and ε shared by all K classes."""
+        """The cross-entropy −Σ_k q_k log softmax(logits)_k, where q is 1 − ε at the label, and ε
+        shared by all K classes."""
         logits = self.logits(batch["view"], batch.get("depth"))
         with torch.autocast(logits.device.type, enabled=False):
-            return F.cross_entropy(logits.float(), batch["label"].long(), label_smoothing=self.settings.smoothing)
+            return F.cross_entropy(
+                logits.float(), batch["label"].long(), label_smoothing=self.settings.smoothing
+            )
 
     def logits(
-        self, images: Float[Tensor, "image 3 size size"], depth: Float[Tensor, "image block 2"] | None = None
+        self,
+        images: Float[Tensor, "image 3 size size"],
+        depth: Float[Tensor, "image block 2"] | None = None,
     ) -> Float[Tensor, "image class"]:
         """A score of each class."""
         if isinstance(self.encoder, ResNet):
@@ -121,9 +141,12 @@ class Objective(nn.Module):
         return scores
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Vectors (biases, norms), the CLS token and positions are not decayed, as in the released code."""
+        """Vectors (biases, norms), the CLS token and positions are not decayed, as in the released
+        code."""
         tokens = {"encoder.cls_token", "encoder.pos_embed"}
-        decayed, free = decayed_matrices(p for name, p in self.named_parameters() if name not in tokens)
+        decayed, free = decayed_matrices(
+            p for name, p in self.named_parameters() if name not in tokens
+        )
         free["params"] += [p for name, p in self.named_parameters() if name in tokens]
         return [decayed, free]
 

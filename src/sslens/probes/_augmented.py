@@ -1,4 +1,5 @@
-"""Random views through a frozen backbone: one forward pass a batch, whose features all heads share."""
+"""Random views through a frozen backbone: one forward pass a batch, whose features all heads
+share."""
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,10 +27,11 @@ FORWARD, AHEAD = 64, 16
 
 @final
 class Augmented:
-    """Labelled images as features of random views, as MAE's linear probe has them: a crop without tries, and a flip.
+    """Labelled images as features of random views, as MAE's linear probe has them: a crop without
+    tries, and a flip.
 
-    The batches of an epoch are decided by its number and the seed. Heads are cheap beside the forward pass, which is made once
-    for all of them; see `bench/probes.py`.
+    The batches of an epoch are decided by its number and the seed. Heads are cheap beside the
+    forward pass, which is made once for all of them; see `bench/probes.py`.
 
     Args:
         model: the backbone; it is not trained.
@@ -62,18 +64,24 @@ class Augmented:
         scale: tuple[float, float] = (0.08, 1.0),
     ) -> None:
         if images.labels is None:
-            raise InputError(f"{images.name} has no classes, which a probe learns: give images in a folder a class.")
+            raise InputError(
+                f"{images.name} has no classes, which a probe learns: give images in a folder a"
+                " class."
+            )
         self._labels = torch.from_numpy(images.labels.copy())
         self.classes = class_count(self._labels, len(images.classes))
         self.batch, self.seed, self._device = step_size(batch, len(images)), seed, device
         transform = model.transform
-        crop = RandomResizedCrop(transform.crop, scale, interpolation=transform.interpolation, clip=True)
+        crop = RandomResizedCrop(
+            transform.crop, scale, interpolation=transform.interpolation, clip=True
+        )
         self._recipe = Recipe((View(crop, (Flip(), Normalize(transform.mean, transform.std))),))
         self._model, self._images, self._wanted = model.to(device), images, tuple(columns)
         self._taps = model.pick(list(dict.fromkeys(tap for tap, _ in columns)))
         self.columns: Mapping[Column, int] = {}
         there = {
-            column: x.shape[1] for column, x in self._forward(transform(images.image(0))[None], every=True).items()
+            column: x.shape[1]
+            for column, x in self._forward(transform(images.image(0))[None], every=True).items()
         }
         require(columns, there)
         self.columns = {column: there[column] for column in columns}
@@ -95,23 +103,34 @@ class Augmented:
         found: dict[Column, list[Tensor]] = {column: [] for column in self._wanted}
         for (step, rows), crops in zip(parts, self._cropped(number, order, parts), strict=True):
             (views,) = self._recipe.finish(
-                (crops.to(self._device),), seed=self.seed, step=number * self.steps + step, rows=rows, total=self.batch
+                (crops.to(self._device),),
+                seed=self.seed,
+                step=number * self.steps + step,
+                rows=rows,
+                total=self.batch,
             )
             for column, vectors in self._forward(views).items():
                 found[column].append(vectors)
             if rows.stop == self.batch:
                 taken = torch.from_numpy(order[step * self.batch : (step + 1) * self.batch])
-                yield {column: torch.cat(parts) for column, parts in found.items()}, self._labels[taken]
+                yield (
+                    {column: torch.cat(parts) for column, parts in found.items()},
+                    self._labels[taken],
+                )
                 found = {column: [] for column in self._wanted}
 
     def _cropped(
         self, number: int, order: Int64[np.ndarray, " image"], parts: Sequence[tuple[int, slice]]
     ) -> Iterator[UInt8[Tensor, "image 3 size size"]]:
-        """The crops of each part, made ahead in threads: PIL alone, so that torch's own threads are left alone."""
+        """The crops of each part, made ahead in threads: PIL alone, so that torch's own threads are
+        left alone."""
 
         def crop(step: int, rows: slice) -> Tensor:
             start = step * self.batch
-            images = [self._images.image(int(row)) for row in order[start + rows.start : start + rows.stop]]
+            images = [
+                self._images.image(int(row))
+                for row in order[start + rows.start : start + rows.stop]
+            ]
             return self._recipe.crops(
                 images, seed=self.seed, step=number * self.steps + step, rows=rows, total=self.batch
             )[0]

@@ -1,4 +1,5 @@
-"""Labelled features, for training in shuffled batches and for evaluation in order: in memory, or block by block from a store."""
+"""Labelled features, for training in shuffled batches and for evaluation in order: in memory, or
+block by block from a store."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, final, runtime_checkable
@@ -24,7 +25,8 @@ STEPS = 32
 
 @runtime_checkable
 class Batches(Protocol):
-    """What probes are trained on: the dims of the features, and batches of them, as many in every epoch."""
+    """What probes are trained on: the dims of the features, and batches of them, as many in every
+    epoch."""
 
     columns: Mapping[Column, int]
     classes: int
@@ -54,9 +56,11 @@ class Labelled(Protocol):
 
 
 def usual_batch(images: int) -> int:
-    """The images of a step unless given: the papers' 4,096, or for small sets the power of two that leaves `STEPS` steps an epoch.
+    """The images of a step unless given: the papers' 4,096, or for small sets the power of two that
+    leaves `STEPS` steps an epoch.
 
-    LARS moves a weight by a share of its length in a step, so that few steps get nowhere, whatever the learning rate.
+    LARS moves a weight by a share of its length in a step, so that few steps get nowhere, whatever
+    the learning rate.
 
     >>> usual_batch(1_281_167), usual_batch(20_000), usual_batch(50)
     (4096, 512, 32)
@@ -73,11 +77,13 @@ class Held:
         features: by column, `[image, dim]`, all of the same images.
         labels: class of each image.
         classes: how many there are; the highest label + 1 unless given.
-        batch: images of a step; `usual_batch` unless given. Images that do not fill a last batch wait for another epoch.
+        batch: images of a step; `usual_batch` unless given. Images that do not fill a last batch
+            wait for another epoch.
         seed: of the order of images, in which epoch and seed alone decide.
 
     Raises:
-        InputError: no features, another number of labels, labels out of range or of one class, values that are not finite.
+        InputError: no features, another number of labels, labels out of range or of one class,
+            values that are not finite.
 
     >>> held = Held({("norm", "cls"): torch.arange(6.0)[:, None]}, torch.tensor([0, 1, 0, 1, 0, 1]), batch=4)
     >>> [(sorted(x[("norm", "cls")].flatten().tolist()), y.tolist()) for x, y in held.epoch(0)]
@@ -98,15 +104,18 @@ class Held:
         for column, values in features.items():
             if len(values) != len(labels):
                 raise InputError(
-                    f"{'/'.join(column)} has features of {len(values):,} images, and there are {len(labels):,} labels: give "
-                    "one label an image."
+                    f"{'/'.join(column)} has features of {len(values):,} images, and there are"
+                    f" {len(labels):,} labels: give one label an image."
                 )
             if not torch.isfinite(values).all():
                 raise InputError(
-                    f"The features {'/'.join(column)} hold values that are not finite: the model or its input is broken."
+                    f"The features {'/'.join(column)} hold values that are not finite: the model or"
+                    " its input is broken."
                 )
         self.features = dict(features)
-        self.columns: Mapping[Column, int] = {column: values.shape[1] for column, values in features.items()}
+        self.columns: Mapping[Column, int] = {
+            column: values.shape[1] for column, values in features.items()
+        }
         self.labels, self.classes = labels, class_count(labels, classes)
         self.batch, self.seed = step_size(batch, len(labels)), seed
 
@@ -127,7 +136,10 @@ class Held:
         order = torch.from_numpy(stream(self.seed, number, 2).permutation(len(self.labels)))
         for start in range(0, self.steps * self.batch, self.batch):
             rows = order[start : start + self.batch]
-            yield {column: values.index_select(0, rows) for column, values in self.features.items()}, self.labels[rows]
+            yield (
+                {column: values.index_select(0, rows) for column, values in self.features.items()},
+                self.labels[rows],
+            )
 
     def blocks(self, columns: Sequence[Column]) -> Iterator[Batch]:
         require(columns, self.columns)
@@ -166,10 +178,18 @@ class Stored:
     ) -> None:
         if labels is None:
             if store.labels is None:
-                raise InputError("The stored features have no labels: their images had no classes. Give labels.")
-            labels, classes = torch.from_numpy(np.array(store.labels)), classes or len(store.classes)
+                raise InputError(
+                    "The stored features have no labels: their images had no classes. Give labels."
+                )
+            labels, classes = (
+                torch.from_numpy(np.array(store.labels)),
+                classes or len(store.classes),
+            )
         if len(labels) != len(store):
-            raise InputError(f"There are {len(labels):,} labels for {len(store):,} stored images: give one an image.")
+            raise InputError(
+                f"There are {len(labels):,} labels for {len(store):,} stored images: give one an"
+                " image."
+            )
         require(columns or (), store.columns)
         self._store, self._all = store, labels
         self._rows = np.arange(len(store)) if rows is None else rows
@@ -207,7 +227,9 @@ class Stored:
         require(columns, self.columns)
         return self._read(self._rows, BLOCK, columns)
 
-    def _read(self, rows: Int64[np.ndarray, " taken"], size: int, columns: Sequence[Column]) -> Iterator[Batch]:
+    def _read(
+        self, rows: Int64[np.ndarray, " taken"], size: int, columns: Sequence[Column]
+    ) -> Iterator[Batch]:
         for block in self._store.blocks(size, columns=list(columns), rows=rows):
             features = {column: values.float() for column, values in block.features.items()}
             yield features, self._all[torch.from_numpy(block.rows)]
@@ -227,7 +249,9 @@ def require(asked: Sequence[Column], there: Mapping[Column, int]) -> None:
     for column in asked:
         if column not in there:
             known = ["/".join(each) for each in there]
-            raise InputError(f"There are no features {'/'.join(column)}: {nearest('/'.join(column), known)}")
+            raise InputError(
+                f"There are no features {'/'.join(column)}: {nearest('/'.join(column), known)}"
+            )
 
 
 def class_count(labels: Int64[Tensor, " image"], classes: int | None) -> int:
@@ -245,9 +269,14 @@ def class_count(labels: Int64[Tensor, " image"], classes: int | None) -> int:
     if classes is None:
         classes = high + 1
     if low < 0 or high >= classes:
-        raise InputError(f"Labels reach from {low} to {high}, and there are {classes} classes: number them from 0.")
+        raise InputError(
+            f"Labels reach from {low} to {high}, and there are {classes} classes: number them"
+            " from 0."
+        )
     if low == high:
-        raise InputError(f"All {len(labels):,} images are of one class: a probe needs two classes or more.")
+        raise InputError(
+            f"All {len(labels):,} images are of one class: a probe needs two classes or more."
+        )
     return classes
 
 
@@ -263,5 +292,7 @@ def step_size(asked: int | None, images: int) -> int:
     if asked is None:
         return usual_batch(images)
     if not 2 <= asked <= images:
-        raise InputError(f"A batch of {asked} cannot be drawn from {images:,} images: give 2 to {images:,}.")
+        raise InputError(
+            f"A batch of {asked} cannot be drawn from {images:,} images: give 2 to {images:,}."
+        )
     return asked

@@ -1,4 +1,5 @@
-"""What a grid of probes says: the papers' mean of the best five, and the point chosen on other images than it is tested on."""
+"""What a grid of probes says: the papers' mean of the best five, and the point chosen on other
+images than it is tested on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,13 +21,18 @@ BEST = 5
 
 UNITS = {
     "tap": "where the features are read; two are concatenated",
-    "pooling": "cls, mean (of all tokens, or places of a CNN's map), patch (mean of patch tokens), or flat",
+    "pooling": (
+        "cls, mean (of all tokens, or places of a CNN's map), patch (mean of patch tokens), or flat"
+    ),
     "layers": "of the probe; 1 is linear",
     "accuracy": "share of test images that the chosen point has right",
     "low": "lower end of its 95 % Wilson interval",
     "high": "upper end",
     "validation": "share of validation images that it has right; it was chosen by this",
-    "best": "mean accuracy of the best five points on the test images, as the papers report: a little optimistic",
+    "best": (
+        "mean accuracy of the best five points on the test images, as the papers report: a little"
+        " optimistic"
+    ),
     "std": "standard deviation of these five (n − 1)",
     "lr": "base learning rate of the chosen point; × minibatch / 256",
     "weight_decay": "of the chosen point",
@@ -47,9 +53,11 @@ class Outcome:
         point: row of the grid with most validation images right; of equals the first.
         validation: its share of validation images right.
         accuracy, low, high: its share of test images right, with the 95 % Wilson interval.
-        best, std: mean and standard deviation (n − 1) of the five points with most test images right, as the papers report.
+        best, std: mean and standard deviation (n − 1) of the five points with most test images
+            right, as the papers report.
         diverged: how many points overflowed.
-        right: which test images the chosen point has right, for differences between heads on the same images.
+        right: which test images the chosen point has right, for differences between heads on the
+            same images.
     """
 
     head: Head
@@ -70,7 +78,8 @@ def choose(
     test: Bool[np.ndarray, "point tested"],
     diverged: Int64[np.ndarray, " point"],
 ) -> Outcome:
-    """The point with most validation images right, and what it does on the test images; diverged points (not −1) count for none.
+    """The point with most validation images right, and what it does on the test images; diverged
+    points (not −1) count for none.
 
     Raises:
         InputError: every point diverged.
@@ -82,7 +91,10 @@ def choose(
     """
     kept = np.flatnonzero(diverged == -1)
     if not len(kept):
-        raise InputError(f"All {len(diverged)} points of the grid diverged for {head.name}: give lower learning rates.")
+        raise InputError(
+            f"All {len(diverged)} points of the grid diverged for {head.name}: give lower learning"
+            " rates."
+        )
     point = int(kept[validation[kept].mean(1).argmax()])
     right = test[point]
     low, high = wilson(int(right.sum()), len(right))
@@ -90,7 +102,16 @@ def choose(
     std = float(top.std(ddof=1)) if len(top) > 1 else float("nan")
     validated = float(validation[point].mean())
     return Outcome(
-        head, point, validated, float(right.mean()), low, high, float(top.mean()), std, len(diverged) - len(kept), right
+        head,
+        point,
+        validated,
+        float(right.mean()),
+        low,
+        high,
+        float(top.mean()),
+        std,
+        len(diverged) - len(kept),
+        right,
     )
 
 
@@ -110,8 +131,14 @@ def _row(found: Outcome, grid: Sequence[Point]) -> dict[str, Any]:
         "tap": " + ".join(taps),
         "pooling": " + ".join(dict.fromkeys(poolings)),
         "layers": found.head.layers,
-        **{name: getattr(found, name) for name in ("accuracy", "low", "high", "validation", "best", "std", "diverged")},
-        **{name: getattr(point, name) for name in ("lr", "weight_decay", "min_lr", "warmup", "epochs")},
+        **{
+            name: getattr(found, name)
+            for name in ("accuracy", "low", "high", "validation", "best", "std", "diverged")
+        },
+        **{
+            name: getattr(point, name)
+            for name in ("lr", "weight_decay", "min_lr", "warmup", "epochs")
+        },
         "points": len(grid),
         "images": len(found.right),
     }

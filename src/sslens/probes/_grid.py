@@ -1,4 +1,5 @@
-"""The grids of hyper-parameters that probes are trained with, and the learning rate at any time of a training."""
+"""The grids of hyper-parameters that probes are trained with, and the learning rate at any time of
+a training."""
 
 import itertools
 import math
@@ -13,8 +14,9 @@ from sslens.errors import InputError
 #: images of a step in the papers; the learning rate is scaled by batch / 256
 PAPER_BATCH = 4096
 
-# Table 4 of Shekhar et al. (2023), row by row. Two rows have lost their names in print; {0, 5e-2, 0.1} is read as weight decay
-# and {0, 1e-1, …, 1e-4, 5e-4} as the learning rate at the end of the cosine. The number of points is the same either way.
+# Table 4 of Shekhar et al. (2023), row by row. Two rows have lost their names in print; {0, 5e-2,
+# 0.1} is read as weight decay and {0, 1e-1, …, 1e-4, 5e-4} as the learning rate at the end of the
+# cosine. The number of points is the same either way.
 _LR = (0.1, 1e-2, 1e-3)
 _WEIGHT_DECAY = (0.0, 5e-2, 0.1)
 _MIN_LR = (0.0, 1e-1, 1e-2, 1e-3, 1e-4, 5e-4)
@@ -32,7 +34,8 @@ class Point:
     Args:
         lr: base learning rate; a head learns with lr · batch / 256 after its warm-up.
         weight_decay: λ of LARS, of matrices only.
-        min_lr: where the cosine ends, not scaled with the batch (as in MAE's code); it may lie above the learning rate.
+        min_lr: where the cosine ends, not scaled with the batch (as in MAE's code); it may lie
+            above the learning rate.
         warmup: epochs of a linear rise from 0.
         epochs: length of the training.
 
@@ -57,19 +60,26 @@ class Point:
             "weight_decay": (0 <= self.weight_decay < math.inf, "0 or more"),
             "min_lr": (0 <= self.min_lr < math.inf, "0 or more"),
             "epochs": (self.epochs >= 1, "1 or more"),
-            "warmup": (0 <= self.warmup < self.epochs, f"0 or more and below its epochs, {self.epochs}"),
+            "warmup": (
+                0 <= self.warmup < self.epochs,
+                f"0 or more and below its epochs, {self.epochs}",
+            ),
         }
         for name, (holds, expected) in wanted.items():
             if not holds:
-                raise InputError(f"A grid point's {name} is {getattr(self, name)}: expected {expected}.")
+                raise InputError(
+                    f"A grid point's {name} is {getattr(self, name)}: expected {expected}."
+                )
 
 
 def paper_grid(batch: int = PAPER_BATCH) -> tuple[Point, ...]:
-    """The 216 points of Table 4 of Shekhar et al. (2023): 3 learning rates, 3 weight decays, 6 minimal learning rates, 2
-    warm-ups, 2 lengths. Their learning rates give a step of `batch` images as much as the papers' 4,096.
+    """The 216 points of Table 4 of Shekhar et al. (2023): 3 learning rates, 3 weight decays, 6
+    minimal learning rates, 2 warm-ups, 2 lengths. Their learning rates give a step of `batch`
+    images as much as the papers' 4,096.
 
-    A small set of images is trained on in small batches. Scaled to these, as a base learning rate is, LARS would hardly move
-    a weight in as many steps as there are: by 0.001 · lr · batch / 256 of its length in each.
+    A small set of images is trained on in small batches. Scaled to these, as a base learning rate
+    is, LARS would hardly move a weight in as many steps as there are: by 0.001 · lr · batch / 256
+    of its length in each.
 
     >>> len(paper_grid()), paper_grid()[0]
     (216, Point(lr=0.1, weight_decay=0.0, min_lr=0.0, warmup=10, epochs=100))
@@ -78,12 +88,15 @@ def paper_grid(batch: int = PAPER_BATCH) -> tuple[Point, ...]:
     """
     return tuple(
         Point(lr * PAPER_BATCH / batch, weight_decay, min_lr, warmup, epochs)
-        for lr, weight_decay, min_lr, warmup, epochs in itertools.product(_LR, _WEIGHT_DECAY, _MIN_LR, _WARMUP, _EPOCHS)
+        for lr, weight_decay, min_lr, warmup, epochs in itertools.product(
+            _LR, _WEIGHT_DECAY, _MIN_LR, _WARMUP, _EPOCHS
+        )
     )
 
 
 def small_grid(batch: int, steps: int) -> tuple[Point, ...]:
-    """Eight points of about 400 steps each, of which an epoch has `steps`; learning rates are scaled as in `paper_grid`.
+    """Eight points of about 400 steps each, of which an epoch has `steps`; learning rates are
+    scaled as in `paper_grid`.
 
     >>> [(point.lr, point.epochs) for point in small_grid(batch=32, steps=8)][:3:2]
     [(256.0, 50), (76.8, 50)]
@@ -104,7 +117,8 @@ GRIDS: dict[str, Callable[[int, int], tuple[Point, ...]]] = {
 
 
 def rates(points: Sequence[Point], batch: int) -> Callable[[float], Float64[np.ndarray, " point"]]:
-    """The learning rate of each point after so many epochs, a fraction within one: MAE's linear rise and half cosine.
+    """The learning rate of each point after so many epochs, a fraction within one: MAE's linear
+    rise and half cosine.
 
     With η = lr · batch / 256, after t epochs η · t / warmup until the warm-up ends, then
     min_lr + (η − min_lr) · (1 + cos(π (t − warmup) / (epochs − warmup))) / 2.

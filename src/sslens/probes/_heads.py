@@ -1,4 +1,5 @@
-"""Heads of one kind trained side by side: batched products, gradients in closed form, and a plain module of each."""
+"""Heads of one kind trained side by side: batched products, gradients in closed form, and a plain
+module of each."""
 
 import math
 from collections.abc import Sequence
@@ -17,11 +18,13 @@ from sslens.probes._grid import Point, rates
 from sslens.probes._lars import lars_
 from sslens.store import digest
 
-#: of the BatchNorm on the features, as MAE's linear probe has it, and of those within deeper heads, as torch has it
+#: of the BatchNorm on the features, as MAE's linear probe has it, and of those within deeper heads,
+#: as torch has it
 EPS_FEATURES, EPS_HIDDEN = 1e-6, 1e-5
 #: the weight of a batch in running statistics, as torch has it
 FORGET = 0.1
-#: values between the layers of the heads that are computed together: so many that a call is worth its while, and what a GPU fills
+#: values between the layers of the heads that are computed together: so many that a call is worth
+#: its while, and what a GPU fills
 ROOM = {"cpu": 1 << 21, "cuda": 1 << 28}
 LN2 = math.log(2)
 
@@ -30,9 +33,10 @@ LN2 = math.log(2)
 class Head:
     """What a probe reads and how deep it is.
 
-    One layer is a BatchNorm without affine part, then a linear classifier, as MAE's linear probe. Each further layer puts a
-    linear layer as wide as the features, a BatchNorm and a ReLU between the two (Shekhar et al., 2023, B.3 and B.4). The
-    linear layers before a BatchNorm have no bias, which it would take away. Several columns are concatenated.
+    One layer is a BatchNorm without affine part, then a linear classifier, as MAE's linear probe.
+    Each further layer puts a linear layer as wide as the features, a BatchNorm and a ReLU between
+    the two (Shekhar et al., 2023, B.3 and B.4). The linear layers before a BatchNorm have no bias,
+    which it would take away. Several columns are concatenated.
 
     >>> Head((("blocks.5", "cls"), ("norm", "cls"))).name
     'blocks.5/cls + norm/cls'
@@ -45,9 +49,13 @@ class Head:
 
     def __post_init__(self) -> None:
         if not self.columns or len(set(self.columns)) != len(self.columns):
-            raise InputError(f"A head reads {list(self.columns)}: give one column, or several that differ.")
+            raise InputError(
+                f"A head reads {list(self.columns)}: give one column, or several that differ."
+            )
         if not 1 <= self.layers <= 10:
-            raise InputError(f"A head has {self.layers} layers: give 1, which is a linear probe, to 10.")
+            raise InputError(
+                f"A head has {self.layers} layers: give 1, which is a linear probe, to 10."
+            )
 
     @property
     def name(self) -> str:
@@ -57,14 +65,18 @@ class Head:
 
 
 def fresh(head: Head, point: Point, dim: int, classes: int, seed: int) -> nn.Sequential:
-    """A head as a plain module before its training: weights normal with standard deviation 0.01, the classifier's bias 0.
+    """A head as a plain module before its training: weights normal with standard deviation 0.01,
+    the classifier's bias 0.
 
     The draw depends on the head, the point and the seed, and not on what is trained beside it.
 
     >>> [type(layer).__name__ for layer in fresh(Head((("norm", "cls"),), layers=2), Point(0.1), 6, 3, seed=0)]
     ['BatchNorm1d', 'Linear', 'BatchNorm1d', 'ReLU', 'Linear']
     """
-    number = int(digest([seed, [list(column) for column in head.columns], head.layers, asdict(point)])[:15], 16)
+    number = int(
+        digest([seed, [list(column) for column in head.columns], head.layers, asdict(point)])[:15],
+        16,
+    )
     generator = torch.Generator().manual_seed(number)
 
     def linear(width: int, *, bias: bool) -> nn.Linear:
@@ -80,8 +92,11 @@ def fresh(head: Head, point: Point, dim: int, classes: int, seed: int) -> nn.Seq
     return nn.Sequential(*layers, linear(classes, bias=True))
 
 
-def packed(points: Sequence[Point], head: Head, dim: int, classes: int, batch: int, device: str) -> list[list[Point]]:
-    """The points in packs of one length and about one size, as large as there is `ROOM` for what lies between their layers.
+def packed(
+    points: Sequence[Point], head: Head, dim: int, classes: int, batch: int, device: str
+) -> list[list[Point]]:
+    """The points in packs of one length and about one size, as large as there is `ROOM` for what
+    lies between their layers.
 
     >>> sizes = packed([Point(0.1)] * 40, Head((("norm", "cls"),)), 192, 10, 8192, "cpu")
     >>> [len(pack) for pack in sizes]  # 2^21 values, 81,920 a head: 25 at most
@@ -101,13 +116,15 @@ def packed(points: Sequence[Point], head: Head, dim: int, classes: int, batch: i
 
 @final
 class Pack:
-    """One kind of head at several points of the grid, all of one length, as tensors whose first axis is the head.
+    """One kind of head at several points of the grid, all of one length, as tensors whose first
+    axis is the head.
 
-    The batch comes with features made mean 0 and variance 1 already: that depends on the features alone, so that all packs
-    share it. `running` is the mean and variance that take its place in evaluation, once the training has ended.
+    The batch comes with features made mean 0 and variance 1 already: that depends on the features
+    alone, so that all packs share it. `running` is the mean and variance that take its place in
+    evaluation, once the training has ended.
 
-    What a head does with its rows of a product touches no other head's rows, so that one whose values overflow harms none;
-    it is then put to 0 and stays there, with the epoch in `diverged`.
+    What a head does with its rows of a product touches no other head's rows, so that one whose
+    values overflow harms none; it is then put to 0 and stays there, with the epoch in `diverged`.
     """
 
     def __init__(
@@ -122,17 +139,29 @@ class Pack:
         device: str,
         dtype: torch.dtype,
     ) -> None:
-        self.head, self.points, self.dim, self.classes, self.seed = head, tuple(points), dim, classes, seed
+        self.head, self.points, self.dim, self.classes, self.seed = (
+            head,
+            tuple(points),
+            dim,
+            classes,
+            seed,
+        )
         self._rates = rates(points, batch)
         self.diverged = np.full(len(points), -1)
         self.running: tuple[Tensor, Tensor] | None = None
         modules = [fresh(head, point, dim, classes, seed) for point in points]
         self._parameters = {
-            name: torch.stack([module.get_parameter(name).detach() for module in modules]).to(device, dtype)
+            name: (
+                torch.stack([module.get_parameter(name).detach() for module in modules]).to(
+                    device, dtype
+                )
+            )
             for name, _ in modules[0].named_parameters()
         }
         self._momenta = {name: torch.zeros_like(value) for name, value in self._parameters.items()}
-        self._hidden = range(1, 3 * head.layers - 2, 3)  # the places of the linear layers but the last in a module
+        self._hidden = range(
+            1, 3 * head.layers - 2, 3
+        )  # the places of the linear layers but the last in a module
         self._statistics = {
             place + 1: (
                 torch.zeros(len(points), dim, device=device, dtype=dtype),
@@ -141,7 +170,9 @@ class Pack:
             for place in self._hidden
         }
         self._last = 3 * head.layers - 2
-        self._decay = torch.tensor([point.weight_decay for point in points], device=device, dtype=dtype)
+        self._decay = torch.tensor(
+            [point.weight_decay for point in points], device=device, dtype=dtype
+        )
         self._alive = torch.ones_like(self._decay)
 
     @property
@@ -151,12 +182,18 @@ class Pack:
 
     @torch.no_grad()
     def step(
-        self, x: Float[Tensor, "image dim"], labels: Int64[Tensor, " image"], at: float, room: Float[Tensor, " _"]
+        self,
+        x: Float[Tensor, "image dim"],
+        labels: Int64[Tensor, " image"],
+        at: float,
+        room: Float[Tensor, " _"],
     ) -> None:
-        """One step of every head, `at` epochs after the start: the gradient of the mean cross-entropy, and LARS.
+        """One step of every head, `at` epochs after the start: the gradient of the mean
+        cross-entropy, and LARS.
 
-        Of the logits it is (softmax − onehot) / images; through a ReLU and a BatchNorm it is theirs in closed form; of a
-        weight it is that of the layer's outputs times its inputs. `room` is memory for the logits, kept from step to step.
+        Of the logits it is (softmax − onehot) / images; through a ReLU and a BatchNorm it is theirs
+        in closed form; of a weight it is that of the layer's outputs times its inputs. `room` is
+        memory for the logits, kept from step to step.
         """
         h, inputs, normed = x.T, [], []
         for place in self._hidden:
@@ -170,13 +207,15 @@ class Pack:
         gradients = {f"{self._last}.weight": _outer(d, h), f"{self._last}.bias": d.sum(2)}
         for number, place in reversed(list(enumerate(self._hidden))):
             d = torch.bmm(self._parameters[f"{place + 3}.weight"].transpose(1, 2), d)
-            d, gradients[f"{place + 1}.weight"], gradients[f"{place + 1}.bias"] = self._norm_backward(
-                place + 1, d, *normed[number]
+            d, gradients[f"{place + 1}.weight"], gradients[f"{place + 1}.bias"] = (
+                self._norm_backward(place + 1, d, *normed[number])
             )
             gradients[f"{place}.weight"] = _outer(d, inputs[number])
         self._update(gradients, at)
 
-    def _norm(self, place: int, z: Float[Tensor, "head width image"]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def _norm(
+        self, place: int, z: Float[Tensor, "head width image"]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """BatchNorm and ReLU, with what the way back needs."""
         heads, width, images = z.shape
         out, mean, scale = torch.native_batch_norm(
@@ -191,7 +230,15 @@ class Pack:
         d.mul_(h > 0)
         weight, _, *running = self._affine(place)
         d, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
-            d.view(1, -1, images), z.view(1, -1, images), weight, *running, mean, scale, True, EPS_HIDDEN, [True] * 3
+            d.view(1, -1, images),
+            z.view(1, -1, images),
+            weight,
+            *running,
+            mean,
+            scale,
+            True,
+            EPS_HIDDEN,
+            [True] * 3,
         )
         return d.view(z.shape), of_weight.view(heads, width), of_bias.view(heads, width)
 
@@ -210,7 +257,11 @@ class Pack:
             gone = ~finite
             self._alive[gone] = 0
             self.diverged[gone.cpu().numpy()] = int(at)
-            for values in (*self._parameters.values(), *self._momenta.values(), *sum(self._statistics.values(), ())):
+            for values in (
+                *self._parameters.values(),
+                *self._momenta.values(),
+                *sum(self._statistics.values(), ()),
+            ):
                 values[gone] = 0
 
     @torch.no_grad()
@@ -221,7 +272,9 @@ class Pack:
         for place in self._hidden:
             z = _product(self._parameters[f"{place}.weight"], h)
             weight, bias, mean, variance = self._affine(place + 1)
-            out = F.batch_norm(z.view(1, -1, z.shape[2]), mean, variance, weight, bias, eps=EPS_HIDDEN)
+            out = F.batch_norm(
+                z.view(1, -1, z.shape[2]), mean, variance, weight, bias, eps=EPS_HIDDEN
+            )
             h = out.relu_().view(z.shape)
         return _product(self._parameters[f"{self._last}.weight"], h).add_(
             self._parameters[f"{self._last}.bias"][:, :, None]
@@ -231,7 +284,9 @@ class Pack:
         """One of the trained heads as a plain module, in evaluation mode."""
         assert self.running is not None, "the training has not ended"
         row = self.points.index(point)
-        module = fresh(self.head, point, self.dim, self.classes, self.seed).to(self.running[0].dtype)
+        module = fresh(self.head, point, self.dim, self.classes, self.seed).to(
+            self.running[0].dtype
+        )
         state = {name: value[row] for name, value in self._parameters.items()}
         state |= dict(zip(("0.running_mean", "0.running_var"), self.running, strict=True))
         for place, statistics in self._statistics.items():
@@ -246,7 +301,8 @@ class Pack:
 def _product(
     weight: Float[Tensor, "head out in"], x: Tensor, out: Tensor | None = None
 ) -> Float[Tensor, "head out image"]:
-    """Each head's weights times its inputs [head, in, image], or times inputs that all share [in, image]: one product."""
+    """Each head's weights times its inputs [head, in, image], or times inputs that all share [in,
+    image]: one product."""
     if x.ndim == 3:
         return torch.bmm(weight, x, out=out)
     flat = None if out is None else out.flatten(0, 1)
@@ -254,11 +310,15 @@ def _product(
 
 
 def _cross_entropy_backward_(
-    z: Float[Tensor, "head class image"], bias: Float[Tensor, "head class"], labels: Int64[Tensor, " image"]
+    z: Float[Tensor, "head class image"],
+    bias: Float[Tensor, "head class"],
+    labels: Int64[Tensor, " image"],
 ) -> None:
-    """The logits `z + bias` become the gradient of their mean cross-entropy, (softmax − onehot) / images.
+    """The logits `z + bias` become the gradient of their mean cross-entropy, (softmax − onehot) /
+    images.
 
-    2^x, of logits over ln 2, takes half the time of e^x on CPUs, and whole tensors half that of `softmax` over a middle axis.
+    2^x, of logits over ln 2, takes half the time of e^x on CPUs, and whole tensors half that of
+    `softmax` over a middle axis.
     """
     images = z.shape[2]
     torch.add(bias[:, :, None] / LN2, z, alpha=1 / LN2, out=z)

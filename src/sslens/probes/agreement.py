@@ -1,8 +1,10 @@
-"""Whether two models say the same of the same images, and are right and wrong on the same ones; each with its interval.
+"""Whether two models say the same of the same images, and are right and wrong on the same ones;
+each with its interval.
 
-Kendall's tau of the rankings of classes (`rank`), F1 of one model's first choice against the other's, and error consistency.
-A number of this kind is not read alone: two models that are nearly always right agree whatever they see. Error consistency takes
-out what two independent models of these accuracies would share, tau over "both wrong" looks where being right explains nothing.
+Kendall's tau of the rankings of classes (`rank`), F1 of one model's first choice against the
+other's, and error consistency. A number of this kind is not read alone: two models that are nearly
+always right agree whatever they see. Error consistency takes out what two independent models of
+these accuracies would share, tau over "both wrong" looks where being right explains nothing.
 """
 
 import itertools
@@ -28,7 +30,8 @@ PAIRS = 2000
 
 
 class F1(NamedTuple):
-    """F1 of each class, averaged over the classes that either model predicts, or weighted by how often the first does."""
+    """F1 of each class, averaged over the classes that either model predicts, or weighted by how
+    often the first does."""
 
     macro: Float64[np.ndarray, "*draw"]
     weighted: Float64[np.ndarray, "*draw"]
@@ -37,16 +40,20 @@ class F1(NamedTuple):
 def f1(first: Int64[np.ndarray, " image"], second: Int64[np.ndarray, " image"]) -> F1:
     """F1 of the second model's predicted classes, the first model's taken for the truth.
 
-    Of a class that the first predicts n times, the second m times and both on h images, F1 = 2h / (n + m), which is the same
-    whichever model is first. The papers do not say how they average over classes: the macro mean is over those that either model
-    predicts (a class that none does has no F1), and is the same both ways; the weighted one weighs by n, and is not.
-    (The micro mean is the share of images on which both predict the same.)
+    Of a class that the first predicts n times, the second m times and both on h images, F1 = 2h /
+    (n + m), which is the same whichever model is first. The papers do not say how they average over
+    classes: the macro mean is over those that either model predicts (a class that none does has no
+    F1), and is the same both ways; the weighted one weighs by n, and is not. (The micro mean is the
+    share of images on which both predict the same.)
 
     >>> f1(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]))  # class 0: 4/5, class 1: 2/3
     F1(macro=array(0.7333...), weighted=array(0.7666...))
     """
     classes = int(max(first.max(), second.max())) + 1
-    counts = [np.bincount(x, minlength=classes).astype(float) for x in (first[first == second], first, second)]
+    counts = [
+        np.bincount(x, minlength=classes).astype(float)
+        for x in (first[first == second], first, second)
+    ]
     return _f1(*counts)
 
 
@@ -61,12 +68,16 @@ def _f1(
     return F1(np.asarray(macro), np.asarray((each * first).sum(-1) / first.sum(-1)))
 
 
-def error_consistency(right_a: Bool[np.ndarray, " image"], right_b: Bool[np.ndarray, " image"]) -> float:
-    """Cohen's κ of being right: how much more often two models are right or wrong together than by chance.
+def error_consistency(
+    right_a: Bool[np.ndarray, " image"], right_b: Bool[np.ndarray, " image"]
+) -> float:
+    """Cohen's κ of being right: how much more often two models are right or wrong together than by
+    chance.
 
-    κ = (c − e) / (1 − e), c the share of images on which both are right or both wrong, e = p_a p_b + (1 − p_a)(1 − p_b) that of
-    independent models of accuracies p_a and p_b (Geirhos, Meding & Wichmann, 2020, arXiv:2006.16736). 0 is chance; nan where
-    both are right on all images or both wrong on all.
+    κ = (c − e) / (1 − e), c the share of images on which both are right or both wrong, e = p_a p_b
+    + (1 − p_a)(1 − p_b) that of independent models of accuracies p_a and p_b (Geirhos, Meding &
+    Wichmann, 2020, arXiv:2006.16736). 0 is chance; nan where both are right on all images or both
+    wrong on all.
 
     >>> a = np.array([True] * 6 + [False] * 4)
     >>> b = np.array([True] * 5 + [False] * 4 + [True])
@@ -84,14 +95,20 @@ def _kappa(
     """κ from the shares of images that a, b and both have right."""
     together, expected = 1 - a - b + 2 * both, a * b + (1 - a) * (1 - b)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(expected < 1, (together - expected) / np.where(expected < 1, 1 - expected, np.nan), np.nan)
+        return np.where(
+            expected < 1,
+            (together - expected) / np.where(expected < 1, 1 - expected, np.nan),
+            np.nan,
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """The bootstrap over images: how often each is drawn, first in the sample itself (once each), then in the replicates.
+    """The bootstrap over images: how often each is drawn, first in the sample itself (once each),
+    then in the replicates.
 
-    All statistics of one `Draws` are of the same resamples, so that their differences are paired. A byte an image and replicate.
+    All statistics of one `Draws` are of the same resamples, so that their differences are paired. A
+    byte an image and replicate.
 
     >>> draws = Draws.of(images=5, replicates=3, seed=0)
     >>> draws.counts[0].tolist(), draws.counts.sum(1).tolist()
@@ -116,7 +133,9 @@ class Draws:
         """The sum of each column over the images of each draw."""
         found = np.empty((len(self.counts), columns.shape[1]))
         for start in range(0, len(found), STEP):
-            found[start : start + STEP] = np.asarray(self.counts[start : start + STEP].astype(np.float64) @ columns)
+            found[start : start + STEP] = np.asarray(
+                self.counts[start : start + STEP].astype(np.float64) @ columns
+            )
         return found
 
     def sampled(self, values: Float64[np.ndarray, " draw"]) -> Sampled:
@@ -128,8 +147,9 @@ class Asked(NamedTuple):
     """One number about two models.
 
     Attributes:
-        measure: "tau", "tau first" (over the first model's top; the mean of either being first), "f1", "f1 weighted" (likewise),
-            "same" (the share of images of which both say the same class) or "kappa".
+        measure: "tau", "tau first" (over the first model's top; the mean of either being first),
+            "f1", "f1 weighted" (likewise), "same" (the share of images of which both say the same
+            class) or "kappa".
         k: of the top-k; 0 for what looks at the first choice.
         images: one of `SUBSETS`.
     """
@@ -145,7 +165,8 @@ class Found(NamedTuple):
     Attributes:
         sampled: its value with replicates.
         images: how many it is a mean over.
-        chance: what it would be if the images said nothing, and each model named and ranked the classes as often so as it does.
+        chance: what it would be if the images said nothing, and each model named and ranked the
+            classes as often so as it does.
     """
 
     sampled: Sampled
@@ -167,7 +188,9 @@ class Predicted:
     right: Bool[np.ndarray, " image"]
 
     @classmethod
-    def of(cls, logits: Float[Tensor, "image class"], labels: Int64[np.ndarray, " image"], k: int) -> "Predicted":
+    def of(
+        cls, logits: Float[Tensor, "image class"], labels: Int64[np.ndarray, " image"], k: int
+    ) -> "Predicted":
         """Rank the classes, k of them.
 
         Raises:
@@ -181,10 +204,12 @@ class Predicted:
 def agreement(a: Predicted, b: Predicted, ks: Sequence[int], draws: Draws) -> dict[Asked, Found]:
     """All that two models' predictions have in common, with bootstrap replicates over images.
 
-    What no image is there for (none both wrong, no tau defined) is nan, and so is any replicate of which that is true.
+    What no image is there for (none both wrong, no tau defined) is nan, and so is any replicate of
+    which that is true.
 
     Raises:
-        InputError: the predictions or the draws are of other images, or a k is over what was ranked.
+        InputError: the predictions or the draws are of other images, or a k is over what was
+            ranked.
 
     >>> import torch
     >>> logits = torch.tensor([[3.0, 2.0, 1.0], [1.0, 3.0, 2.0], [3.0, 2.0, 1.0]])
@@ -197,13 +222,18 @@ def agreement(a: Predicted, b: Predicted, ks: Sequence[int], draws: Draws) -> di
     """
     if not len(a.first) == len(b.first) == draws.drawn[0]:
         raise InputError(
-            f"Predictions of {len(a.first)} and of {len(b.first)} images, drawn from {draws.drawn[0]}, are not of the same images."
+            f"Predictions of {len(a.first)} and of {len(b.first)} images, drawn from"
+            f" {draws.drawn[0]}, are not of the same images."
         )
     return _taus(a, b, ks, draws) | _choices(a, b, draws)
 
 
 def _taus(a: Predicted, b: Predicted, ks: Sequence[int], draws: Draws) -> dict[Asked, Found]:
-    members = {"all": np.ones_like(a.right), "both right": a.right & b.right, "both wrong": ~a.right & ~b.right}
+    members = {
+        "all": np.ones_like(a.right),
+        "both right": a.right & b.right,
+        "both wrong": ~a.right & ~b.right,
+    }
     asked, columns, chances = [], [], []
     for k, (measure, rank) in itertools.product(ks, (("tau", tau), ("tau first", either_first))):
         value = rank(a.rankings, b.rankings, k)
@@ -220,7 +250,8 @@ def _taus(a: Predicted, b: Predicted, ks: Sequence[int], draws: Draws) -> dict[A
     with np.errstate(invalid="ignore"):
         means = sums[:, 0::2] / sums[:, 1::2]
     return {
-        each: Found(draws.sampled(means[:, i]), int(sums[0, 2 * i + 1]), chances[i]) for i, each in enumerate(asked)
+        each: Found(draws.sampled(means[:, i]), int(sums[0, 2 * i + 1]), chances[i])
+        for i, each in enumerate(asked)
     }
 
 
@@ -232,7 +263,8 @@ def either_first(a: Rankings, b: Rankings, k: int) -> Float64[np.ndarray, " imag
 def mixed_up(
     rows: Int64[np.ndarray, " image"], seed: int
 ) -> tuple[Int64[np.ndarray, " pair"], Int64[np.ndarray, " pair"]]:
-    """Pairs of different images among these, with which two models' rankings are held against each other by chance.
+    """Pairs of different images among these, with which two models' rankings are held against each
+    other by chance.
 
     >>> one, other = mixed_up(np.array([3, 5]), seed=0)
     >>> set((one + other).tolist()), len(one) == PAIRS, [len(each) for each in mixed_up(np.array([3]), seed=0)]
@@ -248,7 +280,9 @@ def mixed_up(
 def _choices(a: Predicted, b: Predicted, draws: Draws) -> dict[Asked, Found]:
     n = draws.drawn[0]
     shared = a.first == b.first
-    shares = draws.sums(np.stack([a.right, b.right, a.right & b.right, shared], 1).astype(float)) / n
+    shares = (
+        draws.sums(np.stack([a.right, b.right, a.right & b.right, shared], 1).astype(float)) / n
+    )
     classes = a.rankings.logits.shape[1]
     first, second = (draws.sums(_one_hot(x.first, np.ones(n), classes)) for x in (a, b))
     hits = draws.sums(_one_hot(a.first, shared.astype(float), classes))
@@ -278,4 +312,6 @@ def _one_hot(
     classes: Int64[np.ndarray, " image"], values: Float64[np.ndarray, " image"], count: int
 ) -> "scipy.sparse.csr_array[np.float64]":
     """The values of images in the columns of their classes."""
-    return scipy.sparse.csr_array((values, (np.arange(len(classes)), classes)), shape=(len(classes), count))
+    return scipy.sparse.csr_array(
+        (values, (np.arange(len(classes)), classes)), shape=(len(classes), count)
+    )

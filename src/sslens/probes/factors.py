@@ -1,4 +1,5 @@
-"""What a layer knows of the factors that images were generated with: position, size, orientation, hue, texture, …."""
+"""What a layer knows of the factors that images were generated with: position, size, orientation,
+hue, texture, …."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,14 +30,19 @@ UNITS = {
     "value": "on test images",
     "low": "lower end of the 95 % interval, by bootstrap over test images",
     "high": "upper end",
-    "chance": "share of the most frequent class of the training images, among test images; 0 for R²",
-    "decoded": "R², or (accuracy − chance) / (1 − chance): 1 where all is known, 0 where nothing is",
+    "chance": (
+        "share of the most frequent class of the training images, among test images; 0 for R²"
+    ),
+    "decoded": (
+        "R², or (accuracy − chance) / (1 − chance): 1 where all is known, 0 where nothing is"
+    ),
     "penalty": "λ of the ridge regression, chosen by leave-one-out on the training images",
 }
 
 
 def kind_of(name: str, values: "pd.Series[Any]") -> Kind:
-    """What a factor is: circular by its name (`CIRCULAR`), else continuous where it is numbers with a fraction.
+    """What a factor is: circular by its name (`CIRCULAR`), else continuous where it is numbers with
+    a fraction.
 
     >>> import pandas as pd
     >>> kind_of("hue", pd.Series([1.5])), kind_of("x", pd.Series([1.5])), kind_of("facing", pd.Series(["left"]))
@@ -55,14 +61,17 @@ def decode(
     *,
     seed: int = 0,
 ) -> "pd.DataFrame":
-    """How well each factor is read from features by a ridge probe: a row a factor, columns as in `UNITS`.
+    """How well each factor is read from features by a ridge probe: a row a factor, columns as in
+    `UNITS`.
 
-    All factors are targets of one regression (`ridge`): a number as it is, an angle as its sine and cosine, a kind as its
-    classes; each takes the penalty with which the left-out training images come off best. R² is 1 − Σ(y − ŷ)² / Σ(y − ȳ)²
-    over test images, for an angle over both of its parts.
+    All factors are targets of one regression (`ridge`): a number as it is, an angle as its sine and
+    cosine, a kind as its classes; each takes the penalty with which the left-out training images
+    come off best. R² is 1 − Σ(y − ŷ)² / Σ(y − ȳ)² over test images, for an angle over both of its
+    parts.
 
     Raises:
-        InputError: a frame without a row an image, a factor that one of the frames lacks, or one that never varies.
+        InputError: a frame without a row an image, a factor that one of the frames lacks, or one
+            that never varies.
 
     >>> import pandas as pd
     >>> x = torch.linspace(-3, 3, 40)[:, None]
@@ -76,12 +85,16 @@ def decode(
     for x, frame in ((features, factors), (test_features, test_factors)):
         if len(x) != len(frame):
             raise InputError(
-                f"There are factors of {len(frame):,} images, and features of {len(x):,}: give a row an image."
+                f"There are factors of {len(frame):,} images, and features of {len(x):,}: give a"
+                " row an image."
             )
     missing = [str(name) for name in factors.columns if name not in test_factors.columns]
     if missing:
         raise InputError(f"The test images' factors lack {', '.join(missing)}.")
-    coded = {str(name): _Coded.of(str(name), factors[name], test_factors[name]) for name in factors.columns}
+    coded = {
+        str(name): _Coded.of(str(name), factors[name], test_factors[name])
+        for name in factors.columns
+    }
     path = ridge(features, torch.cat([each.targets for each in coded.values()], 1))
     predicted = path.predict(test_features)
     draws = bootstrap_counts(len(test_factors), REPLICATES, seed).T  # the same for every layer
@@ -107,21 +120,29 @@ class _Coded:
     def of(cls, name: str, train: "pd.Series[Any]", test: "pd.Series[Any]") -> "_Coded":
         kind = kind_of(name, train)
         if train.nunique() < 2 or test.nunique() < 2:
-            raise InputError(f"The factor {name} is the same for all images: there is nothing to decode, leave it out.")
+            raise InputError(
+                f"The factor {name} is the same for all images: there is nothing to decode, leave"
+                " it out."
+            )
         if kind == "categorical":
             classes = sorted(train.astype(str).unique())
             made = [
-                torch.from_numpy((each.astype(str).to_numpy()[:, None] == np.array(classes)).astype(np.float64))
+                torch.from_numpy(
+                    (each.astype(str).to_numpy()[:, None] == np.array(classes)).astype(np.float64)
+                )
                 for each in (train, test)
             ]
             return cls(kind, made[0], made[1])
-        numbers = [torch.from_numpy(each.to_numpy(np.float64).copy())[:, None] for each in (train, test)]
+        numbers = [
+            torch.from_numpy(each.to_numpy(np.float64).copy())[:, None] for each in (train, test)
+        ]
         if kind == "circular":
             numbers = [torch.cat([x.deg2rad().sin(), x.deg2rad().cos()], 1) for x in numbers]
         return cls(kind, numbers[0], numbers[1])
 
     def best(self, left_out: Float64[Tensor, "lambda image target"]) -> int:
-        """The row of the penalty that does best on images left out; of equals the largest penalty."""
+        """The row of the penalty that does best on images left out; of equals the largest
+        penalty."""
         if self.kind == "categorical":
             good = (left_out.argmax(2) == self.targets.argmax(1)).double().mean(1)
         else:
@@ -145,7 +166,9 @@ class _Coded:
             # Σ(y − ȳ)² of a draw with weights c is Σ c y² − (Σ c y)² / n, for each part
             value = 1 - float(error.sum() / _spread(torch.ones_like(draws[:1]), self.test)[0])
             spread = _spread(draws, self.test)
-            drawn = 1 - (draws @ error)[spread > 0] / spread[spread > 0]  # a draw of one image over and over has no R²
+            drawn = (
+                1 - (draws @ error)[spread > 0] / spread[spread > 0]
+            )  # a draw of one image over and over has no R²
             chance, decoded, measure = 0.0, float(value), "R²"
         low, high = np.quantile(drawn.numpy(), (0.025, 0.975))
         return {

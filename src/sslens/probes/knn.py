@@ -23,12 +23,18 @@ TEMPERATURES = (0.04, 0.07, 0.1, 0.2, None)
 
 
 def neighbours(
-    queries: Float[Tensor, "query dim"], bank: Float[Tensor, "bank dim"], k: int, *, leave_one_out: bool = False
+    queries: Float[Tensor, "query dim"],
+    bank: Float[Tensor, "bank dim"],
+    k: int,
+    *,
+    leave_one_out: bool = False,
 ) -> tuple[Int64[Tensor, "query k"], Float[Tensor, "query k"]]:
-    """The k rows of `bank` with the largest cosine to each query, nearest first, and the cosines, on the device of `bank`.
+    """The k rows of `bank` with the largest cosine to each query, nearest first, and the cosines,
+    on the device of `bank`.
 
-    Equal cosines are ordered by row, and equal rows have equal cosines: the result does not depend on how a library sorts
-    or rounds. With `leave_one_out` queries and bank are the same rows, and none is its own neighbour.
+    Equal cosines are ordered by row, and equal rows have equal cosines: the result does not depend
+    on how a library sorts or rounds. With `leave_one_out` queries and bank are the same rows, and
+    none is its own neighbour.
 
     Raises:
         InputError: k is not under the number of rows to choose from, or features are not finite.
@@ -38,17 +44,22 @@ def neighbours(
     """
     rows = len(bank) - leave_one_out
     if not 1 <= k <= rows:
-        raise InputError(f"{k} neighbours cannot be chosen among {rows} images: give k between 1 and {rows}.")
+        raise InputError(
+            f"{k} neighbours cannot be chosen among {rows} images: give k between 1 and {rows}."
+        )
     for name, x in (("queries", queries), ("bank", bank)):
         if len(x) and not torch.isfinite(torch.stack(torch.aminmax(x))).all():
             raise InputError(
-                f"The features of the {name} hold values that are not finite: the model or its input is broken."
+                f"The features of the {name} hold values that are not finite: the model or its"
+                " input is broken."
             )
     found, cosines = Bank(bank).nearest(queries, k + leave_one_out)
     if not leave_one_out:
         return found, cosines
     own = found == torch.arange(len(found))[:, None]
-    own[:, -1] |= ~own.any(1)  # behind k equals with lower rows it was not found, and one is too many
+    own[:, -1] |= ~own.any(
+        1
+    )  # behind k equals with lower rows it was not found, and one is too many
     return found[~own].view(-1, k), cosines[~own].view(-1, k)
 
 
@@ -60,11 +71,13 @@ def votes(
     ks: Sequence[int],
     temperatures: Sequence[float | None] = (0.07,),
 ) -> Int64[np.ndarray, "temperature k query"]:
-    """The class with the most votes of each query's k nearest, for every k and temperature; of equals the first class.
+    """The class with the most votes of each query's k nearest, for every k and temperature; of
+    equals the first class.
 
-    A neighbour with cosine s has exp(s/τ) votes, as in DINO's evaluation; with the temperature None it has one. The largest
-    cosine of a query is subtracted before exp, which scales all its votes alike. Neighbours are counted one after the
-    other, the nearest first, and only the class that got a vote can become the winner: all k cost what the largest costs.
+    A neighbour with cosine s has exp(s/τ) votes, as in DINO's evaluation; with the temperature None
+    it has one. The largest cosine of a query is subtracted before exp, which scales all its votes
+    alike. Neighbours are counted one after the other, the nearest first, and only the class that
+    got a vote can become the winner: all k cost what the largest costs.
 
     >>> labels, cosines = torch.tensor([[0, 1, 1]]), torch.tensor([[0.9, 0.1, 0.1]])
     >>> votes(labels, cosines, 2, ks=[1, 2, 3], temperatures=[0.07, None])[:, :, 0].tolist()
@@ -107,7 +120,8 @@ def vote(
     how: Vote = "weighted",
     temperature: float = 0.07,
 ) -> Int64[np.ndarray, " query"]:
-    """The class with the most votes of all neighbours of each query: exp(s/τ) each ("weighted"), or one ("majority").
+    """The class with the most votes of all neighbours of each query: exp(s/τ) each ("weighted"), or
+    one ("majority").
 
     >>> vote(torch.tensor([[0, 1, 1]]), torch.tensor([[0.9, 0.1, 0.1]]), 2).tolist()
     [0]
@@ -138,7 +152,9 @@ def knn(
     [1]
     """
     rows, cosines = neighbours(queries, bank, k, leave_one_out=leave_one_out)
-    return vote(bank_labels[rows], cosines, int(bank_labels.max()) + 1, how=how, temperature=temperature)
+    return vote(
+        bank_labels[rows], cosines, int(bank_labels.max()) + 1, how=how, temperature=temperature
+    )
 
 
 def sweep(
@@ -149,12 +165,15 @@ def sweep(
     temperatures: Sequence[float | None] = (0.07, None),
     device: str = "cpu",
 ) -> Iterator[tuple[Column, Int64[np.ndarray, "temperature k query"]]]:
-    """The predicted classes by every tap and pooling, for every k and temperature, from one search each.
+    """The predicted classes by every tap and pooling, for every k and temperature, from one search
+    each.
 
-    Without a bank each image is classified by all others of its set. One tap and pooling is held in memory at a time.
+    Without a bank each image is classified by all others of its set. One tap and pooling is held in
+    memory at a time.
 
     Raises:
-        InputError: no classes, other classes or another model in the bank, a tap that it lacks, too few images for a k.
+        InputError: no classes, other classes or another model in the bank, a tap that it lacks, too
+            few images for a k.
 
     >>> from sslens.capture import Artefact, in_memory
     >>> artefact = Artefact("features", "m", tuple("abcd"), (), {"x/flat": torch.tensor([[1.0], [1], [-1], [-2]])}, {})
@@ -164,38 +183,51 @@ def sweep(
     """
     among = bank or queries
     if queries.labels is None or among.labels is None:
-        raise InputError("The images have no classes: k-NN needs labelled ones, a subfolder a class.")
+        raise InputError(
+            "The images have no classes: k-NN needs labelled ones, a subfolder a class."
+        )
     if bank is not None:
         _require_same(queries, bank)
     known = torch.tensor(among.labels)
     for column in queries.columns:
         rows, cosines = neighbours(
-            queries.read(*column).to(device), among.read(*column).to(device), max(ks), leave_one_out=bank is None
+            queries.read(*column).to(device),
+            among.read(*column).to(device),
+            max(ks),
+            leave_one_out=bank is None,
         )
-        yield column, votes(known[rows], cosines, len(among.classes), ks=ks, temperatures=temperatures)
+        yield (
+            column,
+            votes(known[rows], cosines, len(among.classes), ks=ks, temperatures=temperatures),
+        )
 
 
 def _require_same(queries: FeatureStore, bank: FeatureStore) -> None:
     for what, said in (("weights", "another model"), ("transform", "images seen otherwise")):
         if queries.key.get(what) != bank.key.get(what):
             raise InputError(
-                f"The bank's features are of {said} ({queries.name} and {bank.name}): make both with one model and one transform."
+                f"The bank's features are of {said} ({queries.name} and {bank.name}): make both"
+                " with one model and one transform."
             )
     if queries.classes != bank.classes:
         raise InputError(
-            f"The bank has other classes ({len(bank.classes)} and {len(queries.classes)}): k-NN needs the same folders in both."
+            f"The bank has other classes ({len(bank.classes)} and {len(queries.classes)}): k-NN"
+            " needs the same folders in both."
         )
     for column in queries.columns:
         bank.require(*column)
 
 
 def wilson(correct: int, count: int, z: float = 1.959964) -> tuple[float, float]:
-    """The 95 % interval of a share by Wilson's score (1927), which holds near 0 and 1 and for few images.
+    """The 95 % interval of a share by Wilson's score (1927), which holds near 0 and 1 and for few
+    images.
 
     >>> [round(end, 4) for end in wilson(8, 10)]
     [0.4902, 0.9433]
     """
     share = correct / count
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5
+    half = (
+        z / (1 + z * z / count) * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5
+    )
     return middle - half, middle + half

@@ -1,7 +1,8 @@
-"""Linear, deeper and multi-layer probes: every head of a grid trained together, in one stream of features.
+"""Linear, deeper and multi-layer probes: every head of a grid trained together, in one stream of
+features.
 
-A head alone is a few products that are too thin for a processor, between a normalisation of the features that all heads
-share. Together they are one wide product: see `bench/probes.py`.
+A head alone is a few products that are too thin for a processor, between a normalisation of the
+features that all heads share. Together they are one wide product: see `bench/probes.py`.
 """
 
 import itertools
@@ -48,10 +49,13 @@ __all__ = [
 class Probes:
     """Trained heads: each of `heads` at each point of `grid`.
 
-    `diverged` gives, by head, the epoch in which each point's values overflowed, −1 where they did not.
+    `diverged` gives, by head, the epoch in which each point's values overflowed, −1 where they did
+    not.
     """
 
-    def __init__(self, heads: Sequence[Head], grid: Sequence[Point], classes: int, packs: Sequence[Pack]) -> None:
+    def __init__(
+        self, heads: Sequence[Head], grid: Sequence[Point], classes: int, packs: Sequence[Pack]
+    ) -> None:
         self.heads, self.grid, self.classes = tuple(heads), tuple(grid), classes
         self._packs = {head: [pack for pack in packs if pack.head == head] for head in self.heads}
         self._row = {point: row for row, point in enumerate(self.grid)}
@@ -64,16 +68,23 @@ class Probes:
         return found
 
     def module(self, head: Head, point: int) -> nn.Sequential:
-        """One head as a plain module in evaluation mode: from features as they come, its columns side by side, to logits."""
-        return next(pack.module(self.grid[point]) for pack in self._packs[head] if self.grid[point] in pack.points)
+        """One head as a plain module in evaluation mode: from features as they come, its columns
+        side by side, to logits."""
+        return next(
+            pack.module(self.grid[point])
+            for pack in self._packs[head]
+            if self.grid[point] in pack.points
+        )
 
     def right(self, data: Labelled, top: int = 1) -> dict[Head, Bool[np.ndarray, "point image"]]:
-        """By head: which images each point has right, the label being among its `top` highest logits.
+        """By head: which images each point has right, the label being among its `top` highest
+        logits.
 
         Of equal logits the first class comes first.
 
         Raises:
-            InputError: fewer classes than `top`, a column that `data` lacks, or other classes than in training.
+            InputError: fewer classes than `top`, a column that `data` lacks, or other classes than
+                in training.
         """
         require_top(top, self.classes)
         self._require(data)
@@ -82,7 +93,9 @@ class Probes:
         for features, labels in data.blocks(self._columns()):
             rows = slice(start, start + len(labels))
             for head, pack in self._all():
-                found[head][self._rows(pack), rows] = _right(_logits(pack, features), labels, top).numpy()
+                found[head][self._rows(pack), rows] = _right(
+                    _logits(pack, features), labels, top
+                ).numpy()
             start = rows.stop
         return found
 
@@ -96,12 +109,16 @@ class Probes:
         module = self.module(head, point)
         with torch.no_grad():
             blocks = data.blocks(head.columns)
-            return torch.cat([module(_joined(head, features).to(_dtype(module))) for features, _ in blocks])
+            return torch.cat(
+                [module(_joined(head, features).to(_dtype(module))) for features, _ in blocks]
+            )
 
     def _require(self, data: Labelled) -> None:
         require(self._columns(), data.columns)
         if data.classes != self.classes:
-            raise InputError(f"The probes know {self.classes} classes, and the images are of {data.classes}.")
+            raise InputError(
+                f"The probes know {self.classes} classes, and the images are of {data.classes}."
+            )
 
     def _columns(self) -> list[Column]:
         return list(dict.fromkeys(column for head in self.heads for column in head.columns))
@@ -125,9 +142,9 @@ def train_probes(
 ) -> Probes:
     """Train every head at every point of the grid, together.
 
-    Minimises the mean cross-entropy by LARS (You et al., 2017, as in MAE's linear probe), each point with its own learning
-    rate, weight decay, minimal learning rate, warm-up and length. All see the same batches. A head ends up as it would have
-    alone, to the rounding of the products.
+    Minimises the mean cross-entropy by LARS (You et al., 2017, as in MAE's linear probe), each
+    point with its own learning rate, weight decay, minimal learning rate, warm-up and length. All
+    see the same batches. A head ends up as it would have alone, to the rounding of the products.
 
     Args:
         data: features and labels; `Held`, `Stored` or `Augmented`.
@@ -139,7 +156,8 @@ def train_probes(
         progress: called with epochs done and epochs in all.
 
     Raises:
-        InputError: two heads or points are the same, there are none, or a head reads what is not in `data`.
+        InputError: two heads or points are the same, there are none, or a head reads what is not in
+            `data`.
 
     >>> labels = torch.arange(64) % 2
     >>> x = torch.randn(64, 8, generator=torch.Generator().manual_seed(0)) + 3 * labels[:, None]
@@ -152,22 +170,33 @@ def train_probes(
     grid = paper_grid() if grid is None else tuple(grid)
     for what, given in (("head", heads), ("grid point", grid)):
         if not given or len(set(given)) != len(given):
-            raise InputError(f"There is no {what}." if not given else f"The same {what} is given twice.")
+            raise InputError(
+                f"There is no {what}." if not given else f"The same {what} is given twice."
+            )
     columns = list(dict.fromkeys(column for head in heads for column in head.columns))
     require(columns, data.columns)
     packs = list(_packs(data, heads, grid, seed, device, dtype))
     running = {
-        column: (torch.zeros(dim, device=device, dtype=dtype), torch.ones(dim, device=device, dtype=dtype))
+        column: (
+            torch.zeros(dim, device=device, dtype=dtype),
+            torch.ones(dim, device=device, dtype=dtype),
+        )
         for column, dim in data.columns.items()
         if column in columns
     }
-    room = torch.empty(max(len(pack.points) for pack in packs) * data.classes * data.batch, device=device, dtype=dtype)
+    room = torch.empty(
+        max(len(pack.points) for pack in packs) * data.classes * data.batch,
+        device=device,
+        dtype=dtype,
+    )
     length = max(pack.epochs for pack in packs)
     for epoch in range(length):
         _train_epoch(data, epoch, [pack for pack in packs if pack.epochs > epoch], running, room)
         for pack in packs:
             if pack.epochs == epoch + 1:
-                means, variances = zip(*(running[column] for column in pack.head.columns), strict=True)
+                means, variances = zip(
+                    *(running[column] for column in pack.head.columns), strict=True
+                )
                 pack.running = torch.cat(means).clone(), torch.cat(variances).clone()
         if progress:
             progress(epoch + 1, length)
@@ -175,13 +204,27 @@ def train_probes(
 
 
 def _packs(
-    data: Batches, heads: Sequence[Head], grid: Sequence[Point], seed: int, device: str, dtype: torch.dtype
+    data: Batches,
+    heads: Sequence[Head],
+    grid: Sequence[Point],
+    seed: int,
+    device: str,
+    dtype: torch.dtype,
 ) -> Iterator[Pack]:
     """All heads at all points, with their first weights."""
     for head in heads:
         dim = sum(data.columns[column] for column in head.columns)
         for points in packed(grid, head, dim, data.classes, data.batch, device):
-            yield Pack(head, points, dim, data.classes, batch=data.batch, seed=seed, device=device, dtype=dtype)
+            yield Pack(
+                head,
+                points,
+                dim,
+                data.classes,
+                batch=data.batch,
+                seed=seed,
+                device=device,
+                dtype=dtype,
+            )
 
 
 def _train_epoch(
@@ -191,11 +234,17 @@ def _train_epoch(
     running: Mapping[Column, tuple[Tensor, Tensor]],
     room: Float[Tensor, " _"],
 ) -> None:
-    """A step of every pack on every batch, whose features are made mean 0 and variance 1 once for all; packs of a head in a row."""
+    """A step of every pack on every batch, whose features are made mean 0 and variance 1 once for
+    all; packs of a head in a row."""
     for number, (features, labels) in enumerate(data.epoch(epoch)):
         whitened = {
             column: F.batch_norm(
-                features[column].to(mean), mean, variance, training=True, momentum=FORGET, eps=EPS_FEATURES
+                features[column].to(mean),
+                mean,
+                variance,
+                training=True,
+                momentum=FORGET,
+                eps=EPS_FEATURES,
             )
             for column, (mean, variance) in running.items()
         }
@@ -218,20 +267,30 @@ def require_top(top: int, classes: int) -> None:
     sslens.errors.InputError: The top 5 of 3 classes cannot be taken: give 1 to 3.
     """
     if not 1 <= top <= classes:
-        raise InputError(f"The top {top} of {classes} classes cannot be taken: give 1 to {classes}.")
+        raise InputError(
+            f"The top {top} of {classes} classes cannot be taken: give 1 to {classes}."
+        )
 
 
-def outcomes(probes: Probes, validation: Labelled, test: Labelled, top: int = 1) -> dict[Head, Outcome]:
-    """What each head comes to: the point of the grid chosen on `validation`, and its accuracy on `test`; see `choose`.
+def outcomes(
+    probes: Probes, validation: Labelled, test: Labelled, top: int = 1
+) -> dict[Head, Outcome]:
+    """What each head comes to: the point of the grid chosen on `validation`, and its accuracy on
+    `test`; see `choose`.
 
     Raises:
         InputError: as `Probes.right` and `choose` raise.
     """
     validated, tested = probes.right(validation, top), probes.right(test, top)
-    return {head: choose(head, validated[head], tested[head], probes.diverged[head]) for head in probes.heads}
+    return {
+        head: choose(head, validated[head], tested[head], probes.diverged[head])
+        for head in probes.heads
+    }
 
 
-def _joined(head: Head, features: Mapping[Column, Float[Tensor, "image _"]]) -> Float[Tensor, "image dim"]:
+def _joined(
+    head: Head, features: Mapping[Column, Float[Tensor, "image _"]]
+) -> Float[Tensor, "image dim"]:
     found = [features[column] for column in head.columns]
     return found[0] if len(found) == 1 else torch.cat(found, 1)
 

@@ -1,19 +1,22 @@
 """Kendall's tau of two models' rankings of the classes, over the top of these rankings.
 
-For an image let a and b be two models' logits and S a set of classes. Over the pairs of classes {c, d} in S
+For an image let a and b be two models' logits and S a set of classes. Over the pairs of classes {c,
+d} in S
 
     τ_b = Σ sign(a_c − a_d) sign(b_c − b_d) / √(Σ sign²(a_c − a_d) · Σ sign²(b_c − b_d))
 
-(Kendall, 1945, Biometrika 33:239): 1 for one order, −1 for opposite ones; a pair that a model ties counts for neither, and where a
-model ties all of S nothing is defined. The papers say "the top-k class predictions" and not what S is. Here S is either
+(Kendall, 1945, Biometrika 33:239): 1 for one order, −1 for opposite ones; a pair that a model ties
+counts for neither, and where a model ties all of S nothing is defined. The papers say "the top-k
+class predictions" and not what S is. Here S is either
 
-- "union": the classes in the top k of either model. It is the same whichever model is first, and no class that one of them puts
-  high is passed over; but classes that one alone has in its top are in opposite order, so that unrelated rankings have a tau below
-  0: −0.55 in the mean over the top 5 of 1,000 classes; or
+- "union": the classes in the top k of either model. It is the same whichever model is first, and no
+  class that one of them puts high is passed over; but classes that one alone has in its top are in
+  opposite order, so that unrelated rankings have a tau below 0: −0.55 in the mean over the top 5 of
+  1,000 classes; or
 - "first": the top k of the first model, over which unrelated rankings have 0.
 
-Rankings are never quite unrelated: probes of anything like some classes more than others. `agreement` therefore holds each tau
-against that of the two models' rankings of different images.
+Rankings are never quite unrelated: probes of anything like some classes more than others.
+`agreement` therefore holds each tau against that of the two models' rankings of different images.
 """
 
 from dataclasses import dataclass
@@ -34,7 +37,8 @@ BLOCK = 1 << 18
 
 @dataclass(frozen=True, eq=False)
 class Rankings:
-    """One model's logits of images, and the classes that lead: of equal ones, that with the lower number first.
+    """One model's logits of images, and the classes that lead: of equal ones, that with the lower
+    number first.
 
     >>> Rankings.of(torch.tensor([[1.0, 3.0, 2.0, 3.0]]), 3).top.tolist()
     [[1, 3, 2]]
@@ -49,7 +53,8 @@ class Rankings:
 
     @classmethod
     def of(cls, logits: Float[Tensor, "image class"], k: int) -> "Rankings":
-        """Find the k leading classes of each image, for tau over the top k and over every smaller top.
+        """Find the k leading classes of each image, for tau over the top k and over every smaller
+        top.
 
         Raises:
             InputError: k is under 2 or over the number of classes, or a logit is nan.
@@ -57,7 +62,8 @@ class Rankings:
         count = logits.shape[1]
         if not 2 <= k <= count:
             raise InputError(
-                f"The top {k} of {count} classes cannot be ranked: give a k between 2 and {count}, the number of classes."
+                f"The top {k} of {count} classes cannot be ranked: give a k between 2 and {count},"
+                " the number of classes."
             )
         top = torch.empty(len(logits), k, dtype=torch.int64)
         for start in range(0, len(logits), max(1, BLOCK // count)):
@@ -65,8 +71,8 @@ class Rankings:
             broken = torch.isnan(part).any(1).nonzero().flatten()
             if len(broken):
                 raise InputError(
-                    f"The logits of image {start + int(broken[0])} (of {len(logits)}) hold nan, which has no place in a ranking: "
-                    "the probe or its features are broken."
+                    f"The logits of image {start + int(broken[0])} (of {len(logits)}) hold nan,"
+                    " which has no place in a ranking: the probe or its features are broken."
                 )
             top[start : start + len(part)] = _leading(part, k)
         return cls(logits, top)
@@ -82,12 +88,14 @@ def _leading(logits: Float[Tensor, "image class"], k: int) -> Int64[Tensor, "ima
 
 
 def tau(a: Rankings, b: Rankings, k: int, over: Over = "union") -> Float64[np.ndarray, " image"]:
-    """Kendall's τ_b of two models' logits over the top k classes of each image; nan where a model ties all of them.
+    """Kendall's τ_b of two models' logits over the top k classes of each image; nan where a model
+    ties all of them.
 
     Memory is bounded: a block of images at a time.
 
     Raises:
-        InputError: the two are of other images or other classes, or k is under 2 or over the top that was found.
+        InputError: the two are of other images or other classes, or k is under 2 or over the top
+            that was found.
 
     >>> a = Rankings.of(torch.tensor([[4.0, 3.0, 2.0, 1.0]]), 2)  # its top 2 are classes 0 and 1
     >>> b = Rankings.of(torch.tensor([[3.0, 1.0, 4.0, 2.0]]), 2)  # 2 and 0
@@ -98,12 +106,16 @@ def tau(a: Rankings, b: Rankings, k: int, over: Over = "union") -> Float64[np.nd
     """
     if a.logits.shape != b.logits.shape:
         raise InputError(
-            f"Rankings of {a.logits.shape[0]} images and {a.logits.shape[1]} classes cannot be held against those of "
-            f"{b.logits.shape[0]} images and {b.logits.shape[1]} classes: both models need the same."
+            f"Rankings of {a.logits.shape[0]} images and {a.logits.shape[1]} classes cannot be held"
+            f" against those of {b.logits.shape[0]} images and {b.logits.shape[1]} classes: both"
+            " models need the same."
         )
     most = min(a.top.shape[1], b.top.shape[1])
     if not 2 <= k <= most:
-        raise InputError(f"Kendall's tau over the top {k} needs a k between 2 and the {most} leading classes at hand.")
+        raise InputError(
+            f"Kendall's tau over the top {k} needs a k between 2 and the {most} leading classes at"
+            " hand."
+        )
     found = np.empty(len(a.logits))
     step = max(1, BLOCK // (2 * k))
     for start in range(0, len(found), step):
@@ -112,8 +124,11 @@ def tau(a: Rankings, b: Rankings, k: int, over: Over = "union") -> Float64[np.nd
     return found
 
 
-def _chosen(a: Rankings, b: Rankings, k: int, over: Over, rows: slice) -> tuple[np.ndarray, np.ndarray]:
-    """Both models' logits `[member image]` of the classes of S; nan for a class that both models have in their top, once."""
+def _chosen(
+    a: Rankings, b: Rankings, k: int, over: Over, rows: slice
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both models' logits `[member image]` of the classes of S; nan for a class that both models
+    have in their top, once."""
     classes = a.top[rows, :k]
     again = None
     if over == "union":
@@ -132,13 +147,20 @@ def _chosen(a: Rankings, b: Rankings, k: int, over: Over, rows: slice) -> tuple[
     return found[0], found[1]
 
 
-def _tau(a: Float[np.ndarray, "member image"], b: Float[np.ndarray, "member image"]) -> Float64[np.ndarray, " image"]:
-    """τ_b over the members that are not nan: a nan is neither above nor below anything, and so counts in no sum."""
+def _tau(
+    a: Float[np.ndarray, "member image"], b: Float[np.ndarray, "member image"]
+) -> Float64[np.ndarray, " image"]:
+    """τ_b over the members that are not nan: a nan is neither above nor below anything, and so
+    counts in no sum."""
     both, only_a, only_b = (np.zeros(a.shape[1], np.int64) for _ in range(3))
     for i in range(1, len(a)):
-        sign_a, sign_b = ((x[:i] > x[i]).view(np.int8) - (x[:i] < x[i]).view(np.int8) for x in (a, b))
+        sign_a, sign_b = (
+            (x[:i] > x[i]).view(np.int8) - (x[:i] < x[i]).view(np.int8) for x in (a, b)
+        )
         both += (sign_a * sign_b).sum(0, dtype=np.int32)
         only_a += (sign_a != 0).sum(0, dtype=np.int32)
         only_b += (sign_b != 0).sum(0, dtype=np.int32)
     with np.errstate(invalid="ignore"):  # 0/0 where a model ties all
-        return both / np.sqrt(only_a * only_b)  # the root of n² is n, so that a ranking has exactly 1 with itself
+        return both / np.sqrt(
+            only_a * only_b
+        )  # the root of n² is n, so that a ranking has exactly 1 with itself

@@ -1,4 +1,5 @@
-"""The ridge probe: a linear probe in closed form, at all strengths of its penalty at once, as an instant preview."""
+"""The ridge probe: a linear probe in closed form, at all strengths of its penalty at once, as an
+instant preview."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,8 +42,8 @@ class Path:
     def left_out(self) -> Float64[Tensor, "lambda image target"]:
         """What is said of each image by the regression on all others: y − (y − ŷ) / (1 − h).
 
-        h is the image's diagonal entry of the hat matrix, 1/n + Σ_j u_j² s_j / (s_j + λ) (Allen, 1974). It is exact but for
-        the features' scale, which is that over all images.
+        h is the image's diagonal entry of the hat matrix, 1/n + Σ_j u_j² s_j / (s_j + λ) (Allen,
+        1974). It is exact but for the features' scale, which is that over all images.
         """
         mean = self._targets.mean(0)
         centred = self._targets - mean
@@ -57,16 +58,21 @@ class Path:
 
 
 def ridge(
-    features: Float[Tensor, "image dim"], targets: Float[Tensor, "image target"], lambdas: Sequence[float] = LAMBDAS
+    features: Float[Tensor, "image dim"],
+    targets: Float[Tensor, "image target"],
+    lambdas: Sequence[float] = LAMBDAS,
 ) -> Path:
-    """Ridge regression of targets on features, for all penalties by one eigendecomposition, in float64.
+    """Ridge regression of targets on features, for all penalties by one eigendecomposition, in
+    float64.
 
-    Minimises |X W + b − Y|² / n + λ |W|² for features X of mean 0 and variance 1 (a constant one stays 0); b is not
-    penalised. With XᵀX / n = V s Vᵀ, or XXᵀ / n = U s Uᵀ where there are more features than images,
-    W = V (s + λ)⁻¹ VᵀXᵀY / n = XᵀU (s + λ)⁻¹ UᵀY / n (Hoerl and Kennard, 1970).
+    Minimises |X W + b − Y|² / n + λ |W|² for features X of mean 0 and variance 1 (a constant one
+    stays 0); b is not penalised. With XᵀX / n = V s Vᵀ, or XXᵀ / n = U s Uᵀ where there are more
+    features than images, W = V (s + λ)⁻¹ VᵀXᵀY / n = XᵀU (s + λ)⁻¹ UᵀY / n (Hoerl and Kennard,
+    1970).
 
     Raises:
-        InputError: fewer than two images, values that are not finite, or a penalty that is not above 0.
+        InputError: fewer than two images, values that are not finite, or a penalty that is not
+            above 0.
 
     >>> x, y = torch.tensor([[-1.0], [1.0]]), torch.tensor([[-1.0], [3.0]])
     >>> path = ridge(x, y, [1.0])  # XᵀX / n = 1, XᵀY / n = 2: w = 2 / (1 + 1), b = 1
@@ -81,7 +87,9 @@ def ridge(
         raise InputError(f"The penalties are {list(lambdas)}: give numbers above 0.")
     for what, values in (("features", features), ("targets", targets)):
         if not torch.isfinite(values).all():
-            raise InputError(f"The {what} hold values that are not finite: the model or its input is broken.")
+            raise InputError(
+                f"The {what} hold values that are not finite: the model or its input is broken."
+            )
     x, y = features.double(), targets.double()
     mean, middle = x.mean(0), y.mean(0)
     x = x - mean
@@ -99,7 +107,9 @@ def ridge(
         basis, vectors = vectors, x.T @ vectors / (n * spectrum).sqrt()
     # X = U √(n s) Vᵀ with U the basis: Vᵀ XᵀY / n = √(s / n) UᵀY
     projected = basis.T @ (y - middle) * (spectrum / n).sqrt()[:, None]
-    weights = torch.stack([vectors @ (projected / (spectrum + penalty)[:, None]) for penalty in lambdas])
+    weights = torch.stack(
+        [vectors @ (projected / (spectrum + penalty)[:, None]) for penalty in lambdas]
+    )
     weights = weights / scale[:, None]
     return Path(tuple(lambdas), weights, middle - mean @ weights, y, basis, spectrum)
 
@@ -110,10 +120,11 @@ def classify(
     test: Float[Tensor, "test dim"],
     lambdas: Sequence[float] = LAMBDAS,
 ) -> tuple[Int64[Tensor, " test"], float]:
-    """The class of each test image by ridge regression onto the classes (1 for an image's own, else 0), and the penalty.
+    """The class of each test image by ridge regression onto the classes (1 for an image's own, else
+    0), and the penalty.
 
-    The class with the largest prediction is taken, and of the penalties the one with which most images are right when they are
-    left out; of equals the largest.
+    The class with the largest prediction is taken, and of the penalties the one with which most
+    images are right when they are left out; of equals the largest.
 
     Raises:
         InputError: labels of one class, or as `ridge` raises.
@@ -123,7 +134,9 @@ def classify(
     [0, 1]
     """
     if len(torch.unique(labels)) < 2:
-        raise InputError(f"All {len(labels):,} images are of one class: a probe needs two classes or more.")
+        raise InputError(
+            f"All {len(labels):,} images are of one class: a probe needs two classes or more."
+        )
     path = ridge(features, torch.nn.functional.one_hot(labels).double(), lambdas)
     right = (path.left_out.argmax(2) == labels).double().mean(1)
     best = max(range(len(path.lambdas)), key=lambda row: (float(right[row]), path.lambdas[row]))

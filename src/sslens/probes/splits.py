@@ -1,7 +1,7 @@
 """Parts of labelled images, every class in its share: held out, a few, or folds.
 
-Within a class images are taken in the order of SHA-256 of "seed/id", so that a part depends on ids, labels and seed, and not
-on the order in which images come.
+Within a class images are taken in the order of SHA-256 of "seed/id", so that a part depends on ids,
+labels and seed, and not on the order in which images come.
 """
 
 import hashlib
@@ -20,7 +20,8 @@ def held_out(
     seed: int = 0,
     classes: Sequence[str] = (),
 ) -> tuple[Int64[np.ndarray, " kept"], Int64[np.ndarray, " held"]]:
-    """Rows that are kept, and rows that are held out: of each class the share, rounded, but at least one image of either.
+    """Rows that are kept, and rows that are held out: of each class the share, rounded, but at
+    least one image of either.
 
     A class that is too small is called by its name where `classes` has one.
 
@@ -42,7 +43,8 @@ def held_out(
 def few_shot(
     labels: Int64[np.ndarray, " image"], ids: Sequence[str], share: float = 0.01, seed: int = 0
 ) -> Int64[np.ndarray, " few"]:
-    """Rows of a part of the images: of each class the share, rounded, but at least one image. Each seed is another draw.
+    """Rows of a part of the images: of each class the share, rounded, but at least one image. Each
+    seed is another draw.
 
     Raises:
         InputError: the share is not between 0 and 1.
@@ -57,25 +59,32 @@ def few_shot(
 
 
 def folds(
-    labels: Int64[np.ndarray, " image"], ids: Sequence[str], count: int = 5, seed: int = 0, classes: Sequence[str] = ()
+    labels: Int64[np.ndarray, " image"],
+    ids: Sequence[str],
+    count: int = 5,
+    seed: int = 0,
+    classes: Sequence[str] = (),
 ) -> Int64[np.ndarray, " image"]:
     """The fold of each image, 0 to count − 1: the images of a class are dealt out in turn.
 
     Raises:
-        InputError: fewer than three folds (training, validation, test), or a class with fewer images than folds.
+        InputError: fewer than three folds (training, validation, test), or a class with fewer
+            images than folds.
 
     >>> np.bincount(folds(np.zeros(7, int), list("abcdefg"), count=3)).tolist()
     [3, 2, 2]
     """
     if count < 3:
-        raise InputError(f"{count} folds leave none to train, to choose and to test on: give 3 or more.")
+        raise InputError(
+            f"{count} folds leave none to train, to choose and to test on: give 3 or more."
+        )
     fold = np.zeros(len(labels), np.int64)
     first = 0
     for label, rows in _ordered(labels, ids, seed):
         if len(rows) < count:
             raise InputError(
-                f"Class {_name(label, classes)} has {len(rows)} images, and there are {count} folds: give fewer folds, or leave "
-                "that class out."
+                f"Class {_name(label, classes)} has {len(rows)} images, and there are {count}"
+                " folds: give fewer folds, or leave that class out."
             )
         fold[rows] = (first + np.arange(len(rows))) % count
         first = (first + len(rows)) % count  # what one class has more of, another has less of
@@ -86,7 +95,9 @@ def _ordered(
     labels: Int64[np.ndarray, " image"], ids: Sequence[str], seed: int
 ) -> list[tuple[int, Int64[np.ndarray, " row"]]]:
     if len(ids) != len(labels):
-        raise InputError(f"There are {len(labels):,} labels for {len(ids):,} ids: give one an image.")
+        raise InputError(
+            f"There are {len(labels):,} labels for {len(ids):,} ids: give one an image."
+        )
     keys = [hashlib.sha256(f"{seed}/{name}".encode()).digest() for name in ids]
     order = np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
     return [(int(label), order[labels[order] == label]) for label in np.unique(labels)]
@@ -98,11 +109,15 @@ def _name(label: int, classes: Sequence[str]) -> str:
 
 def _require_share(share: float) -> None:
     if not 0 < share < 1:
-        raise InputError(f"A share of {share} is no part of the images: give a number between 0 and 1, such as 0.1.")
+        raise InputError(
+            f"A share of {share} is no part of the images: give a number between 0 and 1, such as"
+            " 0.1."
+        )
 
 
 def _require_two(label: str, rows: Int64[np.ndarray, " row"]) -> None:
     if len(rows) < 2:
         raise InputError(
-            f"Class {label} has one image, which cannot both be trained on and held out: add images to it, or leave it out."
+            f"Class {label} has one image, which cannot both be trained on and held out: add images"
+            " to it, or leave it out."
         )

@@ -1,9 +1,11 @@
-"""Recipes: the papers' tables and the authors' code as presets of an objective; one file is one objective.
+"""Recipes: the papers' tables and the authors' code as presets of an objective; one file is one
+objective.
 
-A recipe is a frozen dataclass in `recipes/OBJECTIVE.py` with epochs, minibatch and settings; its docstring names its source
-and how it differs from the others. Its name is the class's: `class TwoCrops` of `recipes/dino.py` is `two-crops`.
-Those of fine-tuning are in `recipes/finetune.py`.
-Every objective has `official`, what its released code does by default, whose settings are the objective's own defaults.
+A recipe is a frozen dataclass in `recipes/OBJECTIVE.py` with epochs, minibatch and settings; its
+docstring names its source and how it differs from the others. Its name is the class's: `class
+TwoCrops` of `recipes/dino.py` is `two-crops`. Those of fine-tuning are in `recipes/finetune.py`.
+Every objective has `official`, what its released code does by default, whose settings are the
+objective's own defaults.
 """
 
 import re
@@ -43,12 +45,17 @@ def recipes(objective: str) -> dict[str, Recipe]:
         InputError: there is no such objective.
     """
     module = plugin("recipes", objective)
-    kinds = [kind for kind in vars(module).values() if isinstance(kind, type) and kind.__module__ == module.__name__]
+    kinds = [
+        kind
+        for kind in vars(module).values()
+        if isinstance(kind, type) and kind.__module__ == module.__name__
+    ]
     return {re.sub(r"(?<!^)(?=[A-Z])|_", "-", kind.__name__).lower(): kind() for kind in kinds}
 
 
 def meant_for(objective: str, kind: str) -> str:
-    """The recipe that is meant where none is given: the first whose name begins with the kind of network, else `official`.
+    """The recipe that is meant where none is given: the first whose name begins with the kind of
+    network, else `official`.
 
     >>> meant_for("moco-v3", "resnet"), meant_for("moco-v3", "vit")
     ('resnet50-e100', 'official')

@@ -7,7 +7,8 @@ from sslens.objectives.dino import Settings
 
 @dataclass(frozen=True)
 class Official:
-    """The defaults of the released code, with its README's 16 processes of 64 images for ViT-B: 100 epochs, 10 of warm-up."""
+    """The defaults of the released code, with its README's 16 processes of 64 images for ViT-B: 100
+    epochs, 10 of warm-up."""
 
     epochs: int = 100
     batch_size: int = 1024
@@ -16,40 +17,49 @@ class Official:
 
 @dataclass(frozen=True)
 class TwoCrops:
-    """Without multi-crop: two global crops of 0.14–1 of the area, as the released code's help recommends.
+    """Without multi-crop: two global crops of 0.14–1 of the area, as the released code's help
+    recommends.
 
-    Unclipped, 300 epochs and a lowest learning rate of 1e-5 are from the configuration for ViT-S that the first author
-    gave in the repository's issue 122. All else is `official`.
+    Unclipped, 300 epochs and a lowest learning rate of 1e-5 are from the configuration for ViT-S
+    that the first author gave in the repository's issue 122. All else is `official`.
     """
 
     epochs: int = 300
     batch_size: int = 1024
-    settings: Settings = field(default=Settings(local_crops=0, clip=0.0, min_lr=1e-5, warmup=10 / 300))
+    settings: Settings = field(
+        default=Settings(local_crops=0, clip=0.0, min_lr=1e-5, warmup=10 / 300)
+    )
 
 
 @dataclass(frozen=True)
 class Paper:
     """Table 2 of Shekhar et al. (2023), who compare the ViT-B/16 of 400 epochs.
 
-    Differs from `official` in AdamW's betas, (0.9, 0.95); in the minibatch of 4,096 (1,024 in the code); in the weight
-    decay, 0.04 throughout (0.04 → 0.4); in the teacher's temperature, 0.04 → 0.07 in 30 epochs (0.04); in its length.
+    Differs from `official` in AdamW's betas, (0.9, 0.95); in the minibatch of 4,096 (1,024 in the
+    code); in the weight decay, 0.04 throughout (0.04 → 0.4); in the teacher's temperature, 0.04 →
+    0.07 in 30 epochs (0.04); in its length.
     """
 
     epochs: int = 400
     batch_size: int = 4096
     settings: Settings = field(
         default=Settings(
-            betas=(0.9, 0.95), last_weight_decay=0.04, teacher_temperature=0.07, teacher_epochs=30, warmup=10 / 400
+            betas=(0.9, 0.95),
+            last_weight_decay=0.04,
+            teacher_temperature=0.07,
+            teacher_epochs=30,
+            warmup=10 / 400,
         )
     )
 
 
 @dataclass(frozen=True)
 class Resnet50:
-    """The command of the released code's README for ResNet-50 on 8 processes of 64 images: 100 epochs, 10 of warm-up.
+    """The command of the released code's README for ResNet-50 on 8 processes of 64 images: 100
+    epochs, 10 of warm-up.
 
-    SGD with lr 0.03 and weight decay 1e-4 throughout; global crops of 0.14–1 and local ones of 0.05–0.14 of the area. All
-    else is `official`.
+    SGD with lr 0.03 and weight decay 1e-4 throughout; global crops of 0.14–1 and local ones of
+    0.05–0.14 of the area. All else is `official`.
     """
 
     epochs: int = 100

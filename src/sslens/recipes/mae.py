@@ -7,9 +7,11 @@ from sslens.objectives.mae import Settings
 
 @dataclass(frozen=True)
 class Official:
-    """The command of the released code's PRETRAIN.md: 800 epochs of 4,096 images, 40 of warm-up, normalised pixels.
+    """The command of the released code's PRETRAIN.md: 800 epochs of 4,096 images, 40 of warm-up,
+    normalised pixels.
 
-    The released ViT-B was trained so for 1,600 epochs (`--epochs 1600 --set warmup=0.025` for its 40 epochs of warm-up).
+    The released ViT-B was trained so for 1,600 epochs (`--epochs 1600 --set warmup=0.025` for its
+    40 epochs of warm-up).
     """
 
     epochs: int = 800
@@ -19,10 +21,11 @@ class Official:
 
 @dataclass(frozen=True)
 class Paper:
-    """He et al. (2022): Table 8, and the defaults that Table 1's caption names; Table 1 of Shekhar et al. (2023).
+    """He et al. (2022): Table 8, and the defaults that Table 1's caption names; Table 1 of Shekhar
+    et al. (2023).
 
-    Differs from `official` in its target, which is pixels as they are. Flips, which neither table lists but He et al.'s
-    section 4.1 does, are kept.
+    Differs from `official` in its target, which is pixels as they are. Flips, which neither table
+    lists but He et al.'s section 4.1 does, are kept.
     """
 
     epochs: int = 800

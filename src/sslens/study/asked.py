@@ -21,8 +21,10 @@ class Study:
 
     Attributes:
         models: as `sslens.load` takes them, or fingerprints.
-        images: as `sslens.open_images` takes them; not needed where all models are fingerprints, or for paths of fine-tuning alone.
-        analyses: names of files of `analyses/`; unless given all that have something to show, but for the costly ones.
+        images: as `sslens.open_images` takes them; not needed where all models are fingerprints, or
+            for paths of fine-tuning alone.
+        analyses: names of files of `analyses/`; unless given all that have something to show, but
+            for the costly ones.
         tokens: which tokens' Grams are compared, of "all" (the papers' choice), "cls" and "patch".
         bank: labelled images whose neighbours vote in k-NN; leave-one-out on `images` unless given.
         limit: images taken, drawn by their ids and the seed; the bank is taken whole.
@@ -30,9 +32,11 @@ class Study:
         batch: images of a minibatch of CKA.
         seed: of the images drawn, the minibatches, the bootstrap.
         on_bad: "stop" at an image that cannot be decoded, or "skip" it.
-        precision: of the forward pass, "float32", "bfloat16", "float16" or "auto"; Grams are float32.
+        precision: of the forward pass, "float32", "bfloat16", "float16" or "auto"; Grams are
+            float32.
         grid: of probes: "small", 8 points, or "paper", the papers' 216.
-        any_transform: compare fingerprints also where their models saw other parts of the images, or resampled otherwise.
+        any_transform: compare fingerprints also where their models saw other parts of the images,
+            or resampled otherwise.
     """
 
     models: tuple[str, ...]
@@ -55,7 +59,10 @@ class Study:
             raise InputError("A study needs at least one model.")
         twice = [model for model in self.models if self.models.count(model) > 1]
         if twice:
-            raise InputError(f"{twice[0]} is given twice: it would be compared with itself, which is done anyway.")
+            raise InputError(
+                f"{twice[0]} is given twice: it would be compared with itself, which is done"
+                " anyway."
+            )
         live = [model for model in self.models if not fingerprint.is_fingerprint(Path(model))]
         for model in live:
             zoo.check(model)
@@ -63,7 +70,9 @@ class Study:
             raise InputError(f"{live[0]} is no fingerprint, so images are needed: give --images.")
         for name in self.analyses:
             if name not in names("analyses"):
-                raise InputError(f'There is no analysis "{name}": {nearest(name, names("analyses"))}')
+                raise InputError(
+                    f'There is no analysis "{name}": {nearest(name, names("analyses"))}'
+                )
         for name, values, options in (
             ("on_bad", (self.on_bad,), ("stop", "skip")),
             ("precision", (self.precision,), ("float32", "bfloat16", "float16", "auto")),
@@ -80,7 +89,9 @@ class Study:
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+    return {
+        key: list(value) if isinstance(value, tuple) else value for key, value in values.items()
+    }
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> Study:
@@ -93,14 +104,19 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Study:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
-            f"There is no file {path}: a study is a YAML file with models and, but for fingerprints, images."
+            f"There is no file {path}: a study is a YAML file with models and, but for"
+            " fingerprints, images."
         ) from None
     except IsADirectoryError:
-        raise InputError(f"{path} is no file: a study is a YAML file, such as study.yaml beside a report.") from None
+        raise InputError(
+            f"{path} is no file: a study is a YAML file, such as study.yaml beside a report."
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
-        raise InputError(f"{path} holds no keys: a study has models and, but for fingerprints, images.")
+        raise InputError(
+            f"{path} holds no keys: a study has models and, but for fingerprints, images."
+        )
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
@@ -108,7 +124,9 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Study:
         try:
             values[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise InputError(f'The value of "{override}" is not YAML: {" ".join(str(error).split())}') from error
+            raise InputError(
+                f'The value of "{override}" is not YAML: {" ".join(str(error).split())}'
+            ) from error
     known = {entry.name: entry for entry in fields(Study)}
     for key in values:
         if key not in known:
@@ -130,4 +148,6 @@ def _checked(entry: "Field[Any]", value: Any, path: Path) -> Any:
         if type(value) in kinds:  # by identity: true is an int to isinstance
             return value
         expected = {str: "text", int: "a whole number", bool: "true or false"}[kinds[0]]
-    raise InputError(f"{entry.name} is {value!r} ({path} or an override of it): expected {expected}.")
+    raise InputError(
+        f"{entry.name} is {value!r} ({path} or an override of it): expected {expected}."
+    )

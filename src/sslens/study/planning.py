@@ -1,4 +1,5 @@
-"""A study planned: images opened, models loaded, what is in the store and what is to be computed."""
+"""A study planned: images opened, models loaded, what is in the store and what is to be
+computed."""
 
 import warnings
 from collections import Counter
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """One model or control of a study: a network at hand, or the fingerprint of one that need not be."""
+    """One model or control of a study: a network at hand, or the fingerprint of one that need not
+    be."""
 
     name: str
     control: bool
@@ -52,7 +54,8 @@ class Subject:
 
 @dataclass(frozen=True)
 class Pass:
-    """One model's pass over one set of images: what is wanted of it, and what of that is in the store."""
+    """One model's pass over one set of images: what is wanted of it, and what of that is in the
+    store."""
 
     subject: Subject
     images: "ImageSet"
@@ -67,7 +70,8 @@ class Pass:
         return self.subject.model
 
     def flops(self) -> float:
-        """Floating-point operations of the forward passes still to be run, counted on shapes alone."""
+        """Floating-point operations of the forward passes still to be run, counted on shapes
+        alone."""
         if not self.missing:
             return 0.0
         import torch
@@ -88,7 +92,8 @@ class Planned:
     """A study whose models are loaded and whose images are checked, before anything is computed.
 
     Attributes:
-        images: None where all models are fingerprints, or paths alone are asked for, and no images were given.
+        images: None where all models are fingerprints, or paths alone are asked for, and no images
+            were given.
         subjects: the models in the order given, then the controls.
         notes: what a reader of the report must know.
         left_out: analyses that have nothing to show for these models, with the reason.
@@ -116,13 +121,16 @@ class Planned:
         for subject in self.subjects:
             if subject.fingerprint is not None:
                 count = len(subject.fingerprint.ids)
-                lines.append(f"{subject.role:<9} {subject.name}: its fingerprint over {count:,} images")
+                lines.append(
+                    f"{subject.role:<9} {subject.name}: its fingerprint over {count:,} images"
+                )
             elif not any(p.subject is subject for p in self.passes):
                 lines.append(f"{subject.role:<9} {subject.name}: no pass over images")
         for p in self.passes:
             state = f"{p.flops() / 1e9:,.0f} GFLOP" if p.missing else "in the store"
             lines.append(
-                f"{p.subject.role:<9} {p.subject.name} over {len(p.images):,} images of {p.images.name}: {state}"
+                f"{p.subject.role:<9} {p.subject.name} over {len(p.images):,} images of"
+                f" {p.images.name}: {state}"
             )
         lines.append(f"device    {self.device}, {self.precision}")
         lines += [f"note      {note}" for note in self.notes]
@@ -141,7 +149,9 @@ def prepare(study: Study, store: Store, *, quiet: bool = False) -> Planned:
     device = best_device(study.device)
     precision = best_precision(study.precision, device)
     images, bank, notes = _opened(study, quiet)
-    with warnings.catch_warnings(record=True) as doubts:  # such as a number of heads that no file tells
+    with warnings.catch_warnings(
+        record=True
+    ) as doubts:  # such as a number of heads that no file tells
         warnings.simplefilter("always", Doubt)
         subjects = _subjects(study)
     notes += dict.fromkeys(str(doubt.message) for doubt in doubts)
@@ -158,9 +168,22 @@ def prepare(study: Study, store: Store, *, quiet: bool = False) -> Planned:
             plan = Plan.draw(each.ids, study.batch, study.seed)
             wanted = needs if each is images else needs & {"features"}
             passes.append(_pass(model, each, plan, wanted, study, store, precision))
-    passes = [each for each in passes if each.reducers]  # none of paths, nor of a model without such tokens
+    passes = [
+        each for each in passes if each.reducers
+    ]  # none of paths, nor of a model without such tokens
     notes += _remarks(study, subjects, passes, precision)
-    return Planned(study, chosen, images, bank, subjects, tuple(passes), tuple(notes), left_out, device, precision)
+    return Planned(
+        study,
+        chosen,
+        images,
+        bank,
+        subjects,
+        tuple(passes),
+        tuple(notes),
+        left_out,
+        device,
+        precision,
+    )
 
 
 def _opened(study: Study, quiet: bool) -> "tuple[ImageSet | None, ImageSet | None, list[str]]":
@@ -170,28 +193,35 @@ def _opened(study: Study, quiet: bool) -> "tuple[ImageSet | None, ImageSet | Non
     if study.images is None:
         return None, None, []
     with progress("checking images", quiet=quiet) as report:
-        images = open_images(study.images, limit=study.limit, seed=study.seed, on_bad=study.on_bad, progress=report)  # type: ignore[arg-type]
+        images = open_images(
+            study.images, limit=study.limit, seed=study.seed, on_bad=study.on_bad, progress=report
+        )  # type: ignore[arg-type]
         bank = None
         if study.bank is not None:
-            bank = open_images(study.bank, limit=None, seed=study.seed, on_bad=study.on_bad, progress=report)  # type: ignore[arg-type]
+            bank = open_images(
+                study.bank, limit=None, seed=study.seed, on_bad=study.on_bad, progress=report
+            )  # type: ignore[arg-type]
     notes = []
     for each in (images, bank):
         if each is not None and each.skipped:
             shown = "; ".join(f"{name} ({reason})" for name, reason in each.skipped[:20])
             more = f"; and {len(each.skipped) - 20} more" if len(each.skipped) > 20 else ""
             notes.append(
-                f"{len(each.skipped)} images of {each.name} could not be decoded and were left out: {shown}{more}."
+                f"{len(each.skipped)} images of {each.name} could not be decoded and were left out:"
+                f" {shown}{more}."
             )
     if bank is not None and images.labels is not None:
         if bank.classes != images.classes:
             raise InputError(
-                f"{study.bank} and {study.images} have different classes ({len(bank.classes)} and {len(images.classes)}): "
-                "k-NN needs the same folders in both."
+                f"{study.bank} and {study.images} have different classes ({len(bank.classes)} and"
+                f" {len(images.classes)}): k-NN needs the same folders in both."
             )
         both = len(images.contents & bank.contents)
         if both:
             shared = f"{both} of the {len(images)} images are in the bank too"
-            notes.append(f"{shared}, where k-NN finds them themselves and probes are trained on them.")
+            notes.append(
+                f"{shared}, where k-NN finds them themselves and probes are trained on them."
+            )
     return images, bank, notes
 
 
@@ -201,28 +231,42 @@ def _subjects(study: Study) -> tuple[Subject, ...]:
     for source in study.models:
         if fingerprint.is_fingerprint(Path(source)):
             kept = fingerprint.read(Path(source))
-            # a random initialisation that was fine-tuned is studied: it is no stand-in for one that was not
-            control = kept.about.get("family") == "control" and kept.about.get("tuned") != "fine-tuned"
+            # a random initialisation that was fine-tuned is studied: it is no stand-in for one that
+            # was not
+            control = (
+                kept.about.get("family") == "control" and kept.about.get("tuned") != "fine-tuned"
+            )
             found.append(Subject(kept.name, control, fingerprint=kept))
         else:
             model = zoo.load(source)
             found.append(Subject(model.name, False, model=model))
     if study.controls and study.images is not None:
-        twins = dict.fromkeys(twin for subject in found for twin in zoo.random_twins(subject.known.about))
+        twins = dict.fromkeys(
+            twin for subject in found for twin in zoo.random_twins(subject.known.about)
+        )
         given = {subject.known.source for subject in found}
         for source in [*twins, "pixels"]:
             if source not in given:
                 control = zoo.load(source)
                 found.append(Subject(control.name, True, model=control))
-    if all(subject.control for subject in found):  # nothing else was asked for: they are what is studied
+    if all(
+        subject.control for subject in found
+    ):  # nothing else was asked for: they are what is studied
         found = [replace(subject, control=False) for subject in found]
     count = Counter(subject.name for subject in found)
     found = [
-        replace(subject, name=f"{subject.name} ({_distinction(subject)})") if count[subject.name] > 1 else subject
+        (
+            replace(subject, name=f"{subject.name} ({_distinction(subject)})")
+            if count[subject.name] > 1
+            else subject
+        )
         for subject in found
     ]
     if len({subject.name for subject in found}) < len(found):
-        found = [replace(subject, name=f"{subject.name} [{number}]") for number, subject in enumerate(found, 1)]
+        found = [
+            replace(subject, name=f"{subject.name} [{number}]")
+            for number, subject in enumerate(found, 1)
+        ]
     return tuple(sorted(found, key=lambda subject: subject.control))
 
 
@@ -235,7 +279,9 @@ def _distinction(subject: Subject) -> str:
     return path.parent.name if path.name == zoo.ENCODER else path.name
 
 
-def _remarks(study: Study, subjects: tuple[Subject, ...], passes: Sequence[Pass], precision: str) -> list[str]:
+def _remarks(
+    study: Study, subjects: tuple[Subject, ...], passes: Sequence[Pass], precision: str
+) -> list[str]:
     """What a reader must know of how the models were shown the images, each held against the first.
 
     Raises:
@@ -249,7 +295,9 @@ def _remarks(study: Study, subjects: tuple[Subject, ...], passes: Sequence[Pass]
         p = next((p for p in passes if p.subject is subject), None)
         if p is None:
             continue
-        tokens = [str(reducer.settings()["tokens"]) for reducer in p.reducers if reducer.kind == "grams"]
+        tokens = [
+            str(reducer.settings()["tokens"]) for reducer in p.reducers if reducer.kind == "grams"
+        ]
         found = fingerprint.Conditions.of(
             p.model, p.images, p.plan, tokens=tokens, precision=precision, seed=study.seed
         )
@@ -258,7 +306,9 @@ def _remarks(study: Study, subjects: tuple[Subject, ...], passes: Sequence[Pass]
     said: list[str] = []
     for subject, conditions in shown[1:]:
         first, reference = shown[0]
-        control = subject.control or first.control  # which see the images as they must: raw pixels at 32 px
+        control = (
+            subject.control or first.control
+        )  # which see the images as they must: raw pixels at 32 px
         if first.fingerprint is not None or subject.fingerprint is not None:
             allowed = study.any_transform or control
             fingerprint.require_comparable(reference, conditions, any_transform=allowed)
@@ -267,26 +317,34 @@ def _remarks(study: Study, subjects: tuple[Subject, ...], passes: Sequence[Pass]
     return said
 
 
-def _unmet(subjects: tuple[Subject, ...], images: "ImageSet | None", bank: "ImageSet | None") -> dict[str, str]:
+def _unmet(
+    subjects: tuple[Subject, ...], images: "ImageSet | None", bank: "ImageSet | None"
+) -> dict[str, str]:
     """What analyses may need and these images and models do not give, with the reason."""
     from sslens.analyses._probing import unfit
     from sslens.data.scene_images import SceneSource
 
     unmet: dict[str, str] = {}
     if images is None or images.labels is None:
-        unmet |= dict.fromkeys(("labels", "probes"), "the images have no classes (no folders of that name)")
+        unmet |= dict.fromkeys(
+            ("labels", "probes"), "the images have no classes (no folders of that name)"
+        )
     else:
         reason = unfit(images.labels, None if bank is None else bank.labels, images.classes)
         unmet |= {"probes": reason} if reason else {}
     if not all(isinstance(each.source, SceneSource) for each in (images, bank) if each is not None):
-        unmet["factors"] = "the images are not generated scenes, and of no others are the factors known"
+        unmet["factors"] = (
+            "the images are not generated scenes, and of no others are the factors known"
+        )
     if not paths(subjects):
         unmet["paths"] = (
-            "of no fine-tuned model the path is known (fine-tune with --path, or write path.csv beside the checkpoints with "
-            "sslens path)"
+            "of no fine-tuned model the path is known (fine-tune with --path, or write path.csv"
+            " beside the checkpoints with sslens path)"
         )
     if all(subject.fingerprint for subject in subjects if not subject.control):
-        unmet |= dict.fromkeys(("features", "wide"), "fingerprints hold the Grams of minibatches only")
+        unmet |= dict.fromkeys(
+            ("features", "wide"), "fingerprints hold the Grams of minibatches only"
+        )
     return unmet
 
 
@@ -294,7 +352,11 @@ def paths(subjects: Sequence[Subject]) -> "dict[str, Table]":
     """How the weights of the fine-tuned models went, of those of which it is known."""
     from sslens.analyses._paths import path_of
 
-    found = {each.name: path_of(each.known.source, each.known.about) for each in subjects if each.model is not None}
+    found = {
+        each.name: path_of(each.known.source, each.known.about)
+        for each in subjects
+        if each.model is not None
+    }
     return {name: table for name, table in found.items() if table is not None}
 
 
@@ -304,7 +366,9 @@ def _without_classes(left_out: Mapping[str, str], unmet: Mapping[str, str]) -> l
     for reason in dict.fromkeys(unmet[need] for need in ("labels", "probes") if need in unmet):
         names = [name for name, other in left_out.items() if other == reason]
         if names:
-            listed = f"{', '.join(names[:-1])} and {names[-1]} were" if names[1:] else f"{names[0]} was"
+            listed = (
+                f"{', '.join(names[:-1])} and {names[-1]} were" if names[1:] else f"{names[0]} was"
+            )
             notes.append(f"{listed} left out: {reason}.")
     return notes
 
@@ -324,7 +388,9 @@ def _chosen(
     for name in study.analyses or names("analyses"):
         module = plugin("analyses", name)
         on_request = getattr(module, "on_request", None)
-        if not study.analyses and (on_request(about, controls) if on_request else getattr(module, "ON_REQUEST", False)):
+        if not study.analyses and (
+            on_request(about, controls) if on_request else getattr(module, "ON_REQUEST", False)
+        ):
             continue
         without = getattr(module, "without", None)
         reasons = [unmet[need] for need in module.NEEDS if need in unmet]
@@ -342,7 +408,13 @@ def _chosen(
 
 
 def _pass(
-    subject: Subject, images: "ImageSet", plan: "Plan", needs: set[str], study: Study, store: Store, precision: str
+    subject: Subject,
+    images: "ImageSet",
+    plan: "Plan",
+    needs: set[str],
+    study: Study,
+    store: Store,
+    precision: str,
 ) -> Pass:
     from sslens.capture import Features, Grams, Wide, key_of
 
@@ -358,6 +430,8 @@ def _pass(
     useful = [reducer for reducer in reducers if reducer.taps(subject.model, taps)]
     missing = 0
     for reducer in useful:
-        key = key_of(subject.model, images, plan, reducer, reducer.taps(subject.model, taps), precision)
+        key = key_of(
+            subject.model, images, plan, reducer, reducer.taps(subject.model, taps), precision
+        )
         missing += not store.has(reducer.kind, key)
     return Pass(subject, images, plan, tuple(useful), missing)

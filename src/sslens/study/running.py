@@ -38,7 +38,8 @@ def run(
     dry_run: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Path | None:
-    """Carry out a study and write its report; returns the report's path, or None for a dry run, which only says the plan.
+    """Carry out a study and write its report; returns the report's path, or None for a dry run,
+    which only says the plan.
 
     Raises:
         InputError: something given cannot be used; what was computed until then is in the store.
@@ -73,7 +74,8 @@ def run(
 
 
 def _computed(planned: Planned, store: Store, quiet: bool) -> "tuple[Inputs, dict[str, Any]]":
-    """All artefacts, from the store or from one pass a model and set of images; and the keys that say what they are."""
+    """All artefacts, from the store or from one pass a model and set of images; and the keys that
+    say what they are."""
     from sslens.analyses import Inputs
 
     grams: dict[str, dict[str, Artefact]] = {tokens: {} for tokens in planned.study.tokens}
@@ -118,11 +120,17 @@ def _computed(planned: Planned, store: Store, quiet: bool) -> "tuple[Inputs, dic
         quiet=quiet,
     )
     about_key = {"about": about, "models": inputs.models, "controls": inputs.controls}
-    return inputs, {"artefacts": keys, "tokens": list(planned.study.tokens), "seed": inputs.seed, **about_key}
+    return inputs, {
+        "artefacts": keys,
+        "tokens": list(planned.study.tokens),
+        "seed": inputs.seed,
+        **about_key,
+    }
 
 
 def _passed(planned: Planned, store: Store, quiet: bool) -> "Iterator[tuple[Pass, list[Artefact]]]":
-    """Each pass and its artefacts. Images that several models see in the same way are decoded once for all of them."""
+    """Each pass and its artefacts. Images that several models see in the same way are decoded once
+    for all of them."""
     from sslens.capture import collect
     from sslens.data.decoded import Decoded
 
@@ -176,17 +184,23 @@ def _section(name: str, inputs: "Inputs", keys: Mapping[str, Any], store: Store)
 
     module = plugin("analyses", name)
     table = _table(name, module, inputs, keys, store)
-    return Section(name, module.TITLE, module.CAPTION, tuple(module.findings(table)), table, module.draw(table))
+    return Section(
+        name, module.TITLE, module.CAPTION, tuple(module.findings(table)), table, module.draw(table)
+    )
 
 
-def _table(name: str, module: Any, inputs: "Inputs", keys: Mapping[str, Any], store: Store) -> "Table":
+def _table(
+    name: str, module: Any, inputs: "Inputs", keys: Mapping[str, Any], store: Store
+) -> "Table":
     from sslens.table import Table
 
     key = {"analysis": name, "version": module.VERSION, "sslens": __version__, **keys}
     if "probes" in module.NEEDS:
         key["grid"] = inputs.grid
     if "paths" in module.NEEDS:
-        key["paths"] = {name: [path.csv(), dict(path.provenance)] for name, path in inputs.paths.items()}
+        key["paths"] = {
+            name: [path.csv(), dict(path.provenance)] for name, path in inputs.paths.items()
+        }
     kept = store.read_json("tables", key)
     if kept is not None:
         return Table.from_json(kept)
@@ -214,8 +228,10 @@ def _provenance(planned: Planned, command: str, seconds: float) -> dict[str, Any
         "made": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
         "seconds": round(seconds, 1),
         "device": f"{planned.device}, {planned.precision}",
-        "versions": {"sslens": __version__, "python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in libraries},
+        "versions": (
+            {"sslens": __version__, "python": platform.python_version()}
+            | {name: importlib.metadata.version(name) for name in libraries}
+        ),
         "images": _images(planned),
         "models": models,
     }
@@ -226,12 +242,18 @@ def _title(models: Sequence[str], images: str | None) -> str:
 
 
 def _images(planned: Planned) -> dict[str, Any]:
-    """What the images were, as they say it or as the first fingerprint does; of paths alone there are none."""
+    """What the images were, as they say it or as the first fingerprint does; of paths alone there
+    are none."""
     if planned.images is None:
         kept = planned.subjects[0].fingerprint
         if kept is None:
             return {"name": None, "count": 0, "digest": None, "skipped": []}
-        return {"name": kept.images["name"], "count": len(kept.ids), "digest": kept.images["content"], "skipped": []}
+        return {
+            "name": kept.images["name"],
+            "count": len(kept.ids),
+            "digest": kept.images["content"],
+            "skipped": [],
+        }
     return {
         "name": planned.images.name,
         "count": len(planned.images),

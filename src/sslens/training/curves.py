@@ -1,4 +1,5 @@
-"""What a run's log shows when it is over: its loss, learning rate and k-NN accuracy against epochs, as a table and a figure."""
+"""What a run's log shows when it is over: its loss, learning rate and k-NN accuracy against epochs,
+as a table and a figure."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,11 +12,16 @@ from sslens.training import folder
 
 TITLE = "How did the training go?"
 CAPTION = (
-    "Loss (mean of the steps between two lines of the log), learning rate, and, where held-out images were given, the share "
-    "of them that cosine k-NN classifies right by the features after the last layer, or that a classifier being trained does. The "
-    "loss of one objective says nothing beside that of another."
+    "Loss (mean of the steps between two lines of the log), learning rate, and, where held-out"
+    " images were given, the share of them that cosine k-NN classifies right by the features after"
+    " the last layer, or that a classifier being trained does. The loss of one objective says"
+    " nothing beside that of another."
 )
-POOLINGS = {"knn_cls": "CLS token", "knn_patch": "mean of patch tokens", "knn_mean": "mean over places"}
+POOLINGS = {
+    "knn_cls": "CLS token",
+    "knn_patch": "mean of patch tokens",
+    "knn_mean": "mean over places",
+}
 TOPS = {"top1": "top-1", "top5": "top-5"}
 UNITS = {
     "step": "optimiser's steps done",
@@ -43,11 +49,14 @@ def compute(lines: Sequence[folder.Line]) -> Table:
         kept = {key: float(value) for key, value in line.items() if key in UNITS}
         merged.setdefault(int(line["step"]), {}).update(kept)
     frame = pd.DataFrame(list(merged.values()))
-    return Table(frame[[column for column in UNITS if column in frame]].astype({"step": int}), UNITS)
+    return Table(
+        frame[[column for column in UNITS if column in frame]].astype({"step": int}), UNITS
+    )
 
 
 def draw(table: Table) -> Figure:
-    """A panel for the loss, one for the learning rate, and one for k-NN and for a classifier where they were measured."""
+    """A panel for the loss, one for the learning rate, and one for k-NN and for a classifier where
+    they were measured."""
     frame = table.frame
     panels = [
         Lines("", "epoch", label, (_line(frame, column, label),), None)
@@ -60,7 +69,13 @@ def draw(table: Table) -> Figure:
     tops = [name for name in TOPS if name in frame]
     if tops:
         panels.append(
-            Lines("", "epoch", "accuracy", tuple(_line(frame, name, TOPS[name]) for name in tops), (0.0, 1.0))
+            Lines(
+                "",
+                "epoch",
+                "accuracy",
+                tuple(_line(frame, name, TOPS[name]) for name in tops),
+                (0.0, 1.0),
+            )
         )
     return Figure("training", (tuple(panels),))
 
@@ -71,28 +86,33 @@ def _line(frame: pd.DataFrame, column: str, name: str) -> Line:
 
 
 def findings(table: Table) -> tuple[str, ...]:
-    """The loss at both ends, and the last and the best accuracy of k-NN by each pooling and of a classifier."""
+    """The loss at both ends, and the last and the best accuracy of k-NN by each pooling and of a
+    classifier."""
     return tuple(_findings(table.frame))
 
 
 def _findings(frame: pd.DataFrame) -> Iterator[str]:
     losses = frame[frame.loss.notna()]
     first, last = losses.iloc[0], losses.iloc[-1]
-    yield f"The loss went from {first.loss:.4g} (step {first.step:,.0f}) to {last.loss:.4g} (step {last.step:,.0f})."
+    yield (
+        f"The loss went from {first.loss:.4g} (step {first.step:,.0f}) to {last.loss:.4g} (step"
+        f" {last.step:,.0f})."
+    )
     for name, pooling in POOLINGS.items():
         if name in frame:
             rows = frame[frame[name].notna()]
             best = rows.loc[rows[name].idxmax()]
             yield (
-                f"k-NN by the {pooling} has {rows[name].iloc[-1]:.1%} of the held-out images right at the end; "
-                f"the best was {best[name]:.1%}, after epoch {best.epoch:g}."
+                f"k-NN by the {pooling} has {rows[name].iloc[-1]:.1%} of the held-out images right"
+                f" at the end; the best was {best[name]:.1%}, after epoch {best.epoch:g}."
             )
     if "top1" in frame:
         rows = frame[frame.top1.notna()]
         best = rows.loc[rows.top1.idxmax()]
         yield (
-            f"The classifier has {rows.top1.iloc[-1]:.1%} of the held-out images right at the end; the best was {best.top1:.1%}, "
-            f"after epoch {best.epoch:g}, and is kept in best.safetensors."
+            f"The classifier has {rows.top1.iloc[-1]:.1%} of the held-out images right at the end;"
+            f" the best was {best.top1:.1%}, after epoch {best.epoch:g}, and is kept in"
+            " best.safetensors."
         )
 
 

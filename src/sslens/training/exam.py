@@ -35,22 +35,30 @@ class Exam:
     def __post_init__(self) -> None:
         if self.images.labels is None:
             raise InputError(
-                f"The images of {self.images.name} have no classes, and are to be classified: give labelled ones."
+                f"The images of {self.images.name} have no classes, and are to be classified: give"
+                " labelled ones."
             )
         there = {self.images.classes[label] for label in self.images.labels.tolist()}
         if unknown := sorted(there - set(self.classes)):
             raise InputError(
-                f'{self.images.name} has images of the class "{unknown[0]}", which is not among the {len(self.classes)} that are '
-                "learnt: give held-out images of the same classes."
+                f'{self.images.name} has images of the class "{unknown[0]}", which is not among the'
+                f" {len(self.classes)} that are learnt: give held-out images of the same classes."
             )
 
-    def sit(self, classifier: nn.Module, where: Processes, precision: str, workers: int = 0) -> dict[str, float]:
-        """Shares of the images whose class has the highest score (`top1`) and one of the five highest (`top5`), and their mean
-        cross-entropy (`val_loss`), by a classifier in evaluation mode; each process takes its share of the images."""
+    def sit(
+        self, classifier: nn.Module, where: Processes, precision: str, workers: int = 0
+    ) -> dict[str, float]:
+        """Shares of the images whose class has the highest score (`top1`) and one of the five
+        highest (`top5`), and their mean cross-entropy (`val_loss`), by a classifier in evaluation
+        mode; each process takes its share of the images.
+        """
         rows = _Rows(self, where.rank, where.size)
         sums = torch.zeros(4, dtype=torch.float64)
         kind = torch.device(where.device).type
-        with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=precision == "bfloat16"):
+        with (
+            torch.inference_mode(),
+            torch.autocast(kind, torch.bfloat16, enabled=precision == "bfloat16"),
+        ):
             for pixels, labels in DataLoader(rows, batch_size=SIZE, num_workers=workers):
                 sums += counted(classifier(pixels.to(where.device)).float().cpu(), labels)
         if where.size > 1:
@@ -61,8 +69,11 @@ class Exam:
         return {"top1": top1, "top5": top5, "val_loss": loss}
 
 
-def counted(scores: Float[Tensor, "image class"], labels: Int64[Tensor, " image"]) -> Float[Tensor, "4"]:
-    """How many images there are, have the highest score right, have one of the five highest right; their summed cross-entropy.
+def counted(
+    scores: Float[Tensor, "image class"], labels: Int64[Tensor, " image"]
+) -> Float[Tensor, "4"]:
+    """How many images there are, have the highest score right, have one of the five highest right;
+    their summed cross-entropy.
 
     >>> scores = torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0]])
     >>> [round(value, 4) for value in counted(scores, torch.tensor([0, 1])).tolist()]  # ln(e² + e + 1) − 2 and − 1
@@ -71,7 +82,12 @@ def counted(scores: Float[Tensor, "image class"], labels: Int64[Tensor, " image"
     best = scores.topk(min(5, scores.shape[1])).indices == labels[:, None]
     loss = F.cross_entropy(scores.double(), labels, reduction="sum")
     return torch.stack(
-        [torch.tensor(float(len(labels))).double(), best[:, 0].sum().double(), best.sum().double(), loss]
+        [
+            torch.tensor(float(len(labels))).double(),
+            best[:, 0].sum().double(),
+            best.sum().double(),
+            loss,
+        ]
     )
 
 
@@ -81,7 +97,9 @@ class _Rows(Dataset[tuple[Tensor, int]]):
 
     def __init__(self, exam: Exam, first: int, every: int) -> None:
         self.exam, self.rows = exam, range(first, len(exam.images), every)
-        self.label = [exam.classes.index(name) if name in exam.classes else -1 for name in exam.images.classes]
+        self.label = [
+            exam.classes.index(name) if name in exam.classes else -1 for name in exam.images.classes
+        ]
 
     def __len__(self) -> int:
         return len(self.rows)

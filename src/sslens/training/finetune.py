@@ -37,32 +37,46 @@ def finetune(
     path: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Path:
-    """Train all weights of a model, and a classifier on top of it, to tell the classes of images; returns the file of the last.
+    """Train all weights of a model, and a classifier on top of it, to tell the classes of images;
+    returns the file of the last.
 
     Args:
         model: any that `sslens.load` gives, but pixels.
         images: labelled ones.
-        out: the run's folder: that of `sslens.training.loop.train`, and `best.safetensors` with the encoder of the best epoch. Both
-            encoders carry the classifier's weights too, and `sslens.load` takes them.
-        held: labelled images that are classified after each epoch, top-1 and top-5 (MAE calls them its validation set).
-        path: whether the path through the space of the weights is measured, into `path.csv` (`sslens.training.path`).
+        out: the run's folder: that of `sslens.training.loop.train`, and `best.safetensors` with the
+            encoder of the best epoch. Both encoders carry the classifier's weights too, and
+            `sslens.load` takes them.
+        held: labelled images that are classified after each epoch, top-1 and top-5 (MAE calls them
+            its validation set).
+        path: whether the path through the space of the weights is measured, into `path.csv`
+            (`sslens.training.path`).
         name: of the tuned model in tables and figures; the model's with "-ft" unless given.
 
     Raises:
-        InputError: as `sslens.training.loop.train` does; images without labels or of one class, held-out ones of other classes;
-            settings that do not go with the network.
+        InputError: as `sslens.training.loop.train` does; images without labels or of one class,
+            held-out ones of other classes; settings that do not go with the network.
     """
     subject = tuned(model, images, settings or Settings())
     exam = None if held is None else Exam(held, model.transform, subject.settings.classes)
     name = name or f"{model.name}-ft"
     how = training or Training()
     return loop.run(
-        subject, images, out, training=how, resume=resume, name=name, watch=watch, exam=exam, path=path, say=say
+        subject,
+        images,
+        out,
+        training=how,
+        resume=resume,
+        name=name,
+        watch=watch,
+        exam=exam,
+        path=path,
+        say=say,
     )
 
 
 def require_fit(preset: str, model: Backbone) -> None:
-    """Refuse a preset that is not for such networks, and doubt one that its authors have for another size.
+    """Refuse a preset that is not for such networks, and doubt one that its authors have for
+    another size.
 
     Raises:
         InputError: the presets are for Vision Transformers, and the model is a CNN.
@@ -72,13 +86,16 @@ def require_fit(preset: str, model: Backbone) -> None:
     """
     if not isinstance(model.network, networks.TRANSFORMERS):
         raise InputError(
-            f"The preset {preset} is for Vision Transformers, and {model.name} is none: leave --preset out, and give the settings, "
-            "epochs and minibatch of your own."
+            f"The preset {preset} is for Vision Transformers, and {model.name} is none: leave"
+            " --preset out, and give the settings, epochs and minibatch of your own."
         )
     width = int(model.network.embed_dim)
     meant = {1024: "mae-official-large", 1280: "mae-official-huge"}.get(width, "mae-official")
     if preset.startswith("mae-official") and preset != meant:
-        said = f"MAE's code fine-tunes ViTs of width {width} with the numbers of the preset {meant}, not {preset}."
+        said = (
+            f"MAE's code fine-tunes ViTs of width {width} with the numbers of the preset {meant},"
+            f" not {preset}."
+        )
         warnings.warn(said, Doubt, stacklevel=2)
 
 
@@ -98,9 +115,9 @@ def tuned(model: Backbone, images: ImageSet, settings: Settings) -> Subject:
         share = training.batch_size // (world * training.accumulate)
         if settings.mixing() is not None and share % 2:
             raise InputError(
-                f"Images are mixed in pairs, and each of {world * training.accumulate} shares of a minibatch of "
-                f"{training.batch_size} would have {share}: give a --batch-size of a multiple of "
-                f"{2 * world * training.accumulate}, or --set mixup=0 cutmix=0."
+                f"Images are mixed in pairs, and each of {world * training.accumulate} shares of a"
+                f" minibatch of {training.batch_size} would have {share}: give a --batch-size of a"
+                f" multiple of {2 * world * training.accumulate}, or --set mixup=0 cutmix=0."
             )
         return scheduled(built, "fine-tuning", model.name, count, training, world)
 
@@ -112,7 +129,11 @@ def tuned(model: Backbone, images: ImageSet, settings: Settings) -> Subject:
         batch=_finetuning.batch,
         build=lambda: FineTuning(model, settings),
         plan=planned,
-        config={"objective": "fine-tuning", "arch": arch, "pretrained": {"name": model.name, "digest": model.digest}},
+        config={
+            "objective": "fine-tuning",
+            "arch": arch,
+            "pretrained": {"name": model.name, "digest": model.digest},
+        },
         header=_shape(model, built),
         about={
             "family": model.about.get("family"),
@@ -134,9 +155,12 @@ def _shape(model: Backbone, built: FineTuning) -> dict[str, object]:
     source, arch = model.source if card is None else card.source or "", model.about.get("arch")
     if source.startswith("hf-hub:"):
         raise InputError(
-            f"{source} has no name by which its network could be built again: fine-tune the model of its file, or of timm:NAME."
+            f"{source} has no name by which its network could be built again: fine-tune the model"
+            " of its file, or of timm:NAME."
         )
-    by_timm = source.startswith("timm:") or (str(arch).startswith("timm/") and "layout" not in model.about)
+    by_timm = source.startswith("timm:") or (
+        str(arch).startswith("timm/") and "layout" not in model.about
+    )
     if by_timm and source.startswith("timm:"):
         arch = f"timm/{source.removeprefix('timm:').partition('.')[0]}"
     return written(built.encoder, arch, model.name)

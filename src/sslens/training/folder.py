@@ -1,4 +1,5 @@
-"""A run's folder: what was asked, the log, the encoder for others to load, and the state to go on from."""
+"""A run's folder: what was asked, the log, the encoder for others to load, and the state to go on
+from."""
 
 import contextlib
 import json
@@ -18,7 +19,8 @@ from sslens.store import digest, write_tensors, write_text
 STATE = "state.safetensors"
 HEADER = "sslens.state"
 LOG = "log.jsonl"
-#: what sets two runs of one recipe apart (the seed, and the order of the images that comes from it), and what it does not decide
+#: what sets two runs of one recipe apart (the seed, and the order of the images that comes from
+#: it), and what it does not decide
 _APART = {"arch", "pretrained", "sslens", "seed", "digest"}
 
 #: a line of the log
@@ -42,18 +44,21 @@ class Folder:
         """Steps done and tensors at the last checkpoint, or None where there is none yet.
 
         Raises:
-            InputError: the folder holds a run and `resume` is False, a run with another config, a state that was
-                truncated, or an encoder alone.
+            InputError: the folder holds a run and `resume` is False, a run with another config, a
+                state that was truncated, or an encoder alone.
         """
         path = self.path / STATE
         if not path.exists():
             if (self.path / zoo.ENCODER).exists():
                 raise InputError(
-                    f"{self.path} holds a trained encoder but no {STATE} to go on from: choose another --out."
+                    f"{self.path} holds a trained encoder but no {STATE} to go on from: choose"
+                    " another --out."
                 )
             return None
         if not resume:
-            raise InputError(f"{self.path} already holds a run: go on with --resume, or choose another --out.")
+            raise InputError(
+                f"{self.path} already holds a run: go on with --resume, or choose another --out."
+            )
         header, tensors = zoo.read(path)
         if HEADER not in header:
             raise InputError(f"{path} is not the state of a run: its header has no {HEADER}.")
@@ -68,7 +73,8 @@ class Folder:
             first = sorted(apart, key=lambda key: (not key.endswith(".classes"), key))[:3]
             said = "; ".join(_change(key, old.get(key), new.get(key)) for key in first)
             raise InputError(
-                f"The run in {self.path} cannot go on with other settings ({said}): give the same ones, or another --out."
+                f"The run in {self.path} cannot go on with other settings ({said}): give the same"
+                " ones, or another --out."
             )
 
     def prepare(self) -> None:
@@ -99,10 +105,15 @@ class Folder:
 
     @contextlib.contextmanager
     def log(self, start: int) -> Iterator[Callable[[Line], None]]:
-        """What writes a line of the log, once the lines of steps after `start`, which were not kept, are taken away."""
+        """What writes a line of the log, once the lines of steps after `start`, which were not
+        kept, are taken away."""
         path = self.path / LOG
         if path.exists():
-            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= start]
+            kept = [
+                line
+                for line in path.read_text(encoding="utf-8").splitlines()
+                if _step_of(line) <= start
+            ]
             write_text(path, "".join(f"{line}\n" for line in kept))
         with path.open("a", encoding="utf-8") as file:
 
@@ -114,7 +125,9 @@ class Folder:
 
     def lines(self) -> list[Line]:
         """The lines of the log."""
-        return [json.loads(line) for line in (self.path / LOG).read_text(encoding="utf-8").splitlines()]
+        return [
+            json.loads(line) for line in (self.path / LOG).read_text(encoding="utf-8").splitlines()
+        ]
 
 
 def recipe(config: Mapping[str, Any]) -> dict[str, str]:
@@ -123,7 +136,9 @@ def recipe(config: Mapping[str, Any]) -> dict[str, str]:
     >>> recipe({"arch": "vit", "settings": {"mixup": 0.8}, "training": {"epochs": 3, "seed": 1}})
     {'settings.mixup': '0.8', 'training.epochs': '3'}
     """
-    return {key: str(value) for key, value in _flat(config).items() if not _APART & set(key.split("."))}
+    return {
+        key: str(value) for key, value in _flat(config).items() if not _APART & set(key.split("."))
+    }
 
 
 def _change(key: str, old: Any, new: Any) -> str:
@@ -133,8 +148,15 @@ def _change(key: str, old: Any, new: Any) -> str:
     'settings.classes lost owl and gained cow'
     """
     if isinstance(old, list) and isinstance(new, list) and len(old) > 3 and set(old) != set(new):
-        lost, gained = ([str(each) for each in one if each not in other] for one, other in ((old, new), (new, old)))
-        changes = [f"{verb} {_some(names)}" for verb, names in (("lost", lost), ("gained", gained)) if names]
+        lost, gained = (
+            [str(each) for each in one if each not in other]
+            for one, other in ((old, new), (new, old))
+        )
+        changes = [
+            f"{verb} {_some(names)}"
+            for verb, names in (("lost", lost), ("gained", gained))
+            if names
+        ]
         return f"{key} {' and '.join(changes)}"
     return f"{key} was {old} and is now {new}"
 
@@ -159,5 +181,9 @@ def _step_of(line: str) -> float:
 def _flat(tree: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= _flat(value, f"{before}{key}.") if isinstance(value, Mapping) else {f"{before}{key}": value}
+        flat |= (
+            _flat(value, f"{before}{key}.")
+            if isinstance(value, Mapping)
+            else {f"{before}{key}": value}
+        )
     return flat

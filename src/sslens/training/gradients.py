@@ -14,8 +14,11 @@ from sslens.objectives import WholeBatch
 Part = Mapping[str, Tensor]
 
 
-def backward(model: nn.Module, parts: Iterable[Part], count: int, autocast: AbstractContextManager[object]) -> Tensor:
-    """Backward of the mean of the parts' losses; returns it. Processes exchange gradients in the last part only."""
+def backward(
+    model: nn.Module, parts: Iterable[Part], count: int, autocast: AbstractContextManager[object]
+) -> Tensor:
+    """Backward of the mean of the parts' losses; returns it. Processes exchange gradients in the
+    last part only."""
     total = torch.zeros(())
     for number, part in enumerate(parts, start=1):
         alone = number < count and isinstance(model, DistributedDataParallel)
@@ -26,13 +29,17 @@ def backward(model: nn.Module, parts: Iterable[Part], count: int, autocast: Abst
     return total
 
 
-def backward_whole(method: WholeBatch, parts: Iterable[Part], autocast: AbstractContextManager[object]) -> Tensor:
-    """Backward of the loss of all parts together, which contrasts the images of one with those of the others; returns it.
+def backward_whole(
+    method: WholeBatch, parts: Iterable[Part], autocast: AbstractContextManager[object]
+) -> Tensor:
+    """Backward of the loss of all parts together, which contrasts the images of one with those of
+    the others; returns it.
 
-    Three passes (GradCache: Gao et al., 2021, arXiv:2101.06983): features of each part without a graph; the loss of all
-    features, with its heads and their batch norms, and its gradient ∂L/∂f; each part's features again, now with a graph,
-    through which ∂L/∂f goes back. Nothing in `features` mixes images or is random, so that this is the gradient of the
-    minibatch as a whole, but for rounding, for one more forward pass of the trunk. Gradients are averaged over processes.
+    Three passes (GradCache: Gao et al., 2021, arXiv:2101.06983): features of each part without a
+    graph; the loss of all features, with its heads and their batch norms, and its gradient ∂L/∂f;
+    each part's features again, now with a graph, through which ∂L/∂f goes back. Nothing in
+    `features` mixes images or is random, so that this is the gradient of the minibatch as a whole,
+    but for rounding, for one more forward pass of the trunk. Gradients are averaged over processes.
     """
     parts = list(parts)
     with torch.no_grad(), autocast:

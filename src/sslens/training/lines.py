@@ -10,7 +10,8 @@ from sslens.training.signs import Signs
 
 @final
 class Lines:
-    """Writes a line every so many steps with the mean loss since the last one, or since the run went on, and what is noted.
+    """Writes a line every so many steps with the mean loss since the last one, or since the run
+    went on, and what is noted.
 
     Args:
         write: keeps a line; None in processes that write nothing.
@@ -49,7 +50,12 @@ class Lines:
         """A line of its own."""
         if self.write is None or not what:
             return
-        line: Line = {"step": step, "epoch": round(step / self.per_epoch, 4), **what, "time": round(time.time(), 1)}
+        line: Line = {
+            "step": step,
+            "epoch": round(step / self.per_epoch, 4),
+            **what,
+            "time": round(time.time(), 1),
+        }
         self.write(line)
         for tell in self.tell:
             tell(line)

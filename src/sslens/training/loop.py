@@ -1,11 +1,12 @@
 """The only training loop: a method, images, an optimiser, checkpoints.
 
-Everything random in a step is a function of (seed, step): which images, their views, their masks. So a step is the same
-whatever the number of processes, of data workers and of parts it is accumulated over; and a run that was killed
-goes on from its last checkpoint to the same weights, with no generator's state to keep.
+Everything random in a step is a function of (seed, step): which images, their views, their masks.
+So a step is the same whatever the number of processes, of data workers and of parts it is
+accumulated over; and a run that was killed goes on from its last checkpoint to the same weights,
+with no generator's state to keep.
 
-A run is a folder: `config.yaml`, `log.jsonl` (a line every `log_every` steps), `last.safetensors` (the encoder, which
-`sslens.load` takes) and `state.safetensors` (everything, to go on).
+A run is a folder: `config.yaml`, `log.jsonl` (a line every `log_every` steps), `last.safetensors`
+(the encoder, which `sslens.load` takes) and `state.safetensors` (everything, to go on).
 """
 
 import contextlib
@@ -48,7 +49,17 @@ from sslens.training.watch import Looks, Watch
 #: the files of what did best on held-out images, and of the path
 BEST, PATH = "best.safetensors", "path.csv"
 
-__all__ = ["ORDER", "Interrupted", "Schedule", "Training", "doubt_small", "plan", "require_shares", "run", "train"]
+__all__ = [
+    "ORDER",
+    "Interrupted",
+    "Schedule",
+    "Training",
+    "doubt_small",
+    "plan",
+    "require_shares",
+    "run",
+    "train",
+]
 
 
 class Interrupted(InputError):  # noqa: N818 (as KeyboardInterrupt)
@@ -77,15 +88,18 @@ def train(
         settings: the objective's `Settings`; its defaults unless given.
         resume: go on from the checkpoint in `out`, or start where there is none yet.
         name: of the model in tables and figures; the objective's unless given.
-        watch: what is looked at while the run goes on, and what is warned of; the weights are the same without it.
+        watch: what is looked at while the run goes on, and what is warned of; the weights are the
+            same without it.
         say: called with lines for a person.
 
     Raises:
-        InputError: `out` holds another run, or one that was not asked to go on; too few images, or images without classes for
-            an objective that learns them; a loss that is not finite; torch cannot compile.
-        Mishap: memory ran out, or a data worker or another process was lost; the last state is kept.
-        Interrupted: on Ctrl-C, SIGTERM, SIGUSR1 or SIGUSR2, after the state was kept; but for Ctrl-C, what handled the signal
-            before is called then.
+        InputError: `out` holds another run, or one that was not asked to go on; too few images, or
+            images without classes for an objective that learns them; a loss that is not finite;
+            torch cannot compile.
+        Mishap: memory ran out, or a data worker or another process was lost; the last state is
+            kept.
+        Interrupted: on Ctrl-C, SIGTERM, SIGUSR1 or SIGUSR2, after the state was kept; but for
+            Ctrl-C, what handled the signal before is called then.
     """
     subject = pretrained_by(objective, arch, settings, images)
     return run(
@@ -117,9 +131,10 @@ def run(
 
     Args:
         subject: what is trained; with an exam its method has a `classifier`.
-        exam: held-out images that are classified after each epoch; what did best (`top1`, the first of equals) is kept too.
-        path: whether the path of what is trained (of a fine-tuning's `tuned`) is measured, into `path.csv` after each epoch; the
-            state then holds the weights three times more.
+        exam: held-out images that are classified after each epoch; what did best (`top1`, the first
+            of equals) is kept too.
+        path: whether the path of what is trained (of a fine-tuning's `tuned`) is measured, into
+            `path.csv` after each epoch; the state then holds the weights three times more.
     """
     with processes(best_device(training.device)) as where:
         made = None
@@ -127,7 +142,9 @@ def run(
             made = _Run(subject, images, out, training, where, name, watch, exam, path, say)
             return made.go(resume)
         except (RuntimeError, MemoryError) as error:
-            precision, divisible = (made.precision, made.method.divisible) if made else (training.precision, False)
+            precision, divisible = (
+                (made.precision, made.method.divisible) if made else (training.precision, False)
+            )
             if (said := mishap(error, Run(out, training, where, precision, divisible))) is not None:
                 raise said from error
             raise
@@ -148,7 +165,13 @@ class _Run:
         path: bool,
         say: Callable[[str], None],
     ) -> None:
-        self.subject, self.settings, self.images, self.out, self.where = subject, subject.settings, images, out, where
+        self.subject, self.settings, self.images, self.out, self.where = (
+            subject,
+            subject.settings,
+            images,
+            out,
+            where,
+        )
         self.training, self.name, self.say = training, name, say if where.first else lambda _: None
         self.precision = best_precision(training.precision, where.device)
         self.schedule = subject.plan(len(images), training, where.size)
@@ -191,9 +214,10 @@ class _Run:
         if start == s.steps and self.where.first:
             self._save_encoder(start)  # a kill may have come between the last state and it
         self.say(
-            f"{self.subject.name} on {len(self.images):,} images of {self.images.name}: {s.steps:,} steps, {s.epoch:,} an epoch; "
-            f"{self.training.batch_size} images a step, lr {self.lr:.3g} after scaling {self.settings.base_lr:.3g} to that batch; "
-            f"{self.precision} on {self.where.size} × {self.where.device}"
+            f"{self.subject.name} on {len(self.images):,} images of {self.images.name}: {s.steps:,}"
+            f" steps, {s.epoch:,} an epoch; {self.training.batch_size} images a step, lr"
+            f" {self.lr:.3g} after scaling {self.settings.base_lr:.3g} to that batch;"
+            f" {self.precision} on {self.where.size} × {self.where.device}"
         )
         model = self.module
         if self.where.size > 1:
@@ -222,13 +246,19 @@ class _Run:
                 if stopped and not last:
                     stop.kept = stopped
                     raise Interrupted(
-                        f"Stopped after step {done} of {s.steps}; the state is kept in {self.out}: go on with --resume."
+                        f"Stopped after step {done} of {s.steps}; the state is kept in {self.out}:"
+                        " go on with --resume."
                     )
         return self.out / zoo.ENCODER
 
     def _steps(self, model: nn.Module, start: int) -> Iterator[tuple[int, float, float]]:
         t, s = self.training, self.schedule
-        feed = Feed(self.parts, range(start * t.accumulate, s.steps * t.accumulate), self.where.device, t.workers)
+        feed = Feed(
+            self.parts,
+            range(start * t.accumulate, s.steps * t.accumulate),
+            self.where.device,
+            t.workers,
+        )
         for step in range(start, s.steps):
             began = time.monotonic()
             at = Moment(step, s.steps, s.epoch)
@@ -242,16 +272,20 @@ class _Run:
             if self.path:
                 self.path.step()
             feed.fetch()
-            value = self._mean(loss)  # only here a GPU is waited for; what is not finite is never kept
+            value = self._mean(
+                loss
+            )  # only here a GPU is waited for; what is not finite is never kept
             if not math.isfinite(value):
                 raise InputError(
-                    f"The loss is {value} at step {step + 1} of {s.steps}: the training has diverged. Start again in another "
-                    "--out with a lower --set base_lr, a longer --set warmup, or --precision float32."
+                    f"The loss is {value} at step {step + 1} of {s.steps}: the training has"
+                    " diverged. Start again in another --out with a lower --set base_lr, a longer"
+                    " --set warmup, or --precision float32."
                 )
             yield step, value, t.batch_size / (time.monotonic() - began)
 
     def _examined(self, exam: Exam, step: int, log: Lines) -> dict[str, float]:
-        """How the classifier does on held-out images, noted; it is kept where it does better than before."""
+        """How the classifier does on held-out images, noted; it is kept where it does better than
+        before."""
         self.module.eval()
         found = exam.sit(self.method.classifier, self.where, self.precision, self.training.workers)  # type: ignore[attr-defined]
         self.module.train()
@@ -276,7 +310,8 @@ class _Run:
         return value.item() / self.where.size
 
     def _agree(self, stop: int) -> int:
-        """The signal by which any process was asked to stop, or 0; all learn it in the same step."""
+        """The signal by which any process was asked to stop, or 0; all learn it in the same
+        step."""
         if self.where.size == 1:
             return stop
         asked = torch.tensor(stop, device=self.where.device)
@@ -305,44 +340,72 @@ class _Run:
         self.path = PathTracker(getattr(self.method, "tuned", self.module))
         if state is not None:
             if not state:
-                raise InputError(f"The run in {self.out} was not followed from its first step: go on without its path.")
+                raise InputError(
+                    f"The run in {self.out} was not followed from its first step: go on without its"
+                    " path."
+                )
             self.path.load(state)
 
     def _save(self, step: int) -> None:
         if self.where.first:
             tensors = {f"module/{name}": value for name, value in self.module.state_dict().items()}
-            tensors |= {f"optimizer/{name}": value for name, value in named_state(self.optimizer, self.module).items()}
+            tensors |= {
+                f"optimizer/{name}": value
+                for name, value in named_state(self.optimizer, self.module).items()
+            }
             if self.path:
                 tensors |= {f"path/{name}": value for name, value in self.path.state().items()}
             self.folder.keep_state(step, tensors)
             self._save_encoder(step)
         if self.where.size > 1:
-            dist.barrier()  # torchrun ends all processes when one has ended with an error, as after Ctrl-C
+            # torchrun ends all processes when one has ended with an error, as after Ctrl-C
+            dist.barrier()
 
-    def _save_encoder(self, step: int, file: str = zoo.ENCODER, found: Mapping[str, float] | None = None) -> None:
-        done = {"step": step, "epochs": step / self.schedule.epoch, "images": self.images.name, **(found or {})}
+    def _save_encoder(
+        self, step: int, file: str = zoo.ENCODER, found: Mapping[str, float] | None = None
+    ) -> None:
+        done = {
+            "step": step,
+            "epochs": step / self.schedule.epoch,
+            "images": self.images.name,
+            **(found or {}),
+        }
         weights, subject = self.subject.weights(self.method), self.subject
         about = {**subject.about, **done}
-        self.folder.keep_encoder(weights, self.name, subject.header, about, subject.transform.spec(), file)
+        self.folder.keep_encoder(
+            weights, self.name, subject.header, about, subject.transform.spec(), file
+        )
 
     @contextlib.contextmanager
     def _log(self, start: int) -> Iterator[Lines]:
-        """The run's log; its lines until `start` are judged again, but nothing is said of them again."""
+        """The run's log; its lines until `start` are judged again, but nothing is said of them
+        again."""
         s = self.schedule
-        made = functools.partial(Lines, per_epoch=s.epoch, steps=s.steps, every=self.training.log_every)
+        made = functools.partial(
+            Lines, per_epoch=s.epoch, steps=s.steps, every=self.training.log_every
+        )
         if not self.where.first:
             yield made(None)
             return
         with self.folder.log(start) as write:
-            self.best = max([float(line["top1"]) for line in self.folder.lines() if "top1" in line], default=-1.0)
+            self.best = max(
+                [float(line["top1"]) for line in self.folder.lines() if "top1" in line],
+                default=-1.0,
+            )
             if self.watch is None:
                 yield made(write)
                 return
-            signs = Signs(round(self.settings.warmup * s.steps), getattr(self.settings, "prototypes", None))
+            signs = Signs(
+                round(self.settings.warmup * s.steps), getattr(self.settings, "prototypes", None)
+            )
             for line in self.folder.lines():
                 signs.see(line)
             yield made(write, signs=signs, tell=self.watch.tell, say=self.say)
 
 
 def _within(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }

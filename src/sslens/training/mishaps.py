@@ -1,4 +1,5 @@
-"""What befalls a run through no setting's fault: memory that runs out, a data worker or a process that is lost."""
+"""What befalls a run through no setting's fault: memory that runs out, a data worker or a process
+that is lost."""
 
 import re
 from dataclasses import dataclass
@@ -45,7 +46,8 @@ class Run:
 
 
 def mishap(error: Exception, run: Run) -> Mishap | None:
-    """What an error means in which nobody was at fault, and what to do, or None for an error that is something else.
+    """What an error means in which nobody was at fault, and what to do, or None for an error that
+    is something else.
 
     >>> run = Run(Path("nowhere"), Training(batch_size=64), Processes(0, 1, "cpu"), "bfloat16", divisible=True)
     >>> print(mishap(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 2048 bytes."), run))
@@ -58,17 +60,22 @@ def mishap(error: Exception, run: Run) -> Mishap | None:
     if any(sign in text for sign in _WORKER):
         fewer = f"fewer --workers than {run.training.workers} (0 decodes in the training process)"
         return Mishap(
-            "A data worker was lost, as when memory or shared memory (/dev/shm) runs out and the system ends a process "
-            f"({_first(text)}). {_start(run)} {fewer}{_same(run)}."
+            "A data worker was lost, as when memory or shared memory (/dev/shm) runs out and the"
+            f" system ends a process ({_first(text)}). {_start(run)} {fewer}{_same(run)}."
         )
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(sign in text for sign in _NO_MEMORY):
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        sign in text for sign in _NO_MEMORY
+    ):
         size = _SIZE.search(text)
         asked = f" ({size[1]} were asked for)" if size else ""
         return Mishap(f"Memory ran out on {run.where.device}{asked}. {_memory(run)}.")
-    if run.where.size > 1 and (isinstance(error, dist.DistError) or any(sign in text for sign in _CONNECTION)):
+    if run.where.size > 1 and (
+        isinstance(error, dist.DistError) or any(sign in text for sign in _CONNECTION)
+    ):
         return Mishap(
-            f"Process {run.where.rank} of {run.where.size} lost its connection to another, which was ended or hangs; what that one "
-            f"said comes first ({_first(text)}). {_start(run)} the same command{_same(run)}."
+            f"Process {run.where.rank} of {run.where.size} lost its connection to another, which"
+            f" was ended or hangs; what that one said comes first ({_first(text)}). {_start(run)}"
+            f" the same command{_same(run)}."
         )
     return None
 
@@ -79,7 +86,9 @@ def _kept(run: Run) -> bool:
 
 def _start(run: Run) -> str:
     return (
-        f"The last state is kept in {run.out}: go on with" if _kept(run) else "Nothing was kept yet: start again with"
+        f"The last state is kept in {run.out}: go on with"
+        if _kept(run)
+        else "Nothing was kept yet: start again with"
     )
 
 
@@ -90,12 +99,27 @@ def _same(run: Run) -> str:
 def _memory(run: Run) -> str:
     t = run.training
     share = t.batch_size // run.where.size
-    parts = next((n for n in range(t.accumulate + 1, share + 1) if share % n == 0), None) if run.divisible else None
-    free = [*([f"--accumulate {parts}"] if parts else []), *([] if t.recompute else ["--recompute"])]
-    other = ["a smaller --batch-size", *([] if run.precision == "bfloat16" else ["--precision bfloat16"])]
+    parts = (
+        next((n for n in range(t.accumulate + 1, share + 1) if share % n == 0), None)
+        if run.divisible
+        else None
+    )
+    free = [
+        *([f"--accumulate {parts}"] if parts else []),
+        *([] if t.recompute else ["--recompute"]),
+    ]
+    other = [
+        "a smaller --batch-size",
+        *([] if run.precision == "bfloat16" else ["--precision bfloat16"]),
+    ]
     if not free:
-        return f"{'Start again in another --out' if _kept(run) else _start(run).removesuffix(' with')} with {' or '.join(other)}"
-    resume, elsewhere = ("--resume and ", "start again in another --out ") if _kept(run) else ("", "")
+        return (
+            f"{'Start again in another --out' if _kept(run) else _start(run).removesuffix(' with')}"
+            f" with {' or '.join(other)}"
+        )
+    resume, elsewhere = (
+        ("--resume and ", "start again in another --out ") if _kept(run) else ("", "")
+    )
     same = f"{_start(run)} {resume}{' or '.join(free)}, which leave the numbers as they are"
     return f"{same}, or {elsewhere}with {' or '.join(other)}"
 

@@ -16,24 +16,33 @@ def check(settings: Any) -> None:
     """Refuse an objective's settings that the optimiser or the schedule cannot follow.
 
     Raises:
-        InputError: there is no such optimiser; base_lr is not above 0, weight_decay is below 0, a beta is outside [0, 1) or
-            warmup outside [0, 1].
+        InputError: there is no such optimiser; base_lr is not above 0, weight_decay is below 0, a
+            beta is outside [0, 1) or warmup outside [0, 1].
     """
     wanted = {
         "base_lr": (0 < settings.base_lr < math.inf, "above 0"),
         "weight_decay": (0 <= settings.weight_decay < math.inf, "0 or more"),
-        "betas": (len(settings.betas) == 2 and all(0 <= beta < 1 for beta in settings.betas), "two from 0 to below 1"),
+        "betas": (
+            len(settings.betas) == 2 and all(0 <= beta < 1 for beta in settings.betas),
+            "two from 0 to below 1",
+        ),
         "warmup": (0 <= settings.warmup <= 1, "a share of the training, 0 to 1"),
     }
     if getattr(settings, "optimiser", "adamw") not in OPTIMISERS:
-        raise InputError(f'There is no optimiser "{settings.optimiser}": {nearest(settings.optimiser, OPTIMISERS)}')
+        raise InputError(
+            f'There is no optimiser "{settings.optimiser}":'
+            f" {nearest(settings.optimiser, OPTIMISERS)}"
+        )
     for name, (holds, expected) in wanted.items():
         if not holds:
-            raise InputError(f"The setting {name} is {getattr(settings, name)}: expected {expected}.")
+            raise InputError(
+                f"The setting {name} is {getattr(settings, name)}: expected {expected}."
+            )
 
 
 def scaled_lr(base_lr: float, batch_size: int) -> float:
-    """The linear scaling rule: base_lr · batch / 256, the batch being all images of a step (Goyal et al., 2017).
+    """The linear scaling rule: base_lr · batch / 256, the batch being all images of a step (Goyal
+    et al., 2017).
 
     >>> scaled_lr(1.5e-4, 4096)
     0.0024
@@ -41,7 +50,9 @@ def scaled_lr(base_lr: float, batch_size: int) -> float:
     return base_lr * batch_size / 256
 
 
-def adamw(groups: list[dict[str, Any]], *, weight_decay: float, betas: tuple[float, float]) -> torch.optim.AdamW:
+def adamw(
+    groups: list[dict[str, Any]], *, weight_decay: float, betas: tuple[float, float]
+) -> torch.optim.AdamW:
     """AdamW with decoupled weight decay; one fused kernel updates all parameters.
 
     Groups that come with their own weight decay keep it; `set_rates` moves that of the others.
@@ -51,7 +62,8 @@ def adamw(groups: list[dict[str, Any]], *, weight_decay: float, betas: tuple[flo
 
 
 def optimiser(groups: list[dict[str, Any]], settings: Any) -> torch.optim.Optimizer:
-    """The one that an objective's settings name, AdamW where they name none; SGD and LARS take betas[0] as their momentum.
+    """The one that an objective's settings name, AdamW where they name none; SGD and LARS take
+    betas[0] as their momentum.
 
     Groups that come with their own weight decay keep it; `set_rates` moves that of the others.
     """
@@ -66,10 +78,11 @@ def optimiser(groups: list[dict[str, Any]], settings: Any) -> torch.optim.Optimi
 
 @final
 class LARS(torch.optim.Optimizer):
-    """Layer-wise adaptive rates (You et al., 2017, arXiv:1708.03888), as MoCo-v3's and DINO's released code has it.
+    """Layer-wise adaptive rates (You et al., 2017, arXiv:1708.03888), as MoCo-v3's and DINO's
+    released code has it.
 
-    For a matrix w with gradient g, u = g + λw and u ← u · η|w| / |u| (unless |w| or |u| is 0), η = 0.001; for a vector (biases,
-    norms) u = g, without decay. Then m ← μm + u and w ← w − lr · m.
+    For a matrix w with gradient g, u = g + λw and u ← u · η|w| / |u| (unless |w| or |u| is 0), η =
+    0.001; for a vector (biases, norms) u = g, without decay. Then m ← μm + u and w ← w − lr · m.
 
     >>> weight = nn.Parameter(torch.tensor([[3.0, 4.0]]))  # |w| = 5
     >>> weight.grad = torch.tensor([[0.0, 2.0]])
@@ -80,8 +93,12 @@ class LARS(torch.optim.Optimizer):
     [3.0, 3.95]
     """
 
-    def __init__(self, groups: list[dict[str, Any]], *, weight_decay: float, momentum: float) -> None:
-        super().__init__(groups, {"lr": 0.0, "weight_decay": weight_decay, "momentum": momentum, "trust": 0.001})
+    def __init__(
+        self, groups: list[dict[str, Any]], *, weight_decay: float, momentum: float
+    ) -> None:
+        super().__init__(
+            groups, {"lr": 0.0, "weight_decay": weight_decay, "momentum": momentum, "trust": 0.001}
+        )
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -104,7 +121,8 @@ class LARS(torch.optim.Optimizer):
 
 
 def named_state(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
-    """An optimiser's state as tensors named PARAMETER/QUANTITY, by which it can be kept without a pickle."""
+    """An optimiser's state as tensors named PARAMETER/QUANTITY, by which it can be kept without a
+    pickle."""
     state = {}
     for name, parameter in module.named_parameters():
         for quantity, value in optimizer.state.get(parameter, {}).items():
@@ -112,18 +130,22 @@ def named_state(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str
     return state
 
 
-def load_named_state(optimizer: torch.optim.Optimizer, module: nn.Module, state: Mapping[str, Tensor]) -> None:
+def load_named_state(
+    optimizer: torch.optim.Optimizer, module: nn.Module, state: Mapping[str, Tensor]
+) -> None:
     """Put back what `named_state` gave."""
     parameters = dict(module.named_parameters())
     for key, value in state.items():
         name, _, quantity = key.rpartition("/")
         parameter = parameters[name]
-        # the fused kernel wants its count of steps on the parameter's device; a copy, since the file may be mapped
+        # the fused kernel wants its count of steps on the parameter's device; a copy, since the
+        # file may be mapped
         optimizer.state[parameter][quantity] = value.to(parameter.device, copy=True)
 
 
 def set_rates(optimizer: torch.optim.Optimizer, lr: float, weight_decay: float) -> None:
-    """Set the learning rate of all groups, times their `lr_scale`, and the weight decay of those that have none of their own."""
+    """Set the learning rate of all groups, times their `lr_scale`, and the weight decay of those
+    that have none of their own."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("lr_scale", 1.0)
         if not group["own_weight_decay"]:

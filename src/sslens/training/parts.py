@@ -1,4 +1,5 @@
-"""The minibatches of a run, in parts: made from images by data workers, and brought to the device."""
+"""The minibatches of a run, in parts: made from images by data workers, and brought to the
+device."""
 
 import contextlib
 import time
@@ -28,9 +29,11 @@ Part = Mapping[str, Tensor]
 
 @final
 class Parts(Dataset[Part | InputError]):
-    """Part number i of the run: the views of this process' images in part i mod `accumulate` of step i div `accumulate`.
+    """Part number i of the run: the views of this process' images in part i mod `accumulate` of
+    step i div `accumulate`.
 
-    What is wrong with an image is returned: raised in a data worker it would come back as the text of a traceback.
+    What is wrong with an image is returned: raised in a data worker it would come back as the text
+    of a traceback.
     """
 
     def __init__(
@@ -67,7 +70,10 @@ class Parts(Dataset[Part | InputError]):
     def _ordered(self, epoch: int) -> Int64[ndarray, " image"]:
         """The rows of all images in the order of an epoch, kept until another is asked for."""
         if self._order is None or self._order[0] != epoch:
-            self._order = epoch, stream(self.training.seed, epoch, ORDER).permutation(len(self.images))
+            self._order = (
+                epoch,
+                stream(self.training.seed, epoch, ORDER).permutation(len(self.images)),
+            )
         return self._order[1]
 
 
@@ -75,8 +81,9 @@ class Parts(Dataset[Part | InputError]):
 class Feed:
     """Parts in order, on the device.
 
-    Beside a GPU they come through pinned memory, and `fetch` loads the next one and copies it in a stream of its own, while the
-    GPU computes with the one before: the numbers and their order are the same.
+    Beside a GPU they come through pinned memory, and `fetch` loads the next one and copies it in a
+    stream of its own, while the GPU computes with the one before: the numbers and their order are
+    the same.
 
     Args:
         parts: by number.
@@ -116,7 +123,9 @@ class Feed:
         """
         for _ in range(count):
             part, self._next = self._next or self._moved(self._load()), None
-            if self.stream is not None:  # computing waits for the copy, and the memory for the computing
+            if (
+                self.stream is not None
+            ):  # computing waits for the copy, and the memory for the computing
                 computing = torch.cuda.current_stream(self.device)
                 computing.wait_stream(self.stream)
                 for value in part.values():
@@ -124,7 +133,8 @@ class Feed:
             yield part
 
     def fetch(self) -> None:
-        """Load the part after those that were taken, and begin to copy it; asked for once the device has work."""
+        """Load the part after those that were taken, and begin to copy it; asked for once the
+        device has work."""
         if self.ahead and self._next is None:
             with contextlib.suppress(StopIteration):
                 self._next = self._moved(self._load())
@@ -133,7 +143,8 @@ class Feed:
         try:
             return next(self._loaded)
         except (ConnectionError, EOFError) as error:
-            # a worker ended while it handed a part over; torch says so once the system has reported it, in this thread
+            # a worker ended while it handed a part over; torch says so once the system has reported
+            # it, in this thread
             time.sleep(1)
             raise RuntimeError(f"DataLoader worker (pid not known) was lost: {error}") from error
 

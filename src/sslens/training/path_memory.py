@@ -1,7 +1,8 @@
 """Tensors that lie in a file, read into memory that is used again.
 
-A file that is not in memory yet is read past the system's cache, straight from the disk: files are read but once here, 100 of them
-would push all else out of the cache, and there each page costs a core's time.
+A file that is not in memory yet is read past the system's cache, straight from the disk: files are
+read but once here, 100 of them would push all else out of the cache, and there each page costs a
+core's time.
 """
 
 import contextlib
@@ -39,9 +40,18 @@ class Room:
         Raises:
             InputError: the file cannot be read, or ends before.
         """
-        spans = {name: (place.begin or 0, (place.begin or 0) + place.nbytes) for name, place in at.items()}
+        spans = {
+            name: (place.begin or 0, (place.begin or 0) + place.nbytes)
+            for name, place in at.items()
+        }
         runs = _pages(list(spans.values()))
-        begins = dict(zip(runs, itertools.accumulate((len(run) * _PAGE for run in runs), initial=0), strict=False))
+        begins = dict(
+            zip(
+                runs,
+                itertools.accumulate((len(run) * _PAGE for run in runs), initial=0),
+                strict=False,
+            )
+        )
         self._grow(sum(map(len, runs)) * _PAGE)
         try:
             self._read(path, begins, max(end for _, end in spans.values()))
@@ -53,21 +63,27 @@ class Room:
             if place.numbers:
                 begin, _ = spans[name]
                 run = next(run for run in runs if begin // _PAGE in run)
-                flat = self._numbers(begins[run] + begin - run.start * _PAGE, place.dtype, place.numbers)
+                flat = self._numbers(
+                    begins[run] + begin - run.start * _PAGE, place.dtype, place.numbers
+                )
                 found[name] = flat.as_strided(place.shape, place.stride)
         return found
 
     def holding(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Copies of tensors; what was here before is written over."""
         begins = list(
-            itertools.accumulate((-(-value.nbytes // _PAGE) * _PAGE for value in tensors.values()), initial=0)
+            itertools.accumulate(
+                (-(-value.nbytes // _PAGE) * _PAGE for value in tensors.values()), initial=0
+            )
         )
         self._grow(begins[-1])
         found = {}
         for begin, (name, value) in zip(begins, tensors.items(), strict=False):
             found[name] = torch.empty_like(value)
             if value.numel():
-                found[name] = self._numbers(begin, value.dtype, value.numel()).view(value.shape).copy_(value)
+                found[name] = (
+                    self._numbers(begin, value.dtype, value.numel()).view(value.shape).copy_(value)
+                )
         return found
 
     def _grow(self, size: int) -> None:
@@ -78,7 +94,8 @@ class Room:
         return torch.frombuffer(self._memory, dtype=dtype, count=count, offset=begin)
 
     def _read(self, path: Path, begins: Mapping[range, int], last: int) -> None:
-        """Runs of a file's pages, to where each begins in the memory; the file has `last` bytes at least."""
+        """Runs of a file's pages, to where each begins in the memory; the file has `last` bytes at
+        least."""
         with contextlib.ExitStack() as stack:
             file = stack.enter_context(path.open("rb", buffering=0))
             size = os.fstat(file.fileno()).st_size
@@ -92,8 +109,12 @@ class Room:
                 into = memory[begin : begin + end - place]
                 done = 0
                 if past is not None:
-                    with contextlib.suppress(OSError):  # what cannot be read so is read as any file is
-                        done = _filled(past, place, into[: len(into) - end % _PAGE])  # of whole pages alone
+                    with contextlib.suppress(
+                        OSError
+                    ):  # what cannot be read so is read as any file is
+                        done = _filled(
+                            past, place, into[: len(into) - end % _PAGE]
+                        )  # of whole pages alone
                 _filled(file, place + done, into[done:])
 
 
@@ -122,7 +143,9 @@ def _in_memory(path: Path, runs: Sequence[range]) -> bool:
     every = list(itertools.chain(*runs))
     try:
         with path.open("rb", buffering=0) as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)  # what is asked for alone, not what follows it
+            os.posix_fadvise(
+                file.fileno(), 0, 0, os.POSIX_FADV_RANDOM
+            )  # what is asked for alone, not what follows it
             for page in every[:: -(-len(every) // LOOKED_AT)] if every else ():
                 os.preadv(file.fileno(), [bytearray(1)], page * _PAGE, os.RWF_NOWAIT)
     except BlockingIOError:

@@ -1,7 +1,8 @@
-"""Signs that a training goes wrong, read off its loss and off what its encoder makes of images; each in one sentence.
+"""Signs that a training goes wrong, read off its loss and off what its encoder makes of images;
+each in one sentence.
 
-A warning never stops a run. What is judged is what `log.jsonl` holds, so that a run that goes on judges as if it had
-never stopped, and a log can be judged afterwards.
+A warning never stops a run. What is judged is what `log.jsonl` holds, so that a run that goes on
+judges as if it had never stopped, and a log can be judged afterwards.
 """
 
 import math
@@ -26,10 +27,12 @@ SAME = 2e-2
 
 
 def spread(features: Float[Tensor, "image dim"]) -> float:
-    """How far the L2-normalised features of images stand from their mean: sqrt(mean_i ‖u_i − ū‖²), 0 to 1.
+    """How far the L2-normalised features of images stand from their mean: sqrt(mean_i ‖u_i − ū‖²),
+    0 to 1.
 
-    It is the standard deviation over images, summed over dimensions as variances are: sqrt(1 − ‖ū‖²). Features that are
-    the same for all images have 0, those in all directions alike 1. Computed in float64.
+    It is the standard deviation over images, summed over dimensions as variances are: sqrt(1 −
+    ‖ū‖²). Features that are the same for all images have 0, those in all directions alike 1.
+    Computed in float64.
 
     >>> import torch
     >>> round(spread(torch.tensor([[2.0, 0.0], [0.0, 0.5]])), 12)  # ū = (½, ½): sqrt(1 − ½)
@@ -47,7 +50,8 @@ class Signs:
 
     Args:
         warm_up: steps of the warm-up; nothing is judged before its end.
-        prototypes: K of an objective that assigns images to prototypes, whose loss is log K where all are alike.
+        prototypes: K of an objective that assigns images to prototypes, whose loss is log K where
+            all are alike.
 
     >>> signs = Signs(warm_up=0, prototypes=64)
     >>> said = [signs.see({"step": step, "loss": 4.1589}) for step in range(10, 310, 10)]  # log 64 = 4.15888
@@ -63,7 +67,8 @@ class Signs:
         self._said: set[str] = set()
 
     def see(self, line: Mapping[str, Any]) -> tuple[str, ...]:
-        """What a line of the log shows for the first time; lines with neither a loss nor a spread show nothing."""
+        """What a line of the log shows for the first time; lines with neither a loss nor a spread
+        show nothing."""
         found: dict[str, str | None] = {}
         if "loss" in line:
             self._steps.append(int(line["step"]))
@@ -79,7 +84,11 @@ class Signs:
 
     def _recent(self) -> list[float]:
         """The last losses, once enough of them come after the warm-up."""
-        after = [loss for step, loss in zip(self._steps, self._losses, strict=True) if step > self.warm_up]
+        after = [
+            loss
+            for step, loss in zip(self._steps, self._losses, strict=True)
+            if step > self.warm_up
+        ]
         return after[-CHUNK:] if len(after) >= CHUNK else []
 
     def _span(self, lines: int) -> str:
@@ -87,12 +96,16 @@ class Signs:
 
     def _at_chance(self) -> str | None:
         recent, chance = self._recent(), math.log(self.prototypes or 1)
-        if not (self.prototypes and recent) or max(abs(loss - chance) for loss in recent) > AT * chance:
+        if (
+            not (self.prototypes and recent)
+            or max(abs(loss - chance) for loss in recent) > AT * chance
+        ):
             return None
         return (
-            f"{self._span(CHUNK)} have a loss of {recent[-1]:.4g}, that is log K of the {self.prototypes:,} prototypes: all "
-            "images are assigned alike. A lower teacher temperature or stronger sharpening, a lower --set base_lr and a longer "
-            "--set warmup usually help."
+            f"{self._span(CHUNK)} have a loss of {recent[-1]:.4g}, that is log K of the"
+            f" {self.prototypes:,} prototypes: all images are assigned alike. A lower teacher"
+            " temperature or stronger sharpening, a lower --set base_lr and a longer --set warmup"
+            " usually help."
         )
 
     def _at_nothing(self) -> str | None:
@@ -100,34 +113,42 @@ class Signs:
         if not (self.prototypes and recent) or max(recent) > UNDER * math.log(self.prototypes):
             return None
         return (
-            f"{self._span(CHUNK)} have a loss of almost nothing ({recent[-1]:.2g}): every image is assigned to the same "
-            "prototype, or there are too few images. A centre that follows faster (a lower --set centre_momentum), a higher "
-            "teacher temperature and a lower --set base_lr usually help."
+            f"{self._span(CHUNK)} have a loss of almost nothing ({recent[-1]:.2g}): every image is"
+            " assigned to the same prototype, or there are too few images. A centre that follows"
+            " faster (a lower --set centre_momentum), a higher teacher temperature and a lower"
+            " --set base_lr usually help."
         )
 
     def _still(self) -> str | None:
-        """Whether no ten lines of the log differ from its first ten by more than their noise, and all have no trend.
+        """Whether no ten lines of the log differ from its first ten by more than their noise, and
+        all have no trend.
 
-        The noise is that of the differences of neighbouring lines, which a trend hardly touches. A loss that moved once
-        is never called still: at the end of every good training there is a plateau.
+        The noise is that of the differences of neighbouring lines, which a trend hardly touches. A
+        loss that moved once is never called still: at the end of every good training there is a
+        plateau.
         """
         losses = np.array(self._losses)
         if self._moved or len(losses) % CHUNK or len(losses) < 2 * CHUNK:
             return None
         noise = float(np.diff(losses).std()) / math.sqrt(2)
         first, last = losses[:CHUNK].mean(), losses[-CHUNK:].mean()
-        self._moved = abs(last - first) > max(ERRORS * noise * math.sqrt(2 / CHUNK), SHARE * abs(first))
+        self._moved = abs(last - first) > max(
+            ERRORS * noise * math.sqrt(2 / CHUNK), SHARE * abs(first)
+        )
         if self._moved or sum(step > self.warm_up for step in self._steps) < PATIENCE:
             return None
         x = np.linspace(-0.5, 0.5, len(losses))
-        rise = float(x @ losses / (x @ x))  # of the least-squares line, from end to end; its variance is noise² / Σx²
+        rise = float(
+            x @ losses / (x @ x)
+        )  # of the least-squares line, from end to end; its variance is noise² / Σx²
         self._moved = abs(rise) > max(ERRORS * noise / math.sqrt(x @ x), SHARE * abs(first))
         if self._moved:
             return None
         return (
-            f"The loss has not moved beyond its noise from step {self._steps[0]:,} to {self._steps[-1]:,} ({first:.4g} and now "
-            f"{last:.4g}), the warm-up being over: a higher --set base_lr (a lower one where the loss jumps about), a larger "
-            "--batch-size and a look at whether the images differ at all usually help."
+            f"The loss has not moved beyond its noise from step {self._steps[0]:,} to"
+            f" {self._steps[-1]:,} ({first:.4g} and now {last:.4g}), the warm-up being over: a"
+            " higher --set base_lr (a lower one where the loss jumps about), a larger --batch-size"
+            " and a look at whether the images differ at all usually help."
         )
 
 
@@ -135,7 +156,8 @@ def _same(step: int, value: float) -> str | None:
     if value > SAME:
         return None
     return (
-        f"At step {step:,} the encoder makes the same of all images (its normalised features have a standard deviation of "
-        f"{value:.2g}): the training has collapsed. Start again with a lower --set base_lr, a longer --set warmup or a higher "
-        "--set momentum, and with the recipe's own temperatures."
+        f"At step {step:,} the encoder makes the same of all images (its normalised features have a"
+        f" standard deviation of {value:.2g}): the training has collapsed. Start again with a lower"
+        " --set base_lr, a longer --set warmup or a higher --set momentum, and with the recipe's"
+        " own temperatures."
     )

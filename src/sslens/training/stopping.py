@@ -18,7 +18,8 @@ class Stop:
 
     Attributes:
         asked: the first that came.
-        kept: that for which the state was kept, as the run says; in another process it may have come first.
+        kept: that for which the state was kept, as the run says; in another process it may have
+            come first.
     """
 
     asked: int = 0
@@ -29,8 +30,8 @@ class Stop:
 def stopping() -> Iterator[Stop]:
     """Within it Ctrl-C, SIGTERM, SIGUSR1 and SIGUSR2 are only noted; a second Ctrl-C stops at once.
 
-    A signal for which the state was kept is handed on at the end to what handled it before, if anything did: to submitit, which
-    puts a job of SLURM back into the queue.
+    A signal for which the state was kept is handed on at the end to what handled it before, if
+    anything did: to submitit, which puts a job of SLURM back into the queue.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
@@ -40,7 +41,9 @@ def stopping() -> Iterator[Stop]:
     def note(number: int, _frame: FrameType | None) -> None:
         if stop.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        stop.asked = stop.asked or number  # SLURM's SIGTERM comes after the signal that a job has asked for
+        stop.asked = (
+            stop.asked or number
+        )  # SLURM's SIGTERM comes after the signal that a job has asked for
 
     before: dict[int, Any] = {number: signal.signal(number, note) for number in SIGNALS}
     try:

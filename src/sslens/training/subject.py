@@ -1,4 +1,5 @@
-"""What the loop trains, however it began: an objective on an architecture, or a pre-trained model that is fine-tuned."""
+"""What the loop trains, however it began: an objective on an architecture, or a pre-trained model
+that is fine-tuned."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -33,8 +34,10 @@ class Subject:
         shape: what `batch` is given as the arch.
         batch: makes the views, a pure function that data workers can be sent.
         build: makes the method; what is random in it comes from the process' generator.
-        plan: the steps of a run on so many images, by a training and in so many processes, or why there can be none.
-        config: what decides the weights at the end besides settings, training and images, as plain JSON values.
+        plan: the steps of a run on so many images, by a training and in so many processes, or why
+            there can be none.
+        config: what decides the weights at the end besides settings, training and images, as plain
+            JSON values.
         header: shape of what is kept, as `sslens.zoo.shapes.read` takes it.
         about: what is known of it.
         transform: how its images are prepared when it is looked at.
@@ -59,7 +62,8 @@ def pretrained_by(objective: str, arch: str, settings: Any, images: ImageSet) ->
     """An objective on an architecture, by their names; its default settings for None.
 
     Raises:
-        InputError: there is none of that name; images without classes for an objective that learns them.
+        InputError: there is none of that name; images without classes for an objective that learns
+            them.
     """
     module, shape = plugin("objectives", objective), parse(arch)
     chosen = with_classes(objective, module.Settings() if settings is None else settings, images)

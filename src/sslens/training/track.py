@@ -1,4 +1,5 @@
-"""The lines of a run's log, sent to TensorBoard or to Weights & Biases as well; neither is imported unless asked for."""
+"""The lines of a run's log, sent to TensorBoard or to Weights & Biases as well; neither is imported
+unless asked for."""
 
 import importlib
 import secrets
@@ -27,7 +28,8 @@ def require(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise InputError(
-            f"--{name} needs the package {name}, which is not installed: run pip install 'sslens[track]'."
+            f"--{name} needs the package {name}, which is not installed: run pip install"
+            " 'sslens[track]'."
         ) from error
 
 
@@ -46,7 +48,8 @@ def parts(line: Line) -> tuple[dict[str, float], dict[str, str]]:
 
 @contextmanager
 def tensorboard(folder: Path) -> Iterator[Tell]:
-    """Write the lines as events into a folder; those of a run that goes on replace what came after its checkpoint."""
+    """Write the lines as events into a folder; those of a run that goes on replace what came after
+    its checkpoint."""
     require("tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 
@@ -71,7 +74,8 @@ def tensorboard(folder: Path) -> Iterator[Tell]:
 
 @contextmanager
 def wandb(folder: Path, name: str, config: Mapping[str, Any]) -> Iterator[Tell]:
-    """Send the lines to Weights & Biases, project `sslens`; a run that goes on continues the one whose id its folder holds.
+    """Send the lines to Weights & Biases, project `sslens`; a run that goes on continues the one
+    whose id its folder holds.
 
     Raises:
         InputError: with the first line, where the service does not take the run.
@@ -82,13 +86,22 @@ def wandb(folder: Path, name: str, config: Mapping[str, Any]) -> Iterator[Tell]:
 
     def tell(line: Line) -> None:
         if not made:
-            known = kept.read_text(encoding="utf-8").strip() if kept.exists() else secrets.token_hex(4)
-            asked = {"project": "sslens", "name": name, "id": known, "resume": "allow", "dir": str(folder)}
+            known = (
+                kept.read_text(encoding="utf-8").strip() if kept.exists() else secrets.token_hex(4)
+            )
+            asked = {
+                "project": "sslens",
+                "name": name,
+                "id": known,
+                "resume": "allow",
+                "dir": str(folder),
+            }
             try:
                 made.append(package.init(**asked, config=dict(config)))
             except package.Error as error:
                 raise InputError(
-                    f"Weights & Biases does not take the run ({error}): run wandb login, or set WANDB_MODE=offline."
+                    f"Weights & Biases does not take the run ({error}): run wandb login, or set"
+                    " WANDB_MODE=offline."
                 ) from error
             write_text(kept, known + "\n")
         numbers, texts = parts(line)

@@ -1,7 +1,8 @@
-"""What is looked at while a run goes on, and leaves it as it is: k-NN on held-out images, spread, curves elsewhere.
+"""What is looked at while a run goes on, and leaves it as it is: k-NN on held-out images, spread,
+curves elsewhere.
 
-The encoder is copied, and the copy put in evaluation mode; nothing is drawn from a random stream. So a run that is watched
-ends with the weights of one that is not, bit for bit.
+The encoder is copied, and the copy put in evaluation mode; nothing is drawn from a random stream.
+So a run that is watched ends with the weights of one that is not, bit for bit.
 """
 
 import copy
@@ -37,7 +38,8 @@ K = 20
 
 @runtime_checkable
 class Classify(Protocol):
-    """`sslens.probes.knn.knn`, which stands above the training: the class of each query by its k nearest in a bank."""
+    """`sslens.probes.knn.knn`, which stands above the training: the class of each query by its k
+    nearest in a bank."""
 
     def __call__(
         self,
@@ -57,7 +59,8 @@ class HeldOut:
     """Labelled images: those of `queries` are classified by those of `bank`.
 
     Raises:
-        InputError: a set without labels, of less than 4 images, or a class of the queries that the bank does not have.
+        InputError: a set without labels, of less than 4 images, or a class of the queries that the
+            bank does not have.
     """
 
     queries: ImageSet
@@ -68,23 +71,28 @@ class HeldOut:
         for images in (self.queries, self.bank):
             if images.labels is None:
                 raise InputError(
-                    f"The images of {images.name} have no classes: k-NN wants labelled ones, a subfolder a class."
+                    f"The images of {images.name} have no classes: k-NN wants labelled ones, a"
+                    " subfolder a class."
                 )
             if len(images) < SMALLEST:
                 raise InputError(
-                    f"{len(images)} of {images.name} are too few images for k-NN: give {SMALLEST} or more to classify, "
-                    "and as many to classify them by."
+                    f"{len(images)} of {images.name} are too few images for k-NN: give {SMALLEST}"
+                    " or more to classify, and as many to classify them by."
                 )
         unknown = sorted(set(self.queries.classes) - set(self.bank.classes))
         if unknown:
-            raise InputError(f'{self.bank.name} has no class "{unknown[0]}", which {self.queries.name} has.')
+            raise InputError(
+                f'{self.bank.name} has no class "{unknown[0]}", which {self.queries.name} has.'
+            )
 
     @classmethod
     def split(cls, images: ImageSet, classify: Classify) -> "HeldOut":
         """A fifth of a set, by SHA-256 of the ids, as queries; the rest as the bank."""
         asked = [_share(name) < QUERIES for name in images.ids]
         queries = images.take([row for row, chosen in enumerate(asked) if chosen])
-        return cls(queries, images.take([row for row, chosen in enumerate(asked) if not chosen]), classify)
+        return cls(
+            queries, images.take([row for row, chosen in enumerate(asked) if not chosen]), classify
+        )
 
 
 def _share(name: str) -> float:
@@ -97,7 +105,8 @@ class Watch:
     """What a run is watched by.
 
     Attributes:
-        every: epochs between looks at the encoder; a twentieth of the run for None. It is looked at after the last one too.
+        every: epochs between looks at the encoder; a twentieth of the run for None. It is looked at
+            after the last one too.
         held: images for k-NN.
         tell: what is called with every line of the log, besides the log.
     """
@@ -124,19 +133,24 @@ class Watch:
 class Looks:
     """What a watched run's encoder is shown, decoded once."""
 
-    def __init__(self, watch: Watch, images: ImageSet, transform: EvalTransform, family: str) -> None:
+    def __init__(
+        self, watch: Watch, images: ImageSet, transform: EvalTransform, family: str
+    ) -> None:
         self.held, self.family, self.transform = watch.held, family, transform
         sets = {"queries": images.sample(SAMPLE, 0)}
         if self.held is not None:
             sets = {"queries": self.held.queries, "bank": self.held.bank}
-        self.sets = {name: Decoded(each, transform) for name, each in sets.items() if len(each) >= SMALLEST}
+        self.sets = {
+            name: Decoded(each, transform) for name, each in sets.items() if len(each) >= SMALLEST
+        }
 
     def look(self, encoder: nn.Module, device: str, precision: str) -> dict[str, float]:
-        """The spread of the features after the last layer and, by pooling, the share of held-out images classified right.
+        """The spread of the features after the last layer and, by pooling, the share of held-out
+        images classified right.
 
-        The spread is of the CLS token where the objective trains it to tell images apart ("JE"), else of the mean of the
-        patches. Where torch.distributed is running, its processes share the images. Of features that are not finite
-        nothing is said.
+        The spread is of the CLS token where the objective trains it to tell images apart ("JE"),
+        else of the mean of the patches. Where torch.distributed is running, its processes share the
+        images. Of features that are not finite nothing is said.
         """
         network = networks.ready(copy.deepcopy(encoder)).eval()
         model = Backbone(
@@ -149,11 +163,15 @@ class Looks:
             about={},
         )
         found = {name: self._features(model, name, device, precision) for name in self.sets}
-        if not found or not all(torch.isfinite(x).all() for each in found.values() for x in each[0].values()):
+        if not found or not all(
+            torch.isfinite(x).all() for each in found.values() for x in each[0].values()
+        ):
             return {}
         queries = found["queries"][0]
         wanted = ("cls", "patch", "mean") if self.family == "JE" else ("patch", "mean")
-        numbers = {"spread": spread(queries[next(pooling for pooling in wanted if pooling in queries)])}
+        numbers = {
+            "spread": spread(queries[next(pooling for pooling in wanted if pooling in queries)])
+        }
         return numbers | (self._accuracies(*found["queries"], *found["bank"]) if self.held else {})
 
     def _features(
@@ -191,7 +209,9 @@ class Looks:
         if "patch" in poolings:
             poolings.remove("mean")
         return {
-            f"knn_{name}": float((self.held.classify(queries[name], bank[name], known, k=k) == truth).mean())
+            f"knn_{name}": float(
+                (self.held.classify(queries[name], bank[name], known, k=k) == truth).mean()
+            )
             for name in poolings
         }
 

@@ -1,4 +1,5 @@
-"""From a name or a file to a Backbone, strictly: what does not fit is an error, and no code of a file is ever run.
+"""From a name or a file to a Backbone, strictly: what does not fit is an error, and no code of a
+file is ever run.
 
 | source | model |
 |---|---|
@@ -14,7 +15,8 @@
 A source may end in options, `FILE branch=student num_heads=12`, as `Backbone.source` has them.
 A card's name wins over a folder of that name, which is `./NAME`.
 
-`zoo/layouts/` has a file for each way in which checkpoints are written; `zoo/doctor.py` says what a file is.
+`zoo/layouts/` has a file for each way in which checkpoints are written; `zoo/doctor.py` says what a
+file is.
 """
 
 import re
@@ -75,7 +77,9 @@ def options(source: str) -> tuple[str, dict[str, Any]]:
     for key, value in given.items():
         if key != "branch":
             if not value.isdecimal():
-                raise InputError(f'The source "{source}" says {key}={value}: expected a whole number.')
+                raise InputError(
+                    f'The source "{source}" says {key}={value}: expected a whole number.'
+                )
             given[key] = int(value)
     return found[1], given
 
@@ -84,15 +88,22 @@ def file_of(path: Path) -> Path:
     """The checkpoint file that a path stands for: itself, or the one in a run's folder.
 
     Raises:
-        InputError: a folder without one, or a file whose name ends in nothing that checkpoints' names end in.
+        InputError: a folder without one, or a file whose name ends in nothing that checkpoints'
+            names end in.
     """
     if path.is_dir():
         for name in (ENCODER, *THEIRS):
             if (path / name).is_file():
                 return path / name
-        raise InputError(f"The folder {path} holds no {ENCODER}: give a folder that sslens pretrain wrote, or a file.")
+        raise InputError(
+            f"The folder {path} holds no {ENCODER}: give a folder that sslens pretrain wrote, or a"
+            " file."
+        )
     if path.suffix not in SUFFIXES:
-        raise InputError(f"{path} is no checkpoint by its name: files that can be loaded end in {', '.join(SUFFIXES)}.")
+        raise InputError(
+            f"{path} is no checkpoint by its name: files that can be loaded end in"
+            f" {', '.join(SUFFIXES)}."
+        )
     return path
 
 
@@ -103,29 +114,35 @@ def _unknown(source: str, path: Path) -> str:
     hint = (
         said
         if said.startswith("did you mean")
-        else "a model is a name that `sslens zoo` lists, a checkpoint file, a folder of sslens pretrain, pixels, timm:NAME, "
-        "hf-hub:ID or random:NAME[:SEED]"
+        else (
+            "a model is a name that `sslens zoo` lists, a checkpoint file, a folder of sslens"
+            " pretrain, pixels, timm:NAME, hf-hub:ID or random:NAME[:SEED]"
+        )
     )
     return f'There is no model "{source}": {hint}'
 
 
-def load(source: str | Path, *, num_heads: int | None = None, branch: str | None = None, **arch: int) -> "Backbone":
-    """The model of a name or a file, in evaluation mode, with its taps and its evaluation transform.
+def load(
+    source: str | Path, *, num_heads: int | None = None, branch: str | None = None, **arch: int
+) -> "Backbone":
+    """The model of a name or a file, in evaluation mode, with its taps and its evaluation
+    transform.
 
-    A file's method, form and size are recognised from its keys and shapes; every key is kept, renamed, reshaped or dropped
-    for a reason (`sslens doctor FILE` shows them), and the rest must match. Of twins the one that the authors evaluate is
-    taken: DINO's teacher, MoCo-v3's base encoder, MSN's target encoder.
+    A file's method, form and size are recognised from its keys and shapes; every key is kept,
+    renamed, reshaped or dropped for a reason (`sslens doctor FILE` shows them), and the rest must
+    match. Of twins the one that the authors evaluate is taken: DINO's teacher, MoCo-v3's base
+    encoder, MSN's target encoder.
 
     Args:
         source: see the table at the top of this module.
-        num_heads: heads of attention, which no checkpoint file tells; embed_dim / 64 unless a card, the recognised method
-            (MoCo-v3's ViT-S has 12) or this says otherwise.
+        num_heads: heads of attention, which no checkpoint file tells; embed_dim / 64 unless a card,
+            the recognised method (MoCo-v3's ViT-S has 12) or this says otherwise.
         branch: another network of the file, e.g. "student".
         arch: fields of the architecture to change in a `random:` model, e.g. `blocks=2`.
 
     Raises:
-        InputError: an unknown name, a file that is damaged, would run code, or is of another kind, weights that do not fit
-            or are not finite, no network to fetch a card's file by.
+        InputError: an unknown name, a file that is damaged, would run code, or is of another kind,
+            weights that do not fit or are not finite, no network to fetch a card's file by.
 
     Warns:
         Doubt: the number of heads was taken from the width of a file that no card knows.
@@ -144,25 +161,34 @@ def load(source: str | Path, *, num_heads: int | None = None, branch: str | None
 
     scheme, _, rest = source.partition(":")
     path, card = Path(source), cards.known(source)
-    if (card is None and path.exists() and source != "pixels") or (card is not None and card.source is None):
+    if (card is None and path.exists() and source != "pixels") or (
+        card is not None and card.source is None
+    ):
         if arch:
-            raise InputError(f"{source} says its own architecture: {', '.join(arch)} cannot be given.")
+            raise InputError(
+                f"{source} says its own architecture: {', '.join(arch)} cannot be given."
+            )
         if card is None:
-            return checkpoints.from_file(file_of(path), source=source, num_heads=num_heads, branch=branch)
+            return checkpoints.from_file(
+                file_of(path), source=source, num_heads=num_heads, branch=branch
+            )
         return checkpoints.from_card(card, num_heads=num_heads, branch=branch)
     if branch is not None:
         raise InputError(f"{source} is one network: branch is for files that hold several.")
     if scheme == "random":
         return named.random(rest, num_heads, arch)
     if num_heads is not None or arch:
-        raise InputError(f"{source} says its own architecture: num_heads and other shapes cannot be given.")
+        raise InputError(
+            f"{source} says its own architecture: num_heads and other shapes cannot be given."
+        )
     if source == "pixels":
         return named.pixels()
     return named.of_timm(source if card is None else str(card.source), card)
 
 
 def random_twins(about: Mapping[str, Any], seeds: Iterable[int] = (0, 1)) -> list[str]:
-    """The sources of random initialisations of the architecture that a model's `about` names; none where it names none."""
+    """The sources of random initialisations of the architecture that a model's `about` names; none
+    where it names none."""
     name = about.get("arch")
     return [f"random:{name}:{seed}" for seed in seeds] if name else []
 

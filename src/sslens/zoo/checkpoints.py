@@ -26,16 +26,22 @@ _HEADS = re.compile(r"_heads\d+$")
 
 
 def from_card(card: Card, *, num_heads: int | None = None, branch: str | None = None) -> Backbone:
-    """The checkpoint of a card, fetched where it is not here yet, once it is known to be what the card says."""
+    """The checkpoint of a card, fetched where it is not here yet, once it is known to be what the
+    card says."""
     path = download.fetch(card)
     heads = card.heads if card.file is None else None  # what is shipped says its own
-    found = recognise(files.contents(path), branch=branch or card.branch, num_heads=num_heads or heads)
+    found = recognise(
+        files.contents(path), branch=branch or card.branch, num_heads=num_heads or heads
+    )
     require_claims(card, found, path)
     return _backbone(found, path, card=card, source=card.name, num_heads=num_heads, branch=branch)
 
 
-def from_file(path: Path, *, source: str, num_heads: int | None = None, branch: str | None = None) -> Backbone:
-    """The checkpoint of a file; where it is the file of a card, bit for bit, that card speaks for it."""
+def from_file(
+    path: Path, *, source: str, num_heads: int | None = None, branch: str | None = None
+) -> Backbone:
+    """The checkpoint of a file; where it is the file of a card, bit for bit, that card speaks for
+    it."""
     contents = files.contents(path)
     found = recognise(contents, branch=branch, num_heads=num_heads)
     card = None if found.claim.written is not None else card_of(path, found)
@@ -45,10 +51,12 @@ def from_file(path: Path, *, source: str, num_heads: int | None = None, branch: 
 
 
 def card_of(path: Path, found: Recognised) -> Card | None:
-    """The card whose file this is, by its hash; a file is hashed only where some card's size, or else architecture, is its own."""
+    """The card whose file this is, by its hash; a file is hashed only where some card's size, or
+    else architecture, is its own."""
     size, arch = path.stat().st_size, plain_name(found)
     if not any(
-        (card.sha256 or card.sha256_prefix) and (card.size == size or (card.size is None and card.arch == arch))
+        (card.sha256 or card.sha256_prefix)
+        and (card.size == size or (card.size is None and card.arch == arch))
         for card in cards.cards().values()
     ):
         return None
@@ -74,8 +82,9 @@ def require_claims(card: Card, found: Recognised, path: Path) -> None:
     for what, value in seen.items():
         if value != said[what]:
             raise InputError(
-                f"The card {card.name} says {what} {said[what]}, but its file {path} has {value}: the file was exchanged, or "
-                "the card is wrong. `sslens doctor` shows what the file is."
+                f"The card {card.name} says {what} {said[what]}, but its file {path} has {value}:"
+                " the file was exchanged, or the card is wrong. `sslens doctor` shows what the"
+                " file is."
             )
 
 
@@ -85,18 +94,24 @@ def require_finite(weights: Mapping[str, Tensor], where: Path) -> None:
     Raises:
         InputError: naming the first tensor, and how many there are.
     """
-    bad = {name: int((~torch.isfinite(value)).sum()) for name, value in weights.items() if value.is_floating_point()}
+    bad = {
+        name: int((~torch.isfinite(value)).sum())
+        for name, value in weights.items()
+        if value.is_floating_point()
+    }
     bad = {name: count for name, count in bad.items() if count}
     if bad:
         name, count = next(iter(bad.items()))
         raise InputError(
-            f"{where} has {len(bad)} tensors with values that are no finite numbers, the first {name} ({count:,} of "
-            f"{weights[name].numel():,}): the training diverged or the file is damaged. Take an earlier checkpoint."
+            f"{where} has {len(bad)} tensors with values that are no finite numbers, the first"
+            f" {name} ({count:,} of {weights[name].numel():,}): the training diverged or the file"
+            " is damaged. Take an earlier checkpoint."
         )
 
 
 def prepared(found: Recognised, card: Card | None) -> EvalTransform:
-    """How images are prepared: as the card says, else as the method's authors do, at the size that the positions are for."""
+    """How images are prepared: as the card says, else as the method's authors do, at the size that
+    the positions are for."""
     if card is not None:
         return EvalTransform(**asdict(card.evaluation))
     return transform(found.shape.image_size, **found.claim.transform)
@@ -109,21 +124,47 @@ def about(found: Recognised, card: Card | None) -> dict[str, Any]:
     if claim.written is not None:
         known = dict(claim.written["about"])
     else:
-        known = {"family": claim.family, "objective": claim.objective, "tuned": claim.tuned, "arch": found.shape.name}
+        known = {
+            "family": claim.family,
+            "objective": claim.objective,
+            "tuned": claim.tuned,
+            "arch": found.shape.name,
+        }
         known |= {"card": None, "layout": found.layout, "branch": found.branch}
     if card is not None:
-        known |= {"family": card.family, "objective": card.objective, "tuned": card.tuned, "card": card.name}
+        known |= {
+            "family": card.family,
+            "objective": card.objective,
+            "tuned": card.tuned,
+            "card": card.name,
+        }
         known |= {"epochs": card.epochs, "licence": card.licence}
     return known
 
 
 def _backbone(
-    found: Recognised, path: Path, *, card: Card | None, source: str, num_heads: int | None, branch: str | None
+    found: Recognised,
+    path: Path,
+    *,
+    card: Card | None,
+    source: str,
+    num_heads: int | None,
+    branch: str | None,
 ) -> Backbone:
     require_finite(found.weights, path)
     _warn_of_heads(found, card, path, num_heads)
-    asked = {key: value for key, value in (("branch", branch), ("num_heads", num_heads)) if value is not None}
-    name = card.name if card else str(found.claim.written["name"]) if found.claim.written else stem(path)
+    asked = {
+        key: value
+        for key, value in (("branch", branch), ("num_heads", num_heads))
+        if value is not None
+    }
+    name = (
+        card.name
+        if card
+        else str(found.claim.written["name"])
+        if found.claim.written
+        else stem(path)
+    )
     return backbone(
         found.network(),
         name=f"{name} ({branch})" if branch else name,
@@ -143,13 +184,17 @@ def stem(path: Path) -> str:
 
 
 def _warn_of_heads(found: Recognised, card: Card | None, path: Path, num_heads: int | None) -> None:
-    """No file tells the number of heads, and with another number the weights fit as well and the features are wrong."""
+    """No file tells the number of heads, and with another number the weights fit as well and the
+    features are wrong."""
     if not isinstance(found.shape, ViTShape):
         return
     heads, width = found.shape.arch.heads, found.shape.arch.dim
     if card is not None and card.heads is not None:
         if heads != card.heads:
-            said = f"{path} is read with {heads} heads of attention as you asked, but the card {card.name} says {card.heads}."
+            said = (
+                f"{path} is read with {heads} heads of attention as you asked, but the card"
+                f" {card.name} says {card.heads}."
+            )
             warnings.warn(said, Doubt, stacklevel=5)
         return
     usual = found.claim.heads.get(width)
@@ -159,8 +204,13 @@ def _warn_of_heads(found: Recognised, card: Card | None, path: Path, num_heads: 
             said = f"{path} is read with {heads} heads of attention as you asked, but {theirs}."
             warnings.warn(said, Doubt, stacklevel=5)
     elif not found.heads_known:
-        reason = f"as {found.claim.method}'s of width {width} have" if usual else f"for a width of {width}"
+        reason = (
+            f"as {found.claim.method}'s of width {width} have"
+            if usual
+            else f"for a width of {width}"
+        )
         said = (
-            f"{path} is read with {heads} heads of attention, {reason}: no file tells them. Give num_heads to be sure."
+            f"{path} is read with {heads} heads of attention, {reason}: no file tells them. Give"
+            " num_heads to be sure."
         )
         warnings.warn(said, Doubt, stacklevel=5)

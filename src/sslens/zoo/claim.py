@@ -1,7 +1,8 @@
 """What a layout says of a checkpoint file, and what becomes of every key in it.
 
-A file of `zoo/layouts/` describes one way in which checkpoints are written. Its `claim(contents)` looks at keys, shapes and, for
-positions that are fixed, at values, never at the file's name, and returns a `Claim` or None.
+A file of `zoo/layouts/` describes one way in which checkpoints are written. Its `claim(contents)`
+looks at keys, shapes and, for positions that are fixed, at values, never at the file's name, and
+returns a `Claim` or None.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -24,7 +25,8 @@ MASK = "the token that stands for masked patches in pre-training"
 
 @dataclass(frozen=True)
 class Piece:
-    """One tensor of the network: its name in timm's spelling, its value, the keys it was made of, and what was done."""
+    """One tensor of the network: its name in timm's spelling, its value, the keys it was made of,
+    and what was done."""
 
     into: str
     value: Tensor
@@ -49,14 +51,16 @@ class Claim:
         form: how this file is written, in words ("full, with the decoder").
         signs: how that is known, a phrase each, with the keys it was seen by.
         branches: the networks in the file by the name that `branch=` takes.
-        taken: the branch that the authors evaluate, or None where the file cannot say and the user must.
+        taken: the branch that the authors evaluate, or None where the file cannot say and the user
+            must.
         objective, family: as in `Backbone.about`, None where keys and shapes do not tell.
         tuned: False, "fine-tuned" or "linear" (labels trained a probe on the frozen backbone).
         drops: by names within the network, once its prefix is taken away.
         beside: by names outside it, in the same state dict.
         convert: to timm's names and shapes.
         heads: of attention by width, where the authors have other than width / 64.
-        transform: settings of the evaluation transform that differ from ImageNet's at 224 px, bicubic.
+        transform: settings of the evaluation transform that differ from ImageNet's at 224 px,
+            bicubic.
         certain: False for a reading that any more telling one overrides.
         notes: what the user should know.
         written: what the file itself says of its name, shape and origin, where it does.
@@ -85,7 +89,8 @@ Fate = Literal["kept", "renamed", "reshaped", "dropped"]
 
 @dataclass(frozen=True)
 class Entry:
-    """What became of one key: `key` as in the file, in the state dict `state`; `into` is the network's name for it."""
+    """What became of one key: `key` as in the file, in the state dict `state`; `into` is the
+    network's name for it."""
 
     state: str
     key: str

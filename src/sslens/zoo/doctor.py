@@ -1,4 +1,5 @@
-"""What a checkpoint file is, how that is known, what loading drops, and what looks wrong; also of files that cannot be loaded."""
+"""What a checkpoint file is, how that is known, what loading drops, and what looks wrong; also of
+files that cannot be loaded."""
 
 import re
 import textwrap
@@ -11,7 +12,14 @@ from sslens import cards
 from sslens.cards import Card
 from sslens.errors import InputError
 from sslens.zoo import download, file_of
-from sslens.zoo.checkpoints import about, card_of, plain_name, prepared, require_claims, require_finite
+from sslens.zoo.checkpoints import (
+    about,
+    card_of,
+    plain_name,
+    prepared,
+    require_claims,
+    require_finite,
+)
 from sslens.zoo.files import Contents, contents
 from sslens.zoo.recognise import Recognised, layout_of, recognise
 from sslens.zoo.shapes import NamedShape, Shape, ViTShape
@@ -46,7 +54,8 @@ class Diagnosis:
         suspicious: what looks wrong, a sentence each.
         groups: what becomes of the keys.
         line: the line of Python that loads it.
-        recognised: the same as `Backbone.about` would have it, with layout, method, heads and parameters.
+        recognised: the same as `Backbone.about` would have it, with layout, method, heads and
+            parameters.
     """
 
     path: str
@@ -67,7 +76,10 @@ class Diagnosis:
         for label, value in self.facts.items():
             lines += _row(label, [value] if isinstance(value, str) else value)
         if self.groups:
-            said = (f"{g.count:>5,} {g.fate:8} {g.keys}" + (f"  ({g.reason})" if g.reason else "") for g in self.groups)
+            said = (
+                f"{g.count:>5,} {g.fate:8} {g.keys}" + (f"  ({g.reason})" if g.reason else "")
+                for g in self.groups
+            )
             lines += _row("keys", said, hang=15)
         if self.refused is None or self.suspicious:
             lines += _row("suspicious", self.suspicious or ["nothing"])
@@ -80,11 +92,17 @@ def _row(label: str, values: Iterable[str], hang: int = 2) -> Iterator[str]:
     for i, value in enumerate(values):
         first = f"  {label if i == 0 else '':{LABEL}}"
         yield from textwrap.wrap(
-            value, WIDTH, initial_indent=first, subsequent_indent=" " * (LABEL + 2 + hang), break_on_hyphens=False
+            value,
+            WIDTH,
+            initial_indent=first,
+            subsequent_indent=" " * (LABEL + 2 + hang),
+            break_on_hyphens=False,
         )
 
 
-def examine(source: str | Path, *, branch: str | None = None, num_heads: int | None = None) -> Diagnosis:
+def examine(
+    source: str | Path, *, branch: str | None = None, num_heads: int | None = None
+) -> Diagnosis:
     """Examine a checkpoint file, or that of a card, which is fetched where it is not here yet.
 
     Args:
@@ -92,8 +110,8 @@ def examine(source: str | Path, *, branch: str | None = None, num_heads: int | N
         branch, num_heads: as for `sslens.load`.
 
     Raises:
-        InputError: there is no such file or card, or the card's file cannot be fetched. What is wrong with the file itself is
-            no error but the diagnosis.
+        InputError: there is no such file or card, or the card's file cannot be fetched. What is
+            wrong with the file itself is no error but the diagnosis.
     """
     path, card = _file(str(source))
     told = str(source)
@@ -112,7 +130,9 @@ def examine(source: str | Path, *, branch: str | None = None, num_heads: int | N
             num_heads=num_heads or (card.heads if card else None),
         )
     except InputError as error:
-        return Diagnosis(told, str(error), facts | _seeming(inside), groups=tuple(_prefixes(inside)))
+        return Diagnosis(
+            told, str(error), facts | _seeming(inside), groups=tuple(_prefixes(inside))
+        )
     known = card or (None if found.claim.written is not None else card_of(path, found))
     if known is not None and card is None:
         found = recognise(inside, branch=branch or known.branch, num_heads=num_heads or known.heads)
@@ -145,11 +165,14 @@ def _file(source: str) -> tuple[Path, Card | None]:
     if Path(source).exists():
         return file_of(Path(source)), None
     if ":" in source or source == "pixels":
-        raise InputError(f"The doctor reads checkpoint files and those of cards; {source} has none here.")
+        raise InputError(
+            f"The doctor reads checkpoint files and those of cards; {source} has none here."
+        )
     card = cards.find(source)
     if card.source is not None:
         raise InputError(
-            f"The weights of {card.name} are fetched and kept by timm ({card.source}): there is no file to examine."
+            f"The weights of {card.name} are fetched and kept by timm ({card.source}): there is no"
+            " file to examine."
         )
     return download.fetch(card), card
 
@@ -163,13 +186,20 @@ def _form(path: Path, inside: Contents) -> str:
         start = file.read(9)
     if start.startswith(b"PK"):
         return "PyTorch's zip format"
-    return "PyTorch's format of before 1.6" if start.startswith(b"\x80") and not inside.header else "safetensors"
+    return (
+        "PyTorch's format of before 1.6"
+        if start.startswith(b"\x80") and not inside.header
+        else "safetensors"
+    )
 
 
 def _holds(inside: Contents) -> Iterator[str]:
     """The state dicts and the rest of a file, a line each."""
     for state, weights in inside.states.items():
-        yield f"{state or 'at the top'}: tensors {len(weights):,}, numbers {sum(v.numel() for v in weights.values()):,}"
+        yield (
+            f"{state or 'at the top'}: tensors {len(weights):,}, numbers"
+            f" {sum(v.numel() for v in weights.values()):,}"
+        )
     if inside.rest:
         yield "; ".join(f"{key}: {value}" for key, value in inside.rest.items())
 
@@ -187,7 +217,10 @@ def describe(shape: Shape) -> str:
     if not isinstance(shape, ViTShape):
         blocks = ", ".join(map(str, shape.arch.blocks))
         name = shape.name or shape.arch.kind
-        return f"{name}: stages of {blocks} blocks, {shape.arch.channels} channels at the end, for images of {shape.image_size} px"
+        return (
+            f"{name}: stages of {blocks} blocks, {shape.arch.channels} channels at the end, for"
+            f" images of {shape.image_size} px"
+        )
     arch = shape.arch
     parts = [
         f"{shape.name or 'ViT'}: {arch.blocks} blocks of width {arch.dim} with {arch.heads} heads",
@@ -209,18 +242,22 @@ def _facts(found: Recognised, card: Card | None) -> dict[str, Any]:
         "what it is": f"{claim.method}: {claim.form}",
         "known by": list(claim.signs),
         "family": f"{claim.family or 'unknown'}, objective {claim.objective or 'unknown'}{tuned}",
-        "branch": found.branch + (f" (there are {', '.join(claim.branches)})" if len(claim.branches) > 1 else ""),
+        "branch": (
+            found.branch
+            + (f" (there are {', '.join(claim.branches)})" if len(claim.branches) > 1 else "")
+        ),
         "network": f"{describe(found.shape)}; {found.parameters:,} parameters",
     }
     if isinstance(found.shape, ViTShape) and not found.heads_known:
         facts["heads"] = (
-            f"{found.shape.arch.heads} of attention are assumed for this width: no file tells them. With another number the "
-            "weights fit as well and the features are wrong."
+            f"{found.shape.arch.heads} of attention are assumed for this width: no file tells them."
+            " With another number the weights fit as well and the features are wrong."
         )
     made = prepared(found, card)
     assumed = "" if card or found.claim.objective else " (assumed: the file does not tell)"
     facts["images"] = (
-        f"shorter side to {made.resize} ({made.interpolation}), centre {made.crop}, mean {made.mean}, std {made.std}{assumed}"
+        f"shorter side to {made.resize} ({made.interpolation}), centre {made.crop}, mean"
+        f" {made.mean}, std {made.std}{assumed}"
     )
     if card is not None:
         facts["card"] = f"{card.name}: {card.title}"
@@ -233,7 +270,8 @@ def _facts(found: Recognised, card: Card | None) -> dict[str, Any]:
 
 
 def resembling(found: Recognised) -> list[Card]:
-    """The cards of the same architecture whose objective and tuning do not contradict what the file tells."""
+    """The cards of the same architecture whose objective and tuning do not contradict what the file
+    tells."""
     if found.claim.written is not None:
         return []
     objective, tuned = found.claim.objective, found.claim.tuned
@@ -250,7 +288,9 @@ def _like(found: Recognised) -> str:
     like = resembling(found)
     if not like:
         return "none is of this architecture and objective"
-    names = ", ".join(card.name for card in like[:6]) + (f" and {len(like) - 6} more" if len(like) > 6 else "")
+    names = ", ".join(card.name for card in like[:6]) + (
+        f" and {len(like) - 6} more" if len(like) > 6 else ""
+    )
     by = "architecture and objective" if found.claim.objective else "architecture"
     return f"resembles {names} by {by}; no published hash says that it is one of them"
 
@@ -261,9 +301,16 @@ def _groups(found: Recognised) -> Iterator[Group]:
     for entry in found.account:
         together.setdefault((entry.fate, entry.reason, entry.state), []).append(entry.key)
     order = ("kept", "renamed", "reshaped", "dropped")
-    for (fate, reason, state), keys in sorted(together.items(), key=lambda item: order.index(item[0][0])):
+    for (fate, reason, state), keys in sorted(
+        together.items(), key=lambda item: order.index(item[0][0])
+    ):
         said = _pattern(keys)
-        yield Group(fate, len(keys), f"{state}: {said}" if state and len(found.account) > len(keys) else said, reason)
+        yield Group(
+            fate,
+            len(keys),
+            f"{state}: {said}" if state and len(found.account) > len(keys) else said,
+            reason,
+        )
 
 
 def _seeming(inside: Contents) -> dict[str, Any]:
@@ -287,7 +334,9 @@ def _prefixes(inside: Contents) -> Iterator[Group]:
         for key in weights:
             together.setdefault(key[len(same) :].strip(".").split(".")[0], []).append(key)
         for keys in list(together.values())[:20]:
-            yield Group("found", len(keys), f"{state}: {_pattern(keys)}" if state else _pattern(keys), "")
+            yield Group(
+                "found", len(keys), f"{state}: {_pattern(keys)}" if state else _pattern(keys), ""
+            )
 
 
 def _pattern(keys: list[str]) -> str:
@@ -304,17 +353,24 @@ def _pattern(keys: list[str]) -> str:
     first: dict[str, list[str]] = {}
     for key in keys:
         first.setdefault(key.split(".")[0], []).append(key)
-    shown = [_pattern(each) if len(each) == 1 or len(first) > 1 else f"{name}.*" for name, each in first.items()]
+    shown = [
+        _pattern(each) if len(each) == 1 or len(first) > 1 else f"{name}.*"
+        for name, each in first.items()
+    ]
     return ", ".join(shown[:6]) + (f", {len(shown) - 6} more" if len(shown) > 6 else "")
 
 
 def _shared(keys: list[str]) -> str:
     """The beginning that all keys have in common."""
     low, high = min(keys), max(keys)  # what these two share, all share
-    return low[: next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))]
+    return low[
+        : next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
+    ]
 
 
-def _line(source: str, found: Recognised, card: Card | None, branch: str | None, num_heads: int | None) -> str:
+def _line(
+    source: str, found: Recognised, card: Card | None, branch: str | None, num_heads: int | None
+) -> str:
     given = [repr(source)]
     if branch is not None:
         given.append(f"branch={found.branch!r}")

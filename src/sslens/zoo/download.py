@@ -1,7 +1,9 @@
-"""A card's file: fetched once into the cache, resumed where it broke off, checked by size and hash before it has its name.
+"""A card's file: fetched once into the cache, resumed where it broke off, checked by size and hash
+before it has its name.
 
-The file of a card lies in `$SSLENS_HOME/checkpoints/CARD/`, under the name that its authors gave it; one that was put there by
-hand is checked like one that was fetched. While it is fetched, and after a break, what has arrived is in `….part`.
+The file of a card lies in `$SSLENS_HOME/checkpoints/CARD/`, under the name that its authors gave
+it; one that was put there by hand is checked like one that was fetched. While it is fetched, and
+after a break, what has arrived is in `….part`.
 """
 
 import contextlib
@@ -43,7 +45,10 @@ def path(card: Card) -> Path:
     if card.shipped is not None:
         return card.shipped
     if card.filename is None:
-        raise InputError(f"The weights of {card.name} are fetched by {_library(card)}: load them as {card.source}.")
+        raise InputError(
+            f"The weights of {card.name} are fetched by {_library(card)}: load them as"
+            f" {card.source}."
+        )
     return store.home() / "checkpoints" / card.name / card.filename
 
 
@@ -58,13 +63,15 @@ def fetch(card: Card, *, quiet: bool = False) -> Path:
     Several processes may ask at once: one fetches, the others wait for it.
 
     Raises:
-        InputError: no network, no such file, no room, another size or hash than the card's; what to do by hand is said.
-            Nothing but the part that can be resumed is left behind.
+        InputError: no network, no such file, no room, another size or hash than the card's; what to
+            do by hand is said. Nothing but the part that can be resumed is left behind.
     """
     target = path(card)
     if card.shipped is not None:
         if not target.is_file():
-            raise InputError(f"{target}, which comes with sslens, is not there: install sslens again.")
+            raise InputError(
+                f"{target}, which comes with sslens, is not there: install sslens again."
+            )
         return target
     with _explained(card, target), _locked(target, quiet):
         if target.is_file():
@@ -88,8 +95,8 @@ def fetch(card: Card, *, quiet: bool = False) -> Path:
 def by_hand(card: Card) -> str:
     """How to come by the file without this machine's network."""
     return (
-        f"To do it by hand, fetch {card.url} on a machine that can and put it at {path(card)} (SSLENS_HOME says where that is), "
-        "or give the file's path in place of the card's name."
+        f"To do it by hand, fetch {card.url} on a machine that can and put it at {path(card)}"
+        " (SSLENS_HOME says where that is), or give the file's path in place of the card's name."
     )
 
 
@@ -105,8 +112,8 @@ def _check(card: Card, file: Path) -> None:
     size = file.stat().st_size
     if card.size is not None and size != card.size:
         raise InputError(
-            f"{file} has {size:,} bytes, but the file of {card.name} has {card.size:,}: it is cut off, or another file. "
-            + by_hand(card)
+            f"{file} has {size:,} bytes, but the file of {card.name} has {card.size:,}: it is cut"
+            " off, or another file. " + by_hand(card)
         )
     for kind, expected in (("sha256", card.sha256 or card.sha256_prefix), ("md5", card.md5_prefix)):
         if expected is None or (kind == "md5" and card.sha256 is not None):
@@ -116,13 +123,15 @@ def _check(card: Card, file: Path) -> None:
         if not found.startswith(expected):
             begins = "" if len(expected) == len(found) else "begins with "
             raise InputError(
-                f"{file} is not the file of {card.name}: its {kind} is {found}, and the card's {begins}{expected}. "
-                f"It is damaged, was changed on its way, or the authors replaced it. {by_hand(card)}"
+                f"{file} is not the file of {card.name}: its {kind} is {found}, and the card's"
+                f" {begins}{expected}. It is damaged, was changed on its way, or the authors"
+                f" replaced it. {by_hand(card)}"
             )
 
 
 def _require_checked(card: Card, target: Path) -> None:
-    """Check a file of the cache, unless it was checked and has not changed since: hashing 2 GB takes seconds."""
+    """Check a file of the cache, unless it was checked and has not changed since: hashing 2 GB
+    takes seconds."""
     if _stamp(target) != _read_json(_mark(target)):
         _check(card, target)
         with contextlib.suppress(OSError):  # a cache that is shared may be read-only
@@ -147,14 +156,16 @@ def _stamp(target: Path) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class _Origin:
-    """What identifies the server's file, so that a part of it is not joined to a part of another."""
+    """What identifies the server's file, so that a part of it is not joined to a part of
+    another."""
 
     validator: str | None
     total: int | None
 
 
 def _transfer(card: Card, part: Path, quiet: bool) -> None:
-    """Bring the whole file into `part`, going on from what is there; a connection that breaks is taken up while bytes arrive."""
+    """Bring the whole file into `part`, going on from what is there; a connection that breaks is
+    taken up while bytes arrive."""
     while True:
         before = _length(part)
         try:
@@ -168,7 +179,8 @@ def _transfer(card: Card, part: Path, quiet: bool) -> None:
 
 
 def _request(card: Card, part: Path, quiet: bool) -> None:
-    """One request: the rest of the file, or all of it where the server or the part's note does not let it be joined."""
+    """One request: the rest of the file, or all of it where the server or the part's note does not
+    let it be joined."""
     from sslens import __version__
 
     known, have = _origin(part), _length(part)
@@ -186,7 +198,11 @@ def _request(card: Card, part: Path, quiet: bool) -> None:
         with error:
             if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not have:
                 raise
-            if known is not None and known.total == have and error.headers.get("Content-Range") == f"bytes */{have}":
+            if (
+                known is not None
+                and known.total == have
+                and error.headers.get("Content-Range") == f"bytes */{have}"
+            ):
                 return  # it broke off between the last byte and the name
         again = True
     else:
@@ -194,12 +210,17 @@ def _request(card: Card, part: Path, quiet: bool) -> None:
             _require_file(card, response)
             start, total = _range(response)
             if start and not have:
-                raise _TransferError("the server sent a part of the file where all of it was asked for")
-            again = bool(start) and (start != have or (known is not None and known.total not in (None, total)))
+                raise _TransferError(
+                    "the server sent a part of the file where all of it was asked for"
+                )
+            again = bool(start) and (
+                start != have or (known is not None and known.total not in (None, total))
+            )
             if not again:
                 _require_room(part, total, start)
                 _note(part).write_text(
-                    json.dumps({"validator": _validator(response), "total": total}), encoding="utf-8"
+                    json.dumps({"validator": _validator(response), "total": total}),
+                    encoding="utf-8",
                 )
                 _receive(card, response, part, start, total, quiet)
     if again:  # what is there is a part of another file
@@ -213,10 +234,14 @@ def _validator(response: Any) -> str | None:
     return None if named is None or named.startswith("W/") else str(named)
 
 
-def _receive(card: Card, response: Any, part: Path, have: int, total: int | None, quiet: bool) -> None:
+def _receive(
+    card: Card, response: Any, part: Path, have: int, total: int | None, quiet: bool
+) -> None:
     done = have
     with (
-        progress(f"fetching {card.filename}", unit="MB", start=_megabytes(have), quiet=quiet) as report,
+        progress(
+            f"fetching {card.filename}", unit="MB", start=_megabytes(have), quiet=quiet
+        ) as report,
         part.open("r+b" if have else "wb") as file,
     ):
         file.seek(have)
@@ -236,7 +261,9 @@ def _megabytes(count: int) -> int:
 def _range(response: Any) -> tuple[int, int | None]:
     """First byte and whole length of what a server sends."""
     if response.status == http.HTTPStatus.PARTIAL_CONTENT:
-        span, _, whole = (response.headers.get("Content-Range") or "").removeprefix("bytes ").partition("/")
+        span, _, whole = (
+            (response.headers.get("Content-Range") or "").removeprefix("bytes ").partition("/")
+        )
         first = span.partition("-")[0]
         if not first.isdecimal():
             raise _TransferError("the server sent a part of the file without saying which")
@@ -246,19 +273,25 @@ def _range(response: Any) -> tuple[int, int | None]:
 
 
 def _require_file(card: Card, response: Any) -> None:
-    """Refuse a web page, which is what a network with a login gives in place of a file, and a file of another size."""
+    """Refuse a web page, which is what a network with a login gives in place of a file, and a file
+    of another size."""
     if response.headers.get_content_type() == "text/html":
-        raise _TransferError("the answer is a web page and no file; a network that wants a login answers like that")
+        raise _TransferError(
+            "the answer is a web page and no file; a network that wants a login answers like that"
+        )
     total = _range(response)[1]
     if card.size is not None and total is not None and total != card.size:
         raise _TransferError(
-            f"the server's file has {total:,} bytes, the card says {card.size:,}: the authors replaced it"
+            f"the server's file has {total:,} bytes, the card says {card.size:,}: the authors"
+            " replaced it"
         )
 
 
 def _require_room(part: Path, total: int | None, have: int) -> None:
     need = (total or 0) - have
-    free = shutil.disk_usage(part.parent).free + (_length(part) - have)  # what is there in vain is written over
+    free = shutil.disk_usage(part.parent).free + (
+        _length(part) - have
+    )  # what is there in vain is written over
     if need > free:
         raise OSError(errno.ENOSPC, f"{need:,} bytes are needed and {free:,} are free")
 
@@ -305,7 +338,11 @@ def _locked(target: Path, quiet: bool) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if not quiet:
-                print(f"another process is fetching {target.name}: waiting for it", file=sys.stderr, flush=True)
+                print(
+                    f"another process is fetching {target.name}: waiting for it",
+                    file=sys.stderr,
+                    flush=True,
+                )
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -323,26 +360,36 @@ def _explained(card: Card, target: Path) -> Iterator[None]:
         meaning = {403: "forbidden", 404: "not found", 410: "gone", 429: "too many requests"}.get(
             error.code, error.reason
         )
-        raise InputError(f"{card.url} was refused: HTTP {error.code}, {meaning}. {by_hand(card)}") from error
+        raise InputError(
+            f"{card.url} was refused: HTTP {error.code}, {meaning}. {by_hand(card)}"
+        ) from error
     except urllib.error.URLError as error:
-        raise InputError(f"{card.url} cannot be reached ({_words(error.reason)}). {by_hand(card)}") from error
+        raise InputError(
+            f"{card.url} cannot be reached ({_words(error.reason)}). {by_hand(card)}"
+        ) from error
     except _TransferError as error:
         kept = _kept(target)
         raise InputError(f"{card.url} was not fetched: {error}. {kept}{by_hand(card)}") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise InputError(
-                f"The disk of {target.parent} is full ({error.strerror}): {card.name} was not fetched. {_kept(target)}"
-                "Free some space, or set SSLENS_HOME to a folder on another disk, and run the same command again."
+                f"The disk of {target.parent} is full ({error.strerror}): {card.name} was not"
+                f" fetched. {_kept(target)}Free some space, or set SSLENS_HOME to a folder on"
+                " another disk, and run the same command again."
             ) from error
         raise InputError(
-            f"{target} cannot be written ({error.strerror or error}): set SSLENS_HOME to a folder that can be. {by_hand(card)}"
+            f"{target} cannot be written ({error.strerror or error}): set SSLENS_HOME to a folder"
+            f" that can be. {by_hand(card)}"
         ) from error
 
 
 def _kept(target: Path) -> str:
     count = _length(target.with_name(f"{target.name}.part"))
-    return f"The {count:,} bytes that arrived are kept: the same command goes on from there. " if count else ""
+    return (
+        f"The {count:,} bytes that arrived are kept: the same command goes on from there. "
+        if count
+        else ""
+    )
 
 
 def _words(reason: object) -> str:

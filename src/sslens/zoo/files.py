@@ -1,8 +1,10 @@
-"""From a file on disk to the tensors in it, and nothing else: safetensors, or a pickle of which no code is run.
+"""From a file on disk to the tensors in it, and nothing else: safetensors, or a pickle of which no
+code is run.
 
-A `.pth` file is a pickle, which can name any function of Python to be called with any arguments. `torch.load` with
-`weights_only=True` calls none but those that tensors are made with. Four more names stand in the authors' training files
-(DINO's hold their arguments and numbers of NumPy's); they are allowed by name, and nothing else ever is.
+A `.pth` file is a pickle, which can name any function of Python to be called with any arguments.
+`torch.load` with `weights_only=True` calls none but those that tensors are made with. Four more
+names stand in the authors' training files (DINO's hold their arguments and numbers of NumPy's);
+they are allowed by name, and nothing else ever is.
 """
 
 import argparse
@@ -26,7 +28,8 @@ from sslens.errors import InputError
 
 #: what makes a number of NumPy's from its bytes
 _SCALAR: Any = np.float64(0).__reduce__()[0]
-#: what a pickle may name beside tensors. NumPy 2 moved the last to `numpy._core`; files name either place
+#: what a pickle may name beside tensors. NumPy 2 moved the last to `numpy._core`; files name either
+#: place
 ALLOWED: list[Any] = [
     argparse.Namespace,
     np.dtype,
@@ -38,11 +41,17 @@ ALLOWED: list[Any] = [
 DEPTH = 3
 OPTIMISER = {"state", "param_groups"}
 _GLOBAL = re.compile(
-    r"GLOBAL ([\w.]+)|but got <class '([\w.]+)'>|Unsupported (?:class|global|type) ([\w.]+)|global ([\w.]+\.\w+)"
+    r"GLOBAL ([\w.]+)|but got <class '([\w.]+)'>|Unsupported (?:class|global|type) ([\w.]+)|global"
+    r" ([\w.]+\.\w+)"
 )
 _FOREIGN = {
-    b"<": "a web page, not a checkpoint: the download gave an error or a login page. Download it again and look at its size",
-    b"version https://git-lfs": "a Git LFS pointer, not the file it points to: run `git lfs pull` where it came from",
+    b"<": (
+        "a web page, not a checkpoint: the download gave an error or a login page. Download it"
+        " again and look at its size"
+    ),
+    b"version https://git-lfs": (
+        "a Git LFS pointer, not the file it points to: run `git lfs pull` where it came from"
+    ),
     b"\x1f\x8b": "compressed with gzip: unpack it first",
     b"\x89HDF": "an HDF5 file (Keras?): only PyTorch's checkpoints and safetensors are read",
     b"ustar": "a tar archive: unpack it first",
@@ -55,7 +64,8 @@ class Contents:
 
     Attributes:
         path: the file.
-        states: by the keys that lead there (`model`, `teacher`; "" for tensors at the top), each a flat dict.
+        states: by the keys that lead there (`model`, `teacher`; "" for tensors at the top), each a
+            flat dict.
         rest: what else the file holds (epoch, args, optimiser), in words.
         header: of a safetensors file.
         epoch: as the file says, or None.
@@ -72,7 +82,8 @@ def contents(path: Path) -> Contents:
     """Read a checkpoint file.
 
     Raises:
-        InputError: the file is not there, empty, cut off, damaged, of another kind, or names code to be run.
+        InputError: the file is not there, empty, cut off, damaged, of another kind, or names code
+            to be run.
     """
     start = _start(path)
     if path.suffix == ".safetensors" or start[8:9] == b"{":
@@ -81,16 +92,19 @@ def contents(path: Path) -> Contents:
     tree = _unpickled(path, start)
     if isinstance(tree, Tensor) or not isinstance(tree, Mapping):
         raise InputError(
-            f"{path} holds a {type(tree).__name__}, not the named weights of a network: save its state_dict()."
+            f"{path} holds a {type(tree).__name__}, not the named weights of a network: save its"
+            " state_dict()."
         )
     states, rest = dict(_states(tree)), _rest(tree)
     if not states:
         if "optimizer" in tree or "opt" in tree or set(tree) >= OPTIMISER:
             raise InputError(
-                f"{path} holds the state of an optimiser and no network: the weights are in another file of that training."
+                f"{path} holds the state of an optimiser and no network: the weights are in another"
+                " file of that training."
             )
         raise InputError(
-            f"{path} holds no tensors by name (it has {', '.join(map(str, list(tree)[:5])) or 'nothing'})."
+            f"{path} holds no tensors by name (it has"
+            f" {', '.join(map(str, list(tree)[:5])) or 'nothing'})."
         )
     epoch = tree.get("epoch")
     return Contents(path, states, rest, epoch=epoch if isinstance(epoch, int) else None)
@@ -120,8 +134,9 @@ def opened(path: Path) -> Iterator[Any]:
         raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
     except SafetensorError as error:
         raise InputError(
-            f"{path} is not a whole safetensors file ({path.stat().st_size:,} bytes; {error}): it was cut off in writing or "
-            "copying. Copy it again, or go on from the run that wrote it with --resume."
+            f"{path} is not a whole safetensors file ({path.stat().st_size:,} bytes; {error}): it"
+            " was cut off in writing or copying. Copy it again, or go on from the run that wrote"
+            " it with --resume."
         ) from error
 
 
@@ -137,7 +152,9 @@ def _start(path: Path) -> bytes:
     if path.suffix == ".safetensors":
         return start  # whose own reader says what is wrong with it
     if not start:
-        raise InputError(f"{path} is empty: it was cut off in writing, or the download failed. Get it again.")
+        raise InputError(
+            f"{path} is empty: it was cut off in writing, or the download failed. Get it again."
+        )
     for sign, said in _FOREIGN.items():
         if start.lstrip().startswith(sign) or (sign == b"ustar" and start[257:262] == sign):
             raise InputError(f"{path} is {said}.")
@@ -150,8 +167,9 @@ def _unpickled(path: Path, start: bytes) -> Any:
         _require_checkpoint(path)
     elif not start.startswith(b"\x80"):
         raise InputError(
-            f"{path} is no checkpoint: it begins with neither a safetensors header nor a PyTorch file's (found "
-            f"{start[:8]!r}). Give a .pth, .pt, .tar, .bin or .safetensors file of weights."
+            f"{path} is no checkpoint: it begins with neither a safetensors header nor a PyTorch"
+            f" file's (found {start[:8]!r}). Give a .pth, .pt, .tar, .bin or .safetensors file of"
+            " weights."
         )
     try:
         with _only_allowed(), _quiet():
@@ -160,10 +178,14 @@ def _unpickled(path: Path, start: bytes) -> Any:
         found = _GLOBAL.search(str(error))
         name = next(filter(None, found.groups())) if found else _called(path)
         if name is None:
-            raise _damaged(path, EOFError("its pickle ends in the middle or makes no sense")) from error
+            raise _damaged(
+                path, EOFError("its pickle ends in the middle or makes no sense")
+            ) from error
         raise InputError(_refused(path, name)) from error
     except MemoryError as error:
-        raise InputError(f"{path} does not fit into this machine's memory ({path.stat().st_size:,} bytes).") from error
+        raise InputError(
+            f"{path} does not fit into this machine's memory ({path.stat().st_size:,} bytes)."
+        ) from error
     except Exception as error:  # torch raises a dozen kinds on damaged bytes
         raise _damaged(path, error) from error
 
@@ -175,23 +197,28 @@ def _require_checkpoint(path: Path) -> None:
     except zipfile.BadZipFile as error:
         raise _damaged(path, error) from error
     if any(name.endswith("constants.pkl") for name in names):
-        raise InputError(f"{path} is a TorchScript program, not weights: save the network's state_dict() instead.")
+        raise InputError(
+            f"{path} is a TorchScript program, not weights: save the network's state_dict()"
+            " instead."
+        )
     if not any(name.endswith("data.pkl") for name in names):
         raise InputError(
-            f"{path} is a zip file of something else (it holds {', '.join(names[:3]) or 'nothing'}), not a PyTorch checkpoint."
+            f"{path} is a zip file of something else (it holds"
+            f" {', '.join(names[:3]) or 'nothing'}), not a PyTorch checkpoint."
         )
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
     said = str(error).splitlines()[0] if str(error) else type(error).__name__
     return InputError(
-        f"{path} is cut off or damaged ({path.stat().st_size:,} bytes; {said}): compare its size with the "
-        "source's and get it again."
+        f"{path} is cut off or damaged ({path.stat().st_size:,} bytes; {said}): compare its size"
+        " with the source's and get it again."
     )
 
 
 def _called(path: Path) -> str | None:
-    """The first name in a bare pickle of a protocol that torch does not write, found without running it."""
+    """The first name in a bare pickle of a protocol that torch does not write, found without
+    running it."""
     texts: list[str] = []
     try:
         for opcode, argument, _ in pickletools.genops(path.read_bytes()):
@@ -221,19 +248,20 @@ def _refused(path: Path, name: str) -> str:
         "deit",
     ):
         return (
-            f"{path} was refused, and nothing in it was run: it names {name}, so it holds objects of Python's beside or "
-            "instead of weights. Where it was made and is trusted, save the network's state_dict() with torch.save and "
-            "give that file."
+            f"{path} was refused, and nothing in it was run: it names {name}, so it holds objects"
+            " of Python's beside or instead of weights. Where it was made and is trusted, save the"
+            " network's state_dict() with torch.save and give that file."
         )
     return (
-        f"{path} was refused, and nothing in it was run: its pickle asks for {name}, which no file of weights needs. "
-        "Do not open it with other tools unless you trust where it comes from."
+        f"{path} was refused, and nothing in it was run: its pickle asks for {name}, which no file"
+        " of weights needs. Do not open it with other tools unless you trust where it comes from."
     )
 
 
 @contextlib.contextmanager
 def _only_allowed() -> Iterator[None]:
-    """Within the block `ALLOWED` alone may be named; what other libraries of this process allowed for themselves may not."""
+    """Within the block `ALLOWED` alone may be named; what other libraries of this process allowed
+    for themselves may not."""
     others = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
     torch.serialization.add_safe_globals(ALLOWED)
@@ -246,17 +274,24 @@ def _only_allowed() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Old files make torch and NumPy warn about their own past (TypedStorage, numpy.core), of which a user can mend nothing."""
+    """Old files make torch and NumPy warn about their own past (TypedStorage, numpy.core), of which
+    a user can mend nothing."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
-def _states(tree: Mapping[Any, Any], at: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
+def _states(
+    tree: Mapping[Any, Any], at: str = "", depth: int = 0
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """Every dict of named tensors in a tree, but for those of optimisers."""
     if set(tree) >= OPTIMISER:
         return
-    tensors = {key: value.detach() for key, value in tree.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    tensors = {
+        key: value.detach()
+        for key, value in tree.items()
+        if isinstance(key, str) and isinstance(value, Tensor)
+    }
     if tensors:
         yield at, tensors
     if depth < DEPTH:

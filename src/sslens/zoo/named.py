@@ -36,7 +36,12 @@ def pixels() -> Backbone:
 
 
 def backbone(
-    network: nn.Module, *, name: str, source: str, transformed: EvalTransform, about: Mapping[str, Any]
+    network: nn.Module,
+    *,
+    name: str,
+    source: str,
+    transformed: EvalTransform,
+    about: Mapping[str, Any],
 ) -> Backbone:
     """A network of a known class as a Backbone, with the taps and the prefix of its class."""
     return Backbone(
@@ -58,33 +63,54 @@ def random(rest: str, num_heads: int | None, overrides: Mapping[str, int]) -> Ba
     """
     name, _, seed = rest.partition(":")
     if seed and not seed.isdecimal():
-        raise InputError(f'The seed of random:{rest} is "{seed}": expected random:NAME:SEED with SEED a whole number.')
+        raise InputError(
+            f'The seed of random:{rest} is "{seed}": expected random:NAME:SEED with SEED a whole'
+            " number."
+        )
     number = int(seed or 0)
     network: nn.Module
     if cnn.CNNArch.is_name(name):
         if overrides or num_heads:
             raise InputError(
-                f"random:{name} is a convolutional network of a fixed shape: it takes no num_heads or blocks."
+                f"random:{name} is a convolutional network of a fixed shape: it takes no num_heads"
+                " or blocks."
             )
         shape = cnn.CNNArch.parse(name)
         network, transformed = shape.build(number), transform(shape.image_size)
-    elif overrides or num_heads or ViTArch.is_name(name) or name.startswith(tuple(f"vit_{size}_" for size in SIZES)):
+    elif (
+        overrides
+        or num_heads
+        or ViTArch.is_name(name)
+        or name.startswith(tuple(f"vit_{size}_" for size in SIZES))
+    ):
         arch = ViTArch.parse(name, num_heads, **overrides)
         network, transformed = arch.build(number), transform(arch.image_size)
     else:
         network = networks.create(name.removeprefix("timm/"), seed=number)
         transformed = _configured(network, name)
     changes = dict(overrides) | ({"num_heads": num_heads} if num_heads else {})
-    about = {"family": "control", "objective": None, "arch": None if changes else name, "seed": number, **changes}
-    source = " ".join([f"random:{name}:{number}", *(f"{key}={value}" for key, value in changes.items())])
-    return backbone(network, name=f"random #{number}", source=source, transformed=transformed, about=about)
+    about = {
+        "family": "control",
+        "objective": None,
+        "arch": None if changes else name,
+        "seed": number,
+        **changes,
+    }
+    source = " ".join(
+        [f"random:{name}:{number}", *(f"{key}={value}" for key, value in changes.items())]
+    )
+    return backbone(
+        network, name=f"random #{number}", source=source, transformed=transformed, about=about
+    )
 
 
 def of_timm(source: str, card: Card | None = None) -> Backbone:
-    """A model of `timm:NAME` or `hf-hub:ID` with its weights; a card of this source, given or found, says what it is.
+    """A model of `timm:NAME` or `hf-hub:ID` with its weights; a card of this source, given or
+    found, says what it is.
 
     Raises:
-        InputError: timm has no such model, nothing is known of its class, or its weights cannot be fetched.
+        InputError: timm has no such model, nothing is known of its class, or its weights cannot be
+            fetched.
     """
     card = card or next((each for each in cards().values() if each.source == source), None)
     scheme, _, name = source.partition(":")
@@ -93,27 +119,46 @@ def of_timm(source: str, card: Card | None = None) -> Backbone:
     if scheme == "timm":
         about["arch"] = f"timm/{name.partition('.')[0]}"
     if card is not None:
-        about |= {"family": card.family, "objective": card.objective, "tuned": card.tuned, "arch": card.arch}
+        about |= {
+            "family": card.family,
+            "objective": card.objective,
+            "tuned": card.tuned,
+            "arch": card.arch,
+        }
         about |= {"card": card.name, "epochs": card.epochs, "licence": card.licence}
-    transformed = _configured(network, name) if card is None else EvalTransform(**asdict(card.evaluation))
-    return backbone(network, name=card.name if card else name, source=source, transformed=transformed, about=about)
+    transformed = (
+        _configured(network, name) if card is None else EvalTransform(**asdict(card.evaluation))
+    )
+    return backbone(
+        network,
+        name=card.name if card else name,
+        source=source,
+        transformed=transformed,
+        about=about,
+    )
 
 
 def _fetched(name: str) -> nn.Module:
     base = name.partition(".")[0]
     hub = name.startswith("hf-hub:")
-    if not hub and (not timm.is_model(base) or ("." in name and name not in timm.list_pretrained())):
+    if not hub and (
+        not timm.is_model(base) or ("." in name and name not in timm.list_pretrained())
+    ):
         raise InputError(f'timm has no model "{name}": {nearest(name, timm.list_pretrained())}')
     try:
         network: nn.Module = timm.create_model(name, pretrained=True, num_classes=0)
     except (OSError, RuntimeError, ValueError, KeyError, HfHubHTTPError) as error:
         said = (str(error).splitlines() or [type(error).__name__])[0]
         more = (
-            " A model of Hugging Face's transformers is loaded from its folder or its model.safetensors." if hub else ""
+            " A model of Hugging Face's transformers is loaded from its folder or its"
+            " model.safetensors."
+            if hub
+            else ""
         )
         raise InputError(
-            f"timm could not get the weights of {name} ({said}): check the network, or fetch them "
-            f"once on a machine that has one and set HF_HOME to that cache and HF_HUB_OFFLINE=1.{more}"
+            f"timm could not get the weights of {name} ({said}): check the network, or fetch them"
+            " once on a machine that has one and set HF_HOME to that cache and"
+            f" HF_HUB_OFFLINE=1.{more}"
         ) from error
     return network
 
@@ -123,8 +168,8 @@ def _configured(network: nn.Module, name: str) -> EvalTransform:
     config = timm.data.resolve_model_data_config(network)
     if config["crop_mode"] == "squash":
         warnings.warn(
-            f"{name} was trained on images squashed to a square; here the central square is cut out, so that all models see one "
-            "geometry.",
+            f"{name} was trained on images squashed to a square; here the central square is cut"
+            " out, so that all models see one geometry.",
             Doubt,
             stacklevel=2,
         )

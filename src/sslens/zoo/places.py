@@ -24,7 +24,8 @@ FLOATS = {
 
 
 class Place(NamedTuple):
-    """Where a tensor lies in a file, in bytes from its start, and how; `begin` is None where it cannot be read by itself."""
+    """Where a tensor lies in a file, in bytes from its start, and how; `begin` is None where it
+    cannot be read by itself."""
 
     begin: int | None
     dtype: torch.dtype
@@ -36,7 +37,9 @@ class Place(NamedTuple):
         """From its first to its last, with those between that belong to others."""
         if 0 in self.shape:
             return 0
-        return 1 + sum((size - 1) * stride for size, stride in zip(self.shape, self.stride, strict=True))
+        return 1 + sum(
+            (size - 1) * stride for size, stride in zip(self.shape, self.stride, strict=True)
+        )
 
     @property
     def nbytes(self) -> int:
@@ -63,7 +66,8 @@ def of_safetensors(path: Path) -> dict[str, Place]:
 
 
 def of_mapped(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Place]:
-    """Of tensors that the system may have mapped from the file, which Linux says and other systems do not."""
+    """Of tensors that the system may have mapped from the file, which Linux says and other systems
+    do not."""
     try:
         lines = Path("/proc/self/maps").read_text().splitlines()
     except OSError:
@@ -78,7 +82,9 @@ def of_mapped(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Place]:
     for key, value in tensors.items():
         place = Place(0, value.dtype, tuple(value.shape), value.stride())
         at = value.data_ptr()
-        offsets = [offset - begin for begin, end, offset in mapped if begin <= at <= end - place.nbytes]
+        offsets = [
+            offset - begin for begin, end, offset in mapped if begin <= at <= end - place.nbytes
+        ]
         if place.numbers:
             place = place._replace(begin=at + offsets[0] if offsets else None)
         found[key] = place

@@ -7,7 +7,8 @@ if TYPE_CHECKING:
 
 
 def transform(size: int, **given: Any) -> "EvalTransform":
-    """How images of `size` are prepared: from 224 px on, the shorter side is first resized to size · 256/224."""
+    """How images of `size` are prepared: from 224 px on, the shorter side is first resized to size
+    · 256/224."""
     from sslens.data.colour import IMAGENET_MEAN, IMAGENET_STD
     from sslens.data.transform import EvalTransform
 

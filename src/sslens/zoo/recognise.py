@@ -1,4 +1,5 @@
-"""Whose checkpoint a file is: the layouts read it, one of them is believed, and every key of the file is accounted for."""
+"""Whose checkpoint a file is: the layouts read it, one of them is believed, and every key of the
+file is accounted for."""
 
 import re
 from collections import Counter
@@ -42,7 +43,8 @@ class Recognised:
         claim: what that layout says.
         branch: the network taken, one of `claim.branches`.
         shape: its architecture.
-        weights: its tensors in timm's names, each of the shape that the architecture has, in float32.
+        weights: its tensors in timm's names, each of the shape that the architecture has, in
+            float32.
         account: what became of every key of the file.
         heads_known: whether the number of heads was said by someone, and not taken from the width.
         notes: the claim's, and what was noticed on the way.
@@ -59,13 +61,18 @@ class Recognised:
 
     @property
     def parameters(self) -> int:
-        """Numbers that training sets, so without the statistics and counters of batch normalisation."""
-        return sum(value.numel() for name, value in self.weights.items() if not name.endswith(_COUNTED))
+        """Numbers that training sets, so without the statistics and counters of batch
+        normalisation."""
+        return sum(
+            value.numel() for name, value in self.weights.items() if not name.endswith(_COUNTED)
+        )
 
     def network(self) -> nn.Module:
         """The network with these weights."""
         network = self.shape.empty()
-        own = {name: torch.empty_like(value).copy_(value) for name, value in self.weights.items()}  # not the file's map
+        own = {
+            name: torch.empty_like(value).copy_(value) for name, value in self.weights.items()
+        }  # not the file's map
         network.load_state_dict(own, assign=True)
         return network.eval()
 
@@ -82,18 +89,21 @@ def layout_of(contents: Contents) -> tuple[str, Claim]:
         if claim is not None:
             claims[name] = claim
     if "sslens.fingerprint" in contents.header:
-        raise InputError(f"{contents.path} is a fingerprint (Grams), not weights: give it to sslens compare.")
+        raise InputError(
+            f"{contents.path} is a fingerprint (Grams), not weights: give it to sslens compare."
+        )
     if "sslens.state" in contents.header:
         raise InputError(
-            f"{contents.path} is the state that a training goes on from: load the last.safetensors beside it."
+            f"{contents.path} is the state that a training goes on from: load the last.safetensors"
+            " beside it."
         )
     if "sslens" in claims:
         return "sslens", claims["sslens"]
     detector = _detector(contents)
     if detector:
         raise InputError(
-            f"{contents.path} is a detection or segmentation checkpoint ({detector}): its backbone was built for another use. "
-            "Give the checkpoint that it was started from."
+            f"{contents.path} is a detection or segmentation checkpoint ({detector}): its backbone"
+            " was built for another use. Give the checkpoint that it was started from."
         )
     certain = {name: claim for name, claim in claims.items() if claim.certain}
     if len(certain) > 1:
@@ -106,7 +116,9 @@ def layout_of(contents: Contents) -> tuple[str, Claim]:
     raise InputError(_unknown(contents))
 
 
-def recognise(contents: Contents, *, branch: str | None = None, num_heads: int | None = None) -> Recognised:
+def recognise(
+    contents: Contents, *, branch: str | None = None, num_heads: int | None = None
+) -> Recognised:
     """Read a file by its layout, with every key accounted for.
 
     Args:
@@ -115,7 +127,8 @@ def recognise(contents: Contents, *, branch: str | None = None, num_heads: int |
         num_heads: of attention, which no file tells.
 
     Raises:
-        InputError: no layout, or no such branch; a key that belongs nowhere, a tensor that is missing or of another shape.
+        InputError: no layout, or no such branch; a key that belongs nowhere, a tensor that is
+            missing or of another shape.
     """
     layout, claim = layout_of(contents)
     taken = _branch(contents, claim, branch)
@@ -123,7 +136,9 @@ def recognise(contents: Contents, *, branch: str | None = None, num_heads: int |
     where = str(contents.path)
     inside, outside = _inside(contents, claim, trunk)
     dropped = {key: reason for key in inside if (reason := _reason(key, claim.drops)) is not None}
-    pieces = list(claim.convert({key: value for key, value in inside.items() if key not in dropped}))
+    pieces = list(
+        claim.convert({key: value for key, value in inside.items() if key not in dropped})
+    )
     weights = {piece.into: piece.value for piece in pieces}
     shape = _shape(weights, where, claim, num_heads)
     _require_fit(weights, shape, where, claim)
@@ -133,36 +148,53 @@ def recognise(contents: Contents, *, branch: str | None = None, num_heads: int |
     ]
     account += [*_beside(contents, claim, trunk, taken, outside)]
     notes = list(claim.notes)
-    kinds = {value.dtype for value in weights.values() if value.is_floating_point()} - {torch.float32}
+    kinds = {value.dtype for value in weights.values() if value.is_floating_point()} - {
+        torch.float32
+    }
     if kinds:
         said = " and ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
         notes.append(f"The weights are {said} in the file; here they are float32.")
-    weights = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
+    weights = {
+        name: value.float() if value.is_floating_point() else value
+        for name, value in weights.items()
+    }
     known = num_heads is not None or not isinstance(shape, ViTShape) or claim.written is not None
     return Recognised(layout, claim, taken, shape, weights, tuple(account), known, tuple(notes))
 
 
 def _branch(contents: Contents, claim: Claim, asked: str | None) -> str:
-    """The branch that is taken. Raises InputError where the one that was asked for is not there, or none may be chosen."""
+    """The branch that is taken. Raises InputError where the one that was asked for is not there, or
+    none may be chosen."""
     there = claim.branches
     if asked is not None:
         found = [
-            name for name in there if asked in (name, name.removesuffix("_encoder"), there[name].prefix.rstrip("."))
+            name
+            for name in there
+            if asked in (name, name.removesuffix("_encoder"), there[name].prefix.rstrip("."))
         ]
         if len(found) != 1:
             raise InputError(f'{contents.path} has no branch "{asked}": {nearest(asked, there)}')
         return found[0]
     if claim.taken is None:
         raise InputError(
-            f"{contents.path} holds {'several networks' if len(there) > 1 else 'a twin of the network that is evaluated'} "
-            f'({", ".join(there)}), and which one is meant it does not say: load it with branch="{next(iter(there))}".'
+            f"{contents.path} holds"
+            f" {'several networks' if len(there) > 1 else 'a twin of the network that is evaluated'} "
+            f"({', '.join(there)}), and which one is meant it does not say: load it with"
+            f' branch="{next(iter(there))}".'
         )
     return claim.taken
 
 
-def _inside(contents: Contents, claim: Claim, trunk: Trunk) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Tensors under the trunk's prefix, by the names after it, and the other keys of the same state dict."""
-    others = tuple(t.prefix for t in claim.branches.values() if t != trunk and t.state == trunk.state and t.prefix)
+def _inside(
+    contents: Contents, claim: Claim, trunk: Trunk
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Tensors under the trunk's prefix, by the names after it, and the other keys of the same state
+    dict."""
+    others = tuple(
+        t.prefix
+        for t in claim.branches.values()
+        if t != trunk and t.state == trunk.state and t.prefix
+    )
     others = tuple(prefix for prefix in others if not trunk.prefix.startswith(prefix))
     inside, outside = {}, []
     for key, value in contents.states[trunk.state].items():
@@ -181,20 +213,35 @@ def _entries(trunk: Trunk, pieces: list[Piece]) -> Iterator[Entry]:
     """What became of the keys that the network was made of."""
     for piece in pieces:
         for source in piece.sources:
-            fate: Any = "reshaped" if piece.done else "kept" if source == piece.into and not trunk.prefix else "renamed"
+            fate: Any = (
+                "reshaped"
+                if piece.done
+                else "kept"
+                if source == piece.into and not trunk.prefix
+                else "renamed"
+            )
             yield Entry(trunk.state, trunk.prefix + source, fate, piece.into, piece.done)
 
 
-def _beside(contents: Contents, claim: Claim, trunk: Trunk, taken: str, outside: tuple[str, ...]) -> Iterator[Entry]:
+def _beside(
+    contents: Contents, claim: Claim, trunk: Trunk, taken: str, outside: tuple[str, ...]
+) -> Iterator[Entry]:
     """What is said of all keys that are not the network's, in its own state dict and in others."""
     twins = {(t.state, t.prefix): name for name, t in claim.branches.items() if name != taken}
     unknown = []
     for state, weights in contents.states.items():
         for key in outside if state == trunk.state else weights:
             twin = next(
-                (n for (s, p), n in twins.items() if s == state and (p or s != trunk.state) and key.startswith(p)), None
+                (
+                    n
+                    for (s, p), n in twins.items()
+                    if s == state and (p or s != trunk.state) and key.startswith(p)
+                ),
+                None,
             )
-            reason = f"the branch {twin}, which was not taken" if twin else _reason(key, claim.beside)
+            reason = (
+                f"the branch {twin}, which was not taken" if twin else _reason(key, claim.beside)
+            )
             if reason is None and state != trunk.state:
                 reason = "beside the network's weights in the file"
             if reason is None:
@@ -203,43 +250,57 @@ def _beside(contents: Contents, claim: Claim, trunk: Trunk, taken: str, outside:
                 yield Entry(state, key, "dropped", None, reason)
     if unknown:
         raise InputError(
-            f"{contents.path} holds {len(unknown)} tensors that no file of this layout ({claim.method}) has, the first "
-            f"{unknown[0]}: keys of two methods may have been mixed. Nothing is dropped that is not known: save the network's own "
-            "state_dict() to load it."
+            f"{contents.path} holds {len(unknown)} tensors that no file of this layout"
+            f" ({claim.method}) has, the first {unknown[0]}: keys of two methods may have been"
+            " mixed. Nothing is dropped that is not known: save the network's own state_dict() to"
+            " load it."
         )
 
 
 def _shape(weights: Mapping[str, Tensor], where: str, claim: Claim, num_heads: int | None) -> Shape:
     if claim.written is not None:
         if num_heads is not None:
-            raise InputError(f"{where} says its own architecture: num_heads and other shapes cannot be given.")
+            raise InputError(
+                f"{where} says its own architecture: num_heads and other shapes cannot be given."
+            )
         return read(claim.written["shape"])
     width = weights["pos_embed"].shape[-1] if "pos_embed" in weights else 0
     shape = shape_of(weights, where, num_heads or claim.heads.get(width))
     if num_heads is not None and isinstance(shape, CNNShape):
-        raise InputError(f"{where} is a convolutional network, which has no heads: leave num_heads out.")
+        raise InputError(
+            f"{where} is a convolutional network, which has no heads: leave num_heads out."
+        )
     return shape
 
 
 def _require_fit(weights: Mapping[str, Tensor], shape: Shape, where: str, claim: Claim) -> None:
     expected = {key: tuple(value.shape) for key, value in shape.empty().state_dict().items()}
     found = {key: tuple(value.shape) for key, value in weights.items()}
-    wrong = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
+    wrong = sorted(
+        key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key)
+    )
     if not wrong:
         return
     key = wrong[0]
     extra = sum(key not in expected for key in wrong)
     said = ""
     if extra and claim.written is None:
-        said = f" {extra} are known in no file of this layout ({claim.method}): two methods, or a variant, may have been mixed in."
+        said = (
+            f" {extra} are known in no file of this layout ({claim.method}): two methods, or a"
+            " variant, may have been mixed in."
+        )
     raise InputError(
-        f"{where} does not fit its own architecture in {len(wrong)} of {len(expected)} tensors; the first is {key}: "
-        f"expected {expected.get(key, 'none')}, found {found.get(key, 'none')}.{said}"
+        f"{where} does not fit its own architecture in {len(wrong)} of {len(expected)} tensors; the"
+        f" first is {key}: expected {expected.get(key, 'none')}, found"
+        f" {found.get(key, 'none')}.{said}"
     )
 
 
 def _detector(contents: Contents) -> str | None:
-    return next((key for keys in contents.states.values() for key in keys if key.startswith(_DETECTORS)), None)
+    return next(
+        (key for keys in contents.states.values() for key in keys if key.startswith(_DETECTORS)),
+        None,
+    )
 
 
 def _unknown(contents: Contents) -> str:
@@ -248,10 +309,12 @@ def _unknown(contents: Contents) -> str:
     first = Counter(key.split(".")[0] for key in keys).most_common(4)
     if all(weights for weights in contents.states.values()) and len(keys) <= 4:
         return (
-            f"{contents.path} holds {len(keys)} tensors and no backbone ({', '.join(keys)}): it may be a linear probe's classifier "
-            "alone. Give the checkpoint of the network that it was trained on."
+            f"{contents.path} holds {len(keys)} tensors and no backbone ({', '.join(keys)}): it may"
+            " be a linear probe's classifier alone. Give the checkpoint of the network that it was"
+            " trained on."
         )
     return (
-        f"{contents.path} holds no ViT, ResNet or ConvNeXt-V2 under names that are known: its {len(keys)} tensors are "
-        f"{', '.join(f'{name} ({count})' for name, count in first)}. `sslens doctor` lists them; timm:NAME loads what timm has."
+        f"{contents.path} holds no ViT, ResNet or ConvNeXt-V2 under names that are known: its"
+        f" {len(keys)} tensors are {', '.join(f'{name} ({count})' for name, count in first)}."
+        " `sslens doctor` lists them; timm:NAME loads what timm has."
     )

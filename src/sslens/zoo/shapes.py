@@ -1,4 +1,5 @@
-"""From the weights of a network, in timm's names, to its architecture; an architecture builds an empty network to be filled."""
+"""From the weights of a network, in timm's names, to its architecture; an architecture builds an
+empty network to be filled."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -15,14 +16,21 @@ from sslens.models import networks
 from sslens.models.cnn import CNNArch
 from sslens.models.vit import SIZES, ViTArch
 
-#: heads of the released shapes whose heads are not 64 wide (ViT-H and ViT-g of Dosovitskiy et al. and Zhai et al.)
+#: heads of the released shapes whose heads are not 64 wide (ViT-H and ViT-g of Dosovitskiy et al.
+#: and Zhai et al.)
 HEADS = {1280: 16, 1408: 16}
 _UNKNOWN_VIT = (
     ("rel_pos", "relative positions, as BEiT's and detectors' ViTs do"),
     ("relative_position", "relative positions, as BEiT's"),
     ("attn.q_bias", "separate biases of queries and values, as BEiT's and EVA's"),
     ("attn.q_proj", "separate queries, keys and values in timm's EVA names"),
-    ("norm_pre", "a normalisation before the first block, as CLIP's, whose activation function no weight tells"),
+    (
+        "norm_pre",
+        (
+            "a normalisation before the first block, as CLIP's, whose activation function no weight"
+            " tells"
+        ),
+    ),
     ("attn.q_norm", "normalised queries and keys"),
     ("gamma_1", "BEiT's layer scale"),
 )
@@ -30,13 +38,15 @@ _UNKNOWN_VIT = (
 
 @dataclass(frozen=True)
 class ViTShape:
-    """A Vision Transformer beyond `ViTArch`: what its weights' names and shapes tell, and `heads`, which they do not.
+    """A Vision Transformer beyond `ViTArch`: what its weights' names and shapes tell, and `heads`,
+    which they do not.
 
     Attributes:
         arch: image and patch size, width, blocks, heads.
         hidden: width of the MLPs' second layer's input.
         gated: a SwiGLU MLP, gate and value in one layer.
-        qkv_bias, patch_bias, layer_scale, norm: whether there is one; `norm` the final normalisation.
+        qkv_bias, patch_bias, layer_scale, norm: whether there is one; `norm` the final
+            normalisation.
         cls, registers, distilled: tokens before the patches.
         cls_positions: whether the tokens before the patches have positions.
     """
@@ -58,10 +68,20 @@ class ViTShape:
         arch = self.arch
         if not self.cls or not self.qkv_bias or self.distilled:
             return None
-        size = next((size for size in ("small", "base", "large") if SIZES[size] == (arch.dim, arch.blocks)), None)
-        if self.layer_scale and arch.patch_size == 14 and arch.image_size == 518 and size is not None:
+        size = next(
+            (size for size in ("small", "base", "large") if SIZES[size] == (arch.dim, arch.blocks)),
+            None,
+        )
+        if (
+            self.layer_scale
+            and arch.patch_size == 14
+            and arch.image_size == 518
+            and size is not None
+        ):
             return f"timm/vit_{size}_patch14_{'reg4_' if self.registers == 4 else ''}dinov2"
-        plain = not (self.layer_scale or self.registers or self.gated) and self.hidden == 4 * arch.dim
+        plain = (
+            not (self.layer_scale or self.registers or self.gated) and self.hidden == 4 * arch.dim
+        )
         return arch.name if plain else None
 
     @property
@@ -72,7 +92,9 @@ class ViTShape:
     def empty(self) -> nn.Module:
         """The network without memory for its weights."""
         arch = self.arch
-        settings: dict[str, Any] = {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU} if self.gated else {}
+        settings: dict[str, Any] = (
+            {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU} if self.gated else {}
+        )
         with torch.device("meta"):
             network = (VisionTransformerDistilled if self.distilled else VisionTransformer)(
                 img_size=arch.image_size,
@@ -133,7 +155,8 @@ class NamedShape:
         return int(self.empty().pretrained_cfg["input_size"][-1])  # type: ignore[index]
 
     def empty(self) -> nn.Module:
-        """The network, at timm's random initialisation: some of its tables are not among its weights."""
+        """The network, at timm's random initialisation: some of its tables are not among its
+        weights."""
         network = networks.create(self.timm, seed=0)
         if not self.norm:
             network.norm = nn.Identity()
@@ -144,7 +167,8 @@ Shape: TypeAlias = ViTShape | CNNShape | NamedShape
 
 
 def written(network: nn.Module, name: str | None, where: str) -> dict[str, Any]:
-    """The shape of a network that was loaded, as plain JSON values for the header of a file of ours; `read` takes it.
+    """The shape of a network that was loaded, as plain JSON values for the header of a file of
+    ours; `read` takes it.
 
     Args:
         network: its final norm may have been left out since.
@@ -215,12 +239,14 @@ def _resnet(weights: Mapping[str, Tensor], where: str) -> CNNArch:
     bottleneck = "layer1.0.conv3.weight" in weights
     if weights["layer1.0.conv2.weight"].shape[1] != weights["layer1.0.conv2.weight"].shape[0]:
         raise InputError(
-            f"{where} is a ResNet with grouped convolutions (ResNeXt): only plain ResNets are read from files."
+            f"{where} is a ResNet with grouped convolutions (ResNeXt): only plain ResNets are read"
+            " from files."
         )
     if weights["conv1.weight"].shape[2] != 7:
         raise InputError(
-            f"{where} is a ResNet whose first convolution is {weights['conv1.weight'].shape[2]} px wide: only ResNets with a "
-            "7 × 7 convolution, for images of about 224 px, are read from files."
+            f"{where} is a ResNet whose first convolution is {weights['conv1.weight'].shape[2]} px"
+            " wide: only ResNets with a 7 × 7 convolution, for images of about 224 px, are read"
+            " from files."
         )
     return CNNArch(
         "resnet",
@@ -232,21 +258,28 @@ def _resnet(weights: Mapping[str, Tensor], where: str) -> CNNArch:
 
 def _convnext(weights: Mapping[str, Tensor], where: str) -> CNNArch:
     if "stages.0.blocks.0.mlp.grn.weight" not in weights:
-        raise InputError(f"{where} is a ConvNeXt of the first version (no grn): load it by its name, timm:NAME.")
+        raise InputError(
+            f"{where} is a ConvNeXt of the first version (no grn): load it by its name, timm:NAME."
+        )
     blocks = [_count(weights, f"stages.{i}.blocks.") for i in range(4)]
     return CNNArch(
-        "convnextv2", blocks, [int(weights[f"stages.{i}.blocks.0.conv_dw.weight"].shape[0]) for i in range(4)]
+        "convnextv2",
+        blocks,
+        [int(weights[f"stages.{i}.blocks.0.conv_dw.weight"].shape[0]) for i in range(4)],
     )
 
 
 def _vit(weights: Mapping[str, Tensor], where: str, heads: int | None) -> ViTShape:
     for part, said in _UNKNOWN_VIT:
         if any(part in name for name in weights):
-            raise InputError(f"{where} is a ViT with {said}: load it by its name, timm:NAME, where timm has it.")
+            raise InputError(
+                f"{where} is a ViT with {said}: load it by its name, timm:NAME, where timm has it."
+            )
     dim, patch = _patches(weights, where)
     if "pos_embed" not in weights:
         raise InputError(
-            f"{where} is a ViT without a position table: load it by its name, timm:NAME, where timm has it."
+            f"{where} is a ViT without a position table: load it by its name, timm:NAME, where timm"
+            " has it."
         )
     cls, distilled = "cls_token" in weights, "dist_token" in weights
     registers = int(weights["reg_token"].shape[1]) if "reg_token" in weights else 0
@@ -257,17 +290,21 @@ def _vit(weights: Mapping[str, Tensor], where: str, heads: int | None) -> ViTSha
     grid = _square(rows - before if positioned else rows)
     if grid is None:
         raise InputError(
-            f"{where} has positions for {rows} tokens, {before} of them before the patches: the patches are no square, and only "
-            "square images are read."
+            f"{where} has positions for {rows} tokens, {before} of them before the patches: the"
+            " patches are no square, and only square images are read."
         )
     first, second = "blocks.0.mlp.fc1.weight", "blocks.0.mlp.fc2.weight"
     if first not in weights or second not in weights:
-        raise InputError(f"{where} is a ViT whose first block has no {first if first not in weights else second}.")
+        raise InputError(
+            f"{where} is a ViT whose first block has no"
+            f" {first if first not in weights else second}."
+        )
     hidden = int(weights[second].shape[1])
     chosen = heads or HEADS.get(dim) or dim // 64
     if heads is None and dim not in HEADS and dim % 64:
         raise InputError(
-            f"{where} is a ViT of width {dim}, which is no multiple of 64: its heads cannot be known from shapes; give num_heads."
+            f"{where} is a ViT of width {dim}, which is no multiple of 64: its heads cannot be"
+            " known from shapes; give num_heads."
         )
     return ViTShape(
         ViTArch(grid * patch, patch, dim, _count(weights, "blocks."), chosen),
@@ -287,14 +324,15 @@ def _patches(weights: Mapping[str, Tensor], where: str) -> tuple[int, int]:
     """Width and patch size."""
     if "patch_embed.proj.weight" not in weights:
         raise InputError(
-            f"{where} is a ViT that cuts its patches by several convolutions (patch_embed has "
-            f"{', '.join(sorted(name for name in weights if name.startswith('patch_embed'))[:2]) or 'no weights'}): only plain "
-            "patches are read."
+            f"{where} is a ViT that cuts its patches by several convolutions (patch_embed has"
+            f" {', '.join(sorted(name for name in weights if name.startswith('patch_embed'))[:2]) or 'no weights'}):"
+            " only plain patches are read."
         )
     kernel = weights["patch_embed.proj.weight"]
     if kernel.ndim != 4 or kernel.shape[1] != 3 or kernel.shape[2] != kernel.shape[3]:
         raise InputError(
-            f"{where} has patches of shape {tuple(kernel.shape)}: expected [width, 3, P, P], square patches of colour images."
+            f"{where} has patches of shape {tuple(kernel.shape)}: expected [width, 3, P, P], square"
+            " patches of colour images."
         )
     return int(kernel.shape[0]), int(kernel.shape[2])
 

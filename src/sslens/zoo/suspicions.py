@@ -13,14 +13,23 @@ from sslens.zoo.recognise import Recognised
 def suspicions(found: Recognised, inside: Contents) -> Iterator[str]:
     """What looks wrong in the values of a checkpoint, a sentence each."""
     weights = found.weights
-    broken = [name for name, value in weights.items() if value.is_floating_point() and not torch.isfinite(value).all()]
+    broken = [
+        name
+        for name, value in weights.items()
+        if value.is_floating_point() and not torch.isfinite(value).all()
+    ]
     if broken:
         yield f"{len(broken)} tensors have NaN or infinite values, the first {broken[0]}."
     constant = [
-        name for name, value in weights.items() if value.ndim > 1 and value.numel() > 1 and value.min() == value.max()
+        name
+        for name, value in weights.items()
+        if value.ndim > 1 and value.numel() > 1 and value.min() == value.max()
     ]
     if constant:
-        yield f"{len(constant)} weights have one value throughout, the first {constant[0]}: never trained, or overwritten."
+        yield (
+            f"{len(constant)} weights have one value throughout, the first {constant[0]}: never"
+            " trained, or overwritten."
+        )
     large = [
         name
         for name, v in weights.items()
@@ -29,7 +38,10 @@ def suspicions(found: Recognised, inside: Contents) -> Iterator[str]:
     if large:
         yield f"{len(large)} tensors have values above 10,000, the first {large[0]}."
     if found.claim.tuned == "fine-tuned" and found.claim.objective is not None:
-        yield "Labels trained these weights after the objective did: for a pre-trained backbone take the file from before."
+        yield (
+            "Labels trained these weights after the objective did: for a pre-trained backbone take"
+            " the file from before."
+        )
     yield from _untouched(weights)
     yield from _untrained_head(found, inside)
     yield from _equal_twins(found, inside)
@@ -38,24 +50,37 @@ def suspicions(found: Recognised, inside: Contents) -> Iterator[str]:
 def _untouched(weights: Mapping[str, Tensor]) -> Iterator[str]:
     """What is as an initialisation leaves it."""
     norms = [name for name, v in weights.items() if v.ndim == 1 and name.endswith(".weight")]
-    if norms and all((weights[n] == 1).all() and not weights.get(n[:-6] + "bias", weights[n] * 0).any() for n in norms):
-        yield f"All {len(norms)} normalisations are as at initialisation (weight 1, bias 0): the network seems untrained."
+    if norms and all(
+        (weights[n] == 1).all() and not weights.get(n[:-6] + "bias", weights[n] * 0).any()
+        for n in norms
+    ):
+        yield (
+            f"All {len(norms)} normalisations are as at initialisation (weight 1, bias 0): the"
+            " network seems untrained."
+        )
     linear = [name[:-6] for name, v in weights.items() if name.endswith("weight") and v.ndim == 2]
     biases = [weights[f"{name}bias"] for name in linear if f"{name}bias" in weights]
     if biases and not any(v.any() for v in biases):
         yield f"All {len(biases)} biases of linear layers are zero, as at initialisation."
     means = [v for name, v in weights.items() if name.endswith("running_mean")]
     if means and not any(v.any() for v in means):
-        yield f"The running means of all {len(means)} batch normalisations are zero: no batch was ever seen in training mode."
+        yield (
+            f"The running means of all {len(means)} batch normalisations are zero: no batch was"
+            " ever seen in training mode."
+        )
 
 
 def _untrained_head(found: Recognised, inside: Contents) -> Iterator[str]:
     for entry in found.account:
-        if entry.fate != "dropped" or not re.search(r"(^|\.)(head|fc|classifier)(\.\w+)?\.bias$", entry.key):
+        if entry.fate != "dropped" or not re.search(
+            r"(^|\.)(head|fc|classifier)(\.\w+)?\.bias$", entry.key
+        ):
             continue
         bias = inside.states[entry.state][entry.key]
         if "classification" in entry.reason and bias.numel() > 1 and not bias.any():
-            yield f"The classifier's bias ({entry.key}) is zero throughout: the head seems untrained."
+            yield (
+                f"The classifier's bias ({entry.key}) is zero throughout: the head seems untrained."
+            )
 
 
 def _equal_twins(found: Recognised, inside: Contents) -> Iterator[str]:
@@ -65,4 +90,7 @@ def _equal_twins(found: Recognised, inside: Contents) -> Iterator[str]:
     shared = [name for name in twins[0] if name in twins[1]]
     if shared and all(torch.equal(twins[0][name], twins[1][name]) for name in shared):
         both = " and ".join(found.claim.branches)
-        yield f"The branches {both} are equal: the training had not begun, or one was copied over the other."
+        yield (
+            f"The branches {both} are equal: the training had not begun, or one was copied over the"
+            " other."
+        )

@@ -11,7 +11,11 @@ from sslens.models.vit import sincos_positions
 #: the names that a network of each spelling has, after its prefix; the first locates it
 ANCHORS = {
     "vit": ("blocks.0.norm1.weight", "blocks.0.mlp.", "patch_embed."),
-    "vit-hf": ("embeddings.patch_embeddings.projection.weight", "encoder.layer.0.", "embeddings.position_embeddings"),
+    "vit-hf": (
+        "embeddings.patch_embeddings.projection.weight",
+        "encoder.layer.0.",
+        "embeddings.position_embeddings",
+    ),
     "resnet": ("layer1.0.conv1.weight", "conv1.weight", "layer4.0."),
     "convnext": ("downsample_layers.0.0.weight", "stages.0.0.dwconv.", "stages.3.0.pwconv1."),
     "convnext-timm": ("stages.0.blocks.0.conv_dw.weight", "stem.0.weight", "stages.3.blocks.0."),
@@ -20,7 +24,8 @@ ANCHORS = {
 
 @dataclass(frozen=True)
 class Trunk:
-    """A network in a file: the state dict that it lies in, what stands before its names, and their spelling."""
+    """A network in a file: the state dict that it lies in, what stands before its names, and their
+    spelling."""
 
     state: str
     prefix: str
@@ -29,10 +34,16 @@ class Trunk:
     def weights(self, states: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Its tensors by the names after the prefix; heads of the same prefix are among them."""
         cut = len(self.prefix)
-        return {key[cut:]: value for key, value in states[self.state].items() if key.startswith(self.prefix)}
+        return {
+            key[cut:]: value
+            for key, value in states[self.state].items()
+            if key.startswith(self.prefix)
+        }
 
     def __str__(self) -> str:
-        return ": ".join(filter(None, [self.state, self.prefix and f"{self.prefix}*"])) or "no prefix"
+        return (
+            ": ".join(filter(None, [self.state, self.prefix and f"{self.prefix}*"])) or "no prefix"
+        )
 
 
 def trunks(states: Mapping[str, Mapping[str, Tensor]]) -> tuple[Trunk, ...]:
@@ -53,12 +64,15 @@ def _trunks(states: Mapping[str, Mapping[str, Tensor]]) -> Iterator[Trunk]:
                 prefix = key.removesuffix(anchor)
                 if prefix == key or (prefix and not prefix.endswith(".")):
                     continue
-                if all(any(name.startswith(prefix + other) for name in weights) for other in others):
+                if all(
+                    any(name.startswith(prefix + other) for name in weights) for other in others
+                ):
                     yield Trunk(state, prefix, naming)
 
 
 def named(found: Iterable[Trunk]) -> dict[str, Trunk]:
-    """Trunks by what `branch=` may call them: the state dict, or the prefix, or both where one alone does not tell them apart.
+    """Trunks by what `branch=` may call them: the state dict, or the prefix, or both where one
+    alone does not tell them apart.
 
     >>> list(named([Trunk("model", "", "vit"), Trunk("model_ema", "", "vit")]))
     ['model', 'model_ema']
@@ -66,7 +80,11 @@ def named(found: Iterable[Trunk]) -> dict[str, Trunk]:
     (['a', 'b'], ['weights'])
     """
     found = list(found)
-    for name in (lambda t: t.state, lambda t: t.prefix.rstrip("."), lambda t: f"{t.state}/{t.prefix}".rstrip(".")):
+    for name in (
+        lambda t: t.state,
+        lambda t: t.prefix.rstrip("."),
+        lambda t: f"{t.state}/{t.prefix}".rstrip("."),
+    ):
         by_name = {name(trunk) or "weights": trunk for trunk in found}
         if len(by_name) == len(found):
             return by_name
@@ -74,14 +92,16 @@ def named(found: Iterable[Trunk]) -> dict[str, Trunk]:
 
 
 def has(states: Mapping[str, Mapping[str, Tensor]], trunk: Trunk, *starts: str) -> str | None:
-    """The first key of a trunk's state dict that begins, after the trunk's prefix, with one of these; None without one."""
+    """The first key of a trunk's state dict that begins, after the trunk's prefix, with one of
+    these; None without one."""
     begin = tuple(trunk.prefix + start for start in starts)
     return next((key for key in states[trunk.state] if key.startswith(begin)), None)
 
 
 @dataclass(frozen=True)
 class Positions:
-    """Whose fixed positions a table is: "mae", "moco-v3" (the grid transposed) or None; `exact`, or only started from them."""
+    """Whose fixed positions a table is: "mae", "moco-v3" (the grid transposed) or None; `exact`, or
+    only started from them."""
 
     of: str | None
     exact: bool = False

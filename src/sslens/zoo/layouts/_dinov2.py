@@ -1,4 +1,5 @@
-"""What DINOv2's own names and Hugging Face's have otherwise than timm's: registers, and gated MLPs."""
+"""What DINOv2's own names and Hugging Face's have otherwise than timm's: registers, and gated
+MLPs."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -11,15 +12,22 @@ _GATED = {"mlp.w12": "mlp.fc1", "mlp.w3": "mlp.fc2"}
 def to_timm(pieces: Iterable[Piece]) -> Iterator[Piece]:
     """DINOv2's pieces in timm's names.
 
-    Registers come in after positions were added, so that CLS alone has one; timm's network has none for either, and takes
-    CLS with its position added: c' = c + p_0, and p without its first row. The tokens are the same.
+    Registers come in after positions were added, so that CLS alone has one; timm's network has none
+    for either, and takes CLS with its position added: c' = c + p_0, and p without its first row.
+    The tokens are the same.
     """
     by_name = {piece.into: piece for piece in pieces}
     if "register_tokens" in by_name and {"cls_token", "pos_embed"} <= by_name.keys():
-        cls, table, registers = by_name["cls_token"], by_name["pos_embed"], by_name.pop("register_tokens")
+        cls, table, registers = (
+            by_name["cls_token"],
+            by_name["pos_embed"],
+            by_name.pop("register_tokens"),
+        )
         summed = cls.value + table.value[:, :1]
         by_name["cls_token"] = replace(cls, value=summed, done="its position added")
-        by_name["pos_embed"] = replace(table, value=table.value[:, 1:], done="the row of CLS added to cls_token")
+        by_name["pos_embed"] = replace(
+            table, value=table.value[:, 1:], done="the row of CLS added to cls_token"
+        )
         by_name["reg_token"] = replace(registers, into="reg_token")
     for piece in by_name.values():
         into = piece.into

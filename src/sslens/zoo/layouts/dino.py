@@ -1,4 +1,5 @@
-"""DINO (Caron et al., 2021) and its kin that train a student on a teacher: iBOT, DINOv2's training files."""
+"""DINO (Caron et al., 2021) and its kin that train a student on a teacher: iBOT, DINOv2's training
+files."""
 
 from sslens.zoo.claim import MASK, Claim, as_named
 from sslens.zoo.files import Contents
@@ -10,9 +11,11 @@ BRANCHES = ("teacher", "student")
 
 
 def claim(contents: Contents) -> Claim | None:
-    """A full checkpoint: state dicts `student` and `teacher`, each a backbone and a head. The teacher is what is evaluated.
+    """A full checkpoint: state dicts `student` and `teacher`, each a backbone and a head. The
+    teacher is what is evaluated.
 
-    The backbone's own file is flat and has timm's names, as many others have: that is the layout `timm`.
+    The backbone's own file is flat and has timm's names, as many others have: that is the layout
+    `timm`.
     """
     branches: dict[str, Trunk] = {}
     for branch in BRANCHES:
@@ -26,7 +29,10 @@ def claim(contents: Contents) -> Claim | None:
     return Claim(
         method="iBOT" if objective == "ibot" else TITLE,
         form=f"full checkpoint, with {' and '.join(branches)}",
-        signs=(f"its networks are called {' and '.join(str(trunk) for trunk in branches.values())}", *losses),
+        signs=(
+            f"its networks are called {' and '.join(str(trunk) for trunk in branches.values())}",
+            *losses,
+        ),
         branches=branches,
         taken="teacher" if "teacher" in branches else None,
         objective=objective,

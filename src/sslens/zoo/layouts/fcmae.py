@@ -1,4 +1,5 @@
-"""FCMAE (ConvNeXt-V2; Woo et al., 2023): dense files, files trained with sparse convolutions, and fine-tuned ones."""
+"""FCMAE (ConvNeXt-V2; Woo et al., 2023): dense files, files trained with sparse convolutions, and
+fine-tuned ones."""
 
 import re
 from collections.abc import Iterator
@@ -27,9 +28,10 @@ _RENAMED = (
 def claim(contents: Contents) -> Claim | None:
     """The authors' names for a ConvNeXt-V2: `downsample_layers`, `dwconv`, `pwconv1`, `grn.gamma`.
 
-    A file of the pre-training has the network as `encoder.`, in the names of its sparse layers (`.kernel`, `.linear.`, `.ln.`),
-    with a decoder beside it; the released files are dense and have the network alone. Of `model` and its moving average
-    `model_ema` in files of the fine-tuning the authors' evaluation takes `model`.
+    A file of the pre-training has the network as `encoder.`, in the names of its sparse layers
+    (`.kernel`, `.linear.`, `.ln.`), with a decoder beside it; the released files are dense and have
+    the network alone. Of `model` and its moving average `model_ema` in files of the fine-tuning the
+    authors' evaluation takes `model`.
     """
     found = [trunk for trunk in trunks(contents.states) if trunk.naming == "convnext"]
     if not found:
@@ -37,13 +39,18 @@ def claim(contents: Contents) -> Claim | None:
     weights = found[0].weights(contents.states)
     if not any(name.endswith("grn.gamma") for name in weights):
         raise InputError(
-            f"{contents.path} holds a ConvNeXt of the first version (no grn.gamma): only ConvNeXt-V2 has taps here."
+            f"{contents.path} holds a ConvNeXt of the first version (no grn.gamma): only"
+            " ConvNeXt-V2 has taps here."
         )
     sparse = any(name.endswith(".kernel") for name in weights)
     headed = "head.weight" in weights
     decoder = any(name.startswith("decoder.") for name in contents.states[found[0].state])
-    form = ("sparse-trained" if sparse else "dense") + (", fine-tuned with a classifier" if headed else "")
-    form += (", with the decoder" if decoder else "") + (", a training file" if "optimizer" in contents.rest else "")
+    form = ("sparse-trained" if sparse else "dense") + (
+        ", fine-tuned with a classifier" if headed else ""
+    )
+    form += (", with the decoder" if decoder else "") + (
+        ", a training file" if "optimizer" in contents.rest else ""
+    )
     branches = named(found)
     return Claim(
         method=TITLE,
@@ -51,7 +58,9 @@ def claim(contents: Contents) -> Claim | None:
         signs=("its layers have ConvNeXt-V2's names (downsample_layers, dwconv, grn.gamma)",)
         + (("convolutions are stored as .kernel of sparse layers",) if sparse else ()),
         branches=branches,
-        taken="model" if "model" in branches else next(iter(branches)) if len(branches) == 1 else None,
+        taken=(
+            "model" if "model" in branches else next(iter(branches)) if len(branches) == 1 else None
+        ),
         objective="fcmae",
         family="REC",
         tuned="fine-tuned" if headed else False,
@@ -70,8 +79,8 @@ def claim(contents: Contents) -> Claim | None:
 def pieces(weights: Weights) -> Iterator[Piece]:
     """To timm's names and to dense shapes.
 
-    A sparse kernel is [place, in, out], or [place, channel] where each channel is on its own, and its places run through
-    the columns first: W[o, i, y, x] = kernel[x · k + y, i, o].
+    A sparse kernel is [place, in, out], or [place, channel] where each channel is on its own, and
+    its places run through the columns first: W[o, i, y, x] = kernel[x · k + y, i, o].
     """
     for name, value in weights.items():
         into = name

@@ -1,4 +1,5 @@
-"""Hugging Face transformers: ViT, ViT-MAE, ViT-MSN, DINOv2, and models with a head on one of them."""
+"""Hugging Face transformers: ViT, ViT-MAE, ViT-MSN, DINOv2, and models with a head on one of
+them."""
 
 import re
 from collections.abc import Iterator
@@ -37,7 +38,8 @@ _QKV = re.compile(r"attention\.attention\.(query|key|value)\.(weight|bias)")
 def claim(contents: Contents) -> Claim | None:
     """Queries, keys and values as three layers, `encoder.layer.N.attention.attention.query`.
 
-    The method is known where the model's own name stands before its weights (`vit.` stands for many), or by MAE's positions.
+    The method is known where the model's own name stands before its weights (`vit.` stands for
+    many), or by MAE's positions.
     """
     found = [trunk for trunk in trunks(contents.states) if trunk.naming == "vit-hf"]
     if not found:
@@ -49,13 +51,27 @@ def claim(contents: Contents) -> Claim | None:
     where = positions(weights.get("embeddings.position_embeddings"))
     objective = "dinov2" if dinov2 else "mae" if decoder or where.of == "mae" else None
     headed = "classifier.weight" in state
-    signs = ["queries, keys and values are three layers (encoder.layer.0.attention.attention.query)"]
+    signs = [
+        "queries, keys and values are three layers (encoder.layer.0.attention.attention.query)"
+    ]
     signs += ["it has DINOv2's layer scale"] if dinov2 else []
-    signs += ["it has MAE's decoder"] if decoder else ["pos_embed is MAE's fixed table"] if where.exact else []
+    signs += (
+        ["it has MAE's decoder"]
+        if decoder
+        else ["pos_embed is MAE's fixed table"]
+        if where.exact
+        else []
+    )
     branches = named(found)
     return Claim(
         method=TITLE,
-        form="a model with a classifier" if headed else "with MAE's decoder" if decoder else "the model alone",
+        form=(
+            "a model with a classifier"
+            if headed
+            else "with MAE's decoder"
+            if decoder
+            else "the model alone"
+        ),
         signs=tuple(signs),
         branches=branches,
         taken=next(iter(branches)) if len(branches) == 1 else None,
@@ -70,7 +86,12 @@ def claim(contents: Contents) -> Claim | None:
         ),
         beside=((r"classifier\..*", CLASSIFIER), (r"decoder\..*", "the reconstruction decoder")),
         convert=lambda weights: to_timm(pieces(weights)),
-        notes=("Hugging Face's models may norm with eps 1e-12; here it is 1e-6, as the methods' authors have it.",)
+        notes=(
+            (
+                "Hugging Face's models may norm with eps 1e-12; here it is 1e-6, as the methods'"
+                " authors have it."
+            ),
+        )
         + (() if objective else ("The file does not say what trained it.",)),
     )
 
@@ -93,4 +114,9 @@ def pieces(weights: Weights) -> Iterator[Piece]:
         yield Piece(f"blocks.{layer[1]}.{rest}", value, (name,))
     for into, parts in joined.items():
         names = tuple(parts[part] for part in ("query", "key", "value") if part in parts)
-        yield Piece(into, torch.cat([weights[name] for name in names]), names, "queries, keys and values joined")
+        yield Piece(
+            into,
+            torch.cat([weights[name] for name in names]),
+            names,
+            "queries, keys and values joined",
+        )

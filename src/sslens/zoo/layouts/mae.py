@@ -1,4 +1,5 @@
-"""MAE (He et al., 2022) and what its authors' scripts make of it: encoder only, with decoder, fine-tuned, linear-probed."""
+"""MAE (He et al., 2022) and what its authors' scripts make of it: encoder only, with decoder,
+fine-tuned, linear-probed."""
 
 from dataclasses import replace
 
@@ -15,17 +16,27 @@ FOREIGN = ("student", "teacher", "encoder", "target_encoder")
 def claim(contents: Contents) -> Claim | None:
     """A ViT in timm's names with a reconstruction decoder beside it, or on MAE's fixed positions.
 
-    A fine-tuned encoder has `fc_norm` after the pooling in place of the final `norm`; one whose linear probe was trained has a
-    head behind a BatchNorm, `head.0` and `head.1`.
+    A fine-tuned encoder has `fc_norm` after the pooling in place of the final `norm`; one whose
+    linear probe was trained has a head behind a BatchNorm, `head.0` and `head.1`.
     """
     found = [
-        t for t in trunks(contents.states) if t.naming == "vit" and t.prefix in PREFIXES and t.state not in FOREIGN
+        t
+        for t in trunks(contents.states)
+        if t.naming == "vit" and t.prefix in PREFIXES and t.state not in FOREIGN
     ]
-    read = {branch: claimed for branch, trunk in named(found).items() if (claimed := _reading(contents, trunk))}
+    read = {
+        branch: claimed
+        for branch, trunk in named(found).items()
+        if (claimed := _reading(contents, trunk))
+    }
     if not read:
         return None
     branches = {branch: claimed.branches["it"] for branch, claimed in read.items()}
-    return replace(next(iter(read.values())), branches=branches, taken=next(iter(read)) if len(read) == 1 else None)
+    return replace(
+        next(iter(read.values())),
+        branches=branches,
+        taken=next(iter(read)) if len(read) == 1 else None,
+    )
 
 
 def _reading(contents: Contents, trunk: Trunk) -> Claim | None:
@@ -38,11 +49,19 @@ def _reading(contents: Contents, trunk: Trunk) -> Claim | None:
     if decoder:
         signs.append(f"it has MAE's decoder ({decoder})")
     if where.of == "mae":
-        signs.append(f"pos_embed {'is' if where.exact else 'started from'} MAE's fixed sin-cos table")
+        signs.append(
+            f"pos_embed {'is' if where.exact else 'started from'} MAE's fixed sin-cos table"
+        )
     probed = "head.0.running_mean" in weights
     headed = any(name.startswith("head.") for name in weights)
     frozen = probed or (where.exact and "fc_norm.weight" not in weights)
-    tuned: Tuned = False if not headed and "fc_norm.weight" not in weights else "linear" if frozen else "fine-tuned"
+    tuned: Tuned = (
+        False
+        if not headed and "fc_norm.weight" not in weights
+        else "linear"
+        if frozen
+        else "fine-tuned"
+    )
     if decoder:
         form = "pre-training, with the decoder"
     elif probed:

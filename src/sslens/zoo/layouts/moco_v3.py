@@ -1,4 +1,5 @@
-"""MoCo-v3 (Chen et al., 2021), ViT and ResNet: training files, which the released ones are, and encoders taken from them."""
+"""MoCo-v3 (Chen et al., 2021), ViT and ResNet: training files, which the released ones are, and
+encoders taken from them."""
 
 from sslens.zoo.claim import CLASSIFIER, Claim, Drops
 from sslens.zoo.files import Contents
@@ -28,8 +29,17 @@ def claim(contents: Contents) -> Claim | None:
         first = next(iter(twins.values()))
         return Claim(
             method=TITLE,
-            form="training file, with both encoders" if len(twins) == 2 else "training file, with one encoder",
-            signs=(f"its networks are called {' and '.join(t.prefix.rstrip('.') for t in twins.values())}",),
+            form=(
+                "training file, with both encoders"
+                if len(twins) == 2
+                else "training file, with one encoder"
+            ),
+            signs=(
+                (
+                    "its networks are called"
+                    f" {' and '.join(t.prefix.rstrip('.') for t in twins.values())}"
+                ),
+            ),
             branches=twins,
             taken="base_encoder" if "base_encoder" in twins else None,
             objective="moco-v3",
@@ -39,7 +49,10 @@ def claim(contents: Contents) -> Claim | None:
             heads=HEADS if first.naming == "vit" else {},
             transform=TRANSFORM,
         )
-    return _alone(contents, [trunk for trunk in found if trunk.naming == "vit" and trunk.prefix in ("", "module.")])
+    return _alone(
+        contents,
+        [trunk for trunk in found if trunk.naming == "vit" and trunk.prefix in ("", "module.")],
+    )
 
 
 def _alone(contents: Contents, found: list[Trunk]) -> Claim | None:
@@ -53,7 +66,10 @@ def _alone(contents: Contents, found: list[Trunk]) -> Claim | None:
             method=TITLE,
             form="encoder with a classifier" if headed else "encoder only",
             signs=(
-                f"pos_embed {'is' if where.exact else 'started from'} MoCo-v3's fixed sin-cos table (the grid transposed)",
+                (
+                    f"pos_embed {'is' if where.exact else 'started from'} MoCo-v3's fixed sin-cos"
+                    " table (the grid transposed)"
+                ),
             ),
             branches={trunk.state or "weights": trunk},
             taken=trunk.state or "weights",

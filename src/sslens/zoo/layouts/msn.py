@@ -1,4 +1,5 @@
-"""MSN (Assran et al., 2022): an encoder, its target encoder, and prototypes; and I-JEPA (2023), which is written alike."""
+"""MSN (Assran et al., 2022): an encoder, its target encoder, and prototypes; and I-JEPA (2023),
+which is written alike."""
 
 from sslens.zoo.claim import CLASSIFIER, Claim
 from sslens.zoo.files import Contents
@@ -11,13 +12,16 @@ BRANCHES = ("target_encoder", "encoder")
 def claim(contents: Contents) -> Claim | None:
     """State dicts `encoder` and `target_encoder`; the target encoder is what is evaluated.
 
-    MSN's have a projection head `fc` and prototypes, or a classifier beside the target encoder; I-JEPA's have no CLS token, and
-    a predictor beside them. Networks of these names with neither are another method's.
+    MSN's have a projection head `fc` and prototypes, or a classifier beside the target encoder;
+    I-JEPA's have no CLS token, and a predictor beside them. Networks of these names with neither
+    are another method's.
     """
     found = {
         trunk.state: trunk
         for trunk in trunks(contents.states)
-        if trunk.state in BRANCHES and trunk.naming in ("vit", "resnet") and trunk.prefix in ("", "module.")
+        if trunk.state in BRANCHES
+        and trunk.naming in ("vit", "resnet")
+        and trunk.prefix in ("", "module.")
     }
     if not found:
         return None

@@ -1,4 +1,5 @@
-"""What `sslens pretrain` and `sslens finetune` write: safetensors in timm's names, architecture and origin in the header."""
+"""What `sslens pretrain` and `sslens finetune` write: safetensors in timm's names, architecture and
+origin in the header."""
 
 import json
 from collections.abc import Mapping
@@ -13,11 +14,16 @@ HEADER = "sslens.encoder"
 
 
 def header(
-    name: str, shape: Mapping[str, Any], about: Mapping[str, Any], transform: Mapping[str, Any] | None = None
+    name: str,
+    shape: Mapping[str, Any],
+    about: Mapping[str, Any],
+    transform: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
-    """The safetensors header of an encoder of our own training: its name, its shape, what is known of it.
+    """The safetensors header of an encoder of our own training: its name, its shape, what is known
+    of it.
 
-    `transform` is `EvalTransform.spec()` of how its images are prepared, where that is not as its image size says.
+    `transform` is `EvalTransform.spec()` of how its images are prepared, where that is not as its
+    image size says.
     """
     said = {"name": name, "shape": dict(shape), "about": dict(about)}
     if transform is not None:
@@ -34,9 +40,12 @@ def claim(contents: "Contents") -> "Claim | None":
         return None
     written = json.loads(contents.header[HEADER])
     tuned = written["about"].get("tuned", False)
-    naming = {"resnet": "resnet", "convnextv2": "convnext-timm"}.get(written["shape"].get("kind"), "vit")
+    naming = {"resnet": "resnet", "convnextv2": "convnext-timm"}.get(
+        written["shape"].get("kind"), "vit"
+    )
     said = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in written.get("transform", {}).items()
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in written.get("transform", {}).items()
     }
     return Claim(
         method=TITLE,

@@ -1,4 +1,5 @@
-"""timm's names, which DINO's backbones, torchvision's ResNets and many trainings share: a state dict, flat or one level down."""
+"""timm's names, which DINO's backbones, torchvision's ResNets and many trainings share: a state
+dict, flat or one level down."""
 
 import re
 from collections.abc import Iterator
@@ -27,8 +28,9 @@ ALIKE = {
 def claim(contents: Contents) -> Claim | None:
     """A network in timm's names of which nothing more telling is known.
 
-    DINO's, timm's and supervised backbones have the very same keys, so the objective is left open but for DINOv2's own files,
-    which have a mask token and layer scale. Several networks in one file: the user must say which.
+    DINO's, timm's and supervised backbones have the very same keys, so the objective is left open
+    but for DINOv2's own files, which have a mask token and layer scale. Several networks in one
+    file: the user must say which.
     """
     found = [trunk for trunk in trunks(contents.states) if trunk.naming in KINDS]
     if not found:
@@ -37,14 +39,29 @@ def claim(contents: Contents) -> Claim | None:
     weights = found[0].weights(contents.states)
     # as DINOv2's own files have it, and no other that is known
     dinov2 = "mask_token" in weights and "blocks.0.ls1.gamma" in weights
-    head = next((weights[name] for name in ("head.weight", "fc.weight", "head.fc.weight") if name in weights), None)
+    head = next(
+        (
+            weights[name]
+            for name in ("head.weight", "fc.weight", "head.fc.weight")
+            if name in weights
+        ),
+        None,
+    )
     kind = KINDS[found[0].naming]
     notes: tuple[str, ...] = ()
     if not dinov2:
-        notes = (f"A {kind} in timm's names: {ALIKE[kind]} look like this, and the file does not say which.",)
+        notes = (
+            (
+                f"A {kind} in timm's names: {ALIKE[kind]} look like this, and the file does not say"
+                " which."
+            ),
+        )
     if head is not None:
         notes += (
-            f"It has a classifier of {head.shape[0]} classes, so labels were used: supervised, fine-tuned or probed.",
+            (
+                f"It has a classifier of {head.shape[0]} classes, so labels were used: supervised,"
+                " fine-tuned or probed."
+            ),
         )
     return Claim(
         method="DINOv2" if dinov2 else TITLE,
@@ -58,16 +75,23 @@ def claim(contents: Contents) -> Claim | None:
         tuned="fine-tuned" if head is not None else False,
         drops=DROPS,
         convert=pieces,
-        transform={"resize": 518, "crop": 518} if dinov2 and weights["pos_embed"].shape[1] == 1 + 37**2 else {},
+        transform=(
+            {"resize": 518, "crop": 518}
+            if dinov2 and weights["pos_embed"].shape[1] == 1 + 37**2
+            else {}
+        ),
         certain=False,
         notes=notes,
     )
 
 
 def pieces(weights: Weights) -> Iterator[Piece]:
-    """Weights in timm's names; the 1 × 1 convolutions that small ConvNeXt-V2s of timm have for MLPs become linear layers."""
+    """Weights in timm's names; the 1 × 1 convolutions that small ConvNeXt-V2s of timm have for MLPs
+    become linear layers."""
     for piece in to_timm(as_named(weights)):
         if re.search(r"\.mlp\.fc[12]\.weight$", piece.into) and piece.value.ndim == 4:
-            yield replace(piece, value=piece.value.flatten(1), done="1 × 1 convolution to a linear layer")
+            yield replace(
+                piece, value=piece.value.flatten(1), done="1 × 1 convolution to a linear layer"
+            )
         else:
             yield piece
