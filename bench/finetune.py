@@ -37,11 +37,11 @@ import sslens
 from pretrain import imported_from
 from sslens.data.classification import posterize
 from sslens.data.scene_images import scene_images
+from sslens.methods import Moment, Rows
 from sslens.models.backbone import Backbone
 from sslens.models.vit import ViTArch, explicit_attention
-from sslens.objectives import Moment, Rows
-from sslens.objectives._finetuning import FineTuning, Settings, Start, batch
 from sslens.processes import best_device
+from sslens.tasks.finetuning import FineTuning, Settings, Start, batch
 from sslens.training.optim import optimiser, set_rates
 
 Step = Callable[[], object]

@@ -28,10 +28,11 @@ import torch
 import peers
 import sslens
 from sslens.capture import Artefact
+from sslens.comparisons.nulls import permutation_null, permutation_nulls
 from sslens.find import names, plugin
 from sslens.measures import bures, neighbours, rsa
-from sslens.measures._inference import Sampled, permutation_null, permutation_nulls
 from sslens.measures.cka import Comparison, all_pairs, from_features, minibatch_cka, own, packed
+from sslens.statistics.sampled import Sampled
 
 MODELS, BATCHES, BATCH = 20, 32, 32
 

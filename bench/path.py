@@ -26,8 +26,8 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from sslens.training.path import along
-from sslens.training.path_files import in_order
+from sslens.paths.files import in_order
+from sslens.paths.path import along
 
 PIECE = 1 << 24
 

@@ -40,9 +40,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sslens.data.scene_images import scene_images
 from sslens.find import plugin
+from sslens.methods import Moment, Rows
 from sslens.models.blocks import Way, by_block
 from sslens.models.vit import ViTArch, explicit_attention
-from sslens.objectives import Moment, Rows
 from sslens.processes import best_device
 from sslens.training.optim import optimiser, set_rates
 

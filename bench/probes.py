@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import sslens
-from sslens.probes.linear import Augmented, Head, Held, fresh, paper_grid, train_probes
+from sslens.probes.linear.training import Augmented, Head, Held, fresh, paper_grid, train_probes
 from sslens.training.optim import LARS
 
 COLUMN = ("norm", "cls")

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from sslens.analyses import Inputs, _pairs
 from sslens.analyses import agreement as analysis
 from sslens.capture import Artefact
+from sslens.comparisons import pairs as _pairs
+from sslens.comparisons.inputs import Inputs
 from sslens.errors import InputError
-from sslens.measures._bootstrap import interval
 from sslens.models.taps import Tap
 from sslens.probes.agreement import SUBSETS, Draws, Predicted, agreement, error_consistency, f1
 from sslens.probes.rank import tau
+from sslens.statistics.bootstrap import interval
 
 
 def drawn(seed: int, images: int = 60, classes: int = 6) -> tuple[np.ndarray, list[torch.Tensor]]:

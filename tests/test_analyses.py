@@ -16,18 +16,21 @@ import pandas as pd
 import pytest
 import torch
 
-from sslens.analyses import Inputs, _pairs, _probing, _roles
 from sslens.capture import Artefact
+from sslens.comparisons import pairs as _pairs
+from sslens.comparisons import probing as _probing
+from sslens.comparisons import roles as _roles
+from sslens.comparisons.inputs import Inputs
+from sslens.comparisons.nulls import permutation_null
 from sslens.errors import InputError
 from sslens.figure import Figure, Heatmap, Lines, to_plotly
 from sslens.find import names, plugin
-from sslens.measures._inference import permutation_null
 from sslens.measures.cka import Comparison, from_features, minibatch_cka
 from sslens.models.taps import Tap
+from sslens.paths.path import Trail
 from sslens.probes.knn import wilson
-from sslens.probes.linear import Point
+from sslens.probes.linear.training import Point
 from sslens.table import Table
-from sslens.training.path import Trail
 
 IDS = tuple(f"class{i % 3}/{i:02d}.png" for i in range(36))
 LABELS = {name: i % 3 for i, name in enumerate(IDS)}

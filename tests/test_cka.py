@@ -15,7 +15,6 @@ import sslens
 from sslens.capture import Artefact
 from sslens.errors import InputError
 from sslens.measures import cka
-from sslens.measures._bootstrap import bootstrap_counts, percentiles
 from sslens.measures.cka import (
     Comparison,
     all_pairs,
@@ -28,6 +27,7 @@ from sslens.measures.cka import (
     u_centre,
 )
 from sslens.plan import Plan
+from sslens.statistics.bootstrap import bootstrap_counts, percentiles
 
 
 def features(seed: int, dims: Sequence[int], n: int = 64, mixed: float = 0.7) -> list[torch.Tensor]:

@@ -20,8 +20,8 @@ from PIL import Image
 from safetensors import safe_open
 
 from sslens import __version__, zoo
+from sslens.arguments.training import changed
 from sslens.cli import main
-from sslens.cli._training import changed
 from sslens.errors import InputError
 from sslens.models.vit import ViTArch, describe
 from sslens.objectives.mae import Settings

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from sslens.data.views import Colours
 from sslens.errors import InputError
+from sslens.methods import Moment, Rows
 from sslens.models.crops import resized_positions
 from sslens.models.vit import ViTArch
-from sslens.objectives import Moment, Rows, dino
+from sslens.objectives import dino
 
 ARCH = ViTArch(image_size=32, patch_size=8, dim=32, blocks=3, heads=2)
 SMALL = dino.Settings(

@@ -12,13 +12,15 @@ import pytest
 import torch
 from scipy.stats import norm, t
 
-from sslens.analyses import Inputs, _pairs, _tuned
 from sslens.capture import Artefact
+from sslens.comparisons import pairs as _pairs
+from sslens.comparisons import tuned as _tuned
+from sslens.comparisons.inputs import Inputs
 from sslens.figure import Heatmap
 from sslens.find import names, plugin
-from sslens.measures._bootstrap import bootstrap_counts
 from sslens.measures.cka import Comparison, from_features, minibatch_cka
 from sslens.models.taps import Tap
+from sslens.statistics.bootstrap import bootstrap_counts
 from sslens.table import Table
 
 IMAGES, BATCH, BLOCKS = 240, 24, 6

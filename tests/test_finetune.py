@@ -26,11 +26,11 @@ from sslens.data.classification import (
 )
 from sslens.data.colour import Normalize
 from sslens.data.views import Flip, RandomResizedCrop, Recipe, View, stream
+from sslens.methods import Moment, Rows
+from sslens.methods.layers import layer_scales
 from sslens.models.branches import drop_branches
-from sslens.objectives import Moment, Rows
-from sslens.objectives._finetuning import Classifier, FineTuning
-from sslens.objectives._layers import layer_scales
 from sslens.recipes import recipe
+from sslens.tasks.finetuning import Classifier, FineTuning
 from sslens.training.optim import scaled_lr, set_rates
 from tuning import IMAGES, LABELS, PIXELS, ROWS, SETTINGS, made, model
 

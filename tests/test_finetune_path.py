@@ -11,12 +11,14 @@ import torch
 import yaml
 from scipy.stats import ttest_ind
 
-from sslens.analyses import Inputs, _paths, _runs
+from sslens.comparisons import paths as _paths
+from sslens.comparisons.inputs import Inputs
 from sslens.errors import InputError
 from sslens.figure import Heatmap, Lines
 from sslens.find import plugin
+from sslens.paths.path import Trail
+from sslens.statistics import runs as _runs
 from sslens.table import Table
-from sslens.training.path import Trail
 
 EXHIBIT = plugin("analyses", "finetune-path")
 TUNED = {

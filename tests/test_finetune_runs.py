@@ -23,7 +23,7 @@ from sslens.cli import main
 from sslens.data.images import Source, from_arrays
 from sslens.errors import Doubt, InputError
 from sslens.models.vit import ViTArch
-from sslens.objectives._finetuning import FineTuning, Settings
+from sslens.tasks.finetuning import FineTuning, Settings
 from sslens.training.exam import Exam
 from sslens.training.finetune import require_fit, tuned
 from sslens.training.loop import BEST, Interrupted

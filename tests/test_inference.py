@@ -11,19 +11,18 @@ import torch
 from scipy.stats import norm, t
 
 from sslens.capture import Artefact
-from sslens.errors import InputError
-from sslens.measures._bootstrap import bootstrap_counts, mean_interval, percentiles
-from sslens.measures._inference import (
-    Sampled,
-    average,
+from sslens.comparisons.nulls import (
     permutation_null,
     permutation_nulls,
     permuted,
     same_depth,
     same_depth_mean,
 )
+from sslens.errors import InputError
 from sslens.measures.cka import Comparison, from_features, minibatch_cka
 from sslens.models.taps import Tap
+from sslens.statistics.bootstrap import bootstrap_counts, mean_interval, percentiles
+from sslens.statistics.sampled import Sampled, average
 
 
 def related(seed: int, dims: Sequence[int], n: int, shared: float = 0.7) -> list[torch.Tensor]:

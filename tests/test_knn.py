@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 import sslens
-from sslens.analyses import _knn_sweep as sweeping
 from sslens.capture import Artefact, FeatureStore, in_memory, open_features
 from sslens.cli import main
+from sslens.comparisons import knn_sweep as sweeping
 from sslens.errors import InputError
 from sslens.models.taps import Tap
 from sslens.probes.knn import knn

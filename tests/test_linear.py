@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslens.errors import InputError
-from sslens.probes import _heads
-from sslens.probes._grid import rates
-from sslens.probes._lars import lars_
-from sslens.probes.linear import (
+from sslens.probes.linear import heads as _heads
+from sslens.probes.linear.grid import rates
+from sslens.probes.linear.lars import lars_
+from sslens.probes.linear.training import (
     Column,
     Head,
     Held,

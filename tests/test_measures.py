@@ -15,10 +15,10 @@ import scipy.stats
 import torch
 
 from sslens.capture import Artefact
+from sslens.capture.grams import from_features
 from sslens.errors import InputError
 from sslens.find import names, plugin
 from sslens.measures import bures, debiased_cka, neighbours, rsa
-from sslens.measures._grams import from_features
 from sslens.measures.cka import packed
 
 EACH = pytest.mark.parametrize("name", names("measures"))

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from forks import together
 from sslens.errors import InputError
+from sslens.methods import Moment, Rows
 from sslens.models.crops import resized_positions
 from sslens.models.vit import ViTArch
-from sslens.objectives import Moment, Rows, msn
+from sslens.objectives import msn
 
 ARCH = ViTArch(image_size=32, patch_size=8, dim=32, blocks=2, heads=2)
 SMALL = msn.Settings(prototypes=10, head_dim=24, out_dim=12, focal_views=2, focal_size=16)

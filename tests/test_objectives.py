@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from sslens.data.views import mask_noise
 from sslens.errors import InputError
 from sslens.find import names, plugin
+from sslens.methods import Method, Moment, Rows, WholeBatch
+from sslens.methods.pixels import patchify
 from sslens.models.cnn import CNNArch
 from sslens.models.vit import ViTArch, sincos_positions
-from sslens.objectives import Method, Moment, Rows, WholeBatch, mae, moco_v3
-from sslens.objectives._pixels import patchify
+from sslens.objectives import mae, moco_v3
 from sslens.training.gradients import backward, backward_whole
 
 ARCH = ViTArch(image_size=32, patch_size=8, dim=64, blocks=2, heads=2)

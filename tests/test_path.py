@@ -19,10 +19,10 @@ from torch import nn
 from sslens.errors import InputError
 from sslens.models.parts import block_of, kind_of
 from sslens.models.vit import ViTArch
+from sslens.paths import path as module
+from sslens.paths.path import Trail, groups
+from sslens.paths.tracker import PathCallback, PathTracker
 from sslens.table import Table
-from sslens.training import path as module
-from sslens.training.path import Trail, groups
-from sslens.training.path_tracker import PathCallback, PathTracker
 
 
 @pytest.fixture(autouse=True)

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from sslens.cli import main
 from sslens.errors import Doubt, InputError
+from sslens.paths import files as path_files
+from sslens.paths.files import Checkpoints, in_order
+from sslens.paths.path import along
+from sslens.paths.tracker import PathTracker
 from sslens.table import Table
-from sslens.training import path_files
-from sslens.training.path import along
-from sslens.training.path_files import Checkpoints, in_order
-from sslens.training.path_tracker import PathTracker
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sslens.errors import InputError
-from sslens.training import path_files, path_memory
-from sslens.training.path import along
-from sslens.training.path_memory import Room
+from sslens.paths import files as path_files
+from sslens.paths import memory as path_memory
+from sslens.paths.memory import Room
+from sslens.paths.path import along
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "O_DIRECT"), reason="files are read past the cache on Linux alone"

@@ -11,14 +11,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sslens.analyses import Inputs, _probing, factors_depth, probe_depth, probe_layers
-from sslens.analyses._advice import advice
+from sslens.analyses import factors_depth, probe_depth, probe_layers
 from sslens.capture import Artefact
+from sslens.claims.advice import advice
+from sslens.comparisons import probing as _probing
+from sslens.comparisons.inputs import Inputs
 from sslens.errors import InputError
 from sslens.models.taps import Tap
 from sslens.probes.factors import decode
-from sslens.probes.linear import Head, Held, Point, small_grid, train_probes
-from sslens.report import write
+from sslens.probes.linear.training import Head, Held, Point, small_grid, train_probes
+from sslens.report.page import write
 from sslens.store import Store
 from sslens.study import Study, prepare
 from sslens.table import Table

@@ -10,17 +10,18 @@ import pytest
 import torch
 
 import sslens
+from sslens.arguments import probing as _probing
+from sslens.arguments.probing import Part, Sets
 from sslens.capture import Artefact, Features, collect
 from sslens.capture.shards import extract
 from sslens.capture.stored import in_memory, open_features
-from sslens.cli import _probing, main
-from sslens.cli._probing import Part, Sets
+from sslens.cli import main
 from sslens.data.images import from_arrays
 from sslens.errors import InputError
-from sslens.probes import _batches
-from sslens.probes._protocols import few_shot_outcomes, folded_outcomes
 from sslens.probes.knn import wilson
-from sslens.probes.linear import (
+from sslens.probes.linear import batches as _batches
+from sslens.probes.linear.protocols import few_shot_outcomes, folded_outcomes
+from sslens.probes.linear.training import (
     Augmented,
     Head,
     Held,
@@ -150,7 +151,7 @@ def test_views_differ_by_epoch_and_are_the_same_again(monkeypatch: pytest.Monkey
     assert torch.equal(first, again)
     assert len(torch.cat([first, second]).unique(dim=0)) == 40
     monkeypatch.setattr(
-        "sslens.probes._augmented.FORWARD", 3
+        "sslens.probes.linear.augmented.FORWARD", 3
     )  # how a batch is cut up does not matter
     torch.testing.assert_close(
         torch.cat([f[LAST] for f, _ in data.epoch(0)]), first, atol=1e-5, rtol=0

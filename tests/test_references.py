@@ -13,8 +13,8 @@ from safetensors import safe_open
 
 import sslens
 from sslens import cards
-from sslens.analyses._paths import path_of
-from sslens.cli._training import changed
+from sslens.arguments.training import changed
+from sslens.comparisons.paths import path_of
 from sslens.find import plugin
 from sslens.training.finetune import Settings, finetune
 from sslens.training.loop import Training

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from sslens.figure import Figure, Heatmap, Line, Lines
-from sslens.report import SHOWN, Section, write
+from sslens.report.page import SHOWN, Section, write
 from sslens.table import Table
 
 HOSTILE = "<script>alert(1)</script><!-- $x$ {{ 7 * 7 }} \"quoted\" & 'so'"

@@ -17,10 +17,11 @@ import sslens
 from forks import together
 from runs import LARGER, RESNET, SETTINGS, TRAINING, fit, module_state
 from sslens.cli import main
+from sslens.methods import Moment
 from sslens.models import cnn
 from sslens.models.cnn import CNNArch
 from sslens.models.heads import share_norms
-from sslens.objectives import Moment, dino, moco_v3
+from sslens.objectives import dino, moco_v3
 from sslens.training import optim
 from test_objectives import info_nce
 

@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 
 import sslens
 from forks import together
+from sslens.arguments.watching import held_out, write_report
 from sslens.cli import main
-from sslens.cli._watching import held_out, write_report
 from sslens.data.images import ImageSet, from_arrays
 from sslens.errors import InputError
 from sslens.models.cnn import CNNArch

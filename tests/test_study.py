@@ -18,8 +18,8 @@ from PIL import Image
 
 from forks import together
 from sslens import fingerprint, study, zoo
-from sslens.analyses import _probing
 from sslens.capture import grams
+from sslens.comparisons import probing as _probing
 from sslens.data import open_images
 from sslens.data.transform import EvalTransform
 from sslens.errors import InputError
@@ -27,7 +27,7 @@ from sslens.find import plugin
 from sslens.measures.cka import minibatch_cka
 from sslens.models.vit import ViTArch, describe
 from sslens.plan import Plan
-from sslens.probes.linear import Point
+from sslens.probes.linear.training import Point
 from sslens.store import Store, write_tensors
 from sslens.study import Study
 

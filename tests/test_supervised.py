@@ -15,8 +15,9 @@ from torch import Tensor
 import sslens
 from sslens.data.images import ImageSet, from_arrays
 from sslens.errors import InputError
+from sslens.methods import Rows
 from sslens.models.arch import parse
-from sslens.objectives import Rows, supervised
+from sslens.objectives import supervised
 from sslens.processes import Processes
 from sslens.training.labels import with_classes
 from sslens.training.loop import Training, train

@@ -49,11 +49,12 @@ from sslens.cli import main
 from sslens.data.images import ImageSet
 from sslens.data.views import stream
 from sslens.find import names, plugin
+from sslens.methods import Moment, Rows
+from sslens.methods.schedules import warmed
 from sslens.models.arch import parse
 from sslens.models.heads import BatchNorm
 from sslens.models.vit import ViTArch, explicit_attention
-from sslens.objectives import Moment, Rows, moco_v3
-from sslens.objectives._schedules import warmed
+from sslens.objectives import moco_v3
 from sslens.training import optim
 from sslens.training.gradients import backward_whole
 from sslens.training.labels import with_classes

@@ -12,13 +12,15 @@ import pytest
 import torch
 
 import sslens
-from sslens.analyses import Inputs, _pairs, _probing
 from sslens.capture import Artefact
 from sslens.cli import main
+from sslens.comparisons import pairs as _pairs
+from sslens.comparisons import probing as _probing
+from sslens.comparisons.inputs import Inputs
 from sslens.find import plugin
 from sslens.measures.cka import from_features
 from sslens.models.taps import Tap
-from sslens.probes.linear import Point
+from sslens.probes.linear.training import Point
 from sslens.store import Store
 from sslens.study import Study, prepare
 from sslens.training.finetune import Settings, finetune

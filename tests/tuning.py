@@ -10,9 +10,9 @@ from torch import Tensor
 
 import sslens
 from sslens.data.images import ImageSet, from_arrays
+from sslens.methods import Rows
 from sslens.models.backbone import Backbone
-from sslens.objectives import Rows
-from sslens.objectives._finetuning import Settings, Start, batch
+from sslens.tasks.finetuning import Settings, Start, batch
 from sslens.training.finetune import finetune
 from sslens.training.loop import Training
 

@@ -13,14 +13,17 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sslens.analyses import Inputs, _families, _pairs, _roles
-from sslens.analyses._roles import JE, REC
 from sslens.capture import Artefact
+from sslens.comparisons import families as _families
+from sslens.comparisons import pairs as _pairs
+from sslens.comparisons import roles as _roles
+from sslens.comparisons.inputs import Inputs
+from sslens.comparisons.roles import JE, REC
 from sslens.errors import InputError
 from sslens.figure import Figure, Heatmap, Line, Lines, Panel
-from sslens.measures._inference import Sampled
 from sslens.probes.agreement import SUBSETS, Asked, Draws, Found, Predicted, agreement
 from sslens.probes.ridge import ridge
+from sslens.statistics.sampled import Sampled
 from sslens.table import Table
 
 TITLE = "Are the models right and wrong alike?"

@@ -5,7 +5,11 @@ import itertools
 
 import pandas as pd
 
-from sslens.analyses import Inputs, _families, _pairs, _panels, _roles
+from sslens.comparisons import families as _families
+from sslens.comparisons import pairs as _pairs
+from sslens.comparisons import panels as _panels
+from sslens.comparisons import roles as _roles
+from sslens.comparisons.inputs import Inputs
 from sslens.figure import Figure, Panel
 from sslens.table import Table
 

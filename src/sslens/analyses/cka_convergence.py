@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sslens.analyses import Inputs, _pairs, _panels
 from sslens.capture import Artefact
+from sslens.comparisons import pairs as _pairs
+from sslens.comparisons import panels as _panels
+from sslens.comparisons.inputs import Inputs
 from sslens.figure import Figure, Line, Lines
-from sslens.measures._inference import Sampled
 from sslens.measures.cka import Comparison
 from sslens.plan import SMALLEST
+from sslens.statistics.sampled import Sampled
 from sslens.table import Table
 
 TITLE = "Does CKA depend on the minibatch and the number of images?"

@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sslens.analyses import Inputs, _pairs, _panels, _roles
-from sslens.analyses._pairs import Pair, Pairs, find
-from sslens.analyses._roles import JE, REC
+from sslens.comparisons import pairs as _pairs
+from sslens.comparisons import panels as _panels
+from sslens.comparisons import roles as _roles
+from sslens.comparisons.inputs import Inputs
+from sslens.comparisons.pairs import Pair, Pairs, find
+from sslens.comparisons.roles import JE, REC
 from sslens.figure import Figure, Line, Lines
-from sslens.measures._inference import Sampled, average
+from sslens.statistics.sampled import Sampled, average
 from sslens.table import Table
 
 TITLE = "Objective or architecture?"

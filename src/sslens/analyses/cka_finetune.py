@@ -8,11 +8,16 @@ from typing import Any
 
 import pandas as pd
 
-from sslens.analyses import Inputs, _families, _pairs, _panels, _roles, _tuned
-from sslens.analyses._pairs import Pairs, find
-from sslens.analyses._roles import JE, REC
+from sslens.comparisons import families as _families
+from sslens.comparisons import pairs as _pairs
+from sslens.comparisons import panels as _panels
+from sslens.comparisons import roles as _roles
+from sslens.comparisons import tuned as _tuned
+from sslens.comparisons.inputs import Inputs
+from sslens.comparisons.pairs import Pairs, find
+from sslens.comparisons.roles import JE, REC
 from sslens.figure import Figure, Lines, Panel
-from sslens.measures._inference import Sampled, average
+from sslens.statistics.sampled import Sampled, average
 from sslens.table import Table
 
 TITLE = "What does fine-tuning make alike?"

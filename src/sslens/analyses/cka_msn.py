@@ -6,11 +6,15 @@ from typing import Any
 
 import pandas as pd
 
-from sslens.analyses import Inputs, _families, _pairs, _panels, _roles
-from sslens.analyses._pairs import Pairs, find
-from sslens.analyses._roles import JE, REC
+from sslens.comparisons import families as _families
+from sslens.comparisons import pairs as _pairs
+from sslens.comparisons import panels as _panels
+from sslens.comparisons import roles as _roles
+from sslens.comparisons.inputs import Inputs
+from sslens.comparisons.pairs import Pairs, find
+from sslens.comparisons.roles import JE, REC
 from sslens.figure import Figure, Panel
-from sslens.measures._inference import average
+from sslens.statistics.sampled import average
 from sslens.table import Table
 
 TITLE = "Is a masked siamese network like joint embedding or like reconstruction?"

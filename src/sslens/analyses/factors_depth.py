@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sslens.analyses import Inputs, _probing
 from sslens.capture import Artefact
+from sslens.comparisons import probing as _probing
+from sslens.comparisons.inputs import Inputs
 from sslens.errors import InputError
 from sslens.figure import Figure, Lines
 from sslens.probes import factors

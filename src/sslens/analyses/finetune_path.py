@@ -5,11 +5,15 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from sslens.analyses import Inputs, _pairs, _roles, _runs, _tuned
-from sslens.analyses._roles import JE, REC
-from sslens.analyses._tuned import CONTROL
+from sslens.comparisons import pairs as _pairs
+from sslens.comparisons import roles as _roles
+from sslens.comparisons import tuned as _tuned
+from sslens.comparisons.inputs import Inputs
+from sslens.comparisons.roles import JE, REC
+from sslens.comparisons.tuned import CONTROL
 from sslens.errors import InputError
 from sslens.figure import Figure, Heatmap, Line, Lines, Panel
+from sslens.statistics import runs as _runs
 from sslens.table import Table
 
 TITLE = "How straight do the weights go in fine-tuning?"

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sslens.analyses import Inputs
 from sslens.capture import Artefact
+from sslens.comparisons.inputs import Inputs
 from sslens.figure import Figure, Line, Lines
 from sslens.probes.knn import neighbours, votes, wilson
 from sslens.table import Table

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sslens.analyses import Inputs, _panels, _roles
-from sslens.analyses._pairs import of_kind
 from sslens.capture import Artefact
+from sslens.comparisons import panels as _panels
+from sslens.comparisons import roles as _roles
+from sslens.comparisons.inputs import Inputs
+from sslens.comparisons.nulls import same_depth
+from sslens.comparisons.pairs import of_kind
 from sslens.figure import Figure, Line, Lines
 from sslens.find import names, plugin
-from sslens.measures._inference import same_depth
 from sslens.table import Table
 
 TITLE = "Does another measure say the same?"

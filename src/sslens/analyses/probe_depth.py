@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sslens.analyses import Inputs, _probing
-from sslens.analyses._probing import READINGS, UNITS, Probed, gaining, points, share, verdict
+from sslens.comparisons import probing as _probing
+from sslens.comparisons.inputs import Inputs
+from sslens.comparisons.probing import READINGS, UNITS, Probed, gaining, points, share, verdict
 from sslens.figure import Figure, Line
-from sslens.probes.linear import Head
+from sslens.probes.linear.training import Head
 from sslens.table import Table
 
 TITLE = "Does a deeper probe find more?"

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sslens.analyses import Inputs, _probing, _tuned
-from sslens.analyses._probing import READINGS, UNITS, gaining, points, share, verdict
 from sslens.capture import Artefact
+from sslens.comparisons import probing as _probing
+from sslens.comparisons import tuned as _tuned
+from sslens.comparisons.inputs import Inputs
+from sslens.comparisons.probing import READINGS, UNITS, gaining, points, share, verdict
 from sslens.figure import Figure, Lines
-from sslens.probes.linear import Head
+from sslens.probes.linear.training import Head
 from sslens.table import Table
 
 TITLE = "Do intermediate layers know what the last one does not?"

@@ -8,6 +8,7 @@ not there. All artefacts of a model that are missing are computed in the same pa
 
 from sslens.capture.artefact import Artefact, key_of
 from sslens.capture.gram import CONSTANT, centred_gram
+from sslens.capture.grams import from_features, require_same_images
 from sslens.capture.hooks import activations, tapped
 from sslens.capture.manifest import is_features
 from sslens.capture.passes import collect, features, grams
@@ -30,11 +31,13 @@ __all__ = [
     "collect",
     "extract",
     "features",
+    "from_features",
     "grams",
     "in_memory",
     "is_features",
     "key_of",
     "open_features",
     "pooled",
+    "require_same_images",
     "tapped",
 ]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from sslens.cli._options import Common, Text
+from sslens.arguments.options import Common, Text
 from sslens.errors import InputError
 from sslens.slurm import Slurm
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from sslens.cli._options import Text
+from sslens.arguments.options import Text
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from sslens.cli._options import Text
+from sslens.arguments.options import Text
 from sslens.errors import InputError
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from sslens.cli._options import Text
+from sslens.arguments.options import Text
 from sslens.errors import InputError
 from sslens.slurm import Slurm
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from sslens.cli._options import Common, Text
-from sslens.cli._training import (
+from sslens.arguments.options import Common, Text
+from sslens.arguments.training import (
     TrainingOptions,
     first_process,
     opened,
@@ -17,7 +17,7 @@ from sslens.cli._training import (
     settled,
     training_of,
 )
-from sslens.cli._watching import require_trackers, trackers, write_report
+from sslens.arguments.watching import require_trackers, trackers, write_report
 from sslens.slurm import Slurm
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from sslens.cli._options import Common, Text
+from sslens.arguments.options import Common, Text
 from sslens.errors import InputError
 
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ def _stored(source: str) -> bool:
 def run(command: Command, line: str, say: Text) -> Path | None:
     """Carry it out; returns the path of the table."""
     check(command)
-    from sslens.analyses import _knn_sweep as sweeping
     from sslens.capture import open_features
+    from sslens.comparisons import knn_sweep as sweeping
     from sslens.processes import best_device
 
     device = best_device(command.common.device)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from sslens.cli._options import Text
+from sslens.arguments.options import Text
 from sslens.errors import InputError
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ def run(command: Command, line: str, say: Text) -> Path:
             f"{command.out} is named like a checkpoint: give a name that ends in .csv with --out."
         )
 
-    from sslens.training.path import along
-    from sslens.training.path_files import in_order
+    from sslens.paths.files import in_order
+    from sslens.paths.path import along
 
     paths = paths if command.as_given else in_order(paths)
     say(f"path      {len(paths)} checkpoints, from {paths[0]} to {paths[-1]}")

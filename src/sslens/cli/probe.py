@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from sslens.cli._options import Text
-from sslens.cli._probe_options import Command
+from sslens.arguments.options import Text
+from sslens.arguments.probe import Command
 from sslens.errors import InputError
 
 
@@ -53,9 +53,9 @@ def check(command: Command) -> None:
 def run(command: Command, line: str, say: Text) -> Path | None:
     """Carry it out; returns the folder of the tables."""
     check(command)
-    from sslens.cli._probing import Sets, grid_table, planned, spoken
-    from sslens.probes._protocols import folded_outcomes
-    from sslens.probes.linear import GRIDS, choose, table, train_probes
+    from sslens.arguments.probing import Sets, grid_table, planned, spoken
+    from sslens.probes.linear.protocols import folded_outcomes
+    from sslens.probes.linear.training import GRIDS, choose, table, train_probes
     from sslens.processes import best_device, processes
     from sslens.progress import progress
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from sslens.cli._options import Text
+from sslens.arguments.options import Text
 from sslens.slurm import Slurm
 
 if TYPE_CHECKING:

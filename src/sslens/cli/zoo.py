@@ -8,8 +8,8 @@ from pathlib import Path
 
 import tyro
 
+from sslens.arguments.options import Text
 from sslens.cards import Card, cards, known, names
-from sslens.cli._options import Text
 from sslens.errors import InputError, nearest
 from sslens.zoo.download import cached, path
 

@@ -16,8 +16,8 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from sslens.capture import Artefact
+from sslens.capture.grams import kept, require_same_images, rows, varies, where
 from sslens.errors import InputError
-from sslens.measures._grams import kept, require_same_images, rows, varies, where
 
 TITLE = "Bures similarity"
 INVARIANCES = ("orthogonal", "isotropic scaling", "translation")
@@ -38,7 +38,7 @@ def compute(a: Artefact, b: Artefact) -> Float64[np.ndarray, "tap_a tap_b"]:
         InputError: the Grams are of other images or other minibatches, a minibatch has under 2
             images, or a matrix is no Gram.
 
-    >>> from sslens.measures._grams import from_features
+    >>> from sslens.capture.grams import from_features
     >>> x, y = torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]]), torch.tensor([[1.0], [-1], [0], [0]])
     >>> compute(from_features([x]), from_features([y])).round(9).tolist()  # XᵀY = (2, 0): 2 / √(4 · 2)
     [[0.707106781]]

@@ -25,11 +25,11 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from sslens.capture import CONSTANT, Artefact
+from sslens.capture.grams import from_features as from_features
+from sslens.capture.grams import kept, rows, spread, vary
+from sslens.capture.grams import require_same_images as require_same_images
 from sslens.errors import InputError
-from sslens.measures._bootstrap import bootstrap_counts, interval
-from sslens.measures._grams import from_features as from_features
-from sslens.measures._grams import kept, rows, spread, vary
-from sslens.measures._grams import require_same_images as require_same_images
+from sslens.statistics.bootstrap import bootstrap_counts, interval
 
 TITLE = "minibatch CKA"
 INVARIANCES = ("orthogonal", "isotropic scaling", "translation")
@@ -256,7 +256,7 @@ class Comparison:
         self, *, level: float = 0.95, replicates: int = 1000, seed: int = 0
     ) -> tuple[Float64[np.ndarray, "tap_a tap_b"], Float64[np.ndarray, "tap_a tap_b"]]:
         """Ends of the bootstrap interval over minibatches, expanded for few of them as
-        `sslens.measures._bootstrap` says.
+        `sslens.statistics.bootstrap` says.
 
         They are nan where CKA is undefined or there is one minibatch only. The same draws serve
         every pair of taps and, with the same seed and number of minibatches, every pair of models.

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from sslens.capture import Artefact
-from sslens.measures._grams import kept, mean_product, require_same_images, varies, where
+from sslens.capture.grams import kept, mean_product, require_same_images, varies, where
 from sslens.measures.cka import own, packed, rounding
 
 TITLE = "debiased CKA"
@@ -33,7 +33,7 @@ def compute(a: Artefact, b: Artefact) -> Float64[np.ndarray, "tap_a tap_b"]:
             images.
 
     >>> from torch import tensor
-    >>> from sslens.measures._grams import from_features
+    >>> from sslens.capture.grams import from_features
     >>> x, y = tensor([[0.0], [0], [1], [1]]), tensor([[0.0], [1], [0], [1]])
     >>> compute(from_features([x]), from_features([x, y])).round(9).tolist()  # K̃ of the pairs 12|34 and 13|24, U-centred
     [[1.0, -0.5]]

@@ -15,7 +15,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from sslens.capture import Artefact
-from sslens.measures._grams import (
+from sslens.capture.grams import (
     distances,
     kept,
     mean_product,
@@ -42,7 +42,7 @@ def compute(a: Artefact, b: Artefact) -> Float64[np.ndarray, "tap_a tap_b"]:
         InputError: the Grams are of other images or other minibatches, or a minibatch has under 4
             images.
 
-    >>> from sslens.measures._grams import from_features
+    >>> from sslens.capture.grams import from_features
     >>> x, y = torch.tensor([[0.0], [1], [4], [6]]), torch.tensor([[0.0], [1], [2.5], [7]])
     >>> compute(from_features([x]), from_features([y])).tolist()  # nearest are 1 0 3 2 and 1 0 1 2
     [[0.75]]

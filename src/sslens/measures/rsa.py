@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from sslens.capture import Artefact
-from sslens.measures._grams import (
+from sslens.capture.grams import (
     distances,
     kept,
     mean_product,
@@ -38,7 +38,7 @@ def compute(a: Artefact, b: Artefact) -> Float64[np.ndarray, "tap_a tap_b"]:
         InputError: the Grams are of other images or other minibatches, or a minibatch has under 3
             images.
 
-    >>> from sslens.measures._grams import from_features
+    >>> from sslens.capture.grams import from_features
     >>> x, y = torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([[0.0], [2.0], [1.0]])
     >>> compute(from_features([x]), from_features([x, y])).round(9).tolist()  # ranks 1 3 2 with 3 1½ 1½: −1.5 / √(2 · 1.5)
     [[1.0, -0.866025404]]

@@ -16,6 +16,10 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from sslens.data.views import Colours, Recipe, depth_noise, dino_views
+from sslens.methods import Moment, Rows
+from sslens.methods.parameters import clip_each, decayed_matrices, follow
+from sslens.methods.schedules import cosine
+from sslens.methods.settings import require
 from sslens.models.arch import Arch
 from sslens.models.cnn import pooled
 from sslens.models.crops import (
@@ -27,10 +31,6 @@ from sslens.models.crops import (
 )
 from sslens.models.heads import gelu_mlp, share_norms
 from sslens.models.vit import ViTArch
-from sslens.objectives import Moment, Rows
-from sslens.objectives._parameters import clip_each, decayed_matrices, follow
-from sslens.objectives._schedules import cosine
-from sslens.objectives._settings import require
 
 FAMILY = "JE"
 KINDS = ("vit", "resnet")

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from sslens.data.views import mae_views, mask_noise
 from sslens.errors import InputError, nearest
+from sslens.methods import Moment, Rows
+from sslens.methods.pixels import masked_error
+from sslens.methods.schedules import warmed
 from sslens.models.cnn import CNNArch
 from sslens.models.masked import masked_features
-from sslens.objectives import Moment, Rows
-from sslens.objectives._pixels import masked_error
-from sslens.objectives._schedules import warmed
 
 FAMILY = "REC"
 KINDS = ("convnextv2",)

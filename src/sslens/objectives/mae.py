@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from sslens.data.views import mae_views, mask_noise
 from sslens.errors import InputError
+from sslens.methods import Moment, Rows
+from sslens.methods.parameters import decayed_matrices
+from sslens.methods.pixels import masked_error
+from sslens.methods.schedules import warmed
 from sslens.models.heads import xavier_uniform
 from sslens.models.some_tokens import for_some
 from sslens.models.vit import ViTArch, sincos_positions
-from sslens.objectives import Moment, Rows
-from sslens.objectives._parameters import decayed_matrices
-from sslens.objectives._pixels import masked_error
-from sslens.objectives._schedules import warmed
 
 FAMILY = "REC"
 KINDS = ("vit",)

@@ -18,15 +18,15 @@ from torch import Tensor, nn
 
 from sslens.data.views import Colours, moco_v3_views
 from sslens.errors import InputError
+from sslens.methods import Moment, Rows
+from sslens.methods.parameters import follow
+from sslens.methods.schedules import cosine, warmed
+from sslens.methods.settings import require
 from sslens.models.arch import Arch
 from sslens.models.cnn import pooled, start_at_identity
 from sslens.models.crops import class_tokens
 from sslens.models.heads import mlp, share_norms
 from sslens.models.vit import ViTArch, sincos_positions
-from sslens.objectives import Moment, Rows
-from sslens.objectives._parameters import follow
-from sslens.objectives._schedules import cosine, warmed
-from sslens.objectives._settings import require
 
 FAMILY = "JE"
 KINDS = ("vit", "resnet")

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from sslens.data.views import Colours, Recipe, mask_noise, msn_views
 from sslens.errors import InputError
+from sslens.methods import Moment, Rows
+from sslens.methods.parameters import decayed_matrices, follow
+from sslens.methods.schedules import cosine
+from sslens.methods.settings import require
 from sslens.models.crops import begin_as_mae, class_tokens, learn_positions, local_size
 from sslens.models.heads import gelu_mlp, summed
 from sslens.models.vit import ViTArch
-from sslens.objectives import Moment, Rows
-from sslens.objectives._parameters import decayed_matrices, follow
-from sslens.objectives._schedules import cosine
-from sslens.objectives._settings import require
 
 FAMILY = "JE"
 KINDS = ("vit",)

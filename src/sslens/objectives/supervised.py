@@ -16,15 +16,15 @@ from torch import Tensor, nn
 from sslens.data.colour import ColorJitter, Normalize
 from sslens.data.views import Flip, RandomResizedCrop, Recipe, View, depth_noise
 from sslens.errors import InputError
+from sslens.methods import Moment, Rows
+from sslens.methods.parameters import decayed_matrices
+from sslens.methods.schedules import warmed
+from sslens.methods.settings import require
 from sslens.models.arch import Arch
 from sslens.models.cnn import pooled
 from sslens.models.crops import class_tokens, depth_factors, learn_positions
 from sslens.models.heads import share_norms
 from sslens.models.vit import ViTArch
-from sslens.objectives import Moment, Rows
-from sslens.objectives._parameters import decayed_matrices
-from sslens.objectives._schedules import warmed
-from sslens.objectives._settings import require
 
 FAMILY = "supervised"
 KINDS = ("vit", "resnet")

@@ -18,8 +18,8 @@ from jaxtyping import Bool, Float, Float64, Int64, UInt8
 from torch import Tensor
 
 from sslens.errors import InputError
-from sslens.measures._inference import REPLICATES, Sampled
 from sslens.probes.rank import Rankings, tau
+from sslens.statistics.sampled import REPLICATES, Sampled
 
 #: the images that a tau is averaged over
 SUBSETS = ("all", "both right", "both wrong")

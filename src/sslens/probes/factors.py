@@ -10,8 +10,8 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from sslens.errors import InputError
-from sslens.measures._bootstrap import bootstrap_counts
 from sslens.probes.ridge import LAMBDAS, ridge
+from sslens.statistics.bootstrap import bootstrap_counts
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from sslens.objectives._finetuning import Settings
+from sslens.tasks.finetuning import Settings
 
 
 @dataclass(frozen=True)

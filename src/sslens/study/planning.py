@@ -194,13 +194,21 @@ def _opened(study: Study, quiet: bool) -> "tuple[ImageSet | None, ImageSet | Non
         return None, None, []
     with progress("checking images", quiet=quiet) as report:
         images = open_images(
-            study.images, limit=study.limit, seed=study.seed, on_bad=study.on_bad, progress=report
-        )  # type: ignore[arg-type]
+            study.images,
+            limit=study.limit,
+            seed=study.seed,
+            on_bad=study.on_bad,  # type: ignore[arg-type]
+            progress=report,
+        )
         bank = None
         if study.bank is not None:
             bank = open_images(
-                study.bank, limit=None, seed=study.seed, on_bad=study.on_bad, progress=report
-            )  # type: ignore[arg-type]
+                study.bank,
+                limit=None,
+                seed=study.seed,
+                on_bad=study.on_bad,  # type: ignore[arg-type]
+                progress=report,
+            )
     notes = []
     for each in (images, bank):
         if each is not None and each.skipped:
@@ -321,7 +329,7 @@ def _unmet(
     subjects: tuple[Subject, ...], images: "ImageSet | None", bank: "ImageSet | None"
 ) -> dict[str, str]:
     """What analyses may need and these images and models do not give, with the reason."""
-    from sslens.analyses._probing import unfit
+    from sslens.comparisons.probing import unfit
     from sslens.data.scene_images import SceneSource
 
     unmet: dict[str, str] = {}
@@ -350,7 +358,7 @@ def _unmet(
 
 def paths(subjects: Sequence[Subject]) -> "dict[str, Table]":
     """How the weights of the fine-tuned models went, of those of which it is known."""
-    from sslens.analyses._paths import path_of
+    from sslens.comparisons.paths import path_of
 
     found = {
         each.name: path_of(each.known.source, each.known.about)

@@ -19,10 +19,10 @@ from sslens.study.planning import Pass, Planned, paths, prepare
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sslens.analyses import Inputs
     from sslens.capture import Artefact
+    from sslens.comparisons.inputs import Inputs
     from sslens.data.images import ImageSet
-    from sslens.report import Section
+    from sslens.report.page import Section
     from sslens.table import Table
 
 
@@ -44,9 +44,9 @@ def run(
     Raises:
         InputError: something given cannot be used; what was computed until then is in the store.
     """
-    from sslens import report
-    from sslens.analyses._advice import advice
+    from sslens.claims.advice import advice
     from sslens.processes import best_device, processes
+    from sslens.report import page as report
 
     store = store or Store(home() / "store")
     with processes(best_device(study.device)) as process:
@@ -76,7 +76,7 @@ def run(
 def _computed(planned: Planned, store: Store, quiet: bool) -> "tuple[Inputs, dict[str, Any]]":
     """All artefacts, from the store or from one pass a model and set of images; and the keys that
     say what they are."""
-    from sslens.analyses import Inputs
+    from sslens.comparisons.inputs import Inputs
 
     grams: dict[str, dict[str, Artefact]] = {tokens: {} for tokens in planned.study.tokens}
     wide: dict[str, Artefact] = {}
@@ -180,7 +180,7 @@ def _factors(images: "ImageSet | None") -> "pd.DataFrame | None":
 
 def _section(name: str, inputs: "Inputs", keys: Mapping[str, Any], store: Store) -> "Section":
     """One analysis: its table, from the store or computed, and what is drawn and said of it."""
-    from sslens.report import Section
+    from sslens.report.page import Section
 
     module = plugin("analyses", name)
     table = _table(name, module, inputs, keys, store)

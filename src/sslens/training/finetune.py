@@ -10,9 +10,9 @@ from sslens.data.images import ImageSet
 from sslens.errors import Doubt, InputError
 from sslens.models import networks
 from sslens.models.backbone import Backbone
-from sslens.objectives import _finetuning
-from sslens.objectives._finetuning import FineTuning, Start
-from sslens.objectives._finetuning import Settings as Settings
+from sslens.tasks import finetuning as _finetuning
+from sslens.tasks.finetuning import FineTuning, Start
+from sslens.tasks.finetuning import Settings as Settings
 from sslens.training import loop
 from sslens.training.exam import Exam
 from sslens.training.labels import classes
@@ -49,7 +49,7 @@ def finetune(
         held: labelled images that are classified after each epoch, top-1 and top-5 (MAE calls them
             its validation set).
         path: whether the path through the space of the weights is measured, into `path.csv`
-            (`sslens.training.path`).
+            (`sslens.paths.path`).
         name: of the tuned model in tables and figures; the model's with "-ft" unless given.
 
     Raises:

@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sslens.objectives import WholeBatch
+from sslens.methods import WholeBatch
 
 Part = Mapping[str, Tensor]
 

@@ -27,9 +27,10 @@ from torch.nn.parallel import DistributedDataParallel
 from sslens import zoo
 from sslens.data.images import ImageSet
 from sslens.errors import InputError
+from sslens.methods import Method, Moment, WholeBatch
 from sslens.models.blocks import Way, by_block, require_compiler
 from sslens.models.vit import explicit_attention
-from sslens.objectives import Method, Moment, WholeBatch
+from sslens.paths.tracker import PathTracker
 from sslens.processes import Processes, best_device, best_precision, processes
 from sslens.progress import progress
 from sslens.training.exam import Exam
@@ -39,7 +40,6 @@ from sslens.training.lines import Lines
 from sslens.training.mishaps import Run, mishap
 from sslens.training.optim import load_named_state, named_state, optimiser, scaled_lr, set_rates
 from sslens.training.parts import ORDER, Feed, Part, Parts
-from sslens.training.path_tracker import PathTracker
 from sslens.training.schedule import FREE, Schedule, Training, doubt_small, plan, require_shares
 from sslens.training.signs import Signs
 from sslens.training.stopping import stopping

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from sslens.data.images import ImageSet
 from sslens.data.views import stream
 from sslens.errors import InputError
-from sslens.objectives import Rows
+from sslens.methods import Rows
 from sslens.processes import Processes
 from sslens.training.schedule import Training
 

@@ -12,10 +12,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from sslens.data.images import ImageSet
 from sslens.errors import Doubt, InputError
 from sslens.find import plugin
+from sslens.methods import Method
 from sslens.models.arch import EXAMPLES
 from sslens.models.arch import parse as parsed
 from sslens.models.heads import BatchNorm
-from sslens.objectives import Method
 from sslens.training.optim import check
 
 #: what makes of one image nothing

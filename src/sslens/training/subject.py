@@ -10,8 +10,8 @@ from torch import Tensor
 from sslens.data.images import ImageSet
 from sslens.data.transform import EvalTransform
 from sslens.find import plugin
+from sslens.methods import Method
 from sslens.models.arch import parse
-from sslens.objectives import Method
 from sslens.training.labels import with_classes
 from sslens.training.schedule import Schedule, Training, plan
 from sslens.zoo.preparing import transform

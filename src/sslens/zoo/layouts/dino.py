@@ -2,8 +2,8 @@
 files."""
 
 from sslens.zoo.claim import MASK, Claim, as_named
+from sslens.zoo.dinov2 import to_timm
 from sslens.zoo.files import Contents
-from sslens.zoo.layouts._dinov2 import to_timm
 from sslens.zoo.trunks import Trunk, trunks
 
 TITLE = "DINO"

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import torch
 
 from sslens.zoo.claim import CLASSIFIER, MASK, Claim, Piece, Weights
+from sslens.zoo.dinov2 import to_timm
 from sslens.zoo.files import Contents
-from sslens.zoo.layouts._dinov2 import to_timm
 from sslens.zoo.trunks import named, positions, trunks
 
 TITLE = "Hugging Face"

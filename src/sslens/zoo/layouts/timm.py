@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from sslens.zoo.claim import AFTER_POOLING, CLASSIFIER, MASK, Claim, Drops, Piece, Weights, as_named
+from sslens.zoo.dinov2 import to_timm
 from sslens.zoo.files import Contents
-from sslens.zoo.layouts._dinov2 import to_timm
 from sslens.zoo.trunks import named, trunks
 
 TITLE = "timm-names"

@@ -1,0 +1,161 @@
+"""What `sslens pretrain` and `sslens finetune` are both asked, and how both come to settings,
+images and a training."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from sslens.arguments.options import Text
+from sslens.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from sslens.data import ImageSet
+    from sslens.recipes import Recipe
+    from sslens.training.loop import Training
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What every command that trains a network takes."""
+
+    accumulate: int = 1
+    """Parts in which a process computes its share of a step; the step is the same, with less memory."""
+    resume: bool = False
+    """Go on from the last checkpoint in --out, if there is one."""
+    on_bad: Literal["stop", "skip"] = "stop"
+    """What to do with an image that cannot be decoded."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """bfloat16 is autocast; losses are float32."""
+    compile: bool = False
+    """Run the networks' blocks by code that torch generates for them first; the same but for rounding."""
+    recompute: bool = False
+    """Keep only the inputs of the networks' blocks, and compute the rest again in the backward pass; the step is the same, with
+    less memory and in more time."""
+    workers: int | None = None
+    """Processes that decode and augment; 0 on a CPU and up to 8 beside a GPU unless given."""
+    save_every: int = 0
+    """Steps between checkpoints; an epoch unless given."""
+    log_every: int = 10
+    """Steps between lines of log.jsonl."""
+    tensorboard: bool = False
+    """Also write the log's lines as TensorBoard events, into --out; wants pip install 'sslens[track]'."""
+    wandb: bool = False
+    """Also send the log's lines to Weights & Biases; wants pip install 'sslens[track]'."""
+
+
+def first_process() -> bool:
+    """Whether this process speaks, of those that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def settled(command: Any, recipe: "Recipe", *, asked: bool) -> tuple[Any, int, int]:
+    """Settings, epochs and minibatch: what the command gives, else those of its recipe (settings
+    alone if it was not asked for).
+
+    Raises:
+        InputError: as `changed`.
+    """
+    epochs, batch_size = (recipe.epochs, recipe.batch_size) if asked else (100, 256)
+    return (
+        changed(recipe.settings, command.set),
+        epochs if command.epochs is None else command.epochs,
+        batch_size if command.batch_size is None else command.batch_size,
+    )
+
+
+def changed(settings: Any, overrides: Sequence[str]) -> Any:
+    """The settings of an objective with KEY=VALUE overrides.
+
+    Raises:
+        InputError: a key is not one of the settings, or a value is not of its kind.
+    """
+    import yaml
+
+    now = asdict(settings)
+    now.pop("classes", None)  # those of the images
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise InputError(f'"{override}" is no setting: expected KEY=VALUE.')
+        if key not in now:
+            raise InputError(f'There is no setting "{key}": {nearest(key, now)}')
+        kind = type(now[key])
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = text
+        if kind is float and isinstance(value, str | int):
+            # YAML takes 3e-4 for text
+            try:
+                value = float(value)
+            except ValueError:
+                value = text
+        if kind is tuple and isinstance(value, list):
+            value = tuple(float(each) for each in value)
+        if type(value) is not kind:
+            raise InputError(
+                f'The setting {key} is "{text}": expected a {kind.__name__} such as {now[key]}.'
+            )
+        now[key] = value
+    return type(settings)(**now)
+
+
+def require_startable(command: Any, batch_size: int, out: Path) -> None:
+    """Refuse, before a job waits in a queue, a minibatch that its tasks cannot share and a folder
+    that holds another run.
+
+    Raises:
+        InputError: one of them.
+    """
+    from sslens.training.folder import Folder
+    from sslens.training.loop import require_shares
+
+    require_shares(batch_size, command.slurm.tasks, command.training.accumulate)
+    if not command.training.resume:
+        Folder(out, {}).state(resume=False)
+
+
+def training_of(command: Any, epochs: int, batch_size: int) -> "Training":
+    """How long a command trains, and on what."""
+    from sslens.processes import best_device
+    from sslens.training.loop import Training
+
+    device, options = best_device(command.common.device), command.training
+    workers = 0 if device == "cpu" else min(8, os.cpu_count() or 1)
+    return Training(
+        epochs=epochs,
+        batch_size=batch_size,
+        accumulate=options.accumulate,
+        seed=command.common.seed,
+        device=device,
+        precision=options.precision,
+        compile=options.compile,
+        recompute=options.recompute,
+        workers=workers if options.workers is None else options.workers,
+        save_every=options.save_every,
+        log_every=options.log_every,
+    )
+
+
+def opened(source: str, command: Any, limit: int | None, say: Text) -> "ImageSet":
+    """The images of a source of a command that trains; those that were left out are said once,
+    however many processes there are."""
+    from sslens.data import open_images
+    from sslens.progress import progress
+
+    first = first_process()
+    with progress("checking images", quiet=not first) as report:
+        found = open_images(
+            source,
+            on_bad=command.training.on_bad,
+            limit=limit,
+            seed=command.common.seed,
+            minimum=1,
+            progress=report,
+        )
+    if found.skipped and first:
+        shown = "; ".join(f"{name} ({reason})" for name, reason in found.skipped[:20])
+        say(f"{len(found.skipped)} images could not be decoded and were left out: {shown}")
+    return found

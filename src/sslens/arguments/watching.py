@@ -1,0 +1,112 @@
+"""What `sslens pretrain` and `sslens finetune` do besides training: held-out images for k-NN,
+trackers, the report at the end."""
+
+import contextlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sslens.arguments.training import TrainingOptions
+from sslens.errors import InputError
+
+if TYPE_CHECKING:
+    from sslens.data import ImageSet
+    from sslens.training.track import Tell
+    from sslens.training.watch import HeldOut
+
+
+def held_out(
+    source: str | None, bank: str | None, opened: "Callable[[str], ImageSet]"
+) -> "HeldOut | None":
+    """The images that k-NN classifies while a training runs, and those it classifies them by.
+
+    Raises:
+        InputError: a bank without images to classify, images without classes, or too few.
+    """
+    from sslens.probes.knn import knn
+    from sslens.training.watch import HeldOut
+
+    if source is None:
+        if bank is not None:
+            raise InputError("--knn-bank classifies the images of --knn: give those too.")
+        return None
+    images = opened(source)
+    return HeldOut.split(images, knn) if bank is None else HeldOut(images, opened(bank), knn)
+
+
+def also_trained_on(held: "HeldOut", images: "ImageSet", *, learnt: bool) -> str:
+    """What is said where images that are classified are trained on too, with or without their
+    classes; nothing where none is."""
+    both = len(held.queries.contents & images.contents)
+    return (
+        f"; {both:,} of them are also trained on, {'with' if learnt else 'without'} their classes,"
+        " so that they are not unseen"
+        if both
+        else ""
+    )
+
+
+def require_trackers(options: TrainingOptions) -> None:
+    """Refuse before anything is computed what could not be told elsewhere.
+
+    Raises:
+        InputError: a tracker that is asked for is not installed.
+    """
+    from sslens.training import track
+
+    for wanted in ("tensorboard", "wandb"):
+        if getattr(options, wanted):
+            track.require(wanted)
+
+
+def trackers(
+    stack: contextlib.ExitStack,
+    options: TrainingOptions,
+    out: Path,
+    name: str,
+    config: dict[str, object],
+) -> "tuple[Tell, ...]":
+    """What sends the log's lines elsewhere, closed with the stack."""
+    from sslens.training import track
+
+    tell = (
+        [stack.enter_context(track.tensorboard(out / "tensorboard"))] if options.tensorboard else []
+    )
+    return (
+        *tell,
+        *([stack.enter_context(track.wandb(out, name, config))] if options.wandb else []),
+    )
+
+
+def write_report(out: Path, name: str, line: str, what: str = "Pre-training") -> Path:
+    """The report of a run that is over, from its folder; returns its path."""
+    import platform
+
+    import torch
+
+    from sslens import __version__
+    from sslens.report import page as report
+    from sslens.training import curves
+    from sslens.training.folder import LOG
+
+    lines = [json.loads(each) for each in (out / LOG).read_text(encoding="utf-8").splitlines()]
+    table = curves.compute(lines)
+    section = report.Section(
+        "training", curves.TITLE, curves.CAPTION, curves.findings(table), table, curves.draw(table)
+    )
+    return report.write(
+        out / "report",
+        title=f"{what} of {name}",
+        sections=[section],
+        notes=curves.warnings(lines),
+        command=line,
+        study=(out / "config.yaml").read_text(encoding="utf-8"),
+        provenance={
+            "versions": {
+                "sslens": __version__,
+                "torch": torch.__version__,
+                "Python": platform.python_version(),
+            }
+        },
+    )

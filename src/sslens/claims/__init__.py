@@ -1,0 +1,1 @@
+"""Claims: one file is one claim, from results to verdicts."""

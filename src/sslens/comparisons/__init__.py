@@ -1,0 +1,1 @@
+"""What exhibits share: roles, pairs, families, before and after, panels."""

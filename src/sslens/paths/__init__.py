@@ -1,0 +1,1 @@
+"""The way that weights take while they are trained."""

@@ -1,0 +1,339 @@
+"""The path that a training takes through the space of its weights: how far it gets, and how far it
+travels for that.
+
+With θ_0 the weights at the start and θ_e those after epoch e (or in the e-th file), of any group of
+parameters
+
+    displacement  D_e = ‖θ_e − θ_0‖             length  L_e = Σ_{i ≤ e} ‖θ_i − θ_{i−1}‖
+    straightness  D_e / L_e
+
+Straightness is 1 of a straight path and 0 of one that comes back to where it began. It depends on
+how often one looks: seen after every step a path is longer than seen after every epoch, since the
+noise of single minibatches counts too. Both are kept.
+
+The 2023 paper (arXiv:2304.13089, section 2.3, figure 14) normalises the total displacement "by the
+norm of the difference between parameters after each epoch", 1 being straight: this is straightness
+over epochs; the same in pieces is `move_of_whole`, ‖θ_e − θ_{e−1}‖ / D of the whole run, whose sum
+over epochs is 1 / straightness ("displacement relative to the actual distance covered"). It shows
+attention parameters.
+
+`path_tracker.PathTracker` measures while a training runs, in any loop; `along` reads a run's
+checkpoints.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor
+
+from sslens.cores import one_each
+from sslens.errors import InputError
+from sslens.models.parts import block_of, kind_of
+from sslens.paths.files import Checkpoints
+from sslens.table import Table
+
+UNITS = {
+    "record": "number of the epoch, or of the file after the first",
+    "at": "what it is called: the epoch's label, or the file's name",
+    "step": "optimiser steps done; empty for files",
+    "group": (
+        "parameters: backbone (all but the head), attention (qkv and projection), a kind, or a"
+        " block"
+    ),
+    "parameters": "numbers in the group",
+    "move": "‖θ_e − θ_{e−1}‖",
+    "length": "sum of the moves until here",
+    "step_length": "sum over all steps until here of ‖θ_t − θ_{t−1}‖; empty for files",
+    "displacement": "‖θ_e − θ_0‖",
+    "straightness": "displacement / length, 0 to 1; empty where nothing moved",
+    "step_straightness": "displacement / step_length, 0 to 1",
+    "relative": "displacement / ‖θ_0‖",
+    "cosine": "of this move and the one before; empty for the first",
+    "move_of_whole": (
+        "move / displacement of the last record: the paper's; its sum is 1 / straightness"
+    ),
+    "displacement_of_whole": "displacement / displacement of the last record",
+}
+#: numbers of a parameter that are taken to float64 at a time: few enough for a cache, enough for a
+#: call to be worth its while
+CHUNK = 1 << 17
+
+
+class Squares(NamedTuple):
+    """Sums over the numbers of each parameter."""
+
+    move: Float64[np.ndarray, " parameter"]
+    turn: Float64[np.ndarray, " parameter"]
+    displacement: Float64[np.ndarray, " parameter"]
+
+
+@final
+@dataclass(eq=False)
+class Course:
+    """What is known of a path: sums over the numbers of each parameter, at the start and at each
+    record."""
+
+    shapes: dict[str, torch.Size]
+    norms: Float64[np.ndarray, " parameter"]
+    sums: list[Squares] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
+    step_lengths: list[Float64[np.ndarray, " group"]] = field(default_factory=list)
+
+    @classmethod
+    def of_parts(cls, parts: Sequence["Course"]) -> "Course":
+        """That of all parameters, of which each part has some; the records are the same in all."""
+        shapes = {name: shape for part in parts for name, shape in part.shapes.items()}
+        joined = [
+            Squares(*map(np.concatenate, zip(*sums, strict=True)))
+            for sums in zip(*(p.sums for p in parts), strict=True)
+        ]
+        return cls(shapes, np.concatenate([part.norms for part in parts]), joined, parts[0].labels)
+
+    def table(self) -> Table:
+        """A row a record and group.
+
+        Raises:
+            InputError: there is no record.
+        """
+        if not self.sums:
+            raise InputError(
+                "A path needs weights at two or more times, and here is only its beginning."
+            )
+        sizes = np.array([shape.numel() for shape in self.shapes.values()])
+        rows: list[dict[str, Any]] = []
+        members = groups({name: len(shape) for name, shape in self.shapes.items()})
+        for number, (group, inside) in enumerate(members.items()):
+            move, turn, displacement = (
+                np.array([each[i][inside].sum() for each in self.sums]) for i in range(3)
+            )
+            move, displacement = np.sqrt(move), np.sqrt(displacement)
+            length, whole = np.cumsum(move), displacement[-1]
+            steps = (
+                np.array([each[number] for each in self.step_lengths])
+                if self.step_lengths
+                else np.nan * length
+            )
+            with np.errstate(invalid="ignore", divide="ignore"):
+                columns = {
+                    "record": np.arange(1, len(move) + 1),
+                    "at": self.labels,
+                    "step": (
+                        np.array(self.steps, float) if self.steps else np.full(len(move), np.nan)
+                    ),
+                    "group": [group] * len(move),
+                    "parameters": [int(sizes[inside].sum())] * len(move),
+                    "move": move,
+                    "length": length,
+                    "step_length": steps,
+                    "displacement": displacement,
+                    "straightness": displacement / length,
+                    "step_straightness": displacement / steps,
+                    "relative": _ratio(displacement, np.sqrt(self.norms[inside].sum())),
+                    "cosine": np.append(np.nan, turn[1:] / (move[1:] * move[:-1])),
+                    "move_of_whole": _ratio(move, whole),
+                    "displacement_of_whole": _ratio(displacement, whole),
+                }
+            rows += [
+                dict(zip(columns, values, strict=True))
+                for values in zip(*columns.values(), strict=True)
+            ]
+        frame = pd.DataFrame(rows, columns=list(UNITS)).sort_values(
+            "record", kind="stable", ignore_index=True
+        )
+        return Table(frame, UNITS)
+
+
+@final
+@dataclass(eq=False)
+class Trail:
+    """The weights of a run one after another: of those seen before, the first and the last two are
+    held, and sums of all.
+
+    Attributes:
+        first: θ_0, by name.
+        last, before: θ_{e−1} and θ_{e−2}.
+        course: the sums.
+
+    >>> trail = Trail.begin({"w": torch.zeros(2)})
+    >>> trail.add({"w": torch.tensor([3.0, 0.0])}, "1")
+    >>> trail.add({"w": torch.tensor([3.0, 4.0])}, "2")
+    >>> end = trail.course.table().frame.query("group == 'backbone'").iloc[-1]
+    >>> float(end.displacement), float(end.length), float(end.cosine)  # a right angle: 3, then 4, is 5 away
+    (5.0, 7.0, 0.0)
+    """
+
+    first: Mapping[str, Tensor]
+    last: Mapping[str, Tensor]
+    course: Course
+    before: Mapping[str, Tensor] | None = None
+
+    @classmethod
+    def begin(
+        cls, weights: Mapping[str, Tensor], where: str = "the weights at the start"
+    ) -> "Trail":
+        """From θ_0.
+
+        Raises:
+            InputError: there are no weights, or one is not finite.
+        """
+        if not weights:
+            raise InputError(f"There are no parameters in {where} whose path could be followed.")
+        zero = {
+            name: torch.zeros((), dtype=value.dtype).expand(value.shape)
+            for name, value in weights.items()
+        }
+        norms = _squares(weights, zero, None, zero, where).move
+        return cls(
+            weights, weights, Course({name: value.shape for name, value in weights.items()}, norms)
+        )
+
+    def add(
+        self,
+        weights: Mapping[str, Tensor],
+        at: str,
+        *,
+        step: int | None = None,
+        step_length: Float64[np.ndarray, " group"] | None = None,
+        where: str | None = None,
+    ) -> None:
+        """The next weights, which are held until the next but one.
+
+        Raises:
+            InputError: one is not finite.
+        """
+        sums = _squares(
+            weights, self.last, self.before, self.first, where or f"the weights at {at}"
+        )
+        self.before, self.last = self.last, weights
+        self.course.sums.append(sums)
+        self.course.labels.append(at)
+        if step is not None and step_length is not None:
+            self.course.steps.append(step)
+            self.course.step_lengths.append(step_length)
+
+
+def _ratio(values: Float64[np.ndarray, " record"], of: float) -> Float64[np.ndarray, " record"]:
+    """Undefined where the divisor is 0: of a head that begins at 0, of a run that ends where it
+    began."""
+    return values / of if of > 0 else np.full_like(values, np.nan)
+
+
+def _squares(
+    now: Mapping[str, Tensor],
+    last: Mapping[str, Tensor],
+    before: Mapping[str, Tensor] | None,
+    first: Mapping[str, Tensor],
+    where: str,
+) -> Squares:
+    """‖θ_e − θ_{e−1}‖², (θ_e − θ_{e−1}) · (θ_{e−1} − θ_{e−2}) and ‖θ_e − θ_0‖² of each parameter,
+    in float64."""
+    seen = (now, last, first, *([before] if before else []))
+
+    def of(room: Float64[Tensor, "seen chunk"], name: str) -> Float64[np.ndarray, "3"]:
+        found = np.zeros(3)
+        for parts in zip(*(_chunks(each[name]) for each in seen), strict=True):
+            x, y, start, *earlier = (
+                kept[: len(part)].copy_(part) for kept, part in zip(room, parts, strict=True)
+            )
+            away = torch.sub(x, start, out=start)
+            past = [torch.sub(y, z, out=z) for z in earlier]
+            move = torch.sub(x, y, out=y)
+            found += [
+                float(move @ move),
+                sum(float(move @ each) for each in past),
+                float(away @ away),
+            ]
+        return found
+
+    found: Float64[np.ndarray, "3 parameter"] = np.array(
+        one_each(of, first, lambda: torch.empty(len(seen), CHUNK, dtype=torch.float64))
+    ).T
+    for name, sums in zip(first, found.T, strict=True):
+        if not np.isfinite(sums).all():
+            raise InputError(
+                f"{name} holds numbers that are not finite in {where}: a path ends there. Take what"
+                " comes before, or look at the training's loss."
+            )
+    return Squares(*found)
+
+
+def _chunks(value: Tensor) -> Sequence[Tensor]:
+    return value.detach().reshape(-1).split(CHUNK)
+
+
+def groups(parameters: Mapping[str, int]) -> dict[str, Bool[np.ndarray, " parameter"]]:
+    """The groups that parameters fall into, by their names and numbers of dimensions: a mask over
+    them each.
+
+    >>> list(groups({"pos_embed": 3, "blocks.0.attn.qkv.weight": 2, "blocks.0.norm1.bias": 1, "head.weight": 2}))
+    ['backbone', 'attention', 'attention qkv', 'norm', 'embedding', 'head', 'block 0']
+    """
+    kinds = np.array([kind_of(name, ndim) for name, ndim in parameters.items()])
+    blocks = [block_of(name) for name in parameters]
+    found = {"backbone": kinds != "head", "attention": np.char.startswith(kinds, "attention")}
+    order = (
+        "attention qkv",
+        "attention projection",
+        "mlp",
+        "norm",
+        "embedding",
+        "convolution",
+        "other",
+        "head",
+    )
+    found |= {kind: kinds == kind for kind in order}
+    for block in dict.fromkeys(each for each in blocks if each is not None):
+        found[f"block {block}"] = np.array([each == block for each in blocks]) & (kinds != "head")
+    return {group: mask for group, mask in found.items() if mask.any()}
+
+
+def along(paths: Sequence[Path], state: str | None = None) -> Table:
+    """The path through a run's checkpoints, in the order given, with less than one of them in
+    memory: see `Checkpoints`.
+
+    Files are read as `sslens.zoo.files` does (no pickle is run); buffers such as running means are
+    no part of a path. Where the first file is a pre-trained network and the others have a new head,
+    what only one of them has is left out, with a `Doubt`.
+
+    Args:
+        state: key of the weights in files that hold several sets, such as "student".
+
+    Raises:
+        InputError: under two files; one that cannot be read, is of another architecture, or holds a
+            number that is not finite.
+    """
+    if len(paths) < 2:
+        raise InputError(
+            f"A path needs two or more checkpoints, and {len(paths)}"
+            f" {'is' if len(paths) == 1 else 'are'} given: the weights at the start and at least"
+            " one file after that."
+        )
+    labels = [str(path) for path in paths]
+    if len({path.name for path in paths}) == len(paths):
+        labels = [path.name for path in paths]
+    run = Checkpoints(paths, state)
+    courses: list[Course] = []
+    until, broken = len(paths), None
+    for names in run.parts():
+        trail = None
+        for number, here in enumerate(run.read(names, until)):
+            try:
+                if trail is None:
+                    trail = Trail.begin(here, str(paths[0]))
+                else:
+                    trail.add(here, labels[number], where=str(paths[number]))
+            except InputError as error:  # another part may be broken before it
+                until, broken = number, error
+                break
+        if trail is not None:
+            courses.append(trail.course)
+    if broken is not None:
+        raise broken
+    return Course.of_parts(courses).table()

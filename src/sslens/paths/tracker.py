@@ -1,0 +1,253 @@
+"""Follows the weights of a training while it runs, in any loop: plain PyTorch, Lightning's, or
+Hugging Face's Trainer."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sslens.errors import InputError
+from sslens.paths.files import plain
+from sslens.paths.path import Squares, Trail, groups
+from sslens.store import scratch
+from sslens.table import Table
+
+
+@final
+class PathTracker:
+    """Follows the parameters of a module that require a gradient, from where they are now: for any
+    loop.
+
+        path = PathTracker(model)              # before the first step
+        ...                                # in the loop:
+            optimizer.step()
+            path.step()                    # or once: optimizer.register_step_post_hook(path.step)
+        ...                                # after an epoch:
+            path.record()
+        path.table().save(Path("path.csv"))
+
+    It keeps one copy of the parameters beside the module (none with `steps=False`, which measures
+    over records alone); the first weights and those of the last two records lie in files without a
+    name under `sslens.store.home()`, memory-mapped. A step adds one subtraction, norm and copy of
+    the parameters, and never waits for a GPU.
+
+    >>> model = nn.Linear(1, 1, bias=False)
+    >>> _ = nn.init.zeros_(model.weight)
+    >>> path = PathTracker(model)
+    >>> for value in (1.0, 3.0, 2.0):
+    ...     _ = model.weight.data.fill_(value)
+    ...     path.step()
+    >>> path.record()
+    >>> end = path.table().frame.iloc[0]
+    >>> float(end.displacement), float(end.length), float(end.step_length)  # 0 to 2 by way of 3
+    (2.0, 2.0, 4.0)
+    """
+
+    def __init__(self, module: nn.Module, *, steps: bool = True) -> None:
+        """Take the weights as they are for θ_0.
+
+        Raises:
+            InputError: no parameter requires a gradient, or one is not finite.
+        """
+        own = {
+            plain(name): value for name, value in module.named_parameters() if value.requires_grad
+        }
+        self._names: list[str] = list(own)
+        self._values: list[Tensor] = list(own.values())
+        self._trail = Trail.begin(self._kept())
+        self._step = 0
+        self._last: list[Tensor] | None = None
+        if steps:
+            self._last = [value.detach().clone() for value in self._values]
+            device = self._values[0].device
+            precise = torch.float32 if device.type == "mps" else torch.float64
+            masks = groups({name: value.ndim for name, value in own.items()}).values()
+            self._members = torch.from_numpy(np.stack([*masks], 1)).to(device, precise)
+            self._lengths = torch.zeros(len(masks), dtype=precise, device=device)
+            self._broken = torch.full((len(own),), -1, device=device)
+
+    def _kept(self) -> dict[str, Tensor]:
+        """A copy of the weights in a file."""
+        wide = (
+            torch.float64
+            if any(value.dtype == torch.float64 for value in self._values)
+            else torch.float32
+        )
+        sizes = [value.numel() for value in self._values]
+        flat = torch.from_numpy(scratch((sum(sizes),), str(wide).removeprefix("torch.")))
+        with torch.no_grad():
+            for part, value in zip(flat.split(sizes), self._values, strict=True):
+                part.view(value.shape).copy_(value)
+        parts = (
+            part.view(value.shape)
+            for part, value in zip(flat.split(sizes), self._values, strict=True)
+        )
+        return dict(zip(self._names, parts, strict=True))
+
+    @torch.no_grad()
+    def step(self, *_: Any) -> None:
+        """After a step of the optimiser: add its length. What is passed is not looked at, so that
+        this can be a hook."""
+        self._step += 1
+        if self._last is None:
+            return
+        torch._foreach_sub_(self._last, self._values)
+        norms = torch.stack(torch._foreach_norm(self._last, 2, torch.float32)).to(
+            self._members.dtype
+        )
+        self._lengths += (norms.square() @ self._members).sqrt()
+        self._broken = torch.where((self._broken < 0) & ~norms.isfinite(), self._step, self._broken)
+        torch._foreach_copy_(self._last, self._values)
+
+    def record(self, at: int | str | None = None) -> None:
+        """After an epoch, or whenever the path is to be looked at.
+
+        Raises:
+            InputError: a parameter is no longer finite; it says which, and since which step.
+        """
+        if self._last is not None:
+            broken = self._broken.tolist()
+            steps = [step for step in broken if step >= 0]
+            if steps:
+                name = self._names[broken.index(min(steps))]
+                raise InputError(
+                    f"{name} holds numbers that are not finite since step {min(steps)}: a path ends"
+                    " there. Look at the training's loss and learning rate."
+                )
+        lengths = None if self._last is None else self._lengths.double().cpu().numpy().copy()
+        label = str(len(self._trail.course.labels) + 1 if at is None else at)
+        self._trail.add(self._kept(), label, step=self._step, step_length=lengths)
+
+    def table(self) -> Table:
+        """A row a record and group, columns as `UNITS` says.
+
+        Raises:
+            InputError: nothing was recorded.
+        """
+        return self._trail.course.table()
+
+    def state(self) -> dict[str, Tensor]:
+        """All that is needed to go on, once the module has its weights again: three copies of
+        these, and the sums."""
+        trail, course = self._trail, self._trail.course
+        last = trail.last if course.sums else {}  # until there is a record these are the first
+        before = trail.before if len(course.sums) > 1 else {}
+        held: dict[str, Mapping[str, Tensor]] = {
+            "first": trail.first,
+            "last": last,
+            "before": before or {},
+        }
+        made = {
+            f"{when}/{name}": value for when, kept in held.items() for name, value in kept.items()
+        }
+        made["sums"] = torch.from_numpy(np.array(course.sums).reshape(-1, 3, len(self._names)))
+        made["labels"] = torch.tensor(list("\n".join(course.labels).encode()), dtype=torch.uint8)
+        made["steps"] = torch.tensor([*course.steps, self._step])
+        if self._last is not None:
+            made["step_lengths"] = torch.from_numpy(
+                np.array([*course.step_lengths, self._lengths.double().cpu().numpy()])
+            )
+        return made
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` gave, on a tracker of a module that has its weights again.
+
+        Raises:
+            InputError: it is the state of other parameters, or of a tracker that did not measure
+                what this one does.
+        """
+        held: dict[str, dict[str, Tensor]] = {"first": {}, "last": {}, "before": {}}
+        for key, value in state.items():
+            when, _, name = key.partition("/")
+            if name:
+                held[when][name] = value.cpu()
+        shapes = [
+            {name: value.shape for name, value in each.items()}
+            for each in (held["first"], self._trail.first)
+        ]
+        if shapes[0] != shapes[1] or ("step_lengths" in state) != (self._last is not None):
+            raise InputError(
+                "The state of a path is of other parameters, or of a path that was measured"
+                " otherwise."
+            )
+        first, last, before = (
+            {name: each[name] for name in self._names if each} for each in held.values()
+        )
+        trail = Trail.begin(first)
+        course = trail.course
+        course.sums = [Squares(*each) for each in state["sums"].cpu().numpy()]
+        trail.last = last or first
+        trail.before = before or (first if course.sums else None)
+        course.labels = (
+            bytes(state["labels"].tolist()).decode().split("\n") if len(course.sums) else []
+        )
+        *course.steps, self._step = state["steps"].tolist()
+        if self._last is not None:
+            *course.step_lengths, lengths = state["step_lengths"].cpu().numpy()
+            self._lengths = torch.from_numpy(lengths).to(self._lengths)
+        self._trail = trail
+
+
+class PathCallback:
+    """The path of a run of Lightning's Trainer or of Hugging Face's: mixed into the callback class
+    of either.
+
+        class Path(PathCallback, lightning.Callback): ...
+        class Path(PathCallback, transformers.TrainerCallback): ...
+
+        trainer = Trainer(..., callbacks=[Path("path.csv")])
+
+    Nothing of the two libraries is imported here: the methods are those that they call, and
+    `tracker` has the rest. After every epoch the table is written to a file. Of several processes
+    only the first follows its weights, which are those of all.
+    """
+
+    def __init__(self, out: Path | str = "path.csv", *, steps: bool = True) -> None:
+        super().__init__()
+        self.out, self.steps = Path(out), steps
+        self.tracker: PathTracker | None = None
+
+    def begin(self, module: nn.Module, first: bool) -> None:
+        """Take the weights at the start."""
+        self.tracker = PathTracker(module, steps=self.steps) if first else None
+
+    def step(self) -> None:
+        """Follow a step of the optimiser; a call without one before it adds nothing but to the
+        count."""
+        if self.tracker is not None:
+            self.tracker.step()
+
+    def record(self) -> None:
+        """Look at the path, and write the table."""
+        if self.tracker is not None:
+            self.tracker.record()
+            self.tracker.table().save(self.out)
+
+    def on_train_start(self, trainer: Any, pl_module: nn.Module) -> None:
+        """Lightning, before the first epoch."""
+        self.begin(pl_module, trainer.is_global_zero)
+
+    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
+        """Lightning, after a minibatch."""
+        self.step()
+
+    def on_train_epoch_end(self, *_: Any, **__: Any) -> None:
+        """Lightning, after an epoch."""
+        self.record()
+
+    def on_train_begin(
+        self, args: Any, state: Any, control: Any, *, model: nn.Module, **_: Any
+    ) -> None:
+        """Hugging Face, before the first epoch."""
+        self.begin(model, state.is_world_process_zero)
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Hugging Face, after a step of the optimiser."""
+        self.step()
+
+    def on_epoch_end(self, *_: Any, **__: Any) -> None:
+        """Hugging Face, after an epoch."""
+        self.record()

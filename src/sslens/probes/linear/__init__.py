@@ -1,0 +1,1 @@
+"""Linear and deeper probes: hundreds trained together."""

@@ -1,0 +1,298 @@
+"""Labelled features, for training in shuffled batches and for evaluation in order: in memory, or
+block by block from a store."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol, final, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from sslens.capture.manifest import Column
+from sslens.capture.stored import FeatureStore
+from sslens.data.views import stream
+from sslens.errors import InputError, nearest
+from sslens.probes.linear.grid import PAPER_BATCH
+
+Batch = tuple[Mapping[Column, Float[Tensor, "_ _"]], Int64[Tensor, " _"]]
+
+#: images of a block where nothing is trained
+BLOCK = 4096
+#: steps of an epoch for which the batch is made smaller than the papers'
+STEPS = 32
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """What probes are trained on: the dims of the features, and batches of them, as many in every
+    epoch."""
+
+    columns: Mapping[Column, int]
+    classes: int
+    batch: int
+
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        ...
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """The batches of an epoch; the same number gives the same batches."""
+        ...
+
+
+@runtime_checkable
+class Labelled(Protocol):
+    """What probes are evaluated on: features and labels in a fixed order."""
+
+    columns: Mapping[Column, int]
+    classes: int
+    labels: Int64[Tensor, " image"]
+
+    def blocks(self, columns: Sequence[Column]) -> Iterator[Batch]:
+        """All images in order, a block at a time."""
+        ...
+
+
+def usual_batch(images: int) -> int:
+    """The images of a step unless given: the papers' 4,096, or for small sets the power of two that
+    leaves `STEPS` steps an epoch.
+
+    LARS moves a weight by a share of its length in a step, so that few steps get nowhere, whatever
+    the learning rate.
+
+    >>> usual_batch(1_281_167), usual_batch(20_000), usual_batch(50)
+    (4096, 512, 32)
+    """
+    power = 1 << max(5, int(np.log2(max(1, images / STEPS))))
+    return min(PAPER_BATCH, power, images)
+
+
+@final
+class Held:
+    """Labelled features in memory.
+
+    Args:
+        features: by column, `[image, dim]`, all of the same images.
+        labels: class of each image.
+        classes: how many there are; the highest label + 1 unless given.
+        batch: images of a step; `usual_batch` unless given. Images that do not fill a last batch
+            wait for another epoch.
+        seed: of the order of images, in which epoch and seed alone decide.
+
+    Raises:
+        InputError: no features, another number of labels, labels out of range or of one class,
+            values that are not finite.
+
+    >>> held = Held({("norm", "cls"): torch.arange(6.0)[:, None]}, torch.tensor([0, 1, 0, 1, 0, 1]), batch=4)
+    >>> [(sorted(x[("norm", "cls")].flatten().tolist()), y.tolist()) for x, y in held.epoch(0)]
+    [([0.0, 1.0, 4.0, 5.0], [1, 0, 0, 1])]
+    """
+
+    def __init__(
+        self,
+        features: Mapping[Column, Float[Tensor, "_ _"]],
+        labels: Int64[Tensor, " image"],
+        classes: int | None = None,
+        *,
+        batch: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        if not features:
+            raise InputError("There are no features to probe: give one column at least.")
+        for column, values in features.items():
+            if len(values) != len(labels):
+                raise InputError(
+                    f"{'/'.join(column)} has features of {len(values):,} images, and there are"
+                    f" {len(labels):,} labels: give one label an image."
+                )
+            if not torch.isfinite(values).all():
+                raise InputError(
+                    f"The features {'/'.join(column)} hold values that are not finite: the model or"
+                    " its input is broken."
+                )
+        self.features = dict(features)
+        self.columns: Mapping[Column, int] = {
+            column: values.shape[1] for column, values in features.items()
+        }
+        self.labels, self.classes = labels, class_count(labels, classes)
+        self.batch, self.seed = step_size(batch, len(labels)), seed
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def steps(self) -> int:
+        return len(self.labels) // self.batch
+
+    def take(self, rows: Int64[np.ndarray, " taken"], *, batch: int | None = None) -> "Held":
+        """These images, in this order."""
+        at = torch.from_numpy(rows)
+        taken = {column: values[at] for column, values in self.features.items()}
+        return Held(taken, self.labels[at], self.classes, batch=batch, seed=self.seed)
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        order = torch.from_numpy(stream(self.seed, number, 2).permutation(len(self.labels)))
+        for start in range(0, self.steps * self.batch, self.batch):
+            rows = order[start : start + self.batch]
+            yield (
+                {column: values.index_select(0, rows) for column, values in self.features.items()},
+                self.labels[rows],
+            )
+
+    def blocks(self, columns: Sequence[Column]) -> Iterator[Batch]:
+        require(columns, self.columns)
+        for start in range(0, len(self.labels), BLOCK):
+            rows = slice(start, start + BLOCK)
+            yield {column: self.features[column][rows] for column in columns}, self.labels[rows]
+
+
+@final
+class Stored:
+    """Labelled features in a store, read block by block: memory does not grow with their number.
+
+    Args:
+        store: as `capture.stored.open_features` or `in_memory` gives it.
+        labels: class of each row of the store; the store's own unless given.
+        classes: how many there are; those of the store unless given.
+        rows: of the store, which are taken; all unless given.
+        columns: which are read; all unless given.
+        batch: images of a step; `usual_batch` unless given.
+        seed: of the order of images.
+
+    Raises:
+        InputError: no labels, labels that do not fit, or a column that the store lacks.
+    """
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        labels: Int64[Tensor, " image"] | None = None,
+        classes: int | None = None,
+        *,
+        rows: Int64[np.ndarray, " taken"] | None = None,
+        columns: Sequence[Column] | None = None,
+        batch: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        if labels is None:
+            if store.labels is None:
+                raise InputError(
+                    "The stored features have no labels: their images had no classes. Give labels."
+                )
+            labels, classes = (
+                torch.from_numpy(np.array(store.labels)),
+                classes or len(store.classes),
+            )
+        if len(labels) != len(store):
+            raise InputError(
+                f"There are {len(labels):,} labels for {len(store):,} stored images: give one an"
+                " image."
+            )
+        require(columns or (), store.columns)
+        self._store, self._all = store, labels
+        self._rows = np.arange(len(store)) if rows is None else rows
+        self.columns: Mapping[Column, int] = {
+            c: dim for c, dim in store.columns.items() if columns is None or c in columns
+        }
+        self.labels = labels[torch.from_numpy(self._rows)]
+        self.classes = class_count(self.labels, classes)
+        self.batch, self.seed = step_size(batch, len(self._rows)), seed
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def steps(self) -> int:
+        return len(self._rows) // self.batch
+
+    def take(self, rows: Int64[np.ndarray, " taken"], *, batch: int | None = None) -> "Stored":
+        """These of its images, in this order."""
+        return Stored(
+            self._store,
+            self._all,
+            self.classes,
+            rows=self._rows[rows],
+            columns=list(self.columns),
+            batch=batch,
+            seed=self.seed,
+        )
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        order = self._store.order(int(stream(self.seed, number, 2).integers(2**31)), self._rows)
+        return self._read(order[: self.steps * self.batch], self.batch, list(self.columns))
+
+    def blocks(self, columns: Sequence[Column]) -> Iterator[Batch]:
+        require(columns, self.columns)
+        return self._read(self._rows, BLOCK, columns)
+
+    def _read(
+        self, rows: Int64[np.ndarray, " taken"], size: int, columns: Sequence[Column]
+    ) -> Iterator[Batch]:
+        for block in self._store.blocks(size, columns=list(columns), rows=rows):
+            features = {column: values.float() for column, values in block.features.items()}
+            yield features, self._all[torch.from_numpy(block.rows)]
+
+
+def require(asked: Sequence[Column], there: Mapping[Column, int]) -> None:
+    """Refuse columns that are not there.
+
+    Raises:
+        InputError: one is not there; the nearest are offered.
+
+    >>> require([("norm", "clf")], {("norm", "cls"): 8})
+    Traceback (most recent call last):
+    ...
+    sslens.errors.InputError: There are no features norm/clf: did you mean norm/cls?
+    """
+    for column in asked:
+        if column not in there:
+            known = ["/".join(each) for each in there]
+            raise InputError(
+                f"There are no features {'/'.join(column)}: {nearest('/'.join(column), known)}"
+            )
+
+
+def class_count(labels: Int64[Tensor, " image"], classes: int | None) -> int:
+    """How many classes there are: one more than the highest label unless given.
+
+    Raises:
+        InputError: no labels, labels out of range, or all of one class.
+
+    >>> class_count(torch.tensor([2, 0]), None)
+    3
+    """
+    if not len(labels):
+        raise InputError("There is no image to probe.")
+    low, high = int(labels.min()), int(labels.max())
+    if classes is None:
+        classes = high + 1
+    if low < 0 or high >= classes:
+        raise InputError(
+            f"Labels reach from {low} to {high}, and there are {classes} classes: number them"
+            " from 0."
+        )
+    if low == high:
+        raise InputError(
+            f"All {len(labels):,} images are of one class: a probe needs two classes or more."
+        )
+    return classes
+
+
+def step_size(asked: int | None, images: int) -> int:
+    """Images of a step: `usual_batch` unless asked for.
+
+    Raises:
+        InputError: there are not as many.
+
+    >>> step_size(None, 20_000), step_size(64, 20_000)
+    (512, 64)
+    """
+    if asked is None:
+        return usual_batch(images)
+    if not 2 <= asked <= images:
+        raise InputError(
+            f"A batch of {asked} cannot be drawn from {images:,} images: give 2 to {images:,}."
+        )
+    return asked

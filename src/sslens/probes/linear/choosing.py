@@ -1,0 +1,144 @@
+"""What a grid of probes says: the papers' mean of the best five, and the point chosen on other
+images than it is tested on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from sslens.errors import InputError
+from sslens.probes.knn import wilson
+from sslens.probes.linear.grid import Point
+from sslens.probes.linear.heads import Head
+
+if TYPE_CHECKING:
+    from sslens.table import Table
+
+#: points of the grid over which the papers average
+BEST = 5
+
+UNITS = {
+    "tap": "where the features are read; two are concatenated",
+    "pooling": (
+        "cls, mean (of all tokens, or places of a CNN's map), patch (mean of patch tokens), or flat"
+    ),
+    "layers": "of the probe; 1 is linear",
+    "accuracy": "share of test images that the chosen point has right",
+    "low": "lower end of its 95 % Wilson interval",
+    "high": "upper end",
+    "validation": "share of validation images that it has right; it was chosen by this",
+    "best": (
+        "mean accuracy of the best five points on the test images, as the papers report: a little"
+        " optimistic"
+    ),
+    "std": "standard deviation of these five (n − 1)",
+    "lr": "base learning rate of the chosen point; × minibatch / 256",
+    "weight_decay": "of the chosen point",
+    "min_lr": "learning rate at the end of its cosine",
+    "warmup": "its epochs of warm-up",
+    "epochs": "its epochs",
+    "points": "points of the grid",
+    "diverged": "points whose values overflowed; they are never chosen",
+    "images": "test images",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What one head comes to.
+
+    Attributes:
+        point: row of the grid with most validation images right; of equals the first.
+        validation: its share of validation images right.
+        accuracy, low, high: its share of test images right, with the 95 % Wilson interval.
+        best, std: mean and standard deviation (n − 1) of the five points with most test images
+            right, as the papers report.
+        diverged: how many points overflowed.
+        right: which test images the chosen point has right, for differences between heads on the
+            same images.
+    """
+
+    head: Head
+    point: int
+    validation: float
+    accuracy: float
+    low: float
+    high: float
+    best: float
+    std: float
+    diverged: int
+    right: Bool[np.ndarray, " image"] = field(repr=False)
+
+
+def choose(
+    head: Head,
+    validation: Bool[np.ndarray, "point validated"],
+    test: Bool[np.ndarray, "point tested"],
+    diverged: Int64[np.ndarray, " point"],
+) -> Outcome:
+    """The point with most validation images right, and what it does on the test images; diverged
+    points (not −1) count for none.
+
+    Raises:
+        InputError: every point diverged.
+
+    >>> rows = np.array([[1, 0, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]], bool)
+    >>> found = choose(Head((("norm", "cls"),)), rows, rows[[0, 0, 2]], np.array([-1, -1, 3]))
+    >>> found.point, found.validation, found.accuracy, found.best, found.diverged
+    (1, 0.75, 0.25, 0.25, 1)
+    """
+    kept = np.flatnonzero(diverged == -1)
+    if not len(kept):
+        raise InputError(
+            f"All {len(diverged)} points of the grid diverged for {head.name}: give lower learning"
+            " rates."
+        )
+    point = int(kept[validation[kept].mean(1).argmax()])
+    right = test[point]
+    low, high = wilson(int(right.sum()), len(right))
+    top = np.sort(test[kept].mean(1))[::-1][:BEST]
+    std = float(top.std(ddof=1)) if len(top) > 1 else float("nan")
+    validated = float(validation[point].mean())
+    return Outcome(
+        head,
+        point,
+        validated,
+        float(right.mean()),
+        low,
+        high,
+        float(top.mean()),
+        std,
+        len(diverged) - len(kept),
+        right,
+    )
+
+
+def table(outcomes: Sequence[Outcome], grid: Sequence[Point]) -> "Table":
+    """A row a head."""
+    import pandas as pd
+
+    from sslens.table import Table
+
+    return Table(pd.DataFrame([_row(each, grid) for each in outcomes], columns=list(UNITS)), UNITS)
+
+
+def _row(found: Outcome, grid: Sequence[Point]) -> dict[str, Any]:
+    taps, poolings = zip(*found.head.columns, strict=True)
+    point = grid[found.point]
+    return {
+        "tap": " + ".join(taps),
+        "pooling": " + ".join(dict.fromkeys(poolings)),
+        "layers": found.head.layers,
+        **{
+            name: getattr(found, name)
+            for name in ("accuracy", "low", "high", "validation", "best", "std", "diverged")
+        },
+        **{
+            name: getattr(point, name)
+            for name in ("lr", "weight_decay", "min_lr", "warmup", "epochs")
+        },
+        "points": len(grid),
+        "images": len(found.right),
+    }

@@ -1,0 +1,335 @@
+"""Heads of one kind trained side by side: batched products, gradients in closed form, and a plain
+module of each."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import final
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from sslens.capture.manifest import Column
+from sslens.errors import InputError
+from sslens.probes.linear.grid import Point, rates
+from sslens.probes.linear.lars import lars_
+from sslens.store import digest
+
+#: of the BatchNorm on the features, as MAE's linear probe has it, and of those within deeper heads,
+#: as torch has it
+EPS_FEATURES, EPS_HIDDEN = 1e-6, 1e-5
+#: the weight of a batch in running statistics, as torch has it
+FORGET = 0.1
+#: values between the layers of the heads that are computed together: so many that a call is worth
+#: its while, and what a GPU fills
+ROOM = {"cpu": 1 << 21, "cuda": 1 << 28}
+LN2 = math.log(2)
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a probe reads and how deep it is.
+
+    One layer is a BatchNorm without affine part, then a linear classifier, as MAE's linear probe.
+    Each further layer puts a linear layer as wide as the features, a BatchNorm and a ReLU between
+    the two (Shekhar et al., 2023, B.3 and B.4). The linear layers before a BatchNorm have no bias,
+    which it would take away. Several columns are concatenated.
+
+    >>> Head((("blocks.5", "cls"), ("norm", "cls"))).name
+    'blocks.5/cls + norm/cls'
+    >>> Head((("norm", "cls"),), layers=3).name
+    'norm/cls, 3 layers'
+    """
+
+    columns: tuple[Column, ...]
+    layers: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.columns or len(set(self.columns)) != len(self.columns):
+            raise InputError(
+                f"A head reads {list(self.columns)}: give one column, or several that differ."
+            )
+        if not 1 <= self.layers <= 10:
+            raise InputError(
+                f"A head has {self.layers} layers: give 1, which is a linear probe, to 10."
+            )
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        read = " + ".join("/".join(column) for column in self.columns)
+        return read if self.layers == 1 else f"{read}, {self.layers} layers"
+
+
+def fresh(head: Head, point: Point, dim: int, classes: int, seed: int) -> nn.Sequential:
+    """A head as a plain module before its training: weights normal with standard deviation 0.01,
+    the classifier's bias 0.
+
+    The draw depends on the head, the point and the seed, and not on what is trained beside it.
+
+    >>> [type(layer).__name__ for layer in fresh(Head((("norm", "cls"),), layers=2), Point(0.1), 6, 3, seed=0)]
+    ['BatchNorm1d', 'Linear', 'BatchNorm1d', 'ReLU', 'Linear']
+    """
+    number = int(
+        digest([seed, [list(column) for column in head.columns], head.layers, asdict(point)])[:15],
+        16,
+    )
+    generator = torch.Generator().manual_seed(number)
+
+    def linear(width: int, *, bias: bool) -> nn.Linear:
+        layer = nn.utils.skip_init(nn.Linear, dim, width, bias=bias)
+        nn.init.trunc_normal_(layer.weight, std=0.01, generator=generator)
+        if bias:
+            nn.init.zeros_(layer.bias)
+        return layer
+
+    layers: list[nn.Module] = [nn.BatchNorm1d(dim, eps=EPS_FEATURES, affine=False)]
+    for _ in range(head.layers - 1):
+        layers += [linear(dim, bias=False), nn.BatchNorm1d(dim, eps=EPS_HIDDEN), nn.ReLU()]
+    return nn.Sequential(*layers, linear(classes, bias=True))
+
+
+def packed(
+    points: Sequence[Point], head: Head, dim: int, classes: int, batch: int, device: str
+) -> list[list[Point]]:
+    """The points in packs of one length and about one size, as large as there is `ROOM` for what
+    lies between their layers.
+
+    >>> sizes = packed([Point(0.1)] * 40, Head((("norm", "cls"),)), 192, 10, 8192, "cpu")
+    >>> [len(pack) for pack in sizes]  # 2^21 values, 81,920 a head: 25 at most
+    [20, 20]
+    """
+    values = batch * (classes + 3 * (head.layers - 1) * dim)
+    most = max(1, ROOM[torch.device(device).type] // values)
+    by_length: dict[int, list[Point]] = {}
+    for point in points:
+        by_length.setdefault(point.epochs, []).append(point)
+    return [
+        [each[row] for row in rows]
+        for each in by_length.values()
+        for rows in np.array_split(np.arange(len(each)), -(-len(each) // most))
+    ]
+
+
+@final
+class Pack:
+    """One kind of head at several points of the grid, all of one length, as tensors whose first
+    axis is the head.
+
+    The batch comes with features made mean 0 and variance 1 already: that depends on the features
+    alone, so that all packs share it. `running` is the mean and variance that take its place in
+    evaluation, once the training has ended.
+
+    What a head does with its rows of a product touches no other head's rows, so that one whose
+    values overflow harms none; it is then put to 0 and stays there, with the epoch in `diverged`.
+    """
+
+    def __init__(
+        self,
+        head: Head,
+        points: Sequence[Point],
+        dim: int,
+        classes: int,
+        *,
+        batch: int,
+        seed: int,
+        device: str,
+        dtype: torch.dtype,
+    ) -> None:
+        self.head, self.points, self.dim, self.classes, self.seed = (
+            head,
+            tuple(points),
+            dim,
+            classes,
+            seed,
+        )
+        self._rates = rates(points, batch)
+        self.diverged = np.full(len(points), -1)
+        self.running: tuple[Tensor, Tensor] | None = None
+        modules = [fresh(head, point, dim, classes, seed) for point in points]
+        self._parameters = {
+            name: (
+                torch.stack([module.get_parameter(name).detach() for module in modules]).to(
+                    device, dtype
+                )
+            )
+            for name, _ in modules[0].named_parameters()
+        }
+        self._momenta = {name: torch.zeros_like(value) for name, value in self._parameters.items()}
+        self._hidden = range(
+            1, 3 * head.layers - 2, 3
+        )  # the places of the linear layers but the last in a module
+        self._statistics = {
+            place + 1: (
+                torch.zeros(len(points), dim, device=device, dtype=dtype),
+                torch.ones(len(points), dim, device=device, dtype=dtype),
+            )
+            for place in self._hidden
+        }
+        self._last = 3 * head.layers - 2
+        self._decay = torch.tensor(
+            [point.weight_decay for point in points], device=device, dtype=dtype
+        )
+        self._alive = torch.ones_like(self._decay)
+
+    @property
+    def epochs(self) -> int:
+        """How long these heads are trained."""
+        return self.points[0].epochs
+
+    @torch.no_grad()
+    def step(
+        self,
+        x: Float[Tensor, "image dim"],
+        labels: Int64[Tensor, " image"],
+        at: float,
+        room: Float[Tensor, " _"],
+    ) -> None:
+        """One step of every head, `at` epochs after the start: the gradient of the mean
+        cross-entropy, and LARS.
+
+        Of the logits it is (softmax − onehot) / images; through a ReLU and a BatchNorm it is theirs
+        in closed form; of a weight it is that of the layer's outputs times its inputs. `room` is
+        memory for the logits, kept from step to step.
+        """
+        h, inputs, normed = x.T, [], []
+        for place in self._hidden:
+            inputs.append(h)
+            h, saved = self._norm(place + 1, _product(self._parameters[f"{place}.weight"], h))
+            normed.append((h, *saved))
+        shape = (len(self.points), self.classes, len(x))
+        logits = room[: math.prod(shape)].view(shape)
+        d = _product(self._parameters[f"{self._last}.weight"], h, out=logits)
+        _cross_entropy_backward_(d, self._parameters[f"{self._last}.bias"], labels)
+        gradients = {f"{self._last}.weight": _outer(d, h), f"{self._last}.bias": d.sum(2)}
+        for number, place in reversed(list(enumerate(self._hidden))):
+            d = torch.bmm(self._parameters[f"{place + 3}.weight"].transpose(1, 2), d)
+            d, gradients[f"{place + 1}.weight"], gradients[f"{place + 1}.bias"] = (
+                self._norm_backward(place + 1, d, *normed[number])
+            )
+            gradients[f"{place}.weight"] = _outer(d, inputs[number])
+        self._update(gradients, at)
+
+    def _norm(
+        self, place: int, z: Float[Tensor, "head width image"]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """BatchNorm and ReLU, with what the way back needs."""
+        heads, width, images = z.shape
+        out, mean, scale = torch.native_batch_norm(
+            z.view(1, heads * width, images), *self._affine(place), True, FORGET, EPS_HIDDEN
+        )
+        return out.relu_().view(z.shape), (z, mean, scale)
+
+    def _norm_backward(
+        self, place: int, d: Tensor, h: Tensor, z: Tensor, mean: Tensor, scale: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        heads, width, images = z.shape
+        d.mul_(h > 0)
+        weight, _, *running = self._affine(place)
+        d, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+            d.view(1, -1, images),
+            z.view(1, -1, images),
+            weight,
+            *running,
+            mean,
+            scale,
+            True,
+            EPS_HIDDEN,
+            [True] * 3,
+        )
+        return d.view(z.shape), of_weight.view(heads, width), of_bias.view(heads, width)
+
+    def _affine(self, place: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Scale, shift, running mean and running variance of a BatchNorm, over all heads."""
+        mean, variance = self._statistics[place]
+        weight, bias = (self._parameters[f"{place}.{name}"] for name in ("weight", "bias"))
+        return weight.view(-1), bias.view(-1), mean.view(-1), variance.view(-1)
+
+    def _update(self, gradients: dict[str, Tensor], at: float) -> None:
+        lr = torch.from_numpy(self._rates(at)).to(self._alive) * self._alive
+        finite = torch.ones_like(self._alive, dtype=torch.bool)
+        for name, gradient in gradients.items():
+            finite &= lars_(self._parameters[name], gradient, self._momenta[name], lr, self._decay)
+        if not finite.all():
+            gone = ~finite
+            self._alive[gone] = 0
+            self.diverged[gone.cpu().numpy()] = int(at)
+            for values in (
+                *self._parameters.values(),
+                *self._momenta.values(),
+                *sum(self._statistics.values(), ()),
+            ):
+                values[gone] = 0
+
+    @torch.no_grad()
+    def logits(self, x: Float[Tensor, "image dim"]) -> Float[Tensor, "head class image"]:
+        """What the trained heads make of features as they come."""
+        assert self.running is not None, "the training has not ended"
+        h = F.batch_norm(x, *self.running, eps=EPS_FEATURES).T
+        for place in self._hidden:
+            z = _product(self._parameters[f"{place}.weight"], h)
+            weight, bias, mean, variance = self._affine(place + 1)
+            out = F.batch_norm(
+                z.view(1, -1, z.shape[2]), mean, variance, weight, bias, eps=EPS_HIDDEN
+            )
+            h = out.relu_().view(z.shape)
+        return _product(self._parameters[f"{self._last}.weight"], h).add_(
+            self._parameters[f"{self._last}.bias"][:, :, None]
+        )
+
+    def module(self, point: Point) -> nn.Sequential:
+        """One of the trained heads as a plain module, in evaluation mode."""
+        assert self.running is not None, "the training has not ended"
+        row = self.points.index(point)
+        module = fresh(self.head, point, self.dim, self.classes, self.seed).to(
+            self.running[0].dtype
+        )
+        state = {name: value[row] for name, value in self._parameters.items()}
+        state |= dict(zip(("0.running_mean", "0.running_var"), self.running, strict=True))
+        for place, statistics in self._statistics.items():
+            names = (f"{place}.running_mean", f"{place}.running_var")
+            state |= {name: value[row] for name, value in zip(names, statistics, strict=True)}
+        missing = set(module.state_dict()) - set(state)
+        assert all(name.endswith("num_batches_tracked") for name in missing), missing
+        module.load_state_dict(state, strict=False)
+        return module.eval()
+
+
+def _product(
+    weight: Float[Tensor, "head out in"], x: Tensor, out: Tensor | None = None
+) -> Float[Tensor, "head out image"]:
+    """Each head's weights times its inputs [head, in, image], or times inputs that all share [in,
+    image]: one product."""
+    if x.ndim == 3:
+        return torch.bmm(weight, x, out=out)
+    flat = None if out is None else out.flatten(0, 1)
+    return torch.mm(weight.flatten(0, 1), x, out=flat).view(*weight.shape[:2], -1)
+
+
+def _cross_entropy_backward_(
+    z: Float[Tensor, "head class image"],
+    bias: Float[Tensor, "head class"],
+    labels: Int64[Tensor, " image"],
+) -> None:
+    """The logits `z + bias` become the gradient of their mean cross-entropy, (softmax − onehot) /
+    images.
+
+    2^x, of logits over ln 2, takes half the time of e^x on CPUs, and whole tensors half that of
+    `softmax` over a middle axis.
+    """
+    images = z.shape[2]
+    torch.add(bias[:, :, None] / LN2, z, alpha=1 / LN2, out=z)
+    z.sub_(z.amax(1, keepdim=True)).exp2_()
+    z.mul_(z.sum(1, keepdim=True).mul_(images).reciprocal_())
+    own = labels * images + torch.arange(images, device=labels.device)
+    z.flatten(1).index_add_(1, own, z.new_full((len(z), images), -1 / images))
+
+
+def _outer(d: Float[Tensor, "head out image"], x: Tensor) -> Float[Tensor, "head out in"]:
+    """The gradient of the weights of `_product`."""
+    if x.ndim == 3:
+        return torch.bmm(d, x.transpose(1, 2))
+    return torch.mm(d.flatten(0, 1), x.T).view(*d.shape[:2], -1)

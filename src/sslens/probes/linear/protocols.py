@@ -1,0 +1,105 @@
+"""Ways to train and test probes where labels are few: a part of them, several times over, or every
+image once in its turn."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from sslens.probes.knn import wilson
+from sslens.probes.linear.batches import Held, Stored
+from sslens.probes.linear.choosing import Outcome, choose
+from sslens.probes.linear.grid import Point
+from sslens.probes.linear.heads import Head
+from sslens.probes.linear.training import outcomes, train_probes
+from sslens.probes.splits import few_shot, folds
+
+Data = Held | Stored
+#: the points that a training with so many images a step and steps an epoch is searched for; see
+#: `sslens.probes.linear.grid.GRIDS`
+Grid = Callable[[int, int], tuple[Point, ...]]
+
+
+def few_shot_outcomes(
+    train: Data,
+    train_ids: Sequence[str],
+    validation: Data,
+    validation_ids: Sequence[str],
+    test: Data,
+    heads: Sequence[Head],
+    grid: Grid,
+    *,
+    share: float,
+    draws: int = 5,
+    seed: int = 0,
+    top: int = 1,
+    device: str = "cpu",
+) -> list[dict[Head, Outcome]]:
+    """What each head comes to with a share of the labels, for training and for choosing alike; one
+    entry a draw of these.
+
+    Raises:
+        InputError: as `few_shot`, `train_probes` and `outcomes` raise.
+    """
+    found = []
+    for draw in range(seed, seed + draws):
+        some = train.take(few_shot(train.labels.numpy(), train_ids, share, draw))
+        chosen_on = validation.take(
+            few_shot(validation.labels.numpy(), validation_ids, share, draw)
+        )
+        probes = train_probes(some, heads, grid(some.batch, some.steps), seed=draw, device=device)
+        found.append(outcomes(probes, chosen_on, test, top))
+    return found
+
+
+def folded_outcomes(
+    data: Data,
+    ids: Sequence[str],
+    heads: Sequence[Head],
+    grid: Grid,
+    *,
+    count: int = 5,
+    seed: int = 0,
+    top: int = 1,
+    device: str = "cpu",
+    classes: Sequence[str] = (),
+) -> tuple[dict[Head, Outcome], tuple[Point, ...]]:
+    """What each head comes to where every image is tested once, and the points of the grid.
+
+    It is tested by probes trained on all folds but its own and the next. The next fold chooses the
+    point of the grid for it. `right` and the accuracy are over all images, by the point chosen for
+    each one's fold; `point` is that with most validation images right over all folds.
+
+    Raises:
+        InputError: as `folds`, `train_probes` and `outcomes` raise.
+    """
+    fold = folds(data.labels.numpy(), ids, count, seed, classes)
+    first = data.take(np.flatnonzero(fold > 1))
+    points = grid(first.batch, first.steps)
+    validated, tested = (
+        {head: np.zeros((len(points), len(fold)), bool) for head in heads} for _ in range(2)
+    )
+    right = {head: np.zeros(len(fold), bool) for head in heads}
+    diverged = {head: np.full(len(points), -1) for head in heads}
+    for number in range(count):
+        test, chosen_on = (
+            np.flatnonzero(fold == number),
+            np.flatnonzero(fold == (number + 1) % count),
+        )
+        rest = np.flatnonzero((fold != number) & (fold != (number + 1) % count))
+        probes = train_probes(data.take(rest), heads, points, seed=seed, device=device)
+        ours = probes.right(data.take(chosen_on), top), probes.right(data.take(test), top)
+        for head in heads:
+            validated[head][:, chosen_on], tested[head][:, test] = ours[0][head], ours[1][head]
+            right[head][test] = choose(
+                head, ours[0][head], ours[1][head], probes.diverged[head]
+            ).right
+            diverged[head] = np.maximum(diverged[head], probes.diverged[head])
+    found = {}
+    for head in heads:
+        low, high = wilson(int(right[head].sum()), len(fold))
+        whole = choose(head, validated[head], tested[head], diverged[head])
+        found[head] = replace(
+            whole, right=right[head], accuracy=float(right[head].mean()), low=low, high=high
+        )
+    return found, points

@@ -1,0 +1,1 @@
+"""Every interval and every null is made here."""

@@ -1,0 +1,251 @@
+"""Values with their bootstrap replicates, and the intervals of means and differences of them.
+
+All replicates of one seed and number of minibatches draw the same minibatches. A
+difference of two CKAs on the same images is therefore paired: what makes both high on an easy
+minibatch cancels. What a 95 % interval is, and how often it is wrong, `bootstrap` says.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor
+
+from sslens.errors import InputError
+from sslens.statistics.bootstrap import attained, bootstrap_counts, interval, widened
+
+REPLICATES = 1000
+
+
+@runtime_checkable
+class Ratios(Protocol):
+    """Numerators and denominators of ratios by minibatch, such as those of CKA.
+
+    The ratio of a cell is the sum over minibatches of `cross`, over the root of the product of the
+    sums of `own_a` and `own_b`.
+    """
+
+    @property
+    def cross(self) -> Float64[Tensor, "tap_a tap_b batch"]: ...
+    @property
+    def own_a(self) -> Float64[Tensor, "tap_a batch"]: ...
+    @property
+    def own_b(self) -> Float64[Tensor, "tap_b batch"]: ...
+    @property
+    def defined(self) -> Bool[Tensor, "tap_a tap_b"]: ...
+    @property
+    def seen(self) -> tuple[Any, ...] | None: ...
+
+
+class Estimate(NamedTuple):
+    """Values with the ends of their interval and the two-sided p-value of their being 0; nan where
+    undefined."""
+
+    value: Float64[np.ndarray, "*cell"]
+    low: Float64[np.ndarray, "*cell"]
+    high: Float64[np.ndarray, "*cell"]
+    p: Float64[np.ndarray, "*cell"]
+
+
+@dataclass(frozen=True, eq=False)
+class Sampled:
+    """CKAs, or what was made of them, with their bootstrap replicates; an undefined value is nan,
+    and so are its replicates.
+
+    Attributes:
+        batches: minibatches drawn from.
+        drawn: which minibatches of which images were drawn; None for values that came from
+            elsewhere.
+
+    >>> one = Sampled(np.array([0.5, np.nan]), np.array([[0.4, 0.6], [np.nan, np.nan]]), batches=8)
+    >>> float(one.mean().value), float((one - one).mean().value)
+    (0.5, 0.0)
+    """
+
+    value: Float64[np.ndarray, "*cell"]
+    draws: Float64[np.ndarray, "*cell replicate"]
+    batches: int
+    drawn: tuple[Any, ...] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        compared: Ratios,
+        cells: Sequence[tuple[int, int]] | None = None,
+        seed: int = 0,
+        replicates: int = REPLICATES,
+    ) -> "Sampled":
+        """Cells of a comparison, by tap of each model; all of them, [tap_a, tap_b], unless
+        given."""
+        batches, shape = compared.cross.shape[-1], tuple(compared.defined.shape)
+        chosen = (
+            np.arange(shape[0] * shape[1])
+            if cells is None
+            else np.array([i * shape[1] + j for i, j in cells], int)
+        )
+        rows, columns = np.divmod(chosen, max(1, shape[1]))
+        cross = (
+            compared.cross.flatten(0, 1)[chosen]
+            if cells is not None
+            else compared.cross.flatten(0, 1)
+        )
+        undefined = ~compared.defined.flatten()[chosen]
+
+        found = []
+        for weights in (
+            torch.ones(batches, 1, dtype=torch.float64),
+            bootstrap_counts(batches, replicates, seed),
+        ):
+            root_a, root_b = (compared.own_a @ weights).sqrt(), (compared.own_b @ weights).sqrt()
+            ratio = (cross @ weights).div_(root_a[rows]).div_(root_b[columns])
+            ratio[undefined] = torch.nan
+            found.append(ratio.numpy())
+        value, draws = found[0][:, 0], found[1]
+        if cells is None:
+            value, draws = value.reshape(shape), draws.reshape(*shape, replicates)
+        drawn = None if compared.seen is None else (compared.seen, batches, seed, replicates)
+        return cls(value, draws, batches, drawn)
+
+    def __sub__(self, other: "Sampled") -> "Sampled":
+        """The paired difference, cell by cell.
+
+        Raises:
+            InputError: the two are not of the same minibatches and the same draws.
+        """
+        together = require_paired((self, other))
+        return Sampled(
+            np.asarray(self.value - other.value), self.draws - other.draws, self.batches, together
+        )
+
+    def __getitem__(self, cells: np.ndarray | int) -> "Sampled":
+        """Chosen cells, by number or mask, of the first axis."""
+        return Sampled(np.asarray(self.value[cells]), self.draws[cells], self.batches, self.drawn)
+
+    @classmethod
+    def stack(cls, parts: Sequence["Sampled"]) -> "Sampled":
+        """Values of one shape, side by side along a new first axis.
+
+        Raises:
+            InputError: they are not of the same minibatches and the same draws.
+        """
+        value, draws = (
+            np.stack([part.value for part in parts]),
+            np.stack([part.draws for part in parts]),
+        )
+        return cls(value, draws, parts[0].batches, require_paired(parts))
+
+    def mean(self) -> "Sampled":
+        """The mean over the cells that are defined; nan if none is."""
+        fine = np.isfinite(self.value)
+        if not fine.any():
+            return Sampled(
+                np.array(np.nan), np.full(self.draws.shape[-1], np.nan), self.batches, self.drawn
+            )
+        return Sampled(
+            np.array(self.value[fine].mean()), self.draws[fine].mean(0), self.batches, self.drawn
+        )
+
+    def interval(
+        self, level: float = 0.95
+    ) -> tuple[Float64[np.ndarray, "*cell"], Float64[np.ndarray, "*cell"]]:
+        """Ends of the interval of each value, percentiles expanded for few minibatches; nan with a
+        single one.
+
+        Raises:
+            InputError: the level is not between 0 and 1.
+        """
+        return interval(self.draws, self.batches, level)
+
+    def p(self) -> Float64[np.ndarray, "*cell"]:
+        """Two-sided p-value of each value being 0: one less the level of the interval that ends
+        there; nan with a single minibatch.
+
+        Of the replicates at or beyond 0 on one side the smaller share counts, the estimate being
+        one replicate more as in a permutation test, so that p is never 0.
+
+        >>> draws = np.array([[0.1, 0.3, -0.1, 0.2, 0.2, 0.2, 0.3, 0.1, 0.2]])  # a share of (1 + 1) / (9 + 1), at -0.842 errors
+        >>> Sampled(np.array([0.2]), draws, batches=8).p().round(5).tolist()  # twice t of 7 degrees below -0.842 · √(7/8)
+        [0.45695]
+        """
+        below, above = (
+            (1 + side.sum(-1)) / (1 + self.draws.shape[-1])
+            for side in (self.draws <= 0, self.draws >= 0)
+        )
+        share = np.asarray(np.minimum(below, above))
+        return np.where(np.isfinite(self.value), attained(share, self.batches), np.nan)
+
+    def estimate(self, level: float = 0.95) -> Estimate:
+        """Values, ends of their interval, and p."""
+        return Estimate(self.value, *self.interval(level), self.p())
+
+    def together(
+        self, level: float = 0.95
+    ) -> tuple[Float64[np.ndarray, "*cell"], Float64[np.ndarray, "*cell"]]:
+        """Ends of intervals that hold for all cells at once: value ± c · its standard error over
+        replicates; nan of one minibatch.
+
+        c is the quantile, over replicates, of the largest |replicate − value| / standard error of
+        all cells, widened for few minibatches: of six differences that are 0 in the limit, some 0
+        is left out in 6, 6 and 6 % of cases with 6, 10 and 32 minibatches (of 4,000 each), without
+        that in 34, 22 and 10 %.
+        """
+        fine = np.isfinite(self.value)
+        low = np.full_like(self.value, np.nan)
+        high = low.copy()
+        if self.batches < 2 or not fine.any():
+            return low, high
+        value, draws = self.value[fine], self.draws[fine]
+        error = draws.std(-1, ddof=1)
+        sure = error > 1e-12  # a difference of a thing with itself is 0 in every replicate
+        far = np.abs(draws[sure] - value[sure, None]) / error[sure, None]
+        c = widened(float(np.quantile(far.max(0), level)), self.batches) if sure.any() else 0.0
+        low[fine], high[fine] = value - c * error, value + c * error
+        return low, high
+
+
+def require_paired(parts: Sequence[Sampled]) -> tuple[Any, ...] | None:
+    """Refuse values that were not sampled from the same minibatches by the same draws; returns
+    which these are.
+
+    Raises:
+        InputError: what differs.
+    """
+    first = parts[0]
+    for other in parts[1:]:
+        known = first.drawn is not None and other.drawn is not None
+        if first.batches != other.batches or (known and first.drawn[0] != other.drawn[0]):  # type: ignore[index]
+            raise InputError(
+                "A paired difference needs CKAs of the same images in the same minibatches, and"
+                f" these are of {first.batches} and {other.batches} minibatches that are not the"
+                " same. Compute all of them over one set of images with one seed."
+            )
+        if first.draws.shape[-1] != other.draws.shape[-1] or (known and first.drawn != other.drawn):
+            raise InputError(
+                "A paired difference needs CKAs of the same draws of minibatches. Give all of them"
+                " one seed and one number of replicates."
+            )
+    return next((part.drawn for part in parts if part.drawn is not None), None)
+
+
+def average(parts: Sequence[Sampled]) -> Sampled:
+    """The mean of several, cell by cell, over those that are defined there.
+
+    Raises:
+        InputError: they are not of the same minibatches and the same draws.
+
+    >>> one = Sampled(np.array([0.5, np.nan]), np.array([[0.4, 0.6], [np.nan, np.nan]]), batches=8)
+    >>> two = Sampled(np.array([0.25, 0.75]), np.array([[0.25, 0.25], [0.7, 0.8]]), batches=8)
+    >>> average([one, two]).value.tolist()
+    [0.375, 0.75]
+    """
+    side = Sampled.stack(parts)
+    count = np.isfinite(side.value).sum(0)
+    with np.errstate(invalid="ignore"):  # 0/0 where none is defined
+        mean = np.where(count, np.nan_to_num(side.value).sum(0) / count, np.nan)
+        means = np.where(
+            count[..., None], np.nan_to_num(side.draws).sum(0) / count[..., None], np.nan
+        )
+    return Sampled(mean, means, side.batches, side.drawn)

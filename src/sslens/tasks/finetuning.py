@@ -1,0 +1,319 @@
+"""Fine-tuning: all weights of a pre-trained network, under a classifier, learn labels (MAE: He et
+al., 2022, arXiv:2111.06377)."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, final
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from PIL import Image
+from timm.models.resnet import ResNet
+from torch import Tensor, nn
+
+from sslens.data.classification import ClassifierViews, Mixing, RandAugment, RandomErasing
+from sslens.data.colour import Normalize
+from sslens.data.transform import EvalTransform
+from sslens.data.views import RandomResizedCrop, depth_noise
+from sslens.errors import InputError, nearest
+from sslens.methods import Moment, Rows
+from sslens.methods.layers import layer_scales
+from sslens.methods.parameters import follow
+from sslens.methods.schedules import cosine
+from sslens.methods.settings import require
+from sslens.models import networks
+from sslens.models.backbone import Backbone
+from sslens.models.branches import count_branches, drop_branches, set_factors
+from sslens.models.heads import share_norms
+
+POOLINGS = ("patches", "cls")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What MAE's released code fine-tunes a ViT-B with.
+
+    | | papers: 2023, table 5 | 2022, appendix B | released code, ViT-B | here |
+    |---|---|---|---|---|
+    | base lr | 1e-3 | 1.25e-4 (5e-4 of 1,024 images) | 5e-4 | the code's |
+    | weight decay, betas | 0.05, (0.9, 0.999) | 0.05, (0.9, –) | 0.05, (0.9, 0.999) | the code's |
+    | batch, epochs, warm-up | 1024, 100, 5 | 1024, 150, 5 | 1024, 100, 5 | warm-up is a share: 5 of 100 |
+    | least lr | – | 1e-5 | 1e-6 | the code's |
+    | layer decay | 0.75 | – | 0.65 | the code's |
+    | drop path, smoothing | 0.1, 0.1 | – | 0.1, 0.1 | the code's |
+    | RandAugment, erasing | 9 ± 0.5, – | – | 9 ± 0.5, 0.25 | the code's |
+    | mixup, cutmix | 0.8, 1 | – | 0.8, 1 by 32 images | the code's |
+    | classifier of | – | – | mean of patches, normalised | the code's |
+
+    The learning rate follows each step; CLS tokens, positions, biases and norms are not decayed;
+    positions and patch embeddings that were fixed in pre-training are trained.
+
+    Attributes:
+        pooling: "patches", the mean of the patch tokens of the last block (of the places of a CNN),
+            normalised by a norm of its own, while the network's final norm is left out; or "cls",
+            the CLS token after the final norm.
+        together: images that are mixed by one draw.
+        ema: momentum of an average of the weights, which is then what is examined and kept; 0 for
+            none.
+        classes: their names, which come from the images.
+    """
+
+    pooling: str = "patches"
+    head_std: float = 2e-5
+    layer_decay: float = 0.65
+    drop_path: float = 0.1
+    smoothing: float = 0.1
+    crop_low: float = 0.08
+    randaugment: str = "rand-m9-mstd0.5-inc1"
+    erasing: float = 0.25
+    mixup: float = 0.8
+    cutmix: float = 1.0
+    together: int = 32
+    ema: float = 0.0
+    base_lr: float = 5e-4
+    first_lr: float = 0.0
+    min_lr: float = 1e-6
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup: float = 0.05
+    optimiser: str = "adamw"
+    classes: tuple[str, ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        require(
+            self,
+            above_0=("layer_decay", "crop_low", "head_std"),
+            below_1=("smoothing", "drop_path", "ema"),
+            shares=("layer_decay", "crop_low", "erasing"),
+            counts=("first_lr", "min_lr"),
+        )
+        if self.pooling not in POOLINGS:
+            raise InputError(
+                f'The setting pooling is "{self.pooling}": {nearest(self.pooling, POOLINGS)}'
+            )
+        if self.randaugment:
+            RandAugment(self.randaugment)
+        self.mixing()
+
+    def mixing(self) -> Mixing | None:
+        """How images are mixed, if they are."""
+        found = Mixing(self.mixup, self.cutmix, self.together)
+        return found if self.mixup or self.cutmix else None
+
+
+@dataclass(frozen=True)
+class Start:
+    """What is known of a pre-trained model where views are made: its name, its images, and how many
+    residual branches it has."""
+
+    name: str
+    transform: EvalTransform
+    branches: int
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images that it sees."""
+        return self.transform.crop
+
+    @classmethod
+    def of(cls, model: Backbone) -> "Start":
+        """That of a model.
+
+        Raises:
+            InputError: the control of raw pixels, which has nothing to train.
+        """
+        if model.prefix is None and not any(True for _ in model.network.parameters()):
+            raise InputError(
+                f"{model.name} has no weights that could be fine-tuned: give a network."
+            )
+        return cls(str(model.about.get("arch")), model.transform, count_branches(model.network))
+
+
+def views(settings: Settings, start: Start) -> ClassifierViews:
+    """A crop, resized as the model's images are, a flip, RandAugment, the model's normalisation,
+    erasing."""
+    t, s = start.transform, settings
+    crop = RandomResizedCrop(t.crop, scale=(s.crop_low, 1.0), interpolation=t.interpolation)
+    augment = RandAugment(s.randaugment, t.mean) if s.randaugment else None
+    return ClassifierViews(
+        crop, augment, Normalize(t.mean, t.std), RandomErasing(s.erasing) if s.erasing else None
+    )
+
+
+def batch(
+    images: Sequence[Image.Image], settings: Settings, arch: Start, rows: Rows
+) -> dict[str, Tensor]:
+    """One view of each image, its label, and the noise by which residual branches are dropped.
+
+    Where images are mixed, also the label of the neighbour that an image is mixed with, and the
+    share that is the image's own.
+    """
+    view = views(settings, arch).batch(images, **rows.keywords())
+    made = {"view": view, "label": torch.tensor(rows.labels)}
+    if (mixing := settings.mixing()) is not None:
+        made["view"], made["share"] = mixing.apply(view, **rows.keywords())
+        made["neighbour"] = made["label"].unflatten(0, (-1, 2)).flip(1).flatten()
+    if settings.drop_path:
+        made["depth"] = depth_noise(**rows.keywords(), places=arch.branches)
+    return made
+
+
+@final
+class Classifier(nn.Module):
+    """A network, its pooling, and a linear layer with a score of each class.
+
+    The linear layer starts truncated normal with a small deviation, so that the first gradients in
+    the network are small.
+    """
+
+    def __init__(self, model: Backbone, settings: Settings) -> None:
+        super().__init__()
+        network = copy.deepcopy(model.network).requires_grad_(True)
+        self.pooling, self.prefix = settings.pooling, model.prefix
+        self.tokens = isinstance(network, networks.TRANSFORMERS)
+        if settings.pooling == "cls" and self.prefix is None:
+            raise InputError(
+                f"{model.name} has no CLS token for the classifier to see: give --set"
+                " pooling=patches, or another preset."
+            )
+        dim = int(network.num_features)  # type: ignore[arg-type]
+        self.norm: nn.Module = nn.Identity()
+        if settings.pooling == "patches" and not isinstance(network, ResNet):
+            self.norm = nn.LayerNorm(dim, eps=1e-6)
+            if self.tokens:
+                network.norm = nn.Identity()
+        if isinstance(network, ResNet):
+            share_norms(network)
+        self.network = network
+        self.head = nn.Linear(dim, len(settings.classes))
+        nn.init.trunc_normal_(self.head.weight, std=settings.head_std)
+        nn.init.zeros_(self.head.bias)
+        _leave_unused(network)
+
+    def forward(
+        self, images: Float[Tensor, "image 3 height width"]
+    ) -> Float[Tensor, "image class"]:
+        """A score of each class."""
+        features: Tensor = self.network.forward_features(images)  # type: ignore[operator]
+        if not self.tokens:
+            pooled = features.mean((2, 3))
+        elif self.pooling == "cls":
+            pooled = features[:, 0]
+        else:
+            pooled = features[:, self.prefix or 0 :].mean(1)
+        scores: Tensor = self.head(self.norm(pooled))
+        return scores
+
+
+def _leave_unused(network: nn.Module) -> None:
+    """Parameters that no feature depends on, such as a pooling's, are not trained: nothing would
+    move them."""
+    training = network.training
+    size = getattr(getattr(network, "patch_embed", None), "img_size", (64, 64))
+    with torch.enable_grad():
+        image = torch.zeros(1, 3, *size, device=next(network.parameters()).device)
+        network.eval().forward_features(image).sum().backward()  # type: ignore[operator]
+    for parameter in network.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+        parameter.grad = None
+    network.train(training)
+
+
+@final
+class FineTuning(nn.Module):
+    """A classifier that is trained, and perhaps the average that follows it."""
+
+    whole_batch: ClassVar[bool] = False
+
+    def __init__(self, model: Backbone, settings: Settings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.divisible = not isinstance(model.network, ResNet)
+        self.tuned = Classifier(model, settings)
+        self.average = copy.deepcopy(self.tuned).requires_grad_(False) if settings.ema else None
+        self.branches = drop_branches(self.tuned.network, settings.drop_path)
+
+    @property
+    def classifier(self) -> Classifier:
+        """What is examined and kept: the average, where there is one."""
+        return self.average or self.tuned
+
+    @property
+    def encoder(self) -> nn.Module:
+        """Its network."""
+        return self.classifier.network
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+        """Cross-entropy with smoothed labels; of a mixed image λ times that of its own and 1 − λ
+        times that of its neighbour's."""
+        set_factors(self.branches, batch.get("depth"))
+        logits = self.tuned(batch["view"])
+        with torch.autocast(logits.device.type, enabled=False):
+            own = self._errors(logits, batch["label"])
+            if "share" not in batch:
+                return own.mean()
+            share, neighbour = batch["share"], self._errors(logits, batch["neighbour"])
+            return (share * own + (1 - share) * neighbour).mean()
+
+    def _errors(
+        self, logits: Float[Tensor, "image class"], label: Tensor
+    ) -> Float[Tensor, " image"]:
+        smoothing = self.settings.smoothing
+        return F.cross_entropy(
+            logits.float(), label.long(), label_smoothing=smoothing, reduction="none"
+        )
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """By learning rate, that of the classifier first, and by whether they are decayed.
+
+        Vectors (biases, norms) are not, nor what the network says should not be: the CLS token and
+        positions.
+        """
+        network = self.tuned.network
+        scales = {
+            f"network.{name}": scale
+            for name, scale in layer_scales(network, self.settings.layer_decay).items()
+        }
+        listed: set[str] = getattr(network, "no_weight_decay", set)()
+        groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+        for name, parameter in self.tuned.named_parameters():
+            if parameter.requires_grad:
+                free = parameter.ndim <= 1 or name.removeprefix("network.") in listed
+                groups.setdefault((scales.get(name, 1.0), free), []).append(parameter)
+        return [
+            {"params": groups[key], "lr_scale": key[0]} | ({"weight_decay": 0.0} if key[1] else {})
+            for key in sorted(groups, reverse=True)
+        ]
+
+    def rates(self, at: Moment, peak: float) -> tuple[float, float]:
+        """A linear warm-up from `first_lr`, then half a cosine to `min_lr`; constant weight
+        decay."""
+        s = self.settings
+        if at.progress < s.warmup:
+            return s.first_lr + (peak - s.first_lr) * at.progress / s.warmup, s.weight_decay
+        return cosine((at.progress - s.warmup) / (1 - s.warmup), peak, s.min_lr), s.weight_decay
+
+    def before_step(self, at: Moment) -> None:
+        """Nothing moves but what is trained."""
+
+    def before_update(self, at: Moment) -> None:
+        """The gradients are as they are."""
+
+    @torch.no_grad()
+    def after_update(self, at: Moment) -> None:
+        """The average moves; the statistics of batch norms are copied."""
+        if self.average is not None:
+            follow(self.average, self.tuned, self.settings.ema)
+            for kept, now in zip(self.average.buffers(), self.tuned.buffers(), strict=True):
+                kept.copy_(now)
+
+    def kept(self) -> dict[str, Tensor]:
+        """The weights of what is kept: the network's by their names, the classifier's after
+        `classifier.`."""
+        made = dict(self.encoder.state_dict())
+        for part in ("norm", "head"):
+            state = self.classifier.get_submodule(part).state_dict()
+            made |= {f"classifier.{part}.{name}": value for name, value in state.items()}
+        return made
