@@ -14,8 +14,8 @@ from sslens.capture import Artefact, FeatureStore, in_memory
 from sslens.errors import InputError
 from sslens.find import names, plugin
 from sslens.models.taps import Tap
-from sslens.probes import knn as module
 from sslens.probes import _nearest as nearest
+from sslens.probes import knn as module
 from sslens.probes.knn import knn, neighbours, sweep, vote, votes, wilson
 
 

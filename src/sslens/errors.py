@@ -1,20 +1,60 @@
 """What is said when something the user gave cannot be used."""
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
+
+#: a parameter in a mend: {batch}, {limit=64}, {settings.base_lr}
+_PARAMETER = re.compile(r"\{([a-z_]+(?:\.[a-z_0-9]+)?)(?:=([^{}]*))?\}")
+
+
+def as_argument(name: str, value: str | None) -> str:
+    """A parameter as Python has it.
+
+    >>> as_argument("batch", None), as_argument("limit", "64"), as_argument("settings.base_lr", None)
+    ('batch', 'limit=64', 'settings.base_lr')
+    """
+    return name if value is None else f"{name}={value}"
 
 
 class InputError(Exception):
     """A file, name or value that the user gave cannot be used; the command line prints it and exits
     with status 2.
 
-    The message is one or two sentences: what was given and where, what was expected, what to do.
+    The message says what was given and where, and what was expected; the mend says what to do, with
+    the parameters to change in braces: `{batch}`, `{limit=64}`, or `{settings.base_lr}` for a key of
+    settings. Python reads the argument's name, and the command line its option.
+
+    Args:
+        message: a clause without its full stop, which the mend ends, or whole sentences.
+        mend: what to do, a clause without its full stop; none unless given.
+
+    >>> str(InputError("There are 12 images, fewer than a minibatch", mend="give a smaller {batch}"))
+    'There are 12 images, fewer than a minibatch: give a smaller batch.'
+    >>> str(InputError("The folder holds another run.", mend="give {resume=True} or another {out}"))
+    'The folder holds another run. Give resume=True or another out.'
     """
+
+    def __init__(self, message: str, mend: str | None = None) -> None:
+        super().__init__(message, mend)
+        self.message, self.mend = message, mend
+
+    def __str__(self) -> str:
+        return self.spelt(as_argument)
+
+    def spelt(self, spell: Callable[[str, str | None], str]) -> str:
+        """The message and the mend, each parameter (and the value it is given) as `spell` has it."""
+        if self.mend is None:
+            return self.message
+        mend = _PARAMETER.sub(lambda found: spell(found[1], found[2]), self.mend)
+        if self.message.endswith("."):
+            return f"{self.message} {mend[:1].upper()}{mend[1:]}."
+        return f"{self.message}: {mend}."
 
 
 class Mishap(InputError):  # noqa: N818 (as KeyboardInterrupt)
-    """Something befell this process and perhaps not the others of a run: memory ran out, a helper
-    was lost."""
+    """A failure of the machine that this process met, and perhaps not the others of a run: memory
+    ran out, a helper was lost."""
 
 
 class Doubt(UserWarning):

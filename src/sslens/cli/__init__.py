@@ -23,6 +23,7 @@ from typing import Annotated, Any, TextIO
 import tyro
 
 from sslens import slurm
+from sslens.arguments.spelling import as_option
 from sslens.errors import Doubt, InputError, Mishap
 from sslens.find import names, plugin
 
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(path)
         return 0
     except InputError as error:
-        return _say_error(str(error), own=isinstance(error, Mishap))
+        return _say_error(error.spelt(as_option), own=isinstance(error, Mishap))
     except KeyboardInterrupt:
         return _say_error(
             "Stopped. What was finished is kept: the same command goes on from there (a training"
