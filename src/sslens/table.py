@@ -1,11 +1,12 @@
-"""A table: tidy rows with their units and where they come from. It is what is saved, tested,
-reported and drawn."""
+"""A table: tidy rows with their units and where they come from; and the results of an analysis, one
+table a kind of row."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sslens.errors import InputError, nearest
 from sslens.store import write_text
 
 if TYPE_CHECKING:
@@ -67,3 +68,42 @@ class Table:
     def save(self, path: Path) -> None:
         """Write the rows as CSV, beside and renamed."""
         write_text(path, self.csv())
+
+
+@dataclass(frozen=True)
+class Results:
+    """What an analysis found: tables by name, one kind of row a table.
+
+    >>> import pandas as pd
+    >>> table = Table(pd.DataFrame({"accuracy": [0.25]}), {"accuracy": "share"})
+    >>> results = Results({"models": table})
+    >>> results["models"].accuracy.tolist(), list(results), "families" in results
+    ([0.25], ['models'], False)
+    """
+
+    tables: Mapping[str, Table]
+
+    def __getitem__(self, name: str) -> "pd.DataFrame":
+        """The rows of a table.
+
+        Raises:
+            InputError: there is no such table; the nearest is offered.
+        """
+        if name not in self.tables:
+            raise InputError(f'These results have no table "{name}": {nearest(name, self.tables)}')
+        return self.tables[name].frame
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.tables
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tables)
+
+    def to_json(self) -> dict[str, Any]:
+        """The tables as JSON values, all digits kept."""
+        return {name: table.to_json() for name, table in self.tables.items()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Results":
+        """The results that `to_json` gave."""
+        return cls({name: Table.from_json(table) for name, table in value.items()})

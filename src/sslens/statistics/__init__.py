@@ -1,1 +1,1 @@
-"""Every interval and every null is made here."""
+"""Every interval and every verdict is made here."""
