@@ -163,9 +163,9 @@ class Factors:
 def needs(analysis: ModuleType) -> tuple[str, ...]:
     """The needs of an analysis: the keyword-only parameters of its `compute`, but for the seed.
 
-    >>> from types import SimpleNamespace
-    >>> def compute(models, *, features, labels, seed=0): ...
-    >>> needs(SimpleNamespace(compute=compute))
+    >>> analysis = ModuleType("agreement")
+    >>> exec("def compute(models, *, features, labels, seed=0): ...", analysis.__dict__)
+    >>> needs(analysis)
     ('features', 'labels')
     """
     parameters = inspect.signature(analysis.compute).parameters.values()
