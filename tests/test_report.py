@@ -18,7 +18,7 @@ import pytest
 
 from sslens.figure import Figure, Heatmap, Line, Lines
 from sslens.report.page import SHOWN, Section, write
-from sslens.table import Table
+from sslens.table import Results, Table
 
 HOSTILE = "<script>alert(1)</script><!-- $x$ {{ 7 * 7 }} \"quoted\" & 'so'"
 COUNT = 300
@@ -55,7 +55,12 @@ def maps() -> Section:
     }
     table = Table(pd.DataFrame(rows), {"model": HOSTILE, "block": "", "cka": "0 to 1"})
     return Section(
-        "cka-blocks", "CKA", HOSTILE, ("All are alike.", HOSTILE), table, Figure("cka-blocks", grid)
+        "cka-blocks",
+        "CKA",
+        HOSTILE,
+        ("All are alike.", HOSTILE),
+        Results({"cells": table}),
+        Figure("cka-blocks", grid),
     )
 
 
@@ -77,7 +82,7 @@ def curves() -> Section:
         "k-NN by depth",
         "After every block.",
         (),
-        table,
+        Results({"points": table}),
         Figure("knn-depth", (panels,)),
     )
 
@@ -249,7 +254,7 @@ def test_sections_are_named_as_files_once(tmp_path: Path) -> None:
         write(tmp_path, title="", sections=(one, one), command="", study="", provenance={})
     assert not (tmp_path / "report.html").exists()
     with pytest.raises(ValueError, match="does not name a file"):
-        Section("../k", "", "", (), one.table, one.figure)
+        Section("../k", "", "", (), one.results, one.figure)
 
 
 def test_the_same_study_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -88,12 +88,18 @@ def write_report(out: Path, name: str, line: str, what: str = "Pre-training") ->
     from sslens import __version__
     from sslens.report import page as report
     from sslens.training import curves
+    from sslens.table import Results
     from sslens.training.folder import LOG
 
     lines = [json.loads(each) for each in (out / LOG).read_text(encoding="utf-8").splitlines()]
     table = curves.compute(lines)
     section = report.Section(
-        "training", curves.TITLE, curves.CAPTION, curves.findings(table), table, curves.draw(table)
+        "training",
+        curves.TITLE,
+        curves.CAPTION,
+        curves.findings(table),
+        Results({"curves": table}),
+        curves.draw(table),
     )
     return report.write(
         out / "report",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from sslens.figure import NARROW, SWITCH, WIDE, Figure, Press, stacked, to_plotly
 from sslens.store import write_text
-from sslens.table import Table
+from sslens.table import Results, Table
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -22,13 +22,16 @@ SHOWN = 200
 
 @dataclass(frozen=True, eq=False)
 class Section:
-    """What one analysis says: its findings in plain words, its numbers and its figure. `name`
-    becomes the names of its files.
+    """What one analysis says: its findings in plain words, its tables and its figure.
+
+    `name` becomes the names of its files: `tables/NAME.csv`, or `tables/NAME/TABLE.csv` where there
+    are several tables.
 
     >>> import pandas as pd
     >>> from sslens.figure import Lines
     >>> figure = Figure("knn", ((Lines("", "depth", "accuracy", (), None),),))
-    >>> Section("../knn", "k-NN", "", (), Table(pd.DataFrame(), {}), figure)
+    >>> results = Results({"knn": Table(pd.DataFrame(), {})})
+    >>> Section("../knn", "k-NN", "", (), results, figure)
     Traceback (most recent call last):
     ValueError: '../knn' does not name a file: small letters, digits and - only
 
@@ -40,7 +43,7 @@ class Section:
     title: str
     caption: str
     findings: tuple[str, ...]
-    table: Table
+    results: Results
     figure: Figure
 
     def __post_init__(self) -> None:
@@ -48,6 +51,12 @@ class Section:
             raise ValueError(
                 f"{self.name!r} does not name a file: small letters, digits and - only"
             )
+
+    def files(self) -> dict[str, str]:
+        """The file of each table, by the table's name, relative to the report's folder."""
+        if len(self.results.tables) == 1:
+            return dict.fromkeys(self.results, f"tables/{self.name}.csv")
+        return {name: f"tables/{self.name}/{name}.csv" for name in self.results}
 
 
 @final
@@ -78,7 +87,7 @@ class Draft:
         self._press.__exit__(*error)
 
     def add(self, section: Section) -> None:
-        """Write tables/NAME.csv, and begin figures/NAME.svg and .pdf.
+        """Write the tables, and begin figures/NAME.svg and .pdf.
 
         Raises:
             ValueError: there is one of that name already.
@@ -86,7 +95,8 @@ class Draft:
         if section.name in {each.name for each in self.sections}:
             raise ValueError(f"two sections have one name: {section.name}")
         self.sections.append(section)
-        section.table.save(self.out / "tables" / f"{section.name}.csv")
+        for name, file in section.files().items():
+            section.results.tables[name].save(self.out / file)
         self._press.save(
             section.figure, *(self._figure(section, ending) for ending in (".svg", ".pdf"))
         )
@@ -164,17 +174,35 @@ def _rendered(context: Mapping[str, Any]) -> str:
 
 def _shown(section: Section) -> dict[str, Any]:
     """What the template needs of a section, but for its picture."""
-    frame, texts = section.table.frame, _texts(section.table)
+    files = section.files()
     return {
         "name": section.name,
         "title": section.title,
         "caption": section.caption,
         "findings": section.findings,
         "figure": _embedded(_drawn(section.figure)),
+        "tables": [
+            _shown_table(section, name, table, files[name])
+            for name, table in section.results.tables.items()
+        ],
+    }
+
+
+def _shown_table(section: Section, name: str, table: Table, file: str) -> dict[str, Any]:
+    """What the template needs of a table; its title names it where a section has several."""
+    frame, texts = table.frame, _texts(table)
+    several = len(section.results.tables) > 1
+    return {
+        "id": f"{section.name}_{name}" if several else section.name,
+        "title": f"{section.title} {name.replace('-', ' ').capitalize()}"
+        if several
+        else section.title,
+        "label": f"Table of {name.replace('-', ' ')}" if several else "Table",
+        "file": file,
         "columns": [
             {
                 "name": str(column),
-                "unit": section.table.units[column],
+                "unit": table.units[column],
                 "number": frame[column].dtype.kind in "iuf",
             }
             for column in frame.columns

@@ -66,7 +66,9 @@ def run(
         return draft.finish(
             title=title or _title(inputs.models, _images(planned)["name"]),
             notes=(*notes, *planned.notes),
-            advice=advice({section.name: section.table for section in draft.sections}),
+            advice=advice(
+                {section.name: section.results.tables[section.name] for section in draft.sections}
+            ),
             command=command,
             study=study.yaml(),
             provenance=_provenance(planned, command, time.time() - began),
@@ -181,11 +183,17 @@ def _factors(images: "ImageSet | None") -> "pd.DataFrame | None":
 def _section(name: str, inputs: "Inputs", keys: Mapping[str, Any], store: Store) -> "Section":
     """One analysis: its table, from the store or computed, and what is drawn and said of it."""
     from sslens.report.page import Section
+    from sslens.table import Results
 
     module = plugin("analyses", name)
     table = _table(name, module, inputs, keys, store)
     return Section(
-        name, module.TITLE, module.CAPTION, tuple(module.findings(table)), table, module.draw(table)
+        name,
+        module.TITLE,
+        module.CAPTION,
+        tuple(module.findings(table)),
+        Results({name: table}),
+        module.draw(table),
     )
 
 

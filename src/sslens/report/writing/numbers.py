@@ -1,0 +1,80 @@
+"""How numbers are spelt in sentences: every estimate with its interval, in the same way everywhere."""
+
+import math
+from collections.abc import Sequence
+
+from sslens.statistics.estimate import Contrast, Estimate
+
+
+def spell(estimate: Estimate) -> str:
+    """A similarity or a share of variance with its interval, where there is one.
+
+    >>> spell(Estimate(0.714, 0.69, 0.74, "minibatches", 32)), spell(Estimate(0.714))
+    ('0.71 [0.69, 0.74]', '0.71')
+    """
+    if math.isnan(estimate.low):
+        return f"{estimate.value:.2f}"
+    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+
+
+def spell_share(estimate: Estimate) -> str:
+    """A share of images with its interval.
+
+    >>> spell_share(Estimate(0.5, 0.375, 0.625, "images", 64))
+    '50.0% [37.5%, 62.5%]'
+    """
+    return f"{estimate.value:.1%} [{estimate.low:.1%}, {estimate.high:.1%}]"
+
+
+def spell_points(difference: Estimate) -> str:
+    """A difference of shares of images with its interval, in points.
+
+    >>> spell_points(Estimate(0.125, -0.0625, 0.25, "images", 64))
+    '+12.5 points [-6.2, +25.0]'
+    """
+    value, low, high = (
+        100 * number for number in (difference.value, difference.low, difference.high)
+    )
+    return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"
+
+
+def spell_difference(difference: Estimate) -> str:
+    """A difference with its interval, where there is one; an end that is not 0 does not look like 0.
+
+    >>> spell_difference(Estimate(0.125, -0.0625, 0.25, "minibatches", 32))
+    '+0.12 [-0.06, +0.25]'
+    >>> spell_difference(Estimate(-0.0021, -0.0042, -0.0004, "minibatches", 32))  # not -0.00
+    '-0.0021 [-0.0042, -0.0004]'
+    """
+    ends = () if math.isnan(difference.low) else (difference.low, difference.high)
+    numbers = [difference.value, *ends]
+    sizes = [abs(number) for number in numbers]
+    telling = min(sizes) if min(numbers) > 0 or max(numbers) < 0 else max(sizes)
+    digits = min(max(2, -math.floor(math.log10(telling))), 6) if telling > 0 else 2
+    value, *rest = (f"{number:+.{digits}f}" for number in numbers)
+    return f"{value} [{', '.join(rest)}]" if rest else value
+
+
+def explain_undecided(contrast: Contrast) -> str:
+    """Why a contrast decides nothing, as the end of a sentence.
+
+    >>> explain_undecided(Contrast("a", "b", Estimate(0.1, -0.1, 0.3, "minibatches", 32)))
+    '+0.10 [-0.10, +0.30], which is not decided'
+    >>> explain_undecided(Contrast("a", "b", Estimate(0.1, 0.05, 0.15, "minibatches", 3)))
+    '+0.10 [+0.05, +0.15], and 3 minibatches cannot decide'
+    """
+    spelt = spell_difference(contrast.difference)
+    if contrast.sign is not None:
+        return f"{spelt}, which is not decided"
+    count, over = contrast.difference.n, contrast.difference.over
+    singular = {"minibatches": "minibatch", "images": "image", "trainings": "training"}[over]
+    return f"{spelt}, and {f'one {singular}' if count == 1 else f'{count} {over}'} cannot decide"
+
+
+def list_names(names: Sequence[str]) -> str:
+    """Names as a sentence has them.
+
+    >>> list_names(["mae", "dino", "msn"])
+    'mae, dino and msn'
+    """
+    return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else names[0]
