@@ -36,7 +36,8 @@ from torch.utils.data import DataLoader
 
 import peers
 import sslens
-from sslens.capture import Artefact, Grams, grams, tapped
+from sslens.capture import GramReducer, Grams, tapped
+from sslens.capture.passes import grams
 from sslens.data.decoded import Decoded
 from sslens.data.images import ImageSet
 from sslens.measures.cka import Comparison, minibatch_cka
@@ -66,9 +67,9 @@ def bare(models: Sequence[Backbone], batches: Sequence[Tensor]) -> None:
             model(batch)
 
 
-def our_grams(model: Backbone, batches: Sequence[Tensor], plan: Plan) -> Artefact:
+def our_grams(model: Backbone, batches: Sequence[Tensor], plan: Plan) -> Grams:
     """`sslens.grams` on minibatches that are transformed already."""
-    reducer, taps = Grams(), model.pick(LAYERS)
+    reducer, taps = GramReducer(), model.pick(LAYERS)
     add = reducer.start(model, taps, plan)
     for number, batch in enumerate(batches):
         with (
@@ -76,7 +77,7 @@ def our_grams(model: Backbone, batches: Sequence[Tensor], plan: Plan) -> Artefac
             tapped(model, taps, lambda tap, output: add(tap, output, number)),  # noqa: B023
         ):
             model(batch)
-    return Artefact("grams", model.name, plan.ids, taps, reducer.result(), {"plan": plan.digest})
+    return reducer.noun(model.name, plan.ids, taps, reducer.result(), {"plan": plan.digest})
 
 
 def ours(models: Sequence[Backbone], batches: Sequence[Tensor], plan: Plan) -> Tensor:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
 import peers
-from sslens.capture import grams
+from sslens.capture.passes import grams
 from sslens.data.images import ImageSet, from_arrays
 from sslens.measures.cka import minibatch_cka
 from sslens.models.backbone import Backbone

@@ -27,17 +27,17 @@ import torch
 
 import peers
 import sslens
-from sslens.capture import Artefact
+from sslens.capture import Grams
 from sslens.comparisons.nulls import permutation_null, permutation_nulls
 from sslens.find import names, plugin
 from sslens.measures import bures, neighbours, rsa
-from sslens.measures.cka import Comparison, all_pairs, from_features, minibatch_cka, own, packed
+from sslens.measures.cka import Comparison, all_pairs, minibatch_cka, own, packed
 from sslens.statistics.sampled import Sampled
 
 MODELS, BATCHES, BATCH = 20, 32, 32
 
 
-def synthetic(taps: int, seed: int) -> Artefact:
+def synthetic(taps: int, seed: int) -> Grams:
     """Grams of features of 64 dimensions, a part of which all models and taps share."""
     generator = torch.Generator().manual_seed(seed)
     latent = torch.randn(BATCHES * BATCH, 8, generator=torch.Generator().manual_seed(0))
@@ -46,10 +46,10 @@ def synthetic(taps: int, seed: int) -> Artefact:
         + 2 * torch.randn(len(latent), 64, generator=generator)
         for _ in range(taps)
     ]
-    return from_features(features, sizes=np.full(BATCHES, BATCH))
+    return Grams.of_features(features, sizes=np.full(BATCHES, BATCH))
 
 
-def fresh(grams: Artefact) -> Artefact:
+def fresh(grams: Grams) -> Grams:
     """The same Grams, of which nothing has been made yet."""
     return replace(grams)
 
@@ -142,10 +142,7 @@ def precision(images: int) -> str:
         ]
         pairs = list(itertools.combinations_with_replacement(made, 2))
         for form, rounded in HALF.items():
-            small = [
-                replace(grams, tensors={**grams.tensors, "grams": rounded(grams.tensors["grams"])})
-                for grams in made
-            ]
+            small = [replace(grams, blocks=rounded(grams.blocks)) for grams in made]
             row = [tokens, form]
             for name in names("measures"):
                 measure = plugin("measures", name).compute

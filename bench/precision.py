@@ -15,11 +15,12 @@ import numpy as np
 
 import peers
 import sslens
-from sslens.capture import Artefact, grams
+from sslens.capture import Grams
+from sslens.capture.passes import grams
 from sslens.measures.cka import minibatch_cka
 
 
-def change(exact: list[Artefact], other: list[Artefact]) -> float:
+def change(exact: list[Grams], other: list[Grams]) -> float:
     pairs = itertools.combinations_with_replacement(range(len(exact)), 2)
     return max(
         float(

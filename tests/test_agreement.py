@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sslens.analyses import agreement as analysis
-from sslens.capture import Artefact
+from sslens.capture import Features
 from sslens.comparisons import pairs as _pairs
 from sslens.comparisons.inputs import Inputs
 from sslens.errors import InputError
@@ -238,7 +238,7 @@ def study(images: int = 120, classes: int = 6, *, bank: bool = False) -> Inputs:
     labels = {
         which: {name: n % classes for n, name in enumerate(names)} for which, names in ids.items()
     }
-    made: dict[str, dict[str, Artefact]] = {"images": {}, "bank": {}}
+    made: dict[str, dict[str, Features]] = {"images": {}, "bank": {}}
     shared = rng.standard_normal((4, classes, 12))
     for which, names in ids.items():
         known = np.eye(classes)[list(labels[which].values())]
@@ -252,9 +252,9 @@ def study(images: int = 120, classes: int = 6, *, bank: bool = False) -> Inputs:
             seen = seen * (name in FAMILIES)
             x = seen @ shared[min(number, 3)] + 0.3 * rng.standard_normal((images, 12))
             x = torch.from_numpy(x).float()
-            tensors = {"norm/cls": x, "norm/mean": x, "norm/patch": x.flip(1) + 1}
-            made[which][name] = Artefact(
-                "features", name, names, (Tap("norm", "norm", 1.0),), tensors, {}
+            columns = {("norm", "cls"): x, ("norm", "mean"): x, ("norm", "patch"): x.flip(1) + 1}
+            made[which][name] = Features.of(
+                columns, ids=names, taps=[Tap("norm", "norm", 1.0)], model=name
             )
     about = {name: {"family": FAMILIES.get(name, "control"), "objective": FAMILIES.get(name) and name, "arch": "vit"}
              for name in made["images"]}  # fmt: skip
@@ -280,7 +280,7 @@ def solved(x: np.ndarray, labels: np.ndarray, asked: np.ndarray, penalty: float)
 
 def test_a_probe_is_ridge_regression_with_the_penalty_of_least_error_left_out() -> None:
     given = study(bank=True)
-    x, asked = (each["dino"].tensors["norm/cls"] for each in (given.bank, given.features))
+    x, asked = (each["dino"].read("norm", "cls") for each in (given.bank, given.features))
     labels = np.array(list(given.bank_labels.values()))
     found = analysis.probe_logits(x, labels, 6, asked)
     penalties = [10.0**power for power in range(-6, 3)]
@@ -359,8 +359,11 @@ def test_classes_that_no_training_image_has_are_always_wrong() -> None:
     few = {name: label for name, label in given.bank_labels.items() if label != 2}
     rows = torch.tensor([label != 2 for label in given.bank_labels.values()])
     bank = {
-        name: replace(
-            each, ids=tuple(few), tensors={key: x[rows] for key, x in each.tensors.items()}
+        name: Features.of(
+            {column: each.read(*column)[rows] for column in each.columns},
+            ids=tuple(few),
+            taps=each.taps,
+            model=name,
         )
         for name, each in given.bank.items()
     }

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import torch
 
-from sslens.capture import Artefact
+from sslens.capture import Features, Grams
 from sslens.comparisons import pairs as _pairs
 from sslens.comparisons import probing as _probing
 from sslens.comparisons import roles as _roles
@@ -25,7 +25,7 @@ from sslens.comparisons.nulls import permutation_null
 from sslens.errors import InputError
 from sslens.figure import Figure, Heatmap, Lines, to_plotly
 from sslens.find import names, plugin
-from sslens.measures.cka import Comparison, from_features, minibatch_cka
+from sslens.measures.cka import Comparison, minibatch_cka
 from sslens.models.taps import Tap
 from sslens.paths.path import Trail
 from sslens.probes.knn import wilson
@@ -69,23 +69,23 @@ def drawn(name: str, count: int, dim: int = 10) -> list[torch.Tensor]:
 
 def grams_of(
     name: str, taps: Sequence[Tap], sizes: Sequence[int], constant: Sequence[str] = ()
-) -> Artefact:
+) -> Grams:
     given = [
         torch.full((36, 3), 2.5) if tap.name in constant else x
         for tap, x in zip(taps, drawn(name, len(taps)), strict=True)
     ]
-    made = from_features(given, ids=IDS, sizes=np.array(sizes, dtype=np.int64))
+    made = Grams.of_features(given, ids=IDS, sizes=np.array(sizes, dtype=np.int64))
     return replace(made, model=name, taps=tuple(taps))
 
 
-def features_of(name: str, taps: Sequence[Tap], poolings: Sequence[str]) -> Artefact:
+def features_of(name: str, taps: Sequence[Tap], poolings: Sequence[str]) -> Features:
     read = [tap for tap in taps if tap.kind in ("block", "norm", "pixels")]
-    tensors = {
-        f"{tap.name}/{p}": x
+    columns = {
+        (tap.name, p): x
         for p in poolings
         for tap, x in zip(read, drawn(name + p, len(read)), strict=True)
     }
-    return Artefact("features", name, IDS, tuple(read), tensors, {})
+    return Features.of(columns, ids=IDS, taps=read, model=name)
 
 
 def inputs(
@@ -109,7 +109,7 @@ def inputs(
     for name in about:
         if "cnn" in name:
             taps[name] = [tap for tap in taps[name] if tap.kind == "block"]
-    grams: dict[str, dict[str, Artefact]] = {}
+    grams: dict[str, dict[str, Grams]] = {}
     for choice in tokens:
         with_them = {
             name: each for name, each in taps.items() if choice == "all" or (cls and blocks[name])
@@ -130,10 +130,7 @@ def inputs(
         tuple(controls),
         about={name: UNKNOWN | vit.get(name, {}) | dict(about.get(name, {})) for name in blocks},
         grams=grams,
-        wide={
-            name: replace(grams_of(name, each, [36], constant), kind="wide")
-            for name, each in taps.items()
-        },
+        wide={name: grams_of(name, each, [36], constant) for name, each in taps.items()},
         features=features,
         labels=LABELS,
         classes=("a", "b", "c"),
@@ -558,7 +555,12 @@ def test_accuracies_are_those_of_a_plain_knn(with_bank: bool) -> None:
     # a bank of other images whose ids are, as in two folders of one naming, those of the images
     others = {i: (label + 1) % 3 for i, label in LABELS.items()}
     bank = {
-        name: replace(each, tensors={k: v.flip(1) + 1 for k, v in each.tensors.items()})
+        name: Features.of(
+            {column: each.read(*column).flip(1) + 1 for column in each.columns},
+            ids=each.ids,
+            taps=each.taps,
+            model=name,
+        )
         for name, each in given.features.items()
     }
     if with_bank:
@@ -569,9 +571,8 @@ def test_accuracies_are_those_of_a_plain_knn(with_bank: bool) -> None:
     )  # votes × (poolings × (blocks and norm) × models and pixels)
     own = [LABELS[i] for i in IDS]
     for row in table.frame.itertuples():
-        key = f"{row.tap}/{row.pooling}"
-        queries = given.features[row.model].tensors[key]
-        among = bank[row.model].tensors[key] if with_bank else queries
+        queries = given.features[row.model].read(row.tap, row.pooling)
+        among = bank[row.model].read(row.tap, row.pooling) if with_bank else queries
         labels = [others[i] for i in IDS] if with_bank else own
         predicted = plain_knn(queries, among, labels, 20, own=not with_bank, how=row.vote)
         correct = int(np.sum(np.array(predicted) == own))
@@ -584,7 +585,9 @@ def test_few_images_lower_k() -> None:
     given = CASES["one model alone"]
     few = IDS[:9]
     features = {
-        name: replace(each, ids=few, tensors={k: v[:9] for k, v in each.tensors.items()})
+        name: Features.of(
+            {column: each.read(*column)[:9] for column in each.columns}, ids=few, taps=each.taps
+        )
         for name, each in given.features.items()
     }
     frame = plugin("analyses", "knn-depth").compute(replace(given, features=features)).frame

@@ -12,14 +12,13 @@ from hypothesis import strategies as st
 from scipy.stats import norm, t
 
 import sslens
-from sslens.capture import Artefact
+from sslens.capture import Grams
 from sslens.errors import InputError
 from sslens.measures import cka
 from sslens.measures.cka import (
     Comparison,
     all_pairs,
     constant_taps,
-    from_features,
     hsic1,
     minibatch_cka,
     packed,
@@ -82,7 +81,7 @@ def test_cka_agrees_with_the_papers_equation_in_float64(
         [x + offset for x in features(seed, dims)]
         for seed, dims in ((0, (20, 50)), (1, (30, 8, 100)))
     )
-    found = minibatch_cka(*(from_features(f, sizes=sizes(*lengths)) for f in (xs, ys)))
+    found = minibatch_cka(*(Grams.of_features(f, sizes=sizes(*lengths)) for f in (xs, ys)))
     expected = reference_cka(xs, ys, lengths)
     assert found.shape == (2, 3)
     assert 0.1 < expected.min() < expected.max() < 0.95  # neither end would show an error
@@ -98,7 +97,7 @@ def test_mean_of_ratios_is_another_number() -> None:
         reference_cka([xs[0][a:b]], [ys[0][a:b]], [b - a])[0, 0]
         for a, b in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)
     ]
-    found = minibatch_cka(*(from_features(f, sizes=sizes(*lengths)) for f in (xs, ys)))
+    found = minibatch_cka(*(Grams.of_features(f, sizes=sizes(*lengths)) for f in (xs, ys)))
     assert abs(found[0, 0] - np.mean(ratios)) > 1e-3
 
 
@@ -106,9 +105,9 @@ def test_mean_of_ratios_is_another_number() -> None:
 def test_tiny_features_give_the_same_cka(offset: float) -> None:
     xs, ys = ([1e-4 * (x + offset) for x in features(seed, (24, 40))] for seed in (0, 1))
     lengths = (32, 32)
-    found = minibatch_cka(*(from_features(f, sizes=sizes(*lengths)) for f in (xs, ys)))
+    found = minibatch_cka(*(Grams.of_features(f, sizes=sizes(*lengths)) for f in (xs, ys)))
     np.testing.assert_allclose(found, reference_cka(xs, ys, lengths), rtol=0, atol=1e-6)
-    own = from_features(xs, sizes=sizes(*lengths))
+    own = Grams.of_features(xs, sizes=sizes(*lengths))
     np.testing.assert_allclose(minibatch_cka(own, own).diagonal(), 1, rtol=0, atol=1e-12)
 
 
@@ -116,7 +115,7 @@ def test_cka_agrees_with_pytorch_cka() -> None:
     cka = pytest.importorskip("cka", reason="pytorch-cka is not installed")
     xs, ys = features(0, (20, 50), n=48), features(1, (30, 8, 100), n=48)
     theirs = cka.cka_from_features(xs, ys).double().numpy()
-    found = minibatch_cka(from_features(xs), from_features(ys))
+    found = minibatch_cka(Grams.of_features(xs), Grams.of_features(ys))
     assert theirs.min() > 0.1  # it clips below 0
     np.testing.assert_allclose(found, theirs, rtol=0, atol=1e-5)
 
@@ -129,7 +128,7 @@ def test_hsic1_of_independent_features_is_zero_in_the_mean_and_keeps_its_sign() 
     assert 0.3 < (found < 0).mean() < 0.7
     ckas = np.concatenate(
         [
-            minibatch_cka(from_features([a.float()]), from_features([b.float()])).ravel()
+            minibatch_cka(Grams.of_features([a.float()]), Grams.of_features([b.float()])).ravel()
             for a, b in zip(x, y, strict=True)
         ]
     )
@@ -151,11 +150,11 @@ def test_fewer_than_four_images_are_refused(n: int) -> None:
     with pytest.raises(InputError, match=f"HSIC_1 of {n} images is undefined"):
         u_centre(torch.zeros(n, n))
     with pytest.raises(InputError, match="4 or more"):
-        minibatch_cka(*[from_features([torch.randn(n, 5)])] * 2)
+        minibatch_cka(*[Grams.of_features([torch.randn(n, 5)])] * 2)
 
 
 def test_a_short_minibatch_is_refused_also_among_long_ones() -> None:
-    made = from_features(features(0, (8,), n=35), sizes=sizes(32, 3))
+    made = Grams.of_features(features(0, (8,), n=35), sizes=sizes(32, 3))
     with pytest.raises(InputError, match="HSIC_1 of 3 images"):
         minibatch_cka(made, made)
 
@@ -166,14 +165,14 @@ def test_all_pairs_of_many_models_are_those_of_each(
 ) -> None:
     monkeypatch.setattr(cka, "TAPS", together)
     made = [
-        from_features(features(seed, dims), sizes=sizes(32, 32))
+        Grams.of_features(features(seed, dims), sizes=sizes(32, 32))
         for seed, dims in enumerate([(9, 8), (5,), (7, 6, 4)])
     ]
     found = all_pairs(made)
     assert list(found) == [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]
     for (i, j), value in found.items():
         np.testing.assert_allclose(value, minibatch_cka(made[i], made[j]), rtol=0, atol=1e-13)
-    other = from_features(features(3, (9,)), sizes=sizes(24, 40))
+    other = Grams.of_features(features(3, (9,)), sizes=sizes(24, 40))
     with pytest.raises(InputError, match="minibatches differ"):
         all_pairs([*made, other])
 
@@ -181,7 +180,7 @@ def test_all_pairs_of_many_models_are_those_of_each(
 def test_what_is_packed_are_the_entries_above_the_diagonal() -> None:
     """Their inner products are HSIC_1, of short minibatches too."""
     made, other = (
-        from_features(features(seed, (12, 5), n=26), sizes=sizes(20, 6)) for seed in (0, 1)
+        Grams.of_features(features(seed, (12, 5), n=26), sizes=sizes(20, 6)) for seed in (0, 1)
     )
     a, b = packed(made), packed(other)
     assert a.shape == (2, 2, 190)
@@ -189,7 +188,7 @@ def test_what_is_packed_are_the_entries_above_the_diagonal() -> None:
         assert (a[:, batch, n * (n - 1) // 2 :] == 0).all()
         for i, j in ((0, 1), (1, 1)):
             k, l = (  # noqa: E741
-                side.tensors["grams"][row, batch, :n, :n] for side, row in ((made, i), (other, j))
+                side.blocks[row, batch, :n, :n] for side, row in ((made, i), (other, j))
             )
             assert (a[i, batch] @ b[j, batch]).item() == pytest.approx(
                 hsic1(k, l).item(), rel=1e-6, abs=1e-6
@@ -200,14 +199,18 @@ def test_what_is_packed_are_the_entries_above_the_diagonal() -> None:
 # what is paired
 
 
-def keyed(artefact: Artefact, name: str, **key: object) -> Artefact:
+def keyed(artefact: Grams, name: str, **key: object) -> Grams:
     return replace(artefact, model=name, key={**artefact.key, **key})
 
 
 def test_other_ids_are_refused_by_name() -> None:
     xs = features(0, (8,), n=6)
-    a = keyed(from_features(xs, ids=["cat/0", "cat/1", "cat/2", "dog/0", "dog/1", "dog/2"]), "mae")
-    b = keyed(from_features(xs, ids=["cat/0", "cat/1", "cat/2", "dog/0", "dog/1", "dog/9"]), "moco")
+    a = keyed(
+        Grams.of_features(xs, ids=["cat/0", "cat/1", "cat/2", "dog/0", "dog/1", "dog/2"]), "mae"
+    )
+    b = keyed(
+        Grams.of_features(xs, ids=["cat/0", "cat/1", "cat/2", "dog/0", "dog/1", "dog/9"]), "moco"
+    )
     with pytest.raises(
         InputError,
         match=(
@@ -221,12 +224,12 @@ def test_other_ids_are_refused_by_name() -> None:
 
 def test_other_minibatches_are_refused() -> None:
     xs = features(0, (8,), n=16)
-    a, b = (from_features(xs, sizes=sizes(*lengths)) for lengths in ((8, 8), (6, 10)))
+    a, b = (Grams.of_features(xs, sizes=sizes(*lengths)) for lengths in ((8, 8), (6, 10)))
     with pytest.raises(InputError, match="the images are the same, but their minibatches differ"):
         minibatch_cka(a, b)
     ids = [str(i) for i in range(16)]
     with pytest.raises(InputError, match="minibatches differ"):  # the same sizes, another order
-        require_same_images(from_features(xs, ids=ids), from_features(xs, ids=ids[::-1]))
+        require_same_images(Grams.of_features(xs, ids=ids), Grams.of_features(xs, ids=ids[::-1]))
 
 
 def test_other_contents_under_the_same_ids_are_refused() -> None:
@@ -257,7 +260,7 @@ def test_constant_features_are_undefined_and_named(scale: float) -> None:
     rounding = constant * (
         1 + 1e-7 * torch.randn(64, 25, generator=torch.Generator().manual_seed(0))
     )
-    made = from_features(
+    made = Grams.of_features(
         [xs[0] * scale, constant, rounding, torch.zeros(64, 9), xs[1] * scale], sizes=sizes(32, 32)
     )
     assert constant_taps(made) == ["1", "2", "3"]
@@ -271,9 +274,9 @@ def test_constant_features_are_undefined_and_named(scale: float) -> None:
 
 def test_little_variation_is_still_variation() -> None:
     x = features(0, (20,))[0]
-    made = from_features([30 + 0.01 * x])
+    made = Grams.of_features([30 + 0.01 * x])
     assert constant_taps(made) == []
-    assert minibatch_cka(made, from_features([x]))[0, 0] == pytest.approx(1, abs=1e-4)
+    assert minibatch_cka(made, Grams.of_features([x]))[0, 0] == pytest.approx(1, abs=1e-4)
 
 
 def test_cls_token_before_the_first_attention_is_undefined() -> None:
@@ -304,7 +307,7 @@ def test_cka_is_symmetric_and_invariant_to_rotation_scale_and_translation(
     rng = np.random.default_rng(seed)
     lengths = sizes(20, short)
     xs, ys = features(seed, (12, 7), n=20 + short), features(seed + 1, (9, 15, 4), n=20 + short)
-    a, b = from_features(xs, sizes=lengths), from_features(ys, sizes=lengths)
+    a, b = Grams.of_features(xs, sizes=lengths), Grams.of_features(ys, sizes=lengths)
     value = minibatch_cka(a, b)
     np.testing.assert_allclose(minibatch_cka(b, a), value.T, rtol=0, atol=1e-14)
     np.testing.assert_allclose(minibatch_cka(a, a).diagonal(), 1, rtol=0, atol=1e-12)
@@ -314,29 +317,29 @@ def test_cka_is_symmetric_and_invariant_to_rotation_scale_and_translation(
         for x in xs
     ]
     np.testing.assert_allclose(
-        minibatch_cka(from_features(moved, sizes=lengths), b), value, rtol=0, atol=2e-6
+        minibatch_cka(Grams.of_features(moved, sizes=lengths), b), value, rtol=0, atol=2e-6
     )
 
 
 def test_another_order_of_images_within_a_minibatch_changes_nothing_when_both_have_it() -> None:
     xs, ys = features(0, (12,), n=20), features(1, (9,), n=20)
     order = torch.randperm(20, generator=torch.Generator().manual_seed(0))
-    value = minibatch_cka(from_features(xs), from_features(ys))
-    turned = minibatch_cka(*(from_features([x[order] for x in f]) for f in (xs, ys)))
+    value = minibatch_cka(Grams.of_features(xs), Grams.of_features(ys))
+    turned = minibatch_cka(*(Grams.of_features([x[order] for x in f]) for f in (xs, ys)))
     np.testing.assert_allclose(turned, value, rtol=0, atol=1e-7)
-    only_one = minibatch_cka(from_features([x[order] for x in xs]), from_features(ys))
+    only_one = minibatch_cka(Grams.of_features([x[order] for x in xs]), Grams.of_features(ys))
     assert abs(only_one[0, 0] - value[0, 0]) > 0.05
 
 
 def test_padding_of_a_short_minibatch_is_never_read() -> None:
-    made = from_features(features(0, (12,), n=26), sizes=sizes(20, 6))
+    made = Grams.of_features(features(0, (12,), n=26), sizes=sizes(20, 6))
     value = minibatch_cka(made, made)
-    grams = made.tensors["grams"].clone()
+    grams = made.blocks.clone()
     grams[:, 1, 6:], grams[:, 1, :, 6:] = 0, 0
-    assert torch.equal(grams, made.tensors["grams"])
+    assert torch.equal(grams, made.blocks)
     rows = packed(made)
     own = rows.square().sum(-1)[0]
-    x = made.tensors["grams"][0, 1, :6, :6]
+    x = made.blocks[0, 1, :6, :6]
     assert own[1].item() == pytest.approx(hsic1(x, x).item(), rel=1e-12)
     assert value[0, 0] == pytest.approx(1, abs=1e-12)
 
@@ -351,7 +354,9 @@ def compared(batches: int, seed: int = 0, per: int = 8) -> Comparison:
     shared = rng.standard_normal((n, 6))
     x, y = (torch.from_numpy(shared + rng.standard_normal((n, 6))).float() for _ in range(2))
     lengths = np.full(batches, per)
-    return Comparison.of(from_features([x], sizes=lengths), from_features([y], sizes=lengths))
+    return Comparison.of(
+        Grams.of_features([x], sizes=lengths), Grams.of_features([y], sizes=lengths)
+    )
 
 
 def ends(comparison: Comparison, **options: float) -> tuple[float, float]:
@@ -394,7 +399,7 @@ def test_interval_is_the_same_however_many_replicates_are_held(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = [
-        from_features(features(seed, (9, 8, 7, 6, 5)), sizes=sizes(*[8] * 8)) for seed in (0, 1)
+        Grams.of_features(features(seed, (9, 8, 7, 6, 5)), sizes=sizes(*[8] * 8)) for seed in (0, 1)
     ]
     once = Comparison.of(*made).interval(replicates=100)
     for held in (1, 5 * 800 * 2):  # a row of taps at a time, and two
@@ -446,5 +451,5 @@ def test_a_plan_of_short_batches_is_measured() -> None:
     that of the equation."""
     lengths = Plan.draw([str(i) for i in range(66)]).sizes
     xs, ys = features(0, (12,), n=66), features(1, (9,), n=66)
-    found = minibatch_cka(*(from_features(f, sizes=sizes(*lengths)) for f in (xs, ys)))
+    found = minibatch_cka(*(Grams.of_features(f, sizes=sizes(*lengths)) for f in (xs, ys)))
     np.testing.assert_allclose(found, reference_cka(xs, ys, lengths), rtol=0, atol=1e-6)

@@ -12,13 +12,13 @@ import pytest
 import torch
 from scipy.stats import norm, t
 
-from sslens.capture import Artefact
+from sslens.capture import Grams
 from sslens.comparisons import pairs as _pairs
 from sslens.comparisons import tuned as _tuned
 from sslens.comparisons.inputs import Inputs
 from sslens.figure import Heatmap
 from sslens.find import names, plugin
-from sslens.measures.cka import Comparison, from_features, minibatch_cka
+from sslens.measures.cka import Comparison, minibatch_cka
 from sslens.models.taps import Tap
 from sslens.statistics.bootstrap import bootstrap_counts
 from sslens.table import Table
@@ -88,10 +88,10 @@ def seen(name: str, tap: Tap, *, noise: bool) -> torch.Tensor:
 
 
 @functools.cache
-def grams(name: str, noise: bool, tokens: str = "all", batch: int = BATCH) -> Artefact:
+def grams(name: str, noise: bool, tokens: str = "all", batch: int = BATCH) -> Grams:
     taps = taps_of(name)
     given = [seen(name, tap, noise=noise) for tap in taps]
-    made = from_features(given, ids=IDS, sizes=np.full(IMAGES // batch, batch))
+    made = Grams.of_features(given, ids=IDS, sizes=np.full(IMAGES // batch, batch))
     return replace(made, model=name, taps=tuple(taps))
 
 
@@ -104,7 +104,7 @@ def inputs(
     names = [*models, *controls]
     about: Mapping[str, Any] = {name: ABOUT[name] for name in names}
     made = {name: grams(name, noise) for name in names}
-    wide = {name: replace(grams(name, noise, batch=IMAGES), kind="wide") for name in names}
+    wide = {name: grams(name, noise, batch=IMAGES) for name in names}
     return Inputs(tuple(models), tuple(controls), about=about, grams={"all": made}, wide=wide)
 
 
@@ -542,7 +542,9 @@ def test_convergence_cuts_the_minibatches_that_the_features_give() -> None:
         for name in ("dino", "mae"):
             taps = taps_of(name)
             made.append(
-                from_features([seen(name, tap, noise=False) for tap in taps], ids=IDS, sizes=sizes)
+                Grams.of_features(
+                    [seen(name, tap, noise=False) for tap in taps], ids=IDS, sizes=sizes
+                )
             )
         rows = frame[(frame.varied == "batch") & (frame.batch == size)]
         np.testing.assert_allclose(rows.cka, minibatch_cka(*made).diagonal(), atol=1e-6)
@@ -559,7 +561,7 @@ def test_convergence_takes_more_and_more_images() -> None:
     assert sorted(set(rows.images)) == [64, 128, 240]
     assert set(rows.batch) == {32}
     first = [
-        from_features(
+        Grams.of_features(
             [seen(name, tap, noise=False)[:64] for tap in taps_of(name)], sizes=np.array([32, 32])
         )
         for name in ("dino", "mae")

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import sslens
-from sslens.capture import Artefact, Grams, collect
+from sslens.capture import GramReducer, Grams, collect
 from sslens.data.images import from_arrays
 from sslens.errors import InputError
 from sslens.fingerprint import (
@@ -28,7 +28,7 @@ from sslens.fingerprint import (
     write,
 )
 from sslens.fingerprint.header import ENTRY, FORMAT
-from sslens.measures.cka import from_features, minibatch_cka
+from sslens.measures.cka import minibatch_cka
 from sslens.models.taps import Tap
 from sslens.plan import Plan
 
@@ -36,13 +36,13 @@ NANO = "random:vit_nano_patch8_32"
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Conditions, list[Artefact]]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Conditions, list[Grams]]:
     """A fingerprint of a random ViT over 70 images, so that its last minibatch is short, of all
     tokens and CLS."""
     path = tmp_path_factory.mktemp("made") / "nano.safetensors"
     model, images = sslens.load(NANO), sslens.open_images("scenes:0:70")
     plan = Plan.draw(images.ids)
-    artefacts = collect(model, images, [Grams("all"), Grams("cls")], plan=plan)
+    artefacts = collect(model, images, [GramReducer("all"), GramReducer("cls")], plan=plan)
     conditions = Conditions.of(model, images, plan, tokens=("all", "cls"), seed=0)
     write(path, artefacts, conditions, model=model)
     return path, conditions, artefacts
@@ -58,7 +58,7 @@ class Named:
     digest: str = "d1"
 
 
-def synthetic(grams: Tensor, ids: list[str], sizes: list[int]) -> tuple[list[Artefact], Conditions]:
+def synthetic(grams: Tensor, ids: list[str], sizes: list[int]) -> tuple[list[Grams], Conditions]:
     """Grams that no model made, and conditions that fit them."""
     starts = np.cumsum([0, *sizes])
     batches = tuple(tuple(ids[a:b]) for a, b in itertools.pairwise(starts))
@@ -87,7 +87,6 @@ def synthetic(grams: Tensor, ids: list[str], sizes: list[int]) -> tuple[list[Art
     energy = torch.linspace(0, 1, len(grams) * len(sizes), dtype=torch.float64).view(
         len(grams), len(sizes)
     )
-    tensors = {"grams": grams, "energy": energy, "sizes": torch.tensor(sizes)}
     conditions = Conditions(
         name="one",
         ids=plan.ids,
@@ -98,7 +97,7 @@ def synthetic(grams: Tensor, ids: list[str], sizes: list[int]) -> tuple[list[Art
         precision="float32",
         versions={"all": 1},
     )
-    return [Artefact("grams", "one", plan.ids, taps, tensors, key)], conditions
+    return [Grams("one", plan.ids, taps, grams, energy, torch.tensor(sizes), key)], conditions
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -106,11 +105,11 @@ def synthetic(grams: Tensor, ids: list[str], sizes: list[int]) -> tuple[list[Art
 
 
 def test_what_is_written_in_float32_is_read_again_exactly(
-    made: tuple[Path, Conditions, list[Artefact]],
+    made: tuple[Path, Conditions, list[Grams]],
 ) -> None:
     path, conditions, artefacts = made
     found = read(path)
-    assert list(found.artefacts) == ["all", "cls"]
+    assert list(found.grams) == ["all", "cls"]
     assert found.conditions == conditions
     assert (found.name, found.source, found.dtype, found.note) == (
         "random #0",
@@ -120,23 +119,23 @@ def test_what_is_written_in_float32_is_read_again_exactly(
     )
     assert found.about == sslens.load(NANO).about
     assert found.digest == sslens.load(NANO).digest
-    for before, after in zip(artefacts, found.artefacts.values(), strict=True):
+    for before, after in zip(artefacts, found.grams.values(), strict=True):
         assert (before.key, before.taps, before.ids, before.model) == (
             after.key,
             after.taps,
             after.ids,
             after.model,
         )
-        upper, kept = (each.tensors["grams"].triu() for each in (before, after))
-        assert after.tensors["grams"].dtype == torch.float32
+        upper, kept = (each.blocks.triu() for each in (before, after))
+        assert after.blocks.dtype == torch.float32
         assert torch.equal(upper, kept)
-        assert torch.equal(after.tensors["grams"], after.tensors["grams"].mT)
-        assert torch.equal(before.tensors["energy"], after.tensors["energy"])
-        assert after.tensors["sizes"].tolist() == [32, 32, 6]
+        assert torch.equal(after.blocks, after.blocks.mT)
+        assert torch.equal(before.energy, after.energy)
+        assert after.sizes.tolist() == [32, 32, 6]
         # a product of matrices is symmetric but for its rounding, which is all that the lower
         # triangle lost
-        apart = (after.tensors["grams"] - before.tensors["grams"]).abs().max()
-        assert apart < 5e-7 * before.tensors["grams"].abs().max()
+        apart = (after.blocks - before.blocks).abs().max()
+        assert apart < 5e-7 * before.blocks.abs().max()
         np.testing.assert_allclose(
             minibatch_cka(after, after), minibatch_cka(before, before), rtol=0, atol=1e-6
         )
@@ -149,7 +148,7 @@ def test_the_order_of_the_triangles_and_their_values_are_as_documented(tmp_path:
     assert load_file(tmp_path / "one")["triangles/all"].tolist() == [
         [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
     ]
-    assert torch.equal(read(tmp_path / "one").artefacts["all"].tensors["grams"][0, 0], grams)
+    assert torch.equal(read(tmp_path / "one").grams["all"].blocks[0, 0], grams)
 
 
 @pytest.mark.parametrize("sizes", [[32, 34], [5], [4, 4, 7, 4]])
@@ -163,7 +162,7 @@ def test_minibatches_of_any_sizes_come_back(tmp_path: Path, sizes: list[int], dt
     whole = whole.triu() + whole.triu(1).mT
     artefacts, conditions = synthetic(whole, [f"é{i}" for i in range(sum(sizes))], sizes)
     write(tmp_path / "one", artefacts, conditions, model=Named("one"), dtype=dtype)
-    found = read(tmp_path / "one").artefacts["all"].tensors["grams"]
+    found = read(tmp_path / "one").grams["all"].blocks
     if dtype == "float32":
         assert torch.equal(found, whole)
         return
@@ -184,7 +183,7 @@ def test_what_float16_adds_to_cka_is_less_than_the_note_says(tmp_path: Path) -> 
     found: dict[str, list[Fingerprint]] = {"float32": [], "float16": []}
     for name in (NANO, "random:vit_mini_patch8_32:1"):
         model = sslens.load(name)
-        artefacts = collect(model, images, [Grams("all"), Grams("cls")], plan=plan)
+        artefacts = collect(model, images, [GramReducer("all"), GramReducer("cls")], plan=plan)
         conditions = Conditions.of(model, images, plan, tokens=("all", "cls"))
         for dtype in ("float32", "float16"):
             write(tmp_path / "file", artefacts, conditions, model=model, dtype=dtype)
@@ -193,7 +192,7 @@ def test_what_float16_adds_to_cka_is_less_than_the_note_says(tmp_path: Path) -> 
     worst = 0.0
     for tokens in ("all", "cls"):
         full, half = (
-            [each.artefacts[tokens] for each in found[dtype]] for dtype in ("float32", "float16")
+            [each.grams[tokens] for each in found[dtype]] for dtype in ("float32", "float16")
         )
         for a, b in ((0, 0), (0, 1), (1, 1)):
             exact = minibatch_cka(full[a], full[b])
@@ -213,12 +212,12 @@ def test_float16_keeps_what_cka_sees_of_features_in_many_directions() -> None:
     torch.manual_seed(0)
     x = [torch.randn(64, 60_000) for _ in range(2)]
     sizes = [32, 32]
-    full = [from_features([each], sizes=np.array(sizes)) for each in (x[0], x[0] + x[1])]
+    full = [Grams.of_features([each], sizes=np.array(sizes)) for each in (x[0], x[0] + x[1])]
     half = []
     for each in full:
-        kept = triangles.pack(each.tensors["grams"], sizes)
+        kept = triangles.pack(each.blocks, sizes)
         grams = triangles.unpack(triangles.restore(*triangles.halve(kept, sizes), sizes), sizes)
-        half.append(dataclasses.replace(each, tensors=each.tensors | {"grams": grams}))
+        half.append(dataclasses.replace(each, blocks=grams))
     assert abs(minibatch_cka(*half) - minibatch_cka(*full)).item() < 1e-5
 
 
@@ -257,25 +256,25 @@ def test_the_sizes_are_those_promised(tmp_path: Path) -> None:
 
 
 def test_a_fingerprint_can_be_written_from_one(
-    made: tuple[Path, Conditions, list[Artefact]], tmp_path: Path
+    made: tuple[Path, Conditions, list[Grams]], tmp_path: Path
 ) -> None:
     found = read(made[0])
-    write(tmp_path / "again", list(found.artefacts.values()), found.conditions, model=found)
+    write(tmp_path / "again", list(found.grams.values()), found.conditions, model=found)
     assert (tmp_path / "again").read_bytes() == made[0].read_bytes()
     write(
         tmp_path / "half",
-        list(found.artefacts.values()),
+        list(found.grams.values()),
         found.conditions,
         model=found,
         dtype="float16",
     )
     half = read(tmp_path / "half")
     with pytest.raises(ValueError, match="rounded to float16 already"):
-        write(tmp_path / "no", list(half.artefacts.values()), half.conditions, model=half)
+        write(tmp_path / "no", list(half.grams.values()), half.conditions, model=half)
 
 
 def test_a_caller_cannot_mix_up_models_or_conditions(
-    made: tuple[Path, Conditions, list[Artefact]], tmp_path: Path
+    made: tuple[Path, Conditions, list[Grams]], tmp_path: Path
 ) -> None:
     _, conditions, artefacts = made
     model = sslens.load(NANO)
@@ -303,12 +302,12 @@ def test_a_gram_without_numbers_is_not_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_conditions_are_those_of_the_pass(made: tuple[Path, Conditions, list[Artefact]]) -> None:
+def test_conditions_are_those_of_the_pass(made: tuple[Path, Conditions, list[Grams]]) -> None:
     conditions = made[1]
     pictures = sslens.open_images("scenes:0:70")
     assert conditions.images == {"name": "scenes-v3", "count": 70, "content": pictures.content}
     assert conditions.plan == {"batch": 32, "seed": 0, "digest": Plan.draw(pictures.ids).digest}
-    assert conditions.versions == {"all": Grams.version, "cls": Grams.version}
+    assert conditions.versions == {"all": GramReducer.version, "cls": GramReducer.version}
     changed = from_arrays(np.zeros((4, 8, 8, 3), np.uint8), ids=list("abcd"))
     other = from_arrays(np.ones((4, 8, 8, 3), np.uint8), ids=list("abcd"))
     model, plan = sslens.load("pixels"), Plan.draw(list("abcd"))
@@ -342,7 +341,7 @@ def change(
 
 @pytest.mark.parametrize("share", [0.0, 0.00005, 0.01, 0.5, 0.9999])
 def test_a_file_that_was_cut_off(
-    made: tuple[Path, Conditions, list[Artefact]], tmp_path: Path, share: float
+    made: tuple[Path, Conditions, list[Grams]], tmp_path: Path, share: float
 ) -> None:
     whole = made[0].read_bytes()
     path = tmp_path / "cut.safetensors"
@@ -392,7 +391,7 @@ def test_weights_are_no_fingerprint(tmp_path: Path) -> None:
         read(path)
 
 
-def test_a_newer_format(made: tuple[Path, Conditions, list[Artefact]], tmp_path: Path) -> None:
+def test_a_newer_format(made: tuple[Path, Conditions, list[Grams]], tmp_path: Path) -> None:
     path = change(
         made[0],
         tmp_path / "new",
@@ -442,7 +441,7 @@ def test_a_newer_format(made: tuple[Path, Conditions, list[Artefact]], tmp_path:
     ],
 )
 def test_a_header_that_is_not_right(
-    made: tuple[Path, Conditions, list[Artefact]],
+    made: tuple[Path, Conditions, list[Grams]],
     tmp_path: Path,
     header: Callable[[Any], Any],
     said: str,
@@ -452,15 +451,13 @@ def test_a_header_that_is_not_right(
         read(path)
 
 
-def test_a_header_may_say_more(
-    made: tuple[Path, Conditions, list[Artefact]], tmp_path: Path
-) -> None:
+def test_a_header_may_say_more(made: tuple[Path, Conditions, list[Grams]], tmp_path: Path) -> None:
     path = change(made[0], tmp_path / "more", lambda entry: entry | {"by": "someone else"})
     assert read(path).conditions == made[1]
 
 
 def test_tensors_that_are_not_right(
-    made: tuple[Path, Conditions, list[Artefact]], tmp_path: Path
+    made: tuple[Path, Conditions, list[Grams]], tmp_path: Path
 ) -> None:
     kept = load_file(made[0])
     nan, inf = (kept[name].clone() for name in ("triangles/all", "energy/cls"))

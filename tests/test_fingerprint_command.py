@@ -136,8 +136,8 @@ def test_options_reach_the_file(place: Path, capsys: pytest.CaptureFixture[str])
     )
     found = read(Path("file"))
     assert found.conditions.transform["interpolation"] == "bilinear"
-    assert list(found.artefacts) == ["cls", "patch"]
-    assert [tap.name for tap in found.artefacts["cls"].taps] == ["blocks.0.attn.qkv", "blocks.3"]
+    assert list(found.grams) == ["cls", "patch"]
+    assert [tap.name for tap in found.grams["cls"].taps] == ["blocks.0.attn.qkv", "blocks.3"]
     assert (len(found.ids), found.conditions.plan["seed"], found.conditions.sizes) == (8, 3, (4, 4))
     assert found.conditions.precision == "bfloat16"
     assert set(found.ids) == set(sslens.open_images("photos", limit=8, seed=3).ids)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.stats import norm, t
 
-from sslens.capture import Artefact
+from sslens.capture import Grams
 from sslens.comparisons.nulls import (
     permutation_null,
     permutation_nulls,
@@ -19,7 +19,7 @@ from sslens.comparisons.nulls import (
     same_depth_mean,
 )
 from sslens.errors import InputError
-from sslens.measures.cka import Comparison, from_features, minibatch_cka
+from sslens.measures.cka import Comparison, minibatch_cka
 from sslens.models.taps import Tap
 from sslens.statistics.bootstrap import bootstrap_counts, mean_interval, percentiles
 from sslens.statistics.sampled import Sampled, average
@@ -34,8 +34,8 @@ def related(seed: int, dims: Sequence[int], n: int, shared: float = 0.7) -> list
     return [torch.from_numpy(x).float() for x in made]
 
 
-def grams(xs: Sequence[torch.Tensor], *lengths: int) -> Artefact:
-    return from_features(xs, sizes=np.array(lengths, dtype=np.int64))
+def grams(xs: Sequence[torch.Tensor], *lengths: int) -> Grams:
+    return Grams.of_features(xs, sizes=np.array(lengths, dtype=np.int64))
 
 
 # -----------------------------------------------------------------------------------------------------------------
@@ -77,14 +77,16 @@ def test_the_null_is_the_largest_cell_of_features_in_another_order() -> None:
 def test_the_null_takes_all_orders_of_four_images(itself: bool) -> None:
     """Four images have 24 orders, and CKA one value for each four of them: p is counted, and
     rounding may not lose a tie."""
-    a = from_features(related(0, (6,), 4))
+    a = Grams.of_features(related(0, (6,), 4))
     ys = related(0 if itself else 7, (6,), 4)
-    value = minibatch_cka(a, from_features(ys))[0, 0]
+    value = minibatch_cka(a, Grams.of_features(ys))[0, 0]
     orders = [list(order) for order in itertools.permutations(range(4))]
-    every = np.array([minibatch_cka(a, from_features([ys[0][order]]))[0, 0] for order in orders])
+    every = np.array(
+        [minibatch_cka(a, Grams.of_features([ys[0][order]]))[0, 0] for order in orders]
+    )
     expected = (every >= value - 1e-6).mean()
     assert expected == (4 if itself else 12) / 24
-    found = permutation_null(a, from_features(ys), permutations=4000).p[0, 0]
+    found = permutation_null(a, Grams.of_features(ys), permutations=4000).p[0, 0]
     assert found == pytest.approx(expected, abs=4 * np.sqrt(0.25 / 4000))
 
 
@@ -213,9 +215,7 @@ def test_an_interval_of_a_mean_is_that_of_the_bootstrap_over_images() -> None:
     assert [float(each) for each in mean_interval(np.zeros(5))] == [0, 0, 0]
 
 
-def four(
-    batches: int = 24, seed: int = 0, shared: tuple[float, float] = (0.9, 0.5)
-) -> list[Artefact]:
+def four(batches: int = 24, seed: int = 0, shared: tuple[float, float] = (0.9, 0.5)) -> list[Grams]:
     """Four models of the same images in minibatches of 8: c is like a and d like b, but for noise
     and how much is shared."""
     n = 8 * batches
@@ -410,7 +410,7 @@ def test_pairing_is_refused_where_minibatches_differ() -> None:
 
 
 def test_a_single_minibatch_has_values_and_no_inference() -> None:
-    a, b = (from_features(related(seed, (6,), 16)) for seed in (0, 1))
+    a, b = (Grams.of_features(related(seed, (6,), 16)) for seed in (0, 1))
     found = same_depth_mean(a, b).estimate()
     assert found.value == pytest.approx(minibatch_cka(a, b)[0, 0])
     assert np.isnan([found.low, found.high, found.p]).all()

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import sslens
-from sslens.capture import Artefact, FeatureStore, in_memory, open_features
+from sslens.capture import Features, open_features
 from sslens.cli import main
 from sslens.comparisons import knn_sweep as sweeping
 from sslens.errors import InputError
@@ -46,23 +46,19 @@ def refused(line: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return err
 
 
-def made(n: int, seed: int = 0) -> FeatureStore:
+def made(n: int, seed: int = 0) -> Features:
     """Two taps of 3 classes: at the first they are apart, at the second nothing is told."""
     generator = torch.Generator().manual_seed(seed)
     labels = np.arange(n) % 3
     noise = torch.randn(n, 3, generator=generator)
     tensors = {
-        "blocks.0/cls": torch.eye(3)[labels] + 0.1 * noise,
-        "norm/cls": torch.randn(n, 3, generator=generator),
-        "norm/patch": torch.randn(n, 3, generator=generator),
+        ("blocks.0", "cls"): torch.eye(3)[labels] + 0.1 * noise,
+        ("norm", "cls"): torch.randn(n, 3, generator=generator),
+        ("norm", "patch"): torch.randn(n, 3, generator=generator),
     }
     taps = (Tap("blocks.0", "block", 0.5), Tap("norm", "norm", 1.0))
     ids = tuple(f"{i}.png" for i in range(n))
-    return in_memory(
-        Artefact("features", "m", ids, taps, tensors, {}),
-        dict(zip(ids, labels.tolist(), strict=True)),
-        "abc",
-    )
+    return Features.of(tensors, ids=ids, taps=taps, labels=labels, classes="abc", model="m")
 
 
 # -------------------------------------------------------------------------------------------------------
@@ -256,8 +252,8 @@ def test_a_model_is_classified_beside_its_controls_and_again_without_a_pass(
         if each.labels is not None
     ]
     predicted = knn(
-        queries.tensors["norm/patch"],
-        among.tensors["norm/patch"],
+        queries.read("norm", "patch"),
+        among.read("norm", "patch"),
         torch.tensor([labels[1][name] for name in among.ids]),
         k=3,
     )

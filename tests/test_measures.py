@@ -14,8 +14,7 @@ import scipy.spatial
 import scipy.stats
 import torch
 
-from sslens.capture import Artefact
-from sslens.capture.grams import from_features
+from sslens.capture import Grams
 from sslens.errors import InputError
 from sslens.find import names, plugin
 from sslens.measures import bures, debiased_cka, neighbours, rsa
@@ -38,8 +37,8 @@ def features(seed: int, dims: Sequence[int], n: int = sum(LENGTHS)) -> list[torc
     return [torch.from_numpy(x).float() for x in made]
 
 
-def grams(xs: Sequence[torch.Tensor], lengths: Sequence[int] = LENGTHS) -> Artefact:
-    return from_features(xs, sizes=np.array(lengths, dtype=np.int64))
+def grams(xs: Sequence[torch.Tensor], lengths: Sequence[int] = LENGTHS) -> Grams:
+    return Grams.of_features(xs, sizes=np.array(lengths, dtype=np.int64))
 
 
 def parts(xs: Sequence[torch.Tensor], lengths: Sequence[int] = LENGTHS) -> list[list[np.ndarray]]:
@@ -105,10 +104,15 @@ def test_only_the_order_that_both_share_counts(name: str) -> None:
     module = plugin("measures", name)
     xs, ys = features(0, (20,), n=32), features(1, (30,), n=32)
     order = torch.randperm(32, generator=torch.Generator().manual_seed(0))
-    value = module.compute(from_features(xs), from_features(ys))[0, 0]
-    both = module.compute(from_features([xs[0][order]]), from_features([ys[0][order]]))[0, 0]
+    value = module.compute(Grams.of_features(xs), Grams.of_features(ys))[0, 0]
+    both = module.compute(Grams.of_features([xs[0][order]]), Grams.of_features([ys[0][order]]))[
+        0, 0
+    ]
     assert both == pytest.approx(value, abs=1e-5)
-    assert module.compute(from_features([xs[0][order]]), from_features(ys))[0, 0] < value - 0.05
+    assert (
+        module.compute(Grams.of_features([xs[0][order]]), Grams.of_features(ys))[0, 0]
+        < value - 0.05
+    )
 
 
 @EACH
@@ -130,23 +134,25 @@ def test_other_images_and_too_few_are_refused(name: str) -> None:
     module = plugin("measures", name)
     xs = features(0, (8,), n=12)
     with pytest.raises(InputError, match="cannot be compared: 2 ids differ, first 11"):
-        module.compute(from_features(xs), from_features(xs, ids=[*map(str, range(11)), "else"]))
+        module.compute(
+            Grams.of_features(xs), Grams.of_features(xs, ids=[*map(str, range(11)), "else"])
+        )
     few = grams([x[:9] for x in xs], (8, 1))
     with pytest.raises(InputError, match=r"1 images.* so give minibatches of [234] or more"):
         module.compute(few, few)
 
 
-def changed(grams: Artefact, change: Callable[[np.ndarray], np.ndarray]) -> Artefact:
+def changed(grams: Grams, change: Callable[[np.ndarray], np.ndarray]) -> Grams:
     """Grams of the same images at distances that are a function of what they were."""
-    blocks = grams.tensors["grams"].double().numpy()
+    blocks = grams.blocks.double().numpy()
     new = np.zeros_like(blocks)
-    for batch, n in enumerate(grams.tensors["sizes"].tolist()):
+    for batch, n in enumerate(grams.sizes.tolist()):
         k = blocks[:, batch, :n, :n]
         own = k.diagonal(axis1=-2, axis2=-1)
         apart = change(np.maximum(own[:, :, None] + own[:, None, :] - 2 * k, 0))
         centre = np.eye(n) - 1 / n
         new[:, batch, :n, :n] = -centre @ apart @ centre / 2
-    return replace(grams, tensors={**grams.tensors, "grams": torch.from_numpy(new).float()})
+    return replace(grams, blocks=torch.from_numpy(new).float())
 
 
 def turned(x: torch.Tensor) -> torch.Tensor:
@@ -158,7 +164,7 @@ def turned(x: torch.Tensor) -> torch.Tensor:
 
 #: what may be done to one of the models; the root of a squared Euclidean distance is one again
 #: (Schoenberg, 1938)
-DONE: dict[str, Callable[[Sequence[torch.Tensor]], Artefact]] = {
+DONE: dict[str, Callable[[Sequence[torch.Tensor]], Grams]] = {
     "orthogonal": lambda xs: grams([turned(x) for x in xs]),
     "isotropic scaling": lambda xs: grams([1e-3 * x for x in xs]),
     "translation": lambda xs: grams([x + torch.linspace(-5, 5, x.shape[1]) for x in xs]),
@@ -214,7 +220,7 @@ def test_debiased_cka_is_the_mean_of_ratios() -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
     minibatch = plugin("measures", "cka").compute
     assert np.abs(found - minibatch(grams(xs), grams(ys))).max() > 1e-3
-    whole = [from_features(each) for each in (xs, ys)]
+    whole = [Grams.of_features(each) for each in (xs, ys)]
     np.testing.assert_allclose(debiased_cka.compute(*whole), minibatch(*whole), rtol=0, atol=1e-12)
 
 
@@ -222,7 +228,9 @@ def test_images_equally_far_from_each_other_have_no_cka() -> None:
     """Nothing is left of such a Gram when it is U-centred: what float32 leaves is rounding, and
     would be a CKA of any size."""
     xs = features(0, (20,), n=24)
-    made = from_features([xs[0], 7 * torch.eye(24), 0.3 + torch.eye(24)], sizes=np.array([12, 12]))
+    made = Grams.of_features(
+        [xs[0], 7 * torch.eye(24), 0.3 + torch.eye(24)], sizes=np.array([12, 12])
+    )
     for name in ("cka", "debiased-cka", "rsa"):
         value = plugin("measures", name).compute(made, made)
         assert np.isnan(value).sum() == 8
@@ -273,7 +281,7 @@ def test_mutual_neighbours_are_those_of_a_loop(rounded: bool) -> None:
 def test_unrelated_features_have_neighbours_in_common_by_chance() -> None:
     rng = np.random.default_rng(0)
     x, y = (
-        from_features(
+        Grams.of_features(
             [torch.from_numpy(rng.standard_normal((3200, 9))).float()], sizes=np.full(100, 32)
         )
         for _ in "xy"
@@ -300,17 +308,17 @@ def test_bures_is_the_solution_of_the_orthogonal_procrustes_problem() -> None:
     xs, ys = features(0, (20, 5)), features(1, (30, 4, 50))
     expected = by_hand(lambda x, y: procrustes(x, y)[0], xs, ys)
     np.testing.assert_allclose(bures.compute(grams(xs), grams(ys)), expected, rtol=0, atol=1e-5)
-    x, y = (from_features(each[:1]).tensors["grams"][0, 0] for each in (xs, ys))
+    x, y = (Grams.of_features(each[:1]).blocks[0, 0] for each in (xs, ys))
     similarity, distance = procrustes(xs[0].double().numpy(), ys[0].double().numpy())
     assert bures.procrustes_distance(x, y).item() == pytest.approx(distance, rel=1e-5)
-    assert bures.angle(bures.compute(from_features(xs), from_features(ys)))[0, 0] == pytest.approx(
-        np.arccos(similarity), abs=1e-5
-    )
+    assert bures.angle(bures.compute(Grams.of_features(xs), Grams.of_features(ys)))[
+        0, 0
+    ] == pytest.approx(np.arccos(similarity), abs=1e-5)
 
 
 def test_the_angle_is_a_metric_of_one_minibatch() -> None:
     rng = np.random.default_rng(0)
-    made = from_features(
+    made = Grams.of_features(
         [torch.from_numpy(rng.standard_normal((10, d))).float() for d in rng.integers(1, 12, 12)]
     )
     apart = bures.angle(bures.compute(made, made))

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from sslens.analyses import factors_depth, probe_depth, probe_layers
-from sslens.capture import Artefact
+from sslens.capture import Features
 from sslens.claims.advice import advice
 from sslens.comparisons import probing as _probing
 from sslens.comparisons.inputs import Inputs
@@ -62,17 +62,19 @@ def study(
         "images": tuple(f"i{i:03d}" for i in range(TEST)),
     }
     labels = {part: np.arange(len(names)) % classes for part, names in ids.items()}
-    made: dict[str, dict[str, Artefact]] = {"bank": {}, "images": {}}
+    made: dict[str, dict[str, Features]] = {"bank": {}, "images": {}}
     for part, names in ids.items():
         for model, known in models.items():
             keys = (
-                ["pixels/flat"]
+                [("pixels", "flat")]
                 if model == "pixels"
-                else [f"{tap.name}/{p}" for tap in TAPS for p in ("cls", "mean", "patch")]
+                else [(tap.name, p) for tap in TAPS for p in ("cls", "mean", "patch")]
             )
             taps = (Tap("pixels", "pixels", 0.0),) if model == "pixels" else TAPS
-            tensors = {key: drawn(known.get(key, ""), labels[part], generator) for key in keys}
-            made[part][model] = Artefact("features", model, names, taps, tensors, {})
+            columns = {
+                key: drawn(known.get("/".join(key), ""), labels[part], generator) for key in keys
+            }
+            made[part][model] = Features.of(columns, ids=names, taps=taps, model=model)
     controls = tuple(name for name in models if name in ("pixels", "random"))
     return Inputs(
         tuple(name for name in models if name not in controls),
@@ -148,7 +150,7 @@ def test_a_row_is_a_probe_trained_chosen_and_tested_on_parts_of_their_own(
 ) -> None:
     given, table = layered
     images = _probing.Images.of(given)
-    features = given.bank["mae"].tensors["blocks.1/cls"]
+    features = given.bank["mae"].read("blocks.1", "cls")
     labels = torch.from_numpy(images.bank_labels)
     assert not set(images.train) & set(images.validation)
     assert (
@@ -163,7 +165,7 @@ def test_a_row_is_a_probe_trained_chosen_and_tested_on_parts_of_their_own(
     probes = train_probes(parts[0], [head], GRID)
     chosen = int(probes.right(parts[1])[head].mean(1).argmax())
     own = torch.tensor(list(given.labels.values()))
-    logits = probes.module(head, chosen)(given.features["mae"].tensors["blocks.1/cls"])
+    logits = probes.module(head, chosen)(given.features["mae"].read("blocks.1", "cls"))
     row = only(table.frame, row="probe", model="mae", tap="blocks.1", pooling="cls")
     assert row.accuracy == pytest.approx(float((logits.argmax(1) == own).double().mean()))
     assert row.lr == GRID[chosen].lr
@@ -331,13 +333,13 @@ def test_a_factor_that_only_one_tap_holds_is_found_there() -> None:
     generator = np.random.default_rng(1)
     frames = {}
     for part in ("bank", "features"):
-        artefact = getattr(given, part)["mae"]
-        x, size = generator.uniform(-1, 1, (2, len(artefact.ids)))
-        artefact.tensors["blocks.0/cls"][:, 3] = torch.from_numpy(5 * x)
+        given_features = getattr(given, part)["mae"]
+        x, size = generator.uniform(-1, 1, (2, len(given_features.ids)))
+        given_features.read("blocks.0", "cls")[:, 3] = torch.from_numpy(5 * x)
         side = np.where(x > 0, "right", "left")
         # in no order of the images: rows are found by id
         frames[part] = pd.DataFrame(
-            {"x": x, "side": side, "size": size, "one": 1.0}, index=artefact.ids
+            {"x": x, "side": side, "size": size, "one": 1.0}, index=given_features.ids
         ).sample(frac=1, random_state=0)
     given = replace(given, factors=frames["features"], bank_factors=frames["bank"])
     table = factors_depth.compute(given)
@@ -351,9 +353,9 @@ def test_a_factor_that_only_one_tap_holds_is_found_there() -> None:
     bank, images = (each["mae"] for each in (given.bank, given.features))
     known = ["x", "side", "size"]
     expected = decode(
-        bank.tensors["norm/patch"],
+        bank.read("norm", "patch"),
         frames["bank"].loc[list(bank.ids), known],
-        images.tensors["norm/patch"],
+        images.read("norm", "patch"),
         frames["features"].loc[list(images.ids), known],
     )
     found = frame[(frame.model == "mae") & (frame.tap == "norm") & (frame.pooling == "patch")]
@@ -399,14 +401,7 @@ def test_the_parts_depend_on_ids_and_not_on_their_order() -> None:
 
 def test_raw_pixels_are_probed_as_a_small_picture() -> None:
     picture = torch.arange(16.0 * 16).view(1, 1, 16, 16).repeat(2, 3, 1, 1)
-    known = Artefact(
-        "features",
-        "pixels",
-        ("a", "b"),
-        (Tap("pixels", "pixels", 0.0),),
-        {"pixels/flat": picture.flatten(1)},
-        {},
-    )
+    known = Features.of({("pixels", "flat"): picture.flatten(1)})
     found = _probing.read("pixels", "flat", known)
     assert found.shape == (2, 192)
     assert found[0, :2].tolist() == [8.5, 10.5]  # means of 0, 1, 16, 17 and of 2, 3, 18, 19
@@ -442,16 +437,10 @@ def test_too_few_images_of_a_class_are_known_before_anything_is_computed(
     assert reason is None if said is None else said in str(reason)
     if said is None:
         names = [str(i) for i in range(len(labels))]
-        x = Artefact(
-            "features",
-            "m",
-            tuple(names),
-            TAPS[:1],
-            {"blocks.0/cls": torch.randn(len(labels), 3)},
-            {},
-        )
+        column, taps = ("blocks.0", "cls"), TAPS[:1]
+        x = Features.of({column: torch.randn(len(labels), 3)}, ids=names, taps=taps)
         banked = (
-            {"m": replace(x, ids=tuple("wxyz"), tensors={"blocks.0/cls": torch.randn(4, 3)})}
+            {"m": Features.of({column: torch.randn(4, 3)}, ids=tuple("wxyz"), taps=taps)}
             if bank
             else {}
         )

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from sslens.capture import Artefact, FeatureStore, in_memory
+from sslens.capture import Features
 from sslens.errors import InputError
 from sslens.find import names, plugin
 from sslens.models.taps import Tap
@@ -230,19 +230,18 @@ def test_votes_are_those_of_dinos_evaluation(count: int) -> None:
     assert knn(queries, bank, labels, k=20).tolist() == expected.tolist()
 
 
-def store(seed: int, n: int, **changes: object) -> FeatureStore:
+def store(seed: int, n: int, **changes: object) -> Features:
     tensors = {
-        "blocks.0/cls": drawn(seed, n),
-        "blocks.0/mean": drawn(seed + 9, n),
-        "norm/cls": drawn(seed + 5, n, 6),
+        ("blocks.0", "cls"): drawn(seed, n),
+        ("blocks.0", "mean"): drawn(seed + 9, n),
+        ("norm", "cls"): drawn(seed + 5, n, 6),
     }
     taps = (Tap("blocks.0", "block", 0.5), Tap("norm", "norm", 1.0))
     ids = tuple(f"{seed}/{i}" for i in range(n))
-    labels = dict(zip(ids, np.random.default_rng(seed).integers(0, 3, n).tolist(), strict=True))
-    made = in_memory(
-        Artefact("features", "m", ids, taps, tensors, {"weights": "w", "transform": {}}),
-        labels,
-        "abc",
+    labels = np.random.default_rng(seed).integers(0, 3, n)
+    key = {"weights": "w", "transform": {}}
+    made = Features.of(
+        tensors, ids=ids, taps=taps, labels=labels, classes="abc", model="m", key=key
     )
     return replace(made, **changes)  # type: ignore[arg-type]
 

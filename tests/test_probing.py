@@ -12,9 +12,8 @@ import torch
 import sslens
 from sslens.arguments import probing as _probing
 from sslens.arguments.probing import Part, Sets
-from sslens.capture import Artefact, Features, collect
+from sslens.capture import FeatureReducer, Features, collect, open_features
 from sslens.capture.shards import extract
-from sslens.capture.stored import in_memory, open_features
 from sslens.cli import main
 from sslens.data.images import from_arrays
 from sslens.errors import InputError
@@ -79,9 +78,9 @@ def test_stored_features_train_the_probes_that_held_ones_do(
     store, columns = open_features(folder), [("blocks.3", "patch"), LAST]
     stored = Stored(store, columns=columns, batch=10)
     assert list(stored.columns) == columns
-    (whole,) = collect(model, images, [Features()])
+    (whole,) = collect(model, images, [FeatureReducer()])
     labels = dict(zip(images.ids, images.labels.tolist(), strict=True))
-    alike = Stored(in_memory(whole, labels, images.classes), columns=columns, batch=10)
+    alike = Stored(whole.labelled(labels, images.classes), columns=columns, batch=10)
     held = Held({c: store.read(*c).float() for c in columns}, stored.labels, 10, batch=10)
     heads = [Head((LAST,)), Head((columns[0], LAST), 2)]
     probes = train_probes(stored, heads, QUICK)
@@ -102,7 +101,7 @@ def test_stored_features_train_the_probes_that_held_ones_do(
 
 
 def test_features_without_labels_are_refused() -> None:
-    store = in_memory(Artefact("features", "m", ("a", "b"), (), {"norm/cls": torch.ones(2, 2)}, {}))
+    store = Features.of({("norm", "cls"): torch.ones(2, 2)})
     with pytest.raises(InputError, match="stored features have no labels"):
         Stored(store)
     assert Stored(store, torch.tensor([0, 1])).classes == 2
@@ -132,10 +131,10 @@ def test_views_are_what_the_model_makes_of_crops_and_flips() -> None:
         2,
         {columns[0]: 64, columns[1]: 64},
     )
-    (whole,) = collect(model, images, [Features()])
+    (whole,) = collect(model, images, [FeatureReducer()])
     for features, labels in data.epoch(0):
         for column in columns:
-            expected = whole.tensors["/".join(column)]
+            expected = whole.read(*column)
             rows = torch.cdist(features[column], expected).argmin(1)
             torch.testing.assert_close(features[column], expected[rows], atol=1e-4, rtol=0)
             ids = [whole.ids[row] for row in rows]
@@ -356,11 +355,7 @@ def test_the_preview_learns_of_every_class(monkeypatch: pytest.MonkeyPatch) -> N
         torch.from_numpy(labels)[:, None]
         + torch.rand(100, 3, generator=torch.Generator().manual_seed(0)) / 10
     )
-    ids = tuple(map(str, range(100)))
-    named = dict(zip(ids, labels.tolist(), strict=True))
-    store = in_memory(
-        Artefact("features", "m", ids, (), {"norm/cls": values}, {}), named, ("a", "b")
-    )
+    store = Features.of({("norm", "cls"): values}, labels=labels, classes=("a", "b"))
     part = Part(store, np.arange(100), labels, None)
     monkeypatch.setattr(_probing, "PREVIEWED", 20)
     table = Sets(None, ("a", "b"), part, part, part).preview([Head((LAST,))]).frame

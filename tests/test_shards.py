@@ -11,11 +11,11 @@ import torch
 
 import sslens
 from forks import forked, together
-from sslens.capture import FeatureStore, features, in_memory
+from sslens.capture import Features, open_features
 from sslens.capture import shards as module
 from sslens.capture.manifest import IMAGES, MANIFEST, Manifest, is_features, places, shard_path
+from sslens.capture.passes import features
 from sslens.capture.shards import describe, extract
-from sslens.capture.stored import open_features
 from sslens.data.images import ImageSet, from_arrays
 from sslens.errors import Doubt, InputError
 from sslens.models.backbone import Backbone
@@ -34,7 +34,7 @@ def images() -> ImageSet:
     return sslens.open_images("scenes:0:50")
 
 
-def stored(model: Backbone, images: ImageSet, folder: Path, **options: object) -> FeatureStore:
+def stored(model: Backbone, images: ImageSet, folder: Path, **options: object) -> Features:
     return extract(
         model, images, folder, **{"shard": 16, "batch": 6, "taps": ["blocks.1", "norm"], **options}
     )  # type: ignore[arg-type]
@@ -72,11 +72,11 @@ def test_they_are_the_features_of_a_pass_in_memory(
     model = sslens.load(source)
     made = features(model, images)
     store = extract(model, images, tmp_path / "out", shard=16, batch=6, dtype=dtype)
-    assert [f"{tap}/{pooling}" for tap, pooling in store.columns] == list(made.tensors)
+    assert list(store.columns) == list(made.columns)
     row = {name: i for i, name in enumerate(made.ids)}
     order = [row[name] for name in store.ids]
     for (tap, pooling), width in store.columns.items():
-        expected = made.tensors[f"{tap}/{pooling}"][order]
+        expected = made.read(tap, pooling)[order]
         found = store.read(tap, pooling)
         assert found.shape == (50, width)
         if (
@@ -151,12 +151,12 @@ def test_an_order_is_a_shuffle_that_reads_shards_one_window_after_the_other(
     assert store.order(0).tolist() == store.order(0).tolist() != store.order(1).tolist()
     assert sorted(store.order(0, np.array([5, 20, 44]))) == [5, 20, 44]
     assert len(set(store.order(0)[:16] // 16)) > 1  # a small store as a whole
-    monkeypatch.setattr("sslens.capture.stored.WINDOW", 2 * store.row_bytes * 16)
+    monkeypatch.setattr("sslens.capture.features.WINDOW", 2 * store.row_bytes * 16)
     seen = store.order(0) // 16
     assert len(set(seen)) == 4
     halves = [{*seen[:n]} for n in (18, 32) if {*seen[:n]}.isdisjoint(seen[n:])]
     assert [len(half) for half in halves] == [2]
-    monkeypatch.setattr("sslens.capture.stored.WINDOW", 1)
+    monkeypatch.setattr("sslens.capture.features.WINDOW", 1)
     seen = store.order(0) // 16
     assert (np.diff(seen) != 0).sum() == 3  # shard by shard
 
@@ -169,16 +169,16 @@ def test_a_map_is_never_written_to_the_file(copy: Path) -> None:
     assert shards(copy) == before
 
 
-def test_an_artefact_in_memory_is_read_the_same_way(model: Backbone, images: ImageSet) -> None:
+def test_features_in_memory_are_read_the_same_way(model: Backbone, images: ImageSet) -> None:
     made = features(model, images, taps=["norm"])
     assert images.labels is not None
     labels = dict(zip(images.ids, images.labels.tolist(), strict=True))
-    store = in_memory(made, labels, images.classes)
+    store = made.labelled(labels, images.classes)
     assert store.labels is not None
     assert store.labels.tolist() == [labels[name] for name in made.ids]
-    assert torch.equal(store.read("norm", "patch", slice(2, 30)), made.tensors["norm/patch"][2:30])
+    assert torch.equal(store.read("norm", "patch", slice(2, 30)), made.read("norm", "patch")[2:30])
     assert torch.equal(
-        next(store.blocks(20)).features["norm", "cls"], made.tensors["norm/cls"][:20]
+        next(store.blocks(20)).features["norm", "cls"], made.read("norm", "cls")[:20]
     )
     assert sorted(store.order(0)) == list(range(50))
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from forks import together
 from sslens import fingerprint, study, zoo
-from sslens.capture import grams
+from sslens.capture.passes import grams
 from sslens.comparisons import probing as _probing
 from sslens.data import open_images
 from sslens.data.transform import EvalTransform

@@ -12,13 +12,12 @@ import pytest
 import torch
 
 import sslens
-from sslens.capture import Artefact
+from sslens.capture import Grams
 from sslens.cli import main
 from sslens.comparisons import pairs as _pairs
 from sslens.comparisons import probing as _probing
 from sslens.comparisons.inputs import Inputs
 from sslens.find import plugin
-from sslens.measures.cka import from_features
 from sslens.models.taps import Tap
 from sslens.probes.linear.training import Point
 from sslens.store import Store
@@ -37,11 +36,11 @@ ABOUT: dict[str, dict[str, Any]] = {
 }
 
 
-def model(one: float, other: float) -> Artefact:
+def model(one: float, other: float) -> Grams:
     """Blocks of two features: `one` and `other` are the shares of the two contrasts in the Gram."""
     features = torch.from_numpy(np.stack([one**0.5 * ONE, other**0.5 * OTHER], 1)).float()
     ids = tuple(f"{i:02d}.png" for i in range(80))
-    made = from_features([features] * 3, ids=ids, sizes=np.full(10, 8))
+    made = Grams.of_features([features] * 3, ids=ids, sizes=np.full(10, 8))
     return replace(made, taps=tuple(Tap(f"blocks.{i}", "block", (i + 1) / 3) for i in range(3)))
 
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sslens.capture import activations as activations
     from sslens.capture import extract as extract
-    from sslens.capture import features as features
-    from sslens.capture import grams as grams
     from sslens.capture import open_features as open_features
+    from sslens.capture.passes import features as features
+    from sslens.capture.passes import grams as grams
     from sslens.data import ImageSet as ImageSet
     from sslens.data import open_images as open_images
     from sslens.errors import InputError as InputError
@@ -32,8 +32,8 @@ __version__ = "0.1.0"
 _HOME = {
     "activations": "sslens.capture",
     "extract": "sslens.capture",
-    "features": "sslens.capture",
-    "grams": "sslens.capture",
+    "features": "sslens.capture.passes",
+    "grams": "sslens.capture.passes",
     "open_features": "sslens.capture",
     "ImageSet": "sslens.data",
     "open_images": "sslens.data",

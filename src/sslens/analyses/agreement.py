@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sslens.capture import Artefact
+from sslens.capture import Column, Features
 from sslens.comparisons import families as _families
 from sslens.comparisons import pairs as _pairs
 from sslens.comparisons import roles as _roles
@@ -123,17 +123,14 @@ def compute(inputs: Inputs) -> Table:
 
 def readings(inputs: Inputs) -> tuple[str, ...]:
     """The poolings that any model has: CLS and patches, or where there are neither the mean."""
-    every = {
-        key.rpartition("/")[2] for features in inputs.features.values() for key in features.tensors
-    }
+    every = {pooling for features in inputs.features.values() for pooling in features.poolings}
     return tuple(pooling for pooling in ("cls", "patch") if pooling in every) or ("mean",)
 
 
-def last(features: Artefact, reading: str) -> str:
-    """Key of the features after the last layer that have this pooling, or what the model has
-    instead."""
-    keys = [f"{features.taps[-1].name}/{pooling}" for pooling in (reading, "mean", "flat")]
-    return next(key for key in keys if key in features.tensors)
+def last(features: Features, reading: str) -> Column:
+    """The features after the last layer that have this pooling, or what the model has instead."""
+    columns = [(features.taps[-1].name, pooling) for pooling in (reading, "mean", "flat")]
+    return next(column for column in columns if column in features.columns)
 
 
 def _rows(inputs: Inputs, reading: str) -> Iterator[dict[str, Any]]:
@@ -280,12 +277,13 @@ def predictions(inputs: Inputs, reading: str) -> tuple[dict[str, Predicted], int
             raise InputError(
                 f"The features of {name} are of other images than those of the first model."
             )
-        key, bank = last(features, reading), inputs.bank.get(name)
+        column, bank = last(features, reading), inputs.bank.get(name)
         if bank is None:
-            logits = probe_logits(features.tensors[key], labels, len(known))
+            logits = probe_logits(features.read(*column), labels, len(known))
         else:
             theirs = np.array([place[inputs.bank_labels[i]] for i in bank.ids])
-            logits = probe_logits(bank.tensors[key], theirs, len(known), features.tensors[key])
+            asked = features.read(*column)
+            logits = probe_logits(bank.read(*column), theirs, len(known), asked)
         found[name] = Predicted.of(logits, labels, min(max(KS), len(known)))
     return found, len(known)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sslens.capture import Artefact
+from sslens.capture import Grams
 from sslens.comparisons import pairs as _pairs
 from sslens.comparisons import panels as _panels
 from sslens.comparisons.inputs import Inputs
@@ -88,7 +88,7 @@ def compute(inputs: Inputs) -> Table:
     return Table(pd.DataFrame(rows, columns=list(UNITS)), UNITS)
 
 
-def matched(a: Artefact, b: Artefact) -> list[tuple[int, int]]:
+def matched(a: Grams, b: Grams) -> list[tuple[int, int]]:
     """Each tap of `a` with the tap of `b` of its kind that is nearest in relative depth; taps
     without such a one are left out."""
     cells = []
@@ -100,17 +100,17 @@ def matched(a: Artefact, b: Artefact) -> list[tuple[int, int]]:
 
 
 def _settings(
-    a: Artefact, b: Artefact, cells: Sequence[tuple[int, int]], seed: int
+    a: Grams, b: Grams, cells: Sequence[tuple[int, int]], seed: int
 ) -> Iterator[tuple[dict[str, Any], Sampled]]:
     """Sizes of minibatches over all images, then numbers of images in minibatches of the smallest
     size."""
-    widest = int(a.tensors["sizes"].max())
+    widest = int(a.sizes.max())
     smallest = min(BATCH, widest)
     sizes = [
         smallest,
         *itertools.takewhile(lambda n: n <= min(LARGEST, widest), _doubled(2 * smallest)),
     ]
-    count = int(a.tensors["sizes"].sum())
+    count = int(a.sizes.sum())
     for size in sizes:
         compared, ends = _cut(a, b, size)
         setting = {"varied": "batch", "batch": size, "images": count, "minibatches": len(ends)}
@@ -139,14 +139,14 @@ def _doubled(first: int) -> Iterator[int]:
     return (first * 2**k for k in itertools.count())
 
 
-def _cut(a: Artefact, b: Artefact, size: int) -> tuple[Comparison, np.ndarray]:
+def _cut(a: Grams, b: Grams, size: int) -> tuple[Comparison, np.ndarray]:
     """Two models compared on minibatches of a size, cut from their wide Grams; and the images up to
     the end of each.
 
     One group at a time: a Gram of 1,024 images in float64 has 8 MB a tap.
     """
     parts, lengths = [], []
-    for group, count in enumerate(a.tensors["sizes"].tolist()):
+    for group, count in enumerate(a.sizes.tolist()):
         pieces = _pieces(count, size)
         parts.append(Comparison.of(_group(a, group, pieces), _group(b, group, pieces)))
         lengths += pieces
@@ -172,21 +172,20 @@ def _pieces(count: int, size: int) -> list[int]:
     return [*pieces[:-1], size + left]
 
 
-def _group(wide: Artefact, group: int, pieces: Sequence[int]) -> Artefact:
+def _group(wide: Grams, group: int, pieces: Sequence[int]) -> Grams:
     """The blocks on the diagonal of one group's Gram, as Grams: centred about the group's mean, to
     which HSIC_1 is blind."""
-    gram, energy = wide.tensors["grams"][:, group], wide.tensors["energy"][:, group]
+    gram, energy = wide.blocks[:, group], wide.energy[:, group, None]
     blocks = torch.zeros(len(gram), len(pieces), max(pieces), max(pieces))
     for k, (end, size) in enumerate(zip(itertools.accumulate(pieces), pieces, strict=True)):
         blocks[:, k, :size, :size] = gram[:, end - size : end, end - size : end]
     share = torch.tensor(pieces, dtype=torch.float64) / sum(pieces)
-    tensors = {"grams": blocks, "energy": energy[:, None] * share, "sizes": torch.tensor(pieces)}
-    return replace(wide, kind="grams", tensors=tensors)
+    return replace(wide, blocks=blocks, energy=energy * share, sizes=torch.tensor(pieces))
 
 
 def _rows(
-    a: Artefact,
-    b: Artefact,
+    a: Grams,
+    b: Grams,
     cells: Sequence[tuple[int, int]],
     names: dict[str, Any],
     sampled: Sampled,

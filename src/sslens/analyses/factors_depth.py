@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sslens.capture import Artefact
+from sslens.capture import Features
 from sslens.comparisons import probing as _probing
 from sslens.comparisons.inputs import Inputs
 from sslens.errors import InputError
@@ -79,14 +79,14 @@ def compute(inputs: Inputs) -> Table:
     return Table(pd.concat(frames, ignore_index=True)[list(UNITS)], UNITS)
 
 
-def _taps(features: Artefact, pooling: str) -> list[int]:
+def _taps(features: Features, pooling: str) -> list[int]:
     """Places of the blocks and of the last layer that have this pooling."""
     end = len(features.taps) - 1
     taps = enumerate(features.taps)
     return [
         i
         for i, tap in taps
-        if (tap.kind == "block" or i == end) and f"{tap.name}/{pooling}" in features.tensors
+        if (tap.kind == "block" or i == end) and (tap.name, pooling) in features.columns
     ]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sslens.capture import Artefact
+from sslens.capture import Features
 from sslens.comparisons.inputs import Inputs
 from sslens.figure import Figure, Line, Lines
 from sslens.probes.knn import neighbours, votes, wilson
@@ -76,7 +76,7 @@ def _gain(correct: np.ndarray, control: np.ndarray | None) -> dict[str, float]:
 
 
 def _rows(
-    name: str, features: Artefact, bank: Artefact | None, inputs: Inputs, control: bool
+    name: str, features: Features, bank: Features | None, inputs: Inputs, control: bool
 ) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
     """Each tap, pooling and vote: its numbers, and which images it has right (in the order that all
     models share)."""
@@ -85,9 +85,9 @@ def _rows(
     k = min(K, len(theirs) - (bank is None))
     chance = float(np.bincount(own.numpy()).max() / len(own))
     taps = {tap.name: tap for tap in features.taps}
-    for key, queries in features.tensors.items():
-        tap, _, pooling = key.rpartition("/")
-        among = queries if bank is None else bank.tensors[key]
+    for tap, pooling in features.columns:
+        queries = features.read(tap, pooling)
+        among = queries if bank is None else bank.read(tap, pooling)
         rows, cosines = neighbours(queries, among, k, leave_one_out=bank is None)
         found = votes(
             theirs[rows], cosines, int(theirs.max()) + 1, ks=[k], temperatures=[TEMPERATURE, None]

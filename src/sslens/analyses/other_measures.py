@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sslens.capture import Artefact
+from sslens.capture import Grams
 from sslens.comparisons import panels as _panels
 from sslens.comparisons import roles as _roles
 from sslens.comparisons.inputs import Inputs
@@ -70,7 +70,7 @@ def compute(inputs: Inputs) -> Table:
     return Table(pd.DataFrame(rows, columns=list(UNITS)), UNITS)
 
 
-def _chosen(inputs: Inputs, grams: Mapping[str, Artefact]) -> list[tuple[str, str]]:
+def _chosen(inputs: Inputs, grams: Mapping[str, Grams]) -> list[tuple[str, str]]:
     """The first pairs of models, two random initialisations, and a model with one of these and with
     raw pixels."""
     models = [name for name in inputs.models if name in grams and grams[name].taps]
@@ -85,7 +85,7 @@ def _chosen(inputs: Inputs, grams: Mapping[str, Artefact]) -> list[tuple[str, st
     return [*pairs[:PAIRS], *random, *beside]
 
 
-def _rows(name: str, a: Artefact, b: Artefact, known: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _rows(name: str, a: Grams, b: Grams, known: dict[str, Any]) -> Iterator[dict[str, Any]]:
     module = plugin("measures", name)
     values = module.compute(a, b)
     lowest, highest = module.RANGE

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sslens.capture import Artefact
+from sslens.capture import Features
 from sslens.comparisons import probing as _probing
 from sslens.comparisons import tuned as _tuned
 from sslens.comparisons.inputs import Inputs
@@ -78,7 +78,7 @@ def compute(inputs: Inputs) -> Table:
     return Table(_probing.framed(rows), UNITS)
 
 
-def heads_of(features: Artefact) -> list[Head]:
+def heads_of(features: Features) -> list[Head]:
     """Linear heads by pooling: each block and the last layer, and each block before its end with
     the last layer."""
     end = features.taps[-1]
@@ -87,7 +87,7 @@ def heads_of(features: Artefact) -> list[Head]:
         taps = [
             tap
             for tap in features.taps
-            if (tap.kind == "block" or tap is end) and f"{tap.name}/{pooling}" in features.tensors
+            if (tap.kind == "block" or tap is end) and (tap.name, pooling) in features.columns
         ]
         heads += [Head(((tap.name, pooling),)) for tap in taps]
         heads += [

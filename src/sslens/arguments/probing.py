@@ -11,9 +11,7 @@ import torch
 
 from sslens import zoo
 from sslens.arguments.probe import Command
-from sslens.capture import Features, collect
-from sslens.capture.manifest import Column
-from sslens.capture.stored import FeatureStore, in_memory, open_features
+from sslens.capture import Column, FeatureReducer, Features, collect, open_features
 from sslens.data import open_images
 from sslens.data.images import ImageSet
 from sslens.errors import InputError, nearest
@@ -79,7 +77,7 @@ class Part:
     """Features of some images, the rows that are taken, and their classes as numbers of the
     training images' classes."""
 
-    store: FeatureStore
+    store: Features
     rows: np.ndarray
     labels: np.ndarray
     images: ImageSet | None
@@ -211,7 +209,7 @@ class Sets:
         parts = {"train": self.train, "choose": self.val, "test": self.test}
         if command.folds is not None:
             parts = {"images": self.train}
-        lines = [f"model     {self.train.store.name}, {len(self.classes)} classes"]
+        lines = [f"model     {self.train.store.model}, {len(self.classes)} classes"]
         lines += [f"{name:<10}{len(part.rows):,} images" for name, part in parts.items()]
         lines.append(
             f"probes    {len(heads)} × {points} points of the grid, trained together:"
@@ -308,7 +306,7 @@ def planned(command: Command, points: int) -> str:
             continue
         if command.images is None:
             store = open_features(source)
-            lines.append(f"{name:<10}{len(store):,} stored images of {store.name}")
+            lines.append(f"{name:<10}{len(store):,} stored images of {store.model}")
         else:
             lines.append(
                 f"{name:<10}{len(open_images(source, limit=command.limit, seed=command.seed)):,}"
@@ -381,7 +379,7 @@ def _where(columns: Sequence[Column]) -> dict[str, Any]:
 
 def _extracted(
     model: Backbone, source: str, command: Command, device: str, quiet: bool
-) -> tuple[FeatureStore, ImageSet]:
+) -> tuple[Features, ImageSet]:
     """The features of images, from the store or from one pass."""
     with progress("checking images", quiet=quiet) as report:
         images = open_images(source, limit=command.limit, seed=command.seed, progress=report)
@@ -391,10 +389,10 @@ def _extracted(
             " class."
         )
     with progress(model.name, quiet=quiet) as report:
-        (artefact,) = collect(
+        (features,) = collect(
             model,
             images,
-            [Features()],
+            [FeatureReducer()],
             plan=Plan.draw(images.ids, 32, command.seed),
             store=Store(home() / "store"),
             device=device,
@@ -402,22 +400,22 @@ def _extracted(
             progress=report,
         )
     labels = dict(zip(images.ids, images.labels.tolist(), strict=True))
-    return in_memory(artefact, labels, images.classes), images
+    return features.labelled(labels, images.classes), images
 
 
-def _require_labels(source: str, store: FeatureStore) -> None:
+def _require_labels(source: str, store: Features) -> None:
     if store.labels is None:
         raise InputError(
             f"{source} holds features of images without classes, which a probe learns."
         )
 
 
-def _require_fitting(source: str, store: FeatureStore, first: FeatureStore) -> None:
+def _require_fitting(source: str, store: Features, first: Features) -> None:
     """Refuse features of another model, and those of the images that are trained on."""
     if store.key["weights"] != first.key["weights"]:
         raise InputError(
-            f"{source} holds features of {store.name}, and the training images' are of"
-            f" {first.name}: of other weights."
+            f"{source} holds features of {store.model}, and the training images' are of"
+            f" {first.model}: of other weights."
         )
     if store.key["images"] == first.key["images"]:
         raise InputError(
@@ -426,7 +424,7 @@ def _require_fitting(source: str, store: FeatureStore, first: FeatureStore) -> N
         )
 
 
-def _renumbered(source: str, store: FeatureStore, classes: Sequence[str]) -> np.ndarray:
+def _renumbered(source: str, store: Features, classes: Sequence[str]) -> np.ndarray:
     """Classes as numbers of the training images' classes, by name."""
     number = {name: place for place, name in enumerate(classes)}
     assert store.labels is not None

@@ -1,17 +1,17 @@
-"""What every measure reads of Grams: which images they are of, which taps vary, and the minibatches
-one size at a time."""
+"""Grams, and what every measure reads of them: which images they are of, which taps vary, and the
+minibatches one size at a time."""
 
 import functools
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar, final
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int
+from jaxtyping import Bool, Float, Float32, Float64, Int, Int64
 from torch import Tensor
 
-from sslens.capture.artefact import Artefact
 from sslens.capture.gram import CONSTANT, centred_gram
 from sslens.errors import InputError
 from sslens.models.taps import Tap
@@ -19,32 +19,97 @@ from sslens.models.taps import Tap
 Made = TypeVar("Made")
 
 
-def kept(make: Callable[[Artefact], Made]) -> Callable[[Artefact], Made]:
-    """A function of an artefact whose result is made once and kept as long as the artefact: of many
-    models each is prepared once.
+@final
+@dataclass(frozen=True, eq=False)
+class Grams:
+    """The mean-centred Grams of a model's taps over images, one an n × n minibatch.
 
-    An artefact is never changed, and holds a dictionary, so that it cannot be a key itself.
+    A minibatch shorter than the longest is padded with zeros, which no measure reads.
+
+    Attributes:
+        model: name of the model.
+        ids: of the images, in the order of the pass, minibatch by minibatch.
+        taps: in the order of computation, one for each row of `blocks` and `energy`.
+        blocks: the Grams K = (X − 1μᵀ)(X − 1μᵀ)ᵀ.
+        energy: n‖μ‖², which the centring took away; by it a constant tap is known.
+        sizes: images in each minibatch.
+        key: what decided the Grams: weights, transform, precision, images, plan, ….
+
+    >>> grams = Grams.of_features([torch.tensor([[1.0], [3.0]])])
+    >>> grams.blocks.tolist(), grams.energy.tolist(), grams.sizes.tolist()  # ±1 about 2: 2 · 2²
+    ([[[[1.0, -1.0], [-1.0, 1.0]]]], [[8.0]], [2])
+    """
+
+    model: str
+    ids: tuple[str, ...]
+    taps: tuple[Tap, ...]
+    blocks: Float32[Tensor, "tap batch n n"]
+    energy: Float64[Tensor, "tap batch"]
+    sizes: Int64[Tensor, " batch"]
+    key: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return (
+            f"<Grams {self.model}: {len(self.blocks)} taps, {len(self.ids)} images in"
+            f" {len(self.sizes)} minibatches>"
+        )
+
+    def at(self, kind: str) -> "Grams":
+        """The Grams of the taps of one kind, in order of depth."""
+        rows = [row for row, tap in enumerate(self.taps) if tap.kind == kind]
+        taps = tuple(self.taps[row] for row in rows)
+        return replace(self, taps=taps, blocks=self.blocks[rows], energy=self.energy[rows])
+
+    @classmethod
+    def of_features(
+        cls,
+        features: Sequence[Float[Tensor, "image _"]],
+        ids: Sequence[str] | None = None,
+        sizes: Int[np.ndarray, " batch"] | None = None,
+    ) -> "Grams":
+        """Grams of features at hand, one array a tap, for use without a model.
+
+        Rows are cut into minibatches of `sizes` in the order given (one minibatch unless given).
+        """
+        count = len(features[0])
+        lengths = [count] if sizes is None else sizes.tolist()
+        names = tuple(ids) if ids is not None else tuple(str(i) for i in range(count))
+        n = max(lengths)
+        blocks = torch.zeros(len(features), len(lengths), n, n)
+        energy = torch.zeros(len(features), len(lengths), dtype=torch.float64)
+        for row, x in enumerate(features):
+            for batch, part in enumerate(x.split(lengths)):
+                gram, energy[row, batch] = centred_gram(part)
+                blocks[row, batch, : len(part), : len(part)] = gram.float()
+        end = max(1, len(features) - 1)
+        taps = tuple(Tap(str(row), "array", row / end) for row in range(len(features)))
+        key = {"images": None, "plan": lengths}
+        return cls("arrays", names, taps, blocks, energy, torch.tensor(lengths), key)
+
+
+def kept(make: Callable[[Grams], Made]) -> Callable[[Grams], Made]:
+    """A function of Grams whose result is made once and kept as long as the Grams: of many models
+    each is prepared once.
 
     >>> calls = []
     >>> count = kept(lambda grams: calls.append(grams.model))
-    >>> one = from_features([torch.eye(4)])
+    >>> one = Grams.of_features([torch.eye(4)])
     >>> count(one), count(one), calls
     (None, None, ['arrays'])
     """
-    made: dict[int, Made] = {}
+    made: weakref.WeakKeyDictionary[Grams, Made] = weakref.WeakKeyDictionary()
 
     @functools.wraps(make)
-    def once(grams: Artefact) -> Made:
-        if id(grams) not in made:
-            made[id(grams)] = make(grams)
-            weakref.finalize(grams, made.pop, id(grams), None).atexit = False
-        return made[id(grams)]
+    def once(grams: Grams) -> Made:
+        if grams not in made:
+            made[grams] = make(grams)
+        return made[grams]
 
     return once
 
 
 def rows(
-    grams: Artefact,
+    grams: Grams,
     fewest: int,
     why: str,
     make: Callable[[Float64[Tensor, "tap batch n n"]], Float64[Tensor, "tap batch entry"]],
@@ -57,7 +122,7 @@ def rows(
             undefined of {n} images.
     """
     made = {tuple(these): make(blocks) for these, blocks in by_size(grams, fewest, why)}
-    shape = *grams.tensors["grams"].shape[:2], max(part.shape[-1] for part in made.values())
+    shape = *grams.blocks.shape[:2], max(part.shape[-1] for part in made.values())
     padded = torch.zeros(shape, dtype=torch.float64)
     for these, part in made.items():
         padded[:, list(these), : part.shape[-1]] = part
@@ -65,38 +130,38 @@ def rows(
 
 
 def by_size(
-    grams: Artefact, fewest: int, why: str
+    grams: Grams, fewest: int, why: str
 ) -> Iterator[tuple[list[int], Float64[Tensor, "tap batch n n"]]]:
     """The minibatches of each size: which they are, and their Grams without padding, in float64.
 
     Raises:
         InputError: as `rows`.
     """
-    sizes = grams.tensors["sizes"].tolist()
+    sizes = grams.sizes.tolist()
     if min(sizes) < fewest:
         raise InputError(f"{why.format(n=min(sizes))}, so give minibatches of {fewest} or more.")
     for size in sorted(set(sizes)):
         these = [i for i, other in enumerate(sizes) if other == size]
-        blocks = grams.tensors["grams"][:, these, :size, :size].double()
+        blocks = grams.blocks[:, these, :size, :size].double()
         yield these, (blocks + blocks.mT) / 2  # a product of float32 is symmetric but for rounding
 
 
-def spread(grams: Artefact) -> Float64[Tensor, "tap batch"]:
+def spread(grams: Grams) -> Float64[Tensor, "tap batch"]:
     """The trace of each Gram: the squared distances of the images from their mean, summed."""
-    return grams.tensors["grams"].diagonal(dim1=-2, dim2=-1).sum(-1, dtype=torch.float64)
+    return grams.blocks.diagonal(dim1=-2, dim2=-1).sum(-1, dtype=torch.float64)
 
 
-def varies(grams: Artefact) -> Bool[Tensor, "tap batch"]:
+def varies(grams: Grams) -> Bool[Tensor, "tap batch"]:
     """Whether a tap's features vary over the images of each minibatch beyond the rounding of
     float32."""
     trace = spread(grams)
-    return trace > CONSTANT**2 * (trace + grams.tensors["energy"])
+    return trace > CONSTANT**2 * (trace + grams.energy)
 
 
-def vary(grams: Artefact) -> Bool[Tensor, " tap"]:
+def vary(grams: Grams) -> Bool[Tensor, " tap"]:
     """Whether a tap's features vary over images, all minibatches taken together."""
     trace = spread(grams).sum(1)
-    return trace > CONSTANT**2 * (trace + grams.tensors["energy"].sum(1))
+    return trace > CONSTANT**2 * (trace + grams.energy.sum(1))
 
 
 def distances(blocks: Float64[Tensor, "*batch n n"]) -> Float64[Tensor, "*batch n n"]:
@@ -136,7 +201,7 @@ def mean_product(
     return (a.flatten(1) @ b.flatten(1).T).numpy() / a.shape[1]
 
 
-def require_same_images(a: Artefact, b: Artefact) -> None:
+def require_same_images(a: Grams, b: Grams) -> None:
     """Refuse Grams that are not of the same images in the same minibatches.
 
     Raises:
@@ -157,29 +222,3 @@ def require_same_images(a: Artefact, b: Artefact) -> None:
         f"{a.model} and {b.model} cannot be compared: {what}. Compute both over one set of images"
         " with one seed."
     )
-
-
-def from_features(
-    features: Sequence[Float[Tensor, "image _"]],
-    ids: Sequence[str] | None = None,
-    sizes: Int[np.ndarray, " batch"] | None = None,
-) -> Artefact:
-    """Grams of features at hand, one array a tap, for use without a model.
-
-    Rows are cut into minibatches of `sizes` in the order given (one minibatch unless given).
-    """
-    count = len(features[0])
-    lengths = [count] if sizes is None else sizes.tolist()
-    names = tuple(ids) if ids is not None else tuple(str(i) for i in range(count))
-    n = max(lengths)
-    grams, energy = (
-        torch.zeros(len(features), len(lengths), n, n),
-        torch.zeros(len(features), len(lengths), dtype=torch.float64),
-    )
-    for row, x in enumerate(features):
-        for batch, part in enumerate(x.split(lengths)):
-            gram, energy[row, batch] = centred_gram(part)
-            grams[row, batch, : len(part), : len(part)] = gram.float()
-    taps = tuple(Tap(str(i), "array", i / max(1, len(features) - 1)) for i in range(len(features)))
-    tensors = {"grams": grams, "energy": energy, "sizes": torch.tensor(lengths)}
-    return Artefact("grams", "arrays", names, taps, tensors, {"images": None, "plan": lengths})

@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -12,9 +12,11 @@ import torch.distributed as dist
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
-from sslens.capture.artefact import Artefact, key_of
+from sslens.capture.features import Features
+from sslens.capture.grams import Grams
 from sslens.capture.hooks import tapped
-from sslens.capture.reducers import Features, Grams, Reducer
+from sslens.capture.keys import key_of
+from sslens.capture.reducers import FeatureReducer, GramReducer, Reducer
 from sslens.data.decoded import Decoded
 from sslens.data.images import ImageSet
 from sslens.errors import InputError
@@ -24,6 +26,7 @@ from sslens.plan import Plan
 from sslens.store import Store
 
 Progress = Callable[[int, int], None]
+Noun = TypeVar("Noun")
 
 HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -31,7 +34,7 @@ HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 def collect(
     model: Backbone,
     images: ImageSet,
-    reducers: Sequence[Reducer],
+    reducers: Sequence[Reducer[Noun]],
     *,
     plan: Plan | None = None,
     taps: Sequence[str] | None = None,
@@ -40,7 +43,7 @@ def collect(
     precision: str = "float32",
     decoded: Decoded | None = None,
     progress: Progress | None = None,
-) -> list[Artefact]:
+) -> list[Noun]:
     """What the reducers make of a model over images, in one pass, or from the store.
 
     Where torch.distributed is running, its processes share the minibatches, and each returns the
@@ -49,7 +52,7 @@ def collect(
     Args:
         plan: the minibatches; of 32 images, drawn from the ids with seed 0, unless given.
         taps: names; all unless given.
-        store: where artefacts are looked up and kept; none unless given.
+        store: where results are looked up and kept; none unless given.
         precision: "float32", or "bfloat16" or "float16" for the forward pass under autocast (Grams
             stay float32).
         decoded: the images as this model's transform crops them, shared with other models.
@@ -88,14 +91,14 @@ def collect(
         tensors = have if have is not None else next(computed)
         if have is None and store and this_process()[0] == 0:
             store.write(reducer.kind, key, tensors)
-        results.append(Artefact(reducer.kind, model.name, plan.ids, chosen, tensors, key))
+        results.append(reducer.noun(model.name, plan.ids, chosen, tensors, key))
     return results
 
 
 def _pass(
     model: Backbone,
     pixels: Decoded,
-    jobs: Sequence[tuple[Reducer, tuple[Tap, ...]]],
+    jobs: Sequence[tuple[Reducer[Any], tuple[Tap, ...]]],
     plan: Plan,
     device: str,
     precision: str,
@@ -213,12 +216,12 @@ def _summed(part: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: sum(each[name] for each in parts if name in each) for name in names}  # type: ignore[misc]
 
 
-def grams(model: Backbone, images: ImageSet, *, tokens: str = "all", **options: Any) -> Artefact:
+def grams(model: Backbone, images: ImageSet, *, tokens: str = "all", **options: Any) -> Grams:
     """The Grams of a model over images; options as `collect` has them.
 
     >>> import sslens
     >>> found = grams(sslens.load("random:vit_nano_patch8_32"), sslens.open_images("scenes:0:40"), taps=["blocks.3"])
-    >>> tuple(found.tensors["grams"].shape), found.tensors["sizes"].tolist()
+    >>> tuple(found.blocks.shape), found.sizes.tolist()
     ((1, 2, 32, 32), [32, 8])
     """
     if tokens not in ("all", "cls", "patch"):
@@ -227,15 +230,15 @@ def grams(model: Backbone, images: ImageSet, *, tokens: str = "all", **options: 
         raise InputError(
             f"{model.name} has no CLS token, so its tokens are all alike: leave tokens at all."
         )
-    return collect(model, images, [Grams(tokens)], **options)[0]
+    return collect(model, images, [GramReducer(tokens)], **options)[0]
 
 
-def features(model: Backbone, images: ImageSet, **options: Any) -> Artefact:
+def features(model: Backbone, images: ImageSet, **options: Any) -> Features:
     """The pooled features of a model over images; options as `collect` has them.
 
     >>> import sslens
     >>> found = features(sslens.load("random:vit_nano_patch8_32"), sslens.open_images("scenes:0:8"))
-    >>> sorted(found.tensors)[:3], tuple(found.tensors["norm/cls"].shape)
-    (['blocks.0/cls', 'blocks.0/mean', 'blocks.0/patch'], (8, 64))
+    >>> sorted(found.columns)[:2], tuple(found.read("norm", "cls").shape)
+    ([('blocks.0', 'cls'), ('blocks.0', 'mean')], (8, 64))
     """
-    return collect(model, images, [Features()], **options)[0]
+    return collect(model, images, [FeatureReducer()], **options)[0]

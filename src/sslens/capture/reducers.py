@@ -1,28 +1,31 @@
 """Streaming reducers: what a pass makes of the outputs of the taps, one minibatch at a time.
 
-A reducer turns the output of a tap on a minibatch into something small: `Grams` into the
-mean-centred n × n Gram of the flattened features, `Features` into pooled vectors, `Wide` into the
-Gram of several minibatches joined.
+A reducer turns the output of a tap on a minibatch into something small: `GramReducer` into the
+mean-centred n × n Gram of the flattened features, `FeatureReducer` into pooled vectors,
+`WideGramReducer` into the Gram of several minibatches joined.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Protocol, final, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol, TypeVar, final, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
+from sslens.capture.features import Features
 from sslens.capture.gram import centred_gram
+from sslens.capture.grams import Grams
+from sslens.capture.manifest import column_of
 from sslens.models.backbone import Backbone
 from sslens.models.taps import Tap
 from sslens.plan import Plan
 from sslens.store import scratch
 
-#: images over which the Grams of `Wide` reach, and the taps that it draws: those of the papers'
+#: images over which a wide Gram reaches, and taps of which wide Grams are made: as in the papers'
 #: figure on convergence
 WIDTH, DRAWN = 1024, 10
-#: bytes of features above which `Wide` keeps them on disk until they are multiplied
+#: bytes of a tap's features above which they wait on disk until a wide Gram is made of them
 IN_MEMORY = 2**28
 
 
@@ -38,8 +41,11 @@ def choose_tokens(
     return output[:, 0] if tokens == "cls" else output[:, prefix:]
 
 
+Noun = TypeVar("Noun", covariant=True)
+
+
 @runtime_checkable
-class Reducer(Protocol):
+class Reducer(Protocol[Noun]):
     """What a pass makes of the outputs of the taps, one minibatch at a time."""
 
     kind: ClassVar[str]
@@ -66,13 +72,24 @@ class Reducer(Protocol):
         ...
 
     def result(self) -> dict[str, Tensor]:
-        """The tensors of the artefact, zero where they depend on minibatches that were not seen; it
-        can be started again."""
+        """The tensors to keep, zero where they depend on minibatches that were not seen; it can be
+        started again."""
+        ...
+
+    def noun(
+        self,
+        model: str,
+        ids: tuple[str, ...],
+        taps: tuple[Tap, ...],
+        tensors: Mapping[str, Tensor],
+        key: Mapping[str, Any],
+    ) -> Noun:
+        """What the tensors are of: Grams or Features."""
         ...
 
 
 @final
-class Grams:
+class GramReducer:
     """Per tap and minibatch the mean-centred n × n Gram of the flattened features, float32: `grams
     [tap batch n n]`.
 
@@ -119,9 +136,19 @@ class Grams:
     def result(self) -> dict[str, Tensor]:
         return {"grams": self._grams, "energy": self._energy, "sizes": self._sizes}
 
+    def noun(
+        self,
+        model: str,
+        ids: tuple[str, ...],
+        taps: tuple[Tap, ...],
+        tensors: Mapping[str, Tensor],
+        key: Mapping[str, Any],
+    ) -> Grams:
+        return Grams(model, ids, taps, tensors["grams"], tensors["energy"], tensors["sizes"], key)
+
 
 @final
-class Features:
+class FeatureReducer:
     """Per tap the CLS token, the mean of all tokens and the mean of the patch tokens: `TAP/POOLING
     [image dim]`, float32.
 
@@ -162,11 +189,22 @@ class Features:
     def result(self) -> dict[str, Tensor]:
         return self._features
 
+    def noun(
+        self,
+        model: str,
+        ids: tuple[str, ...],
+        taps: tuple[Tap, ...],
+        tensors: Mapping[str, Tensor],
+        key: Mapping[str, Any],
+    ) -> Features:
+        columns = {column_of(name): values for name, values in tensors.items()}
+        return Features.of(columns, ids=ids, taps=taps, model=model, key=key)
+
 
 @final
-class Wide:
+class WideGramReducer:
     """Per tap the Grams over up to 1,024 images, joined from consecutive minibatches: `grams [tap
-    group n n]`, as `Grams` has them.
+    group n n]`, as `GramReducer` has them.
 
     The blocks on the diagonal of such a Gram are those of its minibatches but for the mean about
     which they are centred, to which unbiased HSIC is blind: so one pass gives CKA at every size of
@@ -219,6 +257,16 @@ class Wide:
 
     def result(self) -> dict[str, Tensor]:
         return {"grams": self._grams, "energy": self._energy, "sizes": self._sizes}
+
+    def noun(
+        self,
+        model: str,
+        ids: tuple[str, ...],
+        taps: tuple[Tap, ...],
+        tensors: Mapping[str, Tensor],
+        key: Mapping[str, Any],
+    ) -> Grams:
+        return Grams(model, ids, taps, tensors["grams"], tensors["energy"], tensors["sizes"], key)
 
 
 def _kept(images: int, features: int) -> Float32[Tensor, "image feature"]:

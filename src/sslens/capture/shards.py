@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from sslens.capture.features import Features, open_features
 from sslens.capture.hooks import activations
 from sslens.capture.manifest import (
     DTYPES,
@@ -27,8 +28,7 @@ from sslens.capture.manifest import (
     shard_path,
 )
 from sslens.capture.passes import Progress, collect, this_process
-from sslens.capture.reducers import Features, pooled
-from sslens.capture.stored import FeatureStore, open_features
+from sslens.capture.reducers import FeatureReducer, pooled
 from sslens.data.images import ImageSet
 from sslens.errors import Doubt, InputError, Mishap, nearest
 from sslens.models.backbone import Backbone
@@ -58,7 +58,7 @@ def extract(
     device: str = "cpu",
     precision: str = "float32",
     progress: Progress | None = None,
-) -> FeatureStore:
+) -> Features:
     """The features of a model over images, all taps and poolings in one pass, stored in a folder
     and opened.
 
@@ -120,7 +120,7 @@ def fill(
     batch: int = BATCH,
     device: str = "cpu",
     progress: Progress | None = None,
-) -> FeatureStore:
+) -> Features:
     """What `extract` does once it is known what is wanted (`describe`) and missing
     (`require_folder`)."""
     together()  # all have seen what was there before
@@ -173,7 +173,9 @@ def describe(
         raise InputError(f'Features cannot be stored as "{dtype}": {nearest(dtype, DTYPES)}')
     if shard is not None and shard < 1:
         raise InputError(f"A shard of {shard} images cannot be: give 1 or more.")
-    chosen = model.pick(taps) if taps is not None else Features().taps(model, model.pick(None))
+    chosen = (
+        model.pick(taps) if taps is not None else FeatureReducer().taps(model, model.pick(None))
+    )
     place = next(model.parameters(), torch.empty(0)).device
     outputs = activations(
         model,
@@ -345,6 +347,9 @@ class _Shards:
     def result(self) -> dict[str, Tensor]:
         self._end_minibatch(None)
         return {}
+
+    def noun(self, *_: Any) -> None:
+        """Nothing: the shards are opened when all processes have written theirs."""
 
     def _rows(self, batch: int) -> slice:
         start = batch % self.together(self._plan) * self.batch

@@ -12,7 +12,7 @@ from sslens.errors import InputError
 from sslens.slurm import Slurm
 
 if TYPE_CHECKING:
-    from sslens.capture import Artefact, Grams
+    from sslens.capture import GramReducer, Grams
     from sslens.data.images import ImageSet
     from sslens.models.backbone import Backbone
     from sslens.models.taps import Tap
@@ -158,7 +158,7 @@ class _Asked:
     images: "ImageSet"
     plan: "Plan"
     taps: "tuple[Tap, ...]"
-    reducers: "tuple[Grams, ...]"
+    reducers: "tuple[GramReducer, ...]"
     precision: str
     dtype: Literal["float32", "float16"]
     path: Path
@@ -167,7 +167,7 @@ class _Asked:
     def by(cls, command: Command, device: str, *, quiet: bool) -> "_Asked":
         """The model loaded, the images checked, the minibatches drawn."""
         from sslens import zoo
-        from sslens.capture import Grams
+        from sslens.capture import GramReducer
         from sslens.data import open_images
         from sslens.plan import Plan
         from sslens.processes import best_precision
@@ -195,7 +195,7 @@ class _Asked:
             images,
             Plan.draw(images.ids, command.batch, command.seed),
             taps,
-            tuple(Grams(tokens) for tokens in dict.fromkeys(command.tokens)),
+            tuple(GramReducer(tokens) for tokens in dict.fromkeys(command.tokens)),
             best_precision(command.precision, device),
             "float16" if command.half else "float32",
             command.out or Path(file_name(model.name)),
@@ -237,7 +237,7 @@ class _Asked:
             )
         return "\n".join(lines)
 
-    def collect(self, store: "Store", device: str, *, quiet: bool) -> "list[Artefact]":
+    def collect(self, store: "Store", device: str, *, quiet: bool) -> "list[Grams]":
         """The Grams, from the store or from one pass."""
         from sslens.capture import collect
         from sslens.progress import progress

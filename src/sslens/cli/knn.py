@@ -10,7 +10,7 @@ from sslens.arguments.options import Common, Text
 from sslens.errors import InputError
 
 if TYPE_CHECKING:
-    from sslens.capture import FeatureStore
+    from sslens.capture import Features
     from sslens.data.images import ImageSet
 
 
@@ -129,7 +129,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
 
 def _extracted(
     command: Command, device: str, say: Text
-) -> "list[tuple[FeatureStore, FeatureStore | None, bool]]":
+) -> "list[tuple[Features, Features | None, bool]]":
     """The features of the model and its controls over images and bank, from SSLENS_HOME or
     computed."""
     from sslens import zoo
@@ -167,7 +167,7 @@ def _extracted(
         )
     model = zoo.load(command.model)
     names = [*zoo.random_twins(model.about), "pixels"] if command.controls else []
-    found: list[tuple[FeatureStore, FeatureStore | None, bool]] = []
+    found: list[tuple[Features, Features | None, bool]] = []
     for source in [None, *(name for name in names if name != model.source)]:
         each = model if source is None else zoo.load(source)
         precision = best_precision(command.precision, device)
@@ -189,7 +189,7 @@ def _features(
     device: str,
     precision: str,
     say: Text,
-) -> "FeatureStore | None":
+) -> "Features | None":
     from sslens.capture.shards import describe, fill, require_folder
     from sslens.models.backbone import Backbone
     from sslens.progress import progress

@@ -12,9 +12,7 @@ from typing import Any, final
 
 import pandas as pd
 
-from sslens.capture import Artefact
-from sslens.capture import Artefact as Features
-from sslens.capture import Artefact as Grams
+from sslens.capture import Features, Grams
 from sslens.errors import InputError, nearest
 from sslens.models.about import About
 from sslens.table import Table
@@ -202,10 +200,10 @@ class Inputs:
     models: tuple[str, ...]
     controls: tuple[str, ...]
     about: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    grams: Mapping[str, Mapping[str, Artefact]] = field(default_factory=dict)
-    wide: Mapping[str, Artefact] = field(default_factory=dict)
-    features: Mapping[str, Artefact] = field(default_factory=dict)
-    bank: Mapping[str, Artefact] = field(default_factory=dict)
+    grams: Mapping[str, Mapping[str, Grams]] = field(default_factory=dict)
+    wide: Mapping[str, Grams] = field(default_factory=dict)
+    features: Mapping[str, Features] = field(default_factory=dict)
+    bank: Mapping[str, Features] = field(default_factory=dict)
     labels: Mapping[str, int] = field(default_factory=dict)
     bank_labels: Mapping[str, int] = field(default_factory=dict)
     classes: tuple[str, ...] = ()

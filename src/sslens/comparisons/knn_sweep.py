@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
-from sslens.capture import FeatureStore
+from sslens.capture import Features
 from sslens.errors import InputError
 from sslens.probes import knn
 from sslens.statistics.bootstrap import mean_interval
@@ -45,7 +45,7 @@ class Swept:
         correct: by choice and image.
     """
 
-    store: FeatureStore
+    store: Features
     control: bool
     rows: tuple[tuple[str, str, int, float | None], ...]
     correct: Bool[np.ndarray, "choice image"]
@@ -53,8 +53,8 @@ class Swept:
     @classmethod
     def of(
         cls,
-        queries: FeatureStore,
-        bank: FeatureStore | None,
+        queries: Features,
+        bank: Features | None,
         *,
         control: bool = False,
         ks: Sequence[int] = knn.KS,
@@ -135,7 +135,7 @@ def _rows(swept: Swept, seed: int) -> Iterator[dict[str, object]]:
     ends = zip(*mean_interval(swept.correct.astype(float), seed), strict=True)
     for (tap, pooling, k, temperature), (accuracy, low, high) in zip(swept.rows, ends, strict=True):
         yield {
-            "model": swept.store.name,
+            "model": swept.store.model,
             "control": swept.control,
             "tap": tap,
             "kind": taps[tap].kind,
@@ -167,7 +167,7 @@ def findings(swept: Sequence[Swept], seed: int = 0) -> tuple[str, ...]:
             f" [{100 * low:+.1f}, {100 * high:+.1f}] on the others: {verdict} than usual."
         )
         said.append(
-            f"{each.store.name}: the usual choice has {usual}; the best of {len(each.rows):,} has"
+            f"{each.store.model}: the usual choice has {usual}; the best of {len(each.rows):,} has"
             f" {best}. "
             + (
                 "There are too few images to tell what choosing is worth."
@@ -178,7 +178,7 @@ def findings(swept: Sequence[Swept], seed: int = 0) -> tuple[str, ...]:
     if controls:
         top = max(controls, key=lambda one: one.correct[one.best].mean())
         said.append(
-            f"The best control, {top.store.name}, has {_named(top, top.best)}:"
+            f"The best control, {top.store.model}, has {_named(top, top.best)}:"
             f" {top.correct[top.best].mean():.1%}."
         )
     return tuple(said)
@@ -214,6 +214,6 @@ def short(swept: Sequence[Swept]) -> str:
     lines = [f"{'model':<24} {'usual':>7}  {'best':>7}  where"]
     for each in swept:
         usual, best = (each.correct[row].mean() for row in (each.usual, each.best))
-        name = f"{each.store.name}{' (control)' if each.control else ''}"
+        name = f"{each.store.model}{' (control)' if each.control else ''}"
         lines.append(f"{name:<24} {usual:>7.1%}  {best:>7.1%}  {_named(each, each.best)}")
     return "\n".join(lines)

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float32, Float64, Int
 from torch import Tensor
 
-from sslens.capture import Artefact
+from sslens.capture import Grams
 from sslens.capture.grams import require_same_images
 from sslens.errors import InputError
 from sslens.measures.cka import Comparison, defined, minibatch_cka, packed
@@ -47,7 +47,7 @@ class Null(NamedTuple):
 
 
 def permutation_null(
-    a: Artefact, b: Artefact, *, permutations: int = PERMUTATIONS, seed: int = 0
+    a: Grams, b: Grams, *, permutations: int = PERMUTATIONS, seed: int = 0
 ) -> Null:
     """The corrected p-value of each cell and the threshold, by the largest cell over permutations
     of b's images.
@@ -58,9 +58,8 @@ def permutation_null(
         InputError: the Grams are of other images or other minibatches, or under 19 permutations, of
             which no p reaches 0.05.
 
-    >>> from sslens.capture.grams import from_features
     >>> x = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
-    >>> one, other = (from_features([x @ turn for turn in torch.linalg.qr(torch.randn(2, 8, 8)).Q]) for _ in "ab")
+    >>> one, other = (Grams.of_features([x @ turn for turn in torch.linalg.qr(torch.randn(2, 8, 8)).Q]) for _ in "ab")
     >>> permutation_null(one, other, permutations=99).p.tolist()  # a rotation each: CKA 1, which no permutation reaches
     [[0.01, 0.01], [0.01, 0.01]]
     """
@@ -68,7 +67,7 @@ def permutation_null(
 
 
 def permutation_nulls(
-    models: Sequence[Artefact], *, permutations: int = PERMUTATIONS, seed: int = 0
+    models: Sequence[Grams], *, permutations: int = PERMUTATIONS, seed: int = 0
 ) -> dict[tuple[int, int], Null]:
     """The null of each pair of many models by their numbers (i, j), i < j: the same permutations
     and values as pair by pair.
@@ -92,7 +91,7 @@ def permutation_nulls(
     moving = [
         rows.T.contiguous() for rows in unit
     ]  # an entry's taps side by side: they move together
-    sizes = np.array(models[0].tensors["sizes"].tolist())
+    sizes = np.array(models[0].sizes.tolist())
     rng = np.random.default_rng(seed)
     top = np.full((len(models), len(models), permutations), np.nan)
     step = max(1, TAPS // max(1, *lengths))
@@ -110,7 +109,7 @@ def permutation_nulls(
     return {(i, j): _held(minibatch_cka(models[i], models[j]), top[i, j], beaten) for i, j in pairs}
 
 
-def _unit(model: Artefact) -> Float32[Tensor, "tap entry"]:
+def _unit(model: Grams) -> Float32[Tensor, "tap entry"]:
     """The packed operands of the taps that are defined, minibatches end to end, with norm 1."""
     rows = packed(model)[defined(model)].flatten(1)
     return (rows / rows.norm(dim=1, keepdim=True)).float()
@@ -146,7 +145,7 @@ def permuted(sizes: Int[np.ndarray, " batch"], rng: np.random.Generator) -> Int[
     return torch.from_numpy(entry.ravel())
 
 
-def same_depth(a: Artefact, b: Artefact) -> list[tuple[int, int]]:
+def same_depth(a: Grams, b: Grams) -> list[tuple[int, int]]:
     """Each tap of the longer model with the tap of the other that is nearest in relative depth, the
     first of equally near ones."""
     if len(b.taps) > len(a.taps):
@@ -155,18 +154,15 @@ def same_depth(a: Artefact, b: Artefact) -> list[tuple[int, int]]:
     return [(i, int(np.abs(depths - tap.depth).argmin())) for i, tap in enumerate(a.taps)]
 
 
-def same_depth_mean(
-    a: Artefact, b: Artefact, *, seed: int = 0, replicates: int = REPLICATES
-) -> Sampled:
+def same_depth_mean(a: Grams, b: Grams, *, seed: int = 0, replicates: int = REPLICATES) -> Sampled:
     """The mean CKA of two models over pairs of taps at the same relative depth, those that are
     defined.
 
     Its difference to that of two other models on the same images is paired: `(one -
     other).estimate()`.
 
-    >>> from sslens.capture.grams import from_features
     >>> x = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
-    >>> grams = from_features([x, x**2], sizes=np.full(4, 16))
+    >>> grams = Grams.of_features([x, x**2], sizes=np.full(4, 16))
     >>> [round(float(end), 9) for end in same_depth_mean(grams, grams).estimate()[:3]]
     [1.0, 1.0, 1.0]
     """

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 
-from sslens.capture import Artefact
+from sslens.capture import Grams
 from sslens.comparisons import roles as _roles
 from sslens.comparisons.inputs import Inputs
 from sslens.comparisons.nulls import PERMUTATIONS as PERMUTATIONS
@@ -81,8 +81,8 @@ class Pair:
         depths: their depth, in the model with more taps.
     """
 
-    a: Artefact
-    b: Artefact
+    a: Grams
+    b: Grams
     rows: list[dict[str, Any]]
     cells: Sampled
     same: Sampled
@@ -90,7 +90,7 @@ class Pair:
 
     @classmethod
     def of(
-        cls, a: Artefact, b: Artefact, names: dict[str, Any], seed: int, null: Null | None = None
+        cls, a: Grams, b: Grams, names: dict[str, Any], seed: int, null: Null | None = None
     ) -> "Pair":
         """All cells with their intervals, held against permuted images if `null` is given."""
         cells = list(itertools.product(range(len(a.taps)), range(len(b.taps))))
@@ -166,14 +166,14 @@ def compare(
 
 
 def _nulls(
-    names: Sequence[str], grams: Mapping[str, Artefact], seed: int
+    names: Sequence[str], grams: Mapping[str, Grams], seed: int
 ) -> dict[tuple[str, str], Null]:
     """The permutation null of each pair, all of them at once."""
     found = permutation_nulls([grams[name] for name in names], permutations=PERMUTATIONS, seed=seed)
     return {(names[i], names[j]): null for (i, j), null in found.items()}
 
 
-def of_kind(grams: Artefact, kind: str) -> Artefact:
+def of_kind(grams: Grams, kind: str) -> Grams:
     """The taps of a kind; raw pixels have one tap, which stands beside every kind."""
     return grams.at("pixels" if any(tap.kind == "pixels" for tap in grams.taps) else kind)
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from sslens.capture import Artefact
+from sslens.capture import Features
 from sslens.capture.manifest import Column
 from sslens.comparisons import families as _families
 from sslens.comparisons import roles as _roles
@@ -106,26 +106,26 @@ def unfit(
     return short.format(classes[there[least]], counts[least]) if counts[least] < fewest else None
 
 
-def main_pooling(features: Artefact) -> str:
+def main_pooling(features: Features) -> str:
     """The pooling of the usual choice: CLS, or where the last layer has none the mean, or values as
     they are."""
-    return next(p for p in ("cls", "mean", "flat") if f"{last(features)}/{p}" in features.tensors)
+    return next(p for p in ("cls", "mean", "flat") if (last(features), p) in features.columns)
 
 
-def poolings(features: Artefact) -> tuple[str, ...]:
+def poolings(features: Features) -> tuple[str, ...]:
     """What is probed: the usual pooling, and beside CLS the mean of the patch tokens."""
-    beside = ("patch",) if f"{last(features)}/patch" in features.tensors else ()
+    beside = ("patch",) if (last(features), "patch") in features.columns else ()
     return (main_pooling(features), *beside)
 
 
-def last(features: Artefact) -> str:
+def last(features: Features) -> str:
     """The tap whose features are usually taken."""
     return features.taps[-1].name
 
 
-def read(tap: str, pooling: str, features: Artefact) -> Float[Tensor, "image dim"]:
+def read(tap: str, pooling: str, features: Features) -> Float[Tensor, "image dim"]:
     """Features as they are probed: raw pixels at 8 × 8, all others as they are."""
-    values = features.tensors[f"{tap}/{pooling}"]
+    values = features.read(tap, pooling)
     side = round((values.shape[1] / 3) ** 0.5)
     if pooling != "flat" or side <= SIDE or 3 * side**2 != values.shape[1]:
         return values
@@ -179,12 +179,12 @@ class Images:
         return [ids[row] for row in rows]
 
     def held(
-        self, features: Artefact, bank: Artefact | None, columns: Sequence[Column], seed: int
+        self, features: Features, bank: Features | None, columns: Sequence[Column], seed: int
     ) -> tuple[Held, Held, Held]:
         """One model's features to train on, to choose on and to test on."""
         classes = int(max(self.labels.max(), self.bank_labels.max())) + 1
 
-        def part(source: Artefact, labels: np.ndarray, rows: np.ndarray) -> Held:
+        def part(source: Features, labels: np.ndarray, rows: np.ndarray) -> Held:
             at = torch.from_numpy(rows)
             values = {column: read(*column, source)[at] for column in columns}
             return Held(values, torch.from_numpy(labels[rows]), classes, seed=seed)
@@ -196,7 +196,7 @@ class Images:
         return train, validation, part(features, self.labels, self.test)
 
 
-def _ids(features: Mapping[str, Artefact]) -> tuple[str, ...]:
+def _ids(features: Mapping[str, Features]) -> tuple[str, ...]:
     if not features:
         return ()
     first, *others = features.values()
@@ -269,7 +269,7 @@ def probe(
     return Probed(name, found, rows)
 
 
-def usual_head(features: Artefact) -> Head:
+def usual_head(features: Features) -> Head:
     """A linear probe of the CLS token after the last layer, or of what the model has instead."""
     return Head(((last(features), main_pooling(features)),))
 

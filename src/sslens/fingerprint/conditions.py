@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sslens.errors import InputError
 
 if TYPE_CHECKING:
-    from sslens.capture import Artefact
+    from sslens.capture import Grams
     from sslens.data.images import ImageSet
     from sslens.models.backbone import Backbone
     from sslens.plan import Plan
@@ -51,7 +51,7 @@ class Conditions:
     ) -> "Conditions":
         """Those of a pass that is about to be made, or was made, here; `seed` is the one that the
         plan was drawn with."""
-        from sslens.capture import Grams
+        from sslens.capture import GramReducer
 
         return cls(
             name=model.name,
@@ -61,23 +61,20 @@ class Conditions:
             sizes=plan.sizes,
             transform=model.transform.spec(),
             precision=precision,
-            versions=dict.fromkeys(tokens, Grams.version),
+            versions=dict.fromkeys(tokens, GramReducer.version),
         )
 
-    def require_made(self, artefact: "Artefact") -> None:
+    def require_made(self, grams: "Grams") -> None:
         """Refuse Grams that were made under other conditions: a fault of the caller, not of a
         user."""
         said = (self.images["content"], self.plan["digest"], dict(self.transform), self.precision)
-        key = artefact.key
-        if artefact.kind != "grams" or artefact.ids != self.ids:
+        key = grams.key
+        if grams.ids != self.ids:
             raise ValueError(
-                f"{artefact.kind} of {artefact.model} over {len(artefact.ids)} images: not these"
-                " conditions'"
+                f"Grams of {grams.model} over {len(grams.ids)} images: not these conditions'"
             )
         if said != (key["images"], key["plan"], key["transform"], key["precision"]):
-            raise ValueError(
-                f"the key of the Grams of {artefact.model} does not say these conditions"
-            )
+            raise ValueError(f"the key of the Grams of {grams.model} does not say these conditions")
 
 
 def require_comparable(a: Conditions, b: Conditions, *, any_transform: bool = False) -> None:

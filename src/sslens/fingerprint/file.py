@@ -17,7 +17,7 @@ from sslens.store import digest, write_tensors
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sslens.capture import Artefact
+    from sslens.capture import Grams
 
 #: bytes of the longest id, and of all ids together, that are read
 LONGEST_ID, ALL_IDS = 4096, 2**31
@@ -55,7 +55,7 @@ class Fingerprint:
         digest: of the weights.
         dtype: "float32" or "float16", as the file has it; the Grams here are float32.
         note: how far the Grams of the file are from those that were computed.
-        artefacts: the Grams by tokens, with the key that capture gives them, so that what was kept
+        grams: the Grams by tokens, with the key that capture gives them, so that what was kept
             is found again.
     """
 
@@ -66,7 +66,7 @@ class Fingerprint:
     conditions: Conditions
     dtype: str
     note: str
-    artefacts: "Mapping[str, Artefact]"
+    grams: "Mapping[str, Grams]"
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ class Fingerprint:
 
 def write(
     path: Path,
-    artefacts: "Sequence[Artefact]",
+    grams: "Sequence[Grams]",
     conditions: Conditions,
     *,
     model: Described,
@@ -90,7 +90,7 @@ def write(
     """Write Grams of one model as a fingerprint; the same Grams give the same bytes.
 
     Args:
-        artefacts: Grams of one or more of all, CLS and patch tokens, made under the conditions.
+        grams: Grams of one or more of all, CLS and patch tokens, made under the conditions.
         conditions: what the model was shown.
         model: the Backbone, or the Fingerprint that the Grams were read from.
         dtype: "float32", or "float16": half the size, and CKA over minibatches of 32 changes by
@@ -108,14 +108,12 @@ def write(
     ...     path = Path(folder, "nano.safetensors")
     ...     write(path, [sslens.grams(model, images, plan=plan)], Conditions.of(model, images, plan, seed=0), model=model)
     ...     found = read(path)
-    >>> tuple(found.artefacts["all"].tensors["grams"].shape), found.images["count"], found.digest == model.digest
+    >>> tuple(found.grams["all"].blocks.shape), found.images["count"], found.digest == model.digest
     ((17, 2, 32, 32), 40, True)
     """
     import torch
 
-    if tuple(artefact.key["settings"]["tokens"] for artefact in artefacts) != tuple(
-        conditions.versions
-    ):
+    if [part.key["settings"]["tokens"] for part in grams] != list(conditions.versions):
         raise ValueError(
             f"the conditions name Grams of the tokens {list(conditions.versions)}, not those given"
         )
@@ -123,15 +121,12 @@ def write(
         "ids": _packed(conditions.ids),
         "sizes": torch.tensor(conditions.sizes),
     }
-    grams: dict[str, Any] = {}
-    for artefact in artefacts:
-        conditions.require_made(artefact)
-        tensors |= _tensors_of(artefact, conditions, model, dtype)
-        taps = [list(asdict(tap).values()) for tap in artefact.taps]
-        grams[artefact.key["settings"]["tokens"]] = {
-            "version": artefact.key["version"],
-            "taps": taps,
-        }
+    entries: dict[str, Any] = {}
+    for part in grams:
+        conditions.require_made(part)
+        tensors |= _tensors_of(part, conditions, model, dtype)
+        taps = [list(asdict(tap).values()) for tap in part.taps]
+        entries[part.key["settings"]["tokens"]] = {"version": part.key["version"], "taps": taps}
     header = {
         "format": FORMAT,
         "sslens": __version__,
@@ -147,35 +142,30 @@ def write(
         "plan": dict(conditions.plan),
         "dtype": dtype,
         "note": NOTES[dtype],
-        "grams": grams,
+        "grams": entries,
     }
     write_tensors(path, tensors, {ENTRY: json.dumps(header, sort_keys=True, allow_nan=False)})
 
 
 def _tensors_of(
-    artefact: "Artefact", conditions: Conditions, model: Described, dtype: str
+    grams: "Grams", conditions: Conditions, model: Described, dtype: str
 ) -> "dict[str, Tensor]":
     """What a file holds of the Grams of one kind of tokens: their triangles, halved if asked for,
     and energies."""
     from sslens.fingerprint import triangles
 
-    if artefact.key["weights"] != model.digest:
+    if grams.key["weights"] != model.digest:
+        raise ValueError(f"the Grams of {grams.model} are not those of the weights of {model.name}")
+    if "rounded" in grams.key:
         raise ValueError(
-            f"the Grams of {artefact.model} are not those of the weights of {model.name}"
+            f"the Grams of {grams.model} were rounded to {grams.key['rounded']} already"
         )
-    if "rounded" in artefact.key:
-        raise ValueError(
-            f"the Grams of {artefact.model} were rounded to {artefact.key['rounded']} already"
-        )
-    tokens = artefact.key["settings"]["tokens"]
-    kept, energy = (
-        triangles.pack(artefact.tensors["grams"], conditions.sizes),
-        artefact.tensors["energy"],
-    )
+    tokens = grams.key["settings"]["tokens"]
+    kept, energy = triangles.pack(grams.blocks, conditions.sizes), grams.energy
     wrong = _not_finite(kept, energy)
     if wrong is not None:
         raise InputError(
-            f"{model.name}: {artefact.taps[wrong].name} gives values that are no numbers (NaN or"
+            f"{model.name}: {grams.taps[wrong].name} gives values that are no numbers (NaN or"
             f" infinity), so its fingerprint was not written. sslens doctor {model.source} says"
             " whether its weights are whole."
         )
@@ -210,7 +200,7 @@ def read(path: Path) -> Fingerprint:
         InputError: there is no such file, it was cut off, it is no fingerprint or a newer one, or
             it does not hold what its header says.
     """
-    from sslens.capture import Artefact
+    from sslens.capture import Grams
     from sslens.models.taps import Tap
 
     header, tensors = read_header(path), _tensors(path)
@@ -226,7 +216,7 @@ def read(path: Path) -> Fingerprint:
         precision=header["precision"],
         versions={tokens: entry["version"] for tokens, entry in header["grams"].items()},
     )
-    artefacts = {}
+    grams = {}
     for tokens, entry in header["grams"].items():
         taps = tuple(Tap(name, kind, float(depth)) for name, kind, depth in entry["taps"])
         key = {
@@ -243,7 +233,7 @@ def read(path: Path) -> Fingerprint:
         if header["dtype"] != "float32":  # other values than those that the key would find
             key["rounded"] = header["dtype"]
         made = _grams(path, header, tensors, tokens)
-        artefacts[tokens] = Artefact("grams", conditions.name, ids, taps, made, key)
+        grams[tokens] = Grams(conditions.name, ids, taps, **made, key=key)
     said = header["model"]
     return Fingerprint(
         name=said["name"],
@@ -253,7 +243,7 @@ def read(path: Path) -> Fingerprint:
         conditions=conditions,
         dtype=header["dtype"],
         note=header["note"],
-        artefacts=artefacts,
+        grams=grams,
     )
 
 
@@ -282,12 +272,12 @@ def describe(path: Path) -> str:
         ),
         "stored": f"{path.stat().st_size / 1e6:.2f} MB, {found.dtype}: {found.note}",
     }
-    for tokens, artefact in found.artefacts.items():
+    for tokens, grams in found.grams.items():
         kinds: dict[str, int] = {}
-        for tap in artefact.taps:
+        for tap in grams.taps:
             kinds[tap.kind] = kinds.get(tap.kind, 0) + 1
         counted = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-        lines[f"tokens {tokens}"] = f"{len(artefact.taps)} taps: {counted}"
+        lines[f"tokens {tokens}"] = f"{len(grams.taps)} taps: {counted}"
     return "\n".join(f"{name:<14}{text}" for name, text in lines.items())
 
 
@@ -350,7 +340,7 @@ def _packed(ids: Sequence[str]) -> "Tensor":
 def _grams(
     path: Path, header: Mapping[str, Any], tensors: "Mapping[str, Tensor]", tokens: str
 ) -> "dict[str, Tensor]":
-    """The tensors of an artefact from those of the file."""
+    """The tensors of Grams from those of the file."""
     import torch
 
     from sslens.fingerprint import triangles
@@ -384,7 +374,7 @@ def _grams(
         if _not_finite(kept) is not None:
             damaged(path, f"scale/{tokens} takes its values beyond those of float32")
     return {
-        "grams": triangles.unpack(kept, sizes),
+        "blocks": triangles.unpack(kept, sizes),
         "energy": tensors[f"energy/{tokens}"],
         "sizes": tensors["sizes"],
     }

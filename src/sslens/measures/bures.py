@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from sslens.capture import Artefact
+from sslens.capture import Grams
 from sslens.capture.grams import kept, require_same_images, rows, varies, where
 from sslens.errors import InputError
 
@@ -27,7 +27,7 @@ RANGE = (0.0, 1.0)
 NEGATIVE = 1e-2
 
 
-def compute(a: Artefact, b: Artefact) -> Float64[np.ndarray, "tap_a tap_b"]:
+def compute(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
     """Bures similarity of all pairs of taps; nan where one is the same for all images of a
     minibatch.
 
@@ -38,13 +38,12 @@ def compute(a: Artefact, b: Artefact) -> Float64[np.ndarray, "tap_a tap_b"]:
         InputError: the Grams are of other images or other minibatches, a minibatch has under 2
             images, or a matrix is no Gram.
 
-    >>> from sslens.capture.grams import from_features
     >>> x, y = torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]]), torch.tensor([[1.0], [-1], [0], [0]])
-    >>> compute(from_features([x]), from_features([y])).round(9).tolist()  # XᵀY = (2, 0): 2 / √(4 · 2)
+    >>> compute(Grams.of_features([x]), Grams.of_features([y])).round(9).tolist()  # XᵀY = (2, 0): 2 / √(4 · 2)
     [[0.707106781]]
     """
     require_same_images(a, b)
-    n = a.tensors["grams"].shape[-1]
+    n = a.blocks.shape[-1]
     left, right = (_roots(side).unflatten(-1, (n, n)) for side in (a, b))
     value = torch.stack([torch.linalg.svdvals(tap.mT @ right).sum(-1) for tap in left])
     return where(value.mean(-1).numpy(), varies(a).all(1), varies(b).all(1))
@@ -113,10 +112,10 @@ def root(gram: Float64[Tensor, "*batch n n"]) -> Float64[Tensor, "*batch n n"]:
 
 
 @kept
-def _roots(grams: Artefact) -> Float64[Tensor, "tap batch square"]:
+def _roots(grams: Grams) -> Float64[Tensor, "tap batch square"]:
     """Roots of all Grams with norm 1 (0 of a zero Gram); of a short minibatch with rows of zeros,
     which add no singular value."""
-    n = grams.tensors["grams"].shape[-1]
+    n = grams.blocks.shape[-1]
 
     def unit(blocks: Float64[Tensor, "tap batch m m"]) -> Float64[Tensor, "tap batch square"]:
         left, x = n - blocks.shape[-1], root(blocks)

@@ -24,8 +24,7 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-from sslens.capture import CONSTANT, Artefact
-from sslens.capture.grams import from_features as from_features
+from sslens.capture import CONSTANT, Grams
 from sslens.capture.grams import kept, rows, spread, vary
 from sslens.capture.grams import require_same_images as require_same_images
 from sslens.errors import InputError
@@ -42,11 +41,11 @@ WHY = "HSIC_1 of {n} images is undefined: it divides by n − 3"
 HELD = 2**23
 
 
-def compute(a: Artefact, b: Artefact) -> Float64[np.ndarray, "tap_a tap_b"]:
+def compute(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
     """The measure as every file here has it: `minibatch_cka`.
 
     >>> x = torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1], [3, 1]])
-    >>> compute(from_features([x]), from_features([-2 * x])).round(9).tolist()
+    >>> compute(Grams.of_features([x]), Grams.of_features([-2 * x])).round(9).tolist()
     [[1.0]]
     """
     return minibatch_cka(a, b)
@@ -92,7 +91,7 @@ def hsic1(
 
 
 @kept
-def packed(grams: Artefact) -> Float64[Tensor, "tap batch pair"]:
+def packed(grams: Grams) -> Float64[Tensor, "tap batch pair"]:
     """Each tap's U-centred Grams over √(n(n − 3)), a row a minibatch: what is above the diagonal,
     times √2. Kept with the artefact.
 
@@ -102,8 +101,8 @@ def packed(grams: Artefact) -> Float64[Tensor, "tap batch pair"]:
         InputError: a minibatch of under 4 images.
 
     >>> k = torch.tensor([[9.0, 1, 0, 0], [1, 9, 0, 0], [0, 0, 9, 1], [0, 0, 1, 9]]) * 3
-    >>> tensors = {"grams": k[None, None], "energy": torch.zeros(1, 1).double(), "sizes": torch.tensor([4])}
-    >>> row = packed(Artefact("grams", "by hand", ("0", "1", "2", "3"), (), tensors, {}))[0, 0]
+    >>> energy, sizes = torch.zeros(1, 1).double(), torch.tensor([4])
+    >>> row = packed(Grams("by hand", tuple("abcd"), (), k[None, None], energy, sizes, {}))[0, 0]
     >>> (row * 2**0.5).round(decimals=9).tolist()  # the 2, −1, −1, … of `u_centre` times √2 over √4, here times √2
     [2.0, -1.0, -1.0, -1.0, -1.0, 2.0]
     >>> round((row @ row).item(), 9)  # HSIC_1, as `hsic1` has it
@@ -122,29 +121,29 @@ def _packed(blocks: Float64[Tensor, "tap batch n n"]) -> Float64[Tensor, "tap ba
 
 
 @kept
-def own(grams: Artefact) -> Float64[Tensor, "tap batch"]:
+def own(grams: Grams) -> Float64[Tensor, "tap batch"]:
     """HSIC_1 of each tap with itself on each minibatch."""
     return packed(grams).square().sum(-1)
 
 
-def rounding(grams: Artefact) -> Float64[Tensor, "tap batch"]:
+def rounding(grams: Grams) -> Float64[Tensor, "tap batch"]:
     """HSIC_1 of each tap with itself that would be rounding only: images equally far from each
     other to 4e-6, on each minibatch.
 
     The centred Gram of such images has the trace t and the norm t/√(n − 1), but nothing is left of
     it when U-centred.
     """
-    n = grams.tensors["sizes"].double()
+    n = grams.sizes.double()
     return (CONSTANT * spread(grams)) ** 2 / (n * (n - 1) * (n - 3))
 
 
-def defined(grams: Artefact) -> Bool[Tensor, " tap"]:
+def defined(grams: Grams) -> Bool[Tensor, " tap"]:
     """Whether CKA with a tap is defined: its features vary over images, and not all images are
     equally far from each other."""
     return vary(grams) & (own(grams).sum(1) > rounding(grams).sum(1))
 
 
-def minibatch_cka(a: Artefact, b: Artefact) -> Float64[np.ndarray, "tap_a tap_b"]:
+def minibatch_cka(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
     """CKA of every tap of one model with every tap of another; nan where a tap is constant and CKA
     is 0/0.
 
@@ -162,7 +161,7 @@ def minibatch_cka(a: Artefact, b: Artefact) -> Float64[np.ndarray, "tap_a tap_b"
 
 
 def _ratio(
-    products: Float64[Tensor, "tap_a tap_b"], a: Artefact, b: Artefact
+    products: Float64[Tensor, "tap_a tap_b"], a: Grams, b: Grams
 ) -> Float64[np.ndarray, "tap_a tap_b"]:
     """Sums of HSIC_1 over minibatches divided by those of each tap with itself."""
     value = products / (own(a).sum(1).sqrt()[:, None] * own(b).sum(1).sqrt()[None, :])
@@ -170,7 +169,7 @@ def _ratio(
 
 
 def all_pairs(
-    models: Sequence[Artefact],
+    models: Sequence[Grams],
 ) -> dict[tuple[int, int], Float64[np.ndarray, "tap_a tap_b"]]:
     """Minibatch CKA of all pairs of many models, each with itself too, by their numbers (i, j) with
     i ≤ j.
@@ -181,7 +180,7 @@ def all_pairs(
         InputError: two of them are of other images or other minibatches.
 
     >>> x = torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1], [3, 1]])
-    >>> found = all_pairs([from_features([x]), from_features([x, x**2])])
+    >>> found = all_pairs([Grams.of_features([x]), Grams.of_features([x, x**2])])
     >>> [(pair, value.shape) for pair, value in found.items()]
     [((0, 0), (1, 1)), ((0, 1), (1, 2)), ((1, 1), (2, 2))]
     """
@@ -207,7 +206,7 @@ def all_pairs(
     return dict(sorted(found.items()))
 
 
-def _blocks(models: Sequence[Artefact]) -> list[range]:
+def _blocks(models: Sequence[Grams]) -> list[range]:
     """Numbers of consecutive models with about `TAPS` taps together."""
     edges, taps = [0], 0
     for number, model in enumerate(models):
@@ -234,7 +233,7 @@ class Comparison:
     seen: tuple[Any, ...] | None = None
 
     @classmethod
-    def of(cls, a: Artefact, b: Artefact) -> "Comparison":
+    def of(cls, a: Grams, b: Grams) -> "Comparison":
         """HSIC_1 of all pairs of taps on every minibatch, one matrix product a minibatch."""
         require_same_images(a, b)
         cross = torch.bmm(packed(a).transpose(0, 1), packed(b).permute(1, 2, 0)).permute(1, 2, 0)
@@ -278,7 +277,7 @@ class Comparison:
         return ends[0], ends[1]
 
 
-def constant_taps(grams: Artefact) -> list[str]:
+def constant_taps(grams: Grams) -> list[str]:
     """The taps that are the same for all images, or hold all images equally far apart, for which
     CKA is undefined."""
     return [

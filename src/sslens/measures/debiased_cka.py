@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from sslens.capture import Artefact
+from sslens.capture import Grams
 from sslens.capture.grams import kept, mean_product, require_same_images, varies, where
 from sslens.measures.cka import own, packed, rounding
 
@@ -24,7 +24,7 @@ INVARIANCES = ("orthogonal", "isotropic scaling", "translation")
 RANGE = (-1.0, 1.0)
 
 
-def compute(a: Artefact, b: Artefact) -> Float64[np.ndarray, "tap_a tap_b"]:
+def compute(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
     """Debiased CKA of all pairs of taps; nan where one is the same for all images of a minibatch,
     or holds them equally far apart.
 
@@ -33,9 +33,8 @@ def compute(a: Artefact, b: Artefact) -> Float64[np.ndarray, "tap_a tap_b"]:
             images.
 
     >>> from torch import tensor
-    >>> from sslens.capture.grams import from_features
     >>> x, y = tensor([[0.0], [0], [1], [1]]), tensor([[0.0], [1], [0], [1]])
-    >>> compute(from_features([x]), from_features([x, y])).round(9).tolist()  # K̃ of the pairs 12|34 and 13|24, U-centred
+    >>> compute(Grams.of_features([x]), Grams.of_features([x, y])).round(9).tolist()  # K̃ of the pairs 12|34 and 13|24, U-centred
     [[1.0, -0.5]]
     """
     require_same_images(a, b)
@@ -43,9 +42,9 @@ def compute(a: Artefact, b: Artefact) -> Float64[np.ndarray, "tap_a tap_b"]:
 
 
 @kept
-def _unit(grams: Artefact) -> Float64[Tensor, "tap batch pair"]:
+def _unit(grams: Grams) -> Float64[Tensor, "tap batch pair"]:
     return packed(grams) / own(grams).sqrt()[:, :, None]
 
 
-def _defined(grams: Artefact) -> Bool[Tensor, " tap"]:
+def _defined(grams: Grams) -> Bool[Tensor, " tap"]:
     return (varies(grams) & (own(grams) > rounding(grams))).all(1)

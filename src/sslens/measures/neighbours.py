@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from sslens.capture import Artefact
+from sslens.capture import Grams
 from sslens.capture.grams import (
     distances,
     kept,
@@ -32,7 +32,7 @@ RANGE = (0.0, 1.0)
 K = 10
 
 
-def compute(a: Artefact, b: Artefact) -> Float64[np.ndarray, "tap_a tap_b"]:
+def compute(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
     """Mutual neighbours of all pairs of taps; nan where one is the same for all images of a
     minibatch.
 
@@ -42,9 +42,8 @@ def compute(a: Artefact, b: Artefact) -> Float64[np.ndarray, "tap_a tap_b"]:
         InputError: the Grams are of other images or other minibatches, or a minibatch has under 4
             images.
 
-    >>> from sslens.capture.grams import from_features
     >>> x, y = torch.tensor([[0.0], [1], [4], [6]]), torch.tensor([[0.0], [1], [2.5], [7]])
-    >>> compute(from_features([x]), from_features([y])).tolist()  # nearest are 1 0 3 2 and 1 0 1 2
+    >>> compute(Grams.of_features([x]), Grams.of_features([y])).tolist()  # nearest are 1 0 3 2 and 1 0 1 2
     [[0.75]]
     """
     require_same_images(a, b)
@@ -71,7 +70,7 @@ def chance(n: int) -> float:
 
 
 @kept
-def _near(grams: Artefact) -> Float64[Tensor, "tap batch square"]:
+def _near(grams: Grams) -> Float64[Tensor, "tap batch square"]:
     return rows(grams, 4, "A quarter of {n} images is no neighbour", _found)
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Float64
 from scipy.stats import rankdata
 from torch import Tensor
 
-from sslens.capture import Artefact
+from sslens.capture import Grams
 from sslens.capture.grams import (
     distances,
     kept,
@@ -30,7 +30,7 @@ INVARIANCES = ("orthogonal", "isotropic scaling", "translation", "monotone in di
 RANGE = (-1.0, 1.0)
 
 
-def compute(a: Artefact, b: Artefact) -> Float64[np.ndarray, "tap_a tap_b"]:
+def compute(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
     """RSA of all pairs of taps; nan where one is the same for all images of a minibatch, or holds
     them equally far apart.
 
@@ -38,9 +38,8 @@ def compute(a: Artefact, b: Artefact) -> Float64[np.ndarray, "tap_a tap_b"]:
         InputError: the Grams are of other images or other minibatches, or a minibatch has under 3
             images.
 
-    >>> from sslens.capture.grams import from_features
     >>> x, y = torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([[0.0], [2.0], [1.0]])
-    >>> compute(from_features([x]), from_features([x, y])).round(9).tolist()  # ranks 1 3 2 with 3 1½ 1½: −1.5 / √(2 · 1.5)
+    >>> compute(Grams.of_features([x]), Grams.of_features([x, y])).round(9).tolist()  # ranks 1 3 2 with 3 1½ 1½: −1.5 / √(2 · 1.5)
     [[1.0, -0.866025404]]
     """
     require_same_images(a, b)
@@ -48,7 +47,7 @@ def compute(a: Artefact, b: Artefact) -> Float64[np.ndarray, "tap_a tap_b"]:
 
 
 @kept
-def _ranks(grams: Artefact) -> Float64[Tensor, "tap batch pair"]:
+def _ranks(grams: Grams) -> Float64[Tensor, "tap batch pair"]:
     return rows(
         grams,
         3,

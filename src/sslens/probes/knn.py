@@ -8,8 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sslens.capture.manifest import Column
-from sslens.capture.stored import FeatureStore
+from sslens.capture import Column, Features
 from sslens.errors import InputError
 from sslens.probes._nearest import Bank
 
@@ -158,8 +157,8 @@ def knn(
 
 
 def sweep(
-    queries: FeatureStore,
-    bank: FeatureStore | None = None,
+    queries: Features,
+    bank: Features | None = None,
     *,
     ks: Sequence[int] = (20,),
     temperatures: Sequence[float | None] = (0.07, None),
@@ -175,9 +174,8 @@ def sweep(
         InputError: no classes, other classes or another model in the bank, a tap that it lacks, too
             few images for a k.
 
-    >>> from sslens.capture import Artefact, in_memory
-    >>> artefact = Artefact("features", "m", tuple("abcd"), (), {"x/flat": torch.tensor([[1.0], [1], [-1], [-2]])}, {})
-    >>> store = in_memory(artefact, {"a": 0, "b": 0, "c": 1, "d": 1}, ["up", "down"])
+    >>> values = torch.tensor([[1.0], [1], [-1], [-2]])
+    >>> store = Features.of({("x", "flat"): values}, labels=[0, 0, 1, 1], classes=["up", "down"])
     >>> [(column, found[0, 0].tolist()) for column, found in sweep(store, ks=[1])]
     [(('x', 'flat'), [0, 0, 1, 1])]
     """
@@ -202,11 +200,11 @@ def sweep(
         )
 
 
-def _require_same(queries: FeatureStore, bank: FeatureStore) -> None:
+def _require_same(queries: Features, bank: Features) -> None:
     for what, said in (("weights", "another model"), ("transform", "images seen otherwise")):
         if queries.key.get(what) != bank.key.get(what):
             raise InputError(
-                f"The bank's features are of {said} ({queries.name} and {bank.name}): make both"
+                f"The bank's features are of {said} ({queries.model} and {bank.model}): make both"
                 " with one model and one transform."
             )
     if queries.classes != bank.classes:

@@ -424,16 +424,16 @@ def _pass(
     store: Store,
     precision: str,
 ) -> Pass:
-    from sslens.capture import Features, Grams, Wide, key_of
+    from sslens.capture import FeatureReducer, GramReducer, WideGramReducer, key_of
 
     assert subject.model is not None
     reducers: list[Reducer] = []
     if "grams" in needs:
-        reducers += [Grams(tokens) for tokens in study.tokens]
+        reducers += [GramReducer(tokens) for tokens in study.tokens]
     if "wide" in needs:
-        reducers.append(Wide(seed=study.seed))
+        reducers.append(WideGramReducer(seed=study.seed))
     if "features" in needs:
-        reducers.append(Features())
+        reducers.append(FeatureReducer())
     taps = subject.model.pick(None)
     useful = [reducer for reducer in reducers if reducer.taps(subject.model, taps)]
     missing = 0

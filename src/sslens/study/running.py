@@ -19,7 +19,7 @@ from sslens.study.planning import Pass, Planned, paths, prepare
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sslens.capture import Artefact
+    from sslens.capture import Features, Grams
     from sslens.comparisons.inputs import Inputs
     from sslens.data.images import ImageSet
     from sslens.report.page import Section
@@ -78,27 +78,28 @@ def run(
 def _computed(planned: Planned, store: Store, quiet: bool) -> "tuple[Inputs, dict[str, Any]]":
     """All artefacts, from the store or from one pass a model and set of images; and the keys that
     say what they are."""
+    from sslens.capture import Features
     from sslens.comparisons.inputs import Inputs
 
-    grams: dict[str, dict[str, Artefact]] = {tokens: {} for tokens in planned.study.tokens}
-    wide: dict[str, Artefact] = {}
-    features: dict[str, Artefact] = {}
-    bank: dict[str, Artefact] = {}
+    grams: dict[str, dict[str, Grams]] = {tokens: {} for tokens in planned.study.tokens}
+    wide: dict[str, Grams] = {}
+    features: dict[str, Features] = {}
+    bank: dict[str, Features] = {}
     keys: list[Any] = []
     for subject in planned.subjects:  # in their order, which that of the passes need not be
         if subject.fingerprint is not None:
-            for tokens in grams.keys() & subject.fingerprint.artefacts.keys():
-                grams[tokens][subject.name] = subject.fingerprint.artefacts[tokens]
-            keys += [artefact.key for artefact in subject.fingerprint.artefacts.values()]
+            for tokens in grams.keys() & subject.fingerprint.grams.keys():
+                grams[tokens][subject.name] = subject.fingerprint.grams[tokens]
+            keys += [artefact.key for artefact in subject.fingerprint.grams.values()]
     for p, made in _passed(planned, store, quiet):
-        keys += [artefact.key for artefact in made]
-        for reducer, artefact in zip(p.reducers, made, strict=True):
-            if artefact.kind == "grams":
-                grams[str(reducer.settings()["tokens"])][p.subject.name] = artefact
-            elif artefact.kind == "wide":
-                wide[p.subject.name] = artefact
+        keys += [result.key for result in made]
+        for reducer, result in zip(p.reducers, made, strict=True):
+            if isinstance(result, Features):
+                (bank if p.images is planned.bank else features)[p.subject.name] = result
+            elif reducer.kind == "wide":
+                wide[p.subject.name] = result
             else:
-                (bank if p.images is planned.bank else features)[p.subject.name] = artefact
+                grams[str(reducer.settings()["tokens"])][p.subject.name] = result
     images = planned.images
     about = {subject.name: subject.about for subject in planned.subjects}
     needs = {need for name in planned.analyses for need in plugin("analyses", name).NEEDS}
@@ -130,7 +131,9 @@ def _computed(planned: Planned, store: Store, quiet: bool) -> "tuple[Inputs, dic
     }
 
 
-def _passed(planned: Planned, store: Store, quiet: bool) -> "Iterator[tuple[Pass, list[Artefact]]]":
+def _passed(
+    planned: Planned, store: Store, quiet: bool
+) -> "Iterator[tuple[Pass, list[Grams | Features]]]":
     """Each pass and its artefacts. Images that several models see in the same way are decoded once
     for all of them."""
     from sslens.capture import collect

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from sslens.capture.passes import collect
-from sslens.capture.reducers import Features
+from sslens.capture.reducers import FeatureReducer
 from sslens.data.decoded import Decoded
 from sslens.data.images import ImageSet
 from sslens.data.transform import EvalTransform
@@ -184,14 +184,14 @@ class Looks:
         (made,) = collect(
             model,
             pixels.images,
-            [Features()],
+            [FeatureReducer()],
             plan=plan,
             taps=[last.name],
             device=device,
             precision=precision,
             decoded=pixels,
         )
-        return {key.rpartition("/")[2]: value for key, value in made.tensors.items()}, made.ids
+        return {pooling: made.read(last.name, pooling) for pooling in made.poolings}, made.ids
 
     def _accuracies(
         self,

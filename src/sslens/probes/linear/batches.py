@@ -9,8 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sslens.capture.manifest import Column
-from sslens.capture.stored import FeatureStore
+from sslens.capture import Column, Features
 from sslens.data.views import stream
 from sslens.errors import InputError, nearest
 from sslens.probes.linear.grid import PAPER_BATCH
@@ -153,7 +152,7 @@ class Stored:
     """Labelled features in a store, read block by block: memory does not grow with their number.
 
     Args:
-        store: as `capture.stored.open_features` or `in_memory` gives it.
+        store: as `open_features` or `Features.of` gives them.
         labels: class of each row of the store; the store's own unless given.
         classes: how many there are; those of the store unless given.
         rows: of the store, which are taken; all unless given.
@@ -167,7 +166,7 @@ class Stored:
 
     def __init__(
         self,
-        store: FeatureStore,
+        store: Features,
         labels: Int64[Tensor, " image"] | None = None,
         classes: int | None = None,
         *,

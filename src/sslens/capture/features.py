@@ -3,7 +3,7 @@ memory."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -12,13 +12,11 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sslens.capture.artefact import Artefact
 from sslens.capture.manifest import (
     DTYPES,
     POOLINGS,
     Column,
     Manifest,
-    column_of,
     places,
     read_images,
     shard_path,
@@ -26,7 +24,7 @@ from sslens.capture.manifest import (
 from sslens.errors import InputError, nearest
 from sslens.models.taps import Tap
 
-#: bytes of shards that are mapped at a time, and among whose rows `FeatureStore.order` shuffles
+#: bytes of shards that are mapped at a time, and among whose rows `Features.order` shuffles
 WINDOW = 2**28
 
 
@@ -42,23 +40,23 @@ class Block:
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class FeatureStore:
-    """Features of images by tap and pooling, read in parts: from a folder of shards, or from an
-    artefact in memory.
+class Features:
+    """Features of images by tap and pooling, read in parts: from a folder of shards, or from
+    memory.
 
     Attributes:
-        name: of the model.
+        model: name of the model.
         ids: of the images, in the order of the rows.
         labels: class of each image, or None.
         classes: their names.
         taps: in the order of computation.
-        columns: width of each tap and pooling, by tap, then pooling.
+        columns: width of each tap and pooling.
         dtype: torch.float16 or torch.float32.
         key: what decided the features: weights, transform, precision, images, ….
         shard: images in a shard, but for the last.
     """
 
-    name: str
+    model: str
     ids: tuple[str, ...]
     labels: Int64[np.ndarray, " image"] | None
     classes: tuple[str, ...]
@@ -69,13 +67,61 @@ class FeatureStore:
     shard: int
     view: Callable[[int, Column], Tensor]
 
+    @classmethod
+    def of(
+        cls,
+        columns: Mapping[Column, Float[Tensor, "image _"]],
+        *,
+        ids: Sequence[str] | None = None,
+        taps: Sequence[Tap] | None = None,
+        labels: Sequence[int] | Int64[np.ndarray, " image"] | None = None,
+        classes: Sequence[str] = (),
+        model: str = "arrays",
+        key: Mapping[str, Any] | None = None,
+    ) -> "Features":
+        """Features at hand, by tap and pooling.
+
+        Args:
+            columns: one array a tap and pooling, all of one number type.
+            ids: of the images; their numbers unless given.
+            taps: in the order of computation; those of the columns unless given.
+            labels: class of each image.
+            classes: their names.
+            model: name of the model.
+            key: what decided the features.
+
+        >>> features = Features.of({("blocks.0", "cls"): torch.ones(1, 2)}, ids=["a"], labels=[3])
+        >>> features.columns, features.labels.tolist(), features.read("blocks.0", "cls").tolist()
+        ({('blocks.0', 'cls'): 2}, [3], [[1.0, 1.0]])
+        """
+        first = next(iter(columns.values()))
+        if taps is None:
+            names = list(dict.fromkeys(tap for tap, _ in columns))
+            end = max(1, len(names) - 1)
+            taps = [Tap(name, "array", place / end) for place, name in enumerate(names)]
+        return cls(
+            model,
+            tuple(str(row) for row in range(len(first))) if ids is None else tuple(ids),
+            None if labels is None else np.array(labels, np.int64),
+            tuple(classes),
+            tuple(taps),
+            {column: values.shape[1] for column, values in columns.items()},
+            first.dtype,
+            key or {},
+            max(1, len(first)),
+            lambda _, column: columns[column],
+        )
+
+    def labelled(self, labels: Mapping[str, int], classes: Sequence[str] = ()) -> "Features":
+        """The same features, with the class of each image by its id."""
+        numbers = np.array([labels[name] for name in self.ids], np.int64)
+        return replace(self, labels=numbers, classes=tuple(classes))
+
     def __len__(self) -> int:
         return len(self.ids)
 
     def __repr__(self) -> str:
-        return (
-            f"<FeatureStore {self.name}: {len(self)} images, {len(self.columns)} taps and poolings>"
-        )
+        return f"<Features {self.model}: {len(self)} images, {len(self.columns)} taps and poolings>"
 
     @property
     def poolings(self) -> tuple[str, ...]:
@@ -99,11 +145,11 @@ class FeatureStore:
         taps = dict.fromkeys(name for name, _ in self.columns)
         if tap not in taps:
             raise InputError(
-                f'The features of {self.name} have no tap "{tap}": {nearest(tap, taps)}'
+                f'The features of {self.model} have no tap "{tap}": {nearest(tap, taps)}'
             )
         there = [p for name, p in self.columns if name == tap]
         raise InputError(
-            f'The features of {self.name} at {tap} have no pooling "{pooling}":'
+            f'The features of {self.model} at {tap} have no pooling "{pooling}":'
             f" {nearest(pooling, there)}"
         )
 
@@ -145,8 +191,8 @@ class FeatureStore:
         Shards are shuffled, and rows among as many shards as make 256 MB; a store of less is
         shuffled as a whole.
 
-        >>> store = in_memory(Artefact("features", "m", tuple("abcd"), (), {"x/flat": torch.zeros(4, 1)}, {}))
-        >>> sorted(store.order(seed=0).tolist())
+        >>> features = Features.of({("x", "flat"): torch.zeros(4, 1)})
+        >>> sorted(features.order(seed=0).tolist())
         [0, 1, 2, 3]
         """
         generator = np.random.default_rng(seed)
@@ -164,8 +210,8 @@ class FeatureStore:
         """All rows, or those given, in their order, `size` at a time and at last what is left; of
         all columns unless given.
 
-        >>> artefact = Artefact("features", "m", tuple("abc"), (), {"x/flat": torch.tensor([[1.0], [2.0], [3.0]])}, {})
-        >>> [block.features["x", "flat"].flatten().tolist() for block in in_memory(artefact).blocks(2)]
+        >>> features = Features.of({("x", "flat"): torch.tensor([[1.0], [2.0], [3.0]])})
+        >>> [block.features["x", "flat"].flatten().tolist() for block in features.blocks(2)]
         [[1.0, 2.0], [3.0]]
         """
         columns = (
@@ -180,32 +226,7 @@ class FeatureStore:
             yield Block(which, {column: self.read(*column, part) for column in columns}, labels)
 
 
-def in_memory(
-    artefact: Artefact, labels: Mapping[str, int] | None = None, classes: Sequence[str] = ()
-) -> FeatureStore:
-    """The features of an artefact, with the class of each image by its id, as they would be read
-    from a folder.
-
-    >>> store = in_memory(Artefact("features", "m", ("a",), (), {"blocks.0/cls": torch.ones(1, 2)}, {}), {"a": 3})
-    >>> store.columns, store.labels.tolist(), store.read("blocks.0", "cls").tolist()
-    ({('blocks.0', 'cls'): 2}, [3], [[1.0, 1.0]])
-    """
-    tensors = {column_of(name): value for name, value in artefact.tensors.items()}
-    return FeatureStore(
-        artefact.model,
-        artefact.ids,
-        np.array([labels[each] for each in artefact.ids], np.int64) if labels is not None else None,
-        tuple(classes),
-        artefact.taps,
-        {column: value.shape[1] for column, value in tensors.items()},
-        next(iter(tensors.values())).dtype,
-        artefact.key,
-        len(artefact.ids),
-        lambda _, column: tensors[column],
-    )
-
-
-def open_features(folder: Path | str) -> FeatureStore:
+def open_features(folder: Path | str) -> Features:
     """The features that `extract` stored in a folder, mapped into memory as they are read.
 
     Raises:
@@ -231,7 +252,7 @@ def open_features(folder: Path | str) -> FeatureStore:
             f" {shard_path(folder, number).name}, which is {why}: run the same sslens features"
             " command again, and only those are computed."
         )
-    return FeatureStore(
+    return Features(
         manifest.model["name"],
         ids,
         labels,
