@@ -87,8 +87,8 @@ def write_report(out: Path, name: str, line: str, what: str = "Pre-training") ->
 
     from sslens import __version__
     from sslens.report import page as report
-    from sslens.training import curves
     from sslens.table import Results
+    from sslens.training import curves
     from sslens.training.folder import LOG
 
     lines = [json.loads(each) for each in (out / LOG).read_text(encoding="utf-8").splitlines()]
