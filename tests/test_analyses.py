@@ -28,8 +28,8 @@ from sslens.find import names, plugin
 from sslens.measures.cka import Comparison, minibatch_cka
 from sslens.models.taps import Tap
 from sslens.paths.path import Trail
-from sslens.probes.knn import wilson
 from sslens.probes.linear.training import Point
+from sslens.statistics.proportions import wilson
 from sslens.table import Table
 
 IDS = tuple(f"class{i % 3}/{i:02d}.png" for i in range(36))

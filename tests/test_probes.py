@@ -16,7 +16,8 @@ from sslens.find import names, plugin
 from sslens.models.taps import Tap
 from sslens.probes import _nearest as nearest
 from sslens.probes import knn as module
-from sslens.probes.knn import knn, neighbours, sweep, vote, votes, wilson
+from sslens.probes.knn import knn, neighbours, sweep, vote, votes
+from sslens.statistics.proportions import wilson
 
 
 @pytest.mark.parametrize("name", names("probes"))

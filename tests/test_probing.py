@@ -17,7 +17,6 @@ from sslens.capture.shards import extract
 from sslens.cli import main
 from sslens.data.images import from_arrays
 from sslens.errors import InputError
-from sslens.probes.knn import wilson
 from sslens.probes.linear import batches as _batches
 from sslens.probes.linear.protocols import few_shot_outcomes, folded_outcomes
 from sslens.probes.linear.training import (
@@ -32,6 +31,7 @@ from sslens.probes.linear.training import (
     usual_batch,
 )
 from sslens.probes.splits import few_shot, folds, held_out
+from sslens.statistics.proportions import wilson
 
 NANO = "random:vit_nano_patch8_32"
 LAST = ("norm", "cls")

@@ -11,7 +11,8 @@ import torch
 from sslens.capture import Features
 from sslens.comparisons.inputs import Inputs
 from sslens.figure import Figure, Line, Lines
-from sslens.probes.knn import neighbours, votes, wilson
+from sslens.probes.knn import neighbours, votes
+from sslens.statistics.proportions import wilson
 from sslens.table import Table
 
 TITLE = "Where are the classes separated?"

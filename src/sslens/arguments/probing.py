@@ -18,7 +18,6 @@ from sslens.errors import InputError, nearest
 from sslens.models.backbone import Backbone
 from sslens.plan import Plan
 from sslens.probes import factors
-from sslens.probes.knn import wilson
 from sslens.probes.linear.protocols import Grid, few_shot_outcomes
 from sslens.probes.linear.training import (
     Augmented,
@@ -34,6 +33,7 @@ from sslens.probes.ridge import classify
 from sslens.probes.splits import few_shot, held_out
 from sslens.processes import best_precision
 from sslens.progress import progress
+from sslens.statistics.proportions import wilson
 from sslens.store import Store, home
 from sslens.table import Table
 

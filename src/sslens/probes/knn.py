@@ -214,18 +214,3 @@ def _require_same(queries: Features, bank: Features) -> None:
         )
     for column in queries.columns:
         bank.require(*column)
-
-
-def wilson(correct: int, count: int, z: float = 1.959964) -> tuple[float, float]:
-    """The 95 % interval of a share by Wilson's score (1927), which holds near 0 and 1 and for few
-    images.
-
-    >>> [round(end, 4) for end in wilson(8, 10)]
-    [0.4902, 0.9433]
-    """
-    share = correct / count
-    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = (
-        z / (1 + z * z / count) * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5
-    )
-    return middle - half, middle + half

@@ -27,6 +27,7 @@ from scipy.special import ndtr, ndtri, stdtr, stdtrit
 from torch import Tensor
 
 from sslens.errors import InputError
+from sslens.statistics.estimate import Estimate
 
 #: draws of the bootstrap of a mean over images
 REPLICATES = 2000
@@ -83,6 +84,17 @@ def mean_interval(
         levels, counts = np.unique(values[row], return_counts=True)
         draws[row] = generator.multinomial(n, counts / n, REPLICATES) @ levels / n
     return (np.asarray(values.mean(-1)), *interval(draws, n))
+
+
+def mean_estimate(values: Float64[np.ndarray, " image"], seed: int = 0) -> Estimate:
+    """The mean over images with its 95 % interval, as `mean_interval` has them.
+
+    >>> estimate = mean_estimate(np.array([1.0] * 50 + [0.0] * 50))
+    >>> estimate.value, estimate.over, estimate.n
+    (0.5, 'images', 100)
+    """
+    value, low, high = map(float, mean_interval(values, seed))
+    return Estimate(value, low, high, "images", len(values))
 
 
 def expanded(batches: int, level: float = 0.95) -> float:

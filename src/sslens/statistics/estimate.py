@@ -11,7 +11,7 @@ from sslens.errors import InputError
 #: five minibatches all have one sign by chance in 2 · 2⁻⁵ = 6 % of cases
 FEWEST = {"minibatches": 6, "images": 20, "trainings": 2}
 NAN = float("nan")
-Outcome = Literal["holds", "contradicted", "undecided", "not run"]
+Answer = Literal["holds", "contradicted", "undecided", "not run"]
 
 
 @final
@@ -68,6 +68,20 @@ class Estimate:
         count = row[n] if isinstance(n, str) else n
         number = 0 if count is None or count != count else int(count)
         return cls(*(float(row[name]) for name in (column, low, high)), over, number)
+
+    def columns(self, name: str, ends: Sequence[str] | None = None) -> dict[str, float]:
+        """The estimate as a row of a table holds it, which `from_row` reads again.
+
+        Args:
+            name: the column of the value; its ends are `name`_low and `name`_high unless `ends`
+                says.
+            ends: the columns of the ends.
+
+        >>> Estimate(0.5, 0.4, 0.6, "images", 100).columns("gain")
+        {'gain': 0.5, 'gain_low': 0.4, 'gain_high': 0.6}
+        """
+        low, high = ends or (f"{name}_low", f"{name}_high")
+        return {name: self.value, low: self.low, high: self.high}
 
     @property
     def sign(self) -> int | None:
@@ -127,14 +141,14 @@ class Verdict:
     """
 
     claim: str
-    outcome: Outcome
+    outcome: Answer
     contrast: Contrast | None = None
     controls: tuple[Contrast, ...] = ()
     why: str = ""
     members: Mapping[str, tuple[str, ...]] | None = None
 
 
-def judge(contrast: Contrast, expected: Literal[1, -1] = 1, smallest: float = 0.0) -> Outcome:
+def judge(contrast: Contrast, expected: Literal[1, -1] = 1, smallest: float = 0.0) -> Answer:
     """What a contrast says of a claim that expects a sign: the only place that decides this.
 
     A claim holds where the interval lies on the expected side of 0 and the value is at least as

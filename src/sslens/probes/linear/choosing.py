@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from sslens.errors import InputError
-from sslens.probes.knn import wilson
 from sslens.probes.linear.grid import Point
 from sslens.probes.linear.heads import Head
+from sslens.statistics.proportions import wilson
 
 if TYPE_CHECKING:
     from sslens.table import Table

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from sslens.probes.knn import wilson
 from sslens.probes.linear.batches import Held, Stored
 from sslens.probes.linear.choosing import Outcome, choose
 from sslens.probes.linear.grid import Point
 from sslens.probes.linear.heads import Head
 from sslens.probes.linear.training import outcomes, train_probes
 from sslens.probes.splits import few_shot, folds
+from sslens.statistics.proportions import wilson
 
 Data = Held | Stored
 #: the points that a training with so many images a step and steps an epoch is searched for; see
