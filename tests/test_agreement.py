@@ -13,6 +13,7 @@ from sslens.capture import Features
 from sslens.comparisons import pairs as _pairs
 from sslens.comparisons.inputs import Inputs
 from sslens.errors import InputError
+from sslens.models.about import About
 from sslens.models.taps import Tap
 from sslens.probes.agreement import SUBSETS, Draws, Predicted, agreement, error_consistency, f1
 from sslens.probes.rank import tau
@@ -261,7 +262,7 @@ def study(images: int = 120, classes: int = 6, *, bank: bool = False) -> Inputs:
     return Inputs(
         tuple(FAMILIES),
         ("random #0", "random #1"),
-        about=about,
+        about={name: About.from_json(said) for name, said in about.items()},
         features=made["images"],
         bank=made["bank"] if bank else {},
         labels=labels["images"],
@@ -388,4 +389,4 @@ def test_what_cannot_be_analysed_is_said() -> None:
             InputError, match="compared of two models: give the features of two or more"
         ):
             analysis.compute(replace(given, features=some))
-    assert analysis.without({"mae": {}, "pixels": {}}, ["pixels"]) is not None
+    assert analysis.without({"mae": About(), "pixels": About()}, ["pixels"]) is not None

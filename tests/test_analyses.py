@@ -26,6 +26,7 @@ from sslens.errors import InputError
 from sslens.figure import Figure, Heatmap, Lines, to_plotly
 from sslens.find import names, plugin
 from sslens.measures.cka import Comparison, minibatch_cka
+from sslens.models.about import About
 from sslens.models.taps import Tap
 from sslens.paths.path import Trail
 from sslens.probes.linear.training import Point
@@ -128,7 +129,10 @@ def inputs(
     return Inputs(
         tuple(models),
         tuple(controls),
-        about={name: UNKNOWN | vit.get(name, {}) | dict(about.get(name, {})) for name in blocks},
+        about={
+            name: About.from_json(UNKNOWN | vit.get(name, {}) | dict(about.get(name, {})))
+            for name in blocks
+        },
         grams=grams,
         wide={name: grams_of(name, each, [36], constant) for name, each in taps.items()},
         features=features,
@@ -189,7 +193,7 @@ CASES = {
             "mae": {"family": "REC", "objective": "mae", "arch": "vit"},
             "msn": {"family": "JE", "objective": "msn", "arch": "vit"},
             "mae-ft": {"family": "REC", "objective": "mae", "arch": "vit", "tuned": "fine-tuned"},
-            "dino-cnn": {"family": "JE", "objective": "dino", "arch": "resnet50"},
+            "dino-cnn": {"family": "JE", "objective": "dino", "arch": "resnet50", "network": "cnn"},
         },
     ),
     "one family before and after, in one minibatch": inputs(
@@ -213,9 +217,14 @@ CASES = {
         ["random #0"],
         cls=False,
         about={
-            "dino-cnn": {"family": "JE", "objective": "dino", "arch": "resnet50"},
-            "fcmae-cnn": {"family": "REC", "objective": "fcmae", "arch": "convnextv2_base"},
-            "random #0": {"family": "control", "arch": "resnet50"},
+            "dino-cnn": {"family": "JE", "objective": "dino", "arch": "resnet50", "network": "cnn"},
+            "fcmae-cnn": {
+                "family": "REC",
+                "objective": "fcmae",
+                "arch": "convnextv2_base",
+                "network": "cnn",
+            },
+            "random #0": {"family": "control", "arch": "resnet50", "network": "cnn"},
         },
     ),
 }
@@ -518,7 +527,7 @@ def test_random_initialisations_of_another_architecture_are_no_control() -> None
         if "less" in table.frame:
             assert not table.frame.less.str.contains("random").any()
     other = replace(
-        bare, about={**bare.about, "mae": {"arch": "vit"}, "moco": {"arch": "resnet50"}}
+        bare, about={**bare.about, "mae": About(arch="vit"), "moco": About(arch="resnet50")}
     )
     assert _roles.twins(other, "mae", "mae") == ("random #0", "random #1")
     assert _roles.twins(other, "mae", "moco") is None

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sslens.data.transform import EvalTransform
 from sslens.errors import InputError
 from sslens.models import cnn
+from sslens.models.about import About
 from sslens.models.backbone import Backbone
 from sslens.models.cnn import SIZES, CNNArch
 
@@ -216,7 +217,7 @@ def test_a_backbone_of_it_has_an_identity(arch: CNNArch) -> None:
             taps=list(cnn.taps(network)),
             transform=EvalTransform(),
             prefix=None,
-            about={},
+            about=About(),
         )
         for seed in (1, 1, 2)
     )

@@ -2,7 +2,7 @@
 right, or undecided."""
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from sslens.comparisons.inputs import Inputs
 from sslens.figure import Heatmap
 from sslens.find import names, plugin
 from sslens.measures.cka import Comparison, minibatch_cka
+from sslens.models.about import About
 from sslens.models.taps import Tap
 from sslens.statistics.bootstrap import bootstrap_counts
 from sslens.table import Table
@@ -37,8 +38,13 @@ ABOUT: dict[str, dict[str, Any]] = {
     "msn": {"family": "JE", "objective": "msn", "arch": "vit"},
     "mae-ft": {"family": "REC", "objective": "mae", "arch": "vit", "tuned": "fine-tuned"},
     "moco-ft": {"family": "JE", "objective": "moco-v3", "arch": "vit", "tuned": "fine-tuned"},
-    "dino-cnn": {"family": "JE", "objective": "dino", "arch": "resnet50"},
-    "fcmae-cnn": {"family": "REC", "objective": "fcmae", "arch": "convnextv2_base"},
+    "dino-cnn": {"family": "JE", "objective": "dino", "arch": "resnet50", "network": "cnn"},
+    "fcmae-cnn": {
+        "family": "REC",
+        "objective": "fcmae",
+        "arch": "convnextv2_base",
+        "network": "cnn",
+    },
     "random #0": {"family": "control", "objective": None, "arch": "vit"},
     "random #1": {"family": "control", "objective": None, "arch": "vit"},
     "random-ft": {"family": "control", "objective": None, "arch": "vit", "tuned": "fine-tuned"},
@@ -102,7 +108,7 @@ def inputs(
     controls: Sequence[str] = ("random #0", "random #1"),
 ) -> Inputs:
     names = [*models, *controls]
-    about: Mapping[str, Any] = {name: ABOUT[name] for name in names}
+    about = {name: About.from_json(ABOUT[name]) for name in names}
     made = {name: grams(name, noise) for name in names}
     wide = {name: grams(name, noise, batch=IMAGES) for name in names}
     return Inputs(tuple(models), tuple(controls), about=about, grams={"all": made}, wide=wide)
@@ -341,10 +347,11 @@ def test_msn_is_nearer_to_joint_embedding() -> None:
 
 def test_msn_that_resembles_reconstruction_is_said_to() -> None:
     given = inputs([*PAPER, "msn"])
-    turned = {name: dict(each) for name, each in given.about.items()}
-    for name in ("dino", "moco"):
-        turned[name]["family"] = "REC"
-    turned["mae"]["family"] = "JE"
+    families = {"dino": "REC", "moco": "REC", "mae": "JE"}
+    turned = {
+        name: replace(about, family=families.get(name, about.family))
+        for name, about in given.about.items()
+    }
     module = plugin("analyses", "cka-msn")
     assert "it is nearer to REC" in " ".join(
         module.findings(module.compute(replace(given, about=turned)))
@@ -360,7 +367,7 @@ def test_msn_that_resembles_reconstruction_is_said_to() -> None:
     ],
 )
 def test_without_msn_there_is_nothing_to_show(models: list[str], reason: str | None) -> None:
-    about = {name: ABOUT[name] for name in [*models, "random #0"]}
+    about = {name: About.from_json(ABOUT[name]) for name in [*models, "random #0"]}
     said = plugin("analyses", "cka-msn").without(about, ["random #0"])
     assert said is None if reason is None else reason in said
 
@@ -502,10 +509,10 @@ def test_versions_are_matched_by_objective_and_architecture(
     models: list[str], pairs: dict[str, str]
 ) -> None:
     module = plugin("analyses", "cka-finetune")
-    about = {name: ABOUT[name] for name in models}
+    about = {name: About.from_json(ABOUT[name]) for name in models}
     assert _tuned.matched(about, models) == pairs
     other = {
-        name: each | ({"arch": "vit_large"} if each.get("tuned") else {})
+        name: replace(each, arch="vit_large") if each.tuned else each
         for name, each in about.items()
     }
     assert _tuned.matched(other, models) == {}
@@ -523,7 +530,8 @@ def test_a_fine_tuned_model_is_matched_with_the_seed_that_it_began_with() -> Non
             ABOUT["mae-ft"] | {"pretrained": {"digest": "of weights in float32", "name": "seed 1"}}
         )
     }
-    found = _tuned.matched(known := about | tuned | named, list(known))
+    known = {name: About.from_json(said) for name, said in (about | tuned | named).items()}
+    found = _tuned.matched(known, list(known))
     assert found == {"ft 0": "seed 0", "ft 1": "seed 1", "ft 2": "seed 0", "ft 3": "seed 1"}
     assert _tuned.match(known, "ft 1", "seed 1") == "ft 1 from seed 1"
     assert _tuned.match(known, "ft 2", "seed 0") == "ft 2 from seed 0: both mae, vit"

@@ -16,6 +16,7 @@ from sslens.comparisons.inputs import Inputs
 from sslens.errors import InputError
 from sslens.figure import Heatmap, Lines
 from sslens.find import plugin
+from sslens.models.about import About
 from sslens.paths.path import Trail
 from sslens.statistics import runs as _runs
 from sslens.table import Table
@@ -56,7 +57,7 @@ CONTROL = about("control", None, "random:vit:0")
 
 def given(**runs: tuple[dict[str, Any], Table]) -> Inputs:
     names = tuple(runs)
-    known = {name: each for name, (each, _) in runs.items()}
+    known = {name: About.from_json(said) for name, (said, _) in runs.items()}
     return Inputs(names, (), about=known, paths={name: table for name, (_, table) in runs.items()})
 
 
@@ -203,21 +204,21 @@ def run_folder(folder: Path) -> Path:
 
 
 def test_the_path_of_a_run_lies_beside_its_models(tmp_path: Path) -> None:
-    run = run_folder(tmp_path / "run")
+    run, tuned = run_folder(tmp_path / "run"), About.from_json(TUNED)
     for source in (run, run / "best.safetensors", run / "last.safetensors"):
-        found = _paths.path_of(str(source), TUNED)
+        found = _paths.path_of(str(source), tuned)
         assert found is not None
         assert len(found.frame) == len(path(0.5).frame)
         assert found.provenance == {"recipe": {"training.epochs": "3"}}
-    assert _paths.path_of(str(run), {**TUNED, "tuned": False}) is None
+    assert _paths.path_of(str(run), replace(tuned, tuned=False)) is None
     assert (
-        _paths.path_of(str(run / "other.pth"), TUNED) is None
+        _paths.path_of(str(run / "other.pth"), tuned) is None
     )  # whatever it is, it is not of this run
     (run / "path.csv").write_text("record,at\n1,a\n")
     with pytest.raises(
         InputError, match=r"path.csv is no table of a path \(it has no column step\)"
     ):
-        _paths.path_of(str(run), TUNED)
+        _paths.path_of(str(run), tuned)
 
 
 def test_a_table_of_checkpoints_is_of_those_that_it_names(tmp_path: Path) -> None:
@@ -226,7 +227,7 @@ def test_a_table_of_checkpoints_is_of_those_that_it_names(tmp_path: Path) -> Non
     Table(named, table.units).save(tmp_path / "path.csv")
     for name in ("checkpoint-3.pth", "elsewhere.pth"):
         (tmp_path / name).touch()
-    plain = {"tuned": "fine-tuned"}
+    plain = About(tuned="fine-tuned")
     assert _paths.path_of(str(tmp_path / "checkpoint-3.pth"), plain) is not None
     assert _paths.path_of(str(tmp_path / "elsewhere.pth"), plain) is None
     (tmp_path / "path.csv").write_text("x,y\n1,2\n")

@@ -22,6 +22,7 @@ from forks import together
 from sslens.cli import main
 from sslens.data.images import Source, from_arrays
 from sslens.errors import Doubt, InputError
+from sslens.models.about import Origin
 from sslens.models.vit import ViTArch
 from sslens.tasks.finetuning import FineTuning, Settings
 from sslens.training.exam import Exam
@@ -66,12 +67,12 @@ def test_a_run_is_kept_with_its_best_and_loads(whole: Path) -> None:
     tops = lines(whole, "top1")
     assert len(tops) == 3
     best, last = sslens.load(whole / BEST), sslens.load(whole)
-    assert best.about["top1"] == max(tops)
-    assert best.about["step"] == 3 * (1 + tops.index(max(tops)))
-    assert last.about["step"] == 9
+    assert best.about.more["top1"] == max(tops)
+    assert best.about.step == 3 * (1 + tops.index(max(tops)))
+    assert last.about.step == 9
     start = model()
     assert {
-        key: last.about[key]
+        key: last.about.to_json()[key]
         for key in ("family", "objective", "tuned", "arch", "pooling", "classes")
     } == {
         "family": "control",
@@ -81,7 +82,7 @@ def test_a_run_is_kept_with_its_best_and_loads(whole: Path) -> None:
         "pooling": "patches",
         "classes": ["a", "b", "c"],
     }
-    assert last.about["pretrained"] == {"name": start.name, "source": VIT, "digest": start.digest}
+    assert last.about.pretrained == Origin(start.name, VIT, start.digest)
     assert (last.name, list(last.taps)[-1]) == (f"{start.name}-ft", "blocks.2")
     assert last.transform == start.transform
 
@@ -207,7 +208,7 @@ def test_every_model_can_be_tuned_and_loads_again(
         )
         assert not torch.allclose(end(x), start(x), atol=1e-4)
     assert end.transform == start.transform
-    assert end.about["arch"] == start.about["arch"]
+    assert end.about.arch == start.about.arch
 
 
 @pytest.mark.parametrize("pooling", ["cls", "patches"])
@@ -232,7 +233,9 @@ def test_a_model_learns_colours(tmp_path: Path, pooling: str) -> None:
 
 def test_a_tuned_model_can_be_tuned_again(whole: Path, tmp_path: Path) -> None:
     fit(tmp_path, str(whole), IMAGES.take(range(8)), epochs=1)
-    assert sslens.load(tmp_path).about["pretrained"]["digest"] == sslens.load(whole).digest
+    origin = sslens.load(tmp_path).about.pretrained
+    assert origin is not None
+    assert origin.digest == sslens.load(whole).digest
 
 
 # ------------------------------------------------------------------------------------------------------
@@ -395,6 +398,6 @@ def test_runs_of_two_seeds_have_one_recipe_and_one_of_other_images_has_another(
 
     def recipe(seed: int, count: int | None = None) -> object:
         fit(tmp_path / f"{seed}-{count}", images=IMAGES.sample(count, seed), seed=seed, epochs=1)
-        return sslens.load(tmp_path / f"{seed}-{count}").about["recipe"]
+        return sslens.load(tmp_path / f"{seed}-{count}").about.recipe
 
     assert recipe(0) == recipe(1) != recipe(0, count=20)

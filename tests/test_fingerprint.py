@@ -29,6 +29,7 @@ from sslens.fingerprint import (
 )
 from sslens.fingerprint.header import ENTRY, FORMAT
 from sslens.measures.cka import minibatch_cka
+from sslens.models.about import About
 from sslens.models.taps import Tap
 from sslens.plan import Plan
 
@@ -54,7 +55,7 @@ class Named:
 
     name: str
     source: str = "nowhere"
-    about: Any = dataclasses.field(default_factory=dict)
+    about: About = dataclasses.field(default_factory=About)
     digest: str = "d1"
 
 

@@ -88,8 +88,8 @@ def test_the_loaded_network_is_the_one_that_was_written(
     image = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(5))
     expected: Any = case.network
     assert torch.equal(model(image), expected.forward_features(image))
-    assert model.about["objective"] == case.objective
-    assert model.about["tuned"] == case.tuned if layout != "sslens" else True
+    assert model.about.objective == case.objective
+    assert model.about.tuned == case.tuned if layout != "sslens" else True
     path.unlink()  # nothing is read from it later
     assert model.digest
 
@@ -117,9 +117,7 @@ def test_the_wrong_twin_is_never_taken_unless_asked_for(tmp_path: Path) -> None:
         InputError, match=r'a twin of the network that is evaluated \(student\).*branch="student"'
     ):
         zoo.load(tmp_path / "student.pth", **HEADS)
-    assert (
-        zoo.load(tmp_path / "student.pth", branch="student", **HEADS).about["branch"] == "student"
-    )
+    assert zoo.load(tmp_path / "student.pth", branch="student", **HEADS).about.branch == "student"
 
 
 def test_several_networks_of_a_file_are_not_chosen_between(tmp_path: Path) -> None:
@@ -143,7 +141,7 @@ def test_names_alone_do_not_make_a_file_msns(tmp_path: Path) -> None:
     torch.save(twins, tmp_path / "a.pth")
     with pytest.raises(InputError, match=r"holds several networks \(encoder, target_encoder\)"):
         zoo.load(tmp_path / "a.pth", **HEADS)
-    assert zoo.load(tmp_path / "a.pth", branch="encoder", **HEADS).about["objective"] is None
+    assert zoo.load(tmp_path / "a.pth", branch="encoder", **HEADS).about.objective is None
 
 
 def test_position_tables_tell_mae_from_moco(tmp_path: Path) -> None:
@@ -154,7 +152,7 @@ def test_position_tables_tell_mae_from_moco(tmp_path: Path) -> None:
                 state["pos_embed"].shape, generator=torch.Generator().manual_seed(6)
             )
             torch.save({"model": state}, tmp_path / "a.pth")
-            assert zoo.load(tmp_path / "a.pth", **HEADS).about["objective"] == objective
+            assert zoo.load(tmp_path / "a.pth", **HEADS).about.objective == objective
 
 
 def test_transforms_are_the_authors(tmp_path: Path) -> None:
@@ -308,7 +306,7 @@ def test_registers_come_in_after_positions(naming: str, gated: bool, tmp_path: P
         }
     torch.save(written, tmp_path / "a.pth")
     model = zoo.load(tmp_path / "a.pth", **HEADS)
-    assert model.about["objective"] == "dinov2"
+    assert model.about.objective == "dinov2"
     assert model.prefix == 4
     image = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(5))
     network: Any = model.network

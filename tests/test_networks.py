@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sslens.data.transform import EvalTransform
 from sslens.errors import InputError
 from sslens.models import networks, vit
+from sslens.models.about import About
 from sslens.models.backbone import Backbone
 
 SMALL = {"embed_dim": 24, "num_heads": 2, "depth": 2, "img_size": 28}
@@ -195,7 +196,7 @@ def test_the_digest_does_not_follow_use_but_follows_what_is_computed(name: str) 
         taps=networks.taps(network),
         transform=EvalTransform(),
         prefix=None,
-        about={},
+        about=About(),
     )
     before = model.digest
     model(images(name))

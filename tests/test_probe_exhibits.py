@@ -17,6 +17,7 @@ from sslens.claims.advice import advice
 from sslens.comparisons import probing as _probing
 from sslens.comparisons.inputs import Inputs
 from sslens.errors import InputError
+from sslens.models.about import About
 from sslens.models.taps import Tap
 from sslens.probes.factors import decode
 from sslens.probes.linear.training import Head, Held, Point, small_grid, train_probes
@@ -79,7 +80,7 @@ def study(
     return Inputs(
         tuple(name for name in models if name not in controls),
         controls,
-        about={name: (about or {}).get(name, {}) for name in models},
+        about={name: About.from_json((about or {}).get(name, {})) for name in models},
         features=made["images"],
         bank=made["bank"],
         labels=dict(zip(ids["images"], labels["images"].tolist(), strict=True)),

@@ -16,6 +16,7 @@ from sslens import cards
 from sslens.arguments.training import changed
 from sslens.comparisons.paths import path_of
 from sslens.find import plugin
+from sslens.models.about import About, Origin
 from sslens.training.finetune import Settings, finetune
 from sslens.training.loop import Training
 
@@ -107,12 +108,8 @@ def test_a_fine_tuned_model_is_packed_with_its_path(
         "arch": MAKE.ARCH,
         "card": name,
     }
-    assert {key: packed.about[key] for key in known} == known
-    assert packed.about["pretrained"] == {
-        "name": "random #0",
-        "source": MAKE.RANDOM,
-        "digest": model.digest,
-    }
+    assert {key: packed.about.to_json()[key] for key in known} == known
+    assert packed.about.pretrained == Origin("random #0", MAKE.RANDOM, model.digest)
     table = path_of(packed.source, packed.about)
     run = path_of(str(shelf / name), sslens.load(str(shelf / name)).about)
     assert table is not None
@@ -139,7 +136,7 @@ def test_what_is_shipped_is_where_its_log_ends(card: cards.Card) -> None:
     assert log[-1]["step"] <= said["about"]["step"] < log[-1]["step"] + 10
     assert round(said["about"]["epochs"]) <= reference.epochs
     if card.name in MAKE.TUNED:
-        table = path_of(card.name, said["about"])
+        table = path_of(card.name, About.from_json(said["about"]))
         assert table is not None
         assert table.frame.step.max() == said["about"]["step"]
         assert (said["about"]["tuned"], card.tuned) == ("fine-tuned", "fine-tuned")

@@ -246,7 +246,7 @@ def test_lars_by_hand() -> None:
 def test_a_run_loads_as_the_resnet_that_was_trained(tmp_path: Path, objective: str) -> None:
     fit(tmp_path, f"{objective}-on-resnet", epochs=1)
     model = sslens.load(tmp_path)
-    assert (model.about["arch"], model.prefix, model.transform.crop) == (RESNET, None, 64)
+    assert (model.about.arch, model.prefix, model.transform.crop) == (RESNET, None, 64)
     kept = module_state(tmp_path)
     start = {"moco-v3": "base.encoder.", "dino": "teacher.encoder."}[objective]
     network = ARCH.build().eval()

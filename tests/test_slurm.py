@@ -434,7 +434,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two processes that nothing happened to."""
     out = tmp_path_factory.mktemp("undisturbed")
     together(lambda: trained(["pretrain", str(out)]))
-    assert sslens.load(out).about["step"] == 15
+    assert sslens.load(out).about.step == 15
     return out
 
 
@@ -465,7 +465,7 @@ def test_asked_to_make_room_a_training_ends_with_the_same_weights(
     assert second == 0
     assert cluster.requeued == ["requeue 42"]
     assert steps(tmp_path / "run") == [1, 2, 3, 4, 5, 6]
-    assert sslens.load(tmp_path / "run").about["step"] == 6
+    assert sslens.load(tmp_path / "run").about.step == 6
     assert cluster.started(folder) == [0, 0]
     assert cluster.requeued == ["requeue 42"]
     assert steps(tmp_path / "run") == list(range(1, 16))
@@ -480,7 +480,7 @@ def test_a_job_that_is_ended_keeps_its_state_and_does_not_come_again(
     folder = submitted(trained, ["pretrain", str(tmp_path / "run")])
     assert cluster.started(folder, ASKED=["end", "end"]) == [2, 2]
     assert cluster.requeued == []
-    assert sslens.load(tmp_path / "run").about["step"] == 6
+    assert sslens.load(tmp_path / "run").about.step == 6
 
 
 def test_a_job_comes_again_as_often_as_asked(
@@ -495,7 +495,7 @@ def test_a_job_comes_again_as_often_as_asked(
     capfd.readouterr()
     assert cluster.started(folder, ASKED=["room", "room"]) == [1, 0]
     assert cluster.requeued == ["requeue 42"]
-    assert sslens.load(tmp_path / "run").about["step"] == 12
+    assert sslens.load(tmp_path / "run").about.step == 12
     (said,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("sslens: ")]
     assert said.startswith(
         "sslens: The job's hours are over, and it has gone back into the queue as often as"

@@ -133,8 +133,8 @@ def test_a_resnet_is_classified_by_the_mean_over_places() -> None:
 
 def test_the_encoder_says_what_trained_it(tmp_path: Path) -> None:
     model = sslens.load(fit(tmp_path))
-    assert (model.about["family"], model.about["objective"]) == ("supervised", "supervised")
-    assert model.about.get("tuned", False) is False
+    assert (model.about.family, model.about.objective) == ("supervised", "supervised")
+    assert model.about.tuned is False
 
 
 @pytest.mark.parametrize("arch", [ARCH, "resnet_8x12x16x20_1x1x1x1_32"])

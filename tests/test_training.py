@@ -188,12 +188,12 @@ def test_a_run_loads_as_the_encoder_that_was_trained(
         torch.testing.assert_close(
             model(x), trained.eval().encoder.forward_features(x), rtol=0, atol=1e-6
         )
-    assert (model.name, model.about["objective"], model.about["arch"]) == (
+    assert (model.name, model.about.objective, model.about.arch) == (
         objective,
         objective,
         name,
     )
-    assert (model.about["step"], model.about["epochs"]) == (15, 3.0)
+    assert (model.about.step, model.about.epochs) == (15, 3.0)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -404,7 +404,7 @@ def test_asked_to_stop_a_run_finishes_its_step_and_goes_on(
         fit(tmp_path, objective, signalled(6, number))
     assert signal.getsignal(number) is before
     assert log(tmp_path, "step") == [1, 2, 3, 4, 5, 6]
-    assert sslens.load(tmp_path).about["step"] == 6
+    assert sslens.load(tmp_path).about.step == 6
     fit(tmp_path, objective, resume=True)
     same(tmp_path, whole[objective])
 
@@ -496,7 +496,7 @@ def test_one_process_of_two_is_asked_to_stop_and_one_goes_on(
             fit(tmp_path, "moco-v3", **LARGER | {"images": images})
 
     together(stopped)
-    assert sslens.load(tmp_path).about["step"] == 5
+    assert sslens.load(tmp_path).about.step == 5
     fit(tmp_path, "moco-v3", resume=True, **LARGER)
     alike(tmp_path, larger["moco-v3"], atol=1e-4)
 
@@ -642,7 +642,7 @@ def test_torchrun_trains_as_one_process_and_is_stopped(undisturbed: Path, tmp_pa
         said = process.communicate()[1]
         assert process.returncode != 0
     assert "sslens: Stopped after step " in said, said
-    step = sslens.load(tmp_path).about["step"]
+    step = sslens.load(tmp_path).about.step
     assert log(tmp_path, "step") == list(range(1, step + 1))
     np.testing.assert_allclose(log(tmp_path), log(undisturbed)[:step], rtol=0, atol=1e-4)
     assert main(arguments(tmp_path, "--resume")) == 0

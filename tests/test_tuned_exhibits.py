@@ -18,6 +18,7 @@ from sslens.comparisons import pairs as _pairs
 from sslens.comparisons import probing as _probing
 from sslens.comparisons.inputs import Inputs
 from sslens.find import plugin
+from sslens.models.about import About
 from sslens.models.taps import Tap
 from sslens.probes.linear.training import Point
 from sslens.store import Store
@@ -74,9 +75,10 @@ def test_the_rise_of_reconstruction_is_held_against_that_of_random_weights(
     je, start, tuned = (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)
     shares = {"dino": je, "mae": start, "mae-ft": tuned, "random #0": start, "random-ft": became}
     grams = {name: model(*share) for name, share in shares.items()}
+    about = {name: About.from_json(said) for name, said in ABOUT.items()}
     module = plugin("analyses", "cka-finetune")
     names = ("dino", "mae", "mae-ft", "random-ft")
-    table = module.compute(Inputs(names, ("random #0",), about=ABOUT, grams={"all": grams}))
+    table = module.compute(Inputs(names, ("random #0",), about=about, grams={"all": grams}))
     rows = table.frame[(table.frame.row == "beyond the control") & (table.frame.model_b == "JE")]
     (row,) = rows.itertuples()
     rise = cka(tuned, je) - cka(start, je)

@@ -53,7 +53,7 @@ def usable(model: Backbone) -> None:
     assert not any(p.requires_grad for p in model.parameters())
     depths = [tap.depth for tap in model.taps.values()]
     assert depths == sorted(depths)
-    assert json.dumps(model.about)
+    assert json.dumps(model.about.to_json())
     assert len(model.digest) == 64
     assert all(torch.isfinite(value).all() for value in found.values())
 
@@ -63,7 +63,7 @@ def test_a_run_is_loaded_by_its_folder_or_its_file(run: Path) -> None:
     usable(by_folder)
     assert by_folder.digest == by_file.digest
     assert by_folder.name == "my mae"
-    assert by_folder.about["objective"] == "mae"
+    assert by_folder.about.objective == "mae"
     assert zoo.load(by_folder.source).digest == by_folder.digest
     for name, value in ARCH.build(seed=7).state_dict().items():
         assert torch.equal(by_folder.network.state_dict()[name], value)
@@ -318,9 +318,9 @@ def test_a_card_is_loaded_from_its_file_and_speaks_for_it(
         "mae_vitb16"
     )  # without a network, and without a warning: the card says how many heads
     assert (model.name, model.source) == ("mae_vitb16", "mae_vitb16")
-    assert model.about["card"] == "mae_vitb16"
-    assert model.about["epochs"] == 1600
-    assert model.about["arch"] == "vit_nano_patch8_32_heads2"
+    assert model.about.card == "mae_vitb16"
+    assert model.about.epochs == 1600
+    assert model.about.arch == "vit_nano_patch8_32_heads2"
     assert model.transform.spec()["interpolation"] == "bicubic"
     with pytest.warns(
         UserWarning, match="with 4 heads of attention as you asked, but the card mae_vitb16 says 2"
@@ -346,8 +346,8 @@ def test_a_card_is_loaded_from_its_file_and_speaks_for_it(
 def test_what_is_shipped_loads_and_says_what_it_is(name: str) -> None:
     card, model = cards.find(name), zoo.load(name)
     usable(model)
-    assert (model.name, model.source, model.about["card"]) == (name, name, name)
-    assert {key: model.about[key] for key in ("family", "objective", "tuned")} == {
+    assert (model.name, model.source, model.about.card) == (name, name, name)
+    assert {key: getattr(model.about, key) for key in ("family", "objective", "tuned")} == {
         "family": card.family,
         "objective": card.objective,
         "tuned": card.tuned,
@@ -368,7 +368,7 @@ def test_a_file_is_known_by_its_hash(
     ):
         known(monkeypatch, named)
         model = zoo.load(path)
-        assert (model.name, model.source, model.about["card"]) == (
+        assert (model.name, model.source, model.about.card) == (
             "mae_vitb16",
             str(path),
             "mae_vitb16",
@@ -380,7 +380,7 @@ def test_a_file_is_known_by_its_hash(
     ):
         known(monkeypatch, named)
         with pytest.warns(UserWarning, match="with 1 heads of attention, for a width of 64"):
-            assert zoo.load(path).about["card"] is None
+            assert zoo.load(path).about.card is None
 
 
 def test_a_cards_name_wins_over_a_folder(

@@ -21,6 +21,7 @@ from sslens.comparisons.inputs import Inputs
 from sslens.comparisons.roles import JE, REC
 from sslens.errors import InputError
 from sslens.figure import Figure, Heatmap, Line, Lines, Panel
+from sslens.models.about import About
 from sslens.probes.agreement import SUBSETS, Asked, Draws, Found, Predicted, agreement
 from sslens.probes.ridge import ridge
 from sslens.statistics.sampled import Sampled
@@ -89,7 +90,7 @@ UNITS = {
 Names = tuple[str, str]
 
 
-def without(about: Mapping[str, Mapping[str, Any]], controls: Sequence[str]) -> str | None:
+def without(about: Mapping[str, About], controls: Sequence[str]) -> str | None:
     """There must be two models."""
     return (
         None
@@ -169,19 +170,20 @@ def _rows(inputs: Inputs, reading: str) -> Iterator[dict[str, Any]]:
     yield from _claim(inputs, reading, found)
 
 
-def relation(about: _roles.About, a: str, b: str) -> str:
+def relation(about: Mapping[str, About], a: str, b: str) -> str:
     """What two models have in common: a second seed is a control, since nothing agrees more than
     two trainings of one objective.
 
-    >>> about = {"dino": {"family": "JE", "objective": "dino", "arch": "vit"}, "mae": {"family": "REC", "objective": "mae"}}
-    >>> relation(about | {"dino #1": about["dino"]}, "dino", "dino #1"), relation(about, "dino", "mae")
+    >>> dino = About(family="JE", objective="dino", arch="vit")
+    >>> about = {"dino": dino, "dino #1": dino, "mae": About(family="REC", objective="mae")}
+    >>> relation(about, "dino", "dino #1"), relation(about, "dino", "mae")
     ('same objective', 'JE with REC')
     """
-    one, other = about.get(a, {}), about.get(b, {})
-    traits = ("objective", "arch", "tuned")
-    if one.get("objective") and all(one.get(trait) == other.get(trait) for trait in traits):
+    one, other = about[a], about[b]
+    traits = [(model.objective, model.arch, model.tuned) for model in (one, other)]
+    if one.objective and traits[0] == traits[1]:
         return "same objective"
-    families = [x.get("family") for x in (one, other)]
+    families = [one.family, other.family]
     return f"{families[0]} with {families[1]}" if all(families) else ""
 
 

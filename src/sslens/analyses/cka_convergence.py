@@ -16,6 +16,7 @@ from sslens.comparisons import panels as _panels
 from sslens.comparisons.inputs import Inputs
 from sslens.figure import Figure, Line, Lines
 from sslens.measures.cka import Comparison
+from sslens.models.about import About
 from sslens.plan import SMALLEST
 from sslens.statistics.sampled import Sampled
 from sslens.table import Table
@@ -56,7 +57,7 @@ UNITS = {
 }
 
 
-def without(about: Mapping[str, Mapping[str, Any]], controls: Sequence[str]) -> str | None:
+def without(about: Mapping[str, About], controls: Sequence[str]) -> str | None:
     """A model with itself has a CKA of 1 at every size."""
     if len([name for name in about if name != "pixels"]) < 2:
         return "it needs two models, or one and its controls"

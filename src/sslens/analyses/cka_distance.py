@@ -15,6 +15,7 @@ from sslens.comparisons.inputs import Inputs
 from sslens.comparisons.pairs import Pair, Pairs, find
 from sslens.comparisons.roles import JE, REC
 from sslens.figure import Figure, Line, Lines
+from sslens.models.about import About
 from sslens.statistics.sampled import Sampled, average
 from sslens.table import Table
 
@@ -63,13 +64,13 @@ UNITS = {
 }
 
 
-def without(about: Mapping[str, Mapping[str, Any]], controls: Sequence[str]) -> str | None:
+def without(about: Mapping[str, About], controls: Sequence[str]) -> str | None:
     """There must be two models."""
     names = [name for name in _roles.models(about, controls) if name != "pixels"]
     return None if len(names) > 1 else "it needs two models, best a transformer and a CNN"
 
 
-def on_request(about: Mapping[str, Mapping[str, Any]], controls: Sequence[str]) -> bool:
+def on_request(about: Mapping[str, About], controls: Sequence[str]) -> bool:
     """Of models of one kind of network only when asked for."""
     return (
         len(
@@ -120,8 +121,8 @@ def compute(inputs: Inputs) -> Table:
 
 def _differ(inputs: Inputs, a: str, b: str) -> dict[str, str]:
     """The family of two pre-trained models, and what they differ in."""
-    about = [inputs.about.get(name, {}) for name in (a, b)]
-    families = {str(each.get("family")) for each in about}
+    about = [inputs.about[name] for name in (a, b)]
+    families = {str(each.family) for each in about}
     networks = {_roles.is_cnn(each) for each in about}
     known = families <= {JE, REC} and not any(_roles.is_tuned(each) for each in about)
     if known and len(families) == 1 and len(networks) == 2:
@@ -135,9 +136,7 @@ def _control(inputs: Inputs, pairs: Pairs) -> tuple[str, str] | None:
     two models."""
     models = list(itertools.combinations(inputs.models, 2))
     apart = [
-        pair
-        for pair in models
-        if len({_roles.is_cnn(inputs.about.get(name, {})) for name in pair}) == 2
+        pair for pair in models if len({_roles.is_cnn(inputs.about[name]) for name in pair}) == 2
     ]
     twins = _roles.twins(inputs, *(apart or models)[0])
     return next((pair for pair in pairs if twins and set(pair) == set(twins)), None)
@@ -172,7 +171,7 @@ def _curve(pair: Pair, names: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _contrasts(inputs: Inputs, pairs: Pairs, family: str, other: str) -> Iterator[dict[str, Any]]:
     """Transformers with CNNs of their family, less transformers with transformers of the other
     family."""
-    cnn = [name for name in inputs.models if _roles.is_cnn(inputs.about.get(name, {}))]
+    cnn = [name for name in inputs.models if _roles.is_cnn(inputs.about[name])]
     vit = [name for name in inputs.models if name not in cnn]
     own = _roles.untuned(inputs.about, vit, family)
     same = [

@@ -17,6 +17,7 @@ from sslens.comparisons.inputs import Inputs
 from sslens.comparisons.pairs import Pairs, find
 from sslens.comparisons.roles import JE, REC
 from sslens.figure import Figure, Lines, Panel
+from sslens.models.about import About
 from sslens.statistics.sampled import Sampled, average
 from sslens.table import Table
 
@@ -70,7 +71,7 @@ class Rise:
         return None if self.control is None else self.rise - self.control
 
 
-def without(about: Mapping[str, Mapping[str, Any]], controls: Sequence[str]) -> str | None:
+def without(about: Mapping[str, About], controls: Sequence[str]) -> str | None:
     """A fine-tuned and a pre-trained version of one model must be there."""
     if _tuned.matched(about, _roles.models(about, controls)):
         return None
@@ -117,7 +118,7 @@ def compute(inputs: Inputs) -> Table:
         rows += _by_type(inputs, rises, tokens, before)
         rows += _beyond(inputs, rises, tokens, before)
     frame = _pairs.table(rows).frame
-    tuned = [name for name in inputs.models if _roles.is_tuned(inputs.about.get(name, {}))]
+    tuned = [name for name in inputs.models if _roles.is_tuned(inputs.about[name])]
     return Table(
         frame.assign(tuned_a=frame.model_a.isin(tuned), tuned_b=frame.model_b.isin(tuned)), UNITS
     )
@@ -140,7 +141,7 @@ def _je(inputs: Inputs) -> list[str]:
 
 
 def _rec(inputs: Inputs, before: Mapping[str, str]) -> list[str]:
-    return [name for name in before if inputs.about[name].get("family") == REC]
+    return [name for name in before if inputs.about[name].family == REC]
 
 
 def _matches(
@@ -170,7 +171,7 @@ def _changes(
 ) -> Iterator[dict[str, Any]]:
     """For each fine-tuned model and each pre-trained one of another objective: CKA after less
     before, also beyond the control."""
-    others = [name for name in inputs.models if not _roles.is_tuned(inputs.about.get(name, {}))]
+    others = [name for name in inputs.models if not _roles.is_tuned(inputs.about[name])]
     for (tuned, first), other in itertools.product(before.items(), others):
         found = _rise(inputs, pairs, before, [tuned], [other]) if other != first else None
         if found:

@@ -15,6 +15,7 @@ from sslens.comparisons import roles as _roles
 from sslens.comparisons.inputs import Inputs
 from sslens.comparisons.roles import JE, REC
 from sslens.figure import Figure, Panel
+from sslens.models.about import About
 from sslens.statistics.sampled import Sampled, average
 from sslens.table import Table
 
@@ -34,7 +35,7 @@ KINDS = ("norm1", "qkv", "fc1")
 SAID = 6
 
 
-def without(about: Mapping[str, Mapping[str, Any]], controls: Sequence[str]) -> str | None:
+def without(about: Mapping[str, About], controls: Sequence[str]) -> str | None:
     """Of CNNs some have an fc1, and none has the others."""
     names = _roles.models(about, controls)
     if names and all(_roles.is_cnn(about[name]) for name in names):

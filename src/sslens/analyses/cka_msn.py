@@ -14,6 +14,7 @@ from sslens.comparisons.inputs import Inputs
 from sslens.comparisons.pairs import Pairs, find
 from sslens.comparisons.roles import JE, REC
 from sslens.figure import Figure, Panel
+from sslens.models.about import About
 from sslens.statistics.sampled import average
 from sslens.table import Table
 
@@ -33,25 +34,25 @@ SAID = 6
 UNITS = _pairs.UNITS | {"msn": "whether model_a is MSN"}
 
 
-def without(about: Mapping[str, Mapping[str, Any]], controls: Sequence[str]) -> str | None:
+def without(about: Mapping[str, About], controls: Sequence[str]) -> str | None:
     """There must be an MSN model, and a model of a family to hold it against."""
     names = _roles.models(about, controls)
     masked = [name for name in names if is_msn(about[name])]
     if not masked:
         return "there is no MSN model among the models"
-    if not any(about[name].get("family") in (JE, REC) for name in names if name not in masked):
+    if not any(about[name].family in (JE, REC) for name in names if name not in masked):
         return "there is no other joint-embedding or reconstruction model to hold MSN against"
     return None
 
 
-def is_msn(about: Mapping[str, Any]) -> bool:
+def is_msn(about: About) -> bool:
     """Whether a model was pre-trained as a masked siamese network."""
-    return about.get("objective") == "msn"
+    return about.objective == "msn"
 
 
 def compute(inputs: Inputs) -> Table:
     """CKA of MSN with every model; and MSN with JE less MSN with REC, of pre-trained models."""
-    masked = [name for name in inputs.models if is_msn(inputs.about.get(name, {}))]
+    masked = [name for name in inputs.models if is_msn(inputs.about[name])]
 
     def wanted(a: str, b: str) -> bool:
         return a == b or a in masked or b in masked or {a, b} <= set(inputs.controls)

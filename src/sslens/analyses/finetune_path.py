@@ -13,6 +13,7 @@ from sslens.comparisons.roles import JE, REC
 from sslens.comparisons.tuned import CONTROL
 from sslens.errors import InputError
 from sslens.figure import Figure, Heatmap, Line, Lines, Panel
+from sslens.models.about import About
 from sslens.statistics import runs as _runs
 from sslens.table import Table
 
@@ -82,7 +83,7 @@ class Run(NamedTuple):
 
     name: str
     role: str
-    about: Mapping[str, Any]
+    about: About
     frame: pd.DataFrame
     recipe: Mapping[str, str]
 
@@ -94,22 +95,22 @@ class Run(NamedTuple):
         return float(found[measure].iloc[0]) if len(found) else float("nan")
 
 
-def without(about: Mapping[str, Mapping[str, Any]], controls: Sequence[str]) -> str | None:
+def without(about: Mapping[str, About], controls: Sequence[str]) -> str | None:
     """A fine-tuned model must be there."""
     if any(_roles.is_tuned(about[name]) for name in _roles.models(about, controls)):
         return None
     return "none of the models is fine-tuned"
 
 
-def role(about: Mapping[str, Any]) -> str:
+def role(about: About) -> str:
     """Whose path it is: of a family, of the control, or of neither.
 
-    >>> role({"family": "REC"}), role({"family": "control", "pretrained": {"source": "random:resnet50:0"}})
+    >>> role(About(family="REC")), role(About(family="control"))
     ('REC', 'control')
     """
     if _tuned.is_control(about):
         return CONTROL
-    return str(about["family"]) if about.get("family") in (JE, REC) else ""
+    return str(about.family) if about.family in (JE, REC) else ""
 
 
 def compute(inputs: Inputs) -> Table:
@@ -143,7 +144,7 @@ def _records(run: Run) -> Iterator[dict[str, Any]]:
         "row": "record",
         "model": run.name,
         "role": run.role,
-        "objective": run.about.get("objective") or "",
+        "objective": run.about.objective or "",
     }
     for row in run.frame.to_dict("records"):
         depth = (blocks.index(row["group"]) + 1) / len(blocks) if row["group"] in blocks else None
@@ -192,7 +193,7 @@ def _differences(runs: Sequence[Run], one: str, other: str) -> Iterator[dict[str
 def _by_objective(runs: Sequence[Run], group: str, measure: str) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     for run in runs:
-        found.setdefault(str(run.about.get("objective")), []).append(run.end(group, measure))
+        found.setdefault(str(run.about.objective), []).append(run.end(group, measure))
     return found
 
 
@@ -200,7 +201,7 @@ def unlike(runs: Sequence[Run]) -> str:
     """Why the straightness of runs is not to be compared, as a clause; empty where it is."""
     records = sorted({int(run.frame.record.max()) for run in runs})
     steps = sorted({int(step) for step in (run.frame.step.max() for run in runs) if step == step})
-    archs = sorted({str(run.about["arch"]) for run in runs if run.about.get("arch")})
+    archs = sorted({str(run.about.arch) for run in runs if run.about.arch})
     if records[0] < 2:
         return "of one epoch every path is straight"
     if records[1:]:

@@ -16,6 +16,7 @@ from sslens.comparisons.nulls import same_depth
 from sslens.comparisons.pairs import of_kind
 from sslens.figure import Figure, Line, Lines
 from sslens.find import names, plugin
+from sslens.models.about import About
 from sslens.table import Table
 
 TITLE = "Does another measure say the same?"
@@ -47,7 +48,7 @@ UNITS = {
 }
 
 
-def without(about: Mapping[str, Mapping[str, Any]], controls: Sequence[str]) -> str | None:
+def without(about: Mapping[str, About], controls: Sequence[str]) -> str | None:
     """Every measure has a model like itself."""
     return None if len(about) > 1 else "it needs two models, or one and its controls"
 

@@ -205,7 +205,12 @@ def describe(
         each = math.ceil(len(images) / this_process()[1])
         shard = Manifest.read(folder).shard if folder and there_already else min(SHARD, each)
     return Manifest(
-        {"name": model.name, "source": model.source, "digest": model.digest, "about": model.about},
+        {
+            "name": model.name,
+            "source": model.source,
+            "digest": model.digest,
+            "about": model.about.to_json(),
+        },
         model.transform.spec(),
         precision,
         {

@@ -19,7 +19,7 @@ from sslens.statistics.sampled import average
 def both(inputs: Inputs) -> tuple[list[str], list[str]]:
     """The pre-trained JE and REC models; without CNNs, for what these differ in may be the
     architecture."""
-    same = [name for name in inputs.models if not _roles.is_cnn(inputs.about.get(name, {}))]
+    same = [name for name in inputs.models if not _roles.is_cnn(inputs.about[name])]
     return _roles.untuned(inputs.about, same, JE), _roles.untuned(inputs.about, same, REC)
 
 

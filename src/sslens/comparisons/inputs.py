@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, final
+from typing import final
 
 import pandas as pd
 
@@ -178,7 +178,7 @@ class Inputs:
     Attributes:
         models: names of the models under study, in the order given.
         controls: names of the controls.
-        about: what is known of each model and control: family, objective, arch, tuned, ….
+        about: what is known of each model and control.
         grams: by tokens ("all", "cls", "patch"), then by model; a model without such tokens is
             absent.
         wide: Grams of a few taps over minibatches of up to 1,024 images, by model.
@@ -199,7 +199,7 @@ class Inputs:
 
     models: tuple[str, ...]
     controls: tuple[str, ...]
-    about: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    about: Mapping[str, About] = field(default_factory=dict)
     grams: Mapping[str, Mapping[str, Grams]] = field(default_factory=dict)
     wide: Mapping[str, Grams] = field(default_factory=dict)
     features: Mapping[str, Features] = field(default_factory=dict)

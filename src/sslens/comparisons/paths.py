@@ -4,7 +4,6 @@ table."""
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import yaml
@@ -12,6 +11,7 @@ import yaml
 from sslens import cards, zoo
 from sslens.comparisons import roles as _roles
 from sslens.errors import InputError
+from sslens.models.about import About
 from sslens.paths.path import UNITS
 from sslens.table import Table
 from sslens.training.folder import recipe
@@ -20,7 +20,7 @@ from sslens.training.folder import recipe
 BEST, PATH = "best.safetensors", "path.csv"
 
 
-def path_of(source: str, about: Mapping[str, Any]) -> Table | None:
+def path_of(source: str, about: About) -> Table | None:
     """The table of a model's path; None where the model was not fine-tuned or nothing says how it
     went.
 
@@ -33,7 +33,7 @@ def path_of(source: str, about: Mapping[str, Any]) -> Table | None:
     Raises:
         InputError: the table of such a run is no path.
 
-    >>> path_of("random:vit_nano_patch8_32:0", {"family": "control"}) is None
+    >>> path_of("random:vit_nano_patch8_32:0", About(family="control")) is None
     True
     """
     if not _roles.is_tuned(about):
@@ -49,7 +49,7 @@ def path_of(source: str, about: Mapping[str, Any]) -> Table | None:
     path, config = file.parent / PATH, file.parent / "config.yaml"
     if not path.is_file():
         return None
-    if "pretrained" in about and config.is_file() and file.name in (zoo.ENCODER, BEST):
+    if about.pretrained is not None and config.is_file() and file.name in (zoo.ENCODER, BEST):
         settings = yaml.safe_load(config.read_text(encoding="utf-8"))
         return replace(
             _read(path),

@@ -2,37 +2,37 @@
 held against."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from sslens.comparisons.inputs import Inputs
 from sslens.errors import InputError
+from sslens.models.about import About
 
 #: joint embedding and reconstruction, the two families of the papers
 JE, REC = "JE", "REC"
 TOKENS = {"all": "over all tokens", "cls": "in the CLS token", "patch": "over the patch tokens"}
-About = Mapping[str, Mapping[str, Any]]
 
 
-def untuned(about: About, names: Iterable[str], family: str) -> list[str]:
+def untuned(about: Mapping[str, About], names: Iterable[str], family: str) -> list[str]:
     """The models of a family whose backbone is as it was pre-trained (a trained linear head changes
     none), in their order.
 
-    >>> untuned({"mae": {"family": "REC"}, "mae-ft": {"family": "REC", "tuned": "fine-tuned"}}, ["mae", "mae-ft"], "REC")
+    >>> known = {"mae": About(family="REC"), "mae-ft": About(family="REC", tuned="fine-tuned")}
+    >>> untuned(known, ["mae", "mae-ft"], "REC")
     ['mae']
     """
     return [
         name
         for name in names
-        if about.get(name, {}).get("family") == family and not is_tuned(about[name])
+        if name in about and about[name].family == family and not is_tuned(about[name])
     ]
 
 
-def is_tuned(about: Mapping[str, Any]) -> bool:
+def is_tuned(about: About) -> bool:
     """Whether the backbone was trained further."""
-    return about.get("tuned") == "fine-tuned"
+    return about.tuned == "fine-tuned"
 
 
-def models(about: About, controls: Sequence[str]) -> list[str]:
+def models(about: Mapping[str, About], controls: Sequence[str]) -> list[str]:
     """The models under study, in their order."""
     return [name for name in about if name not in controls]
 
@@ -59,19 +59,17 @@ def twins(inputs: Inputs, a: str, b: str) -> tuple[str, str] | None:
     Those of another architecture are no control: how alike random networks are depends on their
     architecture.
 
-    >>> arch = {name: {"arch": "resnet50" if "cnn" in name else "vit"} for name in ("mae", "cnn", "vit 0", "vit 1", "cnn 0")}
+    >>> names = ("mae", "cnn", "vit 0", "vit 1", "cnn 0")
+    >>> arch = {name: About(arch="resnet50" if "cnn" in name else "vit") for name in names}
+    >>> arch["bare"] = About()
     >>> known = Inputs(("mae", "cnn", "bare"), ("vit 0", "vit 1", "cnn 0"), about=arch)
     >>> twins(known, "mae", "mae"), twins(known, "mae", "cnn"), twins(known, "cnn", "cnn"), twins(known, "mae", "bare")
     (('vit 0', 'vit 1'), ('vit 0', 'cnn 0'), None, None)
     """
     found: list[str] = []
     for name in (a, b):
-        arch = inputs.about.get(name, {}).get("arch")
-        of_it = (
-            other
-            for other in inputs.controls
-            if arch and inputs.about.get(other, {}).get("arch") == arch
-        )
+        arch = inputs.about[name].arch
+        of_it = (other for other in inputs.controls if arch and inputs.about[other].arch == arch)
         found += [other for other in of_it if other not in found][:1]
     return (found[0], found[1]) if len(found) == 2 else None
 
@@ -85,14 +83,10 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else names[0]
 
 
-def is_cnn(about: Mapping[str, Any]) -> bool:
-    """Whether the architecture's name is that of a CNN.
+def is_cnn(about: About) -> bool:
+    """Whether the network's outputs are maps and not tokens.
 
-    >>> is_cnn({"arch": "resnet50"}), is_cnn({"arch": "timm/vit_base_patch16_224"}), is_cnn({})
+    >>> is_cnn(About(network="cnn")), is_cnn(About(network="vit")), is_cnn(About())
     (True, False, False)
     """
-    name = str(about.get("arch") or about.get("card") or "").lower()
-    return any(
-        part in name
-        for part in ("resne", "convnext", "regnet", "efficientnet", "mobilenet", "densenet", "vgg")
-    )
+    return about.network == "cnn"

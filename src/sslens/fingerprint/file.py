@@ -4,7 +4,7 @@ import itertools
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -12,6 +12,7 @@ from sslens import __version__
 from sslens.errors import InputError
 from sslens.fingerprint.conditions import Conditions
 from sslens.fingerprint.header import ENTRY, FORMAT, damaged, metadata, read_header
+from sslens.models.about import About, network_of
 from sslens.store import digest, write_tensors
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Described(Protocol):
 
     name: str
     source: str
-    about: Any
+    about: About
 
     @property
     def digest(self) -> str:
@@ -51,7 +52,7 @@ class Fingerprint:
 
     Attributes:
         source: as `sslens.load` took it on the machine where it was made.
-        about: family, objective, arch, tuned, … as a Backbone has them.
+        about: what is known of the model, as a Backbone has it.
         digest: of the weights.
         dtype: "float32" or "float16", as the file has it; the Grams here are float32.
         note: how far the Grams of the file are from those that were computed.
@@ -61,7 +62,7 @@ class Fingerprint:
 
     name: str
     source: str
-    about: Mapping[str, Any]
+    about: About
     digest: str
     conditions: Conditions
     dtype: str
@@ -134,7 +135,7 @@ def write(
             "name": model.name,
             "source": model.source,
             "digest": model.digest,
-            "about": dict(model.about),
+            "about": model.about.to_json(),
         },
         "transform": dict(conditions.transform),
         "precision": conditions.precision,
@@ -235,10 +236,13 @@ def read(path: Path) -> Fingerprint:
         made = _grams(path, header, tensors, tokens)
         grams[tokens] = Grams(conditions.name, ids, taps, **made, key=key)
     said = header["model"]
+    about = About.from_json(said["about"])
+    if about.network is None:  # written before headers said it
+        about = replace(about, network=network_of(next(iter(grams.values())).taps))
     return Fingerprint(
         name=said["name"],
         source=said["source"],
-        about=said["about"],
+        about=about,
         digest=said["digest"],
         conditions=conditions,
         dtype=header["dtype"],
@@ -255,7 +259,7 @@ def describe(path: Path) -> str:
     """
     found = read(path)
     about = found.about
-    known = [str(about[key]) for key in ("objective", "family", "arch", "tuned") if about.get(key)]
+    known = [text for text in (about.objective, about.family, about.arch, about.tuned) if text]
     shown, transform = found.conditions, found.conditions.transform
     part = f"{transform['crop']} of {transform['resize']} px, {transform['interpolation']}"
     lines = {

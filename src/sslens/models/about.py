@@ -1,11 +1,15 @@
 """What is known of a model: where it comes from, and what kind of network it is."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, final
+from typing import Any, Literal, final, get_args
+
+from sslens.models.taps import Tap
 
 Tuned = Literal[False, "fine-tuned", "linear"]
 Network = Literal["vit", "cnn", "pixels"]
+#: the fields that files give as a whole number; what is not listed here or in `_is_readable` is text
+_WHOLE = ("seed", "step", "num_heads")
 
 
 @final
@@ -29,17 +33,17 @@ class Origin:
 class About:
     """What is known of a model; None where it is not known.
 
-    The keys of `to_json` are those that stand in the headers of files, where they are frozen.
+    The keys of `to_json` stand in the headers of files, where they are frozen.
 
     Attributes:
         family: "JE" (joint embedding), "REC" (reconstruction), "supervised", or "control".
         objective: the file of `objectives/` by name, or None.
         arch: the architecture's name, by which a network of that shape can be built again.
-        network: of tokens ("vit"), of maps ("cnn"), or raw pixels; the loader sees it in the
-            network, and no name decides it.
+        network: of tokens ("vit"), of maps ("cnn"), or raw pixels ("pixels"). The loader reads this
+            from the network itself, never from a name.
         tuned: "fine-tuned" where the backbone was trained further on labels, "linear" where a
             classifier was trained on the frozen backbone, else False.
-        pretrained: what a fine-tuned model began with.
+        pretrained: the model that a fine-tuning began with.
         recipe: digest of the settings of its training, without the seed.
         seed: of its training.
         card: the card's name.
@@ -53,10 +57,10 @@ class About:
         classes: names of the classes that it was tuned to tell apart.
         pooling: of the features that its classifier read.
         num_heads: heads of attention, where they were given by hand.
-        more: what a file says of it besides, kept as it is.
+        more: whatever else a file says of the model, kept as it is.
 
-    >>> About.from_json({"family": "REC", "objective": "mae", "seed": 1}).family
-    'REC'
+    >>> About.from_json({"family": "REC", "objective": "mae", "seed": 0}).seed
+    0
     >>> About.from_json({"family": "REC", "knn": 0.5}).to_json()
     {'family': 'REC', 'objective': None, 'arch': None, 'knn': 0.5}
     """
@@ -73,7 +77,7 @@ class About:
     layout: str | None = None
     branch: str | None = None
     licence: str | None = None
-    epochs: float | None = None
+    epochs: int | float | None = None
     step: int | None = None
     config: str | None = None
     images: str | None = None
@@ -84,25 +88,92 @@ class About:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "About":
-        """What `to_json` gave, or what an older file says; unknown keys are kept in `more`."""
-        known = {entry.name for entry in fields(cls)} - {"more"}
-        own = {key: value for key, value in values.items() if key in known}
-        if isinstance(own.get("pretrained"), Mapping):
-            origin = own["pretrained"]
-            own["pretrained"] = Origin(*(origin.get(key) for key in ("name", "source", "digest")))
-        if "classes" in own:
-            own["classes"] = tuple(own["classes"] or ())
-        return cls(**own, more={key: value for key, value in values.items() if key not in known})
+        """Read what `to_json` gave, or what an older file says.
+
+        Unknown keys, and values of another kind than their field, are kept in `more`.
+
+        >>> About.from_json({"pretrained": {"name": "mae"}, "seed": "one"})
+        About(... pretrained=Origin(name='mae', source=None, digest=None), ... more={'seed': 'one'})
+        """
+        own: dict[str, Any] = {}
+        more: dict[str, Any] = {}
+        for key, value in values.items():
+            if not _is_readable(key, value):
+                more[key] = value
+            elif value is None:
+                continue
+            elif key == "pretrained":
+                own[key] = Origin(*(value.get(part) for part in ("name", "source", "digest")))
+            elif key == "classes":
+                own[key] = tuple(value)
+            else:
+                own[key] = value
+        return cls(**own, more=more)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values: family, objective and arch always, the rest where it is known."""
-        said: dict[str, Any] = {}
+        """Return plain JSON values: family, objective and arch always, the rest where it is known."""
+        values: dict[str, Any] = {}
         for entry in fields(self):
             value = getattr(self, entry.name)
             if entry.name == "more":
-                said |= value
+                values |= value
             elif isinstance(value, Origin):
-                said[entry.name] = vars(value).copy()
-            elif entry.name in ("family", "objective", "arch") or value not in (None, False, ()):
-                said[entry.name] = list(value) if isinstance(value, tuple) else value
-        return said
+                values[entry.name] = vars(value).copy()
+            elif isinstance(value, tuple):
+                if value:
+                    values[entry.name] = list(value)
+            elif entry.name in ("family", "objective", "arch") or not (
+                value is None or value is False
+            ):
+                values[entry.name] = value
+        return values
+
+
+_NAMES = {entry.name for entry in fields(About)} - {"more"}
+
+
+def _is_readable(key: str, value: Any) -> bool:
+    """Whether a value from a file is of the kind that the field of this name holds."""
+    if key not in _NAMES:
+        return False
+    if value is None:
+        return True
+    if key == "pretrained":
+        return isinstance(value, Mapping) and all(
+            isinstance(value.get(part), str | None) for part in ("name", "source", "digest")
+        )
+    if key == "classes":
+        return isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
+    if key == "tuned":
+        return value is False or (isinstance(value, str) and value in get_args(Tuned))
+    if key == "network":
+        return isinstance(value, str) and value in get_args(Network)
+    if key in (*_WHOLE, "epochs"):
+        kind = int | float if key == "epochs" else int
+        return isinstance(value, kind) and not isinstance(value, bool)
+    return isinstance(value, str)
+
+
+def network_of(taps: Iterable[Tap]) -> Network | None:
+    """Tell the kind of network by its taps, for files that were written before they said it.
+
+    Attention and the normalisation before attention are in transformers alone; a stem and stages are
+    in CNNs alone.
+
+    Returns:
+        None where the taps do not tell.
+
+    >>> network_of([Tap("blocks.0", "block", 0.1), Tap("norm", "norm", 1.0)])
+    'vit'
+    >>> network_of([Tap("maxpool", "stem", 0.0), Tap("layer1.0", "block", 0.1)])
+    'cnn'
+    """
+    taps = list(taps)
+    kinds = {tap.kind for tap in taps}
+    if "pixels" in kinds:
+        return "pixels"
+    if kinds & {"qkv", "norm1"} or any(tap.name.startswith("blocks.") for tap in taps):
+        return "vit"
+    if "stem" in kinds or any(tap.name.startswith(("layer", "stages.")) for tap in taps):
+        return "cnn"
+    return None

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sslens.data.transform import EvalTransform
 from sslens.errors import InputError, nearest
+from sslens.models.about import About
 from sslens.models.taps import Tap
 
 
@@ -23,7 +24,7 @@ class Backbone(nn.Module):
         taps: by name, in the order of computation.
         prefix: tokens before the patches (CLS first), or None where outputs are not tokens or there
             is no CLS.
-        about: what is known of the checkpoint (objective, arch, epochs, …), plain JSON values.
+        about: what is known of the model.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class Backbone(nn.Module):
         taps: Sequence[Tap],
         transform: EvalTransform,
         prefix: int | None,
-        about: Mapping[str, Any],
+        about: About,
     ) -> None:
         super().__init__()
         self.network = network.requires_grad_(False)
@@ -44,7 +45,7 @@ class Backbone(nn.Module):
         self.taps = {tap.name: tap for tap in taps}
         self.transform = transform
         self.prefix = prefix
-        self.about = dict(about)
+        self.about = about
         self._hashed: tuple[Any, str] | None = None
         self.eval()
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from sslens.errors import InputError, nearest
 from sslens.models import cnn, vit
+from sslens.models.about import Network
 from sslens.models.taps import Tap
 
 TRANSFORMERS = (VisionTransformer, Eva, Beit)
@@ -58,6 +59,19 @@ def prefix_tokens(network: nn.Module) -> int | None:
     there is no CLS."""
     require_known(network)
     return None if isinstance(network, CNNS) else vit.prefix_tokens(network)
+
+
+def kind(network: nn.Module) -> Network:
+    """Whether a network's outputs are tokens ("vit") or maps ("cnn").
+
+    Raises:
+        InputError: nothing is known of the network's class.
+
+    >>> kind(create("resnet18", seed=0))
+    'cnn'
+    """
+    require_known(network)
+    return "cnn" if isinstance(network, CNNS) else "vit"
 
 
 def ready(network: nn.Module) -> nn.Module:

@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sslens import fingerprint, zoo
 from sslens.errors import Doubt, InputError
 from sslens.find import names, plugin
+from sslens.models.about import About
 from sslens.progress import progress
 from sslens.store import Store
 from sslens.study.asked import Study
@@ -42,9 +43,10 @@ class Subject:
         return found
 
     @property
-    def about(self) -> dict[str, Any]:
+    def about(self) -> About:
         """What is known of it, and the digest of its weights."""
-        return {**self.known.about, "digest": self.known.digest}
+        about = self.known.about
+        return replace(about, more={**about.more, "digest": self.known.digest})
 
     @property
     def role(self) -> str:
@@ -241,9 +243,7 @@ def _subjects(study: Study) -> tuple[Subject, ...]:
             kept = fingerprint.read(Path(source))
             # a random initialisation that was fine-tuned is studied: it is no stand-in for one that
             # was not
-            control = (
-                kept.about.get("family") == "control" and kept.about.get("tuned") != "fine-tuned"
-            )
+            control = kept.about.family == "control" and kept.about.tuned != "fine-tuned"
             found.append(Subject(kept.name, control, fingerprint=kept))
         else:
             model = zoo.load(source)
@@ -255,8 +255,8 @@ def _subjects(study: Study) -> tuple[Subject, ...]:
         given = {subject.known.source for subject in found}
         for source in [*twins, "pixels"]:
             if source not in given:
-                control = zoo.load(source)
-                found.append(Subject(control.name, True, model=control))
+                model = zoo.load(source)
+                found.append(Subject(model.name, True, model=model))
     if all(
         subject.control for subject in found
     ):  # nothing else was asked for: they are what is studied
@@ -282,7 +282,7 @@ def _distinction(subject: Subject) -> str:
     """What sets a model apart from another of its name."""
     source = subject.known.source
     if source.startswith(("random:", "timm:")):
-        return str(subject.known.about["arch"])
+        return str(subject.known.about.arch)
     path = Path(source)
     return path.parent.name if path.name == zoo.ENCODER else path.name
 

@@ -122,7 +122,11 @@ def _computed(planned: Planned, store: Store, quiet: bool) -> "tuple[Inputs, dic
         device=planned.device,
         quiet=quiet,
     )
-    about_key = {"about": about, "models": inputs.models, "controls": inputs.controls}
+    about_key = {
+        "about": {name: known.to_json() for name, known in about.items()},
+        "models": inputs.models,
+        "controls": inputs.controls,
+    }
     return inputs, {
         "artefacts": keys,
         "tokens": list(planned.study.tokens),
@@ -230,7 +234,7 @@ def _provenance(planned: Planned, command: str, seconds: float) -> dict[str, Any
             "source": known.source,
             "digest": known.digest,
             "control": subject.control,
-            **known.about,
+            **known.about.to_json(),
         }
         if subject.fingerprint is not None:
             models[subject.name]["fingerprint"] = subject.fingerprint.dtype

@@ -128,7 +128,7 @@ class Start:
             raise InputError(
                 f"{model.name} has no weights that could be fine-tuned: give a network."
             )
-        return cls(str(model.about.get("arch")), model.transform, count_branches(model.network))
+        return cls(str(model.about.arch), model.transform, count_branches(model.network))
 
 
 def views(settings: Settings, start: Start) -> ClassifierViews:

@@ -9,6 +9,7 @@ from sslens import cards
 from sslens.data.images import ImageSet
 from sslens.errors import Doubt, InputError
 from sslens.models import networks
+from sslens.models.about import About, Origin
 from sslens.models.backbone import Backbone
 from sslens.tasks import finetuning as _finetuning
 from sslens.tasks.finetuning import FineTuning, Start
@@ -109,7 +110,7 @@ def tuned(model: Backbone, images: ImageSet, settings: Settings) -> Subject:
     check(settings)
     start = Start.of(model)
     built = FineTuning(model, settings)
-    arch = model.about.get("arch")
+    arch = model.about.arch
 
     def planned(count: int, training: Training, world: int) -> Schedule:
         share = training.batch_size // (world * training.accumulate)
@@ -135,15 +136,15 @@ def tuned(model: Backbone, images: ImageSet, settings: Settings) -> Subject:
             "pretrained": {"name": model.name, "digest": model.digest},
         },
         header=_shape(model, built),
-        about={
-            "family": model.about.get("family"),
-            "objective": model.about.get("objective"),
-            "tuned": "fine-tuned",
-            "arch": arch,
-            "pretrained": {"name": model.name, "source": model.source, "digest": model.digest},
-            "pooling": settings.pooling,
-            "classes": list(settings.classes),
-        },
+        about=About(
+            family=model.about.family,
+            objective=model.about.objective,
+            tuned="fine-tuned",
+            arch=arch,
+            pretrained=Origin(model.name, model.source, model.digest),
+            pooling=settings.pooling,
+            classes=settings.classes,
+        ),
         transform=model.transform,
         weights=FineTuning.kept,
     )
@@ -152,14 +153,14 @@ def tuned(model: Backbone, images: ImageSet, settings: Settings) -> Subject:
 def _shape(model: Backbone, built: FineTuning) -> dict[str, object]:
     """The tuned network's shape; of a model that came from timm by its name there."""
     card = cards.known(model.source)
-    source, arch = model.source if card is None else card.source or "", model.about.get("arch")
+    source, arch = model.source if card is None else card.source or "", model.about.arch
     if source.startswith("hf-hub:"):
         raise InputError(
             f"{source} has no name by which its network could be built again: fine-tune the model"
             " of its file, or of timm:NAME."
         )
     by_timm = source.startswith("timm:") or (
-        str(arch).startswith("timm/") and "layout" not in model.about
+        str(arch).startswith("timm/") and model.about.layout is None
     )
     if by_timm and source.startswith("timm:"):
         arch = f"timm/{source.removeprefix('timm:').partition('.')[0]}"

@@ -188,7 +188,7 @@ class _Run:
         self.folder = Folder(out, self.config())
         self.watch, self.exam, self.best = watch, exam, -1.0
         if watch:
-            self.looks = Looks(watch, images, subject.transform, str(subject.about["family"]))
+            self.looks = Looks(watch, images, subject.transform, str(subject.about.family))
         self.followed = path and where.first
         self.path: PathTracker | None = None
         self.parts = Parts(subject.batch, self.settings, subject.shape, images, training, where)
@@ -371,7 +371,7 @@ class _Run:
             **(found or {}),
         }
         weights, subject = self.subject.weights(self.method), self.subject
-        about = {**subject.about, **done}
+        about = {**subject.about.to_json(), **done}
         self.folder.keep_encoder(
             weights, self.name, subject.header, about, subject.transform.spec(), file
         )

@@ -11,6 +11,7 @@ from sslens.data.images import ImageSet
 from sslens.data.transform import EvalTransform
 from sslens.find import plugin
 from sslens.methods import Method
+from sslens.models.about import About
 from sslens.models.arch import parse
 from sslens.training.labels import with_classes
 from sslens.training.schedule import Schedule, Training, plan
@@ -53,7 +54,7 @@ class Subject:
     plan: Callable[[int, Training, int], Schedule]
     config: Mapping[str, Any]
     header: Mapping[str, Any]
-    about: Mapping[str, Any]
+    about: About
     transform: EvalTransform
     weights: Callable[[Any], Mapping[str, Tensor]] = encoder_alone
 
@@ -82,6 +83,6 @@ def pretrained_by(objective: str, arch: str, settings: Any, images: ImageSet) ->
         plan=planned,
         config=said,
         header=asdict(shape),
-        about={"family": module.FAMILY, **said},
+        about=About(family=module.FAMILY, objective=objective, arch=arch),
         transform=transform(shape.image_size),
     )

@@ -23,6 +23,7 @@ from sslens.data.images import ImageSet
 from sslens.data.transform import EvalTransform
 from sslens.errors import InputError
 from sslens.models import networks
+from sslens.models.about import About
 from sslens.models.backbone import Backbone
 from sslens.plan import SMALLEST, Plan
 from sslens.training.signs import spread
@@ -160,7 +161,7 @@ class Looks:
             taps=networks.taps(network),
             transform=self.transform,
             prefix=networks.prefix_tokens(network),
-            about={},
+            about=About(),
         )
         found = {name: self._features(model, name, device, precision) for name in self.sets}
         if not found or not all(

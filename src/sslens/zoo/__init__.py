@@ -20,7 +20,7 @@ file is.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ from sslens.zoo.preparing import transform as transform
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sslens.models.about import About
     from sslens.models.backbone import Backbone
 
 #: the file that a training run leaves for others to load
@@ -186,11 +187,10 @@ def load(
     return named.of_timm(source if card is None else str(card.source), card)
 
 
-def random_twins(about: Mapping[str, Any], seeds: Iterable[int] = (0, 1)) -> list[str]:
-    """The sources of random initialisations of the architecture that a model's `about` names; none
-    where it names none."""
-    name = about.get("arch")
-    return [f"random:{name}:{seed}" for seed in seeds] if name else []
+def random_twins(about: "About", seeds: Iterable[int] = (0, 1)) -> list[str]:
+    """The sources of random initialisations of a model's architecture; none where the architecture
+    has no name."""
+    return [f"random:{about.arch}:{seed}" for seed in seeds] if about.arch else []
 
 
 def read(path: Path) -> "tuple[dict[str, str], dict[str, Tensor]]":

@@ -4,7 +4,7 @@ import hashlib
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from sslens import cards
 from sslens.cards import Card
 from sslens.data.transform import EvalTransform
 from sslens.errors import Doubt, InputError
+from sslens.models.about import About
 from sslens.models.backbone import Backbone
 from sslens.zoo import download, files
-from sslens.zoo.named import backbone
+from sslens.zoo.named import about_card, backbone
 from sslens.zoo.preparing import transform
 from sslens.zoo.recognise import Recognised, recognise
 from sslens.zoo.shapes import ViTShape
@@ -117,29 +118,32 @@ def prepared(found: Recognised, card: Card | None) -> EvalTransform:
     return transform(found.shape.image_size, **found.claim.transform)
 
 
-def about(found: Recognised, card: Card | None) -> dict[str, Any]:
-    """What is known of a checkpoint, as `Backbone.about` has it."""
+def gather_about(found: Recognised, card: Card | None) -> About:
+    """Return what is known of a checkpoint: by its header or its layout, then by its card."""
     claim = found.claim
-    known: dict[str, Any]
     if claim.written is not None:
-        known = dict(claim.written["about"])
+        known = About.from_json(claim.written["about"])
     else:
-        known = {
-            "family": claim.family,
-            "objective": claim.objective,
-            "tuned": claim.tuned,
-            "arch": found.shape.name,
-        }
-        known |= {"card": None, "layout": found.layout, "branch": found.branch}
-    if card is not None:
-        known |= {
-            "family": card.family,
-            "objective": card.objective,
-            "tuned": card.tuned,
-            "card": card.name,
-        }
-        known |= {"epochs": card.epochs, "licence": card.licence}
-    return known
+        known = About(
+            family=claim.family,
+            objective=claim.objective,
+            tuned=claim.tuned,
+            arch=found.shape.name,
+            layout=found.layout,
+            branch=found.branch,
+        )
+    if card is None:
+        return known
+    said = about_card(card)
+    return replace(
+        known,
+        family=said.family,
+        objective=said.objective,
+        tuned=said.tuned,
+        card=said.card,
+        epochs=said.epochs,
+        licence=said.licence,
+    )
 
 
 def _backbone(
@@ -165,12 +169,13 @@ def _backbone(
         if found.claim.written
         else stem(path)
     )
+    about = gather_about(found, card)
     return backbone(
         found.network(),
         name=f"{name} ({branch})" if branch else name,
         source=" ".join([source, *(f"{key}={value}" for key, value in asked.items())]),
         transformed=prepared(found, card),
-        about=about(found, card) | ({"num_heads": num_heads} if num_heads else {}),
+        about=replace(about, num_heads=num_heads) if num_heads else about,
     )
 
 

@@ -13,8 +13,8 @@ from sslens.cards import Card
 from sslens.errors import InputError
 from sslens.zoo import download, file_of
 from sslens.zoo.checkpoints import (
-    about,
     card_of,
+    gather_about,
     plain_name,
     prepared,
     require_claims,
@@ -152,13 +152,21 @@ def examine(
         tuple(_groups(found)),
         None if refused else _line(told, found, known, branch, num_heads),
         {
-            **about(found, known),
+            **_about(found, known),
             "layout": found.layout,
             "method": found.claim.method,
             "heads": found.shape.arch.heads if isinstance(found.shape, ViTShape) else None,
             "parameters": found.parameters,
         },
     )
+
+
+def _about(found: Recognised, card: Card | None) -> dict[str, Any]:
+    """What is known of a checkpoint as JSON, where a file of others also says that it has no card."""
+    about = gather_about(found, card)
+    if found.claim.written is not None:
+        return about.to_json()
+    return {"tuned": about.tuned, "card": about.card} | about.to_json()
 
 
 def _file(source: str) -> tuple[Path, Card | None]:

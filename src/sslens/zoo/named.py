@@ -2,8 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, replace
 
 import timm
 from huggingface_hub.errors import HfHubHTTPError
@@ -13,6 +12,7 @@ from sslens.cards import Card, cards
 from sslens.data.transform import EvalTransform
 from sslens.errors import Doubt, InputError, nearest
 from sslens.models import cnn, networks
+from sslens.models.about import About
 from sslens.models.backbone import Backbone, Pixels
 from sslens.models.taps import Tap
 from sslens.models.vit import SIZES, ViTArch
@@ -31,7 +31,7 @@ def pixels() -> Backbone:
         taps=[Tap("pixels", "pixels", 0.0)],
         transform=transform(PIXELS, interpolation="bilinear"),
         prefix=None,
-        about={"family": "control", "objective": None, "arch": None},
+        about=About(family="control", network="pixels"),
     )
 
 
@@ -41,9 +41,10 @@ def backbone(
     name: str,
     source: str,
     transformed: EvalTransform,
-    about: Mapping[str, Any],
+    about: About,
 ) -> Backbone:
-    """A network of a known class as a Backbone, with the taps and the prefix of its class."""
+    """Wrap a network of a known class as a Backbone, with the taps, the prefix and the kind of that
+    class."""
     return Backbone(
         network,
         name=name,
@@ -51,7 +52,7 @@ def backbone(
         taps=networks.taps(network),
         transform=transformed,
         prefix=networks.prefix_tokens(network),
-        about=about,
+        about=replace(about, network=networks.kind(network)),
     )
 
 
@@ -89,13 +90,13 @@ def random(rest: str, num_heads: int | None, overrides: Mapping[str, int]) -> Ba
         network = networks.create(name.removeprefix("timm/"), seed=number)
         transformed = _configured(network, name)
     changes = dict(overrides) | ({"num_heads": num_heads} if num_heads else {})
-    about = {
-        "family": "control",
-        "objective": None,
-        "arch": None if changes else name,
-        "seed": number,
-        **changes,
-    }
+    about = About(
+        family="control",
+        arch=None if changes else name,
+        seed=number,
+        num_heads=num_heads or None,
+        more=dict(overrides),
+    )
     source = " ".join(
         [f"random:{name}:{number}", *(f"{key}={value}" for key, value in changes.items())]
     )
@@ -115,17 +116,9 @@ def of_timm(source: str, card: Card | None = None) -> Backbone:
     card = card or next((each for each in cards().values() if each.source == source), None)
     scheme, _, name = source.partition(":")
     network = networks.ready(_fetched(name if scheme == "timm" else source))
-    about: dict[str, Any] = {"family": None, "objective": None, "tuned": False}
-    if scheme == "timm":
-        about["arch"] = f"timm/{name.partition('.')[0]}"
+    about = About(arch=f"timm/{name.partition('.')[0]}" if scheme == "timm" else None)
     if card is not None:
-        about |= {
-            "family": card.family,
-            "objective": card.objective,
-            "tuned": card.tuned,
-            "arch": card.arch,
-        }
-        about |= {"card": card.name, "epochs": card.epochs, "licence": card.licence}
+        about = replace(about_card(card), arch=card.arch)
     transformed = (
         _configured(network, name) if card is None else EvalTransform(**asdict(card.evaluation))
     )
@@ -135,6 +128,18 @@ def of_timm(source: str, card: Card | None = None) -> Backbone:
         source=source,
         transformed=transformed,
         about=about,
+    )
+
+
+def about_card(card: Card) -> About:
+    """Return what a card says of its checkpoint; the architecture is left to the file."""
+    return About(
+        family=card.family,
+        objective=card.objective,
+        tuned=card.tuned,
+        card=card.name,
+        epochs=card.epochs,
+        licence=card.licence,
     )
 
 
