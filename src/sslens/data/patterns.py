@@ -1,8 +1,8 @@
-"""Patterns: what is drawn at random for the embedded scenes, and the fields of their textures and
+"""Patterns: the random numbers of the embedded scenes, and the fields of their textures and
 backgrounds.
 
-Every draw is a hash of a key and a name, so none depends on another, nor on the machine. A key is
-itself the hash of what it stands for, such as a seed and an index.
+Every random number is a hash of a key and a name, so it depends on no other random number, nor on
+the machine. A key is itself a hash, such as of a seed and an index.
 """
 
 import functools
@@ -38,11 +38,11 @@ Pattern = Callable[[Keys, Columns], Fields]
 # Draws.
 
 
-def hashed(*parts: int | UInt64[np.ndarray, "..."]) -> UInt64[np.ndarray, "..."]:
-    """splitmix64's step and finaliser (Steele, Lea and Flood, 2014), chained over the parts in
-    exact 64-bit arithmetic.
+def hash_parts(*parts: int | UInt64[np.ndarray, "..."]) -> UInt64[np.ndarray, "..."]:
+    """Hash whole numbers to 64 bits: splitmix64's step and finaliser (Steele, Lea and Flood, 2014),
+    chained over the parts in exact 64-bit arithmetic.
 
-    >>> hex(hashed(0).item())  # the first output of splitmix64 from seed 0
+    >>> hex(hash_parts(0).item())  # the first output of splitmix64 from seed 0
     '0xe220a8397b1dcdaf'
     """
     state = np.zeros(1, np.uint64)
@@ -55,24 +55,21 @@ def hashed(*parts: int | UInt64[np.ndarray, "..."]) -> UInt64[np.ndarray, "..."]
 
 
 def random_bytes(key: Keys, name: str, words: int) -> UInt8[np.ndarray, "row byte"]:
-    """So many 8-byte words of random bytes a row, in an order that does not depend on the
-    machine's.
+    """So many 8-byte words of random bytes a row; their order does not depend on the machine's byte
+    order.
 
-    >>> random_bytes(hashed(0), "camera", words=3).shape
+    >>> random_bytes(hash_parts(0), "camera", words=3).shape
     (1, 24)
     """
     counters = np.arange(words, dtype=np.uint64)
-    return (
-        hashed(hashed(key, stream(name))[:, None] + counters)
-        .astype("<u8", copy=False)
-        .view(np.uint8)
-    )
+    random_words = hash_parts(hash_parts(key, hash_name(name))[:, None] + counters)
+    return random_words.astype("<u8", copy=False).view(np.uint8)
 
 
-def stream(name: str) -> int:
+def hash_name(name: str) -> int:
     """The part of a hash that stands for a name: its CRC-32.
 
-    >>> hex(stream("123456789"))
+    >>> hex(hash_name("123456789"))
     '0xcbf43926'
     """
     return zlib.crc32(name.encode())
@@ -81,28 +78,30 @@ def stream(name: str) -> int:
 def uniform(
     key: UInt64[np.ndarray, "*shape"], name: str, low: float = 0.0, high: float = 1.0
 ) -> Float64[np.ndarray, "*shape"]:
-    """A number a key, uniform from `low` up to `high`, in steps of 2⁻⁵³ of their distance.
+    """A number a key, uniform from `low` up to `high`, in steps of 2⁻⁵³ · (high − low).
 
-    >>> uniform(hashed(np.arange(4, dtype=np.uint64)), "x", -8.0, 8.0).round(2).tolist()
+    >>> uniform(hash_parts(np.arange(4, dtype=np.uint64)), "x", -8.0, 8.0).round(2).tolist()
     [5.9, -1.84, -6.75, -5.0]
     """
-    return low + (high - low) * ((hashed(key, stream(name)) >> np.uint64(11)) * 2.0**-53)
+    return low + (high - low) * ((hash_parts(key, hash_name(name)) >> np.uint64(11)) * 2.0**-53)
 
 
 def choice(key: Keys, name: str, count: int) -> Int64[np.ndarray, " row"]:
     """A number a key, each of 0 to count − 1 as often as any other.
 
-    >>> np.bincount(choice(hashed(np.arange(3000, dtype=np.uint64)), "class", 3)).tolist()
+    >>> np.bincount(choice(hash_parts(np.arange(3000, dtype=np.uint64)), "class", 3)).tolist()
     [1017, 982, 1001]
     """
-    high_bits = hashed(key, stream(name)) >> np.uint64(32)
+    high_bits = hash_parts(key, hash_name(name)) >> np.uint64(32)
     return ((high_bits * np.uint64(count)) >> np.uint64(32)).astype(np.int64)
 
 
-def drawn(key: Keys, names: Iterable[str], ranges: Mapping[str, tuple[float, float]]) -> Columns:
-    """A column of each name: the number of one of its `KINDS`, or a number uniform in its range.
+def draw_columns(
+    key: Keys, names: Iterable[str], ranges: Mapping[str, tuple[float, float]]
+) -> Columns:
+    """Draw a column for each name: the number of one of its `KINDS`, or a number in its range.
 
-    >>> columns = drawn(hashed(0), ("facing", "x"), {"x": (3.0, 3.0)})
+    >>> columns = draw_columns(hash_parts(0), ("facing", "x"), {"x": (3.0, 3.0)})
     >>> columns["facing"].item() in (0, 1), columns["x"].tolist()
     (True, [3.0])
     """
@@ -119,8 +118,10 @@ def drawn(key: Keys, names: Iterable[str], ranges: Mapping[str, tuple[float, flo
 
 
 def _wave(turns: Fields) -> Fields:
-    """Distance to the nearest whole turn: a triangle from 0 to 1/2, which no two machines round
-    differently, as sines are."""
+    """Distance to the nearest whole turn, in place: a triangle wave from 0 to 1/2.
+
+    All machines round it alike, which is not so for a sine.
+    """
     turns -= np.rint(turns)
     return np.abs(turns, out=turns)
 
@@ -146,9 +147,8 @@ def _checks(key: Keys, pose: Columns) -> Fields:
 def _dots(key: Keys, pose: Columns) -> Fields:
     (one, period), (other, _) = _bands(key, pose), _bands(key, pose, across=True)
     quarter = period / 4
-    return coverage(
-        np.float32(0.32) * period - np.sqrt((one + quarter) ** 2 + (other + quarter) ** 2)
-    )
+    radius = np.sqrt((one + quarter) ** 2 + (other + quarter) ** 2)
+    return coverage(np.float32(0.32) * period - radius)
 
 
 def _plain(key: Keys, pose: Columns) -> Fields:
@@ -162,8 +162,8 @@ def _gradient(key: Keys, pose: Columns) -> Fields:
 
 @functools.cache
 def _interpolation(step: int) -> Float32[np.ndarray, "64 point"]:
-    """Smoothstep weights of lattice points `step` pixels apart, in 64ths: with 8-bit values every
-    sum is exact."""
+    """Smoothstep weights of lattice points `step` pixels apart, rounded to 64ths, so that every sum
+    of 8-bit values is exact."""
     place = (np.arange(SIZE) + 0.5) / step
     left = place.astype(int)
     far = np.rint(64 * (place - left) ** 2 * (3 - 2 * (place - left))) / 64
@@ -182,9 +182,8 @@ def _noise(key: Keys, step: int) -> Fields:
 
 
 def _clouds(key: Keys, pose: Columns) -> Fields:
-    return np.clip(
-        1.6 * (_noise(key, 16) * 0.6 + _noise(key, 8) * 0.28 + _noise(key, 4) * 0.12) - 0.3, 0, 1
-    )
+    octaves = _noise(key, 16) * 0.6 + _noise(key, 8) * 0.28 + _noise(key, 4) * 0.12
+    return np.clip(1.6 * octaves - 0.3, 0, 1)
 
 
 def _blobs(key: Keys, pose: Columns) -> Fields:
@@ -196,8 +195,8 @@ def _mottled(key: Keys, pose: Columns) -> Fields:
 
 
 def _fragments(key: Keys, pose: Columns) -> Fields:
-    """Silhouettes of all classes, each cut in two: a piece of an outline tells nothing of the
-    object."""
+    """Pieces of silhouettes of all classes, so that a piece of an outline does not tell the class
+    of the scene's object."""
     field = _plain(key, pose)
     ranges = {
         "x": (-32.0, 32.0),
@@ -207,7 +206,7 @@ def _fragments(key: Keys, pose: Columns) -> Fields:
     }
     ranges |= {"cut": (0.0, 2 * np.pi), "level": (0.4, 1.0)}
     for number in range(4):
-        piece = drawn(hashed(key, number), ("class", "facing", *ranges), ranges)
+        piece = draw_columns(hash_parts(key, number), ("class", "facing", *ranges), ranges)
         a, b = np.cos(piece["cut"]), np.sin(piece["cut"])
         outside = np.take(shape_table()[0], cells_under(piece)) * over_pixels(piece["scale"])
         np.maximum(outside, plane(a, b, -a * piece["x"] - b * piece["y"]), out=outside)
@@ -220,8 +219,6 @@ _PATTERNS: dict[str, Pattern] = {
     "stripes": _stripes,
     "checks": _checks,
     "dots": _dots,
-}
-_PATTERNS |= {
     "mottled": _mottled,
     "gradient": _gradient,
     "clouds": _clouds,
@@ -230,11 +227,16 @@ _PATTERNS |= {
 }
 
 
-def patterned(factor: str, chosen: Column, key: Keys, pose: Columns) -> Fields:
-    """The field, from 0 to 1, of each row's texture or background; a pose holds x, y, angle and
-    period as far as needed.
+def draw_fields(factor: str, chosen: Column, key: Keys, pose: Columns) -> Fields:
+    """Draw the field, from 0 to 1, of each row's texture or background.
 
-    >>> field = patterned("texture", np.array([TEXTURES.index("plain")]), hashed(0), {})
+    Args:
+        factor: "texture" or "background".
+        chosen: the number of each row's kind in `KINDS`.
+        key: the random key of each row.
+        pose: x and y (pixels), angle (degrees) and period (pixels), as far as the kinds need them.
+
+    >>> field = draw_fields("texture", np.array([TEXTURES.index("plain")]), hash_parts(0), {})
     >>> field.shape, field.max().item()
     ((1, 64, 64), 0.0)
     """
@@ -242,7 +244,6 @@ def patterned(factor: str, chosen: Column, key: Keys, pose: Columns) -> Fields:
     for number, kind in enumerate(KINDS[factor]):
         rows = np.flatnonzero(chosen == number)
         if len(rows):
-            field[rows] = _PATTERNS[kind](
-                key[rows], {name: values[rows] for name, values in pose.items()}
-            )
+            own_pose = {name: values[rows] for name, values in pose.items()}
+            field[rows] = _PATTERNS[kind](key[rows], own_pose)
     return field

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, final
 from PIL import Image
 
 from sslens.data.images import ImageSet
-from sslens.data.scenes import CLASSES, VERSION, Pictures, factors, labels, render
+from sslens.data.painting import Pictures
+from sslens.data.scenes import CLASSES, VERSION, factors, labels, render
 from sslens.errors import InputError
 from sslens.store import digest
 

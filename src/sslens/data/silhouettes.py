@@ -1,8 +1,9 @@
-"""Silhouettes: the outlines of the embedded scenes' classes, and where each pixel lies in those of
-posed objects.
+"""Silhouettes: the outlines of the embedded scenes' classes, and the place of each pixel in the
+outline of a posed object.
 
-Every class is joined from a few primitives, tabulated once as a signed distance, negative inside,
-in units of the outline's circumscribed circle: x to the right, y down, facing right.
+The outline of a class is joined from a few primitives and tabulated once as a signed distance,
+negative inside. The unit is the radius of the outline's circumscribed circle; x points to the
+right, y down, and objects face right.
 """
 
 import functools
@@ -15,9 +16,9 @@ from jaxtyping import Float32, Float64, Int32, Shaped
 SIZE = 64  # pixels a side
 FACINGS = ("left", "right")
 
-Columns = dict[
-    str, np.ndarray
-]  # one value a row: kinds and classes as their numbers, pixels, degrees
+#: one value a row under each name: kinds and classes as their numbers, lengths in pixels, angles in
+#: degrees
+Columns = dict[str, np.ndarray]
 Column = Shaped[np.ndarray, " row"]
 Points = Float64[np.ndarray, "height width"]
 Fields = Float32[np.ndarray, "row 64 64"]
@@ -27,9 +28,8 @@ PerPixel = Float32[np.ndarray, "row 1 1"]
 def _ellipse(x: Points, y: Points, cx: float, cy: float, rx: float, ry: float) -> Points:
     u, v = (x - cx) / rx, (y - cy) / ry
     radius = np.hypot(u, v)
-    return (
-        radius * (radius - 1) / np.maximum(np.hypot(u / rx, v / ry), 1e-9)
-    )  # first order, exact for a circle
+    # to the first order, and exact for a circle
+    return radius * (radius - 1) / np.maximum(np.hypot(u / rx, v / ry), 1e-9)
 
 
 def _ring(x: Points, y: Points, cx: float, cy: float, radius: float, half_width: float) -> Points:
@@ -104,16 +104,15 @@ _SHAPES = {  # primitives, joined in order; "-" cuts one out of what was joined 
         polygon -.32 .5 .28 .5 .34 .7 -.38 .7"""
     ),
     "truck": (
-        """polygon -.96 -.6 .28 -.6 .28 .3 -.96 .3; polygon .36 -.28 .68 -.28 .96 .06 .96 .36 .36 .36
-        polygon -.96 .24 .9 .24 .9 .42 -.96 .42; ellipse -.6 .46 .22 .22; ellipse .6 .46 .22 .22
-        -polygon .48 -.17 .64 -.17 .82 .06 .48 .06; -ellipse -.6 .46 .08 .08; -ellipse .6 .46 .08 .08"""
+        """polygon -.96 -.6 .28 -.6 .28 .3 -.96 .3
+        polygon .36 -.28 .68 -.28 .96 .06 .96 .36 .36 .36; polygon -.96 .24 .9 .24 .9 .42 -.96 .42
+        ellipse -.6 .46 .22 .22; ellipse .6 .46 .22 .22; -polygon .48 -.17 .64 -.17 .82 .06 .48 .06
+        -ellipse -.6 .46 .08 .08; -ellipse .6 .46 .08 .08"""
     ),
 }
 CLASSES = tuple(_SHAPES)
-_CELLS, _REACH = (
-    192,
-    1.2,
-)  # the table's cells a side, and its half-width in units of the circumscribed circle
+_CELLS = 192  # of the table, a side
+_REACH = 1.2  # half the table's width, in units of the circumscribed circle
 _PIXELS = np.arange(SIZE, dtype=np.float32) - (SIZE - 1) / 2
 
 
@@ -122,11 +121,8 @@ def _signed_distance(name: str, x: Points, y: Points) -> Points:
     for part in re.split(r"[;\n]\s*", _SHAPES[name]):
         primitive, *numbers = part.split()
         to_part = _PRIMITIVES[primitive.lstrip("-")](x, y, *map(float, numbers))
-        distance = (
-            np.maximum(distance, -to_part)
-            if primitive.startswith("-")
-            else np.minimum(distance, to_part)
-        )
+        cut_out = primitive.startswith("-")
+        distance = np.maximum(distance, -to_part) if cut_out else np.minimum(distance, to_part)
     return distance
 
 
@@ -134,8 +130,8 @@ def _signed_distance(name: str, x: Points, y: Points) -> Points:
 def shape_table() -> tuple[
     Float32[np.ndarray, " cell"], Float32[np.ndarray, " cell"], Float32[np.ndarray, " cell"]
 ]:
-    """Signed distance, and the x and y of the bevelled surface's slope, of all classes on one grid,
-    flat.
+    """Three tables of all classes on one grid, flat: the signed distance, and the slope of the
+    bevelled surface along x and along y.
 
     >>> [values.size == len(CLASSES) * 192 * 192 for values in shape_table()]
     [True, True, True]
@@ -174,7 +170,9 @@ def plane(a: Column, b: Column, c: Column) -> Fields:
 
 
 def coverage(distance: Fields) -> Fields:
-    """Coverage of a pixel whose centre lies `distance` pixels inside an edge, in place.
+    """The share of a pixel that an object covers, in place.
+
+    `distance` is from the pixel's centre to the object's edge, in pixels, positive inside.
 
     >>> coverage(np.full((1, 64, 64), 0.25, np.float32))[0, 0, 0].item()
     0.75
@@ -184,12 +182,15 @@ def coverage(distance: Fields) -> Fields:
 
 
 def cells_under(objects: Columns) -> Int32[np.ndarray, "scene 64 64"]:
-    """The cell of the shape table under every pixel, of objects with class, facing, x, y, scale and
-    rotation.
+    """The cell of the shape table under every pixel.
 
-    >>> one = {"class": 1, "facing": 1, "x": 0, "y": 0, "scale": 20, "rotation": 0}  # 192 / 2.4 / 20 = 4 cells a pixel
+    Args:
+        objects: columns of class, facing, x, y, scale and rotation.
+
+    >>> one = {"class": 1, "facing": 1, "x": 0, "y": 0, "scale": 20, "rotation": 0}
     >>> columns = {name: np.array([value]) for name, value in one.items()}
-    >>> cells_under(columns)[0, 32, 33].item() == 192 * 192 + (96 + 4 // 2) * 192 + (96 + 3 * 4 // 2)
+    >>> cell = cells_under(columns)[0, 32, 33]  # half a pixel down, one and a half to the right
+    >>> cell.item() == 192 * 192 + (96 + 4 // 2) * 192 + (96 + 3 * 4 // 2)  # 4 cells a pixel
     True
     """
     turn = np.deg2rad(objects["rotation"])
