@@ -20,7 +20,7 @@ from PIL import Image, ImageFilter, ImageOps
 from torchvision import transforms as T
 
 from sslens.data.colour import IMAGENET_MEAN, IMAGENET_STD
-from sslens.data.views import Recipe, mae_views, moco_v3_views
+from sslens.data.views import RandomViews, mae_views, moco_v3_views
 
 Images = Sequence[Image.Image]
 
@@ -72,7 +72,7 @@ def rate(work: Callable[[], object], images: int) -> float:
 
 
 def compare(
-    recipe: Recipe, peers: list[T.Compose], images: Images, rounds: int
+    recipe: RandomViews, peers: list[T.Compose], images: Images, rounds: int
 ) -> tuple[float, float, float]:
     def ours(step: int) -> object:
         return recipe.batch(

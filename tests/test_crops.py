@@ -10,7 +10,7 @@ from scipy import stats
 from timm.models.vision_transformer import Block
 from torch import Tensor
 
-from sslens.data.views import depth_noise
+from sslens.data.streams import depth_noise
 from sslens.errors import InputError
 from sslens.models.blocks import Way, by_block
 from sslens.models.crops import class_tokens, depth_factors, local_size, resized_positions

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
-from sslens.data.views import mask_noise
+from sslens.data.streams import mask_noise
 from sslens.errors import InputError
 from sslens.models.cnn import CNNArch
 from sslens.models.masked import _respond, masked_features

@@ -21,11 +21,13 @@ from sslens.data.classification import (
     Mixing,
     RandAugment,
     RandomErasing,
-    box,
-    generators_kept,
+    cut_box,
+    keep_generators,
 )
 from sslens.data.colour import Normalize
-from sslens.data.views import Flip, RandomResizedCrop, Recipe, View, stream
+from sslens.data.geometry import Flip, RandomResizedCrop
+from sslens.data.streams import stream
+from sslens.data.views import RandomViews, View
 from sslens.methods import Moment, Rows
 from sslens.methods.layers import layer_scales
 from sslens.models.branches import drop_branches
@@ -167,9 +169,9 @@ def test_the_learning_rate_is_the_published_one(
 
 def test_randaugment_is_timms_with_a_stream_of_each_image() -> None:
     before = random.getstate(), np.random.get_state()[1].copy()
-    with generators_kept():
+    with keep_generators():
         ours = [
-            np.asarray(RandAugment().changed(Image.fromarray(PIXELS[row]), seed=row))
+            np.asarray(RandAugment().augment(Image.fromarray(PIXELS[row]), seed=row))
             for row in range(12)
         ]
     assert random.getstate() == before[0]
@@ -194,8 +196,8 @@ def test_randaugment_of_the_largest_magnitude_makes_black_images() -> None:
     """Of magnitude 10 posterising leaves no bits: what timm's 9 ± 0.5 asks for in one of 40
     times."""
     grey, operation = Image.new("RGB", (8, 8), (200, 200, 200)), RandAugment("rand-m10-n2-p1-inc1")
-    with generators_kept():
-        changed = [np.asarray(operation.changed(grey, seed)) for seed in range(60)]
+    with keep_generators():
+        changed = [np.asarray(operation.augment(grey, seed)) for seed in range(60)]
     assert any(not image.any() for image in changed)
 
 
@@ -207,7 +209,9 @@ def test_views_are_those_of_a_recipe_where_nothing_is_augmented() -> None:
     )
     images = [IMAGES.image(row) for row in range(2, 8)]
     where = {"seed": 1, "step": 2, "rows": slice(2, 8), "total": 9}
-    (wanted,) = Recipe((View(crop, (Flip(), Kept(), normalize, erasing)),)).batch(images, **where)
+    (wanted,) = RandomViews((View(crop, (Flip(), Kept(), normalize, erasing)),)).batch(
+        images, **where
+    )
     assert torch.equal(
         ClassifierViews(crop, None, normalize, erasing).batch(images, **where), wanted
     )
@@ -216,11 +220,11 @@ def test_views_are_those_of_a_recipe_where_nothing_is_augmented() -> None:
     plain = ClassifierViews(crop, None, Normalize((0.0,) * 3, (1.0,) * 3), None).batch(
         images, **where
     )
-    with generators_kept():
+    with keep_generators():
         for view, before, seed in zip(augmented, plain, seeds, strict=True):
             pixels = (before * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
             changed = torch.from_numpy(
-                np.array(RandAugment().changed(Image.fromarray(pixels), seed))
+                np.array(RandAugment().augment(Image.fromarray(pixels), seed))
             )
             hand = normalize.apply(changed.permute(2, 0, 1)[None].float() / 255, {})[0]
             torch.testing.assert_close(view, hand, rtol=0, atol=1e-6)
@@ -265,7 +269,7 @@ def test_cutmix_cuts_timms_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
         middles = iter([int(centre[0] * 20), int(centre[1] * 13)])
         monkeypatch.setattr(np.random, "randint", lambda *_, size, middles=middles: next(middles))
         (upper, lower, left, right), theirs = cutmix_bbox_and_lam((2, 3, 20, 13), share)
-        ours = box(20, 13, share, centre)
+        ours = cut_box(20, 13, share, centre)
         assert ours == (upper, lower, left, right)
         assert 1 - (ours[1] - ours[0]) * (ours[3] - ours[2]) / 260 == pytest.approx(
             theirs, abs=1e-12

@@ -247,7 +247,7 @@ class TestCheck:
             "dangling": "No such file",
         }[damage]
         with pytest.raises(
-            InputError, match=rf"photos/dog/0\.jpg cannot be decoded \({reason}.*--on-bad skip"
+            InputError, match=rf"photos/dog/0\.jpg cannot be decoded \({reason}.*on_bad=skip"
         ):
             check(from_folder(tree))
         for _ in range(2):  # the second from the index
@@ -311,7 +311,7 @@ class TestOpen:
         for name in everything.ids[4:]:
             (tree / name).write_bytes(b"broken")
         assert open_images(str(tree), limit=4).ids == everything.ids[:4]
-        with pytest.raises(InputError, match="--on-bad skip"):
+        with pytest.raises(InputError, match="on_bad=skip"):
             open_images(tree)
         assert open_images(tree, on_bad="skip").ids == everything.ids[:4]
 

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from sslens.data import ImageSet, open_images
-from sslens.data.images import cifar10, decode, from_arrays, from_npz
+from sslens.data.decoding import decode
+from sslens.data.images import cifar10, from_arrays, from_npz
 from sslens.errors import InputError
 from sslens.store import home
 
@@ -382,7 +383,7 @@ class TestCifar10:
         monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:1/cifar-10-python.tar.gz")
         with pytest.raises(
             InputError,
-            match=r"CIFAR-10 could not be downloaded .* put cifar-10-python.tar.gz .* --images",
+            match=r"CIFAR-10 could not be downloaded .* put cifar-10-python.tar.gz .* as images",
         ):
             cifar10()
 

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from sslens.data.views import mask_noise
+from sslens.data.streams import mask_noise
 from sslens.errors import InputError
 from sslens.find import names, plugin
 from sslens.methods import Method, Moment, Rows, WholeBatch

@@ -47,7 +47,7 @@ from runs import (
 )
 from sslens.cli import main
 from sslens.data.images import ImageSet
-from sslens.data.views import stream
+from sslens.data.streams import stream
 from sslens.find import names, plugin
 from sslens.methods import Moment, Rows
 from sslens.methods.schedules import warmed
@@ -161,7 +161,7 @@ def test_a_run_is_four_files(whole: dict[str, Path], objective: str) -> None:
         "name": "array",
         "count": 20,
         "digest": IMAGES.digest,
-        "unordered": IMAGES.unordered,
+        "unordered": IMAGES.content,
     }
     assert config["images"] == expected
     assert log(out, "step") == list(range(1, 16))

@@ -23,20 +23,18 @@ from sslens.data.colour import (
     Normalize,
     Solarize,
 )
+from sslens.data.geometry import Flip, RandomResizedCrop
+from sslens.data.streams import mask_noise, stream
 from sslens.data.transform import EvalTransform
 from sslens.data.views import (
     Colours,
-    Flip,
     Operation,
-    RandomResizedCrop,
-    Recipe,
+    RandomViews,
     View,
     dino_views,
     mae_views,
-    mask_noise,
     moco_v3_views,
     msn_views,
-    stream,
 )
 from sslens.errors import InputError
 
@@ -330,7 +328,7 @@ def test_mask_noise_is_uniform_and_does_not_depend_on_the_split() -> None:
     ],
 )
 @pytest.mark.parametrize("width", [4, 1, 3])
-def test_views_do_not_depend_on_the_split_of_the_batch(recipe: Recipe, width: int) -> None:
+def test_views_do_not_depend_on_the_split_of_the_batch(recipe: RandomViews, width: int) -> None:
     whole = recipe.batch(IMAGES, seed=1, step=9, rows=slice(0, 8), total=8)
     starts = range(0, 8, width)
     parts = [
@@ -370,7 +368,7 @@ def test_steps_seeds_and_views_differ() -> None:
 
 def test_a_view_is_its_crop_then_its_operations_in_order() -> None:
     crop, operations = RandomResizedCrop(10), (Solarize(p=0.5), GaussianBlur(), Flip(), Normalize())
-    recipe = Recipe((View(RandomResizedCrop(6), ()), View(crop, operations)))
+    recipe = RandomViews((View(RandomResizedCrop(6), ()), View(crop, operations)))
     wanted = crop.apply(IMAGES, crop.draw(stream(2, 7, 0, 1, 0), 8)).float() / 255
     for place, operation in enumerate(operations):
         wanted = operation.apply(wanted, operation.draw(stream(2, 7, 0, 1, place + 1), 8))
@@ -459,7 +457,7 @@ def test_msns_views_have_the_released_configurations_settings() -> None:
 @pytest.mark.parametrize(
     "recipe", [dino_views(24, 16, 2), msn_views(24, 16, 2)], ids=["dino", "msn"]
 )
-def test_multi_crop_is_distributed_as_torchvisions(recipe: Recipe) -> None:
+def test_multi_crop_is_distributed_as_torchvisions(recipe: RandomViews) -> None:
     """Mean and spread of pixels and of neighbours' differences, of each view, over many draws of a
     few images."""
     count, sources = (

@@ -160,10 +160,10 @@ def _batches(
         for ids in minibatches:
             coming = ahead.submit(prepare, ids)
             if waiting is not None:
-                yield model.transform.normalised(waiting.result())
+                yield model.transform.normalise(waiting.result())
             waiting = coming
         if waiting is not None:
-            yield model.transform.normalised(waiting.result())
+            yield model.transform.normalise(waiting.result())
 
 
 @contextlib.contextmanager

@@ -20,32 +20,33 @@ def open_images(
     minimum: int = 4,
     progress: Progress | None = None,
 ) -> ImageSet:
-    """The images that a user names, in the order of `ImageSet.sample`, every file among them
+    """Open the images that a user names, in the order of `ImageSet.sample`, with every file
     checked.
 
-    Sampling comes before checking: 1,024 images of a folder of a million are 1,024 files read.
+    The images are sampled before they are checked: for 1,024 images of a folder of a million, 1,024
+    files are read.
 
     Args:
         source: a folder (a class per subfolder, or flat); an `.npz` file; `cifar10`,
             `cifar10:train` or `cifar10:val` (the default); `scenes`, `scenes:SEED` or
             `scenes:SEED:COUNT`, the generated images (seed 0, 2,000 of them); an array `[image,
-            height, width, 3]`; or a set, whose order is kept unless `limit` is given.
+            height, width, 3]`; or a set, which keeps its order unless `limit` is given.
         on_bad: "stop" at a file that cannot be decoded, or "skip" such files and list them in the
             set's `skipped`.
         limit: how many images to take at most; all when None.
-        seed: which images a limit takes, and their order.
-        minimum: fewest images that will do.
+        seed: decides which images a limit takes, and their order.
+        minimum: the fewest images that will do.
         progress: called with (files done, files in all) while files are checked.
 
     Raises:
-        InputError: nothing is there, it cannot be read, or it holds too few images.
+        InputError: the source is not there, cannot be read, or holds too few images.
 
     >>> open_images(np.zeros((5, 8, 8, 3), np.uint8), limit=4)
     <ImageSet array: 4 images>
     """
     if limit is not None and limit < minimum:
         raise InputError(f"CKA needs at least {minimum} images; the limit is {limit}: raise it.")
-    images = _opened(source)
+    images = _open(source)
     if limit is not None or not isinstance(source, ImageSet):
         images = images.sample(limit, seed)
     images = check(images, on_bad, progress)
@@ -61,7 +62,7 @@ def open_images(
     return images
 
 
-def _opened(source: str | Path | np.ndarray | ImageSet) -> ImageSet:
+def _open(source: str | Path | np.ndarray | ImageSet) -> ImageSet:
     if isinstance(source, ImageSet):
         return source
     if isinstance(source, np.ndarray):
@@ -75,16 +76,16 @@ def _opened(source: str | Path | np.ndarray | ImageSet) -> ImageSet:
                     f'"{source}" is a built-in set and also lies here: write ./{source} for it,'
                     f" {exact} for the set."
                 )
-            return _scenes(source, rest) if kind == "scenes" else cifar10(rest or "val")
+            return _open_scenes(source, rest) if kind == "scenes" else cifar10(rest or "val")
     try:
-        return _at(Path(source).expanduser(), source)
+        return _open_path(Path(source).expanduser(), source)
     except PermissionError as error:
         raise InputError(
             f"{source} cannot be read ({error.strerror}): make it readable."
         ) from error
 
 
-def _at(path: Path, source: str | Path) -> ImageSet:
+def _open_path(path: Path, source: str | Path) -> ImageSet:
     if path.is_dir():
         return from_folder(path)
     if path.is_file() and path.suffix == ".npz":
@@ -98,18 +99,18 @@ def _at(path: Path, source: str | Path) -> ImageSet:
         raise InputError(
             f"{path} is a file: images come from a folder, an .npz file, cifar10 or scenes."
         )
-    there = next((folder for folder in path.parents if folder.is_dir()), Path())
-    missing = path.relative_to(there).parts[0]
-    options = [entry.name for entry in there.iterdir() if not entry.name.startswith(".")]
+    nearest_folder = next((folder for folder in path.parents if folder.is_dir()), Path())
+    missing = path.relative_to(nearest_folder).parts[0]
+    options = [one.name for one in nearest_folder.iterdir() if not one.name.startswith(".")]
     if isinstance(source, str) and len(path.parts) == 1:
         options += ["cifar10", "scenes"]
     raise InputError(
-        f'{path} is not there; in {there.absolute()} there is no "{missing}":'
+        f'{path} is not there; in {nearest_folder.absolute()} there is no "{missing}":'
         f" {nearest(missing, options)}"
     )
 
 
-def _scenes(source: str, rest: str) -> ImageSet:
+def _open_scenes(source: str, rest: str) -> ImageSet:
     from sslens.data.scene_images import scene_images
 
     parts = rest.split(":") if rest else []

@@ -1,5 +1,5 @@
-"""What a classifier's training does to its images beside crops and flips: RandAugment, random
-erasing, mixup and cutmix."""
+"""Augmentation for classification beside crops and flips: RandAugment, random erasing, mixup and
+cutmix."""
 
 import contextlib
 import functools
@@ -14,16 +14,17 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Float64, Int64
 from PIL import Image, ImageOps
-from timm.data.auto_augment import RandAugment as Timms
+from timm.data.auto_augment import RandAugment as TimmRandAugment
 from timm.data.auto_augment import rand_augment_transform
 from torch import Tensor
 
 from sslens.data.colour import IMAGENET_MEAN, Normalize, Parameters, check_probability
+from sslens.data.geometry import Flip, RandomResizedCrop
+from sslens.data.streams import stream
 from sslens.data.transform import require_rgb, resampling
-from sslens.data.views import Flip, RandomResizedCrop, stream
 from sslens.errors import InputError
 
-#: key of the random stream that images are mixed by; see `sslens.data.views.stream`
+#: key of the random stream that images are mixed by; see `sslens.data.streams.stream`
 MIXING = 4
 _TRIES = 10
 _SPELLING = re.compile(r"rand(-(m|n|mmax|inc)\d+|-(p|mstd)\d+(\.\d+)?)*")
@@ -31,21 +32,24 @@ _SPELLING = re.compile(r"rand(-(m|n|mmax|inc)\d+|-(p|mstd)\d+(\.\d+)?)*")
 
 @dataclass(frozen=True)
 class RandAugment:
-    """timm's RandAugment (Cubuk et al., 2020, arXiv:1909.13719), each image with a random stream of
-    its own.
+    """timm's RandAugment (Cubuk et al., 2020, arXiv:1909.13719), with a random stream for each
+    image.
 
-    timm draws from Python's and NumPy's global generators: they are seeded for each image (within
-    `generators_kept`). It works on 8-bit images, so before `Normalize`. Raises InputError for a
-    configuration that timm does not take.
+    timm draws from Python's and NumPy's global generators, which are therefore seeded for each
+    image; `keep_generators` restores their states. The operations work on 8-bit images, and so
+    stand before `Normalize`.
 
     Attributes:
-        config: as timm spells it; `rand-m9-mstd0.5-inc1` is two operations of magnitude 9 ± 0.5
-            that grow with it.
-        mean: colour, 0 to 1, that comes in where an image is moved or turned.
+        config: as timm spells it; `rand-m9-mstd0.5-inc1` is two operations of magnitude 9 ± 0.5,
+            which grow with the magnitude.
+        mean: colour, 0 to 1, that fills the room where an image is moved or turned.
+
+    Raises:
+        InputError: timm does not take the configuration.
 
     >>> image = Image.linear_gradient("L").convert("RGB")
-    >>> with generators_kept():
-    ...     RandAugment().changed(image, seed=1) == RandAugment().changed(image, seed=1)
+    >>> with keep_generators():
+    ...     RandAugment().augment(image, seed=1) == RandAugment().augment(image, seed=1)
     True
     """
 
@@ -53,39 +57,39 @@ class RandAugment:
     mean: tuple[float, float, float] = IMAGENET_MEAN
 
     def __post_init__(self) -> None:
-        if (
-            _SPELLING.fullmatch(self.config) is None
-        ):  # of what timm does not know it leaves some out silently
+        # timm leaves out silently some parts that it does not know
+        if _SPELLING.fullmatch(self.config) is None:
             raise InputError(
                 f'"{self.config}" is no RandAugment: expected timm\'s spelling, such as'
                 " rand-m9-mstd0.5-inc1."
             )
 
-    def changed(self, image: Image.Image, seed: int) -> Image.Image:
-        """The image, changed by the operations that a seed below 2³² draws."""
+    def augment(self, image: Image.Image, seed: int) -> Image.Image:
+        """Change an image by the operations that a seed (below 2³²) draws."""
         random.seed(seed)
         np.random.seed(seed)
-        result: Image.Image = _timms(self.config, min(image.size), self.mean)(image)
-        return result
+        augment = _timm_augment(self.config, min(image.size), self.mean)
+        augmented: Image.Image = augment(image)
+        return augmented
 
 
 @functools.cache
-def _timms(config: str, size: int, mean: tuple[float, float, float]) -> Timms:
-    """With what timm's own training gives it."""
+def _timm_augment(config: str, size: int, mean: tuple[float, float, float]) -> TimmRandAugment:
+    """timm's operations, with the parameters that timm's own training gives them."""
     given = {
         "translate_const": int(size * 0.45),
-        "img_mean": tuple(min(255, round(255 * each)) for each in mean),
+        "img_mean": tuple(min(255, round(255 * level)) for level in mean),
         "interpolation": Image.Resampling.BICUBIC,
     }
-    made = rand_augment_transform(config, given)
-    for operation in made.ops:
+    augment = rand_augment_transform(config, given)
+    for operation in augment.ops:
         if operation.name.startswith("Posterize"):
             operation.aug_fn = posterize
-    return made
+    return augment
 
 
 def posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
-    """An image with so many bits of each colour; without any it is black, which timm may ask for
+    """An image with so many bits of each colour; it is black with 0 bits, which timm may ask for
     and Pillow 13 refuses.
 
     >>> image = Image.new("RGB", (1, 1), (255, 100, 3))
@@ -96,8 +100,8 @@ def posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
 
 
 @contextlib.contextmanager
-def generators_kept() -> Iterator[None]:
-    """The states of the global generators, put back at the end."""
+def keep_generators() -> Iterator[None]:
+    """Restore the states of Python's and NumPy's global generators when the block ends."""
     states: tuple[Any, Any] = random.getstate(), np.random.get_state()
     try:
         yield
@@ -111,9 +115,10 @@ class RandomErasing:
     """A rectangle of an image replaced by normal noise, with probability `p` (Zhong et al., 2020,
     arXiv:1708.04896).
 
-    As timm's "pixel". Up to ten tries of an area of 0.02–1/3 of the image and a ratio r = h/w, log
-    r uniform between log 0.3 and −log 0.3, give h = round(√(A r)) and w = round(√(A / r)); the
-    first with h and w below the image's is placed uniformly. Stands after `Normalize`.
+    As in timm's mode "pixel". A rectangle has an area A of 0.02–1/3 of the image and a ratio r =
+    h/w, log r uniform between log 0.3 and −log 0.3; so h = round(√(A r)) and w = round(√(A / r)).
+    Of up to ten rectangles the first with h and w below the image's is placed uniformly. The
+    operation stands after `Normalize`.
 
     >>> erasing = RandomErasing(p=1.0)
     >>> erased = erasing.apply(torch.full((1, 3, 32, 32), 9.0), erasing.draw(stream(0, 0), 1))
@@ -127,8 +132,8 @@ class RandomErasing:
         check_probability(self, self.p)
 
     def draw(self, rng: np.random.Generator, count: int) -> Parameters:
-        """Which images are erased, ten areas and ratios each, the place in [0, 1)² of the free
-        room, and a seed of the noise."""
+        """Which images are erased; for each ten areas and ratios, the rectangle's place in the room
+        that it leaves, in [0, 1)², and a seed of the noise."""
         return {
             "chosen": rng.random(count) < self.p,
             "area": rng.uniform(0.02, 1 / 3, (count, _TRIES)),
@@ -140,16 +145,15 @@ class RandomErasing:
     def boxes(
         self, height: int, width: int, parameters: Parameters
     ) -> Int64[np.ndarray, "image 4"]:
-        """(upper, left, height, width) of each image's rectangle; of no height where no try
-        fits."""
+        """(upper, left, height, width) of each image's rectangle; the height is 0 where none of the
+        ten rectangles fits."""
         area = parameters["area"] * height * width
         tried = np.stack(
             [np.sqrt(area * parameters["ratio"]), np.sqrt(area / parameters["ratio"])], axis=2
         ).round()
         fits = np.all(tried < (height, width), axis=2)
-        sizes = tried[np.arange(len(tried)), np.argmax(fits, axis=1)] * np.any(
-            fits, axis=1, keepdims=True
-        )
+        first = tried[np.arange(len(tried)), np.argmax(fits, axis=1)]
+        sizes = first * np.any(fits, axis=1, keepdims=True)
         corner = np.floor(parameters["place"] * (np.array([height, width]) - sizes + 1))
         return np.concatenate([corner, sizes], axis=1).astype(np.int64)
 
@@ -162,14 +166,13 @@ class RandomErasing:
         return erased
 
     def erase(self, batch: Float32[Tensor, "image 3 h w"], parameters: Parameters) -> None:
-        """The same, in place."""
+        """Replace the chosen images' rectangles in place."""
         boxes = self.boxes(batch.shape[-2], batch.shape[-1], parameters)
         for row in np.flatnonzero(parameters["chosen"]).tolist():
             upper, left, h, w = boxes[row].tolist()
-            noise = torch.Generator().manual_seed(
-                int(parameters["seed"][row])
-            )  # twice as fast as NumPy's
-            values = torch.randn(batch.shape[1], h, w, generator=noise)
+            # torch's generator is twice as fast as NumPy's
+            generator = torch.Generator().manual_seed(int(parameters["seed"][row]))
+            values = torch.randn(batch.shape[1], h, w, generator=generator)
             batch[row, :, upper : upper + h, left : left + w] = values.to(batch.device)
 
 
@@ -178,8 +181,8 @@ class ClassifierViews:
     """One view of each image: a crop, a flip, RandAugment, [0, 1], (x − mean) / std, erasing, in
     timm's order.
 
-    The images stay 8-bit up to RandAugment, one after another. Random streams are those of
-    `sslens.data.views.Recipe`, whose `batch` gives the same where nothing is augmented.
+    Images have 8 bits up to RandAugment. The random streams are the same as in
+    `sslens.data.views.RandomViews`: both give the same views where nothing is augmented.
 
     >>> views = ClassifierViews(RandomResizedCrop(8), RandAugment(), Normalize(), None)
     >>> image = Image.linear_gradient("L").convert("RGB")
@@ -197,29 +200,29 @@ class ClassifierViews:
     ) -> Float32[Tensor, "image 3 size size"]:
         """The views of the images in `rows` of the step's `total`."""
 
-        def drawn(operation: RandomResizedCrop | Flip | RandomErasing, place: int) -> Parameters:
-            made = operation.draw(stream(seed, step, 0, 0, place), total)
-            return {name: values[rows] for name, values in made.items()}
+        def draw(operation: RandomResizedCrop | Flip | RandomErasing, place: int) -> Parameters:
+            parameters = operation.draw(stream(seed, step, 0, 0, place), total)
+            return {name: values[rows] for name, values in parameters.items()}
 
         sizes = np.array([image.size for image in images], np.int64).reshape(-1, 2)
-        boxes = self.crop.boxes(sizes, drawn(self.crop, 0)).tolist()
-        flipped = drawn(Flip(), 1)["chosen"].tolist()
+        boxes = self.crop.boxes(sizes, draw(self.crop, 0)).tolist()
+        flips = draw(Flip(), 1)["chosen"].tolist()
         seeds = stream(seed, step, 0, 0, 2).integers(1 << 32, size=total)[rows].tolist()
         size, kernel = self.crop.size, resampling(self.crop.interpolation)
-        made = torch.empty(len(images), 3, size, size)
-        with generators_kept():
-            for view, image, box, flip, own in zip(
-                made, images, boxes, flipped, seeds, strict=True
+        views = torch.empty(len(images), 3, size, size)
+        with keep_generators():
+            for view, image, box, flip, image_seed in zip(
+                views, images, boxes, flips, seeds, strict=True
             ):
-                seen = require_rgb(image).crop(tuple(box)).resize((size, size), kernel)
-                seen = ImageOps.mirror(seen) if flip else seen
-                seen = self.augment.changed(seen, own) if self.augment else seen
-                for place, plane in zip(view, seen.split(), strict=True):
-                    place.copy_(torch.from_numpy(np.array(plane)))
+                crop = require_rgb(image).crop(tuple(box)).resize((size, size), kernel)
+                crop = ImageOps.mirror(crop) if flip else crop
+                crop = self.augment.augment(crop, image_seed) if self.augment else crop
+                for channel, values in zip(view, crop.split(), strict=True):
+                    channel.copy_(torch.from_numpy(np.array(values)))
                 self.normalize.apply_(view.div_(255))
         if self.erasing:
-            self.erasing.erase(made, drawn(self.erasing, 4))
-        return made
+            self.erasing.erase(views, draw(self.erasing, 4))
+        return views
 
 
 @dataclass(frozen=True)
@@ -227,13 +230,13 @@ class Mixing:
     """Mixup (Zhang et al., 2018, arXiv:1710.09412) and cutmix (Yun et al., 2019, arXiv:1905.04899)
     of pairs of images.
 
-    As timm's by batch, but that images which stand beside each other in a step, (0, 1), (2, 3), …,
-    are mixed with each other; which those are is random, since the order of the images is. With a
-    share λ: mixup gives λx + (1 − λ)x′, λ from Beta(mixup, mixup); cutmix puts a box of x′ into x,
-    of √(1 − λ) of the sides around a uniform centre, λ from Beta(cutmix, cutmix), and λ becomes the
-    share of x that is left. Where both are above 0 either is taken with probability 1/2. `together`
-    images are mixed by one draw, as many as one process of the released code mixed at once: so what
-    is drawn depends on no number of processes.
+    As timm's mode "batch", except that neighbours in a step, (0, 1), (2, 3), …, are mixed with each
+    other; who is whose neighbour is random, because the order of the images is. Mixup gives λx + (1
+    − λ)x′, with a share λ from Beta(mixup, mixup). Cutmix draws λ from Beta(cutmix, cutmix) and
+    puts a box of x′ into x, with √(1 − λ) of the image's sides and a uniform centre; λ then becomes
+    the share of x that is left. Where both parameters are above 0, each of the two is taken with
+    probability 1/2. `together` images are mixed by one draw, as many as one process of the released
+    code mixed at once, so that the draws do not depend on the number of processes.
 
     >>> mixing = Mixing(mixup=0.8, cutmix=0.0)
     >>> images = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 3, 2, 2)
@@ -262,7 +265,7 @@ class Mixing:
             )
 
     def draw(self, rng: np.random.Generator, count: int) -> Parameters:
-        """For `count` groups: whether by cutmix, λ, and the centre of the box in [0, 1)²."""
+        """For `count` groups of images: cutmix or mixup, λ, and the box's centre in [0, 1)²."""
         cut = rng.random(count) < (0.5 if self.mixup and self.cutmix else float(self.cutmix > 0))
         shares: list[Float64[np.ndarray, " group"]] = [
             rng.beta(alpha, alpha, count) if alpha else np.ones(count)
@@ -283,10 +286,19 @@ class Mixing:
         rows: slice,
         total: int,
     ) -> tuple[Float32[Tensor, "image 3 h w"], Float32[Tensor, " image"]]:
-        """Each image mixed with its neighbour, and λ, the share that is its own; of the `total`
-        images of a step those in `rows`.
+        """Mix each image with its neighbour.
 
-        Raises ValueError if `rows` part a pair.
+        Args:
+            batch: the images in `rows` of the step's `total`.
+            seed: of the run.
+            step: of the training.
+            rows: which part of the step's images the batch is.
+            total: images of the step.
+
+        Returns the mixed images, and for each the share λ that is its own.
+
+        Raises:
+            ValueError: `rows` part a pair.
         """
         if rows.start % 2 or len(batch) % 2:
             raise ValueError(
@@ -296,20 +308,18 @@ class Mixing:
         mixed, share = torch.empty_like(batch), torch.ones(len(batch))
         first = rows.start // self.together
         for group in range(first, -(-rows.stop // self.together)):
-            own = slice(
-                max(group * self.together, rows.start), min((group + 1) * self.together, rows.stop)
-            )
-            here = slice(own.start - rows.start, own.stop - rows.start)
-            pairs, into = (each[here].unflatten(0, (-1, 2)) for each in (batch, mixed))
+            start = max(group * self.together, rows.start)
+            stop = min((group + 1) * self.together, rows.stop)
+            here = slice(start - rows.start, stop - rows.start)
+            pairs, into = (images[here].unflatten(0, (-1, 2)) for images in (batch, mixed))
             left = float(drawn["share"][group])
             if drawn["cut"][group]:
-                upper, lower, start, end = box(
-                    batch.shape[-2], batch.shape[-1], left, drawn["centre"][group]
-                )
+                height, width = batch.shape[-2:]
+                upper, lower, start, end = cut_box(height, width, left, drawn["centre"][group])
                 into.copy_(pairs)
                 inside = (..., slice(upper, lower), slice(start, end))
                 into[inside].copy_(pairs[inside].flip(1))
-                left = 1 - (lower - upper) * (end - start) / (batch.shape[-2] * batch.shape[-1])
+                left = 1 - (lower - upper) * (end - start) / (height * width)
             else:
                 for one, other in ((0, 1), (1, 0)):
                     torch.lerp(pairs[:, other], pairs[:, one], left, out=into[:, one])
@@ -317,13 +327,13 @@ class Mixing:
         return mixed, share
 
 
-def box(
+def cut_box(
     height: int, width: int, share: float, centre: Float64[np.ndarray, "2"]
 ) -> tuple[int, int, int, int]:
     """Cutmix's box (upper, lower, left, right): √(1 − λ) of both sides around a centre, cut off at
     the image's edges.
 
-    >>> box(8, 8, share=0.75, centre=np.array([0.5, 0.0]))  # 4 × 4 around row 4, column 0
+    >>> cut_box(8, 8, share=0.75, centre=np.array([0.5, 0.0]))  # 4 × 4 around row 4, column 0
     (2, 6, 0, 2)
     """
     edges: list[int] = []

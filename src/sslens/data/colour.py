@@ -1,10 +1,10 @@
 """Operations on the pixels of a float32 batch: colour jitter, grey, blur, solarisation and
 normalisation.
 
-Each is vectorised with a parameter per image, on a CPU or a GPU, and treats each image by itself:
-its result does not depend, bit for bit on a CPU, on the others in the batch. `draw(rng, count)`
-returns the parameters of `count` images, `apply(batch, parameters)` is deterministic; values are in
-[0, 1] until `Normalize`.
+Each operation is vectorised with a parameter per image, on a CPU or a GPU. It treats each image by
+itself: on a CPU the result for an image does not depend, bit for bit, on the other images in the
+batch. `draw(rng, count)` returns the parameters of `count` images, `apply(batch, parameters)` is
+deterministic; values are in [0, 1] until `Normalize`.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,27 +24,27 @@ Parameters = dict[str, np.ndarray]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-_CACHED = (
-    1 << 17
-)  # values which, with an operation's temporaries, stay in a CPU's second-level cache
+#: values which, with an operation's temporaries, stay in a CPU's second-level cache
+_CACHED = 1 << 17
 _BAND = 32  # rows of a large image that one product with the Gaussian's band matrix makes
 
 
 @dataclass(frozen=True)
 class ColorJitter:
     """Brightness, contrast, saturation and hue changed in random order, all with probability `p`,
-    as torchvision's.
+    as in torchvision's ColorJitter.
 
     With a factor f uniform in [max(0, 1 − strength), 1 + strength], the image x becomes f x + (1 −
     f) y, clamped to [0, 1], where y is black (brightness), the mean of the grey image (contrast) or
-    the grey image (saturation). The hue turns by a part of the circle uniform in [−hue, hue], HSV's
-    value and saturation kept. Each image has its own factors and order. On floats, while
-    torchvision on PIL images rounds to 8 bits after each.
+    the grey image (saturation). The hue turns by a part of the colour circle that is uniform in
+    [−hue, hue]; HSV's value and saturation stay. Each image has its own factors and order. Values
+    stay floats, while torchvision rounds PIL images to 8 bits after each change.
 
     >>> grey = torch.full((1, 3, 1, 1), 0.5)
     >>> jitter = ColorJitter(0.4, 0.4, 0.2, 0.1)
-    >>> drawn = jitter.draw(np.random.default_rng(0), 1) | {"chosen": np.array([True]), "brightness": np.array([1.2])}
-    >>> round(jitter.apply(grey, drawn)[0, 0].item(), 4)
+    >>> parameters = jitter.draw(np.random.default_rng(0), 1)
+    >>> parameters |= {"chosen": np.array([True]), "brightness": np.array([1.2])}
+    >>> round(jitter.apply(grey, parameters)[0, 0].item(), 4)
     0.6
     """
 
@@ -100,7 +100,8 @@ class ColorJitter:
 class Grayscale:
     """Grey, 0.2989 R + 0.587 G + 0.114 B in all three channels, with probability `p`.
 
-    >>> Grayscale().apply(torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1), {"chosen": np.array([True])}).flatten()
+    >>> red = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1)
+    >>> Grayscale().apply(red, {"chosen": np.array([True])}).flatten()
     tensor([0.2989, 0.2989, 0.2989])
     """
 
@@ -117,7 +118,7 @@ class Grayscale:
         self, batch: Float32[Tensor, "image 3 h w"], parameters: Parameters
     ) -> Float32[Tensor, "image 3 h w"]:
         """The batch with the chosen images grey."""
-        return replaced(batch, parameters["chosen"], lambda x: _grey(x).repeat(1, 3, 1, 1))
+        return change_chosen(batch, parameters["chosen"], lambda x: _grey(x).repeat(1, 3, 1, 1))
 
 
 @dataclass(frozen=True)
@@ -125,9 +126,9 @@ class GaussianBlur:
     """Convolution with a Gaussian of a standard deviation uniform in `sigma` pixels, with
     probability `p`.
 
-    Separable, cut off at round(4 σ) pixels, edges extended. MoCo-v3 uses PIL's
-    `GaussianBlur(radius=sigma)`, which approximates the same Gaussian by repeated box filters and
-    rounds to 8 bits.
+    The Gaussian is separable and cut off at round(4 σ) pixels; the image's edges are extended.
+    MoCo-v3 uses PIL's `GaussianBlur(radius=sigma)`, which approximates the same Gaussian by
+    repeated box filters and rounds to 8 bits.
 
     >>> blur = GaussianBlur()
     >>> dot = torch.nn.functional.pad(torch.ones(1, 3, 1, 1), (4, 4, 4, 4))
@@ -161,18 +162,19 @@ class GaussianBlur:
         offset = np.arange(-_radius(self.sigma[1]), _radius(self.sigma[1]) + 1)
         weights = np.exp(-0.5 * (offset / sigma) ** 2) * (abs(offset) <= _radius(sigma))
         kernels = torch.from_numpy(weights / weights.sum(axis=1, keepdims=True)).to(batch)
-        return replaced(
-            batch,
-            chosen,
-            lambda x: torch.cat([_convolve(x[few], kernels[few]) for few in chunks(x, _CACHED)]),
-        )
+
+        def blur(x: Tensor) -> Tensor:
+            return torch.cat([_convolve(x[part], kernels[part]) for part in chunks(x, _CACHED)])
+
+        return change_chosen(batch, chosen, blur)
 
 
 @dataclass(frozen=True)
 class Solarize:
     """Values of `threshold` and above inverted, x ← 1 − x, with probability `p`.
 
-    >>> Solarize().apply(torch.tensor([0.25, 0.5, 0.75]).view(1, 3, 1, 1), {"chosen": np.array([True])}).flatten()
+    >>> pixel = torch.tensor([0.25, 0.5, 0.75]).view(1, 3, 1, 1)
+    >>> Solarize().apply(pixel, {"chosen": np.array([True])}).flatten()
     tensor([0.2500, 0.5000, 0.2500])
     """
 
@@ -190,7 +192,7 @@ class Solarize:
         self, batch: Float32[Tensor, "image 3 h w"], parameters: Parameters
     ) -> Float32[Tensor, "image 3 h w"]:
         """The batch with the chosen images solarised."""
-        return replaced(
+        return change_chosen(
             batch, parameters["chosen"], lambda x: torch.where(x >= self.threshold, 1 - x, x)
         )
 
@@ -199,7 +201,8 @@ class Solarize:
 class Normalize:
     """(x − mean) / std, channel by channel.
 
-    >>> Normalize().apply(torch.tensor([0.485, 0.456, 0.63]).view(1, 3, 1, 1), {}).flatten().round(decimals=4)
+    >>> pixel = torch.tensor([0.485, 0.456, 0.63]).view(1, 3, 1, 1)
+    >>> Normalize().apply(pixel, {}).flatten().round(decimals=4)
     tensor([0.0000, 0.0000, 0.9956])
     """
 
@@ -207,7 +210,7 @@ class Normalize:
     std: tuple[float, float, float] = IMAGENET_STD
 
     def draw(self, rng: np.random.Generator, count: int) -> Parameters:
-        """Nothing is random."""
+        """No parameters: nothing is random."""
         return {}
 
     def apply(
@@ -218,16 +221,12 @@ class Normalize:
         return (batch - mean).div_(std)
 
     def apply_(self, batch: Float32[Tensor, "*image 3 h w"]) -> Float32[Tensor, "*image 3 h w"]:
-        """The same, in place."""
+        """Normalise the batch in place."""
         mean, std = self._like(batch)
         return batch.sub_(mean).div_(std)
 
     def _like(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         return batch.new_tensor(self.mean).view(3, 1, 1), batch.new_tensor(self.std).view(3, 1, 1)
-
-
-# ----------------------------------------------------------------------------------------- changes
-# of whole batches
 
 
 def _adjust_brightness_(
@@ -239,8 +238,8 @@ def _adjust_brightness_(
 def _adjust_contrast_(
     x: Float32[Tensor, "image 3 h w"], factor: Float32[Tensor, "image 1 1 1"]
 ) -> Tensor:
-    # Two sums: torch may split a single one among threads, then its bits would depend on the
-    # batch's size.
+    # Two sums, because torch may split a single sum among threads: its bits would then depend on
+    # the batch's size.
     mean = _grey(x).sum(-1, keepdim=True).sum(-2, keepdim=True) / (x.shape[-2] * x.shape[-1])
     return x.mul_(factor).add_((1 - factor) * mean).clamp_(0, 1)
 
@@ -263,16 +262,15 @@ def _turn_hue_(x: Float32[Tensor, "image 3 h w"], turn: Float32[Tensor, "image 1
     high, low = torch.maximum(r, g), torch.minimum(r, g)
     torch.maximum(high, b, out=high), torch.minimum(low, b, out=low)
     c = high - low
-    # Few buffers, so that all stay in cache. `lerp` with 0 or 1 selects exactly, several times
-    # faster than `where`.
+    # There are few buffers, so that all stay in the cache. `lerp` with 0 or 1 selects exactly, and
+    # several times faster than `where`.
     hue, other, weight = r - g, b - r, c * 4
     hue.add_(weight)
     other.add_(torch.mul(c, 2, out=weight))
     hue.lerp_(other, torch.eq(g, high, out=weight))
     hue.lerp_(torch.sub(g, b, out=other), torch.eq(r, high, out=weight))
-    hue.div_(
-        torch.clamp_min(c, torch.finfo(c.dtype).tiny, out=weight)
-    )  # a grey pixel has c = 0 and hue 0
+    # a grey pixel has c = 0, and gets the hue 0
+    hue.div_(torch.clamp_min(c, torch.finfo(c.dtype).tiny, out=weight))
     hue.add_(turn[:, 0] * 6)
     hue.sub_(torch.div(hue, 6, out=weight).floor_().mul_(6))
     torch.sub(hue, 3, out=weight).abs_().sub_(1).clamp_(0, 1).mul_(c)
@@ -292,15 +290,15 @@ _CHANGES = {
 
 
 def _grey(x: Float32[Tensor, "image 3 h w"]) -> Float32[Tensor, "image 1 h w"]:
-    # No fused multiply-add (`alpha=`, `addcmul`): it rounds otherwise in a vector's body than in
-    # its tail.
+    # A fused multiply-add (`alpha=`, `addcmul`) would round otherwise in the body of a vector than
+    # in the vector's tail.
     r, g, b = x.split(1, dim=1)
     return (r * 0.2989).add_(g * 0.587).add_(b * 0.114)
 
 
 def _radius(sigma: Any) -> Any:
-    # Cut off for speed too: far weights would be subnormal numbers, which slow a product down a
-    # hundredfold.
+    # Weights are cut off for speed too: those far away would be subnormal numbers, which slow a
+    # product down a hundredfold.
     return np.floor(4 * sigma + 0.5).astype(int)
 
 
@@ -322,7 +320,7 @@ def _convolve(
 
 
 def _bands(side: int, radius: int) -> Iterator[tuple[slice, slice]]:
-    """Slices of the output of a convolution, and those of the input that they need."""
+    """Slices of the output of a convolution, each with the slice of the input that it needs."""
     step = side if side <= 2 * _BAND else _BAND
     for start in range(0, side, step):
         yield slice(start, start + step), slice(max(0, start - radius), start + step + radius)
@@ -331,14 +329,14 @@ def _bands(side: int, radius: int) -> Iterator[tuple[slice, slice]]:
 def _band_matrices(
     kernels: Float32[Tensor, "image taps"], side: int
 ) -> Float32[Tensor, "image side side"]:
-    """T with (T x)_i = Σ_k w_k x_(i + k), where x_j is the nearest edge's for j outside."""
+    """T with (T x)_i = Σ_k w_k x_(i + k), where x_j beyond an edge is the value at that edge."""
     n, taps = kernels.shape
     radius = taps // 2
     padded = side + 2 * radius
     band = kernels.new_zeros(n, side, padded + 1)
     band[:, :, :taps] = kernels[:, None]
-    # Rows one longer than the matrix's, read at its width: each row starts one further to the
-    # right.
+    # The buffer's rows are one longer than the matrix's. Read at the matrix's width, each row
+    # starts one place further to the right.
     band = band.view(n, -1)[:, : side * padded].view(n, side, padded)
     matrices = band[:, :, radius : radius + side].clone()
     matrices[:, :, 0] += band[:, :, :radius].sum(-1)
@@ -346,16 +344,12 @@ def _band_matrices(
     return matrices
 
 
-# -------------------------------------------------------------------------------------------------
-# rows and checks
-
-
-def replaced(
+def change_chosen(
     batch: Tensor, chosen: Bool[np.ndarray, " image"], function: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """The batch with the chosen images put through the function.
+    """Put the chosen images of a batch through a function; the others stay.
 
-    >>> replaced(torch.tensor([1.0, 2.0]), np.array([False, True]), lambda x: 10 * x)
+    >>> change_chosen(torch.tensor([1.0, 2.0]), np.array([False, True]), lambda x: 10 * x)
     tensor([ 1., 20.])
     """
     if chosen.all() or not chosen.any():
@@ -369,8 +363,9 @@ def _rows(chosen: Bool[np.ndarray, " image"], batch: Tensor) -> Int64[Tensor, " 
 
 
 def chunks(batch: Tensor, values: int) -> Iterator[slice]:
-    """Slices of so many values; of one image where its values alone fill the cache; of the whole
-    batch on a GPU.
+    """Slices of a batch that hold about so many values.
+
+    A slice is one image where an image alone fills the cache, and the whole batch on a GPU.
 
     >>> list(chunks(torch.zeros(5, 3, 2, 2), values=24))
     [slice(0, 2, None), slice(2, 4, None), slice(4, 6, None)]

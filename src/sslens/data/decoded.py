@@ -17,9 +17,9 @@ class Decoded:
     """The images of a set as an evaluation transform crops them, each decoded when it is first
     asked for.
 
-    They are kept for the next model in a file that has no name, so that a killed run leaves none
-    behind: 150 kB an image at 224 px. Where they would take more than half of the free disk, or
-    nobody comes after (`keep` is False), they are not kept.
+    The crops are kept on disk for the next model, 150 kB an image at 224 px, in a file without a
+    name, so that a killed run leaves none behind. They are not kept if they would take more than
+    half of the free disk, or if there is no next model (`keep` is False).
 
     >>> from sslens.data.images import from_arrays
     >>> images = from_arrays(np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3))
@@ -30,26 +30,24 @@ class Decoded:
     def __init__(self, images: ImageSet, transform: EvalTransform, *, keep: bool = True) -> None:
         self.images = images
         self.transform = transform
-        self._known = np.zeros(len(images), bool)
+        self._is_decoded = np.zeros(len(images), bool)
         shape = (len(images), transform.crop, transform.crop, 3)
-        self._pixels = (
-            scratch(shape, "uint8") if keep and int(np.prod(shape)) < room() // 2 else None
-        )
+        fits = keep and int(np.prod(shape)) < room() // 2
+        self._pixels = scratch(shape, "uint8") if fits else None
 
     def pixels(
         self, rows: Sequence[int], threads: Executor | None = None
     ) -> UInt8[np.ndarray, "image crop crop 3"]:
-        """The cropped images of these rows; those not decoded yet are decoded, by the threads if
-        there are any."""
+        """The cropped images of these rows; images that are not decoded yet are decoded, by the
+        threads if there are any."""
+        decode_all = threads.map if threads else map
         if self._pixels is None:
-            return np.stack(list((threads.map if threads else map)(self._cropped, rows)))
-        unknown = [row for row in rows if not self._known[row]]
-        for row, cropped in zip(
-            unknown, (threads.map if threads else map)(self._cropped, unknown), strict=True
-        ):
-            self._pixels[row] = cropped
-        self._known[unknown] = True
+            return np.stack(list(decode_all(self._decode, rows)))
+        new = [row for row in rows if not self._is_decoded[row]]
+        for row, crop in zip(new, decode_all(self._decode, new), strict=True):
+            self._pixels[row] = crop
+        self._is_decoded[new] = True
         return np.array(self._pixels[list(rows)])
 
-    def _cropped(self, row: int) -> UInt8[np.ndarray, "crop crop 3"]:
-        return self.transform.cropped(self.images.image(row))
+    def _decode(self, row: int) -> UInt8[np.ndarray, "crop crop 3"]:
+        return self.transform.crop_image(self.images.image(row))

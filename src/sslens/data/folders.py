@@ -1,7 +1,7 @@
-"""The images of a folder, listed and checked, with an index of what is known of them.
+"""The images of a folder, listed and checked, with an index of their files.
 
-`check` reads a set once before anything else does; `FolderImages` remembers what was read, so that
-a second run lists and reads only what has changed.
+`check` reads every file of a set once, before anything else does. `FolderImages` remembers what was
+read, so that a second run lists and reads only what has changed.
 """
 
 import hashlib
@@ -22,7 +22,8 @@ import numpy as np
 from jaxtyping import Int64, Shaped, UInt8
 from PIL import Image
 
-from sslens.data.images import ImageSet, decode, read_rgb, reason
+from sslens.data.decoding import decode, read_rgb, reason
+from sslens.data.images import ImageSet
 from sslens.errors import InputError
 from sslens.store import home, write_beside
 
@@ -30,9 +31,10 @@ SUFFIXES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "ppm")
 OnBad = Literal["stop", "skip"]
 Progress = Callable[[int, int], None]
 
-_UNKNOWN = -1  # as a time of change
+_UNKNOWN = -1  # in place of a time of change
 _SPLIT = re.compile(r"(train|val|valid|validation|test|dev|eval)\d*", re.IGNORECASE)
-# the coarsest clock of a file system (FAT's): a younger time stamp can hide a later change
+#: the step of the coarsest clock of a file system (FAT's): a younger time stamp can hide a later
+#: change
 _SETTLED_NS = 2_000_000_000
 _THREADS = min(16, (os.cpu_count() or 1) + 4)
 _TASK = 32  # files that one thread takes at a time
@@ -47,8 +49,8 @@ def from_folder(path: Path) -> ImageSet:
     files, and files without an image's suffix, do not count. Links are followed.
 
     Raises:
-        InputError: it holds no image, or only folders such as `train` and `val`, of which one must
-            be chosen.
+        InputError: the folder holds no image, or only folders such as `train` and `val`, of which
+            one must be chosen.
     """
     root = path.resolve()
     source = FolderImages(root)
@@ -72,29 +74,28 @@ def from_folder(path: Path) -> ImageSet:
 
 
 def _other_files(root: Path) -> str:
-    suffixes = Counter(
-        Path(name).suffix or "no suffix" for _, _, names in os.walk(root) for name in names
-    )
-    found = ", ".join(f"{count} × {suffix}" for suffix, count in suffixes.most_common(5))
-    return f"its files: {found}" if found else "it is empty"
+    names = itertools.chain.from_iterable(names for _, _, names in os.walk(root))
+    suffixes = Counter(Path(name).suffix or "no suffix" for name in names)
+    counts = ", ".join(f"{count} × {suffix}" for suffix, count in suffixes.most_common(5))
+    return f"its files: {counts}" if counts else "it is empty"
 
 
 def check(images: ImageSet, on_bad: OnBad = "stop", progress: Progress | None = None) -> ImageSet:
-    """Read every image of a set once: hash it and decode it to its end, before hours are spent on
-    the others.
+    """Read every image of a set once, hash it and decode it to its end, before hours are spent on
+    the set.
 
-    What is read is remembered beside the folder's index: a file whose size and time of change are
-    as remembered is not read again. Images in memory and generated ones cannot be broken and are
-    not read.
+    The folder's index remembers each file that was read, and a file is not read again while its
+    size and time of change stay the same. Images in memory and generated images cannot be broken
+    and are not read.
 
     Args:
         images: the set.
         on_bad: "stop" at the first file that cannot be decoded, or "skip" such files: the set comes
-            back without them, with their ids and reasons in `skipped`.
+            back without them, and `skipped` holds their ids and the reasons.
         progress: called with (files done, files in all).
 
     Raises:
-        InputError: a file cannot be decoded and `on_bad` is "stop", or none can.
+        InputError: a file cannot be decoded and `on_bad` is "stop", or no file can be decoded.
 
     >>> from sslens.data.images import from_arrays
     >>> check(from_arrays(np.zeros((4, 2, 2), np.uint8)))
@@ -110,8 +111,8 @@ def check(images: ImageSet, on_bad: OnBad = "stop", progress: Progress | None = 
     row, why = next(iter(bad.items()))
     if on_bad == "stop":
         raise InputError(
-            f"{source.path(row)} cannot be decoded ({why}): "
-            "repair or remove it, or leave such files out with --on-bad skip."
+            f"{source.path(row)} cannot be decoded ({why})",
+            mend="repair or remove it, or leave such files out with {on_bad=skip}",
         )
     if len(bad) == len(images):
         raise InputError(
@@ -119,20 +120,20 @@ def check(images: ImageSet, on_bad: OnBad = "stop", progress: Progress | None = 
             f"beginning with {source.ids[row]} ({why}): give a folder of readable images."
         )
     good = images.take([at for at, row in enumerate(rows) if row not in bad])
-    return replace(
-        good, skipped=(*images.skipped, *((source.ids[row], why) for row, why in bad.items()))
-    )
+    skipped = [(source.ids[row], why) for row, why in bad.items()]
+    return replace(good, skipped=(*images.skipped, *skipped))
 
 
 @final
 class FolderImages:
-    """The image files below a folder, and of each its SHA-256 with its size and time of change when
-    it was read.
+    """The image files below a folder, with an index of each file's SHA-256, and of the file's size
+    and time of change when it was read.
 
-    This index is kept in the store. When the folder is opened again, a directory is listed again
-    only if its own time of change differs; a file is read again only if its size or time of change
-    does. A file that is rewritten with both kept is therefore not noticed. Time stamps younger than
-    two seconds are not trusted. A damaged index is made anew.
+    The index is kept in the store. When the folder is opened again, a directory is listed again
+    only if the directory's time of change differs, and a file is read again only if the file's size
+    or time of change differs. A file that was rewritten with the same size and time of change is
+    therefore not noticed. Time stamps younger than two seconds are not trusted. A damaged index is
+    made anew.
 
     Raises:
         InputError: the folder cannot be listed, or a file's name is not UTF-8.
@@ -140,9 +141,10 @@ class FolderImages:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._kept_at = home() / "indexes" / f"{hashlib.sha256(os.fsencode(root)).hexdigest()}.npz"
-        known = _read_index(self._kept_at)
-        listings = dict(sorted(_listings(root, known)))
+        name = hashlib.sha256(os.fsencode(root)).hexdigest()
+        self._index_path = home() / "indexes" / f"{name}.npz"
+        remembered = _read_index(self._index_path)
+        listings = dict(sorted(_list_below(root, remembered)))
         self._changed = {folder: listing.changed_ns for folder, listing in listings.items()}
         self.folders = [(folder, len(listing.names)) for folder, listing in listings.items()]
         self._names = [name for listing in listings.values() for name in listing.names]
@@ -155,9 +157,8 @@ class FolderImages:
         self._hashes = np.concatenate([listing.hashes for listing in listings.values()])
         self._examined = np.zeros(len(self.ids), bool)
         self._young: set[int] = set()
-        if any(known.get(folder) is not listing for folder, listing in listings.items()) or len(
-            known
-        ) != len(listings):
+        changed = any(remembered.get(folder) is not one for folder, one in listings.items())
+        if changed or len(remembered) != len(listings):
             self._save()
 
     def path(self, row: int) -> Path:
@@ -167,7 +168,7 @@ class FolderImages:
     def image(self, row: int) -> Image.Image:
         """One image, in mode RGB."""
         path = self.path(row)
-        if self._examined[row] and path.exists() and not self._same(row, path.stat()):
+        if self._examined[row] and path.exists() and not self._is_unchanged(row, path.stat()):
             raise InputError(
                 f"{path} was changed while the run was under way: run the same command again."
             )
@@ -175,27 +176,26 @@ class FolderImages:
 
     def digests(self, rows: Sequence[int]) -> list[str]:
         """SHA-256 of each file, read now where this object has not examined it yet."""
-        for row, why in self.examine(
-            [row for row in rows if not self._examined[row]], "stop"
-        ).items():
+        unread = [row for row in rows if not self._examined[row]]
+        for row, why in self.examine(unread, "stop").items():
             raise InputError(f"{self.path(row)} cannot be decoded ({why}): repair or remove it.")
         return [self._hashes[row].tobytes().hex() for row in rows]
 
     def examine(
         self, rows: Sequence[int], on_bad: OnBad, progress: Progress | None = None
     ) -> dict[int, str]:
-        """Hash and decode what is not known yet; the rows that cannot be decoded ("stop": the
-        first), with reasons."""
+        """Hash and decode the files that are not known yet.
+
+        Returns the rows that cannot be decoded (with "stop" the first one), with the reasons.
+        """
         bad: dict[int, str] = {}
         tasks = [rows[start : start + _TASK] for start in range(0, len(rows), _TASK)]
         unsaved = False
-        pool = ThreadPoolExecutor(
-            _THREADS
-        )  # Pillow's decoders and hashlib release the interpreter's lock
+        # Pillow's decoders and hashlib release the interpreter's lock
+        pool = ThreadPoolExecutor(_THREADS)
         try:
-            for done, (task, results) in enumerate(
-                zip(tasks, pool.map(self._read, tasks), strict=True), 1
-            ):
+            results_by_task = zip(tasks, pool.map(self._read_task, tasks), strict=True)
+            for done, (task, results) in enumerate(results_by_task, 1):
                 for row, result in zip(task, results, strict=True):
                     if isinstance(result, str):
                         bad[row] = result
@@ -216,14 +216,15 @@ class FolderImages:
                 self._save()
         return bad
 
-    def _read(self, rows: Sequence[int]) -> list["_Read | str | None"]:
-        return [self._read_one(row) for row in rows]
+    def _read_task(self, rows: Sequence[int]) -> list["_FileRead | str | None"]:
+        return [self._read(row) for row in rows]
 
-    def _read_one(self, row: int) -> "_Read | str | None":
+    def _read(self, row: int) -> "_FileRead | str | None":
+        """Read the file of a row: None if it is unchanged, the reason if it cannot be decoded."""
         path = self.path(row)
         try:
             status = path.stat()
-            if self._same(row, status):
+            if self._is_unchanged(row, status):
                 return None
             if not stat.S_ISREG(status.st_mode):
                 return "it is not a regular file"
@@ -235,13 +236,14 @@ class FolderImages:
         except Exception as error:  # as in `decode`
             return reason(error)
         young = begun_ns - status.st_mtime_ns < _SETTLED_NS
-        return _Read(status.st_size, status.st_mtime_ns, hashlib.sha256(content).digest(), young)
+        sha256 = hashlib.sha256(content).digest()
+        return _FileRead(status.st_size, status.st_mtime_ns, sha256, young)
 
-    def _same(self, row: int, status: os.stat_result) -> bool:
+    def _is_unchanged(self, row: int, status: os.stat_result) -> bool:
         size, changed_ns = self._stats[row]
         return bool(status.st_size == size and status.st_mtime_ns == changed_ns)
 
-    def _remember(self, row: int, read: "_Read") -> None:
+    def _remember(self, row: int, read: "_FileRead") -> None:
         self._stats[row] = read.size, read.changed_ns
         self._hashes[row] = np.frombuffer(read.sha256, np.uint8)
         (self._young.add if read.young else self._young.discard)(row)
@@ -249,20 +251,23 @@ class FolderImages:
     def _save(self) -> None:
         stats = self._stats.copy()
         stats[sorted(self._young)] = _UNKNOWN
-        with write_beside(self._kept_at) as temporary, temporary.open("wb") as file:
+        with write_beside(self._index_path) as temporary, temporary.open("wb") as file:
             np.savez(
                 file,
-                folders=_packed(self._changed),
+                folders=_pack(self._changed),
                 changed=np.array(list(self._changed.values()), np.int64),
                 counts=np.array([count for _, count in self.folders], np.int64),
-                names=_packed(self._names),
+                names=_pack(self._names),
                 stats=stats,
                 hashes=self._hashes,
             )
 
 
 @dataclass(frozen=True)
-class _Read:
+class _FileRead:
+    """The properties of a file when it was read; `young` if its time of change may hide a later
+    change."""
+
     size: int
     changed_ns: int
     sha256: bytes
@@ -271,8 +276,8 @@ class _Read:
 
 @dataclass(frozen=True)
 class _Listing:
-    """One directory: when it changed (or _UNKNOWN), its images, and each one's (size, time of
-    change) and SHA-256."""
+    """One directory: its time of change (or _UNKNOWN), the names of its images, and for each image
+    (size, time of change) and SHA-256."""
 
     changed_ns: int
     names: list[str]
@@ -280,41 +285,41 @@ class _Listing:
     hashes: UInt8[np.ndarray, "file 32"]
 
 
-def _packed(names: Iterable[str]) -> UInt8[np.ndarray, " byte"]:
-    return np.frombuffer(
-        "\0".join(names).encode(), np.uint8
-    )  # NUL is the one sign that no file name holds
+def _pack(names: Iterable[str]) -> UInt8[np.ndarray, " byte"]:
+    # NUL is the one character that no file name holds
+    return np.frombuffer("\0".join(names).encode(), np.uint8)
 
 
-def _unpacked(packed: Shaped[np.ndarray, " byte"]) -> list[str]:
+def _unpack(packed: Shaped[np.ndarray, " byte"]) -> list[str]:
     return packed.tobytes().decode().split("\0")
 
 
 def _read_index(path: Path) -> dict[str, _Listing]:
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            held = {key: file[key] for key in file.files}
-        names = _unpacked(held["names"]) if held["names"].size else []
-        stats, hashes = held["stats"].reshape(len(names), 2), held["hashes"].reshape(len(names), 32)
-        ends = np.cumsum(held["counts"]).tolist()
-        folders = zip(
-            _unpacked(held["folders"]), held["changed"].tolist(), [0, *ends[:-1]], ends, strict=True
-        )
+            arrays = {key: file[key] for key in file.files}
+        names = _unpack(arrays["names"]) if arrays["names"].size else []
+        stats = arrays["stats"].reshape(len(names), 2)
+        hashes = arrays["hashes"].reshape(len(names), 32)
+        folders, changed = _unpack(arrays["folders"]), arrays["changed"].tolist()
+        ends = np.cumsum(arrays["counts"]).tolist()
         if ends[-1] != len(names):
             return {}
         return {
-            folder: _Listing(changed, names[start:end], stats[start:end], hashes[start:end])
-            for folder, changed, start, end in folders
+            folder: _Listing(changed_ns, names[start:end], stats[start:end], hashes[start:end])
+            for folder, changed_ns, start, end in zip(
+                folders, changed, [0, *ends[:-1]], ends, strict=True
+            )
         }
-    except Exception:  # whatever is wrong with a cache, the folder itself is the truth
+    except Exception:  # the index is only a cache: with any damage the folder is listed anew
         return {}
 
 
-def _listings(root: Path, known: dict[str, _Listing]) -> Iterator[tuple[str, _Listing]]:
-    """Every directory below `root`, listed again only where its time of change is not the known
-    one."""
+def _list_below(root: Path, remembered: dict[str, _Listing]) -> Iterator[tuple[str, _Listing]]:
+    """List every directory below `root`; a directory that has not changed since it was remembered
+    is not listed again."""
     below: dict[str, list[str]] = {}
-    for folder in known:
+    for folder in remembered:
         if folder:
             below.setdefault(folder.rpartition("/")[0], []).append(folder)
     pending: list[tuple[str, tuple[tuple[int, int], ...]]] = [("", ())]
@@ -325,12 +330,11 @@ def _listings(root: Path, known: dict[str, _Listing]) -> Iterator[tuple[str, _Li
             here = (status.st_dev, status.st_ino)
             if here in above:  # a link to a directory that holds it
                 continue
-            listing, inside = known.get(folder), below.get(folder, [])
+            listing, inside = remembered.get(folder), below.get(folder, [])
             if listing is None or listing.changed_ns != status.st_mtime_ns:
                 settled = time.time_ns() - status.st_mtime_ns >= _SETTLED_NS
-                listing, inside = _listed(
-                    root, folder, status.st_mtime_ns if settled else _UNKNOWN, listing
-                )
+                changed_ns = status.st_mtime_ns if settled else _UNKNOWN
+                listing, inside = _list_folder(root, folder, changed_ns, listing)
         except OSError as error:
             raise InputError(
                 f"{root / folder} cannot be listed ({error.strerror}): make it readable, or"
@@ -340,9 +344,10 @@ def _listings(root: Path, known: dict[str, _Listing]) -> Iterator[tuple[str, _Li
         pending += [(one, (*above, here)) for one in inside]
 
 
-def _listed(
-    root: Path, folder: str, changed_ns: int, known: _Listing | None
+def _list_folder(
+    root: Path, folder: str, changed_ns: int, remembered: _Listing | None
 ) -> tuple[_Listing, list[str]]:
+    """List one directory, with what is remembered of its files, and the directories in it."""
     names, inside = [], []
     with os.scandir(root / folder) as entries:
         for entry in entries:
@@ -350,10 +355,8 @@ def _listed(
                 continue
             if entry.is_dir():
                 inside.append(f"{folder}/{entry.name}" if folder else entry.name)
-            elif (
-                entry.name.rpartition(".")[2].lower() in SUFFIXES
-            ):  # a dangling link too: it is found when it is read
-                names.append(entry.name)
+            elif entry.name.rpartition(".")[2].lower() in SUFFIXES:
+                names.append(entry.name)  # a dangling link too, which is noticed when it is read
     for name in itertools.chain(names, inside):
         try:
             name.encode()
@@ -362,13 +365,11 @@ def _listed(
                 f"{root / folder}: the name {os.fsencode(name)!r} is not UTF-8: rename it."
             ) from error
     names.sort()
-    stats, hashes = (
-        np.full((len(names), 2), _UNKNOWN, np.int64),
-        np.zeros((len(names), 32), np.uint8),
-    )
-    if known is not None:
-        row = {name: at for at, name in enumerate(known.names)}
-        new = [at for at, name in enumerate(names) if name in row]
-        old = [row[names[at]] for at in new]
-        stats[new], hashes[new] = known.stats[old], known.hashes[old]
+    stats = np.full((len(names), 2), _UNKNOWN, np.int64)
+    hashes = np.zeros((len(names), 32), np.uint8)
+    if remembered is not None:
+        old_rows = {name: row for row, name in enumerate(remembered.names)}
+        new = [row for row, name in enumerate(names) if name in old_rows]
+        old = [old_rows[names[row]] for row in new]
+        stats[new], hashes[new] = remembered.stats[old], remembered.hashes[old]
     return _Listing(changed_ns, names, stats, hashes), inside

@@ -1,5 +1,5 @@
-"""Scenes as images of a study: rendered when they are asked for, a block at a time, with what is
-known of them."""
+"""Scenes as a set of images: rendered when they are asked for, a block at a time, with their
+factors."""
 
 import functools
 import re
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _BLOCK = 16  # scenes that are rendered together
-# blocks that are kept, 800 MB at most: epochs are in random order, and a miss renders a block
+#: blocks that are kept, 800 MB at most, because epochs are in random order and a scene that is not
+#: kept costs the rendering of its block
 _BLOCKS = 4096
 _ID = re.compile(rf"scenes-v{VERSION}/seed([0-9]+)/([0-9]{{6,}})")
 
@@ -44,12 +45,10 @@ class SceneSource:
         return Image.fromarray(_block(self.seed, number)[within])
 
     def digests(self, rows: Sequence[int]) -> list[str]:
-        """What decides a scene's pixels, hashed: the generator's version, the seed and the
-        index."""
-        return [
-            digest({"scenes": VERSION, "seed": self.seed, "index": self.start + int(row)})
-            for row in rows
-        ]
+        """The hash of the generator's version, the seed and the index, which decide a scene's
+        pixels."""
+        indices = [self.start + int(row) for row in rows]
+        return [digest({"scenes": VERSION, "seed": self.seed, "index": index}) for index in indices]
 
 
 def scene_images(count: int, seed: int = 0, start: int = 0) -> ImageSet:
@@ -67,36 +66,36 @@ def scene_images(count: int, seed: int = 0, start: int = 0) -> ImageSet:
             f"{count} scenes from {start} on: ask for at least 1, from a start of at least 0."
         )
     rows = range(start, start + count)
-    known = labels(seed, rows)
     ids = tuple(f"scenes-v{VERSION}/seed{seed}/{row:06d}" for row in rows)
     return ImageSet(
         name=f"scenes-v{VERSION}",
         ids=ids,
-        labels=known,
+        labels=labels(seed, rows),
         classes=CLASSES,
         source=SceneSource(seed, start),
     )
 
 
 def factors_of(images: ImageSet) -> "pd.DataFrame":
-    """Class and factors of the scenes of an ImageSet, in its order, recovered from the ids; indexed
-    by (seed, index).
+    """Class and factors of the scenes in an ImageSet, in the set's order, recovered from the ids.
+
+    Returns a frame that is indexed by (seed, index).
 
     Raises:
-        InputError: an id is not that of a scene of this version.
+        InputError: an id belongs to no scene of this version.
 
     >>> factors_of(scene_images(3).take([2, 0])).equals(factors(0, [2, 0]))
     True
     """
     seeds, indices = [], []
     for name in images.ids:
-        found = _ID.fullmatch(name)
-        if not found:
+        match = _ID.fullmatch(name)
+        if not match:
             raise InputError(
                 f'{images.name}: "{name}" is no scene of this version, and only of scenes are the'
                 f" factors known: take images with ids such as scenes-v{VERSION}/seed0/000017, from"
                 " scene_images."
             )
-        seeds.append(int(found[1]))
-        indices.append(int(found[2]))
+        seeds.append(int(match[1]))
+        indices.append(int(match[2]))
     return factors(seeds, indices)

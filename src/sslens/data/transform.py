@@ -1,7 +1,6 @@
 """The fixed transform for evaluation: one PIL image to the tensor that a model takes."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,15 +16,19 @@ _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling
 
 @dataclass(frozen=True)
 class EvalTransform:
-    """The shorter side to `resize` (PIL, antialiased), the central `crop` × `crop`, [0, 1], (x −
-    mean) / std.
+    """The image that a model takes: the shorter side resized to `resize` pixels (PIL, antialiased),
+    the central `crop` × `crop` pixels, values in [0, 1], (x − mean) / std.
 
     Equal, value by value, to torchvision's Resize, CenterCrop, ToTensor and Normalize on PIL
-    images. An image of crop × crop pixels with resize = crop is not resampled. Raises InputError
-    for an unknown interpolation, a crop larger than `resize`, or an image that is not RGB.
+    images. An image of crop × crop pixels with resize = crop is not resampled.
+
+    Raises:
+        InputError: an unknown interpolation, a crop larger than `resize`, or an image that is not
+            RGB.
 
     >>> transform = EvalTransform(resize=2, crop=2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    >>> transform(Image.fromarray(np.array([[[0] * 3, [51] * 3], [[102] * 3, [255] * 3]], np.uint8)))[0]
+    >>> levels = np.array([[0, 51], [102, 255]], np.uint8)
+    >>> transform(Image.fromarray(levels).convert("RGB"))[0]
     tensor([[0.0000, 0.2000],
             [0.4000, 1.0000]])
     """
@@ -45,11 +48,10 @@ class EvalTransform:
 
     def __call__(self, image: Image.Image) -> Float32[Tensor, "3 crop crop"]:
         """The transformed image."""
-        return self.normalised(self.cropped(image)[None])[0]
+        return self.normalise(self.crop_image(image)[None])[0]
 
-    def cropped(self, image: Image.Image) -> UInt8[np.ndarray, "crop crop 3"]:
-        """The part of an image that the model sees, resized: what `normalised` takes, and what is
-        worth keeping."""
+    def crop_image(self, image: Image.Image) -> UInt8[np.ndarray, "crop crop 3"]:
+        """Resize an image and cut out what the model sees; `normalise` takes the result."""
         shorter = min(require_rgb(image).size)
         width, height = (int(self.resize * side / shorter) for side in image.size)
         if (width, height) != image.size:
@@ -57,23 +59,20 @@ class EvalTransform:
         left, upper = round((width - self.crop) / 2), round((height - self.crop) / 2)
         return np.array(image.crop((left, upper, left + self.crop, upper + self.crop)))
 
-    def normalised(
+    def normalise(
         self, pixels: UInt8[np.ndarray, "image crop crop 3"]
     ) -> Float32[Tensor, "image 3 crop crop"]:
-        """Cropped pixels as the model takes them: [0, 1], then (x − mean) / std."""
-        values = (
-            torch.from_numpy(pixels)
-            .permute(0, 3, 1, 2)
-            .to(torch.float32, memory_format=torch.contiguous_format)
-        )
+        """Bring cropped pixels to [0, 1], then to (x − mean) / std."""
+        channels_first = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        values = channels_first.to(torch.float32, memory_format=torch.contiguous_format)
         return Normalize(self.mean, self.std).apply_(values.div_(255))
 
     @property
     def geometry(self) -> tuple[int, int, str]:
-        """What decides `cropped`; models that share it can share the decoded images."""
+        """The settings that `crop_image` uses: models with equal ones can share decoded images."""
         return self.resize, self.crop, self.interpolation
 
-    def spec(self) -> dict[str, Any]:
+    def spec(self) -> dict[str, int | str | list[float]]:
         """The settings as plain JSON values.
 
         >>> EvalTransform(resize=64, crop=64).spec()["interpolation"]
@@ -89,7 +88,10 @@ class EvalTransform:
 
 
 def resampling(interpolation: str) -> Image.Resampling:
-    """PIL's filter of that name. Raises InputError for an unknown one.
+    """PIL's filter of that name.
+
+    Raises:
+        InputError: there is no filter of that name.
 
     >>> resampling("bicubic").name
     'BICUBIC'
@@ -103,7 +105,10 @@ def resampling(interpolation: str) -> Image.Resampling:
 
 
 def require_rgb(image: Image.Image) -> Image.Image:
-    """The image itself. Raises InputError if its mode is not RGB.
+    """The image itself, if its mode is RGB.
+
+    Raises:
+        InputError: the image has another mode.
 
     >>> require_rgb(Image.new("RGB", (2, 3))).size
     (2, 3)

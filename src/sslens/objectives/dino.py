@@ -15,7 +15,8 @@ from timm.models.resnet import ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from sslens.data.views import Colours, Recipe, depth_noise, dino_views
+from sslens.data.streams import depth_noise
+from sslens.data.views import Colours, RandomViews, dino_views
 from sslens.methods import Moment, Rows
 from sslens.methods.parameters import clip_each, decayed_matrices, follow
 from sslens.methods.schedules import cosine
@@ -120,7 +121,7 @@ class Settings:
         )
 
 
-def crops(settings: Settings, arch: Arch) -> Recipe:
+def crops(settings: Settings, arch: Arch) -> RandomViews:
     """The global views, then the local ones."""
     size, patch = arch.image_size, arch.patch_size
     low = settings.global_low or (0.4 if settings.local_crops else 0.14)

@@ -11,7 +11,8 @@ from PIL import Image
 from timm.models.convnext import ConvNeXt, ConvNeXtBlock
 from torch import Tensor, nn
 
-from sslens.data.views import mae_views, mask_noise
+from sslens.data.streams import mask_noise
+from sslens.data.views import mae_views
 from sslens.errors import InputError, nearest
 from sslens.methods import Moment, Rows
 from sslens.methods.pixels import masked_error

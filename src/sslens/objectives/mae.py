@@ -12,7 +12,8 @@ from PIL import Image
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from sslens.data.views import mae_views, mask_noise
+from sslens.data.streams import mask_noise
+from sslens.data.views import mae_views
 from sslens.errors import InputError
 from sslens.methods import Moment, Rows
 from sslens.methods.parameters import decayed_matrices

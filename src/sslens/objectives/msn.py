@@ -15,7 +15,8 @@ from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from sslens.data.views import Colours, Recipe, mask_noise, msn_views
+from sslens.data.streams import mask_noise
+from sslens.data.views import Colours, RandomViews, msn_views
 from sslens.errors import InputError
 from sslens.methods import Moment, Rows
 from sslens.methods.parameters import decayed_matrices, follow
@@ -99,7 +100,7 @@ class Settings:
             )
 
 
-def crops(settings: Settings, arch: ViTArch) -> Recipe:
+def crops(settings: Settings, arch: ViTArch) -> RandomViews:
     """The target view, the random view, then the focal views."""
     s, focal = settings, local_size(arch.image_size, arch.patch_size, settings.focal_size)
     scales = {"random_scale": s.random_scale, "focal_scale": s.focal_scale}

@@ -14,7 +14,9 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from sslens.data.colour import ColorJitter, Normalize
-from sslens.data.views import Flip, RandomResizedCrop, Recipe, View, depth_noise
+from sslens.data.geometry import Flip, RandomResizedCrop
+from sslens.data.streams import depth_noise
+from sslens.data.views import RandomViews, View
 from sslens.errors import InputError
 from sslens.methods import Moment, Rows
 from sslens.methods.parameters import decayed_matrices
@@ -79,7 +81,9 @@ def batch(
     s = settings
     colour = (ColorJitter(s.jitter, s.jitter, s.jitter, 0.0, p=1.0),) if s.jitter else ()
     crop = RandomResizedCrop(arch.image_size, scale=(s.crop_low, 1.0))
-    (view,) = Recipe((View(crop, (Flip(), *colour, Normalize())),)).batch(images, **rows.keywords())
+    (view,) = RandomViews((View(crop, (Flip(), *colour, Normalize())),)).batch(
+        images, **rows.keywords()
+    )
     made = {"view": view, "label": torch.tensor(rows.labels)}
     if s.drop_path and isinstance(arch, ViTArch):
         made["depth"] = depth_noise(**rows.keywords(), places=arch.blocks * 2).unflatten(

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from sslens.data.classification import ClassifierViews, Mixing, RandAugment, RandomErasing
 from sslens.data.colour import Normalize
+from sslens.data.geometry import RandomResizedCrop
+from sslens.data.streams import depth_noise
 from sslens.data.transform import EvalTransform
-from sslens.data.views import RandomResizedCrop, depth_noise
 from sslens.errors import InputError, nearest
 from sslens.methods import Moment, Rows
 from sslens.methods.layers import layer_scales

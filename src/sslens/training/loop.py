@@ -204,7 +204,7 @@ class _Run:
                 "name": self.images.name,
                 "count": len(self.images),
                 "digest": self.images.digest,
-                "unordered": self.images.unordered,
+                "unordered": self.images.content,
             },
         }
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from sslens.data.images import ImageSet
-from sslens.data.views import stream
+from sslens.data.streams import stream
 from sslens.errors import InputError
 from sslens.methods import Rows
 from sslens.processes import Processes

@@ -14,8 +14,10 @@ from torch import Tensor
 from sslens.capture import pooled, tapped
 from sslens.capture.manifest import Column
 from sslens.data.colour import Normalize
+from sslens.data.geometry import Flip, RandomResizedCrop
 from sslens.data.images import ImageSet
-from sslens.data.views import Flip, RandomResizedCrop, Recipe, View, stream
+from sslens.data.streams import stream
+from sslens.data.views import RandomViews, View
 from sslens.errors import InputError
 from sslens.models.backbone import Backbone
 from sslens.models.taps import Tap
@@ -75,7 +77,9 @@ class Augmented:
         crop = RandomResizedCrop(
             transform.crop, scale, interpolation=transform.interpolation, clip=True
         )
-        self._recipe = Recipe((View(crop, (Flip(), Normalize(transform.mean, transform.std))),))
+        self._recipe = RandomViews(
+            (View(crop, (Flip(), Normalize(transform.mean, transform.std))),)
+        )
         self._model, self._images, self._wanted = model.to(device), images, tuple(columns)
         self._taps = model.pick(list(dict.fromkeys(tap for tap, _ in columns)))
         self.columns: Mapping[Column, int] = {}

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sslens.capture import Column, Features
-from sslens.data.views import stream
+from sslens.data.streams import stream
 from sslens.errors import InputError, nearest
 from sslens.probes.linear.grid import PAPER_BATCH
 

@@ -1,0 +1,99 @@
+"""Decoding: the one place where an image file becomes pixels."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from sslens.errors import InputError
+
+#: the readers of Pillow that are used; some of the others run programs
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+
+
+def decode(file: Path | io.BytesIO | io.BufferedReader) -> Image.Image:
+    """Decode an image file to 8-bit RGB, upright.
+
+    - EXIF's orientation is applied. Of an animation the first frame is taken. Colour profiles are
+      ignored, as in training pipelines.
+    - Alpha (LA, PA, RGBA, a transparent palette entry or colour) is composited on white, because
+      such pictures are made for a white page. Without alpha, the colour that the editor left under
+      it would show.
+    - 16-bit greyscale v becomes round(v / 257), so that 0xFFFF is 255; Pillow's own conversion
+      clips at 255. Of 16-bit colour Pillow reads the high byte.
+    - Floating point v becomes round(255 v); values outside [0, 1] are refused. 32-bit integers are
+      refused, because their range is not known.
+    - CMYK and YCCK, Adobe's inverted JPEGs included, are converted by Pillow.
+
+    Raises:
+        InputError: the file cannot be decoded to its end, or has more than Pillow's
+            `MAX_IMAGE_PIXELS` pixels.
+
+    >>> file = io.BytesIO()
+    >>> Image.fromarray(np.full((2, 2), 0x8080, np.uint16)).save(file, "png")
+    >>> decode(file).getpixel((0, 0))  # 32896 / 257
+    (128, 128, 128)
+    """
+    try:
+        return read_rgb(file)
+    except Exception as error:  # Pillow's readers raise struct.error, SyntaxError, KeyError, …
+        name = file if isinstance(file, Path) else getattr(file, "name", "the image")
+        raise InputError(
+            f"{name} cannot be decoded ({reason(error)}): repair it or leave it out."
+        ) from error
+
+
+def read_rgb(file: Path | io.BytesIO | io.BufferedReader) -> Image.Image:
+    """Decode as `decode` does, but raise what Pillow's reader raises; `reason` puts it into words.
+
+    >>> file = io.BytesIO()
+    >>> Image.new("CMYK", (1, 1)).save(file, "tiff")
+    >>> read_rgb(file).getpixel((0, 0))  # no ink
+    (255, 255, 255)
+    """
+    with Image.open(file, formats=_FORMATS) as opened:
+        if opened.width * opened.height > (Image.MAX_IMAGE_PIXELS or float("inf")):
+            raise Image.DecompressionBombError(f"{opened.width} × {opened.height} pixels")
+        if opened.mode == "I" and opened.format != "PPM":  # only a PGM's maxval says what white is
+            raise ValueError("32-bit integers, whose range is not known: save it with 8 or 16 bits")
+        image = ImageOps.exif_transpose(opened)
+    if image.mode == "F" or image.mode.startswith("I"):
+        image = _to_eight_bits(image)
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Bring 16-bit greyscale and floating point to 8 bits."""
+    values = np.asarray(image)
+    if image.mode == "F":
+        if not bool(((values >= 0) & (values <= 1)).all()):
+            raise ValueError(
+                "floating-point pixels outside [0, 1]: scale them, or save it with 8 or 16 bits"
+            )
+        return Image.fromarray(np.rint(values * 255).astype(np.uint8))
+    grey = Image.fromarray(((values.astype(np.int64) + 128) // 257).astype(np.uint8))
+    if "transparency" not in image.info:
+        return grey
+    alpha = np.where(values == image.info["transparency"], 0, 255).astype(np.uint8)
+    return Image.merge("LA", (grey, Image.fromarray(alpha)))
+
+
+def reason(error: Exception) -> str:
+    """The reason why a file could not be read, in words that fit between parentheses.
+
+    >>> reason(FileNotFoundError(2, "No such file or directory"))
+    'No such file or directory'
+    """
+    if isinstance(error, UnidentifiedImageError):
+        return "it is not an image of a known format"
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return (
+            f"{error}; more than {Image.MAX_IMAGE_PIXELS:,} pixels are not decoded, scale it down"
+        )
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

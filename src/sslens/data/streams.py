@@ -1,0 +1,61 @@
+"""Random streams: the random numbers of a training step, a pure function of (seed, step).
+
+All random numbers of a step are drawn for the whole global batch, and each process, micro-batch or
+data worker takes its rows. So a step does not depend on how its batch is split, and training
+resumes at any step without the state of a generator.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from sslens.errors import InputError
+
+
+def stream(seed: int, step: int, *key: int) -> np.random.Generator:
+    """The generator of one purpose (`key`) in one training step, independent of all others.
+
+    PCG64 seeded by NumPy's `SeedSequence(seed, spawn_key=(step, *key))`. The views of `RandomViews`
+    use the keys (0, view, operation), `mask_noise` uses (1,), the order of images (2,),
+    `depth_noise` (3,) and `sslens.data.classification.Mixing` (4,).
+
+    Raises InputError for a negative seed and a step outside 32 bits.
+
+    >>> stream(0, 7, 1).random(2).round(4).tolist()
+    [0.0134, 0.9416]
+    """
+    if seed < 0 or not 0 <= step < 1 << 32:  # a longer step would run into the key
+        raise InputError(
+            f"The seed is {seed} and the step {step}; both must be 0 or more, and the step below"
+            " 2³²."
+        )
+    sequence = np.random.SeedSequence(seed, spawn_key=(step, *key))
+    return np.random.Generator(np.random.PCG64(sequence))
+
+
+def mask_noise(
+    seed: int, step: int, rows: slice, total: int, patches: int
+) -> Float32[Tensor, "image patch"]:
+    """Uniform noise in [0, 1) for random masking (MAE: He et al., 2022, section 3): the patches
+    with the smallest noise of an image are kept.
+
+    The noise is drawn for the `total` images of the step, and returned for the images in `rows`.
+
+    >>> whole = mask_noise(0, 3, slice(0, 4), total=4, patches=9)
+    >>> bool((mask_noise(0, 3, slice(2, 4), total=4, patches=9) == whole[2:]).all())
+    True
+    """
+    return torch.from_numpy(stream(seed, step, 1).random((total, patches), dtype=np.float32)[rows])
+
+
+def depth_noise(
+    seed: int, step: int, rows: slice, total: int, places: int
+) -> Float32[Tensor, "image place"]:
+    """Uniform noise in [0, 1) for stochastic depth: a residual branch of an image is dropped if its
+    noise is below the rate of its place.
+
+    >>> depth_noise(0, 3, slice(2, 4), total=4, places=9).shape
+    torch.Size([2, 9])
+    """
+    return torch.from_numpy(stream(seed, step, 3).random((total, places), dtype=np.float32)[rows])
