@@ -256,8 +256,8 @@ def test_a_changed_image_is_computed_again(done: Done, tmp_path: Path) -> None:
 
 def names_of(asked: Study, tmp_path: Path) -> list[tuple[str, bool]]:
     planned = study.prepare(asked, Store(tmp_path / "store"), quiet=True)
-    assert [p.subject for p in planned.passes] == list(planned.subjects)
-    return [(subject.name, subject.control) for subject in planned.subjects]
+    assert [p.member for p in planned.passes] == list(planned.members)
+    return [(member.name, member.control) for member in planned.members]
 
 
 def test_the_plan_is_said_before_anything_is_computed(done: Done) -> None:
@@ -382,7 +382,7 @@ def test_a_bank_votes_with_its_own_classes(tmp_path: Path) -> None:
     planned = study.prepare(asked, store, quiet=True)
     assert planned.bank is not None
     assert set(planned.images.ids) == set(planned.bank.ids)
-    assert [(p.subject.name, p.images.name) for p in planned.passes] == [
+    assert [(p.member.name, p.images.name) for p in planned.passes] == [
         ("pixels", "a"),
         ("pixels", "b"),
     ]
@@ -463,7 +463,7 @@ def test_overrides_change_a_file(tmp_path: Path) -> None:
         ("\0", [], "is not YAML"),
         ("- pixels", [], "holds no keys"),
         ("", [], "holds no keys"),
-        ("models: pixels", [], "pixels is no fingerprint, so images are needed: give --images"),
+        ("models: pixels", [], "pixels is no fingerprint, so images are needed: give images"),
         ("images: scenes", [], "does not say models"),
         (
             "models: pixels\nimages: scenes\nlimt: 3",
@@ -597,7 +597,7 @@ def test_fingerprints_alone_need_no_images(tmp_path: Path) -> None:
     planned = study.prepare(asked, Store(tmp_path / "store"), quiet=True)
     assert planned.images is None
     assert planned.passes == ()
-    assert [(subject.name, subject.control) for subject in planned.subjects] == [
+    assert [(member.name, member.control) for member in planned.members] == [
         ("random #1", False),
         ("random #2", False),
     ]

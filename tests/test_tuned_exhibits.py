@@ -208,7 +208,7 @@ def test_a_fingerprint_of_the_fine_tuned_control_is_a_model_of_the_study(
     models = (kept["random"], kept["random-ft"], tuned["mae"])
     asked = Study(models, "scenes:1:8", ("cka-blocks",), batch=8, tokens=("all",), controls=False)
     planned = prepare(asked, Store(tmp_path / "store"), quiet=True)
-    assert [(each.name, each.control) for each in planned.subjects] == [
+    assert [(each.name, each.control) for each in planned.members] == [
         ("random #0-ft", False),
         ("mae", False),
         ("random #0", True),

@@ -24,9 +24,20 @@ def plugin(folder: str, name: str) -> ModuleType:
     >>> plugin("measures", "cka").__name__
     'sslens.measures.cka'
 
+    A folder says in `REQUIRED` of its `__init__.py` what each of its files has.
+
     Raises:
-        InputError: no such file; the nearest names are offered.
+        InputError: no such file, and the nearest names are offered; or the file lacks something.
     """
     if name not in names(folder):
         raise InputError(f'There is no "{name}" in {folder}: {nearest(name, names(folder))}')
-    return importlib.import_module(f"sslens.{folder.replace('/', '.')}.{name.replace('-', '_')}")
+    package = f"sslens.{folder.replace('/', '.')}"
+    module = importlib.import_module(f"{package}.{name.replace('-', '_')}")
+    required = getattr(importlib.import_module(package), "REQUIRED", ())
+    lacking = [each for each in required if not hasattr(module, each)]
+    if lacking:
+        raise InputError(
+            f"{folder}/{name.replace('-', '_')}.py lacks {', '.join(lacking)}: each file of"
+            f" {folder} has {', '.join(required)}."
+        )
+    return module

@@ -10,9 +10,7 @@ import yaml
 from sslens import fingerprint, zoo
 from sslens.errors import InputError, nearest
 from sslens.find import names
-
-#: the analysis that looks at no images
-PATHS = "finetune-path"
+from sslens.study.contract import wants_images
 
 
 @dataclass(frozen=True)
@@ -66,13 +64,15 @@ class Study:
         live = [model for model in self.models if not fingerprint.is_fingerprint(Path(model))]
         for model in live:
             zoo.check(model)
-        if live and self.images is None and self.analyses != (PATHS,):
-            raise InputError(f"{live[0]} is no fingerprint, so images are needed: give --images.")
         for name in self.analyses:
             if name not in names("analyses"):
                 raise InputError(
                     f'There is no analysis "{name}": {nearest(name, names("analyses"))}'
                 )
+        if live and self.images is None and self._wants_images():
+            raise InputError(
+                f"{live[0]} is no fingerprint, so images are needed", mend="give {images}"
+            )
         for name, values, options in (
             ("on_bad", (self.on_bad,), ("stop", "skip")),
             ("precision", (self.precision,), ("float32", "bfloat16", "float16", "auto")),
@@ -82,6 +82,10 @@ class Study:
             for value in values:
                 if value not in options:
                     raise InputError(f'{name} is "{value}": expected {" or ".join(options)}.')
+
+    def _wants_images(self) -> bool:
+        """Whether any analysis needs something of images; those that are not named do."""
+        return not self.analyses or any(wants_images(name) for name in self.analyses)
 
     def yaml(self) -> str:
         """As a file that `sslens study` takes."""

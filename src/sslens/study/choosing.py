@@ -1,0 +1,94 @@
+"""Which analyses a study carries out, and why others are left out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import final
+
+from sslens.errors import InputError
+from sslens.find import names, plugin
+from sslens.study.contract import is_old, load_need, needs_of
+from sslens.study.situation import Lack, Situation
+from sslens.study.tables import about_by_name
+
+
+@final
+@dataclass(frozen=True)
+class Choice:
+    """The analyses of a study.
+
+    Attributes:
+        analyses: the names of those that are carried out.
+        left_out: why others have nothing to show for these models and images, by name.
+        notes: what a reader of the report must know of them.
+    """
+
+    analyses: tuple[str, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def choose_analyses(situation: Situation) -> Choice:
+    """The analyses that were asked for, or all that have something to show but for the costly ones.
+
+    Raises:
+        InputError: an analysis that was asked for by name, or every one, cannot be carried out.
+    """
+    asked = situation.study.analyses
+    chosen: list[str] = []
+    lacks: dict[str, Lack] = {}
+    for name in asked or names("analyses"):
+        module = plugin("analyses", name)
+        if not asked and _on_request(module, situation):
+            continue
+        lack = _lack(name, module, situation)
+        if lack is None:
+            chosen.append(name)
+        elif asked:
+            ending = "" if lack.mend else "."
+            raise InputError(f"{name} was asked for, but {lack.reason}{ending}", mend=lack.mend)
+        else:
+            lacks[name] = lack
+    left_out = {name: lack.reason for name, lack in lacks.items()}
+    if not chosen:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        raise InputError(f"There is nothing to compute ({reasons}).")
+    return Choice(tuple(chosen), left_out, tuple(_note(lacks)))
+
+
+def _lack(name: str, module: ModuleType, situation: Situation) -> Lack | None:
+    """Why an analysis cannot be carried out: the first of its needs that is unmet, or its own
+    reason."""
+    for need in needs_of(name):
+        lack: Lack | None = load_need(need, name).unmet(situation)
+        if lack is not None:
+            return lack
+    if not hasattr(module, "without"):
+        return None
+    reason = module.without(*_arguments(module, situation))
+    return None if reason is None else Lack(reason)
+
+
+def _on_request(module: ModuleType, situation: Situation) -> bool:
+    if hasattr(module, "on_request"):
+        return bool(module.on_request(*_arguments(module, situation)))
+    return bool(getattr(module, "ON_REQUEST", False))
+
+
+def _arguments(module: ModuleType, situation: Situation) -> tuple[object, ...]:
+    """What an analysis' `without` and `on_request` are given: the models, and an old one what is
+    known of them and the names of controls."""
+    models = situation.models
+    if not is_old(module):
+        return (models,)
+    return about_by_name(models), list(models.controls)
+
+
+def _note(lacks: Mapping[str, Lack]) -> list[str]:
+    """A sentence a reason that a reader must know, with all analyses that were left out for it."""
+    notes = []
+    for reason in dict.fromkeys(lack.reason for lack in lacks.values() if lack.noted):
+        left = [name for name, lack in lacks.items() if lack.noted and lack.reason == reason]
+        listed = f"{', '.join(left[:-1])} and {left[-1]} were" if left[1:] else f"{left[0]} was"
+        notes.append(f"{listed} left out: {reason}.")
+    return notes

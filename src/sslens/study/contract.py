@@ -1,0 +1,53 @@
+"""What analyses and needs must have, and which needs an analysis names."""
+
+from types import ModuleType
+
+from sslens.errors import InputError, nearest
+from sslens.find import names, plugin
+
+NEEDS = "study/needs"
+
+
+def load_need(name: str, analysis: str) -> ModuleType:
+    """The file of a need that an analysis names.
+
+    Raises:
+        InputError: there is no such need, or its file lacks something.
+
+    >>> load_need("grams", "cka-blocks").__name__
+    'sslens.study.needs.grams'
+    >>> load_need("gram", "cka-blocks")
+    Traceback (most recent call last):
+    sslens.errors.InputError: The analysis cka-blocks names a need "gram": did you mean grams?
+    """
+    known = names(NEEDS)
+    if name not in known:
+        raise InputError(f'The analysis {analysis} names a need "{name}": {nearest(name, known)}')
+    return plugin(NEEDS, name)
+
+
+def needs_of(analysis: str) -> tuple[str, ...]:
+    """The names of the needs of an analysis, in the order in which it names them.
+
+    >>> needs_of("cka-blocks")
+    ('grams',)
+    """
+    from sslens.comparisons.inputs import needs
+
+    module = plugin("analyses", analysis)
+    return tuple(module.NEEDS) if is_old(module) else needs(module)
+
+
+def is_old(module: ModuleType) -> bool:
+    """Whether an analysis still takes `Inputs` (which goes with the last of them)."""
+    return hasattr(module, "NEEDS")
+
+
+def wants_images(analysis: str) -> bool:
+    """Whether an analysis needs something of images.
+
+    >>> wants_images("cka-blocks"), wants_images("finetune-path")
+    (True, False)
+    """
+    needs = [load_need(name, analysis) for name in needs_of(analysis)]
+    return any(getattr(need, "IMAGES", True) for need in needs)

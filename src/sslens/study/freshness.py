@@ -1,0 +1,186 @@
+"""How fresh a table is: a digest of the sources that its computation reaches, none imported.
+
+Of the analysis' own module the definitions count that `compute` reaches; of all others every
+definition, but not docstrings, comments and how lines are laid out. What draws and writes
+(`figure/`, `report/`) does not count.
+"""
+
+import ast
+import hashlib
+import importlib.metadata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import final
+
+from sslens.store import Store, digest
+
+#: folders that draw and write, and compute nothing
+SILENT = ("figure", "report")
+#: whose arithmetic decides the digits of a table
+LIBRARIES = ("torch", "numpy", "scipy")
+PACKAGE = Path(__file__).parent.parent
+
+
+def versions() -> dict[str, str]:
+    """The versions of the libraries that compute."""
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}
+
+
+def source_digest(
+    module: str, *, entry: str | None = None, root: Path = PACKAGE, store: Store | None = None
+) -> str:
+    """SHA-256 over a module and all modules of the package that it reaches by imports.
+
+    Args:
+        module: its dotted name without the package's, such as "analyses.agreement".
+        entry: the function that counts, with what it reaches; the whole module unless given.
+        root: the folder of the package.
+        store: where what is read of a file is kept, so that it is parsed once; none unless given.
+
+    >>> one = source_digest("measures.cka")
+    >>> one == source_digest("measures.cka"), one == source_digest("measures.rsa")
+    (True, False)
+    """
+    contents: dict[str, str] = {}
+    waiting = [(module, entry)]
+    while waiting:
+        name, function = waiting.pop()
+        path = _path(root, name)
+        if name in contents or path is None:
+            continue
+        source = _parse(path, function, store)
+        contents[name] = source.digest
+        reached = [found for each in source.imports for found in _modules(root, each)]
+        waiting += [(found, None) for found in reached if found.split(".")[0] not in SILENT]
+    return digest(sorted(contents.items()))
+
+
+@final
+@dataclass(frozen=True)
+class Source:
+    """What is read of a file.
+
+    Attributes:
+        digest: of its code without docstrings.
+        imports: dotted names of what it imports of the package, without the package's name; they
+            end in "*" where plug-ins of a folder are imported.
+    """
+
+    digest: str
+    imports: tuple[str, ...]
+
+
+def _parse(path: Path, entry: str | None, store: Store | None) -> Source:
+    """What counts of a file; parsed once for each text, in this process and in the store."""
+    text = path.read_bytes()
+    key = {"text": hashlib.sha256(text).hexdigest(), "entry": entry, "format": 1}
+    kept = store.read_json("sources", key) if store is not None else None
+    if kept is not None:
+        return Source(kept["digest"], tuple(kept["imports"]))
+    source = _parse_text(text, entry)
+    if store is not None:
+        store.write_json("sources", key, {"digest": source.digest, "imports": list(source.imports)})
+    return source
+
+
+@lru_cache(maxsize=1024)
+def _parse_text(text: bytes, entry: str | None) -> Source:
+    body = ast.parse(text).body
+    body = [node for node in body if not _for_types(node)]
+    if entry is not None:
+        body = _reach(body, entry)
+    tree = _strip(ast.Module(body, []))
+    code = ast.dump(tree)
+    return Source(hashlib.sha256(code.encode()).hexdigest(), tuple(dict.fromkeys(_imports(tree))))
+
+
+def _for_types(node: ast.stmt) -> bool:
+    """Whether a statement is `if TYPE_CHECKING`, which never runs."""
+    return isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+
+
+def _reach(body: Sequence[ast.stmt], entry: str) -> list[ast.stmt]:
+    """The statements of a module that define what `entry` reaches by name, and those that define
+    nothing."""
+    defines = [_defined(node) for node in body]
+    names, waiting = set[str](), {entry}
+    while waiting:
+        names |= waiting
+        reached = [node for node, own in zip(body, defines, strict=True) if own & waiting]
+        used = {
+            each.id for node in reached for each in ast.walk(node) if isinstance(each, ast.Name)
+        }
+        waiting = used - names
+    return [node for node, own in zip(body, defines, strict=True) if not own or own & names]
+
+
+def _defined(node: ast.stmt) -> set[str]:
+    """The names that a statement of a module binds."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return {node.name}
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+    return {
+        each.id
+        for each in ast.walk(node)
+        if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)
+    }
+
+
+def _strip(tree: ast.Module) -> ast.Module:
+    """The tree without docstrings and other texts that stand alone."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef):
+            node.body = [line for line in node.body if not _is_text(line)]
+    return tree
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+def _imports(tree: ast.Module) -> Iterator[str]:
+    """What a module imports of the package, in functions too, and the folders whose plug-ins it
+    takes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            modules = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "plugin":
+            folders = [each.value for each in node.args[:1] if isinstance(each, ast.Constant)]
+            modules = [f"sslens.{str(folder).replace('/', '.')}.*" for folder in folders]
+        else:
+            continue
+        for module in modules:
+            if module.startswith("sslens."):
+                yield module.removeprefix("sslens.")
+
+
+def _modules(root: Path, name: str) -> Iterator[str]:
+    """The modules that an imported name stands for: the folders above it, and itself where it is a
+    module and not a name in one."""
+    parts = name.split(".")
+    if parts[-1] == "*":
+        folder = root.joinpath(*parts[:-1])
+        yield from (".".join((*parts[:-1], file.stem)) for file in sorted(folder.glob("*.py")))
+        return
+    for end in range(1, len(parts) + 1):
+        module = ".".join(parts[:end])
+        if _path(root, module) is not None:
+            yield module
+
+
+def _path(root: Path, module: str) -> Path | None:
+    """The file of a module; None where there is none."""
+    path = root.joinpath(*module.split("."))
+    if path.is_dir() and (path / "__init__.py").is_file():
+        return path / "__init__.py"
+    path = path.with_name(f"{path.name}.py")
+    return path if path.is_file() else None

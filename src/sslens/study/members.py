@@ -1,0 +1,118 @@
+"""The models of a study and their controls, each with a name of its own."""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sslens import fingerprint, zoo
+from sslens.models.about import About
+from sslens.study.asked import Study
+
+if TYPE_CHECKING:
+    from sslens.comparisons.inputs import ModelInfo
+    from sslens.fingerprint import Fingerprint
+    from sslens.models.backbone import Backbone
+
+
+@dataclass(frozen=True)
+class Member:
+    """A model or control of a study: a network at hand, or the fingerprint of one that need not be.
+
+    Attributes:
+        name: in tables and figures.
+        control: whether it is a control: a random initialisation or raw pixels.
+        model: the network; None of a fingerprint.
+        fingerprint: the model's Grams, read from a file; None of a network.
+    """
+
+    name: str
+    control: bool
+    model: "Backbone | None" = None
+    fingerprint: "Fingerprint | None" = None
+
+    @property
+    def described(self) -> "Backbone | Fingerprint":
+        """The network or the fingerprint: both have source, digest and about."""
+        one = self.model or self.fingerprint
+        assert one is not None
+        return one
+
+    @property
+    def about(self) -> About:
+        """What is known of the model."""
+        return self.described.about
+
+    @property
+    def info(self) -> "ModelInfo":
+        """The member as analyses are given it."""
+        from sslens.comparisons.inputs import ModelInfo
+
+        return ModelInfo(self.name, self.control, self.about, self.described.digest)
+
+    @property
+    def role(self) -> str:
+        """The word that plans have for it."""
+        return "control" if self.control else "model"
+
+
+def load_members(study: Study) -> tuple[Member, ...]:
+    """Load the models of a study in the order given, then add its controls.
+
+    Controls are two random initialisations of each architecture, and raw pixels; a control that was
+    given as a model is not added again.
+
+    Raises:
+        InputError: a model cannot be loaded.
+    """
+    members = [_load(source) for source in study.models]
+    if study.controls and study.images is not None:
+        members += _load_controls(members)
+    if all(member.control for member in members):  # nothing else was given: they are studied
+        members = [replace(member, control=False) for member in members]
+    return tuple(sorted(_distinguish(members), key=lambda member: member.control))
+
+
+def _load(source: str) -> Member:
+    if not fingerprint.is_fingerprint(Path(source)):
+        model = zoo.load(source)
+        return Member(model.name, False, model=model)
+    read = fingerprint.read(Path(source))
+    # a random initialisation that was fine-tuned is studied: it stands in for none that was not
+    control = read.about.family == "control" and read.about.tuned != "fine-tuned"
+    return Member(read.name, control, fingerprint=read)
+
+
+def _load_controls(members: list[Member]) -> list[Member]:
+    twins = [twin for member in members for twin in zoo.random_twins(member.described.about)]
+    given = {member.described.source for member in members}
+    models = [
+        zoo.load(source) for source in dict.fromkeys((*twins, "pixels")) if source not in given
+    ]
+    return [Member(model.name, True, model=model) for model in models]
+
+
+def _distinguish(members: list[Member]) -> list[Member]:
+    """Tell members of one name apart: by folder, file or architecture, else by number."""
+    count = Counter(member.name for member in members)
+    members = [
+        replace(member, name=f"{member.name} ({_distinction(member)})")
+        if count[member.name] > 1
+        else member
+        for member in members
+    ]
+    if len({member.name for member in members}) == len(members):
+        return members
+    return [
+        replace(member, name=f"{member.name} [{number}]")
+        for number, member in enumerate(members, 1)
+    ]
+
+
+def _distinction(member: Member) -> str:
+    """What sets a model apart from another of its name."""
+    source = member.described.source
+    if source.startswith(("random:", "timm:")):
+        return str(member.about.arch)
+    path = Path(source)
+    return path.parent.name if path.name == zoo.ENCODER else path.name

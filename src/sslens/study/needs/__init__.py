@@ -1,0 +1,24 @@
+"""Needs: one file is one kind of input that an analysis may name.
+
+A keyword-only parameter of an analysis' `compute` is the name of a file of this folder. The file
+`study/needs/NAME.py` has
+
+- `TYPE`: the type of the value, which the analysis' parameter is annotated with;
+- `unmet(situation) -> Lack | None`: why these models and images cannot give the value, with the
+  cure; None where they can;
+- `gather(captured) -> TYPE`: the value, from what the passes made and from what is known of models
+  and images;
+- `key(value) -> JSON value`: what of the value decides the numbers of a table, for the key by which
+  the table is found again;
+
+and may have
+
+- `reducers(study) -> tuple[Reducer, ...]`: what passes over the images must make, if anything;
+- `BANK = True`: passes over the bank must make these too;
+- `IMAGES = False`: the value is not of images, so that none need be given.
+
+`Situation`, `Captured` and `Lack` are in `sslens.study.situation`.
+"""
+
+#: what each file of this folder has
+REQUIRED = ("TYPE", "unmet", "gather", "key")

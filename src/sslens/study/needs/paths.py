@@ -1,0 +1,39 @@
+"""How the weights of fine-tuned models went, of the models of which that is known."""
+
+from typing import Any
+
+from sslens.comparisons.inputs import Paths
+from sslens.comparisons.paths import path_of
+from sslens.study.situation import Captured, Lack, Situation
+
+TYPE = Paths
+IMAGES = False
+
+
+def unmet(situation: Situation) -> Lack | None:
+    """The path is known of a model that was fine-tuned and tracked."""
+    if _look_up(situation):
+        return None
+    return Lack(
+        "of no fine-tuned model the path is known",
+        "fine-tune with {path=True}, or write path.csv beside the checkpoints with sslens path",
+    )
+
+
+def gather(captured: Captured) -> Paths:
+    """The table of each model's path."""
+    return _look_up(captured.situation)
+
+
+def _look_up(situation: Situation) -> Paths:
+    paths = {
+        member.name: path_of(member.described.source, member.described.about)
+        for member in situation.members
+        if member.model is not None
+    }
+    return {name: table for name, table in paths.items() if table is not None}
+
+
+def key(value: Paths) -> dict[str, Any]:
+    """The whole tables, and what is known of them."""
+    return {name: [path.csv(), dict(path.provenance)] for name, path in value.items()}

@@ -1,0 +1,32 @@
+"""How probes are trained; labelled images must be enough to train, choose and test them."""
+
+from sslens.comparisons.inputs import ProbeSettings
+from sslens.study.needs import labels
+from sslens.study.situation import Captured, Lack, Situation
+
+TYPE = ProbeSettings
+
+
+def unmet(situation: Situation) -> Lack | None:
+    """Probes need images of two classes or more, and several of each."""
+    from sslens.comparisons.probing import unfit
+
+    lack = labels.unmet(situation)
+    if lack is not None:
+        return lack
+    images, bank = situation.images, situation.bank
+    assert images is not None
+    assert images.labels is not None
+    reason = unfit(images.labels, None if bank is None else bank.labels, images.classes)
+    return None if reason is None else Lack(reason, noted=True)
+
+
+def gather(captured: Captured) -> ProbeSettings:
+    """The study's grid, and where probes are trained."""
+    situation = captured.situation
+    return ProbeSettings(situation.study.grid, situation.device, situation.quiet)
+
+
+def key(value: ProbeSettings) -> str:
+    """The grid: where probes are trained is not what they come to."""
+    return value.grid
