@@ -113,7 +113,12 @@ def test_tiny_features_give_the_same_cka(offset: float) -> None:
 
 def test_cka_agrees_with_pytorch_cka() -> None:
     cka = pytest.importorskip("cka", reason="pytorch-cka is not installed")
-    xs, ys = features(0, (20, 50), n=48), features(1, (30, 8, 100), n=48)
+    # images of very unequal norm: among equal ones each row of a Gram without its diagonal has nearly
+    # the same sum, and an error in the terms of rows or columns would not be seen
+    norms = torch.from_numpy(np.exp(np.random.default_rng(2).standard_normal((48, 1)))).float()
+    xs, ys = (
+        [norms * x for x in features(s, d, n=48)] for s, d in ((0, (20, 50)), (1, (30, 8, 100)))
+    )
     theirs = cka.cka_from_features(xs, ys).double().numpy()
     found = minibatch_cka(Grams.of_features(xs), Grams.of_features(ys))
     assert theirs.min() > 0.1  # it clips below 0
@@ -143,6 +148,20 @@ def test_u_centred_grams_sum_to_zero_and_do_not_see_the_diagonal() -> None:
     assert centred.sum(-1).abs().max() < 1e-13
     assert centred.diagonal(dim1=-2, dim2=-1).abs().max() == 0
     torch.testing.assert_close(u_centre(k + torch.diag(torch.arange(9.0))), centred)
+
+
+def test_u_centring_is_the_equation_entry_by_entry() -> None:
+    """Székely & Rizzo (2014), eq. 2.6, in plain Python, of a matrix whose rows and columns differ."""
+    n = 6
+    a = np.random.default_rng(0).standard_normal((n, n))
+    off = [(i, j) for i in range(n) for j in range(n) if i != j]
+    total = sum(a[pair] for pair in off)
+    expected = np.zeros((n, n))
+    for i, j in off:
+        row = sum(a[i, m] for m in range(n) if m != i)
+        column = sum(a[m, j] for m in range(n) if m != j)
+        expected[i, j] = a[i, j] - (row + column) / (n - 2) + total / ((n - 1) * (n - 2))
+    np.testing.assert_allclose(u_centre(torch.from_numpy(a)).numpy(), expected, rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])

@@ -138,6 +138,7 @@ def test_a_gain_is_not_told_where_no_image_is_left_to_judge_it_on() -> None:
 
 def test_numbers_of_neighbours_that_a_bank_lacks_are_left_out_or_refused() -> None:
     assert sweeping.possible((200, 1, 20, 20), 50) == (1, 20)
+    assert sweeping.possible((50, 51), 50) == (50,)  # all of the bank may vote, and no more
     with pytest.raises(
         InputError,
         match="60 neighbours cannot be chosen among 50 images: give --k between 1 and 50",

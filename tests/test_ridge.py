@@ -188,6 +188,16 @@ def test_r_squared_by_hand_and_an_angle_across_zero() -> None:
     )
 
 
+@pytest.mark.parametrize(("told", "decoded"), [("sin", 0.5), ("cos", 0.5), ("both", 1.0)])
+def test_an_angle_is_known_by_its_sine_and_its_cosine(told: str, decoded: float) -> None:
+    """Of one of the two alone, over the whole circle, half of the variance is known."""
+    angle = np.linspace(0, 2 * np.pi, 360, endpoint=False)
+    parts = {"sin": [np.sin], "cos": [np.cos], "both": [np.sin, np.cos]}[told]
+    x = torch.from_numpy(np.stack([part(angle) for part in parts], 1))
+    hue = pd.DataFrame({"hue": np.rad2deg(angle)})
+    assert decode(x, hue, x, hue).value[0] == pytest.approx(decoded, abs=1e-3)
+
+
 def test_factors_that_cannot_be_decoded_are_refused() -> None:
     x, frame = torch.randn(6, 2), pd.DataFrame({"x": np.arange(6.0) / 7, "y": np.arange(6.0) / 3})
     with pytest.raises(InputError, match="factors of 6 images, and features of 5"):
