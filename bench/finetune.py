@@ -37,12 +37,13 @@ import sslens
 from pretrain import imported_from
 from sslens.data.classification import posterize
 from sslens.data.scene_images import scene_images
-from sslens.methods import Moment, Rows
+from sslens.methods import Moment, Rows, call_hook
 from sslens.models.backbone import Backbone
 from sslens.models.vit import ViTArch, explicit_attention
 from sslens.processes import best_device
-from sslens.tasks.finetuning import FineTuning, Settings, Start, batch
-from sslens.training.optim import optimiser, set_rates
+from sslens.tasks.classification import FineTuning, Settings, batch
+from sslens.tasks.start import StartingPoint
+from sslens.training.optim import make_optimiser, set_rates
 
 Step = Callable[[], object]
 CLASSES = 1000
@@ -52,24 +53,24 @@ LR, AT = 1e-3, Moment(step=50, steps=100, per_epoch=10)
 
 def ours(model: Backbone, images: int, device: str, dtype: torch.dtype) -> tuple[Step, Step]:
     """A step, and the views of one."""
-    start, scenes = Start.of(model), scene_images(images)
+    start, scenes = StartingPoint.of(model), scene_images(images)
     pixels = [scenes.image(i) for i in range(images)]
     rows = Rows(0, 0, slice(0, images), images, tuple(range(images)))
     part = {name: value.to(device) for name, value in batch(pixels, SETTINGS, start, rows).items()}
     method = FineTuning(model, SETTINGS).to(device).train()
     explicit_attention(method, torch.device(device).type == "cpu")
-    optimizer = optimiser(method.parameter_groups(), SETTINGS)
+    optimizer = make_optimiser(method.parameter_groups(), SETTINGS)
 
     def step() -> float:
-        method.before_step(AT)
+        call_hook(method, "before_step", AT)
         set_rates(optimizer, *method.rates(AT, LR))
         with torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32):
             loss = method(part)
         loss.backward()
-        method.before_update(AT)
+        call_hook(method, "before_update", AT)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        method.after_update(AT)
+        call_hook(method, "after_update", AT)
         return float(loss.detach())
 
     steps = itertools.count()  # views are drawn anew each time, as theirs are

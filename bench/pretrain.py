@@ -40,11 +40,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sslens.data.scene_images import scene_images
 from sslens.find import plugin
-from sslens.methods import Moment, Rows
+from sslens.methods import Moment, Rows, call_hook
 from sslens.models.blocks import Way, by_block
 from sslens.models.vit import ViTArch, explicit_attention
 from sslens.processes import best_device
-from sslens.training.optim import optimiser, set_rates
+from sslens.training.optim import make_optimiser, set_rates
 
 Step = Callable[[], float]
 LR, AT = 1e-4, Moment(step=50, steps=100, per_epoch=10)
@@ -103,18 +103,18 @@ def ours(c: Case, way: Way | None = None) -> tuple[Step, int]:
     explicit_attention(method, torch.device(c.device).type == "cpu")
     if way:
         by_block(method, way)
-    optimizer = optimiser(method.parameter_groups(), c.settings)
+    optimizer = make_optimiser(method.parameter_groups(), c.settings)
 
     def step() -> float:
-        method.before_step(AT)
+        call_hook(method, "before_step", AT)
         set_rates(optimizer, *method.rates(AT, LR))
         with c.autocast():
             loss = method(c.batch)
         loss.backward()
-        method.before_update(AT)
+        call_hook(method, "before_update", AT)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        method.after_update(AT)
+        call_hook(method, "after_update", AT)
         return float(loss)
 
     return step, trained(method)

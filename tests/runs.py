@@ -16,12 +16,13 @@ from torch import Tensor
 
 from sslens.data.images import ImageSet, Source, from_arrays
 from sslens.find import plugin
+from sslens.methods.labels import with_classes
 from sslens.models.arch import parse
 from sslens.models.vit import explicit_attention
 from sslens.objectives import dino, fcmae, mae, moco_v3, msn, supervised
 from sslens.recipes import recipe
-from sslens.training.labels import with_classes
-from sslens.training.loop import Training, train
+from sslens.training.pretrain import pretrain
+from sslens.training.schedule import Training
 
 ARCH = "vit_nano_patch16_32"
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
@@ -113,7 +114,7 @@ def fit(
     """Train; all but the case can be changed."""
     settings, arch = changed.pop("settings", SETTINGS.get(case)), changed.pop("arch", arch_of(case))
     training = dataclasses.replace(TRAINING, **changed)
-    return train(
+    return pretrain(
         case.partition("-on-")[0],
         images,
         arch,

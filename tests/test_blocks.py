@@ -15,10 +15,10 @@ from runs import CASES, IMAGES, SETTINGS, arch_of, method_of
 from sslens.errors import InputError
 from sslens.find import plugin
 from sslens.methods import Rows
+from sslens.methods.labels import with_classes
 from sslens.models.arch import parse
 from sslens.models.blocks import BLOCKS, Way, by_block, require_compiler, through
 from sslens.models.vit import ViTArch
-from sslens.training.labels import with_classes
 
 
 def minibatch(case: str) -> dict[str, Tensor]:

@@ -32,7 +32,8 @@ from sslens.methods import Moment, Rows
 from sslens.methods.layers import layer_scales
 from sslens.models.branches import drop_branches
 from sslens.recipes import recipe
-from sslens.tasks.finetuning import Classifier, FineTuning
+from sslens.tasks.classification import FineTuning
+from sslens.tasks.classifier import Classifier
 from sslens.training.optim import scaled_lr, set_rates
 from tuning import IMAGES, LABELS, PIXELS, ROWS, SETTINGS, made, model
 
@@ -347,9 +348,7 @@ def test_views_are_a_pure_function_whose_rows_concatenate() -> None:
 def test_scores_by_hand(pooling: str) -> None:
     backbone = model()
     torch.manual_seed(0)
-    built = Classifier(
-        backbone, dataclasses.replace(SETTINGS, pooling=pooling, head_std=0.5)
-    ).eval()
+    built = Classifier(backbone, pooling=pooling, classes=3, head_std=0.5).eval()
     x = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         last = sslens.activations(backbone, x, taps=["blocks.2"])["blocks.2"].double().numpy()
@@ -365,9 +364,7 @@ def test_scores_by_hand(pooling: str) -> None:
 
 def test_the_head_starts_small() -> None:
     torch.manual_seed(0)
-    head = Classifier(
-        model(), dataclasses.replace(SETTINGS, classes=tuple(map(str, range(200))))
-    ).head
+    head = Classifier(model(), pooling="patches", classes=200, head_std=2e-5).head
     assert head.weight.std().item() == pytest.approx(2e-5, rel=0.05)
     assert not head.bias.any()
 

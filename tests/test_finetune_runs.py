@@ -14,7 +14,6 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from torch import Tensor
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 import sslens
@@ -24,10 +23,12 @@ from sslens.data.images import Source, from_arrays
 from sslens.errors import Doubt, InputError
 from sslens.models.about import Origin
 from sslens.models.vit import ViTArch
-from sslens.tasks.finetuning import FineTuning, Settings
-from sslens.training.exam import Exam
-from sslens.training.finetune import require_fit, tuned
-from sslens.training.loop import BEST, Interrupted
+from sslens.tasks.accuracy import Accuracy, _Share
+from sslens.tasks.classification import FineTuning, Settings, job
+from sslens.training.finetune import require_fit
+from sslens.training.loop import Interrupted
+from sslens.training.observers import BEST
+from sslens.training.schedule import schedule_run
 from tuning import HELD, IMAGES, LABELS, SETTINGS, TRAINING, VIT, fit, lines, model
 
 
@@ -264,7 +265,7 @@ def test_a_tuned_model_can_be_tuned_again(whole: Path, tmp_path: Path) -> None:
         ({"source": "pixels"}, r"pixels has no weights that could be fine-tuned"),
         (
             {"source": "random:resnet_8x12x16x20_1x2x1x1_64:0", "settings": {"pooling": "cls"}},
-            r"has no CLS token for the classifier to see: give --set pooling=patches",
+            r"has no CLS token for the classifier to see: give settings.pooling=patches",
         ),
         (
             {"source": "random:resnet_8x12x16x20_1x2x1x1_64:0", "accumulate": 2},
@@ -276,7 +277,7 @@ def test_a_tuned_model_can_be_tuned_again(whole: Path, tmp_path: Path) -> None:
         ),
         (
             {"batch_size": 12, "accumulate": 4},
-            r"would have 3: give a --batch-size of a multiple of 8, or --set mixup=0",
+            r"would have 3: give a batch_size of a multiple of 8, or settings.mixup=0",
         ),
         ({"batch_size": 26}, r"26 is more than the 24 images"),
         ({"settings": {"warmup": 5.0}}, r"warmup is 5.0: expected a share"),
@@ -323,7 +324,7 @@ def test_a_run_does_not_go_on_with_other_classes_or_weights(whole: Path) -> None
 def test_the_plan_counts_steps_and_a_report_shows_the_accuracy(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert tuned(model(), IMAGES, SETTINGS).plan(24, TRAINING, 1).steps == 9
+    assert schedule_run(job(model(), IMAGES, SETTINGS), 24, TRAINING).steps == 9
     given = [
         "finetune",
         VIT,
@@ -368,17 +369,11 @@ def test_a_preset_must_be_for_such_networks() -> None:
         require_fit("mae-official", model("random:vit_1024x1_patch16_32:0"))
 
 
-def test_an_exam_counts_every_image_once() -> None:
-    exam = Exam(HELD, model().transform, ("c", "b", "a"))
-    labels = [label for rank in range(3) for _, label in _rows(exam, rank)]
+def test_processes_share_the_held_out_images() -> None:
+    held = Accuracy(HELD, model().transform, ("c", "b", "a"))
+    shares = [_Share(held, rank, 3) for rank in range(3)]
+    labels = [share[i][1] for share in shares for i in range(len(share))]
     assert sorted(labels) == sorted(2 - label for label in LABELS[:10])
-
-
-def _rows(exam: Exam, rank: int) -> list[tuple[Tensor, int]]:
-    from sslens.training.exam import _Rows
-
-    rows = _Rows(exam, rank, 3)
-    return [rows[i] for i in range(len(rows))]
 
 
 def test_vits_of_other_shapes_are_written_and_read() -> None:

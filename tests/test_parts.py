@@ -7,15 +7,16 @@ import pytest
 import torch
 
 from runs import ARCH, IMAGES, SETTINGS, TRAINING
-from sslens.models.arch import parse
-from sslens.objectives import mae
+from sslens.methods import Batch
 from sslens.processes import Processes
-from sslens.training.parts import Feed, Part, Parts
+from sslens.training.parts import Feed, Parts
+from sslens.training.pretrain import pretraining_job
 
 
 def parts(accumulate: int = 1) -> Parts:
     training = dataclasses.replace(TRAINING, accumulate=accumulate)
-    return Parts(mae.batch, SETTINGS["mae"], parse(ARCH), IMAGES, training, Processes(0, 1, "cpu"))
+    job = pretraining_job("mae", ARCH, SETTINGS["mae"])
+    return Parts(job, IMAGES, training, Processes(0, 1, "cpu"))
 
 
 @pytest.mark.parametrize("ahead", [False, True])
@@ -25,7 +26,7 @@ def test_parts_come_in_order_with_and_without_workers_and_one_ahead(
 ) -> None:
     made = parts(accumulate=2)
     feed = Feed(made, range(4, 12), "cpu", workers, ahead=ahead)
-    got: list[Part] = []
+    got: list[Batch] = []
     for _ in range(4):
         feed.fetch()
         feed.fetch()  # one ahead and no more

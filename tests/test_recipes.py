@@ -9,8 +9,9 @@ from sslens.cli import main
 from sslens.errors import InputError
 from sslens.find import names, plugin
 from sslens.recipes import Recipe, recipe, recipes
-from sslens.training.loop import Training, plan
 from sslens.training.optim import scaled_lr
+from sslens.training.pretrain import pretraining_job
+from sslens.training.schedule import Training, schedule_run
 
 ALL = [(objective, name) for objective in names("objectives") for name in recipes(objective)]
 
@@ -35,7 +36,7 @@ def test_a_recipe_is_frozen_says_its_source_and_can_be_trained(objective: str, n
     settings = (
         dataclasses.replace(found.settings, classes=("cat", "dog")) if learns else found.settings
     )
-    imagenet = plan(objective, 1_281_167, arch, settings, training)
+    imagenet = schedule_run(pretraining_job(objective, arch, settings), 1_281_167, training)
     assert imagenet.steps == found.epochs * (1_281_167 // found.batch_size)
 
 

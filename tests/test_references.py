@@ -18,7 +18,7 @@ from sslens.comparisons.paths import path_of
 from sslens.find import plugin
 from sslens.models.about import About, Origin
 from sslens.training.finetune import Settings, finetune
-from sslens.training.loop import Training
+from sslens.training.schedule import Training
 
 RUNS = Path(__file__).parents[1] / "runs/scenes"
 sys.path.insert(0, str(RUNS))

@@ -21,8 +21,9 @@ from sslens.data.images import ImageSet
 from sslens.errors import Doubt, InputError, Mishap
 from sslens.processes import Processes
 from sslens.recipes import recipe
-from sslens.training.loop import Training, doubt_small, train
-from sslens.training.mishaps import Run, mishap
+from sslens.training.mishaps import Circumstances, explain
+from sslens.training.pretrain import pretrain
+from sslens.training.schedule import Training, doubt_small
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"batch_size": 21}, r"21 is more than the 20 images: give --batch-size 20 or less"),
+        ({"batch_size": 21}, r"21 is more than the 20 images: give batch_size=20 or less"),
         (
             {"batch_size": 9, "accumulate": 2},
             r"9 cannot be shared by 1 processes in 2 parts: give a multiple of 2",
@@ -70,7 +71,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ),
         (
             {"objective": "fcmae", "accumulate": 2},
-            r"fcmae on convnextv2_.* over all images of a step.* or --set responses=image\.$",
+            r"fcmae on convnextv2_.* over all images of a step.* or settings.responses=image\.$",
         ),
         (
             {"objective": "moco-v3", "arch": "resnet18_64", "accumulate": 2},
@@ -80,7 +81,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             {"objective": "supervised", "arch": RESNET, "batch_size": 1},
             (
                 r"supervised on resnet_8.* normalises over the images of a step: give a"
-                r" --batch-size of 2 or more\.$"
+                r" batch_size of 2 or more\.$"
             ),
         ),
         (
@@ -121,7 +122,7 @@ def test_an_impossible_run_is_refused_before_anything_is_written(
 
 def test_an_unknown_objective_is_refused_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="did you mean moco-v3"):
-        train("moco-v2", IMAGES, ARCH, tmp_path)
+        pretrain("moco-v2", IMAGES, ARCH, tmp_path)
 
 
 def test_one_image_has_nothing_to_be_contrasted_with(tmp_path: Path) -> None:
@@ -132,7 +133,7 @@ def test_one_image_has_nothing_to_be_contrasted_with(tmp_path: Path) -> None:
 def test_a_folder_with_a_run_is_not_overwritten(whole: dict[str, Path]) -> None:
     before = (whole["mae"] / "state.safetensors").read_bytes()
     with pytest.raises(
-        InputError, match="already holds a run: go on with --resume, or choose another --out"
+        InputError, match="already holds a run: go on with resume=True, or choose another out"
     ):
         fit(whole["mae"])
     assert (whole["mae"] / "state.safetensors").read_bytes() == before
@@ -245,9 +246,7 @@ def test_memory_that_runs_out_at_the_start_leaves_nothing(tmp_path: Path) -> Non
         Mishap, match=r"Memory ran out on cpu \(\d+ bytes were asked for\)\. Nothing was kept yet: "
     ) as said:
         fit(tmp_path / "out", "dino", settings=settings)
-    assert one_sentence_or_two(said.value).endswith(
-        "a smaller --batch-size or --precision bfloat16."
-    )
+    assert one_sentence_or_two(said.value).endswith("a smaller batch_size or precision=bfloat16.")
     assert not (tmp_path / "out").exists()
 
 
@@ -259,9 +258,9 @@ def test_memory_that_runs_out_in_a_step_leaves_the_state_and_the_run_goes_on(
     assert (
         one_sentence_or_two(said.value)
         == f"Memory ran out on cpu ({2**62} bytes were asked for). The last state is kept in"
-        f" {tmp_path}: go on with --resume and --accumulate 2 or --recompute, which leave the"
-        " numbers as they are, or start again in another --out with a smaller --batch-size or"
-        " --precision bfloat16."
+        f" {tmp_path}: go on with resume=True and accumulate=2 or recompute=True, which leave the"
+        " numbers as they are, or start again in another out with a smaller batch_size or"
+        " precision=bfloat16."
     )
     fit(tmp_path, resume=True, recompute=True)
     same(tmp_path, whole["mae"])
@@ -273,23 +272,23 @@ def test_memory_that_runs_out_in_a_step_leaves_the_state_and_the_run_goes_on(
         (
             Training(batch_size=6, accumulate=2),
             True,
-            "start again with --accumulate 3 or --recompute, which",
+            "start again with accumulate=3 or recompute=True, which",
         ),
-        (Training(batch_size=6), False, "start again with --recompute, which"),
+        (Training(batch_size=6), False, "start again with recompute=True, which"),
         (
             Training(batch_size=6, accumulate=6, recompute=True),
             True,
-            "kept yet: start again with a smaller --batch-size or",
+            "kept yet: start again with a smaller batch_size or",
         ),
     ],
 )
 def test_what_helps_where_memory_is_short(training: Training, divisible: bool, advice: str) -> None:
-    run = Run(Path("nowhere"), training, Processes(0, 1, "cuda"), "float32", divisible)
+    run = Circumstances(Path("nowhere"), training, Processes(0, 1, "cuda"), "float32", divisible)
     error = torch.OutOfMemoryError(
         "CUDA out of memory. Tried to allocate 20.50 GiB. GPU 0 has a total capacity of 14.56 GiB"
         " of which 1.00 GiB is free."
     )
-    said = str(mishap(error, run))
+    said = str(explain(error, run))
     assert "Memory ran out on cuda (20.50 GiB were asked for)" in said
     assert advice in said
 
@@ -298,7 +297,7 @@ def test_a_lost_data_worker_is_said_and_the_run_goes_on(
     whole: dict[str, Path], tmp_path: Path
 ) -> None:
     with pytest.raises(
-        Mishap, match=r"data worker was lost.*/dev/shm.*fewer --workers than 1"
+        Mishap, match=r"data worker was lost.*/dev/shm.*fewer workers than 1"
     ) as said:
         fit(tmp_path, images=failing(11, lambda: signal.raise_signal(signal.SIGKILL)), workers=1)
     assert f"kept in {tmp_path}: go on with" in one_sentence_or_two(said.value)
@@ -327,7 +326,7 @@ def test_a_lost_process_is_said_and_the_run_goes_on(whole: dict[str, Path], tmp_
             )
         with pytest.raises(
             Mishap,
-            match=r"^Process 0 of 2 lost its connection to another.* the same command and --resume",
+            match=r"^Process 0 of 2 lost its connection to another.* the same command and resume=True",
         ) as said:
             fit(tmp_path, images=images)
         one_sentence_or_two(said.value)

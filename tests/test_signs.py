@@ -26,18 +26,19 @@ from sslens.errors import InputError
 from sslens.models.cnn import CNNArch
 from sslens.models.vit import ViTArch
 from sslens.objectives import dino, mae, moco_v3, msn
-from sslens.probes.knn import knn
 from sslens.processes import processes
 from sslens.training import curves, track
-from sslens.training.loop import Interrupted, Training, train
+from sslens.training.loop import Interrupted
+from sslens.training.pretrain import pretrain
+from sslens.training.schedule import Training
 from sslens.training.signs import Signs, spread
-from sslens.training.watch import HeldOut, Looks, Watch
+from sslens.training.watch import EncoderLooks, HeldOut, Watch
 from sslens.zoo.preparing import transform
 
 ARCH = "vit_64x2_patch8_32"
 IMAGES = sslens.open_images("scenes:0:64")
 LABELLED = sslens.open_images("scenes:1:120")
-HELD = HeldOut.split(LABELLED, knn)
+HELD = HeldOut.split(LABELLED)
 DINO = dino.Settings(
     prototypes=256,
     head_dim=64,
@@ -85,7 +86,7 @@ def fit(
         **changed,
     )
     said: list[str] = []
-    train(
+    pretrain(
         objective,
         images,
         ARCH,
@@ -170,7 +171,7 @@ def judged(
     return [
         (step, text)
         for step, loss in zip(steps, losses, strict=True)
-        for text in signs.see({"step": step, "loss": loss})
+        for text in signs.judge({"step": step, "loss": loss})
     ]
 
 
@@ -203,9 +204,9 @@ def test_nothing_is_judged_before_the_end_of_the_warm_up() -> None:
     ]  # 59 lines of it after the warm-up
     assert [step for step, _ in judged([math.log(64)] * 60, warm_up=31, prototypes=64)] == [41]
     signs = Signs(warm_up=10)
-    assert signs.see({"step": 10, "spread": 0.0}) == ()
-    assert len(signs.see({"step": 11, "spread": 0.0})) == 1
-    assert signs.see({"step": 12, "spread": 0.0}) == ()
+    assert signs.judge({"step": 10, "spread": 0.0}) == ()
+    assert len(signs.judge({"step": 11, "spread": 0.0})) == 1
+    assert signs.judge({"step": 12, "spread": 0.0}) == ()
 
 
 def test_a_loss_near_log_k_is_not_at_it() -> None:
@@ -275,8 +276,8 @@ def test_what_even_an_untrained_encoder_separates_is_found_by_name_of_class() ->
         coloured(90, ["blue", "red", "green"], 1),
     )
     encoder = ViTArch.parse(ARCH).build(0)
-    for held in (HeldOut(queries, bank, knn), HeldOut.split(bank, knn)):
-        found = Looks(Watch(held=held), IMAGES, transform(32), "JE").look(encoder, "cpu", "float32")
+    for held in (HeldOut(queries, bank), HeldOut.split(bank)):
+        found = EncoderLooks(held, IMAGES, transform(32), "JE").look(encoder, "cpu", "float32")
         assert (found["knn_cls"], found["knn_patch"]) == (1.0, 1.0)
 
 
@@ -358,8 +359,7 @@ def test_looking_changes_nothing_and_processes_share_it(
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     trained = [p.requires_grad for p in encoder.parameters()]
     state = torch.get_rng_state()
-    watch = Watch(held=HELD)
-    found = Looks(watch, IMAGES, transform(32), family).look(encoder, "cpu", "float32")
+    found = EncoderLooks(HELD, IMAGES, transform(32), family).look(encoder, "cpu", "float32")
     assert found.keys() == poolings | {"spread"}
     assert torch.equal(torch.get_rng_state(), state)
     assert [module.training for module in encoder.modules()] == modes
@@ -368,7 +368,9 @@ def test_looking_changes_nothing_and_processes_share_it(
 
     def shared() -> None:
         with processes("cpu"):
-            again = Looks(watch, IMAGES, transform(32), family).look(encoder, "cpu", "float32")
+            again = EncoderLooks(HELD, IMAGES, transform(32), family).look(
+                encoder, "cpu", "float32"
+            )
         assert again == found
 
     together(shared)
@@ -389,16 +391,14 @@ def test_processes_share_a_watched_run_and_the_first_alone_speaks(tmp_path: Path
 def test_of_features_that_are_not_finite_nothing_is_said() -> None:
     encoder = ViTArch.parse("vit_64x2_patch8_32").build(0)
     torch.nn.init.constant_(encoder.blocks[0].mlp.fc1.bias, torch.nan)
-    assert (
-        Looks(Watch(held=HELD), IMAGES, transform(32), "JE").look(encoder, "cpu", "float32") == {}
-    )
+    assert EncoderLooks(HELD, IMAGES, transform(32), "JE").look(encoder, "cpu", "float32") == {}
 
 
 def test_a_set_is_split_by_its_ids_alone() -> None:
     assert not set(HELD.queries.ids) & set(HELD.bank.ids)
     assert set(HELD.queries.ids) | set(HELD.bank.ids) == set(LABELLED.ids)
     assert 0.1 < len(HELD.queries) / len(LABELLED) < 0.3
-    again = HeldOut.split(LABELLED.take(range(len(LABELLED))[::-1]), knn)
+    again = HeldOut.split(LABELLED.take(range(len(LABELLED))[::-1]))
     assert set(again.queries.ids) == set(HELD.queries.ids)
     for name in LABELLED.ids[:20]:  # the first byte decides but for 51: 0.2 · 256 = 51.2
         byte = hashlib.sha256(f"knn/{name}".encode()).digest()[0]
@@ -418,11 +418,11 @@ def labelled(count: int, classes: list[str]) -> ImageSet:
 def test_mistakes() -> None:
     plain = from_arrays(np.zeros((8, 32, 32, 3), np.uint8))
     with pytest.raises(InputError, match="The images of array have no classes"):
-        HeldOut.split(plain, knn)
+        HeldOut.split(plain)
     with pytest.raises(InputError, match="too few images for k-NN"):
-        HeldOut.split(labelled(4, ["a", "b"]), knn)
+        HeldOut.split(labelled(4, ["a", "b"]))
     with pytest.raises(InputError, match='array has no class "horse", which array has'):
-        HeldOut(labelled(8, ["cat", "horse"]), labelled(8, ["cat", "dog"]), knn)
+        HeldOut(labelled(8, ["cat", "horse"]), labelled(8, ["cat", "dog"]))
     with pytest.raises(InputError, match="k-NN every 0 epochs"):
         Watch(every=0)
     with pytest.raises(InputError, match="--knn-bank classifies the images of --knn"):
@@ -447,7 +447,8 @@ def test_a_tracker_that_is_not_installed_is_named(
         ]
         assert main([*line, "--device", "cpu"]) == 2
         assert (
-            f"--{name} needs the package {name}, which is not installed" in capsys.readouterr().err
+            f"The package {name}, by which runs can be followed, is not installed"
+            in capsys.readouterr().err
         )
 
 

@@ -33,8 +33,9 @@ from sslens.errors import InputError
 from sslens.find import plugin
 from sslens.objectives import mae
 from sslens.slurm import Slurm, separated, submit
-from sslens.training.loop import Training, train
-from sslens.training.stopping import stopping
+from sslens.training.pretrain import pretrain
+from sslens.training.schedule import Training
+from sslens.training.stopping import note_signals
 
 SBATCH = """#!/bin/sh
 cp "$1" "$CLUSTER/42.sh" && echo "Submitted batch job 42"
@@ -373,7 +374,7 @@ def test_a_signal_is_handed_on_once_the_state_is_kept(kept: bool) -> None:
         signal.signal(number, lambda number, _: came.append(number)) for number in SIGNALS.values()
     ]
     try:
-        with stopping() as stop:
+        with note_signals() as stop:
             assert stop.asked == 0
             for number in SIGNALS.values():  # as SLURM sends them
                 signal.raise_signal(number)
@@ -415,7 +416,7 @@ def trained(line: Sequence[str]) -> int:
         each = TRAINING.batch_size // int(os.environ["WORLD_SIZE"])
         images = dataclasses.replace(images, source=Signalling(6 * each, asked))
     try:
-        train(
+        pretrain(
             "mae",
             images,
             "vit_nano_patch16_32",

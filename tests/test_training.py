@@ -49,7 +49,8 @@ from sslens.cli import main
 from sslens.data.images import ImageSet
 from sslens.data.streams import stream
 from sslens.find import names, plugin
-from sslens.methods import Moment, Rows
+from sslens.methods import Moment, Rows, call_hook
+from sslens.methods.labels import with_classes
 from sslens.methods.schedules import warmed
 from sslens.models.arch import parse
 from sslens.models.heads import BatchNorm
@@ -57,8 +58,8 @@ from sslens.models.vit import ViTArch, explicit_attention
 from sslens.objectives import moco_v3
 from sslens.training import optim
 from sslens.training.gradients import backward_whole
-from sslens.training.labels import with_classes
-from sslens.training.loop import ORDER, Interrupted
+from sslens.training.loop import Interrupted
+from sslens.training.parts import ORDER
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +216,7 @@ def test_a_run_is_the_steps_that_its_method_says(whole: dict[str, Path], objecti
         labels = tuple(row % 3 for row in rows.tolist())
         pixels = [IMAGES.image(row) for row in rows.tolist()]
         batch = module.batch(pixels, settings, shape, Rows(0, step, slice(0, 4), 4, labels))
-        method.before_step(at)
+        call_hook(method, "before_step", at)
         lr, decay = method.rates(at, settings.base_lr * 4 / 256)
         for group, own in zip(optimizer.param_groups, fixed, strict=True):
             group["lr"] = lr
@@ -224,9 +225,9 @@ def test_a_run_is_the_steps_that_its_method_says(whole: dict[str, Path], objecti
         optimizer.zero_grad()
         loss = method(batch)
         loss.backward()
-        method.before_update(at)
+        call_hook(method, "before_update", at)
         optimizer.step()
-        method.after_update(at)
+        call_hook(method, "after_update", at)
         losses.append(loss.item())
     np.testing.assert_allclose(log(whole[objective]), losses, rtol=1e-6, atol=0)
     state = module_state(whole[objective])
@@ -399,7 +400,7 @@ def test_asked_to_stop_a_run_finishes_its_step_and_goes_on(
     before = signal.getsignal(number)
     with pytest.raises(
         Interrupted,
-        match=r"^Stopped after step 6 of 15; the state is kept in .*: go on with --resume\.$",
+        match=r"^Stopped after step 6 of 15; the state is kept in .*: go on with resume=True\.$",
     ):
         fit(tmp_path, objective, signalled(6, number))
     assert signal.getsignal(number) is before

@@ -24,7 +24,8 @@ from sslens.probes.linear.training import Point
 from sslens.store import Store
 from sslens.study import Study, prepare
 from sslens.training.finetune import Settings, finetune
-from sslens.training.loop import Training, train
+from sslens.training.pretrain import pretrain
+from sslens.training.schedule import Training
 
 #: two contrasts of eight images, orthogonal to each other and to the mean; ten minibatches of them
 ONE, OTHER = np.tile([1, 1, 1, 1, -1, -1, -1, -1], 10), np.tile([1, 1, -1, -1, 1, 1, -1, -1], 10)
@@ -98,8 +99,8 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         Training(epochs=epochs, batch_size=20, precision="float32", device="cpu")
         for epochs in (1, 2)
     )
-    train("mae", images, "vit_nano_patch8_32", out / "mae", training=once)
-    train("moco-v3", images, "vit_nano_patch8_32", out / "moco", training=once)
+    pretrain("mae", images, "vit_nano_patch8_32", out / "mae", training=once)
+    pretrain("moco-v3", images, "vit_nano_patch8_32", out / "moco", training=once)
     found = {"mae": str(out / "mae"), "moco": str(out / "moco")}
     settings = Settings(pooling="cls", mixup=0.0, cutmix=0.0, base_lr=5e-3)
     for name, source in {**found, "random": "random:vit_nano_patch8_32:0"}.items():

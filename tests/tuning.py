@@ -12,9 +12,10 @@ import sslens
 from sslens.data.images import ImageSet, from_arrays
 from sslens.methods import Rows
 from sslens.models.backbone import Backbone
-from sslens.tasks.finetuning import Settings, Start, batch
+from sslens.tasks.classification import Settings, batch
+from sslens.tasks.start import StartingPoint
 from sslens.training.finetune import finetune
-from sslens.training.loop import Training
+from sslens.training.schedule import Training
 
 VIT = "random:vit_64x3_patch16_32:0"
 LABELS = [i % 3 for i in range(24)]
@@ -52,4 +53,4 @@ def lines(out: Path, column: str) -> list[float]:
 
 def made(settings: Settings, rows: Rows = ROWS, source: str = VIT) -> dict[str, Tensor]:
     images = [IMAGES.image(row) for row in range(24)[rows.rows]]
-    return batch(images, settings, Start.of(model(source)), rows)
+    return batch(images, settings, StartingPoint.of(model(source)), rows)

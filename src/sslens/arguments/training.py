@@ -13,7 +13,7 @@ from sslens.errors import InputError, nearest
 if TYPE_CHECKING:
     from sslens.data import ImageSet
     from sslens.recipes import Recipe
-    from sslens.training.loop import Training
+    from sslens.training.schedule import Training
 
 
 @dataclass(frozen=True)
@@ -109,18 +109,18 @@ def require_startable(command: Any, batch_size: int, out: Path) -> None:
     Raises:
         InputError: one of them.
     """
-    from sslens.training.folder import Folder
-    from sslens.training.loop import require_shares
+    from sslens.training.folder import RunFolder
+    from sslens.training.schedule import require_shares
 
     require_shares(batch_size, command.slurm.tasks, command.training.accumulate)
     if not command.training.resume:
-        Folder(out, {}).state(resume=False)
+        RunFolder(out, {}).state(resume=False)
 
 
 def training_of(command: Any, epochs: int, batch_size: int) -> "Training":
     """How long a command trains, and on what."""
     from sslens.processes import best_device
-    from sslens.training.loop import Training
+    from sslens.training.schedule import Training
 
     device, options = best_device(command.common.device), command.training
     workers = 0 if device == "cpu" else min(8, os.cpu_count() or 1)

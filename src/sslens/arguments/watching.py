@@ -24,7 +24,6 @@ def held_out(
     Raises:
         InputError: a bank without images to classify, images without classes, or too few.
     """
-    from sslens.probes.knn import knn
     from sslens.training.watch import HeldOut
 
     if source is None:
@@ -32,7 +31,7 @@ def held_out(
             raise InputError("--knn-bank classifies the images of --knn: give those too.")
         return None
     images = opened(source)
-    return HeldOut.split(images, knn) if bank is None else HeldOut(images, opened(bank), knn)
+    return HeldOut.split(images) if bank is None else HeldOut(images, opened(bank))
 
 
 def also_trained_on(held: "HeldOut", images: "ImageSet", *, learnt: bool) -> str:

@@ -75,7 +75,9 @@ def run(command: Command, line: str, say: Text) -> Path | None:
 
     zoo.check(command.model)
     settings, epochs, batch_size = _chosen(command)
-    from sslens.training import finetune
+    from sslens.tasks import classification
+    from sslens.training.finetune import finetune, require_fit
+    from sslens.training.schedule import schedule_run
     from sslens.training.watch import Watch
 
     require_trackers(command.training)
@@ -85,7 +87,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     held = None if command.val is None else opened(command.val, command, None, say)
     model = zoo.load(command.model)
     if command.preset is not None:
-        finetune.require_fit(command.preset, model)
+        require_fit(command.preset, model)
     name, out = command.name or f"{model.name}-ft", _out(command)
     if held is not None and first and (both := len(held.contents & images.contents)):
         say(
@@ -93,9 +95,9 @@ def run(command: Command, line: str, say: Text) -> Path | None:
             " measured on them says too much."
         )
     if common.dry_run:
-        schedule = finetune.tuned(model, images, settings).plan(
-            len(images), training, int(os.environ.get("WORLD_SIZE", "1"))
-        )
+        world = int(os.environ.get("WORLD_SIZE", "1"))
+        job = classification.job(model, images, settings)
+        schedule = schedule_run(job, len(images), training, world)
         say(
             f"{model.name}, {len(images):,} images of {images.name}: {schedule.epoch:,} steps an"
             f" epoch, {schedule.steps:,} in all, {schedule.steps * batch_size:,} images seen; into"
@@ -105,7 +107,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     with contextlib.ExitStack() as stack:
         config: dict[str, object] = {"settings": asdict(settings), "training": asdict(training)}
         tell = trackers(stack, command.training, out, name, config) if first else ()
-        path = finetune.finetune(
+        path = finetune(
             model,
             images,
             out,

@@ -90,9 +90,10 @@ class Command:
 def run(command: Command, line: str, say: Text) -> Path | None:
     """Carry it out; returns the path of the encoder."""
     settings, epochs, batch_size = _chosen(command)
+    from sslens.methods.labels import with_classes
     from sslens.models.arch import parse
-    from sslens.training import loop
-    from sslens.training.labels import with_classes
+    from sslens.training.pretrain import pretrain, pretraining_job
+    from sslens.training.schedule import doubt_small, schedule_run
     from sslens.training.watch import Watch
 
     common = command.common
@@ -107,13 +108,14 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     )
     world = int(os.environ.get("WORLD_SIZE", "1"))
     settings = with_classes(command.objective, settings, images)
-    schedule = loop.plan(command.objective, len(images), command.arch, settings, training, world)
+    job = pretraining_job(command.objective, command.arch, settings)
+    schedule = schedule_run(job, len(images), training, world)
     out = _out(command)
     if held and first:
         also = also_trained_on(held, images, learnt=hasattr(settings, "classes"))
         say(f"k-NN on {len(held.queries):,} images by {len(held.bank):,}{also}")
     if first:
-        loop.doubt_small(images, parse(command.arch).image_size)
+        doubt_small(images, parse(command.arch).image_size)
     if common.dry_run:
         say(
             f"{command.objective}, {command.arch}, {len(images):,} images of {images.name}:"
@@ -125,7 +127,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     with contextlib.ExitStack() as stack:
         config: dict[str, object] = {"settings": asdict(settings), "training": asdict(training)}
         tell = trackers(stack, command.training, out, name, config) if first else ()
-        path = loop.train(
+        path = pretrain(
             command.objective,
             images,
             command.arch,

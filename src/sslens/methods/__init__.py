@@ -2,17 +2,30 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 from torch import Tensor, nn
+
+#: what a method is given of the images of a part of a step: tensors by name, the first axis of each
+#: being the image
+Batch = Mapping[str, Tensor]
+#: the times of a step at which a method may do more than the loop does
+Hook = Literal["before_step", "before_update", "after_update"]
+HOOKS: tuple[Hook, ...] = get_args(Hook)
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Which images of which step: `total` of them in the step, over all processes, of which these
-    are `rows`.
+    """Which images of which step.
 
-    `labels` are the numbers of these images' classes, where they have classes.
+    Attributes:
+        seed: of the run.
+        step: its number, from 0.
+        rows: the places of these images among those of the step.
+        total: images of the step, over all processes.
+        labels: numbers of these images' classes, where they have classes.
+        numbers: of these images in their `ImageSet`, by which a task finds what it knows of each
+            (boxes, captions); the loop always gives them.
     """
 
     seed: int
@@ -20,9 +33,10 @@ class Rows:
     rows: slice
     total: int
     labels: tuple[int, ...] | None = None
+    numbers: tuple[int, ...] | None = None
 
     def keywords(self) -> dict[str, Any]:
-        """As keyword arguments of `sslens.data.views`."""
+        """The random stream of the views, as keyword arguments of `sslens.data.views`."""
         return {"seed": self.seed, "step": self.step, "rows": self.rows, "total": self.total}
 
 
@@ -53,7 +67,16 @@ class Moment:
 @runtime_checkable
 class Method(Protocol):
     """A module whose forward is the loss of a minibatch; the loop knows no more of a method than
-    this."""
+    this.
+
+    A method may also have any of `HOOKS`, each a function of a `Moment`. A method that does nothing
+    at one of these times has no function of that name:
+
+    - `before_step` moves what must move before the loss: a momentum network, a temperature;
+    - `before_update` changes the gradients of the whole minibatch, which are the same in all
+      processes: clipping, freezing;
+    - `after_update` lets what follows the weights follow them: a momentum network, a centre.
+    """
 
     #: the loss of an image depends on the other images of the minibatch; such a method is a
     #: `WholeBatch`
@@ -79,22 +102,24 @@ class Method(Protocol):
         minibatch."""
         ...
 
-    def before_step(self, at: Moment) -> None:
-        """What moves before the loss: a momentum network, a temperature."""
-        ...
-
-    def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, batch: Batch) -> Tensor:
         """The loss, a float32 scalar."""
         ...
 
-    def before_update(self, at: Moment) -> None:
-        """What is done to the gradients of the whole minibatch, which are the same in all
-        processes: clipping, freezing."""
-        ...
 
-    def after_update(self, at: Moment) -> None:
-        """What follows the updated weights: a momentum network, a centre."""
-        ...
+def call_hook(method: object, hook: Hook, at: Moment) -> None:
+    """Call a hook of a method, where the method has it.
+
+    >>> class Method:
+    ...     def after_update(self, at):
+    ...         print(at.step)
+    >>> call_hook(Method(), "before_step", Moment(3, 10, 5))
+    >>> call_hook(Method(), "after_update", Moment(3, 10, 5))
+    3
+    """
+    function = getattr(method, hook, None)
+    if function is not None:
+        function(at)
 
 
 @runtime_checkable
@@ -106,11 +131,11 @@ class WholeBatch(Protocol):
     sees them all.
     """
 
-    def features(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def features(self, batch: Batch) -> dict[str, Tensor]:
         """What the trained trunk makes of each image's views."""
         ...
 
-    def targets(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def targets(self, batch: Batch) -> dict[str, Tensor]:
         """What the other trunk makes of them, without gradient."""
         ...
 

@@ -1,8 +1,11 @@
 """Checks of an objective's settings."""
 
+import math
 from typing import Any
 
-from sslens.errors import InputError
+from sslens.errors import InputError, nearest
+
+OPTIMISERS = ("adamw", "lars", "sgd")
 
 
 def require(
@@ -34,3 +37,31 @@ def require(
             value = getattr(settings, name)
             if not low <= value <= high:
                 raise InputError(f"The setting {name} is {value}: expected {expected}.")
+
+
+def require_optimisable(settings: Any) -> None:
+    """Refuse settings that the optimiser or the schedule cannot follow.
+
+    Raises:
+        InputError: there is no such optimiser; base_lr is not above 0, weight_decay is below 0, a
+            beta is outside [0, 1) or warmup outside [0, 1].
+    """
+    wanted = {
+        "base_lr": (0 < settings.base_lr < math.inf, "above 0"),
+        "weight_decay": (0 <= settings.weight_decay < math.inf, "0 or more"),
+        "betas": (
+            len(settings.betas) == 2 and all(0 <= beta < 1 for beta in settings.betas),
+            "two from 0 to below 1",
+        ),
+        "warmup": (0 <= settings.warmup <= 1, "a share of the training, 0 to 1"),
+    }
+    if getattr(settings, "optimiser", "adamw") not in OPTIMISERS:
+        raise InputError(
+            f'There is no optimiser "{settings.optimiser}":'
+            f" {nearest(settings.optimiser, OPTIMISERS)}"
+        )
+    for name, (holds, expected) in wanted.items():
+        if not holds:
+            raise InputError(
+                f"The setting {name} is {getattr(settings, name)}: expected {expected}."
+            )

@@ -7,8 +7,8 @@ A file `objectives/NAME.py` has
 - `LABELLED = True` where it learns the images' labels: the loop then refuses images without, gives
   `Rows` their labels and the settings their `classes` (names, in the order of the labels' numbers),
   which must be a field of them with the default `()`;
-- `IN_PARTS`, where there is something that makes steps divisible: the end of the sentence that says
-  so;
+- `IN_PARTS`, where there is something that makes steps divisible: the end of the mend that says so,
+  such as `", or {settings.responses=image}"`;
 - `Settings`, a frozen dataclass: the method's numbers, with `base_lr` (for 256 images),
   `weight_decay`, `betas` and `warmup` (share of the training), `optimiser` where it may be another
   than AdamW, and the papers' table and where the released code differs from it in its docstring;
@@ -22,6 +22,7 @@ One step of the loop is
     before_step · rates · forward and backward · before_update · the optimiser's update ·
     after_update
 
-and all that is random in it comes with the batch, so that it is the same in any number of processes
-and parts.
+`before_step`, `before_update` and `after_update` are left out by an objective that does nothing
+there (`sslens.methods.HOOKS`). All that is random in a step comes with the batch, so that the step is
+the same in any number of processes and parts.
 """

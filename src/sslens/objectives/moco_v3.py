@@ -203,12 +203,6 @@ class Objective(nn.Module):
         parameters only."""
         follow(self.momentum, self.base, cosine(at.progress, self.settings.momentum, 1.0))
 
-    def before_update(self, at: Moment) -> None:
-        """The gradients are as they are."""
-
-    def after_update(self, at: Moment) -> None:
-        """Nothing follows: the momentum branch moved before the loss."""
-
 
 def _represented(
     encoder: VisionTransformer | ResNet, images: Float[Tensor, "image 3 size size"]

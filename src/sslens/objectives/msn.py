@@ -257,9 +257,6 @@ class Objective(nn.Module):
             return first + done / warm * (peak - first), decay
         return cosine((done - warm) / max(1, whole - warm), peak, s.min_lr), decay
 
-    def before_step(self, at: Moment) -> None:
-        """Nothing moves before the loss."""
-
     def before_update(self, at: Moment) -> None:
         """The anchor's gradients are clipped together; the prototypes' are not."""
         if self.settings.clip:

@@ -157,12 +157,3 @@ class Objective(nn.Module):
     def rates(self, at: Moment, peak: float) -> tuple[float, float]:
         """A linear warm-up, then half a cosine to 0; constant weight decay."""
         return warmed(at.progress, self.settings.warmup, peak), self.settings.weight_decay
-
-    def before_step(self, at: Moment) -> None:
-        """Nothing moves but what is trained."""
-
-    def before_update(self, at: Moment) -> None:
-        """The gradients are as they are."""
-
-    def after_update(self, at: Moment) -> None:
-        """Nothing follows."""

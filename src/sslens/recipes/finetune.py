@@ -1,8 +1,8 @@
-"""Recipes of fine-tuning, which `sslens finetune --preset` takes."""
+"""Recipes of fine-tuning, the presets of `sslens finetune`."""
 
 from dataclasses import dataclass, field
 
-from sslens.tasks.finetuning import Settings
+from sslens.tasks.classification import Settings
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ class Official:
     """The command of the released code's PRETRAIN.md: 800 epochs of 4,096 images, 40 of warm-up,
     normalised pixels.
 
-    The released ViT-B was trained so for 1,600 epochs (`--epochs 1600 --set warmup=0.025` for its
-    40 epochs of warm-up).
+    The released ViT-B was trained so for 1,600 epochs (`epochs` of 1600 and a `warmup` of 0.025,
+    which is 40 epochs).
     """
 
     epochs: int = 800

@@ -8,7 +8,7 @@ import pandas as pd
 
 from sslens.figure import Figure, Line, Lines
 from sslens.table import Table
-from sslens.training import folder
+from sslens.training.folder import LogLine
 
 TITLE = "How did the training go?"
 CAPTION = (
@@ -38,7 +38,7 @@ UNITS = {
 }
 
 
-def compute(lines: Sequence[folder.Line]) -> Table:
+def compute(lines: Sequence[LogLine]) -> Table:
     """A row a step that the log has a line of; fields that were not measured there are undefined.
 
     >>> compute([{"step": 2, "epoch": 1.0, "loss": 0.5, "lr": 0.1}, {"step": 2, "epoch": 1.0, "knn_cls": 0.75}]).frame.shape
@@ -116,7 +116,7 @@ def _findings(frame: pd.DataFrame) -> Iterator[str]:
         )
 
 
-def warnings(lines: Sequence[folder.Line]) -> tuple[str, ...]:
+def warnings(lines: Sequence[LogLine]) -> tuple[str, ...]:
     """What was warned of while it ran.
 
     >>> warnings([{"step": 1, "loss": 0.0}, {"step": 2, "warning": "It collapsed."}])

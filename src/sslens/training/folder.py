@@ -1,11 +1,11 @@
-"""A run's folder: what was asked, the log, the encoder for others to load, and the state to go on
+"""A run's folder: its config, its log, the encoder for others to load, and the state to go on
 from."""
 
 import contextlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -14,23 +14,24 @@ from torch import Tensor
 
 from sslens import __version__, zoo
 from sslens.errors import InputError
+from sslens.models.about import About
 from sslens.store import digest, write_tensors, write_text
 
 STATE = "state.safetensors"
 HEADER = "sslens.state"
 LOG = "log.jsonl"
-#: what sets two runs of one recipe apart (the seed, and the order of the images that comes from
-#: it), and what it does not decide
+#: keys in which two runs of one recipe may differ: what the seed decides (also the order of the
+#: images), and what is no setting
 _APART = {"arch", "pretrained", "sslens", "seed", "digest"}
 
 #: a line of the log
-Line = Mapping[str, int | float | str]
+LogLine = Mapping[str, int | float | str]
 
 
 @final
 @dataclass(frozen=True)
-class Folder:
-    """The files of one run; all but the log are written beside and renamed.
+class RunFolder:
+    """The files of one run; all but the log are written atomically.
 
     Attributes:
         path: the folder.
@@ -51,34 +52,35 @@ class Folder:
         if not path.exists():
             if (self.path / zoo.ENCODER).exists():
                 raise InputError(
-                    f"{self.path} holds a trained encoder but no {STATE} to go on from: choose"
-                    " another --out."
+                    f"{self.path} holds a trained encoder but no {STATE} to go on from",
+                    mend="choose another {out}",
                 )
             return None
         if not resume:
             raise InputError(
-                f"{self.path} already holds a run: go on with --resume, or choose another --out."
+                f"{self.path} already holds a run",
+                mend="go on with {resume=True}, or choose another {out}",
             )
         header, tensors = zoo.read(path)
         if HEADER not in header:
             raise InputError(f"{path} is not the state of a run: its header has no {HEADER}.")
-        then = json.loads(header[HEADER])
-        self._require_same(then["config"])
-        return int(then["step"]), tensors
+        before = json.loads(header[HEADER])
+        self._require_same(before["config"])
+        return int(before["step"]), tensors
 
-    def _require_same(self, then: Mapping[str, Any]) -> None:
-        old, new = _flat(then), _flat(self.config)
+    def _require_same(self, before: Mapping[str, Any]) -> None:
+        old, new = _flatten(before), _flatten(self.config)
         apart = [key for key in old.keys() | new.keys() if old.get(key) != new.get(key)]
         if apart:
             first = sorted(apart, key=lambda key: (not key.endswith(".classes"), key))[:3]
-            said = "; ".join(_change(key, old.get(key), new.get(key)) for key in first)
+            changes = "; ".join(_describe_change(key, old.get(key), new.get(key)) for key in first)
             raise InputError(
-                f"The run in {self.path} cannot go on with other settings ({said}): give the same"
-                " ones, or another --out."
+                f"The run in {self.path} cannot go on with other settings ({changes})",
+                mend="give the same ones, or another {out}",
             )
 
     def prepare(self) -> None:
-        """Remove what a kill left half-written, and say what is asked in `config.yaml`."""
+        """Remove files that a kill left half-written, and write `config.yaml`."""
         for left in self.path.glob(".*.part"):
             left.unlink(missing_ok=True)
         text = yaml.safe_dump({**self.config, "sslens": __version__}, sort_keys=False)
@@ -94,40 +96,38 @@ class Folder:
         weights: Mapping[str, Tensor],
         name: str,
         shape: Mapping[str, Any],
-        about: Mapping[str, Any],
+        about: About,
         transform: Mapping[str, Any],
         file: str = zoo.ENCODER,
     ) -> None:
-        """Write the file that `sslens.load` takes."""
-        known = {**about, "config": digest(self.config), "recipe": digest(recipe(self.config))}
-        header = zoo.header(name, shape, known, transform)
+        """Write a file that `sslens.load` takes."""
+        of_run = replace(about, config=digest(self.config), recipe=digest(recipe(self.config)))
+        header = zoo.header(name, shape, of_run.to_json(), transform)
         write_tensors(self.path / file, _on_cpu(weights), header)
 
     @contextlib.contextmanager
-    def log(self, start: int) -> Iterator[Callable[[Line], None]]:
-        """What writes a line of the log, once the lines of steps after `start`, which were not
-        kept, are taken away."""
+    def log(self, start: int) -> Iterator[Callable[[LogLine], None]]:
+        """Open the log, without the lines of steps after `start`; yields what writes a line."""
         path = self.path / LOG
         if path.exists():
-            kept = [
-                line
-                for line in path.read_text(encoding="utf-8").splitlines()
-                if _step_of(line) <= start
-            ]
-            write_text(path, "".join(f"{line}\n" for line in kept))
+            write_text(path, "".join(f"{line}\n" for line in self._texts(start)))
         with path.open("a", encoding="utf-8") as file:
 
-            def write(line: Line) -> None:
+            def write(line: LogLine) -> None:
                 file.write(json.dumps(line) + "\n")
                 file.flush()
 
             yield write
 
-    def lines(self) -> list[Line]:
-        """The lines of the log."""
-        return [
-            json.loads(line) for line in (self.path / LOG).read_text(encoding="utf-8").splitlines()
-        ]
+    def lines(self, until: int | None = None) -> tuple[LogLine, ...]:
+        """The lines of the log, of the steps until a step; none where there is no log yet."""
+        return tuple(json.loads(line) for line in self._texts(until))
+
+    def _texts(self, until: int | None) -> list[str]:
+        path = self.path / LOG
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        last = math.inf if until is None else until
+        return [line for line in lines if _step_of(line) <= last]
 
 
 def recipe(config: Mapping[str, Any]) -> dict[str, str]:
@@ -137,19 +137,21 @@ def recipe(config: Mapping[str, Any]) -> dict[str, str]:
     {'settings.mixup': '0.8', 'training.epochs': '3'}
     """
     return {
-        key: str(value) for key, value in _flat(config).items() if not _APART & set(key.split("."))
+        key: str(value)
+        for key, value in _flatten(config).items()
+        if not _APART & set(key.split("."))
     }
 
 
-def _change(key: str, old: Any, new: Any) -> str:
-    """What became of a setting; of a long list what it lost and what it gained.
+def _describe_change(key: str, old: Any, new: Any) -> str:
+    """Say how a setting changed; of a long list what it lost and what it gained.
 
-    >>> _change("settings.classes", ["cat", "dog", "fox", "owl"], ["cat", "cow", "dog", "fox"])
+    >>> _describe_change("settings.classes", ["cat", "dog", "fox", "owl"], ["cat", "cow", "dog", "fox"])
     'settings.classes lost owl and gained cow'
     """
     if isinstance(old, list) and isinstance(new, list) and len(old) > 3 and set(old) != set(new):
         lost, gained = (
-            [str(each) for each in one if each not in other]
+            [str(name) for name in one if name not in other]
             for one, other in ((old, new), (new, old))
         )
         changes = [
@@ -171,18 +173,18 @@ def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _step_of(line: str) -> float:
-    """The step of a line of the log; a line that a kill cut off counts as after all others."""
+    """The step of a line of the log; a line that a kill cut off has none, and is after any."""
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError):
-        return math.inf
+        return math.nan
 
 
-def _flat(tree: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+def _flatten(tree: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         flat |= (
-            _flat(value, f"{before}{key}.")
+            _flatten(value, f"{before}{key}.")
             if isinstance(value, Mapping)
             else {f"{before}{key}": value}
         )

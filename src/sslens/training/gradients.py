@@ -1,7 +1,7 @@
 """The gradient of a minibatch that is computed in parts."""
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 
 import torch
@@ -9,16 +9,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sslens.methods import WholeBatch
-
-Part = Mapping[str, Tensor]
+from sslens.methods import Batch, WholeBatch
 
 
 def backward(
-    model: nn.Module, parts: Iterable[Part], count: int, autocast: AbstractContextManager[object]
+    model: nn.Module, parts: Iterable[Batch], count: int, autocast: AbstractContextManager[object]
 ) -> Tensor:
-    """Backward of the mean of the parts' losses; returns it. Processes exchange gradients in the
-    last part only."""
+    """Add up the gradients of the mean of the parts' losses; returns that mean. Processes exchange
+    gradients in the last part only."""
     total = torch.zeros(())
     for number, part in enumerate(parts, start=1):
         alone = number < count and isinstance(model, DistributedDataParallel)
@@ -30,10 +28,10 @@ def backward(
 
 
 def backward_whole(
-    method: WholeBatch, parts: Iterable[Part], autocast: AbstractContextManager[object]
+    method: WholeBatch, parts: Iterable[Batch], autocast: AbstractContextManager[object]
 ) -> Tensor:
-    """Backward of the loss of all parts together, which contrasts the images of one with those of
-    the others; returns it.
+    """Add up the gradients of the loss of all parts together, which contrasts the images of one part
+    with the images of the others; returns that loss.
 
     Three passes (GradCache: Gao et al., 2021, arXiv:2101.06983): features of each part without a
     graph; the loss of all features, with its heads and their batch norms, and its gradient ∂L/∂f;
@@ -43,14 +41,16 @@ def backward_whole(
     """
     parts = list(parts)
     with torch.no_grad(), autocast:
-        seen = [method.features(part) for part in parts]
-        targets = _joined([method.targets(part) for part in parts])
-    features = {name: value.requires_grad_() for name, value in _joined(seen).items()}
+        shown = [method.features(part) for part in parts]
+        targets = _join([method.targets(part) for part in parts])
+    features = {name: value.requires_grad_() for name, value in _join(shown).items()}
     with autocast:
         loss = method.loss(features, targets)
         loss.backward()
     start = 0
-    for part, length in zip(parts, [len(next(iter(each.values()))) for each in seen], strict=True):
+    for part, length in zip(
+        parts, [len(next(iter(tensors.values()))) for tensors in shown], strict=True
+    ):
         with autocast:
             again = method.features(part)
         gradients = [features[name].grad[start : start + length] for name in again]  # type: ignore[index]
@@ -61,7 +61,7 @@ def backward_whole(
     return loss.detach()
 
 
-def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+def _join(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 

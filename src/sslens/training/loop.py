@@ -7,6 +7,9 @@ with no generator's state to keep.
 
 A run is a folder: `config.yaml`, `log.jsonl` (a line every `log_every` steps), `last.safetensors`
 (the encoder, which `sslens.load` takes) and `state.safetensors` (everything, to go on).
+
+The loop knows steps and no metric: what is measured while it runs is measured by observers
+(`sslens.training.observers`).
 """
 
 import contextlib
@@ -15,7 +18,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast, final
 
@@ -27,218 +30,149 @@ from torch.nn.parallel import DistributedDataParallel
 from sslens import zoo
 from sslens.data.images import ImageSet
 from sslens.errors import InputError
-from sslens.methods import Method, Moment, WholeBatch
+from sslens.methods import Batch, Method, Moment, WholeBatch, call_hook
+from sslens.methods.job import TrainingJob
 from sslens.models.blocks import Way, by_block, require_compiler
 from sslens.models.vit import explicit_attention
-from sslens.paths.tracker import PathTracker
 from sslens.processes import Processes, best_device, best_precision, processes
 from sslens.progress import progress
-from sslens.training.exam import Exam
-from sslens.training.folder import Folder
+from sslens.training.folder import LogLine, RunFolder
 from sslens.training.gradients import backward, backward_whole
-from sslens.training.lines import Lines
-from sslens.training.mishaps import Run, mishap
-from sslens.training.optim import load_named_state, named_state, optimiser, scaled_lr, set_rates
-from sslens.training.parts import ORDER, Feed, Part, Parts
-from sslens.training.schedule import FREE, Schedule, Training, doubt_small, plan, require_shares
+from sslens.training.log import RunLog
+from sslens.training.mishaps import Circumstances, explain
+from sslens.training.observers import BeginObserver, Observer, RunningTraining, StatefulObserver
+from sslens.training.optim import (
+    load_named_state,
+    make_optimiser,
+    named_state,
+    scaled_lr,
+    set_rates,
+)
+from sslens.training.parts import Feed, Parts
+from sslens.training.schedule import FREE, Training, schedule_run
 from sslens.training.signs import Signs
-from sslens.training.stopping import stopping
-from sslens.training.subject import Subject, pretrained_by
-from sslens.training.watch import Looks, Watch
-
-#: the files of what did best on held-out images, and of the path
-BEST, PATH = "best.safetensors", "path.csv"
-
-__all__ = [
-    "ORDER",
-    "Interrupted",
-    "Schedule",
-    "Training",
-    "doubt_small",
-    "plan",
-    "require_shares",
-    "run",
-    "train",
-]
+from sslens.training.stopping import note_signals
 
 
 class Interrupted(InputError):  # noqa: N818 (as KeyboardInterrupt)
     """The run was asked to stop, and has kept its state."""
 
 
-def train(
-    objective: str,
-    images: ImageSet,
-    arch: str,
-    out: Path,
-    *,
-    settings: Any = None,
-    training: Training | None = None,
-    resume: bool = False,
-    name: str | None = None,
-    watch: Watch | None = None,
-    say: Callable[[str], None] = lambda _: None,
-) -> Path:
-    """Pre-train an encoder on images with an objective; returns the encoder's file, as `run` does.
+@final
+@dataclass(frozen=True)
+class RunRequest:
+    """A run that is asked for.
 
-    Args:
-        objective: the name of a file of `objectives/`.
-        arch: a name such as `vit_mini_patch8_64`.
+    Attributes:
+        job: what is trained.
+        images: what it is trained on.
         out: the run's folder.
-        settings: the objective's `Settings`; its defaults unless given.
+        training: how long, and on what.
+        name: of the model in tables and figures.
         resume: go on from the checkpoint in `out`, or start where there is none yet.
-        name: of the model in tables and figures; the objective's unless given.
-        watch: what is looked at while the run goes on, and what is warned of; the weights are the
-            same without it.
+        observers: each makes what looks at the run while it goes on, in the order of their looks.
+        judged: whether the log is watched for signs that the training goes wrong.
+        tell: each is called with every line of the log, besides the log.
         say: called with lines for a person.
+    """
+
+    job: TrainingJob
+    images: ImageSet
+    out: Path
+    training: Training
+    name: str
+    resume: bool = False
+    observers: tuple[BeginObserver, ...] = ()
+    judged: bool = False
+    tell: tuple[Callable[[LogLine], None], ...] = ()
+    say: Callable[[str], None] = lambda _: None
+
+
+def run(request: RunRequest) -> Path:
+    """Train; returns the file of the encoder.
 
     Raises:
-        InputError: `out` holds another run, or one that was not asked to go on; too few images, or
-            images without classes for an objective that learns them; a loss that is not finite;
-            torch cannot compile.
+        InputError: there can be no such run, or the folder holds another; a loss is not finite.
         Mishap: memory ran out, or a data worker or another process was lost; the last state is
             kept.
-        Interrupted: on Ctrl-C, SIGTERM, SIGUSR1 or SIGUSR2, after the state was kept; but for
-            Ctrl-C, what handled the signal before is called then.
+        Interrupted: a signal asked the run to stop, after the state was kept.
     """
-    subject = pretrained_by(objective, arch, settings, images)
-    return run(
-        subject,
-        images,
-        out,
-        training=training or Training(),
-        resume=resume,
-        name=name or objective,
-        watch=watch,
-        say=say,
-    )
-
-
-def run(
-    subject: Subject,
-    images: ImageSet,
-    out: Path,
-    *,
-    training: Training,
-    resume: bool = False,
-    name: str,
-    watch: Watch | None = None,
-    exam: Exam | None = None,
-    path: bool = False,
-    say: Callable[[str], None] = lambda _: None,
-) -> Path:
-    """Train what is given on images, as `train` does; returns the file of what is kept.
-
-    Args:
-        subject: what is trained; with an exam its method has a `classifier`.
-        exam: held-out images that are classified after each epoch; what did best (`top1`, the first
-            of equals) is kept too.
-        path: whether the path of what is trained (of a fine-tuning's `tuned`) is measured, into
-            `path.csv` after each epoch; the state then holds the weights three times more.
-    """
+    training = request.training
     with processes(best_device(training.device)) as where:
-        made = None
+        loop = None
         try:
-            made = _Run(subject, images, out, training, where, name, watch, exam, path, say)
-            return made.go(resume)
+            loop = _Loop(request, where)
+            return loop.go()
         except (RuntimeError, MemoryError) as error:
             precision, divisible = (
-                (made.precision, made.method.divisible) if made else (training.precision, False)
+                (loop.precision, loop.method.divisible) if loop else (training.precision, False)
             )
-            if (said := mishap(error, Run(out, training, where, precision, divisible))) is not None:
-                raise said from error
+            about = Circumstances(request.out, training, where, precision, divisible)
+            if (mishap := explain(error, about)) is not None:
+                raise mishap from error
             raise
 
 
 @final
-class _Run:
-    def __init__(
-        self,
-        subject: Subject,
-        images: ImageSet,
-        out: Path,
-        training: Training,
-        where: Processes,
-        name: str,
-        watch: Watch | None,
-        exam: Exam | None,
-        path: bool,
-        say: Callable[[str], None],
-    ) -> None:
-        self.subject, self.settings, self.images, self.out, self.where = (
-            subject,
-            subject.settings,
-            images,
-            out,
-            where,
-        )
-        self.training, self.name, self.say = training, name, say if where.first else lambda _: None
-        self.precision = best_precision(training.precision, where.device)
-        self.schedule = subject.plan(len(images), training, where.size)
-        torch.manual_seed(training.seed)
-        self.module: nn.Module = cast(nn.Module, subject.build()).to(where.device)
+class _Loop:
+    """A run in one process."""
+
+    def __init__(self, request: RunRequest, where: Processes) -> None:
+        self.request, self.job, self.training = request, request.job, request.training
+        self.where, self.say = where, request.say if where.first else lambda _: None
+        self.precision = best_precision(self.training.precision, where.device)
+        self.schedule = schedule_run(self.job, len(request.images), self.training, where.size)
+        torch.manual_seed(self.training.seed)
+        self.module: nn.Module = cast(nn.Module, self.job.build()).to(where.device)
         self.method = cast(Method, self.module)
         explicit_attention(self.module, torch.device(where.device).type == "cpu")
-        if training.compile:
+        if self.training.compile:
             require_compiler(where.device)
-        if training.compile or training.recompute:
-            by_block(self.module, Way(training.compile, training.recompute))
-        self.optimizer = optimiser(self.method.parameter_groups(), self.settings)
-        self.lr = scaled_lr(self.settings.base_lr, training.batch_size)
-        self.folder = Folder(out, self.config())
-        self.watch, self.exam, self.best = watch, exam, -1.0
-        if watch:
-            self.looks = Looks(watch, images, subject.transform, str(subject.about.family))
-        self.followed = path and where.first
-        self.path: PathTracker | None = None
-        self.parts = Parts(subject.batch, self.settings, subject.shape, images, training, where)
+        if self.training.compile or self.training.recompute:
+            by_block(self.module, Way(self.training.compile, self.training.recompute))
+        settings = self.job.settings
+        self.optimizer = make_optimiser(self.method.parameter_groups(), settings)
+        self.lr = scaled_lr(settings.base_lr, self.training.batch_size)
+        self.folder = RunFolder(request.out, self.config())
+        self.parts = Parts(self.job, request.images, self.training, where)
+        self.observers: tuple[Observer, ...] = ()
 
     def config(self) -> dict[str, Any]:
         """What decides the weights at the end."""
-        kept = {name: value for name, value in asdict(self.training).items() if name not in FREE}
+        training, images = asdict(self.training), self.request.images
+        kept = {name: value for name, value in training.items() if name not in FREE}
         return {
-            **self.subject.config,
-            "settings": json.loads(json.dumps(asdict(self.settings))),
+            **self.job.config,
+            "settings": json.loads(json.dumps(asdict(self.job.settings))),
             "training": kept | {"precision": self.precision},
             "images": {
-                "name": self.images.name,
-                "count": len(self.images),
-                "digest": self.images.digest,
-                "unordered": self.images.content,
+                "name": images.name,
+                "count": len(images),
+                "digest": images.digest,
+                "unordered": images.content,
             },
         }
 
-    def go(self, resume: bool) -> Path:
-        start = self._start(resume)
+    def go(self) -> Path:
+        """Train from where the run is to its end."""
+        start = self._start()
         s = self.schedule
         if start == s.steps and self.where.first:
-            self._save_encoder(start)  # a kill may have come between the last state and it
-        self.say(
-            f"{self.subject.name} on {len(self.images):,} images of {self.images.name}: {s.steps:,}"
-            f" steps, {s.epoch:,} an epoch; {self.training.batch_size} images a step, lr"
-            f" {self.lr:.3g} after scaling {self.settings.base_lr:.3g} to that batch;"
-            f" {self.precision} on {self.where.size} × {self.where.device}"
-        )
+            # a kill may have come between writing the last state and writing the encoder
+            self._keep_encoder(start)
+        self._say_plan()
         model = self.module
         if self.where.size > 1:
             model = DistributedDataParallel(self.module)
         self.module.train()
-        label = f"{self.subject.verb} {self.name}"
+        label = f"{self.job.verb} {self.request.name}"
         bar = progress(label, start=start * s.batch_size, quiet=not self.where.first)
-        with stopping() as stop, bar as report, self._log(start) as log:
+        with note_signals() as stop, bar as report, self._log(start) as log:
             shown: dict[str, float] = {}
             for step, loss, rate in self._steps(model, start):
                 done = step + 1
                 log.step(done, loss, self.optimizer.param_groups[0]["lr"], rate)
-                if self.path and done % s.epoch == 0:
-                    self.path.record(done // s.epoch)
-                    self.path.table().save(self.out / PATH)
-                if self.watch and self.watch.due(done, s.epoch, s.steps):
-                    found = self.looks.look(self.method.encoder, self.where.device, self.precision)
-                    log.note(done, found)
-                    shown = {key: value for key, value in found.items() if key.startswith("knn")}
-                if self.exam and done % s.epoch == 0:
-                    shown = self._examined(self.exam, done, log)
+                shown |= self._observe(done, log)
                 report(done * s.batch_size, s.steps * s.batch_size, loss=loss, **shown)
                 last, stopped = done == s.steps, self._agree(stop.asked)
                 if last or stopped or done % (self.training.save_every or s.epoch) == 0:
@@ -246,57 +180,58 @@ class _Run:
                 if stopped and not last:
                     stop.kept = stopped
                     raise Interrupted(
-                        f"Stopped after step {done} of {s.steps}; the state is kept in {self.out}:"
-                        " go on with --resume."
+                        f"Stopped after step {done} of {s.steps}; the state is kept in"
+                        f" {self.request.out}",
+                        mend="go on with {resume=True}",
                     )
-        return self.out / zoo.ENCODER
+        return self.request.out / zoo.ENCODER
+
+    def _say_plan(self) -> None:
+        images, s = self.request.images, self.schedule
+        self.say(
+            f"{self.job.name} on {len(images):,} images of {images.name}: {s.steps:,}"
+            f" steps, {s.epoch:,} an epoch; {self.training.batch_size} images a step, lr"
+            f" {self.lr:.3g} after scaling {self.job.settings.base_lr:.3g} to that batch;"
+            f" {self.precision} on {self.where.size} × {self.where.device}"
+        )
 
     def _steps(self, model: nn.Module, start: int) -> Iterator[tuple[int, float, float]]:
+        """Take the steps; yields each one's number, its loss and images a second."""
         t, s = self.training, self.schedule
-        feed = Feed(
-            self.parts,
-            range(start * t.accumulate, s.steps * t.accumulate),
-            self.where.device,
-            t.workers,
-        )
+        numbers = range(start * t.accumulate, s.steps * t.accumulate)
+        feed = Feed(self.parts, numbers, self.where.device, t.workers)
         for step in range(start, s.steps):
             began = time.monotonic()
             at = Moment(step, s.steps, s.epoch)
-            self.method.before_step(at)
+            call_hook(self.method, "before_step", at)
             set_rates(self.optimizer, *self.method.rates(at, self.lr))
             loss = self._backward(model, feed.take(t.accumulate))
-            self.method.before_update(at)
+            call_hook(self.method, "before_update", at)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
-            self.method.after_update(at)
-            if self.path:
-                self.path.step()
+            call_hook(self.method, "after_update", at)
             feed.fetch()
-            value = self._mean(
-                loss
-            )  # only here a GPU is waited for; what is not finite is never kept
-            if not math.isfinite(value):
+            value = self._mean(loss)  # only here a GPU is waited for
+            if not math.isfinite(value):  # before anything of this step is kept
                 raise InputError(
                     f"The loss is {value} at step {step + 1} of {s.steps}: the training has"
-                    " diverged. Start again in another --out with a lower --set base_lr, a longer"
-                    " --set warmup, or --precision float32."
+                    " diverged.",
+                    mend="start again in another {out} with a lower {settings.base_lr}, a longer"
+                    " {settings.warmup}, or {precision=float32}",
                 )
             yield step, value, t.batch_size / (time.monotonic() - began)
 
-    def _examined(self, exam: Exam, step: int, log: Lines) -> dict[str, float]:
-        """How the classifier does on held-out images, noted; it is kept where it does better than
-        before."""
-        self.module.eval()
-        found = exam.sit(self.method.classifier, self.where, self.precision, self.training.workers)  # type: ignore[attr-defined]
-        self.module.train()
-        log.note(step, found)
-        if found["top1"] > self.best:
-            self.best = found["top1"]
-            if self.where.first:
-                self._save_encoder(step, BEST, found)
-        return {"top1": found["top1"]}
+    def _observe(self, step: int, log: RunLog) -> dict[str, float]:
+        """Let the observers look where a look is due; returns what the progress bar shows of it."""
+        shown: dict[str, float] = {}
+        for observer in self.observers:
+            if observer.due(step):
+                findings = observer.look(step)
+                log.note(step, findings.numbers)
+                shown |= {name: findings.numbers[name] for name in findings.shown}
+        return shown
 
-    def _backward(self, model: nn.Module, parts: Iterator[Part]) -> Tensor:
+    def _backward(self, model: nn.Module, parts: Iterator[Batch]) -> Tensor:
         """Gradients of this process' share of a step, averaged over processes; returns its loss."""
         kind = torch.device(self.where.device).type
         autocast = torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16")
@@ -305,6 +240,7 @@ class _Run:
         return backward(model, parts, self.training.accumulate, autocast)
 
     def _mean(self, value: Tensor) -> float:
+        """The mean over processes."""
         if self.where.size > 1:
             dist.all_reduce(value)
         return value.item() / self.where.size
@@ -318,92 +254,104 @@ class _Run:
         dist.all_reduce(asked, dist.ReduceOp.MAX)
         return int(asked)
 
-    def _start(self, resume: bool) -> int:
-        """The step to start at: 0, or where the checkpoint left off."""
-        kept = self.folder.state(resume)
+    def _start(self) -> int:
+        """Put the weights and the observers in place; returns the step to start at: 0, or the step
+        of the checkpoint."""
+        kept = self.folder.state(self.request.resume)
         if self.where.first:
             self.folder.prepare()
         if kept is None:
-            self._follow()
+            self.observers = self._begin_observers(0)
             return 0
         step, tensors = kept
-        self.module.load_state_dict(_within("module/", tensors))
-        load_named_state(self.optimizer, self.module, _within("optimizer/", tensors))
-        self._follow(_within("path/", tensors))
+        self.module.load_state_dict(_select(tensors, "module/"))
+        load_named_state(self.optimizer, self.module, _select(tensors, "optimizer/"))
+        self.observers = self._begin_observers(step)
+        for observer in self.observers:
+            if isinstance(observer, StatefulObserver):
+                observer.load(_select(tensors, f"{observer.key}/"))
         self.say(f"going on at step {step} of {self.schedule.steps}")
         return step
 
-    def _follow(self, state: Mapping[str, Tensor] | None = None) -> None:
-        """Follow the weights from where they are now, or go on following them."""
-        if not self.followed:
-            return
-        self.path = PathTracker(getattr(self.method, "tuned", self.module))
-        if state is not None:
-            if not state:
-                raise InputError(
-                    f"The run in {self.out} was not followed from its first step: go on without its"
-                    " path."
-                )
-            self.path.load(state)
+    def _begin_observers(self, start: int) -> tuple[Observer, ...]:
+        running = RunningTraining(
+            job=self.job,
+            images=self.request.images,
+            out=self.request.out,
+            training=self.training,
+            schedule=self.schedule,
+            where=self.where,
+            precision=self.precision,
+            method=self.method,
+            optimizer=self.optimizer,
+            lines=self.folder.lines(start),
+            keep=self._keep_encoder,
+        )
+        begun = (begin(running) for begin in self.request.observers)
+        return tuple(observer for observer in begun if observer is not None)
 
     def _save(self, step: int) -> None:
+        """Keep the state and the encoder; all processes wait until they are kept."""
         if self.where.first:
-            tensors = {f"module/{name}": value for name, value in self.module.state_dict().items()}
-            tensors |= {
-                f"optimizer/{name}": value
-                for name, value in named_state(self.optimizer, self.module).items()
+            named = {
+                "module": self.module.state_dict(),
+                "optimizer": named_state(self.optimizer, self.module),
             }
-            if self.path:
-                tensors |= {f"path/{name}": value for name, value in self.path.state().items()}
+            for observer in self.observers:
+                if isinstance(observer, StatefulObserver):
+                    named[observer.key] = dict(observer.state())
+            tensors = {
+                f"{key}/{name}": value
+                for key, state in named.items()
+                for name, value in state.items()
+            }
             self.folder.keep_state(step, tensors)
-            self._save_encoder(step)
+            self._keep_encoder(step)
         if self.where.size > 1:
             # torchrun ends all processes when one has ended with an error, as after Ctrl-C
             dist.barrier()
 
-    def _save_encoder(
-        self, step: int, file: str = zoo.ENCODER, found: Mapping[str, float] | None = None
+    def _keep_encoder(
+        self, step: int, file: str = zoo.ENCODER, numbers: Mapping[str, float] | None = None
     ) -> None:
-        done = {
-            "step": step,
-            "epochs": step / self.schedule.epoch,
-            "images": self.images.name,
-            **(found or {}),
-        }
-        weights, subject = self.subject.weights(self.method), self.subject
-        about = {**subject.about.to_json(), **done}
-        self.folder.keep_encoder(
-            weights, self.name, subject.header, about, subject.transform.spec(), file
+        """Write the encoder as it is, in the first process; numbers stand in its header."""
+        if not self.where.first:
+            return
+        about = replace(
+            self.job.about,
+            step=step,
+            epochs=step / self.schedule.epoch,
+            images=self.request.images.name,
+            more={**self.job.about.more, **(numbers or {})},
         )
+        weights, transform = self.job.weights(self.method), self.job.transform.spec()
+        self.folder.keep_encoder(weights, self.request.name, self.job.shape, about, transform, file)
 
     @contextlib.contextmanager
-    def _log(self, start: int) -> Iterator[Lines]:
+    def _log(self, start: int) -> Iterator[RunLog]:
         """The run's log; its lines until `start` are judged again, but nothing is said of them
         again."""
         s = self.schedule
-        made = functools.partial(
-            Lines, per_epoch=s.epoch, steps=s.steps, every=self.training.log_every
+        make = functools.partial(
+            RunLog, per_epoch=s.epoch, steps=s.steps, every=self.training.log_every
         )
         if not self.where.first:
-            yield made(None)
+            yield make(None)
             return
         with self.folder.log(start) as write:
-            self.best = max(
-                [float(line["top1"]) for line in self.folder.lines() if "top1" in line],
-                default=-1.0,
-            )
-            if self.watch is None:
-                yield made(write)
-                return
-            signs = Signs(
-                round(self.settings.warmup * s.steps), getattr(self.settings, "prototypes", None)
-            )
-            for line in self.folder.lines():
-                signs.see(line)
-            yield made(write, signs=signs, tell=self.watch.tell, say=self.say)
+            signs = None
+            if self.request.judged:
+                settings = self.job.settings
+                signs = Signs(
+                    round(settings.warmup * s.steps), getattr(settings, "prototypes", None)
+                )
+                for line in self.folder.lines():
+                    signs.judge(line)
+            yield make(write, signs=signs, tell=self.request.tell, say=self.say)
 
 
-def _within(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _select(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors with names that begin with a prefix, by the rest of their names."""
     return {
         name.removeprefix(prefix): value
         for name, value in tensors.items()

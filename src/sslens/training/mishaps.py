@@ -1,5 +1,4 @@
-"""What befalls a run through no setting's fault: memory that runs out, a data worker or a process
-that is lost."""
+"""Failures of the machine while a run goes on: memory, data workers, other processes."""
 
 import re
 from dataclasses import dataclass
@@ -29,13 +28,15 @@ _CONNECTION = (
 
 @final
 @dataclass(frozen=True)
-class Run:
+class Circumstances:
     """What advice depends on.
 
     Attributes:
         out: the run's folder.
-        precision: of its arithmetic.
-        divisible: whether its steps can be computed in parts.
+        training: how long the run is, and on what.
+        where: the processes, of which this is one.
+        precision: of the run's arithmetic.
+        divisible: whether the run's steps can be computed in parts.
     """
 
     out: Path
@@ -44,86 +45,102 @@ class Run:
     precision: str
     divisible: bool
 
+    @property
+    def resumable(self) -> bool:
+        """Whether there is a state to go on from."""
+        return (self.out / STATE).exists()
 
-def mishap(error: Exception, run: Run) -> Mishap | None:
-    """What an error means in which nobody was at fault, and what to do, or None for an error that
-    is something else.
+    @property
+    def state(self) -> str:
+        """What is left of the run, a sentence without its full stop."""
+        return f"The last state is kept in {self.out}" if self.resumable else "Nothing was kept yet"
 
-    >>> run = Run(Path("nowhere"), Training(batch_size=64), Processes(0, 1, "cpu"), "bfloat16", divisible=True)
-    >>> print(mishap(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 2048 bytes."), run))
-    Memory ran out on cpu (2048 bytes were asked for). Nothing was kept yet: start again with --accumulate 2 or --recompute, which
-    leave the numbers as they are, or with a smaller --batch-size.
-    >>> mishap(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), run) is None
+    @property
+    def restart(self) -> str:
+        """How a mend begins."""
+        return "go on with" if self.resumable else "start again with"
+
+
+def explain(error: Exception, run: Circumstances) -> Mishap | None:
+    """Explain an error of the machine, and say what to do; None for an error that is something
+    else.
+
+    >>> run = Circumstances(Path("nowhere"), Training(batch_size=64), Processes(0, 1, "cpu"), "bfloat16", divisible=True)
+    >>> print(explain(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 2048 bytes."), run))
+    Memory ran out on cpu (2048 bytes were asked for). Nothing was kept yet: start again with accumulate=2 or recompute=True, which
+    leave the numbers as they are, or with a smaller batch_size.
+    >>> explain(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), run) is None
     True
     """
     text = str(error)
     if any(sign in text for sign in _WORKER):
-        fewer = f"fewer --workers than {run.training.workers} (0 decodes in the training process)"
-        return Mishap(
-            "A data worker was lost, as when memory or shared memory (/dev/shm) runs out and the"
-            f" system ends a process ({_first(text)}). {_start(run)} {fewer}{_same(run)}."
-        )
+        return _lost_worker(text, run)
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
         sign in text for sign in _NO_MEMORY
     ):
-        size = _SIZE.search(text)
-        asked = f" ({size[1]} were asked for)" if size else ""
-        return Mishap(f"Memory ran out on {run.where.device}{asked}. {_memory(run)}.")
+        return _no_memory(text, run)
     if run.where.size > 1 and (
         isinstance(error, dist.DistError) or any(sign in text for sign in _CONNECTION)
     ):
-        return Mishap(
-            f"Process {run.where.rank} of {run.where.size} lost its connection to another, which"
-            f" was ended or hangs; what that one said comes first ({_first(text)}). {_start(run)}"
-            f" the same command{_same(run)}."
-        )
+        return _lost_process(text, run)
     return None
 
 
-def _kept(run: Run) -> bool:
-    return (run.out / STATE).exists()
-
-
-def _start(run: Run) -> str:
-    return (
-        f"The last state is kept in {run.out}: go on with"
-        if _kept(run)
-        else "Nothing was kept yet: start again with"
+def _lost_worker(text: str, run: Circumstances) -> Mishap:
+    resume = " and {resume=True}" if run.resumable else ""
+    return Mishap(
+        "A data worker was lost, as when memory or shared memory (/dev/shm) runs out and the"
+        f" system ends a process ({_first_line(text)}). {run.state}",
+        mend=f"{run.restart} fewer {{workers}} than {run.training.workers} (0 decodes in the"
+        f" training process){resume}",
     )
 
 
-def _same(run: Run) -> str:
-    return " and --resume" if _kept(run) else ""
-
-
-def _memory(run: Run) -> str:
-    t = run.training
-    share = t.batch_size // run.where.size
-    parts = (
-        next((n for n in range(t.accumulate + 1, share + 1) if share % n == 0), None)
-        if run.divisible
-        else None
+def _lost_process(text: str, run: Circumstances) -> Mishap:
+    resume = " and {resume=True}" if run.resumable else ""
+    return Mishap(
+        f"Process {run.where.rank} of {run.where.size} lost its connection to another, which"
+        f" was ended or hangs; what that one said comes first ({_first_line(text)}). {run.state}",
+        mend=f"{run.restart} the same command{resume}",
     )
-    free = [
-        *([f"--accumulate {parts}"] if parts else []),
-        *([] if t.recompute else ["--recompute"]),
+
+
+def _no_memory(text: str, run: Circumstances) -> Mishap:
+    """What takes less memory: first what leaves the numbers as they are."""
+    size = _SIZE.search(text)
+    asked = f" ({size[1]} were asked for)" if size else ""
+    what = f"Memory ran out on {run.where.device}{asked}."
+    parts = _more_parts(run)
+    same = [
+        *([f"{{accumulate={parts}}}"] if parts else []),
+        *([] if run.training.recompute else ["{recompute=True}"]),
     ]
     other = [
-        "a smaller --batch-size",
-        *([] if run.precision == "bfloat16" else ["--precision bfloat16"]),
+        "a smaller {batch_size}",
+        *([] if run.precision == "bfloat16" else ["{precision=bfloat16}"]),
     ]
-    if not free:
-        return (
-            f"{'Start again in another --out' if _kept(run) else _start(run).removesuffix(' with')}"
-            f" with {' or '.join(other)}"
-        )
-    resume, elsewhere = (
-        ("--resume and ", "start again in another --out ") if _kept(run) else ("", "")
+    if not same and run.resumable:
+        return Mishap(what, mend=f"start again in another {{out}} with {' or '.join(other)}")
+    if not same:
+        return Mishap(f"{what} {run.state}", mend=f"start again with {' or '.join(other)}")
+    resume = "{resume=True} and " if run.resumable else ""
+    elsewhere = "start again in another {out} " if run.resumable else ""
+    return Mishap(
+        f"{what} {run.state}",
+        mend=f"{run.restart} {resume}{' or '.join(same)}, which leave the numbers as they are, or"
+        f" {elsewhere}with {' or '.join(other)}",
     )
-    same = f"{_start(run)} {resume}{' or '.join(free)}, which leave the numbers as they are"
-    return f"{same}, or {elsewhere}with {' or '.join(other)}"
 
 
-def _first(text: str) -> str:
+def _more_parts(run: Circumstances) -> int | None:
+    """The next number of parts that a process' share of a step can be computed in."""
+    if not run.divisible:
+        return None
+    share = run.training.batch_size // run.where.size
+    numbers = range(run.training.accumulate + 1, share + 1)
+    return next((number for number in numbers if share % number == 0), None)
+
+
+def _first_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return (lines or [""])[0][:200].rstrip(".: ")

@@ -1,43 +1,10 @@
 """Optimisers, and the learning rate scaled to the batch."""
 
-import math
 from collections.abc import Mapping
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
-
-from sslens.errors import InputError, nearest
-
-OPTIMISERS = ("adamw", "lars", "sgd")
-
-
-def check(settings: Any) -> None:
-    """Refuse an objective's settings that the optimiser or the schedule cannot follow.
-
-    Raises:
-        InputError: there is no such optimiser; base_lr is not above 0, weight_decay is below 0, a
-            beta is outside [0, 1) or warmup outside [0, 1].
-    """
-    wanted = {
-        "base_lr": (0 < settings.base_lr < math.inf, "above 0"),
-        "weight_decay": (0 <= settings.weight_decay < math.inf, "0 or more"),
-        "betas": (
-            len(settings.betas) == 2 and all(0 <= beta < 1 for beta in settings.betas),
-            "two from 0 to below 1",
-        ),
-        "warmup": (0 <= settings.warmup <= 1, "a share of the training, 0 to 1"),
-    }
-    if getattr(settings, "optimiser", "adamw") not in OPTIMISERS:
-        raise InputError(
-            f'There is no optimiser "{settings.optimiser}":'
-            f" {nearest(settings.optimiser, OPTIMISERS)}"
-        )
-    for name, (holds, expected) in wanted.items():
-        if not holds:
-            raise InputError(
-                f"The setting {name} is {getattr(settings, name)}: expected {expected}."
-            )
 
 
 def scaled_lr(base_lr: float, batch_size: int) -> float:
@@ -61,9 +28,9 @@ def adamw(
     return torch.optim.AdamW(groups, lr=0.0, weight_decay=weight_decay, betas=betas, fused=True)
 
 
-def optimiser(groups: list[dict[str, Any]], settings: Any) -> torch.optim.Optimizer:
-    """The one that an objective's settings name, AdamW where they name none; SGD and LARS take
-    betas[0] as their momentum.
+def make_optimiser(groups: list[dict[str, Any]], settings: Any) -> torch.optim.Optimizer:
+    """Make the optimiser that settings name, AdamW where they name none; SGD and LARS take betas[0]
+    as their momentum.
 
     Groups that come with their own weight decay keep it; `set_rates` moves that of the others.
     """

@@ -3,19 +3,19 @@ device."""
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, final
+from collections.abc import Iterator
+from typing import final
 
 import torch
 from jaxtyping import Int64
 from numpy import ndarray
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from sslens.data.images import ImageSet
 from sslens.data.streams import stream
 from sslens.errors import InputError
-from sslens.methods import Rows
+from sslens.methods import Batch, Rows
+from sslens.methods.job import TrainingJob
 from sslens.processes import Processes
 from sslens.training.schedule import Training
 
@@ -24,50 +24,43 @@ ORDER = 2
 #: parts that each data worker has ready
 READY = 2
 
-Part = Mapping[str, Tensor]
-
 
 @final
-class Parts(Dataset[Part | InputError]):
+class Parts(Dataset[Batch | InputError]):
     """Part number i of the run: the views of this process' images in part i mod `accumulate` of
     step i div `accumulate`.
 
-    What is wrong with an image is returned: raised in a data worker it would come back as the text
+    An image's fault is returned, not raised: raised in a data worker it would come back as the text
     of a traceback.
     """
 
     def __init__(
-        self,
-        batch: Callable[..., Part],
-        settings: Any,
-        arch: Any,
-        images: ImageSet,
-        training: Training,
-        where: Processes,
+        self, job: TrainingJob, images: ImageSet, training: Training, where: Processes
     ) -> None:
-        self.batch = batch
-        self.settings, self.arch, self.images, self.training = settings, arch, images, training
+        # not the job itself: data workers are sent this, and a job holds a method
+        self.batch, self.settings, self.start = job.batch, job.settings, job.start
+        self.images, self.training = images, training
         self.rank, self.size = where.rank, where.size
         self._order: tuple[int, Int64[ndarray, " image"]] | None = None
 
-    def __getitem__(self, index: int) -> Part | InputError:
+    def __getitem__(self, index: int) -> Batch | InputError:
         t = self.training
         step, part = divmod(index, t.accumulate)
         epoch, place = divmod(step, len(self.images) // t.batch_size)
         length = t.batch_size // (self.size * t.accumulate)
         start = (self.rank * t.accumulate + part) * length
         rows = slice(start, start + length)
-        chosen = self._ordered(epoch)[place * t.batch_size : (place + 1) * t.batch_size][rows]
+        chosen = self._order_of(epoch)[place * t.batch_size : (place + 1) * t.batch_size][rows]
         try:
             images = [self.images.image(int(row)) for row in chosen]
         except InputError as error:
             return error
         labels = None if self.images.labels is None else tuple(self.images.labels[chosen].tolist())
-        which = Rows(t.seed, step, rows, t.batch_size, labels)
-        made: Part = self.batch(images, self.settings, self.arch, which)
-        return made
+        which = Rows(t.seed, step, rows, t.batch_size, labels, tuple(chosen.tolist()))
+        views: Batch = self.batch(images, self.settings, self.start, which)
+        return views
 
-    def _ordered(self, epoch: int) -> Int64[ndarray, " image"]:
+    def _order_of(self, epoch: int) -> Int64[ndarray, " image"]:
         """The rows of all images in the order of an epoch, kept until another is asked for."""
         if self._order is None or self._order[0] != epoch:
             self._order = (
@@ -89,12 +82,12 @@ class Feed:
         parts: by number.
         numbers: of those that are wanted.
         workers: processes that make them; 0 makes them in this one.
-        ahead: whether `fetch` does anything; where the device is a GPU unless given.
+        ahead: whether `fetch` does anything; only where the device is a GPU unless given.
     """
 
     def __init__(
         self,
-        parts: Dataset[Part | InputError],
+        parts: Dataset[Batch | InputError],
         numbers: range,
         device: str,
         workers: int = 0,
@@ -112,20 +105,19 @@ class Feed:
             pin_memory=cuda,
             prefetch_factor=READY if workers else None,
         )
-        self._loaded: Iterator[Part | InputError] = iter(loader)
-        self._next: Part | None = None
+        self._loaded: Iterator[Batch | InputError] = iter(loader)
+        self._next: Batch | None = None
 
-    def take(self, count: int) -> Iterator[Part]:
+    def take(self, count: int) -> Iterator[Batch]:
         """The next parts, one after another.
 
         Raises:
             InputError: an image cannot be decoded.
         """
         for _ in range(count):
-            part, self._next = self._next or self._moved(self._load()), None
-            if (
-                self.stream is not None
-            ):  # computing waits for the copy, and the memory for the computing
+            part, self._next = self._next or self._to_device(self._load()), None
+            if self.stream is not None:
+                # computing waits for the copy, and the memory for the computing
                 computing = torch.cuda.current_stream(self.device)
                 computing.wait_stream(self.stream)
                 for value in part.values():
@@ -137,9 +129,9 @@ class Feed:
         device has work."""
         if self.ahead and self._next is None:
             with contextlib.suppress(StopIteration):
-                self._next = self._moved(self._load())
+                self._next = self._to_device(self._load())
 
-    def _load(self) -> Part | InputError:
+    def _load(self) -> Batch | InputError:
         try:
             return next(self._loaded)
         except (ConnectionError, EOFError) as error:
@@ -148,7 +140,7 @@ class Feed:
             time.sleep(1)
             raise RuntimeError(f"DataLoader worker (pid not known) was lost: {error}") from error
 
-    def _moved(self, part: Part | InputError) -> Part:
+    def _to_device(self, part: Batch | InputError) -> Batch:
         if isinstance(part, InputError):
             raise part
         with torch.cuda.stream(self.stream):

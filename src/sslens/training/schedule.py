@@ -2,23 +2,17 @@
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sslens.data.images import ImageSet
 from sslens.errors import Doubt, InputError
-from sslens.find import plugin
-from sslens.methods import Method
-from sslens.models.arch import EXAMPLES
-from sslens.models.arch import parse as parsed
+from sslens.methods.job import TrainingJob
 from sslens.models.heads import BatchNorm
-from sslens.training.optim import check
 
-#: what makes of one image nothing
+#: modules whose output for a single image is always zero
 NORMS = (BatchNorm, _BatchNorm)
 #: images whose sizes are looked at
 LOOKED_AT = 16
@@ -26,7 +20,8 @@ LOOKED_AT = 16
 
 @dataclass(frozen=True)
 class Training:
-    """How long, on what, and how a run is kept; what belongs to the method is in its own settings.
+    """How long a run is, on what it runs, and how it is kept; what belongs to the method is in the
+    method's own settings.
 
     Attributes:
         epochs: passes over the images; a last minibatch that is not whole is dropped.
@@ -66,10 +61,11 @@ class Training:
         }
         for name, low in least.items():
             if getattr(self, name) < low:
-                raise InputError(f"{name} is {getattr(self, name)}: give {low} or more.")
+                raise InputError(f"{name} is {getattr(self, name)}", mend=f"give {low} or more")
         if self.precision == "float16":
             raise InputError(
-                "Gradients vanish in float16: train with --precision bfloat16, or float32."
+                "Gradients vanish in float16",
+                mend="train with {precision=bfloat16}, or float32",
             )
 
 
@@ -98,78 +94,56 @@ class Schedule:
         return self.epoch * self.epochs
 
 
-def plan(
-    objective: str, images: int, arch: str, settings: Any, training: Training, world: int = 1
-) -> Schedule:
-    """The steps of a run, or why there can be none.
+def schedule_run(job: TrainingJob, images: int, training: Training, world: int = 1) -> Schedule:
+    """The steps of a run on so many images in so many processes.
 
     Raises:
-        InputError: the batch is larger than the set, or cannot be shared out, or is one image of an
-            objective that contrasts images or of a network with batch norms; a setting is out of
-            bounds, or does not go with the arch.
+        InputError: there can be no such run: the minibatch is larger than the set, or cannot be
+            shared out, or is one image of a method that contrasts images or of a network with batch
+            norms.
     """
-    check(settings)
-    module, shape = plugin("objectives", objective), parsed(arch)
-    if shape.kind not in module.KINDS:
-        raise InputError(
-            f"{objective} cannot train {arch}: it trains"
-            f" {' and '.join(EXAMPLES[kind] for kind in module.KINDS)}."
-        )
-    with torch.device(
-        "meta"
-    ):  # settings that do not go with the arch are refused, and no memory is taken
-        method = module.Objective(shape, settings)
-    return scheduled(
-        method, objective, arch, images, training, world, getattr(module, "IN_PARTS", "")
-    )
-
-
-def scheduled(
-    method: Method,
-    objective: str,
-    arch: str,
-    images: int,
-    training: Training,
-    world: int,
-    in_parts: str = "",
-) -> Schedule:
-    """The steps of a run of a method, or why there can be none; `in_parts` says what else would
-    make its steps divisible.
-
-    Raises:
-        InputError: as `plan` does, of the batch.
-    """
+    shares = world * training.accumulate
+    job.require_batch_size(training.batch_size, shares)
+    method = job.sketch
     if training.accumulate > 1 and not method.divisible:
         raise InputError(
-            f"{objective} on {arch} normalises over all images of a step, which parts would change:"
-            f" leave --accumulate out, and give a smaller --batch-size or more processes{in_parts}."
+            f"{job.learner} on {job.network} normalises over all images of a step, which parts"
+            " would change",
+            mend="leave {accumulate} out, and give a smaller {batch_size} or more"
+            f" processes{job.in_parts}",
         )
     if training.batch_size > images:
         raise InputError(
-            f"A minibatch of {training.batch_size} is more than the {images} images: give"
-            f" --batch-size {images} or less."
+            f"A minibatch of {training.batch_size} is more than the {images} images",
+            mend=f"give {{batch_size={images}}} or less",
         )
     require_shares(training.batch_size, world, training.accumulate)
     if method.whole_batch and training.batch_size < 2:
         raise InputError(
-            f"{objective} contrasts images with each other: give a --batch-size of 2 or more."
+            f"{job.learner} contrasts images with each other",
+            mend="give a {batch_size} of 2 or more",
         )
     assert isinstance(method, nn.Module)
     if training.batch_size < 2 and any(isinstance(module, NORMS) for module in method.modules()):
         raise InputError(
-            f"{objective} on {arch} normalises over the images of a step: give a --batch-size of 2"
-            " or more."
+            f"{job.learner} on {job.network} normalises over the images of a step",
+            mend="give a {batch_size} of 2 or more",
         )
     return Schedule(images, training.batch_size, training.epochs)
 
 
 def require_shares(batch_size: int, world: int, accumulate: int) -> None:
-    """Refuse a minibatch that so many processes cannot share, in so many parts each."""
+    """Refuse a minibatch that so many processes cannot share, in so many parts each.
+
+    Raises:
+        InputError: it cannot be divided.
+    """
     shares = world * accumulate
     if batch_size % shares:
         raise InputError(
             f"A minibatch of {batch_size} cannot be shared by {world} processes in {accumulate}"
-            f" parts: give a multiple of {shares}."
+            " parts",
+            mend=f"give a multiple of {shares}",
         )
 
 

@@ -54,8 +54,8 @@ class Signs:
             all are alike.
 
     >>> signs = Signs(warm_up=0, prototypes=64)
-    >>> said = [signs.see({"step": step, "loss": 4.1589}) for step in range(10, 310, 10)]  # log 64 = 4.15888
-    >>> [(10 * (i + 1), found[0].split(":")[0]) for i, found in enumerate(said) if found]
+    >>> texts = [signs.judge({"step": step, "loss": 4.1589}) for step in range(10, 310, 10)]  # log 64 = 4.15888
+    >>> [(10 * (i + 1), new[0].split(":")[0]) for i, new in enumerate(texts) if new]
     [(100, 'Steps 10 to 100 have a loss of 4.159, that is log K of the 64 prototypes')]
     """
 
@@ -64,22 +64,22 @@ class Signs:
         self._steps: list[int] = []
         self._losses: list[float] = []
         self._moved = False
-        self._said: set[str] = set()
+        self._given: set[str] = set()
 
-    def see(self, line: Mapping[str, Any]) -> tuple[str, ...]:
-        """What a line of the log shows for the first time; lines with neither a loss nor a spread
-        show nothing."""
-        found: dict[str, str | None] = {}
+    def judge(self, line: Mapping[str, Any]) -> tuple[str, ...]:
+        """Judge a line of the log; returns what it shows for the first time. Lines with neither a
+        loss nor a spread show nothing."""
+        signs: dict[str, str | None] = {}
         if "loss" in line:
             self._steps.append(int(line["step"]))
             self._losses.append(float(line["loss"]))
-            found = {"chance": self._at_chance(), "nothing": self._at_nothing()}
+            signs = {"chance": self._at_chance(), "nothing": self._at_nothing()}
             # at log K from the start is one thing wrong, not two
-            found["still"] = None if found["chance"] or "chance" in self._said else self._still()
+            signs["still"] = None if signs["chance"] or "chance" in self._given else self._still()
         if "spread" in line and line["step"] > self.warm_up:
-            found["same"] = _same(int(line["step"]), float(line["spread"]))
-        new = {sign: text for sign, text in found.items() if text and sign not in self._said}
-        self._said |= set(new)
+            signs["same"] = _same(int(line["step"]), float(line["spread"]))
+        new = {sign: text for sign, text in signs.items() if text and sign not in self._given}
+        self._given |= set(new)
         return tuple(new.values())
 
     def _recent(self) -> list[float]:
@@ -104,8 +104,7 @@ class Signs:
         return (
             f"{self._span(CHUNK)} have a loss of {recent[-1]:.4g}, that is log K of the"
             f" {self.prototypes:,} prototypes: all images are assigned alike. A lower teacher"
-            " temperature or stronger sharpening, a lower --set base_lr and a longer --set warmup"
-            " usually help."
+            " temperature or stronger sharpening, a lower base_lr and a longer warmup usually help."
         )
 
     def _at_nothing(self) -> str | None:
@@ -115,8 +114,8 @@ class Signs:
         return (
             f"{self._span(CHUNK)} have a loss of almost nothing ({recent[-1]:.2g}): every image is"
             " assigned to the same prototype, or there are too few images. A centre that follows"
-            " faster (a lower --set centre_momentum), a higher teacher temperature and a lower"
-            " --set base_lr usually help."
+            " faster (a lower centre_momentum), a higher teacher temperature and a lower base_lr"
+            " usually help."
         )
 
     def _still(self) -> str | None:
@@ -138,17 +137,16 @@ class Signs:
         if self._moved or sum(step > self.warm_up for step in self._steps) < PATIENCE:
             return None
         x = np.linspace(-0.5, 0.5, len(losses))
-        rise = float(
-            x @ losses / (x @ x)
-        )  # of the least-squares line, from end to end; its variance is noise² / Σx²
+        # of the least-squares line, from end to end; its variance is noise² / Σx²
+        rise = float(x @ losses / (x @ x))
         self._moved = abs(rise) > max(ERRORS * noise / math.sqrt(x @ x), SHARE * abs(first))
         if self._moved:
             return None
         return (
             f"The loss has not moved beyond its noise from step {self._steps[0]:,} to"
             f" {self._steps[-1]:,} ({first:.4g} and now {last:.4g}), the warm-up being over: a"
-            " higher --set base_lr (a lower one where the loss jumps about), a larger --batch-size"
-            " and a look at whether the images differ at all usually help."
+            " higher base_lr (a lower one where the loss jumps about), a larger batch_size and a look"
+            " at whether the images differ at all usually help."
         )
 
 
@@ -158,6 +156,5 @@ def _same(step: int, value: float) -> str | None:
     return (
         f"At step {step:,} the encoder makes the same of all images (its normalised features have a"
         f" standard deviation of {value:.2g}): the training has collapsed. Start again with a lower"
-        " --set base_lr, a longer --set warmup or a higher --set momentum, and with the recipe's"
-        " own temperatures."
+        " base_lr, a longer warmup or a higher momentum, and with the recipe's own temperatures."
     )

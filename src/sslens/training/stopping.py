@@ -18,8 +18,8 @@ class Stop:
 
     Attributes:
         asked: the first that came.
-        kept: that for which the state was kept, as the run says; in another process it may have
-            come first.
+        kept: the signal for which the state was kept, which the run sets; another process may have
+            had it first.
     """
 
     asked: int = 0
@@ -27,11 +27,11 @@ class Stop:
 
 
 @contextlib.contextmanager
-def stopping() -> Iterator[Stop]:
-    """Within it Ctrl-C, SIGTERM, SIGUSR1 and SIGUSR2 are only noted; a second Ctrl-C stops at once.
+def note_signals() -> Iterator[Stop]:
+    """Only note Ctrl-C, SIGTERM, SIGUSR1 and SIGUSR2 within it; a second Ctrl-C stops at once.
 
-    A signal for which the state was kept is handed on at the end to what handled it before, if
-    anything did: to submitit, which puts a job of SLURM back into the queue.
+    A signal for which the state was kept is handed on at the end to its handler from before, if
+    there was one: to submitit's, which puts a job of SLURM back into the queue.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
@@ -41,9 +41,8 @@ def stopping() -> Iterator[Stop]:
     def note(number: int, _frame: FrameType | None) -> None:
         if stop.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        stop.asked = (
-            stop.asked or number
-        )  # SLURM's SIGTERM comes after the signal that a job has asked for
+        # the first counts: SLURM's SIGTERM comes after the signal that a job has asked for
+        stop.asked = stop.asked or number
 
     before: dict[int, Any] = {number: signal.signal(number, note) for number in SIGNALS}
     try:

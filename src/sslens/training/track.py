@@ -10,9 +10,9 @@ from typing import Any
 
 from sslens.errors import InputError
 from sslens.store import write_text
-from sslens.training.folder import Line
+from sslens.training.folder import LogLine
 
-Tell = Callable[[Line], None]
+Tell = Callable[[LogLine], None]
 
 #: what a line says of itself, or what is no curve
 PLACE = ("step", "time")
@@ -28,15 +28,15 @@ def require(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise InputError(
-            f"--{name} needs the package {name}, which is not installed: run pip install"
-            " 'sslens[track]'."
+            f"The package {name}, by which runs can be followed, is not installed",
+            mend="run pip install 'sslens[track]', or leave {" + name + "} out",
         ) from error
 
 
-def parts(line: Line) -> tuple[dict[str, float], dict[str, str]]:
+def split_line(line: LogLine) -> tuple[dict[str, float], dict[str, str]]:
     """The numbers of a line that make curves, and its texts.
 
-    >>> parts({"step": 10, "epoch": 0.5, "loss": 1.25, "time": 1e9})
+    >>> split_line({"step": 10, "epoch": 0.5, "loss": 1.25, "time": 1e9})
     ({'epoch': 0.5, 'loss': 1.25}, {})
     """
     shown = {key: value for key, value in line.items() if key not in PLACE}
@@ -55,11 +55,11 @@ def tensorboard(folder: Path) -> Iterator[Tell]:
 
     made: list[SummaryWriter] = []
 
-    def tell(line: Line) -> None:
+    def tell(line: LogLine) -> None:
         step = int(line["step"])
         if not made:
             made.append(SummaryWriter(folder, purge_step=step))
-        numbers, texts = parts(line)
+        numbers, texts = split_line(line)
         for name, value in numbers.items():
             made[0].add_scalar(name, value, step, walltime=float(line["time"]))
         for name, text in texts.items():
@@ -84,7 +84,7 @@ def wandb(folder: Path, name: str, config: Mapping[str, Any]) -> Iterator[Tell]:
     kept = folder / "wandb.txt"
     made: list[Any] = []
 
-    def tell(line: Line) -> None:
+    def tell(line: LogLine) -> None:
         if not made:
             known = (
                 kept.read_text(encoding="utf-8").strip() if kept.exists() else secrets.token_hex(4)
@@ -100,11 +100,11 @@ def wandb(folder: Path, name: str, config: Mapping[str, Any]) -> Iterator[Tell]:
                 made.append(package.init(**asked, config=dict(config)))
             except package.Error as error:
                 raise InputError(
-                    f"Weights & Biases does not take the run ({error}): run wandb login, or set"
-                    " WANDB_MODE=offline."
+                    f"Weights & Biases does not take the run ({error})",
+                    mend="run wandb login, or set WANDB_MODE=offline",
                 ) from error
             write_text(kept, known + "\n")
-        numbers, texts = parts(line)
+        numbers, texts = split_line(line)
         made[0].log(numbers | texts, step=int(line["step"]))
 
     try:

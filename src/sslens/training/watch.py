@@ -1,19 +1,18 @@
-"""What is looked at while a run goes on, and leaves it as it is: k-NN on held-out images, spread,
-curves elsewhere.
+"""The encoder of a training, looked at while the training goes on: k-NN on held-out images, and the
+spread of features.
 
 The encoder is copied, and the copy put in evaluation mode; nothing is drawn from a random stream.
-So a run that is watched ends with the weights of one that is not, bit for bit.
+So a run that is watched ends with the weights of a run that is not, bit for bit.
 """
 
 import copy
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, final, runtime_checkable
+from typing import final
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from sslens.capture.passes import collect
@@ -26,6 +25,8 @@ from sslens.models import networks
 from sslens.models.about import About
 from sslens.models.backbone import Backbone
 from sslens.plan import SMALLEST, Plan
+from sslens.probes.knn import knn
+from sslens.training.observers import Findings, RunningTraining
 from sslens.training.signs import spread
 
 #: of the images of one set, the share that is classified by the others
@@ -35,23 +36,6 @@ SAMPLE = 128
 
 #: neighbours that vote
 K = 20
-
-
-@runtime_checkable
-class Classify(Protocol):
-    """`sslens.probes.knn.knn`, which stands above the training: the class of each query by its k
-    nearest in a bank."""
-
-    def __call__(
-        self,
-        queries: Float[Tensor, "query dim"],
-        bank: Float[Tensor, "bank dim"],
-        bank_labels: Int64[Tensor, " bank"],
-        *,
-        k: int,
-    ) -> Int64[np.ndarray, " query"]:
-        """The predicted classes."""
-        ...
 
 
 @final
@@ -66,7 +50,6 @@ class HeldOut:
 
     queries: ImageSet
     bank: ImageSet
-    classify: Classify
 
     def __post_init__(self) -> None:
         for images in (self.queries, self.bank):
@@ -77,8 +60,8 @@ class HeldOut:
                 )
             if len(images) < SMALLEST:
                 raise InputError(
-                    f"{len(images)} of {images.name} are too few images for k-NN: give {SMALLEST}"
-                    " or more to classify, and as many to classify them by."
+                    f"{len(images)} of {images.name} are too few images for k-NN",
+                    mend=f"give {SMALLEST} or more to classify, and as many to classify them by",
                 )
         unknown = sorted(set(self.queries.classes) - set(self.bank.classes))
         if unknown:
@@ -87,16 +70,17 @@ class HeldOut:
             )
 
     @classmethod
-    def split(cls, images: ImageSet, classify: Classify) -> "HeldOut":
+    def split(cls, images: ImageSet) -> "HeldOut":
         """A fifth of a set, by SHA-256 of the ids, as queries; the rest as the bank."""
-        asked = [_share(name) < QUERIES for name in images.ids]
-        queries = images.take([row for row, chosen in enumerate(asked) if chosen])
+        chosen = [_draw(name) < QUERIES for name in images.ids]
         return cls(
-            queries, images.take([row for row, chosen in enumerate(asked) if not chosen]), classify
+            queries=images.take([row for row, query in enumerate(chosen) if query]),
+            bank=images.take([row for row, query in enumerate(chosen) if not query]),
         )
 
 
-def _share(name: str) -> float:
+def _draw(name: str) -> float:
+    """A number from 0 to 1 that an image's id decides."""
     return int.from_bytes(hashlib.sha256(f"knn/{name}".encode()).digest()[:8], "big") / 2**64
 
 
@@ -118,7 +102,7 @@ class Watch:
 
     def __post_init__(self) -> None:
         if self.every is not None and self.every < 1:
-            raise InputError(f"k-NN every {self.every} epochs cannot be: give 1 or more.")
+            raise InputError(f"k-NN every {self.every} epochs cannot be", mend="give 1 or more")
 
     def due(self, step: int, per_epoch: int, steps: int) -> bool:
         """Whether the encoder is looked at after a step, counted from 1.
@@ -129,20 +113,54 @@ class Watch:
         every = self.every or max(1, steps // per_epoch // 20)
         return step == steps or step % (every * per_epoch) == 0
 
+    def begin(self, run: RunningTraining) -> "EncoderWatch":
+        """Begin to watch a training."""
+        return EncoderWatch(self, run)
+
 
 @final
-class Looks:
-    """What a watched run's encoder is shown, decoded once."""
+class EncoderWatch:
+    """Looks at the encoder of a training, as a `Watch` says."""
+
+    def __init__(self, watch: Watch, run: RunningTraining) -> None:
+        self._watch, self._run = watch, run
+        family = str(run.job.about.family)
+        self._looks = EncoderLooks(watch.held, run.images, run.job.transform, family)
+
+    def due(self, step: int) -> bool:
+        """As `Watch.due`."""
+        schedule = self._run.schedule
+        return self._watch.due(step, schedule.epoch, schedule.steps)
+
+    def look(self, step: int) -> Findings:
+        """Measure the encoder; the progress bar shows the accuracies of k-NN."""
+        run = self._run
+        numbers = self._looks.look(run.method.encoder, run.where.device, run.precision)
+        return Findings(numbers, tuple(name for name in numbers if name.startswith("knn")))
+
+
+@final
+class EncoderLooks:
+    """What an encoder makes of images that are decoded once.
+
+    Args:
+        held: images for k-NN, of which the queries also show the spread.
+        images: the training's, of which a sample shows the spread where none are held out.
+        transform: how images are prepared for the encoder.
+        family: of the objective, "JE", "REC" or "supervised".
+    """
 
     def __init__(
-        self, watch: Watch, images: ImageSet, transform: EvalTransform, family: str
+        self, held: HeldOut | None, images: ImageSet, transform: EvalTransform, family: str
     ) -> None:
-        self.held, self.family, self.transform = watch.held, family, transform
+        self.held, self.family, self.transform = held, family, transform
         sets = {"queries": images.sample(SAMPLE, 0)}
-        if self.held is not None:
-            sets = {"queries": self.held.queries, "bank": self.held.bank}
+        if held is not None:
+            sets = {"queries": held.queries, "bank": held.bank}
         self.sets = {
-            name: Decoded(each, transform) for name, each in sets.items() if len(each) >= SMALLEST
+            name: Decoded(chosen, transform)
+            for name, chosen in sets.items()
+            if len(chosen) >= SMALLEST
         }
 
     def look(self, encoder: nn.Module, device: str, precision: str) -> dict[str, float]:
@@ -163,17 +181,16 @@ class Looks:
             prefix=networks.prefix_tokens(network),
             about=About(),
         )
-        found = {name: self._features(model, name, device, precision) for name in self.sets}
-        if not found or not all(
-            torch.isfinite(x).all() for each in found.values() for x in each[0].values()
-        ):
+        made = {name: self._features(model, name, device, precision) for name in self.sets}
+        tensors = [tensor for features, _ in made.values() for tensor in features.values()]
+        if not made or not all(torch.isfinite(tensor).all() for tensor in tensors):
             return {}
-        queries = found["queries"][0]
+        queries, _ = made["queries"]
         wanted = ("cls", "patch", "mean") if self.family == "JE" else ("patch", "mean")
         numbers = {
             "spread": spread(queries[next(pooling for pooling in wanted if pooling in queries)])
         }
-        return numbers | (self._accuracies(*found["queries"], *found["bank"]) if self.held else {})
+        return numbers | (self._accuracies(*made["queries"], *made["bank"]) if self.held else {})
 
     def _features(
         self, model: Backbone, which: str, device: str, precision: str
@@ -204,15 +221,13 @@ class Looks:
         assert self.held is not None
         classes = {name: label for label, name in enumerate(self.held.bank.classes)}
         truth = np.array(_labels(self.held.queries, query_ids, classes))
-        known = torch.tensor(_labels(self.held.bank, bank_ids, classes))
-        k = min(K, len(known))
+        labels = torch.tensor(_labels(self.held.bank, bank_ids, classes))
+        k = min(K, len(labels))
         poolings = [name for name in ("cls", "patch", "mean") if name in queries]
         if "patch" in poolings:
             poolings.remove("mean")
         return {
-            f"knn_{name}": float(
-                (self.held.classify(queries[name], bank[name], known, k=k) == truth).mean()
-            )
+            f"knn_{name}": float((knn(queries[name], bank[name], labels, k=k) == truth).mean())
             for name in poolings
         }
 
@@ -220,4 +235,4 @@ class Looks:
 def _labels(images: ImageSet, ids: tuple[str, ...], classes: Mapping[str, int]) -> list[int]:
     assert images.labels is not None
     names = dict(zip(images.ids, images.labels.tolist(), strict=True))
-    return [classes[images.classes[names[each]]] for each in ids]
+    return [classes[images.classes[names[image]]] for image in ids]

@@ -1,4 +1,4 @@
-"""How a classifier does on held-out images while it is trained."""
+"""The accuracy of a classifier on held-out images."""
 
 from dataclasses import dataclass
 from typing import final
@@ -7,22 +7,40 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from sslens.data.images import ImageSet
 from sslens.data.transform import EvalTransform
 from sslens.errors import InputError
 from sslens.processes import Processes
+from sslens.tasks import Metric
+from sslens.tasks.classification import FineTuning
 
 #: images at a time
 SIZE = 128
+METRICS = (
+    Metric(
+        "top1",
+        "top-1",
+        "share of held-out images whose class has the highest score of the classifier",
+    ),
+    Metric(
+        "top5", "top-5", "share of held-out images whose class has one of its five highest scores"
+    ),
+    Metric("val_loss", "loss", "mean cross-entropy of held-out images", higher_is_better=False),
+)
 
 
 @final
 @dataclass(frozen=True)
-class Exam:
-    """Labelled images, prepared as for evaluation, whose classes are among those that are learnt.
+class Accuracy:
+    """The evaluation of a classification: top-1, top-5 and cross-entropy on held-out images.
+
+    Attributes:
+        images: labelled ones.
+        transform: how they are prepared.
+        classes: names of the classes that are learnt, in the order of the classifier's scores.
 
     Raises:
         InputError: images without labels, or of a class that is not learnt.
@@ -35,32 +53,36 @@ class Exam:
     def __post_init__(self) -> None:
         if self.images.labels is None:
             raise InputError(
-                f"The images of {self.images.name} have no classes, and are to be classified: give"
-                " labelled ones."
+                f"The images of {self.images.name} have no classes, and are to be classified",
+                mend="give labelled ones",
             )
         there = {self.images.classes[label] for label in self.images.labels.tolist()}
         if unknown := sorted(there - set(self.classes)):
             raise InputError(
                 f'{self.images.name} has images of the class "{unknown[0]}", which is not among the'
-                f" {len(self.classes)} that are learnt: give held-out images of the same classes."
+                f" {len(self.classes)} that are learnt",
+                mend="give held-out images of the same classes",
             )
 
-    def sit(
-        self, classifier: nn.Module, where: Processes, precision: str, workers: int = 0
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Top-1 first."""
+        return METRICS
+
+    def measure(
+        self, method: FineTuning, where: Processes, precision: str, workers: int = 0
     ) -> dict[str, float]:
-        """Shares of the images whose class has the highest score (`top1`) and one of the five
-        highest (`top5`), and their mean cross-entropy (`val_loss`), by a classifier in evaluation
-        mode; each process takes its share of the images.
-        """
-        rows = _Rows(self, where.rank, where.size)
+        """Classify the images; each process takes its share of them."""
+        images = _Share(self, where.rank, where.size)
         sums = torch.zeros(4, dtype=torch.float64)
         kind = torch.device(where.device).type
         with (
             torch.inference_mode(),
             torch.autocast(kind, torch.bfloat16, enabled=precision == "bfloat16"),
         ):
-            for pixels, labels in DataLoader(rows, batch_size=SIZE, num_workers=workers):
-                sums += counted(classifier(pixels.to(where.device)).float().cpu(), labels)
+            for pixels, labels in DataLoader(images, batch_size=SIZE, num_workers=workers):
+                scores = method.classifier(pixels.to(where.device)).float().cpu()
+                sums += count_correct(scores, labels)
         if where.size > 1:
             total = sums.to(where.device)
             dist.all_reduce(total)
@@ -69,14 +91,14 @@ class Exam:
         return {"top1": top1, "top5": top5, "val_loss": loss}
 
 
-def counted(
+def count_correct(
     scores: Float[Tensor, "image class"], labels: Int64[Tensor, " image"]
 ) -> Float[Tensor, "4"]:
     """How many images there are, have the highest score right, have one of the five highest right;
     their summed cross-entropy.
 
     >>> scores = torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0]])
-    >>> [round(value, 4) for value in counted(scores, torch.tensor([0, 1])).tolist()]  # ln(e² + e + 1) − 2 and − 1
+    >>> [round(value, 4) for value in count_correct(scores, torch.tensor([0, 1])).tolist()]  # ln(e² + e + 1) − 2 and − 1
     [2.0, 1.0, 2.0, 1.8152]
     """
     best = scores.topk(min(5, scores.shape[1])).indices == labels[:, None]
@@ -92,19 +114,19 @@ def counted(
 
 
 @final
-class _Rows(Dataset[tuple[Tensor, int]]):
-    """Every so manyth image of an exam, with its label among the classes that are learnt."""
+class _Share(Dataset[tuple[Tensor, int]]):
+    """One process' share of the images, with their labels among the classes that are learnt."""
 
-    def __init__(self, exam: Exam, first: int, every: int) -> None:
-        self.exam, self.rows = exam, range(first, len(exam.images), every)
+    def __init__(self, held: Accuracy, rank: int, size: int) -> None:
+        self.held, self.rows = held, range(rank, len(held.images), size)
         self.label = [
-            exam.classes.index(name) if name in exam.classes else -1 for name in exam.images.classes
+            held.classes.index(name) if name in held.classes else -1 for name in held.images.classes
         ]
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        images, row = self.exam.images, self.rows[index]
+        images, row = self.held.images, self.rows[index]
         assert images.labels is not None
-        return self.exam.transform(images.image(row)), self.label[int(images.labels[row])]
+        return self.held.transform(images.image(row)), self.label[int(images.labels[row])]

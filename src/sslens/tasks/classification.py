@@ -1,9 +1,10 @@
-"""Fine-tuning: all weights of a pre-trained network, under a classifier, learn labels (MAE: He et
-al., 2022, arXiv:2111.06377)."""
+"""Classification: all weights of a pre-trained network, under a classifier, learn labels (MAE: He
+et al., 2022, arXiv:2111.06377)."""
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar, final
 
 import torch
@@ -16,19 +17,24 @@ from torch import Tensor, nn
 from sslens.data.classification import ClassifierViews, Mixing, RandAugment, RandomErasing
 from sslens.data.colour import Normalize
 from sslens.data.geometry import RandomResizedCrop
+from sslens.data.images import ImageSet
 from sslens.data.streams import depth_noise
-from sslens.data.transform import EvalTransform
 from sslens.errors import InputError, nearest
-from sslens.methods import Moment, Rows
+from sslens.methods import Batch, Moment, Rows
+from sslens.methods.job import TrainingJob
+from sslens.methods.labels import class_names
 from sslens.methods.layers import layer_scales
 from sslens.methods.parameters import follow
 from sslens.methods.schedules import cosine
-from sslens.methods.settings import require
-from sslens.models import networks
+from sslens.methods.settings import require, require_optimisable
+from sslens.models.about import About
 from sslens.models.backbone import Backbone
-from sslens.models.branches import count_branches, drop_branches, set_factors
-from sslens.models.heads import share_norms
+from sslens.models.branches import drop_branches, set_factors
+from sslens.tasks.classifier import Classifier
+from sslens.tasks.start import StartingPoint, describe_shape, origin
 
+#: of the task, for people and in `config.yaml`
+LEARNER = "fine-tuning"
 POOLINGS = ("patches", "cls")
 
 
@@ -56,7 +62,7 @@ class Settings:
             normalised by a norm of its own, while the network's final norm is left out; or "cls",
             the CLS token after the final norm.
         together: images that are mixed by one draw.
-        ema: momentum of an average of the weights, which is then what is examined and kept; 0 for
+        ema: momentum of an average of the weights, which is then what is evaluated and kept; 0 for
             none.
         classes: their names, which come from the images.
     """
@@ -100,39 +106,11 @@ class Settings:
 
     def mixing(self) -> Mixing | None:
         """How images are mixed, if they are."""
-        found = Mixing(self.mixup, self.cutmix, self.together)
-        return found if self.mixup or self.cutmix else None
+        mixing = Mixing(self.mixup, self.cutmix, self.together)
+        return mixing if self.mixup or self.cutmix else None
 
 
-@dataclass(frozen=True)
-class Start:
-    """What is known of a pre-trained model where views are made: its name, its images, and how many
-    residual branches it has."""
-
-    name: str
-    transform: EvalTransform
-    branches: int
-
-    @property
-    def image_size(self) -> int:
-        """Side of the images that it sees."""
-        return self.transform.crop
-
-    @classmethod
-    def of(cls, model: Backbone) -> "Start":
-        """That of a model.
-
-        Raises:
-            InputError: the control of raw pixels, which has nothing to train.
-        """
-        if model.prefix is None and not any(True for _ in model.network.parameters()):
-            raise InputError(
-                f"{model.name} has no weights that could be fine-tuned: give a network."
-            )
-        return cls(str(model.about.arch), model.transform, count_branches(model.network))
-
-
-def views(settings: Settings, start: Start) -> ClassifierViews:
+def views(settings: Settings, start: StartingPoint) -> ClassifierViews:
     """A crop, resized as the model's images are, a flip, RandAugment, the model's normalisation,
     erasing."""
     t, s = start.transform, settings
@@ -144,87 +122,26 @@ def views(settings: Settings, start: Start) -> ClassifierViews:
 
 
 def batch(
-    images: Sequence[Image.Image], settings: Settings, arch: Start, rows: Rows
+    images: Sequence[Image.Image], settings: Settings, start: StartingPoint, rows: Rows
 ) -> dict[str, Tensor]:
     """One view of each image, its label, and the noise by which residual branches are dropped.
 
     Where images are mixed, also the label of the neighbour that an image is mixed with, and the
     share that is the image's own.
     """
-    view = views(settings, arch).batch(images, **rows.keywords())
-    made = {"view": view, "label": torch.tensor(rows.labels)}
+    view = views(settings, start).batch(images, **rows.keywords())
+    tensors = {"view": view, "label": torch.tensor(rows.labels)}
     if (mixing := settings.mixing()) is not None:
-        made["view"], made["share"] = mixing.apply(view, **rows.keywords())
-        made["neighbour"] = made["label"].unflatten(0, (-1, 2)).flip(1).flatten()
+        tensors["view"], tensors["share"] = mixing.apply(view, **rows.keywords())
+        tensors["neighbour"] = tensors["label"].unflatten(0, (-1, 2)).flip(1).flatten()
     if settings.drop_path:
-        made["depth"] = depth_noise(**rows.keywords(), places=arch.branches)
-    return made
-
-
-@final
-class Classifier(nn.Module):
-    """A network, its pooling, and a linear layer with a score of each class.
-
-    The linear layer starts truncated normal with a small deviation, so that the first gradients in
-    the network are small.
-    """
-
-    def __init__(self, model: Backbone, settings: Settings) -> None:
-        super().__init__()
-        network = copy.deepcopy(model.network).requires_grad_(True)
-        self.pooling, self.prefix = settings.pooling, model.prefix
-        self.tokens = isinstance(network, networks.TRANSFORMERS)
-        if settings.pooling == "cls" and self.prefix is None:
-            raise InputError(
-                f"{model.name} has no CLS token for the classifier to see: give --set"
-                " pooling=patches, or another preset."
-            )
-        dim = int(network.num_features)  # type: ignore[arg-type]
-        self.norm: nn.Module = nn.Identity()
-        if settings.pooling == "patches" and not isinstance(network, ResNet):
-            self.norm = nn.LayerNorm(dim, eps=1e-6)
-            if self.tokens:
-                network.norm = nn.Identity()
-        if isinstance(network, ResNet):
-            share_norms(network)
-        self.network = network
-        self.head = nn.Linear(dim, len(settings.classes))
-        nn.init.trunc_normal_(self.head.weight, std=settings.head_std)
-        nn.init.zeros_(self.head.bias)
-        _leave_unused(network)
-
-    def forward(
-        self, images: Float[Tensor, "image 3 height width"]
-    ) -> Float[Tensor, "image class"]:
-        """A score of each class."""
-        features: Tensor = self.network.forward_features(images)  # type: ignore[operator]
-        if not self.tokens:
-            pooled = features.mean((2, 3))
-        elif self.pooling == "cls":
-            pooled = features[:, 0]
-        else:
-            pooled = features[:, self.prefix or 0 :].mean(1)
-        scores: Tensor = self.head(self.norm(pooled))
-        return scores
-
-
-def _leave_unused(network: nn.Module) -> None:
-    """Parameters that no feature depends on, such as a pooling's, are not trained: nothing would
-    move them."""
-    training = network.training
-    size = getattr(getattr(network, "patch_embed", None), "img_size", (64, 64))
-    with torch.enable_grad():
-        image = torch.zeros(1, 3, *size, device=next(network.parameters()).device)
-        network.eval().forward_features(image).sum().backward()  # type: ignore[operator]
-    for parameter in network.parameters():
-        parameter.requires_grad_(parameter.grad is not None)
-        parameter.grad = None
-    network.train(training)
+        tensors["depth"] = depth_noise(**rows.keywords(), places=start.branches)
+    return tensors
 
 
 @final
 class FineTuning(nn.Module):
-    """A classifier that is trained, and perhaps the average that follows it."""
+    """A classifier that is trained, and, where there is one, the average that follows it."""
 
     whole_batch: ClassVar[bool] = False
 
@@ -232,23 +149,28 @@ class FineTuning(nn.Module):
         super().__init__()
         self.settings = settings
         self.divisible = not isinstance(model.network, ResNet)
-        self.tuned = Classifier(model, settings)
+        self.tuned = Classifier(
+            model,
+            pooling=settings.pooling,
+            classes=len(settings.classes),
+            head_std=settings.head_std,
+        )
         self.average = copy.deepcopy(self.tuned).requires_grad_(False) if settings.ema else None
         self.branches = drop_branches(self.tuned.network, settings.drop_path)
 
     @property
     def classifier(self) -> Classifier:
-        """What is examined and kept: the average, where there is one."""
+        """The classifier that is evaluated and kept: the average, where there is one."""
         return self.average or self.tuned
 
     @property
     def encoder(self) -> nn.Module:
-        """Its network."""
+        """The network of the classifier that is kept."""
         return self.classifier.network
 
-    def forward(self, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
-        """Cross-entropy with smoothed labels; of a mixed image λ times that of its own and 1 − λ
-        times that of its neighbour's."""
+    def forward(self, batch: Batch) -> Float[Tensor, ""]:
+        """Cross-entropy with smoothed labels; for a mixed image λ times the cross-entropy with its
+        own label plus 1 − λ times the cross-entropy with its neighbour's label."""
         set_factors(self.branches, batch.get("depth"))
         logits = self.tuned(batch["view"])
         with torch.autocast(logits.device.type, enabled=False):
@@ -267,10 +189,10 @@ class FineTuning(nn.Module):
         )
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """By learning rate, that of the classifier first, and by whether they are decayed.
+        """Groups by learning rate, the classifier's first, and by weight decay.
 
-        Vectors (biases, norms) are not, nor what the network says should not be: the CLS token and
-        positions.
+        Vectors (biases, norms) are not decayed, nor are the parameters that the network lists: the
+        CLS token and positions.
         """
         network = self.tuned.network
         scales = {
@@ -296,12 +218,6 @@ class FineTuning(nn.Module):
             return s.first_lr + (peak - s.first_lr) * at.progress / s.warmup, s.weight_decay
         return cosine((at.progress - s.warmup) / (1 - s.warmup), peak, s.min_lr), s.weight_decay
 
-    def before_step(self, at: Moment) -> None:
-        """Nothing moves but what is trained."""
-
-    def before_update(self, at: Moment) -> None:
-        """The gradients are as they are."""
-
     @torch.no_grad()
     def after_update(self, at: Moment) -> None:
         """The average moves; the statistics of batch norms are copied."""
@@ -310,11 +226,66 @@ class FineTuning(nn.Module):
             for kept, now in zip(self.average.buffers(), self.tuned.buffers(), strict=True):
                 kept.copy_(now)
 
-    def kept(self) -> dict[str, Tensor]:
-        """The weights of what is kept: the network's by their names, the classifier's after
+    def weights(self) -> dict[str, Tensor]:
+        """The weights that are kept: the network's by their names, the classifier's after
         `classifier.`."""
-        made = dict(self.encoder.state_dict())
+        weights = dict(self.encoder.state_dict())
         for part in ("norm", "head"):
             state = self.classifier.get_submodule(part).state_dict()
-            made |= {f"classifier.{part}.{name}": value for name, value in state.items()}
-        return made
+            weights |= {f"classifier.{part}.{name}": value for name, value in state.items()}
+        return weights
+
+
+def job(model: Backbone, images: ImageSet, settings: Settings) -> TrainingJob:
+    """The fine-tuning of a model on labelled images, for the loop.
+
+    Raises:
+        InputError: images without labels or of one class; settings that the optimiser cannot
+            follow, or that do not go with the network.
+    """
+    settings = replace(settings, classes=class_names(LEARNER, images))
+    require_optimisable(settings)
+    start = StartingPoint.of(model)
+    built = FineTuning(model, settings)
+    known, begun = model.about, origin(model)
+    return TrainingJob(
+        verb=LEARNER,
+        name=f"{model.name} with a classifier",
+        learner=LEARNER,
+        network=model.name,
+        settings=settings,
+        start=start,
+        batch=batch,
+        build=lambda: FineTuning(model, settings),
+        sketch=built,
+        config={
+            "objective": LEARNER,
+            "arch": known.arch,
+            "pretrained": {"name": begun.name, "digest": begun.digest},
+        },
+        shape=describe_shape(model, built.encoder),
+        about=About(
+            family=known.family,
+            objective=known.objective,
+            arch=known.arch,
+            tuned="fine-tuned",
+            pretrained=begun,
+            pooling=settings.pooling,
+            classes=settings.classes,
+        ),
+        transform=model.transform,
+        weights=FineTuning.weights,
+        require_batch_size=partial(_require_pairs, settings),
+    )
+
+
+def _require_pairs(settings: Settings, batch_size: int, shares: int) -> None:
+    """Refuse shares of a minibatch with an odd number of images, where images are mixed in pairs."""
+    share = batch_size // shares
+    if settings.mixing() is not None and share % 2:
+        raise InputError(
+            f"Images are mixed in pairs, and each of {shares} shares of a minibatch of"
+            f" {batch_size} would have {share}",
+            mend=f"give a {{batch_size}} of a multiple of {2 * shares}, or {{settings.mixup=0}} and"
+            " {settings.cutmix=0}",
+        )

@@ -1,0 +1,46 @@
+"""The labels of images, for methods that learn them."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from sslens.data.images import ImageSet
+from sslens.errors import InputError
+from sslens.find import plugin
+
+
+def with_classes(objective: str, settings: Any, images: ImageSet) -> Any:
+    """An objective's settings with the images' classes where the objective learns labels; the
+    settings of all other objectives as they are.
+
+    Raises:
+        InputError: the objective learns labels, and the images have none, or all of them the same.
+    """
+    if not getattr(plugin("objectives", objective), "LABELLED", False):
+        return settings
+    return replace(settings, classes=class_names(objective, images))
+
+
+def class_names(learner: str, images: ImageSet) -> tuple[str, ...]:
+    """The names of the images' classes, in the order of the labels' numbers.
+
+    Args:
+        learner: what learns the classes, for the message.
+
+    Raises:
+        InputError: the images have no labels, or all of them the same.
+    """
+    if images.labels is None:
+        raise InputError(
+            f"The images of {images.name} have no classes, and {learner} learns them",
+            mend="give a folder with a subfolder a class, or an .npz file with labels",
+        )
+    present = np.unique(images.labels)
+    if len(present) < 2:
+        raise InputError(
+            f"All {len(images):,} images of {images.name} are of the class"
+            f' "{images.classes[present[0]]}", and {learner} learns to tell classes apart',
+            mend="give images of two or more",
+        )
+    return images.classes
