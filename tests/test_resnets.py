@@ -219,7 +219,7 @@ def test_lars_by_hand() -> None:
     )
     unused = nn.Parameter(torch.ones(1, 1))
     settings = dataclasses.replace(MOCO, weight_decay=0.5, betas=(0.9, 0.999))
-    optimizer = optim.optimiser([{"params": [matrix, vector, idle, unused]}], settings)
+    optimizer = optim.make_optimiser([{"params": [matrix, vector, idle, unused]}], settings)
     assert type(optimizer) is optim.LARS
     optim.set_rates(optimizer, 2.0, 0.5)
     for _ in range(2):

@@ -16,12 +16,13 @@ import sslens
 from sslens.data.images import ImageSet, from_arrays
 from sslens.errors import InputError
 from sslens.methods import Rows
+from sslens.methods.labels import with_classes
 from sslens.models.arch import parse
 from sslens.objectives import supervised
 from sslens.processes import Processes
-from sslens.training.labels import with_classes
-from sslens.training.loop import Training, train
 from sslens.training.parts import Parts
+from sslens.training.pretrain import pretrain, pretraining_job
+from sslens.training.schedule import Training
 
 ARCH = "vit_64x2_patch16_32"
 #: every pixel of an image says its class, 0, 80 or 160
@@ -40,7 +41,7 @@ def settings(**changed: Any) -> supervised.Settings:
 
 
 def fit(out: Path, images: ImageSet = IMAGES, **more: Any) -> Path:
-    return train("supervised", images, ARCH, out, settings=SETTINGS, training=TRAINING, **more)
+    return pretrain("supervised", images, ARCH, out, settings=SETTINGS, training=TRAINING, **more)
 
 
 def batch(chosen: supervised.Settings, arch: str = ARCH) -> dict[str, Tensor]:
@@ -53,9 +54,8 @@ def batch(chosen: supervised.Settings, arch: str = ARCH) -> dict[str, Tensor]:
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_labels_stay_with_their_images(accumulate: int) -> None:
     training = dataclasses.replace(TRAINING, accumulate=accumulate)
-    parts = Parts(
-        supervised.batch, settings(), parse(ARCH), IMAGES, training, Processes(0, 1, "cpu")
-    )
+    job = pretraining_job("supervised", ARCH, settings())
+    parts = Parts(job, IMAGES, training, Processes(0, 1, "cpu"))
     seen = []
     for number in range(3 * accumulate):
         part = parts[number]
@@ -140,7 +140,7 @@ def test_the_encoder_says_what_trained_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("arch", [ARCH, "resnet_8x12x16x20_1x1x1x1_32"])
 def test_classes_are_learnt(tmp_path: Path, arch: str) -> None:
     chosen = dataclasses.replace(SETTINGS, smoothing=0.0, drop_path=0.0, base_lr=0.2)
-    train(
+    pretrain(
         "supervised",
         IMAGES,
         arch,
