@@ -23,7 +23,7 @@ from sslens.figure import (
     Line,
     Lines,
     save,
-    stacked,
+    stack_panels,
     to_matplotlib,
     to_plotly,
 )
@@ -263,7 +263,7 @@ def test_another_ending_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_narrow_screen_stacks_lines_pairs_heatmaps_and_keeps_the_order() -> None:
-    triangle = stacked(grid(3))
+    triangle = stack_panels(grid(3))
     assert [[panel and panel.title for panel in row] for row in triangle.panels] == [
         ["0 × 0", "0 × 1"],
         ["0 × 2", "1 × 1"],
@@ -271,9 +271,9 @@ def test_a_narrow_screen_stacks_lines_pairs_heatmaps_and_keeps_the_order() -> No
     ]
     assert to_plotly(triangle, NARROW).layout.width <= NARROW
     curves = figure((lines(title="a"), lines(title="b"), lines(title="c")))
-    assert [row[0].title for row in stacked(curves).panels if row[0]] == ["a", "b", "c"]
+    assert [row[0].title for row in stack_panels(curves).panels if row[0]] == ["a", "b", "c"]
     untitled = figure((heatmap(""), heatmap(""), heatmap("")))
-    assert stacked(untitled) is untitled
+    assert stack_panels(untitled) is untitled
 
 
 def triangle_and_curves() -> Figure:
@@ -312,7 +312,7 @@ def test_a_long_name_of_a_pair_keeps_both_names() -> None:
 
 
 def test_a_narrow_screen_pairs_heatmaps_and_gives_lines_its_whole_width() -> None:
-    narrow = stacked(triangle_and_curves())
+    narrow = stack_panels(triangle_and_curves())
     assert [[panel and panel.title for panel in row] for row in narrow.panels[-3:]] == [
         ["2 × 3", "3 × 3"],
         ["a", None],
@@ -324,7 +324,7 @@ def test_a_narrow_screen_pairs_heatmaps_and_gives_lines_its_whole_width() -> Non
 
 
 def test_traces_do_not_depend_on_the_arrangement() -> None:
-    wide, narrow = to_plotly(grid(3)), to_plotly(stacked(grid(3)), NARROW)
+    wide, narrow = to_plotly(grid(3)), to_plotly(stack_panels(grid(3)), NARROW)
     assert wide.to_plotly_json()["data"] == narrow.to_plotly_json()["data"]
 
 

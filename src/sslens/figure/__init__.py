@@ -1,11 +1,11 @@
-"""A figure as data: an analysis states once what is drawn, and it is rendered for the screen
-(plotly) and for paper.
+"""A figure as data: an analysis states once what is drawn, and the figure is rendered for the
+screen (plotly) and for paper (matplotlib).
 
 Both renderings use one arrangement in CSS pixels, one colour scale and one line style a name, so
 that they show the same thing.
 """
 
-from sslens.figure.arrangement import NARROW, PAPER, SWITCH, WIDE, stacked
+from sslens.figure.arrangement import NARROW, PAPER, SWITCH, WIDE, stack_panels
 from sslens.figure.panels import Figure, Heatmap, Line, Lines, Panel
 from sslens.figure.paper import save, to_matplotlib
 from sslens.figure.press import Press
@@ -27,7 +27,7 @@ __all__ = [
     "Panel",
     "Press",
     "save",
-    "stacked",
+    "stack_panels",
     "to_matplotlib",
     "to_plotly",
 ]

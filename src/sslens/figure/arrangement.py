@@ -1,12 +1,12 @@
-"""Where each panel lies, in CSS pixels from the upper left corner, and what of its labels is shown
-there."""
+"""The arrangement of a figure: the box of each panel, in CSS pixels from the upper left corner, and
+the labels that have room."""
 
 import itertools
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -14,20 +14,20 @@ from sslens.figure.panels import Figure, Heatmap, Lines, Panel
 from sslens.figure.style import axis_key, line_styles
 
 WIDE, NARROW, PAPER = 960, 350, 720
-"""The widths, in CSS pixels, that a figure is arranged for: a desktop, a phone, a printed page."""
+"""The widths, in CSS pixels, for which a figure is arranged: a desktop, a phone, a printed page."""
 
 SWITCH = 640
 """The room, in CSS pixels, below which the arrangement for a phone is taken."""
 
-BAR, BAR_STRIP, INSET = 220.0, 58.0, 10.0
-LARGEST_CELL = 72.0
+BAR, BAR_STRIP, INSET = 220.0, 58.0, 10.0  # the colour bar's width, its strip's height, its left
+LARGEST_CELL = 72.0  # the widest cell of a heatmap
 GAP, MARGIN = 14.0, 16.0  # between panels, and to the right of the last
 LETTER = 6.3  # the mean width of a letter at the size of a tick label
 ENTRY = 32  # letters of a name in the legend: two names fit beside each other on paper
 
 
 @dataclass(frozen=True)
-class Place:
+class PanelBox:
     """One panel's box, its title in lines, and whether its two axes carry labels."""
 
     panel: Panel
@@ -42,25 +42,26 @@ class Place:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """All boxes, how many entries a row of the legend above them holds, and the widths that the
-    whole may be stretched between."""
+    """The boxes of all panels, the number of entries in a row of the legend above them, and the
+    widths between which the figure may be stretched."""
 
     width: float
     height: float
     per_row: int
-    places: tuple[Place, ...]
+    boxes: tuple[PanelBox, ...]
     least: float
     most: float
 
 
-def stacked(figure: Figure) -> Figure:
+def stack_panels(figure: Figure) -> Figure:
     """The figure for a narrow screen, in the same reading order: lines one below another,
     neighbouring heatmaps two a row.
 
-    A grid stays as it is where a panel has no title of its own: its place says what it is.
+    A grid stays as it is where a panel has no title, because the panel's place in the grid then
+    says what it is.
 
     >>> panel = Lines("CLS", "depth", "accuracy", (), (0.0, 1.0))
-    >>> stacked(Figure("knn", ((panel, panel),))).panels == ((panel,), (panel,))
+    >>> stack_panels(Figure("knn", ((panel, panel),))).panels == ((panel,), (panel,))
     True
     """
     shown = figure.shown()
@@ -68,42 +69,29 @@ def stacked(figure: Figure) -> Figure:
         return figure
     rows: list[tuple[Panel | None, ...]] = []
     for square, group in itertools.groupby(shown, lambda panel: isinstance(panel, Heatmap)):
-        panels, each = [*group], 2 if square else 1
-        rows += [(*panels[i : i + each], None)[:2] for i in range(0, len(panels), each)]
+        panels, per_row = [*group], 2 if square else 1
+        rows += [(*panels[i : i + per_row], None)[:2] for i in range(0, len(panels), per_row)]
     pairs = Figure(figure.name, tuple(rows))
-    if (
-        sum(isinstance(panel, Heatmap) for panel in shown) > 1
-        and arrange(pairs, NARROW).width <= NARROW
-    ):
+    maps = sum(isinstance(panel, Heatmap) for panel in shown)
+    if maps > 1 and arrange(pairs, NARROW).width <= NARROW:
         return pairs
     return Figure(figure.name, tuple((panel,) for panel in shown))
 
 
 def arrange(figure: Figure, width: int) -> Arrangement:
-    """Columns of equal width; labels only on the outermost of neighbours with equal axes, and room
-    only where they are.
+    """Arrange a figure's panels in columns of equal width.
 
-    Lines under a wider grid of heatmaps take no cells of it: they share the whole width.
+    Of neighbours with equal axes only the outermost panel carries labels, and there is room for
+    labels only where they are. Lines below a wider grid of heatmaps do not keep to the grid's
+    columns: they share the whole width.
 
     >>> panel = Lines("", "depth", "accuracy", (), (0.0, 1.0))
-    >>> [place.y_shown for place in arrange(Figure("knn", ((panel, panel),)), WIDE).places]
+    >>> [box.y_shown for box in arrange(Figure("knn", ((panel, panel),)), WIDE).boxes]
     [True, False]
     """
     counts = _counts(figure)
-    cells = {
-        (i, j): p for i, row in enumerate(figure.panels) for j, p in enumerate(row) if p is not None
-    }
-    under = {
-        (i, j): cells.get((i + 1, j)) if counts[i] == counts[min(i + 1, len(counts) - 1)] else None
-        for i, j in cells
-    }
-    x_shown = {
-        cell: axis_key(under[cell], "x") != axis_key(panel, "x") for cell, panel in cells.items()
-    }
-    y_shown = {
-        (i, j): axis_key(cells.get((i, j - 1)), "y") != axis_key(panel, "y")
-        for (i, j), panel in cells.items()
-    }
+    cells = _cells(figure)
+    x_shown, y_shown = _labelled(cells, counts)
     columns = _columns(figure, counts, [cell for cell in cells if y_shown[cell]])
     spare = {count: sum(column.left) + MARGIN for count, column in columns.items()}
     least = max(spare[count] + count * column.least for count, column in columns.items())
@@ -111,14 +99,12 @@ def arrange(figure: Figure, width: int) -> Arrangement:
     across = min(max(float(width), least), most)
     room = min(across, max(SWITCH, least)) - columns[max(counts)].left[0] - MARGIN
     per_row = max(int(room // entry_width(figure)), 1)
-    top, places = _header(figure, per_row), []
+    top, boxes = _header(figure, per_row), []
     for i, count in enumerate(counts):
         here = {j: cells[i, j] for j in range(count) if (i, j) in cells}
         left, wide = columns[count].left, (across - spare[count]) / count
-        titles = {
-            j: tuple(_wrapped(panel.title, wide * min(PAPER / width, 1.0)))
-            for j, panel in here.items()
-        }
+        title_width = wide * min(PAPER / width, 1.0)
+        titles = {j: tuple(_wrap_title(panel.title, title_width)) for j, panel in here.items()}
         top += 10 + 17 * max(map(len, titles.values()), default=0)
         high = max((_height(panel, wide) for panel in here.values()), default=0.0)
         for j, panel in here.items():
@@ -127,27 +113,53 @@ def arrange(figure: Figure, width: int) -> Arrangement:
                 cell = min(wide / len(panel.columns), high / len(panel.rows), LARGEST_CELL)
                 size = (cell * len(panel.columns), cell * len(panel.rows))
             x = sum(left[: j + 1]) + wide * j
-            places.append(Place(panel, titles[j], x, top, *size, x_shown[i, j], y_shown[i, j]))
-        top += high + max(
-            [10.0] + [_x_room(panel, wide) for j, panel in here.items() if x_shown[i, j]]
-        )
-    return Arrangement(across, top, per_row, tuple(places), least, most)
+            boxes.append(PanelBox(panel, titles[j], x, top, *size, x_shown[i, j], y_shown[i, j]))
+        below = [_x_room(panel, wide) for j, panel in here.items() if x_shown[i, j]]
+        top += high + max([10.0, *below])
+    return Arrangement(across, top, per_row, tuple(boxes), least, most)
+
+
+Cell: TypeAlias = tuple[int, int]
+
+
+def _cells(figure: Figure) -> dict[Cell, Panel]:
+    """The panels by row and column, without the empty cells."""
+    return {
+        (i, j): panel
+        for i, row in enumerate(figure.panels)
+        for j, panel in enumerate(row)
+        if panel is not None
+    }
+
+
+def _labelled(
+    cells: Mapping[Cell, Panel], counts: Sequence[int]
+) -> tuple[dict[Cell, bool], dict[Cell, bool]]:
+    """Whether the x axis and the y axis of each panel carry labels: not if the panel below, or on
+    the left, has the same axis."""
+    x_shown, y_shown = {}, {}
+    for (i, j), panel in cells.items():
+        in_line = counts[i] == counts[min(i + 1, len(counts) - 1)]
+        below = cells.get((i + 1, j)) if in_line else None
+        x_shown[i, j] = axis_key(below, "x") != axis_key(panel, "x")
+        y_shown[i, j] = axis_key(cells.get((i, j - 1)), "y") != axis_key(panel, "y")
+    return x_shown, y_shown
 
 
 def _counts(figure: Figure) -> list[int]:
-    """How many panels share the width, row by row: all cells, or the lines alone that lead a row
-    under heatmaps."""
+    """How many panels share the width, row by row: all cells, or only the lines at the beginning of
+    a row below heatmaps."""
     maps, counts = any(isinstance(panel, Heatmap) for panel in figure.shown()), []
     for row in figure.panels:
-        lead = [*itertools.takewhile(lambda panel: isinstance(panel, Lines), row)]
-        counts.append(len(lead) if maps and lead and not any(row[len(lead) :]) else len(row))
+        lines = [*itertools.takewhile(lambda panel: isinstance(panel, Lines), row)]
+        counts.append(len(lines) if maps and lines and not any(row[len(lines) :]) else len(row))
     return counts
 
 
 @dataclass(frozen=True)
 class _Columns:
-    """The room left of each column, and the least and the largest width of a panel that reads
-    well."""
+    """The room on the left of each column, and the least and the largest width at which a panel
+    reads well."""
 
     left: tuple[float, ...]
     least: float
@@ -157,16 +169,16 @@ class _Columns:
 def _columns(
     figure: Figure, counts: Sequence[int], labelled: Sequence[tuple[int, int]]
 ) -> dict[int, _Columns]:
-    """The columns of the rows that have equally many; the first begins at the same place in all
-    rows."""
+    """The columns of all rows with so many panels, by that number; the first column begins at the
+    same place in all rows."""
     columns = {}
     for count in sorted(set(counts)):
         rows = [row for row, own in zip(figure.panels, counts, strict=True) if own == count]
         least, most = _widths([panel for row in rows for panel in row if panel is not None])
         left = [GAP] * count
         for i, j in labelled:
-            # Labels of rows may lie in the empty cell beside their panel: a triangle of pairs is no
-            # wider than its panels.
+            # Labels of rows may lie in the empty cell beside their panel, so that a triangle of
+            # pairs is no wider than its panels.
             inside = least if j and figure.panels[i][j - 1] is None else 0.0
             if (panel := figure.panels[i][j]) is not None and (counts[i] == count or j == 0):
                 left[j] = max(left[j], _y_room(panel) - inside)
@@ -194,11 +206,9 @@ def _y_room(panel: Panel) -> float:
 
 
 def _x_room(panel: Panel, width: float) -> float:
-    letters = (
-        max(map(len, map(short, panel.columns)))
-        if isinstance(panel, Heatmap) and turned(panel, width)
-        else 2
-    )
+    letters = 2
+    if isinstance(panel, Heatmap) and turned(panel, width):
+        letters = max(map(len, map(short, panel.columns)))
     return max(LETTER * letters, 14.0) + 14 + (20 if panel.x_label else 0)
 
 
@@ -210,43 +220,44 @@ def _header(figure: Figure, per_row: int) -> float:
 
 def entry_width(figure: Figure) -> float:
     """The width of an entry of the legend."""
-    return 46 + 6.9 * max(
-        (len(short(style.name, ENTRY)) for style in line_styles(figure).values()), default=0
-    )
+    names = [short(style.name, ENTRY) for style in line_styles(figure).values()]
+    return 46 + 6.9 * max(map(len, names), default=0)
 
 
 def turned(panel: Heatmap, width: float) -> bool:
-    """Whether labels of columns stand upright: they are words that do not fit beneath their
-    cells."""
+    """Whether the labels of columns stand upright, because they are words that do not fit below
+    their cells."""
     letters = max(map(len, map(short, panel.columns)))
     return letters > 3 and LETTER * letters + 6 > width / len(panel.columns)
 
 
-def ticks(place: Place, axis: str) -> tuple[list[int], list[str]]:
-    """The rows or columns of a heatmap whose labels fit beside each other, and these labels."""
-    assert isinstance(place.panel, Heatmap)
-    labels = [short(label) for label in (place.panel.columns if axis == "x" else place.panel.rows)]
-    lying = axis == "x" and not turned(place.panel, place.width)
-    each = LETTER * max(map(len, labels)) + 6 if lying else 15.0
-    kept = _thinned(labels, place.width if axis == "x" else place.height, each)
-    return kept, [labels[index] for index in kept]
+def ticks(box: PanelBox, axis: str) -> tuple[list[int], list[str]]:
+    """The indices of the rows or columns of a heatmap that are labelled, and their labels; so many
+    that the labels fit beside each other."""
+    assert isinstance(box.panel, Heatmap)
+    labels = [short(label) for label in (box.panel.columns if axis == "x" else box.panel.rows)]
+    lying = axis == "x" and not turned(box.panel, box.width)
+    pixels = LETTER * max(map(len, labels)) + 6 if lying else 15.0
+    indices = _thin_out(labels, box.width if axis == "x" else box.height, pixels)
+    return indices, [labels[index] for index in indices]
 
 
 def log_ticks(panel: Lines, span: float) -> list[float]:
     """The points of a logarithmic axis that have room for their values along `span` pixels."""
     values = np.unique(np.concatenate([np.zeros(0), *(line.x for line in panel.lines)])).tolist()
-    return [values[index] for index in _thinned(values, span, 52.0)]
+    return [values[index] for index in _thin_out(values, span, 52.0)]
 
 
-def _thinned(labels: Sequence[Any], span: float, each: float) -> list[int]:
-    """Every n-th index, such that a label of `each` pixels fits beside the next along `span`
+def _thin_out(labels: Sequence[Any], span: float, pixels: float) -> list[int]:
+    """Take every n-th index, so that labels of so many `pixels` fit beside each other along `span`
     pixels."""
-    return list(range(0, len(labels), max(1, math.ceil(each * len(labels) / span))))
+    return list(range(0, len(labels), max(1, math.ceil(pixels * len(labels) / span))))
 
 
 def short(label: str, keep: int = 21) -> str:
-    """The label, or its beginning and end, of a pair those of both names; the whole is in the hover
-    and in the table.
+    """A label, or its beginning and end where it is long; a pair keeps both of each name.
+
+    The whole label is in the hover text and in the table.
 
     >>> short("random vit_mini_patch8_64 #0")
     'random vit_…tch8_64 #0'
@@ -256,11 +267,11 @@ def short(label: str, keep: int = 21) -> str:
     first, between, second = label.partition(" · ")
     if between and len(label) > keep + 1:
         room = keep - 4
-        own = max(room // 2, room - len(second)), max(room // 2, room - len(first))
-        return f"{short(first, own[0])} · {short(second, own[1])}"
-    return (
-        label if len(label) <= keep + 1 else f"{label[: keep - keep // 2]}…{label[-(keep // 2) :]}"
-    )
+        first_room, second_room = (max(room // 2, room - len(other)) for other in (second, first))
+        return f"{short(first, first_room)} · {short(second, second_room)}"
+    if len(label) <= keep + 1:
+        return label
+    return f"{label[: keep - keep // 2]}…{label[-(keep // 2) :]}"
 
 
 def cut(label: str, span: float) -> str:
@@ -273,8 +284,8 @@ def cut(label: str, span: float) -> str:
     return label if len(label) <= keep else f"{label[: keep - 1]}…"
 
 
-def _wrapped(title: str, width: float) -> list[str]:
-    """At most two lines; a pair that is too long for one stands with a name in each."""
+def _wrap_title(title: str, width: float) -> list[str]:
+    """Wrap a title into at most two lines; a pair that is too long for one has a name in each."""
     letters = max(int(width / 7), 12)
     first, between, second = title.partition(" · ")
     if between and len(title) > letters:

@@ -12,10 +12,12 @@ class Heatmap:
     """Values of rows against columns, in square cells; the first row lies at the bottom, so that a
     diagonal rises.
 
-    A value that is nan is undefined: its cell is grey and hatched, never a colour of the scale.
+    A value of nan is undefined: its cell is grey and hatched, never in a colour of the scale.
 
-    >>> Heatmap("", np.array([[1.0, 0.5]]), ("0",), ("0", "1"), "block", "block", (0.0, 1.0), "CKA").values.shape
-    (1, 2)
+    >>> values, blocks = np.array([[1.0, 0.5]]), ("0", "1")
+    >>> heatmap = Heatmap("", values, ("0",), blocks, "block", "block", (0.0, 1.0), "CKA")
+    >>> heatmap.rows, heatmap.columns
+    (('0',), ('0', '1'))
 
     Raises:
         ValueError: the labels do not fit the values or repeat, a value is infinite, or the limits
@@ -47,8 +49,8 @@ class Heatmap:
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """One curve; `low` and `high` bound its interval, nan is a gap, a control is drawn dashed and
-    muted.
+    """One curve; `low` and `high` bound its interval, and a value of nan is a gap. A control is
+    drawn dashed and muted.
 
     >>> Line("mae", np.array([0.0, 1.0]), np.array([0.25, 0.5])).control
     False
@@ -76,8 +78,8 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class Lines:
-    """Curves on one pair of axes; without `limits` the panels of a figure that share a y label
-    share its range.
+    """Curves on one pair of axes; without `limits`, the panels of a figure with the same y label
+    have the same range.
 
     >>> Lines("k-NN", "depth", "accuracy", (), (0.0, 1.0)).log_x
     False
@@ -101,13 +103,14 @@ class Figure:
 
     Heatmaps share one colour scale over all their limits, and lines of one name share one style.
 
-    >>> square = Heatmap("a", np.eye(2), ("0", "1"), ("0", "1"), "block", "block", (0.0, 1.0), "CKA")
+    >>> blocks = ("0", "1")
+    >>> square = Heatmap("a", np.eye(2), blocks, blocks, "block", "block", (0.0, 1.0), "CKA")
     >>> len(Figure("cka", ((square, None),)).shown())
     1
 
     Raises:
         ValueError: the rows differ in length, nothing is shown, heatmaps differ in their unit, or a
-            name is a control's and not.
+            name belongs to a control in one panel and to no control in another.
     """
 
     name: str
@@ -122,12 +125,8 @@ class Figure:
             raise ValueError(
                 f"figure {self.name!r}: heatmaps that share a colour scale have one unit"
             )
-        names = {
-            (line.name, line.control)
-            for panel in self.shown()
-            if isinstance(panel, Lines)
-            for line in panel.lines
-        }
+        lines = [line for panel in self.shown() if isinstance(panel, Lines) for line in panel.lines]
+        names = {(line.name, line.control) for line in lines}
         if len(names) > len({name for name, _ in names}):
             raise ValueError(
                 f"figure {self.name!r}: a line's name is a control's in one panel and not in"

@@ -2,7 +2,7 @@
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from sslens.figure.arrangement import (
     INSET,
     PAPER,
     Arrangement,
-    Place,
+    PanelBox,
     arrange,
     cut,
     entry_width,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as MatplotlibFigure
 
-POINT = 0.67  # of a pixel, less than its 0.75: DejaVu runs wide
+POINT = 0.67  # points a pixel, less than the true 0.75, because DejaVu runs wide
 
 
 def save(figure: Figure, *paths: Path) -> None:
@@ -55,13 +55,14 @@ def save(figure: Figure, *paths: Path) -> None:
     figure's name.
 
     >>> import tempfile
+    >>> figure = Figure("knn", ((Lines("", "depth", "accuracy", (), None),),))
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save(Figure("knn", ((Lines("", "depth", "accuracy", (), None),),)), Path(folder) / "knn.svg")
+    ...     save(figure, Path(folder) / "knn.svg")
     ...     (Path(folder) / "knn.svg").read_text()[:5]
     '<?xml'
 
     Raises:
-        ValueError: another ending.
+        ValueError: a path has another ending.
         InputError: the folder cannot be written to, or the disk is full.
     """
     dateless: dict[str, dict[str, Any]] = {
@@ -73,104 +74,91 @@ def save(figure: Figure, *paths: Path) -> None:
         raise ValueError(f"{unknown[0]}: a figure is saved as .svg, .pdf or .png")
     import matplotlib as mpl
 
-    drawn = to_matplotlib(figure)
+    drawing = to_matplotlib(figure)
     with (
         mpl.rc_context({"svg.hashsalt": figure.name, "pdf.fonttype": 42}),
         warnings.catch_warnings(),
     ):
-        warnings.filterwarnings(
-            "ignore", message="Glyph .* missing from font"
-        )  # a box in a label, not worth a stop
+        # a box in place of a letter is not worth a stop
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         for path in paths:
+            ending, metadata = path.suffix[1:], dateless[path.suffix]
             with write_beside(path) as temporary:
-                drawn.savefig(
-                    temporary, format=path.suffix[1:], dpi=200, metadata=dateless[path.suffix]
-                )
+                drawing.savefig(temporary, format=ending, dpi=200, metadata=metadata)
 
 
 def to_matplotlib(figure: Figure, width: int = PAPER) -> "MatplotlibFigure":
-    """The figure for paper, `width` / 96 inches wide; drawn without pyplot, so that no window and
-    no global state is touched.
+    """The figure for paper, `width` / 96 inches wide.
 
-    >>> drawn = to_matplotlib(Figure("knn", ((Lines("", "depth", "accuracy", (), (0.0, 1.0)),),)))
-    >>> drawn.axes[0].get_ylim() == (0.0, 1.0)
+    It is drawn without pyplot, so that no window is opened and no global state changes.
+
+    >>> figure = Figure("knn", ((Lines("", "depth", "accuracy", (), (0.0, 1.0)),),))
+    >>> to_matplotlib(figure).axes[0].get_ylim() == (0.0, 1.0)
     True
     """
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as MatplotlibFigure
 
-    at = arrange(figure, width)
-    # DejaVu comes with matplotlib: the figure is the same on every machine.
+    arrangement = arrange(figure, width)
+    # DejaVu comes with matplotlib, so the figure is the same on every machine.
     with mpl.rc_context(
         {"font.family": "DejaVu Sans", "font.size": TICK * POINT, "axes.linewidth": 0.6}
     ):
-        drawn = MatplotlibFigure(figsize=(at.width / 96, at.height / 96), facecolor="white")
-        FigureCanvasAgg(drawn)
-        for place in at.places:
-            x, y = place.left / at.width, 1 - (place.top + place.height) / at.height
-            axes = drawn.add_axes((x, y, place.width / at.width, place.height / at.height))
-            title = "\n".join(map(_literal, place.title))
+        width_px, height_px = arrangement.width, arrangement.height
+        drawing = MatplotlibFigure(figsize=(width_px / 96, height_px / 96), facecolor="white")
+        FigureCanvasAgg(drawing)
+        for box in arrangement.boxes:
+            x, y = box.left / width_px, 1 - (box.top + box.height) / height_px
+            axes = drawing.add_axes((x, y, box.width / width_px, box.height / height_px))
+            title = "\n".join(map(_escape, box.title))
             axes.set_title(title, loc="left", fontsize=TEXT * POINT, fontweight="bold", pad=4)
             axes.tick_params(length=0, pad=4)
-            draw = _heatmap if isinstance(place.panel, Heatmap) else _lines
-            draw(figure, place, axes)
-        _header(figure, drawn, at)
-    return drawn
+            draw = _draw_heatmap if isinstance(box.panel, Heatmap) else _draw_lines
+            draw(figure, box, axes)
+        _draw_header(figure, drawing, arrangement)
+    return drawing
 
 
-def _heatmap(figure: Figure, place: Place, axes: "Axes") -> None:
+def _draw_heatmap(figure: Figure, box: PanelBox, axes: "Axes") -> None:
     from matplotlib.patches import Rectangle
 
-    panel = place.panel
+    panel = box.panel
     assert isinstance(panel, Heatmap)
     low, high = colour_limits(figure)
     axes.imshow(
         panel.values, origin="lower", cmap=SCALE, vmin=low, vmax=high, interpolation="nearest"
     )
+    undefined = {"facecolor": UNDEFINED, "edgecolor": HATCH, "linewidth": 0, "hatch": "/////"}
     for row, column in np.argwhere(np.isnan(panel.values)).tolist():
-        at = (column - 0.5, row - 0.5)
-        axes.add_patch(
-            Rectangle(at, 1, 1, facecolor=UNDEFINED, edgecolor=HATCH, linewidth=0, hatch="/////")
-        )
+        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **undefined))
     if written(figure, panel):
         for (row, column), value in np.ndenumerate(panel.values):
             ink = "white" if value < low + 0.6 * (high - low) else "black"
-            axes.text(
-                column,
-                row,
-                "" if np.isnan(value) else f"{value:.2f}",
-                ha="center",
-                va="center",
-                color=ink,
-            )
-    for axis, put in (("x", axes.set_xticks), ("y", axes.set_yticks)):
-        kept, texts = ticks(place, axis)
-        put(
-            kept,
-            [_literal(text) for text in texts],
-            rotation=90 if axis == "x" and turned(panel, place.width) else 0,
-        )
+            text = "" if np.isnan(value) else f"{value:.2f}"
+            axes.text(column, row, text, ha="center", va="center", color=ink)
+    for axis, set_ticks in (("x", axes.set_xticks), ("y", axes.set_yticks)):
+        indices, texts = ticks(box, axis)
+        rotation = 90 if axis == "x" and turned(panel, box.width) else 0
+        set_ticks(indices, [_escape(text) for text in texts], rotation=rotation)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    _labels(place, axes)
+    _label_axes(box, axes)
 
 
-def _lines(figure: Figure, place: Place, axes: "Axes") -> None:
-    panel, styles = place.panel, line_styles(figure)
+def _draw_lines(figure: Figure, box: PanelBox, axes: "Axes") -> None:
+    panel, styles = box.panel, line_styles(figure)
     assert isinstance(panel, Lines)
     for line in panel.lines:
         style = styles[line.name]
         if line.low is not None and line.high is not None:
             for run in runs(line):
-                bounds = line.low[run], line.high[run]
-                axes.fill_between(
-                    line.x[run], *bounds, color=style.colour, alpha=0.16, linewidth=0.5
-                )
-        axes.plot(line.x, line.y, **_drawn_as(style))
+                bounds, colour = (line.low[run], line.high[run]), style.colour
+                axes.fill_between(line.x[run], *bounds, color=colour, alpha=0.16, linewidth=0.5)
+        axes.plot(line.x, line.y, **_line_keywords(style))
     if panel.log_x:
         axes.set_xscale("log")
-        points = log_ticks(panel, place.width)
+        points = log_ticks(panel, box.width)
         axes.set_xticks(points, [f"{value:,.7g}" for value in points])
         axes.minorticks_off()
     start, stop = extent(figure, panel, "x")
@@ -179,60 +167,77 @@ def _lines(figure: Figure, place: Place, axes: "Axes") -> None:
     axes.grid(color="#e3e3e3", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    _labels(place, axes)
+    _label_axes(box, axes)
 
 
-def _labels(place: Place, axes: "Axes") -> None:
-    for shown, label, span, put in (
-        (place.x_shown, place.panel.x_label, place.width, axes.set_xlabel),
-        (place.y_shown, place.panel.y_label, place.height, axes.set_ylabel),
-    ):
-        if shown:
-            put(_literal(cut(label, span)), labelpad=4)
-    axes.tick_params(labelbottom=place.x_shown, labelleft=place.y_shown)
+def _label_axes(box: PanelBox, axes: "Axes") -> None:
+    if box.x_shown:
+        axes.set_xlabel(_escape(cut(box.panel.x_label, box.width)), labelpad=4)
+    if box.y_shown:
+        axes.set_ylabel(_escape(cut(box.panel.y_label, box.height)), labelpad=4)
+    axes.tick_params(labelbottom=box.x_shown, labelleft=box.y_shown)
 
 
-def _drawn_as(style: Style) -> dict[str, Any]:
-    width = 1.4 if style.marker else 1.0
-    drawn: dict[str, Any] = {"color": style.colour, "linestyle": style.dash[1], "linewidth": width}
-    return drawn | (
-        {"marker": style.marker[1], "markersize": 3.4, "markeredgewidth": 0} if style.marker else {}
-    )
+class _LineKeywords(TypedDict, total=False):
+    """How matplotlib draws a line."""
+
+    color: str
+    linestyle: str
+    linewidth: float
+    marker: str
+    markersize: float
+    markeredgewidth: float
 
 
-def _header(figure: Figure, drawn: "MatplotlibFigure", at: Arrangement) -> None:
-    """The colour bar and, beneath it, the names of the lines, row by row."""
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
+def _line_keywords(style: Style) -> _LineKeywords:
+    if style.marker is None:
+        return {"color": style.colour, "linestyle": style.dash[1], "linewidth": 1.0}
+    return {
+        "color": style.colour,
+        "linestyle": style.dash[1],
+        "linewidth": 1.4,
+        "marker": style.marker[1],
+        "markersize": 3.4,
+        "markeredgewidth": 0,
+    }
+
+
+def _draw_header(figure: Figure, drawing: "MatplotlibFigure", at: Arrangement) -> None:
+    """Draw the colour bar and, below it, the names of the lines, row by row."""
     from matplotlib.lines import Line2D
 
-    maps = [panel for panel in figure.shown() if isinstance(panel, Heatmap)]
-    if maps:
-        bar = drawn.add_axes((INSET / at.width, 1 - 34 / at.height, BAR / at.width, 10 / at.height))
-        drawn.colorbar(
-            ScalarMappable(Normalize(*colour_limits(figure)), SCALE),
-            cax=bar,
-            orientation="horizontal",
-        )
-        bar.set_xticks(bar_ticks(*colour_limits(figure)))
-        bar.set_title(_literal(maps[0].unit), fontsize=TEXT * POINT, pad=4, loc="left")
-        bar.tick_params(length=0, pad=3)
-        bar.spines["outline"].set_visible(False)
-        if any_undefined(figure):
-            drawn.text(
-                (BAR + INSET + 20) / at.width, 1 - 29 / at.height, "▨ undefined", va="center"
-            )
+    has_maps = any(isinstance(panel, Heatmap) for panel in figure.shown())
+    if has_maps:
+        _draw_colour_bar(figure, drawing, at)
     for index, style in enumerate(line_styles(figure).values()):
-        x, y = (
-            (index % at.per_row) * entry_width(figure) + 4,
-            BAR_STRIP * bool(maps) + 20 * (index // at.per_row) + 10,
-        )
+        x = (index % at.per_row) * entry_width(figure) + 4
+        y = BAR_STRIP * has_maps + 20 * (index // at.per_row) + 10
         along, height = (x / at.width, (x + 13) / at.width, (x + 26) / at.width), 1 - y / at.height
-        drawn.add_artist(Line2D(along, [height] * 3, markevery=[1], **_drawn_as(style)))
-        name = _literal(short(style.name, ENTRY))
-        drawn.text((x + 32) / at.width, height, name, va="center_baseline", fontsize=TEXT * POINT)
+        sample = Line2D(along, [height] * 3, markevery=[1], **_line_keywords(style))
+        drawing.add_artist(sample)
+        name, left = _escape(short(style.name, ENTRY)), (x + 32) / at.width
+        drawing.text(left, height, name, va="center_baseline", fontsize=TEXT * POINT)
 
 
-def _literal(text: str) -> str:
-    """Plain text where matplotlib reads mathematics between dollars."""
+def _draw_colour_bar(figure: Figure, drawing: "MatplotlibFigure", at: Arrangement) -> None:
+    """Draw the colour scale with its unit, and what a hatched cell means."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    units = [panel.unit for panel in figure.shown() if isinstance(panel, Heatmap)]
+    limits = colour_limits(figure)
+    bar = drawing.add_axes((INSET / at.width, 1 - 34 / at.height, BAR / at.width, 10 / at.height))
+    mappable = ScalarMappable(Normalize(*limits), SCALE)
+    drawing.colorbar(mappable, cax=bar, orientation="horizontal")
+    bar.set_xticks(bar_ticks(*limits))
+    bar.set_title(_escape(units[0]), fontsize=TEXT * POINT, pad=4, loc="left")
+    bar.tick_params(length=0, pad=3)
+    bar.spines["outline"].set_visible(False)
+    if any_undefined(figure):
+        left = (BAR + INSET + 20) / at.width
+        drawing.text(left, 1 - 29 / at.height, "▨ undefined", va="center")
+
+
+def _escape(text: str) -> str:
+    """Escape text for matplotlib, which reads mathematics between dollars."""
     return text.replace("$", r"\$")

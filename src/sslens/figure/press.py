@@ -1,5 +1,5 @@
-"""Figures for paper, drawn by a second process while this one goes on: matplotlib takes seconds for
-a figure of many panels.
+"""Figures for paper, drawn by a second process while this process goes on, because matplotlib takes
+seconds for a figure of many panels.
 
 with Press() as press:
     press.save(figure, Path("knn.svg"), Path("knn.pdf"))  # returns at once
@@ -23,8 +23,8 @@ from sslens.figure.paper import save
 
 @final
 class Press:
-    """Draws figures one after another in a process of its own; where none can be had, in a thread
-    of this one.
+    """Draws figures one after another in a process of its own, or in a thread of this process if
+    none can be started.
 
     >>> import tempfile
     >>> from sslens.figure import Lines
@@ -42,11 +42,12 @@ class Press:
         self._helper: subprocess.Popen[bytes] | None = None
 
     def save(self, figure: Figure, *paths: Path) -> None:
-        """As `figure.save`, later: what that raises is raised when the press closes."""
+        """Write a figure as `sslens.figure.save` does, but later; errors are raised when the press
+        closes."""
         self._jobs.append(self._thread.submit(self._print, figure, paths))
 
     def wait(self) -> None:
-        """Until all that is asked for is written; raises the first error."""
+        """Wait until all figures are written; raise the first error."""
         for job in self._jobs:
             job.result()
 
@@ -59,7 +60,7 @@ class Press:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Wait for what is asked for, or after an error for what is begun."""
+        """Wait for all figures, or after an error for the figure that is being drawn."""
         self._thread.shutdown(cancel_futures=error is not None)
         if self._helper is not None:
             self._helper.communicate()
@@ -68,43 +69,44 @@ class Press:
 
     def _print(self, figure: Figure, paths: tuple[Path, ...]) -> None:
         try:
-            said = self._told(figure, paths)
-        except (OSError, EOFError):  # it could not be started, or was killed
+            error = self._ask_helper(figure, paths)
+        except (OSError, EOFError):  # the helper could not be started, or was killed
             save(figure, *paths)
         else:
-            if said is not None:
-                raise said
+            if error is not None:
+                raise error
 
-    def _told(self, figure: Figure, paths: tuple[Path, ...]) -> Exception | None:
-        """What the helper says of a figure: nothing when it is drawn, else its error."""
+    def _ask_helper(self, figure: Figure, paths: tuple[Path, ...]) -> Exception | None:
+        """Let the helper draw a figure; returns the helper's error, or None when it is drawn."""
         if self._helper is None:
             command = [sys.executable, "-c", f"from {__name__} import _serve; _serve()"]
             self._helper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        asked, answers = self._helper.stdin, self._helper.stdout
-        assert asked is not None
+        questions, answers = self._helper.stdin, self._helper.stdout
+        assert questions is not None
         assert answers is not None
-        pickle.dump((figure, paths), asked)
-        asked.flush()
-        said: Exception | None = pickle.load(answers)
-        return said
+        pickle.dump((figure, paths), questions)
+        questions.flush()
+        error: Exception | None = pickle.load(answers)
+        return error
 
 
 def _serve() -> None:
-    """Draw what comes on standard input until it ends; an interrupt is its parent's affair."""
+    """Draw the figures that come on standard input until it ends; interrupts are left to the parent
+    process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = sys.stdout.buffer
-    sys.stdout = sys.stderr  # whatever a library prints is no answer
+    sys.stdout = sys.stderr  # so that nothing that a library prints is taken for an answer
     while True:
         try:
             figure, paths = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
-        said: Exception | None = None
+        answer: Exception | None = None
         try:
             save(figure, *paths)
         except InputError as error:
-            said = InputError(str(error))
+            answer = InputError(error.message, error.mend)
         except Exception as error:
-            said = RuntimeError(f"{figure.name} was not drawn: {type(error).__name__}: {error}")
-        pickle.dump(said, answers)
+            answer = RuntimeError(f"{figure.name} was not drawn: {type(error).__name__}: {error}")
+        pickle.dump(answer, answers)
         answers.flush()

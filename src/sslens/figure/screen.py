@@ -1,8 +1,8 @@
 """A figure on the screen, drawn by plotly."""
 
-import html
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,119 +10,162 @@ import numpy as np
 from sslens.figure.arrangement import (
     BAR,
     BAR_STRIP,
-    ENTRY,
     INSET,
     MARGIN,
     WIDE,
     Arrangement,
-    Place,
+    PanelBox,
     arrange,
     cut,
     entry_width,
     log_ticks,
-    short,
     ticks,
     turned,
 )
-from sslens.figure.panels import Figure, Heatmap, Line, Lines
+from sslens.figure.panels import Figure, Heatmap, Lines
 from sslens.figure.style import (
     CONTROLS,
     HATCH,
     SCALE,
     TEXT,
     TICK,
-    UNDEFINED,
     any_undefined,
     bar_ticks,
     colour_limits,
     extent,
     line_styles,
-    runs,
-    written,
 )
+from sslens.figure.traces import escape, heatmap_traces, line_traces
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 CLEAR = "rgba(0,0,0,0)"
+GRID, AXIS = "rgba(128,128,128,0.22)", "rgba(128,128,128,0.7)"
 
 
 def to_plotly(figure: Figure, width: int = WIDE) -> "go.Figure":
-    """The figure for the screen, arranged for `width` pixels; traces do not depend on the width,
-    only the layout does.
+    """The figure for the screen, arranged for `width` pixels.
 
-    `layout.meta` says between which widths the layout may be stretched (`least`, `most`) and
-    whether its height follows (`square`).
+    The traces do not depend on the width; only the layout does. `layout.meta` holds the widths
+    between which the layout may be stretched (`least`, `most`), and whether the height follows the
+    width (`square`).
 
-    >>> drawn = to_plotly(Figure("knn", ((Lines("", "depth", "accuracy", (), (0.0, 1.0)),),)))
-    >>> tuple(drawn.layout.yaxis.range)
+    >>> figure = Figure("knn", ((Lines("", "depth", "accuracy", (), (0.0, 1.0)),),))
+    >>> tuple(to_plotly(figure).layout.yaxis.range)
     (0.0, 1.0)
     """
     import plotly.graph_objects as go
 
-    at = arrange(figure, width)
-    margin = {
-        "l": min(place.left for place in at.places),
-        "r": MARGIN,
-        "t": min(place.top for place in at.places),
-    }
-    margin["b"] = at.height - max(place.top + place.height for place in at.places)
-    inner = (at.width - margin["l"] - margin["r"], at.height - margin["t"] - margin["b"])
-    maps = [panel for panel in figure.shown() if isinstance(panel, Heatmap)]
-    layout = _layout(figure, at, margin)
-    if maps:
-        layout["coloraxis"] = _colour_axis(figure, at.height)
-        layout["legend"]["y"] = 1 - BAR_STRIP / at.height
-        notes = [(maps[0].unit, INSET, 0)] + [
-            ("▨ undefined", BAR + INSET + 20, 15)
-        ] * any_undefined(figure)
-        layout["annotations"] += [
-            _note(_escaped(text), 0.0, 1.0, x - margin["l"], margin["t"] - y, size=TEXT)
-            for text, x, y in notes
-        ]
+    arrangement = arrange(figure, width)
+    frame = _Frame.around(arrangement)
+    layout = _make_layout(figure, arrangement, frame)
+    annotations, shapes = _header_notes(figure, frame), []
     traces: list[Any] = []
-    for index, place in enumerate(at.places):
+    for index, box in enumerate(arrangement.boxes):
         name = str(index + 1) if index else ""
-        left, bottom = (
-            (place.left - margin["l"]) / inner[0],
-            1 - (place.top - margin["t"] + place.height) / inner[1],
+        x0, x1, y0, y1 = frame.corners(box)
+        layout[f"xaxis{name}"], layout[f"yaxis{name}"] = _axes(
+            figure, box, name, ([x0, x1], [y0, y1])
         )
-        corners = left, left + place.width / inner[0], bottom, bottom + place.height / inner[1]
-        x0, x1, y0, y1 = (
-            min(max(round(corner, 6), 0.0), 1.0) for corner in corners
-        )  # plotly refuses 1 + 2e-16
-        domains = [x0, x1], [y0, y1]
-        layout[f"xaxis{name}"], layout[f"yaxis{name}"] = _axes(figure, place, name, domains)
-        if place.title:
-            title = f"<b>{'<br>'.join(map(_escaped, place.title))}</b>"
-            layout["annotations"].append(
-                _note(title, x0, y1, 0.0, 4.0, size=TEXT, yanchor="bottom")
-            )
-        if isinstance(place.panel, Heatmap):
-            traces += _heatmap(figure, place.panel, name)
-            layout["shapes"] += _hatch(place.panel, name)
+        if box.title:
+            title = f"<b>{'<br>'.join(map(escape, box.title))}</b>"
+            annotations.append(_note(title, x0, y1, 0.0, 4.0, size=TEXT, yanchor="bottom"))
+        if isinstance(box.panel, Heatmap):
+            traces += heatmap_traces(figure, box.panel, name)
+            shapes += _hatch(box.panel, name)
         else:
             listed = {trace.legendgroup for trace in traces if trace.type == "scatter"}
-            traces += _lines(figure, place.panel, name, listed)
+            traces += line_traces(figure, box.panel, name, listed)
+    layout.update(annotations=annotations, shapes=shapes)
     return go.Figure(traces, layout)
 
 
-def _layout(figure: Figure, at: Arrangement, margin: dict[str, float]) -> dict[str, Any]:
-    """What does not depend on the panels: size, type, colours, legend."""
-    square = any(isinstance(panel, Heatmap) for panel in figure.shown())
-    return {
-        "width": round(at.width), "height": round(at.height), "margin": {**margin, "pad": 0, "autoexpand": False},
-        "meta": {"least": math.ceil(at.least), "most": math.ceil(at.most), "square": square},
-        "font": {"family": "inherit", "size": TICK}, "paper_bgcolor": CLEAR, "plot_bgcolor": CLEAR,
-        "hovermode": "closest", "hoverlabel": {"font": {"size": TEXT}, "align": "left"},
-        "modebar": {"bgcolor": CLEAR, "color": CONTROLS[1], "activecolor": CONTROLS[0]},
-        "annotations": [], "shapes": [], "showlegend": bool(line_styles(figure)),
-        "legend": {
-            "orientation": "h", "x": 0, "y": 1, "xref": "container", "yref": "container",
-            "xanchor": "left", "yanchor": "top", "entrywidth": entry_width(figure) - 46, "font": {"size": TEXT},
-            "bgcolor": CLEAR, "tracegroupgap": 0,
+@dataclass(frozen=True)
+class _Frame:
+    """The plotting area, which all panels lie in: its size and the margins around it, in pixels."""
+
+    left: float
+    right: float
+    top: float
+    bottom: float
+    width: float
+    height: float
+
+    @classmethod
+    def around(cls, arrangement: Arrangement) -> "_Frame":
+        left = min(box.left for box in arrangement.boxes)
+        top = min(box.top for box in arrangement.boxes)
+        bottom = arrangement.height - max(box.top + box.height for box in arrangement.boxes)
+        width, height = arrangement.width - left - MARGIN, arrangement.height - top - bottom
+        return cls(left, MARGIN, top, bottom, width, height)
+
+    def corners(self, box: PanelBox) -> list[float]:
+        """The left, right, lower and upper edge of a panel, as shares of the plotting area."""
+        left = (box.left - self.left) / self.width
+        bottom = 1 - (box.top - self.top + box.height) / self.height
+        edges = left, left + box.width / self.width, bottom, bottom + box.height / self.height
+        # plotly refuses 1 + 2e-16
+        return [min(max(round(edge, 6), 0.0), 1.0) for edge in edges]
+
+
+def _make_layout(figure: Figure, arrangement: Arrangement, frame: _Frame) -> "go.Layout":
+    """The parts of the layout that do not depend on the panels: size, type, colours, legend."""
+    import plotly.graph_objects as go
+
+    has_maps = any(isinstance(panel, Heatmap) for panel in figure.shown())
+    layout = go.Layout(
+        width=round(arrangement.width),
+        height=round(arrangement.height),
+        margin={
+            "l": frame.left,
+            "r": frame.right,
+            "t": frame.top,
+            "b": frame.bottom,
+            "pad": 0,
+            "autoexpand": False,
         },
-    }  # fmt: skip
+        meta={
+            "least": math.ceil(arrangement.least),
+            "most": math.ceil(arrangement.most),
+            "square": has_maps,
+        },
+        font={"family": "inherit", "size": TICK},
+        paper_bgcolor=CLEAR,
+        plot_bgcolor=CLEAR,
+        hovermode="closest",
+        hoverlabel={"font": {"size": TEXT}, "align": "left"},
+        modebar={"bgcolor": CLEAR, "color": CONTROLS[1], "activecolor": CONTROLS[0]},
+        showlegend=bool(line_styles(figure)),
+        legend={
+            "orientation": "h",
+            "x": 0,
+            "y": 1 - BAR_STRIP / arrangement.height if has_maps else 1,
+            "xref": "container",
+            "yref": "container",
+            "xanchor": "left",
+            "yanchor": "top",
+            "entrywidth": entry_width(figure) - 46,
+            "font": {"size": TEXT},
+            "bgcolor": CLEAR,
+            "tracegroupgap": 0,
+        },
+    )
+    if has_maps:
+        layout.coloraxis = _colour_axis(figure, arrangement.height)
+    return layout
+
+
+def _header_notes(figure: Figure, frame: _Frame) -> "list[go.layout.Annotation]":
+    """The unit above the colour bar, and what a hatched cell means."""
+    units = [panel.unit for panel in figure.shown() if isinstance(panel, Heatmap)]
+    notes = [(units[0], INSET, 0)] if units else []
+    if any_undefined(figure):
+        notes.append(("▨ undefined", BAR + INSET + 20, 15))
+    return [
+        _note(escape(text), 0.0, 1.0, x - frame.left, frame.top - y, size=TEXT)
+        for text, x, y in notes
+    ]
 
 
 def _note(
@@ -134,175 +177,132 @@ def _note(
     *,
     size: float,
     yanchor: str = "top",
-) -> dict[str, Any]:
+) -> "go.layout.Annotation":
     """Text at a place of the plotting area, moved by pixels."""
-    return {
-        "text": text, "x": x, "y": y, "xref": "paper", "yref": "paper", "xshift": xshift, "yshift": yshift, "showarrow": False,
-        "xanchor": "left", "yanchor": yanchor, "align": "left", "font": {"size": size}, "borderpad": 0,
-    }  # fmt: skip
+    import plotly.graph_objects as go
+
+    return go.layout.Annotation(
+        text=text,
+        x=x,
+        y=y,
+        xref="paper",
+        yref="paper",
+        xshift=xshift,
+        yshift=yshift,
+        showarrow=False,
+        xanchor="left",
+        yanchor=yanchor,
+        align="left",
+        font={"size": size},
+        borderpad=0,
+    )
 
 
-def _colour_axis(figure: Figure, height: float) -> dict[str, Any]:
+def _colour_axis(figure: Figure, height: float) -> "go.layout.Coloraxis":
+    """The one colour scale, and its bar above the panels."""
+    import plotly.graph_objects as go
+
     low, high = colour_limits(figure)
-    return {
-        "cmin": low, "cmax": high, "colorscale": SCALE.capitalize(),
-        "colorbar": {
-            "orientation": "h", "x": 0, "y": 1 - 18 / height, "xref": "container", "yref": "container",
-            "xanchor": "left", "yanchor": "top", "lenmode": "pixels", "len": BAR + 2 * INSET, "thickness": 10,
-            "xpad": INSET, "ypad": 0, "outlinewidth": 0, "tickvals": bar_ticks(low, high), "tickfont": {"size": TICK},
-            "ticklabeloverflow": "allow",
-        },
-    }  # fmt: skip
+    bar = {
+        "orientation": "h",
+        "x": 0,
+        "y": 1 - 18 / height,
+        "xref": "container",
+        "yref": "container",
+        "xanchor": "left",
+        "yanchor": "top",
+        "lenmode": "pixels",
+        "len": BAR + 2 * INSET,
+        "thickness": 10,
+        "xpad": INSET,
+        "ypad": 0,
+        "outlinewidth": 0,
+        "tickvals": bar_ticks(low, high),
+        "tickfont": {"size": TICK},
+        "ticklabeloverflow": "allow",
+    }
+    return go.layout.Coloraxis(cmin=low, cmax=high, colorscale=SCALE.capitalize(), colorbar=bar)
 
 
 def _axes(
-    figure: Figure, place: Place, name: str, domains: Sequence[list[float]]
+    figure: Figure, box: PanelBox, name: str, domains: tuple[list[float], list[float]]
 ) -> Iterator[dict[str, Any]]:
-    panel = place.panel
-    for axis, shown, domain, span in zip(
-        "xy", (place.x_shown, place.y_shown), domains, (place.width, place.height), strict=True
+    """The x and the y axis of a panel, as plotly's layout takes them."""
+    panel, labels = box.panel, (box.panel.x_label, box.panel.y_label)
+    shown, spans = (box.x_shown, box.y_shown), (box.width, box.height)
+    for axis, other, label, domain, has_labels, span in zip(
+        "xy", "yx", labels, domains, shown, spans, strict=True
     ):
-        label = panel.x_label if axis == "x" else panel.y_label
-        shape: dict[str, Any] = {
-            "domain": domain, "anchor": f"{'y' if axis == 'x' else 'x'}{name}", "showticklabels": shown,
-            "zeroline": False, "ticks": "outside", "ticklen": 4, "tickcolor": CLEAR,
-            "title": {"text": _escaped(cut(label, span)) if shown else "", "font": {"size": TEXT}, "standoff": 8},
-            "tickfont": {"size": TICK},
-        }  # fmt: skip
+        title = escape(cut(label, span)) if has_labels else ""
         if isinstance(panel, Heatmap):
-            kept, texts = ticks(place, axis)
-            labels = panel.columns if axis == "x" else panel.rows
-            shape |= {
-                "type": "category",
-                "range": [-0.5, len(labels) - 0.5],
-                "showgrid": False,
-                "constrain": "domain",
-            }
-            shape |= {
-                "tickmode": "array",
-                "tickvals": kept,
-                "ticktext": [_escaped(text) for text in texts],
-            }
-            if axis == "x":
-                shape |= {
-                    "tickangle": -90 if turned(panel, place.width) else 0,
-                    "constraintoward": "left",
-                }
-            else:
-                shape |= {"scaleanchor": f"x{name}", "scaleratio": 1, "constraintoward": "bottom"}
+            own = _map_axis(panel, box, axis, name)
         else:
-            shape |= {
-                "range": list(extent(figure, panel, axis)),
-                "gridcolor": "rgba(128,128,128,0.22)",
-                "nticks": 7,
-            }
-            shape |= {"showline": axis == "x", "linecolor": "rgba(128,128,128,0.7)"}
-            if axis == "x" and panel.log_x:
-                values = log_ticks(panel, span)
-                shape |= {
-                    "type": "log",
-                    "tickvals": values,
-                    "ticktext": [f"{value:,.7g}" for value in values],
-                }
-        yield shape
+            own = _line_axis(figure, panel, axis, span)
+        yield {
+            "domain": domain,
+            "anchor": f"{other}{name}",
+            "showticklabels": has_labels,
+            "zeroline": False,
+            "ticks": "outside",
+            "ticklen": 4,
+            "tickcolor": CLEAR,
+            "title": {"text": title, "font": {"size": TEXT}, "standoff": 8},
+            "tickfont": {"size": TICK},
+            **own,
+        }
 
 
-def _heatmap(figure: Figure, panel: Heatmap, name: str) -> Iterator[Any]:
-    import plotly.graph_objects as go
-
-    columns, rows = (
-        [_escaped(label) for label in panel.columns],
-        [_escaped(label) for label in panel.rows],
-    )
-    where = f"<b>{_escaped(panel.title)}</b><br>" if panel.title else ""
-    where += f"{_escaped(panel.y_label)} %{{y}}<br>{_escaped(panel.x_label)} %{{x}}<br>"
+def _map_axis(panel: Heatmap, box: PanelBox, axis: str, name: str) -> Mapping[str, Any]:
+    """The properties of an axis of a heatmap, with square cells."""
+    indices, texts = ticks(box, axis)
+    cells = panel.columns if axis == "x" else panel.rows
     common = {
-        "x": columns,
-        "y": rows,
-        "xaxis": f"x{name}",
-        "yaxis": f"y{name}",
-        "xgap": 0,
-        "ygap": 0,
+        "type": "category",
+        "range": [-0.5, len(cells) - 0.5],
+        "showgrid": False,
+        "constrain": "domain",
+        "tickmode": "array",
+        "tickvals": indices,
+        "ticktext": [escape(text) for text in texts],
     }
-    cells = {"texttemplate": "%{z:.2f}"} if written(figure, panel) else {}
-    undefined = np.isnan(panel.values)
-    if undefined.any():
-        grey = [[1 if cell else None for cell in row] for row in undefined]
-        says = f"{where}<b>undefined</b><extra></extra>"
-        alone = {"colorscale": [[0, UNDEFINED], [1, UNDEFINED]], "showscale": False}
-        yield go.Heatmap(z=grey, hovertemplate=says, name="undefined", **alone, **common)
-    says = f"{where}{_escaped(panel.unit)} <b>%{{z:.4~g}}</b><extra></extra>"
-    values = [_rounded(row) for row in panel.values]
-    yield go.Heatmap(
-        z=values, coloraxis="coloraxis", hovertemplate=says, hoverongaps=False, **common, **cells
-    )
+    if axis == "x":
+        upright = turned(panel, box.width)
+        return {**common, "tickangle": -90 if upright else 0, "constraintoward": "left"}
+    return {**common, "scaleanchor": f"x{name}", "scaleratio": 1, "constraintoward": "bottom"}
+
+
+def _line_axis(figure: Figure, panel: Lines, axis: str, span: float) -> Mapping[str, Any]:
+    """The properties of an axis of curves."""
+    common = {
+        "range": list(extent(figure, panel, axis)),
+        "gridcolor": GRID,
+        "nticks": 7,
+        "showline": axis == "x",
+        "linecolor": AXIS,
+    }
+    if axis == "y" or not panel.log_x:
+        return common
+    values = log_ticks(panel, span)
+    texts = [f"{value:,.7g}" for value in values]
+    return {**common, "type": "log", "tickvals": values, "ticktext": texts}
 
 
 def _hatch(panel: Heatmap, name: str) -> list[dict[str, Any]]:
     """Strokes over the undefined cells, as one path in units of cells."""
-    strokes = [
-        f"M{column - 0.5 + max(-c, 0):g},{row - 0.5 + max(c, 0):g}L{column + 0.5 - max(c, 0):g},{row + 0.5 + min(c, 0):g}"
-        for row, column in np.argwhere(np.isnan(panel.values)).tolist()
-        for c in (-0.75, -0.5, -0.25, 0, 0.25, 0.5, 0.75)
-    ]
-    path = {"type": "path", "path": "".join(strokes), "line": {"color": HATCH, "width": 1}}
-    return [path | {"xref": f"x{name}", "yref": f"y{name}"}] if strokes else []
-
-
-def _lines(figure: Figure, panel: Lines, name: str, listed: set[str]) -> Iterator[Any]:
-    import plotly.graph_objects as go
-
-    styles = line_styles(figure)
-    axes = {"xaxis": f"x{name}", "yaxis": f"y{name}"}
-    for line in panel.lines:
-        if line.low is None or line.high is None:
-            continue
-        x, y = [], []
-        for run in runs(line):
-            x += [*_rounded(line.x[run]), *_rounded(line.x[run][::-1]), None]
-            y += [*_rounded(line.low[run]), *_rounded(line.high[run][::-1]), None]
-        colour = f"rgba{_rgba(styles[line.name].colour)}"
-        yield go.Scatter(
-            x=x, y=y, mode="lines", fill="toself", fillcolor=colour, line={"width": 1, "color": colour},
-            hoverinfo="skip", showlegend=False, legendgroup=_escaped(line.name), name=f"{_escaped(line.name)} interval", **axes,
-        )  # fmt: skip
-    for line in panel.lines:
-        style = styles[line.name]
-        title = _escaped(short(line.name, ENTRY))
-        drawn = {"color": style.colour, "width": 1.5 if line.control else 2, "dash": style.dash[0]}
-        marker = (
-            {"symbol": style.marker[0], "size": 6, "color": style.colour} if style.marker else None
-        )
-        says = f"<b>{_escaped(line.name)}</b><br>{_escaped(panel.x_label)} %{{x:.4~g}}<br>"
-        says += f"{_escaped(panel.y_label)} %{{y:.4~g}}%{{text}}"
-        yield go.Scatter(
-            x=_rounded(line.x), y=_rounded(line.y), mode="lines+markers" if style.marker else "lines", line=drawn, marker=marker,
-            text=_intervals(line), hovertemplate=f"{says}<extra></extra>", name=title, legendgroup=_escaped(line.name),
-            showlegend=_escaped(line.name) not in listed, connectgaps=False, **axes,
-        )  # fmt: skip
-
-
-def _intervals(line: Line) -> list[str]:
-    if line.low is None or line.high is None:
-        return [""] * len(line.x)
-    bounds = zip(_rounded(line.low), _rounded(line.high), strict=True)
+    strokes = []
+    for row, column in np.argwhere(np.isnan(panel.values)).tolist():
+        for c in (-0.75, -0.5, -0.25, 0, 0.25, 0.5, 0.75):
+            start = f"M{column - 0.5 + max(-c, 0):g},{row - 0.5 + max(c, 0):g}"
+            strokes.append(f"{start}L{column + 0.5 - max(c, 0):g},{row + 0.5 + min(c, 0):g}")
+    if not strokes:
+        return []
+    line = {"color": HATCH, "width": 1}
     return [
-        "" if low is None or high is None else f"<br>interval {low:g} to {high:g}"
-        for low, high in bounds
+        {
+            "type": "path",
+            "path": "".join(strokes),
+            "line": line,
+            "xref": f"x{name}",
+            "yref": f"y{name}",
+        }
     ]
-
-
-def _rgba(colour: str) -> tuple[int, int, int, float]:
-    red, green, blue = (int(colour[index : index + 2], 16) for index in (1, 3, 5))
-    return red, green, blue, 0.16
-
-
-def _rounded(array: np.ndarray) -> list[float | None]:
-    """Four significant digits, more than a screen shows, and None for what is undefined."""
-    return [float(f"{value:.4g}") if math.isfinite(value) else None for value in array.tolist()]
-
-
-def _escaped(text: str) -> str:
-    """Plain text where plotly reads a subset of HTML, mathematics between dollars and variables in
-    braces."""
-    return html.escape(text, quote=False).replace("$", "&#36;").replace("{", "&#123;")

@@ -1,6 +1,6 @@
-"""What panels share: one colour scale, one line style a name, one range a label."""
+"""The style that the panels of a figure share: one colour scale, one line style a name, one range
+a label."""
 
-import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ import numpy as np
 
 from sslens.figure.panels import Figure, Heatmap, Line, Lines, Panel
 
-# Perceptually uniform, readable without red–green vision, and without a grey: undefined cells are
-# grey.
+#: perceptually uniform, readable without red–green vision, and without a grey, because undefined
+#: cells are grey
 SCALE = "viridis"
 UNDEFINED, HATCH = "#d9d9d9", "#8c8c8c"
-# Okabe & Ito (2008), "Color universal design", less yellow and black.
+#: Okabe & Ito (2008), "Color universal design", without yellow and black
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 CONTROLS = ("#7a7f87", "#a0a4ab")
 MARKERS = (
@@ -26,13 +26,13 @@ MARKERS = (
     ("x", "X"),
 )
 DASHES = (("dash", "--"), ("dot", ":"), ("dashdot", "-."))
-TEXT, TICK = 12.0, 11.0
+TEXT, TICK = 12.0, 11.0  # the sizes of text and of labels of ticks, in CSS pixels
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a line is drawn: its marker and dash as plotly and as matplotlib name them; a control has
-    no marker."""
+    """How a line is drawn. The marker and the dash are named as plotly and as matplotlib name them;
+    a control has no marker."""
 
     name: str
     colour: str
@@ -41,10 +41,12 @@ class Style:
 
 
 def line_styles(figure: Figure) -> dict[str, Style]:
-    """A style a name, in the order of first appearance: a name looks the same in all panels.
+    """The style of each name, by name, in the order of first appearance: a name looks the same in
+    all panels.
 
     >>> x = np.zeros(1)
-    >>> panel = Lines("", "depth", "accuracy", (Line("mae", x, x), Line("random", x, x, control=True)), None)
+    >>> lines = (Line("mae", x, x), Line("random", x, x, control=True))
+    >>> panel = Lines("", "depth", "accuracy", lines, None)
     >>> [style.dash[0] for style in line_styles(Figure("knn", ((panel,),))).values()]
     ['solid', 'dash']
     """
@@ -53,16 +55,13 @@ def line_styles(figure: Figure) -> dict[str, Style]:
         for line in panel.lines if isinstance(panel, Lines) else ():
             if line.name in styles:
                 continue
-            of_kind = sum((style.marker is None) == line.control for style in styles.values())
+            number = sum((style.marker is None) == line.control for style in styles.values())
             if line.control:
-                styles[line.name] = Style(
-                    line.name, CONTROLS[of_kind % 2], None, DASHES[of_kind % 3]
-                )
+                colour, marker, dash = CONTROLS[number % 2], None, DASHES[number % 3]
             else:
-                marker = MARKERS[(of_kind + of_kind // len(COLOURS)) % len(MARKERS)]
-                styles[line.name] = Style(
-                    line.name, COLOURS[of_kind % len(COLOURS)], marker, ("solid", "-")
-                )
+                colour, dash = COLOURS[number % len(COLOURS)], ("solid", "-")
+                marker = MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
+            styles[line.name] = Style(line.name, colour, marker, dash)
     return styles
 
 
@@ -80,28 +79,24 @@ def bar_ticks(low: float, high: float) -> list[float]:
     """
     magnitude = 10.0 ** math.floor(math.log10(high - low))
     step = next(s for s in (0.2 * magnitude, 0.5 * magnitude, magnitude) if (high - low) / s <= 7)
-    return [
-        round(index * step, 9)
-        for index in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
-    ]
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(index * step, 9) for index in range(first, last + 1)]
 
 
 def any_undefined(figure: Figure) -> bool:
-    """Whether a heatmap has a cell without a value, so that the header must explain its look."""
-    return any(
-        isinstance(panel, Heatmap) and bool(np.isnan(panel.values).any())
-        for panel in figure.shown()
-    )
+    """Whether a heatmap has an undefined cell, which the header must then explain."""
+    maps = [panel for panel in figure.shown() if isinstance(panel, Heatmap)]
+    return any(bool(np.isnan(panel.values).any()) for panel in maps)
 
 
 def written(figure: Figure, panel: Heatmap) -> bool:
-    """Whether cells are large enough on every width to write their values into them."""
+    """Whether the cells are large enough at every width for their values to be written in them."""
     largest = max(panel.values.shape)
     return largest <= 3 or (largest <= 8 and len(figure.shown()) == 1)
 
 
 def axis_key(panel: Panel | None, axis: str) -> tuple[Any, ...]:
-    """What neighbours must agree on to show this axis once."""
+    """The properties of an axis that is labelled once for all neighbours with the same ones."""
     if panel is None:
         return ()
     label = panel.x_label if axis == "x" else panel.y_label
@@ -111,23 +106,16 @@ def axis_key(panel: Panel | None, axis: str) -> tuple[Any, ...]:
 
 
 def extent(figure: Figure, panel: Lines, axis: str) -> tuple[float, float]:
-    """The range of an axis: the panel's limits, else what all panels with this label need and a
-    margin."""
+    """The range of an axis: the panel's limits, or else the range of all panels with the same
+    label, with a margin."""
     if axis == "y" and panel.limits is not None:
         return panel.limits
-    like = [
-        p
-        for p in figure.shown()
-        if isinstance(p, Lines) and axis_key(p, axis) == axis_key(panel, axis)
-    ]
-    arrays = [
-        (line.x,) if axis == "x" else (line.y, line.low, line.high)
-        for p in like
-        for line in p.lines
-    ]
-    values = np.concatenate(
-        [np.zeros(0), *(array for array in itertools.chain(*arrays) if array is not None)]
-    )
+    arrays: list[np.ndarray | None] = [np.zeros(0)]
+    for other in figure.shown():
+        if isinstance(other, Lines) and axis_key(other, axis) == axis_key(panel, axis):
+            for line in other.lines:
+                arrays += [line.x] if axis == "x" else [line.y, line.low, line.high]
+    values = np.concatenate([array for array in arrays if array is not None])
     values = values[np.isfinite(values)]
     if axis == "x" and panel.log_x:
         values = np.log10(values)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from sslens.figure import NARROW, SWITCH, WIDE, Figure, Press, stacked, to_plotly
+from sslens.figure import NARROW, SWITCH, WIDE, Figure, Press, stack_panels, to_plotly
 from sslens.store import write_text
 from sslens.table import Results, Table
 
@@ -230,7 +230,7 @@ def _text(value: Any) -> str | None:
 def _drawn(figure: Figure) -> dict[str, Any]:
     """The figure's traces once, with a layout for a wide screen and one for a narrow one."""
     wide = to_plotly(figure, WIDE).to_plotly_json()
-    narrow = to_plotly(stacked(figure), NARROW).to_plotly_json()
+    narrow = to_plotly(stack_panels(figure), NARROW).to_plotly_json()
     layouts = {"wide": wide["layout"], "narrow": narrow["layout"]}
     for layout in layouts.values():
         layout.pop("template", None)

@@ -1,0 +1,148 @@
+"""The traces of panels on the screen, as plotly draws them, with their hover texts."""
+
+import html
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sslens.figure.arrangement import ENTRY, short
+from sslens.figure.panels import Figure, Heatmap, Line, Lines
+from sslens.figure.style import UNDEFINED, Style, line_styles, runs, written
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+def heatmap_traces(figure: Figure, panel: Heatmap, name: str) -> "Iterator[go.Heatmap]":
+    """The traces of a heatmap: the undefined cells, if there are any, then the values."""
+    import plotly.graph_objects as go
+
+    where = f"<b>{escape(panel.title)}</b><br>" if panel.title else ""
+    where += f"{escape(panel.y_label)} %{{y}}<br>{escape(panel.x_label)} %{{x}}<br>"
+    common = {
+        "x": [escape(label) for label in panel.columns],
+        "y": [escape(label) for label in panel.rows],
+        "xaxis": f"x{name}",
+        "yaxis": f"y{name}",
+        "xgap": 0,
+        "ygap": 0,
+    }
+    undefined = np.isnan(panel.values)
+    if undefined.any():
+        yield go.Heatmap(
+            z=[[1 if cell else None for cell in row] for row in undefined],
+            hovertemplate=f"{where}<b>undefined</b><extra></extra>",
+            name="undefined",
+            colorscale=[[0, UNDEFINED], [1, UNDEFINED]],
+            showscale=False,
+            **common,
+        )
+    yield go.Heatmap(
+        z=[_round(row) for row in panel.values],
+        coloraxis="coloraxis",
+        hovertemplate=f"{where}{escape(panel.unit)} <b>%{{z:.4~g}}</b><extra></extra>",
+        hoverongaps=False,
+        texttemplate="%{z:.2f}" if written(figure, panel) else None,
+        **common,
+    )
+
+
+def line_traces(
+    figure: Figure, panel: Lines, name: str, listed: set[str]
+) -> "Iterator[go.Scatter]":
+    """The traces of curves: all intervals, then all lines, so that no interval hides a line.
+
+    Names that are `listed` in the legend already are not listed again.
+    """
+    styles = line_styles(figure)
+    for line in panel.lines:
+        if line.low is not None and line.high is not None:
+            yield _interval(line, line.low, line.high, styles[line.name], name)
+    for line in panel.lines:
+        yield _line(panel, line, styles[line.name], name, listed)
+
+
+def _interval(
+    line: Line, low: np.ndarray, high: np.ndarray, style: Style, name: str
+) -> "go.Scatter":
+    """The band of a curve's interval, a polygon for each run of points."""
+    import plotly.graph_objects as go
+
+    x, y = [], []
+    for run in runs(line):
+        x += [*_round(line.x[run]), *_round(line.x[run][::-1]), None]
+        y += [*_round(low[run]), *_round(high[run][::-1]), None]
+    colour = f"rgba{_rgba(style.colour)}"
+    return go.Scatter(
+        x=x,
+        y=y,
+        mode="lines",
+        fill="toself",
+        fillcolor=colour,
+        line={"width": 1, "color": colour},
+        hoverinfo="skip",
+        showlegend=False,
+        legendgroup=escape(line.name),
+        name=f"{escape(line.name)} interval",
+        xaxis=f"x{name}",
+        yaxis=f"y{name}",
+    )
+
+
+def _line(panel: Lines, line: Line, style: Style, name: str, listed: set[str]) -> "go.Scatter":
+    """The points of a curve, with their hover texts."""
+    import plotly.graph_objects as go
+
+    hover = f"<b>{escape(line.name)}</b><br>{escape(panel.x_label)} %{{x:.4~g}}<br>"
+    hover += f"{escape(panel.y_label)} %{{y:.4~g}}%{{text}}<extra></extra>"
+    marker = None
+    if style.marker:
+        marker = {"symbol": style.marker[0], "size": 6, "color": style.colour}
+    return go.Scatter(
+        x=_round(line.x),
+        y=_round(line.y),
+        mode="lines+markers" if marker else "lines",
+        line={
+            "color": style.colour,
+            "width": 1.5 if line.control else 2,
+            "dash": style.dash[0],
+        },
+        marker=marker,
+        text=_interval_texts(line),
+        hovertemplate=hover,
+        name=escape(short(line.name, ENTRY)),
+        legendgroup=escape(line.name),
+        showlegend=escape(line.name) not in listed,
+        connectgaps=False,
+        xaxis=f"x{name}",
+        yaxis=f"y{name}",
+    )
+
+
+def _interval_texts(line: Line) -> list[str]:
+    """The interval of each point in words, empty where there is none."""
+    if line.low is None or line.high is None:
+        return [""] * len(line.x)
+    bounds = zip(_round(line.low), _round(line.high), strict=True)
+    return [
+        "" if low is None or high is None else f"<br>interval {low:g} to {high:g}"
+        for low, high in bounds
+    ]
+
+
+def _rgba(colour: str) -> tuple[int, int, int, float]:
+    red, green, blue = (int(colour[index : index + 2], 16) for index in (1, 3, 5))
+    return red, green, blue, 0.16
+
+
+def _round(array: np.ndarray) -> list[float | None]:
+    """Values to four significant digits, more than a screen shows; None where one is undefined."""
+    return [float(f"{value:.4g}") if math.isfinite(value) else None for value in array.tolist()]
+
+
+def escape(text: str) -> str:
+    """Escape text for plotly, which reads a subset of HTML, mathematics between dollars and
+    variables in braces."""
+    return html.escape(text, quote=False).replace("$", "&#36;").replace("{", "&#123;")
