@@ -32,7 +32,7 @@ from sslens.data.images import ImageSet, Source, from_arrays
 from sslens.errors import InputError
 from sslens.find import plugin
 from sslens.objectives import mae
-from sslens.slurm import Slurm, separated, submit
+from sslens.slurm import Slurm, split_line, submit
 from sslens.training.pretrain import pretrain
 from sslens.training.schedule import Training
 from sslens.training.stopping import note_signals
@@ -183,7 +183,7 @@ def test_without_its_options_a_command_line_says_the_same(
     line[place:place] = given
     if where == "start":  # where the objective stands last
         line = [*given, *rest, "mae"]
-    kept, _ = separated(line)
+    kept, _ = split_line(line)
     kind: Any = plugin("cli", "pretrain").Command
     whole = tyro.cli(kind, args=line)
     assert whole.slurm == wanted

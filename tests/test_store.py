@@ -83,7 +83,7 @@ def test_a_folder_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "report").write_text("mine")
     with pytest.raises(
         InputError,
-        match=r"report/tables/a.csv cannot be written .*: choose another folder with --out",
+        match=r"report/tables/a.csv cannot be written .*: choose another folder with out",
     ):
         write_text(tmp_path / "report" / "tables" / "a.csv", "x")
     assert (tmp_path / "report").read_text() == "mine"

@@ -1,11 +1,11 @@
-"""The whole way on generated images: models that come with the package, compared, with a report."""
+"""The demo: models that come with the package, compared on generated images, with a report."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 BANK, TEST = 2000, 1024
-#: of those that come: one of each objective, a second seed, and two that were fine-tuned beside a
-#: control that was
+#: one model of each objective, a second seed of one of them, two fine-tuned models, and a control
+#: that was fine-tuned in the same way
 MODELS = (
     "scenes_mae",
     "scenes_mae_seed1",
@@ -16,7 +16,7 @@ MODELS = (
     "scenes_moco_v3_ft",
     "scenes_random_ft",
 )
-#: what is shown in a minute
+#: the analyses that together take about a minute
 ANALYSES = (
     "cka-blocks",
     "cka-layer-types",
@@ -43,11 +43,11 @@ def run_demo(
     """Compare the shipped models and their controls on scenes that none of them was trained on.
 
     Raises:
-        InputError: what was given cannot be used.
+        InputError: an argument cannot be used.
     """
     from sslens.study import Study, run
 
-    # scenes of other seeds are other scenes: the models were trained on those of seeds 0 and 3
+    # the models were trained on the scenes of seeds 0 and 3; scenes of other seeds are new to them
     study = Study(
         models=MODELS,
         images=f"scenes:1:{TEST}",

@@ -1,4 +1,4 @@
-"""The processes of a run: one, or those that torchrun started."""
+"""The processes of a run, one or as many as torchrun started, and their device and precision."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among all: rank 0 alone writes files and speaks."""
+    """This process among the processes of the run; only rank 0 writes files and prints."""
 
     rank: int
     size: int
@@ -24,12 +24,12 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes files and speaks."""
+        """Whether this process writes files and prints."""
         return self.rank == 0
 
 
 def best_device(asked: str) -> str:
-    """The device that "auto" means: a CUDA GPU where there is one, else the CPU.
+    """The device that was asked for; "auto" is a CUDA GPU where there is one, and else the CPU.
 
     Raises:
         InputError: torch knows no such device, or this machine has none.
@@ -53,15 +53,16 @@ def best_device(asked: str) -> str:
 
 
 def best_precision(asked: str, device: str) -> str:
-    """What "auto" means: bfloat16 on a GPU and on CPUs that are twice as fast with it, float32
-    elsewhere.
+    """The precision that was asked for; "auto" is bfloat16 on a GPU and on a CPU that computes
+    faster with it, and float32 elsewhere.
 
-    Such CPUs have matrix instructions for it (AMX), or are AMD's with AVX-512 ones (Zen 4 and
-    later: a small ViT trained 2.3 times as fast); Intel's with AVX-512 ones alone had products of
-    half the speed of float32 (LOG.md, 2026-11-21).
+    A CPU computes faster with bfloat16 if it has matrix instructions for bfloat16 (AMX), or if it
+    is one of AMD's with AVX-512 instructions for bfloat16 (Zen 4 and later: a small ViT trained 2.3
+    times as fast). Intel's CPUs with AVX-512 instructions but without AMX had half the speed of
+    float32 (LOG.md, 2026-11-21).
 
     Raises:
-        InputError: it is none of auto, float32, bfloat16 and float16.
+        InputError: the precision is none of auto, float32, bfloat16 and float16.
 
     >>> best_precision("float32", "cpu")
     'float32'
@@ -76,18 +77,21 @@ def best_precision(asked: str, device: str) -> str:
 
 
 def _fast_bfloat16(cpu: Mapping[str, Any]) -> bool:
-    """Whether a CPU multiplies faster in bfloat16 than in float32, by what torch says that it can.
+    """Whether a CPU multiplies faster in bfloat16 than in float32, by the capabilities that torch
+    reports.
 
-    >>> [_fast_bfloat16(cpu) for cpu in ({"amx_bf16": True}, {"avx512_bf16": True}, {"avx512_bf16": True, "sse4a": True})]
+    >>> amx, intel = {"amx_bf16": True}, {"avx512_bf16": True}
+    >>> [_fast_bfloat16(cpu) for cpu in (amx, intel, intel | {"sse4a": True})]
     [True, False, True]
     """
-    amd = cpu.get("sse4a", False)  # instructions that Intel never took over
+    amd = cpu.get("sse4a", False)  # instructions that only AMD's CPUs have
     return bool(cpu.get("amx_bf16", False) or (amd and cpu.get("avx512_bf16", False)))
 
 
 @contextlib.contextmanager
 def processes(device: str) -> Iterator[Processes]:
-    """Join the processes that torchrun started (gloo on CPUs, NCCL on GPUs), or be the only one."""
+    """Join the processes that torchrun started (gloo on CPUs, NCCL on GPUs); without torchrun this
+    process is the only one."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield Processes(0, 1, device)

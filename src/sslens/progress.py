@@ -15,11 +15,16 @@ EVERY = 10.0
 def progress(
     label: str, *, unit: str = "img", start: int = 0, quiet: bool = False
 ) -> Iterator[Callable[..., None]]:
-    """Within the block, call what it gives with (done, total) and perhaps numbers to show, e.g.
-    `loss=0.3`.
+    """Give a function that reports progress: call it with (done, total), and perhaps with numbers
+    to show, such as `loss=0.3`.
 
-    Shows what is done, the rate since the block began with `start` done, the time left and the
-    numbers.
+    Shown are the progress, the rate, the time left and the numbers.
+
+    Args:
+        label: what is done.
+        unit: what is counted.
+        start: how many were done before the block began, which do not count for the rate.
+        quiet: show nothing.
     """
     if quiet:
         yield lambda done, total, **numbers: None
@@ -48,21 +53,22 @@ def _bar(label: str, unit: str, clock: "_Clock") -> Iterator[Callable[..., None]
 
         def report(done: int, total: int, **numbers: float) -> None:
             rate = f"{clock.rate(done):,.0f} {unit}/s"
-            bar.update(task, completed=done, total=total, rate=rate, numbers=_spelt(numbers))
+            bar.update(task, completed=done, total=total, rate=rate, numbers=_format(numbers))
 
         yield report
 
 
 def _lines(label: str, unit: str, clock: "_Clock") -> Callable[..., None]:
-    said = [time.monotonic()]
+    last_line = time.monotonic()
 
     def report(done: int, total: int, **numbers: float) -> None:
+        nonlocal last_line
         now = time.monotonic()
-        if done >= total or now - said[0] >= EVERY:
-            said[0] = now
+        if done >= total or now - last_line >= EVERY:
+            last_line = now
             rate = clock.rate(done)
             left = f", {(total - done) / rate:,.0f} s left" if done < total and rate else ""
-            shown = f", {_spelt(numbers)}" if numbers else ""
+            shown = f", {_format(numbers)}" if numbers else ""
             print(
                 f"{label}: {done:,}/{total:,} {unit}, {rate:,.0f} {unit}/s{left}{shown}",
                 file=sys.stderr,
@@ -73,7 +79,7 @@ def _lines(label: str, unit: str, clock: "_Clock") -> Callable[..., None]:
 
 
 class _Clock:
-    """The rate since the beginning, when `start` was done already (a resumed run)."""
+    """The rate since the beginning, at which `start` were done already (a resumed run)."""
 
     def __init__(self, start: int) -> None:
         self.began, self.start = time.monotonic(), start
@@ -82,5 +88,5 @@ class _Clock:
         return (done - self.start) / max(time.monotonic() - self.began, 1e-9)
 
 
-def _spelt(numbers: dict[str, float]) -> str:
+def _format(numbers: dict[str, float]) -> str:
     return " ".join(f"{name} {value:.4g}" for name, value in numbers.items())

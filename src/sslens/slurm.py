@@ -1,11 +1,11 @@
-"""A command as a job of SLURM, submitted through submitit: every task runs the same command line, a
-task a GPU.
+"""A command as a job of SLURM, submitted through submitit: every task runs the same command line,
+and there is a task for each GPU.
 
 Some minutes before a job's hours are over, SLURM sends submitit's signal to every task. A training
-finishes its step, keeps its state and hands the signal on to submitit, which puts the job back into
-the queue; what is kept in the store needs no more than that. A job that SLURM itself puts back, as
-after preemption or the loss of a node, starts from the same command line, and so goes on from the
-last state as well.
+finishes its step, writes its state and hands the signal on to submitit, which puts the job back
+into the queue. Commands that keep their results in the store need nothing more. A job that SLURM
+itself puts back into the queue, as after preemption or the loss of a node, starts from the same
+command line, and therefore goes on from the last state as well.
 """
 
 import contextlib
@@ -21,16 +21,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, ModuleType
-from typing import Annotated, Any, final
+from typing import Annotated, Any, TypedDict, final
 
 from tyro.conf import arg
 
 from sslens.errors import InputError, nearest
 
-#: what runs a command line and returns its exit status
+#: a function that runs a command line and returns its exit status
 Main = Callable[[Sequence[str]], int]
 
-#: options of sbatch that another of our options sets
+#: options of sbatch that an option of sslens sets
 SET_BY = {
     "partition": "--slurm-partition",
     "nodes": "--slurm-nodes",
@@ -43,8 +43,8 @@ SET_BY = {
     "error": "--slurm-folder",
 }
 
-#: other options of sbatch; of those that there are (https://slurm.schedmd.com/sbatch.html) they
-#: leave a task a GPU
+#: the other options of sbatch (https://slurm.schedmd.com/sbatch.html) that leave one task for each
+#: GPU
 OPTIONS = (  # noqa: SIM905 (fifty lines of one word each say no more)
     "account begin bb clusters comment constraint contiguous core-spec cpu-freq deadline delay-boot"
     " dependency distribution exclude exclusive export gpu-freq gpus-per-node gres gres-flags hint"
@@ -54,12 +54,31 @@ OPTIONS = (  # noqa: SIM905 (fifty lines of one word each say no more)
 ).split()
 
 
+class JobParameters(TypedDict):
+    """The parameters of a job as submitit's executor names them."""
+
+    job_name: str
+    partition: str | None
+    nodes: int
+    ntasks_per_node: int
+    gpus_per_node: int | None
+    cpus_per_task: int
+    mem: str | None
+    time: int
+    signal_delay_s: int
+    wckey: Any  # None, which keeps submitit from setting its own
+    stderr_to_stdout: bool
+    srun_args: list[str]
+    additional_parameters: dict[str, str | bool]
+
+
 @dataclass(frozen=True)
 class Slurm:
     """The command as a job of a SLURM cluster; docs/tutorial.md says more."""
 
     submit: Annotated[bool, arg(name="slurm")] = False
-    """Submit the command as a job and return; with --dry-run show the job. Wants pip install 'sslens[slurm]'."""
+    """Submit the command as a job and return; with --dry-run show the job. Wants
+    pip install 'sslens[slurm]'."""
     partition: Annotated[str | None, arg(name="slurm-partition")] = None
     """The cluster's default unless given."""
     nodes: Annotated[int, arg(name="slurm-nodes")] = 1
@@ -92,7 +111,7 @@ class Slurm:
             raise InputError(
                 f"--slurm-hours is {self.hours:g}: give more than 0, such as 24 or 0.5."
             )
-        self._set()
+        self._read_set()
 
     @property
     def tasks(self) -> int:
@@ -103,11 +122,12 @@ class Slurm:
         """
         return self.nodes * max(self.gpus, 1)
 
-    def parameters(self, name: str) -> dict[str, Any]:
-        """What submitit's executor is told.
+    def parameters(self, name: str) -> "JobParameters":
+        """The parameters of submitit's executor.
 
-        >>> asked = Slurm(hours=1.5, set=("account=vision", "exclusive")).parameters("pretrain")
-        >>> asked["time"], asked["additional_parameters"]
+        >>> slurm = Slurm(hours=1.5, set=("account=vision", "exclusive"))
+        >>> parameters = slurm.parameters("pretrain")
+        >>> parameters["time"], parameters["additional_parameters"]
         (90, {'requeue': True, 'account': 'vision', 'exclusive': True})
         """
         minutes = math.ceil(self.hours * 60)
@@ -120,32 +140,32 @@ class Slurm:
             "cpus_per_task": self.cpus,
             "mem": self.mem,
             "time": minutes,
-            # k-NN after a step may take minutes; earlier than 10 minutes, or a fifth, before the
-            # end submitit sees preemption
+            # k-NN after a step may take minutes; a signal that comes earlier than 10 minutes, or a
+            # fifth of the time, before the end is taken for preemption by submitit
             "signal_delay_s": min(300, minutes * 60 // 6),
             "wckey": None,
             "stderr_to_stdout": True,
-            # from 22.05 on srun has forgotten the CPUs that sbatch was asked for; a task that is
-            # lost ends the others
+            # from SLURM 22.05 on, srun does not take over the CPUs from sbatch; a task that is lost
+            # must end the other tasks
             "srun_args": [f"--cpus-per-task={self.cpus}", "--kill-on-bad-exit=1"],
-            "additional_parameters": {"requeue": True, **self._set()},
+            "additional_parameters": {"requeue": True, **self._read_set()},
         }
 
-    def _set(self) -> dict[str, str | bool]:
-        """The options of --slurm-set: their values, or True where there is none."""
-        found: dict[str, str | bool] = {}
-        for each in self.set:
-            name, equals, value = each.partition("=")
+    def _read_set(self) -> dict[str, str | bool]:
+        """The options that --slurm-set gives: their values, or True for an option without one."""
+        options: dict[str, str | bool] = {}
+        for text in self.set:
+            name, equals, value = text.partition("=")
             key = name.lstrip("-").replace("_", "-")
             if key in SET_BY:
-                raise InputError(f"--slurm-set {each}: {key} is what {SET_BY[key]} sets.")
+                raise InputError(f"--slurm-set {text}: {key} is what {SET_BY[key]} sets.")
             if key not in OPTIONS:
                 raise InputError(
-                    f'--slurm-set {each}: there is no option "{key}" of sbatch that suits:'
+                    f'--slurm-set {text}: there is no option "{key}" of sbatch that suits:'
                     f" {nearest(key, OPTIONS)}"
                 )
-            found[key] = value if equals else True
-        return found
+            options[key] = value if equals else True
+        return options
 
     def __str__(self) -> str:
         """The resources in a line."""
@@ -158,36 +178,37 @@ class Slurm:
 @final
 @dataclass(frozen=True)
 class Task:
-    """What every task of a job does: find the others, run the command, and see that the job goes
-    back into the queue."""
+    """The work of every task of a job: it finds the other tasks, runs the command, and sees that
+    the job goes back into the queue."""
 
     run: Main
     line: tuple[str, ...]
 
     def __call__(self) -> None:
-        """Run the command; a status that is not 0 is the task's."""
+        """Run the command; the task ends with the command's status."""
         from submitit.helpers import TorchDistributedEnvironment
 
-        # a task sees all GPUs of its machine, and takes that of its LOCAL_RANK
+        # a task sees all GPUs of its machine, and takes the GPU of its LOCAL_RANK
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
-        leaving = _leaving()
+        leaving = _watch_requeue()
         status = self.run(self.line)
-        if (
-            status and not leaving.is_set()
-        ):  # of tasks that leave only the first ends the job, by submitit's hand
+        # when the job goes back into the queue, submitit in the first task ends it
+        if status and not leaving.is_set():
             sys.exit(status)
 
     def checkpoint(self) -> Any:
-        """What submitit starts when the job's turn comes again: the same, which finds what was
-        kept."""
+        """The work that submitit starts when the job's turn comes again: the same task, which goes
+        on from the state that was written."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
 
 
-def _leaving() -> threading.Event:
-    """An event that is set once submitit was asked to put the job back; that it did so too often is
-    said in a sentence."""
+def _watch_requeue() -> threading.Event:
+    """Make an event that is set once submitit was asked to put the job back into the queue.
+
+    If the job has gone back too often, the task ends with a sentence that says so.
+    """
     import submitit
     from submitit.core.utils import UncompletedJobError
 
@@ -210,15 +231,18 @@ def _leaving() -> threading.Event:
     return leaving
 
 
-def separated(line: Sequence[str]) -> tuple[list[str], list[str]]:
-    """A command line without the options of this module, and the names of those that it had.
+def split_line(line: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split a command line into the line without the options of this module, and the names of these
+    options.
 
-    >>> separated(["pretrain", "mae", "--slurm", "--slurm-nodes", "2", "--images", "photos", "--slurm-set", "qos=high", "hold"])
-    (['pretrain', 'mae', '--images', 'photos'], ['--slurm', '--slurm-nodes', '--slurm-set'])
+    >>> split_line("pretrain mae --slurm --slurm-nodes 2 --images photos".split())
+    (['pretrain', 'mae', '--images', 'photos'], ['--slurm', '--slurm-nodes'])
+    >>> split_line("compare mae dino --slurm-set qos=high hold".split())
+    (['compare', 'mae', 'dino'], ['--slurm-set'])
     """
     rest: list[str] = []
     options: list[str] = []
-    values = 0  # that the last option still takes
+    values = 0  # how many values the last option still takes
     for token in line:
         name, equals, _ = token.partition("=")
         name = name.replace("_", "-")
@@ -242,46 +266,50 @@ def submit(
     dry_run: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Path | None:
-    """Submit a command line as a job; returns the path of its log, or None for a dry run, which
-    only says what the job is.
+    """Submit a command line as a job.
 
     Args:
-        run: what runs a command line, such as `sslens.cli.main`; a task finds it by the name of its
+        run: runs a command line, such as `sslens.cli.main`; a task imports it by the name of its
             module.
         line: the command and its arguments.
+        asked: the job's resources.
+        dry_run: only describe the job.
+        say: is called with the description.
+
+    Returns the path of the job's log, or None for a dry run.
 
     Raises:
         InputError: submitit is not installed, this machine submits no jobs, or sbatch refuses this
             one.
     """
     parameters = asked.parameters(line[0])
-    submitit = _submitit()
+    submitit = _import_submitit()
     folder = asked.folder.expanduser().absolute()
-    said = (
+    description = (
         f"job       {parameters['job_name']}: {asked}\nlogs      {folder}\neach task"
         f" {shlex.join(['sslens', *line])}"
     )
     if dry_run:
-        say(f"{said}\nscript\n\n{_script(folder, parameters)}")
+        say(f"{description}\nscript\n\n{_write_script(folder, parameters)}")
         return None
     _require_cluster(asked)
-    had = set(folder.iterdir()) if folder.exists() else None
+    before = set(folder.iterdir()) if folder.exists() else None
     executor = submitit.SlurmExecutor(folder, max_num_timeout=asked.requeues)
     executor.update_parameters(**parameters)
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # submitit prints what it raises
             job = executor.submit(Task(run, tuple(line)))
     except submitit.core.utils.FailedJobError as error:
-        _remove_left(folder, had)
+        _remove_refused(folder, before)
         raise InputError(f"sbatch refused the job: {' '.join(str(error).split())}") from error
     say(
-        f"{said}\nsubmitted {job.job_id}: squeue -j {job.job_id} shows it, scancel {job.job_id}"
-        " ends it"
+        f"{description}\nsubmitted {job.job_id}: squeue -j {job.job_id} shows it,"
+        f" scancel {job.job_id} ends it"
     )
     return Path(job.paths.stdout)
 
 
-def _submitit() -> ModuleType:
+def _import_submitit() -> ModuleType:
     try:
         import submitit
     except ImportError as error:
@@ -292,9 +320,11 @@ def _submitit() -> ModuleType:
     return submitit
 
 
-def _script(folder: Path, parameters: dict[str, Any]) -> str:
-    """The script that sbatch would get, also where there is no SLURM, in which submitit's executor
-    will not be made."""
+def _write_script(folder: Path, parameters: JobParameters) -> str:
+    """The script that sbatch would get.
+
+    It is written without submitit's executor, which cannot be made on a machine without SLURM.
+    """
     from submitit.slurm.slurm import _make_sbatch_string
 
     command = (
@@ -313,12 +343,14 @@ def _require_cluster(asked: Slurm) -> None:
             )
 
 
-def _remove_left(folder: Path, had: set[Path] | None) -> None:
-    """Remove the two files of a job that was refused; where there are more, they are of jobs
-    submitted meanwhile."""
-    left = set(folder.iterdir()) - (had or set())
-    if len(left) == 2:
-        for path in left:
+def _remove_refused(folder: Path, before: set[Path] | None) -> None:
+    """Remove the two files of a job that was refused.
+
+    If there are more new files, other jobs were submitted meanwhile, and all files stay.
+    """
+    new = set(folder.iterdir()) - (before or set())
+    if len(new) == 2:
+        for path in new:
             path.unlink()
-        if had is None:
+        if before is None:
             folder.rmdir()

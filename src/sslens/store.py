@@ -1,10 +1,10 @@
-"""Artefacts on disk: written beside and renamed, addressed by what they were computed from, with
-their provenance.
+"""Artefacts on disk: files that are written atomically and found by the digest of their key.
 
-An artefact is one safetensors file whose header holds its key (everything that decided its content)
-and its provenance (what is good to know and decides nothing: time, versions, command). `Store.path`
-is a pure function of the kind and the key, so a second run finds what the first one made, and
-nothing is ever half there.
+An artefact is one safetensors file. Its header holds its key, which is everything that decided its
+content, and its provenance (time, versions, command), which decides nothing. `Store.path` is a pure
+function of the kind and the key, so a second run finds the artefacts of the first. A file is
+written under a temporary name in the same folder and then renamed, so that no reader sees a part of
+it.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def home() -> Path:
-    """The folder of everything that sslens keeps between runs: `$SSLENS_HOME`, else
+    """The folder of all files that sslens keeps between runs: `$SSLENS_HOME`, or else
     `~/.cache/sslens`."""
     return Path(os.environ.get("SSLENS_HOME") or Path.home() / ".cache" / "sslens")
 
@@ -40,18 +40,17 @@ def digest(value: Any) -> str:
     >>> digest({"a": 1})[:8]  # printf '{"a":1}' | sha256sum
     '015abd7f'
     """
-    return hashlib.sha256(
-        json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
-    ).hexdigest()
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @contextlib.contextmanager
 def write_beside(path: Path) -> Iterator[Path]:
-    """A temporary path in the folder of `path`, renamed to it when the block ends well and removed
-    when it does not.
+    """Write a file atomically: a temporary path in the folder of `path`, which is renamed to `path`
+    when the block ends, and removed when the block fails.
 
-    A reader sees the old file or the new one, never a part, also when the process is killed or the
-    machine loses power.
+    A reader sees the old file or the new file and never a part of one, even if the process is
+    killed or the machine loses power.
 
     Raises:
         InputError: the disk is full, or the folder cannot be written to.
@@ -68,17 +67,17 @@ def write_beside(path: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
-        explained = _explained(error, path)
-        if explained is None:
+        explanation = _explain(error, path)
+        if explanation is None:
             raise
-        raise explained from error
+        raise explanation from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file beside and rename it."""
+    """Write a text file atomically."""
     with write_beside(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -89,33 +88,31 @@ def _umask() -> int:
     return mask
 
 
-def _explained(error: OSError, path: Path) -> InputError | None:
+def _explain(error: OSError, path: Path) -> InputError | None:
+    """The error in plain words, or None if the user cannot mend it."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return InputError(
-            f"The disk is full: {path} was not written and nothing half-written was left. Free some"
-            " space, or choose another folder with --out or SSLENS_HOME, and run the same command"
-            " again."
+            f"The disk is full: {path} was not written and nothing half-written was left.",
+            mend="free some space, or choose another folder with {out} or SSLENS_HOME, and run the"
+            " same command again",
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
         return InputError(
-            f"{path} cannot be written ({error.strerror}): choose another folder with --out or"
-            " SSLENS_HOME."
+            f"{path} cannot be written ({error.strerror})",
+            mend="choose another folder with {out} or SSLENS_HOME",
         )
     return None
 
 
 def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", header: Mapping[str, str]) -> None:
-    """Write tensors and a header of strings as a safetensors file, beside and renamed."""
+    """Write tensors and a header of strings as a safetensors file, atomically."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     with write_beside(path) as temporary:
+        contiguous = {name: value.contiguous() for name, value in tensors.items()}
         try:
-            save_file(
-                {name: value.contiguous() for name, value in tensors.items()},
-                temporary,
-                dict(header),
-            )
+            save_file(contiguous, temporary, dict(header))
         except SafetensorError as error:
             # the library turns an OSError into text: "I/O error: No space left on device (os error
             # 28)"
@@ -132,32 +129,31 @@ def room() -> int:
 
 
 def scratch(shape: tuple[int, ...], dtype: str) -> "np.memmap":
-    """An array on disk for the time of this process, in a file without a name: also a killed
-    process leaves none behind.
+    """An array on disk for the time of this process, in a file without a name, so that not even a
+    killed process leaves it behind.
 
-    Its room is taken at once, so that a full disk is an error (OSError) here and not a crash at
-    some later write.
+    The file has its full size from the beginning, so that a full disk is an error (OSError) here
+    and not a crash at a later write.
     """
     import numpy as np
 
     folder = home() / "scratch"
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder) as file:  # the map keeps it open
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    with tempfile.TemporaryFile(dir=folder) as file:  # the array keeps the file open
         if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(
-                file.fileno(), 0, max(1, int(np.prod(shape)) * np.dtype(dtype).itemsize)
-            )
+            os.posix_fallocate(file.fileno(), 0, max(1, size))
         return np.memmap(file, dtype, "w+", shape=shape)
 
 
 @dataclass(frozen=True)
 class Store:
-    """Artefacts under one folder, by kind and by the digest of their key."""
+    """The artefacts under one folder, by their kind and the digest of their key."""
 
     root: Path
 
     def path(self, kind: str, key: Mapping[str, Any], suffix: str = ".safetensors") -> Path:
-        """Where the artefact of this key is, or would be."""
+        """The path of the artefact of this key, which need not be there."""
         name = digest(key)
         return self.root / kind / name[:2] / f"{name[2:]}{suffix}"
 
@@ -166,8 +162,8 @@ class Store:
         return self.path(kind, key).is_file()
 
     def read(self, kind: str, key: Mapping[str, Any]) -> "dict[str, Tensor] | None":
-        """The tensors of an artefact, or None if it is not there or was damaged (it is then
-        computed again)."""
+        """Read the tensors of an artefact; None if it is not there or is damaged, and must be
+        computed again."""
         from safetensors import SafetensorError, safe_open
 
         try:
@@ -177,20 +173,20 @@ class Store:
             return None
 
     def write(self, kind: str, key: Mapping[str, Any], tensors: "Mapping[str, Tensor]") -> Path:
-        """Keep the tensors of an artefact, with its key in the header."""
+        """Write the tensors of an artefact, with its key in the header."""
         path = self.path(kind, key)
         write_tensors(path, tensors, {"sslens.key": json.dumps(key, sort_keys=True)})
         return path
 
     def read_json(self, kind: str, key: Mapping[str, Any]) -> Any:
-        """A JSON value that was kept, or None if it is not there or was damaged."""
+        """Read a JSON value; None if it is not there or is damaged."""
         try:
             return json.loads(self.path(kind, key, ".json").read_text(encoding="utf-8"))["value"]
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
     def write_json(self, kind: str, key: Mapping[str, Any], value: Any) -> Path:
-        """Keep a JSON value, with its key beside it."""
+        """Write a JSON value, with its key."""
         path = self.path(kind, key, ".json")
         write_text(path, json.dumps({"key": key, "value": value}))
         return path

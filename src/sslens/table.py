@@ -4,7 +4,7 @@ table a kind of row."""
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from sslens.errors import InputError, nearest
 from sslens.store import write_text
@@ -13,15 +13,25 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+class TableJson(TypedDict):
+    """A table as JSON values; `kinds` holds the columns' types in NumPy's words."""
+
+    columns: dict[str, list[Any]]
+    kinds: dict[str, str]
+    units: dict[str, str]
+    provenance: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class Table:
     """Tidy rows: one observation a row, one variable a column.
 
-    `units` says of every column what it is and in what unit; a column without an entry is refused,
-    so that no number travels unexplained.
+    `units` explains every column and gives its unit; a column without an entry is refused, so that
+    every number is explained.
 
     >>> import pandas as pd
-    >>> table = Table(pd.DataFrame({"depth": [0.5], "accuracy": [0.25]}), {"depth": "relative depth, 0 to 1", "accuracy": "share"})
+    >>> rows = pd.DataFrame({"depth": [0.5], "accuracy": [0.25]})
+    >>> table = Table(rows, {"depth": "relative depth, 0 to 1", "accuracy": "share"})
     >>> print(table.csv(), end="")
     depth,accuracy
     0.5,0.25
@@ -40,12 +50,12 @@ class Table:
         """The rows as CSV; undefined numbers are empty fields."""
         return self.frame.to_csv(index=False, float_format="%.6g")
 
-    def to_json(self) -> dict[str, Any]:
-        """The table as JSON values, all digits kept; undefined numbers are null."""
-        columns = {
-            str(name): [None if value != value else value for value in self.frame[name].tolist()]
-            for name in self.frame
-        }
+    def to_json(self) -> "TableJson":
+        """The table as JSON values, with all digits; undefined numbers are null."""
+        columns: dict[str, list[Any]] = {}
+        for name in self.frame:
+            values = self.frame[name].tolist()
+            columns[str(name)] = [None if value != value else value for value in values]
         kinds = {str(name): str(kind) for name, kind in self.frame.dtypes.items()}
         return {
             "columns": columns,
@@ -56,23 +66,23 @@ class Table:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Table":
-        """The table that `to_json` gave."""
+        """The table that `to_json` wrote."""
         import pandas as pd
 
+        kinds = value["kinds"]
         columns = {
-            name: pd.Series(cells, dtype=value["kinds"][name])
-            for name, cells in value["columns"].items()
+            name: pd.Series(cells, dtype=kinds[name]) for name, cells in value["columns"].items()
         }
         return cls(pd.DataFrame(columns), value["units"], value["provenance"])
 
     def save(self, path: Path) -> None:
-        """Write the rows as CSV, beside and renamed."""
+        """Write the rows as CSV, atomically."""
         write_text(path, self.csv())
 
 
 @dataclass(frozen=True)
 class Results:
-    """What an analysis found: tables by name, one kind of row a table.
+    """The results of an analysis: tables by name, each with rows of one kind.
 
     >>> import pandas as pd
     >>> table = Table(pd.DataFrame({"accuracy": [0.25]}), {"accuracy": "share"})
@@ -99,11 +109,11 @@ class Results:
     def __iter__(self) -> Iterator[str]:
         return iter(self.tables)
 
-    def to_json(self) -> dict[str, Any]:
-        """The tables as JSON values, all digits kept."""
+    def to_json(self) -> "dict[str, TableJson]":
+        """The tables as JSON values, with all digits."""
         return {name: table.to_json() for name, table in self.tables.items()}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Results":
-        """The results that `to_json` gave."""
+        """The results that `to_json` wrote."""
         return cls({name: Table.from_json(table) for name, table in value.items()})

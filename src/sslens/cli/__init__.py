@@ -88,7 +88,7 @@ def _run(command: Any, given: Sequence[str]) -> Path | None:
     module = next(
         module for name in names("cli") if (module := plugin("cli", name)).Command is type(command)
     )
-    line, options = slurm.separated(given)
+    line, options = slurm.split_line(given)
     if hasattr(command, "slurm") and command.slurm.submit:
         module.check(command)
         submitted = [token for token in line if token not in DRY_RUN]

@@ -2,7 +2,7 @@
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 
@@ -129,9 +129,10 @@ def _draw_heatmap(figure: Figure, box: PanelBox, axes: "Axes") -> None:
     axes.imshow(
         panel.values, origin="lower", cmap=SCALE, vmin=low, vmax=high, interpolation="nearest"
     )
-    undefined = {"facecolor": UNDEFINED, "edgecolor": HATCH, "linewidth": 0, "hatch": "/////"}
     for row, column in np.argwhere(np.isnan(panel.values)).tolist():
-        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **undefined))
+        cell = Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=UNDEFINED, edgecolor=HATCH)
+        cell.set(linewidth=0, hatch="/////")
+        axes.add_patch(cell)
     if written(figure, panel):
         for (row, column), value in np.ndenumerate(panel.values):
             ink = "white" if value < low + 0.6 * (high - low) else "black"
@@ -182,7 +183,7 @@ class _LineKeywords(TypedDict, total=False):
     """How matplotlib draws a line."""
 
     color: str
-    linestyle: str
+    linestyle: Literal["-", "--", ":", "-."]
     linewidth: float
     marker: str
     markersize: float

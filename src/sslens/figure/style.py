@@ -4,7 +4,7 @@ a label."""
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -25,7 +25,9 @@ MARKERS = (
     ("cross", "P"),
     ("x", "X"),
 )
-DASHES = (("dash", "--"), ("dot", ":"), ("dashdot", "-."))
+Dash: TypeAlias = tuple[str, Literal["-", "--", ":", "-."]]
+DASHES: tuple[Dash, ...] = (("dash", "--"), ("dot", ":"), ("dashdot", "-."))
+SOLID: Dash = ("solid", "-")
 TEXT, TICK = 12.0, 11.0  # the sizes of text and of labels of ticks, in CSS pixels
 
 
@@ -37,7 +39,7 @@ class Style:
     name: str
     colour: str
     marker: tuple[str, str] | None
-    dash: tuple[str, str]
+    dash: Dash
 
 
 def line_styles(figure: Figure) -> dict[str, Style]:
@@ -59,7 +61,7 @@ def line_styles(figure: Figure) -> dict[str, Style]:
             if line.control:
                 colour, marker, dash = CONTROLS[number % 2], None, DASHES[number % 3]
             else:
-                colour, dash = COLOURS[number % len(COLOURS)], ("solid", "-")
+                colour, dash = COLOURS[number % len(COLOURS)], SOLID
                 marker = MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
             styles[line.name] = Style(line.name, colour, marker, dash)
     return styles

@@ -5,7 +5,7 @@ import base64
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 SHOWN = 200
-"""The rows of a longer table that are shown; Copy and the CSV file hold all of them."""
+"""The rows of a table that the page shows; the button Copy and the CSV file give all rows."""
 
 
 @dataclass(frozen=True, eq=False)
 class Section:
-    """What one analysis says: its findings in plain words, its tables and its figure.
+    """The part of a report that one analysis gives: findings in plain words, tables and a figure.
 
-    `name` becomes the names of its files: `tables/NAME.csv`, or `tables/NAME/TABLE.csv` where there
-    are several tables.
+    `name` becomes the name of the section's files: `tables/NAME.csv`, or `tables/NAME/TABLE.csv`
+    where there are several tables.
 
     >>> import pandas as pd
     >>> from sslens.figure import Lines
@@ -66,7 +66,7 @@ class Draft:
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as out, Draft(Path(out)) as draft:
-    ...     path = draft.finish(title="a < b", command="sslens compare", study="", provenance={"versions": {}})
+    ...     path = draft.finish(title="a < b", command="sslens compare", study="", provenance={})
     ...     "<h1>a &lt; b</h1>" in path.read_text(encoding="utf-8")
     True
 
@@ -87,19 +87,18 @@ class Draft:
         self._press.__exit__(*error)
 
     def add(self, section: Section) -> None:
-        """Write the tables, and begin figures/NAME.svg and .pdf.
+        """Write a section's tables, and begin to draw figures/NAME.svg and .pdf.
 
         Raises:
-            ValueError: there is one of that name already.
+            ValueError: there is a section of that name already.
         """
-        if section.name in {each.name for each in self.sections}:
+        if section.name in {other.name for other in self.sections}:
             raise ValueError(f"two sections have one name: {section.name}")
         self.sections.append(section)
         for name, file in section.files().items():
             section.results.tables[name].save(self.out / file)
-        self._press.save(
-            section.figure, *(self._figure(section, ending) for ending in (".svg", ".pdf"))
-        )
+        paths = [self._figure_path(section, ending) for ending in (".svg", ".pdf")]
+        self._press.save(section.figure, *paths)
 
     def finish(
         self,
@@ -111,49 +110,56 @@ class Draft:
         study: str,
         provenance: Mapping[str, Any],
     ) -> Path:
-        """Write study.yaml, provenance.json and, when the figures are there, report.html; returns
-        its path.
+        """Write study.yaml, provenance.json and, when the figures are drawn, report.html.
 
-        `notes` are what a reader must know before the results, `advice` is what to do after them;
-        `study` is the resolved study as YAML; mappings in `provenance` (versions, digests) become
-        tables of their own. Nothing that is given is read as HTML.
+        No text is read as HTML.
+
+        Args:
+            title: of the page.
+            notes: what a reader must know before the results.
+            advice: what to do after the results.
+            command: the command line.
+            study: the resolved study as YAML.
+            provenance: names and values; a mapping in it (versions, digests) becomes a table.
+
+        Returns the path of report.html.
         """
         write_text(self.out / "study.yaml", study)
-        write_text(
-            self.out / "provenance.json",
-            json.dumps(provenance, indent=2, ensure_ascii=False) + "\n",
-        )
-        shown = [_shown(section) for section in self.sections]
+        provenance_text = json.dumps(provenance, indent=2, ensure_ascii=False) + "\n"
+        write_text(self.out / "provenance.json", provenance_text)
+        views = [_view_section(section) for section in self.sections]
         self._press.wait()
-        for section, each in zip(self.sections, shown, strict=True):
-            picture = self._figure(section, ".svg").read_bytes()
-            each["picture"] = "data:image/svg+xml;base64," + base64.b64encode(picture).decode()
+        for number, section in enumerate(self.sections):
+            picture = base64.b64encode(self._figure_path(section, ".svg").read_bytes()).decode()
+            views[number] = replace(views[number], picture=f"data:image/svg+xml;base64,{picture}")
         context = {
             "title": title,
-            "sections": shown,
+            "sections": views,
             "notes": list(notes),
             "advice": list(advice),
             "command": command,
             "study": study,
             "switch": SWITCH,
-            "provenance": list(_groups(provenance)),
+            "provenance": list(_group_provenance(provenance)),
         }
-        write_text(self.out / "report.html", _rendered(context))
+        write_text(self.out / "report.html", _render(context))
         return self.out / "report.html"
 
-    def _figure(self, section: Section, ending: str) -> Path:
+    def _figure_path(self, section: Section, ending: str) -> Path:
         return self.out / "figures" / f"{section.name}{ending}"
 
 
 def write(out: Path, *, sections: Sequence[Section], **rest: Any) -> Path:
-    """A report of sections that are all there; for the rest see `Draft.finish`."""
+    """Write a report of sections that are all there; the other arguments are those of
+    `Draft.finish`."""
     with Draft(out) as draft:
         for section in sections:
             draft.add(section)
         return draft.finish(**rest)
 
 
-def _rendered(context: Mapping[str, Any]) -> str:
+def _render(context: Mapping[str, Any]) -> str:
+    """Fill the page's template."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
@@ -166,55 +172,84 @@ def _rendered(context: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    needed = bool(context["sections"])
-    return page.get_template("page.html.jinja").render(
-        **context, plotly=Markup(get_plotlyjs()) if needed else None
+    plotly = Markup(get_plotlyjs()) if context["sections"] else None
+    return page.get_template("page.html.jinja").render(**context, plotly=plotly)
+
+
+@dataclass(frozen=True)
+class _ColumnView:
+    """A column as the template shows it."""
+
+    name: str
+    unit: str
+    number: bool
+
+
+@dataclass(frozen=True)
+class _TableView:
+    """A table as the template shows it; `tsv` holds all rows as JSON, for the button Copy."""
+
+    id: str
+    title: str
+    label: str
+    file: str
+    columns: list[_ColumnView]
+    rows: list[list[str | None]]
+    count: int
+    tsv: "Markup"
+
+
+@dataclass(frozen=True)
+class _SectionView:
+    """A section as the template shows it; `figure` is JSON, and `picture` a data URL."""
+
+    name: str
+    title: str
+    caption: str
+    findings: tuple[str, ...]
+    figure: "Markup"
+    tables: list[_TableView]
+    picture: str = ""
+
+
+def _view_section(section: Section) -> _SectionView:
+    """Prepare a section for the template, without the picture, which is not drawn yet."""
+    files = section.files()
+    return _SectionView(
+        section.name,
+        section.title,
+        section.caption,
+        section.findings,
+        _embed_figure(section.figure),
+        [
+            _view_table(section, name, table, files[name])
+            for name, table in section.results.tables.items()
+        ],
     )
 
 
-def _shown(section: Section) -> dict[str, Any]:
-    """What the template needs of a section, but for its picture."""
-    files = section.files()
-    return {
-        "name": section.name,
-        "title": section.title,
-        "caption": section.caption,
-        "findings": section.findings,
-        "figure": _embedded(_drawn(section.figure)),
-        "tables": [
-            _shown_table(section, name, table, files[name])
-            for name, table in section.results.tables.items()
-        ],
-    }
-
-
-def _shown_table(section: Section, name: str, table: Table, file: str) -> dict[str, Any]:
-    """What the template needs of a table; its title names it where a section has several."""
+def _view_table(section: Section, name: str, table: Table, file: str) -> _TableView:
+    """Prepare a table for the template; the title names it if the section has several tables."""
     frame, texts = table.frame, _texts(table)
-    several = len(section.results.tables) > 1
-    return {
-        "id": f"{section.name}_{name}" if several else section.name,
-        "title": f"{section.title} {name.replace('-', ' ').capitalize()}"
-        if several
-        else section.title,
-        "label": f"Table of {name.replace('-', ' ')}" if several else "Table",
-        "file": file,
-        "columns": [
-            {
-                "name": str(column),
-                "unit": table.units[column],
-                "number": frame[column].dtype.kind in "iuf",
-            }
-            for column in frame.columns
-        ],
-        "rows": texts[:SHOWN],
-        "count": len(texts),
-        "tsv": _embedded(frame.to_csv(index=False, sep="\t", float_format="%.6g")),
-    }
+    several, words = len(section.results.tables) > 1, name.replace("-", " ")
+    columns = [
+        _ColumnView(str(column), table.units[column], frame[column].dtype.kind in "iuf")
+        for column in frame.columns
+    ]
+    return _TableView(
+        id=f"{section.name}_{name}" if several else section.name,
+        title=f"{section.title} {words.capitalize()}" if several else section.title,
+        label=f"Table of {words}" if several else "Table",
+        file=file,
+        columns=columns,
+        rows=texts[:SHOWN],
+        count=len(texts),
+        tsv=_embed(frame.to_csv(index=False, sep="\t", float_format="%.6g")),
+    )
 
 
 def _texts(table: Table) -> list[list[str | None]]:
-    """The cells as they are read: four significant digits, None for an undefined number."""
+    """The cells in words: numbers with four significant digits, None for an undefined number."""
     columns = [table.frame[column].tolist() for column in table.frame.columns]
     return [[_text(value) for value in row] for row in zip(*columns, strict=True)]
 
@@ -227,18 +262,18 @@ def _text(value: Any) -> str | None:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _drawn(figure: Figure) -> dict[str, Any]:
-    """The figure's traces once, with a layout for a wide screen and one for a narrow one."""
+def _embed_figure(figure: Figure) -> "Markup":
+    """The figure's traces once, with a layout for a wide screen and one for a narrow screen."""
     wide = to_plotly(figure, WIDE).to_plotly_json()
     narrow = to_plotly(stack_panels(figure), NARROW).to_plotly_json()
     layouts = {"wide": wide["layout"], "narrow": narrow["layout"]}
     for layout in layouts.values():
         layout.pop("template", None)
-    return {"data": wide["data"], **layouts}
+    return _embed({"data": wide["data"], **layouts})
 
 
-def _embedded(value: Any) -> "Markup":
-    """JSON that cannot end the script element that holds it, nor open a comment in it."""
+def _embed(value: Any) -> "Markup":
+    """Write JSON that can neither end the script element around it, nor open a comment in it."""
     from markupsafe import Markup
     from plotly.utils import PlotlyJSONEncoder
 
@@ -246,22 +281,23 @@ def _embedded(value: Any) -> "Markup":
     return Markup(text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e"))
 
 
-def _groups(provenance: Mapping[str, Any]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """The provenance as titled lists of names and values: what is no mapping first, then a list a
-    mapping."""
+def _group_provenance(
+    provenance: Mapping[str, Any],
+) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Split the provenance into titled lists of names and values: first all single values, then one
+    list for each mapping."""
     single = {key: value for key, value in provenance.items() if not isinstance(value, Mapping)}
-    for title, group in {
-        "run": single,
-        **{k: v for k, v in provenance.items() if isinstance(v, Mapping)},
-    }.items():
+    mappings = {key: value for key, value in provenance.items() if isinstance(value, Mapping)}
+    for title, group in {"run": single, **mappings}.items():
         if group:
-            yield title.replace("_", " ").capitalize(), list(_flat(group))
+            yield title.replace("_", " ").capitalize(), list(_flatten(group))
 
 
-def _flat(group: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _flatten(group: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """The names and values of a mapping; names of nested mappings are joined by full stops."""
     for key, value in group.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from _flatten(value, f"{prefix}{key}.")
         elif isinstance(value, str):
             yield f"{prefix}{key}", value
         else:
