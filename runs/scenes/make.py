@@ -1,14 +1,14 @@
-"""The reference models that come with the package: which they are, and their trainings, before and
-after fine-tuning.
+"""The reference models that come with the package: their trainings, before and after fine-tuning.
 
-python runs/scenes/make.py command               # the `sslens pretrain` or `sslens finetune` of
-each python runs/scenes/make.py train scenes_mae --out DIR    # on one core; goes on where
-DIR/scenes_mae has a state python runs/scenes/make.py judge --out DIR       # 20-NN of each, of raw
-pixels and of random weights; top-1 of the fine-tuned python runs/scenes/make.py pack --out DIR
-# float16 weights, cards and paths into the package, logs beside this file
+    python runs/scenes/make.py command                      the command line of each training
+    python runs/scenes/make.py train scenes_mae --out DIR   train on one core, into DIR/scenes_mae
+    python runs/scenes/make.py judge --out DIR              accuracies, with the controls'
+    python runs/scenes/make.py pack --out DIR               weights, cards, paths into the package
 
-A fine-tuning begins with the model that is packed, or else with DIR/NAME of the training: train and
-pack those first.
+A training that was stopped goes on from its state in DIR. The accuracies are 20-NN, and the top-1
+of fine-tuned models; the controls are raw pixels and random weights. Packed weights are float16;
+the logs are written beside this file. A fine-tuning begins with the packed model, or else with the
+training in DIR: train and pack those first.
 """
 
 import argparse
@@ -22,13 +22,13 @@ from pathlib import Path
 
 ARCH, BATCH, SCENES = "vit_mini_patch8_32", 128, 50_000
 IMAGES = f"scenes:0:{SCENES}"
-#: scenes of other seeds are other scenes
+#: scenes of other seeds than the training's
 BANK, QUERIES, LABELLED = "scenes:2:8000", "scenes:1:2000", "scenes:3:10000"
-#: where a fine-tuning begins that nothing was trained before
+#: the control: a fine-tuning that begins with random weights
 RANDOM = f"random:{ARCH}:0"
 
-#: at 32 px a blur of up to 2 px leaves no outline; mostly grey, so that colour does not tell which
-#: views are of one scene
+#: at 32 px a blur of up to 2 px leaves no outline; most views are grey, so that their colour does
+#: not tell which of them show the same scene
 VIEWS = {"jitter": 0.4, "grey": 0.9, "blur": 0.1, "solarise": 0.0}
 MOCO = {
     "head_dim": 512,
@@ -40,8 +40,8 @@ MOCO = {
     "weight_decay": 0.05,
     "warmup": 0.03,
 } | VIEWS
-#: targets are of grey views, and the student sees colour: so it learns not to mind it, and
-#: prototypes cannot stand for hues
+#: targets are made from grey views while the student sees colour, so that the student learns to
+#: ignore colour and prototypes cannot stand for hues
 AIMED = {
     "grey": 0.2,
     "target_grey": 1.0,
@@ -81,9 +81,9 @@ MSN = {
 } | AIMED
 SUPERVISED = {"crop_low": 0.6, "drop_path": 0.0, "jitter": 0.4, "base_lr": 1e-3, "warmup": 0.1}
 MAE = {"decoder_dim": 64, "decoder_blocks": 2, "decoder_heads": 2, "base_lr": 2e-3}
-#: of fine-tuning, the same for all; the classifier sees the CLS token, which the exhibits read.
-#: Cutting, mixing, erasing and RandAugment are left out: the class is an outline, which a piece of
-#: another scene, or a shear, hides or makes another
+#: settings of all fine-tunings; the classifier sees the CLS token, which the exhibits read. Cutmix,
+#: mixup, erasing and RandAugment are left out: the class is an outline, and a piece of another
+#: scene, or a shear, would hide it or turn it into another
 TUNING = {
     "pooling": "cls",
     "base_lr": 2e-3,
@@ -100,7 +100,7 @@ TUNING = {
 
 @dataclass(frozen=True)
 class Reference:
-    """One training, by the words of `sslens pretrain`."""
+    """One training, in the words of `sslens pretrain`."""
 
     objective: str
     title: str
@@ -109,24 +109,16 @@ class Reference:
     seed: int = 0
 
     def command(self, out: Path) -> list[str]:
-        """`python -m sslens pretrain …` into a folder."""
-        words = [
-            "pretrain",
-            self.objective,
-            "--images",
-            IMAGES,
-            "--arch",
-            ARCH,
-            "--epochs",
-            self.epochs,
-        ]
+        """The arguments of `python` that train into a folder."""
+        words = ["pretrain", self.objective, "--images", IMAGES, "--arch", ARCH]
+        words += ["--epochs", self.epochs]
         words += ["--knn", QUERIES, "--knn-bank", BANK, "--knn-every", 1]
         return _command(words, out, self.seed, self.settings)
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """One fine-tuning of a reference, or of random weights (the control), by the words of `sslens
+    """One fine-tuning of a reference, or of random weights (the control), in the words of `sslens
     finetune`."""
 
     before: str | None
@@ -135,7 +127,7 @@ class Tuned:
     seed: int = 0
 
     def start(self, out: Path) -> str:
-        """Where it begins: what is packed, else what was trained, else random weights."""
+        """The model that the fine-tuning begins with: the packed one, or else the training's."""
         from sslens import cards
 
         if self.before is None:
@@ -143,18 +135,9 @@ class Tuned:
         return self.before if cards.known(self.before) else str(out.parent / self.before)
 
     def command(self, out: Path) -> list[str]:
-        """`python -m sslens finetune …` into a folder."""
-        words = [
-            "finetune",
-            self.start(out),
-            "--images",
-            LABELLED,
-            "--val",
-            QUERIES,
-            "--epochs",
-            self.epochs,
-            "--path",
-        ]
+        """The arguments of `python` that fine-tune into a folder."""
+        words = ["finetune", self.start(out), "--images", LABELLED, "--val", QUERIES]
+        words += ["--epochs", self.epochs, "--path"]
         return _command(words, out, self.seed, TUNING)
 
 
@@ -177,7 +160,7 @@ REFERENCES = {
     "scenes_mae_seed1": Reference("mae", "MAE, seed 1", MAE, epochs=20, seed=1),
     "scenes_supervised": Reference("supervised", "supervised", SUPERVISED, epochs=12),
 }
-#: by one recipe; random weights are what the labels alone make of the network
+#: all by one recipe; the fine-tuned random weights show what the labels alone make of the network
 TUNED = {
     "scenes_mae_ft": Tuned("scenes_mae", "MAE, fine-tuned"),
     "scenes_moco_v3_ft": Tuned("scenes_moco_v3", "MoCo-v3, fine-tuned"),
@@ -188,7 +171,7 @@ ALL: dict[str, Reference | Tuned] = {**REFERENCES, **TUNED}
 
 
 def main() -> None:
-    """Do what is asked."""
+    """Print the commands, train, judge or pack, as the command line says."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -202,26 +185,23 @@ def main() -> None:
         default=Path("sslens-references"),
         help="folder of the trainings' folders",
     )
-    asked = parser.parse_args()
-    names = asked.names or list(ALL)
+    arguments = parser.parse_args()
+    names = arguments.names or list(ALL)
     if unknown := [name for name in names if name not in ALL]:
         parser.error(f"there is no {unknown[0]}: one of {', '.join(ALL)}")
-    os.environ.setdefault(
-        "OMP_NUM_THREADS", "1"
-    )  # small networks: two trainings on two cores, not one on both
-    if asked.what == "command":
-        print(
-            "\n".join(
-                shlex.join(["python", *ALL[name].command(asked.out / name)]) for name in names
-            )
-        )
-    elif asked.what == "train":
+    # the networks are small: two trainings on a core each are faster than one on both
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if arguments.what in ("command", "train"):
         for name in names:
-            subprocess.run([sys.executable, *ALL[name].command(asked.out / name)], check=True)
+            command = ALL[name].command(arguments.out / name)
+            if arguments.what == "command":
+                print(shlex.join(["python", *command]))
+            else:
+                subprocess.run([sys.executable, *command], check=True)
     else:
         import packing
 
-        {"judge": packing.judge, "pack": packing.pack}[asked.what](names, asked.out)
+        {"judge": packing.judge, "pack": packing.pack}[arguments.what](names, arguments.out)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""What the reference models come to, and their files: weights in float16, a card, a log, and the
-path of a fine-tuning."""
+"""The accuracies of the reference models, and their files: weights in float16, a card, a log, and
+the path of a fine-tuning."""
 
 import hashlib
 import json
@@ -23,35 +23,45 @@ PAPERS = {
         "Training data-efficient image transformers & distillation through attention",
     ),
 }
-#: of random weights, which have no objective
+#: the paper of models with random weights, which have no objective
 VIT = ("2010.11929", "An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale")
 
 
-def seen(folder: Path) -> tuple[int, float]:
-    """Steps that are in the weights, and their hours at the median rate in the log, whatever else
-    the machine did meanwhile."""
+Share = tuple[float, float, float]
+"""A share and the ends of its 95 % interval."""
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a training's log."""
+    text = (folder / "log.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def measure_effort(folder: Path) -> tuple[int, float]:
+    """The steps that are in the weights, and their hours at the log's median rate, which other work
+    on the machine hardly changes."""
     from safetensors import safe_open
 
     with safe_open(folder / "last.safetensors", "pt") as file:
-        done = json.loads(file.metadata()["sslens.encoder"])["about"]["step"]
-    lines = [
-        json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
+        steps = json.loads(file.metadata()["sslens.encoder"])["about"]["step"]
     rate = statistics.median(
-        line["images_per_second"] for line in lines if "loss" in line and line["step"] <= done
+        line["images_per_second"]
+        for line in read_log(folder)
+        if "loss" in line and line["step"] <= steps
     )
-    return done, done * BATCH / rate / 3600
+    return steps, steps * BATCH / rate / 3600
 
 
-def accuracies(sources: list[str]) -> dict[str, tuple[float, float, float]]:
-    """20-NN of held-out scenes by the CLS token after the last norm, or by the pixels: the share,
-    and its 95 % interval."""
+def measure_knn(sources: list[str]) -> dict[str, Share]:
+    """20-NN accuracy of each model on held-out scenes, by the CLS token after the last norm, or by
+    the pixels."""
     import torch
 
     import sslens
-    from sslens.probes.knn import knn, wilson
+    from sslens.probes.knn import knn
+    from sslens.statistics.proportions import wilson
 
-    found = {}
+    accuracies = {}
     sets = [sslens.open_images(name) for name in (BANK, QUERIES)]
     for source in sources:
         model = sslens.load(source)
@@ -61,47 +71,44 @@ def accuracies(sources: list[str]) -> dict[str, tuple[float, float, float]]:
             for start in range(0, len(images), 250):
                 rows = range(start, min(start + 250, len(images)))
                 batch = torch.stack([model.transform(images.image(row)) for row in rows])
+                last_tap = list(model.taps)[-1]
                 with torch.no_grad():
-                    (values,) = sslens.activations(
-                        model, batch, taps=[list(model.taps)[-1]]
-                    ).values()
+                    (values,) = sslens.activations(model, batch, taps=[last_tap]).values()
                 parts.append(values[:, 0] if values.ndim == 3 else values)
             features.append(torch.cat(parts).float())
         right = knn(features[1], features[0], torch.tensor(sets[0].labels), k=20) == sets[1].labels
-        found[source] = (float(right.mean()), *wilson(int(right.sum()), len(right)))
-    return found
+        accuracies[source] = (float(right.mean()), *wilson(int(right.sum()), len(right)))
+    return accuracies
 
 
-def top1(folder: Path) -> tuple[float, float, float]:
-    """Held-out scenes that a fine-tuned model's own classifier has right, as its log says of the
-    last weights; 95 % interval."""
-    from sslens.probes.knn import wilson
+def read_top1(folder: Path) -> Share:
+    """The accuracy of a fine-tuned model's classifier on held-out scenes, from the last line of its
+    log that is not later than the weights."""
+    from sslens.statistics.proportions import wilson
 
-    lines = [
-        json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
+    steps, _ = measure_effort(folder)
     share = next(
         line["top1"]
-        for line in reversed(lines)
-        if "top1" in line and line["step"] <= seen(folder)[0]
+        for line in reversed(read_log(folder))
+        if "top1" in line and line["step"] <= steps
     )
     count = int(QUERIES.rpartition(":")[2])
     return share, *wilson(round(share * count), count)
 
 
-def judge(names: Sequence[str], out: Path) -> dict[str, tuple[float, float, float]]:
-    """Print the tables of the README; returns what `accuracies` found, by folder."""
-    there = {name: out / name for name in names if (out / name / "last.safetensors").exists()}
-    found = accuracies(["pixels", RANDOM, *map(str, there.values())])
+def judge(names: Sequence[str], out: Path) -> dict[str, Share]:
+    """Print the tables of the README; returns the 20-NN accuracies by folder."""
+    folders = {name: out / name for name in names if (out / name / "last.safetensors").exists()}
+    accuracies = measure_knn(["pixels", RANDOM, *map(str, folders.values())])
     print(
         f"| | images seen | epochs of {SCENES:,} | hours, one core | 20-NN | 95 %"
         " |\n|---|---|---|---|---|---|"
     )
     for label, source in (("raw pixels", "pixels"), ("random weights", RANDOM)):
-        print(f"| {label} | – | – | – | {_shares(found[source])} |")
-    for name in (name for name in there if name in REFERENCES):
-        print(_line(name, there[name], SCENES, _shares(found[str(there[name])])))
-    tuned = [name for name in there if name in TUNED]
+        print(f"| {label} | – | – | – | {_cells(accuracies[source])} |")
+    for name in (name for name in folders if name in REFERENCES):
+        print(_line(name, folders[name], SCENES, _cells(accuracies[str(folders[name])])))
+    tuned = [name for name in folders if name in TUNED]
     if tuned:
         head = (
             f"| | images seen | epochs of {_count(LABELLED):,} | hours, one core | top-1 | 95 % |"
@@ -109,26 +116,20 @@ def judge(names: Sequence[str], out: Path) -> dict[str, tuple[float, float, floa
         )
         print(f"\n{head}\n|---|---|---|---|---|---|---|---|")
     for name in tuned:
-        folder = there[name]
-        print(
-            _line(
-                name,
-                folder,
-                _count(LABELLED),
-                f"{_shares(top1(folder))} | {_shares(found[str(folder)])}",
-            )
-        )
-    return found
+        folder = folders[name]
+        cells = f"{_cells(read_top1(folder))} | {_cells(accuracies[str(folder)])}"
+        print(_line(name, folder, _count(LABELLED), cells))
+    return accuracies
 
 
-def _line(name: str, folder: Path, scenes: int, shares: str) -> str:
-    steps, hours = seen(folder)
-    done = f"{steps * BATCH / scenes:.1f} of {ALL[name].epochs}"
-    return f"| `{name}` | {steps * BATCH:,} | {done} | {hours:.2f} | {shares} |"
+def _line(name: str, folder: Path, scenes: int, cells: str) -> str:
+    steps, hours = measure_effort(folder)
+    epochs = f"{steps * BATCH / scenes:.1f} of {ALL[name].epochs}"
+    return f"| `{name}` | {steps * BATCH:,} | {epochs} | {hours:.2f} | {cells} |"
 
 
-def _shares(found: tuple[float, float, float]) -> str:
-    return f"{found[0]:.1%} | {found[1]:.1%} to {found[2]:.1%}"
+def _cells(share: Share) -> str:
+    return f"{share[0]:.1%} | {share[1]:.1%} to {share[2]:.1%}"
 
 
 def _count(images: str) -> int:
@@ -136,61 +137,64 @@ def _count(images: str) -> int:
 
 
 def pack(names: Sequence[str], out: Path) -> None:
-    """Weights in float16, a card, the log and the path of each that is there; what `judge` prints
-    too."""
+    """Write the weights in float16, the card, the log and the path of each training, and print the
+    tables of `judge`."""
     import torch
     import yaml
     from safetensors import safe_open
     from safetensors.torch import save_file
 
     (PACKAGE / "weights").mkdir(parents=True, exist_ok=True)
-    there = [name for name in names if (out / name / "last.safetensors").exists()]
-    found = judge(there, out)
-    for name in there:
+    names = [name for name in names if (out / name / "last.safetensors").exists()]
+    accuracies = judge(names, out)
+    for name in names:
         target = PACKAGE / "weights" / f"{name}.safetensors"
         with safe_open(out / name / "last.safetensors", "pt") as file:
-            header, weights = (
-                file.metadata(),
-                {key: file.get_tensor(key).to(torch.float16) for key in file.keys()},  # noqa: SIM118
-            )
-        written = json.loads(header["sslens.encoder"])
-        about = written["about"]
-        if name in TUNED:  # where it was trained is no one's business
+            header, keys = file.metadata(), list(file.keys())
+            weights = {key: file.get_tensor(key).to(torch.float16) for key in keys}
+        encoder = json.loads(header["sslens.encoder"])
+        about = encoder["about"]
+        if name in TUNED:  # without the path on the machine that trained it
             about["pretrained"]["source"] = TUNED[name].before or RANDOM
             path = target.with_suffix(".path.csv")
             shutil.copyfile(out / name / "path.csv", path)
             path.chmod(0o644)
-        save_file(weights, target, header | {"sslens.encoder": json.dumps(written)})
+        save_file(weights, target, header | {"sslens.encoder": json.dumps(encoder)})
         target.chmod(0o644)
-        card = described(name, about, target, out / name, found)
+        card = describe(name, about, target, out / name, accuracies)
         text = yaml.safe_dump(card, sort_keys=False, allow_unicode=True, width=120)
         (PACKAGE / f"{name}.yaml").write_text(text, encoding="utf-8")
         lines = (out / name / "log.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [
-            line for line in lines if json.loads(line)["step"] <= about["step"]
-        ]  # it may go on meanwhile
-        (HERE / f"{name}.jsonl").write_text("".join(kept), encoding="utf-8")
+        # a training that still goes on has written lines that are later than the weights
+        lines = [line for line in lines if json.loads(line)["step"] <= about["step"]]
+        (HERE / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
 
 
-def described(
+def describe(
     name: str,
     about: Mapping[str, Any],
     file: Path,
     folder: Path,
-    found: Mapping[str, tuple[float, float, float]],
+    accuracies: Mapping[str, Share],
 ) -> dict[str, Any]:
-    """The card of one, of its packed file, its training's folder, and what `judge` found."""
+    """The card of a model.
+
+    Args:
+        name: of the model.
+        about: the description in the file of its weights.
+        file: the packed weights.
+        folder: of the training.
+        accuracies: 20-NN, from `judge`.
+    """
     tuned, content = name in TUNED, file.read_bytes()
-    objective, before = (
-        about["objective"],
-        REFERENCES.get(str(TUNED[name].before)) if tuned else REFERENCES[name],
-    )
+    before = REFERENCES.get(str(TUNED[name].before)) if tuned else REFERENCES[name]
+    objective = about["objective"]
     arxiv, title = PAPERS.get(objective, VIT)
-    seen_scenes = f"{SCENES:,} generated scenes ({about['images']}, seed 0)"
+    scenes = f"{SCENES:,} generated scenes ({about['images']}, seed 0)"
     labelled = f"{_count(LABELLED):,} labelled scenes ({about['images']}, seed 3)"
-    trained_on = (
-        seen_scenes if not tuned else f"{seen_scenes}, then {labelled}" if before else labelled
-    )
+    trained_on = scenes
+    if tuned:
+        trained_on = f"{scenes}, then {labelled}" if before else labelled
     images = (
         f"{about['step'] * BATCH:,} images seen{' in fine-tuning' * tuned}, {about['epochs']:.1f}"
         f" of {ALL[name].epochs} epochs"
@@ -200,13 +204,13 @@ def described(
     notes = [images + ("." if about["epochs"] >= ALL[name].epochs else early)]
     if tuned:
         notes.append(
-            f"Its classifier has {right.format(*top1(folder))} of 2,000 held-out scenes right."
+            f"Its classifier has {right.format(*read_top1(folder))} of 2,000 held-out scenes right."
         )
     notes += [
         (
             "20-NN of the CLS token on 2,000 held-out scenes by 8,000 others:"
-            f" {right.format(*found[str(folder)])}; raw pixels {found['pixels'][0]:.1%}, random"
-            f" weights {found[RANDOM][0]:.1%}."
+            f" {right.format(*accuracies[str(folder)])}; raw pixels {accuracies['pixels'][0]:.1%},"
+            f" random weights {accuracies[RANDOM][0]:.1%}."
         ),
         (
             "It shows what the objective makes of these scenes, and is no model of the papers; see"
