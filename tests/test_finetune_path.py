@@ -116,7 +116,7 @@ def test_several_seeds_give_welchs_interval() -> None:
 
 def test_objectives_count_the_same_whatever_the_number_of_their_runs() -> None:
     """By hand: means 2 and 4 on one side; v = 2/2/4 + 1/3/4, and of the other 8/2."""
-    found = _runs.difference({"a": [1.0, 3.0], "b": [3.0, 4.0, 5.0]}, {"c": [0.0, 4.0]})
+    found = _runs.difference_of_means({"a": [1.0, 3.0], "b": [3.0, 4.0, 5.0]}, {"c": [0.0, 4.0]})
     shares, freedom = np.array([0.25, 1 / 12, 4.0]), np.array([1, 2, 1])
     degrees = shares.sum() ** 2 / (shares**2 / freedom).sum()
     assert found.value == 1.0

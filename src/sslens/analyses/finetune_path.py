@@ -178,9 +178,9 @@ def _differences(runs: Sequence[Run], one: str, other: str) -> Iterator[dict[str
             counts = [len(each) for side in ends for each in side.values()]
             if any(value != value for side in ends for each in side.values() for value in each):
                 continue
-            found = _runs.difference(*ends)
+            found = _runs.difference_of_means(*ends)
             row = known | {"measure": measure, "group": group, "runs": min(counts)}
-            row["value"] = _runs.difference(ends[0], {"": [0.0]}).value
+            row["value"] = _runs.mean_of_objectives(ends[0])
             if not known["unlike"]:
                 row |= {
                     "difference": found.value,

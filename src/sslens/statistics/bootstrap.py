@@ -1,14 +1,14 @@
-"""The bootstrap over minibatches or images: how often each is drawn, and what a 95 % interval is,
-everywhere in this package.
+"""The bootstrap over minibatches or images: how often each one is drawn, and the ends of intervals.
 
-The plain percentile interval of n minibatches is too narrow: the bootstrap takes the standard error
-for √((n − 1)/n) of what it is, and its tails are those of the normal where those of t with n − 1
-degrees of freedom are due. The expanded percentile interval (Hesterberg, 2015, The American
-Statistician 69:371; `ExpandProbs` of his R package resample) therefore reads the percentiles
-further out, at α'/2 = Φ(−√(n/(n − 1)) · t), t the 1 − α/2 quantile of n − 1 degrees of freedom.
+All intervals of this package are expanded percentile intervals (Hesterberg, 2015, The American
+Statistician 69:371; `ExpandProbs` of his R package resample). The plain percentile interval of n
+minibatches is too narrow: the bootstrap underestimates the standard error by a factor of
+√((n − 1)/n), and its tails are normal, where tails of t with n − 1 degrees of freedom are due. The
+expanded interval reads the percentiles further out, at α'/2 = Φ(−√(n/(n − 1)) · t), with t the
+1 − α/2 quantile of n − 1 degrees of freedom.
 
-Measured on 10,000 paired differences of two CKAs that are the same in the limit: how many % of 95 %
-intervals leave 0 out.
+The table says how many % of 95 % intervals leave 0 out, measured on 10,000 paired differences of
+two CKAs that are the same in the limit.
 
 | minibatches | 6 | 8 | 10 | 16 | 32 | 96 |
 |---|---|---|---|---|---|---|
@@ -29,15 +29,20 @@ from torch import Tensor
 from sslens.errors import InputError
 from sslens.statistics.estimate import Estimate
 
-#: draws of the bootstrap of a mean over images
+#: number of draws of the bootstrap of a mean over images
 REPLICATES = 2000
 
 
-@functools.lru_cache(maxsize=4)  # all pairs of models have the same
+@functools.lru_cache(maxsize=4)  # all pairs of models draw the same minibatches
 def bootstrap_counts(
     batches: int, replicates: int, seed: int
 ) -> Float64[Tensor, "batch replicate"]:
     """How often each minibatch is drawn in each bootstrap replicate.
+
+    Args:
+        batches: number of minibatches, of which as many are drawn with replacement.
+        replicates: number of bootstrap replicates.
+        seed: of the draws.
 
     >>> counts = bootstrap_counts(8, 100, seed=0)
     >>> tuple(counts.shape), set(counts.sum(0).tolist())
@@ -52,16 +57,24 @@ def bootstrap_counts(
 def interval(
     draws: Float64[np.ndarray, "*cell replicate"], batches: int, level: float = 0.95
 ) -> tuple[Float64[np.ndarray, "*cell"], Float64[np.ndarray, "*cell"]]:
-    """Ends of the expanded percentile interval of each value's replicates; nan for a nan, and of
-    one minibatch.
+    """Ends of the expanded percentile interval of each value.
+
+    Args:
+        draws: the bootstrap replicates of each value.
+        batches: number of minibatches (or images) that were drawn from.
+        level: share of intervals that hold the true value.
+
+    Returns:
+        Lower and upper ends; nan where a replicate is nan, and of one minibatch.
 
     Raises:
         InputError: the level is not between 0 and 1.
 
-    >>> [end.tolist() for end in interval(np.array([[5.0, 1, 2, 4, 3]]), batches=6)]  # places 0.01 and 3.99 of 0 to 4
+    >>> draws = np.array([[5.0, 1, 2, 4, 3]])
+    >>> [end.tolist() for end in interval(draws, batches=6)]  # at 0.01 and 3.99 of ranks 0 to 4
     [[1.0097...], [4.9902...]]
     """
-    outer = expanded(batches, level)
+    outer = expand_level(batches, level)
     if batches < 2:
         return np.full(draws.shape[:-1], np.nan), np.full(draws.shape[:-1], np.nan)
     return percentiles(draws, outer)
@@ -70,8 +83,17 @@ def interval(
 def mean_interval(
     values: Float64[np.ndarray, "*row image"], seed: int = 0
 ) -> tuple[Float64[np.ndarray, "*row"], Float64[np.ndarray, "*row"], Float64[np.ndarray, "*row"]]:
-    """Means over images and the ends of their 95 % intervals; how often each of the few values is
-    drawn is multinomial.
+    """Means over images and the ends of their 95 % intervals, by the bootstrap over images.
+
+    How often each distinct value is drawn is multinomial, so that few distinct values, such as 0
+    and 1, cost little.
+
+    Args:
+        values: a number of each image.
+        seed: of the draws.
+
+    Returns:
+        Means, lower ends and upper ends.
 
     >>> value, low, high = mean_interval(np.array([1.0] * 50 + [0.0] * 50))  # 0.5 ± 1.98 · 0.05
     >>> float(value), round(float(low), 1), round(float(high), 1)
@@ -87,7 +109,7 @@ def mean_interval(
 
 
 def mean_estimate(values: Float64[np.ndarray, " image"], seed: int = 0) -> Estimate:
-    """The mean over images with its 95 % interval, as `mean_interval` has them.
+    """The mean over images with its 95 % interval, as `mean_interval` computes them.
 
     >>> estimate = mean_estimate(np.array([1.0] * 50 + [0.0] * 50))
     >>> estimate.value, estimate.over, estimate.n
@@ -97,48 +119,57 @@ def mean_estimate(values: Float64[np.ndarray, " image"], seed: int = 0) -> Estim
     return Estimate(value, low, high, "images", len(values))
 
 
-def expanded(batches: int, level: float = 0.95) -> float:
-    """The level whose percentiles hold as often as the level asked for says: 1 − 2Φ(−√(n/(n − 1)) ·
-    t); nan of one minibatch.
+def expand_level(batches: int, level: float = 0.95) -> float:
+    """The level of percentiles that makes an interval hold as often as `level` says.
+
+    It is 1 − 2Φ(−√(n/(n − 1)) · t), with n minibatches and t the (1 + level)/2 quantile of n − 1
+    degrees of freedom; nan of one minibatch.
 
     Raises:
         InputError: the level is not between 0 and 1.
 
-    >>> [round(expanded(n), 4) for n in (6, 32, 10_000)]
+    >>> [round(expand_level(n), 4) for n in (6, 32, 10_000)]
     [0.9951, 0.9617, 0.95]
     """
     if not 0 < level < 1:
         raise InputError(
             f"An interval's level lies between 0 and 1, and {level:g} does not. Give 0.95 for 95 %."
         )
-    return float(1 - 2 * ndtr(-widened(float(ndtri((1 + level) / 2)), batches)))
+    return float(1 - 2 * ndtr(-widen_errors(float(ndtri((1 + level) / 2)), batches)))
 
 
-def widened(errors: float, batches: int) -> float:
-    """How many standard errors, as a bootstrap of few minibatches has them, do what so many do of a
-    normal; nan of one minibatch.
+def widen_errors(errors: float, batches: int) -> float:
+    """How many of a bootstrap's standard errors reach as far as so many of a normal.
 
-    √(n/(n − 1)) · t, t the quantile of n − 1 degrees of freedom at the normal's share: the further
-    out, the more it adds.
+    It is √(n/(n − 1)) · t, with t the quantile of n − 1 degrees of freedom at the share that the
+    normal has beyond `errors`; nan of one minibatch.
 
-    >>> round(widened(1.959964, batches=10), 3)  # √(10/9) · 2.262
+    Args:
+        errors: number of standard errors of a normal.
+        batches: number n of minibatches that were drawn from.
+
+    >>> round(widen_errors(1.959964, batches=10), 3)  # √(10/9) · 2.262
     2.385
     """
     if batches < 2:
         return float("nan")
-    # infinite, of whichever sign, where the normal's share is 0 in float64: 37 standard errors out
+    # beyond 37 standard errors the normal's share is 0 in float64, and the quantile is infinite,
+    # of either sign
     return float((batches / (batches - 1)) ** 0.5 * abs(stdtrit(batches - 1, ndtr(-abs(errors)))))
 
 
-def attained(share: Float64[np.ndarray, "*cell"], batches: int) -> Float64[np.ndarray, "*cell"]:
-    """Two-sided p-value of what cuts off a share of the replicates at one end: of 1 − p is the
-    interval that ends there.
+def p_value(share: Float64[np.ndarray, "*cell"], batches: int) -> Float64[np.ndarray, "*cell"]:
+    """Two-sided p-value of a number that cuts off a share of the replicates at one end.
 
-    It is 2T(√((n − 1)/n) · Φ⁻¹(share)), T the distribution of t with n − 1 degrees of freedom, at
-    most 1; nan of one minibatch.
+    The interval of level 1 − p ends at this number. p is 2T(√((n − 1)/n) · Φ⁻¹(share)), with T the
+    distribution of t with n − 1 degrees of freedom, and at most 1; nan of one minibatch.
 
-    >>> share = (1 - expanded(6, 0.95)) / 2
-    >>> attained(np.array([share, 0.5, 0.9]), batches=6).round(9).tolist()
+    Args:
+        share: of the replicates beyond the number.
+        batches: number n of minibatches that were drawn from.
+
+    >>> share = (1 - expand_level(6, 0.95)) / 2
+    >>> p_value(np.array([share, 0.5, 0.9]), batches=6).round(9).tolist()
     [0.05, 1.0, 1.0]
     """
     if batches < 2:
@@ -151,13 +182,20 @@ def attained(share: Float64[np.ndarray, "*cell"], batches: int) -> Float64[np.nd
 def percentiles(
     draws: Float64[np.ndarray, "*cell replicate"], level: float
 ) -> tuple[Float64[np.ndarray, "*cell"], Float64[np.ndarray, "*cell"]]:
-    """The middle share of replicates, from end to end, interpolated between neighbours as
-    `numpy.quantile` does; nan for a nan.
+    """Both ends of the middle share of replicates.
 
-    All replicates are sorted: that is vectorised, and no slower than a selection of the few about
-    each end.
+    Ends are interpolated between neighbours as `numpy.quantile` does it. All replicates are sorted:
+    sorting is vectorised, and no slower than a selection of the few about each end.
 
-    >>> [end.tolist() for end in percentiles(np.array([[5.0, 1, 2, 4, 3]]), level=0.75)]  # places 0.5 and 3.5 of 0 to 4
+    Args:
+        draws: the bootstrap replicates of each value.
+        level: the share of the replicates between the ends.
+
+    Returns:
+        Lower and upper ends; nan where a replicate is nan.
+
+    >>> draws = np.array([[5.0, 1, 2, 4, 3]])
+    >>> [end.tolist() for end in percentiles(draws, level=0.75)]  # at 0.5 and 3.5 of ranks 0 to 4
     [[1.5], [4.5]]
     """
     ordered = np.sort(draws, axis=-1)
@@ -166,7 +204,7 @@ def percentiles(
     for share in ((1 - level) / 2, (1 + level) / 2):
         below = int(share * last)
         low, high = ordered[..., below], ordered[..., min(below + 1, last)]
-        # nan is sorted to the end
+        # nan is sorted to the end, so that the last value is nan where any is
         end = np.where(
             np.isnan(ordered[..., -1]), np.nan, low + (share * last - below) * (high - low)
         )

@@ -10,13 +10,19 @@ Z = 1.959964
 
 
 def wilson(correct: int, count: int, z: float = Z) -> tuple[float, float]:
-    """The 95 % interval of a share by Wilson's score (1927), which holds near 0 and 1 and for few
-    images.
+    """The 95 % interval of a share of images, by Wilson's score.
+
+    With p = correct / count and n = count, the ends are (p + z²/2n ± z √(p(1 − p)/n + z²/4n²)) /
+    (1 + z²/n) (Wilson, 1927, J. Am. Stat. Assoc. 22:209). Unlike p ± z √(p(1 − p)/n), they lie
+    between 0 and 1, and hold near these and for few images.
 
     Args:
-        correct: images of the share.
-        count: all images.
-        z: the normal's quantile that the level asks for.
+        correct: number of images that are right.
+        count: number of images.
+        z: the quantile of the normal distribution; 1.96 for a level of 95 %.
+
+    Returns:
+        The lower and the upper end.
 
     >>> [round(end, 4) for end in wilson(8, 10)]
     [0.4902, 0.9433]
@@ -32,6 +38,9 @@ def wilson(correct: int, count: int, z: float = Z) -> tuple[float, float]:
 def share(right: Bool[np.ndarray, " image"]) -> Estimate:
     """The share of images that are right, with its 95 % Wilson interval.
 
+    Args:
+        right: whether each image is right.
+
     >>> estimate = share(np.array([True] * 8 + [False] * 2))
     >>> estimate.value, round(estimate.low, 4), round(estimate.high, 4)
     (0.8, 0.4902, 0.9433)
@@ -44,10 +53,15 @@ def share(right: Bool[np.ndarray, " image"]) -> Estimate:
 def difference_of_shares(
     right: Bool[np.ndarray, " image"], other: Bool[np.ndarray, " image"]
 ) -> Estimate:
-    """The share that is right less the share of another on the same images, paired.
+    """The share of images that one model has right less the share that another has right.
 
-    The 95 % interval is d ± 1.96 s/√n, with d the mean over n images of the difference (1, 0 or −1)
-    and s its standard deviation.
+    Both are judged on the same images, so that the difference is paired. Its 95 % interval is
+    d ± 1.96 s/√n, with d the mean over n images of the difference (1, 0 or −1), and s the standard
+    deviation of that difference.
+
+    Args:
+        right: whether one model has each image right.
+        other: whether the other model has each image right.
 
     >>> right, other = np.array([True, True, True, False]), np.array([True, False, False, False])
     >>> estimate = difference_of_shares(right, other)  # 0.5 ± 1.96 · √(1/3) / √4

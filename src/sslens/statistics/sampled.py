@@ -1,8 +1,8 @@
 """Values with their bootstrap replicates, and the intervals of means and differences of them.
 
-All replicates of one seed and number of minibatches draw the same minibatches. A
-difference of two CKAs on the same images is therefore paired: what makes both high on an easy
-minibatch cancels. What a 95 % interval is, and how often it is wrong, `bootstrap` says.
+All replicates of one seed and number of minibatches draw the same minibatches. A difference of two
+CKAs on the same images is therefore paired: what makes both CKAs high on an easy minibatch cancels.
+How the ends of intervals are computed, and how often an interval is wrong, stands in `bootstrap`.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,9 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from sslens.errors import InputError
-from sslens.statistics.bootstrap import attained, bootstrap_counts, interval, widened
+from sslens.statistics.bootstrap import bootstrap_counts, interval, p_value, widen_errors
 
+#: number of draws of the bootstrap of CKA
 REPLICATES = 1000
 
 
@@ -40,9 +41,15 @@ class Ratios(Protocol):
     def seen(self) -> tuple[Any, ...] | None: ...
 
 
-class Estimate(NamedTuple):
-    """Values with the ends of their interval and the two-sided p-value of their being 0; nan where
-    undefined."""
+class Inference(NamedTuple):
+    """Values of cells with the ends of their intervals; nan where a cell is undefined.
+
+    Attributes:
+        value: of each cell.
+        low: lower ends.
+        high: upper ends.
+        p: two-sided p-values of the values being 0.
+    """
 
     value: Float64[np.ndarray, "*cell"]
     low: Float64[np.ndarray, "*cell"]
@@ -52,11 +59,12 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Sampled:
-    """CKAs, or what was made of them, with their bootstrap replicates; an undefined value is nan,
-    and so are its replicates.
+    """CKAs, or their means and differences, with bootstrap replicates.
 
     Attributes:
-        batches: minibatches drawn from.
+        value: of each cell; nan where it is undefined.
+        draws: the replicates of each value; nan where the value is undefined.
+        batches: number of minibatches that were drawn from.
         drawn: which minibatches of which images were drawn; None for values that came from
             elsewhere.
 
@@ -78,8 +86,14 @@ class Sampled:
         seed: int = 0,
         replicates: int = REPLICATES,
     ) -> "Sampled":
-        """Cells of a comparison, by tap of each model; all of them, [tap_a, tap_b], unless
-        given."""
+        """Ratios of a comparison of two models, with their replicates.
+
+        Args:
+            compared: numerators and denominators by minibatch.
+            cells: pairs of taps, by their number in each model; all, [tap_a, tap_b], unless given.
+            seed: of the draws.
+            replicates: number of bootstrap replicates.
+        """
         batches, shape = compared.cross.shape[-1], tuple(compared.defined.shape)
         chosen = (
             np.arange(shape[0] * shape[1])
@@ -94,7 +108,7 @@ class Sampled:
         )
         undefined = ~compared.defined.flatten()[chosen]
 
-        found = []
+        ratios = []
         for weights in (
             torch.ones(batches, 1, dtype=torch.float64),
             bootstrap_counts(batches, replicates, seed),
@@ -102,8 +116,8 @@ class Sampled:
             root_a, root_b = (compared.own_a @ weights).sqrt(), (compared.own_b @ weights).sqrt()
             ratio = (cross @ weights).div_(root_a[rows]).div_(root_b[columns])
             ratio[undefined] = torch.nan
-            found.append(ratio.numpy())
-        value, draws = found[0][:, 0], found[1]
+            ratios.append(ratio.numpy())
+        value, draws = ratios[0][:, 0], ratios[1]
         if cells is None:
             value, draws = value.reshape(shape), draws.reshape(*shape, replicates)
         drawn = None if compared.seen is None else (compared.seen, batches, seed, replicates)
@@ -126,7 +140,7 @@ class Sampled:
 
     @classmethod
     def stack(cls, parts: Sequence["Sampled"]) -> "Sampled":
-        """Values of one shape, side by side along a new first axis.
+        """Values of one shape, beside each other along a new first axis.
 
         Raises:
             InputError: they are not of the same minibatches and the same draws.
@@ -151,8 +165,9 @@ class Sampled:
     def interval(
         self, level: float = 0.95
     ) -> tuple[Float64[np.ndarray, "*cell"], Float64[np.ndarray, "*cell"]]:
-        """Ends of the interval of each value, percentiles expanded for few minibatches; nan with a
-        single one.
+        """Ends of the interval of each value; nan with a single minibatch.
+
+        The percentiles are expanded for few minibatches, as `bootstrap.interval` does it.
 
         Raises:
             InputError: the level is not between 0 and 1.
@@ -160,14 +175,15 @@ class Sampled:
         return interval(self.draws, self.batches, level)
 
     def p(self) -> Float64[np.ndarray, "*cell"]:
-        """Two-sided p-value of each value being 0: one less the level of the interval that ends
-        there; nan with a single minibatch.
+        """Two-sided p-value of each value being 0; nan with a single minibatch.
 
-        Of the replicates at or beyond 0 on one side the smaller share counts, the estimate being
-        one replicate more as in a permutation test, so that p is never 0.
+        The interval of level 1 − p ends at 0. p is made of the share of replicates at or below 0 or
+        at or above 0, whichever is smaller. The value counts as one replicate more, as in a
+        permutation test, so that p is never 0.
 
-        >>> draws = np.array([[0.1, 0.3, -0.1, 0.2, 0.2, 0.2, 0.3, 0.1, 0.2]])  # a share of (1 + 1) / (9 + 1), at -0.842 errors
-        >>> Sampled(np.array([0.2]), draws, batches=8).p().round(5).tolist()  # twice t of 7 degrees below -0.842 · √(7/8)
+        >>> draws = np.array([[0.1, 0.3, -0.1, 0.2, 0.2, 0.2, 0.3, 0.1, 0.2]])
+        >>> # a share of (1 + 1) / (9 + 1), at -0.842 errors: twice t of 7 degrees at -0.842 · √(7/8)
+        >>> Sampled(np.array([0.2]), draws, batches=8).p().round(5).tolist()
         [0.45695]
         """
         below, above = (
@@ -175,22 +191,26 @@ class Sampled:
             for side in (self.draws <= 0, self.draws >= 0)
         )
         share = np.asarray(np.minimum(below, above))
-        return np.where(np.isfinite(self.value), attained(share, self.batches), np.nan)
+        return np.where(np.isfinite(self.value), p_value(share, self.batches), np.nan)
 
-    def estimate(self, level: float = 0.95) -> Estimate:
-        """Values, ends of their interval, and p."""
-        return Estimate(self.value, *self.interval(level), self.p())
+    def estimate(self, level: float = 0.95) -> Inference:
+        """Values, the ends of their intervals, and p-values.
+
+        Raises:
+            InputError: the level is not between 0 and 1.
+        """
+        return Inference(self.value, *self.interval(level), self.p())
 
     def together(
         self, level: float = 0.95
     ) -> tuple[Float64[np.ndarray, "*cell"], Float64[np.ndarray, "*cell"]]:
-        """Ends of intervals that hold for all cells at once: value ± c · its standard error over
-        replicates; nan of one minibatch.
+        """Ends of intervals that hold for all cells at once; nan of one minibatch.
 
-        c is the quantile, over replicates, of the largest |replicate − value| / standard error of
-        all cells, widened for few minibatches: of six differences that are 0 in the limit, some 0
-        is left out in 6, 6 and 6 % of cases with 6, 10 and 32 minibatches (of 4,000 each), without
-        that in 34, 22 and 10 %.
+        They are value ± c · standard error over replicates. c is the quantile, over replicates, of
+        the largest |replicate − value| / standard error of all cells, widened for few minibatches.
+        Of six differences that are 0 in the limit, any interval leaves out 0 in 6, 6 and 6 % of
+        cases with 6, 10 and 32 minibatches (of 4,000 each), and in 34, 22 and 10 % were c not
+        widened.
         """
         fine = np.isfinite(self.value)
         low = np.full_like(self.value, np.nan)
@@ -199,19 +219,22 @@ class Sampled:
             return low, high
         value, draws = self.value[fine], self.draws[fine]
         error = draws.std(-1, ddof=1)
-        sure = error > 1e-12  # a difference of a thing with itself is 0 in every replicate
+        # the difference of a thing with itself is 0 in every replicate, and has no error
+        sure = error > 1e-12
         far = np.abs(draws[sure] - value[sure, None]) / error[sure, None]
-        c = widened(float(np.quantile(far.max(0), level)), self.batches) if sure.any() else 0.0
+        c = widen_errors(float(np.quantile(far.max(0), level)), self.batches) if sure.any() else 0.0
         low[fine], high[fine] = value - c * error, value + c * error
         return low, high
 
 
 def require_paired(parts: Sequence[Sampled]) -> tuple[Any, ...] | None:
-    """Refuse values that were not sampled from the same minibatches by the same draws; returns
-    which these are.
+    """Refuse values that were not sampled from the same minibatches by the same draws.
+
+    Returns:
+        Which minibatches of which images were drawn, where any of the values says it.
 
     Raises:
-        InputError: what differs.
+        InputError: the minibatches, the images or the draws differ.
     """
     first = parts[0]
     for other in parts[1:]:
@@ -231,10 +254,10 @@ def require_paired(parts: Sequence[Sampled]) -> tuple[Any, ...] | None:
 
 
 def average(parts: Sequence[Sampled]) -> Sampled:
-    """The mean of several, cell by cell, over those that are defined there.
+    """The mean of several values of one shape, cell by cell, over those that are defined.
 
     Raises:
-        InputError: they are not of the same minibatches and the same draws.
+        InputError: the values are not of the same minibatches and the same draws.
 
     >>> one = Sampled(np.array([0.5, np.nan]), np.array([[0.4, 0.6], [np.nan, np.nan]]), batches=8)
     >>> two = Sampled(np.array([0.25, 0.75]), np.array([[0.25, 0.25], [0.7, 0.8]]), batches=8)
