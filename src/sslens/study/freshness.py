@@ -29,20 +29,25 @@ def versions() -> dict[str, str]:
 
 
 def source_digest(
-    module: str, *, entry: str | None = None, root: Path = PACKAGE, store: Store | None = None
+    module: str,
+    *,
+    entry: str | None = None,
+    root: Path | None = None,
+    store: Store | None = None,
 ) -> str:
     """SHA-256 over a module and all modules of the package that it reaches by imports.
 
     Args:
         module: its dotted name without the package's, such as "analyses.agreement".
         entry: the function that counts, with what it reaches; the whole module unless given.
-        root: the folder of the package.
+        root: the folder of a package; this one unless given.
         store: where what is read of a file is kept, so that it is parsed once; none unless given.
 
     >>> one = source_digest("measures.cka")
     >>> one == source_digest("measures.cka"), one == source_digest("measures.rsa")
     (True, False)
     """
+    root = root or PACKAGE
     contents: dict[str, str] = {}
     waiting = [(module, entry)]
     while waiting:
