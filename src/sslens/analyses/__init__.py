@@ -1,19 +1,23 @@
-"""Analyses: one file is one exhibit. It computes a table from artefacts, and draws the figure from
-that table only.
+"""Analyses: one file is one exhibit. It computes tables from what it is given, and draws the figure
+from these tables only.
 
 A file `analyses/NAME.py` has
 
-- `TITLE` and `CAPTION`, what a reader sees; `VERSION`, raised when its numbers change;
-- `NEEDS`: what it reads, of "grams" (of the tokens that the study asks for), "wide", "features",
-  "labels", "probes" (labelled images enough to train, choose and test probes), "factors" (of
-  generated scenes), "paths" (of fine-tuning);
-- `compute(inputs) -> Table`; `draw(table) -> Figure`; `findings(table) -> tuple[str, ...]`, the
-  result in plain sentences;
+- `TITLE` and `CAPTION`, what a reader sees;
+- `compute(models, *, NEED, …, seed=0) -> Results`: tables, one kind of row each. Every keyword-only
+  parameter but the seed is the name of a need (a file of `study/needs/`) and is annotated with that
+  need's type; the analysis is given those and nothing else;
+- `draw(results) -> Figure`;
 
 and may have
 
-- `without(about, controls) -> str | None`: why it has nothing to show for these models, or None if
-  it has;
+- `without(models) -> str | None`: why it has nothing to show for these models, or None if it has;
 - `ON_REQUEST = True`: it is costly or special, and computed only when it is asked for by name;
-- `on_request(about, controls) -> bool`: whether that is so for these models.
+- `on_request(models) -> bool`: whether that is so for these models.
+
+It formats no number and makes no sentence: its words are in `report/writing/NAME.py`. Its tables
+are kept, and are found again as long as the code that `compute` reaches stays what it is.
 """
+
+#: what each file of this folder has
+REQUIRED = ("TITLE", "CAPTION", "compute", "draw")

@@ -126,7 +126,7 @@ def run_passes(
         for one, results in _run_each(situation, passes, store, precision)
         for reducer, result in zip(one.reducers, results, strict=True)
     }
-    return Captured(situation, made)
+    return Captured(situation, made, store)
 
 
 def _run_each(

@@ -93,7 +93,11 @@ def _write_report(
             title=title or _title(models.studied, _images(plan)["name"]),
             notes=notes,
             advice=advice(
-                {section.name: section.results.tables[section.name] for section in draft.sections}
+                {
+                    section.name: section.results.tables[section.name]
+                    for section in draft.sections
+                    if section.name in section.results
+                }
             ),
             command=command,
             study=study,

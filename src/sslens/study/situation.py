@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
-from sslens.store import digest
+from sslens.store import Store, digest
 from sslens.study.asked import Study
 from sslens.study.members import Member
 
@@ -73,10 +73,12 @@ class Captured:
     Attributes:
         situation: the models and images that were passed.
         made: the results by reducer (`identify`), whether of the bank, and name of the model.
+        store: where a need may keep what it takes long to gather; none where nothing is kept.
     """
 
     situation: Situation
     made: Mapping[tuple[str, bool, str], Any]
+    store: Store | None = None
 
     def of(self, reducer: "Reducer[Any]", *, bank: bool = False) -> dict[str, Any]:
         """What a reducer made of each model that has such taps, by name, in the models' order."""

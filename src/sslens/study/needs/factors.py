@@ -31,10 +31,11 @@ def gather(captured: Captured) -> Factors:
     """The factors of the images and of the bank, indexed by id."""
     images, bank = captured.situation.images, captured.situation.bank
     assert images is not None
-    return Factors(_look_up(images), None if bank is None else _look_up(bank))
+    return Factors(look_up(images), None if bank is None else look_up(bank))
 
 
-def _look_up(images: "ImageSet") -> "pd.DataFrame":
+def look_up(images: "ImageSet") -> "pd.DataFrame":
+    """The factors of generated scenes, indexed by id."""
     from sslens.data.scene_images import factors_of
 
     return factors_of(images).set_axis(list(images.ids))
