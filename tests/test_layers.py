@@ -1,13 +1,20 @@
-"""Imports run one way, in the order stated here and nowhere else."""
+"""The house: imports run one way, in the order stated here and nowhere else; a folder of plug-ins
+holds nothing else; a name that begins with an underscore is used in its own folder only."""
 
 import ast
 import graphlib
+import importlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 import sslens
+from counter import COUNTER
+from sslens.find import names, plugin
+from sslens.recipes import Recipe, recipes
+
+ROOT = Path(sslens.__file__).parent
 
 #: a module, or a folder with all that is in it, may import what stands before it
 ORDER = [
@@ -46,77 +53,80 @@ ORDER = [
     "cli",
     "__main__",
 ]
-#: a thing lives with what it is about
+#: folders in which each file is one plug-in
+PLUGINS = (
+    "measures",
+    "analyses",
+    "objectives",
+    "recipes",
+    "claims",
+    "study/needs",
+    "zoo/layouts",
+    "cli",
+)
+#: recipes are checked by a test of their own; analyses and claims do not say yet what they ask for
+UNCHECKED = {"recipes", "analyses", "claims"}
+#: names of modules that say nothing: a thing lives with what it is about
 NAMELESS = {"utils", "util", "common", "helpers", "helper", "misc"}
 
 
-def imported(module: str, text: str, modules: Mapping[str, str]) -> Iterator[str]:
-    """The modules of the package that a module imports, in functions too."""
+def list_imports(module: str, text: str, modules: Mapping[str, str]) -> Iterator[str]:
+    """List the modules of the package that a module imports, in functions too."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            found = [alias.name for alias in node.names]
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module} has a relative import in line {node.lineno}"
             base = str(node.module)
-            found = [
-                (
-                    f"{base}.{a.name}"
-                    if f"{base}.{a.name}".removeprefix("sslens.") in modules
-                    else base
-                )
-                for a in node.names
-            ]
+            full = [f"{base}.{alias.name}" for alias in node.names]
+            names = [name if name.removeprefix("sslens.") in modules else base for name in full]
         else:
             continue
-        for name in found:
+        for name in names:
             if name.startswith("sslens."):
                 yield name.removeprefix("sslens.")
 
 
-def faults(modules: Mapping[str, str]) -> list[str]:
-    """What is wrong with the imports of modules, given by dotted name without the package's, with
-    their text."""
-    said = [f"{m} is not in the order" for m in modules if m.split(".")[0] not in ORDER]
-    said += [
-        f"{m} is named after nothing"
-        for m in modules
-        if NAMELESS & {part.strip("_") for part in m.split(".")}
-    ]
-    if said:
-        return said
+def list_faults(modules: Mapping[str, str]) -> list[str]:
+    """List the faults in the imports of modules, which are given as texts by their dotted names
+    without the package's."""
+    faults = [f"{m} is not in the order" for m in modules if m.split(".")[0] not in ORDER]
+    for module in modules:
+        if NAMELESS & {part.strip("_") for part in module.split(".")}:
+            faults.append(f"{module} is named after nothing")
+    if faults:
+        return faults
     graph = {
-        module: set(imported(module, text, modules)) - {module} for module, text in modules.items()
+        module: set(list_imports(module, text, modules)) - {module}
+        for module, text in modules.items()
     }
     for module, others in graph.items():
-        top = ORDER.index(module.split(".")[0])
-        said += [
-            f"{module} imports {other}"
-            for other in sorted(others)
-            if ORDER.index(other.split(".")[0]) > top
-        ]
+        place = ORDER.index(module.split(".")[0])
+        for other in sorted(others):
+            if ORDER.index(other.split(".")[0]) > place:
+                faults.append(f"{module} imports {other}")
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
-        said.append(f"a circle: {error.args[1]}")
-    return said
+        faults.append(f"a circle: {error.args[1]}")
+    return faults
 
 
 def test_the_package_imports_downwards_only() -> None:
-    root = Path(sslens.__file__).parent
     modules = {}
-    for path in sorted(root.rglob("*.py")):
-        name = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+    for path in sorted(ROOT.rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         if name != "__init__":  # the package itself names what is public, lazily
             modules[name] = path.read_text(encoding="utf-8")
     assert {"errors", "data.images", "data", "analyses.cka_blocks", "cli"} <= modules.keys()
-    assert faults(modules) == []
+    assert list_faults(modules) == []
     assert set(ORDER) <= {name.split(".")[0] for name in modules}, (
         "the order lists a module that is not there"
     )
 
 
 @pytest.mark.parametrize(
-    ("modules", "said"),
+    ("modules", "fault"),
     [
         ({"errors": "from sslens.store import home", "store": ""}, "errors imports store"),
         ({"errors": "def f():\n    import sslens.cli", "cli": ""}, "errors imports cli"),
@@ -133,19 +143,38 @@ def test_the_package_imports_downwards_only() -> None:
         ),
     ],
 )
-def test_a_fault_is_found(modules: dict[str, str], said: str) -> None:
-    found = faults(modules)
-    if said.startswith("a circle"):
-        assert len(found) == 1
-        assert found[0].startswith("a circle")
-    else:
-        assert found == [said]
+def test_a_fault_is_found(modules: dict[str, str], fault: str) -> None:
+    faults = list_faults(modules)
+    assert len(faults) == 1
+    assert faults[0].startswith("a circle") if fault.startswith("a circle") else faults == [fault]
 
 
 def test_the_way_down_is_no_fault() -> None:
-    assert (
-        faults(
-            {"errors": "", "store": "import json\nfrom sslens.errors import InputError", "data": ""}
-        )
-        == []
-    )
+    store = "import json\nfrom sslens.errors import InputError"
+    assert list_faults({"errors": "", "store": store, "data": ""}) == []
+
+
+@pytest.mark.parametrize("folder", PLUGINS)
+def test_a_folder_of_plugins_holds_nothing_else(folder: str) -> None:
+    inside = {path.name for path in (ROOT / folder).iterdir()} - {"__init__.py", "__pycache__"}
+    files = {f"{name.replace('-', '_')}.py" for name in names(folder)}
+    assert inside == files
+    assert files
+
+
+@pytest.mark.parametrize("folder", [folder for folder in PLUGINS if folder not in UNCHECKED])
+def test_each_plugin_has_what_its_folder_asks_for(folder: str) -> None:
+    assert importlib.import_module(f"sslens.{folder.replace('/', '.')}").REQUIRED
+    for name in names(folder):
+        plugin(folder, name)  # which raises where something is missing
+
+
+def test_each_file_of_recipes_has_recipes() -> None:
+    for name in names("recipes"):
+        assert all(isinstance(recipe, Recipe) for recipe in recipes(name).values())
+        assert recipes(name)
+
+
+def test_what_begins_with_an_underscore_is_used_in_its_own_folder() -> None:
+    modules = COUNTER.read_modules(ROOT)
+    assert COUNTER.count_private_imports(modules, "sslens") == []

@@ -27,6 +27,9 @@ from sslens.arguments.spelling import as_option
 from sslens.errors import Doubt, InputError, Mishap
 from sslens.find import names, plugin
 
+#: what each file of this folder has
+REQUIRED = ("Command", "run")
+
 DRY_RUN = {"--dry-run", "--dry_run"}
 
 

@@ -14,3 +14,6 @@ A file `measures/NAME.py` has
 Minibatch CKA (`cka`) is the papers' measure. `_inference` says what in it is due to chance,
 `_bootstrap` what a 95 % interval is.
 """
+
+#: what each file of this folder has
+REQUIRED = ("TITLE", "RANGE", "INVARIANCES", "compute")

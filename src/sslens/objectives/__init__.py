@@ -26,3 +26,6 @@ One step of the loop is
 there (`sslens.methods.HOOKS`). All that is random in a step comes with the batch, so that the step is
 the same in any number of processes and parts.
 """
+
+#: what each file of this folder has
+REQUIRED = ("FAMILY", "KINDS", "Settings", "batch", "Objective")

@@ -4,3 +4,6 @@
 A layout recognises a file from keys and shapes alone, never from the file's name, and says what
 becomes of every key.
 """
+
+#: what each file of this folder has
+REQUIRED = ("TITLE", "claim")
