@@ -6,10 +6,9 @@ that it returns is printed on standard output. A command with the options of `ss
 `check(command)` too, which refuses what should not wait in a queue first.
 """
 
+import ast
 import errno
-import functools
 import inspect
-import operator
 import os
 import shlex
 import sys
@@ -18,27 +17,18 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from types import ModuleType
+from typing import Any, TextIO
 
-import tyro
-
-from sslens import slurm
 from sslens.arguments.spelling import as_option
-from sslens.errors import Doubt, InputError, Mishap
+from sslens.errors import Doubt, InputError, Mishap, nearest
 from sslens.find import names, plugin
 
 #: what each file of this folder has
 REQUIRED = ("Command", "run")
 
 DRY_RUN = {"--dry-run", "--dry_run"}
-
-
-def _subcommand(name: str) -> Any:
-    """A command with its whole docstring, examples too, as its help."""
-    kind = plugin("cli", name).Command
-    return Annotated[
-        kind, tyro.conf.subcommand(name, description=inspect.cleandoc(kind.__doc__ or ""))
-    ]
+PURPOSE = "What did this training objective put into my vision backbone, and where?"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,16 +41,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"sslens {__version__}")
         return 0
     try:
-        commands = [_subcommand(name) for name in names("cli")]
-        command: Any = tyro.cli(
-            functools.reduce(operator.or_, commands),
-            prog="sslens",
-            description="What did this training objective put into my vision backbone, and where?",
-            args=given,
-        )
+        if not given or given[0] in ("-h", "--help"):
+            print(overview(), file=sys.stdout if given else sys.stderr)
+            return 0 if given else 2
+        module = _require_command(given[0])
+        from sslens.arguments.parsing import parse  # which imports tyro
+
+        command = parse(module.Command, f"sslens {given[0]}", given[1:])
         with warnings.catch_warnings():
             warnings.showwarning = _note
-            path = _run(command, given)
+            path = _run(module, command, given)
         if path is not None:
             print(path)
         return 0
@@ -85,23 +75,69 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fault()
 
 
-def _run(command: Any, given: Sequence[str]) -> Path | None:
-    """Carry a command out, or submit it as a job; a training's goes on from its last state whenever
-    it starts."""
-    module = next(
-        module for name in names("cli") if (module := plugin("cli", name)).Command is type(command)
+def overview() -> str:
+    """What `sslens --help` prints: the commands with the first sentence of each. No command is
+    imported for it."""
+    width = max(len(name) for name in names("cli")) + 2
+    lines = [f"  {name:<{width}}{_first_sentence(name)}" for name in names("cli")]
+    return "\n".join(
+        [
+            "usage: sslens COMMAND [OPTIONS]",
+            "",
+            PURPOSE,
+            "",
+            "commands:",
+            *lines,
+            "",
+            "sslens COMMAND --help shows its options and examples; sslens --version the version.",
+        ]
     )
-    line, options = slurm.split_line(given)
-    if hasattr(command, "slurm") and command.slurm.submit:
-        module.check(command)
-        submitted = [token for token in line if token not in DRY_RUN]
-        if hasattr(command, "training") and not command.training.resume:
-            submitted.append("--resume")
-        return slurm.submit(
-            main, submitted, command.slurm, dry_run=not DRY_RUN.isdisjoint(line), say=_say
-        )
-    if options:
-        raise InputError(f"{options[0]} is an option of a job: give --slurm too, or leave it out.")
+
+
+def _first_sentence(name: str) -> str:
+    """The first sentence of a command's docstring, read from its source."""
+    path = Path(__file__).with_name(f"{name.replace('-', '_')}.py")
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef) and node.name == "Command":
+            return _sentence(ast.get_docstring(node))
+    return _sentence(plugin("cli", name).Command.__doc__)  # the class comes from elsewhere
+
+
+def _sentence(docstring: str | None) -> str:
+    """The first paragraph up to its colon or full stop, on one line.
+
+    >>> _sentence("Compare models on images: one report\\nwith CKA.\\n\\nExamples:")
+    'Compare models on images'
+    """
+    paragraph = " ".join(inspect.cleandoc(docstring or "").partition("\n\n")[0].split())
+    return paragraph.partition(": ")[0].partition(". ")[0].rstrip(".")
+
+
+def _require_command(name: str) -> ModuleType:
+    if name not in names("cli"):
+        raise InputError(f'sslens has no command "{name}": {nearest(name, names("cli"))}')
+    return plugin("cli", name)
+
+
+def _run(module: ModuleType, command: Any, given: Sequence[str]) -> Path | None:
+    """Carry a command out, or submit it as a job. A job of a training goes on from its last state
+    whenever it starts."""
+    if hasattr(command, "slurm"):
+        from sslens import slurm
+
+        line, options = slurm.split_line(given)
+        if command.slurm.submit:
+            module.check(command)
+            submitted = [token for token in line if token not in DRY_RUN]
+            if hasattr(command, "training") and not command.training.resume:
+                submitted.append("--resume")
+            return slurm.submit(
+                main, submitted, command.slurm, dry_run=not DRY_RUN.isdisjoint(line), say=_say
+            )
+        if options:
+            raise InputError(
+                f"{options[0]} is an option of a job: give --slurm too, or leave it out."
+            )
     path: Path | None = module.run(command, shlex.join(["sslens", *given]), _say)
     return path
 

@@ -1,0 +1,119 @@
+"""From words of the command line to a command: tyro, with what makes it slow to start left out.
+
+tyro checks a default of a type such as `int | None` or `tuple[str, ...]` with typeguard, which imports
+asyncio and unittest.mock, and finds the text of an option by reading its class with three parsers. Both
+cost more than all the rest, so the fields are handed to tyro with the check already made (mypy makes it)
+and with their texts.
+"""
+
+import ast
+import dataclasses
+import functools
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
+
+import tyro
+from tyro.constructors import (
+    MISSING,
+    MISSING_NONPROP,
+    ConstructorRegistry,
+    PrimitiveTypeInfo,
+    StructConstructorSpec,
+    StructFieldSpec,
+    StructTypeInfo,
+)
+
+
+def parse(kind: type, prog: str, given: Sequence[str]) -> Any:
+    """Read a command from its arguments.
+
+    Args:
+        kind: a dataclass; its docstring is the help, and the string below each field an option's.
+        prog: how the command is called.
+        given: the arguments after that.
+
+    Raises:
+        SystemExit: they are no arguments of the command (2), or ask for its help (0).
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Command:
+    ...     limit: int | None = None
+    >>> parse(Command, "sslens compare", ["--limit", "64"]).limit
+    64
+    """
+    registry = ConstructorRegistry()
+    registry.struct_rule(_read_fields)
+    return tyro.cli(
+        kind,
+        prog=prog,
+        description=inspect.cleandoc(kind.__doc__ or ""),
+        args=given,
+        registry=registry,
+    )
+
+
+def _read_fields(info: StructTypeInfo) -> StructConstructorSpec | None:
+    """The fields of a dataclass as tyro wants them; None for any other type."""
+    kind: Any = info.type
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+        return None
+    hints = typing.get_type_hints(kind, include_extras=True)
+    instance = None if info.default in (MISSING, MISSING_NONPROP) else info.default
+    fields = tuple(
+        StructFieldSpec(
+            name=entry.name,
+            type=_checked(hints[entry.name]),
+            default=_default(entry) if instance is None else getattr(instance, entry.name),
+            helptext=functools.partial(_text, kind, entry.name),
+        )
+        for entry in dataclasses.fields(kind)
+        if entry.init
+    )
+    return StructConstructorSpec(instantiate=kind, fields=fields)
+
+
+def _default(entry: "dataclasses.Field[Any]") -> Any:
+    if entry.default is not dataclasses.MISSING:
+        return entry.default
+    if entry.default_factory is not dataclasses.MISSING:
+        return entry.default_factory()
+    return MISSING_NONPROP
+
+
+def _checked(hint: Any) -> Any:
+    """A type whose defaults tyro takes as they are, read from the command line like the type given."""
+    base, *notes = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    if get_origin(base) not in (tuple, types.UnionType, typing.Union):
+        return hint
+    reader = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(hint, set()))
+    return Annotated[(object, reader, *notes)]  # type: ignore[return-value]
+
+
+def _text(kind: type, name: str) -> str | None:
+    """The text of an option: the string that stands below its field."""
+    return _texts(kind).get(name)
+
+
+@functools.cache
+def _texts(kind: type) -> dict[str, str]:
+    path = getattr(sys.modules[kind.__module__], "__file__", None)
+    if path is None:
+        return {}
+    texts: dict[str, str] = {}
+    for node in ast.parse(Path(path).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef) and node.name == kind.__name__:
+            for field, below in zip(node.body, node.body[1:], strict=False):
+                if (
+                    isinstance(field, ast.AnnAssign)
+                    and isinstance(field.target, ast.Name)
+                    and isinstance(below, ast.Expr)
+                    and isinstance(below.value, ast.Constant)
+                    and isinstance(below.value.value, str)
+                ):
+                    texts[field.target.id] = " ".join(below.value.value.split())
+    return texts
