@@ -4,6 +4,7 @@ imports."""
 import contextlib
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from sslens import __version__, zoo
 from sslens.arguments.training import changed
 from sslens.cli import main
 from sslens.errors import InputError
+from sslens.find import names
 from sslens.models.vit import ViTArch, describe
 from sslens.objectives.mae import Settings
 from sslens.store import write_tensors
@@ -357,10 +359,8 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(
     [
         ["pretrain", "mae", "--images", "photos"],
         ["compare", "pixels", "--images", "photos", "--limt", "3"],
-        ["compar"],
-        [],
     ],
-    ids=["missing option", "misspelt option", "misspelt command", "nothing"],
+    ids=["missing option", "misspelt option"],
 )
 def test_arguments_that_are_none_exit_with_2(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
@@ -369,6 +369,20 @@ def test_arguments_that_are_none_exit_with_2(
         main(arguments)
     assert caught.value.code == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_misspelt_command_is_offered_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert refused(["compar"], capsys) == 'sslens has no command "compar": did you mean compare?'
+
+
+def test_without_a_command_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert main(["--help"]) == 0
+    assert capsys.readouterr().out == err
+    for name in names("cli"):
+        assert re.search(rf"^  {name} +\w", err, re.MULTILINE), name
 
 
 def test_a_doubt_is_a_note(

@@ -19,7 +19,7 @@ from sslens.errors import InputError
 from sslens.models.backbone import Backbone
 from sslens.models.vit import ViTArch, describe
 from sslens.store import write_tensors
-from sslens.zoo import download
+from sslens.zoo import cached
 
 NANO = "random:vit_nano_patch8_32"
 ARCH = ViTArch.parse("vit_nano_patch8_32")
@@ -311,7 +311,7 @@ def test_a_card_is_loaded_from_its_file_and_speaks_for_it(
     card, path = small
     monkeypatch.setenv("SSLENS_HOME", str(tmp_path))
     known(monkeypatch, card)
-    target = download.path(card)
+    target = cached.path(card)
     target.parent.mkdir(parents=True)
     target.symlink_to(path)
     model = zoo.load(

@@ -2,8 +2,10 @@
 edit twice."""
 
 import importlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from sslens.errors import InputError, nearest
 
@@ -41,3 +43,24 @@ def plugin(folder: str, name: str) -> ModuleType:
             f" {folder} has {', '.join(required)}."
         )
     return module
+
+
+def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """The `__getattr__` of a package that fetches a name from its module when it is first used.
+
+    A package that is made so costs nothing to import, however heavy its modules are.
+
+    Args:
+        package: the package's name.
+        homes: the module of each public name.
+
+    >>> lazy_names("sslens.data", {"nearest": "sslens.errors"})("nearest").__module__
+    'sslens.errors'
+    """
+
+    def fetch(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(homes[name]), name)
+
+    return fetch

@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +54,8 @@ def write_beside(path: Path) -> Iterator[Path]:
     Raises:
         InputError: the disk is full, or the folder cannot be written to.
     """
+    import tempfile  # which imports random: every start of the command line would pay it
+
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -135,6 +136,8 @@ def scratch(shape: tuple[int, ...], dtype: str) -> "np.memmap":
     The file has its full size from the beginning, so that a full disk is an error (OSError) here
     and not a crash at a later write.
     """
+    import tempfile
+
     import numpy as np
 
     folder = home() / "scratch"

@@ -6,17 +6,20 @@ missing, unknown or of another kind is an error that names the file, so that no 
 checkpoint is lost by a slip of the pen.
 """
 
+import contextlib
 import dataclasses
 import functools
+import json
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from sslens.errors import InputError, nearest
+from sslens.store import digest, home, write_text
 
 #: Joint-embedding and reconstruction are the two sides that the papers compare; the others stand
 #: beside them, and a control is what was not pre-trained at all.
@@ -150,9 +153,26 @@ def cards() -> dict[str, Card]:
 
 @functools.cache
 def _cards() -> tuple[Card, ...]:
-    read_cards = tuple(read(path) for path in sorted(_FOLDER.glob("*.yaml")))
-    _require_unique(read_cards)
-    return read_cards
+    paths = sorted(_FOLDER.glob("*.yaml"))
+    values = _kept_values(paths)
+    all_cards = tuple(_card(path, values[path.stem]) for path in paths)
+    _require_unique(all_cards)
+    return all_cards
+
+
+def _kept_values(paths: Sequence[Path]) -> dict[str, Any]:
+    """What the files of all cards hold, by the name of the card. It is kept as JSON until a file
+    changes, because YAML takes four times as long, which every start of the command line would pay."""
+    stamp = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
+    file = home() / f"cards-{digest(str(_FOLDER))[:12]}.json"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        if kept["stamp"] == stamp and len(kept["cards"]) == len(paths):
+            return dict(kept["cards"])
+    values = {path.stem: _parse(path) for path in paths}
+    with contextlib.suppress(InputError, OSError, TypeError):  # without it the next start is slower
+        write_text(file, json.dumps({"stamp": stamp, "cards": values}))
+    return values
 
 
 def find(name: str) -> Card:
@@ -200,11 +220,20 @@ def by_sha256(sha256: str) -> Card | None:
 
 
 def read(path: Path) -> Card:
-    """The card of one file.
+    """Read the card of one file.
 
     Raises:
         InputError: it is no YAML mapping; a key is unknown, missing, or of another kind; none or
             several of url, source and file.
+    """
+    return _card(path, _parse(path))
+
+
+def _parse(path: Path) -> Any:
+    """The value of a YAML file.
+
+    Raises:
+        InputError: it is no YAML.
     """
     import yaml
 
@@ -212,9 +241,13 @@ def read(path: Path) -> Card:
         yaml, "CSafeLoader", yaml.SafeLoader
     )  # eight times as fast, where it was built
     try:
-        given = yaml.load(path.read_text(encoding="utf-8"), loader)
+        return yaml.load(path.read_text(encoding="utf-8"), loader)
     except yaml.YAMLError as error:
         raise InputError(f"The card {path} is not YAML: {' '.join(str(error).split())}.") from error
+
+
+def _card(path: Path, given: Any) -> Card:
+    """The card that a file's value describes."""
     if not isinstance(given, dict):
         raise InputError(f"The card {path} is not a YAML mapping of the fields of a card.")
     if "name" in given:

@@ -12,8 +12,6 @@ import inspect
 import os
 import shlex
 import sys
-import tempfile
-import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -171,6 +169,9 @@ def _say_error(text: str, own: bool = False) -> int:
 
 def _fault() -> int:
     """Say that the fault is ours, in one sentence, with the traceback in a file."""
+    import tempfile
+    import traceback
+
     text = traceback.format_exc()
     try:
         with tempfile.NamedTemporaryFile(

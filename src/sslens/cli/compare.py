@@ -63,8 +63,10 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     """Carry it out; returns the path of the report."""
     from sslens import study
 
+    asked = check(command)
+    asked.require_sources()
     out = command.common.out or Path("sslens-report")
-    return study.run(check(command), out, command=line, dry_run=command.common.dry_run, say=say)
+    return study.run(asked, out, command=line, dry_run=command.common.dry_run, say=say)
 
 
 def check(command: Command) -> "Study":

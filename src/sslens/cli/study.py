@@ -37,7 +37,9 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     """Carry it out; returns the path of the report."""
     from sslens import study
 
-    return study.run(check(command), command.out, command=line, dry_run=command.dry_run, say=say)
+    asked = check(command)
+    asked.require_sources()
+    return study.run(asked, command.out, command=line, dry_run=command.dry_run, say=say)
 
 
 def check(command: Command) -> "Study":

@@ -11,7 +11,7 @@ import tyro
 from sslens.arguments.options import Text
 from sslens.cards import Card, cards, known, names
 from sslens.errors import InputError, nearest
-from sslens.zoo.download import cached, path
+from sslens.zoo.cached import cached, path
 
 #: columns of a terminal that the table fits
 WIDTH = 120

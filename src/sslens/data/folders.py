@@ -24,10 +24,10 @@ from PIL import Image
 
 from sslens.data.decoding import decode, read_rgb, reason
 from sslens.data.images import ImageSet
+from sslens.data.sources import SUFFIXES
 from sslens.errors import InputError
 from sslens.store import home, write_beside
 
-SUFFIXES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "ppm")
 OnBad = Literal["stop", "skip"]
 Progress = Callable[[int, int], None]
 

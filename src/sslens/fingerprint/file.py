@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 from sslens import __version__
 from sslens.errors import InputError
 from sslens.fingerprint.conditions import Conditions
-from sslens.fingerprint.header import ENTRY, FORMAT, damaged, metadata, read_header
+from sslens.fingerprint.header import ENTRY, FORMAT, damaged, read_header
 from sslens.models.about import About, network_of
 from sslens.store import digest, write_tensors
 
@@ -179,19 +179,6 @@ def _tensors_of(
         f"offset/{tokens}": offset,
         f"triangles/{tokens}": half,
     }
-
-
-def is_fingerprint(path: Path) -> bool:
-    """Whether a file says in its header that it is a fingerprint; False for whatever cannot be
-    read.
-
-    >>> is_fingerprint(Path("mae_vitb16"))
-    False
-    """
-    try:
-        return path.is_file() and ENTRY in metadata(path)
-    except (OSError, ValueError, RecursionError):
-        return False
 
 
 def read(path: Path) -> Fingerprint:

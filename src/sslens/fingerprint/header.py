@@ -50,6 +50,19 @@ def metadata(path: Path) -> dict[str, str]:
     return found
 
 
+def is_fingerprint(path: Path) -> bool:
+    """Whether a file says in its header that it is a fingerprint; False for whatever cannot be
+    read.
+
+    >>> is_fingerprint(Path("mae_vitb16"))
+    False
+    """
+    try:
+        return path.is_file() and ENTRY in metadata(path)
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
 def read_header(path: Path) -> dict[str, Any]:
     """The entry of a fingerprint, of a format that is known and with everything in it.
 

@@ -6,8 +6,27 @@ content; so is each table. A study that was stopped goes on with what is missing
 on any that has the same store.
 """
 
-from sslens.study.asked import Study, read
-from sslens.study.planning import StudyPlan, prepare
-from sslens.study.running import run
+from typing import TYPE_CHECKING
+
+from sslens.find import lazy_names
+
+if TYPE_CHECKING:
+    from sslens.study.asked import Study as Study
+    from sslens.study.asked import read as read
+    from sslens.study.planning import StudyPlan as StudyPlan
+    from sslens.study.planning import prepare as prepare
+    from sslens.study.running import run as run
 
 __all__ = ["Study", "StudyPlan", "prepare", "read", "run"]
+
+# a name is fetched when it is first used: what is asked can be refused without what carries it out
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Study": "sslens.study.asked",
+        "StudyPlan": "sslens.study.planning",
+        "prepare": "sslens.study.planning",
+        "read": "sslens.study.asked",
+        "run": "sslens.study.running",
+    },
+)

@@ -5,9 +5,8 @@ from dataclasses import Field, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
-
 from sslens import fingerprint, zoo
+from sslens.data.sources import require_source
 from sslens.errors import InputError, nearest
 from sslens.find import names
 from sslens.study.contract import wants_images
@@ -83,12 +82,24 @@ class Study:
                 if value not in options:
                     raise InputError(f'{name} is "{value}": expected {" or ".join(options)}.')
 
+    def require_sources(self) -> None:
+        """Refuse images or a bank that are not there, before anything heavy is imported.
+
+        Raises:
+            InputError: naming the one that is not there.
+        """
+        for source in (self.images, self.bank):
+            if source is not None:
+                require_source(source)
+
     def _wants_images(self) -> bool:
         """Whether any analysis needs something of images; those that are not named do."""
         return not self.analyses or any(wants_images(name) for name in self.analyses)
 
     def yaml(self) -> str:
         """As a file that `sslens study` takes."""
+        import yaml
+
         return yaml.safe_dump(_plain(asdict(self)), sort_keys=False)
 
 
@@ -104,6 +115,8 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Study:
     Raises:
         InputError: the file is not there or not YAML, or a key is not one of a study's.
     """
+    import yaml
+
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -21,40 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sslens import store
 from sslens.cards import Card
 from sslens.errors import InputError
 from sslens.progress import progress
+from sslens.zoo.cached import path
 
 #: seconds without a byte after which a server counts as silent
 SILENCE = 30.0
 #: bytes read at a time
 CHUNK = 1 << 20
-
-
-def path(card: Card) -> Path:
-    """Where the file of a card is, or would be: in the package, or in the cache.
-
-    >>> from sslens.cards import find
-    >>> path(find("mae_vitb16")).relative_to(store.home()).as_posix()
-    'checkpoints/mae_vitb16/mae_pretrain_vit_base.pth'
-
-    Raises:
-        InputError: another library fetches this card's weights.
-    """
-    if card.shipped is not None:
-        return card.shipped
-    if card.filename is None:
-        raise InputError(
-            f"The weights of {card.name} are fetched by {_library(card)}: load them as"
-            f" {card.source}."
-        )
-    return store.home() / "checkpoints" / card.name / card.filename
-
-
-def cached(card: Card) -> bool | None:
-    """Whether the file of a card is there; None where another library keeps it."""
-    return None if card.source is not None else path(card).is_file()
 
 
 def fetch(card: Card, *, quiet: bool = False) -> Path:
@@ -98,13 +73,6 @@ def by_hand(card: Card) -> str:
         f"To do it by hand, fetch {card.url} on a machine that can and put it at {path(card)}"
         " (SSLENS_HOME says where that is), or give the file's path in place of the card's name."
     )
-
-
-def _library(card: Card) -> str:
-    return "timm" if (card.source or "").startswith("timm:") else "the Hugging Face hub"
-
-
-# --- checking
 
 
 def _check(card: Card, file: Path) -> None:

@@ -1,0 +1,81 @@
+"""Under which names there may be images: known before anything heavy is imported."""
+
+from pathlib import Path
+
+from sslens.errors import InputError, nearest
+
+#: ends of the names of images
+SUFFIXES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "ppm")
+#: the scenes of `scenes`, which says neither seed nor count
+SCENES = (0, 2000)
+
+
+def require_source(source: str | Path) -> None:
+    """Refuse a source under which there can be no images.
+
+    Raises:
+        InputError: nothing is there, it cannot be read, or it is of no kind that holds images; the
+            nearest name is offered.
+
+    >>> require_source("scenes:0:64")
+    """
+    if isinstance(source, str):
+        kind, _, rest = source.partition(":")
+        if kind in ("cifar10", "scenes"):
+            if not rest and Path(source).exists():
+                exact = "cifar10:val" if kind == "cifar10" else "scenes:0"
+                raise InputError(
+                    f'"{source}" is a built-in set and also lies here: write ./{source} for it,'
+                    f" {exact} for the set."
+                )
+            if kind == "scenes":
+                parse_scenes(source)
+            return
+    try:
+        _require_path(Path(source).expanduser(), source)
+    except PermissionError as error:
+        raise InputError(
+            f"{source} cannot be read ({error.strerror}): make it readable."
+        ) from error
+
+
+def parse_scenes(source: str) -> tuple[int, int]:
+    """The seed and the count of `scenes:SEED:COUNT`.
+
+    Raises:
+        InputError: one of them is no whole number, or there are more.
+
+    >>> parse_scenes("scenes:3"), parse_scenes("scenes:3:64")
+    ((3, 2000), (3, 64))
+    """
+    _, _, rest = source.partition(":")
+    parts = rest.split(":") if rest else []
+    if len(parts) > 2 or not all(part.isascii() and part.isdigit() for part in parts):
+        raise InputError(
+            f'"{source}" should be scenes, scenes:SEED or scenes:SEED:COUNT with whole numbers.'
+        )
+    seed, count = (int(part) for part in (*parts, *SCENES[len(parts) :]))
+    return seed, count
+
+
+def _require_path(path: Path, source: str | Path) -> None:
+    if path.is_dir() or (path.is_file() and path.suffix == ".npz"):
+        return
+    if path.exists():
+        if path.suffix[1:].lower() in SUFFIXES:
+            raise InputError(
+                f"{path} is one image: give a folder of images, such as the one it lies in,"
+                f" {path.parent}."
+            )
+        raise InputError(
+            f"{path} is a file: images come from a folder, an .npz file, cifar10 or scenes."
+        )
+    nearest_folder = next((folder for folder in path.parents if folder.is_dir()), Path())
+    missing = path.relative_to(nearest_folder).parts[0]
+    options = [one.name for one in nearest_folder.iterdir() if not one.name.startswith(".")]
+    if isinstance(source, str) and len(path.parts) == 1:
+        options += ["cifar10", "scenes"]
+    raise InputError(
+        f'{path} is not there; in {nearest_folder.absolute()} there is no "{missing}":'
+        f" {nearest(missing, options)}"
+    )
