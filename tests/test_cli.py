@@ -24,7 +24,7 @@ from sslens import __version__, zoo
 from sslens.arguments.training import changed
 from sslens.cli import main
 from sslens.errors import InputError
-from sslens.find import names
+from sslens.find import names as plugin_names
 from sslens.models.vit import ViTArch, describe
 from sslens.objectives.mae import Settings
 from sslens.store import write_tensors
@@ -381,7 +381,7 @@ def test_without_a_command_all_are_listed(capsys: pytest.CaptureFixture[str]) ->
     assert out == ""
     assert main(["--help"]) == 0
     assert capsys.readouterr().out == err
-    for name in names("cli"):
+    for name in plugin_names("cli"):
         assert re.search(rf"^  {name} +\w", err, re.MULTILINE), name
 
 
@@ -575,6 +575,7 @@ for arguments in {arguments}:
         status = stop.code
     print("status", status, *arguments, file=sys.stderr)
 heavy = {{"torch", "torchvision", "timm", "pandas", "matplotlib", "plotly", "scipy", "jinja2"}}
+heavy |= {{"numpy", "PIL", "jaxtyping", "typeguard", "asyncio", "http.client", "importlib.metadata"}}
 print("imported", sorted(heavy & set(sys.modules)), file=sys.stderr)
 """
 
@@ -586,6 +587,13 @@ def test_help_and_mistakes_import_nothing_heavy(place: Path) -> None:
         ("--version",): 0,
         ("compare", "pixels"): 2,
         ("compare", "runs/mea", "--images", "photos"): 2,
+        ("compare", "pixels", "--images", "nowhere"): 2,
+        ("compare", "pixels", "--bank", "nowhere", "--images", "photos"): 2,
+        ("compare", "pixels", "--imgs", "photos"): 2,
+        ("compar",): 2,
+        ("zoo",): 0,
+        ("zoo", "mae_vitb16"): 0,
+        ("zoo", "mae_vitb61"): 2,
         ("compare", "pixels", "--images", "photos", "--analyses", "cka"): 2,
         ("study", "studie.yaml"): 2,
         ("study", "study.yaml", "limt=3"): 2,

@@ -91,7 +91,7 @@ def _checked(hint: Any) -> Any:
     if get_origin(base) not in (tuple, types.UnionType, typing.Union):
         return hint
     reader = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(hint, set()))
-    return Annotated[(object, reader, *notes)]  # type: ignore[return-value]
+    return Annotated[(object, reader, *notes)]
 
 
 def _text(kind: type, name: str) -> str | None:

@@ -54,7 +54,7 @@ def parse_scenes(source: str) -> tuple[int, int]:
         raise InputError(
             f'"{source}" should be scenes, scenes:SEED or scenes:SEED:COUNT with whole numbers.'
         )
-    seed, count = (int(part) for part in (*parts, *SCENES[len(parts) :]))
+    seed, count = (*map(int, parts), *SCENES[len(parts) :])
     return seed, count
 
 
