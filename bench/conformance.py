@@ -28,6 +28,7 @@ import peers
 from sslens.capture.passes import grams
 from sslens.data.images import ImageSet, from_arrays
 from sslens.measures.cka import minibatch_cka
+from sslens.models.about import About
 from sslens.models.backbone import Backbone
 from sslens.models.taps import Tap
 from sslens.plan import Plan
@@ -190,7 +191,7 @@ def ours(case: Case) -> tuple[Tensor, Tensor]:
             taps=taps,
             transform=RowTransform(),
             prefix=None,
-            about={},
+            about=About(),
         )
         artefacts.append(grams(model, seen, taps=case.layers))
     labels = [tap.name for tap in artefacts[0].taps]

@@ -91,10 +91,9 @@ def theirs(
         from util.lr_sched import adjust_learning_rate
     with imported_from(code):
         from util.datasets import build_transform
-    auto_augment.ImageOps = SimpleNamespace(
-        **vars(ImageOps) | {"posterize": posterize}
-    )  # Pillow refuses what it asks for
-    arch = ViTArch.parse(str(model.about["arch"]))
+    # timm asks for posterisation to 0 bits, which Pillow refuses
+    auto_augment.ImageOps = SimpleNamespace(**vars(ImageOps) | {"posterize": posterize})
+    arch = ViTArch.parse(str(model.about.arch))
     net = VisionTransformer(
         global_pool=True,
         img_size=arch.image_size,

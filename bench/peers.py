@@ -66,9 +66,8 @@ def _cka_pytorch(a: nn.Module, b: nn.Module, layers: Sequence[str], loader: Data
     from cka_pytorch.cka import CKACalculator
 
     calculator = CKACalculator(a, b, list(layers), list(layers), verbose=False)
-    values = calculator.calculate_cka_matrix(
-        loader, num_epochs=1
-    )  # its default repeats the same 10 times
+    # the default repeats the same computation 10 times
+    values = calculator.calculate_cka_matrix(loader, num_epochs=1)
     return Found(
         values, calculator.hook_manager1.module_names, calculator.hook_manager2.module_names
     )

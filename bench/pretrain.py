@@ -120,14 +120,14 @@ def ours(c: Case, way: Way | None = None) -> tuple[Step, int]:
     return step, trained(method)
 
 
-# ----------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # the authors'
 
 
 @contextlib.contextmanager
 def imported_from(*folders: Path) -> Iterator[None]:
-    """Modules are taken from these folders, and forgotten afterwards, as are those of their names
-    that were there before."""
+    """Import modules from these folders within the block; modules of the same names are put away
+    for that time."""
     names = {
         path.stem
         for folder in folders
@@ -139,9 +139,8 @@ def imported_from(*folders: Path) -> Iterator[None]:
         return {name: module for name, module in sys.modules.items() if name.split(".")[0] in names}
 
     before, path = taken(), list(sys.path)
-    six = types.ModuleType(
-        "torch._six"
-    )  # gone from torch, and what timm and MAE of 2020–2022 take from it
+    # torch has it no more, and timm and MAE of 2020–2022 import it
+    six = types.ModuleType("torch._six")
     six.__dict__.update(container_abcs=importlib.import_module("collections.abc"), inf=float("inf"))
     for name in before:
         del sys.modules[name]
@@ -283,12 +282,12 @@ THEIRS: Mapping[str, Callable[[Case, Path, Path], tuple[Step, int]]] = {
 }
 
 
-# ------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # the race
 
 
 def seconds(step: Step, count: int, device: str, clock: Callable[[], float]) -> float:
-    """Of one step, the mean over `count`."""
+    """The mean seconds of a step, over `count` steps."""
     cuda = torch.device(device).type == "cuda"
     if cuda:
         torch.cuda.synchronize()

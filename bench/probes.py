@@ -86,9 +86,8 @@ def products(data: Held, layers: int, device: str) -> Callable[[], None]:
         return linear
     module = fresh(Head((COLUMN,), layers), paper_grid()[0], dim, data.classes, 0)
     shapes = [layer.weight.shape for layer in module if isinstance(layer, nn.Linear)]
-    weights = [
-        torch.randn(4, *shape, device=device) for shape in shapes
-    ]  # four heads at a time, as memory allows
+    # four heads at a time, as memory allows
+    weights = [torch.randn(4, *shape, device=device) for shape in shapes]
 
     def deep() -> None:
         for _ in range(EPOCHS * data.steps * heads // 4):

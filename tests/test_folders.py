@@ -120,9 +120,8 @@ class TestFolder:
         first = from_folder(tree).ids
         png(tree / "dog/new.png", 8)
         os.utime(tree / "dog", ns=(OLD, OLD))
-        assert (
-            from_folder(tree).ids == first
-        )  # the contract: a directory's own time of change is what is looked at
+        # the contract: only the directory's own time of change is looked at
+        assert from_folder(tree).ids == first
         os.utime(tree / "dog", ns=(OLD + 1, OLD + 1))
         assert "dog/new.png" in from_folder(tree).ids
 
@@ -168,13 +167,12 @@ class TestCheck:
         unchecked = from_folder(tree).digest
         assert unchecked == check(from_folder(tree)).digest
 
-    def test_what_is_known_is_not_read_again(self, tree: Path) -> None:
+    def test_a_file_in_the_index_is_not_read_again(self, tree: Path) -> None:
         before = check(from_folder(tree)).digest
         file = tree / "cat/0.png"
         size = file.stat().st_size
-        file.write_bytes(
-            b"x" * size
-        )  # the contract: same size and time of change means the same file
+        # the contract: a file of the same size and time of change is the same file
+        file.write_bytes(b"x" * size)
         os.utime(file, ns=(OLD, OLD))
         assert check(from_folder(tree)).digest == before
         os.utime(file, ns=(OLD + 1, OLD + 1))
@@ -197,9 +195,8 @@ class TestCheck:
         os.utime(file)
         now = file.stat().st_mtime_ns
         before = check(from_folder(tree)).digest
-        file.write_bytes(
-            file.read_bytes()[:-1] + b"\x83"
-        )  # in the last chunk's checksum, which Pillow does not read
+        # the checksum of the last chunk, which Pillow does not read
+        file.write_bytes(file.read_bytes()[:-1] + b"\x83")
         os.utime(file, ns=(now, now))
         assert check(from_folder(tree)).digest != before
 

@@ -141,7 +141,7 @@ def refused(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str
     return err.removeprefix("sslens: ").rstrip()
 
 
-# ---------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # the command line
 
 
@@ -352,7 +352,7 @@ def test_a_run_that_is_there_is_not_gone_on_with_unless_asked(
     assert capsys.readouterr().err.count("--resume") == 1
 
 
-# ------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # the job
 
 SEED = np.random.default_rng(0)

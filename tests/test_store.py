@@ -42,7 +42,7 @@ def small_disk(folder: Path, options: str) -> Iterator[Path]:
         subprocess.run(["umount", folder], check=True)
 
 
-# ------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # one file
 
 
@@ -136,18 +136,16 @@ def test_a_full_disk_is_said_and_leaves_nothing_half_written(tmp_path: Path) -> 
             assert file.get_tensor("x").shape == (8,)
 
 
-# ------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # artefacts
 
 
 def test_the_digest_is_that_of_the_canonical_text() -> None:
-    assert (
-        digest({"b": [1, 2.5, None, True], "a": "é"})
-        == hashlib.sha256(rb'{"a":"\u00e9","b":[1,2.5,null,true]}').hexdigest()
-    )
-    assert (
-        digest({}) == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
-    )  # printf '{}' | sha256sum
+    canonical = rb'{"a":"\u00e9","b":[1,2.5,null,true]}'
+    assert digest({"b": [1, 2.5, None, True], "a": "é"}) == hashlib.sha256(canonical).hexdigest()
+    # printf '{}' | sha256sum
+    empty = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+    assert digest({}) == empty
     assert digest([["a", "b"], ["c"]]) == digest((("a", "b"), ("c",)))  # tuples are JSON's lists
     assert digest([["a"], ["b", "c"]]) != digest([["a", "b"], ["c"]])
 
@@ -203,7 +201,7 @@ def test_json_values_come_back_whole(tmp_path: Path) -> None:
     assert store.read_json("tables", {"a": 1}) == value
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # tables
 
 FRAME = pd.DataFrame(

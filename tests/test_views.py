@@ -60,7 +60,7 @@ ALL = np.ones(6, bool)
 IMAGES = [noise(40 + 3 * i, 60 - 5 * i, seed=i) for i in range(8)]
 
 
-# -------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # each operation
 
 
@@ -157,7 +157,7 @@ def test_operations_leave_their_input_as_it_was() -> None:
             assert torch.equal(x, batch()), operation
 
 
-# ------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # crops
 
 
@@ -212,9 +212,8 @@ def test_a_clipped_box_is_the_first_try_cut_down_to_the_image() -> None:
         [80, 3, 100, 8],
     ]
     tiny = {"area": np.full((1, 10), 0.01), "ratio": np.ones((1, 10)), "place": np.zeros((1, 2))}
-    assert crop.boxes(np.array([[3, 3]]), tiny).tolist() == [
-        [0, 0, 1, 1]
-    ]  # 0.3 px a side: one pixel, not none
+    # 0.3 px a side are one pixel, not none
+    assert crop.boxes(np.array([[3, 3]]), tiny).tolist() == [[0, 0, 1, 1]]
 
 
 def test_boxes_are_distributed_as_torchvisions() -> None:
@@ -247,7 +246,7 @@ def test_crops_areas_are_uniform_and_their_ratios_log_uniform() -> None:
     assert abs(stats.spearmanr(place[:, 0], place[:, 1]).statistic) < 0.06
 
 
-# ------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # draws
 
 
@@ -313,7 +312,7 @@ def test_mask_noise_is_uniform_and_does_not_depend_on_the_split() -> None:
     assert stats.kstest(whole.flatten().numpy(), "uniform").pvalue > 1e-3
 
 
-# ----------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # recipes
 
 
@@ -506,7 +505,7 @@ def test_multi_crop_is_distributed_as_torchvisions(recipe: RandomViews) -> None:
             assert stats.ks_2samp(measure(got).numpy(), measure(wanted).numpy()).pvalue > 1e-3
 
 
-# -------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # evaluation
 
 
@@ -546,7 +545,7 @@ def test_evaluations_spec_is_json() -> None:
     )
 
 
-# ----------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # mistakes
 
 

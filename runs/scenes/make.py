@@ -110,7 +110,7 @@ class Reference:
 
     def command(self, out: Path) -> list[str]:
         """The arguments of `python` that train into a folder."""
-        words = ["pretrain", self.objective, "--images", IMAGES, "--arch", ARCH]
+        words: list[object] = ["pretrain", self.objective, "--images", IMAGES, "--arch", ARCH]
         words += ["--epochs", self.epochs]
         words += ["--knn", QUERIES, "--knn-bank", BANK, "--knn-every", 1]
         return _command(words, out, self.seed, self.settings)
@@ -136,7 +136,7 @@ class Tuned:
 
     def command(self, out: Path) -> list[str]:
         """The arguments of `python` that fine-tune into a folder."""
-        words = ["finetune", self.start(out), "--images", LABELLED, "--val", QUERIES]
+        words: list[object] = ["finetune", self.start(out), "--images", LABELLED, "--val", QUERIES]
         words += ["--epochs", self.epochs, "--path"]
         return _command(words, out, self.seed, TUNING)
 
