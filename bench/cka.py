@@ -36,7 +36,7 @@ from torch.utils.data import DataLoader
 
 import peers
 import sslens
-from sslens.capture import GramReducer, Grams, tapped
+from sslens.capture import GramReducer, Grams, PassRequest, tapped
 from sslens.capture.passes import grams
 from sslens.data.decoded import Decoded
 from sslens.data.images import ImageSet
@@ -67,22 +67,24 @@ def bare(models: Sequence[Backbone], batches: Sequence[Tensor]) -> None:
             model(batch)
 
 
-def our_grams(model: Backbone, batches: Sequence[Tensor], plan: Plan) -> Grams:
+def our_grams(model: Backbone, batches: Sequence[Tensor], images: ImageSet, plan: Plan) -> Grams:
     """`sslens.grams` on minibatches that are transformed already."""
-    reducer, taps = GramReducer(), model.pick(LAYERS)
-    add = reducer.start(model, taps, plan)
+    taps = model.pick(LAYERS)
+    grams = GramReducer().start(PassRequest(model, images, plan, taps, "float32"), None)
     for number, batch in enumerate(batches):
         with (
             torch.inference_mode(),
-            tapped(model, taps, lambda tap, output: add(tap, output, number)),  # noqa: B023
+            tapped(model, taps, lambda tap, output: grams.add(tap, output, number)),  # noqa: B023
         ):
             model(batch)
-    return reducer.noun(model.name, plan.ids, taps, reducer.result(), {"plan": plan.digest})
+    return grams.finish()
 
 
-def ours(models: Sequence[Backbone], batches: Sequence[Tensor], plan: Plan) -> Tensor:
+def ours(
+    models: Sequence[Backbone], batches: Sequence[Tensor], images: ImageSet, plan: Plan
+) -> Tensor:
     """One pass a model, then CKA of all pairs of models; that of the last pair is returned."""
-    found = [our_grams(model, batches, plan) for model in models]
+    found = [our_grams(model, batches, images, plan) for model in models]
     return torch.from_numpy([minibatch_cka(a, b) for a, b in itertools.combinations(found, 2)][-1])
 
 
@@ -138,7 +140,7 @@ def pair(sizes: Sequence[str], count: int, rounds: int, chosen: Sequence[peers.P
     images = sslens.open_images(f"scenes:0:{count}")
     plan = Plan.draw(images.ids)
     batches = minibatches(models[0], images, plan)
-    a, b = (our_grams(model, batches, plan) for model in models)  # and warm
+    a, b = (our_grams(model, batches, images, plan) for model in models)  # and warm
 
     def interval() -> None:
         Comparison.of(a, b).interval()
@@ -150,7 +152,7 @@ def pair(sizes: Sequence[str], count: int, rounds: int, chosen: Sequence[peers.P
 
     rows: Rows = {
         "bare": lambda: lambda: bare(models, batches),
-        "sslens": lambda: lambda: ours(models, batches, plan),
+        "sslens": lambda: lambda: ours(models, batches, images, plan),
     }
     rows |= {peer.name: lambda peer=peer: theirs(peer, models, batches) for peer in chosen}
     rows |= {"sslens, end to end": lambda: end_to_end, "interval alone": lambda: interval}
@@ -191,7 +193,7 @@ def many(
         some = models[:count]
         rows: Rows = {
             "bare": lambda some=some: lambda: bare(some, batches),
-            "sslens": lambda some=some: lambda: ours(some, batches, plan),
+            "sslens": lambda some=some: lambda: ours(some, batches, images, plan),
             "sslens with decoding": lambda some=some: (
                 lambda: decoded_and_compared(some, images, plan)
             ),

@@ -20,12 +20,12 @@ from sslens.capture import (
     Features,
     GramReducer,
     Grams,
+    PassRequest,
     WideGramReducer,
     activations,
     centred_gram,
     collect,
-    key_of,
-    reducers,
+    gram_reducers,
     tapped,
 )
 from sslens.capture.passes import features, grams
@@ -163,7 +163,7 @@ def test_hooks_are_removed_also_when_the_pass_fails(
     @final
     class Breaking:
         kind: ClassVar[str] = "breaking"
-        version: ClassVar[int] = 1
+        together = 1
 
         def settings(self) -> dict[str, Any]:
             return {}
@@ -171,22 +171,21 @@ def test_hooks_are_removed_also_when_the_pass_fails(
         def taps(self, model: Backbone, taps: Sequence[Tap]) -> tuple[Tap, ...]:
             return tuple(taps)
 
-        def together(self, plan: Plan) -> int:
-            return 1
+        def has(self, request: PassRequest, store: Store) -> bool:
+            return False
 
-        def start(
-            self, model: Backbone, taps: Sequence[Tap], plan: Plan
-        ) -> Callable[[Tap, Tensor, int], None]:
-            def add(tap: Tap, output: Tensor, batch: int) -> None:
-                if batch == 1:
-                    raise KeyboardInterrupt
+        def find(self, request: PassRequest, store: Store) -> None:
+            return None
 
-            return add
+        def start(self, request: PassRequest, store: Store | None) -> "Breaking":
+            self.minibatches = range(len(request.plan.sizes))
+            return self
 
-        def result(self) -> dict[str, Tensor]:
-            return {}
+        def add(self, tap: Tap, output: Tensor, batch: int) -> None:
+            if batch == 1:
+                raise KeyboardInterrupt
 
-        def noun(self, *_: Any) -> None:
+        def finish(self) -> None:
             return None
 
     with pytest.raises(KeyboardInterrupt):
@@ -239,7 +238,7 @@ def test_no_activation_outlives_its_batch(model: Backbone, images: ImageSet) -> 
         """A reducer that holds on to one tap, to show that this test would see it."""
 
         kind: ClassVar[str] = "keeping"
-        version: ClassVar[int] = 1
+        together = 1
 
         def settings(self) -> dict[str, Any]:
             return {}
@@ -247,19 +246,21 @@ def test_no_activation_outlives_its_batch(model: Backbone, images: ImageSet) -> 
         def taps(self, model: Backbone, taps: Sequence[Tap]) -> tuple[Tap, ...]:
             return tuple(taps[:1])
 
-        def together(self, plan: Plan) -> int:
-            return 1
+        def has(self, request: PassRequest, store: Store) -> bool:
+            return False
 
-        def start(
-            self, model: Backbone, taps: Sequence[Tap], plan: Plan
-        ) -> Callable[[Tap, Tensor, int], None]:
+        def find(self, request: PassRequest, store: Store) -> None:
+            return None
+
+        def start(self, request: PassRequest, store: Store | None) -> "Keeping":
+            self.minibatches = range(len(request.plan.sizes))
             self.kept: list[Tensor] = []
-            return lambda _tap, output, _batch: self.kept.append(output)
+            return self
 
-        def result(self) -> dict[str, Tensor]:
-            return {}
+        def add(self, tap: Tap, output: Tensor, batch: int) -> None:
+            self.kept.append(output)
 
-        def noun(self, *_: Any) -> None:
+        def finish(self) -> None:
             return None
 
     assert survivors([Keeping()]) == [0, 1, 2, 3, 4]
@@ -389,7 +390,7 @@ def test_wide_grams_are_those_of_joined_minibatches(
         rtol=1e-4,
         atol=1e-2,
     )
-    monkeypatch.setattr(reducers, "IN_MEMORY", 0)  # features on disk
+    monkeypatch.setattr(gram_reducers, "IN_MEMORY", 0)  # features on disk
     (spilt,) = collect(model, images, [wide], plan=plan)
     assert torch.equal(spilt.blocks, made.blocks)
     assert WideGramReducer(seed=2).taps(model, model.pick(None)) != WideGramReducer(seed=3).taps(
@@ -449,7 +450,8 @@ def test_processes_share_a_pass_and_return_what_one_does(
         assert len(seen) < 2 * len(plan.sizes)
 
     together(shared, size)
-    assert len(list(tmp_path.rglob("*.safetensors"))) == len(wanted)
+    assert len(list(tmp_path.glob("[gw]*/*/*.safetensors"))) == 2
+    assert len(list(tmp_path.glob("features/*/*"))) == 1
 
 
 def test_unknown_tokens_are_refused(model: Backbone, images: ImageSet) -> None:
@@ -501,7 +503,7 @@ def test_only_what_is_missing_is_computed(
     before = path.stat().st_mtime_ns
     with counted(model) as seen:
         made = collect(model, images, [GramReducer(), FeatureReducer()], plan=plan, store=store)
-    assert seen == list(PLAN_SIZES)
+    assert seen == [1, *PLAN_SIZES]  # an empty image tells the widths
     assert path.stat().st_mtime_ns == before
     assert torch.equal(
         made[1].read("norm", "cls"), features(model, images, plan=plan).read("norm", "cls")
@@ -528,7 +530,9 @@ def key(
     model: Backbone, images: ImageSet, plan: Plan, reducer: Any = None, precision: str = "float32"
 ) -> dict[str, Any]:
     reducer = reducer or GramReducer()
-    return key_of(model, images, plan, reducer, reducer.taps(model, model.pick(None)), precision)
+    taps = reducer.taps(model, model.pick(None))
+    request = PassRequest(model, images, plan, taps, precision)
+    return request.key(reducer.kind, reducer.version, reducer.settings())
 
 
 def test_whatever_decides_the_content_changes_the_key(
@@ -556,7 +560,7 @@ def test_whatever_decides_the_content_changes_the_key(
             GramReducer("cls"),
             GramReducer("patch"),
             FeatureReducer(),
-            FeatureReducer(["norm"]),
+            FeatureReducer(("norm",)),
         )
     ]
     changed.append(key(model, images, plan, precision="bfloat16"))

@@ -222,7 +222,7 @@ def test_a_model_is_classified_beside_its_controls_and_again_without_a_pass(
         "cpu",
     ]
     assert main([*line, "--dry-run"]) == 0
-    assert "of features to be made" in capsys.readouterr().err
+    assert "features to be made" in capsys.readouterr().err
     assert not Path("sslens-knn").exists()
     assert main([*line, "--out", "first"]) == 0
     said = capsys.readouterr().err

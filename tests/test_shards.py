@@ -12,7 +12,7 @@ import torch
 import sslens
 from forks import forked, together
 from sslens.capture import Features, open_features
-from sslens.capture import shards as module
+from sslens.capture import folders, writing
 from sslens.capture.manifest import IMAGES, MANIFEST, Manifest, is_features, places, shard_path
 from sslens.capture.passes import features
 from sslens.capture.shards import describe, extract
@@ -151,12 +151,12 @@ def test_an_order_is_a_shuffle_that_reads_shards_one_window_after_the_other(
     assert store.order(0).tolist() == store.order(0).tolist() != store.order(1).tolist()
     assert sorted(store.order(0, np.array([5, 20, 44]))) == [5, 20, 44]
     assert len(set(store.order(0)[:16] // 16)) > 1  # a small store as a whole
-    monkeypatch.setattr("sslens.capture.features.WINDOW", 2 * store.row_bytes * 16)
+    monkeypatch.setattr("sslens.capture.sources.WINDOW", 2 * store.row_bytes * 16)
     seen = store.order(0) // 16
     assert len(set(seen)) == 4
     halves = [{*seen[:n]} for n in (18, 32) if {*seen[:n]}.isdisjoint(seen[n:])]
     assert [len(half) for half in halves] == [2]
-    monkeypatch.setattr("sslens.capture.features.WINDOW", 1)
+    monkeypatch.setattr("sslens.capture.sources.WINDOW", 1)
     seen = store.order(0) // 16
     assert (np.diff(seen) != 0).sum() == 3  # shard by shard
 
@@ -300,7 +300,7 @@ def test_features_of_something_else_are_refused(
         ({"shard": 25}, "in shards of 16 images"),
         ({"precision": "bfloat16"}, "of a forward pass in float32"),
     ):
-        with pytest.raises(InputError, match=f"The features in .* are {said}: give another --out"):
+        with pytest.raises(InputError, match=f"The features in .* are {said}: give another out"):
             stored(**{"model": model, "images": images, "folder": copy, **options})  # type: ignore[arg-type]
 
 
@@ -347,7 +347,7 @@ def test_what_float16_cannot_hold_is_an_error_and_never_infinite(
         (1e5, "reach 1e[+]05, and float16 ends at 65,504"),
         (1e-5, "at most 1e-05, too small"),
     ):
-        with pytest.raises(InputError, match=rf"at norm \(cls\) (are )?{said}.* --dtype float32"):
+        with pytest.raises(InputError, match=rf"at norm \(cls\) (are )?{said}.* dtype=float32"):
             stored(broken(value), images, tmp_path / "out")
         assert not list((tmp_path / "out").glob("shard-*"))
         shutil.rmtree(tmp_path / "out")
@@ -386,7 +386,7 @@ def test_a_disk_that_is_too_small_is_said_before_the_pass(
     model: Backbone, images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(folders.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(
         InputError, match=r"The features take 0.0 GB, and the disk of .* has 0.0 GB free"
     ):
@@ -435,14 +435,14 @@ def test_nothing_of_a_pass_is_kept_in_memory_or_on_disk_beside_the_shards(
     asked: list[object] = []
     monkeypatch.setattr("sslens.data.decoded.scratch", lambda *args: asked.append(args))
     held: list[set[int]] = []
-    write = module.write_tensors
+    write = writing.write_tensors
 
     def spy(path: Path, tensors: dict[str, torch.Tensor], header: dict[str, str]) -> None:
         if path.name.startswith("shard"):
             held.append({tensor.data_ptr() for tensor in tensors.values()})
         write(path, tensors, header)
 
-    monkeypatch.setattr(module, "write_tensors", spy)
+    monkeypatch.setattr(writing, "write_tensors", spy)
     stored(model, images, tmp_path)
     assert asked == []
     assert len(held) == 4

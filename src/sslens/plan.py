@@ -52,6 +52,15 @@ class Plan:
             batches[-1] += last
         return cls(tuple(batches))
 
+    @classmethod
+    def in_order(cls, ids: Sequence[str], size: int = 64) -> "Plan":
+        """Minibatches of `size` in the order of the ids, and what is left as one more.
+
+        >>> Plan.in_order(["a", "b", "c"], size=2).minibatches
+        (('a', 'b'), ('c',))
+        """
+        return cls(tuple(tuple(ids[at : at + size]) for at in range(0, len(ids), size)))
+
     @property
     def ids(self) -> tuple[str, ...]:
         """All ids, in the order in which the pass sees them."""

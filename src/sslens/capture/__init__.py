@@ -6,31 +6,29 @@ weights, images and plan, by the transform, and by the reducer's settings and ve
 only when they are not there. All that is missing of a model is computed in the same pass.
 """
 
+from sslens.capture.feature_reducer import FeatureReducer
 from sslens.capture.features import Block, Features, open_features
 from sslens.capture.gram import CONSTANT, centred_gram
+from sslens.capture.gram_reducers import GramReducer, WideGramReducer
 from sslens.capture.grams import Grams, require_same_images
 from sslens.capture.hooks import activations, tapped
-from sslens.capture.keys import key_of
+from sslens.capture.keys import PassRequest
 from sslens.capture.manifest import Column, is_features
-from sslens.capture.passes import collect
-from sslens.capture.reducers import (
-    FeatureReducer,
-    GramReducer,
-    Reducer,
-    WideGramReducer,
-    choose_tokens,
-    pooled,
-)
+from sslens.capture.passes import collect, find_missing
+from sslens.capture.pooling import choose_tokens, pooled
+from sslens.capture.reducers import Accumulator, Reducer
 from sslens.capture.shards import extract
 
 __all__ = [
     "CONSTANT",
+    "Accumulator",
     "Block",
     "Column",
     "FeatureReducer",
     "Features",
     "GramReducer",
     "Grams",
+    "PassRequest",
     "Reducer",
     "WideGramReducer",
     "activations",
@@ -38,8 +36,8 @@ __all__ = [
     "choose_tokens",
     "collect",
     "extract",
+    "find_missing",
     "is_features",
-    "key_of",
     "open_features",
     "pooled",
     "require_same_images",

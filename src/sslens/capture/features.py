@@ -1,8 +1,7 @@
 """Features of images by tap and pooling, read in parts: of a folder of shards, or of an artefact in
 memory."""
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
@@ -21,11 +20,9 @@ from sslens.capture.manifest import (
     read_images,
     shard_path,
 )
+from sslens.capture.sources import InMemory, InShards, Source
 from sslens.errors import InputError, nearest
 from sslens.models.taps import Tap
-
-#: bytes of shards that are mapped at a time, and among whose rows `Features.order` shuffles
-WINDOW = 2**28
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ class Features:
         columns: width of each tap and pooling.
         dtype: torch.float16 or torch.float32.
         key: what decided the features: weights, transform, precision, images, ….
-        shard: images in a shard, but for the last.
+        source: where rows are read from.
     """
 
     model: str
@@ -64,8 +61,7 @@ class Features:
     columns: Mapping[Column, int]
     dtype: torch.dtype
     key: Mapping[str, Any]
-    shard: int
-    view: Callable[[int, Column], Tensor]
+    source: Source
 
     @classmethod
     def of(
@@ -108,8 +104,7 @@ class Features:
             {column: values.shape[1] for column, values in columns.items()},
             first.dtype,
             key or {},
-            max(1, len(first)),
-            lambda _, column: columns[column],
+            InMemory(columns),
         )
 
     def labelled(self, labels: Mapping[str, int], classes: Sequence[str] = ()) -> "Features":
@@ -165,23 +160,8 @@ class Features:
         column = self.require(tap, pooling)
         if isinstance(rows, slice):
             start, stop, step = rows.indices(len(self))
-            if step != 1:
-                return self.read(tap, pooling, np.arange(start, stop, step))
-            parts = [
-                self.view(number, column)[
-                    max(0, start - number * self.shard) : stop - number * self.shard
-                ]
-                for number in range(start // self.shard, -(-max(start, stop) // self.shard))
-            ]
-            if not parts:
-                return torch.empty(0, self.columns[column], dtype=self.dtype)
-            return parts[0] if len(parts) == 1 else torch.cat(parts)
-        found = torch.empty(len(rows), self.columns[column], dtype=self.dtype)
-        numbers, local = np.divmod(rows, self.shard)
-        for number in np.unique(numbers):
-            wanted = torch.from_numpy(np.flatnonzero(numbers == number))
-            found[wanted] = self.view(int(number), column)[torch.from_numpy(local[wanted.numpy()])]
-        return found
+            rows = slice(start, max(start, stop)) if step == 1 else np.arange(start, stop, step)
+        return self.source.read(column, rows)
 
     def order(
         self, seed: int, rows: Int64[np.ndarray, " row"] | None = None
@@ -197,9 +177,8 @@ class Features:
         """
         generator = np.random.default_rng(seed)
         rows = np.arange(len(self)) if rows is None else rows
-        place = generator.permutation(-(-len(self) // self.shard))[rows // self.shard]
-        window = place // max(1, WINDOW // (self.row_bytes * self.shard))
-        return rows[np.lexsort((generator.random(len(rows)), window))]
+        windows = self.source.windows(rows, generator, self.row_bytes)
+        return rows[np.lexsort((generator.random(len(rows)), windows))]
 
     def blocks(
         self,
@@ -261,34 +240,5 @@ def open_features(folder: Path | str) -> Features:
         manifest.columns,
         DTYPES[manifest.dtype],
         manifest.key,
-        manifest.shard,
-        _Maps(folder, manifest, starts),
+        InShards(folder, manifest, starts),
     )
-
-
-@final
-class _Maps:
-    """Shards as maps of their files, of which so many are kept as make 256 MB."""
-
-    def __init__(
-        self, folder: Path, manifest: Manifest, starts: Sequence[Mapping[Column, int]]
-    ) -> None:
-        self.folder, self.manifest, self.starts = folder, manifest, starts
-        self._kept: OrderedDict[int, np.memmap] = OrderedDict()
-        self._room = max(1, WINDOW // (manifest.row_bytes * manifest.shard))
-
-    def __call__(self, number: int, column: Column) -> Tensor:
-        """The rows of a shard of one column, copied when they are written to (and the file never
-        is)."""
-        if number not in self._kept:
-            while len(self._kept) >= self._room:
-                self._kept.popitem(last=False)
-            self._kept[number] = np.memmap(shard_path(self.folder, number), np.uint8, "c")
-        self._kept.move_to_end(number)
-        shape = len(self.manifest.rows(number)), self.manifest.columns[column]
-        return torch.frombuffer(
-            self._kept[number],
-            dtype=DTYPES[self.manifest.dtype],
-            count=shape[0] * shape[1],
-            offset=self.starts[number][column],
-        ).view(shape)

@@ -194,7 +194,8 @@ def mean_product(
     """The inner product of vectors of the same minibatch, for all pairs of taps, as the mean over
     minibatches; nan for a nan.
 
-    >>> a, b = torch.tensor([[[1.0, 0.0], [0.5, 0.75]]]).double(), torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]).double()
+    >>> a = torch.tensor([[[1.0, 0.0], [0.5, 0.75]]]).double()
+    >>> b = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]).double()
     >>> mean_product(a, b).tolist()  # (1 + 0.75) / 2
     [[0.875]]
     """

@@ -45,15 +45,15 @@ def activations(
 
     >>> import sslens
     >>> model = sslens.load("random:vit_nano_patch8_32")
-    >>> found = activations(model, torch.zeros(2, 3, 32, 32), taps=["blocks.3", "blocks.0.attn.qkv"])
-    >>> {name: tuple(value.shape) for name, value in found.items()}
+    >>> x, taps = torch.zeros(2, 3, 32, 32), ["blocks.3", "blocks.0.attn.qkv"]
+    >>> {name: tuple(value.shape) for name, value in activations(model, x, taps).items()}
     {'blocks.0.attn.qkv': (2, 17, 192), 'blocks.3': (2, 17, 64)}
     """
-    found: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
 
     def keep(tap: Tap, output: Tensor) -> None:
-        found[tap.name] = output
+        outputs[tap.name] = output
 
     with torch.inference_mode(), tapped(model, model.pick(taps), keep):
         model(x)
-    return found
+    return outputs

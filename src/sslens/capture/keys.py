@@ -1,33 +1,68 @@
-"""The key by which the store finds again what a pass yielded."""
+"""What a pass is asked for, and the key by which the store finds its results again."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, final
 
-from sslens.capture.reducers import Reducer
 from sslens.data.images import ImageSet
 from sslens.models.backbone import Backbone
 from sslens.models.taps import Tap
 from sslens.plan import Plan
 
 
-def key_of(
-    model: Backbone,
-    images: ImageSet,
-    plan: Plan,
-    reducer: Reducer[Any],
-    taps: Sequence[Tap],
-    precision: str,
-) -> dict[str, Any]:
-    """Everything that decides what a reducer makes of a model over images."""
-    return {
-        "reducer": reducer.kind,
-        "version": reducer.version,
-        "settings": reducer.settings(),
-        "weights": model.digest,
-        "transform": model.transform.spec(),
-        "taps": [asdict(tap) for tap in taps],
-        "images": images.content,
-        "plan": plan.digest,
-        "precision": precision,
-    }
+@final
+@dataclass(frozen=True, eq=False)
+class PassRequest:
+    """A pass of a model over images, as it is asked for.
+
+    Attributes:
+        plan: the minibatches.
+        taps: whose outputs are read, in the order of computation.
+        precision: of the forward pass, "float32", "bfloat16" or "float16".
+    """
+
+    model: Backbone
+    images: ImageSet
+    plan: Plan
+    taps: tuple[Tap, ...]
+    precision: str
+
+    @classmethod
+    def of(
+        cls,
+        model: Backbone,
+        images: ImageSet,
+        plan: Plan | None,
+        taps: Sequence[str] | None,
+        precision: str,
+    ) -> "PassRequest":
+        """A pass over minibatches of 32 drawn with seed 0 and at all taps, unless given.
+
+        Raises:
+            InputError: unknown taps, or a plan that is not of these images.
+        """
+        plan = plan or Plan.draw(images.ids)
+        plan.require(images.ids)
+        return cls(model, images, plan, model.pick(taps), precision)
+
+    @functools.cached_property
+    def seen(self) -> dict[str, Any]:
+        """What decides the outputs of the model, whatever is made of them: plain JSON values."""
+        return {
+            "weights": self.model.digest,
+            "transform": self.model.transform.spec(),
+            "images": self.images.content,
+            "precision": self.precision,
+        }
+
+    def key(self, kind: str, version: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Everything that decides what a reducer makes of this pass."""
+        return {
+            "reducer": kind,
+            "version": version,
+            "settings": dict(settings),
+            "taps": [asdict(tap) for tap in self.taps],
+            "plan": self.plan.digest,
+            **self.seen,
+        }

@@ -1,22 +1,26 @@
 """One pass a model over the images of a plan, alone or shared by processes."""
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
+from sslens.capture.feature_reducer import FeatureReducer
 from sslens.capture.features import Features
+from sslens.capture.gram_reducers import GramReducer
 from sslens.capture.grams import Grams
 from sslens.capture.hooks import tapped
-from sslens.capture.keys import key_of
-from sslens.capture.reducers import FeatureReducer, GramReducer, Reducer
+from sslens.capture.keys import PassRequest
+from sslens.capture.reducers import Accumulator, Reducer
+from sslens.capture.sharing import gather, share
 from sslens.data.decoded import Decoded
 from sslens.data.images import ImageSet
 from sslens.errors import InputError
@@ -44,90 +48,98 @@ def collect(
     decoded: Decoded | None = None,
     progress: Progress | None = None,
 ) -> list[Noun]:
-    """What the reducers make of a model over images, in one pass, or from the store.
+    """What the reducers make of a model over images: from the store, and what the store lacks in
+    one pass.
 
-    Where torch.distributed is running, its processes share the minibatches, and each returns the
-    whole, the same as one process alone would.
+    Grams are found by all that decides them, the minibatches among it. Features are found
+    whichever minibatches they were made in, and come in the order of the plan. Where
+    torch.distributed is running, its processes share the minibatches, need a store that all of them
+    see, and each return the whole, the same as one process alone would.
 
     Args:
         plan: the minibatches; of 32 images, drawn from the ids with seed 0, unless given.
         taps: names; all unless given.
         store: where results are looked up and kept; none unless given.
         precision: "float32", or "bfloat16" or "float16" for the forward pass under autocast (Grams
-            stay float32).
+            and features stay float32).
         decoded: the images as this model's transform crops them, shared with other models.
         progress: called with images done and images in all.
 
     Raises:
         InputError: unknown taps, or a plan that is not of these images.
     """
-    plan = plan or Plan.draw(images.ids)
-    plan.require(images.ids)
-    jobs = []
-    for reducer in reducers:
-        chosen = reducer.taps(model, model.pick(taps))
-        jobs.append((reducer, chosen, key_of(model, images, plan, reducer, chosen, precision)))
-    found = _from_first(
-        lambda: [store.read(reducer.kind, key) if store else None for reducer, _, key in jobs]
-    )
-    missing = [
-        (reducer, chosen)
-        for (reducer, chosen, _), have in zip(jobs, found, strict=True)
-        if have is None
+    request = PassRequest.of(model, images, plan, taps, precision)
+    parts = [replace(request, taps=reducer.taps(model, request.taps)) for reducer in reducers]
+    results: list[Noun | None] = [
+        reducer.find(part, store) if store else None
+        for reducer, part in zip(reducers, parts, strict=True)
     ]
-    computed: Iterator[dict[str, Tensor]] = iter(())
-    if missing:
-        pixels = decoded or Decoded(images, model.transform, keep=False)  # each is seen once
-        if pixels.transform.geometry != model.transform.geometry:
-            theirs, ours = pixels.transform.geometry, model.transform.geometry
-            raise InputError(
-                f"The images were decoded at {theirs[1]} px (of {theirs[0]}, {theirs[2]}), and"
-                f" {model.name} needs them at {ours[1]} (of {ours[0]}, {ours[2]}): decode them with"
-                " its own transform."
-            )
-        computed = iter(_pass(model, pixels, missing, plan, device, precision, progress))
-    results = []
-    for (reducer, chosen, key), have in zip(jobs, found, strict=True):
-        tensors = have if have is not None else next(computed)
-        if have is None and store and this_process()[0] == 0:
-            store.write(reducer.kind, key, tensors)
-        results.append(reducer.noun(model.name, plan.ids, chosen, tensors, key))
-    return results
+    lacking = [number for number, result in enumerate(results) if any(gather(result is None))]
+    if lacking:
+        if decoded is not None:
+            _require_fitting(decoded, model)
+        accumulators = {number: reducers[number].start(parts[number], store) for number in lacking}
+        jobs = [(parts[number].taps, accumulators[number]) for number in lacking]
+        run_pass(request, jobs, device, progress, decoded)
+        for number, accumulator in accumulators.items():
+            results[number] = accumulator.finish()
+    return [result for result in results if result is not None]
 
 
-def _pass(
+def find_missing(
     model: Backbone,
-    pixels: Decoded,
-    jobs: Sequence[tuple[Reducer[Any], tuple[Tap, ...]]],
-    plan: Plan,
+    images: ImageSet,
+    reducers: Sequence[Reducer[Any]],
+    *,
+    store: Store,
+    plan: Plan | None = None,
+    taps: Sequence[str] | None = None,
+    precision: str = "float32",
+) -> tuple[bool, ...]:
+    """Whether the store lacks the result of each reducer, so that `collect` would run a pass.
+
+    Raises:
+        InputError: as `collect`.
+    """
+    request = PassRequest.of(model, images, plan, taps, precision)
+    return tuple(
+        not reducer.has(replace(request, taps=reducer.taps(model, request.taps)), store)
+        for reducer in reducers
+    )
+
+
+def run_pass(
+    request: PassRequest,
+    jobs: Sequence[tuple[Sequence[Tap], Accumulator[Any]]],
     device: str,
-    precision: str,
     progress: Progress | None,
-) -> list[dict[str, Tensor]]:
-    adders = [
-        ({tap.name for tap in taps}, reducer.start(model, taps, plan)) for reducer, taps in jobs
-    ]
-    union = [tap for tap in model.taps.values() if any(tap.name in names for names, _ in adders)]
+    decoded: Decoded | None = None,
+) -> None:
+    """Run the model over the minibatches that any accumulator needs, each of which is given the
+    outputs of its taps."""
+    model, plan = request.model, request.plan
+    readers = [({tap.name for tap in taps}, accumulator.add) for taps, accumulator in jobs]
+    union = [tap for tap in model.taps.values() if any(tap.name in names for names, _ in readers)]
     silent = {tap.name for tap in union}
-    model.to(device)
-    mine = _share(plan, max(reducer.together(plan) for reducer, _ in jobs))
+    numbers = sorted({number for _, job in jobs for number in job.minibatches})
+    mine = share(numbers, math.lcm(*(job.together for _, job in jobs)))
     done, total = 0, sum(plan.sizes[number] for number in mine)
+    pixels = decoded or Decoded(request.images, model.transform, keep=False)  # each is seen once
+    model.to(device)
     threads = 1 if torch.device(device).type == "cpu" else min(16, os.cpu_count() or 1)
-    for number, batch in zip(
-        mine, _batches(model, pixels, [plan.minibatches[i] for i in mine], threads), strict=True
-    ):
+    minibatches = _batches(model, pixels, [plan.minibatches[number] for number in mine], threads)
+    for number, batch in zip(mine, minibatches, strict=True):
 
         def visit(tap: Tap, output: Tensor, number: int = number) -> None:
             silent.discard(tap.name)
-            for names, add in adders:
+            for names, add in readers:
                 if tap.name in names:
                     add(tap, output, number)
 
+        half = HALF.get(request.precision)
         with (
             torch.inference_mode(),
-            torch.autocast(
-                torch.device(device).type, HALF.get(precision), enabled=precision in HALF
-            ),
+            torch.autocast(torch.device(device).type, half, enabled=half is not None),
             tapped(model, union, visit),
         ):
             model(batch.to(device))
@@ -139,7 +151,17 @@ def _pass(
         done += len(batch)
         if progress:
             progress(done, total)
-    return [_summed(reducer.result()) for reducer, _ in jobs]
+
+
+def _require_fitting(decoded: Decoded, model: Backbone) -> None:
+    """Refuse images that were cropped for another transform."""
+    theirs, ours = decoded.transform.geometry, model.transform.geometry
+    if theirs != ours:
+        raise InputError(
+            f"The images were decoded at {theirs[1]} px (of {theirs[0]}, {theirs[2]}), and"
+            f" {model.name} needs them at {ours[1]} (of {ours[0]}, {ours[2]}): decode them with its"
+            " own transform."
+        )
 
 
 def _batches(
@@ -176,69 +198,37 @@ def _threads(count: int) -> Iterator[ThreadPoolExecutor | None]:
             yield pool
 
 
-# -----------------------------------------------------------------------------------------------
-# several processes
-
-
-def this_process() -> tuple[int, int]:
-    """This process's number, and how many there are."""
-    return (
-        (dist.get_rank(), dist.get_world_size())
-        if dist.is_available() and dist.is_initialized()
-        else (0, 1)
-    )
-
-
-def _share(plan: Plan, together: int) -> list[int]:
-    """The numbers of the minibatches that this process takes."""
-    rank, size = this_process()
-    return [number for number in range(len(plan.sizes)) if number // together % size == rank]
-
-
-def _from_first(work: Callable[[], list[Any]]) -> list[Any]:
-    """What the first process finds, in all of them."""
-    rank, size = this_process()
-    found = work() if rank == 0 else []
-    if size > 1:
-        box = [found]
-        dist.broadcast_object_list(box)
-        found = box[0]
-    return found
-
-
-def _summed(part: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The sum over processes of tensors that are zero where a process saw nothing."""
-    if this_process()[1] == 1:
-        return part
-    parts: list[dict[str, Tensor]] = [{} for _ in range(this_process()[1])]
-    dist.all_gather_object(parts, part)
-    names = dict.fromkeys(name for each in parts for name in each)
-    return {name: sum(each[name] for each in parts if name in each) for name in names}  # type: ignore[misc]
-
-
 def grams(model: Backbone, images: ImageSet, *, tokens: str = "all", **options: Any) -> Grams:
     """The Grams of a model over images; options as `collect` has them.
 
     >>> import sslens
-    >>> found = grams(sslens.load("random:vit_nano_patch8_32"), sslens.open_images("scenes:0:40"), taps=["blocks.3"])
-    >>> tuple(found.blocks.shape), found.sizes.tolist()
+    >>> model, images = sslens.load("random:vit_nano_patch8_32"), sslens.open_images("scenes:0:40")
+    >>> result = grams(model, images, taps=["blocks.3"])
+    >>> tuple(result.blocks.shape), result.sizes.tolist()
     ((1, 2, 32, 32), [32, 8])
     """
-    if tokens not in ("all", "cls", "patch"):
-        raise InputError(f'There are no tokens "{tokens}": expected all, cls or patch.')
+    reducer = GramReducer(tokens)
     if tokens != "all" and not model.prefix:
         raise InputError(
             f"{model.name} has no CLS token, so its tokens are all alike: leave tokens at all."
         )
-    return collect(model, images, [GramReducer(tokens)], **options)[0]
+    return collect(model, images, [reducer], **options)[0]
 
 
-def features(model: Backbone, images: ImageSet, **options: Any) -> Features:
+def features(
+    model: Backbone, images: ImageSet, *, taps: Sequence[str] | None = None, **options: Any
+) -> Features:
     """The pooled features of a model over images; options as `collect` has them.
 
+    Args:
+        taps: names; the outputs of all blocks, the final norm and raw pixels unless given.
+
     >>> import sslens
-    >>> found = features(sslens.load("random:vit_nano_patch8_32"), sslens.open_images("scenes:0:8"))
-    >>> sorted(found.columns)[:2], tuple(found.read("norm", "cls").shape)
+    >>> model, images = sslens.load("random:vit_nano_patch8_32"), sslens.open_images("scenes:0:8")
+    >>> result = features(model, images)
+    >>> sorted(result.columns)[:2], tuple(result.read("norm", "cls").shape)
     ([('blocks.0', 'cls'), ('blocks.0', 'mean')], (8, 64))
     """
-    return collect(model, images, [FeatureReducer()], **options)[0]
+    return collect(
+        model, images, [FeatureReducer(None if taps is None else tuple(taps))], **options
+    )[0]

@@ -83,6 +83,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     from sslens.data import open_images
     from sslens.processes import best_device, best_precision, processes
     from sslens.progress import progress
+    from sslens.store import Store, home
 
     with processes(best_device(command.device)) as process:
         model = zoo.load(command.model)
@@ -131,6 +132,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
                 images,
                 batch=command.batch,
                 device=process.device,
+                store=Store(home() / "store"),
                 progress=report,
             )
         return command.out if process.first else None

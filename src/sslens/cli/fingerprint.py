@@ -203,16 +203,27 @@ class _Asked:
 
     def describe(self, store: "Store") -> str:
         """The plan and its cost, for a person."""
-        from sslens.capture import key_of
+        from sslens.capture import find_missing
         from sslens.fingerprint.triangles import values
 
-        keys = [
-            key_of(self.model, self.images, self.plan, each, self.taps, self.precision)
-            for each in self.reducers
-        ]
-        missing = sum(not store.has("grams", key) for key in keys)
+        missing = any(
+            find_missing(
+                self.model,
+                self.images,
+                self.reducers,
+                store=store,
+                plan=self.plan,
+                taps=[tap.name for tap in self.taps],
+                precision=self.precision,
+            )
+        )
         sizes, transform = self.plan.sizes, self.model.transform
-        size = len(keys) * len(self.taps) * values(sizes) * (2 if self.dtype == "float16" else 4)
+        size = (
+            len(self.reducers)
+            * len(self.taps)
+            * values(sizes)
+            * (2 if self.dtype == "float16" else 4)
+        )
         lines = [
             (
                 f"model     {self.model.name}, {len(self.taps)} taps, tokens"

@@ -190,21 +190,22 @@ def _features(
     precision: str,
     say: Text,
 ) -> "Features | None":
-    from sslens.capture.shards import describe, fill, require_folder
+    from sslens.capture import FeatureReducer, collect, find_missing
+    from sslens.capture.shards import describe
     from sslens.models.backbone import Backbone
+    from sslens.plan import Plan
     from sslens.progress import progress
-    from sslens.store import digest, home
+    from sslens.store import Store, home
 
     assert isinstance(model, Backbone)
-    wanted = describe(model, images, taps=taps, dtype="float32", precision=precision)
-    folder = home() / "features" / digest(wanted.key)[:24]
-    missing = require_folder(folder, wanted)
-    size = len(images) * wanted.row_bytes / 1e9
-    state = (
-        f"{len(missing)} of {wanted.count} files of features to be made"
-        if missing
-        else "features are stored"
+    reducers, plan, store = (
+        [FeatureReducer(taps)],
+        Plan.in_order(images.ids),
+        Store(home() / "store"),
     )
+    (missing,) = find_missing(model, images, reducers, store=store, plan=plan, precision=precision)
+    size = len(images) * describe(model, images, taps=taps, dtype="float32").row_bytes / 1e9
+    state = "features to be made" if missing else "features are stored"
     say(
         f"features  {model.name} over {len(images):,} images of {images.name}: {size:.2g} GB,"
         f" {state}"
@@ -212,6 +213,15 @@ def _features(
     if command.common.dry_run:
         return None
     with progress(model.name, quiet=not missing) as report:
-        store = fill(folder, wanted, missing, model, images, device=device, progress=report)
+        (features,) = collect(
+            model,
+            images,
+            reducers,
+            plan=plan,
+            store=store,
+            device=device,
+            precision=precision,
+            progress=report,
+        )
     model.to("cpu")
-    return store
+    return features

@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from sslens.capture import Features
-from sslens.capture.manifest import Column
+from sslens.capture import Column, Features
 from sslens.comparisons import families as _families
 from sslens.comparisons import roles as _roles
 from sslens.comparisons.inputs import Inputs

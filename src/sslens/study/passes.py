@@ -103,18 +103,16 @@ def _plan_pass(
     store: Store,
     precision: str,
 ) -> ActivationPass:
-    from sslens.capture import key_of
+    from sslens.capture import find_missing
 
     assert member.model is not None
     taps = member.model.pick(None)
     unique = {identify(reducer): reducer for reducer in reducers}
-    useful = [reducer for reducer in unique.values() if reducer.taps(member.model, taps)]
-    missing = 0
-    for reducer in useful:
-        of_reducer = reducer.taps(member.model, taps)
-        key = key_of(member.model, images, plan, reducer, of_reducer, precision)
-        missing += not store.has(reducer.kind, key)
-    return ActivationPass(member, images, bank, plan, tuple(useful), missing)
+    useful = tuple(reducer for reducer in unique.values() if reducer.taps(member.model, taps))
+    missing = find_missing(
+        member.model, images, useful, store=store, plan=plan, precision=precision
+    )
+    return ActivationPass(member, images, bank, plan, useful, sum(missing))
 
 
 def run_passes(

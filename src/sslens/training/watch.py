@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sslens.capture.passes import collect
-from sslens.capture.reducers import FeatureReducer
+from sslens.capture import FeatureReducer, collect
 from sslens.data.decoded import Decoded
 from sslens.data.images import ImageSet
 from sslens.data.transform import EvalTransform

@@ -11,8 +11,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from sslens.capture import pooled, tapped
-from sslens.capture.manifest import Column
+from sslens.capture import Column, pooled, tapped
 from sslens.data.colour import Normalize
 from sslens.data.geometry import Flip, RandomResizedCrop
 from sslens.data.images import ImageSet

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from sslens.capture.manifest import Column
+from sslens.capture import Column
 from sslens.errors import InputError
 from sslens.probes.linear.grid import Point, rates
 from sslens.probes.linear.lars import lars_

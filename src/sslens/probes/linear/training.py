@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from sslens.capture.manifest import Column
+from sslens.capture import Column
 from sslens.errors import InputError
 from sslens.probes.linear.augmented import Augmented
 from sslens.probes.linear.batches import Batches, Held, Labelled, Stored, require, usual_batch

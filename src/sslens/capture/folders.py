@@ -1,0 +1,109 @@
+"""Folders of stored features before a pass: what they will hold, and what they lack."""
+
+import shutil
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from sslens.capture.hooks import activations
+from sslens.capture.keys import PassRequest
+from sslens.capture.manifest import POOLINGS, Column, Manifest, places, shard_path
+from sslens.capture.pooling import pooled
+from sslens.capture.sharing import this_process
+from sslens.errors import Doubt, InputError
+from sslens.models.backbone import Backbone
+from sslens.models.taps import Tap
+from sslens.store import digest
+
+
+def widths(model: Backbone, taps: Sequence[Tap]) -> dict[Column, int]:
+    """The width of each pooling of each tap, found by one forward pass of an empty image.
+
+    Raises:
+        InputError: the forward pass leaves a tap out.
+    """
+    place = next(model.parameters(), torch.empty(0)).device
+    side = model.transform.crop
+    outputs = activations(
+        model, torch.zeros(1, 3, side, side, device=place), [tap.name for tap in taps]
+    )
+    columns: dict[Column, int] = {}
+    for tap in taps:
+        if tap.name not in outputs:
+            raise InputError(
+                f"{model.name} never calls the module of the tap {tap.name}: its forward pass goes"
+                " another way, so leave that tap out."
+            )
+        vectors = pooled(outputs[tap.name], model.prefix)
+        columns |= {(tap.name, p): vectors[p].shape[1] for p in POOLINGS if p in vectors}
+    return columns
+
+
+def manifest_of(
+    request: PassRequest, columns: Mapping[Column, int], dtype: str, shard: int
+) -> Manifest:
+    """What a folder says that holds the features of a pass, in the order of its plan."""
+    model, images = request.model, request.images
+    return Manifest(
+        {
+            "name": model.name,
+            "source": model.source,
+            "digest": model.digest,
+            "about": model.about.to_json(),
+        },
+        model.transform.spec(),
+        request.precision,
+        {
+            "name": images.name,
+            "count": len(images),
+            "content": images.content,
+            "ids": digest(request.plan.ids),
+        },
+        images.classes,
+        request.taps,
+        columns,
+        dtype,
+        shard,
+    )
+
+
+def missing_shards(folder: Path, wanted: Manifest, mend: str) -> list[int]:
+    """The shards that a folder lacks, those that are cut off or damaged among them.
+
+    Args:
+        mend: what to do where the disk is too small.
+
+    Raises:
+        InputError: the disk has too little room for what is missing.
+
+    Warns:
+        Doubt: a shard is there and cannot be used.
+    """
+    missing = []
+    for number in range(wanted.count):
+        try:
+            if places(folder, wanted, number) is not None:
+                continue
+        except FileNotFoundError:
+            missing.append(number)
+            continue
+        missing.append(number)
+        if this_process()[0] == 0:
+            warnings.warn(
+                f"{shard_path(folder, number)} is cut off or of other features, and is computed"
+                " again.",
+                Doubt,
+                stacklevel=3,
+            )
+    need = sum(len(wanted.rows(number)) for number in missing) * wanted.row_bytes
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(there).free
+    if need > free:
+        raise InputError(
+            f"The features take {need / 1e9:.1f} GB, and the disk of {folder} has {free / 1e9:.1f}"
+            " GB free",
+            mend=mend,
+        )
+    return missing

@@ -1,0 +1,237 @@
+"""Grams of each minibatch, and of several minibatches joined."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, final
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from sslens.capture.gram import centred_gram
+from sslens.capture.grams import Grams
+from sslens.capture.keys import PassRequest
+from sslens.capture.pooling import choose_tokens
+from sslens.capture.sharing import sum_over_processes, this_process
+from sslens.errors import InputError
+from sslens.models.backbone import Backbone
+from sslens.models.taps import Tap
+from sslens.plan import Plan
+from sslens.store import Store, scratch
+
+TOKENS = ("all", "cls", "patch")
+#: images over which a wide Gram reaches, and taps of which wide Grams are made: as in the papers'
+#: figure on convergence
+WIDTH, DRAWN = 1024, 10
+#: bytes of a tap's features above which they wait on disk until a wide Gram is made of them
+IN_MEMORY = 2**28
+
+
+@final
+@dataclass(frozen=True)
+class GramReducer:
+    """Wants the mean-centred n × n Gram of the flattened features, per tap and minibatch.
+
+    A minibatch shorter than the others is padded with zeros, which no measure reads.
+
+    Args:
+        tokens: "all" (the papers' choice), "cls" or "patch".
+
+    Raises:
+        InputError: other tokens.
+    """
+
+    kind: ClassVar[str] = "grams"
+    version: ClassVar[int] = 1
+    tokens: str = "all"
+
+    def __post_init__(self) -> None:
+        if self.tokens not in TOKENS:
+            raise InputError(f'There are no tokens "{self.tokens}": expected all, cls or patch.')
+
+    def settings(self) -> dict[str, str]:
+        """What decides the result beside the pass."""
+        return {"tokens": self.tokens}
+
+    def taps(self, model: Backbone, taps: Sequence[Tap]) -> tuple[Tap, ...]:
+        """All taps, or none where the model has no such tokens."""
+        return tuple(taps) if self.tokens == "all" or model.prefix else ()
+
+    def has(self, request: PassRequest, store: Store) -> bool:
+        """Whether the store has the Grams."""
+        return store.has(self.kind, request.key(self.kind, self.version, self.settings()))
+
+    def find(self, request: PassRequest, store: Store) -> Grams | None:
+        """The Grams, if the store has them."""
+        return _read(
+            store, self.kind, request, request.key(self.kind, self.version, self.settings())
+        )
+
+    def start(self, request: PassRequest, store: Store | None) -> "GramAccumulator":
+        """Begin a pass."""
+        key = request.key(self.kind, self.version, self.settings())
+        return GramAccumulator(request, self.tokens, _Keeper(self.kind, key, store))
+
+
+@final
+@dataclass(frozen=True)
+class WideGramReducer:
+    """Wants the Grams over up to 1,024 images, joined from consecutive minibatches.
+
+    The blocks on the diagonal of such a Gram are the Grams of its minibatches but for the mean
+    about which they are centred, to which unbiased HSIC is blind: so one pass gives CKA at every
+    size of minibatch up to `width`. Of all tokens, and of ten taps drawn by the seed (the same for
+    models of one length), since the features of a whole group must be kept.
+    """
+
+    kind: ClassVar[str] = "wide"
+    version: ClassVar[int] = 1
+    width: int = WIDTH
+    drawn: int = DRAWN
+    seed: int = 0
+
+    def settings(self) -> dict[str, str | int]:
+        """What decides the result beside the pass."""
+        return {"tokens": "all", "width": self.width, "drawn": self.drawn, "seed": self.seed}
+
+    def taps(self, model: Backbone, taps: Sequence[Tap]) -> tuple[Tap, ...]:
+        """Ten of the taps."""
+        rows = np.random.default_rng(self.seed).permutation(len(taps))[: self.drawn]
+        return tuple(taps[row] for row in sorted(rows))
+
+    def has(self, request: PassRequest, store: Store) -> bool:
+        """Whether the store has the Grams."""
+        return store.has(self.kind, request.key(self.kind, self.version, self.settings()))
+
+    def find(self, request: PassRequest, store: Store) -> Grams | None:
+        """The Grams, if the store has them."""
+        return _read(
+            store, self.kind, request, request.key(self.kind, self.version, self.settings())
+        )
+
+    def start(self, request: PassRequest, store: Store | None) -> "WideGramAccumulator":
+        """Begin a pass."""
+        key = request.key(self.kind, self.version, self.settings())
+        return WideGramAccumulator(request, self.width, _Keeper(self.kind, key, store))
+
+
+def _read(store: Store, kind: str, request: PassRequest, key: Mapping[str, Any]) -> Grams | None:
+    tensors = store.read(kind, key)
+    if tensors is None:
+        return None
+    blocks, energy, sizes = (tensors[name] for name in ("grams", "energy", "sizes"))
+    return Grams(request.model.name, request.plan.ids, request.taps, blocks, energy, sizes, key)
+
+
+@dataclass(frozen=True)
+class _Keeper:
+    """Where Grams are kept, and under which key."""
+
+    kind: str
+    key: Mapping[str, Any]
+    store: Store | None
+
+    def keep(self, part: Grams) -> Grams:
+        """The Grams over all processes, written by the first."""
+        tensors = {"grams": part.blocks, "energy": part.energy, "sizes": part.sizes}
+        tensors = sum_over_processes(tensors)
+        if self.store is not None and this_process()[0] == 0:
+            self.store.write(self.kind, self.key, tensors)
+        blocks, energy, sizes = (tensors[name] for name in ("grams", "energy", "sizes"))
+        return replace(part, blocks=blocks, energy=energy, sizes=sizes)
+
+
+def _empty(request: PassRequest, batches: int, n: int, key: Mapping[str, Any]) -> Grams:
+    """Grams of zeros, which are zero where a process saw nothing."""
+    taps = len(request.taps)
+    return Grams(
+        request.model.name,
+        request.plan.ids,
+        request.taps,
+        torch.zeros(taps, batches, n, n),
+        torch.zeros(taps, batches, dtype=torch.float64),
+        torch.zeros(batches, dtype=torch.int64),
+        key,
+    )
+
+
+@final
+class GramAccumulator:
+    """Makes the Gram of each tap's output as it comes."""
+
+    together = 1
+
+    def __init__(self, request: PassRequest, tokens: str, keeper: _Keeper) -> None:
+        sizes = request.plan.sizes
+        self.minibatches = range(len(sizes))
+        self._grams = _empty(request, len(sizes), max(sizes), keeper.key)
+        self._row = {tap.name: row for row, tap in enumerate(request.taps)}
+        self._prefix, self._tokens, self._keeper = request.model.prefix, tokens, keeper
+
+    def add(self, tap: Tap, output: Tensor, batch: int) -> None:
+        """Take a tap's output on a minibatch."""
+        self._grams.sizes[batch] = len(output)
+        chosen = choose_tokens(output, self._prefix, self._tokens)
+        if chosen is not None:
+            gram, energy = centred_gram(chosen.flatten(1))
+            row, size = self._row[tap.name], len(gram)
+            self._grams.blocks[row, batch, :size, :size] = gram.float().cpu()
+            self._grams.energy[row, batch] = energy.cpu()
+
+    def finish(self) -> Grams:
+        """The Grams over all processes."""
+        return self._keeper.keep(self._grams)
+
+
+@final
+class WideGramAccumulator:
+    """Keeps each tap's features until a group of minibatches is whole, and makes its Gram."""
+
+    def __init__(self, request: PassRequest, width: int, keeper: _Keeper) -> None:
+        self.minibatches = range(len(request.plan.sizes))
+        self.together = minibatches_joined(request.plan, width)
+        self._groups = [
+            request.plan.sizes[first : first + self.together]
+            for first in range(0, len(request.plan.sizes), self.together)
+        ]
+        n = max(sum(group) for group in self._groups)
+        self._grams = _empty(request, len(self._groups), n, keeper.key)
+        self._row = {tap.name: row for row, tap in enumerate(request.taps)}
+        self._waiting: dict[str, Tensor] = {}
+        self._keeper = keeper
+
+    def add(self, tap: Tap, output: Tensor, batch: int) -> None:
+        """Take a tap's output on a minibatch."""
+        group, place = divmod(batch, self.together)
+        sizes, x = self._groups[group], output.flatten(1)
+        if place == 0:
+            self._waiting[tap.name] = _room(sum(sizes), x.shape[1])
+        start = sum(sizes[:place])
+        self._waiting[tap.name][start : start + len(x)] = x
+        if place == len(sizes) - 1:
+            gram, energy = centred_gram(self._waiting.pop(tap.name), x.device)
+            row, size = self._row[tap.name], len(gram)
+            self._grams.sizes[group] = size
+            self._grams.blocks[row, group, :size, :size] = gram.float().cpu()
+            self._grams.energy[row, group] = energy.cpu()
+
+    def finish(self) -> Grams:
+        """The Grams over all processes."""
+        return self._keeper.keep(self._grams)
+
+
+def minibatches_joined(plan: Plan, width: int) -> int:
+    """How many minibatches make a wide Gram.
+
+    >>> minibatches_joined(Plan.draw([str(i) for i in range(2048)]), width=1024)
+    32
+    """
+    return max(1, width // plan.sizes[0])
+
+
+def _room(images: int, features: int) -> Float32[Tensor, "image feature"]:
+    """Room for features until they are multiplied: in memory, or on disk where they are large."""
+    if 4 * images * features <= IN_MEMORY:
+        return torch.empty(images, features)
+    return torch.from_numpy(scratch((images, features), "float32"))

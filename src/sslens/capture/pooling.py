@@ -1,0 +1,36 @@
+"""A tap's output as vectors: a choice of its tokens, or their means."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+def choose_tokens(
+    output: Float[Tensor, "image ..."], prefix: int | None, tokens: str
+) -> Tensor | None:
+    """All tokens, the CLS token or the patch tokens of a tap's output; None where the output has no
+    such tokens."""
+    if tokens == "all":
+        return output
+    if output.ndim != 3 or not prefix:
+        return None
+    return output[:, 0] if tokens == "cls" else output[:, prefix:]
+
+
+def pooled(
+    output: Float[Tensor, "image ..."], prefix: int | None
+) -> dict[str, Float[Tensor, "image dim"]]:
+    """A tap's output as vectors, by pooling: "cls", "mean" (of all tokens, or places of a map),
+    "patch" (mean of the patch tokens), or "flat".
+
+    >>> import torch
+    >>> {k: v.tolist() for k, v in pooled(torch.tensor([[[1.0], [3.0], [8.0]]]), prefix=1).items()}
+    {'cls': [[1.0]], 'mean': [[4.0]], 'patch': [[5.5]]}
+    """
+    if output.ndim == 4:
+        return {"mean": output.mean((2, 3))}
+    if output.ndim != 3:
+        return {"flat": output.flatten(1)}
+    poolings = {"mean": output.mean(1)}
+    if prefix:
+        poolings = {"cls": output[:, 0], **poolings, "patch": output[:, prefix:].mean(1)}
+    return poolings

@@ -1,0 +1,136 @@
+"""Where rows of features are read from: memory, the shards of a folder, or several of these in
+another order."""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol, TypeAlias, final, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from sslens.capture.manifest import DTYPES, Column, Manifest, shard_path
+
+Rows: TypeAlias = slice | Int64[np.ndarray, " row"]
+#: bytes of shards that are mapped at a time, and among whose rows `Features.order` shuffles
+WINDOW = 2**28
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Rows of features, by tap and pooling."""
+
+    def read(self, column: Column, rows: Rows) -> Tensor:
+        """Some rows of a column; a slice has a step of 1."""
+        ...
+
+    def windows(
+        self, rows: Int64[np.ndarray, " row"], generator: np.random.Generator, row_bytes: int
+    ) -> Int64[np.ndarray, " row"]:
+        """The place of each row's window when windows are visited in random order.
+
+        A window is so many files as make 256 MB, whose rows are shuffled with each other.
+        """
+        ...
+
+
+@final
+class InMemory:
+    """Columns as tensors."""
+
+    def __init__(self, columns: Mapping[Column, Tensor]) -> None:
+        self.columns = columns
+
+    def read(self, column: Column, rows: Rows) -> Tensor:
+        """Some rows of a column, a view of them where they are consecutive."""
+        return self.columns[column][rows if isinstance(rows, slice) else torch.from_numpy(rows)]
+
+    def windows(
+        self, rows: Int64[np.ndarray, " row"], generator: np.random.Generator, row_bytes: int
+    ) -> Int64[np.ndarray, " row"]:
+        """All rows are in one window."""
+        return np.zeros(len(rows), np.int64)
+
+
+@final
+class InShards:
+    """The shards of a folder as maps of their files, of which so many are kept as make 256 MB."""
+
+    def __init__(
+        self, folder: Path, manifest: Manifest, starts: Sequence[Mapping[Column, int]]
+    ) -> None:
+        self.folder, self.manifest, self.starts = folder, manifest, starts
+        self._maps: OrderedDict[int, np.memmap] = OrderedDict()
+        self._room = max(1, WINDOW // (manifest.row_bytes * manifest.shard))
+
+    def read(self, column: Column, rows: Rows) -> Tensor:
+        """Some rows of a column; consecutive rows of one shard are not copied."""
+        shard, width = self.manifest.shard, self.manifest.columns[column]
+        if isinstance(rows, slice):
+            start, stop = rows.start, rows.stop
+            parts = [
+                self._view(number, column)[max(0, start - number * shard) : stop - number * shard]
+                for number in range(start // shard, -(-max(start, stop) // shard))
+            ]
+            if len(parts) == 1:
+                return parts[0]
+            return torch.cat(parts) if parts else self._empty(0, width)
+        values = self._empty(len(rows), width)
+        numbers, local = np.divmod(rows, shard)
+        for number in np.unique(numbers):
+            wanted = torch.from_numpy(np.flatnonzero(numbers == number))
+            values[wanted] = self._view(int(number), column)[
+                torch.from_numpy(local[wanted.numpy()])
+            ]
+        return values
+
+    def windows(
+        self, rows: Int64[np.ndarray, " row"], generator: np.random.Generator, row_bytes: int
+    ) -> Int64[np.ndarray, " row"]:
+        """Shards in a random order, so many a window as make 256 MB."""
+        places = generator.permutation(self.manifest.count)[rows // self.manifest.shard]
+        return places // max(1, WINDOW // (row_bytes * self.manifest.shard))
+
+    def _empty(self, rows: int, width: int) -> Tensor:
+        return torch.empty(rows, width, dtype=DTYPES[self.manifest.dtype])
+
+    def _view(self, number: int, column: Column) -> Tensor:
+        """The rows of a shard of one column, copied when they are written to (and the file never
+        is)."""
+        if number not in self._maps:
+            while len(self._maps) >= self._room:
+                self._maps.popitem(last=False)
+            self._maps[number] = np.memmap(shard_path(self.folder, number), np.uint8, "c")
+        self._maps.move_to_end(number)
+        shape = len(self.manifest.rows(number)), self.manifest.columns[column]
+        return torch.frombuffer(
+            self._maps[number],
+            dtype=DTYPES[self.manifest.dtype],
+            count=shape[0] * shape[1],
+            offset=self.starts[number][column],
+        ).view(shape)
+
+
+@final
+class Joined:
+    """Columns from several sources, each with the row at which it has each image; None where the
+    order is its own."""
+
+    def __init__(
+        self, parts: Mapping[Column, tuple[Source, Int64[np.ndarray, " image"] | None]]
+    ) -> None:
+        self.parts = parts
+
+    def read(self, column: Column, rows: Rows) -> Tensor:
+        """Some rows of a column."""
+        source, row = self.parts[column]
+        return source.read(column, rows if row is None else row[rows])
+
+    def windows(
+        self, rows: Int64[np.ndarray, " row"], generator: np.random.Generator, row_bytes: int
+    ) -> Int64[np.ndarray, " row"]:
+        """Windows of the source of the first column."""
+        source, row = next(iter(self.parts.values()))
+        return source.windows(rows if row is None else row[rows], generator, row_bytes)
