@@ -19,6 +19,7 @@ from sslens.capture import (
     FeatureReducer,
     Features,
     GramReducer,
+    PassRequest,
     WideGramReducer,
     collect,
     extract,
@@ -286,3 +287,16 @@ def test_a_model_that_was_compared_is_not_passed_again_by_another_process(
         assert seen == []
 
     assert forked(others) == [0]
+
+
+def test_features_of_a_store_of_version_0_1_are_found(
+    model: Backbone, images: ImageSet, store: Store
+) -> None:
+    plan = Plan.draw(images.ids, 16)
+    made = features(model, images, None, plan=plan)
+    request = PassRequest.of(model, images, plan, [tap.name for tap in made.taps], "float32")
+    key = request.key("features", 1, {"kinds": ["block", "norm", "pixels"]})
+    store.write("features", key, {"/".join(column): made.read(*column) for column in made.columns})
+    with passed() as seen:
+        require_equal(features(model, images, store, plan=plan), made)
+    assert seen == []

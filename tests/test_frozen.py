@@ -91,6 +91,8 @@ def stored(files: Path) -> set[Path]:
 
 
 def header_of(path: Path) -> str:
+    if (path.parent / "features.json").is_file():
+        return str(json.loads((path.parent / "features.json").read_text())["taps"])
     return str(json.loads(cases_header(path)["sslens.key"])["taps"])
 
 

@@ -186,7 +186,19 @@ def _parts(request: PassRequest, store: Store) -> list[Features]:
             parts.append(open_features(path))
         except InputError:  # not whole, or damaged: what it should hold is computed again
             continue
+    earlier = _read_earlier(request, store)
+    parts += [] if earlier is None else [earlier]
     return sorted(parts, key=lambda part: part.ids != request.plan.ids)
+
+
+def _read_earlier(request: PassRequest, store: Store) -> Features | None:
+    """What version 0.1 kept of this very pass as one file: the usual taps, by the minibatches."""
+    key = request.key("features", 1, {"kinds": list(KINDS)})
+    tensors = store.read("features", key) if store.has("features", key) else None
+    if tensors is None:
+        return None
+    columns = {column_of(name): values for name, values in tensors.items()}
+    return Features.of(columns, ids=request.plan.ids, taps=request.taps)
 
 
 def _lacking(request: PassRequest, parts: Sequence[Features]) -> tuple[Tap, ...]:
