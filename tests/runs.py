@@ -15,12 +15,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sslens.data.images import ImageSet, Source, from_arrays
-from sslens.find import plugin
+from sslens.find import names, plugin
 from sslens.methods.labels import with_classes
 from sslens.models.arch import parse
 from sslens.models.vit import explicit_attention
-from sslens.objectives import dino, fcmae, mae, moco_v3, msn, supervised
-from sslens.recipes import recipe
+from sslens.recipes import trial_settings
 from sslens.training.pretrain import pretrain
 from sslens.training.schedule import Training
 
@@ -28,77 +27,37 @@ ARCH = "vit_nano_patch16_32"
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
 LABELS = [i % 3 for i in range(20)]
 IMAGES = from_arrays(PIXELS, LABELS, classes=["a", "b", "c"])
-SETTINGS = {
-    "mae": mae.Settings(
-        decoder_dim=32, decoder_blocks=1, decoder_heads=2, base_lr=0.05, warmup=0.25
-    ),
-    "moco-v3": moco_v3.Settings(head_dim=32, out_dim=16, base_lr=0.05, warmup=0.25),
-    "dino": dino.Settings(
-        prototypes=64,
-        head_dim=32,
-        out_dim=16,
-        local_crops=2,
-        local_size=16,
-        momentum=0.9,
-        base_lr=0.05,
-        warmup=0.25,
-    ),
-    "msn": msn.Settings(
-        prototypes=64,
-        head_dim=32,
-        out_dim=16,
-        focal_views=2,
-        focal_size=16,
-        momentum=0.5,
-        base_lr=0.01,
-        warmup=0.25,
-        temperature=0.3,
-        sharpening=0.5,
-    ),
-    "fcmae": fcmae.Settings(decoder_dim=32, base_lr=0.05, warmup=0.25),
-    "supervised": supervised.Settings(base_lr=0.05, warmup=0.25),
-    "moco-v3-on-resnet": dataclasses.replace(
-        recipe("moco-v3", "resnet50-e100").settings,
-        head_dim=32,
-        out_dim=16,
-        base_lr=20.0,
-        warmup=0.25,
-    ),
-    "dino-on-resnet": dataclasses.replace(
-        recipe("dino", "resnet50").settings,
-        prototypes=64,
-        head_dim=32,
-        out_dim=16,
-        local_crops=2,
-        momentum=0.9,
-        warmup=0.25,
-    ),
-    "supervised-on-resnet": supervised.Settings(base_lr=0.05, warmup=0.25),
-}
 RESNET = "resnet_8x12x16x20_1x1x1x1_64"
 #: 5 steps an epoch, 15 in all; checkpoints do not fall on the ends of epochs
 TRAINING = Training(
     epochs=3, batch_size=4, precision="float32", device="cpu", save_every=4, log_every=1
 )
+#: a small network of every kind
+ARCHS = {"vit": ARCH, "resnet": RESNET, "convnextv2": "convnextv2_8x16x32x64_1x1x2x1_64"}
+#: every objective on every kind of network that it trains: the files in objectives/ decide
+KINDS = {
+    name if number == 0 else f"{name}-on-{kind}": (name, kind)
+    for name in names("objectives")
+    for number, kind in enumerate(plugin("objectives", name).KINDS)
+}
+SETTINGS = {case: trial_settings(name, kind) for case, (name, kind) in KINDS.items()}
 #: every objective, on the first kind of network that it trains
-OBJECTIVES = tuple(case for case in SETTINGS if "-on-" not in case)
+OBJECTIVES = tuple(case for case in KINDS if "-on-" not in case)
 #: and on the others
-CASES = tuple(SETTINGS)
+CASES = tuple(KINDS)
 
 
 def arch_of(case: str) -> str:
     """The network of a case."""
-    if case.endswith("-on-resnet"):
-        return RESNET
-    return "convnextv2_8x16x32x64_1x1x2x1_64" if case == "fcmae" else ARCH
+    return ARCHS[KINDS[case][1]]
 
 
 def method_of(case: str) -> Any:
     """An objective as the loop makes it."""
-    module = plugin("objectives", case.partition("-on-")[0])
+    module = plugin("objectives", KINDS[case][0])
     torch.manual_seed(TRAINING.seed)
     method = module.Objective(
-        parse(arch_of(case)), with_classes(case.partition("-on-")[0], SETTINGS[case], IMAGES)
+        parse(arch_of(case)), with_classes(KINDS[case][0], SETTINGS[case], IMAGES)
     )
     explicit_attention(method, True)
     return method.train()
@@ -115,7 +74,7 @@ def fit(
     settings, arch = changed.pop("settings", SETTINGS.get(case)), changed.pop("arch", arch_of(case))
     training = dataclasses.replace(TRAINING, **changed)
     return pretrain(
-        case.partition("-on-")[0],
+        KINDS[case][0],
         images,
         arch,
         out,
@@ -167,11 +126,14 @@ LARGER: dict[str, Any] = {
 }
 
 
-def alike(out: Path, other: Path, atol: float) -> None:
-    """The losses of every step are equal but for rounding, and so are the encoders' weights."""
-    np.testing.assert_allclose(log(out), log(other), rtol=0, atol=atol)
-    moved = np.ptp(log(other))
-    assert moved > 1e-2
+def alike(out: Path, other: Path, tolerance: float) -> None:
+    """The losses of every step are equal but for rounding, and so are the encoders' weights.
+
+    The tolerance of a loss scales with the loss, where that is above 1.
+    """
+    within = tolerance * max(1.0, *np.abs(log(other)))
+    np.testing.assert_allclose(log(out), log(other), rtol=0, atol=within)
+    assert np.ptp(log(other)) > 10 * within, "the run did not move, and would be like any"
     one, two = load_file(out / "last.safetensors"), load_file(other / "last.safetensors")
     rtol = 1e-3 if "conv1.weight" in one else 0  # LARS magnifies
     for key, value in one.items():
@@ -181,6 +143,19 @@ def alike(out: Path, other: Path, atol: float) -> None:
             torch.testing.assert_close(
                 value, two[key], rtol=rtol, atol=2e-4, msg=lambda text, key=key: f"{key}: {text}"
             )
+
+
+class Runs(dict[str, Path]):
+    """The folders of runs of cases, each trained when it is first asked for."""
+
+    def __init__(self, folder: Path, **changed: Any) -> None:
+        super().__init__()
+        self.folder, self.changed = folder, changed
+
+    def __missing__(self, case: str) -> Path:
+        self[case] = self.folder / case
+        fit(self[case], case, **self.changed)
+        return self[case]
 
 
 class Signalling:

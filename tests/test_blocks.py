@@ -11,7 +11,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch._inductor import config as inductor
 
-from runs import CASES, IMAGES, SETTINGS, arch_of, method_of
+from runs import CASES, IMAGES, KINDS, SETTINGS, arch_of, method_of
 from sslens.errors import InputError
 from sslens.find import plugin
 from sslens.methods import Rows
@@ -22,7 +22,7 @@ from sslens.models.vit import ViTArch
 
 
 def minibatch(case: str) -> dict[str, Tensor]:
-    objective = case.partition("-on-")[0]
+    objective = KINDS[case][0]
     settings = with_classes(objective, SETTINGS[case], IMAGES)
     assert IMAGES.labels is not None
     rows = Rows(0, 0, slice(0, 8), 8, tuple(IMAGES.labels[:8].tolist()))

@@ -1,12 +1,14 @@
 """A contract for every file of objectives/, and each objective beside its formulas, computed again
 in float64."""
 
+import ast
 import contextlib
 import copy
 import dataclasses
 import inspect
 import math
 import pickle
+import textwrap
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -19,7 +21,7 @@ from torch import Tensor, nn
 from sslens.data.streams import mask_noise
 from sslens.errors import InputError
 from sslens.find import names, plugin
-from sslens.methods import Method, Moment, Rows, WholeBatch
+from sslens.methods import HOOKS, Method, Moment, Rows, WholeBatch
 from sslens.methods.pixels import patchify
 from sslens.models.cnn import CNNArch
 from sslens.models.vit import ViTArch, sincos_positions
@@ -27,7 +29,11 @@ from sslens.objectives import mae, moco_v3
 from sslens.training.gradients import backward, backward_whole
 
 ARCH = ViTArch(image_size=32, patch_size=8, dim=64, blocks=2, heads=2)
-ARCHS = {"vit": ARCH, "convnextv2": CNNArch.parse("convnextv2_8x16x32x64_1x1x2x1_64")}
+ARCHS = {
+    "vit": ARCH,
+    "resnet": CNNArch.parse("resnet_8x12x16x20_1x1x1x1_64"),
+    "convnextv2": CNNArch.parse("convnextv2_8x16x32x64_1x1x2x1_64"),
+}
 IMAGES = [
     Image.fromarray(np.random.default_rng(i).integers(0, 256, (40 + i, 50 - i, 3), dtype=np.uint8))
     for i in range(8)
@@ -46,6 +52,14 @@ def run(
 
 def close(got: Any, wanted: Any, atol: float) -> None:
     np.testing.assert_allclose(np.asarray(got), np.asarray(wanted), rtol=0, atol=atol)
+
+
+def near(got: Tensor, wanted: Tensor, tolerance: float, what: str = "") -> None:
+    """Equal but for a tolerance that scales with the largest value, where that is above 1."""
+    scale = max(1.0, float(wanted.detach().abs().max())) if wanted.numel() else 1.0
+    torch.testing.assert_close(
+        got, wanted, rtol=0, atol=tolerance * scale, msg=lambda text: f"{what}: {text}"
+    )
 
 
 # ------------------------------------------------------------------------------------- the contract
@@ -104,6 +118,15 @@ def test_the_objective_is_a_method(built: SimpleNamespace) -> None:
     assert built.module.FAMILY in ("JE", "REC", "supervised")
 
 
+def test_what_is_named_like_a_hook_is_one_and_does_something(built: SimpleNamespace) -> None:
+    for name, function in inspect.getmembers(type(built.objective), inspect.isfunction):
+        if name.startswith(("before_", "after_")):
+            assert name in HOOKS, f"the loop knows no {name}"
+            body = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+            assert isinstance(body, ast.FunctionDef)
+            assert len(body.body) > 1, f"{name} does nothing: leave it out"
+
+
 def test_a_minibatch_in_parts_has_the_gradient_of_the_whole(
     built: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,14 +149,14 @@ def test_a_minibatch_in_parts_has_the_gradient_of_the_whole(
             for rows in (slice(0, 4), slice(4, 8))
         ]
         got = backward(parted, parts, 2, contextlib.nullcontext())
-    close(got.item(), loss.item(), atol=1e-10)
+    near(got.detach(), loss.detach(), 1e-10)
     for (name, wanted), parameter in zip(
         whole.named_parameters(), parted.parameters(), strict=True
     ):
         if wanted.grad is not None:
-            torch.testing.assert_close(parameter.grad, wanted.grad, rtol=0, atol=1e-9, msg=name)
+            near(parameter.grad, wanted.grad, 1e-9, name)
     for (name, value), other in zip(whole.named_buffers(), parted.buffers(), strict=True):
-        torch.testing.assert_close(other, value, rtol=0, atol=1e-10, msg=name)
+        near(other, value, 1e-10, name)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -143,7 +166,7 @@ def test_the_loss_is_a_finite_float32_scalar(built: SimpleNamespace, dtype: torc
     assert loss.dtype == torch.float32
     assert loss.shape == ()
     assert math.isfinite(loss.item())
-    close(loss.item(), run(built.objective, built.batch).item(), atol=0.05)
+    near(loss.detach(), run(built.objective, built.batch).detach(), 0.05)
 
 
 def test_every_trained_parameter_is_in_one_group_and_has_a_gradient(built: SimpleNamespace) -> None:
@@ -179,7 +202,7 @@ def test_a_few_steps_lower_the_loss_while_nothing_else_moves(built: SimpleNamesp
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < losses[0] - 0.3, losses
+    assert losses[-1] < 0.95 * losses[0], losses
 
 
 def test_views_are_a_pure_function_whose_rows_concatenate(built: SimpleNamespace) -> None:

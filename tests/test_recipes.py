@@ -8,14 +8,15 @@ import pytest
 from sslens.cli import main
 from sslens.errors import InputError
 from sslens.find import names, plugin
-from sslens.recipes import Recipe, recipe, recipes
+from sslens.recipes import Recipe, recipe, recipes, trial_settings
 from sslens.training.optim import scaled_lr
 from sslens.training.pretrain import pretraining_job
 from sslens.training.schedule import Training, schedule_run
 
 ALL = [(objective, name) for objective in names("objectives") for name in recipes(objective)]
 
-ARCHS = {"fcmae": "convnextv2_base"}
+#: a network of each kind
+ARCHS = {"vit": "vit_base_patch16_224", "resnet": "resnet50", "convnextv2": "convnextv2_base"}
 
 
 @pytest.mark.parametrize(("objective", "name"), ALL)
@@ -29,15 +30,24 @@ def test_a_recipe_is_frozen_says_its_source_and_can_be_trained(objective: str, n
     said = inspect.getdoc(type(found)) or ""
     assert any(source in said for source in ("released", "Table")), said
     training = Training(epochs=found.epochs, batch_size=found.batch_size)
-    arch = (
-        "resnet50" if name.startswith("resnet50") else ARCHS.get(objective, "vit_base_patch16_224")
-    )
+    kinds = plugin("objectives", objective).KINDS
+    arch = ARCHS[next((kind for kind in kinds if name.startswith(kind)), kinds[0])]
     learns = hasattr(plugin("objectives", objective), "LABELLED")
     settings = (
         dataclasses.replace(found.settings, classes=("cat", "dog")) if learns else found.settings
     )
     imagenet = schedule_run(pretraining_job(objective, arch, settings), 1_281_167, training)
     assert imagenet.steps == found.epochs * (1_281_167 // found.batch_size)
+
+
+@pytest.mark.parametrize("objective", names("objectives"))
+def test_a_trial_is_of_kinds_that_the_objective_trains(objective: str) -> None:
+    kinds = plugin("objectives", objective).KINDS
+    assert set(getattr(plugin("recipes", objective), "TRIAL", {})) <= set(kinds)
+    for kind in kinds:
+        trial = trial_settings(objective, kind)
+        assert isinstance(trial, plugin("objectives", objective).Settings)
+        assert trial.warmup == 0.25
 
 
 @pytest.mark.parametrize("objective", names("objectives"))

@@ -4,15 +4,23 @@ objective.
 A recipe is a frozen dataclass in `recipes/OBJECTIVE.py` with epochs, minibatch and settings; its
 docstring names its source and how it differs from the others. Its name is the class's: `class
 TwoCrops` of `recipes/dino.py` is `two-crops`. Those of fine-tuning are in `recipes/finetune.py`.
-Every objective has `official`, what its released code does by default, whose settings are the
-objective's own defaults.
+Every objective has `official`, what its released code does by default; the settings of `official` are
+the objective's own defaults.
+
+Where the published numbers are too large for a trial of seconds on a few small images, a file has
+`TRIAL`: for each kind of network the settings that a trial takes instead. Without it a trial takes
+`NARROW` for every width over it, and the learning rate and warm-up of `trial_settings`.
 """
 
 import re
+from dataclasses import asdict, replace
 from typing import Any, Protocol, runtime_checkable
 
 from sslens.errors import InputError, nearest
 from sslens.find import plugin
+
+#: width of heads, and number of whatever else a setting counts by hundreds, in a trial
+NARROW = 32
 
 
 @runtime_checkable
@@ -79,3 +87,30 @@ def recipe(objective: str, name: str) -> Recipe:
     if name not in known:
         raise InputError(f'{objective} has no recipe "{name}": {nearest(name, known)}')
     return known[name]
+
+
+def trial_settings(objective: str, kind: str) -> Any:
+    """An objective's settings for a trial of seconds on a few small images.
+
+    They are the settings of the recipe that is meant for the kind of network, changed as the recipe's
+    file says; the tests of every objective take them.
+
+    Args:
+        kind: of the network, "vit", "resnet" or "convnextv2".
+
+    >>> trial_settings("mae", "vit").decoder_dim
+    32
+
+    Raises:
+        InputError: there is no such objective.
+    """
+    settings = recipe(objective, meant_for(objective, kind)).settings
+    given = getattr(plugin("recipes", objective), "TRIAL", {})
+    if kind in given:
+        return replace(settings, **given[kind])
+    wide = {
+        name: NARROW
+        for name, value in asdict(settings).items()
+        if type(value) is int and value > 8 * NARROW
+    }
+    return replace(settings, **wide, base_lr=0.05, warmup=0.25)

@@ -4,6 +4,13 @@ from dataclasses import dataclass, field
 
 from sslens.objectives.dino import Settings
 
+#: settings of a trial by kind of network: small enough for a few images of 32 px and some steps
+_NARROW = {"prototypes": 64, "head_dim": 32, "out_dim": 16, "local_crops": 2, "momentum": 0.9}
+TRIAL = {
+    "vit": _NARROW | {"local_size": 16, "base_lr": 0.05, "warmup": 0.25},
+    "resnet": _NARROW | {"warmup": 0.25},
+}
+
 
 @dataclass(frozen=True)
 class Official:

@@ -4,6 +4,17 @@ from dataclasses import dataclass, field
 
 from sslens.objectives.mae import Settings
 
+#: settings of a trial by kind of network: small enough for a few images of 32 px and some steps
+TRIAL = {
+    "vit": {
+        "decoder_dim": 32,
+        "decoder_blocks": 1,
+        "decoder_heads": 2,
+        "base_lr": 0.05,
+        "warmup": 0.25,
+    },
+}
+
 
 @dataclass(frozen=True)
 class Official:

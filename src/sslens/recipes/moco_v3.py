@@ -4,6 +4,12 @@ from dataclasses import dataclass, field
 
 from sslens.objectives.moco_v3 import Settings
 
+#: settings of a trial by kind of network: small enough for a few images of 32 px and some steps
+TRIAL = {
+    "vit": {"head_dim": 32, "out_dim": 16, "base_lr": 0.05, "warmup": 0.25},
+    "resnet": {"head_dim": 32, "out_dim": 16, "base_lr": 20.0, "warmup": 0.25},
+}
+
 
 @dataclass(frozen=True)
 class Official:
