@@ -26,8 +26,8 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from sslens.paths.files import in_order
-from sslens.paths.path import along
+from sslens.paths.files import sort_paths
+from sslens.paths.path import measure_path
 
 PIECE = 1 << 24
 
@@ -76,10 +76,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=given.scratch) as scratch:
         if given.folder is None:
             written(Path(scratch), given.arch, given.checkpoints)
-        paths = in_order((given.folder or Path(scratch)).glob("*.safetensors"))
+        paths = sort_paths((given.folder or Path(scratch)).glob("*.safetensors"))
         size = sum(path.stat().st_size for path in paths) / 1e9
         ways: dict[str, Callable[[], object]] = {
-            "sslens path": lambda: along(paths),
+            "sslens path": lambda: measure_path(paths),
             "read": lambda: read(paths, 0),
             "read past the cache": lambda: read(paths, os.O_DIRECT),
         }
@@ -95,7 +95,7 @@ def main() -> None:
         read(few, 0)
         for _ in range(given.rounds + 1):
             start = time.perf_counter()
-            along(few)
+            measure_path(few)
             seconds["sslens path, in memory"].append(
                 (time.perf_counter() - start) * len(paths) / len(few)
             )

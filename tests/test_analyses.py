@@ -28,7 +28,7 @@ from sslens.find import names, plugin
 from sslens.measures.cka import Comparison, minibatch_cka
 from sslens.models.about import About
 from sslens.models.taps import Tap
-from sslens.paths.path import Trail
+from sslens.paths.path import PathMeter
 from sslens.probes.linear.training import Point
 from sslens.statistics.proportions import wilson
 from sslens.table import Table
@@ -158,10 +158,10 @@ def path_of(name: str) -> Table:
     first, *others = (
         {name: torch.from_numpy(each[i]) for name, each in places.items()} for i in range(5)
     )
-    trail = Trail.begin(first)
+    trail = PathMeter.begin(first)
     for number, weights in enumerate(others, 1):
         trail.add(weights, str(number))
-    return trail.course.table()
+    return trail.path.table()
 
 
 CASES = {

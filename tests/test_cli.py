@@ -21,7 +21,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from sslens import __version__, zoo
-from sslens.arguments.training import changed
+from sslens.arguments.training import override_settings
 from sslens.cli import main
 from sslens.errors import InputError
 from sslens.find import names as plugin_names
@@ -420,12 +420,12 @@ def test_a_doubt_is_a_note(
 
 
 def test_settings_take_values_of_their_kind() -> None:
-    found = changed(Settings(), ["mask_ratio=0.5", "decoder_blocks=2", "base_lr=3e-4"])
+    found = override_settings(Settings(), ["mask_ratio=0.5", "decoder_blocks=2", "base_lr=3e-4"])
     assert (found.mask_ratio, found.decoder_blocks, found.base_lr) == (0.5, 2, 3e-4)
-    assert isinstance(changed(Settings(), ["base_lr=1"]).base_lr, float)
+    assert isinstance(override_settings(Settings(), ["base_lr=1"]).base_lr, float)
     with pytest.raises(InputError, match=r'The setting decoder_blocks is "2\.5": expected a int'):
-        changed(Settings(), ["decoder_blocks=2.5"])
-    assert changed(Settings(), ["betas=[0.9, 0.99]"]).betas == (0.9, 0.99)
+        override_settings(Settings(), ["decoder_blocks=2.5"])
+    assert override_settings(Settings(), ["betas=[0.9, 0.99]"]).betas == (0.9, 0.99)
 
 
 # ------------------------------------------------------------------------------------------------

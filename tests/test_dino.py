@@ -179,7 +179,7 @@ def test_the_centre_moves_after_the_step_to_what_the_teacher_said_in_all_its_par
     loss = objective(batch).item()
     assert torch.equal(objective.centre, before)
     assert objective(batch).item() == loss
-    objective._said.clear()
+    objective._teacher_means.clear()
     for part in (slice(0, 2), slice(2, 4)):
         objective({name: value[part] for name, value in batch.items()})
     objective.after_update(Moment(0, 10, 1))
@@ -199,9 +199,9 @@ def test_an_evaluation_leaves_no_trace_and_drops_no_branch() -> None:
     objective, batch = small(), crop_batch()
     without = {name: value for name, value in batch.items() if name != "depth"}
     wanted = objective(without).item()
-    objective._said.clear()
+    objective._teacher_means.clear()
     assert objective.eval()(batch).item() == wanted
-    assert objective._said == []
+    assert objective._teacher_means == []
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from sslens.errors import InputError
 from sslens.figure import Heatmap, Lines
 from sslens.find import plugin
 from sslens.models.about import About
-from sslens.paths.path import Trail
+from sslens.paths.path import PathMeter
 from sslens.statistics import runs as _runs
 from sslens.table import Table
 
@@ -37,10 +37,10 @@ def path(turn: float, epochs: int = 3, recipe: dict[str, str] | None = None) -> 
         attention = torch.tensor([1.0 + epoch, turn * (epoch % 2)], dtype=torch.float64)
         return {"blocks.0.attn.qkv.bias": attention, "blocks.1.mlp.fc1.bias": attention[:1]}
 
-    trail = Trail.begin(weights(0))
+    trail = PathMeter.begin(weights(0))
     for epoch in range(1, epochs + 1):
         trail.add(weights(epoch), str(epoch), step=4 * epoch, step_length=np.full(6, 4.0 * epoch))
-    return replace(trail.course.table(), provenance={"recipe": recipe or {}})
+    return replace(trail.path.table(), provenance={"recipe": recipe or {}})
 
 
 def straightness(turn: float) -> float:

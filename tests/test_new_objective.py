@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from sslens.data.views import mae_views
 from sslens.methods import Batch, Moment, Rows
 from sslens.methods.parameters import decayed_matrices
-from sslens.methods.schedules import warmed
+from sslens.methods.schedules import warmup_cosine
 from sslens.models.vit import ViTArch
 
 FAMILY = "REC"
@@ -89,7 +89,7 @@ class Objective(nn.Module):
 
     def rates(self, at: Moment, peak: float) -> tuple[float, float]:
         """A linear warm-up, then half a cosine to 0; constant weight decay."""
-        return warmed(at.progress, self.settings.warmup, peak), self.settings.weight_decay
+        return warmup_cosine(at.progress, self.settings.warmup, peak), self.settings.weight_decay
 '''
 RECIPE = '''"""Recipes of the prediction of colours."""
 

@@ -20,7 +20,7 @@ from sslens.errors import InputError
 from sslens.models.parts import block_of, kind_of
 from sslens.models.vit import ViTArch
 from sslens.paths import path as module
-from sslens.paths.path import Trail, groups
+from sslens.paths.path import PathMeter, group_masks
 from sslens.paths.tracker import PathCallback, PathTracker
 from sslens.table import Table
 
@@ -33,10 +33,10 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def through(points: Sequence[Sequence[float]]) -> pd.DataFrame:
     """The rows of a path of one parameter through points."""
     first, *others = ({"w": torch.tensor(point)} for point in points)
-    trail = Trail.begin(first)
+    trail = PathMeter.begin(first)
     for number, weights in enumerate(others, 1):
         trail.add(weights, str(number))
-    return trail.course.table().frame.query("group == 'backbone'").reset_index(drop=True)
+    return trail.path.table().frame.query("group == 'backbone'").reset_index(drop=True)
 
 
 def last(table: Table, group: str = "backbone") -> Any:
@@ -91,7 +91,7 @@ def test_what_does_not_move_is_undefined() -> None:
 
 def test_the_beginning_alone_is_no_path() -> None:
     with pytest.raises(InputError, match="two or more times"):
-        Trail.begin({"w": torch.zeros(1)}).course.table()
+        PathMeter.begin({"w": torch.zeros(1)}).path.table()
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -295,7 +295,7 @@ def test_every_parameter_of_a_network_is_in_one_kind_and_one_block_at_most(name:
     with torch.device("meta"):
         model = timm.create_model(name)
     parameters = {name: value.ndim for name, value in model.named_parameters()}
-    found = groups(parameters)
+    found = group_masks(parameters)
     kinds = [
         each
         for each in found

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from sslens.cli import main
 from sslens.errors import Doubt, InputError
 from sslens.paths import files as path_files
-from sslens.paths.files import Checkpoints, in_order
-from sslens.paths.path import along
+from sslens.paths.files import Checkpoints, sort_paths
+from sslens.paths.path import measure_path
 from sslens.paths.tracker import PathTracker
 from sslens.table import Table
 
@@ -69,7 +69,7 @@ def run_of(count: int, seed: int = 0) -> list[dict[str, Tensor]]:
 @pytest.mark.parametrize("kind", ["safetensors", "pth"])
 def test_files_give_what_following_the_run_does(tmp_path: Path, kind: str) -> None:
     weights = run_of(5)
-    table = along(written(tmp_path, weights, kind))
+    table = measure_path(written(tmp_path, weights, kind))
     holder = nn.ParameterDict(
         {
             n.replace(".", "/"): v.clone()
@@ -109,7 +109,7 @@ def test_files_of_one_name_are_told_by_their_folders(tmp_path: Path) -> None:
         (tmp_path / f"checkpoint-{number}").mkdir()
         paths.append(tmp_path / f"checkpoint-{number}" / "model.safetensors")
         save_file(weights, paths[-1])
-    assert along(paths).frame["at"].nunique() == 2
+    assert measure_path(paths).frame["at"].nunique() == 2
 
 
 def test_a_new_head_is_left_out_and_said(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_new_head_is_left_out_and_said(tmp_path: Path) -> None:
         each["head.weight"] = torch.zeros(5, 2)
         each["fc_norm.weight"] = torch.ones(2)
     with pytest.warns(Doubt, match=r"head\.weight, fc_norm\.weight are in only one of .* left out"):
-        table = along(written(tmp_path, weights))
+        table = measure_path(written(tmp_path, weights))
     assert "head" not in set(table.frame.group)
 
 
@@ -132,16 +132,16 @@ def test_another_architecture_is_refused(tmp_path: Path, place: int) -> None:
         r" differ, first blocks\.0"
     )
     with pytest.raises(InputError, match=said):
-        along(paths)
+        measure_path(paths)
     del weights[place]["blocks.0.attn.qkv.weight"]
     with pytest.raises(InputError, match="not there"):
-        along(written(tmp_path, weights))
+        measure_path(written(tmp_path, weights))
 
 
 def test_networks_with_nothing_in_common_are_refused(tmp_path: Path) -> None:
     paths = written(tmp_path, [{"head.a": torch.zeros(2)}, {"head.b": torch.zeros(2)}])
     with pytest.raises(InputError, match="not of one architecture"):
-        along(paths)
+        measure_path(paths)
 
 
 def test_a_nan_in_the_middle_is_named_with_its_file(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_nan_in_the_middle_is_named_with_its_file(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"blocks\.0\.norm1\.bias holds numbers that are not finite in \S+epoch2"
     ):
-        along(written(tmp_path, weights))
+        measure_path(written(tmp_path, weights))
 
 
 def test_several_sets_of_weights_ask_for_a_choice(tmp_path: Path) -> None:
@@ -159,10 +159,13 @@ def test_several_sets_of_weights_ask_for_a_choice(tmp_path: Path) -> None:
         paths.append(tmp_path / f"{number}.pth")
         torch.save({"student": student, "teacher": teacher}, paths[-1])
     with pytest.raises(InputError, match=r"several sets of weights \(student, teacher\).*--state"):
-        along(paths)
+        measure_path(paths)
     with pytest.raises(InputError, match='no weights under "teachr": did you mean teacher'):
-        along(paths, "teachr")
-    assert last(along(paths, "student")).displacement != last(along(paths, "teacher")).displacement
+        measure_path(paths, "teachr")
+    assert (
+        last(measure_path(paths, "student")).displacement
+        != last(measure_path(paths, "teacher")).displacement
+    )
 
 
 def test_the_command_writes_a_table_in_the_order_of_numbers(
@@ -179,7 +182,7 @@ def test_the_command_writes_a_table_in_the_order_of_numbers(
     assert "11 checkpoints, from" in said.err
     assert "attention qkv" in said.err
     frame = pd.read_csv(out)
-    pd.testing.assert_frame_equal(frame, along(paths).frame, check_dtype=False, rtol=1e-5)
+    pd.testing.assert_frame_equal(frame, measure_path(paths).frame, check_dtype=False, rtol=1e-5)
     assert main(["path", str(tmp_path), "--out", str(out)]) == 0
     pd.testing.assert_frame_equal(pd.read_csv(out), frame)
     assert main(["path", *given, "--as-given", "--out", str(out)]) == 0
@@ -213,7 +216,7 @@ def test_the_command_says_what_cannot_be(
 
 def test_numbers_order_files_and_other_names_stand_where_they_stood() -> None:
     paths = [Path(f"run/{name}.pth") for name in ("ckpt-100", "ckpt-20", "ckpt-3", "best")]
-    assert [path.stem for path in in_order(paths)] == ["best", "ckpt-3", "ckpt-20", "ckpt-100"]
+    assert [path.stem for path in sort_paths(paths)] == ["best", "ckpt-3", "ckpt-20", "ckpt-100"]
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "pth", "old.pth"])
@@ -221,14 +224,14 @@ def test_a_path_in_parts_is_that_of_the_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     weights = run_of(6)
-    whole = along(written(tmp_path, weights, kind)).frame
+    whole = measure_path(written(tmp_path, weights, kind)).frame
     monkeypatch.setattr(path_files, "BYTES", (12, 1 << 30))
     run = Checkpoints(paths := written(tmp_path, weights, kind))
     assert sorted(itertools.chain(*run.parts())) == sorted(
         name for name in weights[0] if "running" not in name and "num" not in name
     )
     assert len(run.parts()) >= 3
-    pd.testing.assert_frame_equal(along(paths).frame, whole, rtol=1e-12)
+    pd.testing.assert_frame_equal(measure_path(paths).frame, whole, rtol=1e-12)
 
 
 def test_of_parameters_that_break_the_first_file_is_named(
@@ -245,12 +248,12 @@ def test_of_parameters_that_break_the_first_file_is_named(
         with pytest.raises(
             InputError, match=rf"{early} holds numbers that are not finite in \S+epoch2"
         ):
-            along(written(tmp_path, weights))
+            measure_path(written(tmp_path, weights))
         weights[0][late].view(-1)[0] = torch.inf
         with pytest.raises(
             InputError, match=rf"{late} holds numbers that are not finite in \S+epoch0"
         ):
-            along(written(tmp_path, weights))
+            measure_path(written(tmp_path, weights))
 
 
 def test_files_without_parameters_are_refused(tmp_path: Path) -> None:
@@ -258,6 +261,6 @@ def test_files_without_parameters_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match="one set of weights, without a name: leave out --state teacher"
     ):
-        along(paths, "teacher")
+        measure_path(paths, "teacher")
     with pytest.raises(InputError, match=r"no parameters in \S+epoch0\.safetensors whose path"):
-        along(paths)
+        measure_path(paths)

@@ -13,8 +13,8 @@ from torch import Tensor
 from sslens.errors import InputError
 from sslens.paths import files as path_files
 from sslens.paths import memory as path_memory
-from sslens.paths.memory import Room
-from sslens.paths.path import along
+from sslens.paths.memory import ReadBuffer
+from sslens.paths.path import measure_path
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "O_DIRECT"), reason="files are read past the cache on Linux alone"
@@ -53,11 +53,11 @@ def test_a_part_of_a_file_is_read_as_it_is(
         weights["b"] = weights["b"].T  # its numbers stand in the file as they stood in memory
     path = cold / f"weights.{kind}"
     save_file(weights, path) if kind == "safetensors" else torch.save(weights, path)
-    at = path_files.laid_out(path)
+    at = path_files.locate_weights(path)
     assert all(place.begin is not None for place in at.values())
-    room = Room()
+    room = ReadBuffer()
     for names in (["a", "none", "d"], ["b"], ["half", "c"], list(weights)):
-        found = room.filled(path, {name: at[name] for name in names})
+        found = room.fill(path, {name: at[name] for name in names})
         assert list(found) == names
         for name, value in found.items():
             assert torch.equal(value, weights[name])
@@ -67,7 +67,7 @@ def test_a_part_of_a_file_is_read_as_it_is(
     with pytest.raises(
         InputError, match=rf"weights\.{kind} cannot be read \(it ends before its end\)"
     ):
-        room.filled(path, at)
+        room.fill(path, at)
 
 
 def test_a_disk_that_cannot_be_read_past_the_cache_is_read_as_any_other(
@@ -81,7 +81,7 @@ def test_a_disk_that_cannot_be_read_past_the_cache_is_read_as_any_other(
         lambda path: io.FileIO(path, "r+", opener=lambda path, _: os.open(path, os.O_WRONLY)),
     ):
         monkeypatch.setattr(path_memory, "_direct", direct)  # of the second every read fails
-        found = Room().filled(path, path_files.laid_out(path))
+        found = ReadBuffer().fill(path, path_files.locate_weights(path))
         assert all(torch.equal(found[name], weights[name]) for name in weights)
 
 
@@ -102,7 +102,7 @@ def test_of_a_file_in_memory_it_is_known(tmp_path: Path) -> None:
 def test_what_is_not_mapped_has_no_place(tmp_path: Path) -> None:
     path = tmp_path / "old.pth"
     torch.save(drawn(0, {"a": (5000,), "b": (7,)}), path, _use_new_zipfile_serialization=False)
-    assert [place.begin for place in path_files.laid_out(path).values()] == [None, None]
+    assert [place.begin for place in path_files.locate_weights(path).values()] == [None, None]
 
 
 @pytest.mark.parametrize("size", [12, 1 << 26])
@@ -117,13 +117,13 @@ def test_a_path_through_files_that_are_not_in_memory_is_the_same(
     past = []
     direct = path_memory._direct
     monkeypatch.setattr(path_memory, "_direct", lambda path: past.append(path) or direct(path))
-    found = along(paths).frame
+    found = measure_path(paths).frame
     assert sorted(past) == sorted(paths * len(path_files.Checkpoints(paths).parts()))
     monkeypatch.setattr(path_memory, "_in_memory", lambda path, runs: True)
-    pd.testing.assert_frame_equal(along(paths).frame, found)
+    pd.testing.assert_frame_equal(measure_path(paths).frame, found)
     paths[4].write_bytes(paths[4].read_bytes()[:-5])
     with pytest.raises(InputError, match=r"epoch4\.safetensors is not a whole safetensors file"):
-        along(paths)
+        measure_path(paths)
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "old.pth"])

@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 import sslens
 from sslens import cards
-from sslens.arguments.training import changed
+from sslens.arguments.training import override_settings
 from sslens.comparisons.paths import path_of
 from sslens.find import plugin
 from sslens.models.about import About, Origin
@@ -44,7 +44,7 @@ def test_its_settings_are_its_objectives(name: str) -> None:
 def test_fine_tunings_are_of_one_recipe_and_of_references(name: str, tmp_path: Path) -> None:
     tuned = MAKE.TUNED[name]
     command = tuned.command(tmp_path / name)
-    settings = changed(Settings(), command[command.index("--set") + 1 :])
+    settings = override_settings(Settings(), command[command.index("--set") + 1 :])
     assert (settings.pooling, settings.randaugment, settings.mixing(), settings.erasing) == (
         "cls",
         "",

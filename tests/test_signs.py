@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 import sslens
 from forks import together
-from sslens.arguments.watching import held_out, write_report
+from sslens.arguments.watching import open_held_out, write_report
 from sslens.cli import main
 from sslens.data.images import ImageSet, from_arrays
 from sslens.errors import InputError
@@ -426,7 +426,7 @@ def test_mistakes() -> None:
     with pytest.raises(InputError, match="k-NN every 0 epochs"):
         Watch(every=0)
     with pytest.raises(InputError, match="--knn-bank classifies the images of --knn"):
-        held_out(None, "photos", sslens.open_images)
+        open_held_out(None, "photos", sslens.open_images)
 
 
 def test_a_tracker_that_is_not_installed_is_named(

@@ -53,7 +53,7 @@ from sslens.data.streams import stream
 from sslens.find import names, plugin
 from sslens.methods import Moment, Rows, WholeBatch, call_hook
 from sslens.methods.labels import with_classes
-from sslens.methods.schedules import warmed
+from sslens.methods.schedules import warmup_cosine
 from sslens.models.arch import parse
 from sslens.models.heads import BatchNorm
 from sslens.models.vit import ViTArch, explicit_attention
@@ -85,8 +85,8 @@ def test_the_learning_rate_is_scaled_warmed_up_and_falls_by_a_cosine(tmp_path: P
 
 
 def test_no_warm_up_starts_at_the_top_and_a_whole_one_never_falls() -> None:
-    assert warmed(0.0, warmup=0.0, peak=1.0) == 1.0
-    assert [warmed(t, warmup=1.0, peak=2.0) for t in (0.0, 0.25, 0.99)] == [0.0, 0.5, 1.98]
+    assert warmup_cosine(0.0, warmup=0.0, peak=1.0) == 1.0
+    assert [warmup_cosine(t, warmup=1.0, peak=2.0) for t in (0.0, 0.25, 0.99)] == [0.0, 0.5, 1.98]
 
 
 def test_weight_decay_is_decoupled_and_left_out_where_a_group_says_so() -> None:
@@ -562,7 +562,7 @@ def test_batch_norm_and_keys_are_those_of_all_processes() -> None:
         torch.testing.assert_close(got_in.grad, wanted_in.grad[own], **close)
         torch.testing.assert_close(ours.running_mean, theirs.running_mean, **close)
         torch.testing.assert_close(ours.running_var, theirs.running_var, **close)
-        assert torch.equal(moco_v3.gathered(x[own]), x)
+        assert torch.equal(moco_v3.gather(x[own]), x)
         dist.destroy_process_group()
 
     together(check)

@@ -50,22 +50,22 @@ def first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def settled(command: Any, recipe: "Recipe", *, asked: bool) -> tuple[Any, int, int]:
+def choose_settings(command: Any, recipe: "Recipe", *, asked: bool) -> tuple[Any, int, int]:
     """Settings, epochs and minibatch: what the command gives, else those of its recipe (settings
     alone if it was not asked for).
 
     Raises:
-        InputError: as `changed`.
+        InputError: as `override_settings`.
     """
     epochs, batch_size = (recipe.epochs, recipe.batch_size) if asked else (100, 256)
     return (
-        changed(recipe.settings, command.set),
+        override_settings(recipe.settings, command.set),
         epochs if command.epochs is None else command.epochs,
         batch_size if command.batch_size is None else command.batch_size,
     )
 
 
-def changed(settings: Any, overrides: Sequence[str]) -> Any:
+def override_settings(settings: Any, overrides: Sequence[str]) -> Any:
     """The settings of an objective with KEY=VALUE overrides.
 
     Raises:
@@ -117,7 +117,7 @@ def require_startable(command: Any, batch_size: int, out: Path) -> None:
         RunFolder(out, {}).state(resume=False)
 
 
-def training_of(command: Any, epochs: int, batch_size: int) -> "Training":
+def build_training(command: Any, epochs: int, batch_size: int) -> "Training":
     """How long a command trains, and on what."""
     from sslens.processes import best_device
     from sslens.training.schedule import Training
@@ -139,7 +139,7 @@ def training_of(command: Any, epochs: int, batch_size: int) -> "Training":
     )
 
 
-def opened(source: str, command: Any, limit: int | None, say: Text) -> "ImageSet":
+def open_source(source: str, command: Any, limit: int | None, say: Text) -> "ImageSet":
     """The images of a source of a command that trains; those that were left out are said once,
     however many processes there are."""
     from sslens.data import open_images

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from sslens.training.watch import HeldOut
 
 
-def held_out(
-    source: str | None, bank: str | None, opened: "Callable[[str], ImageSet]"
+def open_held_out(
+    source: str | None, bank: str | None, open_source: "Callable[[str], ImageSet]"
 ) -> "HeldOut | None":
     """The images that k-NN classifies while a training runs, and those it classifies them by.
 
@@ -30,11 +30,11 @@ def held_out(
         if bank is not None:
             raise InputError("--knn-bank classifies the images of --knn: give those too.")
         return None
-    images = opened(source)
-    return HeldOut.split(images) if bank is None else HeldOut(images, opened(bank))
+    images = open_source(source)
+    return HeldOut.split(images) if bank is None else HeldOut(images, open_source(bank))
 
 
-def also_trained_on(held: "HeldOut", images: "ImageSet", *, learnt: bool) -> str:
+def describe_overlap(held: "HeldOut", images: "ImageSet", *, learnt: bool) -> str:
     """What is said where images that are classified are trained on too, with or without their
     classes; nothing where none is."""
     both = len(held.queries.contents & images.contents)
@@ -59,7 +59,7 @@ def require_trackers(options: TrainingOptions) -> None:
             track.require(wanted)
 
 
-def trackers(
+def open_trackers(
     stack: contextlib.ExitStack,
     options: TrainingOptions,
     out: Path,

@@ -11,13 +11,13 @@ import tyro
 from sslens.arguments.options import Common, Text
 from sslens.arguments.training import (
     TrainingOptions,
+    build_training,
+    choose_settings,
     first_process,
-    opened,
+    open_source,
     require_startable,
-    settled,
-    training_of,
 )
-from sslens.arguments.watching import require_trackers, trackers, write_report
+from sslens.arguments.watching import open_trackers, require_trackers, write_report
 from sslens.slurm import Slurm
 
 
@@ -74,7 +74,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     from sslens import zoo
 
     zoo.check(command.model)
-    settings, epochs, batch_size = _chosen(command)
+    settings, epochs, batch_size = _choose(command)
     from sslens.tasks import classification
     from sslens.training.finetune import finetune, require_fit
     from sslens.training.schedule import schedule_run
@@ -82,9 +82,9 @@ def run(command: Command, line: str, say: Text) -> Path | None:
 
     require_trackers(command.training)
     first, common = first_process(), command.common
-    training = training_of(command, epochs, batch_size)
-    images = opened(command.images, command, common.limit, say)
-    held = None if command.val is None else opened(command.val, command, None, say)
+    training = build_training(command, epochs, batch_size)
+    images = open_source(command.images, command, common.limit, say)
+    held = None if command.val is None else open_source(command.val, command, None, say)
     model = zoo.load(command.model)
     if command.preset is not None:
         require_fit(command.preset, model)
@@ -106,7 +106,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
         return None
     with contextlib.ExitStack() as stack:
         config: dict[str, object] = {"settings": asdict(settings), "training": asdict(training)}
-        tell = trackers(stack, command.training, out, name, config) if first else ()
+        tell = open_trackers(stack, command.training, out, name, config) if first else ()
         path = finetune(
             model,
             images,
@@ -132,17 +132,17 @@ def check(command: Command) -> None:
     from sslens import zoo
 
     zoo.check(command.model)
-    _, _, batch_size = _chosen(command)
+    _, _, batch_size = _choose(command)
     require_startable(command, batch_size, _out(command))
 
 
-def _chosen(command: Command) -> tuple[Any, int, int]:
+def _choose(command: Command) -> tuple[Any, int, int]:
     """Settings, epochs and minibatch: those of a preset where it is asked for, unless the command
     gives others."""
     from sslens.recipes import recipe
 
     chosen = recipe("finetune", command.preset or "mae-official")
-    return settled(command, chosen, asked=command.preset is not None)
+    return choose_settings(command, chosen, asked=command.preset is not None)
 
 
 def _out(command: Command) -> Path:

@@ -62,12 +62,12 @@ def run(command: Command, line: str, say: Text) -> Path:
             f"{command.out} is named like a checkpoint: give a name that ends in .csv with --out."
         )
 
-    from sslens.paths.files import in_order
-    from sslens.paths.path import along
+    from sslens.paths.files import sort_paths
+    from sslens.paths.path import measure_path
 
-    paths = paths if command.as_given else in_order(paths)
+    paths = paths if command.as_given else sort_paths(paths)
     say(f"path      {len(paths)} checkpoints, from {paths[0]} to {paths[-1]}")
-    table = along(paths, command.state)
+    table = measure_path(paths, command.state)
     table.save(command.out)
     say(summary(table))
     return command.out

@@ -11,17 +11,17 @@ import tyro
 from sslens.arguments.options import Common, Text
 from sslens.arguments.training import (
     TrainingOptions,
+    build_training,
+    choose_settings,
     first_process,
-    opened,
+    open_source,
     require_startable,
-    settled,
-    training_of,
 )
 from sslens.arguments.watching import (
-    also_trained_on,
-    held_out,
+    describe_overlap,
+    open_held_out,
+    open_trackers,
     require_trackers,
-    trackers,
     write_report,
 )
 from sslens.errors import InputError, nearest
@@ -89,7 +89,7 @@ class Command:
 
 def run(command: Command, line: str, say: Text) -> Path | None:
     """Carry it out; returns the path of the encoder."""
-    settings, epochs, batch_size = _chosen(command)
+    settings, epochs, batch_size = _choose(command)
     from sslens.methods.labels import with_classes
     from sslens.models.arch import parse
     from sslens.training.pretrain import pretrain, pretraining_job
@@ -97,14 +97,14 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     from sslens.training.watch import Watch
 
     common = command.common
-    training = training_of(command, epochs, batch_size)
+    training = build_training(command, epochs, batch_size)
     first = first_process()
     watch = Watch(command.knn_every)
     require_trackers(command.training)
 
-    images = opened(command.images, command, common.limit, say)
-    held = held_out(
-        command.knn, command.knn_bank, lambda source: opened(source, command, None, say)
+    images = open_source(command.images, command, common.limit, say)
+    held = open_held_out(
+        command.knn, command.knn_bank, lambda source: open_source(source, command, None, say)
     )
     world = int(os.environ.get("WORLD_SIZE", "1"))
     settings = with_classes(command.objective, settings, images)
@@ -112,7 +112,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     schedule = schedule_run(job, len(images), training, world)
     out = _out(command)
     if held and first:
-        also = also_trained_on(held, images, learnt=hasattr(settings, "classes"))
+        also = describe_overlap(held, images, learnt=hasattr(settings, "classes"))
         say(f"k-NN on {len(held.queries):,} images by {len(held.bank):,}{also}")
     if first:
         doubt_small(images, parse(command.arch).image_size)
@@ -126,7 +126,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     name = command.name or command.objective
     with contextlib.ExitStack() as stack:
         config: dict[str, object] = {"settings": asdict(settings), "training": asdict(training)}
-        tell = trackers(stack, command.training, out, name, config) if first else ()
+        tell = open_trackers(stack, command.training, out, name, config) if first else ()
         path = pretrain(
             command.objective,
             images,
@@ -148,11 +148,11 @@ def run(command: Command, line: str, say: Text) -> Path | None:
 def check(command: Command) -> None:
     """Refuse, before a job waits in a queue, what is known to be wrong without the images and the
     job's GPUs."""
-    _, _, batch_size = _chosen(command)
+    _, _, batch_size = _choose(command)
     require_startable(command, batch_size, _out(command))
 
 
-def _chosen(command: Command) -> tuple[Any, int, int]:
+def _choose(command: Command) -> tuple[Any, int, int]:
     """Settings, epochs and minibatch: those of a recipe where it is asked for, unless the command
     gives others."""
     from sslens.find import names
@@ -167,7 +167,7 @@ def _chosen(command: Command) -> tuple[Any, int, int]:
 
     kind = parse(command.arch).kind
     chosen = recipe(command.objective, command.recipe or meant_for(command.objective, kind))
-    return settled(command, chosen, asked=command.recipe is not None)
+    return choose_settings(command, chosen, asked=command.recipe is not None)
 
 
 def _out(command: Command) -> Path:

@@ -14,7 +14,7 @@ from sslens.errors import InputError
 from sslens.models.about import About
 from sslens.paths.path import UNITS
 from sslens.table import Table
-from sslens.training.folder import recipe
+from sslens.training.folder import shared_settings
 
 #: the files of a run, as `sslens.training.loop` calls them
 BEST, PATH = "best.safetensors", "path.csv"
@@ -53,7 +53,9 @@ def path_of(source: str, about: About) -> Table | None:
         settings = yaml.safe_load(config.read_text(encoding="utf-8"))
         return replace(
             _read(path),
-            provenance={"recipe": recipe(settings if isinstance(settings, Mapping) else {})},
+            provenance={
+                "recipe": shared_settings(settings if isinstance(settings, Mapping) else {})
+            },
         )
     try:
         table = _read(path)

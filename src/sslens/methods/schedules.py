@@ -12,11 +12,11 @@ def cosine(progress: float, start: float, end: float) -> float:
     return end + 0.5 * (start - end) * (1 + math.cos(math.pi * progress))
 
 
-def warmed(progress: float, warmup: float, peak: float) -> float:
+def warmup_cosine(progress: float, warmup: float, peak: float) -> float:
     """A learning rate: linear from 0 to `peak` at the share `warmup`, then half a cosine to 0 (MAE,
     MoCo-v3).
 
-    >>> [round(warmed(t, warmup=0.1, peak=2.0), 3) for t in (0.0, 0.05, 0.1, 0.55, 1.0)]
+    >>> [round(warmup_cosine(t, warmup=0.1, peak=2.0), 3) for t in (0.0, 0.05, 0.1, 0.55, 1.0)]
     [0.0, 1.0, 2.0, 1.0, 0.0]
     """
     if progress < warmup:

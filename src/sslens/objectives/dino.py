@@ -1,8 +1,8 @@
-"""DINO: a student predicts, from crops, what its momentum teacher says of others (Caron et al.,
-2021, arXiv:2104.14294)."""
+"""DINO: a student predicts from some crops what its momentum teacher makes of other crops (Caron et
+al., 2021, arXiv:2104.14294)."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sslens.data.streams import depth_noise
 from sslens.data.views import Colours, RandomViews, dino_views
-from sslens.methods import Moment, Rows
+from sslens.methods import Batch, Moment, Rows
 from sslens.methods.parameters import clip_each, decayed_matrices, follow
 from sslens.methods.schedules import cosine
 from sslens.methods.settings import require
@@ -143,13 +143,13 @@ def batch(
     """Global and local crops of each image, and the noise by which the student's residual branches
     are dropped."""
     views = crops(settings, arch).batch(images, **rows.keywords())
-    made = {"global": torch.stack(views[:2], dim=1)}
+    tensors = {"global": torch.stack(views[:2], dim=1)}
     if settings.local_crops:
-        made["local"] = torch.stack(views[2:], dim=1)
+        tensors["local"] = torch.stack(views[2:], dim=1)
     if settings.drop_path and isinstance(arch, ViTArch):
         noise = depth_noise(**rows.keywords(), places=len(views) * arch.blocks * 2)
-        made["depth"] = noise.unflatten(1, (len(views), arch.blocks, 2))
-    return made
+        tensors["depth"] = noise.unflatten(1, (len(views), arch.blocks, 2))
+    return tensors
 
 
 @final
@@ -179,26 +179,28 @@ class Objective(nn.Module):
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
         self.register_buffer("centre", torch.zeros(settings.prototypes))
         self.temperature = settings.teacher_start
-        self._said: list[Tensor] = []
+        self._teacher_means: list[Tensor] = []
 
     @property
     def encoder(self) -> VisionTransformer | ResNet:
         """The teacher's, which is what the authors evaluate."""
         return self.teacher["encoder"]
 
-    def forward(self, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+    def forward(self, batch: Batch) -> Float[Tensor, ""]:
         """All crops by the student against the global ones by the teacher."""
         with torch.no_grad():
-            teacher = self._logits(self.teacher, _represented(self.encoder, batch["global"]))
+            teacher = self._logits(self.teacher, _represent(self.encoder, batch["global"]))
         encoder: VisionTransformer | ResNet = self.student["encoder"]
-        kept: tuple[Tensor | None, ...] = (None, None)
+        branches: tuple[Tensor | None, ...] = (None, None)
         if self.training and "depth" in batch:
-            kept = depth_factors(batch["depth"], self.settings.drop_path).tensor_split([2], dim=1)
-        tokens = [_represented(encoder, batch["global"], branches=kept[0])]
+            branches = depth_factors(batch["depth"], self.settings.drop_path).tensor_split(
+                [2], dim=1
+            )
+        tokens = [_represent(encoder, batch["global"], branches=branches[0])]
         if "local" in batch:
-            tokens.append(_represented(encoder, batch["local"], shift=0.1, branches=kept[1]))
+            tokens.append(_represent(encoder, batch["local"], shift=0.1, branches=branches[1]))
         if self.training:
-            self._said.append(teacher.mean((0, 1)))
+            self._teacher_means.append(teacher.mean((0, 1)))
         return self.loss(self._logits(self.student, torch.cat(tokens, dim=1)), teacher)
 
     @staticmethod
@@ -264,8 +266,8 @@ class Objective(nn.Module):
     def after_update(self, at: Moment) -> None:
         """The centre moves to the mean of the teacher's outputs in the step, and the teacher to the
         student."""
-        mean = torch.stack(self._said).mean(0)
-        self._said.clear()
+        mean = torch.stack(self._teacher_means).mean(0)
+        self._teacher_means.clear()
         if dist.is_initialized():
             dist.all_reduce(mean)
             mean /= dist.get_world_size()
@@ -273,7 +275,7 @@ class Objective(nn.Module):
         follow(self.teacher, self.student, cosine(at.progress, self.settings.momentum, 1.0))
 
 
-def _represented(
+def _represent(
     encoder: VisionTransformer | ResNet,
     crops: Float[Tensor, "image view 3 size size"],
     *,

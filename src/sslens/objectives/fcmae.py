@@ -1,7 +1,7 @@
 """FCMAE: reconstruct the pixels of masked patches with a convolutional network (Woo et al., 2023,
 arXiv:2301.00808)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from sslens.data.streams import mask_noise
 from sslens.data.views import mae_views
 from sslens.errors import InputError, nearest
-from sslens.methods import Moment, Rows
+from sslens.methods import Batch, Moment, Rows
 from sslens.methods.pixels import masked_error
-from sslens.methods.schedules import warmed
+from sslens.methods.schedules import warmup_cosine
 from sslens.models.cnn import CNNArch
 from sslens.models.masked import masked_features
 
@@ -96,8 +96,8 @@ class Objective(nn.Module):
             raise InputError(
                 f"Images of {arch.image_size} px are a grid of {arch.grid} × {arch.grid} patches of"
                 f" {arch.patch_size} px, of which a mask_ratio of {settings.mask_ratio} keeps"
-                f" {self.kept}: some must be seen and some masked. Give larger images, or another"
-                " ratio."
+                f" {self.kept}: some must be seen and some masked.",
+                mend="give larger images, or another {settings.mask_ratio}",
             )
         self.arch, self.settings = arch, settings
         self.divisible = settings.responses == "image"
@@ -122,7 +122,7 @@ class Objective(nn.Module):
                 nn.init.zeros_(module.get_parameter("bias"))
         nn.init.normal_(self.mask_token, std=0.02)
 
-    def forward(self, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+    def forward(self, batch: Batch) -> Float[Tensor, ""]:
         """The mean squared error on masked patches."""
         kept, masked = batch["noise"].argsort(dim=1).tensor_split([self.kept], dim=1)
         seen = torch.zeros_like(batch["noise"], dtype=torch.bool).scatter(1, kept, True)
@@ -161,4 +161,4 @@ class Objective(nn.Module):
 
     def rates(self, at: Moment, peak: float) -> tuple[float, float]:
         """A linear warm-up, then half a cosine to 0; constant weight decay."""
-        return warmed(at.progress, self.settings.warmup, peak), self.settings.weight_decay
+        return warmup_cosine(at.progress, self.settings.warmup, peak), self.settings.weight_decay

@@ -1,6 +1,6 @@
 """MAE: reconstruct the pixels of masked patches (He et al., 2022, arXiv:2111.06377)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, final
@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from sslens.data.streams import mask_noise
 from sslens.data.views import mae_views
 from sslens.errors import InputError
-from sslens.methods import Moment, Rows
+from sslens.methods import Batch, Moment, Rows
 from sslens.methods.parameters import decayed_matrices
 from sslens.methods.pixels import masked_error
-from sslens.methods.schedules import warmed
+from sslens.methods.schedules import warmup_cosine
 from sslens.models.heads import xavier_uniform
 from sslens.models.some_tokens import for_some
 from sslens.models.vit import ViTArch, sincos_positions
@@ -110,7 +110,7 @@ class Objective(nn.Module):
         nn.init.normal_(self.encoder.cls_token, std=0.02)
         nn.init.normal_(self.mask_token, std=0.02)
 
-    def forward(self, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+    def forward(self, batch: Batch) -> Float[Tensor, ""]:
         """The mean squared error on masked patches."""
         order = batch["noise"].argsort(dim=1)
         kept, masked = order.tensor_split(
@@ -179,4 +179,4 @@ class Objective(nn.Module):
 
     def rates(self, at: Moment, peak: float) -> tuple[float, float]:
         """A linear warm-up, then half a cosine to 0; constant weight decay."""
-        return warmed(at.progress, self.settings.warmup, peak), self.settings.weight_decay
+        return warmup_cosine(at.progress, self.settings.warmup, peak), self.settings.weight_decay

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from sslens.data.views import Colours, moco_v3_views
 from sslens.errors import InputError
-from sslens.methods import Moment, Rows
+from sslens.methods import Batch, Moment, Rows
 from sslens.methods.parameters import follow
-from sslens.methods.schedules import cosine, warmed
+from sslens.methods.schedules import cosine, warmup_cosine
 from sslens.methods.settings import require
 from sslens.models.arch import Arch
 from sslens.models.cnn import pooled, start_at_identity
@@ -78,8 +78,8 @@ class Settings:
             raise InputError(f"The setting momentum is {self.momentum}: expected 0 to 1.")
         if min(self.head_dim, self.out_dim) < 1:
             raise InputError(
-                f"A head {self.head_dim} wide with {self.out_dim} outputs cannot be built: give 1"
-                " or more."
+                f"A head {self.head_dim} wide with {self.out_dim} outputs cannot be built",
+                mend="give 1 or more",
             )
         require(
             self,
@@ -150,20 +150,19 @@ class Objective(nn.Module):
         """The base encoder, which is what the authors evaluate."""
         return self.base["encoder"]
 
-    def forward(self, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+    def forward(self, batch: Batch) -> Float[Tensor, ""]:
         """Each view's prediction against the other view's keys, both ways."""
         return self.loss(self.features(batch), self.targets(batch))
 
-    def features(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def features(self, batch: Batch) -> dict[str, Tensor]:
         """The encoder's CLS token of each view, or the mean over places."""
-        return {view: _represented(self.encoder, batch[view]) for view in ("first", "second")}
+        return {view: _represent(self.encoder, batch[view]) for view in ("first", "second")}
 
     @torch.no_grad()
-    def targets(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The momentum encoder's."""
+    def targets(self, batch: Batch) -> dict[str, Tensor]:
+        """The momentum encoder's CLS token of each view, or the mean over places."""
         return {
-            view: _represented(self.momentum["encoder"], batch[view])
-            for view in ("first", "second")
+            view: _represent(self.momentum["encoder"], batch[view]) for view in ("first", "second")
         }
 
     def loss(
@@ -183,7 +182,7 @@ class Objective(nn.Module):
         """InfoNCE times 2τ: −2τ · mean_i log softmax_j(q_i·k_j / τ)_i, keys from all processes,
         logits in float32."""
         tau = self.settings.temperature
-        keys = gathered(F.normalize(keys.float(), dim=1))
+        keys = gather(F.normalize(keys.float(), dim=1))
         rank = dist.get_rank() if dist.is_initialized() else 0
         with torch.autocast(queries.device.type, enabled=False):
             logits = F.normalize(queries.float(), dim=1) @ keys.T / tau
@@ -196,7 +195,7 @@ class Objective(nn.Module):
 
     def rates(self, at: Moment, peak: float) -> tuple[float, float]:
         """A linear warm-up, then half a cosine to 0; constant weight decay."""
-        return warmed(at.progress, self.settings.warmup, peak), self.settings.weight_decay
+        return warmup_cosine(at.progress, self.settings.warmup, peak), self.settings.weight_decay
 
     def before_step(self, at: Moment) -> None:
         """The momentum branch moves first: θ_m ← mθ_m + (1 − m)θ, m = 1 − (1 − 0.99)(1 + cos πt)/2;
@@ -204,13 +203,13 @@ class Objective(nn.Module):
         follow(self.momentum, self.base, cosine(at.progress, self.settings.momentum, 1.0))
 
 
-def _represented(
+def _represent(
     encoder: VisionTransformer | ResNet, images: Float[Tensor, "image 3 size size"]
 ) -> Float[Tensor, "image dim"]:
     return pooled(encoder, images) if isinstance(encoder, ResNet) else class_tokens(encoder, images)
 
 
-def gathered(x: Float[Tensor, "image dim"]) -> Float[Tensor, "all dim"]:
+def gather(x: Float[Tensor, "image dim"]) -> Float[Tensor, "all dim"]:
     """The rows of all processes, in order of rank, without gradient."""
     if not (dist.is_initialized() and dist.get_world_size() > 1):
         return x

@@ -1,4 +1,4 @@
-"""MSN: views with patches left out are assigned to prototypes as the whole view is (Assran et al.,
+"""MSN: views with patches left out are assigned to the prototypes of the whole view (Assran et al.,
 2022, arXiv:2204.07141)."""
 
 import copy
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from sslens.data.streams import mask_noise
 from sslens.data.views import Colours, RandomViews, msn_views
 from sslens.errors import InputError
-from sslens.methods import Moment, Rows
+from sslens.methods import Batch, Moment, Rows
 from sslens.methods.parameters import decayed_matrices, follow
 from sslens.methods.schedules import cosine
 from sslens.methods.settings import require
@@ -127,8 +127,8 @@ def batch(
     """
     target, random, *focal = crops(settings, arch).batch(images, **rows.keywords())
     noise = mask_noise(rows.seed, rows.step, slice(0, 1), rows.total, arch.grid**2)
-    made = {"target": target, "random": random, "noise": noise.repeat(len(images), 1)}
-    return made | ({"focal": torch.stack(focal, dim=1)} if focal else {})
+    views = {"target": target, "random": random, "noise": noise.repeat(len(images), 1)}
+    return views | ({"focal": torch.stack(focal, dim=1)} if focal else {})
 
 
 def sinkhorn(
@@ -183,22 +183,24 @@ class Objective(nn.Module):
         """The target's, which is what the authors evaluate."""
         return self.target["encoder"]
 
-    def forward(self, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+    def forward(self, batch: Batch) -> Float[Tensor, ""]:
         """The random and the focal views' assignments against the target view's."""
         return self.loss(self.features(batch), self.targets(batch))
 
-    def features(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def features(self, batch: Batch) -> dict[str, Tensor]:
         """The anchor encoder's CLS token of the random view, of which patches are left out, and of
         the focal views."""
         encoder: VisionTransformer = self.anchor["encoder"]
         kept = batch["noise"][0].argsort()[
             : math.floor(batch["noise"].shape[1] * (1 - self.settings.patch_drop))
         ]
-        seen = {"random": class_tokens(encoder, batch["random"], patches=kept)}
-        return seen | ({"focal": class_tokens(encoder, batch["focal"])} if "focal" in batch else {})
+        features = {"random": class_tokens(encoder, batch["random"], patches=kept)}
+        return features | (
+            {"focal": class_tokens(encoder, batch["focal"])} if "focal" in batch else {}
+        )
 
     @torch.no_grad()
-    def targets(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def targets(self, batch: Batch) -> dict[str, Tensor]:
         """The target encoder's CLS token of the target view, whole."""
         return {"target": class_tokens(self.encoder, batch["target"])}
 

@@ -1,7 +1,7 @@
 """Supervised classification, the third way beside the self-supervised ones (DeiT: Touvron et al.,
 2021, arXiv:2012.12877)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
@@ -18,9 +18,9 @@ from sslens.data.geometry import Flip, RandomResizedCrop
 from sslens.data.streams import depth_noise
 from sslens.data.views import RandomViews, View
 from sslens.errors import InputError
-from sslens.methods import Moment, Rows
+from sslens.methods import Batch, Moment, Rows
 from sslens.methods.parameters import decayed_matrices
-from sslens.methods.schedules import warmed
+from sslens.methods.schedules import warmup_cosine
 from sslens.methods.settings import require
 from sslens.models.arch import Arch
 from sslens.models.cnn import pooled
@@ -84,12 +84,12 @@ def batch(
     (view,) = RandomViews((View(crop, (Flip(), *colour, Normalize())),)).batch(
         images, **rows.keywords()
     )
-    made = {"view": view, "label": torch.tensor(rows.labels)}
+    tensors = {"view": view, "label": torch.tensor(rows.labels)}
     if s.drop_path and isinstance(arch, ViTArch):
-        made["depth"] = depth_noise(**rows.keywords(), places=arch.blocks * 2).unflatten(
+        tensors["depth"] = depth_noise(**rows.keywords(), places=arch.blocks * 2).unflatten(
             1, (arch.blocks, 2)
         )
-    return made
+    return tensors
 
 
 @final
@@ -103,8 +103,8 @@ class Objective(nn.Module):
         super().__init__()
         if len(settings.classes) < 2:
             raise InputError(
-                f"A classifier of {len(settings.classes)} classes learns nothing: give images of"
-                " two or more."
+                f"A classifier of {len(settings.classes)} classes learns nothing",
+                mend="give images of two or more",
             )
         self.settings = settings
         self.divisible = isinstance(arch, ViTArch)
@@ -119,7 +119,7 @@ class Objective(nn.Module):
         nn.init.trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+    def forward(self, batch: Batch) -> Float[Tensor, ""]:
         """The cross-entropy −Σ_k q_k log softmax(logits)_k, where q is 1 − ε at the label, and ε
         shared by all K classes."""
         logits = self.logits(batch["view"], batch.get("depth"))
@@ -156,4 +156,4 @@ class Objective(nn.Module):
 
     def rates(self, at: Moment, peak: float) -> tuple[float, float]:
         """A linear warm-up, then half a cosine to 0; constant weight decay."""
-        return warmed(at.progress, self.settings.warmup, peak), self.settings.weight_decay
+        return warmup_cosine(at.progress, self.settings.warmup, peak), self.settings.weight_decay

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sslens.errors import Doubt, InputError, nearest
 from sslens.models.parts import block_of, kind_of
-from sslens.paths.memory import Room
+from sslens.paths.memory import ReadBuffer
 from sslens.zoo import files
 from sslens.zoo.places import Place, of_mapped, of_safetensors
 
@@ -26,27 +26,27 @@ HELD = 2
 #: what wrappers put before a network's own names
 WRAPPERS = ("module.", "_orig_mod.")
 
-Kept = TypeVar("Kept", Tensor, Place)
+Held = TypeVar("Held", Tensor, Place)
 
 _BUFFERS = re.compile(r"(^|[._])running_(mean|var)$|num_batches_tracked$")
 
 
-def plain(name: str) -> str:
-    """A parameter's name without what DistributedDataParallel and torch.compile put before it.
+def strip_wrappers(name: str) -> str:
+    """Strip from a parameter's name what DistributedDataParallel and torch.compile put before it.
 
-    >>> plain("module._orig_mod.blocks.0.norm1.weight")
+    >>> strip_wrappers("module._orig_mod.blocks.0.norm1.weight")
     'blocks.0.norm1.weight'
     """
     for wrapper in WRAPPERS:
         if name.startswith(wrapper):
-            return plain(name.removeprefix(wrapper))
+            return strip_wrappers(name.removeprefix(wrapper))
     return name
 
 
-def in_order(paths: Iterable[Path]) -> list[Path]:
-    """Paths by the numbers in their names, as runs count: a shell lists epoch10 before epoch9.
+def sort_paths(paths: Iterable[Path]) -> list[Path]:
+    """Sort paths by the numbers in their names: a shell lists epoch10 before epoch9.
 
-    >>> [str(path) for path in in_order([Path("run/epoch10.pth"), Path("run/epoch9.pth"), Path("init.pth")])]
+    >>> [str(path) for path in sort_paths([Path("run/epoch10.pth"), Path("run/epoch9.pth"), Path("init.pth")])]
     ['init.pth', 'run/epoch9.pth', 'run/epoch10.pth']
     """
     return sorted(
@@ -59,8 +59,8 @@ def in_order(paths: Iterable[Path]) -> list[Path]:
     )
 
 
-def weights(path: Path, state: str | None = None) -> dict[str, Tensor]:
-    """The parameters in a checkpoint file, by name; memory-mapped where the format allows it.
+def read_weights(path: Path, state: str | None = None) -> dict[str, Tensor]:
+    """Read the parameters in a checkpoint file, by name; memory-mapped where the format allows it.
 
     Raises:
         InputError: the file cannot be read, or holds several sets of weights of which none was
@@ -69,24 +69,24 @@ def weights(path: Path, state: str | None = None) -> dict[str, Tensor]:
     return _parameters(path, files.contents(path).states, state)
 
 
-def laid_out(path: Path, state: str | None = None) -> dict[str, Place]:
-    """Where the parameters in a checkpoint file lie, by name.
+def locate_weights(path: Path, state: str | None = None) -> dict[str, Place]:
+    """Find where the parameters in a checkpoint file lie, by name.
 
     Raises:
-        InputError: as `weights` raises.
+        InputError: as `read_weights` raises.
     """
     if path.suffix == ".safetensors":
         return _parameters(path, {"": of_safetensors(path)}, state)
-    return of_mapped(path, weights(path, state))
+    return of_mapped(path, read_weights(path, state))
 
 
 def _parameters(
-    path: Path, states: Mapping[str, Mapping[str, Kept]], state: str | None
-) -> dict[str, Kept]:
-    """Those of one of a file's sets, without buffers."""
+    path: Path, states: Mapping[str, Mapping[str, Held]], state: str | None
+) -> dict[str, Held]:
+    """The parameters of one of a file's sets of weights, without buffers."""
     if state is not None and list(states) == [""]:
         raise InputError(
-            f"{path} holds one set of weights, without a name: leave out --state {state}."
+            f"{path} holds one set of weights, without a name", mend=f"leave out {{state={state}}}"
         )
     if state is not None and state not in states:
         raise InputError(f'{path} holds no weights under "{state}": {nearest(state, states)}.')
@@ -94,15 +94,14 @@ def _parameters(
         usual = [key for key in ("", "model", "state_dict", "module", "network") if key in states]
         if len(states) > 1 and len(usual) != 1:
             raise InputError(
-                f"{path} holds several sets of weights ({', '.join(states)}): say whose path is"
-                " meant with --state."
+                f"{path} holds several sets of weights ({', '.join(states)})",
+                mend="say whose path is meant with {state}",
             )
         state = usual[0] if usual else next(iter(states))
-    found = states[state].items()
     return {
-        plain(name): kept
-        for name, kept in found
-        if kept.dtype.is_floating_point and not _BUFFERS.search(name)
+        strip_wrappers(name): value
+        for name, value in states[state].items()
+        if value.dtype.is_floating_point and not _BUFFERS.search(name)
     }
 
 
@@ -121,37 +120,36 @@ class Checkpoints:
 
     def __init__(self, paths: Sequence[Path], state: str | None = None) -> None:
         self._paths, self._state = paths, state
-        self._rooms = [Room() for _ in range(HELD + 3)]
+        self._rooms = [ReadBuffer() for _ in range(HELD + 3)]
         self._versions = {path: _version(path) for path in paths}
         self._pool = ThreadPoolExecutor(1, "read ahead")  # what one thread frees it uses again
         self._places = {
-            path: self._pool.submit(laid_out, path, state).result() for path in paths[:2]
+            path: self._pool.submit(locate_weights, path, state).result() for path in paths[:2]
         }
         first, self._like = (self._places[path] for path in paths[:2])
-        left_out = _left_out(first, self._like, paths)
-        kept = (name for name in self._like if name not in left_out)
-        self._names = sorted(
-            kept, key=lambda name: self._like[name].begin or 0
-        )  # as they lie in the file
+        left_out = _names_apart(first, self._like, paths)
+        shared = (name for name in self._like if name not in left_out)
+        # as they lie in the file
+        self._names = sorted(shared, key=lambda name: self._like[name].begin or 0)
 
     def parts(self) -> list[list[str]]:
         """The parameters that all files have, by names, in parts of about one size."""
         sizes = {name: self._like[name].nbytes for name in self._names}
         least, most = BYTES
         size = min(max(least, -(-sum(sizes.values()) // PARTS)), most)
-        found: dict[int, list[str]] = {}
+        parts: dict[int, list[str]] = {}
         begin = 0
         for name, nbytes in sizes.items():
-            found.setdefault(begin // size, []).append(name)
+            parts.setdefault(begin // size, []).append(name)
             begin += nbytes
-        return list(found.values())
+        return list(parts.values())
 
     def read(self, names: Sequence[str], until: int) -> Iterator[dict[str, Tensor]]:
-        """A part of the weights in each of the first `until` files, read while that before it is
-        worked on.
+        """Read a part of the weights in each of the first `until` files, while the caller works on
+        the file before.
 
-        Those of the first file stay as they are; those of others until two more have come, and all
-        until the next part.
+        The first file's tensors stay as they are until the next part is read; the tensors of any
+        other file only until two more files have come.
 
         Raises:
             InputError: a file cannot be read, is of another architecture, or was written since it
@@ -168,18 +166,18 @@ class Checkpoints:
         path = self._paths[number]
         if _version(path) != self._versions[path]:
             raise InputError(
-                f"{path} was written while it was read: wait until the run has ended, or leave this"
-                " file out."
+                f"{path} was written while it was read",
+                mend="wait until the run has ended, or leave this file out",
             )
         if path not in self._places:
-            self._places[path] = laid_out(path, self._state)
+            self._places[path] = locate_weights(path, self._state)
             _require_same(self._like, self._places[path], self._paths[1], path)
         at = {name: self._places[path][name] for name in names}
         room = self._rooms[1 + number % (HELD + 2) if number else 0]
         if all(place.begin is not None for place in at.values()):
-            return room.filled(path, at)
-        whole = weights(path, self._state)
-        return room.holding({name: whole[name] for name in names})
+            return room.fill(path, at)
+        whole = read_weights(path, self._state)
+        return room.hold({name: whole[name] for name in names})
 
 
 def _version(path: Path) -> tuple[int, int, int]:
@@ -190,27 +188,31 @@ def _version(path: Path) -> tuple[int, int, int]:
     return 0, 0, 0  # its reader says what is wrong
 
 
-def _apart(one: Mapping[str, Place], other: Mapping[str, Place]) -> list[str]:
+def _differing(one: Mapping[str, Place], other: Mapping[str, Place]) -> list[str]:
     """Names that only one has, or that differ in shape."""
     names = dict.fromkeys([*one, *other])
     return [n for n in names if n not in one or n not in other or one[n].shape != other[n].shape]
 
 
-def _left_out(
+def _names_apart(
     first: Mapping[str, Place], second: Mapping[str, Place], paths: Sequence[Path]
 ) -> set[str]:
-    """What a new head, or a decoder that was taken off, changes between a pre-trained network and
-    the first file after it."""
-    for path, found in zip(paths, (first, second), strict=False):
-        if not found:
+    """The parameters that a pre-trained network and the first file after it do not share: a new
+    head, or a decoder that was taken off.
+
+    Raises:
+        InputError: a file has no parameters, or the two are not of one network.
+    """
+    for path, places in zip(paths, (first, second), strict=False):
+        if not places:
             raise InputError(f"There are no parameters in {path} whose path could be followed.")
-    apart = _apart(first, second)
+    apart = _differing(first, second)
     inside = [
         name for name in apart if block_of(name) is not None or (name in first and name in second)
     ]
     inside = [name for name in inside if kind_of(name) != "head"]
     if inside or len(apart) == len(first.keys() | second.keys()):
-        raise InputError(_unlike(inside or apart, first, second, paths[0], paths[1]))
+        raise InputError(_describe_difference(inside or apart, first, second, paths[0], paths[1]))
     if apart:
         shown = ", ".join(apart[:4]) + (f" and {len(apart) - 4} more" if len(apart) > 4 else "")
         warnings.warn(
@@ -225,12 +227,12 @@ def _left_out(
 def _require_same(
     one: Mapping[str, Place], other: Mapping[str, Place], path: Path, there: Path
 ) -> None:
-    apart = _apart(one, other)
+    apart = _differing(one, other)
     if apart:
-        raise InputError(_unlike(apart, one, other, path, there))
+        raise InputError(_describe_difference(apart, one, other, path, there))
 
 
-def _unlike(
+def _describe_difference(
     apart: Sequence[str],
     one: Mapping[str, Place],
     other: Mapping[str, Place],
@@ -238,8 +240,8 @@ def _unlike(
     there: Path,
 ) -> str:
     shapes = [
-        str(list(each[apart[0]].shape)) if apart[0] in each else "not there"
-        for each in (one, other)
+        str(list(places[apart[0]].shape)) if apart[0] in places else "not there"
+        for places in (one, other)
     ]
     return (
         f"{path} and {there} are not of one architecture: {len(apart)} parameters differ, first"

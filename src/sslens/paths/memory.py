@@ -1,8 +1,8 @@
-"""Tensors that lie in a file, read into memory that is used again.
+"""Tensors of a file, read into memory that is used again.
 
-A file that is not in memory yet is read past the system's cache, straight from the disk: files are
-read but once here, 100 of them would push all else out of the cache, and there each page costs a
-core's time.
+A file that is not in memory yet is read past the system's cache, straight from the disk: each file is
+read once here, a hundred of them would push all else out of the cache, and each page in the cache
+costs a core's time.
 """
 
 import contextlib
@@ -22,20 +22,20 @@ from sslens.zoo.places import Place
 
 #: bytes that are asked of the disk at a time
 PIECE = 1 << 24
-#: places at which is asked whether the system has a file in memory
+#: pages at which the system is asked whether it has a file in memory
 LOOKED_AT = 8
 _PAGE = mmap.PAGESIZE
 
 
 @final
-class Room:
-    """Memory for a part of one file after another."""
+class ReadBuffer:
+    """Memory into which a part of one file after another is read."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, _PAGE)
 
-    def filled(self, path: Path, at: Mapping[str, Place]) -> dict[str, Tensor]:
-        """The tensors that lie there in the file; what was here before is written over.
+    def fill(self, path: Path, at: Mapping[str, Place]) -> dict[str, Tensor]:
+        """Read tensors from their places in a file, over what the memory held before.
 
         Raises:
             InputError: the file cannot be read, or ends before.
@@ -57,34 +57,33 @@ class Room:
             self._read(path, begins, max(end for _, end in spans.values()))
         except OSError as error:
             raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
-        found = {}
+        tensors = {}
         for name, place in at.items():
-            found[name] = torch.empty(place.shape, dtype=place.dtype)
+            tensors[name] = torch.empty(place.shape, dtype=place.dtype)
             if place.numbers:
                 begin, _ = spans[name]
                 run = next(run for run in runs if begin // _PAGE in run)
                 flat = self._numbers(
                     begins[run] + begin - run.start * _PAGE, place.dtype, place.numbers
                 )
-                found[name] = flat.as_strided(place.shape, place.stride)
-        return found
+                tensors[name] = flat.as_strided(place.shape, place.stride)
+        return tensors
 
-    def holding(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Copies of tensors; what was here before is written over."""
+    def hold(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Copy tensors, over what the memory held before."""
         begins = list(
             itertools.accumulate(
                 (-(-value.nbytes // _PAGE) * _PAGE for value in tensors.values()), initial=0
             )
         )
         self._grow(begins[-1])
-        found = {}
+        copies = {}
         for begin, (name, value) in zip(begins, tensors.items(), strict=False):
-            found[name] = torch.empty_like(value)
+            copies[name] = torch.empty_like(value)
             if value.numel():
-                found[name] = (
-                    self._numbers(begin, value.dtype, value.numel()).view(value.shape).copy_(value)
-                )
-        return found
+                numbers = self._numbers(begin, value.dtype, value.numel())
+                copies[name] = numbers.view(value.shape).copy_(value)
+        return copies
 
     def _grow(self, size: int) -> None:
         if len(self._memory) < size:
@@ -94,7 +93,7 @@ class Room:
         return torch.frombuffer(self._memory, dtype=dtype, count=count, offset=begin)
 
     def _read(self, path: Path, begins: Mapping[range, int], last: int) -> None:
-        """Runs of a file's pages, to where each begins in the memory; the file has `last` bytes at
+        """Read runs of a file's pages, each to its place in the memory; the file has `last` bytes at
         least."""
         with contextlib.ExitStack() as stack:
             file = stack.enter_context(path.open("rb", buffering=0))
@@ -109,17 +108,14 @@ class Room:
                 into = memory[begin : begin + end - place]
                 done = 0
                 if past is not None:
-                    with contextlib.suppress(
-                        OSError
-                    ):  # what cannot be read so is read as any file is
-                        done = _filled(
-                            past, place, into[: len(into) - end % _PAGE]
-                        )  # of whole pages alone
-                _filled(file, place + done, into[done:])
+                    # of whole pages alone; what cannot be read so is read as any file is
+                    with contextlib.suppress(OSError):
+                        done = _read_into(past, place, into[: len(into) - end % _PAGE])
+                _read_into(file, place + done, into[done:])
 
 
-def _filled(file: io.FileIO, place: int, memory: memoryview) -> int:
-    """Bytes read from a place in a file: as many as the memory has."""
+def _read_into(file: io.FileIO, place: int, memory: memoryview) -> int:
+    """Fill memory from a place in a file; returns the bytes read."""
     file.seek(place)
     done = 0
     while done < len(memory):
@@ -143,9 +139,8 @@ def _in_memory(path: Path, runs: Sequence[range]) -> bool:
     every = list(itertools.chain(*runs))
     try:
         with path.open("rb", buffering=0) as file:
-            os.posix_fadvise(
-                file.fileno(), 0, 0, os.POSIX_FADV_RANDOM
-            )  # what is asked for alone, not what follows it
+            # only what is asked for, not what follows it
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
             for page in every[:: -(-len(every) // LOOKED_AT)] if every else ():
                 os.preadv(file.fileno(), [bytearray(1)], page * _PAGE, os.RWF_NOWAIT)
     except BlockingIOError:
@@ -162,11 +157,11 @@ def _pages(spans: Sequence[tuple[int, int]]) -> list[range]:
     >>> _pages([(3 * page, 3 * page + 8), (5, 6), (7, page + 1)])
     [range(0, 2), range(3, 4)]
     """
-    found: list[range] = []
+    runs: list[range] = []
     for begin, end in sorted(span for span in spans if span[0] < span[1]):
         pages = range(begin // _PAGE, -(-end // _PAGE))
-        if found and pages.start <= found[-1].stop:
-            found[-1] = range(found[-1].start, max(found[-1].stop, pages.stop))
+        if runs and pages.start <= runs[-1].stop:
+            runs[-1] = range(runs[-1].start, max(runs[-1].stop, pages.stop))
         else:
-            found.append(pages)
-    return found
+            runs.append(pages)
+    return runs

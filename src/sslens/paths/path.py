@@ -1,5 +1,4 @@
-"""The path that a training takes through the space of its weights: how far it gets, and how far it
-travels for that.
+"""The path of a training through the space of its weights: how far it gets, and how far it travels.
 
 With θ_0 the weights at the start and θ_e those after epoch e (or in the e-th file), of any group of
 parameters
@@ -17,8 +16,8 @@ over epochs; the same in pieces is `move_of_whole`, ‖θ_e − θ_{e−1}‖ / 
 over epochs is 1 / straightness ("displacement relative to the actual distance covered"). It shows
 attention parameters.
 
-`path_tracker.PathTracker` measures while a training runs, in any loop; `along` reads a run's
-checkpoints.
+`sslens.paths.tracker.PathTracker` measures while a training runs, in any loop; `measure_path` reads
+a run's checkpoints.
 """
 
 from collections.abc import Mapping, Sequence
@@ -75,9 +74,18 @@ class Squares(NamedTuple):
 
 @final
 @dataclass(eq=False)
-class Course:
-    """What is known of a path: sums over the numbers of each parameter, at the start and at each
-    record."""
+class PathSums:
+    """Sums over the numbers of each parameter, from which all that is said of a path is computed.
+
+    Attributes:
+        shapes: of the parameters, by name.
+        norms: ‖θ_0‖² of each parameter.
+        sums: of each record.
+        labels: of each record.
+        steps: of the optimiser until each record; none for files.
+        step_lengths: sum of the lengths of all steps until each record, for each group; none for
+            files.
+    """
 
     shapes: dict[str, torch.Size]
     norms: Float64[np.ndarray, " parameter"]
@@ -87,8 +95,8 @@ class Course:
     step_lengths: list[Float64[np.ndarray, " group"]] = field(default_factory=list)
 
     @classmethod
-    def of_parts(cls, parts: Sequence["Course"]) -> "Course":
-        """That of all parameters, of which each part has some; the records are the same in all."""
+    def of_parts(cls, parts: Sequence["PathSums"]) -> "PathSums":
+        """Join paths of some of the parameters each, with the same records."""
         shapes = {name: shape for part in parts for name, shape in part.shapes.items()}
         joined = [
             Squares(*map(np.concatenate, zip(*sums, strict=True)))
@@ -108,15 +116,15 @@ class Course:
             )
         sizes = np.array([shape.numel() for shape in self.shapes.values()])
         rows: list[dict[str, Any]] = []
-        members = groups({name: len(shape) for name, shape in self.shapes.items()})
+        members = group_masks({name: len(shape) for name, shape in self.shapes.items()})
         for number, (group, inside) in enumerate(members.items()):
             move, turn, displacement = (
-                np.array([each[i][inside].sum() for each in self.sums]) for i in range(3)
+                np.array([sums[i][inside].sum() for sums in self.sums]) for i in range(3)
             )
             move, displacement = np.sqrt(move), np.sqrt(displacement)
             length, whole = np.cumsum(move), displacement[-1]
             steps = (
-                np.array([each[number] for each in self.step_lengths])
+                np.array([lengths[number] for lengths in self.step_lengths])
                 if self.step_lengths
                 else np.nan * length
             )
@@ -152,33 +160,32 @@ class Course:
 
 @final
 @dataclass(eq=False)
-class Trail:
-    """The weights of a run one after another: of those seen before, the first and the last two are
-    held, and sums of all.
+class PathMeter:
+    """Takes the weights of a run one after another, and holds the first, the last two, and sums.
 
     Attributes:
         first: θ_0, by name.
         last, before: θ_{e−1} and θ_{e−2}.
-        course: the sums.
+        path: the sums so far.
 
-    >>> trail = Trail.begin({"w": torch.zeros(2)})
-    >>> trail.add({"w": torch.tensor([3.0, 0.0])}, "1")
-    >>> trail.add({"w": torch.tensor([3.0, 4.0])}, "2")
-    >>> end = trail.course.table().frame.query("group == 'backbone'").iloc[-1]
+    >>> meter = PathMeter.begin({"w": torch.zeros(2)})
+    >>> meter.add({"w": torch.tensor([3.0, 0.0])}, "1")
+    >>> meter.add({"w": torch.tensor([3.0, 4.0])}, "2")
+    >>> end = meter.path.table().frame.query("group == 'backbone'").iloc[-1]
     >>> float(end.displacement), float(end.length), float(end.cosine)  # a right angle: 3, then 4, is 5 away
     (5.0, 7.0, 0.0)
     """
 
     first: Mapping[str, Tensor]
     last: Mapping[str, Tensor]
-    course: Course
+    path: PathSums
     before: Mapping[str, Tensor] | None = None
 
     @classmethod
     def begin(
         cls, weights: Mapping[str, Tensor], where: str = "the weights at the start"
-    ) -> "Trail":
-        """From θ_0.
+    ) -> "PathMeter":
+        """Begin with θ_0.
 
         Raises:
             InputError: there are no weights, or one is not finite.
@@ -191,7 +198,9 @@ class Trail:
         }
         norms = _squares(weights, zero, None, zero, where).move
         return cls(
-            weights, weights, Course({name: value.shape for name, value in weights.items()}, norms)
+            weights,
+            weights,
+            PathSums({name: value.shape for name, value in weights.items()}, norms),
         )
 
     def add(
@@ -203,7 +212,7 @@ class Trail:
         step_length: Float64[np.ndarray, " group"] | None = None,
         where: str | None = None,
     ) -> None:
-        """The next weights, which are held until the next but one.
+        """Take the next weights, which are held until the next but one.
 
         Raises:
             InputError: one is not finite.
@@ -212,16 +221,16 @@ class Trail:
             weights, self.last, self.before, self.first, where or f"the weights at {at}"
         )
         self.before, self.last = self.last, weights
-        self.course.sums.append(sums)
-        self.course.labels.append(at)
+        self.path.sums.append(sums)
+        self.path.labels.append(at)
         if step is not None and step_length is not None:
-            self.course.steps.append(step)
-            self.course.step_lengths.append(step_length)
+            self.path.steps.append(step)
+            self.path.step_lengths.append(step_length)
 
 
 def _ratio(values: Float64[np.ndarray, " record"], of: float) -> Float64[np.ndarray, " record"]:
-    """Undefined where the divisor is 0: of a head that begins at 0, of a run that ends where it
-    began."""
+    """A ratio, undefined where the divisor is 0: for a head that begins at 0, and for a run that ends
+    where it began."""
     return values / of if of > 0 else np.full_like(values, np.nan)
 
 
@@ -234,50 +243,52 @@ def _squares(
 ) -> Squares:
     """‖θ_e − θ_{e−1}‖², (θ_e − θ_{e−1}) · (θ_{e−1} − θ_{e−2}) and ‖θ_e − θ_0‖² of each parameter,
     in float64."""
-    seen = (now, last, first, *([before] if before else []))
+    weights = (now, last, first, *([before] if before else []))
 
-    def of(room: Float64[Tensor, "seen chunk"], name: str) -> Float64[np.ndarray, "3"]:
-        found = np.zeros(3)
-        for parts in zip(*(_chunks(each[name]) for each in seen), strict=True):
+    def sums_of(room: Float64[Tensor, "weights chunk"], name: str) -> Float64[np.ndarray, "3"]:
+        sums = np.zeros(3)
+        for parts in zip(*(_chunks(tensors[name]) for tensors in weights), strict=True):
             x, y, start, *earlier = (
-                kept[: len(part)].copy_(part) for kept, part in zip(room, parts, strict=True)
+                row[: len(part)].copy_(part) for row, part in zip(room, parts, strict=True)
             )
             away = torch.sub(x, start, out=start)
             past = [torch.sub(y, z, out=z) for z in earlier]
             move = torch.sub(x, y, out=y)
-            found += [
+            sums += [
                 float(move @ move),
-                sum(float(move @ each) for each in past),
+                sum(float(move @ turn) for turn in past),
                 float(away @ away),
             ]
-        return found
+        return sums
 
-    found: Float64[np.ndarray, "3 parameter"] = np.array(
-        one_each(of, first, lambda: torch.empty(len(seen), CHUNK, dtype=torch.float64))
+    rows: Float64[np.ndarray, "3 parameter"] = np.array(
+        one_each(sums_of, first, lambda: torch.empty(len(weights), CHUNK, dtype=torch.float64))
     ).T
-    for name, sums in zip(first, found.T, strict=True):
+    for name, sums in zip(first, rows.T, strict=True):
         if not np.isfinite(sums).all():
             raise InputError(
-                f"{name} holds numbers that are not finite in {where}: a path ends there. Take what"
-                " comes before, or look at the training's loss."
+                f"{name} holds numbers that are not finite in {where}: a path ends there.",
+                mend="take what comes before, or look at the training's loss",
             )
-    return Squares(*found)
+    return Squares(*rows)
 
 
 def _chunks(value: Tensor) -> Sequence[Tensor]:
     return value.detach().reshape(-1).split(CHUNK)
 
 
-def groups(parameters: Mapping[str, int]) -> dict[str, Bool[np.ndarray, " parameter"]]:
-    """The groups that parameters fall into, by their names and numbers of dimensions: a mask over
-    them each.
+def group_masks(parameters: Mapping[str, int]) -> dict[str, Bool[np.ndarray, " parameter"]]:
+    """The groups of parameters, each as a mask over all parameters.
 
-    >>> list(groups({"pos_embed": 3, "blocks.0.attn.qkv.weight": 2, "blocks.0.norm1.bias": 1, "head.weight": 2}))
+    Args:
+        parameters: the number of dimensions of each parameter, by name.
+
+    >>> list(group_masks({"pos_embed": 3, "blocks.0.attn.qkv.weight": 2, "blocks.0.norm1.bias": 1, "head.weight": 2}))
     ['backbone', 'attention', 'attention qkv', 'norm', 'embedding', 'head', 'block 0']
     """
     kinds = np.array([kind_of(name, ndim) for name, ndim in parameters.items()])
     blocks = [block_of(name) for name in parameters]
-    found = {"backbone": kinds != "head", "attention": np.char.startswith(kinds, "attention")}
+    masks = {"backbone": kinds != "head", "attention": np.char.startswith(kinds, "attention")}
     order = (
         "attention qkv",
         "attention projection",
@@ -288,21 +299,23 @@ def groups(parameters: Mapping[str, int]) -> dict[str, Bool[np.ndarray, " parame
         "other",
         "head",
     )
-    found |= {kind: kinds == kind for kind in order}
-    for block in dict.fromkeys(each for each in blocks if each is not None):
-        found[f"block {block}"] = np.array([each == block for each in blocks]) & (kinds != "head")
-    return {group: mask for group, mask in found.items() if mask.any()}
+    masks |= {kind: kinds == kind for kind in order}
+    for block in dict.fromkeys(number for number in blocks if number is not None):
+        inside = np.array([number == block for number in blocks])
+        masks[f"block {block}"] = inside & (kinds != "head")
+    return {group: mask for group, mask in masks.items() if mask.any()}
 
 
-def along(paths: Sequence[Path], state: str | None = None) -> Table:
-    """The path through a run's checkpoints, in the order given, with less than one of them in
-    memory: see `Checkpoints`.
+def measure_path(paths: Sequence[Path], state: str | None = None) -> Table:
+    """Measure the path through a run's checkpoints, in the order given, with less than one of them
+    in memory (`Checkpoints`).
 
     Files are read as `sslens.zoo.files` does (no pickle is run); buffers such as running means are
     no part of a path. Where the first file is a pre-trained network and the others have a new head,
     what only one of them has is left out, with a `Doubt`.
 
     Args:
+        paths: the weights at the start, and at least one file after them.
         state: key of the weights in files that hold several sets, such as "student".
 
     Raises:
@@ -319,21 +332,21 @@ def along(paths: Sequence[Path], state: str | None = None) -> Table:
     if len({path.name for path in paths}) == len(paths):
         labels = [path.name for path in paths]
     run = Checkpoints(paths, state)
-    courses: list[Course] = []
+    path_parts: list[PathSums] = []
     until, broken = len(paths), None
     for names in run.parts():
-        trail = None
+        meter = None
         for number, here in enumerate(run.read(names, until)):
             try:
-                if trail is None:
-                    trail = Trail.begin(here, str(paths[0]))
+                if meter is None:
+                    meter = PathMeter.begin(here, str(paths[0]))
                 else:
-                    trail.add(here, labels[number], where=str(paths[number]))
+                    meter.add(here, labels[number], where=str(paths[number]))
             except InputError as error:  # another part may be broken before it
                 until, broken = number, error
                 break
-        if trail is not None:
-            courses.append(trail.course)
+        if meter is not None:
+            path_parts.append(meter.path)
     if broken is not None:
         raise broken
-    return Course.of_parts(courses).table()
+    return PathSums.of_parts(path_parts).table()

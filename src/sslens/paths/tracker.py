@@ -1,4 +1,4 @@
-"""Follows the weights of a training while it runs, in any loop: plain PyTorch, Lightning's, or
+"""Follows the weights of a training while it runs, in any loop: strip_wrappers PyTorch, Lightning's, or
 Hugging Face's Trainer."""
 
 from collections.abc import Mapping
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from sslens.errors import InputError
-from sslens.paths.files import plain
-from sslens.paths.path import Squares, Trail, groups
+from sslens.paths.files import strip_wrappers
+from sslens.paths.path import PathMeter, Squares, group_masks
 from sslens.store import scratch
 from sslens.table import Table
 
@@ -53,24 +53,26 @@ class PathTracker:
             InputError: no parameter requires a gradient, or one is not finite.
         """
         own = {
-            plain(name): value for name, value in module.named_parameters() if value.requires_grad
+            strip_wrappers(name): value
+            for name, value in module.named_parameters()
+            if value.requires_grad
         }
         self._names: list[str] = list(own)
         self._values: list[Tensor] = list(own.values())
-        self._trail = Trail.begin(self._kept())
+        self._meter = PathMeter.begin(self._copy())
         self._step = 0
         self._last: list[Tensor] | None = None
         if steps:
             self._last = [value.detach().clone() for value in self._values]
             device = self._values[0].device
             precise = torch.float32 if device.type == "mps" else torch.float64
-            masks = groups({name: value.ndim for name, value in own.items()}).values()
+            masks = group_masks({name: value.ndim for name, value in own.items()}).values()
             self._members = torch.from_numpy(np.stack([*masks], 1)).to(device, precise)
             self._lengths = torch.zeros(len(masks), dtype=precise, device=device)
             self._broken = torch.full((len(own),), -1, device=device)
 
-    def _kept(self) -> dict[str, Tensor]:
-        """A copy of the weights in a file."""
+    def _copy(self) -> dict[str, Tensor]:
+        """Copy the weights into a file."""
         wide = (
             torch.float64
             if any(value.dtype == torch.float64 for value in self._values)
@@ -89,8 +91,8 @@ class PathTracker:
 
     @torch.no_grad()
     def step(self, *_: Any) -> None:
-        """After a step of the optimiser: add its length. What is passed is not looked at, so that
-        this can be a hook."""
+        """Add the length of a step of the optimiser, after it. Arguments are ignored, so that this
+        can be a hook."""
         self._step += 1
         if self._last is None:
             return
@@ -103,7 +105,10 @@ class PathTracker:
         torch._foreach_copy_(self._last, self._values)
 
     def record(self, at: int | str | None = None) -> None:
-        """After an epoch, or whenever the path is to be looked at.
+        """Take a record, after an epoch or whenever the path is to be looked at.
+
+        Args:
+            at: the record's label; its number unless given.
 
         Raises:
             InputError: a parameter is no longer finite; it says which, and since which step.
@@ -118,8 +123,8 @@ class PathTracker:
                     " there. Look at the training's loss and learning rate."
                 )
         lengths = None if self._last is None else self._lengths.double().cpu().numpy().copy()
-        label = str(len(self._trail.course.labels) + 1 if at is None else at)
-        self._trail.add(self._kept(), label, step=self._step, step_length=lengths)
+        label = str(len(self._meter.path.labels) + 1 if at is None else at)
+        self._meter.add(self._copy(), label, step=self._step, step_length=lengths)
 
     def table(self) -> Table:
         """A row a record and group, columns as `UNITS` says.
@@ -127,30 +132,32 @@ class PathTracker:
         Raises:
             InputError: nothing was recorded.
         """
-        return self._trail.course.table()
+        return self._meter.path.table()
 
     def state(self) -> dict[str, Tensor]:
         """All that is needed to go on, once the module has its weights again: three copies of
         these, and the sums."""
-        trail, course = self._trail, self._trail.course
-        last = trail.last if course.sums else {}  # until there is a record these are the first
-        before = trail.before if len(course.sums) > 1 else {}
-        held: dict[str, Mapping[str, Tensor]] = {
-            "first": trail.first,
+        meter, path = self._meter, self._meter.path
+        last = meter.last if path.sums else {}  # until there is a record these are the first
+        before = meter.before if len(path.sums) > 1 else {}
+        weights: dict[str, Mapping[str, Tensor]] = {
+            "first": meter.first,
             "last": last,
             "before": before or {},
         }
-        made = {
-            f"{when}/{name}": value for when, kept in held.items() for name, value in kept.items()
+        state = {
+            f"{when}/{name}": value
+            for when, tensors in weights.items()
+            for name, value in tensors.items()
         }
-        made["sums"] = torch.from_numpy(np.array(course.sums).reshape(-1, 3, len(self._names)))
-        made["labels"] = torch.tensor(list("\n".join(course.labels).encode()), dtype=torch.uint8)
-        made["steps"] = torch.tensor([*course.steps, self._step])
+        state["sums"] = torch.from_numpy(np.array(path.sums).reshape(-1, 3, len(self._names)))
+        state["labels"] = torch.tensor(list("\n".join(path.labels).encode()), dtype=torch.uint8)
+        state["steps"] = torch.tensor([*path.steps, self._step])
         if self._last is not None:
-            made["step_lengths"] = torch.from_numpy(
-                np.array([*course.step_lengths, self._lengths.double().cpu().numpy()])
+            state["step_lengths"] = torch.from_numpy(
+                np.array([*path.step_lengths, self._lengths.double().cpu().numpy()])
             )
-        return made
+        return state
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what `state` gave, on a tracker of a module that has its weights again.
@@ -165,8 +172,8 @@ class PathTracker:
             if name:
                 held[when][name] = value.cpu()
         shapes = [
-            {name: value.shape for name, value in each.items()}
-            for each in (held["first"], self._trail.first)
+            {name: value.shape for name, value in tensors.items()}
+            for tensors in (held["first"], self._meter.first)
         ]
         if shapes[0] != shapes[1] or ("step_lengths" in state) != (self._last is not None):
             raise InputError(
@@ -174,21 +181,19 @@ class PathTracker:
                 " otherwise."
             )
         first, last, before = (
-            {name: each[name] for name in self._names if each} for each in held.values()
+            {name: tensors[name] for name in self._names if tensors} for tensors in held.values()
         )
-        trail = Trail.begin(first)
-        course = trail.course
-        course.sums = [Squares(*each) for each in state["sums"].cpu().numpy()]
-        trail.last = last or first
-        trail.before = before or (first if course.sums else None)
-        course.labels = (
-            bytes(state["labels"].tolist()).decode().split("\n") if len(course.sums) else []
-        )
-        *course.steps, self._step = state["steps"].tolist()
+        meter = PathMeter.begin(first)
+        path = meter.path
+        path.sums = [Squares(*sums) for sums in state["sums"].cpu().numpy()]
+        meter.last = last or first
+        meter.before = before or (first if path.sums else None)
+        path.labels = bytes(state["labels"].tolist()).decode().split("\n") if len(path.sums) else []
+        *path.steps, self._step = state["steps"].tolist()
         if self._last is not None:
-            *course.step_lengths, lengths = state["step_lengths"].cpu().numpy()
+            *path.step_lengths, lengths = state["step_lengths"].cpu().numpy()
             self._lengths = torch.from_numpy(lengths).to(self._lengths)
-        self._trail = trail
+        self._meter = meter
 
 
 class PathCallback:

@@ -9,13 +9,12 @@ A task is a file such as `tasks/classification.py`, with what it shares with oth
   `rows.numbers`; targets of different lengths are padded, since the first axis of each tensor is the
   image;
 - `job(model, images, settings) -> TrainingJob`: all that the loop is given;
-- an `Evaluation`, which says how well the trained method does on held-out images.
+- a `TaskEvaluation`, which says how well the trained method does on held-out images.
 
 The loop (`sslens.training.loop`) knows none of these metrics: it keeps the model that is best by the
 first metric of the evaluation.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, final, runtime_checkable
 
@@ -51,7 +50,7 @@ class Metric:
 
 
 @runtime_checkable
-class Evaluation(Protocol):
+class TaskEvaluation(Protocol):
     """Judges a method while it is trained."""
 
     @property

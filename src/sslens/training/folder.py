@@ -101,7 +101,9 @@ class RunFolder:
         file: str = zoo.ENCODER,
     ) -> None:
         """Write a file that `sslens.load` takes."""
-        of_run = replace(about, config=digest(self.config), recipe=digest(recipe(self.config)))
+        of_run = replace(
+            about, config=digest(self.config), recipe=digest(shared_settings(self.config))
+        )
         header = zoo.header(name, shape, of_run.to_json(), transform)
         write_tensors(self.path / file, _on_cpu(weights), header)
 
@@ -130,10 +132,10 @@ class RunFolder:
         return [line for line in lines if _step_of(line) <= last]
 
 
-def recipe(config: Mapping[str, Any]) -> dict[str, str]:
-    """The settings of a run that another run of the same recipe has too, by their dotted names.
+def shared_settings(config: Mapping[str, Any]) -> dict[str, str]:
+    """The settings that every run of the same recipe has, by their dotted names.
 
-    >>> recipe({"arch": "vit", "settings": {"mixup": 0.8}, "training": {"epochs": 3, "seed": 1}})
+    >>> shared_settings({"arch": "vit", "settings": {"mixup": 0.8}, "training": {"epochs": 3, "seed": 1}})
     {'settings.mixup': '0.8', 'training.epochs': '3'}
     """
     return {

@@ -19,7 +19,7 @@ from sslens.methods import Method
 from sslens.methods.job import TrainingJob
 from sslens.paths.tracker import PathTracker
 from sslens.processes import Processes
-from sslens.tasks import Evaluation
+from sslens.tasks import TaskEvaluation
 from sslens.training.folder import LogLine
 from sslens.training.schedule import Schedule, Training
 
@@ -171,7 +171,7 @@ class BestKeeper:
     stopped would have kept.
     """
 
-    def __init__(self, run: RunningTraining, evaluation: Evaluation) -> None:
+    def __init__(self, run: RunningTraining, evaluation: TaskEvaluation) -> None:
         self._run, self._evaluation = run, evaluation
         self._metric = evaluation.metrics[0]
         self._best: float | None = None
