@@ -242,7 +242,7 @@ def test_frozen_parameters_are_no_part_of_a_path_and_wrappers_no_part_of_a_name(
     inner.weight.data += 1
     tracker.record()
     assert last(tracker.table()).parameters == 4
-    assert list(tracker._trail.first) == ["weight"]
+    assert list(tracker._meter.first) == ["weight"]
     inner.weight.requires_grad_(False)
     with pytest.raises(InputError, match="no parameters"):
         PathTracker(inner)

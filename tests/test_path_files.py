@@ -158,7 +158,7 @@ def test_several_sets_of_weights_ask_for_a_choice(tmp_path: Path) -> None:
     for number, (student, teacher) in enumerate(zip(run_of(2), run_of(2, seed=1), strict=True)):
         paths.append(tmp_path / f"{number}.pth")
         torch.save({"student": student, "teacher": teacher}, paths[-1])
-    with pytest.raises(InputError, match=r"several sets of weights \(student, teacher\).*--state"):
+    with pytest.raises(InputError, match=r"several sets of weights \(student, teacher\).* with state"):
         measure_path(paths)
     with pytest.raises(InputError, match='no weights under "teachr": did you mean teacher'):
         measure_path(paths, "teachr")
@@ -259,7 +259,7 @@ def test_of_parameters_that_break_the_first_file_is_named(
 def test_files_without_parameters_are_refused(tmp_path: Path) -> None:
     paths = written(tmp_path, [{"steps": torch.tensor(3)}, {"steps": torch.tensor(4)}])
     with pytest.raises(
-        InputError, match="one set of weights, without a name: leave out --state teacher"
+        InputError, match="one set of weights, without a name: leave out state=teacher"
     ):
         measure_path(paths, "teacher")
     with pytest.raises(InputError, match=r"no parameters in \S+epoch0\.safetensors whose path"):
