@@ -24,13 +24,16 @@ FOLDER = Path(cards.__file__).parent
 LAYOUTS = {file.stem for file in (FOLDER.parent / "zoo" / "layouts").glob("[!_]*.py")}
 #: the papers' checkpoints and their near relations
 ASKED = """
-mae_vitb16 mae_vitl16 mae_vith14 mae_vitb16_full mae_vitl16_full mae_vith14_full mae_vitb16_visualize mae_vitl16_visualize
-mae_vith14_visualize mae_vitb16_finetuned mae_vitl16_finetuned mae_vith14_finetuned mocov3_vits16 mocov3_vitb16
-mocov3_resnet50_100ep mocov3_resnet50_300ep mocov3_resnet50_1000ep dino_vits16 dino_vits8 dino_vitb16 dino_vitb8 dino_resnet50
-dino_vits16_full dino_vits8_full dino_vitb16_full dino_vitb8_full dino_resnet50_full msn_vits16 msn_vitb16 msn_vitl16 msn_vitb4
-msn_vitl7 fcmae_convnextv2_atto fcmae_convnextv2_femto fcmae_convnextv2_pico fcmae_convnextv2_nano fcmae_convnextv2_tiny
-fcmae_convnextv2_base fcmae_convnextv2_large fcmae_convnextv2_huge deit_vits16 deit_vitb16 augreg_vits16 augreg_vitb16
-dinov2_vitb14 dinov2_vitb14_reg dinov3_vitb16 clip_vitb16 siglip_vitb16 ibot_vitb16 beit_vitb16_in22k
+mae_vitb16 mae_vitl16 mae_vith14 mae_vitb16_full mae_vitl16_full mae_vith14_full
+mae_vitb16_visualize mae_vitl16_visualize mae_vith14_visualize mae_vitb16_finetuned
+mae_vitl16_finetuned mae_vith14_finetuned mocov3_vits16 mocov3_vitb16 mocov3_resnet50_100ep
+mocov3_resnet50_300ep mocov3_resnet50_1000ep dino_vits16 dino_vits8 dino_vitb16 dino_vitb8
+dino_resnet50 dino_vits16_full dino_vits8_full dino_vitb16_full dino_vitb8_full dino_resnet50_full
+msn_vits16 msn_vitb16 msn_vitl16 msn_vitb4 msn_vitl7 fcmae_convnextv2_atto fcmae_convnextv2_femto
+fcmae_convnextv2_pico fcmae_convnextv2_nano fcmae_convnextv2_tiny fcmae_convnextv2_base
+fcmae_convnextv2_large fcmae_convnextv2_huge deit_vits16 deit_vitb16 augreg_vits16 augreg_vitb16
+dinov2_vitb14 dinov2_vitb14_reg dinov3_vitb16 clip_vitb16 siglip_vitb16 ibot_vitb16
+beit_vitb16_in22k
 """
 
 

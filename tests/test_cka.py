@@ -113,8 +113,8 @@ def test_tiny_features_give_the_same_cka(offset: float) -> None:
 
 def test_cka_agrees_with_pytorch_cka() -> None:
     cka = pytest.importorskip("cka", reason="pytorch-cka is not installed")
-    # images of very unequal norm: among equal ones each row of a Gram without its diagonal has nearly
-    # the same sum, and an error in the terms of rows or columns would not be seen
+    # images of very unequal norm: among equal ones each row of a Gram without its diagonal has
+    # nearly the same sum, and an error in the terms of rows or columns would not be seen
     norms = torch.from_numpy(np.exp(np.random.default_rng(2).standard_normal((48, 1)))).float()
     xs, ys = (
         [norms * x for x in features(s, d, n=48)] for s, d in ((0, (20, 50)), (1, (30, 8, 100)))
@@ -151,7 +151,7 @@ def test_u_centred_grams_sum_to_zero_and_do_not_see_the_diagonal() -> None:
 
 
 def test_u_centring_is_the_equation_entry_by_entry() -> None:
-    """Székely & Rizzo (2014), eq. 2.6, in plain Python, of a matrix whose rows and columns differ."""
+    """Székely & Rizzo (2014), eq. 2.6, in plain Python, for a matrix with rows unlike columns."""
     n = 6
     a = np.random.default_rng(0).standard_normal((n, n))
     off = [(i, j) for i in range(n) for j in range(n) if i != j]
@@ -214,7 +214,7 @@ def test_what_is_packed_are_the_entries_above_the_diagonal() -> None:
             )
 
 
-# -------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # what is paired
 
 
@@ -265,7 +265,7 @@ def test_other_contents_under_the_same_ids_are_refused() -> None:
         minibatch_cka(a, b)
 
 
-# -----------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # undefined values
 
 
@@ -310,7 +310,7 @@ def test_cls_token_before_the_first_attention_is_undefined() -> None:
     assert constant_taps(sslens.grams(model, images)) == []
 
 
-# -----------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # invariance
 
 
@@ -363,7 +363,7 @@ def test_padding_of_a_short_minibatch_is_never_read() -> None:
     assert value[0, 0] == pytest.approx(1, abs=1e-12)
 
 
-# -------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # interval
 
 

@@ -575,7 +575,8 @@ for arguments in {arguments}:
         status = stop.code
     print("status", status, *arguments, file=sys.stderr)
 heavy = {{"torch", "torchvision", "timm", "pandas", "matplotlib", "plotly", "scipy", "jinja2"}}
-heavy |= {{"numpy", "PIL", "jaxtyping", "typeguard", "asyncio", "http.client", "importlib.metadata"}}
+heavy |= {{"numpy", "PIL", "jaxtyping", "typeguard", "asyncio", "http.client"}}
+heavy.add("importlib.metadata")
 print("imported", sorted(heavy & set(sys.modules)), file=sys.stderr)
 """
 

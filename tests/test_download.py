@@ -386,8 +386,9 @@ ONE_OF_SEVERAL = f"""
 import dataclasses, hashlib, sys
 from sslens import cards
 from sslens.zoo import cached, download
-asked = dataclasses.replace(cards.find("mae_vitb16"), url=sys.argv[1], size=None, sha256="{SHA256}", md5_prefix=None)
-print(hashlib.sha256(download.fetch(asked, quiet=True).read_bytes()).hexdigest())
+card = dataclasses.replace(cards.find("mae_vitb16"), url=sys.argv[1], sha256="{SHA256}")
+card = dataclasses.replace(card, size=None, md5_prefix=None)
+print(hashlib.sha256(download.fetch(card, quiet=True).read_bytes()).hexdigest())
 """
 
 

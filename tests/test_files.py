@@ -30,7 +30,7 @@ def said_of(path: Path) -> str:
     return str(caught.value)
 
 
-# ----------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # code
 
 
@@ -73,7 +73,8 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(
     mark, path = tmp_path / "ran", tmp_path / name
     if form.startswith("bare"):
         path.write_bytes(pickle.dumps(kind(mark), protocol=2 if form == "bare 2" else 4))
-        named = "pathlib.Path.touch|pathlib.Path|builtins.getattr|__builtin__.getattr|getattr|posix.system"
+        named = "pathlib.Path.touch|pathlib.Path|builtins.getattr|__builtin__.getattr|getattr"
+        named += "|posix.system"
     else:
         tree = {"model": {**STATE, "c": kind(mark)}}
         torch.save(tree, path, _use_new_zipfile_serialization=form == "zip")
@@ -170,7 +171,7 @@ def test_what_other_libraries_allow_is_not_allowed_here(tmp_path: Path) -> None:
     assert set(map(str, torch.serialization.get_safe_globals())) == set(map(str, before))
 
 
-# ------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # damaged files
 
 

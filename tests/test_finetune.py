@@ -37,7 +37,7 @@ from sslens.tasks.classifier import Classifier
 from sslens.training.optim import scaled_lr, set_rates
 from tuning import IMAGES, LABELS, PIXELS, ROWS, SETTINGS, made, model
 
-# -------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # learning rates
 
 
@@ -164,7 +164,7 @@ def test_the_learning_rate_is_the_published_one(
     )
 
 
-# ------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # views
 
 

@@ -239,7 +239,7 @@ def test_a_tuned_model_can_be_tuned_again(whole: Path, tmp_path: Path) -> None:
     assert origin.digest == sslens.load(whole).digest
 
 
-# ------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # what is refused
 
 

@@ -101,7 +101,7 @@ def synthetic(grams: Tensor, ids: list[str], sizes: list[int]) -> tuple[list[Gra
     return [Grams("one", plan.ids, taps, grams, energy, torch.tensor(sizes), key)], conditions
 
 
-# --------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # there and back
 
 
@@ -316,7 +316,7 @@ def test_conditions_are_those_of_the_pass(made: tuple[Path, Conditions, list[Gra
         require_comparable(Conditions.of(model, changed, plan), Conditions.of(model, other, plan))
 
 
-# -------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # damage
 
 

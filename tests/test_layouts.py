@@ -39,7 +39,7 @@ def example(layout: str, name: str) -> Example:
     return EXAMPLES[layout]()[name]
 
 
-# -------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # the contract
 
 
@@ -190,7 +190,7 @@ def test_legacy_files_and_half_precision(tmp_path: Path) -> None:
     assert "The weights are float16 in the file; here they are float32." in half.notes
 
 
-# ----------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # full size
 
 
@@ -262,7 +262,7 @@ def zoo_arch(name: str) -> Any:
     return CNNArch.parse(name)
 
 
-# --------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # DINOv2
 
 
@@ -321,7 +321,7 @@ def test_registers_come_in_after_positions(naming: str, gated: bool, tmp_path: P
             assert torch.equal(network.state_dict()[name], value)
 
 
-# ------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # bad files
 
 
@@ -357,19 +357,40 @@ def test_keys_of_two_methods_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"norm.bias": None}, "in 1 of 30 tensors; the first is norm.bias: expected (64,), found none"),
+        (
+            {"norm.bias": None},
+            "in 1 of 30 tensors; the first is norm.bias: expected (64,), found none",
+        ),
         ({"norm.bias": torch.zeros(65)}, "the first is norm.bias: expected (64,), found (65,)"),
-        ({"blocks.7.attn.proj.bias": torch.zeros(64)}, "the first is blocks.7.attn.proj.bias: expected none, found (64,)"),
+        (
+            {"blocks.7.attn.proj.bias": torch.zeros(64)},
+            "the first is blocks.7.attn.proj.bias: expected none, found (64,)",
+        ),
         ({"blocks.0.mlp.fc2.weight": None}, "whose first block has no blocks.0.mlp.fc2.weight"),
         ({"pos_embed": None}, "a ViT without a position table"),
-        ({"pos_embed": torch.zeros(1, 13, 64)}, "positions for 13 tokens, 1 of them before the patches: the patches are no square"),
-        ({"patch_embed.proj.weight": torch.zeros(64, 1, 16, 16)}, "patches of shape (64, 1, 16, 16): expected [width, 3, P, P]"),
+        (
+            {"pos_embed": torch.zeros(1, 13, 64)},
+            "positions for 13 tokens, 1 of them before the patches: the patches are no square",
+        ),
+        (
+            {"patch_embed.proj.weight": torch.zeros(64, 1, 16, 16)},
+            "patches of shape (64, 1, 16, 16): expected [width, 3, P, P]",
+        ),
         ({"blocks.0.attn.rel_pos_h": torch.zeros(3)}, "a ViT with relative positions"),
-        ({"norm_pre.weight": torch.zeros(64)}, "as CLIP's, whose activation function no weight tells"),
-        ({"blocks.1.norm2.bias": torch.full((64,), float("nan"))}, "the first blocks.1.norm2.bias (64 of 64)"),
-        ({"blocks.1.norm2.bias": torch.tensor([float("inf")] + [0.0] * 63)}, "has 1 tensors with values that are no finite"),
+        (
+            {"norm_pre.weight": torch.zeros(64)},
+            "as CLIP's, whose activation function no weight tells",
+        ),
+        (
+            {"blocks.1.norm2.bias": torch.full((64,), float("nan"))},
+            "the first blocks.1.norm2.bias (64 of 64)",
+        ),
+        (
+            {"blocks.1.norm2.bias": torch.tensor([float("inf")] + [0.0] * 63)},
+            "has 1 tensors with values that are no finite",
+        ),
     ],
-)  # fmt: skip
+)
 def test_weights_that_do_not_fit_are_refused(
     change: dict[str, Tensor | None], said: str, tmp_path: Path
 ) -> None:
@@ -382,16 +403,36 @@ def test_weights_that_do_not_fit_are_refused(
 @pytest.mark.parametrize(
     ("tree", "said"),
     [
-        ({"model": {"backbone.net.pos_embed": torch.zeros(2), "roi_heads.box.weight": torch.zeros(2)}}, "is a detection or"),
-        ({"optimizer": {"state": {0: {"m": torch.zeros(2)}}, "param_groups": []}, "epoch": 3}, "state of an optimiser and no"),
-        ({"state": {0: {"m": torch.zeros(2)}}, "param_groups": []}, "holds the state of an optimiser and no network"),
-        ({"state_dict": {"module.linear.weight": torch.zeros(2, 2)}}, "may be a linear probe's classifier alone"),
-        ({f"layers.{i}.weight": torch.zeros(2) for i in range(9)}, "holds no ViT, ResNet or ConvNeXt-V2 under names"),
+        (
+            {
+                "model": {
+                    "backbone.net.pos_embed": torch.zeros(2),
+                    "roi_heads.box.weight": torch.zeros(2),
+                }
+            },
+            "is a detection or",
+        ),
+        (
+            {"optimizer": {"state": {0: {"m": torch.zeros(2)}}, "param_groups": []}, "epoch": 3},
+            "state of an optimiser and no",
+        ),
+        (
+            {"state": {0: {"m": torch.zeros(2)}}, "param_groups": []},
+            "holds the state of an optimiser and no network",
+        ),
+        (
+            {"state_dict": {"module.linear.weight": torch.zeros(2, 2)}},
+            "may be a linear probe's classifier alone",
+        ),
+        (
+            {f"layers.{i}.weight": torch.zeros(2) for i in range(9)},
+            "holds no ViT, ResNet or ConvNeXt-V2 under names",
+        ),
         ({"epoch": 3}, "holds no tensors by name (it has epoch)"),
         (torch.zeros(3), "holds a Tensor, not the named weights"),
         ([torch.zeros(3)], "holds a list, not the named weights"),
     ],
-)  # fmt: skip
+)
 def test_files_without_a_backbone_are_refused(tree: Any, said: str, tmp_path: Path) -> None:
     assert said in refused(tree, tmp_path)
 
@@ -419,7 +460,7 @@ def test_networks_of_other_kinds_are_refused_by_what_they_are(tmp_path: Path) ->
     assert "cannot be shared by 5 heads" in refused(vit().state_dict(), tmp_path, num_heads=5)
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # heads
 
 

@@ -208,7 +208,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     assert all(math.isfinite(loss) for loss in log(tmp_path))
 
 
-# --------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # mishaps
 
 
@@ -324,10 +324,8 @@ def test_a_lost_process_is_said_and_the_run_goes_on(whole: dict[str, Path], tmp_
             images = dataclasses.replace(
                 IMAGES, source=Failing(2 * 7, lambda: signal.raise_signal(signal.SIGKILL))
             )
-        with pytest.raises(
-            Mishap,
-            match=r"^Process 0 of 2 lost its connection to another.* the same command and resume=True",
-        ) as said:
+        lost = r"^Process 0 of 2 lost its connection to another.* the same command and resume=True"
+        with pytest.raises(Mishap, match=lost) as said:
             fit(tmp_path, images=images)
         one_sentence_or_two(said.value)
 
@@ -364,7 +362,7 @@ def test_a_mishap_is_said_by_the_process_that_it_befell(
     assert capsys.readouterr().err.startswith("sslens: Memory ran out on cpu (")
 
 
-# ---------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # batches and images
 
 
