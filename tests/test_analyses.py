@@ -16,12 +16,14 @@ import pandas as pd
 import pytest
 import torch
 
+from given import Given, ask, compute, draw, excuse, make_models, write
 from sslens.capture import Features, Grams
 from sslens.comparisons import pairs as _pairs
 from sslens.comparisons import probing as _probing
-from sslens.comparisons import roles as _roles
-from sslens.comparisons.inputs import Inputs
+from sslens.comparisons.inputs import Factors, FeatureSets, Labels, ModelInfo, Models, ProbeSettings
 from sslens.comparisons.nulls import permutation_null
+from sslens.comparisons.roles import find_twins
+from sslens.comparisons.targets import Targets
 from sslens.errors import InputError
 from sslens.figure import Figure, Heatmap, Lines, to_plotly
 from sslens.find import names, plugin
@@ -31,11 +33,11 @@ from sslens.models.taps import Tap
 from sslens.paths.path import PathMeter
 from sslens.probes.linear.training import Point
 from sslens.statistics.proportions import wilson
-from sslens.table import Table
+from sslens.study.contract import needs_of
+from sslens.table import Results, Table
 
 IDS = tuple(f"class{i % 3}/{i:02d}.png" for i in range(36))
 LABELS = {name: i % 3 for i, name in enumerate(IDS)}
-NEEDS = {"grams", "wide", "features", "labels", "probes", "factors", "paths"}
 FACTORS = pd.DataFrame(
     {"class": list(LABELS.values()), "x": np.arange(36.0), "hue": np.arange(36) * 10.0}, index=IDS
 )
@@ -98,7 +100,7 @@ def inputs(
     sizes: Sequence[int] = (12, 12, 12),
     constant: Sequence[str] = (),
     about: Mapping[str, Mapping[str, Any]] | None = None,
-) -> Inputs:
+) -> Given:
     """Models by name with their number of blocks (0 is raw pixels); "pixels" and random ones as
     controls."""
     about = about or {}
@@ -126,23 +128,20 @@ def inputs(
         for name, each in taps.items()
     }
     vit = {name: {"arch": "vit"} for name, count in blocks.items() if count}
-    return Inputs(
-        tuple(models),
-        tuple(controls),
-        about={
-            name: About.from_json(UNKNOWN | vit.get(name, {}) | dict(about.get(name, {})))
-            for name in blocks
-        },
-        grams=grams,
-        wide={name: grams_of(name, each, [36], constant) for name, each in taps.items()},
-        features=features,
-        labels=LABELS,
-        classes=("a", "b", "c"),
-        factors=FACTORS,
-        paths={
+    known = {name: UNKNOWN | vit.get(name, {}) | dict(about.get(name, {})) for name in blocks}
+    values = {
+        "grams": grams,
+        "wide": {name: grams_of(name, each, [36], constant) for name, each in taps.items()},
+        "features": FeatureSets(features),
+        "labels": Labels(LABELS, classes=("a", "b", "c")),
+        "probes": ProbeSettings(),
+        "factors": Factors(FACTORS),
+        "targets": Targets(IDS, {"x": FACTORS[["x"]].to_numpy(float)}),
+        "paths": {
             name: path_of(name) for name, each in about.items() if each.get("tuned") == "fine-tuned"
         },
-    )
+    }
+    return Given(make_models(tuple(models), tuple(controls), known), values)
 
 
 def path_of(name: str) -> Table:
@@ -248,20 +247,9 @@ def _few_replicates() -> Iterator[None]:
 
 
 @functools.cache
-def table_of(name: str, case: str) -> Table:
-    """The table of an analysis that is given what it says it needs, and nothing else."""
-    module, given = plugin("analyses", name), CASES[case]
-    only = replace(
-        given,
-        grams=given.grams if "grams" in module.NEEDS else {},
-        wide=given.wide if "wide" in module.NEEDS else {},
-        features=given.features if "features" in module.NEEDS else {},
-        labels=given.labels if "labels" in module.NEEDS else {},
-        factors=given.factors if "factors" in module.NEEDS else None,
-        paths=given.paths if "paths" in module.NEEDS else {},
-    )
-    computed: Table = module.compute(only)
-    return computed
+def results_of(name: str, case: str) -> Results:
+    """The results of an analysis that is given what it says it needs, and nothing else."""
+    return compute(name, CASES[case])
 
 
 def as_data(figure: Figure) -> list[Any]:
@@ -294,43 +282,45 @@ def test_contract(name: str, case: str) -> None:
     module, given = plugin("analyses", name), CASES[case]
     assert module.TITLE.endswith("?")
     assert module.CAPTION.endswith(".")
-    assert isinstance(module.VERSION, int)
-    assert set(module.NEEDS) <= NEEDS
+    assert set(needs_of(name)) <= set(names("study/needs"))
     assert getattr(module, "ON_REQUEST", True) is True
-    assert not hasattr(module, "on_request") or isinstance(
-        module.on_request(given.about, given.controls), bool
-    )
+    assert ask(name, "on_request", given.models) in (None, True, False)
 
-    reason = module.without(given.about, given.controls) if hasattr(module, "without") else None
+    reason = excuse(name, given.models)
     if reason is not None:
         assert reason == reason.strip()
         assert not reason.endswith(".")
         assert reason[0].islower()
         return
-    table = table_of(name, case)
-    assert set(table.frame.columns) == set(table.units)
-    assert all(table.units.values())
-    assert len(table.frame)
-    assert not np.isinf(table.frame.select_dtypes("number").to_numpy()).any()
+    results = results_of(name, case)
+    for table in results.tables.values():
+        assert set(table.frame.columns) == set(table.units)
+        assert all(table.units.values())
+        assert len(table.frame)
+        assert not np.isinf(table.frame.select_dtypes("number").to_numpy()).any()
+        assert not table.frame.isna().all().all()
 
-    figure = module.draw(table)
+    figure = draw(name, results)
     assert figure.name == name
-    stored = Table.from_json(json.loads(json.dumps(table.to_json(), allow_nan=False)))
-    printed = Table(pd.read_csv(StringIO(table.csv())), table.units)
+    stored = Results.from_json(json.loads(json.dumps(results.to_json(), allow_nan=False)))
+    printed = Results(
+        {
+            name: Table(pd.read_csv(StringIO(table.csv())), table.units)
+            for name, table in results.tables.items()
+        }
+    )
     shown = json.dumps(as_data(figure))
-    assert json.dumps(as_data(module.draw(stored))) == shown
-    assert [one[0] for one in as_data(module.draw(printed))] == [
-        one[0] for one in json.loads(shown)
-    ]
+    assert json.dumps(as_data(draw(name, stored))) == shown
+    assert [one[0] for one in as_data(draw(name, printed))] == [one[0] for one in json.loads(shown)]
 
-    findings = module.findings(table)
-    assert findings == module.findings(stored)
-    assert len(findings) <= max(6, len(given.models))
-    for sentence in findings:
+    sentences = write(name, results)
+    assert sentences == write(name, stored)
+    assert len(sentences) <= max(6, len(given.models.studied))
+    for sentence in sentences:
         assert sentence.endswith(".")
         assert sentence[0].isalnum()
         assert "nan" not in sentence
-        assert any(model in sentence for model in given.models)
+        assert any(model in sentence for model in given.models.studied)
 
 
 @pytest.mark.parametrize("name", OLD)
@@ -338,17 +328,16 @@ def test_a_figure_of_every_analysis_is_rendered(name: str) -> None:
     case = (
         "both families" if name in ("cka-msn", "cka-finetune", "finetune-path") else "constant taps"
     )
-    assert to_plotly(plugin("analyses", name).draw(table_of(name, case))).data
+    assert to_plotly(draw(name, results_of(name, case))).data
 
 
 @pytest.mark.parametrize("name", OLD)
 def test_every_analysis_has_something_to_show_of_both_families(name: str) -> None:
-    module, given = plugin("analyses", name), CASES["both families"]
-    assert not hasattr(module, "without") or module.without(given.about, given.controls) is None
-    assert module.findings(table_of(name, "both families"))
+    assert excuse(name, CASES["both families"].models) is None
+    assert write(name, results_of(name, "both families"))
 
 
-# ----------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------
 # CKA, golden
 
 
@@ -364,23 +353,24 @@ def curves(figure: Figure, title: str) -> dict[str, Any]:
 
 
 def test_heat_maps_of_blocks_are_minibatch_cka() -> None:
-    module, given = plugin("analyses", "cka-blocks"), CASES["two models of different depth"]
-    found = heatmaps(module.draw(table_of("cka-blocks", "two models of different depth")))
+    case = "two models of different depth"
+    grams = CASES[case].values["grams"]["all"]
+    found = heatmaps(draw("cka-blocks", results_of("cka-blocks", case)))
     shown = ("mae", "moco", "random #0")
     assert set(found) == {f"{a} · {b}" for i, a in enumerate(shown) for b in shown[i:]}
     for title, panel in found.items():
-        a, b = (given.grams["all"][name].at("block") for name in title.split(" · "))
+        a, b = (grams[name].at("block") for name in title.split(" · "))
         np.testing.assert_allclose(panel.values, minibatch_cka(a, b), rtol=0, atol=1e-12)
         assert panel.rows == tuple(str(i) for i in range(len(a.taps)))
         assert panel.columns == tuple(str(i) for i in range(len(b.taps)))
 
 
 def test_heat_maps_of_layer_types_are_minibatch_cka() -> None:
-    module, given = plugin("analyses", "cka-layer-types"), CASES["two models of different depth"]
-    found = heatmaps(module.draw(table_of("cka-layer-types", "two models of different depth")))
+    case = "two models of different depth"
+    found = heatmaps(draw("cka-layer-types", results_of("cka-layer-types", case)))
     assert set(found) == {f"{kind}: mae · moco" for kind in ("norm1", "qkv", "fc1")}
     for kind in ("norm1", "qkv", "fc1"):
-        a, b = (given.grams["all"][name].at(kind) for name in ("mae", "moco"))
+        a, b = (CASES[case].values["grams"]["all"][name].at(kind) for name in ("mae", "moco"))
         np.testing.assert_allclose(
             found[f"{kind}: mae · moco"].values, minibatch_cka(a, b), rtol=0, atol=1e-12
         )
@@ -392,15 +382,15 @@ def test_heat_maps_of_layer_types_are_minibatch_cka() -> None:
 def test_curves_are_cka_at_the_nearest_depth(title: str, tokens: str) -> None:
     """mae has blocks at depths 1/2 and 1, moco at 1/5 … 1: 1/5, 2/5, 3/5 are nearest to 1/2, the
     others to 1."""
-    module, given = plugin("analyses", "cka-blocks"), CASES["two models of different depth"]
-    lines = curves(module.draw(table_of("cka-blocks", "two models of different depth")), title)
-    a, b = (given.grams[tokens][name].at("block") for name in ("mae", "moco"))
-    compared = Comparison.of(a, b)
+    case = "two models of different depth"
+    lines = curves(draw("cka-blocks", results_of("cka-blocks", case)), title)
+    grams = CASES[case].values["grams"][tokens]
+    compared = Comparison.of(*(grams[name].at("block") for name in ("mae", "moco")))
     rows, columns = [0, 0, 0, 1, 1], [0, 1, 2, 3, 4]
     line = lines["mae · moco"]
     np.testing.assert_allclose(line.x, [0.2, 0.4, 0.6, 0.8, 1.0])
     np.testing.assert_allclose(line.y, compared.cka()[rows, columns], rtol=0, atol=1e-12)
-    low, high = compared.interval(replicates=_pairs.REPLICATES, seed=given.seed)
+    low, high = compared.interval(replicates=_pairs.REPLICATES, seed=0)
     np.testing.assert_allclose(line.low, low[rows, columns], rtol=0, atol=1e-12)
     np.testing.assert_allclose(line.high, high[rows, columns], rtol=0, atol=1e-12)
     assert not line.control
@@ -410,10 +400,12 @@ def test_curves_are_cka_at_the_nearest_depth(title: str, tokens: str) -> None:
 
 
 def test_the_mean_at_the_same_depth_is_that_of_its_pairs() -> None:
-    frame = table_of("cka-blocks", "no controls").frame
-    pair = frame[(frame.model_a == "mae") & (frame.model_b == "moco") & (frame.tokens == "all")]
-    (mean,) = pair[pair.row == "mean"].itertuples()
-    cells = pair[(pair.tap_a == pair.tap_b) & (pair.row == "cell")]
+    results = results_of("cka-blocks", "no controls")
+    means, cells = (
+        _pairs.select_pair(results[name], "mae", "moco", "all") for name in ("means", "cells")
+    )
+    (mean,) = means.itertuples()
+    cells = cells[cells.tap_a == cells.tap_b]
     assert len(cells) == 3
     assert mean.cka == pytest.approx(cells.cka.mean(), abs=1e-12)
     assert mean.low < mean.cka < mean.high
@@ -421,50 +413,45 @@ def test_the_mean_at_the_same_depth_is_that_of_its_pairs() -> None:
 
 
 def test_undefined_cells_are_undefined_in_table_figure_and_mean() -> None:
-    module, table = plugin("analyses", "cka-blocks"), table_of("cka-blocks", "constant taps")
-    panel = heatmaps(module.draw(table))["mae · moco"]
+    results = results_of("cka-blocks", "constant taps")
+    panel = heatmaps(draw("cka-blocks", results))["mae · moco"]
     assert np.isnan(panel.values).tolist() == [[True, True], [True, False]]
-    frame = table.frame[
-        (table.frame.model_a == "mae")
-        & (table.frame.model_b == "moco")
-        & (table.frame.tokens == "all")
-    ]
-    touched = (frame.tap_a == "blocks.0") | (frame.tap_b == "blocks.0")
-    assert frame[touched][["cka", "low", "high"]].isna().to_numpy().all()
-    (mean,) = frame[frame.row == "mean"].cka
+    cells, means = (
+        _pairs.select_pair(results[name], "mae", "moco", "all") for name in ("cells", "means")
+    )
+    touched = (cells.tap_a == "blocks.0") | (cells.tap_b == "blocks.0")
+    assert cells[touched][["cka", "low", "high"]].isna().to_numpy().all()
+    (mean,) = means.cka
     assert mean == pytest.approx(panel.values[1, 1])
-    assert ",,," in table.csv() or table.csv().splitlines()[1].endswith(",,,")
+    assert ",,," in results.tables["cells"].csv()
 
 
 def test_a_type_of_layer_without_a_defined_cell_is_not_spoken_of() -> None:
-    module, table = (
-        plugin("analyses", "cka-layer-types"),
-        table_of("cka-layer-types", "constant taps"),
-    )
-    found = heatmaps(module.draw(table))
+    results = results_of("cka-layer-types", "constant taps")
+    found = heatmaps(draw("cka-layer-types", results))
     assert np.isnan(found["qkv: mae · moco"].values).all()
     assert np.isnan(found["norm1: mae · moco"].values).tolist() == [[True, True], [True, False]]
     assert np.isfinite(found["fc1: mae · moco"].values).all()
-    (said,) = module.findings(table)
-    assert "fc1" in said
-    assert "norm1" in said
-    assert "qkv" not in said
+    (sentence,) = write("cka-layer-types", results)
+    assert "fc1" in sentence
+    assert "norm1" in sentence
+    assert "qkv" not in sentence
 
 
 def test_a_pair_is_the_same_whichever_model_is_named_first() -> None:
-    module = plugin("analyses", "cka-blocks")
-    one = module.compute(inputs({"mae": 2, "moco": 4}))
-    other = module.compute(inputs({"moco": 4, "mae": 2}))
-    a, b = heatmaps(module.draw(one))["mae · moco"], heatmaps(module.draw(other))["moco · mae"]
+    one, other = (
+        heatmaps(draw("cka-blocks", compute("cka-blocks", inputs(models))))
+        for models in ({"mae": 2, "moco": 4}, {"moco": 4, "mae": 2})
+    )
+    a, b = one["mae · moco"], other["moco · mae"]
     np.testing.assert_allclose(a.values, b.values.T, rtol=0, atol=1e-12)
 
 
 def test_findings_claim_no_order_without_an_interval() -> None:
     """One minibatch has no interval, so nothing can be said to be alike, apart or overlapping."""
     for name in ("cka-blocks", "cka-layer-types"):
-        module = plugin("analyses", name)
-        said = " ".join(module.findings(table_of(name, "one minibatch")))
-        assert said
+        text = " ".join(write(name, results_of(name, "one minibatch")))
+        assert text
         for claim in (
             "distinguishable",
             "more than",
@@ -474,21 +461,20 @@ def test_findings_claim_no_order_without_an_interval() -> None:
             "no block lies",
             "[",
         ):
-            assert claim not in said, said
+            assert claim not in text, text
 
 
 def test_findings_of_blocks_compare_with_the_control() -> None:
-    module = plugin("analyses", "cka-blocks")
-    found = module.findings(table_of("cka-blocks", "two models of different depth"))
-    assert len(found) == 3
-    assert found[0].startswith("mae and moco: mean CKA at the same depth 0.")
+    sentences = write("cka-blocks", results_of("cka-blocks", "two models of different depth"))
+    assert len(sentences) == 3
+    assert sentences[0].startswith("mae and moco: mean CKA at the same depth 0.")
     assert all(
         where in one
-        for where, one in zip(("all tokens", "CLS token", "patch tokens"), found, strict=True)
+        for where, one in zip(("all tokens", "CLS token", "patch tokens"), sentences, strict=True)
     )
-    assert all("two random initialisations" in one for one in found)
+    assert all("two random initialisations" in one for one in sentences)
     assert "two random initialisations" not in " ".join(
-        module.findings(table_of("cka-blocks", "no controls"))
+        write("cka-blocks", results_of("cka-blocks", "no controls"))
     )
 
 
@@ -496,52 +482,60 @@ def test_pairs_are_held_against_permuted_images_as_each_alone_is() -> None:
     """All models at once, by kind and tokens: the p-values and thresholds of every pair are its
     own."""
     case = "both families"
-    given = CASES[case]
     for name, kind, tokens in (("cka-blocks", "block", "all"), ("cka-layer-types", "qkv", "cls")):
-        frame = table_of(name, case).frame
-        frame = frame[(frame.row == "cell") & (frame.kind == kind) & (frame.tokens == tokens)]
+        frame = results_of(name, case)["cells"]
+        frame = frame[(frame.kind == kind) & (frame.tokens == tokens)]
         for (a, b), cells in frame.groupby(["model_a", "model_b"], sort=False):
             if a == b or cells.control.iloc[0]:
                 assert cells[["p", "threshold"]].isna().to_numpy().all()
                 continue
-            pair = (given.grams[tokens][model].at(kind) for model in (a, b))
-            null = permutation_null(*pair, permutations=_pairs.PERMUTATIONS, seed=given.seed)
+            grams = CASES[case].values["grams"][tokens]
+            pair = (grams[model].at(kind) for model in (a, b))
+            null = permutation_null(*pair, permutations=_pairs.PERMUTATIONS, seed=0)
             np.testing.assert_array_equal(cells.p, null.p.ravel())
             np.testing.assert_allclose(cells.threshold, null.threshold, rtol=0, atol=1e-6)
 
 
-# -------------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------
 # controls
 
 
 def test_random_initialisations_of_another_architecture_are_no_control() -> None:
     """Of bare files the architecture is unknown: nothing is said about random initialisations,
     whatever of these there are."""
-    twins = CASES["two models of different depth"]
-    assert _roles.twins(twins, "mae", "moco") == ("random #0", "random #1")
-    bare = CASES["bare files"]
-    assert _roles.twins(bare, "mae", "moco") is None
+    twins = CASES["two models of different depth"].models
+    assert find_twins(twins, "mae", "moco") == ("random #0", "random #1")
+    bare = CASES["bare files"].models
+    assert find_twins(bare, "mae", "moco") is None
     for name in ("cka-blocks", "cka-layer-types", "other-measures", "cka-distance"):
-        module, table = plugin("analyses", name), table_of(name, "bare files")
-        said = module.findings(table)
-        assert bool(said) is (
-            name != "other-measures"
-        )  # of one pair, and nothing to hold it against, no scale says anything
-        assert "random" not in " ".join(said)
-        if "less" in table.frame:
-            assert not table.frame.less.str.contains("random").any()
-    other = replace(
-        bare, about={**bare.about, "mae": About(arch="vit"), "moco": About(arch="resnet50")}
+        results = results_of(name, "bare files")
+        sentences = write(name, results)
+        # of one pair, and nothing to hold it against, no scale says anything
+        assert bool(sentences) is (name != "other-measures")
+        assert "random" not in " ".join(sentences)
+        for table in results:
+            if "less" in results[table]:
+                assert not results[table].less.str.contains("random").any()
+    known = {"mae": About(arch="vit"), "moco": About(arch="resnet50")}
+    other = Models(
+        tuple(
+            replace(model, about=known[model.name]) if model.name in known else model
+            for model in bare
+        )
     )
-    assert _roles.twins(other, "mae", "mae") == ("random #0", "random #1")
-    assert _roles.twins(other, "mae", "moco") is None
-    assert (
-        _roles.twins(replace(twins, controls=("random #0", "pixels")), "mae", "moco") is None
-    )  # one has no twin
+    assert find_twins(other, "mae", "mae") == ("random #0", "random #1")
+    assert find_twins(other, "mae", "moco") is None
+    one = Models(tuple(model for model in twins if model.name != "random #1"))
+    assert find_twins(one, "mae", "moco") is None  # one has no twin
 
 
-# ---------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------
 # k-NN, golden
+
+
+def first_table(results: Results) -> pd.DataFrame:
+    """The rows of the first table."""
+    return results[next(iter(results))]
 
 
 def plain_knn(
@@ -565,6 +559,7 @@ def plain_knn(
 @pytest.mark.parametrize("with_bank", [False, True])
 def test_accuracies_are_those_of_a_plain_knn(with_bank: bool) -> None:
     given = CASES["one model"]
+    features = given.values["features"].images
     # a bank of other images whose ids are, as in two folders of one naming, those of the images
     others = {i: (label + 1) % 3 for i, label in LABELS.items()}
     bank = {
@@ -574,17 +569,18 @@ def test_accuracies_are_those_of_a_plain_knn(with_bank: bool) -> None:
             taps=each.taps,
             model=name,
         )
-        for name, each in given.features.items()
+        for name, each in features.items()
     }
     if with_bank:
-        given = replace(given, bank=bank, bank_labels=others)
-    table = plugin("analyses", "knn-depth").compute(given)
-    assert len(table.frame) == 2 * (
+        labels_of = Labels(LABELS, others, ("a", "b", "c"))
+        given = given.but(features=FeatureSets(features, bank), labels=labels_of)
+    frame = first_table(compute("knn-depth", given))
+    assert len(frame) == 2 * (
         3 * 4 * 3 + 1
     )  # votes × (poolings × (blocks and norm) × models and pixels)
     own = [LABELS[i] for i in IDS]
-    for row in table.frame.itertuples():
-        queries = given.features[row.model].read(row.tap, row.pooling)
+    for row in frame.itertuples():
+        queries = features[row.model].read(row.tap, row.pooling)
         among = bank[row.model].read(row.tap, row.pooling) if with_bank else queries
         labels = [others[i] for i in IDS] if with_bank else own
         predicted = plain_knn(queries, among, labels, 20, own=not with_bank, how=row.vote)
@@ -601,23 +597,19 @@ def test_few_images_lower_k() -> None:
         name: Features.of(
             {column: each.read(*column)[:9] for column in each.columns}, ids=few, taps=each.taps
         )
-        for name, each in given.features.items()
+        for name, each in given.values["features"].images.items()
     }
-    frame = plugin("analyses", "knn-depth").compute(replace(given, features=features)).frame
+    frame = first_table(compute("knn-depth", given.but(features=FeatureSets(features))))
     assert set(frame.k) == {8}
     assert set(frame.images) == {9}
 
 
 def test_accuracy_is_drawn_by_depth_with_pixels_as_a_level() -> None:
-    module = plugin("analyses", "knn-depth")
-    table = module.compute(CASES["one model"])
-    lines = curves(module.draw(table), "CLS token")
+    results = results_of("knn-depth", "one model")
+    lines = curves(draw("knn-depth", results), "CLS token")
     assert set(lines) == {"mae", "random #0", "random #1", "pixels"}
-    frame = table.frame[
-        (table.frame.vote == "weighted")
-        & (table.frame.model == "mae")
-        & (table.frame.pooling == "cls")
-    ]
+    frame = first_table(results)
+    frame = frame[(frame.vote == "weighted") & (frame.model == "mae") & (frame.pooling == "cls")]
     np.testing.assert_allclose(lines["mae"].x, [1 / 3, 2 / 3, 1])
     np.testing.assert_allclose(lines["mae"].y, frame.accuracy[frame.tap != "norm"])
     assert lines["pixels"].y[0] == lines["pixels"].y[1]
@@ -629,32 +621,26 @@ def test_blocks_of_a_cnn_are_drawn_by_depth() -> None:
         *(Tap(f"layer{i}.0", "block", i / 4) for i in (1, 2, 3, 4)),
         Tap("norm_pre", "norm", 1.0),
     ]
-    given = Inputs(
-        ("cnn",),
-        (),
-        features={"cnn": features_of("cnn", taps, ["mean"])},
-        labels=LABELS,
-        classes=("a", "b", "c"),
-    )
-    module = plugin("analyses", "knn-depth")
-    table = module.compute(given)
-    line = curves(module.draw(table), "mean of all tokens")["cnn"]
+    features = FeatureSets({"cnn": features_of("cnn", taps, ["mean"])})
+    labels = Labels(LABELS, classes=("a", "b", "c"))
+    given = Given(Models((ModelInfo("cnn"),)), {"features": features, "labels": labels})
+    results = compute("knn-depth", given)
+    line = curves(draw("knn-depth", results), "mean of all tokens")["cnn"]
     np.testing.assert_allclose(line.x, [0.25, 0.5, 0.75, 1.0])
-    assert set(table.frame.kind) == {"block", "norm"}
+    assert set(first_table(results).kind) == {"block", "norm"}
 
 
 def test_tokens_that_no_model_has_are_refused() -> None:
-    given = replace(CASES["CNNs alone"], grams={"cls": {}})
+    given = CASES["CNNs alone"].but(grams={"cls": {}})
     for name in ("cka-blocks", "cka-layer-types", "cka-distance", "other-measures"):
         with pytest.raises(
             InputError, match="no such tokens in dino-cnn and fcmae-cnn: ask for tokens all"
         ):
-            plugin("analyses", name).compute(given)
+            compute(name, given)
 
 
 @pytest.mark.parametrize(
     ("case", "special"), [("no controls", True), ("both families", False), ("CNNs alone", True)]
 )
 def test_distance_is_on_request_without_two_kinds_of_network(case: str, special: bool) -> None:
-    given = CASES[case]
-    assert plugin("analyses", "cka-distance").on_request(given.about, given.controls) is special
+    assert ask("cka-distance", "on_request", CASES[case].models) is special

@@ -2,7 +2,7 @@
 right, or undecided."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,17 +12,18 @@ import pytest
 import torch
 from scipy.stats import norm, t
 
+from given import Given, compute, draw, excuse, make_models, write
 from sslens.capture import Grams
 from sslens.comparisons import pairs as _pairs
-from sslens.comparisons import tuned as _tuned
-from sslens.comparisons.inputs import Inputs
+from sslens.comparisons.inputs import Models
+from sslens.comparisons.tuned import describe_match, match_origins
 from sslens.figure import Heatmap
 from sslens.find import names, plugin
 from sslens.measures.cka import Comparison, minibatch_cka
 from sslens.models.about import About
 from sslens.models.taps import Tap
 from sslens.statistics.bootstrap import bootstrap_counts
-from sslens.table import Table
+from sslens.table import Results
 
 IMAGES, BATCH, BLOCKS = 240, 24, 6
 IDS = tuple(f"{i:03d}.png" for i in range(IMAGES))
@@ -106,26 +107,31 @@ def inputs(
     *,
     noise: bool = False,
     controls: Sequence[str] = ("random #0", "random #1"),
-) -> Inputs:
+) -> Given:
     names = [*models, *controls]
-    about = {name: About.from_json(ABOUT[name]) for name in names}
-    made = {name: grams(name, noise) for name in names}
-    wide = {name: grams(name, noise, batch=IMAGES) for name in names}
-    return Inputs(tuple(models), tuple(controls), about=about, grams={"all": made}, wide=wide)
+    values = {
+        "grams": {"all": {name: grams(name, noise) for name in names}},
+        "wide": {name: grams(name, noise, batch=IMAGES) for name in names},
+    }
+    return Given(make_models(models, controls, ABOUT), values)
 
 
 def computed(
     name: str, models: Sequence[str], *, noise: bool = False, **options: Any
-) -> tuple[pd.DataFrame, str]:
-    """The rows of an analysis, and its findings as one text."""
-    module = plugin("analyses", name)
-    table: Table = module.compute(inputs(models, noise=noise, **options))
-    assert module.draw(table).name == name
-    return table.frame, " ".join(module.findings(table))
+) -> tuple[Results, str]:
+    """The results of an analysis, and what is said of them as one text."""
+    results = compute(name, inputs(models, noise=noise, **options))
+    assert draw(name, results).name == name
+    return results, " ".join(write(name, results))
+
+
+def change_about(models: Models, change: Callable[[str, About], About]) -> Models:
+    """The same models, of which something else is known."""
+    return Models(tuple(replace(model, about=change(model.name, model.about)) for model in models))
 
 
 def only(frame: pd.DataFrame, **values: Any) -> Any:
-    """The one row with these values."""
+    """The one row of a table with these values."""
     for column, value in values.items():
         frame = frame[frame[column] == value]
     (row,) = frame.itertuples()
@@ -151,7 +157,7 @@ def resampled(pairs: Sequence[tuple[str, str]], kind: str = "block") -> np.ndarr
     )
 
 
-# --------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------
 # cka-blocks
 
 
@@ -159,8 +165,8 @@ PAPER = ["dino", "moco", "mae"]
 
 
 def test_difference_to_the_control_is_paired() -> None:
-    frame, _ = computed("cka-blocks", PAPER)
-    row = only(frame, row="mean", model_a="dino", model_b="mae")
+    results, _ = computed("cka-blocks", PAPER)
+    row = only(results["means"], model_a="dino", model_b="mae")
     assert row.less == "random #0 · random #1"
     assert row.difference == pytest.approx(
         mean("dino", "mae") - mean("random #0", "random #1"), abs=1e-12
@@ -173,8 +179,8 @@ def test_difference_to_the_control_is_paired() -> None:
 
 def test_joint_embedding_is_more_alike_than_with_reconstruction() -> None:
     """Claim C1, with both numbers and the paired interval computed here again."""
-    frame, said = computed("cka-blocks", PAPER)
-    row = only(frame, row="families", model_a="JE", model_b="JE")
+    results, said = computed("cka-blocks", PAPER)
+    row = only(results["families"], model_b="JE")
     across = [("dino", "mae"), ("moco", "mae")]
     assert (row.pairs, row.less, row.members) == (1, "JE · REC", "JE: dino and moco; REC: mae")
     assert row.cka == pytest.approx(mean("dino", "moco"), abs=1e-12)
@@ -185,17 +191,26 @@ def test_joint_embedding_is_more_alike_than_with_reconstruction() -> None:
     assert (row.difference_low, row.difference_high) == pytest.approx(
         tuple(np.quantile(draws, ENDS)), abs=1e-9
     )
-    whole = only(frame, row="families, all pairs of taps", model_a="JE", model_b="JE")
+    whole = only(results["families-all-pairs"], model_b="JE")
     assert whole.cka == pytest.approx(cka_of("dino", "moco").mean(), abs=1e-12)
+    control = only(results["families-controls"])  # of one architecture: the same two on both sides
+    assert control.cka == pytest.approx(mean("random #0", "random #1"), abs=1e-12)
+    assert (control.difference, control.difference_low, control.difference_high) == (0, 0, 0)
+    members = results["family-members"]
+    assert members.groupby("family").model.apply(list).to_dict() == {
+        "JE": ["dino", "moco"],
+        "REC": ["mae"],
+    }
     assert "more alike to each other than to REC" in said
 
 
 def test_the_families_part_where_they_were_made_to() -> None:
     """Claim C2: features of depth d are (1 - d) shared and d the family's, so that the first block
     tells no difference."""
-    frame, said = computed("cka-blocks", PAPER)
-    points = frame[(frame.row == "families at a depth") & (frame.model_b == "JE")]
-    np.testing.assert_allclose(points.depth_a, np.arange(1, 7) / 6)
+    results, said = computed("cka-blocks", PAPER)
+    points = results["families-by-depth"]
+    points = points[points.model_b == "JE"]
+    np.testing.assert_allclose(points.depth, np.arange(1, 7) / 6)
     np.testing.assert_allclose(points.cka, cka_of("dino", "moco").diagonal(), atol=1e-12)
     assert set(points.together) == {6}
     apart = points.difference_low > 0
@@ -228,57 +243,50 @@ def test_noise_decides_nothing() -> None:
 def test_few_minibatches_decide_nothing() -> None:
     """The same features in four minibatches: intervals far from 0, and no verdict."""
     few = {name: grams(name, False, batch=60) for name in [*PAPER, "random #0", "random #1"]}
-    given = replace(inputs(PAPER), grams={"all": few})
+    given = inputs(PAPER).but(grams={"all": few})
     for name in ("cka-blocks", "cka-layer-types"):
-        module = plugin("analyses", name)
-        said = " ".join(module.findings(module.compute(given)))
+        said = " ".join(write(name, compute(name, given)))
         assert "4 minibatches cannot decide" in said
         assert "more alike" not in said
         assert "more than" not in said
 
 
 def test_an_unrelated_pair_stays_under_the_threshold_of_permuted_images() -> None:
-    frame, _ = computed("cka-blocks", PAPER)
-    noise, _ = computed("cka-blocks", PAPER, noise=True)
-    for found, pair in ((frame, ("dino", "moco")), (noise, ("dino", "mae"))):
-        cells = found[
-            (found.row == "cell") & (found.model_a == pair[0]) & (found.model_b == pair[1])
-        ]
+    alike = computed("cka-blocks", PAPER)[0]["cells"]
+    noise = computed("cka-blocks", PAPER, noise=True)[0]["cells"]
+    for found, pair in ((alike, ("dino", "moco")), (noise, ("dino", "mae"))):
+        cells = _pairs.select_pair(found, *pair, "all")
         assert cells.threshold.nunique() == 1
         assert ((cells.cka > cells.threshold) == (cells.p <= 0.05)).all()
-    cells = frame[(frame.row == "cell") & (frame.model_a == "dino") & (frame.model_b == "moco")]
+    cells = _pairs.select_pair(alike, "dino", "moco", "all")
     assert (
         cells.p[cells.tap_a == cells.tap_b] == 1 / 21
     ).all()  # no one of 20 permutations reaches it
-    unrelated = noise[(noise.row == "cell") & (noise.model_a == "dino") & (noise.model_b == "mae")]
+    unrelated = _pairs.select_pair(noise, "dino", "mae", "all")
     assert (unrelated.p > 0.05).all()
-    controls = frame[(frame.row == "cell") & frame.control]
-    assert controls.p.isna().all()
+    assert alike[alike.control].p.isna().all()
 
 
 def test_a_cnn_is_in_no_family_of_transformers() -> None:
     with_cnn, _ = computed("cka-blocks", [*PAPER, "dino-cnn"])
     without, _ = computed("cka-blocks", PAPER)
-    for frame in (with_cnn, without):
-        assert (
-            only(frame, row="families", model_a="JE", model_b="JE").members
-            == "JE: dino and moco; REC: mae"
-        )
-    pair = only(with_cnn, row="mean", model_a="dino", model_b="dino-cnn")
+    for results in (with_cnn, without):
+        assert only(results["families"], model_b="JE").members == "JE: dino and moco; REC: mae"
+    pair = only(with_cnn["means"], model_a="dino", model_b="dino-cnn")
     cells = cka_of("dino", "dino-cnn")
     assert pair.cka == pytest.approx(cells[NEAREST, np.arange(9)].mean(), abs=1e-12)
 
 
-# ----------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------
 # cka-layer-types
 
 
 def test_fc1_is_alike_where_attention_and_normalisation_are_not() -> None:
     """Claim C3."""
-    frame, said = computed("cka-layer-types", PAPER)
+    results, said = computed("cka-layer-types", PAPER)
     across = [("dino", "mae"), ("moco", "mae")]
     for less in ("norm1", "qkv"):
-        row = only(frame, row="families, types", kind="fc1", less=less)
+        row = only(results["families-types"], kind="fc1", less=less)
         expected = np.mean([mean(a, b, "fc1") - mean(a, b, less) for a, b in across])
         assert row.difference == pytest.approx(expected, abs=1e-12)
         draws = resampled(across, "fc1") - resampled(across, less)
@@ -291,14 +299,14 @@ def test_fc1_is_alike_where_attention_and_normalisation_are_not() -> None:
     assert "more alike in fc1 than in attention (qkv)" in said
 
 
-# --------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------
 # cka-distance
 
 
 def test_objective_outweighs_architecture() -> None:
     """Claim C4, for both families."""
-    frame, said = computed("cka-distance", [*PAPER, "dino-cnn", "fcmae-cnn"])
-    row = only(frame, row="objective", family="REC")
+    results, said = computed("cka-distance", [*PAPER, "dino-cnn", "fcmae-cnn"])
+    row = only(results["objective"], family="REC")
     inside = cka_of("mae", "fcmae-cnn")[NEAREST, np.arange(9)].mean()
     assert row.cka == pytest.approx(inside, abs=1e-12)
     assert row.difference == pytest.approx(
@@ -310,15 +318,14 @@ def test_objective_outweighs_architecture() -> None:
 def test_the_architecture_may_decide_instead() -> None:
     """A CNN that sees nothing of what transformers see: its own objective does not help it."""
     given = inputs([*PAPER, "dino-cnn"])
-    blind = dict(given.grams["all"]) | {"dino-cnn": grams("dino-cnn", True)}
-    module = plugin("analyses", "cka-distance")
-    said = " ".join(module.findings(module.compute(replace(given, grams={"all": blind}))))
+    blind = given.values["grams"]["all"] | {"dino-cnn": grams("dino-cnn", True)}
+    results = compute("cka-distance", given.but(grams={"all": blind}))
+    said = " ".join(write("cka-distance", results))
     assert "the architecture decides more than the objective" in said
 
 
 def test_distances_are_those_of_relative_depths() -> None:
-    frame, _ = computed("cka-distance", ["dino", "moco"])
-    curve = frame[frame.row == "curve"]
+    curve = computed("cka-distance", ["dino", "moco"])[0]["curves"]
     cells = cka_of("dino", "moco")
     # |i - j|/6 = 0, 0.17, 0.33, 0.5, 0.67, 0.83 in steps of 0.1: 0.5 on the edge of no step
     np.testing.assert_allclose(curve.distance, [0.0, 0.2, 0.3, 0.5, 0.7, 0.8])
@@ -327,14 +334,14 @@ def test_distances_are_those_of_relative_depths() -> None:
     np.testing.assert_allclose(curve.cka, offset, atol=1e-12)
 
 
-# -------------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------
 # cka-msn
 
 
 def test_msn_is_nearer_to_joint_embedding() -> None:
     """Claim C13."""
-    frame, said = computed("cka-msn", [*PAPER, "msn"])
-    row = only(frame, row="families", model_b="JE")
+    results, said = computed("cka-msn", [*PAPER, "msn"])
+    row = only(results["families"], model_b="JE")
     near, far = [("dino", "msn"), ("moco", "msn")], [("mae", "msn")]
     expected = np.mean([mean(a, b) for a, b in near]) - mean("mae", "msn")
     assert row.difference == pytest.approx(expected, abs=1e-12)
@@ -348,14 +355,11 @@ def test_msn_is_nearer_to_joint_embedding() -> None:
 def test_msn_that_resembles_reconstruction_is_said_to() -> None:
     given = inputs([*PAPER, "msn"])
     families = {"dino": "REC", "moco": "REC", "mae": "JE"}
-    turned = {
-        name: replace(about, family=families.get(name, about.family))
-        for name, about in given.about.items()
-    }
-    module = plugin("analyses", "cka-msn")
-    assert "it is nearer to REC" in " ".join(
-        module.findings(module.compute(replace(given, about=turned)))
+    turned = change_about(
+        given.models, lambda name, about: replace(about, family=families.get(name, about.family))
     )
+    results = compute("cka-msn", given.but(models=turned))
+    assert "it is nearer to REC" in " ".join(write("cka-msn", results))
 
 
 @pytest.mark.parametrize(
@@ -367,12 +371,11 @@ def test_msn_that_resembles_reconstruction_is_said_to() -> None:
     ],
 )
 def test_without_msn_there_is_nothing_to_show(models: list[str], reason: str | None) -> None:
-    about = {name: About.from_json(ABOUT[name]) for name in [*models, "random #0"]}
-    said = plugin("analyses", "cka-msn").without(about, ["random #0"])
+    said = excuse("cka-msn", make_models(models, ["random #0"], ABOUT))
     assert said is None if reason is None else reason in said
 
 
-# --------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------
 # cka-finetune
 
 
@@ -381,11 +384,11 @@ TUNED = ["dino", "moco", "mae", "mae-ft", "moco-ft"]
 
 def test_fine_tuned_reconstruction_resembles_joint_embedding() -> None:
     """Claim C9: and most in norm1 and qkv."""
-    frame, said = computed("cka-finetune", TUNED)
+    results, said = computed("cka-finetune", TUNED)
     after, before = [("dino", "mae-ft"), ("moco", "mae-ft")], [("dino", "mae"), ("moco", "mae")]
     rise = {}
     for kind in ("block", "norm1", "qkv", "fc1"):
-        row = only(frame, row="families", kind=kind)
+        row = only(results["families"], kind=kind)
         rise[kind] = np.mean([mean(a, b, kind) for a, b in after]) - np.mean(
             [mean(a, b, kind) for a, b in before]
         )
@@ -394,7 +397,7 @@ def test_fine_tuned_reconstruction_resembles_joint_embedding() -> None:
         expected = tuple(np.quantile(draws, ENDS))
         assert (row.difference_low, row.difference_high) == pytest.approx(expected, abs=1e-9)
     for kind in ("norm1", "qkv"):
-        row = only(frame, row="rise by type", kind=kind)
+        row = only(results["families-rise-by-type"], kind=kind)
         assert row.difference == pytest.approx(rise[kind] - rise["fc1"], abs=1e-12)
         assert f"{kind} rises more than fc1" in said
     assert "mae-ft from mae: both mae, vit" in said
@@ -404,16 +407,16 @@ def test_fine_tuned_reconstruction_resembles_joint_embedding() -> None:
 def test_the_rise_counts_beyond_that_of_random_weights_paired() -> None:
     """The control becomes as alike to JE as REC does, and was more alike before: REC comes nearer
     than it does."""
-    frame, said = computed("cka-finetune", [*TUNED, "random-ft"])
+    results, said = computed("cka-finetune", [*TUNED, "random-ft"])
     je = ["dino", "moco"]
     changes = [[("mae-ft", each) for each in je], [("mae", each) for each in je]]
     changes += [[("random-ft", each) for each in je], [("random #0", each) for each in je]]
     for kind in ("block", "norm1", "qkv", "fc1"):
-        row = only(frame, row="beyond the control", kind=kind, model_b="JE")
+        row = only(results["families-beyond-control"], kind=kind)
         after, yet, after_control, yet_control = (
             np.mean([mean(a, b, kind) for a, b in each]) for each in changes
         )
-        assert row.cka == pytest.approx(after - yet, abs=1e-12)
+        assert row.rise == pytest.approx(after - yet, abs=1e-12)
         assert row.difference == pytest.approx(
             (after - yet) - (after_control - yet_control), abs=1e-12
         )
@@ -433,16 +436,15 @@ def test_the_rise_counts_beyond_that_of_random_weights_paired() -> None:
         "more than fine-tuning does to random weights, so REC comes nearer. By type of layer it is"
         " norm1 +0.05 [" in said
     )
-    one = only(frame, row="beyond the control", kind="block", model_a="mae-ft", model_b="dino")
+    one = only(results["beyond-control"], kind="block", model_a="mae-ft", model_b="dino")
     hand = (
         mean("mae-ft", "dino")
         - mean("mae", "dino")
         - (mean("random-ft", "dino") - mean("random #0", "dino"))
     )
     assert one.difference == pytest.approx(hand, abs=1e-12)
-    assert frame[(frame.row == "fine-tuned") & frame.control].model_a.unique().tolist() == [
-        "random-ft"
-    ]
+    changes_table = results["fine-tuned"]
+    assert set(changes_table[changes_table.control].model_a) == {"random-ft"}
     assert "it may be what labels do to any network" in computed("cka-finetune", TUNED)[1]
 
 
@@ -452,14 +454,13 @@ def test_a_control_of_another_recipe_or_architecture_is_none(
     for change in ({"recipe": "0"}, {"arch": "vit_large"}):
         monkeypatch.setitem(ABOUT, "mae-ft", ABOUT["mae-ft"] | {"recipe": "1"})
         monkeypatch.setitem(ABOUT, "random-ft", {**ABOUT["random-ft"], "recipe": "1"} | change)
-        frame, said = computed("cka-finetune", ["dino", "mae", "mae-ft", "random-ft"])
-        assert not (frame.row == "beyond the control").any()
+        results, said = computed("cka-finetune", ["dino", "mae", "mae-ft", "random-ft"])
+        assert not {"beyond-control", "families-beyond-control"} & set(results)
         assert "it may be what labels do to any network" in said
 
 
 def test_heat_maps_before_and_after() -> None:
-    module = plugin("analyses", "cka-finetune")
-    figure = module.draw(module.compute(inputs([*TUNED, "random-ft"])))
+    figure = draw("cka-finetune", compute("cka-finetune", inputs([*TUNED, "random-ft"])))
     titles = [[panel.title for panel in row if isinstance(panel, Heatmap)] for row in figure.panels]
     assert titles[:6] == [
         ["mae (PT) · dino (PT)", "mae-ft (FT) · dino (PT)"],
@@ -508,15 +509,13 @@ def test_heat_maps_before_and_after() -> None:
 def test_versions_are_matched_by_objective_and_architecture(
     models: list[str], pairs: dict[str, str]
 ) -> None:
-    module = plugin("analyses", "cka-finetune")
-    about = {name: About.from_json(ABOUT[name]) for name in models}
-    assert _tuned.matched(about, models) == pairs
-    other = {
-        name: replace(each, arch="vit_large") if each.tuned else each
-        for name, each in about.items()
-    }
-    assert _tuned.matched(other, models) == {}
-    assert (module.without(about, []) is None) == bool(pairs)
+    given = make_models(models, [], ABOUT)
+    assert match_origins(given) == pairs
+    other = change_about(
+        given, lambda _, about: replace(about, arch="vit_large") if about.tuned else about
+    )
+    assert match_origins(other) == {}
+    assert (excuse("cka-finetune", given) is None) == bool(pairs)
 
 
 def test_a_fine_tuned_model_is_matched_with_the_seed_that_it_began_with() -> None:
@@ -530,20 +529,21 @@ def test_a_fine_tuned_model_is_matched_with_the_seed_that_it_began_with() -> Non
             ABOUT["mae-ft"] | {"pretrained": {"digest": "of weights in float32", "name": "seed 1"}}
         )
     }
-    known = {name: About.from_json(said) for name, said in (about | tuned | named).items()}
-    found = _tuned.matched(known, list(known))
-    assert found == {"ft 0": "seed 0", "ft 1": "seed 1", "ft 2": "seed 0", "ft 3": "seed 1"}
-    assert _tuned.match(known, "ft 1", "seed 1") == "ft 1 from seed 1"
-    assert _tuned.match(known, "ft 2", "seed 0") == "ft 2 from seed 0: both mae, vit"
+    models = make_models(list(about | tuned | named), [], about | tuned | named)
+    origins = {"ft 0": "seed 0", "ft 1": "seed 1", "ft 2": "seed 0", "ft 3": "seed 1"}
+    assert match_origins(models) == origins
+    assert describe_match(models, "ft 1", "seed 1") == "ft 1 from seed 1"
+    assert describe_match(models, "ft 2", "seed 0") == "ft 2 from seed 0: both mae, vit"
 
 
-# -----------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------
 # cka-convergence
 
 
 def test_convergence_cuts_the_minibatches_that_the_features_give() -> None:
     """CKA at a size of minibatch from one wide Gram is that of Grams computed at this size."""
-    frame, said = computed("cka-convergence", ["dino", "mae"])
+    results, said = computed("cka-convergence", ["dino", "mae"])
+    frame = results["cka-convergence"]
     for size in (32, 64, 128):
         sizes = np.array({32: [32] * 7 + [16], 64: [64, 64, 64, 48], 128: [128, 112]}[size])
         made = []
@@ -564,7 +564,8 @@ def test_convergence_cuts_the_minibatches_that_the_features_give() -> None:
 
 
 def test_convergence_takes_more_and_more_images() -> None:
-    frame, _ = computed("cka-convergence", ["dino", "mae"])
+    results, said = computed("cka-convergence", ["dino", "mae"])
+    frame = results["cka-convergence"]
     rows = frame[frame.varied == "images"]
     assert sorted(set(rows.images)) == [64, 128, 240]
     assert set(rows.batch) == {32}
@@ -578,10 +579,7 @@ def test_convergence_takes_more_and_more_images() -> None:
         rows[rows.images == 64].cka, minibatch_cka(*first).diagonal(), atol=1e-6
     )
     spread = frame[frame.varied == "batch"].groupby("tap_a").cka.agg(np.ptp)
-    said = plugin("analyses", "cka-convergence").findings(
-        Table(frame, plugin("analyses", "cka-convergence").UNITS)
-    )
-    assert f"{spread.median():.3f} in the median and {spread.max():.3f} at most" in said[0]
+    assert f"{spread.median():.3f} in the median and {spread.max():.3f} at most" in said
 
 
 def test_taps_are_paired_by_kind_and_depth() -> None:
@@ -597,12 +595,13 @@ def test_taps_are_paired_by_kind_and_depth() -> None:
     assert matched(a, b) == [(1, 1)]
 
 
-# ------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------
 # other-measures
 
 
 def test_every_measure_is_the_module_s_own() -> None:
-    frame, said = computed("other-measures", PAPER)
+    results, said = computed("other-measures", PAPER)
+    frame = results["other-measures"]
     assert set(frame.measure) == set(names("measures"))
     for measure in names("measures"):
         values = plugin("measures", measure).compute(

@@ -14,7 +14,7 @@ from sslens.capture import Grams
 from sslens.comparisons.nulls import (
     permutation_null,
     permutation_nulls,
-    permuted,
+    permute_entries,
     same_depth,
     same_depth_mean,
 )
@@ -93,7 +93,7 @@ def test_the_null_takes_all_orders_of_four_images(itself: bool) -> None:
 def test_entries_are_moved_as_rows_and_columns_are() -> None:
     lengths = np.array([5, 3, 5])
     seed = 7
-    moved = permuted(lengths, np.random.default_rng(seed)).view(3, 10)
+    moved = permute_entries(lengths, np.random.default_rng(seed)).view(3, 10)
     assert torch.equal(
         moved[1, 3:], torch.arange(13, 20)
     )  # three images have three pairs; the rest is padding

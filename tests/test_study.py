@@ -139,7 +139,9 @@ def never(compute: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def tables(out: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted((out / "tables").iterdir())}
+    """The tables by their files, which are in a folder where an analysis has several."""
+    folder = out / "tables"
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.csv")}
 
 
 def figures(out: Path) -> dict[str, bytes]:
@@ -152,11 +154,13 @@ def figures(out: Path) -> dict[str, bytes]:
 
 def test_everything_is_written(done: Done) -> None:
     found = {str(path.relative_to(done.out)) for path in done.out.rglob("*") if path.is_file()}
+    assert {name.split("/")[0].removesuffix(".csv") for name in tables(done.out)} == set(ANALYSES)
+    assert {"cka-blocks/cells.csv", "cka-blocks/means.csv"} < tables(done.out).keys()
     assert found == {
         "report.html",
         "study.yaml",
         "provenance.json",
-        *(f"tables/{name}.csv" for name in ANALYSES),
+        *(f"tables/{name}" for name in tables(done.out)),
         *(f"figures/{name}.{kind}" for name in ANALYSES for kind in ("svg", "pdf")),
     }
     page = (done.out / "report.html").read_text()
@@ -196,7 +200,7 @@ def test_the_table_is_of_these_models_on_these_images(done: Done) -> None:
     from sslens import grams
     from sslens.plan import Plan
 
-    frame = pd.read_csv(done.out / "tables" / "cka-blocks.csv")
+    frame = pd.read_csv(done.out / "tables" / "cka-blocks" / "cells.csv")
     images = open_images(str(done.photos))
     a, b = (
         grams(zoo.load(m), images, plan=Plan.draw(images.ids, 8)).at("block")
@@ -207,7 +211,6 @@ def test_the_table_is_of_these_models_on_these_images(done: Done) -> None:
         & (frame.model_b == "mae (mae-2)")
         & (frame.tokens == "all")
     ]
-    cells = cells[cells.tap_a != "same depth"]
     np.testing.assert_allclose(
         cells.cka.to_numpy().reshape(4, 4), minibatch_cka(a, b), rtol=0, atol=2e-6
     )
@@ -590,7 +593,8 @@ def test_fingerprints_stand_for_their_models(done: Done, tmp_path: Path) -> None
         study.run(asked, tmp_path / "mixed", store=Store(tmp_path / "store"), quiet=True)
     assert seen == [8, 10]
     one, other = (
-        pd.read_csv(tmp_path / name / "tables" / "cka-blocks.csv") for name in ("live", "mixed")
+        pd.read_csv(tmp_path / name / "tables" / "cka-blocks" / "cells.csv")
+        for name in ("live", "mixed")
     )
     assert other.model_a.unique().tolist() == ["mae (mae-1)", "mae (mae-2)"]
     numbers = ["cka", "low", "high"]
@@ -699,5 +703,5 @@ def test_processes_share_a_study_and_write_one_report(done: Done, tmp_path: Path
 
     together(shared)
     found = tables(tmp_path / "out")
-    assert len(found) == 3
+    assert {name.split("/")[0].removesuffix(".csv") for name in found} == set(asked.analyses)
     assert found == {name: tables(done.out)[name] for name in found}

@@ -12,13 +12,12 @@ import pytest
 import torch
 
 import sslens
+from given import Given, compute, make_models, write
 from sslens.capture import Grams
 from sslens.cli import main
 from sslens.comparisons import pairs as _pairs
 from sslens.comparisons import probing as _probing
-from sslens.comparisons.inputs import Inputs
 from sslens.find import plugin
-from sslens.models.about import About
 from sslens.models.taps import Tap
 from sslens.probes.linear.training import Point
 from sslens.store import Store
@@ -76,17 +75,14 @@ def test_the_rise_of_reconstruction_is_held_against_that_of_random_weights(
     je, start, tuned = (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)
     shares = {"dino": je, "mae": start, "mae-ft": tuned, "random #0": start, "random-ft": became}
     grams = {name: model(*share) for name, share in shares.items()}
-    about = {name: About.from_json(said) for name, said in ABOUT.items()}
-    module = plugin("analyses", "cka-finetune")
-    names = ("dino", "mae", "mae-ft", "random-ft")
-    table = module.compute(Inputs(names, ("random #0",), about=about, grams={"all": grams}))
-    rows = table.frame[(table.frame.row == "beyond the control") & (table.frame.model_b == "JE")]
-    (row,) = rows.itertuples()
+    models = make_models(("dino", "mae", "mae-ft", "random-ft"), ("random #0",), ABOUT)
+    results = compute("cka-finetune", Given(models, {"grams": {"all": grams}}))
+    (row,) = results["families-beyond-control"].itertuples()
     rise = cka(tuned, je) - cka(start, je)
     assert rise == pytest.approx((5 / 6) / (5 / 3) ** 0.5 + 1 / 6)
-    assert row.cka == pytest.approx(rise, abs=1e-6)
+    assert row.rise == pytest.approx(rise, abs=1e-6)
     assert row.difference == pytest.approx(rise - (cka(became, je) - cka(start, je)), abs=1e-6)
-    assert said in " ".join(module.findings(table))
+    assert said in " ".join(write("cka-finetune", results))
 
 
 @pytest.fixture(scope="module")
@@ -121,14 +117,19 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def compared(
     models: Sequence[str], analyses: str, out: Path, *others: str
 ) -> dict[str, pd.DataFrame]:
-    """`sslens compare` as it is typed; its tables."""
+    """`sslens compare` as it is typed; its tables, by the analysis, or by the analysis and the
+    table."""
     assert main(["compare", *models, "--analyses", analyses, "--out", str(out), *others]) == 0
     report = (out / "report.html").read_text(encoding="utf-8")
+    folder = out / "tables"
     tables = {
-        file.stem: pd.read_csv(file, keep_default_na=False) for file in (out / "tables").iterdir()
+        file.relative_to(folder).with_suffix("").as_posix(): pd.read_csv(
+            file, keep_default_na=False
+        )
+        for file in folder.rglob("*.csv")
     }
-    assert sorted(tables) == sorted(analyses.split(","))
-    for name in tables:
+    assert {name.split("/")[0] for name in tables} == set(analyses.split(","))
+    for name in analyses.split(","):
         assert (out / "figures" / f"{name}.svg").stat().st_size > 5000
         assert plugin("analyses", name).TITLE in report
     return tables
@@ -149,8 +150,7 @@ def test_all_exhibits_of_fine_tuning_from_the_command_line(
         tuned[name] for name in ("mae", "moco", "mae-ft", "random-ft")
     ]  # drawing takes the time
     tables = compared(models, analyses, tmp_path, *images)
-    cka = tables["cka-finetune"]
-    beyond = cka[(cka.row == "beyond the control") & (cka.model_b == "JE")]
+    beyond = tables["cka-finetune/families-beyond-control"]
     assert beyond.kind.tolist() == ["block", "norm1", "qkv", "fc1"]
     assert set(beyond.less) == {"the rise of random #0-ft (from random #0) with JE"}
     assert "mae-ft from mae; JE: moco-v3" in set(beyond.members)  # by the digest of its weights

@@ -53,17 +53,100 @@ def frame_of(table: Mapping[str, Any]) -> pd.DataFrame:
     )
 
 
+#: the value of the old column `row` by new table; None where there was no such row
+PAIRS = {"cells": "cell", "means": "mean", "late": "late", "families": "families"}
+FAMILIES = {
+    "families-all-pairs": "families, all pairs of taps",
+    "families-by-depth": "families at a depth",
+    "families-controls": None,
+    "family-members": None,
+}
+#: the same of every analysis whose table was split, by analysis
+ROWS: dict[str, dict[str, str | None]] = {
+    "cka-blocks": {**PAIRS, **FAMILIES},
+    "cka-layer-types": {
+        **PAIRS,
+        **FAMILIES,
+        "types": "types",
+        "families-types": "families, types",
+    },
+    "cka-msn": {**PAIRS},
+    "cka-finetune": {
+        **PAIRS,
+        "matched": "matched",
+        "fine-tuned": "fine-tuned",
+        "beyond-control": "beyond the control",
+        "families-rise-by-type": "rise by type",
+        "families-beyond-control": "beyond the control",
+    },
+    "cka-distance": {
+        "curves": "curve",
+        "control": "control",
+        "objective": "objective",
+        "objective-by-distance": "objective at a distance",
+    },
+}
+
+
 def old_table(name: str, new: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """The table of before, made of the tables that a command saves now.
 
     Args:
         name: of the old table, such as `cka-blocks`.
         new: all tables that the command saved, by the names of their files, as `Table.to_json`
-        gives them.
+            gives them.
 
-    Today: the table of that name as it is.
+    A table that was not split is as it was; of the others the rows are put below each other again.
     """
-    return frame_of(new[name])
+    if name not in ROWS:
+        return frame_of(new[name])
+    tables = {
+        path.removeprefix(f"{name}/"): frame_of(table)
+        for path, table in new.items()
+        if path == name or path.startswith(f"{name}/")
+    }
+    if list(tables) == [name]:  # of several tables a single one has rows, the first
+        tables = {next(iter(ROWS[name])): tables[name]}
+    frames = [
+        _old_rows(name, table, frame, tables)
+        for table, frame in tables.items()
+        if ROWS[name][table] is not None
+    ]
+    joined = pd.concat(frames, ignore_index=True)
+    for column in joined:
+        texts = [value for value in joined[column] if isinstance(value, str)]
+        if texts:
+            joined[column] = joined[column].astype(object).where(joined[column].notna(), "")
+    return joined
+
+
+def _old_rows(
+    name: str, table: str, frame: pd.DataFrame, tables: Mapping[str, pd.DataFrame]
+) -> pd.DataFrame:
+    """The rows of a new table with the columns that they had; constants were left out since."""
+    old = frame.rename(columns={"rise": "cka"}).assign(row=ROWS[name][table])
+    if "depth" in old:
+        old = old.assign(depth_a=old.depth, depth_b=old.depth)
+    if "less" in old and "together" not in old:
+        old = old.assign(together=np.where(old.less != "", 1.0, np.nan))
+    if name == "cka-distance":
+        return old if "pairs" in old else old.assign(pairs=1)
+    if table != "cells":
+        old = old.assign(tap_a="same depth", tap_b="same depth")
+    cells = tables["cells"]
+    if name == "cka-msn":
+        old = old.assign(msn=old.model_a.isin(cells[cells.msn].model_a))
+    if name == "cka-finetune":
+        tuned = {*cells[cells.tuned_a].model_a, *cells[cells.tuned_b].model_b}
+        old = old.assign(tuned_a=old.model_a.isin(tuned), tuned_b=old.model_b.isin(tuned))
+    constants = {"pairs": 1, "control": False, "members": "", "less": "", "kind": ""}
+    missing = {column: value for column, value in constants.items() if column not in old}
+    empty = {
+        column: np.nan
+        for column in ("p", "threshold", "depth_a", "depth_b", "difference", "together")
+        if column not in old
+    }
+    return old.assign(**missing, **empty)
 
 
 @dataclass(frozen=True)

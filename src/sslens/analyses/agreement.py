@@ -14,9 +14,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sslens.capture import Column, Features
-from sslens.comparisons import families as _families
 from sslens.comparisons import pairs as _pairs
-from sslens.comparisons import roles as _roles
+from sslens.comparisons import untyped as _families
+from sslens.comparisons import untyped as _roles
 from sslens.comparisons.inputs import Inputs
 from sslens.comparisons.roles import JE, REC
 from sslens.errors import InputError
@@ -399,7 +399,7 @@ def _claimed(rows: pd.DataFrame, pooling: str) -> str:
     for name, which in asked.items():
         row = _only(own, *which)
         if row is not None and not pd.isna(row.difference):
-            said.append(f"{name} {row.value:.2f}, {_pairs.spelt_difference(row)}{_verdict(row)}")
+            said.append(f"{name} {row.value:.2f}, {_roles.spelt_difference(row)}{_verdict(row)}")
     return (
         f"{JE} models with each other, and what that is more than {JE} with {REC}"
         f" ({own.members.iloc[0]}; probes of the {READINGS[pooling]}): {'; '.join(said)}."
@@ -434,7 +434,7 @@ def _compared(rows: pd.DataFrame) -> str:
         )
     if not pd.isna(kappa.difference):
         said += (
-            f"; error consistency is {_pairs.spelt_difference(kappa)} more than that of two random"
+            f"; error consistency is {_roles.spelt_difference(kappa)} more than that of two random"
             " initialisations"
         )
     return said + "."

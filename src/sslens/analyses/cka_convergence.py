@@ -14,6 +14,7 @@ from sslens.capture import Grams
 from sslens.comparisons import pairs as _pairs
 from sslens.comparisons import panels as _panels
 from sslens.comparisons.inputs import Inputs
+from sslens.comparisons.untyped import FEWEST
 from sslens.figure import Figure, Line, Lines
 from sslens.measures.cka import Comparison
 from sslens.models.about import About
@@ -192,7 +193,7 @@ def _rows(
     sampled: Sampled,
 ) -> Iterator[dict[str, Any]]:
     low, high = sampled.interval()
-    if sampled.batches < _pairs.FEWEST:
+    if sampled.batches < FEWEST:
         low = high = np.full(len(cells), np.nan)
     for k, (i, j) in enumerate(cells):
         taps = {
@@ -224,7 +225,7 @@ def draw(table: Table) -> Figure:
         ]
         for varied in labels
     ]
-    return _panels.figure("cka-convergence", grid)
+    return _panels.make_figure("cka-convergence", grid)
 
 
 def _lines(frame: pd.DataFrame, a: str, b: str, varied: str) -> Iterator[Line]:
@@ -265,7 +266,7 @@ def _by_batch(here: pd.DataFrame) -> str:
         f"{ends} the CKA of {len(spread)} taps moves by {spread.median():.3f} in the median and"
         f" {spread.max():.3f} at most"
     )
-    if first.minibatches.iloc[0] < _pairs.FEWEST:
+    if first.minibatches.iloc[0] < FEWEST:
         return said
     width = float((first.high - first.low).median())
     side = "less" if spread.median() < width else "more"

@@ -4,22 +4,25 @@
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import final
 
 import pandas as pd
 
-from sslens.comparisons import families as _families
-from sslens.comparisons import pairs as _pairs
-from sslens.comparisons import panels as _panels
-from sslens.comparisons import roles as _roles
-from sslens.comparisons import tuned as _tuned
-from sslens.comparisons.inputs import Inputs
-from sslens.comparisons.pairs import Pairs, find
-from sslens.comparisons.roles import JE, REC
+from sslens.comparisons import families, pairs, panels, roles, tuned
+from sslens.comparisons.inputs import GramSets, Models
+from sslens.comparisons.pairs import (
+    CKA,
+    DIFFERENCE,
+    Pairs,
+    Row,
+    fill_cka,
+    fill_contrast,
+    fill_difference,
+)
+from sslens.comparisons.roles import JE, PIXELS, REC
 from sslens.figure import Figure, Lines, Panel
-from sslens.models.about import About
 from sslens.statistics.sampled import Sampled, average
-from sslens.table import Table
+from sslens.table import Results
 
 TITLE = "What does fine-tuning make alike?"
 CAPTION = (
@@ -32,48 +35,77 @@ CAPTION = (
     " difference, and a difference of two, is taken within each replicate, and those of the layer"
     " types hold at once."
 )
-VERSION = 3
-NEEDS = ("grams",)
 TYPES = ("norm1", "qkv", "fc1")
 KINDS = ("block", *TYPES)
-#: combinations of two models drawn, and sentences at most
-SHOWN, SAID = 3, 6
-UNITS = _pairs.UNITS | {
+#: combinations of two models that are drawn
+DRAWN = 3
+_PAIR = ("model_a", "model_b", "members", "control", "tokens", "kind")
+_FAMILY = families.FAMILIES
+#: `matched` has a fine-tuned model with itself before, and there late less early; `fine-tuned` has
+#: it with another model, less the same before fine-tuning, and `beyond-control` that rise less the
+#: rise of a fine-tuned random initialisation. `families` and what follows are the same of
+#: fine-tuned REC models with JE models, averaged; `families-rise-by-type` holds the rises in the
+#: types of layer against each other.
+TABLES = {
+    "cells": (*pairs.TABLES["cells"], "tuned_a", "tuned_b"),
+    "means": pairs.TABLES["means"],
+    "late": pairs.TABLES["late"],
+    "matched": (*_PAIR, *CKA, *DIFFERENCE, "minibatches"),
+    "fine-tuned": (*_PAIR, *CKA, *DIFFERENCE, "minibatches"),
+    "beyond-control": (*_PAIR, "rise", "low", "high", *DIFFERENCE, "minibatches"),
+    "families": (*_FAMILY, *CKA, *DIFFERENCE, "minibatches"),
+    "families-rise-by-type": (*_FAMILY, *CKA, *DIFFERENCE, "together", "minibatches"),
+    "families-beyond-control": (
+        *_FAMILY,
+        "rise",
+        "low",
+        "high",
+        *DIFFERENCE,
+        "together",
+        "minibatches",
+    ),
+}
+UNITS = pairs.UNITS | {
+    "members": "which model is taken for which before fine-tuning, and the models of a family",
     "tuned_a": "whether model_a was fine-tuned",
     "tuned_b": "whether model_b was",
+    "rise": "minibatch CKA after fine-tuning less that before, unbiased",
 }
 
 
+@final
 @dataclass(frozen=True, eq=False)
 class Rise:
-    """CKA of fine-tuned models with others, that before, and by how much that of fine-tuned random
-    initialisations rose.
+    """CKA of fine-tuned models with others, after and before, and by how much the CKA of fine-tuned
+    random initialisations rose.
 
     Attributes:
+        after: CKA of the fine-tuned models with the others, averaged.
+        before: CKA of what these models were before with the others, averaged.
         count: pairs averaged.
-        control: of the same architectures and recipe, with the same others; None where there are
-            none.
+        control: rise of random initialisations of the same architectures and recipe, with the same
+            others; None where there are none.
     """
 
     after: Sampled
-    yet: Sampled
+    before: Sampled
     count: int
     control: Sampled | None
 
     @property
     def rise(self) -> Sampled:
-        """What fine-tuning added."""
-        return self.after - self.yet
+        """What fine-tuning added to CKA."""
+        return self.after - self.before
 
     @property
     def beyond(self) -> Sampled | None:
-        """That less what it added to the control."""
+        """The rise less the rise of the control."""
         return None if self.control is None else self.rise - self.control
 
 
-def without(about: Mapping[str, About], controls: Sequence[str]) -> str | None:
+def without(models: Models) -> str | None:
     """A fine-tuned and a pre-trained version of one model must be there."""
-    if _tuned.matched(about, _roles.models(about, controls)):
+    if tuned.match_origins(_studied(models)):
         return None
     return (
         "of no model both a pre-trained and a fine-tuned version are given (the same objective and"
@@ -81,385 +113,299 @@ def without(about: Mapping[str, About], controls: Sequence[str]) -> str | None:
     )
 
 
-def compute(inputs: Inputs) -> Table:
+def _studied(models: Models) -> Models:
+    """The models without the controls."""
+    return Models(tuple(model for model in models if not model.control))
+
+
+def compute(models: Models, *, grams: GramSets, seed: int = 0) -> Results:
     """CKA of all pairs of models by kind of tap, and what fine-tuning changed in it, beyond the
     control where there is one."""
-    before = _tuned.matched(inputs.about, [*inputs.models, *inputs.controls])
-    starts = {first for first in before.values() if first in inputs.controls}
+    return pairs.make_results(_list_rows(models, grams, seed), TABLES, UNITS)
 
-    def wanted(a: str, b: str) -> bool:
-        if "pixels" in (a, b):
+
+def _list_rows(models: Models, grams: GramSets, seed: int) -> Iterator[tuple[str, Row]]:
+    exhibit = _Exhibit(models, tuned.match_origins(models))
+    after = {name for name in models.studied if roles.is_tuned(models.about(name))}
+    for tokens in roles.list_tokens(models, grams):
+        rises: dict[str, tuple[Pairs, Rise]] = {}
+        for kind in KINDS:
+            compared = pairs.compare_pairs(
+                models, grams[tokens], tokens, kind, exhibit.wanted, seed=seed
+            )
+            for table, row in pairs.list_pairs(models, compared):
+                if table == "cells":
+                    row |= {"tuned_a": row["model_a"] in after, "tuned_b": row["model_b"] in after}
+                yield table, row
+            yield from exhibit.list_matches(compared)
+            yield from exhibit.list_changes(compared)
+            rise = exhibit.compare_rise(compared, exhibit.rec, exhibit.je)
+            if rise is not None:
+                rises[kind] = compared, rise
+                less = f"{REC} · {JE}, both pre-trained"
+                contrast = fill_contrast(rise.after, less, rise.before)
+                names = exhibit.name_families(compared, rise)
+                yield "families", names | fill_cka(rise.after) | contrast
+        yield from exhibit.compare_types(rises)
+        yield from exhibit.compare_control(rises)
+
+
+@final
+@dataclass(frozen=True)
+class _Exhibit:
+    """What the rows of this exhibit are made of.
+
+    Attributes:
+        models: the models and the controls.
+        before: the model before fine-tuning, by the name of the fine-tuned one.
+    """
+
+    models: Models
+    before: Mapping[str, str]
+
+    @property
+    def je(self) -> list[str]:
+        """The pre-trained JE models."""
+        return families.list_families(self.models)[0]
+
+    @property
+    def rec(self) -> list[str]:
+        """The fine-tuned REC models whose model before is there."""
+        return [name for name in self.before if self.models.about(name).family == REC]
+
+    def wanted(self, a: str, b: str) -> bool:
+        """Whether a pair is compared.
+
+        That are models with each other and controls with each other. What a fine-tuned control was
+        before is compared besides with the control and with all pre-trained models.
+        """
+        if PIXELS in (a, b):
             return False
-        # what a fine-tuned control was before is held against that, and against what that is held
-        # against
+        starts = set(self.before.values()) & set(self.models.controls)
         ties = (
-            one in starts and (before.get(other) == one or other not in before)
+            one in starts and (self.before.get(other) == one or other not in self.before)
             for one, other in ((a, b), (b, a))
         )
-        return (a in inputs.controls) == (b in inputs.controls) or any(ties)
+        return self.models.is_control(a) == self.models.is_control(b) or any(ties)
 
-    rows: list[dict[str, Any]] = []
-    for tokens in _roles.tokens(inputs):
-        rises: dict[str, Rise] = {}
-        for kind in KINDS:
-            pairs = _pairs.compare(inputs, tokens, kind, wanted)
-            rows += _pairs.rows(inputs, pairs)
-            rows += _matches(inputs, pairs, tokens, kind, before)
-            rows += _changes(inputs, pairs, tokens, kind, before)
-            if found := _family(inputs, pairs, before):
-                rises[kind] = found
-                names = _names(inputs, tokens, kind, before, found)
-                rows.append(
-                    names
-                    | _pairs.contrast(
-                        "families", found.after, (f"{REC} · {JE}, both pre-trained", found.yet)
-                    )
-                )
-        rows += _by_type(inputs, rises, tokens, before)
-        rows += _beyond(inputs, rises, tokens, before)
-    frame = _pairs.table(rows).frame
-    tuned = [name for name in inputs.models if _roles.is_tuned(inputs.about[name])]
-    return Table(
-        frame.assign(tuned_a=frame.model_a.isin(tuned), tuned_b=frame.model_b.isin(tuned)), UNITS
-    )
+    def name_families(self, compared: Pairs, rise: Rise) -> Row:
+        """The columns of a row of families: which model is taken for which before fine-tuning, and
+        the JE models."""
+        matches = [tuned.describe_match(self.models, name, self.before[name]) for name in self.rec]
+        members = "; ".join([*matches, f"{JE}: {roles.list_names(self.je)}"])
+        return families.name_families(compared, f"{REC}, fine-tuned", JE, rise.count, members)
 
+    def name_pair(self, compared: Pairs, name: str, other: str) -> Row:
+        """The columns of a row of a fine-tuned model and another."""
+        return {
+            "model_a": name,
+            "model_b": other,
+            "members": tuned.describe_match(self.models, name, self.before[name]),
+            "control": tuned.is_control(self.models.about(name)),
+            "tokens": compared.tokens,
+            "kind": compared.kind,
+        }
 
-def _names(
-    inputs: Inputs, tokens: str, kind: str, before: Mapping[str, str], found: Rise
-) -> dict[str, Any]:
-    """The columns of a row of families: which model is taken for which before fine-tuning, and the
-    JE models."""
-    members = "; ".join(
-        _tuned.match(inputs.about, name, before[name]) for name in _rec(inputs, before)
-    )
-    members += f"; {JE}: {_roles.listed(_je(inputs))}"
-    return _families.names(tokens, kind, f"{REC}, fine-tuned", JE, found.count, members)
+    def list_matches(self, compared: Pairs) -> Iterator[tuple[str, Row]]:
+        """Each fine-tuned model with itself before, and there the last third of the depths less the
+        first."""
+        for name, first in self.before.items():
+            pair = compared.find(name, first)
+            if pair:
+                contrast = fill_contrast(*_late_and_early(pair.thirds()))
+                names = self.name_pair(compared, name, first)
+                yield "matched", names | fill_cka(pair.same.mean()) | contrast
 
+    def list_changes(self, compared: Pairs) -> Iterator[tuple[str, Row]]:
+        """For each fine-tuned model and each pre-trained one of another objective: CKA after less
+        before, also beyond the control."""
+        others = [
+            name for name in self.models.studied if not roles.is_tuned(self.models.about(name))
+        ]
+        for (name, first), other in itertools.product(self.before.items(), others):
+            rise = self.compare_rise(compared, [name], [other]) if other != first else None
+            if rise is None:
+                continue
+            names = self.name_pair(compared, name, other)
+            contrast = fill_contrast(rise.after, f"{first} · {other}", rise.before)
+            yield "fine-tuned", names | fill_cka(rise.after) | contrast
+            if rise.control is not None and not names["control"]:
+                less = self.describe_control([name], other)
+                contrast = fill_contrast(rise.rise, less, rise.control)
+                yield "beyond-control", names | fill_rise(rise.rise) | contrast
 
-def _je(inputs: Inputs) -> list[str]:
-    return _families.both(inputs)[0]
-
-
-def _rec(inputs: Inputs, before: Mapping[str, str]) -> list[str]:
-    return [name for name in before if inputs.about[name].family == REC]
-
-
-def _matches(
-    inputs: Inputs, pairs: Pairs, tokens: str, kind: str, before: Mapping[str, str]
-) -> Iterator[dict[str, Any]]:
-    """Each fine-tuned model with itself before, and there the last third of the depths less the
-    first."""
-    for tuned, first in before.items():
-        pair = find(pairs, tuned, first)
-        if pair:
-            late, early = pair.late()
-            low, high = (late - early).interval()
-            names = _families.names(
-                tokens, kind, tuned, first, 1, _tuned.match(inputs.about, tuned, first)
-            )
-            difference = float((late - early).value), float(low), float(high)
-            yield (
-                names
-                | {"control": _tuned.is_control(inputs.about[tuned])}
-                | _pairs.contrast("matched", pair.same.mean())
-                | _pairs.differing("the first third", *difference, 1)
-            )
-
-
-def _changes(
-    inputs: Inputs, pairs: Pairs, tokens: str, kind: str, before: Mapping[str, str]
-) -> Iterator[dict[str, Any]]:
-    """For each fine-tuned model and each pre-trained one of another objective: CKA after less
-    before, also beyond the control."""
-    others = [name for name in inputs.models if not _roles.is_tuned(inputs.about[name])]
-    for (tuned, first), other in itertools.product(before.items(), others):
-        found = _rise(inputs, pairs, before, [tuned], [other]) if other != first else None
-        if found:
-            names = _families.names(
-                tokens, kind, tuned, other, 1, _tuned.match(inputs.about, tuned, first)
-            )
-            names["control"] = _tuned.is_control(inputs.about[tuned])
-            yield names | _pairs.contrast(
-                "fine-tuned", found.after, (f"{first} · {other}", found.yet)
-            )
-            if found.control is not None and not names["control"]:
-                less = _less(inputs, before, [tuned], other)
-                yield names | _pairs.contrast(
-                    "beyond the control", found.rise, (less, found.control)
-                )
-
-
-def _family(inputs: Inputs, pairs: Pairs, before: Mapping[str, str]) -> Rise | None:
-    """Claim C9: CKA of fine-tuned REC and JE, and of REC and JE before."""
-    return _rise(inputs, pairs, before, _rec(inputs, before), _je(inputs))
-
-
-def _rise(
-    inputs: Inputs,
-    pairs: Pairs,
-    before: Mapping[str, str],
-    tuned: Sequence[str],
-    others: Sequence[str],
-) -> Rise | None:
-    """CKA of fine-tuned models with others, averaged over all pairs; each pair beside the mean of
-    its own controls."""
-    after, yet, control = [], [], []
-    for name, other in itertools.product(tuned, others):
-        both = _both(pairs, name, before[name], other)
-        if both:
-            after.append(both[0])
-            yet.append(both[1])
-            held = [
-                _both(pairs, each, before[each], other)
-                for each in _tuned.controls(inputs.about, list(before), name)
+    def compare_rise(
+        self, compared: Pairs, names: Sequence[str], others: Sequence[str]
+    ) -> Rise | None:
+        """CKA of fine-tuned models with others, averaged over all pairs; each pair beside the mean
+        of its own controls. None where no pair was compared."""
+        after, before, control = [], [], []
+        for name, other in itertools.product(names, others):
+            stages = self._compare_stages(compared, name, other)
+            if stages is None:
+                continue
+            after.append(stages[0])
+            before.append(stages[1])
+            controls = [
+                self._compare_stages(compared, one, other)
+                for one in tuned.list_controls(self.models, self.before, name)
             ]
-            changes = [one - two for one, two in filter(None, held)]
+            changes = [one - two for one, two in filter(None, controls)]
             control += [average(changes)] if changes else []
-    if not after:
-        return None
-    return Rise(
-        average(after),
-        average(yet),
-        len(after),
-        average(control) if len(control) == len(after) else None,
-    )
-
-
-def _both(pairs: Pairs, tuned: str, first: str, other: str) -> tuple[Sampled, Sampled] | None:
-    """The mean CKA at the same depth with another model, of a fine-tuned model and of what it was
-    before."""
-    after, yet = find(pairs, tuned, other), find(pairs, first, other)
-    return (after.same.mean(), yet.same.mean()) if after and yet else None
-
-
-def _less(inputs: Inputs, before: Mapping[str, str], tuned: Sequence[str], other: str) -> str:
-    """What the rise of fine-tuned models is held against, in words."""
-    names = dict.fromkeys(
-        name for each in tuned for name in _tuned.controls(inputs.about, list(before), each)
-    )
-    return (
-        f"the rise of {_roles.listed([f'{name} (from {before[name]})' for name in names])} with"
-        f" {other}"
-    )
-
-
-def _by_type(
-    inputs: Inputs, rises: Mapping[str, Rise], tokens: str, before: Mapping[str, str]
-) -> Iterator[dict[str, Any]]:
-    """By how much more CKA rose in norm1 and in qkv than in fc1; the intervals hold at once."""
-    if not set(TYPES) <= set(rises):
-        return
-    rose = {kind: rises[kind].rise for kind in TYPES}
-    more = Sampled.stack([rose["norm1"] - rose["fc1"], rose["qkv"] - rose["fc1"]])
-    low, high = more.together()
-    for k, kind in enumerate(("norm1", "qkv")):
-        difference = _pairs.differing(
-            "the rise in fc1", float(more.value[k]), float(low[k]), float(high[k]), 2
+        if not after:
+            return None
+        complete = len(control) == len(after)
+        return Rise(
+            average(after), average(before), len(after), average(control) if complete else None
         )
-        names = _names(inputs, tokens, kind, before, rises[kind])
-        yield names | _pairs.contrast("rise by type", rises[kind].after) | difference
+
+    def _compare_stages(
+        self, compared: Pairs, name: str, other: str
+    ) -> tuple[Sampled, Sampled] | None:
+        """The mean CKA at the same depth with another model, of a fine-tuned model and of what it
+        was before."""
+        after, before = compared.find(name, other), compared.find(self.before[name], other)
+        return (after.same.mean(), before.same.mean()) if after and before else None
+
+    def describe_control(self, names: Sequence[str], other: str) -> str:
+        """What the rise of fine-tuned models is held against, in words."""
+        controls = dict.fromkeys(
+            one for name in names for one in tuned.list_controls(self.models, self.before, name)
+        )
+        described = [f"{name} (from {self.before[name]})" for name in controls]
+        return f"the rise of {roles.list_names(described)} with {other}"
+
+    def compare_types(self, rises: Mapping[str, tuple[Pairs, Rise]]) -> Iterator[tuple[str, Row]]:
+        """By how much more CKA rose in norm1 and in qkv than in fc1; the intervals hold at once."""
+        if not set(TYPES) <= set(rises):
+            return
+        fc1 = rises["fc1"][1].rise
+        kinds = ("norm1", "qkv")
+        more = Sampled.stack([rises[kind][1].rise - fc1 for kind in kinds])
+        for kind, difference in zip(kinds, _list_differences(more, "the rise in fc1"), strict=True):
+            compared, rise = rises[kind]
+            names = self.name_families(compared, rise)
+            yield "families-rise-by-type", names | fill_cka(rise.after) | difference
+
+    def compare_control(self, rises: Mapping[str, tuple[Pairs, Rise]]) -> Iterator[tuple[str, Row]]:
+        """By how much more CKA rose than the CKA of the control: of the blocks, and of the layer
+        types, whose intervals hold at once."""
+        for kinds in (("block",), TYPES):
+            beyond = {kind: rises[kind][1].beyond for kind in kinds if kind in rises}
+            present = {kind: value for kind, value in beyond.items() if value is not None}
+            if not present:
+                continue
+            less = self.describe_control(self.rec, JE)
+            differences = _list_differences(Sampled.stack(list(present.values())), less)
+            for kind, difference in zip(present, differences, strict=True):
+                compared, rise = rises[kind]
+                names = self.name_families(compared, rise)
+                yield "families-beyond-control", names | fill_rise(rise.rise) | difference
 
 
-def _beyond(
-    inputs: Inputs, rises: Mapping[str, Rise], tokens: str, before: Mapping[str, str]
-) -> Iterator[dict[str, Any]]:
-    """By how much more CKA rose than that of the control: of the blocks, and of the layer types,
-    whose intervals hold at once."""
-    for kinds in (("block",), TYPES):
-        beyond = {kind: rises[kind].beyond for kind in kinds if kind in rises}
-        known = {kind: each for kind, each in beyond.items() if each is not None}
-        if known:
-            less = _less(inputs, before, _rec(inputs, before), JE)
-            more = Sampled.stack(list(known.values()))
-            low, high = more.interval() if len(known) == 1 else more.together()
-            for k, kind in enumerate(known):
-                difference = _pairs.differing(
-                    less, float(more.value[k]), float(low[k]), float(high[k]), len(known)
-                )
-                names = _names(inputs, tokens, kind, before, rises[kind])
-                yield names | _pairs.contrast("beyond the control", rises[kind].rise) | difference
+def _late_and_early(thirds: tuple[Sampled, Sampled]) -> tuple[Sampled, str, Sampled]:
+    """The last third of the depths, and the first that is subtracted."""
+    late, early = thirds
+    return late, "the first third", early
 
 
-def draw(table: Table) -> Figure:
+def fill_rise(rise: Sampled) -> Row:
+    """The columns of a rise of CKA, and the number of minibatches."""
+    row = fill_cka(rise)
+    return {"rise": row.pop("cka")} | row
+
+
+def _list_differences(differences: Sampled, less: str) -> Iterator[Row]:
+    """The columns of several differences, whose intervals hold at once."""
+    several = len(differences.value) > 1
+    low, high = differences.together() if several else differences.interval()
+    for k, value in enumerate(differences.value):
+        row = fill_difference(less, float(value), float(low[k]), float(high[k]))
+        yield row | {"together": len(differences.value)}
+
+
+def draw(results: Results) -> Figure:
     """A row of four heat maps a combination of two models, and each with itself; then curves by
     kind of tap."""
-    frame, cells = table.frame, _panels.Cells.of(table.frame)
+    rows = results["cells"]
+    cells = panels.Cells.of(rows)
+    before = list_before(results)
     tokens = cells.tokens()
-    changes = frame[
-        (frame.row == "fine-tuned") & (frame.tokens == tokens[0]) & (frame.kind == "block")
-    ]
-    before = _before(frame)
-    after = {first: tuned for tuned, first in reversed(before.items())}
-    combined: dict[frozenset[str], list[tuple[str, str]]] = {}
-    for row in changes[~changes.control].itertuples():
-        first, other = before[row.model_a], row.model_b
-        four = [(first, other), (row.model_a, other)]
-        if other in after:
-            four += [(first, after[other]), (row.model_a, after[other])]
-        combined.setdefault(frozenset((first, other)), four)
-    shown = list(combined.values())[:SHOWN]
-    kinds = [kind for kind in KINDS if (frame.kind == kind).any()]
-    heat = [(four, kind) for four in shown[:1] for kind in kinds] + [
-        (four, "block") for four in shown[1:]
-    ]
+    combinations = _list_combinations(results, before, tokens[0])[:DRAWN]
+    kinds = [kind for kind in KINDS if (rows.kind == kind).any()]
+    heat = [(four, kind) for four in combinations[:1] for kind in kinds]
+    heat += [(four, "block") for four in combinations[1:]]
     grid: list[list[Panel | None]] = [
-        [_panels.heatmap(cells, a, b, tokens[0], kind, _stages(frame, a, b, kind)) for a, b in four]
-        for four, kind in heat
+        [_draw_stages(cells, rows, a, b, tokens[0], kind) for a, b in four] for four, kind in heat
     ]
-    own = [(first, tuned) for tuned, first in before.items()]
+    own = [(first, name) for name, first in before.items()]
     grid += [
-        [
-            _panels.heatmap(cells, a, b, tokens[0], "block", _stages(frame, a, b, "block"))
-            for a, b in own[i : i + 4]
-        ]
+        [_draw_stages(cells, rows, a, b, tokens[0], "block") for a, b in own[i : i + 4]]
         for i in range(0, len(own), 4)
     ]
-    for four, each in itertools.product(shown or [own], tokens[:2]):
-        grid.append([_curves(cells, frame, each, kind, four) for kind in kinds])
-    return _panels.figure("cka-finetune", grid)
+    for four, one in itertools.product(combinations or [own], tokens[:2]):
+        grid.append([_draw_lines(cells, results, one, kind, four) for kind in kinds])
+    return panels.make_figure("cka-finetune", grid)
 
 
-def _curves(
-    cells: _panels.Cells,
-    frame: pd.DataFrame,
+def _list_combinations(
+    results: Results, before: Mapping[str, str], tokens: str
+) -> list[list[tuple[str, str]]]:
+    """Two models before and after fine-tuning, in all four combinations that there are, once for
+    each two models."""
+    if "fine-tuned" not in results:
+        return []
+    rows = results["fine-tuned"]
+    rows = rows[(rows.tokens == tokens) & (rows.kind == "block") & ~rows.control]
+    after = {first: name for name, first in reversed(list(before.items()))}
+    combined: dict[frozenset[str], list[tuple[str, str]]] = {}
+    for name, other in zip(rows.model_a, rows.model_b, strict=True):
+        first = before[name]
+        four = [(first, other), (name, other)]
+        if other in after:
+            four += [(first, after[other]), (name, after[other])]
+        combined.setdefault(frozenset((first, other)), four)
+    return list(combined.values())
+
+
+def _draw_stages(
+    cells: panels.Cells, rows: pd.DataFrame, a: str, b: str, tokens: str, kind: str
+) -> Panel | None:
+    """A heat map whose title says which of the two models was fine-tuned."""
+    after = set(rows[rows.tuned_a].model_a) | set(rows[rows.tuned_b].model_b)
+    title = " · ".join(f"{name} ({'FT' if name in after else 'PT'})" for name in (a, b))
+    return panels.draw_cells(
+        cells, a, b, tokens, kind, title if kind == "block" else f"{kind}: {title}"
+    )
+
+
+def _draw_lines(
+    cells: panels.Cells,
+    results: Results,
     tokens: str,
     kind: str,
     four: Sequence[tuple[str, str]],
 ) -> Lines:
     """The combinations of two models, and dashed the control with the second before it was tuned
     and with random weights."""
-    panel = _panels.curves(cells, tokens, kind, f"{kind}, {_panels.LABELS[tokens]}", four)
-    held = frame[
-        (frame.row == "fine-tuned") & frame.control & (frame.model_b == four[0][1])
-    ].model_a
-    pairs = [
-        (name, four[0][1]) for each in dict.fromkeys(held) for name in (_before(frame)[each], each)
-    ][:2]
-    beside = (
-        _panels.curve(cells, a, b, tokens, kind) for a, b in [*_panels.beside(cells, ()), *pairs]
+    panel = panels.draw_lines(cells, tokens, kind, f"{kind}, {panels.LABELS[tokens]}", four)
+    other, before = four[0][1], list_before(results)
+    controls: list[str] = []
+    if "fine-tuned" in results:
+        rows = results["fine-tuned"]
+        controls = list(dict.fromkeys(rows[rows.control & (rows.model_b == other)].model_a))
+    stages = [(one, other) for name in controls for one in (before[name], name)][:2]
+    lines = (
+        panels.draw_line(cells, a, b, tokens, kind)
+        for a, b in [*panels.list_beside(cells, ()), *stages]
     )
-    return replace(
-        panel,
-        lines=(*panel.lines, *(replace(line, control=True) for line in beside if line is not None)),
-    )
+    dashed = (replace(line, control=True) for line in lines if line is not None)
+    return replace(panel, lines=(*panel.lines, *dashed))
 
 
-def _before(frame: pd.DataFrame) -> dict[str, str]:
+def list_before(results: Results) -> dict[str, str]:
     """The pre-trained model of each fine-tuned one."""
-    rows = frame[frame.row == "matched"]
+    if "matched" not in results:
+        return {}
+    rows = results["matched"]
     return dict(zip(rows.model_a, rows.model_b, strict=True))
-
-
-def _stages(frame: pd.DataFrame, a: str, b: str, kind: str) -> str:
-    tuned = set(frame[frame.tuned_a].model_a) | set(frame[frame.tuned_b].model_b)
-    both = " · ".join(f"{name} ({'FT' if name in tuned else 'PT'})" for name in (a, b))
-    return both if kind == "block" else f"{kind}: {both}"
-
-
-def findings(table: Table) -> tuple[str, ...]:
-    """Whether fine-tuned REC resembles pre-trained JE, and beyond the control; in which type of
-    layer; how far each model moved."""
-    frame = table.frame[table.frame.row != "cell"]
-    tokens = _panels.tokens_in(frame)
-    said = [sentence for each in tokens if (sentence := _claimed(frame, each))]
-    if not said:
-        here = frame[(frame.tokens == tokens[0]) & (frame.kind == "block") & ~frame.control]
-        beyond = here[here.row == "beyond the control"].set_index(["model_a", "model_b"])
-        changes = list(here[here.row == "fine-tuned"].itertuples())[:SHOWN]
-        said = [
-            _change(row, _held(beyond, (row.model_a, row.model_b), row.model_a)) for row in changes
-        ]
-    moved = frame[(frame.row == "matched") & (frame.tokens == tokens[0]) & (frame.kind == "block")]
-    return (*said, *(_moved(row) for row in moved.itertuples()))[:SAID]
-
-
-def _claimed(frame: pd.DataFrame, tokens: str) -> str | None:
-    here = frame[(frame.tokens == tokens) & (frame.model_b == JE)]
-    rise = here[here.row == "families"].set_index("kind")
-    if "block" not in rise.index or pd.isna(rise.loc["block"].difference):
-        return None
-    row = rise.loc["block"]
-    where = _roles.TOKENS[tokens]
-    said = (
-        f"Fine-tuned {REC} and pre-trained {JE} ({row.members}) have a mean CKA at the same depth"
-        f" of {_pairs.spelt(row)} {where}"
-    )
-    beyond = here[here.row == "beyond the control"].set_index("kind")
-    sign, held = _pairs.verdict(row), _held(beyond, "block", REC)
-    if not sign:
-        return f"{said}; against that before fine-tuning {_pairs.unsure(row)}." + (
-            f" {held}" if len(beyond) else ""
-        )
-    said += (
-        f", {'more' if sign > 0 else 'less'} than before fine-tuning"
-        f" ({_pairs.spelt_difference(row)})"
-    )
-    by_type = here[here.row == "rise by type"].set_index("kind")
-    parts = [
-        (
-            f"{kind} rises {'more' if sign > 0 else 'less'} than fc1"
-            f" ({_pairs.spelt_difference(by_type.loc[kind])})"
-            if (sign := _pairs.verdict(by_type.loc[kind]))
-            else f"the rise in {kind} against that in fc1 {_pairs.unsure(by_type.loc[kind])}"
-        )
-        for kind in by_type.index
-    ]
-    each = [
-        f"{kind} {_pairs.spelt_difference(beyond.loc[kind])}"
-        for kind in TYPES
-        if kind in beyond.index
-    ]
-    types = f" By type of layer it is {', '.join(each)}." if each else ""
-    return f"{'; '.join([said, *parts])}. {held}{types}"
-
-
-def _held(beyond: pd.DataFrame, at: Any, who: str) -> str:
-    """What a rise comes to beyond that of the control, as a sentence: only that counts as nearness
-    to the other model."""
-    if at not in beyond.index:
-        return (
-            "Without a random initialisation that was fine-tuned likewise, it may be what labels do"
-            " to any network."
-        )
-    row = beyond.loc[at]
-    said = f"Beyond {row.less} the rise"
-    sign = _pairs.verdict(row)
-    if sign is None:
-        return f"{said} is {_pairs.unsure(row)}."
-    nearer = f", so {who} comes nearer" if row.low > 0 else ""  # it may only have moved away less
-    verdict = {
-        1: f"more than fine-tuning does to random weights{nearer}",
-        0: "no more than fine-tuning does to random weights, as far as these images tell",
-        -1: "less than fine-tuning does to random weights",
-    }[sign]
-    return f"{said} is {_pairs.spelt_difference(row)}: {verdict}."
-
-
-def _change(row: Any, held: str) -> str:
-    said = f"{row.model_a} and {row.model_b}: mean CKA at the same depth {_pairs.spelt(row)}"
-    sign = _pairs.verdict(row)
-    if not sign:
-        return f"{said}; against that of {row.less} {_pairs.unsure(row)}."
-    return (
-        f"{said}, {'more' if sign > 0 else 'less'} than {row.less}"
-        f" ({_pairs.spelt_difference(row)}). {held}"
-    )
-
-
-def _moved(row: Any) -> str:
-    """How alike a model still is to itself before, late against early."""
-    why = (
-        f" ({row.members})" if ":" in row.members else ""
-    )  # else it is the one whose weights it began with
-    said = (
-        f"{row.model_a} keeps a mean CKA at the same depth of {_pairs.spelt(row)} with"
-        f" {row.model_b}{why}"
-    )
-    sign = _pairs.verdict(row)
-    if not sign:
-        return f"{said}; the last third of the depths less the first {_pairs.unsure(row)}."
-    side = "more" if sign > 0 else "less"
-    return (
-        f"{said}, {side} in the last third of the depths than in the first"
-        f" ({_pairs.spelt_difference(row)})."
-    )

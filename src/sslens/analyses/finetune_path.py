@@ -5,12 +5,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from sslens.comparisons import pairs as _pairs
-from sslens.comparisons import roles as _roles
-from sslens.comparisons import tuned as _tuned
+from sslens.comparisons import untyped as _roles
+from sslens.comparisons import untyped as _tuned
 from sslens.comparisons.inputs import Inputs
-from sslens.comparisons.roles import JE, REC
-from sslens.comparisons.tuned import CONTROL
+from sslens.comparisons.roles import CONTROL, JE, REC
 from sslens.errors import InputError
 from sslens.figure import Figure, Heatmap, Line, Lines, Panel
 from sslens.models.about import About
@@ -342,9 +340,9 @@ def _claimed(rows: pd.DataFrame) -> str:
     )
     if row.unlike:
         return f"{said}; it is not held against that of the {row.less}, for {row.unlike}."
-    said += f", {_pairs.spelt_difference(row)} more than those of the {row.less}{_verdict(row)}"
+    said += f", {_roles.spelt_difference(row)} more than those of the {row.less}{_verdict(row)}"
     others = [
-        f"{other.group} {_pairs.spelt_difference(other)}"
+        f"{other.group} {_roles.spelt_difference(other)}"
         for _, other in rows.iterrows()
         if other.group
         not in (

@@ -10,10 +10,10 @@ import pandas as pd
 
 from sslens.capture import Grams
 from sslens.comparisons import panels as _panels
-from sslens.comparisons import roles as _roles
+from sslens.comparisons import untyped as _roles
 from sslens.comparisons.inputs import Inputs
 from sslens.comparisons.nulls import same_depth
-from sslens.comparisons.pairs import of_kind
+from sslens.comparisons.pairs import choose_kind
 from sslens.figure import Figure, Line, Lines
 from sslens.find import names, plugin
 from sslens.models.about import About
@@ -57,7 +57,7 @@ def compute(inputs: Inputs) -> Table:
     """Every measure of the first pairs of models, and of the controls, at the same relative
     depth."""
     tokens = _roles.tokens(inputs)[0]
-    grams = {name: of_kind(each, KIND) for name, each in inputs.grams[tokens].items()}
+    grams = {name: choose_kind(each, KIND) for name, each in inputs.grams[tokens].items()}
     rows: list[dict[str, Any]] = []
     for a, b in _chosen(inputs, grams):
         known = {
@@ -112,7 +112,9 @@ def draw(table: Table) -> Figure:
         panels.append(
             Lines(here.title.iloc[0], "relative depth", here.title.iloc[0], tuple(lines), limits)
         )
-    return _panels.figure("other-measures", [panels[i : i + 3] for i in range(0, len(panels), 3)])
+    return _panels.make_figure(
+        "other-measures", [panels[i : i + 3] for i in range(0, len(panels), 3)]
+    )
 
 
 def _line(points: pd.DataFrame) -> Line | None:

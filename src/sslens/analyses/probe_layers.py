@@ -9,7 +9,7 @@ import pandas as pd
 
 from sslens.capture import Features
 from sslens.comparisons import probing as _probing
-from sslens.comparisons import tuned as _tuned
+from sslens.comparisons import untyped as _tuned
 from sslens.comparisons.inputs import Inputs
 from sslens.comparisons.probing import READINGS, UNITS, gaining, points, share, verdict
 from sslens.figure import Figure, Lines

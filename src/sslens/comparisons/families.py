@@ -2,124 +2,150 @@
 reconstruction (REC)."""
 
 import itertools
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 
-from sslens.comparisons import pairs as _pairs
-from sslens.comparisons import roles as _roles
-from sslens.comparisons.inputs import Inputs
-from sslens.comparisons.pairs import MEAN, Pair, Pairs, find
-from sslens.comparisons.roles import JE, REC
-from sslens.statistics.sampled import average
+from sslens.comparisons.inputs import Models
+from sslens.comparisons.pairs import (
+    CKA,
+    DIFFERENCE,
+    Pair,
+    Pairs,
+    Row,
+    fill_cka,
+    fill_contrast,
+    fill_difference,
+)
+from sslens.comparisons.pairs import UNITS as CKA_UNITS
+from sslens.comparisons.roles import JE, REC, find_twins, is_cnn, list_names, list_pretrained
+from sslens.statistics.sampled import Sampled, average
 
-
-def both(inputs: Inputs) -> tuple[list[str], list[str]]:
-    """The pre-trained JE and REC models; without CNNs, for what these differ in may be the
-    architecture."""
-    same = [name for name in inputs.models if not _roles.is_cnn(inputs.about[name])]
-    return _roles.untuned(inputs.about, same, JE), _roles.untuned(inputs.about, same, REC)
-
-
-def of(inputs: Inputs, pairs: Pairs) -> tuple[list[Pair], list[Pair]]:
-    """The pairs of two JE models, and those of a JE and a REC model."""
-    je, rec = both(inputs)
-    within = [find(pairs, a, b) for a, b in itertools.combinations(je, 2)]
-    across = [find(pairs, a, b) for a, b in itertools.product(je, rec)]
-    return [pair for pair in within if pair], [pair for pair in across if pair]
-
-
-def names(tokens: str, kind: str, a: str, b: str, count: int, members: str) -> dict[str, Any]:
-    """The columns that say of which families and taps a row is."""
-    known = {"model_a": a, "model_b": b, "pairs": count, "members": members}
-    return known | {"control": False, "tokens": tokens, "kind": kind}
-
-
-def members(inputs: Inputs) -> str:
-    """The models of both families, for a table and a sentence."""
-    sides = zip((JE, REC), both(inputs), strict=True)
-    return "; ".join(f"{family}: {_roles.listed(names)}" for family, names in sides if names)
+#: the columns that say of which families and taps a row is
+FAMILIES = ("model_a", "model_b", "pairs", "members", "tokens", "kind")
+#: the columns of the tables of families: the mean CKA at the same depth, over all pairs of taps and
+#: at each depth (whose intervals hold at once), that of the pairs of random initialisations of the
+#: same architectures, and which models the families have
+TABLES: Mapping[str, tuple[str, ...]] = {
+    "families": (*FAMILIES, *CKA, *DIFFERENCE, "minibatches"),
+    "families-all-pairs": (*FAMILIES, *CKA, *DIFFERENCE, "minibatches"),
+    "families-by-depth": (*FAMILIES, "depth", *CKA, *DIFFERENCE, "together", "minibatches"),
+    "families-controls": (*FAMILIES, *CKA, *DIFFERENCE, "minibatches"),
+    "family-members": ("family", "model"),
+}
+UNITS = CKA_UNITS | {"family": "JE: joint embedding; REC: reconstruction", "model": "its name"}
 
 
-def rows(inputs: Inputs, pairs: Pairs, tokens: str, kind: str) -> Iterator[dict[str, Any]]:
-    """JE with JE less JE with REC: at the same depth, over all pairs of taps, and at each depth
-    (these hold at once)."""
-    within, across = of(inputs, pairs)
+def list_families(models: Models) -> tuple[list[str], list[str]]:
+    """The pre-trained JE models and the pre-trained REC models under study.
+
+    CNNs are left out: between a CNN and a transformer the architecture may make the difference.
+    """
+    same = [name for name in models.studied if not is_cnn(models.about(name))]
+    return list_pretrained(models, same, JE), list_pretrained(models, same, REC)
+
+
+def find_pairs(models: Models, pairs: Pairs) -> tuple[list[Pair], list[Pair]]:
+    """The pairs of two JE models, and the pairs of a JE and a REC model."""
+    je, rec = list_families(models)
+    within = [pairs.find(a, b) for a, b in itertools.combinations(je, 2)]
+    return [pair for pair in within if pair], pairs.find_all(je, rec)
+
+
+def name_families(pairs: Pairs, a: str, b: str, count: int, members: str) -> Row:
+    """The columns `FAMILIES`.
+
+    Args:
+        pairs: of which tokens and taps the row is.
+        a: the first family.
+        b: the second family.
+        count: pairs of models that are averaged.
+        members: the models of both, in words.
+    """
+    names = {"model_a": a, "model_b": b, "pairs": count, "members": members}
+    return names | {"tokens": pairs.tokens, "kind": pairs.kind}
+
+
+def describe_members(models: Models) -> str:
+    """The models of both families, as a table and a sentence have them."""
+    sides = zip((JE, REC), list_families(models), strict=True)
+    return "; ".join(f"{family}: {list_names(names)}" for family, names in sides if names)
+
+
+def list_members(models: Models) -> Iterator[tuple[str, Row]]:
+    """The rows of `family-members`."""
+    for family, names in zip((JE, REC), list_families(models), strict=True):
+        yield from (("family-members", {"family": family, "model": name}) for name in names)
+
+
+def compare_families(models: Models, pairs: Pairs) -> Iterator[tuple[str, Row]]:
+    """JE with JE less JE with REC, each row with the name of its table; nothing without two JE
+    models and a REC model.
+
+    `families` has the means at the same depth, `families-all-pairs` the means over all pairs of
+    taps, `families-by-depth` the means at each depth, and `families-controls` the same difference
+    between the random initialisations of the models' architectures.
+    """
+    within, across = find_pairs(models, pairs)
     if not within or not across:
         return
-    known = members(inputs)
-    own, other = (
-        names(tokens, kind, JE, JE, len(within), known),
-        names(tokens, kind, JE, REC, len(across), known),
-    )
+    members = describe_members(models)
+    own = name_families(pairs, JE, JE, len(within), members)
+    other = name_families(pairs, JE, REC, len(across), members)
     against = f"{JE} · {REC}"
-    for row, (inside, outside) in {
-        "families": [average([pair.same.mean() for pair in side]) for side in (within, across)],
-        "families, all pairs of taps": [
-            average([pair.cells.mean() for pair in side]) for side in (within, across)
-        ],
-    }.items():
-        yield own | _pairs.contrast(row, inside, (against, outside))
-        yield other | _pairs.contrast(row, outside)
+    for table, inside, outside in (
+        ("families", average_same(within), average_same(across)),
+        ("families-all-pairs", _average_cells(within), _average_cells(across)),
+    ):
+        yield table, own | fill_cka(inside) | fill_contrast(inside, against, outside)
+        yield table, other | fill_cka(outside)
+    controls = [_find_controls(models, pairs, side) for side in (within, across)]
+    if all(controls):
+        inside, outside = (average_same(side) for side in controls)
+        less = f"random initialisations of {against}"
+        yield (
+            "families-controls",
+            own | fill_cka(inside) | fill_contrast(inside, less, outside),
+        )
     grid = max((pair.depths for pair in within + across), key=len)
     inside, outside = (average([pair.at(grid) for pair in side]) for side in (within, across))
-    difference = inside - outside
+    for row, difference in zip(
+        _list_points(inside, grid), _list_differences(inside - outside, against), strict=True
+    ):
+        yield "families-by-depth", own | row | difference
+    for row in _list_points(outside, grid):
+        yield "families-by-depth", other | row
+
+
+def average_same(pairs: Sequence[Pair]) -> Sampled:
+    """The mean CKA at the same depth, averaged over pairs of models."""
+    return average([pair.same.mean() for pair in pairs])
+
+
+def _average_cells(pairs: Sequence[Pair]) -> Sampled:
+    """The mean CKA over all pairs of taps, averaged over pairs of models."""
+    return average([pair.cells.mean() for pair in pairs])
+
+
+def _find_controls(models: Models, pairs: Pairs, side: Sequence[Pair]) -> list[Pair]:
+    """For each pair of models the pair of random initialisations of their architectures; none where
+    one of them has no such pair."""
+    twins = [find_twins(models, pair.a, pair.b) for pair in side]
+    controls = [pairs.find(*names) for names in twins if names]
+    present = [pair for pair in controls if pair]
+    return present if len(present) == len(side) else []
+
+
+def _list_points(value: Sampled, depths: np.ndarray) -> Iterator[Row]:
+    """The columns of CKA at each depth."""
+    for k, depth in enumerate(depths):
+        yield {"depth": depth} | fill_cka(value[k])
+
+
+def _list_differences(difference: Sampled, less: str) -> Iterator[Row]:
+    """The columns of a difference at each depth; the intervals hold at once."""
     low, high = difference.together()
     together = int(np.isfinite(difference.value).sum())
-    for side, who, apart in ((inside, own, True), (outside, other, False)):
-        ends = side.interval()
-        for k, depth in enumerate(grid):
-            point = {
-                "row": "families at a depth",
-                "tap_a": MEAN,
-                "tap_b": MEAN,
-                "depth_a": depth,
-                "depth_b": depth,
-            }
-            point |= {
-                "cka": side.value[k],
-                "low": ends[0][k],
-                "high": ends[1][k],
-                "minibatches": side.batches,
-            }
-            less = (
-                _pairs.differing(against, difference.value[k], low[k], high[k], together)
-                if apart
-                else {}
-            )
-            yield who | point | less
-
-
-def findings(frame: pd.DataFrame, tokens: str, kind: str) -> str | None:
-    """Whether JE models are more alike than JE and REC are, and from which depth on; None where
-    there are no families."""
-    here = frame[(frame.tokens == tokens) & (frame.kind == kind) & (frame.model_a == JE)]
-    mean = here[here.row == "families"].set_index("model_b")
-    if mean.empty or pd.isna(mean.cka).any():
-        return None
-    own, other = mean.loc[JE], mean.loc[REC]
-    where = _roles.TOKENS[tokens]
-    numbers = (
-        f"mean CKA at the same depth {_pairs.spelt(own)} {where}, {JE} with {REC}"
-        f" {_pairs.spelt(other)}"
-    )
-    sign = _pairs.verdict(own)
-    said = f"{JE} models with each other ({own.members}): {numbers}"
-    if not sign:
-        return f"{said}; the difference is {_pairs.unsure(own)}."
-    side = "more alike" if sign > 0 else "less alike"
-    said += f"; they are {side} to each other than to {REC} ({_pairs.spelt_difference(own)})"
-    if sign > 0:
-        points = here[(here.row == "families at a depth") & (here.model_b == JE)].sort_values(
-            "depth_a"
-        )
-        parted = points[points.difference_low > 0]
-        if len(parted):
-            first = parted.iloc[0]
-            said += (
-                f", from relative depth {first.depth_a:.2f} on ({_pairs.spelt_difference(first)}"
-                " there)"
-            )
-    return said + "."
+    for k, value in enumerate(difference.value):
+        ends = float(low[k]), float(high[k])
+        yield fill_difference(less, float(value), *ends) | {"together": together}

@@ -1,4 +1,4 @@
-"""What is due to chance in minibatch CKA: a null by permutation of the images.
+"""How large minibatch CKA is by chance: a null by permutation of the images.
 
 The images of one model are permuted within each minibatch, the same way at all of its
 taps, so that both models keep their own geometry and lose the images that they share. Of each
@@ -59,8 +59,9 @@ def permutation_null(
             which no p reaches 0.05.
 
     >>> x = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
-    >>> one, other = (Grams.of_features([x @ turn for turn in torch.linalg.qr(torch.randn(2, 8, 8)).Q]) for _ in "ab")
-    >>> permutation_null(one, other, permutations=99).p.tolist()  # a rotation each: CKA 1, which no permutation reaches
+    >>> turns = torch.linalg.qr(torch.randn(4, 8, 8)).Q
+    >>> one, other = (Grams.of_features([x @ turn for turn in two]) for two in turns.split(2))
+    >>> permutation_null(one, other, permutations=99).p.tolist()  # rotations: CKA 1, not reached
     [[0.01, 0.01], [0.01, 0.01]]
     """
     return permutation_nulls((a, b), permutations=permutations, seed=seed)[0, 1]
@@ -97,7 +98,7 @@ def permutation_nulls(
     step = max(1, TAPS // max(1, *lengths))
     for first in range(0, permutations, step):
         some = range(first, min(first + step, permutations))
-        entries = torch.stack([permuted(sizes, rng) for _ in some], 1)
+        entries = torch.stack([permute_entries(sizes, rng) for _ in some], 1)
         for j in range(1, len(models)):
             if lengths[j] and ends[j]:
                 turned = moving[j].index_select(0, entries.flatten()).view(len(entries), -1)
@@ -106,19 +107,25 @@ def permutation_nulls(
                     if lengths[i]:
                         top[i, j, some] = part.amax(1).numpy()
     pairs = itertools.combinations(range(len(models)), 2)
-    return {(i, j): _held(minibatch_cka(models[i], models[j]), top[i, j], beaten) for i, j in pairs}
+    return {(i, j): _compare_with_null(minibatch_cka(models[i], models[j]), top[i, j], beaten) for i, j in pairs}
 
 
 def _unit(model: Grams) -> Float32[Tensor, "tap entry"]:
-    """The packed operands of the taps that are defined, minibatches end to end, with norm 1."""
+    """The packed operands of the defined taps, minibatches end to end, with norm 1."""
     rows = packed(model)[defined(model)].flatten(1)
     return (rows / rows.norm(dim=1, keepdim=True)).float()
 
 
-def _held(
+def _compare_with_null(
     value: Float64[np.ndarray, "tap_a tap_b"], top: Float64[np.ndarray, " permutation"], beaten: int
 ) -> Null:
-    """CKA held against the largest cells, of which as many may reach a cell as p ≤ 0.05 allows."""
+    """The p-value of each cell, and the threshold.
+
+    Args:
+        value: CKA of each cell.
+        top: the largest CKA over all cells, of each permutation.
+        beaten: how many permutations may reach a cell that lies above the threshold.
+    """
     if np.isnan(top).any():  # no cell is defined
         return Null(np.full_like(value, np.nan), float("nan"))
     reached = (top[:, None, None] >= value - TIE).sum(0)
@@ -126,11 +133,12 @@ def _held(
     return Null(p, float(np.sort(top)[-beaten]) + TIE)
 
 
-def permuted(sizes: Int[np.ndarray, " batch"], rng: np.random.Generator) -> Int[Tensor, " entry"]:
-    """Where each entry of the packed operands, minibatch by minibatch, comes from when images are
-    permuted within minibatches.
+def permute_entries(sizes: Int[np.ndarray, " batch"], rng: np.random.Generator) -> Int[Tensor, " entry"]:
+    """The place from which each entry of the packed operands, minibatch by minibatch, comes when
+    images are permuted within minibatches.
 
-    >>> permuted(np.array([4, 2]), np.random.default_rng(0)).tolist()[6:]  # of the second minibatch only one pair is there
+    >>> entry = permute_entries(np.array([4, 2]), np.random.default_rng(0))
+    >>> entry.tolist()[6:]  # of two images there is only one pair, and the rest is padding
     [6, 7, 8, 9, 10, 11]
     """
     pairs = max(sizes) * (max(sizes) - 1) // 2

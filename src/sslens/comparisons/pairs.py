@@ -1,55 +1,48 @@
-"""CKA of pairs of models as rows of a table: cells, means at the same depth, and paired
-differences.
+"""CKA of pairs of models, as rows of tables: cells, means at the same depth, paired differences.
 
-A row of `UNITS` is a CKA, of two taps or a mean over many, with its interval; where it is held
-against another (named in `less`), the paired difference and its interval stand beside it.
+A row with the columns `CKA` is a CKA with its interval, of two taps or a mean over many. A row with
+the columns `DIFFERENCE` says besides what is subtracted from the CKA (`less`), and the paired
+difference. Such rows are read back as an `Estimate` and a `Contrast`, which alone decide signs.
 """
 
 import itertools
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 
 from sslens.capture import Grams
-from sslens.comparisons import roles as _roles
-from sslens.comparisons.inputs import Inputs
+from sslens.comparisons.inputs import Models
 from sslens.comparisons.nulls import PERMUTATIONS as PERMUTATIONS
 from sslens.comparisons.nulls import Null, permutation_nulls, same_depth
+from sslens.comparisons.roles import find_twins
 from sslens.measures.cka import Comparison
+from sslens.models.taps import Tap
+from sslens.statistics.estimate import Contrast, Estimate
 from sslens.statistics.sampled import REPLICATES as REPLICATES
 from sslens.statistics.sampled import Sampled
-from sslens.table import Table
+from sslens.table import Results, Table
 
+#: a row of a table: values by column
+Row = dict[str, Any]
+#: every column of the tables of CKA, and what it holds
 UNITS = {
-    "row": (
-        "cell: two taps; mean: all pairs of taps at the same relative depth; late: those of the"
-        " last third of the depths; types: one type of layer; families: pairs of models of two"
-        " families, averaged; matched: a fine-tuned model with itself before; fine-tuned: it with"
-        " another; rise by type: what fine-tuning changed in a type of layer; beyond the control:"
-        " what it changed, held against what it changed in a random initialisation"
-    ),
     "model_a": "name of a model, or of a family where many pairs of models are averaged",
     "model_b": "name of a model or a family",
     "pairs": "pairs of models averaged",
-    "members": "the models of the families, where many pairs are averaged",
+    "members": "the models of the families",
     "control": "whether a control is among the two",
     "tokens": "which tokens were flattened: all, cls or patch",
     "kind": "what the taps compute",
-    "tap_a": (
-        "tap of model_a; 'same depth' for a mean over pairs of taps at the same relative depth"
-    ),
+    "tap_a": "tap of model_a",
     "tap_b": "tap of model_b",
-    "depth_a": "relative depth, 0 to 1",
-    "depth_b": "relative depth, 0 to 1",
-    "cka": (
-        "minibatch CKA, unbiased, or beyond the control its rise; empty where a tap is constant"
-        " over images and CKA is 0/0"
-    ),
+    "depth": "relative depth, 0 to 1, of the pairs of taps that are averaged",
+    "depth_a": "relative depth of tap_a, 0 to 1",
+    "depth_b": "relative depth of tap_b, 0 to 1",
+    "cka": "minibatch CKA, unbiased; empty where a tap is constant over images and CKA is 0/0",
     "low": "lower end of the 95 % bootstrap interval over minibatches",
     "high": "upper end",
     "p": (
@@ -58,240 +51,298 @@ UNITS = {
     ),
     "threshold": "CKA that 95 % of the permutations reach in no cell of the pair",
     "less": "what is subtracted in the difference",
-    "difference": "cka less that of `less`, on the same images",
+    "difference": "the value less that of `less`, on the same images",
     "difference_low": "lower end of its 95 % interval, minibatches drawn for both together",
     "difference_high": "upper end",
     "together": "differences for which the interval holds at once",
     "minibatches": "drawn from by the bootstrap",
 }
-MEAN = "same depth"
-#: minibatches under which no verdict is given: five of one sign happen by chance in 2 · 2⁻⁵ = 6 %
-#: of cases
-FEWEST = 6
+CKA = ("cka", "low", "high")
+DIFFERENCE = ("less", "difference", "difference_low", "difference_high")
+PAIR = ("model_a", "model_b", "control", "tokens", "kind")
+TAPS = ("tap_a", "tap_b", "depth_a", "depth_b")
+#: the columns of the tables that every exhibit of pairs has; a mean is over the pairs of taps at
+#: the same relative depth, and `late` compares the last third of the depths with the first
+TABLES: Mapping[str, tuple[str, ...]] = {
+    "cells": (*PAIR, *TAPS, *CKA, "minibatches"),
+    "means": (*PAIR, *CKA, *DIFFERENCE, "minibatches"),
+    "late": (*PAIR, *CKA, *DIFFERENCE, "minibatches"),
+}
+#: the same, where the cells are held against permuted images
+TABLES_NULL = {**TABLES, "cells": (*PAIR, *TAPS, *CKA, "p", "threshold", "minibatches")}
+#: columns of text; a row that does not say one has an empty text there
+TEXTS = ("model_a", "model_b", "members", "tokens", "kind", "tap_a", "tap_b", "less")
 
 
+@final
 @dataclass(frozen=True, eq=False)
 class Pair:
     """Two models compared over the taps of one kind: what rows and contrasts are made of.
 
     Attributes:
-        rows: of the table, a cell each.
-        cells: CKA of all pairs of taps, those of a's first tap first.
-        same: of the pairs of taps at the same relative depth.
+        a: name of the first model.
+        b: name of the second model; of a pair of one model with itself the same.
+        control: whether a control is among the two.
+        taps: of the first and of the second model.
+        cells: CKA of all pairs of taps, [tap_a, tap_b] flattened.
+        same: CKA of the pairs of taps at the same relative depth.
         depths: their depth, in the model with more taps.
+        null: how the cells compare with permuted images; None where that was not asked.
     """
 
-    a: Grams
-    b: Grams
-    rows: list[dict[str, Any]]
+    a: str
+    b: str
+    control: bool
+    taps: tuple[Sequence[Tap], Sequence[Tap]]
     cells: Sampled
     same: Sampled
     depths: Float64[np.ndarray, " point"]
+    null: Null | None = None
 
-    @classmethod
-    def of(
-        cls, a: Grams, b: Grams, names: dict[str, Any], seed: int, null: Null | None = None
-    ) -> "Pair":
-        """All cells with their intervals, held against permuted images if `null` is given."""
-        cells = list(itertools.product(range(len(a.taps)), range(len(b.taps))))
-        every = Sampled.of(Comparison.of(a, b), cells, seed, REPLICATES)
-        low, high = every.interval()
-        shape = len(a.taps), len(b.taps)
-        p, threshold = null or (np.full(shape, np.nan), np.nan)
-        rows = [
-            names
-            | {"row": "cell", "tap_a": a.taps[i].name, "tap_b": b.taps[j].name}
-            | {"depth_a": a.taps[i].depth, "depth_b": b.taps[j].depth}
-            | {
-                "cka": every.value[k],
-                "low": low[k],
-                "high": high[k],
-                "p": p[i, j],
-                "threshold": threshold,
-            }
-            for k, (i, j) in enumerate(cells)
-        ]
-        same = every[np.array([i * shape[1] + j for i, j in same_depth(a, b)])]
-        longer = a if shape[0] >= shape[1] else b
-        return cls(a, b, rows, every, same, np.array([tap.depth for tap in longer.taps]))
+    @property
+    def name(self) -> str:
+        """Both names, as figures and differences have them."""
+        return f"{self.a} · {self.b}"
 
     def at(self, depths: Float64[np.ndarray, " point"]) -> Sampled:
         """CKA at the pairs of taps nearest to each of these depths."""
         return self.same[np.abs(depths[:, None] - self.depths[None]).argmin(1)]
 
-    def late(self) -> tuple[Sampled, Sampled]:
-        """The mean over the last and over the first third of the depths (of three or more)."""
+    def thirds(self) -> tuple[Sampled, Sampled]:
+        """The mean over the last and the mean over the first third of the depths."""
         third = max(1, len(self.depths) // 3)
         order = np.argsort(self.depths, kind="stable")
         return self.same[order[-third:]].mean(), self.same[order[:third]].mean()
 
 
-Pairs = dict[tuple[str, str], Pair]
+@final
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Pairs of models over one choice of tokens and one kind of tap, by both names.
+
+    Attributes:
+        tokens: "all", "cls" or "patch".
+        kind: what the taps compute, e.g. "block".
+        by_names: the pairs, in the order of the models.
+    """
+
+    tokens: str
+    kind: str
+    by_names: Mapping[tuple[str, str], Pair]
+
+    def __iter__(self) -> Iterator[Pair]:
+        return iter(self.by_names.values())
+
+    def find(self, a: str, b: str) -> Pair | None:
+        """A pair, whichever model is named first; None where it was not compared."""
+        return self.by_names.get((a, b)) or self.by_names.get((b, a))
+
+    def find_all(self, first: Iterable[str], second: Iterable[str]) -> list[Pair]:
+        """The pairs of each of the first models with each of the second, those that were
+        compared."""
+        pairs = [self.find(a, b) for a, b in itertools.product(first, second)]
+        return [pair for pair in pairs if pair]
 
 
-def compare(
-    inputs: Inputs,
+def compare_pairs(
+    models: Models,
+    grams: Mapping[str, Grams],
     tokens: str,
     kind: str,
     wanted: Callable[[str, str], bool] = lambda a, b: True,
     *,
+    seed: int = 0,
     null: bool = False,
 ) -> Pairs:
-    """The pairs of models and controls that have taps of a kind, each with itself too, in their
-    order.
+    """Compare all models and controls that have taps of a kind, each with itself too.
 
-    Two models under study are held against permuted images if `null`.
+    Args:
+        models: the models and the controls, in their order.
+        grams: of the models that have these tokens, by name.
+        tokens: which tokens the Grams are of.
+        kind: what the taps compute.
+        wanted: whether a pair of names is to be compared.
+        seed: of the bootstrap and the permutations.
+        null: whether two models under study are held against permuted images.
+
+    Raises:
+        InputError: two models have not seen the same images in the same minibatches.
     """
-    grams = {name: of_kind(each, kind) for name, each in inputs.grams[tokens].items()}
-    names = [
-        name for name in (*inputs.models, *inputs.controls) if name in grams and grams[name].taps
-    ]
-    studied = [name for name in names if name not in inputs.controls]
-    nulls = _nulls(studied, grams, inputs.seed) if null and len(studied) > 1 else {}
-    made = {}
+    of_kind = {name: choose_kind(one, kind) for name, one in grams.items()}
+    names = [name for name in models.names if name in of_kind and of_kind[name].taps]
+    studied = [name for name in names if not models.is_control(name)]
+    nulls: dict[tuple[str, str], Null] = {}
+    if null and len(studied) > 1:
+        permuted = permutation_nulls(
+            [of_kind[name] for name in studied], permutations=PERMUTATIONS, seed=seed
+        )
+        nulls = {(studied[i], studied[j]): one for (i, j), one in permuted.items()}
+    pairs = {}
     for a, b in itertools.combinations_with_replacement(names, 2):
         if wanted(a, b):
-            control = a in inputs.controls or b in inputs.controls
-            about = {
-                "model_a": a,
-                "model_b": b,
-                "pairs": 1,
-                "control": control,
-                "tokens": tokens,
-                "kind": kind,
-            }
-            # a model is its own artefact: a comparison knows that by identity and halves its work
-            made[a, b] = Pair.of(grams[a], grams[b], about, inputs.seed, nulls.get((a, b)))
-    return made
+            control = models.is_control(a) or models.is_control(b)
+            # a model is its own Grams: a comparison sees that by identity and halves its work
+            pairs[a, b] = compare_pair(
+                (a, of_kind[a]), (b, of_kind[b]), control, seed, nulls.get((a, b))
+            )
+    return Pairs(tokens, kind, pairs)
 
 
-def _nulls(
-    names: Sequence[str], grams: Mapping[str, Grams], seed: int
-) -> dict[tuple[str, str], Null]:
-    """The permutation null of each pair, all of them at once."""
-    found = permutation_nulls([grams[name] for name in names], permutations=PERMUTATIONS, seed=seed)
-    return {(names[i], names[j]): null for (i, j), null in found.items()}
+def compare_pair(
+    first: tuple[str, Grams],
+    second: tuple[str, Grams],
+    control: bool,
+    seed: int,
+    null: Null | None = None,
+) -> Pair:
+    """Compare two models, given by name and Grams, over all pairs of their taps."""
+    (name_a, a), (name_b, b) = first, second
+    cells = list(itertools.product(range(len(a.taps)), range(len(b.taps))))
+    every = Sampled.of(Comparison.of(a, b), cells, seed, REPLICATES)
+    same = every[np.array([i * len(b.taps) + j for i, j in same_depth(a, b)])]
+    longer = a if len(a.taps) >= len(b.taps) else b
+    depths = np.array([tap.depth for tap in longer.taps])
+    return Pair(name_a, name_b, control, (a.taps, b.taps), every, same, depths, null)
 
 
-def of_kind(grams: Grams, kind: str) -> Grams:
+def choose_kind(grams: Grams, kind: str) -> Grams:
     """The taps of a kind; raw pixels have one tap, which stands beside every kind."""
     return grams.at("pixels" if any(tap.kind == "pixels" for tap in grams.taps) else kind)
 
 
-def rows(inputs: Inputs, pairs: Pairs) -> Iterator[dict[str, Any]]:
-    """The cells of each pair, its mean at the same depth against that of two random
-    initialisations, and late against early."""
-    for (a, b), pair in pairs.items():
-        names = {
-            key: pair.rows[0][key]
-            for key in ("model_a", "model_b", "pairs", "control", "tokens", "kind")
-        }
-        yield from ({**row, "minibatches": pair.same.batches} for row in pair.rows)
-        twins = _roles.twins(inputs, a, b) if a != b and not names["control"] else None
-        other = find(pairs, *twins) if twins else None
-        against = (f"{twins[0]} · {twins[1]}", other.same.mean()) if twins and other else None
-        yield names | contrast("mean", pair.same.mean(), against)
-        if a != b and not names["control"] and len(pair.depths) >= 3:
-            late, early = pair.late()
-            yield names | contrast("late", late, ("the first third", early))
+def list_pairs(models: Models, pairs: Pairs) -> Iterator[tuple[str, Row]]:
+    """The rows of the tables that every exhibit of pairs has, each with the name of its table.
+
+    `cells` are all pairs of taps. `means` are the means at the same depth; of two models under
+    study also less the mean of two random initialisations of their architectures. `late` is the
+    mean over the last third of the depths less the mean over the first, of two models with three
+    taps or more.
+    """
+    for pair in pairs:
+        yield from (("cells", row) for row in list_cells(pairs, pair))
+        names = name_pair(pairs, pair)
+        studied = pair.a != pair.b and not pair.control
+        twins = find_twins(models, pair.a, pair.b) if studied else None
+        control = pairs.find(*twins) if twins else None
+        mean = fill_cka(pair.same.mean())
+        if twins and control:
+            mean |= fill_contrast(pair.same.mean(), f"{twins[0]} · {twins[1]}", control.same.mean())
+        yield "means", names | mean
+        if studied and len(pair.depths) >= 3:
+            late, early = pair.thirds()
+            yield "late", names | fill_cka(late) | fill_contrast(late, "the first third", early)
 
 
-def find(pairs: Pairs, a: str, b: str) -> Pair | None:
-    """A pair, whichever model is named first."""
-    return pairs.get((a, b)) or pairs.get((b, a))
-
-
-def contrast(
-    row: str, value: Sampled, against: tuple[str, Sampled] | None = None
-) -> dict[str, Any]:
-    """One value with its interval and, if it is held against another, their paired difference."""
-    low, high = value.interval()
-    known = {
-        "row": row,
-        "tap_a": MEAN,
-        "tap_b": MEAN,
-        "cka": float(value.value),
-        "low": float(low),
-        "high": float(high),
-    }
-    known["minibatches"] = value.batches
-    if against is None:
-        return known
-    difference = value - against[1]
-    below, above = difference.interval()
-    return known | differing(against[0], float(difference.value), float(below), float(above), 1)
-
-
-def differing(
-    less: str, difference: float, low: float, high: float, together: int
-) -> dict[str, Any]:
-    """The columns of a difference."""
+def name_pair(pairs: Pairs, pair: Pair) -> Row:
+    """The columns `PAIR`: which models, tokens and kind of tap a row is about."""
     return {
-        "less": less,
-        "difference": difference,
-        "difference_low": low,
-        "difference_high": high,
-        "together": together,
+        "model_a": pair.a,
+        "model_b": pair.b,
+        "control": pair.control,
+        "tokens": pairs.tokens,
+        "kind": pairs.kind,
     }
 
 
-def table(rows: Sequence[Mapping[str, Any]] | Iterator[Mapping[str, Any]]) -> Table:
-    """Rows as a table with all columns of `UNITS`; what a row does not say is empty."""
-    frame = pd.DataFrame(list(rows), columns=list(UNITS))
-    for column in (
-        "row",
-        "model_a",
-        "model_b",
-        "tokens",
-        "kind",
-        "tap_a",
-        "tap_b",
-        "less",
-        "members",
-    ):
-        frame[column] = frame[column].astype(object).where(frame[column].notna(), "").astype(str)
-    return Table(frame, UNITS)
+def list_cells(pairs: Pairs, pair: Pair) -> Iterator[Row]:
+    """A row for each pair of taps of two models."""
+    names = name_pair(pairs, pair)
+    low, high = pair.cells.interval()
+    for cell, (a, b) in enumerate(itertools.product(*pair.taps)):
+        row = names | {"tap_a": a.name, "tap_b": b.name, "depth_a": a.depth, "depth_b": b.depth}
+        row |= {"cka": pair.cells.value[cell], "low": low[cell], "high": high[cell]}
+        if pair.null is not None:
+            row |= {"p": pair.null.p.flat[cell], "threshold": pair.null.threshold}
+        yield row | {"minibatches": pair.cells.batches}
 
 
-def verdict(row: Any) -> int | None:
-    """1 if a difference is above 0, -1 if below, 0 if its interval holds 0; None where too few
-    minibatches decide nothing."""
-    if pd.isna(row.difference_low) or row.minibatches < FEWEST:
-        return None
-    return 1 if row.difference_low > 0 else -1 if row.difference_high < 0 else 0
+def fill_cka(value: Sampled) -> Row:
+    """The columns `CKA` of one value, and the number of minibatches."""
+    low, high = value.interval()
+    ends = {"low": float(low), "high": float(high)}
+    return {"cka": float(value.value), **ends, "minibatches": value.batches}
 
 
-def spelt(row: Any) -> str:
-    """A CKA with its interval, where there is one: a single minibatch has none."""
-    return (
-        f"{row.cka:.2f}" if pd.isna(row.low) else f"{row.cka:.2f} [{row.low:.2f}, {row.high:.2f}]"
+def fill_contrast(value: Sampled, less: str, other: Sampled) -> Row:
+    """The columns `DIFFERENCE` of one value less another, paired.
+
+    Args:
+        value: one value.
+        less: what `other` is, in words.
+        other: what is subtracted.
+
+    Raises:
+        InputError: the two are not of the same draws of minibatches.
+    """
+    difference = value - other
+    low, high = difference.interval()
+    return fill_difference(less, float(difference.value), float(low), float(high))
+
+
+def fill_difference(less: str, difference: float, low: float, high: float) -> Row:
+    """The columns `DIFFERENCE`, of numbers."""
+    return dict(zip(DIFFERENCE, (less, difference, low, high), strict=True))
+
+
+def make_results(
+    rows: Iterable[tuple[str, Row]],
+    tables: Mapping[str, Sequence[str]],
+    units: Mapping[str, str] = UNITS,
+) -> Results:
+    """Tables of rows that each come with the name of their table.
+
+    A table without rows is left out, but for the first, so that there always is one. A column of
+    text or of numbers that a row does not say is empty there.
+
+    Args:
+        rows: the name of a table and a row of it, in the order of the rows.
+        tables: the columns of each table, in the order of the tables.
+        units: what each column holds.
+
+    Raises:
+        ValueError: a row has a column that its table has not.
+
+    >>> rows = [("means", {"model_a": name, "cka": 0.5}) for name in ("mae", "dino")]
+    >>> results = make_results(rows, {"means": ("model_a", "less", "cka"), "late": ("cka",)})
+    >>> results["means"].model_a.tolist(), results["means"].less.tolist(), "late" in results
+    (['mae', 'dino'], ['', ''], False)
+    """
+    by_table: dict[str, list[Row]] = {name: [] for name in tables}
+    for name, row in rows:
+        by_table[name].append(row)
+    first = next(iter(tables))
+    return Results(
+        {
+            name: _make_table(by_table[name], columns, units)
+            for name, columns in tables.items()
+            if by_table[name] or name == first
+        }
     )
 
 
-def spelt_difference(row: Any) -> str:
-    """A difference with its interval, where there is one.
-
-    >>> spelt_difference(pd.Series({"difference": 0.125, "difference_low": -0.0625, "difference_high": 0.25}))
-    '+0.12 [-0.06, +0.25]'
-    >>> spelt_difference(pd.Series({"difference": -0.0021, "difference_low": -0.0042, "difference_high": -0.0004}))  # not -0.00
-    '-0.0021 [-0.0042, -0.0004]'
-    """
-    numbers = [
-        row.difference,
-        *(() if pd.isna(row.difference_low) else (row.difference_low, row.difference_high)),
-    ]
-    sizes = [abs(number) for number in numbers]
-    telling = (
-        min(sizes) if min(numbers) > 0 or max(numbers) < 0 else max(sizes)
-    )  # an end that is not 0 does not look like it
-    digits = min(max(2, -math.floor(math.log10(telling))), 6) if telling > 0 else 2
-    value, *ends = (f"{number:+.{digits}f}" for number in numbers)
-    return f"{value} [{', '.join(ends)}]" if ends else value
+def _make_table(rows: Sequence[Row], columns: Sequence[str], units: Mapping[str, str]) -> Table:
+    extra = sorted({column for row in rows for column in row} - set(columns))
+    if extra:
+        raise ValueError(f"columns that the table has not: {', '.join(extra)}")
+    frame = pd.DataFrame(list(rows), columns=list(columns))
+    for column in frame.columns.intersection(TEXTS):
+        texts = frame[column].astype(object)
+        frame[column] = texts.where(frame[column].notna(), "").astype(str)
+    return Table(frame, {column: units[column] for column in columns})
 
 
-def unsure(row: Any) -> str:
-    """Why a difference decides nothing, as the end of a sentence."""
-    if verdict(row) is None:
-        count = "one minibatch" if row.minibatches == 1 else f"{row.minibatches:.0f} minibatches"
-        return f"{spelt_difference(row)}, and {count} cannot decide"
-    return f"{spelt_difference(row)}, which is not decided"
+def select_pair(rows: pd.DataFrame, a: str, b: str, tokens: str) -> pd.DataFrame:
+    """The rows of two models, in this order, and a choice of tokens."""
+    return rows[(rows.tokens == tokens) & (rows.model_a == a) & (rows.model_b == b)]
+
+
+def read_cka(row: Mapping[str, Any], column: str = "cka") -> Estimate:
+    """The CKA of a row with its interval."""
+    return Estimate.from_row(row, column, "minibatches", "minibatches", ends=("low", "high"))
+
+
+def read_contrast(row: Mapping[str, Any]) -> Contrast:
+    """The paired difference of a row to what it is held against."""
+    difference = Estimate.from_row(row, "difference", "minibatches", "minibatches")
+    together = int(row["together"]) if "together" in row else 1
+    return Contrast(f"{row['model_a']} · {row['model_b']}", row["less"], difference, True, together)

@@ -1,84 +1,89 @@
-"""What is drawn from rows of pairs: heat maps of two models, and curves over depth beside the
+"""Panels of the exhibits of pairs: heat maps of two models, and curves over depth beside the
 controls."""
 
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 import pandas as pd
 
-from sslens.comparisons import roles as _roles
-from sslens.comparisons.pairs import MEAN
+from sslens.comparisons.roles import PIXELS, TOKENS
 from sslens.figure import Figure, Heatmap, Line, Lines, Panel
+from sslens.table import Results
 
+#: the choices of tokens, as titles have them
 LABELS = {"all": "all tokens", "cls": "CLS token", "patch": "patch tokens"}
 
 
+@final
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """The cells of a table of pairs by tokens, kind and pair of models, found once for all
-    panels."""
+    """The rows of a table of cells by tokens, kind and pair of models, grouped once for all panels.
 
-    frame: pd.DataFrame
+    Attributes:
+        pairs: rows by tokens, kind and the names of both models.
+    """
+
     pairs: dict[tuple[str, str, str, str], pd.DataFrame]
 
     @classmethod
-    def of(cls, frame: pd.DataFrame) -> "Cells":
-        """The rows that are cells, in their order."""
-        cells = frame[frame.row == "cell"]
+    def of(cls, cells: pd.DataFrame) -> "Cells":
+        """The rows of a table `cells`, in their order."""
         groups = cells.groupby(["tokens", "kind", "model_a", "model_b"], sort=False)
-        return cls(frame, {(str(t), str(k), str(a), str(b)): rows for (t, k, a, b), rows in groups})
+        return cls({(str(t), str(k), str(a), str(b)): rows for (t, k, a, b), rows in groups})
 
     def models(self) -> list[str]:
         """The models under study, in their order: those whose comparison with themselves is no
         control."""
-        return self._own(control=False)
+        return self._list_own(control=False)
 
     def controls(self) -> list[str]:
         """The controls, in their order."""
-        return self._own(control=True)
+        return self._list_own(control=True)
 
-    def _own(self, *, control: bool) -> list[str]:
+    def _list_own(self, *, control: bool) -> list[str]:
         own = {a: bool(rows.control.iloc[0]) for (_, _, a, b), rows in self.pairs.items() if a == b}
         return [name for name, is_control in own.items() if is_control == control]
 
     def tokens(self) -> list[str]:
         """The choices of tokens, all tokens first."""
-        return tokens_in(self.frame)
+        present = {tokens for tokens, *_ in self.pairs}
+        return [tokens for tokens in TOKENS if tokens in present]
 
     def select(self, a: str, b: str, tokens: str, kind: str) -> pd.DataFrame | None:
         """The cells of one pair of models, whichever was named first; None where the pair has no
         taps of this kind."""
-        found = self.pairs.get((tokens, kind, a, b))
-        if found is not None or (tokens, kind, b, a) not in self.pairs:
-            return found
+        rows = self.pairs.get((tokens, kind, a, b))
+        if rows is not None or (tokens, kind, b, a) not in self.pairs:
+            return rows
         turned = {"tap_a": "tap_b", "tap_b": "tap_a", "depth_a": "depth_b", "depth_b": "depth_a"}
         return self.pairs[tokens, kind, b, a].rename(columns=turned)
 
 
-def tokens_in(frame: pd.DataFrame) -> list[str]:
+def list_tokens_in(rows: pd.DataFrame) -> list[str]:
     """The choices of tokens of a table, all tokens first."""
-    return [tokens for tokens in _roles.TOKENS if (frame.tokens == tokens).any()]
+    return [tokens for tokens in TOKENS if (rows.tokens == tokens).any()]
 
 
-def heatmap(
+def draw_cells(
     cells: Cells, a: str, b: str, tokens: str, kind: str, title: str | None = None
 ) -> Heatmap | None:
     """Taps of `a` (rows) against taps of `b` (columns); None where the pair has none of this
     kind."""
-    found = cells.select(a, b, tokens, kind)
-    if found is None:
+    selected = cells.select(a, b, tokens, kind)
+    if selected is None:
         return None
-    row, rows = pd.factorize(found.tap_a)
-    column, columns = pd.factorize(found.tap_b)
+    row, rows = pd.factorize(selected.tap_a)
+    column, columns = pd.factorize(selected.tap_b)
     square = np.full((len(rows), len(columns)), np.nan)
-    square[row, column] = found.cka
+    square[row, column] = selected.cka
     return Heatmap(
         title if title is not None else f"{a} · {b}",
         square,
-        labels(list(rows)),
-        labels(list(columns)),
+        shorten_taps(list(rows)),
+        shorten_taps(list(columns)),
         x_label=f"block of {b}",
         y_label=f"block of {a}",
         limits=(0.0, 1.0),
@@ -86,105 +91,98 @@ def heatmap(
     )
 
 
-def labels(taps: Sequence[str]) -> tuple[str, ...]:
+def shorten_taps(taps: Sequence[str]) -> tuple[str, ...]:
     """The numbers in taps' names: of blocks, or of stage and block; the names themselves where
     these are not unique.
 
-    >>> labels(["blocks.0.attn.qkv", "blocks.1.attn.qkv"]), labels(["layer1.0", "layer2.0"]), labels(["pixels"])
-    (('0', '1'), ('1.0', '2.0'), ('pixels',))
+    >>> shorten_taps(["blocks.0.attn.qkv", "blocks.1.attn.qkv"])
+    ('0', '1')
+    >>> shorten_taps(["layer1.0", "layer2.0"]), shorten_taps(["pixels"])
+    (('1.0', '2.0'), ('pixels',))
     """
-    short = tuple(_number(tap) for tap in taps)
+    short = tuple(_shorten(tap) for tap in taps)
     return short if len(set(short)) == len(short) else tuple(taps)
 
 
-def _number(tap: str) -> str:
+def _shorten(tap: str) -> str:
     """`blocks.3.mlp.fc1` is 3, `layer2.0` and `stages.2.blocks.0` are 2.0."""
     parts = (part.removeprefix("layer") for part in tap.split("."))
     numbers = list(itertools.islice((part for part in parts if part.isdecimal()), 2))
     return ".".join(numbers) or tap
 
 
-def curve(cells: Cells, a: str, b: str, tokens: str, kind: str) -> Line | None:
+def draw_line(cells: Cells, a: str, b: str, tokens: str, kind: str) -> Line | None:
     """CKA at the same relative depth, from the first block to the last; None where nothing is
     defined."""
-    found = cells.select(a, b, tokens, kind)
-    if found is None or found.cka.isna().all():
+    selected = cells.select(a, b, tokens, kind)
+    if selected is None or selected.cka.isna().all():
         return None
-    if found.depth_a.nunique() < found.depth_b.nunique():
-        found = found.assign(depth_a=found.depth_b, depth_b=found.depth_a)
-    apart = (found.depth_a - found.depth_b).abs()
-    nearest = found.loc[apart.groupby(found.depth_a).idxmin()].sort_values("depth_a")
+    if selected.depth_a.nunique() < selected.depth_b.nunique():
+        selected = selected.assign(depth_a=selected.depth_b, depth_b=selected.depth_a)
+    apart = (selected.depth_a - selected.depth_b).abs()
+    nearest = selected.loc[apart.groupby(selected.depth_a).idxmin()].sort_values("depth_a")
     if nearest.cka.isna().all():
         return None
     x, y, low, high = (
         nearest[column].to_numpy(float) for column in ("depth_a", "cka", "low", "high")
     )
-    return Line(f"{a} · {b}", x, y, low, high, control=bool(found.control.iloc[0]))
+    return Line(f"{a} · {b}", x, y, low, high, control=bool(selected.control.iloc[0]))
 
 
-def curves(
+def draw_lines(
     cells: Cells, tokens: str, kind: str, title: str, pairs: Sequence[tuple[str, str]]
 ) -> Lines:
     """CKA at the same depth, a line a pair."""
-    lines = (curve(cells, a, b, tokens, kind) for a, b in pairs)
-    shown = tuple(line for line in lines if line is not None)
-    return Lines(title, "relative depth", "CKA at the same depth", shown, (-0.1, 1.05))
+    lines = (draw_line(cells, a, b, tokens, kind) for a, b in pairs)
+    defined = tuple(line for line in lines if line is not None)
+    return Lines(title, "relative depth", "CKA at the same depth", defined, (-0.1, 1.05))
 
 
-def pairs_shown(cells: Cells) -> list[tuple[str, str]]:
-    """Models with each other (with the first, when they are many), and beside them the controls."""
+def list_drawn(cells: Cells) -> list[tuple[str, str]]:
+    """The pairs of models that curves are drawn of: all, or those with the first model where there
+    are many, and the controls beside them."""
     names = cells.models()
     pairs = (
         list(itertools.combinations(names, 2))
         if len(names) <= 3
         else [(names[0], other) for other in names[1:]]
     )
-    return pairs + beside(cells, names[:2])
+    return pairs + list_beside(cells, names[:2])
 
 
-def beside(cells: Cells, names: Sequence[str]) -> list[tuple[str, str]]:
-    """The controls: two random initialisations with each other, and models with one of them and
-    with raw pixels."""
-    known = cells.controls()
-    random = [name for name in known if name != "pixels"]
-    pairs = list(itertools.combinations(random[:2], 2))
-    return pairs + [
-        (name, other)
-        for name in names
-        for other in [*random[:1], *(["pixels"] if "pixels" in known else [])]
-    ]
+def list_beside(cells: Cells, names: Sequence[str]) -> list[tuple[str, str]]:
+    """The pairs that are controls: two random initialisations, and each of the models with one of
+    these and with raw pixels."""
+    controls = cells.controls()
+    random = [name for name in controls if name != PIXELS]
+    beside = [*random[:1], *(name for name in controls if name == PIXELS)]
+    return [*itertools.combinations(random[:2], 2), *itertools.product(names, beside)]
 
 
-def families(frame: pd.DataFrame, tokens: str, kind: str, title: str) -> Lines | None:
-    """The mean CKA of the pairs of models of two families, by depth; None where the table has no
+def draw_families(results: Results, tokens: str, kind: str, title: str) -> Lines | None:
+    """The mean CKA of the pairs of models of two families, by depth; None where there are no
     families."""
-    found = frame[
-        (frame.row == "families at a depth") & (frame.tokens == tokens) & (frame.kind == kind)
-    ]
+    if "families-by-depth" not in results:
+        return None
+    rows = results["families-by-depth"]
+    rows = rows[(rows.tokens == tokens) & (rows.kind == kind)]
     lines = []
-    for (a, b), points in found.groupby(["model_a", "model_b"], sort=False):
-        ordered = points.sort_values("depth_a")
+    for (a, b), points in rows.groupby(["model_a", "model_b"], sort=False):
+        ordered = points.sort_values("depth")
         x, y, low, high = (
-            ordered[column].to_numpy(float) for column in ("depth_a", "cka", "low", "high")
+            ordered[column].to_numpy(float) for column in ("depth", "cka", "low", "high")
         )
         lines.append(Line(f"{a} · {b}", x, y, low, high))
-    return (
-        Lines(title, "relative depth", "CKA at the same depth", tuple(lines), (-0.1, 1.05))
-        if lines
-        else None
-    )
+    if not lines:
+        return None
+    return Lines(title, "relative depth", "CKA at the same depth", tuple(lines), (-0.1, 1.05))
 
 
-def figure(name: str, grid: Sequence[Sequence[Panel | None]]) -> Figure:
+def make_figure(name: str, grid: Sequence[Sequence[Panel | None]]) -> Figure:
     """Rows of any length as a figure; an empty pair of axes where there is nothing to show."""
-    kept = [row for row in grid if any(panel is not None for panel in row)]
-    if not kept:
-        kept = [
-            [
-                Lines(
-                    "No taps of this kind", "relative depth", f"CKA at the {MEAN}", (), (-0.1, 1.05)
-                )
-            ]
-        ]
-    width = max(len(row) for row in kept)
-    return Figure(name, tuple((*row, *(None,) * (width - len(row))) for row in kept))
+    rows = [row for row in grid if any(panel is not None for panel in row)]
+    if not rows:
+        title, y_label = "No taps of this kind", "CKA at the same depth"
+        rows = [[Lines(title, "relative depth", y_label, (), (-0.1, 1.05))]]
+    width = max(len(row) for row in rows)
+    return Figure(name, tuple((*row, *(None,) * (width - len(row))) for row in rows))

@@ -9,7 +9,7 @@ import pandas as pd
 import yaml
 
 from sslens import cards, zoo
-from sslens.comparisons import roles as _roles
+from sslens.comparisons import untyped as _roles
 from sslens.errors import InputError
 from sslens.models.about import About
 from sslens.paths.path import UNITS

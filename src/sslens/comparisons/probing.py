@@ -13,8 +13,8 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from sslens.capture import Column, Features
-from sslens.comparisons import families as _families
-from sslens.comparisons import roles as _roles
+from sslens.comparisons import untyped as _families
+from sslens.comparisons import untyped as _roles
 from sslens.comparisons.inputs import Inputs
 from sslens.comparisons.roles import JE, REC
 from sslens.errors import InputError

@@ -1,92 +1,93 @@
-"""What part a model plays: its family, whether it was tuned, and the random initialisations it is
-held against."""
+"""Roles of models: the family, whether a model was tuned, and the random initialisations that are
+its control."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
-from sslens.comparisons.inputs import Inputs
+from sslens.comparisons.inputs import GramSets, Models
 from sslens.errors import InputError
 from sslens.models.about import About
 
-#: joint embedding and reconstruction, the two families of the papers
-JE, REC = "JE", "REC"
+#: joint embedding and reconstruction, the two families of the papers, and the family of controls
+JE, REC, CONTROL = "JE", "REC", "control"
+#: the choices of tokens, as a sentence has them
 TOKENS = {"all": "over all tokens", "cls": "in the CLS token", "patch": "over the patch tokens"}
+#: the name of the control that takes the pixels of an image for its features
+PIXELS = "pixels"
 
 
-def untuned(about: Mapping[str, About], names: Iterable[str], family: str) -> list[str]:
-    """The models of a family whose backbone is as it was pre-trained (a trained linear head changes
-    none), in their order.
+def list_pretrained(models: Models, names: Iterable[str], family: str) -> list[str]:
+    """The models of a family that are as they were pre-trained, in the order of `names`.
 
-    >>> known = {"mae": About(family="REC"), "mae-ft": About(family="REC", tuned="fine-tuned")}
-    >>> untuned(known, ["mae", "mae-ft"], "REC")
+    A linear classifier that was trained on a frozen backbone changes nothing of the backbone, so
+    that such a model counts as pre-trained.
+
+    >>> from sslens.comparisons.inputs import ModelInfo
+    >>> tuned = ModelInfo("mae-ft", about=About("REC", tuned="fine-tuned"))
+    >>> models = Models((ModelInfo("mae", about=About("REC")), tuned))
+    >>> list_pretrained(models, models.names, "REC")
     ['mae']
     """
     return [
         name
         for name in names
-        if name in about and about[name].family == family and not is_tuned(about[name])
+        if models.about(name).family == family and not is_tuned(models.about(name))
     ]
 
 
 def is_tuned(about: About) -> bool:
-    """Whether the backbone was trained further."""
+    """Whether the backbone itself was trained further on labels."""
     return about.tuned == "fine-tuned"
 
 
-def models(about: Mapping[str, About], controls: Sequence[str]) -> list[str]:
-    """The models under study, in their order."""
-    return [name for name in about if name not in controls]
+def is_cnn(about: About) -> bool:
+    """Whether the network is a CNN; one that is not known counts as none."""
+    return about.network == "cnn"
 
 
-def tokens(inputs: Inputs) -> list[str]:
+def list_tokens(models: Models, grams: GramSets) -> list[str]:
     """The choices of tokens of which there are Grams, all tokens first.
 
     Raises:
         InputError: there are none.
     """
-    known = [each for each in TOKENS if inputs.grams.get(each)]
-    if not known:
+    choices = [tokens for tokens in TOKENS if grams.get(tokens)]
+    if not choices:
         raise InputError(
-            f"There are no such tokens in {listed(inputs.models)}: ask for tokens all, which every"
-            " model has."
+            f"There are no such tokens in {list_names(models.studied)}: ask for tokens all, which"
+            " every model has."
         )
-    return known
+    return choices
 
 
-def twins(inputs: Inputs, a: str, b: str) -> tuple[str, str] | None:
-    """Two different random initialisations of the architectures of two models; None where there are
-    none.
+def find_twins(models: Models, a: str, b: str) -> tuple[str, str] | None:
+    """Two different random initialisations, one of the architecture of each of two models.
 
-    Those of another architecture are no control: how alike random networks are depends on their
-    architecture.
+    None where there are none: random initialisations of another architecture are no control, for
+    how alike random networks are depends on their architecture.
 
-    >>> names = ("mae", "cnn", "vit 0", "vit 1", "cnn 0")
-    >>> arch = {name: About(arch="resnet50" if "cnn" in name else "vit") for name in names}
-    >>> arch["bare"] = About()
-    >>> known = Inputs(("mae", "cnn", "bare"), ("vit 0", "vit 1", "cnn 0"), about=arch)
-    >>> twins(known, "mae", "mae"), twins(known, "mae", "cnn"), twins(known, "cnn", "cnn"), twins(known, "mae", "bare")
-    (('vit 0', 'vit 1'), ('vit 0', 'cnn 0'), None, None)
+    >>> from sslens.comparisons.inputs import ModelInfo
+    >>> architectures = {"mae": "vit", "cnn": "resnet50", "bare": None}
+    >>> members = [ModelInfo(name, about=About(arch=arch)) for name, arch in architectures.items()]
+    >>> for name, arch in {"vit 0": "vit", "vit 1": "vit", "cnn 0": "resnet50"}.items():
+    ...     members.append(ModelInfo(name, control=True, about=About("control", arch=arch)))
+    >>> models = Models(tuple(members))
+    >>> find_twins(models, "mae", "mae"), find_twins(models, "mae", "cnn")
+    (('vit 0', 'vit 1'), ('vit 0', 'cnn 0'))
+    >>> find_twins(models, "cnn", "cnn"), find_twins(models, "mae", "bare")  # nothing fits
+    (None, None)
     """
-    found: list[str] = []
+    twins: list[str] = []
     for name in (a, b):
-        arch = inputs.about[name].arch
-        of_it = (other for other in inputs.controls if arch and inputs.about[other].arch == arch)
-        found += [other for other in of_it if other not in found][:1]
-    return (found[0], found[1]) if len(found) == 2 else None
+        arch = models.about(name).arch
+        alike = (one for one in models.controls if arch and models.about(one).arch == arch)
+        twins += [one for one in alike if one not in twins][:1]
+    return (twins[0], twins[1]) if len(twins) == 2 else None
 
 
-def listed(names: Sequence[str]) -> str:
+def list_names(names: Sequence[str]) -> str:
     """Names as a sentence has them.
 
-    >>> listed(["mae", "dino", "msn"])
+    >>> list_names(["mae", "dino", "msn"])
     'mae, dino and msn'
     """
     return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else names[0]
-
-
-def is_cnn(about: About) -> bool:
-    """Whether the network's outputs are maps and not tokens.
-
-    >>> is_cnn(About(network="cnn")), is_cnn(About(network="vit")), is_cnn(About())
-    (True, False, False)
-    """
-    return about.network == "cnn"

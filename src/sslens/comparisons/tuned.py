@@ -1,92 +1,107 @@
-"""Fine-tuned models: what each was before, and the control, a random initialisation that was
+"""Fine-tuned models: what each one was before, and the control, a random initialisation that was
 fine-tuned likewise."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
-from sslens.comparisons import roles as _roles
+from sslens.comparisons.inputs import Models
+from sslens.comparisons.roles import CONTROL, is_tuned
 from sslens.models.about import About, Origin
 
-CONTROL = "control"
+NOTHING = Origin()
 
 
 def is_control(about: About) -> bool:
     """Whether a model is a random initialisation, or was one before it was fine-tuned.
 
-    >>> is_control(About(family="control"))
+    >>> is_control(About("control")), is_control(About("REC", pretrained=Origin("mae", "runs/mae")))
+    (True, False)
+    >>> is_control(About(pretrained=Origin("random", "random:vit_small_patch16_224:0")))
     True
-    >>> is_control(About(family="REC", pretrained=Origin(source="runs/mae")))
-    False
     """
-    return about.family == CONTROL or str(_began(about).source).startswith("random:")
+    source = (about.pretrained or NOTHING).source or ""
+    return about.family == CONTROL or source.startswith("random:")
 
 
-def matched(about: Mapping[str, About], names: Sequence[str]) -> dict[str, str]:
-    """Fine-tuned models, each with what it was before.
+def match_origins(models: Models) -> dict[str, str]:
+    """Each fine-tuned model with the model that it was before.
 
-    That is the model of the weights that it says it began with, else that of the name that it says,
-    else the first one of the same objective and architecture; of the control, the first random
-    initialisation of the same architecture.
+    That is the model with the weights that it says it began with; where there is none, the model
+    with the name that it says; where there is none, the first model of the same objective and
+    architecture. A fine-tuned control was the first random initialisation of its architecture.
 
-    >>> from dataclasses import replace
-    >>> mae = About(objective="mae", arch="vit")
-    >>> known = {"mae": mae, "ft": replace(mae, tuned="fine-tuned")}
-    >>> matched(known, ["mae", "ft"])
+    Args:
+        models: the models and the controls of a study.
+
+    Returns:
+        The name of the model before, by the name of the fine-tuned model; a model without such a
+        match is left out.
+
+    >>> from sslens.comparisons.inputs import ModelInfo
+    >>> before = ModelInfo("mae", about=About("REC", "mae", "vit"))
+    >>> after = ModelInfo("ft", about=About("REC", "mae", "vit", tuned="fine-tuned"))
+    >>> match_origins(Models((before, after)))
     {'ft': 'mae'}
-    >>> known["seed 1"] = replace(mae, more={"digest": "5eed"})
-    >>> known["ft"] = replace(known["ft"], pretrained=Origin(digest="5eed"))
-    >>> matched(known, ["mae", "seed 1", "ft"])
+    >>> other = ModelInfo("seed 1", about=before.about, digest="5eed")
+    >>> began = About("REC", "mae", "vit", tuned="fine-tuned", pretrained=Origin(digest="5eed"))
+    >>> match_origins(Models((before, other, ModelInfo("ft", about=began))))
     {'ft': 'seed 1'}
     """
-    found = {}
-    firsts = [name for name in names if not _roles.is_tuned(about[name])]
-    for name in names:
-        own = about[name]
-        if _roles.is_tuned(own):
-            began = _began(own)
-            alike = [other for other in firsts if _alike(own, about[other])]
-            digest = began.digest
-            same = [
-                other for other in firsts if digest and about[other].more.get("digest") == digest
-            ]
-            before = same or [other for other in alike if other == began.name] or alike
-            if before:
-                found[name] = before[0]
-    return found
+    origins = {}
+    firsts = [model for model in models if not is_tuned(model.about)]
+    for model in models:
+        if is_tuned(model.about):
+            began = model.about.pretrained or NOTHING
+            same = [one for one in firsts if began.digest and one.digest == began.digest]
+            alike = [one for one in firsts if _alike(model.about, one.about)]
+            candidates = same or [one for one in alike if one.name == began.name] or alike
+            if candidates:
+                origins[model.name] = candidates[0].name
+    return origins
 
 
-def controls(about: Mapping[str, About], names: Sequence[str], tuned: str) -> list[str]:
-    """The fine-tuned random initialisations that a fine-tuned model is held against: of its
-    architecture and its recipe.
+def list_controls(models: Models, names: Iterable[str], tuned: str) -> list[str]:
+    """The fine-tuned random initialisations that are the control of a fine-tuned model: those of
+    its architecture and its recipe.
 
-    Where a file does not say its recipe, it is taken for the same.
+    A model that does not say its recipe counts as one of the same recipe.
+
+    Args:
+        models: what is known of the models.
+        names: the models to choose from.
+        tuned: the fine-tuned model.
     """
-    own = about[tuned]
+    own = models.about(tuned)
+    abouts = {name: models.about(name) for name in names}
     return [
         name
-        for name in names
-        if _roles.is_tuned(about[name])
-        and is_control(about[name])
-        and about[name].arch == own.arch
-        and not unlike([own, about[name]])
+        for name, about in abouts.items()
+        if is_tuned(about)
+        and is_control(about)
+        and about.arch == own.arch
+        and not differ_in_recipe([own, about])
     ]
 
 
-def unlike(abouts: Sequence[About]) -> bool:
-    """Whether models say that they were fine-tuned by different recipes: settings, epochs,
+def differ_in_recipe(abouts: Sequence[About]) -> bool:
+    """Whether models say that they were fine-tuned by different recipes: other settings, epochs or
     images."""
     return len({about.recipe for about in abouts if about.recipe}) > 1
 
 
-def match(about: Mapping[str, About], tuned: str, first: str) -> str:
-    """Which model is taken for which before fine-tuning, and why.
+def describe_match(models: Models, tuned: str, first: str) -> str:
+    """Which model is taken for a fine-tuned model before fine-tuning, and why.
 
-    >>> tuned = About(objective="mae", arch="vit", pretrained=Origin(digest="da"))
-    >>> known = {"mae": About(more={"digest": "da"}), "ft": tuned}
-    >>> match(known, "ft", "mae"), match(known | {"mae": About()}, "ft", "mae")
-    ('ft from mae', 'ft from mae: both mae, vit')
+    >>> from sslens.comparisons.inputs import ModelInfo
+    >>> about = About(None, "mae", "vit", pretrained=Origin(digest="da"))
+    >>> tuned = ModelInfo("ft", about=about)
+    >>> describe_match(Models((ModelInfo("mae", digest="da"), tuned)), "ft", "mae")
+    'ft from mae'
+    >>> describe_match(Models((ModelInfo("mae"), tuned)), "ft", "mae")
+    'ft from mae: both mae, vit'
     """
-    own, digest = about[tuned], _began(about[tuned]).digest
-    if digest and about[first].more.get("digest") == digest:
+    own = models.about(tuned)
+    digest = (own.pretrained or NOTHING).digest
+    if digest and models[first].digest == digest:
         return f"{tuned} from {first}"
     return (
         f"{tuned} from {first}: both {own.objective or 'random'},"
@@ -94,11 +109,7 @@ def match(about: Mapping[str, About], tuned: str, first: str) -> str:
     )
 
 
-def _began(about: About) -> Origin:
-    """The model that a fine-tuned one began with, as far as its file says."""
-    return about.pretrained or Origin()
-
-
 def _alike(tuned: About, other: About) -> bool:
+    """Whether a model may be what a fine-tuned model was before, by objective and architecture."""
     known = tuned.arch if is_control(tuned) and is_control(other) else tuned.objective
-    return bool(known) and (other.objective, other.arch) == (tuned.objective, tuned.arch)
+    return bool(known) and (tuned.objective, tuned.arch) == (other.objective, other.arch)

@@ -1,0 +1,62 @@
+"""What is said of the exhibit cka-distance."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sslens.analyses.cka_distance import select_curves
+from sslens.comparisons.pairs import read_cka, read_contrast
+from sslens.comparisons.roles import list_names
+from sslens.report.writing.numbers import explain_undecided, spell, spell_difference
+from sslens.table import Results
+
+#: pairs of models that are spoken of where families are unknown
+PAIRS = 6
+
+
+def sentences(results: Results) -> tuple[str, ...]:
+    """Whether the objective or the architecture decides, for each family; else how far the blocks
+    of two models reach."""
+    if "objective" in results:
+        rows = results["objective"].to_dict("records")
+        return tuple(_write_objective(results, row) for row in rows)
+    return tuple(_write_reach(results))
+
+
+def _write_objective(results: Results, row: Mapping[str, Any]) -> str:
+    curves = select_curves(results["curves"], row["family"])
+    names = list_names(list(dict.fromkeys([*curves.model_a, *curves.model_b])))
+    contrast = read_contrast(row)
+    sentence = (
+        f"{row['family']} ({names}): transformer and CNN have a mean CKA at the same depth of"
+        f" {spell(read_cka(row))}"
+    )
+    other = row["less"].replace(" · ", " and ")
+    if not contrast.sign:
+        return f"{sentence}; against {other} {explain_undecided(contrast)}."
+    side = "more" if contrast.sign > 0 else "less"
+    decides = (
+        "objective decides more than the architecture"
+        if contrast.sign > 0
+        else "architecture decides more than the objective"
+    )
+    points = results["objective-by-distance"]
+    points = points[points.family == row["family"]]
+    higher = [point for point in points.to_dict("records") if read_contrast(point).sign == 1]
+    spelt = spell_difference(contrast.difference)
+    return (
+        f"{sentence}, {side} than {other} ({spelt}): the {decides}; it is higher at"
+        f" {len(higher)} of {len(points)} distances."
+    )
+
+
+def _write_reach(results: Results) -> Iterator[str]:
+    by_pair = results["curves"].groupby(["model_a", "model_b"], sort=False)
+    for (a, b), points in itertools.islice(by_pair, PAIRS):
+        defined = points[points.cka.notna()].to_dict("records")
+        if len(defined) > 1:
+            near, far = defined[0], defined[-1]
+            yield (
+                f"{a} and {b}: CKA {spell(read_cka(near))} between blocks of about the same"
+                f" relative depth, {spell(read_cka(far))} at a distance of {far['distance']:.1f}."
+            )

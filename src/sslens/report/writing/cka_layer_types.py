@@ -1,0 +1,95 @@
+"""What is said of the exhibit cka-layer-types."""
+
+import itertools
+from dataclasses import replace
+
+from sslens.comparisons.pairs import read_cka, read_contrast, select_pair
+from sslens.comparisons.panels import Cells
+from sslens.comparisons.roles import JE, REC, TOKENS
+from sslens.report.writing.numbers import explain_undecided, spell, spell_difference
+from sslens.statistics.estimate import Contrast
+from sslens.table import Results
+
+#: sentences at most
+MOST = 6
+
+
+def sentences(results: Results) -> tuple[str, ...]:
+    """Whether JE and REC differ in attention and normalisation, and the types in which each pair is
+    least and most alike."""
+    cells = Cells.of(results["cells"])
+    tokens, names = cells.tokens(), cells.models()
+    written = [_write_families(results, one) for one in tokens]
+    written += [
+        _write_pair(results, a, b, one)
+        for one in tokens[:1]
+        for a, b in itertools.combinations(names, 2)
+    ]
+    told = [sentence for sentence in written if sentence]
+    left = len(told) - MOST
+    if left > 0:
+        told = [
+            *told[: MOST - 1],
+            f"{left + 1} more pairs, with {names[-1]} and others, are in the table.",
+        ]
+    return tuple(told)
+
+
+def _write_families(results: Results, tokens: str) -> str | None:
+    """Claim C3: fc1 against norm1 and qkv, between JE and REC."""
+    if "families-types" not in results:
+        return None
+    rows = results["families-types"]
+    rows = rows[(rows.tokens == tokens) & (rows.kind == "fc1")]
+    by_less = {row["less"]: row for row in rows.to_dict("records")}
+    if not {"norm1", "qkv"} <= set(by_less):
+        return None
+    parts = []
+    for kind, label in (("norm1", "normalisation (norm1)"), ("qkv", "attention (qkv)")):
+        contrast = read_contrast(by_less[kind])
+        if contrast.sign:
+            side = "more" if contrast.sign > 0 else "less"
+            spelt = spell_difference(contrast.difference)
+            parts.append(f"{side} alike in fc1 than in {label} ({spelt})")
+        else:
+            parts.append(f"fc1 against {label} {explain_undecided(contrast)}")
+    members = by_less["norm1"]["members"]
+    return f"{JE} and {REC} models ({members}) {TOKENS[tokens]}: {'; '.join(parts)}."
+
+
+def _write_pair(results: Results, a: str, b: str, tokens: str) -> str | None:
+    """The types of layer in which two models are least and most alike."""
+    rows = select_pair(results["means"], a, b, tokens).dropna(subset="cka")
+    means = {row["kind"]: read_cka(row) for row in rows.to_dict("records")}
+    if len(means) < 2:
+        return None
+    least = min(means, key=lambda kind: means[kind].value)
+    most = max(means, key=lambda kind: means[kind].value)
+    sentence = (
+        f"{a} and {b} are least alike in {least} ({spell(means[least])}) "
+        f"and most in {most} ({spell(means[most])})"
+    )
+    contrast = _find_contrast(results, (a, b), tokens, (least, most))
+    if contrast is None:
+        return sentence + "."
+    if contrast.sign:
+        return f"{sentence}: {spell_difference(contrast.difference)}."
+    return f"{sentence}; the difference is {explain_undecided(contrast)}."
+
+
+def _find_contrast(
+    results: Results, models: tuple[str, str], tokens: str, kinds: tuple[str, str]
+) -> Contrast | None:
+    """The last type of layer less the first; None where two models were not compared in them."""
+    if "types" not in results:
+        return None
+    rows = select_pair(results["types"], *models, tokens)
+    between = rows[rows.kind.isin(kinds) & rows.less.isin(kinds)].to_dict("records")
+    if not between:
+        return None
+    contrast = read_contrast(between[0])
+    if between[0]["kind"] == kinds[1]:
+        return contrast
+    value = contrast.difference  # the table has the difference the other way round
+    turned = replace(value, value=-value.value, low=-value.high, high=-value.low)
+    return replace(contrast, difference=turned)

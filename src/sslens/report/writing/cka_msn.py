@@ -1,0 +1,56 @@
+"""What is said of the exhibit cka-msn."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sslens.comparisons.pairs import read_cka, read_contrast
+from sslens.comparisons.panels import list_tokens_in
+from sslens.comparisons.roles import JE, REC, TOKENS
+from sslens.report.writing.numbers import explain_undecided, spell, spell_difference
+from sslens.table import Results
+
+#: sentences at most
+MOST = 6
+
+
+def sentences(results: Results) -> tuple[str, ...]:
+    """To which family MSN is nearer, for each choice of tokens; and how near to each model."""
+    families = results["families"].to_dict("records") if "families" in results else []
+    written = [_write_family(row) for row in families if row["model_b"] == JE]
+    cells = results["cells"]
+    masked = list(dict.fromkeys(cells[cells.msn].model_a))
+    return (*written, *(_write_models(results, own) for own in masked))[:MOST]
+
+
+def _write_family(row: Mapping[str, Any]) -> str:
+    contrast = read_contrast(row)
+    sentence = (
+        f"MSN ({row['members']}) has a mean CKA at the same depth of {spell(read_cka(row))} with"
+        f" {JE} {TOKENS[row['tokens']]}"
+    )
+    if not contrast.sign:
+        return f"{sentence}; against that with {REC} {explain_undecided(contrast)}."
+    side = "more" if contrast.sign > 0 else "less"
+    return (
+        f"{sentence}, {side} than with {REC} ({spell_difference(contrast.difference)}): it is"
+        f" nearer to {JE if contrast.sign > 0 else REC}."
+    )
+
+
+def _write_models(results: Results, own: str) -> str:
+    """The mean CKA with each other model, the nearest first."""
+    means = results["means"]
+    tokens = list_tokens_in(means)[0]
+    rows = means[(means.tokens == tokens) & ~means.control & (means.model_a != means.model_b)]
+    rows = rows[(rows.model_a == own) | (rows.model_b == own)].dropna(subset="cka")
+    parts = [
+        f"{row['model_b'] if row['model_a'] == own else row['model_a']} {spell(read_cka(row))}"
+        for row in rows.sort_values("cka", ascending=False).to_dict("records")
+    ]
+    sentence = f"{own} at the same depth, {TOKENS[tokens]}: {', '.join(parts)}"
+    if "families" in results:
+        return sentence + "."
+    return (
+        f"{sentence}; to say which family it is nearer to, a pre-trained {JE} and a pre-trained"
+        f" {REC} model are needed."
+    )

@@ -1,0 +1,84 @@
+"""What tests give to analyses, and what analyses make of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sslens.comparisons.inputs import ModelInfo, Models
+from sslens.figure import Figure
+from sslens.find import plugin
+from sslens.models.about import About
+from sslens.report import writing
+from sslens.study.contract import is_old, needs_of
+from sslens.study.tables import as_inputs
+from sslens.table import Results
+
+
+@dataclass(frozen=True)
+class Given:
+    """Models, and the value of each need by its name."""
+
+    models: Models
+    values: Mapping[str, Any]
+
+    def but(self, models: Models | None = None, **values: Any) -> "Given":
+        """The same with other models or other values."""
+        return replace(self, models=models or self.models, values={**self.values, **values})
+
+
+def make_models(
+    names: Sequence[str], controls: Sequence[str], about: Mapping[str, Mapping[str, Any]]
+) -> Models:
+    """Models and controls of which is known what a file says, with a digest where it says one."""
+    return Models(
+        tuple(
+            ModelInfo(
+                name,
+                name in controls,
+                About.from_json({k: v for k, v in about[name].items() if k != "digest"}),
+                about[name].get("digest"),
+            )
+            for name in (*names, *controls)
+        )
+    )
+
+
+def compute(name: str, given: Given) -> Results:
+    """The results of an analysis that is given the needs that it names, and nothing else."""
+    module = plugin("analyses", name)
+    values = {need: given.values[need] for need in needs_of(name)}
+    if is_old(module):
+        return Results({name: module.compute(as_inputs(given.models, values, 0))})
+    results: Results = module.compute(given.models, **values)
+    return results
+
+
+def draw(name: str, results: Results) -> Figure:
+    """The figure of an analysis."""
+    module = plugin("analyses", name)
+    figure: Figure = module.draw(results.tables[name] if is_old(module) else results)
+    return figure
+
+
+def write(name: str, results: Results) -> tuple[str, ...]:
+    """What the results of an analysis say."""
+    module = plugin("analyses", name)
+    if is_old(module):
+        return tuple(module.findings(results.tables[name]))
+    return writing.sentences(name, results)
+
+
+def excuse(name: str, models: Models) -> str | None:
+    """Why an analysis has nothing to show of these models; None where it has."""
+    return ask(name, "without", models)
+
+
+def ask(name: str, question: str, models: Models) -> Any:
+    """What an analysis answers to `without` or `on_request`; None where it has no such function."""
+    module = plugin("analyses", name)
+    if not hasattr(module, question):
+        return None
+    if is_old(module):
+        about = {model.name: model.about for model in models}
+        return getattr(module, question)(about, models.controls)
+    return getattr(module, question)(models)
