@@ -32,22 +32,22 @@ KS = (5, 10, 100)
 Result = TypeVar("Result")
 
 
-def timed(work: Callable[[], Result]) -> tuple[float, Result]:
+def time_run(work: Callable[[], Result]) -> tuple[float, Result]:
     start = time.process_time()
-    found = work()
-    return time.process_time() - start, found
+    result = work()
+    return time.process_time() - start, result
 
 
 def by_scipy(a: Rankings, b: Rankings, k: int, images: int) -> list[float]:
-    found = []
+    values = []
     for i in range(images):
         classes = np.union1d(a.top[i, :k].numpy(), b.top[i, :k].numpy())
-        found.append(
+        values.append(
             scipy.stats.kendalltau(
                 a.logits[i].numpy()[classes], b.logits[i].numpy()[classes]
             ).statistic
         )
-    return found
+    return values
 
 
 def peak() -> float:
@@ -67,23 +67,25 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--classes", type=int, default=1_000)
     parser.add_argument("--scipy", type=int, default=200, help="images that scipy takes")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
-    shared, *own = (torch.randn(asked.images, asked.classes, generator=generator) for _ in range(3))
+    shared, *own = (
+        torch.randn(arguments.images, arguments.classes, generator=generator) for _ in range(3)
+    )
     labels = shared.argmax(1).numpy()
-    logits = [shared + each for each in own]
+    logits = [shared + noise for noise in own]
     del shared, own
     rows = []
     peak()
     begin = peak()
-    seconds, (a, b) = timed(lambda: [Rankings.of(each, max(KS)) for each in logits])
+    seconds, (a, b) = time_run(lambda: [Rankings.of(scores, max(KS)) for scores in logits])
     rows.append(["top 100 of both", f"{seconds:.2f}", "", "", ""])
     for k in KS:
-        seconds, found = timed(lambda k=k: tau(a, b, k))
-        theirs, expected = timed(lambda k=k: by_scipy(a, b, k, asked.scipy))
-        apart = np.abs(found[: asked.scipy] - expected).max()
-        scaled = theirs * asked.images / asked.scipy
+        seconds, values = time_run(lambda k=k: tau(a, b, k))
+        theirs, expected = time_run(lambda k=k: by_scipy(a, b, k, arguments.scipy))
+        apart = np.abs(values[: arguments.scipy] - expected).max()
+        scaled = theirs * arguments.images / arguments.scipy
         rows.append(
             [
                 f"tau, top {k}",
@@ -94,14 +96,20 @@ def main() -> None:
             ]
         )
     tau_peak = peak()
-    seconds, draws = timed(lambda: Draws.of(asked.images))
+    seconds, draws = time_run(lambda: Draws.of(arguments.images))
     rows.append(["1,000 draws of images, once for all pairs", f"{seconds:.2f}", "", "", ""])
-    one, other = (Predicted.of(each, labels, max(KS)) for each in logits)
-    seconds, _ = timed(lambda: agreement(one, other, KS, draws))
+    one, other = (Predicted.of(scores, labels, max(KS)) for scores in logits)
+    seconds, _ = time_run(lambda: agreement(one, other, KS, draws))
     rows.append(["all of it", f"{seconds:.2f}", "", "", ""])
-    header = ["", "seconds", "scipy, scaled up", "ratio", f"largest difference on {asked.scipy}"]
+    header = [
+        "",
+        "seconds",
+        "scipy, scaled up",
+        "ratio",
+        f"largest difference on {arguments.scipy}",
+    ]
     print(
-        f"{asked.images:,} images of {asked.classes:,} classes, one"
+        f"{arguments.images:,} images of {arguments.classes:,} classes, one"
         f" thread\n\n{markdown(header, rows)}\n"
     )
     print(

@@ -84,8 +84,10 @@ def ours(
     models: Sequence[Backbone], batches: Sequence[Tensor], images: ImageSet, plan: Plan
 ) -> Tensor:
     """One pass a model, then CKA of all pairs of models; that of the last pair is returned."""
-    found = [our_grams(model, batches, images, plan) for model in models]
-    return torch.from_numpy([minibatch_cka(a, b) for a, b in itertools.combinations(found, 2)][-1])
+    artefacts = [our_grams(model, batches, images, plan) for model in models]
+    return torch.from_numpy(
+        [minibatch_cka(a, b) for a, b in itertools.combinations(artefacts, 2)][-1]
+    )
 
 
 def theirs(
@@ -156,10 +158,10 @@ def pair(sizes: Sequence[str], count: int, rounds: int, chosen: Sequence[peers.P
     }
     rows |= {peer.name: lambda peer=peer: theirs(peer, models, batches) for peer in chosen}
     rows |= {"sslens, end to end": lambda: end_to_end, "interval alone": lambda: interval}
-    found = compete(rows, rounds)
-    base, reference = found["bare"][0], found["sslens"][1]
+    measured = compete(rows, rounds)
+    base, reference = measured["bare"][0], measured["sslens"][1]
     table = []
-    for name, (seconds, result) in found.items():
+    for name, (seconds, result) in measured.items():
         apart = (
             "" if result is None or reference is None else f"{(result - reference).abs().max():.1e}"
         )
@@ -176,8 +178,8 @@ def decoded_and_compared(models: Sequence[Backbone], images: ImageSet, plan: Pla
     """What a study does: images decoded once, one pass a model, CKA of all pairs and of each model
     with itself."""
     shared = Decoded(images, models[0].transform)
-    found = [grams(model, images, plan=plan, taps=LAYERS, decoded=shared) for model in models]
-    pairs = itertools.combinations_with_replacement(found, 2)
+    artefacts = [grams(model, images, plan=plan, taps=LAYERS, decoded=shared) for model in models]
+    pairs = itertools.combinations_with_replacement(artefacts, 2)
     return torch.from_numpy([minibatch_cka(a, b) for a, b in pairs][-2])  # of the last two models
 
 
@@ -199,10 +201,12 @@ def many(
             ),
         }
         rows |= {p.name: lambda p=p, some=some: theirs(p, some, batches) for p in chosen}
-        found = compete(rows, rounds)
-        base = found["bare"][0]
+        measured = compete(rows, rounds)
+        base = measured["bare"][0]
         pairs = str(count * (count - 1) // 2)
-        table.append([str(count), pairs, *(ratio(found[n][0], base) for n in rows if n != "bare")])
+        table.append(
+            [str(count), pairs, *(ratio(measured[n][0], base) for n in rows if n != "bare")]
+        )
     title = (
         f"All pairs of ViT-{size}, {len(LAYERS)} taps each, {len(images)} images of {images.name},"
         f" {rounds} rounds; over one bare pass a model"
@@ -257,19 +261,34 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="those of the machine unless given")
     parser.add_argument("--peers", nargs="*", default=["torch-cka", "pytorch-cka", "cka-pytorch"])
     parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    threads = peers.threads(asked.threads)
-    if asked.peak:
-        peak(asked.peak[0], int(asked.peak[1]))
+    arguments = parser.parse_args()
+    threads = peers.threads(arguments.threads)
+    if arguments.peak:
+        peak(arguments.peak[0], int(arguments.peak[1]))
         return
-    if asked.memory:
+    if arguments.memory:
         print(memory(threads))
-    elif asked.models:
-        count = asked.images or 32
-        images = sslens.open_images(asked.folder or f"scenes:0:{count}", limit=count)
-        print(many(asked.models, asked.size, images, asked.rounds, peers.named(asked.peers)))
+    elif arguments.models:
+        count = arguments.images or 32
+        images = sslens.open_images(arguments.folder or f"scenes:0:{count}", limit=count)
+        print(
+            many(
+                arguments.models,
+                arguments.size,
+                images,
+                arguments.rounds,
+                peers.named(arguments.peers),
+            )
+        )
     else:
-        print(pair(asked.pair, asked.images or 128, asked.rounds, peers.named(asked.peers)))
+        print(
+            pair(
+                arguments.pair,
+                arguments.images or 128,
+                arguments.rounds,
+                peers.named(arguments.peers),
+            )
+        )
     clock = "processor time" if threads == 1 else "wall time"
     print(
         f"\ntorch {torch.__version__}, {threads} threads, {clock}, load average"

@@ -8,7 +8,7 @@ known features.
 A cell is the largest absolute error of CKA against the equation (Shekhar et al., 2023, eq. 2 and 3)
 on the minibatches that the package itself has drawn and under the labels that it returns; or "nan";
 or "gives", the value where the equation has none (0/0, or a minibatch of 2); or what it raises; or
-"silently dropped", a layer that is asked for and does not come. What is wrong is bold. ckatorch
+"silently dropped", a layer that is arguments for and does not come. What is wrong is bold. ckatorch
 computes something else, a Gram over the tokens of an image, and keeps the last minibatch only.
 """
 
@@ -122,7 +122,7 @@ class Batches(Sampler[list[int]]):
 @dataclass(frozen=True)
 class Case:
     """Features of two networks, [image token dim] for the child and the block of each, and what is
-    asked."""
+    arguments."""
 
     name: str
     a: tuple[Tensor, Tensor]
@@ -133,9 +133,9 @@ class Case:
 
     def expected(self, minibatches: Sequence[Sequence[int]]) -> Tensor:
         index = {INNER: 0, OUTER: 1}
-        asked = [index[name] for name in self.layers if name in index]
+        arguments = [index[name] for name in self.layers if name in index]
         return torch.tensor(
-            [[equation(self.a[i], self.b[j], minibatches) for j in asked] for i in asked]
+            [[equation(self.a[i], self.b[j], minibatches) for j in arguments] for i in arguments]
         )
 
     def networks(self) -> tuple[Emitter, Emitter]:
@@ -231,12 +231,12 @@ def main() -> None:
     )
     parser.add_argument("--markdown", action="store_true", help="the table alone")
     parser.add_argument("--peers", nargs="*", default=[peer.name for peer in peers.PEERS])
-    asked = parser.parse_args()
-    chosen = peers.named(asked.peers)
+    arguments = parser.parse_args()
+    chosen = peers.named(arguments.peers)
     columns: list[Callable[[Case], tuple[Tensor, Tensor]]] = [ours]
     columns += [lambda case, peer=peer: theirs(peer, case) for peer in chosen]
     table = [[case.name, *(cell(work, case) for work in columns)] for case in cases()]
-    if not asked.markdown:
+    if not arguments.markdown:
         print(
             f"{IMAGES} images of {TOKENS} × {WIDTH} features in minibatches of {BATCH}; errors over"
             f" {OK} in bold\n"

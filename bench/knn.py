@@ -36,7 +36,7 @@ Search = Callable[[], np.ndarray | None]
 def rows_of(queries: Tensor, bank: Tensor, k: int, device: str) -> dict[str, Search]:
     """What is timed, by name; what prepares an index is part of it."""
     unit_queries, unit_bank = (torch.nn.functional.normalize(x, dim=1) for x in (queries, bank))
-    found: dict[str, Search] = {}
+    searches: dict[str, Search] = {}
 
     room = unit_queries.new_empty(min(1024, len(queries)), len(bank))
 
@@ -59,18 +59,18 @@ def rows_of(queries: Tensor, bank: Tensor, k: int, device: str) -> dict[str, Sea
             .numpy()
         )
 
-    found["product (torch)"] = torch_product
+    searches["product (torch)"] = torch_product
     if device == "cpu":
-        found["product (NumPy)"] = numpy_product
-    found["sslens"] = lambda: neighbours(queries, bank, k)[0].numpy()
-    found["dino"] = dino
+        searches["product (NumPy)"] = numpy_product
+    searches["sslens"] = lambda: neighbours(queries, bank, k)[0].numpy()
+    searches["dino"] = dino
     if device == "cpu":
-        found |= _peers(unit_queries.numpy(), unit_bank.numpy(), k)
-    return found
+        searches |= _peers(unit_queries.numpy(), unit_bank.numpy(), k)
+    return searches
 
 
 def _peers(queries: np.ndarray, bank: np.ndarray, k: int) -> dict[str, Search]:
-    found: dict[str, Search] = {}
+    searches: dict[str, Search] = {}
     try:
         import faiss
 
@@ -79,13 +79,13 @@ def _peers(queries: np.ndarray, bank: np.ndarray, k: int) -> dict[str, Search]:
             index.add(bank)
             return np.asarray(index.search(queries, k)[1])
 
-        found["faiss"] = flat
+        searches["faiss"] = flat
     except ImportError:
         print("faiss is not installed and left out: uv run --with faiss-cpu …", file=sys.stderr)
     try:
         from sklearn.neighbors import NearestNeighbors
 
-        found["scikit-learn"] = lambda: np.asarray(
+        searches["scikit-learn"] = lambda: np.asarray(
             NearestNeighbors(n_neighbors=k, algorithm="brute")
             .fit(bank)
             .kneighbors(queries, return_distance=False)
@@ -95,7 +95,7 @@ def _peers(queries: np.ndarray, bank: np.ndarray, k: int) -> dict[str, Search]:
             "scikit-learn is not installed and left out: uv run --with scikit-learn …",
             file=sys.stderr,
         )
-    return found
+    return searches
 
 
 def main() -> None:
@@ -111,23 +111,23 @@ def main() -> None:
     ):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--device", default="cpu")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     generator = torch.Generator().manual_seed(0)
     bank, queries = (
-        torch.randn(n, given.dim, generator=generator).to(given.device)
-        for n in (given.bank, given.queries)
+        torch.randn(n, arguments.dim, generator=generator).to(arguments.device)
+        for n in (arguments.bank, arguments.queries)
     )
-    searches = rows_of(queries, bank, given.k, given.device)
+    searches = rows_of(queries, bank, arguments.k, arguments.device)
     seconds: dict[str, list[float]] = {name: [] for name in searches}
     results: dict[str, np.ndarray] = {}
     for name, search in searches.items():  # once without the clock, on a part: threads and pages
         (
             search()
-            if given.device != "cpu"
-            else rows_of(queries[:256], bank, given.k, given.device)[name]()
+            if arguments.device != "cpu"
+            else rows_of(queries[:256], bank, arguments.k, arguments.device)[name]()
         )
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-    for number in range(given.rounds):
+    for number in range(arguments.rounds):
         for name, search in searches.items():
             start = clock()
             result = search()

@@ -48,8 +48,8 @@ def _torch_cka(a: nn.Module, b: nn.Module, layers: Sequence[str], loader: DataLo
 
     cka = CKA(a, b, "a", "b", list(layers), list(layers), device="cpu")
     cka.compare(loader)
-    found = cka.export()
-    return Found(found["CKA"], found["model1_layers"], found["model2_layers"])
+    export = cka.export()
+    return Found(export["CKA"], export["model1_layers"], export["model2_layers"])
 
 
 def _pytorch_cka(a: nn.Module, b: nn.Module, layers: Sequence[str], loader: DataLoader) -> Found:

@@ -38,9 +38,9 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=random)
     parser.add_argument("--images", default="scenes:0:128")
     parser.add_argument("--limit", type=int, default=128)
-    asked = parser.parse_args()
-    images = sslens.open_images(asked.images, limit=asked.limit)
-    models = [sslens.load(source) for source in asked.models]
+    arguments = parser.parse_args()
+    images = sslens.open_images(arguments.images, limit=arguments.limit)
+    models = [sslens.load(source) for source in arguments.models]
     found = {
         precision: [grams(model, images, precision=precision) for model in models]
         for precision in ("float32", "bfloat16", "float16")

@@ -259,8 +259,8 @@ def their_dino(c: Case, code: Path, _timm: Path) -> tuple[Step, int]:
 
     def step() -> float:
         with c.autocast():
-            said = teacher(crops[:2])
-            loss = contrast(student(crops), said, 1)
+            targets = teacher(crops[:2])
+            loss = contrast(student(crops), targets, 1)
         value = float(loss.item())
         optimizer.zero_grad()
         loss.backward()
@@ -305,11 +305,11 @@ def race(
     """Seconds a step in each round, in turn, the order turned round from one round to the next."""
     for step in steps.values():
         step(), step()
-    found: dict[str, list[float]] = {name: [] for name in steps}
+    times: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(rounds):
         for name in list(steps)[:: 1 if number % 2 else -1]:
-            found[name].append(seconds(steps[name], count, device, clock))
-    return found
+            times[name].append(seconds(steps[name], count, device, clock))
+    return times
 
 
 def products(step: Step) -> float:
@@ -319,13 +319,15 @@ def products(step: Step) -> float:
     return float(counter.get_total_flops())
 
 
-def line(c: Case, found: Mapping[str, Sequence[float]], flops: float, peak: float | None) -> str:
+def line(c: Case, times: Mapping[str, Sequence[float]], flops: float, peak: float | None) -> str:
     images = len(next(iter(c.batch.values())))
     dtype = str(c.dtype).removeprefix("torch.")
     cells = [f"{c.method:8} {c.arch.name:22} {c.arch.tokens:4} {dtype:8}"]
-    for name, times in found.items():
-        middle = statistics.median(times)
-        ratios = sorted(theirs / mine for theirs, mine in zip(found["theirs"], times, strict=True))
+    for name, seconds_a_step in times.items():
+        middle = statistics.median(seconds_a_step)
+        ratios = sorted(
+            theirs / mine for theirs, mine in zip(times["theirs"], seconds_a_step, strict=True)
+        )
         against = (
             f" {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
             if name != "theirs"
@@ -364,9 +366,9 @@ def main() -> None:
     )
     parser.add_argument("--compile", action="store_true", help="ours with compiled blocks too")
     parser.add_argument("--peak-tflops", type=float, help="of the device in this dtype; gives MFU")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     warnings.filterwarnings("ignore")  # theirs call what torch has deprecated since
-    torch.set_num_threads(asked.threads)
+    torch.set_num_threads(arguments.threads)
     device = best_device("auto")
     cuda = torch.device(device).type == "cuda"
     if not cuda:
@@ -374,41 +376,41 @@ def main() -> None:
     dist.init_process_group(
         "nccl" if cuda else "gloo", store=dist.HashStore(), rank=0, world_size=1
     )
-    archs = asked.archs or (
+    archs = arguments.archs or (
         ["vit_small_patch16_224", "vit_base_patch16_224"]
         if cuda
         else ["vit_mini_patch4_32", "vit_mini_patch8_32", "vit_tiny_patch4_32"]
     )
-    images = asked.batch_size or (128 if cuda else 64)
-    clock = time.process_time if asked.processor_time else time.perf_counter
+    images = arguments.batch_size or (128 if cuda else 64)
+    clock = time.process_time if arguments.processor_time else time.perf_counter
     print(
-        f"{device}, {asked.threads} threads, {images} images a step; images a second, and how many"
-        " times theirs"
+        f"{device}, {arguments.threads} threads, {images} images a step; images a second, and how"
+        " many times theirs"
     )
     for method, theirs in THEIRS.items():
-        code: Path | None = getattr(asked, method.replace("-", "_"))
-        if code is None or (asked.timm is None and method != "dino"):
+        code: Path | None = getattr(arguments, method.replace("-", "_"))
+        if code is None or (arguments.timm is None and method != "dino"):
             print(
                 f"{method}: skipped, give --{method} with a clone of its code"
                 + " and --timm" * (method != "dino")
             )
             continue
         for arch in map(ViTArch.parse, archs):
-            for dtype in asked.dtypes or (["bfloat16"] if cuda else ["float32", "bfloat16"]):
+            for dtype in arguments.dtypes or (["bfloat16"] if cuda else ["float32", "bfloat16"]):
                 torch.manual_seed(0)
                 c = case(method, arch, images, device, getattr(torch, dtype))
-                (mine, our_count), (other, their_count) = ours(c), theirs(c, code, asked.timm)
+                (mine, our_count), (other, their_count) = ours(c), theirs(c, code, arguments.timm)
                 if our_count != their_count:
                     raise SystemExit(
                         f"{method} on {arch.name}: we train {our_count} numbers, they"
                         f" {their_count}."
                     )
                 steps = {"theirs": other, "ours": mine}
-                if asked.compile:
+                if arguments.compile:
                     steps["compiled"] = ours(c, Way(compile=True))[0]
-                flops = products(mine) if asked.peak_tflops else 0.0
-                found = race(steps, asked.rounds, asked.steps, device, clock)
-                print(line(c, found, flops, asked.peak_tflops), flush=True)
+                flops = products(mine) if arguments.peak_tflops else 0.0
+                times = race(steps, arguments.rounds, arguments.steps, device, clock)
+                print(line(c, times, flops, arguments.peak_tflops), flush=True)
     dist.destroy_process_group()
 
 

@@ -39,7 +39,7 @@ def scenes_a_second(
     return float(np.median(rates)), max(rates)
 
 
-def labelled(start: int, count: int) -> tuple[Tensor, Tensor]:
+def render_labelled(start: int, count: int) -> tuple[Tensor, Tensor]:
     images = torch.from_numpy(scenes.render(0, range(start, start + count))).permute(0, 3, 1, 2)
     names = scenes.factors(0, range(start, start + count))["class"]
     return images, torch.tensor([scenes.CLASSES.index(name) for name in names])
@@ -86,8 +86,8 @@ def network(width: int) -> nn.Sequential:
     )
 
 
-def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirrored at random (the class does not depend on the facing) and shifted by up to 4
+def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Mirror images at random (the class does not depend on the facing), and shift all by up to 4
     pixels."""
     mirrored = torch.rand(len(images), generator=generator) < 0.5
     images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
@@ -95,7 +95,7 @@ def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
     return F.pad(images, (4, 4, 4, 4), mode="reflect")[:, :, top : top + 64, left : left + 64]
 
 
-def normalised(images: Tensor) -> Tensor:
+def normalise(images: Tensor) -> Tensor:
     return (images.float() - 127) / 64
 
 
@@ -116,17 +116,17 @@ def train_accuracy(data: tuple[Tensor, Tensor, Tensor, Tensor], epochs: int, wid
         for rows in torch.randperm(len(train), generator=generator)[
             : len(train) // batch * batch
         ].split(batch):
-            scores = model.train()(augmented(normalised(train[rows]), generator))
+            scores = model.train()(augment(normalise(train[rows]), generator))
             loss = F.cross_entropy(scores, train_labels[rows], label_smoothing=0.1)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             schedule.step()
         with torch.no_grad():
-            found = torch.cat(
-                [model.eval()(normalised(part)).argmax(1) for part in test.split(500)]
+            predicted = torch.cat(
+                [model.eval()(normalise(part)).argmax(1) for part in test.split(500)]
             )
-        accuracy = float((found == test_labels).float().mean())
+        accuracy = float((predicted == test_labels).float().mean())
         print(
             f"  epoch {epoch + 1:2d}: test {accuracy:6.2%}  {time.perf_counter() - start:.0f} s",
             flush=True,
@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--width", type=int, default=16, help="channels of the first stage")
     parser.add_argument("--threads", type=int, default=2, help="of the k-NN and the training")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
 
     rows = []
     single, single_best = scenes_a_second(lambda: scenes.render(0, range(1024)), 1024)
@@ -159,14 +159,14 @@ def main() -> None:
     rows.append(
         ("detection scenes a second, one core", f"{several:,.0f} (best {several_best:,.0f})", "")
     )
-    torch.set_num_threads(asked.threads)
-    data = (*labelled(0, TRAIN), *labelled(TRAIN, TEST))
+    torch.set_num_threads(arguments.threads)
+    data = (*render_labelled(0, TRAIN), *render_labelled(TRAIN, TEST))
     rows.append(("20-NN on raw pixels, 8,000 / 2,000", f"{knn_accuracy(*data):.1%}", "< 40 %"))
-    if asked.train:
+    if arguments.train:
         rows.append(
             (
                 "supervised network, the same scenes",
-                f"{train_accuracy(data, asked.epochs, asked.width):.1%}",
+                f"{train_accuracy(data, arguments.epochs, arguments.width):.1%}",
                 "> 90 %",
             )
         )
