@@ -204,8 +204,8 @@ class TestCheck:
         before = check(from_folder(tree)).take([3, 4, 5]).digest
         png(tree / "dog/00.png", 8)
         png(tree / "ant/0.png", 9)
-        kept = (tree / "dog/1.png").stat().st_size
-        (tree / "dog/1.png").write_bytes(b"x" * kept)
+        size = (tree / "dog/1.png").stat().st_size
+        (tree / "dog/1.png").write_bytes(b"x" * size)
         os.utime(tree / "dog/1.png", ns=(OLD, OLD))
         images = check(from_folder(tree))
         assert (

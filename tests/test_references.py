@@ -125,25 +125,28 @@ def test_what_is_shipped_is_where_its_log_ends(card: cards.Card) -> None:
     reference = MAKE.ALL[card.name]
     assert card.shipped is not None
     with safe_open(card.shipped, "pt") as file:
-        said = json.loads(file.metadata()["sslens.encoder"])
+        encoder = json.loads(file.metadata()["sslens.encoder"])
         assert {str(file.get_tensor(key).dtype) for key in file.keys()} == {"torch.float16"}  # noqa: SIM118
-    assert (said["name"], card.arch) == (card.name, MAKE.ARCH)
-    assert (said["about"]["objective"], said["about"]["family"]) == (card.objective, card.family)
+    assert (encoder["name"], card.arch) == (card.name, MAKE.ARCH)
+    assert (encoder["about"]["objective"], encoder["about"]["family"]) == (
+        card.objective,
+        card.family,
+    )
     log = [
         json.loads(line)
         for line in (RUNS / f"{card.name}.jsonl").read_text(encoding="utf-8").splitlines()
     ]
-    assert log[-1]["step"] <= said["about"]["step"] < log[-1]["step"] + 10
-    assert round(said["about"]["epochs"]) <= reference.epochs
+    assert log[-1]["step"] <= encoder["about"]["step"] < log[-1]["step"] + 10
+    assert round(encoder["about"]["epochs"]) <= reference.epochs
     if card.name in MAKE.TUNED:
-        table = path_of(card.name, About.from_json(said["about"]))
+        table = path_of(card.name, About.from_json(encoder["about"]))
         assert table is not None
-        assert table.frame.step.max() == said["about"]["step"]
-        assert (said["about"]["tuned"], card.tuned) == ("fine-tuned", "fine-tuned")
-        assert said["about"]["pretrained"]["source"] in (reference.before, MAKE.RANDOM)
+        assert table.frame.step.max() == encoder["about"]["step"]
+        assert (encoder["about"]["tuned"], card.tuned) == ("fine-tuned", "fine-tuned")
+        assert encoder["about"]["pretrained"]["source"] in (reference.before, MAKE.RANDOM)
     else:
         assert (card.objective, card.epochs) == (
             reference.objective,
-            round(said["about"]["epochs"]),
+            round(encoder["about"]["epochs"]),
         )
-    assert f"{said['about']['step'] * MAKE.BATCH:,} images" in card.notes[0]
+    assert f"{encoder['about']['step'] * MAKE.BATCH:,} images" in card.notes[0]

@@ -215,11 +215,11 @@ def test_the_lit_side_is_brighter() -> None:
 
 def test_the_mask_and_the_hue_fit_the_pixels() -> None:
     frame = scenes.factors(2, range(40)).assign(hue=np.linspace(0, 351, 40), light_strength=0.3)
-    found = [
+    hues = [
         hue_of(image[mask])
         for image, mask in zip(scenes.draw(frame), scenes.masks(frame), strict=True)
     ]
-    off = np.abs((np.array(found) - frame["hue"] + 180) % 360 - 180)
+    off = np.abs((np.array(hues) - frame["hue"] + 180) % 360 - 180)
     assert off.max() < 15  # the camera's noise turns what has little colour
     assert np.quantile(off, 0.9) < 6
 
@@ -234,17 +234,17 @@ def test_boxes_are_tight() -> None:
 
 
 def test_scenes_of_several_objects() -> None:
-    found = [scenes.detection_scene(0, index) for index in range(60)]
-    assert {len(scene.labels) for scene in found} == {1, 2, 3, 4, 5, 6}
-    for scene in found:
+    detections = [scenes.detection_scene(0, index) for index in range(60)]
+    assert {len(scene.labels) for scene in detections} == {1, 2, 3, 4, 5, 6}
+    for scene in detections:
         assert scene.masks.sum(axis=0).max() == 1  # disjoint
         assert scene.masks.sum(axis=(1, 2)).min() >= 30
         assert np.array_equal(scene.boxes, scenes.boxes(scene.masks))
         assert [scenes.CLASSES[label] for label in scene.labels] == scene.factors["class"].tolist()
         assert (scene.factors[["background", "light_angle"]].nunique() == 1).all()
     again = scenes.detection_scene(0, 59)
-    assert np.array_equal(again.image, found[59].image)
-    assert np.array_equal(again.masks, found[59].masks)
+    assert np.array_equal(again.image, detections[59].image)
+    assert np.array_equal(again.masks, detections[59].masks)
 
 
 def test_a_later_object_hides_an_earlier_one() -> None:

@@ -130,7 +130,7 @@ def cluster(place: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
 
 
 def refused(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """What is said of a mistake; nothing is left of it."""
+    """Run a command that is refused; returns the message. No file is left of it."""
     before = sorted(Path().rglob("*"))
     assert main(arguments) == 2
     out, err = capsys.readouterr()
@@ -183,12 +183,12 @@ def test_without_its_options_a_command_line_says_the_same(
     line[place:place] = given
     if where == "start":  # where the objective stands last
         line = [*given, *rest, "mae"]
-    kept, _ = split_line(line)
+    without, _ = split_line(line)
     kind: Any = plugin("cli", "pretrain").Command
     whole = tyro.cli(kind, args=line)
     assert whole.slurm == wanted
-    assert tyro.cli(kind, args=kept) == dataclasses.replace(whole, slurm=Slurm())
-    assert kept == (["mae", *rest] if where != "start" else [*rest, "mae"])
+    assert tyro.cli(kind, args=without) == dataclasses.replace(whole, slurm=Slurm())
+    assert without == (["mae", *rest] if where != "start" else [*rest, "mae"])
 
 
 def test_a_dry_run_shows_the_script_that_sbatch_gets(
@@ -207,8 +207,8 @@ def test_a_dry_run_shows_the_script_that_sbatch_gets(
     assert out == ""
     assert not list(cluster.folder.iterdir())
     assert not Path("slurm").exists()
-    said, _, shown = err.partition("script\n\n")
-    assert said.splitlines() == [
+    message, _, shown = err.partition("script\n\n")
+    assert message.splitlines() == [
         (
             "job       sslens-pretrain: 2 machines of 8 GPUs, 16 tasks of 10 CPUs, 0.5 hours, then"
             " up to 20 times again"
@@ -243,7 +243,7 @@ def test_a_dry_run_shows_the_script_that_sbatch_gets(
     assert main(given) == 0
     out, err = capsys.readouterr()
     assert out == f"{Path('slurm').absolute()}/42_0_log.out\n"
-    assert err.startswith(said)
+    assert err.startswith(message)
     assert "submitted 42: squeue -j 42 shows it, scancel 42 ends it" in err
     assert cluster.script == shown.rstrip("\n") + "\n"
     assert Path("slurm/42_submission.sh").read_text() == cluster.script
@@ -268,7 +268,7 @@ def test_other_commands_are_submitted_as_they_are(
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         ("--slurm-nodes 0", "--slurm-nodes is 0: give 1 or more."),
         ("--slurm-gpus -1", "--slurm-gpus is -1: give 0 or more."),
@@ -293,37 +293,37 @@ def test_other_commands_are_submitted_as_they_are(
     ],
 )
 def test_a_job_that_would_fail_is_not_submitted(
-    cluster: Cluster, capsys: pytest.CaptureFixture[str], more: str, said: str
+    cluster: Cluster, capsys: pytest.CaptureFixture[str], more: str, message: str
 ) -> None:
-    assert refused([*LINE, "--slurm", *more.split()], capsys).startswith(said)
+    assert refused([*LINE, "--slurm", *more.split()], capsys).startswith(message)
 
 
 def test_options_of_a_job_want_the_job(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = "--slurm-nodes is an option of a job: give --slurm too, or leave it out."
-    assert refused([*LINE, "--slurm-nodes", "1"], capsys) == said
-    assert refused([*LINE, "--slurm-nodes", "1", "--no-slurm"], capsys) == said
+    message = "--slurm-nodes is an option of a job: give --slurm too, or leave it out."
+    assert refused([*LINE, "--slurm-nodes", "1"], capsys) == message
+    assert refused([*LINE, "--slurm-nodes", "1", "--no-slurm"], capsys) == message
 
 
 def test_without_submitit_the_extra_is_named(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "submitit", None)
-    said = (
+    message = (
         "--slurm needs the package submitit, which is not installed: run pip install"
         " 'sslens[slurm]'."
     )
-    assert refused([*LINE, "--slurm", "--dry-run"], capsys) == said
+    assert refused([*LINE, "--slurm", "--dry-run"], capsys) == message
 
 
 def test_a_machine_without_slurm_is_told_what_to_do(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = refused([*LINE, "--slurm", "--slurm-gpus", "4"], capsys)
-    assert said.startswith(
+    message = refused([*LINE, "--slurm", "--slurm-gpus", "4"], capsys)
+    assert message.startswith(
         "There is no sbatch here: --slurm submits from the login node of a SLURM cluster."
     )
-    assert "--slurm --dry-run shows the job" in said
-    assert "torchrun --nproc-per-node 4 -m sslens" in said
+    assert "--slurm --dry-run shows the job" in message
+    assert "torchrun --nproc-per-node 4 -m sslens" in message
 
 
 @pytest.mark.parametrize("had", [None, "41_0_log.out"])
@@ -337,8 +337,8 @@ def test_what_sbatch_says_is_passed_on(
     if had is not None:
         Path("slurm").mkdir()
         Path("slurm", had).touch()
-    said = refused([*LINE, "--slurm", "--slurm-partition", "gpux"], capsys)
-    assert said == "sbatch refused the job: sbatch: error: invalid partition specified: gpux"
+    message = refused([*LINE, "--slurm", "--slurm-partition", "gpux"], capsys)
+    assert message == "sbatch refused the job: sbatch: error: invalid partition specified: gpux"
 
 
 def test_a_run_that_is_there_is_not_gone_on_with_unless_asked(
@@ -346,8 +346,8 @@ def test_a_run_that_is_there_is_not_gone_on_with_unless_asked(
 ) -> None:
     Path("runs/mae").mkdir(parents=True)
     Path("runs/mae/state.safetensors").touch()
-    said = refused([*LINE, "--slurm"], capsys)
-    assert said == "runs/mae already holds a run: go on with --resume, or choose another --out."
+    message = refused([*LINE, "--slurm"], capsys)
+    assert message == "runs/mae already holds a run: go on with --resume, or choose another --out."
     assert main([*LINE, "--slurm", "--resume"]) == 0
     assert capsys.readouterr().err.count("--resume") == 1
 
@@ -497,8 +497,10 @@ def test_a_job_comes_again_as_often_as_asked(
     assert cluster.started(folder, ASKED=["room", "room"]) == [1, 0]
     assert cluster.requeued == ["requeue 42"]
     assert sslens.load(tmp_path / "run").about.step == 12
-    (said,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("sslens: ")]
-    assert said.startswith(
+    (message,) = [
+        line for line in capfd.readouterr().err.splitlines() if line.startswith("sslens: ")
+    ]
+    assert message.startswith(
         "sslens: The job's hours are over, and it has gone back into the queue as often as"
     )
 

@@ -168,10 +168,10 @@ def test_an_artefact_is_found_by_its_kind_and_key(tmp_path: Path) -> None:
     )
     name = digest(key)
     assert path == tmp_path / "grams" / name[:2] / f"{name[2:]}.safetensors"
-    found = store.read("grams", {"plan": [1, 2], "weights": "ab"})
-    assert found is not None
-    assert found["x"].tolist() == [[0, 3], [1, 4], [2, 5]]
-    assert found["n"].dtype == torch.int64
+    tensors = store.read("grams", {"plan": [1, 2], "weights": "ab"})
+    assert tensors is not None
+    assert tensors["x"].tolist() == [[0, 3], [1, 4], [2, 5]]
+    assert tensors["n"].dtype == torch.int64
     assert store.has("grams", key)
     assert store.read("features", key) is None
     assert store.read("grams", {**key, "weights": "ac"}) is None

@@ -550,7 +550,7 @@ def test_evaluations_spec_is_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda: EvalTransform(interpolation="bicubik"), "did you mean bicubic"),
         (lambda: RandomResizedCrop(8, interpolation="nearest"), "'nearest' is unknown"),
@@ -576,8 +576,8 @@ def test_evaluations_spec_is_json() -> None:
         ),
     ],
 )
-def test_mistakes_are_said(make, said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_mistakes_are_refused(make, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         make()
 
 
