@@ -231,7 +231,7 @@ class Mixing:
     of pairs of images.
 
     As timm's mode "batch", except that neighbours in a step, (0, 1), (2, 3), …, are mixed with each
-    other; who is whose neighbour is random, because the order of the images is. Mixup gives λx + (1
+    other. Pairs are random, because the order of the images is random. Mixup gives λx + (1
     − λ)x′, with a share λ from Beta(mixup, mixup). Cutmix draws λ from Beta(cutmix, cutmix) and
     puts a box of x′ into x, with √(1 − λ) of the image's sides and a uniform centre; λ then becomes
     the share of x that is left. Where both parameters are above 0, each of the two is taken with

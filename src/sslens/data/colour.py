@@ -19,7 +19,7 @@ from torch import Tensor
 from sslens.errors import InputError
 
 Parameters = dict[str, np.ndarray]
-"""What `draw` returns: arrays whose first axis is the image."""
+"""The parameters that `draw` returns: arrays by name, with the image as their first axis."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

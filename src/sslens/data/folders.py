@@ -38,7 +38,7 @@ _SPLIT = re.compile(r"(train|val|valid|validation|test|dev|eval)\d*", re.IGNOREC
 _SETTLED_NS = 2_000_000_000
 _THREADS = min(16, (os.cpu_count() or 1) + 4)
 _TASK = 32  # files that one thread takes at a time
-_SAVED_EVERY = 2048  # tasks (65,536 files) after which what was read is written down
+_SAVED_EVERY = 2048  # tasks (65,536 files) after which the index is written
 
 
 def from_folder(path: Path) -> ImageSet:

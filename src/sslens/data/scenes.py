@@ -1,5 +1,4 @@
-"""The embedded images: generated 64 × 64 scenes whose class, factors, boxes and masks are known
-exactly.
+"""The embedded images: generated 64 × 64 scenes with exactly known class, factors, boxes and masks.
 
 A scene is a pure function of (seed, index). Every random number is a hash of (seed, index, name),
 so a scene does not depend on the batch that it is rendered in, and each factor is independent of

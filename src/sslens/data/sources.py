@@ -1,4 +1,4 @@
-"""Under which names there may be images: known before anything heavy is imported."""
+"""The names of sources of images, which are checked before anything heavy is imported."""
 
 from pathlib import Path
 
@@ -11,11 +11,11 @@ SCENES = (0, 2000)
 
 
 def require_source(source: str | Path) -> None:
-    """Refuse a source under which there can be no images.
+    """Refuse a source that can hold no images.
 
     Raises:
-        InputError: nothing is there, it cannot be read, or it is of no kind that holds images; the
-            nearest name is offered.
+        InputError: the source is not there (the nearest name is offered), cannot be read, or is of
+            no kind that holds images.
 
     >>> require_source("scenes:0:64")
     """

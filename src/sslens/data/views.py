@@ -45,7 +45,7 @@ class Operation(Protocol):
     """
 
     def draw(self, rng: np.random.Generator, count: int) -> Parameters:
-        """Parameters for `count` images: arrays whose first axis is the image."""
+        """Parameters for `count` images: arrays with the image as their first axis."""
 
     def apply(
         self, batch: Float32[Tensor, "image 3 h w"], parameters: Parameters
