@@ -276,6 +276,7 @@ def describe(path: Path | str) -> str:
     Raises:
         InputError: as `read` does.
     """
+    path = _as_path(path)
     found = read(path)
     about = found.about
     known = [text for text in (about.objective, about.family, about.arch, about.tuned) if text]
