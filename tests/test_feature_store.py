@@ -271,7 +271,7 @@ def test_a_model_that_was_compared_is_not_passed_again_by_another_process(
 ) -> None:
     monkeypatch.setenv("SSLENS_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
-    source, images = [NANO, f"{NANO}:1"], ["--images", "scenes:0:40"]
+    source, images = [NANO, f"{NANO}:1"], ["--images", "scenes:0:120"]
     common = ["--device", "cpu", "--precision", "float32"]
 
     def run(*arguments: str) -> None:
@@ -283,7 +283,7 @@ def test_a_model_that_was_compared_is_not_passed_again_by_another_process(
         with passed() as seen:
             run("knn", source[0], *images)
             run("features", source[0], *images, "--out", "features")
-            run("probe", source[0], *images, "--folds", "2", "--grid", "small")
+            run("probe", source[0], *images, "--folds", "3", "--grid", "small")
         assert seen == []
 
     assert forked(others) == [0]

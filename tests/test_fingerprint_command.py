@@ -172,7 +172,10 @@ def test_a_dry_run_writes_nothing(place: Path, capsys: pytest.CaptureFixture[str
             [*LINE, "-o", "photos/class0/0.png"],
             "0.png is there and is no fingerprint: it would be lost",
         ),
-        ([*LINE, "--tokens"], "--tokens names none"),
+        (
+            [*LINE, "--tokens"],
+            "No tokens are named: give one or more of all, cls and patch to --tokens",
+        ),
         (
             ["fingerprint", "pixels", "--images", "photos", "--tokens", "cls"],
             "pixels has no CLS token",

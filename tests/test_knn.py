@@ -287,10 +287,10 @@ def test_what_cannot_be_classified_is_refused(
         )
     for line, said in (
         ([NANO], "random:vit_nano_patch8_32 is a model, so images are needed: give --images"),
-        ([NANO, "--images", "val", "--k", "0"], "--k is 0: give numbers above 0"),
+        ([NANO, "--images", "val", "--k", "0"], "k is 0: give numbers above 0 to --k"),
         (
             [NANO, "--images", "val", "--temperature", "-1"],
-            "--temperature is -1.0: give numbers above 0",
+            "temperature is -1.0: give numbers above 0 to --temperature",
         ),
         (
             [NANO, "--images", "val", "--k", "50"],
@@ -312,7 +312,7 @@ def test_what_cannot_be_classified_is_refused(
         assert said in refused(["knn", *line, "--no-controls", "--device", "cpu"], capsys)
     for line, said in (
         (["--out", "val/red/0.png"], "val/red/0.png is a file: features are stored in a folder"),
-        (["--out", "g", "--batch", "0"], "--batch is 0: give 1 or more"),
+        (["--out", "g", "--batch", "0"], "batch is 0: give 1 or more to --batch"),
         (["--out", "g", "--taps", "blocks.7"], 'has no tap "blocks.7"'),
         (["--out", "f/train"], "The features in f/train are another model's"),
     ):

@@ -14,9 +14,9 @@ from sslens.errors import InputError
 from sslens.find import names, plugin
 from sslens.store import Store
 from sslens.study import Study, prepare
+from sslens.study.capturing import capture
 from sslens.study.contract import is_old, load_need, needs_of, wants_images
 from sslens.study.needs import REQUIRED
-from sslens.study.passes import run_passes
 from sslens.study.situation import Captured, Lack, Situation
 from sslens.study.tables import results_key
 
@@ -40,7 +40,7 @@ def captured(tmp_path_factory: pytest.TempPathFactory) -> Captured:
         controls=False,
     )
     plan = prepare(asked, store, quiet=True)
-    return run_passes(plan.situation, plan.passes, store, plan.precision)
+    return capture(plan.situation, plan.passes, plan.runner)
 
 
 @pytest.mark.parametrize("name", NEEDS)

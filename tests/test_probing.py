@@ -10,8 +10,6 @@ import pytest
 import torch
 
 import sslens
-from sslens.arguments import probing as _probing
-from sslens.arguments.probing import Part, Sets
 from sslens.capture import FeatureReducer, Features, collect, open_features
 from sslens.capture.shards import extract
 from sslens.cli import main
@@ -32,6 +30,9 @@ from sslens.probes.linear.training import (
 )
 from sslens.probes.splits import few_shot, folds, held_out
 from sslens.statistics.proportions import wilson
+from sslens.study import probe_tables
+from sslens.study.probe_request import ProbeRequest
+from sslens.study.probe_sets import Part, ProbeSets
 
 NANO = "random:vit_nano_patch8_32"
 LAST = ("norm", "cls")
@@ -357,8 +358,10 @@ def test_the_preview_learns_of_every_class(monkeypatch: pytest.MonkeyPatch) -> N
     )
     store = Features.of({("norm", "cls"): values}, labels=labels, classes=("a", "b"))
     part = Part(store, np.arange(100), labels, None)
-    monkeypatch.setattr(_probing, "PREVIEWED", 20)
-    table = Sets(None, ("a", "b"), part, part, part).preview([Head((LAST,))]).frame
+    monkeypatch.setattr(probe_tables, "PREVIEWED", 20)
+    request = ProbeRequest(NANO, "scenes:0:100", folds=3)
+    sets = ProbeSets(request, None, ("a", "b"), part, part, part)
+    table = probe_tables.preview(sets, [Head((LAST,))]).frame
     assert (table.accuracy.item(), table.trained.item(), table.images.item()) == (1.0, 20, 100)
 
 
@@ -401,7 +404,7 @@ def test_mistakes_are_said_in_a_sentence(
     np.savez("test.npz", images=255 - pixels, labels=np.zeros(12, int))
     base = ["--test", "scenes:1:20", "--grid", "small", "--out", "out"]
     for images, said in [
-        ("none.npz", "none.npz has no classes"),
+        ("none.npz", "The images of none.npz have no classes, and a probe learns them"),
         ("other.npz", 'scenes:1:20 has images of the class "'),
     ]:
         assert said in refused([NANO, "--images", images, *base], capsys)
@@ -415,12 +418,12 @@ def test_mistakes_are_said_in_a_sentence(
         assert said in refused(asked, capsys)
     for arguments, said in [
         ([NANO, "--test", "scenes:1:20"], "no images to train on"),
-        ([NANO, "--images", "scenes"], "Give --test"),
+        ([NANO, "--images", "scenes"], "There are no images to test on: give --test"),
         ([NANO, "--images", "scenes:0:120", *base, "--top", "11"], "top 11 of 10 classes"),
-        ([NANO, "--images", "scenes:0:40", *base, "--layers", "0"], "--layers is 0"),
+        ([NANO, "--images", "scenes:0:40", *base, "--layers", "0"], "layers is 0: give 1 or more to --layers"),
         (
             [NANO, "--images", "scenes:0:40", "--folds", "3", "--few-shot", "0.1"],
-            "--few-shot goes with --test",
+            "few_shot wants images to test on: leave --few-shot out, or give --test",
         ),
         ([NANO, "--images", "scenes:0:120", *base, "--taps", "blocks.99"], "no tap"),
     ]:

@@ -65,7 +65,9 @@ def forwards() -> Iterator[list[int]]:
     seen: list[int] = []
 
     def see(module: torch.nn.Module, args: Any, _output: Any) -> None:
-        if isinstance(module, PatchEmbed) and not args[0].is_meta:  # which only count
+        if (
+            isinstance(module, PatchEmbed) and not args[0].is_meta and args[0].any()
+        ):  # not for shapes
             seen.append(len(args[0]))
 
     handle = torch.nn.modules.module.register_module_forward_hook(see)

@@ -34,16 +34,18 @@ class Command:
     ]
     """Models to compare."""
     images: str | None = None
-    """A folder (a class a subfolder, or flat), an .npz file, cifar10[:val|:train], or scenes[:SEED[:COUNT]]; fingerprints and
-    paths of fine-tuning want none."""
+    """A folder (a class a subfolder, or flat), an .npz file, cifar10[:val|:train], or
+    scenes[:SEED[:COUNT]]; fingerprints and paths of fine-tuning want none."""
     common: tyro.conf.OmitArgPrefixes[Common] = Common(limit=1024)
     bank: str | None = None
-    """Labelled images that vote in k-NN and train probes; without it k-NN leaves one out, and half the images train."""
+    """Labelled images that vote in k-NN and train probes; without it k-NN leaves one out, and half
+    the images train."""
     analyses: tuple[str, ...] = ()
-    """Which analyses, with spaces or commas between; unless given all that have something to show, but for the costly ones (see
-    docs/exhibits.md)."""
+    """Which analyses, with spaces or commas between; unless given all that have something to show,
+    but for the costly ones (see docs/exhibits.md)."""
     tokens: tuple[Literal["all", "cls", "patch"], ...] = ("all", "cls")
-    """Which tokens CKA compares: all of them (the papers' choice), the CLS token, the patch tokens."""
+    """Which tokens CKA compares: all of them (the papers' choice), the CLS token, the patch
+    tokens."""
     controls: bool = True
     """Random initialisations of each architecture and raw pixels beside the models."""
     batch: int = 32
@@ -55,7 +57,8 @@ class Command:
     grid: Literal["small", "paper"] = "small"
     """Settings that probes are tried with: 8, or the papers' 216."""
     any_transform: bool = False
-    """Compare fingerprints also where their models saw other parts of the images, or resampled otherwise."""
+    """Compare fingerprints also where their models saw other parts of the images, or resampled
+    otherwise."""
     slurm: tyro.conf.OmitArgPrefixes[Slurm] = Slurm()
 
 

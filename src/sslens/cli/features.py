@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from sslens.arguments.options import Text
-from sslens.errors import InputError
 from sslens.slurm import Slurm
+
+if TYPE_CHECKING:
+    from sslens.study.storing import FeatureRequest
 
 
 @dataclass(frozen=True)
@@ -31,15 +33,19 @@ class Command:
     """
 
     model: tyro.conf.Positional[str]
-    """As sslens compare takes it: the name of a card, a file, a folder of sslens pretrain, timm:NAME or random:NAME[:SEED]."""
+    """As sslens compare takes it: the name of a card, a file, a folder of sslens pretrain,
+    timm:NAME or random:NAME[:SEED]."""
     images: str
-    """A folder (a class a subfolder, or flat), an .npz file, cifar10[:val|:train], or scenes[:SEED[:COUNT]]."""
+    """A folder (a class a subfolder, or flat), an .npz file, cifar10[:val|:train], or
+    scenes[:SEED[:COUNT]]."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """The folder; what it holds already of the same features is not computed again."""
     taps: tuple[str, ...] = ()
-    """Which layers, by name, such as blocks.11; the outputs of all blocks and the final norm unless given."""
+    """Which layers, by name, such as blocks.11; the outputs of all blocks and the final norm unless
+    given."""
     poolings: tuple[Literal["cls", "mean", "patch"], ...] = ()
-    """The CLS token, the mean of all tokens (or of a CNN's map), the mean of the patch tokens; all there are unless given."""
+    """The CLS token, the mean of all tokens (or of a CNN's map), the mean of the patch tokens; all
+    there are unless given."""
     dtype: Literal["float16", "float32"] = "float16"
     """float16 holds 11 bits of values up to 65,504, and what it cannot hold is an error."""
     shard: int | None = None
@@ -61,78 +67,18 @@ class Command:
     slurm: tyro.conf.OmitArgPrefixes[Slurm] = Slurm()
 
 
-def check(command: Command) -> None:
-    """Refuse what can be known to be wrong before anything heavy is imported."""
-    from sslens import zoo
-
-    zoo.check(command.model)
-    if command.out.exists() and not command.out.is_dir():
-        raise InputError(
-            f"{command.out} is a file: features are stored in a folder, give another --out."
-        )
-    for name, value in (("--batch", command.batch), ("--shard", command.shard)):
-        if value is not None and value < 1:
-            raise InputError(f"{name} is {value}: give 1 or more.")
-
-
 def run(command: Command, line: str, say: Text) -> Path | None:
     """Carry it out; returns the folder."""
-    check(command)
-    from sslens import zoo
-    from sslens.capture.shards import describe, fill, require_folder
-    from sslens.data import open_images
-    from sslens.processes import best_device, best_precision, processes
-    from sslens.progress import progress
-    from sslens.store import Store, home
+    from sslens.study import storing
 
-    with processes(best_device(command.device)) as process:
-        model = zoo.load(command.model)
-        with progress("checking images", quiet=not process.first) as report:
-            images = open_images(
-                command.images,
-                limit=command.limit,
-                seed=command.seed,
-                on_bad=command.on_bad,
-                minimum=1,
-                progress=report,
-            )
-        wanted = describe(
-            model,
-            images,
-            taps=command.taps or None,
-            poolings=command.poolings or None,
-            dtype=command.dtype,
-            shard=command.shard,
-            precision=best_precision(command.precision, process.device),
-            folder=command.out,
-        )
-        missing = require_folder(command.out, wanted)
-        if process.first:
-            size = len(images) * wanted.row_bytes
-            transform = model.transform
-            say(
-                f"model     {model.name}, {len(wanted.taps)} taps, {len(wanted.columns)} taps and"
-                f" poolings\nimages    {len(images):,} of {images.name}"
-                f" ({images.content[:12]})\nseen as   {transform.crop} of {transform.resize} px,"
-                f" {transform.interpolation}; {wanted.precision}\nsize      {size / 1e9:.3g} GB:"
-                f" {wanted.row_bytes / 1e3:.3g} kB an image in {wanted.dtype}, {wanted.count} files"
-                f" of {wanted.shard:,} images\npass      {len(missing)} of {wanted.count} files to"
-                f" be made, on {process.device}"
-            )
-            for name, reason in images.skipped[:20]:
-                say(f"note      {name} could not be decoded and was left out ({reason})")
-        if command.dry_run:
-            return None
-        with progress(model.name, quiet=not process.first) as report:
-            fill(
-                command.out,
-                wanted,
-                missing,
-                model,
-                images,
-                batch=command.batch,
-                device=process.device,
-                store=Store(home() / "store"),
-                progress=report,
-            )
-        return command.out if process.first else None
+    return storing.run(check(command), dry_run=command.dry_run, say=say)
+
+
+def check(command: Command) -> "FeatureRequest":
+    """What is asked; what is known to be wrong without images and models is refused."""
+    from sslens.study.storing import FeatureRequest
+
+    asked = {
+        name: value for name, value in vars(command).items() if name not in ("dry_run", "slurm")
+    }
+    return FeatureRequest(**asked)

@@ -1,10 +1,11 @@
-"""The images of a study and its bank, opened and checked."""
+"""Images and a bank, opened and checked, and what a reader must know of them."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, cast
 
+from sslens.data.sources import require_source
 from sslens.errors import InputError
 from sslens.progress import progress
-from sslens.study.asked import Study
 
 if TYPE_CHECKING:
     from sslens.data.images import ImageSet
@@ -13,56 +14,92 @@ if TYPE_CHECKING:
 NAMED = 20
 
 
-def open_sets(study: Study, *, quiet: bool) -> "tuple[ImageSet | None, ImageSet | None]":
-    """Open the images and the bank of a study, and check each file.
+def require_sources(*sources: str | None) -> None:
+    """Refuse images that are not there, before anything heavy is imported.
 
     Raises:
-        InputError: they are not there or cannot be read, or the bank has other classes.
+        InputError: naming the first that is not there.
+    """
+    for source in sources:
+        if source is not None:
+            require_source(source)
+
+
+def open_sets(
+    sources: "Mapping[str, tuple[str | None, int | None]]",
+    *,
+    seed: int = 0,
+    on_bad: str = "stop",
+    minimum: int = 4,
+    quiet: bool = False,
+) -> "dict[str, ImageSet | None]":
+    """Open sets of images and check each file.
+
+    Args:
+        sources: by role what `open_images` takes, or None, and how many images are taken at most.
+        seed: of the images drawn.
+        on_bad: "stop" at an image that cannot be decoded, or "skip" it.
+        minimum: fewest images that will do.
+        quiet: whether nothing is said of how far the checking is.
+
+    Raises:
+        InputError: images are not there, cannot be read, or are too few.
     """
     from sslens.data import open_images
 
-    if study.images is None:
-        return None, None
-    on_bad = cast(Literal["stop", "skip"], study.on_bad)
-    sets: list[ImageSet | None] = []
+    stop_or_skip = cast(Literal["stop", "skip"], on_bad)
+    sets: dict[str, ImageSet | None] = {}
     with progress("checking images", quiet=quiet) as report:
-        for source, limit in ((study.images, study.limit), (study.bank, None)):
-            if source is None:
-                sets.append(None)
-                continue
-            sets.append(
-                open_images(source, limit=limit, seed=study.seed, on_bad=on_bad, progress=report)
-            )
-    images, bank = sets
-    assert images is not None
+        for role, (source, limit) in sources.items():
+            sets[role] = None
+            if source is not None:
+                sets[role] = open_images(
+                    source,
+                    limit=limit,
+                    seed=seed,
+                    on_bad=stop_or_skip,
+                    minimum=minimum,
+                    progress=report,
+                )
+    return sets
+
+
+def require_classes(images: "ImageSet", source: str, why: str) -> None:
+    """Refuse images without classes; `why` is the clause that says what needs them."""
+    if images.labels is None:
+        raise InputError(
+            f"The images of {source} have no classes, and {why}",
+            mend="give a folder with a subfolder a class",
+        )
+
+
+def require_same_classes(
+    images: "ImageSet", bank: "ImageSet | None", images_source: str, bank_source: str
+) -> None:
+    """Refuse a bank with other classes than the images."""
     if bank is not None and images.labels is not None and bank.classes != images.classes:
         raise InputError(
-            f"{study.bank} and {study.images} have different classes ({len(bank.classes)} and"
+            f"{bank_source} and {images_source} have different classes ({len(bank.classes)} and"
             f" {len(images.classes)}): k-NN needs the same folders in both."
         )
-    return images, bank
 
 
-def describe_sets(images: "ImageSet | None", bank: "ImageSet | None") -> list[str]:
-    """What a reader must know of the images: which could not be decoded, and which are in both."""
-    notes = []
-    for each in (images, bank):
-        if each is not None and each.skipped:
-            named = "; ".join(f"{name} ({reason})" for name, reason in each.skipped[:NAMED])
-            left = len(each.skipped) - NAMED
-            notes.append(
-                f"{len(each.skipped)} images of {each.name} could not be decoded and were left out:"
-                f" {named}{f'; and {left} more' if left > 0 else ''}."
-            )
-    both = overlap(images, bank)
-    if both and images is not None and images.labels is not None:
-        notes.append(
-            f"{both} of the {len(images)} images are in the bank too, where k-NN finds them"
-            " themselves and probes are trained on them."
-        )
-    return notes
+def describe_skipped(images: "ImageSet | None") -> list[str]:
+    """Which images could not be decoded, as notes for a reader."""
+    if images is None or not images.skipped:
+        return []
+    named = "; ".join(f"{name} ({reason})" for name, reason in images.skipped[:NAMED])
+    left = len(images.skipped) - NAMED
+    return [
+        f"{len(images.skipped)} images of {images.name} could not be decoded and were left out:"
+        f" {named}{f'; and {left} more' if left > 0 else ''}."
+    ]
 
 
-def overlap(images: "ImageSet | None", bank: "ImageSet | None") -> int:
-    """How many images are in the bank too, by their contents."""
-    return 0 if images is None or bank is None else len(images.contents & bank.contents)
+def describe_overlap(images: "ImageSet | None", bank: "ImageSet | None", use: str) -> list[str]:
+    """How many images are in the bank too, by their contents, as notes; `use` is the clause that
+    says what comes of it."""
+    if images is None or bank is None or images.labels is None:
+        return []
+    both = len(images.contents & bank.contents)
+    return [f"{both} of the {len(images)} images are in the bank too, {use}"] if both else []

@@ -1,13 +1,14 @@
 """The models of a study and their controls, each with a name of its own."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sslens import fingerprint, zoo
+from sslens.errors import InputError
 from sslens.models.about import About
-from sslens.study.asked import Study
 
 if TYPE_CHECKING:
     from sslens.comparisons.inputs import ModelInfo
@@ -39,6 +40,20 @@ class Member:
         return one
 
     @property
+    def network(self) -> "Backbone":
+        """The network at hand.
+
+        Raises:
+            InputError: the member is a fingerprint.
+        """
+        if self.model is None:
+            raise InputError(
+                f"{self.name} is a fingerprint, which holds Grams and no network",
+                mend="give the model itself",
+            )
+        return self.model
+
+    @property
     def about(self) -> About:
         """What is known of the model."""
         return self.described.about
@@ -56,8 +71,8 @@ class Member:
         return "control" if self.control else "model"
 
 
-def load_members(study: Study) -> tuple[Member, ...]:
-    """Load the models of a study in the order given, then add its controls.
+def load_members(sources: Sequence[str], *, controls: bool) -> tuple[Member, ...]:
+    """Load models in the order given, then add their controls if these are wanted.
 
     Controls are two random initialisations of each architecture, and raw pixels; a control that was
     given as a model is not added again.
@@ -65,8 +80,8 @@ def load_members(study: Study) -> tuple[Member, ...]:
     Raises:
         InputError: a model cannot be loaded.
     """
-    members = [_load(source) for source in study.models]
-    if study.controls and study.images is not None:
+    members = [_load(source) for source in sources]
+    if controls:
         members += _load_controls(members)
     if all(member.control for member in members):  # nothing else was given: they are studied
         members = [replace(member, control=False) for member in members]

@@ -1,15 +1,14 @@
-"""Passes of a study's models over its images: what is wanted of each, and what is in the store."""
+"""Passes of models over images: what is wanted of each, what of that is in the store, and how all
+of them are run."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 from sslens.progress import progress
 from sslens.store import Store
-from sslens.study.contract import load_need, needs_of
 from sslens.study.members import Member
-from sslens.study.situation import Captured, Situation, identify
 
 if TYPE_CHECKING:
     from sslens.capture import Reducer
@@ -26,21 +25,22 @@ class ActivationPass:
 
     Attributes:
         bank: whether the images are those of the bank.
+        taps: names of the taps that reducers may read; all unless given.
         missing: how many of the reducers' results are not in the store.
     """
 
     member: Member
     images: "ImageSet"
-    bank: bool
     plan: "Plan"
     reducers: "tuple[Reducer[Any], ...]"
-    missing: int
+    bank: bool = False
+    taps: tuple[str, ...] | None = None
+    missing: int = 0
 
     @property
     def model(self) -> "Backbone":
         """The network that passes."""
-        assert self.member.model is not None
-        return self.member.model
+        return self.member.network
 
     @property
     def view(self) -> tuple[Any, ...]:
@@ -64,97 +64,93 @@ class ActivationPass:
                 torch.func.functional_call(network, shapes, (image,))
         return float(counter.get_total_flops() * len(self.images))
 
-
-def plan_passes(
-    situation: Situation, analyses: Iterable[str], store: Store, precision: str
-) -> tuple[ActivationPass, ...]:
-    """The passes that the needs of these analyses ask for; a model without such taps makes none."""
-    from sslens.plan import Plan
-
-    needs = {name: load_need(name, each) for each in analyses for name in needs_of(each)}
-    wanted: list[Reducer[Any]] = []
-    of_bank: list[Reducer[Any]] = []
-    for _, need in sorted(needs.items()):
-        reducers = need.reducers(situation.study) if hasattr(need, "reducers") else ()
-        wanted += reducers
-        of_bank += reducers if getattr(need, "BANK", False) else ()
-    passes = []
-    for member in situation.members:
-        if member.model is None:
-            continue
-        for images, reducers, bank in (
-            (situation.images, wanted, False),
-            (situation.bank, of_bank, True),
-        ):
-            if images is None or not reducers:
-                continue
-            plan = Plan.draw(images.ids, situation.study.batch, situation.study.seed)
-            one = _plan_pass(member, images, bank, plan, reducers, store, precision)
-            passes += [one] if one.reducers else []
-    return tuple(passes)
+    def describe(self) -> str:
+        """A line that says which model passes over which images, and what it costs."""
+        state = f"{self.flops() / 1e9:,.0f} GFLOP" if self.missing else "in the store"
+        return (
+            f"{self.member.role:<9} {self.member.name} over {len(self.images):,} images of"
+            f" {self.images.name}: {state}"
+        )
 
 
-def _plan_pass(
-    member: Member,
-    images: "ImageSet",
-    bank: bool,
-    plan: "Plan",
-    reducers: "Sequence[Reducer[Any]]",
-    store: Store,
-    precision: str,
-) -> ActivationPass:
-    from sslens.capture import find_missing
+@final
+@dataclass(frozen=True)
+class PassRunner:
+    """Where and how passes run: the only place from which a command passes models over images.
 
-    assert member.model is not None
-    taps = member.model.pick(None)
-    unique = {identify(reducer): reducer for reducer in reducers}
-    useful = tuple(reducer for reducer in unique.values() if reducer.taps(member.model, taps))
-    missing = find_missing(
-        member.model, images, useful, store=store, plan=plan, precision=precision
-    )
-    return ActivationPass(member, images, bank, plan, useful, sum(missing))
+    Attributes:
+        store: where results are looked up and kept.
+        device: "cpu", "cuda", ….
+        precision: of the forward pass.
+        quiet: whether nothing is said of how far a pass is.
+    """
 
+    store: Store
+    device: str = "cpu"
+    precision: str = "float32"
+    quiet: bool = True
 
-def run_passes(
-    situation: Situation, passes: Sequence[ActivationPass], store: Store, precision: str
-) -> Captured:
-    """What all passes make, from the store or from one pass a model and set of images."""
-    made = {
-        (identify(reducer), one.bank, one.member.name): result
-        for one, results in _run_each(situation, passes, store, precision)
-        for reducer, result in zip(one.reducers, results, strict=True)
-    }
-    return Captured(situation, made, store)
+    def plan(
+        self,
+        member: Member,
+        images: "ImageSet",
+        plan: "Plan",
+        reducers: "Sequence[Reducer[Any]]",
+        *,
+        bank: bool = False,
+        taps: tuple[str, ...] | None = None,
+    ) -> ActivationPass:
+        """A pass with those of the reducers that find taps in the model, and what is missing."""
+        from sslens.capture import find_missing
 
+        model = member.network
+        named = model.pick(taps)
+        useful = tuple(reducer for reducer in reducers if reducer.taps(model, named))
+        missing = find_missing(
+            model,
+            images,
+            useful,
+            store=self.store,
+            plan=plan,
+            taps=taps,
+            precision=self.precision,
+        )
+        return ActivationPass(member, images, plan, useful, bank, taps, sum(missing))
 
-def _run_each(
-    situation: Situation, passes: Sequence[ActivationPass], store: Store, precision: str
-) -> Iterator[tuple[ActivationPass, list[Any]]]:
-    """Each pass and its results; images that several models see alike are decoded once for all."""
-    from sslens.capture import collect
-    from sslens.data.decoded import Decoded
+    def run(self, passes: Sequence[ActivationPass]) -> Iterator[tuple[ActivationPass, list[Any]]]:
+        """Each pass and its results, one a reducer, from the store or computed.
 
-    waiting = Counter(one.view for one in passes if one.missing)
-    decoded: dict[tuple[Any, ...], Decoded] = {}
-    for number, one in enumerate(passes, 1):
-        if one.missing and waiting[one.view] > 1 and one.view not in decoded:
-            decoded[one.view] = Decoded(one.images, one.model.transform)
-        label = f"[{number}/{len(passes)}] {one.member.name}"
-        with progress(label, quiet=situation.quiet or not one.missing) as report:
-            results = collect(
-                one.model,
-                one.images,
-                one.reducers,
-                plan=one.plan,
-                store=store,
-                device=situation.device,
-                precision=precision,
-                decoded=decoded.get(one.view),
-                progress=report,
+        Images that several models see alike are decoded once for all of them.
+        """
+        from sslens.capture import collect
+        from sslens.data.decoded import Decoded
+
+        waiting = Counter(one.view for one in passes if one.missing)
+        decoded: dict[tuple[Any, ...], Decoded] = {}
+        for number, one in enumerate(passes, 1):
+            if one.missing and waiting[one.view] > 1 and one.view not in decoded:
+                decoded[one.view] = Decoded(one.images, one.model.transform)
+            label = (
+                one.member.name
+                if len(passes) == 1
+                else f"[{number}/{len(passes)}] {one.member.name}"
             )
-        yield one, results
-        one.model.to("cpu")  # the next one needs the room
-        if one.missing:
-            waiting[one.view] -= 1
-            if not waiting[one.view]:
-                decoded.pop(one.view, None)
+            with progress(label, quiet=self.quiet or not one.missing) as report:
+                results = collect(
+                    one.model,
+                    one.images,
+                    one.reducers,
+                    plan=one.plan,
+                    taps=one.taps,
+                    store=self.store,
+                    device=self.device,
+                    precision=self.precision,
+                    decoded=decoded.get(one.view),
+                    progress=report,
+                )
+            yield one, results
+            one.model.to("cpu")  # the next one needs the room
+            if one.missing:
+                waiting[one.view] -= 1
+                if not waiting[one.view]:
+                    decoded.pop(one.view, None)

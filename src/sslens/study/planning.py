@@ -10,10 +10,16 @@ from sslens import fingerprint
 from sslens.errors import Doubt
 from sslens.store import Store
 from sslens.study.asked import Study
+from sslens.study.capturing import plan_passes
 from sslens.study.choosing import choose_analyses
-from sslens.study.image_sets import describe_sets, open_sets
+from sslens.study.image_sets import (
+    describe_overlap,
+    describe_skipped,
+    open_sets,
+    require_same_classes,
+)
 from sslens.study.members import Member, load_members
-from sslens.study.passes import ActivationPass, plan_passes
+from sslens.study.passes import ActivationPass, PassRunner
 from sslens.study.situation import Situation
 
 if TYPE_CHECKING:
@@ -32,7 +38,7 @@ class StudyPlan:
         passes: of the models over the images and the bank.
         notes: what a reader of the report must know.
         left_out: analyses that have nothing to show for these models, with the reason.
-        precision: of the forward passes.
+        runner: where and how the passes run.
     """
 
     situation: Situation
@@ -40,7 +46,7 @@ class StudyPlan:
     passes: tuple[ActivationPass, ...]
     notes: tuple[str, ...]
     left_out: Mapping[str, str]
-    precision: str
+    runner: PassRunner
 
     @property
     def study(self) -> Study:
@@ -78,19 +84,10 @@ class StudyPlan:
                 lines.append(f"{begin}: its fingerprint over {count:,} images")
             elif member.name not in passing:
                 lines.append(f"{begin}: no pass over images")
-        lines += [describe_pass(one) for one in self.passes]
-        lines.append(f"device    {self.situation.device}, {self.precision}")
+        lines += [one.describe() for one in self.passes]
+        lines.append(f"device    {self.runner.device}, {self.runner.precision}")
         lines += [f"note      {note}" for note in self.notes]
         return "\n".join(lines)
-
-
-def describe_pass(one: ActivationPass) -> str:
-    """A line that says which model passes over which images, and what it costs."""
-    state = f"{one.flops() / 1e9:,.0f} GFLOP" if one.missing else "in the store"
-    return (
-        f"{one.member.role:<9} {one.member.name} over {len(one.images):,} images of"
-        f" {one.images.name}: {state}"
-    )
 
 
 def prepare(study: Study, store: Store, *, quiet: bool = False) -> StudyPlan:
@@ -103,17 +100,37 @@ def prepare(study: Study, store: Store, *, quiet: bool = False) -> StudyPlan:
 
     device = best_device(study.device)
     precision = best_precision(study.precision, device)
-    images, bank = open_sets(study, quiet=quiet)
-    notes = describe_sets(images, bank)
+    images, bank, notes = open_study_images(study, quiet=quiet)
     with warnings.catch_warnings(record=True) as doubts:  # as of heads that no file tells
         warnings.simplefilter("always", Doubt)
-        members = load_members(study)
+        members = load_members(study.models, controls=study.controls and study.images is not None)
     notes += dict.fromkeys(str(doubt.message) for doubt in doubts)
     situation = Situation(study, members, images, bank, device, quiet)
     choice = choose_analyses(situation)
-    passes = plan_passes(situation, choice.analyses, store, precision)
+    runner = PassRunner(store, device, precision, quiet)
+    passes = plan_passes(situation, choice.analyses, runner)
     notes += [*choice.notes, *_compare_views(situation, passes, precision)]
-    return StudyPlan(situation, choice.analyses, passes, tuple(notes), choice.left_out, precision)
+    return StudyPlan(situation, choice.analyses, passes, tuple(notes), choice.left_out, runner)
+
+
+def open_study_images(
+    study: Study, *, quiet: bool
+) -> "tuple[ImageSet | None, ImageSet | None, list[str]]":
+    """The images and the bank of a study, and what a reader must know of them.
+
+    Raises:
+        InputError: images are not there or cannot be read, or the bank has other classes.
+    """
+    if study.images is None:
+        return None, None, []
+    sources = {"images": (study.images, study.limit), "bank": (study.bank, None)}
+    sets = open_sets(sources, seed=study.seed, on_bad=study.on_bad, quiet=quiet)
+    images, bank = sets["images"], sets["bank"]
+    assert images is not None
+    require_same_classes(images, bank, study.images, str(study.bank))
+    use = "where k-NN finds them themselves and probes are trained on them."
+    notes = [*describe_skipped(images), *describe_skipped(bank)]
+    return images, bank, [*notes, *describe_overlap(images, bank, use)]
 
 
 def _compare_views(

@@ -3,7 +3,7 @@
 import importlib.metadata
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +12,9 @@ from sslens import __version__
 from sslens.find import plugin
 from sslens.store import Store, home
 from sslens.study.asked import Study
-from sslens.study.contract import is_old, load_need, needs_of
-from sslens.study.passes import run_passes
+from sslens.study.capturing import capture, gather
+from sslens.study.contract import is_old
 from sslens.study.planning import StudyPlan, prepare
-from sslens.study.situation import Captured
 from sslens.study.tables import compute_results
 
 if TYPE_CHECKING:
@@ -56,19 +55,13 @@ def run(
         if dry_run:
             return None
         began = time.time()
-        captured = run_passes(plan.situation, plan.passes, store, plan.precision)
+        captured = capture(plan.situation, plan.passes, plan.runner)
     if not process.first:
         return None
     values = gather(captured, plan.analyses)
     return _write_report(
         plan, values, out, store, began, command, title, (*notes, *plan.notes), study.yaml()
     )
-
-
-def gather(captured: Captured, analyses: Iterable[str]) -> dict[str, Any]:
-    """The value of every need that these analyses name."""
-    needs = {name: load_need(name, each) for each in analyses for name in needs_of(each)}
-    return {name: need.gather(captured) for name, need in needs.items()}
 
 
 def _write_report(
@@ -134,7 +127,7 @@ def _provenance(plan: StudyPlan, command: str, seconds: float) -> dict[str, Any]
         "command": command,
         "made": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
         "seconds": round(seconds, 1),
-        "device": f"{plan.situation.device}, {plan.precision}",
+        "device": f"{plan.runner.device}, {plan.runner.precision}",
         "versions": (
             {"sslens": __version__, "python": platform.python_version()}
             | {name: importlib.metadata.version(name) for name in LIBRARIES}

@@ -1,0 +1,57 @@
+"""What the needs of analyses ask of passes, and the values that are gathered from the results."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sslens.study.contract import load_need, needs_of
+from sslens.study.passes import ActivationPass, PassRunner
+from sslens.study.situation import Captured, Situation, identify
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from sslens.capture import Reducer
+
+
+def plan_passes(
+    situation: Situation, analyses: Iterable[str], runner: PassRunner
+) -> tuple[ActivationPass, ...]:
+    """The passes that the needs of these analyses ask for; a model without such taps makes none."""
+    from sslens.plan import Plan
+
+    wanted: dict[str, Reducer[Any]] = {}
+    wanted_of_bank: dict[str, Reducer[Any]] = {}
+    for _, need in sorted(_load_needs(analyses).items()):
+        reducers = need.reducers(situation.study) if hasattr(need, "reducers") else ()
+        own = {identify(reducer): reducer for reducer in reducers}
+        wanted |= own
+        wanted_of_bank |= own if getattr(need, "BANK", False) else {}
+    sets = ((situation.images, wanted, False), (situation.bank, wanted_of_bank, True))
+    passes = []
+    for member in situation.members:
+        for images, own, bank in sets:
+            if member.model is None or images is None or not own:
+                continue
+            plan = Plan.draw(images.ids, situation.study.batch, situation.study.seed)
+            one = runner.plan(member, images, plan, tuple(own.values()), bank=bank)
+            passes += [one] if one.reducers else []
+    return tuple(passes)
+
+
+def capture(situation: Situation, passes: Sequence[ActivationPass], runner: PassRunner) -> Captured:
+    """What all passes make, from the store or from one pass a model and set of images."""
+    made = {
+        (identify(reducer), one.bank, one.member.name): result
+        for one, results in runner.run(passes)
+        for reducer, result in zip(one.reducers, results, strict=True)
+    }
+    return Captured(situation, made, runner.store)
+
+
+def gather(captured: Captured, analyses: Iterable[str]) -> dict[str, Any]:
+    """The value of every need that these analyses name."""
+    return {name: need.gather(captured) for name, need in _load_needs(analyses).items()}
+
+
+def _load_needs(analyses: Iterable[str]) -> "dict[str, ModuleType]":
+    return {name: load_need(name, analysis) for analysis in analyses for name in needs_of(analysis)}

@@ -1,0 +1,212 @@
+"""The fingerprint of a model: its Grams over images, as one small file."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, final
+
+from sslens import fingerprint, zoo
+from sslens.errors import InputError
+from sslens.store import Store, home
+from sslens.study.image_sets import describe_skipped, open_sets, require_sources
+from sslens.study.members import Member, load_members
+from sslens.study.passes import ActivationPass, PassRunner
+
+if TYPE_CHECKING:
+    from sslens.data.images import ImageSet
+
+
+@final
+@dataclass(frozen=True)
+class FingerprintRequest:
+    """What is asked of a fingerprint.
+
+    Attributes:
+        model: as `sslens.load` takes it.
+        images: as `sslens.open_images` takes them.
+        out: the file; NAME.fingerprint.safetensors unless given.
+        tokens: which tokens' Grams are written, of "all", "cls" and "patch".
+        half: whether they are written in float16.
+        taps: names; all unless given.
+        interpolation: "own", as the model's own transform has it, or "bicubic" or "bilinear".
+        batch: images of a minibatch of CKA.
+        seed: of the images drawn and of the minibatches.
+        limit: images taken at most.
+
+    Raises:
+        InputError: what can be known to be wrong before anything is opened.
+    """
+
+    model: str
+    images: str
+    out: Path | None = None
+    tokens: tuple[str, ...] = ("all",)
+    half: bool = False
+    taps: tuple[str, ...] = ()
+    interpolation: str = "own"
+    batch: int = 32
+    seed: int = 0
+    limit: int | None = 1024
+    device: str = "auto"
+    precision: str = "float32"
+    on_bad: str = "stop"
+
+    def __post_init__(self) -> None:
+        if fingerprint.is_fingerprint(Path(self.model)):
+            raise InputError(
+                f"{self.model} is a fingerprint already: sslens doctor {self.model} says what it"
+                " holds, and sslens compare takes it as a model."
+            )
+        if not self.tokens:
+            raise InputError(
+                "No tokens are named", mend="give one or more of all, cls and patch to {tokens}"
+            )
+        zoo.check(self.model)
+        out = self.out
+        if out is not None and out.is_dir():
+            raise InputError(
+                f"{out} is a folder: give the file to write, such as"
+                f" {out / 'model.fingerprint.safetensors'}."
+            )
+        if out is not None and out.exists() and not fingerprint.is_fingerprint(out):
+            raise InputError(
+                f"{out} is there and is no fingerprint: it would be lost.",
+                mend="choose another name with {out}",
+            )
+
+    @property
+    def dtype(self) -> Literal["float32", "float16"]:
+        """The numbers of the file."""
+        return "float16" if self.half else "float32"
+
+
+def run(
+    request: FingerprintRequest,
+    *,
+    store: Store | None = None,
+    dry_run: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> Path | None:
+    """Write the fingerprint; returns its path, or None for a dry run and for processes that are not
+    the first.
+
+    Raises:
+        InputError: something given cannot be used.
+    """
+    require_sources(request.images)
+    from sslens.processes import best_device, best_precision, processes
+
+    with processes(best_device(request.device)) as process:
+        runner = PassRunner(
+            store or Store(home() / "store"),
+            process.device,
+            best_precision(request.precision, process.device),
+            not process.first,
+        )
+        one = _plan(request, runner)
+        path = request.out or Path(file_name(one.model.name))
+        if request.out is None:
+            _require_own(path, one)
+        if process.first:
+            say(_describe(request, one, path, runner.precision))
+        if dry_run:
+            return None
+        ((_, grams),) = runner.run([one])
+    if not process.first:
+        return None
+    conditions = fingerprint.Conditions.of(
+        one.model,
+        one.images,
+        one.plan,
+        tokens=list(dict.fromkeys(request.tokens)),
+        precision=runner.precision,
+        seed=request.seed,
+    )
+    fingerprint.write(path, grams, conditions, model=one.model, dtype=request.dtype)
+    say(f"written   {path.stat().st_size / 1e6:.2f} MB")
+    return path
+
+
+def _plan(request: FingerprintRequest, runner: PassRunner) -> ActivationPass:
+    """The model loaded, the images checked, the minibatches drawn."""
+    from sslens.capture import GramReducer
+    from sslens.plan import Plan
+
+    member = _load(request)
+    taps = tuple(tap.name for tap in member.network.pick(request.taps or None))
+    images = _open_images(request, runner.quiet)
+    reducers = [GramReducer(tokens) for tokens in dict.fromkeys(request.tokens)]
+    plan = Plan.draw(images.ids, request.batch, request.seed)
+    return runner.plan(member, images, plan, reducers, taps=taps)
+
+
+def _load(request: FingerprintRequest) -> Member:
+    (member,) = load_members((request.model,), controls=False)
+    model = member.network
+    if request.interpolation != "own":
+        model.transform = replace(model.transform, interpolation=request.interpolation)
+    if not model.prefix and set(request.tokens) != {"all"}:
+        raise InputError(
+            f"{model.name} has no CLS token, so its tokens are all alike",
+            mend="leave {tokens} at all",
+        )
+    return member
+
+
+def _open_images(request: FingerprintRequest, quiet: bool) -> "ImageSet":
+    sources = {"images": (request.images, request.limit)}
+    sets = open_sets(sources, seed=request.seed, on_bad=request.on_bad, quiet=quiet)
+    images = sets["images"]
+    assert images is not None
+    return images
+
+
+def _require_own(path: Path, one: ActivationPass) -> None:
+    """Refuse a name that was not asked for where another fingerprint has it."""
+    from sslens.fingerprint.header import read_header
+
+    if not path.exists():
+        return
+    what = "no fingerprint"
+    if fingerprint.is_fingerprint(path):
+        there = read_header(path)
+        own = one.model.digest, one.images.content
+        if (there["model"]["digest"], there["images"]["content"]) == own:
+            return
+        what = (
+            f"of {there['model']['source']} over {there['images']['count']:,} images of"
+            f" {there['images']['name']}"
+        )
+    raise InputError(
+        f"{path} is there and is {what}: it would be lost.", mend="give another name with {out}"
+    )
+
+
+def _describe(request: FingerprintRequest, one: ActivationPass, path: Path, precision: str) -> str:
+    """The plan and its cost, for a person."""
+    from sslens.fingerprint.triangles import values
+
+    sizes, transform, taps = one.plan.sizes, one.model.transform, one.taps or ()
+    tokens = list(dict.fromkeys(request.tokens))
+    size = len(tokens) * len(taps) * values(sizes) * (2 if request.half else 4)
+    lines = [
+        f"model     {one.model.name}, {len(taps)} taps, tokens {', '.join(tokens)}",
+        f"images    {len(one.images):,} of {one.images.name} ({one.images.content[:12]}),"
+        f" {len(sizes)} minibatches",
+        f"seen as   {transform.crop} of {transform.resize} px, {transform.interpolation};"
+        f" {precision}",
+        f"pass      {'to be made' if one.missing else 'in the store'}",
+        f"file      {path}, about {max(0.01, size / 1e6):.2f} MB in {request.dtype}",
+    ]
+    lines += [f"note      {note}" for note in describe_skipped(one.images)]
+    return "\n".join(lines)
+
+
+def file_name(name: str) -> str:
+    """The file's name unless given: the model's, without what paths and shells read otherwise.
+
+    >>> file_name("random #0")
+    'random-0.fingerprint.safetensors'
+    """
+    return f"{re.sub(r'[^A-Za-z0-9._]+', '-', name).strip('-.') or 'model'}.fingerprint.safetensors"

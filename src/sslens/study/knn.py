@@ -1,0 +1,241 @@
+"""k-NN of a model, beside its controls, by tap, pooling, number of neighbours and temperature."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, final
+
+from sslens import zoo
+from sslens.errors import InputError
+from sslens.store import Store, home
+from sslens.study.image_sets import (
+    describe_overlap,
+    open_sets,
+    require_classes,
+    require_same_classes,
+    require_sources,
+)
+from sslens.study.members import Member, load_members
+from sslens.study.passes import ActivationPass, PassRunner
+from sslens.study.stored import is_stored
+
+if TYPE_CHECKING:
+    from sslens.capture import Features
+    from sslens.comparisons.knn_sweep import Swept
+    from sslens.data.images import ImageSet
+
+KS = (1, 5, 10, 20, 50, 100, 200)
+TEMPERATURES = (0.04, 0.07, 0.1, 0.2)
+
+
+@final
+@dataclass(frozen=True)
+class KnnRequest:
+    """What is asked of k-NN.
+
+    Attributes:
+        model: as `sslens.load` takes it, or a folder of stored features.
+        images: labelled images to classify; None of stored features.
+        bank: labelled images (or stored features) that vote; each image is classified by all others
+            unless given.
+        k: numbers of neighbours.
+        temperature: a neighbour with cosine s has exp(s / temperature) votes; plain majority is
+            always beside it.
+        taps: names; the outputs of all blocks and the final norm unless given.
+        controls: whether two random initialisations and raw pixels stand beside the model.
+        limit: images taken at most, drawn by their ids and the seed; the bank is taken whole.
+
+    Raises:
+        InputError: what can be known to be wrong before anything is opened.
+    """
+
+    model: str
+    images: str | None = None
+    bank: str | None = None
+    k: tuple[int, ...] = KS
+    temperature: tuple[float, ...] = TEMPERATURES
+    taps: tuple[str, ...] = ()
+    controls: bool = True
+    limit: int | None = None
+    seed: int = 0
+    on_bad: str = "stop"
+    device: str = "auto"
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        for name, values in (("k", self.k), ("temperature", self.temperature)):
+            if not values or min(values) <= 0:
+                given = " ".join(map(str, values)) or "empty"
+                raise InputError(f"{name} is {given}", mend=f"give numbers above 0 to {{{name}}}")
+        if is_stored(self.model):
+            if self.images is not None or self.taps:
+                raise InputError(
+                    f"{self.model} holds features of its own images and taps",
+                    mend="leave {images} and {taps} out",
+                )
+            if self.bank is not None and not is_stored(self.bank):
+                raise InputError(
+                    f"{self.model} holds features",
+                    mend="give {bank} a folder of features of the same model, too",
+                )
+            return
+        zoo.check(self.model)
+        if self.images is None:
+            raise InputError(f"{self.model} is a model, so images are needed", mend="give {images}")
+        if self.bank is not None and is_stored(self.bank):
+            raise InputError(
+                f"{self.bank} holds features, and {self.model} is a model",
+                mend="give {bank} the images",
+            )
+
+
+def run(
+    request: KnnRequest,
+    out: Path,
+    *,
+    store: Store | None = None,
+    quiet: bool = False,
+    dry_run: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> Path | None:
+    """Classify the images by every choice and write `knn.csv`; returns its path, or None for a dry
+    run, which only says the plan.
+
+    Raises:
+        InputError: something given cannot be used.
+    """
+    if not is_stored(request.model):
+        require_sources(request.images, request.bank)
+    from sslens.comparisons import knn_sweep
+    from sslens.processes import best_device, best_precision
+
+    device = best_device(request.device)
+    if is_stored(request.model):
+        jobs = [_open(request)]
+        say(f"features  {jobs[0].queries}; no controls: they would need the images")
+        if dry_run:
+            return None
+    else:
+        precision = best_precision(request.precision, device)
+        runner = PassRunner(store or Store(home() / "store"), device, precision, quiet)
+        passes = _plan(request, runner, say)
+        if dry_run:
+            return None
+        jobs = _pair(passes, runner)
+    swept = _sweep(request, jobs, device, say)
+    say(knn_sweep.short(swept))
+    for finding in knn_sweep.findings(swept, request.seed):
+        say(finding)
+    path = out / "knn.csv"
+    knn_sweep.table(swept, request.seed).save(path)
+    return path
+
+
+@final
+@dataclass(frozen=True)
+class Job:
+    """Features of images to classify, and features of the bank; None where the images vote."""
+
+    queries: "Features"
+    bank: "Features | None"
+    control: bool
+
+
+def _open(request: KnnRequest) -> Job:
+    from sslens.capture import open_features
+
+    bank = None if request.bank is None else open_features(request.bank)
+    return Job(open_features(request.model), bank, False)
+
+
+def _plan(
+    request: KnnRequest, runner: PassRunner, say: Callable[[str], None]
+) -> list[ActivationPass]:
+    """The passes over images and bank of the model and its controls, one after the other."""
+    images, bank = _open_images(request, runner.quiet)
+    overlap = describe_overlap(images, bank, "where k-NN finds them themselves")
+    for note in overlap:
+        say(f"note      {note}")
+    members = load_members((request.model,), controls=request.controls)
+    passes = []
+    for member in members:
+        taps = request.taps or None if member is members[0] else None
+        for one in (images, bank):
+            if one is not None:
+                passes.append(_plan_pass(member, one, taps, runner, bank=one is bank))
+                say(_describe(passes[-1], taps))
+    return passes
+
+
+def _open_images(request: KnnRequest, quiet: bool) -> "tuple[ImageSet, ImageSet | None]":
+    sources = {"images": (request.images, request.limit), "bank": (request.bank, None)}
+    sets = open_sets(sources, seed=request.seed, on_bad=request.on_bad, quiet=quiet)
+    images, bank = sets["images"], sets["bank"]
+    assert images is not None
+    for each, source in ((images, request.images), (bank, request.bank)):
+        if each is not None:
+            require_classes(each, str(source), "k-NN needs labelled ones")
+    require_same_classes(images, bank, str(request.images), str(request.bank))
+    return images, bank
+
+
+def _plan_pass(
+    member: Member,
+    images: "ImageSet",
+    taps: tuple[str, ...] | None,
+    runner: PassRunner,
+    *,
+    bank: bool,
+) -> ActivationPass:
+    from sslens.capture import FeatureReducer
+    from sslens.plan import Plan
+
+    return runner.plan(member, images, Plan.in_order(images.ids), [FeatureReducer(taps)], bank=bank)
+
+
+def _describe(one: ActivationPass, taps: tuple[str, ...] | None) -> str:
+    """A line that says whose features over which images are needed, and whether they are stored."""
+    from sslens.capture.shards import describe
+
+    wanted = describe(one.model, one.images, taps=taps, dtype="float32")
+    size = len(one.images) * wanted.row_bytes / 1e9
+    state = "features to be made" if one.missing else "features are stored"
+    return (
+        f"features  {one.member.name} over {len(one.images):,} images of {one.images.name}:"
+        f" {size:.2g} GB, {state}"
+    )
+
+
+def _pair(passes: list[ActivationPass], runner: PassRunner) -> list[Job]:
+    """The features of each member's images with those of the bank."""
+    features = {(one.member.name, one.bank): made for one, (made,) in runner.run(passes)}
+    return [
+        Job(features[one.member.name, False], features.get((one.member.name, True)), control)
+        for one in passes
+        if not one.bank
+        for control in (one.member.control,)
+    ]
+
+
+def _sweep(
+    request: KnnRequest, jobs: list[Job], device: str, say: Callable[[str], None]
+) -> "list[Swept]":
+    from sslens.comparisons import knn_sweep
+
+    first = jobs[0]
+    smallest = len(first.bank) if first.bank is not None else len(first.queries) - 1
+    ks = knn_sweep.possible(request.k, smallest)
+    if len(ks) < len(set(request.k)):
+        say(f"note      {smallest:,} images can vote: k over that was left out")
+    temperatures = (*dict.fromkeys(request.temperature), None)
+    return [
+        knn_sweep.Swept.of(
+            job.queries,
+            job.bank,
+            control=job.control,
+            ks=ks,
+            temperatures=temperatures,
+            device=device,
+        )
+        for job in jobs
+    ]

@@ -1,0 +1,116 @@
+"""What is asked of the training of probes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from sslens import zoo
+from sslens.errors import InputError
+from sslens.study.stored import is_stored, require_folder_name
+
+
+@final
+@dataclass(frozen=True)
+class ProbeRequest:
+    """What is asked of the training of probes.
+
+    Attributes:
+        model: as `sslens.load` takes it, or a folder of stored features of the training images.
+        images: training images; None of stored features.
+        test: images (or stored features) on which the accuracy is measured; None where `folds` is
+            given.
+        val: images on which the point of the grid is chosen; a fifth of the training images unless
+            given.
+        folds: in how many parts every training image is tested once.
+        few_shot: shares of the labels with which probes are trained and chosen as well.
+        draws: of each share.
+        factors: whether the factors of generated scenes are decoded too.
+        taps: names, or ("all",); the last unless given.
+        pooling: of "cls", "mean", "patch" and "flat"; the first that the last tap has unless given.
+        with_last: whether each layer is also probed together with the last one.
+        layers: of the probe; 1 is linear.
+        grid: "paper", 216 points, or "small", 8.
+        augment: whether probes are trained on random crops and flips.
+        top: an image is right when its class is among so many.
+        batch: images of a step; chosen by their number unless given.
+        out: folder for the tables.
+        limit: images taken at most of each set, drawn by their ids and the seed.
+
+    Raises:
+        InputError: what can be known to be wrong before anything is opened.
+    """
+
+    model: str
+    images: str | None = None
+    test: str | None = None
+    val: str | None = None
+    folds: int | None = None
+    few_shot: tuple[float, ...] = ()
+    draws: int = 5
+    factors: bool = False
+    taps: tuple[str, ...] = ()
+    pooling: tuple[str, ...] = ()
+    with_last: bool = False
+    layers: tuple[int, ...] = (1,)
+    grid: str = "paper"
+    augment: bool = False
+    top: int = 1
+    batch: int | None = None
+    out: Path = Path("probes")
+    seed: int = 0
+    limit: int | None = None
+    device: str = "auto"
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        self._check_images()
+        if self.folds is not None:
+            self._check_folds()
+        if self.is_stored and self.augment:
+            raise InputError(
+                "Stored features cannot be augmented", mend="give the model and its {images}"
+            )
+        require_folder_name(self.out, "tables are written into a folder")
+        for name, values in (
+            ("layers", self.layers),
+            ("draws", (self.draws,)),
+            ("top", (self.top,)),
+        ):
+            if not values or min(values) < 1:
+                given = " ".join(map(str, values)) or "empty"
+                raise InputError(f"{name} is {given}", mend=f"give 1 or more to {{{name}}}")
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether features are read from folders."""
+        return is_stored(self.model)
+
+    def _check_images(self) -> None:
+        if self.is_stored and self.images is not None:
+            raise InputError(
+                f"{self.model} holds features, of images known already", mend="leave {images} out"
+            )
+        if not self.is_stored and self.images is None:
+            raise InputError(
+                "There are no images to train on",
+                mend="give {images}, a folder with a subfolder a class",
+            )
+        if not self.is_stored:
+            zoo.check(self.model)
+        if (self.test is None) == (self.folds is None):
+            count = "no images" if self.test is None else "two ways"
+            raise InputError(
+                f"There are {count} to test on",
+                mend=(
+                    "give {test}, images to tell the accuracy of, or {folds}, to test every image"
+                    " once"
+                ),
+            )
+
+    def _check_folds(self) -> None:
+        for name in ("augment", "val", "few_shot"):
+            if getattr(self, name):
+                raise InputError(
+                    f"With folds every image is tested, and {name} wants images to test on",
+                    mend=f"leave {{{name}}} out, or give {{test}} in the place of {{folds}}",
+                )

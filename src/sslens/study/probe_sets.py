@@ -1,0 +1,269 @@
+"""The features that probes are trained, chosen and tested on: of a model over images, or stored."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import final
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from sslens.capture import Column, FeatureReducer, Features, open_features
+from sslens.data.images import ImageSet
+from sslens.errors import InputError, nearest
+from sslens.models.backbone import Backbone
+from sslens.plan import Plan
+from sslens.probes.linear.augmented import Augmented
+from sslens.probes.linear.batches import Held, Stored
+from sslens.probes.linear.heads import Head
+from sslens.probes.linear.training import require_top
+from sslens.probes.splits import held_out
+from sslens.study.image_sets import open_sets, require_classes
+from sslens.study.members import load_members
+from sslens.study.passes import PassRunner
+from sslens.study.probe_request import ProbeRequest
+
+#: bytes of features up to which they are held in memory
+IN_MEMORY = 4 << 30
+#: images of a minibatch of the pass
+BATCH = 32
+
+
+@final
+@dataclass(frozen=True)
+class Part:
+    """Features of some images.
+
+    Attributes:
+        features: of these and perhaps of other images.
+        rows: of the images that are taken.
+        labels: class of every image of `features`, as numbers of the training images' classes.
+        images: None of stored features.
+    """
+
+    features: Features
+    rows: Int64[np.ndarray, " row"]
+    labels: Int64[np.ndarray, " image"]
+    images: ImageSet | None
+
+    @property
+    def ids(self) -> list[str]:
+        """Of the rows that are taken."""
+        return [self.features.ids[row] for row in self.rows]
+
+    @property
+    def taken_labels(self) -> Int64[Tensor, " row"]:
+        """The classes of the rows that are taken."""
+        return torch.from_numpy(self.labels[self.rows])
+
+    def read(self, columns: Sequence[Column]) -> Tensor:
+        """The features of the rows that are taken, columns side by side."""
+        parts = [self.features.read(*column, self.rows).float() for column in columns]
+        return torch.cat(parts, 1)
+
+    def take_images(self) -> ImageSet | None:
+        """The images of the rows that are taken; None of stored features."""
+        if self.images is None:
+            return None
+        row = {name: number for number, name in enumerate(self.images.ids)}
+        return self.images.take([row[name] for name in self.ids])
+
+
+@final
+@dataclass(frozen=True)
+class ProbeSets:
+    """The features to train on, to choose on and to test on; all of them the same where every image
+    is tested in folds."""
+
+    request: ProbeRequest
+    model: Backbone | None
+    classes: tuple[str, ...]
+    train: Part
+    val: Part
+    test: Part
+
+    def heads(self) -> list[Head]:
+        """Each layer asked for, alone and perhaps with the last, at each depth of the probe."""
+        request, features = self.request, self.train.features
+        read = {tap for tap, _ in features.columns}
+        names = [tap.name for tap in features.taps if tap.name in read]
+        last = names[-1]
+        taps = names if request.taps == ("all",) else list(request.taps or (last,))
+        there = [pooling for pooling in features.poolings if (last, pooling) in features.columns]
+        heads = []
+        for pooling in request.pooling or there[:1]:
+            for tap in taps:
+                own, ending = features.require(tap, pooling), features.require(last, pooling)
+                heads += [Head((own,), depth) for depth in request.layers]
+                if request.with_last and own != ending:
+                    heads += [Head((own, ending), depth) for depth in request.layers]
+        return heads
+
+    def data(self, part: Part, heads: Sequence[Head], *, batch: int | None = None) -> Held | Stored:
+        """The features of a part: in memory, or read block by block where they are large."""
+        columns = _columns(heads)
+        count, seed = len(self.classes), self.request.seed
+        size = 4 * len(part.rows) * sum(part.features.columns[column] for column in columns)
+        if size > IN_MEMORY:
+            labels = torch.from_numpy(part.labels)
+            return Stored(
+                part.features,
+                labels,
+                count,
+                rows=part.rows,
+                columns=columns,
+                batch=batch,
+                seed=seed,
+            )
+        values = {column: part.read([column]) for column in columns}
+        return Held(values, part.taken_labels, count, batch=batch, seed=seed)
+
+    def training(self, heads: Sequence[Head], device: str) -> Held | Stored | Augmented:
+        """What the probes are trained on: features, or random views through the model."""
+        request = self.request
+        if not request.augment:
+            return self.data(self.train, heads, batch=request.batch)
+        images = self.train.take_images()
+        assert self.model is not None
+        assert images is not None
+        return Augmented(
+            self.model,
+            images,
+            _columns(heads),
+            batch=request.batch,
+            seed=request.seed,
+            device=device,
+        )
+
+    def describe(self, heads: Sequence[Head], points: int) -> str:
+        """The plan, for a person."""
+        parts = {"train": self.train, "choose": self.val, "test": self.test}
+        if self.request.folds is not None:
+            parts = {"images": self.train}
+        lines = [f"model     {self.train.features.model}, {len(self.classes)} classes"]
+        lines += [f"{name:<10}{len(part.rows):,} images" for name, part in parts.items()]
+        lines.append(
+            f"probes    {len(heads)} × {points} points of the grid, trained together:"
+            f" {heads[0].name}" + (", …" if heads[1:] else "")
+        )
+        if self.request.folds is not None:
+            lines.append(f"folds     {self.request.folds}, each image tested once")
+        if self.request.augment:
+            lines.append(
+                "views     random crops and flips, a forward pass of all training images an epoch"
+            )
+        return "\n".join(lines)
+
+
+def _columns(heads: Sequence[Head]) -> list[Column]:
+    return list(dict.fromkeys(column for head in heads for column in head.columns))
+
+
+def sources_of(request: ProbeRequest) -> dict[str, str]:
+    """By role the images, or the folders of features, that are given."""
+    first = request.model if request.is_stored else request.images
+    given = {"train": first, "val": request.val, "test": request.test}
+    return {role: source for role, source in given.items() if source is not None}
+
+
+def open_probe_images(request: ProbeRequest, *, quiet: bool) -> dict[str, ImageSet]:
+    """The images by role, opened and checked.
+
+    Raises:
+        InputError: they cannot be read.
+    """
+    sources = {role: (source, request.limit) for role, source in sources_of(request).items()}
+    sets = open_sets(sources, seed=request.seed, quiet=quiet)
+    return {role: images for role, images in sets.items() if images is not None}
+
+
+def open_probe_sets(request: ProbeRequest, runner: PassRunner) -> ProbeSets:
+    """The features read from folders, or made by the model in one pass over each set of images.
+
+    Raises:
+        InputError: images without classes, test images of other classes or among the training
+            images, features of another model.
+    """
+    model, parts = _read_stored(request) if request.is_stored else _capture(request, runner)
+    classes = parts["train"].features.classes
+    for role, source in sources_of(request).items():
+        _require_labels(source, parts[role].features)
+        if role != "train":
+            _require_fitting(source, parts[role].features, parts["train"].features)
+            labels = _renumber(source, parts[role].features, classes)
+            parts[role] = replace(parts[role], labels=labels)
+    require_top(request.top, len(classes))
+    train = parts["train"]
+    if request.folds is not None:
+        return ProbeSets(request, model, classes, train, train, train)
+    if "val" not in parts:
+        kept, held = held_out(train.labels, train.features.ids, seed=request.seed, classes=classes)
+        parts["val"], train = replace(train, rows=held), replace(train, rows=kept)
+    return ProbeSets(request, model, classes, train, parts["val"], parts["test"])
+
+
+def _read_stored(request: ProbeRequest) -> tuple[None, dict[str, Part]]:
+    sources = sources_of(request)
+    return None, {role: _part(open_features(source), None) for role, source in sources.items()}
+
+
+def _capture(request: ProbeRequest, runner: PassRunner) -> tuple[Backbone, dict[str, Part]]:
+    sets = open_probe_images(request, quiet=runner.quiet)
+    for role, source in sources_of(request).items():
+        require_classes(sets[role], source, "a probe learns them")
+    (member,) = load_members((request.model,), controls=False)
+    passes = [
+        runner.plan(member, images, Plan.draw(images.ids, BATCH, request.seed), [FeatureReducer()])
+        for images in sets.values()
+    ]
+    made = [features for _, (features,) in runner.run(passes)]
+    parts = {
+        role: _part(features, images)
+        for (role, images), features in zip(sets.items(), made, strict=True)
+    }
+    return member.network, parts
+
+
+def _part(features: Features, images: ImageSet | None) -> Part:
+    labels = np.zeros(0, np.int64) if features.labels is None else np.array(features.labels)
+    return Part(features, np.arange(len(features)), labels, images)
+
+
+def _require_labels(source: str, features: Features) -> None:
+    if features.labels is None:
+        raise InputError(
+            f"{source} holds features of images without classes, which a probe learns."
+        )
+
+
+def _require_fitting(source: str, features: Features, first: Features) -> None:
+    """Refuse features of another model, and features of the images that are trained on."""
+    if features.key["weights"] != first.key["weights"]:
+        raise InputError(
+            f"{source} holds features of {features.model}, and the training images' are of"
+            f" {first.model}: of other weights."
+        )
+    if features.key["images"] == first.key["images"]:
+        raise InputError(
+            f"{source} holds the images that the probes are trained on",
+            mend=(
+                "give others, or {folds}, which tests each image by probes that have not seen it"
+            ),
+        )
+
+
+def _renumber(
+    source: str, features: Features, classes: Sequence[str]
+) -> Int64[np.ndarray, " image"]:
+    """Classes as numbers of the training images' classes, by name."""
+    number: Mapping[str, int] = {name: place for place, name in enumerate(classes)}
+    assert features.labels is not None
+    for label in np.unique(features.labels).tolist():
+        name = features.classes[label]
+        if name not in number:
+            raise InputError(
+                f'{source} has images of the class "{name}", of which there is none to train on:'
+                f" {nearest(name, classes)}"
+            )
+    return np.array([number.get(name, -1) for name in features.classes], np.int64)[features.labels]

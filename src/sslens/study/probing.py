@@ -1,0 +1,153 @@
+"""Probes of a model's features: trained on some images, chosen on others, tested on a third set."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sslens.progress import progress
+from sslens.store import Store, home
+from sslens.study.image_sets import require_sources
+from sslens.study.members import load_members
+from sslens.study.passes import PassRunner
+from sslens.study.probe_request import ProbeRequest
+
+if TYPE_CHECKING:
+    from sslens.probes.linear.choosing import Outcome
+    from sslens.probes.linear.grid import Point
+    from sslens.probes.linear.heads import Head
+    from sslens.probes.linear.protocols import Grid
+    from sslens.study.probe_sets import ProbeSets
+    from sslens.table import Table
+
+Say = Callable[[str], None]
+
+
+def run(
+    request: ProbeRequest,
+    *,
+    store: Store | None = None,
+    dry_run: bool = False,
+    say: Say = lambda _: None,
+) -> Path | None:
+    """Train the probes and write their tables; returns the folder, or None for a dry run and for
+    processes that are not the first.
+
+    Raises:
+        InputError: something given cannot be used.
+    """
+    if not request.is_stored:
+        require_sources(request.images, request.val, request.test)
+    from sslens.probes.linear.training import GRIDS
+    from sslens.processes import best_device, best_precision, processes
+    from sslens.study.probe_sets import open_probe_sets
+    from sslens.study.probe_tables import decode_factors, list_outcomes
+
+    grid = GRIDS[request.grid]
+    count = len(grid(1, 1))  # whatever the images
+    if dry_run:
+        say(_describe(request, count))
+        return None
+    device = best_device(request.device)
+    with processes(device) as process:
+        precision = best_precision(request.precision, process.device)
+        runner = PassRunner(
+            store or Store(home() / "store"), process.device, precision, not process.first
+        )
+        sets = open_probe_sets(request, runner)
+    if not process.first:
+        return None
+    heads = sets.heads()
+    say(sets.describe(heads, count))
+    tables = {"factors": decode_factors(sets, heads)} if request.factors else {}
+    train = _train if request.folds is None else _train_in_folds
+    outcomes, points, more = train(sets, heads, grid, process.device, say)
+    for name, table in (tables | more).items():
+        table.save(request.out / f"{name}.csv")
+    say(list_outcomes(outcomes, points))
+    return request.out
+
+
+def _describe(request: ProbeRequest, points: int) -> str:
+    """The plan before any feature is made, for a person."""
+    from sslens.capture import open_features
+    from sslens.study.probe_sets import open_probe_images, sources_of
+
+    sources = sources_of(request)
+    titles = {"train": "train", "val": "choose", "test": "test"}
+    lines = []
+    if request.is_stored:
+        for role, source in sources.items():
+            features = open_features(source)
+            lines.append(f"{titles[role]:<10}{len(features):,} stored images of {features.model}")
+    else:
+        sets = open_probe_images(request, quiet=False)
+        (member,) = load_members((request.model,), controls=False)
+        lines.append(f"model     {member.name}, one pass over all images, unless in the store")
+        lines += [
+            f"{titles[role]:<10}{len(images):,} images of {sources[role]}"
+            for role, images in sets.items()
+        ]
+    layers = ", ".join(map(str, request.layers))
+    lines.append(
+        f"probes    {points} points of the grid a layer of the model and depth of the probe"
+        f" ({layers}), trained together"
+    )
+    return "\n".join(lines)
+
+
+def _train(
+    sets: "ProbeSets", heads: "Sequence[Head]", grid: "Grid", device: str, say: Say
+) -> "tuple[list[Outcome], Sequence[Point], dict[str, Table]]":
+    """Train every point of the grid at once, and choose on the validation images."""
+    from sslens.probes.linear.choosing import choose, table
+    from sslens.probes.linear.training import train_probes
+    from sslens.study.probe_tables import preview, tabulate_grid, try_few_shot
+
+    request = sets.request
+    ridge = preview(sets, heads)
+    best = ridge.frame.loc[ridge.frame.accuracy.idxmax()]
+    say(
+        f"ridge     {best.tap}/{best.pooling}: {best.accuracy:.1%} [{best.low:.1%},"
+        f" {best.high:.1%}], in closed form"
+    )
+    with progress("probes", unit="epochs") as report:
+        training = sets.training(heads, device)
+        points = grid(training.batch, training.steps)
+        probes = train_probes(
+            training, heads, points, seed=request.seed, device=device, progress=report
+        )
+    validated, tested = (
+        probes.right(sets.data(part, heads), request.top) for part in (sets.val, sets.test)
+    )
+    outcomes = [
+        choose(head, validated[head], tested[head], probes.diverged[head]) for head in heads
+    ]
+    few_shot = {
+        f"few-shot-{share:g}": try_few_shot(sets, share, heads, grid, device)
+        for share in request.few_shot
+    }
+    tables = {"ridge": ridge, "grid": tabulate_grid(probes, validated, tested), **few_shot}
+    return outcomes, points, tables | {"probes": table(outcomes, points)}
+
+
+def _train_in_folds(
+    sets: "ProbeSets", heads: "Sequence[Head]", grid: "Grid", device: str, say: Say
+) -> "tuple[list[Outcome], Sequence[Point], dict[str, Table]]":
+    """Test every image once, by probes that have not seen it."""
+    from sslens.probes.linear.choosing import table
+    from sslens.probes.linear.protocols import folded_outcomes
+
+    request = sets.request
+    assert request.folds is not None
+    outcomes, points = folded_outcomes(
+        sets.data(sets.train, heads),
+        sets.train.ids,
+        heads,
+        grid,
+        count=request.folds,
+        classes=sets.classes,
+        seed=request.seed,
+        top=request.top,
+        device=device,
+    )
+    return list(outcomes.values()), points, {"probes": table(list(outcomes.values()), points)}

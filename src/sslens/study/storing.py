@@ -1,0 +1,133 @@
+"""Features of a model over images, stored in a folder of their own."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, final
+
+from sslens import zoo
+from sslens.errors import InputError
+from sslens.progress import progress
+from sslens.store import Store, home
+from sslens.study.image_sets import open_sets, require_sources
+from sslens.study.members import load_members
+from sslens.study.stored import require_folder_name
+
+if TYPE_CHECKING:
+    from sslens.capture.manifest import Manifest
+    from sslens.data.images import ImageSet
+    from sslens.models.backbone import Backbone
+
+#: images that are named where they could not be decoded
+NAMED = 20
+
+
+@final
+@dataclass(frozen=True)
+class FeatureRequest:
+    """What is asked of a folder of features; `sslens.extract` says what the settings are.
+
+    Raises:
+        InputError: what can be known to be wrong before anything is opened.
+    """
+
+    model: str
+    images: str
+    out: Path
+    taps: tuple[str, ...] = ()
+    poolings: tuple[str, ...] = ()
+    dtype: str = "float16"
+    shard: int | None = None
+    batch: int = 64
+    seed: int = 0
+    limit: int | None = None
+    device: str = "auto"
+    precision: str = "float32"
+    on_bad: str = "stop"
+
+    def __post_init__(self) -> None:
+        zoo.check(self.model)
+        require_folder_name(self.out, "features are stored in a folder")
+        for name, value in (("batch", self.batch), ("shard", self.shard)):
+            if value is not None and value < 1:
+                raise InputError(f"{name} is {value}", mend=f"give 1 or more to {{{name}}}")
+
+
+def run(
+    request: FeatureRequest,
+    *,
+    store: Store | None = None,
+    dry_run: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> Path | None:
+    """Store the features; returns the folder, or None for a dry run and for processes that are not
+    the first.
+
+    Raises:
+        InputError: something given cannot be used.
+    """
+    require_sources(request.images)
+    from sslens.capture.shards import describe, fill, require_folder
+    from sslens.processes import best_device, best_precision, processes
+
+    with processes(best_device(request.device)) as process:
+        quiet = not process.first
+        (member,) = load_members((request.model,), controls=False)
+        model, images = member.network, _open_images(request, quiet)
+        wanted = describe(
+            model,
+            images,
+            taps=request.taps or None,
+            poolings=request.poolings or None,
+            dtype=request.dtype,
+            shard=request.shard,
+            precision=best_precision(request.precision, process.device),
+            folder=request.out,
+        )
+        missing = require_folder(request.out, wanted)
+        if process.first:
+            say(_describe(model, images, wanted, len(missing), process.device))
+        if dry_run:
+            return None
+        with progress(model.name, quiet=quiet) as report:
+            fill(
+                request.out,
+                wanted,
+                missing,
+                model,
+                images,
+                batch=request.batch,
+                device=process.device,
+                store=store or Store(home() / "store"),
+                progress=report,
+            )
+        return request.out if process.first else None
+
+
+def _open_images(request: FeatureRequest, quiet: bool) -> "ImageSet":
+    sources = {"images": (request.images, request.limit)}
+    sets = open_sets(sources, seed=request.seed, on_bad=request.on_bad, minimum=1, quiet=quiet)
+    images = sets["images"]
+    assert images is not None
+    return images
+
+
+def _describe(
+    model: "Backbone", images: "ImageSet", wanted: "Manifest", missing: int, device: str
+) -> str:
+    """The plan and its size, for a person."""
+    transform, size = model.transform, len(images) * wanted.row_bytes
+    lines = [
+        f"model     {model.name}, {len(wanted.taps)} taps, {len(wanted.columns)} taps and poolings",
+        f"images    {len(images):,} of {images.name} ({images.content[:12]})",
+        f"seen as   {transform.crop} of {transform.resize} px, {transform.interpolation};"
+        f" {wanted.precision}",
+        f"size      {size / 1e9:.3g} GB: {wanted.row_bytes / 1e3:.3g} kB an image in"
+        f" {wanted.dtype}, {wanted.count} files of {wanted.shard:,} images",
+        f"pass      {missing} of {wanted.count} files to be made, on {device}",
+    ]
+    lines += [
+        f"note      {name} could not be decoded and was left out ({reason})"
+        for name, reason in images.skipped[:NAMED]
+    ]
+    return "\n".join(lines)
