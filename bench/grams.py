@@ -30,11 +30,13 @@ import sslens
 from sslens.capture import Grams
 from sslens.comparisons.nulls import permutation_null, permutation_nulls
 from sslens.find import names, plugin
-from sslens.measures import bures, neighbours, rsa
+from sslens.measures import bures, neighbours, rsa, wants_pixels
 from sslens.measures.cka import Comparison, all_pairs, minibatch_cka, own, packed
 from sslens.statistics.sampled import Sampled
 
 MODELS, BATCHES, BATCH = 20, 32, 32
+#: measures of two models' Grams alone
+MEASURES = [name for name in names("measures") if not wants_pixels(name)]
 
 
 def synthetic(taps: int, seed: int) -> Grams:
@@ -144,7 +146,7 @@ def precision(images: int) -> str:
         for form, rounded in HALF.items():
             small = [replace(grams, blocks=rounded(grams.blocks)) for grams in made]
             row = [tokens, form]
-            for name in names("measures"):
+            for name in MEASURES:
                 measure = plugin("measures", name).compute
                 apart = [
                     np.nanmax(np.abs(measure(*exact) - measure(*less)))
@@ -158,7 +160,7 @@ def precision(images: int) -> str:
         f"Random ViT-mini, {len(made[0].taps)} taps, {images} scenes: largest change of a value by"
         " rounding of both Grams"
     )
-    return f"{title}\n\n{peers.markdown(['tokens', 'Grams as', *names('measures')], table)}"
+    return f"{title}\n\n{peers.markdown(['tokens', 'Grams as', *MEASURES], table)}"
 
 
 def main() -> None:

@@ -270,7 +270,7 @@ def test_a_fingerprint_can_be_written_from_one(
         dtype="float16",
     )
     half = read(tmp_path / "half")
-    with pytest.raises(ValueError, match="rounded to float16 already"):
+    with pytest.raises(InputError, match="rounded to float16 already"):
         write(tmp_path / "no", list(half.grams.values()), half.conditions, model=half)
 
 
@@ -280,13 +280,13 @@ def test_a_caller_cannot_mix_up_models_or_conditions(
     _, conditions, artefacts = made
     model = sslens.load(NANO)
     path = tmp_path / "no"
-    with pytest.raises(ValueError, match="not those of the weights"):
+    with pytest.raises(InputError, match="not those of the weights"):
         write(path, artefacts, conditions, model=sslens.load(f"{NANO}:1"))
-    with pytest.raises(ValueError, match="of the tokens"):
+    with pytest.raises(InputError, match="of the tokens"):
         write(path, artefacts[:1], conditions, model=model)
-    with pytest.raises(ValueError, match="does not say these conditions"):
+    with pytest.raises(InputError, match="does not say these conditions"):
         write(path, artefacts, dataclasses.replace(conditions, precision="bfloat16"), model=model)
-    with pytest.raises(ValueError, match="not these conditions'"):
+    with pytest.raises(InputError, match="not these conditions'"):
         write(path, artefacts, dataclasses.replace(conditions, ids=conditions.ids[1:]), model=model)
     assert not path.exists()
 

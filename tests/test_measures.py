@@ -3,9 +3,11 @@ implementation."""
 
 import gc
 import inspect
+import sys
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -14,14 +16,54 @@ import scipy.spatial
 import scipy.stats
 import torch
 
+from sslens import find
 from sslens.capture import Grams
+from sslens.capture.grams import require_same_images, vary, where
 from sslens.errors import InputError
 from sslens.find import names, plugin
-from sslens.measures import bures, debiased_cka, neighbours, rsa
+from sslens.measures import bures, debiased_cka, lack, measure, neighbours, rsa, wants_pixels
 from sslens.measures.cka import packed
 
-EACH = pytest.mark.parametrize("name", names("measures"))
+#: a measure that needs three Grams, which is there while these tests run
+PARTIAL = "partial-cka"
+EACH = pytest.mark.parametrize("name", [*names("measures"), PARTIAL])
 LENGTHS = (24, 24, 9)
+
+
+@pytest.fixture(autouse=True)
+def partial(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """CKA of what the pixels' U-centred Gram leaves of both models' Grams."""
+
+    def compute(a: Grams, b: Grams, pixels: Grams) -> np.ndarray:
+        """What is alike beyond the pixels.
+
+        >>> 1 + 1
+        2
+        """
+        require_same_images(a, b)
+        p = packed(pixels).flatten()
+        left, right = (packed(side).flatten(1) for side in (a, b))
+        left, right = (x - (x @ p)[:, None] * p / (p @ p) for x in (left, right))
+        left, right = (x / x.norm(dim=1, keepdim=True) for x in (left, right))
+        return where((left @ right.T).numpy(), vary(a), vary(b))
+
+    module = ModuleType("sslens.measures.partial_cka")
+    compute.__module__ = module.__name__
+    module.TITLE, module.RANGE, module.compute = "partial CKA", (-1.0, 1.0), compute  # type: ignore[attr-defined]
+    module.INVARIANCES = ("orthogonal", "isotropic scaling", "translation")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    files = find.names
+    monkeypatch.setattr(
+        find, "names", lambda folder: (*files(folder), *([PARTIAL] * (folder == "measures")))
+    )
+    return module
+
+
+def of(name: str, a: Grams, b: Grams, order: torch.Tensor | slice = slice(None)) -> np.ndarray:
+    """A measure by its name, with pixels that share a part with the features."""
+    (x,) = features(5, (12,), n=len(a.ids))
+    pixels = Grams.of_features([x[order]], ids=a.ids, sizes=a.sizes.numpy())
+    return measure(name, a, b, pixels)
 
 
 def features(seed: int, dims: Sequence[int], n: int = sum(LENGTHS)) -> list[torch.Tensor]:
@@ -86,44 +128,38 @@ def test_values_of_all_pairs_of_taps_are_those_of_each_pair_and_in_range(name: s
     module = plugin("measures", name)
     xs, ys = features(0, (20, 5)), features(1, (30, 4, 50))
     a, b = grams(xs), grams(ys)
-    value = module.compute(a, b)
+    value = of(name, a, b)
     assert value.shape == (2, 3)
     assert value.dtype == np.float64
-    single = [[module.compute(grams([x]), grams([y])).item() for y in ys] for x in xs]
+    single = [[of(name, grams([x]), grams([y])).item() for y in ys] for x in xs]
     np.testing.assert_allclose(value, single, rtol=0, atol=1e-12)
     low, high = module.RANGE
     assert low < value.min() < value.max() < high - 0.05
-    np.testing.assert_allclose(module.compute(b, a), value.T, rtol=0, atol=1e-12)
-    np.testing.assert_allclose(module.compute(a, a).diagonal(), high, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(of(name, b, a), value.T, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(of(name, a, a).diagonal(), high, rtol=0, atol=1e-9)
 
 
 @EACH
 def test_only_the_order_that_both_share_counts(name: str) -> None:
     """Images of one model in another order are other pairs: the value falls to that of unrelated
     features."""
-    module = plugin("measures", name)
     xs, ys = features(0, (20,), n=32), features(1, (30,), n=32)
     order = torch.randperm(32, generator=torch.Generator().manual_seed(0))
-    value = module.compute(Grams.of_features(xs), Grams.of_features(ys))[0, 0]
-    both = module.compute(Grams.of_features([xs[0][order]]), Grams.of_features([ys[0][order]]))[
-        0, 0
-    ]
+    value = of(name, Grams.of_features(xs), Grams.of_features(ys))[0, 0]
+    turned_both = (Grams.of_features([x[order]]) for x in (xs[0], ys[0]))
+    both = of(name, *turned_both, order)[0, 0]
     assert both == pytest.approx(value, abs=1e-5)
-    assert (
-        module.compute(Grams.of_features([xs[0][order]]), Grams.of_features(ys))[0, 0]
-        < value - 0.05
-    )
+    assert of(name, Grams.of_features([xs[0][order]]), Grams.of_features(ys))[0, 0] < value - 0.05
 
 
 @EACH
 def test_constant_taps_are_undefined(name: str) -> None:
-    module = plugin("measures", name)
     x, y = features(0, (20, 30))
     constant = x[:1].expand_as(x) * (
         1 + 1e-7 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     )
     made = grams([x, constant, torch.zeros(len(x), 3), y])
-    value = module.compute(made, made)
+    value = of(name, made, made)
     assert np.isnan(value[[1, 2]]).all()
     assert np.isnan(value[:, [1, 2]]).all()
     assert np.isfinite(value[np.ix_([0, 3], [0, 3])]).all()
@@ -131,15 +167,12 @@ def test_constant_taps_are_undefined(name: str) -> None:
 
 @EACH
 def test_other_images_and_too_few_are_refused(name: str) -> None:
-    module = plugin("measures", name)
     xs = features(0, (8,), n=12)
     with pytest.raises(InputError, match="cannot be compared: 2 ids differ, first 11"):
-        module.compute(
-            Grams.of_features(xs), Grams.of_features(xs, ids=[*map(str, range(11)), "else"])
-        )
+        of(name, Grams.of_features(xs), Grams.of_features(xs, ids=[*map(str, range(11)), "else"]))
     few = grams([x[:9] for x in xs], (8, 1))
     with pytest.raises(InputError, match=r"1 images.* so give minibatches of [234] or more"):
-        module.compute(few, few)
+        of(name, few, few)
 
 
 def changed(grams: Grams, change: Callable[[np.ndarray], np.ndarray]) -> Grams:
@@ -179,14 +212,41 @@ def test_a_measure_is_invariant_to_what_it_says_and_to_nothing_else(name: str, d
     module = plugin("measures", name)
     assert set(module.INVARIANCES) <= DONE.keys()
     xs, b = features(2, (12, 7, 20)), grams(features(3, (9, 15)))
-    apart = np.abs(module.compute(DONE[done](xs), b) - module.compute(grams(xs), b))
+    apart = np.abs(of(name, DONE[done](xs), b) - of(name, grams(xs), b))
     if done in module.INVARIANCES:
         assert apart.max() < 1e-5
     else:
         assert apart.max() > 0.02
 
 
-def test_what_is_made_of_an_artefact_is_kept_as_long_as_it_is() -> None:
+def test_a_measure_that_needs_the_pixels_is_left_out_without_them(partial: ModuleType) -> None:
+    a, b, pixels = (grams(features(seed, (8,))) for seed in range(3))
+    assert wants_pixels(PARTIAL)
+    assert not wants_pixels("cka")
+    assert lack(PARTIAL, pixels) is None
+    assert lack("cka", None) is None
+    reason = "it needs the Grams of the raw pixels over the same images, and there are none"
+    assert lack(PARTIAL, None) == reason
+    with pytest.raises(InputError, match=f"partial-cka cannot be computed: {reason}: give pixels"):
+        measure(PARTIAL, a, b)
+    assert measure(PARTIAL, a, b, pixels) == pytest.approx(partial.compute(a, b, pixels))
+    assert measure("cka", a, b, pixels) == measure("cka", a, b)
+    with pytest.raises(InputError, match="The pixels are one tap, and the Grams of arrays have 2"):
+        measure(PARTIAL, a, b, grams(features(0, (8, 9))))
+    with pytest.raises(InputError, match="cannot be compared"):
+        measure(PARTIAL, a, b, grams(features(0, (8,)), (30, 27)))
+
+
+def test_a_measure_of_other_parameters_is_refused(partial: ModuleType) -> None:
+    a = grams(features(0, (8,)))
+    partial.compute = lambda one, two: None  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match=r"takes \(one, two\), and a measure takes \(a, b\), or"):
+        measure(PARTIAL, a, a)
+    with pytest.raises(InputError, match='no "ckaa" in measures: did you mean cka'):
+        measure("ckaa", a, a)
+
+
+def test_what_is_made_of_grams_is_kept_as_long_as_they_are() -> None:
     made = grams(features(0, (8,)))
     rows = packed(made)
     assert packed(made) is rows

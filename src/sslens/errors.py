@@ -52,6 +52,23 @@ class InputError(Exception):
         return f"{self.message}: {mend}."
 
 
+def require_type(value: object, types: type | tuple[type, ...], what: str, mend: str) -> None:
+    """Refuse an argument of another type, which would fail later and elsewhere.
+
+    Args:
+        what: the value should be, such as "model".
+        mend: what to do.
+
+    >>> require_type("mae", int, "number", mend="give another {seed}")
+    Traceback (most recent call last):
+    sslens.errors.InputError: 'mae' (str) is no number: give another seed.
+    """
+    if not isinstance(value, types):
+        shown = repr(value)
+        shown = shown if len(shown) <= 60 and "\n" not in shown else "What was given"
+        raise InputError(f"{shown} ({type(value).__name__}) is no {what}", mend=mend)
+
+
 class Mishap(InputError):  # noqa: N818 (as KeyboardInterrupt)
     """A failure of the machine that this process met, and perhaps not the others of a run: memory
     ran out, a helper was lost."""

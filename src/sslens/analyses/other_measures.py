@@ -16,6 +16,7 @@ from sslens.comparisons.nulls import same_depth
 from sslens.comparisons.pairs import choose_kind
 from sslens.figure import Figure, Line, Lines
 from sslens.find import names, plugin
+from sslens.measures import lack, measure
 from sslens.models.about import About
 from sslens.table import Table
 
@@ -67,7 +68,8 @@ def compute(inputs: Inputs) -> Table:
             "tokens": tokens,
         }
         for name in names("measures"):
-            rows += _rows(name, grams[a], grams[b], known)
+            if lack(name, grams.get("pixels")) is None:
+                rows += _rows(name, grams[a], grams[b], grams.get("pixels"), known)
     return Table(pd.DataFrame(rows, columns=list(UNITS)), UNITS)
 
 
@@ -86,9 +88,11 @@ def _chosen(inputs: Inputs, grams: Mapping[str, Grams]) -> list[tuple[str, str]]
     return [*pairs[:PAIRS], *random, *beside]
 
 
-def _rows(name: str, a: Grams, b: Grams, known: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _rows(
+    name: str, a: Grams, b: Grams, pixels: Grams | None, known: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
     module = plugin("measures", name)
-    values = module.compute(a, b)
+    values = measure(name, a, b, pixels)
     lowest, highest = module.RANGE
     longer = a if len(a.taps) >= len(b.taps) else b
     for tap, (i, j) in zip(longer.taps, same_depth(a, b), strict=True):

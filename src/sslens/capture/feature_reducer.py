@@ -82,7 +82,7 @@ class FeatureReducer:
         """Begin a pass, which files what the store lacks, or keeps all in memory."""
         if not request.taps:
             raise InputError(
-                f"Features of {request.model.name} were request for at no tap",
+                f"Features of {request.model.name} were asked for at no tap",
                 mend="give other {taps}",
             )
         return FeatureAccumulator(request) if store is None else FeatureFiler(self, request, store)

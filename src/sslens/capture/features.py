@@ -21,7 +21,7 @@ from sslens.capture.manifest import (
     shard_path,
 )
 from sslens.capture.sources import InMemory, InShards, Source
-from sslens.errors import InputError, nearest
+from sslens.errors import InputError, nearest, require_type
 from sslens.models.taps import Tap
 
 
@@ -86,11 +86,24 @@ class Features:
             model: name of the model.
             key: what decided the features.
 
+        Raises:
+            InputError: there is no column, or they are of different numbers of images.
+
         >>> features = Features.of({("blocks.0", "cls"): torch.ones(1, 2)}, ids=["a"], labels=[3])
         >>> features.columns, features.labels.tolist(), features.read("blocks.0", "cls").tolist()
         ({('blocks.0', 'cls'): 2}, [3], [[1.0, 1.0]])
         """
+        if not columns:
+            raise InputError("Features of no tap were given: give one column or more.")
         first = next(iter(columns.values()))
+        counts = {len(values) for values in columns.values()} | {
+            len(first) if ids is None else len(ids)
+        }
+        if len(counts) > 1:
+            raise InputError(
+                f"The columns and ids of features are of {' and '.join(map(str, sorted(counts)))}"
+                " images: give all of the same."
+            )
         if taps is None:
             names = list(dict.fromkeys(tap for tap, _ in columns))
             end = max(1, len(names) - 1)
@@ -212,6 +225,7 @@ def open_features(folder: Path | str) -> Features:
         InputError: there are none, a shard is missing, cut off or of other features, or the ids are
             not those of the manifest.
     """
+    require_type(folder, (str, Path), "folder", "give the path of a folder of features")
     folder = Path(folder).expanduser()
     manifest = Manifest.read(folder)
     ids, labels = read_images(folder, manifest)

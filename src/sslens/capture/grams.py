@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Int, Int64
 from torch import Tensor
 
 from sslens.capture.gram import CONSTANT, centred_gram
-from sslens.errors import InputError
+from sslens.errors import InputError, require_type
 from sslens.models.taps import Tap
 
 Made = TypeVar("Made")
@@ -70,8 +70,24 @@ class Grams:
         """Grams of features at hand, one array a tap, for use without a model.
 
         Rows are cut into minibatches of `sizes` in the order given (one minibatch unless given).
+
+        Raises:
+            InputError: there is no array, or arrays, ids and sizes are of different numbers of
+                images.
         """
-        count = len(features[0])
+        counts = {len(x) for x in features}
+        if len(counts) != 1 or (ids is not None and counts != {len(ids)}):
+            raise InputError(
+                f"Features of {' and '.join(map(str, sorted(counts))) or 'no'} images were given,"
+                f" and {'no' if ids is None else len(ids)} ids: give one array or more, all of the"
+                " same images."
+            )
+        (count,) = counts
+        if sizes is not None and int(sizes.sum()) != count:
+            raise InputError(
+                f"The minibatches are of {int(sizes.sum())} images, and the features of {count}",
+                mend="give other {sizes}",
+            )
         lengths = [count] if sizes is None else sizes.tolist()
         names = tuple(ids) if ids is not None else tuple(str(i) for i in range(count))
         n = max(lengths)
@@ -206,8 +222,10 @@ def require_same_images(a: Grams, b: Grams) -> None:
     """Refuse Grams that are not of the same images in the same minibatches.
 
     Raises:
-        InputError: what differs, with the first id.
+        InputError: what differs, with the first id; or one of them is no Grams.
     """
+    for side in (a, b):
+        require_type(side, Grams, "Grams of a model", "give what sslens.grams returns")
     same = ("images", "plan")
     if a.ids == b.ids and all(a.key.get(name) == b.key.get(name) for name in same):
         return

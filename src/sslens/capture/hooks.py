@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sslens.capture.keys import require_model
+from sslens.errors import InputError, require_type
 from sslens.models.backbone import Backbone
 from sslens.models.taps import Tap
 
@@ -41,7 +43,7 @@ def activations(
     computation.
 
     Raises:
-        InputError: a name is not a tap of the model.
+        InputError: a name is not a tap of the model, or `x` is no batch of images.
 
     >>> import sslens
     >>> model = sslens.load("random:vit_nano_patch8_32")
@@ -49,6 +51,10 @@ def activations(
     >>> {name: tuple(value.shape) for name, value in activations(model, x, taps).items()}
     {'blocks.0.attn.qkv': (2, 17, 192), 'blocks.3': (2, 17, 64)}
     """
+    require_model(model)
+    require_type(x, Tensor, "batch of images", "give a tensor [image, 3, height, width]")
+    if x.ndim != 4:
+        raise InputError(f"A batch is [image, 3, height, width], and not {list(x.shape)}.")
     outputs: dict[str, Tensor] = {}
 
     def keep(tap: Tap, output: Tensor) -> None:

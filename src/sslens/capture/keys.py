@@ -6,9 +6,22 @@ from dataclasses import asdict, dataclass
 from typing import Any, final
 
 from sslens.data.images import ImageSet
+from sslens.errors import InputError, nearest, require_type
 from sslens.models.backbone import Backbone
 from sslens.models.taps import Tap
 from sslens.plan import Plan
+
+#: of a forward pass
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+def require_model(model: object) -> None:
+    """Refuse what is no model, such as a model's name.
+
+    Raises:
+        InputError: it is no Backbone.
+    """
+    require_type(model, Backbone, "model", "give what sslens.load or sslens.wrap returns")
 
 
 @final
@@ -40,8 +53,16 @@ class PassRequest:
         """A pass over minibatches of 32 drawn with seed 0 and at all taps, unless given.
 
         Raises:
-            InputError: unknown taps, or a plan that is not of these images.
+            InputError: unknown taps or precision, a plan that is not of these images, or an
+                argument of another type.
         """
+        require_model(model)
+        require_type(images, ImageSet, "set of images", "give what sslens.open_images returns")
+        require_type(plan, (Plan, type(None)), "plan", "give what Plan.draw returns as {plan}")
+        if precision not in PRECISIONS:
+            raise InputError(
+                f'There is no precision "{precision}" of a pass: {nearest(precision, PRECISIONS)}'
+            )
         plan = plan or Plan.draw(images.ids)
         plan.require(images.ids)
         return cls(model, images, plan, model.pick(taps), precision)

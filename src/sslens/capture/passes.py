@@ -18,7 +18,7 @@ from sslens.capture.features import Features
 from sslens.capture.gram_reducers import GramReducer
 from sslens.capture.grams import Grams
 from sslens.capture.hooks import tapped
-from sslens.capture.keys import PassRequest
+from sslens.capture.keys import PassRequest, require_model
 from sslens.capture.reducers import Accumulator, Reducer
 from sslens.capture.sharing import gather, share
 from sslens.data.decoded import Decoded
@@ -27,6 +27,7 @@ from sslens.errors import InputError
 from sslens.models.backbone import Backbone
 from sslens.models.taps import Tap
 from sslens.plan import Plan
+from sslens.processes import best_device
 from sslens.store import Store
 
 Progress = Callable[[int, int], None]
@@ -60,6 +61,7 @@ def collect(
         plan: the minibatches; of 32 images, drawn from the ids with seed 0, unless given.
         taps: names; all unless given.
         store: where results are looked up and kept; none unless given.
+        device: as torch names it, or "auto".
         precision: "float32", or "bfloat16" or "float16" for the forward pass under autocast (Grams
             and features stay float32).
         decoded: the images as this model's transform crops them, shared with other models.
@@ -125,6 +127,7 @@ def run_pass(
     mine = share(numbers, math.lcm(*(job.together for _, job in jobs)))
     done, total = 0, sum(plan.sizes[number] for number in mine)
     pixels = decoded or Decoded(request.images, model.transform, keep=False)  # each is seen once
+    device = best_device(device)
     model.to(device)
     threads = 1 if torch.device(device).type == "cpu" else min(16, os.cpu_count() or 1)
     minibatches = _batches(model, pixels, [plan.minibatches[number] for number in mine], threads)
@@ -207,6 +210,7 @@ def grams(model: Backbone, images: ImageSet, *, tokens: str = "all", **options: 
     >>> tuple(result.blocks.shape), result.sizes.tolist()
     ((1, 2, 32, 32), [32, 8])
     """
+    require_model(model)
     reducer = GramReducer(tokens)
     if tokens != "all" and not model.prefix:
         raise InputError(

@@ -12,14 +12,14 @@ from torch import Tensor
 from sslens.capture.feature_reducer import SHARD, FeatureReducer
 from sslens.capture.features import Features, open_features
 from sslens.capture.folders import manifest_of, missing_shards, widths
-from sslens.capture.keys import PassRequest
+from sslens.capture.keys import PassRequest, require_model
 from sslens.capture.manifest import DTYPES, Manifest, is_features
 from sslens.capture.passes import Progress, run_pass
 from sslens.capture.pooling import pooled
 from sslens.capture.sharing import share, this_process, wait_for_all
 from sslens.capture.writing import ShardWriter, begin_folder
 from sslens.data.images import ImageSet
-from sslens.errors import InputError, nearest
+from sslens.errors import InputError, nearest, require_type
 from sslens.models.backbone import Backbone
 from sslens.models.taps import Tap
 from sslens.plan import Plan
@@ -82,6 +82,11 @@ def extract(
     >>> tuple(values.shape), store.row_bytes  # 2 taps × 3 poolings × 64 × 4 bytes
     ((3, 64), 1536)
     """
+    require_type(folder, (str, Path), "folder", "give a path as {out}")
+    if batch < 1:
+        raise InputError(
+            f"A forward pass of {batch} images cannot be", mend="give 1 or more as {batch}"
+        )
     folder = Path(folder).expanduser()
     wanted = describe(
         model,
@@ -193,6 +198,8 @@ def describe(
     >>> describe(model, images).row_bytes  # 5 taps × 3 poolings × 64 × 2 bytes
     1920
     """
+    require_model(model)
+    require_type(images, ImageSet, "set of images", "give what sslens.open_images returns")
     if dtype not in DTYPES:
         raise InputError(f'Features cannot be stored as "{dtype}": {nearest(dtype, DTYPES)}')
     if shard is not None and shard < 1:

@@ -7,7 +7,7 @@ import numpy as np
 from sslens.data.folders import OnBad, Progress, check, from_folder
 from sslens.data.images import ImageSet, cifar10, from_arrays, from_npz
 from sslens.data.sources import parse_scenes, require_source
-from sslens.errors import InputError
+from sslens.errors import InputError, require_type
 
 
 def open_images(
@@ -62,6 +62,12 @@ def open_images(
 
 
 def _open(source: str | Path | np.ndarray | ImageSet) -> ImageSet:
+    require_type(
+        source,
+        (str, Path, np.ndarray, ImageSet),
+        "source of images",
+        "give a folder, an array or another source as {images}",
+    )
     if isinstance(source, ImageSet):
         return source
     if isinstance(source, np.ndarray):

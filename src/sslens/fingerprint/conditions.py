@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sslens.errors import InputError
+from sslens.errors import InputError, require_type
 
 if TYPE_CHECKING:
     from sslens.capture import Grams
@@ -50,9 +50,15 @@ class Conditions:
         seed: int | None = None,
     ) -> "Conditions":
         """Those of a pass that is about to be made, or was made, here; `seed` is the one that the
-        plan was drawn with."""
-        from sslens.capture import GramReducer
+        plan was drawn with.
 
+        Raises:
+            InputError: an argument is of another type.
+        """
+        from sslens.capture import GramReducer
+        from sslens.capture.keys import PassRequest
+
+        PassRequest.of(model, images, plan, None, precision)
         return cls(
             name=model.name,
             ids=plan.ids,
@@ -65,16 +71,27 @@ class Conditions:
         )
 
     def require_made(self, grams: "Grams") -> None:
-        """Refuse Grams that were made under other conditions: a fault of the caller, not of a
-        user."""
-        said = (self.images["content"], self.plan["digest"], dict(self.transform), self.precision)
-        key = grams.key
+        """Refuse Grams that were made under other conditions.
+
+        Raises:
+            InputError: the Grams are of other images, or their key says other conditions.
+        """
+        shown = {
+            "images": self.images["content"],
+            "plan": self.plan["digest"],
+            "transform": dict(self.transform),
+            "precision": self.precision,
+        }
         if grams.ids != self.ids:
-            raise ValueError(
-                f"Grams of {grams.model} over {len(grams.ids)} images: not these conditions'"
+            raise InputError(
+                f"Grams of {grams.model} over {len(grams.ids)} images: not these conditions'",
+                mend="give the conditions of their pass as {conditions}",
             )
-        if said != (key["images"], key["plan"], key["transform"], key["precision"]):
-            raise ValueError(f"the key of the Grams of {grams.model} does not say these conditions")
+        if any(grams.key.get(name) != value for name, value in shown.items()):
+            raise InputError(
+                f"The key of the Grams of {grams.model} does not say these conditions",
+                mend="give the conditions of their pass as {conditions}",
+            )
 
 
 def require_comparable(a: Conditions, b: Conditions, *, any_transform: bool = False) -> None:
@@ -97,6 +114,8 @@ def require_comparable(a: Conditions, b: Conditions, *, any_transform: bool = Fa
     Traceback (most recent call last):
     sslens.errors.InputError: mae and moco-v3 cannot be compared: mae saw its images resampled bicubic and moco-v3 bilinear...
     """
+    for side in (a, b):
+        require_type(side, Conditions, "conditions", "give the conditions of a fingerprint")
     different = _images(a, b) or _minibatches(a, b) or _grams(a, b)
     if different is None and not any_transform:
         different = _transform(a, b)

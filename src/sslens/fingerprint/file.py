@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from sslens import __version__
-from sslens.errors import InputError
+from sslens.errors import InputError, nearest, require_type
 from sslens.fingerprint.conditions import Conditions
 from sslens.fingerprint.header import ENTRY, FORMAT, damaged, read_header
 from sslens.models.about import About, network_of
@@ -81,7 +81,7 @@ class Fingerprint:
 
 
 def write(
-    path: Path,
+    path: Path | str,
     grams: "Sequence[Grams]",
     conditions: Conditions,
     *,
@@ -98,25 +98,28 @@ def write(
             under 5e-5.
 
     Raises:
-        InputError: a Gram has a value that is no number, or the file cannot be written; nothing is
-            left of it.
+        InputError: the Grams are of another model or were made under other conditions, a Gram has
+            a value that is no number, or the file cannot be written; nothing is left of it.
 
     >>> import sslens, tempfile
     >>> from sslens.plan import Plan
     >>> model, images = sslens.load("random:vit_nano_patch8_32"), sslens.open_images("scenes:0:40")
     >>> plan = Plan.draw(images.ids)
+    >>> grams, conditions = sslens.grams(model, images, plan=plan), Conditions.of(model, images, plan)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = Path(folder, "nano.safetensors")
-    ...     write(path, [sslens.grams(model, images, plan=plan)], Conditions.of(model, images, plan, seed=0), model=model)
-    ...     found = read(path)
-    >>> tuple(found.grams["all"].blocks.shape), found.images["count"], found.digest == model.digest
-    ((17, 2, 32, 32), 40, True)
+    ...     write(Path(folder, "nano"), [grams], conditions, model=model)
+    ...     stored = read(Path(folder, "nano"))
+    >>> tuple(stored.grams["all"].blocks.shape), stored.digest == model.digest
+    ((17, 2, 32, 32), True)
     """
     import torch
 
+    path = _as_path(path)
+    _require_types(grams, conditions, model, dtype)
     if [part.key["settings"]["tokens"] for part in grams] != list(conditions.versions):
-        raise ValueError(
-            f"the conditions name Grams of the tokens {list(conditions.versions)}, not those given"
+        raise InputError(
+            f"The conditions name Grams of the tokens {list(conditions.versions)}, not those given",
+            mend="give one of each, in this order, as {grams}",
         )
     tensors: dict[str, Tensor] = {
         "ids": _packed(conditions.ids),
@@ -148,6 +151,30 @@ def write(
     write_tensors(path, tensors, {ENTRY: json.dumps(header, sort_keys=True, allow_nan=False)})
 
 
+def _as_path(path: object) -> Path:
+    require_type(path, (str, Path), "file", "give the path of a fingerprint")
+    return Path(str(path)).expanduser()
+
+
+def _require_types(grams: object, conditions: object, model: object, dtype: str) -> None:
+    """Refuse arguments of other types.
+
+    Raises:
+        InputError: which argument, and what it should be.
+    """
+    from sslens.capture import Grams
+
+    require_type(grams, (list, tuple), "list of Grams", "give Grams as {grams}")
+    for part in grams if isinstance(grams, list | tuple) else ():
+        require_type(part, Grams, "Grams of a model", "give what sslens.grams returns")
+        if "settings" not in part.key:
+            raise InputError(f"The Grams of {part.model} were made of no model, so have no key.")
+    require_type(conditions, Conditions, "conditions", "give what Conditions.of returns")
+    require_type(model, Described, "model", "give what sslens.load returns, or a fingerprint")
+    if dtype not in NOTES:
+        raise InputError(f'Grams cannot be stored as "{dtype}": {nearest(dtype, NOTES)}')
+
+
 def _tensors_of(
     grams: "Grams", conditions: Conditions, model: Described, dtype: str
 ) -> "dict[str, Tensor]":
@@ -156,10 +183,14 @@ def _tensors_of(
     from sslens.fingerprint import triangles
 
     if grams.key["weights"] != model.digest:
-        raise ValueError(f"the Grams of {grams.model} are not those of the weights of {model.name}")
+        raise InputError(
+            f"The Grams of {grams.model} are not those of the weights of {model.name}",
+            mend="give the model that they were made of as {model}",
+        )
     if "rounded" in grams.key:
-        raise ValueError(
-            f"the Grams of {grams.model} were rounded to {grams.key['rounded']} already"
+        raise InputError(
+            f"The Grams of {grams.model} were rounded to {grams.key['rounded']} already",
+            mend="copy their file",
         )
     tokens = grams.key["settings"]["tokens"]
     kept, energy = triangles.pack(grams.blocks, conditions.sizes), grams.energy
@@ -181,7 +212,7 @@ def _tensors_of(
     }
 
 
-def read(path: Path) -> Fingerprint:
+def read(path: Path | str) -> Fingerprint:
     """The fingerprint in a file.
 
     Raises:
@@ -191,6 +222,7 @@ def read(path: Path) -> Fingerprint:
     from sslens.capture import Grams
     from sslens.models.taps import Tap
 
+    path = _as_path(path)
     header, tensors = read_header(path), _tensors(path)
     ids, sizes = _ids(path, header, tensors), tuple(tensors["sizes"].tolist())
     transform, images, plan = header["transform"], header["images"], header["plan"]
@@ -238,12 +270,13 @@ def read(path: Path) -> Fingerprint:
     )
 
 
-def describe(path: Path) -> str:
+def describe(path: Path | str) -> str:
     """What a fingerprint holds, line by line, for a person.
 
     Raises:
         InputError: as `read` does.
     """
+    path = _as_path(path)
     found = read(path)
     about = found.about
     known = [text for text in (about.objective, about.family, about.arch, about.tuned) if text]

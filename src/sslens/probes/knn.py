@@ -9,7 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sslens.capture import Column, Features
-from sslens.errors import InputError
+from sslens.errors import InputError, require_type
 from sslens.probes._nearest import Bank
 
 Vote = Literal["weighted", "majority"]
@@ -144,12 +144,18 @@ def knn(
     """The predicted class of each query: the vote of its k nearest neighbours in the bank.
 
     Raises:
-        InputError: too few images for k, or features that are not finite.
+        InputError: too few images for k, features that are not finite, or arguments whose shapes
+            do not fit.
 
     >>> bank = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]])
     >>> knn(torch.tensor([[0.1, 1.0]]), bank, torch.tensor([0, 0, 1]), k=3).tolist()
     [1]
     """
+    if queries.shape[1] != bank.shape[1] or len(bank_labels) != len(bank):
+        raise InputError(
+            f"Queries {list(queries.shape)}, a bank {list(bank.shape)} and {len(bank_labels)} labels"
+            " do not fit: give features of one width, and a label for each row of the bank."
+        )
     rows, cosines = neighbours(queries, bank, k, leave_one_out=leave_one_out)
     return vote(
         bank_labels[rows], cosines, int(bank_labels.max()) + 1, how=how, temperature=temperature
@@ -179,6 +185,10 @@ def sweep(
     >>> [(column, found[0, 0].tolist()) for column, found in sweep(store, ks=[1])]
     [(('x', 'flat'), [0, 0, 1, 1])]
     """
+    for part in (queries, bank or queries):
+        require_type(part, Features, "set of features", "give what sslens.features returns")
+    if not ks or any(temperature is not None and temperature <= 0 for temperature in temperatures):
+        raise InputError("Neighbours vote by exp(s/τ): give one k or more, and τ above 0.")
     among = bank or queries
     if queries.labels is None or among.labels is None:
         raise InputError(
