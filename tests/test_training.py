@@ -70,7 +70,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return Runs(tmp_path_factory.mktemp("whole"))
 
 
-# --------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # schedule and optimiser
 
 
@@ -140,7 +140,7 @@ def test_the_optimisers_state_goes_through_a_file_exactly(tmp_path: Path) -> Non
     assert torch.equal(layer.weight, other.weight)
 
 
-# -----------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # a run's folder
 
 
@@ -326,7 +326,7 @@ def test_momentum_moves_before_the_keys_by_its_own_schedule(tmp_path: Path) -> N
     assert abs(losses[0] - log(tmp_path)[2]) < 0.05 * abs(losses[1] - log(tmp_path)[2])
 
 
-# ------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # killed anywhere
 
 
@@ -568,7 +568,7 @@ def test_batch_norm_and_keys_are_those_of_all_processes() -> None:
     together(check)
 
 
-# ---------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # the command line
 
 

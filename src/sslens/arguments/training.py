@@ -1,4 +1,4 @@
-"""What `sslens pretrain` and `sslens finetune` are both asked, and how both come to settings,
+"""What `sslens pretrain` and `sslens finetune` share: their options, and how they come to settings,
 images and a training."""
 
 import os
@@ -21,7 +21,8 @@ class TrainingOptions:
     """What every command that trains a network takes."""
 
     accumulate: int = 1
-    """Parts in which a process computes its share of a step; the step is the same, with less memory."""
+    """Parts in which a process computes its share of a step; the step is the same, with less
+    memory."""
     resume: bool = False
     """Go on from the last checkpoint in --out, if there is one."""
     on_bad: Literal["stop", "skip"] = "stop"
@@ -29,10 +30,11 @@ class TrainingOptions:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """bfloat16 is autocast; losses are float32."""
     compile: bool = False
-    """Run the networks' blocks by code that torch generates for them first; the same but for rounding."""
+    """Run the networks' blocks by code that torch generates for them first; the same but for
+    rounding."""
     recompute: bool = False
-    """Keep only the inputs of the networks' blocks, and compute the rest again in the backward pass; the step is the same, with
-    less memory and in more time."""
+    """Keep only the inputs of the networks' blocks, and compute the rest again in the backward
+    pass; the step is the same, with less memory and in more time."""
     workers: int | None = None
     """Processes that decode and augment; 0 on a CPU and up to 8 beside a GPU unless given."""
     save_every: int = 0
@@ -40,7 +42,8 @@ class TrainingOptions:
     log_every: int = 10
     """Steps between lines of log.jsonl."""
     tensorboard: bool = False
-    """Also write the log's lines as TensorBoard events, into --out; wants pip install 'sslens[track]'."""
+    """Also write the log's lines as TensorBoard events, into --out; wants pip install
+    'sslens[track]'."""
     wandb: bool = False
     """Also send the log's lines to Weights & Biases; wants pip install 'sslens[track]'."""
 
@@ -51,8 +54,8 @@ def first_process() -> bool:
 
 
 def choose_settings(command: Any, recipe: "Recipe", *, asked: bool) -> tuple[Any, int, int]:
-    """Settings, epochs and minibatch: what the command gives, else those of its recipe (settings
-    alone if it was not asked for).
+    """Choose settings, epochs and minibatch: those that the command gives, else the recipe's (only
+    its settings where the recipe was not asked for).
 
     Raises:
         InputError: as `override_settings`.
@@ -66,22 +69,22 @@ def choose_settings(command: Any, recipe: "Recipe", *, asked: bool) -> tuple[Any
 
 
 def override_settings(settings: Any, overrides: Sequence[str]) -> Any:
-    """The settings of an objective with KEY=VALUE overrides.
+    """Change settings by KEY=VALUE overrides.
 
     Raises:
         InputError: a key is not one of the settings, or a value is not of its kind.
     """
     import yaml
 
-    now = asdict(settings)
-    now.pop("classes", None)  # those of the images
+    values = asdict(settings)
+    values.pop("classes", None)  # the images decide them
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
             raise InputError(f'"{override}" is no setting: expected KEY=VALUE.')
-        if key not in now:
-            raise InputError(f'There is no setting "{key}": {nearest(key, now)}')
-        kind = type(now[key])
+        if key not in values:
+            raise InputError(f'There is no setting "{key}": {nearest(key, values)}')
+        kind = type(values[key])
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError:
@@ -93,13 +96,13 @@ def override_settings(settings: Any, overrides: Sequence[str]) -> Any:
             except ValueError:
                 value = text
         if kind is tuple and isinstance(value, list):
-            value = tuple(float(each) for each in value)
+            value = tuple(float(number) for number in value)
         if type(value) is not kind:
             raise InputError(
-                f'The setting {key} is "{text}": expected a {kind.__name__} such as {now[key]}.'
+                f'The setting {key} is "{text}": expected a {kind.__name__} such as {values[key]}.'
             )
-        now[key] = value
-    return type(settings)(**now)
+        values[key] = value
+    return type(settings)(**values)
 
 
 def require_startable(command: Any, batch_size: int, out: Path) -> None:
@@ -118,7 +121,7 @@ def require_startable(command: Any, batch_size: int, out: Path) -> None:
 
 
 def build_training(command: Any, epochs: int, batch_size: int) -> "Training":
-    """How long a command trains, and on what."""
+    """Say how long a command trains, and on what."""
     from sslens.processes import best_device
     from sslens.training.schedule import Training
 
@@ -140,14 +143,13 @@ def build_training(command: Any, epochs: int, batch_size: int) -> "Training":
 
 
 def open_source(source: str, command: Any, limit: int | None, say: Text) -> "ImageSet":
-    """The images of a source of a command that trains; those that were left out are said once,
-    however many processes there are."""
+    """Open the images of a command that trains; says which were left out, in the first process."""
     from sslens.data import open_images
     from sslens.progress import progress
 
     first = first_process()
     with progress("checking images", quiet=not first) as report:
-        found = open_images(
+        images = open_images(
             source,
             on_bad=command.training.on_bad,
             limit=limit,
@@ -155,7 +157,7 @@ def open_source(source: str, command: Any, limit: int | None, say: Text) -> "Ima
             minimum=1,
             progress=report,
         )
-    if found.skipped and first:
-        shown = "; ".join(f"{name} ({reason})" for name, reason in found.skipped[:20])
-        say(f"{len(found.skipped)} images could not be decoded and were left out: {shown}")
-    return found
+    if images.skipped and first:
+        shown = "; ".join(f"{name} ({reason})" for name, reason in images.skipped[:20])
+        say(f"{len(images.skipped)} images could not be decoded and were left out: {shown}")
+    return images

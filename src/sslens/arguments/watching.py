@@ -1,8 +1,7 @@
-"""What `sslens pretrain` and `sslens finetune` do besides training: held-out images for k-NN,
-trackers, the report at the end."""
+"""What `sslens pretrain` and `sslens finetune` do besides training: open held-out images for k-NN
+and trackers, and write the report at the end."""
 
 import contextlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 def open_held_out(
     source: str | None, bank: str | None, open_source: "Callable[[str], ImageSet]"
 ) -> "HeldOut | None":
-    """The images that k-NN classifies while a training runs, and those it classifies them by.
+    """Open the images that k-NN classifies while a training runs, and the images that vote.
 
     Raises:
         InputError: a bank without images to classify, images without classes, or too few.
@@ -35,8 +34,8 @@ def open_held_out(
 
 
 def describe_overlap(held: "HeldOut", images: "ImageSet", *, learnt: bool) -> str:
-    """What is said where images that are classified are trained on too, with or without their
-    classes; nothing where none is."""
+    """Say how many of the classified images are trained on too, with or without their classes; an
+    empty text where none is."""
     both = len(held.queries.contents & images.contents)
     return (
         f"; {both:,} of them are also trained on, {'with' if learnt else 'without'} their classes,"
@@ -47,7 +46,7 @@ def describe_overlap(held: "HeldOut", images: "ImageSet", *, learnt: bool) -> st
 
 
 def require_trackers(options: TrainingOptions) -> None:
-    """Refuse before anything is computed what could not be told elsewhere.
+    """Refuse trackers that are not installed, before anything is computed.
 
     Raises:
         InputError: a tracker that is asked for is not installed.
@@ -66,7 +65,7 @@ def open_trackers(
     name: str,
     config: dict[str, object],
 ) -> "tuple[Tell, ...]":
-    """What sends the log's lines elsewhere, closed with the stack."""
+    """Open what sends the log's lines elsewhere; the stack closes it."""
     from sslens.training import track
 
     tell = (
@@ -79,7 +78,7 @@ def open_trackers(
 
 
 def write_report(out: Path, name: str, line: str, what: str = "Pre-training") -> Path:
-    """The report of a run that is over, from its folder; returns its path."""
+    """Write the report of a run that is over, from its folder; returns the report's path."""
     import platform
 
     import torch
@@ -88,9 +87,9 @@ def write_report(out: Path, name: str, line: str, what: str = "Pre-training") ->
     from sslens.report import page as report
     from sslens.table import Results
     from sslens.training import curves
-    from sslens.training.folder import LOG
+    from sslens.training.folder import RunFolder
 
-    lines = [json.loads(each) for each in (out / LOG).read_text(encoding="utf-8").splitlines()]
+    lines = RunFolder(out, {}).lines()
     table = curves.compute(lines)
     section = report.Section(
         "training",

@@ -46,23 +46,28 @@ class Command:
     """
 
     model: tyro.conf.Positional[str]
-    """A card's name, a checkpoint file, a folder of sslens pretrain, timm:NAME, or random:NAME[:SEED]."""
+    """A card's name, a checkpoint file, a folder of sslens pretrain, timm:NAME, or
+    random:NAME[:SEED]."""
     images: str
-    """Labelled images: a folder with a subfolder a class, an .npz file, cifar10:train, or scenes[:SEED[:COUNT]]."""
+    """Labelled images: a folder with a subfolder a class, an .npz file, cifar10:train, or
+    scenes[:SEED[:COUNT]]."""
     val: str | None = None
     """Labelled images held out, of the same classes."""
     common: tyro.conf.OmitArgPrefixes[Common] = Common()
     preset: str | None = None
-    """mae-official, mae-official-large, mae-official-huge, paper-2023 or paper-2022: settings, epochs and minibatch as published.
-    The settings of mae-official with other epochs and minibatch unless given."""
+    """mae-official, mae-official-large, mae-official-huge, paper-2023 or paper-2022: settings,
+    epochs and minibatch as published. The settings of mae-official with other epochs and
+    minibatch unless given."""
     epochs: int | None = None
     """Passes over the images; the preset's, or 100, unless given."""
     batch_size: int | None = None
     """Images of a step, over all processes; the preset's, or 256, unless given."""
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE")] = ()
-    """Settings, e.g. pooling=cls, base_lr=1e-3, layer_decay=0.75, mixup=0, cutmix=0, randaugment=rand-m9-n3, ema=0.9999."""
+    """Settings, e.g. pooling=cls, base_lr=1e-3, layer_decay=0.75, mixup=0, cutmix=0,
+    randaugment=rand-m9-n3, ema=0.9999."""
     path: bool = False
-    """Also measure how far the weights get and how far they travel for that, by kind of parameter and by block, into path.csv."""
+    """Also measure how far the weights get and how far they travel for that, by kind of parameter
+    and by block, into path.csv."""
     name: str | None = None
     """Of the tuned model in reports; that of the model with -ft unless given."""
     training: tyro.conf.OmitArgPrefixes[TrainingOptions] = TrainingOptions()

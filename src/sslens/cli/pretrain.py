@@ -25,6 +25,7 @@ from sslens.arguments.watching import (
     write_report,
 )
 from sslens.errors import InputError, nearest
+from sslens.find import names
 from sslens.slurm import Slurm
 
 
@@ -55,18 +56,24 @@ class Command:
           --knn-every 5
     """
 
-    objective: tyro.conf.Positional[str]
-    """dino, fcmae, mae, moco-v3, msn, or supervised, which learns the classes of --images."""
+    objective: Annotated[
+        str,
+        tyro.conf.Positional,
+        tyro.conf.arg(
+            help=f"{', '.join(names('objectives'))}; supervised learns the classes of images."
+        ),
+    ]
     images: str
     """A folder, an .npz file, cifar10:train, or scenes[:SEED[:COUNT]]."""
     arch: str
-    """vit_SIZE_patchP_S: SIZE is nano, mini, tiny, small, base, large or huge; P the patch and S the image size in pixels.
-    For dino, moco-v3 and supervised also resnet18 to resnet152, for fcmae convnextv2_atto to convnextv2_huge, with _S for other
-    images than 224 px."""
+    """vit_SIZE_patchP_S: SIZE is nano, mini, tiny, small, base, large or huge; P the patch and S
+    the image size in pixels. For dino, moco-v3 and supervised also resnet18 to resnet152, for fcmae
+    convnextv2_atto to convnextv2_huge, with _S for other images than 224 px."""
     common: tyro.conf.OmitArgPrefixes[Common] = Common()
     recipe: str | None = None
-    """official or paper, for some objectives more: settings, epochs and minibatch as published. The settings of official, or for
-    a ResNet of the first that is meant for one, with other epochs and minibatch, unless given."""
+    """official or paper, for some objectives more: settings, epochs and minibatch as published.
+    The settings of official, or for a ResNet of the first that is meant for one, with other epochs
+    and minibatch, unless given."""
     epochs: int | None = None
     """Passes over the images; the recipe's, or 100, unless given."""
     batch_size: int | None = None
@@ -76,13 +83,13 @@ class Command:
     name: str | None = None
     """Of the model in reports; the objective's unless given."""
     knn: str | None = None
-    """Labelled images held out, for k-NN accuracy while the training runs: a fifth of them, by SHA-256 of their ids, is
-    classified by the rest."""
+    """Labelled images held out, for k-NN accuracy while the training runs: a fifth of them, by
+    SHA-256 of their ids, is classified by the rest."""
     knn_bank: str | None = None
     """Labelled images that classify those of --knn, of which all are then classified."""
     knn_every: int | None = None
-    """Epochs between looks at the encoder (k-NN, and whether it makes the same of all images); a twentieth of the run unless
-    given."""
+    """Epochs between looks at the encoder (k-NN, and whether it makes the same of all images); a
+    twentieth of the run unless given."""
     training: tyro.conf.OmitArgPrefixes[TrainingOptions] = TrainingOptions()
     slurm: tyro.conf.OmitArgPrefixes[Slurm] = Slurm()
 
@@ -112,8 +119,8 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     schedule = schedule_run(job, len(images), training, world)
     out = _out(command)
     if held and first:
-        also = describe_overlap(held, images, learnt=hasattr(settings, "classes"))
-        say(f"k-NN on {len(held.queries):,} images by {len(held.bank):,}{also}")
+        overlap = describe_overlap(held, images, learnt=hasattr(settings, "classes"))
+        say(f"k-NN on {len(held.queries):,} images by {len(held.bank):,}{overlap}")
     if first:
         doubt_small(images, parse(command.arch).image_size)
     if common.dry_run:
@@ -155,8 +162,6 @@ def check(command: Command) -> None:
 def _choose(command: Command) -> tuple[Any, int, int]:
     """Settings, epochs and minibatch: those of a recipe where it is asked for, unless the command
     gives others."""
-    from sslens.find import names
-
     if command.objective not in names("objectives"):
         raise InputError(
             f'There is no objective "{command.objective}":'

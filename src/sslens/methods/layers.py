@@ -20,7 +20,8 @@ def layer_scales(network: nn.Module, decay: float) -> dict[str, float]:
 
     >>> from sslens.models.vit import ViTArch
     >>> scales = layer_scales(ViTArch.parse("vit_nano_patch8_32").build(), 0.5)
-    >>> [scales[name] for name in ("norm.weight", "blocks.3.mlp.fc1.bias", "blocks.0.norm1.weight", "pos_embed")]
+    >>> names = "norm.weight", "blocks.3.mlp.fc1.bias", "blocks.0.norm1.weight", "pos_embed"
+    >>> [scales[name] for name in names]
     [1.0, 0.5, 0.0625, 0.03125]
     """
     blocks = [tap.name for tap in networks.taps(network) if tap.kind == "block"]

@@ -13,8 +13,10 @@ def decayed_matrices(parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]
     norms), which are not.
 
     >>> decayed, free = decayed_matrices(nn.Linear(3, 2).parameters())
-    >>> [tuple(p.shape) for p in decayed["params"]], [tuple(p.shape) for p in free["params"]], free["weight_decay"]
-    ([(2, 3)], [(2,)], 0.0)
+    >>> [tuple(p.shape) for p in decayed["params"]], [tuple(p.shape) for p in free["params"]]
+    ([(2, 3)], [(2,)])
+    >>> free["weight_decay"]
+    0.0
     """
     trained = [p for p in parameters if p.requires_grad]
     vectors = [p for p in trained if p.ndim <= 1]

@@ -32,7 +32,8 @@ def masked_error(
 
     >>> import torch
     >>> images = torch.arange(12.0).reshape(1, 3, 2, 2)  # the first pixel is (0, 4, 8)
-    >>> error = masked_error(images, torch.zeros(1, 1, 3), torch.tensor([[0]]), patch=1, normalise=False)
+    >>> predicted, masked = torch.zeros(1, 1, 3), torch.tensor([[0]])
+    >>> error = masked_error(images, predicted, masked, patch=1, normalise=False)
     >>> round(error.item(), 3)  # (0 + 16 + 64) / 3
     26.667
     """

@@ -23,8 +23,8 @@ One step of the loop is
     after_update
 
 `before_step`, `before_update` and `after_update` are left out by an objective that does nothing
-there (`sslens.methods.HOOKS`). All that is random in a step comes with the batch, so that the step is
-the same in any number of processes and parts.
+there (`sslens.methods.HOOKS`). All that is random in a step comes with the batch, so that the step
+is the same in any number of processes and parts.
 """
 
 #: what each file of this folder has

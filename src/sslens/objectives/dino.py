@@ -46,11 +46,11 @@ class Settings:
     |---|---|---|---|
     | base lr, lowest lr | 5e-4, – | 5e-4, 1e-6 | the code's |
     | weight decay, betas | 0.04, (0.9, 0.95) | 0.04 → 0.4 by a cosine, (0.9, 0.999) | the code's |
-    | batch, epochs, warm-up | 4096 (1024 in Caron et al.), 400, 10 | 1024, 100, 10 | warm-up is a share: 10 of 100 |
-    | temperature of the teacher | 0.04 → 0.07 in 30 epochs | 0.04; 0.07 after 30 is its README's for ViT-S | the code's |
+    | batch, epochs, warm-up | 4096 (first: 1024), 400, 10 | 1024, 100, 10 | a share: 10 of 100 |
+    | teacher's temperature | 0.04 → 0.07 in 30 epochs | 0.04; README: 0.07 for ViT-S | the code's |
     | momentum | 0.996 → 1 by a cosine | the same | the same |
-    | prototypes | 65,536, of length 1 | the same; trained lengths are its README's for ViT-S | of length 1 |
-    | crops | 2 of 0.4–1 and 8 of 0.05–0.4 | the same; 0.14–1 without the local ones | `local_crops=0` takes 0.14–1 |
+    | prototypes | 65,536, of length 1 | the same; ViT-S: lengths are trained | of length 1 |
+    | crops | 2 of 0.4–1, 8 of 0.05–0.4 | the same; 0.14–1 if none are local | as the code |
 
     A `local_size` of 0 is three sevenths of the image, as 96 px is of 224. A `global_low` of 0 is
     0.4, or 0.14 without local crops. A ResNet has no drop path; its batch norms see the images of

@@ -39,7 +39,7 @@ class Settings:
     | decoder | one block, 512 wide | the same | the same |
     | target | pixels normalised per patch | the same | the same |
     | initial weights | – | truncated normal, deviation 1; 0.02 in the downsampling | the code's |
-    | response normalisation | over the places seen | of all images of a process | of all images of the step |
+    | response norms | over the places seen | images of a process | images of the step |
 
     The encoder computes what the sparse one does (`sslens.models.masked`). With `responses` "image"
     it normalises over the places seen of each image by itself, as the encoder does afterwards in

@@ -34,7 +34,7 @@ class Settings:
     | | papers | released code | here |
     |---|---|---|---|
     | base lr, weight decay, betas | 1.5e-4, 0.05, (0.9, 0.95) | the same | the same |
-    | batch, epochs, warm-up | 4096, 800, 40 | 4096, 1600 (released ViT-B), 40 | warm-up is a share: 40 of 800 |
+    | batch, epochs, warm-up | 4096, 800, 40 | 4096, 1600 (its ViT-B), 40 | a share: 40 of 800 |
     | augmentation | crop | crop 0.2–1 bicubic, flip | the code's |
     | decoder | 512 wide, 8 blocks, 16 heads | the same | the same |
     | target | pixels | normalised per patch (released ViT-B) | normalised |

@@ -36,13 +36,13 @@ class Settings:
 
     | | papers | released code | here |
     |---|---|---|---|
-    | learning rate | 2e-4 → 1e-3 in 15 epochs, a cosine to 1e-6 | the same, at a batch of 1024 | for 256 images, scaled |
+    | learning rate | 2e-4 → 1e-3, a cosine to 1e-6 | the same, at 1024 images | for 256, scaled |
     | weight decay, betas | 0.04 → 0.4, – | the same, (0.9, 0.999) | the code's |
-    | batch, epochs, warm-up | 1024, 800 (ViT-S) or 600, 15 | 1024, 800, 15 | warm-up is a share: 15 of 800 |
-    | prototypes, temperatures | 1024 × 256, 0.1 and 0.025 | the same: 0.1, sharpened by 0.25 | the code's |
+    | batch, epochs, warm-up | 1024, 800 (ViT-S) or 600, 15 | 1024, 800, 15 | a share: 15 of 800 |
+    | prototypes, temperatures | 1024 × 256, 0.1, 0.025 | 0.1, sharpened by 0.25 | the code's |
     | patches left out | 0.15 (ViT-S), more in larger networks | 0.15 | the code's |
     | entropy of the mean, Sinkhorn | weight 1 | weight 1; 3 iterations on targets | the code's |
-    | momentum | 0.996 → 1 | linear, over 1.25 times the training, as all its schedules | the code's |
+    | momentum | 0.996 → 1 | linear, over 1.25 times the training | the code's |
 
     The gradients of prototypes are averaged over processes; the released code sums them, which
     under Adam is the same but for its ε. A `focal_size` of 0 is three sevenths of the image, as 96
@@ -139,7 +139,8 @@ def sinkhorn(
 
     The images are those of all processes; each has its own rows.
 
-    >>> sinkhorn(torch.tensor([[0.9, 0.1], [0.6, 0.4]]), 1)  # columns sum to 1.5, 0.5: rows 0.6 : 0.2, 0.4 : 0.8
+    >>> p = torch.tensor([[0.9, 0.1], [0.6, 0.4]])  # columns sum to 1.5 and 0.5
+    >>> sinkhorn(p, 1)  # rows 0.6 : 0.2 and 0.4 : 0.8
     tensor([[0.7500, 0.2500],
             [0.3333, 0.6667]])
     """

@@ -42,7 +42,8 @@ class Settings:
     | base lr, weight decay, betas | 2.5e-4, 0.05, – | 2.5e-4, 0.05, (0.9, 0.999) | the code's |
     | batch, epochs, warm-up | 1024, 300, 5 | the same | warm-up is a share: 5 of 300 |
     | label smoothing, drop path | 0.1, 0.1 | the same | the same; no drop path in ResNets |
-    | augmentation | crop, flip, RandAugment 9/0.5, mixup 0.8, cutmix 1, erasing 0.25 | the same | crop, flip, colour jitter |
+    | augmentation | crop, flip, RandAugment 9/0.5 | the same | crop, flip, colour jitter |
+    | mixing, erasing | mixup 0.8, cutmix 1, 0.25 | the same | none |
     | repeated augmentation | 3 views an image | the same | none |
     | schedule | cosine | by epochs, 1e-6 → peak → 1e-5 | by steps, 0 → peak → 0 |
     | not decayed | – | biases, norms, CLS, positions | the code's |

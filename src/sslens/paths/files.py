@@ -46,7 +46,8 @@ def strip_wrappers(name: str) -> str:
 def sort_paths(paths: Iterable[Path]) -> list[Path]:
     """Sort paths by the numbers in their names: a shell lists epoch10 before epoch9.
 
-    >>> [str(path) for path in sort_paths([Path("run/epoch10.pth"), Path("run/epoch9.pth"), Path("init.pth")])]
+    >>> paths = [Path("run/epoch10.pth"), Path("run/epoch9.pth"), Path("init.pth")]
+    >>> [str(path) for path in sort_paths(paths)]
     ['init.pth', 'run/epoch9.pth', 'run/epoch10.pth']
     """
     return sorted(

@@ -1,8 +1,8 @@
 """Tensors of a file, read into memory that is used again.
 
-A file that is not in memory yet is read past the system's cache, straight from the disk: each file is
-read once here, a hundred of them would push all else out of the cache, and each page in the cache
-costs a core's time.
+A file that is not in memory yet is read past the system's cache, straight from the disk: each file
+is read once here, a hundred of them would push all else out of the cache, and each page in the
+cache costs a core's time.
 """
 
 import contextlib
@@ -93,8 +93,8 @@ class ReadBuffer:
         return torch.frombuffer(self._memory, dtype=dtype, count=count, offset=begin)
 
     def _read(self, path: Path, begins: Mapping[range, int], last: int) -> None:
-        """Read runs of a file's pages, each to its place in the memory; the file has `last` bytes at
-        least."""
+        """Read runs of a file's pages, each to its place in the memory; the file has at least
+        `last` bytes."""
         with contextlib.ExitStack() as stack:
             file = stack.enter_context(path.open("rb", buffering=0))
             size = os.fstat(file.fileno()).st_size

@@ -172,8 +172,10 @@ class PathMeter:
     >>> meter.add({"w": torch.tensor([3.0, 0.0])}, "1")
     >>> meter.add({"w": torch.tensor([3.0, 4.0])}, "2")
     >>> end = meter.path.table().frame.query("group == 'backbone'").iloc[-1]
-    >>> float(end.displacement), float(end.length), float(end.cosine)  # a right angle: 3, then 4, is 5 away
-    (5.0, 7.0, 0.0)
+    >>> float(end.displacement), float(end.length)  # 3, then 4 at a right angle, is 5 away
+    (5.0, 7.0)
+    >>> float(end.cosine)
+    0.0
     """
 
     first: Mapping[str, Tensor]
@@ -229,8 +231,8 @@ class PathMeter:
 
 
 def _ratio(values: Float64[np.ndarray, " record"], of: float) -> Float64[np.ndarray, " record"]:
-    """A ratio, undefined where the divisor is 0: for a head that begins at 0, and for a run that ends
-    where it began."""
+    """A ratio, undefined where the divisor is 0: for a head that begins at 0, and for a run that
+    ends where it began."""
     return values / of if of > 0 else np.full_like(values, np.nan)
 
 
@@ -283,8 +285,8 @@ def group_masks(parameters: Mapping[str, int]) -> dict[str, Bool[np.ndarray, " p
     Args:
         parameters: the number of dimensions of each parameter, by name.
 
-    >>> list(group_masks({"pos_embed": 3, "blocks.0.attn.qkv.weight": 2, "blocks.0.norm1.bias": 1, "head.weight": 2}))
-    ['backbone', 'attention', 'attention qkv', 'norm', 'embedding', 'head', 'block 0']
+    >>> list(group_masks({"pos_embed": 3, "blocks.0.attn.qkv.weight": 2, "head.weight": 2}))
+    ['backbone', 'attention', 'attention qkv', 'embedding', 'head', 'block 0']
     """
     kinds = np.array([kind_of(name, ndim) for name, ndim in parameters.items()])
     blocks = [block_of(name) for name in parameters]

@@ -1,4 +1,4 @@
-"""Follows the weights of a training while it runs, in any loop: strip_wrappers PyTorch, Lightning's, or
+"""Follows the weights of a training while it runs, in any loop: plain PyTorch, Lightning's, or
 Hugging Face's Trainer."""
 
 from collections.abc import Mapping

@@ -4,8 +4,8 @@ objective.
 A recipe is a frozen dataclass in `recipes/OBJECTIVE.py` with epochs, minibatch and settings; its
 docstring names its source and how it differs from the others. Its name is the class's: `class
 TwoCrops` of `recipes/dino.py` is `two-crops`. Those of fine-tuning are in `recipes/finetune.py`.
-Every objective has `official`, what its released code does by default; the settings of `official` are
-the objective's own defaults.
+Every objective has `official`, what its released code does by default; the settings of `official`
+are the objective's own defaults.
 
 Where the published numbers are too large for a trial of seconds on a few small images, a file has
 `TRIAL`: for each kind of network the settings that a trial takes instead. Without it a trial takes
@@ -92,8 +92,8 @@ def recipe(objective: str, name: str) -> Recipe:
 def trial_settings(objective: str, kind: str) -> Any:
     """An objective's settings for a trial of seconds on a few small images.
 
-    They are the settings of the recipe that is meant for the kind of network, changed as the recipe's
-    file says; the tests of every objective take them.
+    They are the settings of the recipe that is meant for the kind of network, changed as the
+    recipe's file says; the tests of every objective take them.
 
     Args:
         kind: of the network, "vit", "resnet" or "convnextv2".

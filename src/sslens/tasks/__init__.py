@@ -1,18 +1,19 @@
 """Tasks: what is trained on top of a backbone, and how it is judged.
 
-A task is a file such as `tasks/classification.py`, with what it shares with others next door. It has
+A task is a file such as `tasks/classification.py`, and what it shares with others lies next door.
+It has
 
 - `Settings`, a frozen dataclass: the task's numbers, with what every optimiser reads
   (`sslens.objectives`);
 - `batch(images, settings, start, rows) -> Batch`: the views and targets of some images of a step, a
   pure function. What a task knows of each image besides its class (boxes, masks) is found by
-  `rows.numbers`; targets of different lengths are padded, since the first axis of each tensor is the
-  image;
+  `rows.numbers`; targets of different lengths are padded, since the first axis of each tensor is
+  the image;
 - `job(model, images, settings) -> TrainingJob`: all that the loop is given;
 - a `TaskEvaluation`, which says how well the trained method does on held-out images.
 
-The loop (`sslens.training.loop`) knows none of these metrics: it keeps the model that is best by the
-first metric of the evaluation.
+The loop (`sslens.training.loop`) knows none of these metrics: an observer keeps the model that is
+best by the first metric of the evaluation.
 """
 
 from dataclasses import dataclass

@@ -98,7 +98,8 @@ def count_correct(
     their summed cross-entropy.
 
     >>> scores = torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0]])
-    >>> [round(value, 4) for value in count_correct(scores, torch.tensor([0, 1])).tolist()]  # ln(e² + e + 1) − 2 and − 1
+    >>> counts = count_correct(scores, torch.tensor([0, 1]))
+    >>> [round(value, 4) for value in counts.tolist()]  # ln(e² + e + 1) − 2 and − 1
     [2.0, 1.0, 2.0, 1.8152]
     """
     best = scores.topk(min(5, scores.shape[1])).indices == labels[:, None]

@@ -46,7 +46,7 @@ class Settings:
     |---|---|---|---|---|
     | base lr | 1e-3 | 1.25e-4 (5e-4 of 1,024 images) | 5e-4 | the code's |
     | weight decay, betas | 0.05, (0.9, 0.999) | 0.05, (0.9, –) | 0.05, (0.9, 0.999) | the code's |
-    | batch, epochs, warm-up | 1024, 100, 5 | 1024, 150, 5 | 1024, 100, 5 | warm-up is a share: 5 of 100 |
+    | batch, epochs, warm-up | 1024, 100, 5 | 1024, 150, 5 | 1024, 100, 5 | a share: 5 of 100 |
     | least lr | – | 1e-5 | 1e-6 | the code's |
     | layer decay | 0.75 | – | 0.65 | the code's |
     | drop path, smoothing | 0.1, 0.1 | – | 0.1, 0.1 | the code's |
@@ -280,7 +280,7 @@ def job(model: Backbone, images: ImageSet, settings: Settings) -> TrainingJob:
 
 
 def _require_pairs(settings: Settings, batch_size: int, shares: int) -> None:
-    """Refuse shares of a minibatch with an odd number of images, where images are mixed in pairs."""
+    """Refuse shares of a minibatch with an odd number of images where these are mixed in pairs."""
     share = batch_size // shares
     if settings.mixing() is not None and share % 2:
         raise InputError(

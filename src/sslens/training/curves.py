@@ -1,5 +1,5 @@
-"""What a run's log shows when it is over: its loss, learning rate and k-NN accuracy against epochs,
-as a table and a figure."""
+"""The curves of a run that is over, from its log: loss, learning rate, k-NN accuracy and the
+accuracy of a classifier against epochs, as a table and a figure."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,6 +8,7 @@ import pandas as pd
 
 from sslens.figure import Figure, Line, Lines
 from sslens.table import Table
+from sslens.tasks.accuracy import METRICS
 from sslens.training.folder import LogLine
 
 TITLE = "How did the training go?"
@@ -22,7 +23,7 @@ POOLINGS = {
     "knn_patch": "mean of patch tokens",
     "knn_mean": "mean over places",
 }
-TOPS = {"top1": "top-1", "top5": "top-5"}
+TOPS = {metric.name: metric.label for metric in METRICS if metric.higher_is_better}
 UNITS = {
     "step": "optimiser's steps done",
     "epoch": "passes over the images done",
@@ -31,9 +32,7 @@ UNITS = {
     "knn_cls": "share of held-out images whose class k-NN predicts from the CLS token",
     "knn_patch": "the same from the mean of the patch tokens",
     "knn_mean": "the same from the mean over places",
-    "top1": "share of held-out images whose class has the highest score of the classifier",
-    "top5": "share of held-out images whose class has one of its five highest scores",
-    "val_loss": "mean cross-entropy of held-out images",
+    **{metric.name: metric.unit for metric in METRICS},
     "spread": "standard deviation of the L2-normalised features of images, 0 to 1",
 }
 
@@ -41,13 +40,14 @@ UNITS = {
 def compute(lines: Sequence[LogLine]) -> Table:
     """A row a step that the log has a line of; fields that were not measured there are undefined.
 
-    >>> compute([{"step": 2, "epoch": 1.0, "loss": 0.5, "lr": 0.1}, {"step": 2, "epoch": 1.0, "knn_cls": 0.75}]).frame.shape
+    >>> step = {"step": 2, "epoch": 1.0}
+    >>> compute([step | {"loss": 0.5, "lr": 0.1}, step | {"knn_cls": 0.75}]).frame.shape
     (1, 5)
     """
     merged: dict[int, dict[str, float]] = {}
     for line in lines:
-        kept = {key: float(value) for key, value in line.items() if key in UNITS}
-        merged.setdefault(int(line["step"]), {}).update(kept)
+        numbers = {key: float(value) for key, value in line.items() if key in UNITS}
+        merged.setdefault(int(line["step"]), {}).update(numbers)
     frame = pd.DataFrame(list(merged.values()))
     return Table(
         frame[[column for column in UNITS if column in frame]].astype({"step": int}), UNITS

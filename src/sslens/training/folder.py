@@ -135,7 +135,8 @@ class RunFolder:
 def shared_settings(config: Mapping[str, Any]) -> dict[str, str]:
     """The settings that every run of the same recipe has, by their dotted names.
 
-    >>> shared_settings({"arch": "vit", "settings": {"mixup": 0.8}, "training": {"epochs": 3, "seed": 1}})
+    >>> training = {"epochs": 3, "seed": 1}
+    >>> shared_settings({"arch": "vit", "settings": {"mixup": 0.8}, "training": training})
     {'settings.mixup': '0.8', 'training.epochs': '3'}
     """
     return {
@@ -148,7 +149,8 @@ def shared_settings(config: Mapping[str, Any]) -> dict[str, str]:
 def _describe_change(key: str, old: Any, new: Any) -> str:
     """Say how a setting changed; of a long list what it lost and what it gained.
 
-    >>> _describe_change("settings.classes", ["cat", "dog", "fox", "owl"], ["cat", "cow", "dog", "fox"])
+    >>> old, new = ["cat", "dog", "fox", "owl"], ["cat", "cow", "dog", "fox"]
+    >>> _describe_change("settings.classes", old, new)
     'settings.classes lost owl and gained cow'
     """
     if isinstance(old, list) and isinstance(new, list) and len(old) > 3 and set(old) != set(new):

@@ -30,8 +30,8 @@ def backward(
 def backward_whole(
     method: WholeBatch, parts: Iterable[Batch], autocast: AbstractContextManager[object]
 ) -> Tensor:
-    """Add up the gradients of the loss of all parts together, which contrasts the images of one part
-    with the images of the others; returns that loss.
+    """Add up the gradients of the loss of all parts together, which contrasts the images of one
+    part with the images of the others; returns that loss.
 
     Three passes (GradCache: Gao et al., 2021, arXiv:2101.06983): features of each part without a
     graph; the loss of all features, with its heads and their batch norms, and its gradient ∂L/∂f;

@@ -65,10 +65,13 @@ def explain(error: Exception, run: Circumstances) -> Mishap | None:
     """Explain an error of the machine, and say what to do; None for an error that is something
     else.
 
-    >>> run = Circumstances(Path("nowhere"), Training(batch_size=64), Processes(0, 1, "cpu"), "bfloat16", divisible=True)
-    >>> print(explain(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 2048 bytes."), run))
-    Memory ran out on cpu (2048 bytes were asked for). Nothing was kept yet: start again with accumulate=2 or recompute=True, which
-    leave the numbers as they are, or with a smaller batch_size.
+    >>> training, here = Training(batch_size=64), Processes(0, 1, "cpu")
+    >>> run = Circumstances(Path("nowhere"), training, here, "bfloat16", divisible=True)
+    >>> error = RuntimeError("can't allocate memory: you tried to allocate 2048 bytes.")
+    >>> print(explain(error, run))
+    Memory ran out on cpu (2048 bytes were asked for). Nothing was kept yet: start again with
+    accumulate=2 or recompute=True, which leave the numbers as they are, or with a smaller
+    batch_size.
     >>> explain(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), run) is None
     True
     """

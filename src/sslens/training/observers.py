@@ -1,8 +1,8 @@
 """Observers: what looks at a training while it goes on, and leaves the training as it is.
 
-An observer is asked after each step whether a look is `due`, and what it finds in a `look` stands in
-the log. The encoder watch (`sslens.training.watch`), the path of the weights and the evaluation of a
-task are observers; the loop knows no more of them than this file says.
+An observer is asked after each step whether a look is `due`, and what it finds in a `look` stands
+in the log. The encoder watch (`sslens.training.watch`), the path of the weights and the evaluation
+of a task are observers; the loop knows no more of them than this file says.
 """
 
 from collections.abc import Callable, Mapping

@@ -54,8 +54,9 @@ class Signs:
             all are alike.
 
     >>> signs = Signs(warm_up=0, prototypes=64)
-    >>> texts = [signs.judge({"step": step, "loss": 4.1589}) for step in range(10, 310, 10)]  # log 64 = 4.15888
-    >>> [(10 * (i + 1), new[0].split(":")[0]) for i, new in enumerate(texts) if new]
+    >>> steps = range(10, 310, 10)
+    >>> texts = [signs.judge({"step": step, "loss": 4.1589}) for step in steps]  # log 64 = 4.15888
+    >>> [(step, new[0].split(":")[0]) for step, new in zip(steps, texts) if new]
     [(100, 'Steps 10 to 100 have a loss of 4.159, that is log K of the 64 prototypes')]
     """
 
@@ -145,8 +146,8 @@ class Signs:
         return (
             f"The loss has not moved beyond its noise from step {self._steps[0]:,} to"
             f" {self._steps[-1]:,} ({first:.4g} and now {last:.4g}), the warm-up being over: a"
-            " higher base_lr (a lower one where the loss jumps about), a larger batch_size and a look"
-            " at whether the images differ at all usually help."
+            " higher base_lr (a lower one where the loss jumps about), a larger batch_size and a"
+            " look at whether the images differ at all usually help."
         )
 
 
