@@ -39,7 +39,8 @@ from sslens.data.classification import posterize
 from sslens.data.scene_images import scene_images
 from sslens.methods import Moment, Rows, call_hook
 from sslens.models.backbone import Backbone
-from sslens.models.vit import ViTArch, explicit_attention
+from sslens.models.transformers import explicit_attention
+from sslens.models.vit import ViTArch
 from sslens.processes import best_device
 from sslens.tasks.classification import FineTuning, Settings, batch
 from sslens.tasks.start import StartingPoint

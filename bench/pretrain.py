@@ -42,7 +42,8 @@ from sslens.data.scene_images import scene_images
 from sslens.find import plugin
 from sslens.methods import Moment, Rows, call_hook
 from sslens.models.blocks import Way, by_block
-from sslens.models.vit import ViTArch, explicit_attention
+from sslens.models.transformers import explicit_attention
+from sslens.models.vit import ViTArch
 from sslens.processes import best_device
 from sslens.training.optim import make_optimiser, set_rates
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from sslens import zoo
 from sslens.models.cnn import CNNArch
-from sslens.models.vit import ViTArch, describe, sincos_positions
+from sslens.models.positions import sincos_positions
+from sslens.models.vit import ViTArch, describe
 from sslens.zoo.shapes import ViTShape
 
 State = dict[str, Tensor]

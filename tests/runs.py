@@ -18,7 +18,7 @@ from sslens.data.images import ImageSet, Source, from_arrays
 from sslens.find import names, plugin
 from sslens.methods.labels import with_classes
 from sslens.models.arch import parse
-from sslens.models.vit import explicit_attention
+from sslens.models.transformers import explicit_attention
 from sslens.recipes import trial_settings
 from sslens.training.pretrain import pretrain
 from sslens.training.schedule import Training

@@ -15,7 +15,8 @@ from sslens.errors import InputError
 from sslens.models.blocks import Way, by_block
 from sslens.models.crops import class_tokens, depth_factors, local_size, resized_positions
 from sslens.models.some_tokens import for_some
-from sslens.models.vit import ViTArch, explicit_attention
+from sslens.models.transformers import explicit_attention
+from sslens.models.vit import ViTArch
 
 ARCH = ViTArch(image_size=32, patch_size=8, dim=16, blocks=3, heads=2)
 

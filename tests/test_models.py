@@ -11,9 +11,11 @@ from torch import nn
 
 import sslens
 from sslens.errors import InputError
-from sslens.models import vit
+from sslens.models import transformers, vit
 from sslens.models.heads import BatchNorm, mlp
-from sslens.models.vit import ViTArch, explicit_attention, sincos_positions
+from sslens.models.positions import sincos_positions
+from sslens.models.transformers import explicit_attention
+from sslens.models.vit import ViTArch
 
 TINY = ViTArch(image_size=32, patch_size=8, dim=24, blocks=3, heads=2)
 
@@ -93,14 +95,14 @@ def test_taps_come_in_the_order_of_computation(explicit: bool) -> None:
     for name, module in network.named_modules():
         module.register_forward_hook(lambda *_, name=name: ran.append(name))
     network.forward_features(torch.zeros(1, 3, 32, 32))
-    taps = list(vit.taps(network))
+    taps = list(transformers.taps(network))
     names = [tap.name for tap in taps]
     assert len(names) == 4 * 3 + 1
     assert [name for name in ran if name in names] == names
 
 
 def test_taps_say_their_kind_and_depth() -> None:
-    taps = list(vit.taps(TINY.build()))
+    taps = list(transformers.taps(TINY.build()))
     depths = [tap.depth for tap in taps]
     assert depths == sorted(depths)
     assert [(tap.kind, round(tap.depth, 3)) for tap in taps[3:6]] == [

@@ -2,6 +2,7 @@
 tokens stand where they should."""
 
 import copy
+import itertools
 from typing import Any
 
 import pytest
@@ -11,9 +12,13 @@ from torch import Tensor, nn
 
 from sslens.data.transform import EvalTransform
 from sslens.errors import InputError
-from sslens.models import networks, vit
+from sslens.models import networks, transformers
 from sslens.models.about import About
 from sslens.models.backbone import Backbone
+from sslens.models.cnn import SIZES, CNNArch
+from sslens.models.vit import ViTArch
+from sslens.zoo.expected import tensors
+from sslens.zoo.shapes import CNNShape, ViTShape
 
 SMALL = {"embed_dim": 24, "num_heads": 2, "depth": 2, "img_size": 28}
 PATCH16 = SMALL | {"img_size": 32}
@@ -52,7 +57,7 @@ CNNS = {
     "convnextv2_atto": {"depths": (1, 1, 1, 1), "dims": (4, 6, 8, 10)},
     "convnextv2_tiny": {"depths": (1, 1, 1, 1), "dims": (4, 6, 8, 10)},
 }
-transformers = pytest.mark.parametrize("name", FAMILIES)
+tokens = pytest.mark.parametrize("name", FAMILIES)
 every = pytest.mark.parametrize("name", [*FAMILIES, *CNNS])
 
 
@@ -100,7 +105,7 @@ def test_a_network_made_ready_computes_the_same(name: str) -> None:
     assert before.std() > 0.1
 
 
-@transformers
+@tokens
 def test_a_family_has_the_taps_that_it_can_have(name: str) -> None:
     _, prefix, kinds, norm = FAMILIES[name]
     network = networks.ready(made(name))
@@ -109,7 +114,7 @@ def test_a_family_has_the_taps_that_it_can_have(name: str) -> None:
     assert networks.prefix_tokens(network) == prefix
 
 
-@transformers
+@tokens
 def test_taps_read_what_they_say(name: str) -> None:
     network = networks.ready(made(name))
     came: dict[str, Tensor] = {}
@@ -138,7 +143,7 @@ def test_taps_read_what_they_say(name: str) -> None:
             assert torch.equal(came[f"blocks.{i}.mlp.fc1"], came[f"blocks.{i}.mlp"])
 
 
-@transformers
+@tokens
 def test_cls_is_the_first_token_and_patches_follow_the_prefix(name: str) -> None:
     network, x = networks.ready(made(name)), images(name)
     came: list[Tensor] = []
@@ -177,12 +182,12 @@ def test_the_joined_layer_gives_queries_keys_and_values(name: str) -> None:
         expected = torch.cat(
             [x @ w[0].T + attention.q_bias, x @ w[1].T, x @ w[2].T + attention.v_bias], -1
         )
-    assert not any(tap.kind == "qkv" for tap in vit.taps(network))
-    vit.join_qkv(network)
-    assert any(tap.kind == "qkv" for tap in vit.taps(network))
+    assert not any(tap.kind == "qkv" for tap in transformers.taps(network))
+    transformers.join_qkv(network)
+    assert any(tap.kind == "qkv" for tap in transformers.taps(network))
     torch.testing.assert_close(attention.qkv(x), expected, rtol=0, atol=1e-6)
     again = copy.deepcopy(network.state_dict())
-    vit.join_qkv(network)
+    transformers.join_qkv(network)
     assert again.keys() == network.state_dict().keys()
 
 
@@ -241,3 +246,46 @@ def test_a_class_of_which_nothing_is_known_is_named(name: str) -> None:
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(InputError, match='timm has no model "resnet55": did you mean resnet'):
         networks.create("resnet55")
+
+
+# -----------------------------------------------------------------------------------------
+# names and shapes without timm
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *SIZES,
+        "resnet_8x12x16x20_1x1x2x1_64",
+        "resnet_64x64x64x64_1x1x1x1",
+        "bottleneck_16x6x8x10_2x1x1x1_64",
+        "convnextv2_8x16x32x64_1x1x2x1_64",
+    ],
+)
+def test_the_tensors_of_cnns_are_those_of_timm(name: str) -> None:
+    require_same(CNNShape(CNNArch.parse(name)))
+
+
+@pytest.mark.parametrize("hidden", [128, 100, 171])
+@pytest.mark.parametrize("tokens_before", [(0, 0, 0), (1, 0, 0), (1, 2, 0), (1, 0, 1), (0, 2, 0)])
+def test_the_tensors_of_transformers_are_those_of_timm(
+    hidden: int, tokens_before: tuple[int, int, int]
+) -> None:
+    cls, registers, distilled = tokens_before
+    arch = ViTArch(32, 16, 64, 2, 2)
+    for gated, qkv, scale, norm, positions in itertools.product([False, True], repeat=5):
+        shape = ViTShape(
+            arch, hidden, gated, qkv, scale, norm, bool(cls), registers, bool(distilled), positions
+        )
+        require_same(shape)
+
+
+@pytest.mark.parametrize(("dim", "hidden"), [(1280, 5120), (1408, 6144), (1536, 4096), (192, 700)])
+def test_the_tensors_of_large_transformers_are_those_of_timm(dim: int, hidden: int) -> None:
+    for gated in (False, True):
+        require_same(ViTShape(ViTArch(32, 16, dim, 1, 8), hidden, gated))
+
+
+def require_same(shape: ViTShape | CNNShape) -> None:
+    built = {name: tuple(value.shape) for name, value in shape.empty().state_dict().items()}
+    assert tensors(shape) == built

@@ -24,7 +24,8 @@ from sslens.find import names, plugin
 from sslens.methods import HOOKS, Method, Moment, Rows, WholeBatch
 from sslens.methods.pixels import patchify
 from sslens.models.cnn import CNNArch
-from sslens.models.vit import ViTArch, sincos_positions
+from sslens.models.positions import sincos_positions
+from sslens.models.vit import ViTArch
 from sslens.objectives import mae, moco_v3
 from sslens.training.gradients import backward, backward_whole
 

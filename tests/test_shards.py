@@ -11,8 +11,7 @@ import torch
 
 import sslens
 from forks import forked, together
-from sslens.capture import Features, open_features
-from sslens.capture import folders, writing
+from sslens.capture import Features, folders, open_features, writing
 from sslens.capture.manifest import IMAGES, MANIFEST, Manifest, is_features, places, shard_path
 from sslens.capture.passes import features
 from sslens.capture.shards import describe, extract

@@ -56,7 +56,8 @@ from sslens.methods.labels import with_classes
 from sslens.methods.schedules import warmup_cosine
 from sslens.models.arch import parse
 from sslens.models.heads import BatchNorm
-from sslens.models.vit import ViTArch, explicit_attention
+from sslens.models.transformers import explicit_attention
+from sslens.models.vit import ViTArch
 from sslens.objectives import moco_v3
 from sslens.training import optim
 from sslens.training.gradients import backward_whole

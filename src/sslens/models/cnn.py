@@ -1,18 +1,16 @@
-"""Convolutional networks with named taps, ResNet and ConvNeXt-V2; timm underneath."""
+"""The shapes of ResNets and ConvNeXt-V2s: known without torch and timm, which only building one
+imports."""
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
-
-import torch
-from jaxtyping import Float
-from timm.models.convnext import ConvNeXt
-from timm.models.resnet import BasicBlock, Bottleneck, ResNet
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from sslens.errors import InputError, nearest
-from sslens.models.taps import Tap
+
+if TYPE_CHECKING:
+    from timm.models.convnext import ConvNeXt
+    from timm.models.resnet import ResNet
 
 KINDS = ("resnet", "convnextv2")
 _FOUR = r"\d+(?:x\d+){3}"
@@ -123,7 +121,7 @@ class CNNArch:
         """Channels of the last features."""
         return self.widths[-1] * (4 if self.bottleneck else 1)
 
-    def build(self, seed: int | None = None) -> ResNet | ConvNeXt:
+    def build(self, seed: int | None = None) -> "ResNet | ConvNeXt":
         """A network of this shape without a head, at timm's initialisation but for one thing.
 
         timm starts the last normalisation of every residual branch of a ResNet at zero, with which
@@ -134,6 +132,12 @@ class CNNArch:
 
         The random numbers of the process are left as they were when `seed` is given.
         """
+        import torch
+        from timm.models.convnext import ConvNeXt
+        from timm.models.resnet import BasicBlock, Bottleneck, ResNet
+
+        from sslens.models.convolutions import drop_head
+
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
@@ -193,54 +197,6 @@ def _sizes() -> Iterator[tuple[str, CNNArch]]:
 
 #: the released shapes (He et al., 2016, table 1; Woo et al., 2023, appendix A.1)
 SIZES = dict(_sizes())
-
-
-def drop_head(network: ConvNeXt) -> None:
-    """Take away the normalisation after the pooling, which no feature passes through and which
-    FCMAE never trained."""
-    network.head = nn.Identity()
-
-
-def taps(network: ResNet | ConvNeXt) -> Iterator[Tap]:
-    """The taps of a CNN in the order of computation; the depth of what lies in block i of L, over
-    all stages, is (i + 1) / L.
-
-    The stem (after its pooling or normalisation), every residual block, and in ConvNeXt's blocks
-    `mlp.fc1`. Outputs are [image, channel, height, width]; those of `fc1` have the channels last
-    where the layer is linear. A ConvNeXt block's normalisation stands before its MLP, so it is no
-    "norm1", which is that before the mixing of places. What a tap reads is not overwritten later: a
-    ResNet adds and rectifies in place, but within one block only.
-    """
-    if isinstance(network, ResNet):
-        yield Tap("maxpool", "stem", 0.0)
-        stages = [f"layer{i + 1}" for i in range(4)]
-    else:
-        yield Tap("stem", "stem", 0.0)
-        stages = [f"stages.{i}.blocks" for i in range(len(network.stages))]
-    blocks = [f"{stage}.{i}" for stage in stages for i in range(len(network.get_submodule(stage)))]
-    for i, block in enumerate(blocks):
-        depth = (i + 1) / len(blocks)
-        if isinstance(network, ConvNeXt):
-            yield Tap(f"{block}.mlp.fc1", "fc1", depth)
-        yield Tap(block, "block", depth)
-    if isinstance(network, ConvNeXt) and not isinstance(network.norm_pre, nn.Identity):
-        yield Tap("norm_pre", "norm", 1.0)
-
-
-def start_at_identity(network: ResNet) -> None:
-    """Put the last normalisation of every residual branch at zero, so that all blocks hand on what
-    they get, as MoCo-v3 begins."""
-    for module in network.modules():
-        if isinstance(module, BasicBlock | Bottleneck):
-            module.zero_init_last()
-
-
-def pooled(
-    network: ResNet | ConvNeXt, images: Float[Tensor, "*image 3 size size"]
-) -> Float[Tensor, "*image channel"]:
-    """The mean of the last features over all places, which is what a ResNet's classifier sees."""
-    features: Tensor = network.forward_features(images.flatten(0, -4))
-    return features.mean((2, 3)).unflatten(0, images.shape[:-3])
 
 
 def describe(arch: CNNArch) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from sslens.errors import InputError, nearest
-from sslens.models import cnn, vit
+from sslens.models import convolutions, transformers
 from sslens.models.about import Network
 from sslens.models.taps import Tap
 
@@ -51,14 +51,14 @@ def taps(network: nn.Module) -> list[Tap]:
     ['maxpool', 'layer1.0', 'layer1.1']
     """
     require_known(network)
-    return list((cnn if isinstance(network, CNNS) else vit).taps(network))
+    return list((convolutions if isinstance(network, CNNS) else transformers).taps(network))
 
 
 def prefix_tokens(network: nn.Module) -> int | None:
     """How many tokens stand before the patches, CLS first; None where outputs are not tokens or
     there is no CLS."""
     require_known(network)
-    return None if isinstance(network, CNNS) else vit.prefix_tokens(network)
+    return None if isinstance(network, CNNS) else transformers.prefix_tokens(network)
 
 
 def kind(network: nn.Module) -> Network:
@@ -76,7 +76,7 @@ def kind(network: nn.Module) -> Network:
 
 def ready(network: nn.Module) -> nn.Module:
     """The same network, changed in place so that it can be read, and computing the same: queries,
-    keys and values joined (`vit.join_qkv`), a ConvNeXt without the normalisation that only its
+    keys and values joined (`transformers.join_qkv`), a ConvNeXt without the normalisation that only its
     classifier uses.
 
     Raises:
@@ -84,9 +84,9 @@ def ready(network: nn.Module) -> nn.Module:
     """
     require_known(network)
     if isinstance(network, ConvNeXt):
-        cnn.drop_head(network)
+        convolutions.drop_head(network)
     elif isinstance(network, TRANSFORMERS):
-        vit.join_qkv(network)
+        transformers.join_qkv(network)
     return network
 
 

@@ -22,7 +22,7 @@ from sslens.methods.parameters import clip_each, decayed_matrices, follow
 from sslens.methods.schedules import cosine
 from sslens.methods.settings import require
 from sslens.models.arch import Arch
-from sslens.models.cnn import pooled
+from sslens.models.convolutions import pooled
 from sslens.models.crops import (
     begin_as_mae,
     class_tokens,

@@ -20,8 +20,9 @@ from sslens.methods.parameters import decayed_matrices
 from sslens.methods.pixels import masked_error
 from sslens.methods.schedules import warmup_cosine
 from sslens.models.heads import xavier_uniform
+from sslens.models.positions import sincos_positions
 from sslens.models.some_tokens import for_some
-from sslens.models.vit import ViTArch, sincos_positions
+from sslens.models.vit import ViTArch
 
 FAMILY = "REC"
 KINDS = ("vit",)

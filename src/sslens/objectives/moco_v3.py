@@ -23,10 +23,11 @@ from sslens.methods.parameters import follow
 from sslens.methods.schedules import cosine, warmup_cosine
 from sslens.methods.settings import require
 from sslens.models.arch import Arch
-from sslens.models.cnn import pooled, start_at_identity
+from sslens.models.convolutions import pooled, start_at_identity
 from sslens.models.crops import class_tokens
 from sslens.models.heads import mlp, share_norms
-from sslens.models.vit import ViTArch, sincos_positions
+from sslens.models.positions import sincos_positions
+from sslens.models.vit import ViTArch
 
 FAMILY = "JE"
 KINDS = ("vit", "resnet")

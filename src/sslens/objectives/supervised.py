@@ -23,7 +23,7 @@ from sslens.methods.parameters import decayed_matrices
 from sslens.methods.schedules import warmup_cosine
 from sslens.methods.settings import require
 from sslens.models.arch import Arch
-from sslens.models.cnn import pooled
+from sslens.models.convolutions import pooled
 from sslens.models.crops import class_tokens, depth_factors, learn_positions
 from sslens.models.heads import share_norms
 from sslens.models.vit import ViTArch

@@ -33,7 +33,7 @@ from sslens.errors import InputError
 from sslens.methods import Batch, Method, Moment, WholeBatch, call_hook
 from sslens.methods.job import TrainingJob
 from sslens.models.blocks import Way, by_block, require_compiler
-from sslens.models.vit import explicit_attention
+from sslens.models.transformers import explicit_attention
 from sslens.processes import Processes, best_device, best_precision, processes
 from sslens.progress import progress
 from sslens.training.folder import LogLine, RunFolder

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from sslens.errors import InputError, nearest
 from sslens.find import names, plugin
 from sslens.zoo.claim import Claim, Drops, Entry, Piece
+from sslens.zoo.expected import tensors
 from sslens.zoo.files import Contents
-from sslens.zoo.shapes import CNNShape, Shape, ViTShape, read, shape_of
+from sslens.zoo.shapes import CNNShape, NamedShape, Shape, ViTShape, read, shape_of
 from sslens.zoo.trunks import Trunk
 
 FOLDER = "zoo/layouts"
@@ -274,7 +275,10 @@ def _shape(weights: Mapping[str, Tensor], where: str, claim: Claim, num_heads: i
 
 
 def _require_fit(weights: Mapping[str, Tensor], shape: Shape, where: str, claim: Claim) -> None:
-    expected = {key: tuple(value.shape) for key, value in shape.empty().state_dict().items()}
+    if isinstance(shape, NamedShape):  # only timm knows it
+        expected = {key: tuple(value.shape) for key, value in shape.empty().state_dict().items()}
+    else:
+        expected = tensors(shape)
     found = {key: tuple(value.shape) for key, value in weights.items()}
     wrong = sorted(
         key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key)

@@ -5,14 +5,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeAlias
 
-import torch
-from timm.layers import SwiGLUPacked
-from timm.models.deit import VisionTransformerDistilled
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from sslens.errors import InputError
-from sslens.models import networks
 from sslens.models.cnn import CNNArch
 from sslens.models.vit import SIZES, ViTArch
 
@@ -91,6 +86,11 @@ class ViTShape:
 
     def empty(self) -> nn.Module:
         """The network without memory for its weights."""
+        import torch
+        from timm.layers import SwiGLUPacked
+        from timm.models.deit import VisionTransformerDistilled
+        from timm.models.vision_transformer import VisionTransformer
+
         arch = self.arch
         settings: dict[str, Any] = (
             {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU} if self.gated else {}
@@ -133,6 +133,8 @@ class CNNShape:
 
     def empty(self) -> nn.Module:
         """The network without memory for its weights."""
+        import torch
+
         with torch.device("meta"):
             return self.arch.build()
 
@@ -157,6 +159,8 @@ class NamedShape:
     def empty(self) -> nn.Module:
         """The network, at timm's random initialisation: some of its tables are not among its
         weights."""
+        from sslens.models import networks
+
         network = networks.create(self.timm, seed=0)
         if not self.norm:
             network.norm = nn.Identity()
@@ -185,6 +189,8 @@ def written(network: nn.Module, name: str | None, where: str) -> dict[str, Any]:
     if name is not None and name.startswith("timm/"):
         bare = isinstance(getattr(network, "norm", None), nn.Identity)
         return {"timm": name.removeprefix("timm/"), "norm": not bare}
+    from timm.models.vision_transformer import VisionTransformer
+
     heads = network.blocks[0].attn.num_heads if isinstance(network, VisionTransformer) else None
     shape = shape_of(network.state_dict(), where, heads)
     if isinstance(shape, CNNShape):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from sslens.models.vit import sincos_positions
+from sslens.models.positions import sincos_positions
 
 #: the names that a network of each spelling has, after its prefix; the first locates it
 ANCHORS = {

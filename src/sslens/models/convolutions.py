@@ -1,0 +1,58 @@
+"""What is read of ResNets and ConvNeXts of timm's, and what is made of them so that it can be read."""
+
+from collections.abc import Iterator
+
+from jaxtyping import Float
+from timm.models.convnext import ConvNeXt
+from timm.models.resnet import BasicBlock, Bottleneck, ResNet
+from torch import Tensor, nn
+
+from sslens.models.taps import Tap
+
+
+def drop_head(network: ConvNeXt) -> None:
+    """Take away the normalisation after the pooling, which no feature passes through and which
+    FCMAE never trained."""
+    network.head = nn.Identity()
+
+
+def taps(network: ResNet | ConvNeXt) -> Iterator[Tap]:
+    """The taps of a CNN in the order of computation; the depth of what lies in block i of L, over
+    all stages, is (i + 1) / L.
+
+    The stem (after its pooling or normalisation), every residual block, and in ConvNeXt's blocks
+    `mlp.fc1`. Outputs are [image, channel, height, width]; those of `fc1` have the channels last
+    where the layer is linear. A ConvNeXt block's normalisation stands before its MLP, so it is no
+    "norm1", which is that before the mixing of places. What a tap reads is not overwritten later: a
+    ResNet adds and rectifies in place, but within one block only.
+    """
+    if isinstance(network, ResNet):
+        yield Tap("maxpool", "stem", 0.0)
+        stages = [f"layer{i + 1}" for i in range(4)]
+    else:
+        yield Tap("stem", "stem", 0.0)
+        stages = [f"stages.{i}.blocks" for i in range(len(network.stages))]
+    blocks = [f"{stage}.{i}" for stage in stages for i in range(len(network.get_submodule(stage)))]
+    for i, block in enumerate(blocks):
+        depth = (i + 1) / len(blocks)
+        if isinstance(network, ConvNeXt):
+            yield Tap(f"{block}.mlp.fc1", "fc1", depth)
+        yield Tap(block, "block", depth)
+    if isinstance(network, ConvNeXt) and not isinstance(network.norm_pre, nn.Identity):
+        yield Tap("norm_pre", "norm", 1.0)
+
+
+def start_at_identity(network: ResNet) -> None:
+    """Put the last normalisation of every residual branch at zero, so that all blocks hand on what
+    they get, as MoCo-v3 begins."""
+    for module in network.modules():
+        if isinstance(module, BasicBlock | Bottleneck):
+            module.zero_init_last()
+
+
+def pooled(
+    network: ResNet | ConvNeXt, images: Float[Tensor, "*image 3 size size"]
+) -> Float[Tensor, "*image channel"]:
+    """The mean of the last features over all places, which is what a ResNet's classifier sees."""
+    features: Tensor = network.forward_features(images.flatten(0, -4))
+    return features.mean((2, 3)).unflatten(0, images.shape[:-3])
