@@ -162,6 +162,7 @@ def test_everything_is_written(done: Done) -> None:
         "report.html",
         "study.yaml",
         "provenance.json",
+        "verdicts.csv",
         *(f"tables/{name}" for name in tables(done.out)),
         *(f"figures/{name}.{kind}" for name in ANALYSES for kind in ("svg", "pdf")),
     }

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from sslens.figure import NARROW, SWITCH, WIDE, Figure, Press, stack_panels, to_plotly
+from sslens.report.verdicts import make_table, write_verdicts
+from sslens.statistics.estimate import Verdict
 from sslens.store import write_text
 from sslens.table import Results, Table
 
@@ -106,11 +108,13 @@ class Draft:
         title: str,
         notes: Sequence[str] = (),
         advice: Sequence[str] = (),
+        verdicts: Sequence[Verdict] = (),
         command: str,
         study: str,
         provenance: Mapping[str, Any],
     ) -> Path:
-        """Write study.yaml, provenance.json and, when the figures are drawn, report.html.
+        """Write study.yaml, provenance.json, verdicts.csv where there are verdicts and, when the
+        figures are drawn, report.html.
 
         No text is read as HTML.
 
@@ -118,6 +122,7 @@ class Draft:
             title: of the page.
             notes: what a reader must know before the results.
             advice: what to do after the results.
+            verdicts: what the results say of claims.
             command: the command line.
             study: the resolved study as YAML.
             provenance: names and values; a mapping in it (versions, digests) becomes a table.
@@ -127,6 +132,8 @@ class Draft:
         write_text(self.out / "study.yaml", study)
         provenance_text = json.dumps(provenance, indent=2, ensure_ascii=False) + "\n"
         write_text(self.out / "provenance.json", provenance_text)
+        if verdicts:
+            make_table(verdicts).save(self.out / "verdicts.csv")
         views = [_view_section(section) for section in self.sections]
         self._press.wait()
         for number, section in enumerate(self.sections):
@@ -137,6 +144,7 @@ class Draft:
             "sections": views,
             "notes": list(notes),
             "advice": list(advice),
+            "verdicts": write_verdicts(verdicts),
             "command": command,
             "study": study,
             "switch": SWITCH,

@@ -10,6 +10,8 @@ from sslens.errors import InputError
 #: what was resampled for an interval, and how many of it are needed before a sign is believed: of
 #: five minibatches all have one sign by chance in 2 · 2⁻⁵ = 6 % of cases
 FEWEST = {"minibatches": 6, "images": 20, "trainings": 2}
+#: the smallest difference that is worth a word, by kind of number; CKA goes from 0 to 1
+SMALLEST = {"cka": 0.02}
 NAN = float("nan")
 Answer = Literal["holds", "contradicted", "undecided", "not run"]
 
@@ -135,17 +137,21 @@ class Verdict:
         claim: the claim's name, e.g. "c1".
         outcome: "holds", "contradicted", "undecided" or "not run".
         contrast: the difference that the claim is about; None where it was not run.
+        others: further differences that the claim is about; all must say the same.
         controls: the same difference, or the level, of controls.
         why: what decided, or what is missing, as the end of a sentence.
         members: the models that took part, by group.
+        tokens: the choice of tokens that the verdict is about; empty where it is about none.
     """
 
     claim: str
     outcome: Answer
     contrast: Contrast | None = None
+    others: tuple[Contrast, ...] = ()
     controls: tuple[Contrast, ...] = ()
     why: str = ""
     members: Mapping[str, tuple[str, ...]] | None = None
+    tokens: str = ""
 
 
 def judge(contrast: Contrast, expected: Literal[1, -1] = 1, smallest: float = 0.0) -> Answer:
@@ -171,3 +177,35 @@ def judge(contrast: Contrast, expected: Literal[1, -1] = 1, smallest: float = 0.
     if not sign or abs(contrast.difference.value) < smallest:
         return "undecided"
     return "holds" if sign == expected else "contradicted"
+
+
+def unite(answers: Sequence[Answer]) -> Answer:
+    """One answer from several contrasts of a claim: theirs where all say the same, else
+    "undecided".
+
+    >>> unite(["holds", "holds"]), unite(["holds", "undecided"])
+    ('holds', 'undecided')
+    """
+    return answers[0] if len(set(answers)) == 1 else "undecided"
+
+
+def explain(contrast: Contrast, smallest: float = 0.0) -> str:
+    """Why `judge` answers as it does, without numbers of the contrast, as the end of a sentence.
+
+    >>> explain(Contrast("JE", "REC", Estimate(0.3, 0.1, 0.5, "minibatches", 32)))
+    'the interval lies above 0'
+    >>> explain(Contrast("JE", "REC", Estimate(0.3, 0.1, 0.5, "minibatches", 5)))
+    'there are too few minibatches'
+    >>> explain(Contrast("JE", "REC", Estimate(0.01, 0.005, 0.02, "minibatches", 32)), 0.02)
+    'the difference is smaller than 0.02'
+    """
+    difference = contrast.difference
+    if not difference.defined:
+        return "the difference is undefined"
+    if contrast.sign is None:
+        return f"there are too few {difference.over}"
+    if contrast.sign == 0:
+        return "the interval holds 0"
+    if abs(difference.value) < smallest:
+        return f"the difference is smaller than {smallest:g}"
+    return f"the interval lies {'above' if contrast.sign > 0 else 'below'} 0"

@@ -77,6 +77,7 @@ def _write_report(
 ) -> Path:
     from sslens.claims.advice import advice
     from sslens.report import page as report
+    from sslens.report.verdicts import judge_all
 
     models, seed = plan.situation.models, plan.study.seed
     with report.Draft(out) as draft:
@@ -92,6 +93,7 @@ def _write_report(
                     if section.name in section.results
                 }
             ),
+            verdicts=judge_all({section.name: section.results for section in draft.sections}),
             command=command,
             study=study,
             provenance=_provenance(plan, command, time.time() - began),

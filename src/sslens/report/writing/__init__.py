@@ -1,8 +1,9 @@
 """Words: from the results of an analysis to sentences, made here and nowhere else.
 
-A file `report/writing/NAME.py` belongs to the analysis (or the claim) of that name and has
+A file `report/writing/NAME.py` belongs to the analysis or the claim of that name and has
 
-- `sentences(results) -> tuple[str, ...]`: what the results say, in plain sentences.
+- `sentences(results) -> tuple[str, ...]`: what the results say, in plain sentences; of a claim
+  `sentences(verdicts)`, a sentence a verdict.
 
 Numbers are spelt by `numbers.py` alone, and signs are decided by `sslens.statistics.estimate`.
 """
