@@ -40,7 +40,8 @@ def difference_of_means(one: ByObjective, other: ByObjective) -> Estimate:
         The difference, with `n` the smallest number of trainings of an objective. It has no
         interval where an objective has one training, or where no two trainings differ.
 
-    >>> estimate = difference_of_means({"mae": [0.75, 0.25]}, {"moco-v3": [0.5, 1.0], "dino": [0.5]})
+    >>> je = {"moco-v3": [0.5, 1.0], "dino": [0.5]}
+    >>> estimate = difference_of_means({"mae": [0.75, 0.25]}, je)
     >>> estimate.value, estimate.low, estimate.n
     (-0.125, nan, 1)
     >>> # 3 ± 12.7062, of one degree of freedom

@@ -182,7 +182,7 @@ class Sampled:
         permutation test, so that p is never 0.
 
         >>> draws = np.array([[0.1, 0.3, -0.1, 0.2, 0.2, 0.2, 0.3, 0.1, 0.2]])
-        >>> # a share of (1 + 1) / (9 + 1), at -0.842 errors: twice t of 7 degrees at -0.842 · √(7/8)
+        >>> # (1 + 1) / (9 + 1) lies at -0.842 errors; p is twice t of 7 degrees at -0.842 · √(7/8)
         >>> Sampled(np.array([0.2]), draws, batches=8).p().round(5).tolist()
         [0.45695]
         """
