@@ -14,7 +14,7 @@ from safetensors import safe_open
 import sslens
 from sslens import cards
 from sslens.arguments.training import override_settings
-from sslens.comparisons.paths import path_of
+from sslens.comparisons.paths import find_path
 from sslens.find import plugin
 from sslens.models.about import About, Origin
 from sslens.training.finetune import Settings, finetune
@@ -110,14 +110,14 @@ def test_a_fine_tuned_model_is_packed_with_its_path(
     }
     assert {key: packed.about.to_json()[key] for key in known} == known
     assert packed.about.pretrained == Origin("random #0", MAKE.RANDOM, model.digest)
-    table = path_of(packed.source, packed.about)
-    run = path_of(str(shelf / name), sslens.load(str(shelf / name)).about)
+    table = find_path(packed.source, packed.about)
+    run = find_path(str(shelf / name), sslens.load(str(shelf / name)).about)
     assert table is not None
     assert run is not None
     assert table.csv() == run.csv()
     assert table.frame.record.max() == 2
     (shelf / "cards/weights" / f"{name}.path.csv").unlink()
-    assert path_of(packed.source, packed.about) is None  # shipped without
+    assert find_path(packed.source, packed.about) is None  # shipped without
 
 
 @pytest.mark.parametrize("card", SHIPPED, ids=lambda card: card.name)
@@ -139,7 +139,7 @@ def test_what_is_shipped_is_where_its_log_ends(card: cards.Card) -> None:
     assert log[-1]["step"] <= encoder["about"]["step"] < log[-1]["step"] + 10
     assert round(encoder["about"]["epochs"]) <= reference.epochs
     if card.name in MAKE.TUNED:
-        table = path_of(card.name, About.from_json(encoder["about"]))
+        table = find_path(card.name, About.from_json(encoder["about"]))
         assert table is not None
         assert table.frame.step.max() == encoder["about"]["step"]
         assert (encoder["about"]["tuned"], card.tuned) == ("fine-tuned", "fine-tuned")

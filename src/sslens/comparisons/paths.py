@@ -9,7 +9,7 @@ import pandas as pd
 import yaml
 
 from sslens import cards, zoo
-from sslens.comparisons import untyped as _roles
+from sslens.comparisons.roles import is_tuned
 from sslens.errors import InputError
 from sslens.models.about import About
 from sslens.paths.path import UNITS
@@ -20,46 +20,48 @@ from sslens.training.folder import shared_settings
 BEST, PATH = "best.safetensors", "path.csv"
 
 
-def path_of(source: str, about: About) -> Table | None:
-    """The table of a model's path; None where the model was not fine-tuned or nothing says how it
-    went.
+def find_path(source: str, about: About) -> Table | None:
+    """The table of the path of a fine-tuned model.
 
-    It is `path.csv` beside the model's file: of a run of `sslens finetune --path`, or written there
-    by `sslens path` of checkpoints among which it names this file, so that the table of another
-    training in the same folder is not taken for it. Of a model that comes with the package it is
-    the file of its name that ends in .path.csv. What the run's settings were stands in
-    `provenance`.
+    It is `path.csv` beside the model's file, which `sslens finetune` wrote during the training, or
+    `sslens path` wrote there of checkpoints. The table of checkpoints must name the model's file,
+    so that the table of another training in the same folder is not taken for it. The table of a
+    model that comes with the package lies beside the model, and its name ends in .path.csv.
+
+    Args:
+        source: where the model was loaded from: a name, a file or a folder.
+        about: what is known of the model.
+
+    Returns:
+        The table, with the settings of the run in its `provenance`. None where the model was not
+        fine-tuned, or no table belongs to it.
 
     Raises:
-        InputError: the table of such a run is no path.
+        InputError: the table of a run cannot be read as a path.
 
-    >>> path_of("random:vit_nano_patch8_32:0", About(family="control")) is None
+    >>> find_path("random:vit_nano_patch8_32:0", About(family="control")) is None
     True
     """
-    if not _roles.is_tuned(about):
+    if not is_tuned(about):
         return None
-    card = cards.known(zoo.options(source)[0])
+    name = zoo.options(source)[0]
+    card = cards.known(name)
     if card is not None:
         shipped = None if card.shipped is None else card.shipped.with_suffix(".path.csv")
         return None if shipped is None or not shipped.is_file() else _read(shipped)
-    given = Path(zoo.options(source)[0])
-    if not given.exists():
+    if not Path(name).exists():
         return None
-    file = zoo.file_of(given)
+    file = zoo.file_of(Path(name))
     path, config = file.parent / PATH, file.parent / "config.yaml"
     if not path.is_file():
         return None
     if about.pretrained is not None and config.is_file() and file.name in (zoo.ENCODER, BEST):
         settings = yaml.safe_load(config.read_text(encoding="utf-8"))
-        return replace(
-            _read(path),
-            provenance={
-                "recipe": shared_settings(settings if isinstance(settings, Mapping) else {})
-            },
-        )
+        settings = settings if isinstance(settings, Mapping) else {}
+        return replace(_read(path), provenance={"recipe": shared_settings(settings)})
     try:
         table = _read(path)
-    except InputError:  # some other program's
+    except InputError:  # a file of another program may have the same name
         return None
     return table if file.name in {Path(label).name for label in table.frame["at"]} else None
 
@@ -71,14 +73,15 @@ def _read(path: Path) -> Table:
         frame = frame[list(UNITS)] if not missing else frame
         numbers = frame.drop(columns=["at", "group"], errors="ignore").astype(float)
     except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} is no table of a path ({error}): write it anew with sslens path."
-        ) from None
-    if missing or frame.empty or frame["group"].isna().any():
-        said = (
-            f"it has no column {missing[0]}"
-            if missing
-            else "it has no rows, or rows without a group"
-        )
-        raise InputError(f"{path} is no table of a path ({said}): write it anew with sslens path.")
+        raise _refuse(path, str(error)) from None
+    if missing:
+        raise _refuse(path, f"it has no column {missing[0]}")
+    if frame.empty or frame["group"].isna().any():
+        raise _refuse(path, "it has no rows, or rows without a group")
     return Table(frame.assign(**{name: numbers[name] for name in numbers}), UNITS)
+
+
+def _refuse(path: Path, reason: str) -> InputError:
+    return InputError(
+        f"{path} is no table of a path ({reason})", mend="write it anew with sslens path"
+    )

@@ -18,11 +18,13 @@ def spell(estimate: Estimate) -> str:
 
 
 def spell_share(estimate: Estimate) -> str:
-    """A share of images with its interval.
+    """A share of images with its interval, where there is one.
 
-    >>> spell_share(Estimate(0.5, 0.375, 0.625, "images", 64))
-    '50.0% [37.5%, 62.5%]'
+    >>> spell_share(Estimate(0.5, 0.375, 0.625, "images", 64)), spell_share(Estimate(0.5))
+    ('50.0% [37.5%, 62.5%]', '50.0%')
     """
+    if math.isnan(estimate.low):
+        return f"{estimate.value:.1%}"
     return f"{estimate.value:.1%} [{estimate.low:.1%}, {estimate.high:.1%}]"
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from sslens.comparisons.inputs import Paths
-from sslens.comparisons.paths import path_of
+from sslens.comparisons.paths import find_path
 from sslens.study.situation import Captured, Lack, Situation
 
 TYPE = Paths
@@ -27,7 +27,7 @@ def gather(captured: Captured) -> Paths:
 
 def _look_up(situation: Situation) -> Paths:
     paths = {
-        member.name: path_of(member.described.source, member.described.about)
+        member.name: find_path(member.described.source, member.described.about)
         for member in situation.members
         if member.model is not None
     }
