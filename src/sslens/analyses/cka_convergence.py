@@ -2,25 +2,26 @@
 claim C14)."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import final
 
 import numpy as np
 import pandas as pd
 import torch
 
 from sslens.capture import Grams
-from sslens.comparisons import pairs as _pairs
-from sslens.comparisons import panels as _panels
-from sslens.comparisons.inputs import Inputs
-from sslens.comparisons.untyped import FEWEST
+from sslens.comparisons import pairs
+from sslens.comparisons.inputs import Models, WideGrams
+from sslens.comparisons.pairs import Row
+from sslens.comparisons.panels import make_figure
+from sslens.comparisons.roles import PIXELS
 from sslens.figure import Figure, Line, Lines
 from sslens.measures.cka import Comparison
-from sslens.models.about import About
 from sslens.plan import SMALLEST
+from sslens.statistics.estimate import FEWEST
 from sslens.statistics.sampled import Sampled
-from sslens.table import Table
+from sslens.table import Results, Table
 
 TITLE = "Does CKA depend on the minibatch and the number of images?"
 CAPTION = (
@@ -31,10 +32,11 @@ CAPTION = (
     " so that the last point of both is of the same images. Bands are 95 % bootstrap intervals over"
     " minibatches; under six minibatches none is given."
 )
-VERSION = 1
-NEEDS = ("wide",)
 ON_REQUEST = True
-BATCH, FEW, LARGEST = 32, 64, 1024
+#: images in the smallest and in the largest minibatch
+BATCH, LARGEST = 32, 1024
+#: the smallest number of images, where there are up to 1,024 and where there are more
+FEW, MANY = 64, 1024
 #: pairs of models shown
 PAIRS = 3
 UNITS = {
@@ -58,41 +60,58 @@ UNITS = {
 }
 
 
-def without(about: Mapping[str, About], controls: Sequence[str]) -> str | None:
+@final
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """Images in minibatches of one size, and CKA over them.
+
+    Attributes:
+        varied: "batch" or "images", as in the table.
+        batch: images in a minibatch.
+        images: number of images.
+        sampled: CKA of each pair of taps.
+    """
+
+    varied: str
+    batch: int
+    images: int
+    sampled: Sampled
+
+
+def without(models: Models) -> str | None:
     """A model with itself has a CKA of 1 at every size."""
-    if len([name for name in about if name != "pixels"]) < 2:
+    if len([name for name in models.names if name != PIXELS]) < 2:
         return "it needs two models, or one and its controls"
     return None
 
 
-def compute(inputs: Inputs) -> Table:
-    """CKA at every size of minibatch and number of images, of the first pairs of models (of one
-    model: with a control)."""
-    known = [
-        name
-        for name in (*inputs.models, *inputs.controls)
-        if name in inputs.wide and name != "pixels"
-    ]
-    pairs = list(itertools.combinations([name for name in known if name in inputs.models], 2))[
-        :PAIRS
-    ]
-    pairs = pairs or list(itertools.combinations(known, 2))[:1]
-    rows: list[dict[str, Any]] = []
-    for a, b in pairs:
-        cells = matched(inputs.wide[a], inputs.wide[b])
-        names = {
-            "model_a": a,
-            "model_b": b,
-            "control": a in inputs.controls or b in inputs.controls,
-        }
-        for setting, sampled in _settings(inputs.wide[a], inputs.wide[b], cells, inputs.seed):
-            rows += _rows(inputs.wide[a], inputs.wide[b], cells, names | setting, sampled)
-    return Table(pd.DataFrame(rows, columns=list(UNITS)), UNITS)
+def compute(models: Models, *, wide: WideGrams, seed: int = 0) -> Results:
+    """CKA at every size of minibatch and number of images, in the table "points".
+
+    The first pairs of models are compared, or one model with a control.
+    """
+    rows: list[Row] = []
+    for a, b in _choose_pairs(models, wide):
+        cells = match_taps(wide[a], wide[b])
+        control = models.is_control(a) or models.is_control(b)
+        names = {"model_a": a, "model_b": b, "control": control}
+        for setting in _compare(wide[a], wide[b], cells, seed):
+            rows += _list_rows(wide[a], wide[b], cells, names, setting)
+    return Results({"points": Table(pd.DataFrame(rows, columns=list(UNITS)), UNITS)})
 
 
-def matched(a: Grams, b: Grams) -> list[tuple[int, int]]:
-    """Each tap of `a` with the tap of `b` of its kind that is nearest in relative depth; taps
-    without such a one are left out."""
+def _choose_pairs(models: Models, wide: WideGrams) -> list[tuple[str, str]]:
+    names = [name for name in models.names if name in wide and name != PIXELS]
+    studied = [name for name in names if not models.is_control(name)]
+    chosen = list(itertools.combinations(studied, 2))[:PAIRS]
+    return chosen or list(itertools.combinations(names, 2))[:1]
+
+
+def match_taps(a: Grams, b: Grams) -> list[tuple[int, int]]:
+    """Each tap of `a` with the tap of `b` of its kind that is nearest in relative depth.
+
+    Taps of `a` of which `b` has none of that kind are left out.
+    """
     cells = []
     for i, tap in enumerate(a.taps):
         same = [j for j, other in enumerate(b.taps) if other.kind == tap.kind]
@@ -101,56 +120,48 @@ def matched(a: Grams, b: Grams) -> list[tuple[int, int]]:
     return cells
 
 
-def _settings(
-    a: Grams, b: Grams, cells: Sequence[tuple[int, int]], seed: int
-) -> Iterator[tuple[dict[str, Any], Sampled]]:
+def _compare(a: Grams, b: Grams, cells: Sequence[tuple[int, int]], seed: int) -> Iterator[Setting]:
     """Sizes of minibatches over all images, then numbers of images in minibatches of the smallest
     size."""
-    widest = int(a.sizes.max())
+    count, widest = int(a.sizes.sum()), int(a.sizes.max())
     smallest = min(BATCH, widest)
-    sizes = [
-        smallest,
-        *itertools.takewhile(lambda n: n <= min(LARGEST, widest), _doubled(2 * smallest)),
-    ]
-    count = int(a.sizes.sum())
+    largest = min(LARGEST, widest)
+    sizes = [smallest, *itertools.takewhile(lambda n: n <= largest, _double(2 * smallest))]
     for size in sizes:
-        compared, ends = _cut(a, b, size)
-        setting = {"varied": "batch", "batch": size, "images": count, "minibatches": len(ends)}
-        yield setting, Sampled.of(compared, cells, seed, _pairs.REPLICATES)
-    compared, ends = _cut(a, b, smallest)
-    first = 1024 if count > 1024 else FEW
-    numbers = [*itertools.takewhile(lambda n: n < count, _doubled(first)), count]
-    for number in numbers:
+        comparison, _ = _cut(a, b, size)
+        sampled = Sampled.of(comparison, cells, seed, pairs.REPLICATES)
+        yield Setting("batch", size, count, sampled)
+    comparison, ends = _cut(a, b, smallest)
+    first = MANY if count > MANY else FEW
+    for number in (*itertools.takewhile(lambda n: n < count, _double(first)), count):
         taken = int(np.searchsorted(ends, number, side="right"))
         part = replace(
-            compared,
-            cross=compared.cross[..., :taken],
-            own_a=compared.own_a[..., :taken],
-            own_b=compared.own_b[..., :taken],
+            comparison,
+            cross=comparison.cross[..., :taken],
+            own_a=comparison.own_a[..., :taken],
+            own_b=comparison.own_b[..., :taken],
         )
-        setting = {
-            "varied": "images",
-            "batch": smallest,
-            "images": int(ends[taken - 1]),
-            "minibatches": taken,
-        }
-        yield setting, Sampled.of(part, cells, seed, _pairs.REPLICATES)
+        sampled = Sampled.of(part, cells, seed, pairs.REPLICATES)
+        yield Setting("images", smallest, int(ends[taken - 1]), sampled)
 
 
-def _doubled(first: int) -> Iterator[int]:
+def _double(first: int) -> Iterator[int]:
+    """Doubled again and again: first, 2 first, 4 first, …"""
     return (first * 2**k for k in itertools.count())
 
 
 def _cut(a: Grams, b: Grams, size: int) -> tuple[Comparison, np.ndarray]:
-    """Two models compared on minibatches of a size, cut from their wide Grams; and the images up to
-    the end of each.
+    """Two models compared on minibatches of a size, which are cut from their wide Grams.
 
-    One group at a time: a Gram of 1,024 images in float64 has 8 MB a tap.
+    One group is cut at a time, for a Gram of 1,024 images in float64 has 8 MB a tap.
+
+    Returns:
+        The comparison, and the number of images up to the end of each minibatch.
     """
     parts, lengths = [], []
     for group, count in enumerate(a.sizes.tolist()):
-        pieces = _pieces(count, size)
-        parts.append(Comparison.of(_group(a, group, pieces), _group(b, group, pieces)))
+        pieces = _divide(count, size)
+        parts.append(Comparison.of(_cut_group(a, group, pieces), _cut_group(b, group, pieces)))
         lengths += pieces
     cross, own_a, own_b = (
         torch.cat([getattr(part, name) for part in parts], -1)
@@ -160,11 +171,13 @@ def _cut(a: Grams, b: Grams, size: int) -> tuple[Comparison, np.ndarray]:
     return Comparison(cross, own_a, own_b, defined), np.cumsum(lengths)
 
 
-def _pieces(count: int, size: int) -> list[int]:
-    """Sizes of the minibatches of a group; what is left over is one more, or joins the last if it
-    is too small for HSIC_1.
+def _divide(count: int, size: int) -> list[int]:
+    """Sizes of the minibatches of a group.
 
-    >>> _pieces(70, 32), _pieces(66, 32), _pieces(20, 32)
+    The images that are left over make one more minibatch, or join the last one where they are too
+    few for HSIC_1.
+
+    >>> _divide(70, 32), _divide(66, 32), _divide(20, 32)
     ([32, 32, 6], [32, 34], [20])
     """
     whole, left = divmod(count, size)
@@ -174,9 +187,11 @@ def _pieces(count: int, size: int) -> list[int]:
     return [*pieces[:-1], size + left]
 
 
-def _group(wide: Grams, group: int, pieces: Sequence[int]) -> Grams:
-    """The blocks on the diagonal of one group's Gram, as Grams: centred about the group's mean, to
-    which HSIC_1 is blind."""
+def _cut_group(wide: Grams, group: int, pieces: Sequence[int]) -> Grams:
+    """The blocks on the diagonal of one group's Gram, as Grams.
+
+    They stay centred about the group's mean, to which HSIC_1 is blind.
+    """
     gram, energy = wide.blocks[:, group], wide.energy[:, group, None]
     blocks = torch.zeros(len(gram), len(pieces), max(pieces), max(pieces))
     for k, (end, size) in enumerate(zip(itertools.accumulate(pieces), pieces, strict=True)):
@@ -185,16 +200,20 @@ def _group(wide: Grams, group: int, pieces: Sequence[int]) -> Grams:
     return replace(wide, blocks=blocks, energy=energy * share, sizes=torch.tensor(pieces))
 
 
-def _rows(
-    a: Grams,
-    b: Grams,
-    cells: Sequence[tuple[int, int]],
-    names: dict[str, Any],
-    sampled: Sampled,
-) -> Iterator[dict[str, Any]]:
+def _list_rows(
+    a: Grams, b: Grams, cells: Sequence[tuple[int, int]], names: Row, setting: Setting
+) -> Iterator[Row]:
+    """A row for each pair of taps."""
+    sampled = setting.sampled
     low, high = sampled.interval()
-    if sampled.batches < FEWEST:
+    if sampled.batches < FEWEST["minibatches"]:
         low = high = np.full(len(cells), np.nan)
+    sizes = {
+        "varied": setting.varied,
+        "batch": setting.batch,
+        "images": setting.images,
+        "minibatches": sampled.batches,
+    }
     for k, (i, j) in enumerate(cells):
         taps = {
             "kind": a.taps[i].kind,
@@ -202,90 +221,37 @@ def _rows(
             "tap_b": b.taps[j].name,
             "depth": a.taps[i].depth,
         }
-        yield names | taps | {"cka": sampled.value[k], "low": low[k], "high": high[k]}
+        yield names | sizes | taps | {"cka": sampled.value[k], "low": low[k], "high": high[k]}
 
 
-def draw(table: Table) -> Figure:
+def draw(results: Results) -> Figure:
     """A column a pair of models, above by size of minibatch, below by number of images; a line a
     tap."""
-    frame = table.frame
-    pairs = list(frame.groupby(["model_a", "model_b"], sort=False).groups)
+    rows = results["points"]
+    names = list(rows.groupby(["model_a", "model_b"], sort=False).groups)
     labels = {"batch": "images in a minibatch", "images": "number of images"}
     grid = [
         [
             Lines(
                 f"{a} · {b}",
-                labels[varied],
+                label,
                 "CKA",
-                tuple(_lines(frame, a, b, varied)),
+                tuple(_draw_lines(rows, a, b, varied)),
                 None,
                 log_x=True,
             )
-            for a, b in pairs
+            for a, b in names
         ]
-        for varied in labels
+        for varied, label in labels.items()
     ]
-    return _panels.make_figure("cka-convergence", grid)
+    return make_figure("cka-convergence", grid)
 
 
-def _lines(frame: pd.DataFrame, a: str, b: str, varied: str) -> Iterator[Line]:
-    here = frame[
-        (frame.model_a == a) & (frame.model_b == b) & (frame.varied == varied) & frame.cka.notna()
-    ]
-    for tap, points in here.groupby("tap_a", sort=False):
+def _draw_lines(rows: pd.DataFrame, a: str, b: str, varied: str) -> Iterator[Line]:
+    pair = rows[(rows.model_a == a) & (rows.model_b == b) & (rows.varied == varied)]
+    for tap, points in pair[pair.cka.notna()].groupby("tap_a", sort=False):
         ordered = points.sort_values(varied)
         x, y, low, high = (
             ordered[column].to_numpy(float) for column in (varied, "cka", "low", "high")
         )
         yield Line(str(tap), x, y, low, high)
-
-
-def findings(table: Table) -> tuple[str, ...]:
-    """How far CKA moves with either, beside how sure it is at the smallest minibatch."""
-    frame = table.frame
-    said = []
-    for (a, b), here in frame[frame.cka.notna()].groupby(["model_a", "model_b"], sort=False):
-        by_batch, by_images = here[here.varied == "batch"], here[here.varied == "images"]
-        if len(set(by_batch.batch)) == len(set(by_images.images)) == 1:
-            said.append(
-                f"{a} and {b}: {by_batch.images.iloc[0]} images are too few to vary their number or"
-                " the minibatch."
-            )
-        if by_batch.batch.nunique() > 1:
-            said.append(f"{a} and {b}: {_by_batch(by_batch)}.")
-        if by_images.images.nunique() > 1:
-            said.append(f"{a} and {b}: {_by_images(by_images)}.")
-    return tuple(said)
-
-
-def _by_batch(here: pd.DataFrame) -> str:
-    spread = here.groupby("tap_a").cka.agg(lambda values: values.max() - values.min())
-    first = here[here.batch == here.batch.min()]
-    ends = f"from {here.batch.min()} to {here.batch.max():,} images in a minibatch"
-    said = (
-        f"{ends} the CKA of {len(spread)} taps moves by {spread.median():.3f} in the median and"
-        f" {spread.max():.3f} at most"
-    )
-    if first.minibatches.iloc[0] < FEWEST:
-        return said
-    width = float((first.high - first.low).median())
-    side = "less" if spread.median() < width else "more"
-    return (
-        f"{said}, {side} than the width of its 95 % interval at {here.batch.min()} ({width:.3f} in"
-        " the median)"
-    )
-
-
-def _by_images(here: pd.DataFrame) -> str:
-    last = here[here.images == here.images.max()].set_index("tap_a").cka
-    numbers = sorted(set(here.images) - {here.images.max()})
-    moved = {n: (here[here.images == n].set_index("tap_a").cka - last).abs() for n in numbers}
-    shown = numbers if len(numbers) < 3 else [numbers[0], numbers[-1]]
-    parts = [
-        f"{moved[n].median():.3f} in the median and {moved[n].max():.3f} at most with {n:,}"
-        for n in shown
-    ]
-    return (
-        f"the CKA of {len(last)} taps with {here.images.max():,} images is missed by"
-        f" {', by '.join(parts)}"
-    )

@@ -2,23 +2,21 @@
 alone."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
 
 from sslens.capture import Grams
-from sslens.comparisons import panels as _panels
-from sslens.comparisons import untyped as _roles
-from sslens.comparisons.inputs import Inputs
+from sslens.comparisons.inputs import GramSets, Models
 from sslens.comparisons.nulls import same_depth
-from sslens.comparisons.pairs import choose_kind
+from sslens.comparisons.pairs import Row, choose_kind
+from sslens.comparisons.panels import make_figure
+from sslens.comparisons.roles import PIXELS, find_twins, list_tokens
 from sslens.figure import Figure, Line, Lines
 from sslens.find import names, plugin
 from sslens.measures import lack, measure
-from sslens.models.about import About
-from sslens.table import Table
+from sslens.table import Results, Table
 
 TITLE = "Does another measure say the same?"
 CAPTION = (
@@ -28,10 +26,9 @@ CAPTION = (
     " with a model. The measures other than minibatch CKA have no intervals here, so that small"
     " differences prove nothing."
 )
-VERSION = 2
-NEEDS = ("grams",)
+#: the kind of tap that is compared
 KIND = "block"
-#: pairs of models
+#: pairs of models at most, beside the controls
 PAIRS = 5
 UNITS = {
     "measure": "file of measures/",
@@ -49,145 +46,81 @@ UNITS = {
 }
 
 
-def without(about: Mapping[str, About], controls: Sequence[str]) -> str | None:
+def without(models: Models) -> str | None:
     """Every measure has a model like itself."""
-    return None if len(about) > 1 else "it needs two models, or one and its controls"
+    return None if len(models) > 1 else "it needs two models, or one and its controls"
 
 
-def compute(inputs: Inputs) -> Table:
-    """Every measure of the first pairs of models, and of the controls, at the same relative
-    depth."""
-    tokens = _roles.tokens(inputs)[0]
-    grams = {name: choose_kind(each, KIND) for name, each in inputs.grams[tokens].items()}
-    rows: list[dict[str, Any]] = []
-    for a, b in _chosen(inputs, grams):
-        known = {
-            "model_a": a,
-            "model_b": b,
-            "control": not {a, b} <= set(inputs.models),
-            "tokens": tokens,
-        }
+def compute(models: Models, *, grams: GramSets, seed: int = 0) -> Results:
+    """Every measure of the first pairs of models, and of the controls, at the same relative depth,
+    in the table "values".
+
+    Measures that need the pixels' Grams are left out where there are none.
+
+    Nothing is drawn at random, so that the seed changes nothing.
+    """
+    tokens = list_tokens(models, grams)[0]
+    blocks = {name: choose_kind(own, KIND) for name, own in grams[tokens].items()}
+    rows: list[Row] = []
+    for a, b in _choose_pairs(models, blocks):
+        control = models.is_control(a) or models.is_control(b)
+        pair = {"model_a": a, "model_b": b, "control": control, "tokens": tokens}
         for name in names("measures"):
-            if lack(name, grams.get("pixels")) is None:
-                rows += _rows(name, grams[a], grams[b], grams.get("pixels"), known)
-    return Table(pd.DataFrame(rows, columns=list(UNITS)), UNITS)
+            if lack(name, blocks.get(PIXELS)) is None:
+                rows += _list_rows(name, blocks[a], blocks[b], blocks.get(PIXELS), pair)
+    return Results({"values": Table(pd.DataFrame(rows, columns=list(UNITS)), UNITS)})
 
 
-def _chosen(inputs: Inputs, grams: Mapping[str, Grams]) -> list[tuple[str, str]]:
+def _choose_pairs(models: Models, grams: Mapping[str, Grams]) -> list[tuple[str, str]]:
     """The first pairs of models, two random initialisations, and a model with one of these and with
     raw pixels."""
-    models = [name for name in inputs.models if name in grams and grams[name].taps]
-    pairs = list(itertools.combinations(models, 2))
-    twins = _roles.twins(inputs, *(pairs[0] if pairs else (models[0], models[0])))
-    random = [twins] if twins and all(name in grams and grams[name].taps for name in twins) else []
+    with_taps = {name for name, own in grams.items() if own.taps}
+    studied = [name for name in models.studied if name in with_taps]
+    pairs = list(itertools.combinations(studied, 2))
+    twins = find_twins(models, *(pairs[0] if pairs else (studied[0], studied[0])))
+    random = [twins] if twins and with_taps.issuperset(twins) else []
     beside = [
-        (models[0], name)
-        for name in (*(random[0][:1] if random else ()), "pixels")
-        if name in inputs.controls
+        (studied[0], name)
+        for name in (*(random[0][:1] if random else ()), PIXELS)
+        if name in models.controls
     ]
     return [*pairs[:PAIRS], *random, *beside]
 
 
-def _rows(
-    name: str, a: Grams, b: Grams, pixels: Grams | None, known: dict[str, Any]
-) -> Iterator[dict[str, Any]]:
+def _list_rows(
+    name: str, a: Grams, b: Grams, pixels: Grams | None, pair: Row
+) -> Iterator[Row]:
+    """One measure of two models at each of the same depths."""
     module = plugin("measures", name)
     values = measure(name, a, b, pixels)
     lowest, highest = module.RANGE
+    about = {"measure": name, "title": module.TITLE, "lowest": lowest, "highest": highest}
     longer = a if len(a.taps) >= len(b.taps) else b
     for tap, (i, j) in zip(longer.taps, same_depth(a, b), strict=True):
-        measured = {"measure": name, "title": module.TITLE, "lowest": lowest, "highest": highest}
         taps = {"tap_a": a.taps[i].name, "tap_b": b.taps[j].name, "depth": tap.depth}
-        yield known | measured | taps | {"value": values[i, j]}
+        yield pair | about | taps | {"value": values[i, j]}
 
 
-def draw(table: Table) -> Figure:
+def draw(results: Results) -> Figure:
     """A panel a measure, a line a pair."""
-    frame = table.frame
     panels: list[Lines | None] = []
-    for _, here in frame.groupby("measure", sort=False):
-        lines = [
-            line
-            for _, points in here.groupby(["model_a", "model_b"], sort=False)
-            if (line := _line(points))
-        ]
-        low, high = float(here.lowest.iloc[0]), float(here.highest.iloc[0])
-        limits = (max(low, -0.1) - 0.02, high + 0.05) if np.isfinite(high) else None
-        panels.append(
-            Lines(here.title.iloc[0], "relative depth", here.title.iloc[0], tuple(lines), limits)
+    for _, rows in results["values"].groupby("measure", sort=False):
+        lines = (
+            _draw_line(points) for _, points in rows.groupby(["model_a", "model_b"], sort=False)
         )
-    return _panels.make_figure(
-        "other-measures", [panels[i : i + 3] for i in range(0, len(panels), 3)]
-    )
+        low, high = float(rows.lowest.iloc[0]), float(rows.highest.iloc[0])
+        limits = (max(low, -0.1) - 0.02, high + 0.05) if np.isfinite(high) else None
+        title = rows.title.iloc[0]
+        defined = tuple(line for line in lines if line is not None)
+        panels.append(Lines(title, "relative depth", title, defined, limits))
+    return make_figure("other-measures", [panels[i : i + 3] for i in range(0, len(panels), 3)])
 
 
-def _line(points: pd.DataFrame) -> Line | None:
+def _draw_line(points: pd.DataFrame) -> Line | None:
+    """A measure by depth; None where nothing is defined."""
     if points.value.isna().all():
         return None
     ordered = points.sort_values("depth")
     name = f"{points.model_a.iloc[0]} · {points.model_b.iloc[0]}"
     x, y = (ordered[column].to_numpy(float) for column in ("depth", "value"))
     return Line(name, x, y, control=bool(points.control.any()))
-
-
-def findings(table: Table) -> tuple[str, ...]:
-    """Which pair every measure puts first, and which pairs lie above two random initialisations by
-    which measure."""
-    frame = table.frame
-    frame = frame.assign(pair=frame.model_a + " and " + frame.model_b)
-    mean = frame.groupby(["measure", "pair"], sort=False).value.mean().unstack("pair", sort=False)
-    models = [
-        pair for pair in dict.fromkeys(frame[~frame.control].pair) if mean[pair].notna().all()
-    ]
-    said = [_order(mean[models])] if len(models) > 1 else []
-    control = _random(frame)
-    if control is not None:
-        said += [_against(mean, pair, control) for pair in models]
-    return tuple(said)
-
-
-def _random(frame: pd.DataFrame) -> str | None:
-    """The pair of two controls, where there is one: only those of a model have it in common with
-    other rows."""
-    alone = set(frame[~frame.control].model_a) | set(frame[~frame.control].model_b)
-    rows = frame[frame.control & ~frame.model_a.isin(alone)]
-    return None if rows.empty else str(rows.pair.iloc[0])
-
-
-def _order(mean: pd.DataFrame) -> str:
-    first = mean.idxmax(axis=1)
-    best = first["cka"]
-    orders = {
-        measure: tuple(row.sort_values(ascending=False).index) for measure, row in mean.iterrows()
-    }
-    other = [measure for measure in orders if orders[measure] != orders["cka"]]
-    count = len(mean)
-    if not other:
-        return (
-            f"All {count} measures order the {mean.shape[1]} pairs alike, {best} first, by their"
-            " mean at the same depth."
-        )
-    different = [str(measure) for measure in other]
-    if (first == best).all():
-        return (
-            f"All {count} measures find {best} most alike; {_roles.listed(different)} order the"
-            " other pairs unlike CKA."
-        )
-    parts = [f"{first[measure]} by {measure}" for measure in first.index if first[measure] != best]
-    return f"The measures do not agree which pair is most alike: {best} by CKA, {', '.join(parts)}."
-
-
-def _against(mean: pd.DataFrame, pair: str, control: str) -> str:
-    above = [
-        str(measure)
-        for measure in mean.index
-        if mean.loc[measure, pair] > mean.loc[measure, control]
-    ]
-    if len(above) == len(mean):
-        return f"By all {len(mean)} measures {pair} are more alike than {control}."
-    if not above:
-        return f"By none of {len(mean)} measures {pair} are more alike than {control}."
-    return (
-        f"By {_roles.listed(above)}, and not by the other measures, {pair} are more alike than"
-        f" {control}."
-    )

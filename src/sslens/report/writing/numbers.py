@@ -57,6 +57,24 @@ def spell_difference(difference: Estimate) -> str:
     return f"{value} [{', '.join(rest)}]" if rest else value
 
 
+def spell_change(size: float) -> str:
+    """How far a similarity moves, without an interval.
+
+    >>> spell_change(0.0123)
+    '0.012'
+    """
+    return f"{size:.3f}"
+
+
+def spell_count(count: int) -> str:
+    """A count, with its thousands set off.
+
+    >>> spell_count(1024)
+    '1,024'
+    """
+    return f"{count:,}"
+
+
 def explain_undecided(contrast: Contrast) -> str:
     """Why a contrast decides nothing, as the end of a sentence.
 
