@@ -543,7 +543,7 @@ def test_a_fine_tuned_model_is_matched_with_the_seed_that_it_began_with() -> Non
 def test_convergence_cuts_the_minibatches_that_the_features_give() -> None:
     """CKA at a size of minibatch from one wide Gram is that of Grams computed at this size."""
     results, said = computed("cka-convergence", ["dino", "mae"])
-    frame = results["cka-convergence"]
+    frame = results["points"]
     for size in (32, 64, 128):
         sizes = np.array({32: [32] * 7 + [16], 64: [64, 64, 64, 48], 128: [128, 112]}[size])
         made = []
@@ -565,7 +565,7 @@ def test_convergence_cuts_the_minibatches_that_the_features_give() -> None:
 
 def test_convergence_takes_more_and_more_images() -> None:
     results, said = computed("cka-convergence", ["dino", "mae"])
-    frame = results["cka-convergence"]
+    frame = results["points"]
     rows = frame[frame.varied == "images"]
     assert sorted(set(rows.images)) == [64, 128, 240]
     assert set(rows.batch) == {32}
@@ -583,7 +583,7 @@ def test_convergence_takes_more_and_more_images() -> None:
 
 
 def test_taps_are_paired_by_kind_and_depth() -> None:
-    matched = plugin("analyses", "cka-convergence").matched
+    matched = plugin("analyses", "cka-convergence").match_taps
     a = replace(
         grams("dino", False),
         taps=tuple(Tap(n, k, d) for n, k, d in [("a", "qkv", 0.5), ("b", "block", 0.9)]),
@@ -601,7 +601,7 @@ def test_taps_are_paired_by_kind_and_depth() -> None:
 
 def test_every_measure_is_the_module_s_own() -> None:
     results, said = computed("other-measures", PAPER)
-    frame = results["other-measures"]
+    frame = results["values"]
     assert set(frame.measure) == set(names("measures"))
     for measure in names("measures"):
         values = plugin("measures", measure).compute(

@@ -27,7 +27,7 @@ def sentences(results: Results) -> tuple[str, ...]:
 
 def _write_by_batch(rows: pd.DataFrame) -> str:
     spread = rows.groupby("tap_a").cka.agg(lambda values: values.max() - values.min())
-    smallest, largest = rows.batch.min(), rows.batch.max()
+    smallest, largest = int(rows.batch.min()), int(rows.batch.max())
     clause = (
         f"from {smallest} to {spell_count(largest)} images in a minibatch the CKA of {len(spread)}"
         f" taps moves by {spell_change(spread.median())} in the median and"
@@ -45,9 +45,9 @@ def _write_by_batch(rows: pd.DataFrame) -> str:
 
 
 def _write_by_images(rows: pd.DataFrame) -> str:
-    most = rows.images.max()
+    most = int(rows.images.max())
     last = rows[rows.images == most].set_index("tap_a").cka
-    numbers = sorted(set(rows.images) - {most})
+    numbers = sorted(set(rows.images.tolist()) - {most})
     parts = []
     for number in numbers if len(numbers) < 3 else [numbers[0], numbers[-1]]:
         misses = (rows[rows.images == number].set_index("tap_a").cka - last).abs()
