@@ -59,8 +59,8 @@ def held(case: Case) -> None:
         # which point of a grid is chosen may hang on one image; in a grid itself the points are
         # what a row is about
         chosen = tolerance < cases.TRAINED or name == "grid"
-        new = mapping.old_table(name, ran.tables)
-        found = mapping.apart(mapping.frame_of(table), new, chosen=chosen)
+        old = mapping.frame_of(table)
+        found = mapping.apart(old, mapping.old_table(name, ran.tables, old), chosen=chosen)
         assert not found.said, (name, found)
         assert found.largest <= tolerance, (name, found)
 

@@ -49,7 +49,8 @@ def main() -> int:
         for case in options.cases:
             before, now = (cases.kept_tables(case, out / "tables") for out in outs)
             for name, table in before.items():
-                found = mapping.apart(mapping.frame_of(table), mapping.old_table(name, now))
+                old = mapping.frame_of(table)
+                found = mapping.apart(old, mapping.old_table(name, now, old))
                 wrong = bool(found.said) or not found.largest <= cases.EXACT
                 apart |= wrong
                 where = f" in {found.where}" if found.where else ""

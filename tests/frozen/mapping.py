@@ -1,17 +1,87 @@
 """From the tables of any later code to the tables of before, and how two of them differ.
 
-The old tables of several analyses have a column `row` that says what a row is. Later code may keep
-a table a kind of row, and other names of columns. `old_table` is the one place that knows: whoever
-splits a table extends it, and both the tests and `runs/frozen/compare.py` then compare as before.
+The old tables of several analyses had a column `row` that says what a row is. Later code keeps a
+table a kind of row, each with the columns that its rows use. `PARTS` says which tables these are
+and what was in the columns that they have no more. `old_table` makes the old table of them, so that
+both the tests and `runs/frozen/compare.py` compare as before.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+
+@dataclass(frozen=True)
+class Part:
+    """A kind of row of an old table, which is a table now.
+
+    Attributes:
+        row: what the column `row` held.
+        filled: what was in columns that the new table has no more; all other such columns were
+            empty, or False.
+        renamed: old names of columns, by their new names.
+        dropped: columns of the new table that were empty in these rows.
+    """
+
+    row: str
+    filled: Mapping[str, Any] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
+
+
+SAME = {"tap_a": "same depth", "tap_b": "same depth"}
+ONE = {"pairs": 1}
+PAIR = SAME | ONE
+#: the tables of pairs of models
+PAIRS = {"cells": Part("cell", ONE), "means": Part("mean", PAIR), "late": Part("late", PAIR)}
+#: the tables of families
+FAMILIES = {
+    "families": Part("families", SAME),
+    "families-all-pairs": Part("families, all pairs of taps", SAME),
+    "families-by-depth": Part("families at a depth", SAME),
+}
+RISE = {"rise": "cka"}
+#: of each analysis that had a column `row` the tables that it has now
+PARTS: Mapping[str, Mapping[str, Part]] = {
+    "cka-blocks": PAIRS | FAMILIES,
+    "cka-layer-types": PAIRS
+    | FAMILIES
+    | {"types": Part("types", PAIR), "families-types": Part("families, types", SAME)},
+    "cka-finetune": PAIRS
+    | {
+        "matched": Part("matched", PAIR),
+        "fine-tuned": Part("fine-tuned", PAIR),
+        "beyond-control": Part("beyond the control", PAIR, RISE),
+        "families": Part("families", SAME),
+        "families-rise-by-type": Part("rise by type", SAME),
+        "families-beyond-control": Part("beyond the control", SAME, RISE),
+    },
+    "cka-msn": PAIRS | {"families": Part("families", SAME)},
+    "cka-distance": {
+        "curves": Part("curve", ONE),
+        "control": Part("control", ONE),
+        "objective": Part("objective"),
+        "objective-by-distance": Part("objective at a distance"),
+    },
+    "finetune-path": {
+        "records": Part("record"),
+        "differences": Part("difference"),
+    },
+    "agreement": {"pairs": Part("pair", ONE), "families": Part("families")},
+    "probe-depth": {
+        "probes": Part("probe"),
+        "second-seeds": Part("second seed"),
+        "families": Part("family", dropped=("images",)),
+    },
+    "probe-layers": {
+        "probes": Part("probe"),
+        "families": Part("family", dropped=("images",)),
+        "fine-tuned": Part("fine-tuned", dropped=("images",)),
+    },
+}
 #: columns of numbers that say what a row is about, beside all columns of text
 NAMING = (
     "depth",
@@ -88,65 +158,66 @@ ROWS: dict[str, dict[str, str | None]] = {
 }
 
 
-def old_table(name: str, new: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+def old_table(name: str, new: Mapping[str, Mapping[str, Any]], old: pd.DataFrame) -> pd.DataFrame:
     """The table of before, made of the tables that a command saves now.
 
     Args:
         name: of the old table, such as `cka-blocks`.
         new: all tables that the command saved, by the names of their files, as `Table.to_json`
             gives them.
-
-    A table that was not split is as it was; of the others the rows are put below each other again.
+        old: the table of before, of which the columns and their types are taken.
     """
-    if name not in ROWS:
+    if name not in PARTS:
         return frame_of(new[name])
-    tables = {
-        path.removeprefix(f"{name}/"): frame_of(table)
-        for path, table in new.items()
-        if path == name or path.startswith(f"{name}/")
-    }
-    if list(tables) == [name]:  # of several tables a single one has rows, the first
-        tables = {next(iter(ROWS[name])): tables[name]}
+    tables = _list_tables(name, new)
     frames = [
-        _old_rows(name, table, frame, tables)
-        for table, frame in tables.items()
-        if ROWS[name][table] is not None
+        _old_rows(part, tables[table]) for table, part in PARTS[name].items() if table in tables
     ]
-    joined = pd.concat(frames, ignore_index=True)
-    for column in joined:
-        texts = [value for value in joined[column] if isinstance(value, str)]
-        if texts:
-            joined[column] = joined[column].astype(object).where(joined[column].notna(), "")
-    return joined
+    frame = pd.concat(frames, ignore_index=True)
+    if name == "cka-finetune":  # the models that were tuned were told of all rows
+        cells = tables["cells"]
+        tuned = set(cells[cells.tuned_a].model_a) | set(cells[cells.tuned_b].model_b)
+        frame = frame.assign(tuned_a=frame.model_a.isin(tuned), tuned_b=frame.model_b.isin(tuned))
+    if name == "finetune-path":  # a difference named its first role twice
+        frame["model"] = frame.model.where(frame.row == "record", frame.role)
+    return _with_types(frame, old)
 
 
-def _old_rows(
-    name: str, table: str, frame: pd.DataFrame, tables: Mapping[str, pd.DataFrame]
-) -> pd.DataFrame:
-    """The rows of a new table with the columns that they had; constants were left out since."""
-    old = frame.rename(columns={"rise": "cka"}).assign(row=ROWS[name][table])
-    if "depth" in old:
-        old = old.assign(depth_a=old.depth, depth_b=old.depth)
-    if "less" in old and "together" not in old:
-        old = old.assign(together=np.where(old.less != "", 1.0, np.nan))
-    if name == "cka-distance":
-        return old if "pairs" in old else old.assign(pairs=1)
-    if table != "cells":
-        old = old.assign(tap_a="same depth", tap_b="same depth")
-    cells = tables["cells"]
-    if name == "cka-msn":
-        old = old.assign(msn=old.model_a.isin(cells[cells.msn].model_a))
-    if name == "cka-finetune":
-        tuned = {*cells[cells.tuned_a].model_a, *cells[cells.tuned_b].model_b}
-        old = old.assign(tuned_a=old.model_a.isin(tuned), tuned_b=old.model_b.isin(tuned))
-    constants = {"pairs": 1, "control": False, "members": "", "less": "", "kind": ""}
-    missing = {column: value for column, value in constants.items() if column not in old}
-    empty = {
-        column: np.nan
-        for column in ("p", "threshold", "depth_a", "depth_b", "difference", "together")
-        if column not in old
-    }
-    return old.assign(**missing, **empty)
+def _list_tables(name: str, new: Mapping[str, Mapping[str, Any]]) -> dict[str, pd.DataFrame]:
+    """The tables of an analysis by name; a single one has the file of the analysis."""
+    if name in new:
+        return {next(iter(PARTS[name])): frame_of(new[name])}
+    own = {path: table for path, table in new.items() if path.startswith(f"{name}/")}
+    return {path.removeprefix(f"{name}/"): frame_of(table) for path, table in own.items()}
+
+
+def _old_rows(part: Part, frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a new table as they were in the old one."""
+    frame = frame.drop(columns=list(part.dropped)).rename(columns=dict(part.renamed))
+    frame = frame.assign(row=part.row)
+    for column, value in part.filled.items():
+        if column not in frame:
+            frame[column] = value
+    if "less" in frame and "together" not in frame:
+        frame["together"] = np.where(frame.less != "", 1.0, np.nan)
+    if part.row == "families at a depth":
+        frame = frame.assign(depth_a=frame.depth, depth_b=frame.depth)
+    return frame
+
+
+def _with_types(frame: pd.DataFrame, old: pd.DataFrame) -> pd.DataFrame:
+    """The columns of an old table, with their types; what a row does not say is empty or False."""
+    columns = {}
+    for name in old.columns:
+        column = frame[name] if name in frame else pd.Series(np.nan, frame.index)
+        kind = old[name].dtype
+        if kind.kind == "b":
+            columns[name] = column.eq(True)
+        elif kind.kind in "fiu":
+            columns[name] = column.astype(float)
+        else:
+            columns[name] = column.astype(object).where(column.notna(), "")
+    return pd.DataFrame(columns)
 
 
 @dataclass(frozen=True)
@@ -155,7 +226,9 @@ class Apart:
 
     Attributes:
         said: what is not equal that should be: rows, columns, whole numbers, texts; empty where all
-        is. largest: the largest difference of two floats. where: the column of it.
+            is.
+        largest: the largest difference of two floats.
+        where: the column of it.
     """
 
     said: tuple[str, ...]
