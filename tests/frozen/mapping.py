@@ -167,7 +167,7 @@ def old_table(name: str, new: Mapping[str, Mapping[str, Any]], old: pd.DataFrame
             gives them.
         old: the table of before, of which the columns and their types are taken.
     """
-    if name not in PARTS:
+    if name not in PARTS or "row" in new.get(name, {}).get("columns", {}):
         return frame_of(new[name])
     tables = _list_tables(name, new)
     frames = [

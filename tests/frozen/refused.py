@@ -172,3 +172,17 @@ def read(path: Path) -> dict[str, Refusal]:
     """What `write` kept."""
     kept: dict[str, Refusal] = json.loads(path.read_text())
     return kept
+
+
+def reword(name: str, said: str) -> str:
+    """The text of a refusal as it is on purpose now: `reworded.json` has by name what became what.
+
+    Raises:
+        ValueError: the old words are not in the old text, or the text was not changed.
+    """
+    changes = json.loads((cases.HERE / "reworded.json").read_text()).get(name, {})
+    for old, new in changes.items():
+        if old not in said or old == new:
+            raise ValueError(f'{name}: "{old}" is not in the text, or is the same')
+        said = said.replace(old, new)
+    return said
