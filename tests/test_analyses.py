@@ -229,10 +229,6 @@ CASES = {
 }
 
 
-#: analyses that take `Inputs`
-OLD = [name for name in names("analyses") if hasattr(plugin("analyses", name), "NEEDS")]
-
-
 @pytest.fixture(autouse=True, scope="module")
 def _few_replicates() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
@@ -277,7 +273,7 @@ def as_data(figure: Figure) -> list[Any]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.replace(" ", "-"))
-@pytest.mark.parametrize("name", OLD)
+@pytest.mark.parametrize("name", names("analyses"))
 def test_contract(name: str, case: str) -> None:
     module, given = plugin("analyses", name), CASES[case]
     assert module.TITLE.endswith("?")
@@ -323,7 +319,7 @@ def test_contract(name: str, case: str) -> None:
         assert any(model in sentence for model in given.models.studied)
 
 
-@pytest.mark.parametrize("name", OLD)
+@pytest.mark.parametrize("name", names("analyses"))
 def test_a_figure_of_every_analysis_is_rendered(name: str) -> None:
     case = (
         "both families" if name in ("cka-msn", "cka-finetune", "finetune-path") else "constant taps"
@@ -331,7 +327,7 @@ def test_a_figure_of_every_analysis_is_rendered(name: str) -> None:
     assert to_plotly(draw(name, results_of(name, case))).data
 
 
-@pytest.mark.parametrize("name", OLD)
+@pytest.mark.parametrize("name", names("analyses"))
 def test_every_analysis_has_something_to_show_of_both_families(name: str) -> None:
     assert excuse(name, CASES["both families"].models) is None
     assert write(name, results_of(name, "both families"))

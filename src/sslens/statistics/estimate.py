@@ -69,7 +69,7 @@ class Estimate:
         low, high = ends or (f"{column}_low", f"{column}_high")
         count = row[n] if isinstance(n, str) else n
         number = 0 if count is None or count != count else int(count)
-        return cls(*(float(row[name]) for name in (column, low, high)), over, number)
+        return cls(float(row[column]), float(row[low]), float(row[high]), over, number)
 
     def columns(self, name: str, ends: Sequence[str] | None = None) -> dict[str, float]:
         """The estimate as a row of a table holds it, which `from_row` reads again.
