@@ -45,7 +45,9 @@ class Case:
     Attributes:
         command: arguments of `sslens`; `--out` is added.
         tolerance: of floats where a processor computes otherwise; where it does not, all are equal
-        within `EXACT`. out: what is given to `--out`. slow: whether it takes seconds.
+            within `EXACT`.
+        out: what is given to `--out`.
+        slow: whether it takes seconds.
     """
 
     name: str
@@ -209,9 +211,8 @@ class Ran:
     Attributes:
         status: the exit status.
         said: standard output and error, without what depends on the clock.
-        tables: every table that was saved, as `Table.to_json` gives it, by the name of its file; of
-        one
-            that lies in a folder of a report by that of the folder too, as in `cka-blocks/cells`.
+        tables: every table that was saved, as `Table.to_json` gives it, by the name of its file; a
+            table in a folder of a report has the folder's name too, as in `cka-blocks/cells`.
         findings: by analysis the sentences of the report; the advice under "advice".
     """
 
@@ -229,7 +230,7 @@ def lay_out(folder: Path) -> Path:
 
 
 def run(case: Case, *, whole: bool = False) -> Ran:
-    """Run the command of a case in the current folder, which is a copy of `files/`; see `command`."""
+    """Run the command of a case in the current folder, which is a copy of `files/`."""
     options = () if case.command[0] in ("path", "study", "features") else ("--device", "cpu")
     return command(*case.command, *options, "--out", case.out, whole=whole)
 
@@ -267,10 +268,10 @@ def command(*arguments: str, whole: bool = True) -> Ran:
 
 @contextlib.contextmanager
 def _recorded(whole: bool) -> Iterator[tuple[dict[str, dict[str, Any]], dict[str, list[str]]]]:
-    """Every table that is saved, with all digits (the files have six), and the sentences of reports.
+    """Record every table that is saved, with all digits, and the sentences of reports.
 
-    Only here names of the package are used that are not public: where they move, this moves with
-    them.
+    The files of tables have six digits. Only here names of the package are used that are not
+    public: where they move, this moves with them.
     """
     from sslens import report
     from sslens.table import Table

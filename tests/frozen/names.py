@@ -12,9 +12,9 @@ from frozen import cases
 
 
 def commands() -> dict[str, list[str]]:
-    """The commands, each with the options that its help lists."""
-    found = re.search(r"\{([a-z,]+)\}", cases.command("--help").out)
-    return {name: options_of(name) for name in found[1].split(",")} if found else {}
+    """The commands that the help lists, each with the options that its own help lists."""
+    listed = re.findall(r"^  ([a-z][a-z-]*) {2,}\S", cases.command("--help").out, re.MULTILINE)
+    return {name: options_of(name) for name in listed}
 
 
 def options_of(command: str) -> list[str]:

@@ -9,6 +9,7 @@ from frozen import cases
 NANO = "vit_nano_patch8_32"
 TINY = "pretrain mae --images scenes:5:48 --arch vit_8x2_patch8_32 --device cpu --out new"
 GOING = "--images scenes:5:48 --arch vit_8x2_patch8_32 --device cpu --batch-size 8"
+NEW = f"pretrain mae --images photos --arch {NANO}"
 RUN = f"{GOING} --out stopped/pretrain"
 TUNE = "finetune mae --images scenes:5:48 --device cpu --out new"
 STORED = "features/images"
@@ -72,7 +73,7 @@ WRONG = {
     "misspelt architecture": "pretrain mae --images photos --arch vit_nan_patch8_32",
     "misspelt setting": f"pretrain mae --images photos --arch {NANO} --set mask_rato=0.5",
     "no setting": f"pretrain mae --images photos --arch {NANO} --set mask_ratio",
-    "a setting of another kind": f"pretrain mae --images photos --arch {NANO} --set mask_ratio=much",
+    "a setting of another kind": f"{NEW} --set mask_ratio=much",
     "a setting out of bounds": f"{TINY} --set base_lr=-1.0",
     "misspelt recipe": f"{TINY} --recipe offical",
     "a larger batch than images": f"{TINY} --batch-size 49",
