@@ -87,9 +87,7 @@ def _choose_pairs(models: Models, grams: Mapping[str, Grams]) -> list[tuple[str,
     return [*pairs[:PAIRS], *random, *beside]
 
 
-def _list_rows(
-    name: str, a: Grams, b: Grams, pixels: Grams | None, pair: Row
-) -> Iterator[Row]:
+def _list_rows(name: str, a: Grams, b: Grams, pixels: Grams | None, pair: Row) -> Iterator[Row]:
     """One measure of two models at each of the same depths."""
     module = plugin("measures", name)
     values = measure(name, a, b, pixels)
