@@ -113,10 +113,10 @@ def _describe_difference(models: Models, pair: Pair) -> dict[str, str]:
     abouts = [models.about(name) for name in (pair.a, pair.b)]
     both = {about.family or "" for about in abouts}
     networks = {roles.is_cnn(about) for about in abouts}
-    known = both <= {JE, REC} and not any(roles.is_tuned(about) for about in abouts)
-    if known and len(both) == 1 and len(networks) == 2:
+    pretrained = both <= {JE, REC} and not any(roles.is_tuned(about) for about in abouts)
+    if pretrained and len(both) == 1 and len(networks) == 2:
         return {"family": both.pop(), "across": "architectures"}
-    across = "families" if known and len(both) == 2 and networks == {False} else "other"
+    across = "families" if pretrained and len(both) == 2 and networks == {False} else "other"
     return {"family": "", "across": across}
 
 
@@ -184,10 +184,10 @@ def draw(results: Results) -> Figure:
     """A panel a family that has a CNN, with its curves and those across families; else one panel of
     all pairs."""
     curves = results["curves"]
-    known = list(dict.fromkeys(results["objective"].family)) if "objective" in results else []
+    names = list(dict.fromkeys(results["objective"].family)) if "objective" in results else []
     family_panels = [
         _draw_panel(results, select_curves(curves, family), f"{family} across architectures")
-        for family in known
+        for family in names
     ]
     return panels.make_figure(
         "cka-distance", [family_panels or [_draw_panel(results, curves, "All pairs of models")]]

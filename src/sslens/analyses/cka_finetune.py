@@ -3,8 +3,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import final
+from dataclasses import replace
 
 import pandas as pd
 
@@ -19,9 +18,10 @@ from sslens.comparisons.pairs import (
     fill_contrast,
     fill_difference,
 )
-from sslens.comparisons.roles import JE, PIXELS, REC
+from sslens.comparisons.rises import Rise, Stages
+from sslens.comparisons.roles import JE, REC
 from sslens.figure import Figure, Lines, Panel
-from sslens.statistics.sampled import Sampled, average
+from sslens.statistics.sampled import Sampled
 from sslens.table import Results
 
 TITLE = "What does fine-tuning make alike?"
@@ -73,36 +73,6 @@ UNITS = pairs.UNITS | {
 }
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class Rise:
-    """CKA of fine-tuned models with others, after and before, and by how much the CKA of fine-tuned
-    random initialisations rose.
-
-    Attributes:
-        after: CKA of the fine-tuned models with the others, averaged.
-        before: CKA of what these models were before with the others, averaged.
-        count: pairs averaged.
-        control: rise of random initialisations of the same architectures and recipe, with the same
-            others; None where there are none.
-    """
-
-    after: Sampled
-    before: Sampled
-    count: int
-    control: Sampled | None
-
-    @property
-    def rise(self) -> Sampled:
-        """What fine-tuning added to CKA."""
-        return self.after - self.before
-
-    @property
-    def beyond(self) -> Sampled | None:
-        """The rise less the rise of the control."""
-        return None if self.control is None else self.rise - self.control
-
-
 def without(models: Models) -> str | None:
     """A fine-tuned and a pre-trained version of one model must be there."""
     if tuned.match_origins(_studied(models)):
@@ -125,191 +95,118 @@ def compute(models: Models, *, grams: GramSets, seed: int = 0) -> Results:
 
 
 def _list_rows(models: Models, grams: GramSets, seed: int) -> Iterator[tuple[str, Row]]:
-    exhibit = _Exhibit(models, tuned.match_origins(models))
+    stages = Stages.of(models)
     after = {name for name in models.studied if roles.is_tuned(models.about(name))}
     for tokens in roles.list_tokens(models, grams):
         rises: dict[str, tuple[Pairs, Rise]] = {}
         for kind in KINDS:
             compared = pairs.compare_pairs(
-                models, grams[tokens], tokens, kind, exhibit.wanted, seed=seed
+                models, grams[tokens], tokens, kind, stages.is_compared, seed=seed
             )
             for table, row in pairs.list_pairs(models, compared):
                 if table == "cells":
                     row |= {"tuned_a": row["model_a"] in after, "tuned_b": row["model_b"] in after}
                 yield table, row
-            yield from exhibit.list_matches(compared)
-            yield from exhibit.list_changes(compared)
-            rise = exhibit.compare_rise(compared, exhibit.rec, exhibit.je)
+            yield from _list_matches(stages, compared)
+            yield from _list_changes(stages, compared)
+            rise = stages.compare_rise(compared, stages.rec, stages.je)
             if rise is not None:
                 rises[kind] = compared, rise
                 less = f"{REC} · {JE}, both pre-trained"
                 contrast = fill_contrast(rise.after, less, rise.before)
-                names = exhibit.name_families(compared, rise)
+                names = _name_families(stages, compared, rise)
                 yield "families", names | fill_cka(rise.after) | contrast
-        yield from exhibit.compare_types(rises)
-        yield from exhibit.compare_control(rises)
+        yield from _compare_types(stages, rises)
+        yield from _compare_control(stages, rises)
 
 
-@final
-@dataclass(frozen=True)
-class _Exhibit:
-    """What the rows of this exhibit are made of.
+def _name_families(stages: Stages, compared: Pairs, rise: Rise) -> Row:
+    """The columns of a row of families: which model is taken for which before fine-tuning, and
+    the JE models."""
+    matches = [
+        tuned.describe_match(stages.models, name, stages.before[name]) for name in stages.rec
+    ]
+    members = "; ".join([*matches, f"{JE}: {roles.list_names(stages.je)}"])
+    return families.name_families(compared, f"{REC}, fine-tuned", JE, rise.count, members)
 
-    Attributes:
-        models: the models and the controls.
-        before: the model before fine-tuning, by the name of the fine-tuned one.
-    """
 
-    models: Models
-    before: Mapping[str, str]
+def _name_pair(stages: Stages, compared: Pairs, name: str, other: str) -> Row:
+    """The columns of a row of a fine-tuned model and another."""
+    return {
+        "model_a": name,
+        "model_b": other,
+        "members": tuned.describe_match(stages.models, name, stages.before[name]),
+        "control": tuned.is_control(stages.models.about(name)),
+        "tokens": compared.tokens,
+        "kind": compared.kind,
+    }
 
-    @property
-    def je(self) -> list[str]:
-        """The pre-trained JE models."""
-        return families.list_families(self.models)[0]
 
-    @property
-    def rec(self) -> list[str]:
-        """The fine-tuned REC models whose model before is there."""
-        return [name for name in self.before if self.models.about(name).family == REC]
+def _list_matches(stages: Stages, compared: Pairs) -> Iterator[tuple[str, Row]]:
+    """Each fine-tuned model with itself before, and there the last third of the depths less the
+    first."""
+    for name, first in stages.before.items():
+        pair = compared.find(name, first)
+        if pair:
+            late, early = pair.thirds()
+            contrast = fill_contrast(late, "the first third", early)
+            names = _name_pair(stages, compared, name, first)
+            yield "matched", names | fill_cka(pair.same.mean()) | contrast
 
-    def wanted(self, a: str, b: str) -> bool:
-        """Whether a pair is compared.
 
-        That are models with each other and controls with each other. What a fine-tuned control was
-        before is compared besides with the control and with all pre-trained models.
-        """
-        if PIXELS in (a, b):
-            return False
-        starts = set(self.before.values()) & set(self.models.controls)
-        ties = (
-            one in starts and (self.before.get(other) == one or other not in self.before)
-            for one, other in ((a, b), (b, a))
-        )
-        return self.models.is_control(a) == self.models.is_control(b) or any(ties)
+def _list_changes(stages: Stages, compared: Pairs) -> Iterator[tuple[str, Row]]:
+    """For each fine-tuned model and each pre-trained one of another objective: CKA after less
+    before, also beyond the control."""
+    others = [
+        name for name in stages.models.studied if not roles.is_tuned(stages.models.about(name))
+    ]
+    for (name, first), other in itertools.product(stages.before.items(), others):
+        rise = stages.compare_rise(compared, [name], [other]) if other != first else None
+        if rise is None:
+            continue
+        names = _name_pair(stages, compared, name, other)
+        contrast = fill_contrast(rise.after, f"{first} · {other}", rise.before)
+        yield "fine-tuned", names | fill_cka(rise.after) | contrast
+        if rise.control is not None and not names["control"]:
+            less = stages.describe_control([name], other)
+            contrast = fill_contrast(rise.rise, less, rise.control)
+            yield "beyond-control", names | _fill_rise(rise.rise) | contrast
 
-    def name_families(self, compared: Pairs, rise: Rise) -> Row:
-        """The columns of a row of families: which model is taken for which before fine-tuning, and
-        the JE models."""
-        matches = [tuned.describe_match(self.models, name, self.before[name]) for name in self.rec]
-        members = "; ".join([*matches, f"{JE}: {roles.list_names(self.je)}"])
-        return families.name_families(compared, f"{REC}, fine-tuned", JE, rise.count, members)
 
-    def name_pair(self, compared: Pairs, name: str, other: str) -> Row:
-        """The columns of a row of a fine-tuned model and another."""
-        return {
-            "model_a": name,
-            "model_b": other,
-            "members": tuned.describe_match(self.models, name, self.before[name]),
-            "control": tuned.is_control(self.models.about(name)),
-            "tokens": compared.tokens,
-            "kind": compared.kind,
-        }
+def _compare_types(
+    stages: Stages, rises: Mapping[str, tuple[Pairs, Rise]]
+) -> Iterator[tuple[str, Row]]:
+    """By how much more CKA rose in norm1 and in qkv than in fc1; the intervals hold at once."""
+    if not set(TYPES) <= set(rises):
+        return
+    fc1 = rises["fc1"][1].rise
+    kinds = ("norm1", "qkv")
+    more = Sampled.stack([rises[kind][1].rise - fc1 for kind in kinds])
+    for kind, difference in zip(kinds, _list_differences(more, "the rise in fc1"), strict=True):
+        compared, rise = rises[kind]
+        names = _name_families(stages, compared, rise)
+        yield "families-rise-by-type", names | fill_cka(rise.after) | difference
 
-    def list_matches(self, compared: Pairs) -> Iterator[tuple[str, Row]]:
-        """Each fine-tuned model with itself before, and there the last third of the depths less the
-        first."""
-        for name, first in self.before.items():
-            pair = compared.find(name, first)
-            if pair:
-                contrast = fill_contrast(*_late_and_early(pair.thirds()))
-                names = self.name_pair(compared, name, first)
-                yield "matched", names | fill_cka(pair.same.mean()) | contrast
 
-    def list_changes(self, compared: Pairs) -> Iterator[tuple[str, Row]]:
-        """For each fine-tuned model and each pre-trained one of another objective: CKA after less
-        before, also beyond the control."""
-        others = [
-            name for name in self.models.studied if not roles.is_tuned(self.models.about(name))
-        ]
-        for (name, first), other in itertools.product(self.before.items(), others):
-            rise = self.compare_rise(compared, [name], [other]) if other != first else None
-            if rise is None:
-                continue
-            names = self.name_pair(compared, name, other)
-            contrast = fill_contrast(rise.after, f"{first} · {other}", rise.before)
-            yield "fine-tuned", names | fill_cka(rise.after) | contrast
-            if rise.control is not None and not names["control"]:
-                less = self.describe_control([name], other)
-                contrast = fill_contrast(rise.rise, less, rise.control)
-                yield "beyond-control", names | fill_rise(rise.rise) | contrast
-
-    def compare_rise(
-        self, compared: Pairs, names: Sequence[str], others: Sequence[str]
-    ) -> Rise | None:
-        """CKA of fine-tuned models with others, averaged over all pairs; each pair beside the mean
-        of its own controls. None where no pair was compared."""
-        after, before, control = [], [], []
-        for name, other in itertools.product(names, others):
-            stages = self._compare_stages(compared, name, other)
-            if stages is None:
-                continue
-            after.append(stages[0])
-            before.append(stages[1])
-            controls = [
-                self._compare_stages(compared, one, other)
-                for one in tuned.list_controls(self.models, self.before, name)
-            ]
-            changes = [one - two for one, two in filter(None, controls)]
-            control += [average(changes)] if changes else []
-        if not after:
-            return None
-        complete = len(control) == len(after)
-        return Rise(
-            average(after), average(before), len(after), average(control) if complete else None
-        )
-
-    def _compare_stages(
-        self, compared: Pairs, name: str, other: str
-    ) -> tuple[Sampled, Sampled] | None:
-        """The mean CKA at the same depth with another model, of a fine-tuned model and of what it
-        was before."""
-        after, before = compared.find(name, other), compared.find(self.before[name], other)
-        return (after.same.mean(), before.same.mean()) if after and before else None
-
-    def describe_control(self, names: Sequence[str], other: str) -> str:
-        """What the rise of fine-tuned models is held against, in words."""
-        controls = dict.fromkeys(
-            one for name in names for one in tuned.list_controls(self.models, self.before, name)
-        )
-        described = [f"{name} (from {self.before[name]})" for name in controls]
-        return f"the rise of {roles.list_names(described)} with {other}"
-
-    def compare_types(self, rises: Mapping[str, tuple[Pairs, Rise]]) -> Iterator[tuple[str, Row]]:
-        """By how much more CKA rose in norm1 and in qkv than in fc1; the intervals hold at once."""
-        if not set(TYPES) <= set(rises):
-            return
-        fc1 = rises["fc1"][1].rise
-        kinds = ("norm1", "qkv")
-        more = Sampled.stack([rises[kind][1].rise - fc1 for kind in kinds])
-        for kind, difference in zip(kinds, _list_differences(more, "the rise in fc1"), strict=True):
+def _compare_control(
+    stages: Stages, rises: Mapping[str, tuple[Pairs, Rise]]
+) -> Iterator[tuple[str, Row]]:
+    """By how much more CKA rose than the CKA of the control: of the blocks, and of the layer
+    types, whose intervals hold at once."""
+    for kinds in (("block",), TYPES):
+        beyond = {kind: rises[kind][1].beyond for kind in kinds if kind in rises}
+        present = {kind: value for kind, value in beyond.items() if value is not None}
+        if not present:
+            continue
+        less = stages.describe_control(stages.rec, JE)
+        differences = _list_differences(Sampled.stack(list(present.values())), less)
+        for kind, difference in zip(present, differences, strict=True):
             compared, rise = rises[kind]
-            names = self.name_families(compared, rise)
-            yield "families-rise-by-type", names | fill_cka(rise.after) | difference
-
-    def compare_control(self, rises: Mapping[str, tuple[Pairs, Rise]]) -> Iterator[tuple[str, Row]]:
-        """By how much more CKA rose than the CKA of the control: of the blocks, and of the layer
-        types, whose intervals hold at once."""
-        for kinds in (("block",), TYPES):
-            beyond = {kind: rises[kind][1].beyond for kind in kinds if kind in rises}
-            present = {kind: value for kind, value in beyond.items() if value is not None}
-            if not present:
-                continue
-            less = self.describe_control(self.rec, JE)
-            differences = _list_differences(Sampled.stack(list(present.values())), less)
-            for kind, difference in zip(present, differences, strict=True):
-                compared, rise = rises[kind]
-                names = self.name_families(compared, rise)
-                yield "families-beyond-control", names | fill_rise(rise.rise) | difference
+            names = _name_families(stages, compared, rise)
+            yield "families-beyond-control", names | _fill_rise(rise.rise) | difference
 
 
-def _late_and_early(thirds: tuple[Sampled, Sampled]) -> tuple[Sampled, str, Sampled]:
-    """The last third of the depths, and the first that is subtracted."""
-    late, early = thirds
-    return late, "the first third", early
-
-
-def fill_rise(rise: Sampled) -> Row:
+def _fill_rise(rise: Sampled) -> Row:
     """The columns of a rise of CKA, and the number of minibatches."""
     row = fill_cka(rise)
     return {"rise": row.pop("cka")} | row

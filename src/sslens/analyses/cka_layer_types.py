@@ -72,8 +72,8 @@ def _list_rows(models: Models, grams: GramSets, seed: int) -> Iterator[tuple[str
             yield from list_pairs(models, pairs)
             yield from families.compare_families(models, pairs)
         for a, b in itertools.combinations(models.studied, 2):
-            found = {kind: pairs.find(a, b) for kind, pairs in by_kind.items()}
-            values = {kind: pair.same for kind, pair in found.items() if pair}
+            by_type = {kind: pairs.find(a, b) for kind, pairs in by_kind.items()}
+            values = {kind: pair.same for kind, pair in by_type.items() if pair}
             names = {"model_a": a, "model_b": b, "tokens": tokens}
             yield from (("types", names | row) for row in _compare_types(values))
         yield from _compare_types_of_families(models, by_kind)

@@ -111,5 +111,5 @@ def describe_match(models: Models, tuned: str, first: str) -> str:
 
 def _alike(tuned: About, other: About) -> bool:
     """Whether a model may be what a fine-tuned model was before, by objective and architecture."""
-    known = tuned.arch if is_control(tuned) and is_control(other) else tuned.objective
-    return bool(known) and (tuned.objective, tuned.arch) == (other.objective, other.arch)
+    decisive = tuned.arch if is_control(tuned) and is_control(other) else tuned.objective
+    return bool(decisive) and (tuned.objective, tuned.arch) == (other.objective, other.arch)
