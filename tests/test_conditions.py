@@ -55,8 +55,8 @@ def images(name: str = "photos", content: str = "c1") -> dict[str, Any]:
         (
             {"ids": ("a", "b", "c", "x"), "plan": drawn()},
             (
-                r"2 ids differ, first d, which only one has seen\. Make both .* the same --limit"
-                r" and --seed"
+                r"2 ids differ, first d, which only one has seen\. Make both .* the same limit"
+                r" and seed"
             ),
         ),
         (
@@ -77,7 +77,7 @@ def images(name: str = "photos", content: str = "c1") -> dict[str, Any]:
         ),
         (
             {"plan": drawn(batch=2), "sizes": (2, 2)},
-            r"the same 4 images in minibatches of 4 and 2\. Make both with the same --batch",
+            r"the same 4 images in minibatches of 4 and 2\. Make both with the same batch",
         ),
         ({"ids": tuple("bacd"), "plan": drawn(seed=7)}, "in minibatches drawn with seeds 0 and 7"),
         (
@@ -86,7 +86,7 @@ def images(name: str = "photos", content: str = "c1") -> dict[str, Any]:
         ),
         (
             {"versions": {"cls": 1}},
-            "Grams of the tokens all only and two of cls. Make both with the same --tokens",
+            "Grams of the tokens all only and two of cls. Make both with the same tokens",
         ),
         ({"versions": {"cls": 1, "all": 2}}, r"computed in different ways \(versions 1 and 2\)"),
         (

@@ -667,7 +667,7 @@ def test_a_resampling_that_differs_is_refused_beside_a_fingerprint_and_noted_bes
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(EvalTransform, "spec", lambda self: bilinear(self))
         with pytest.raises(
-            InputError, match=r"resampled bicubic and mae bilinear.*--any-transform"
+            InputError, match=r"resampled bicubic and mae bilinear.*any_transform=True"
         ):
             study.prepare(asked, store, quiet=True)
         (note,) = study.prepare(replace(asked, any_transform=True), store, quiet=True).notes

@@ -126,8 +126,8 @@ class Manifest:
             )
         except (FileNotFoundError, NotADirectoryError):
             raise InputError(
-                f"{folder} holds no stored features (no {MANIFEST}): "
-                f"make them with sslens features MODEL --images DIR --out {folder}."
+                f"{folder} holds no stored features (no {MANIFEST})",
+                mend="make them with sslens features MODEL {images=DIR} {out=" + str(folder) + "}",
             ) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(

@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 from torch import Tensor
 
@@ -49,11 +49,10 @@ def extract(
     """The features of a model over images, all taps and poolings in one pass, stored in a folder
     and opened.
 
-    Of each tap the CLS token, the mean of all tokens and the mean of the patch tokens; of a CNN's
-    maps the mean over places. Memory does not grow with the images but for their ids: a shard is
-    held, and written when it is full. What a folder holds of the same features already is not
-    computed again, so that the same call goes on where another was killed. Where torch.distributed
-    is running, its processes share the shards, and need a folder that all of them see.
+    Memory does not grow with the images but for their ids: a shard is held, and written when it is
+    full. What the folder holds already is not computed again, so that the same call goes on where
+    another was killed. The processes of torch.distributed share the shards, and need a folder that
+    all of them see.
 
     Args:
         taps: names; the outputs of all blocks and the final norm unless given.
@@ -82,34 +81,26 @@ def extract(
     >>> tuple(values.shape), store.row_bytes  # 2 taps × 3 poolings × 64 × 4 bytes
     ((3, 64), 1536)
     """
+    place = _place(folder, batch)
+    chosen: dict[str, Any] = {"taps": taps, "poolings": poolings, "dtype": dtype, "shard": shard}
+    wanted = describe(model, images, **chosen, precision=precision, folder=place)
+    missing = require_folder(place, wanted)
+    how: dict[str, Any] = {"batch": batch, "device": device, "store": store, "progress": progress}
+    return fill(place, wanted, missing, model, images, **how)
+
+
+def _place(folder: object, batch: int) -> Path:
+    """The folder, if it is one and the pass has batches.
+
+    Raises:
+        InputError: the folder is no path, or a batch has no image.
+    """
     require_type(folder, (str, Path), "folder", "give a path as {out}")
     if batch < 1:
         raise InputError(
             f"A forward pass of {batch} images cannot be", mend="give 1 or more as {batch}"
         )
-    folder = Path(folder).expanduser()
-    wanted = describe(
-        model,
-        images,
-        taps=taps,
-        poolings=poolings,
-        dtype=dtype,
-        shard=shard,
-        precision=precision,
-        folder=folder,
-    )
-    missing = require_folder(folder, wanted)
-    return fill(
-        folder,
-        wanted,
-        missing,
-        model,
-        images,
-        batch=batch,
-        device=device,
-        store=store,
-        progress=progress,
-    )
+    return Path(str(folder)).expanduser()
 
 
 def fill(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sslens.errors import InputError, require_type
 
@@ -94,6 +94,10 @@ class Conditions:
             )
 
 
+#: what differs, and how it is mended
+Difference: TypeAlias = tuple[str, str]
+
+
 def require_comparable(a: Conditions, b: Conditions, *, any_transform: bool = False) -> None:
     """Refuse two models of which a comparison would mix up what they are with what they were shown.
 
@@ -120,7 +124,8 @@ def require_comparable(a: Conditions, b: Conditions, *, any_transform: bool = Fa
     if different is None and not any_transform:
         different = _transform(a, b)
     if different is not None:
-        raise InputError(f"{a.name} and {b.name} cannot be compared: {different}")
+        what, mend = different
+        raise InputError(f"{a.name} and {b.name} cannot be compared: {what}", mend=mend)
 
 
 def remarks(a: Conditions, b: Conditions) -> tuple[str, ...]:
@@ -145,13 +150,12 @@ def remarks(a: Conditions, b: Conditions) -> tuple[str, ...]:
             )
     if a.transform != b.transform and (region := _transform(a, b)):
         said.append(
-            f"What differs between {a.name} and {b.name} is not the models alone:"
-            f" {region.partition(':')[0]}."
+            f"What differs between {a.name} and {b.name} is not the models alone: {region[0]}."
         )
     return tuple(said)
 
 
-def _images(a: Conditions, b: Conditions) -> str | None:
+def _images(a: Conditions, b: Conditions) -> Difference | None:
     """How the images differ."""
     apart = sorted(set(a.ids) ^ set(b.ids))
     if apart:
@@ -166,18 +170,18 @@ def _images(a: Conditions, b: Conditions) -> str | None:
             said += f" (they were drawn with seeds {a.plan['seed']} and {b.plan['seed']})"
         elif len(a.ids) != len(b.ids):
             said += f" ({a.name} saw {len(a.ids):,} images, {b.name} {len(b.ids):,})"
-        return f"{said}. Make both over the same images, with the same --limit and --seed."
+        return f"{said}.", "make both over the same images, with the same {limit} and {seed}"
     if a.images["content"] != b.images["content"]:
         return (
             "the ids of their images are the same, but the contents or the classes differ"
-            f" ({a.images['content'][:12]} and {b.images['content'][:12]}): make both over one copy"
-            " of the images, since one of the two was encoded again, resized or sorted into other"
-            " folders."
+            f" ({a.images['content'][:12]} and {b.images['content'][:12]})",
+            "make both over one copy of the images, since one of the two was encoded again, resized"
+            " or sorted into other folders",
         )
     return None
 
 
-def _minibatches(a: Conditions, b: Conditions) -> str | None:
+def _minibatches(a: Conditions, b: Conditions) -> Difference | None:
     """How the minibatches differ, the images being the same."""
     if (a.plan["digest"], a.sizes) == (b.plan["digest"], b.sizes):
         return None
@@ -187,29 +191,31 @@ def _minibatches(a: Conditions, b: Conditions) -> str | None:
     elif _seeds_differ(a, b):
         how = f"in minibatches drawn with seeds {a.plan['seed']} and {b.plan['seed']}"
     return (
-        f"they saw the same {len(a.ids):,} images {how}. Make both with the same --batch and"
-        " --seed."
+        f"they saw the same {len(a.ids):,} images {how}.",
+        "make both with the same {batch} and {seed}",
     )
 
 
-def _grams(a: Conditions, b: Conditions) -> str | None:
+def _grams(a: Conditions, b: Conditions) -> Difference | None:
     """How the Grams differ, the images and minibatches being the same."""
     both = a.versions.keys() & b.versions.keys()
     if not both:
         return (
             f"{a.name} has Grams of the tokens {_list(a.versions)} only and {b.name} of"
-            f" {_list(b.versions)}. Make both with the same --tokens."
+            f" {_list(b.versions)}.",
+            "make both with the same {tokens}",
         )
     for tokens in sorted(both):
         if a.versions[tokens] != b.versions[tokens]:
             return (
                 f"their Grams were computed in different ways (versions {a.versions[tokens]} and"
-                f" {b.versions[tokens]}). Make both with one version of sslens."
+                f" {b.versions[tokens]}).",
+                "make both with one version of sslens",
             )
     return None
 
 
-def _transform(a: Conditions, b: Conditions) -> str | None:
+def _transform(a: Conditions, b: Conditions) -> Difference | None:
     """How what the images show differs: the part that is seen, or how it was resampled."""
     ours, theirs = a.transform, b.transform
     wide, narrow = (each["resize"] / each["crop"] for each in (ours, theirs))
@@ -218,14 +224,14 @@ def _transform(a: Conditions, b: Conditions) -> str | None:
     if abs(wide - narrow) >= 1 / min(ours["crop"], theirs["crop"]):
         return (
             f"{a.name} saw the central {100 / wide:.1f} % of an image's shorter side"
-            f" ({_sides(ours)}) and {b.name} {100 / narrow:.1f} % ({_sides(theirs)}): take models"
-            " with the same region, or compare with --any-transform."
+            f" ({_sides(ours)}) and {b.name} {100 / narrow:.1f} % ({_sides(theirs)})",
+            "take models with the same region, or compare with {any_transform=True}",
         )
     if ours["interpolation"] != theirs["interpolation"]:
         return (
             f"{a.name} saw its images resampled {ours['interpolation']} and {b.name}"
-            f" {theirs['interpolation']}: make both with one --interpolation, or compare with"
-            " --any-transform."
+            f" {theirs['interpolation']}",
+            "make both with one {interpolation}, or compare with {any_transform=True}",
         )
     return None
 

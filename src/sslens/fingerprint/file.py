@@ -1,8 +1,6 @@
 """The file of a fingerprint: written beside and renamed, read strictly."""
 
-import itertools
 import json
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,17 +9,22 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 from sslens import __version__
 from sslens.errors import InputError, nearest, require_type
 from sslens.fingerprint.conditions import Conditions
-from sslens.fingerprint.header import ENTRY, FORMAT, damaged, read_header
+from sslens.fingerprint.header import ENTRY, FORMAT, read_header
+from sslens.fingerprint.tensors import (
+    find_not_finite,
+    load_tensors,
+    pack_ids,
+    unpack_grams,
+    unpack_ids,
+)
 from sslens.models.about import About, network_of
-from sslens.store import digest, write_tensors
+from sslens.store import write_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from sslens.capture import Grams
 
-#: bytes of the longest id, and of all ids together, that are read
-LONGEST_ID, ALL_IDS = 4096, 2**31
 #: what is said of the Grams' error, by dtype; measured in tests/test_fingerprint.py
 NOTES = {
     "float32": "as computed",
@@ -122,7 +125,7 @@ def write(
             mend="give one of each, in this order, as {grams}",
         )
     tensors: dict[str, Tensor] = {
-        "ids": _packed(conditions.ids),
+        "ids": pack_ids(conditions.ids),
         "sizes": torch.tensor(conditions.sizes),
     }
     entries: dict[str, Any] = {}
@@ -131,7 +134,15 @@ def write(
         tensors |= _tensors_of(part, conditions, model, dtype)
         taps = [list(asdict(tap).values()) for tap in part.taps]
         entries[part.key["settings"]["tokens"]] = {"version": part.key["version"], "taps": taps}
-    header = {
+    header = _header(conditions, model, dtype, entries)
+    write_tensors(path, tensors, {ENTRY: json.dumps(header, sort_keys=True, allow_nan=False)})
+
+
+def _header(
+    conditions: Conditions, model: Described, dtype: str, entries: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """What a file says of itself; `entries` are the version and taps of each kind of tokens."""
+    return {
         "format": FORMAT,
         "sslens": __version__,
         "model": {
@@ -146,9 +157,8 @@ def write(
         "plan": dict(conditions.plan),
         "dtype": dtype,
         "note": NOTES[dtype],
-        "grams": entries,
+        "grams": dict(entries),
     }
-    write_tensors(path, tensors, {ENTRY: json.dumps(header, sort_keys=True, allow_nan=False)})
 
 
 def _as_path(path: object) -> Path:
@@ -194,7 +204,7 @@ def _tensors_of(
         )
     tokens = grams.key["settings"]["tokens"]
     kept, energy = triangles.pack(grams.blocks, conditions.sizes), grams.energy
-    wrong = _not_finite(kept, energy)
+    wrong = find_not_finite(kept, energy)
     if wrong is not None:
         raise InputError(
             f"{model.name}: {grams.taps[wrong].name} gives values that are no numbers (NaN or"
@@ -223,8 +233,8 @@ def read(path: Path | str) -> Fingerprint:
     from sslens.models.taps import Tap
 
     path = _as_path(path)
-    header, tensors = read_header(path), _tensors(path)
-    ids, sizes = _ids(path, header, tensors), tuple(tensors["sizes"].tolist())
+    header, tensors = read_header(path), load_tensors(path)
+    ids, sizes = unpack_ids(path, header, tensors), tuple(tensors["sizes"].tolist())
     transform, images, plan = header["transform"], header["images"], header["plan"]
     conditions = Conditions(
         name=header["model"]["name"],
@@ -252,7 +262,7 @@ def read(path: Path | str) -> Fingerprint:
         }
         if header["dtype"] != "float32":  # other values than those that the key would find
             key["rounded"] = header["dtype"]
-        made = _grams(path, header, tensors, tokens)
+        made = unpack_grams(path, header, tensors, tokens)
         grams[tokens] = Grams(conditions.name, ids, taps, **made, key=key)
     said = header["model"]
     about = About.from_json(said["about"])
@@ -303,110 +313,3 @@ def describe(path: Path | str) -> str:
         counted = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
         lines[f"tokens {tokens}"] = f"{len(grams.taps)} taps: {counted}"
     return "\n".join(f"{name:<14}{text}" for name, text in lines.items())
-
-
-# -----------------------------------------------------------------------------------------------------------
-# the tensors
-
-
-def _tensors(path: Path) -> "dict[str, Tensor]":
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise InputError(
-            f"{path} is a fingerprint, but was cut off in writing or copying"
-            f" ({path.stat().st_size:,} bytes; {error}): copy it again."
-        ) from error
-
-
-def _ids(path: Path, header: Mapping[str, Any], tensors: "Mapping[str, Tensor]") -> tuple[str, ...]:
-    """The ids, which must be those that the digest of the minibatches was computed of."""
-    import torch
-
-    for name, dtype in (("ids", torch.uint8), ("sizes", torch.int64)):
-        if name not in tensors or tensors[name].dtype != dtype or tensors[name].ndim != 1:
-            damaged(path, f"it has no {name}")
-    sizes, count = tensors["sizes"].tolist(), header["images"]["count"]
-    unpacker = zlib.decompressobj()
-    try:
-        text = unpacker.decompress(
-            tensors["ids"].numpy().tobytes(), max(1, min(LONGEST_ID * (count + 1), ALL_IDS))
-        )
-        ids = json.loads(text) if unpacker.eof else None
-    except (ValueError, zlib.error):
-        ids = None
-    if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids):
-        damaged(path, "its ids cannot be read")
-    if not sizes or min(sizes) < 1 or not sum(sizes) == len(ids) == len(set(ids)) == count:
-        damaged(
-            path,
-            f"it has {len(ids):,} ids for {count:,} images in minibatches of {sum(sizes):,} in all",
-        )
-    starts = itertools.accumulate(sizes[:-1], initial=0)
-    if (
-        digest([ids[start : start + size] for start, size in zip(starts, sizes, strict=True)])
-        != header["plan"]["digest"]
-    ):
-        damaged(path, "its ids are not those of its plan")
-    return tuple(ids)
-
-
-def _packed(ids: Sequence[str]) -> "Tensor":
-    import torch
-
-    text = json.dumps(list(ids), separators=(",", ":")).encode()
-    return torch.frombuffer(bytearray(zlib.compress(text, 9)), dtype=torch.uint8)
-
-
-def _grams(
-    path: Path, header: Mapping[str, Any], tensors: "Mapping[str, Tensor]", tokens: str
-) -> "dict[str, Tensor]":
-    """The tensors of Grams from those of the file."""
-    import torch
-
-    from sslens.fingerprint import triangles
-
-    sizes, rows = tensors["sizes"].tolist(), len(header["grams"][tokens]["taps"])
-    expected: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
-        f"triangles/{tokens}": (getattr(torch, header["dtype"]), (rows, triangles.values(sizes))),
-        f"energy/{tokens}": (torch.float64, (rows, len(sizes))),
-    }
-    if header["dtype"] == "float16":
-        expected[f"scale/{tokens}"] = (torch.float64, (rows,))
-        expected[f"offset/{tokens}"] = (torch.float64, (rows, len(sizes)))
-    for name, (dtype, shape) in expected.items():
-        if name not in tensors or (tensors[name].dtype, tuple(tensors[name].shape)) != (
-            dtype,
-            shape,
-        ):
-            damaged(path, f"{name} is not {dtype} of shape {shape}".replace("torch.", ""))
-        wrong = _not_finite(tensors[name])
-        if wrong is not None:
-            damaged(
-                path,
-                f"{name} has values that are no numbers at"
-                f" {header['grams'][tokens]['taps'][wrong][0]}",
-            )
-    kept = tensors[f"triangles/{tokens}"]
-    if header["dtype"] == "float16":
-        kept = triangles.restore(
-            kept, tensors[f"scale/{tokens}"], tensors[f"offset/{tokens}"], sizes
-        )
-        if _not_finite(kept) is not None:
-            damaged(path, f"scale/{tokens} takes its values beyond those of float32")
-    return {
-        "blocks": triangles.unpack(kept, sizes),
-        "energy": tensors[f"energy/{tokens}"],
-        "sizes": tensors["sizes"],
-    }
-
-
-def _not_finite(*tensors: "Tensor") -> int | None:
-    """The first row of tensors that holds a NaN or an infinity."""
-    for tensor in tensors:
-        if not bool(tensor.double().sum().isfinite()):  # one reading, where a mask would be three
-            return int((~tensor.isfinite()).reshape(len(tensor), -1).any(1).nonzero()[0])
-    return None

@@ -1,1 +1,36 @@
-"""Linear and deeper probes: hundreds trained together."""
+"""Linear and deeper probes: hundreds trained together.
+
+`train_probes` trains heads at every point of a grid on `Held`, `Stored` or `Augmented` features,
+`outcomes` chooses each head's point on validation images and tests it; `few_shot_outcomes` and
+`folded_outcomes` do so with a share of the labels, and image by image in folds.
+"""
+
+from sslens.probes.linear.augmented import Augmented
+from sslens.probes.linear.batches import Batches, Held, Stored, usual_batch
+from sslens.probes.linear.choosing import Outcome, choose, table
+from sslens.probes.linear.grid import GRIDS, Point, paper_grid, small_grid
+from sslens.probes.linear.heads import Head
+from sslens.probes.linear.protocols import few_shot_outcomes, folded_outcomes
+from sslens.probes.linear.training import Probes, outcomes, require_top, train_probes
+
+__all__ = [
+    "GRIDS",
+    "Augmented",
+    "Batches",
+    "Head",
+    "Held",
+    "Outcome",
+    "Point",
+    "Probes",
+    "Stored",
+    "choose",
+    "few_shot_outcomes",
+    "folded_outcomes",
+    "outcomes",
+    "paper_grid",
+    "require_top",
+    "small_grid",
+    "table",
+    "train_probes",
+    "usual_batch",
+]

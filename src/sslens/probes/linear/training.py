@@ -7,6 +7,7 @@ features that all heads share. Together they are one wide product: see `bench/pr
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import final
 
 import numpy as np
@@ -168,27 +169,15 @@ def train_probes(
     [1.0]
     """
     grid = paper_grid() if grid is None else tuple(grid)
-    for what, given in (("head", heads), ("grid point", grid)):
-        if not given or len(set(given)) != len(given):
-            raise InputError(
-                f"There is no {what}." if not given else f"The same {what} is given twice."
-            )
+    _require_distinct("head", heads)
+    _require_distinct("grid point", grid)
     columns = list(dict.fromkeys(column for head in heads for column in head.columns))
     require(columns, data.columns)
     packs = list(_packs(data, heads, grid, seed, device, dtype))
-    running = {
-        column: (
-            torch.zeros(dim, device=device, dtype=dtype),
-            torch.ones(dim, device=device, dtype=dtype),
-        )
-        for column, dim in data.columns.items()
-        if column in columns
-    }
-    room = torch.empty(
-        max(len(pack.points) for pack in packs) * data.classes * data.batch,
-        device=device,
-        dtype=dtype,
-    )
+    sizes = {column: dim for column, dim in data.columns.items() if column in columns}
+    zeros = partial(torch.zeros, device=device, dtype=dtype)
+    running = {column: (zeros(dim), zeros(dim) + 1) for column, dim in sizes.items()}
+    room = zeros(max(len(pack.points) for pack in packs) * data.classes * data.batch)
     length = max(pack.epochs for pack in packs)
     for epoch in range(length):
         _train_epoch(data, epoch, [pack for pack in packs if pack.epochs > epoch], running, room)
@@ -201,6 +190,14 @@ def train_probes(
         if progress:
             progress(epoch + 1, length)
     return Probes(heads, grid, data.classes, packs)
+
+
+def _require_distinct(what: str, given: Sequence[Head] | Sequence[Point]) -> None:
+    """Refuse none, and the same twice."""
+    if not given:
+        raise InputError(f"There is no {what}.")
+    if len(set(given)) != len(given):
+        raise InputError(f"The same {what} is given twice.")
 
 
 def _packs(

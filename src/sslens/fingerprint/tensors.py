@@ -1,0 +1,127 @@
+"""The tensors of a fingerprint's file: checked against its header, packed and unpacked."""
+
+import itertools
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sslens.errors import InputError
+from sslens.fingerprint.header import damaged
+from sslens.store import digest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: bytes of the longest id, and of all ids together, that are read
+LONGEST_ID, ALL_IDS = 4096, 2**31
+
+
+def load_tensors(path: Path) -> "dict[str, Tensor]":
+    """All tensors of the file.
+
+    Raises:
+        InputError: the file was cut off.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{path} is a fingerprint, but was cut off in writing or copying"
+            f" ({path.stat().st_size:,} bytes; {error}): copy it again."
+        ) from error
+
+
+def unpack_ids(
+    path: Path, header: Mapping[str, Any], tensors: "Mapping[str, Tensor]"
+) -> tuple[str, ...]:
+    """The ids, which must be those that the digest of the minibatches was computed of."""
+    import torch
+
+    for name, dtype in (("ids", torch.uint8), ("sizes", torch.int64)):
+        if name not in tensors or tensors[name].dtype != dtype or tensors[name].ndim != 1:
+            damaged(path, f"it has no {name}")
+    sizes, count = tensors["sizes"].tolist(), header["images"]["count"]
+    unpacker = zlib.decompressobj()
+    try:
+        text = unpacker.decompress(
+            tensors["ids"].numpy().tobytes(), max(1, min(LONGEST_ID * (count + 1), ALL_IDS))
+        )
+        ids = json.loads(text) if unpacker.eof else None
+    except (ValueError, zlib.error):
+        ids = None
+    if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids):
+        damaged(path, "its ids cannot be read")
+    if not sizes or min(sizes) < 1 or not sum(sizes) == len(ids) == len(set(ids)) == count:
+        damaged(
+            path,
+            f"it has {len(ids):,} ids for {count:,} images in minibatches of {sum(sizes):,} in all",
+        )
+    starts = itertools.accumulate(sizes[:-1], initial=0)
+    minibatches = [ids[start : start + size] for start, size in zip(starts, sizes, strict=True)]
+    if digest(minibatches) != header["plan"]["digest"]:
+        damaged(path, "its ids are not those of its plan")
+    return tuple(ids)
+
+
+def pack_ids(ids: Sequence[str]) -> "Tensor":
+    """The ids as the file has them: JSON, compressed."""
+    import torch
+
+    text = json.dumps(list(ids), separators=(",", ":")).encode()
+    return torch.frombuffer(bytearray(zlib.compress(text, 9)), dtype=torch.uint8)
+
+
+def unpack_grams(
+    path: Path, header: Mapping[str, Any], tensors: "Mapping[str, Tensor]", tokens: str
+) -> "dict[str, Tensor]":
+    """The tensors of Grams from those of the file."""
+    import torch
+
+    from sslens.fingerprint import triangles
+
+    sizes, rows = tensors["sizes"].tolist(), len(header["grams"][tokens]["taps"])
+    expected: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
+        f"triangles/{tokens}": (getattr(torch, header["dtype"]), (rows, triangles.values(sizes))),
+        f"energy/{tokens}": (torch.float64, (rows, len(sizes))),
+    }
+    if header["dtype"] == "float16":
+        expected[f"scale/{tokens}"] = (torch.float64, (rows,))
+        expected[f"offset/{tokens}"] = (torch.float64, (rows, len(sizes)))
+    for name, (dtype, shape) in expected.items():
+        if name not in tensors or (tensors[name].dtype, tuple(tensors[name].shape)) != (
+            dtype,
+            shape,
+        ):
+            damaged(path, f"{name} is not {dtype} of shape {shape}".replace("torch.", ""))
+        wrong = find_not_finite(tensors[name])
+        if wrong is not None:
+            damaged(
+                path,
+                f"{name} has values that are no numbers at"
+                f" {header['grams'][tokens]['taps'][wrong][0]}",
+            )
+    kept = tensors[f"triangles/{tokens}"]
+    if header["dtype"] == "float16":
+        kept = triangles.restore(
+            kept, tensors[f"scale/{tokens}"], tensors[f"offset/{tokens}"], sizes
+        )
+        if find_not_finite(kept) is not None:
+            damaged(path, f"scale/{tokens} takes its values beyond those of float32")
+    return {
+        "blocks": triangles.unpack(kept, sizes),
+        "energy": tensors[f"energy/{tokens}"],
+        "sizes": tensors["sizes"],
+    }
+
+
+def find_not_finite(*tensors: "Tensor") -> int | None:
+    """The first row of tensors that holds a NaN or an infinity."""
+    for tensor in tensors:
+        if not bool(tensor.double().sum().isfinite()):  # one reading, where a mask would be three
+            return int((~tensor.isfinite()).reshape(len(tensor), -1).any(1).nonzero()[0])
+    return None
