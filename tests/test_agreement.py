@@ -222,7 +222,7 @@ def test_other_images_are_refused() -> None:
         agreement(a, b, [5], Draws.of(60, 10))
 
 
-# ---------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # the analysis
 
 FAMILIES = {"dino": "JE", "moco": "JE", "mae": "REC"}
@@ -257,8 +257,14 @@ def study(images: int = 120, classes: int = 6, *, bank: bool = False) -> Inputs:
             made[which][name] = Features.of(
                 columns, ids=names, taps=[Tap("norm", "norm", 1.0)], model=name
             )
-    about = {name: {"family": FAMILIES.get(name, "control"), "objective": FAMILIES.get(name) and name, "arch": "vit"}
-             for name in made["images"]}  # fmt: skip
+    about = {
+        name: {
+            "family": FAMILIES.get(name, "control"),
+            "objective": FAMILIES.get(name) and name,
+            "arch": "vit",
+        }
+        for name in made["images"]
+    }
     return Inputs(
         tuple(FAMILIES),
         ("random #0", "random #1"),
@@ -287,8 +293,11 @@ def test_a_probe_is_ridge_regression_with_the_penalty_of_least_error_left_out() 
     penalties = [10.0**power for power in range(-6, 3)]
     errors = []
     for penalty in penalties:
-        out = [solved(np.delete(x.double().numpy(), i, 0), np.delete(labels, i), x[i : i + 1].double().numpy(), penalty)
-               for i in range(len(x))]  # fmt: skip
+        exact = x.double().numpy()
+        out = [
+            solved(np.delete(exact, i, 0), np.delete(labels, i), exact[i : i + 1], penalty)
+            for i in range(len(x))
+        ]
         errors.append(np.square(np.concatenate(out) - np.eye(6)[labels]).mean())
     best = penalties[int(np.argmin(errors))]
     expected = solved(x.double().numpy(), labels, asked.double().numpy(), best)

@@ -109,14 +109,17 @@ def require_comparable(a: Conditions, b: Conditions, *, any_transform: bool = Fa
     Raises:
         InputError: what differs, and what to do.
 
-    >>> given = {"ids": ("x", "y", "z", "w"), "images": {"name": "photos", "count": 4, "content": "5e…"}, "sizes": (4,)}
-    >>> given |= {"plan": {"batch": 4, "seed": 0, "digest": "c1…"}, "precision": "float32", "versions": {"all": 1}}
-    >>> large = {"resize": 592, "crop": 518, "interpolation": "bicubic"}  # 592 / 518 = 256 / 224 = 8 / 7
-    >>> a = Conditions("mae", transform={"resize": 256, "crop": 224, "interpolation": "bicubic"}, **given)
+    >>> given = {"ids": ("x", "y", "z", "w"), "sizes": (4,), "versions": {"all": 1}}
+    >>> given |= {"images": {"name": "photos", "count": 4, "content": "5e…"}}
+    >>> given |= {"plan": {"batch": 4, "seed": 0, "digest": "c1…"}, "precision": "float32"}
+    >>> small = {"resize": 256, "crop": 224, "interpolation": "bicubic"}
+    >>> large = {"resize": 592, "crop": 518, "interpolation": "bicubic"}  # 8 / 7 as 256 / 224
+    >>> a = Conditions("mae", transform=small, **given)
     >>> require_comparable(a, Conditions("dinov2", transform=large, **given))
-    >>> require_comparable(a, Conditions("moco-v3", transform=a.transform | {"interpolation": "bilinear"}, **given))
+    >>> other = Conditions("moco-v3", transform=small | {"interpolation": "bilinear"}, **given)
+    >>> require_comparable(a, other)
     Traceback (most recent call last):
-    sslens.errors.InputError: mae and moco-v3 cannot be compared: mae saw its images resampled bicubic and moco-v3 bilinear...
+    sslens.errors.InputError: mae and moco-v3 cannot be compared: mae saw its images resampled...
     """
     for side in (a, b):
         require_type(side, Conditions, "conditions", "give the conditions of a fingerprint")
@@ -131,8 +134,10 @@ def require_comparable(a: Conditions, b: Conditions, *, any_transform: bool = Fa
 def remarks(a: Conditions, b: Conditions) -> tuple[str, ...]:
     """What a reader of a comparison that is allowed must know all the same, in sentences.
 
-    >>> given = {"ids": (), "images": {}, "plan": {}, "sizes": (), "transform": {}, "versions": {"all": 1}}
-    >>> remarks(Conditions("mae", precision="float32", **given), Conditions("dino", precision="bfloat16", **given))
+    >>> given = {"ids": (), "images": {}, "plan": {}, "sizes": (), "transform": {}}
+    >>> given |= {"versions": {"all": 1}}
+    >>> mae = Conditions("mae", precision="float32", **given)
+    >>> remarks(mae, Conditions("dino", precision="bfloat16", **given))
     ('The forward pass of mae was in float32 and that of dino in bfloat16.',)
     """
     said = []

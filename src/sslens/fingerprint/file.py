@@ -108,7 +108,8 @@ def write(
     >>> from sslens.plan import Plan
     >>> model, images = sslens.load("random:vit_nano_patch8_32"), sslens.open_images("scenes:0:40")
     >>> plan = Plan.draw(images.ids)
-    >>> grams, conditions = sslens.grams(model, images, plan=plan), Conditions.of(model, images, plan)
+    >>> grams = sslens.grams(model, images, plan=plan)
+    >>> conditions = Conditions.of(model, images, plan)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write(Path(folder, "nano"), [grams], conditions, model=model)
     ...     stored = read(Path(folder, "nano"))

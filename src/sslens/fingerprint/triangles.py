@@ -83,7 +83,8 @@ def halve(
     at most. With another scale it would not be smaller.
 
     >>> half, scale, offset = halve(torch.tensor([[5.0, -1.0, 2.0]]), [2])
-    >>> offset.tolist(), scale.tolist(), half.tolist()  # 5 − (−1) = 6 = 0.75 · 2³, and 2³ / 2¹⁵ = 2⁻¹²
+    >>> # 5 − (−1) = 6 = 0.75 · 2³, and 2³ / 2¹⁵ = 2⁻¹²
+    >>> offset.tolist(), scale.tolist(), half.tolist()
     ([[-1.0]], [0.000244140625], [[24576.0, 0.0, 12288.0]])
     """
     offset = _offset(triangles, sizes)

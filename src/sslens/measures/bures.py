@@ -38,8 +38,9 @@ def compute(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
         InputError: the Grams are of other images or other minibatches, a minibatch has under 2
             images, or a matrix is no Gram.
 
-    >>> x, y = torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]]), torch.tensor([[1.0], [-1], [0], [0]])
-    >>> compute(Grams.of_features([x]), Grams.of_features([y])).round(9).tolist()  # XᵀY = (2, 0): 2 / √(4 · 2)
+    >>> x = torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
+    >>> a, b = Grams.of_features([x]), Grams.of_features([x[:, :1]])
+    >>> compute(a, b).round(9).tolist()  # XᵀY = (2, 0): 2 / √(4 · 2)
     [[0.707106781]]
     """
     require_same_images(a, b)
@@ -55,7 +56,8 @@ def fidelity(
 ) -> Float64[Tensor, "*batch"]:
     """F(K, L), the nuclear norm of XᵀY.
 
-    >>> fidelity(torch.diag(torch.tensor([4.0, 9.0])), torch.diag(torch.tensor([1.0, 4.0]))).item()  # 2 · 1 + 3 · 2
+    >>> k, l = torch.diag(torch.tensor([4.0, 9.0])), torch.diag(torch.tensor([1.0, 4.0]))
+    >>> fidelity(k, l).item()  # 2 · 1 + 3 · 2
     8.0
     """
     return torch.linalg.svdvals(root(k.double()).mT @ root(l.double())).sum(-1)

@@ -61,7 +61,8 @@ def u_centre(gram: Float[Tensor, "*batch n n"]) -> Float64[Tensor, "*batch n n"]
     Raises:
         InputError: under 4 images.
 
-    >>> u_centre(torch.tensor([[9.0, 1, 0, 0], [1, 9, 0, 0], [0, 0, 9, 1], [0, 0, 1, 9]]) * 3)[0].tolist()
+    >>> k = torch.tensor([[9.0, 1, 0, 0], [1, 9, 0, 0], [0, 0, 9, 1], [0, 0, 1, 9]]) * 3
+    >>> u_centre(k)[0].tolist()
     [0.0, 2.0, -1.0, -1.0]
     """
     n = gram.shape[-1]
@@ -103,7 +104,8 @@ def packed(grams: Grams) -> Float64[Tensor, "tap batch pair"]:
     >>> k = torch.tensor([[9.0, 1, 0, 0], [1, 9, 0, 0], [0, 0, 9, 1], [0, 0, 1, 9]]) * 3
     >>> energy, sizes = torch.zeros(1, 1).double(), torch.tensor([4])
     >>> row = packed(Grams("by hand", tuple("abcd"), (), k[None, None], energy, sizes, {}))[0, 0]
-    >>> (row * 2**0.5).round(decimals=9).tolist()  # the 2, −1, −1, … of `u_centre` times √2 over √4, here times √2
+    >>> # the 2, −1, −1, … of `u_centre` times √2 over √4, here times √2
+    >>> (row * 2**0.5).round(decimals=9).tolist()
     [2.0, -1.0, -1.0, -1.0, -1.0, 2.0]
     >>> round((row @ row).item(), 9)  # HSIC_1, as `hsic1` has it
     6.0
@@ -151,7 +153,8 @@ def minibatch_cka(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
         InputError: the Grams are of other images or other minibatches.
 
     >>> import sslens
-    >>> grams = sslens.grams(sslens.load("random:vit_nano_patch8_32"), sslens.open_images("scenes:0:64"))
+    >>> model, images = sslens.load("random:vit_nano_patch8_32"), sslens.open_images("scenes:0:64")
+    >>> grams = sslens.grams(model, images)
     >>> bool((abs(minibatch_cka(grams, grams).diagonal() - 1) < 1e-12).all())
     True
     """

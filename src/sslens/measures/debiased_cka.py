@@ -34,7 +34,8 @@ def compute(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
 
     >>> from torch import tensor
     >>> x, y = tensor([[0.0], [0], [1], [1]]), tensor([[0.0], [1], [0], [1]])
-    >>> compute(Grams.of_features([x]), Grams.of_features([x, y])).round(9).tolist()  # K̃ of the pairs 12|34 and 13|24, U-centred
+    >>> a, b = Grams.of_features([x]), Grams.of_features([x, y])
+    >>> compute(a, b).round(9).tolist()  # K̃ of the pairs 12|34 and 13|24, U-centred
     [[1.0, -0.5]]
     """
     require_same_images(a, b)

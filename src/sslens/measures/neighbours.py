@@ -43,7 +43,8 @@ def compute(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
             images.
 
     >>> x, y = torch.tensor([[0.0], [1], [4], [6]]), torch.tensor([[0.0], [1], [2.5], [7]])
-    >>> compute(Grams.of_features([x]), Grams.of_features([y])).tolist()  # nearest are 1 0 3 2 and 1 0 1 2
+    >>> a, b = Grams.of_features([x]), Grams.of_features([y])
+    >>> compute(a, b).tolist()  # nearest are 1 0 3 2 and 1 0 1 2
     [[0.75]]
     """
     require_same_images(a, b)

@@ -39,7 +39,8 @@ def compute(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
             images.
 
     >>> x, y = torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([[0.0], [2.0], [1.0]])
-    >>> compute(Grams.of_features([x]), Grams.of_features([x, y])).round(9).tolist()  # ranks 1 3 2 with 3 1½ 1½: −1.5 / √(2 · 1.5)
+    >>> a, b = Grams.of_features([x]), Grams.of_features([x, y])
+    >>> compute(a, b).round(9).tolist()  # ranks 1 3 2 with 3 1½ 1½: −1.5 / √(2 · 1.5)
     [[1.0, -0.866025404]]
     """
     require_same_images(a, b)

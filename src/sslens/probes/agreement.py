@@ -217,7 +217,8 @@ def agreement(a: Predicted, b: Predicted, ks: Sequence[int], draws: Draws) -> di
     >>> other = Predicted.of(logits[:, [0, 2, 1]], np.array([0, 1, 2]), 3)
     >>> found = agreement(one, other, [3], Draws.of(3))
     >>> values = {asked: float(each.sampled.value.round(4)) for asked, each in found.items()}
-    >>> values["tau", 3, "all"], values["tau", 3, "both right"], values["f1", 0, "all"]  # F1 of 1, 0 and 0
+    >>> # F1 of 1, 0 and 0
+    >>> values["tau", 3, "all"], values["tau", 3, "both right"], values["f1", 0, "all"]
     (0.3333, 0.3333, 0.3333)
     """
     if not len(a.first) == len(b.first) == draws.drawn[0]:
@@ -267,7 +268,8 @@ def mixed_up(
     other by chance.
 
     >>> one, other = mixed_up(np.array([3, 5]), seed=0)
-    >>> set((one + other).tolist()), len(one) == PAIRS, [len(each) for each in mixed_up(np.array([3]), seed=0)]
+    >>> alone = mixed_up(np.array([3]), seed=0)
+    >>> set((one + other).tolist()), len(one) == PAIRS, [len(part) for part in alone]
     ({8}, True, [0, 0])
     """
     n, rng = len(rows), np.random.default_rng(seed)

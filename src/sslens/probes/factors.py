@@ -45,7 +45,8 @@ def kind_of(name: str, values: "pd.Series[Any]") -> Kind:
     a fraction.
 
     >>> import pandas as pd
-    >>> kind_of("hue", pd.Series([1.5])), kind_of("x", pd.Series([1.5])), kind_of("facing", pd.Series(["left"]))
+    >>> number, name = pd.Series([1.5]), pd.Series(["left"])
+    >>> kind_of("hue", number), kind_of("x", number), kind_of("facing", name)
     ('circular', 'continuous', 'categorical')
     """
     if name in CIRCULAR:
@@ -75,7 +76,8 @@ def decode(
 
     >>> import pandas as pd
     >>> x = torch.linspace(-3, 3, 40)[:, None]
-    >>> frame = pd.DataFrame({"x": 2 * x[:, 0].numpy(), "side": np.where(x[:, 0] > 0, "right", "left")})
+    >>> side = np.where(x[:, 0] > 0, "right", "left")
+    >>> frame = pd.DataFrame({"x": 2 * x[:, 0].numpy(), "side": side})
     >>> found = decode(x, frame, x, frame)
     >>> found[["factor", "measure", "value", "decoded"]].round(3).values.tolist()
     [['x', 'R²', 1.0, 1.0], ['side', 'accuracy', 1.0, 1.0]]

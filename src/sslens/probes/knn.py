@@ -38,7 +38,8 @@ def neighbours(
     Raises:
         InputError: k is not under the number of rows to choose from, or features are not finite.
 
-    >>> neighbours(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0], [2.0, 0.0], [3.0, 0.0]]), k=2)[0].tolist()
+    >>> bank = torch.tensor([[0.0, 1.0], [2.0, 0.0], [3.0, 0.0]])
+    >>> neighbours(torch.tensor([[1.0, 0.0]]), bank, k=2)[0].tolist()
     [[1, 2]]
     """
     rows = len(bank) - leave_one_out
@@ -153,8 +154,8 @@ def knn(
     """
     if queries.shape[1] != bank.shape[1] or len(bank_labels) != len(bank):
         raise InputError(
-            f"Queries {list(queries.shape)}, a bank {list(bank.shape)} and {len(bank_labels)} labels"
-            " do not fit: give features of one width, and a label for each row of the bank."
+            f"Queries {list(queries.shape)}, a bank {list(bank.shape)} and {len(bank_labels)}"
+            " labels do not fit: give features of one width, and a label for each row of the bank."
         )
     rows, cosines = neighbours(queries, bank, k, leave_one_out=leave_one_out)
     return vote(

@@ -84,7 +84,8 @@ class Held:
         InputError: no features, another number of labels, labels out of range or of one class,
             values that are not finite.
 
-    >>> held = Held({("norm", "cls"): torch.arange(6.0)[:, None]}, torch.tensor([0, 1, 0, 1, 0, 1]), batch=4)
+    >>> features, labels = {("norm", "cls"): torch.arange(6.0)[:, None]}, torch.arange(6) % 2
+    >>> held = Held(features, labels, batch=4)
     >>> [(sorted(x[("norm", "cls")].flatten().tolist()), y.tolist()) for x, y in held.epoch(0)]
     [([0.0, 1.0, 4.0, 5.0], [1, 0, 0, 1])]
     """

@@ -45,7 +45,7 @@ class Point:
     >>> Point(0.1, warmup=10, epochs=5)
     Traceback (most recent call last):
     ...
-    sslens.errors.InputError: A grid point's warmup is 10: expected 0 or more and below its epochs, 5.
+    sslens.errors.InputError: A grid point's warmup is 10: expected 0 or more and below...
     """
 
     lr: float
@@ -125,7 +125,8 @@ def rates(points: Sequence[Point], batch: int) -> Callable[[float], Float64[np.n
 
     >>> rates([Point(0.1, warmup=10, epochs=110)], 512)(5.0).tolist()  # half of 0.2
     [0.1]
-    >>> rates([Point(0.1, min_lr=0.05, warmup=10, epochs=110)], 512)(60.0).round(9).tolist()  # half way from 0.2 to 0.05
+    >>> point = Point(0.1, min_lr=0.05, warmup=10, epochs=110)
+    >>> rates([point], 512)(60.0).round(9).tolist()  # half way from 0.2 to 0.05
     [0.125]
     """
     lr, low, warmup, epochs = (

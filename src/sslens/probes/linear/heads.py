@@ -70,7 +70,8 @@ def fresh(head: Head, point: Point, dim: int, classes: int, seed: int) -> nn.Seq
 
     The draw depends on the head, the point and the seed, and not on what is trained beside it.
 
-    >>> [type(layer).__name__ for layer in fresh(Head((("norm", "cls"),), layers=2), Point(0.1), 6, 3, seed=0)]
+    >>> head = Head((("norm", "cls"),), layers=2)
+    >>> [type(layer).__name__ for layer in fresh(head, Point(0.1), 6, 3, seed=0)]
     ['BatchNorm1d', 'Linear', 'BatchNorm1d', 'ReLU', 'Linear']
     """
     number = int(
