@@ -16,9 +16,10 @@ from sslens.comparisons import pairs as _pairs
 from sslens.figure import Figure, Lines
 from sslens.find import names, plugin
 from sslens.models.taps import Tap
-from sslens.report import Draft, Section
+from sslens.report import Draft, Section, writing
 from sslens.report.verdicts import judge_all, make_table, write_verdicts
 from sslens.statistics.estimate import FEWEST, SMALLEST, Contrast, Estimate, Verdict, explain, judge
+from sslens.study.contract import is_old
 from sslens.table import Results, Table
 
 IMAGES = 240
@@ -89,6 +90,17 @@ def test_a_claim_has_words_and_reads_analyses_that_exist(name: str) -> None:
 @pytest.mark.parametrize("name", CLAIMS)
 def test_a_claim_says_nothing_of_analyses_that_did_not_run(name: str) -> None:
     assert plugin("claims", name).judge({}) == ()
+
+
+def test_every_analysis_and_claim_has_its_words_and_no_words_are_of_nothing() -> None:
+    files = {
+        path.stem.replace("_", "-"): path for path in Path(writing.__file__).parent.glob("*.py")
+    }
+    written = {name for name, path in files.items() if "\ndef sentences(" in path.read_text()}
+    written -= {"--init--"}
+    new = {name for name in names("analyses") if not is_old(plugin("analyses", name))}
+    assert new | set(CLAIMS) <= written
+    assert written <= {*names("analyses"), *names("claims"), "knn-sweep"}
 
 
 def test_verdicts_are_of_the_claim_and_have_a_sentence_each() -> None:

@@ -1,8 +1,8 @@
-"""How numbers are spelt in sentences: every estimate with its interval, in the same way everywhere."""
+"""How numbers are spelt in sentences: every estimate with its interval, in one way everywhere."""
 
 import math
-from collections.abc import Sequence
 
+from sslens.comparisons.roles import list_names as list_names
 from sslens.statistics.estimate import Contrast, Estimate
 
 
@@ -41,7 +41,7 @@ def spell_points(difference: Estimate) -> str:
 
 
 def spell_difference(difference: Estimate) -> str:
-    """A difference with its interval, where there is one; an end that is not 0 does not look like 0.
+    """A difference with its interval, where there is one; no end but 0 looks like 0.
 
     >>> spell_difference(Estimate(0.125, -0.0625, 0.25, "minibatches", 32))
     '+0.12 [-0.06, +0.25]'
@@ -89,12 +89,3 @@ def explain_undecided(contrast: Contrast) -> str:
     count, over = contrast.difference.n, contrast.difference.over
     singular = {"minibatches": "minibatch", "images": "image", "trainings": "training"}[over]
     return f"{spelt}, and {f'one {singular}' if count == 1 else f'{count} {over}'} cannot decide"
-
-
-def list_names(names: Sequence[str]) -> str:
-    """Names as a sentence has them.
-
-    >>> list_names(["mae", "dino", "msn"])
-    'mae, dino and msn'
-    """
-    return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else names[0]
