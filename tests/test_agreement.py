@@ -3,17 +3,19 @@ their intervals."""
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from given import Given, compute, make_models, write
 from sslens.analyses import agreement as analysis
 from sslens.capture import Features
 from sslens.comparisons import pairs as _pairs
-from sslens.comparisons.inputs import Inputs
+from sslens.comparisons.inputs import FeatureSets, Labels
+from sslens.comparisons.predictions import predict_classes, probe_logits
 from sslens.errors import InputError
-from sslens.models.about import About
 from sslens.models.taps import Tap
 from sslens.probes.agreement import SUBSETS, Draws, Predicted, agreement, error_consistency, f1
 from sslens.probes.rank import tau
@@ -228,7 +230,7 @@ def test_other_images_are_refused() -> None:
 FAMILIES = {"dino": "JE", "moco": "JE", "mae": "REC"}
 
 
-def study(images: int = 120, classes: int = 6, *, bank: bool = False) -> Inputs:
+def study(images: int = 120, classes: int = 6, *, bank: bool = False) -> Given:
     """Features of two JE models that know something in common, of a REC model, and of controls that
     know nothing."""
     rng = np.random.default_rng(3)
@@ -260,21 +262,21 @@ def study(images: int = 120, classes: int = 6, *, bank: bool = False) -> Inputs:
     about = {
         name: {
             "family": FAMILIES.get(name, "control"),
-            "objective": FAMILIES.get(name) and name,
+            "objective": name if name in FAMILIES else None,
             "arch": "vit",
         }
         for name in made["images"]
     }
-    return Inputs(
-        tuple(FAMILIES),
-        ("random #0", "random #1"),
-        about={name: About.from_json(said) for name, said in about.items()},
-        features=made["images"],
-        bank=made["bank"] if bank else {},
-        labels=labels["images"],
-        bank_labels=labels["bank"] if bank else {},
-        classes=tuple("abcdef"),
-    )
+    values = {
+        "features": FeatureSets(made["images"], made["bank"] if bank else {}),
+        "labels": Labels(labels["images"], labels["bank"] if bank else {}, tuple("abcdef")),
+    }
+    return Given(make_models(tuple(FAMILIES), ("random #0", "random #1"), about), values)
+
+
+def take(given: Given) -> tuple[FeatureSets, Labels]:
+    """The features and the labels."""
+    return given.values["features"], given.values["labels"]
 
 
 def solved(x: np.ndarray, labels: np.ndarray, asked: np.ndarray, penalty: float) -> np.ndarray:
@@ -286,16 +288,20 @@ def solved(x: np.ndarray, labels: np.ndarray, asked: np.ndarray, penalty: float)
 
 
 def test_a_probe_is_ridge_regression_with_the_penalty_of_least_error_left_out() -> None:
-    given = study(bank=True)
-    x, asked = (each["dino"].read("norm", "cls") for each in (given.bank, given.features))
-    labels = np.array(list(given.bank_labels.values()))
-    found = analysis.probe_logits(x, labels, 6, asked)
+    features, known = take(study(bank=True))
+    x, asked = (sets["dino"].read("norm", "cls") for sets in (features.bank, features.images))
+    labels = np.array(list(known.bank.values()))
+    found = probe_logits(x, labels, 6, asked)
     penalties = [10.0**power for power in range(-6, 3)]
     errors = []
     for penalty in penalties:
-        exact = x.double().numpy()
         out = [
-            solved(np.delete(exact, i, 0), np.delete(labels, i), exact[i : i + 1], penalty)
+            solved(
+                np.delete(x.double().numpy(), i, 0),
+                np.delete(labels, i),
+                x[i : i + 1].double().numpy(),
+                penalty,
+            )
             for i in range(len(x))
         ]
         errors.append(np.square(np.concatenate(out) - np.eye(6)[labels]).mean())
@@ -310,22 +316,24 @@ def test_the_claim_is_the_paired_difference_of_pairs(
 ) -> None:
     monkeypatch.setattr(_pairs, "REPLICATES", 200)
     given = study(bank=bank)
-    table = analysis.compute(given)
-    predicted, count = analysis.predictions(given, "cls")
+    results = compute("agreement", given)
+    predicted, count = predict_classes(*take(given), "cls")
     assert count == 6
-    draws = Draws.of(120, 200, seed=given.seed)
+    draws = Draws.of(120, 200, seed=0)
     pairs = {
         (a, b): agreement(predicted[a], predicted[b], [5], draws)
         for a, b in itertools.combinations(predicted, 2)
     }
-    frame = table.frame[table.frame.pooling == "cls"]
-    for row in frame[frame.row == "pair"].itertuples():
+    frame, claims = (
+        results[name][results[name].pooling == "cls"] for name in ("pairs", "families")
+    )
+    for row in frame.itertuples():
         each = pairs[row.model_a, row.model_b][row.measure, row.k, row.images]  # type: ignore[index]
         assert row.value == pytest.approx(float(each.sampled.value), nan_ok=True)
         assert row.low == pytest.approx(float(each.sampled.interval()[0]), nan_ok=True)
         assert row.control is ("random" in row.model_a + row.model_b)
         assert row.accuracy_a == predicted[row.model_a].right.mean()
-    claims = frame[(frame.row == "families") & (frame.model_b == "JE")]
+    claims = claims[claims.model_b == "JE"]
     assert len(claims) == 2 * 3 + 4
     for row in claims.itertuples():
         near, *far = (
@@ -340,17 +348,15 @@ def test_the_claim_is_the_paired_difference_of_pairs(
         assert [row.difference_low, row.difference_high] == pytest.approx(ends, nan_ok=True)
     tau_all = claims[(claims.measure == "tau") & (claims.images == "all")].iloc[0]
     assert tau_all.difference_low > 0  # they share what they see
-    said = analysis.findings(table)
+    said = write("agreement", results)
     assert len(said) == 2
     assert "JE: dino and moco; REC: mae" in said[0]
     assert (
         f"tau over the top 5, all images {tau_all.value:.2f}, {tau_all.difference:+.2f}" in said[0]
     )
-    pair = frame[
-        (frame.row == "pair") & (frame.model_b == "mae") & (frame.measure == "kappa")
-    ].iloc[0]
+    pair = frame[(frame.model_b == "mae") & (frame.measure == "kappa")].iloc[0]
     assert pair.less == "random #0 · random #1"
-    panels = analysis.draw(table).shown()
+    panels = analysis.draw(results).shown()
     assert [line.name for line in panels[-1].lines] == [  # type: ignore[union-attr]
         "dino · moco",
         "dino · mae",
@@ -365,9 +371,9 @@ def test_the_claim_is_the_paired_difference_of_pairs(
 
 
 def test_classes_that_no_training_image_has_are_always_wrong() -> None:
-    given = study(bank=True)
-    few = {name: label for name, label in given.bank_labels.items() if label != 2}
-    rows = torch.tensor([label != 2 for label in given.bank_labels.values()])
+    features, labels = take(study(bank=True))
+    few = {name: label for name, label in labels.bank.items() if label != 2}
+    rows = torch.tensor([label != 2 for label in labels.bank.values()])
     bank = {
         name: Features.of(
             {column: each.read(*column)[rows] for column in each.columns},
@@ -375,27 +381,32 @@ def test_classes_that_no_training_image_has_are_always_wrong() -> None:
             taps=each.taps,
             model=name,
         )
-        for name, each in given.bank.items()
+        for name, each in features.bank.items()
     }
-    predicted, count = analysis.predictions(replace(given, bank=bank, bank_labels=few), "cls")
+    predicted, count = predict_classes(
+        replace(features, bank=bank), replace(labels, bank=few), "cls"
+    )
     assert count == 5
-    of_it = np.array(list(given.labels.values())) == 2
+    of_it = np.array(list(labels.images.values())) == 2
     assert not predicted["dino"].right[of_it].any()
     assert predicted["dino"].right[~of_it].mean() > 0.5
 
 
 def test_what_cannot_be_analysed_is_said() -> None:
     given = study()
-    with pytest.raises(InputError, match="of one class"):
-        analysis.compute(replace(given, labels=dict.fromkeys(given.labels, 0)))
-    other = replace(given.features["mae"], ids=given.features["mae"].ids[::-1])
-    with pytest.raises(InputError, match="features of mae are of other images"):
-        analysis.compute(replace(given, features=given.features | {"mae": other}))
-    with pytest.raises(InputError, match="the images have none: give labelled images"):
-        analysis.compute(replace(given, labels={}))
-    for some in ({}, {"mae": given.features["mae"]}):
-        with pytest.raises(
-            InputError, match="compared of two models: give the features of two or more"
-        ):
-            analysis.compute(replace(given, features=some))
-    assert analysis.without({"mae": About(), "pixels": About()}, ["pixels"]) is not None
+    images = given.values["features"].images
+
+    def refuse(match: str, **values: Any) -> None:
+        with pytest.raises(InputError, match=match):
+            compute("agreement", given.but(**values))
+
+    refuse("of one class", labels=Labels(dict.fromkeys(given.values["labels"].images, 0)))
+    other = replace(images["mae"], ids=images["mae"].ids[::-1])
+    refuse("features of mae are of other images", features=FeatureSets(images | {"mae": other}))
+    refuse("the images have none: give labelled images", labels=Labels({}))
+    for some in ({}, {"mae": images["mae"]}):
+        refuse(
+            "compared of two models: give the features of two or more", features=FeatureSets(some)
+        )
+    alone = make_models(("mae",), ("pixels",), {"mae": {}, "pixels": {}})
+    assert analysis.without(alone) is not None

@@ -14,10 +14,11 @@ from PIL import Image
 import sslens
 from sslens.capture import Features, open_features
 from sslens.cli import main
-from sslens.comparisons import knn_sweep as sweeping
+from sslens.comparisons.knn_sweep import Sweep, SweepChoice, choose_ks, make_table
 from sslens.errors import InputError
 from sslens.models.taps import Tap
 from sslens.probes.knn import knn
+from sslens.report.writing.knn_sweep import sentences
 
 NANO = "random:vit_nano_patch8_32"
 
@@ -67,8 +68,8 @@ def made(n: int, seed: int = 0) -> Features:
 
 def test_the_table_has_every_choice_and_its_accuracy() -> None:
     store = made(120)
-    swept = sweeping.Swept.of(store, None, ks=[5, 20], temperatures=[0.07, None])
-    frame = sweeping.table([swept]).frame
+    swept = Sweep.of(store, None, ks=[5, 20], temperatures=[0.07, None])
+    frame = make_table([swept]).frame
     assert len(frame) == 3 * 2 * 2
     assert store.labels is not None
     for row in frame.itertuples():
@@ -84,32 +85,33 @@ def test_the_table_has_every_choice_and_its_accuracy() -> None:
 
 
 def test_the_usual_choice_is_the_last_cls_token_and_what_is_nearest_to_20_and_007() -> None:
-    swept = sweeping.Swept.of(made(60), None, ks=[1, 10, 18], temperatures=[None, 0.2, 0.1])
-    assert swept.rows[swept.usual] == ("norm", "cls", 18, 0.1)
-    assert swept.rows[swept.best][:2] == ("blocks.0", "cls")
+    swept = Sweep.of(made(60), None, ks=[1, 10, 18], temperatures=[None, 0.2, 0.1])
+    assert swept.choices[swept.usual] == ("norm", "cls", 18, 0.1)
+    assert swept.choices[swept.best][:2] == ("blocks.0", "cls")
 
 
 def test_the_gain_of_choosing_is_measured_on_images_that_had_no_part_in_it() -> None:
-    apart = sweeping.Swept.of(made(300), None, ks=[20], temperatures=[0.07])
-    mean, low, high = apart.gain()
-    assert low > 0.4
+    apart = Sweep.of(made(300), None, ks=[20], temperatures=[0.07])
+    gain = apart.gain()
+    assert gain.low > 0.4
     others = [hashlib.sha256(f"third/{i}.png".encode()).digest()[0] % 3 > 0 for i in range(300)]
-    assert mean == pytest.approx(
-        (apart.correct[0].astype(float) - apart.correct[apart.usual])[others].mean()
+    assert gain.value == pytest.approx(
+        (apart.right[0].astype(float) - apart.right[apart.usual])[others].mean()
     )
-    assert low < mean < high
-    assert ": more than usual" in sweeping.findings([apart])[0]
+    assert gain.low < gain.value < gain.high
+    assert gain.n == sum(others)
+    assert ": more than usual" in sentences([apart])[0]
 
 
 #: whose labels and ids alone are used
 NOTHING = made(300)
 
 
-def chance(seed: int) -> sweeping.Swept:
+def chance(seed: int) -> Sweep:
     """10 choices that are each right by chance on 300 images."""
     noise = np.random.default_rng(seed).random((10, 300)) < 1 / 3
-    return sweeping.Swept(
-        NOTHING, False, tuple(("norm", "cls", 20 + i, 0.07) for i in range(10)), noise
+    return Sweep(
+        NOTHING, False, tuple(SweepChoice("norm", "cls", 20 + i, 0.07) for i in range(10)), noise
     )
 
 
@@ -117,33 +119,31 @@ def test_choosing_among_choices_that_are_all_chance_gains_nothing() -> None:
     gains, seeming = [], []
     for seed in range(400):
         swept = chance(seed)
-        seeming.append(swept.correct[swept.best].mean() - swept.correct[swept.usual].mean())
+        seeming.append(swept.accuracy(swept.best) - swept.accuracy(swept.usual))
         gains.append(swept.gain())
-    mean = np.array([gain for gain, _, _ in gains])
+    mean = np.array([gain.value for gain in gains])
     assert np.mean(seeming) > 0.03, "the best of them has more right by chance"
     assert abs(mean.mean()) < 3 * mean.std() / 400**0.5
     # 0.039 over 4,000 seeds; 0.081 where each half of the images chose for the other
-    assert np.mean([low > 0 or high < 0 for _, low, high in gains]) <= 0.055
-    nothing = next(i for i, (_, low, high) in enumerate(gains) if low < 0 < high)
-    assert "not clearly more than usual" in sweeping.findings([chance(nothing)])[0]
+    assert np.mean([gain.sign != 0 for gain in gains]) <= 0.055
+    nothing = next(i for i, gain in enumerate(gains) if gain.low < 0 < gain.high)
+    assert "not clearly more than usual" in sentences([chance(nothing)])[0]
 
 
 def test_a_gain_is_not_told_where_no_image_is_left_to_judge_it_on() -> None:
-    one = sweeping.Swept(made(1), False, (("norm", "cls", 20, 0.07),), np.ones((1, 1), bool))
-    assert np.isnan(one.gain()).all()
-    assert sweeping.findings([one])[0].endswith(
-        "There are too few images to tell what choosing is worth."
-    )
+    one = Sweep(made(1), False, (SweepChoice("norm", "cls", 20, 0.07),), np.ones((1, 1), bool))
+    assert not one.gain().defined
+    assert sentences([one])[0].endswith("There are too few images to tell what choosing is worth.")
 
 
 def test_numbers_of_neighbours_that_a_bank_lacks_are_left_out_or_refused() -> None:
-    assert sweeping.possible((200, 1, 20, 20), 50) == (1, 20)
-    assert sweeping.possible((50, 51), 50) == (50,)  # all of the bank may vote, and no more
+    assert choose_ks((200, 1, 20, 20), 50) == (1, 20)
+    assert choose_ks((50, 51), 50) == (50,)  # all of the bank may vote, and no more
     with pytest.raises(
         InputError,
-        match="60 neighbours cannot be chosen among 50 images: give --k between 1 and 50",
+        match="60 neighbours cannot be chosen among 50 images: give k between 1 and 50",
     ):
-        sweeping.possible((60, 70), 50)
+        choose_ks((60, 70), 50)
 
 
 # --------------------------------------------------------------------------------------------------

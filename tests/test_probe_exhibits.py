@@ -11,20 +11,23 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sslens.analyses import factors_depth, probe_depth, probe_layers
+from given import Given, compute, make_models, write
+from sslens.analyses import probe_depth, probe_layers
 from sslens.capture import Features
-from sslens.claims.advice import advice
-from sslens.comparisons import probing as _probing
-from sslens.comparisons.inputs import Inputs
+from sslens.claims import advice
+from sslens.comparisons.inputs import Factors, FeatureSets, Labels, ProbeSettings
+from sslens.comparisons.probing import ProbeSetup, Split, read_gain, unfit, usual_head
+from sslens.comparisons.readings import read_features
 from sslens.errors import InputError
-from sslens.models.about import About
 from sslens.models.taps import Tap
 from sslens.probes.factors import decode
-from sslens.probes.linear.training import Head, Held, Point, small_grid, train_probes
-from sslens.report.page import write
+from sslens.probes.linear.training import GRIDS, Head, Held, Point, small_grid, train_probes
+from sslens.report import page
+from sslens.report.writing.advice import sentences as write_advice
+from sslens.report.writing.numbers import spell_points
 from sslens.store import Store
 from sslens.study import Study, prepare
-from sslens.table import Table
+from sslens.table import Results, Table
 
 TAPS = (*(Tap(f"blocks.{i}", "block", (i + 1) / 3) for i in range(3)), Tap("norm", "norm", 1.0))
 CLASSES = ("ant", "bee", "cat", "dog")
@@ -34,7 +37,7 @@ GRID = (Point(80.0, warmup=2, epochs=20), Point(20.0, warmup=2, epochs=20))
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(_probing.GRIDS, "small", lambda batch, steps: GRID)
+    monkeypatch.setitem(GRIDS, "small", lambda batch, steps: GRID)
 
 
 def drawn(what: str, labels: np.ndarray, generator: np.random.Generator) -> torch.Tensor:
@@ -55,7 +58,7 @@ def study(
     about: dict[str, dict[str, Any]] | None = None,
     *,
     classes: int = 4,
-) -> Inputs:
+) -> Given:
     """Models by what is known where: `{"dino": {"blocks.1/cls": "class"}}`; all else is noise."""
     generator = np.random.default_rng(0)
     ids = {
@@ -77,16 +80,36 @@ def study(
             }
             made[part][model] = Features.of(columns, ids=names, taps=taps, model=model)
     controls = tuple(name for name in models if name in ("pixels", "random"))
-    return Inputs(
-        tuple(name for name in models if name not in controls),
-        controls,
-        about={name: About.from_json((about or {}).get(name, {})) for name in models},
-        features=made["images"],
-        bank=made["bank"],
-        labels=dict(zip(ids["images"], labels["images"].tolist(), strict=True)),
-        bank_labels=dict(zip(ids["bank"], labels["bank"].tolist(), strict=True)),
-        classes=CLASSES[:classes],
-    )
+    studied = tuple(name for name in models if name not in controls)
+    known_of = {name: (about or {}).get(name, {}) for name in models}
+    numbers = {part: dict(zip(ids[part], labels[part].tolist(), strict=True)) for part in ids}
+    values = {
+        "features": FeatureSets(made["images"], made["bank"]),
+        "labels": Labels(numbers["images"], numbers["bank"], CLASSES[:classes]),
+        "probes": ProbeSettings(),
+    }
+    return Given(make_models(studied, controls, known_of), values)
+
+
+def without_bank(given: Given) -> Given:
+    """The same without a bank."""
+    features, labels = given.values["features"], given.values["labels"]
+    return given.but(features=replace(features, bank={}), labels=replace(labels, bank={}))
+
+
+def split(given: Given) -> Split:
+    """Which images train, choose and test."""
+    return Split.of(given.values["features"], given.values["labels"], 0)
+
+
+def points(row: Any, column: str = "gain") -> str:
+    """A gain of a row, as sentences have it."""
+    return spell_points(read_gain(dict(row), column))
+
+
+def paired(frame: pd.DataFrame) -> pd.DataFrame:
+    """The probes of two taps."""
+    return frame[frame.tap.str.contains(" + ", regex=False)]
 
 
 def only(frame: pd.DataFrame, **wanted: Any) -> Any:
@@ -96,12 +119,12 @@ def only(frame: pd.DataFrame, **wanted: Any) -> Any:
     return frame.iloc[0]
 
 
-# ----------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------
 # probe-layers
 
 
 @pytest.fixture(scope="module")
-def layered() -> tuple[Inputs, Table]:
+def layered() -> tuple[Given, Results]:
     """mae knows the class in its second block alone, dino and a fine-tuned mae at the end alone."""
     about = {
         "mae": {"family": "REC", "objective": "mae", "arch": "vit"},
@@ -116,13 +139,13 @@ def layered() -> tuple[Inputs, Table]:
         "pixels": {},
     }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(_probing.GRIDS, "small", lambda batch, steps: GRID)
+        patch.setitem(GRIDS, "small", lambda batch, steps: GRID)
         given = study(known, about)
-        return given, probe_layers.compute(given)
+        return given, compute("probe-layers", given)
 
 
-def test_the_one_block_that_knows_the_class_is_found(layered: tuple[Inputs, Table]) -> None:
-    frame = layered[1].frame[layered[1].frame.row == "probe"]
+def test_the_one_block_that_knows_the_class_is_found(layered: tuple[Given, Results]) -> None:
+    frame = layered[1]["probes"]
     mae = frame[(frame.model == "mae") & (frame.pooling == "cls")]
     assert set(mae.tap) == {
         *(tap.name for tap in TAPS),
@@ -147,11 +170,11 @@ def test_the_one_block_that_knows_the_class_is_found(layered: tuple[Inputs, Tabl
 
 
 def test_a_row_is_a_probe_trained_chosen_and_tested_on_parts_of_their_own(
-    layered: tuple[Inputs, Table],
+    layered: tuple[Given, Results],
 ) -> None:
-    given, table = layered
-    images = _probing.Images.of(given)
-    features = given.bank["mae"].read("blocks.1", "cls")
+    given, results = layered
+    images, sets = split(given), given.values["features"]
+    features = sets.bank["mae"].read("blocks.1", "cls")
     labels = torch.from_numpy(images.bank_labels)
     assert not set(images.train) & set(images.validation)
     assert (
@@ -165,59 +188,43 @@ def test_a_row_is_a_probe_trained_chosen_and_tested_on_parts_of_their_own(
     ]
     probes = train_probes(parts[0], [head], GRID)
     chosen = int(probes.right(parts[1])[head].mean(1).argmax())
-    own = torch.tensor(list(given.labels.values()))
-    logits = probes.module(head, chosen)(given.features["mae"].read("blocks.1", "cls"))
-    row = only(table.frame, row="probe", model="mae", tap="blocks.1", pooling="cls")
+    own = torch.tensor(list(given.values["labels"].images.values()))
+    logits = probes.module(head, chosen)(sets.images["mae"].read("blocks.1", "cls"))
+    row = only(results["probes"], model="mae", tap="blocks.1", pooling="cls")
     assert row.accuracy == pytest.approx(float((logits.argmax(1) == own).double().mean()))
     assert row.lr == GRID[chosen].lr
 
 
 def test_what_an_intermediate_block_adds_is_held_against_the_other_family(
-    layered: tuple[Inputs, Table],
+    layered: tuple[Given, Results],
 ) -> None:
-    frame = layered[1].frame
+    results = layered[1]
+    pairs = paired(results["probes"])
     gains = {
-        name: (
-            only(
-                frame[frame.tap.str.contains(" + ", regex=False)],
-                row="probe",
-                model=name,
-                pooling="cls",
-                chosen=True,
-            ).gain
-        )
+        name: only(pairs, model=name, pooling="cls", chosen=True).gain
         for name in ("mae", "dino", "mae-ft")
     }
-    family = frame[(frame.row == "family") & frame.main]
+    family = results["families"][results["families"].main]
     assert family.gain.tolist() == pytest.approx([gains["dino"], gains["mae"]])
     rec = only(family, model="REC")
     assert (rec.members, rec.against) == ("mae", "JE")
     assert rec.difference == pytest.approx(gains["mae"] - gains["dino"])
     assert rec.difference_low > 0.4
-    tuned = only(frame, row="fine-tuned", main=True)
+    tuned = only(results["fine-tuned"], main=True)
     assert tuned.difference == pytest.approx(gains["mae-ft"] - gains["mae"])
-    said = probe_layers.findings(layered[1])
+    said = write("probe-layers", results)
     assert said[0].startswith(
         "An intermediate block beside the last layer, both as CLS token (the mean where there is"
         " none), gains: JE (dino) "
     )
-    assert (
-        f"REC (mae) {_probing.points(rec)}; REC less JE {_probing.points(rec, 'difference')}."
-        in said[0]
-    )
-    mae = only(
-        frame[frame.tap.str.contains(" + ", regex=False)],
-        row="probe",
-        model="mae",
-        pooling="cls",
-        chosen=True,
-    )
+    assert f"REC (mae) {points(rec)}; REC less JE {points(rec, 'difference')}." in said[0]
+    mae = only(pairs, model="mae", pooling="cls", chosen=True)
     assert (
         said[2]
         == "mae-ft from mae: an intermediate block beside the last layer, both as CLS token,"
         " gained "
-        f"{_probing.points(mae)} before fine-tuning and gains {_probing.points(tuned)} after, "
-        f"a difference of {_probing.points(tuned, 'difference')}: the gain vanishes."
+        f"{points(mae)} before fine-tuning and gains {points(tuned)} after, "
+        f"a difference of {points(tuned, 'difference')}: the gain vanishes."
     )
     assert "mean of patch tokens" in said[3]
     assert said[3].endswith("there was no sure gain that could vanish.")
@@ -234,29 +241,25 @@ def test_what_an_intermediate_block_adds_is_held_against_the_other_family(
     ],
 )
 def test_what_is_said_of_a_gain_before_and_after(
-    layered: tuple[Inputs, Table],
+    layered: tuple[Given, Results],
     before: tuple[float, float],
     after: tuple[float, float],
     difference: tuple[float, float],
     said: str,
 ) -> None:
-    frame = layered[1].frame.copy()
-    chosen = (
-        (frame.row == "probe")
-        & frame.main
-        & frame.chosen
-        & frame.tap.str.contains(" + ", regex=False)
+    tables = {name: table.frame.copy() for name, table in layered[1].tables.items()}
+    probes, tuned = tables["probes"], tables["fine-tuned"]
+    pair = probes.main & probes.chosen & probes.tap.str.contains(" + ", regex=False)
+    probes.loc[pair & (probes.model == "mae"), ["gain_low", "gain_high"]] = before
+    columns = ["gain_low", "gain_high", "difference_low", "difference_high"]
+    tuned.loc[tuned.main, columns] = (*after, *difference)
+    results = Results(
+        {name: replace(layered[1].tables[name], frame=frame) for name, frame in tables.items()}
     )
-    frame.loc[chosen & (frame.model == "mae"), ["gain_low", "gain_high"]] = before
-    tuned = (frame.row == "fine-tuned") & frame.main
-    frame.loc[tuned, ["gain_low", "gain_high", "difference_low", "difference_high"]] = (
-        *after,
-        *difference,
-    )
-    assert probe_layers.findings(replace(layered[1], frame=frame))[2].endswith(said)
+    assert write("probe-layers", results)[2].endswith(said)
 
 
-def test_probes_of_layers_are_drawn_by_depth(layered: tuple[Inputs, Table]) -> None:
+def test_probes_of_layers_are_drawn_by_depth(layered: tuple[Given, Results]) -> None:
     figure = probe_layers.draw(layered[1])
     assert [[panel and panel.title for panel in row] for row in figure.panels] == [
         ["CLS token", "mean of patch tokens"],
@@ -269,22 +272,22 @@ def test_probes_of_layers_are_drawn_by_depth(layered: tuple[Inputs, Table]) -> N
     assert lines["pixels"].y[0] == lines["pixels"].y[1]
 
 
-# -----------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------
 # probe-depth
 
 
 @pytest.fixture(scope="module")
-def deepened() -> Table:
+def deepened() -> Results:
     """Two classes: of mae's last CLS token an XOR of two signs, of dino's a direction."""
     about = {"mae": {"family": "REC", "arch": "vit"}, "dino": {"family": "JE", "arch": "vit"}}
     known = {"mae": {"norm/cls": "xor"}, "dino": {"norm/cls": "class"}, "random": {}}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(_probing.GRIDS, "small", lambda batch, steps: GRID)
-        return probe_depth.compute(study(known, about, classes=2))
+        patch.setitem(GRIDS, "small", lambda batch, steps: GRID)
+        return compute("probe-depth", study(known, about, classes=2))
 
 
-def test_classes_that_no_line_parts_are_read_by_a_deeper_probe(deepened: Table) -> None:
-    probes = deepened.frame[deepened.frame.row == "probe"]
+def test_classes_that_no_line_parts_are_read_by_a_deeper_probe(deepened: Results) -> None:
+    probes = deepened["probes"]
     mae = probes[(probes.model == "mae") & probes.main].set_index("layers")
     assert 0.35 < mae.accuracy[1] < 0.65
     assert min(mae.accuracy[2], mae.accuracy[3]) > 0.9
@@ -298,104 +301,103 @@ def test_classes_that_no_line_parts_are_read_by_a_deeper_probe(deepened: Table) 
 
 
 def test_what_depth_gains_is_held_against_the_other_family_and_another_seed(
-    deepened: Table,
+    deepened: Results,
 ) -> None:
-    frame = deepened.frame
-    rec = only(frame, row="family", model="REC", main=True, layers=3)
+    rec = only(deepened["families"], model="REC", main=True, layers=3)
     assert rec.difference_low > 0.2
     assert rec.less == "1 layer"
-    again = frame[frame.row == "second seed"]
+    again = deepened["second-seeds"]
     assert again.model.tolist() == ["mae"] * 3 + ["dino"] * 3
-    first = frame[(frame.row == "probe") & frame.main & (frame.model == "mae")]
+    first = deepened["probes"]
+    first = first[first.main & (first.model == "mae")]
     np.testing.assert_allclose(
         again.gain[:3].to_numpy(),
         again.accuracy[:3].to_numpy() - first.accuracy.to_numpy(),
         atol=1e-12,
     )
     assert again.gain.abs().max() < 0.15
-    said = probe_depth.findings(deepened)
+    said = write("probe-depth", deepened)
     assert len(said) == 2
-    assert (
-        f"REC (mae) {_probing.points(rec)}; REC less JE {_probing.points(rec, 'difference')}."
-        in said[0]
-    )
+    assert f"REC (mae) {points(rec)}; REC less JE {points(rec, 'difference')}." in said[0]
     assert ", which is not decided" in said[1]  # patch tokens know nothing
     top, below = probe_depth.draw(deepened).panels
     assert [panel.title for panel in top if panel] == ["CLS token", "mean of patch tokens"]
     assert [line.x.tolist() for line in below[0].lines] == [[1, 2, 3]] * 3  # type: ignore[union-attr]
 
 
-# ----------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------
 # factors-depth
 
 
 def test_a_factor_that_only_one_tap_holds_is_found_there() -> None:
     given = study({"mae": {}, "random": {}})
     generator = np.random.default_rng(1)
-    frames = {}
-    for part in ("bank", "features"):
-        given_features = getattr(given, part)["mae"]
-        x, size = generator.uniform(-1, 1, (2, len(given_features.ids)))
-        given_features.read("blocks.0", "cls")[:, 3] = torch.from_numpy(5 * x)
+    features, frames = given.values["features"], {}
+    for part in ("bank", "images"):
+        own = getattr(features, part)["mae"]
+        x, size = generator.uniform(-1, 1, (2, len(own.ids)))
+        own.read("blocks.0", "cls")[:, 3] = torch.from_numpy(5 * x)
         side = np.where(x > 0, "right", "left")
         # in no order of the images: rows are found by id
         frames[part] = pd.DataFrame(
-            {"x": x, "side": side, "size": size, "one": 1.0}, index=given_features.ids
+            {"x": x, "side": side, "size": size, "one": 1.0}, index=own.ids
         ).sample(frac=1, random_state=0)
-    given = replace(given, factors=frames["features"], bank_factors=frames["bank"])
-    table = factors_depth.compute(given)
-    frame = table.frame
+    given = given.but(factors=Factors(frames["images"], frames["bank"]))
+    results = compute("factors-depth", given)
+    frame = results["factors"]
     assert set(frame.factor) == {"x", "side", "size"}  # what never varies cannot be decoded
     mae = frame[(frame.model == "mae") & frame.main].set_index(["factor", "tap"])
     assert mae.decoded["x", "blocks.0"] > 0.99
     assert mae.decoded["side", "blocks.0"] > 0.8
     others = mae[mae.index != ("x", "blocks.0")].drop(index=("side", "blocks.0"))
     assert others.decoded.max() < 0.2
-    bank, images = (each["mae"] for each in (given.bank, given.features))
+    bank, images = (sets["mae"] for sets in (features.bank, features.images))
     known = ["x", "side", "size"]
     expected = decode(
         bank.read("norm", "patch"),
         frames["bank"].loc[list(bank.ids), known],
         images.read("norm", "patch"),
-        frames["features"].loc[list(images.ids), known],
+        frames["images"].loc[list(images.ids), known],
     )
     found = frame[(frame.model == "mae") & (frame.tap == "norm") & (frame.pooling == "patch")]
     np.testing.assert_allclose(found.value, expected.value, rtol=0, atol=1e-9)
     side = mae.loc["side", "blocks.0"]
     assert side.decoded_low == pytest.approx((side.low - side.chance) / (1 - side.chance))
     assert side.decoded_low < side.decoded < side.decoded_high
-    (said,) = factors_depth.findings(table)
+    (said,) = write("factors-depth", results)
     assert said.startswith(
         "mae, CLS token: an earlier block tells clearly better than the last layer: x 1.00 ["
     )
     assert "at blocks.0, " in said
     assert "(of the controls random at most " in said
     with pytest.raises(InputError, match="of generated scenes alone"):
-        factors_depth.compute(replace(given, factors=None))
+        compute("factors-depth", given.but(factors=Factors(frames["images"])))
 
 
-# ------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------
 # what they share
 
 
 def test_without_a_bank_half_of_the_images_take_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = replace(study({"mae": {"norm/cls": "class"}}), bank={}, bank_labels={})
-    images = _probing.Images.of(given)
+    given = without_bank(study({"mae": {"norm/cls": "class"}}))
+    images, features = split(given), given.values["features"]
     parts = [set(rows.tolist()) for rows in (images.train, images.validation, images.test)]
     assert [len(part) for part in parts] == [80, 20, 100]
     assert len(set.union(*parts)) == TEST
     assert all(len(set(np.bincount(images.labels[sorted(part)]))) == 1 for part in parts)
-    head = _probing.usual_head(given.features["mae"])
-    monkeypatch.setitem(_probing.GRIDS, "small", small_grid)
-    row = _probing.probe(given, images, "mae", [head]).rows[head]
+    head = usual_head(features.images["mae"])
+    monkeypatch.setitem(GRIDS, "small", small_grid)
+    setup = ProbeSetup(given.models, features, images, ProbeSettings(), 0)
+    row = setup.train("mae", [head]).rows[head]
     assert (row["images"], row["points"], row["epochs"]) == (100, 8, 200)  # of two steps
     assert row["accuracy"] > 0.95
 
 
 def test_the_parts_depend_on_ids_and_not_on_their_order() -> None:
     given = study({"mae": {}})
-    turned = {"mae": replace(given.bank["mae"], ids=given.bank["mae"].ids[::-1])}
-    one, other = _probing.Images.of(given), _probing.Images.of(replace(given, bank=turned))
+    features = given.values["features"]
+    turned = {"mae": replace(features.bank["mae"], ids=features.bank["mae"].ids[::-1])}
+    one, other = split(given), split(given.but(features=replace(features, bank=turned)))
     names = [{images.bank_ids[row] for row in images.validation} for images in (one, other)]
     assert names[0] == names[1]
 
@@ -403,7 +405,7 @@ def test_the_parts_depend_on_ids_and_not_on_their_order() -> None:
 def test_raw_pixels_are_probed_as_a_small_picture() -> None:
     picture = torch.arange(16.0 * 16).view(1, 1, 16, 16).repeat(2, 3, 1, 1)
     known = Features.of({("pixels", "flat"): picture.flatten(1)})
-    found = _probing.read("pixels", "flat", known)
+    found = read_features(known, "pixels", "flat")
     assert found.shape == (2, 192)
     assert found[0, :2].tolist() == [8.5, 10.5]  # means of 0, 1, 16, 17 and of 2, 3, 18, 19
     torch.testing.assert_close(found, F.avg_pool2d(picture, 2).flatten(1))
@@ -411,9 +413,10 @@ def test_raw_pixels_are_probed_as_a_small_picture() -> None:
 
 def test_features_of_other_images_are_refused() -> None:
     given = study({"mae": {}, "dino": {}})
-    other = replace(given.features["dino"], ids=given.features["dino"].ids[::-1])
+    images = given.values["features"].images
+    other = replace(images["dino"], ids=images["dino"].ids[::-1])
     with pytest.raises(InputError, match="features of dino are of other images than those of mae"):
-        _probing.Images.of(replace(given, features={**given.features, "dino": other}))
+        split(given.but(features=FeatureSets({**images, "dino": other})))
 
 
 @pytest.mark.parametrize(
@@ -434,7 +437,7 @@ def test_features_of_other_images_are_refused() -> None:
 def test_too_few_images_of_a_class_are_known_before_anything_is_computed(
     labels: list[int], bank: list[int] | None, said: str | None
 ) -> None:
-    reason = _probing.unfit(np.array(labels), None if bank is None else np.array(bank), CLASSES)
+    reason = unfit(np.array(labels), None if bank is None else np.array(bank), CLASSES)
     assert reason is None if said is None else said in str(reason)
     if said is None:
         names = [str(i) for i in range(len(labels))]
@@ -445,16 +448,10 @@ def test_too_few_images_of_a_class_are_known_before_anything_is_computed(
             if bank
             else {}
         )
-        known = Inputs(
-            ("m",),
-            (),
-            features={"m": x},
-            bank=banked,
-            labels=dict(zip(names, labels, strict=True)),
-            bank_labels=dict(zip("wxyz", bank or [], strict=False)),
-            classes=CLASSES,
-        )
-        assert _probing.Images.of(known).held(x, banked.get("m"), [("blocks.0", "cls")], 0)
+        own = dict(zip(names, labels, strict=True))
+        known = Labels(own, dict(zip("wxyz", bank or [], strict=False)), CLASSES)
+        parts = Split.of(FeatureSets({"m": x}, banked), known, 0)
+        assert parts.read(x, banked.get("m"), [("blocks.0", "cls")], 0)
 
 
 def test_a_study_plans_what_its_images_allow(tmp_path: Path) -> None:
@@ -495,19 +492,24 @@ def test_a_study_plans_what_its_images_allow(tmp_path: Path) -> None:
         Study(("pixels",), "scenes", grid="large")
 
 
-# -----------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------
 # advice
 
 
+def advise(results: dict[str, Results]) -> tuple[str, ...]:
+    """The advice on these results, in sentences."""
+    return write_advice(advice.judge(results))
+
+
 def test_advice_is_made_of_what_the_tables_hold(
-    layered: tuple[Inputs, Table], deepened: Table
+    layered: tuple[Given, Results], deepened: Table
 ) -> None:
-    said = advice({"probe-layers": layered[1]})
+    said = advise({"probe-layers": layered[1]})
     assert len(said) == 4
-    row = only(layered[1].frame, row="probe", model="mae", tap="blocks.1", pooling="cls")
+    row = only(layered[1]["probes"], model="mae", tap="blocks.1", pooling="cls")
     assert said[0].startswith("mae: use a linear probe of the CLS token at blocks.1: ")
     assert (
-        f"{_probing.points(row, 'over')} over the usual choice, a linear probe of the CLS token at"
+        f"{points(row, 'over')} over the usual choice, a linear probe of the CLS token at"
         " norm (" in said[0]
     )
     assert said[1].startswith(
@@ -515,13 +517,16 @@ def test_advice_is_made_of_what_the_tables_hold(
     )
     assert "test images that had no part in it" in said[-1]
     assert f"{TEST} test images" in said[-1]
-    assert "use a probe of " in advice({"probe-depth": deepened})[0]
-    assert advice({}) == ()
+    assert "use a probe of " in advise({"probe-depth": deepened})[0]
+    assert advise({}) == ()
+    kept, *_ = advice.judge({"probe-layers": layered[1]})
+    assert (kept.model, kept.answer, kept.use) == ("mae", "holds", kept.best)
+    assert kept.gain is not None
+    assert kept.gain.difference == read_gain(dict(row), "over")
 
 
 CHOICES = pd.DataFrame(
     {
-        "row": "probe",
         "control": False,
         "model": "mae",
         "tap": ["norm", "blocks.1", "blocks.1 + norm"],
@@ -547,7 +552,12 @@ def told(**changed: Any) -> str:
             for name, value in changed.items()
         }
     )
-    return advice({"probe-layers": Table(frame, dict.fromkeys(frame.columns, "unit"))})[0]
+    return advise({"probe-layers": as_results("probes", frame)})[0]
+
+
+def as_results(name: str, frame: pd.DataFrame) -> Results:
+    """Results of one table."""
+    return Results({name: Table(frame, dict.fromkeys(frame.columns, "unit"))})
 
 
 def test_advice_says_when_a_difference_is_worth_nothing() -> None:
@@ -565,6 +575,7 @@ def test_advice_says_when_a_difference_is_worth_nothing() -> None:
         f"{usual}. The best of 3 probes on the validation images, "
     )
     assert told(over_low=-0.01).endswith("which these images cannot tell from nothing.")
+    assert told(over_low=0.01, images=19).endswith("which 19 images cannot decide.")
     assert told(over=0.004, over_low=0.001).endswith("which is hardly worth a change.")
     assert told(over=-0.05, over_low=-0.08, over_high=-0.02).endswith("which is a loss.")
     assert (
@@ -574,13 +585,24 @@ def test_advice_says_when_a_difference_is_worth_nothing() -> None:
 
 
 def test_advice_names_what_knn_has_at_the_same_place() -> None:
-    knn = pd.DataFrame({"model": "mae", "tap": ["norm", "blocks.1"], "pooling": "cls", "vote": "weighted", "k": 20,
-                        "accuracy": [0.3, 0.4], "low": 0.2, "high": 0.5})  # fmt: skip
+    knn = pd.DataFrame(
+        {
+            "model": "mae",
+            "tap": ["norm", "blocks.1"],
+            "pooling": "cls",
+            "vote": "weighted",
+            "k": 20,
+            "accuracy": [0.3, 0.4],
+            "low": 0.2,
+            "high": 0.5,
+            "images": 100,
+        }
+    )
     tables = {
-        name: Table(frame, dict.fromkeys(frame.columns, "unit"))
-        for name, frame in (("probe-layers", CHOICES), ("knn-depth", knn))
+        "probe-layers": as_results("probes", CHOICES),
+        "knn-depth": as_results("accuracies", knn),
     }
-    assert advice(tables)[0].endswith(
+    assert advise(tables)[0].endswith(
         "; 20-NN, which trains nothing, has 40.0% [20.0%, 50.0%] at blocks.1."
     )
 
@@ -593,7 +615,9 @@ def test_advice_stands_at_the_top_of_the_report_as_text(tmp_path: Path) -> None:
         "study": "",
         "provenance": {},
     }
-    page = write(tmp_path / "a", advice=("Use <b>mae</b>.",), **given).read_text(encoding="utf-8")
-    assert "<li>Use &lt;b&gt;mae&lt;/b&gt;.</li>" in page
-    assert page.index("What to use for these images") < page.index("How this was made")
-    assert "What to use" not in write(tmp_path / "b", **given).read_text(encoding="utf-8")
+    text = page.write(tmp_path / "a", advice=("Use <b>mae</b>.",), **given).read_text(
+        encoding="utf-8"
+    )
+    assert "<li>Use &lt;b&gt;mae&lt;/b&gt;.</li>" in text
+    assert text.index("What to use for these images") < text.index("How this was made")
+    assert "What to use" not in page.write(tmp_path / "b", **given).read_text(encoding="utf-8")

@@ -1,19 +1,20 @@
 """What a layer knows of generated scenes: each known factor decoded from the features of every
 depth."""
 
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 import torch
 
-from sslens.capture import Features
-from sslens.comparisons import probing as _probing
-from sslens.comparisons.inputs import Inputs
+from sslens.comparisons.depth_lines import lines_by_depth
+from sslens.comparisons.inputs import Factors, FeatureSets, Labels, Models, ProbeSettings
+from sslens.comparisons.probing import Split
+from sslens.comparisons.readings import list_depths, list_poolings, main_pooling, read_features
 from sslens.errors import InputError
 from sslens.figure import Figure, Lines
-from sslens.probes import factors
-from sslens.table import Table
+from sslens.probes import factors as factor_probes
+from sslens.table import Results, Table
 
 TITLE = "What does each layer know of the scene?"
 CAPTION = (
@@ -27,10 +28,8 @@ CAPTION = (
     " chosen on these same images and is a little optimistic. Dashed lines are controls: random"
     " initialisations, and raw pixels at 8 × 8."
 )
-VERSION = 1
-NEEDS = ("features", "labels", "probes", "factors")
-#: panels side by side, and factors named of a model
-ACROSS, NAMED = 4, 3
+#: panels side by side
+ACROSS = 4
 UNITS = {
     "model": "name",
     "control": "whether it is a control",
@@ -41,158 +40,111 @@ UNITS = {
     ),
     "main": "whether the pooling is the CLS token, or what the model has instead",
     "last": "whether the tap is the last layer",
-    **factors.UNITS,
+    **factor_probes.UNITS,
     "decoded_low": "lower end of the interval, on the scale of `decoded`",
     "decoded_high": "upper end",
     "trained": "training images",
     "images": "test images",
 }
-
-
 #: what is drawn, with its interval
 DECODED = ("decoded", "decoded_low", "decoded_high")
 
 
-def compute(inputs: Inputs) -> Table:
-    """A row a model, depth, pooling and factor; factors that never vary among these images are left
-    out."""
-    images = _probing.Images.of(inputs)
-    known = inputs.bank_factors if inputs.bank else inputs.factors
-    if known is None or inputs.factors is None:
+def compute(
+    models: Models,
+    *,
+    features: FeatureSets,
+    labels: Labels,
+    probes: ProbeSettings,
+    factors: Factors,
+    seed: int = 0,
+) -> Results:
+    """Decode every factor from every depth and pooling of each model and control.
+
+    The table is `factors`. Factors that never vary among the training images or among the test
+    images are left out. The need `probes` makes sure that the images can be split; ridge probes
+    have no other settings.
+
+    Raises:
+        InputError: the factors of the bank are not known.
+    """
+    split = Split.of(features, labels, seed)
+    learnt_factors = factors.bank if features.bank else factors.images
+    if learnt_factors is None:
         raise InputError(
-            "The factors are known of generated scenes alone: give --images scenes:1:1000 --bank"
-            " scenes:2:4000."
+            "The factors are known of generated scenes alone",
+            mend="give {images=scenes:1:1000} and {bank=scenes:2:4000}",
         )
-    train, test = (
-        known.loc[images.named(images.learnt)],
-        inputs.factors.loc[images.named(images.test, tested=True)],
-    )
+    train, test = learnt_factors.loc[split.learnt_ids], factors.images.loc[split.test_ids]
     varying = [
         name for name in train.columns if train[name].nunique() > 1 and test[name].nunique() > 1
     ]
-    frames = [
-        _decoded(name, tap, pooling, inputs, images, train[varying], test[varying])
-        for name, features in inputs.features.items()
-        for pooling in _probing.poolings(features)
-        for tap in _taps(features, pooling)
-    ]
-    return Table(pd.concat(frames, ignore_index=True)[list(UNITS)], UNITS)
+    frames = _decode(models, features, split, (train[varying], test[varying]), seed)
+    frame = pd.concat(list(frames), ignore_index=True)[list(UNITS)]
+    return Results({"factors": Table(frame, UNITS)})
 
 
-def _taps(features: Features, pooling: str) -> list[int]:
-    """Places of the blocks and of the last layer that have this pooling."""
-    end = len(features.taps) - 1
-    taps = enumerate(features.taps)
-    return [
-        i
-        for i, tap in taps
-        if (tap.kind == "block" or i == end) and (tap.name, pooling) in features.columns
-    ]
+def _decode(
+    models: Models,
+    features: FeatureSets,
+    split: Split,
+    factors: tuple[pd.DataFrame, pd.DataFrame],
+    seed: int,
+) -> Iterator[pd.DataFrame]:
+    """The rows of each model, pooling and depth.
+
+    Args:
+        models: the models and the controls.
+        features: of all of them.
+        split: which images train and test.
+        factors: of the training images and of the test images, in the order of the split.
+        seed: of the bootstrap.
+    """
+    train, test = factors
+    for name, own in features.images.items():
+        bank = features.bank.get(name, own)
+        for pooling in list_poolings(own):
+            for place in list_depths(own, pooling):
+                tap = own.taps[place]
+                learnt = read_features(bank, tap.name, pooling)[torch.from_numpy(split.learnt)]
+                asked = read_features(own, tap.name, pooling)[torch.from_numpy(split.test)]
+                decoded = factor_probes.decode(learnt, train, asked, test, seed=seed)
+                yield decoded.assign(
+                    model=name,
+                    control=models.is_control(name),
+                    tap=tap.name,
+                    depth=tap.depth,
+                    pooling=pooling,
+                    main=pooling == main_pooling(own),
+                    last=place == len(own.taps) - 1,
+                    trained=len(train),
+                    images=len(test),
+                    decoded_low=_rescale(decoded, "low"),
+                    decoded_high=_rescale(decoded, "high"),
+                )
 
 
-def _decoded(
-    name: str,
-    place: int,
-    pooling: str,
-    inputs: Inputs,
-    images: _probing.Images,
-    train: pd.DataFrame,
-    test: pd.DataFrame,
-) -> pd.DataFrame:
-    features = inputs.features[name]
-    among, tap = inputs.bank.get(name, features), features.taps[place]
-    learnt = _probing.read(tap.name, pooling, among)[torch.from_numpy(images.learnt)]
-    asked = _probing.read(tap.name, pooling, features)[torch.from_numpy(images.test)]
-    found = factors.decode(learnt, train, asked, test, seed=inputs.seed)
-    kinds = found.measure == "accuracy"
-    ends = {
-        f"decoded_{end}": np.where(
-            kinds, (found[end] - found.chance) / (1 - found.chance), found[end]
-        )
-        for end in ("low", "high")
-    }
-    return found.assign(
-        model=name,
-        control=name in inputs.controls,
-        tap=tap.name,
-        depth=tap.depth,
-        pooling=pooling,
-        main=pooling == _probing.main_pooling(features),
-        last=place == len(features.taps) - 1,
-        trained=len(train),
-        images=len(test),
-        **ends,
-    )
+def _rescale(decoded: pd.DataFrame, end: str) -> np.ndarray:
+    """An end of the interval on the scale of `decoded`: 0 is chance, 1 is all."""
+    accuracies = decoded.measure == "accuracy"
+    share = (decoded[end] - decoded.chance) / (1 - decoded.chance)
+    return np.where(accuracies, share, decoded[end])
 
 
-def draw(table: Table) -> Figure:
+def draw(results: Results) -> Figure:
     """A panel a factor: decoded against depth, a line a model; raw pixels as a level line."""
-    frame = table.frame[table.frame.main]
+    frame = results["factors"]
     panels: list[Lines | None] = [
         Lines(
             str(name),
             "relative depth",
             "decoded",
-            tuple(_probing.by_depth(rows, DECODED)),
+            tuple(lines_by_depth(rows, DECODED)),
             (-0.15, 1.05),
         )
-        for name, rows in frame.groupby("factor", sort=False)
+        for name, rows in frame[frame.main].groupby("factor", sort=False)
     ]
     across = min(ACROSS, len(panels))
     panels += [None] * (-len(panels) % across)
-    return Figure(
-        "factors-depth", tuple(tuple(panels[i : i + across]) for i in range(0, len(panels), across))
-    )
-
-
-def findings(table: Table) -> tuple[str, ...]:
-    """For each model the factors that an earlier block tells clearly better than the last layer,
-    beside the best control."""
-    frame = table.frame[table.frame.main]
-    controls = (
-        frame[frame.control]
-        .sort_values("decoded", kind="stable")
-        .groupby("factor")
-        .tail(1)
-        .set_index("factor")
-    )
-    said = []
-    for name, rows in frame[~frame.control].groupby("model", sort=False):
-        where = _probing.READINGS[str(rows.pooling.iloc[0])]
-        end = rows[rows["last"]].set_index("factor")
-        best = rows.loc[rows.groupby("factor", sort=False).decoded.idxmax()].set_index("factor")
-        lost = (best.decoded - end.decoded)[best.decoded_low > end.decoded_high].sort_values(
-            ascending=False, kind="stable"
-        )
-        if lost.empty:
-            top = end.decoded.sort_values(ascending=False, kind="stable").index[:NAMED]
-            told = ", ".join(
-                f"{factor} {_spelt(end.loc[factor])}{_beside(controls, factor)}" for factor in top
-            )
-            said.append(
-                f"{name}, {where}: no block tells a factor clearly better than the last layer,"
-                f" which tells best {told}."
-            )
-            continue
-        told = "; ".join(
-            f"{factor} {_spelt(best.loc[factor])} at {best.loc[factor].tap},"
-            f" {_spelt(end.loc[factor])} at the end{_beside(controls, factor)}"
-            for factor in lost.index[:NAMED]
-        )
-        more = f"; {len(lost) - NAMED} more are in the table" if len(lost) > NAMED else ""
-        said.append(
-            f"{name}, {where}: an earlier block tells clearly better than the last layer:"
-            f" {told}{more}."
-        )
-    return tuple(said)
-
-
-def _spelt(row: Any) -> str:
-    return f"{row.decoded:.2f} [{row.decoded_low:.2f}, {row.decoded_high:.2f}]"
-
-
-def _beside(controls: pd.DataFrame, factor: str) -> str:
-    if factor not in controls.index:
-        return ""
-    row = controls.loc[factor]
-    return f" (of the controls {row.model} at most {row.decoded:.2f})"
+    grid = (tuple(panels[i : i + across]) for i in range(0, len(panels), across))
+    return Figure("factors-depth", tuple(grid))

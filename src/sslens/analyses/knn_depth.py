@@ -2,18 +2,23 @@
 2023)."""
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Bool
 
 from sslens.capture import Features
-from sslens.comparisons.inputs import Inputs
+from sslens.comparisons.inputs import FeatureSets, Labels, Models
+from sslens.comparisons.readings import READINGS
+from sslens.comparisons.rows import Row, make_results
 from sslens.figure import Figure, Line, Lines
 from sslens.probes.knn import neighbours, votes
-from sslens.statistics.proportions import wilson
-from sslens.table import Table
+from sslens.statistics.estimate import Estimate
+from sslens.statistics.proportions import difference_of_shares, share
+from sslens.table import Results
 
 TITLE = "Where are the classes separated?"
 CAPTION = (
@@ -25,10 +30,9 @@ CAPTION = (
     " and is a little optimistic. Dashed lines are controls: random initialisations and the raw"
     " pixels."
 )
-VERSION = 3
-NEEDS = ("features", "labels")
 K, TEMPERATURE = 20, 0.07
-POOLINGS = {"cls": "CLS token", "mean": "mean of all tokens", "patch": "mean of patch tokens"}
+#: the poolings that are drawn, in their order; raw pixels stand beside each
+DRAWN = ("cls", "mean", "patch")
 UNITS = {
     "model": "name",
     "control": "whether it is a control",
@@ -51,51 +55,64 @@ UNITS = {
 }
 
 
-def compute(inputs: Inputs) -> Table:
-    """Accuracy of every block and pooling of every model and control, by both votes."""
-    found = [
-        each
-        for name, features in inputs.features.items()
-        for each in _rows(name, features, inputs.bank.get(name), inputs, name in inputs.controls)
+@final
+@dataclass(frozen=True, eq=False)
+class Classified:
+    """What one tap, pooling and vote of a model come to.
+
+    Attributes:
+        row: the columns of the table, but for the gain.
+        right: which images are classified rightly, in the order that all models share.
+    """
+
+    row: Row
+    right: Bool[np.ndarray, " image"]
+
+
+def compute(models: Models, *, features: FeatureSets, labels: Labels, seed: int = 0) -> Results:
+    """Classify by every block and pooling of every model and control, by both votes.
+
+    The table is `accuracies`. Nothing is drawn by chance: the seed decides nothing.
+    """
+    classified = [
+        one
+        for name in features.images
+        for one in _classify(name, features, labels, control=models.is_control(name))
     ]
-    best: dict[str, np.ndarray] = {}
-    for row, correct in found:
-        if row["control"] and correct.mean() > best.get(row["vote"], np.zeros(1)).mean():
-            best[row["vote"]] = correct
-    rows = [row | _gain(correct, best.get(row["vote"])) for row, correct in found]
-    return Table(pd.DataFrame(rows, columns=list(UNITS)), UNITS)
+    best: dict[str, Bool[np.ndarray, " image"]] = {}
+    for one in classified:
+        vote = one.row["vote"]
+        if one.row["control"] and one.right.mean() > best.get(vote, np.zeros(1)).mean():
+            best[vote] = one.right
+    rows = [
+        one.row | _gain(one.right, best.get(one.row["vote"])).columns("gain") for one in classified
+    ]
+    return make_results((("accuracies", row) for row in rows), {"accuracies": list(UNITS)}, UNITS)
 
 
-def _gain(correct: np.ndarray, control: np.ndarray | None) -> dict[str, float]:
-    """The difference of two accuracies on the same images, and its 95 % interval: 1.96 standard
-    errors of the mean difference."""
+def _gain(
+    right: Bool[np.ndarray, " image"], control: Bool[np.ndarray, " image"] | None
+) -> Estimate:
+    """The accuracy less that of the best control; undefined where there is none."""
     if control is None:
-        return {"gain": np.nan, "gain_low": np.nan, "gain_high": np.nan}
-    difference = correct.astype(float) - control
-    mean, error = difference.mean(), difference.std(ddof=1) / len(difference) ** 0.5
-    return {"gain": mean, "gain_low": mean - 1.959964 * error, "gain_high": mean + 1.959964 * error}
+        return Estimate(float("nan"))
+    return difference_of_shares(right, control)
 
 
-def _rows(
-    name: str, features: Features, bank: Features | None, inputs: Inputs, control: bool
-) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
-    """Each tap, pooling and vote: its numbers, and which images it has right (in the order that all
-    models share)."""
-    own = torch.tensor([inputs.labels[i] for i in features.ids])
-    theirs = own if bank is None else torch.tensor([inputs.bank_labels[i] for i in bank.ids])
-    k = min(K, len(theirs) - (bank is None))
+def _classify(
+    name: str, features: FeatureSets, labels: Labels, *, control: bool
+) -> Iterator[Classified]:
+    """Each tap, pooling and vote of one model."""
+    queries, bank = features.images[name], features.bank.get(name)
+    own = torch.tensor([labels.images[i] for i in queries.ids])
+    voters = own if bank is None else torch.tensor([labels.bank[i] for i in bank.ids])
+    k = min(K, len(voters) - (bank is None))
     chance = float(np.bincount(own.numpy()).max() / len(own))
-    taps = {tap.name: tap for tap in features.taps}
-    for tap, pooling in features.columns:
-        queries = features.read(tap, pooling)
-        among = queries if bank is None else bank.read(tap, pooling)
-        rows, cosines = neighbours(queries, among, k, leave_one_out=bank is None)
-        found = votes(
-            theirs[rows], cosines, int(theirs.max()) + 1, ks=[k], temperatures=[TEMPERATURE, None]
-        )[:, 0]
-        for how, predicted in zip(("weighted", "majority"), found, strict=True):
-            correct = predicted == own.numpy()
-            low, high = wilson(int(correct.sum()), len(own))
+    taps = {tap.name: tap for tap in queries.taps}
+    for tap, pooling in queries.columns:
+        predictions = _predict(queries, bank, (tap, pooling), voters, k)
+        for vote, predicted in predictions.items():
+            right = predicted == own.numpy()
             row = {
                 "model": name,
                 "control": control,
@@ -103,25 +120,51 @@ def _rows(
                 "kind": taps[tap].kind,
                 "depth": taps[tap].depth,
                 "pooling": pooling,
-                "vote": how,
+                "vote": vote,
                 "k": k,
-                "accuracy": correct.mean(),
-                "low": low,
-                "high": high,
+                **share(right).columns("accuracy", ("low", "high")),
                 "images": len(own),
                 "chance": chance,
             }
-            yield row, correct
+            yield Classified(row, right)
 
 
-def draw(table: Table) -> Figure:
+def _predict(
+    queries: Features,
+    bank: Features | None,
+    column: tuple[str, str],
+    labels: torch.Tensor,
+    k: int,
+) -> dict[str, np.ndarray]:
+    """The predicted class of each image, by the name of the vote.
+
+    Args:
+        queries: features of the images.
+        bank: features of the images that vote; None where each image is held against all others.
+        column: the tap and the pooling.
+        labels: the class of each image that votes.
+        k: neighbours.
+    """
+    values = queries.read(*column)
+    among = values if bank is None else bank.read(*column)
+    rows, cosines = neighbours(values, among, k, leave_one_out=bank is None)
+    classes = int(labels.max()) + 1
+    temperatures = {"weighted": TEMPERATURE, "majority": None}
+    predicted = votes(
+        labels[rows], cosines, classes, ks=[k], temperatures=list(temperatures.values())
+    )
+    return dict(zip(temperatures, predicted[:, 0], strict=True))
+
+
+def draw(results: Results) -> Figure:
     """A panel a pooling: accuracy against depth, a line a model; raw pixels as a level line."""
-    frame = table.frame[table.frame.vote == "weighted"]
-    poolings = [pooling for pooling in POOLINGS if (frame.pooling == pooling).any()] or ["flat"]
+    frame = results["accuracies"]
+    frame = frame[frame.vote == "weighted"]
+    poolings = [pooling for pooling in DRAWN if (frame.pooling == pooling).any()] or ["flat"]
     top = min(1.0, float(frame.high.max()) * 1.05)
     panels = [
         Lines(
-            POOLINGS.get(pooling, "raw values"),
+            READINGS[pooling],
             "relative depth",
             f"{frame.k.iloc[0]}-NN accuracy",
             tuple(_lines(frame, pooling)),
@@ -133,56 +176,16 @@ def draw(table: Table) -> Figure:
 
 
 def _lines(frame: pd.DataFrame, pooling: str) -> Iterator[Line]:
+    """A line a model through its blocks; a level line of a model without blocks."""
+    columns = ("accuracy", "low", "high")
     span = np.array([frame.depth[frame.pooling == pooling].min(), 1.0])
     for name, rows in frame[frame.pooling.isin((pooling, "flat"))].groupby("model", sort=False):
         blocks = rows[rows.kind == "block"].sort_values("depth")
-        if len(blocks):
-            x, y, low, high = (
-                blocks[column].to_numpy(float) for column in ("depth", "accuracy", "low", "high")
-            )
-        else:
-            x, (y, low, high) = (
-                span,
-                (np.full(2, float(rows[column].iloc[0])) for column in ("accuracy", "low", "high")),
-            )
-        yield Line(str(name), x, y, low, high, control=bool(rows.control.iloc[0]))
-
-
-def findings(table: Table) -> tuple[str, ...]:
-    """The best block and pooling of each model, and what it gains over the best control."""
-    frame = table.frame[table.frame.vote == "weighted"]
-    control = frame[frame.control].sort_values("accuracy", kind="stable").tail(1)
-    said = []
-    for name, rows in frame[~frame.control].groupby("model", sort=False):
-        best = rows.sort_values("accuracy", ascending=False, kind="stable").iloc[0]
-        where = f"at {best.tap}" + (
-            f" with the {POOLINGS[best.pooling]}" if best.pooling in POOLINGS else ""
+        x = blocks.depth.to_numpy(float) if len(blocks) else span
+        y, low, high = (
+            blocks[column].to_numpy(float)
+            if len(blocks)
+            else np.full(2, float(rows[column].iloc[0]))
+            for column in columns
         )
-        found = f"{best.k}-NN {_share(best)}"
-        if control.empty:
-            said.append(
-                f"{name} separates the classes best {where}: {found}; there is no control"
-                " beside it."
-            )
-        else:
-            gain = (
-                f"{100 * best.gain:+.1f} points [{100 * best.gain_low:+.1f},"
-                f" {100 * best.gain_high:+.1f}]"
-            )
-            against = (
-                f"{gain} against the best control, {control.iloc[0].model}"
-                f" ({control.iloc[0].accuracy:.1%})"
-            )
-            side = (
-                ""
-                if best.gain_low > 0
-                else ", which is not clearly better"
-                if best.gain_high > 0
-                else ", which is worse"
-            )
-            said.append(f"{name} separates the classes best {where}: {found}, {against}{side}.")
-    return tuple(said)
-
-
-def _share(row: pd.Series) -> str:
-    return f"{row.accuracy:.1%} [{row.low:.1%}, {row.high:.1%}]"
+        yield Line(str(name), x, y, low, high, control=bool(rows.control.iloc[0]))

@@ -2,110 +2,153 @@
 choice."""
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, final
 
 import pandas as pd
 
-from sslens.comparisons.probing import READINGS, points, share
-from sslens.table import Table
+from sslens.comparisons.probing import PLUS, read_accuracy, read_gain
+from sslens.statistics import estimate
+from sslens.statistics.estimate import Answer, Contrast, Estimate
+from sslens.table import Results
 
-#: share of images under which a gain is worth no change, however sure
+WORDS = "Another block, pooling or probe than the usual one is worth its while."
+READS = ("probe-depth", "probe-layers", "knn-depth")
+#: the share of images under which a gain is worth no change, however sure it is
 WORTH = 0.005
-READ = [
-    "model",
-    "tap",
-    "pooling",
-    "layers",
-    "usual",
-    "validation",
-    "accuracy",
-    "low",
-    "high",
-    "over",
-    "over_low",
-    "over_high",
-    "images",
-]
 
 
-def advice(tables: Mapping[str, Table]) -> tuple[str, ...]:
-    """A sentence a model, and how they came about, from the tables of probe-depth and probe-layers;
-    none without either.
+@final
+@dataclass(frozen=True)
+class ProbeChoice:
+    """A probe of a model that may be chosen.
+
+    Attributes:
+        taps: where it reads; two are concatenated.
+        pooling: how the tokens are pooled.
+        layers: of the probe; 1 is linear.
+        accuracy: share of test images that it has right.
+        validation: share of validation images that it has right.
+    """
+
+    taps: tuple[str, ...]
+    pooling: str
+    layers: int
+    accuracy: Estimate
+    validation: float
+
+
+@final
+@dataclass(frozen=True)
+class KnnChoice:
+    """k-NN, which trains nothing, at a tap.
+
+    Attributes:
+        tap: where the features are read.
+        k: neighbours.
+        accuracy: share of images that it has right.
+    """
+
+    tap: str
+    k: int
+    accuracy: Estimate
+
+
+@final
+@dataclass(frozen=True)
+class Recommendation:
+    """Which probe of a model to use.
+
+    Attributes:
+        model: name of the model.
+        use: the probe to use.
+        usual: the usual choice, a linear probe of the last layer's CLS token.
+        best: the probe with most validation images right.
+        answer: whether the best one is worth a change: it "holds" where the gain is sure and large
+            enough, is "contradicted" where the best is worse, else "undecided".
+        gain: the accuracy of the best less that of the usual choice, on the test images; None where
+            the usual choice is the best.
+        probes: number of probes that were chosen from.
+        knn: k-NN at the tap of the probe; None where it was not run there.
+    """
+
+    model: str
+    use: ProbeChoice
+    usual: ProbeChoice
+    best: ProbeChoice
+    answer: Answer
+    gain: Contrast | None
+    probes: int
+    knn: KnnChoice | None = None
+
+
+def judge(results: Mapping[str, Results]) -> tuple[Recommendation, ...]:
+    """Which probe of each model to use; nothing without probe-depth and probe-layers.
 
     Of all probes of a model the one with most validation images right is held against the usual
     choice, a linear probe of the last layer's CLS token, on the test images, which had no part in
     the choice. Of equals the usual and the simpler are taken.
+
+    Args:
+        results: by analysis, of those that ran.
     """
-    frames = [tables[name].frame for name in ("probe-depth", "probe-layers") if name in tables]
-    if not frames:
+    tables = [
+        results[name]["probes"] for name in ("probe-depth", "probe-layers") if name in results
+    ]
+    if not tables:
         return ()
-    frame = pd.concat(
-        [each.loc[(each.row == "probe") & ~each.control, READ] for each in frames],
-        ignore_index=True,
+    probes = pd.concat([table[~table.control] for table in tables], ignore_index=True)
+    probes = probes.drop_duplicates(["model", "tap", "pooling", "layers"])
+    probes = probes.assign(two=probes.tap.str.contains(PLUS, regex=False))
+    knn = results["knn-depth"]["accuracies"] if "knn-depth" in results else None
+    return tuple(
+        _recommend(str(name), rows, knn) for name, rows in probes.groupby("model", sort=False)
     )
-    frame = frame.drop_duplicates(["model", "tap", "pooling", "layers"])
-    frame = frame.assign(two=frame.tap.str.contains(" + ", regex=False))
-    knn = tables["knn-depth"].frame if "knn-depth" in tables else None
-    how = (
-        f"Each choice was made on validation images, and is judged on {frame.images.iloc[0]:.0f}"
-        " test images that had no part in it; gains are paired, with 95 % bootstrap intervals over"
-        " these images. Of other trainings of a model they say nothing."
-    )
-    return (*(_of(rows, knn) for _, rows in frame.groupby("model", sort=False)), how)
 
 
-def _of(rows: pd.DataFrame, knn: pd.DataFrame | None) -> str:
-    """What to use of one model."""
-    order = rows.sort_values(
+def _recommend(model: str, rows: pd.DataFrame, knn: pd.DataFrame | None) -> Recommendation:
+    """What to use of one model.
+
+    Args:
+        model: its name.
+        rows: its probes.
+        knn: the table of k-NN; None where it was not run.
+    """
+    ordered = rows.sort_values(
         ["validation", "usual", "layers", "two"],
         ascending=[False, False, True, True],
         kind="stable",
     )
-    usual, best = rows[rows.usual].iloc[0], order.iloc[0]
-    known = f"the usual choice, {_named(usual)}"
-    after = _neighbours(knn, usual if best.two else best)
-    if best.usual:
-        others = (
-            f"no other of {len(rows)} probes does better on the validation images"
-            if len(rows) > 1
-            else "there is no other"
-        )
-        return f"{usual.model}: keep {known}: {share(usual)}; {others}{after}."
-    if best.over_low > 0 and best.over >= WORTH:
-        return (
-            f"{usual.model}: use {_named(best)}: {share(best)}, {points(best, 'over')} over {known}"
-            f" ({share(usual)}){after}."
-        )
-    why = (
-        "which these images cannot tell from nothing"
-        if best.over_low <= 0 <= best.over_high
-        else "which is a loss"
-        if best.over_high < 0
-        else "which is hardly worth a change"
-    )
-    return (
-        f"{usual.model}: keep {known}: {share(usual)}. The best of {len(rows)} probes on the"
-        f" validation images, {_named(best)}, has {points(best, 'over')} on the test images,"
-        f" {why}{after}."
+    usual, best = rows[rows.usual].iloc[0].to_dict(), ordered.iloc[0].to_dict()
+    probes = _read_choice(best), _read_choice(usual)
+    gain = None
+    answer: Answer = "undecided"
+    if not best["usual"]:
+        gain = Contrast("the best probe", "the usual choice", read_gain(best, "over"))
+        answer = estimate.judge(gain, smallest=WORTH)
+    use = probes[0] if answer == "holds" else probes[1]
+    beside = _find_knn(knn, usual if best["two"] else best)
+    return Recommendation(model, use, probes[1], probes[0], answer, gain, len(rows), beside)
+
+
+def _read_choice(row: Mapping[str, Any]) -> ProbeChoice:
+    """A row of the table of probes."""
+    return ProbeChoice(
+        tuple(row["tap"].split(PLUS)),
+        row["pooling"],
+        int(row["layers"]),
+        read_accuracy(row),
+        row["validation"],
     )
 
 
-def _named(row: Any) -> str:
-    probe = "a linear probe" if row.layers == 1 else f"a probe of {row.layers:.0f} layers"
-    return f"{probe} of the {READINGS[row.pooling]} at {row.tap.replace(' + ', ' and ')}"
-
-
-def _neighbours(knn: pd.DataFrame | None, place: Any) -> str:
-    """What k-NN, which trains nothing, has at the same place."""
+def _find_knn(knn: pd.DataFrame | None, place: Mapping[str, Any]) -> KnnChoice | None:
+    """k-NN at the tap and pooling of a probe."""
     if knn is None:
-        return ""
-    rows = knn[
-        (knn.model == place.model)
-        & (knn.tap == place.tap)
-        & (knn.pooling == place.pooling)
-        & (knn.vote == "weighted")
-    ]
+        return None
+    same = (knn[column] == place[column] for column in ("model", "tap", "pooling"))
+    rows = knn[(knn.vote == "weighted") & pd.concat(list(same), axis=1).all(axis=1)]
     if rows.empty:
-        return ""
-    row = rows.iloc[0]
-    return f"; {row.k}-NN, which trains nothing, has {share(row)} at {row.tap}"
+        return None
+    row = rows.iloc[0].to_dict()
+    return KnnChoice(row["tap"], int(row["k"]), read_accuracy(row))

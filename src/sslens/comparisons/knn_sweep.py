@@ -4,15 +4,17 @@ it is honestly worth."""
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, final
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Bool
 
 from sslens.capture import Features
+from sslens.comparisons.rows import Row, make_results
 from sslens.errors import InputError
 from sslens.probes import knn
-from sslens.statistics.bootstrap import mean_interval
+from sslens.statistics.bootstrap import mean_estimate, mean_interval
+from sslens.statistics.estimate import Estimate
 from sslens.table import Table
 
 #: what is mostly reported: 20 neighbours, at 0.07, of the CLS token after the last layer
@@ -36,19 +38,39 @@ UNITS = {
 }
 
 
+class SweepChoice(NamedTuple):
+    """How an image is classified: by which features, and by how many neighbours that vote how.
+
+    Attributes:
+        tap: where the features are read.
+        pooling: how the tokens are pooled.
+        k: neighbours.
+        temperature: a neighbour with cosine s has exp(s / temperature) votes; None for one vote
+            each.
+    """
+
+    tap: str
+    pooling: str
+    k: int
+    temperature: float | None
+
+
+@final
 @dataclass(frozen=True)
-class Swept:
+class Sweep:
     """Which images each choice has right, for one model.
 
     Attributes:
-        rows: tap, pooling, k and temperature of each choice.
-        correct: by choice and image.
+        features: of the images that are classified, with their labels.
+        control: whether the model is a control.
+        choices: what was tried.
+        right: by choice and image.
     """
 
-    store: Features
+    features: Features
     control: bool
-    rows: tuple[tuple[str, str, int, float | None], ...]
-    correct: Bool[np.ndarray, "choice image"]
+    choices: tuple[SweepChoice, ...]
+    right: Bool[np.ndarray, "choice image"]
 
     @classmethod
     def of(
@@ -60,89 +82,113 @@ class Swept:
         ks: Sequence[int] = knn.KS,
         temperatures: Sequence[float | None] = knn.TEMPERATURES,
         device: str = "cpu",
-    ) -> "Swept":
+    ) -> "Sweep":
         """Classify the images by every choice.
+
+        Args:
+            queries: features of the images, with labels.
+            bank: features of the images that vote; None where each image is held against all
+                others.
+            control: whether the model is a control.
+            ks: numbers of neighbours.
+            temperatures: of the votes; None for one vote each.
+            device: where neighbours are searched.
 
         Raises:
             InputError: as `knn.sweep`.
         """
-        rows, correct = [], []
-        for (tap, pooling), found in knn.sweep(
+        choices, right = [], []
+        for (tap, pooling), predicted in knn.sweep(
             queries, bank, ks=ks, temperatures=temperatures, device=device
         ):
-            rows += [(tap, pooling, k, temperature) for temperature in temperatures for k in ks]
-            correct.append((found == queries.labels).reshape(-1, len(queries)))
-        return cls(queries, control, tuple(rows), np.concatenate(correct))
+            choices += [
+                SweepChoice(tap, pooling, k, temperature)
+                for temperature in temperatures
+                for k in ks
+            ]
+            right.append((predicted == queries.labels).reshape(-1, len(queries)))
+        return cls(queries, control, tuple(choices), np.concatenate(right))
+
+    @property
+    def model(self) -> str:
+        """The name of the model."""
+        return self.features.model
 
     @property
     def usual(self) -> int:
-        """The choice nearest to the usual one: the last tap, its CLS token if it has one, k = 20, τ
-        = 0.07."""
-        last = self.rows[-1][0]
-        poolings = [pooling for tap, pooling, _, _ in self.rows if tap == last]
+        """The place of the choice nearest to the usual one: the last tap, its CLS token if it has
+        one, k = 20, τ = 0.07."""
+        last = self.choices[-1].tap
+        poolings = [choice.pooling for choice in self.choices if choice.tap == last]
         wanted = next(
             pooling for pooling in ("cls", "patch", "mean", "flat") if pooling in poolings
         )
 
-        def distance(row: int) -> tuple[bool, int, float]:
-            tap, pooling, k, temperature = self.rows[row]
+        def distance(place: int) -> tuple[bool, int, float]:
+            tap, pooling, k, temperature = self.choices[place]
             apart = np.inf if temperature is None else abs(temperature - USUAL_TEMPERATURE)
             return (tap, pooling) != (last, wanted), abs(k - USUAL_K), apart
 
-        return min(range(len(self.rows)), key=distance)
+        return min(range(len(self.choices)), key=distance)
 
     @property
     def best(self) -> int:
-        """The choice with the most images right, of equals the first."""
-        return int(self.correct.sum(1).argmax())
+        """The place of the choice with the most images right, of equals the first."""
+        return int(self.right.sum(1).argmax())
 
-    def gain(self, seed: int = 0) -> tuple[float, float, float]:
-        """What choosing gains over the usual choice on images that had no part in it, and its 95 %
-        interval.
+    def accuracy(self, place: int) -> float:
+        """The share of images that a choice has right."""
+        return float(self.right[place].mean())
+
+    def gain(self, seed: int = 0) -> Estimate:
+        """What choosing gains over the usual choice on images that had no part in it; undefined
+        where there are too few.
 
         The choice is the best on a third of the images, by SHA-256 of the ids, and judged on the
         others. (Choosing on each half for the other takes both for independent, and they are not
         where both choose the same: of differences that are due to chance its interval leaves out 0
         in 5.7 % among 200 choices, in 8.1 % among 10; LOG.md, 2026-11-21.)
+
+        Args:
+            seed: of the bootstrap.
         """
-        third = np.array(
-            [
-                hashlib.sha256(f"third/{name}".encode()).digest()[0] % 3 == 0
-                for name in self.store.ids
-            ]
-        )
+        digests = (hashlib.sha256(f"third/{name}".encode()).digest() for name in self.features.ids)
+        third = np.array([digest[0] % 3 == 0 for digest in digests])
         if third.all() or not third.any():
-            return np.nan, np.nan, np.nan
-        chosen = int(self.correct[:, third].sum(1).argmax())
-        judged = self.correct[:, ~third].astype(float)
-        value, low, high = mean_interval(judged[chosen] - judged[self.usual], seed)
-        return float(value), float(low), float(high)
+            return Estimate(float("nan"))
+        chosen = int(self.right[:, third].sum(1).argmax())
+        judged = self.right[:, ~third].astype(float)
+        return mean_estimate(judged[chosen] - judged[self.usual], seed)
 
 
-def table(swept: Sequence[Swept], seed: int = 0) -> Table:
-    """Accuracy by every choice of every model and control, with its interval."""
-    return Table(
-        pd.DataFrame([row for each in swept for row in _rows(each, seed)], columns=list(UNITS)),
-        UNITS,
-    )
+def make_table(sweeps: Sequence[Sweep], seed: int = 0) -> Table:
+    """Accuracy by every choice of every model and control, with its interval.
+
+    Args:
+        sweeps: one a model.
+        seed: of the bootstrap.
+    """
+    rows = (("knn", row) for sweep in sweeps for row in _list_rows(sweep, seed))
+    return make_results(rows, {"knn": tuple(UNITS)}, UNITS).tables["knn"]
 
 
-def _rows(swept: Swept, seed: int) -> Iterator[dict[str, object]]:
-    labels = swept.store.labels
+def _list_rows(sweep: Sweep, seed: int) -> Iterator[Row]:
+    """A row a choice."""
+    labels = sweep.features.labels
     assert labels is not None
     chance = float(np.bincount(labels).max() / len(labels))
-    taps = {tap.name: tap for tap in swept.store.taps}
-    ends = zip(*mean_interval(swept.correct.astype(float), seed), strict=True)
-    for (tap, pooling, k, temperature), (accuracy, low, high) in zip(swept.rows, ends, strict=True):
+    taps = {tap.name: tap for tap in sweep.features.taps}
+    ends = zip(*mean_interval(sweep.right.astype(float), seed), strict=True)
+    for choice, (accuracy, low, high) in zip(sweep.choices, ends, strict=True):
         yield {
-            "model": swept.store.model,
-            "control": swept.control,
-            "tap": tap,
-            "kind": taps[tap].kind,
-            "depth": taps[tap].depth,
-            "pooling": pooling,
-            "k": k,
-            "temperature": np.nan if temperature is None else temperature,
+            "model": sweep.model,
+            "control": sweep.control,
+            "tap": choice.tap,
+            "kind": taps[choice.tap].kind,
+            "depth": taps[choice.tap].depth,
+            "pooling": choice.pooling,
+            "k": choice.k,
+            "temperature": np.nan if choice.temperature is None else choice.temperature,
             "accuracy": accuracy,
             "low": low,
             "high": high,
@@ -151,69 +197,23 @@ def _rows(swept: Swept, seed: int) -> Iterator[dict[str, object]]:
         }
 
 
-def findings(swept: Sequence[Swept], seed: int = 0) -> tuple[str, ...]:
-    """For each model the usual choice, the best one, what it is worth, and the best control."""
-    controls = [each for each in swept if each.control]
-    said = []
-    for each in (one for one in swept if not one.control):
-        usual, best = (
-            f"{_named(each, row)}: {each.correct[row].mean():.1%}"
-            for row in (each.usual, each.best)
-        )
-        mean, low, high = each.gain(seed)
-        verdict = "more" if low > 0 else "not clearly more"
-        worth = (
-            f"A best that is chosen on a third of the images has {100 * mean:+.1f} points"
-            f" [{100 * low:+.1f}, {100 * high:+.1f}] on the others: {verdict} than usual."
-        )
-        said.append(
-            f"{each.store.model}: the usual choice has {usual}; the best of {len(each.rows):,} has"
-            f" {best}. "
-            + (
-                "There are too few images to tell what choosing is worth."
-                if np.isnan(low)
-                else worth
-            )
-        )
-    if controls:
-        top = max(controls, key=lambda one: one.correct[one.best].mean())
-        said.append(
-            f"The best control, {top.store.model}, has {_named(top, top.best)}:"
-            f" {top.correct[top.best].mean():.1%}."
-        )
-    return tuple(said)
+def choose_ks(ks: Sequence[int], bank: int) -> tuple[int, ...]:
+    """The numbers of neighbours that a bank of so many images has.
 
-
-def _named(swept: Swept, row: int) -> str:
-    tap, pooling, k, temperature = swept.rows[row]
-    return f"{tap}/{pooling}, k = {k}, " + (
-        "majority" if temperature is None else f"τ = {temperature:g}"
-    )
-
-
-def possible(ks: Sequence[int], bank: int) -> tuple[int, ...]:
-    """Those numbers of neighbours that a bank of so many images has.
+    Args:
+        ks: the numbers asked for.
+        bank: images that can vote.
 
     Raises:
-        InputError: none of them.
+        InputError: the bank has none of these numbers of neighbours.
 
-    >>> possible((1, 20, 200), bank=60)
+    >>> choose_ks((1, 20, 200), bank=60)
     (1, 20)
     """
     chosen = tuple(sorted({k for k in ks if 1 <= k <= bank}))
     if not chosen:
         raise InputError(
-            f"{min(ks)} neighbours cannot be chosen among {bank} images: give --k between 1 and"
-            f" {bank}."
+            f"{min(ks)} neighbours cannot be chosen among {bank} images",
+            mend=f"give {{k}} between 1 and {bank}",
         )
     return chosen
-
-
-def short(swept: Sequence[Swept]) -> str:
-    """A line a model: the usual choice and the best, for a terminal."""
-    lines = [f"{'model':<24} {'usual':>7}  {'best':>7}  where"]
-    for each in swept:
-        usual, best = (each.correct[row].mean() for row in (each.usual, each.best))
-        name = f"{each.store.model}{' (control)' if each.control else ''}"
-        lines.append(f"{name:<24} {usual:>7.1%}  {best:>7.1%}  {_named(each, each.best)}")
-    return "\n".join(lines)

@@ -102,6 +102,29 @@ class Estimate:
         return not math.isnan(self.value)
 
 
+def subtract_unpaired(one: Estimate, other: Estimate) -> Estimate:
+    """A number less another that was not resampled together with it, or of which no replicates are
+    at hand.
+
+    The interval is [low − high of the other, high − low of the other]. It is wider than need be, so
+    that its sign is not 0 only where the two intervals lie apart.
+
+    >>> subtract_unpaired(Estimate(0.75, 0.5, 1.0, n=64), Estimate(0.25, 0.125, 0.375, n=64))
+    Estimate(value=0.5, low=0.125, high=0.875, over='images', n=64)
+
+    Raises:
+        InputError: the intervals are not over the same thing.
+    """
+    if one.over != other.over:
+        raise InputError(f"Intervals over {one.over} and over {other.over} are not subtracted.")
+    value, low, high = (
+        one.value - other.value,
+        one.low - other.high,
+        one.high - other.low,
+    )
+    return Estimate(value, low, high, one.over, min(one.n, other.n))
+
+
 @final
 @dataclass(frozen=True)
 class Contrast:

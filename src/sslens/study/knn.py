@@ -21,7 +21,7 @@ from sslens.study.stored import is_stored
 
 if TYPE_CHECKING:
     from sslens.capture import Features
-    from sslens.comparisons.knn_sweep import Swept
+    from sslens.comparisons.knn_sweep import Sweep
     from sslens.data.images import ImageSet
 
 KS = (1, 5, 10, 20, 50, 100, 200)
@@ -106,8 +106,9 @@ def run(
     """
     if not is_stored(request.model):
         require_sources(request.images, request.bank)
-    from sslens.comparisons import knn_sweep
+    from sslens.comparisons.knn_sweep import make_table
     from sslens.processes import best_device, best_precision
+    from sslens.report.writing.knn_sweep import list_choices, sentences
 
     device = best_device(request.device)
     if is_stored(request.model):
@@ -122,12 +123,12 @@ def run(
         if dry_run:
             return None
         jobs = _pair(passes, runner)
-    swept = _sweep(request, jobs, device, say)
-    say(knn_sweep.short(swept))
-    for finding in knn_sweep.findings(swept, request.seed):
-        say(finding)
+    sweeps = _sweep(request, jobs, device, say)
+    say(list_choices(sweeps))
+    for sentence in sentences(sweeps, request.seed):
+        say(sentence)
     path = out / "knn.csv"
-    knn_sweep.table(swept, request.seed).save(path)
+    make_table(sweeps, request.seed).save(path)
     return path
 
 
@@ -219,17 +220,17 @@ def _pair(passes: list[ActivationPass], runner: PassRunner) -> list[Job]:
 
 def _sweep(
     request: KnnRequest, jobs: list[Job], device: str, say: Callable[[str], None]
-) -> "list[Swept]":
-    from sslens.comparisons import knn_sweep
+) -> "list[Sweep]":
+    from sslens.comparisons.knn_sweep import Sweep, choose_ks
 
     first = jobs[0]
     smallest = len(first.bank) if first.bank is not None else len(first.queries) - 1
-    ks = knn_sweep.possible(request.k, smallest)
+    ks = choose_ks(request.k, smallest)
     if len(ks) < len(set(request.k)):
         say(f"note      {smallest:,} images can vote: k over that was left out")
     temperatures = (*dict.fromkeys(request.temperature), None)
     return [
-        knn_sweep.Swept.of(
+        Sweep.of(
             job.queries,
             job.bank,
             control=job.control,

@@ -75,25 +75,21 @@ def _write_report(
     notes: Sequence[str],
     study: str,
 ) -> Path:
-    from sslens.claims.advice import advice
+    from sslens.claims import advice
     from sslens.report import page as report
     from sslens.report.verdicts import judge_all
+    from sslens.report.writing.advice import sentences
 
     models, seed = plan.situation.models, plan.study.seed
     with report.Draft(out) as draft:
         for name in plan.analyses:
             draft.add(_section(name, compute_results(name, models, values, seed, store)))
+        results = {section.name: section.results for section in draft.sections}
         return draft.finish(
             title=title or _title(models.studied, _images(plan)["name"]),
             notes=notes,
-            advice=advice(
-                {
-                    section.name: section.results.tables[section.name]
-                    for section in draft.sections
-                    if section.name in section.results
-                }
-            ),
-            verdicts=judge_all({section.name: section.results for section in draft.sections}),
+            advice=sentences(advice.judge(results)),
+            verdicts=judge_all(results),
             command=command,
             study=study,
             provenance=_provenance(plan, command, time.time() - began),

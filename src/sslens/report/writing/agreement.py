@@ -1,0 +1,109 @@
+"""Whether models are right and wrong alike, in sentences."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from sslens.comparisons.readings import READINGS
+from sslens.comparisons.roles import JE, REC
+from sslens.probes.agreement import SUBSETS, Asked
+from sslens.report.writing.numbers import spell, spell_difference, spell_share
+from sslens.statistics.estimate import Estimate
+from sslens.table import Results
+
+#: pairs of models that are spoken of, those that agree most
+MOST = 3
+#: rows by what was asked
+Rows = Mapping[Asked, Mapping[str, Any]]
+
+
+def sentences(results: Results) -> tuple[str, ...]:
+    """Claim C6 by pooling; without two families, what each pair of models has in common."""
+    if "families" in results:
+        by_pooling = results["families"].groupby("pooling", sort=False)
+        return tuple(_write_families(rows, str(pooling)) for pooling, rows in by_pooling)
+    frame = results["pairs"]
+    frame = frame[(frame.pooling == frame.pooling.iloc[0]) & ~frame.control]
+    pairs = [_by_number(rows) for _, rows in frame.groupby(["model_a", "model_b"], sort=False)]
+    pairs.sort(key=lambda rows: -rows[Asked("same", 0, "all")]["value"])
+    return tuple(_write_pair(rows) for rows in pairs[:MOST])
+
+
+def _by_number(rows: pd.DataFrame) -> Rows:
+    """The rows of one pair, by what was asked."""
+    return {Asked(row["measure"], row["k"], row["images"]): row for row in rows.to_dict("records")}
+
+
+def _smallest_top(rows: Rows) -> int:
+    """The smallest k over whose top tau is taken."""
+    return int(min(asked.k for asked in rows if asked.measure == "tau"))
+
+
+def _read(row: Mapping[str, Any]) -> Estimate:
+    """The value of a number."""
+    return Estimate.from_row(row, "value", "images", "count", ends=("low", "high"))
+
+
+def _read_difference(row: Mapping[str, Any]) -> Estimate:
+    """What a number is more than what is subtracted from it."""
+    return Estimate.from_row(row, "difference", "images", "count")
+
+
+def _write_families(families: pd.DataFrame, pooling: str) -> str:
+    """Whether JE models agree more with each other than with REC, number by number."""
+    rows = _by_number(families[families.model_b == JE])
+    k = _smallest_top(rows)
+    asked = {
+        f"tau over the top {k}, {images} images": Asked("tau", k, images) for images in SUBSETS
+    }
+    asked["F1 of the first choice"] = Asked("f1", 0, "all")
+    asked["error consistency"] = Asked("kappa", 0, "all")
+    numbers = []
+    for name, which in asked.items():
+        difference = _read_difference(rows[which]) if which in rows else Estimate(float("nan"))
+        if difference.defined:
+            value = spell(Estimate(rows[which]["value"]))
+            numbers.append(
+                f"{name} {value}, {spell_difference(difference)}{_write_verdict(difference)}"
+            )
+    return (
+        f"{JE} models with each other, and what that is more than {JE} with {REC}"
+        f" ({families.members.iloc[0]}; probes of the {READINGS[pooling]}): {'; '.join(numbers)}."
+    )
+
+
+def _write_verdict(difference: Estimate) -> str:
+    """What a difference decides, as words after it."""
+    if difference.sign is None:
+        return f" (of {difference.n} images, which cannot decide)"
+    return {1: "", 0: " (not decided)", -1: " (less)"}[difference.sign]
+
+
+def _write_pair(rows: Rows) -> str:
+    """A pair of models beside two random initialisations."""
+    k = _smallest_top(rows)
+    tau, f1, same, kappa = (
+        rows[Asked(measure, top, "all")]
+        for measure, top in (("tau", k), ("f1", 0), ("same", 0), ("kappa", 0))
+    )
+    value, *accuracies = (
+        spell_share(Estimate(same[column])) for column in ("value", "accuracy_a", "accuracy_b")
+    )
+    sentence = (
+        f"{same['model_a']} and {same['model_b']} predict the same class of {value} of the images"
+        f" (F1 {spell(Estimate(f1['value']))}; right {' and '.join(accuracies)})"
+    )
+    if _read(kappa).defined:
+        sentence += f", with error consistency {spell(_read(kappa))}"
+    if _read(tau).defined:
+        sentence += f" and tau over the top {k} {spell(_read(tau))}"
+        chance = Estimate(tau["chance"])
+        sentence += f" (by chance {spell(chance)})" if chance.defined else ""
+    difference = _read_difference(kappa)
+    if difference.defined:
+        sentence += (
+            f"; error consistency is {spell_difference(difference)} more than that of two random"
+            " initialisations"
+        )
+    return sentence + "."

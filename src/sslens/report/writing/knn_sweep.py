@@ -1,0 +1,66 @@
+"""What k-NN by every choice comes to, in sentences and as a short list."""
+
+from collections.abc import Sequence
+
+from sslens.comparisons.knn_sweep import Sweep
+from sslens.report.writing.numbers import spell_points, spell_share
+from sslens.statistics.estimate import Estimate
+
+
+def sentences(sweeps: Sequence[Sweep], seed: int = 0) -> tuple[str, ...]:
+    """For each model the usual choice, the best one, what it is worth, and the best control.
+
+    Args:
+        sweeps: one a model.
+        seed: of the bootstrap.
+    """
+    written = [_write_model(sweep, seed) for sweep in sweeps if not sweep.control]
+    controls = [sweep for sweep in sweeps if sweep.control]
+    if controls:
+        top = max(controls, key=lambda sweep: sweep.accuracy(sweep.best))
+        written.append(f"The best control, {top.model}, has {_write_choice(top, top.best)}.")
+    return tuple(written)
+
+
+def _write_model(sweep: Sweep, seed: int) -> str:
+    """What choosing is worth to one model."""
+    usual, best = (_write_choice(sweep, place) for place in (sweep.usual, sweep.best))
+    return (
+        f"{sweep.model}: the usual choice has {usual}; the best of {len(sweep.choices):,} has"
+        f" {best}. {_write_gain(sweep.gain(seed))}"
+    )
+
+
+def _write_gain(gain: Estimate) -> str:
+    """What choosing gains on images that had no part in it."""
+    if gain.sign is None:
+        return "There are too few images to tell what choosing is worth."
+    verdict = "more" if gain.sign > 0 else "not clearly more"
+    return (
+        f"A best that is chosen on a third of the images has {spell_points(gain)} on the others:"
+        f" {verdict} than usual."
+    )
+
+
+def _write_choice(sweep: Sweep, place: int) -> str:
+    """A choice with its accuracy."""
+    accuracy = spell_share(Estimate(sweep.accuracy(place)))
+    return f"{_name_choice(sweep, place)}: {accuracy}"
+
+
+def _name_choice(sweep: Sweep, place: int) -> str:
+    tap, pooling, k, temperature = sweep.choices[place]
+    votes = "majority" if temperature is None else f"τ = {temperature:g}"
+    return f"{tap}/{pooling}, k = {k}, {votes}"
+
+
+def list_choices(sweeps: Sequence[Sweep]) -> str:
+    """A line a model: the usual choice and the best, for a terminal."""
+    lines = [f"{'model':<24} {'usual':>7}  {'best':>7}  where"]
+    for sweep in sweeps:
+        usual, best = (
+            spell_share(Estimate(sweep.accuracy(place))) for place in (sweep.usual, sweep.best)
+        )
+        name = f"{sweep.model}{' (control)' if sweep.control else ''}"
+        lines.append(f"{name:<24} {usual:>7}  {best:>7}  {_name_choice(sweep, sweep.best)}")
+    return "\n".join(lines)

@@ -1,0 +1,44 @@
+"""What deeper probes find, in sentences."""
+
+from collections.abc import Iterator
+
+from sslens.analyses.probe_depth import LAYERS
+from sslens.comparisons.probing import read_accuracy, read_gain
+from sslens.comparisons.readings import READINGS
+from sslens.report.writing.numbers import spell_share
+from sslens.report.writing.probing import name_best_control, spell_gain, write_families
+from sslens.table import Results
+
+#: layers of the deepest probe, of which the gain over the linear one is claim C7
+DEEP = LAYERS[-1]
+
+
+def sentences(results: Results) -> tuple[str, ...]:
+    """Claim C7 by pooling where models have families; otherwise what depth gains each model, beside
+    the controls."""
+    return tuple(_write_claims(results)) or tuple(_write_models(results))
+
+
+def _write_claims(results: Results) -> Iterator[str]:
+    """What three layers gain each family, a sentence a pooling."""
+    if "families" not in results:
+        return
+    families = results["families"]
+    for main, rows in families[families.layers == DEEP].groupby("main", sort=False):
+        where = "last CLS token (the mean where there is none)" if main else "mean of patch tokens"
+        yield write_families(rows, f"Three layers instead of one on the {where} gain")
+
+
+def _write_models(results: Results) -> Iterator[str]:
+    """What three layers gain each model, a sentence a model."""
+    probes = results["probes"]
+    probes = probes[probes.main]
+    beside = name_best_control(probes[probes.layers == DEEP])
+    for name, rows in probes[~probes.control].groupby("model", sort=False):
+        by_layers = {row["layers"]: row for row in rows.to_dict("records")}
+        linear, deep = by_layers[1], by_layers[DEEP]
+        yield (
+            f"{name}: a linear probe of the last {READINGS[linear['pooling']]} has"
+            f" {spell_share(read_accuracy(linear))}, one of three layers"
+            f" {spell_share(read_accuracy(deep))}: {spell_gain(read_gain(deep))}{beside}."
+        )

@@ -1,0 +1,95 @@
+"""What intermediate layers know that the last one does not, in sentences."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from sslens.comparisons.probing import PLUS, read_accuracy, read_gain
+from sslens.comparisons.readings import READINGS
+from sslens.report.writing.numbers import spell_points, spell_share
+from sslens.report.writing.probing import name_best_control, spell_gain, write_families
+from sslens.table import Results
+
+#: sentences at most
+MOST = 8
+
+
+def sentences(results: Results) -> tuple[str, ...]:
+    """Claim C8 by pooling where models have families; otherwise what an intermediate block adds to
+    each model's last layer."""
+    claims = [*_write_claims(results), *_write_changes(results)]
+    return tuple(claims[:MOST]) or tuple(_write_models(results))
+
+
+def _write_claims(results: Results) -> Iterator[str]:
+    """What an intermediate block gains each family, a sentence a pooling."""
+    if "families" not in results:
+        return
+    for main, rows in results["families"].groupby("main", sort=False):
+        where = "CLS token (the mean where there is none)" if main else "mean of patch tokens"
+        yield write_families(
+            rows, f"An intermediate block beside the last layer, both as {where}, gains"
+        )
+
+
+def _write_changes(results: Results) -> Iterator[str]:
+    """Whether the gain vanishes with fine-tuning, a sentence a fine-tuned model and pooling; the
+    control first."""
+    if "fine-tuned" not in results:
+        return
+    changes = results["fine-tuned"]
+    changes = changes.sort_values(["control", "main"], ascending=[True, False], kind="stable")
+    pairs = _chosen_pairs(results["probes"])
+    for after in changes.to_dict("records"):
+        chosen = pairs[(pairs.model == after["against"]) & (pairs.main == after["main"])]
+        (before,) = chosen.to_dict("records")
+        yield _write_change(before, after)
+
+
+def _chosen_pairs(probes: pd.DataFrame) -> pd.DataFrame:
+    """The pair of taps of each model and pooling that is best on the validation images."""
+    return probes[probes.chosen & probes.tap.str.contains(PLUS, regex=False)]
+
+
+def _write_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Whether what an intermediate block adds vanishes with fine-tuning.
+
+    Args:
+        before: the row of `probes` of the model before fine-tuning.
+        after: the row of `fine-tuned`.
+    """
+    gained, gains = read_gain(before), read_gain(after)
+    difference = read_gain(after, "difference")
+    sentence = (
+        f"{after['members']}: an intermediate block beside the last layer, both as"
+        f" {READINGS[before['pooling']]}, gained {spell_points(gained)} before fine-tuning and"
+        f" gains {spell_points(gains)} after, a difference of {spell_points(difference)}"
+    )
+    if difference.sign == 1:
+        return f"{sentence}: the gain grew."
+    if gained.sign != 1:
+        return f"{sentence}: there was no sure gain that could vanish."
+    if difference.sign != -1:
+        return f"{sentence}: whether the gain shrinks is not decided."
+    return f"{sentence}: the gain {'shrinks' if gains.sign == 1 else 'vanishes'}."
+
+
+def _write_models(results: Results) -> Iterator[str]:
+    """What an intermediate block adds to the last layer of each model, a sentence a model."""
+    probes = results["probes"]
+    probes = probes[probes.main]
+    pairs = _chosen_pairs(probes)
+    beside = name_best_control(pairs)
+    for name, rows in probes[~probes.control].groupby("model", sort=False):
+        (usual,) = rows[rows.usual].to_dict("records")
+        sentence = (
+            f"{name}: a linear probe of the last {READINGS[usual['pooling']]} has"
+            f" {spell_share(read_accuracy(usual))}"
+        )
+        for pair in pairs[pairs.model == name].to_dict("records"):
+            sentence += (
+                f"; with {pair['tap'].split(PLUS)[0]} beside it"
+                f" {spell_share(read_accuracy(pair))}, {spell_gain(read_gain(pair))}{beside}"
+            )
+        yield sentence + "."
