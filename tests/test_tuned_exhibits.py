@@ -154,15 +154,13 @@ def test_all_exhibits_of_fine_tuning_from_the_command_line(
     assert beyond.kind.tolist() == ["block", "norm1", "qkv", "fc1"]
     assert set(beyond.less) == {"the rise of random #0-ft (from random #0) with JE"}
     assert "mae-ft from mae; JE: moco-v3" in set(beyond.members)  # by the digest of its weights
-    probes = tables["probe-layers"]
-    assert set(probes[probes.row == "fine-tuned"].members) == {
+    assert set(tables["probe-layers/fine-tuned"].members) == {
         "mae-ft from mae",
         "random #0-ft from random #0",
     }
     assert set(tables["finetune-path"].role) == {"REC", "control"}
-    assert {"mae-ft", "random #0-ft"} <= set(tables["agreement"].model_a) | set(
-        tables["agreement"].model_b
-    )
+    pairs = tables["agreement"]  # of pairs alone: one JE model makes no family
+    assert {"mae-ft", "random #0-ft"} <= {*pairs.model_a, *pairs.model_b}
 
 
 @pytest.mark.slow
