@@ -19,7 +19,7 @@ import torch
 from PIL import Image, ImageFilter, ImageOps
 from torchvision import transforms as T
 
-from sslens.data.colour import IMAGENET_MEAN, IMAGENET_STD
+from sslens.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from sslens.data.views import RandomViews, mae_views, moco_v3_views
 
 Images = Sequence[Image.Image]

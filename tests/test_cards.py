@@ -16,7 +16,7 @@ from sslens.cards import Card
 from sslens.cards import cards as all_cards
 from sslens.cards.__main__ import markdown
 from sslens.cli import main
-from sslens.data.colour import IMAGENET_MEAN, IMAGENET_STD
+from sslens.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from sslens.data.transform import EvalTransform
 from sslens.errors import InputError
 

@@ -132,8 +132,8 @@ def test_what_the_authors_files_hold_is_read_without_a_warning(tmp_path: Path) -
         ]
     for contents in read:
         assert list(contents.states) == ["model"]
-        assert torch.equal(contents.states["model"]["a"], STATE["a"])
-        assert not contents.states["model"]["b"].requires_grad
+        assert np.array_equal(contents.states["model"]["a"].values, STATE["a"].numpy())
+        assert list(contents.states["model"]) == ["a", "b"]
         assert contents.epoch == 7
         assert contents.rest == {
             "args": "3 arguments",
@@ -229,7 +229,7 @@ def test_safetensors_by_another_name_are_read(tmp_path: Path) -> None:
     save_file({"a": torch.ones(2)}, tmp_path / "weights.bin", {"format": "pt"})
     read = files.contents(tmp_path / "weights.bin")
     assert read.header == {"format": "pt"}
-    assert torch.equal(read.states[""]["a"], torch.ones(2))
+    assert read.states[""]["a"].values.tolist() == [1.0, 1.0]
 
 
 def test_state_dicts_are_found_where_they_lie(tmp_path: Path) -> None:

@@ -14,16 +14,9 @@ from scipy import ndimage, stats
 from torchvision import transforms as T
 from torchvision.transforms import InterpolationMode
 
-from sslens.data.colour import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    ColorJitter,
-    GaussianBlur,
-    Grayscale,
-    Normalize,
-    Solarize,
-)
+from sslens.data.colour import ColorJitter, GaussianBlur, Grayscale, Normalize, Solarize
 from sslens.data.geometry import Flip, RandomResizedCrop
+from sslens.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from sslens.data.streams import mask_noise, stream
 from sslens.data.transform import EvalTransform
 from sslens.data.views import (

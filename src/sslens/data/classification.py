@@ -18,8 +18,9 @@ from timm.data.auto_augment import RandAugment as TimmRandAugment
 from timm.data.auto_augment import rand_augment_transform
 from torch import Tensor
 
-from sslens.data.colour import IMAGENET_MEAN, Normalize, Parameters, check_probability
+from sslens.data.colour import Normalize, Parameters, check_probability
 from sslens.data.geometry import Flip, RandomResizedCrop
+from sslens.data.imagenet import IMAGENET_MEAN
 from sslens.data.streams import stream
 from sslens.data.transform import require_rgb, resampling
 from sslens.errors import InputError

@@ -16,13 +16,11 @@ import torch
 from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
+from sslens.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from sslens.errors import InputError
 
 Parameters = dict[str, np.ndarray]
 """The parameters that `draw` returns: arrays by name, with the image as their first axis."""
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 #: values which, with an operation's temporaries, stay in a CPU's second-level cache
 _CACHED = 1 << 17

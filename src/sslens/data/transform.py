@@ -8,7 +8,8 @@ from jaxtyping import Float32, UInt8
 from PIL import Image
 from torch import Tensor
 
-from sslens.data.colour import IMAGENET_MEAN, IMAGENET_STD, Normalize
+from sslens.data.colour import Normalize
+from sslens.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from sslens.errors import InputError, nearest
 
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}

@@ -67,7 +67,7 @@ def read_weights(path: Path, state: str | None = None) -> dict[str, Tensor]:
         InputError: the file cannot be read, or holds several sets of weights of which none was
             chosen.
     """
-    return _parameters(path, files.contents(path).states, state)
+    return _parameters(path, files.tensors(path), state)
 
 
 def locate_weights(path: Path, state: str | None = None) -> dict[str, Place]:

@@ -1,29 +1,19 @@
 """From a checkpoint file, by itself or of a card, to a Backbone."""
 
-import hashlib
 import re
 import warnings
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor
-
-from sslens import cards
 from sslens.cards import Card
 from sslens.data.transform import EvalTransform
-from sslens.errors import Doubt, InputError
-from sslens.models.about import About
+from sslens.errors import Doubt
 from sslens.models.backbone import Backbone
 from sslens.zoo import download, files
-from sslens.zoo.named import about_card, backbone
-from sslens.zoo.preparing import transform
+from sslens.zoo.known import card_of, gather_about, prepared, require_claims, require_finite
+from sslens.zoo.named import backbone
 from sslens.zoo.recognise import Recognised, recognise
 from sslens.zoo.shapes import ViTShape
-
-_HEADS = re.compile(r"_heads\d+$")
 
 
 def from_card(card: Card, *, num_heads: int | None = None, branch: str | None = None) -> Backbone:
@@ -49,101 +39,6 @@ def from_file(
     if card is not None:
         found = recognise(contents, branch=branch or card.branch, num_heads=num_heads or card.heads)
     return _backbone(found, path, card=card, source=source, num_heads=num_heads, branch=branch)
-
-
-def card_of(path: Path, found: Recognised) -> Card | None:
-    """The card whose file this is, by its hash; a file is hashed only where some card's size, or
-    else architecture, is its own."""
-    size, arch = path.stat().st_size, plain_name(found)
-    if not any(
-        (card.sha256 or card.sha256_prefix)
-        and (card.size == size or (card.size is None and card.arch == arch))
-        for card in cards.cards().values()
-    ):
-        return None
-    with path.open("rb") as file:
-        return cards.by_sha256(hashlib.file_digest(file, "sha256").hexdigest())
-
-
-def plain_name(found: Recognised) -> str | None:
-    """The architecture's name as cards have it, with the heads left to another field."""
-    return None if found.shape.name is None else _HEADS.sub("", found.shape.name)
-
-
-def require_claims(card: Card, found: Recognised, path: Path) -> None:
-    """Hold a card's claims against what the file says of itself.
-
-    Raises:
-        InputError: another architecture, objective or tuning than the card says.
-    """
-    said = {"arch": card.arch, "objective": card.objective, "tuned": card.tuned}
-    seen: dict[str, Any] = {"arch": plain_name(found)}
-    if found.claim.objective is not None:  # else keys and shapes do not tell
-        seen |= {"objective": found.claim.objective, "tuned": found.claim.tuned}
-    for what, value in seen.items():
-        if value != said[what]:
-            raise InputError(
-                f"The card {card.name} says {what} {said[what]}, but its file {path} has {value}:"
-                " the file was exchanged, or the card is wrong. `sslens doctor` shows what the"
-                " file is."
-            )
-
-
-def require_finite(weights: Mapping[str, Tensor], where: Path) -> None:
-    """Refuse weights that are not numbers.
-
-    Raises:
-        InputError: naming the first tensor, and how many there are.
-    """
-    bad = {
-        name: int((~torch.isfinite(value)).sum())
-        for name, value in weights.items()
-        if value.is_floating_point()
-    }
-    bad = {name: count for name, count in bad.items() if count}
-    if bad:
-        name, count = next(iter(bad.items()))
-        raise InputError(
-            f"{where} has {len(bad)} tensors with values that are no finite numbers, the first"
-            f" {name} ({count:,} of {weights[name].numel():,}): the training diverged or the file"
-            " is damaged. Take an earlier checkpoint."
-        )
-
-
-def prepared(found: Recognised, card: Card | None) -> EvalTransform:
-    """How images are prepared: as the card says, else as the method's authors do, at the size that
-    the positions are for."""
-    if card is not None:
-        return EvalTransform(**asdict(card.evaluation))
-    return transform(found.shape.image_size, **found.claim.transform)
-
-
-def gather_about(found: Recognised, card: Card | None) -> About:
-    """Return what is known of a checkpoint: by its header or its layout, then by its card."""
-    claim = found.claim
-    if claim.written is not None:
-        known = About.from_json(claim.written["about"])
-    else:
-        known = About(
-            family=claim.family,
-            objective=claim.objective,
-            tuned=claim.tuned,
-            arch=found.shape.name,
-            layout=found.layout,
-            branch=found.branch,
-        )
-    if card is None:
-        return known
-    said = about_card(card)
-    return replace(
-        known,
-        family=said.family,
-        objective=said.objective,
-        tuned=said.tuned,
-        card=said.card,
-        epochs=said.epochs,
-        licence=said.licence,
-    )
 
 
 def _backbone(
@@ -174,7 +69,7 @@ def _backbone(
         found.network(),
         name=f"{name} ({branch})" if branch else name,
         source=" ".join([source, *(f"{key}={value}" for key, value in asked.items())]),
-        transformed=prepared(found, card),
+        transformed=EvalTransform(**asdict(prepared(found, card))),
         about=replace(about, num_heads=num_heads) if num_heads else about,
     )
 

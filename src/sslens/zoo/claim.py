@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from torch import Tensor
-
+from sslens.zoo.arrays import Array
 from sslens.zoo.trunks import Trunk
 
-Weights = Mapping[str, Tensor]
+Weights = Mapping[str, Array]
 #: a regular expression for whole names, and the reason for which what it fits is dropped
 Drops = tuple[tuple[str, str], ...]
 Tuned = Literal[False, "fine-tuned", "linear"]
@@ -29,7 +28,7 @@ class Piece:
     and what was done."""
 
     into: str
-    value: Tensor
+    value: Array
     sources: tuple[str, ...]
     done: str = ""
 

@@ -11,8 +11,9 @@ from typing import Any
 from sslens import cards
 from sslens.cards import Card
 from sslens.errors import InputError
-from sslens.zoo import download, file_of
-from sslens.zoo.checkpoints import (
+from sslens.zoo import file_of
+from sslens.zoo.files import Contents, contents
+from sslens.zoo.known import (
     card_of,
     gather_about,
     plain_name,
@@ -20,7 +21,6 @@ from sslens.zoo.checkpoints import (
     require_claims,
     require_finite,
 )
-from sslens.zoo.files import Contents, contents
 from sslens.zoo.recognise import Recognised, layout_of, recognise
 from sslens.zoo.shapes import NamedShape, Shape, ViTShape
 from sslens.zoo.suspicions import suspicions
@@ -182,6 +182,8 @@ def _file(source: str) -> tuple[Path, Card | None]:
             f"The weights of {card.name} are fetched and kept by timm ({card.source}): there is no"
             " file to examine."
         )
+    from sslens.zoo import download  # which the files of most need not
+
     return download.fetch(card), card
 
 
@@ -206,7 +208,7 @@ def _holds(inside: Contents) -> Iterator[str]:
     for state, weights in inside.states.items():
         yield (
             f"{state or 'at the top'}: tensors {len(weights):,}, numbers"
-            f" {sum(v.numel() for v in weights.values()):,}"
+            f" {sum(v.size for v in weights.values()):,}"
         )
     if inside.rest:
         yield "; ".join(f"{key}: {value}" for key, value in inside.rest.items())

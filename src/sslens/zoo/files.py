@@ -17,14 +17,18 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from sslens.errors import InputError
+from sslens.zoo import plain
+from sslens.zoo.arrays import Array
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Leaf = TypeVar("Leaf")
 
 #: what makes a number of NumPy's from its bytes
 _SCALAR: Any = np.float64(0).__reduce__()[0]
@@ -72,45 +76,109 @@ class Contents:
     """
 
     path: Path
-    states: Mapping[str, Mapping[str, Tensor]]
+    states: Mapping[str, Mapping[str, Array]]
     rest: Mapping[str, str] = field(default_factory=dict)
     header: Mapping[str, str] = field(default_factory=dict)
     epoch: int | None = None
 
 
 def contents(path: Path) -> Contents:
-    """Read a checkpoint file.
+    """Read a checkpoint file, by itself where it is as most are, else by torch.
 
     Raises:
         InputError: the file is not there, empty, cut off, damaged, of another kind, or names code
             to be run.
     """
     start = _start(path)
-    if path.suffix == ".safetensors" or start[8:9] == b"{":
-        header, tensors = read(path)
-        return Contents(path, {"": tensors}, header=header)
-    tree = _unpickled(path, start)
-    if isinstance(tree, Tensor) or not isinstance(tree, Mapping):
-        raise InputError(
-            f"{path} holds a {type(tree).__name__}, not the named weights of a network: save its"
-            " state_dict()."
-        )
-    states, rest = dict(_states(tree)), _rest(tree)
-    if not states:
-        if "optimizer" in tree or "opt" in tree or set(tree) >= OPTIMISER:
-            raise InputError(
-                f"{path} holds the state of an optimiser and no network: the weights are in another"
-                " file of that training."
-            )
-        raise InputError(
-            f"{path} holds no tensors by name (it has"
-            f" {', '.join(map(str, list(tree)[:5])) or 'nothing'})."
-        )
+    if _is_safetensors(path, start):
+        try:
+            header, arrays = plain.read_safetensors(path)
+        except plain.NotPlain:
+            header, tensors = read(path)
+            arrays = {key: as_array(value) for key, value in tensors.items()}
+        return Contents(path, {"": arrays}, header=header)
+    try:
+        tree = plain.read_pickle(path) if start.startswith(b"PK") else None
+    except plain.NotPlain:
+        tree = None
+    if tree is not None:
+        states = _require_states(path, tree, Array)
+        rest = _rest(tree, Array)
+    else:
+        from torch import Tensor
+
+        tree = _unpickled(path, start)
+        found = _require_states(path, tree, Tensor)
+        states = {
+            name: {key: as_array(value) for key, value in tensors.items()}
+            for name, tensors in found.items()
+        }
+        rest = _rest(tree, Tensor)
     epoch = tree.get("epoch")
     return Contents(path, states, rest, epoch=epoch if isinstance(epoch, int) else None)
 
 
-def read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+def tensors(path: Path) -> "dict[str, dict[str, Tensor]]":
+    """The tensors of a checkpoint file, by the state dict that they stand in, as torch has them.
+
+    Raises:
+        InputError: as `contents` does.
+    """
+    from torch import Tensor
+
+    start = _start(path)
+    if _is_safetensors(path, start):
+        return {"": read(path)[1]}
+    found = _require_states(path, _unpickled(path, start), Tensor)
+    return {
+        name: {key: value.detach() for key, value in weights.items()}
+        for name, weights in found.items()
+    }
+
+
+def as_array(tensor: "Tensor") -> Array:
+    """A tensor of torch's as what is read without it; numbers that NumPy lacks as float32."""
+    import torch
+
+    kind = str(tensor.dtype).removeprefix("torch.")
+    value = tensor.detach()
+    if kind == "bfloat16":
+        return Array(value.contiguous().view(torch.int16).numpy().view(np.uint16), kind)
+    if kind.startswith("float8"):
+        return Array(value.float().numpy(), kind)
+    return Array(value.numpy(), kind)
+
+
+def _is_safetensors(path: Path, start: bytes) -> bool:
+    return path.suffix == ".safetensors" or start[8:9] == b"{"
+
+
+def _require_states(path: Path, tree: Any, leaf: type[Leaf]) -> dict[str, dict[str, Leaf]]:
+    """Every dict of named tensors in what a pickle holds.
+
+    Raises:
+        InputError: there is none.
+    """
+    if isinstance(tree, leaf) or not isinstance(tree, Mapping):
+        raise InputError(
+            f"{path} holds a {type(tree).__name__}, not the named weights of a network: save its"
+            " state_dict()."
+        )
+    states = dict(_states(tree, leaf))
+    if states:
+        return states
+    if "optimizer" in tree or "opt" in tree or set(tree) >= OPTIMISER:
+        raise InputError(
+            f"{path} holds the state of an optimiser and no network: the weights are in another"
+            " file of that training."
+        )
+    raise InputError(
+        f"{path} holds no tensors by name (it has"
+        f" {', '.join(map(str, list(tree)[:5])) or 'nothing'})."
+    )
+
+
+def read(path: Path) -> "tuple[dict[str, str], dict[str, Tensor]]":
     """Header and tensors of a safetensors file.
 
     Raises:
@@ -127,6 +195,8 @@ def opened(path: Path) -> Iterator[Any]:
     Raises:
         InputError: the file is truncated, or not of this format.
     """
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, framework="pt") as file:
             yield file
@@ -135,8 +205,8 @@ def opened(path: Path) -> Iterator[Any]:
     except SafetensorError as error:
         raise InputError(
             f"{path} is not a whole safetensors file ({path.stat().st_size:,} bytes; {error}): it"
-            " was cut off in writing or copying. Copy it again, or go on from the run that wrote"
-            " it with --resume."
+            " was cut off in writing or copying. Copy it again, or go on with the run that wrote"
+            " it."
         ) from error
 
 
@@ -162,6 +232,8 @@ def _start(path: Path) -> bytes:
 
 
 def _unpickled(path: Path, start: bytes) -> Any:
+    import torch
+
     zipped = start.startswith(b"PK")
     if zipped:
         _require_checkpoint(path)
@@ -262,6 +334,8 @@ def _refused(path: Path, name: str) -> str:
 def _only_allowed() -> Iterator[None]:
     """Within the block `ALLOWED` alone may be named; what other libraries of this process allowed
     for themselves may not."""
+    import torch
+
     others = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
     torch.serialization.add_safe_globals(ALLOWED)
@@ -282,34 +356,34 @@ def _quiet() -> Iterator[None]:
 
 
 def _states(
-    tree: Mapping[Any, Any], at: str = "", depth: int = 0
-) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    tree: Mapping[Any, Any], leaf: type[Leaf], at: str = "", depth: int = 0
+) -> Iterator[tuple[str, dict[str, Leaf]]]:
     """Every dict of named tensors in a tree, but for those of optimisers."""
     if set(tree) >= OPTIMISER:
         return
     tensors = {
-        key: value.detach()
+        key: value
         for key, value in tree.items()
-        if isinstance(key, str) and isinstance(value, Tensor)
+        if isinstance(key, str) and isinstance(value, leaf)
     }
     if tensors:
         yield at, tensors
     if depth < DEPTH:
         for key, value in tree.items():
             if isinstance(value, Mapping) and isinstance(key, str):
-                yield from _states(value, f"{at}/{key}" if at else key, depth + 1)
+                yield from _states(value, leaf, f"{at}/{key}" if at else key, depth + 1)
 
 
-def _rest(tree: Mapping[Any, Any]) -> dict[str, str]:
+def _rest(tree: Mapping[Any, Any], leaf: type) -> dict[str, str]:
     """What stands at the top beside weights, in words."""
     said = {}
     for key, value in tree.items():
-        if isinstance(value, Tensor):
+        if isinstance(value, leaf):
             continue
         if isinstance(value, Mapping):
             if set(value) >= OPTIMISER:
                 said[str(key)] = "an optimiser's state"
-            elif not any(True for _ in _states(value)):
+            elif not any(True for _ in _states(value, leaf)):
                 said[str(key)] = f"{len(value)} settings"
         elif isinstance(value, argparse.Namespace):
             said[str(key)] = f"{len(vars(value))} arguments"

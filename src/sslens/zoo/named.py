@@ -16,6 +16,7 @@ from sslens.models.about import About
 from sslens.models.backbone import Backbone, Pixels
 from sslens.models.taps import Tap
 from sslens.models.vit import SIZES, ViTArch
+from sslens.zoo.known import about_card
 from sslens.zoo.preparing import transform
 
 #: side to which the pixels control shrinks an image
@@ -128,18 +129,6 @@ def of_timm(source: str, card: Card | None = None) -> Backbone:
         source=source,
         transformed=transformed,
         about=about,
-    )
-
-
-def about_card(card: Card) -> About:
-    """Return what a card says of its checkpoint; the architecture is left to the file."""
-    return About(
-        family=card.family,
-        objective=card.objective,
-        tuned=card.tuned,
-        card=card.name,
-        epochs=card.epochs,
-        licence=card.licence,
     )
 
 

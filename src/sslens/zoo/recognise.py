@@ -5,18 +5,19 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from sslens.errors import InputError, nearest
 from sslens.find import names, plugin
+from sslens.zoo.arrays import Array
 from sslens.zoo.claim import Claim, Drops, Entry, Piece
 from sslens.zoo.expected import tensors
 from sslens.zoo.files import Contents
 from sslens.zoo.shapes import CNNShape, NamedShape, Shape, ViTShape, read, shape_of
 from sslens.zoo.trunks import Trunk
+
+if TYPE_CHECKING:
+    from torch import nn
 
 FOLDER = "zoo/layouts"
 _COUNTED = ("running_mean", "running_var", "num_batches_tracked")
@@ -55,7 +56,7 @@ class Recognised:
     claim: Claim
     branch: str
     shape: Shape
-    weights: Mapping[str, Tensor]
+    weights: Mapping[str, Array]
     account: tuple[Entry, ...]
     heads_known: bool
     notes: tuple[str, ...]
@@ -65,15 +66,18 @@ class Recognised:
         """Numbers that training sets, so without the statistics and counters of batch
         normalisation."""
         return sum(
-            value.numel() for name, value in self.weights.items() if not name.endswith(_COUNTED)
+            value.size for name, value in self.weights.items() if not name.endswith(_COUNTED)
         )
 
-    def network(self) -> nn.Module:
-        """The network with these weights."""
+    def network(self) -> "nn.Module":
+        """The network with these weights, which it has for itself: the file may change."""
+        import numpy as np
+        import torch
+
         network = self.shape.empty()
         own = {
-            name: torch.empty_like(value).copy_(value) for name, value in self.weights.items()
-        }  # not the file's map
+            name: torch.from_numpy(np.array(value.values)) for name, value in self.weights.items()
+        }
         network.load_state_dict(own, assign=True)
         return network.eval()
 
@@ -149,16 +153,11 @@ def recognise(
     ]
     account += [*_beside(contents, claim, trunk, taken, outside)]
     notes = list(claim.notes)
-    kinds = {value.dtype for value in weights.values() if value.is_floating_point()} - {
-        torch.float32
-    }
+    kinds = {value.kind for value in weights.values() if value.is_floating} - {"float32"}
     if kinds:
-        said = " and ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
+        said = " and ".join(sorted(kinds))
         notes.append(f"The weights are {said} in the file; here they are float32.")
-    weights = {
-        name: value.float() if value.is_floating_point() else value
-        for name, value in weights.items()
-    }
+    weights = {name: value.as_float32() for name, value in weights.items()}
     known = num_heads is not None or not isinstance(shape, ViTShape) or claim.written is not None
     return Recognised(layout, claim, taken, shape, weights, tuple(account), known, tuple(notes))
 
@@ -188,7 +187,7 @@ def _branch(contents: Contents, claim: Claim, asked: str | None) -> str:
 
 def _inside(
     contents: Contents, claim: Claim, trunk: Trunk
-) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+) -> tuple[dict[str, Array], tuple[str, ...]]:
     """Tensors under the trunk's prefix, by the names after it, and the other keys of the same state
     dict."""
     others = tuple(
@@ -258,7 +257,7 @@ def _beside(
         )
 
 
-def _shape(weights: Mapping[str, Tensor], where: str, claim: Claim, num_heads: int | None) -> Shape:
+def _shape(weights: Mapping[str, Array], where: str, claim: Claim, num_heads: int | None) -> Shape:
     if claim.written is not None:
         if num_heads is not None:
             raise InputError(
@@ -274,7 +273,7 @@ def _shape(weights: Mapping[str, Tensor], where: str, claim: Claim, num_heads: i
     return shape
 
 
-def _require_fit(weights: Mapping[str, Tensor], shape: Shape, where: str, claim: Claim) -> None:
+def _require_fit(weights: Mapping[str, Array], shape: Shape, where: str, claim: Claim) -> None:
     if isinstance(shape, NamedShape):  # only timm knows it
         expected = {key: tuple(value.shape) for key, value in shape.empty().state_dict().items()}
     else:

@@ -1,15 +1,32 @@
 """From the weights of a network, in timm's names, to its architecture; an architecture builds an
 empty network to be filled."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeAlias
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from sslens.errors import InputError
 from sslens.models.cnn import CNNArch
 from sslens.models.vit import SIZES, ViTArch
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@runtime_checkable
+class Shaped(Protocol):
+    """A tensor of torch's or an array of a file: here only the shape counts."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """The size along each axis."""
+        ...
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        ...
+
 
 #: heads of the released shapes whose heads are not 64 wide (ViT-H and ViT-g of Dosovitskiy et al.
 #: and Zhai et al.)
@@ -84,7 +101,7 @@ class ViTShape:
         """Side of the images that its positions are for."""
         return self.arch.image_size
 
-    def empty(self) -> nn.Module:
+    def empty(self) -> "nn.Module":
         """The network without memory for its weights."""
         import torch
         from timm.layers import SwiGLUPacked
@@ -93,7 +110,7 @@ class ViTShape:
 
         arch = self.arch
         settings: dict[str, Any] = (
-            {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU} if self.gated else {}
+            {"mlp_layer": SwiGLUPacked, "act_layer": torch.nn.SiLU} if self.gated else {}
         )
         with torch.device("meta"):
             network = (VisionTransformerDistilled if self.distilled else VisionTransformer)(
@@ -115,7 +132,7 @@ class ViTShape:
                 **settings,
             )
         if not self.norm:
-            network.norm = nn.Identity()
+            network.norm = torch.nn.Identity()
         return network
 
 
@@ -131,7 +148,7 @@ class CNNShape:
         """What `random:NAME:SEED` calls this shape, or None where it has no name."""
         return self.arch.name
 
-    def empty(self) -> nn.Module:
+    def empty(self) -> "nn.Module":
         """The network without memory for its weights."""
         import torch
 
@@ -156,21 +173,23 @@ class NamedShape:
         """Side of the images that it is for."""
         return int(self.empty().pretrained_cfg["input_size"][-1])  # type: ignore[index]
 
-    def empty(self) -> nn.Module:
+    def empty(self) -> "nn.Module":
         """The network, at timm's random initialisation: some of its tables are not among its
         weights."""
+        import torch
+
         from sslens.models import networks
 
         network = networks.create(self.timm, seed=0)
         if not self.norm:
-            network.norm = nn.Identity()
+            network.norm = torch.nn.Identity()
         return network
 
 
 Shape: TypeAlias = ViTShape | CNNShape | NamedShape
 
 
-def written(network: nn.Module, name: str | None, where: str) -> dict[str, Any]:
+def written(network: "nn.Module", name: str | None, where: str) -> dict[str, Any]:
     """The shape of a network that was loaded, as plain JSON values for the header of a file of
     ours; `read` takes it.
 
@@ -186,11 +205,12 @@ def written(network: nn.Module, name: str | None, where: str) -> dict[str, Any]:
     >>> written(ViTArch.parse("vit_nano_patch8_32").build(), None, "mine")
     {'image_size': 32, 'patch_size': 8, 'dim': 64, 'blocks': 4, 'heads': 1}
     """
+    from timm.models.vision_transformer import VisionTransformer
+    from torch import nn
+
     if name is not None and name.startswith("timm/"):
         bare = isinstance(getattr(network, "norm", None), nn.Identity)
         return {"timm": name.removeprefix("timm/"), "norm": not bare}
-    from timm.models.vision_transformer import VisionTransformer
-
     heads = network.blocks[0].attn.num_heads if isinstance(network, VisionTransformer) else None
     shape = shape_of(network.state_dict(), where, heads)
     if isinstance(shape, CNNShape):
@@ -217,7 +237,7 @@ def read(shape: Mapping[str, Any]) -> Shape:
     return ViTShape(ViTArch(**shape), hidden=4 * shape["dim"])
 
 
-def shape_of(weights: Mapping[str, Tensor], where: str, heads: int | None) -> Shape:
+def shape_of(weights: Mapping[str, Shaped], where: str, heads: int | None) -> Shape:
     """The architecture of weights in timm's names.
 
     Args:
@@ -235,13 +255,13 @@ def shape_of(weights: Mapping[str, Tensor], where: str, heads: int | None) -> Sh
     return _vit(weights, where, heads)
 
 
-def _count(weights: Mapping[str, Tensor], start: str) -> int:
+def _count(weights: Mapping[str, Shaped], start: str) -> int:
     """How many of `start`0., `start`1., … there are in a row."""
     there = {name[len(start) :].split(".")[0] for name in weights if name.startswith(start)}
     return next(i for i in range(len(there) + 1) if str(i) not in there)
 
 
-def _resnet(weights: Mapping[str, Tensor], where: str) -> CNNArch:
+def _resnet(weights: Mapping[str, Shaped], where: str) -> CNNArch:
     bottleneck = "layer1.0.conv3.weight" in weights
     if weights["layer1.0.conv2.weight"].shape[1] != weights["layer1.0.conv2.weight"].shape[0]:
         raise InputError(
@@ -262,7 +282,7 @@ def _resnet(weights: Mapping[str, Tensor], where: str) -> CNNArch:
     )
 
 
-def _convnext(weights: Mapping[str, Tensor], where: str) -> CNNArch:
+def _convnext(weights: Mapping[str, Shaped], where: str) -> CNNArch:
     if "stages.0.blocks.0.mlp.grn.weight" not in weights:
         raise InputError(
             f"{where} is a ConvNeXt of the first version (no grn): load it by its name, timm:NAME."
@@ -275,7 +295,7 @@ def _convnext(weights: Mapping[str, Tensor], where: str) -> CNNArch:
     )
 
 
-def _vit(weights: Mapping[str, Tensor], where: str, heads: int | None) -> ViTShape:
+def _vit(weights: Mapping[str, Shaped], where: str, heads: int | None) -> ViTShape:
     for part, said in _UNKNOWN_VIT:
         if any(part in name for name in weights):
             raise InputError(
@@ -326,7 +346,7 @@ def _vit(weights: Mapping[str, Tensor], where: str, heads: int | None) -> ViTSha
     )
 
 
-def _patches(weights: Mapping[str, Tensor], where: str) -> tuple[int, int]:
+def _patches(weights: Mapping[str, Shaped], where: str) -> tuple[int, int]:
     """Width and patch size."""
     if "patch_embed.proj.weight" not in weights:
         raise InputError(

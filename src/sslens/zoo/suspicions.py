@@ -3,27 +3,25 @@
 import re
 from collections.abc import Iterator, Mapping
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from sslens.zoo.arrays import Array
 from sslens.zoo.files import Contents
 from sslens.zoo.recognise import Recognised
 
 
 def suspicions(found: Recognised, inside: Contents) -> Iterator[str]:
     """What looks wrong in the values of a checkpoint, a sentence each."""
-    weights = found.weights
-    broken = [
-        name
-        for name, value in weights.items()
-        if value.is_floating_point() and not torch.isfinite(value).all()
-    ]
+    weights = {name: array.values for name, array in found.weights.items()}
+    # one reading each of 100 million numbers: a mask of them would be three
+    ends = {name: (v.min(), v.max()) for name, v in weights.items() if v.size}
+    broken = [name for name, pair in ends.items() if not np.isfinite(pair).all()]
     if broken:
         yield f"{len(broken)} tensors have NaN or infinite values, the first {broken[0]}."
     constant = [
         name
-        for name, value in weights.items()
-        if value.ndim > 1 and value.numel() > 1 and value.min() == value.max()
+        for name, (low, high) in ends.items()
+        if weights[name].ndim > 1 and weights[name].size > 1 and low == high
     ]
     if constant:
         yield (
@@ -32,8 +30,8 @@ def suspicions(found: Recognised, inside: Contents) -> Iterator[str]:
         )
     large = [
         name
-        for name, v in weights.items()
-        if v.is_floating_point() and "running_var" not in name and v.abs().max() > 1e4
+        for name, (low, high) in ends.items()
+        if found.weights[name].is_floating and "running_var" not in name and max(-low, high) > 1e4
     ]
     if large:
         yield f"{len(large)} tensors have values above 10,000, the first {large[0]}."
@@ -47,7 +45,7 @@ def suspicions(found: Recognised, inside: Contents) -> Iterator[str]:
     yield from _equal_twins(found, inside)
 
 
-def _untouched(weights: Mapping[str, Tensor]) -> Iterator[str]:
+def _untouched(weights: Mapping[str, np.ndarray]) -> Iterator[str]:
     """What is as an initialisation leaves it."""
     norms = [name for name, v in weights.items() if v.ndim == 1 and name.endswith(".weight")]
     if norms and all(
@@ -77,7 +75,7 @@ def _untrained_head(found: Recognised, inside: Contents) -> Iterator[str]:
         ):
             continue
         bias = inside.states[entry.state][entry.key]
-        if "classification" in entry.reason and bias.numel() > 1 and not bias.any():
+        if "classification" in entry.reason and bias.size > 1 and not bias.values.any():
             yield (
                 f"The classifier's bias ({entry.key}) is zero throughout: the head seems untrained."
             )
@@ -88,9 +86,13 @@ def _equal_twins(found: Recognised, inside: Contents) -> Iterator[str]:
     if len(twins) != 2:
         return
     shared = [name for name in twins[0] if name in twins[1]]
-    if shared and all(torch.equal(twins[0][name], twins[1][name]) for name in shared):
+    if shared and all(_equal(twins[0][name], twins[1][name]) for name in shared):
         both = " and ".join(found.claim.branches)
         yield (
             f"The branches {both} are equal: the training had not begun, or one was copied over the"
             " other."
         )
+
+
+def _equal(one: Array, other: Array) -> bool:
+    return one.shape == other.shape and np.array_equal(one.values, other.values)

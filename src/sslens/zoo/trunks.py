@@ -3,10 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from torch import Tensor
-from torch.nn.functional import cosine_similarity
+import numpy as np
 
-from sslens.models.positions import sincos_positions
+from sslens.zoo.arrays import Array
 
 #: the names that a network of each spelling has, after its prefix; the first locates it
 ANCHORS = {
@@ -31,7 +30,7 @@ class Trunk:
     prefix: str
     naming: str
 
-    def weights(self, states: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    def weights(self, states: Mapping[str, Mapping[str, Array]]) -> dict[str, Array]:
         """Its tensors by the names after the prefix; heads of the same prefix are among them."""
         cut = len(self.prefix)
         return {
@@ -46,18 +45,18 @@ class Trunk:
         )
 
 
-def trunks(states: Mapping[str, Mapping[str, Tensor]]) -> tuple[Trunk, ...]:
+def trunks(states: Mapping[str, Mapping[str, Array]]) -> tuple[Trunk, ...]:
     """All networks of the known spellings.
 
-    >>> import torch
-    >>> names = ["patch_embed.proj.weight", "blocks.0.norm1.weight", "blocks.0.mlp.fc1.weight", "head.bias"]
-    >>> trunks({"teacher": {f"backbone.{name}": torch.zeros(1) for name in names}})
+    >>> names = ["patch_embed.proj.weight", "blocks.0.norm1.weight", "blocks.0.mlp.fc1.weight"]
+    >>> one = Array(np.zeros(1), "float64")
+    >>> trunks({"teacher": {f"backbone.{name}": one for name in names}})
     (Trunk(state='teacher', prefix='backbone.', naming='vit'),)
     """
     return tuple(_trunks(states))
 
 
-def _trunks(states: Mapping[str, Mapping[str, Tensor]]) -> Iterator[Trunk]:
+def _trunks(states: Mapping[str, Mapping[str, Array]]) -> Iterator[Trunk]:
     for state, weights in states.items():
         for naming, (anchor, *others) in ANCHORS.items():
             for key in weights:
@@ -91,7 +90,7 @@ def named(found: Iterable[Trunk]) -> dict[str, Trunk]:
     return {str(trunk): trunk for trunk in found}
 
 
-def has(states: Mapping[str, Mapping[str, Tensor]], trunk: Trunk, *starts: str) -> str | None:
+def has(states: Mapping[str, Mapping[str, Array]], trunk: Trunk, *starts: str) -> str | None:
     """The first key of a trunk's state dict that begins, after the trunk's prefix, with one of
     these; None without one."""
     begin = tuple(trunk.prefix + start for start in starts)
@@ -107,25 +106,40 @@ class Positions:
     exact: bool = False
 
 
-def positions(table: Tensor | None) -> Positions:
+def positions(table: Array | None) -> Positions:
     """Compare a table [1, 1 + patches, dim] with the fixed sin-cos ones.
 
     Fine-tuning trains the table, but moves it little: a cosine above 0.9 is "started from".
 
-    >>> positions(sincos_positions(16, 3, transposed=True))
+    >>> table = sincos_table(16, 3, transposed=True)
+    >>> positions(Array(np.concatenate([np.zeros((1, 16)), table])[None], "float64"))
     Positions(of='moco-v3', exact=True)
     """
-    if table is None or table.is_meta or table.ndim != 3 or table.shape[2] % 4:
+    if table is None or table.ndim != 3 or table.shape[2] % 4:
         return Positions(None)
     grid = round((table.shape[1] - 1) ** 0.5)
     if grid**2 != table.shape[1] - 1 or grid < 2:
         return Positions(None)
-    found = table.detach().float()[:, 1:]
+    found = table.as_float32().values[0, 1:].astype(np.float64)
     near: dict[str, float] = {}
     for name, transposed in (("mae", False), ("moco-v3", True)):
-        fixed = sincos_positions(table.shape[2], grid, transposed=transposed)[:, 1:]
-        if (found - fixed).abs().max() < 1e-4:
+        fixed = sincos_table(table.shape[2], grid, transposed=transposed)
+        if np.abs(found - fixed).max() < 1e-4:
             return Positions(name, exact=True)
-        near[name] = float(cosine_similarity(found.flatten(), fixed.flatten(), dim=0))
+        norms = np.linalg.norm(found) * np.linalg.norm(fixed)
+        near[name] = float((found * fixed).sum() / norms) if norms else 0.0
     best = max(near, key=lambda name: near[name])  # on small grids the two are near each other
     return Positions(best if near[best] > 0.9 else None)
+
+
+def sincos_table(dim: int, grid: int, *, transposed: bool = False) -> np.ndarray:
+    """The positions of the patches, [patch, dim], as `sslens.models.positions` has them in torch.
+
+    >>> [round(v, 3) for v in sincos_table(8, 2)[1].tolist()]  # x = 1, y = 0, ω = 1, 0.01
+    [0.841, 0.01, 0.54, 1.0, 0.0, 0.0, 1.0, 1.0]
+    """
+    omega = 10000.0 ** (-np.arange(dim // 4) / (dim / 4))
+    y, x = np.meshgrid(np.arange(grid), np.arange(grid), indexing="ij")
+    first, second = (y, x) if transposed else (x, y)
+    angles = [place.reshape(-1, 1) * omega for place in (first, second)]
+    return np.concatenate([part for a in angles for part in (np.sin(a), np.cos(a))], axis=1)

@@ -4,9 +4,8 @@ fine-tuned ones."""
 import re
 from collections.abc import Iterator
 
-from torch import Tensor
-
 from sslens.errors import InputError
+from sslens.zoo.arrays import Array
 from sslens.zoo.claim import AFTER_POOLING, CLASSIFIER, MASK, Claim, Piece, Weights
 from sslens.zoo.files import Contents
 from sslens.zoo.trunks import named, trunks
@@ -94,14 +93,15 @@ def pieces(weights: Weights) -> Iterator[Piece]:
         yield Piece(into, dense, (name,), done)
 
 
-def _dense(kernel: Tensor) -> Tensor:
+def _dense(kernel: Array) -> Array:
     """The weight of a convolution from a sparse one's kernel.
 
-    >>> import torch
-    >>> _dense(torch.arange(4.0)[:, None])[0, 0].tolist()  # one channel: places (0, 0), (1, 0), (0, 1), (1, 1) as (y, x)
+    >>> import numpy as np
+    >>> kernel = Array(np.arange(4.0)[:, None], "float64")
+    >>> _dense(kernel).values[0, 0].tolist()  # of one channel, (0, 0), (1, 0), (0, 1), (1, 1) as (y, x)
     [[0.0, 2.0], [1.0, 3.0]]
     """
     side = round(kernel.shape[0] ** 0.5)
     if kernel.ndim == 2:
         kernel = kernel[:, None]
-    return kernel.reshape(side, side, *kernel.shape[1:]).permute(3, 2, 1, 0).contiguous()
+    return kernel.reshape(side, side, *kernel.shape[1:]).transpose(3, 2, 1, 0)

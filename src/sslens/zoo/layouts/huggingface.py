@@ -4,8 +4,7 @@ them."""
 import re
 from collections.abc import Iterator
 
-import torch
-
+from sslens.zoo.arrays import join
 from sslens.zoo.claim import CLASSIFIER, MASK, Claim, Piece, Weights
 from sslens.zoo.dinov2 import to_timm
 from sslens.zoo.files import Contents
@@ -116,7 +115,7 @@ def pieces(weights: Weights) -> Iterator[Piece]:
         names = tuple(parts[part] for part in ("query", "key", "value") if part in parts)
         yield Piece(
             into,
-            torch.cat([weights[name] for name in names]),
+            join([weights[name] for name in names]),
             names,
             "queries, keys and values joined",
         )

@@ -91,7 +91,9 @@ def pieces(weights: Weights) -> Iterator[Piece]:
     for piece in to_timm(as_named(weights)):
         if re.search(r"\.mlp\.fc[12]\.weight$", piece.into) and piece.value.ndim == 4:
             yield replace(
-                piece, value=piece.value.flatten(1), done="1 × 1 convolution to a linear layer"
+                piece,
+                value=piece.value.reshape(len(piece.value.raw), -1),
+                done="1 × 1 convolution to a linear layer",
             )
         else:
             yield piece

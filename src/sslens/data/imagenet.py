@@ -1,0 +1,4 @@
+"""The colours of ImageNet: the mean and the standard deviation of each channel, in [0, 1]."""
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
