@@ -210,7 +210,12 @@ def all_pairs(
 
 
 def _blocks(models: Sequence[Grams]) -> list[range]:
-    """Numbers of consecutive models with about `TAPS` taps together."""
+    """Numbers of consecutive models with at most `TAPS` taps together, or of one that has more.
+
+    >>> model = Grams.of_features([torch.eye(4)] * 100)  # a hundred taps
+    >>> _blocks([model] * 5)
+    [range(0, 2), range(2, 4), range(4, 5)]
+    """
     edges, taps = [0], 0
     for number, model in enumerate(models):
         if taps and taps + len(model.taps) > TAPS:
