@@ -26,7 +26,7 @@ class Estimate:
         low: lower end of the interval; nan where there is none.
         high: upper end.
         over: what was resampled for the interval: "minibatches", "images" or "trainings".
-        n: how many of these there are.
+        n: how many of these there are; 0 where nobody counted.
 
     Raises:
         InputError: `over` is none of the three.
@@ -35,6 +35,8 @@ class Estimate:
     1
     >>> Estimate(0.5, 0.4, 0.6, "images", 10).sign is None  # too few images to decide
     True
+    >>> Estimate(0.5).n  # a number alone
+    0
     """
 
     value: float
