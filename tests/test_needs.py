@@ -18,7 +18,7 @@ from sslens.study.capturing import capture
 from sslens.study.contract import is_old, load_need, needs_of, wants_images
 from sslens.study.needs import REQUIRED
 from sslens.study.situation import Captured, Lack, Situation
-from sslens.study.tables import results_key
+from sslens.study.tables import ResultsKey
 
 NANO = "random:vit_nano_patch8_32"
 NEEDS, ANALYSES = names("study/needs"), names("analyses")
@@ -96,10 +96,10 @@ def test_an_analysis_is_given_the_types_of_its_needs(name: str) -> None:
 def test_the_key_of_results_is_json_and_knows_the_code(name: str, captured: Captured) -> None:
     models = captured.situation.models
     values = {need: load_need(need, name).gather(captured) for need in needs_of(name)}
-    key = results_key(name, models, values, seed=0)
-    assert json.loads(json.dumps(key)) == key
-    assert set(key["versions"]) == {"torch", "numpy", "scipy"}
-    assert key != results_key(name, models, values, seed=1)
+    key = ResultsKey.of(name, models, values, seed=0)
+    json.dumps(key.to_json())
+    assert set(key.versions) == {"torch", "numpy", "scipy"}
+    assert key != ResultsKey.of(name, models, values, seed=1)
 
 
 # ------------------------------------------------------------------------------------------

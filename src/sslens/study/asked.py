@@ -1,6 +1,6 @@
 """What a study is asked: declared in a few lines, in Python or in a file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import Field, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
@@ -100,13 +100,9 @@ class Study:
         """As a file that `sslens study` takes."""
         import yaml
 
-        return yaml.safe_dump(_plain(asdict(self)), sort_keys=False)
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: list(value) if isinstance(value, tuple) else value for key, value in values.items()
-    }
+        values = asdict(self)
+        lists = {key: list(value) for key, value in values.items() if isinstance(value, tuple)}
+        return yaml.safe_dump(values | lists, sort_keys=False)
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> Study:
@@ -144,20 +140,20 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Study:
             raise InputError(
                 f'The value of "{override}" is not YAML: {" ".join(str(error).split())}'
             ) from error
-    known = {entry.name: entry for entry in fields(Study)}
+    settings = {entry.name: entry for entry in fields(Study)}
     for key in values:
-        if key not in known:
-            raise InputError(f'A study has no "{key}" ({path}): {nearest(str(key), known)}')
+        if key not in settings:
+            raise InputError(f'A study has no "{key}" ({path}): {nearest(str(key), settings)}')
     if "models" not in values:
         raise InputError(f"{path} does not say models.")
-    return Study(**{key: _checked(known[key], value, path) for key, value in values.items()})
+    return Study(**{key: _check_value(settings[key], value, path) for key, value in values.items()})
 
 
-def _checked(entry: "Field[Any]", value: Any, path: Path) -> Any:
+def _check_value(entry: "Field[Any]", value: Any, path: Path) -> Any:
     """A value of a study file as its field has it; a single text will do for a list of them."""
     if entry.name in ("models", "analyses", "tokens"):
         texts = [value] if isinstance(value, str) else value
-        if isinstance(texts, list) and all(isinstance(each, str) for each in texts):
+        if isinstance(texts, list) and all(isinstance(text, str) for text in texts):
             return tuple(texts)
         expected = "a list of text"
     else:

@@ -1,6 +1,6 @@
 """What the needs of analyses ask of passes, and the values that are gathered from the results."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sslens.study.contract import load_need, needs_of
@@ -48,7 +48,7 @@ def capture(situation: Situation, passes: Sequence[ActivationPass], runner: Pass
     return Captured(situation, made, runner.store)
 
 
-def gather(captured: Captured, analyses: Iterable[str]) -> dict[str, Any]:
+def gather(captured: Captured, analyses: Iterable[str]) -> Mapping[str, Any]:
     """The value of every need that these analyses name."""
     return {name: need.gather(captured) for name, need in _load_needs(analyses).items()}
 

@@ -20,9 +20,9 @@ def load_need(name: str, analysis: str) -> ModuleType:
     Traceback (most recent call last):
     sslens.errors.InputError: The analysis cka-blocks names a need "gram": did you mean grams?
     """
-    known = names(NEEDS)
-    if name not in known:
-        raise InputError(f'The analysis {analysis} names a need "{name}": {nearest(name, known)}')
+    needs = names(NEEDS)
+    if name not in needs:
+        raise InputError(f'The analysis {analysis} names a need "{name}": {nearest(name, needs)}')
     return plugin(NEEDS, name)
 
 

@@ -57,14 +57,14 @@ def source_digest(
             continue
         source = _parse(path, function, store)
         contents[name] = source.digest
-        reached = [found for each in source.imports for found in _modules(root, each)]
-        waiting += [(found, None) for found in reached if found.split(".")[0] not in SILENT]
+        reached = [one for imported in source.imports for one in _modules(root, imported)]
+        waiting += [(one, None) for one in reached if one.split(".")[0] not in SILENT]
     return digest(sorted(contents.items()))
 
 
 @final
 @dataclass(frozen=True)
-class Source:
+class SourceCode:
     """What is read of a file.
 
     Attributes:
@@ -77,13 +77,13 @@ class Source:
     imports: tuple[str, ...]
 
 
-def _parse(path: Path, entry: str | None, store: Store | None) -> Source:
+def _parse(path: Path, entry: str | None, store: Store | None) -> SourceCode:
     """What counts of a file; parsed once for each text, in this process and in the store."""
     text = path.read_bytes()
     key = {"text": hashlib.sha256(text).hexdigest(), "entry": entry, "format": 1}
-    kept = store.read_json("sources", key) if store is not None else None
-    if kept is not None:
-        return Source(kept["digest"], tuple(kept["imports"]))
+    stored = store.read_json("sources", key) if store is not None else None
+    if stored is not None:
+        return SourceCode(stored["digest"], tuple(stored["imports"]))
     source = _parse_text(text, entry)
     if store is not None:
         store.write_json("sources", key, {"digest": source.digest, "imports": list(source.imports)})
@@ -91,14 +91,16 @@ def _parse(path: Path, entry: str | None, store: Store | None) -> Source:
 
 
 @lru_cache(maxsize=1024)
-def _parse_text(text: bytes, entry: str | None) -> Source:
+def _parse_text(text: bytes, entry: str | None) -> SourceCode:
     body = ast.parse(text).body
     body = [node for node in body if not _for_types(node)]
     if entry is not None:
         body = _reach(body, entry)
     tree = _strip(ast.Module(body, []))
     code = ast.dump(tree)
-    return Source(hashlib.sha256(code.encode()).hexdigest(), tuple(dict.fromkeys(_imports(tree))))
+    return SourceCode(
+        hashlib.sha256(code.encode()).hexdigest(), tuple(dict.fromkeys(_imports(tree)))
+    )
 
 
 def _for_types(node: ast.stmt) -> bool:

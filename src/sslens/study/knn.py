@@ -134,7 +134,7 @@ def run(
 
 @final
 @dataclass(frozen=True)
-class Job:
+class KnnJob:
     """Features of images to classify, and features of the bank; None where the images vote."""
 
     queries: "Features"
@@ -142,11 +142,11 @@ class Job:
     control: bool
 
 
-def _open(request: KnnRequest) -> Job:
+def _open(request: KnnRequest) -> KnnJob:
     from sslens.capture import open_features
 
     bank = None if request.bank is None else open_features(request.bank)
-    return Job(open_features(request.model), bank, False)
+    return KnnJob(open_features(request.model), bank, False)
 
 
 def _plan(
@@ -173,9 +173,9 @@ def _open_images(request: KnnRequest, quiet: bool) -> "tuple[ImageSet, ImageSet 
     sets = open_sets(sources, seed=request.seed, on_bad=request.on_bad, quiet=quiet)
     images, bank = sets["images"], sets["bank"]
     assert images is not None
-    for each, source in ((images, request.images), (bank, request.bank)):
-        if each is not None:
-            require_classes(each, str(source), "k-NN needs labelled ones")
+    require_classes(images, str(request.images), "k-NN needs labelled ones")
+    if bank is not None:
+        require_classes(bank, str(request.bank), "k-NN needs labelled ones")
     require_same_classes(images, bank, str(request.images), str(request.bank))
     return images, bank
 
@@ -207,11 +207,11 @@ def _describe(one: ActivationPass, taps: tuple[str, ...] | None) -> str:
     )
 
 
-def _pair(passes: list[ActivationPass], runner: PassRunner) -> list[Job]:
+def _pair(passes: list[ActivationPass], runner: PassRunner) -> list[KnnJob]:
     """The features of each member's images with those of the bank."""
     features = {(one.member.name, one.bank): made for one, (made,) in runner.run(passes)}
     return [
-        Job(features[one.member.name, False], features.get((one.member.name, True)), control)
+        KnnJob(features[one.member.name, False], features.get((one.member.name, True)), control)
         for one in passes
         if not one.bank
         for control in (one.member.control,)
@@ -219,7 +219,7 @@ def _pair(passes: list[ActivationPass], runner: PassRunner) -> list[Job]:
 
 
 def _sweep(
-    request: KnnRequest, jobs: list[Job], device: str, say: Callable[[str], None]
+    request: KnnRequest, jobs: list[KnnJob], device: str, say: Callable[[str], None]
 ) -> "list[Sweep]":
     from sslens.comparisons.knn_sweep import Sweep, choose_ks
 

@@ -198,8 +198,8 @@ def open_probe_sets(request: ProbeRequest, runner: PassRunner) -> ProbeSets:
     if request.folds is not None:
         return ProbeSets(request, model, classes, train, train, train)
     if "val" not in parts:
-        kept, held = held_out(train.labels, train.features.ids, seed=request.seed, classes=classes)
-        parts["val"], train = replace(train, rows=held), replace(train, rows=kept)
+        rest, held = held_out(train.labels, train.features.ids, seed=request.seed, classes=classes)
+        parts["val"], train = replace(train, rows=held), replace(train, rows=rest)
     return ProbeSets(request, model, classes, train, parts["val"], parts["test"])
 
 
@@ -217,10 +217,10 @@ def _capture(request: ProbeRequest, runner: PassRunner) -> tuple[Backbone, dict[
         runner.plan(member, images, Plan.draw(images.ids, BATCH, request.seed), [FeatureReducer()])
         for images in sets.values()
     ]
-    made = [features for _, (features,) in runner.run(passes)]
+    captured = [features for _, (features,) in runner.run(passes)]
     parts = {
         role: _part(features, images)
-        for (role, images), features in zip(sets.items(), made, strict=True)
+        for (role, images), features in zip(sets.items(), captured, strict=True)
     }
     return member.network, parts
 

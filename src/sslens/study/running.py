@@ -1,28 +1,23 @@
 """A study carried out: passes, then tables, then the report."""
 
-import importlib.metadata
-import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sslens import __version__
 from sslens.find import plugin
 from sslens.store import Store, home
 from sslens.study.asked import Study
 from sslens.study.capturing import capture, gather
 from sslens.study.contract import is_old
 from sslens.study.planning import StudyPlan, prepare
+from sslens.study.provenance import Provenance, describe_images
 from sslens.study.tables import compute_results
 
 if TYPE_CHECKING:
     from sslens.report.page import Section
     from sslens.table import Results
-
-#: libraries of which a report says the version
-LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pandas", "safetensors")
 
 
 def run(
@@ -58,42 +53,32 @@ def run(
         captured = capture(plan.situation, plan.passes, plan.runner)
     if not process.first:
         return None
-    values = gather(captured, plan.analyses)
-    return _write_report(
-        plan, values, out, store, began, command, title, (*notes, *plan.notes), study.yaml()
-    )
-
-
-def _write_report(
-    plan: StudyPlan,
-    values: Mapping[str, Any],
-    out: Path,
-    store: Store,
-    began: float,
-    command: str,
-    title: str | None,
-    notes: Sequence[str],
-    study: str,
-) -> Path:
     from sslens.claims import advice
     from sslens.report import page as report
     from sslens.report.verdicts import judge_all
     from sslens.report.writing.advice import sentences
 
-    models, seed = plan.situation.models, plan.study.seed
+    values = gather(captured, plan.analyses)
+    models, seed = plan.situation.models, study.seed
     with report.Draft(out) as draft:
         for name in plan.analyses:
             draft.add(_section(name, compute_results(name, models, values, seed, store)))
         results = {section.name: section.results for section in draft.sections}
         return draft.finish(
-            title=title or _title(models.studied, _images(plan)["name"]),
-            notes=notes,
+            title=title or title_of(plan),
+            notes=(*notes, *plan.notes),
             advice=sentences(advice.judge(results)),
             verdicts=judge_all(results),
             command=command,
-            study=study,
-            provenance=_provenance(plan, command, time.time() - began),
+            study=study.yaml(),
+            provenance=Provenance.of(plan, command, began).to_json(),
         )
+
+
+def title_of(plan: StudyPlan) -> str:
+    """The models and the images, by which a report is called unless it is given a title."""
+    images = describe_images(plan).name
+    return ", ".join(plan.situation.models.studied) + (f" on {images}" if images else "")
 
 
 def _section(name: str, results: "Results") -> "Section":
@@ -108,53 +93,3 @@ def _section(name: str, results: "Results") -> "Section":
     else:
         findings, figure = sentences(name, results), module.draw(results)
     return Section(name, module.TITLE, module.CAPTION, findings, results, figure)
-
-
-def _provenance(plan: StudyPlan, command: str, seconds: float) -> dict[str, Any]:
-    models = {}
-    for member in plan.members:
-        models[member.name] = {
-            "source": member.described.source,
-            "digest": member.described.digest,
-            "control": member.control,
-            **member.about.to_json(),
-        }
-        if member.fingerprint is not None:
-            models[member.name]["fingerprint"] = member.fingerprint.dtype
-    return {
-        "command": command,
-        "made": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
-        "seconds": round(seconds, 1),
-        "device": f"{plan.runner.device}, {plan.runner.precision}",
-        "versions": (
-            {"sslens": __version__, "python": platform.python_version()}
-            | {name: importlib.metadata.version(name) for name in LIBRARIES}
-        ),
-        "images": _images(plan),
-        "models": models,
-    }
-
-
-def _title(models: Sequence[str], images: str | None) -> str:
-    return ", ".join(models) + (f" on {images}" if images else "")
-
-
-def _images(plan: StudyPlan) -> dict[str, Any]:
-    """The images as provenance has them, or as the first fingerprint tells of them; of paths alone
-    there are none."""
-    if plan.images is not None:
-        return {
-            "name": plan.images.name,
-            "count": len(plan.images),
-            "digest": plan.images.digest,
-            "skipped": [list(each) for each in plan.images.skipped],
-        }
-    first = plan.members[0].fingerprint
-    if first is None:
-        return {"name": None, "count": 0, "digest": None, "skipped": []}
-    return {
-        "name": first.images["name"],
-        "count": len(first.ids),
-        "digest": first.images["content"],
-        "skipped": [],
-    }

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, TypeVar, final
 
 from sslens.store import Store, digest
 from sslens.study.asked import Study
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from sslens.capture import Reducer
     from sslens.comparisons.inputs import Models
     from sslens.data.images import ImageSet
+
+#: what a reducer makes: Grams or Features
+Noun = TypeVar("Noun")
 
 
 @final
@@ -80,7 +83,7 @@ class Captured:
     made: Mapping[tuple[str, bool, str], Any]
     store: Store | None = None
 
-    def of(self, reducer: "Reducer[Any]", *, bank: bool = False) -> dict[str, Any]:
+    def of(self, reducer: "Reducer[Noun]", *, bank: bool = False) -> "dict[str, Noun]":
         """What a reducer made of each model that has such taps, by name, in the models' order."""
         key = identify(reducer)
         names = [member.name for member in self.situation.members]

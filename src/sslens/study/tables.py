@@ -1,9 +1,9 @@
 """The tables of an analysis: from the store where they are as fresh as the code, or computed."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 from sslens.find import plugin
 from sslens.store import Store, digest
@@ -30,38 +30,64 @@ def compute_results(
     """
     from sslens.table import Results
 
-    key = results_key(analysis, models, values, seed, store)
-    kept = store.read_json("tables", key)
-    if kept is not None:
-        return Results.from_json(kept)
+    key = ResultsKey.of(analysis, models, values, seed, store)
+    stored = store.read_json("tables", key.to_json())
+    if stored is not None:
+        return Results.from_json(stored)
     results = _compute(analysis, plugin("analyses", analysis), models, values, seed)
-    provenance = {"analysis": analysis, "key": digest(key)}
+    provenance = {"analysis": analysis, "key": digest(key.to_json())}
     results = Results(
         {name: replace(table, provenance=provenance) for name, table in results.tables.items()}
     )
-    store.write_json("tables", key, results.to_json())
+    store.write_json("tables", key.to_json(), results.to_json())
     return results
 
 
-def results_key(
-    analysis: str,
-    models: "Models",
-    values: Mapping[str, Any],
-    seed: int,
-    store: Store | None = None,
-) -> dict[str, Any]:
-    """Everything that decides the results of an analysis: code, libraries, models and needs."""
-    module = f"analyses.{analysis.replace('-', '_')}"
-    return {
-        "analysis": analysis,
-        "sources": source_digest(module, entry="compute", store=store),
-        "versions": versions(),
-        "models": [
-            [model.name, model.control, model.digest, model.about.to_json()] for model in models
-        ],
-        "seed": seed,
-        "needs": {need: load_need(need, analysis).key(values[need]) for need in needs_of(analysis)},
-    }
+@final
+@dataclass(frozen=True)
+class ResultsKey:
+    """Everything that decides the results of an analysis.
+
+    Attributes:
+        analysis: its name.
+        sources: the digest of the code that its computation reaches.
+        versions: of the libraries that compute.
+        models: name, whether it is a control, digest and what is known of each model.
+        seed: of the study.
+        needs: what of each need's value decides the numbers.
+    """
+
+    analysis: str
+    sources: str
+    versions: Mapping[str, str]
+    models: tuple[tuple[str, bool, str | None, Mapping[str, Any]], ...]
+    seed: int
+    needs: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        analysis: str,
+        models: "Models",
+        values: Mapping[str, Any],
+        seed: int,
+        store: Store | None = None,
+    ) -> "ResultsKey":
+        """The key of an analysis of these models and these values of its needs."""
+        module = f"analyses.{analysis.replace('-', '_')}"
+        needs = {need: load_need(need, analysis).key(values[need]) for need in needs_of(analysis)}
+        return cls(
+            analysis,
+            source_digest(module, entry="compute", store=store),
+            versions(),
+            tuple((one.name, one.control, one.digest, one.about.to_json()) for one in models),
+            seed,
+            needs,
+        )
+
+    def to_json(self) -> Mapping[str, Any]:
+        """The key as JSON values."""
+        return vars(self)
 
 
 def _compute(

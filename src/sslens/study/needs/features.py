@@ -27,7 +27,7 @@ def gather(captured: Captured) -> FeatureSets:
     return FeatureSets(captured.of(reducer), captured.of(reducer, bank=True))
 
 
-def key(value: FeatureSets) -> dict[str, Any]:
+def key(value: FeatureSets) -> dict[str, dict[str, Any]]:
     """The key of each model's features."""
     return {
         role: {name: dict(features.key) for name, features in sets.items()}

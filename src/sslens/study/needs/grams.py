@@ -36,7 +36,7 @@ def gather(captured: Captured) -> GramSets:
     return gathered
 
 
-def key(value: GramSets) -> dict[str, Any]:
+def key(value: GramSets) -> dict[str, dict[str, Any]]:
     """The key of each model's Grams, by tokens."""
     return {
         tokens: {name: dict(grams.key) for name, grams in sets.items()}

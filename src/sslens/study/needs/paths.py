@@ -34,6 +34,6 @@ def _look_up(situation: Situation) -> Paths:
     return {name: table for name, table in paths.items() if table is not None}
 
 
-def key(value: Paths) -> dict[str, Any]:
+def key(value: Paths) -> dict[str, tuple[str, dict[str, Any]]]:
     """The whole tables, and what is known of them."""
-    return {name: [path.csv(), dict(path.provenance)] for name, path in value.items()}
+    return {name: (path.csv(), dict(path.provenance)) for name, path in value.items()}

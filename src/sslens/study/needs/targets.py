@@ -55,9 +55,9 @@ def _look_at(images: "ImageSet", store: "Store | None") -> "dict[str, np.ndarray
     from sslens.store import digest
 
     key = {"images": images.content, "ids": digest(images.ids), "version": VERSION}
-    kept = store.read("appearance", key) if store is not None else None
-    if kept is not None:
-        return {name: kept[name].numpy() for name in NAMES}
+    stored = store.read("appearance", key) if store is not None else None
+    if stored is not None:
+        return {name: stored[name].numpy() for name in NAMES}
     measured = measure_appearance(images)
     if store is not None:
         tensors = {name: torch.from_numpy(numbers) for name, numbers in measured.items()}

@@ -26,6 +26,6 @@ def gather(captured: Captured) -> WideGrams:
     return captured.of(reducer)
 
 
-def key(value: WideGrams) -> dict[str, Any]:
+def key(value: WideGrams) -> dict[str, dict[str, Any]]:
     """The key of each model's Grams."""
     return {name: dict(grams.key) for name, grams in value.items()}
