@@ -30,6 +30,10 @@ from frozen.cases import Case
 WEIGHTS = 5e-4
 
 
+#: the longest cases, of which the analyses are in shorter ones too
+LONG = ("blocks", "paths", "bank", "factors")
+
+
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the frozen files, where the test works."""
@@ -66,7 +70,12 @@ def held(case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", [case for case in cases.CASES if not case.slow], ids=lambda case: case.name
+    "case",
+    [
+        pytest.param(case, id=case.name, marks=[pytest.mark.slow] if case.name in LONG else [])
+        for case in cases.CASES
+        if not case.slow
+    ],
 )
 def test_tables_are_as_they_were(files: Path, case: Case) -> None:
     before = stored(files)
