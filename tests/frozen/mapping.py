@@ -167,7 +167,7 @@ def old_table(name: str, new: Mapping[str, Mapping[str, Any]], old: pd.DataFrame
             gives them.
         old: the table of before, of which the columns and their types are taken.
     """
-    if name not in PARTS or "row" in new.get(name, {}).get("columns", {}):
+    if name not in PARTS:
         return frame_of(new[name])
     tables = _list_tables(name, new)
     frames = [
@@ -213,6 +213,8 @@ def _with_types(frame: pd.DataFrame, old: pd.DataFrame) -> pd.DataFrame:
         kind = old[name].dtype
         if kind.kind == "b":
             columns[name] = column.eq(True)
+        elif kind.kind in "iu" and column.notna().all():
+            columns[name] = column.astype(kind)
         elif kind.kind in "fiu":
             columns[name] = column.astype(float)
         else:
