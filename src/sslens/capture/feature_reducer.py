@@ -247,7 +247,7 @@ def _labelled(features: Features, request: PassRequest) -> Features:
     return features.labelled(labels, images.classes)
 
 
-def _key(request: PassRequest, columns: Mapping[Column, int]) -> dict[str, Any]:
+def _key(request: PassRequest, columns: Mapping[Column, int]) -> Mapping[str, Any]:
     """What decides features, and the order of their rows."""
     return {
         "reducer": FeatureReducer.kind,

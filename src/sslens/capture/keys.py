@@ -68,7 +68,7 @@ class PassRequest:
         return cls(model, images, plan, model.pick(taps), precision)
 
     @functools.cached_property
-    def seen(self) -> dict[str, Any]:
+    def seen(self) -> Mapping[str, Any]:
         """What decides the outputs of the model, whatever is made of them: plain JSON values."""
         return {
             "weights": self.model.digest,
@@ -77,7 +77,7 @@ class PassRequest:
             "precision": self.precision,
         }
 
-    def key(self, kind: str, version: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+    def key(self, kind: str, version: int, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         """Everything that decides what a reducer makes of this pass."""
         return {
             "reducer": kind,

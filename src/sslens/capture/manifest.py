@@ -68,7 +68,7 @@ class Manifest:
     shard: int
 
     @property
-    def key(self) -> dict[str, Any]:
+    def key(self) -> Mapping[str, Any]:
         """What decided the features."""
         return {
             "weights": self.model["digest"],

@@ -63,7 +63,7 @@ def is_fingerprint(path: Path) -> bool:
         return False
 
 
-def read_header(path: Path) -> dict[str, Any]:
+def read_header(path: Path) -> Mapping[str, Any]:
     """The entry of a fingerprint, of a format that is known and with everything in it.
 
     Raises:

@@ -153,7 +153,7 @@ class _Coded:
 
     def scores(
         self, predicted: Float64[Tensor, "test target"], draws: Float64[Tensor, "replicate test"]
-    ) -> dict[str, Any]:
+    ) -> Mapping[str, Any]:
         """Value, interval, chance and what is decoded."""
         if self.kind == "categorical":
             # a class that no training image has is never predicted, and never right

@@ -1,7 +1,7 @@
 """What a grid of probes says: the papers' mean of the best five, and the point chosen on other
 images than it is tested on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +124,7 @@ def table(outcomes: Sequence[Outcome], grid: Sequence[Point]) -> "Table":
     return Table(pd.DataFrame([_row(each, grid) for each in outcomes], columns=list(UNITS)), UNITS)
 
 
-def _row(found: Outcome, grid: Sequence[Point]) -> dict[str, Any]:
+def _row(found: Outcome, grid: Sequence[Point]) -> Mapping[str, Any]:
     taps, poolings = zip(*found.head.columns, strict=True)
     point = grid[found.point]
     return {
