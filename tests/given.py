@@ -9,8 +9,7 @@ from sslens.figure import Figure
 from sslens.find import plugin
 from sslens.models.about import About
 from sslens.report import writing
-from sslens.study.contract import is_old, needs_of
-from sslens.study.tables import as_inputs
+from sslens.study.contract import needs_of
 from sslens.table import Results
 
 
@@ -47,8 +46,6 @@ def compute(name: str, given: Given) -> Results:
     """The results of an analysis that is given the needs that it names, and nothing else."""
     module = plugin("analyses", name)
     values = {need: given.values[need] for need in needs_of(name)}
-    if is_old(module):
-        return Results({name: module.compute(as_inputs(given.models, values, 0))})
     results: Results = module.compute(given.models, **values)
     return results
 
@@ -56,15 +53,12 @@ def compute(name: str, given: Given) -> Results:
 def draw(name: str, results: Results) -> Figure:
     """The figure of an analysis."""
     module = plugin("analyses", name)
-    figure: Figure = module.draw(results.tables[name] if is_old(module) else results)
+    figure: Figure = module.draw(results)
     return figure
 
 
 def write(name: str, results: Results) -> tuple[str, ...]:
     """What the results of an analysis say."""
-    module = plugin("analyses", name)
-    if is_old(module):
-        return tuple(module.findings(results.tables[name]))
     return writing.sentences(name, results)
 
 
@@ -78,7 +72,4 @@ def ask(name: str, question: str, models: Models) -> Any:
     module = plugin("analyses", name)
     if not hasattr(module, question):
         return None
-    if is_old(module):
-        about = {model.name: model.about for model in models}
-        return getattr(module, question)(about, models.controls)
     return getattr(module, question)(models)

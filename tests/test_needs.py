@@ -15,7 +15,7 @@ from sslens.find import names, plugin
 from sslens.store import Store
 from sslens.study import Study, prepare
 from sslens.study.capturing import capture
-from sslens.study.contract import is_old, load_need, needs_of, wants_images
+from sslens.study.contract import load_need, needs_of, wants_images
 from sslens.study.needs import REQUIRED
 from sslens.study.situation import Captured, Lack, Situation
 from sslens.study.tables import ResultsKey
@@ -83,9 +83,6 @@ def test_reducers_of_a_need_are_the_same_again(name: str, captured: Captured) ->
 def test_an_analysis_is_given_the_types_of_its_needs(name: str) -> None:
     module = plugin("analyses", name)
     assert needs_of(name)
-    if is_old(module):
-        assert all(need in NEEDS for need in needs_of(name))
-        return
     hints = typing.get_type_hints(module.compute)
     for need in needs_of(name):
         assert hints[need] == load_need(need, name).TYPE, need

@@ -647,7 +647,7 @@ def test_fingerprints_alone_need_no_images(tmp_path: Path) -> None:
     ("made", "said"),
     [
         ({"images": "scenes:1:18"}, "cannot be compared: .* ids differ"),
-        ({"batch": 9}, r"in minibatches of (9 and 8|8 and 9)\. Make both with the same --batch"),
+        ({"batch": 9}, r"in minibatches of (9 and 8|8 and 9)\. Make both with the same batch"),
     ],
 )
 def test_a_fingerprint_of_other_images_or_minibatches_is_refused(

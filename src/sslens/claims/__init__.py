@@ -15,3 +15,6 @@ sentence a verdict. `advice` is one of the folder whose `judge` returns recommen
 
 `sslens.report.verdicts.judge_all` asks all claims.
 """
+
+#: what each file of this folder has
+REQUIRED = ("WORDS", "READS", "judge")

@@ -1,7 +1,7 @@
 """C1: joint-embedding models are alike, and reconstruction models differ from them (figure 1 of
 Shekhar et al., 2022; figure 1a of 2023)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from sslens.comparisons.pairs import read_contrast
 from sslens.comparisons.panels import list_tokens_in
@@ -85,11 +85,11 @@ def _list_members(blocks: Results, tokens: str | None = None) -> dict[str, tuple
     }
 
 
-def _refuse(members: Mapping[str, Sequence[str]], tokens: str = "") -> Verdict:
+def _refuse(members: Mapping[str, tuple[str, ...]], tokens: str = "") -> Verdict:
     """The verdict where models are missing."""
     je, rec = (len(members.get(family, ())) for family in (JE, REC))
     why = (
         f"it needs two pre-trained {JE} models and a pre-trained {REC} model that are no CNNs, and"
         f" there are {je} and {rec}"
     )
-    return Verdict("c1", "not run", why=why, members=dict(members), tokens=tokens)
+    return Verdict("c1", "not run", why=why, members=members, tokens=tokens)

@@ -107,7 +107,10 @@ def permutation_nulls(
                     if lengths[i]:
                         top[i, j, some] = part.amax(1).numpy()
     pairs = itertools.combinations(range(len(models)), 2)
-    return {(i, j): _compare_with_null(minibatch_cka(models[i], models[j]), top[i, j], beaten) for i, j in pairs}
+    return {
+        (i, j): _compare_with_null(minibatch_cka(models[i], models[j]), top[i, j], beaten)
+        for i, j in pairs
+    }
 
 
 def _unit(model: Grams) -> Float32[Tensor, "tap entry"]:
@@ -133,7 +136,9 @@ def _compare_with_null(
     return Null(p, float(np.sort(top)[-beaten]) + TIE)
 
 
-def permute_entries(sizes: Int[np.ndarray, " batch"], rng: np.random.Generator) -> Int[Tensor, " entry"]:
+def permute_entries(
+    sizes: Int[np.ndarray, " batch"], rng: np.random.Generator
+) -> Int[Tensor, " entry"]:
     """The place from which each entry of the packed operands, minibatch by minibatch, comes when
     images are permuted within minibatches.
 

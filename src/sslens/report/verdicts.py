@@ -29,9 +29,7 @@ def judge_all(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
         results: of the analyses that ran, by the analysis' name.
     """
     claims = [plugin("claims", name) for name in names("claims")]
-    answers = [
-        claim.judge(results) for claim in claims if set(getattr(claim, "READS", ())) & set(results)
-    ]
+    answers = [claim.judge(results) for claim in claims if set(claim.READS) & set(results)]
     return tuple(one for answer in answers for one in answer if isinstance(one, Verdict))
 
 
@@ -41,7 +39,8 @@ def make_table(verdicts: Sequence[Verdict]) -> Table:
 
     rows = []
     for verdict in verdicts:
-        row = {"claim": verdict.claim, "tokens": verdict.tokens, "outcome": verdict.outcome}
+        row: dict[str, str | float] = {"claim": verdict.claim, "tokens": verdict.tokens}
+        row["outcome"] = verdict.outcome
         if verdict.contrast is not None:
             difference = verdict.contrast.difference
             row |= {"a": verdict.contrast.a, "b": verdict.contrast.b}

@@ -7,9 +7,8 @@ from typing import final
 
 from sslens.errors import InputError
 from sslens.find import names, plugin
-from sslens.study.contract import is_old, load_need, needs_of
+from sslens.study.contract import load_need, needs_of
 from sslens.study.situation import Lack, Situation
-from sslens.study.tables import about_by_name
 
 
 @final
@@ -65,23 +64,14 @@ def _lack(name: str, module: ModuleType, situation: Situation) -> Lack | None:
             return lack
     if not hasattr(module, "without"):
         return None
-    reason = module.without(*_arguments(module, situation))
+    reason = module.without(situation.models)
     return None if reason is None else Lack(reason)
 
 
 def _on_request(module: ModuleType, situation: Situation) -> bool:
     if hasattr(module, "on_request"):
-        return bool(module.on_request(*_arguments(module, situation)))
+        return bool(module.on_request(situation.models))
     return bool(getattr(module, "ON_REQUEST", False))
-
-
-def _arguments(module: ModuleType, situation: Situation) -> tuple[object, ...]:
-    """What an analysis' `without` and `on_request` are given: the models, and an old one what is
-    known of them and the names of controls."""
-    models = situation.models
-    if not is_old(module):
-        return (models,)
-    return about_by_name(models), list(models.controls)
 
 
 def _note(lacks: Mapping[str, Lack]) -> list[str]:

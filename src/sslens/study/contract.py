@@ -34,13 +34,7 @@ def needs_of(analysis: str) -> tuple[str, ...]:
     """
     from sslens.comparisons.inputs import needs
 
-    module = plugin("analyses", analysis)
-    return tuple(module.NEEDS) if is_old(module) else needs(module)
-
-
-def is_old(module: ModuleType) -> bool:
-    """Whether an analysis still takes `Inputs` (which goes with the last of them)."""
-    return hasattr(module, "NEEDS")
+    return needs(plugin("analyses", analysis))
 
 
 def wants_images(analysis: str) -> bool:

@@ -10,7 +10,6 @@ from sslens.find import plugin
 from sslens.store import Store, home
 from sslens.study.asked import Study
 from sslens.study.capturing import capture, gather
-from sslens.study.contract import is_old
 from sslens.study.planning import StudyPlan, prepare
 from sslens.study.provenance import Provenance, describe_images
 from sslens.study.tables import compute_results
@@ -87,9 +86,5 @@ def _section(name: str, results: "Results") -> "Section":
     from sslens.report.writing import sentences
 
     module = plugin("analyses", name)
-    if is_old(module):
-        table = results.tables[name]
-        findings, figure = tuple(module.findings(table)), module.draw(table)
-    else:
-        findings, figure = sentences(name, results), module.draw(results)
+    findings, figure = sentences(name, results), module.draw(results)
     return Section(name, module.TITLE, module.CAPTION, findings, results, figure)

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any, final
 
 from sslens.find import plugin
 from sslens.store import Store, digest
-from sslens.study.contract import is_old, load_need, needs_of
+from sslens.study.contract import load_need, needs_of
 from sslens.study.freshness import source_digest, versions
 
 if TYPE_CHECKING:
-    from sslens.comparisons.inputs import Inputs, Models
-    from sslens.models.about import About
+    from sslens.comparisons.inputs import Models
     from sslens.table import Results
 
 
@@ -93,54 +92,7 @@ class ResultsKey:
 def _compute(
     analysis: str, module: ModuleType, models: "Models", values: Mapping[str, Any], seed: int
 ) -> "Results":
-    from sslens.table import Results
-
-    if is_old(module):
-        return Results({analysis: module.compute(as_inputs(models, values, seed))})
     results: Results = module.compute(
         models, **{need: values[need] for need in needs_of(analysis)}, seed=seed
     )
     return results
-
-
-def about_by_name(models: "Models") -> dict[str, "About"]:
-    """What is known of each model, as an analysis takes it that still takes `Inputs`."""
-    return {
-        model.name: replace(model.about, more={**model.about.more, "digest": model.digest})
-        for model in models
-    }
-
-
-def as_inputs(models: "Models", values: Mapping[str, Any], seed: int) -> "Inputs":
-    """The values of needs as an analysis takes them that still takes `Inputs`."""
-    from sslens.comparisons.inputs import (
-        Factors,
-        FeatureSets,
-        Inputs,
-        Labels,
-        ProbeSettings,
-    )
-
-    features: FeatureSets = values.get("features", FeatureSets({}))
-    labels: Labels = values.get("labels", Labels({}))
-    factors: Factors | None = values.get("factors")
-    probes: ProbeSettings = values.get("probes", ProbeSettings())
-    return Inputs(
-        models=models.studied,
-        controls=models.controls,
-        about=about_by_name(models),
-        grams=values.get("grams", {}),
-        wide=values.get("wide", {}),
-        features=features.images,
-        bank=features.bank,
-        labels=labels.images,
-        bank_labels=labels.bank,
-        classes=labels.classes,
-        seed=seed,
-        factors=None if factors is None else factors.images,
-        bank_factors=None if factors is None else factors.bank,
-        paths=values.get("paths", {}),
-        grid=probes.grid,
-        device=probes.device,
-        quiet=probes.quiet,
-    )
