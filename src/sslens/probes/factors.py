@@ -1,6 +1,7 @@
 """What a layer knows of the factors that images were generated with: position, size, orientation,
 hue, texture, …."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
