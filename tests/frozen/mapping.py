@@ -123,41 +123,6 @@ def frame_of(table: Mapping[str, Any]) -> pd.DataFrame:
     )
 
 
-#: the value of the old column `row` by new table; None where there was no such row
-PAIRS = {"cells": "cell", "means": "mean", "late": "late", "families": "families"}
-FAMILIES = {
-    "families-all-pairs": "families, all pairs of taps",
-    "families-by-depth": "families at a depth",
-    "families-controls": None,
-    "family-members": None,
-}
-#: the same of every analysis whose table was split, by analysis
-ROWS: dict[str, dict[str, str | None]] = {
-    "cka-blocks": {**PAIRS, **FAMILIES},
-    "cka-layer-types": {
-        **PAIRS,
-        **FAMILIES,
-        "types": "types",
-        "families-types": "families, types",
-    },
-    "cka-msn": {**PAIRS},
-    "cka-finetune": {
-        **PAIRS,
-        "matched": "matched",
-        "fine-tuned": "fine-tuned",
-        "beyond-control": "beyond the control",
-        "families-rise-by-type": "rise by type",
-        "families-beyond-control": "beyond the control",
-    },
-    "cka-distance": {
-        "curves": "curve",
-        "control": "control",
-        "objective": "objective",
-        "objective-by-distance": "objective at a distance",
-    },
-}
-
-
 def old_table(name: str, new: Mapping[str, Mapping[str, Any]], old: pd.DataFrame) -> pd.DataFrame:
     """The table of before, made of the tables that a command saves now.
 
