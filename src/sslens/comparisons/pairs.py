@@ -19,15 +19,15 @@ from sslens.comparisons.inputs import Models
 from sslens.comparisons.nulls import PERMUTATIONS as PERMUTATIONS
 from sslens.comparisons.nulls import Null, permutation_nulls, same_depth
 from sslens.comparisons.roles import find_twins
+from sslens.comparisons.rows import Row as Row
+from sslens.comparisons.rows import make_results as make_tables
 from sslens.measures.cka import Comparison
 from sslens.models.taps import Tap
 from sslens.statistics.estimate import Contrast, Estimate
 from sslens.statistics.sampled import REPLICATES as REPLICATES
 from sslens.statistics.sampled import Sampled
-from sslens.table import Results, Table
+from sslens.table import Results
 
-#: a row of a table: values by column
-Row = dict[str, Any]
 #: every column of the tables of CKA, and what it holds
 UNITS = {
     "model_a": "name of a model, or of a family where many pairs of models are averaged",
@@ -289,46 +289,20 @@ def make_results(
     tables: Mapping[str, Sequence[str]],
     units: Mapping[str, str] = UNITS,
 ) -> Results:
-    """Tables of rows that each come with the name of their table.
-
-    A table without rows is left out, but for the first, so that there always is one. A column of
-    text or of numbers that a row does not say is empty there.
+    """Tables of rows of pairs, as `sslens.comparisons.rows.make_results` makes them.
 
     Args:
         rows: the name of a table and a row of it, in the order of the rows.
         tables: the columns of each table, in the order of the tables.
         units: what each column holds.
 
-    Raises:
-        ValueError: a row has a column that its table has not.
-
-    >>> rows = [("means", {"model_a": name, "cka": 0.5}) for name in ("mae", "dino")]
+    >>> names = "mae", "dino"
+    >>> rows = [("means", {"model_a": name, "cka": 0.5}) for name in names]
     >>> results = make_results(rows, {"means": ("model_a", "less", "cka"), "late": ("cka",)})
     >>> results["means"].model_a.tolist(), results["means"].less.tolist(), "late" in results
     (['mae', 'dino'], ['', ''], False)
     """
-    by_table: dict[str, list[Row]] = {name: [] for name in tables}
-    for name, row in rows:
-        by_table[name].append(row)
-    first = next(iter(tables))
-    return Results(
-        {
-            name: _make_table(by_table[name], columns, units)
-            for name, columns in tables.items()
-            if by_table[name] or name == first
-        }
-    )
-
-
-def _make_table(rows: Sequence[Row], columns: Sequence[str], units: Mapping[str, str]) -> Table:
-    extra = sorted({column for row in rows for column in row} - set(columns))
-    if extra:
-        raise ValueError(f"columns that the table has not: {', '.join(extra)}")
-    frame = pd.DataFrame(list(rows), columns=list(columns))
-    for column in frame.columns.intersection(TEXTS):
-        texts = frame[column].astype(object)
-        frame[column] = texts.where(frame[column].notna(), "").astype(str)
-    return Table(frame, {column: units[column] for column in columns})
+    return make_tables(rows, tables, units, TEXTS)
 
 
 def select_pair(rows: pd.DataFrame, a: str, b: str, tokens: str) -> pd.DataFrame:
