@@ -205,8 +205,8 @@ def opened(path: Path) -> Iterator[Any]:
     except SafetensorError as error:
         raise InputError(
             f"{path} is not a whole safetensors file ({path.stat().st_size:,} bytes; {error}): it"
-            " was cut off in writing or copying. Copy it again, or go on with the run that wrote"
-            " it."
+            " was cut off in writing or copying.",
+            mend="copy it again, or go on from the run that wrote it with {resume=True}",
         ) from error
 
 
