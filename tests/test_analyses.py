@@ -333,7 +333,7 @@ def test_every_analysis_has_something_to_show_of_both_families(name: str) -> Non
     assert write(name, results_of(name, "both families"))
 
 
-# ---------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # CKA, golden
 
 
@@ -492,7 +492,7 @@ def test_pairs_are_held_against_permuted_images_as_each_alone_is() -> None:
             np.testing.assert_allclose(cells.threshold, null.threshold, rtol=0, atol=1e-6)
 
 
-# ---------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # controls
 
 
@@ -525,7 +525,7 @@ def test_random_initialisations_of_another_architecture_are_no_control() -> None
     assert find_twins(one, "mae", "moco") is None  # one has no twin
 
 
-# ---------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # k-NN, golden
 
 

@@ -146,7 +146,7 @@ def test_a_quantity_that_does_not_vary_in_a_layer_s_images_is_undefined() -> Non
     assert to_plotly(cka_targets.draw(results)).data
 
 
-# ----------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # what images look like
 
 
@@ -183,7 +183,7 @@ def test_local_contrast_is_blind_to_what_varies_slowly() -> None:
     assert numbers["luminance"][1, 0] == pytest.approx(150 / 255)
 
 
-# ----------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # the need, and the whole
 
 

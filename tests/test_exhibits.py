@@ -157,7 +157,7 @@ def resampled(pairs: Sequence[tuple[str, str]], kind: str = "block") -> np.ndarr
     )
 
 
-# ---------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # cka-blocks
 
 
@@ -277,7 +277,7 @@ def test_a_cnn_is_in_no_family_of_transformers() -> None:
     assert pair.cka == pytest.approx(cells[NEAREST, np.arange(9)].mean(), abs=1e-12)
 
 
-# ---------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # cka-layer-types
 
 
@@ -299,7 +299,7 @@ def test_fc1_is_alike_where_attention_and_normalisation_are_not() -> None:
     assert "more alike in fc1 than in attention (qkv)" in said
 
 
-# ---------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # cka-distance
 
 
@@ -334,7 +334,7 @@ def test_distances_are_those_of_relative_depths() -> None:
     np.testing.assert_allclose(curve.cka, offset, atol=1e-12)
 
 
-# ---------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # cka-msn
 
 
@@ -375,7 +375,7 @@ def test_without_msn_there_is_nothing_to_show(models: list[str], reason: str | N
     assert said is None if reason is None else reason in said
 
 
-# ---------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # cka-finetune
 
 
@@ -536,7 +536,7 @@ def test_a_fine_tuned_model_is_matched_with_the_seed_that_it_began_with() -> Non
     assert describe_match(models, "ft 2", "seed 0") == "ft 2 from seed 0: both mae, vit"
 
 
-# ---------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # cka-convergence
 
 
@@ -595,7 +595,7 @@ def test_taps_are_paired_by_kind_and_depth() -> None:
     assert matched(a, b) == [(1, 1)]
 
 
-# ---------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # other-measures
 
 

@@ -99,7 +99,7 @@ def test_the_key_of_results_is_json_and_knows_the_code(name: str, captured: Capt
     assert key != ResultsKey.of(name, models, values, seed=1)
 
 
-# ------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # what is wrong with a plug-in
 
 

@@ -119,7 +119,7 @@ def only(frame: pd.DataFrame, **wanted: Any) -> Any:
     return frame.iloc[0]
 
 
-# --------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # probe-layers
 
 
@@ -272,7 +272,7 @@ def test_probes_of_layers_are_drawn_by_depth(layered: tuple[Given, Results]) -> 
     assert lines["pixels"].y[0] == lines["pixels"].y[1]
 
 
-# --------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # probe-depth
 
 
@@ -325,7 +325,7 @@ def test_what_depth_gains_is_held_against_the_other_family_and_another_seed(
     assert [line.x.tolist() for line in below[0].lines] == [[1, 2, 3]] * 3  # type: ignore[union-attr]
 
 
-# --------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # factors-depth
 
 
@@ -374,7 +374,7 @@ def test_a_factor_that_only_one_tap_holds_is_found_there() -> None:
         compute("factors-depth", given.but(factors=Factors(frames["images"])))
 
 
-# --------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # what they share
 
 
@@ -492,7 +492,7 @@ def test_a_study_plans_what_its_images_allow(tmp_path: Path) -> None:
         Study(("pixels",), "scenes", grid="large")
 
 
-# --------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # advice
 
 

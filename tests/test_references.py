@@ -64,6 +64,11 @@ def test_fine_tunings_are_of_one_recipe_and_of_references(name: str, tmp_path: P
     assert "--path" in command
 
 
+def forget_cards() -> None:
+    for kept in (cards._cards, cards._values, cards._read_card):
+        kept.cache_clear()
+
+
 @pytest.fixture
 def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder that cards are packed into, and read from."""
@@ -72,9 +77,9 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(PACKING, "BANK", "scenes:2:30")
     monkeypatch.setattr(PACKING, "QUERIES", "scenes:1:10")
     monkeypatch.setattr(cards, "_FOLDER", tmp_path / "cards")
-    cards._cards.cache_clear()
+    forget_cards()
     yield tmp_path
-    cards._cards.cache_clear()
+    forget_cards()
 
 
 def test_a_fine_tuned_model_is_packed_with_its_path(
@@ -93,11 +98,11 @@ def test_a_fine_tuned_model_is_packed_with_its_path(
         name=name,
         path=True,
     )
-    cards._cards.cache_clear()
+    forget_cards()
     PACKING.pack([name, "scenes_mae_ft"], shelf)
     judged = capsys.readouterr().out.splitlines()[-1]
     assert judged.startswith(f"| `{name}` | {4 * MAKE.BATCH} | 0.1 of 10 |")
-    cards._cards.cache_clear()
+    forget_cards()
     assert list(cards.cards()) == [name]
     packed = sslens.load(name)
     assert packed.source == name

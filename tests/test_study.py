@@ -160,7 +160,7 @@ def figures(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((out / "figures").iterdir())}
 
 
-# -----------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # carried out
 
 
@@ -277,7 +277,7 @@ def test_a_changed_image_is_computed_again(done: Done, tmp_path: Path) -> None:
     assert all(p.missing for p in planned.passes)
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # the plan
 
 
@@ -424,7 +424,7 @@ def test_a_bank_with_other_classes_is_refused(done: Done, tmp_path: Path) -> Non
         study.prepare(replace(done.asked, bank=str(bank)), done.store, quiet=True)
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # the file
 
 
@@ -576,7 +576,7 @@ def test_every_setting_survives_the_file(tmp_path: Path) -> None:
     assert list(itertools.chain(("models", "images"), apart)) == list(vars(asked))
 
 
-# -------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 # fingerprints and processes
 
 

@@ -9,7 +9,6 @@ it.
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -40,6 +39,8 @@ def digest(value: Any) -> str:
     '015abd7f'
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    import hashlib  # which loads OpenSSL
+
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -1,9 +1,9 @@
 """From words of the command line to a command: tyro, with what makes it slow to start left out.
 
-tyro checks a default of a type such as `int | None` or `tuple[str, ...]` with typeguard, which imports
-asyncio and unittest.mock, and finds the text of an option by reading its class with three parsers. Both
-cost more than all the rest, so the fields are handed to tyro with the check already made (mypy makes it)
-and with their texts.
+tyro checks a default of a type such as `int | None` or `tuple[str, ...]` with typeguard, which
+imports asyncio and unittest.mock, and finds the text of an option by reading its class with three
+parsers. Both cost more than all the rest. So the fields are handed to tyro with their texts and
+with the check already made, which mypy makes.
 """
 
 import ast
@@ -86,7 +86,7 @@ def _default(entry: "dataclasses.Field[Any]") -> Any:
 
 
 def _checked(hint: Any) -> Any:
-    """A type whose defaults tyro takes as they are, read from the command line like the type given."""
+    """A type whose defaults tyro takes as they are, and which it reads like the given one."""
     base, *notes = get_args(hint) if get_origin(hint) is Annotated else (hint,)
     if get_origin(base) not in (tuple, types.UnionType, typing.Union):
         return hint

@@ -13,13 +13,14 @@ import json
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from sslens.errors import InputError, nearest
-from sslens.store import digest, home, write_text
+from sslens.store import home, write_text
 
 #: Joint-embedding and reconstruction are the two sides that the papers compare; the others stand
 #: beside them, and a control is what was not pre-trained at all.
@@ -72,7 +73,8 @@ class Card:
     family: Family
     tuned: Tuned
     arch: str
-    """The architecture, as `random:ARCH` takes it; with `heads`, where a ViT's differ from width / 64."""
+    """The architecture, as `random:ARCH` takes it; `heads` stands beside it where a ViT's differ
+    from width / 64."""
     heads: int | None
     """Heads of attention, which no file tells; null for CNNs."""
     epochs: int | None
@@ -153,25 +155,38 @@ def cards() -> dict[str, Card]:
 
 @functools.cache
 def _cards() -> tuple[Card, ...]:
+    return tuple(_read_card(name) for name in _values())
+
+
+@functools.cache
+def _read_card(name: str) -> Card:
+    """One card alone, which costs less than all of them."""
+    return _card(_path(name), _values()[name])
+
+
+def _path(name: str) -> Path:
+    return _FOLDER / f"{name}.yaml"
+
+
+@functools.cache
+def _values() -> dict[str, Any]:
+    """What the files of all cards hold, by the name of the card, each known to be a card.
+
+    It is kept as JSON until a file changes, because YAML takes four times as long, and every start
+    of the command line would pay it.
+    """
     paths = sorted(_FOLDER.glob("*.yaml"))
-    values = _kept_values(paths)
-    all_cards = tuple(_card(path, values[path.stem]) for path in paths)
-    _require_unique(all_cards)
-    return all_cards
-
-
-def _kept_values(paths: Sequence[Path]) -> dict[str, Any]:
-    """What the files of all cards hold, by the name of the card. It is kept as JSON until a file
-    changes, because YAML takes four times as long, which every start of the command line would pay."""
     stamp = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
-    file = home() / f"cards-{digest(str(_FOLDER))[:12]}.json"
+    file = home() / f"cards-{zlib.crc32(str(_FOLDER).encode()):08x}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         kept = json.loads(file.read_text(encoding="utf-8"))
-        if kept["stamp"] == stamp and len(kept["cards"]) == len(paths):
+        if kept["stamp"] == [str(_FOLDER), *stamp] and len(kept["cards"]) == len(paths):
             return dict(kept["cards"])
     values = {path.stem: _parse(path) for path in paths}
-    with contextlib.suppress(InputError, OSError, TypeError):  # without it the next start is slower
-        write_text(file, json.dumps({"stamp": stamp, "cards": values}))
+    _require_unique(tuple(_card(_path(name), value) for name, value in values.items()))
+    text = json.dumps({"stamp": [str(_FOLDER), *stamp], "cards": values})
+    with contextlib.suppress(InputError, OSError):  # without it the next start is slower
+        write_text(file, text)
     return values
 
 
@@ -192,12 +207,17 @@ def find(name: str) -> Card:
 
 def known(name: str) -> Card | None:
     """The card of a name or an alias, or None."""
-    return next((card for card in _cards() if name == card.name or name in card.aliases), None)
+    for own, value in _values().items():
+        if name == own or name in value.get("aliases", ()):
+            return _read_card(own)
+    return None
 
 
 def names() -> tuple[str, ...]:
     """All names and aliases, for the nearest spelling."""
-    return tuple(name for card in _cards() for name in (card.name, *card.aliases))
+    return tuple(
+        name for own, value in _values().items() for name in (own, *value.get("aliases", ()))
+    )
 
 
 def by_size(size: int) -> tuple[Card, ...]:

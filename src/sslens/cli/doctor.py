@@ -25,7 +25,8 @@ class Command:
     """
 
     file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE|NAME")]
-    """A checkpoint file, a run's folder, or a name that `sslens zoo` lists, whose file is then fetched."""
+    """A checkpoint file, a run's folder, or a name that `sslens zoo` lists; the file of a name is
+    fetched."""
     branch: str | None = None
     """Another network of the file than the one that is evaluated, such as student."""
     num_heads: int | None = None

@@ -8,7 +8,8 @@ from sslens.models.taps import Tap
 
 Tuned = Literal[False, "fine-tuned", "linear"]
 Network = Literal["vit", "cnn", "pixels"]
-#: the fields that files give as a whole number; what is not listed here or in `_is_readable` is text
+#: the fields that files give as a whole number; those named neither here nor in `_is_readable` are
+#: text
 _WHOLE = ("seed", "step", "num_heads")
 
 
@@ -111,7 +112,7 @@ class About:
         return cls(**own, more=more)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values: family, objective and arch always, the rest where it is known."""
+        """Return plain JSON values: family, objective and arch always, the others where known."""
         values: dict[str, Any] = {}
         for entry in fields(self):
             value = getattr(self, entry.name)
@@ -157,8 +158,8 @@ def _is_readable(key: str, value: Any) -> bool:
 def network_of(taps: Iterable[Tap]) -> Network | None:
     """Tell the kind of network by its taps, for files that were written before they said it.
 
-    Attention and the normalisation before attention are in transformers alone; a stem and stages are
-    in CNNs alone.
+    Attention and the normalisation before attention are in transformers alone; a stem and stages
+    are in CNNs alone.
 
     Returns:
         None where the taps do not tell.

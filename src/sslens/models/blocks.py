@@ -105,8 +105,9 @@ def require_compiler(device: str) -> None:
         )
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(
-            f"--compile generates code, for which torch wants {wanted} here and finds none that"
-            f" works ({lines[0]}): install it, or leave --compile out."
+            f"Code is generated for the blocks, for which torch wants {wanted} here and finds none"
+            f" that works ({lines[0]})",
+            mend="install it, or leave {compile} out",
         ) from error
 
 

@@ -37,7 +37,8 @@ def drop_branches(network: nn.Module, drop_path: float) -> list[Branch]:
     they are.
 
     >>> from sslens.models.vit import ViTArch
-    >>> [round(each.rate, 2) for each in drop_branches(ViTArch.parse("vit_nano_patch8_32").build(), 0.3)]
+    >>> network = ViTArch.parse("vit_nano_patch8_32").build()
+    >>> [round(branch.rate, 2) for branch in drop_branches(network, 0.3)]
     [0.0, 0.0, 0.1, 0.1, 0.2, 0.2, 0.3, 0.3]
     """
     found = list(_places(network))

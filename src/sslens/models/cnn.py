@@ -1,5 +1,4 @@
-"""The shapes of ResNets and ConvNeXt-V2s: known without torch and timm, which only building one
-imports."""
+"""The shapes of ResNets and ConvNeXt-V2s. Only building one imports torch and timm."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -71,8 +70,10 @@ class CNNArch:
         Raises:
             InputError: there is none of this name; the nearest are offered.
 
-        >>> CNNArch.parse("resnet18_64").image_size, CNNArch.parse("bottleneck_4x6x8x10_2x1x1x1_64").channels
-        (64, 40)
+        >>> CNNArch.parse("resnet18_64").image_size
+        64
+        >>> CNNArch.parse("bottleneck_4x6x8x10_2x1x1x1_64").channels
+        40
         """
         if (own := _OWN.fullmatch(name)) is not None:
             widths, blocks = ([int(each) for each in own[i].split("x")] for i in (2, 3))
@@ -87,7 +88,8 @@ class CNNArch:
     def is_name(text: str) -> bool:
         """Whether `parse` takes it, but for numbers out of bounds.
 
-        >>> [CNNArch.is_name(name) for name in ("resnet50", "resnet50_64", "resnet51", "vit_base_patch16_224")]
+        >>> names = ("resnet50", "resnet50_64", "resnet51", "vit_base_patch16_224")
+        >>> [CNNArch.is_name(name) for name in names]
         [True, True, False, False]
         """
         return _OWN.fullmatch(text) is not None or _sized(text)[0] in SIZES
@@ -96,7 +98,8 @@ class CNNArch:
     def name(self) -> str:
         """The name that `parse` takes.
 
-        >>> [CNNArch.parse(name).name for name in ("resnet50", "convnextv2_atto_64", "resnet_8x12x16x20_1x1x2x1")]
+        >>> names = ("resnet50", "convnextv2_atto_64", "resnet_8x12x16x20_1x1x2x1")
+        >>> [CNNArch.parse(name).name for name in names]
         ['resnet50', 'convnextv2_atto_64', 'resnet_8x12x16x20_1x1x2x1']
         """
         plain = replace(self, image_size=224)

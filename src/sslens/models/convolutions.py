@@ -1,4 +1,4 @@
-"""What is read of ResNets and ConvNeXts of timm's, and what is made of them so that it can be read."""
+"""The taps of ResNets and ConvNeXts, and how such a network is made ready to be read."""
 
 from collections.abc import Iterator
 

@@ -32,7 +32,8 @@ def begin_as_mae(network: VisionTransformer) -> None:
     >>> from sslens.models.vit import ViTArch
     >>> network = ViTArch(8, 4, dim=16, blocks=1, heads=2).build(seed=0)
     >>> begin_as_mae(network)
-    >>> network.pos_embed.requires_grad, bool(network.blocks[0].mlp.fc1.weight.abs().max() <= (6 / (16 + 64)) ** 0.5)
+    >>> largest = network.blocks[0].mlp.fc1.weight.abs().max()
+    >>> network.pos_embed.requires_grad, bool(largest <= (6 / (16 + 64)) ** 0.5)
     (False, True)
     """
     xavier_uniform(network)
@@ -53,7 +54,8 @@ def resized_positions(
 
     >>> column = torch.tensor([0.0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12])
     >>> table = torch.cat([torch.tensor([9.0]), column]).view(1, 17, 1)
-    >>> resized_positions(table, 2).flatten().tolist()  # midway: (−3 · 0 + 19 · 0 + 19 · 4 − 3 · 8) / 32 and its mirror
+    >>> # midway: (−3 · 0 + 19 · 0 + 19 · 4 − 3 · 8) / 32 and its mirror
+    >>> resized_positions(table, 2).flatten().tolist()
     [9.0, 1.625, 1.625, 10.375, 10.375]
     """
     old = round((table.shape[1] - 1) ** 0.5)

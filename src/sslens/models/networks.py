@@ -75,9 +75,10 @@ def kind(network: nn.Module) -> Network:
 
 
 def ready(network: nn.Module) -> nn.Module:
-    """The same network, changed in place so that it can be read, and computing the same: queries,
-    keys and values joined (`transformers.join_qkv`), a ConvNeXt without the normalisation that only its
-    classifier uses.
+    """Change a network in place so that it can be read and still computes the same.
+
+    Queries, keys and values are joined (`transformers.join_qkv`), and a ConvNeXt loses the
+    normalisation that only its classifier uses.
 
     Raises:
         InputError: nothing is known of the network's class.

@@ -30,9 +30,11 @@ def kind_of(name: str, ndim: int = 2) -> str:
     """What a parameter belongs to: "attention qkv", "attention projection", "mlp", "norm",
     "embedding", "convolution" (of four dimensions, and nothing else), "head", or "other".
 
-    >>> [kind_of(f"blocks.0.{name}") for name in ("attn.qkv.weight", "attn.proj.bias", "mlp.fc1.weight", "norm1.bias", "ls1.gamma")]
+    >>> names = ("attn.qkv.weight", "attn.proj.bias", "mlp.fc1.weight", "norm1.bias", "ls1.gamma")
+    >>> [kind_of(f"blocks.0.{name}") for name in names]
     ['attention qkv', 'attention projection', 'mlp', 'norm', 'other']
-    >>> [kind_of(name) for name in ("pos_embed", "patch_embed.proj.weight", "fc_norm.weight", "head.weight")]
+    >>> names = ("pos_embed", "patch_embed.proj.weight", "fc_norm.weight", "head.weight")
+    >>> [kind_of(name) for name in names]
     ['embedding', 'embedding', 'norm', 'head']
     """
     for kind, expression in _EXPRESSIONS.items():
@@ -45,9 +47,11 @@ def block_of(name: str) -> str | None:
     """The number of the block that a parameter is in, "stage.block" where blocks are counted by
     stage; None if it is in none.
 
-    >>> block_of("blocks.11.mlp.fc1.bias"), block_of("encoder.layer.3.attention.output.dense.weight"), block_of("norm.weight")
+    >>> hugging_face = "encoder.layer.3.attention.output.dense.weight"
+    >>> block_of("blocks.11.mlp.fc1.bias"), block_of(hugging_face), block_of("norm.weight")
     ('11', '3', None)
-    >>> block_of("stages.2.blocks.5.norm.weight"), block_of("layer1.0.conv2.weight"), block_of("stem.0.bias")
+    >>> names = ("stages.2.blocks.5.norm.weight", "layer1.0.conv2.weight", "stem.0.bias")
+    >>> tuple(block_of(name) for name in names)
     ('2.5', '1.0', None)
     """
     staged = _STAGED.search(name)

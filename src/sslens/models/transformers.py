@@ -1,4 +1,4 @@
-"""What is read of Vision Transformers of timm's, and what is made of them so that it can be read."""
+"""The taps of Vision Transformers, and how such a network is made ready to be read."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The shapes of Vision Transformers: known without torch and timm, which only building one imports."""
+"""The shapes of Vision Transformers. Only building one imports torch and timm."""
 
 import re
 from dataclasses import asdict, dataclass, replace
@@ -74,8 +74,10 @@ class ViTArch:
         Raises:
             InputError: the name is not of this form, or an override names no field.
 
-        >>> ViTArch.parse("vit_small_patch16_224_heads12").heads, ViTArch.parse("vit_128x3_patch16_64").blocks
-        (12, 3)
+        >>> ViTArch.parse("vit_small_patch16_224_heads12").heads
+        12
+        >>> ViTArch.parse("vit_128x3_patch16_64").blocks
+        3
         """
         match = _NAME.fullmatch(name)
         if match is None:

@@ -3,16 +3,18 @@ file is ever run.
 
 | source | model |
 |---|---|
-| `mae_vitb16`, `dino_vitb16`, … | the checkpoint of a card (`sslens zoo` lists them), fetched once and checked |
-| `mae_pretrain_vit_base.pth` | any checkpoint file (.pth .pt .tar .bin .ckpt .safetensors), recognised from its keys and shapes |
+| `mae_vitb16`, … | the checkpoint of a card (`sslens zoo` lists them), fetched once and checked |
+| `mae_pretrain_vit_base.pth` | any checkpoint file, recognised from its keys and shapes |
 | `run/` or `run/last.safetensors` | what `sslens pretrain` wrote |
-| `timm:vit_small_patch16_224.dino` | a model of timm's with its weights, by timm's own download; `hf-hub:ID` likewise |
-| `random:vit_small_patch16_224:1` | that shape at random initialisation, seed 1, sin-cos positions: the control |
+| `timm:vit_small_patch16_224.dino` | a model of timm's with its weights, fetched by timm |
+| `hf-hub:ID` | a model of the Hugging Face hub, fetched by timm |
+| `random:vit_small_patch16_224:1` | that shape at random initialisation, seed 1: the control |
 | `random:resnet50:1`, `random:convnextv2_base:1` | the same of CNNs |
 | `random:timm/NAME:1` | the same of a model of timm's, with timm's own initialisation |
 | `pixels` | raw pixels: the control that knows nothing |
 
-A source may end in options, `FILE branch=student num_heads=12`, as `Backbone.source` has them.
+Checkpoint files end in .pth, .pt, .tar, .bin, .ckpt or .safetensors. A source may end in options,
+`FILE branch=student num_heads=12`, as `Backbone.source` has them.
 A card's name wins over a folder of that name, which is `./NAME`.
 
 `zoo/layouts/` has a file for each way in which checkpoints are written; `zoo/doctor.py` says what a

@@ -84,12 +84,13 @@ class Array:
 def join(arrays: Sequence[Array]) -> Array:
     """Arrays of one kind, one after another along the first axis.
 
-    >>> join([Array(np.zeros(1, np.float32), "float32"), Array(np.ones(2, np.float32), "float32")]).shape
+    >>> one, two = (Array(np.zeros(count, np.float32), "float32") for count in (1, 2))
+    >>> join([one, two]).shape
     (3,)
     """
     kinds = {array.kind for array in arrays}
     if len(kinds) == 1:
         return Array(np.concatenate([array.raw for array in arrays]), arrays[0].kind)
-    # as torch promotes them: no kind of floating-point numbers that files have beats float32 but float64
+    # as torch promotes them: of the kinds that files have, float64 alone is wider than float32
     wide = "float64" if "float64" in kinds else "float32"
     return Array(np.concatenate([array.values for array in arrays]).astype(wide), wide)

@@ -162,7 +162,7 @@ def examine(
 
 
 def _about(found: Recognised, card: Card | None) -> dict[str, Any]:
-    """What is known of a checkpoint as JSON, where a file of others also says that it has no card."""
+    """What is known of a checkpoint, as JSON; others' files also say that they have no card."""
     about = gather_about(found, card)
     if found.claim.written is not None:
         return about.to_json()
@@ -352,8 +352,10 @@ def _prefixes(inside: Contents) -> Iterator[Group]:
 def _pattern(keys: list[str]) -> str:
     """Names that keys have in common, with * for what differs.
 
-    >>> _pattern(["head.weight", "head.bias"]), _pattern(["mask_token"]), _pattern(["blocks.0.x", "blocks.1.x", "norm.weight"])
-    ('head.*', 'mask_token', 'blocks.*, norm.weight')
+    >>> _pattern(["head.weight", "head.bias"]), _pattern(["mask_token"])
+    ('head.*', 'mask_token')
+    >>> _pattern(["blocks.0.x", "blocks.1.x", "norm.weight"])
+    'blocks.*, norm.weight'
     """
     if len(keys) == 1:
         return keys[0]

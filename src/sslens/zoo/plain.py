@@ -1,8 +1,8 @@
 """The checkpoint files that most people have, read without torch: a zip or a safetensors file whose
 tensors lie in it one by one.
 
-Whatever is not exactly as torch and safetensors write it is left to them, whose reading decides what
-is damaged, refused or of another kind.
+Whatever is not exactly as torch and safetensors write it is left to these two libraries: they
+decide what is damaged, refused or of another kind.
 """
 
 import argparse

@@ -176,9 +176,9 @@ def _branch(contents: Contents, claim: Claim, asked: str | None) -> str:
             raise InputError(f'{contents.path} has no branch "{asked}": {nearest(asked, there)}')
         return found[0]
     if claim.taken is None:
+        held = "several networks" if len(there) > 1 else "a twin of the network that is evaluated"
         raise InputError(
-            f"{contents.path} holds"
-            f" {'several networks' if len(there) > 1 else 'a twin of the network that is evaluated'} "
+            f"{contents.path} holds {held} "
             f"({', '.join(there)}), and which one is meant it does not say: load it with"
             f' branch="{next(iter(there))}".'
         )

@@ -349,9 +349,10 @@ def _vit(weights: Mapping[str, Shaped], where: str, heads: int | None) -> ViTSha
 def _patches(weights: Mapping[str, Shaped], where: str) -> tuple[int, int]:
     """Width and patch size."""
     if "patch_embed.proj.weight" not in weights:
+        there = [name for name in weights if name.startswith("patch_embed")]
         raise InputError(
             f"{where} is a ViT that cuts its patches by several convolutions (patch_embed has"
-            f" {', '.join(sorted(name for name in weights if name.startswith('patch_embed'))[:2]) or 'no weights'}):"
+            f" {', '.join(sorted(there)[:2]) or 'no weights'}):"
             " only plain patches are read."
         )
     kernel = weights["patch_embed.proj.weight"]

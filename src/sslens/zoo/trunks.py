@@ -75,8 +75,10 @@ def named(found: Iterable[Trunk]) -> dict[str, Trunk]:
 
     >>> list(named([Trunk("model", "", "vit"), Trunk("model_ema", "", "vit")]))
     ['model', 'model_ema']
-    >>> list(named([Trunk("", "a.", "vit"), Trunk("", "b.", "vit")])), list(named([Trunk("", "", "vit")]))
-    (['a', 'b'], ['weights'])
+    >>> list(named([Trunk("", "a.", "vit"), Trunk("", "b.", "vit")]))
+    ['a', 'b']
+    >>> list(named([Trunk("", "", "vit")]))
+    ['weights']
     """
     found = list(found)
     for name in (

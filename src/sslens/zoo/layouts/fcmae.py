@@ -98,7 +98,8 @@ def _dense(kernel: Array) -> Array:
 
     >>> import numpy as np
     >>> kernel = Array(np.arange(4.0)[:, None], "float64")
-    >>> _dense(kernel).values[0, 0].tolist()  # of one channel, (0, 0), (1, 0), (0, 1), (1, 1) as (y, x)
+    >>> # of one channel: (0, 0), (1, 0), (0, 1), (1, 1) as (y, x)
+    >>> _dense(kernel).values[0, 0].tolist()
     [[0.0, 2.0], [1.0, 3.0]]
     """
     side = round(kernel.shape[0] ** 0.5)
