@@ -303,6 +303,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[cards.Card, Path]:
 
 def known(monkeypatch: pytest.MonkeyPatch, *those: cards.Card) -> None:
     monkeypatch.setattr(cards, "_cards", lambda: those)
+    values = {card.name: {"aliases": card.aliases} for card in those}
+    monkeypatch.setattr(cards, "_values", lambda: values)
+    monkeypatch.setattr(cards, "_read_card", {card.name: card for card in those}.get)
 
 
 def test_a_card_is_loaded_from_its_file_and_speaks_for_it(

@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from sslens.arguments.options import Text
+from sslens.arguments.spelling import as_option
 from sslens.errors import InputError
 
 
@@ -47,7 +48,9 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     zoo.check(command.file)
     from sslens.zoo import doctor
 
-    found = doctor.examine(command.file, branch=command.branch, num_heads=command.num_heads)
+    found = doctor.examine(
+        command.file, branch=command.branch, num_heads=command.num_heads, spell=as_option
+    )
     print(json.dumps(found.to_json(), indent=2) if command.json else found.text())
     if found.refused is not None:
         raise InputError(found.refused)

@@ -3,14 +3,14 @@ files that cannot be loaded."""
 
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sslens import cards
 from sslens.cards import Card
-from sslens.errors import InputError
+from sslens.errors import InputError, as_argument
 from sslens.zoo import file_of
 from sslens.zoo.files import Contents, contents
 from sslens.zoo.known import (
@@ -101,13 +101,18 @@ def _row(label: str, values: Iterable[str], hang: int = 2) -> Iterator[str]:
 
 
 def examine(
-    source: str | Path, *, branch: str | None = None, num_heads: int | None = None
+    source: str | Path,
+    *,
+    branch: str | None = None,
+    num_heads: int | None = None,
+    spell: Callable[[str, str | None], str] = as_argument,
 ) -> Diagnosis:
     """Examine a checkpoint file, or that of a card, which is fetched where it is not here yet.
 
     Args:
         source: a file, a folder of a run, or a card's name.
         branch, num_heads: as for `sslens.load`.
+        spell: how a parameter that mends a fault is called (see `InputError.spelt`).
 
     Raises:
         InputError: there is no such file or card, or the card's file cannot be fetched. What is
@@ -121,7 +126,7 @@ def examine(
         inside = contents(path)
         facts["file"] += f", {_form(path, inside)}"
     except InputError as error:
-        return Diagnosis(told, str(error), facts)
+        return Diagnosis(told, error.spelt(spell), facts)
     facts["holds"] = list(_holds(inside))
     try:
         found = recognise(
@@ -131,7 +136,7 @@ def examine(
         )
     except InputError as error:
         return Diagnosis(
-            told, str(error), facts | _seeming(inside), groups=tuple(_prefixes(inside))
+            told, error.spelt(spell), facts | _seeming(inside), groups=tuple(_prefixes(inside))
         )
     known = card or (None if found.claim.written is not None else card_of(path, found))
     if known is not None and card is None:
@@ -143,7 +148,7 @@ def examine(
         if card is not None:
             require_claims(card, found, path)
     except InputError as error:
-        refused = str(error)
+        refused = error.spelt(spell)
     return Diagnosis(
         told,
         refused,
