@@ -168,6 +168,28 @@ def test_a_tensor_outside_its_storage_is_left_to_torch(
         plain._rebuild(storage, offset, size, stride)
 
 
+@pytest.mark.parametrize(
+    ("compression", "more"), [(zipfile.ZIP_DEFLATED, b""), (zipfile.ZIP_STORED, bytes(4))]
+)
+def test_storages_that_are_compressed_or_of_another_size_are_left_to_torch(
+    compression: int, more: bytes, tmp_path: Path
+) -> None:
+    torch.save({"a": torch.rand(50)}, tmp_path / "a.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "a.pth") as source,
+        zipfile.ZipFile(tmp_path / "b.pth", "w") as archive,
+    ):
+        for name in source.namelist():
+            storage = name.endswith("data/0")
+            archive.writestr(
+                name,
+                source.read(name) + (more if storage else b""),
+                compression if storage else zipfile.ZIP_STORED,
+            )
+    with pytest.raises(plain.NotPlain):
+        plain.read_pickle(tmp_path / "b.pth")
+
+
 def test_another_protocol_is_left_to_torch(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
         archive.writestr("a/data.pkl", pickle.dumps({"epoch": 1}, protocol=4))
