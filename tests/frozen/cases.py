@@ -372,5 +372,9 @@ def read_table(path: Path) -> dict[str, Any]:
 
 def kept_tables(case: str, tables: Path = TABLES) -> dict[str, dict[str, Any]]:
     """The tables of a case as they were, by name."""
-    paths = sorted((tables / case).glob("*.json.gz"))
-    return {path.name.removesuffix(".json.gz"): read_table(path) for path in paths}
+    folder = tables / case
+    paths = sorted(folder.rglob("*.json.gz"))
+    return {
+        path.relative_to(folder).as_posix().removesuffix(".json.gz"): read_table(path)
+        for path in paths
+    }
