@@ -169,7 +169,7 @@ def _path(name: str) -> Path:
 
 
 @functools.cache
-def _values() -> dict[str, Any]:
+def _values() -> Mapping[str, Any]:
     """What the files of all cards hold, by the name of the card, each known to be a card.
 
     It is kept as JSON until a file changes, because YAML takes four times as long, and every start

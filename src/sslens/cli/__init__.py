@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any, TextIO
 
 from sslens.arguments.spelling import as_option
+from sslens.data.sources import require_source
 from sslens.errors import Doubt, InputError, Mishap, nearest
 from sslens.find import names, plugin
 
@@ -26,6 +27,8 @@ from sslens.find import names, plugin
 REQUIRED = ("Command", "run")
 
 DRY_RUN = {"--dry-run", "--dry_run"}
+#: the options that name images
+IMAGES = ("images", "bank", "val", "test", "knn", "knn_bank")
 PURPOSE = "What did this training objective put into my vision backbone, and where?"
 
 
@@ -136,6 +139,9 @@ def _run(module: ModuleType, command: Any, given: Sequence[str]) -> Path | None:
             raise InputError(
                 f"{options[0]} is an option of a job: give --slurm too, or leave it out."
             )
+    for name in IMAGES:
+        if isinstance(source := getattr(command, name, None), str):
+            require_source(source)  # before anything heavy is imported
     path: Path | None = module.run(command, shlex.join(["sslens", *given]), _say)
     return path
 

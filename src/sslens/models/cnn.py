@@ -1,7 +1,7 @@
 """The shapes of ResNets and ConvNeXt-V2s. Only building one imports torch and timm."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -202,7 +202,7 @@ def _sizes() -> Iterator[tuple[str, CNNArch]]:
 SIZES = dict(_sizes())
 
 
-def describe(arch: CNNArch) -> dict[str, Any]:
+def describe(arch: CNNArch) -> Mapping[str, Any]:
     """The arch as plain JSON values, for a checkpoint's header; `CNNArch(**described)` is the arch
     again."""
     return {

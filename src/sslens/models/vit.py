@@ -1,6 +1,7 @@
 """The shapes of Vision Transformers. Only building one imports torch and timm."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -140,6 +141,6 @@ class ViTArch:
         return network
 
 
-def describe(arch: ViTArch) -> dict[str, Any]:
+def describe(arch: ViTArch) -> Mapping[str, Any]:
     """The arch as plain JSON values, for a checkpoint's header."""
     return asdict(arch)

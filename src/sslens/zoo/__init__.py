@@ -22,7 +22,7 @@ file is.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,24 +160,28 @@ def load(
     source, said = options(str(source))
     if said:
         return load(source, **{"num_heads": num_heads, "branch": branch, **arch, **said})
-    from sslens.zoo import checkpoints, named
+    path, card = Path(source), cards.known(source)
+    in_file = path.exists() and source != "pixels" if card is None else card.source is None
+    if not in_file:
+        if branch is not None:
+            raise InputError(f"{source} is one network: branch is for files that hold several.")
+        return _load_named(source, card, num_heads, arch)
+    if arch:
+        raise InputError(f"{source} says its own architecture: {', '.join(arch)} cannot be given.")
+    from sslens.zoo import checkpoints
+
+    if card is not None:
+        return checkpoints.from_card(card, num_heads=num_heads, branch=branch)
+    return checkpoints.from_file(file_of(path), source=source, num_heads=num_heads, branch=branch)
+
+
+def _load_named(
+    source: str, card: cards.Card | None, num_heads: int | None, arch: Mapping[str, int]
+) -> "Backbone":
+    """The model of a name that stands for no file of ours: a control, or one that timm fetches."""
+    from sslens.zoo import named
 
     scheme, _, rest = source.partition(":")
-    path, card = Path(source), cards.known(source)
-    if (card is None and path.exists() and source != "pixels") or (
-        card is not None and card.source is None
-    ):
-        if arch:
-            raise InputError(
-                f"{source} says its own architecture: {', '.join(arch)} cannot be given."
-            )
-        if card is None:
-            return checkpoints.from_file(
-                file_of(path), source=source, num_heads=num_heads, branch=branch
-            )
-        return checkpoints.from_card(card, num_heads=num_heads, branch=branch)
-    if branch is not None:
-        raise InputError(f"{source} is one network: branch is for files that hold several.")
     if scheme == "random":
         return named.random(rest, num_heads, arch)
     if num_heads is not None or arch:

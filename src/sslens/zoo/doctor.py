@@ -156,17 +156,22 @@ def examine(
         tuple(suspicions(found, inside)),
         tuple(_groups(found)),
         None if refused else _line(told, found, known, branch, num_heads),
-        {
-            **_about(found, known),
-            "layout": found.layout,
-            "method": found.claim.method,
-            "heads": found.shape.arch.heads if isinstance(found.shape, ViTShape) else None,
-            "parameters": found.parameters,
-        },
+        _recognised(found, known),
     )
 
 
-def _about(found: Recognised, card: Card | None) -> dict[str, Any]:
+def _recognised(found: Recognised, card: Card | None) -> Mapping[str, Any]:
+    """What a file was recognised as, as plain JSON values."""
+    return {
+        **_about(found, card),
+        "layout": found.layout,
+        "method": found.claim.method,
+        "heads": found.shape.arch.heads if isinstance(found.shape, ViTShape) else None,
+        "parameters": found.parameters,
+    }
+
+
+def _about(found: Recognised, card: Card | None) -> Mapping[str, Any]:
     """What is known of a checkpoint, as JSON; others' files also say that they have no card."""
     about = gather_about(found, card)
     if found.claim.written is not None:
@@ -250,7 +255,7 @@ def describe(shape: Shape) -> str:
     return ", ".join(filter(None, parts))
 
 
-def _facts(found: Recognised, card: Card | None) -> dict[str, Any]:
+def _facts(found: Recognised, card: Card | None) -> Mapping[str, Any]:
     claim = found.claim
     tuned = LABELS[claim.tuned]
     facts: dict[str, Any] = {
@@ -328,7 +333,7 @@ def _groups(found: Recognised) -> Iterator[Group]:
         )
 
 
-def _seeming(inside: Contents) -> dict[str, Any]:
+def _seeming(inside: Contents) -> Mapping[str, Any]:
     """What a file that cannot be loaded seems to be."""
     try:
         claim = layout_of(inside)[1]

@@ -189,7 +189,7 @@ class NamedShape:
 Shape: TypeAlias = ViTShape | CNNShape | NamedShape
 
 
-def written(network: "nn.Module", name: str | None, where: str) -> dict[str, Any]:
+def written(network: "nn.Module", name: str | None, where: str) -> Mapping[str, Any]:
     """The shape of a network that was loaded, as plain JSON values for the header of a file of
     ours; `read` takes it.
 
