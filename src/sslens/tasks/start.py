@@ -1,5 +1,6 @@
 """What a task takes over from the pre-trained model that it begins with."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -53,7 +54,7 @@ def origin(model: Backbone) -> Origin:
     return Origin(model.name, model.source, model.digest)
 
 
-def describe_shape(model: Backbone, encoder: nn.Module) -> dict[str, Any]:
+def describe_shape(model: Backbone, encoder: nn.Module) -> Mapping[str, Any]:
     """The shape of a network that was made of a model's, as `sslens.zoo.shapes.read` takes it; a
     network that came from timm is given by its name there.
 

@@ -1,7 +1,6 @@
 """What a checkpoint file is, how that is known, what loading drops, and what looks wrong; also of
 files that cannot be loaded."""
 
-import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,6 +12,7 @@ from sslens.cards import Card
 from sslens.errors import InputError, as_argument
 from sslens.zoo import file_of
 from sslens.zoo.files import Contents, contents
+from sslens.zoo.keys import pattern, shared_start
 from sslens.zoo.known import (
     card_of,
     gather_about,
@@ -136,7 +136,7 @@ def examine(
         )
     except InputError as error:
         return Diagnosis(
-            told, error.spelt(spell), facts | _seeming(inside), groups=tuple(_prefixes(inside))
+            told, error.spelt(spell), {**facts, **_seeming(inside)}, groups=tuple(_prefixes(inside))
         )
     known = card or (None if found.claim.written is not None else card_of(path, found))
     if known is not None and card is None:
@@ -324,7 +324,7 @@ def _groups(found: Recognised) -> Iterator[Group]:
     for (fate, reason, state), keys in sorted(
         together.items(), key=lambda item: order.index(item[0][0])
     ):
-        said = _pattern(keys)
+        said = pattern(keys)
         yield Group(
             fate,
             len(keys),
@@ -350,44 +350,13 @@ def _prefixes(inside: Contents) -> Iterator[Group]:
     """What a file holds that no layout reads, by the beginnings of its keys."""
     for state, weights in inside.states.items():
         together: dict[str, list[str]] = {}
-        same = _shared(list(weights)).rpartition(".")[0]
+        same = shared_start(list(weights)).rpartition(".")[0]
         for key in weights:
             together.setdefault(key[len(same) :].strip(".").split(".")[0], []).append(key)
         for keys in list(together.values())[:20]:
             yield Group(
-                "found", len(keys), f"{state}: {_pattern(keys)}" if state else _pattern(keys), ""
+                "found", len(keys), f"{state}: {pattern(keys)}" if state else pattern(keys), ""
             )
-
-
-def _pattern(keys: list[str]) -> str:
-    """Names that keys have in common, with * for what differs.
-
-    >>> _pattern(["head.weight", "head.bias"]), _pattern(["mask_token"])
-    ('head.*', 'mask_token')
-    >>> _pattern(["blocks.0.x", "blocks.1.x", "norm.weight"])
-    'blocks.*, norm.weight'
-    """
-    if len(keys) == 1:
-        return keys[0]
-    common = _shared(keys)
-    if len(common) > 3:
-        return re.sub(r"\.[^.]*$", ".", common) + "*" if "." in common else f"{common}*"
-    first: dict[str, list[str]] = {}
-    for key in keys:
-        first.setdefault(key.split(".")[0], []).append(key)
-    shown = [
-        _pattern(each) if len(each) == 1 or len(first) > 1 else f"{name}.*"
-        for name, each in first.items()
-    ]
-    return ", ".join(shown[:6]) + (f", {len(shown) - 6} more" if len(shown) > 6 else "")
-
-
-def _shared(keys: list[str]) -> str:
-    """The beginning that all keys have in common."""
-    low, high = min(keys), max(keys)  # what these two share, all share
-    return low[
-        : next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
-    ]
 
 
 def _line(
