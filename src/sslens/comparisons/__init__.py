@@ -1,1 +1,1 @@
-"""What exhibits share: roles, pairs, families, before and after, panels."""
+"""Code that several analyses share: roles of models, pairs, families, fine-tuning, panels."""

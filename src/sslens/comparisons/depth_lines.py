@@ -1,4 +1,4 @@
-"""Lines of a value with its interval against the relative depth, one a model."""
+"""Curves of a value with its interval against the relative depth, one curve per model."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,13 +13,13 @@ from sslens.figure import Line
 def level_line(
     name: str, x: Float[np.ndarray, " point"], row: Any, columns: Sequence[str], *, control: bool
 ) -> Line:
-    """A level line, of a model that has one tap.
+    """Make the horizontal line of a model that has only one tap.
 
     Args:
-        name: of the model.
-        x: the relative depths that the line spans.
-        row: what is drawn.
-        columns: the value and the ends of its interval.
+        name: the model's name.
+        x: the relative depths, 0 to 1, that the line spans.
+        row: the row of a table (a mapping or a Series) that holds the value.
+        columns: the columns of the value, of the lower end and of the upper end.
         control: whether the model is a control.
     """
     y, low, high = (np.full(len(x), float(row[column])) for column in columns)
@@ -27,12 +27,13 @@ def level_line(
 
 
 def lines_by_depth(frame: pd.DataFrame, columns: tuple[str, str, str]) -> Iterator[Line]:
-    """A line a model; the last layer stands where its last block does, and raw pixels are a level
-    line.
+    """Make one curve per model, with the points in the order of the rows.
+
+    Raw pixels, which have a single row with the pooling "flat", become a horizontal line.
 
     Args:
-        frame: rows with `model`, `control`, `pooling` and `depth`.
-        columns: the value and the ends of its interval.
+        frame: rows with the columns `model`, `control`, `pooling`, `depth` and those of `columns`.
+        columns: the columns of the value, of the lower end and of the upper end.
     """
     for name, rows in frame.groupby("model", sort=False):
         control = bool(rows.control.iloc[0])

@@ -1,5 +1,4 @@
-"""Families of objectives held against each other: joint embedding (JE) with itself and with
-reconstruction (REC)."""
+"""CKA within the family of joint-embedding models (JE) less CKA of JE with reconstruction (REC)."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,45 +45,49 @@ def list_families(models: Models) -> tuple[list[str], list[str]]:
 
 
 def find_pairs(models: Models, pairs: Pairs) -> tuple[list[Pair], list[Pair]]:
-    """The pairs of two JE models, and the pairs of a JE and a REC model."""
+    """List the compared pairs of two JE models, and those of one JE and one REC model."""
     je, rec = list_families(models)
     within = [pairs.find(a, b) for a, b in itertools.combinations(je, 2)]
     return [pair for pair in within if pair], pairs.find_all(je, rec)
 
 
 def name_families(pairs: Pairs, a: str, b: str, count: int, members: str) -> Row:
-    """The columns `FAMILIES`.
+    """Make the columns `FAMILIES` of a row.
 
     Args:
-        pairs: of which tokens and taps the row is.
-        a: the first family.
+        pairs: the compared pairs; their `tokens` and `kind` go into the row.
+        a: the first family, "JE" or "REC".
         b: the second family.
-        count: pairs of models that are averaged.
-        members: the models of both, in words.
+        count: number of pairs of models that are averaged.
+        members: the names of both families' models, in words.
     """
     names = {"model_a": a, "model_b": b, "pairs": count, "members": members}
     return names | {"tokens": pairs.tokens, "kind": pairs.kind}
 
 
 def describe_members(models: Models) -> str:
-    """The models of both families, as a table and a sentence have them."""
+    """Name the models of both families in one text, such as "JE: dino and msn; REC: mae"."""
     sides = zip((JE, REC), list_families(models), strict=True)
     return "; ".join(f"{family}: {list_names(names)}" for family, names in sides if names)
 
 
 def list_members(models: Models) -> Iterator[tuple[str, Row]]:
-    """The rows of `family-members`."""
+    """Make the rows of the table `family-members`: one row per model, with its family."""
     for family, names in zip((JE, REC), list_families(models), strict=True):
         yield from (("family-members", {"family": family, "model": name}) for name in names)
 
 
 def compare_families(models: Models, pairs: Pairs) -> Iterator[tuple[str, Row]]:
-    """JE with JE less JE with REC, each row with the name of its table; nothing without two JE
-    models and a REC model.
+    """Compare the CKA of JE models with each other with the CKA of JE and REC models.
 
-    `families` has the means at the same depth, `families-all-pairs` the means over all pairs of
-    taps, `families-by-depth` the means at each depth, and `families-controls` the same difference
-    between the random initialisations of the models' architectures.
+    The table `families` has means over taps at the same depth, `families-all-pairs` means over all
+    pairs of taps, and `families-by-depth` the CKA at each depth with simultaneous intervals.
+    `families-controls` has the same difference between random initialisations of the models'
+    architectures.
+
+    Yields:
+        Rows, each after the name of its table; none if there are not at least two JE models and
+        one REC model.
     """
     within, across = find_pairs(models, pairs)
     if not within or not across:

@@ -1,7 +1,8 @@
-"""What analyses are given: the models of a study, and what its needs gathered of them.
+"""The inputs of analyses: the models of a study, and the Grams, features and labels they need.
 
-An analysis is a function `compute(models, *, seed, NEED=…)`: the names of its keyword arguments are
-its needs (files of `study/needs/`), and it is given those and nothing else.
+An analysis is a function `compute(models, *, NEED, …, seed)`. Each keyword argument except the seed
+is a need: it is named after a file of `study/needs/`, which computes the argument from the models
+and the images. An analysis receives the needs that it names, and nothing else.
 """
 
 import inspect
@@ -24,10 +25,10 @@ class ModelInfo:
     """A model or a control of a study.
 
     Attributes:
-        name: in tables and figures.
-        control: whether it is a control: a random initialisation or raw pixels.
-        about: what is known of it.
-        digest: of its weights; None where it is not known.
+        name: the model's name in tables and figures.
+        control: whether the model is a control: a random initialisation or raw pixels.
+        about: the model's family, objective, architecture and training, as far as known.
+        digest: SHA-256 of the model's weights; None if it is not known.
     """
 
     name: str
@@ -66,7 +67,7 @@ class Models:
         raise InputError(f'There is no model "{name}": {nearest(name, self.names)}')
 
     def about(self, name: str) -> About:
-        """What is known of a model."""
+        """Return the family, objective, architecture and training of a model, as far as known."""
         return self[name].about
 
     def is_control(self, name: str) -> bool:
@@ -75,7 +76,7 @@ class Models:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of all, models first."""
+        """Names of all models under study, then of all controls."""
         return tuple(member.name for member in self.members)
 
     @property
@@ -93,19 +94,20 @@ class Models:
 GramSets = Mapping[str, Mapping[str, Grams]]
 #: Grams of a few taps over minibatches of up to 1,024 images, by model
 WideGrams = Mapping[str, Grams]
-#: how the weights of fine-tuned models went, by model, where it is known
+#: tables of the path of the weights during fine-tuning, by model; other models are absent
 Paths = Mapping[str, Table]
 
 
 @final
 @dataclass(frozen=True)
 class FeatureSets:
-    """Pooled features by model.
+    """The pooled features of all models.
 
     Attributes:
-        images: features of the images under study.
-        bank: features of other images, which vote in k-NN and train probes; empty where each image
-            is held against all others.
+        images: features of the images under study, by the model's name.
+        bank: features of other images, which vote in k-NN and train probes, by the model's name.
+            Without a bank it is empty: then the other images under study vote in k-NN, and half of
+            the images train probes.
     """
 
     images: Mapping[str, Features]
@@ -115,12 +117,14 @@ class FeatureSets:
 @final
 @dataclass(frozen=True)
 class Labels:
-    """The class of each image, by id; two sets of images may use the same ids.
+    """The class of each image, as an index into `classes`.
+
+    The images under study and the images of the bank may use the same ids for different images.
 
     Attributes:
-        images: number of the class of each image under study.
-        bank: number of the class of each image of the bank.
-        classes: names of the classes, in the order of their numbers.
+        images: class of each image under study, by the image's id.
+        bank: class of each image of the bank, by the image's id.
+        classes: names of the classes.
     """
 
     images: Mapping[str, int]
@@ -134,9 +138,9 @@ class ProbeSettings:
     """How probes are trained.
 
     Attributes:
-        grid: of settings, "small" or "paper" (216 points).
-        device: where they are trained.
-        quiet: whether nothing is said of how far the training is.
+        grid: the hyperparameters that are tried, "small" or "paper" (216 points).
+        device: the device that trains the probes, such as "cpu" or "cuda".
+        quiet: True hides the line of progress.
     """
 
     grid: str = "small"
@@ -147,7 +151,7 @@ class ProbeSettings:
 @final
 @dataclass(frozen=True)
 class Factors:
-    """What is known of each generated image: a column a factor, indexed by image id.
+    """The known factors of generated images: one column per factor, indexed by image id.
 
     Attributes:
         images: factors of the images under study.
@@ -159,7 +163,7 @@ class Factors:
 
 
 def needs(analysis: ModuleType) -> tuple[str, ...]:
-    """The needs of an analysis: the keyword-only parameters of its `compute`, but for the seed.
+    """List the needs of an analysis: the keyword-only parameters of its `compute` except `seed`.
 
     >>> analysis = ModuleType("agreement")
     >>> exec("def compute(models, *, features, labels, seed=0): ...", analysis.__dict__)

@@ -1,5 +1,5 @@
-"""k-NN by tap, pooling, number of neighbours and temperature: the table, the best choice, and what
-it is honestly worth."""
+"""k-NN accuracy by tap, pooling, number of neighbours and temperature: the table, the best choice,
+and the best choice's gain on images that were not used to find it."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,8 @@ from sslens.statistics.bootstrap import mean_estimate, mean_interval
 from sslens.statistics.estimate import Estimate
 from sslens.table import Table
 
-#: what is mostly reported: 20 neighbours, at 0.07, of the CLS token after the last layer
+#: the usual setting in the literature: 20 neighbours with a temperature of 0.07, on the CLS token
+#: after the last layer
 USUAL_K, USUAL_TEMPERATURE = 20, 0.07
 UNITS = {
     "model": "name",
@@ -39,12 +40,12 @@ UNITS = {
 
 
 class SweepChoice(NamedTuple):
-    """How an image is classified: by which features, and by how many neighbours that vote how.
+    """One setting of a k-NN classifier: its features, number of neighbours and votes.
 
     Attributes:
-        tap: where the features are read.
-        pooling: how the tokens are pooled.
-        k: neighbours.
+        tap: name of the tap that gives the features.
+        pooling: how the tokens are pooled: "cls", "mean", "patch" or "flat".
+        k: number of neighbours that vote.
         temperature: a neighbour with cosine s has exp(s / temperature) votes; None for one vote
             each.
     """
@@ -58,13 +59,13 @@ class SweepChoice(NamedTuple):
 @final
 @dataclass(frozen=True)
 class Sweep:
-    """Which images each choice has right, for one model.
+    """The images that each choice classifies correctly, for one model.
 
     Attributes:
-        features: of the images that are classified, with their labels.
+        features: features of the classified images, with their labels.
         control: whether the model is a control.
-        choices: what was tried.
-        right: by choice and image.
+        choices: the settings that were tried.
+        right: whether a choice classifies an image correctly.
     """
 
     features: Features
@@ -86,16 +87,15 @@ class Sweep:
         """Classify the images by every choice.
 
         Args:
-            queries: features of the images, with labels.
-            bank: features of the images that vote; None where each image is held against all
-                others.
+            queries: features of the images to classify, with labels.
+            bank: features of the images that vote; if None, all other images of `queries` vote.
             control: whether the model is a control.
-            ks: numbers of neighbours.
-            temperatures: of the votes; None for one vote each.
-            device: where neighbours are searched.
+            ks: numbers of neighbours to try.
+            temperatures: temperatures of the votes to try; None gives each neighbour one vote.
+            device: the device that searches for neighbours, such as "cpu" or "cuda".
 
         Raises:
-            InputError: as `knn.sweep`.
+            InputError: `knn.sweep` cannot use the features or the numbers of neighbours.
         """
         choices, right = [], []
         for (tap, pooling), predicted in knn.sweep(
@@ -116,8 +116,11 @@ class Sweep:
 
     @property
     def usual(self) -> int:
-        """The place of the choice nearest to the usual one: the last tap, its CLS token if it has
-        one, k = 20, τ = 0.07."""
+        """The index in `choices` of the choice nearest to the usual setting.
+
+        The usual setting is the last tap, its CLS token if it has one (else the patch tokens' mean,
+        the mean or the raw values), k = 20, temperature 0.07.
+        """
         last = self.choices[-1].tap
         poolings = [choice.pooling for choice in self.choices if choice.tap == last]
         wanted = next(
@@ -133,24 +136,27 @@ class Sweep:
 
     @property
     def best(self) -> int:
-        """The place of the choice with the most images right, of equals the first."""
+        """The index in `choices` of the most accurate choice; the first one if several tie."""
         return int(self.right.sum(1).argmax())
 
     def accuracy(self, place: int) -> float:
-        """The share of images that a choice has right."""
+        """Return the share of images that the choice with an index classifies correctly."""
         return float(self.right[place].mean())
 
     def gain(self, seed: int = 0) -> Estimate:
-        """What choosing gains over the usual choice on images that had no part in it; undefined
-        where there are too few.
+        """Estimate the accuracy that is gained by the best choice instead of the usual one.
 
-        The choice is the best on a third of the images, by SHA-256 of the ids, and judged on the
-        others. (Choosing on each half for the other takes both for independent, and they are not
-        where both choose the same: of differences that are due to chance its interval leaves out 0
-        in 5.7 % among 200 choices, in 8.1 % among 10; LOG.md, 2026-11-21.)
+        One third of the images, drawn by SHA-256 of their ids, finds the best choice. The other
+        two thirds measure the gain, so that the gain is not biased by the search. (An alternative,
+        in which each half chooses for the other half, treats the two halves as independent, and
+        they are not if both choose the same. Where the true gain is 0, its 95 % interval left out 0
+        in 5.7 % of trials with 200 choices and in 8.1 % with 10; LOG.md, 2026-11-21.)
 
         Args:
-            seed: of the bootstrap.
+            seed: seed of the bootstrap over images.
+
+        Returns:
+            The difference of two accuracies, paired; nan if one of the two parts has no image.
         """
         digests = (hashlib.sha256(f"third/{name}".encode()).digest() for name in self.features.ids)
         third = np.array([digest[0] % 3 == 0 for digest in digests])
@@ -162,11 +168,11 @@ class Sweep:
 
 
 def make_table(sweeps: Sequence[Sweep], seed: int = 0) -> Table:
-    """Accuracy by every choice of every model and control, with its interval.
+    """Make a table of the accuracy of every choice of every model and control, with its interval.
 
     Args:
-        sweeps: one a model.
-        seed: of the bootstrap.
+        sweeps: one sweep per model.
+        seed: seed of the bootstrap over images.
     """
     rows = (("knn", row) for sweep in sweeps for row in _list_rows(sweep, seed))
     return make_results(rows, {"knn": tuple(UNITS)}, UNITS).tables["knn"]
@@ -198,14 +204,17 @@ def _list_rows(sweep: Sweep, seed: int) -> Iterator[Row]:
 
 
 def choose_ks(ks: Sequence[int], bank: int) -> tuple[int, ...]:
-    """The numbers of neighbours that a bank of so many images has.
+    """Select the numbers of neighbours that are possible with a given number of images.
 
     Args:
-        ks: the numbers asked for.
-        bank: images that can vote.
+        ks: the numbers of neighbours that the user wants.
+        bank: number of images that can vote.
+
+    Returns:
+        The numbers from 1 to `bank`, without repetition, in ascending order.
 
     Raises:
-        InputError: the bank has none of these numbers of neighbours.
+        InputError: none of the numbers is from 1 to `bank`.
 
     >>> choose_ks((1, 20, 200), bank=60)
     (1, 20)

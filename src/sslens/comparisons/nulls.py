@@ -1,10 +1,10 @@
-"""How large minibatch CKA is by chance: a null by permutation of the images.
+"""A permutation test of minibatch CKA: how large CKA is by chance.
 
-The images of one model are permuted within each minibatch, the same way at all of its
-taps, so that both models keep their own geometry and lose the images that they share. Of each
-permutation the largest CKA over all pairs of taps counts, so that what passes the threshold
-anywhere is wrong in at most 5 % of comparisons, however many taps there are (Westfall & Young,
-1993).
+A permutation shuffles the images of one model within each minibatch, in the same way at all of its
+taps. Both models then keep their own geometry, but their images no longer correspond. Each
+permutation contributes its largest CKA over all pairs of taps. If two models are unrelated, any of
+their CKAs passes the threshold in at most 5 % of comparisons, however many taps there are (Westfall
+& Young, 1993).
 """
 
 import itertools
@@ -34,12 +34,14 @@ TAPS = 96
 
 
 class Null(NamedTuple):
-    """CKA held against the largest CKA of permuted images.
+    """The result of a permutation test of all cells (pairs of taps) of two models.
 
     Attributes:
-        p: of each cell (1 + permutations whose largest cell reaches it) / (1 + permutations); nan
-            where CKA is undefined.
-        threshold: a cell lies above it exactly where p ≤ 0.05; nan where no cell is defined.
+        p: p-value of each cell, corrected for the number of cells: (1 + r) / (1 + permutations),
+            where r permutations have a largest CKA that is at least the cell's CKA; nan where CKA
+            is undefined.
+        threshold: a cell's CKA is above the threshold exactly if its p is ≤ 0.05; nan if no cell
+            is defined.
     """
 
     p: Float64[np.ndarray, "tap_a tap_b"]
@@ -49,14 +51,19 @@ class Null(NamedTuple):
 def permutation_null(
     a: Grams, b: Grams, *, permutations: int = PERMUTATIONS, seed: int = 0
 ) -> Null:
-    """The corrected p-value of each cell and the threshold, by the largest cell over permutations
-    of b's images.
+    """Test the CKA of every pair of taps of two models by permutations of b's images.
 
-    Undefined cells take no part. Operands are permuted and multiplied in float32.
+    Cells with an undefined CKA take no part. The permuted CKAs are computed in float32.
+
+    Args:
+        a: Grams of the first model.
+        b: Grams of the second model, of the same images in the same minibatches.
+        permutations: number of permutations; at least 19, because fewer cannot give p ≤ 0.05.
+        seed: seed of the permutations.
 
     Raises:
-        InputError: the Grams are of other images or other minibatches, or under 19 permutations, of
-            which no p reaches 0.05.
+        InputError: the two models saw different images or minibatches, or there are fewer than 19
+            permutations.
 
     >>> x = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
     >>> turns = torch.linalg.qr(torch.randn(4, 8, 8)).Q
@@ -70,13 +77,17 @@ def permutation_null(
 def permutation_nulls(
     models: Sequence[Grams], *, permutations: int = PERMUTATIONS, seed: int = 0
 ) -> dict[tuple[int, int], Null]:
-    """The null of each pair of many models by their numbers (i, j), i < j: the same permutations
-    and values as pair by pair.
+    """Test every pair of several models, with the same results as `permutation_null` pair by pair.
 
-    The operand of a model is permuted once for all that come before it.
+    It is faster than pair by pair, because each permutation of a model's Grams is computed once and
+    compared with all models that come before this model.
+
+    Returns:
+        The result of models[i] and models[j] under the key (i, j), for i < j.
 
     Raises:
-        InputError: as `permutation_null`.
+        InputError: two models saw different images or minibatches, or there are fewer than 19
+            permutations.
     """
     beaten = int(LEVEL * (1 + permutations) + 1e-9)
     if beaten < 1:
@@ -139,8 +150,18 @@ def _compare_with_null(
 def permute_entries(
     sizes: Int[np.ndarray, " batch"], rng: np.random.Generator
 ) -> Int[Tensor, " entry"]:
-    """The place from which each entry of the packed operands, minibatch by minibatch, comes when
-    images are permuted within minibatches.
+    """Draw a permutation of the images within each minibatch, as indices into packed Grams.
+
+    Packed Grams (`sslens.measures.cka.packed`) hold, minibatch after minibatch, one entry for each
+    pair of different images. Minibatches smaller than the largest one are padded at the end.
+
+    Args:
+        sizes: number of images in each minibatch.
+        rng: the generator that draws the permutation.
+
+    Returns:
+        For each entry of the permuted Grams, the index of the entry that moves there; padding
+        stays in place.
 
     >>> entry = permute_entries(np.array([4, 2]), np.random.default_rng(0))
     >>> entry.tolist()[6:]  # of two images there is only one pair, and the rest is padding
@@ -159,8 +180,13 @@ def permute_entries(
 
 
 def same_depth(a: Grams, b: Grams) -> list[tuple[int, int]]:
-    """Each tap of the longer model with the tap of the other that is nearest in relative depth, the
-    first of equally near ones."""
+    """Match each tap of the model with more taps with the other model's nearest tap in depth.
+
+    Depth is relative, from 0 to 1; of two equally near taps the first one is taken.
+
+    Returns:
+        Pairs (index of a tap of `a`, index of a tap of `b`).
+    """
     if len(b.taps) > len(a.taps):
         return [(i, j) for j, i in same_depth(b, a)]
     depths = np.array([tap.depth for tap in b.taps])
@@ -168,11 +194,19 @@ def same_depth(a: Grams, b: Grams) -> list[tuple[int, int]]:
 
 
 def same_depth_mean(a: Grams, b: Grams, *, seed: int = 0, replicates: int = REPLICATES) -> Sampled:
-    """The mean CKA of two models over pairs of taps at the same relative depth, those that are
-    defined.
+    """Average the CKA of two models over the pairs of taps at the same relative depth.
 
-    Its difference to that of two other models on the same images is paired: `(one -
-    other).estimate()`.
+    Pairs of taps with an undefined CKA are left out. Two such means on the same images, seed and
+    replicates can be subtracted; the difference is paired: `(one - other).estimate()`.
+
+    Args:
+        a: Grams of the first model.
+        b: Grams of the second model, of the same images in the same minibatches.
+        seed: seed of the bootstrap over minibatches.
+        replicates: number of bootstrap replicates.
+
+    Raises:
+        InputError: the two models saw different images or minibatches.
 
     >>> x = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
     >>> grams = Grams.of_features([x, x**2], sizes=np.full(4, 16))

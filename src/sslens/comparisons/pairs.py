@@ -1,8 +1,9 @@
 """CKA of pairs of models, as rows of tables: cells, means at the same depth, paired differences.
 
-A row with the columns `CKA` is a CKA with its interval, of two taps or a mean over many. A row with
-the columns `DIFFERENCE` says besides what is subtracted from the CKA (`less`), and the paired
-difference. Such rows are read back as an `Estimate` and a `Contrast`, which alone decide signs.
+The columns `CKA` of a row hold one CKA, or a mean over many, with its interval. The columns
+`DIFFERENCE` of a row hold the name of a second CKA (`less`) and the paired difference CKA − second
+CKA with its interval. `read_cka` and `read_contrast` read such rows back; only the resulting
+`Estimate` and `Contrast` decide signs.
 """
 
 import itertools
@@ -70,24 +71,25 @@ TABLES: Mapping[str, tuple[str, ...]] = {
 }
 #: the same, where the cells are held against permuted images
 TABLES_NULL = {**TABLES, "cells": (*PAIR, *TAPS, *CKA, "p", "threshold", "minibatches")}
-#: columns of text; a row that does not say one has an empty text there
+#: columns of text; a row without a value for such a column has an empty text there
 TEXTS = ("model_a", "model_b", "members", "tokens", "kind", "tap_a", "tap_b", "less")
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Two models compared over the taps of one kind: what rows and contrasts are made of.
+    """The CKA of two models, or of a model with itself, over the taps of one kind.
 
     Attributes:
         a: name of the first model.
-        b: name of the second model; of a pair of one model with itself the same.
-        control: whether a control is among the two.
-        taps: of the first and of the second model.
-        cells: CKA of all pairs of taps, [tap_a, tap_b] flattened.
-        same: CKA of the pairs of taps at the same relative depth.
-        depths: their depth, in the model with more taps.
-        null: how the cells compare with permuted images; None where that was not asked.
+        b: name of the second model.
+        control: whether at least one of the two models is a control.
+        taps: the taps of the first model, and the taps of the second model.
+        cells: CKA of all pairs of taps; a vector in the order of [tap_a, tap_b], row by row.
+        same: CKA of the pairs of taps at the same relative depth (`nulls.same_depth`).
+        depths: relative depth, 0 to 1, of each pair of `same`: the depth of its tap in the model
+            with more taps.
+        null: the permutation test of the cells; None if it was not requested.
     """
 
     a: str
@@ -101,15 +103,15 @@ class Pair:
 
     @property
     def name(self) -> str:
-        """Both names, as figures and differences have them."""
+        """Both names with a dot between them, as in "mae · dino"."""
         return f"{self.a} · {self.b}"
 
     def at(self, depths: Float64[np.ndarray, " point"]) -> Sampled:
-        """CKA at the pairs of taps nearest to each of these depths."""
+        """Return, for each relative depth, the CKA of the pair in `same` nearest to that depth."""
         return self.same[np.abs(depths[:, None] - self.depths[None]).argmin(1)]
 
     def thirds(self) -> tuple[Sampled, Sampled]:
-        """The mean over the last and the mean over the first third of the depths."""
+        """Return two means of `same`: over the last third of the depths, then over the first."""
         third = max(1, len(self.depths) // 3)
         order = np.argsort(self.depths, kind="stable")
         return self.same[order[-third:]].mean(), self.same[order[:third]].mean()
@@ -118,12 +120,13 @@ class Pair:
 @final
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Pairs of models over one choice of tokens and one kind of tap, by both names.
+    """All compared pairs of models, for one choice of tokens and one kind of tap.
 
     Attributes:
-        tokens: "all", "cls" or "patch".
+        tokens: the tokens that the Grams are of: "all", "cls" or "patch".
         kind: what the taps compute, e.g. "block".
-        by_names: the pairs, in the order of the models.
+        by_names: each pair by (name of the first model, name of the second), in the order of the
+            models.
     """
 
     tokens: str
@@ -134,12 +137,11 @@ class Pairs:
         return iter(self.by_names.values())
 
     def find(self, a: str, b: str) -> Pair | None:
-        """A pair, whichever model is named first; None where it was not compared."""
+        """Return the pair of two models, in either order; None if they were not compared."""
         return self.by_names.get((a, b)) or self.by_names.get((b, a))
 
     def find_all(self, first: Iterable[str], second: Iterable[str]) -> list[Pair]:
-        """The pairs of each of the first models with each of the second, those that were
-        compared."""
+        """Return all compared pairs of a model named in `first` and a model named in `second`."""
         pairs = [self.find(a, b) for a, b in itertools.product(first, second)]
         return [pair for pair in pairs if pair]
 
@@ -154,16 +156,16 @@ def compare_pairs(
     seed: int = 0,
     null: bool = False,
 ) -> Pairs:
-    """Compare all models and controls that have taps of a kind, each with itself too.
+    """Compare all models and controls that have taps of a kind with each other and with themselves.
 
     Args:
         models: the models and the controls, in their order.
-        grams: of the models that have these tokens, by name.
-        tokens: which tokens the Grams are of.
-        kind: what the taps compute.
-        wanted: whether a pair of names is to be compared.
-        seed: of the bootstrap and the permutations.
-        null: whether two models under study are held against permuted images.
+        grams: the Grams of each model that has these tokens, by the model's name.
+        tokens: the tokens that the Grams are of: "all", "cls" or "patch".
+        kind: what the taps compute, e.g. "block".
+        wanted: called with two names; pairs for which it returns False are left out.
+        seed: seed of the bootstrap and of the permutations.
+        null: whether to run the permutation test for each pair of models under study.
 
     Raises:
         InputError: two models have not seen the same images in the same minibatches.
@@ -195,7 +197,15 @@ def compare_pair(
     seed: int,
     null: Null | None = None,
 ) -> Pair:
-    """Compare two models, given by name and Grams, over all pairs of their taps."""
+    """Compare two models over all pairs of their taps.
+
+    Args:
+        first: name and Grams of the first model.
+        second: name and Grams of the second model.
+        control: whether at least one of the two models is a control.
+        seed: seed of the bootstrap over minibatches.
+        null: the permutation test of the two models, which is stored in the result.
+    """
     (name_a, a), (name_b, b) = first, second
     cells = list(itertools.product(range(len(a.taps)), range(len(b.taps))))
     every = Sampled.of(Comparison.of(a, b), cells, seed, REPLICATES)
@@ -206,17 +216,18 @@ def compare_pair(
 
 
 def choose_kind(grams: Grams, kind: str) -> Grams:
-    """The taps of a kind; raw pixels have one tap, which stands beside every kind."""
+    """Select the taps of a kind; raw pixels have a single tap, which counts as every kind."""
     return grams.at("pixels" if any(tap.kind == "pixels" for tap in grams.taps) else kind)
 
 
 def list_pairs(models: Models, pairs: Pairs) -> Iterator[tuple[str, Row]]:
-    """The rows of the tables that every exhibit of pairs has, each with the name of its table.
+    """Make the rows of the tables `cells`, `means` and `late`, each after the name of its table.
 
-    `cells` are all pairs of taps. `means` are the means at the same depth; of two models under
-    study also less the mean of two random initialisations of their architectures. `late` is the
-    mean over the last third of the depths less the mean over the first, of two models with three
-    taps or more.
+    `cells` has a row for each pair of taps. `means` has the mean CKA at the same depth; for two
+    different models under study it also has the difference of that mean from the mean of two random
+    initialisations of their architectures. `late` has the mean over the last third of the depths
+    and its difference from the mean over the first third, for two different models under study
+    with at least three depths.
     """
     for pair in pairs:
         yield from (("cells", row) for row in list_cells(pairs, pair))
@@ -234,7 +245,7 @@ def list_pairs(models: Models, pairs: Pairs) -> Iterator[tuple[str, Row]]:
 
 
 def name_pair(pairs: Pairs, pair: Pair) -> Row:
-    """The columns `PAIR`: which models, tokens and kind of tap a row is about."""
+    """Make the columns `PAIR` of a row: the names of both models, the tokens and the kind."""
     return {
         "model_a": pair.a,
         "model_b": pair.b,
@@ -245,7 +256,7 @@ def name_pair(pairs: Pairs, pair: Pair) -> Row:
 
 
 def list_cells(pairs: Pairs, pair: Pair) -> Iterator[Row]:
-    """A row for each pair of taps of two models."""
+    """Make a row for each pair of taps of two models."""
     names = name_pair(pairs, pair)
     low, high = pair.cells.interval()
     for cell, (a, b) in enumerate(itertools.product(*pair.taps)):
@@ -257,22 +268,22 @@ def list_cells(pairs: Pairs, pair: Pair) -> Iterator[Row]:
 
 
 def fill_cka(value: Sampled) -> Row:
-    """The columns `CKA` of one value, and the number of minibatches."""
+    """Make the columns `CKA` of a row from a single value, and the number of minibatches."""
     low, high = value.interval()
     ends = {"low": float(low), "high": float(high)}
     return {"cka": float(value.value), **ends, "minibatches": value.batches}
 
 
 def fill_contrast(value: Sampled, less: str, other: Sampled) -> Row:
-    """The columns `DIFFERENCE` of one value less another, paired.
+    """Make the columns `DIFFERENCE` of a row: the paired difference value − other.
 
     Args:
-        value: one value.
-        less: what `other` is, in words.
-        other: what is subtracted.
+        value: a single value, which the other one is subtracted from.
+        less: the name of `other`, in words.
+        other: the single value that is subtracted.
 
     Raises:
-        InputError: the two are not of the same draws of minibatches.
+        InputError: the two values are not of the same draws of minibatches.
     """
     difference = value - other
     low, high = difference.interval()
@@ -280,7 +291,7 @@ def fill_contrast(value: Sampled, less: str, other: Sampled) -> Row:
 
 
 def fill_difference(less: str, difference: float, low: float, high: float) -> Row:
-    """The columns `DIFFERENCE`, of numbers."""
+    """Make the columns `DIFFERENCE` of a row from a difference and the ends of its interval."""
     return dict(zip(DIFFERENCE, (less, difference, low, high), strict=True))
 
 
@@ -289,12 +300,14 @@ def make_results(
     tables: Mapping[str, Sequence[str]],
     units: Mapping[str, str] = UNITS,
 ) -> Results:
-    """Tables of rows of pairs, as `sslens.comparisons.rows.make_results` makes them.
+    """Collect rows about pairs into tables, with the text columns `TEXTS`.
+
+    It calls `sslens.comparisons.rows.make_results`, which documents the details.
 
     Args:
-        rows: the name of a table and a row of it, in the order of the rows.
+        rows: pairs (name of a table, a row of that table), in the order of the rows.
         tables: the columns of each table, in the order of the tables.
-        units: what each column holds.
+        units: a description of each column, with its unit.
 
     >>> names = "mae", "dino"
     >>> rows = [("means", {"model_a": name, "cka": 0.5}) for name in names]
@@ -306,17 +319,17 @@ def make_results(
 
 
 def select_pair(rows: pd.DataFrame, a: str, b: str, tokens: str) -> pd.DataFrame:
-    """The rows of two models, in this order, and a choice of tokens."""
+    """Select the rows with model_a = `a`, model_b = `b` and these tokens."""
     return rows[(rows.tokens == tokens) & (rows.model_a == a) & (rows.model_b == b)]
 
 
 def read_cka(row: Mapping[str, Any], column: str = "cka") -> Estimate:
-    """The CKA of a row with its interval."""
+    """Read the CKA of a row, in the column `column`, with its interval in `low` and `high`."""
     return Estimate.from_row(row, column, "minibatches", "minibatches", ends=("low", "high"))
 
 
 def read_contrast(row: Mapping[str, Any]) -> Contrast:
-    """The paired difference of a row to what it is held against."""
+    """Read the columns `DIFFERENCE` of a row: its CKA less the CKA named in the column `less`."""
     difference = Estimate.from_row(row, "difference", "minibatches", "minibatches")
     together = int(row["together"]) if "together" in row else 1
     return Contrast(f"{row['model_a']} · {row['model_b']}", row["less"], difference, True, together)

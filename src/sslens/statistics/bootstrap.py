@@ -1,4 +1,4 @@
-"""The bootstrap over minibatches or images: how often each one is drawn, and the ends of intervals.
+"""The bootstrap over minibatches or images: draws with replacement, intervals and p-values.
 
 All intervals of this package are expanded percentile intervals (Hesterberg, 2015, The American
 Statistician 69:371; `ExpandProbs` of his R package resample). The plain percentile interval of n
@@ -7,15 +7,15 @@ minibatches is too narrow: the bootstrap underestimates the standard error by a 
 expanded interval reads the percentiles further out, at α'/2 = Φ(−√(n/(n − 1)) · t), with t the
 1 − α/2 quantile of n − 1 degrees of freedom.
 
-The table says how many % of 95 % intervals leave 0 out, measured on 10,000 paired differences of
-two CKAs that are the same in the limit.
+The table gives the percentage of 95 % intervals that wrongly leave out 0, measured on 10,000 paired
+differences of two CKAs whose true values are equal. A perfect interval would leave out 0 in 5 %.
 
 | minibatches | 6 | 8 | 10 | 16 | 32 | 96 |
 |---|---|---|---|---|---|---|
 | unrelated models, plain | 14.4 | 11.8 | 10.8 | 8.8 | 6.8 | 5.9 |
 | unrelated models, expanded | 6.8 | 6.1 | 6.0 | 5.7 | 5.5 | 5.4 |
-| related ones, very unequal minibatches, plain | 17.1 | 15.0 | 12.5 | 10.0 | 8.2 | 6.4 |
-| related ones, very unequal minibatches, expanded | 7.2 | 7.3 | 7.0 | 7.2 | 6.8 | 5.9 |
+| related models, very unequal minibatches, plain | 17.1 | 15.0 | 12.5 | 10.0 | 8.2 | 6.4 |
+| related models, very unequal minibatches, expanded | 7.2 | 7.3 | 7.0 | 7.2 | 6.8 | 5.9 |
 """
 
 import functools
@@ -37,12 +37,17 @@ REPLICATES = 2000
 def bootstrap_counts(
     batches: int, replicates: int, seed: int
 ) -> Float64[Tensor, "batch replicate"]:
-    """How often each minibatch is drawn in each bootstrap replicate.
+    """Count how often each bootstrap replicate draws each minibatch.
+
+    Each replicate draws `batches` minibatches with replacement from the `batches` minibatches.
 
     Args:
-        batches: number of minibatches, of which as many are drawn with replacement.
+        batches: number of minibatches.
         replicates: number of bootstrap replicates.
-        seed: of the draws.
+        seed: seed of the random draws.
+
+    Returns:
+        The counts; each column sums to `batches`.
 
     >>> counts = bootstrap_counts(8, 100, seed=0)
     >>> tuple(counts.shape), set(counts.sum(0).tolist())
@@ -57,15 +62,16 @@ def bootstrap_counts(
 def interval(
     draws: Float64[np.ndarray, "*cell replicate"], batches: int, level: float = 0.95
 ) -> tuple[Float64[np.ndarray, "*cell"], Float64[np.ndarray, "*cell"]]:
-    """Ends of the expanded percentile interval of each value.
+    """Compute the expanded percentile interval of each value.
 
     Args:
         draws: the bootstrap replicates of each value.
-        batches: number of minibatches (or images) that were drawn from.
-        level: share of intervals that hold the true value.
+        batches: number of minibatches (or images) that the bootstrap drew from.
+        level: the coverage: the share of such intervals that hold the true value.
 
     Returns:
-        Lower and upper ends; nan where a replicate is nan, and of one minibatch.
+        Lower and upper ends. They are nan where a replicate is nan, and everywhere if `batches`
+        is 1.
 
     Raises:
         InputError: the level is not between 0 and 1.
@@ -83,14 +89,14 @@ def interval(
 def mean_interval(
     values: Float64[np.ndarray, "*row image"], seed: int = 0
 ) -> tuple[Float64[np.ndarray, "*row"], Float64[np.ndarray, "*row"], Float64[np.ndarray, "*row"]]:
-    """Means over images and the ends of their 95 % intervals, by the bootstrap over images.
+    """Compute the mean over images of each row, and its 95 % interval by the bootstrap over images.
 
-    How often each distinct value is drawn is multinomial, so that few distinct values, such as 0
-    and 1, cost little.
+    The bootstrap draws the count of each distinct value from a multinomial distribution, so that
+    rows with few distinct values, such as 0 and 1, cost little.
 
     Args:
-        values: a number of each image.
-        seed: of the draws.
+        values: one number for each image.
+        seed: seed of the random draws.
 
     Returns:
         Means, lower ends and upper ends.
@@ -120,10 +126,17 @@ def mean_estimate(values: Float64[np.ndarray, " image"], seed: int = 0) -> Estim
 
 
 def expand_level(batches: int, level: float = 0.95) -> float:
-    """The level of percentiles that makes an interval hold as often as `level` says.
+    """Compute the level at which plain percentiles give an interval with coverage `level`.
 
-    It is 1 − 2Φ(−√(n/(n − 1)) · t), with n minibatches and t the (1 + level)/2 quantile of n − 1
-    degrees of freedom; nan of one minibatch.
+    The result is 1 − 2Φ(−√(n/(n − 1)) · t), where n is the number of minibatches and t is the
+    (1 + level)/2 quantile of Student's t distribution with n − 1 degrees of freedom.
+
+    Args:
+        batches: number n of minibatches (or images) that the bootstrap drew from.
+        level: the coverage that the interval should have.
+
+    Returns:
+        A level between `level` and 1, for `percentiles`; nan if `batches` is 1.
 
     Raises:
         InputError: the level is not between 0 and 1.
@@ -139,14 +152,19 @@ def expand_level(batches: int, level: float = 0.95) -> float:
 
 
 def widen_errors(errors: float, batches: int) -> float:
-    """How many of a bootstrap's standard errors reach as far as so many of a normal.
+    """Widen an interval's half-width, in standard errors, for a small number of minibatches.
 
-    It is √(n/(n − 1)) · t, with t the quantile of n − 1 degrees of freedom at the share that the
-    normal has beyond `errors`; nan of one minibatch.
+    An interval of ± `errors` standard errors has the right coverage if the estimate is normal and
+    its standard error is known. With a bootstrap standard error over n minibatches the same
+    coverage needs ± √(n/(n − 1)) · t standard errors, where Student's t distribution with n − 1
+    degrees of freedom has the same share beyond t as the normal distribution beyond `errors`.
 
     Args:
-        errors: number of standard errors of a normal.
-        batches: number n of minibatches that were drawn from.
+        errors: half-width of the normal interval, in standard errors.
+        batches: number n of minibatches that the bootstrap drew from.
+
+    Returns:
+        The half-width in bootstrap standard errors; nan if `batches` is 1.
 
     >>> round(widen_errors(1.959964, batches=10), 3)  # √(10/9) · 2.262
     2.385
@@ -159,14 +177,19 @@ def widen_errors(errors: float, batches: int) -> float:
 
 
 def p_value(share: Float64[np.ndarray, "*cell"], batches: int) -> Float64[np.ndarray, "*cell"]:
-    """Two-sided p-value of a number that cuts off a share of the replicates at one end.
+    """Compute the two-sided p-value of the hypothesis that the true value is a given number.
 
-    The interval of level 1 − p ends at this number. p is 2T(√((n − 1)/n) · Φ⁻¹(share)), with T the
-    distribution of t with n − 1 degrees of freedom, and at most 1; nan of one minibatch.
+    The expanded interval of level 1 − p ends exactly at the given number:
+    p = min(1, 2T(√((n − 1)/n) · Φ⁻¹(share))), where T is the distribution function of Student's t
+    with n − 1 degrees of freedom.
 
     Args:
-        share: of the replicates beyond the number.
-        batches: number n of minibatches that were drawn from.
+        share: share of the bootstrap replicates that lie beyond the given number, on the side
+            where fewer replicates lie.
+        batches: number n of minibatches that the bootstrap drew from.
+
+    Returns:
+        p-values between 0 and 1; nan if `batches` is 1.
 
     >>> share = (1 - expand_level(6, 0.95)) / 2
     >>> p_value(np.array([share, 0.5, 0.9]), batches=6).round(9).tolist()
@@ -182,10 +205,11 @@ def p_value(share: Float64[np.ndarray, "*cell"], batches: int) -> Float64[np.nda
 def percentiles(
     draws: Float64[np.ndarray, "*cell replicate"], level: float
 ) -> tuple[Float64[np.ndarray, "*cell"], Float64[np.ndarray, "*cell"]]:
-    """Both ends of the middle share of replicates.
+    """Compute the two percentiles between which the middle `level` of the replicates lies.
 
-    Ends are interpolated between neighbours as `numpy.quantile` does it. All replicates are sorted:
-    sorting is vectorised, and no slower than a selection of the few about each end.
+    The percentiles are interpolated linearly between neighbouring replicates, as `numpy.quantile`
+    does by default. The function sorts all replicates, because a vectorised sort is no slower than
+    a selection of the few replicates about each end.
 
     Args:
         draws: the bootstrap replicates of each value.

@@ -1,4 +1,4 @@
-"""What a number says: an estimate with its interval, a contrast of two, a verdict on a claim."""
+"""An estimate with its interval, the contrast of two things, and the verdict on a claim."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,10 +7,10 @@ from typing import Any, Literal, final
 
 from sslens.errors import InputError
 
-#: what was resampled for an interval, and how many of it are needed before a sign is believed: of
-#: five minibatches all have one sign by chance in 2 · 2⁻⁵ = 6 % of cases
+#: the fewest minibatches, images or trainings that an interval must rest on before its sign counts:
+#: five minibatches all have the same sign by chance in 2 · 2⁻⁵ = 6 % of cases
 FEWEST = {"minibatches": 6, "images": 20, "trainings": 2}
-#: the smallest difference that is worth a word, by kind of number; CKA goes from 0 to 1
+#: the smallest difference that matters, by kind of number; CKA goes from 0 to 1
 SMALLEST = {"cka": 0.02}
 NAN = float("nan")
 Answer = Literal["holds", "contradicted", "undecided", "not run"]
@@ -26,10 +26,10 @@ class Estimate:
         low: lower end of the interval; nan where there is none.
         high: upper end.
         over: what was resampled for the interval: "minibatches", "images" or "trainings".
-        n: how many of these there are; 0 where nobody counted.
+        n: number of minibatches, images or trainings that were resampled; 0 if it is not known.
 
     Raises:
-        InputError: `over` is none of the three.
+        InputError: `over` is none of these three words.
 
     >>> Estimate(0.5, 0.4, 0.6, "images", 100).sign
     1
@@ -55,14 +55,15 @@ class Estimate:
     def from_row(
         cls, row: Any, column: str, over: str, n: str | int, *, ends: Sequence[str] | None = None
     ) -> "Estimate":
-        """The estimate that a row of a table holds.
+        """Read an estimate from a row of a table.
 
         Args:
-            row: a mapping or a Series.
-            column: of the value; its ends are `column`_low and `column`_high unless `ends` says.
-            over: what was resampled.
-            n: the column that says how many of these there are, or the number itself.
-            ends: the columns of the ends.
+            row: a mapping from column to value, or a pandas Series.
+            column: the column that holds the value.
+            over: what was resampled: "minibatches", "images" or "trainings".
+            n: the number of resampled things, or the column that holds this number.
+            ends: the columns of the lower and the upper end; `column`_low and `column`_high
+                unless given.
 
         >>> row = {"cka": 0.5, "low": 0.4, "high": 0.6, "minibatches": 8}
         >>> Estimate.from_row(row, "cka", "minibatches", "minibatches", ends=("low", "high")).n
@@ -74,12 +75,12 @@ class Estimate:
         return cls(float(row[column]), float(row[low]), float(row[high]), over, number)
 
     def columns(self, name: str, ends: Sequence[str] | None = None) -> dict[str, float]:
-        """The estimate as a row of a table holds it, which `from_row` reads again.
+        """Return the estimate as columns of a row of a table; `from_row` reads them back.
 
         Args:
-            name: the column of the value; its ends are `name`_low and `name`_high unless `ends`
-                says.
-            ends: the columns of the ends.
+            name: the column that takes the value.
+            ends: the columns that take the lower and the upper end; `name`_low and `name`_high
+                unless given.
 
         >>> Estimate(0.5, 0.4, 0.6, "images", 100).columns("gain")
         {'gain': 0.5, 'gain_low': 0.4, 'gain_high': 0.6}
@@ -89,10 +90,11 @@ class Estimate:
 
     @property
     def sign(self) -> int | None:
-        """1 if the interval lies above 0, -1 if it lies below, 0 if it holds 0.
+        """1 if the interval lies above 0, -1 if the interval lies below 0, 0 if it holds 0.
 
-        None where nothing can be decided: the number is undefined, has no interval, or too little
-        was resampled (`FEWEST`). An interval without width around 0 is 0.
+        The sign is None if the value is nan, if there is no interval, or if the interval rests on
+        too few minibatches (under 6), images (under 20) or trainings (under 2); see `FEWEST`. An
+        interval from 0 to 0 has the sign 0.
         """
         if math.isnan(self.value) or math.isnan(self.low) or self.n < FEWEST[self.over]:
             return None
@@ -100,22 +102,22 @@ class Estimate:
 
     @property
     def defined(self) -> bool:
-        """Whether there is a number."""
+        """Whether the value is a number and not nan."""
         return not math.isnan(self.value)
 
 
 def subtract_unpaired(one: Estimate, other: Estimate) -> Estimate:
-    """A number less another that was not resampled together with it, or of which no replicates are
-    at hand.
+    """Subtract an estimate from another when the two have no replicates in common.
 
-    The interval is [low − high of the other, high − low of the other]. It is wider than need be, so
-    that its sign is not 0 only where the two intervals lie apart.
+    Use it where the two numbers were not resampled together, or where their replicates are not
+    kept. The interval is [one.low − other.high, one.high − other.low]. It is wider than necessary:
+    it leaves out 0 only if the two intervals do not overlap. The result's `n` is the smaller one.
 
     >>> subtract_unpaired(Estimate(0.75, 0.5, 1.0, n=64), Estimate(0.25, 0.125, 0.375, n=64))
     Estimate(value=0.5, low=0.125, high=0.875, over='images', n=64)
 
     Raises:
-        InputError: the intervals are not over the same thing.
+        InputError: one interval is over images, say, and the other over minibatches.
     """
     if one.over != other.over:
         raise InputError(f"Intervals over {one.over} and over {other.over} are not subtracted.")
@@ -130,15 +132,16 @@ def subtract_unpaired(one: Estimate, other: Estimate) -> Estimate:
 @final
 @dataclass(frozen=True)
 class Contrast:
-    """What one thing is more than another.
+    """The difference of two named quantities, a − b.
 
     Attributes:
-        a: name of the first thing.
-        b: name of the thing that is subtracted.
-        difference: a less b, with its interval.
-        paired: whether both were measured on the same draws of images, minibatches or trainings, so
-            that what they share cancels.
-        together: number of such differences for which the interval holds at once.
+        a: name of the first quantity.
+        b: name of the quantity that is subtracted.
+        difference: a − b, with its interval.
+        paired: whether both quantities were measured on the same draws of images, minibatches or
+            trainings, so that variation common to both cancels in the difference.
+        together: number of differences that all lie in their intervals at once with 95 %
+            probability; 1 for an ordinary interval, more for a simultaneous one.
     """
 
     a: str
@@ -149,24 +152,26 @@ class Contrast:
 
     @property
     def sign(self) -> int | None:
-        """The sign of the difference, as `Estimate.sign` has it."""
+        """The sign of the difference (`Estimate.sign`): 1, -1, 0, or None if it is undecided."""
         return self.difference.sign
 
 
 @final
 @dataclass(frozen=True)
 class Verdict:
-    """What results say of a claim.
+    """The verdict of a study's results on a claim of the papers.
 
     Attributes:
         claim: the claim's name, e.g. "c1".
         outcome: "holds", "contradicted", "undecided" or "not run".
-        contrast: the difference that the claim is about; None where it was not run.
-        others: further differences that the claim is about; all must say the same.
-        controls: the same difference, or the level, of controls.
-        why: what decided, or what is missing, as the end of a sentence.
-        members: the models that took part, by group.
-        tokens: the choice of tokens that the verdict is about; empty where it is about none.
+        contrast: the difference that the claim is about; None if the outcome is "not run".
+        others: further differences that the claim is about; the claim holds only if all of them
+            agree with `contrast`.
+        controls: the same difference, or a level to compare with, measured on control models.
+        why: the reason for the outcome, or what is missing, as the end of a sentence.
+        members: names of the models that took part, by group.
+        tokens: the tokens that the verdict is about, "all", "cls" or "patch"; empty if the claim
+            is not about tokens.
     """
 
     claim: str
@@ -180,16 +185,16 @@ class Verdict:
 
 
 def judge(contrast: Contrast, expected: Literal[1, -1] = 1, smallest: float = 0.0) -> Answer:
-    """What a contrast says of a claim that expects a sign: the only place that decides this.
+    """Decide whether a contrast confirms a claim that expects a sign; only this function decides.
 
-    A claim holds where the interval lies on the expected side of 0 and the value is at least as
-    large as the smallest difference worth a word; it is contradicted where the interval lies on the
-    other side and the value is as large; else it is undecided.
+    The claim "holds" if the interval lies on the expected side of 0 and |difference| ≥ `smallest`.
+    It is "contradicted" if the interval lies on the other side of 0 and |difference| ≥ `smallest`.
+    In all other cases, also where the sign is None, it is "undecided".
 
     Args:
         contrast: the difference.
         expected: the sign that the claim expects.
-        smallest: the smallest difference worth a word, in the units of the difference.
+        smallest: the smallest difference that matters, in the units of the difference.
 
     >>> judge(Contrast("JE", "REC", Estimate(0.3, 0.1, 0.5, "minibatches", 32)))
     'holds'
@@ -205,8 +210,7 @@ def judge(contrast: Contrast, expected: Literal[1, -1] = 1, smallest: float = 0.
 
 
 def unite(answers: Sequence[Answer]) -> Answer:
-    """One answer from several contrasts of a claim: theirs where all say the same, else
-    "undecided".
+    """Combine the answers of several contrasts: their common answer, or "undecided" if they differ.
 
     >>> unite(["holds", "holds"]), unite(["holds", "undecided"])
     ('holds', 'undecided')
@@ -215,7 +219,7 @@ def unite(answers: Sequence[Answer]) -> Answer:
 
 
 def explain(contrast: Contrast, smallest: float = 0.0) -> str:
-    """Why `judge` answers as it does, without numbers of the contrast, as the end of a sentence.
+    """Explain the answer of `judge` as the end of a sentence, without the contrast's numbers.
 
     >>> explain(Contrast("JE", "REC", Estimate(0.3, 0.1, 0.5, "minibatches", 32)))
     'the interval lies above 0'

@@ -1,7 +1,7 @@
-"""A number of several trainings held against the same number of others.
+"""Comparisons of two groups of trainings by one number that is measured on each training.
 
-Trainings are grouped by objective, and every objective counts the same, whatever the number of its
-trainings.
+Each group holds trainings of one or more objectives. Every objective has the same weight in the
+mean of its group, however many trainings the objective has.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ ByObjective = Mapping[str, Sequence[float]]
 
 
 def mean_of_objectives(numbers: ByObjective) -> float:
-    """The mean over objectives of the mean over trainings.
+    """Average over the trainings of each objective, then over objectives.
 
     >>> mean_of_objectives({"moco-v3": [0.5, 1.0], "dino": [0.25]})
     0.5
@@ -25,20 +25,21 @@ def mean_of_objectives(numbers: ByObjective) -> float:
 
 
 def difference_of_means(one: ByObjective, other: ByObjective) -> Estimate:
-    """The mean of one side less the mean of the other, with Welch's 95 % interval over trainings.
+    """Subtract the mean of one group of trainings from another's, with Welch's 95 % interval.
 
-    With s² the variance of the n trainings of an objective, among k objectives of its side,
-    v = s² / (n k²) is its share of the variance of the difference. The variance of the difference
-    is Σ v, and t has (Σ v)² / Σ (v² / (n − 1)) degrees of freedom (Welch, 1947, Biometrika 34:28).
-    Objectives are not resampled: the interval is over other trainings of the same objectives.
+    An objective with n trainings of variance s², in a group of k objectives, adds v = s² / (n k²)
+    to the variance of the difference. The interval is the difference ± t √(Σ v), where t is the
+    97.5 % quantile of Student's t with (Σ v)² / Σ (v² / (n − 1)) degrees of freedom (Welch, 1947,
+    Biometrika 34:28). The interval covers other trainings of the same objectives, and not other
+    objectives.
 
     Args:
-        one: the number of each training of one side, by objective.
-        other: the number of each training of the other side, by objective.
+        one: the measured numbers of the first group's trainings, by objective.
+        other: the measured numbers of the second group's trainings, by objective.
 
     Returns:
-        The difference, with `n` the smallest number of trainings of an objective. It has no
-        interval where an objective has one training, or where no two trainings differ.
+        The difference; its `n` is the smallest number of trainings of any objective. There is no
+        interval if an objective has only one training, or if all variances are 0.
 
     >>> je = {"moco-v3": [0.5, 1.0], "dino": [0.5]}
     >>> estimate = difference_of_means({"mae": [0.75, 0.25]}, je)

@@ -1,8 +1,9 @@
-"""Values with their bootstrap replicates, and the intervals of means and differences of them.
+"""Values with their bootstrap replicates; intervals of their means and differences.
 
-All replicates of one seed and number of minibatches draw the same minibatches. A difference of two
-CKAs on the same images is therefore paired: what makes both CKAs high on an easy minibatch cancels.
-How the ends of intervals are computed, and how often an interval is wrong, stands in `bootstrap`.
+Two values with the same seed and number of minibatches have replicates of the same minibatches. A
+difference of two CKAs on the same images is therefore paired: variation that both CKAs share, such
+as an easy minibatch, cancels. The module `bootstrap` says how intervals are computed, and how often
+an interval misses the true value.
 """
 
 from collections.abc import Sequence
@@ -23,10 +24,12 @@ REPLICATES = 1000
 
 @runtime_checkable
 class Ratios(Protocol):
-    """Numerators and denominators of ratios by minibatch, such as those of CKA.
+    """Numerators and denominators of ratios such as CKA, minibatch by minibatch.
 
-    The ratio of a cell is the sum over minibatches of `cross`, over the root of the product of the
-    sums of `own_a` and `own_b`.
+    A cell (i, j) is a tap i of model a and a tap j of model b. Its ratio is
+    Σ cross[i, j] / √(Σ own_a[i] · Σ own_b[j]), where the sums are over minibatches. `defined` is
+    False for cells with a denominator of 0. `seen` identifies the images and minibatches, or is
+    None if these are not known.
     """
 
     @property
@@ -42,13 +45,13 @@ class Ratios(Protocol):
 
 
 class Inference(NamedTuple):
-    """Values of cells with the ends of their intervals; nan where a cell is undefined.
+    """Values with their intervals and p-values, one for each cell; nan where a cell is undefined.
 
     Attributes:
-        value: of each cell.
-        low: lower ends.
-        high: upper ends.
-        p: two-sided p-values of the values being 0.
+        value: the value of each cell.
+        low: the lower end of each interval.
+        high: the upper end of each interval.
+        p: the two-sided p-value of the hypothesis that the true value is 0.
     """
 
     value: Float64[np.ndarray, "*cell"]
@@ -62,11 +65,12 @@ class Sampled:
     """CKAs, or their means and differences, with bootstrap replicates.
 
     Attributes:
-        value: of each cell; nan where it is undefined.
+        value: the value of each cell; nan where it is undefined.
         draws: the replicates of each value; nan where the value is undefined.
-        batches: number of minibatches that were drawn from.
-        drawn: which minibatches of which images were drawn; None for values that came from
-            elsewhere.
+        batches: number of minibatches that the bootstrap drew from.
+        drawn: identifies the images, the minibatches and the random draws (`Ratios.seen`, then
+            number of minibatches, seed and number of replicates); None if they are not known. Two
+            values can be subtracted only if these agree.
 
     >>> one = Sampled(np.array([0.5, np.nan]), np.array([[0.4, 0.6], [np.nan, np.nan]]), batches=8)
     >>> float(one.mean().value), float((one - one).mean().value)
@@ -86,13 +90,16 @@ class Sampled:
         seed: int = 0,
         replicates: int = REPLICATES,
     ) -> "Sampled":
-        """Ratios of a comparison of two models, with their replicates.
+        """Compute the ratios of two models' taps, with their bootstrap replicates.
 
         Args:
-            compared: numerators and denominators by minibatch.
-            cells: pairs of taps, by their number in each model; all, [tap_a, tap_b], unless given.
-            seed: of the draws.
+            compared: numerators and denominators of the ratios, by minibatch.
+            cells: pairs (tap of model a, tap of model b) as indices; all pairs unless given.
+            seed: seed of the random draws.
             replicates: number of bootstrap replicates.
+
+        Returns:
+            Values of shape [cell] if `cells` is given, else of shape [tap_a, tap_b].
         """
         batches, shape = compared.cross.shape[-1], tuple(compared.defined.shape)
         chosen = (
@@ -135,15 +142,15 @@ class Sampled:
         )
 
     def __getitem__(self, cells: np.ndarray | int) -> "Sampled":
-        """Chosen cells, by number or mask, of the first axis."""
+        """Select cells along the first axis, by index or by mask."""
         return Sampled(np.asarray(self.value[cells]), self.draws[cells], self.batches, self.drawn)
 
     @classmethod
     def stack(cls, parts: Sequence["Sampled"]) -> "Sampled":
-        """Values of one shape, beside each other along a new first axis.
+        """Stack values of equal shape along a new first axis.
 
         Raises:
-            InputError: they are not of the same minibatches and the same draws.
+            InputError: the values are not of the same minibatches and the same random draws.
         """
         value, draws = (
             np.stack([part.value for part in parts]),
@@ -165,9 +172,9 @@ class Sampled:
     def interval(
         self, level: float = 0.95
     ) -> tuple[Float64[np.ndarray, "*cell"], Float64[np.ndarray, "*cell"]]:
-        """Ends of the interval of each value; nan with a single minibatch.
+        """Compute the lower and the upper end of each value's interval; nan with one minibatch.
 
-        The percentiles are expanded for few minibatches, as `bootstrap.interval` does it.
+        The ends are expanded percentiles of the replicates; see `bootstrap.interval`.
 
         Raises:
             InputError: the level is not between 0 and 1.
@@ -175,11 +182,11 @@ class Sampled:
         return interval(self.draws, self.batches, level)
 
     def p(self) -> Float64[np.ndarray, "*cell"]:
-        """Two-sided p-value of each value being 0; nan with a single minibatch.
+        """Compute the two-sided p-value of the hypothesis that the true value is 0, cell by cell.
 
-        The interval of level 1 − p ends at 0. p is made of the share of replicates at or below 0 or
-        at or above 0, whichever is smaller. The value counts as one replicate more, as in a
-        permutation test, so that p is never 0.
+        `bootstrap.p_value` turns a share of replicates into p: the share that is ≤ 0 or the share
+        that is ≥ 0, whichever is smaller. The value itself counts as one more replicate, as in a
+        permutation test, so that p is never 0. p is nan with one minibatch.
 
         >>> draws = np.array([[0.1, 0.3, -0.1, 0.2, 0.2, 0.2, 0.3, 0.1, 0.2]])
         >>> # (1 + 1) / (9 + 1) lies at -0.842 errors; p is twice t of 7 degrees at -0.842 · √(7/8)
@@ -204,13 +211,17 @@ class Sampled:
     def together(
         self, level: float = 0.95
     ) -> tuple[Float64[np.ndarray, "*cell"], Float64[np.ndarray, "*cell"]]:
-        """Ends of intervals that hold for all cells at once; nan of one minibatch.
+        """Compute simultaneous intervals: all cells lie in theirs at once with probability `level`.
 
-        They are value ± c · standard error over replicates. c is the quantile, over replicates, of
-        the largest |replicate − value| / standard error of all cells, widened for few minibatches.
-        Of six differences that are 0 in the limit, any interval leaves out 0 in 6, 6 and 6 % of
-        cases with 6, 10 and 32 minibatches (of 4,000 each), and in 34, 22 and 10 % were c not
-        widened.
+        The interval of a cell is value ± c · s, where s is the standard deviation of the cell's
+        replicates. c is the `level` quantile, over replicates, of the largest |replicate − value|/s
+        of all cells; `bootstrap.widen_errors` then widens c for few minibatches. In 4,000 trials
+        with six differences that are truly 0, at least one of the six intervals left out 0 in 6, 6
+        and 6 % of the trials with 6, 10 and 32 minibatches; without the widening, in 34, 22 and
+        10 %.
+
+        Returns:
+            Lower and upper ends; nan for undefined cells, and everywhere with one minibatch.
         """
         fine = np.isfinite(self.value)
         low = np.full_like(self.value, np.nan)
@@ -228,10 +239,10 @@ class Sampled:
 
 
 def require_paired(parts: Sequence[Sampled]) -> tuple[Any, ...] | None:
-    """Refuse values that were not sampled from the same minibatches by the same draws.
+    """Raise unless all values were sampled from the same minibatches by the same random draws.
 
     Returns:
-        Which minibatches of which images were drawn, where any of the values says it.
+        `Sampled.drawn` of the first value that has it; None if no value has it.
 
     Raises:
         InputError: the minibatches, the images or the draws differ.
@@ -254,7 +265,7 @@ def require_paired(parts: Sequence[Sampled]) -> tuple[Any, ...] | None:
 
 
 def average(parts: Sequence[Sampled]) -> Sampled:
-    """The mean of several values of one shape, cell by cell, over those that are defined.
+    """Average several values of equal shape, cell by cell, over the values that are defined.
 
     Raises:
         InputError: the values are not of the same minibatches and the same draws.
