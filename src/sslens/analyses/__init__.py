@@ -11,12 +11,15 @@ A file `analyses/NAME.py` has
 
 and may have
 
-- `without(models) -> str | None`: why it has nothing to show for these models, or None if it has;
-- `ON_REQUEST = True`: it is costly or special, and computed only when it is asked for by name;
-- `on_request(models) -> bool`: whether that is so for these models.
+- `without(models) -> str | None`: the reason why the analysis has nothing to show for these models,
+  or None if it has something to show;
+- `ON_REQUEST = True`: the analysis is costly or special, and is computed only when the user names
+  it;
+- `on_request(models) -> bool`: whether the analysis is computed only by name for these models.
 
-It formats no number and makes no sentence: its words are in `report/writing/NAME.py`. Its tables
-are kept, and are found again as long as the code that `compute` reaches stays what it is.
+An analysis formats no number and makes no sentence: its sentences are in `report/writing/NAME.py`.
+Its tables are kept in the store, and are read from there as long as the code that `compute` reaches
+does not change.
 """
 
 #: what each file of this folder has

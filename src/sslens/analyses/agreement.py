@@ -89,21 +89,22 @@ Numbers = Mapping[Asked, Found]
 
 
 def without(models: Models) -> str | None:
-    """There must be two models."""
+    """Say why there is nothing to show: there are fewer than two models under study."""
     if len(models.studied) > 1:
         return None
     return "there is one model, and predictions are compared of two"
 
 
 def compute(models: Models, *, features: FeatureSets, labels: Labels, seed: int = 0) -> Results:
-    """Compare the predictions of every pair of models and controls.
+    """Compare the predicted classes of every pair of models and controls.
 
-    The tables are `pairs` and `families` (joint embedding with itself less joint embedding with
-    reconstruction).
+    The table `pairs` has the agreement of two models. The table `families` has the mean agreement
+    within joint embedding (JE), and its difference from the mean agreement of JE with
+    reconstruction (REC).
 
     Raises:
-        InputError: features of fewer than two models, images without labels, or what
-            `predict_classes` raises.
+        InputError: there are features of fewer than two models, the images have no labels, or
+            `predict_classes` cannot use the features.
     """
     if len(features.images) < 2:
         raise InputError(
@@ -156,8 +157,11 @@ def _rows(
 
 
 def relate(one: About, other: About) -> str:
-    """What two models have in common: "same objective" of two trainings of one objective, with
-    which nothing agrees more; otherwise their families, or nothing where these are not known.
+    """Name what two models have in common.
+
+    The result is "same objective" for two trainings with the same objective, architecture and
+    tuning. Else it names both families, such as "JE with REC"; it is empty if a family is not
+    known.
 
     >>> dino, mae = About("JE", "dino", "vit"), About("REC", "mae")
     >>> relate(dino, dino), relate(dino, mae), relate(dino, About())
@@ -240,8 +244,12 @@ def _average(parts: Sequence[Found]) -> Found:
 
 
 def draw(results: Results) -> Figure:
-    """Models against models: tau over the smallest top by kind of image, F1 and κ; and tau by k,
-    beside the controls."""
+    """Draw heat maps of the agreement of all models, and curves of Kendall's tau against k.
+
+    The top row has tau over the top k classes, for the smallest k, over all images, over images
+    that both models have right and over images that both have wrong. The row below has F1, Cohen's
+    κ, and tau against k with random initialisations as controls.
+    """
     frame = results["pairs"]
     frame = frame[frame.pooling == frame.pooling.iloc[0]]
     names = list(dict.fromkeys([*frame.model_a, *frame.model_b]))

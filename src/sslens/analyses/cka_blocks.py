@@ -26,8 +26,10 @@ TABLES = {**TABLES_NULL, **families.TABLES}
 
 
 def compute(models: Models, *, grams: GramSets, seed: int = 0) -> Results:
-    """CKA of every block with every block, for all pairs of models and controls; of families, where
-    these are known."""
+    """Compute the CKA of every block with every block, for all pairs of models and controls.
+
+    Where the models' families are known, it also compares families (`compare_families`).
+    """
     rows = list(_list_rows(models, grams, seed))
     return make_results(rows, TABLES, families.UNITS)
 
@@ -41,8 +43,8 @@ def _list_rows(models: Models, grams: GramSets, seed: int) -> Iterator[tuple[str
 
 
 def draw(results: Results) -> Figure:
-    """Heat maps of all pairs of models and one random initialisation; then curves at the same
-    depth."""
+    """Draw heat maps of all pairs of models and one random initialisation, then curves of CKA at
+    the same depth."""
     cells = panels.Cells.of(results["cells"])
     tokens = cells.tokens()
     names = cells.models()

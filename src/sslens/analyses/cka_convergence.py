@@ -63,12 +63,12 @@ UNITS = {
 @final
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """Images in minibatches of one size, and CKA over them.
+    """One size of minibatches and one number of images, with the CKA that they give.
 
     Attributes:
-        varied: "batch" or "images", as in the table.
-        batch: images in a minibatch.
-        images: number of images.
+        varied: the quantity that a series of settings varies: "batch" or "images".
+        batch: number of images in a minibatch.
+        images: number of images in all minibatches.
         sampled: CKA of each pair of taps.
     """
 
@@ -79,16 +79,19 @@ class Setting:
 
 
 def without(models: Models) -> str | None:
-    """A model with itself has a CKA of 1 at every size."""
+    """Say why there is nothing to show: there are fewer than two models and controls.
+
+    A single model would have a CKA of 1 with itself at every size.
+    """
     if len([name for name in models.names if name != PIXELS]) < 2:
         return "it needs two models, or one and its controls"
     return None
 
 
 def compute(models: Models, *, wide: WideGrams, seed: int = 0) -> Results:
-    """CKA at every size of minibatch and number of images, in the table "points".
+    """Compute CKA for several sizes of minibatch and several numbers of images.
 
-    The first pairs of models are compared, or one model with a control.
+    The table is `points`. It has the first pairs of models, or one model with a control.
     """
     rows: list[Row] = []
     for a, b in _choose_pairs(models, wide):
@@ -108,9 +111,12 @@ def _choose_pairs(models: Models, wide: WideGrams) -> list[tuple[str, str]]:
 
 
 def match_taps(a: Grams, b: Grams) -> list[tuple[int, int]]:
-    """Each tap of `a` with the tap of `b` of its kind that is nearest in relative depth.
+    """Match each tap of `a` with the nearest tap in relative depth, of the same kind, of `b`.
 
-    Taps of `a` of which `b` has none of that kind are left out.
+    Taps of `a` are left out if `b` has no tap of the same kind.
+
+    Returns:
+        Pairs (index of a tap of `a`, index of a tap of `b`).
     """
     cells = []
     for i, tap in enumerate(a.taps):
@@ -225,8 +231,11 @@ def _list_rows(
 
 
 def draw(results: Results) -> Figure:
-    """A column a pair of models, above by size of minibatch, below by number of images; a line a
-    tap."""
+    """Draw a column of two panels for each pair of models, with one curve per tap.
+
+    The upper panel has CKA against the size of minibatches, the lower one against the number of
+    images.
+    """
     rows = results["points"]
     names = list(rows.groupby(["model_a", "model_b"], sort=False).groups)
     labels = {"batch": "images in a minibatch", "images": "number of images"}

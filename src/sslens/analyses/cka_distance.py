@@ -69,20 +69,24 @@ UNITS = pairs.UNITS | {
 
 
 def without(models: Models) -> str | None:
-    """There must be two models."""
+    """Say why there is nothing to show: there are fewer than two models under study."""
     names = [name for name in models.studied if name != PIXELS]
     return None if len(names) > 1 else "it needs two models, best a transformer and a CNN"
 
 
 def on_request(models: Models) -> bool:
-    """Of models of one kind of network only when asked for."""
+    """Whether all models are CNNs, or all are not; then the user must ask for this analysis."""
     names = [name for name in models.studied if name != PIXELS]
     return len({roles.is_cnn(models.about(name)) for name in names}) < 2
 
 
 def compute(models: Models, *, grams: GramSets, seed: int = 0) -> Results:
-    """A curve a pair of models, a control, and both families' pairs across architectures less those
-    across families."""
+    """Compute CKA against the distance of two blocks in relative depth.
+
+    The table `curves` has a curve for each pair of models, and `control` has one for two random
+    initialisations. The tables `objective` and `objective-by-distance` compare the CKA of a
+    transformer and a CNN of one family with the CKA of two transformers of different families.
+    """
     tokens = roles.list_tokens(models, grams)[0]
 
     def wanted(a: str, b: str) -> bool:
@@ -130,8 +134,12 @@ def _find_control(models: Models, compared: Pairs) -> Pair | None:
 
 
 def average_by_distance(pair: Pair) -> dict[int, tuple[Sampled, int]]:
-    """The mean CKA of the blocks at each step of distance, and how many pairs of blocks it is
-    of."""
+    """Average the CKA of two models' blocks over pairs of blocks at a similar distance in depth.
+
+    Returns:
+        The mean CKA and the number of pairs of blocks, by step; step i stands for a distance of
+        about i · `STEP` in relative depth.
+    """
     steps: dict[int, list[int]] = {}
     for cell, (a, b) in enumerate(itertools.product(*pair.taps)):
         # a distance of 0.25 counts as 0.2 on every machine
@@ -181,8 +189,8 @@ def _compare_objective(
 
 
 def draw(results: Results) -> Figure:
-    """A panel a family that has a CNN, with its curves and those across families; else one panel of
-    all pairs."""
+    """Draw a panel for each family with a CNN: its curves across architectures, and the curves
+    across families. Without such a family, draw one panel with the curves of all pairs."""
     curves = results["curves"]
     names = list(dict.fromkeys(results["objective"].family)) if "objective" in results else []
     family_panels = [
@@ -195,7 +203,7 @@ def draw(results: Results) -> Figure:
 
 
 def select_curves(curves: pd.DataFrame, family: str) -> pd.DataFrame:
-    """The curves of a family across architectures, and of transformers across families."""
+    """Select the curves of a family across architectures, and of transformers across families."""
     return curves[
         ((curves.across == "architectures") & (curves.family == family))
         | (curves.across == "families")

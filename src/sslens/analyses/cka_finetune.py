@@ -74,7 +74,7 @@ UNITS = pairs.UNITS | {
 
 
 def without(models: Models) -> str | None:
-    """A fine-tuned and a pre-trained version of one model must be there."""
+    """Say why there is nothing to show: no model is there both fine-tuned and pre-trained."""
     if tuned.match_origins(_studied(models)):
         return None
     return (
@@ -89,8 +89,11 @@ def _studied(models: Models) -> Models:
 
 
 def compute(models: Models, *, grams: GramSets, seed: int = 0) -> Results:
-    """CKA of all pairs of models by kind of tap, and what fine-tuning changed in it, beyond the
-    control where there is one."""
+    """Compute the CKA of all pairs of models by kind of tap, and its rise by fine-tuning.
+
+    Where there is a control, a random initialisation that was fine-tuned by the same recipe, it
+    also compares the rise with the control's rise.
+    """
     return pairs.make_results(_list_rows(models, grams, seed), TABLES, UNITS)
 
 
@@ -222,8 +225,11 @@ def _list_differences(differences: Sampled, less: str) -> Iterator[Row]:
 
 
 def draw(results: Results) -> Figure:
-    """A row of four heat maps a combination of two models, and each with itself; then curves by
-    kind of tap."""
+    """Draw heat maps of models before and after fine-tuning, then curves of CKA by kind of tap.
+
+    A row of heat maps has two models in the four combinations of before and after. Further rows
+    have each model before fine-tuning with itself after it.
+    """
     rows = results["cells"]
     cells = panels.Cells.of(rows)
     before = list_before(results)
@@ -301,7 +307,7 @@ def _draw_lines(
 
 
 def list_before(results: Results) -> dict[str, str]:
-    """The pre-trained model of each fine-tuned one."""
+    """Read the name of the model before fine-tuning, by the name of the fine-tuned model."""
     if "matched" not in results:
         return {}
     rows = results["matched"]

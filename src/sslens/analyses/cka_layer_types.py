@@ -46,7 +46,10 @@ TABLES = {
 
 
 def without(models: Models) -> str | None:
-    """Some CNNs have an fc1, and none has the other types."""
+    """Say why there is nothing to show: all models are CNNs.
+
+    Some CNNs have a layer fc1, but no CNN has norm1 or qkv.
+    """
     if models.studied and all(roles.is_cnn(models.about(name)) for name in models.studied):
         return (
             "it is about attention, normalisation and MLP layers of transformers, and these models"
@@ -56,8 +59,8 @@ def without(models: Models) -> str | None:
 
 
 def compute(models: Models, *, grams: GramSets, seed: int = 0) -> Results:
-    """CKA of every tap with every tap of its type, for all pairs of models and controls, and of the
-    types with each other."""
+    """Compute the CKA of every tap with every tap of the same type, for all pairs of models and
+    controls, and compare the types with each other."""
     rows = list(_list_rows(models, grams, seed))
     return make_results(rows, TABLES, families.UNITS)
 
@@ -114,7 +117,8 @@ def _compare_types(values: Mapping[str, Sampled]) -> Iterator[Row]:
 
 
 def draw(results: Results) -> Figure:
-    """A row of heat maps a pair of models, a column a type; then curves at the same depth."""
+    """Draw a row of heat maps for each pair of models, with one column per type of layer; then draw
+    curves of CKA at the same depth."""
     cells = panels.Cells.of(results["cells"])
     tokens, names = cells.tokens(), cells.models()
     pairs = list(itertools.combinations(names, 2)) or [(name, name) for name in names]

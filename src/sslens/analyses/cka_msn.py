@@ -27,7 +27,7 @@ UNITS = {"msn": "whether model_a is MSN", **pairs.UNITS}
 
 
 def without(models: Models) -> str | None:
-    """There must be an MSN model, and a model of a family to hold it against."""
+    """Say why there is nothing to show: no MSN model, or no JE or REC model to compare it with."""
     masked = list_msn(models)
     if not masked:
         return "there is no MSN model among the models"
@@ -38,7 +38,7 @@ def without(models: Models) -> str | None:
 
 
 def list_msn(models: Models) -> list[str]:
-    """The masked siamese networks under study."""
+    """List the names of the masked siamese networks under study."""
     return [name for name in models.studied if is_msn(models.about(name))]
 
 
@@ -48,7 +48,8 @@ def is_msn(about: About) -> bool:
 
 
 def compute(models: Models, *, grams: GramSets, seed: int = 0) -> Results:
-    """CKA of MSN with every model; and MSN with JE less MSN with REC, of pre-trained models."""
+    """Compute the CKA of MSN with every model, and compare its CKA with pre-trained JE models to
+    its CKA with pre-trained REC models."""
     return pairs.make_results(_list_rows(models, grams, seed), TABLES, UNITS)
 
 
@@ -90,7 +91,8 @@ def _compare_families(
 
 
 def draw(results: Results) -> Figure:
-    """Heat maps of MSN with each other model, then curves at the same depth beside the controls."""
+    """Draw heat maps of MSN with each other model, then curves of CKA at the same depth, with
+    controls."""
     rows = results["cells"]
     cells = panels.Cells.of(rows)
     tokens, names = cells.tokens(), cells.models()

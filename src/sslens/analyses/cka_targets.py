@@ -1,5 +1,5 @@
-"""How much of each layer's similarities is what is known of the images: CKA of every tap with known
-quantities (claims on what random networks pass on; DESIGN's mean colour)."""
+"""CKA of every tap with known quantities of the images, such as the mean colour: how much of a
+layer's similarities these quantities explain."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -48,7 +48,10 @@ UNITS = {
 
 
 def compute(models: Models, *, grams: GramSets, targets: Targets, seed: int = 0) -> Results:
-    """A row a model, choice of tokens, tap and quantity, in the table "targets"."""
+    """Compute the CKA of every tap with every quantity.
+
+    The table is `targets`; it has a row for each model, choice of tokens, tap and quantity.
+    """
     rows = [
         row
         for tokens, sets in grams.items()
@@ -81,8 +84,8 @@ def _rows(
 
 
 def draw(results: Results) -> Figure:
-    """A panel a quantity: CKA after every block against depth, a line a model; raw pixels as a
-    level line."""
+    """Draw a panel for each quantity: CKA after every block against depth, with one curve per
+    model. Raw pixels are a horizontal line."""
     frame = results["targets"]
     tokens = frame.tokens.iloc[0]
     shown = frame[(frame.tokens == tokens) & frame.kind.isin(("block", "pixels"))]

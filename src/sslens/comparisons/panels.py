@@ -1,4 +1,4 @@
-"""Panels of the exhibits of pairs: heat maps of two models, and curves over depth beside the
+"""Panels that the CKA analyses share: heat maps of two models, and curves over depth with
 controls."""
 
 import itertools
@@ -20,23 +20,25 @@ LABELS = {"all": "all tokens", "cls": "CLS token", "patch": "patch tokens"}
 @final
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """The rows of a table of cells by tokens, kind and pair of models, grouped once for all panels.
+    """The rows of a table `cells`, grouped once for all panels by tokens, kind and pair of models.
 
     Attributes:
-        pairs: rows by tokens, kind and the names of both models.
+        pairs: the rows by (tokens, kind, name of the first model, name of the second model).
     """
 
     pairs: dict[tuple[str, str, str, str], pd.DataFrame]
 
     @classmethod
     def of(cls, cells: pd.DataFrame) -> "Cells":
-        """The rows of a table `cells`, in their order."""
+        """Group the rows of a table `cells`; each group keeps the order of its rows."""
         groups = cells.groupby(["tokens", "kind", "model_a", "model_b"], sort=False)
         return cls({(str(t), str(k), str(a), str(b)): rows for (t, k, a, b), rows in groups})
 
     def models(self) -> list[str]:
-        """The models under study, in their order: those whose comparison with themselves is no
-        control."""
+        """Return the models under study, in their order.
+
+        A model is found by its comparison with itself, which is not marked as a control.
+        """
         return self._list_own(control=False)
 
     def controls(self) -> list[str]:
@@ -53,8 +55,11 @@ class Cells:
         return [tokens for tokens in TOKENS if tokens in present]
 
     def select(self, a: str, b: str, tokens: str, kind: str) -> pd.DataFrame | None:
-        """The cells of one pair of models, whichever was named first; None where the pair has no
-        taps of this kind."""
+        """Return the rows of a pair of models, with `a` as the first model.
+
+        The result is None if the table has no rows of these models, tokens and kind in either
+        order.
+        """
         rows = self.pairs.get((tokens, kind, a, b))
         if rows is not None or (tokens, kind, b, a) not in self.pairs:
             return rows
@@ -70,8 +75,11 @@ def list_tokens_in(rows: pd.DataFrame) -> list[str]:
 def draw_cells(
     cells: Cells, a: str, b: str, tokens: str, kind: str, title: str | None = None
 ) -> Heatmap | None:
-    """Taps of `a` (rows) against taps of `b` (columns); None where the pair has none of this
-    kind."""
+    """Make the heat map of CKA between the taps of `a` (rows) and the taps of `b` (columns).
+
+    The result is None if the table has no rows of these models, tokens and kind. `title` is the
+    two names unless given.
+    """
     selected = cells.select(a, b, tokens, kind)
     if selected is None:
         return None
@@ -92,8 +100,9 @@ def draw_cells(
 
 
 def shorten_taps(taps: Sequence[str]) -> tuple[str, ...]:
-    """The numbers in taps' names: of blocks, or of stage and block; the names themselves where
-    these are not unique.
+    """Shorten the names of taps to the numbers in them: the block, or the stage and the block.
+
+    If two taps would have the same numbers, all names stay as they are.
 
     >>> shorten_taps(["blocks.0.attn.qkv", "blocks.1.attn.qkv"])
     ('0', '1')
@@ -112,8 +121,11 @@ def _shorten(tap: str) -> str:
 
 
 def draw_line(cells: Cells, a: str, b: str, tokens: str, kind: str) -> Line | None:
-    """CKA at the same relative depth, from the first block to the last; None where nothing is
-    defined."""
+    """Make the curve of two models' CKA at the same relative depth against that depth.
+
+    The result is None if the table has no rows of these models, tokens and kind, or if no CKA is
+    defined.
+    """
     selected = cells.select(a, b, tokens, kind)
     if selected is None or selected.cka.isna().all():
         return None
@@ -132,15 +144,18 @@ def draw_line(cells: Cells, a: str, b: str, tokens: str, kind: str) -> Line | No
 def draw_lines(
     cells: Cells, tokens: str, kind: str, title: str, pairs: Sequence[tuple[str, str]]
 ) -> Lines:
-    """CKA at the same depth, a line a pair."""
+    """Make a panel of CKA at the same relative depth, with one curve per pair of models."""
     lines = (draw_line(cells, a, b, tokens, kind) for a, b in pairs)
     defined = tuple(line for line in lines if line is not None)
     return Lines(title, "relative depth", "CKA at the same depth", defined, (-0.1, 1.05))
 
 
 def list_drawn(cells: Cells) -> list[tuple[str, str]]:
-    """The pairs of models that curves are drawn of: all, or those with the first model where there
-    are many, and the controls beside them."""
+    """Choose the pairs whose curves are drawn.
+
+    These are all pairs of up to three models, or else the first model with each other model; then
+    the controls of the first two models (`list_beside`).
+    """
     names = cells.models()
     pairs = (
         list(itertools.combinations(names, 2))
@@ -151,8 +166,8 @@ def list_drawn(cells: Cells) -> list[tuple[str, str]]:
 
 
 def list_beside(cells: Cells, names: Sequence[str]) -> list[tuple[str, str]]:
-    """The pairs that are controls: two random initialisations, and each of the models with one of
-    these and with raw pixels."""
+    """List the control pairs: the first two random initialisations with each other, and each of
+    the given models with the first random initialisation and with raw pixels."""
     controls = cells.controls()
     random = [name for name in controls if name != PIXELS]
     beside = [*random[:1], *(name for name in controls if name == PIXELS)]
@@ -160,8 +175,10 @@ def list_beside(cells: Cells, names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def draw_families(results: Results, tokens: str, kind: str, title: str) -> Lines | None:
-    """The mean CKA of the pairs of models of two families, by depth; None where there are no
-    families."""
+    """Make a panel of the mean CKA over pairs of models of two families, against depth.
+
+    It reads the table `families-by-depth`; the result is None if there are no such rows.
+    """
     if "families-by-depth" not in results:
         return None
     rows = results["families-by-depth"]
@@ -179,7 +196,10 @@ def draw_families(results: Results, tokens: str, kind: str, title: str) -> Lines
 
 
 def make_figure(name: str, grid: Sequence[Sequence[Panel | None]]) -> Figure:
-    """Rows of any length as a figure; an empty pair of axes where there is nothing to show."""
+    """Make a figure from rows of panels; shorter rows are filled up with empty cells.
+
+    Rows without a panel are left out. If no panel is left, the figure is one empty pair of axes.
+    """
     rows = [row for row in grid if any(panel is not None for panel in row)]
     if not rows:
         title, y_label = "No taps of this kind", "CKA at the same depth"

@@ -1,4 +1,4 @@
-"""What the models of a study predict of the images: a ridge probe of each model's last features."""
+"""Predicted classes of images, from a ridge-regression probe of each model's last layer."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,18 +15,22 @@ from sslens.errors import InputError
 from sslens.probes.agreement import Predicted
 from sslens.probes.ridge import ridge
 
-#: what rankings of classes are compared over: the top k of these
+#: rankings of classes are compared over the k classes at the top, for each of these k
 KS = (5, 10, 100)
 
 
 def list_readings(features: Mapping[str, Features]) -> tuple[str, ...]:
-    """The poolings that any model has, of CLS and patches; where there are neither the mean."""
+    """List those of the poolings "cls" and "patch" that at least one model has; else "mean"."""
     present = {pooling for one in features.values() for pooling in one.poolings}
     return tuple(pooling for pooling in ("cls", "patch") if pooling in present) or ("mean",)
 
 
 def last_column(features: Features, reading: str) -> Column:
-    """The features after the last layer that have this pooling, or what the model has instead."""
+    """Return the last tap with this pooling, as a column (name of the tap, pooling).
+
+    If the model's last tap does not have this pooling, the column has the pooling "mean", or "flat"
+    for raw pixels.
+    """
     columns = [(features.taps[-1].name, pooling) for pooling in (reading, "mean", "flat")]
     return next(column for column in columns if column in features.columns)
 
@@ -34,17 +38,22 @@ def last_column(features: Features, reading: str) -> Column:
 def predict_classes(
     features: FeatureSets, labels: Labels, reading: str
 ) -> tuple[dict[str, Predicted], int]:
-    """What the probe of each model says of the images, and of how many classes.
+    """Predict the class of each image with a ridge probe of each model.
 
-    The classes are those that a training image has: others cannot be ranked.
+    The bank trains the probe. Without a bank, all images but one train it and predict that one, for
+    each image. Only classes with at least one training image can be predicted.
 
     Args:
-        features: of all models.
+        features: the features of all models.
         labels: the class of each image.
-        reading: the pooling of the features.
+        reading: the pooling of the features: "cls", "patch" or "mean".
+
+    Returns:
+        The predictions by the model's name, and the number of classes that can be predicted.
 
     Raises:
-        InputError: the models' features are of other images, or all images are of one class.
+        InputError: two models' features are of different images, or all training images are of one
+            class.
     """
     ids = next(iter(features.images.values())).ids
     learnt = labels.bank if features.bank else labels.images
@@ -77,16 +86,16 @@ def probe_logits(
     classes: int,
     asked: Float[Tensor, "asked dim"] | None = None,
 ) -> Float[Tensor, "asked class"]:
-    """What a ridge probe says of images.
+    """Train a ridge regression onto one-hot classes, and return its predictions as logits.
 
-    Its penalty is the one with the least squared error on training images left out.
+    The penalty is the one with the least squared leave-one-out error on the training images.
 
     Args:
-        features: of the training images.
-        labels: their classes.
-        classes: how many there are.
-        asked: features of the images asked about; without these each training image is asked about
-            when it is left out of the training.
+        features: features of the training images.
+        labels: class of each training image, an index below `classes`.
+        classes: number of classes.
+        asked: features of the images to predict. If None, each training image is predicted by a
+            regression that is trained on all other training images.
     """
     targets = F.one_hot(torch.from_numpy(labels), classes).double()
     path = ridge(features, targets)

@@ -1,5 +1,5 @@
-"""Probes of a study's models: which images train, choose and test them, and what a probe gains over
-another, paired on the test images."""
+"""Training and testing of probes: the split of the images, and the gain of one probe over another,
+paired on the test images."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -84,12 +84,15 @@ def unfit(
     bank: Int64[np.ndarray, " banked"] | None,
     classes: Sequence[str],
 ) -> str | None:
-    """Why no probe can be trained, chosen and tested on images of these classes; None where it can.
+    """Say why images of these classes are too few to train, choose and test a probe.
 
     Args:
-        labels: the class of each image under study.
-        bank: the class of each image of the bank; None without one.
-        classes: their names.
+        labels: class of each image under study, as an index into `classes`.
+        bank: class of each image of the bank; None if there is no bank.
+        classes: names of the classes.
+
+    Returns:
+        The reason, as a clause; None if there are enough images.
 
     >>> unfit(np.array([0, 0, 0, 0, 1]), None, ["cat", "dog"])
     'without a bank a class needs four images, to train, to choose and to test on, and dog has 1'
@@ -112,16 +115,19 @@ def unfit(
 @final
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Which images train, choose and test: the same images for all models.
+    """The split of the images into training, validation and test images, equal for all models.
+
+    Without a bank, the images under study take the bank's place: `bank_labels` equals `labels`, and
+    `bank_ids` equals `ids`.
 
     Attributes:
-        train: rows of the bank's features (without a bank, of the images') that train probes.
-        validation: rows on which the point of the grid is chosen.
-        test: rows of the images' features that test probes.
-        labels: the class of each image.
-        bank_labels: the class of each image of the bank; without a bank those of the images.
-        ids: of the images.
-        bank_ids: of the bank; without a bank those of the images.
+        train: rows of the bank's features that train probes.
+        validation: rows of the bank's features that choose the hyperparameters of a probe.
+        test: rows of the features of the images under study that test probes.
+        labels: class of each image under study.
+        bank_labels: class of each image of the bank.
+        ids: id of each image under study.
+        bank_ids: id of each image of the bank.
     """
 
     train: Int64[np.ndarray, " train"]
@@ -134,15 +140,19 @@ class Split:
 
     @classmethod
     def of(cls, features: FeatureSets, labels: Labels, seed: int) -> "Split":
-        """The bank trains and the images test; without a bank each does with half of the images.
+        """Split the images: the bank trains and validates, and the images under study test.
+
+        Without a bank, half of the images train and validate, and the other half test. A fifth of
+        the images that train and validate is for validation.
 
         Args:
-            features: of all models.
+            features: the features of all models.
             labels: the class of each image.
-            seed: of the draw.
+            seed: seed of the split; each image is drawn by a hash of its id, class by class.
 
         Raises:
-            InputError: the features of two models are of other images, or a class has too few.
+            InputError: the features of two models are of different images, or a class has too few
+                images.
         """
         ids, bank_ids = (_common_ids(sets) for sets in (features.images, features.bank))
         numbers = np.array([labels.images[name] for name in ids])
@@ -161,7 +171,7 @@ class Split:
 
     @property
     def learnt(self) -> Int64[np.ndarray, " learnt"]:
-        """Training and validation images."""
+        """Rows of the bank's features that train or validate, in ascending order."""
         return np.sort(np.concatenate([self.train, self.validation]))
 
     @property
@@ -177,13 +187,16 @@ class Split:
     def read(
         self, features: Features, bank: Features | None, columns: Sequence[Column], seed: int
     ) -> tuple[Held, Held, Held]:
-        """One model's features to train on, to choose on and to test on.
+        """Read one model's features and labels of the training, validation and test images.
 
         Args:
-            features: of the images.
-            bank: of the bank; None without one.
-            columns: the taps and poolings that probes read.
-            seed: of the order in which training sees the images.
+            features: the model's features of the images under study.
+            bank: the model's features of the bank; None if there is no bank.
+            columns: the columns (tap, pooling) that probes read.
+            seed: seed of the order in which training sees the images.
+
+        Returns:
+            Training, validation and test data, in this order.
         """
         classes = int(max(self.labels.max(), self.bank_labels.max())) + 1
 
@@ -214,14 +227,14 @@ def _common_ids(features: Mapping[str, Features]) -> tuple[str, ...]:
 @final
 @dataclass(frozen=True, eq=False)
 class ModelProbes:
-    """The probes of one model.
+    """The trained probes of one model, with their results on the test images.
 
     Attributes:
-        name: of the model.
-        usual: the usual choice.
-        outcomes: what each probe comes to, and which test images it has right.
-        rows: the columns `PROBE` of each probe, and `usual`.
-        seed: of the intervals.
+        name: the model's name.
+        usual: the usual probe: a linear one of the last layer (`usual_head`).
+        outcomes: the result of each probe: its accuracies, and whether each test image is right.
+        rows: the columns `PROBE` and `usual` of each probe's row.
+        seed: seed of the bootstrap of intervals.
     """
 
     name: str
@@ -231,20 +244,23 @@ class ModelProbes:
     seed: int
 
     def gains(self, head: Head, less: Head) -> Gains:
-        """By test image 1 where `head` alone is right, −1 where `less` alone is."""
+        """Compare two probes on each test image.
+
+        The result is 1 where only `head` is right, −1 where only `less` is right, and 0 elsewhere.
+        """
         return self.outcomes[head].right.astype(float) - self.outcomes[less].right
 
     def best(self, heads: Sequence[Head]) -> Head:
-        """The probe with most validation images right, of equals the first."""
+        """Return the probe with the highest validation accuracy; the first one if several tie."""
         return max(heads, key=lambda head: self.outcomes[head].validation)
 
     def row(self, head: Head, less: Head, name: str, *, chosen: bool) -> Row:
-        """A row of the table `probes`.
+        """Make the row of a probe in the table `probes`.
 
         Args:
             head: the probe.
-            less: the probe that is subtracted in its gain; of this one itself the gain is empty.
-            name: what is subtracted, in words.
+            less: the probe that is subtracted in the gain; the row has no gain if it equals `head`.
+            name: the name of `less`, in words.
             chosen: whether the probe is the best of its kind on the validation images.
         """
         row = self.rows[head] | {"chosen": chosen, "less": ""}
@@ -261,14 +277,14 @@ class ModelProbes:
 @final
 @dataclass(frozen=True, eq=False)
 class ProbeSetup:
-    """What all probes of an exhibit share.
+    """The data and settings that all probes of an analysis share.
 
     Attributes:
         models: the models and the controls.
-        features: of all of them.
-        split: which images train, choose and test.
+        features: the features of all models and controls.
+        split: the training, validation and test images.
         settings: how probes are trained.
-        seed: of first weights, of the order of images, and of intervals.
+        seed: seed of the initial weights, of the order of images, and of intervals.
     """
 
     models: Models
@@ -280,16 +296,19 @@ class ProbeSetup:
     def train(
         self, name: str, heads: Sequence[Head], *, label: str = "probes", seed: int | None = None
     ) -> ModelProbes:
-        """Train every head of one model on every point of the grid, and choose and test.
+        """Train, choose and test every probe of one model.
+
+        Each head is trained with each point of the grid of hyperparameters; the validation images
+        choose the point, and the test images test it.
 
         Args:
-            name: of the model.
-            heads: what is trained.
-            label: what is trained, for the line of progress.
-            seed: of the first weights; that of the setup unless given.
+            name: the model's name.
+            heads: the probes to train.
+            label: the name of the probes in the line of progress.
+            seed: seed of the initial weights; `self.seed` unless given.
 
         Raises:
-            InputError: as `train_probes` and `outcomes` raise.
+            InputError: `train_probes` or `outcomes` cannot use the features.
         """
         features, settings = self.features.images[name], self.settings
         columns = list(dict.fromkeys(column for head in heads for column in head.columns))
@@ -323,21 +342,24 @@ class ProbeSetup:
 
 
 def usual_head(features: Features) -> Head:
-    """A linear probe of the CLS token after the last layer, or of what the model has instead."""
+    """Return the usual probe: a linear one of the last tap's CLS token, or of the mean of its
+    tokens if there is no CLS token, or of the values of raw pixels."""
     return Head(((last_tap(features), main_pooling(features)),))
 
 
 def compare_families(
     models: Models, gains: Mapping[str, Gains], about: Row, seed: int
 ) -> Iterator[tuple[str, Row]]:
-    """The rows of `families`: the mean gain of the models of each family, and what REC gains more
-    than JE on the same images.
+    """Make the rows of the table `families`: the mean gain of each family, JE and REC.
+
+    The row of REC also has the difference of the two families' mean gains, paired on the same test
+    images.
 
     Args:
         models: the models and the controls.
-        gains: of each model, by test image.
-        about: the columns that say of which probes the gains are.
-        seed: of the intervals.
+        gains: the gain on each test image, by the model's name (`ModelProbes.gains`).
+        about: the columns that describe the compared probes, which every row repeats.
+        seed: seed of the bootstrap of intervals.
     """
     sides = {
         family: [name for name in names if name in gains]
@@ -358,10 +380,10 @@ def compare_families(
 
 
 def read_accuracy(row: Mapping[str, Any]) -> Estimate:
-    """The accuracy of a row of a table, with its interval."""
+    """Read the accuracy of a row, a share of test images, with its interval."""
     return Estimate.from_row(row, "accuracy", "images", "images", ends=("low", "high"))
 
 
 def read_gain(row: Mapping[str, Any], column: str = "gain") -> Estimate:
-    """A difference of accuracies of a row of a table: its `gain`, `over` or `difference`."""
+    """Read a difference of accuracies of a row, in the column `gain`, `over` or `difference`."""
     return Estimate.from_row(row, column, "images", "images")

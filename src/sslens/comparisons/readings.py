@@ -1,4 +1,4 @@
-"""Which features of a model probes and k-NN read: the tap, and how its tokens are pooled."""
+"""The choice of features for probes and k-NN: the tap, and the pooling of its tokens."""
 
 from collections.abc import Mapping
 
@@ -22,25 +22,25 @@ READINGS: Mapping[str, str] = {
 
 
 def last_tap(features: Features) -> str:
-    """The name of the tap whose features are usually taken, the last one."""
+    """Return the name of the last tap, the usual choice for probes."""
     return features.taps[-1].name
 
 
 def main_pooling(features: Features) -> str:
-    """The pooling that is usually taken: the CLS token, or where the last layer has none the mean,
-    or of raw pixels their values."""
+    """Return the usual pooling of the last tap: "cls" if it has a CLS token, else "mean", and
+    "flat" for raw pixels."""
     return next(p for p in ("cls", "mean", "flat") if (last_tap(features), p) in features.columns)
 
 
 def list_poolings(features: Features) -> tuple[str, ...]:
-    """The poolings that are probed: the usual one, and the mean of the patch tokens if there is
-    one."""
+    """List the poolings that probes read: the usual one, and "patch" if the last tap has it."""
     beside = ("patch",) if (last_tap(features), "patch") in features.columns else ()
     return (main_pooling(features), *beside)
 
 
 def list_depths(features: Features, pooling: str) -> list[int]:
-    """The places of the taps after each block and after the last layer that have a pooling."""
+    """List the indices into `features.taps` of the block taps and the last tap that have this
+    pooling."""
     end = len(features.taps) - 1
     return [
         place
@@ -50,7 +50,7 @@ def list_depths(features: Features, pooling: str) -> list[int]:
 
 
 def read_features(features: Features, tap: str, pooling: str) -> Float[Tensor, "image dim"]:
-    """The features of a tap as they are probed: raw pixels at 8 × 8, all others as they are.
+    """Read the features of a tap for a probe; square raw pixels are first shrunk to 8 × 8 pixels.
 
     Raises:
         InputError: the features have no such tap or pooling.
@@ -63,7 +63,7 @@ def read_features(features: Features, tap: str, pooling: str) -> Float[Tensor, "
 
 
 def title_of(rows: pd.DataFrame) -> str:
-    """The pooling of a panel, in words: that of the models, or of controls where there are no
-    others."""
+    """Name the pooling of a panel in words: the pooling of the first model's rows, or of the first
+    control's rows if there are only controls."""
     studied = rows[~rows.control]
     return READINGS[str((studied if len(studied) else rows).pooling.iloc[0])]

@@ -1,4 +1,5 @@
-"""By how much fine-tuning raises CKA: of fine-tuned models with others, and of the control."""
+"""The rise of CKA by fine-tuning: for fine-tuned models, and for fine-tuned random
+initialisations as their control."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -16,15 +17,15 @@ from sslens.statistics.sampled import Sampled, average
 @final
 @dataclass(frozen=True, eq=False)
 class Rise:
-    """CKA of fine-tuned models with others, after and before, and by how much the CKA of fine-tuned
-    random initialisations rose.
+    """The mean CKA of some models with other models, before and after the first are fine-tuned.
 
     Attributes:
-        after: CKA of the fine-tuned models with the others, averaged.
-        before: CKA of what these models were before with the others, averaged.
-        count: pairs averaged.
-        control: rise of random initialisations of the same architectures and recipe, with the same
-            others; None where there are none.
+        after: mean CKA of the fine-tuned models with the other models.
+        before: mean CKA of the same models before fine-tuning with the other models.
+        count: number of pairs that are averaged.
+        control: the rise of CKA, with the same other models, of random initialisations that have
+            the same architectures and were fine-tuned by the same recipe; None if they are missing
+            for any pair.
     """
 
     after: Sampled
@@ -34,12 +35,12 @@ class Rise:
 
     @property
     def rise(self) -> Sampled:
-        """What fine-tuning added to CKA."""
+        """CKA after fine-tuning less CKA before."""
         return self.after - self.before
 
     @property
     def beyond(self) -> Sampled | None:
-        """The rise less the rise of the control."""
+        """The rise less the control's rise; None if there is no control."""
         return None if self.control is None else self.rise - self.control
 
 
@@ -50,7 +51,7 @@ class Stages:
 
     Attributes:
         models: the models and the controls.
-        before: the model before fine-tuning, by the name of the fine-tuned one.
+        before: name of the model before fine-tuning, by the name of the fine-tuned model.
     """
 
     models: Models
@@ -58,7 +59,7 @@ class Stages:
 
     @classmethod
     def of(cls, models: Models) -> "Stages":
-        """The stages of the models of a study; see `tuned.match_origins`."""
+        """Match each fine-tuned model with its model before fine-tuning, by `match_origins`."""
         return cls(models, match_origins(models))
 
     @property
@@ -68,14 +69,15 @@ class Stages:
 
     @property
     def rec(self) -> list[str]:
-        """The fine-tuned REC models whose model before fine-tuning is there."""
+        """The fine-tuned REC models with a matched model before fine-tuning."""
         return [name for name in self.before if self.models.about(name).family == REC]
 
     def is_compared(self, a: str, b: str) -> bool:
-        """Whether a pair takes part: models with each other, and controls with each other.
+        """Whether two models are compared.
 
-        The random initialisation that a fine-tuned control was before takes part besides in pairs
-        with that control and with all pre-trained models. Raw pixels take no part.
+        Models under study are compared with each other, and controls with each other. A random
+        initialisation that a fine-tuned model began with is also compared with that fine-tuned
+        model and with all models that have no match in `before`. Raw pixels are never compared.
         """
         if PIXELS in (a, b):
             return False
@@ -89,18 +91,18 @@ class Stages:
     def compare_rise(
         self, compared: Pairs, names: Sequence[str], others: Sequence[str]
     ) -> Rise | None:
-        """The rise of CKA of fine-tuned models with others, averaged over all pairs.
+        """Average the rise of CKA over all pairs of a fine-tuned model and another model.
 
-        The rise of the control is averaged over the same pairs: of each pair it is the mean over
-        the controls of the fine-tuned model.
+        The control's rise is averaged over the same pairs; for each pair it is the mean over all
+        controls of the fine-tuned model (`tuned.list_controls`).
 
         Args:
-            compared: pairs of models.
-            names: the fine-tuned models.
-            others: the models that these are compared with.
+            compared: the CKA of all compared pairs.
+            names: names of the fine-tuned models.
+            others: names of the other models.
 
         Returns:
-            None where no pair was compared.
+            The rise; None if no pair was compared both before and after.
         """
         after, before, control = [], [], []
         for name, other in itertools.product(names, others):
@@ -131,7 +133,12 @@ class Stages:
         return (after.same.mean(), before.same.mean()) if after and before else None
 
     def describe_control(self, names: Sequence[str], other: str) -> str:
-        """The rise that is subtracted from the rise of fine-tuned models with another, in words."""
+        """Name the rise of the control in words.
+
+        Args:
+            names: names of the fine-tuned models that have these controls.
+            other: name of the model or family that they are compared with.
+        """
         controls = dict.fromkeys(
             one for name in names for one in list_controls(self.models, self.before, name)
         )

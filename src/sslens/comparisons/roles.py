@@ -40,15 +40,15 @@ def is_tuned(about: About) -> bool:
 
 
 def is_cnn(about: About) -> bool:
-    """Whether the network is a CNN; one that is not known counts as none."""
+    """Whether the network is a CNN; False if its architecture is not known."""
     return about.network == "cnn"
 
 
 def list_tokens(models: Models, grams: GramSets) -> list[str]:
-    """The choices of tokens of which there are Grams, all tokens first.
+    """List the choices of tokens ("all", "cls", "patch") for which there are Grams, "all" first.
 
     Raises:
-        InputError: there are none.
+        InputError: there are no Grams.
     """
     choices = [tokens for tokens in TOKENS if grams.get(tokens)]
     if not choices:
@@ -85,7 +85,7 @@ def find_twins(models: Models, a: str, b: str) -> tuple[str, str] | None:
 
 
 def list_names(names: Sequence[str]) -> str:
-    """Names as a sentence has them.
+    """Join names for a sentence, with commas and a final "and".
 
     >>> list_names(["mae", "dino", "msn"])
     'mae, dino and msn'

@@ -1,4 +1,4 @@
-"""Results of rows that each come with the name of their table."""
+"""Tables from rows: each row comes with the name of its table."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -17,19 +17,19 @@ def make_results(
     units: Mapping[str, str],
     texts: Collection[str] = (),
 ) -> Results:
-    """Tables of rows that each come with the name of their table.
+    """Collect rows into tables.
 
-    A table without rows is left out, but for the first, so that there is always one. What a row
-    does not say is empty: a text where the column is one of `texts`, else a number.
+    A table without rows is left out, except the first table, so that there is always one. A column
+    that a row lacks becomes "" in that row if the column is one of `texts`, else nan.
 
     Args:
-        rows: the name of a table and a row of it, in the order of the rows.
+        rows: pairs (name of a table, a row of that table), in the order of the rows.
         tables: the columns of each table, in the order of the tables.
-        units: what each column holds.
-        texts: the columns of text.
+        units: a description of each column, with its unit.
+        texts: the columns that hold text.
 
     Raises:
-        ValueError: a row has a column that its table has not.
+        ValueError: a row has a column that its table does not have.
 
     >>> rows = [("probes", {"model": "mae", "gain": 0.5}), ("probes", {"model": "dino"})]
     >>> tables = {"probes": ("model", "gain"), "families": ("model",)}

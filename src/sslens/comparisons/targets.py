@@ -20,24 +20,28 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class Targets:
-    """Known quantities of each image, as numbers.
+    """Known quantities of each image, coded as numbers.
 
     Attributes:
-        ids: of the images, in the order of the rows.
-        values: by the quantity's name its numbers: of a kind a column a class, 1 where the image is
-            of it; of an angle its cosine and sine; else the number or numbers themselves.
+        ids: the ids of the images, in the order of the rows of `values`.
+        values: the numbers of each quantity, by the quantity's name. A categorical quantity has one
+            column per class (one-hot), an angle has its cosine and its sine, and any other quantity
+            has its own number or numbers.
     """
 
     ids: tuple[str, ...]
     values: Mapping[str, Float64[np.ndarray, "image part"]]
 
     def grams(self, like: Grams) -> Grams:
-        """The Gram of each quantity, over the images of a model's Grams in their minibatches.
+        """Compute the Gram matrix of each quantity, as if the quantity were a tap of a model.
 
-        For values x, a row an image, K = (x − 1μᵀ)(x − 1μᵀ)ᵀ in each minibatch, as of features.
+        The values x [image, part] of a minibatch with the mean μ give K = (x − 1μᵀ)(x − 1μᵀ)ᵀ.
+
+        Args:
+            like: Grams of a model; its images and minibatches are used.
 
         Raises:
-            KeyError: the Grams are of other images.
+            KeyError: `like` has an image that is not in `ids`.
 
         >>> like = Grams.of_features([torch.eye(4)], ids="abcd")
         >>> targets = Targets(("d", "c", "b", "a"), {"x": np.array([[3.0], [1.0], [1.0], [1.0]])})
@@ -53,7 +57,7 @@ class Targets:
         return replace(grams, model="targets", taps=taps, key=key)
 
     def digest(self) -> str:
-        """SHA-256 over ids, names and numbers."""
+        """Compute the SHA-256 of all ids, names and numbers, as hexadecimal digits."""
         hashed = hashlib.sha256(repr((self.ids, list(self.values))).encode())
         for values in self.values.values():
             hashed.update(np.ascontiguousarray(values).tobytes())
@@ -61,7 +65,10 @@ class Targets:
 
 
 def code_factors(frame: "pd.DataFrame") -> dict[str, Float64[np.ndarray, "image part"]]:
-    """The columns of a table of factors as numbers, as `Targets` has them.
+    """Code each column of a table of factors as numbers, in the way that `Targets.values` says.
+
+    `sslens.probes.factors.kind_of` decides whether a column is categorical, an angle in degrees, or
+    a number.
 
     >>> import pandas as pd
     >>> coded = code_factors(pd.DataFrame({"hue": [0.0, 90.0], "class": ["bird", "axe"]}))

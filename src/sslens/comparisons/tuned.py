@@ -25,9 +25,10 @@ def is_control(about: About) -> bool:
 def match_origins(models: Models) -> dict[str, str]:
     """Each fine-tuned model with the model that it was before.
 
-    That is the model with the weights that it says it began with; where there is none, the model
-    with the name that it says; where there is none, the first model of the same objective and
-    architecture. A fine-tuned control was the first random initialisation of its architecture.
+    A fine-tuned model may name the weights that it began with: a digest or a model's name. The
+    match is the model with that digest; if there is none, the model with that name; if there is
+    none, the first model of the same objective and architecture. A fine-tuned control is matched
+    with the first random initialisation of its architecture.
 
     Args:
         models: the models and the controls of a study.
