@@ -1,4 +1,4 @@
-"""What is said when something the user gave cannot be used."""
+"""Errors and warnings about what the user gave: a file, a name or a value."""
 
 import difflib
 import re
@@ -9,7 +9,7 @@ _PARAMETER = re.compile(r"\{([a-z_]+(?:\.[a-z_0-9]+)?)(?:=([^{}]*))?\}")
 
 
 def as_argument(name: str, value: str | None) -> str:
-    """A parameter as Python has it.
+    """Format a parameter, with its value if there is one, as a Python argument.
 
     >>> as_argument("batch", None), as_argument("limit", "64"), as_argument("settings.base_lr", None)
     ('batch', 'limit=64', 'settings.base_lr')
@@ -26,8 +26,9 @@ class InputError(Exception):
     settings. Python reads the argument's name, and the command line its option.
 
     Args:
-        message: a clause without its full stop, which the mend ends, or whole sentences.
-        mend: what to do, a clause without its full stop; none unless given.
+        message: what is wrong: a clause without a full stop, which is continued by the mend after a
+            colon, or whole sentences.
+        mend: what the user should do: a clause without a full stop.
 
     >>> str(InputError("There are 12 images, fewer than a minibatch", mend="give a smaller {batch}"))
     'There are 12 images, fewer than a minibatch: give a smaller batch.'
@@ -43,7 +44,7 @@ class InputError(Exception):
         return self.spelt(as_argument)
 
     def spelt(self, spell: Callable[[str, str | None], str]) -> str:
-        """The message and the mend, each parameter (and the value it is given) as `spell` has it."""
+        """Join the message and the mend; `spell(name, value)` formats each parameter in braces."""
         if self.mend is None:
             return self.message
         mend = _PARAMETER.sub(lambda found: spell(found[1], found[2]), self.mend)
@@ -53,11 +54,13 @@ class InputError(Exception):
 
 
 def require_type(value: object, types: type | tuple[type, ...], what: str, mend: str) -> None:
-    """Refuse an argument of another type, which would fail later and elsewhere.
+    """Raise InputError if an argument has the wrong type, before it fails later and elsewhere.
 
     Args:
-        what: the value should be, such as "model".
-        mend: what to do.
+        value: the argument.
+        types: the type or types that are allowed.
+        what: the name of what the value should be, such as "model".
+        mend: what the user should do.
 
     >>> require_type("mae", int, "number", mend="give another {seed}")
     Traceback (most recent call last):
@@ -70,18 +73,23 @@ def require_type(value: object, types: type | tuple[type, ...], what: str, mend:
 
 
 class Mishap(InputError):  # noqa: N818 (as KeyboardInterrupt)
-    """A failure of the machine that this process met, and perhaps not the others of a run: memory
-    ran out, a helper was lost."""
+    """A failure of the machine, such as memory that ran out or a data worker that died.
+
+    In a run of several processes it may happen in one process alone.
+    """
 
 
 class Doubt(UserWarning):
-    """Something was taken for granted that cannot be known from what was given; the command line
-    and reports note it."""
+    """A warning that the code assumed something which the user's input does not tell.
+
+    The command line prints it, and reports repeat it.
+    """
 
 
 def nearest(name: str, options: Iterable[str]) -> str:
-    """The options spelt most like `name`, as the end of a sentence; without a near one, all of
-    them.
+    """Suggest up to three options that are spelt like `name`, as the end of a sentence.
+
+    If no option is near, the sentence lists the first twelve options and counts the others.
 
     >>> nearest("blocks.0.nrm1", ["blocks.0.norm1", "blocks.0.attn.qkv", "norm"])
     'did you mean blocks.0.norm1?'

@@ -1,5 +1,4 @@
-"""What a layer knows of generated scenes: each known factor decoded from the features of every
-depth."""
+"""Decoding of the known factors of generated scenes from the features of every depth."""
 
 from collections.abc import Iterator
 
@@ -61,9 +60,9 @@ def compute(
 ) -> Results:
     """Decode every factor from every depth and pooling of each model and control.
 
-    The table is `factors`. Factors that never vary among the training images or among the test
-    images are left out. The need `probes` makes sure that the images can be split; ridge probes
-    have no other settings.
+    The table is `factors`. A factor is left out if it does not vary among the training images or
+    among the test images. `probes` is a need only because it makes sure that the images can be
+    split: the ridge probes used here read none of its settings.
 
     Raises:
         InputError: the factors of the bank are not known.
@@ -132,7 +131,8 @@ def _rescale(decoded: pd.DataFrame, end: str) -> np.ndarray:
 
 
 def draw(results: Results) -> Figure:
-    """A panel a factor: decoded against depth, a line a model; raw pixels as a level line."""
+    """Draw a panel for each factor: how well it is decoded against depth, with one curve per model.
+    Raw pixels are a horizontal line."""
     frame = results["factors"]
     panels: list[Lines | None] = [
         Lines(

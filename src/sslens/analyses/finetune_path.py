@@ -86,14 +86,14 @@ UNITS = {
 @final
 @dataclass(frozen=True, eq=False)
 class TunedRun:
-    """A fine-tuning run.
+    """A fine-tuning run and the path of its weights.
 
     Attributes:
-        name: of the model, or of the first of several models of the run.
-        role: JE, REC, control, or empty.
-        about: what is known of the model.
-        rows: the table of its path.
-        recipe: the settings of the fine-tuning, where they are known.
+        name: name of the model; of the first model if the run gave several.
+        role: "JE", "REC", "control", or empty if the family is not known.
+        about: the model's family, objective and architecture, as far as known.
+        rows: the table of the path: one row for each record and group of parameters.
+        recipe: the settings of the fine-tuning; empty if they are not known.
     """
 
     name: str
@@ -103,20 +103,21 @@ class TunedRun:
     recipe: Mapping[str, str]
 
     def read_end(self, group: str, measure: str) -> float:
-        """A number of the last record; nan where the run has no such group."""
+        """Read a measure of a group of parameters at the last record; nan without such a group."""
         last = self.rows[(self.rows.group == group) & (self.rows.record == self.rows.record.max())]
         return float(last[measure].iloc[0]) if len(last) else float("nan")
 
 
 def without(models: Models) -> str | None:
-    """A fine-tuned model must be there."""
+    """Say why there is nothing to show: no model under study is fine-tuned."""
     if any(is_tuned(models.about(name)) for name in models.studied):
         return None
     return "none of the models is fine-tuned"
 
 
 def choose_role(about: About) -> str:
-    """The role of a run: its family, "control" of a random initialisation, or nothing.
+    """Return the role of a run: "JE" or "REC", "control" if it began with a random initialisation,
+    or an empty text.
 
     >>> choose_role(About(family="REC")), choose_role(About(family="control"))
     ('REC', 'control')
@@ -127,9 +128,10 @@ def choose_role(about: About) -> str:
 
 
 def compute(models: Models, *, paths: Paths, seed: int = 0) -> Results:
-    """The path of each run; then JE, REC and the control held against each other at the end.
+    """Collect the path of each run, and compare JE, REC and the control at the end of their paths.
 
-    Nothing is drawn at random, so that the seed changes nothing.
+    The tables are `records` and `differences`. Nothing is random here, so that the seed has no
+    effect.
     """
     runs = _list_runs(models, paths)
     rows = [("records", row) for run in runs for row in _list_records(run)]
@@ -196,7 +198,7 @@ def _read_ends(runs: Sequence[TunedRun], group: str, measure: str) -> dict[str, 
 
 
 def explain_unlike(runs: Sequence[TunedRun]) -> str:
-    """Why the straightness of runs is not to be compared, as a clause; empty where it is."""
+    """Say in a clause why the straightness of runs cannot be compared; empty if it can."""
     records = sorted({int(run.rows.record.max()) for run in runs})
     steps = sorted({int(step) for step in (run.rows.step.max() for run in runs) if step == step})
     archs = sorted({str(run.about.arch) for run in runs if run.about.arch})
@@ -221,9 +223,9 @@ def _list_unlike_settings(recipes: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def read_contrast(row: Mapping[str, Any]) -> Contrast:
-    """The difference of a row of `differences`, over trainings.
+    """Read the difference of two roles from a row of `differences`, with its interval over runs.
 
-    The two roles are trained apart, so that the difference is not paired.
+    The difference is not paired, because the models of the two roles are trained separately.
     """
     difference = Estimate.from_row(row, "difference", "trainings", "runs")
     return Contrast(row["role"], row["less"], difference, paired=False)
@@ -232,7 +234,7 @@ def read_contrast(row: Mapping[str, Any]) -> Contrast:
 @final
 @dataclass(frozen=True)
 class Scale:
-    """A column that is drawn, with its label and limits."""
+    """A column of `records` that is drawn on a y axis, with the axis's label and limits."""
 
     column: str
     label: str
@@ -246,7 +248,8 @@ TURNS = Scale("cosine", "cosine of successive moves", (-1.05, 1.05))
 
 
 def draw(results: Results) -> Figure:
-    """Straightness over epochs by kind; the attention's moves, distance and turns; every block and
+    """Draw the paths: straightness against epochs for each kind of parameter; then, for attention,
+    each epoch's move, the distance from the start and the angle between moves; then every block and
     kind at the end.
 
     Raises:

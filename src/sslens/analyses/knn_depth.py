@@ -58,11 +58,11 @@ UNITS = {
 @final
 @dataclass(frozen=True, eq=False)
 class Classified:
-    """What one tap, pooling and vote of a model come to.
+    """The result of k-NN with one tap, pooling and vote of a model.
 
     Attributes:
-        row: the columns of the table, but for the gain.
-        right: which images are classified rightly, in the order that all models share.
+        row: the row of the table, without the columns of the gain.
+        right: whether each image is classified correctly; all models have the same order of images.
     """
 
     row: Row
@@ -70,9 +70,11 @@ class Classified:
 
 
 def compute(models: Models, *, features: FeatureSets, labels: Labels, seed: int = 0) -> Results:
-    """Classify by every block and pooling of every model and control, by both votes.
+    """Classify the images with every tap and pooling of every model and control.
 
-    The table is `accuracies`. Nothing is drawn by chance: the seed decides nothing.
+    Each is classified by two votes: neighbours weighted by exp(cosine / 0.07), and one vote for
+    each neighbour. The table is `accuracies`. Nothing is random here, so that the seed has no
+    effect.
     """
     classified = [
         one
@@ -157,7 +159,8 @@ def _predict(
 
 
 def draw(results: Results) -> Figure:
-    """A panel a pooling: accuracy against depth, a line a model; raw pixels as a level line."""
+    """Draw a panel for each pooling: accuracy of the weighted vote against depth, with one curve
+    per model. Raw pixels are a horizontal line."""
     frame = results["accuracies"]
     frame = frame[frame.vote == "weighted"]
     poolings = [pooling for pooling in DRAWN if (frame.pooling == pooling).any()] or ["flat"]

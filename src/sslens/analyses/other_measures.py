@@ -47,17 +47,18 @@ UNITS = {
 
 
 def without(models: Models) -> str | None:
-    """Every measure has a model like itself."""
+    """Say why there is nothing to show: there is only one model and no control.
+
+    A model equals itself by every measure, so that a comparison needs two.
+    """
     return None if len(models) > 1 else "it needs two models, or one and its controls"
 
 
 def compute(models: Models, *, grams: GramSets, seed: int = 0) -> Results:
-    """Every measure of the first pairs of models, and of the controls, at the same relative depth,
-    in the table "values".
+    """Compare the first pairs of models, and controls, by every measure at the same relative depth.
 
-    Measures that need the pixels' Grams are left out where there are none.
-
-    Nothing is drawn at random, so that the seed changes nothing.
+    The table is `values`. Measures that need the Grams of raw pixels are left out if there are no
+    such Grams. Nothing is random here, so that the seed has no effect.
     """
     tokens = list_tokens(models, grams)[0]
     blocks = {name: choose_kind(own, KIND) for name, own in grams[tokens].items()}
@@ -100,7 +101,7 @@ def _list_rows(name: str, a: Grams, b: Grams, pixels: Grams | None, pair: Row) -
 
 
 def draw(results: Results) -> Figure:
-    """A panel a measure, a line a pair."""
+    """Draw a panel for each measure, with one curve per pair of models."""
     panels: list[Lines | None] = []
     for _, rows in results["values"].groupby("measure", sort=False):
         lines = (

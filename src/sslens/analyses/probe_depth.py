@@ -47,10 +47,11 @@ def compute(
     probes: ProbeSettings,
     seed: int = 0,
 ) -> Results:
-    """Train the probes of each model and control, and those of each model with a second seed.
+    """Train probes of 1, 2 and 3 layers for each model and control.
 
-    The tables are `probes` (a probe of a model), `families` (what more layers gain the models of a
-    family) and `second-seeds` (the probes of a model again, from other first weights).
+    The table `probes` has a row for each probe. `families` has the mean gain of 2 and of 3 layers
+    over 1 layer, by family. `second-seeds` has the probes of each model under study trained again
+    from other initial weights.
     """
     split = Split.of(features, labels, seed)
     setup = ProbeSetup(models, features, split, probes, seed)
@@ -102,7 +103,12 @@ def _train_again(
 
 
 def draw(results: Results) -> Figure:
-    """A column a pooling: the honest number at the top, that of the papers below."""
+    """Draw a column of two panels for each pooling, with one curve per model.
+
+    The upper panel has the test accuracy of the point of the grid that the validation images
+    choose. The lower panel has the papers' number: the mean over the five points that are best on
+    the test images, which is a little optimistic.
+    """
     frame = results["probes"]
     spread = frame["std"].fillna(0)
     frame = frame.assign(below=frame.best - spread, above=frame.best + spread)

@@ -55,11 +55,12 @@ def compute(
     probes: ProbeSettings,
     seed: int = 0,
 ) -> Results:
-    """Train the probes of each model and control, and tell what the last layer gains by an
-    intermediate one.
+    """Train linear probes of every depth, and of the last layer together with each block.
 
-    The tables are `probes` (a probe of a model), `families` (the gain of the models of a family)
-    and `fine-tuned` (the gain of a fine-tuned model less that of the model before).
+    The gain is the accuracy of a block concatenated with the last layer, less the accuracy of the
+    last layer alone. The table `probes` has a row for each probe, `families` the mean gain by
+    family, and `fine-tuned` the gain of a fine-tuned model less the gain of the same model before
+    fine-tuning.
     """
     setup = ProbeSetup(models, features, Split.of(features, labels, seed), probes, seed)
     about = ("model", "members", "control", "main", "pooling", "layers")
@@ -93,8 +94,8 @@ def _rows(setup: ProbeSetup) -> Iterator[tuple[str, Row]]:
 
 
 def list_heads(features: Features) -> list[Head]:
-    """Linear heads by pooling: each block and the last layer, and each block before its end with
-    the last layer."""
+    """List the linear probes of each pooling: each block and the last layer alone, then each block
+    of smaller depth than the last layer concatenated with the last layer."""
     end = features.taps[-1]
     heads = []
     for pooling in list_poolings(features):
@@ -133,8 +134,8 @@ def _compare_tuned(
 
 
 def draw(results: Results) -> Figure:
-    """A column a pooling: accuracy by depth at the top, what an intermediate block adds to the last
-    layer below."""
+    """Draw a column of two panels for each pooling, with one curve per model: the accuracy against
+    depth, and below it the gain of a block that is concatenated with the last layer."""
     frame = results["probes"]
     frame = frame.assign(two=frame.tap.str.contains(PLUS, regex=False))
     sides = [rows for rows in (frame[frame.main], frame[~frame.main]) if len(rows)]

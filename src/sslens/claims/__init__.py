@@ -4,14 +4,15 @@ A file `claims/NAME.py` has
 
 - `WORDS`: the claim, as a sentence in the papers' words;
 - `READS`: the names of the analyses that it reads;
-- `judge(results) -> tuple[Verdict, ...]`: what the results say of the claim. It is given the
-  `Results` of the analyses that ran, by the analysis' name, and returns a verdict a choice of
-  tokens (or of what else the claim is about). A verdict is "not run", and says what is missing,
-  where the models or the images do not allow one; there is none where no analysis of `READS` ran.
-  Whether a difference decides is said by `sslens.statistics.estimate.judge` alone.
+- `judge(results) -> tuple[Verdict, ...]`: the verdicts on the claim. Its argument holds the
+  `Results` of the analyses that ran, by the analysis' name. It returns one verdict for each choice
+  of tokens, or for each other thing that the claim distinguishes. If the models or the images do
+  not allow a verdict, the outcome is "not run" and the verdict says what is missing. It returns
+  nothing if no analysis of `READS` ran. Only `sslens.statistics.estimate.judge` decides whether a
+  difference confirms a claim.
 
-The words that a report has for a verdict are in `report/writing/NAME.py`: `sentences(verdicts)`, a
-sentence a verdict. `advice` is one of the folder whose `judge` returns recommendations.
+`report/writing/NAME.py` has the sentences of a report: `sentences(verdicts)` makes one sentence for
+each verdict. The file `advice.py` is special: its `judge` returns recommendations.
 
 `sslens.report.verdicts.judge_all` asks all claims.
 """

@@ -1,5 +1,5 @@
-"""Advice: which block, pooling and probe to use for these images, and what is gained over the usual
-choice."""
+"""Advice: which block, pooling and probe to use for these images, and the gain in accuracy over the
+usual probe."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,11 +24,11 @@ class ProbeChoice:
     """A probe of a model that may be chosen.
 
     Attributes:
-        taps: where it reads; two are concatenated.
+        taps: names of the taps that the probe reads; the features of two taps are concatenated.
         pooling: how the tokens are pooled.
-        layers: of the probe; 1 is linear.
-        accuracy: share of test images that it has right.
-        validation: share of validation images that it has right.
+        layers: number of layers of the probe; 1 is linear.
+        accuracy: share of test images that the probe classifies correctly.
+        validation: share of validation images that the probe classifies correctly.
     """
 
     taps: tuple[str, ...]
@@ -41,12 +41,12 @@ class ProbeChoice:
 @final
 @dataclass(frozen=True)
 class KnnChoice:
-    """k-NN, which trains nothing, at a tap.
+    """k-NN at one tap, as an alternative that needs no training.
 
     Attributes:
-        tap: where the features are read.
-        k: neighbours.
-        accuracy: share of images that it has right.
+        tap: name of the tap that gives the features.
+        k: number of neighbours.
+        accuracy: share of images that k-NN classifies correctly.
     """
 
     tap: str
@@ -57,17 +57,18 @@ class KnnChoice:
 @final
 @dataclass(frozen=True)
 class Recommendation:
-    """Which probe of a model to use.
+    """The recommended probe of a model, compared with the usual probe and with the best one.
 
     Attributes:
         model: name of the model.
         use: the probe to use.
         usual: the usual choice, a linear probe of the last layer's CLS token.
-        best: the probe with most validation images right.
-        answer: whether the best one is worth a change: it "holds" where the gain is sure and large
-            enough, is "contradicted" where the best is worse, else "undecided".
-        gain: the accuracy of the best less that of the usual choice, on the test images; None where
-            the usual choice is the best.
+        best: the probe with the highest accuracy on the validation images.
+        answer: whether the best probe should replace the usual one: "holds" if the gain is large
+            enough and its interval lies above 0, "contradicted" if the best probe is clearly worse
+            on the test images, else "undecided".
+        gain: the accuracy of the best probe less the accuracy of the usual one, on the test images;
+            None if the usual probe is the best one.
         probes: number of probes that were chosen from.
         knn: k-NN at the tap of the probe; None where it was not run there.
     """
@@ -83,14 +84,17 @@ class Recommendation:
 
 
 def judge(results: Mapping[str, Results]) -> tuple[Recommendation, ...]:
-    """Which probe of each model to use; nothing without probe-depth and probe-layers.
+    """Recommend a probe for each model.
 
-    Of all probes of a model the one with most validation images right is held against the usual
-    choice, a linear probe of the last layer's CLS token, on the test images, which had no part in
-    the choice. Of equals the usual and the simpler are taken.
+    The probe with the highest validation accuracy is compared with the usual one, a linear probe of
+    the last layer's CLS token, on the test images, which played no part in the choice. If several
+    probes tie, the usual one comes first, then the simplest one.
 
     Args:
-        results: by analysis, of those that ran.
+        results: the results of the analyses that ran, by the analysis' name.
+
+    Returns:
+        One recommendation per model; nothing if neither probe-depth nor probe-layers ran.
     """
     tables = [
         results[name]["probes"] for name in ("probe-depth", "probe-layers") if name in results

@@ -1,4 +1,4 @@
-"""The verdicts of a study: all claims asked of its results, as a table and in words."""
+"""The verdicts of a study's results on all claims, as a table and in sentences."""
 
 import importlib
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ def judge_all(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
 
 
 def make_table(verdicts: Sequence[Verdict]) -> Table:
-    """Verdicts as rows of a table; what a verdict that was not run does not have is empty."""
+    """Make a table with one row per verdict; numbers are empty in a verdict that was not run."""
     import pandas as pd
 
     rows = []
@@ -56,7 +56,7 @@ def make_table(verdicts: Sequence[Verdict]) -> Table:
 
 
 def write_verdicts(verdicts: Sequence[Verdict]) -> tuple[str, ...]:
-    """A sentence a verdict, in the order of the verdicts."""
+    """Write one sentence for each verdict, in the order of the verdicts."""
     sentences: list[str] = []
     for name in dict.fromkeys(verdict.claim for verdict in verdicts):
         module = importlib.import_module(f"sslens.report.writing.{name.replace('-', '_')}")

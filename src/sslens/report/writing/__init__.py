@@ -1,11 +1,11 @@
-"""Words: from the results of an analysis to sentences, made here and nowhere else.
+"""Sentences about results; no other folder of the package makes them.
 
-A file `report/writing/NAME.py` belongs to the analysis or the claim of that name and has
+A file `report/writing/NAME.py` belongs to the analysis or the claim of that name, and has one of
 
-- `sentences(results) -> tuple[str, ...]`: what the results say, in plain sentences; of a claim
-  `sentences(verdicts)`, a sentence a verdict.
+- `sentences(results) -> tuple[str, ...]`: the results of an analysis in plain sentences;
+- `sentences(verdicts) -> tuple[str, ...]`: one sentence for each verdict on a claim.
 
-Numbers are spelt by `numbers.py` alone, and signs are decided by `sslens.statistics.estimate`.
+Only `numbers.py` turns numbers into text, and only `sslens.statistics.estimate` decides signs.
 """
 
 import importlib
@@ -14,7 +14,7 @@ from sslens.table import Results
 
 
 def sentences(analysis: str, results: Results) -> tuple[str, ...]:
-    """What the results of an analysis say, in plain sentences."""
+    """Describe the results of an analysis in plain sentences."""
     module = importlib.import_module(f"sslens.report.writing.{analysis.replace('-', '_')}")
     written: tuple[str, ...] = module.sentences(results)
     return written

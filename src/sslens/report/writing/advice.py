@@ -9,7 +9,8 @@ from sslens.statistics.estimate import Contrast
 
 
 def sentences(recommendations: Sequence[Recommendation]) -> tuple[str, ...]:
-    """A sentence a model, and how they came about; nothing without recommendations."""
+    """Write one recommendation per model, then how the recommendations were made; nothing if there
+    are none."""
     if not recommendations:
         return ()
     images = recommendations[0].usual.accuracy.n

@@ -19,7 +19,8 @@ Rows = Mapping[Asked, Mapping[str, Any]]
 
 
 def sentences(results: Results) -> tuple[str, ...]:
-    """Claim C6 by pooling; without two families, what each pair of models has in common."""
+    """Write claim C6 for each pooling; without two families, write how far the pairs of models that
+    agree most agree."""
     if "families" in results:
         by_pooling = results["families"].groupby("pooling", sort=False)
         return tuple(_write_families(rows, str(pooling)) for pooling, rows in by_pooling)

@@ -1,4 +1,4 @@
-"""What is said of claim C1."""
+"""Sentences about claim C1."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from sslens.statistics.estimate import Verdict
 
 
 def sentences(verdicts: Sequence[Verdict]) -> tuple[str, ...]:
-    """A sentence a verdict."""
+    """Write one sentence for each verdict."""
     return tuple(_write(verdict) for verdict in verdicts)
 
 

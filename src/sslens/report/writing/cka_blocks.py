@@ -1,4 +1,4 @@
-"""What is said of the exhibit cka-blocks."""
+"""Sentences about the analysis cka-blocks."""
 
 import itertools
 
@@ -17,7 +17,8 @@ MOST = 6
 
 
 def sentences(results: Results) -> tuple[str, ...]:
-    """Which families and which models are alike, against the control, and where they part."""
+    """Write which families and which models are alike, compared with the control, and from which
+    depth on they differ."""
     cells = Cells.of(results["cells"])
     tokens = cells.tokens()
     pairs = list(itertools.combinations(cells.models(), 2))

@@ -1,4 +1,4 @@
-"""What is said of the exhibit cka-convergence."""
+"""Sentences about the analysis cka-convergence."""
 
 import pandas as pd
 
@@ -7,8 +7,8 @@ from sslens.table import Results
 
 
 def sentences(results: Results) -> tuple[str, ...]:
-    """How far CKA moves with the minibatch and with the number of images, and how wide its interval
-    is at the smallest minibatch."""
+    """Write how much CKA changes with the size of minibatches and with the number of images, and
+    how wide its interval is at the smallest minibatch."""
     rows = results["points"]
     written = []
     for (a, b), pair in rows[rows.cka.notna()].groupby(["model_a", "model_b"], sort=False):

@@ -1,4 +1,4 @@
-"""What is said of the exhibit cka-distance."""
+"""Sentences about the analysis cka-distance."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -15,8 +15,8 @@ PAIRS = 6
 
 
 def sentences(results: Results) -> tuple[str, ...]:
-    """Whether the objective or the architecture decides, for each family; else how far the blocks
-    of two models reach."""
+    """Write for each family whether the objective or the architecture has the larger effect on CKA;
+    without such families, write how fast CKA falls with the distance of two blocks."""
     if "objective" in results:
         rows = results["objective"].to_dict("records")
         return tuple(_write_objective(results, row) for row in rows)

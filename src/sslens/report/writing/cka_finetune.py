@@ -1,4 +1,4 @@
-"""What is said of the exhibit cka-finetune."""
+"""Sentences about the analysis cka-finetune."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,8 +19,8 @@ Rows = Mapping[str, Mapping[str, Any]]
 
 
 def sentences(results: Results) -> tuple[str, ...]:
-    """Whether fine-tuned REC resembles pre-trained JE, and beyond the control; in which type of
-    layer; how far each model moved."""
+    """Write whether fine-tuning makes REC models more like pre-trained JE models, also more than it
+    does the control; in which type of layer; and how far each model moved."""
     tokens = list_tokens_in(results["cells"])
     claims = [_write_families(results, one) for one in tokens]
     written = [sentence for sentence in claims if sentence]

@@ -1,4 +1,4 @@
-"""What is said of the exhibit cka-layer-types."""
+"""Sentences about the analysis cka-layer-types."""
 
 import itertools
 from dataclasses import replace
@@ -15,8 +15,8 @@ MOST = 6
 
 
 def sentences(results: Results) -> tuple[str, ...]:
-    """Whether JE and REC differ in attention and normalisation, and the types in which each pair is
-    least and most alike."""
+    """Write whether JE and REC differ in attention and normalisation, and in which types of layer
+    each pair is least and most alike."""
     cells = Cells.of(results["cells"])
     tokens, names = cells.tokens(), cells.models()
     written = [_write_families(results, one) for one in tokens]

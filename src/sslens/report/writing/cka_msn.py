@@ -1,4 +1,4 @@
-"""What is said of the exhibit cka-msn."""
+"""Sentences about the analysis cka-msn."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,8 @@ MOST = 6
 
 
 def sentences(results: Results) -> tuple[str, ...]:
-    """To which family MSN is nearer, for each choice of tokens; and how near to each model."""
+    """Write which family MSN is more like, for each choice of tokens, and how much it is like each
+    model."""
     families = results["families"].to_dict("records") if "families" in results else []
     written = [_write_family(row) for row in families if row["model_b"] == JE]
     cells = results["cells"]

@@ -1,4 +1,4 @@
-"""What is said of CKA with known quantities of the images."""
+"""Sentences about the analysis cka-targets."""
 
 import pandas as pd
 
@@ -11,7 +11,8 @@ NAMED = 3
 
 
 def sentences(results: Results) -> tuple[str, ...]:
-    """For each model the quantities that its last block is most alike to, beside the controls."""
+    """Write for each model which quantities its last block has the highest CKA with, and the
+    controls' CKA beside it."""
     frame = results["targets"]
     frame = frame[(frame.tokens == frame.tokens.iloc[0]) & frame.cka.notna()]
     ends = frame[frame.kind.isin(("block", "pixels"))].sort_values("depth", kind="stable")

@@ -1,4 +1,4 @@
-"""What each layer knows of the scene, in sentences."""
+"""Sentences about the analysis factors-depth."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,8 +17,8 @@ ByFactor = Mapping[str, Mapping[str, Any]]
 
 
 def sentences(results: Results) -> tuple[str, ...]:
-    """For each model the factors that an earlier block tells clearly better than the last layer,
-    beside the best control."""
+    """Write for each model which factors an earlier block decodes clearly better than the last
+    layer, and the best control's number beside it."""
     frame = results["factors"]
     frame = frame[frame.main]
     controls = _by_factor(frame[frame.control].sort_values("decoded", kind="stable"))

@@ -1,4 +1,4 @@
-"""What is said of families of objectives that are held against each other."""
+"""Sentences about the CKA of families of objectives."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +10,8 @@ from sslens.table import Results
 
 
 def write_families(results: Results, tokens: str, kind: str) -> str | None:
-    """Whether JE models are more alike than JE and REC are, and from which depth on; None where
-    there are no families."""
+    """Write whether JE models are more like each other than like REC models, and from which depth
+    on; None if there are no families."""
     if "families" not in results:
         return None
     rows = results["families"]

@@ -1,4 +1,4 @@
-"""What is said of the exhibit finetune-path."""
+"""Sentences about the analysis finetune-path."""
 
 import pandas as pd
 
@@ -14,7 +14,8 @@ OVERLAPPING = ("backbone", "head", "attention qkv", "attention projection")
 
 
 def sentences(results: Results) -> tuple[str, ...]:
-    """Claim C10, of attention first; without families how straight each run went."""
+    """Write claim C10, for attention first; without families, write how straight each run's path
+    is."""
     if "differences" in results:
         rows = results["differences"]
         straight = rows[rows.measure == "straightness"]

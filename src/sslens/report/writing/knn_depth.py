@@ -1,4 +1,4 @@
-"""Where the classes are separated, in sentences."""
+"""Sentences about the analysis knn-depth."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +21,7 @@ VERDICTS = {
 
 
 def sentences(results: Results) -> tuple[str, ...]:
-    """The best block and pooling of each model, and what it gains over the best control."""
+    """Write the best block and pooling of each model, and their gain over the best control."""
     frame = results["accuracies"]
     frame = frame[frame.vote == "weighted"]
     controls = frame[frame.control].sort_values("accuracy", kind="stable").to_dict("records")

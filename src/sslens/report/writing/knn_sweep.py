@@ -1,4 +1,4 @@
-"""What k-NN by every choice comes to, in sentences and as a short list."""
+"""The results of a k-NN sweep, in sentences and as a short list."""
 
 from collections.abc import Sequence
 
@@ -8,11 +8,12 @@ from sslens.statistics.estimate import Estimate
 
 
 def sentences(sweeps: Sequence[Sweep], seed: int = 0) -> tuple[str, ...]:
-    """For each model the usual choice, the best one, what it is worth, and the best control.
+    """Write for each model the accuracy of the usual choice and of the best one, the gain on other
+    images, and the best control.
 
     Args:
-        sweeps: one a model.
-        seed: of the bootstrap.
+        sweeps: one sweep per model.
+        seed: seed of the bootstrap.
     """
     written = [_write_model(sweep, seed) for sweep in sweeps if not sweep.control]
     controls = [sweep for sweep in sweeps if sweep.control]
@@ -55,7 +56,7 @@ def _name_choice(sweep: Sweep, place: int) -> str:
 
 
 def list_choices(sweeps: Sequence[Sweep]) -> str:
-    """A line a model: the usual choice and the best, for a terminal."""
+    """List the usual and the best choice of each model, one line per model, for a terminal."""
     lines = [f"{'model':<24} {'usual':>7}  {'best':>7}  where"]
     for sweep in sweeps:
         usual, best = (

@@ -1,4 +1,5 @@
-"""How numbers are spelt in sentences: every estimate with its interval, in one way everywhere."""
+"""The text of numbers in sentences: every estimate with its interval, in the same format
+everywhere."""
 
 import math
 
@@ -7,7 +8,7 @@ from sslens.statistics.estimate import Contrast, Estimate
 
 
 def spell(estimate: Estimate) -> str:
-    """A similarity or a share of variance with its interval, where there is one.
+    """Format a similarity or a share of variance, with its interval if there is one.
 
     >>> spell(Estimate(0.714, 0.69, 0.74, "minibatches", 32)), spell(Estimate(0.714))
     ('0.71 [0.69, 0.74]', '0.71')
@@ -18,7 +19,7 @@ def spell(estimate: Estimate) -> str:
 
 
 def spell_share(estimate: Estimate) -> str:
-    """A share of images with its interval, where there is one.
+    """Format a share of images in percent, with its interval if there is one.
 
     >>> spell_share(Estimate(0.5, 0.375, 0.625, "images", 64)), spell_share(Estimate(0.5))
     ('50.0% [37.5%, 62.5%]', '50.0%')
@@ -29,7 +30,7 @@ def spell_share(estimate: Estimate) -> str:
 
 
 def spell_points(difference: Estimate) -> str:
-    """A difference of shares of images with its interval, in points.
+    """Format a difference of two shares of images in percentage points, with its interval.
 
     >>> spell_points(Estimate(0.125, -0.0625, 0.25, "images", 64))
     '+12.5 points [-6.2, +25.0]'
@@ -41,7 +42,10 @@ def spell_points(difference: Estimate) -> str:
 
 
 def spell_difference(difference: Estimate) -> str:
-    """A difference with its interval, where there is one; no end but 0 looks like 0.
+    """Format a difference, with its interval if there is one.
+
+    It has two decimals; an interval that leaves out 0 has more, up to six, if its end nearest to 0
+    would otherwise be rounded to 0.
 
     >>> spell_difference(Estimate(0.125, -0.0625, 0.25, "minibatches", 32))
     '+0.12 [-0.06, +0.25]'
@@ -58,7 +62,7 @@ def spell_difference(difference: Estimate) -> str:
 
 
 def spell_change(size: float) -> str:
-    """How far a similarity moves, without an interval.
+    """Format the size of a change of similarity, which has no interval.
 
     >>> spell_change(0.0123)
     '0.012'
@@ -67,7 +71,7 @@ def spell_change(size: float) -> str:
 
 
 def spell_count(count: int) -> str:
-    """A count, with its thousands set off.
+    """Format a count with commas between thousands.
 
     >>> spell_count(1024)
     '1,024'
@@ -76,7 +80,7 @@ def spell_count(count: int) -> str:
 
 
 def explain_undecided(contrast: Contrast) -> str:
-    """Why a contrast decides nothing, as the end of a sentence.
+    """Format a contrast and say why it does not decide a claim, as the end of a sentence.
 
     >>> explain_undecided(Contrast("a", "b", Estimate(0.1, -0.1, 0.3, "minibatches", 32)))
     '+0.10 [-0.10, +0.30], which is not decided'

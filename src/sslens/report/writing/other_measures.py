@@ -1,4 +1,4 @@
-"""What is said of the exhibit other-measures."""
+"""Sentences about the analysis other-measures."""
 
 import pandas as pd
 
@@ -7,8 +7,8 @@ from sslens.table import Results
 
 
 def sentences(results: Results) -> tuple[str, ...]:
-    """Which pair every measure puts first, and which pairs lie above two random initialisations by
-    which measure."""
+    """Write which pair of models is most alike by each measure, and which pairs are more alike than
+    two random initialisations."""
     rows = results["values"]
     rows = rows.assign(pair=rows.model_a + " and " + rows.model_b)
     means = rows.groupby(["measure", "pair"], sort=False).value.mean().unstack("pair", sort=False)

@@ -1,4 +1,4 @@
-"""What deeper probes find, in sentences."""
+"""Sentences about the analysis probe-depth."""
 
 from collections.abc import Iterator
 
@@ -14,8 +14,8 @@ DEEP = LAYERS[-1]
 
 
 def sentences(results: Results) -> tuple[str, ...]:
-    """Claim C7 by pooling where models have families; otherwise what depth gains each model, beside
-    the controls."""
+    """Write claim C7 for each pooling if models have families; else write how much accuracy each
+    model gains by deeper probes, and the controls' gain beside it."""
     return tuple(_write_claims(results)) or tuple(_write_models(results))
 
 

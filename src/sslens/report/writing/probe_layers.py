@@ -1,4 +1,4 @@
-"""What intermediate layers know that the last one does not, in sentences."""
+"""Sentences about the analysis probe-layers."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,8 +16,8 @@ MOST = 8
 
 
 def sentences(results: Results) -> tuple[str, ...]:
-    """Claim C8 by pooling where models have families; otherwise what an intermediate block adds to
-    each model's last layer."""
+    """Write claim C8 for each pooling if models have families; else write how much accuracy each
+    model gains by an intermediate block beside the last layer."""
     claims = [*_write_claims(results), *_write_changes(results)]
     return tuple(claims[:MOST]) or tuple(_write_models(results))
 

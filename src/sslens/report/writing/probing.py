@@ -1,4 +1,4 @@
-"""What sentences on probes share."""
+"""Parts of sentences that the analyses of probes share."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from sslens.statistics.estimate import Estimate
 
 
 def spell_gain(gain: Estimate) -> str:
-    """A gain in accuracy, and what it decides where it is not above 0.
+    """Format a gain in accuracy; unless its interval lies above 0, say what it decides.
 
     >>> spell_gain(Estimate(0.125, -0.0625, 0.25, "images", 64))
     '+12.5 points [-6.2, +25.0], which is not decided'
@@ -26,11 +26,11 @@ def spell_gain(gain: Estimate) -> str:
 
 
 def write_families(families: pd.DataFrame, what: str) -> str:
-    """What each family gains, and what REC gains more than JE.
+    """Write the gain of each family, and the difference between the gains of REC and JE.
 
     Args:
-        families: rows of the table `families`, of one reading.
-        what: what gains, as the beginning of the sentence.
+        families: rows of the table `families` that are about one pooling.
+        what: the subject, as the beginning of the sentence.
     """
     rows = families.to_dict("records")
     gains = [f"{row['model']} ({row['members']}) {spell_gain(read_gain(row))}" for row in rows]
@@ -42,11 +42,10 @@ def write_families(families: pd.DataFrame, what: str) -> str:
 
 
 def name_best_control(rows: pd.DataFrame) -> str:
-    """The control among some probes that gains most, in brackets after a space; nothing where there
-    is none.
+    """Name the control with the largest gain, in brackets after a space; empty without a control.
 
     Args:
-        rows: rows of the table `probes`, all of one kind of probe.
+        rows: rows of the table `probes` that are about one kind of probe.
     """
     controls = rows[rows.control].sort_values("gain", kind="stable").to_dict("records")
     if not controls:
