@@ -14,20 +14,27 @@ SMALLEST = 4
 
 @dataclass(frozen=True)
 class Plan:
-    """Minibatches of image ids, the same on every machine and for every order in which the images
-    are found."""
+    """The minibatches of a pass over the images, as tuples of image ids.
+
+    `draw` gives the same minibatches on every machine, for any order of the ids.
+    """
 
     minibatches: tuple[tuple[str, ...], ...]
 
     @classmethod
     def draw(cls, ids: Sequence[str], size: int = 32, seed: int = 0) -> "Plan":
-        """Minibatches of `size` without replacement, in the order of SHA-256 of seed and id.
+        """Divide all images into minibatches, in the order of the SHA-256 of seed and id.
 
-        Every image is used: what is left after whole minibatches is one more, unless it is under 4
-        images, the fewest that HSIC_1 is defined for; then it joins the minibatch before.
+        Images that are left over make one more, smaller minibatch. If fewer than 4 are left over,
+        they join the last minibatch instead, because the unbiased HSIC_1 needs 4 images.
+
+        Args:
+            ids: ids of the images.
+            size: number of images in a minibatch.
+            seed: seed of the order.
 
         Raises:
-            InputError: under 4 images, or a minibatch under 4.
+            InputError: there are fewer than 4 images, or `size` is less than 4.
 
         >>> [len(batch) for batch in Plan.draw([str(i) for i in range(70)]).minibatches]
         [32, 32, 6]
@@ -54,7 +61,8 @@ class Plan:
 
     @classmethod
     def in_order(cls, ids: Sequence[str], size: int = 64) -> "Plan":
-        """Minibatches of `size` in the order of the ids, and what is left as one more.
+        """Divide the images into minibatches of `size`, in the order of `ids`; the last minibatch
+        may be smaller.
 
         >>> Plan.in_order(["a", "b", "c"], size=2).minibatches
         (('a', 'b'), ('c',))
@@ -63,12 +71,12 @@ class Plan:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """All ids, in the order in which the pass sees them."""
+        """The ids of all images, in the order of the pass."""
         return tuple(name for batch in self.minibatches for name in batch)
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Images in each minibatch."""
+        """The number of images in each minibatch."""
         return tuple(len(batch) for batch in self.minibatches)
 
     @cached_property
@@ -77,10 +85,10 @@ class Plan:
         return digest(self.minibatches)
 
     def require(self, ids: Sequence[str]) -> None:
-        """Refuse images that are not those of the plan.
+        """Raise unless `ids` are exactly the ids of the plan, in any order.
 
         Raises:
-            InputError: an id is missing or left over; the first is named.
+            InputError: an id is only in the plan or only in `ids`; the message names the first one.
         """
         apart = sorted(set(self.ids) ^ set(ids))
         if apart:

@@ -125,14 +125,15 @@ def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", header: Mapping[s
 
 
 def room() -> int:
-    """Bytes free on the disk of `home()`."""
+    """Return the number of free bytes on the disk of `home()`."""
     home().mkdir(parents=True, exist_ok=True)
     return shutil.disk_usage(home()).free
 
 
 def scratch(shape: tuple[int, ...], dtype: str) -> "np.memmap":
-    """An array on disk for the time of this process, in a file without a name, so that not even a
-    killed process leaves it behind.
+    """Make a temporary array on disk, which disappears with this process.
+
+    Its file has no name, so that even a killed process leaves nothing behind.
 
     The file has its full size from the beginning, so that a full disk is an error (OSError) here
     and not a crash at a later write.
@@ -157,12 +158,12 @@ class Store:
     root: Path
 
     def path(self, kind: str, key: Mapping[str, Any], suffix: str = ".safetensors") -> Path:
-        """The path of the artefact of this key, which need not be there."""
+        """Return the path of the artefact with this key, whether or not the file exists."""
         name = digest(key)
         return self.root / kind / name[:2] / f"{name[2:]}{suffix}"
 
     def has(self, kind: str, key: Mapping[str, Any]) -> bool:
-        """Whether the artefact is there."""
+        """Whether the artefact exists on disk."""
         return self.path(kind, key).is_file()
 
     def read(self, kind: str, key: Mapping[str, Any]) -> "dict[str, Tensor] | None":

@@ -90,8 +90,9 @@ def _timm_augment(config: str, size: int, mean: tuple[float, float, float]) -> T
 
 
 def posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
-    """An image with so many bits of each colour; it is black with 0 bits, which timm may ask for
-    and Pillow 13 refuses.
+    """Reduce each colour channel of an image to its `bits` highest bits.
+
+    With 0 bits, which timm may ask for and Pillow 13 refuses, the image becomes black.
 
     >>> image = Image.new("RGB", (1, 1), (255, 100, 3))
     >>> [posterize(image, bits).getpixel((0, 0)) for bits in (0, 1, 8)]
@@ -133,8 +134,13 @@ class RandomErasing:
         check_probability(self, self.p)
 
     def draw(self, rng: np.random.Generator, count: int) -> Parameters:
-        """Which images are erased; for each ten areas and ratios, the rectangle's place in the room
-        that it leaves, in [0, 1)², and a seed of the noise."""
+        """Draw the parameters of `count` images.
+
+        Returns:
+            "chosen": whether each image is erased; "area" (fractions of the image) and "ratio" (h/w)
+            of ten rectangles for each image; "place", the rectangle's position in [0, 1)² as a
+            share of the free room; "seed", the seed of the noise.
+        """
         return {
             "chosen": rng.random(count) < self.p,
             "area": rng.uniform(0.02, 1 / 3, (count, _TRIES)),
@@ -146,8 +152,10 @@ class RandomErasing:
     def boxes(
         self, height: int, width: int, parameters: Parameters
     ) -> Int64[np.ndarray, "image 4"]:
-        """(upper, left, height, width) of each image's rectangle; the height is 0 where none of the
-        ten rectangles fits."""
+        """Compute each image's rectangle, (upper, left, height, width) in pixels.
+
+        Height and width are 0 where none of the ten rectangles fits into the image.
+        """
         area = parameters["area"] * height * width
         tried = np.stack(
             [np.sqrt(area * parameters["ratio"]), np.sqrt(area / parameters["ratio"])], axis=2
@@ -161,13 +169,13 @@ class RandomErasing:
     def apply(
         self, batch: Float32[Tensor, "image 3 h w"], parameters: Parameters
     ) -> Float32[Tensor, "image 3 h w"]:
-        """The batch with the chosen images' rectangles replaced."""
+        """Return a copy of the batch in which noise replaces the chosen images' rectangles."""
         erased = batch.clone()
         self.erase(erased, parameters)
         return erased
 
     def erase(self, batch: Float32[Tensor, "image 3 h w"], parameters: Parameters) -> None:
-        """Replace the chosen images' rectangles in place."""
+        """Replace the chosen images' rectangles by noise, in place."""
         boxes = self.boxes(batch.shape[-2], batch.shape[-1], parameters)
         for row in np.flatnonzero(parameters["chosen"]).tolist():
             upper, left, h, w = boxes[row].tolist()
@@ -179,11 +187,18 @@ class RandomErasing:
 
 @dataclass(frozen=True)
 class ClassifierViews:
-    """One view of each image: a crop, a flip, RandAugment, [0, 1], (x − mean) / std, erasing, in
-    timm's order.
+    """The random view of an image that trains a classifier, in timm's order of operations.
 
-    Images have 8 bits up to RandAugment. The random streams are the same as in
-    `sslens.data.views.RandomViews`: both give the same views where nothing is augmented.
+    The operations are a crop, a flip, RandAugment, division by 255, (x − mean) / std and random
+    erasing. Images have 8 bits up to and including RandAugment. Crops and flips have the same
+    random streams as in `sslens.data.views.RandomViews`, so that both classes give the same views
+    without RandAugment and erasing.
+
+    Attributes:
+        crop: the random crop.
+        augment: RandAugment; None leaves it out.
+        normalize: the mean and the standard deviation of the colours.
+        erasing: random erasing; None leaves it out.
 
     >>> views = ClassifierViews(RandomResizedCrop(8), RandAugment(), Normalize(), None)
     >>> image = Image.linear_gradient("L").convert("RGB")
@@ -199,7 +214,15 @@ class ClassifierViews:
     def batch(
         self, images: Sequence[Image.Image], *, seed: int, step: int, rows: slice, total: int
     ) -> Float32[Tensor, "image 3 size size"]:
-        """The views of the images in `rows` of the step's `total`."""
+        """Make one view of each image.
+
+        Args:
+            images: RGB images of any size.
+            seed: seed of the run.
+            step: number of the training step.
+            rows: the positions of `images` among all images of the step.
+            total: number of images of the step, on all processes.
+        """
 
         def draw(operation: RandomResizedCrop | Flip | RandomErasing, place: int) -> Parameters:
             parameters = operation.draw(stream(seed, step, 0, 0, place), total)
@@ -266,7 +289,12 @@ class Mixing:
             )
 
     def draw(self, rng: np.random.Generator, count: int) -> Parameters:
-        """For `count` groups of images: cutmix or mixup, λ, and the box's centre in [0, 1)²."""
+        """Draw the parameters of `count` groups of images that are mixed together.
+
+        Returns:
+            "cut": whether a group is mixed by cutmix and not by mixup; "share": λ; "centre": the
+            centre of cutmix's box, in [0, 1)² of the image.
+        """
         cut = rng.random(count) < (0.5 if self.mixup and self.cutmix else float(self.cutmix > 0))
         shares: list[Float64[np.ndarray, " group"]] = [
             rng.beta(alpha, alpha, count) if alpha else np.ones(count)
@@ -290,16 +318,17 @@ class Mixing:
         """Mix each image with its neighbour.
 
         Args:
-            batch: the images in `rows` of the step's `total`.
-            seed: of the run.
-            step: of the training.
-            rows: which part of the step's images the batch is.
-            total: images of the step.
+            batch: a part of the images of a training step.
+            seed: seed of the run.
+            step: number of the training step.
+            rows: the positions of `batch` among all images of the step.
+            total: number of images of the step, on all processes.
 
-        Returns the mixed images, and for each the share λ that is its own.
+        Returns:
+            The mixed images, and for each one the share λ of it that comes from the image itself.
 
         Raises:
-            ValueError: `rows` part a pair.
+            ValueError: `rows` separate the two images of a pair.
         """
         if rows.start % 2 or len(batch) % 2:
             raise ValueError(

@@ -29,8 +29,8 @@ _BAND = 32  # rows of a large image that one product with the Gaussian's band ma
 
 @dataclass(frozen=True)
 class ColorJitter:
-    """Brightness, contrast, saturation and hue changed in random order, all with probability `p`,
-    as in torchvision's ColorJitter.
+    """Random changes of brightness, contrast, saturation and hue in random order, as in
+    torchvision's ColorJitter; an image gets all four changes with probability `p`, or none.
 
     With a factor f uniform in [max(0, 1 − strength), 1 + strength], the image x becomes f x + (1 −
     f) y, clamped to [0, 1], where y is black (brightness), the mean of the grey image (contrast) or
@@ -61,8 +61,13 @@ class ColorJitter:
             )
 
     def draw(self, rng: np.random.Generator, count: int) -> Parameters:
-        """Which images are changed, the three factors, the turn of the hue, and the order of the
-        four changes."""
+        """Draw the parameters of `count` images.
+
+        Returns:
+            "chosen": whether each image is changed; "brightness", "contrast" and "saturation": the
+            factors f; "hue": the turn, as a share of the colour circle; "order": the order of the
+            four changes, [image, 4], where 0 is brightness, 1 contrast, 2 saturation and 3 hue.
+        """
         return {
             "chosen": rng.random(count) < self.p,
             "brightness": rng.uniform(max(0.0, 1 - self.brightness), 1 + self.brightness, count),
@@ -75,8 +80,7 @@ class ColorJitter:
     def apply(
         self, batch: Float32[Tensor, "image 3 h w"], parameters: Parameters
     ) -> Float32[Tensor, "image 3 h w"]:
-        """The batch, changes `order[i, 0]`, then `order[i, 1]`, … of image i if it is chosen (0 is
-        the brightness)."""
+        """Apply to each chosen image i the changes `order[i, 0]`, then `order[i, 1]`, and so on."""
         if not parameters["chosen"].any():
             return batch
         batch = batch.clone()
@@ -109,13 +113,13 @@ class Grayscale:
         check_probability(self, self.p)
 
     def draw(self, rng: np.random.Generator, count: int) -> Parameters:
-        """Which images become grey."""
+        """Draw "chosen": whether each of `count` images becomes grey."""
         return {"chosen": rng.random(count) < self.p}
 
     def apply(
         self, batch: Float32[Tensor, "image 3 h w"], parameters: Parameters
     ) -> Float32[Tensor, "image 3 h w"]:
-        """The batch with the chosen images grey."""
+        """Return the batch with the chosen images turned grey."""
         return change_chosen(batch, parameters["chosen"], lambda x: _grey(x).repeat(1, 3, 1, 1))
 
 
@@ -146,13 +150,13 @@ class GaussianBlur:
             )
 
     def draw(self, rng: np.random.Generator, count: int) -> Parameters:
-        """Which images are blurred, and by how many pixels."""
+        """Draw "chosen", whether each of `count` images is blurred, and "sigma" in pixels."""
         return {"chosen": rng.random(count) < self.p, "sigma": rng.uniform(*self.sigma, count)}
 
     def apply(
         self, batch: Float32[Tensor, "image 3 h w"], parameters: Parameters
     ) -> Float32[Tensor, "image 3 h w"]:
-        """The batch with the chosen images blurred."""
+        """Return the batch with the chosen images blurred."""
         chosen = parameters["chosen"]
         if not chosen.any():
             return batch
@@ -183,13 +187,13 @@ class Solarize:
         check_probability(self, self.p)
 
     def draw(self, rng: np.random.Generator, count: int) -> Parameters:
-        """Which images are solarised."""
+        """Draw "chosen": whether each of `count` images is solarised."""
         return {"chosen": rng.random(count) < self.p}
 
     def apply(
         self, batch: Float32[Tensor, "image 3 h w"], parameters: Parameters
     ) -> Float32[Tensor, "image 3 h w"]:
-        """The batch with the chosen images solarised."""
+        """Return the batch with the chosen images solarised."""
         return change_chosen(
             batch, parameters["chosen"], lambda x: torch.where(x >= self.threshold, 1 - x, x)
         )
@@ -208,13 +212,13 @@ class Normalize:
     std: tuple[float, float, float] = IMAGENET_STD
 
     def draw(self, rng: np.random.Generator, count: int) -> Parameters:
-        """No parameters: nothing is random."""
+        """Return no parameters, because nothing is random."""
         return {}
 
     def apply(
         self, batch: Float32[Tensor, "*image 3 h w"], parameters: Parameters
     ) -> Float32[Tensor, "*image 3 h w"]:
-        """The normalised batch."""
+        """Return the normalised batch."""
         mean, std = self._like(batch)
         return (batch - mean).div_(std)
 
@@ -345,7 +349,7 @@ def _band_matrices(
 def change_chosen(
     batch: Tensor, chosen: Bool[np.ndarray, " image"], function: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """Put the chosen images of a batch through a function; the others stay.
+    """Apply a function to the chosen images of a batch, and leave the other images unchanged.
 
     >>> change_chosen(torch.tensor([1.0, 2.0]), np.array([False, True]), lambda x: 10 * x)
     tensor([ 1., 20.])
@@ -361,9 +365,9 @@ def _rows(chosen: Bool[np.ndarray, " image"], batch: Tensor) -> Int64[Tensor, " 
 
 
 def chunks(batch: Tensor, values: int) -> Iterator[slice]:
-    """Slices of a batch that hold about so many values.
+    """Divide a batch into slices of images that hold about `values` values each.
 
-    A slice is one image where an image alone fills the cache, and the whole batch on a GPU.
+    A slice has at least one image. On a GPU the only slice is the whole batch.
 
     >>> list(chunks(torch.zeros(5, 3, 2, 2), values=24))
     [slice(0, 2, None), slice(2, 4, None), slice(4, 6, None)]
@@ -376,7 +380,7 @@ def chunks(batch: Tensor, values: int) -> Iterator[slice]:
 
 
 def check_probability(operation: object, p: float) -> None:
-    """Raise InputError for a `p` outside [0, 1].
+    """Raise InputError, which names the operation, if its probability `p` is outside [0, 1].
 
     >>> check_probability(Grayscale(), 0.5)
     """

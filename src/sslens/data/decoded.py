@@ -38,8 +38,10 @@ class Decoded:
     def pixels(
         self, rows: Sequence[int], threads: Executor | None = None
     ) -> UInt8[np.ndarray, "image crop crop 3"]:
-        """The cropped images of these rows; images that are not decoded yet are decoded, by the
-        threads if there are any."""
+        """Return the cropped images of these rows.
+
+        Images that are not on disk yet are decoded first, by the threads if there are any.
+        """
         decode_all = threads.map if threads else map
         if self._pixels is None:
             return np.stack(list(decode_all(self._decode, rows)))

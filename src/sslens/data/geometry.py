@@ -61,8 +61,12 @@ class RandomResizedCrop:
             )
 
     def draw(self, rng: np.random.Generator, count: int) -> Parameters:
-        """Ten areas (fractions of the image) and ratios an image, and the box's place in the room
-        that it leaves, in [0, 1)²."""
+        """Draw the parameters of `count` images.
+
+        Returns:
+            "area" (fractions of the image) and "ratio" (w/h) of ten boxes for each image; "place",
+            the box's position in [0, 1)² as a share of the free room.
+        """
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
         return {
             "area": rng.uniform(*self.scale, (count, _TRIES)),
@@ -73,8 +77,10 @@ class RandomResizedCrop:
     def boxes(
         self, sizes: Int64[np.ndarray, "image 2"], parameters: Parameters
     ) -> Int64[np.ndarray, "image 4"]:
-        """(left, upper, right, lower) in pixels, as PIL's `crop` takes them, in images of (width,
-        height) `sizes`."""
+        """Compute each image's box, (left, upper, right, lower) in pixels as PIL's `crop` takes it.
+
+        `sizes` are the (width, height) of the images in pixels.
+        """
         area = parameters["area"] * sizes.prod(axis=1, keepdims=True)
         tried = np.stack(
             [np.sqrt(area * parameters["ratio"]), np.sqrt(area / parameters["ratio"])], axis=2
@@ -94,7 +100,9 @@ class RandomResizedCrop:
     def apply(
         self, images: Sequence[Image.Image], parameters: Parameters
     ) -> UInt8[Tensor, "image 3 size size"]:
-        """The crops (strided channels-last, as PIL stores them).
+        """Cut out and resize the box of each image.
+
+        The result is strided channels-last, as PIL stores images.
 
         Raises:
             InputError: an image that is not RGB.
@@ -127,11 +135,11 @@ class Flip:
         check_probability(self, self.p)
 
     def draw(self, rng: np.random.Generator, count: int) -> Parameters:
-        """Which images are flipped."""
+        """Draw "chosen": whether each of `count` images is flipped."""
         return {"chosen": rng.random(count) < self.p}
 
     def apply(
         self, batch: Float32[Tensor, "image 3 h w"], parameters: Parameters
     ) -> Float32[Tensor, "image 3 h w"]:
-        """The batch with the chosen images flipped."""
+        """Return the batch with the chosen images flipped."""
         return change_chosen(batch, parameters["chosen"], lambda x: x.flip(-1))

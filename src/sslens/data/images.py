@@ -107,7 +107,7 @@ class ImageSet:
         return f"<ImageSet {self.name}: {len(self)} images{classes}{skipped}>"
 
     def image(self, row: int) -> Image.Image:
-        """The image at a position of this set, in mode RGB.
+        """Return the image at a position of this set, in mode RGB.
 
         Raises:
             InputError: the image's file cannot be decoded, or has changed since `check` read it.
@@ -115,7 +115,7 @@ class ImageSet:
         return self.source.image(row if self.rows is None else int(self.rows[row]))
 
     def take(self, rows: Sequence[int] | Int64[np.ndarray, " taken"]) -> "ImageSet":
-        """The images at these positions, in this order."""
+        """Return a set of the images at these positions, in this order."""
         at = np.asarray(rows, np.int64)
         return replace(
             self,
@@ -152,8 +152,10 @@ class ImageSet:
 
     @functools.cached_property
     def content(self) -> str:
-        """The digest of the same images in the order of their ids; it decides a result in which the
-        order of the images has no part."""
+        """SHA-256 (hex) like `digest`, but with the images in the order of their ids.
+
+        It is the key of results that do not depend on the order of the images.
+        """
         return self.take(sorted(range(len(self)), key=self.ids.__getitem__)).digest
 
     @functools.cached_property
@@ -162,7 +164,10 @@ class ImageSet:
 
     @property
     def contents(self) -> frozenset[str]:
-        """The digests of the images' contents; an image has the same one under any id."""
+        """The digest of each image's content, without its id and class.
+
+        Two sets share an image exactly if these sets of digests overlap.
+        """
         return frozenset(self._digests)
 
 
@@ -173,17 +178,18 @@ def from_arrays(
     ids: Sequence[str] | None = None,
     name: str = "array",
 ) -> ImageSet:
-    """A set of images in memory, which is not copied and must not be changed afterwards.
+    """Make a set of images from an array, which is not copied and must not be changed afterwards.
 
     Args:
         images: uint8, `[image, height, width, 3]` or, greyscale, `[image, height, width]`.
         labels: class of each image, from 0.
         classes: names of the classes; their numbers when None.
-        ids: of each image; 000000, 000001, … when None.
-        name: of the set.
+        ids: id of each image; 000000, 000001, … when None.
+        name: name of the set in tables and figures.
 
     Raises:
-        InputError: a wrong type or shape, labels that do not fit, two equal ids, no images.
+        InputError: the array has a wrong type or shape, the labels do not fit, two ids are equal,
+            or there are no images.
 
     >>> from_arrays(np.zeros((2, 4, 4, 3), np.uint8), labels=[0, 1]).classes
     ('0', '1')
