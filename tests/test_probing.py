@@ -420,7 +420,10 @@ def test_mistakes_are_said_in_a_sentence(
         ([NANO, "--test", "scenes:1:20"], "no images to train on"),
         ([NANO, "--images", "scenes"], "There are no images to test on: give --test"),
         ([NANO, "--images", "scenes:0:120", *base, "--top", "11"], "top 11 of 10 classes"),
-        ([NANO, "--images", "scenes:0:40", *base, "--layers", "0"], "layers is 0: give 1 or more to --layers"),
+        (
+            [NANO, "--images", "scenes:0:40", *base, "--layers", "0"],
+            "layers is 0: give 1 or more to --layers",
+        ),
         (
             [NANO, "--images", "scenes:0:40", "--folds", "3", "--few-shot", "0.1"],
             "few_shot wants images to test on: leave --few-shot out, or give --test",

@@ -19,6 +19,7 @@ from PIL import Image
 
 from forks import together
 from sslens import fingerprint, study, zoo
+from sslens.arguments.spelling import as_option
 from sslens.capture.passes import grams
 from sslens.comparisons import probing as _probing
 from sslens.data import open_images
@@ -693,9 +694,13 @@ def bilinear(transform: EvalTransform) -> dict[str, Any]:
 
 def test_an_analysis_that_has_nothing_to_show_is_left_out_or_refused(done: Done) -> None:
     planned = study.prepare(done.asked, done.store, quiet=True)
-    assert planned.left_out["cka-msn"] == "there is no MSN model among the models"
+    assert planned.left_out["cka-msn"].reason == "there is no MSN model among the models"
     assert "cka-convergence" not in (*planned.analyses, *planned.left_out)  # only on request
     assert "left out  cka-msn: there is no MSN model" in planned.describe()
+    cures = [line for line in planned.describe(as_option).splitlines() if "finetune-path:" in line]
+    assert cures[0].endswith(
+        "(fine-tune with --path, or write path.csv beside the checkpoints with sslens path)"
+    )
     with pytest.raises(InputError, match="cka-msn was asked for, but there is no MSN model"):
         study.prepare(replace(done.asked, analyses=("cka-msn",)), done.store, quiet=True)
     asked = study.prepare(

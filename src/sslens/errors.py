@@ -11,10 +11,22 @@ _PARAMETER = re.compile(r"\{([a-z_]+(?:\.[a-z_0-9]+)?)(?:=([^{}]*))?\}")
 def as_argument(name: str, value: str | None) -> str:
     """Format a parameter, with its value if there is one, as a Python argument.
 
-    >>> as_argument("batch", None), as_argument("limit", "64"), as_argument("settings.base_lr", None)
-    ('batch', 'limit=64', 'settings.base_lr')
+    >>> as_argument("batch", None), as_argument("limit", "64"), as_argument("on_bad", "skip")
+    ('batch', 'limit=64', 'on_bad="skip"')
     """
-    return name if value is None else f"{name}={value}"
+    if value is None:
+        return name
+    plain = value in ("True", "False", "None") or re.fullmatch(r"-?\d+(\.\d+)?(e-?\d+)?", value)
+    return f"{name}={value}" if plain else f'{name}="{value}"'
+
+
+def spell_parameters(text: str, spell: Callable[[str, str | None], str]) -> str:
+    """A text with each parameter in braces, and the value it is given, as `spell` has it.
+
+    >>> spell_parameters("give a smaller {batch}", as_argument)
+    'give a smaller batch'
+    """
+    return _PARAMETER.sub(lambda parameter: spell(parameter[1], parameter[2]), text)
 
 
 class InputError(Exception):
@@ -22,16 +34,16 @@ class InputError(Exception):
     with status 2.
 
     The message says what was given and where, and what was expected; the mend says what to do, with
-    the parameters to change in braces: `{batch}`, `{limit=64}`, or `{settings.base_lr}` for a key of
-    settings. Python reads the argument's name, and the command line its option.
+    the parameters to change in braces: `{batch}`, `{limit=64}`, or `{settings.base_lr}` for a key
+    of settings. Python reads the argument's name, and the command line its option.
 
     Args:
         message: what is wrong: a clause without a full stop, which is continued by the mend after a
             colon, or whole sentences.
         mend: what the user should do: a clause without a full stop.
 
-    >>> str(InputError("There are 12 images, fewer than a minibatch", mend="give a smaller {batch}"))
-    'There are 12 images, fewer than a minibatch: give a smaller batch.'
+    >>> str(InputError("There are 12 images, under a minibatch", mend="give a smaller {batch}"))
+    'There are 12 images, under a minibatch: give a smaller batch.'
     >>> str(InputError("The folder holds another run.", mend="give {resume=True} or another {out}"))
     'The folder holds another run. Give resume=True or another out.'
     """
@@ -47,7 +59,7 @@ class InputError(Exception):
         """Join the message and the mend; `spell(name, value)` formats each parameter in braces."""
         if self.mend is None:
             return self.message
-        mend = _PARAMETER.sub(lambda found: spell(found[1], found[2]), self.mend)
+        mend = spell_parameters(self.mend, spell)
         if self.message.endswith("."):
             return f"{self.message} {mend[:1].upper()}{mend[1:]}."
         return f"{self.message}: {mend}."

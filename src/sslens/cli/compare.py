@@ -65,11 +65,14 @@ class Command:
 def run(command: Command, line: str, say: Text) -> Path | None:
     """Carry it out; returns the path of the report."""
     from sslens import study
+    from sslens.arguments.spelling import as_option
 
     asked = check(command)
     asked.require_sources()
     out = command.common.out or Path("sslens-report")
-    return study.run(asked, out, command=line, dry_run=command.common.dry_run, say=say)
+    return study.run(
+        asked, out, command=line, dry_run=command.common.dry_run, say=say, spell=as_option
+    )
 
 
 def check(command: Command) -> "Study":

@@ -36,10 +36,13 @@ class Command:
 def run(command: Command, line: str, say: Text) -> Path | None:
     """Carry it out; returns the path of the report."""
     from sslens import study
+    from sslens.arguments.spelling import as_option
 
     asked = check(command)
     asked.require_sources()
-    return study.run(asked, command.out, command=line, dry_run=command.dry_run, say=say)
+    return study.run(
+        asked, command.out, command=line, dry_run=command.dry_run, say=say, spell=as_option
+    )
 
 
 def check(command: Command) -> "Study":

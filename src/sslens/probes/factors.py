@@ -107,7 +107,7 @@ def decode(
         start = part.stop
         best = each.best(path.left_out[:, :, part].contiguous())
         scores = each.scores(predicted[best][:, part], draws)
-        rows.append({"factor": name, "kind": each.kind} | scores | {"penalty": LAMBDAS[best]})
+        rows.append({"factor": name, "kind": each.kind, **scores, "penalty": LAMBDAS[best]})
     return pd.DataFrame(rows, columns=list(UNITS))
 
 

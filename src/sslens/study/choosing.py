@@ -23,7 +23,7 @@ class Choice:
     """
 
     analyses: tuple[str, ...]
-    left_out: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, Lack] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -48,11 +48,10 @@ def choose_analyses(situation: Situation) -> Choice:
             raise InputError(f"{name} was asked for, but {lack.reason}{ending}", mend=lack.mend)
         else:
             lacks[name] = lack
-    left_out = {name: lack.reason for name, lack in lacks.items()}
     if not chosen:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        reasons = "; ".join(f"{name}: {lack.reason}" for name, lack in lacks.items())
         raise InputError(f"There is nothing to compute ({reasons}).")
-    return Choice(tuple(chosen), left_out, tuple(_note(lacks)))
+    return Choice(tuple(chosen), lacks, tuple(_note(lacks)))
 
 
 def _lack(name: str, module: ModuleType, situation: Situation) -> Lack | None:

@@ -2,12 +2,12 @@
 computed."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, final
 
 from sslens import fingerprint
-from sslens.errors import Doubt
+from sslens.errors import Doubt, as_argument, spell_parameters
 from sslens.store import Store
 from sslens.study.asked import Study
 from sslens.study.capturing import plan_passes
@@ -20,7 +20,7 @@ from sslens.study.image_sets import (
 )
 from sslens.study.members import Member, load_members
 from sslens.study.passes import ActivationPass, PassRunner
-from sslens.study.situation import Situation
+from sslens.study.situation import Lack, Situation
 
 if TYPE_CHECKING:
     from sslens.data.images import ImageSet
@@ -45,7 +45,7 @@ class StudyPlan:
     analyses: tuple[str, ...]
     passes: tuple[ActivationPass, ...]
     notes: tuple[str, ...]
-    left_out: Mapping[str, str]
+    left_out: Mapping[str, Lack]
     runner: PassRunner
 
     @property
@@ -68,14 +68,16 @@ class StudyPlan:
         """The models in the order given, then the controls."""
         return self.situation.members
 
-    def describe(self) -> str:
-        """The plan and its cost, for a person."""
+    def describe(self, spell: Callable[[str, str | None], str] = as_argument) -> str:
+        """The plan and its cost, for a person; parameters in it are spelt as `spell` has them."""
         lines = []
         for role, images in (("images", self.images), ("bank", self.bank)):
             if images is not None:
                 lines.append(f"{role:<9} {len(images):,} of {images.name} ({images.digest[:12]})")
         lines.append(f"analyses  {', '.join(self.analyses)}")
-        lines += [f"left out  {name}: {reason}" for name, reason in self.left_out.items()]
+        for name, lack in self.left_out.items():
+            cure = f" ({spell_parameters(lack.mend, spell)})" if lack.mend else ""
+            lines.append(f"left out  {name}: {lack.reason}{cure}")
         passing = {one.member.name for one in self.passes}
         for member in self.members:
             begin = f"{member.role:<9} {member.name}"

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sslens.errors import as_argument
 from sslens.find import plugin
 from sslens.store import Store, home
 from sslens.study.asked import Study
@@ -30,9 +31,12 @@ def run(
     quiet: bool = False,
     dry_run: bool = False,
     say: Callable[[str], None] = lambda _: None,
+    spell: Callable[[str, str | None], str] = as_argument,
 ) -> Path | None:
     """Carry out a study and write its report; returns the report's path, or None for a dry run,
     which only says the plan.
+
+    The plan goes to `say`, with parameters spelt as `spell` has them.
 
     Raises:
         InputError: something given cannot be used; what was computed until then is in the store.
@@ -45,7 +49,7 @@ def run(
             replace(study, device=process.device), store, quiet=quiet or not process.first
         )
         if process.first:
-            say(plan.describe())
+            say(plan.describe(spell))
         if dry_run:
             return None
         began = time.time()
