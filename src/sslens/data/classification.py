@@ -137,8 +137,8 @@ class RandomErasing:
         """Draw the parameters of `count` images.
 
         Returns:
-            "chosen": whether each image is erased; "area" (fractions of the image) and "ratio" (h/w)
-            of ten rectangles for each image; "place", the rectangle's position in [0, 1)² as a
+            "chosen": whether each image is erased; "area" (fractions of the image) and "ratio"
+            (h/w) of ten rectangles for each image; "place", the rectangle's position in [0, 1)² as a
             share of the free room; "seed", the seed of the noise.
         """
         return {

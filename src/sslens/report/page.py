@@ -158,7 +158,7 @@ class Draft:
 
 
 def write(out: Path, *, sections: Sequence[Section], **rest: Any) -> Path:
-    """Write a report when all its sections are known; `rest` are the arguments of `Draft.finish`."""
+    """Write a report of known sections; `rest` are the arguments of `Draft.finish`."""
     with Draft(out) as draft:
         for section in sections:
             draft.add(section)
