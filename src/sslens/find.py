@@ -11,7 +11,9 @@ from sslens.errors import InputError, nearest
 
 
 def names(folder: str) -> tuple[str, ...]:
-    """The plug-ins of a folder of this package, by file name, without importing any.
+    """List the plug-ins of a folder of this package, without importing any.
+
+    A plug-in's name is its file's name with hyphens instead of underscores.
 
     >>> "cka" in names("measures")
     True
@@ -21,15 +23,16 @@ def names(folder: str) -> tuple[str, ...]:
 
 
 def plugin(folder: str, name: str) -> ModuleType:
-    """The module of one plug-in.
+    """Import the module of one plug-in.
+
+    `REQUIRED` in the folder's `__init__.py` lists the names that each plug-in must define.
+
+    Raises:
+        InputError: there is no such file (the message offers the nearest names), or the file does
+            not define a required name.
 
     >>> plugin("measures", "cka").__name__
     'sslens.measures.cka'
-
-    A folder says in `REQUIRED` of its `__init__.py` what each of its files has.
-
-    Raises:
-        InputError: no such file, and the nearest names are offered; or the file lacks something.
     """
     if name not in names(folder):
         raise InputError(f'There is no "{name}" in {folder}: {nearest(name, names(folder))}')
@@ -46,13 +49,13 @@ def plugin(folder: str, name: str) -> ModuleType:
 
 
 def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """The `__getattr__` of a package that fetches a name from its module when it is first used.
+    """Make a `__getattr__` for a package, which imports a public name when it is first used.
 
-    A package that is made so costs nothing to import, however heavy its modules are.
+    Importing the package itself then costs nothing, however heavy its modules are.
 
     Args:
         package: the package's name.
-        homes: the module of each public name.
+        homes: the name of the module that defines each public name.
 
     >>> lazy_names("sslens.data", {"nearest": "sslens.errors"})("nearest").__module__
     'sslens.errors'

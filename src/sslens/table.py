@@ -1,5 +1,5 @@
-"""A table: tidy rows with their units and where they come from; and the results of an analysis, one
-table a kind of row."""
+"""Tables: tidy rows with their units and provenance; and the results of an analysis, which are
+several tables."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class TableJson(TypedDict):
-    """A table as JSON values; `kinds` holds the columns' types in NumPy's words."""
+    """A table as JSON values; `kinds` holds the NumPy dtype of each column."""
 
     columns: dict[str, list[Any]]
     kinds: dict[str, str]
@@ -24,10 +24,15 @@ class TableJson(TypedDict):
 
 @dataclass(frozen=True)
 class Table:
-    """Tidy rows: one observation a row, one variable a column.
+    """Tidy rows: one observation per row, one variable per column.
 
-    `units` explains every column and gives its unit; a column without an entry is refused, so that
-    every number is explained.
+    Attributes:
+        frame: the rows.
+        units: an explanation of each column, with its unit.
+        provenance: where the rows come from: versions, settings, digests.
+
+    Raises:
+        ValueError: a column has no entry in `units`.
 
     >>> import pandas as pd
     >>> rows = pd.DataFrame({"depth": [0.5], "accuracy": [0.25]})
@@ -47,7 +52,7 @@ class Table:
             raise ValueError(f"columns without a unit: {', '.join(missing)}")
 
     def csv(self) -> str:
-        """The rows as CSV; undefined numbers are empty fields."""
+        """Return the rows as CSV, with six significant digits; undefined numbers are empty."""
         return self.frame.to_csv(index=False, float_format="%.6g")
 
     def to_json(self) -> "TableJson":

@@ -86,7 +86,7 @@ def _list_rows(models: Models, grams: GramSets, seed: int) -> Iterator[tuple[str
 def _compare_types_of_families(
     models: Models, by_kind: Mapping[str, Pairs]
 ) -> Iterator[tuple[str, Row]]:
-    """The types of layer held against each other, averaged over the pairs of a JE and a REC
+    """Compare the types of layer with each other, averaged over the pairs of a JE and a REC
     model."""
     across = {kind: families.find_pairs(models, pairs)[1] for kind, pairs in by_kind.items()}
     if not all(across.values()):

@@ -32,7 +32,7 @@ def lines_by_depth(frame: pd.DataFrame, columns: tuple[str, str, str]) -> Iterat
     Raw pixels, which have a single row with the pooling "flat", become a horizontal line.
 
     Args:
-        frame: rows with the columns `model`, `control`, `pooling`, `depth` and those of `columns`.
+        frame: rows with the columns `model`, `control`, `pooling` and `depth`, and with `columns`.
         columns: the columns of the value, of the lower end and of the upper end.
     """
     for name, rows in frame.groupby("model", sort=False):

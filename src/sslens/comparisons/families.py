@@ -45,7 +45,7 @@ def list_families(models: Models) -> tuple[list[str], list[str]]:
 
 
 def find_pairs(models: Models, pairs: Pairs) -> tuple[list[Pair], list[Pair]]:
-    """List the compared pairs of two JE models, and those of one JE and one REC model."""
+    """List the compared pairs of two JE models, and the compared pairs of a JE and a REC model."""
     je, rec = list_families(models)
     within = [pairs.find(a, b) for a, b in itertools.combinations(je, 2)]
     return [pair for pair in within if pair], pairs.find_all(je, rec)

@@ -20,7 +20,8 @@ KS = (5, 10, 100)
 
 
 def list_readings(features: Mapping[str, Features]) -> tuple[str, ...]:
-    """List those of the poolings "cls" and "patch" that at least one model has; else "mean"."""
+    """List the poolings to predict from: "cls" and "patch", as far as any model has them; if no
+    model has either, "mean"."""
     present = {pooling for one in features.values() for pooling in one.poolings}
     return tuple(pooling for pooling in ("cls", "patch") if pooling in present) or ("mean",)
 

@@ -61,15 +61,15 @@ def match_origins(models: Models) -> dict[str, str]:
 
 
 def list_controls(models: Models, names: Iterable[str], tuned: str) -> list[str]:
-    """The fine-tuned random initialisations that are the control of a fine-tuned model: those of
-    its architecture and its recipe.
+    """List the controls of a fine-tuned model: random initialisations of the same architecture that
+    were fine-tuned by the same recipe.
 
-    A model that does not say its recipe counts as one of the same recipe.
+    A random initialisation with an unknown recipe counts as one with the same recipe.
 
     Args:
-        models: what is known of the models.
-        names: the models to choose from.
-        tuned: the fine-tuned model.
+        models: the models and the controls.
+        names: names of the models to choose from.
+        tuned: name of the fine-tuned model.
     """
     own = models.about(tuned)
     abouts = {name: models.about(name) for name in names}

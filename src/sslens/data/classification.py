@@ -138,8 +138,8 @@ class RandomErasing:
 
         Returns:
             "chosen": whether each image is erased; "area" (fractions of the image) and "ratio"
-            (h/w) of ten rectangles for each image; "place", the rectangle's position in [0, 1)² as a
-            share of the free room; "seed", the seed of the noise.
+            (h/w) of ten rectangles for each image; "place", the rectangle's position in [0, 1)² as
+            a share of the free room; "seed", the seed of the noise.
         """
         return {
             "chosen": rng.random(count) < self.p,

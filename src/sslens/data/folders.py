@@ -42,7 +42,7 @@ _SAVED_EVERY = 2048  # tasks (65,536 files) after which the index is written
 
 
 def from_folder(path: Path) -> ImageSet:
-    """The images of a folder and of the folders in it, in the order of (folder, file name).
+    """Open the images of a folder and of the folders in it, in the order of (folder, file name).
 
     An image's id is its path below the folder. Where every image lies in a subfolder, the first
     name of that path is its class; where one lies at the top, the images have no classes. Hidden
@@ -162,7 +162,7 @@ class FolderImages:
             self._save()
 
     def path(self, row: int) -> Path:
-        """The file of a row."""
+        """Return the path of the file of a row."""
         return self.root / self.ids[row]
 
     def image(self, row: int) -> Image.Image:
@@ -175,7 +175,7 @@ class FolderImages:
         return decode(path)
 
     def digests(self, rows: Sequence[int]) -> list[str]:
-        """SHA-256 of each file, read now where this object has not examined it yet."""
+        """Return the SHA-256 of each file; files that were not examined yet are read now."""
         unread = [row for row in rows if not self._examined[row]]
         for row, why in self.examine(unread, "stop").items():
             raise InputError(f"{self.path(row)} cannot be decoded ({why}): repair or remove it.")
@@ -184,9 +184,10 @@ class FolderImages:
     def examine(
         self, rows: Sequence[int], on_bad: OnBad, progress: Progress | None = None
     ) -> dict[int, str]:
-        """Hash and decode the files that are not known yet.
+        """Hash and decode the files of these rows, except those that the index knows as unchanged.
 
-        Returns the rows that cannot be decoded (with "stop" the first one), with the reasons.
+        Returns:
+            The reason for each row that cannot be decoded; only the first such row with "stop".
         """
         bad: dict[int, str] = {}
         tasks = [rows[start : start + _TASK] for start in range(0, len(rows), _TASK)]

@@ -1,4 +1,4 @@
-"""Painting: the pixels of the embedded scenes, from the factors of each and its random key.
+"""Painting: the pixels of the embedded scenes, from each scene's factors and random key.
 
 A background is painted first, then each object with its cast shadow; at the end the scene's light
 and the camera's noise are laid over the whole picture.
@@ -44,7 +44,7 @@ def _colour(hue: Column, saturation: Column, level: Column) -> Float32[np.ndarra
 
 
 def ground_level(key: Keys) -> Column:
-    """The grey level of each scene's background, of 255."""
+    """Draw the grey level of each scene's background, between 106 and 118 of 255."""
     return uniform(key, "ground", 106.0, 118.0)
 
 
@@ -89,7 +89,17 @@ def _paint_surface(objects: Columns, ground: Column, key: Keys) -> Canvas:
 
 
 def make_layers(objects: Columns, ground: Column, key: Keys) -> tuple[Fields, Fields, Canvas]:
-    """Make the coverage, the cast shadow and the shaded colour of every object."""
+    """Make the layers of every object, one object a row.
+
+    Args:
+        objects: the class and the factors of the objects, by column.
+        ground: grey level of each object's background, of 255.
+        key: random key of each object.
+
+    Returns:
+        The share of each pixel that the object covers, the darkness of its cast shadow (both 0 to
+        1), and its shaded colour (0 to 255).
+    """
     distance, slope_x, slope_y = shape_table()
     scale, strength = over_pixels(objects["scale"]), objects["light_strength"]
     cells = cells_under(objects)
@@ -111,7 +121,10 @@ def make_layers(objects: Columns, ground: Column, key: Keys) -> tuple[Fields, Fi
 
 
 def paint_object(canvas: Canvas, cover: Fields, shadow: Fields, colour: Canvas) -> None:
-    """Lay one object over each canvas, in place; `colour` is used up."""
+    """Paint one object onto each canvas, in place, with the layers of `make_layers`.
+
+    The function also overwrites `colour`.
+    """
     canvas *= (1 - shadow)[:, None]
     colour -= canvas
     colour *= cover[:, None]
@@ -119,9 +132,10 @@ def paint_object(canvas: Canvas, cover: Fields, shadow: Fields, colour: Canvas) 
 
 
 def expose(canvas: Canvas, scenes: Columns, key: Keys) -> Pictures:
-    """Take the pictures: each canvas under its scene's light, with the camera's noise, in 8 bits.
+    """Turn canvases into pictures: add the scene's light and the camera's noise, and round to 8
+    bits.
 
-    The canvas is used up.
+    The function overwrites `canvas`.
     """
     light = np.deg2rad(scenes["light_angle"])
     strength = scenes["light_strength"] * 0.04 / (SIZE / 2)
@@ -139,8 +153,8 @@ def paint_pictures(scenes: Columns, key: Keys) -> Pictures:
     """Paint scenes of one object each.
 
     Args:
-        scenes: the class and the factors of each, a column a name.
-        key: the random key of each.
+        scenes: the class and the factors of the scenes, by column.
+        key: the random key of each scene.
     """
     images = np.empty((len(key), SIZE, SIZE, 3), np.uint8)
     for start in range(0, len(key), _TOGETHER):

@@ -55,8 +55,7 @@ def hash_parts(*parts: int | UInt64[np.ndarray, "..."]) -> UInt64[np.ndarray, ".
 
 
 def random_bytes(key: Keys, name: str, words: int) -> UInt8[np.ndarray, "row byte"]:
-    """So many 8-byte words of random bytes a row; their order does not depend on the machine's byte
-    order.
+    """Draw 8 · `words` random bytes for each key, the same on machines of either byte order.
 
     >>> random_bytes(hash_parts(0), "camera", words=3).shape
     (1, 24)
@@ -67,7 +66,7 @@ def random_bytes(key: Keys, name: str, words: int) -> UInt8[np.ndarray, "row byt
 
 
 def hash_name(name: str) -> int:
-    """The part of a hash that stands for a name: its CRC-32.
+    """Turn a name into a number for `hash_parts`: its CRC-32.
 
     >>> hex(hash_name("123456789"))
     '0xcbf43926'
@@ -78,7 +77,7 @@ def hash_name(name: str) -> int:
 def uniform(
     key: UInt64[np.ndarray, "*shape"], name: str, low: float = 0.0, high: float = 1.0
 ) -> Float64[np.ndarray, "*shape"]:
-    """A number a key, uniform from `low` up to `high`, in steps of 2⁻⁵³ · (high − low).
+    """Draw one number for each key, uniform in [low, high), in steps of 2⁻⁵³ · (high − low).
 
     >>> uniform(hash_parts(np.arange(4, dtype=np.uint64)), "x", -8.0, 8.0).round(2).tolist()
     [5.9, -1.84, -6.75, -5.0]
@@ -87,7 +86,7 @@ def uniform(
 
 
 def choice(key: Keys, name: str, count: int) -> Int64[np.ndarray, " row"]:
-    """A number a key, each of 0 to count − 1 as often as any other.
+    """Draw one whole number for each key, uniform from 0 to count − 1.
 
     >>> np.bincount(choice(hash_parts(np.arange(3000, dtype=np.uint64)), "class", 3)).tolist()
     [1017, 982, 1001]
@@ -99,7 +98,10 @@ def choice(key: Keys, name: str, count: int) -> Int64[np.ndarray, " row"]:
 def draw_columns(
     key: Keys, names: Iterable[str], ranges: Mapping[str, tuple[float, float]]
 ) -> Columns:
-    """Draw a column for each name: the number of one of its `KINDS`, or a number in its range.
+    """Draw a column of random numbers for each name.
+
+    A name in `KINDS` gets indices into its kinds; any other name gets numbers that are uniform in
+    its range.
 
     >>> columns = draw_columns(hash_parts(0), ("facing", "x"), {"x": (3.0, 3.0)})
     >>> columns["facing"].item() in (0, 1), columns["x"].tolist()

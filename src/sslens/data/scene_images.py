@@ -45,14 +45,14 @@ class SceneSource:
         return Image.fromarray(_block(self.seed, number)[within])
 
     def digests(self, rows: Sequence[int]) -> list[str]:
-        """The hash of the generator's version, the seed and the index, which decide a scene's
-        pixels."""
+        """Hash the generator's version, the seed and the index, which decide a scene's pixels."""
         indices = [self.start + int(row) for row in rows]
         return [digest({"scenes": VERSION, "seed": self.seed, "index": index}) for index in indices]
 
 
 def scene_images(count: int, seed: int = 0, start: int = 0) -> ImageSet:
-    """Single-object scenes `start` to `start + count - 1` of a seed, labelled with their class.
+    """Make a set of the single-object scenes `start` to `start + count - 1` of a seed, labelled
+    with their classes.
 
     Raises:
         InputError: the count is less than 1, or the seed or start is negative.

@@ -133,7 +133,7 @@ def _from_frame(frame: "pd.DataFrame") -> tuple[Columns, Keys]:
 
 
 def labels(seed: int, indices: Iterable[int]) -> Int64[np.ndarray, " scene"]:
-    """The class of each scene, as a number in `CLASSES`.
+    """Return the class of each scene, as an index into `CLASSES`.
 
     >>> CLASSES[labels(0, [3])[0]]
     'snail'
@@ -143,13 +143,14 @@ def labels(seed: int, indices: Iterable[int]) -> Int64[np.ndarray, " scene"]:
 
 
 def factors(seed: int | Sequence[int], indices: Iterable[int]) -> "pd.DataFrame":
-    """Class and factors (`FACTORS`) of single-object scenes, one row a scene.
+    """Return the class and the factors (`FACTORS`) of single-object scenes, one row per scene.
 
     Args:
-        seed: one for all scenes, or one each.
+        seed: one seed for all scenes, or one for each scene.
         indices: the number of each scene under its seed.
 
-    Returns a frame that is indexed by (seed, index).
+    Returns:
+        A frame that is indexed by (seed, index).
 
     Raises:
         InputError: the seed or an index is not a whole number from 0 to 2^63 - 1.
@@ -206,7 +207,7 @@ def _silhouettes(columns: Columns) -> Bool[np.ndarray, "scene 64 64"]:
 
 
 def masks(frame: "pd.DataFrame") -> Bool[np.ndarray, "scene 64 64"]:
-    """The silhouettes in the single-object scenes of a frame from `factors`.
+    """Compute the object's silhouette in each single-object scene of a frame from `factors`.
 
     A pixel belongs to the silhouette if the object covers the pixel's centre.
 
@@ -217,8 +218,9 @@ def masks(frame: "pd.DataFrame") -> Bool[np.ndarray, "scene 64 64"]:
 
 
 def boxes(masks: Bool[np.ndarray, "object height width"]) -> Float32[np.ndarray, "object 4"]:
-    """The tight box (x0, y0, x1, y1) of every mask, in pixels: x1 - x0 is the number of columns
-    that the mask touches.
+    """Compute the tight box (x0, y0, x1, y1) of every mask, in pixels.
+
+    x1 - x0 is the number of columns from the mask's first to its last one, both included.
 
     Raises:
         InputError: a mask is empty.
@@ -280,7 +282,7 @@ def _visible_parts(objects: Columns) -> tuple[Bool[np.ndarray, "row 64 64"], boo
 
 
 def detection_scene(seed: int, index: int) -> Scene:
-    """Scene `index` of 1 to 6 objects, under one light and on one background.
+    """Paint scene `index` of 1 to 6 objects, under one light and on one background.
 
     Of each object at least 30 pixels are visible, and at least half of the part that lies in the
     image. In 2 % of the scenes a draw of the objects fails this: all objects are then drawn again,

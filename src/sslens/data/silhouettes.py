@@ -130,8 +130,11 @@ def _signed_distance(name: str, x: Points, y: Points) -> Points:
 def shape_table() -> tuple[
     Float32[np.ndarray, " cell"], Float32[np.ndarray, " cell"], Float32[np.ndarray, " cell"]
 ]:
-    """Three tables of all classes on one grid, flat: the signed distance, and the slope of the
-    bevelled surface along x and along y.
+    """Tabulate the outlines of all classes on a grid of 192 × 192 cells each.
+
+    Returns:
+        Three flat tables, class by class: the signed distance to the outline (negative inside), and
+        the slope of the bevelled surface along x and along y.
 
     >>> [values.size == len(CLASSES) * 192 * 192 for values in shape_table()]
     [True, True, True]
@@ -152,7 +155,7 @@ def shape_table() -> tuple[
 
 
 def over_pixels(values: Column) -> PerPixel:
-    """One value a row, to be broadcast over its pixels.
+    """Reshape one value per row to [row, 1, 1], so that it broadcasts over the row's pixels.
 
     >>> over_pixels(np.array([1, 2])).shape
     (2, 1, 1)
@@ -161,7 +164,9 @@ def over_pixels(values: Column) -> PerPixel:
 
 
 def plane(a: Column, b: Column, c: Column) -> Fields:
-    """a x + b y + c at the pixels' centres, the origin at the image's centre.
+    """Compute a x + b y + c at the centre of each pixel.
+
+    x and y are in pixels from the image's centre, x to the right and y down.
 
     >>> plane(np.array([1]), np.array([0]), np.array([2]))[0, 0, :3].tolist()
     [-29.5, -28.5, -27.5]
@@ -170,9 +175,11 @@ def plane(a: Column, b: Column, c: Column) -> Fields:
 
 
 def coverage(distance: Fields) -> Fields:
-    """The share of a pixel that an object covers, in place.
+    """Turn the distance to an object's edge into the share of each pixel that the object covers.
 
-    `distance` is from the pixel's centre to the object's edge, in pixels, positive inside.
+    Args:
+        distance: signed distance from the pixel's centre to the object's edge, in pixels, positive
+            inside. The function overwrites this array with the result.
 
     >>> coverage(np.full((1, 64, 64), 0.25, np.float32))[0, 0, 0].item()
     0.75
@@ -182,10 +189,13 @@ def coverage(distance: Fields) -> Fields:
 
 
 def cells_under(objects: Columns) -> Int32[np.ndarray, "scene 64 64"]:
-    """The cell of the shape table under every pixel.
+    """Find the cell of `shape_table` that each pixel falls into, for posed objects.
 
     Args:
-        objects: columns of class, facing, x, y, scale and rotation.
+        objects: the columns class, facing, x, y, scale and rotation, one object a row.
+
+    Returns:
+        Flat indices into the tables.
 
     >>> one = {"class": 1, "facing": 1, "x": 0, "y": 0, "scale": 20, "rotation": 0}
     >>> columns = {name: np.array([value]) for name, value in one.items()}

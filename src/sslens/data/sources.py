@@ -11,7 +11,7 @@ SCENES = (0, 2000)
 
 
 def require_source(source: str | Path) -> None:
-    """Refuse a source that can hold no images.
+    """Raise unless a name, file or folder can be a source of images.
 
     Raises:
         InputError: the source is not there (the nearest name is offered), cannot be read, or is of
@@ -40,7 +40,7 @@ def require_source(source: str | Path) -> None:
 
 
 def parse_scenes(source: str) -> tuple[int, int]:
-    """The seed and the count of `scenes:SEED:COUNT`.
+    """Read the seed and the count from `scenes:SEED:COUNT`; they are 0 and 2,000 if left out.
 
     Raises:
         InputError: one of them is no whole number, or there are more.

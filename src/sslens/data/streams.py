@@ -14,7 +14,9 @@ from sslens.errors import InputError
 
 
 def stream(seed: int, step: int, *key: int) -> np.random.Generator:
-    """The generator of one purpose (`key`) in one training step, independent of all others.
+    """Return the random generator for one purpose (`key`) in one training step.
+
+    It is independent of the generators for other purposes, steps and seeds.
 
     PCG64 seeded by NumPy's `SeedSequence(seed, spawn_key=(step, *key))`. The views of `RandomViews`
     use the keys (0, view, operation), `mask_noise` uses (1,), the order of images (2,),
@@ -52,8 +54,11 @@ def mask_noise(
 def depth_noise(
     seed: int, step: int, rows: slice, total: int, places: int
 ) -> Float32[Tensor, "image place"]:
-    """Uniform noise in [0, 1) for stochastic depth: a residual branch of an image is dropped if its
-    noise is below the rate of its place.
+    """Draw uniform noise in [0, 1) for stochastic depth.
+
+    Each residual branch of the network is a place, numbered from 0. The branch is dropped for an
+    image if the image's noise at that place is below the branch's drop rate. The noise is drawn for
+    the `total` images of the step, and returned for the images in `rows`.
 
     >>> depth_noise(0, 3, slice(2, 4), total=4, places=9).shape
     torch.Size([2, 9])

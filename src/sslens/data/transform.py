@@ -70,7 +70,7 @@ class EvalTransform:
 
     @property
     def geometry(self) -> tuple[int, int, str]:
-        """The settings that `crop_image` uses: models with equal ones can share decoded images."""
+        """The settings of `crop_image`; models with equal settings can share decoded images."""
         return self.resize, self.crop, self.interpolation
 
     def spec(self) -> dict[str, int | str | list[float]]:

@@ -50,13 +50,20 @@ class Operation(Protocol):
     def apply(
         self, batch: Float32[Tensor, "image 3 h w"], parameters: Parameters
     ) -> Float32[Tensor, "image 3 h w"]:
-        """The batch, image i changed by row i of the parameters; values are in [0, 1] until
-        `Normalize`."""
+        """Return the batch with image i changed by row i of the parameters.
+
+        Values are in [0, 1] until `Normalize`.
+        """
 
 
 @dataclass(frozen=True)
 class View:
-    """One random view: a crop, then operations on the crops in their order."""
+    """One random view of an image.
+
+    Attributes:
+        crop: the random crop, taken from PIL images.
+        operations: the operations on the batch of crops, in their order.
+    """
 
     crop: RandomResizedCrop
     operations: tuple[Operation, ...]
@@ -86,10 +93,10 @@ class RandomViews:
     def crops(
         self, images: Sequence[Image.Image], *, seed: int, step: int, rows: slice, total: int
     ) -> tuple[UInt8[Tensor, "image 3 _ _"], ...]:
-        """Each view's crops of the images.
+        """Crop the images for each view; the result has one batch of crops per view.
 
         Raises:
-            InputError: `rows` are not as many as the images.
+            InputError: the number of `rows` differs from the number of images.
         """
         _check_rows(len(images), rows, total)
         crops = []
@@ -107,10 +114,10 @@ class RandomViews:
         rows: slice,
         total: int,
     ) -> tuple[Float32[Tensor, "image 3 _ _"], ...]:
-        """Each view's operations on its crops, on the crops' device.
+        """Apply each view's operations to its crops, on the crops' device.
 
         Raises:
-            InputError: `rows` are not as many as the crops.
+            InputError: the number of `rows` differs from the number of crops.
         """
         finished = []
         for number, (view, crop) in enumerate(zip(self.views, crops, strict=True)):
@@ -132,10 +139,17 @@ class RandomViews:
     def batch(
         self, images: Sequence[Image.Image], *, seed: int, step: int, rows: slice, total: int
     ) -> tuple[Float32[Tensor, "image 3 _ _"], ...]:
-        """Each view of the images in `rows` of the step's `total`.
+        """Make all views of the images; the result has one batch per view.
+
+        Args:
+            images: RGB images of any size.
+            seed: seed of the run.
+            step: number of the training step.
+            rows: the positions of `images` among all images of the step.
+            total: number of images of the step, on all processes.
 
         Raises:
-            InputError: `rows` are not as many as the images.
+            InputError: the number of `rows` differs from the number of images.
         """
         crops = self.crops(images, seed=seed, step=step, rows=rows, total=total)
         return self.finish(crops, seed=seed, step=step, rows=rows, total=total)
@@ -163,9 +177,8 @@ class Colours:
         blur: largest standard deviation of the blur, in pixels: 2 pixels are little at 224 px, and
             leave no outline at 32 px.
         solarise: probability that the second view is solarised.
-        target_grey: probability that a view is grey from which targets are made and which the
-            student does not see alone (DINO's global views, MSN's target view); `grey` unless
-            given.
+        target_grey: probability that a view for the teacher is grey; `grey` unless given. Views for
+            the teacher give the targets: DINO's global views and MSN's target view.
     """
 
     jitter: float = 0.4
@@ -177,13 +190,13 @@ class Colours:
     target_grey: float | None = None
 
     def change(self, *, target: bool = False) -> tuple[Operation, ...]:
-        """The jitter, then grey, of a view from which targets are made, or of another view."""
+        """Return the colour jitter and the grey of a view; `target` is True for the teacher's."""
         jitter = ColorJitter(self.jitter, self.jitter, self.saturation, self.hue, p=0.8)
         grey = self.target_grey if target and self.target_grey is not None else self.grey
         return jitter, Grayscale(p=grey)
 
     def blurring(self, p: float) -> GaussianBlur:
-        """The blur, with probability `p`."""
+        """Return the blur, applied with probability `p`."""
         return GaussianBlur((min(0.1, self.blur), self.blur), p=p)
 
 

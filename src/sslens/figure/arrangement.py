@@ -1,5 +1,5 @@
 """The arrangement of a figure: the box of each panel, in CSS pixels from the upper left corner, and
-the labels that have room."""
+the labels for which there is room."""
 
 import itertools
 import math
@@ -28,7 +28,18 @@ ENTRY = 32  # letters of a name in the legend: two names fit beside each other o
 
 @dataclass(frozen=True)
 class PanelBox:
-    """One panel's box, its title in lines, and whether its two axes carry labels."""
+    """The place of one panel.
+
+    Attributes:
+        panel: the panel.
+        title: the lines of the panel's title.
+        left: left edge, in CSS pixels from the figure's left edge.
+        top: upper edge, in CSS pixels from the figure's upper edge.
+        width: width in CSS pixels.
+        height: height in CSS pixels.
+        x_shown: whether the x axis carries labels.
+        y_shown: whether the y axis carries labels.
+    """
 
     panel: Panel
     title: tuple[str, ...]
@@ -42,8 +53,16 @@ class PanelBox:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """The boxes of all panels, the number of entries in a row of the legend above them, and the
-    widths between which the figure may be stretched."""
+    """The places of all panels of a figure.
+
+    Attributes:
+        width: width of the figure in CSS pixels.
+        height: height of the figure in CSS pixels.
+        per_row: number of entries in a row of the legend above the panels.
+        boxes: the place of each panel.
+        least: smallest width to which the figure may be shrunk.
+        most: largest width to which the figure may be stretched.
+    """
 
     width: float
     height: float
@@ -54,8 +73,9 @@ class Arrangement:
 
 
 def stack_panels(figure: Figure) -> Figure:
-    """The figure for a narrow screen, in the same reading order: lines one below another,
-    neighbouring heatmaps two a row.
+    """Rearrange a figure for a narrow screen, in the same reading order.
+
+    Panels of lines are stacked; neighbouring heatmaps stand two in a row if they fit.
 
     A grid stays as it is where a panel has no title, because the panel's place in the grid then
     says what it is.
@@ -81,9 +101,9 @@ def stack_panels(figure: Figure) -> Figure:
 def arrange(figure: Figure, width: int) -> Arrangement:
     """Arrange a figure's panels in columns of equal width.
 
-    Of neighbours with equal axes only the outermost panel carries labels, and there is room for
-    labels only where they are. Lines below a wider grid of heatmaps do not keep to the grid's
-    columns: they share the whole width.
+    Of neighbouring panels with equal axes only the outermost one carries labels, and only there is
+    room left for labels. Panels of lines below a wider grid of heatmaps are not aligned with the
+    grid's columns, but share the whole width.
 
     >>> panel = Lines("", "depth", "accuracy", (), (0.0, 1.0))
     >>> [box.y_shown for box in arrange(Figure("knn", ((panel, panel),)), WIDE).boxes]
@@ -219,21 +239,26 @@ def _header(figure: Figure, per_row: int) -> float:
 
 
 def entry_width(figure: Figure) -> float:
-    """The width of an entry of the legend."""
+    """Return the width of an entry of the legend, in CSS pixels."""
     names = [short(style.name, ENTRY) for style in line_styles(figure).values()]
     return 46 + 6.9 * max(map(len, names), default=0)
 
 
 def turned(panel: Heatmap, width: float) -> bool:
-    """Whether the labels of columns stand upright, because they are words that do not fit below
-    their cells."""
+    """Whether the labels of the columns are rotated, because they are too long for their cells.
+
+    `width` is the panel's width in CSS pixels.
+    """
     letters = max(map(len, map(short, panel.columns)))
     return letters > 3 and LETTER * letters + 6 > width / len(panel.columns)
 
 
 def ticks(box: PanelBox, axis: str) -> tuple[list[int], list[str]]:
-    """The indices of the rows or columns of a heatmap that are labelled, and their labels; so many
-    that the labels fit beside each other."""
+    """Choose which rows ("y") or columns ("x") of a heatmap are labelled, as many as fit.
+
+    Returns:
+        The indices of the labelled rows or columns, and their shortened labels.
+    """
     assert isinstance(box.panel, Heatmap)
     labels = [short(label) for label in (box.panel.columns if axis == "x" else box.panel.rows)]
     lying = axis == "x" and not turned(box.panel, box.width)
@@ -243,7 +268,8 @@ def ticks(box: PanelBox, axis: str) -> tuple[list[int], list[str]]:
 
 
 def log_ticks(panel: Lines, span: float) -> list[float]:
-    """The points of a logarithmic axis that have room for their values along `span` pixels."""
+    """Choose the x values of a logarithmic axis that are labelled, as many as fit in `span` CSS
+    pixels."""
     values = np.unique(np.concatenate([np.zeros(0), *(line.x for line in panel.lines)])).tolist()
     return [values[index] for index in _thin_out(values, span, 52.0)]
 
@@ -255,7 +281,9 @@ def _thin_out(labels: Sequence[Any], span: float, pixels: float) -> list[int]:
 
 
 def short(label: str, keep: int = 21) -> str:
-    """A label, or its beginning and end where it is long; a pair keeps both of each name.
+    """Shorten a label to about `keep` characters: its beginning, "…" and its end.
+
+    In a label of two names, "A · B", each name is shortened by itself.
 
     The whole label is in the hover text and in the table.
 
@@ -275,7 +303,7 @@ def short(label: str, keep: int = 21) -> str:
 
 
 def cut(label: str, span: float) -> str:
-    """The beginning of an axis's label, as much as fits beside the axis.
+    """Cut off the end of an axis's label that does not fit in `span` CSS pixels.
 
     >>> cut("block of random", 63.0)
     'block of …'

@@ -1,5 +1,5 @@
-"""The style that the panels of a figure share: one colour scale, one line style a name, one range
-a label."""
+"""The style that the panels of a figure share: one colour scale for all heatmaps, one style for all
+lines of a name, one range for all axes with a label."""
 
 import math
 from collections.abc import Iterator
@@ -43,8 +43,9 @@ class Style:
 
 
 def line_styles(figure: Figure) -> dict[str, Style]:
-    """The style of each name, by name, in the order of first appearance: a name looks the same in
-    all panels.
+    """Give each name a line style, so that the name looks the same in all panels.
+
+    Names are in the order of their first appearance.
 
     >>> x = np.zeros(1)
     >>> lines = (Line("mae", x, x), Line("random", x, x, control=True))
@@ -68,7 +69,8 @@ def line_styles(figure: Figure) -> dict[str, Style]:
 
 
 def colour_limits(figure: Figure) -> tuple[float, float]:
-    """The ends of the one colour scale: the limits of all heatmaps."""
+    """Return the ends of the shared colour scale: the lowest and the highest limit of all
+    heatmaps."""
     limits = [panel.limits for panel in figure.shown() if isinstance(panel, Heatmap)]
     return min(low for low, _ in limits), max(high for _, high in limits)
 
@@ -92,13 +94,17 @@ def any_undefined(figure: Figure) -> bool:
 
 
 def written(figure: Figure, panel: Heatmap) -> bool:
-    """Whether the cells are large enough at every width for their values to be written in them."""
+    """Whether the values are written into the cells: if the cells are large enough at every width
+    of the figure."""
     largest = max(panel.values.shape)
     return largest <= 3 or (largest <= 8 and len(figure.shown()) == 1)
 
 
 def axis_key(panel: Panel | None, axis: str) -> tuple[Any, ...]:
-    """The properties of an axis that is labelled once for all neighbours with the same ones."""
+    """Return a key that is equal for two panels if one set of labels serves both of their axes.
+
+    `axis` is "x" or "y"; the key of no panel is empty.
+    """
     if panel is None:
         return ()
     label = panel.x_label if axis == "x" else panel.y_label
@@ -108,8 +114,11 @@ def axis_key(panel: Panel | None, axis: str) -> tuple[Any, ...]:
 
 
 def extent(figure: Figure, panel: Lines, axis: str) -> tuple[float, float]:
-    """The range of an axis: the panel's limits, or else the range of all panels with the same
-    label, with a margin."""
+    """Compute the range of an axis, "x" or "y".
+
+    It is the panel's limits, if there are any; else the range of the data in all panels with an
+    equal axis (`axis_key`), plus a margin. On a logarithmic axis it is the range of log10 x.
+    """
     if axis == "y" and panel.limits is not None:
         return panel.limits
     arrays: list[np.ndarray | None] = [np.zeros(0)]
@@ -127,7 +136,7 @@ def extent(figure: Figure, panel: Lines, axis: str) -> tuple[float, float]:
 
 
 def runs(line: Line) -> Iterator[slice]:
-    """The runs of points between the gaps of a line's interval.
+    """Find the slices of consecutive points at which a line's interval is defined.
 
     >>> low = np.array([0.0, np.nan, 0.0, 0.0])
     >>> list(runs(Line("mae", np.arange(4.0), low, low, low)))

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def heatmap_traces(figure: Figure, panel: Heatmap, name: str) -> "Iterator[go.Heatmap]":
-    """The traces of a heatmap: the undefined cells, if there are any, then the values."""
+    """Make the plotly traces of a heatmap: the undefined cells, if there are any, then the values.
+
+    `name` is the suffix of plotly's axes, such as "2" for x2 and y2.
+    """
     import plotly.graph_objects as go
 
     where = f"<b>{escape(panel.title)}</b><br>" if panel.title else ""
@@ -52,9 +55,11 @@ def heatmap_traces(figure: Figure, panel: Heatmap, name: str) -> "Iterator[go.He
 def line_traces(
     figure: Figure, panel: Lines, name: str, listed: set[str]
 ) -> "Iterator[go.Scatter]":
-    """The traces of curves: all intervals, then all lines, so that no interval hides a line.
+    """Make the plotly traces of curves: all intervals, then all lines, so that no interval hides a
+    line.
 
-    Names that are `listed` in the legend already are not listed again.
+    `name` is the suffix of plotly's axes. `listed` holds the names that the legend has already,
+    which are not listed again.
     """
     styles = line_styles(figure)
     for line in panel.lines:

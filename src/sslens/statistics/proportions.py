@@ -36,10 +36,10 @@ def wilson(correct: int, count: int, z: float = Z) -> tuple[float, float]:
 
 
 def share(right: Bool[np.ndarray, " image"]) -> Estimate:
-    """The share of images that are right, with its 95 % Wilson interval.
+    """Compute the share of correctly classified images, with its 95 % Wilson interval.
 
     Args:
-        right: whether each image is right.
+        right: whether each image is classified correctly.
 
     >>> estimate = share(np.array([True] * 8 + [False] * 2))
     >>> estimate.value, round(estimate.low, 4), round(estimate.high, 4)
@@ -53,15 +53,15 @@ def share(right: Bool[np.ndarray, " image"]) -> Estimate:
 def difference_of_shares(
     right: Bool[np.ndarray, " image"], other: Bool[np.ndarray, " image"]
 ) -> Estimate:
-    """The share of images that one model has right less the share that another has right.
+    """Subtract the shares of images that two models classify correctly, with a paired interval.
 
-    Both are judged on the same images, so that the difference is paired. Its 95 % interval is
-    d ± 1.96 s/√n, with d the mean over n images of the difference (1, 0 or −1), and s the standard
-    deviation of that difference.
+    The difference on an image is 1 if only the first model is right, −1 if only the other one is,
+    else 0. With d the mean and s the standard deviation of these differences over n images, the
+    95 % interval is d ± 1.96 s/√n.
 
     Args:
-        right: whether one model has each image right.
-        other: whether the other model has each image right.
+        right: whether the first model classifies each image correctly.
+        other: whether the other model does, for the same images in the same order.
 
     >>> right, other = np.array([True, True, True, False]), np.array([True, False, False, False])
     >>> estimate = difference_of_shares(right, other)  # 0.5 ± 1.96 · √(1/3) / √4

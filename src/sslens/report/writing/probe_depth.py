@@ -20,7 +20,7 @@ def sentences(results: Results) -> tuple[str, ...]:
 
 
 def _write_claims(results: Results) -> Iterator[str]:
-    """What three layers gain each family, a sentence a pooling."""
+    """Write the gain of each family by three layers, one sentence per pooling."""
     if "families" not in results:
         return
     families = results["families"]
@@ -30,7 +30,7 @@ def _write_claims(results: Results) -> Iterator[str]:
 
 
 def _write_models(results: Results) -> Iterator[str]:
-    """What three layers gain each model, a sentence a model."""
+    """Write the gain of each model by three layers, one sentence per model."""
     probes = results["probes"]
     probes = probes[probes.main]
     beside = name_best_control(probes[probes.layers == DEEP])

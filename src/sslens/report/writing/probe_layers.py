@@ -23,7 +23,7 @@ def sentences(results: Results) -> tuple[str, ...]:
 
 
 def _write_claims(results: Results) -> Iterator[str]:
-    """What an intermediate block gains each family, a sentence a pooling."""
+    """Write the gain of each family by an intermediate block, one sentence per pooling."""
     if "families" not in results:
         return
     for main, rows in results["families"].groupby("main", sort=False):
