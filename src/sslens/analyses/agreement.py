@@ -1,5 +1,5 @@
-"""Are two models right and wrong alike (figure 4 of Shekhar et al., 2022; figure 13 of 2023; claim
-C6)?"""
+"""Agreement of two models' predicted classes: are the models right and wrong on the same images
+(figure 4 of Shekhar et al., 2022; figure 13 of 2023; claim C6)?"""
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -203,8 +203,8 @@ def _fill_difference(less: str, one: Found, other: Found) -> Row:
 def _compare_families(
     models: Models, reading: str, compared: Mapping[Names, Numbers]
 ) -> Iterator[tuple[str, Row]]:
-    """The rows of `families`: JE with JE, and what it is more than JE with REC, of every number
-    (claim C6)."""
+    """Make the rows of `families`, for every number: JE with JE, with its difference from JE with
+    REC (claim C6), and JE with REC."""
     je, rec = list_families(models)
     within = _take(compared, itertools.combinations(je, 2))
     across = _take(compared, itertools.product(je, rec))
@@ -226,7 +226,7 @@ def _compare_families(
 
 
 def _take(compared: Mapping[Names, Numbers], names: Iterable[Names]) -> list[Numbers]:
-    """Those of the pairs that were compared, whichever model was named first."""
+    """Select the pairs that were compared, in either order of their names."""
     return [
         compared.get((a, b)) or compared[b, a]
         for a, b in names
@@ -235,8 +235,11 @@ def _take(compared: Mapping[Names, Numbers], names: Iterable[Names]) -> list[Num
 
 
 def _average(parts: Sequence[Found]) -> Found:
-    """The mean of pairs of models, undefined where one of them is: of other pairs it would be
-    another mean."""
+    """Average over pairs of models.
+
+    The mean is undefined where a pair is undefined, because the mean of the other pairs would not
+    be comparable.
+    """
     side = Sampled.stack([part.sampled for part in parts])
     mean = Sampled(np.asarray(side.value.mean(0)), side.draws.mean(0), side.batches, side.drawn)
     images = min(part.images for part in parts)

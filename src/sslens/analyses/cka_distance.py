@@ -152,7 +152,7 @@ def average_by_distance(pair: Pair) -> dict[int, tuple[Sampled, int]]:
 
 
 def _list_points(pair: Pair) -> Iterator[Row]:
-    """A row a step of distance."""
+    """Make one row for each step of distance."""
     for step, (mean, cells) in average_by_distance(pair).items():
         yield {"distance": step * STEP, "cells": cells} | fill_cka(mean)
 

@@ -124,8 +124,8 @@ def _list_rows(models: Models, grams: GramSets, seed: int) -> Iterator[tuple[str
 
 
 def _name_families(stages: Stages, compared: Pairs, rise: Rise) -> Row:
-    """The columns of a row of families: which model is taken for which before fine-tuning, and
-    the JE models."""
+    """Make the columns of a row about families: each fine-tuned model with its model before
+    fine-tuning, and the JE models."""
     matches = [
         tuned.describe_match(stages.models, name, stages.before[name]) for name in stages.rec
     ]
@@ -146,8 +146,8 @@ def _name_pair(stages: Stages, compared: Pairs, name: str, other: str) -> Row:
 
 
 def _list_matches(stages: Stages, compared: Pairs) -> Iterator[tuple[str, Row]]:
-    """Each fine-tuned model with itself before, and there the last third of the depths less the
-    first."""
+    """Make the rows of `matched`: the CKA of each fine-tuned model with its model before
+    fine-tuning, and the difference between the last and the first third of the depths."""
     for name, first in stages.before.items():
         pair = compared.find(name, first)
         if pair:
@@ -158,8 +158,11 @@ def _list_matches(stages: Stages, compared: Pairs) -> Iterator[tuple[str, Row]]:
 
 
 def _list_changes(stages: Stages, compared: Pairs) -> Iterator[tuple[str, Row]]:
-    """For each fine-tuned model and each pre-trained one of another objective: CKA after less
-    before, also beyond the control."""
+    """Make the rows of `fine-tuned` and `beyond-control`.
+
+    For each fine-tuned model and each other pre-trained model, they have CKA after less CKA before,
+    and this rise less the control's rise.
+    """
     others = [
         name for name in stages.models.studied if not roles.is_tuned(stages.models.about(name))
     ]
@@ -179,7 +182,8 @@ def _list_changes(stages: Stages, compared: Pairs) -> Iterator[tuple[str, Row]]:
 def _compare_types(
     stages: Stages, rises: Mapping[str, tuple[Pairs, Rise]]
 ) -> Iterator[tuple[str, Row]]:
-    """By how much more CKA rose in norm1 and in qkv than in fc1; the intervals hold at once."""
+    """Compare the rise of CKA in norm1 and in qkv with the rise in fc1, by simultaneous
+    intervals."""
     if not set(TYPES) <= set(rises):
         return
     fc1 = rises["fc1"][1].rise
@@ -194,8 +198,10 @@ def _compare_types(
 def _compare_control(
     stages: Stages, rises: Mapping[str, tuple[Pairs, Rise]]
 ) -> Iterator[tuple[str, Row]]:
-    """By how much more CKA rose than the CKA of the control: of the blocks, and of the layer
-    types, whose intervals hold at once."""
+    """Compare the rise of CKA with the control's rise, for the blocks and for the types of layer.
+
+    The intervals of the types are simultaneous.
+    """
     for kinds in (("block",), TYPES):
         beyond = {kind: rises[kind][1].beyond for kind in kinds if kind in rises}
         present = {kind: value for kind, value in beyond.items() if value is not None}
@@ -216,7 +222,7 @@ def _fill_rise(rise: Sampled) -> Row:
 
 
 def _list_differences(differences: Sampled, less: str) -> Iterator[Row]:
-    """The columns of several differences, whose intervals hold at once."""
+    """Make the columns of several differences, with simultaneous intervals."""
     several = len(differences.value) > 1
     low, high = differences.together() if several else differences.interval()
     for k, value in enumerate(differences.value):
@@ -254,8 +260,8 @@ def draw(results: Results) -> Figure:
 def _list_combinations(
     results: Results, before: Mapping[str, str], tokens: str
 ) -> list[list[tuple[str, str]]]:
-    """Two models before and after fine-tuning, in all four combinations that there are, once for
-    each two models."""
+    """List, once for each two models, their combinations before and after fine-tuning: four if both
+    are fine-tuned, else two."""
     if "fine-tuned" not in results:
         return []
     rows = results["fine-tuned"]
@@ -289,8 +295,8 @@ def _draw_lines(
     kind: str,
     four: Sequence[tuple[str, str]],
 ) -> Lines:
-    """The combinations of two models, and dashed the control with the second before it was tuned
-    and with random weights."""
+    """Draw the combinations of two models, and as dashed lines the controls: two random
+    initialisations, and the second model with a control before and after fine-tuning."""
     panel = panels.draw_lines(cells, tokens, kind, f"{kind}, {panels.LABELS[tokens]}", four)
     other, before = four[0][1], list_before(results)
     controls: list[str] = []

@@ -99,8 +99,8 @@ def _compare_types_of_families(
 
 
 def _compare_types(values: Mapping[str, Sampled]) -> Iterator[Row]:
-    """Each type less each one before it, over the depths at which all are defined; the intervals
-    hold at once."""
+    """Subtract from each type each type before it, with simultaneous intervals, over the depths at
+    which all types are defined."""
     if len({len(value.value) for value in values.values()}) != 1 or len(values) < 2:
         return
     defined = np.logical_and.reduce([np.isfinite(value.value) for value in values.values()])

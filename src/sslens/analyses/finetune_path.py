@@ -1,4 +1,5 @@
-"""How straight do the weights go in fine-tuning (figure 14 of Shekhar et al., 2023; claim C10)?"""
+"""Straightness of the path of the weights in fine-tuning (figure 14 of Shekhar et al., 2023; claim
+C10)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -141,7 +142,7 @@ def compute(models: Models, *, paths: Paths, seed: int = 0) -> Results:
 
 
 def _list_runs(models: Models, paths: Paths) -> list[TunedRun]:
-    """The runs, each once: the best and the last model of a run have one path."""
+    """List each run once, although the best and the last model of a run share one path."""
     runs: dict[str, TunedRun] = {}
     for name in models.studied:
         if name in paths:
@@ -190,7 +191,7 @@ def _list_differences(runs: Sequence[TunedRun], role: str, less: str) -> Iterato
 
 
 def _read_ends(runs: Sequence[TunedRun], group: str, measure: str) -> dict[str, list[float]]:
-    """A number of the last record of each run, by objective."""
+    """Read a measure at the last record of each run, by objective."""
     ends: dict[str, list[float]] = {}
     for run in runs:
         ends.setdefault(str(run.about.objective), []).append(run.read_end(group, measure))
@@ -293,7 +294,7 @@ def _draw_blocks(blocks: pd.DataFrame) -> tuple[Lines | None, Lines | None]:
 def _draw_lines(
     rows: pd.DataFrame, title: str, scale: Scale, *, by_depth: bool = False
 ) -> Lines | None:
-    """A line a run, by epoch or by depth; None where nothing is defined."""
+    """Draw one curve per run, against the epoch or the depth; None if nothing is defined."""
     x = "depth" if by_depth else "record"
     lines = [
         Line(
@@ -310,7 +311,7 @@ def _draw_lines(
 
 
 def _draw_kinds(last: pd.DataFrame) -> Heatmap:
-    """Straightness at the end, a row a run and a column a kind of parameter."""
+    """Draw the straightness at the end, with a row per run and a column per kind of parameter."""
     square = last.pivot(index="model", columns="group", values="straightness")
     square = square.reindex(index=last.model.unique()[::-1], columns=last.group.unique())
     return Heatmap(

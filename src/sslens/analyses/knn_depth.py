@@ -95,7 +95,7 @@ def compute(models: Models, *, features: FeatureSets, labels: Labels, seed: int 
 def _gain(
     right: Bool[np.ndarray, " image"], control: Bool[np.ndarray, " image"] | None
 ) -> Estimate:
-    """The accuracy less that of the best control; undefined where there is none."""
+    """Subtract the best control's accuracy; the result is undefined if there is no control."""
     if control is None:
         return Estimate(float("nan"))
     return difference_of_shares(right, control)
@@ -179,7 +179,7 @@ def draw(results: Results) -> Figure:
 
 
 def _lines(frame: pd.DataFrame, pooling: str) -> Iterator[Line]:
-    """A line a model through its blocks; a level line of a model without blocks."""
+    """Draw a curve through the blocks of each model, and a horizontal line if it has no blocks."""
     columns = ("accuracy", "low", "high")
     span = np.array([frame.depth[frame.pooling == pooling].min(), 1.0])
     for name, rows in frame[frame.pooling.isin((pooling, "flat"))].groupby("model", sort=False):

@@ -93,8 +93,8 @@ def _rows(setup: ProbeSetup) -> Iterator[tuple[str, Row]]:
 def _train_again(
     setup: ProbeSetup, first: ModelProbes, heads: Sequence[Head]
 ) -> Iterator[tuple[str, Row]]:
-    """The rows of `second-seeds`: probes that differ from the first in their first weights alone,
-    less the first."""
+    """Make the rows of `second-seeds`: probes trained again from other initial weights, with their
+    gain over the first training."""
     second = setup.train(first.name, heads, label="second seed", seed=setup.seed + 1)
     for head in heads:
         gains = second.outcomes[head].right.astype(float) - first.outcomes[head].right
@@ -128,7 +128,7 @@ def draw(results: Results) -> Figure:
 
 
 def _lines(frame: pd.DataFrame, columns: tuple[str, str, str]) -> Iterator[Line]:
-    """A line a model, by the number of layers."""
+    """Draw one curve per model, against the number of layers."""
     for name, rows in frame.groupby("model", sort=False):
         y, low, high = (rows[column].to_numpy(float) for column in columns)
         control = bool(rows.control.iloc[0])

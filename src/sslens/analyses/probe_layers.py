@@ -1,5 +1,5 @@
-"""Linear probes of every depth, and of the last with an intermediate one (figures 2b, 2c, 5 of
-Shekhar et al., 2023; claim C8)."""
+"""Linear probes of every depth, and of the last layer with an intermediate one (figures 2b, 2c, 5
+of Shekhar et al., 2023; claim C8)."""
 
 from collections.abc import Iterator, Mapping
 
@@ -112,7 +112,7 @@ def list_heads(features: Features) -> list[Head]:
 def _compare_heads(
     trained: ModelProbes, heads: list[Head], last: Head
 ) -> Iterator[tuple[str, Row]]:
-    """The rows of `probes` of one model and pooling, each less the last layer alone."""
+    """Make the rows of `probes` of one model and pooling, with gains over the last layer alone."""
     sides = ([head for head in heads if len(head.columns) == count] for count in (1, 2))
     chosen = [trained.best(side) for side in sides if side]
     for head in heads:
@@ -122,8 +122,8 @@ def _compare_heads(
 def _compare_tuned(
     models: Models, gains: Mapping[str, Gains], about: Row, seed: int
 ) -> Iterator[tuple[str, Row]]:
-    """The rows of `fine-tuned`: the gain of each fine-tuned model, less that of the model before;
-    of the fine-tuned control too."""
+    """Make the rows of `fine-tuned`: the gain of each fine-tuned model or control, and its
+    difference from the gain of the same model before fine-tuning."""
     for tuned, first in match_origins(models).items():
         if tuned in gains and first in gains:
             row = about | {"model": tuned, "members": f"{tuned} from {first}", "against": first}

@@ -111,7 +111,7 @@ def judge(results: Mapping[str, Results]) -> tuple[Recommendation, ...]:
 
 
 def _recommend(model: str, rows: pd.DataFrame, knn: pd.DataFrame | None) -> Recommendation:
-    """What to use of one model.
+    """Recommend a probe for one model.
 
     Args:
         model: its name.

@@ -64,7 +64,7 @@ def _judge_tokens(blocks: Results, tokens: str) -> Verdict:
 
 
 def _find_contrast(blocks: Results, table: str, tokens: str) -> Contrast | None:
-    """JE with JE less JE with REC in a table; None where it has no such row."""
+    """Read the CKA of JE with JE less the CKA of JE with REC; None if the table has no such row."""
     if table not in blocks:
         return None
     rows = blocks[table]

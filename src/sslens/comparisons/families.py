@@ -131,8 +131,10 @@ def _average_cells(pairs: Sequence[Pair]) -> Sampled:
 
 
 def _find_controls(models: Models, pairs: Pairs, side: Sequence[Pair]) -> list[Pair]:
-    """For each pair of models the pair of random initialisations of their architectures; none where
-    one of them has no such pair."""
+    """Find, for each pair of models, the pair of random initialisations of their architectures.
+
+    The list is empty if this pair is missing for any of the models.
+    """
     twins = [find_twins(models, pair.a, pair.b) for pair in side]
     controls = [pairs.find(*names) for names in twins if names]
     present = [pair for pair in controls if pair]

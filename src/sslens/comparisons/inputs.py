@@ -106,8 +106,8 @@ class FeatureSets:
     Attributes:
         images: features of the images under study, by the model's name.
         bank: features of other images, which vote in k-NN and train probes, by the model's name.
-            Without a bank it is empty: then the other images under study vote in k-NN, and half of
-            the images train probes.
+            Without a bank it is empty: then images under study vote, and train probes, for the
+            other images under study.
     """
 
     images: Mapping[str, Features]

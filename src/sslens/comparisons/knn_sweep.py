@@ -179,7 +179,7 @@ def make_table(sweeps: Sequence[Sweep], seed: int = 0) -> Table:
 
 
 def _list_rows(sweep: Sweep, seed: int) -> Iterator[Row]:
-    """A row a choice."""
+    """Make one row for each choice."""
     labels = sweep.features.labels
     assert labels is not None
     chance = float(np.bincount(labels).max() / len(labels))

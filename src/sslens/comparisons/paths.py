@@ -21,20 +21,20 @@ BEST, PATH = "best.safetensors", "path.csv"
 
 
 def find_path(source: str, about: About) -> Table | None:
-    """The table of the path of a fine-tuned model.
+    """Find the table of the path that a fine-tuned model's weights took.
 
-    It is `path.csv` beside the model's file, which `sslens finetune` wrote during the training, or
-    `sslens path` wrote there of checkpoints. The table of checkpoints must name the model's file,
-    so that the table of another training in the same folder is not taken for it. The table of a
-    model that comes with the package lies beside the model, and its name ends in .path.csv.
+    The table is the file `path.csv` beside the model's file. `sslens finetune` writes it during the
+    training, or `sslens path` writes it from checkpoints. A table from checkpoints must name the
+    model's file, because another training in the same folder may have written the table. A model
+    that comes with the package has its table beside it, in a file with the ending .path.csv.
 
     Args:
-        source: where the model was loaded from: a name, a file or a folder.
-        about: what is known of the model.
+        source: the name, file or folder that the model was loaded from.
+        about: the model's family, objective, architecture and training, as far as known.
 
     Returns:
-        The table, with the settings of the run in its `provenance`. None where the model was not
-        fine-tuned, or no table belongs to it.
+        The table, with the settings of the run in its `provenance`. It is None if the model was not
+        fine-tuned, or if no table belongs to it.
 
     Raises:
         InputError: the table of a run cannot be read as a path.

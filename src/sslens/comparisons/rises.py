@@ -127,8 +127,8 @@ class Stages:
     def _compare_stages(
         self, compared: Pairs, name: str, other: str
     ) -> tuple[Sampled, Sampled] | None:
-        """The mean CKA at the same depth with another model, of a fine-tuned model and of what it
-        was before."""
+        """Return the mean CKA at the same depth with another model, after and before fine-tuning;
+        None if one of the two pairs was not compared."""
         after, before = compared.find(name, other), compared.find(self.before[name], other)
         return (after.same.mean(), before.same.mean()) if after and before else None
 

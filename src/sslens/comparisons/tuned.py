@@ -26,9 +26,9 @@ def match_origins(models: Models) -> dict[str, str]:
     """Each fine-tuned model with the model that it was before.
 
     A fine-tuned model may name the weights that it began with: a digest or a model's name. The
-    match is the model with that digest; if there is none, the model with that name; if there is
-    none, the first model of the same objective and architecture. A fine-tuned control is matched
-    with the first random initialisation of its architecture.
+    match is the model with that digest. If there is none, the match is among the models of the same
+    objective and architecture: the one with that name, or else the first one. A fine-tuned control
+    is matched in the same way with a random initialisation of its architecture.
 
     Args:
         models: the models and the controls of a study.
@@ -64,7 +64,7 @@ def list_controls(models: Models, names: Iterable[str], tuned: str) -> list[str]
     """List the controls of a fine-tuned model: random initialisations of the same architecture that
     were fine-tuned by the same recipe.
 
-    A random initialisation with an unknown recipe counts as one with the same recipe.
+    Two models count as fine-tuned by the same recipe if the recipe of either is not known.
 
     Args:
         models: the models and the controls.
@@ -90,7 +90,9 @@ def differ_in_recipe(abouts: Sequence[About]) -> bool:
 
 
 def describe_match(models: Models, tuned: str, first: str) -> str:
-    """Which model is taken for a fine-tuned model before fine-tuning, and why.
+    """Say which model is taken as a fine-tuned model before fine-tuning, and why.
+
+    The reason is left out if the digest of the weights proves the match.
 
     >>> from sslens.comparisons.inputs import ModelInfo
     >>> about = About(None, "mae", "vit", pretrained=Origin(digest="da"))
@@ -111,6 +113,6 @@ def describe_match(models: Models, tuned: str, first: str) -> str:
 
 
 def _alike(tuned: About, other: About) -> bool:
-    """Whether a model may be what a fine-tuned model was before, by objective and architecture."""
+    """Whether a fine-tuned model may have begun with this model, by objective and architecture."""
     decisive = tuned.arch if is_control(tuned) and is_control(other) else tuned.objective
     return bool(decisive) and (tuned.objective, tuned.arch) == (other.objective, other.arch)

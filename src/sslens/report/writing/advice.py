@@ -23,7 +23,7 @@ def sentences(recommendations: Sequence[Recommendation]) -> tuple[str, ...]:
 
 
 def _write_recommendation(one: Recommendation) -> str:
-    """What to use of one model."""
+    """Write the recommendation for one model."""
     usual = f"the usual choice, {_name_probe(one.usual)}"
     accuracy = spell_share(one.usual.accuracy)
     after = _write_knn(one.knn)
@@ -48,7 +48,7 @@ def _write_recommendation(one: Recommendation) -> str:
 
 
 def _write_reason(gain: Contrast) -> str:
-    """Why a gain is worth no change."""
+    """Write why the gain does not justify another probe than the usual one."""
     if gain.sign is None:
         return f"which {gain.difference.n} images cannot decide"
     if gain.sign == 0:
@@ -62,7 +62,7 @@ def _name_probe(choice: ProbeChoice) -> str:
 
 
 def _write_knn(knn: KnnChoice | None) -> str:
-    """What k-NN, which trains nothing, has at the same place."""
+    """Write the accuracy of k-NN, which needs no training, at the same tap."""
     if knn is None:
         return ""
     return f"; {knn.k}-NN, which trains nothing, has {spell_share(knn.accuracy)} at {knn.tap}"

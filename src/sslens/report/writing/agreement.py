@@ -47,7 +47,7 @@ def _read(row: Mapping[str, Any]) -> Estimate:
 
 
 def _read_difference(row: Mapping[str, Any]) -> Estimate:
-    """What a number is more than what is subtracted from it."""
+    """Read the difference of a row: its value less the value that `less` names."""
     return Estimate.from_row(row, "difference", "images", "count")
 
 

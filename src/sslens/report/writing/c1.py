@@ -14,7 +14,7 @@ def sentences(verdicts: Sequence[Verdict]) -> tuple[str, ...]:
 
 
 def _write(verdict: Verdict) -> str:
-    """The claim, what became of it, and the differences with the control's."""
+    """Write the claim, its outcome, the differences, and the control's differences."""
     where = f", {TOKENS[verdict.tokens]}" if verdict.tokens else ""
     head = f"C1{where}, {verdict.outcome}: {WORDS}"
     if verdict.contrast is None:

@@ -128,7 +128,7 @@ def _write_change(row: Mapping[str, Any], control: str) -> str:
 
 
 def _write_move(row: Mapping[str, Any]) -> str:
-    """How alike a model still is to itself before, late against early."""
+    """Write how similar a model still is to itself before fine-tuning, in late and early blocks."""
     # a colon tells why the models were matched; else the weights say it
     why = f" ({row['members']})" if ":" in row["members"] else ""
     contrast = read_contrast(row)

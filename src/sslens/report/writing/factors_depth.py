@@ -71,7 +71,7 @@ def _by_factor(rows: pd.DataFrame) -> dict[str, Mapping[str, Any]]:
 
 
 def _best_by_factor(rows: pd.DataFrame) -> dict[str, Mapping[str, Any]]:
-    """The row with the most decoded, by factor; of equals the first."""
+    """Select for each factor the row in which it is decoded best; the first one if several tie."""
     return _by_factor(rows.loc[rows.groupby("factor", sort=False).decoded.idxmax()])
 
 

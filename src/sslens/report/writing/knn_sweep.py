@@ -24,7 +24,7 @@ def sentences(sweeps: Sequence[Sweep], seed: int = 0) -> tuple[str, ...]:
 
 
 def _write_model(sweep: Sweep, seed: int) -> str:
-    """What choosing is worth to one model."""
+    """Write the usual choice, the best choice and the gain of one model."""
     usual, best = (_write_choice(sweep, place) for place in (sweep.usual, sweep.best))
     return (
         f"{sweep.model}: the usual choice has {usual}; the best of {len(sweep.choices):,} has"
@@ -33,7 +33,7 @@ def _write_model(sweep: Sweep, seed: int) -> str:
 
 
 def _write_gain(gain: Estimate) -> str:
-    """What choosing gains on images that had no part in it."""
+    """Write the gain of the best choice on images that did not find it."""
     if gain.sign is None:
         return "There are too few images to tell what choosing is worth."
     verdict = "more" if gain.sign > 0 else "not clearly more"
