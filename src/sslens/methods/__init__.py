@@ -1,4 +1,4 @@
-"""What a method of training is to the loop: the protocol, and what methods share."""
+"""What the loop knows of a training method: the protocols, and the types that they use."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ HOOKS: tuple[Hook, ...] = get_args(Hook)
 
 @dataclass(frozen=True)
 class Rows:
-    """Which images of which step.
+    """Says which images of which step a part of a minibatch holds.
 
     Attributes:
-        seed: of the run.
-        step: its number, from 0.
-        rows: the places of these images among those of the step.
-        total: images of the step, over all processes.
-        labels: numbers of these images' classes, where they have classes.
-        numbers: of these images in their `ImageSet`, by which a task finds what it knows of each
-            (boxes, captions); the loop always gives them.
+        seed: the seed of the run.
+        step: the number of the step, from 0.
+        rows: the positions of these images among all images of the step.
+        total: the number of images in the step, over all processes.
+        labels: the class numbers of these images; None where the images have no classes.
+        numbers: the row of each image in its `ImageSet`, by which a task looks up what it knows of
+            the image (boxes, captions); the loop always gives them.
     """
 
     seed: int
@@ -36,7 +36,8 @@ class Rows:
     numbers: tuple[int, ...] | None = None
 
     def keywords(self) -> dict[str, Any]:
-        """The random stream of the views, as keyword arguments of `sslens.data.views`."""
+        """The arguments `seed`, `step`, `rows` and `total` that decide the random views of
+        `sslens.data.views`."""
         return {"seed": self.seed, "step": self.step, "rows": self.rows, "total": self.total}
 
 
@@ -66,8 +67,8 @@ class Moment:
 
 @runtime_checkable
 class Method(Protocol):
-    """A module whose forward is the loss of a minibatch; the loop knows no more of a method than
-    this.
+    """A module that computes the loss of a minibatch in `forward`; the loop knows no more of a
+    method.
 
     A method may also have any of `HOOKS`, each a function of a `Moment`. A method that does nothing
     at one of these times has no function of that name:
@@ -75,7 +76,7 @@ class Method(Protocol):
     - `before_step` moves what must move before the loss: a momentum network, a temperature;
     - `before_update` changes the gradients of the whole minibatch, which are the same in all
       processes: clipping, freezing;
-    - `after_update` lets what follows the weights follow them: a momentum network, a centre.
+    - `after_update` moves what follows the weights: a momentum network, a centre.
     """
 
     #: the loss of an image depends on the other images of the minibatch; such a method is a
@@ -84,31 +85,36 @@ class Method(Protocol):
 
     @property
     def divisible(self) -> bool:
-        """Whether a step can be computed in parts; not where the trunk's features of an image
+        """Whether a step can be computed in parts. It cannot where the trunk's features of an image
         depend on the other images."""
         ...
 
     @property
     def encoder(self) -> nn.Module:
-        """The network that is kept."""
+        """The network that is kept after the training."""
         ...
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """What is trained, with `weight_decay` where it is not that of `rates`."""
+        """The trained parameters in groups, as an optimiser takes them; a group has `weight_decay`
+        where its decay differs from the one that `rates` returns."""
         ...
 
     def rates(self, at: Moment, peak: float) -> tuple[float, float]:
-        """Learning rate and weight decay of a step; `peak` is the base learning rate scaled to the
-        minibatch."""
+        """Return the learning rate and the weight decay of a step.
+
+        Args:
+            at: the step.
+            peak: the base learning rate, scaled to the minibatch.
+        """
         ...
 
     def forward(self, batch: Batch) -> Tensor:
-        """The loss, a float32 scalar."""
+        """Compute the loss, a float32 scalar."""
         ...
 
 
 def call_hook(method: object, hook: Hook, at: Moment) -> None:
-    """Call a hook of a method, where the method has it.
+    """Call a hook of a method if the method has it, else do nothing.
 
     >>> class Method:
     ...     def after_update(self, at):
@@ -124,21 +130,22 @@ def call_hook(method: object, hook: Hook, at: Moment) -> None:
 
 @runtime_checkable
 class WholeBatch(Protocol):
-    """A method whose loss contrasts the images of a minibatch: forward is loss(features, targets)
-    of that minibatch.
+    """A method with a loss that contrasts the images of a minibatch; its `forward` is
+    loss(features, targets).
 
-    Features and targets treat each image by itself, so that they can be computed in parts; `loss`
-    sees them all.
+    `features` and `targets` treat each image by itself, so that they can be computed in parts;
+    `loss` gets the features and targets of the whole minibatch.
     """
 
     def features(self, batch: Batch) -> dict[str, Tensor]:
-        """What the trained trunk makes of each image's views."""
+        """Compute the trained trunk's features of each image's views, one tensor per name, the
+        image first."""
         ...
 
     def targets(self, batch: Batch) -> dict[str, Tensor]:
-        """What the other trunk makes of them, without gradient."""
+        """Compute, without gradient, the other trunk's features of each image's views."""
         ...
 
     def loss(self, features: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
-        """The loss of the minibatch, a float32 scalar."""
+        """Compute the loss of the minibatch, a float32 scalar."""
         ...

@@ -1,4 +1,4 @@
-"""What a training is given: a method before it is built, and what becomes of its weights."""
+"""The description of a training: how the method is built, and how its weights are kept."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,39 +12,43 @@ from sslens.models.about import About
 
 
 def encoder_weights(method: Method) -> Mapping[str, Tensor]:
-    """The weights of a method's encoder, by name."""
+    """Return the weights of a method's encoder, by name."""
     return method.encoder.state_dict()
 
 
 def accept_batch_size(batch_size: int, shares: int) -> None:
-    """Refuse nothing: the images of a step may be shared out in any numbers."""
+    """Accept every minibatch: the images of a step may be divided in any way."""
 
 
 @final
 @dataclass(frozen=True)
 class TrainingJob:
-    """A method that is going to be trained: an objective on an architecture, or a task on a
+    """The description of a training for the loop: an objective on an architecture, or a task on a
     pre-trained model.
 
     Attributes:
-        verb: what is done, for people: "pre-training".
-        name: of the method, for people.
-        learner: name of the objective or of the task, which messages begin with.
-        network: name of the architecture or of the model that is trained.
-        settings: with what the loop and the optimiser read (`sslens.objectives`).
-        start: the third argument of `batch`: what making views takes to know of the network.
-        batch: makes the views, a pure function that data workers can be sent.
-        build: makes the method; what is random in it comes from the process' generator.
-        sketch: the method for looking at alone; its weights may be on the meta device.
+        verb: the kind of training, for people: "pre-training".
+        name: the name of the method, for people.
+        learner: the name of the objective or task, with which messages begin.
+        network: the name of the architecture or model that is trained.
+        settings: the method's settings, with the fields that the loop and the optimiser read
+            (`sslens.objectives`).
+        start: what `batch` must know of the network to make views (an architecture or a
+            `StartingPoint`); the third argument of `batch`.
+        batch: makes the views of some images; a pure function that can be sent to data workers.
+        build: makes the method; its random weights come from the generator of the process.
+        sketch: a method of the same shape for looking at only; its weights may be on the meta
+            device.
         config: what decides the weights at the end besides settings, training and images, as plain
             JSON values.
-        shape: of the network that is kept, as `sslens.zoo.shapes.read` takes it.
+        shape: the shape of the network that is kept, as `sslens.zoo.shapes.read` reads it.
         about: what is known of the network that is kept.
         transform: how images are prepared for the network that is kept.
-        weights: takes from the method the weights that are kept.
-        require_batch_size: refuses a number of images of a step that cannot be divided into so many
-            shares.
-        in_parts: what else would make the method's steps divisible, as the end of a mend.
+        weights: selects from the method the weights that are kept.
+        require_batch_size: called with a number of images and a number of shares; raises InputError
+            where a step of so many images cannot be divided into so many shares.
+        in_parts: another way to make the method's steps divisible, as the last words of an error
+            message; empty where there is none.
     """
 
     verb: str

@@ -11,11 +11,11 @@ from sslens.find import plugin
 
 
 def with_classes(objective: str, settings: Any, images: ImageSet) -> Any:
-    """An objective's settings with the images' classes where the objective learns labels; the
-    settings of all other objectives as they are.
+    """Return an objective's settings, with the images' classes filled in where the objective learns
+    labels.
 
     Raises:
-        InputError: the objective learns labels, and the images have none, or all of them the same.
+        InputError: the objective learns labels, and the images have none or all have the same.
     """
     if not getattr(plugin("objectives", objective), "LABELLED", False):
         return settings
@@ -23,13 +23,14 @@ def with_classes(objective: str, settings: Any, images: ImageSet) -> Any:
 
 
 def class_names(learner: str, images: ImageSet) -> tuple[str, ...]:
-    """The names of the images' classes, in the order of the labels' numbers.
+    """Return the names of the images' classes, in the order of the label numbers.
 
     Args:
-        learner: what learns the classes, for the message.
+        learner: the name of what learns the classes, for the message.
+        images: the images.
 
     Raises:
-        InputError: the images have no labels, or all of them the same.
+        InputError: the images have no labels, or all have the same.
     """
     if images.labels is None:
         raise InputError(

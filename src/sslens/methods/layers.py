@@ -1,4 +1,4 @@
-"""Learning rates by layer: what lies deeper under the classifier moves more slowly."""
+"""Learning rates by layer: the further a layer is below the classifier, the slower it learns."""
 
 from timm.models.convnext import ConvNeXt
 from torch import nn
@@ -10,13 +10,14 @@ _AFTER = ("norm.", "fc_norm.", "head")
 
 
 def layer_scales(network: nn.Module, decay: float) -> dict[str, float]:
-    """The factor of each parameter's learning rate: decay^(L − i) in block i of L (Clark et al.,
-    2020, arXiv:2003.10555; MAE).
+    """Return the factor of each parameter's learning rate: decay^(L − i) in block i of L, from 0
+    (Clark et al., 2020, arXiv:2003.10555; MAE).
 
-    What comes after the last block, as the final norm, has 1; patch embedding, CLS and other tokens
-    before the patches, positions and a CNN's stem have decay^(L + 1). What brings a CNN from stage
-    to stage goes with the block after it. timm's own grouping gives the final norm the factor of
-    the last block where the classifier sees the CLS token.
+    Parameters after the last block, such as the final norm, have the factor 1. Patch embedding, CLS
+    and other tokens before the patches, positions and a CNN's stem have decay^(L + 1). A CNN's
+    downsampling between stages has the factor of the block after it. timm's own grouping differs in
+    one point: where the classifier sees the CLS token, it gives the final norm the factor of the
+    last block.
 
     >>> from sslens.models.vit import ViTArch
     >>> scales = layer_scales(ViTArch.parse("vit_nano_patch8_32").build(), 0.5)

@@ -1,4 +1,4 @@
-"""What methods do to parameters beside the optimiser: weight decay by kind, averages that follow,
+"""What methods do to parameters besides the optimiser: groups by weight decay, moving averages,
 clipping."""
 
 from collections.abc import Iterable
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 
 def decayed_matrices(parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]:
-    """Groups of what is trained: matrices and tokens, which are decayed, and vectors (biases,
-    norms), which are not.
+    """Group parameters for the optimiser: matrices and tokens are decayed, vectors (biases, norms)
+    are not.
 
     >>> decayed, free = decayed_matrices(nn.Linear(3, 2).parameters())
     >>> [tuple(p.shape) for p in decayed["params"]], [tuple(p.shape) for p in free["params"]]
@@ -28,7 +28,9 @@ def decayed_matrices(parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]
 
 @torch.no_grad()
 def follow(average: nn.Module, module: nn.Module, momentum: float) -> None:
-    """θ_average ← mθ_average + (1 − m)θ, for parameters alone; buffers stay each network's own.
+    """Move an average of a module: θ_average ← mθ_average + (1 − m)θ, in place.
+
+    Only parameters are averaged; each network keeps its own buffers.
 
     >>> average, module = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
     >>> _ = nn.init.constant_(average.weight, 1.0), nn.init.constant_(module.weight, 3.0)
@@ -46,10 +48,10 @@ def follow(average: nn.Module, module: nn.Module, momentum: float) -> None:
 
 @torch.no_grad()
 def clip_each(parameters: Iterable[nn.Parameter], norm: float) -> None:
-    """Scale each gradient by itself so that its Euclidean norm is `norm` at the most; 0 leaves them
-    as they are.
+    """Scale each gradient by itself, in place, so that its Euclidean norm is `norm` at most; 0
+    changes nothing.
 
-    As in DINO's released code, where clipping is by parameter: g ← g · min(1, norm / (|g| + 1e-6)).
+    DINO's released code clips in this way, by parameter: g ← g · min(1, norm / (|g| + 1e-6)).
 
     >>> weight = nn.Parameter(torch.zeros(2))
     >>> weight.grad = torch.tensor([3.0, 4.0])

@@ -1,4 +1,4 @@
-"""Pixels as targets: patches as vectors, and the error on those that were masked."""
+"""Pixels as targets: patches as vectors, and the error of predicted masked patches."""
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -27,8 +27,14 @@ def masked_error(
     patch: int,
     normalise: bool,
 ) -> Float[Tensor, ""]:
-    """Mean squared error of what is predicted of the masked patches; `normalise`: each target has
-    mean 0 and unbiased variance 1.
+    """Return the mean squared error of the predicted pixels of the masked patches.
+
+    Args:
+        images: the images, which hold the targets.
+        predicted: the predicted patches, each in the order of `patchify`.
+        masked: the numbers of the masked patches, in row-major order of the grid.
+        patch: the side of a patch in pixels.
+        normalise: whether each target patch is first scaled to mean 0 and unbiased variance 1.
 
     >>> import torch
     >>> images = torch.arange(12.0).reshape(1, 3, 2, 2)  # the first pixel is (0, 4, 8)

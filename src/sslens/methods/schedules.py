@@ -1,10 +1,11 @@
-"""What moves with a training."""
+"""Schedules: values that change over a training."""
 
 import math
 
 
 def cosine(progress: float, start: float, end: float) -> float:
-    """Half a cosine from `start` (progress 0) to `end` (1): end + (start − end)(1 + cos πt) / 2.
+    """Follow half a cosine from `start` (at progress t = 0) to `end` (at 1): end + (start − end)(1
+    + cos πt) / 2.
 
     >>> [round(cosine(t, 0.996, 1.0), 4) for t in (0.0, 0.5, 1.0)]
     [0.996, 0.998, 1.0]
@@ -13,8 +14,8 @@ def cosine(progress: float, start: float, end: float) -> float:
 
 
 def warmup_cosine(progress: float, warmup: float, peak: float) -> float:
-    """A learning rate: linear from 0 to `peak` at the share `warmup`, then half a cosine to 0 (MAE,
-    MoCo-v3).
+    """Return a learning rate that rises linearly from 0 to `peak` until the progress `warmup`, and
+    then falls by half a cosine to 0 (MAE, MoCo-v3).
 
     >>> [round(warmup_cosine(t, warmup=0.1, peak=2.0), 3) for t in (0.0, 0.05, 0.1, 0.55, 1.0)]
     [0.0, 1.0, 2.0, 1.0, 0.0]

@@ -16,11 +16,17 @@ def require(
     shares: tuple[str, ...] = (),
     counts: tuple[str, ...] = (),
 ) -> None:
-    """Refuse settings out of bounds: numbers above 0, shares from 0 to below 1 or to 1, or numbers
-    of 0 or more.
+    """Refuse settings that are out of bounds.
+
+    Args:
+        settings: an object that has the settings as attributes.
+        above_0: the names of settings that must be above 0.
+        below_1: the names of settings that must be from 0 to below 1.
+        shares: the names of settings that must be from 0 to 1.
+        counts: the names of settings that must be 0 or more.
 
     Raises:
-        InputError: names the first that is.
+        InputError: a setting is out of bounds; the message names the first one.
 
     >>> from types import SimpleNamespace
     >>> require(SimpleNamespace(momentum=1.5), shares=("momentum",))

@@ -1,1 +1,1 @@
-"""The way that weights take while they are trained."""
+"""The path of weights through their space while they are trained."""

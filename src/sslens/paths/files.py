@@ -1,5 +1,5 @@
-"""The checkpoint files of a run: their order, the weights in each, and a part of these after
-another."""
+"""The checkpoint files of a run: their order, the weights in each, and reading these part by
+part."""
 
 import contextlib
 import re
@@ -32,7 +32,7 @@ _BUFFERS = re.compile(r"(^|[._])running_(mean|var)$|num_batches_tracked$")
 
 
 def strip_wrappers(name: str) -> str:
-    """Strip from a parameter's name what DistributedDataParallel and torch.compile put before it.
+    """Strip from a parameter's name the prefixes of DistributedDataParallel and torch.compile.
 
     >>> strip_wrappers("module._orig_mod.blocks.0.norm1.weight")
     'blocks.0.norm1.weight'
@@ -44,7 +44,7 @@ def strip_wrappers(name: str) -> str:
 
 
 def sort_paths(paths: Iterable[Path]) -> list[Path]:
-    """Sort paths by the numbers in their names: a shell lists epoch10 before epoch9.
+    """Sort paths by the numbers in their names; a shell lists epoch10 before epoch9.
 
     >>> paths = [Path("run/epoch10.pth"), Path("run/epoch9.pth"), Path("init.pth")]
     >>> [str(path) for path in sort_paths(paths)]
@@ -64,17 +64,21 @@ def read_weights(path: Path, state: str | None = None) -> dict[str, Tensor]:
     """Read the parameters in a checkpoint file, by name; memory-mapped where the format allows it.
 
     Raises:
-        InputError: the file cannot be read, or holds several sets of weights of which none was
-            chosen.
+        InputError: the file cannot be read, or holds several sets of weights and `state` does not
+            choose one.
     """
     return _parameters(path, files.tensors(path), state)
 
 
 def locate_weights(path: Path, state: str | None = None) -> dict[str, Place]:
-    """Find where the parameters in a checkpoint file lie, by name.
+    """Find the place of each parameter in a checkpoint file, by name.
+
+    Args:
+        path: the file.
+        state: the key of the weights in a file that holds several sets, such as "student".
 
     Raises:
-        InputError: as `read_weights` raises.
+        InputError: for the same reasons as `read_weights`.
     """
     if path.suffix == ".safetensors":
         return _parameters(path, {"": of_safetensors(path)}, state)
@@ -108,15 +112,15 @@ def _parameters(
 
 @final
 class Checkpoints:
-    """The files of one run, of which a part of the parameters is read at a time, through all files
-    and before the next part.
+    """The checkpoint files of one run, read part by part: one part of the parameters is read from
+    all files before the next part is read from any.
 
-    Five such parts are in memory, less than one checkpoint: the first file's, those of the last
-    three, and of the one that is being read. A file in a format that can only be read whole is
-    there beside them while it is read, once for each part.
+    At any time five copies of a part are in memory, together less than one checkpoint: one from the
+    first file, three from the files read last, and one from the file that is being read. A file in
+    a format that can only be read whole is also in memory while it is read, once for each part.
 
     Raises:
-        InputError: the first two cannot be read, or are not of one architecture.
+        InputError: one of the first two files cannot be read, or they are of two architectures.
     """
 
     def __init__(self, paths: Sequence[Path], state: str | None = None) -> None:
@@ -134,7 +138,8 @@ class Checkpoints:
         self._names = sorted(shared, key=lambda name: self._like[name].begin or 0)
 
     def parts(self) -> list[list[str]]:
-        """The parameters that all files have, by names, in parts of about one size."""
+        """Divide the parameters that all files have into parts of about equal size; each part is a
+        list of names."""
         sizes = {name: self._like[name].nbytes for name in self._names}
         least, most = BYTES
         size = min(max(least, -(-sum(sizes.values()) // PARTS)), most)
@@ -146,15 +151,19 @@ class Checkpoints:
         return list(parts.values())
 
     def read(self, names: Sequence[str], until: int) -> Iterator[dict[str, Tensor]]:
-        """Read a part of the weights in each of the first `until` files, while the caller works on
-        the file before.
+        """Read one part of the weights from each of the first `until` files in turn; the next file
+        is read while the caller works on the last one.
 
-        The first file's tensors stay as they are until the next part is read; the tensors of any
-        other file only until two more files have come.
+        The first file's tensors stay valid until the next part is read. The tensors of any other
+        file are overwritten once two more files were read.
+
+        Args:
+            names: the parameters of the part.
+            until: the number of files.
 
         Raises:
-            InputError: a file cannot be read, is of another architecture, or was written since it
-                was first looked at.
+            InputError: a file cannot be read, is of another architecture, or was written again in
+                the meantime.
         """
         coming = [self._pool.submit(self._of, number, names) for number in range(min(until, 1))]
         for number in range(until):

@@ -29,16 +29,16 @@ _PAGE = mmap.PAGESIZE
 
 @final
 class ReadBuffer:
-    """Memory into which a part of one file after another is read."""
+    """A buffer that is filled again and again, each time with the same part of another file."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, _PAGE)
 
     def fill(self, path: Path, at: Mapping[str, Place]) -> dict[str, Tensor]:
-        """Read tensors from their places in a file, over what the memory held before.
+        """Read tensors from their places in a file into the buffer, overwriting what it held.
 
         Raises:
-            InputError: the file cannot be read, or ends before.
+            InputError: the file cannot be read, or is too short.
         """
         spans = {
             name: (place.begin or 0, (place.begin or 0) + place.nbytes)
@@ -70,7 +70,7 @@ class ReadBuffer:
         return tensors
 
     def hold(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Copy tensors, over what the memory held before."""
+        """Copy tensors into the buffer, overwriting what it held."""
         begins = list(
             itertools.accumulate(
                 (-(-value.nbytes // _PAGE) * _PAGE for value in tensors.values()), initial=0

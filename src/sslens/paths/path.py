@@ -1,14 +1,14 @@
 """The path of a training through the space of its weights: how far it gets, and how far it travels.
 
-With θ_0 the weights at the start and θ_e those after epoch e (or in the e-th file), of any group of
-parameters
+For any group of parameters, let θ_0 be the weights at the start and θ_e the weights after epoch e
+(or in the e-th file):
 
     displacement  D_e = ‖θ_e − θ_0‖             length  L_e = Σ_{i ≤ e} ‖θ_i − θ_{i−1}‖
     straightness  D_e / L_e
 
-Straightness is 1 of a straight path and 0 of one that comes back to where it began. It depends on
-how often one looks: seen after every step a path is longer than seen after every epoch, since the
-noise of single minibatches counts too. Both are kept.
+Straightness is 1 for a straight path and 0 for a path that returns to its start. It depends on how
+often the weights are recorded: recorded after every step, a path is longer than recorded after
+every epoch, since the noise of single minibatches counts too. Both lengths are kept.
 
 The 2023 paper (arXiv:2304.13089, section 2.3, figure 14) normalises the total displacement "by the
 norm of the difference between parameters after each epoch", 1 being straight: this is straightness
@@ -65,7 +65,11 @@ CHUNK = 1 << 17
 
 
 class Squares(NamedTuple):
-    """Sums over the numbers of each parameter."""
+    """Inner products at one record, summed over the numbers of each parameter.
+
+    `move` is ‖θ_e − θ_{e−1}‖², `turn` is (θ_e − θ_{e−1}) · (θ_{e−1} − θ_{e−2}), and `displacement`
+    is ‖θ_e − θ_0‖².
+    """
 
     move: Float64[np.ndarray, " parameter"]
     turn: Float64[np.ndarray, " parameter"]
@@ -75,15 +79,15 @@ class Squares(NamedTuple):
 @final
 @dataclass(eq=False)
 class PathSums:
-    """Sums over the numbers of each parameter, from which all that is said of a path is computed.
+    """The sums from which every column of a path's table is computed.
 
     Attributes:
-        shapes: of the parameters, by name.
+        shapes: the shape of each parameter, by name.
         norms: ‖θ_0‖² of each parameter.
-        sums: of each record.
-        labels: of each record.
-        steps: of the optimiser until each record; none for files.
-        step_lengths: sum of the lengths of all steps until each record, for each group; none for
+        sums: the inner products at each record.
+        labels: the label of each record.
+        steps: the number of optimiser steps until each record; empty for files.
+        step_lengths: the summed lengths of all steps until each record, for each group; empty for
             files.
     """
 
@@ -96,7 +100,7 @@ class PathSums:
 
     @classmethod
     def of_parts(cls, parts: Sequence["PathSums"]) -> "PathSums":
-        """Join paths of some of the parameters each, with the same records."""
+        """Join the sums of disjoint sets of parameters, all with the same records."""
         shapes = {name: shape for part in parts for name, shape in part.shapes.items()}
         joined = [
             Squares(*map(np.concatenate, zip(*sums, strict=True)))
@@ -105,7 +109,7 @@ class PathSums:
         return cls(shapes, np.concatenate([part.norms for part in parts]), joined, parts[0].labels)
 
     def table(self) -> Table:
-        """A row a record and group.
+        """Return the path as a table, with a row for each record and group.
 
         Raises:
             InputError: there is no record.
@@ -161,11 +165,13 @@ class PathSums:
 @final
 @dataclass(eq=False)
 class PathMeter:
-    """Takes the weights of a run one after another, and holds the first, the last two, and sums.
+    """Measures the path of weights that are given to it one record after another; it holds the
+    first weights, the last two, and the sums.
 
     Attributes:
         first: θ_0, by name.
-        last, before: θ_{e−1} and θ_{e−2}.
+        last: the weights of the last record.
+        before: the weights of the record before the last; None until there are two.
         path: the sums so far.
 
     >>> meter = PathMeter.begin({"w": torch.zeros(2)})
@@ -188,6 +194,10 @@ class PathMeter:
         cls, weights: Mapping[str, Tensor], where: str = "the weights at the start"
     ) -> "PathMeter":
         """Begin with θ_0.
+
+        Args:
+            weights: the parameters by name.
+            where: what messages call these weights.
 
         Raises:
             InputError: there are no weights, or one is not finite.
@@ -214,10 +224,17 @@ class PathMeter:
         step_length: Float64[np.ndarray, " group"] | None = None,
         where: str | None = None,
     ) -> None:
-        """Take the next weights, which are held until the next but one.
+        """Add a record. The tensors are kept, not copied, until two more records were added.
+
+        Args:
+            weights: the parameters by name.
+            at: the label of the record.
+            step: the number of optimiser steps until now; None for files.
+            step_length: the summed lengths of all steps until now, for each group; None for files.
+            where: what messages call these weights.
 
         Raises:
-            InputError: one is not finite.
+            InputError: a weight is not finite.
         """
         sums = _squares(
             weights, self.last, self.before, self.first, where or f"the weights at {at}"
@@ -280,10 +297,10 @@ def _chunks(value: Tensor) -> Sequence[Tensor]:
 
 
 def group_masks(parameters: Mapping[str, int]) -> dict[str, Bool[np.ndarray, " parameter"]]:
-    """The groups of parameters, each as a mask over all parameters.
+    """Return the groups of parameters, each as a mask over all parameters; groups may overlap.
 
     Args:
-        parameters: the number of dimensions of each parameter, by name.
+        parameters: the number of axes of each parameter, by name.
 
     >>> list(group_masks({"pos_embed": 3, "blocks.0.attn.qkv.weight": 2, "head.weight": 2}))
     ['backbone', 'attention', 'attention qkv', 'embedding', 'head', 'block 0']
@@ -312,9 +329,9 @@ def measure_path(paths: Sequence[Path], state: str | None = None) -> Table:
     """Measure the path through a run's checkpoints, in the order given, with less than one of them
     in memory (`Checkpoints`).
 
-    Files are read as `sslens.zoo.files` does (no pickle is run); buffers such as running means are
-    no part of a path. Where the first file is a pre-trained network and the others have a new head,
-    what only one of them has is left out, with a `Doubt`.
+    Files are read as `sslens.zoo.files` does (no pickle is run); buffers such as running means do
+    not belong to a path. Where the first file is a pre-trained network and the others have a new
+    head, parameters that only one of the two has are left out, with a `Doubt`.
 
     Args:
         paths: the weights at the start, and at least one file after them.

@@ -105,13 +105,14 @@ class PathTracker:
         torch._foreach_copy_(self._last, self._values)
 
     def record(self, at: int | str | None = None) -> None:
-        """Take a record, after an epoch or whenever the path is to be looked at.
+        """Record the weights, after an epoch or at any other time.
 
         Args:
             at: the record's label; its number unless given.
 
         Raises:
-            InputError: a parameter is no longer finite; it says which, and since which step.
+            InputError: a parameter is no longer finite; the message says which one, and since which
+                step.
         """
         if self._last is not None:
             broken = self._broken.tolist()
@@ -127,7 +128,8 @@ class PathTracker:
         self._meter.add(self._copy(), label, step=self._step, step_length=lengths)
 
     def table(self) -> Table:
-        """A row a record and group, columns as `UNITS` says.
+        """Return the path as a table with a row for each record and group; `UNITS` describes the
+        columns.
 
         Raises:
             InputError: nothing was recorded.
@@ -135,8 +137,8 @@ class PathTracker:
         return self._meter.path.table()
 
     def state(self) -> dict[str, Tensor]:
-        """All that is needed to go on, once the module has its weights again: three copies of
-        these, and the sums."""
+        """Return all that is needed to go on with a module that has its weights again: three copies
+        of the weights, and the sums."""
         meter, path = self._meter, self._meter.path
         last = meter.last if path.sums else {}  # until there is a record these are the first
         before = meter.before if len(path.sums) > 1 else {}
@@ -160,11 +162,11 @@ class PathTracker:
         return state
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state` gave, on a tracker of a module that has its weights again.
+        """Go on from the tensors that `state` returned; the module must have its weights again.
 
         Raises:
-            InputError: it is the state of other parameters, or of a tracker that did not measure
-                what this one does.
+            InputError: the state is of other parameters, or of a tracker with another value of
+                `steps`.
         """
         held: dict[str, dict[str, Tensor]] = {"first": {}, "last": {}, "before": {}}
         for key, value in state.items():
@@ -197,17 +199,17 @@ class PathTracker:
 
 
 class PathCallback:
-    """The path of a run of Lightning's Trainer or of Hugging Face's: mixed into the callback class
-    of either.
+    """Measures the path of a run of Lightning's Trainer or Hugging Face's; to be mixed into the
+    callback class of either library.
 
         class Path(PathCallback, lightning.Callback): ...
         class Path(PathCallback, transformers.TrainerCallback): ...
 
         trainer = Trainer(..., callbacks=[Path("path.csv")])
 
-    Nothing of the two libraries is imported here: the methods are those that they call, and
-    `tracker` has the rest. After every epoch the table is written to a file. Of several processes
-    only the first follows its weights, which are those of all.
+    Neither library is imported here: the methods have the names that the two libraries call. After
+    every epoch the table is written to a file. Of several processes only the first follows its
+    weights, since all have the same.
     """
 
     def __init__(self, out: Path | str = "path.csv", *, steps: bool = True) -> None:
@@ -216,43 +218,46 @@ class PathCallback:
         self.tracker: PathTracker | None = None
 
     def begin(self, module: nn.Module, first: bool) -> None:
-        """Take the weights at the start."""
+        """Begin to follow the weights of a module where this is the first process, else do
+        nothing."""
         self.tracker = PathTracker(module, steps=self.steps) if first else None
 
     def step(self) -> None:
-        """Follow a step of the optimiser; a call without one before it adds nothing but to the
-        count."""
+        """Add the length of a step of the optimiser.
+
+        Calling it without an update in between adds no length; only the count of steps rises.
+        """
         if self.tracker is not None:
             self.tracker.step()
 
     def record(self) -> None:
-        """Look at the path, and write the table."""
+        """Record the weights, and write the table."""
         if self.tracker is not None:
             self.tracker.record()
             self.tracker.table().save(self.out)
 
     def on_train_start(self, trainer: Any, pl_module: nn.Module) -> None:
-        """Lightning, before the first epoch."""
+        """Begin: Lightning calls this before the first epoch."""
         self.begin(pl_module, trainer.is_global_zero)
 
     def on_train_batch_end(self, *_: Any, **__: Any) -> None:
-        """Lightning, after a minibatch."""
+        """Add a step: Lightning calls this after a minibatch."""
         self.step()
 
     def on_train_epoch_end(self, *_: Any, **__: Any) -> None:
-        """Lightning, after an epoch."""
+        """Record: Lightning calls this after an epoch."""
         self.record()
 
     def on_train_begin(
         self, args: Any, state: Any, control: Any, *, model: nn.Module, **_: Any
     ) -> None:
-        """Hugging Face, before the first epoch."""
+        """Begin: Hugging Face's Trainer calls this before the first epoch."""
         self.begin(model, state.is_world_process_zero)
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        """Hugging Face, after a step of the optimiser."""
+        """Add a step: Hugging Face's Trainer calls this after a step of the optimiser."""
         self.step()
 
     def on_epoch_end(self, *_: Any, **__: Any) -> None:
-        """Hugging Face, after an epoch."""
+        """Record: Hugging Face's Trainer calls this after an epoch."""
         self.record()

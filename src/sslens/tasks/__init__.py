@@ -1,7 +1,7 @@
 """Tasks: what is trained on top of a backbone, and how it is judged.
 
-A task is a file such as `tasks/classification.py`, and what it shares with others lies next door.
-It has
+A task is a file such as `tasks/classification.py`; code that tasks share is in the other files of
+this folder. A task has
 
 - `Settings`, a frozen dataclass: the task's numbers, with what every optimiser reads
   (`sslens.objectives`);
@@ -25,13 +25,13 @@ from sslens.processes import Processes
 @final
 @dataclass(frozen=True)
 class Metric:
-    """A number by which a trained method is judged.
+    """A number that says how good a trained method is.
 
     Attributes:
-        name: its key in the log and in the header of the kept file.
-        label: for figures and sentences.
-        unit: what it measures and in what, a clause.
-        higher_is_better: which way is better.
+        name: the key in the log and in the header of the file that is kept.
+        label: the name in figures and sentences.
+        unit: a clause that says what is measured, and its unit.
+        higher_is_better: whether a higher value is the better one.
 
     >>> Metric("fid", "FID", "Fréchet distance", higher_is_better=False).is_better(3.0, than=4.0)
     True
@@ -43,8 +43,8 @@ class Metric:
     higher_is_better: bool = True
 
     def is_better(self, value: float, than: float | None) -> bool:
-        """Whether a value is better than another, or than none; a number that is not finite never
-        is."""
+        """Whether a value is better than another; any value is better than None, and nan is never
+        better."""
         if value != value:
             return False
         return than is None or (value > than if self.higher_is_better else value < than)
@@ -52,11 +52,11 @@ class Metric:
 
 @runtime_checkable
 class TaskEvaluation(Protocol):
-    """Judges a method while it is trained."""
+    """Measures how good a method is while it is trained."""
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """What is measured; the first metric decides which model is the best."""
+        """The metrics; the first one decides which model is the best."""
         ...
 
     def measure(
@@ -65,7 +65,7 @@ class TaskEvaluation(Protocol):
         """Measure a method that is in evaluation mode.
 
         Args:
-            method: as the loop trains it.
+            method: the method that the loop trains.
             where: the processes, all of which call this and share the images.
             precision: of the arithmetic, "float32" or "bfloat16".
             workers: processes that decode images.

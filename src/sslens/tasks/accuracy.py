@@ -35,15 +35,15 @@ METRICS = (
 @final
 @dataclass(frozen=True)
 class Accuracy:
-    """The evaluation of a classification: top-1, top-5 and cross-entropy on held-out images.
+    """Evaluates a classifier on held-out images: top-1, top-5 and cross-entropy.
 
     Attributes:
-        images: labelled ones.
-        transform: how they are prepared.
-        classes: names of the classes that are learnt, in the order of the classifier's scores.
+        images: labelled images.
+        transform: how the images are prepared.
+        classes: the names of the learnt classes, in the order of the classifier's scores.
 
     Raises:
-        InputError: images without labels, or of a class that is not learnt.
+        InputError: the images have no labels, or a class that is not learnt.
     """
 
     images: ImageSet
@@ -66,13 +66,17 @@ class Accuracy:
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Top-1 first."""
+        """The metrics top-1, top-5 and cross-entropy; top-1 decides which model is the best."""
         return METRICS
 
     def measure(
         self, method: FineTuning, where: Processes, precision: str, workers: int = 0
     ) -> dict[str, float]:
-        """Classify the images; each process takes its share of them."""
+        """Classify the images; each process classifies its share of them.
+
+        Returns:
+            "top1" and "top5", shares from 0 to 1, and "val_loss", the mean cross-entropy in nats.
+        """
         images = _Share(self, where.rank, where.size)
         sums = torch.zeros(4, dtype=torch.float64)
         kind = torch.device(where.device).type
@@ -94,8 +98,11 @@ class Accuracy:
 def count_correct(
     scores: Float[Tensor, "image class"], labels: Int64[Tensor, " image"]
 ) -> Float[Tensor, "4"]:
-    """How many images there are, have the highest score right, have one of the five highest right;
-    their summed cross-entropy.
+    """Count correct classifications, as four sums in float64.
+
+    Returns:
+        The number of images; of images with the highest score at the right class; of images with
+            one of the five highest scores at the right class; and the summed cross-entropy in nats.
 
     >>> scores = torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0]])
     >>> counts = count_correct(scores, torch.tensor([0, 1]))

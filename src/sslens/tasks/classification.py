@@ -1,5 +1,5 @@
-"""Classification: all weights of a pre-trained network, under a classifier, learn labels (MAE: He
-et al., 2022, arXiv:2111.06377)."""
+"""Classification: all weights of a pre-trained network and a classifier on top of it learn labels
+(MAE: He et al., 2022, arXiv:2111.06377)."""
 
 import copy
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ POOLINGS = ("patches", "cls")
 
 @dataclass(frozen=True)
 class Settings:
-    """What MAE's released code fine-tunes a ViT-B with.
+    """The settings of a classification; the defaults are those of MAE's released code for a ViT-B.
 
     | | papers: 2023, table 5 | 2022, appendix B | released code, ViT-B | here |
     |---|---|---|---|---|
@@ -52,19 +52,19 @@ class Settings:
     | drop path, smoothing | 0.1, 0.1 | – | 0.1, 0.1 | the code's |
     | RandAugment, erasing | 9 ± 0.5, – | – | 9 ± 0.5, 0.25 | the code's |
     | mixup, cutmix | 0.8, 1 | – | 0.8, 1 by 32 images | the code's |
-    | classifier of | – | – | mean of patches, normalised | the code's |
+    | classifier sees | – | – | mean of patches, normalised | the code's |
 
     The learning rate follows each step; CLS tokens, positions, biases and norms are not decayed;
     positions and patch embeddings that were fixed in pre-training are trained.
 
     Attributes:
-        pooling: "patches", the mean of the patch tokens of the last block (of the places of a CNN),
-            normalised by a norm of its own, while the network's final norm is left out; or "cls",
-            the CLS token after the final norm.
-        together: images that are mixed by one draw.
-        ema: momentum of an average of the weights, which is then what is evaluated and kept; 0 for
-            none.
-        classes: their names, which come from the images.
+        pooling: "patches": the classifier sees the mean of the patch tokens of the last block (of
+            the places of a CNN) after a norm of its own, and the network's final norm is left out;
+            or "cls": it sees the CLS token after the final norm.
+        together: the number of consecutive images that are mixed with one draw of λ.
+        ema: momentum of a moving average of the weights; if it is above 0, the average is evaluated
+            and kept.
+        classes: the names of the classes, which come from the images.
     """
 
     pooling: str = "patches"
@@ -105,14 +105,14 @@ class Settings:
         self.mixing()
 
     def mixing(self) -> Mixing | None:
-        """How images are mixed, if they are."""
+        """Return how images are mixed, or None where they are not."""
         mixing = Mixing(self.mixup, self.cutmix, self.together)
         return mixing if self.mixup or self.cutmix else None
 
 
 def views(settings: Settings, start: StartingPoint) -> ClassifierViews:
-    """A crop, resized as the model's images are, a flip, RandAugment, the model's normalisation,
-    erasing."""
+    """Return the random views of an image: a crop, resized to the model's image size, a flip,
+    RandAugment, the model's normalisation, and erasing."""
     t, s = start.transform, settings
     crop = RandomResizedCrop(t.crop, scale=(s.crop_low, 1.0), interpolation=t.interpolation)
     augment = RandAugment(s.randaugment, t.mean) if s.randaugment else None
@@ -124,10 +124,13 @@ def views(settings: Settings, start: StartingPoint) -> ClassifierViews:
 def batch(
     images: Sequence[Image.Image], settings: Settings, start: StartingPoint, rows: Rows
 ) -> dict[str, Tensor]:
-    """One view of each image, its label, and the noise by which residual branches are dropped.
+    """Make one view of each image, with its label and the noise by which residual branches are
+    dropped.
 
-    Where images are mixed, also the label of the neighbour that an image is mixed with, and the
-    share that is the image's own.
+    Returns:
+        "view" [image 3 size size] and "label" [image]; where images are mixed also "neighbour"
+            [image], the label of the image that each is mixed with, and "share" [image], the
+            image's own share λ; with `drop_path` also "depth" [image branch], uniform in [0, 1).
     """
     view = views(settings, start).batch(images, **rows.keywords())
     tensors = {"view": view, "label": torch.tensor(rows.labels)}
@@ -141,7 +144,8 @@ def batch(
 
 @final
 class FineTuning(nn.Module):
-    """A classifier that is trained, and, where there is one, the average that follows it."""
+    """The method of a fine-tuning: a classifier that is trained (`tuned`), and, with `ema`, a
+    moving average of it (`average`)."""
 
     whole_batch: ClassVar[bool] = False
 
@@ -160,12 +164,13 @@ class FineTuning(nn.Module):
 
     @property
     def classifier(self) -> Classifier:
-        """The classifier that is evaluated and kept: the average, where there is one."""
+        """The classifier that is evaluated and kept: the average if there is one, else the trained
+        one."""
         return self.average or self.tuned
 
     @property
     def encoder(self) -> nn.Module:
-        """The network of the classifier that is kept."""
+        """The network inside the classifier that is kept."""
         return self.classifier.network
 
     def forward(self, batch: Batch) -> Float[Tensor, ""]:
@@ -220,15 +225,15 @@ class FineTuning(nn.Module):
 
     @torch.no_grad()
     def after_update(self, at: Moment) -> None:
-        """The average moves; the statistics of batch norms are copied."""
+        """Move the average, if there is one; the statistics of batch norms are copied."""
         if self.average is not None:
             follow(self.average, self.tuned, self.settings.ema)
             for kept, now in zip(self.average.buffers(), self.tuned.buffers(), strict=True):
                 kept.copy_(now)
 
     def weights(self) -> dict[str, Tensor]:
-        """The weights that are kept: the network's by their names, the classifier's after
-        `classifier.`."""
+        """Return the weights that are kept: the network's under their own names, and the
+        classifier's with the prefix `classifier.`."""
         weights = dict(self.encoder.state_dict())
         for part in ("norm", "head"):
             state = self.classifier.get_submodule(part).state_dict()
@@ -237,7 +242,7 @@ class FineTuning(nn.Module):
 
 
 def job(model: Backbone, images: ImageSet, settings: Settings) -> TrainingJob:
-    """The fine-tuning of a model on labelled images, for the loop.
+    """Describe, for the loop, the fine-tuning of a model on labelled images.
 
     Raises:
         InputError: images without labels or of one class; settings that the optimiser cannot

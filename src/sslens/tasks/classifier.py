@@ -16,16 +16,16 @@ from sslens.models.heads import share_norms
 
 @final
 class Classifier(nn.Module):
-    """A network, its pooling, and a linear layer with a score of each class.
+    """A network, the pooling of its features, and a linear layer that scores each class.
 
-    The linear layer starts truncated normal with a small deviation, so that the first gradients in
-    the network are small.
+    The linear layer's first weights are drawn from a truncated normal with a small deviation, so
+    that the first gradients in the network are small.
 
     Args:
-        model: the network is a copy of this model's.
+        model: the classifier has a copy of this model's network.
         pooling: "patches" or "cls", as in `sslens.tasks.classification.Settings`.
-        classes: number of scores.
-        head_std: deviation of the linear layer's first weights.
+        classes: the number of classes.
+        head_std: the standard deviation of the linear layer's first weights.
 
     Raises:
         InputError: the classifier is to see a CLS token, and the network has none.
@@ -58,7 +58,7 @@ class Classifier(nn.Module):
     def forward(
         self, images: Float[Tensor, "image 3 height width"]
     ) -> Float[Tensor, "image class"]:
-        """A score of each class."""
+        """Compute the score (logit) of each class."""
         features: Tensor = self.network.forward_features(images)  # type: ignore[operator]
         if not self.tokens:
             pooled = features.mean((2, 3))

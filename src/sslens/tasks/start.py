@@ -1,4 +1,4 @@
-"""What a task takes over from the pre-trained model that it begins with."""
+"""What a task takes over from the pre-trained model with which it begins."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,12 +18,13 @@ from sslens.zoo.shapes import written
 @final
 @dataclass(frozen=True)
 class StartingPoint:
-    """What making views takes to know of a pre-trained model.
+    """The facts about a pre-trained model that are needed to make views for it; small enough to
+    send to data workers.
 
     Attributes:
-        name: of the model's architecture.
-        transform: how the model's images are prepared.
-        branches: number of the model's residual branches.
+        name: the name of the model's architecture.
+        transform: how images are prepared for the model.
+        branches: the number of residual branches in the model.
     """
 
     name: str
@@ -32,15 +33,15 @@ class StartingPoint:
 
     @property
     def image_size(self) -> int:
-        """Side of the images that the model sees."""
+        """Side in pixels of the images that the model sees."""
         return self.transform.crop
 
     @classmethod
     def of(cls, model: Backbone) -> "StartingPoint":
-        """The starting point that a model is.
+        """Return the starting point of a model.
 
         Raises:
-            InputError: the control of raw pixels, which has nothing to train.
+            InputError: the model is raw pixels, which have no weights to train.
         """
         if model.prefix is None and not any(True for _ in model.network.parameters()):
             raise InputError(
@@ -50,16 +51,20 @@ class StartingPoint:
 
 
 def origin(model: Backbone) -> Origin:
-    """The model that a training began with, as the headers of files say it."""
+    """Return the name, source and digest of the model with which a training began."""
     return Origin(model.name, model.source, model.digest)
 
 
 def describe_shape(model: Backbone, encoder: nn.Module) -> Mapping[str, Any]:
-    """The shape of a network that was made of a model's, as `sslens.zoo.shapes.read` takes it; a
-    network that came from timm is given by its name there.
+    """Describe the shape of a network that was fine-tuned from a model's, as
+    `sslens.zoo.shapes.read` reads it; for a model of timm's the shape is timm's name.
+
+    Args:
+        model: the model with which the fine-tuning began.
+        encoder: the fine-tuned network.
 
     Raises:
-        InputError: nothing says how such a network could be built again.
+        InputError: the model has no name or shape by which its network could be built again.
     """
     card = cards.known(model.source)
     source, arch = model.source if card is None else card.source or "", model.about.arch

@@ -38,7 +38,13 @@ UNITS = {
 
 
 def compute(lines: Sequence[LogLine]) -> Table:
-    """A row a step that the log has a line of; fields that were not measured there are undefined.
+    """Collect the numbers of a log in a table with one row per step.
+
+    A column is missing where no line has its number, and a cell is nan where the step was not
+    measured so.
+
+    Args:
+        lines: the lines of the log; several lines of one step are merged into one row.
 
     >>> step = {"step": 2, "epoch": 1.0}
     >>> compute([step | {"loss": 0.5, "lr": 0.1}, step | {"knn_cls": 0.75}]).frame.shape
@@ -55,8 +61,8 @@ def compute(lines: Sequence[LogLine]) -> Table:
 
 
 def draw(table: Table) -> Figure:
-    """A panel for the loss, one for the learning rate, and one for k-NN and for a classifier where
-    they were measured."""
+    """Draw the curves against epochs: one panel for the loss and one for the learning rate, and one
+    for k-NN and one for a classifier where they were measured."""
     frame = table.frame
     panels = [
         Lines("", "epoch", label, (_line(frame, column, label),), None)
@@ -86,8 +92,8 @@ def _line(frame: pd.DataFrame, column: str, name: str) -> Line:
 
 
 def findings(table: Table) -> tuple[str, ...]:
-    """The loss at both ends, and the last and the best accuracy of k-NN by each pooling and of a
-    classifier."""
+    """Describe the curves in sentences: the loss at both ends, and the last and the best accuracy
+    of k-NN by each pooling and of a classifier."""
     return tuple(_findings(table.frame))
 
 
@@ -117,7 +123,7 @@ def _findings(frame: pd.DataFrame) -> Iterator[str]:
 
 
 def warnings(lines: Sequence[LogLine]) -> tuple[str, ...]:
-    """What was warned of while it ran.
+    """Collect the texts of the warnings that the log holds, in their order.
 
     >>> warnings([{"step": 1, "loss": 0.0}, {"step": 2, "warning": "It collapsed."}])
     ('It collapsed.',)

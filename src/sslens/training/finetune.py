@@ -34,29 +34,36 @@ def finetune(
     path: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Path:
-    """Train all weights of a model, and a classifier on top of it, to tell the classes of images;
-    returns the file of the last.
+    """Train all weights of a model, and a classifier on top of it, to tell the classes of images.
 
     Args:
-        model: any that `sslens.load` gives, but pixels.
-        images: labelled ones.
-        out: the run's folder, as `sslens.training.pretrain.pretrain` writes it, with
-            `best.safetensors`, the encoder of the best epoch, where `held` is given. Both encoders
-            carry the classifier's weights too, and `sslens.load` takes them.
-        settings: the task's; MAE's for a ViT-B unless given.
-        training: how long, and on what.
+        model: any model that `sslens.load` gives, except raw pixels.
+        images: labelled images.
+        out: the run's folder, with the same files as `sslens.training.pretrain.pretrain` writes.
+            Where `held` is given, it also gets `best.safetensors`, the encoder of the best epoch.
+            Both encoder files carry the classifier's weights too, and `sslens.load` reads them.
+        settings: the settings of the task; MAE's for a ViT-B unless given.
+        training: the length of the run, and on what it runs.
         held: labelled images that are classified after each epoch, top-1 and top-5 (MAE calls them
             its validation set).
         resume: go on from the checkpoint in `out`, or start where there is none yet.
-        name: of the tuned model in tables and figures; the model's with "-ft" unless given.
-        watch: what is looked at while the run goes on, and what is warned of.
-        path: whether the path through the space of the weights is measured, into `path.csv`
-            (`sslens.paths.path`); the state then holds the weights three times more.
+        name: the tuned model's name in tables and figures; the original model's name with "-ft"
+            unless given.
+        watch: what is measured while the run goes on; the log is checked for warning signs only
+            where this is given.
+        path: whether the path through the space of the weights is measured and written to
+            `path.csv` (`sslens.paths.path`); the state file then holds the weights three times
+            more.
         say: called with lines for a person.
 
+    Returns:
+        The path of `last.safetensors`, the encoder after the last epoch.
+
     Raises:
-        InputError: as `sslens.training.pretrain.pretrain` does; images without labels or of one
-            class, held-out ones of other classes; settings that do not go with the network.
+        InputError: there can be no such run, for any reason that
+            `sslens.training.pretrain.pretrain` gives; or the images have no labels or one class
+            only, the held-out images have other classes, or the settings do not go with the
+            network.
     """
     job = classification.job(model, images, settings or Settings())
     observers: list[BeginObserver] = [follow_path] if path else []
@@ -82,14 +89,14 @@ def finetune(
 
 
 def require_fit(preset: str, model: Backbone) -> None:
-    """Refuse a preset that is not for such networks, and doubt one that its authors have for
-    another size.
+    """Refuse a preset that is not for the model's kind of network, and warn where MAE's authors use
+    another preset for a network of its width.
 
     Raises:
-        InputError: the presets are for Vision Transformers, and the model is a CNN.
+        InputError: the model is a CNN; all presets are for Vision Transformers.
 
     Warns:
-        Doubt: MAE's code has other numbers for a ViT of this width.
+        Doubt: MAE's code has another preset for a ViT of this width.
     """
     if not isinstance(model.network, networks.TRANSFORMERS):
         raise InputError(

@@ -1,5 +1,5 @@
-"""A run's folder: its config, its log, the encoder for others to load, and the state to go on
-from."""
+"""The folder of a run: its config, its log, the encoder file that others load, and the state file
+from which the run can go on."""
 
 import contextlib
 import json
@@ -31,7 +31,7 @@ LogLine = Mapping[str, int | float | str]
 @final
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of one run; all but the log are written atomically.
+    """The files of one run; all files but the log are written atomically.
 
     Attributes:
         path: the folder.
@@ -42,11 +42,12 @@ class RunFolder:
     config: Mapping[str, Any]
 
     def state(self, resume: bool) -> tuple[int, dict[str, Tensor]] | None:
-        """Steps done and tensors at the last checkpoint, or None where there is none yet.
+        """Read the last checkpoint: the number of steps done and the tensors, or None where there
+        is none.
 
         Raises:
-            InputError: the folder holds a run and `resume` is False, a run with another config, a
-                state that was truncated, or an encoder alone.
+            InputError: the folder already holds a run and `resume` is False; its run has another
+                config; the state file is truncated; or the folder holds an encoder but no state.
         """
         path = self.path / STATE
         if not path.exists():
@@ -87,7 +88,7 @@ class RunFolder:
         write_text(self.path / "config.yaml", text)
 
     def keep_state(self, step: int, tensors: Mapping[str, Tensor]) -> None:
-        """Write the checkpoint."""
+        """Write the checkpoint after `step` steps."""
         header = {HEADER: json.dumps({"step": step, "config": self.config})}
         write_tensors(self.path / STATE, _on_cpu(tensors), header)
 
@@ -100,7 +101,16 @@ class RunFolder:
         transform: Mapping[str, Any],
         file: str = zoo.ENCODER,
     ) -> None:
-        """Write a file that `sslens.load` takes."""
+        """Write a model file that `sslens.load` reads.
+
+        Args:
+            weights: the tensors by name.
+            name: the model's name in tables and figures.
+            shape: the network's shape, as `sslens.zoo.shapes.read` reads it.
+            about: what is known of the model; the digests of the run's config and recipe are added.
+            transform: how images are prepared for the model.
+            file: the file's name in the folder.
+        """
         of_run = replace(
             about, config=digest(self.config), recipe=digest(shared_settings(self.config))
         )
@@ -109,7 +119,11 @@ class RunFolder:
 
     @contextlib.contextmanager
     def log(self, start: int) -> Iterator[Callable[[LogLine], None]]:
-        """Open the log, without the lines of steps after `start`; yields what writes a line."""
+        """Open the log for appending, after deleting the lines of steps later than `start`.
+
+        Yields:
+            A function that appends one line.
+        """
         path = self.path / LOG
         if path.exists():
             write_text(path, "".join(f"{line}\n" for line in self._texts(start)))
@@ -122,7 +136,8 @@ class RunFolder:
             yield write
 
     def lines(self, until: int | None = None) -> tuple[LogLine, ...]:
-        """The lines of the log, of the steps until a step; none where there is no log yet."""
+        """Read the lines of the log up to and including step `until` (all lines for None); no lines
+        where there is no log yet."""
         return tuple(json.loads(line) for line in self._texts(until))
 
     def _texts(self, until: int | None) -> list[str]:
@@ -133,7 +148,9 @@ class RunFolder:
 
 
 def shared_settings(config: Mapping[str, Any]) -> dict[str, str]:
-    """The settings that every run of the same recipe has, by their dotted names.
+    """Select the settings that all runs of one recipe share, as text by dotted name.
+
+    The seed, the architecture and the digests are left out.
 
     >>> training = {"epochs": 3, "seed": 1}
     >>> shared_settings({"arch": "vit", "settings": {"mixup": 0.8}, "training": training})

@@ -15,8 +15,10 @@ from sslens.methods import Batch, WholeBatch
 def backward(
     model: nn.Module, parts: Iterable[Batch], count: int, autocast: AbstractContextManager[object]
 ) -> Tensor:
-    """Add up the gradients of the mean of the parts' losses; returns that mean. Processes exchange
-    gradients in the last part only."""
+    """Add up the gradients of the mean of the parts' losses, and return this mean.
+
+    Processes exchange their gradients in the last part only.
+    """
     total = torch.zeros(())
     for number, part in enumerate(parts, start=1):
         alone = number < count and isinstance(model, DistributedDataParallel)
@@ -36,8 +38,9 @@ def backward_whole(
     Three passes (GradCache: Gao et al., 2021, arXiv:2101.06983): features of each part without a
     graph; the loss of all features, with its heads and their batch norms, and its gradient ∂L/∂f;
     each part's features again, now with a graph, through which ∂L/∂f goes back. Nothing in
-    `features` mixes images or is random, so that this is the gradient of the minibatch as a whole,
-    but for rounding, for one more forward pass of the trunk. Gradients are averaged over processes.
+    `features` mixes images or is random, so that the result is the gradient of the whole minibatch,
+    up to rounding. It costs one more forward pass of the trunk. Gradients are averaged over
+    processes.
     """
     parts = list(parts)
     with torch.no_grad(), autocast:

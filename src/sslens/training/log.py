@@ -1,4 +1,4 @@
-"""The log of a run, and who hears of its lines."""
+"""The log of a run: its lines are written to a file, judged, and sent to listeners."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,18 +10,19 @@ from sslens.training.signs import Signs
 
 @final
 class RunLog:
-    """Writes a line every so many steps, and a line for all else that is noted.
+    """Writes a line every so many steps, and one line for every other note.
 
-    A line has the mean loss since the last line, or since the run went on.
+    A line has the mean loss since the line before it, or since the run was resumed.
 
     Args:
-        write: keeps a line; None in processes that write nothing.
-        per_epoch: steps of an epoch.
-        steps: of the run.
-        every: steps between lines.
-        signs: judges every line; what it finds is said and written as a line with a `warning`.
-        tell: each is called with every line besides.
-        say: called with a warning for a person.
+        write: writes a line to the log; None in processes that write nothing.
+        per_epoch: the number of steps in an epoch.
+        steps: the number of steps in the run.
+        every: the number of steps between lines.
+        signs: judges every line; each sign that it finds is given to `say` and is written as a line
+            with a `warning`.
+        tell: listeners; each is also called with every line.
+        say: called with each warning, for a person.
     """
 
     def __init__(
@@ -40,7 +41,8 @@ class RunLog:
         self._losses: list[float] = []
 
     def step(self, step: int, loss: float, lr: float, rate: float) -> None:
-        """Take the loss and the learning rate of a step, and images a second."""
+        """Take the loss, the learning rate and the speed (`rate`, in images per second) of a
+        step."""
         self._losses.append(loss)
         if step % self.every == 0 or step == self.steps:
             mean = sum(self._losses) / len(self._losses)
@@ -48,7 +50,7 @@ class RunLog:
             self._losses.clear()
 
     def note(self, step: int, values: Mapping[str, int | float | str]) -> None:
-        """Write a line with values; none where there are no values."""
+        """Write a line with the values, and nothing where there are no values."""
         if self.write is None or not values:
             return
         line: LogLine = {

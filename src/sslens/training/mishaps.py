@@ -29,13 +29,13 @@ _CONNECTION = (
 @final
 @dataclass(frozen=True)
 class Circumstances:
-    """What advice depends on.
+    """The facts about a run on which the advice after a failure depends.
 
     Attributes:
         out: the run's folder.
-        training: how long the run is, and on what.
-        where: the processes, of which this is one.
-        precision: of the run's arithmetic.
+        training: the length of the run, and on what it runs.
+        where: the processes of the run, with the number of this one.
+        precision: of the run's arithmetic, "float32" or "bfloat16".
         divisible: whether the run's steps can be computed in parts.
     """
 
@@ -47,23 +47,22 @@ class Circumstances:
 
     @property
     def resumable(self) -> bool:
-        """Whether there is a state to go on from."""
+        """Whether the folder has a state file from which the run can go on."""
         return (self.out / STATE).exists()
 
     @property
     def state(self) -> str:
-        """What is left of the run, a sentence without its full stop."""
+        """A sentence, without its full stop, that says whether a state was kept."""
         return f"The last state is kept in {self.out}" if self.resumable else "Nothing was kept yet"
 
     @property
     def restart(self) -> str:
-        """How a mend begins."""
+        """The first words of the advice: "go on with" or "start again with"."""
         return "go on with" if self.resumable else "start again with"
 
 
 def explain(error: Exception, run: Circumstances) -> Mishap | None:
-    """Explain an error of the machine, and say what to do; None for an error that is something
-    else.
+    """Explain an error that the machine caused, and say what to do; None for any other error.
 
     >>> training, here = Training(batch_size=64), Processes(0, 1, "cpu")
     >>> run = Circumstances(Path("nowhere"), training, here, "bfloat16", divisible=True)

@@ -1,8 +1,9 @@
-"""Observers: what looks at a training while it goes on, and leaves the training as it is.
+"""Observers: objects that measure a training while it goes on, and do not change it.
 
-An observer is asked after each step whether a look is `due`, and what it finds in a `look` stands
-in the log. The encoder watch (`sslens.training.watch`), the path of the weights and the evaluation
-of a task are observers; the loop knows no more of them than this file says.
+After each step the loop asks an observer whether it is `due`; if so, it calls `look`, and writes
+the numbers that this returns into the log. The encoder watch (`sslens.training.watch`), the path of
+the weights and the evaluation of a task are observers; the loop knows no more of them than this
+file says.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,21 +31,21 @@ BEST, PATH = "best.safetensors", "path.csv"
 @final
 @dataclass(frozen=True)
 class RunningTraining:
-    """What an observer sees of a training.
+    """A training that is under way, as observers see it.
 
     Attributes:
         job: what is trained.
         images: what it is trained on.
         out: the run's folder.
-        training: how long, and on what.
+        training: the length of the run, and on what it runs.
         schedule: the steps of the run.
-        where: the processes, of which this is one.
+        where: the processes of the run, with the number of this one.
         precision: of the arithmetic, "float32" or "bfloat16".
-        method: with the weights of now.
-        optimizer: of these weights.
-        lines: the log's until the step that the run begins with.
-        keep: writes a file that `sslens.load` takes, in the first process; called with the steps
-            done, the file's name and the numbers that its header shall have.
+        method: the method, with its weights as they are now.
+        optimizer: the optimiser of these weights.
+        lines: the lines that the log already has when the run begins or is resumed.
+        keep: writes a file that `sslens.load` reads, in the first process only; called with the
+            number of steps done, the file's name and the numbers for the file's header.
     """
 
     job: TrainingJob
@@ -63,11 +64,11 @@ class RunningTraining:
 @final
 @dataclass(frozen=True)
 class Findings:
-    """What an observer found in a look.
+    """The result of one look of an observer.
 
     Attributes:
-        numbers: for the log; a line of their own, where there are any.
-        shown: those of them that the progress bar shows too.
+        numbers: the measured numbers by name; they get a line of their own in the log.
+        shown: the names of those numbers that the progress bar shows too.
     """
 
     numbers: Mapping[str, float] = field(default_factory=dict)
@@ -76,33 +77,36 @@ class Findings:
 
 @runtime_checkable
 class Observer(Protocol):
-    """Looks at a training. All processes ask and look in the same steps."""
+    """Measures a training from time to time. All processes ask and look after the same steps."""
 
     def due(self, step: int) -> bool:
         """Whether to look after a step, counted from 1."""
         ...
 
     def look(self, step: int) -> Findings:
-        """Look at the training as it is after a step."""
+        """Measure the training as it is after a step."""
         ...
 
 
 @runtime_checkable
 class StatefulObserver(Observer, Protocol):
-    """An observer that cannot go on from the weights and the log alone."""
+    """An observer that needs tensors of its own in the state file to go on with a resumed run."""
 
     @property
     def key(self) -> str:
-        """What the names of its tensors begin with in the state file, before a slash."""
+        """The prefix, before a slash, of the names of the observer's tensors in the state file."""
         ...
 
     def state(self) -> Mapping[str, Tensor]:
-        """All that it needs to go on."""
+        """The tensors that the observer needs to go on."""
         ...
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state` gave; called before the first step of a run that goes on, also
-        where the state file has nothing of this observer."""
+        """Go on from the tensors that `state` returned.
+
+        The loop calls this before the first step of a resumed run, with an empty mapping where the
+        state file has no tensors of this observer.
+        """
         ...
 
 
@@ -114,7 +118,7 @@ BeginObserver = Callable[[RunningTraining], Observer | None]
 class PathObserver:
     """Follows the weights after each step, and writes the table of their path after each epoch.
 
-    The path is that of a fine-tuning's `tuned` part, else of the whole method.
+    In a fine-tuning it follows the `tuned` part of the method, otherwise the whole method.
     """
 
     def __init__(self, run: RunningTraining) -> None:
@@ -127,28 +131,28 @@ class PathObserver:
 
     @property
     def key(self) -> str:
-        """The path's name in the state file."""
+        """The prefix of the tracker's tensors in the state file, "path"."""
         return "path"
 
     def due(self, step: int) -> bool:
-        """After each epoch."""
+        """True after the last step of each epoch."""
         return step % self._epoch == 0
 
     def look(self, step: int) -> Findings:
-        """Write the table; the log has nothing of it."""
+        """Write the table to `path.csv`; the log gets no numbers."""
         self._tracker.record(step // self._epoch)
         self._tracker.table().save(self._out / PATH)
         return Findings()
 
     def state(self) -> Mapping[str, Tensor]:
-        """The weights at the start and at the last two records, and sums."""
+        """The weights at the start and at the last two records, and the sums so far."""
         return self._tracker.state()
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on.
+        """Go on from the tensors that `state` returned.
 
         Raises:
-            InputError: the run had no path so far.
+            InputError: the mapping is empty: the run did not measure its path from the first step.
         """
         if not state:
             raise InputError(
@@ -159,16 +163,18 @@ class PathObserver:
 
 
 def follow_path(run: RunningTraining) -> PathObserver | None:
-    """Follow the weights, in the first process: those of the others are the same."""
+    """Begin to follow the weights in the first process; None in the others, which have the same
+    weights."""
     return PathObserver(run) if run.where.first else None
 
 
 @final
 class BestKeeper:
-    """Evaluates a task after each epoch, and keeps the model that does best, the first of equals.
+    """Evaluates a task after each epoch, and keeps the best model as `best.safetensors`; of equally
+    good ones it keeps the first.
 
-    The best value so far is read from the log, so that a run that goes on keeps what one that never
-    stopped would have kept.
+    It reads the best value so far from the log, so that a resumed run keeps the same model as a run
+    that was never stopped.
     """
 
     def __init__(self, run: RunningTraining, evaluation: TaskEvaluation) -> None:
@@ -187,11 +193,11 @@ class BestKeeper:
         return better
 
     def due(self, step: int) -> bool:
-        """After each epoch."""
+        """True after the last step of each epoch."""
         return step % self._run.schedule.epoch == 0
 
     def look(self, step: int) -> Findings:
-        """Evaluate, in all processes."""
+        """Evaluate the method, in all processes together."""
         run, module = self._run, self._run.method
         assert isinstance(module, nn.Module)
         module.eval()

@@ -1,4 +1,4 @@
-"""Optimisers, and the learning rate scaled to the batch."""
+"""Optimisers, and the scaling of the learning rate to the minibatch."""
 
 from collections.abc import Mapping
 from typing import Any, final
@@ -8,8 +8,11 @@ from torch import Tensor, nn
 
 
 def scaled_lr(base_lr: float, batch_size: int) -> float:
-    """The linear scaling rule: base_lr · batch / 256, the batch being all images of a step (Goyal
-    et al., 2017).
+    """Scale a learning rate to the minibatch: base_lr · batch / 256 (Goyal et al., 2017).
+
+    Args:
+        base_lr: the learning rate for 256 images.
+        batch_size: all images of a step, over all processes.
 
     >>> scaled_lr(1.5e-4, 4096)
     0.0024
@@ -20,19 +23,20 @@ def scaled_lr(base_lr: float, batch_size: int) -> float:
 def adamw(
     groups: list[dict[str, Any]], *, weight_decay: float, betas: tuple[float, float]
 ) -> torch.optim.AdamW:
-    """AdamW with decoupled weight decay; one fused kernel updates all parameters.
+    """Make an AdamW optimiser with decoupled weight decay; one fused kernel updates all parameters.
 
-    Groups that come with their own weight decay keep it; `set_rates` moves that of the others.
+    A group that has its own `weight_decay` keeps it; `set_rates` changes the decay of the other
+    groups.
     """
     groups = [{"own_weight_decay": "weight_decay" in group} | group for group in groups]
     return torch.optim.AdamW(groups, lr=0.0, weight_decay=weight_decay, betas=betas, fused=True)
 
 
 def make_optimiser(groups: list[dict[str, Any]], settings: Any) -> torch.optim.Optimizer:
-    """Make the optimiser that settings name, AdamW where they name none; SGD and LARS take betas[0]
-    as their momentum.
+    """Make the optimiser that the settings name, or AdamW where they name none.
 
-    Groups that come with their own weight decay keep it; `set_rates` moves that of the others.
+    SGD and LARS take betas[0] as their momentum. A group that has its own `weight_decay` keeps it;
+    `set_rates` changes the decay of the other groups.
     """
     kind, decay = getattr(settings, "optimiser", "adamw"), settings.weight_decay
     if kind == "adamw":
@@ -88,8 +92,8 @@ class LARS(torch.optim.Optimizer):
 
 
 def named_state(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
-    """An optimiser's state as tensors named PARAMETER/QUANTITY, by which it can be kept without a
-    pickle."""
+    """Return an optimiser's state as tensors named PARAMETER/QUANTITY, so that it can be saved
+    without a pickle."""
     state = {}
     for name, parameter in module.named_parameters():
         for quantity, value in optimizer.state.get(parameter, {}).items():
@@ -100,7 +104,7 @@ def named_state(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str
 def load_named_state(
     optimizer: torch.optim.Optimizer, module: nn.Module, state: Mapping[str, Tensor]
 ) -> None:
-    """Put back what `named_state` gave."""
+    """Load into an optimiser the state that `named_state` returned."""
     parameters = dict(module.named_parameters())
     for key, value in state.items():
         name, _, quantity = key.rpartition("/")
@@ -111,8 +115,11 @@ def load_named_state(
 
 
 def set_rates(optimizer: torch.optim.Optimizer, lr: float, weight_decay: float) -> None:
-    """Set the learning rate of all groups, times their `lr_scale`, and the weight decay of those
-    that have none of their own."""
+    """Set the learning rate and the weight decay of all groups.
+
+    A group's learning rate is `lr` times its `lr_scale`; a group that was made with its own weight
+    decay keeps it.
+    """
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("lr_scale", 1.0)
         if not group["own_weight_decay"]:

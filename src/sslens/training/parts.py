@@ -1,5 +1,5 @@
-"""The minibatches of a run, in parts: made from images by data workers, and brought to the
-device."""
+"""The minibatches of a run in parts: data workers make them from images, and a feed brings them to
+the device."""
 
 import contextlib
 import time
@@ -27,11 +27,11 @@ READY = 2
 
 @final
 class Parts(Dataset[Batch | InputError]):
-    """Part number i of the run: the views of this process' images in part i mod `accumulate` of
-    step i div `accumulate`.
+    """The parts of a run's minibatches, by number: part i has the views of this process' images in
+    part i mod `accumulate` of step i div `accumulate`.
 
-    An image's fault is returned, not raised: raised in a data worker it would come back as the text
-    of a traceback.
+    Where an image cannot be decoded, the part is the error itself: an error raised in a data worker
+    would reach the caller as the text of a traceback.
     """
 
     def __init__(
@@ -72,17 +72,18 @@ class Parts(Dataset[Batch | InputError]):
 
 @final
 class Feed:
-    """Parts in order, on the device.
+    """Brings parts to the device, in order.
 
-    Beside a GPU they come through pinned memory, and `fetch` loads the next one and copies it in a
-    stream of its own, while the GPU computes with the one before: the numbers and their order are
-    the same.
+    With a GPU, parts are copied from pinned memory: `fetch` loads the next part and copies it in a
+    CUDA stream of its own while the GPU computes with the part before. The numbers and their order
+    stay the same.
 
     Args:
-        parts: by number.
-        numbers: of those that are wanted.
-        workers: processes that make them; 0 makes them in this one.
-        ahead: whether `fetch` does anything; only where the device is a GPU unless given.
+        parts: the data set of parts.
+        numbers: the numbers of the parts to bring.
+        device: where parts are brought.
+        workers: the number of processes that make parts; 0 makes them in this process.
+        ahead: whether `fetch` does anything; True only for a GPU unless given.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class Feed:
         self._next: Batch | None = None
 
     def take(self, count: int) -> Iterator[Batch]:
-        """The next parts, one after another.
+        """Yield the next `count` parts, one after another.
 
         Raises:
             InputError: an image cannot be decoded.
@@ -125,8 +126,10 @@ class Feed:
             yield part
 
     def fetch(self) -> None:
-        """Load the part after those that were taken, and begin to copy it; asked for once the
-        device has work."""
+        """Load the part after those taken so far, and begin to copy it to the device.
+
+        Call it once the device has work to do.
+        """
         if self.ahead and self._next is None:
             with contextlib.suppress(StopIteration):
                 self._next = self._to_device(self._load())

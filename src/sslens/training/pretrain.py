@@ -38,19 +38,19 @@ def pretrain(
 
     Args:
         objective: the name of a file of `objectives/`.
-        images: labelled ones for an objective that learns classes.
+        images: the images to train on; labelled for an objective that learns classes.
         arch: a name such as `vit_mini_patch8_64`.
-        out: the run's folder.
-        settings: the objective's `Settings`; its defaults unless given.
-        training: how long, and on what.
+        out: the run's folder; the encoder is `last.safetensors` in it.
+        settings: the objective's `Settings`; the defaults unless given.
+        training: the length of the run, and on what it runs.
         resume: go on from the checkpoint in `out`, or start where there is none yet.
-        name: of the model in tables and figures; the objective's unless given.
-        watch: what is looked at while the run goes on, and what is warned of; the weights are the
-            same without it.
+        name: the model's name in tables and figures; the objective's name unless given.
+        watch: what is measured while the run goes on; the log is checked for warning signs only
+            where this is given. The weights are the same without it.
         say: called with lines for a person.
 
     Raises:
-        InputError: `out` holds another run, or one that was not asked to go on; too few images, or
+        InputError: `out` holds another run, or this run and `resume` is False; too few images, or
             images without classes for an objective that learns them; a loss that is not finite;
             torch cannot compile.
         Mishap: memory ran out, or a data worker or another process was lost; the last state is
@@ -77,10 +77,13 @@ def pretrain(
 
 
 def pretraining_job(objective: str, arch: str, settings: Any) -> TrainingJob:
-    """The pre-training of an architecture with an objective, for the loop.
+    """Describe, for the loop, the pre-training of an architecture with an objective.
 
     Args:
-        settings: the objective's, with the images' classes where it learns them.
+        objective: the name of a file of `objectives/`.
+        arch: a name such as `vit_mini_patch8_64`.
+        settings: the objective's `Settings`, with the images' classes where the objective learns
+            them.
 
     Raises:
         InputError: there is no such objective or architecture; a setting is out of bounds, or does

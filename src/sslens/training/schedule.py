@@ -95,12 +95,19 @@ class Schedule:
 
 
 def schedule_run(job: TrainingJob, images: int, training: Training, world: int = 1) -> Schedule:
-    """The steps of a run on so many images in so many processes.
+    """Work out the steps of a run from the number of its images and of its processes.
+
+    Args:
+        job: what is trained.
+        images: the number of images.
+        training: the length of the run, and on what it runs.
+        world: the number of processes.
 
     Raises:
-        InputError: there can be no such run: the minibatch is larger than the set, or cannot be
-            shared out, or is one image of a method that contrasts images or of a network with batch
-            norms.
+        InputError: the minibatch is larger than the set of images; it cannot be divided over the
+            processes and parts; `accumulate` is above 1, and the method's steps cannot be computed
+            in parts; or the minibatch is one image, and the method contrasts images or the network
+            has batch norms.
     """
     shares = world * training.accumulate
     job.require_batch_size(training.batch_size, shares)
@@ -133,10 +140,11 @@ def schedule_run(job: TrainingJob, images: int, training: Training, world: int =
 
 
 def require_shares(batch_size: int, world: int, accumulate: int) -> None:
-    """Refuse a minibatch that so many processes cannot share, in so many parts each.
+    """Refuse a minibatch that cannot be divided evenly over `world` processes with `accumulate`
+    parts each.
 
     Raises:
-        InputError: it cannot be divided.
+        InputError: `batch_size` is no multiple of world · accumulate.
     """
     shares = world * accumulate
     if batch_size % shares:
@@ -148,11 +156,15 @@ def require_shares(batch_size: int, world: int, accumulate: int) -> None:
 
 
 def doubt_small(images: ImageSet, image_size: int) -> None:
-    """Warn with a `Doubt` where most images (of sixteen, evenly from the first to the last) are
-    smaller than what is cut from them.
+    """Warn where most images are smaller than the views that are cut from them.
+
+    Sixteen images, spread evenly from the first to the last, are looked at.
 
     Raises:
-        InputError: one of them cannot be decoded.
+        InputError: one of these images cannot be decoded.
+
+    Warns:
+        Doubt: most of them are smaller than `image_size`.
     """
     rows = np.unique(np.linspace(0, len(images) - 1, LOOKED_AT).astype(int)).tolist()
     sides = [min(images.image(row).size) for row in rows]

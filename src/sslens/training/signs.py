@@ -1,8 +1,8 @@
-"""Signs that a training goes wrong, read off its loss and off what its encoder makes of images;
-each in one sentence.
+"""Warning signs that a training goes wrong, read from its loss and from the spread of its encoder's
+features; each sign is one sentence.
 
-A warning never stops a run. What is judged is what `log.jsonl` holds, so that a run that goes on
-judges as if it had never stopped, and a log can be judged afterwards.
+A warning never stops a run. Only numbers in `log.jsonl` are judged, so that a resumed run gives the
+same warnings as a run that was never stopped, and an old log can be judged afterwards.
 """
 
 import math
@@ -27,12 +27,12 @@ SAME = 2e-2
 
 
 def spread(features: Float[Tensor, "image dim"]) -> float:
-    """How far the L2-normalised features of images stand from their mean: sqrt(mean_i ‖u_i − ū‖²),
-    0 to 1.
+    """Measure how far the L2-normalised features of images are from their mean: sqrt(mean_i ‖u_i −
+    ū‖²), from 0 to 1.
 
-    It is the standard deviation over images, summed over dimensions as variances are: sqrt(1 −
-    ‖ū‖²). Features that are the same for all images have 0, those in all directions alike 1.
-    Computed in float64.
+    This is the standard deviation over images, with the variances of all dimensions summed: sqrt(1
+    − ‖ū‖²). It is 0 where all images have the same features, and 1 where the features point evenly
+    in all directions. Computed in float64.
 
     >>> import torch
     >>> round(spread(torch.tensor([[2.0, 0.0], [0.0, 0.5]])), 12)  # ū = (½, ½): sqrt(1 − ½)
@@ -46,12 +46,12 @@ def spread(features: Float[Tensor, "image dim"]) -> float:
 
 @final
 class Signs:
-    """What is wrong with a run, from the lines of its log, each thing said once.
+    """Judges the lines of a run's log, and gives each warning once.
 
     Args:
-        warm_up: steps of the warm-up; nothing is judged before its end.
-        prototypes: K of an objective that assigns images to prototypes, whose loss is log K where
-            all are alike.
+        warm_up: the number of steps of the warm-up; no line before its end is judged.
+        prototypes: K of an objective that assigns images to K prototypes. Its loss is log K where
+            all prototypes are equally likely.
 
     >>> signs = Signs(warm_up=0, prototypes=64)
     >>> steps = range(10, 310, 10)
@@ -68,8 +68,10 @@ class Signs:
         self._given: set[str] = set()
 
     def judge(self, line: Mapping[str, Any]) -> tuple[str, ...]:
-        """Judge a line of the log; returns what it shows for the first time. Lines with neither a
-        loss nor a spread show nothing."""
+        """Judge a line of the log, and return the warnings that it gives for the first time.
+
+        A line with neither a loss nor a spread gives none.
+        """
         signs: dict[str, str | None] = {}
         if "loss" in line:
             self._steps.append(int(line["step"]))

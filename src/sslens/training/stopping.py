@@ -14,12 +14,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 @final
 @dataclass
 class Stop:
-    """Signals by their numbers, 0 for none.
+    """The signals that a run has received, as signal numbers; 0 for none.
 
     Attributes:
-        asked: the first that came.
-        kept: the signal for which the state was kept, which the run sets; another process may have
-            had it first.
+        asked: the first signal that this process received.
+        kept: the signal after which the run kept its state. The run sets it; with several
+            processes, another process may have received this signal first.
     """
 
     asked: int = 0
@@ -28,10 +28,15 @@ class Stop:
 
 @contextlib.contextmanager
 def note_signals() -> Iterator[Stop]:
-    """Only note Ctrl-C, SIGTERM, SIGUSR1 and SIGUSR2 within it; a second Ctrl-C stops at once.
+    """Within the block, only note Ctrl-C, SIGTERM, SIGUSR1 and SIGUSR2; a second Ctrl-C stops at
+    once.
 
-    A signal for which the state was kept is handed on at the end to its handler from before, if
-    there was one: to submitit's, which puts a job of SLURM back into the queue.
+    At the end of the block the earlier handlers are put back. If the run kept its state after a
+    signal other than Ctrl-C, the earlier handler of that signal is called then: submitit's handler
+    puts a job of SLURM back into the queue.
+
+    Yields:
+        The signals as they are noted.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():

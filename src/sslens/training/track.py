@@ -1,5 +1,5 @@
-"""The lines of a run's log, sent to TensorBoard or to Weights & Biases as well; neither is imported
-unless asked for."""
+"""Trackers: TensorBoard or Weights & Biases get the lines of a run's log as well. Neither package
+is imported unless it is asked for."""
 
 import importlib
 import secrets
@@ -19,10 +19,10 @@ PLACE = ("step", "time")
 
 
 def require(name: str) -> Any:
-    """A package that runs can be followed with.
+    """Import the package of a tracker, and return it.
 
     Raises:
-        InputError: it is not installed.
+        InputError: the package is not installed.
     """
     try:
         return importlib.import_module(name)
@@ -34,7 +34,8 @@ def require(name: str) -> Any:
 
 
 def split_line(line: LogLine) -> tuple[dict[str, float], dict[str, str]]:
-    """The numbers of a line that make curves, and its texts.
+    """Split a line of the log into numbers, which make curves, and texts; the step and the time are
+    left out.
 
     >>> split_line({"step": 10, "epoch": 0.5, "loss": 1.25, "time": 1e9})
     ({'epoch': 0.5, 'loss': 1.25}, {})
@@ -48,8 +49,13 @@ def split_line(line: LogLine) -> tuple[dict[str, float], dict[str, str]]:
 
 @contextmanager
 def tensorboard(folder: Path) -> Iterator[Tell]:
-    """Write the lines as events into a folder; those of a run that goes on replace what came after
-    its checkpoint."""
+    """Write the lines of a log as TensorBoard events into a folder.
+
+    In a resumed run the new events replace those after the checkpoint.
+
+    Yields:
+        A function that writes one line.
+    """
     require("tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 
@@ -74,11 +80,13 @@ def tensorboard(folder: Path) -> Iterator[Tell]:
 
 @contextmanager
 def wandb(folder: Path, name: str, config: Mapping[str, Any]) -> Iterator[Tell]:
-    """Send the lines to Weights & Biases, project `sslens`; a run that goes on continues the one
-    whose id its folder holds.
+    """Send the lines of a log to the project `sslens` of Weights & Biases.
 
-    Raises:
-        InputError: with the first line, where the service does not take the run.
+    A resumed run continues the Weights & Biases run with the id that its folder holds.
+
+    Yields:
+        A function that sends one line. It raises InputError at the first line where the service
+            refuses the run.
     """
     package = require("wandb")
     kept = folder / "wandb.txt"

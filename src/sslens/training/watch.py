@@ -1,8 +1,8 @@
-"""The encoder of a training, looked at while the training goes on: k-NN on held-out images, and the
-spread of features.
+"""The encoder watch: k-NN on held-out images and the spread of features, measured while a training
+goes on.
 
-The encoder is copied, and the copy put in evaluation mode; nothing is drawn from a random stream.
-So a run that is watched ends with the weights of a run that is not, bit for bit.
+The encoder is copied and the copy is put in evaluation mode, and no random number is drawn. So a
+run with a watch ends with the same weights, bit for bit, as a run without one.
 """
 
 import copy
@@ -40,11 +40,11 @@ K = 20
 @final
 @dataclass(frozen=True)
 class HeldOut:
-    """Labelled images: those of `queries` are classified by those of `bank`.
+    """Labelled images for k-NN: the images of `bank` vote on the class of each image of `queries`.
 
     Raises:
-        InputError: a set without labels, of less than 4 images, or a class of the queries that the
-            bank does not have.
+        InputError: a set has no labels or fewer than 4 images, or the queries have a class that the
+            bank lacks.
     """
 
     queries: ImageSet
@@ -70,7 +70,7 @@ class HeldOut:
 
     @classmethod
     def split(cls, images: ImageSet) -> "HeldOut":
-        """A fifth of a set, by SHA-256 of the ids, as queries; the rest as the bank."""
+        """Split a set by SHA-256 of the ids: about a fifth become queries, the others the bank."""
         chosen = [_draw(name) < QUERIES for name in images.ids]
         return cls(
             queries=images.take([row for row, query in enumerate(chosen) if query]),
@@ -86,13 +86,16 @@ def _draw(name: str) -> float:
 @final
 @dataclass(frozen=True)
 class Watch:
-    """What a run is watched by.
+    """What is measured while a run goes on, and how often.
 
     Attributes:
-        every: epochs between looks at the encoder; a twentieth of the run for None. It is looked at
-            after the last one too.
-        held: images for k-NN.
-        tell: what is called with every line of the log, besides the log.
+        every: the number of epochs between measurements; for None a twentieth of the run. The
+            encoder is also measured after the last step.
+        held: images for k-NN; None measures the spread alone.
+        tell: functions that are called with every line of the log.
+
+    Raises:
+        InputError: `every` is below 1.
     """
 
     every: int | None = None
@@ -104,7 +107,7 @@ class Watch:
             raise InputError(f"k-NN every {self.every} epochs cannot be", mend="give 1 or more")
 
     def due(self, step: int, per_epoch: int, steps: int) -> bool:
-        """Whether the encoder is looked at after a step, counted from 1.
+        """Whether the encoder is measured after a step, counted from 1.
 
         >>> [step for step in range(1, 11) if Watch(every=2).due(step, per_epoch=2, steps=10)]
         [4, 8, 10]
@@ -113,13 +116,13 @@ class Watch:
         return step == steps or step % (every * per_epoch) == 0
 
     def begin(self, run: RunningTraining) -> "EncoderWatch":
-        """Begin to watch a training."""
+        """Make the observer that measures a training."""
         return EncoderWatch(self, run)
 
 
 @final
 class EncoderWatch:
-    """Looks at the encoder of a training, as a `Watch` says."""
+    """The observer that measures the encoder of a training when its `Watch` says so."""
 
     def __init__(self, watch: Watch, run: RunningTraining) -> None:
         self._watch, self._run = watch, run
@@ -127,7 +130,7 @@ class EncoderWatch:
         self._looks = EncoderLooks(watch.held, run.images, run.job.transform, family)
 
     def due(self, step: int) -> bool:
-        """As `Watch.due`."""
+        """Whether the encoder is measured after a step; see `Watch.due`."""
         schedule = self._run.schedule
         return self._watch.due(step, schedule.epoch, schedule.steps)
 
@@ -140,13 +143,14 @@ class EncoderWatch:
 
 @final
 class EncoderLooks:
-    """What an encoder makes of images that are decoded once.
+    """Measures an encoder again and again on the same images, which are decoded once.
 
     Args:
-        held: images for k-NN, of which the queries also show the spread.
-        images: the training's, of which a sample shows the spread where none are held out.
+        held: images for k-NN; the spread is measured on its queries.
+        images: the training images; where `held` is None, the spread is measured on a sample of
+            them.
         transform: how images are prepared for the encoder.
-        family: of the objective, "JE", "REC" or "supervised".
+        family: the objective's family, "JE", "REC" or "supervised".
     """
 
     def __init__(
@@ -163,12 +167,16 @@ class EncoderLooks:
         }
 
     def look(self, encoder: nn.Module, device: str, precision: str) -> dict[str, float]:
-        """The spread of the features after the last layer and, by pooling, the share of held-out
-        images classified right.
+        """Measure the spread of the last layer's features, and the accuracy of k-NN by pooling.
 
-        The spread is of the CLS token where the objective trains it to tell images apart ("JE"),
-        else of the mean of the patches. Where torch.distributed is running, its processes share the
-        images. Of features that are not finite nothing is said.
+        The spread is measured on the CLS token where the objective trains it to tell images apart
+        ("JE"), else on the mean of the patches. Where torch.distributed is running, its processes
+        share the images.
+
+        Returns:
+            "spread", from 0 to 1, and with held-out images "knn_cls" and "knn_patch" (or
+                "knn_mean"), the shares of the queries that are classified right; empty where a
+                feature is not finite.
         """
         network = networks.ready(copy.deepcopy(encoder)).eval()
         model = Backbone(
