@@ -38,26 +38,26 @@ class About:
 
     Attributes:
         family: "JE" (joint embedding), "REC" (reconstruction), "supervised", or "control".
-        objective: the file of `objectives/` by name, or None.
-        arch: the architecture's name, by which a network of that shape can be built again.
-        network: of tokens ("vit"), of maps ("cnn"), or raw pixels ("pixels"). The loader reads this
-            from the network itself, never from a name.
+        objective: the name of the objective, a file of `objectives/`.
+        arch: the architecture's name, from which a network of the same shape can be built.
+        network: the kind of the network's outputs: tokens ("vit"), maps ("cnn"), or raw pixels
+            ("pixels"). The loader tells it from the network itself, never from a name.
         tuned: "fine-tuned" where the backbone was trained further on labels, "linear" where a
             classifier was trained on the frozen backbone, else False.
         pretrained: the model that a fine-tuning began with.
-        recipe: digest of the settings of its training, without the seed.
-        seed: of its training.
-        card: the card's name.
-        layout: the layout in which its file was written.
-        branch: which network of the file it is.
-        licence: of the weights.
-        epochs: that it was trained for.
-        step: at which it was kept.
-        config: digest of everything that decided its weights.
+        recipe: the digest of the training's settings, without the seed.
+        seed: the seed of the training, or of a random initialisation.
+        card: the name of the model's card.
+        layout: the name of the layout of the checkpoint file (`zoo/layouts/`).
+        branch: the name of this network in a file of several, such as "teacher".
+        licence: the licence of the weights.
+        epochs: the number of epochs of the training.
+        step: the step of the training after which the weights were kept.
+        config: the digest of everything that decided the weights.
         images: the name of the images that it was trained on.
-        classes: names of the classes that it was tuned to tell apart.
-        pooling: of the features that its classifier read.
-        num_heads: heads of attention, where they were given by hand.
+        classes: the names of the classes that the model was tuned to tell apart.
+        pooling: the pooling of the features that the classifier read.
+        num_heads: the number of attention heads, where the user gave it.
         more: whatever else a file says of the model, kept as it is.
 
     >>> About.from_json({"family": "REC", "objective": "mae", "seed": 0}).seed

@@ -14,11 +14,12 @@ EXAMPLES = {
 
 
 def parse(name: str) -> Arch:
-    """The arch of a name: `vit_SIZE_patchP_S`, or a CNN's such as `resnet50` or
+    """Return the architecture of a name: `vit_SIZE_patchP_S`, or a CNN's name such as `resnet50` or
     `convnextv2_atto_64`.
 
     Raises:
-        InputError: it is no name of either; what is expected, or the nearest, is said.
+        InputError: the name is neither; the message says what is expected, or offers the nearest
+            name.
 
     >>> parse("vit_small_patch16_224").dim, parse("resnet50").channels
     (384, 2048)

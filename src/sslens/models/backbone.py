@@ -21,9 +21,9 @@ class Backbone(nn.Module):
     Attributes:
         name: short, for tables and figures.
         source: what `sslens.load` was given; the same source gives the same model.
-        taps: by name, in the order of computation.
-        prefix: tokens before the patches (CLS first), or None where outputs are not tokens or there
-            is no CLS.
+        taps: the taps by name, in the order of computation.
+        prefix: the number of tokens before the patches (CLS first), or None where outputs are not
+            tokens or there is no CLS.
         about: what is known of the model.
     """
 
@@ -50,16 +50,16 @@ class Backbone(nn.Module):
         self.eval()
 
     def forward(self, x: Float[Tensor, "image channel height width"]) -> Float[Tensor, "image ..."]:
-        """The last features, without a head: tokens after the final norm, or a CNN's [image,
-        channel, height, width]."""
+        """Compute the last features, without a head: tokens [image, token, dim] after the final
+        norm, or a CNN's [image, channel, height, width]."""
         features: Tensor = self.network.forward_features(x)  # type: ignore[operator]
         return features
 
     def pick(self, names: Sequence[str] | None) -> tuple[Tap, ...]:
-        """The taps of these names in the order of computation; all of them for None.
+        """Return the taps of these names in the order of computation; all taps for None.
 
         Raises:
-            InputError: a name is not a tap of this model; the nearest are offered.
+            InputError: a name is not a tap of this model; the message offers the nearest names.
         """
         if names is None:
             return tuple(self.taps.values())
@@ -70,11 +70,11 @@ class Backbone(nn.Module):
 
     @property
     def digest(self) -> str:
-        """SHA-256 over names, shapes and values of all weights, and over the modules that they are
-        the weights of.
+        """The SHA-256 of all weights (names, shapes, types and values) and of all modules (names,
+        classes, settings and attention heads).
 
-        Tables that checkpoints leave out, such as rotary positions, count too. Computed again when
-        a weight was replaced or changed in place.
+        Tables that checkpoints leave out, such as rotary positions, count too. The digest is
+        computed again after a weight was replaced or changed in place.
         """
         weights: dict[str, Tensor] = dict(self.network.named_parameters(remove_duplicate=False))
         weights |= dict(self.network.named_buffers(remove_duplicate=False))
@@ -98,7 +98,8 @@ def _digest(network: nn.Module, weights: Mapping[str, Tensor]) -> str:
 
 @final
 class Pixels(nn.Module):
-    """The control that knows nothing: the pixels themselves, as one tap."""
+    """A network without weights: it returns the pixels themselves, as one tap. It serves as a
+    control that has learnt nothing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,6 +108,6 @@ class Pixels(nn.Module):
     def forward_features(
         self, x: Float[Tensor, "image channel height width"]
     ) -> Float[Tensor, "image value"]:
-        """All values of an image, flattened."""
+        """Flatten all values of each image."""
         values: Tensor = self.pixels(x)
         return values

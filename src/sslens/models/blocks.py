@@ -31,20 +31,20 @@ Step = Callable[..., Tensor]
 @final
 @dataclass(frozen=True)
 class Way:
-    """How a block runs in training; in evaluation it always runs as it is.
+    """How the blocks of a network run in training; in evaluation they always run as they are.
 
     Attributes:
-        compile: by code that torch generates, once for all blocks that are alike.
-        recompute: of what it computes only its inputs are kept; the backward pass computes the rest
-            again (Chen et al., 2016, arXiv:1604.06174). Gradients are the same bit for bit where
-            the device computes the same twice, as CPUs do.
+        compile: run a block by code that torch generates, once for all blocks that are alike.
+        recompute: keep only the block's inputs, and compute the rest again in the backward pass
+            (Chen et al., 2016, arXiv:1604.06174). Gradients are the same bit for bit on a device
+            that computes the same twice, as CPUs do.
     """
 
     compile: bool = False
     recompute: bool = False
 
     def run(self, function: Step, block: nn.Module, *arguments: Any, **named: Any) -> Tensor:
-        """function(block, *arguments) in this way."""
+        """Compute function(block, *arguments) in this way."""
         if not block.training:
             return function(block, *arguments, **named)
         step = _compiled(function) if self.compile else function
@@ -63,9 +63,9 @@ class Way:
 
 
 def by_block(network: nn.Module, way: Way) -> int:
-    """Let all blocks of a network run in a way, in place; returns how many there are.
+    """Set in place how all blocks of a network run, and return the number of blocks.
 
-    No module is wrapped and nothing is renamed: state dicts stay as they are.
+    No module is wrapped and nothing is renamed, so state dicts stay as they are.
 
     >>> from sslens.models.vit import ViTArch
     >>> network = ViTArch.parse("vit_nano_patch8_32").build()
@@ -81,19 +81,21 @@ def by_block(network: nn.Module, way: Way) -> int:
 
 
 def through(function: Step, block: nn.Module, *arguments: Any) -> Tensor:
-    """function(block, *arguments) in the block's way: for what is computed with a block's parts and
-    not by its own `forward`."""
+    """Compute function(block, *arguments) in the way that was set for the block.
+
+    It is for functions that use a block's parts instead of the block's `forward`.
+    """
     way = getattr(block, "way", Way())
     result: Tensor = way.run(function, block, *arguments)
     return result
 
 
 def require_compiler(device: str) -> None:
-    """Compile a sum, to see whether torch can.
+    """Compile a sum, to check that torch can compile.
 
     Raises:
-        InputError: it cannot; on a CPU it wants a C++ compiler, on a GPU Triton, which wants one of
-            C.
+        InputError: it cannot; torch needs a C++ compiler on a CPU, and Triton and a C compiler on a
+            GPU.
     """
     try:
         torch.compile(_one_more)(torch.ones(2, device=device))

@@ -1,5 +1,5 @@
-"""Residual branches that are dropped at random by image: stochastic depth, of which all that is
-random is given."""
+"""Stochastic depth: residual branches are dropped at random for each image, by noise that the
+caller gives."""
 
 from collections.abc import Iterator
 from typing import final
@@ -13,8 +13,11 @@ _PLACES = ("drop_path1", "drop_path2", "drop_path")
 
 @final
 class Branch(nn.Module):
-    """A place of timm's `DropPath`: each image's branch is multiplied with that image's factor, in
-    training alone."""
+    """A module in the place of timm's `DropPath`: in training it multiplies each image's branch by
+    a factor of that image.
+
+    Without factors, and in evaluation, it changes nothing.
+    """
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -22,18 +25,18 @@ class Branch(nn.Module):
         self.factors: Tensor | None = None
 
     def forward(self, x: Float[Tensor, "image ..."]) -> Float[Tensor, "image ..."]:
-        """The branch as it is added."""
+        """Multiply each image's branch by its factor."""
         if self.factors is None or not self.training:
             return x
         return x * self.factors.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
 
 
 def drop_branches(network: nn.Module, drop_path: float) -> list[Branch]:
-    """Put a `Branch` where a network of timm's drops paths, in place; returns them in the order of
-    computation.
+    """Put a `Branch` in place of each `DropPath` of a network of timm's, and return the branches in
+    the order of computation.
 
     The rate rises linearly from 0 in the first block to `drop_path` in the last (Huang et al.,
-    2016, arXiv:1603.09382); where a block has two branches both have its rate. State dicts stay as
+    2016, arXiv:1603.09382); both branches of a block have the block's rate. State dicts stay as
     they are.
 
     >>> from sslens.models.vit import ViTArch
@@ -51,7 +54,7 @@ def drop_branches(network: nn.Module, drop_path: float) -> list[Branch]:
 
 
 def count_branches(network: nn.Module) -> int:
-    """How many branches `drop_branches` would find.
+    """Count the branches that `drop_branches` would put into a network.
 
     >>> from sslens.models.cnn import CNNArch
     >>> count_branches(CNNArch.parse("resnet18").build())
@@ -70,8 +73,13 @@ def _places(network: nn.Module) -> Iterator[tuple[int, nn.Module, str]]:
 
 
 def set_factors(branches: list[Branch], noise: Float[Tensor, "image branch"] | None) -> None:
-    """Drop what a noise, uniform in [0, 1), says until it is set again: factor 0 where it is below
-    the rate p, else 1 / (1 − p).
+    """Set the factors of branches from noise, until the next call; None sets no factors.
+
+    A branch with rate p has the factor 0 where its noise is below p, else 1 / (1 − p).
+
+    Args:
+        branches: the branches that `drop_branches` returned.
+        noise: uniform in [0, 1), one value for each image and branch.
 
     >>> import torch
     >>> branch = Branch(0.2)

@@ -18,13 +18,13 @@ _OWN = re.compile(rf"(resnet|bottleneck|convnextv2)_({_FOUR})_({_FOUR})(?:_(\d+)
 
 @dataclass(frozen=True)
 class CNNArch:
-    """The shape of a ResNet or a ConvNeXt-V2: all that is needed to build one, and what its
-    checkpoints carry.
+    """The shape of a ResNet or a ConvNeXt-V2: all that is needed to build one. Checkpoints carry it
+    in their header.
 
-    `blocks` and `widths` are given stage by stage. A ResNet's width is that of the 3 × 3
-    convolutions; with `bottleneck` its blocks put out four times as many channels (`bottleneck`
-    means nothing for a ConvNeXt-V2). `image_size` is that of the images that it is trained on; it
-    fits others too.
+    `blocks` and `widths` are given stage by stage. A ResNet's width is the number of channels of
+    its 3 × 3 convolutions; with `bottleneck` its blocks put out four times as many channels
+    (`bottleneck` means nothing for a ConvNeXt-V2). `image_size` is the side of the training images
+    in pixels; the network takes images of other sizes too.
 
     >>> CNNArch.parse("resnet50")
     CNNArch(kind='resnet', blocks=(3, 4, 6, 3), widths=(64, 128, 256, 512), bottleneck=True)
@@ -60,15 +60,15 @@ class CNNArch:
 
     @classmethod
     def parse(cls, name: str) -> "CNNArch":
-        """The arch of a name in timm's spelling, `resnet50` or `convnextv2_base`, with the images'
-        size unless it is 224.
+        """Return the architecture of a name in timm's spelling, `resnet50` or `convnextv2_base`,
+        followed by the image size unless that is 224.
 
-        In place of a size stand the widths and the blocks of the stages where they are no released
-        one's: `resnet_8x12x16x20_1x1x2x1_64`, `bottleneck_…` for a ResNet with bottlenecks,
+        Where no released network has the same stages, their widths and blocks stand in place of the
+        size: `resnet_8x12x16x20_1x1x2x1_64`, `bottleneck_…` for a ResNet with bottlenecks,
         `convnextv2_8x16x32x64_1x1x2x1_64`.
 
         Raises:
-            InputError: there is none of this name; the nearest are offered.
+            InputError: there is no network of this name; the message offers the nearest names.
 
         >>> CNNArch.parse("resnet18_64").image_size
         64
@@ -86,7 +86,8 @@ class CNNArch:
 
     @staticmethod
     def is_name(text: str) -> bool:
-        """Whether `parse` takes it, but for numbers out of bounds.
+        """Whether a text has the form of a name that `parse` takes; its numbers may still be out of
+        bounds.
 
         >>> names = ("resnet50", "resnet50_64", "resnet51", "vit_base_patch16_224")
         >>> [CNNArch.is_name(name) for name in names]
@@ -111,29 +112,34 @@ class CNNArch:
 
     @property
     def patch_size(self) -> int:
-        """Pixels along one side that one place of the last features stands for."""
+        """Side in pixels of the part of an image for which one place of the last features
+        stands."""
         return 32
 
     @property
     def grid(self) -> int:
-        """Places of the last features along one side."""
+        """Number of places of the last features along one side."""
         return self.image_size // self.patch_size
 
     @property
     def channels(self) -> int:
-        """Channels of the last features."""
+        """Number of channels of the last features."""
         return self.widths[-1] * (4 if self.bottleneck else 1)
 
     def build(self, seed: int | None = None) -> "ResNet | ConvNeXt":
-        """A network of this shape without a head, at timm's initialisation but for one thing.
+        """Build a network of this shape without a head, with timm's initialisation except for one
+        thing.
 
-        timm starts the last normalisation of every residual branch of a ResNet at zero, with which
-        all blocks of a stage would put out nearly the same: no control worth the name. Here it
-        starts at one, as in torchvision and in DINO. A ConvNeXt-V2 has linear layers, not 1 × 1
-        convolutions, at every size, as in the released files; in its MLPs the channels come last.
-        Neither has the normalisation that its classifier puts after the pooling.
+        timm starts the last normalisation of every residual branch of a ResNet at zero. All blocks
+        of a stage would then put out nearly the same, and a random network would be useless as a
+        control. Here these normalisations start at one, as in torchvision and in DINO. A
+        ConvNeXt-V2 has linear layers, not 1 × 1 convolutions, at every size, as in the released
+        files; in its MLPs the channels come last. Neither network has the normalisation that a
+        classifier would put after the pooling.
 
-        The random numbers of the process are left as they were when `seed` is given.
+        Args:
+            seed: if given, the weights depend on it alone, and the random numbers of the process
+                are left as they were.
         """
         import torch
         from timm.models.convnext import ConvNeXt
@@ -203,8 +209,8 @@ SIZES = dict(_sizes())
 
 
 def describe(arch: CNNArch) -> Mapping[str, Any]:
-    """The arch as plain JSON values, for a checkpoint's header; `CNNArch(**described)` is the arch
-    again."""
+    """Return the architecture as plain JSON values for a checkpoint's header;
+    `CNNArch(**described)` makes it again."""
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in asdict(arch).items()

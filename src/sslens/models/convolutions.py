@@ -11,20 +11,20 @@ from sslens.models.taps import Tap
 
 
 def drop_head(network: ConvNeXt) -> None:
-    """Take away the normalisation after the pooling, which no feature passes through and which
-    FCMAE never trained."""
+    """Remove the normalisation after the pooling: no feature passes through it, and FCMAE never
+    trained it."""
     network.head = nn.Identity()
 
 
 def taps(network: ResNet | ConvNeXt) -> Iterator[Tap]:
-    """The taps of a CNN in the order of computation; the depth of what lies in block i of L, over
-    all stages, is (i + 1) / L.
+    """Yield the taps of a CNN in the order of computation; a tap in block i of L (over all stages)
+    has the depth (i + 1) / L.
 
-    The stem (after its pooling or normalisation), every residual block, and in ConvNeXt's blocks
-    `mlp.fc1`. Outputs are [image, channel, height, width]; those of `fc1` have the channels last
-    where the layer is linear. A ConvNeXt block's normalisation stands before its MLP, so it is no
-    "norm1", which is that before the mixing of places. What a tap reads is not overwritten later: a
-    ResNet adds and rectifies in place, but within one block only.
+    The taps are the stem (after its pooling or normalisation), every residual block, and `mlp.fc1`
+    in ConvNeXt's blocks. Outputs are [image, channel, height, width]; those of a linear `fc1` have
+    the channels last. A ConvNeXt block's normalisation stands before the MLP. So it is not called
+    "norm1", the name of a norm before the mixing of places. No output is overwritten after a tap
+    has read it: a ResNet adds and rectifies in place, but only within one block.
     """
     if isinstance(network, ResNet):
         yield Tap("maxpool", "stem", 0.0)
@@ -43,8 +43,8 @@ def taps(network: ResNet | ConvNeXt) -> Iterator[Tap]:
 
 
 def start_at_identity(network: ResNet) -> None:
-    """Put the last normalisation of every residual branch at zero, so that all blocks hand on what
-    they get, as MoCo-v3 begins."""
+    """Set the last normalisation of every residual branch to zero, so that each block returns its
+    input, as MoCo-v3 begins."""
     for module in network.modules():
         if isinstance(module, BasicBlock | Bottleneck):
             module.zero_init_last()
@@ -53,6 +53,7 @@ def start_at_identity(network: ResNet) -> None:
 def pooled(
     network: ResNet | ConvNeXt, images: Float[Tensor, "*image 3 size size"]
 ) -> Float[Tensor, "*image channel"]:
-    """The mean of the last features over all places, which is what a ResNet's classifier sees."""
+    """Return the mean of the last features over all places, which is what a ResNet's classifier
+    sees."""
     features: Tensor = network.forward_features(images.flatten(0, -4))
     return features.mean((2, 3)).unflatten(0, images.shape[:-3])

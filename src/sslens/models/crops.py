@@ -17,8 +17,8 @@ CLS = slice(0, 1)
 
 
 def learn_positions(network: VisionTransformer) -> None:
-    """Positions that are trained, and the CLS token, truncated normal with a deviation of 0.02, as
-    DINO and MSN begin."""
+    """Make the positions trainable, and draw them and the CLS token from a truncated normal with a
+    standard deviation of 0.02, as DINO and MSN begin; in place."""
     network.pos_embed = nn.Parameter(
         nn.init.trunc_normal_(torch.empty_like(network.pos_embed), std=0.02)
     )
@@ -26,8 +26,8 @@ def learn_positions(network: VisionTransformer) -> None:
 
 
 def begin_as_mae(network: VisionTransformer) -> None:
-    """Fixed sin-cos positions, matrices Xavier-uniform, and the CLS token of a deviation of 0.02:
-    how MAE begins, in place.
+    """Draw the first weights as MAE does, in place: matrices Xavier-uniform and the CLS token
+    normal with a standard deviation of 0.02; positions stay fixed sin-cos ones.
 
     >>> from sslens.models.vit import ViTArch
     >>> network = ViTArch(8, 4, dim=16, blocks=1, heads=2).build(seed=0)
@@ -45,12 +45,12 @@ def begin_as_mae(network: VisionTransformer) -> None:
 def resized_positions(
     table: Float[Tensor, "1 token dim"], grid: int, *, shift: float = 0.0
 ) -> Float[Tensor, "1 resized dim"]:
-    """Positions of a square grid, CLS's row first, resampled to another grid by bicubic
-    interpolation (not antialiased).
+    """Resample the positions of a square grid to another grid, by bicubic interpolation without
+    antialiasing; CLS's row stays first.
 
-    DINO samples with a scale of (grid + 0.1) / old instead of grid / old (`shift=0.1`): a guard
-    against rounding that moves every position a little, and is part of what its models were trained
-    with. A grid of the same size is kept.
+    With `shift=0.1` the scale is (grid + 0.1) / old instead of grid / old, as in DINO. That was
+    meant as a guard against rounding, but it moves every position a little, and DINO's models were
+    trained with it. A grid of the same size is not resampled.
 
     >>> column = torch.tensor([0.0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12])
     >>> table = torch.cat([torch.tensor([9.0]), column]).view(1, 17, 1)
@@ -77,13 +77,15 @@ def class_tokens(
     patches: Int[Tensor, " kept"] | None = None,
     branches: Float[Tensor, "*image block 2"] | None = None,
 ) -> Float[Tensor, "*image dim"]:
-    """The CLS token of each crop after the final norm.
+    """Compute the CLS token of each crop after the final norm.
 
     Args:
-        network: its positions are resampled to the crops' grid, with `resized_positions`' shift.
-        patches: the places that are seen, the same in all crops; all of them unless given.
-        branches: what attention and MLP of each block are multiplied with before they are added
-            (stochastic depth).
+        network: the network; its positions are resampled to the crops' grid by `resized_positions`,
+            with this shift.
+        patches: the numbers of the patches that are seen, the same in all crops; all patches unless
+            given.
+        branches: the factors of the attention and of the MLP of each block, applied before these
+            are added (stochastic depth); 1 unless given.
     """
     x = network.patch_embed.proj(crops.flatten(0, -4)).flatten(2).transpose(1, 2)
     positions = resized_positions(
@@ -121,8 +123,8 @@ def _dropped(
 def depth_factors(
     noise: Float[Tensor, "*image block 2"], drop_path: float
 ) -> Float[Tensor, "*image block 2"]:
-    """Stochastic depth: 0 where noise, uniform in [0, 1), is below the block's rate p, else 1 / (1
-    − p).
+    """Return the factors of stochastic depth: 0 where the noise, uniform in [0, 1), is below the
+    block's rate p, else 1 / (1 − p).
 
     p rises linearly from 0 in the first block to `drop_path` in the last (Huang et al., 2016,
     arXiv:1603.09382).
@@ -137,8 +139,11 @@ def depth_factors(
 
 
 def local_size(image_size: int, patch_size: int, asked: int) -> int:
-    """The side of local crops: as asked, or for 0 three sevenths of the image in whole patches, as
-    96 is of 224.
+    """Return the side of local crops in pixels: `asked`, or for 0 three sevenths of the image in
+    whole patches, as 96 is of 224.
+
+    Raises:
+        InputError: the side is no multiple of the patch, or larger than the images.
 
     >>> local_size(224, 16, 0), local_size(64, 8, 0), local_size(64, 8, 32)
     (96, 24, 32)

@@ -30,8 +30,8 @@ class _Sum(torch.autograd.Function):
 
 
 def summed(x: Tensor) -> Tensor:
-    """The sum over all processes, through which gradients go; the tensor itself where there is one
-    process.
+    """Return the sum of a tensor over all processes, with gradients; the tensor itself where there
+    is one process.
 
     >>> summed(torch.ones(2)).tolist()
     [1.0, 1.0]
@@ -45,10 +45,10 @@ def summed(x: Tensor) -> Tensor:
 @final
 class BatchNorm(nn.Module):
     """Batch normalisation over the images of all processes, also on a CPU, where torch's
-    SyncBatchNorm does not go.
+    SyncBatchNorm does not work.
 
-    In evaluation it uses running statistics, as `nn.BatchNorm1d` with its defaults (eps 1e-5,
-    momentum 0.1) does. Of feature maps it is each channel's, over images and places, as
+    In evaluation it uses running statistics, as `nn.BatchNorm1d` with its defaults does (eps 1e-5,
+    momentum 0.1). Feature maps are normalised per channel, over images and places, as by
     `nn.BatchNorm2d`.
 
     >>> norm = BatchNorm(1, affine=False)
@@ -78,7 +78,7 @@ class BatchNorm(nn.Module):
             self.register_buffer("num_batches_tracked", torch.tensor(0))
 
     def forward(self, x: Float[Tensor, "image dim *place"]) -> Float[Tensor, "image dim *place"]:
-        """The normalised batch."""
+        """Normalise the batch."""
         if self.training and "num_batches_tracked" in self._buffers:
             self.get_buffer("num_batches_tracked").add_(1)
         if not (self.training and dist.is_initialized() and dist.get_world_size() > 1):
@@ -107,8 +107,8 @@ class BatchNorm(nn.Module):
 
 
 def share_norms(network: nn.Module) -> None:
-    """Let every `nn.BatchNorm2d` of a network see the images of all processes, in place; its state
-    dict keeps its names.
+    """Replace, in place, every `nn.BatchNorm2d` of a network so that it sees the images of all
+    processes; the state dict keeps its names.
 
     In one process, and in evaluation, the network computes as before.
 
@@ -129,10 +129,14 @@ def share_norms(network: nn.Module) -> None:
 
 
 def mlp(dims: tuple[int, ...], *, last_norm: bool = True) -> nn.Sequential:
-    """Linear layers without bias, each followed by BatchNorm and ReLU; the last by BatchNorm
-    without affine, or by nothing.
+    """Build the projector (three layers) or predictor (two) of MoCo-v3.
 
-    This is the projector (three layers) and predictor (two) of MoCo-v3.
+    Its layers are linear without bias, each followed by BatchNorm and ReLU; the last is followed by
+    BatchNorm without affine part, or by nothing.
+
+    Args:
+        dims: the widths, from the input to the output.
+        last_norm: whether the last layer is followed by BatchNorm.
 
     >>> [type(layer).__name__ for layer in mlp((8, 16, 4))]
     ['Linear', 'BatchNorm', 'ReLU', 'Linear', 'BatchNorm']
@@ -148,10 +152,10 @@ def mlp(dims: tuple[int, ...], *, last_norm: bool = True) -> nn.Sequential:
 
 
 def gelu_mlp(dims: tuple[int, ...], *, norm: bool = False) -> nn.Sequential:
-    """Linear layers with bias, GELU between them and BatchNorm before each if `norm`; weights
-    truncated normal, 0.02.
+    """Build the head of DINO (without norm) or of MSN (with norm), up to the prototypes.
 
-    This is the head of DINO (without norm) and of MSN (with) up to their prototypes.
+    Its layers are linear with bias, with GELU between them, and with BatchNorm before each GELU if
+    `norm`. Weights are truncated normal with a standard deviation of 0.02.
 
     >>> [type(layer).__name__ for layer in gelu_mlp((8, 16, 4), norm=True)]
     ['Linear', 'BatchNorm', 'GELU', 'Linear']
@@ -167,8 +171,8 @@ def gelu_mlp(dims: tuple[int, ...], *, norm: bool = False) -> nn.Sequential:
 
 
 def truncated_normal(module: nn.Module) -> None:
-    """Weights of linear layers normal with a standard deviation of 0.02, biases zero, as DINO and
-    MSN begin, in place."""
+    """Draw the weights of a linear layer from a truncated normal with a standard deviation of 0.02,
+    and set its bias to zero, as DINO and MSN begin; in place."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             nn.init.trunc_normal_(layer.weight, std=0.02)
@@ -177,7 +181,8 @@ def truncated_normal(module: nn.Module) -> None:
 
 
 def xavier_uniform(module: nn.Module) -> None:
-    """Weights of linear layers Xavier-uniform, biases zero, as MAE begins, in place."""
+    """Draw the weights of linear layers Xavier-uniform, and set biases to zero, as MAE begins; in
+    place."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             nn.init.xavier_uniform_(layer.weight)

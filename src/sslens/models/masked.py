@@ -17,24 +17,26 @@ def masked_features(
     *,
     together: bool = True,
 ) -> Float[Tensor, "image channel row column"]:
-    """The last features at the places that are seen, zero at the others, which nothing of what is
-    not seen enters.
+    """Compute the last features at the seen places, from seen places alone; the others are zero.
 
-    A sparse convolution takes unseen neighbours for zero and puts out seen places only. So does a
-    dense one of a map that is zero at the unseen places, once its output is set to zero there
-    again. What treats each place by itself (normalisation of channels, MLP) is computed for the
-    seen ones alone, which is also less work. Convolutions get contiguous maps, so that gradients
-    are laid out as weights are, as exchanging them between processes wants it. The stem and the
-    downsampling never mix places of different patches. As many places are seen of every image.
+    A sparse convolution takes unseen neighbours as zero and puts out seen places only. A dense
+    convolution does the same on a map that is zero at unseen places, if its output is set to zero
+    there again. Operations on single places (normalisation of channels, MLP) are computed for the
+    seen places only, which is also less work. Convolutions get contiguous maps: gradients are then
+    laid out as weights are, which exchanging them between processes needs. The stem and the
+    downsampling never mix places of different patches.
 
-    The global response normalisation mixes places: N(h_c) = |h_c| / (mean_c |h_c| + 1e-6), where
-    |h_c| is the Euclidean norm of channel c over the seen places. `together` takes those of all
-    images of the minibatch, over all processes, as FCMAE's sparse code does of those of one
-    process; otherwise those of each image, as the dense network does of all places.
+    Only the global response normalisation mixes places: N(h_c) = |h_c| / (mean_c |h_c| + 1e-6),
+    where |h_c| is the Euclidean norm of channel c over seen places.
 
     Args:
-        network: without drop path, layer scale or dilation.
-        seen: by patches of the size that one place of the last features stands for.
+        network: a network without drop path, layer scale or dilation.
+        images: the images.
+        seen: the patches that are seen, as many in every image. A patch is the part of an image for
+            which one place of the last features stands.
+        together: whether |h_c| is over all images of the minibatch and all processes (FCMAE's
+            sparse code takes the images of one process); otherwise it is over each image, as in the
+            dense network.
     """
     x = network.stem(images)
     for stage in network.stages:

@@ -1,5 +1,5 @@
-"""Networks of timm's whose insides are known: made ready to be read, their taps, and their tokens
-before the patches."""
+"""timm's networks of the classes that are known here: preparing them for reading, their taps, and
+the number of tokens before the patches."""
 
 import timm
 import torch
@@ -20,10 +20,10 @@ CNNS = (ResNet, ConvNeXt)
 
 
 def require_known(network: nn.Module) -> None:
-    """Refuse a network of a class of which nothing is known here.
+    """Refuse a network of a class that is not known here.
 
     Raises:
-        InputError: naming the class, and those that are known.
+        InputError: the class is not known; the message names it and the known classes.
     """
     if not isinstance(network, TRANSFORMERS + CNNS):
         known = ", ".join(each.__name__ for each in TRANSFORMERS + CNNS)
@@ -34,7 +34,7 @@ def require_known(network: nn.Module) -> None:
 
 
 def taps(network: nn.Module) -> list[Tap]:
-    """The taps of a network in the order of computation, by what is known of its class.
+    """List the taps of a network in the order of computation.
 
     | class of timm's | models |
     |---|---|
@@ -42,7 +42,7 @@ def taps(network: nn.Module) -> list[Tap]:
     | Eva | EVA, EVA-02, DINOv3, Perception Encoder |
     | Beit | BEiT, BEiT v2, data2vec |
     | ResNet | ResNet, ResNeXt and their kin |
-    | ConvNeXt | ConvNeXt, ConvNeXt-V2, DINOv3's |
+    | ConvNeXt | ConvNeXt, ConvNeXt-V2, DINOv3's ConvNeXts |
 
     Raises:
         InputError: the class is none of these.
@@ -55,17 +55,17 @@ def taps(network: nn.Module) -> list[Tap]:
 
 
 def prefix_tokens(network: nn.Module) -> int | None:
-    """How many tokens stand before the patches, CLS first; None where outputs are not tokens or
-    there is no CLS."""
+    """Return the number of tokens before the patches, CLS included; None where outputs are not
+    tokens or there is no CLS."""
     require_known(network)
     return None if isinstance(network, CNNS) else transformers.prefix_tokens(network)
 
 
 def kind(network: nn.Module) -> Network:
-    """Whether a network's outputs are tokens ("vit") or maps ("cnn").
+    """Return "vit" where a network's outputs are tokens, "cnn" where they are maps.
 
     Raises:
-        InputError: nothing is known of the network's class.
+        InputError: the network's class is not known here.
 
     >>> kind(create("resnet18", seed=0))
     'cnn'
@@ -92,12 +92,16 @@ def ready(network: nn.Module) -> nn.Module:
 
 
 def create(name: str, *, seed: int | None = None) -> nn.Module:
-    """A network of a name of timm's, ready, without a head, at timm's random initialisation.
+    """Build a network by timm's name, prepared for reading, without a head, at timm's random
+    initialisation.
 
-    The random numbers of the process are left as they were when `seed` is given.
+    Args:
+        name: timm's name.
+        seed: if given, the weights depend on it alone, and the random numbers of the process are
+            left as they were.
 
     Raises:
-        InputError: timm has no such model, or nothing is known of its class.
+        InputError: timm has no such model, or its class is not known here.
     """
     if not timm.is_model(name):
         raise InputError(f'timm has no model "{name}": {nearest(name, timm.list_models())}')

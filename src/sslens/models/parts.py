@@ -1,5 +1,5 @@
-"""Which part of a network a parameter is, told from its name as timm, Hugging Face, torchvision and
-the authors spell it."""
+"""The part of a network to which a parameter belongs, told from its name in the spelling of timm,
+Hugging Face, torchvision or the authors."""
 
 import re
 
@@ -27,8 +27,10 @@ _BLOCK = re.compile(
 
 
 def kind_of(name: str, ndim: int = 2) -> str:
-    """What a parameter belongs to: "attention qkv", "attention projection", "mlp", "norm",
-    "embedding", "convolution" (of four dimensions, and nothing else), "head", or "other".
+    """Return the kind of layer to which a parameter belongs.
+
+    The kinds are "attention qkv", "attention projection", "mlp", "norm", "embedding", "convolution"
+    (a parameter of four axes that is of no other kind), "head", and "other".
 
     >>> names = ("attn.qkv.weight", "attn.proj.bias", "mlp.fc1.weight", "norm1.bias", "ls1.gamma")
     >>> [kind_of(f"blocks.0.{name}") for name in names]
@@ -44,8 +46,8 @@ def kind_of(name: str, ndim: int = 2) -> str:
 
 
 def block_of(name: str) -> str | None:
-    """The number of the block that a parameter is in, "stage.block" where blocks are counted by
-    stage; None if it is in none.
+    """Return the number of the block in which a parameter is, as "stage.block" where blocks are
+    counted by stage; None where it is in no block.
 
     >>> hugging_face = "encoder.layer.3.attention.output.dense.weight"
     >>> block_of("blocks.11.mlp.fc1.bias"), block_of(hugging_face), block_of("norm.weight")

@@ -1,5 +1,5 @@
-"""A block's output for those tokens alone that somebody asks for, as after the last block of a
-network."""
+"""The output of a transformer's block for some of its tokens only, as is enough in the last block
+of a network."""
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -16,18 +16,19 @@ def for_some(
     attention: Float[Tensor, "crop 1 1"] | None = None,
     mlp: Float[Tensor, "crop 1 1"] | None = None,
 ) -> Float[Tensor, "crop asked dim"]:
-    """What the block puts out for these tokens, which see all of them.
+    """Compute the block's output for the asked tokens, which attend to all tokens.
 
-    The keys and values are those of all tokens; queries, projections and the MLP, five sixths of a
-    block's products, are computed for the asked ones. A loss on the CLS token alone, or on masked
-    patches alone, needs no more of the last block, and its gradients are the same.
+    Keys and values are computed for all tokens; queries, projections and the MLP, five sixths of a
+    block's products, for the asked ones only. A loss on the CLS token alone, or on masked patches
+    alone, needs no more of the last block, and its gradients are the same.
 
     Args:
-        block: of a plain Vision Transformer, with biases, without layer scale and norms of queries
-            and keys.
-        attention: what the attention's output is multiplied with before it is added; 1 unless
-            given.
-        mlp: the same of the MLP's.
+        block: a block of a plain Vision Transformer, with biases, without layer scale and without
+            norms of queries and keys.
+        x: all tokens.
+        asked: which tokens are computed.
+        attention: the factor of the attention's output before it is added; 1 unless given.
+        mlp: the factor of the MLP's output before it is added; 1 unless given.
 
     >>> import torch
     >>> block, x = Block(dim=4, num_heads=2, qkv_bias=True), torch.randn(3, 5, 4)

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Tap:
-    """The output of one module.
+    """The output of one module of a network.
 
-    `name` is the module's path in the network, `kind` what it computes ("block", "norm1", "qkv",
-    "fc1", "norm", "stem", "pixels"), `depth` its place from 0 (input) to 1 (output), by which
-    networks of different lengths are laid side by side.
+    Attributes:
+        name: the module's path in the network.
+        kind: what the module computes: "block", "norm1", "qkv", "fc1", "norm", "stem" or "pixels".
+        depth: the place in the network from 0 (input) to 1 (output), which makes networks of
+            different lengths comparable.
     """
 
     name: str

@@ -18,15 +18,16 @@ PRE_NORM = (Block, EvaBlock, BeitBlock)
 
 
 def taps(network: VisionTransformer | Eva | Beit) -> Iterator[Tap]:
-    """The taps of a transformer in the order of computation; the depth of what lies in block i of L
-    is (i + 1) / L.
+    """Yield the taps of a transformer in the order of computation; a tap in block i of L has the
+    depth (i + 1) / L.
 
-    Every block has `block`, the sum that it hands on. Inside it stand `norm1` where a normalisation
-    comes before the attention (not in blocks that normalise after it), `qkv` where queries, keys
-    and values are one layer (`join_qkv` makes it so in EVA, DINOv3 and BEiT), and `fc1` where the
-    MLP has one first layer (gated MLPs with a packed one put out gate and value together; those
-    with two layers have none). `norm` is the final one, which backbones that were fine-tuned on the
-    mean of their patches do not have: they normalise after the pooling.
+    Every block has the tap `block`, its output. `norm1` is there where a normalisation comes before
+    the attention (not in blocks that normalise after it). `qkv` is there where queries, keys and
+    values are one layer (`join_qkv` makes them one in EVA, DINOv3 and BEiT). `fc1` is there where
+    the MLP has one first layer; in a gated MLP with one packed first layer, `fc1` puts out gate and
+    value together, and a gated MLP with two first layers has no `fc1`. `norm` is the final
+    normalisation. Backbones that were fine-tuned on the mean of their patches have none: they
+    normalise after the pooling.
     """
     count = len(network.blocks)
     for i, block in enumerate(network.blocks):
@@ -48,18 +49,18 @@ def taps(network: VisionTransformer | Eva | Beit) -> Iterator[Tap]:
 
 
 def prefix_tokens(network: VisionTransformer | Eva | Beit) -> int | None:
-    """How many tokens stand before the patches: CLS, then registers or a distillation token; None
-    without CLS."""
+    """Return the number of tokens before the patches: CLS, then registers or a distillation token;
+    None without CLS."""
     return None if network.cls_token is None else int(network.num_prefix_tokens)
 
 
 def join_qkv(network: nn.Module) -> None:
-    """Let every attention compute queries, keys and values by one layer with its bias, in place.
+    """Make every attention compute queries, keys and values by one layer with its bias, in place.
 
-    EVA, DINOv3 and BEiT keep the biases of queries and values beside the layer (keys have none), or
-    three layers: there is then no output of one module that is the qkv projection. The joined
-    layer, W = [W_q; W_k; W_v] and b = [b_q; 0; b_v], computes the same. Grouped keys and values,
-    fewer than the queries, are left as they are.
+    EVA, DINOv3 and BEiT keep the biases of queries and values outside the layer (keys have none),
+    or have three layers; no module's output is then the qkv projection. The joined layer, with W =
+    [W_q; W_k; W_v] and b = [b_q; 0; b_v], computes the same. Attention with fewer keys and values
+    than queries (grouped) is left as it is.
 
     >>> attention = EvaAttention(dim=2, num_heads=1, qkv_fused=False, scale_norm=False)
     >>> join_qkv(attention)
@@ -98,10 +99,11 @@ def _linear(weight: Tensor, biases: list[Tensor | None]) -> nn.Linear:
 
 
 def explicit_attention(network: nn.Module, explicit: bool) -> None:
-    """Compute attention as softmax(qkᵀ)v in the open rather than by the fused kernel.
+    """Choose whether attention is computed as softmax(qkᵀ)v in plain operations (`explicit`) or by
+    torch's fused kernel, in place.
 
-    On a CPU the fused kernel's backward pass is the slower one at these lengths (LOG.md); on a GPU
-    it is the faster one.
+    On a CPU the backward pass of the fused kernel is the slower one at these lengths (LOG.md); on a
+    GPU it is the faster one.
     """
     for module in network.modules():
         if hasattr(module, "fused_attn"):

@@ -26,8 +26,8 @@ _NAME = re.compile(rf"vit_({'|'.join(SIZES)}|\d+x\d+)_patch(\d+)_(\d+)(?:_heads(
 
 @dataclass(frozen=True)
 class ViTArch:
-    """The shape of a Vision Transformer: all that is needed to build one, and what its checkpoints
-    carry.
+    """The shape of a Vision Transformer: all that is needed to build one. Checkpoints carry it in
+    their header.
 
     >>> ViTArch.parse("vit_base_patch16_224")
     ViTArch(image_size=224, patch_size=16, dim=768, blocks=12, heads=12)
@@ -56,21 +56,22 @@ class ViTArch:
 
     @property
     def grid(self) -> int:
-        """Patches along one side."""
+        """Number of patches along one side."""
         return self.image_size // self.patch_size
 
     @property
     def tokens(self) -> int:
-        """Patch tokens and the CLS token."""
+        """Number of tokens: the patches and CLS."""
         return self.grid**2 + 1
 
     @classmethod
     def parse(cls, name: str, num_heads: int | None = None, **overrides: int) -> "ViTArch":
-        """The arch of a name such as `vit_small_patch16_224`, in timm's spelling, for any patch and
-        image size.
+        """Return the architecture of a name such as `vit_small_patch16_224`, in timm's spelling,
+        for any patch and image size.
 
-        In place of a size stand width and blocks where they are no named one's, as in
-        `vit_128x3_patch16_64`; `_heads12` at the end gives the heads where they are not width / 64.
+        Where no named size has the same width and blocks, these stand in place of the size, as in
+        `vit_128x3_patch16_64`; `_heads12` at the end gives the number of heads where it is not
+        width / 64.
 
         Raises:
             InputError: the name is not of this form, or an override names no field.
@@ -111,14 +112,17 @@ class ViTArch:
 
     @staticmethod
     def is_name(text: str) -> bool:
-        """Whether `parse` takes it."""
+        """Whether a text has the form of a name that `parse` takes; its numbers may still make no
+        network."""
         return _NAME.fullmatch(text) is not None
 
     def build(self, seed: int | None = None) -> "VisionTransformer":
-        """A network of this shape without a head: qkv bias, LayerNorm eps 1e-6, timm's
-        initialisation, fixed sin-cos positions.
+        """Build a network of this shape without a head, with timm's initialisation, qkv bias,
+        LayerNorms with eps 1e-6, and fixed sin-cos positions.
 
-        The random numbers of the process are left as they were when `seed` is given.
+        Args:
+            seed: if given, the weights depend on it alone, and the random numbers of the process
+                are left as they were.
         """
         import torch
         from timm.models.vision_transformer import VisionTransformer
@@ -142,5 +146,5 @@ class ViTArch:
 
 
 def describe(arch: ViTArch) -> Mapping[str, Any]:
-    """The arch as plain JSON values, for a checkpoint's header."""
+    """Return the architecture as plain JSON values for a checkpoint's header."""
     return asdict(arch)

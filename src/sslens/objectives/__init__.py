@@ -2,12 +2,12 @@
 
 A file `objectives/NAME.py` has
 
-- `FAMILY`, of the method: "JE" (joint embedding), "REC" (reconstruction) or "supervised";
-- `KINDS`, of the networks that it trains: "vit", "resnet", "convnextv2";
+- `FAMILY`, the method's family: "JE" (joint embedding), "REC" (reconstruction) or "supervised";
+- `KINDS`, the kinds of network that it trains: "vit", "resnet", "convnextv2";
 - `LABELLED = True` where it learns the images' labels: the loop then refuses images without, gives
   `Rows` their labels and the settings their `classes` (names, in the order of the labels' numbers),
   which must be a field of them with the default `()`;
-- `IN_PARTS`, where there is something that makes steps divisible: the end of the mend that says so,
+- `IN_PARTS`, where a setting makes steps divisible: the last words of the error message's advice,
   such as `", or {settings.responses=image}"`;
 - `Settings`, a frozen dataclass: the method's numbers, with `base_lr` (for 256 images),
   `weight_decay`, `betas` and `warmup` (share of the training), `optimiser` where it may be another

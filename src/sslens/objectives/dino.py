@@ -54,14 +54,15 @@ class Settings:
 
     A `local_size` of 0 is three sevenths of the image, as 96 px is of 224. A `global_low` of 0 is
     0.4, or 0.14 without local crops. A ResNet has no drop path; its batch norms see the images of
-    all processes, and in the teacher too those of the step; its optimiser and crops are those of
-    the recipe `resnet50`. SGD and LARS take the first of `betas` as their momentum. `freeze_epochs`
-    and `teacher_epochs` count epochs; `jitter`, `grey`, `blur` and `solarise` are those of
-    `sslens.data.views.Colours`, and a `target_grey` of 0 is `grey`: the global views are the
-    teacher's. `head_norm` is the released code's `use_bn_in_head`: batch norms over all crops of
-    the minibatch, in each branch those of the step. `sincos` lets a ViT begin as MAE's, with fixed
-    sin-cos positions: small ones on few images learn sooner so. The warm-up is at its peak in its
-    last step, as there.
+    all processes, and the teacher's too are in training mode: they use the statistics of the step,
+    not running ones; the recipe `resnet50` has its optimiser and crops. SGD and LARS take the first
+    of `betas` as their momentum. `freeze_epochs` and `teacher_epochs` count epochs; `jitter`,
+    `grey`, `blur` and `solarise` are those of `sslens.data.views.Colours`, and a `target_grey` of 0
+    is `grey`. `target_grey` is for the global views, which the teacher sees. `head_norm` is the
+    released code's `use_bn_in_head`: batch norms over all crops of the minibatch, with the
+    statistics of the step in the student and in the teacher. With `sincos` a ViT begins as MAE's
+    does, with fixed sin-cos positions: small ViTs on few images learn sooner so. The warm-up
+    reaches its peak in its last step, as in the released code.
     """
 
     prototypes: int = 65_536
@@ -122,7 +123,7 @@ class Settings:
 
 
 def crops(settings: Settings, arch: Arch) -> RandomViews:
-    """The global views, then the local ones."""
+    """Return the random views of an image: the global views first, then the local ones."""
     size, patch = arch.image_size, arch.patch_size
     low = settings.global_low or (0.4 if settings.local_crops else 0.14)
     local = local_size(size, patch, settings.local_size)
@@ -140,8 +141,8 @@ def crops(settings: Settings, arch: Arch) -> RandomViews:
 def batch(
     images: Sequence[Image.Image], settings: Settings, arch: Arch, rows: Rows
 ) -> dict[str, Tensor]:
-    """Global and local crops of each image, and the noise by which the student's residual branches
-    are dropped."""
+    """Make the global and local crops of each image, and the noise by which the student's residual
+    branches are dropped."""
     views = crops(settings, arch).batch(images, **rows.keywords())
     tensors = {"global": torch.stack(views[:2], dim=1)}
     if settings.local_crops:
@@ -183,11 +184,12 @@ class Objective(nn.Module):
 
     @property
     def encoder(self) -> VisionTransformer | ResNet:
-        """The teacher's, which is what the authors evaluate."""
+        """The teacher's encoder, which is the one that the authors evaluate."""
         return self.teacher["encoder"]
 
     def forward(self, batch: Batch) -> Float[Tensor, ""]:
-        """All crops by the student against the global ones by the teacher."""
+        """Compute the loss of the student's outputs for all crops against the teacher's outputs for
+        the global crops."""
         with torch.no_grad():
             teacher = self._logits(self.teacher, _represent(self.encoder, batch["global"]))
         encoder: VisionTransformer | ResNet = self.student["encoder"]
@@ -236,8 +238,8 @@ class Objective(nn.Module):
         return decayed_matrices(self.student.parameters())
 
     def rates(self, at: Moment, peak: float) -> tuple[float, float]:
-        """A linear warm-up that is at its peak in its last step, then half a cosine; weight decay
-        by half a cosine."""
+        """Return a learning rate that rises linearly, reaches its peak in the warm-up's last step
+        and then falls by half a cosine; and a weight decay that follows half a cosine."""
         s, warm = self.settings, round(self.settings.warmup * at.steps)
         decay = cosine(at.progress, s.weight_decay, s.last_weight_decay)
         if at.step < warm:
@@ -245,7 +247,7 @@ class Objective(nn.Module):
         return cosine((at.step - warm) / (at.steps - warm), peak, s.min_lr), decay
 
     def before_step(self, at: Moment) -> None:
-        """The teacher's temperature rises linearly, epoch by epoch, over the first
+        """Set the teacher's temperature, which rises linearly, epoch by epoch, over the first
         `teacher_epochs`."""
         s = self.settings
         share = (
@@ -256,16 +258,16 @@ class Objective(nn.Module):
         self.temperature = s.teacher_start + share * (s.teacher_temperature - s.teacher_start)
 
     def before_update(self, at: Moment) -> None:
-        """Each gradient is clipped by itself; prototypes stay as they are in the first epoch,
-        undecayed too."""
+        """Clip each gradient by itself; in the first epochs (`freeze_epochs`) keep the prototypes
+        as they are, without decay too."""
         clip_each(self.student.parameters(), self.settings.clip)
         if at.epoch < self.settings.freeze_epochs:
             self.student.get_parameter("prototypes.weight").grad = None
 
     @torch.no_grad()
     def after_update(self, at: Moment) -> None:
-        """The centre moves to the mean of the teacher's outputs in the step, and the teacher to the
-        student."""
+        """Move the centre towards the mean of the teacher's outputs in the step, and the teacher
+        towards the student."""
         mean = torch.stack(self._teacher_means).mean(0)
         self._teacher_means.clear()
         if dist.is_initialized():

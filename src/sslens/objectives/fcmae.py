@@ -41,9 +41,9 @@ class Settings:
     | initial weights | – | truncated normal, deviation 1; 0.02 in the downsampling | the code's |
     | response norms | over the places seen | images of a process | images of the step |
 
-    The encoder computes what the sparse one does (`sslens.models.masked`). With `responses` "image"
-    it normalises over the places seen of each image by itself, as the encoder does afterwards in
-    use; only so can a step be computed in parts.
+    The encoder computes the same as the authors' sparse one (`sslens.models.masked`). With
+    `responses` "image" its response norms treat each image by itself, over the image's seen places,
+    as the encoder does after the training; only then can a step be computed in parts.
     """
 
     mask_ratio: float = 0.6
@@ -76,7 +76,8 @@ class Settings:
 def batch(
     images: Sequence[Image.Image], settings: Settings, arch: CNNArch, rows: Rows
 ) -> dict[str, Tensor]:
-    """One view of each image, and the noise by whose order patches are masked."""
+    """Make one view of each image, and a noise value for each patch; the order of the values
+    decides which patches are masked."""
     (view,) = mae_views(arch.image_size).batch(images, **rows.keywords())
     return {"view": view, "noise": mask_noise(**rows.keywords(), patches=arch.grid**2)}
 
@@ -123,7 +124,7 @@ class Objective(nn.Module):
         nn.init.normal_(self.mask_token, std=0.02)
 
     def forward(self, batch: Batch) -> Float[Tensor, ""]:
-        """The mean squared error on masked patches."""
+        """Compute the mean squared error on the masked patches."""
         kept, masked = batch["noise"].argsort(dim=1).tensor_split([self.kept], dim=1)
         seen = torch.zeros_like(batch["noise"], dtype=torch.bool).scatter(1, kept, True)
         seen = seen.unflatten(1, (self.arch.grid, self.arch.grid))
@@ -140,7 +141,8 @@ class Objective(nn.Module):
         features: Float[Tensor, "image channel row column"],
         seen: Bool[Tensor, "image row column"],
     ) -> Float[Tensor, "image patch value"]:
-        """All patches from those that are seen, the mask token put in the places of the others."""
+        """Predict all patches from the features of the seen places; the mask token stands at the
+        other places."""
         embedded = self.embed(features.permute(0, 2, 3, 1))
         x = torch.where(seen[..., None], embedded, self.mask_token.to(embedded.dtype)).permute(
             0, 3, 1, 2
@@ -151,8 +153,8 @@ class Objective(nn.Module):
         return predicted.flatten(1, 2)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Biases and the weights of norms are not decayed; the mask token and γ and β of the
-        response norms are, as there."""
+        """Group the parameters: biases and the weights of norms are not decayed; the mask token and
+        the γ and β of the response norms are decayed, as in the released code."""
         decayed: list[nn.Parameter] = []
         free: list[nn.Parameter] = []
         for name, parameter in self.named_parameters():

@@ -72,7 +72,8 @@ class Settings:
 def batch(
     images: Sequence[Image.Image], settings: Settings, arch: ViTArch, rows: Rows
 ) -> dict[str, Tensor]:
-    """One view of each image, and the noise by whose order patches are masked."""
+    """Make one view of each image, and a noise value for each patch; the order of the values
+    decides which patches are masked."""
     (view,) = mae_views(arch.image_size).batch(images, **rows.keywords())
     return {"view": view, "noise": mask_noise(**rows.keywords(), patches=arch.grid**2)}
 
@@ -112,7 +113,7 @@ class Objective(nn.Module):
         nn.init.normal_(self.mask_token, std=0.02)
 
     def forward(self, batch: Batch) -> Float[Tensor, ""]:
-        """The mean squared error on masked patches."""
+        """Compute the mean squared error on the masked patches."""
         order = batch["noise"].argsort(dim=1)
         kept, masked = order.tensor_split(
             [int(order.shape[1] * (1 - self.settings.mask_ratio))], dim=1
@@ -123,8 +124,8 @@ class Objective(nn.Module):
     def encode(
         self, images: Float[Tensor, "image 3 size size"], kept: Int[Tensor, "image kept"]
     ) -> Float[Tensor, "image token dim"]:
-        """CLS and the kept patches, which alone are embedded, through the encoder, in the order of
-        `kept`."""
+        """Encode the CLS token and the kept patches, in the order of `kept`; only these patches are
+        embedded."""
         net, grid = self.encoder, self.arch.grid
         pixels = images.unflatten(3, (grid, -1)).unflatten(2, (grid, -1)).permute(0, 2, 4, 1, 3, 5)
         image = torch.arange(len(images), device=images.device)[:, None]
@@ -141,10 +142,14 @@ class Objective(nn.Module):
     def decode(
         self, tokens: Float[Tensor, "image token dim"], order: Int[Tensor, "image patch"]
     ) -> Float[Tensor, "image masked value"]:
-        """The masked patches, the last of `order`, from CLS and the kept ones.
+        """Predict the pixels of the masked patches from the CLS token and the kept patches.
 
-        The decoder gets its tokens in this order, each with the position of its place: to attention
-        it is all one.
+        The decoder gets its tokens in the order of `order`, kept patches first, each with the
+        position of its place in the image; attention does not depend on the order.
+
+        Args:
+            tokens: the encoder's output, CLS first.
+            order: all patch numbers, the kept ones first and the masked ones last.
         """
         x = self.embed(tokens)
         missing = order.shape[1] - (x.shape[1] - 1)
@@ -167,8 +172,8 @@ class Objective(nn.Module):
         predicted: Float[Tensor, "image masked value"],
         masked: Int[Tensor, "image masked"],
     ) -> Float[Tensor, ""]:
-        """Squared error over the masked patches; targets have mean 0 and unbiased variance 1 over
-        each patch."""
+        """Compute the mean squared error over the masked patches; with the released settings each
+        target patch has mean 0 and unbiased variance 1."""
         normalise = self.settings.normalise_pixels
         return masked_error(
             images, predicted, masked, patch=self.arch.patch_size, normalise=normalise

@@ -46,9 +46,9 @@ class Settings:
     | projector, predictor | 4096 wide, 256 out | the same | the same |
 
     A ResNet has a projector of two layers instead of three and a predictor without the last
-    BatchNorm, as in the released code; its temperature, optimiser and crops are those of the
-    recipes `resnet50-…`. Its last normalisation of every residual branch starts at zero, and its
-    batch norms see the images of all processes. LARS takes the first of `betas` as its momentum.
+    BatchNorm, as in the released code; the recipes `resnet50-…` have its temperature, optimiser and
+    crops. In a ResNet the last normalisation of every residual branch starts at zero, and batch
+    norms see the images of all processes. LARS takes the first of `betas` as its momentum.
     `crop_low` is the least share of the image's area; `jitter`, `grey`, `blur` and `solarise` are
     those of `sslens.data.views.Colours`. `freeze_patches` keeps a ViT's patch embedding as it was
     drawn (section 4.2).
@@ -94,7 +94,7 @@ class Settings:
 def batch(
     images: Sequence[Image.Image], settings: Settings, arch: Arch, rows: Rows
 ) -> dict[str, Tensor]:
-    """Two views of each image."""
+    """Make two views of each image."""
     s = settings
     colours = Colours(jitter=s.jitter, grey=s.grey, blur=s.blur, solarise=s.solarise)
     first, second = moco_v3_views(arch.image_size, crop_low=s.crop_low, colours=colours).batch(
@@ -105,8 +105,8 @@ def batch(
 
 @final
 class Objective(nn.Module):
-    """An encoder with projector and predictor, and a momentum encoder with projector that follows
-    them."""
+    """An encoder with projector and predictor, and a momentum encoder with a projector that follows
+    the encoder."""
 
     whole_batch: ClassVar[bool] = True
 
@@ -148,20 +148,22 @@ class Objective(nn.Module):
 
     @property
     def encoder(self) -> VisionTransformer | ResNet:
-        """The base encoder, which is what the authors evaluate."""
+        """The base encoder, which is the one that the authors evaluate."""
         return self.base["encoder"]
 
     def forward(self, batch: Batch) -> Float[Tensor, ""]:
-        """Each view's prediction against the other view's keys, both ways."""
+        """Compute the loss of each view's predictions against the other view's keys, summed over
+        both directions."""
         return self.loss(self.features(batch), self.targets(batch))
 
     def features(self, batch: Batch) -> dict[str, Tensor]:
-        """The encoder's CLS token of each view, or the mean over places."""
+        """Compute the encoder's CLS token of each view, or the mean over places for a ResNet."""
         return {view: _represent(self.encoder, batch[view]) for view in ("first", "second")}
 
     @torch.no_grad()
     def targets(self, batch: Batch) -> dict[str, Tensor]:
-        """The momentum encoder's CLS token of each view, or the mean over places."""
+        """Compute the momentum encoder's CLS token of each view, or the mean over places for a
+        ResNet."""
         return {
             view: _represent(self.momentum["encoder"], batch[view]) for view in ("first", "second")
         }
@@ -169,7 +171,8 @@ class Objective(nn.Module):
     def loss(
         self, features: Mapping[str, Tensor], targets: Mapping[str, Tensor]
     ) -> Float[Tensor, ""]:
-        """The heads, whose batch norms see the whole minibatch, and InfoNCE both ways."""
+        """Apply the heads, whose batch norms see the whole minibatch, and compute InfoNCE in both
+        directions."""
         q1, q2 = (
             self.predictor(self.base["projector"](features[view])) for view in ("first", "second")
         )
@@ -180,8 +183,10 @@ class Objective(nn.Module):
     def contrast(
         self, queries: Float[Tensor, "image dim"], keys: Float[Tensor, "image dim"]
     ) -> Float[Tensor, ""]:
-        """InfoNCE times 2τ: −2τ · mean_i log softmax_j(q_i·k_j / τ)_i, keys from all processes,
-        logits in float32."""
+        """Compute InfoNCE times 2τ: −2τ · mean_i log softmax_j(q_i·k_j / τ) at j = i.
+
+        The keys k_j come from all processes; logits are float32.
+        """
         tau = self.settings.temperature
         keys = gather(F.normalize(keys.float(), dim=1))
         rank = dist.get_rank() if dist.is_initialized() else 0
@@ -191,7 +196,8 @@ class Objective(nn.Module):
             return 2 * tau * F.cross_entropy(logits, own)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Weight decay on all that is trained, biases and norms too, as in the released code."""
+        """Put all trained parameters into one kind of group: weight decay is on biases and norms
+        too, as in the released code."""
         return [{"params": [p for p in self.parameters() if p.requires_grad]}]
 
     def rates(self, at: Moment, peak: float) -> tuple[float, float]:
@@ -199,8 +205,8 @@ class Objective(nn.Module):
         return warmup_cosine(at.progress, self.settings.warmup, peak), self.settings.weight_decay
 
     def before_step(self, at: Moment) -> None:
-        """The momentum branch moves first: θ_m ← mθ_m + (1 − m)θ, m = 1 − (1 − 0.99)(1 + cos πt)/2;
-        parameters only."""
+        """Move the momentum branch before the loss: θ_m ← mθ_m + (1 − m)θ with m = 1 − (1 − 0.99)(1
+        + cos πt)/2, for parameters only."""
         follow(self.momentum, self.base, cosine(at.progress, self.settings.momentum, 1.0))
 
 
@@ -211,7 +217,7 @@ def _represent(
 
 
 def gather(x: Float[Tensor, "image dim"]) -> Float[Tensor, "all dim"]:
-    """The rows of all processes, in order of rank, without gradient."""
+    """Gather the rows of all processes, in order of rank, without gradient."""
     if not (dist.is_initialized() and dist.get_world_size() > 1):
         return x
     parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]

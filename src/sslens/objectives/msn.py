@@ -1,5 +1,5 @@
-"""MSN: views with patches left out are assigned to the prototypes of the whole view (Assran et al.,
-2022, arXiv:2204.07141)."""
+"""MSN: masked views of an image are assigned to the same prototypes as the whole image (Assran et
+al., 2022, arXiv:2204.07141)."""
 
 import copy
 import math
@@ -101,7 +101,8 @@ class Settings:
 
 
 def crops(settings: Settings, arch: ViTArch) -> RandomViews:
-    """The target view, the random view, then the focal views."""
+    """Return the random views of an image: the target view, the random view, then the focal
+    views."""
     s, focal = settings, local_size(arch.image_size, arch.patch_size, settings.focal_size)
     scales = {"random_scale": s.random_scale, "focal_scale": s.focal_scale}
     strong = 0.8 * s.colour
@@ -119,11 +120,11 @@ def crops(settings: Settings, arch: ViTArch) -> RandomViews:
 def batch(
     images: Sequence[Image.Image], settings: Settings, arch: ViTArch, rows: Rows
 ) -> dict[str, Tensor]:
-    """The target view, the random view, the focal views, and noise that orders the patches of the
-    random view.
+    """Make the target view, the random view and the focal views, and the noise that orders the
+    patches of the random view.
 
-    The same patches are left out of all images of a step, as in the released code: every row of the
-    noise is the same.
+    The same patches are left out of all images of a step, as in the released code, so every row of
+    the noise is the same.
     """
     target, random, *focal = crops(settings, arch).batch(images, **rows.keywords())
     noise = mask_noise(rows.seed, rows.step, slice(0, 1), rows.total, arch.grid**2)
@@ -134,10 +135,14 @@ def batch(
 def sinkhorn(
     p: Float[Tensor, "image prototype"], iterations: int
 ) -> Float[Tensor, "image prototype"]:
-    """Targets balanced over prototypes: columns brought to equal sums, then rows to 1, in turn
-    (Cuturi, 2013).
+    """Balance the targets over prototypes: in turn, scale the columns to equal sums and the rows to
+    sum 1 (Cuturi, 2013).
 
-    The images are those of all processes; each has its own rows.
+    The column sums are over the images of all processes; each process holds its own images' rows.
+
+    Args:
+        p: the assignments of this process' images; each row sums to 1.
+        iterations: how many times columns and rows are scaled.
 
     >>> p = torch.tensor([[0.9, 0.1], [0.6, 0.4]])  # columns sum to 1.5 and 0.5
     >>> sinkhorn(p, 1)  # rows 0.6 : 0.2 and 0.4 : 0.8
@@ -181,15 +186,16 @@ class Objective(nn.Module):
 
     @property
     def encoder(self) -> VisionTransformer:
-        """The target's, which is what the authors evaluate."""
+        """The target network's encoder, which is the one that the authors evaluate."""
         return self.target["encoder"]
 
     def forward(self, batch: Batch) -> Float[Tensor, ""]:
-        """The random and the focal views' assignments against the target view's."""
+        """Compute the loss of the assignments of the random and focal views against those of the
+        target view."""
         return self.loss(self.features(batch), self.targets(batch))
 
     def features(self, batch: Batch) -> dict[str, Tensor]:
-        """The anchor encoder's CLS token of the random view, of which patches are left out, and of
+        """Compute the anchor encoder's CLS tokens of the random view, with patches left out, and of
         the focal views."""
         encoder: VisionTransformer = self.anchor["encoder"]
         kept = batch["noise"][0].argsort()[
@@ -202,19 +208,19 @@ class Objective(nn.Module):
 
     @torch.no_grad()
     def targets(self, batch: Batch) -> dict[str, Tensor]:
-        """The target encoder's CLS token of the target view, whole."""
+        """Compute the target encoder's CLS token of the target view, with all patches."""
         return {"target": class_tokens(self.encoder, batch["target"])}
 
     def loss(
         self, features: Mapping[str, Tensor], targets: Mapping[str, Tensor]
     ) -> Float[Tensor, ""]:
-        """Cross-entropy of the views' assignments with the target's, less the entropy of their mean
-        (plus its largest).
+        """Compute the cross-entropy of the views' assignments with the target's assignments, plus
+        an entropy term that is 0 where the mean assignment is uniform.
 
-        −mean Σ_k t_k log p_k + λ (log K − H(p̄)), where p = softmax(cos(z, prototypes) / τ), p̄ is
-        its mean over all views of all processes, and t is the target's p, sharpened to p^(1/T) / Σ
-        p^(1/T) and then balanced by `sinkhorn`. Each kind of view goes through the head by itself,
-        so that its batch norms have statistics of their own.
+        The loss is −mean Σ_k t_k log p_k + λ (log K − H(p̄)). Here p = softmax(cos(z, prototypes) /
+        τ), p̄ is the mean of p over all views of all processes, and t is the target's p, sharpened
+        to p^(1/T) / Σ p^(1/T) and then balanced by `sinkhorn`. Each kind of view goes through the
+        head by itself, so that the head's batch norms have statistics for each kind.
         """
         s = self.settings
         with torch.no_grad():
@@ -250,8 +256,8 @@ class Objective(nn.Module):
         ]
 
     def rates(self, at: Moment, peak: float) -> tuple[float, float]:
-        """A linear warm-up, then half a cosine of 1.25 times the training, of which it runs the
-        first part."""
+        """Return a learning rate that rises linearly and then follows the first part of half a
+        cosine, which would end at 1.25 times the training."""
         s, done = self.settings, at.step + 1
         warm, whole = round(s.warmup * at.steps), int(s.stretch * at.steps)
         decay = cosine(done / whole, s.weight_decay, s.last_weight_decay)
@@ -261,11 +267,13 @@ class Objective(nn.Module):
         return cosine((done - warm) / max(1, whole - warm), peak, s.min_lr), decay
 
     def before_update(self, at: Moment) -> None:
-        """The anchor's gradients are clipped together; the prototypes' are not."""
+        """Clip the anchor network's gradients together; the prototypes' gradients are not
+        clipped."""
         if self.settings.clip:
             nn.utils.clip_grad_norm_(self.anchor.parameters(), self.settings.clip)
 
     def after_update(self, at: Moment) -> None:
-        """The target follows: m rises linearly, from 0.996 to 1 in 1.25 times the training."""
+        """Move the target network; its momentum rises linearly from 0.996 to 1 over 1.25 times the
+        training."""
         m = self.settings.momentum
         follow(self.target, self.anchor, m + (1 - m) * at.progress / self.settings.stretch)

@@ -1,5 +1,5 @@
-"""Supervised classification, the third way beside the self-supervised ones (DeiT: Touvron et al.,
-2021, arXiv:2012.12877)."""
+"""Supervised classification, a third family beside the two self-supervised ones (DeiT: Touvron et
+al., 2021, arXiv:2012.12877)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -52,7 +52,7 @@ class Settings:
     RandAugment is left out.
 
     Attributes:
-        classes: their names, which the loop takes from the images.
+        classes: the names of the classes, which the loop takes from the images.
     """
 
     smoothing: float = 0.1
@@ -78,7 +78,8 @@ class Settings:
 def batch(
     images: Sequence[Image.Image], settings: Settings, arch: Arch, rows: Rows
 ) -> dict[str, Tensor]:
-    """One view of each image, its label, and the noise by which residual branches are dropped."""
+    """Make one view of each image, with its label and the noise by which residual branches are
+    dropped."""
     s = settings
     colour = (ColorJitter(s.jitter, s.jitter, s.jitter, 0.0, p=1.0),) if s.jitter else ()
     crop = RandomResizedCrop(arch.image_size, scale=(s.crop_low, 1.0))
@@ -121,8 +122,8 @@ class Objective(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, batch: Batch) -> Float[Tensor, ""]:
-        """The cross-entropy −Σ_k q_k log softmax(logits)_k, where q is 1 − ε at the label, and ε
-        shared by all K classes."""
+        """Compute the cross-entropy −Σ_k q_k log softmax(logits)_k with smoothed labels: q has ε
+        shared by all K classes, and 1 − ε more at the label."""
         logits = self.logits(batch["view"], batch.get("depth"))
         with torch.autocast(logits.device.type, enabled=False):
             return F.cross_entropy(
@@ -134,7 +135,7 @@ class Objective(nn.Module):
         images: Float[Tensor, "image 3 size size"],
         depth: Float[Tensor, "image block 2"] | None = None,
     ) -> Float[Tensor, "image class"]:
-        """A score of each class."""
+        """Compute the score of each class."""
         if isinstance(self.encoder, ResNet):
             features = pooled(self.encoder, images)
         else:

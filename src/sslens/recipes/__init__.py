@@ -2,10 +2,10 @@
 objective.
 
 A recipe is a frozen dataclass in `recipes/OBJECTIVE.py` with epochs, minibatch and settings; its
-docstring names its source and how it differs from the others. Its name is the class's: `class
-TwoCrops` of `recipes/dino.py` is `two-crops`. Those of fine-tuning are in `recipes/finetune.py`.
-Every objective has `official`, what its released code does by default; the settings of `official`
-are the objective's own defaults.
+docstring names its source and how it differs from the others. Its name is made from the class'
+name: `class TwoCrops` of `recipes/dino.py` is `two-crops`. The recipes of fine-tuning are in
+`recipes/finetune.py`. Every objective has the recipe `official`, which is what the released code
+does by default; its settings are the objective's own defaults.
 
 Where the published numbers are too large for a trial of seconds on a few small images, a file has
 `TRIAL`: for each kind of network the settings that a trial takes instead. Without it a trial takes
@@ -25,26 +25,30 @@ NARROW = 32
 
 @runtime_checkable
 class Recipe(Protocol):
-    """What a training of an objective is given."""
+    """The epochs, minibatch and settings with which an objective is trained."""
 
     @property
     def epochs(self) -> int:
-        """Passes over the images, of ImageNet-1k unless its docstring says otherwise."""
+        """The number of passes over the images; over ImageNet-1k unless the recipe's docstring says
+        otherwise."""
         ...
 
     @property
     def batch_size(self) -> int:
-        """Images of a step."""
+        """The number of images in a step."""
         ...
 
     @property
     def settings(self) -> Any:
-        """The objective's `Settings`."""
+        """The settings, an object of the objective's class `Settings`."""
         ...
 
 
 def recipes(objective: str) -> dict[str, Recipe]:
-    """The recipes of an objective by name, in the order of its file.
+    """Return the recipes of an objective by name, in the order of its file.
+
+    Raises:
+        InputError: there is no such objective.
 
     >>> list(recipes("dino"))
     ['official', 'two-crops', 'paper', 'resnet50']
@@ -62,8 +66,8 @@ def recipes(objective: str) -> dict[str, Recipe]:
 
 
 def meant_for(objective: str, kind: str) -> str:
-    """The recipe that is meant where none is given: the first whose name begins with the kind of
-    network, else `official`.
+    """Return the name of the default recipe for a kind of network: the first whose name begins with
+    the kind, else `official`.
 
     >>> meant_for("moco-v3", "resnet"), meant_for("moco-v3", "vit")
     ('resnet50-e100', 'official')
@@ -72,7 +76,10 @@ def meant_for(objective: str, kind: str) -> str:
 
 
 def recipe(objective: str, name: str) -> Recipe:
-    """One recipe of an objective.
+    """Return one recipe of an objective.
+
+    Raises:
+        InputError: the objective has no recipe of that name; the message offers the nearest names.
 
     >>> recipe("mae", "official").epochs
     800

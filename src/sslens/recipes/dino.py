@@ -42,9 +42,10 @@ class TwoCrops:
 class Paper:
     """Table 2 of Shekhar et al. (2023), who compare the ViT-B/16 of 400 epochs.
 
-    Differs from `official` in AdamW's betas, (0.9, 0.95); in the minibatch of 4,096 (1,024 in the
-    code); in the weight decay, 0.04 throughout (0.04 → 0.4); in the teacher's temperature, 0.04 →
-    0.07 in 30 epochs (0.04); in its length.
+    It differs from `official`, in parentheses, in five settings: AdamW's betas are (0.9, 0.95)
+    ((0.9, 0.999)); the minibatch is 4,096 (1,024); the weight decay is 0.04 throughout (0.04 →
+    0.4); the teacher's temperature rises from 0.04 to 0.07 in 30 epochs (0.04 throughout); and the
+    training has 400 epochs (100).
     """
 
     epochs: int = 400

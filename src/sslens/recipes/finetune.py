@@ -10,7 +10,8 @@ class MaeOfficial:
     """The command of MAE's released code (FINETUNE.md) for ViT-B: 100 epochs of 1,024 images, 5 of
     warm-up.
 
-    Of ImageNet-1k, from the released ViT-B, it gives 83.6 % (mean of four runs there).
+    On ImageNet-1k, from the released ViT-B, the authors report a top-1 accuracy of 83.6 % (mean of
+    four runs).
     """
 
     epochs: int = 100
@@ -21,7 +22,7 @@ class MaeOfficial:
 @dataclass(frozen=True)
 class MaeOfficialLarge:
     """The command of MAE's released code for ViT-L: 50 epochs, base lr 1e-3, layer decay 0.75, drop
-    path 0.2. It gives 85.9 %."""
+    path 0.2. The authors report 85.9 %."""
 
     epochs: int = 50
     batch_size: int = 1024
@@ -32,8 +33,8 @@ class MaeOfficialLarge:
 
 @dataclass(frozen=True)
 class MaeOfficialHuge:
-    """The command of MAE's released code for ViT-H: as for ViT-L, with drop path 0.3, mixed by 16
-    images. It gives 86.9 %."""
+    """The command of MAE's released code for ViT-H: as for ViT-L, with drop path 0.3, and 16 images
+    mixed with one draw. The authors report 86.9 %."""
 
     epochs: int = 50
     batch_size: int = 1024
@@ -61,13 +62,14 @@ class Paper_2023:  # noqa: N801 (the name is the preset's)
 
 @dataclass(frozen=True)
 class Paper_2022:  # noqa: N801 (the name is the preset's)
-    """Appendix B of Shekhar et al. (2022), no Table: 150 epochs of 16 × 64 images, Adam with lr
-    5e-4, decay 0.05, 5 of warm-up.
+    """Appendix B of Shekhar et al. (2022), which has no table: 150 epochs of 16 × 64 images, Adam
+    with lr 5e-4, decay 0.05, 5 epochs of warm-up.
 
-    Read so: Adam is AdamW, its momentum of 0.9 β_1, with β_2 0.999; 5e-4 is the learning rate of
-    the whole minibatch; the warm-up begins at its 1e-6; the "standard supervised augmentation" is a
-    crop and a flip; what is not named (layer decay, drop path, smoothing, mixing) is left out; the
-    classifier sees the CLS token. The head starts as MAE's linear probe does, at 0.01.
+    The text is interpreted as follows. Adam is AdamW; its momentum of 0.9 is β_1, and β_2 is 0.999.
+    5e-4 is the learning rate of the whole minibatch, and 1e-6 the one with which the warm-up
+    begins. The "standard supervised augmentation" is a crop and a flip. What the text does not name
+    (layer decay, drop path, smoothing, mixing) is left out. The classifier sees the CLS token, and
+    its first weights have a standard deviation of 0.01, as in MAE's linear probe.
     """
 
     epochs: int = 150
