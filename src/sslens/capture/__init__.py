@@ -1,9 +1,9 @@
 """One pass a model: hooks at the taps feed streaming reducers, and no activation outlives its
 minibatch.
 
-What a pass yields are Grams and Features. They are looked up in the store by the digests of
-weights, images and plan, by the transform, and by the reducer's settings and version, and computed
-only when they are not there. All that is missing of a model is computed in the same pass.
+A pass yields Grams and Features. They are looked up in the store by the digests of weights, images
+and plan, by the transform, and by the reducer's settings and version, and computed only when they
+are not there. All results that are missing for a model are computed in the same pass.
 """
 
 from sslens.capture.feature_reducer import FeatureReducer

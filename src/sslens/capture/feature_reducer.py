@@ -1,10 +1,10 @@
-"""Features of a pass, kept once for all that ask for them.
+"""Features of a pass, stored once for everyone who asks for them.
 
-The features of a model over images are a folder of shards in the store. Their address says the
-weights, the transform, the precision and the images; below it a folder holds some taps in the order
-in which one pass has seen the images. Whoever asks for features over these images is given them
-from all such folders, in whatever order: neither the order of a pass nor its minibatches decide
-what a feature is, but for the rounding of a product.
+The features of a model over images are a folder of shards in the store. Their address in the store
+names the weights, the transform, the precision and the images. Under this address each folder holds
+some taps, with the images in the order of one pass. A caller gets the features from all these
+folders, in the order of the caller's plan: a feature does not depend on the order or the
+minibatches of a pass, except for rounding.
 """
 
 import math
@@ -40,12 +40,14 @@ SHARD = 2048
 @final
 @dataclass(frozen=True)
 class FeatureReducer:
-    """Wants the CLS token, the mean of all tokens and the mean of the patch tokens, per tap.
+    """Asks a pass for the CLS token, the mean of all tokens and the mean of the patch tokens of
+    each tap.
 
-    Maps of a CNN have the mean over places, other outputs one pooling, "flat".
+    Maps of a CNN have the mean over places only; other outputs have the one pooling "flat".
 
     Args:
-        names: of the taps; the outputs of all blocks, the final norm and raw pixels unless given.
+        names: the names of the taps; the outputs of all blocks, the final norm and raw pixels
+            unless given.
     """
 
     kind: ClassVar[str] = "features"
@@ -53,11 +55,11 @@ class FeatureReducer:
     names: tuple[str, ...] | None = None
 
     def settings(self) -> dict[str, list[str] | None]:
-        """What decides the result beside the pass."""
+        """The settings that decide the result, besides the pass itself."""
         return {"taps": None if self.names is None else list(self.names)}
 
     def taps(self, model: Backbone, taps: Sequence[Tap]) -> tuple[Tap, ...]:
-        """The taps of these names, or of the usual kinds.
+        """Return the taps of the given names, or of the usual kinds where no names were given.
 
         Raises:
             InputError: a name is not a tap of the model.
@@ -72,14 +74,15 @@ class FeatureReducer:
         return not _lacking(request, _parts(request, store))
 
     def find(self, request: PassRequest, store: Store) -> Features | None:
-        """The features in the order of the plan, if the store has them."""
+        """Return the features in the order of the plan, or None where the store lacks some."""
         parts = _parts(request, store)
         return None if _lacking(request, parts) else _joined(request, parts)
 
     def start(
         self, request: PassRequest, store: Store | None
     ) -> "FeatureAccumulator | FeatureFiler":
-        """Begin a pass, which files what the store lacks, or keeps all in memory."""
+        """Begin a pass, which writes to the store what it lacks, or without a store keeps
+        everything in memory."""
         if not request.taps:
             raise InputError(
                 f"Features of {request.model.name} were asked for at no tap",
@@ -90,7 +93,7 @@ class FeatureReducer:
 
 @final
 class FeatureAccumulator:
-    """Pools each tap's output as it comes, and keeps it in memory."""
+    """Pools each tap's outputs in the course of a pass, and keeps them in memory."""
 
     together = 1
 
@@ -101,7 +104,7 @@ class FeatureAccumulator:
         self._values: dict[Column, Tensor] = {}
 
     def add(self, tap: Tap, output: Tensor, batch: int) -> None:
-        """Take a tap's output on a minibatch."""
+        """Take a tap's output on minibatch number `batch`."""
         start, stop = self._starts[batch], self._starts[batch + 1]
         for pooling, vectors in pooled(output, self._request.model.prefix).items():
             column = tap.name, pooling
@@ -110,7 +113,7 @@ class FeatureAccumulator:
             self._values[column][start:stop] = vectors.float().cpu()
 
     def finish(self) -> Features:
-        """The features over all processes."""
+        """Return the features of all processes together."""
         request, named = self._request, {"/".join(column): column for column in self._values}
         summed = sum_over_processes({name: self._values[named[name]] for name in named})
         columns = {column_of(name): values for name, values in summed.items()}
@@ -126,8 +129,8 @@ class FeatureAccumulator:
 
 @final
 class FeatureFiler:
-    """Pools each tap's output as it comes, and writes it to the store shard by shard: only those
-    taps that the store lacks, and only those shards."""
+    """Pools each tap's outputs in the course of a pass, and writes them to the store shard by
+    shard; only taps and shards that the store lacks are written."""
 
     def __init__(self, reducer: FeatureReducer, request: PassRequest, store: Store) -> None:
         self._reducer, self._request, self._store = reducer, request, store
@@ -152,13 +155,14 @@ class FeatureFiler:
         self._wanted = frozenset(self.minibatches)
 
     def add(self, tap: Tap, output: Tensor, batch: int) -> None:
-        """Take a tap's output on a minibatch."""
+        """Take a tap's output on minibatch number `batch`."""
         if tap.name in self._names and batch in self._wanted:
             for pooling, vectors in pooled(output, self._request.model.prefix).items():
                 self._writer.put((tap.name, pooling), vectors, batch)
 
     def finish(self) -> Features:
-        """The features as they are in the store when all processes have written theirs."""
+        """Wait until all processes have written their shards, and return the features from the
+        store."""
         self._writer.close()
         wait_for_all()
         features = self._reducer.find(self._request, self._store)

@@ -1,5 +1,4 @@
-"""Features of images by tap and pooling, read in parts: of a folder of shards, or of an artefact in
-memory."""
+"""Features of images by tap and pooling, read in parts: from a folder of shards, or from memory."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,8 +26,13 @@ from sslens.models.taps import Tap
 
 @dataclass(frozen=True)
 class Block:
-    """Features of some images: the rows they have in the store, `[image, dim]` by tap and pooling,
-    and their classes."""
+    """Features of some images.
+
+    Attributes:
+        rows: the images' rows in the features that the block was read from.
+        features: [image, dim] by tap and pooling.
+        labels: the class of each image, or None.
+    """
 
     rows: Int64[np.ndarray, " image"]
     features: dict[Column, Float[Tensor, "image _"]]
@@ -43,11 +47,11 @@ class Features:
 
     Attributes:
         model: name of the model.
-        ids: of the images, in the order of the rows.
-        labels: class of each image, or None.
-        classes: their names.
-        taps: in the order of computation.
-        columns: width of each tap and pooling.
+        ids: the ids of the images, in the order of the rows.
+        labels: the class of each image, or None.
+        classes: the names of the classes.
+        taps: the taps in the order of computation.
+        columns: the width of each column; a column is a tap and a pooling.
         dtype: torch.float16 or torch.float32.
         key: what decided the features: weights, transform, precision, images, ….
         source: where rows are read from.
@@ -75,19 +79,19 @@ class Features:
         model: str = "arrays",
         key: Mapping[str, Any] | None = None,
     ) -> "Features":
-        """Features at hand, by tap and pooling.
+        """Make features from arrays in memory, one array for each tap and pooling.
 
         Args:
-            columns: one array a tap and pooling, all of one number type.
-            ids: of the images; their numbers unless given.
-            taps: in the order of computation; those of the columns unless given.
-            labels: class of each image.
-            classes: their names.
-            model: name of the model.
+            columns: the arrays by tap and pooling, all of one number type.
+            ids: the ids of the images; "0", "1", … unless given.
+            taps: the taps in the order of computation; those of the columns unless given.
+            labels: the class of each image.
+            classes: the names of the classes.
+            model: the name of the model.
             key: what decided the features.
 
         Raises:
-            InputError: there is no column, or they are of different numbers of images.
+            InputError: there is no column, or the columns and ids have different numbers of images.
 
         >>> features = Features.of({("blocks.0", "cls"): torch.ones(1, 2)}, ids=["a"], labels=[3])
         >>> features.columns, features.labels.tolist(), features.read("blocks.0", "cls").tolist()
@@ -121,7 +125,7 @@ class Features:
         )
 
     def labelled(self, labels: Mapping[str, int], classes: Sequence[str] = ()) -> "Features":
-        """The same features, with the class of each image by its id."""
+        """Return the same features, with the class of each image looked up by its id."""
         numbers = np.array([labels[name] for name in self.ids], np.int64)
         return replace(self, labels=numbers, classes=tuple(classes))
 
@@ -133,20 +137,20 @@ class Features:
 
     @property
     def poolings(self) -> tuple[str, ...]:
-        """Those that any tap has."""
+        """The poolings that at least one tap has."""
         return tuple(pooling for pooling in POOLINGS if any(pooling == p for _, p in self.columns))
 
     @property
     def row_bytes(self) -> int:
-        """Of one image with all its taps and poolings."""
+        """Bytes of one image's features, over all taps and poolings."""
         return sum(self.columns.values()) * self.dtype.itemsize
 
     def require(self, tap: str, pooling: str) -> Column:
-        """The column of a tap and pooling.
+        """Return the column of a tap and pooling.
 
         Raises:
-            InputError: the features have no such tap, or the tap no such pooling; the nearest is
-                offered.
+            InputError: the features have no such tap, or the tap no such pooling; the message
+                offers the nearest name.
         """
         if (tap, pooling) in self.columns:
             return tap, pooling
@@ -164,8 +168,9 @@ class Features:
     def read(
         self, tap: str, pooling: str, rows: slice | Int64[np.ndarray, " row"] = slice(None)
     ) -> Float[Tensor, "row dim"]:
-        """The features of some rows, or of all. Consecutive rows of one shard are not copied, but
-        mapped from the file.
+        """Read the features of some rows, or of all.
+
+        Consecutive rows of one shard are not copied, but mapped from the file.
 
         Raises:
             InputError: an unknown tap or pooling.
@@ -179,10 +184,11 @@ class Features:
     def order(
         self, seed: int, rows: Int64[np.ndarray, " row"] | None = None
     ) -> Int64[np.ndarray, " row"]:
-        """Rows (all unless given) in a random order in which `blocks` reads every shard once.
+        """Return rows (all unless given) in a random order in which `blocks` reads every shard only
+        once.
 
-        Shards are shuffled, and rows among as many shards as make 256 MB; a store of less is
-        shuffled as a whole.
+        Shards are shuffled first; then rows are shuffled within windows of so many shards as make
+        256 MB. Smaller features are one window, so that all rows are shuffled together.
 
         >>> features = Features.of({("x", "flat"): torch.zeros(4, 1)})
         >>> sorted(features.order(seed=0).tolist())
@@ -199,8 +205,13 @@ class Features:
         columns: Sequence[Column] | None = None,
         rows: Int64[np.ndarray, " row"] | None = None,
     ) -> Iterator[Block]:
-        """All rows, or those given, in their order, `size` at a time and at last what is left; of
-        all columns unless given.
+        """Yield the rows (all unless given) in their order, `size` at a time; the last block may be
+        smaller.
+
+        Args:
+            size: rows in a block.
+            columns: the columns to read; all unless given.
+            rows: the rows to read, in this order; all unless given.
 
         >>> features = Features.of({("x", "flat"): torch.tensor([[1.0], [2.0], [3.0]])})
         >>> [block.features["x", "flat"].flatten().tolist() for block in features.blocks(2)]
@@ -219,11 +230,12 @@ class Features:
 
 
 def open_features(folder: Path | str) -> Features:
-    """The features that `extract` stored in a folder, mapped into memory as they are read.
+    """Open the features that `extract` stored in a folder; they are mapped into memory as they are
+    read.
 
     Raises:
-        InputError: there are none, a shard is missing, cut off or of other features, or the ids are
-            not those of the manifest.
+        InputError: the folder has no features; a shard is missing, cut off or of other features; or
+            the ids are not those of the manifest.
     """
     require_type(folder, (str, Path), "folder", "give the path of a folder of features")
     folder = Path(folder).expanduser()

@@ -1,4 +1,4 @@
-"""Folders of stored features before a pass: what they will hold, and what they lack."""
+"""Folders of stored features before a pass: what they will hold, and which shards they lack."""
 
 import shutil
 import warnings
@@ -19,10 +19,10 @@ from sslens.store import digest
 
 
 def widths(model: Backbone, taps: Sequence[Tap]) -> dict[Column, int]:
-    """The width of each pooling of each tap, found by one forward pass of an empty image.
+    """Find the width of each pooling of each tap by one forward pass of an empty image.
 
     Raises:
-        InputError: the forward pass leaves a tap out.
+        InputError: the forward pass never calls the module of a tap.
     """
     place = next(model.parameters(), torch.empty(0)).device
     side = model.transform.crop
@@ -44,7 +44,8 @@ def widths(model: Backbone, taps: Sequence[Tap]) -> dict[Column, int]:
 def manifest_of(
     request: PassRequest, columns: Mapping[Column, int], dtype: str, shard: int
 ) -> Manifest:
-    """What a folder says that holds the features of a pass, in the order of its plan."""
+    """Describe a folder that holds the features of a pass, with rows in the order of the pass'
+    plan."""
     model, images = request.model, request.images
     return Manifest(
         {
@@ -70,13 +71,16 @@ def manifest_of(
 
 
 def missing_shards(folder: Path, wanted: Manifest, mend: str) -> list[int]:
-    """The shards that a folder lacks, those that are cut off or damaged among them.
+    """List the numbers of the shards that a folder lacks, including those that are cut off or
+    damaged.
 
     Args:
-        mend: what to do where the disk is too small.
+        folder: the folder, which need not exist.
+        wanted: what the folder is to hold.
+        mend: advice for the message where the disk is too small.
 
     Raises:
-        InputError: the disk has too little room for what is missing.
+        InputError: the disk has too little room for the missing shards.
 
     Warns:
         Doubt: a shard is there and cannot be used.

@@ -18,12 +18,12 @@ CONSTANT = 4e-6
 def centred_gram(
     x: Float[Tensor, "image feature"], device: torch.device | None = None
 ) -> tuple[Float64[Tensor, "image image"], Float64[Tensor, ""]]:
-    """The Gram K = (X − 1μᵀ)(X − 1μᵀ)ᵀ of float32 features about their mean μ over images, and the
-    energy n‖μ‖².
+    """Compute the Gram K = (X − 1μᵀ)(X − 1μᵀ)ᵀ of float32 features about their mean μ over images,
+    and the energy n‖μ‖².
 
-    Every estimate here is invariant to the centring, but without it a common offset cancels the
-    digits of a float32 product. Products are float32, sums over blocks of columns float64. The
-    blocks are computed on `device`, that of `x` unless given.
+    No estimate of this package depends on the centring, but without it a large common offset would
+    use up the digits of a float32 product. Products are float32; sums over blocks of columns are
+    float64. The blocks are computed on `device`, or on the device of `x` unless given.
 
     >>> gram, energy = centred_gram(torch.tensor([[30.0, 1.0], [31.0, 3.0]]))
     >>> gram.tolist(), energy.item()  # ±(0.5, 1) about (30.5, 2): 2 · (30.5² + 2²)

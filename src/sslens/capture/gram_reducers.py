@@ -31,15 +31,16 @@ IN_MEMORY = 2**28
 @final
 @dataclass(frozen=True)
 class GramReducer:
-    """Wants the mean-centred n × n Gram of the flattened features, per tap and minibatch.
+    """Asks a pass for the mean-centred n × n Gram of the flattened features, for each tap and
+    minibatch.
 
     A minibatch shorter than the others is padded with zeros, which no measure reads.
 
     Args:
-        tokens: "all" (the papers' choice), "cls" or "patch".
+        tokens: which tokens are flattened: "all" (the papers' choice), "cls" or "patch".
 
     Raises:
-        InputError: other tokens.
+        InputError: `tokens` is none of these.
     """
 
     kind: ClassVar[str] = "grams"
@@ -51,11 +52,11 @@ class GramReducer:
             raise InputError(f'There are no tokens "{self.tokens}": expected all, cls or patch.')
 
     def settings(self) -> dict[str, str]:
-        """What decides the result beside the pass."""
+        """The settings that decide the result, besides the pass itself."""
         return {"tokens": self.tokens}
 
     def taps(self, model: Backbone, taps: Sequence[Tap]) -> tuple[Tap, ...]:
-        """All taps, or none where the model has no such tokens."""
+        """Return all taps, or none where the model has no such tokens."""
         return tuple(taps) if self.tokens == "all" or model.prefix else ()
 
     def has(self, request: PassRequest, store: Store) -> bool:
@@ -63,7 +64,7 @@ class GramReducer:
         return store.has(self.kind, request.key(self.kind, self.version, self.settings()))
 
     def find(self, request: PassRequest, store: Store) -> Grams | None:
-        """The Grams, if the store has them."""
+        """Return the Grams, or None where the store lacks them."""
         return _read(
             store, self.kind, request, request.key(self.kind, self.version, self.settings())
         )
@@ -77,12 +78,14 @@ class GramReducer:
 @final
 @dataclass(frozen=True)
 class WideGramReducer:
-    """Wants the Grams over up to 1,024 images, joined from consecutive minibatches.
+    """Asks a pass for Grams over up to 1,024 images, each over several consecutive minibatches
+    joined.
 
-    The blocks on the diagonal of such a Gram are the Grams of its minibatches but for the mean
-    about which they are centred, to which unbiased HSIC is blind: so one pass gives CKA at every
-    size of minibatch up to `width`. Of all tokens, and of ten taps drawn by the seed (the same for
-    models of one length), since the features of a whole group must be kept.
+    The blocks on the diagonal of a wide Gram are the Grams of its minibatches, but centred about
+    another mean; unbiased HSIC does not depend on that mean. So one pass gives CKA at every
+    minibatch size up to `width`. All tokens are used. Since the features of a whole group of
+    minibatches must be kept, only ten taps are read; the seed draws them, and draws the same ones
+    for models with as many taps.
     """
 
     kind: ClassVar[str] = "wide"
@@ -92,11 +95,11 @@ class WideGramReducer:
     seed: int = 0
 
     def settings(self) -> dict[str, str | int]:
-        """What decides the result beside the pass."""
+        """The settings that decide the result, besides the pass itself."""
         return {"tokens": "all", "width": self.width, "drawn": self.drawn, "seed": self.seed}
 
     def taps(self, model: Backbone, taps: Sequence[Tap]) -> tuple[Tap, ...]:
-        """Ten of the taps."""
+        """Return the ten taps that the seed draws."""
         rows = np.random.default_rng(self.seed).permutation(len(taps))[: self.drawn]
         return tuple(taps[row] for row in sorted(rows))
 
@@ -105,7 +108,7 @@ class WideGramReducer:
         return store.has(self.kind, request.key(self.kind, self.version, self.settings()))
 
     def find(self, request: PassRequest, store: Store) -> Grams | None:
-        """The Grams, if the store has them."""
+        """Return the Grams, or None where the store lacks them."""
         return _read(
             store, self.kind, request, request.key(self.kind, self.version, self.settings())
         )
@@ -158,7 +161,7 @@ def _empty(request: PassRequest, batches: int, n: int, key: Mapping[str, Any]) -
 
 @final
 class GramAccumulator:
-    """Makes the Gram of each tap's output as it comes."""
+    """Computes the Gram of each tap's output in the course of a pass."""
 
     together = 1
 
@@ -170,7 +173,7 @@ class GramAccumulator:
         self._prefix, self._tokens, self._keeper = request.model.prefix, tokens, keeper
 
     def add(self, tap: Tap, output: Tensor, batch: int) -> None:
-        """Take a tap's output on a minibatch."""
+        """Take a tap's output on minibatch number `batch`."""
         self._grams.sizes[batch] = len(output)
         chosen = choose_tokens(output, self._prefix, self._tokens)
         if chosen is not None:
@@ -180,13 +183,14 @@ class GramAccumulator:
             self._grams.energy[row, batch] = energy.cpu()
 
     def finish(self) -> Grams:
-        """The Grams over all processes."""
+        """Return the Grams of all processes together."""
         return self._keeper.keep(self._grams)
 
 
 @final
 class WideGramAccumulator:
-    """Keeps each tap's features until a group of minibatches is whole, and makes its Gram."""
+    """Keeps each tap's features until a group of minibatches is complete, then computes their
+    Gram."""
 
     def __init__(self, request: PassRequest, width: int, keeper: _Keeper) -> None:
         self.minibatches = range(len(request.plan.sizes))
@@ -202,7 +206,7 @@ class WideGramAccumulator:
         self._keeper = keeper
 
     def add(self, tap: Tap, output: Tensor, batch: int) -> None:
-        """Take a tap's output on a minibatch."""
+        """Take a tap's output on minibatch number `batch`."""
         group, place = divmod(batch, self.together)
         sizes, x = self._groups[group], output.flatten(1)
         if place == 0:
@@ -217,12 +221,12 @@ class WideGramAccumulator:
             self._grams.energy[row, group] = energy.cpu()
 
     def finish(self) -> Grams:
-        """The Grams over all processes."""
+        """Return the Grams of all processes together."""
         return self._keeper.keep(self._grams)
 
 
 def minibatches_joined(plan: Plan, width: int) -> int:
-    """How many minibatches make a wide Gram.
+    """Return how many minibatches are joined into one wide Gram.
 
     >>> minibatches_joined(Plan.draw([str(i) for i in range(2048)]), width=1024)
     32

@@ -1,5 +1,5 @@
-"""Grams, and what every measure reads of them: which images they are of, which taps vary, and the
-minibatches one size at a time."""
+"""Grams, and what measures need to read them: the minibatches of one size, which taps vary, and
+whether two Grams are of the same images."""
 
 import functools
 import weakref
@@ -28,10 +28,11 @@ class Grams:
 
     Attributes:
         model: name of the model.
-        ids: of the images, in the order of the pass, minibatch by minibatch.
-        taps: in the order of computation, one for each row of `blocks` and `energy`.
+        ids: the ids of the images in the order of the pass, minibatch by minibatch.
+        taps: the taps in the order of computation, one for each row of `blocks` and `energy`.
         blocks: the Grams K = (X − 1μᵀ)(X − 1μᵀ)ᵀ.
-        energy: n‖μ‖², which the centring took away; by it a constant tap is known.
+        energy: n‖μ‖², the squared size of the mean that the centring removed; constant taps are
+            recognised by comparing it with the Gram's trace.
         sizes: images in each minibatch.
         key: what decided the Grams: weights, transform, precision, images, plan, ….
 
@@ -55,7 +56,7 @@ class Grams:
         )
 
     def at(self, kind: str) -> "Grams":
-        """The Grams of the taps of one kind, in order of depth."""
+        """Select the Grams of the taps of one kind, in order of depth."""
         rows = [row for row, tap in enumerate(self.taps) if tap.kind == kind]
         taps = tuple(self.taps[row] for row in rows)
         return replace(self, taps=taps, blocks=self.blocks[rows], energy=self.energy[rows])
@@ -67,12 +68,16 @@ class Grams:
         ids: Sequence[str] | None = None,
         sizes: Int[np.ndarray, " batch"] | None = None,
     ) -> "Grams":
-        """Grams of features at hand, one array a tap, for use without a model.
+        """Compute Grams from features in memory, one array for each tap, without a model.
 
-        Rows are cut into minibatches of `sizes` in the order given (one minibatch unless given).
+        Args:
+            features: the arrays.
+            ids: the ids of the images; "0", "1", … unless given.
+            sizes: the number of rows of each minibatch, in order; one minibatch of all rows unless
+                given.
 
         Raises:
-            InputError: there is no array, or arrays, ids and sizes are of different numbers of
+            InputError: there is no array, or arrays, ids and sizes have different numbers of
                 images.
         """
         counts = {len(x) for x in features}
@@ -104,8 +109,10 @@ class Grams:
 
 
 def kept(make: Callable[[Grams], Made]) -> Callable[[Grams], Made]:
-    """A function of Grams whose result is made once and kept as long as the Grams: of many models
-    each is prepared once.
+    """Decorate a function of Grams so that its result is computed once and cached as long as the
+    Grams live.
+
+    So in a comparison of many models each model is prepared only once.
 
     >>> calls = []
     >>> count = kept(lambda grams: calls.append(grams.model))
@@ -130,12 +137,17 @@ def rows(
     why: str,
     make: Callable[[Float64[Tensor, "tap batch n n"]], Float64[Tensor, "tap batch entry"]],
 ) -> Float64[Tensor, "tap batch entry"]:
-    """A vector for each tap and minibatch, made from its Gram without padding; shorter ones are
-    followed by zeros.
+    """Compute a vector for each tap and minibatch from its Gram without padding, and pad the
+    shorter vectors with zeros.
+
+    Args:
+        grams: the Grams.
+        fewest: the smallest number of images in a minibatch for which the measure is defined.
+        why: the start of the error message, with {n} for the number of images.
+        make: computes the vectors from the Grams of all minibatches of one size.
 
     Raises:
-        InputError: a minibatch has fewer images than a measure is defined for; `why` says what is
-            undefined of {n} images.
+        InputError: a minibatch has fewer than `fewest` images.
     """
     made = {tuple(these): make(blocks) for these, blocks in by_size(grams, fewest, why)}
     shape = *grams.blocks.shape[:2], max(part.shape[-1] for part in made.values())
@@ -148,10 +160,16 @@ def rows(
 def by_size(
     grams: Grams, fewest: int, why: str
 ) -> Iterator[tuple[list[int], Float64[Tensor, "tap batch n n"]]]:
-    """The minibatches of each size: which they are, and their Grams without padding, in float64.
+    """Yield the minibatches of each size: their numbers, and their Grams without padding in
+    float64.
+
+    Args:
+        grams: the Grams.
+        fewest: the smallest number of images that is allowed in a minibatch.
+        why: the start of the error message, with {n} for the number of images.
 
     Raises:
-        InputError: as `rows`.
+        InputError: a minibatch has fewer than `fewest` images.
     """
     sizes = grams.sizes.tolist()
     if min(sizes) < fewest:
@@ -163,29 +181,29 @@ def by_size(
 
 
 def spread(grams: Grams) -> Float64[Tensor, "tap batch"]:
-    """The trace of each Gram: the squared distances of the images from their mean, summed."""
+    """Return the trace of each Gram: the summed squared distances of the images from their mean."""
     return grams.blocks.diagonal(dim1=-2, dim2=-1).sum(-1, dtype=torch.float64)
 
 
 def varies(grams: Grams) -> Bool[Tensor, "tap batch"]:
-    """Whether a tap's features vary over the images of each minibatch beyond the rounding of
-    float32."""
+    """Whether each tap's features vary over the images of each single minibatch, by more than the
+    rounding of float32."""
     trace = spread(grams)
     return trace > CONSTANT**2 * (trace + grams.energy)
 
 
 def vary(grams: Grams) -> Bool[Tensor, " tap"]:
-    """Whether a tap's features vary over images, all minibatches taken together."""
+    """Whether each tap's features vary over all images, with all minibatches taken together."""
     trace = spread(grams).sum(1)
     return trace > CONSTANT**2 * (trace + grams.energy.sum(1))
 
 
 def distances(blocks: Float64[Tensor, "*batch n n"]) -> Float64[Tensor, "*batch n n"]:
-    """Squared Euclidean distances K_ii + K_jj − 2K_ij over their largest, in whole steps of 4e-6,
-    the rounding of float32.
+    """Return the squared Euclidean distances K_ii + K_jj − 2K_ij between images, divided by the
+    largest and counted in steps of `CONSTANT` (4e-6, the rounding of float32).
 
-    In such steps two distances that are equal but for rounding are equal, so that ties are ties.
-    Zero where all are.
+    The counts are whole numbers, from 0 to 250,000, so that two distances that differ by rounding
+    only are equal, and ties are ties. All are 0 where all distances are 0.
 
     >>> x = torch.tensor([[0.0], [1.0], [2.0]]).double()
     >>> (distances(x @ x.T) * CONSTANT).round(decimals=9).tolist()  # 0, 1 and 4 over 4
@@ -200,15 +218,15 @@ def distances(blocks: Float64[Tensor, "*batch n n"]) -> Float64[Tensor, "*batch 
 def where(
     value: Float64[np.ndarray, "tap_a tap_b"], a: Bool[Tensor, " tap_a"], b: Bool[Tensor, " tap_b"]
 ) -> Float64[np.ndarray, "tap_a tap_b"]:
-    """The values where both taps are defined, and nan elsewhere."""
+    """Return the values where both taps are defined, and nan elsewhere."""
     return np.where((a[:, None] & b[None, :]).numpy(), value, np.nan)
 
 
 def mean_product(
     a: Float64[Tensor, "tap_a batch entry"], b: Float64[Tensor, "tap_b batch entry"]
 ) -> Float64[np.ndarray, "tap_a tap_b"]:
-    """The inner product of vectors of the same minibatch, for all pairs of taps, as the mean over
-    minibatches; nan for a nan.
+    """Return the inner products of the two vectors of each minibatch, averaged over minibatches,
+    for all pairs of taps; nan where an entry is nan.
 
     >>> a = torch.tensor([[[1.0, 0.0], [0.5, 0.75]]]).double()
     >>> b = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]).double()
@@ -219,10 +237,11 @@ def mean_product(
 
 
 def require_same_images(a: Grams, b: Grams) -> None:
-    """Refuse Grams that are not of the same images in the same minibatches.
+    """Refuse two Grams that are not of the same images in the same minibatches.
 
     Raises:
-        InputError: what differs, with the first id; or one of them is no Grams.
+        InputError: the images or the minibatches differ (the message names the first id that does),
+            or an argument is no `Grams`.
     """
     for side in (a, b):
         require_type(side, Grams, "Grams of a model", "give what sslens.grams returns")

@@ -18,8 +18,8 @@ from sslens.models.taps import Tap
 def tapped(
     model: Backbone, taps: Sequence[Tap], visit: Callable[[Tap, Tensor], None]
 ) -> Iterator[None]:
-    """Within the block, `visit` is called with the output of each tap as it is computed; the hooks
-    are gone after it."""
+    """Call `visit` with the output of each tap as it is computed, within the block; the hooks are
+    removed at the end of the block."""
     handles = []
     try:
         for tap in taps:
@@ -39,11 +39,11 @@ def activations(
     x: Float[Tensor, "image channel height width"],
     taps: Sequence[str] | None = None,
 ) -> dict[str, Float[Tensor, "image ..."]]:
-    """The outputs of the taps for a batch that is already transformed, by tap name in the order of
-    computation.
+    """Return the outputs of the taps for one transformed batch of images, by tap name in the order
+    of computation.
 
     Raises:
-        InputError: a name is not a tap of the model, or `x` is no batch of images.
+        InputError: a name is not a tap of the model, or `x` is not a batch of images.
 
     >>> import sslens
     >>> model = sslens.load("random:vit_nano_patch8_32")

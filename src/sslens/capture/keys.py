@@ -1,4 +1,4 @@
-"""What a pass is asked for, and the key by which the store finds its results again."""
+"""The request of a pass, and the key by which the store finds the pass' results again."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,10 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 def require_model(model: object) -> None:
-    """Refuse what is no model, such as a model's name.
+    """Refuse an argument that is not a model, such as a model's name.
 
     Raises:
-        InputError: it is no Backbone.
+        InputError: the argument is not a Backbone.
     """
     require_type(model, Backbone, "model", "give what sslens.load or sslens.wrap returns")
 
@@ -31,8 +31,8 @@ class PassRequest:
 
     Attributes:
         plan: the minibatches.
-        taps: whose outputs are read, in the order of computation.
-        precision: of the forward pass, "float32", "bfloat16" or "float16".
+        taps: the taps to read, in the order of computation.
+        precision: the precision of the forward pass, "float32", "bfloat16" or "float16".
     """
 
     model: Backbone
@@ -50,7 +50,8 @@ class PassRequest:
         taps: Sequence[str] | None,
         precision: str,
     ) -> "PassRequest":
-        """A pass over minibatches of 32 drawn with seed 0 and at all taps, unless given.
+        """Make the request of a pass; minibatches are of 32 images, drawn with seed 0, and all taps
+        are read, unless given.
 
         Raises:
             InputError: unknown taps or precision, a plan that is not of these images, or an
@@ -69,7 +70,8 @@ class PassRequest:
 
     @functools.cached_property
     def seen(self) -> Mapping[str, Any]:
-        """What decides the outputs of the model, whatever is made of them: plain JSON values."""
+        """What decides the outputs of the model in this pass, as plain JSON values: the weights,
+        the transform, the images and the precision."""
         return {
             "weights": self.model.digest,
             "transform": self.model.transform.spec(),
@@ -78,7 +80,14 @@ class PassRequest:
         }
 
     def key(self, kind: str, version: int, settings: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Everything that decides what a reducer makes of this pass."""
+        """Return everything that decides the result of a reducer in this pass, as plain JSON
+        values.
+
+        Args:
+            kind: the kind of reducer.
+            version: the version of the reducer's computation.
+            settings: the reducer's settings.
+        """
         return {
             "reducer": kind,
             "version": version,

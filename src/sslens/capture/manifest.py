@@ -1,4 +1,4 @@
-"""What a folder of stored features says of itself.
+"""The manifest of a folder of stored features.
 
 A folder of stored features has
 
@@ -8,8 +8,8 @@ A folder of stored features has
 - `shard-00000.safetensors`, …: the rows of so many images each, one tensor `TAP/POOLING [image
   dim]` after the other.
 
-So one tap and pooling of all images is one run of bytes a shard, and all taps and poolings of some
-images lie in one file.
+So in each shard the features of one tap and pooling are contiguous bytes, and all features of an
+image are in one file.
 """
 
 import json
@@ -36,7 +36,7 @@ FORMAT = 1
 
 
 def column_of(name: str) -> Column:
-    """The tap and pooling of a tensor's name.
+    """Return the tap and pooling that a tensor's name says.
 
     >>> column_of("blocks.11/cls")
     ('blocks.11', 'cls')
@@ -47,14 +47,19 @@ def column_of(name: str) -> Column:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a folder of stored features says of itself.
+    """The description of a folder of stored features.
 
     Attributes:
-        model: its name, source, digest of the weights, and what is known of it.
-        images: their name and number, the digest of their contents, and that of their ids in the
-            order of the rows.
-        columns: tap, pooling and width.
-        shard: images in a shard.
+        model: the model's name, source, digest of the weights, and what is known of it.
+        transform: how the images were prepared.
+        precision: of the forward pass.
+        images: the images' name and number, the digest of their contents, and the digest of their
+            ids in the order of the rows.
+        classes: the names of the classes.
+        taps: the taps in the order of computation.
+        columns: the width of each tap and pooling.
+        dtype: "float16" or "float32".
+        shard: the number of images in a shard.
     """
 
     model: Mapping[str, Any]
@@ -69,7 +74,7 @@ class Manifest:
 
     @property
     def key(self) -> Mapping[str, Any]:
-        """What decided the features."""
+        """Everything that decided the features, as plain JSON values."""
         return {
             "weights": self.model["digest"],
             "transform": dict(self.transform),
@@ -83,20 +88,20 @@ class Manifest:
 
     @property
     def count(self) -> int:
-        """Of shards."""
+        """Number of shards."""
         return int(-(-self.images["count"] // self.shard))
 
     @property
     def row_bytes(self) -> int:
-        """Of one image."""
+        """Bytes of one image's features."""
         return sum(self.columns.values()) * DTYPES[self.dtype].itemsize
 
     def rows(self, number: int) -> range:
-        """Of a shard."""
+        """Return the rows that a shard holds."""
         return range(number * self.shard, min((number + 1) * self.shard, self.images["count"]))
 
     def json(self) -> str:
-        """As the file has it."""
+        """Return the text of the manifest's file."""
         taps = {tap.name: [tap.kind, tap.depth] for tap in self.taps}
         columns = [[*column, width] for column, width in self.columns.items()]
         value = {"format": FORMAT, **vars(self), "taps": taps, "columns": columns}
@@ -104,10 +109,10 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
-        """That of a folder.
+        """Read the manifest of a folder.
 
         Raises:
-            InputError: it has none, or one that is damaged or of a newer format.
+            InputError: the folder has no manifest, or one that is damaged or of a newer format.
         """
         try:
             value = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -141,7 +146,7 @@ def is_features(path: Path) -> bool:
 
 
 def shard_path(folder: Path, number: int) -> Path:
-    """The file of a shard.
+    """Return the path of a shard's file.
 
     >>> shard_path(Path("features"), 7).name
     'shard-00007.safetensors'
@@ -150,8 +155,8 @@ def shard_path(folder: Path, number: int) -> Path:
 
 
 def places(folder: Path, manifest: Manifest, number: int) -> dict[Column, int] | None:
-    """Where each column begins in the file of a shard; None where the file is cut off, or not of
-    these features.
+    """Find the byte at which each column begins in the file of a shard; None where the file is cut
+    off or holds other features.
 
     Raises:
         FileNotFoundError: the shard is not there.
@@ -176,10 +181,10 @@ def places(folder: Path, manifest: Manifest, number: int) -> dict[Column, int] |
 def read_images(
     folder: Path, manifest: Manifest
 ) -> tuple[tuple[str, ...], Int64[np.ndarray, " image"] | None]:
-    """The ids in the order of the rows, and the classes if there are any.
+    """Read the ids in the order of the rows, and the classes if the file has any.
 
     Raises:
-        InputError: the file cannot be read, or holds other images than the manifest tells of.
+        InputError: the file cannot be read, or holds other images than the manifest says.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file

@@ -49,22 +49,23 @@ def collect(
     decoded: Decoded | None = None,
     progress: Progress | None = None,
 ) -> list[Noun]:
-    """What the reducers make of a model over images: from the store, and what the store lacks in
-    one pass.
+    """Return the results of reducers for a model over images; results that the store lacks are
+    computed in one pass.
 
-    Grams are found by all that decides them, the minibatches among it. Features are found
-    whichever minibatches they were made in, and come in the order of the plan. Where
-    torch.distributed is running, its processes share the minibatches, need a store that all of them
-    see, and each return the whole, the same as one process alone would.
+    Stored Grams are found only if they were computed with the same minibatches. Stored features are
+    found whatever their minibatches were, and are returned in the order of the plan. Where
+    torch.distributed is running, its processes share the minibatches and need a store that all of
+    them see; each process returns the whole result, the same as one process alone would.
 
     Args:
         plan: the minibatches; of 32 images, drawn from the ids with seed 0, unless given.
-        taps: names; all unless given.
+        taps: the names of the taps; all unless given.
         store: where results are looked up and kept; none unless given.
-        device: as torch names it, or "auto".
+        device: the name of a torch device, or "auto".
         precision: "float32", or "bfloat16" or "float16" for the forward pass under autocast (Grams
             and features stay float32).
-        decoded: the images as this model's transform crops them, shared with other models.
+        decoded: the images, resized and cropped as this model's transform does it, to share them
+            with other models.
         progress: called with images done and images in all.
 
     Raises:
@@ -98,10 +99,10 @@ def find_missing(
     taps: Sequence[str] | None = None,
     precision: str = "float32",
 ) -> tuple[bool, ...]:
-    """Whether the store lacks the result of each reducer, so that `collect` would run a pass.
+    """Tell for each reducer whether the store lacks its result, so that `collect` would run a pass.
 
     Raises:
-        InputError: as `collect`.
+        InputError: for the same reasons as `collect`.
     """
     request = PassRequest.of(model, images, plan, taps, precision)
     return tuple(
@@ -117,8 +118,19 @@ def run_pass(
     progress: Progress | None,
     decoded: Decoded | None = None,
 ) -> None:
-    """Run the model over the minibatches that any accumulator needs, each of which is given the
-    outputs of its taps."""
+    """Run the model over all minibatches that at least one accumulator needs, and give each
+    accumulator the outputs of its taps.
+
+    Args:
+        request: the pass.
+        jobs: the accumulators, each with its taps.
+        device: the name of a torch device, or "auto".
+        progress: called with images done and images in all.
+        decoded: the images as the model's transform crops them.
+
+    Raises:
+        InputError: the forward pass never calls the module of a tap.
+    """
     model, plan = request.model, request.plan
     readers = [({tap.name for tap in taps}, accumulator.add) for taps, accumulator in jobs]
     union = [tap for tap in model.taps.values() if any(tap.name in names for names, _ in readers)]
@@ -202,7 +214,11 @@ def _threads(count: int) -> Iterator[ThreadPoolExecutor | None]:
 
 
 def grams(model: Backbone, images: ImageSet, *, tokens: str = "all", **options: Any) -> Grams:
-    """The Grams of a model over images; options as `collect` has them.
+    """Compute the Grams of a model over images, or read them from the store.
+
+    Args:
+        tokens: which tokens' features are compared, "all", "cls" or "patch".
+        options: as the keyword arguments of `collect`.
 
     >>> import sslens
     >>> model, images = sslens.load("random:vit_nano_patch8_32"), sslens.open_images("scenes:0:40")
@@ -222,10 +238,12 @@ def grams(model: Backbone, images: ImageSet, *, tokens: str = "all", **options: 
 def features(
     model: Backbone, images: ImageSet, *, taps: Sequence[str] | None = None, **options: Any
 ) -> Features:
-    """The pooled features of a model over images; options as `collect` has them.
+    """Compute the pooled features of a model over images, or read them from the store.
 
     Args:
-        taps: names; the outputs of all blocks, the final norm and raw pixels unless given.
+        taps: the names of the taps; the outputs of all blocks, the final norm and raw pixels unless
+            given.
+        options: as the keyword arguments of `collect`.
 
     >>> import sslens
     >>> model, images = sslens.load("random:vit_nano_patch8_32"), sslens.open_images("scenes:0:8")

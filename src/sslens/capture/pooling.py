@@ -7,8 +7,15 @@ from torch import Tensor
 def choose_tokens(
     output: Float[Tensor, "image ..."], prefix: int | None, tokens: str
 ) -> Tensor | None:
-    """All tokens, the CLS token or the patch tokens of a tap's output; None where the output has no
-    such tokens."""
+    """Return all tokens, the CLS token or the patch tokens of a tap's output; None where the output
+    has no such tokens.
+
+    Args:
+        output: the output of a tap.
+        prefix: the number of tokens before the patches; None where outputs are not tokens or there
+            is no CLS.
+        tokens: "all", "cls" or "patch".
+    """
     if tokens == "all":
         return output
     if output.ndim != 3 or not prefix:
@@ -19,8 +26,10 @@ def choose_tokens(
 def pooled(
     output: Float[Tensor, "image ..."], prefix: int | None
 ) -> dict[str, Float[Tensor, "image dim"]]:
-    """A tap's output as vectors, by pooling: "cls", "mean" (of all tokens, or places of a map),
-    "patch" (mean of the patch tokens), or "flat".
+    """Pool a tap's output into one vector for each image, by every pooling that the output has.
+
+    The poolings are "cls", "mean" (of all tokens, or of all places of a map), "patch" (the mean of
+    the patch tokens), and "flat" (other outputs, flattened).
 
     >>> import torch
     >>> {k: v.tolist() for k, v in pooled(torch.tensor([[[1.0], [3.0], [8.0]]]), prefix=1).items()}

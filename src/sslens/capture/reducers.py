@@ -1,9 +1,10 @@
-"""What a pass makes of the outputs of the taps, one minibatch at a time.
+"""Reducers and accumulators: how a pass turns the outputs of taps into results, one minibatch at a
+time.
 
-A reducer says what is wanted: `GramReducer` the mean-centred n × n Gram of each minibatch,
-`WideGramReducer` the Grams of several minibatches joined, `FeatureReducer` pooled vectors. It
-looks its result up in the store, or starts an accumulator, which takes what the taps put out and
-keeps the result.
+A reducer says which result is wanted: `GramReducer` the mean-centred n × n Gram of each minibatch,
+`WideGramReducer` the Grams of several minibatches joined, `FeatureReducer` pooled vectors. It looks
+for the result in the store. If the result is not there, the reducer starts an accumulator, which
+takes the taps' outputs and keeps the result.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,39 +22,40 @@ Noun = TypeVar("Noun", covariant=True)
 
 @runtime_checkable
 class Accumulator(Protocol[Noun]):
-    """Takes the outputs of the taps, one minibatch at a time, and makes the result of them."""
+    """Takes the outputs of taps, one minibatch at a time, and computes a result from them."""
 
     @property
     def minibatches(self) -> Sequence[int]:
-        """The numbers of the minibatches that it needs, rising."""
+        """The numbers of the minibatches that the accumulator needs, in rising order."""
         ...
 
     @property
     def together(self) -> int:
-        """How many consecutive minibatches one process must see: 1, but where they are joined."""
+        """How many consecutive minibatches must go to the same process: 1, except for joined
+        minibatches."""
         ...
 
     def add(self, tap: Tap, output: Tensor, batch: int) -> None:
-        """Take a tap's output on the minibatch of a number; called in rising order."""
+        """Take a tap's output on minibatch number `batch`; the numbers rise from call to call."""
         ...
 
     def finish(self) -> Noun:
-        """The result over all processes, which is now in the store if there is one."""
+        """Return the result over all processes, after writing it to the store if there is one."""
         ...
 
 
 @runtime_checkable
 class Reducer(Protocol[Noun]):
-    """What is wanted of a pass: Grams or Features."""
+    """Says which result is wanted from a pass: Grams or Features."""
 
     kind: ClassVar[str]
 
     def settings(self) -> Mapping[str, Any]:
-        """What decides the result beside the pass: plain JSON values."""
+        """The settings that decide the result, besides the pass itself, as plain JSON values."""
         ...
 
     def taps(self, model: Backbone, taps: Sequence[Tap]) -> tuple[Tap, ...]:
-        """Those of the taps that this reducer can read."""
+        """Return those of the taps that this reducer reads."""
         ...
 
     def has(self, request: PassRequest, store: Store) -> bool:
@@ -61,9 +63,9 @@ class Reducer(Protocol[Noun]):
         ...
 
     def find(self, request: PassRequest, store: Store) -> Noun | None:
-        """The result, if the store has it."""
+        """Return the result, or None where the store lacks it."""
         ...
 
     def start(self, request: PassRequest, store: Store | None) -> Accumulator[Noun]:
-        """Begin a pass, the result of which is kept in the store if there is one."""
+        """Begin a pass; its result is kept in the store if there is one."""
         ...

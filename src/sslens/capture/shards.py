@@ -46,24 +46,25 @@ def extract(
     store: Store | None = None,
     progress: Progress | None = None,
 ) -> Features:
-    """The features of a model over images, all taps and poolings in one pass, stored in a folder
-    and opened.
+    """Store the features of a model over images in a folder, all taps and poolings in one pass, and
+    open the folder.
 
-    Memory does not grow with the images but for their ids: a shard is held, and written when it is
-    full. What the folder holds already is not computed again, so that the same call goes on where
-    another was killed. The processes of torch.distributed share the shards, and need a folder that
-    all of them see.
+    Memory does not grow with the number of images, except for their ids: one shard is held, and
+    written when it is full. Shards that the folder already holds are not computed again, so that
+    the same call goes on after one that was killed. The processes of torch.distributed share the
+    shards, and need a folder that all of them see.
 
     Args:
-        taps: names; the outputs of all blocks and the final norm unless given.
-        poolings: of "cls", "mean", "patch"; all that a tap has unless given.
+        taps: the names of the taps; the outputs of all blocks and the final norm unless given.
+        poolings: some of "cls", "mean", "patch"; all that a tap has unless given.
         dtype: "float16" (values to 65,504, 11 bits), or "float32".
-        shard: images a file; 2,048 unless given, fewer where a process would be left without one.
-        batch: images a forward pass.
+        shard: the number of images in a file; 2,048 unless given, and fewer where a process would
+            get no file.
+        batch: the number of images in a forward pass.
         precision: of the forward pass, "float32", "bfloat16" or "float16".
-        store: where `collect` has kept features, of which the folder's are made without a pass if
-            they are there; none unless given.
-        progress: called with images done and images in all, of this process.
+        store: a store in which `collect` may have kept the same features; if so, they are copied
+            without a pass. None unless given.
+        progress: called with the images done and all images of this process.
 
     Raises:
         InputError: an unknown tap or pooling; a folder with features of another model, other
@@ -115,8 +116,13 @@ def fill(
     store: Store | None = None,
     progress: Progress | None = None,
 ) -> Features:
-    """What `extract` does once it is known what is wanted (`describe`) and missing
-    (`require_folder`)."""
+    """Compute the missing shards of a folder, and open the folder: the second half of `extract`.
+
+    Args:
+        wanted: the folder's manifest, from `describe`.
+        missing: the numbers of the missing shards, from `require_folder`.
+        batch, device, store, progress: as for `extract`.
+    """
     wait_for_all()  # all have seen what was there before
     if this_process()[0] == 0:
         begin_folder(folder, wanted, images.ids, images)
@@ -179,10 +185,11 @@ def describe(
     precision: str = "float32",
     folder: Path | None = None,
 ) -> Manifest:
-    """What `extract` would store, found by one forward pass of an empty image.
+    """Return the manifest of the folder that `extract` would write, found by one forward pass of an
+    empty image; the arguments are as for `extract`.
 
     Raises:
-        InputError: an unknown tap, pooling or number type, or a shard of no image.
+        InputError: an unknown tap, pooling or number type, or a shard of fewer than 1 image.
 
     >>> import sslens
     >>> model, images = sslens.load("random:vit_nano_patch8_32"), sslens.open_images("scenes:0:8")
@@ -215,10 +222,12 @@ def describe(
 
 
 def require_folder(folder: Path, wanted: Manifest) -> list[int]:
-    """The shards that a folder lacks, those that are cut off or damaged among them.
+    """List the numbers of the shards that a folder lacks, including those that are cut off or
+    damaged.
 
     Raises:
-        InputError: it holds other features, or the disk has too little room for what is missing.
+        InputError: the folder holds other features, or the disk has too little room for the missing
+            shards.
 
     Warns:
         Doubt: a shard is there and cannot be used.

@@ -1,5 +1,5 @@
-"""A pass that several processes share, as torchrun starts them; alone, each function is its
-identity."""
+"""The sharing of a pass by several processes, as torchrun starts them; in one process each function
+returns its argument."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def this_process() -> tuple[int, int]:
-    """This process's number, and how many there are."""
+    """Return the number of this process, and the number of processes."""
     return (
         (dist.get_rank(), dist.get_world_size())
         if dist.is_available() and dist.is_initialized()
@@ -18,13 +18,13 @@ def this_process() -> tuple[int, int]:
 
 
 def wait_for_all() -> None:
-    """Wait until all processes have come here."""
+    """Wait until all processes have called this."""
     if this_process()[1] > 1:
         dist.barrier()
 
 
 def gather(value: Any) -> list[Any]:
-    """The value of each process, in all of them."""
+    """Return the values of all processes, in order of rank, in every process."""
     count = this_process()[1]
     if count == 1:
         return [value]
@@ -34,8 +34,10 @@ def gather(value: Any) -> list[Any]:
 
 
 def share(numbers: Sequence[int], together: int) -> list[int]:
-    """The minibatches of these numbers that this process takes, of which so many consecutive ones
-    stay with one process.
+    """Return those of the minibatches that this process computes.
+
+    Groups of `together` consecutive minibatches go to one process, and the groups go to the
+    processes in turn.
 
     >>> share([0, 1, 2, 3], together=2)
     [0, 1, 2, 3]
@@ -46,7 +48,7 @@ def share(numbers: Sequence[int], together: int) -> list[int]:
 
 
 def sum_over_processes(part: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The sum over processes of tensors that are zero where a process saw nothing."""
+    """Return the sums over processes of tensors that are zero where a process saw nothing."""
     parts = gather(dict(part))
     if len(parts) == 1:
         return dict(part)

@@ -1,4 +1,4 @@
-"""Where rows of features are read from: memory, the shards of a folder, or several of these in
+"""Sources of feature rows: memory, the shards of a folder, or several of these with their rows in
 another order."""
 
 from collections import OrderedDict
@@ -20,43 +20,49 @@ WINDOW = 2**28
 
 @runtime_checkable
 class Source(Protocol):
-    """Rows of features, by tap and pooling."""
+    """Gives rows of features, by tap and pooling."""
 
     def read(self, column: Column, rows: Rows) -> Tensor:
-        """Some rows of a column; a slice has a step of 1."""
+        """Read some rows of a column; a slice must have a step of 1."""
         ...
 
     def windows(
         self, rows: Int64[np.ndarray, " row"], generator: np.random.Generator, row_bytes: int
     ) -> Int64[np.ndarray, " row"]:
-        """The place of each row's window when windows are visited in random order.
+        """Return the window of each row, where windows are numbered in the random order of reading.
 
-        A window is so many files as make 256 MB, whose rows are shuffled with each other.
+        A window is so many files as make 256 MB; the rows within a window are shuffled with each
+        other.
+
+        Args:
+            rows: the rows.
+            generator: decides the order of the files.
+            row_bytes: the bytes that are read for one row.
         """
         ...
 
 
 @final
 class InMemory:
-    """Columns as tensors."""
+    """Rows of tensors in memory."""
 
     def __init__(self, columns: Mapping[Column, Tensor]) -> None:
         self.columns = columns
 
     def read(self, column: Column, rows: Rows) -> Tensor:
-        """Some rows of a column, a view of them where they are consecutive."""
+        """Read some rows of a column; the result of a slice is a view."""
         return self.columns[column][rows if isinstance(rows, slice) else torch.from_numpy(rows)]
 
     def windows(
         self, rows: Int64[np.ndarray, " row"], generator: np.random.Generator, row_bytes: int
     ) -> Int64[np.ndarray, " row"]:
-        """All rows are in one window."""
+        """Return 0 for every row: all rows are in one window."""
         return np.zeros(len(rows), np.int64)
 
 
 @final
 class InShards:
-    """The shards of a folder as maps of their files, of which so many are kept as make 256 MB."""
+    """Rows of the shards of a folder, memory-mapped; at most 256 MB of shards stay mapped."""
 
     def __init__(
         self, folder: Path, manifest: Manifest, starts: Sequence[Mapping[Column, int]]
@@ -66,7 +72,7 @@ class InShards:
         self._room = max(1, WINDOW // (manifest.row_bytes * manifest.shard))
 
     def read(self, column: Column, rows: Rows) -> Tensor:
-        """Some rows of a column; consecutive rows of one shard are not copied."""
+        """Read some rows of a column; consecutive rows of one shard are not copied."""
         shard, width = self.manifest.shard, self.manifest.columns[column]
         if isinstance(rows, slice):
             start, stop = rows.start, rows.stop
@@ -89,7 +95,8 @@ class InShards:
     def windows(
         self, rows: Int64[np.ndarray, " row"], generator: np.random.Generator, row_bytes: int
     ) -> Int64[np.ndarray, " row"]:
-        """Shards in a random order, so many a window as make 256 MB."""
+        """Return the window of each row; shards are put in a random order, and windows are groups
+        of them of 256 MB."""
         places = generator.permutation(self.manifest.count)[rows // self.manifest.shard]
         return places // max(1, WINDOW // (row_bytes * self.manifest.shard))
 
@@ -115,8 +122,10 @@ class InShards:
 
 @final
 class Joined:
-    """Columns from several sources, each with the row at which it has each image; None where the
-    order is its own."""
+    """Rows from several sources, one source for each column.
+
+    Each source comes with its row of each image, or with None where its rows are already in order.
+    """
 
     def __init__(
         self, parts: Mapping[Column, tuple[Source, Int64[np.ndarray, " image"] | None]]
@@ -124,13 +133,13 @@ class Joined:
         self.parts = parts
 
     def read(self, column: Column, rows: Rows) -> Tensor:
-        """Some rows of a column."""
+        """Read some rows of a column from its source."""
         source, row = self.parts[column]
         return source.read(column, rows if row is None else row[rows])
 
     def windows(
         self, rows: Int64[np.ndarray, " row"], generator: np.random.Generator, row_bytes: int
     ) -> Int64[np.ndarray, " row"]:
-        """Windows of the source of the first column."""
+        """Return the windows of the first column's source."""
         source, row = next(iter(self.parts.values()))
         return source.windows(rows if row is None else row[rows], generator, row_bytes)

@@ -1,4 +1,4 @@
-"""Features of minibatches written to the shards of a folder as they come."""
+"""Writing the features of minibatches to the shards of a folder in the course of a pass."""
 
 import json
 import math
@@ -33,8 +33,14 @@ LARGEST, SMALLEST = 65504.0, 2.0**-13
 
 
 def begin_folder(folder: Path, wanted: Manifest, ids: Sequence[str], images: ImageSet) -> None:
-    """Write what says what the shards will be, unless it is there: the manifest, and the ids (which
-    may be in another order than those of the set) with their classes."""
+    """Write the manifest and the ids with their classes, unless the folder already has them.
+
+    Args:
+        folder: the folder.
+        wanted: the manifest.
+        ids: the ids in the order of the rows, which may differ from the order of the set.
+        images: the set, which has the classes.
+    """
     if is_features(folder) and (folder / IMAGES).is_file():
         return
     packed = zlib.compress(json.dumps(ids).encode())
@@ -47,7 +53,8 @@ def begin_folder(folder: Path, wanted: Manifest, ids: Sequence[str], images: Ima
 
 
 def minibatches_a_shard(plan: Plan, shard: int) -> int:
-    """How many minibatches fill a shard; all of them where their ends are not those of shards.
+    """Return how many minibatches fill a shard, or the number of all minibatches where the ends of
+    shards do not coincide with ends of minibatches.
 
     The last minibatch may be larger than the others, and reach into a shard of its own.
 
@@ -63,14 +70,16 @@ def minibatches_a_shard(plan: Plan, shard: int) -> int:
 
 @final
 class ShardWriter:
-    """Writes the features of minibatches to the shards of a folder, and refuses what is not finite
-    or cannot be held by the folder's number type.
+    """Writes the features of minibatches to the shards of a folder; one shard is held in memory,
+    and written when it is full.
 
-    A buffer of one shard is held, and written when it is full.
+    Features that are not finite, or that the folder's number type cannot hold, are refused.
 
     Args:
-        plan: minibatches, the images of which are the folder's rows, in this order.
-        missing: numbers of the shards to write.
+        folder: the folder.
+        wanted: the manifest.
+        plan: the minibatches; their images are the rows of the folder, in this order.
+        missing: the numbers of the shards to write.
     """
 
     def __init__(
@@ -95,11 +104,12 @@ class ShardWriter:
         self._highest: dict[Column, float] = dict.fromkeys(self.columns, 0.0)
 
     def rows(self, batch: int) -> range:
-        """The rows of a minibatch."""
+        """Return the rows of a minibatch."""
         return range(self._starts[batch], self._starts[batch + 1])
 
     def put(self, column: Column, vectors: Float[Tensor, "image _"], batch: int) -> None:
-        """Take a column of a minibatch; minibatches come in rising order, each with all columns."""
+        """Take one column of a minibatch; minibatches come in rising order, each with all
+        columns."""
         if batch != self._now:
             self._end_minibatch(batch)
         if column not in self._held:
@@ -112,7 +122,7 @@ class ShardWriter:
         self._peaks[column] = vectors.abs().amax()
 
     def close(self) -> None:
-        """Write what is held."""
+        """Write the shard that is still held."""
         self._end_minibatch(None)
 
     def _shards(self, group: int) -> range:

@@ -5,17 +5,17 @@ A file `measures/NAME.py` has
 
 - `TITLE`, what a reader sees; `RANGE`, the lowest and highest value, the highest being the value of
   a model with itself;
-- `INVARIANCES`: what may be done to the features of one model without changing the value, of
+- `INVARIANCES`: the changes of one model's features that leave the value as it is, of
   "orthogonal", "isotropic scaling", "translation", "monotone in distance" and "invertible linear":
-  all that it has, and no other;
+  all that hold, and no other;
 - `compute(a, b) -> values [tap_a, tap_b]`, or `compute(a, b, pixels)` where the measure also needs
   what the images themselves have in common: Grams of the raw pixels, one tap, over the same images
   and minibatches. Values are nan where the measure is undefined, and Grams of other images or
   minibatches are an error.
 
-Whoever calls a measure by its name calls `measure`, which gives the pixels to those that ask for
-them. Minibatch CKA (`cka`) is the papers' measure; `sslens.statistics` says what in it is due to
-chance, and how sure it is.
+To call a measure by its name, call `measure`, which hands the pixels to measures that need them.
+Minibatch CKA (`cka`) is the papers' measure; `sslens.statistics` computes its value under chance
+and its confidence interval.
 """
 
 import inspect
@@ -39,12 +39,13 @@ PARAMETERS = (("a", "b"), ("a", "b", "pixels"))
 def measure(
     name: str, a: Grams, b: Grams, pixels: Grams | None = None
 ) -> Float64[np.ndarray, "tap_a tap_b"]:
-    """The values of a measure for all pairs of taps of two models.
+    """Compute a measure for all pairs of taps of two models.
 
     Args:
-        name: of the measure, such as "cka".
-        pixels: Grams of the raw pixels (`sslens.grams(sslens.load("pixels"), …)`), which only some
-            measures need.
+        name: the measure's name, such as "cka".
+        a, b: the Grams of the two models, over the same images and minibatches.
+        pixels: the Grams of the raw pixels (`sslens.grams(sslens.load("pixels"), …)`), which only
+            some measures need.
 
     Raises:
         InputError: there is no such measure; its file is not as this folder asks; it needs the
@@ -72,7 +73,7 @@ def measure(
 
 
 def lack(name: str, pixels: Grams | None) -> str | None:
-    """Why a measure cannot be computed, so that it is left out; None where it can.
+    """Return a clause that says why a measure cannot be computed, or None where it can.
 
     Raises:
         InputError: there is no such measure, or its file is not as this folder asks.

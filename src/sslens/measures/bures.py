@@ -28,11 +28,10 @@ NEGATIVE = 1e-2
 
 
 def compute(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
-    """Bures similarity of all pairs of taps; nan where one is the same for all images of a
-    minibatch.
+    """Compute the Bures similarity of all pairs of taps; nan where a tap is the same for all images
+    of a minibatch.
 
-    The singular values of every pair and minibatch have to be found: a thousand times the work of
-    CKA.
+    It finds the singular values of every pair and minibatch: a thousand times the work of CKA.
 
     Raises:
         InputError: the Grams are of other images or other minibatches, a minibatch has under 2
@@ -54,7 +53,7 @@ def fidelity(
     k: Float[Tensor, "*batch n n"],
     l: Float[Tensor, "*batch n n"],  # noqa: E741
 ) -> Float64[Tensor, "*batch"]:
-    """F(K, L), the nuclear norm of XᵀY.
+    """Compute the fidelity F(K, L), the nuclear norm of XᵀY.
 
     >>> k, l = torch.diag(torch.tensor([4.0, 9.0])), torch.diag(torch.tensor([1.0, 4.0]))
     >>> fidelity(k, l).item()  # 2 · 1 + 3 · 2
@@ -67,8 +66,8 @@ def procrustes_distance(
     k: Float[Tensor, "*batch n n"],
     l: Float[Tensor, "*batch n n"],  # noqa: E741
 ) -> Float64[Tensor, "*batch"]:
-    """The distance min_Q ‖X − YQ‖ = √(tr K + tr L − 2F(K, L)) that the best rotation leaves, in the
-    units of the features.
+    """Compute the distance that is left after the best rotation, min_Q ‖X − YQ‖ = √(tr K + tr L −
+    2F(K, L)), in the units of the features.
 
     >>> k, l = torch.diag(torch.tensor([4.0, 9.0])), torch.diag(torch.tensor([1.0, 4.0]))
     >>> round(procrustes_distance(k, l).item(), 12)  # √(13 + 5 − 16)
@@ -81,8 +80,10 @@ def procrustes_distance(
 
 
 def angle(similarity: Float64[np.ndarray, "*cell"]) -> Float64[np.ndarray, "*cell"]:
-    """The angular Procrustes distance arccos(F/√(tr K · tr L)) in radians: of one minibatch a
-    metric (Williams et al., 2021).
+    """Convert a Bures similarity into the angular Procrustes distance arccos(F/√(tr K · tr L)), in
+    radians.
+
+    For a single minibatch it is a metric (Williams et al., 2021).
 
     >>> angle(np.array([1.0, 0.5, 0.0])).round(6).tolist()  # 0, π/3, π/2
     [0.0, 1.047198, 1.570796]
@@ -91,10 +92,12 @@ def angle(similarity: Float64[np.ndarray, "*cell"]) -> Float64[np.ndarray, "*cel
 
 
 def root(gram: Float64[Tensor, "*batch n n"]) -> Float64[Tensor, "*batch n n"]:
-    """X with K = XXᵀ, from the eigenvectors of K, without the eigenvalues that are rounding.
+    """Compute X with K = XXᵀ from the eigenvectors of K, setting eigenvalues that are rounding to
+    0.
 
-    A Gram has none below 0. Rounding spreads those that are 0 to both sides alike, so that what is
-    within twice the distance of the lowest from 0 counts as 0: its square root would not be small.
+    A Gram has no eigenvalue below 0. Rounding spreads its zero eigenvalues evenly to both sides of
+    0, so every eigenvalue that is at most twice as large as the lowest one is negative counts as 0.
+    Without this, the square roots of such eigenvalues would not be small.
 
     Raises:
         InputError: an eigenvalue is below 0 by more than rounding, so that the matrix is no Gram.

@@ -42,7 +42,7 @@ HELD = 2**23
 
 
 def compute(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
-    """The measure as every file here has it: `minibatch_cka`.
+    """Compute minibatch CKA (`minibatch_cka`) under the name that every measure has.
 
     >>> x = torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1], [3, 1]])
     >>> compute(Grams.of_features([x]), Grams.of_features([-2 * x])).round(9).tolist()
@@ -81,7 +81,7 @@ def hsic1(
     k: Float[Tensor, "*batch n n"],
     l: Float[Tensor, "*batch n n"],  # noqa: E741
 ) -> Float64[Tensor, "*batch"]:
-    """The unbiased estimator HSIC_1 of two Grams.
+    """Compute the unbiased estimator HSIC_1 of two Grams.
 
     >>> k = torch.tensor([[9.0, 1, 0, 0], [1, 9, 0, 0], [0, 0, 9, 1], [0, 0, 1, 9]]) * 3
     >>> hsic1(k, k).item()  # tr K̃² = 36, 1ᵀK̃1 = 12, 1ᵀK̃²1 = 36: (36 + 12²/6 − 36) / 4
@@ -93,10 +93,10 @@ def hsic1(
 
 @kept
 def packed(grams: Grams) -> Float64[Tensor, "tap batch pair"]:
-    """Each tap's U-centred Grams over √(n(n − 3)), a row a minibatch: what is above the diagonal,
-    times √2. Kept with the artefact.
+    """Return each tap's U-centred Grams as vectors: the entries above the diagonal, times √2 /
+    √(n(n − 3)), one vector for each minibatch. The result is cached with the Grams.
 
-    The inner product of two rows is HSIC_1 of the two taps on that minibatch.
+    The inner product of two such vectors is HSIC_1 of the two taps on that minibatch.
 
     Raises:
         InputError: a minibatch of under 4 images.
@@ -124,30 +124,30 @@ def _packed(blocks: Float64[Tensor, "tap batch n n"]) -> Float64[Tensor, "tap ba
 
 @kept
 def own(grams: Grams) -> Float64[Tensor, "tap batch"]:
-    """HSIC_1 of each tap with itself on each minibatch."""
+    """Compute HSIC_1 of each tap with itself on each minibatch."""
     return packed(grams).square().sum(-1)
 
 
 def rounding(grams: Grams) -> Float64[Tensor, "tap batch"]:
-    """HSIC_1 of each tap with itself that would be rounding only: images equally far from each
-    other to 4e-6, on each minibatch.
+    """Compute the largest HSIC_1 of a tap with itself that may be due to rounding alone, on each
+    minibatch.
 
-    The centred Gram of such images has the trace t and the norm t/√(n − 1), but nothing is left of
-    it when U-centred.
+    It is the value for images that are equally far from each other to within 4e-6: their centred
+    Gram has the trace t and the norm t/√(n − 1), and nothing but rounding is left after U-centring.
     """
     n = grams.sizes.double()
     return (CONSTANT * spread(grams)) ** 2 / (n * (n - 1) * (n - 3))
 
 
 def defined(grams: Grams) -> Bool[Tensor, " tap"]:
-    """Whether CKA with a tap is defined: its features vary over images, and not all images are
+    """Whether CKA with each tap is defined: its features vary over images, and not all images are
     equally far from each other."""
     return vary(grams) & (own(grams).sum(1) > rounding(grams).sum(1))
 
 
 def minibatch_cka(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
-    """CKA of every tap of one model with every tap of another; nan where a tap is constant and CKA
-    is 0/0.
+    """Compute CKA of every tap of one model with every tap of another; nan where a tap is constant
+    and CKA is 0/0.
 
     Raises:
         InputError: the Grams are of other images or other minibatches.
@@ -174,10 +174,10 @@ def _ratio(
 def all_pairs(
     models: Sequence[Grams],
 ) -> dict[tuple[int, int], Float64[np.ndarray, "tap_a tap_b"]]:
-    """Minibatch CKA of all pairs of many models, each with itself too, by their numbers (i, j) with
-    i ≤ j.
+    """Compute minibatch CKA for all pairs of many models, and of each model with itself.
 
-    The models are laid end to end, so that a few large matrix products compare all of them.
+    The result has a matrix for each pair of model numbers (i, j) with i ≤ j. The models are laid
+    end to end, so that a few large matrix products compare all of them.
 
     Raises:
         InputError: two of them are of other images or other minibatches.
@@ -227,11 +227,15 @@ def _blocks(models: Sequence[Grams]) -> list[range]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Numerators and denominators of minibatch CKA for each minibatch: all that CKA and its
-    interval need.
+    """The numerators and denominators of minibatch CKA for each minibatch, which are enough for CKA
+    and its interval.
 
-    `seen` says which images they are of: two comparisons that both know it are paired only if it is
-    the same.
+    Attributes:
+        cross: HSIC_1 of each pair of taps.
+        own_a, own_b: HSIC_1 of each tap with itself.
+        defined: whether CKA of each pair is defined.
+        seen: identifies the images and minibatches, or None where they are not known. Two
+            comparisons that both know it can be paired only if it is equal.
     """
 
     cross: Float64[Tensor, "tap_a tap_b batch"]
@@ -242,7 +246,12 @@ class Comparison:
 
     @classmethod
     def of(cls, a: Grams, b: Grams) -> "Comparison":
-        """HSIC_1 of all pairs of taps on every minibatch, one matrix product a minibatch."""
+        """Compute HSIC_1 of all pairs of taps on every minibatch, one matrix product for each
+        minibatch.
+
+        Raises:
+            InputError: the Grams are of other images or other minibatches.
+        """
         require_same_images(a, b)
         cross = torch.bmm(packed(a).transpose(0, 1), packed(b).permute(1, 2, 0)).permute(1, 2, 0)
         seen = (a.ids, a.key.get("images"), a.key.get("plan"))
@@ -251,8 +260,11 @@ class Comparison:
     def cka(
         self, weights: Float64[Tensor, " batch"] | None = None
     ) -> Float64[np.ndarray, "tap_a tap_b"]:
-        """CKA with each minibatch counted as often as its weight says (once unless given); nan
-        where undefined."""
+        """Compute CKA from weighted sums over minibatches; nan where CKA is undefined.
+
+        Args:
+            weights: how often each minibatch counts; once unless given.
+        """
         w = torch.ones(self.cross.shape[-1], dtype=torch.float64) if weights is None else weights
         value = (self.cross @ w) / (
             (self.own_a @ w).sqrt()[:, None] * (self.own_b @ w).sqrt()[None, :]
@@ -262,10 +274,10 @@ class Comparison:
     def interval(
         self, *, level: float = 0.95, replicates: int = 1000, seed: int = 0
     ) -> tuple[Float64[np.ndarray, "tap_a tap_b"], Float64[np.ndarray, "tap_a tap_b"]]:
-        """Ends of the bootstrap interval over minibatches, expanded for few of them as
-        `sslens.statistics.bootstrap` says.
+        """Compute the lower and upper ends of the bootstrap interval over minibatches, widened for
+        small numbers of minibatches as `sslens.statistics.bootstrap` says.
 
-        They are nan where CKA is undefined or there is one minibatch only. The same draws serve
+        The ends are nan where CKA is undefined or there is only one minibatch. The same draws serve
         every pair of taps and, with the same seed and number of minibatches, every pair of models.
 
         Raises:
@@ -286,8 +298,8 @@ class Comparison:
 
 
 def constant_taps(grams: Grams) -> list[str]:
-    """The taps that are the same for all images, or hold all images equally far apart, for which
-    CKA is undefined."""
+    """Return the names of the taps for which CKA is undefined: all images have the same features,
+    or all are equally far apart."""
     return [
         tap.name for tap, fine in zip(grams.taps, defined(grams).tolist(), strict=True) if not fine
     ]

@@ -25,8 +25,8 @@ RANGE = (-1.0, 1.0)
 
 
 def compute(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
-    """Debiased CKA of all pairs of taps; nan where one is the same for all images of a minibatch,
-    or holds them equally far apart.
+    """Compute debiased CKA of all pairs of taps; nan where a tap is the same for all images of a
+    minibatch, or holds them equally far apart.
 
     Raises:
         InputError: the Grams are of other images or other minibatches, or a minibatch has under 4

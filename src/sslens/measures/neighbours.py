@@ -1,12 +1,12 @@
-"""Mutual k-nearest neighbours: the share of an image's nearest neighbours in one model that are so
-in the other too.
+"""Mutual k-nearest neighbours: the share of an image's nearest neighbours in one model that are its
+nearest neighbours in the other model too.
 
     value = mean_i mean_j |N_k(j; K_i) ∩ N_k(j; L_i)| / k
 
-over images j of minibatch i, with the k images nearest to j in Euclidean distance, without j itself
-(Huh et al., 2024, who have one large batch and cosine similarity). k is 10, or a quarter of the
-minibatch where that is less. Distances within 4e-6 of the largest from each other, the rounding of
-float32, are a tie, and the image that comes first in the minibatch is nearer.
+over images j of minibatch i. N_k(j) are the k images nearest to j in Euclidean distance, without j
+itself (Huh et al., 2024, who use one large batch and cosine similarity). k is 10, or a quarter of
+the minibatch where that is less. Two distances that differ by less than 4e-6 of the largest, the
+rounding of float32, are a tie: the image that comes first in the minibatch then counts as nearer.
 """
 
 import numpy as np
@@ -33,10 +33,10 @@ K = 10
 
 
 def compute(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
-    """Mutual neighbours of all pairs of taps; nan where one is the same for all images of a
-    minibatch.
+    """Compute the mutual neighbours of all pairs of taps; nan where a tap is the same for all
+    images of a minibatch.
 
-    Unrelated features have not 0 but `chance` of them in common.
+    The value of unrelated features is not 0 but `chance`.
 
     Raises:
         InputError: the Grams are of other images or other minibatches, or a minibatch has under 4
@@ -52,7 +52,7 @@ def compute(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
 
 
 def neighbours(n: int) -> int:
-    """How many neighbours count among n images.
+    """Return k, the number of neighbours that count among n images.
 
     >>> neighbours(32), neighbours(1024)
     (8, 10)
@@ -61,8 +61,10 @@ def neighbours(n: int) -> int:
 
 
 def chance(n: int) -> float:
-    """Mutual neighbours of unrelated features of n images: k of the n − 1 others are drawn on each
-    side, k²/(n − 1) meet.
+    """Return the expected value for unrelated features of n images, k / (n − 1).
+
+    Each model draws k of the n − 1 other images; k²/(n − 1) of them are expected in both draws, a
+    share of k / (n − 1).
 
     >>> chance(33)
     0.25

@@ -4,8 +4,8 @@ distance.
     value = mean_i ρ(d(K_i), d(L_i)),    d(K)_jk = √(K_jj + K_kk − 2K_jk) for j < k
 
 with Spearman's rank correlation ρ, ties sharing their average rank (Kriegeskorte et al., 2008).
-Ranks are those of the squared distances, which are the same. Distances within 4e-6 of the largest
-from each other, the rounding of float32, are a tie.
+Squared distances are ranked, which gives the same ranks. Two distances that differ by less than
+4e-6 of the largest, the rounding of float32, are a tie.
 """
 
 import numpy as np
@@ -31,8 +31,8 @@ RANGE = (-1.0, 1.0)
 
 
 def compute(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
-    """RSA of all pairs of taps; nan where one is the same for all images of a minibatch, or holds
-    them equally far apart.
+    """Compute RSA of all pairs of taps; nan where a tap is the same for all images of a minibatch,
+    or holds them equally far apart.
 
     Raises:
         InputError: the Grams are of other images or other minibatches, or a minibatch has under 3

@@ -1,1 +1,1 @@
-"""What a representation knows: k-NN and probes, as pure functions of features."""
+"""k-NN and probes: what can be read from features, as pure functions of them."""

@@ -38,10 +38,10 @@ Found = tuple[Int64[Tensor, "query k"], Float32[Tensor, "query k"]]
 
 @final
 class Bank:
-    """Rows among which neighbours are looked for.
+    """Rows of features in which the nearest neighbours of queries are searched.
 
-    Equal rows are one row to the matrix product and get one cosine: computed each for itself, they
-    would differ in the last bit on some machines, and a tie would be decided by the library.
+    Equal rows enter the matrix product only once, so that they have equal cosines. Otherwise their
+    cosines would differ in the last bit on some machines, and the library would decide the tie.
 
     >>> bank = Bank(torch.tensor([[0.0, 1.0], [2.0, 0.0], [0.0, 1.0]]))
     >>> rows, cosines = bank.nearest(torch.tensor([[0.0, 3.0], [1.0, 1.0]]), k=2)
@@ -61,8 +61,8 @@ class Bank:
         self.unit = unit.contiguous()
 
     def nearest(self, queries: Float[Tensor, "query dim"], k: int) -> Found:
-        """The k rows with the largest cosine to each query, and the cosines; of equal cosines the
-        lower row comes first."""
+        """Return the k rows with the largest cosine to each query, and these cosines; of equal
+        cosines the lower row comes first."""
         cores = torch.get_num_threads() if self.unit.device.type == "cpu" else 1
         blocks = cores * max(1, math.ceil(len(queries) / (cores * QUERIES)))
         size = max(1, math.ceil(len(queries) / blocks))

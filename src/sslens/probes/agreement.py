@@ -1,10 +1,11 @@
-"""Whether two models say the same of the same images, and are right and wrong on the same ones;
-each with its interval.
+"""Whether two models predict the same classes for the same images, and are right and wrong on the
+same images; each number with replicates for its interval.
 
-Kendall's tau of the rankings of classes (`rank`), F1 of one model's first choice against the
-other's, and error consistency. A number of this kind is not read alone: two models that are nearly
-always right agree whatever they see. Error consistency takes out what two independent models of
-these accuracies would share, tau over "both wrong" looks where being right explains nothing.
+The numbers are Kendall's tau of the rankings of classes (`rank`), F1 of one model's first choice
+against the other's, and error consistency. None of them should be read alone: two models that are
+nearly always right agree whatever they have learnt. Error consistency subtracts the agreement of
+two independent models with these accuracies. Tau over the images on which both models are wrong
+cannot be explained by both being right.
 """
 
 import itertools
@@ -30,21 +31,26 @@ PAIRS = 2000
 
 
 class F1(NamedTuple):
-    """F1 of each class, averaged over the classes that either model predicts, or weighted by how
-    often the first does."""
+    """F1 averaged over classes in two ways.
+
+    Attributes:
+        macro: the mean over the classes that at least one of the models predicts.
+        weighted: the mean weighted by how often the first model predicts the class.
+    """
 
     macro: Float64[np.ndarray, "*draw"]
     weighted: Float64[np.ndarray, "*draw"]
 
 
 def f1(first: Int64[np.ndarray, " image"], second: Int64[np.ndarray, " image"]) -> F1:
-    """F1 of the second model's predicted classes, the first model's taken for the truth.
+    """Compute F1 of the second model's predicted classes, with the first model's taken as the
+    truth.
 
-    Of a class that the first predicts n times, the second m times and both on h images, F1 = 2h /
-    (n + m), which is the same whichever model is first. The papers do not say how they average over
-    classes: the macro mean is over those that either model predicts (a class that none does has no
-    F1), and is the same both ways; the weighted one weighs by n, and is not. (The micro mean is the
-    share of images on which both predict the same.)
+    For a class that the first model predicts n times, the second m times and both on h images, F1 =
+    2h / (n + m), which is the same whichever model is first. The papers do not say how they average
+    over classes. The macro mean is over the classes that at least one model predicts (a class that
+    none predicts has no F1); it is the same both ways. The weighted mean weighs by n, and is not
+    the same both ways. (The micro mean is the share of images for which both predict the same.)
 
     >>> f1(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]))  # class 0: 4/5, class 1: 2/3
     F1(macro=array(0.7333...), weighted=array(0.7666...))
@@ -74,10 +80,10 @@ def error_consistency(
     """Cohen's κ of being right: how much more often two models are right or wrong together than by
     chance.
 
-    κ = (c − e) / (1 − e), c the share of images on which both are right or both wrong, e = p_a p_b
-    + (1 − p_a)(1 − p_b) that of independent models of accuracies p_a and p_b (Geirhos, Meding &
-    Wichmann, 2020, arXiv:2006.16736). 0 is chance; nan where both are right on all images or both
-    wrong on all.
+    κ = (c − e) / (1 − e), where c is the share of images on which both are right or both wrong, and
+    e = p_a p_b + (1 − p_a)(1 − p_b) is the expected share for independent models with accuracies
+    p_a and p_b (Geirhos, Meding & Wichmann, 2020, arXiv:2006.16736). 0 is chance; nan where both
+    are right on all images or both wrong on all.
 
     >>> a = np.array([True] * 6 + [False] * 4)
     >>> b = np.array([True] * 5 + [False] * 4 + [True])
@@ -104,11 +110,11 @@ def _kappa(
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """The bootstrap over images: how often each is drawn, first in the sample itself (once each),
-    then in the replicates.
+    """The bootstrap over images: how often each image counts, first in the sample itself (once
+    each), then in each replicate.
 
-    All statistics of one `Draws` are of the same resamples, so that their differences are paired. A
-    byte an image and replicate.
+    All statistics of one `Draws` use the same resamples, so that their differences are paired. It
+    takes one byte for each image and replicate.
 
     >>> draws = Draws.of(images=5, replicates=3, seed=0)
     >>> draws.counts[0].tolist(), draws.counts.sum(1).tolist()
@@ -120,7 +126,7 @@ class Draws:
 
     @classmethod
     def of(cls, images: int, replicates: int = REPLICATES, seed: int = 0) -> "Draws":
-        """Draw as many images as there are, with replacement, so many times."""
+        """Draw as many images as there are, with replacement, once for each replicate."""
         counts = np.ones((1 + replicates, images), np.uint8)
         rng = np.random.default_rng(seed)
         for row in counts[1:]:
@@ -130,7 +136,7 @@ class Draws:
     def sums(
         self, columns: "Float64[np.ndarray, 'image column'] | scipy.sparse.csr_array[np.float64]"
     ) -> Float64[np.ndarray, "draw column"]:
-        """The sum of each column over the images of each draw."""
+        """Sum each column over the images of each draw."""
         found = np.empty((len(self.counts), columns.shape[1]))
         for start in range(0, len(found), STEP):
             found[start : start + STEP] = np.asarray(
@@ -139,19 +145,19 @@ class Draws:
         return found
 
     def sampled(self, values: Float64[np.ndarray, " draw"]) -> Sampled:
-        """A statistic of each draw as a value with its replicates."""
+        """Turn a statistic of each draw into a value with its replicates."""
         return Sampled(np.array(values[0]), values[1:], self.drawn[0], self.drawn)
 
 
 class Asked(NamedTuple):
-    """One number about two models.
+    """The key of one number about two models.
 
     Attributes:
-        measure: "tau", "tau first" (over the first model's top; the mean of either being first),
-            "f1", "f1 weighted" (likewise), "same" (the share of images of which both say the same
-            class) or "kappa".
-        k: of the top-k; 0 for what looks at the first choice.
-        images: one of `SUBSETS`.
+        measure: "tau"; "tau first" (tau over the top classes of the first model, averaged over
+            which model is first); "f1"; "f1 weighted" (averaged likewise); "same" (the share of
+            images for which both predict the same class); or "kappa".
+        k: the k of the top-k; 0 for measures of the first choice.
+        images: the images over which the number is taken, one of `SUBSETS`.
     """
 
     measure: str
@@ -160,13 +166,13 @@ class Asked(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A number about two models.
+    """One number about two models.
 
     Attributes:
-        sampled: its value with replicates.
-        images: how many it is a mean over.
-        chance: what it would be if the images said nothing, and each model named and ranked the
-            classes as often so as it does.
+        sampled: the value with its replicates.
+        images: the number of images over which the value is a mean.
+        chance: the expected value if both models ignored the images, and predicted and ranked each
+            class as often as they do.
     """
 
     sampled: Sampled
@@ -176,7 +182,8 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """What a model says of labelled images: rankings, first choices, and which of these are right.
+    """A model's predictions for labelled images: rankings, first choices, and which of these are
+    right.
 
     >>> import torch
     >>> Predicted.of(torch.tensor([[0.0, 1.0], [0.0, 1.0]]), np.array([1, 0]), 2).right.tolist()
@@ -191,10 +198,10 @@ class Predicted:
     def of(
         cls, logits: Float[Tensor, "image class"], labels: Int64[np.ndarray, " image"], k: int
     ) -> "Predicted":
-        """Rank the classes, k of them.
+        """Rank the k leading classes of each image.
 
         Raises:
-            InputError: as `Rankings.of`.
+            InputError: k is under 2 or over the number of classes, or a logit is nan.
         """
         rankings = Rankings.of(logits, k)
         first = rankings.top[:, 0].numpy()
@@ -202,14 +209,14 @@ class Predicted:
 
 
 def agreement(a: Predicted, b: Predicted, ks: Sequence[int], draws: Draws) -> dict[Asked, Found]:
-    """All that two models' predictions have in common, with bootstrap replicates over images.
+    """Compute all numbers about two models' predictions, with bootstrap replicates over images.
 
-    What no image is there for (none both wrong, no tau defined) is nan, and so is any replicate of
-    which that is true.
+    A number is nan where no image is left for it (no image that both get wrong, or none with a
+    defined tau), and so is a replicate.
 
     Raises:
-        InputError: the predictions or the draws are of other images, or a k is over what was
-            ranked.
+        InputError: the predictions or the draws are of other images, or a k is above the k of the
+            rankings.
 
     >>> import torch
     >>> logits = torch.tensor([[3.0, 2.0, 1.0], [1.0, 3.0, 2.0], [3.0, 2.0, 1.0]])
@@ -257,15 +264,18 @@ def _taus(a: Predicted, b: Predicted, ks: Sequence[int], draws: Draws) -> dict[A
 
 
 def either_first(a: Rankings, b: Rankings, k: int) -> Float64[np.ndarray, " image"]:
-    """Tau over the top k of the first model, the mean of either being first."""
+    """Compute tau over the top k of the first model, averaged over both choices of the first
+    model."""
     return (tau(a, b, k, "first") + tau(b, a, k, "first")) / 2
 
 
 def mixed_up(
     rows: Int64[np.ndarray, " image"], seed: int
 ) -> tuple[Int64[np.ndarray, " pair"], Int64[np.ndarray, " pair"]]:
-    """Pairs of different images among these, with which two models' rankings are held against each
-    other by chance.
+    """Draw pairs of two different images from `rows`: comparing one model's ranking of one image
+    with the other model's ranking of the other gives the agreement by chance.
+
+    There are no pairs where `rows` has fewer than two images.
 
     >>> one, other = mixed_up(np.array([3, 5]), seed=0)
     >>> alone = mixed_up(np.array([3]), seed=0)

@@ -1,5 +1,5 @@
-"""What a layer knows of the factors that images were generated with: position, size, orientation,
-hue, texture, …."""
+"""Probes of the factors with which images were generated: position, size, orientation, hue,
+texture, …."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,8 +42,8 @@ UNITS = {
 
 
 def kind_of(name: str, values: "pd.Series[Any]") -> Kind:
-    """What a factor is: circular by its name (`CIRCULAR`), else continuous where it is numbers with
-    a fraction.
+    """Return the kind of a factor: "circular" by its name (`CIRCULAR`), "continuous" where its
+    values are numbers with a fraction, else "categorical".
 
     >>> import pandas as pd
     >>> number, name = pd.Series([1.5]), pd.Series(["left"])
@@ -63,17 +63,26 @@ def decode(
     *,
     seed: int = 0,
 ) -> "pd.DataFrame":
-    """How well each factor is read from features by a ridge probe: a row a factor, columns as in
-    `UNITS`.
+    """Measure how well each factor is read from features by a ridge probe.
 
     All factors are targets of one regression (`ridge`): a number as it is, an angle as its sine and
-    cosine, a kind as its classes; each takes the penalty with which the left-out training images
-    come off best. R² is 1 − Σ(y − ŷ)² / Σ(y − ȳ)² over test images, for an angle over both of its
-    parts.
+    cosine, a category as one target for each class. Each factor takes the penalty with which the
+    left-out predictions on the training images are best. R² is 1 − Σ(y − ŷ)² / Σ(y − ȳ)² over test
+    images, for an angle over both sine and cosine.
+
+    Args:
+        features: of the training images.
+        factors: a row for each training image, a column for each factor.
+        test_features: of the test images.
+        test_factors: a row for each test image.
+        seed: of the bootstrap over test images.
+
+    Returns:
+        A row for each factor, with the columns of `UNITS`.
 
     Raises:
-        InputError: a frame without a row an image, a factor that one of the frames lacks, or one
-            that never varies.
+        InputError: a frame has not one row for each image, a factor is missing in the test frame,
+            or a factor never varies.
 
     >>> import pandas as pd
     >>> x = torch.linspace(-3, 3, 40)[:, None]

@@ -28,15 +28,20 @@ def neighbours(
     *,
     leave_one_out: bool = False,
 ) -> tuple[Int64[Tensor, "query k"], Float[Tensor, "query k"]]:
-    """The k rows of `bank` with the largest cosine to each query, nearest first, and the cosines,
-    on the device of `bank`.
+    """Return the k rows of `bank` with the largest cosine to each query, nearest first, and these
+    cosines.
 
-    Equal cosines are ordered by row, and equal rows have equal cosines: the result does not depend
-    on how a library sorts or rounds. With `leave_one_out` queries and bank are the same rows, and
-    none is its own neighbour.
+    Equal cosines are ordered by row, and equal rows have equal cosines, so that the result does not
+    depend on how a library sorts or rounds. It is computed on the device of `bank`.
+
+    Args:
+        queries: the features of the queries.
+        bank: the features of the rows to search.
+        k: the number of neighbours.
+        leave_one_out: whether queries and bank are the same rows, and no row is its own neighbour.
 
     Raises:
-        InputError: k is not under the number of rows to choose from, or features are not finite.
+        InputError: there are too few rows for k neighbours, or features are not finite.
 
     >>> bank = torch.tensor([[0.0, 1.0], [2.0, 0.0], [3.0, 0.0]])
     >>> neighbours(torch.tensor([[1.0, 0.0]]), bank, k=2)[0].tolist()
@@ -71,13 +76,13 @@ def votes(
     ks: Sequence[int],
     temperatures: Sequence[float | None] = (0.07,),
 ) -> Int64[np.ndarray, "temperature k query"]:
-    """The class with the most votes of each query's k nearest, for every k and temperature; of
-    equals the first class.
+    """Return the class with the most votes of each query's k nearest neighbours, for every k and
+    temperature; of equal classes the first.
 
     A neighbour with cosine s has exp(s/τ) votes, as in DINO's evaluation; with the temperature None
-    it has one. The largest cosine of a query is subtracted before exp, which scales all its votes
-    alike. Neighbours are counted one after the other, the nearest first, and only the class that
-    got a vote can become the winner: all k cost what the largest costs.
+    it has one vote. The largest cosine of a query is subtracted before exp, which scales all its
+    votes alike. Neighbours are counted one after another, the nearest first; after each vote only
+    the class that got it can become the winner. So all k together cost as much as the largest k.
 
     >>> labels, cosines = torch.tensor([[0, 1, 1]]), torch.tensor([[0.9, 0.1, 0.1]])
     >>> votes(labels, cosines, 2, ks=[1, 2, 3], temperatures=[0.07, None])[:, :, 0].tolist()
@@ -120,8 +125,8 @@ def vote(
     how: Vote = "weighted",
     temperature: float = 0.07,
 ) -> Int64[np.ndarray, " query"]:
-    """The class with the most votes of all neighbours of each query: exp(s/τ) each ("weighted"), or
-    one ("majority").
+    """Return the class with the most votes of all given neighbours of each query: exp(s/τ) votes
+    for cosine s ("weighted"), or one vote each ("majority").
 
     >>> vote(torch.tensor([[0, 1, 1]]), torch.tensor([[0.9, 0.1, 0.1]]), 2).tolist()
     [0]
@@ -142,11 +147,11 @@ def knn(
     temperature: float = 0.07,
     leave_one_out: bool = False,
 ) -> Int64[np.ndarray, " query"]:
-    """The predicted class of each query: the vote of its k nearest neighbours in the bank.
+    """Predict the class of each query by the vote of its k nearest neighbours in the bank.
 
     Raises:
-        InputError: too few images for k, features that are not finite, or arguments whose shapes
-            do not fit.
+        InputError: too few images for k, features that are not finite, or arguments whose shapes do
+            not fit.
 
     >>> bank = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]])
     >>> knn(torch.tensor([[0.1, 1.0]]), bank, torch.tensor([0, 0, 1]), k=3).tolist()
@@ -171,15 +176,15 @@ def sweep(
     temperatures: Sequence[float | None] = (0.07, None),
     device: str = "cpu",
 ) -> Iterator[tuple[Column, Int64[np.ndarray, "temperature k query"]]]:
-    """The predicted classes by every tap and pooling, for every k and temperature, from one search
-    each.
+    """Yield the predicted classes for every tap and pooling, at every k and temperature, from one
+    neighbour search each.
 
-    Without a bank each image is classified by all others of its set. One tap and pooling is held in
-    memory at a time.
+    Without a bank each image is classified by all other images of its set. One tap and pooling at a
+    time is held in memory.
 
     Raises:
-        InputError: no classes, other classes or another model in the bank, a tap that it lacks, too
-            few images for a k.
+        InputError: there are no classes; the bank has other classes, another model or lacks a tap;
+            or there are too few images for a k.
 
     >>> values = torch.tensor([[1.0], [1], [-1], [-2]])
     >>> store = Features.of({("x", "flat"): values}, labels=[0, 0, 1, 1], classes=["up", "down"])

@@ -5,9 +5,9 @@ d} in S
 
     τ_b = Σ sign(a_c − a_d) sign(b_c − b_d) / √(Σ sign²(a_c − a_d) · Σ sign²(b_c − b_d))
 
-(Kendall, 1945, Biometrika 33:239): 1 for one order, −1 for opposite ones; a pair that a model ties
-counts for neither, and where a model ties all of S nothing is defined. The papers say "the top-k
-class predictions" and not what S is. Here S is either
+(Kendall, 1945, Biometrika 33:239). It is 1 where both order S in the same way, and −1 where the
+orders are opposite. A pair that a model ties counts as neither, and where a model ties all of S, τ
+is undefined. The papers say "the top-k class predictions" and not what S is. Here S is either
 
 - "union": the classes in the top k of either model. It is the same whichever model is first, and no
   class that one of them puts high is passed over; but classes that one alone has in its top are in
@@ -16,7 +16,7 @@ class predictions" and not what S is. Here S is either
 - "first": the top k of the first model, over which unrelated rankings have 0.
 
 Rankings are never quite unrelated: probes of anything like some classes more than others.
-`agreement` therefore holds each tau against that of the two models' rankings of different images.
+`agreement` therefore gives with each tau the tau of the two models' rankings of different images.
 """
 
 from dataclasses import dataclass
@@ -37,8 +37,8 @@ BLOCK = 1 << 18
 
 @dataclass(frozen=True, eq=False)
 class Rankings:
-    """One model's logits of images, and the classes that lead: of equal ones, that with the lower
-    number first.
+    """One model's logits of images, and each image's leading classes; of equal logits, the class
+    with the lower number comes first.
 
     >>> Rankings.of(torch.tensor([[1.0, 3.0, 2.0, 3.0]]), 3).top.tolist()
     [[1, 3, 2]]
@@ -48,7 +48,7 @@ class Rankings:
     top: Int64[Tensor, "image k"]
 
     def at(self, rows: Int64[np.ndarray, " row"]) -> "Rankings":
-        """The rankings of some images, in this order."""
+        """Return the rankings of some images, in this order."""
         return Rankings(self.logits[rows], self.top[rows])
 
     @classmethod
@@ -88,14 +88,19 @@ def _leading(logits: Float[Tensor, "image class"], k: int) -> Int64[Tensor, "ima
 
 
 def tau(a: Rankings, b: Rankings, k: int, over: Over = "union") -> Float64[np.ndarray, " image"]:
-    """Kendall's τ_b of two models' logits over the top k classes of each image; nan where a model
-    ties all of them.
+    """Compute Kendall's τ_b of two models' logits over the top k classes of each image; nan where a
+    model ties all of them.
 
-    Memory is bounded: a block of images at a time.
+    It works on a block of images at a time, so that memory is bounded.
+
+    Args:
+        a, b: the rankings of the two models.
+        k: the number of leading classes.
+        over: "union" (the top k of either model) or "first" (the top k of `a`).
 
     Raises:
-        InputError: the two are of other images or other classes, or k is under 2 or over the top
-            that was found.
+        InputError: the two are of other images or other classes, or k is under 2 or above the k of
+            the rankings.
 
     >>> a = Rankings.of(torch.tensor([[4.0, 3.0, 2.0, 1.0]]), 2)  # its top 2 are classes 0 and 1
     >>> b = Rankings.of(torch.tensor([[3.0, 1.0, 4.0, 2.0]]), 2)  # 2 and 0

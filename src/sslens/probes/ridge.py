@@ -1,5 +1,5 @@
-"""The ridge probe: a linear probe in closed form, at all strengths of its penalty at once, as an
-instant preview."""
+"""The ridge probe: a linear probe in closed form, for all strengths of its penalty at once. It
+serves as an instant preview."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ LAMBDAS = tuple(10.0**power for power in range(-6, 3))
 @final
 @dataclass(frozen=True, eq=False)
 class Path:
-    """Ridge regressions on the same images, one a penalty.
+    """Ridge regressions on the same images, one for each penalty.
 
     Attributes:
         lambdas: the penalties.
-        weights: of the features as they come.
-        intercept: what a prediction begins with.
+        weights: the weights for features that are not normalised.
+        intercept: the intercept of each target.
     """
 
     lambdas: tuple[float, ...]
@@ -35,15 +35,17 @@ class Path:
     _spectrum: Float64[Tensor, " rank"]
 
     def predict(self, features: Float[Tensor, "test dim"]) -> Float64[Tensor, "lambda test target"]:
-        """What each regression says of features."""
+        """Predict the targets of features by each regression."""
         return features.double() @ self.weights + self.intercept[:, None]
 
     @cached_property
     def left_out(self) -> Float64[Tensor, "lambda image target"]:
-        """What is said of each image by the regression on all others: y − (y − ŷ) / (1 − h).
+        """The prediction for each image by the regression on all other images: y − (y − ŷ) / (1 −
+        h).
 
         h is the image's diagonal entry of the hat matrix, 1/n + Σ_j u_j² s_j / (s_j + λ) (Allen,
-        1974). It is exact but for the features' scale, which is that over all images.
+        1974). The prediction is exact, except that the features are scaled by their variance over
+        all images.
         """
         mean = self._targets.mean(0)
         centred = self._targets - mean
@@ -62,12 +64,12 @@ def ridge(
     targets: Float[Tensor, "image target"],
     lambdas: Sequence[float] = LAMBDAS,
 ) -> Path:
-    """Ridge regression of targets on features, for all penalties by one eigendecomposition, in
+    """Fit ridge regressions of targets on features, for all penalties by one eigendecomposition, in
     float64.
 
-    Minimises |X W + b − Y|² / n + λ |W|² for features X of mean 0 and variance 1 (a constant one
-    stays 0); b is not penalised. With XᵀX / n = V s Vᵀ, or XXᵀ / n = U s Uᵀ where there are more
-    features than images, W = V (s + λ)⁻¹ VᵀXᵀY / n = XᵀU (s + λ)⁻¹ UᵀY / n (Hoerl and Kennard,
+    Minimises |X W + b − Y|² / n + λ |W|² for features X scaled to mean 0 and variance 1 (a constant
+    feature stays 0); b is not penalised. With XᵀX / n = V s Vᵀ, or XXᵀ / n = U s Uᵀ where there are
+    more features than images, W = V (s + λ)⁻¹ VᵀXᵀY / n = XᵀU (s + λ)⁻¹ UᵀY / n (Hoerl and Kennard,
     1970).
 
     Raises:
@@ -120,14 +122,14 @@ def classify(
     test: Float[Tensor, "test dim"],
     lambdas: Sequence[float] = LAMBDAS,
 ) -> tuple[Int64[Tensor, " test"], float]:
-    """The class of each test image by ridge regression onto the classes (1 for an image's own, else
-    0), and the penalty.
+    """Predict the class of each test image by ridge regression onto the classes (target 1 for an
+    image's own class, else 0); returns the classes and the chosen penalty.
 
-    The class with the largest prediction is taken, and of the penalties the one with which most
-    images are right when they are left out; of equals the largest.
+    The class with the largest prediction is taken. The chosen penalty is the one with which most
+    training images are right when they are left out; of equal ones the largest.
 
     Raises:
-        InputError: labels of one class, or as `ridge` raises.
+        InputError: the labels are of one class, or for the same reasons as `ridge`.
 
     >>> x = torch.tensor([[0.0], [1.0], [9.0], [10.0]])
     >>> classify(x, torch.tensor([0, 0, 1, 1]), torch.tensor([[2.0], [8.0]]))[0].tolist()

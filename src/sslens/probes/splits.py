@@ -1,7 +1,8 @@
-"""Parts of labelled images, every class in its share: held out, a few, or folds.
+"""Splits of labelled images, with every class in proportion: held-out parts, small shares, or
+folds.
 
-Within a class images are taken in the order of SHA-256 of "seed/id", so that a part depends on ids,
-labels and seed, and not on the order in which images come.
+Within a class, images are taken in the order of SHA-256 of "seed/id", so that a split depends on
+ids, labels and seed, and not on the order in which images come.
 """
 
 import hashlib
@@ -20,10 +21,15 @@ def held_out(
     seed: int = 0,
     classes: Sequence[str] = (),
 ) -> tuple[Int64[np.ndarray, " kept"], Int64[np.ndarray, " held"]]:
-    """Rows that are kept, and rows that are held out: of each class the share, rounded, but at
-    least one image of either.
+    """Split the rows into kept and held-out ones: of each class the share is held out, rounded, but
+    at least one image is on either side.
 
-    A class that is too small is called by its name where `classes` has one.
+    Args:
+        labels: the class of each image.
+        ids: the id of each image.
+        share: the share that is held out, between 0 and 1.
+        seed: another seed gives another split.
+        classes: names of classes, for messages.
 
     Raises:
         InputError: a class has one image, or the share is not between 0 and 1.
@@ -43,8 +49,8 @@ def held_out(
 def few_shot(
     labels: Int64[np.ndarray, " image"], ids: Sequence[str], share: float = 0.01, seed: int = 0
 ) -> Int64[np.ndarray, " few"]:
-    """Rows of a part of the images: of each class the share, rounded, but at least one image. Each
-    seed is another draw.
+    """Choose rows for a share of the images: of each class the share, rounded, but at least one
+    image. Another seed gives another draw.
 
     Raises:
         InputError: the share is not between 0 and 1.
@@ -65,7 +71,8 @@ def folds(
     seed: int = 0,
     classes: Sequence[str] = (),
 ) -> Int64[np.ndarray, " image"]:
-    """The fold of each image, 0 to count − 1: the images of a class are dealt out in turn.
+    """Return the fold of each image, 0 to count − 1; the images of a class are dealt out to the
+    folds in turn.
 
     Raises:
         InputError: fewer than three folds (training, validation, test), or a class with fewer

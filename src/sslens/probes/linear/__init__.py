@@ -1,8 +1,9 @@
 """Linear and deeper probes: hundreds trained together.
 
-`train_probes` trains heads at every point of a grid on `Held`, `Stored` or `Augmented` features,
-`outcomes` chooses each head's point on validation images and tests it; `few_shot_outcomes` and
-`folded_outcomes` do so with a share of the labels, and image by image in folds.
+`train_probes` trains heads at every point of a grid on `Held`, `Stored` or `Augmented` features.
+`outcomes` chooses each head's point on validation images and tests it on test images.
+`few_shot_outcomes` does both with a share of the labels, and `folded_outcomes` in folds, so that
+each image is tested once.
 """
 
 from sslens.probes.linear.augmented import Augmented

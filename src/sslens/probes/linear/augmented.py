@@ -28,20 +28,20 @@ FORWARD, AHEAD = 64, 16
 
 @final
 class Augmented:
-    """Labelled images as features of random views, as MAE's linear probe has them: a crop without
-    tries, and a flip.
+    """Labelled images as features of random views, as in MAE's linear probe: a random crop (drawn
+    once, without further tries) and a flip.
 
     The batches of an epoch are decided by its number and the seed. Heads are cheap beside the
     forward pass, which is made once for all of them; see `bench/probes.py`.
 
     Args:
         model: the backbone; it is not trained.
-        images: with classes.
-        columns: taps and poolings that are read.
-        batch: images of a step; `usual_batch` unless given.
-        seed: of the order of images, and of the views.
+        images: images with classes.
+        columns: the taps and poolings to read.
+        batch: the number of images in a step; `usual_batch` unless given.
+        seed: decides the order of images, and the views.
         device: where the backbone runs.
-        scale: share of an image that a crop shows.
+        scale: the least and the largest share of an image's area that a crop shows.
 
     Raises:
         InputError: images without classes or of one class, a tap or a pooling that the model lacks.

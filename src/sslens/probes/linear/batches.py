@@ -24,7 +24,7 @@ STEPS = 32
 
 @runtime_checkable
 class Batches(Protocol):
-    """What probes are trained on: the dims of the features, and batches of them, as many in every
+    """Training data of probes: the widths of the features, and batches of them, as many in every
     epoch."""
 
     columns: Mapping[Column, int]
@@ -33,33 +33,33 @@ class Batches(Protocol):
 
     @property
     def steps(self) -> int:
-        """Batches of an epoch."""
+        """Number of batches in an epoch."""
         ...
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of an epoch; the same number gives the same batches."""
+        """Yield the batches of an epoch; the same number gives the same batches."""
         ...
 
 
 @runtime_checkable
 class Labelled(Protocol):
-    """What probes are evaluated on: features and labels in a fixed order."""
+    """Evaluation data of probes: features and labels in a fixed order."""
 
     columns: Mapping[Column, int]
     classes: int
     labels: Int64[Tensor, " image"]
 
     def blocks(self, columns: Sequence[Column]) -> Iterator[Batch]:
-        """All images in order, a block at a time."""
+        """Yield all images in order, a block at a time."""
         ...
 
 
 def usual_batch(images: int) -> int:
-    """The images of a step unless given: the papers' 4,096, or for small sets the power of two that
-    leaves `STEPS` steps an epoch.
+    """Return the default number of images in a step: the papers' 4,096, or for small sets the
+    largest power of two that leaves `STEPS` steps an epoch, but 32 or more.
 
-    LARS moves a weight by a share of its length in a step, so that few steps get nowhere, whatever
-    the learning rate.
+    LARS moves a weight by a share of its length in a step. With few steps the weights therefore
+    hardly move, whatever the learning rate.
 
     >>> usual_batch(1_281_167), usual_batch(20_000), usual_batch(50)
     (4096, 512, 32)
@@ -73,12 +73,12 @@ class Held:
     """Labelled features in memory.
 
     Args:
-        features: by column, `[image, dim]`, all of the same images.
-        labels: class of each image.
-        classes: how many there are; the highest label + 1 unless given.
-        batch: images of a step; `usual_batch` unless given. Images that do not fill a last batch
-            wait for another epoch.
-        seed: of the order of images, in which epoch and seed alone decide.
+        features: `[image, dim]` by column, all of the same images.
+        labels: the class of each image.
+        classes: the number of classes; the highest label + 1 unless given.
+        batch: the number of images in a step; `usual_batch` unless given. Images that do not fill a
+            last batch are left out of the epoch.
+        seed: decides, with the number of the epoch, the order of the images.
 
     Raises:
         InputError: no features, another number of labels, labels out of range or of one class,
@@ -127,7 +127,7 @@ class Held:
         return len(self.labels) // self.batch
 
     def take(self, rows: Int64[np.ndarray, " taken"], *, batch: int | None = None) -> "Held":
-        """These images, in this order."""
+        """Return the data of these images, in this order."""
         at = torch.from_numpy(rows)
         taken = {column: values[at] for column, values in self.features.items()}
         return Held(taken, self.labels[at], self.classes, batch=batch, seed=self.seed)
@@ -154,12 +154,12 @@ class Stored:
 
     Args:
         store: as `open_features` or `Features.of` gives them.
-        labels: class of each row of the store; the store's own unless given.
-        classes: how many there are; those of the store unless given.
-        rows: of the store, which are taken; all unless given.
-        columns: which are read; all unless given.
-        batch: images of a step; `usual_batch` unless given.
-        seed: of the order of images.
+        labels: the class of each row of the store; the store's own unless given.
+        classes: the number of classes; the store's unless given.
+        rows: the rows of the store that are taken; all unless given.
+        columns: the columns that are read; all unless given.
+        batch: the number of images in a step; `usual_batch` unless given.
+        seed: decides the order of images.
 
     Raises:
         InputError: no labels, labels that do not fit, or a column that the store lacks.
@@ -208,7 +208,7 @@ class Stored:
         return len(self._rows) // self.batch
 
     def take(self, rows: Int64[np.ndarray, " taken"], *, batch: int | None = None) -> "Stored":
-        """These of its images, in this order."""
+        """Return the data of these images, in this order."""
         return Stored(
             self._store,
             self._all,
@@ -239,7 +239,7 @@ def require(asked: Sequence[Column], there: Mapping[Column, int]) -> None:
     """Refuse columns that are not there.
 
     Raises:
-        InputError: one is not there; the nearest are offered.
+        InputError: an asked column is not there; the message offers the nearest name.
 
     >>> require([("norm", "clf")], {("norm", "cls"): 8})
     Traceback (most recent call last):
@@ -255,7 +255,7 @@ def require(asked: Sequence[Column], there: Mapping[Column, int]) -> None:
 
 
 def class_count(labels: Int64[Tensor, " image"], classes: int | None) -> int:
-    """How many classes there are: one more than the highest label unless given.
+    """Return the number of classes: `classes` if given, else one more than the highest label.
 
     Raises:
         InputError: no labels, labels out of range, or all of one class.
@@ -281,10 +281,10 @@ def class_count(labels: Int64[Tensor, " image"], classes: int | None) -> int:
 
 
 def step_size(asked: int | None, images: int) -> int:
-    """Images of a step: `usual_batch` unless asked for.
+    """Return the number of images in a step: `asked`, or `usual_batch` for None.
 
     Raises:
-        InputError: there are not as many.
+        InputError: `asked` is below 2 or above the number of images.
 
     >>> step_size(None, 20_000), step_size(64, 20_000)
     (512, 64)

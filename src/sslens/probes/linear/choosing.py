@@ -1,5 +1,5 @@
-"""What a grid of probes says: the papers' mean of the best five, and the point chosen on other
-images than it is tested on."""
+"""The results of a grid of probes: the papers' mean of the best five points, and the point that is
+chosen on other images than it is tested on."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -47,15 +47,18 @@ UNITS = {
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What one head comes to.
+    """The result of one head over the grid.
 
     Attributes:
-        point: row of the grid with most validation images right; of equals the first.
-        validation: its share of validation images right.
-        accuracy, low, high: its share of test images right, with the 95 % Wilson interval.
-        best, std: mean and standard deviation (n − 1) of the five points with most test images
-            right, as the papers report.
-        diverged: how many points overflowed.
+        head: the head.
+        point: the chosen row of the grid, which has the most validation images right; of equal rows
+            the first.
+        validation: the chosen point's share of validation images right.
+        accuracy, low, high: the chosen point's share of test images right, with its 95 % Wilson
+            interval.
+        best, std: the mean and standard deviation (n − 1) of the test accuracies of the five points
+            that are best on the test images, as the papers report.
+        diverged: the number of points that overflowed.
         right: which test images the chosen point has right, for differences between heads on the
             same images.
     """
@@ -78,8 +81,14 @@ def choose(
     test: Bool[np.ndarray, "point tested"],
     diverged: Int64[np.ndarray, " point"],
 ) -> Outcome:
-    """The point with most validation images right, and what it does on the test images; diverged
-    points (not −1) count for none.
+    """Choose the point with most validation images right, and measure it on the test images.
+
+    Args:
+        head: the head.
+        validation: which validation images each point has right.
+        test: which test images each point has right.
+        diverged: the epoch in which each point overflowed, −1 where it did not. Points that
+            overflowed are not chosen.
 
     Raises:
         InputError: every point diverged.
@@ -116,7 +125,7 @@ def choose(
 
 
 def table(outcomes: Sequence[Outcome], grid: Sequence[Point]) -> "Table":
-    """A row a head."""
+    """Return the outcomes as a table with a row for each head."""
     import pandas as pd
 
     from sslens.table import Table

@@ -1,4 +1,4 @@
-"""The grids of hyper-parameters that probes are trained with, and the learning rate at any time of
+"""The grids of hyper-parameters with which probes are trained, and the learning rate at any time of
 a training."""
 
 import itertools
@@ -29,15 +29,15 @@ _SMALL_STEPS = 400
 
 @dataclass(frozen=True)
 class Point:
-    """A point of the grid: how one head is trained.
+    """A point of the grid: the hyper-parameters of one head's training.
 
     Args:
-        lr: base learning rate; a head learns with lr · batch / 256 after its warm-up.
-        weight_decay: λ of LARS, of matrices only.
-        min_lr: where the cosine ends, not scaled with the batch (as in MAE's code); it may lie
-            above the learning rate.
-        warmup: epochs of a linear rise from 0.
-        epochs: length of the training.
+        lr: the base learning rate; after the warm-up the learning rate is lr · batch / 256.
+        weight_decay: λ of LARS, for matrices only.
+        min_lr: the learning rate at the end of the cosine, not scaled with the batch (as in MAE's
+            code); it may be above `lr`.
+        warmup: the number of epochs of a linear rise from 0.
+        epochs: the number of epochs of the training.
 
     Raises:
         InputError: a value that no training can follow.
@@ -73,13 +73,13 @@ class Point:
 
 
 def paper_grid(batch: int = PAPER_BATCH) -> tuple[Point, ...]:
-    """The 216 points of Table 4 of Shekhar et al. (2023): 3 learning rates, 3 weight decays, 6
-    minimal learning rates, 2 warm-ups, 2 lengths. Their learning rates give a step of `batch`
-    images as much as the papers' 4,096.
+    """Return the 216 points of Table 4 of Shekhar et al. (2023): 3 learning rates, 3 weight decays,
+    6 minimal learning rates, 2 warm-ups, 2 lengths.
 
-    A small set of images is trained on in small batches. Scaled to these, as a base learning rate
-    is, LARS would hardly move a weight in as many steps as there are: by 0.001 · lr · batch / 256
-    of its length in each.
+    The base learning rates are multiplied by 4,096 / `batch`, so that lr · batch / 256, the
+    learning rate of a step, is the papers' at any batch. A small set of images needs small batches,
+    and with the usual scaling LARS would hardly move a weight there: by 0.001 · lr · batch / 256 of
+    its length in each step.
 
     >>> len(paper_grid()), paper_grid()[0]
     (216, Point(lr=0.1, weight_decay=0.0, min_lr=0.0, warmup=10, epochs=100))
@@ -95,8 +95,11 @@ def paper_grid(batch: int = PAPER_BATCH) -> tuple[Point, ...]:
 
 
 def small_grid(batch: int, steps: int) -> tuple[Point, ...]:
-    """Eight points of about 400 steps each, of which an epoch has `steps`; learning rates are
-    scaled as in `paper_grid`.
+    """Return eight points of about 400 steps each, with learning rates scaled as in `paper_grid`.
+
+    Args:
+        batch: the number of images in a step.
+        steps: the number of steps in an epoch.
 
     >>> [(point.lr, point.epochs) for point in small_grid(batch=32, steps=8)][:3:2]
     [(256.0, 50), (76.8, 50)]
@@ -117,10 +120,10 @@ GRIDS: dict[str, Callable[[int, int], tuple[Point, ...]]] = {
 
 
 def rates(points: Sequence[Point], batch: int) -> Callable[[float], Float64[np.ndarray, " point"]]:
-    """The learning rate of each point after so many epochs, a fraction within one: MAE's linear
-    rise and half cosine.
+    """Return a function that gives the learning rate of each point after t epochs (a fraction
+    within one): MAE's linear rise and half cosine.
 
-    With η = lr · batch / 256, after t epochs η · t / warmup until the warm-up ends, then
+    With η = lr · batch / 256, the learning rate is η · t / warmup until the warm-up ends, then
     min_lr + (η − min_lr) · (1 + cos(π (t − warmup) / (epochs − warmup))) / 2.
 
     >>> rates([Point(0.1, warmup=10, epochs=110)], 512)(5.0).tolist()  # half of 0.2

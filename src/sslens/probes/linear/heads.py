@@ -1,5 +1,5 @@
-"""Heads of one kind trained side by side: batched products, gradients in closed form, and a plain
-module of each."""
+"""Heads of one kind, trained together: batched products, gradients in closed form, and a plain
+module of each head at the end."""
 
 import math
 from collections.abc import Sequence
@@ -31,12 +31,12 @@ LN2 = math.log(2)
 
 @dataclass(frozen=True)
 class Head:
-    """What a probe reads and how deep it is.
+    """A probe: the columns that it reads and its number of layers.
 
-    One layer is a BatchNorm without affine part, then a linear classifier, as MAE's linear probe.
-    Each further layer puts a linear layer as wide as the features, a BatchNorm and a ReLU between
-    the two (Shekhar et al., 2023, B.3 and B.4). The linear layers before a BatchNorm have no bias,
-    which it would take away. Several columns are concatenated.
+    With one layer it is a BatchNorm without affine part, then a linear classifier, as in MAE's
+    linear probe. Each further layer puts a linear layer as wide as the features, a BatchNorm and a
+    ReLU between these two (Shekhar et al., 2023, B.3 and B.4). A linear layer before a BatchNorm
+    has no bias, since the BatchNorm would remove it. Several columns are concatenated.
 
     >>> Head((("blocks.5", "cls"), ("norm", "cls"))).name
     'blocks.5/cls + norm/cls'
@@ -59,16 +59,16 @@ class Head:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """The head's name, for people."""
         read = " + ".join("/".join(column) for column in self.columns)
         return read if self.layers == 1 else f"{read}, {self.layers} layers"
 
 
 def fresh(head: Head, point: Point, dim: int, classes: int, seed: int) -> nn.Sequential:
-    """A head as a plain module before its training: weights normal with standard deviation 0.01,
-    the classifier's bias 0.
+    """Build a head as a plain module before its training: weights normal with a standard deviation
+    of 0.01, and the classifier's bias 0.
 
-    The draw depends on the head, the point and the seed, and not on what is trained beside it.
+    The random weights depend on the head, the point and the seed, and not on the other heads.
 
     >>> head = Head((("norm", "cls"),), layers=2)
     >>> [type(layer).__name__ for layer in fresh(head, Point(0.1), 6, 3, seed=0)]
@@ -96,8 +96,8 @@ def fresh(head: Head, point: Point, dim: int, classes: int, seed: int) -> nn.Seq
 def packed(
     points: Sequence[Point], head: Head, dim: int, classes: int, batch: int, device: str
 ) -> list[list[Point]]:
-    """The points in packs of one length and about one size, as large as there is `ROOM` for what
-    lies between their layers.
+    """Group the points into packs of equal length and about equal size, so that the values between
+    the layers of a pack fit into `ROOM`.
 
     >>> sizes = packed([Point(0.1)] * 40, Head((("norm", "cls"),)), 192, 10, 8192, "cpu")
     >>> [len(pack) for pack in sizes]  # 2^21 values, 81,920 a head: 25 at most
@@ -117,15 +117,15 @@ def packed(
 
 @final
 class Pack:
-    """One kind of head at several points of the grid, all of one length, as tensors whose first
-    axis is the head.
+    """One kind of head at several points of the grid, all with as many epochs, as tensors with the
+    head as their first axis.
 
-    The batch comes with features made mean 0 and variance 1 already: that depends on the features
-    alone, so that all packs share it. `running` is the mean and variance that take its place in
-    evaluation, once the training has ended.
+    The features of a batch come already normalised to mean 0 and variance 1: this depends on the
+    features alone, so that all packs share it. In evaluation, `running` has the mean and variance
+    that are used instead; it is set when the training has ended.
 
-    What a head does with its rows of a product touches no other head's rows, so that one whose
-    values overflow harms none; it is then put to 0 and stays there, with the epoch in `diverged`.
+    No head's computation touches another head's values, so that a head that overflows harms none.
+    Its weights are then set to 0 and stay there, and the epoch is noted in `diverged`.
     """
 
     def __init__(
@@ -178,7 +178,7 @@ class Pack:
 
     @property
     def epochs(self) -> int:
-        """How long these heads are trained."""
+        """Number of epochs for which these heads are trained."""
         return self.points[0].epochs
 
     @torch.no_grad()
@@ -189,12 +189,17 @@ class Pack:
         at: float,
         room: Float[Tensor, " _"],
     ) -> None:
-        """One step of every head, `at` epochs after the start: the gradient of the mean
-        cross-entropy, and LARS.
+        """Make one step of every head: the gradient of the mean cross-entropy, then LARS.
 
-        Of the logits it is (softmax − onehot) / images; through a ReLU and a BatchNorm it is theirs
-        in closed form; of a weight it is that of the layer's outputs times its inputs. `room` is
-        memory for the logits, kept from step to step.
+        The gradient at the logits is (softmax − onehot) / images. It is carried back through ReLU
+        and BatchNorm in closed form. A weight's gradient is the gradient at its layer's outputs
+        times the layer's inputs.
+
+        Args:
+            x: the normalised features.
+            labels: the classes.
+            at: the time in epochs since the start.
+            room: memory for the logits, used again in every step.
         """
         h, inputs, normed = x.T, [], []
         for place in self._hidden:
@@ -267,7 +272,7 @@ class Pack:
 
     @torch.no_grad()
     def logits(self, x: Float[Tensor, "image dim"]) -> Float[Tensor, "head class image"]:
-        """What the trained heads make of features as they come."""
+        """Compute the trained heads' logits of features that are not normalised yet."""
         assert self.running is not None, "the training has not ended"
         h = F.batch_norm(x, *self.running, eps=EPS_FEATURES).T
         for place in self._hidden:
@@ -282,7 +287,7 @@ class Pack:
         )
 
     def module(self, point: Point) -> nn.Sequential:
-        """One of the trained heads as a plain module, in evaluation mode."""
+        """Return one of the trained heads as a plain module, in evaluation mode."""
         assert self.running is not None, "the training has not ended"
         row = self.points.index(point)
         module = fresh(self.head, point, self.dim, self.classes, self.seed).to(

@@ -14,13 +14,13 @@ def lars_(
     lr: Float[Tensor, " head"],
     decay: Float[Tensor, " head"],
 ) -> Bool[Tensor, " head"]:
-    """Update one parameter of every head in place, `gradient` too; returns whether all of a head's
-    values are finite.
+    """Update one parameter of every head in place (`gradient` is overwritten too), and return
+    whether all of a head's values are finite.
 
-    LARS (You et al., 2017, arXiv:1708.03888) as MAE's linear probe has it. For a matrix w with
+    This is LARS (You et al., 2017, arXiv:1708.03888) as in MAE's linear probe. For a matrix w with
     gradient g, u = g + λw, then u ← u · 0.001 |w| / |u|, unless |w| or |u| is 0; for a vector (a
     bias, a norm's scale) u = g, without decay. Then m ← 0.9 m + u and w ← w − η m. Norms, λ and η
-    are a head's own.
+    are each head's own.
 
     >>> weight = torch.tensor([[[3.0, 4.0]], [[3.0, 4.0]]])  # two heads of one row, |w| = 5
     >>> gradient = torch.tensor([[[0.0, 2.0]], [[0.0, 2.0]]])

@@ -1,5 +1,5 @@
-"""Ways to train and test probes where labels are few: a part of them, several times over, or every
-image once in its turn."""
+"""Protocols for few labels: probes trained and chosen with a share of the labels, several times
+over, or in folds, so that every image is tested once."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -35,11 +35,11 @@ def few_shot_outcomes(
     top: int = 1,
     device: str = "cpu",
 ) -> list[dict[Head, Outcome]]:
-    """What each head comes to with a share of the labels, for training and for choosing alike; one
-    entry a draw of these.
+    """Train and choose each head with a share of the labels, and return one dict of outcomes for
+    each draw of the share.
 
     Raises:
-        InputError: as `few_shot`, `train_probes` and `outcomes` raise.
+        InputError: for the same reasons as `few_shot`, `train_probes` and `outcomes`.
     """
     found = []
     for draw in range(seed, seed + draws):
@@ -64,14 +64,15 @@ def folded_outcomes(
     device: str = "cpu",
     classes: Sequence[str] = (),
 ) -> tuple[dict[Head, Outcome], tuple[Point, ...]]:
-    """What each head comes to where every image is tested once, and the points of the grid.
+    """Test every image once, in folds; returns each head's outcome, and the points of the grid.
 
-    It is tested by probes trained on all folds but its own and the next. The next fold chooses the
-    point of the grid for it. `right` and the accuracy are over all images, by the point chosen for
-    each one's fold; `point` is that with most validation images right over all folds.
+    An image is tested by probes that were trained on all folds except its own and the next one. The
+    next fold chooses the point of the grid. In the outcome, `right` and `accuracy` are over all
+    images, each with the point chosen for its fold; `point` is the one with most validation images
+    right over all folds, and `best` and `std` are over points that are the same in all folds.
 
     Raises:
-        InputError: as `folds`, `train_probes` and `outcomes` raise.
+        InputError: for the same reasons as `folds`, `train_probes` and `outcomes`.
     """
     fold = folds(data.labels.numpy(), ids, count, seed, classes)
     first = data.take(np.flatnonzero(fold > 1))

@@ -50,8 +50,8 @@ __all__ = [
 class Probes:
     """Trained heads: each of `heads` at each point of `grid`.
 
-    `diverged` gives, by head, the epoch in which each point's values overflowed, −1 where they did
-    not.
+    Attributes:
+        diverged: by head, the epoch in which each point's values overflowed, −1 where they did not.
     """
 
     def __init__(
@@ -69,8 +69,8 @@ class Probes:
         return found
 
     def module(self, head: Head, point: int) -> nn.Sequential:
-        """One head as a plain module in evaluation mode: from features as they come, its columns
-        side by side, to logits."""
+        """Return one head as a plain module in evaluation mode; it takes features that are not
+        normalised, with the head's columns concatenated, and returns logits."""
         return next(
             pack.module(self.grid[point])
             for pack in self._packs[head]
@@ -78,7 +78,7 @@ class Probes:
         )
 
     def right(self, data: Labelled, top: int = 1) -> dict[Head, Bool[np.ndarray, "point image"]]:
-        """By head: which images each point has right, the label being among its `top` highest
+        """Return by head which images each point has right: the label is among its `top` highest
         logits.
 
         Of equal logits the first class comes first.
@@ -101,7 +101,7 @@ class Probes:
         return found
 
     def logits(self, head: Head, point: int, data: Labelled) -> Float[Tensor, "image class"]:
-        """What one head makes of the images of `data`.
+        """Compute one head's logits of the images of `data`.
 
         Raises:
             InputError: a column that `data` lacks, or other classes than in training.
@@ -141,19 +141,20 @@ def train_probes(
     dtype: torch.dtype = torch.float32,
     progress: Callable[[int, int], None] | None = None,
 ) -> Probes:
-    """Train every head at every point of the grid, together.
+    """Train every head at every point of the grid, all together.
 
     Minimises the mean cross-entropy by LARS (You et al., 2017, as in MAE's linear probe), each
     point with its own learning rate, weight decay, minimal learning rate, warm-up and length. All
-    see the same batches. A head ends up as it would have alone, to the rounding of the products.
+    heads see the same batches. A head ends with the same weights as if it was trained alone, up to
+    the rounding of the products.
 
     Args:
         data: features and labels; `Held`, `Stored` or `Augmented`.
-        heads: what is read, and how deep the probe is.
+        heads: the probes: what each reads, and its number of layers.
         grid: `paper_grid()` unless given.
-        seed: of the heads' first weights.
-        device: where heads are trained.
-        dtype: of the heads.
+        seed: decides the heads' first weights.
+        device: the device on which the heads are trained.
+        dtype: the number type of the heads.
         progress: called with epochs done and epochs in all.
 
     Raises:
@@ -253,10 +254,10 @@ def _train_epoch(
 
 
 def require_top(top: int, classes: int) -> None:
-    """Refuse a top of more classes than there are.
+    """Refuse a `top` that is larger than the number of classes.
 
     Raises:
-        InputError: so many cannot be taken.
+        InputError: `top` is not from 1 to `classes`.
 
     >>> require_top(5, 3)
     Traceback (most recent call last):
@@ -272,11 +273,11 @@ def require_top(top: int, classes: int) -> None:
 def outcomes(
     probes: Probes, validation: Labelled, test: Labelled, top: int = 1
 ) -> dict[Head, Outcome]:
-    """What each head comes to: the point of the grid chosen on `validation`, and its accuracy on
-    `test`; see `choose`.
+    """Choose each head's point of the grid on `validation`, and measure its accuracy on `test`; see
+    `choose`.
 
     Raises:
-        InputError: as `Probes.right` and `choose` raise.
+        InputError: for the same reasons as `Probes.right` and `choose`.
     """
     validated, tested = probes.right(validation, top), probes.right(test, top)
     return {
