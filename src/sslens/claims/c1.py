@@ -25,11 +25,11 @@ def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
     same architectures.
 
     Args:
-        results: of the analyses that ran, by name.
+        results: the results of the analyses that ran, by the analysis' name.
 
     Returns:
-        One verdict a choice of tokens, nothing where cka-blocks did not run, and one verdict "not
-        run" where there are no families.
+        One verdict for each choice of tokens. There is a single verdict "not run" if there are no
+        families, and no verdict if cka-blocks did not run.
     """
     if READS[0] not in results:
         return ()

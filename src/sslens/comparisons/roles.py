@@ -60,10 +60,10 @@ def list_tokens(models: Models, grams: GramSets) -> list[str]:
 
 
 def find_twins(models: Models, a: str, b: str) -> tuple[str, str] | None:
-    """Two different random initialisations, one of the architecture of each of two models.
+    """Find two different random initialisations, one with the architecture of each of two models.
 
-    None where there are none: random initialisations of another architecture are no control, for
-    how alike random networks are depends on their architecture.
+    The result is None if the study has no such two. Random initialisations of another architecture
+    are no substitute, because the similarity of random networks depends on their architecture.
 
     >>> from sslens.comparisons.inputs import ModelInfo
     >>> architectures = {"mae": "vit", "cnn": "resnet50", "bare": None}

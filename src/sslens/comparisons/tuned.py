@@ -1,5 +1,5 @@
-"""Fine-tuned models: what each one was before, and the control, a random initialisation that was
-fine-tuned likewise."""
+"""Fine-tuned models: the model before fine-tuning of each one, and its controls, which are random
+initialisations that were fine-tuned by the same recipe."""
 
 from collections.abc import Iterable, Sequence
 

@@ -360,8 +360,15 @@ class Mixing:
 def cut_box(
     height: int, width: int, share: float, centre: Float64[np.ndarray, "2"]
 ) -> tuple[int, int, int, int]:
-    """Cutmix's box (upper, lower, left, right): √(1 − λ) of both sides around a centre, cut off at
-    the image's edges.
+    """Compute cutmix's box (upper, lower, left, right) in pixels.
+
+    The box has √(1 − λ) of the image's height and width, and is cut off at the image's edges.
+
+    Args:
+        height: height of the image in pixels.
+        width: width of the image in pixels.
+        share: λ, the share of the image that would be left if nothing were cut off.
+        centre: the box's centre (vertical, horizontal), in [0, 1)² of the image.
 
     >>> cut_box(8, 8, share=0.75, centre=np.array([0.5, 0.0]))  # 4 × 4 around row 4, column 0
     (2, 6, 0, 2)

@@ -39,10 +39,10 @@ def stream(seed: int, step: int, *key: int) -> np.random.Generator:
 def mask_noise(
     seed: int, step: int, rows: slice, total: int, patches: int
 ) -> Float32[Tensor, "image patch"]:
-    """Uniform noise in [0, 1) for random masking (MAE: He et al., 2022, section 3): the patches
-    with the smallest noise of an image are kept.
+    """Draw uniform noise in [0, 1) for random masking (MAE: He et al., 2022, section 3).
 
-    The noise is drawn for the `total` images of the step, and returned for the images in `rows`.
+    In each image the patches with the smallest noise stay visible. The noise is drawn for the
+    `total` images of the step, and returned for the images in `rows`.
 
     >>> whole = mask_noise(0, 3, slice(0, 4), total=4, patches=9)
     >>> bool((mask_noise(0, 3, slice(2, 4), total=4, patches=9) == whole[2:]).all())

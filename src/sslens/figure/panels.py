@@ -14,6 +14,16 @@ class Heatmap:
 
     A value of nan is undefined: its cell is grey and hatched, never in a colour of the scale.
 
+    Attributes:
+        title: the panel's title.
+        values: the values.
+        rows: labels of the rows, all different.
+        columns: labels of the columns, all different.
+        x_label: the label of the horizontal axis.
+        y_label: the label of the vertical axis.
+        limits: the values at the ends of the colour scale.
+        unit: the name and unit of the values, beside the colour scale.
+
     >>> values, blocks = np.array([[1.0, 0.5]]), ("0", "1")
     >>> heatmap = Heatmap("", values, ("0",), blocks, "block", "block", (0.0, 1.0), "CKA")
     >>> heatmap.rows, heatmap.columns
@@ -49,8 +59,15 @@ class Heatmap:
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """One curve; `low` and `high` bound its interval, and a value of nan is a gap. A control is
-    drawn dashed and muted.
+    """One curve, with an interval if there is one; a value of nan is a gap.
+
+    Attributes:
+        name: the name in the legend; lines of one name have one style in all panels.
+        x: the horizontal positions of the points.
+        y: the values of the points.
+        low: the lower ends of the interval; None without an interval.
+        high: the upper ends of the interval; None without an interval.
+        control: whether the line is a control, which is drawn dashed and muted.
 
     >>> Line("mae", np.array([0.0, 1.0]), np.array([0.25, 0.5])).control
     False
@@ -78,8 +95,16 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class Lines:
-    """Curves on one pair of axes; without `limits`, the panels of a figure with the same y label
-    have the same range.
+    """Curves on one pair of axes.
+
+    Attributes:
+        title: the panel's title.
+        x_label: the label of the horizontal axis.
+        y_label: the label of the vertical axis.
+        lines: the curves.
+        limits: the ends of the vertical axis; if None, all panels of the figure with the same
+            `y_label` share one range that holds their data.
+        log_x: whether the horizontal axis is logarithmic.
 
     >>> Lines("k-NN", "depth", "accuracy", (), (0.0, 1.0)).log_x
     False

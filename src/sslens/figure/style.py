@@ -33,8 +33,14 @@ TEXT, TICK = 12.0, 11.0  # the sizes of text and of labels of ticks, in CSS pixe
 
 @dataclass(frozen=True)
 class Style:
-    """How a line is drawn. The marker and the dash are named as plotly and as matplotlib name them;
-    a control has no marker."""
+    """The style of a line.
+
+    Attributes:
+        name: the name that all lines of this style have.
+        colour: the colour, as hexadecimal digits after #.
+        marker: plotly's and matplotlib's name of the marker; None for a control.
+        dash: plotly's and matplotlib's name of the dash.
+    """
 
     name: str
     colour: str

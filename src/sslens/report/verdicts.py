@@ -23,10 +23,12 @@ UNITS = {
 
 
 def judge_all(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
-    """The verdicts of all claims of which an analysis ran, in the order of the claims' names.
+    """Collect the verdicts on all claims, in the order of the claims' names.
+
+    A claim has no verdicts if none of the analyses that it reads ran.
 
     Args:
-        results: of the analyses that ran, by the analysis' name.
+        results: the results of the analyses that ran, by the analysis' name.
     """
     claims = [plugin("claims", name) for name in names("claims")]
     answers = [claim.judge(results) for claim in claims if set(claim.READS) & set(results)]
