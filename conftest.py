@@ -1,6 +1,7 @@
 """Every test and every docstring example runs with shapes checked, on one torch thread, with a
 store of its own."""
 
+import builtins
 import gc
 from collections.abc import Iterator
 
@@ -25,3 +26,10 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _own_store(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSLENS_HOME", str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture(autouse=True)
+def _no_last_value() -> Iterator[None]:
+    yield
+    # an example leaves its last value in `builtins._`, where tyro, imported later, fails on a list
+    vars(builtins).pop("_", None)
