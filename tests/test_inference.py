@@ -212,6 +212,7 @@ def test_an_interval_of_a_mean_is_that_of_the_bootstrap_over_images() -> None:
     np.testing.assert_allclose(
         [low, high], np.quantile(draws, [0.0247, 0.9753], axis=1), atol=0.005
     )
+    np.testing.assert_array_equal(mean_interval(values, seed=0), [value, low, high])
     assert [float(each) for each in mean_interval(np.zeros(5))] == [0, 0, 0]
 
 

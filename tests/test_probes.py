@@ -356,3 +356,9 @@ def test_both_libraries_products_find_the_same(monkeypatch: pytest.MonkeyPatch) 
         found.append(neighbours(queries, bank, 7))
     assert torch.equal(found[0][0], found[1][0])
     torch.testing.assert_close(found[0][1], found[1][1], rtol=0, atol=1e-6)
+
+
+def test_a_product_off_the_cpu_is_torchs_on_every_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nearest, "_amd", lambda: True)
+    x, out = torch.empty(2, 3, device="meta"), torch.empty(2, 2, device="meta")
+    assert nearest._mm(x, x.T, out) is out
