@@ -265,7 +265,7 @@ def test_a_tuned_model_can_be_tuned_again(whole: Path, tmp_path: Path) -> None:
         ({"source": "pixels"}, r"pixels has no weights that could be fine-tuned"),
         (
             {"source": "random:resnet_8x12x16x20_1x2x1x1_64:0", "settings": {"pooling": "cls"}},
-            r"has no CLS token for the classifier to see: give settings.pooling=patches",
+            "has no CLS token for the classifier to see: give settings.pooling=.patches",
         ),
         (
             {"source": "random:resnet_8x12x16x20_1x2x1x1_64:0", "accumulate": 2},

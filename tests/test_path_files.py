@@ -259,7 +259,7 @@ def test_of_parameters_that_break_the_first_file_is_named(
 def test_files_without_parameters_are_refused(tmp_path: Path) -> None:
     paths = written(tmp_path, [{"steps": torch.tensor(3)}, {"steps": torch.tensor(4)}])
     with pytest.raises(
-        InputError, match="one set of weights, without a name: leave out state=teacher"
+        InputError, match=r"one set of weights, without a name: leave out state=.teacher"
     ):
         measure_path(paths, "teacher")
     with pytest.raises(InputError, match=r"no parameters in \S+epoch0\.safetensors whose path"):

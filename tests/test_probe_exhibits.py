@@ -461,7 +461,7 @@ def test_a_study_plans_what_its_images_allow(tmp_path: Path) -> None:
     assert few.notes == (
         (
             "factors-depth, probe-depth and probe-layers were left out:"
-            f" {few.left_out['probe-depth']}."
+            f" {few.left_out['probe-depth'].reason}."
         ),
     )
     assert "without a bank a class needs four images" in few.notes[0]
@@ -475,7 +475,7 @@ def test_a_study_plans_what_its_images_allow(tmp_path: Path) -> None:
         Study(("pixels",), str(tmp_path / "photos.npz"), controls=False), store, quiet=True
     )
     assert (
-        photos.left_out["factors-depth"]
+        photos.left_out["factors-depth"].reason
         == "the images are not generated scenes, and of no others are the factors known"
     )
     assert "probe-depth" in photos.analyses

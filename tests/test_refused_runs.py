@@ -71,7 +71,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ),
         (
             {"objective": "fcmae", "accumulate": 2},
-            r"fcmae on convnextv2_.* over all images of a step.* or settings.responses=image\.$",
+            r"fcmae on convnextv2_.* over all images of a step.* or settings.responses=.image.\.$",
         ),
         (
             {"objective": "moco-v3", "arch": "resnet18_64", "accumulate": 2},
@@ -246,7 +246,7 @@ def test_memory_that_runs_out_at_the_start_leaves_nothing(tmp_path: Path) -> Non
         Mishap, match=r"Memory ran out on cpu \(\d+ bytes were asked for\)\. Nothing was kept yet: "
     ) as said:
         fit(tmp_path / "out", "dino", settings=settings)
-    assert one_sentence_or_two(said.value).endswith("a smaller batch_size or precision=bfloat16.")
+    assert one_sentence_or_two(said.value).endswith('a smaller batch_size or precision="bfloat16".')
     assert not (tmp_path / "out").exists()
 
 
@@ -260,7 +260,7 @@ def test_memory_that_runs_out_in_a_step_leaves_the_state_and_the_run_goes_on(
         == f"Memory ran out on cpu ({2**62} bytes were asked for). The last state is kept in"
         f" {tmp_path}: go on with resume=True and accumulate=2 or recompute=True, which leave the"
         " numbers as they are, or start again in another out with a smaller batch_size or"
-        " precision=bfloat16."
+        ' precision="bfloat16".'
     )
     fit(tmp_path, resume=True, recompute=True)
     same(tmp_path, whole["mae"])
