@@ -1,1 +1,2 @@
-"""What commands share: options, and what is done with them."""
+"""What commands share: their options, and how options are turned into settings, images and
+reports."""

@@ -11,7 +11,7 @@ Text: TypeAlias = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Common:
-    """What every command that computes takes."""
+    """The options that every command that computes has."""
 
     out: Path | None = None
     """Folder for the results."""

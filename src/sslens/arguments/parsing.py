@@ -33,12 +33,13 @@ def parse(kind: type, prog: str, given: Sequence[str]) -> Any:
     """Read a command from its arguments.
 
     Args:
-        kind: a dataclass; its docstring is the help, and the string below each field an option's.
-        prog: how the command is called.
-        given: the arguments after that.
+        kind: a dataclass. Its docstring is the help of the command, and the string below a field is
+            the help of that option.
+        prog: the command's name in its help.
+        given: the arguments after the name.
 
     Raises:
-        SystemExit: they are no arguments of the command (2), or ask for its help (0).
+        SystemExit: the arguments are wrong (status 2), or ask for the help (status 0).
 
     >>> @dataclasses.dataclass(frozen=True)
     ... class Command:

@@ -2,7 +2,7 @@
 
 
 def as_option(name: str, value: str | None) -> str:
-    """The option of a parameter, with the value that it is given.
+    """Return the command-line option for a parameter, with the value that it is given.
 
     >>> as_option("batch_size", None), as_option("limit", "64"), as_option("resume", "True")
     ('--batch-size', '--limit 64', '--resume')

@@ -1,4 +1,4 @@
-"""What `sslens pretrain` and `sslens finetune` share: their options, and how they come to settings,
+"""What `sslens pretrain` and `sslens finetune` share: their options, and how these become settings,
 images and a training."""
 
 import os
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """What every command that trains a network takes."""
+    """The options of every command that trains a network."""
 
     accumulate: int = 1
     """Parts in which a process computes its share of a step; the step is the same, with less
@@ -49,16 +49,24 @@ class TrainingOptions:
 
 
 def first_process() -> bool:
-    """Whether this process speaks, of those that torchrun started."""
+    """Whether this is the first of the processes that torchrun started; only the first one
+    prints."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def choose_settings(command: Any, recipe: "Recipe", *, asked: bool) -> tuple[Any, int, int]:
-    """Choose settings, epochs and minibatch: those that the command gives, else the recipe's (only
-    its settings where the recipe was not asked for).
+    """Choose settings, epochs and minibatch: the command's where it gives them, else the recipe's.
+
+    Where the recipe was not asked for, only its settings are used, with 100 epochs and minibatches
+    of 256.
+
+    Args:
+        command: the command.
+        recipe: the recipe.
+        asked: whether the user asked for the recipe.
 
     Raises:
-        InputError: as `override_settings`.
+        InputError: for the same reasons as `override_settings`.
     """
     epochs, batch_size = (recipe.epochs, recipe.batch_size) if asked else (100, 256)
     return (
@@ -106,11 +114,11 @@ def override_settings(settings: Any, overrides: Sequence[str]) -> Any:
 
 
 def require_startable(command: Any, batch_size: int, out: Path) -> None:
-    """Refuse, before a job waits in a queue, a minibatch that its tasks cannot share and a folder
+    """Refuse a job before it waits in a queue: a minibatch that its tasks cannot share, or a folder
     that holds another run.
 
     Raises:
-        InputError: one of them.
+        InputError: the job could not start.
     """
     from sslens.training.folder import RunFolder
     from sslens.training.schedule import require_shares
@@ -121,7 +129,7 @@ def require_startable(command: Any, batch_size: int, out: Path) -> None:
 
 
 def build_training(command: Any, epochs: int, batch_size: int) -> "Training":
-    """Say how long a command trains, and on what."""
+    """Build the `Training` of a command: the length of the run, and on what it runs."""
     from sslens.processes import best_device
     from sslens.training.schedule import Training
 
@@ -143,7 +151,8 @@ def build_training(command: Any, epochs: int, batch_size: int) -> "Training":
 
 
 def open_source(source: str, command: Any, limit: int | None, say: Text) -> "ImageSet":
-    """Open the images of a command that trains; says which were left out, in the first process."""
+    """Open the images of a command that trains; the first process says which images were left
+    out."""
     from sslens.data import open_images
     from sslens.progress import progress
 

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 def open_held_out(
     source: str | None, bank: str | None, open_source: "Callable[[str], ImageSet]"
 ) -> "HeldOut | None":
-    """Open the images that k-NN classifies while a training runs, and the images that vote.
+    """Open the images that k-NN classifies while a training runs, and the images that vote on them.
 
     Raises:
-        InputError: a bank without images to classify, images without classes, or too few.
+        InputError: a bank without images to classify, images without classes, or too few images.
     """
     from sslens.training.watch import HeldOut
 
@@ -34,8 +34,13 @@ def open_held_out(
 
 
 def describe_overlap(held: "HeldOut", images: "ImageSet", *, learnt: bool) -> str:
-    """Say how many of the classified images are trained on too, with or without their classes; an
-    empty text where none is."""
+    """Say how many of the classified images are also trained on; an empty text where none is.
+
+    Args:
+        held: the classified images and those that vote.
+        images: the training images.
+        learnt: whether the training learns their classes.
+    """
     both = len(held.queries.contents & images.contents)
     return (
         f"; {both:,} of them are also trained on, {'with' if learnt else 'without'} their classes,"

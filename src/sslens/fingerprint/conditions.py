@@ -15,18 +15,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What must be known of how Grams were made before they are compared.
+    """The conditions under which Grams were computed; two models can be compared only if they
+    agree.
 
     Attributes:
-        name: of the model, as sentences call it.
-        ids: of the images, minibatch by minibatch.
-        images: "name", "count" and "content" of the set, the digest by which its images are known.
-        plan: "batch" (images of a minibatch), "seed" (None where it is not known) and "digest",
-            that of the minibatches.
-        sizes: images in each minibatch.
+        name: the model's name in sentences.
+        ids: the ids of the images, minibatch by minibatch.
+        images: "name", "count" and "content" of the set; the last is the digest of its contents.
+        plan: "batch" (the number of images in a minibatch), "seed" (None where it is not known) and
+            "digest" (of the minibatches).
+        sizes: the number of images in each minibatch.
         transform: resize, crop, interpolation, mean and std.
-        precision: of the forward pass.
-        versions: of the computation of Grams, by tokens.
+        precision: the precision of the forward pass.
+        versions: the versions of the computation of Grams, by tokens.
     """
 
     name: str
@@ -49,8 +50,13 @@ class Conditions:
         precision: str = "float32",
         seed: int | None = None,
     ) -> "Conditions":
-        """Those of a pass that is about to be made, or was made, here; `seed` is the one that the
-        plan was drawn with.
+        """Return the conditions of a pass of a model over images.
+
+        Args:
+            model, images, plan: what the pass is of.
+            tokens: which tokens' Grams are computed.
+            precision: the precision of the forward pass.
+            seed: the seed with which the plan was drawn, if it is known.
 
         Raises:
             InputError: an argument is of another type.
@@ -99,15 +105,15 @@ Difference: TypeAlias = tuple[str, str]
 
 
 def require_comparable(a: Conditions, b: Conditions, *, any_transform: bool = False) -> None:
-    """Refuse two models of which a comparison would mix up what they are with what they were shown.
+    """Refuse to compare two models that were shown different things.
 
-    The images (ids and contents), the minibatches and the version of the Grams must be the same,
-    and the part of an image that is seen and the interpolation too, unless `any_transform`. Size in
-    pixels, mean and standard deviation are a model's own and may differ, and so may the precision,
-    which `remarks` mentions.
+    The images (ids and contents), the minibatches and the version of the Grams must be the same. So
+    must the visible part of an image and the interpolation, unless `any_transform`. Size in pixels,
+    mean and standard deviation belong to the model and may differ, and so may the precision, which
+    `remarks` mentions.
 
     Raises:
-        InputError: what differs, and what to do.
+        InputError: the message says what differs, and what to do.
 
     >>> given = {"ids": ("x", "y", "z", "w"), "sizes": (4,), "versions": {"all": 1}}
     >>> given |= {"images": {"name": "photos", "count": 4, "content": "5e…"}}
@@ -132,7 +138,8 @@ def require_comparable(a: Conditions, b: Conditions, *, any_transform: bool = Fa
 
 
 def remarks(a: Conditions, b: Conditions) -> tuple[str, ...]:
-    """What a reader of a comparison that is allowed must know all the same, in sentences.
+    """Return sentences that a reader of an allowed comparison must know: what still differs between
+    the two models' conditions.
 
     >>> given = {"ids": (), "images": {}, "plan": {}, "sizes": (), "transform": {}}
     >>> given |= {"versions": {"all": 1}}

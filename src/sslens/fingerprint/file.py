@@ -1,4 +1,4 @@
-"""The file of a fingerprint: written beside and renamed, read strictly."""
+"""The file of a fingerprint: it is written atomically, and read strictly."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,8 @@ NOTES = {
 
 @runtime_checkable
 class Described(Protocol):
-    """What is said of a model in its fingerprint: a Backbone says it, and so does a Fingerprint."""
+    """What a fingerprint says of its model. A Backbone has these attributes, and so has a
+    Fingerprint."""
 
     name: str
     source: str
@@ -45,7 +46,7 @@ class Described(Protocol):
 
     @property
     def digest(self) -> str:
-        """Of the weights."""
+        """The digest of the weights."""
         ...
 
 
@@ -54,13 +55,14 @@ class Fingerprint:
     """A model's Grams over a set of images, and all that is known of both.
 
     Attributes:
-        source: as `sslens.load` took it on the machine where it was made.
+        source: the source of the model for `sslens.load`, on the machine where the fingerprint was
+            made.
         about: what is known of the model, as a Backbone has it.
-        digest: of the weights.
-        dtype: "float32" or "float16", as the file has it; the Grams here are float32.
-        note: how far the Grams of the file are from those that were computed.
-        grams: the Grams by tokens, with the key that capture gives them, so that what was kept
-            is found again.
+        digest: the digest of the weights.
+        dtype: "float32" or "float16", the number type in the file; the Grams in memory are float32.
+        note: a sentence on how far the Grams in the file are from the computed ones.
+        grams: the Grams by tokens, with the same keys as after a pass, so that stored results that
+            were computed from them are found again.
     """
 
     name: str
@@ -74,12 +76,12 @@ class Fingerprint:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Of the images, minibatch by minibatch."""
+        """The ids of the images, minibatch by minibatch."""
         return self.conditions.ids
 
     @property
     def images(self) -> Mapping[str, Any]:
-        """Name, count and content of the images."""
+        """The name, number and digest of the images: "name", "count" and "content"."""
         return self.conditions.images
 
 
@@ -224,11 +226,11 @@ def _tensors_of(
 
 
 def read(path: Path | str) -> Fingerprint:
-    """The fingerprint in a file.
+    """Read the fingerprint in a file.
 
     Raises:
         InputError: there is no such file, it was cut off, it is no fingerprint or a newer one, or
-            it does not hold what its header says.
+            its content does not fit its header.
     """
     from sslens.capture import Grams
     from sslens.models.taps import Tap
@@ -282,10 +284,10 @@ def read(path: Path | str) -> Fingerprint:
 
 
 def describe(path: Path | str) -> str:
-    """What a fingerprint holds, line by line, for a person.
+    """Describe a fingerprint, line by line, for a person.
 
     Raises:
-        InputError: as `read` does.
+        InputError: for the same reasons as `read`.
     """
     path = _as_path(path)
     found = read(path)

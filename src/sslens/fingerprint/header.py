@@ -1,4 +1,4 @@
-"""What a fingerprint's file says in its header, read without torch and held to its form."""
+"""The header of a fingerprint's file, read without torch and checked strictly."""
 
 import json
 import os
@@ -33,7 +33,8 @@ GRAMS: dict[str, Any] = {"version": int, "taps": list}
 
 
 def metadata(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file, whose header is 8 bytes of length and that many of JSON.
+    """Read the metadata of a safetensors file. Its header is the length of a JSON text (8 bytes),
+    then the text.
 
     Raises:
         OSError: the file cannot be read.
@@ -51,7 +52,7 @@ def metadata(path: Path) -> dict[str, str]:
 
 
 def is_fingerprint(path: Path) -> bool:
-    """Whether a file says in its header that it is a fingerprint; False for whatever cannot be
+    """Whether a file's header says that it is a fingerprint; False for any file that cannot be
     read.
 
     >>> is_fingerprint(Path("mae_vitb16"))
@@ -64,7 +65,8 @@ def is_fingerprint(path: Path) -> bool:
 
 
 def read_header(path: Path) -> Mapping[str, Any]:
-    """The entry of a fingerprint, of a format that is known and with everything in it.
+    """Read the fingerprint's entry in the header, and check that its format is known and nothing is
+    missing.
 
     Raises:
         InputError: the file cannot be read, is no fingerprint or a newer one, or lacks something.
@@ -103,7 +105,11 @@ def read_header(path: Path) -> Mapping[str, Any]:
 
 
 def damaged(path: Path, what: str) -> NoReturn:
-    """Refuse a file that says it is a fingerprint and does not hold one."""
+    """Raise the error for a file that says that it is a fingerprint, but does not hold one.
+
+    Raises:
+        InputError: always; `what` is the clause that says what is wrong.
+    """
     raise InputError(
         f"{path} is a damaged fingerprint: {what}. Copy it again, or make it anew with sslens"
         " fingerprint."

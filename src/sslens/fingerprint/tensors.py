@@ -19,7 +19,7 @@ LONGEST_ID, ALL_IDS = 4096, 2**31
 
 
 def load_tensors(path: Path) -> "dict[str, Tensor]":
-    """All tensors of the file.
+    """Load all tensors of the file.
 
     Raises:
         InputError: the file was cut off.
@@ -39,7 +39,11 @@ def load_tensors(path: Path) -> "dict[str, Tensor]":
 def unpack_ids(
     path: Path, header: Mapping[str, Any], tensors: "Mapping[str, Tensor]"
 ) -> tuple[str, ...]:
-    """The ids, which must be those that the digest of the minibatches was computed of."""
+    """Unpack the ids, and check them against the digest of the minibatches in the header.
+
+    Raises:
+        InputError: the ids cannot be read, or are not those of the header's plan.
+    """
     import torch
 
     for name, dtype in (("ids", torch.uint8), ("sizes", torch.int64)):
@@ -69,7 +73,7 @@ def unpack_ids(
 
 
 def pack_ids(ids: Sequence[str]) -> "Tensor":
-    """The ids as the file has them: JSON, compressed."""
+    """Pack the ids into the tensor that stands in the file: compressed JSON as bytes."""
     import torch
 
     text = json.dumps(list(ids), separators=(",", ":")).encode()
@@ -79,7 +83,14 @@ def pack_ids(ids: Sequence[str]) -> "Tensor":
 def unpack_grams(
     path: Path, header: Mapping[str, Any], tensors: "Mapping[str, Tensor]", tokens: str
 ) -> "dict[str, Tensor]":
-    """The tensors of Grams from those of the file."""
+    """Unpack the Grams of one choice of tokens from the tensors of the file.
+
+    Returns:
+        "blocks" [tap batch n n], "energy" [tap batch] and "sizes" [batch].
+
+    Raises:
+        InputError: a tensor is missing, of another type or shape, or not finite.
+    """
     import torch
 
     from sslens.fingerprint import triangles
@@ -120,7 +131,8 @@ def unpack_grams(
 
 
 def find_not_finite(*tensors: "Tensor") -> int | None:
-    """The first row of tensors that holds a NaN or an infinity."""
+    """Return the number of the first row that holds a NaN or an infinity in one of the tensors;
+    None where all are finite."""
     for tensor in tensors:
         if not bool(tensor.double().sum().isfinite()):  # one reading, where a mask would be three
             return int((~tensor.isfinite()).reshape(len(tensor), -1).any(1).nonzero()[0])

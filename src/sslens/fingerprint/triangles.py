@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def values(sizes: Sequence[int]) -> int:
-    """Values in the upper triangles, diagonals included, of Grams of these sizes.
+    """Count the values in the upper triangles, diagonals included, of Grams of these sizes.
 
     >>> values([32] * 32)
     16896
@@ -21,10 +21,10 @@ def values(sizes: Sequence[int]) -> int:
 def pack(
     grams: Float32[Tensor, "tap batch n n"], sizes: Sequence[int]
 ) -> Float32[Tensor, "tap value"]:
-    """The upper triangles with their diagonals, row by row, one minibatch after the other, without
-    the padding.
+    """Take the upper triangles of Grams with their diagonals, row by row, one minibatch after the
+    other, without the padding.
 
-    A Gram is symmetric but for the rounding of a product of matrices (1e-7 of its largest value);
+    A Gram is symmetric except for the rounding of a matrix product (1e-7 of its largest value), so
     its lower triangle is not kept.
 
     >>> pack(torch.tensor([[[[1.0, 2.0], [2.0, 3.0]], [[4.0, 0.0], [0.0, 0.0]]]]), [2, 1])
@@ -40,8 +40,8 @@ def pack(
 def unpack(
     triangles: Float32[Tensor, "tap value"], sizes: Sequence[int]
 ) -> Float32[Tensor, "tap batch n n"]:
-    """The whole Grams, the lower triangle that of the upper; a minibatch shorter than the longest
-    is padded with zeros.
+    """Restore whole Grams from upper triangles; a minibatch shorter than the longest is padded with
+    zeros.
 
     >>> unpack(torch.tensor([[1.0, 2.0, 3.0, 4.0]]), [2, 1])
     tensor([[[[1., 2.],
@@ -70,17 +70,17 @@ def unpack(
 def halve(
     triangles: Float32[Tensor, "tap value"], sizes: Sequence[int]
 ) -> tuple[Float16[Tensor, "tap value"], Float64[Tensor, " tap"], Float64[Tensor, "tap batch"]]:
-    """Float16 values, each tap's scale and each minibatch's offset: a value is read as half · scale
-    + offset.
+    """Convert triangles to float16, with a scale for each tap and an offset for each minibatch; a
+    value is read as half · scale + offset.
 
-    The offset is the mean over the pairs of different images of a minibatch. Unbiased CKA does not
-    see it, but it can be ten times what CKA does see (of features in many directions), and would
-    then be what float16 spends its digits on.
+    The offset is the mean over pairs of different images of a minibatch. Unbiased CKA does not
+    depend on it. But for features in many directions it can be ten times as large as the values
+    that CKA depends on, and would use up float16's digits.
 
-    The scale is the power of two that takes a tap's largest distance from the offset into [2¹⁴,
-    2¹⁵): nothing can overflow (float16 ends at 65,504), the scaling itself rounds nothing, and
+    The scale is the power of two that brings a tap's largest distance from the offset into [2¹⁴,
+    2¹⁵). So nothing can overflow (float16 ends at 65,504), the scaling itself rounds nothing, and
     every distance down to 2⁻²⁹ of the largest keeps 11 significant bits, a relative error of 2⁻¹¹
-    at most. With another scale it would not be smaller.
+    at most. Another scale would not make the error smaller.
 
     >>> half, scale, offset = halve(torch.tensor([[5.0, -1.0, 2.0]]), [2])
     >>> # 5 − (−1) = 6 = 0.75 · 2³, and 2³ / 2¹⁵ = 2⁻¹²
@@ -100,7 +100,7 @@ def restore(
     offset: Float64[Tensor, "tap batch"],
     sizes: Sequence[int],
 ) -> Float32[Tensor, "tap value"]:
-    """Float32 values from what `halve` gave.
+    """Convert the result of `halve` back to float32 values.
 
     >>> restore(*halve(torch.tensor([[5.0, -1.0, 2.0]]), [2]), [2])
     tensor([[ 5., -1.,  2.]])

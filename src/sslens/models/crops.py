@@ -147,9 +147,6 @@ def local_size(image_size: int, patch_size: int, asked: int) -> int:
 
     >>> local_size(224, 16, 0), local_size(64, 8, 0), local_size(64, 8, 32)
     (96, 24, 32)
-
-    Raises:
-        InputError: it is no multiple of the patch, or larger than the images.
     """
     size = asked or max(1, round(image_size * 3 / 7 / patch_size)) * patch_size
     if size < 1 or size % patch_size or size > image_size:

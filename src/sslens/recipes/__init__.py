@@ -52,9 +52,6 @@ def recipes(objective: str) -> dict[str, Recipe]:
 
     >>> list(recipes("dino"))
     ['official', 'two-crops', 'paper', 'resnet50']
-
-    Raises:
-        InputError: there is no such objective.
     """
     module = plugin("recipes", objective)
     kinds = [
@@ -86,9 +83,6 @@ def recipe(objective: str, name: str) -> Recipe:
     >>> recipe("mae", "offical")
     Traceback (most recent call last):
     sslens.errors.InputError: mae has no recipe "offical": did you mean official?
-
-    Raises:
-        InputError: the objective has none of that name; the nearest names are offered.
     """
     known = recipes(objective)
     if name not in known:

@@ -1,4 +1,4 @@
-"""What a study is asked: declared in a few lines, in Python or in a file."""
+"""The declaration of a study, in a few lines of Python or in a file."""
 
 from collections.abc import Sequence
 from dataclasses import Field, asdict, dataclass, fields
@@ -14,26 +14,29 @@ from sslens.study.contract import wants_images
 
 @dataclass(frozen=True)
 class Study:
-    """What is asked.
+    """The declaration of a study: models, images and analyses.
 
     Attributes:
-        models: as `sslens.load` takes them, or fingerprints.
-        images: as `sslens.open_images` takes them; not needed where all models are fingerprints, or
-            for paths of fine-tuning alone.
-        analyses: names of files of `analyses/`; unless given all that have something to show, but
-            for the costly ones.
-        tokens: which tokens' Grams are compared, of "all" (the papers' choice), "cls" and "patch".
-        bank: labelled images whose neighbours vote in k-NN; leave-one-out on `images` unless given.
-        limit: images taken, drawn by their ids and the seed; the bank is taken whole.
-        controls: two random initialisations of each architecture, and raw pixels.
-        batch: images of a minibatch of CKA.
-        seed: of the images drawn, the minibatches, the bootstrap.
+        models: sources of models as `sslens.load` reads them, or fingerprint files.
+        images: a source of images as `sslens.open_images` reads it; not needed where all models are
+            fingerprints, or where only paths of fine-tuning are shown.
+        analyses: the names of files of `analyses/`; unless given, all that apply to these models
+            and images, except the costly ones.
+        tokens: which tokens' Grams are compared, some of "all" (the papers' choice), "cls" and
+            "patch".
+        bank: labelled images that vote in k-NN; unless given, each of `images` is classified by the
+            others.
+        limit: the number of images taken, drawn by their ids and the seed; the bank is taken whole.
+        controls: whether two random initialisations of each architecture, and raw pixels, are
+            added.
+        batch: the number of images in a minibatch of CKA.
+        seed: decides which images are drawn, the minibatches, and the bootstrap.
         on_bad: "stop" at an image that cannot be decoded, or "skip" it.
-        precision: of the forward pass, "float32", "bfloat16", "float16" or "auto"; Grams are
-            float32.
-        grid: of probes: "small", 8 points, or "paper", the papers' 216.
-        any_transform: compare fingerprints also where their models saw other parts of the images,
-            or resampled otherwise.
+        precision: the precision of the forward pass, "float32", "bfloat16", "float16" or "auto";
+            Grams are float32.
+        grid: the grid of probes: "small", 8 points, or "paper", the papers' 216 points.
+        any_transform: whether fingerprints are compared even where their models saw other parts of
+            the images, or images that were resampled in another way.
     """
 
     models: tuple[str, ...]
@@ -86,7 +89,7 @@ class Study:
         """Refuse images or a bank that are not there, before anything heavy is imported.
 
         Raises:
-            InputError: naming the one that is not there.
+            InputError: a source is not there; the message names it.
         """
         for source in (self.images, self.bank):
             if source is not None:
@@ -97,7 +100,7 @@ class Study:
         return not self.analyses or any(wants_images(name) for name in self.analyses)
 
     def yaml(self) -> str:
-        """As a file that `sslens study` takes."""
+        """Return the study as the text of a file that `sslens study` reads."""
         import yaml
 
         values = asdict(self)
@@ -106,7 +109,7 @@ class Study:
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> Study:
-    """A study from a YAML file, with overrides such as `limit=256` or `models=[a, b]`.
+    """Read a study from a YAML file, with overrides such as `limit=256` or `models=[a, b]`.
 
     Raises:
         InputError: the file is not there or not YAML, or a key is not one of a study's.

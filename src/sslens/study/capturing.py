@@ -1,4 +1,5 @@
-"""What the needs of analyses ask of passes, and the values that are gathered from the results."""
+"""The passes that the needs of analyses ask for, and the values that needs gather from the
+results."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 def plan_passes(
     situation: Situation, analyses: Iterable[str], runner: PassRunner
 ) -> tuple[ActivationPass, ...]:
-    """The passes that the needs of these analyses ask for; a model without such taps makes none."""
+    """Plan the passes that the needs of these analyses ask for; there is no pass of a model without
+    the taps that they read."""
     from sslens.plan import Plan
 
     wanted: dict[str, Reducer[Any]] = {}
@@ -39,7 +41,8 @@ def plan_passes(
 
 
 def capture(situation: Situation, passes: Sequence[ActivationPass], runner: PassRunner) -> Captured:
-    """What all passes make, from the store or from one pass a model and set of images."""
+    """Get the results of all passes, from the store or by one pass for each model and set of
+    images."""
     made = {
         (identify(reducer), one.bank, one.member.name): result
         for one, results in runner.run(passes)
@@ -49,7 +52,7 @@ def capture(situation: Situation, passes: Sequence[ActivationPass], runner: Pass
 
 
 def gather(captured: Captured, analyses: Iterable[str]) -> Mapping[str, Any]:
-    """The value of every need that these analyses name."""
+    """Gather the value of every need that these analyses name, by the need's name."""
     return {name: need.gather(captured) for name, need in _load_needs(analyses).items()}
 
 

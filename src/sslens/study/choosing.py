@@ -14,12 +14,12 @@ from sslens.study.situation import Lack, Situation
 @final
 @dataclass(frozen=True)
 class Choice:
-    """The analyses of a study.
+    """The analyses that a study carries out.
 
     Attributes:
-        analyses: the names of those that are carried out.
-        left_out: why others have nothing to show for these models and images, by name.
-        notes: what a reader of the report must know of them.
+        analyses: the names of the chosen analyses.
+        left_out: the reason for which each other analysis cannot show anything, by its name.
+        notes: sentences about the left-out analyses for a reader of the report.
     """
 
     analyses: tuple[str, ...]
@@ -28,10 +28,10 @@ class Choice:
 
 
 def choose_analyses(situation: Situation) -> Choice:
-    """The analyses that were asked for, or all that have something to show but for the costly ones.
+    """Choose the analyses that were asked for, or else all that apply, except the costly ones.
 
     Raises:
-        InputError: an analysis that was asked for by name, or every one, cannot be carried out.
+        InputError: an analysis that was asked for by name cannot be carried out, or none can.
     """
     asked = situation.study.analyses
     chosen: list[str] = []

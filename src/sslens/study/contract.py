@@ -1,4 +1,4 @@
-"""What analyses and needs must have, and which needs an analysis names."""
+"""What the files of analyses and needs must have, and which needs an analysis names."""
 
 from types import ModuleType
 
@@ -9,7 +9,7 @@ NEEDS = "study/needs"
 
 
 def load_need(name: str, analysis: str) -> ModuleType:
-    """The file of a need that an analysis names.
+    """Load the file of a need that an analysis names.
 
     Raises:
         InputError: there is no such need, or its file lacks something.
@@ -27,7 +27,7 @@ def load_need(name: str, analysis: str) -> ModuleType:
 
 
 def needs_of(analysis: str) -> tuple[str, ...]:
-    """The names of the needs of an analysis, in the order in which it names them.
+    """Return the names of an analysis' needs, in the order in which it names them.
 
     >>> needs_of("cka-blocks")
     ('grams',)

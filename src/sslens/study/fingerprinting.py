@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class FingerprintRequest:
-    """What is asked of a fingerprint.
+    """The request to make a fingerprint.
 
     Attributes:
-        model: as `sslens.load` takes it.
-        images: as `sslens.open_images` takes them.
+        model: a source as `sslens.load` reads it.
+        images: a source as `sslens.open_images` reads it.
         out: the file; NAME.fingerprint.safetensors unless given.
-        tokens: which tokens' Grams are written, of "all", "cls" and "patch".
-        half: whether they are written in float16.
-        taps: names; all unless given.
-        interpolation: "own", as the model's own transform has it, or "bicubic" or "bilinear".
-        batch: images of a minibatch of CKA.
-        seed: of the images drawn and of the minibatches.
-        limit: images taken at most.
+        tokens: which tokens' Grams are written, some of "all", "cls" and "patch".
+        half: whether Grams are written in float16.
+        taps: the names of the taps; all unless given.
+        interpolation: "own", as in the model's own transform, or "bicubic" or "bilinear".
+        batch: the number of images in a minibatch of CKA.
+        seed: decides which images are drawn, and the minibatches.
+        limit: the largest number of images taken.
 
     Raises:
-        InputError: what can be known to be wrong before anything is opened.
+        InputError: a mistake that can be recognised before anything is opened.
     """
 
     model: str
@@ -77,7 +77,7 @@ class FingerprintRequest:
 
     @property
     def dtype(self) -> Literal["float32", "float16"]:
-        """The numbers of the file."""
+        """The number type of the file."""
         return "float16" if self.half else "float32"
 
 
@@ -204,7 +204,8 @@ def _describe(request: FingerprintRequest, one: ActivationPass, path: Path, prec
 
 
 def file_name(name: str) -> str:
-    """The file's name unless given: the model's, without what paths and shells read otherwise.
+    """Return the default name of a model's fingerprint file: the model's name, without characters
+    that paths and shells treat specially.
 
     >>> file_name("random #0")
     'random-0.fingerprint.safetensors'

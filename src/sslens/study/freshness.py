@@ -1,8 +1,9 @@
-"""How fresh a table is: a digest of the sources that its computation reaches, none imported.
+"""Whether a stored table is still up to date: a digest of the source code that computes it, which
+is read without importing it.
 
-Of the analysis' own module the definitions count that `compute` reaches; of all others every
-definition, but not docstrings, comments and how lines are laid out. What draws and writes
-(`figure/`, `report/`) does not count.
+In the analysis' own module, those definitions count that `compute` reaches; in all other modules
+every definition counts. Docstrings, comments and the layout of lines never count, nor does code
+that draws or writes (`figure/`, `report/`).
 """
 
 import ast
@@ -24,7 +25,7 @@ PACKAGE = Path(__file__).parent.parent
 
 
 def versions() -> dict[str, str]:
-    """The versions of the libraries that compute."""
+    """Return the versions of the libraries that compute, by name."""
     return {name: importlib.metadata.version(name) for name in LIBRARIES}
 
 
@@ -35,13 +36,14 @@ def source_digest(
     root: Path | None = None,
     store: Store | None = None,
 ) -> str:
-    """SHA-256 over a module and all modules of the package that it reaches by imports.
+    """Compute the SHA-256 over a module and all modules of the package that it reaches by imports.
 
     Args:
-        module: its dotted name without the package's, such as "analyses.agreement".
-        entry: the function that counts, with what it reaches; the whole module unless given.
-        root: the folder of a package; this one unless given.
-        store: where what is read of a file is kept, so that it is parsed once; none unless given.
+        module: the module's dotted name without the package's name, such as "analyses.agreement".
+        entry: if given, only this function of the module and what it reaches count.
+        root: the folder of a package; this package unless given.
+        store: where the digests of files are kept, so that each file is parsed once; none unless
+            given.
 
     >>> one = source_digest("measures.cka")
     >>> one == source_digest("measures.cka"), one == source_digest("measures.rsa")
@@ -65,12 +67,12 @@ def source_digest(
 @final
 @dataclass(frozen=True)
 class SourceCode:
-    """What is read of a file.
+    """The parts of a source file that count.
 
     Attributes:
-        digest: of its code without docstrings.
-        imports: dotted names of what it imports of the package, without the package's name; they
-            end in "*" where plug-ins of a folder are imported.
+        digest: the digest of the code without docstrings.
+        imports: the dotted names of the modules of the package that it imports, without the
+            package's name; a name ends in "*" where the plug-ins of a folder are imported.
     """
 
     digest: str

@@ -1,4 +1,4 @@
-"""Images and a bank, opened and checked, and what a reader must know of them."""
+"""Opening and checking images and a bank, and notes about them for the reader of a report."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, cast
@@ -15,10 +15,10 @@ NAMED = 20
 
 
 def require_sources(*sources: str | None) -> None:
-    """Refuse images that are not there, before anything heavy is imported.
+    """Refuse sources of images that are not there, before anything heavy is imported.
 
     Raises:
-        InputError: naming the first that is not there.
+        InputError: a source is not there; the message names the first.
     """
     for source in sources:
         if source is not None:
@@ -36,11 +36,12 @@ def open_sets(
     """Open sets of images and check each file.
 
     Args:
-        sources: by role what `open_images` takes, or None, and how many images are taken at most.
-        seed: of the images drawn.
+        sources: by role, a source as `open_images` reads it (or None) and the largest number of
+            images taken.
+        seed: decides which images are drawn.
         on_bad: "stop" at an image that cannot be decoded, or "skip" it.
-        minimum: fewest images that will do.
-        quiet: whether nothing is said of how far the checking is.
+        minimum: the fewest images that will do.
+        quiet: whether no progress is shown.
 
     Raises:
         InputError: images are not there, cannot be read, or are too few.
@@ -65,7 +66,16 @@ def open_sets(
 
 
 def require_classes(images: "ImageSet", source: str, why: str) -> None:
-    """Refuse images without classes; `why` is the clause that says what needs them."""
+    """Refuse images without classes.
+
+    Args:
+        images: the images.
+        source: their source, for the message.
+        why: a clause that says what needs the classes.
+
+    Raises:
+        InputError: the images have no classes.
+    """
     if images.labels is None:
         raise InputError(
             f"The images of {source} have no classes, and {why}",
@@ -76,7 +86,11 @@ def require_classes(images: "ImageSet", source: str, why: str) -> None:
 def require_same_classes(
     images: "ImageSet", bank: "ImageSet | None", images_source: str, bank_source: str
 ) -> None:
-    """Refuse a bank with other classes than the images."""
+    """Refuse a bank that has other classes than the images.
+
+    Raises:
+        InputError: the classes differ.
+    """
     if bank is not None and images.labels is not None and bank.classes != images.classes:
         raise InputError(
             f"{bank_source} and {images_source} have different classes ({len(bank.classes)} and"
@@ -85,7 +99,7 @@ def require_same_classes(
 
 
 def describe_skipped(images: "ImageSet | None") -> list[str]:
-    """Which images could not be decoded, as notes for a reader."""
+    """Say which images could not be decoded, as notes for a reader."""
     if images is None or not images.skipped:
         return []
     named = "; ".join(f"{name} ({reason})" for name, reason in images.skipped[:NAMED])
@@ -97,8 +111,13 @@ def describe_skipped(images: "ImageSet | None") -> list[str]:
 
 
 def describe_overlap(images: "ImageSet | None", bank: "ImageSet | None", use: str) -> list[str]:
-    """How many images are in the bank too, by their contents, as notes; `use` is the clause that
-    says what comes of it."""
+    """Say how many of the images are also in the bank, compared by their contents, as notes for a
+    reader.
+
+    Args:
+        images, bank: the two sets.
+        use: a clause that says what follows from the overlap.
+    """
     if images is None or bank is None or images.labels is None:
         return []
     both = len(images.contents & bank.contents)

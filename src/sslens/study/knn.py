@@ -1,4 +1,4 @@
-"""k-NN of a model, beside its controls, by tap, pooling, number of neighbours and temperature."""
+"""k-NN of a model and of its controls, by tap, pooling, number of neighbours and temperature."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,22 +31,23 @@ TEMPERATURES = (0.04, 0.07, 0.1, 0.2)
 @final
 @dataclass(frozen=True)
 class KnnRequest:
-    """What is asked of k-NN.
+    """The request to classify images by k-NN.
 
     Attributes:
-        model: as `sslens.load` takes it, or a folder of stored features.
-        images: labelled images to classify; None of stored features.
-        bank: labelled images (or stored features) that vote; each image is classified by all others
-            unless given.
-        k: numbers of neighbours.
-        temperature: a neighbour with cosine s has exp(s / temperature) votes; plain majority is
-            always beside it.
-        taps: names; the outputs of all blocks and the final norm unless given.
-        controls: whether two random initialisations and raw pixels stand beside the model.
-        limit: images taken at most, drawn by their ids and the seed; the bank is taken whole.
+        model: a source as `sslens.load` reads it, or a folder of stored features.
+        images: labelled images to classify; None with stored features.
+        bank: labelled images (or stored features) that vote; unless given, each image is classified
+            by all others.
+        k: the numbers of neighbours.
+        temperature: the temperatures. A neighbour with cosine s has exp(s / temperature) votes;
+            plain majority is always computed too.
+        taps: the names of the taps; the outputs of all blocks and the final norm unless given.
+        controls: whether two random initialisations and raw pixels are classified too.
+        limit: the largest number of images taken, drawn by their ids and the seed; the bank is
+            taken whole.
 
     Raises:
-        InputError: what can be known to be wrong before anything is opened.
+        InputError: a mistake that can be recognised before anything is opened.
     """
 
     model: str
@@ -98,8 +99,10 @@ def run(
     dry_run: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Path | None:
-    """Classify the images by every choice and write `knn.csv`; returns its path, or None for a dry
-    run, which only says the plan.
+    """Classify the images at every tap, pooling, k and temperature, and write `knn.csv`.
+
+    Returns:
+        The path of the table, or None for a dry run, which only prints the plan.
 
     Raises:
         InputError: something given cannot be used.
@@ -135,7 +138,13 @@ def run(
 @final
 @dataclass(frozen=True)
 class KnnJob:
-    """Features of images to classify, and features of the bank; None where the images vote."""
+    """The features of one model to classify.
+
+    Attributes:
+        queries: features of the images to classify.
+        bank: features of the images that vote; None where the images vote on each other.
+        control: whether the model is a control.
+    """
 
     queries: "Features"
     bank: "Features | None"

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Member:
-    """A model or control of a study: a network at hand, or the fingerprint of one that need not be.
+    """A model or control of a study: a loaded network, or the fingerprint of a network that is not
+    needed here.
 
     Attributes:
-        name: in tables and figures.
+        name: the name in tables and figures.
         control: whether it is a control: a random initialisation or raw pixels.
-        model: the network; None of a fingerprint.
-        fingerprint: the model's Grams, read from a file; None of a network.
+        model: the network; None where there is a fingerprint.
+        fingerprint: the model's Grams, read from a file; None where there is a network.
     """
 
     name: str
@@ -34,14 +35,14 @@ class Member:
 
     @property
     def described(self) -> "Backbone | Fingerprint":
-        """The network or the fingerprint: both have source, digest and about."""
+        """The network or the fingerprint; both have a source, a digest and an `about`."""
         one = self.model or self.fingerprint
         assert one is not None
         return one
 
     @property
     def network(self) -> "Backbone":
-        """The network at hand.
+        """The loaded network.
 
         Raises:
             InputError: the member is a fingerprint.
@@ -60,14 +61,14 @@ class Member:
 
     @property
     def info(self) -> "ModelInfo":
-        """The member as analyses are given it."""
+        """What analyses are told about the member."""
         from sslens.comparisons.inputs import ModelInfo
 
         return ModelInfo(self.name, self.control, self.about, self.described.digest)
 
     @property
     def role(self) -> str:
-        """The word that plans have for it."""
+        """The word for the member in plans, "control" or "model"."""
         return "control" if self.control else "model"
 
 

@@ -1,5 +1,5 @@
-"""Passes of models over images: what is wanted of each, what of that is in the store, and how all
-of them are run."""
+"""Passes of models over images: which results are wanted from each pass, which of them the store
+has, and how all passes are run."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,13 +20,17 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class ActivationPass:
-    """One model's pass over one set of images: what is wanted of it, and what of that is missing in
-    the store.
+    """One model's pass over one set of images: which results are wanted from it, and how many of
+    them the store lacks.
 
     Attributes:
-        bank: whether the images are those of the bank.
-        taps: names of the taps that reducers may read; all unless given.
-        missing: how many of the reducers' results are not in the store.
+        member: the model.
+        images: the set of images.
+        plan: the minibatches.
+        reducers: the results that are wanted.
+        bank: whether the images are the bank's.
+        taps: the names of the taps that reducers may read; all unless given.
+        missing: the number of results that are not in the store.
     """
 
     member: Member
@@ -39,17 +43,17 @@ class ActivationPass:
 
     @property
     def model(self) -> "Backbone":
-        """The network that passes."""
+        """The network that is run."""
         return self.member.network
 
     @property
     def view(self) -> tuple[Any, ...]:
-        """What decides the decoded pixels, which models with one view of the images share."""
+        """What decides the decoded pixels; passes with equal views share them."""
         return id(self.images), *self.model.transform.geometry
 
     def flops(self) -> float:
-        """Floating-point operations of the forward passes still to be run, counted on shapes
-        alone."""
+        """Count the floating-point operations of the forward passes that are still to be run, from
+        shapes alone; 0 where nothing is missing."""
         if not self.missing:
             return 0.0
         import torch
@@ -65,7 +69,7 @@ class ActivationPass:
         return float(counter.get_total_flops() * len(self.images))
 
     def describe(self) -> str:
-        """A line that says which model passes over which images, and what it costs."""
+        """Describe the pass in a line: the model, the images, and the cost."""
         state = f"{self.flops() / 1e9:,.0f} GFLOP" if self.missing else "in the store"
         return (
             f"{self.member.role:<9} {self.member.name} over {len(self.images):,} images of"
@@ -76,13 +80,13 @@ class ActivationPass:
 @final
 @dataclass(frozen=True)
 class PassRunner:
-    """Where and how passes run: the only place from which a command passes models over images.
+    """Runs passes: the only place from which a command runs models over images.
 
     Attributes:
         store: where results are looked up and kept.
         device: "cpu", "cuda", ….
-        precision: of the forward pass.
-        quiet: whether nothing is said of how far a pass is.
+        precision: the precision of the forward pass.
+        quiet: whether no progress is shown.
     """
 
     store: Store
@@ -100,7 +104,8 @@ class PassRunner:
         bank: bool = False,
         taps: tuple[str, ...] | None = None,
     ) -> ActivationPass:
-        """A pass with those of the reducers that find taps in the model, and what is missing."""
+        """Plan a pass with those reducers that find taps in the model, and count the results that
+        the store lacks."""
         from sslens.capture import find_missing
 
         model = member.network
@@ -118,7 +123,7 @@ class PassRunner:
         return ActivationPass(member, images, plan, useful, bank, taps, sum(missing))
 
     def run(self, passes: Sequence[ActivationPass]) -> Iterator[tuple[ActivationPass, list[Any]]]:
-        """Each pass and its results, one a reducer, from the store or computed.
+        """Yield each pass with its results, one for each reducer, from the store or computed.
 
         Images that several models see alike are decoded once for all of them.
         """

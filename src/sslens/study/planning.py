@@ -1,5 +1,5 @@
-"""A study planned: images opened, models loaded, what is in the store and what is to be
-computed."""
+"""The plan of a study: images are opened and models loaded, and it is known what is in the store
+and what must be computed."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class StudyPlan:
-    """A study of which the models are loaded and the images are checked, before anything is
-    computed.
+    """The plan of a study: the models are loaded and the images checked, but nothing is computed
+    yet.
 
     Attributes:
         situation: the models and images.
-        analyses: the names of those that are carried out.
-        passes: of the models over the images and the bank.
-        notes: what a reader of the report must know.
+        analyses: the names of the analyses that are carried out.
+        passes: the passes of the models over the images and the bank.
+        notes: sentences for a reader of the report.
         left_out: analyses that have nothing to show for these models, with the reason.
-        runner: where and how the passes run.
+        runner: how the passes are run.
     """
 
     situation: Situation
@@ -50,7 +50,7 @@ class StudyPlan:
 
     @property
     def study(self) -> Study:
-        """What is asked."""
+        """The declaration of the study."""
         return self.situation.study
 
     @property
@@ -93,7 +93,8 @@ class StudyPlan:
 
 
 def prepare(study: Study, store: Store, *, quiet: bool = False) -> StudyPlan:
-    """Open the images, load the models and their controls, and see what is to be done.
+    """Plan a study: open the images, load the models and their controls, and find out what must be
+    computed.
 
     Raises:
         InputError: the images, a model or an analysis cannot be used.
@@ -118,7 +119,7 @@ def prepare(study: Study, store: Store, *, quiet: bool = False) -> StudyPlan:
 def open_study_images(
     study: Study, *, quiet: bool
 ) -> "tuple[ImageSet | None, ImageSet | None, list[str]]":
-    """The images and the bank of a study, and what a reader must know of them.
+    """Open the images and the bank of a study; returns both, and notes for a reader.
 
     Raises:
         InputError: images are not there or cannot be read, or the bank has other classes.

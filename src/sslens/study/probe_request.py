@@ -1,4 +1,4 @@
-"""What is asked of the training of probes."""
+"""The request to train probes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,32 +12,34 @@ from sslens.study.stored import is_stored, require_folder_name
 @final
 @dataclass(frozen=True)
 class ProbeRequest:
-    """What is asked of the training of probes.
+    """The request to train probes.
 
     Attributes:
-        model: as `sslens.load` takes it, or a folder of stored features of the training images.
-        images: training images; None of stored features.
-        test: images (or stored features) on which the accuracy is measured; None where `folds` is
-            given.
-        val: images on which the point of the grid is chosen; a fifth of the training images unless
-            given.
-        folds: in how many parts every training image is tested once.
-        few_shot: shares of the labels with which probes are trained and chosen as well.
-        draws: of each share.
+        model: a source as `sslens.load` reads it, or a folder of stored features of the training
+            images.
+        images: the training images; None with stored features.
+        test: the images (or stored features) on which the accuracy is measured; None where `folds`
+            is given.
+        val: the images on which the point of the grid is chosen; a fifth of the training images
+            unless given.
+        folds: the number of folds in which every training image is tested once.
+        few_shot: shares of the labels with which probes are also trained and chosen.
+        draws: the number of draws of each share.
         factors: whether the factors of generated scenes are decoded too.
-        taps: names, or ("all",); the last unless given.
-        pooling: of "cls", "mean", "patch" and "flat"; the first that the last tap has unless given.
+        taps: the names of the taps, or ("all",); the last tap unless given.
+        pooling: "cls", "mean", "patch" or "flat"; the first of these that the last tap has unless
+            given.
         with_last: whether each layer is also probed together with the last one.
-        layers: of the probe; 1 is linear.
+        layers: the numbers of layers of the probe; 1 is linear.
         grid: "paper", 216 points, or "small", 8.
         augment: whether probes are trained on random crops and flips.
-        top: an image is right when its class is among so many.
-        batch: images of a step; chosen by their number unless given.
-        out: folder for the tables.
-        limit: images taken at most of each set, drawn by their ids and the seed.
+        top: an image is right when its class is among the `top` highest scores.
+        batch: the number of images in a step; chosen by the number of images unless given.
+        out: the folder for the tables.
+        limit: the largest number of images taken from each set, drawn by their ids and the seed.
 
     Raises:
-        InputError: what can be known to be wrong before anything is opened.
+        InputError: a mistake that can be recognised before anything is opened.
     """
 
     model: str

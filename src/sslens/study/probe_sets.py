@@ -1,4 +1,5 @@
-"""The features that probes are trained, chosen and tested on: of a model over images, or stored."""
+"""The features on which probes are trained, chosen and tested: computed by a model over images, or
+stored."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,13 +34,14 @@ BATCH = 32
 @final
 @dataclass(frozen=True)
 class Part:
-    """Features of some images.
+    """Labelled features of some images.
 
     Attributes:
-        features: of these and perhaps of other images.
-        rows: of the images that are taken.
-        labels: class of every image of `features`, as numbers of the training images' classes.
-        images: None of stored features.
+        features: the features of these images, and perhaps of others.
+        rows: the rows of `features` that belong to the part.
+        labels: the class of every row of `features`, in the numbers of the training images'
+            classes.
+        images: the images; None with stored features.
     """
 
     features: Features
@@ -49,21 +51,21 @@ class Part:
 
     @property
     def ids(self) -> list[str]:
-        """Of the rows that are taken."""
+        """The ids of the part's images."""
         return [self.features.ids[row] for row in self.rows]
 
     @property
     def taken_labels(self) -> Int64[Tensor, " row"]:
-        """The classes of the rows that are taken."""
+        """The classes of the part's images."""
         return torch.from_numpy(self.labels[self.rows])
 
     def read(self, columns: Sequence[Column]) -> Tensor:
-        """The features of the rows that are taken, columns side by side."""
+        """Read the features of the part's images as float32, with several columns concatenated."""
         parts = [self.features.read(*column, self.rows).float() for column in columns]
         return torch.cat(parts, 1)
 
     def take_images(self) -> ImageSet | None:
-        """The images of the rows that are taken; None of stored features."""
+        """Return the part's images; None with stored features."""
         if self.images is None:
             return None
         row = {name: number for number, name in enumerate(self.images.ids)}
@@ -73,8 +75,8 @@ class Part:
 @final
 @dataclass(frozen=True)
 class ProbeSets:
-    """The features to train on, to choose on and to test on; all of them the same where every image
-    is tested in folds."""
+    """The parts on which probes are trained, chosen and tested; all three are the same where every
+    image is tested in folds."""
 
     request: ProbeRequest
     model: Backbone | None
@@ -84,7 +86,8 @@ class ProbeSets:
     test: Part
 
     def heads(self) -> list[Head]:
-        """Each layer asked for, alone and perhaps with the last, at each depth of the probe."""
+        """Return the heads: each layer that is asked for, alone and perhaps together with the last
+        one, at each depth of the probe."""
         request, features = self.request, self.train.features
         read = {tap for tap, _ in features.columns}
         names = [tap.name for tap in features.taps if tap.name in read]
@@ -101,7 +104,7 @@ class ProbeSets:
         return heads
 
     def data(self, part: Part, heads: Sequence[Head], *, batch: int | None = None) -> Held | Stored:
-        """The features of a part: in memory, or read block by block where they are large."""
+        """Return a part as data for probes: in memory, or read block by block where it is large."""
         columns = _columns(heads)
         count, seed = len(self.classes), self.request.seed
         size = 4 * len(part.rows) * sum(part.features.columns[column] for column in columns)
@@ -120,7 +123,7 @@ class ProbeSets:
         return Held(values, part.taken_labels, count, batch=batch, seed=seed)
 
     def training(self, heads: Sequence[Head], device: str) -> Held | Stored | Augmented:
-        """What the probes are trained on: features, or random views through the model."""
+        """Return the training data of the probes: features, or random views through the model."""
         request = self.request
         if not request.augment:
             return self.data(self.train, heads, batch=request.batch)
@@ -137,7 +140,7 @@ class ProbeSets:
         )
 
     def describe(self, heads: Sequence[Head], points: int) -> str:
-        """The plan, for a person."""
+        """Describe the plan, for a person."""
         parts = {"train": self.train, "choose": self.val, "test": self.test}
         if self.request.folds is not None:
             parts = {"images": self.train}
@@ -161,17 +164,17 @@ def _columns(heads: Sequence[Head]) -> list[Column]:
 
 
 def sources_of(request: ProbeRequest) -> dict[str, str]:
-    """By role the images, or the folders of features, that are given."""
+    """Return the given sources of images, or folders of features, by role."""
     first = request.model if request.is_stored else request.images
     given = {"train": first, "val": request.val, "test": request.test}
     return {role: source for role, source in given.items() if source is not None}
 
 
 def open_probe_images(request: ProbeRequest, *, quiet: bool) -> dict[str, ImageSet]:
-    """The images by role, opened and checked.
+    """Open and check the images, by role.
 
     Raises:
-        InputError: they cannot be read.
+        InputError: images cannot be read.
     """
     sources = {role: (source, request.limit) for role, source in sources_of(request).items()}
     sets = open_sets(sources, seed=request.seed, quiet=quiet)
@@ -179,11 +182,12 @@ def open_probe_images(request: ProbeRequest, *, quiet: bool) -> dict[str, ImageS
 
 
 def open_probe_sets(request: ProbeRequest, runner: PassRunner) -> ProbeSets:
-    """The features read from folders, or made by the model in one pass over each set of images.
+    """Read the features from folders, or compute them by one pass of the model over each set of
+    images.
 
     Raises:
         InputError: images without classes, test images of other classes or among the training
-            images, features of another model.
+            images, or features of another model.
     """
     model, parts = _read_stored(request) if request.is_stored else _capture(request, runner)
     classes = parts["train"].features.classes

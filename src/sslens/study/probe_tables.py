@@ -58,7 +58,7 @@ POINT = ("lr", "weight_decay", "min_lr", "warmup", "epochs")
 
 
 def preview(sets: ProbeSets, heads: Sequence[Head]) -> Table:
-    """A ridge probe of what each head reads."""
+    """Train a ridge probe on the features of each head, as a table."""
     train = sets.train
     if len(train.rows) > PREVIEWED:  # of every class its share: a class may follow another
         some = few_shot(train.labels[train.rows], train.ids, PREVIEWED / len(train.rows))
@@ -78,7 +78,7 @@ def preview(sets: ProbeSets, heads: Sequence[Head]) -> Table:
 
 
 def decode_factors(sets: ProbeSets, heads: Sequence[Head]) -> Table:
-    """What each layer knows of the factors of generated scenes.
+    """Measure how well the factors of generated scenes are read from each layer, as a table.
 
     Raises:
         InputError: the features are stored, so that the scenes are not known.
@@ -108,7 +108,8 @@ def decode_factors(sets: ProbeSets, heads: Sequence[Head]) -> Table:
 def try_few_shot(
     sets: ProbeSets, share: float, heads: Sequence[Head], grid: Grid, device: str
 ) -> Table:
-    """What each head comes to with a share of the labels: a row a head and draw."""
+    """Train and test each head with a share of the labels; the table has a row for each head and
+    draw."""
     request = sets.request
     draws = few_shot_outcomes(
         sets.data(sets.train, heads),
@@ -140,7 +141,7 @@ def tabulate_grid(
     validated: Mapping[Head, Bool[np.ndarray, "point validation"]],
     tested: Mapping[Head, Bool[np.ndarray, "point test"]],
 ) -> Table:
-    """Every point of the grid of every head."""
+    """Return a table with every point of the grid for every head."""
     rows = []
     for head in probes.heads:
         for number, point in enumerate(probes.grid):
@@ -159,7 +160,7 @@ def tabulate_grid(
 
 
 def list_outcomes(outcomes: Sequence[Outcome], grid: Sequence[Point]) -> str:
-    """The best heads in a few lines, for a person."""
+    """Describe the best heads in a few lines, for a person."""
     best = sorted(outcomes, key=lambda outcome: -outcome.validation)
     lines = []
     for outcome in best[:NAMED]:

@@ -17,9 +17,13 @@ LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pandas", "safetensors")
 @final
 @dataclass(frozen=True)
 class ImagesSeen:
-    """The images of a study; all empty where there are none, as of paths alone.
+    """The images of a study; all fields are empty where it has none, such as a study of paths
+    alone.
 
     Attributes:
+        name: the set's name.
+        count: the number of images.
+        digest: the digest of the set.
         skipped: the images that could not be decoded, each with the reason.
     """
 
@@ -32,7 +36,7 @@ class ImagesSeen:
 @final
 @dataclass(frozen=True)
 class Provenance:
-    """What `provenance.json` holds."""
+    """The content of `provenance.json`."""
 
     command: str
     made: str
@@ -44,12 +48,12 @@ class Provenance:
 
     @classmethod
     def of(cls, plan: StudyPlan, command: str, began: float) -> "Provenance":
-        """The provenance of a study that was carried out.
+        """Describe where the results of a study come from, once it was carried out.
 
         Args:
-            plan: of the study.
-            command: that was typed.
-            began: when, in seconds since 1970.
+            plan: the plan of the study.
+            command: the command that was typed.
+            began: the time of the start, in seconds since 1970.
         """
         versions = {"sslens": __version__, "python": platform.python_version()}
         return cls(
@@ -68,7 +72,8 @@ class Provenance:
 
 
 def describe_images(plan: StudyPlan) -> ImagesSeen:
-    """The images of a study as they were opened, or as its first fingerprint tells of them."""
+    """Describe the images of a study as they were opened, or as its first fingerprint describes
+    them."""
     images, first = plan.images, plan.members[0].fingerprint
     if images is not None:
         return ImagesSeen(images.name, len(images), images.digest, images.skipped)

@@ -1,4 +1,4 @@
-"""A study carried out: passes, then tables, then the report."""
+"""Carrying out a study: passes, then tables, then the report."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -79,7 +79,7 @@ def run(
 
 
 def title_of(plan: StudyPlan) -> str:
-    """The models and the images, by which a report is called unless it is given a title."""
+    """Return the default title of the report: the models and the images."""
     images = describe_images(plan).name
     return ", ".join(plan.situation.models.studied) + (f" on {images}" if images else "")
 

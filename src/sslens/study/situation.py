@@ -1,4 +1,4 @@
-"""What a need is asked about: the models and images of a study, and what passes made of them."""
+"""What a need can ask: the models and images of a study, and the results of passes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,15 +20,15 @@ Noun = TypeVar("Noun")
 @final
 @dataclass(frozen=True)
 class Situation:
-    """The models and images of a study, before anything is computed of them.
+    """The models and images of a study, before anything is computed.
 
     Attributes:
         members: the models in the order given, then the controls.
-        images: None where all models are fingerprints, or nothing is asked of images.
-        bank: images that vote in k-NN and train probes; None where each image is held against all
-            others.
-        device: where passes and probes run.
-        quiet: whether nothing is said of how far a computation is.
+        images: None where all models are fingerprints, or no analysis needs images.
+        bank: the images that vote in k-NN and train probes; None where each image is classified by
+            all others.
+        device: the device of passes and probes.
+        quiet: whether no progress is shown.
     """
 
     study: Study
@@ -40,7 +40,7 @@ class Situation:
 
     @property
     def models(self) -> "Models":
-        """The members as analyses are given them."""
+        """What analyses are told about the members."""
         from sslens.comparisons.inputs import Models
 
         return Models(tuple(member.info for member in self.members))
@@ -54,13 +54,13 @@ class Situation:
 @final
 @dataclass(frozen=True)
 class Lack:
-    """Why a need cannot be met.
+    """The reason for which a need cannot be met.
 
     Attributes:
         reason: a clause without its full stop.
-        mend: what to do, a clause without its full stop, parameters in braces; None where nothing
-            can be done.
-        noted: whether a reader of the report is told.
+        mend: what the user can do, a clause without its full stop, with parameters in braces; None
+            where nothing can be done.
+        noted: whether the reason is told to the reader of the report.
     """
 
     reason: str
@@ -71,12 +71,13 @@ class Lack:
 @final
 @dataclass(frozen=True)
 class Captured:
-    """What the passes of a study made, by reducer, set of images and model.
+    """The results of a study's passes, by reducer, set of images and model.
 
     Attributes:
-        situation: the models and images that were passed.
-        made: the results by reducer (`identify`), whether of the bank, and name of the model.
-        store: where a need may keep what it takes long to gather; none where nothing is kept.
+        situation: the models and images of the passes.
+        made: the results by reducer (`identify`), whether the images are the bank's, and name of
+            the model.
+        store: where a need may keep values that take long to gather; None to keep nothing.
     """
 
     situation: Situation
@@ -84,7 +85,8 @@ class Captured:
     store: Store | None = None
 
     def of(self, reducer: "Reducer[Noun]", *, bank: bool = False) -> "dict[str, Noun]":
-        """What a reducer made of each model that has such taps, by name, in the models' order."""
+        """Return a reducer's results by name of the model, in the models' order; models without the
+        taps that it reads are left out."""
         key = identify(reducer)
         names = [member.name for member in self.situation.members]
         return {
@@ -93,12 +95,14 @@ class Captured:
 
 
 def identify(reducer: "Reducer[Any]") -> str:
-    """The digest of a reducer's kind and settings: equal reducers make the same."""
+    """Return a digest of a reducer's kind and settings; reducers with equal digests give equal
+    results."""
     return digest([reducer.kind, reducer.settings()])
 
 
 def lack_of_passes(situation: Situation) -> Lack | None:
-    """Why nothing beside stored Grams can be had: all models are fingerprints."""
+    """Return a `Lack` where all models are fingerprints, so that only their stored Grams are there;
+    else None."""
     if any(member.model is not None for member in situation.members if not member.control):
         return None
     return Lack("fingerprints hold the Grams of minibatches only", "give the models themselves")

@@ -25,10 +25,10 @@ NAMED = 20
 @final
 @dataclass(frozen=True)
 class FeatureRequest:
-    """What is asked of a folder of features; `sslens.extract` says what the settings are.
+    """The request to store features in a folder; the settings are those of `sslens.extract`.
 
     Raises:
-        InputError: what can be known to be wrong before anything is opened.
+        InputError: a mistake that can be recognised before anything is opened.
     """
 
     model: str

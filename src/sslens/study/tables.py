@@ -1,4 +1,5 @@
-"""The tables of an analysis: from the store where they are as fresh as the code, or computed."""
+"""The results of an analysis: from the store where they are up to date with the code, or
+computed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,13 +19,14 @@ if TYPE_CHECKING:
 def compute_results(
     analysis: str, models: "Models", values: Mapping[str, Any], seed: int, store: Store
 ) -> "Results":
-    """The results of an analysis, found in the store by all that decides them, or computed.
+    """Return the results of an analysis: found in the store by everything that decides them, or
+    computed.
 
     Args:
-        analysis: its name.
+        analysis: the name of the analysis.
         models: the models of the study and their controls.
         values: the value of each need, by the need's name.
-        seed: of the study.
+        seed: the study's seed.
         store: where results are looked up and kept.
     """
     from sslens.table import Results
@@ -48,12 +50,13 @@ class ResultsKey:
     """Everything that decides the results of an analysis.
 
     Attributes:
-        analysis: its name.
+        analysis: the name of the analysis.
         sources: the digest of the code that its computation reaches.
-        versions: of the libraries that compute.
-        models: name, whether it is a control, digest and what is known of each model.
-        seed: of the study.
-        needs: what of each need's value decides the numbers.
+        versions: the versions of the libraries that compute.
+        models: of each model the name, whether it is a control, the digest, and what is known of
+            it.
+        seed: the study's seed.
+        needs: by need, the part of its value that decides the numbers.
     """
 
     analysis: str
@@ -72,7 +75,7 @@ class ResultsKey:
         seed: int,
         store: Store | None = None,
     ) -> "ResultsKey":
-        """The key of an analysis of these models and these values of its needs."""
+        """Return the key of an analysis for these models and these values of its needs."""
         module = f"analyses.{analysis.replace('-', '_')}"
         needs = {need: load_need(need, analysis).key(values[need]) for need in needs_of(analysis)}
         return cls(
@@ -85,7 +88,7 @@ class ResultsKey:
         )
 
     def to_json(self) -> Mapping[str, Any]:
-        """The key as JSON values."""
+        """Return the key as plain JSON values."""
         return vars(self)
 
 

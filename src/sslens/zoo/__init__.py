@@ -51,7 +51,8 @@ def check(source: str) -> None:
     """Refuse a source that cannot be a model, before anything heavy is imported.
 
     Raises:
-        InputError: an unknown form, or a file that is not there; the nearest spelling is offered.
+        InputError: an unknown form, or a file that is not there; the message offers the nearest
+            spelling.
     """
     source, _ = options(source)
     scheme, _, rest = source.partition(":")
@@ -65,13 +66,13 @@ def check(source: str) -> None:
 
 
 def options(source: str) -> tuple[str, dict[str, Any]]:
-    """A source without the options at its end, and the options as `load` takes them.
+    """Split a source into the source without its options, and the options as `load` takes them.
+
+    Raises:
+        InputError: an option other than `branch` has a value that is no whole number.
 
     >>> options("runs/a.pth branch=student num_heads=12")
     ('runs/a.pth', {'branch': 'student', 'num_heads': 12})
-
-    Raises:
-        InputError: a value that is no whole number, of an option other than branch.
     """
     found = _OPTIONS.fullmatch(source)
     if found is None or Path(source).exists():
@@ -88,11 +89,10 @@ def options(source: str) -> tuple[str, dict[str, Any]]:
 
 
 def file_of(path: Path) -> Path:
-    """The checkpoint file that a path stands for: itself, or the one in a run's folder.
+    """Return the checkpoint file for a path: the path itself, or the file in a run's folder.
 
     Raises:
-        InputError: a folder without one, or a file whose name ends in nothing that checkpoints'
-            names end in.
+        InputError: a folder without a checkpoint, or a file with a suffix that no checkpoint has.
     """
     if path.is_dir():
         for name in (ENCODER, *THEIRS):
@@ -128,24 +128,25 @@ def _unknown(source: str, path: Path) -> str:
 def load(
     source: str | Path, *, num_heads: int | None = None, branch: str | None = None, **arch: int
 ) -> "Backbone":
-    """The model of a name or a file, in evaluation mode, with its taps and its evaluation
+    """Load the model of a name or a file, in evaluation mode, with its taps and its evaluation
     transform.
 
     A file's method, form and size are recognised from its keys and shapes; every key is kept,
     renamed, reshaped or dropped for a reason (`sslens doctor FILE` shows them), and the rest must
-    match. Of twins the one that the authors evaluate is taken: DINO's teacher, MoCo-v3's base
-    encoder, MSN's target encoder.
+    match. Where a file holds two networks, the one that the authors evaluate is taken: DINO's
+    teacher, MoCo-v3's base encoder, MSN's target encoder.
 
     Args:
         source: see the table at the top of this module.
-        num_heads: heads of attention, which no checkpoint file tells; embed_dim / 64 unless a card,
-            the recognised method (MoCo-v3's ViT-S has 12) or this says otherwise.
-        branch: another network of the file, e.g. "student".
+        num_heads: the number of attention heads, which no checkpoint file tells; unless given, the
+            card's or the recognised method's (MoCo-v3's ViT-S has 12), else embed_dim / 64.
+        branch: the name of another network in the file, e.g. "student".
         arch: fields of the architecture to change in a `random:` model, e.g. `blocks=2`.
 
     Raises:
         InputError: an unknown name, a file that is damaged, would run code, or is of another kind,
-            weights that do not fit or are not finite, no network to fetch a card's file by.
+            weights that do not fit or are not finite, or no internet connection to fetch a card's
+            file.
 
     Warns:
         Doubt: the number of heads was taken from the width of a file that no card knows.
@@ -194,13 +195,13 @@ def _load_named(
 
 
 def random_twins(about: "About", seeds: Iterable[int] = (0, 1)) -> list[str]:
-    """The sources of random initialisations of a model's architecture; none where the architecture
-    has no name."""
+    """Return the sources of random initialisations of a model's architecture, one for each seed;
+    none where the architecture has no name."""
     return [f"random:{about.arch}:{seed}" for seed in seeds] if about.arch else []
 
 
 def read(path: Path) -> "tuple[dict[str, str], dict[str, Tensor]]":
-    """Header and tensors of a safetensors file.
+    """Read the header and the tensors of a safetensors file.
 
     Raises:
         InputError: the file is truncated, or not of this format.

@@ -1,4 +1,4 @@
-"""A tensor of a file as its bytes lie there, without torch."""
+"""Tensors of a file as NumPy arrays of its bytes, without torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ class Array:
     """A tensor of a file.
 
     Attributes:
-        raw: its numbers, perhaps mapped from the file; bits as uint16 where they are bfloat16.
-        kind: of its numbers, as torch calls it: "float32", "bfloat16", "int64".
+        raw: the numbers, perhaps mapped from the file; bfloat16 numbers are their bits as uint16.
+        kind: the number type, as torch calls it: "float32", "bfloat16", "int64".
 
     >>> one = Array(np.array([1.0, 2.0, 3.0, 4.0], np.float32), "float32").reshape(2, 2)
     >>> one.transpose(1, 0).values.tolist(), (one[:, :1] + one[:, 1:]).values.tolist()
@@ -39,33 +39,34 @@ class Array:
 
     @property
     def size(self) -> int:
-        """The count of its numbers."""
+        """The count of numbers."""
         return int(self.raw.size)
 
     @property
     def is_floating(self) -> bool:
-        """Whether its numbers are floating-point numbers."""
+        """Whether the numbers are floating-point numbers."""
         return self.kind in FLOATS or self.kind.startswith("float8")
 
     @property
     def values(self) -> np.ndarray:
-        """Its numbers; those of bfloat16 as float32, which holds them exactly."""
+        """The numbers; bfloat16 numbers are converted to float32, which holds them exactly."""
         if self.kind != "bfloat16":
             return self.raw
         return (self.raw.astype(np.uint32) << 16).view(np.float32).reshape(self.shape)
 
     def as_float32(self) -> "Array":
-        """The same in float32 where its numbers are floating-point numbers, else itself."""
+        """Return the array in float32 if its numbers are floating-point numbers, else the array
+        itself."""
         if not self.is_floating or self.kind == "float32":
             return self
         return Array(np.asarray(self.values, np.float32), "float32")
 
     def reshape(self, *shape: int) -> "Array":
-        """The numbers in another shape."""
+        """Return the numbers in another shape."""
         return Array(self.raw.reshape(shape), self.kind)
 
     def transpose(self, *axes: int) -> "Array":
-        """The axes in another order."""
+        """Return the array with its axes in another order."""
         return Array(self.raw.transpose(axes), self.kind)
 
     def __getitem__(self, part: Any) -> "Array":
@@ -82,7 +83,7 @@ class Array:
 
 
 def join(arrays: Sequence[Array]) -> Array:
-    """Arrays of one kind, one after another along the first axis.
+    """Concatenate arrays of one kind along the first axis.
 
     >>> one, two = (Array(np.zeros(count, np.float32), "float32") for count in (1, 2))
     >>> join([one, two]).shape

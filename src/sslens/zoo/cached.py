@@ -1,4 +1,4 @@
-"""Where the file of a card lies, and whether it is there: known without the network."""
+"""The place of a card's file, and whether the file is there; known without the internet."""
 
 from pathlib import Path
 
@@ -8,14 +8,14 @@ from sslens.errors import InputError
 
 
 def path(card: Card) -> Path:
-    """Where the file of a card is, or would be: in the package, or in the cache.
+    """Return the path where the file of a card is, or would be: in the package, or in the cache.
+
+    Raises:
+        InputError: another library fetches this card's weights.
 
     >>> from sslens.cards import find
     >>> path(find("mae_vitb16")).relative_to(store.home()).as_posix()
     'checkpoints/mae_vitb16/mae_pretrain_vit_base.pth'
-
-    Raises:
-        InputError: another library fetches this card's weights.
     """
     if card.shipped is not None:
         return card.shipped
@@ -33,5 +33,5 @@ def cached(card: Card) -> bool | None:
 
 
 def library(card: Card) -> str:
-    """Which library fetches the weights of a card that names a source."""
+    """Return the name of the library that fetches the weights of a card with a `source`."""
     return "timm" if (card.source or "").startswith("timm:") else "the Hugging Face hub"

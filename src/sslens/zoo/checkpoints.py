@@ -17,8 +17,12 @@ from sslens.zoo.shapes import ViTShape
 
 
 def from_card(card: Card, *, num_heads: int | None = None, branch: str | None = None) -> Backbone:
-    """The checkpoint of a card, fetched where it is not here yet, once it is known to be what the
-    card says."""
+    """Load the checkpoint of a card, after fetching it if it is not here yet and checking it
+    against the card.
+
+    Raises:
+        InputError: the file cannot be fetched or read, or is not what the card says.
+    """
     path = download.fetch(card)
     heads = card.heads if card.file is None else None  # what is shipped says its own
     found = recognise(
@@ -31,8 +35,11 @@ def from_card(card: Card, *, num_heads: int | None = None, branch: str | None = 
 def from_file(
     path: Path, *, source: str, num_heads: int | None = None, branch: str | None = None
 ) -> Backbone:
-    """The checkpoint of a file; where it is the file of a card, bit for bit, that card speaks for
-    it."""
+    """Load a checkpoint file; if it is a card's file, bit for bit, the card says what the model is.
+
+    Raises:
+        InputError: the file cannot be read or recognised, or its weights do not fit.
+    """
     contents = files.contents(path)
     found = recognise(contents, branch=branch, num_heads=num_heads)
     card = None if found.claim.written is not None else card_of(path, found)
@@ -75,7 +82,7 @@ def _backbone(
 
 
 def stem(path: Path) -> str:
-    """A file's name without what says that it is a checkpoint.
+    """Return a file's name without the suffixes of checkpoints.
 
     >>> stem(Path("runs/vit-b-300ep.pth.tar"))
     'vit-b-300ep'

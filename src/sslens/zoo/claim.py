@@ -1,4 +1,4 @@
-"""What a layout says of a checkpoint file, and what becomes of every key in it.
+"""A layout's claim about a checkpoint file: what the file is, and what happens to every key in it.
 
 A file of `zoo/layouts/` describes one way in which checkpoints are written. Its `claim(contents)`
 looks at keys, shapes and, for positions that are fixed, at values, never at the file's name, and
@@ -24,8 +24,14 @@ MASK = "the token that stands for masked patches in pre-training"
 
 @dataclass(frozen=True)
 class Piece:
-    """One tensor of the network: its name in timm's spelling, its value, the keys it was made of,
-    and what was done."""
+    """One tensor of the network.
+
+    Attributes:
+        into: its name in timm's spelling.
+        value: its value.
+        sources: the keys of the file from which it was made.
+        done: how it was changed, a phrase; empty where it was not.
+    """
 
     into: str
     value: Array
@@ -37,7 +43,7 @@ Convert = Callable[[Weights], Iterable[Piece]]
 
 
 def as_named(weights: Weights) -> Iterable[Piece]:
-    """The conversion of weights that are in timm's names already."""
+    """Return the pieces of weights that already have timm's names."""
     return (Piece(name, value, (name,)) for name, value in weights.items())
 
 
@@ -46,23 +52,26 @@ class Claim:
     """A layout's reading of a file.
 
     Attributes:
-        method: the layout's method, for people ("MAE").
-        form: how this file is written, in words ("full, with the decoder").
-        signs: how that is known, a phrase each, with the keys it was seen by.
-        branches: the networks in the file by the name that `branch=` takes.
-        taken: the branch that the authors evaluate, or None where the file cannot say and the user
-            must.
-        objective, family: as in `Backbone.about`, None where keys and shapes do not tell.
-        tuned: False, "fine-tuned" or "linear" (labels trained a probe on the frozen backbone).
-        drops: by names within the network, once its prefix is taken away.
-        beside: by names outside it, in the same state dict.
-        convert: to timm's names and shapes.
-        heads: of attention by width, where the authors have other than width / 64.
-        transform: settings of the evaluation transform that differ from ImageNet's at 224 px,
-            bicubic.
-        certain: False for a reading that any more telling one overrides.
-        notes: what the user should know.
-        written: what the file itself says of its name, shape and origin, where it does.
+        method: the name of the method, for people ("MAE").
+        form: the form of this file, in words ("full, with the decoder").
+        signs: how the layout recognised the file, one phrase for each sign, with the keys.
+        branches: the networks in the file, by the names that `branch=` takes.
+        taken: the branch that the authors evaluate, or None where the user must choose.
+        objective, family: as in `Backbone.about`; None where keys and shapes do not tell.
+        tuned: False, "fine-tuned", or "linear" (a probe was trained with labels on the frozen
+            backbone).
+        drops: which tensors of the network are dropped: regular expressions for their names without
+            the network's prefix, each with the reason.
+        beside: which tensors outside the network, in the same state dict, are dropped; written like
+            `drops`.
+        convert: converts the weights to timm's names and shapes.
+        heads: the number of attention heads by width, where the authors use another than width /
+            64.
+        transform: settings of the evaluation transform that differ from the default: ImageNet's
+            colours, 224 px, bicubic.
+        certain: False where the claim of any other, more specific layout is preferred.
+        notes: sentences that the user should know.
+        written: the name, shape and origin in the file's own header; None where it has none.
     """
 
     method: str
@@ -88,8 +97,15 @@ Fate = Literal["kept", "renamed", "reshaped", "dropped"]
 
 @dataclass(frozen=True)
 class Entry:
-    """What became of one key: `key` as in the file, in the state dict `state`; `into` is the
-    network's name for it."""
+    """What happened to one key of the file.
+
+    Attributes:
+        state: the state dict of the key.
+        key: the key as in the file.
+        fate: "kept", "renamed", "reshaped" or "dropped".
+        into: the network's name for it; None where it was dropped.
+        reason: why it was dropped, or how it was changed.
+    """
 
     state: str
     key: str

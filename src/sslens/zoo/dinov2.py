@@ -1,4 +1,4 @@
-"""What DINOv2's own names and Hugging Face's have otherwise than timm's: registers, and gated
+"""Names that differ from timm's in DINOv2's own files and in Hugging Face's: registers and gated
 MLPs."""
 
 from collections.abc import Iterable, Iterator
@@ -10,11 +10,12 @@ _GATED = {"mlp.w12": "mlp.fc1", "mlp.w3": "mlp.fc2"}
 
 
 def to_timm(pieces: Iterable[Piece]) -> Iterator[Piece]:
-    """DINOv2's pieces in timm's names.
+    """Convert DINOv2's pieces to timm's names.
 
-    Registers come in after positions were added, so that CLS alone has one; timm's network has none
-    for either, and takes CLS with its position added: c' = c + p_0, and p without its first row.
-    The tokens are the same.
+    In DINOv2, registers are inserted after the positions were added, so that of the tokens before
+    the patches only CLS has a position. In timm's network neither has one. So the position p_0 of
+    CLS is added to the CLS token, c' = c + p_0, and the first row of the positions is removed. The
+    tokens that the blocks get are the same.
     """
     by_name = {piece.into: piece for piece in pieces}
     if "register_tokens" in by_name and {"cls_token", "pos_embed"} <= by_name.keys():

@@ -1,5 +1,5 @@
-"""What a checkpoint file is, how that is known, what loading drops, and what looks wrong; also of
-files that cannot be loaded."""
+"""The diagnosis of a checkpoint file: what it is, how that is known, what loading drops, and what
+looks wrong; also for files that cannot be loaded."""
 
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -36,7 +36,7 @@ LABELS = {
 
 @dataclass(frozen=True)
 class Group:
-    """Keys that came to the same for the same reason."""
+    """Keys with the same fate for the same reason."""
 
     fate: str
     count: int
@@ -49,13 +49,13 @@ class Diagnosis:
     """All that can be said of a checkpoint file; plain JSON values by `to_json`.
 
     Attributes:
-        refused: why it cannot be loaded, or None where it can.
-        facts: by label, in the order in which they are told.
+        refused: why the file cannot be loaded, or None where it can.
+        facts: facts by label, in the order in which they are printed.
         suspicious: what looks wrong, a sentence each.
-        groups: what becomes of the keys.
-        line: the line of Python that loads it.
-        recognised: the same as `Backbone.about` would have it, with layout, method, heads and
-            parameters.
+        groups: what happens to the keys.
+        line: the line of Python that loads the file.
+        recognised: what `Backbone.about` would say, with the layout, the method and the numbers of
+            heads and parameters.
     """
 
     path: str
@@ -67,11 +67,11 @@ class Diagnosis:
     recognised: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Return the diagnosis as plain JSON values."""
         return {**asdict(self), "loadable": self.refused is None}
 
     def text(self) -> str:
-        """For a person, at most 110 characters wide."""
+        """Return the diagnosis as text for a person, at most 110 characters wide."""
         lines = [f"{self.path}: {'cannot be loaded' if self.refused else 'can be loaded'}", ""]
         for label, value in self.facts.items():
             lines += _row(label, [value] if isinstance(value, str) else value)
@@ -225,7 +225,7 @@ def _holds(inside: Contents) -> Iterator[str]:
 
 
 def describe(shape: Shape) -> str:
-    """An architecture in words.
+    """Describe an architecture in words.
 
     >>> from sslens.models.cnn import CNNArch
     >>> from sslens.zoo.shapes import CNNShape
@@ -290,8 +290,8 @@ def _facts(found: Recognised, card: Card | None) -> Mapping[str, Any]:
 
 
 def resembling(found: Recognised) -> list[Card]:
-    """The cards of the same architecture whose objective and tuning do not contradict what the file
-    tells."""
+    """List the cards of the same architecture with an objective and a tuning that do not contradict
+    the file."""
     if found.claim.written is not None:
         return []
     objective, tuned = found.claim.objective, found.claim.tuned

@@ -1,9 +1,9 @@
-"""A card's file: fetched once into the cache, resumed where it broke off, checked by size and hash
-before it has its name.
+"""Download of a card's file: it is fetched once into the cache, resumed after a break, and checked
+by size and hash before it gets its name.
 
-The file of a card lies in `$SSLENS_HOME/checkpoints/CARD/`, under the name that its authors gave
-it; one that was put there by hand is checked like one that was fetched. While it is fetched, and
-after a break, what has arrived is in `….part`.
+The file of a card is in `$SSLENS_HOME/checkpoints/CARD/`, under the name that its authors gave it;
+a file that was put there by hand is checked like a fetched one. While it is fetched, and after a
+break, the part that has arrived is in `….part`.
 """
 
 import contextlib
@@ -33,13 +33,15 @@ CHUNK = 1 << 20
 
 
 def fetch(card: Card, *, quiet: bool = False) -> Path:
-    """The file of a card, from the package, the cache or its authors' server.
+    """Return the file of a card, from the package or the cache, or after fetching it from its
+    authors' server.
 
-    Several processes may ask at once: one fetches, the others wait for it.
+    Several processes may call this at once: one fetches, the others wait for it.
 
     Raises:
-        InputError: no network, no such file, no room, another size or hash than the card's; what to
-            do by hand is said. Nothing but the part that can be resumed is left behind.
+        InputError: no internet connection, no such file, no room, or another size or hash than the
+            card's; the message says what to do by hand. Only a part that can be resumed is left
+            behind.
     """
     target = path(card)
     if card.shipped is not None:
@@ -68,7 +70,7 @@ def fetch(card: Card, *, quiet: bool = False) -> Path:
 
 
 def by_hand(card: Card) -> str:
-    """How to come by the file without this machine's network."""
+    """Describe how the user gets the file without this machine's internet connection."""
     return (
         f"To do it by hand, fetch {card.url} on a machine that can and put it at {path(card)}"
         " (SSLENS_HOME says where that is), or give the file's path in place of the card's name."

@@ -13,7 +13,7 @@ Entry = tuple[str, tuple[int, ...]]
 
 
 def tensors(shape: ViTShape | CNNShape) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor of a network, by name, in the order of its state dict's parts.
+    """Return the shape of every tensor of a network, by name.
 
     >>> from sslens.models.vit import ViTArch
     >>> found = tensors(ViTShape(ViTArch.parse("vit_nano_patch8_32"), hidden=256))

@@ -1,10 +1,10 @@
-"""From a file on disk to the tensors in it, and nothing else: safetensors, or a pickle of which no
-code is run.
+"""Reading a checkpoint file: safetensors, or a pickle of which no code is run; only tensors come
+out.
 
 A `.pth` file is a pickle, which can name any function of Python to be called with any arguments.
-`torch.load` with `weights_only=True` calls none but those that tensors are made with. Four more
-names stand in the authors' training files (DINO's hold their arguments and numbers of NumPy's);
-they are allowed by name, and nothing else ever is.
+`torch.load` with `weights_only=True` calls only functions that make tensors. Four more names occur
+in the authors' training files (DINO's hold their arguments and NumPy numbers); these four are
+allowed by name, and nothing else ever is.
 """
 
 import argparse
@@ -64,15 +64,15 @@ _FOREIGN = {
 
 @dataclass(frozen=True)
 class Contents:
-    """The tensors of a file, by the state dict that they stand in.
+    """The contents of a checkpoint file: its tensors by state dict, and notes on the rest.
 
     Attributes:
         path: the file.
-        states: by the keys that lead there (`model`, `teacher`; "" for tensors at the top), each a
-            flat dict.
+        states: the state dicts, each a flat dict, by the keys that lead to it (`model`, `teacher`;
+            "" for tensors at the top).
         rest: what else the file holds (epoch, args, optimiser), in words.
-        header: of a safetensors file.
-        epoch: as the file says, or None.
+        header: the header of a safetensors file.
+        epoch: the epoch that the file says, or None.
     """
 
     path: Path
@@ -83,7 +83,7 @@ class Contents:
 
 
 def contents(path: Path) -> Contents:
-    """Read a checkpoint file, by itself where it is as most are, else by torch.
+    """Read a checkpoint file: without torch where it has the usual form, else with torch.
 
     Raises:
         InputError: the file is not there, empty, cut off, damaged, of another kind, or names code
@@ -119,10 +119,10 @@ def contents(path: Path) -> Contents:
 
 
 def tensors(path: Path) -> "dict[str, dict[str, Tensor]]":
-    """The tensors of a checkpoint file, by the state dict that they stand in, as torch has them.
+    """Read the tensors of a checkpoint file with torch, by the state dict that they are in.
 
     Raises:
-        InputError: as `contents` does.
+        InputError: for the same reasons as `contents`.
     """
     from torch import Tensor
 
@@ -137,7 +137,8 @@ def tensors(path: Path) -> "dict[str, dict[str, Tensor]]":
 
 
 def as_array(tensor: "Tensor") -> Array:
-    """A tensor of torch's as what is read without it; numbers that NumPy lacks as float32."""
+    """Convert a torch tensor to an `Array`; numbers of types that NumPy lacks become float32,
+    except bfloat16, which is kept as bits."""
     import torch
 
     kind = str(tensor.dtype).removeprefix("torch.")
@@ -179,7 +180,7 @@ def _require_states(path: Path, tree: Any, leaf: type[Leaf]) -> dict[str, dict[s
 
 
 def read(path: Path) -> "tuple[dict[str, str], dict[str, Tensor]]":
-    """Header and tensors of a safetensors file.
+    """Read the header and the tensors of a safetensors file.
 
     Raises:
         InputError: the file is truncated, or not of this format.
@@ -190,7 +191,7 @@ def read(path: Path) -> "tuple[dict[str, str], dict[str, Tensor]]":
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """A safetensors file, as its library opens it.
+    """Open a safetensors file with its library, for the time of a `with` block.
 
     Raises:
         InputError: the file is truncated, or not of this format.

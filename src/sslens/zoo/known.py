@@ -1,4 +1,4 @@
-"""What is known of a checkpoint, by its file and by the card that speaks for it; without torch."""
+"""What is known of a checkpoint, from its file and from its card; without torch."""
 
 import hashlib
 import re
@@ -21,8 +21,11 @@ _HEADS = re.compile(r"_heads\d+$")
 
 
 def card_of(path: Path, found: Recognised) -> Card | None:
-    """The card whose file this is, by its hash; a file is hashed only where some card's size, or
-    else architecture, is its own."""
+    """Find the card of a file by the file's hash; None where no card has it.
+
+    The file is hashed only if its size is a card's, or its architecture is the one of a card
+    without a size.
+    """
     size, arch = path.stat().st_size, plain_name(found)
     if not any(
         (card.sha256 or card.sha256_prefix)
@@ -35,15 +38,16 @@ def card_of(path: Path, found: Recognised) -> Card | None:
 
 
 def plain_name(found: Recognised) -> str | None:
-    """The architecture's name as cards have it, with the heads left to another field."""
+    """Return the architecture's name as cards write it: without the number of heads, which they
+    have in another field."""
     return None if found.shape.name is None else _HEADS.sub("", found.shape.name)
 
 
 def require_claims(card: Card, found: Recognised, path: Path) -> None:
-    """Hold a card's claims against what the file says of itself.
+    """Check what a card says against what the file's keys and shapes say.
 
     Raises:
-        InputError: another architecture, objective or tuning than the card says.
+        InputError: the file has another architecture, objective or tuning than the card says.
     """
     said = {"arch": card.arch, "objective": card.objective, "tuned": card.tuned}
     seen: dict[str, Any] = {"arch": plain_name(found)}
@@ -59,10 +63,10 @@ def require_claims(card: Card, found: Recognised, path: Path) -> None:
 
 
 def require_finite(weights: Mapping[str, Array], where: Path) -> None:
-    """Refuse weights that are not numbers.
+    """Refuse weights that are not finite.
 
     Raises:
-        InputError: naming the first tensor, and how many there are.
+        InputError: the message names the first such tensor, and says how many there are.
     """
     bad = [
         name
@@ -80,15 +84,16 @@ def require_finite(weights: Mapping[str, Array], where: Path) -> None:
 
 
 def prepared(found: Recognised, card: Card | None) -> Evaluation:
-    """How images are prepared: as the card says, else as the method's authors do, at the size that
-    the positions are for."""
+    """Return how images are prepared: as the card says, else as the method's authors do, at the
+    size for which the model has positions."""
     if card is not None:
         return card.evaluation
     return evaluation(found.shape.image_size, **found.claim.transform)
 
 
 def about_card(card: Card) -> About:
-    """Return what a card says of its checkpoint; the architecture is left to the file."""
+    """Return what a card says of its checkpoint, except the architecture, which is read from the
+    file."""
     return About(
         family=card.family,
         objective=card.objective,
@@ -100,7 +105,8 @@ def about_card(card: Card) -> About:
 
 
 def gather_about(found: Recognised, card: Card | None) -> About:
-    """Return what is known of a checkpoint: by its header or its layout, then by its card."""
+    """Return what is known of a checkpoint: from its header or its layout, overridden by its
+    card."""
     claim = found.claim
     if claim.written is not None:
         known = About.from_json(claim.written["about"])

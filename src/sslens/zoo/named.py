@@ -1,4 +1,5 @@
-"""Models that have a name and no file: controls, and what timm and the Hugging Face hub fetch."""
+"""Models that have a name and no file: the controls, and models that timm or the Hugging Face hub
+fetches."""
 
 import warnings
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ PIXELS = 32
 
 
 def pixels() -> Backbone:
-    """Raw pixels, shrunk to 32 × 32."""
+    """Return the control of raw pixels, resized to 32 × 32."""
     return Backbone(
         Pixels(),
         name="pixels",
@@ -44,8 +45,8 @@ def backbone(
     transformed: EvalTransform,
     about: About,
 ) -> Backbone:
-    """Wrap a network of a known class as a Backbone, with the taps, the prefix and the kind of that
-    class."""
+    """Wrap a network of a known class as a Backbone; the taps, the prefix and the kind of network
+    are read from its class."""
     return Backbone(
         network,
         name=name,
@@ -58,7 +59,13 @@ def backbone(
 
 
 def random(rest: str, num_heads: int | None, overrides: Mapping[str, int]) -> Backbone:
-    """The control of `random:NAME[:SEED]`: a ViT by `ViTArch`'s names, a CNN, or timm/NAME.
+    """Build the control `random:NAME[:SEED]` with random weights; NAME is a ViT's in `ViTArch`'s
+    spelling, a CNN's, or timm/NAME.
+
+    Args:
+        rest: the source after "random:".
+        num_heads: another number of attention heads.
+        overrides: fields of the architecture to change.
 
     Raises:
         InputError: no such architecture, a seed that is no number, or changes that it cannot take.
@@ -107,11 +114,16 @@ def random(rest: str, num_heads: int | None, overrides: Mapping[str, int]) -> Ba
 
 
 def of_timm(source: str, card: Card | None = None) -> Backbone:
-    """A model of `timm:NAME` or `hf-hub:ID` with its weights; a card of this source, given or
-    found, says what it is.
+    """Load a model of `timm:NAME` or `hf-hub:ID` with its weights.
+
+    Where a card has this source, it says what the model is.
+
+    Args:
+        source: the source.
+        card: the card; it is looked up by the source unless given.
 
     Raises:
-        InputError: timm has no such model, nothing is known of its class, or its weights cannot be
+        InputError: timm has no such model, its class is not known here, or its weights cannot be
             fetched.
     """
     card = card or next((each for each in cards().values() if each.source == source), None)

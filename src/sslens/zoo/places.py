@@ -1,4 +1,5 @@
-"""Where in a checkpoint file each tensor lies, so that some can be read without the others."""
+"""The place of each tensor in a checkpoint file, so that some tensors can be read without the
+others."""
 
 import json
 import os
@@ -24,8 +25,14 @@ FLOATS = {
 
 
 class Place(NamedTuple):
-    """Where a tensor lies in a file, in bytes from its start, and how; `begin` is None where it
-    cannot be read by itself."""
+    """The place of a tensor in a file.
+
+    Attributes:
+        begin: the byte at which it begins; None where the tensor cannot be read by itself.
+        dtype: the number type.
+        shape: the size along each axis.
+        stride: the step along each axis, in numbers.
+    """
 
     begin: int | None
     dtype: torch.dtype
@@ -34,7 +41,8 @@ class Place(NamedTuple):
 
     @property
     def numbers(self) -> int:
-        """From its first to its last, with those between that belong to others."""
+        """Count of numbers from the tensor's first to its last one, including numbers in between
+        that belong to other tensors."""
         if 0 in self.shape:
             return 0
         return 1 + sum(
@@ -43,12 +51,12 @@ class Place(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """From the first number's to the last's."""
+        """Bytes from the tensor's first number to its last one."""
         return self.numbers * self.dtype.itemsize
 
 
 def of_safetensors(path: Path) -> dict[str, Place]:
-    """Of each tensor of floating-point numbers; only the file's header is read.
+    """Find the place of each floating-point tensor; only the file's header is read.
 
     Raises:
         InputError: the file is truncated, or not of this format.
@@ -66,8 +74,10 @@ def of_safetensors(path: Path) -> dict[str, Place]:
 
 
 def of_mapped(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Place]:
-    """Of tensors that the system may have mapped from the file, which Linux says and other systems
-    do not."""
+    """Find the places of tensors that are memory-mapped from the file.
+
+    Only Linux tells where a file is mapped; on other systems `begin` is None.
+    """
     try:
         lines = Path("/proc/self/maps").read_text().splitlines()
     except OSError:

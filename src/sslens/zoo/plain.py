@@ -51,11 +51,11 @@ ZIP_HEADER = 30
 
 
 class NotPlain(Exception):  # noqa: N818 (it is no error: torch reads the file instead)
-    """The file is not as this module knows it."""
+    """The file does not have the form that this module reads."""
 
 
 def read_pickle(path: Path) -> Mapping[Any, Any]:
-    """What a zip of torch's holds, with an `Array` for each tensor.
+    """Read the mapping in a zip file of torch's, with an `Array` for each tensor.
 
     Raises:
         NotPlain: it is no zip, holds no mapping, or anything in it is unusual.
@@ -73,10 +73,11 @@ def read_pickle(path: Path) -> Mapping[Any, Any]:
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Array]]:
-    """The metadata and the tensors of a safetensors file.
+    """Read the metadata and the tensors of a safetensors file.
 
     Raises:
-        NotPlain: its header does not account for every byte, or names a kind that NumPy lacks.
+        NotPlain: the header does not account for every byte, or names a number type that is not
+            read here.
     """
     try:
         with path.open("rb") as file:

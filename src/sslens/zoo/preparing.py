@@ -1,4 +1,4 @@
-"""How images are prepared for a model of which no card says it."""
+"""How images are prepared for a model that no card describes."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -11,11 +11,13 @@ if TYPE_CHECKING:
 
 
 def evaluation(size: int, **given: Any) -> Evaluation:
-    """How images of `size` are prepared: from 224 px on, the shorter side is first resized to size
-    · 256/224.
+    """Return how images are prepared for a model of `size` px: resized to `size` along the shorter
+    side (from 224 px on to size · 256/224), then cropped.
 
     Args:
-        given: settings that differ from this, ImageNet's colours or bicubic interpolation.
+        size: the side of the images in pixels.
+        given: settings that differ from the default, which is ImageNet's colours and bicubic
+            interpolation.
 
     >>> evaluation(224).resize, evaluation(64, interpolation="bilinear").resize
     (256, 64)
@@ -31,7 +33,7 @@ def evaluation(size: int, **given: Any) -> Evaluation:
 
 
 def transform(size: int, **given: Any) -> "EvalTransform":
-    """The transform of `evaluation`."""
+    """Return the transform of `evaluation`."""
     from sslens.data.transform import EvalTransform
 
     return EvalTransform(**asdict(evaluation(size, **given)))

@@ -1,4 +1,4 @@
-"""Whose checkpoint a file is: the layouts read it, one of them is believed, and every key of the
+"""Recognising a checkpoint file: all layouts read it, one of them is chosen, and every key of the
 file is accounted for."""
 
 import re
@@ -41,15 +41,16 @@ class Recognised:
     """A checkpoint whose every key is accounted for.
 
     Attributes:
-        layout: the file of `zoo/layouts` that reads it.
-        claim: what that layout says.
-        branch: the network taken, one of `claim.branches`.
-        shape: its architecture.
-        weights: its tensors in timm's names, each of the shape that the architecture has, in
-            float32.
-        account: what became of every key of the file.
-        heads_known: whether the number of heads was said by someone, and not taken from the width.
-        notes: the claim's, and what was noticed on the way.
+        layout: the name of the layout, a file of `zoo/layouts`.
+        claim: the layout's claim.
+        branch: the name of the network that is taken, a key of `claim.branches`.
+        shape: the network's architecture.
+        weights: the network's tensors in timm's names and float32, each of the shape that the
+            architecture has.
+        account: what happened to every key of the file.
+        heads_known: whether the user, a card or the method says the number of heads; otherwise it
+            was taken from the width.
+        notes: the notes of the claim, and others about reading the file.
     """
 
     layout: str
@@ -63,14 +64,15 @@ class Recognised:
 
     @property
     def parameters(self) -> int:
-        """Numbers that training sets, so without the statistics and counters of batch
-        normalisation."""
+        """Count of trained numbers; the statistics and counters of batch normalisation are not
+        among them."""
         return sum(
             value.size for name, value in self.weights.items() if not name.endswith(_COUNTED)
         )
 
     def network(self) -> "nn.Module":
-        """The network with these weights, which it has for itself: the file may change."""
+        """Build the network with these weights. The weights are copied, so that the file may change
+        afterwards."""
         import numpy as np
         import torch
 
@@ -83,10 +85,10 @@ class Recognised:
 
 
 def layout_of(contents: Contents) -> tuple[str, Claim]:
-    """The layout that reads a file, by its name, and its claim.
+    """Find the layout that reads a file; returns its name and its claim.
 
     Raises:
-        InputError: none does, or two do with equal right.
+        InputError: no layout reads it, or two do with equal right.
     """
     claims: dict[str, Claim] = {}
     for name in names(FOLDER):
@@ -127,9 +129,9 @@ def recognise(
     """Read a file by its layout, with every key accounted for.
 
     Args:
-        contents: the file's.
-        branch: another network of the file than the one that is evaluated, e.g. "student".
-        num_heads: of attention, which no file tells.
+        contents: the contents of the file.
+        branch: the name of another network than the one that the authors evaluate, e.g. "student".
+        num_heads: the number of attention heads, which no file tells.
 
     Raises:
         InputError: no layout, or no such branch; a key that belongs nowhere, a tensor that is

@@ -1,5 +1,5 @@
-"""From the weights of a network, in timm's names, to its architecture; an architecture builds an
-empty network to be filled."""
+"""The architecture of a network, found from its weights in timm's names; an architecture can build
+an empty network to be filled with weights."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Shaped(Protocol):
-    """A tensor of torch's or an array of a file: here only the shape counts."""
+    """A torch tensor or an array of a file; only the shape is used here."""
 
     @property
     def shape(self) -> Sequence[int]:
@@ -50,16 +50,16 @@ _UNKNOWN_VIT = (
 
 @dataclass(frozen=True)
 class ViTShape:
-    """A Vision Transformer beyond `ViTArch`: what its weights' names and shapes tell, and `heads`,
-    which they do not.
+    """The architecture of a Vision Transformer, with variants that `ViTArch` lacks. All but the
+    number of heads can be told from the names and shapes of its weights.
 
     Attributes:
         arch: image and patch size, width, blocks, heads.
-        hidden: width of the MLPs' second layer's input.
-        gated: a SwiGLU MLP, gate and value in one layer.
-        qkv_bias, patch_bias, layer_scale, norm: whether there is one; `norm` the final
-            normalisation.
-        cls, registers, distilled: tokens before the patches.
+        hidden: the width of the input of the MLPs' second layer.
+        gated: whether the MLPs are SwiGLU, with gate and value in one layer.
+        qkv_bias, layer_scale, norm: whether there is one; `norm` is the final normalisation.
+        cls, registers, distilled: the tokens before the patches: CLS, the number of registers, and
+            a distillation token.
         cls_positions: whether the tokens before the patches have positions.
     """
 
@@ -76,7 +76,7 @@ class ViTShape:
 
     @property
     def name(self) -> str | None:
-        """What `random:NAME:SEED` calls this shape, or None where it has no name."""
+        """The NAME in `random:NAME:SEED` for this shape, or None where it has no name."""
         arch = self.arch
         if not self.cls or not self.qkv_bias or self.distilled:
             return None
@@ -98,11 +98,11 @@ class ViTShape:
 
     @property
     def image_size(self) -> int:
-        """Side of the images that its positions are for."""
+        """Side in pixels of the images for which it has positions."""
         return self.arch.image_size
 
     def empty(self) -> "nn.Module":
-        """The network without memory for its weights."""
+        """Build the network without memory for its weights (on the meta device)."""
         import torch
         from timm.layers import SwiGLUPacked
         from timm.models.deit import VisionTransformerDistilled
@@ -138,18 +138,18 @@ class ViTShape:
 
 @dataclass(frozen=True)
 class CNNShape:
-    """A ResNet or ConvNeXt-V2 that was trained at 224 px."""
+    """The architecture of a ResNet or ConvNeXt-V2; the image size is 224 px unless given."""
 
     arch: CNNArch
     image_size: int = 224
 
     @property
     def name(self) -> str | None:
-        """What `random:NAME:SEED` calls this shape, or None where it has no name."""
+        """The NAME in `random:NAME:SEED` for this shape, or None where it has no name."""
         return self.arch.name
 
     def empty(self) -> "nn.Module":
-        """The network without memory for its weights."""
+        """Build the network without memory for its weights (on the meta device)."""
         import torch
 
         with torch.device("meta"):
@@ -158,24 +158,25 @@ class CNNShape:
 
 @dataclass(frozen=True)
 class NamedShape:
-    """A network that timm knows by a name, of a shape that no weights tell."""
+    """The architecture of a model that timm knows by name, where weights alone do not tell the
+    architecture."""
 
     timm: str
     norm: bool = True
 
     @property
     def name(self) -> str:
-        """What `random:NAME:SEED` calls it."""
+        """The NAME in `random:NAME:SEED` for this shape."""
         return f"timm/{self.timm}"
 
     @property
     def image_size(self) -> int:
-        """Side of the images that it is for."""
+        """Side in pixels of the images that the model takes."""
         return int(self.empty().pretrained_cfg["input_size"][-1])  # type: ignore[index]
 
     def empty(self) -> "nn.Module":
-        """The network, at timm's random initialisation: some of its tables are not among its
-        weights."""
+        """Build the network at timm's random initialisation. Its memory is real, since some of its
+        tables are not among the weights."""
         import torch
 
         from sslens.models import networks
@@ -190,16 +191,17 @@ Shape: TypeAlias = ViTShape | CNNShape | NamedShape
 
 
 def written(network: "nn.Module", name: str | None, where: str) -> Mapping[str, Any]:
-    """The shape of a network that was loaded, as plain JSON values for the header of a file of
-    ours; `read` takes it.
+    """Return the shape of a loaded network as plain JSON values for a file's header; `read` reads
+    it back.
 
     Args:
-        network: its final norm may have been left out since.
-        name: as in `Backbone.about`, by which networks of timm's are known.
-        where: what it is called in messages.
+        network: the network; its final norm may have been removed.
+        name: the architecture's name as in `Backbone.about`; a network of timm's is described by
+            it.
+        where: what messages call the network.
 
     Raises:
-        InputError: it has no shape that is known, and no name in timm.
+        InputError: the network has no known shape, and no name in timm.
 
     >>> from sslens.models.vit import ViTArch
     >>> written(ViTArch.parse("vit_nano_patch8_32").build(), None, "mine")
@@ -222,7 +224,7 @@ def written(network: "nn.Module", name: str | None, where: str) -> Mapping[str, 
 
 
 def read(shape: Mapping[str, Any]) -> Shape:
-    """The shape that a header of ours says.
+    """Read the shape from the header of one of this package's files.
 
     >>> read({"image_size": 32, "patch_size": 8, "dim": 64, "blocks": 4, "heads": 1}).name
     'vit_nano_patch8_32'
@@ -238,15 +240,16 @@ def read(shape: Mapping[str, Any]) -> Shape:
 
 
 def shape_of(weights: Mapping[str, Shaped], where: str, heads: int | None) -> Shape:
-    """The architecture of weights in timm's names.
+    """Find the architecture of weights in timm's names.
 
     Args:
-        weights: without heads and decoders.
+        weights: the weights, without heads and decoders.
         where: the file, for messages.
-        heads: of attention; width / 64, or as the released shape of that width has, for None.
+        heads: the number of attention heads; for None that of the released network of this width,
+            or width / 64.
 
     Raises:
-        InputError: a variant that is not known here, or numbers that make no network.
+        InputError: a variant that is not known here, or shapes that make no network.
     """
     if "layer1.0.conv1.weight" in weights:
         return CNNShape(_resnet(weights, where))

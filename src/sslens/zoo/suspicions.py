@@ -1,4 +1,4 @@
-"""What looks wrong in the values of a checkpoint whose keys and shapes are right."""
+"""Checks for values that look wrong in a checkpoint with the right keys and shapes."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from sslens.zoo.recognise import Recognised
 
 
 def suspicions(found: Recognised, inside: Contents) -> Iterator[str]:
-    """What looks wrong in the values of a checkpoint, a sentence each."""
+    """Yield what looks wrong in the values of a checkpoint, one sentence each."""
     weights = {name: array.values for name, array in found.weights.items()}
     # one reading each of 100 million numbers: a mask of them would be three
     ends = {name: (v.min(), v.max()) for name, v in weights.items() if v.size}

@@ -1,4 +1,4 @@
-"""Where networks lie in the state dicts of a file, and what their position tables tell."""
+"""Where networks are in the state dicts of a file, and which method's position table they have."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,15 +23,21 @@ ANCHORS = {
 
 @dataclass(frozen=True)
 class Trunk:
-    """A network in a file: the state dict that it lies in, what stands before its names, and their
-    spelling."""
+    """A network in a file.
+
+    Attributes:
+        state: the state dict that it is in.
+        prefix: what stands before its names.
+        naming: the spelling of its names.
+    """
 
     state: str
     prefix: str
     naming: str
 
     def weights(self, states: Mapping[str, Mapping[str, Array]]) -> dict[str, Array]:
-        """Its tensors by the names after the prefix; heads of the same prefix are among them."""
+        """Return the tensors by their names after the prefix, including heads with the same
+        prefix."""
         cut = len(self.prefix)
         return {
             key[cut:]: value
@@ -46,7 +52,7 @@ class Trunk:
 
 
 def trunks(states: Mapping[str, Mapping[str, Array]]) -> tuple[Trunk, ...]:
-    """All networks of the known spellings.
+    """Find all networks of the known spellings.
 
     >>> names = ["patch_embed.proj.weight", "blocks.0.norm1.weight", "blocks.0.mlp.fc1.weight"]
     >>> one = Array(np.zeros(1), "float64")
@@ -70,8 +76,8 @@ def _trunks(states: Mapping[str, Mapping[str, Array]]) -> Iterator[Trunk]:
 
 
 def named(found: Iterable[Trunk]) -> dict[str, Trunk]:
-    """Trunks by what `branch=` may call them: the state dict, or the prefix, or both where one
-    alone does not tell them apart.
+    """Give each trunk a name for `branch=`: its state dict or its prefix, or both where one alone
+    is not unique.
 
     >>> list(named([Trunk("model", "", "vit"), Trunk("model_ema", "", "vit")]))
     ['model', 'model_ema']
@@ -93,25 +99,30 @@ def named(found: Iterable[Trunk]) -> dict[str, Trunk]:
 
 
 def has(states: Mapping[str, Mapping[str, Array]], trunk: Trunk, *starts: str) -> str | None:
-    """The first key of a trunk's state dict that begins, after the trunk's prefix, with one of
-    these; None without one."""
+    """Return the first key of a trunk's state dict that begins, after the trunk's prefix, with one
+    of `starts`; None without one."""
     begin = tuple(trunk.prefix + start for start in starts)
     return next((key for key in states[trunk.state] if key.startswith(begin)), None)
 
 
 @dataclass(frozen=True)
 class Positions:
-    """Whose fixed positions a table is: "mae", "moco-v3" (the grid transposed) or None; `exact`, or
-    only started from them."""
+    """Which method's fixed sin-cos positions a table has.
+
+    Attributes:
+        of: "mae", "moco-v3" (the grid transposed), or None.
+        exact: whether the table is exactly theirs; otherwise it was trained further from them.
+    """
 
     of: str | None
     exact: bool = False
 
 
 def positions(table: Array | None) -> Positions:
-    """Compare a table [1, 1 + patches, dim] with the fixed sin-cos ones.
+    """Compare a table [1, 1 + patches, dim] with the fixed sin-cos tables of MAE and MoCo-v3.
 
-    Fine-tuning trains the table, but moves it little: a cosine above 0.9 is "started from".
+    Fine-tuning trains the table, but moves it little: with a cosine above 0.9 the table counts as
+    started from them.
 
     >>> table = sincos_table(16, 3, transposed=True)
     >>> positions(Array(np.concatenate([np.zeros((1, 16)), table])[None], "float64"))
@@ -135,7 +146,8 @@ def positions(table: Array | None) -> Positions:
 
 
 def sincos_table(dim: int, grid: int, *, transposed: bool = False) -> np.ndarray:
-    """The positions of the patches, [patch, dim], as `sslens.models.positions` has them in torch.
+    """Compute the fixed sin-cos positions of the patches, [patch, dim], as
+    `sslens.models.positions` does in torch.
 
     >>> [round(v, 3) for v in sincos_table(8, 2)[1].tolist()]  # x = 1, y = 0, ω = 1, 0.01
     [0.841, 0.01, 0.54, 1.0, 0.0, 0.0, 1.0, 1.0]

@@ -4,18 +4,18 @@ A keyword-only parameter of an analysis' `compute` is the name of a file of this
 `study/needs/NAME.py` has
 
 - `TYPE`: the type of the value, which the analysis' parameter is annotated with;
-- `unmet(situation) -> Lack | None`: why these models and images cannot give the value, with the
-  cure; None where they can;
+- `unmet(situation) -> Lack | None`: why the value cannot be had for these models and images, with
+  the cure; None where it can;
 - `gather(captured) -> TYPE`: the value, from what the passes made and from what is known of models
   and images;
-- `key(value) -> JSON value`: what of the value decides the numbers of a table, for the key by which
-  the table is found again;
+- `key(value) -> JSON value`: the part of the value that decides a table's numbers, for the key by
+  which the table is found again;
 
 and may have
 
 - `reducers(study) -> tuple[Reducer, ...]`: what passes over the images must make, if anything;
 - `BANK = True`: passes over the bank must make these too;
-- `IMAGES = False`: the value is not of images, so that none need be given.
+- `IMAGES = False`: the value does not depend on images, so that none need be given.
 
 `Situation`, `Captured` and `Lack` are in `sslens.study.situation`.
 """

@@ -1,4 +1,4 @@
-"""What is known of each generated image: its class, position, size, hue and the like."""
+"""The factors of each generated image: its class, position, size, hue and the like."""
 
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ TYPE = Factors
 
 
 def unmet(situation: Situation) -> Lack | None:
-    """Factors are known of generated scenes alone."""
+    """Only the factors of generated scenes are known."""
     from sslens.data.scene_images import SceneSource
 
     sets = situation.sets
@@ -28,20 +28,21 @@ def unmet(situation: Situation) -> Lack | None:
 
 
 def gather(captured: Captured) -> Factors:
-    """The factors of the images and of the bank, indexed by id."""
+    """Return the factors of the images and of the bank, indexed by id."""
     images, bank = captured.situation.images, captured.situation.bank
     assert images is not None
     return Factors(look_up(images), None if bank is None else look_up(bank))
 
 
 def look_up(images: "ImageSet") -> "pd.DataFrame":
-    """The factors of generated scenes, indexed by id."""
+    """Compute the factors of generated scenes, indexed by id."""
     from sslens.data.scene_images import factors_of
 
     return factors_of(images).set_axis(list(images.ids))
 
 
 def key(value: Factors) -> str:
-    """A digest of the ids, which hold the version of the scenes: they decide the factors."""
+    """Return a digest of the ids. They contain the version of the scenes, and so decide the
+    factors."""
     bank = [] if value.bank is None else value.bank.index.tolist()
     return digest([value.images.index.tolist(), bank])

@@ -1,4 +1,4 @@
-"""Pooled features of every block, of the images and of the bank."""
+"""Pooled features of every block, over the images and over the bank."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ BANK = True
 
 
 def reducers(study: Study) -> tuple[FeatureReducer, ...]:
-    """All taps after which features are usually read, and all their poolings."""
+    """Ask for all taps after which features are usually read, with all their poolings."""
     return (FeatureReducer(),)
 
 
@@ -22,13 +22,13 @@ def unmet(situation: Situation) -> Lack | None:
 
 
 def gather(captured: Captured) -> FeatureSets:
-    """The features of each model, over the images and over the bank."""
+    """Return the features of each model, over the images and over the bank."""
     (reducer,) = reducers(captured.situation.study)
     return FeatureSets(captured.of(reducer), captured.of(reducer, bank=True))
 
 
 def key(value: FeatureSets) -> dict[str, dict[str, Any]]:
-    """The key of each model's features."""
+    """Return the key of each model's features."""
     return {
         role: {name: dict(features.key) for name, features in sets.items()}
         for role, sets in (("images", value.images), ("bank", value.bank))

@@ -1,4 +1,4 @@
-"""Grams of every tap and minibatch, of the tokens that the study compares."""
+"""Grams of every tap and minibatch, for the tokens that the study compares."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ TYPE = GramSets
 
 
 def reducers(study: Study) -> tuple[GramReducer, ...]:
-    """One reducer a choice of tokens."""
+    """Return one reducer for each choice of tokens."""
     return tuple(GramReducer(tokens) for tokens in study.tokens)
 
 
@@ -21,7 +21,8 @@ def unmet(situation: Situation) -> Lack | None:
 
 
 def gather(captured: Captured) -> GramSets:
-    """Grams of passes and of fingerprints, by tokens, then by model, in the models' order."""
+    """Return the Grams of passes and of fingerprints, by tokens, then by model, in the models'
+    order."""
     situation = captured.situation
     gathered = {}
     for reducer in reducers(situation.study):
@@ -37,7 +38,7 @@ def gather(captured: Captured) -> GramSets:
 
 
 def key(value: GramSets) -> dict[str, dict[str, Any]]:
-    """The key of each model's Grams, by tokens."""
+    """Return the key of each model's Grams, by tokens."""
     return {
         tokens: {name: dict(grams.key) for name, grams in sets.items()}
         for tokens, sets in value.items()

@@ -25,7 +25,7 @@ def unmet(situation: Situation) -> Lack | None:
 
 
 def gather(captured: Captured) -> Labels:
-    """The number of each image's class, by id, and the names of the classes."""
+    """Return the class number of each image, by id, and the names of the classes."""
     images, bank = captured.situation.images, captured.situation.bank
     return Labels(_number(images), _number(bank), images.classes if images is not None else ())
 
@@ -37,5 +37,5 @@ def _number(images: "ImageSet | None") -> dict[str, int]:
 
 
 def key(value: Labels) -> str:
-    """A digest of the classes."""
+    """Return a digest of the classes."""
     return digest([dict(value.images), dict(value.bank), list(value.classes)])

@@ -1,4 +1,4 @@
-"""How the weights of fine-tuned models went, of the models of which that is known."""
+"""The paths of the weights of fine-tuned models, for those models whose path was recorded."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ IMAGES = False
 
 
 def unmet(situation: Situation) -> Lack | None:
-    """The path is known of a model that was fine-tuned and tracked."""
+    """A path is known only for a model that was fine-tuned with its path recorded."""
     if _look_up(situation):
         return None
     return Lack(
@@ -21,7 +21,7 @@ def unmet(situation: Situation) -> Lack | None:
 
 
 def gather(captured: Captured) -> Paths:
-    """The table of each model's path."""
+    """Return the table of each model's path."""
     return _look_up(captured.situation)
 
 
@@ -35,5 +35,5 @@ def _look_up(situation: Situation) -> Paths:
 
 
 def key(value: Paths) -> dict[str, tuple[str, dict[str, Any]]]:
-    """The whole tables, and what is known of them."""
+    """Return the whole tables, and what is known of the models."""
     return {name: (path.csv(), dict(path.provenance)) for name, path in value.items()}

@@ -1,4 +1,4 @@
-"""How probes are trained; labelled images must be enough to train, choose and test them."""
+"""How probes are trained. The labelled images must be enough to train, choose and test them."""
 
 from sslens.comparisons.inputs import ProbeSettings
 from sslens.study.needs import labels
@@ -22,11 +22,11 @@ def unmet(situation: Situation) -> Lack | None:
 
 
 def gather(captured: Captured) -> ProbeSettings:
-    """The study's grid, and where probes are trained."""
+    """Return the study's grid, and the device on which probes are trained."""
     situation = captured.situation
     return ProbeSettings(situation.study.grid, situation.device, situation.quiet)
 
 
 def key(value: ProbeSettings) -> str:
-    """The grid: where probes are trained is not what they come to."""
+    """Return the grid; the device does not count, since it does not decide the results."""
     return value.grid

@@ -1,5 +1,5 @@
-"""Known quantities of each image: mean colour, luminance and local contrast, the class where there
-are classes, and every factor of generated scenes."""
+"""Known quantities of each image: mean colour, luminance and local contrast; the class where images
+have classes; and every factor of generated scenes."""
 
 from typing import TYPE_CHECKING
 
@@ -18,14 +18,14 @@ TYPE = Targets
 
 
 def unmet(situation: Situation) -> Lack | None:
-    """Fingerprints tell nothing of images but their ids."""
+    """Fingerprints hold nothing of the images but their ids."""
     if situation.images is not None:
         return None
     return Lack("nothing is known of the images without the images", "give {images}")
 
 
 def gather(captured: Captured) -> Targets:
-    """The quantities that differ between images."""
+    """Compute the quantities that differ between images."""
     from sslens.comparisons.targets import code_factors
 
     situation, images = captured.situation, captured.situation.images
@@ -66,5 +66,5 @@ def _look_at(images: "ImageSet", store: "Store | None") -> "dict[str, np.ndarray
 
 
 def key(value: Targets) -> str:
-    """A digest of all numbers."""
+    """Return a digest of all numbers."""
     return value.digest()

@@ -11,7 +11,7 @@ TYPE = WideGrams
 
 
 def reducers(study: Study) -> tuple[WideGramReducer, ...]:
-    """Joined minibatches of taps that the study's seed draws."""
+    """Ask for joined minibatches at taps that the study's seed draws."""
     return (WideGramReducer(seed=study.seed),)
 
 
@@ -21,11 +21,11 @@ def unmet(situation: Situation) -> Lack | None:
 
 
 def gather(captured: Captured) -> WideGrams:
-    """The wide Grams of each model."""
+    """Return the wide Grams of each model."""
     (reducer,) = reducers(captured.situation.study)
     return captured.of(reducer)
 
 
 def key(value: WideGrams) -> dict[str, dict[str, Any]]:
-    """The key of each model's Grams."""
+    """Return the key of each model's Grams."""
     return {name: dict(grams.key) for name, grams in value.items()}

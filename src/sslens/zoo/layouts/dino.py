@@ -11,11 +11,11 @@ BRANCHES = ("teacher", "student")
 
 
 def claim(contents: Contents) -> Claim | None:
-    """A full checkpoint: state dicts `student` and `teacher`, each a backbone and a head. The
-    teacher is what is evaluated.
+    """Claim a full checkpoint: state dicts `student` and `teacher`, each with a backbone and a
+    head. The teacher is the one that the authors evaluate.
 
-    The backbone's own file is flat and has timm's names, as many others have: that is the layout
-    `timm`.
+    The backbone's own file is flat and has timm's names, as many other files have: the layout
+    `timm` claims it.
     """
     branches: dict[str, Trunk] = {}
     for branch in BRANCHES:

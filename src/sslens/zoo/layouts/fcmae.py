@@ -25,11 +25,12 @@ _RENAMED = (
 
 
 def claim(contents: Contents) -> Claim | None:
-    """The authors' names for a ConvNeXt-V2: `downsample_layers`, `dwconv`, `pwconv1`, `grn.gamma`.
+    """Claim a ConvNeXt-V2 in the authors' names: `downsample_layers`, `dwconv`, `pwconv1`,
+    `grn.gamma`.
 
-    A file of the pre-training has the network as `encoder.`, in the names of its sparse layers
-    (`.kernel`, `.linear.`, `.ln.`), with a decoder beside it; the released files are dense and have
-    the network alone. Of `model` and its moving average `model_ema` in files of the fine-tuning the
+    A file of the pre-training has the network under `encoder.`, in the names of its sparse layers
+    (`.kernel`, `.linear.`, `.ln.`), with a decoder beside it. The released files are dense and have
+    only the network. Files of the fine-tuning have `model` and its moving average `model_ema`; the
     authors' evaluation takes `model`.
     """
     found = [trunk for trunk in trunks(contents.states) if trunk.naming == "convnext"]
@@ -76,10 +77,10 @@ def claim(contents: Contents) -> Claim | None:
 
 
 def pieces(weights: Weights) -> Iterator[Piece]:
-    """To timm's names and to dense shapes.
+    """Convert weights to timm's names and to dense shapes.
 
-    A sparse kernel is [place, in, out], or [place, channel] where each channel is on its own, and
-    its places run through the columns first: W[o, i, y, x] = kernel[x · k + y, i, o].
+    A sparse kernel is [place, in, out], or [place, channel] in a depthwise convolution. Its places
+    run through the columns first: W[o, i, y, x] = kernel[x · k + y, i, o].
     """
     for name, value in weights.items():
         into = name

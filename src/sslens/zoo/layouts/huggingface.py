@@ -35,10 +35,10 @@ _QKV = re.compile(r"attention\.attention\.(query|key|value)\.(weight|bias)")
 
 
 def claim(contents: Contents) -> Claim | None:
-    """Queries, keys and values as three layers, `encoder.layer.N.attention.attention.query`.
+    """Claim a model with three layers for queries, keys and values,
+    `encoder.layer.N.attention.attention.query`.
 
-    The method is known where the model's own name stands before its weights (`vit.` stands for
-    many), or by MAE's positions.
+    The method is recognised by DINOv2's layer scale, or by MAE's decoder or positions.
     """
     found = [trunk for trunk in trunks(contents.states) if trunk.naming == "vit-hf"]
     if not found:
@@ -96,7 +96,7 @@ def claim(contents: Contents) -> Claim | None:
 
 
 def pieces(weights: Weights) -> Iterator[Piece]:
-    """To timm's names; queries, keys and values joined into one layer."""
+    """Convert weights to timm's names; queries, keys and values are joined into one layer."""
     joined: dict[str, dict[str, str]] = {}
     for name, value in weights.items():
         layer = _LAYER.fullmatch(name)

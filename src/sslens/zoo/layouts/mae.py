@@ -14,10 +14,11 @@ FOREIGN = ("student", "teacher", "encoder", "target_encoder")
 
 
 def claim(contents: Contents) -> Claim | None:
-    """A ViT in timm's names with a reconstruction decoder beside it, or on MAE's fixed positions.
+    """Claim a ViT in timm's names with a reconstruction decoder beside it, or with MAE's fixed
+    positions.
 
-    A fine-tuned encoder has `fc_norm` after the pooling in place of the final `norm`; one whose
-    linear probe was trained has a head behind a BatchNorm, `head.0` and `head.1`.
+    A fine-tuned encoder has `fc_norm` after the pooling in place of the final `norm`. A
+    linear-probed encoder has a head behind a BatchNorm, `head.0` and `head.1`.
     """
     found = [
         t

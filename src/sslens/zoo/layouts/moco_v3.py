@@ -15,7 +15,8 @@ BESIDE: Drops = ((r"(module\.)?predictor\..*", "the predictor"),)
 
 
 def claim(contents: Contents) -> Claim | None:
-    """Two networks, `base_encoder` and `momentum_encoder`; or one ViT on MoCo-v3's fixed positions.
+    """Claim a file with the two networks `base_encoder` and `momentum_encoder`, or with one ViT on
+    MoCo-v3's fixed positions.
 
     The base encoder is the one that the authors evaluate.
     """

@@ -10,11 +10,12 @@ BRANCHES = ("target_encoder", "encoder")
 
 
 def claim(contents: Contents) -> Claim | None:
-    """State dicts `encoder` and `target_encoder`; the target encoder is what is evaluated.
+    """Claim a file with the state dicts `encoder` and `target_encoder`; the authors evaluate the
+    target encoder.
 
-    MSN's have a projection head `fc` and prototypes, or a classifier beside the target encoder;
-    I-JEPA's have no CLS token, and a predictor beside them. Networks of these names with neither
-    are another method's.
+    MSN's files have a projection head `fc` and prototypes, or a classifier beside the target
+    encoder. I-JEPA's files have no CLS token, and a predictor beside the encoders. A file with
+    neither is of another method and is not claimed.
     """
     found = {
         trunk.state: trunk

@@ -19,11 +19,14 @@ def header(
     about: Mapping[str, Any],
     transform: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
-    """The safetensors header of an encoder of our own training: its name, its shape, what is known
-    of it.
+    """Return the safetensors header of an encoder that this package trained.
 
-    `transform` is `EvalTransform.spec()` of how its images are prepared, where that is not as its
-    image size says.
+    Args:
+        name: the model's name.
+        shape: the network's shape as JSON values.
+        about: what is known of the model, as JSON values.
+        transform: `EvalTransform.spec()` of how images are prepared; not needed where the default
+            for the image size holds.
     """
     said = {"name": name, "shape": dict(shape), "about": dict(about)}
     if transform is not None:
@@ -32,7 +35,7 @@ def header(
 
 
 def claim(contents: "Contents") -> "Claim | None":
-    """A file whose header names it."""
+    """Claim a file whose header has this package's entry."""
     from sslens.zoo.claim import AFTER_POOLING, CLASSIFIER, Claim
     from sslens.zoo.trunks import Trunk
 

@@ -26,11 +26,11 @@ ALIKE = {
 
 
 def claim(contents: Contents) -> Claim | None:
-    """A network in timm's names of which nothing more telling is known.
+    """Claim a network in timm's names, where no more specific layout claims it.
 
-    DINO's, timm's and supervised backbones have the very same keys, so the objective is left open
-    but for DINOv2's own files, which have a mask token and layer scale. Several networks in one
-    file: the user must say which.
+    DINO's, timm's and supervised backbones have exactly the same keys, so the objective is not
+    known, except for DINOv2's own files, which have a mask token and layer scale. Where a file
+    holds several networks, the user must choose one.
     """
     found = [trunk for trunk in trunks(contents.states) if trunk.naming in KINDS]
     if not found:
@@ -86,8 +86,8 @@ def claim(contents: Contents) -> Claim | None:
 
 
 def pieces(weights: Weights) -> Iterator[Piece]:
-    """Weights in timm's names; the 1 × 1 convolutions that small ConvNeXt-V2s of timm have for MLPs
-    become linear layers."""
+    """Convert weights in timm's names: in small ConvNeXt-V2s, timm has 1 × 1 convolutions in the
+    MLPs, which become linear layers."""
     for piece in to_timm(as_named(weights)):
         if re.search(r"\.mlp\.fc[12]\.weight$", piece.into) and piece.value.ndim == 4:
             yield replace(
