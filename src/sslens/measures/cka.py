@@ -52,8 +52,8 @@ def compute(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
 
 
 def u_centre(gram: Float[Tensor, "*batch n n"]) -> Float64[Tensor, "*batch n n"]:
-    """The U-centred Gram: zero diagonal, and every row and column sums to zero (Székely & Rizzo,
-    2014, eq. 2.6), in float64.
+    """U-centre a Gram, in float64: its diagonal becomes zero, and every row and column sums to zero
+    (Székely & Rizzo, 2014, eq. 2.6).
 
     Off the diagonal Ã_ij = A_ij − Σ_l A_il/(n−2) − Σ_k A_kj/(n−2) + Σ_kl A_kl/((n−1)(n−2)), the
     sums without the diagonal.

@@ -201,7 +201,8 @@ class Objective(nn.Module):
         return [{"params": [p for p in self.parameters() if p.requires_grad]}]
 
     def rates(self, at: Moment, peak: float) -> tuple[float, float]:
-        """A linear warm-up, then half a cosine to 0; constant weight decay."""
+        """Return a learning rate that rises linearly from 0 and then falls by half a cosine to 0,
+        and a constant weight decay."""
         return warmup_cosine(at.progress, self.settings.warmup, peak), self.settings.weight_decay
 
     def before_step(self, at: Moment) -> None:

@@ -91,7 +91,7 @@ def recipe(objective: str, name: str) -> Recipe:
 
 
 def trial_settings(objective: str, kind: str) -> Any:
-    """An objective's settings for a trial of seconds on a few small images.
+    """Return an objective's settings for a trial of seconds on a few small images.
 
     They are the settings of the recipe that is meant for the kind of network, changed as the
     recipe's file says; the tests of every objective take them.

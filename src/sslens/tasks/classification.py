@@ -216,8 +216,8 @@ class FineTuning(nn.Module):
         ]
 
     def rates(self, at: Moment, peak: float) -> tuple[float, float]:
-        """A linear warm-up from `first_lr`, then half a cosine to `min_lr`; constant weight
-        decay."""
+        """Return a learning rate that rises linearly from `first_lr` and then falls by half a
+        cosine to `min_lr`, and a constant weight decay."""
         s = self.settings
         if at.progress < s.warmup:
             return s.first_lr + (peak - s.first_lr) * at.progress / s.warmup, s.weight_decay

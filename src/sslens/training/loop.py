@@ -1,15 +1,14 @@
 """The only training loop: a method, images, an optimiser, checkpoints.
 
 Everything random in a step is a function of (seed, step): which images, their views, their masks.
-So a step is the same whatever the number of processes, of data workers and of parts it is
-accumulated over; and a run that was killed goes on from its last checkpoint to the same weights,
-with no generator's state to keep.
+So a step is the same in any number of processes, data workers and parts. A run that was killed goes
+on from its last checkpoint to the same weights, and no generator's state has to be kept.
 
 A run is a folder: `config.yaml`, `log.jsonl` (a line every `log_every` steps), `last.safetensors`
 (the encoder, which `sslens.load` takes) and `state.safetensors` (everything, to go on).
 
-The loop knows steps and no metric: what is measured while it runs is measured by observers
-(`sslens.training.observers`).
+The loop knows steps and no metric: everything that is measured while it runs is measured by
+observers (`sslens.training.observers`).
 """
 
 import contextlib
@@ -61,18 +60,18 @@ class Interrupted(InputError):  # noqa: N818 (as KeyboardInterrupt)
 @final
 @dataclass(frozen=True)
 class RunRequest:
-    """A run that is asked for.
+    """The request for a run.
 
     Attributes:
         job: what is trained.
         images: what it is trained on.
         out: the run's folder.
-        training: how long, and on what.
-        name: of the model in tables and figures.
+        training: the length of the run, and on what it runs.
+        name: the model's name in tables and figures.
         resume: go on from the checkpoint in `out`, or start where there is none yet.
-        observers: each makes what looks at the run while it goes on, in the order of their looks.
-        judged: whether the log is watched for signs that the training goes wrong.
-        tell: each is called with every line of the log, besides the log.
+        observers: functions that make the observers of the run; these look at it in this order.
+        judged: whether the log is checked for warning signs (`sslens.training.signs`).
+        tell: functions that are called with every line of the log.
         say: called with lines for a person.
     """
 
@@ -89,7 +88,7 @@ class RunRequest:
 
 
 def run(request: RunRequest) -> Path:
-    """Train; returns the file of the encoder.
+    """Carry out a run, and return the path of the encoder's file.
 
     Raises:
         InputError: there can be no such run, or the folder holds another; a loss is not finite.

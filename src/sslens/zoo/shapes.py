@@ -245,8 +245,8 @@ def shape_of(weights: Mapping[str, Shaped], where: str, heads: int | None) -> Sh
     Args:
         weights: the weights, without heads and decoders.
         where: the file, for messages.
-        heads: the number of attention heads; for None that of the released network of this width,
-            or width / 64.
+        heads: the number of attention heads; for None as many as the released network of this width
+            has, or width / 64.
 
     Raises:
         InputError: a variant that is not known here, or shapes that make no network.
