@@ -200,6 +200,8 @@ def test_a_truncated_file_is_said_to_be_one(tmp_path: Path, name: str, kept: flo
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a Git LFS pointer"),
         (b"\x1f\x8b\x08\x00abc", "is compressed with gzip"),
         (b"\x89HDF\r\n\x1a\n", "is an HDF5 file"),
+        # POSIX: the magic of a tar's first header is at byte 257
+        (b"a.pth".ljust(257, b"\0") + b"ustar\x0000" + bytes(247), "is a tar archive"),
         (b"weights", "is no checkpoint: it begins with neither"),
         (b"\x80\x02" + bytes(range(200, 250)), "is cut off or damaged (52 bytes;"),
     ],

@@ -66,6 +66,12 @@ PLUGINS = (
 )
 #: recipes are checked by a test of their own
 UNCHECKED = {"recipes"}
+#: the dataclasses that gather something; all others are records
+CHANGING = {
+    "paths/path.py: PathMeter",
+    "paths/path.py: PathSums",
+    "training/stopping.py: Stop",
+}
 #: names of modules that say nothing: a thing lives with what it is about
 NAMELESS = {"utils", "util", "common", "helpers", "helper", "misc"}
 
@@ -178,3 +184,14 @@ def test_each_file_of_recipes_has_recipes() -> None:
 def test_what_begins_with_an_underscore_is_used_in_its_own_folder() -> None:
     modules = COUNTER.read_modules(ROOT)
     assert COUNTER.count_private_imports(modules, "sslens") == []
+
+
+def test_records_do_not_change() -> None:
+    changing = set()
+    for path in sorted(ROOT.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                marks = [ast.unparse(mark) for mark in node.decorator_list]
+                if any("dataclass" in mark and "frozen=True" not in mark for mark in marks):
+                    changing.add(f"{path.relative_to(ROOT).as_posix()}: {node.name}")
+    assert changing == CHANGING

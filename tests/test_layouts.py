@@ -201,6 +201,22 @@ def meta(state: dict[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
     return {prefix + name: value.to("meta") for name, value in state.items()}
 
 
+@pytest.mark.parametrize(
+    ("patch", "image", "registers", "name"),
+    [
+        (14, 518, 0, "timm/vit_small_patch14_dinov2"),
+        (14, 518, 4, "timm/vit_small_patch14_reg4_dinov2"),
+        (7, 518, 0, None),
+        (14, 224, 0, None),
+    ],
+)
+def test_networks_of_dinov2_have_timms_names(
+    patch: int, image: int, registers: int, name: str | None
+) -> None:
+    arch = ViTArch(image, patch, 384, 12, 6)
+    assert ViTShape(arch, hidden=1536, layer_scale=True, registers=registers).name == name
+
+
 def full_vit(arch: str, heads: int) -> dict[str, Tensor]:
     parsed = ViTArch.parse(arch, heads)
     shape = ViTShape(parsed, hidden=4 * parsed.dim)
