@@ -94,15 +94,7 @@ def decode(
     """
     import pandas as pd
 
-    for x, frame in ((features, factors), (test_features, test_factors)):
-        if len(x) != len(frame):
-            raise InputError(
-                f"There are factors of {len(frame):,} images, and features of {len(x):,}: give a"
-                " row an image."
-            )
-    missing = [str(name) for name in factors.columns if name not in test_factors.columns]
-    if missing:
-        raise InputError(f"The test images' factors lack {', '.join(missing)}.")
+    _require_rows((features, factors), (test_features, test_factors))
     coded = {
         str(name): _Coded.of(str(name), factors[name], test_factors[name])
         for name in factors.columns
@@ -118,6 +110,22 @@ def decode(
         scores = each.scores(predicted[best][:, part], draws)
         rows.append({"factor": name, "kind": each.kind, **scores, "penalty": LAMBDAS[best]})
     return pd.DataFrame(rows, columns=list(UNITS))
+
+
+def _require_rows(
+    training: tuple[Float[Tensor, "image dim"], "pd.DataFrame"],
+    test: tuple[Float[Tensor, "test dim"], "pd.DataFrame"],
+) -> None:
+    """Refuse frames that have not a row for each image, or not the same factors."""
+    for x, frame in (training, test):
+        if len(x) != len(frame):
+            raise InputError(
+                f"There are factors of {len(frame):,} images, and features of {len(x):,}: give a"
+                " row an image."
+            )
+    missing = [str(name) for name in training[1].columns if name not in test[1].columns]
+    if missing:
+        raise InputError(f"The test images' factors lack {', '.join(missing)}.")
 
 
 @dataclass(frozen=True)

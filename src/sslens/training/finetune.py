@@ -49,21 +49,17 @@ def finetune(
         resume: go on from the checkpoint in `out`, or start where there is none yet.
         name: the tuned model's name in tables and figures; the original model's name with "-ft"
             unless given.
-        watch: what is measured while the run goes on; the log is checked for warning signs only
-            where this is given.
-        path: whether the path through the space of the weights is measured and written to
-            `path.csv` (`sslens.paths.path`); the state file then holds the weights three times
-            more.
+        watch: what is measured, and warned of, while the run goes on.
+        path: whether the path of the weights is written to `path.csv` (`sslens.paths.path`); the
+            state file then holds the weights three times more.
         say: called with lines for a person.
 
     Returns:
         The path of `last.safetensors`, the encoder after the last epoch.
 
     Raises:
-        InputError: there can be no such run, for any reason that
-            `sslens.training.pretrain.pretrain` gives; or the images have no labels or one class
-            only, the held-out images have other classes, or the settings do not go with the
-            network.
+        InputError: as `sslens.training.pretrain.pretrain`; or the images have no labels or one
+            class, the held-out images have others, or the settings do not fit the network.
     """
     job = classification.job(model, images, settings or Settings())
     observers: list[BeginObserver] = [follow_path] if path else []
