@@ -44,11 +44,9 @@ def finetune(
             Both encoder files carry the classifier's weights too, and `sslens.load` reads them.
         settings: the settings of the task; MAE's for a ViT-B unless given.
         training: the length of the run, and on what it runs.
-        held: labelled images that are classified after each epoch, top-1 and top-5 (MAE calls them
-            its validation set).
+        held: labelled images that are classified after each epoch, top-1 and top-5.
         resume: go on from the checkpoint in `out`, or start where there is none yet.
-        name: the tuned model's name in tables and figures; the original model's name with "-ft"
-            unless given.
+        name: the tuned model's name; the original model's name with "-ft" unless given.
         watch: what is measured, and warned of, while the run goes on.
         path: whether the path of the weights is written to `path.csv` (`sslens.paths.path`); the
             state file then holds the weights three times more.
