@@ -22,6 +22,7 @@ from sslens import fingerprint, study, zoo
 from sslens.arguments.spelling import as_option
 from sslens.capture.passes import grams
 from sslens.comparisons import probing as _probing
+from sslens.comparisons.inputs import needs
 from sslens.data import open_images
 from sslens.data.transform import EvalTransform
 from sslens.errors import InputError
@@ -630,7 +631,7 @@ def test_fingerprints_alone_need_no_images(tmp_path: Path) -> None:
         ("random #1", False),
         ("random #2", False),
     ]
-    assert "labels" in plugin("analyses", "knn-depth").NEEDS
+    assert "labels" in needs(plugin("analyses", "knn-depth"))
     assert "knn-depth" in planned.left_out
     report = study.run(asked, tmp_path / "out", store=Store(tmp_path / "store"), quiet=True)
     assert report is not None

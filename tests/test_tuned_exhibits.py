@@ -158,7 +158,7 @@ def test_all_exhibits_of_fine_tuning_from_the_command_line(
         "mae-ft from mae",
         "random #0-ft from random #0",
     }
-    assert set(tables["finetune-path"].role) == {"REC", "control"}
+    assert set(tables["finetune-path/records"].role) == {"REC", "control"}
     pairs = tables["agreement"]  # of pairs alone: one JE model makes no family
     assert {"mae-ft", "random #0-ft"} <= {*pairs.model_a, *pairs.model_b}
 
@@ -172,9 +172,9 @@ def test_paths_alone_need_no_images(
 ) -> None:
     monkeypatch.setenv("SSLENS_HOME", str(tmp_path / "home"))
     models = [source for name, source in tuned.items() if name.endswith("-ft")]
-    table = compared(models, "finetune-path", tmp_path)["finetune-path"]
-    assert set(table.model[table.row == "record"]) == {"mae-ft", "moco-v3-ft", "random #0-ft"}
-    differences = table[table.row == "difference"]
+    tables = compared(models, "finetune-path", tmp_path)
+    assert set(tables["finetune-path/records"].model) == {"mae-ft", "moco-v3-ft", "random #0-ft"}
+    differences = tables["finetune-path/differences"]
     assert (set(differences.less), set(differences.unlike)) == (
         {"JE", "control"},
         {""},

@@ -6,6 +6,9 @@ import math
 from sslens.comparisons.roles import list_names as list_names
 from sslens.statistics.estimate import Contrast, Estimate
 
+#: a difference whose value and ends are all smaller is 0 but for rounding
+ROUNDING = 1e-9
+
 
 def spell(estimate: Estimate) -> str:
     """Format a similarity or a share of variance, with its interval if there is one.
@@ -51,10 +54,14 @@ def spell_difference(difference: Estimate) -> str:
     '+0.12 [-0.06, +0.25]'
     >>> spell_difference(Estimate(-0.0021, -0.0042, -0.0004, "minibatches", 32))  # not -0.00
     '-0.0021 [-0.0042, -0.0004]'
+    >>> spell_difference(Estimate(1e-16, -1e-17, 1e-16, "minibatches", 32))  # a thing less itself
+    '+0.00 [+0.00, +0.00]'
     """
     ends = () if math.isnan(difference.low) else (difference.low, difference.high)
     numbers = [difference.value, *ends]
     sizes = [abs(number) for number in numbers]
+    if max(sizes) < ROUNDING:
+        numbers, sizes = [0.0 for _ in numbers], [0.0 for _ in sizes]
     telling = min(sizes) if min(numbers) > 0 or max(numbers) < 0 else max(sizes)
     digits = min(max(2, -math.floor(math.log10(telling))), 6) if telling > 0 else 2
     value, *rest = (f"{number:+.{digits}f}" for number in numbers)
