@@ -1,14 +1,16 @@
 """What a CKA analysis costs over the bare forward passes of its models, ours and others' in turn in
 one run.
 
-    python bench/cka.py                      # ViT-Tiny and ViT-Small, 48 taps each, 128 images: 8
-    minutes on 2 cores python bench/cka.py --images 32 --rounds 15 --peers pytorch-cka cka-pytorch
-    # short rounds, for a busy machine python bench/cka.py --pair base base     # two ViT-B/16: slow
-    python bench/cka.py --models 2 4 8       # so many ViT-Tiny, all pairs: a pass a model against
-    two a pair python bench/cka.py --models 8 --size base --images 128 --folder photos --rounds 1
-    --peers python bench/cka.py --memory             # peak memory of one ViT-B/16 pass with all 49
-    taps uv run --with torch-cka --with pytorch-cka --with cka-pytorch python bench/cka.py       #
-    with the peers beside
+    python bench/cka.py  # ViT-Tiny and ViT-Small, 48 taps each, 128 images: 8 minutes on 2 cores
+    python bench/cka.py --images 32 --rounds 15 --peers pytorch-cka cka-pytorch
+        # short rounds, for a busy machine
+    python bench/cka.py --pair base base     # two ViT-B/16: slow
+    python bench/cka.py --models 2 4 8
+        # so many ViT-Tiny, all pairs: a pass a model against two a pair
+    python bench/cka.py --models 8 --size base --images 128 --folder photos --rounds 1 --peers
+    python bench/cka.py --memory             # peak memory of one ViT-B/16 pass with all 49 taps
+    uv run --with torch-cka --with pytorch-cka --with cka-pytorch python bench/cka.py
+        # with the peers beside
 
 Weights are random, images are embedded scenes, transformed beforehand for everyone (but for the row
 "end to end", which is what a user calls: decoding, transform, passes, comparison). "bare" is each

@@ -1,10 +1,11 @@
 """What measures and inference on stored Grams cost, and what rounding Grams to half precision does
 to them.
 
-    python bench/grams.py                    # synthetic Grams of 49 taps over 32 minibatches of 32:
-    2 minutes on 2 cores python bench/grams.py --taps 12          # the blocks of a ViT only python
-    bench/grams.py --precision        # float16 with one scale a tap, on Grams of random ViTs: half
-    a minute
+    python bench/grams.py
+        # synthetic Grams of 49 taps over 32 minibatches of 32: 2 minutes on 2 cores
+    python bench/grams.py --taps 12          # the blocks of a ViT only
+    python bench/grams.py --precision
+        # float16 with one scale a tap, on Grams of random ViTs: half a minute
 
 "seconds" is on the clock and "core seconds" processor time, which other work on the machine does
 not stretch; each is the median over rounds. What is made of a model once and kept (U-centring,

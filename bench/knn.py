@@ -1,9 +1,9 @@
 """What exact k-NN costs beside its peers and over the bare matrix product, each in turn in one run.
 
-    python bench/knn.py                                  # 10,000 queries among 50,000 × 768, k =
-    20, as in the papers python bench/knn.py --queries 2048 --rounds 5        # short rounds, for a
-    busy machine python bench/knn.py --device cuda uv run --with faiss-cpu --with scikit-learn
-    python bench/knn.py        # with the peers beside
+    python bench/knn.py  # 10,000 queries among 50,000 × 768, k = 20, as in the papers
+    python bench/knn.py --queries 2048 --rounds 5        # short rounds, for a busy machine
+    python bench/knn.py --device cuda
+    uv run --with faiss-cpu --with scikit-learn python bench/knn.py        # with the peers beside
 
 Features are random, so that no structure helps anyone. "product" is the cosines alone, NumPy's and
 torch's, written into memory that is kept, with nothing chosen from them; "sslens" is from raw

@@ -1,9 +1,10 @@
 """How fast a path streams through checkpoints that are not in memory, beside reading the files and
 doing nothing with them.
 
-    python bench/path.py                              # 40 checkpoints of a ViT-B, 14 GB, written
-    into a folder and deleted after python bench/path.py --checkpoints 100 --rounds 1 python
-    bench/path.py --folder run/checkpoints     # of your own, which are left as they are
+    python bench/path.py
+        # 40 checkpoints of a ViT-B, 14 GB, written into a folder and deleted after
+    python bench/path.py --checkpoints 100 --rounds 1
+    python bench/path.py --folder run/checkpoints     # of your own, which are left as they are
 
 "read" goes through the system's cache, as `cat` does; "read past the cache" straight from the disk
 into the same 16 MB. Before each the files are forgotten by the system. Each round takes them in

@@ -1,8 +1,8 @@
 """How far CKA moves when the forward pass is in half precision, and when stored Grams are rounded
 to float16.
 
-    python bench/precision.py                # two random ViT-Tiny at 224 px, 49 taps, 128 generated
-    scenes python bench/precision.py MODEL … --images photos --limit 128
+    python bench/precision.py  # two random ViT-Tiny at 224 px, 49 taps, 128 generated scenes
+    python bench/precision.py MODEL … --images photos --limit 128
 
 Grams are float32 in every case. Shown is the largest change of CKA over all pairs of taps, within a
 model and of the first two models with each other, against the pass in float32.

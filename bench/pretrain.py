@@ -1,10 +1,12 @@
 """Images a second of pre-training, ours and the authors' code in turn in one run.
 
-    python bench/pretrain.py --mae DIR --moco-v3 DIR --dino DIR --timm DIR                  # CPU,
-    32 px: some minutes python bench/pretrain.py … --archs vit_mini_patch8_32 --threads 1
-    --processor-time      # on a busy machine python bench/pretrain.py … --compile
-    # and our blocks compiled python bench/pretrain.py … --archs vit_small_patch16_224
-    vit_base_patch16_224 --peak-tflops 989      # with a GPU
+    python bench/pretrain.py --mae DIR --moco-v3 DIR --dino DIR --timm DIR
+        # CPU, 32 px: some minutes
+    python bench/pretrain.py … --archs vit_mini_patch8_32 --threads 1 --processor-time
+        # on a busy machine
+    python bench/pretrain.py … --compile  # and our blocks compiled
+    python bench/pretrain.py … --archs vit_small_patch16_224 vit_base_patch16_224 --peak-tflops 989
+        # with a GPU
 
 A DIR is a clone of facebookresearch/mae, /moco-v3 or /dino, which are imported from there; a method
 without one is skipped. MAE and MoCo-v3 want an old timm, which lies beside this environment's: uv

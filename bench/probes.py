@@ -1,11 +1,12 @@
 """What the papers' grid of 216 linear probes costs, trained together, one after another, and as
 bare matrix products.
 
-    python bench/probes.py                    # 20,000 features of 192 dimensions, 10 classes: some
-    minutes on 2 cores python bench/probes.py --batch 512 python bench/probes.py --layers 3 --heads
-    2 --rounds 1 python bench/probes.py --augment          # random views through a ViT-Tiny: the
-    whole grid against one head python bench/probes.py --device cuda --classes 1000 --dim 768
-    --images 100000
+    python bench/probes.py  # 20,000 features of 192 dimensions, 10 classes: some minutes on 2 cores
+    python bench/probes.py --batch 512
+    python bench/probes.py --layers 3 --heads 2 --rounds 1
+    python bench/probes.py --augment
+        # random views through a ViT-Tiny: the whole grid against one head
+    python bench/probes.py --device cuda --classes 1000 --dim 768 --images 100000
 
 All three have the same data, batches and epochs (eight here, beside which setting up counts for
 little). One after another is plain torch: BatchNorm1d, Linear, cross-entropy, autograd and a LARS,
