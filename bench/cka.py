@@ -38,7 +38,7 @@ from torch.utils.data import DataLoader
 
 import peers
 import sslens
-from sslens.capture import GramReducer, Grams, PassRequest, tapped
+from sslens.capture import GramReducer, Grams, PassRequest, visit_taps
 from sslens.capture.passes import grams
 from sslens.data.decoded import Decoded
 from sslens.data.images import ImageSet
@@ -76,7 +76,7 @@ def our_grams(model: Backbone, batches: Sequence[Tensor], images: ImageSet, plan
     for number, batch in enumerate(batches):
         with (
             torch.inference_mode(),
-            tapped(model, taps, lambda tap, output: grams.add(tap, output, number)),  # noqa: B023
+            visit_taps(model, taps, lambda tap, output: grams.add(tap, output, number)),  # noqa: B023
         ):
             model(batch)
     return grams.finish()

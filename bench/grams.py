@@ -32,7 +32,7 @@ from sslens.capture import Grams
 from sslens.comparisons.nulls import permutation_null, permutation_nulls
 from sslens.find import names, plugin
 from sslens.measures import bures, neighbours, rsa, wants_pixels
-from sslens.measures.cka import Comparison, all_pairs, minibatch_cka, own, packed
+from sslens.measures.cka import Comparison, all_pairs, compute_own, minibatch_cka, pack
 from sslens.statistics.sampled import Sampled
 
 MODELS, BATCHES, BATCH = 20, 32, 32
@@ -79,7 +79,7 @@ def cost(taps: int, rounds: int) -> str:
             Comparison.of(one, other).interval()
 
     work: dict[str, Callable[[], object]] = {
-        "U-centring of one model, once": lambda: own(fresh(a)),
+        "U-centring of one model, once": lambda: compute_own(fresh(a)),
         "CKA of two models": lambda: minibatch_cka(a, b),
         "CKA of two models, minibatch by minibatch": lambda: Comparison.of(a, b),
         f"CKA of {MODELS} models, all {MODELS * (MODELS - 1) // 2} pairs and each itself": lambda: (
@@ -103,7 +103,7 @@ def cost(taps: int, rounds: int) -> str:
         )
     work["debiased CKA of two models"] = lambda: plugin("measures", "debiased-cka").compute(a, b)
     for model in models:
-        packed(model)
+        pack(model)
     table = []
     for row, each in work.items():
         clock, processor = seconds(each, 1 if "Bures similarity of" in row else rounds)

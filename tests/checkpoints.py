@@ -404,7 +404,7 @@ def _sslens() -> dict[str, Example]:
             network.state_dict(),
             "moco-v3",
             family="JE",
-            header=zoo.header("mine", describe(VIT), about),
+            header=zoo.make_header("mine", describe(VIT), about),
         )
     }
 

@@ -64,11 +64,12 @@ def write(name: str, results: Results) -> tuple[str, ...]:
 
 def excuse(name: str, models: Models) -> str | None:
     """Why an analysis has nothing to show of these models; None where it has."""
-    return ask(name, "without", models)
+    return ask(name, "explain_absence", models)
 
 
 def ask(name: str, question: str, models: Models) -> Any:
-    """What an analysis answers to `without` or `on_request`; None where it has no such function."""
+    """The answer of an analysis to `explain_absence` or `on_request`; None where it has no such
+    function."""
     module = plugin("analyses", name)
     if not hasattr(module, question):
         return None

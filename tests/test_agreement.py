@@ -19,7 +19,7 @@ from sslens.errors import InputError
 from sslens.models.taps import Tap
 from sslens.probes.agreement import SUBSETS, Draws, Predicted, agreement, error_consistency, f1
 from sslens.probes.rank import tau
-from sslens.statistics.bootstrap import interval
+from sslens.statistics.bootstrap import compute_interval
 
 
 def drawn(seed: int, images: int = 60, classes: int = 6) -> tuple[np.ndarray, list[torch.Tensor]]:
@@ -149,7 +149,7 @@ def test_an_interval_of_a_mean_is_that_of_its_standard_error() -> None:
     assert (float(low), float(high)) == pytest.approx(
         (each.mean() - half, each.mean() + half), abs=0.05 * half
     )
-    assert (low, high) == interval(value.draws, 400)
+    assert (low, high) == compute_interval(value.draws, 400)
 
 
 def test_a_difference_is_paired() -> None:
@@ -344,7 +344,7 @@ def test_the_claim_is_the_paired_difference_of_pairs(
             float(near.value) - (float(far[0].value) + float(far[1].value)) / 2
         )
         draws_apart = near.draws - (far[0].draws + far[1].draws) / 2
-        ends = [float(end) for end in interval(draws_apart, 120)]
+        ends = [float(end) for end in compute_interval(draws_apart, 120)]
         assert [row.difference_low, row.difference_high] == pytest.approx(ends, nan_ok=True)
     tau_all = claims[(claims.measure == "tau") & (claims.images == "all")].iloc[0]
     assert tau_all.difference_low > 0  # they share what they see
@@ -409,4 +409,4 @@ def test_what_cannot_be_analysed_is_said() -> None:
             "compared of two models: give the features of two or more", features=FeatureSets(some)
         )
     alone = make_models(("mae",), ("pixels",), {"mae": {}, "pixels": {}})
-    assert analysis.without(alone) is not None
+    assert analysis.explain_absence(alone) is not None

@@ -26,7 +26,7 @@ from sslens.capture import (
     centred_gram,
     collect,
     gram_reducers,
-    tapped,
+    visit_taps,
 )
 from sslens.capture.passes import features, grams
 from sslens.data import ImageSet
@@ -153,10 +153,13 @@ def test_a_misspelt_tap_is_refused_with_the_nearest(
 def test_hooks_are_removed_also_when_the_pass_fails(
     model: Backbone, images: ImageSet, plan: Plan, tmp_path: Path
 ) -> None:
-    with pytest.raises(RuntimeError), tapped(model, model.pick(None), lambda _tap, _output: None):
+    with (
+        pytest.raises(RuntimeError),
+        visit_taps(model, model.pick(None), lambda _tap, _output: None),
+    ):
         model(torch.zeros(2, 1, 32, 32))  # one channel: the patch embedding refuses it
     assert hooks(model) == 0
-    with tapped(model, model.pick(None), lambda _tap, _output: None):
+    with visit_taps(model, model.pick(None), lambda _tap, _output: None):
         assert hooks(model) == len(model.taps)  # it can count them
     assert hooks(model) == 0
 

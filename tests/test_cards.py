@@ -156,7 +156,7 @@ def test_what_timm_fetches_is_in_timm_and_seen_as_it_says() -> None:
 def test_names_and_aliases_are_found_once() -> None:
     assert len(set(cards.names())) == len(cards.names())
     assert cards.find("dino_deitsmall16") is cards.find("dino_vits16")
-    assert cards.known("vit_base_patch16_224") is None
+    assert cards.look_up("vit_base_patch16_224") is None
     with pytest.raises(InputError, match=r"did you mean.* mae_vitb16"):
         cards.find("mae_vitb61")
 

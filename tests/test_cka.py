@@ -18,15 +18,15 @@ from sslens.measures import cka
 from sslens.measures.cka import (
     Comparison,
     all_pairs,
-    constant_taps,
     hsic1,
+    list_constant_taps,
     minibatch_cka,
-    packed,
+    pack,
     require_same_images,
     u_centre,
 )
 from sslens.plan import Plan
-from sslens.statistics.bootstrap import bootstrap_counts, percentiles
+from sslens.statistics.bootstrap import bootstrap_counts, compute_percentiles
 
 
 def features(seed: int, dims: Sequence[int], n: int = 64, mixed: float = 0.7) -> list[torch.Tensor]:
@@ -201,7 +201,7 @@ def test_what_is_packed_are_the_entries_above_the_diagonal() -> None:
     made, other = (
         Grams.of_features(features(seed, (12, 5), n=26), sizes=sizes(20, 6)) for seed in (0, 1)
     )
-    a, b = packed(made), packed(other)
+    a, b = pack(made), pack(other)
     assert a.shape == (2, 2, 190)
     for batch, n in enumerate((20, 6)):
         assert (a[:, batch, n * (n - 1) // 2 :] == 0).all()
@@ -282,7 +282,7 @@ def test_constant_features_are_undefined_and_named(scale: float) -> None:
     made = Grams.of_features(
         [xs[0] * scale, constant, rounding, torch.zeros(64, 9), xs[1] * scale], sizes=sizes(32, 32)
     )
-    assert constant_taps(made) == ["1", "2", "3"]
+    assert list_constant_taps(made) == ["1", "2", "3"]
     value = minibatch_cka(made, made)
     low, high = Comparison.of(made, made).interval(replicates=20)
     for array in (value, low, high):
@@ -294,7 +294,7 @@ def test_constant_features_are_undefined_and_named(scale: float) -> None:
 def test_little_variation_is_still_variation() -> None:
     x = features(0, (20,))[0]
     made = Grams.of_features([30 + 0.01 * x])
-    assert constant_taps(made) == []
+    assert list_constant_taps(made) == []
     assert minibatch_cka(made, Grams.of_features([x]))[0, 0] == pytest.approx(1, abs=1e-4)
 
 
@@ -302,12 +302,12 @@ def test_cls_token_before_the_first_attention_is_undefined() -> None:
     model = sslens.load("random:vit_nano_patch8_32")
     images = sslens.open_images("scenes:3:36")
     cls = sslens.grams(model, images, tokens="cls")
-    assert constant_taps(cls) == ["blocks.0.norm1", "blocks.0.attn.qkv"]
+    assert list_constant_taps(cls) == ["blocks.0.norm1", "blocks.0.attn.qkv"]
     value = minibatch_cka(cls, cls)
     assert np.isnan(value[:2]).all()
     assert np.isnan(value[:, :2]).all()
     np.testing.assert_allclose(value.diagonal()[2:], 1, rtol=0, atol=1e-12)
-    assert constant_taps(sslens.grams(model, images)) == []
+    assert list_constant_taps(sslens.grams(model, images)) == []
 
 
 # ------------------------------------------------------------------------------------------------
@@ -356,7 +356,7 @@ def test_padding_of_a_short_minibatch_is_never_read() -> None:
     grams = made.blocks.clone()
     grams[:, 1, 6:], grams[:, 1, :, 6:] = 0, 0
     assert torch.equal(grams, made.blocks)
-    rows = packed(made)
+    rows = pack(made)
     own = rows.square().sum(-1)[0]
     x = made.blocks[0, 1, :6, :6]
     assert own[1].item() == pytest.approx(hsic1(x, x).item(), rel=1e-12)
@@ -410,8 +410,8 @@ def test_percentiles_are_numpys(level: float) -> None:
     draws = np.random.default_rng(0).standard_normal((3, 2, 101))
     draws[1, 1, 4] = np.nan
     expected = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=-1)
-    np.testing.assert_allclose(percentiles(draws, level), expected, rtol=1e-12)
-    assert np.isnan(percentiles(draws, level)[0]).sum() == 1
+    np.testing.assert_allclose(compute_percentiles(draws, level), expected, rtol=1e-12)
+    assert np.isnan(compute_percentiles(draws, level)[0]).sum() == 1
 
 
 def test_interval_is_the_same_however_many_replicates_are_held(

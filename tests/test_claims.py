@@ -18,7 +18,15 @@ from sslens.find import names, plugin
 from sslens.models.taps import Tap
 from sslens.report import Draft, Section, writing
 from sslens.report.verdicts import judge_all, make_table, write_verdicts
-from sslens.statistics.estimate import FEWEST, SMALLEST, Contrast, Estimate, Verdict, explain, judge
+from sslens.statistics.estimate import (
+    FEWEST,
+    SMALLEST,
+    Contrast,
+    Estimate,
+    Verdict,
+    decide,
+    explain,
+)
 from sslens.table import Results, Table
 
 IMAGES = 240
@@ -126,7 +134,7 @@ def test_a_contrast_is_explained_as_it_is_judged(over: str) -> None:
         ((np.nan, np.nan, np.nan), many, "undecided", "the difference is undefined"),
     ):
         contrast = Contrast("a", "b", Estimate(*numbers, over, n))
-        assert judge(contrast, smallest=SMALLEST["cka"]) == answer
+        assert decide(contrast, smallest=SMALLEST["cka"]) == answer
         assert explain(contrast, SMALLEST["cka"]) == why
 
 

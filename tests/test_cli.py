@@ -49,7 +49,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_tensors(
         Path("runs/mae") / zoo.ENCODER,
         arch.build(7).state_dict(),
-        zoo.header("mae", describe(arch), about),
+        zoo.make_header("mae", describe(arch), about),
     )
     Path("study.yaml").write_text("models: [pixels]\nimages: photos\ndevice: cpu\n")
     return tmp_path

@@ -13,7 +13,7 @@ from checkpoints import DECODER, EXAMPLES, HEADS, RESNET, VIT, head, trained, un
 from sslens import cards, cli, zoo
 from sslens.errors import InputError
 from sslens.models.vit import ViTArch
-from sslens.zoo import cached, doctor
+from sslens.zoo import cache, doctor
 
 
 def file(tmp_path: Path, tree: Any) -> Path:
@@ -196,7 +196,7 @@ def test_cards_that_a_file_resembles_are_named(tmp_path: Path) -> None:
 def test_a_card_is_examined_by_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSLENS_HOME", str(tmp_path / "home"))
     card = cards.find("dino_resnet50")
-    target = cached.path(card)
+    target = cache.locate(card)
     target.parent.mkdir(parents=True)
     torch.save(trained(cards_resnet()).state_dict(), target)
     found = doctor.examine("dino_resnet50")

@@ -20,7 +20,7 @@ import pytest
 from sslens import cards, store
 from sslens.cards import Card
 from sslens.errors import InputError
-from sslens.zoo import cached, download
+from sslens.zoo import cache, download
 
 CONTENT = bytes(range(256)) * 40_000  # 10.24 MB, several chunks
 
@@ -108,7 +108,7 @@ def card(server: Server, **changes: Any) -> Card:
 
 def left(of: Card) -> set[str]:
     """The files of a card's folder that have anything to say."""
-    folder = cached.path(of).parent
+    folder = cache.locate(of).parent
     return (
         {file.name for file in folder.iterdir() if file.suffix not in (".lock", ".checked")}
         if folder.is_dir()
@@ -124,12 +124,12 @@ def test_a_file_is_fetched_once_and_checked(
     server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = card(server, size=len(CONTENT), sha256=SHA256)
-    assert cached.cached(asked) is False
+    assert cache.is_here(asked) is False
     file = download.fetch(asked)
     assert file == store.home() / "checkpoints" / "mae_vitb16" / "weights.pth"
     assert file.read_bytes() == CONTENT
     assert "fetching weights.pth: 11/11 MB" in capsys.readouterr().err
-    assert cached.cached(asked) is True
+    assert cache.is_here(asked) is True
     assert download.fetch(asked, quiet=True) == file
     assert server.asked == [(None, None)]
     assert left(asked) == {"weights.pth"}
@@ -190,7 +190,7 @@ def test_parts_of_two_files_are_never_joined(server: Server, etag: str | None) -
 def test_a_part_that_is_whole_needs_only_its_name(server: Server) -> None:
     asked = card(server, sha256=SHA256)
     broken_off(server, asked)
-    part = cached.path(asked).with_name("weights.pth.part")
+    part = cache.locate(asked).with_name("weights.pth.part")
     part.write_bytes(CONTENT)
     assert download.fetch(asked, quiet=True).read_bytes() == CONTENT
     assert server.asked == [(f"bytes={len(CONTENT)}-", '"one"')]
@@ -199,10 +199,10 @@ def test_a_part_that_is_whole_needs_only_its_name(server: Server) -> None:
 def test_a_part_that_is_too_long_or_has_no_note_is_fetched_again(server: Server) -> None:
     asked = card(server, sha256=SHA256)
     broken_off(server, asked)
-    part = cached.path(asked).with_name("weights.pth.part")
+    part = cache.locate(asked).with_name("weights.pth.part")
     part.write_bytes(CONTENT + b"more")
     assert download.fetch(asked, quiet=True).read_bytes() == CONTENT
-    cached.path(asked).unlink()
+    cache.locate(asked).unlink()
     part.write_bytes(b"of unknown origin")
     server.asked.clear()
     assert download.fetch(asked, quiet=True).read_bytes() == CONTENT
@@ -228,7 +228,7 @@ def test_another_file_than_the_cards_is_removed(
     with pytest.raises(InputError) as error:
         download.fetch(asked, quiet=True)
     assert said in str(error.value)
-    assert f"put it at {cached.path(asked)}" in str(error.value)
+    assert f"put it at {cache.locate(asked)}" in str(error.value)
     assert left(asked) == set()
 
 
@@ -357,7 +357,7 @@ def test_a_folder_that_cannot_be_written(
 
 def test_a_file_put_there_by_hand_is_checked_and_kept(server: Server) -> None:
     asked = card(server, sha256=SHA256)
-    file = cached.path(asked)
+    file = cache.locate(asked)
     file.parent.mkdir(parents=True)
     file.write_bytes(CONTENT[:-1] + b"x")
     with pytest.raises(InputError, match="is not the file of mae_vitb16: its sha256 is"):
@@ -398,7 +398,7 @@ def test_of_several_processes_one_fetches(server: Server) -> None:
     server.before = lambda: bool(there.wait(60)) and None  # until the others are there
     command = [sys.executable, "-c", ONE_OF_SEVERAL, server.url]
     ranks = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    lock = cached.path(card(server)).with_name(".weights.pth.lock")
+    lock = cache.locate(card(server)).with_name(".weights.pth.lock")
     while sum(holds(rank.pid, lock) for rank in ranks) < 3:
         assert all(rank.poll() is None for rank in ranks)
     there.set()
@@ -415,7 +415,7 @@ def holds(process: int, file: Path) -> bool:
 
 def test_what_another_library_fetches_is_not_fetched_here(server: Server) -> None:
     clip = cards.find("clip_vitb16")
-    assert cached.cached(clip) is None
+    assert cache.is_here(clip) is None
     with pytest.raises(
         InputError, match="fetched by timm: load them as timm:vit_base_patch16_clip"
     ):
@@ -425,6 +425,6 @@ def test_what_another_library_fetches_is_not_fetched_here(server: Server) -> Non
 def test_the_note_beside_a_part_may_be_damaged(server: Server) -> None:
     asked = card(server, sha256=SHA256)
     broken_off(server, asked)
-    cached.path(asked).with_name("weights.pth.part.json").write_text(json.dumps([1]))
+    cache.locate(asked).with_name("weights.pth.part.json").write_text(json.dumps([1]))
     assert download.fetch(asked, quiet=True).read_bytes() == CONTENT
     assert server.asked == [(None, None)]

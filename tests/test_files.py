@@ -24,7 +24,7 @@ STATE = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.nn.Parameter(torch.one
 
 def said_of(path: Path) -> str:
     with pytest.raises(InputError) as caught:
-        files.contents(path)
+        files.read_contents(path)
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith(f"{path} ")
     return str(caught.value)
@@ -128,7 +128,8 @@ def test_what_the_authors_files_hold_is_read_without_a_warning(tmp_path: Path) -
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         read = [
-            files.contents(tmp_path / name) for name in ("new.pth", "old.pth.tar", "older.pth.tar")
+            files.read_contents(tmp_path / name)
+            for name in ("new.pth", "old.pth.tar", "older.pth.tar")
         ]
     for contents in read:
         assert list(contents.states) == ["model"]
@@ -229,7 +230,7 @@ def test_folders_and_files_that_are_not_there(tmp_path: Path) -> None:
 
 def test_safetensors_by_another_name_are_read(tmp_path: Path) -> None:
     save_file({"a": torch.ones(2)}, tmp_path / "weights.bin", {"format": "pt"})
-    read = files.contents(tmp_path / "weights.bin")
+    read = files.read_contents(tmp_path / "weights.bin")
     assert read.header == {"format": "pt"}
     assert read.states[""]["a"].values.tolist() == [1.0, 1.0]
 
@@ -242,7 +243,7 @@ def test_state_dicts_are_found_where_they_lie(tmp_path: Path) -> None:
         "nothing": None,
     }
     torch.save(tree, tmp_path / "a.pth")
-    read = files.contents(tmp_path / "a.pth")
+    read = files.read_contents(tmp_path / "a.pth")
     assert {state: list(tensors) for state, tensors in read.states.items()} == {
         "": ["extra"],
         "state_dict/model": ["a", "b"],

@@ -377,13 +377,13 @@ def test_processes_share_the_held_out_images() -> None:
 
 
 def test_vits_of_other_shapes_are_written_and_read() -> None:
-    from sslens.zoo.shapes import ViTShape, read, written
+    from sslens.zoo.shapes import ViTShape, describe_network, read_shape
 
     shape = ViTShape(
         ViTArch.parse("vit_64x2_patch16_32"), hidden=128, layer_scale=True, registers=2, norm=False
     )
     network = shape.empty()
-    assert read(json.loads(json.dumps(written(network, None, "mine")))) == shape
+    assert read_shape(json.loads(json.dumps(describe_network(network, None, "mine")))) == shape
 
 
 def test_runs_of_two_seeds_have_one_recipe_and_one_of_other_images_has_another(

@@ -21,7 +21,7 @@ from sslens.comparisons.nulls import (
 from sslens.errors import InputError
 from sslens.measures.cka import Comparison, minibatch_cka
 from sslens.models.taps import Tap
-from sslens.statistics.bootstrap import bootstrap_counts, mean_interval, percentiles
+from sslens.statistics.bootstrap import bootstrap_counts, compute_percentiles, mean_interval
 from sslens.statistics.sampled import Sampled, average
 
 
@@ -350,7 +350,7 @@ def test_intervals_of_few_minibatches_are_seldom_wrong_and_plain_percentiles_oft
         difference = unrelated(seed, 1)
         sides = [
             (low > 0) | (high < 0)
-            for low, high in (difference.interval(), percentiles(difference.draws, 0.95))
+            for low, high in (difference.interval(), compute_percentiles(difference.draws, 0.95))
         ]
         wrong.append(sides[0].any())
         plain.append(sides[1].any())
@@ -382,7 +382,7 @@ def test_intervals_that_hold_at_once_are_seldom_wrong() -> None:
     wrong, plain = [], []
     for seed in range(120):
         difference = unrelated(seed, 6)
-        low, high = difference.together()
+        low, high = difference.simultaneous_interval()
         wrong.append(((low > 0) | (high < 0)).any())
         error = difference.draws.std(-1, ddof=1)
         c = np.quantile(
@@ -415,7 +415,7 @@ def test_a_single_minibatch_has_values_and_no_inference() -> None:
     found = same_depth_mean(a, b).estimate()
     assert found.value == pytest.approx(minibatch_cka(a, b)[0, 0])
     assert np.isnan([found.low, found.high, found.p]).all()
-    assert np.isnan(same_depth_mean(a, b).together()).all()
+    assert np.isnan(same_depth_mean(a, b).simultaneous_interval()).all()
 
 
 def test_undefined_cells_stay_out_of_a_mean() -> None:
@@ -443,12 +443,12 @@ def test_taps_are_paired_at_the_nearest_relative_depth() -> None:
 def test_intervals_of_all_cells_at_once_are_wider_than_those_of_each() -> None:
     a, b, *_ = four()
     sampled = Sampled.of(Comparison.of(a, b))
-    low, high = sampled.together()
+    low, high = sampled.simultaneous_interval()
     each = sampled.interval()
     assert (high - low > each[1] - each[0]).mean() > 0.8
     one = sampled[0][np.array([1])]
     assert one.value.tolist() == [sampled.value[0, 1]]
-    assert (np.subtract(*one.together()) > np.subtract(low, high)[0, 1]).all()
+    assert (np.subtract(*one.simultaneous_interval()) > np.subtract(low, high)[0, 1]).all()
 
 
 def test_a_comparison_of_one_tap_with_one_has_an_interval() -> None:

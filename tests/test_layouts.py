@@ -32,7 +32,7 @@ from sslens.find import names, plugin
 from sslens.models.vit import ViTArch
 from sslens.zoo import files
 from sslens.zoo.arrays import Array
-from sslens.zoo.recognise import layout_of, recognise
+from sslens.zoo.recognise import find_layout, recognise
 from sslens.zoo.shapes import CNNShape, ViTShape
 
 CASES = [(layout, name) for layout, make in EXAMPLES.items() for name in make()]
@@ -60,7 +60,7 @@ def test_a_file_is_recognised_and_every_key_accounted_for(
     layout: str, name: str, tmp_path: Path
 ) -> None:
     case = example(layout, name)
-    contents = files.contents(case.write(tmp_path))
+    contents = files.read_contents(case.write(tmp_path))
     options = dict(case.options) if layout != "sslens" else {}
     found = recognise(contents, **options)
     assert found.layout == layout
@@ -104,7 +104,7 @@ def test_the_loaded_network_is_the_one_that_was_written(
 def test_the_wrong_twin_is_never_taken_unless_asked_for(tmp_path: Path) -> None:
     for layout, name in (("dino", "full"), ("moco-v3", "released"), ("msn", "released")):
         path = example(layout, name).write(tmp_path)
-        found = recognise(files.contents(path), num_heads=4)
+        found = recognise(files.read_contents(path), num_heads=4)
         assert found.branch in ("teacher", "base_encoder", "target_encoder")
         with pytest.raises(
             InputError,
@@ -188,7 +188,7 @@ def test_legacy_files_and_half_precision(tmp_path: Path) -> None:
     torch.save(
         {name: value.half() for name, value in network.state_dict().items()}, tmp_path / "half.pt"
     )
-    half = recognise(files.contents(tmp_path / "half.pt"), **HEADS)
+    half = recognise(files.read_contents(tmp_path / "half.pt"), **HEADS)
     assert {value.kind for value in half.weights.values()} == {"float32"}
     assert "The weights are float16 in the file; here they are float32." in half.notes
 
@@ -535,6 +535,6 @@ def test_a_width_without_whole_heads_wants_them_said(tmp_path: Path) -> None:
 
 def test_a_layout_yields_to_one_that_knows_more(tmp_path: Path) -> None:
     path = example("mae", "full").write(tmp_path)
-    contents = files.contents(path)
+    contents = files.read_contents(path)
     assert plugin("zoo/layouts", "timm").claim(contents) is not None
-    assert layout_of(contents)[0] == "mae"
+    assert find_layout(contents)[0] == "mae"

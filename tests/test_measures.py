@@ -18,11 +18,19 @@ import torch
 
 from sslens import find
 from sslens.capture import Grams
-from sslens.capture.grams import require_same_images, vary, where
+from sslens.capture.grams import mask_undefined, require_same_images, vary_over_images
 from sslens.errors import InputError
 from sslens.find import names, plugin
-from sslens.measures import bures, debiased_cka, lack, measure, neighbours, rsa, wants_pixels
-from sslens.measures.cka import packed
+from sslens.measures import (
+    bures,
+    debiased_cka,
+    explain_lack,
+    measure,
+    neighbours,
+    rsa,
+    wants_pixels,
+)
+from sslens.measures.cka import pack
 
 #: a measure that needs three Grams, which is there while these tests run
 PARTIAL = "partial-cka"
@@ -41,11 +49,11 @@ def partial(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         2
         """
         require_same_images(a, b)
-        p = packed(pixels).flatten()
-        left, right = (packed(side).flatten(1) for side in (a, b))
+        p = pack(pixels).flatten()
+        left, right = (pack(side).flatten(1) for side in (a, b))
         left, right = (x - (x @ p)[:, None] * p / (p @ p) for x in (left, right))
         left, right = (x / x.norm(dim=1, keepdim=True) for x in (left, right))
-        return where((left @ right.T).numpy(), vary(a), vary(b))
+        return mask_undefined((left @ right.T).numpy(), vary_over_images(a), vary_over_images(b))
 
     module = ModuleType("sslens.measures.partial_cka")
     compute.__module__ = module.__name__
@@ -223,10 +231,10 @@ def test_a_measure_that_needs_the_pixels_is_left_out_without_them(partial: Modul
     a, b, pixels = (grams(features(seed, (8,))) for seed in range(3))
     assert wants_pixels(PARTIAL)
     assert not wants_pixels("cka")
-    assert lack(PARTIAL, pixels) is None
-    assert lack("cka", None) is None
+    assert explain_lack(PARTIAL, pixels) is None
+    assert explain_lack("cka", None) is None
     reason = "it needs the Grams of the raw pixels over the same images, and there are none"
-    assert lack(PARTIAL, None) == reason
+    assert explain_lack(PARTIAL, None) == reason
     with pytest.raises(InputError, match=f"partial-cka cannot be computed: {reason}: give pixels"):
         measure(PARTIAL, a, b)
     assert measure(PARTIAL, a, b, pixels) == pytest.approx(partial.compute(a, b, pixels))
@@ -248,9 +256,9 @@ def test_a_measure_of_other_parameters_is_refused(partial: ModuleType) -> None:
 
 def test_what_is_made_of_grams_is_kept_as_long_as_they_are() -> None:
     made = grams(features(0, (8,)))
-    rows = packed(made)
-    assert packed(made) is rows
-    assert packed(grams(features(0, (8,)))) is not rows
+    rows = pack(made)
+    assert pack(made) is rows
+    assert pack(grams(features(0, (8,)))) is not rows
     gone = weakref.ref(rows)
     del made, rows
     gc.collect()

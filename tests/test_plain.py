@@ -19,7 +19,7 @@ from checkpoints import EXAMPLES, Example
 from sslens.models.positions import sincos_positions
 from sslens.zoo import files, plain
 from sslens.zoo.arrays import Array
-from sslens.zoo.trunks import sincos_table
+from sslens.zoo.trunks import compute_sincos
 
 CASES = [(layout, name) for layout, make in EXAMPLES.items() for name in make()]
 KINDS = [
@@ -41,7 +41,7 @@ def example(layout: str, name: str) -> Example:
 
 
 def require_same(array: Array, tensor: Tensor) -> None:
-    expected = files.as_array(tensor)
+    expected = files.convert_to_array(tensor)
     assert (array.kind, array.shape) == (expected.kind, tuple(tensor.shape))
     assert np.array_equal(array.raw, expected.raw)
 
@@ -90,10 +90,10 @@ def test_contents_are_the_same_by_either_way(
         raise plain.NotPlain
 
     path = example(layout, name).write(tmp_path)
-    quick = files.contents(path)
+    quick = files.read_contents(path)
     monkeypatch.setattr(plain, "read_pickle", refuse)
     monkeypatch.setattr(plain, "read_safetensors", refuse)
-    slow = files.contents(path)
+    slow = files.read_contents(path)
     assert (quick.rest, quick.header, quick.epoch) == (slow.rest, slow.header, slow.epoch)
     assert {s: list(w) for s, w in quick.states.items()} == {
         s: list(w) for s, w in slow.states.items()
@@ -201,13 +201,13 @@ def test_sums_round_as_those_of_torch() -> None:
     generator = torch.Generator().manual_seed(0)
     for kind in (torch.float32, torch.float16, torch.bfloat16):
         one, other = (torch.randn(1000, generator=generator).to(kind) for _ in range(2))
-        require_same(files.as_array(one) + files.as_array(other), one + other)
+        require_same(files.convert_to_array(one) + files.convert_to_array(other), one + other)
 
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_positions_are_those_of_torch(transposed: bool) -> None:
     expected = sincos_positions(48, 7, transposed=transposed)[0, 1:].numpy()
-    table = sincos_table(48, 7, transposed=transposed)
+    table = compute_sincos(48, 7, transposed=transposed)
     np.testing.assert_allclose(table, expected, rtol=0, atol=1e-6)
 
 

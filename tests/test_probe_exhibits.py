@@ -16,7 +16,7 @@ from sslens.analyses import probe_depth, probe_layers
 from sslens.capture import Features
 from sslens.claims import advice
 from sslens.comparisons.inputs import Factors, FeatureSets, Labels, ProbeSettings
-from sslens.comparisons.probing import ProbeSetup, Split, read_gain, unfit, usual_head
+from sslens.comparisons.probing import ProbeSetup, Split, explain_unfit, read_gain, usual_head
 from sslens.comparisons.readings import read_features
 from sslens.errors import InputError
 from sslens.models.taps import Tap
@@ -437,7 +437,7 @@ def test_features_of_other_images_are_refused() -> None:
 def test_too_few_images_of_a_class_are_known_before_anything_is_computed(
     labels: list[int], bank: list[int] | None, said: str | None
 ) -> None:
-    reason = unfit(np.array(labels), None if bank is None else np.array(bank), CLASSES)
+    reason = explain_unfit(np.array(labels), None if bank is None else np.array(bank), CLASSES)
     assert reason is None if said is None else said in str(reason)
     if said is None:
         names = [str(i) for i in range(len(labels))]

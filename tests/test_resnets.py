@@ -286,7 +286,7 @@ def test_pooled_features_are_the_mean_over_places() -> None:
     network = ARCH.build(0).eval()
     images = torch.randn(2, 3, 3, 64, 64)
     wanted = torch.stack([network.forward_features(each).flatten(2).mean(2) for each in images])
-    torch.testing.assert_close(convolutions.pooled(network, images), wanted, rtol=0, atol=1e-5)
+    torch.testing.assert_close(convolutions.pool(network, images), wanted, rtol=0, atol=1e-5)
 
 
 def test_rates_of_a_moment_are_those_of_a_vit() -> None:

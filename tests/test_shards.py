@@ -12,7 +12,14 @@ import torch
 import sslens
 from forks import forked, together
 from sslens.capture import Features, folders, open_features, writing
-from sslens.capture.manifest import IMAGES, MANIFEST, Manifest, is_features, places, shard_path
+from sslens.capture.manifest import (
+    IMAGES,
+    MANIFEST,
+    Manifest,
+    is_features,
+    locate_columns,
+    shard_path,
+)
 from sslens.capture.passes import features
 from sslens.capture.shards import describe, extract
 from sslens.data.images import ImageSet, from_arrays
@@ -452,6 +459,6 @@ def test_the_manifest_survives_a_round_trip(kept: Path) -> None:
     manifest = Manifest.read(kept)
     assert json.loads(manifest.json()) == json.loads((kept / MANIFEST).read_text())
     assert (manifest.count, list(manifest.rows(3)), manifest.row_bytes) == (4, [48, 49], 768)
-    assert all(places(kept, manifest, number) for number in range(4))
+    assert all(locate_columns(kept, manifest, number) for number in range(4))
     assert is_features(kept)
     assert not is_features(kept.parent)

@@ -31,9 +31,9 @@ from sslens.training import curves, track
 from sslens.training.loop import Interrupted
 from sslens.training.pretrain import pretrain
 from sslens.training.schedule import Training
-from sslens.training.signs import Signs, spread
+from sslens.training.signs import Signs, measure_spread
 from sslens.training.watch import EncoderLooks, HeldOut, Watch
-from sslens.zoo.preparing import transform
+from sslens.zoo.evaluation import make_transform
 
 ARCH = "vit_64x2_patch8_32"
 IMAGES = sslens.open_images("scenes:0:64")
@@ -218,8 +218,10 @@ def test_a_loss_near_log_k_is_not_at_it() -> None:
 def test_spread_is_what_the_mean_direction_leaves() -> None:
     x = torch.randn(40, 7, generator=torch.Generator().manual_seed(0)) + 0.5
     unit = x.double().numpy() / np.linalg.norm(x.double().numpy(), axis=1, keepdims=True)
-    assert spread(x) == pytest.approx(math.sqrt(1 - np.linalg.norm(unit.mean(0)) ** 2), rel=1e-12)
-    assert spread(1000 * x) == pytest.approx(spread(x), rel=1e-6)
+    assert measure_spread(x) == pytest.approx(
+        math.sqrt(1 - np.linalg.norm(unit.mean(0)) ** 2), rel=1e-12
+    )
+    assert measure_spread(1000 * x) == pytest.approx(measure_spread(x), rel=1e-6)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -277,7 +279,7 @@ def test_what_even_an_untrained_encoder_separates_is_found_by_name_of_class() ->
     )
     encoder = ViTArch.parse(ARCH).build(0)
     for held in (HeldOut(queries, bank), HeldOut.split(bank)):
-        found = EncoderLooks(held, IMAGES, transform(32), "JE").look(encoder, "cpu", "float32")
+        found = EncoderLooks(held, IMAGES, make_transform(32), "JE").look(encoder, "cpu", "float32")
         assert (found["knn_cls"], found["knn_patch"]) == (1.0, 1.0)
 
 
@@ -359,7 +361,7 @@ def test_looking_changes_nothing_and_processes_share_it(
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     trained = [p.requires_grad for p in encoder.parameters()]
     state = torch.get_rng_state()
-    found = EncoderLooks(HELD, IMAGES, transform(32), family).look(encoder, "cpu", "float32")
+    found = EncoderLooks(HELD, IMAGES, make_transform(32), family).look(encoder, "cpu", "float32")
     assert found.keys() == poolings | {"spread"}
     assert torch.equal(torch.get_rng_state(), state)
     assert [module.training for module in encoder.modules()] == modes
@@ -368,7 +370,7 @@ def test_looking_changes_nothing_and_processes_share_it(
 
     def shared() -> None:
         with processes("cpu"):
-            again = EncoderLooks(HELD, IMAGES, transform(32), family).look(
+            again = EncoderLooks(HELD, IMAGES, make_transform(32), family).look(
                 encoder, "cpu", "float32"
             )
         assert again == found
@@ -391,7 +393,9 @@ def test_processes_share_a_watched_run_and_the_first_alone_speaks(tmp_path: Path
 def test_of_features_that_are_not_finite_nothing_is_said() -> None:
     encoder = ViTArch.parse("vit_64x2_patch8_32").build(0)
     torch.nn.init.constant_(encoder.blocks[0].mlp.fc1.bias, torch.nan)
-    assert EncoderLooks(HELD, IMAGES, transform(32), "JE").look(encoder, "cpu", "float32") == {}
+    assert (
+        EncoderLooks(HELD, IMAGES, make_transform(32), "JE").look(encoder, "cpu", "float32") == {}
+    )
 
 
 def test_a_set_is_split_by_its_ids_alone() -> None:

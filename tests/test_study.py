@@ -54,7 +54,9 @@ def trained(folder: Path, seed: int, name: str = "mae") -> Path:
     arch = ViTArch.parse("vit_nano_patch8_32")
     about = {"family": "sslens", "objective": "mae", "arch": "vit_nano_patch8_32"}
     write_tensors(
-        folder / zoo.ENCODER, arch.build(seed).state_dict(), zoo.header(name, describe(arch), about)
+        folder / zoo.ENCODER,
+        arch.build(seed).state_dict(),
+        zoo.make_header(name, describe(arch), about),
     )
     return folder
 

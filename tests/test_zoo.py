@@ -19,7 +19,7 @@ from sslens.errors import InputError
 from sslens.models.backbone import Backbone
 from sslens.models.vit import ViTArch, describe
 from sslens.store import write_tensors
-from sslens.zoo import cached
+from sslens.zoo import cache
 
 NANO = "random:vit_nano_patch8_32"
 ARCH = ViTArch.parse("vit_nano_patch8_32")
@@ -32,7 +32,7 @@ def encoder(
     weights = {**ARCH.build(seed=7).state_dict(), **(changes or {})}
     known = {"family": "sslens", "objective": "mae", "arch": "vit_nano_patch8_32", **about}
     tensors = {name: value for name, value in weights.items() if value is not None}
-    write_tensors(path, tensors, zoo.header("my mae", describe(ARCH), known))
+    write_tensors(path, tensors, zoo.make_header("my mae", describe(ARCH), known))
     return path
 
 
@@ -104,9 +104,9 @@ def test_transform_and_heads_are_the_sources_own() -> None:
         "mean": [0.5, 0.5, 0.5],
         "std": [0.5, 0.5, 0.5],
     }
-    assert zoo.transform(224).resize == 256
-    assert zoo.transform(384).resize == 438
-    assert zoo.transform(64).resize == 64
+    assert zoo.make_transform(224).resize == 256
+    assert zoo.make_transform(384).resize == 438
+    assert zoo.make_transform(64).resize == 64
     network: Any = zoo.load(NANO, num_heads=4, blocks=2).network
     assert len(network.blocks) == 2
     assert network.blocks[0].attn.num_heads == 4
@@ -127,13 +127,13 @@ def test_random_is_decided_by_its_seed_and_leaves_the_generator_alone(source: st
 def test_twins_are_random_models_of_the_same_shape(run: Path) -> None:
     for source in (str(run), f"{NANO}:5", "random:timm/test_vit"):
         model = zoo.load(source)
-        twins = [zoo.load(twin) for twin in zoo.random_twins(model.about)]
+        twins = [zoo.load(twin) for twin in zoo.name_random_twins(model.about)]
         assert len({twin.digest for twin in [model, *twins]} - {model.digest}) >= 1
         for twin in twins:
             assert {k: v.shape for k, v in twin.state_dict().items()} == {
                 k: v.shape for k, v in model.state_dict().items()
             }
-    assert zoo.random_twins(zoo.load("pixels").about) == []
+    assert zoo.name_random_twins(zoo.load("pixels").about) == []
 
 
 # ------------------------------------------------------------------------------------------------
@@ -314,7 +314,7 @@ def test_a_card_is_loaded_from_its_file_and_speaks_for_it(
     card, path = small
     monkeypatch.setenv("SSLENS_HOME", str(tmp_path))
     known(monkeypatch, card)
-    target = cached.path(card)
+    target = cache.locate(card)
     target.parent.mkdir(parents=True)
     target.symlink_to(path)
     model = zoo.load(
@@ -355,7 +355,7 @@ def test_what_is_shipped_loads_and_says_what_it_is(name: str) -> None:
         "objective": card.objective,
         "tuned": card.tuned,
     }
-    assert zoo.random_twins(model.about) == [f"random:{card.arch}:0", f"random:{card.arch}:1"]
+    assert zoo.name_random_twins(model.about) == [f"random:{card.arch}:0", f"random:{card.arch}:1"]
 
 
 def test_a_file_is_known_by_its_hash(

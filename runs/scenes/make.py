@@ -132,7 +132,7 @@ class Tuned:
 
         if self.before is None:
             return RANDOM
-        return self.before if cards.known(self.before) else str(out.parent / self.before)
+        return self.before if cards.look_up(self.before) else str(out.parent / self.before)
 
     def command(self, out: Path) -> list[str]:
         """The arguments of `python` that fine-tune into a folder."""

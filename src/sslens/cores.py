@@ -28,12 +28,12 @@ def one_each(
     >>> one_each(lambda room, n: float(room.fill_(n).sum()), [1, 2, 3], lambda: torch.empty(2))
     [2.0, 4.0, 6.0]
     """
-    kept = threading.local()
+    local = threading.local()
 
     def of(item: Item) -> Found:
-        if not hasattr(kept, "room"):
-            kept.room = room()
-        return work(kept.room, item)
+        if not hasattr(local, "room"):
+            local.room = room()
+        return work(local.room, item)
 
     usual = torch.get_num_threads()
     torch.set_num_threads(1)

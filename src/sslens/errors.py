@@ -108,9 +108,11 @@ def nearest(name: str, options: Iterable[str]) -> str:
     >>> nearest("zzz", ["mae", "moco-v3"])
     'there are mae, moco-v3'
     """
-    known = sorted(set(options))
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.7)
+    spellings = sorted(set(options))
+    close = difflib.get_close_matches(name, spellings, n=3, cutoff=0.7)
     if close:
         return f"did you mean {' or '.join(close)}?"
-    shown = ", ".join(known[:12]) + (f" and {len(known) - 12} more" if len(known) > 12 else "")
-    return f"there are {shown}" if known else "there are none"
+    shown = ", ".join(spellings[:12]) + (
+        f" and {len(spellings) - 12} more" if len(spellings) > 12 else ""
+    )
+    return f"there are {shown}" if spellings else "there are none"

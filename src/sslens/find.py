@@ -39,7 +39,7 @@ def plugin(folder: str, name: str) -> ModuleType:
     package = f"sslens.{folder.replace('/', '.')}"
     module = importlib.import_module(f"{package}.{name.replace('-', '_')}")
     required = getattr(importlib.import_module(package), "REQUIRED", ())
-    lacking = [each for each in required if not hasattr(module, each)]
+    lacking = [attribute for attribute in required if not hasattr(module, attribute)]
     if lacking:
         raise InputError(
             f"{folder}/{name.replace('-', '_')}.py lacks {', '.join(lacking)}: each file of"

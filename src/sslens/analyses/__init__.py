@@ -11,8 +11,8 @@ A file `analyses/NAME.py` has
 
 and may have
 
-- `without(models) -> str | None`: the reason why the analysis has nothing to show for these models,
-  or None if it has something to show;
+- `explain_absence(models) -> str | None`: the reason why the analysis has nothing to show for these
+  models, or None if it has something to show;
 - `ON_REQUEST = True`: the analysis is costly or special, and is computed only when the user names
   it;
 - `on_request(models) -> bool`: whether the analysis is computed only by name for these models.

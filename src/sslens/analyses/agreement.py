@@ -88,7 +88,7 @@ Names = tuple[str, str]
 Numbers = Mapping[Asked, Found]
 
 
-def without(models: Models) -> str | None:
+def explain_absence(models: Models) -> str | None:
     """Say why there is nothing to show: there are fewer than two models under study."""
     if len(models.studied) > 1:
         return None

@@ -5,7 +5,13 @@ from collections.abc import Iterator
 
 from sslens.comparisons import families, panels, roles
 from sslens.comparisons.inputs import GramSets, Models
-from sslens.comparisons.pairs import TABLES_NULL, Row, compare_pairs, list_pairs, make_results
+from sslens.comparisons.pairs import (
+    TABLES_NULL,
+    Row,
+    compare_pairs,
+    make_pair_results,
+    make_pair_rows,
+)
 from sslens.figure import Figure, Panel
 from sslens.table import Results
 
@@ -28,17 +34,17 @@ TABLES = {**TABLES_NULL, **families.TABLES}
 def compute(models: Models, *, grams: GramSets, seed: int = 0) -> Results:
     """Compute the CKA of every block with every block, for all pairs of models and controls.
 
-    Where the models' families are known, it also compares families (`compare_families`).
+    Where the models' families are known, it also compares families (`compare_cka_of_families`).
     """
     rows = list(_list_rows(models, grams, seed))
-    return make_results(rows, TABLES, families.UNITS)
+    return make_pair_results(rows, TABLES, families.UNITS)
 
 
 def _list_rows(models: Models, grams: GramSets, seed: int) -> Iterator[tuple[str, Row]]:
     for tokens in roles.list_tokens(models, grams):
         pairs = compare_pairs(models, grams[tokens], tokens, KIND, seed=seed, null=True)
-        yield from list_pairs(models, pairs)
-        yield from families.compare_families(models, pairs)
+        yield from make_pair_rows(models, pairs)
+        yield from families.compare_cka_of_families(models, pairs)
     yield from families.list_members(models)
 
 

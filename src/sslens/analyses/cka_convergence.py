@@ -78,7 +78,7 @@ class Setting:
     sampled: Sampled
 
 
-def without(models: Models) -> str | None:
+def explain_absence(models: Models) -> str | None:
     """Say why there is nothing to show: there are fewer than two models and controls.
 
     A single model would have a CKA of 1 with itself at every size.

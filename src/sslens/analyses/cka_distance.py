@@ -15,9 +15,9 @@ from sslens.comparisons.pairs import (
     Pair,
     Pairs,
     Row,
-    fill_cka,
-    fill_contrast,
-    fill_difference,
+    make_cka_columns,
+    make_contrast_columns,
+    make_difference_columns,
 )
 from sslens.comparisons.roles import JE, PIXELS, REC
 from sslens.figure import Figure, Line, Lines
@@ -68,7 +68,7 @@ UNITS = pairs.UNITS | {
 }
 
 
-def without(models: Models) -> str | None:
+def explain_absence(models: Models) -> str | None:
     """Say why there is nothing to show: there are fewer than two models under study."""
     names = [name for name in models.studied if name != PIXELS]
     return None if len(names) > 1 else "it needs two models, best a transformer and a CNN"
@@ -94,7 +94,7 @@ def compute(models: Models, *, grams: GramSets, seed: int = 0) -> Results:
         return a != b and alike and PIXELS not in (a, b)
 
     compared = pairs.compare_pairs(models, grams[tokens], tokens, KIND, wanted, seed=seed)
-    return pairs.make_results(_list_rows(models, compared), TABLES, UNITS)
+    return pairs.make_pair_results(_list_rows(models, compared), TABLES, UNITS)
 
 
 def _list_rows(models: Models, compared: Pairs) -> Iterator[tuple[str, Row]]:
@@ -154,7 +154,7 @@ def average_by_distance(pair: Pair) -> dict[int, tuple[Sampled, int]]:
 def _list_points(pair: Pair) -> Iterator[Row]:
     """Make one row for each step of distance."""
     for step, (mean, cells) in average_by_distance(pair).items():
-        yield {"distance": step * STEP, "cells": cells} | fill_cka(mean)
+        yield {"distance": step * STEP, "cells": cells} | make_cka_columns(mean)
 
 
 def _compare_objective(
@@ -173,7 +173,7 @@ def _compare_objective(
     names["pairs"] = len(inside)
     less = f"{family} transformer · {other} transformer"
     value, against = families.average_same(inside), families.average_same(outside)
-    yield "objective", names | fill_cka(value) | fill_contrast(value, less, against)
+    yield "objective", names | make_cka_columns(value) | make_contrast_columns(value, less, against)
     steps = [[average_by_distance(pair) for pair in side] for side in (inside, outside)]
     shared = sorted(set.intersection(*(set(means) for side in steps for means in side)))
     near, far = (
@@ -181,11 +181,14 @@ def _compare_objective(
         for side in steps
     )
     difference = near - far
-    low, high = difference.together()
+    low, high = difference.simultaneous_interval()
     for k, step in enumerate(shared):
         numbers = float(difference.value[k]), float(low[k]), float(high[k])
         row = names | {"distance": step * STEP, "together": len(shared)}
-        yield "objective-by-distance", row | fill_cka(near[k]) | fill_difference(less, *numbers)
+        yield (
+            "objective-by-distance",
+            row | make_cka_columns(near[k]) | make_difference_columns(less, *numbers),
+        )
 
 
 def draw(results: Results) -> Figure:

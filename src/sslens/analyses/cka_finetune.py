@@ -14,9 +14,9 @@ from sslens.comparisons.pairs import (
     DIFFERENCE,
     Pairs,
     Row,
-    fill_cka,
-    fill_contrast,
-    fill_difference,
+    make_cka_columns,
+    make_contrast_columns,
+    make_difference_columns,
 )
 from sslens.comparisons.rises import Rise, Stages
 from sslens.comparisons.roles import JE, REC
@@ -73,7 +73,7 @@ UNITS = pairs.UNITS | {
 }
 
 
-def without(models: Models) -> str | None:
+def explain_absence(models: Models) -> str | None:
     """Say why there is nothing to show: no model is there both fine-tuned and pre-trained."""
     if tuned.match_origins(_studied(models)):
         return None
@@ -94,7 +94,7 @@ def compute(models: Models, *, grams: GramSets, seed: int = 0) -> Results:
     Where there is a control, a random initialisation that was fine-tuned by the same recipe, it
     also compares the rise with the control's rise.
     """
-    return pairs.make_results(_list_rows(models, grams, seed), TABLES, UNITS)
+    return pairs.make_pair_results(_list_rows(models, grams, seed), TABLES, UNITS)
 
 
 def _list_rows(models: Models, grams: GramSets, seed: int) -> Iterator[tuple[str, Row]]:
@@ -106,7 +106,7 @@ def _list_rows(models: Models, grams: GramSets, seed: int) -> Iterator[tuple[str
             compared = pairs.compare_pairs(
                 models, grams[tokens], tokens, kind, stages.is_compared, seed=seed
             )
-            for table, row in pairs.list_pairs(models, compared):
+            for table, row in pairs.make_pair_rows(models, compared):
                 if table == "cells":
                     row |= {"tuned_a": row["model_a"] in after, "tuned_b": row["model_b"] in after}
                 yield table, row
@@ -116,9 +116,9 @@ def _list_rows(models: Models, grams: GramSets, seed: int) -> Iterator[tuple[str
             if rise is not None:
                 rises[kind] = compared, rise
                 less = f"{REC} · {JE}, both pre-trained"
-                contrast = fill_contrast(rise.after, less, rise.before)
+                contrast = make_contrast_columns(rise.after, less, rise.before)
                 names = _name_families(stages, compared, rise)
-                yield "families", names | fill_cka(rise.after) | contrast
+                yield "families", names | make_cka_columns(rise.after) | contrast
         yield from _compare_types(stages, rises)
         yield from _compare_control(stages, rises)
 
@@ -152,9 +152,9 @@ def _list_matches(stages: Stages, compared: Pairs) -> Iterator[tuple[str, Row]]:
         pair = compared.find(name, first)
         if pair:
             late, early = pair.thirds()
-            contrast = fill_contrast(late, "the first third", early)
+            contrast = make_contrast_columns(late, "the first third", early)
             names = _name_pair(stages, compared, name, first)
-            yield "matched", names | fill_cka(pair.same.mean()) | contrast
+            yield "matched", names | make_cka_columns(pair.same.mean()) | contrast
 
 
 def _list_changes(stages: Stages, compared: Pairs) -> Iterator[tuple[str, Row]]:
@@ -171,11 +171,11 @@ def _list_changes(stages: Stages, compared: Pairs) -> Iterator[tuple[str, Row]]:
         if rise is None:
             continue
         names = _name_pair(stages, compared, name, other)
-        contrast = fill_contrast(rise.after, f"{first} · {other}", rise.before)
-        yield "fine-tuned", names | fill_cka(rise.after) | contrast
+        contrast = make_contrast_columns(rise.after, f"{first} · {other}", rise.before)
+        yield "fine-tuned", names | make_cka_columns(rise.after) | contrast
         if rise.control is not None and not names["control"]:
             less = stages.describe_control([name], other)
-            contrast = fill_contrast(rise.rise, less, rise.control)
+            contrast = make_contrast_columns(rise.rise, less, rise.control)
             yield "beyond-control", names | _fill_rise(rise.rise) | contrast
 
 
@@ -192,7 +192,7 @@ def _compare_types(
     for kind, difference in zip(kinds, _list_differences(more, "the rise in fc1"), strict=True):
         compared, rise = rises[kind]
         names = _name_families(stages, compared, rise)
-        yield "families-rise-by-type", names | fill_cka(rise.after) | difference
+        yield "families-rise-by-type", names | make_cka_columns(rise.after) | difference
 
 
 def _compare_control(
@@ -217,16 +217,16 @@ def _compare_control(
 
 def _fill_rise(rise: Sampled) -> Row:
     """The columns of a rise of CKA, and the number of minibatches."""
-    row = fill_cka(rise)
+    row = make_cka_columns(rise)
     return {"rise": row.pop("cka")} | row
 
 
 def _list_differences(differences: Sampled, less: str) -> Iterator[Row]:
     """Make the columns of several differences, with simultaneous intervals."""
     several = len(differences.value) > 1
-    low, high = differences.together() if several else differences.interval()
+    low, high = differences.simultaneous_interval() if several else differences.interval()
     for k, value in enumerate(differences.value):
-        row = fill_difference(less, float(value), float(low[k]), float(high[k]))
+        row = make_difference_columns(less, float(value), float(low[k]), float(high[k]))
         yield row | {"together": len(differences.value)}
 
 

@@ -15,10 +15,10 @@ from sslens.comparisons.pairs import (
     Pairs,
     Row,
     compare_pairs,
-    fill_cka,
-    fill_difference,
-    list_pairs,
-    make_results,
+    make_cka_columns,
+    make_difference_columns,
+    make_pair_results,
+    make_pair_rows,
 )
 from sslens.comparisons.roles import JE, REC
 from sslens.figure import Figure, Panel
@@ -45,7 +45,7 @@ TABLES = {
 }
 
 
-def without(models: Models) -> str | None:
+def explain_absence(models: Models) -> str | None:
     """Say why there is nothing to show: all models are CNNs.
 
     Some CNNs have a layer fc1, but no CNN has norm1 or qkv.
@@ -62,7 +62,7 @@ def compute(models: Models, *, grams: GramSets, seed: int = 0) -> Results:
     """Compute the CKA of every tap with every tap of the same type, for all pairs of models and
     controls, and compare the types with each other."""
     rows = list(_list_rows(models, grams, seed))
-    return make_results(rows, TABLES, families.UNITS)
+    return make_pair_results(rows, TABLES, families.UNITS)
 
 
 def _list_rows(models: Models, grams: GramSets, seed: int) -> Iterator[tuple[str, Row]]:
@@ -72,8 +72,8 @@ def _list_rows(models: Models, grams: GramSets, seed: int) -> Iterator[tuple[str
             for kind in KINDS
         }
         for pairs in by_kind.values():
-            yield from list_pairs(models, pairs)
-            yield from families.compare_families(models, pairs)
+            yield from make_pair_rows(models, pairs)
+            yield from families.compare_cka_of_families(models, pairs)
         for a, b in itertools.combinations(models.studied, 2):
             by_type = {kind: pairs.find(a, b) for kind, pairs in by_kind.items()}
             values = {kind: pair.same for kind, pair in by_type.items() if pair}
@@ -109,10 +109,12 @@ def _compare_types(values: Mapping[str, Sampled]) -> Iterator[Row]:
     means = {kind: value[defined].mean() for kind, value in values.items()}
     twos = list(itertools.combinations(means, 2))
     differences = Sampled.stack([means[later] - means[earlier] for earlier, later in twos])
-    low, high = differences.together()
+    low, high = differences.simultaneous_interval()
     for k, (less, more) in enumerate(twos):
         numbers = float(differences.value[k]), float(low[k]), float(high[k])
-        row = {"kind": more} | fill_cka(means[more]) | fill_difference(less, *numbers)
+        row = (
+            {"kind": more} | make_cka_columns(means[more]) | make_difference_columns(less, *numbers)
+        )
         yield row | {"together": len(twos)}
 
 

@@ -5,7 +5,13 @@ from collections.abc import Iterator, Sequence
 
 from sslens.comparisons import families, pairs, panels, roles
 from sslens.comparisons.inputs import GramSets, Models
-from sslens.comparisons.pairs import Pairs, Row, compare_pairs, fill_cka, fill_contrast
+from sslens.comparisons.pairs import (
+    Pairs,
+    Row,
+    compare_pairs,
+    make_cka_columns,
+    make_contrast_columns,
+)
 from sslens.comparisons.roles import JE, REC
 from sslens.figure import Figure, Panel
 from sslens.models.about import About
@@ -26,7 +32,7 @@ TABLES = {name: ("msn", *columns) for name, columns in pairs.TABLES.items()} | {
 UNITS = {"msn": "whether model_a is MSN", **pairs.UNITS}
 
 
-def without(models: Models) -> str | None:
+def explain_absence(models: Models) -> str | None:
     """Say why there is nothing to show: no MSN model, or no JE or REC model to compare it with."""
     masked = list_msn(models)
     if not masked:
@@ -50,7 +56,7 @@ def is_msn(about: About) -> bool:
 def compute(models: Models, *, grams: GramSets, seed: int = 0) -> Results:
     """Compute the CKA of MSN with every model, and compare its CKA with pre-trained JE models to
     its CKA with pre-trained REC models."""
-    return pairs.make_results(_list_rows(models, grams, seed), TABLES, UNITS)
+    return pairs.make_pair_results(_list_rows(models, grams, seed), TABLES, UNITS)
 
 
 def _list_rows(models: Models, grams: GramSets, seed: int) -> Iterator[tuple[str, Row]]:
@@ -61,7 +67,7 @@ def _list_rows(models: Models, grams: GramSets, seed: int) -> Iterator[tuple[str
 
     for tokens in roles.list_tokens(models, grams):
         compared = compare_pairs(models, grams[tokens], tokens, KIND, wanted, seed=seed)
-        for table, row in pairs.list_pairs(models, compared):
+        for table, row in pairs.make_pair_rows(models, compared):
             yield table, row | {"msn": row["model_a"] in masked}
         yield from _compare_families(models, compared, masked)
 
@@ -86,8 +92,11 @@ def _compare_families(
         families.name_families(compared, "MSN", family, len(side), members)
         for family, side in ((JE, inside), (REC, outside))
     )
-    yield "families", near_names | fill_cka(near) | fill_contrast(near, f"MSN · {REC}", far)
-    yield "families", far_names | fill_cka(far)
+    yield (
+        "families",
+        near_names | make_cka_columns(near) | make_contrast_columns(near, f"MSN · {REC}", far),
+    )
+    yield "families", far_names | make_cka_columns(far)
 
 
 def draw(results: Results) -> Figure:

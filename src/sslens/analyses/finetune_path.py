@@ -8,7 +8,7 @@ from typing import Any, final
 import pandas as pd
 
 from sslens.comparisons.inputs import Models, Paths
-from sslens.comparisons.pairs import Row, make_results
+from sslens.comparisons.pairs import Row, make_pair_results
 from sslens.comparisons.roles import CONTROL, JE, REC, is_tuned, list_names
 from sslens.comparisons.tuned import differ_in_recipe, is_control
 from sslens.errors import InputError
@@ -109,7 +109,7 @@ class TunedRun:
         return float(last[measure].iloc[0]) if len(last) else float("nan")
 
 
-def without(models: Models) -> str | None:
+def explain_absence(models: Models) -> str | None:
     """Say why there is nothing to show: no model under study is fine-tuned."""
     if any(is_tuned(models.about(name)) for name in models.studied):
         return None
@@ -138,7 +138,7 @@ def compute(models: Models, *, paths: Paths, seed: int = 0) -> Results:
     rows = [("records", row) for run in runs for row in _list_records(run)]
     for role, less in ((REC, JE), (REC, CONTROL), (JE, CONTROL)):
         rows += [("differences", row) for row in _list_differences(runs, role, less)]
-    return make_results(rows, TABLES, UNITS)
+    return make_pair_results(rows, TABLES, UNITS)
 
 
 def _list_runs(models: Models, paths: Paths) -> list[TunedRun]:
@@ -223,7 +223,7 @@ def _list_unlike_settings(recipes: Sequence[Mapping[str, str]]) -> list[str]:
     return sorted(name for name in names if len({recipe.get(name) for recipe in recipes}) > 1)
 
 
-def read_contrast(row: Mapping[str, Any]) -> Contrast:
+def read_path_contrast(row: Mapping[str, Any]) -> Contrast:
     """Read the difference of two roles from a row of `differences`, with its interval over runs.
 
     The difference is not paired, because the models of the two roles are trained separately.

@@ -17,7 +17,7 @@ from sslens.comparisons.rows import Row, make_results
 from sslens.figure import Figure, Line, Lines
 from sslens.probes.knn import neighbours, votes
 from sslens.statistics.estimate import Estimate
-from sslens.statistics.proportions import difference_of_shares, share
+from sslens.statistics.proportions import difference_of_shares, estimate_share
 from sslens.table import Results
 
 TITLE = "Where are the classes separated?"
@@ -124,7 +124,7 @@ def _classify(
                 "pooling": pooling,
                 "vote": vote,
                 "k": k,
-                **share(right).columns("accuracy", ("low", "high")),
+                **estimate_share(right).columns("accuracy", ("low", "high")),
                 "images": len(own),
                 "chance": chance,
             }

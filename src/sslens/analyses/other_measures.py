@@ -15,7 +15,7 @@ from sslens.comparisons.panels import make_figure
 from sslens.comparisons.roles import PIXELS, find_twins, list_tokens
 from sslens.figure import Figure, Line, Lines
 from sslens.find import names, plugin
-from sslens.measures import lack, measure
+from sslens.measures import explain_lack, measure
 from sslens.table import Results, Table
 
 TITLE = "Does another measure say the same?"
@@ -46,7 +46,7 @@ UNITS = {
 }
 
 
-def without(models: Models) -> str | None:
+def explain_absence(models: Models) -> str | None:
     """Say why there is nothing to show: there is only one model and no control.
 
     A model equals itself by every measure, so that a comparison needs two.
@@ -67,7 +67,7 @@ def compute(models: Models, *, grams: GramSets, seed: int = 0) -> Results:
         control = models.is_control(a) or models.is_control(b)
         pair = {"model_a": a, "model_b": b, "control": control, "tokens": tokens}
         for name in names("measures"):
-            if lack(name, blocks.get(PIXELS)) is None:
+            if explain_lack(name, blocks.get(PIXELS)) is None:
                 rows += _list_rows(name, blocks[a], blocks[b], blocks.get(PIXELS), pair)
     return Results({"values": Table(pd.DataFrame(rows, columns=list(UNITS)), UNITS)})
 

@@ -17,7 +17,7 @@ from sslens.comparisons.probing import (
     ModelProbes,
     ProbeSetup,
     Split,
-    compare_families,
+    compare_gains_of_families,
 )
 from sslens.comparisons.readings import last_tap, list_poolings, main_pooling, title_of
 from sslens.comparisons.rows import Row, make_results
@@ -87,7 +87,7 @@ def _rows(setup: ProbeSetup) -> Iterator[tuple[str, Row]]:
             "pooling": "" if reading == "main" else reading,
             "less": "1 layer",
         }
-        yield from compare_families(setup.models, by_model, about, setup.seed)
+        yield from compare_gains_of_families(setup.models, by_model, about, setup.seed)
 
 
 def _train_again(

@@ -18,7 +18,7 @@ from sslens.comparisons.probing import (
     ModelProbes,
     ProbeSetup,
     Split,
-    compare_families,
+    compare_gains_of_families,
 )
 from sslens.comparisons.readings import (
     last_tap,
@@ -89,7 +89,7 @@ def _rows(setup: ProbeSetup) -> Iterator[tuple[str, Row]]:
             "less": "the last layer",
             "layers": 1,
         }
-        yield from compare_families(setup.models, by_model, about, setup.seed)
+        yield from compare_gains_of_families(setup.models, by_model, about, setup.seed)
         yield from _compare_tuned(setup.models, by_model, about, setup.seed)
 
 

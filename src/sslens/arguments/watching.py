@@ -60,7 +60,7 @@ def require_trackers(options: TrainingOptions) -> None:
 
     for wanted in ("tensorboard", "wandb"):
         if getattr(options, wanted):
-            track.require(wanted)
+            track.import_tracker(wanted)
 
 
 def open_trackers(

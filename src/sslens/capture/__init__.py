@@ -7,23 +7,23 @@ are not there. All results that are missing for a model are computed in the same
 """
 
 from sslens.capture.feature_reducer import FeatureReducer
-from sslens.capture.features import Block, Features, open_features
+from sslens.capture.features import FeatureBlock, Features, open_features
 from sslens.capture.gram import CONSTANT, centred_gram
 from sslens.capture.gram_reducers import GramReducer, WideGramReducer
 from sslens.capture.grams import Grams, require_same_images
-from sslens.capture.hooks import activations, tapped
+from sslens.capture.hooks import activations, visit_taps
 from sslens.capture.keys import PassRequest
 from sslens.capture.manifest import Column, is_features
 from sslens.capture.passes import collect, find_missing
-from sslens.capture.pooling import choose_tokens, pooled
+from sslens.capture.pooling import choose_tokens, pool
 from sslens.capture.reducers import Accumulator, Reducer
 from sslens.capture.shards import extract
 
 __all__ = [
     "CONSTANT",
     "Accumulator",
-    "Block",
     "Column",
+    "FeatureBlock",
     "FeatureReducer",
     "Features",
     "GramReducer",
@@ -39,7 +39,7 @@ __all__ = [
     "find_missing",
     "is_features",
     "open_features",
-    "pooled",
+    "pool",
     "require_same_images",
-    "tapped",
+    "visit_taps",
 ]

@@ -19,13 +19,20 @@ import torch
 from torch import Tensor
 
 from sslens.capture.features import Features, open_features
-from sslens.capture.folders import manifest_of, missing_shards, widths
+from sslens.capture.folders import describe_folder, find_widths, list_missing_shards
 from sslens.capture.keys import PassRequest
-from sslens.capture.manifest import POOLINGS, Column, Manifest, column_of, is_features, read_images
-from sslens.capture.pooling import pooled
+from sslens.capture.manifest import (
+    POOLINGS,
+    Column,
+    Manifest,
+    is_features,
+    parse_column,
+    read_images,
+)
+from sslens.capture.pooling import pool
 from sslens.capture.sharing import sum_over_processes, this_process, wait_for_all
 from sslens.capture.sources import Joined
-from sslens.capture.writing import ShardWriter, begin_folder, minibatches_a_shard
+from sslens.capture.writing import ShardWriter, begin_folder, count_minibatches_of_shard
 from sslens.errors import InputError
 from sslens.models.backbone import Backbone
 from sslens.models.taps import Tap
@@ -106,7 +113,7 @@ class FeatureAccumulator:
     def add(self, tap: Tap, output: Tensor, batch: int) -> None:
         """Take a tap's output on minibatch number `batch`."""
         start, stop = self._starts[batch], self._starts[batch + 1]
-        for pooling, vectors in pooled(output, self._request.model.prefix).items():
+        for pooling, vectors in pool(output, self._request.model.prefix).items():
             column = tap.name, pooling
             if column not in self._values:
                 self._values[column] = torch.zeros(self._starts[-1], vectors.shape[1])
@@ -116,7 +123,7 @@ class FeatureAccumulator:
         """Return the features of all processes together."""
         request, named = self._request, {"/".join(column): column for column in self._values}
         summed = sum_over_processes({name: self._values[named[name]] for name in named})
-        columns = {column_of(name): values for name, values in summed.items()}
+        columns = {parse_column(name): values for name, values in summed.items()}
         features = Features.of(
             columns,
             ids=request.plan.ids,
@@ -137,15 +144,15 @@ class FeatureFiler:
         part = replace(request, taps=_lacking(request, _parts(request, store)))
         plan, count = request.plan, math.ceil(len(request.images) / this_process()[1])
         shard = plan.sizes[0] * math.ceil(min(SHARD, count) / plan.sizes[0])
-        if minibatches_a_shard(plan, shard) == len(plan.sizes):
+        if count_minibatches_of_shard(plan, shard) == len(plan.sizes):
             shard = len(plan.ids)
         names = [tap.name for tap in part.taps]
         folder = _folder(request, store) / digest([names, digest(plan.ids), shard])[:16]
-        manifest = manifest_of(part, widths(request.model, part.taps), "float32", shard)
+        manifest = describe_folder(part, find_widths(request.model, part.taps), "float32", shard)
         if this_process()[0] == 0:
             _clear_damaged(folder, manifest)
         wait_for_all()
-        missing = missing_shards(folder, manifest, "free some, or ask for fewer {taps}")
+        missing = list_missing_shards(folder, manifest, "free some, or ask for fewer {taps}")
         wait_for_all()  # all have seen what was there before
         if this_process()[0] == 0:
             begin_folder(folder, manifest, plan.ids, request.images)
@@ -157,7 +164,7 @@ class FeatureFiler:
     def add(self, tap: Tap, output: Tensor, batch: int) -> None:
         """Take a tap's output on minibatch number `batch`."""
         if tap.name in self._names and batch in self._wanted:
-            for pooling, vectors in pooled(output, self._request.model.prefix).items():
+            for pooling, vectors in pool(output, self._request.model.prefix).items():
                 self._writer.put((tap.name, pooling), vectors, batch)
 
     def finish(self) -> Features:
@@ -201,7 +208,7 @@ def _read_earlier(request: PassRequest, store: Store) -> Features | None:
     tensors = store.read("features", key) if store.has("features", key) else None
     if tensors is None:
         return None
-    columns = {column_of(name): values for name, values in tensors.items()}
+    columns = {parse_column(name): values for name, values in tensors.items()}
     return Features.of(columns, ids=request.plan.ids, taps=request.taps)
 
 

@@ -15,7 +15,7 @@ from sslens.capture.manifest import (
     POOLINGS,
     Column,
     Manifest,
-    places,
+    locate_columns,
     read_images,
     shard_path,
 )
@@ -25,7 +25,7 @@ from sslens.models.taps import Tap
 
 
 @dataclass(frozen=True)
-class Block:
+class FeatureBlock:
     """Features of some images.
 
     Attributes:
@@ -204,7 +204,7 @@ class Features:
         size: int,
         columns: Sequence[Column] | None = None,
         rows: Int64[np.ndarray, " row"] | None = None,
-    ) -> Iterator[Block]:
+    ) -> Iterator[FeatureBlock]:
         """Yield the rows (all unless given) in their order, `size` at a time; the last block may be
         smaller.
 
@@ -226,7 +226,9 @@ class Features:
             which = np.arange(start, stop) if rows is None else rows[start:stop]
             part = slice(start, stop) if rows is None else which
             labels = None if self.labels is None else torch.from_numpy(self.labels[which])
-            yield Block(which, {column: self.read(*column, part) for column in columns}, labels)
+            yield FeatureBlock(
+                which, {column: self.read(*column, part) for column in columns}, labels
+            )
 
 
 def open_features(folder: Path | str) -> Features:
@@ -244,12 +246,12 @@ def open_features(folder: Path | str) -> Features:
     starts, faulty = [], {}
     for number in range(manifest.count):
         try:
-            found = places(folder, manifest, number)
+            places = locate_columns(folder, manifest, number)
         except FileNotFoundError:
-            found, faulty[number] = None, "missing"
-        if found is None:
+            places, faulty[number] = None, "missing"
+        if places is None:
             faulty.setdefault(number, "cut off or of other features")
-        starts.append(found or {})
+        starts.append(places or {})
     if faulty:
         number, why = next(iter(faulty.items()))
         raise InputError(

@@ -9,8 +9,8 @@ import torch
 
 from sslens.capture.hooks import activations
 from sslens.capture.keys import PassRequest
-from sslens.capture.manifest import POOLINGS, Column, Manifest, places, shard_path
-from sslens.capture.pooling import pooled
+from sslens.capture.manifest import POOLINGS, Column, Manifest, locate_columns, shard_path
+from sslens.capture.pooling import pool
 from sslens.capture.sharing import this_process
 from sslens.errors import Doubt, InputError
 from sslens.models.backbone import Backbone
@@ -18,7 +18,7 @@ from sslens.models.taps import Tap
 from sslens.store import digest
 
 
-def widths(model: Backbone, taps: Sequence[Tap]) -> dict[Column, int]:
+def find_widths(model: Backbone, taps: Sequence[Tap]) -> dict[Column, int]:
     """Find the width of each pooling of each tap by one forward pass of an empty image.
 
     Raises:
@@ -36,12 +36,12 @@ def widths(model: Backbone, taps: Sequence[Tap]) -> dict[Column, int]:
                 f"{model.name} never calls the module of the tap {tap.name}: its forward pass goes"
                 " another way, so leave that tap out."
             )
-        vectors = pooled(outputs[tap.name], model.prefix)
+        vectors = pool(outputs[tap.name], model.prefix)
         columns |= {(tap.name, p): vectors[p].shape[1] for p in POOLINGS if p in vectors}
     return columns
 
 
-def manifest_of(
+def describe_folder(
     request: PassRequest, columns: Mapping[Column, int], dtype: str, shard: int
 ) -> Manifest:
     """Describe a folder that holds the features of a pass, with rows in the order of the pass'
@@ -70,7 +70,7 @@ def manifest_of(
     )
 
 
-def missing_shards(folder: Path, wanted: Manifest, mend: str) -> list[int]:
+def list_missing_shards(folder: Path, wanted: Manifest, mend: str) -> list[int]:
     """List the numbers of the shards that a folder lacks, including those that are cut off or
     damaged.
 
@@ -88,7 +88,7 @@ def missing_shards(folder: Path, wanted: Manifest, mend: str) -> list[int]:
     missing = []
     for number in range(wanted.count):
         try:
-            if places(folder, wanted, number) is not None:
+            if locate_columns(folder, wanted, number) is not None:
                 continue
         except FileNotFoundError:
             missing.append(number)

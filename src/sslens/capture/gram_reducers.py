@@ -194,7 +194,7 @@ class WideGramAccumulator:
 
     def __init__(self, request: PassRequest, width: int, keeper: _Keeper) -> None:
         self.minibatches = range(len(request.plan.sizes))
-        self.together = minibatches_joined(request.plan, width)
+        self.together = count_joined_minibatches(request.plan, width)
         self._groups = [
             request.plan.sizes[first : first + self.together]
             for first in range(0, len(request.plan.sizes), self.together)
@@ -225,10 +225,10 @@ class WideGramAccumulator:
         return self._keeper.keep(self._grams)
 
 
-def minibatches_joined(plan: Plan, width: int) -> int:
+def count_joined_minibatches(plan: Plan, width: int) -> int:
     """Return how many minibatches are joined into one wide Gram.
 
-    >>> minibatches_joined(Plan.draw([str(i) for i in range(2048)]), width=1024)
+    >>> count_joined_minibatches(Plan.draw([str(i) for i in range(2048)]), width=1024)
     32
     """
     return max(1, width // plan.sizes[0])

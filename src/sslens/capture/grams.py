@@ -180,21 +180,21 @@ def by_size(
         yield these, (blocks + blocks.mT) / 2  # a product of float32 is symmetric but for rounding
 
 
-def spread(grams: Grams) -> Float64[Tensor, "tap batch"]:
+def compute_traces(grams: Grams) -> Float64[Tensor, "tap batch"]:
     """Return the trace of each Gram: the summed squared distances of the images from their mean."""
     return grams.blocks.diagonal(dim1=-2, dim2=-1).sum(-1, dtype=torch.float64)
 
 
-def varies(grams: Grams) -> Bool[Tensor, "tap batch"]:
+def vary_within_minibatches(grams: Grams) -> Bool[Tensor, "tap batch"]:
     """Whether each tap's features vary over the images of each single minibatch, by more than the
     rounding of float32."""
-    trace = spread(grams)
+    trace = compute_traces(grams)
     return trace > CONSTANT**2 * (trace + grams.energy)
 
 
-def vary(grams: Grams) -> Bool[Tensor, " tap"]:
+def vary_over_images(grams: Grams) -> Bool[Tensor, " tap"]:
     """Whether each tap's features vary over all images, with all minibatches taken together."""
-    trace = spread(grams).sum(1)
+    trace = compute_traces(grams).sum(1)
     return trace > CONSTANT**2 * (trace + grams.energy.sum(1))
 
 
@@ -215,7 +215,7 @@ def distances(blocks: Float64[Tensor, "*batch n n"]) -> Float64[Tensor, "*batch 
     return torch.where(largest > 0, squared / (largest * CONSTANT), 0).round()
 
 
-def where(
+def mask_undefined(
     value: Float64[np.ndarray, "tap_a tap_b"], a: Bool[Tensor, " tap_a"], b: Bool[Tensor, " tap_b"]
 ) -> Float64[np.ndarray, "tap_a tap_b"]:
     """Return the values where both taps are defined, and nan elsewhere."""

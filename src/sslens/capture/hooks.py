@@ -15,7 +15,7 @@ from sslens.models.taps import Tap
 
 
 @contextlib.contextmanager
-def tapped(
+def visit_taps(
     model: Backbone, taps: Sequence[Tap], visit: Callable[[Tap, Tensor], None]
 ) -> Iterator[None]:
     """Call `visit` with the output of each tap as it is computed, within the block; the hooks are
@@ -60,6 +60,6 @@ def activations(
     def keep(tap: Tap, output: Tensor) -> None:
         outputs[tap.name] = output
 
-    with torch.inference_mode(), tapped(model, model.pick(taps), keep):
+    with torch.inference_mode(), visit_taps(model, model.pick(taps), keep):
         model(x)
     return outputs

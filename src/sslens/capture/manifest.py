@@ -35,10 +35,10 @@ MANIFEST, IMAGES = "features.json", "images.safetensors"
 FORMAT = 1
 
 
-def column_of(name: str) -> Column:
+def parse_column(name: str) -> Column:
     """Return the tap and pooling that a tensor's name says.
 
-    >>> column_of("blocks.11/cls")
+    >>> parse_column("blocks.11/cls")
     ('blocks.11', 'cls')
     """
     tap, _, pooling = name.rpartition("/")
@@ -154,7 +154,7 @@ def shard_path(folder: Path, number: int) -> Path:
     return folder / f"shard-{number:05d}.safetensors"
 
 
-def places(folder: Path, manifest: Manifest, number: int) -> dict[Column, int] | None:
+def locate_columns(folder: Path, manifest: Manifest, number: int) -> dict[Column, int] | None:
     """Find the byte at which each column begins in the file of a shard; None where the file is cut
     off or holds other features.
 
@@ -168,14 +168,16 @@ def places(folder: Path, manifest: Manifest, number: int) -> dict[Column, int] |
             header = json.loads(file.read(size)) if size < 2**28 else {}
             if header.pop("__metadata__")["sslens.shard"] != digest([manifest.key, number]):
                 return None
-            found = {
-                column_of(name): 8 + size + entry["data_offsets"][0]
+            places = {
+                parse_column(name): 8 + size + entry["data_offsets"][0]
                 for name, entry in header.items()
             }
             end = 8 + size + max(entry["data_offsets"][1] for entry in header.values())
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
-    return found if end == path.stat().st_size and found.keys() == manifest.columns.keys() else None
+    return (
+        places if end == path.stat().st_size and places.keys() == manifest.columns.keys() else None
+    )
 
 
 def read_images(

@@ -17,10 +17,10 @@ from sslens.capture.feature_reducer import FeatureReducer
 from sslens.capture.features import Features
 from sslens.capture.gram_reducers import GramReducer
 from sslens.capture.grams import Grams
-from sslens.capture.hooks import tapped
+from sslens.capture.hooks import visit_taps
 from sslens.capture.keys import PassRequest, require_model
 from sslens.capture.reducers import Accumulator, Reducer
-from sslens.capture.sharing import gather, share
+from sslens.capture.sharing import choose_share, gather
 from sslens.data.decoded import Decoded
 from sslens.data.images import ImageSet
 from sslens.errors import InputError
@@ -136,7 +136,7 @@ def run_pass(
     union = [tap for tap in model.taps.values() if any(tap.name in names for names, _ in readers)]
     silent = {tap.name for tap in union}
     numbers = sorted({number for _, job in jobs for number in job.minibatches})
-    mine = share(numbers, math.lcm(*(job.together for _, job in jobs)))
+    mine = choose_share(numbers, math.lcm(*(job.together for _, job in jobs)))
     done, total = 0, sum(plan.sizes[number] for number in mine)
     pixels = decoded or Decoded(request.images, model.transform, keep=False)  # each is seen once
     device = best_device(device)
@@ -155,7 +155,7 @@ def run_pass(
         with (
             torch.inference_mode(),
             torch.autocast(torch.device(device).type, half, enabled=half is not None),
-            tapped(model, union, visit),
+            visit_taps(model, union, visit),
         ):
             model(batch.to(device))
         if silent:

@@ -23,7 +23,7 @@ def choose_tokens(
     return output[:, 0] if tokens == "cls" else output[:, prefix:]
 
 
-def pooled(
+def pool(
     output: Float[Tensor, "image ..."], prefix: int | None
 ) -> dict[str, Float[Tensor, "image dim"]]:
     """Pool a tap's output into one vector for each image, by every pooling that the output has.
@@ -32,7 +32,7 @@ def pooled(
     the patch tokens), and "flat" (other outputs, flattened).
 
     >>> import torch
-    >>> {k: v.tolist() for k, v in pooled(torch.tensor([[[1.0], [3.0], [8.0]]]), prefix=1).items()}
+    >>> {k: v.tolist() for k, v in pool(torch.tensor([[[1.0], [3.0], [8.0]]]), prefix=1).items()}
     {'cls': [[1.0]], 'mean': [[4.0]], 'patch': [[5.5]]}
     """
     if output.ndim == 4:

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from sslens.capture.feature_reducer import SHARD, FeatureReducer
 from sslens.capture.features import Features, open_features
-from sslens.capture.folders import manifest_of, missing_shards, widths
+from sslens.capture.folders import describe_folder, find_widths, list_missing_shards
 from sslens.capture.keys import PassRequest, require_model
 from sslens.capture.manifest import DTYPES, Manifest, is_features
 from sslens.capture.passes import Progress, run_pass
-from sslens.capture.pooling import pooled
-from sslens.capture.sharing import share, this_process, wait_for_all
+from sslens.capture.pooling import pool
+from sslens.capture.sharing import choose_share, this_process, wait_for_all
 from sslens.capture.writing import ShardWriter, begin_folder
 from sslens.data.images import ImageSet
 from sslens.errors import InputError, nearest, require_type
@@ -145,7 +145,7 @@ def fill(
 
 def _copy(stored: Features, writer: ShardWriter, progress: Progress | None) -> None:
     """Write features of the store, as the folder's numbers have them."""
-    mine = share(writer.minibatches, writer.together)
+    mine = choose_share(writer.minibatches, writer.together)
     done, total = 0, sum(len(writer.rows(number)) for number in mine)
     for number in mine:
         rows = writer.rows(number)
@@ -166,7 +166,7 @@ class _Extraction:
 
     def add(self, tap: Tap, output: Tensor, batch: int) -> None:
         """Take a tap's output on a minibatch."""
-        for pooling, vectors in pooled(output, self._prefix).items():
+        for pooling, vectors in pool(output, self._prefix).items():
             if (tap.name, pooling) in self._writer.manifest.columns:
                 self._writer.put((tap.name, pooling), vectors, batch)
 
@@ -203,22 +203,23 @@ def describe(
     if shard is not None and shard < 1:
         raise InputError(f"A shard of {shard} images cannot be", mend="give 1 or more as {shard}")
     chosen = FeatureReducer(None if taps is None else tuple(taps)).taps(model, model.pick(None))
-    columns = widths(model, chosen)
-    known = {pooling for _, pooling in columns}
+    columns = find_widths(model, chosen)
+    available = {pooling for _, pooling in columns}
     for pooling in poolings or ():
-        if pooling not in known:
+        if pooling not in available:
             raise InputError(
-                f'{model.name} has no pooling "{pooling}" at these taps: {nearest(pooling, known)}'
+                f'{model.name} has no pooling "{pooling}" at these taps:'
+                f" {nearest(pooling, available)}"
             )
     wanted = {
-        column: width for column, width in columns.items() if column[1] in (poolings or known)
+        column: width for column, width in columns.items() if column[1] in (poolings or available)
     }
     if shard is None:
         there_already = folder is not None and is_features(folder)
-        each = math.ceil(len(images) / this_process()[1])
-        shard = Manifest.read(folder).shard if folder and there_already else min(SHARD, each)
+        share = math.ceil(len(images) / this_process()[1])
+        shard = Manifest.read(folder).shard if folder and there_already else min(SHARD, share)
     request = PassRequest(model, images, Plan((images.ids,)), chosen, precision)
-    return manifest_of(request, wanted, dtype, shard)
+    return describe_folder(request, wanted, dtype, shard)
 
 
 def require_folder(folder: Path, wanted: Manifest) -> list[int]:
@@ -234,7 +235,7 @@ def require_folder(folder: Path, wanted: Manifest) -> list[int]:
     """
     if is_features(folder):
         _refuse_others(folder, Manifest.read(folder), wanted)
-    return missing_shards(folder, wanted, MEND)
+    return list_missing_shards(folder, wanted, MEND)
 
 
 def _refuse_others(folder: Path, stored: Manifest, wanted: Manifest) -> None:

@@ -33,13 +33,13 @@ def gather(value: Any) -> list[Any]:
     return values
 
 
-def share(numbers: Sequence[int], together: int) -> list[int]:
+def choose_share(numbers: Sequence[int], together: int) -> list[int]:
     """Return those of the minibatches that this process computes.
 
     Groups of `together` consecutive minibatches go to one process, and the groups go to the
     processes in turn.
 
-    >>> share([0, 1, 2, 3], together=2)
+    >>> choose_share([0, 1, 2, 3], together=2)
     [0, 1, 2, 3]
     """
     rank, size = this_process()

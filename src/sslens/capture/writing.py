@@ -52,13 +52,13 @@ def begin_folder(folder: Path, wanted: Manifest, ids: Sequence[str], images: Ima
     write_text(folder / MANIFEST, wanted.json())
 
 
-def minibatches_a_shard(plan: Plan, shard: int) -> int:
+def count_minibatches_of_shard(plan: Plan, shard: int) -> int:
     """Return how many minibatches fill a shard, or the number of all minibatches where the ends of
     shards do not coincide with ends of minibatches.
 
     The last minibatch may be larger than the others, and reach into a shard of its own.
 
-    >>> minibatches_a_shard(Plan.draw([str(i) for i in range(98)], size=32), shard=64)
+    >>> count_minibatches_of_shard(Plan.draw([str(i) for i in range(98)], size=32), shard=64)
     2
     """
     starts = np.cumsum([0, *plan.sizes])
@@ -87,7 +87,7 @@ class ShardWriter:
     ) -> None:
         self.folder, self.manifest, self.plan = folder, manifest, plan
         self.columns = list(manifest.columns)
-        self.together = minibatches_a_shard(plan, manifest.shard)
+        self.together = count_minibatches_of_shard(plan, manifest.shard)
         self._starts = np.cumsum([0, *plan.sizes]).tolist()
         edges = [*range(0, len(plan.sizes), self.together), len(plan.sizes)]
         self._groups = list(pairwise(edges))

@@ -199,13 +199,13 @@ def find(name: str) -> Card:
     >>> find("mae_pretrain_vit_base").name  # an alias
     'mae_vitb16'
     """
-    card = known(name)
+    card = look_up(name)
     if card is None:
         raise InputError(f'There is no card "{name}": {nearest(name, names())}')
     return card
 
 
-def known(name: str) -> Card | None:
+def look_up(name: str) -> Card | None:
     """The card of a name or an alias, or None."""
     for own, value in _values().items():
         if name == own or name in value.get("aliases", ()):
@@ -283,7 +283,7 @@ def _typed(kind: Any, value: Any, where: str, key: str) -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return _record(kind, value, where, key)
     if origin is Literal:
-        if any(value is each or (isinstance(value, str) and value == each) for each in inside):
+        if any(value is word or (isinstance(value, str) and value == word) for word in inside):
             return value
         raise InputError(_said(where, key, value, f"one of {', '.join(map(str, inside))}"))
     if origin is tuple:
@@ -293,12 +293,14 @@ def _typed(kind: Any, value: Any, where: str, key: str) -> Any:
         if len(kinds) != len(value):
             raise InputError(_said(where, key, value, f"a list of {len(kinds)}"))
         return tuple(
-            _typed(each, part, where, key) for each, part in zip(kinds, value, strict=True)
+            _typed(item, part, where, key) for item, part in zip(kinds, value, strict=True)
         )
     if origin is types.UnionType:
         if value is None and type(None) in inside:
             return None
-        return _typed(next(each for each in inside if each is not type(None)), value, where, key)
+        return _typed(
+            next(option for option in inside if option is not type(None)), value, where, key
+        )
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:

@@ -129,7 +129,7 @@ def _recommend(model: str, rows: pd.DataFrame, knn: pd.DataFrame | None) -> Reco
     answer: Answer = "undecided"
     if not best["usual"]:
         gain = Contrast("the best probe", "the usual choice", read_gain(best, "over"))
-        answer = estimate.judge(gain, smallest=WORTH)
+        answer = estimate.decide(gain, smallest=WORTH)
     use = probes[0] if answer == "holds" else probes[1]
     beside = _find_knn(knn, usual if best["two"] else best)
     return Recommendation(model, use, probes[1], probes[0], answer, gain, len(rows), beside)

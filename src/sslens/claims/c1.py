@@ -7,7 +7,7 @@ from sslens.comparisons.pairs import read_contrast
 from sslens.comparisons.panels import list_tokens_in
 from sslens.comparisons.roles import JE, REC
 from sslens.statistics.estimate import SMALLEST, Contrast, Verdict, explain, unite
-from sslens.statistics.estimate import judge as decide
+from sslens.statistics.estimate import decide as decide
 from sslens.table import Results
 
 WORDS = "Joint-embedding models are alike, and reconstruction models differ from them."

@@ -48,10 +48,10 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     zoo.check(command.file)
     from sslens.zoo import doctor
 
-    found = doctor.examine(
+    diagnosis = doctor.examine(
         command.file, branch=command.branch, num_heads=command.num_heads, spell=as_option
     )
-    print(json.dumps(found.to_json(), indent=2) if command.json else found.text())
-    if found.refused is not None:
-        raise InputError(found.refused)
+    print(json.dumps(diagnosis.to_json(), indent=2) if command.json else diagnosis.text())
+    if diagnosis.refused is not None:
+        raise InputError(diagnosis.refused)
     return None

@@ -89,15 +89,15 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     first, common = first_process(), command.common
     training = build_training(command, epochs, batch_size)
     images = open_source(command.images, command, common.limit, say)
-    held = None if command.val is None else open_source(command.val, command, None, say)
+    held_out = None if command.val is None else open_source(command.val, command, None, say)
     model = zoo.load(command.model)
     if command.preset is not None:
         require_fit(command.preset, model)
     name, out = command.name or f"{model.name}-ft", _out(command)
-    if held is not None and first and (both := len(held.contents & images.contents)):
+    if held_out is not None and first and (both := len(held_out.contents & images.contents)):
         say(
-            f"note      {both:,} of the {len(held):,} images of --val are also trained on: what is"
-            " measured on them says too much."
+            f"note      {both:,} of the {len(held_out):,} images of --val are also trained on: what"
+            " is measured on them says too much."
         )
     if common.dry_run:
         world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -118,7 +118,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
             out,
             settings=settings,
             training=training,
-            held=held,
+            held=held_out,
             resume=command.training.resume,
             name=name,
             watch=Watch(tell=tell),

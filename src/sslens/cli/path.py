@@ -75,7 +75,7 @@ def run(command: Command, line: str, say: Text) -> Path:
 
 def _files(given: tuple[Path, ...]) -> list[Path]:
     """The files, those of folders too."""
-    found: list[Path] = []
+    files: list[Path] = []
     for path in given:
         if path.is_dir():
             inside = [
@@ -88,14 +88,14 @@ def _files(given: tuple[Path, ...]) -> list[Path]:
                     f"{path} holds no checkpoints ({', '.join(SUFFIXES)}): give the files"
                     " themselves."
                 )
-            found += sorted(inside)
+            files += sorted(inside)
         elif not path.exists() and path.suffix not in SUFFIXES:
             raise InputError(
                 f"{path} is not there: give checkpoints, or the folder that they are in."
             )
         else:
-            found.append(path)
-    return found
+            files.append(path)
+    return files
 
 
 def summary(table: "Table") -> str:

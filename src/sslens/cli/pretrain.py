@@ -110,7 +110,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     require_trackers(command.training)
 
     images = open_source(command.images, command, common.limit, say)
-    held = open_held_out(
+    held_out = open_held_out(
         command.knn, command.knn_bank, lambda source: open_source(source, command, None, say)
     )
     world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -118,9 +118,9 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     job = pretraining_job(command.objective, command.arch, settings)
     schedule = schedule_run(job, len(images), training, world)
     out = _out(command)
-    if held and first:
-        overlap = describe_overlap(held, images, learnt=hasattr(settings, "classes"))
-        say(f"k-NN on {len(held.queries):,} images by {len(held.bank):,}{overlap}")
+    if held_out and first:
+        overlap = describe_overlap(held_out, images, learnt=hasattr(settings, "classes"))
+        say(f"k-NN on {len(held_out.queries):,} images by {len(held_out.bank):,}{overlap}")
     if first:
         doubt_small(images, parse(command.arch).image_size)
     if common.dry_run:
@@ -143,7 +143,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
             training=training,
             resume=command.training.resume,
             name=command.name,
-            watch=replace(watch, held=held, tell=tell),
+            watch=replace(watch, held=held_out, tell=tell),
             say=say,
         )
     if not first:

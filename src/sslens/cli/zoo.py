@@ -9,9 +9,9 @@ from pathlib import Path
 import tyro
 
 from sslens.arguments.options import Text
-from sslens.cards import Card, cards, known, names
+from sslens.cards import Card, cards, look_up, names
 from sslens.errors import InputError, nearest
-from sslens.zoo.cached import cached, path
+from sslens.zoo.cache import is_here, locate
 
 #: columns of a terminal that the table fits
 WIDTH = 120
@@ -44,7 +44,7 @@ class Command:
 
 def run(command: Command, line: str, say: Text) -> Path | None:
     """Carry it out; the answer goes to standard output."""
-    card = known(command.words[0]) if len(command.words) == 1 else None
+    card = look_up(command.words[0]) if len(command.words) == 1 else None
     if card is not None and not (command.family or command.objective or command.arch):
         print(
             json.dumps(described(card), ensure_ascii=False, indent=2)
@@ -146,19 +146,19 @@ def size(card: Card) -> str:
     library fetches it."""
     if card.source is not None:
         return ""
-    count = card.size or (path(card).stat().st_size if cached(card) else None)
+    count = card.size or (locate(card).stat().st_size if is_here(card) else None)
     return "?" if count is None else f"{count / 1e6:,.0f} MB"
 
 
 def have(card: Card) -> str:
     """Whether its file is in the cache."""
-    return {True: "yes", False: "no", None: "by timm"}[cached(card)]
+    return {True: "yes", False: "no", None: "by timm"}[is_here(card)]
 
 
 def described(card: Card) -> dict[str, object]:
     """All fields, as JSON values."""
-    where = None if card.source is not None else str(path(card))
-    return dataclasses.asdict(card) | {"path": where, "cached": cached(card)}
+    where = None if card.source is not None else str(locate(card))
+    return dataclasses.asdict(card) | {"path": where, "cached": is_here(card)}
 
 
 def shown(card: Card) -> str:
@@ -200,7 +200,10 @@ def shown(card: Card) -> str:
         if card.sha256_note:
             rows.append(("", card.sha256_note))
         rows.append(
-            ("file", f"{path(card)} ({'there' if cached(card) else 'fetched when it is loaded'})")
+            (
+                "file",
+                f"{locate(card)} ({'there' if is_here(card) else 'fetched when it is loaded'})",
+            )
         )
     if card.aliases:
         rows.append(("also called", ", ".join(card.aliases)))

@@ -12,9 +12,9 @@ from sslens.comparisons.pairs import (
     Pair,
     Pairs,
     Row,
-    fill_cka,
-    fill_contrast,
-    fill_difference,
+    make_cka_columns,
+    make_contrast_columns,
+    make_difference_columns,
 )
 from sslens.comparisons.pairs import UNITS as CKA_UNITS
 from sslens.comparisons.roles import JE, REC, find_twins, is_cnn, list_names, list_pretrained
@@ -77,7 +77,7 @@ def list_members(models: Models) -> Iterator[tuple[str, Row]]:
         yield from (("family-members", {"family": family, "model": name}) for name in names)
 
 
-def compare_families(models: Models, pairs: Pairs) -> Iterator[tuple[str, Row]]:
+def compare_cka_of_families(models: Models, pairs: Pairs) -> Iterator[tuple[str, Row]]:
     """Compare the CKA of JE models with each other with the CKA of JE and REC models.
 
     The table `families` has means over taps at the same depth, `families-all-pairs` means over all
@@ -100,15 +100,18 @@ def compare_families(models: Models, pairs: Pairs) -> Iterator[tuple[str, Row]]:
         ("families", average_same(within), average_same(across)),
         ("families-all-pairs", _average_cells(within), _average_cells(across)),
     ):
-        yield table, own | fill_cka(inside) | fill_contrast(inside, against, outside)
-        yield table, other | fill_cka(outside)
+        yield (
+            table,
+            own | make_cka_columns(inside) | make_contrast_columns(inside, against, outside),
+        )
+        yield table, other | make_cka_columns(outside)
     controls = [_find_controls(models, pairs, side) for side in (within, across)]
     if all(controls):
         inside, outside = (average_same(side) for side in controls)
         less = f"random initialisations of {against}"
         yield (
             "families-controls",
-            own | fill_cka(inside) | fill_contrast(inside, less, outside),
+            own | make_cka_columns(inside) | make_contrast_columns(inside, less, outside),
         )
     grid = max((pair.depths for pair in within + across), key=len)
     inside, outside = (average([pair.at(grid) for pair in side]) for side in (within, across))
@@ -144,13 +147,13 @@ def _find_controls(models: Models, pairs: Pairs, side: Sequence[Pair]) -> list[P
 def _list_points(value: Sampled, depths: np.ndarray) -> Iterator[Row]:
     """The columns of CKA at each depth."""
     for k, depth in enumerate(depths):
-        yield {"depth": depth} | fill_cka(value[k])
+        yield {"depth": depth} | make_cka_columns(value[k])
 
 
 def _list_differences(difference: Sampled, less: str) -> Iterator[Row]:
     """The columns of a difference at each depth; the intervals hold at once."""
-    low, high = difference.together()
+    low, high = difference.simultaneous_interval()
     together = int(np.isfinite(difference.value).sum())
     for k, value in enumerate(difference.value):
         ends = float(low[k]), float(high[k])
-        yield fill_difference(less, float(value), *ends) | {"together": together}
+        yield make_difference_columns(less, float(value), *ends) | {"together": together}

@@ -19,7 +19,7 @@ from torch import Tensor
 from sslens.capture import Grams
 from sslens.capture.grams import require_same_images
 from sslens.errors import InputError
-from sslens.measures.cka import Comparison, defined, minibatch_cka, packed
+from sslens.measures.cka import Comparison, find_defined, minibatch_cka, pack
 from sslens.statistics.sampled import REPLICATES, Sampled
 
 PERMUTATIONS = 200
@@ -126,7 +126,7 @@ def permutation_nulls(
 
 def _unit(model: Grams) -> Float32[Tensor, "tap entry"]:
     """The packed operands of the defined taps, minibatches end to end, with norm 1."""
-    rows = packed(model)[defined(model)].flatten(1)
+    rows = pack(model)[find_defined(model)].flatten(1)
     return (rows / rows.norm(dim=1, keepdim=True)).float()
 
 

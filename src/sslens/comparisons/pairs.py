@@ -220,7 +220,7 @@ def choose_kind(grams: Grams, kind: str) -> Grams:
     return grams.at("pixels" if any(tap.kind == "pixels" for tap in grams.taps) else kind)
 
 
-def list_pairs(models: Models, pairs: Pairs) -> Iterator[tuple[str, Row]]:
+def make_pair_rows(models: Models, pairs: Pairs) -> Iterator[tuple[str, Row]]:
     """Make the rows of the tables `cells`, `means` and `late`, each after the name of its table.
 
     `cells` has a row for each pair of taps. `means` has the mean CKA at the same depth; for two
@@ -230,21 +230,28 @@ def list_pairs(models: Models, pairs: Pairs) -> Iterator[tuple[str, Row]]:
     with at least three depths.
     """
     for pair in pairs:
-        yield from (("cells", row) for row in list_cells(pairs, pair))
-        names = name_pair(pairs, pair)
+        yield from (("cells", row) for row in make_cell_rows(pairs, pair))
+        names = make_pair_columns(pairs, pair)
         studied = pair.a != pair.b and not pair.control
         twins = find_twins(models, pair.a, pair.b) if studied else None
         control = pairs.find(*twins) if twins else None
-        mean = fill_cka(pair.same.mean())
+        mean = make_cka_columns(pair.same.mean())
         if twins and control:
-            mean |= fill_contrast(pair.same.mean(), f"{twins[0]} · {twins[1]}", control.same.mean())
+            mean |= make_contrast_columns(
+                pair.same.mean(), f"{twins[0]} · {twins[1]}", control.same.mean()
+            )
         yield "means", names | mean
         if studied and len(pair.depths) >= 3:
             late, early = pair.thirds()
-            yield "late", names | fill_cka(late) | fill_contrast(late, "the first third", early)
+            yield (
+                "late",
+                names
+                | make_cka_columns(late)
+                | make_contrast_columns(late, "the first third", early),
+            )
 
 
-def name_pair(pairs: Pairs, pair: Pair) -> Row:
+def make_pair_columns(pairs: Pairs, pair: Pair) -> Row:
     """Make the columns `PAIR` of a row: the names of both models, the tokens and the kind."""
     return {
         "model_a": pair.a,
@@ -255,9 +262,9 @@ def name_pair(pairs: Pairs, pair: Pair) -> Row:
     }
 
 
-def list_cells(pairs: Pairs, pair: Pair) -> Iterator[Row]:
+def make_cell_rows(pairs: Pairs, pair: Pair) -> Iterator[Row]:
     """Make a row for each pair of taps of two models."""
-    names = name_pair(pairs, pair)
+    names = make_pair_columns(pairs, pair)
     low, high = pair.cells.interval()
     for cell, (a, b) in enumerate(itertools.product(*pair.taps)):
         row = names | {"tap_a": a.name, "tap_b": b.name, "depth_a": a.depth, "depth_b": b.depth}
@@ -267,14 +274,14 @@ def list_cells(pairs: Pairs, pair: Pair) -> Iterator[Row]:
         yield row | {"minibatches": pair.cells.batches}
 
 
-def fill_cka(value: Sampled) -> Row:
+def make_cka_columns(value: Sampled) -> Row:
     """Make the columns `CKA` of a row from a single value, and the number of minibatches."""
     low, high = value.interval()
     ends = {"low": float(low), "high": float(high)}
     return {"cka": float(value.value), **ends, "minibatches": value.batches}
 
 
-def fill_contrast(value: Sampled, less: str, other: Sampled) -> Row:
+def make_contrast_columns(value: Sampled, less: str, other: Sampled) -> Row:
     """Make the columns `DIFFERENCE` of a row: the paired difference value − other.
 
     Args:
@@ -287,15 +294,15 @@ def fill_contrast(value: Sampled, less: str, other: Sampled) -> Row:
     """
     difference = value - other
     low, high = difference.interval()
-    return fill_difference(less, float(difference.value), float(low), float(high))
+    return make_difference_columns(less, float(difference.value), float(low), float(high))
 
 
-def fill_difference(less: str, difference: float, low: float, high: float) -> Row:
+def make_difference_columns(less: str, difference: float, low: float, high: float) -> Row:
     """Make the columns `DIFFERENCE` of a row from a difference and the ends of its interval."""
     return dict(zip(DIFFERENCE, (less, difference, low, high), strict=True))
 
 
-def make_results(
+def make_pair_results(
     rows: Iterable[tuple[str, Row]],
     tables: Mapping[str, Sequence[str]],
     units: Mapping[str, str] = UNITS,
@@ -311,7 +318,7 @@ def make_results(
 
     >>> names = "mae", "dino"
     >>> rows = [("means", {"model_a": name, "cka": 0.5}) for name in names]
-    >>> results = make_results(rows, {"means": ("model_a", "less", "cka"), "late": ("cka",)})
+    >>> results = make_pair_results(rows, {"means": ("model_a", "less", "cka"), "late": ("cka",)})
     >>> results["means"].model_a.tolist(), results["means"].less.tolist(), "late" in results
     (['mae', 'dino'], ['', ''], False)
     """

@@ -44,14 +44,14 @@ def find_path(source: str, about: About) -> Table | None:
     """
     if not is_tuned(about):
         return None
-    name = zoo.options(source)[0]
-    card = cards.known(name)
+    name = zoo.split_options(source)[0]
+    card = cards.look_up(name)
     if card is not None:
         shipped = None if card.shipped is None else card.shipped.with_suffix(".path.csv")
         return None if shipped is None or not shipped.is_file() else _read(shipped)
     if not Path(name).exists():
         return None
-    file = zoo.file_of(Path(name))
+    file = zoo.find_file(Path(name))
     path, config = file.parent / PATH, file.parent / "config.yaml"
     if not path.is_file():
         return None

@@ -79,7 +79,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
 Gains = Float64[np.ndarray, " image"]
 
 
-def unfit(
+def explain_unfit(
     labels: Int64[np.ndarray, " image"],
     bank: Int64[np.ndarray, " banked"] | None,
     classes: Sequence[str],
@@ -94,9 +94,9 @@ def unfit(
     Returns:
         The reason, as a clause; None if there are enough images.
 
-    >>> unfit(np.array([0, 0, 0, 0, 1]), None, ["cat", "dog"])
+    >>> explain_unfit(np.array([0, 0, 0, 0, 1]), None, ["cat", "dog"])
     'without a bank a class needs four images, to train, to choose and to test on, and dog has 1'
-    >>> unfit(np.array([0, 1]), np.array([0, 0, 1, 1]), ["cat", "dog"])
+    >>> explain_unfit(np.array([0, 1]), np.array([0, 0, 1, 1]), ["cat", "dog"])
     """
     if any(len(np.unique(numbers)) < 2 for numbers in (labels, bank) if numbers is not None):
         return "the images are of one class, and a probe tells two or more apart"
@@ -347,7 +347,7 @@ def usual_head(features: Features) -> Head:
     return Head(((last_tap(features), main_pooling(features)),))
 
 
-def compare_families(
+def compare_gains_of_families(
     models: Models, gains: Mapping[str, Gains], about: Row, seed: int
 ) -> Iterator[tuple[str, Row]]:
     """Make the rows of the table `families`: the mean gain of each family, JE and REC.

@@ -147,24 +147,24 @@ def remarks(a: Conditions, b: Conditions) -> tuple[str, ...]:
     >>> remarks(mae, Conditions("dino", precision="bfloat16", **given))
     ('The forward pass of mae was in float32 and that of dino in bfloat16.',)
     """
-    said = []
+    sentences = []
     if a.precision != b.precision:
-        said.append(
+        sentences.append(
             f"The forward pass of {a.name} was in {a.precision} and that of {b.name} in"
             f" {b.precision}."
         )
     for one, other in ((a, b), (b, a)):
         alone = [tokens for tokens in one.versions if tokens not in other.versions]
         if alone:
-            said.append(
+            sentences.append(
                 f"{one.name} has Grams of the tokens {_list(alone)} and {other.name} has not: these"
                 " are left out."
             )
     if a.transform != b.transform and (region := _transform(a, b)):
-        said.append(
+        sentences.append(
             f"What differs between {a.name} and {b.name} is not the models alone: {region[0]}."
         )
-    return tuple(said)
+    return tuple(sentences)
 
 
 def _images(a: Conditions, b: Conditions) -> Difference | None:
@@ -172,17 +172,19 @@ def _images(a: Conditions, b: Conditions) -> Difference | None:
     apart = sorted(set(a.ids) ^ set(b.ids))
     if apart:
         owner = a if apart[0] in set(a.ids) else b
-        said = f"{len(apart):,} ids differ, first {apart[0]}, which only {owner.name} has seen"
+        difference = (
+            f"{len(apart):,} ids differ, first {apart[0]}, which only {owner.name} has seen"
+        )
         if a.images["name"] != b.images["name"]:
-            said += (
+            difference += (
                 f" ({a.name} saw {len(a.ids):,} images of {a.images['name']}, {b.name}"
                 f" {len(b.ids):,} of {b.images['name']})"
             )
         elif _seeds_differ(a, b):
-            said += f" (they were drawn with seeds {a.plan['seed']} and {b.plan['seed']})"
+            difference += f" (they were drawn with seeds {a.plan['seed']} and {b.plan['seed']})"
         elif len(a.ids) != len(b.ids):
-            said += f" ({a.name} saw {len(a.ids):,} images, {b.name} {len(b.ids):,})"
-        return f"{said}.", "make both over the same images, with the same {limit} and {seed}"
+            difference += f" ({a.name} saw {len(a.ids):,} images, {b.name} {len(b.ids):,})"
+        return f"{difference}.", "make both over the same images, with the same {limit} and {seed}"
     if a.images["content"] != b.images["content"]:
         return (
             "the ids of their images are the same, but the contents or the classes differ"
@@ -230,7 +232,7 @@ def _grams(a: Conditions, b: Conditions) -> Difference | None:
 def _transform(a: Conditions, b: Conditions) -> Difference | None:
     """How what the images show differs: the part that is seen, or how it was resampled."""
     ours, theirs = a.transform, b.transform
-    wide, narrow = (each["resize"] / each["crop"] for each in (ours, theirs))
+    wide, narrow = (view["resize"] / view["crop"] for view in (ours, theirs))
     # a resize is a whole number, rounded down from the ratio that was meant: one pixel either way
     # is no other region
     if abs(wide - narrow) >= 1 / min(ours["crop"], theirs["crop"]):

@@ -206,8 +206,8 @@ def _tensors_of(
             mend="copy their file",
         )
     tokens = grams.key["settings"]["tokens"]
-    kept, energy = triangles.pack(grams.blocks, conditions.sizes), grams.energy
-    wrong = find_not_finite(kept, energy)
+    packed, energy = triangles.pack(grams.blocks, conditions.sizes), grams.energy
+    wrong = find_not_finite(packed, energy)
     if wrong is not None:
         raise InputError(
             f"{model.name}: {grams.taps[wrong].name} gives values that are no numbers (NaN or"
@@ -215,8 +215,8 @@ def _tensors_of(
             " whether its weights are whole."
         )
     if dtype == "float32":
-        return {f"energy/{tokens}": energy, f"triangles/{tokens}": kept}
-    half, scale, offset = triangles.halve(kept, conditions.sizes)
+        return {f"energy/{tokens}": energy, f"triangles/{tokens}": packed}
+    half, scale, offset = triangles.halve(packed, conditions.sizes)
     return {
         f"energy/{tokens}": energy,
         f"scale/{tokens}": scale,
@@ -267,15 +267,15 @@ def read(path: Path | str) -> Fingerprint:
             key["rounded"] = header["dtype"]
         made = unpack_grams(path, header, tensors, tokens)
         grams[tokens] = Grams(conditions.name, ids, taps, **made, key=key)
-    said = header["model"]
-    about = About.from_json(said["about"])
+    model = header["model"]
+    about = About.from_json(model["about"])
     if about.network is None:  # written before headers said it
         about = replace(about, network=network_of(next(iter(grams.values())).taps))
     return Fingerprint(
-        name=said["name"],
-        source=said["source"],
+        name=model["name"],
+        source=model["source"],
         about=about,
-        digest=said["digest"],
+        digest=model["digest"],
         conditions=conditions,
         dtype=header["dtype"],
         note=header["note"],
@@ -290,26 +290,26 @@ def describe(path: Path | str) -> str:
         InputError: for the same reasons as `read`.
     """
     path = _as_path(path)
-    found = read(path)
-    about = found.about
-    known = [text for text in (about.objective, about.family, about.arch, about.tuned) if text]
-    shown, transform = found.conditions, found.conditions.transform
+    fingerprint = read(path)
+    about = fingerprint.about
+    facts = [text for text in (about.objective, about.family, about.arch, about.tuned) if text]
+    shown, transform = fingerprint.conditions, fingerprint.conditions.transform
     part = f"{transform['crop']} of {transform['resize']} px, {transform['interpolation']}"
     lines = {
-        "model": f"{found.name} ({found.source}), weights {found.digest[:12]}",
-        "known": ", ".join(known) or "nothing more",
+        "model": f"{fingerprint.name} ({fingerprint.source}), weights {fingerprint.digest[:12]}",
+        "known": ", ".join(facts) or "nothing more",
         "images": (
-            f"{found.images['count']:,} of {found.images['name']}, content"
-            f" {found.images['content'][:12]}"
+            f"{fingerprint.images['count']:,} of {fingerprint.images['name']}, content"
+            f" {fingerprint.images['content'][:12]}"
         ),
         "seen as": f"{part}, forward pass in {shown.precision}",
         "minibatches": (
             f"{len(shown.sizes)} of {shown.plan['batch']} images"
             + (f", seed {shown.plan['seed']}" if shown.plan["seed"] is not None else "")
         ),
-        "stored": f"{path.stat().st_size / 1e6:.2f} MB, {found.dtype}: {found.note}",
+        "stored": f"{path.stat().st_size / 1e6:.2f} MB, {fingerprint.dtype}: {fingerprint.note}",
     }
-    for tokens, grams in found.grams.items():
+    for tokens, grams in fingerprint.grams.items():
         kinds: dict[str, int] = {}
         for tap in grams.taps:
             kinds[tap.kind] = kinds.get(tap.kind, 0) + 1

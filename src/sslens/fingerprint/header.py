@@ -45,10 +45,10 @@ def metadata(path: Path) -> dict[str, str]:
         if not 2 <= length <= min(LONGEST, os.fstat(file.fileno()).st_size):
             raise ValueError("no header of safetensors")
         header = json.loads(file.read(length))
-    found = header.get("__metadata__", {}) if isinstance(header, dict) else None
-    if not isinstance(found, dict):
+    entries = header.get("__metadata__", {}) if isinstance(header, dict) else None
+    if not isinstance(entries, dict):
         raise ValueError("no header of safetensors")
-    return found
+    return entries
 
 
 def is_fingerprint(path: Path) -> bool:
@@ -72,7 +72,7 @@ def read_header(path: Path) -> Mapping[str, Any]:
         InputError: the file cannot be read, is no fingerprint or a newer one, or lacks something.
     """
     try:
-        found = metadata(path)
+        entries = metadata(path)
     except OSError as error:
         raise InputError(
             f"{path} cannot be read as a fingerprint ({error.strerror or error})."
@@ -82,15 +82,15 @@ def read_header(path: Path) -> Mapping[str, Any]:
             f"{path} is no whole safetensors file ({path.stat().st_size:,} bytes), so no"
             " fingerprint can be read from it: copy it again, or make it with sslens fingerprint."
         ) from error
-    if ENTRY not in found:
+    if ENTRY not in entries:
         raise InputError(
             f"{path} is a safetensors file, but no fingerprint: make one with sslens fingerprint;"
             f" sslens doctor {path} says what it is."
         )
     try:
-        header = json.loads(found[ENTRY])
+        header = json.loads(entries[ENTRY])
     except (ValueError, TypeError):
-        damaged(path, "its header is no JSON")
+        refuse_damaged(path, "its header is no JSON")
     version = header.get("format") if isinstance(header, dict) else None
     if isinstance(version, int) and version > FORMAT:
         raise InputError(
@@ -100,11 +100,11 @@ def read_header(path: Path) -> Mapping[str, Any]:
         )
     wrong = _misfit(header, FORM) or _senseless(header)
     if wrong is not None:
-        damaged(path, f"its header has no {wrong}, or one that makes no sense")
+        refuse_damaged(path, f"its header has no {wrong}, or one that makes no sense")
     return dict(header)
 
 
-def damaged(path: Path, what: str) -> NoReturn:
+def refuse_damaged(path: Path, what: str) -> NoReturn:
     """Raise the error for a file that says that it is a fingerprint, but does not hold one.
 
     Raises:
@@ -143,8 +143,8 @@ def _senseless(header: Mapping[str, Any]) -> str | None:
     if not header["grams"]:
         return "grams"
     for tokens, entry in header["grams"].items():
-        known = tokens in ("all", "cls", "patch") and _misfit(entry, GRAMS) is None
-        if not known or not entry["taps"] or not all(_is_tap(each) for each in entry["taps"]):
+        readable = tokens in ("all", "cls", "patch") and _misfit(entry, GRAMS) is None
+        if not readable or not entry["taps"] or not all(_is_tap(tap) for tap in entry["taps"]):
             return f"grams.{tokens}"
     return None
 

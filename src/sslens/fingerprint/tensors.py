@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sslens.errors import InputError
-from sslens.fingerprint.header import damaged
+from sslens.fingerprint.header import refuse_damaged
 from sslens.store import digest
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def unpack_ids(
 
     for name, dtype in (("ids", torch.uint8), ("sizes", torch.int64)):
         if name not in tensors or tensors[name].dtype != dtype or tensors[name].ndim != 1:
-            damaged(path, f"it has no {name}")
+            refuse_damaged(path, f"it has no {name}")
     sizes, count = tensors["sizes"].tolist(), header["images"]["count"]
     unpacker = zlib.decompressobj()
     try:
@@ -58,17 +58,17 @@ def unpack_ids(
         ids = json.loads(text) if unpacker.eof else None
     except (ValueError, zlib.error):
         ids = None
-    if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids):
-        damaged(path, "its ids cannot be read")
+    if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
+        refuse_damaged(path, "its ids cannot be read")
     if not sizes or min(sizes) < 1 or not sum(sizes) == len(ids) == len(set(ids)) == count:
-        damaged(
+        refuse_damaged(
             path,
             f"it has {len(ids):,} ids for {count:,} images in minibatches of {sum(sizes):,} in all",
         )
     starts = itertools.accumulate(sizes[:-1], initial=0)
     minibatches = [ids[start : start + size] for start, size in zip(starts, sizes, strict=True)]
     if digest(minibatches) != header["plan"]["digest"]:
-        damaged(path, "its ids are not those of its plan")
+        refuse_damaged(path, "its ids are not those of its plan")
     return tuple(ids)
 
 
@@ -108,23 +108,23 @@ def unpack_grams(
             dtype,
             shape,
         ):
-            damaged(path, f"{name} is not {dtype} of shape {shape}".replace("torch.", ""))
+            refuse_damaged(path, f"{name} is not {dtype} of shape {shape}".replace("torch.", ""))
         wrong = find_not_finite(tensors[name])
         if wrong is not None:
-            damaged(
+            refuse_damaged(
                 path,
                 f"{name} has values that are no numbers at"
                 f" {header['grams'][tokens]['taps'][wrong][0]}",
             )
-    kept = tensors[f"triangles/{tokens}"]
+    stored = tensors[f"triangles/{tokens}"]
     if header["dtype"] == "float16":
-        kept = triangles.restore(
-            kept, tensors[f"scale/{tokens}"], tensors[f"offset/{tokens}"], sizes
+        stored = triangles.restore(
+            stored, tensors[f"scale/{tokens}"], tensors[f"offset/{tokens}"], sizes
         )
-        if find_not_finite(kept) is not None:
-            damaged(path, f"scale/{tokens} takes its values beyond those of float32")
+        if find_not_finite(stored) is not None:
+            refuse_damaged(path, f"scale/{tokens} takes its values beyond those of float32")
     return {
-        "blocks": triangles.unpack(kept, sizes),
+        "blocks": triangles.unpack(stored, sizes),
         "energy": tensors[f"energy/{tokens}"],
         "sizes": tensors["sizes"],
     }

@@ -56,7 +56,7 @@ def measure(
     >>> measure("cka", Grams.of_features([x]), Grams.of_features([-2 * x])).round(9).tolist()
     [[1.0]]
     """
-    reason = lack(name, pixels)
+    reason = explain_lack(name, pixels)
     if reason is not None:
         raise InputError(f"The measure {name} cannot be computed: {reason}", mend="give {pixels}")
     compute: Compute = plugin("measures", name).compute
@@ -72,13 +72,13 @@ def measure(
     return compute(a, b, pixels)
 
 
-def lack(name: str, pixels: Grams | None) -> str | None:
+def explain_lack(name: str, pixels: Grams | None) -> str | None:
     """Return a clause that says why a measure cannot be computed, or None where it can.
 
     Raises:
         InputError: there is no such measure, or its file is not as this folder asks.
 
-    >>> lack("cka", pixels=None) is None
+    >>> explain_lack("cka", pixels=None) is None
     True
     """
     if pixels is None and wants_pixels(name):

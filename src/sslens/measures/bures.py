@@ -16,7 +16,13 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from sslens.capture import Grams
-from sslens.capture.grams import kept, require_same_images, rows, varies, where
+from sslens.capture.grams import (
+    kept,
+    mask_undefined,
+    require_same_images,
+    rows,
+    vary_within_minibatches,
+)
 from sslens.errors import InputError
 
 TITLE = "Bures similarity"
@@ -46,7 +52,9 @@ def compute(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
     n = a.blocks.shape[-1]
     left, right = (_roots(side).unflatten(-1, (n, n)) for side in (a, b))
     value = torch.stack([torch.linalg.svdvals(tap.mT @ right).sum(-1) for tap in left])
-    return where(value.mean(-1).numpy(), varies(a).all(1), varies(b).all(1))
+    return mask_undefined(
+        value.mean(-1).numpy(), vary_within_minibatches(a).all(1), vary_within_minibatches(b).all(1)
+    )
 
 
 def fidelity(

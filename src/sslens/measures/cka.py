@@ -25,10 +25,10 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from sslens.capture import CONSTANT, Grams
-from sslens.capture.grams import kept, rows, spread, vary
+from sslens.capture.grams import compute_traces, kept, rows, vary_over_images
 from sslens.capture.grams import require_same_images as require_same_images
 from sslens.errors import InputError
-from sslens.statistics.bootstrap import bootstrap_counts, interval
+from sslens.statistics.bootstrap import bootstrap_counts, compute_interval
 
 TITLE = "minibatch CKA"
 INVARIANCES = ("orthogonal", "isotropic scaling", "translation")
@@ -92,7 +92,7 @@ def hsic1(
 
 
 @kept
-def packed(grams: Grams) -> Float64[Tensor, "tap batch pair"]:
+def pack(grams: Grams) -> Float64[Tensor, "tap batch pair"]:
     """Return each tap's U-centred Grams as vectors: the entries above the diagonal, times √2 /
     √(n(n − 3)), one vector for each minibatch. The result is cached with the Grams.
 
@@ -103,7 +103,7 @@ def packed(grams: Grams) -> Float64[Tensor, "tap batch pair"]:
 
     >>> k = torch.tensor([[9.0, 1, 0, 0], [1, 9, 0, 0], [0, 0, 9, 1], [0, 0, 1, 9]]) * 3
     >>> energy, sizes = torch.zeros(1, 1).double(), torch.tensor([4])
-    >>> row = packed(Grams("by hand", tuple("abcd"), (), k[None, None], energy, sizes, {}))[0, 0]
+    >>> row = pack(Grams("by hand", tuple("abcd"), (), k[None, None], energy, sizes, {}))[0, 0]
     >>> # the 2, −1, −1, … of `u_centre` times √2 over √4, here times √2
     >>> (row * 2**0.5).round(decimals=9).tolist()
     [2.0, -1.0, -1.0, -1.0, -1.0, 2.0]
@@ -123,12 +123,12 @@ def _packed(blocks: Float64[Tensor, "tap batch n n"]) -> Float64[Tensor, "tap ba
 
 
 @kept
-def own(grams: Grams) -> Float64[Tensor, "tap batch"]:
+def compute_own(grams: Grams) -> Float64[Tensor, "tap batch"]:
     """Compute HSIC_1 of each tap with itself on each minibatch."""
-    return packed(grams).square().sum(-1)
+    return pack(grams).square().sum(-1)
 
 
-def rounding(grams: Grams) -> Float64[Tensor, "tap batch"]:
+def bound_rounding(grams: Grams) -> Float64[Tensor, "tap batch"]:
     """Compute the largest HSIC_1 of a tap with itself that may be due to rounding alone, on each
     minibatch.
 
@@ -136,13 +136,13 @@ def rounding(grams: Grams) -> Float64[Tensor, "tap batch"]:
     Gram has the trace t and the norm t/√(n − 1), and nothing but rounding is left after U-centring.
     """
     n = grams.sizes.double()
-    return (CONSTANT * spread(grams)) ** 2 / (n * (n - 1) * (n - 3))
+    return (CONSTANT * compute_traces(grams)) ** 2 / (n * (n - 1) * (n - 3))
 
 
-def defined(grams: Grams) -> Bool[Tensor, " tap"]:
+def find_defined(grams: Grams) -> Bool[Tensor, " tap"]:
     """Whether CKA with each tap is defined: its features vary over images, and not all images are
     equally far from each other."""
-    return vary(grams) & (own(grams).sum(1) > rounding(grams).sum(1))
+    return vary_over_images(grams) & (compute_own(grams).sum(1) > bound_rounding(grams).sum(1))
 
 
 def minibatch_cka(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
@@ -159,7 +159,7 @@ def minibatch_cka(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
     True
     """
     require_same_images(a, b)
-    products = packed(a).flatten(1) @ packed(b).flatten(1).T
+    products = pack(a).flatten(1) @ pack(b).flatten(1).T
     return _ratio(products, a, b)
 
 
@@ -167,8 +167,12 @@ def _ratio(
     products: Float64[Tensor, "tap_a tap_b"], a: Grams, b: Grams
 ) -> Float64[np.ndarray, "tap_a tap_b"]:
     """Sums of HSIC_1 over minibatches divided by those of each tap with itself."""
-    value = products / (own(a).sum(1).sqrt()[:, None] * own(b).sum(1).sqrt()[None, :])
-    return torch.where(defined(a)[:, None] & defined(b)[None, :], value, torch.nan).numpy()
+    value = products / (
+        compute_own(a).sum(1).sqrt()[:, None] * compute_own(b).sum(1).sqrt()[None, :]
+    )
+    return torch.where(
+        find_defined(a)[:, None] & find_defined(b)[None, :], value, torch.nan
+    ).numpy()
 
 
 def all_pairs(
@@ -189,24 +193,22 @@ def all_pairs(
     """
     for other in models[1:]:
         require_same_images(models[0], other)
-    found: dict[tuple[int, int], np.ndarray] = {}
+    values: dict[tuple[int, int], np.ndarray] = {}
     for columns in _blocks(models):
-        right = torch.cat([packed(models[j]).flatten(1) for j in columns])
+        right = torch.cat([pack(models[j]).flatten(1) for j in columns])
         for some in _blocks(models[: columns.stop]):
             left = (
-                right
-                if some == columns
-                else torch.cat([packed(models[i]).flatten(1) for i in some])
+                right if some == columns else torch.cat([pack(models[i]).flatten(1) for i in some])
             )
             tiles = (left @ right.T).split([len(models[i].taps) for i in some])
             for i, tile in zip(some, tiles, strict=True):
                 parts = tile.split([len(models[j].taps) for j in columns], dim=1)
-                found |= {
+                values |= {
                     (i, j): _ratio(part, models[i], models[j])
                     for j, part in zip(columns, parts, strict=True)
                     if i <= j
                 }
-    return dict(sorted(found.items()))
+    return dict(sorted(values.items()))
 
 
 def _blocks(models: Sequence[Grams]) -> list[range]:
@@ -253,9 +255,15 @@ class Comparison:
             InputError: the Grams are of other images or other minibatches.
         """
         require_same_images(a, b)
-        cross = torch.bmm(packed(a).transpose(0, 1), packed(b).permute(1, 2, 0)).permute(1, 2, 0)
+        cross = torch.bmm(pack(a).transpose(0, 1), pack(b).permute(1, 2, 0)).permute(1, 2, 0)
         seen = (a.ids, a.key.get("images"), a.key.get("plan"))
-        return cls(cross, own(a), own(b), defined(a)[:, None] & defined(b)[None, :], seen)
+        return cls(
+            cross,
+            compute_own(a),
+            compute_own(b),
+            find_defined(a)[:, None] & find_defined(b)[None, :],
+            seen,
+        )
 
     def cka(
         self, weights: Float64[Tensor, " batch"] | None = None
@@ -292,14 +300,16 @@ class Comparison:
             for first in range(0, count, together):
                 some = slice(first, first + together)
                 values = (self.cross[some] @ draws).div_(root_a[some, None]).div_(root_b)
-                ends[0, some], ends[1, some] = interval(values.numpy(), batches, level)
+                ends[0, some], ends[1, some] = compute_interval(values.numpy(), batches, level)
             ends[:, ~self.defined.numpy()] = np.nan
         return ends[0], ends[1]
 
 
-def constant_taps(grams: Grams) -> list[str]:
+def list_constant_taps(grams: Grams) -> list[str]:
     """Return the names of the taps for which CKA is undefined: all images have the same features,
     or all are equally far apart."""
     return [
-        tap.name for tap, fine in zip(grams.taps, defined(grams).tolist(), strict=True) if not fine
+        tap.name
+        for tap, fine in zip(grams.taps, find_defined(grams).tolist(), strict=True)
+        if not fine
     ]

@@ -16,8 +16,14 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from sslens.capture import Grams
-from sslens.capture.grams import kept, mean_product, require_same_images, varies, where
-from sslens.measures.cka import own, packed, rounding
+from sslens.capture.grams import (
+    kept,
+    mask_undefined,
+    mean_product,
+    require_same_images,
+    vary_within_minibatches,
+)
+from sslens.measures.cka import bound_rounding, compute_own, pack
 
 TITLE = "debiased CKA"
 INVARIANCES = ("orthogonal", "isotropic scaling", "translation")
@@ -39,13 +45,13 @@ def compute(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
     [[1.0, -0.5]]
     """
     require_same_images(a, b)
-    return where(mean_product(_unit(a), _unit(b)), _defined(a), _defined(b))
+    return mask_undefined(mean_product(_unit(a), _unit(b)), _defined(a), _defined(b))
 
 
 @kept
 def _unit(grams: Grams) -> Float64[Tensor, "tap batch pair"]:
-    return packed(grams) / own(grams).sqrt()[:, :, None]
+    return pack(grams) / compute_own(grams).sqrt()[:, :, None]
 
 
 def _defined(grams: Grams) -> Bool[Tensor, " tap"]:
-    return (varies(grams) & (own(grams) > rounding(grams))).all(1)
+    return (vary_within_minibatches(grams) & (compute_own(grams) > bound_rounding(grams))).all(1)

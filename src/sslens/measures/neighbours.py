@@ -18,11 +18,11 @@ from sslens.capture import Grams
 from sslens.capture.grams import (
     distances,
     kept,
+    mask_undefined,
     mean_product,
     require_same_images,
     rows,
-    varies,
-    where,
+    vary_within_minibatches,
 )
 
 TITLE = "mutual nearest neighbours"
@@ -48,7 +48,11 @@ def compute(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
     [[0.75]]
     """
     require_same_images(a, b)
-    return where(mean_product(_near(a), _near(b)), varies(a).all(1), varies(b).all(1))
+    return mask_undefined(
+        mean_product(_near(a), _near(b)),
+        vary_within_minibatches(a).all(1),
+        vary_within_minibatches(b).all(1),
+    )
 
 
 def neighbours(n: int) -> int:

@@ -18,11 +18,11 @@ from sslens.capture import Grams
 from sslens.capture.grams import (
     distances,
     kept,
+    mask_undefined,
     mean_product,
     require_same_images,
     rows,
-    varies,
-    where,
+    vary_within_minibatches,
 )
 
 TITLE = "RSA (Spearman)"
@@ -44,7 +44,11 @@ def compute(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
     [[1.0, -0.866025404]]
     """
     require_same_images(a, b)
-    return where(mean_product(_ranks(a), _ranks(b)), varies(a).all(1), varies(b).all(1))
+    return mask_undefined(
+        mean_product(_ranks(a), _ranks(b)),
+        vary_within_minibatches(a).all(1),
+        vary_within_minibatches(b).all(1),
+    )
 
 
 @kept

@@ -8,7 +8,7 @@ from sslens.errors import InputError, nearest
 OPTIMISERS = ("adamw", "lars", "sgd")
 
 
-def require(
+def require_bounds(
     settings: Any,
     *,
     above_0: tuple[str, ...] = (),
@@ -29,7 +29,7 @@ def require(
         InputError: a setting is out of bounds; the message names the first one.
 
     >>> from types import SimpleNamespace
-    >>> require(SimpleNamespace(momentum=1.5), shares=("momentum",))
+    >>> require_bounds(SimpleNamespace(momentum=1.5), shares=("momentum",))
     Traceback (most recent call last):
     sslens.errors.InputError: The setting momentum is 1.5: expected a share, 0 to 1.
     """

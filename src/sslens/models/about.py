@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, final, get_args
 
+from sslens.cards import Tuned
 from sslens.models.taps import Tap
 
-Tuned = Literal[False, "fine-tuned", "linear"]
 Network = Literal["vit", "cnn", "pixels"]
 #: the fields that files give as a whole number; those named neither here nor in `_is_readable` are
 #: text

@@ -50,7 +50,7 @@ def start_at_identity(network: ResNet) -> None:
             module.zero_init_last()
 
 
-def pooled(
+def pool(
     network: ResNet | ConvNeXt, images: Float[Tensor, "*image 3 size size"]
 ) -> Float[Tensor, "*image channel"]:
     """Return the mean of the last features over all places, which is what a ResNet's classifier

@@ -20,9 +20,9 @@ from sslens.data.views import Colours, RandomViews, dino_views
 from sslens.methods import Batch, Moment, Rows
 from sslens.methods.parameters import clip_each, decayed_matrices, follow
 from sslens.methods.schedules import cosine
-from sslens.methods.settings import require
+from sslens.methods.settings import require_bounds
 from sslens.models.arch import Arch
-from sslens.models.convolutions import pooled
+from sslens.models.convolutions import pool
 from sslens.models.crops import (
     begin_as_mae,
     class_tokens,
@@ -97,7 +97,7 @@ class Settings:
     warmup: float = 0.1
 
     def __post_init__(self) -> None:
-        require(
+        require_bounds(
             self,
             above_0=(
                 "student_temperature",
@@ -286,5 +286,5 @@ def _represent(
 ) -> Float[Tensor, "image view dim"]:
     """The CLS token of each crop, or the mean over its places."""
     if isinstance(encoder, ResNet):
-        return pooled(encoder, crops)
+        return pool(encoder, crops)
     return class_tokens(encoder, crops, shift=shift, branches=branches)

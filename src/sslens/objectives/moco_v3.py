@@ -21,9 +21,9 @@ from sslens.errors import InputError
 from sslens.methods import Batch, Moment, Rows
 from sslens.methods.parameters import follow
 from sslens.methods.schedules import cosine, warmup_cosine
-from sslens.methods.settings import require
+from sslens.methods.settings import require_bounds
 from sslens.models.arch import Arch
-from sslens.models.convolutions import pooled, start_at_identity
+from sslens.models.convolutions import pool, start_at_identity
 from sslens.models.crops import class_tokens
 from sslens.models.heads import mlp, share_norms
 from sslens.models.positions import sincos_positions
@@ -82,7 +82,7 @@ class Settings:
                 f"A head {self.head_dim} wide with {self.out_dim} outputs cannot be built",
                 mend="give 1 or more",
             )
-        require(
+        require_bounds(
             self,
             below_1=("crop_low",),
             above_0=("crop_low", "blur"),
@@ -214,7 +214,7 @@ class Objective(nn.Module):
 def _represent(
     encoder: VisionTransformer | ResNet, images: Float[Tensor, "image 3 size size"]
 ) -> Float[Tensor, "image dim"]:
-    return pooled(encoder, images) if isinstance(encoder, ResNet) else class_tokens(encoder, images)
+    return pool(encoder, images) if isinstance(encoder, ResNet) else class_tokens(encoder, images)
 
 
 def gather(x: Float[Tensor, "image dim"]) -> Float[Tensor, "all dim"]:

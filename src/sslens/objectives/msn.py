@@ -21,7 +21,7 @@ from sslens.errors import InputError
 from sslens.methods import Batch, Moment, Rows
 from sslens.methods.parameters import decayed_matrices, follow
 from sslens.methods.schedules import cosine
-from sslens.methods.settings import require
+from sslens.methods.settings import require_bounds
 from sslens.models.crops import begin_as_mae, class_tokens, learn_positions, local_size
 from sslens.models.heads import gelu_mlp, summed
 from sslens.models.vit import ViTArch
@@ -79,7 +79,7 @@ class Settings:
     warmup: float = 15 / 800
 
     def __post_init__(self) -> None:
-        require(
+        require_bounds(
             self,
             above_0=("temperature", "sharpening", "prototypes", "head_dim", "out_dim", "blur"),
             below_1=("patch_drop",),

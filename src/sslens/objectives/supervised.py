@@ -21,9 +21,9 @@ from sslens.errors import InputError
 from sslens.methods import Batch, Moment, Rows
 from sslens.methods.parameters import decayed_matrices
 from sslens.methods.schedules import warmup_cosine
-from sslens.methods.settings import require
+from sslens.methods.settings import require_bounds
 from sslens.models.arch import Arch
-from sslens.models.convolutions import pooled
+from sslens.models.convolutions import pool
 from sslens.models.crops import class_tokens, depth_factors, learn_positions
 from sslens.models.heads import share_norms
 from sslens.models.vit import ViTArch
@@ -67,7 +67,7 @@ class Settings:
     classes: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
-        require(
+        require_bounds(
             self,
             below_1=("smoothing", "drop_path"),
             above_0=("crop_low",),
@@ -137,7 +137,7 @@ class Objective(nn.Module):
     ) -> Float[Tensor, "image class"]:
         """Compute the score of each class."""
         if isinstance(self.encoder, ResNet):
-            features = pooled(self.encoder, images)
+            features = pool(self.encoder, images)
         else:
             branches = None
             if self.training and depth is not None:

@@ -15,7 +15,7 @@ from sslens.errors import Doubt, InputError, nearest
 from sslens.models.parts import block_of, kind_of
 from sslens.paths.memory import ReadBuffer
 from sslens.zoo import files
-from sslens.zoo.places import Place, of_mapped, of_safetensors
+from sslens.zoo.places import Place, locate_in_mapping, locate_in_safetensors
 
 #: parts that a run's parameters are read in, and the least and most bytes in one: a small one is
 #: not worth opening the files again
@@ -67,7 +67,7 @@ def read_weights(path: Path, state: str | None = None) -> dict[str, Tensor]:
         InputError: the file cannot be read, or holds several sets of weights and `state` does not
             choose one.
     """
-    return _parameters(path, files.tensors(path), state)
+    return _parameters(path, files.read_tensors(path), state)
 
 
 def locate_weights(path: Path, state: str | None = None) -> dict[str, Place]:
@@ -81,8 +81,8 @@ def locate_weights(path: Path, state: str | None = None) -> dict[str, Place]:
         InputError: for the same reasons as `read_weights`.
     """
     if path.suffix == ".safetensors":
-        return _parameters(path, {"": of_safetensors(path)}, state)
-    return of_mapped(path, read_weights(path, state))
+        return _parameters(path, {"": locate_in_safetensors(path)}, state)
+    return locate_in_mapping(path, read_weights(path, state))
 
 
 def _parameters(

@@ -18,7 +18,7 @@ LAMBDAS = tuple(10.0**power for power in range(-6, 3))
 
 @final
 @dataclass(frozen=True, eq=False)
-class Path:
+class RidgePath:
     """Ridge regressions on the same images, one for each penalty.
 
     Attributes:
@@ -63,7 +63,7 @@ def ridge(
     features: Float[Tensor, "image dim"],
     targets: Float[Tensor, "image target"],
     lambdas: Sequence[float] = LAMBDAS,
-) -> Path:
+) -> RidgePath:
     """Fit ridge regressions of targets on features, for all penalties by one eigendecomposition, in
     float64.
 
@@ -113,7 +113,7 @@ def ridge(
         [vectors @ (projected / (spectrum + penalty)[:, None]) for penalty in lambdas]
     )
     weights = weights / scale[:, None]
-    return Path(tuple(lambdas), weights, middle - mean @ weights, y, basis, spectrum)
+    return RidgePath(tuple(lambdas), weights, middle - mean @ weights, y, basis, spectrum)
 
 
 def classify(

@@ -59,7 +59,7 @@ def bootstrap_counts(
     return torch.from_numpy(counts.T.astype(np.float64))
 
 
-def interval(
+def compute_interval(
     draws: Float64[np.ndarray, "*cell replicate"], batches: int, level: float = 0.95
 ) -> tuple[Float64[np.ndarray, "*cell"], Float64[np.ndarray, "*cell"]]:
     """Compute the expanded percentile interval of each value.
@@ -77,13 +77,14 @@ def interval(
         InputError: the level is not between 0 and 1.
 
     >>> draws = np.array([[5.0, 1, 2, 4, 3]])
-    >>> [end.tolist() for end in interval(draws, batches=6)]  # at 0.01 and 3.99 of ranks 0 to 4
+    >>> low, high = compute_interval(draws, batches=6)  # at 0.01 and 3.99 of ranks 0 to 4
+    >>> [low.tolist(), high.tolist()]
     [[1.0097...], [4.9902...]]
     """
     outer = expand_level(batches, level)
     if batches < 2:
         return np.full(draws.shape[:-1], np.nan), np.full(draws.shape[:-1], np.nan)
-    return percentiles(draws, outer)
+    return compute_percentiles(draws, outer)
 
 
 def mean_interval(
@@ -111,7 +112,7 @@ def mean_interval(
     for row in np.ndindex(values.shape[:-1]):
         levels, counts = np.unique(values[row], return_counts=True)
         draws[row] = generator.multinomial(n, counts / n, REPLICATES) @ levels / n
-    return (np.asarray(values.mean(-1)), *interval(draws, n))
+    return (np.asarray(values.mean(-1)), *compute_interval(draws, n))
 
 
 def mean_estimate(values: Float64[np.ndarray, " image"], seed: int = 0) -> Estimate:
@@ -136,7 +137,7 @@ def expand_level(batches: int, level: float = 0.95) -> float:
         level: the coverage that the interval should have.
 
     Returns:
-        A level between `level` and 1, for `percentiles`; nan if `batches` is 1.
+        A level between `level` and 1, for `compute_percentiles`; nan if `batches` is 1.
 
     Raises:
         InputError: the level is not between 0 and 1.
@@ -202,7 +203,7 @@ def p_value(share: Float64[np.ndarray, "*cell"], batches: int) -> Float64[np.nda
     )
 
 
-def percentiles(
+def compute_percentiles(
     draws: Float64[np.ndarray, "*cell replicate"], level: float
 ) -> tuple[Float64[np.ndarray, "*cell"], Float64[np.ndarray, "*cell"]]:
     """Compute the two percentiles between which the middle `level` of the replicates lies.
@@ -219,7 +220,8 @@ def percentiles(
         Lower and upper ends; nan where a replicate is nan.
 
     >>> draws = np.array([[5.0, 1, 2, 4, 3]])
-    >>> [end.tolist() for end in percentiles(draws, level=0.75)]  # at 0.5 and 3.5 of ranks 0 to 4
+    >>> low, high = compute_percentiles(draws, level=0.75)  # at 0.5 and 3.5 of ranks 0 to 4
+    >>> [low.tolist(), high.tolist()]
     [[1.5], [4.5]]
     """
     ordered = np.sort(draws, axis=-1)

@@ -184,7 +184,7 @@ class Verdict:
     tokens: str = ""
 
 
-def judge(contrast: Contrast, expected: Literal[1, -1] = 1, smallest: float = 0.0) -> Answer:
+def decide(contrast: Contrast, expected: Literal[1, -1] = 1, smallest: float = 0.0) -> Answer:
     """Decide whether a contrast confirms a claim that expects a sign; only this function decides.
 
     The claim "holds" if the interval lies on the expected side of 0 and |difference| ≥ `smallest`.
@@ -196,11 +196,11 @@ def judge(contrast: Contrast, expected: Literal[1, -1] = 1, smallest: float = 0.
         expected: the sign that the claim expects.
         smallest: the smallest difference that matters, in the units of the difference.
 
-    >>> judge(Contrast("JE", "REC", Estimate(0.3, 0.1, 0.5, "minibatches", 32)))
+    >>> decide(Contrast("JE", "REC", Estimate(0.3, 0.1, 0.5, "minibatches", 32)))
     'holds'
-    >>> judge(Contrast("JE", "REC", Estimate(0.3, 0.1, 0.5, "minibatches", 32)), expected=-1)
+    >>> decide(Contrast("JE", "REC", Estimate(0.3, 0.1, 0.5, "minibatches", 32)), expected=-1)
     'contradicted'
-    >>> judge(Contrast("JE", "REC", Estimate(0.01, 0.005, 0.02, "minibatches", 32)), smallest=0.02)
+    >>> decide(Contrast("JE", "REC", Estimate(0.01, 0.005, 0.02, "minibatches", 32)), smallest=0.02)
     'undecided'
     """
     sign = contrast.sign
@@ -219,7 +219,7 @@ def unite(answers: Sequence[Answer]) -> Answer:
 
 
 def explain(contrast: Contrast, smallest: float = 0.0) -> str:
-    """Explain the answer of `judge` as the end of a sentence, without the contrast's numbers.
+    """Explain the answer of `decide` as the end of a sentence, without the contrast's numbers.
 
     >>> explain(Contrast("JE", "REC", Estimate(0.3, 0.1, 0.5, "minibatches", 32)))
     'the interval lies above 0'

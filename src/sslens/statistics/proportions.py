@@ -35,13 +35,13 @@ def wilson(correct: int, count: int, z: float = Z) -> tuple[float, float]:
     return middle - half, middle + half
 
 
-def share(right: Bool[np.ndarray, " image"]) -> Estimate:
+def estimate_share(right: Bool[np.ndarray, " image"]) -> Estimate:
     """Compute the share of correctly classified images, with its 95 % Wilson interval.
 
     Args:
         right: whether each image is classified correctly.
 
-    >>> estimate = share(np.array([True] * 8 + [False] * 2))
+    >>> estimate = estimate_share(np.array([True] * 8 + [False] * 2))
     >>> estimate.value, round(estimate.low, 4), round(estimate.high, 4)
     (0.8, 0.4902, 0.9433)
     """

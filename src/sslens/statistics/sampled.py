@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from sslens.errors import InputError
-from sslens.statistics.bootstrap import bootstrap_counts, interval, p_value, widen_errors
+from sslens.statistics.bootstrap import bootstrap_counts, compute_interval, p_value, widen_errors
 
 #: number of draws of the bootstrap of CKA
 REPLICATES = 1000
@@ -179,7 +179,7 @@ class Sampled:
         Raises:
             InputError: the level is not between 0 and 1.
         """
-        return interval(self.draws, self.batches, level)
+        return compute_interval(self.draws, self.batches, level)
 
     def p(self) -> Float64[np.ndarray, "*cell"]:
         """Compute the two-sided p-value of the hypothesis that the true value is 0, cell by cell.
@@ -208,7 +208,7 @@ class Sampled:
         """
         return Inference(self.value, *self.interval(level), self.p())
 
-    def together(
+    def simultaneous_interval(
         self, level: float = 0.95
     ) -> tuple[Float64[np.ndarray, "*cell"], Float64[np.ndarray, "*cell"]]:
         """Compute simultaneous intervals: all cells lie in theirs at once with probability `level`.

@@ -61,9 +61,9 @@ def _lack(name: str, module: ModuleType, situation: Situation) -> Lack | None:
         lack: Lack | None = load_need(need, name).unmet(situation)
         if lack is not None:
             return lack
-    if not hasattr(module, "without"):
+    if not hasattr(module, "explain_absence"):
         return None
-    reason = module.without(situation.models)
+    reason = module.explain_absence(situation.models)
     return None if reason is None else Lack(reason)
 
 

@@ -100,7 +100,7 @@ def _load(source: str) -> Member:
 
 
 def _load_controls(members: list[Member]) -> list[Member]:
-    twins = [twin for member in members for twin in zoo.random_twins(member.described.about)]
+    twins = [twin for member in members for twin in zoo.name_random_twins(member.described.about)]
     given = {member.described.source for member in members}
     models = [
         zoo.load(source) for source in dict.fromkeys((*twins, "pixels")) if source not in given

@@ -26,7 +26,7 @@ from sslens.methods.labels import class_names
 from sslens.methods.layers import layer_scales
 from sslens.methods.parameters import follow
 from sslens.methods.schedules import cosine
-from sslens.methods.settings import require, require_optimisable
+from sslens.methods.settings import require_bounds, require_optimisable
 from sslens.models.about import About
 from sslens.models.backbone import Backbone
 from sslens.models.branches import drop_branches, set_factors
@@ -89,7 +89,7 @@ class Settings:
     classes: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
-        require(
+        require_bounds(
             self,
             above_0=("layer_decay", "crop_low", "head_std"),
             below_1=("smoothing", "drop_path", "ema"),

@@ -12,7 +12,7 @@ from sslens.errors import InputError
 from sslens.models.about import Origin
 from sslens.models.backbone import Backbone
 from sslens.models.branches import count_branches
-from sslens.zoo.shapes import written
+from sslens.zoo.shapes import describe_network
 
 
 @final
@@ -66,7 +66,7 @@ def describe_shape(model: Backbone, encoder: nn.Module) -> Mapping[str, Any]:
     Raises:
         InputError: the model has no name or shape by which its network could be built again.
     """
-    card = cards.known(model.source)
+    card = cards.look_up(model.source)
     source, arch = model.source if card is None else card.source or "", model.about.arch
     if source.startswith("hf-hub:"):
         raise InputError(
@@ -75,4 +75,4 @@ def describe_shape(model: Backbone, encoder: nn.Module) -> Mapping[str, Any]:
         )
     if source.startswith("timm:"):
         arch = f"timm/{source.removeprefix('timm:').partition('.')[0]}"
-    return written(encoder, arch, model.name)
+    return describe_network(encoder, arch, model.name)

@@ -114,7 +114,7 @@ class RunFolder:
         of_run = replace(
             about, config=digest(self.config), recipe=digest(shared_settings(self.config))
         )
-        header = zoo.header(name, shape, of_run.to_json(), transform)
+        header = zoo.make_header(name, shape, of_run.to_json(), transform)
         write_tensors(self.path / file, _on_cpu(weights), header)
 
     @contextlib.contextmanager

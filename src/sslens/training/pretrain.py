@@ -18,7 +18,7 @@ from sslens.models.arch import EXAMPLES, parse
 from sslens.training.loop import RunRequest, run
 from sslens.training.schedule import Training
 from sslens.training.watch import Watch
-from sslens.zoo.preparing import transform
+from sslens.zoo.evaluation import make_transform
 
 
 def pretrain(
@@ -111,6 +111,6 @@ def pretraining_job(objective: str, arch: str, settings: Any) -> TrainingJob:
         config={"objective": objective, "arch": arch},
         shape=asdict(shape),
         about=About(family=module.FAMILY, objective=objective, arch=arch),
-        transform=transform(shape.image_size),
+        transform=make_transform(shape.image_size),
         in_parts=getattr(module, "IN_PARTS", ""),
     )

@@ -26,7 +26,7 @@ AT, UNDER = 2e-3, 1e-2
 SAME = 2e-2
 
 
-def spread(features: Float[Tensor, "image dim"]) -> float:
+def measure_spread(features: Float[Tensor, "image dim"]) -> float:
     """Measure how far the L2-normalised features of images are from their mean: sqrt(mean_i ‖u_i −
     ū‖²), from 0 to 1.
 
@@ -35,9 +35,9 @@ def spread(features: Float[Tensor, "image dim"]) -> float:
     in all directions. Computed in float64.
 
     >>> import torch
-    >>> round(spread(torch.tensor([[2.0, 0.0], [0.0, 0.5]])), 12)  # ū = (½, ½): sqrt(1 − ½)
+    >>> round(measure_spread(torch.tensor([[2.0, 0.0], [0.0, 0.5]])), 12)  # ū = (½, ½): sqrt(1 − ½)
     0.707106781187
-    >>> spread(torch.tensor([[1.0, 2.0], [2.0, 4.0]]))
+    >>> measure_spread(torch.tensor([[1.0, 2.0], [2.0, 4.0]]))
     0.0
     """
     unit = F.normalize(features.double(), dim=1)

@@ -18,7 +18,7 @@ Tell = Callable[[LogLine], None]
 PLACE = ("step", "time")
 
 
-def require(name: str) -> Any:
+def import_tracker(name: str) -> Any:
     """Import the package of a tracker, and return it.
 
     Raises:
@@ -56,7 +56,7 @@ def tensorboard(folder: Path) -> Iterator[Tell]:
     Yields:
         A function that writes one line.
     """
-    require("tensorboard")
+    import_tracker("tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 
     made: list[SummaryWriter] = []
@@ -88,7 +88,7 @@ def wandb(folder: Path, name: str, config: Mapping[str, Any]) -> Iterator[Tell]:
         A function that sends one line. It raises InputError at the first line where the service
             refuses the run.
     """
-    package = require("wandb")
+    package = import_tracker("wandb")
     kept = folder / "wandb.txt"
     made: list[Any] = []
 

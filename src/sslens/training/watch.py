@@ -26,7 +26,7 @@ from sslens.models.backbone import Backbone
 from sslens.plan import SMALLEST, Plan
 from sslens.probes.knn import knn
 from sslens.training.observers import Findings, RunningTraining
-from sslens.training.signs import spread
+from sslens.training.signs import measure_spread
 
 #: of the images of one set, the share that is classified by the others
 QUERIES = 0.2
@@ -195,7 +195,9 @@ class EncoderLooks:
         queries, _ = made["queries"]
         wanted = ("cls", "patch", "mean") if self.family == "JE" else ("patch", "mean")
         numbers = {
-            "spread": spread(queries[next(pooling for pooling in wanted if pooling in queries)])
+            "spread": measure_spread(
+                queries[next(pooling for pooling in wanted if pooling in queries)]
+            )
         }
         return numbers | (self._accuracies(*made["queries"], *made["bank"]) if self.held else {})
 

@@ -11,7 +11,7 @@ file is ever run.
 | `random:vit_small_patch16_224:1` | that shape at random initialisation, seed 1: the control |
 | `random:resnet50:1`, `random:convnextv2_base:1` | the same of CNNs |
 | `random:timm/NAME:1` | the same of a model of timm's, with timm's own initialisation |
-| `pixels` | raw pixels: the control that knows nothing |
+| `build_pixels` | raw pixels: the control that knows nothing |
 
 Checkpoint files end in .pth, .pt, .tar, .bin, .ckpt or .safetensors. A source may end in options,
 `FILE branch=student num_heads=12`, as `Backbone.source` has them.
@@ -28,9 +28,9 @@ from typing import TYPE_CHECKING, Any
 
 from sslens import cards
 from sslens.errors import InputError, nearest
+from sslens.zoo.evaluation import make_transform as make_transform
 from sslens.zoo.layouts.sslens import HEADER as HEADER
-from sslens.zoo.layouts.sslens import header as header
-from sslens.zoo.preparing import transform as transform
+from sslens.zoo.layouts.sslens import make_header as make_header
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,30 +54,30 @@ def check(source: str) -> None:
         InputError: an unknown form, or a file that is not there; the message offers the nearest
             spelling.
     """
-    source, _ = options(source)
+    source, _ = split_options(source)
     scheme, _, rest = source.partition(":")
     path = Path(source)
-    if source == "pixels" or cards.known(source) is not None:
+    if source == "pixels" or cards.look_up(source) is not None:
         return
     if path.exists():
-        file_of(path)
+        find_file(path)
     elif not (scheme in SCHEMES and rest):
-        raise InputError(_unknown(source, path))
+        raise InputError(_explain_unknown(source, path))
 
 
-def options(source: str) -> tuple[str, dict[str, Any]]:
+def split_options(source: str) -> tuple[str, dict[str, Any]]:
     """Split a source into the source without its options, and the options as `load` takes them.
 
     Raises:
         InputError: an option other than `branch` has a value that is no whole number.
 
-    >>> options("runs/a.pth branch=student num_heads=12")
+    >>> split_options("runs/a.pth branch=student num_heads=12")
     ('runs/a.pth', {'branch': 'student', 'num_heads': 12})
     """
-    found = _OPTIONS.fullmatch(source)
-    if found is None or Path(source).exists():
+    match = _OPTIONS.fullmatch(source)
+    if match is None or Path(source).exists():
         return source, {}
-    given: dict[str, Any] = dict(item.split("=", 1) for item in found[2].split())
+    given: dict[str, Any] = dict(item.split("=", 1) for item in match[2].split())
     for key, value in given.items():
         if key != "branch":
             if not value.isdecimal():
@@ -85,10 +85,10 @@ def options(source: str) -> tuple[str, dict[str, Any]]:
                     f'The source "{source}" says {key}={value}: expected a whole number.'
                 )
             given[key] = int(value)
-    return found[1], given
+    return match[1], given
 
 
-def file_of(path: Path) -> Path:
+def find_file(path: Path) -> Path:
     """Return the checkpoint file for a path: the path itself, or the file in a run's folder.
 
     Raises:
@@ -110,13 +110,13 @@ def file_of(path: Path) -> Path:
     return path
 
 
-def _unknown(source: str, path: Path) -> str:
+def _explain_unknown(source: str, path: Path) -> str:
     forms = ["pixels", *(f"{scheme}:NAME" for scheme in ("timm", "random")), *cards.names()]
     beside = [str(p) for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    said = nearest(source, [*forms, *beside])
+    suggestion = nearest(source, [*forms, *beside])
     hint = (
-        said
-        if said.startswith("did you mean")
+        suggestion
+        if suggestion.startswith("did you mean")
         else (
             "a model is a name that `sslens zoo` lists, a checkpoint file, a folder of sslens"
             " pretrain, pixels, timm:NAME, hf-hub:ID or random:NAME[:SEED]"
@@ -158,10 +158,10 @@ def load(
     True
     """
     check(str(source))
-    source, said = options(str(source))
-    if said:
-        return load(source, **{"num_heads": num_heads, "branch": branch, **arch, **said})
-    path, card = Path(source), cards.known(source)
+    source, given = split_options(str(source))
+    if given:
+        return load(source, **{"num_heads": num_heads, "branch": branch, **arch, **given})
+    path, card = Path(source), cards.look_up(source)
     in_file = path.exists() and source != "pixels" if card is None else card.source is None
     if not in_file:
         if branch is not None:
@@ -172,29 +172,29 @@ def load(
     from sslens.zoo import checkpoints
 
     if card is not None:
-        return checkpoints.from_card(card, num_heads=num_heads, branch=branch)
-    return checkpoints.from_file(file_of(path), source=source, num_heads=num_heads, branch=branch)
+        return checkpoints.load_card(card, num_heads=num_heads, branch=branch)
+    return checkpoints.load_file(find_file(path), source=source, num_heads=num_heads, branch=branch)
 
 
 def _load_named(
     source: str, card: cards.Card | None, num_heads: int | None, arch: Mapping[str, int]
 ) -> "Backbone":
     """The model of a name that stands for no file of ours: a control, or one that timm fetches."""
-    from sslens.zoo import named
+    from sslens.zoo import builders
 
     scheme, _, rest = source.partition(":")
     if scheme == "random":
-        return named.random(rest, num_heads, arch)
+        return builders.build_random(rest, num_heads, arch)
     if num_heads is not None or arch:
         raise InputError(
             f"{source} says its own architecture: num_heads and other shapes cannot be given."
         )
     if source == "pixels":
-        return named.pixels()
-    return named.of_timm(source if card is None else str(card.source), card)
+        return builders.build_pixels()
+    return builders.fetch_from_timm(source if card is None else str(card.source), card)
 
 
-def random_twins(about: "About", seeds: Iterable[int] = (0, 1)) -> list[str]:
+def name_random_twins(about: "About", seeds: Iterable[int] = (0, 1)) -> list[str]:
     """Return the sources of random initialisations of a model's architecture, one for each seed;
     none where the architecture has no name."""
     return [f"random:{about.arch}:{seed}" for seed in seeds] if about.arch else []

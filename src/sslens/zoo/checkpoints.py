@@ -10,13 +10,19 @@ from sslens.data.transform import EvalTransform
 from sslens.errors import Doubt
 from sslens.models.backbone import Backbone
 from sslens.zoo import download, files
-from sslens.zoo.known import card_of, gather_about, prepared, require_claims, require_finite
-from sslens.zoo.named import backbone
+from sslens.zoo.builders import wrap_network
+from sslens.zoo.identity import (
+    choose_evaluation,
+    find_card,
+    gather_about,
+    require_claims,
+    require_finite,
+)
 from sslens.zoo.recognise import Recognised, recognise
 from sslens.zoo.shapes import ViTShape
 
 
-def from_card(card: Card, *, num_heads: int | None = None, branch: str | None = None) -> Backbone:
+def load_card(card: Card, *, num_heads: int | None = None, branch: str | None = None) -> Backbone:
     """Load the checkpoint of a card, after fetching it if it is not here yet and checking it
     against the card.
 
@@ -25,14 +31,14 @@ def from_card(card: Card, *, num_heads: int | None = None, branch: str | None = 
     """
     path = download.fetch(card)
     heads = card.heads if card.file is None else None  # what is shipped says its own
-    found = recognise(
-        files.contents(path), branch=branch or card.branch, num_heads=num_heads or heads
+    checkpoint = recognise(
+        files.read_contents(path), branch=branch or card.branch, num_heads=num_heads or heads
     )
-    require_claims(card, found, path)
-    return _backbone(found, path, card=card, source=card.name, num_heads=num_heads, branch=branch)
+    require_claims(card, checkpoint, path)
+    return _build(checkpoint, path, card=card, source=card.name, num_heads=num_heads, branch=branch)
 
 
-def from_file(
+def load_file(
     path: Path, *, source: str, num_heads: int | None = None, branch: str | None = None
 ) -> Backbone:
     """Load a checkpoint file; if it is a card's file, bit for bit, the card says what the model is.
@@ -40,16 +46,18 @@ def from_file(
     Raises:
         InputError: the file cannot be read or recognised, or its weights do not fit.
     """
-    contents = files.contents(path)
-    found = recognise(contents, branch=branch, num_heads=num_heads)
-    card = None if found.claim.written is not None else card_of(path, found)
+    contents = files.read_contents(path)
+    checkpoint = recognise(contents, branch=branch, num_heads=num_heads)
+    card = None if checkpoint.claim.written is not None else find_card(path, checkpoint)
     if card is not None:
-        found = recognise(contents, branch=branch or card.branch, num_heads=num_heads or card.heads)
-    return _backbone(found, path, card=card, source=source, num_heads=num_heads, branch=branch)
+        checkpoint = recognise(
+            contents, branch=branch or card.branch, num_heads=num_heads or card.heads
+        )
+    return _build(checkpoint, path, card=card, source=source, num_heads=num_heads, branch=branch)
 
 
-def _backbone(
-    found: Recognised,
+def _build(
+    checkpoint: Recognised,
     path: Path,
     *,
     card: Card | None,
@@ -57,8 +65,8 @@ def _backbone(
     num_heads: int | None,
     branch: str | None,
 ) -> Backbone:
-    require_finite(found.weights, path)
-    _warn_of_heads(found, card, path, num_heads)
+    require_finite(checkpoint.weights, path)
+    _warn_of_heads(checkpoint, card, path, num_heads)
     asked = {
         key: value
         for key, value in (("branch", branch), ("num_heads", num_heads))
@@ -67,24 +75,24 @@ def _backbone(
     name = (
         card.name
         if card
-        else str(found.claim.written["name"])
-        if found.claim.written
-        else stem(path)
+        else str(checkpoint.claim.written["name"])
+        if checkpoint.claim.written
+        else cut_suffixes(path)
     )
-    about = gather_about(found, card)
-    return backbone(
-        found.network(),
+    about = gather_about(checkpoint, card)
+    return wrap_network(
+        checkpoint.network(),
         name=f"{name} ({branch})" if branch else name,
         source=" ".join([source, *(f"{key}={value}" for key, value in asked.items())]),
-        transformed=EvalTransform(**asdict(prepared(found, card))),
+        transformed=EvalTransform(**asdict(choose_evaluation(checkpoint, card))),
         about=replace(about, num_heads=num_heads) if num_heads else about,
     )
 
 
-def stem(path: Path) -> str:
+def cut_suffixes(path: Path) -> str:
     """Return a file's name without the suffixes of checkpoints.
 
-    >>> stem(Path("runs/vit-b-300ep.pth.tar"))
+    >>> cut_suffixes(Path("runs/vit-b-300ep.pth.tar"))
     'vit-b-300ep'
     """
     return re.sub(r"(\.(pth|pt|tar|bin|ckpt|safetensors))+$", "", path.name)
@@ -98,26 +106,26 @@ def _warn_of_heads(found: Recognised, card: Card | None, path: Path, num_heads: 
     heads, width = found.shape.arch.heads, found.shape.arch.dim
     if card is not None and card.heads is not None:
         if heads != card.heads:
-            said = (
+            warning = (
                 f"{path} is read with {heads} heads of attention as you asked, but the card"
                 f" {card.name} says {card.heads}."
             )
-            warnings.warn(said, Doubt, stacklevel=5)
+            warnings.warn(warning, Doubt, stacklevel=5)
         return
     usual = found.claim.heads.get(width)
     if num_heads is not None:
         if usual is not None and heads != usual:
             theirs = f"{found.claim.method}'s of width {width} have {usual}"
-            said = f"{path} is read with {heads} heads of attention as you asked, but {theirs}."
-            warnings.warn(said, Doubt, stacklevel=5)
+            warning = f"{path} is read with {heads} heads of attention as you asked, but {theirs}."
+            warnings.warn(warning, Doubt, stacklevel=5)
     elif not found.heads_known:
         reason = (
             f"as {found.claim.method}'s of width {width} have"
             if usual
             else f"for a width of {width}"
         )
-        said = (
+        warning = (
             f"{path} is read with {heads} heads of attention, {reason}: no file tells them. Give"
             " num_heads to be sure."
         )
-        warnings.warn(said, Doubt, stacklevel=5)
+        warnings.warn(warning, Doubt, stacklevel=5)

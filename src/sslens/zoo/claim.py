@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from sslens.cards import Tuned
 from sslens.zoo.arrays import Array
 from sslens.zoo.trunks import Trunk
 
 Weights = Mapping[str, Array]
 #: a regular expression for whole names, and the reason for which what it fits is dropped
 Drops = tuple[tuple[str, str], ...]
-Tuned = Literal[False, "fine-tuned", "linear"]
 
 CLASSIFIER = "the classification head"
 AFTER_POOLING = "the normalisation between pooling and classifier, which no token passes through"
@@ -42,7 +42,7 @@ class Piece:
 Convert = Callable[[Weights], Iterable[Piece]]
 
 
-def as_named(weights: Weights) -> Iterable[Piece]:
+def keep_names(weights: Weights) -> Iterable[Piece]:
     """Return the pieces of weights that already have timm's names."""
     return (Piece(name, value, (name,)) for name, value in weights.items())
 
@@ -84,7 +84,7 @@ class Claim:
     tuned: Tuned = False
     drops: Drops = ()
     beside: Drops = ()
-    convert: Convert = as_named
+    convert: Convert = keep_names
     heads: Mapping[int, int] = field(default_factory=dict)
     transform: Mapping[str, Any] = field(default_factory=dict)
     certain: bool = True

@@ -9,7 +9,7 @@ from sslens.zoo.claim import Piece
 _GATED = {"mlp.w12": "mlp.fc1", "mlp.w3": "mlp.fc2"}
 
 
-def to_timm(pieces: Iterable[Piece]) -> Iterator[Piece]:
+def convert_to_timm(pieces: Iterable[Piece]) -> Iterator[Piece]:
     """Convert DINOv2's pieces to timm's names.
 
     In DINOv2, registers are inserted after the positions were added, so that of the tokens before

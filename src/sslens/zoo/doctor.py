@@ -10,20 +10,20 @@ from typing import Any
 from sslens import cards
 from sslens.cards import Card
 from sslens.errors import InputError, as_argument
-from sslens.zoo import file_of
-from sslens.zoo.files import Contents, contents
-from sslens.zoo.keys import pattern, shared_start
-from sslens.zoo.known import (
-    card_of,
+from sslens.zoo import find_file
+from sslens.zoo.files import Contents, read_contents
+from sslens.zoo.identity import (
+    choose_evaluation,
+    find_card,
     gather_about,
-    plain_name,
-    prepared,
+    name_architecture,
     require_claims,
     require_finite,
 )
-from sslens.zoo.recognise import Recognised, layout_of, recognise
+from sslens.zoo.keys import find_pattern, find_shared_start
+from sslens.zoo.recognise import Recognised, find_layout, recognise
 from sslens.zoo.shapes import NamedShape, Shape, ViTShape
-from sslens.zoo.suspicions import suspicions
+from sslens.zoo.suspicions import find_suspicions
 
 WIDTH = 110
 LABEL = 12
@@ -74,21 +74,21 @@ class Diagnosis:
         """Return the diagnosis as text for a person, at most 110 characters wide."""
         lines = [f"{self.path}: {'cannot be loaded' if self.refused else 'can be loaded'}", ""]
         for label, value in self.facts.items():
-            lines += _row(label, [value] if isinstance(value, str) else value)
+            lines += _wrap(label, [value] if isinstance(value, str) else value)
         if self.groups:
-            said = (
+            lines_of_groups = (
                 f"{g.count:>5,} {g.fate:8} {g.keys}" + (f"  ({g.reason})" if g.reason else "")
                 for g in self.groups
             )
-            lines += _row("keys", said, hang=15)
+            lines += _wrap("keys", lines_of_groups, hang=15)
         if self.refused is None or self.suspicious:
-            lines += _row("suspicious", self.suspicious or ["nothing"])
-        lines += _row("load it by", [self.line]) if self.line else []
-        lines += _row("refused", [self.refused]) if self.refused else []
+            lines += _wrap("suspicious", self.suspicious or ["nothing"])
+        lines += _wrap("load it by", [self.line]) if self.line else []
+        lines += _wrap("refused", [self.refused]) if self.refused else []
         return "\n".join(lines)
 
 
-def _row(label: str, values: Iterable[str], hang: int = 2) -> Iterator[str]:
+def _wrap(label: str, values: Iterable[str], hang: int = 2) -> Iterator[str]:
     for i, value in enumerate(values):
         first = f"  {label if i == 0 else '':{LABEL}}"
         yield from textwrap.wrap(
@@ -118,70 +118,73 @@ def examine(
         InputError: there is no such file or card, or the card's file cannot be fetched. What is
             wrong with the file itself is no error but the diagnosis.
     """
-    path, card = _file(str(source))
+    path, card = _find_file(str(source))
     told = str(source)
     facts: dict[str, Any] = {}
     try:
-        facts["file"] = _size(path)
-        inside = contents(path)
-        facts["file"] += f", {_form(path, inside)}"
+        facts["file"] = _describe_size(path)
+        inside = read_contents(path)
+        facts["file"] += f", {_describe_form(path, inside)}"
     except InputError as error:
         return Diagnosis(told, error.spelt(spell), facts)
-    facts["holds"] = list(_holds(inside))
+    facts["holds"] = list(_describe_states(inside))
     try:
-        found = recognise(
+        checkpoint = recognise(
             inside,
             branch=branch or (card.branch if card else None),
             num_heads=num_heads or (card.heads if card else None),
         )
     except InputError as error:
-        return Diagnosis(
-            told, error.spelt(spell), {**facts, **_seeming(inside)}, groups=tuple(_prefixes(inside))
+        facts |= _guess(inside)
+        return Diagnosis(told, error.spelt(spell), facts, groups=tuple(_group_prefixes(inside)))
+    own_card = card
+    if card is None and checkpoint.claim.written is None:
+        own_card = find_card(path, checkpoint)
+    if own_card is not None and card is None:
+        checkpoint = recognise(
+            inside, branch=branch or own_card.branch, num_heads=num_heads or own_card.heads
         )
-    known = card or (None if found.claim.written is not None else card_of(path, found))
-    if known is not None and card is None:
-        found = recognise(inside, branch=branch or known.branch, num_heads=num_heads or known.heads)
-    facts |= _facts(found, known)
+    facts |= _list_facts(checkpoint, own_card)
     refused = None
     try:
-        require_finite(found.weights, path)
+        require_finite(checkpoint.weights, path)
         if card is not None:
-            require_claims(card, found, path)
+            require_claims(card, checkpoint, path)
     except InputError as error:
         refused = error.spelt(spell)
     return Diagnosis(
         told,
         refused,
         facts,
-        tuple(suspicions(found, inside)),
-        tuple(_groups(found)),
-        None if refused else _line(told, found, known, branch, num_heads),
-        _recognised(found, known),
+        tuple(find_suspicions(checkpoint, inside)),
+        tuple(_group_account(checkpoint)),
+        None if refused else _write_line(told, checkpoint, own_card, branch, num_heads),
+        _describe_recognised(checkpoint, own_card),
     )
 
 
-def _recognised(found: Recognised, card: Card | None) -> Mapping[str, Any]:
+def _describe_recognised(checkpoint: Recognised, card: Card | None) -> Mapping[str, Any]:
     """What a file was recognised as, as plain JSON values."""
     return {
-        **_about(found, card),
-        "layout": found.layout,
-        "method": found.claim.method,
-        "heads": found.shape.arch.heads if isinstance(found.shape, ViTShape) else None,
-        "parameters": found.parameters,
+        **_describe_about(checkpoint, card),
+        "layout": checkpoint.layout,
+        "method": checkpoint.claim.method,
+        "heads": checkpoint.shape.arch.heads if isinstance(checkpoint.shape, ViTShape) else None,
+        "parameters": checkpoint.parameters,
     }
 
 
-def _about(found: Recognised, card: Card | None) -> Mapping[str, Any]:
+def _describe_about(checkpoint: Recognised, card: Card | None) -> Mapping[str, Any]:
     """What is known of a checkpoint, as JSON; others' files also say that they have no card."""
-    about = gather_about(found, card)
-    if found.claim.written is not None:
+    about = gather_about(checkpoint, card)
+    if checkpoint.claim.written is not None:
         return about.to_json()
     return {"tuned": about.tuned, "card": about.card} | about.to_json()
 
 
-def _file(source: str) -> tuple[Path, Card | None]:
+def _find_file(source: str) -> tuple[Path, Card | None]:
     if Path(source).exists():
-        return file_of(Path(source)), None
+        return find_file(Path(source)), None
     if ":" in source or source == "pixels":
         raise InputError(
             f"The doctor reads checkpoint files and those of cards; {source} has none here."
@@ -197,11 +200,11 @@ def _file(source: str) -> tuple[Path, Card | None]:
     return download.fetch(card), card
 
 
-def _size(path: Path) -> str:
+def _describe_size(path: Path) -> str:
     return f"{path.stat().st_size:,} bytes"
 
 
-def _form(path: Path, inside: Contents) -> str:
+def _describe_form(path: Path, inside: Contents) -> str:
     with path.open("rb") as file:
         start = file.read(9)
     if start.startswith(b"PK"):
@@ -213,7 +216,7 @@ def _form(path: Path, inside: Contents) -> str:
     )
 
 
-def _holds(inside: Contents) -> Iterator[str]:
+def _describe_states(inside: Contents) -> Iterator[str]:
     """The state dicts and the rest of a file, a line each."""
     for state, weights in inside.states.items():
         yield (
@@ -224,12 +227,12 @@ def _holds(inside: Contents) -> Iterator[str]:
         yield "; ".join(f"{key}: {value}" for key, value in inside.rest.items())
 
 
-def describe(shape: Shape) -> str:
+def describe_shape(shape: Shape) -> str:
     """Describe an architecture in words.
 
     >>> from sslens.models.cnn import CNNArch
     >>> from sslens.zoo.shapes import CNNShape
-    >>> describe(CNNShape(CNNArch.parse("resnet50")))
+    >>> describe_shape(CNNShape(CNNArch.parse("resnet50")))
     'resnet50: stages of 3, 4, 6, 3 blocks, 2048 channels at the end, for images of 224 px'
     """
     if isinstance(shape, NamedShape):
@@ -255,26 +258,26 @@ def describe(shape: Shape) -> str:
     return ", ".join(filter(None, parts))
 
 
-def _facts(found: Recognised, card: Card | None) -> Mapping[str, Any]:
-    claim = found.claim
+def _list_facts(checkpoint: Recognised, card: Card | None) -> Mapping[str, Any]:
+    claim = checkpoint.claim
     tuned = LABELS[claim.tuned]
     facts: dict[str, Any] = {
         "what it is": f"{claim.method}: {claim.form}",
         "known by": list(claim.signs),
         "family": f"{claim.family or 'unknown'}, objective {claim.objective or 'unknown'}{tuned}",
         "branch": (
-            found.branch
+            checkpoint.branch
             + (f" (there are {', '.join(claim.branches)})" if len(claim.branches) > 1 else "")
         ),
-        "network": f"{describe(found.shape)}; {found.parameters:,} parameters",
+        "network": f"{describe_shape(checkpoint.shape)}; {checkpoint.parameters:,} parameters",
     }
-    if isinstance(found.shape, ViTShape) and not found.heads_known:
+    if isinstance(checkpoint.shape, ViTShape) and not checkpoint.heads_known:
         facts["heads"] = (
-            f"{found.shape.arch.heads} of attention are assumed for this width: no file tells them."
-            " With another number the weights fit as well and the features are wrong."
+            f"{checkpoint.shape.arch.heads} of attention are assumed for this width: no file tells"
+            " them. With another number the weights fit as well and the features are wrong."
         )
-    made = prepared(found, card)
-    assumed = "" if card or found.claim.objective else " (assumed: the file does not tell)"
+    made = choose_evaluation(checkpoint, card)
+    assumed = "" if card or checkpoint.claim.objective else " (assumed: the file does not tell)"
     facts["images"] = (
         f"shorter side to {made.resize} ({made.interpolation}), centre {made.crop}, mean"
         f" {made.mean}, std {made.std}{assumed}"
@@ -284,59 +287,61 @@ def _facts(found: Recognised, card: Card | None) -> Mapping[str, Any]:
         facts["family"] = f"{card.family}, objective {card.objective}" + LABELS[card.tuned]
         facts["licence"] = card.licence
     else:
-        facts["card"] = _like(found)
-    notes = [*found.notes, *(card.notes if card else ())]
+        facts["card"] = _describe_alike(checkpoint)
+    notes = [*checkpoint.notes, *(card.notes if card else ())]
     return facts | ({"notes": notes} if notes else {})
 
 
-def resembling(found: Recognised) -> list[Card]:
+def find_alike(checkpoint: Recognised) -> list[Card]:
     """List the cards of the same architecture with an objective and a tuning that do not contradict
     the file."""
-    if found.claim.written is not None:
+    if checkpoint.claim.written is not None:
         return []
-    objective, tuned = found.claim.objective, found.claim.tuned
+    objective, tuned = checkpoint.claim.objective, checkpoint.claim.tuned
     return [
         card
         for card in cards.cards().values()
         if card.url
-        and card.arch == plain_name(found)
+        and card.arch == name_architecture(checkpoint)
         and (objective is None or (card.objective, card.tuned) == (objective, tuned))
     ]
 
 
-def _like(found: Recognised) -> str:
-    like = resembling(found)
+def _describe_alike(checkpoint: Recognised) -> str:
+    like = find_alike(checkpoint)
     if not like:
         return "none is of this architecture and objective"
     names = ", ".join(card.name for card in like[:6]) + (
         f" and {len(like) - 6} more" if len(like) > 6 else ""
     )
-    by = "architecture and objective" if found.claim.objective else "architecture"
+    by = "architecture and objective" if checkpoint.claim.objective else "architecture"
     return f"resembles {names} by {by}; no published hash says that it is one of them"
 
 
-def _groups(found: Recognised) -> Iterator[Group]:
+def _group_account(checkpoint: Recognised) -> Iterator[Group]:
     """The account, keys with one fate and one reason together."""
     together: dict[tuple[str, str, str], list[str]] = {}
-    for entry in found.account:
+    for entry in checkpoint.account:
         together.setdefault((entry.fate, entry.reason, entry.state), []).append(entry.key)
     order = ("kept", "renamed", "reshaped", "dropped")
     for (fate, reason, state), keys in sorted(
         together.items(), key=lambda item: order.index(item[0][0])
     ):
-        said = pattern(keys)
+        keys_in_words = find_pattern(keys)
         yield Group(
             fate,
             len(keys),
-            f"{state}: {said}" if state and len(found.account) > len(keys) else said,
+            f"{state}: {keys_in_words}"
+            if state and len(checkpoint.account) > len(keys)
+            else keys_in_words,
             reason,
         )
 
 
-def _seeming(inside: Contents) -> Mapping[str, Any]:
+def _guess(inside: Contents) -> Mapping[str, Any]:
     """What a file that cannot be loaded seems to be."""
     try:
-        claim = layout_of(inside)[1]
+        claim = find_layout(inside)[1]
     except InputError:
         return {}
     return {
@@ -346,25 +351,32 @@ def _seeming(inside: Contents) -> Mapping[str, Any]:
     }
 
 
-def _prefixes(inside: Contents) -> Iterator[Group]:
+def _group_prefixes(inside: Contents) -> Iterator[Group]:
     """What a file holds that no layout reads, by the beginnings of its keys."""
     for state, weights in inside.states.items():
         together: dict[str, list[str]] = {}
-        same = shared_start(list(weights)).rpartition(".")[0]
+        same = find_shared_start(list(weights)).rpartition(".")[0]
         for key in weights:
             together.setdefault(key[len(same) :].strip(".").split(".")[0], []).append(key)
         for keys in list(together.values())[:20]:
             yield Group(
-                "found", len(keys), f"{state}: {pattern(keys)}" if state else pattern(keys), ""
+                "found",
+                len(keys),
+                f"{state}: {find_pattern(keys)}" if state else find_pattern(keys),
+                "",
             )
 
 
-def _line(
-    source: str, found: Recognised, card: Card | None, branch: str | None, num_heads: int | None
+def _write_line(
+    source: str,
+    checkpoint: Recognised,
+    card: Card | None,
+    branch: str | None,
+    num_heads: int | None,
 ) -> str:
     given = [repr(source)]
     if branch is not None:
-        given.append(f"branch={found.branch!r}")
-    if isinstance(found.shape, ViTShape) and card is None and found.claim.written is None:
-        given.append(f"num_heads={num_heads or found.shape.arch.heads}")
+        given.append(f"branch={checkpoint.branch!r}")
+    if isinstance(checkpoint.shape, ViTShape) and card is None and checkpoint.claim.written is None:
+        given.append(f"num_heads={num_heads or checkpoint.shape.arch.heads}")
     return f"sslens.load({', '.join(given)})"

@@ -24,7 +24,7 @@ from typing import Any
 from sslens.cards import Card
 from sslens.errors import InputError
 from sslens.progress import progress
-from sslens.zoo.cached import path
+from sslens.zoo.cache import locate
 
 #: seconds without a byte after which a server counts as silent
 SILENCE = 30.0
@@ -43,14 +43,14 @@ def fetch(card: Card, *, quiet: bool = False) -> Path:
             card's; the message says what to do by hand. Only a part that can be resumed is left
             behind.
     """
-    target = path(card)
+    target = locate(card)
     if card.shipped is not None:
         if not target.is_file():
             raise InputError(
                 f"{target}, which comes with sslens, is not there: install sslens again."
             )
         return target
-    with _explained(card, target), _locked(target, quiet):
+    with _explain_failures(card, target), _hold_lock(target, quiet):
         if target.is_file():
             _require_checked(card, target)
             return target
@@ -64,15 +64,15 @@ def fetch(card: Card, *, quiet: bool = False) -> Path:
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(target)
-        _note(part).unlink(missing_ok=True)
+        _locate_note(part).unlink(missing_ok=True)
         _mark_checked(target)
     return target
 
 
-def by_hand(card: Card) -> str:
+def explain_by_hand(card: Card) -> str:
     """Describe how the user gets the file without this machine's internet connection."""
     return (
-        f"To do it by hand, fetch {card.url} on a machine that can and put it at {path(card)}"
+        f"To do it by hand, fetch {card.url} on a machine that can and put it at {locate(card)}"
         " (SSLENS_HOME says where that is), or give the file's path in place of the card's name."
     )
 
@@ -83,40 +83,40 @@ def _check(card: Card, file: Path) -> None:
     if card.size is not None and size != card.size:
         raise InputError(
             f"{file} has {size:,} bytes, but the file of {card.name} has {card.size:,}: it is cut"
-            " off, or another file. " + by_hand(card)
+            " off, or another file. " + explain_by_hand(card)
         )
     for kind, expected in (("sha256", card.sha256 or card.sha256_prefix), ("md5", card.md5_prefix)):
         if expected is None or (kind == "md5" and card.sha256 is not None):
             continue
         with file.open("rb") as stream:
-            found = hashlib.file_digest(stream, kind).hexdigest()
-        if not found.startswith(expected):
-            begins = "" if len(expected) == len(found) else "begins with "
+            digest = hashlib.file_digest(stream, kind).hexdigest()
+        if not digest.startswith(expected):
+            begins = "" if len(expected) == len(digest) else "begins with "
             raise InputError(
-                f"{file} is not the file of {card.name}: its {kind} is {found}, and the card's"
+                f"{file} is not the file of {card.name}: its {kind} is {digest}, and the card's"
                 f" {begins}{expected}. It is damaged, was changed on its way, or the authors"
-                f" replaced it. {by_hand(card)}"
+                f" replaced it. {explain_by_hand(card)}"
             )
 
 
 def _require_checked(card: Card, target: Path) -> None:
     """Check a file of the cache, unless it was checked and has not changed since: hashing 2 GB
     takes seconds."""
-    if _stamp(target) != _read_json(_mark(target)):
+    if _make_stamp(target) != _read_json(_locate_mark(target)):
         _check(card, target)
         with contextlib.suppress(OSError):  # a cache that is shared may be read-only
             _mark_checked(target)
 
 
-def _mark(target: Path) -> Path:
+def _locate_mark(target: Path) -> Path:
     return target.with_name(f".{target.name}.checked")
 
 
 def _mark_checked(target: Path) -> None:
-    _mark(target).write_text(json.dumps(_stamp(target)), encoding="utf-8")
+    _locate_mark(target).write_text(json.dumps(_make_stamp(target)), encoding="utf-8")
 
 
-def _stamp(target: Path) -> dict[str, int]:
+def _make_stamp(target: Path) -> dict[str, int]:
     about = target.stat()
     return {"size": about.st_size, "mtime_ns": about.st_mtime_ns}
 
@@ -137,14 +137,15 @@ def _transfer(card: Card, part: Path, quiet: bool) -> None:
     """Bring the whole file into `part`, going on from what is there; a connection that breaks is
     taken up while bytes arrive."""
     while True:
-        before = _length(part)
+        before = _measure_length(part)
         try:
             _request(card, part, quiet)
             return
         except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
-            if _length(part) <= before:
+            if _measure_length(part) <= before:
                 raise _TransferError(
-                    f"the connection broke off after {_length(part):,} bytes ({_words(error)})"
+                    f"the connection broke off after {_measure_length(part):,} bytes"
+                    f" ({_spell_reason(error)})"
                 ) from error
 
 
@@ -153,14 +154,14 @@ def _request(card: Card, part: Path, quiet: bool) -> None:
     let it be joined."""
     from sslens import __version__
 
-    known, have = _origin(part), _length(part)
-    if known is None or have == 0 or (known.validator is None and known.total is None):
+    origin, have = _read_origin(part), _measure_length(part)
+    if origin is None or have == 0 or (origin.validator is None and origin.total is None):
         have = 0
     headers = {"User-Agent": f"sslens/{__version__}", "Accept-Encoding": "identity"}
-    if have and known is not None:
+    if have and origin is not None:
         headers["Range"] = f"bytes={have}-"
-        if known.validator is not None:
-            headers["If-Range"] = known.validator
+        if origin.validator is not None:
+            headers["If-Range"] = origin.validator
     request = urllib.request.Request(str(card.url), headers=headers)
     try:
         response = urllib.request.urlopen(request, timeout=SILENCE)
@@ -169,8 +170,8 @@ def _request(card: Card, part: Path, quiet: bool) -> None:
             if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not have:
                 raise
             if (
-                known is not None
-                and known.total == have
+                origin is not None
+                and origin.total == have
                 and error.headers.get("Content-Range") == f"bytes */{have}"
             ):
                 return  # it broke off between the last byte and the name
@@ -178,18 +179,18 @@ def _request(card: Card, part: Path, quiet: bool) -> None:
     else:
         with response:
             _require_file(card, response)
-            start, total = _range(response)
+            start, total = _parse_range(response)
             if start and not have:
                 raise _TransferError(
                     "the server sent a part of the file where all of it was asked for"
                 )
             again = bool(start) and (
-                start != have or (known is not None and known.total not in (None, total))
+                start != have or (origin is not None and origin.total not in (None, total))
             )
             if not again:
                 _require_room(part, total, start)
-                _note(part).write_text(
-                    json.dumps({"validator": _validator(response), "total": total}),
+                _locate_note(part).write_text(
+                    json.dumps({"validator": _choose_validator(response), "total": total}),
                     encoding="utf-8",
                 )
                 _receive(card, response, part, start, total, quiet)
@@ -198,7 +199,7 @@ def _request(card: Card, part: Path, quiet: bool) -> None:
         _request(card, part, quiet)
 
 
-def _validator(response: Any) -> str | None:
+def _choose_validator(response: Any) -> str | None:
     """What If-Range may name: not an ETag that is weak."""
     named = response.headers.get("ETag") or response.headers.get("Last-Modified")
     return None if named is None or named.startswith("W/") else str(named)
@@ -210,7 +211,7 @@ def _receive(
     done = have
     with (
         progress(
-            f"fetching {card.filename}", unit="MB", start=_megabytes(have), quiet=quiet
+            f"fetching {card.filename}", unit="MB", start=_count_megabytes(have), quiet=quiet
         ) as report,
         part.open("r+b" if have else "wb") as file,
     ):
@@ -219,16 +220,16 @@ def _receive(
         while chunk := response.read(CHUNK):
             file.write(chunk)
             done += len(chunk)
-            report(_megabytes(done), _megabytes(total or done))
+            report(_count_megabytes(done), _count_megabytes(total or done))
     if total is not None and done < total:
         raise http.client.IncompleteRead(b"", total - done)
 
 
-def _megabytes(count: int) -> int:
+def _count_megabytes(count: int) -> int:
     return -(-count // 1_000_000)
 
 
-def _range(response: Any) -> tuple[int, int | None]:
+def _parse_range(response: Any) -> tuple[int, int | None]:
     """First byte and whole length of what a server sends."""
     if response.status == http.HTTPStatus.PARTIAL_CONTENT:
         span, _, whole = (
@@ -249,7 +250,7 @@ def _require_file(card: Card, response: Any) -> None:
         raise _TransferError(
             "the answer is a web page and no file; a network that wants a login answers like that"
         )
-    total = _range(response)[1]
+    total = _parse_range(response)[1]
     if card.size is not None and total is not None and total != card.size:
         raise _TransferError(
             f"the server's file has {total:,} bytes, the card says {card.size:,}: the authors"
@@ -260,22 +261,22 @@ def _require_file(card: Card, response: Any) -> None:
 def _require_room(part: Path, total: int | None, have: int) -> None:
     need = (total or 0) - have
     free = shutil.disk_usage(part.parent).free + (
-        _length(part) - have
+        _measure_length(part) - have
     )  # what is there in vain is written over
     if need > free:
         raise OSError(errno.ENOSPC, f"{need:,} bytes are needed and {free:,} are free")
 
 
-def _length(part: Path) -> int:
+def _measure_length(part: Path) -> int:
     return part.stat().st_size if part.is_file() else 0
 
 
-def _note(part: Path) -> Path:
+def _locate_note(part: Path) -> Path:
     return part.with_name(f"{part.name}.json")
 
 
-def _origin(part: Path) -> _Origin | None:
-    value = _read_json(_note(part))
+def _read_origin(part: Path) -> _Origin | None:
+    value = _read_json(_locate_note(part))
     return _Origin(value.get("validator"), value.get("total")) if isinstance(value, dict) else None
 
 
@@ -288,14 +289,14 @@ def _read_json(file: Path) -> Any:
 
 def _remove(part: Path) -> None:
     part.unlink(missing_ok=True)
-    _note(part).unlink(missing_ok=True)
+    _locate_note(part).unlink(missing_ok=True)
 
 
 # --- processes and faults
 
 
 @contextlib.contextmanager
-def _locked(target: Path, quiet: bool) -> Iterator[None]:
+def _hold_lock(target: Path, quiet: bool) -> Iterator[None]:
     """One process at a time; the lock goes with the process that holds it."""
     if sys.platform == "win32" or (target.is_file() and not os.access(target.parent, os.W_OK)):
         yield  # no flock there; and in a cache that is read-only nothing is fetched
@@ -322,7 +323,7 @@ class _TransferError(Exception):
 
 
 @contextlib.contextmanager
-def _explained(card: Card, target: Path) -> Iterator[None]:
+def _explain_failures(card: Card, target: Path) -> Iterator[None]:
     """What went wrong, in one sentence, with the way to do it by hand."""
     try:
         yield
@@ -331,30 +332,32 @@ def _explained(card: Card, target: Path) -> Iterator[None]:
             error.code, error.reason
         )
         raise InputError(
-            f"{card.url} was refused: HTTP {error.code}, {meaning}. {by_hand(card)}"
+            f"{card.url} was refused: HTTP {error.code}, {meaning}. {explain_by_hand(card)}"
         ) from error
     except urllib.error.URLError as error:
         raise InputError(
-            f"{card.url} cannot be reached ({_words(error.reason)}). {by_hand(card)}"
+            f"{card.url} cannot be reached ({_spell_reason(error.reason)}). {explain_by_hand(card)}"
         ) from error
     except _TransferError as error:
-        kept = _kept(target)
-        raise InputError(f"{card.url} was not fetched: {error}. {kept}{by_hand(card)}") from error
+        part_in_words = _describe_part(target)
+        raise InputError(
+            f"{card.url} was not fetched: {error}. {part_in_words}{explain_by_hand(card)}"
+        ) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise InputError(
                 f"The disk of {target.parent} is full ({error.strerror}): {card.name} was not"
-                f" fetched. {_kept(target)}Free some space, or set SSLENS_HOME to a folder on"
-                " another disk, and run the same command again."
+                f" fetched. {_describe_part(target)}Free some space, or set SSLENS_HOME to a folder"
+                " on another disk, and run the same command again."
             ) from error
         raise InputError(
             f"{target} cannot be written ({error.strerror or error}): set SSLENS_HOME to a folder"
-            f" that can be. {by_hand(card)}"
+            f" that can be. {explain_by_hand(card)}"
         ) from error
 
 
-def _kept(target: Path) -> str:
-    count = _length(target.with_name(f"{target.name}.part"))
+def _describe_part(target: Path) -> str:
+    count = _measure_length(target.with_name(f"{target.name}.part"))
     return (
         f"The {count:,} bytes that arrived are kept: the same command goes on from there. "
         if count
@@ -362,5 +365,5 @@ def _kept(target: Path) -> str:
     )
 
 
-def _words(reason: object) -> str:
+def _spell_reason(reason: object) -> str:
     return getattr(reason, "strerror", None) or str(reason) or type(reason).__name__

@@ -12,27 +12,27 @@ from sslens.zoo.shapes import CNNShape, ViTShape
 Entry = tuple[str, tuple[int, ...]]
 
 
-def tensors(shape: ViTShape | CNNShape) -> dict[str, tuple[int, ...]]:
+def list_tensors(shape: ViTShape | CNNShape) -> dict[str, tuple[int, ...]]:
     """Return the shape of every tensor of a network, by name.
 
     >>> from sslens.models.vit import ViTArch
-    >>> found = tensors(ViTShape(ViTArch.parse("vit_nano_patch8_32"), hidden=256))
+    >>> found = list_tensors(ViTShape(ViTArch.parse("vit_nano_patch8_32"), hidden=256))
     >>> found["pos_embed"], found["blocks.3.mlp.fc1.weight"], len(found)
     ((1, 17, 64), (256, 64), 54)
     """
     if isinstance(shape, ViTShape):
-        return dict(_vit(shape))
-    return dict((_resnet if shape.arch.kind == "resnet" else _convnext)(shape.arch))
+        return dict(_list_vit(shape))
+    return dict((_list_resnet if shape.arch.kind == "resnet" else _list_convnext)(shape.arch))
 
 
-def _affine(name: str, out: int, *inputs: int, bias: bool = True) -> Iterator[Entry]:
+def _list_affine(name: str, out: int, *inputs: int, bias: bool = True) -> Iterator[Entry]:
     """A linear layer, a convolution or a normalisation: a weight, and a bias of its outputs."""
     yield f"{name}.weight", (out, *inputs)
     if bias:
         yield f"{name}.bias", (out,)
 
 
-def _vit(shape: ViTShape) -> Iterator[Entry]:
+def _list_vit(shape: ViTShape) -> Iterator[Entry]:
     arch = shape.arch
     dim = arch.dim
     if shape.cls:
@@ -43,34 +43,34 @@ def _vit(shape: ViTShape) -> Iterator[Entry]:
         yield "dist_token", (1, 1, dim)
     before = 2 if shape.distilled else (shape.cls + shape.registers) * shape.cls_positions
     yield "pos_embed", (1, arch.grid**2 + before, dim)
-    yield from _affine("patch_embed.proj", dim, 3, arch.patch_size, arch.patch_size)
+    yield from _list_affine("patch_embed.proj", dim, 3, arch.patch_size, arch.patch_size)
     # as timm rounds the ratio of widths that it is given
     hidden = int(dim * (shape.hidden * (2 if shape.gated else 1) / dim))
     for i in range(arch.blocks):
         block = f"blocks.{i}"
-        yield from _affine(f"{block}.norm1", dim)
-        yield from _affine(f"{block}.attn.qkv", 3 * dim, dim, bias=shape.qkv_bias)
-        yield from _affine(f"{block}.attn.proj", dim, dim)
-        yield from _affine(f"{block}.norm2", dim)
-        yield from _affine(f"{block}.mlp.fc1", hidden, dim)
-        yield from _affine(f"{block}.mlp.fc2", dim, hidden // (2 if shape.gated else 1))
+        yield from _list_affine(f"{block}.norm1", dim)
+        yield from _list_affine(f"{block}.attn.qkv", 3 * dim, dim, bias=shape.qkv_bias)
+        yield from _list_affine(f"{block}.attn.proj", dim, dim)
+        yield from _list_affine(f"{block}.norm2", dim)
+        yield from _list_affine(f"{block}.mlp.fc1", hidden, dim)
+        yield from _list_affine(f"{block}.mlp.fc2", dim, hidden // (2 if shape.gated else 1))
         if shape.layer_scale:
             yield f"{block}.ls1.gamma", (dim,)
             yield f"{block}.ls2.gamma", (dim,)
     if shape.norm:
-        yield from _affine("norm", dim)
+        yield from _list_affine("norm", dim)
 
 
-def _batch_norm(name: str, channels: int) -> Iterator[Entry]:
-    yield from _affine(name, channels)
+def _list_batch_norm(name: str, channels: int) -> Iterator[Entry]:
+    yield from _list_affine(name, channels)
     yield f"{name}.running_mean", (channels,)
     yield f"{name}.running_var", (channels,)
     yield f"{name}.num_batches_tracked", ()
 
 
-def _resnet(arch: CNNArch) -> Iterator[Entry]:
+def _list_resnet(arch: CNNArch) -> Iterator[Entry]:
     yield "conv1.weight", (64, 3, 7, 7)
-    yield from _batch_norm("bn1", 64)
+    yield from _list_batch_norm("bn1", 64)
     before = 64
     for stage, (count, width) in enumerate(zip(arch.blocks, arch.widths, strict=True), 1):
         out = width * (4 if arch.bottleneck else 1)
@@ -79,28 +79,28 @@ def _resnet(arch: CNNArch) -> Iterator[Entry]:
             block, inside = f"layer{stage}.{i}", before
             for number, (channels, kernel) in enumerate(sizes, 1):
                 yield f"{block}.conv{number}.weight", (channels, inside, kernel, kernel)
-                yield from _batch_norm(f"{block}.bn{number}", channels)
+                yield from _list_batch_norm(f"{block}.bn{number}", channels)
                 inside = channels
             if i == 0 and (stage > 1 or before != out):
                 yield f"{block}.downsample.0.weight", (out, before, 1, 1)
-                yield from _batch_norm(f"{block}.downsample.1", out)
+                yield from _list_batch_norm(f"{block}.downsample.1", out)
             before = out
 
 
-def _convnext(arch: CNNArch) -> Iterator[Entry]:
+def _list_convnext(arch: CNNArch) -> Iterator[Entry]:
     before = arch.widths[0]
-    yield from _affine("stem.0", before, 3, 4, 4)
-    yield from _affine("stem.1", before)
+    yield from _list_affine("stem.0", before, 3, 4, 4)
+    yield from _list_affine("stem.1", before)
     for stage, (count, width) in enumerate(zip(arch.blocks, arch.widths, strict=True)):
         if stage:
-            yield from _affine(f"stages.{stage}.downsample.0", before)
-            yield from _affine(f"stages.{stage}.downsample.1", width, before, 2, 2)
+            yield from _list_affine(f"stages.{stage}.downsample.0", before)
+            yield from _list_affine(f"stages.{stage}.downsample.1", width, before, 2, 2)
         for i in range(count):
             block = f"stages.{stage}.blocks.{i}"
-            yield from _affine(f"{block}.conv_dw", width, 1, 7, 7)
-            yield from _affine(f"{block}.norm", width)
-            yield from _affine(f"{block}.mlp.fc1", 4 * width, width)
+            yield from _list_affine(f"{block}.conv_dw", width, 1, 7, 7)
+            yield from _list_affine(f"{block}.norm", width)
+            yield from _list_affine(f"{block}.mlp.fc1", 4 * width, width)
             yield f"{block}.mlp.grn.weight", (4 * width,)
             yield f"{block}.mlp.grn.bias", (4 * width,)
-            yield from _affine(f"{block}.mlp.fc2", width, 4 * width)
+            yield from _list_affine(f"{block}.mlp.fc2", width, 4 * width)
         before = width

@@ -82,20 +82,20 @@ class Contents:
     epoch: int | None = None
 
 
-def contents(path: Path) -> Contents:
+def read_contents(path: Path) -> Contents:
     """Read a checkpoint file: without torch where it has the usual form, else with torch.
 
     Raises:
         InputError: the file is not there, empty, cut off, damaged, of another kind, or names code
             to be run.
     """
-    start = _start(path)
+    start = _read_start(path)
     if _is_safetensors(path, start):
         try:
             header, arrays = plain.read_safetensors(path)
         except plain.NotPlain:
             header, tensors = read(path)
-            arrays = {key: as_array(value) for key, value in tensors.items()}
+            arrays = {key: convert_to_array(value) for key, value in tensors.items()}
         return Contents(path, {"": arrays}, header=header)
     try:
         tree = plain.read_pickle(path) if start.startswith(b"PK") else None
@@ -103,40 +103,39 @@ def contents(path: Path) -> Contents:
         tree = None
     if tree is not None:
         states = _require_states(path, tree, Array)
-        rest = _rest(tree, Array)
+        rest = _describe_rest(tree, Array)
     else:
         from torch import Tensor
 
-        tree = _unpickled(path, start)
-        found = _require_states(path, tree, Tensor)
+        tree = _unpickle(path, start)
         states = {
-            name: {key: as_array(value) for key, value in tensors.items()}
-            for name, tensors in found.items()
+            name: {key: convert_to_array(value) for key, value in tensors.items()}
+            for name, tensors in _require_states(path, tree, Tensor).items()
         }
-        rest = _rest(tree, Tensor)
+        rest = _describe_rest(tree, Tensor)
     epoch = tree.get("epoch")
     return Contents(path, states, rest, epoch=epoch if isinstance(epoch, int) else None)
 
 
-def tensors(path: Path) -> "dict[str, dict[str, Tensor]]":
+def read_tensors(path: Path) -> "dict[str, dict[str, Tensor]]":
     """Read the tensors of a checkpoint file with torch, by the state dict that they are in.
 
     Raises:
-        InputError: for the same reasons as `contents`.
+        InputError: for the same reasons as `read_contents`.
     """
     from torch import Tensor
 
-    start = _start(path)
+    start = _read_start(path)
     if _is_safetensors(path, start):
         return {"": read(path)[1]}
-    found = _require_states(path, _unpickled(path, start), Tensor)
+    states = _require_states(path, _unpickle(path, start), Tensor)
     return {
         name: {key: value.detach() for key, value in weights.items()}
-        for name, weights in found.items()
+        for name, weights in states.items()
     }
 
 
-def as_array(tensor: "Tensor") -> Array:
+def convert_to_array(tensor: "Tensor") -> Array:
     """Convert a torch tensor to an `Array`; numbers of types that NumPy lacks become float32,
     except bfloat16, which is kept as bits."""
     import torch
@@ -165,7 +164,7 @@ def _require_states(path: Path, tree: Any, leaf: type[Leaf]) -> dict[str, dict[s
             f"{path} holds a {type(tree).__name__}, not the named weights of a network: save its"
             " state_dict()."
         )
-    states = dict(_states(tree, leaf))
+    states = dict(_find_states(tree, leaf))
     if states:
         return states
     if "optimizer" in tree or "opt" in tree or set(tree) >= OPTIMISER:
@@ -185,12 +184,12 @@ def read(path: Path) -> "tuple[dict[str, str], dict[str, Tensor]]":
     Raises:
         InputError: the file is truncated, or not of this format.
     """
-    with opened(path) as file:
+    with open_safetensors(path) as file:
         return file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[Any]:
+def open_safetensors(path: Path) -> Iterator[Any]:
     """Open a safetensors file with its library, for the time of a `with` block.
 
     Raises:
@@ -211,7 +210,7 @@ def opened(path: Path) -> Iterator[Any]:
         ) from error
 
 
-def _start(path: Path) -> bytes:
+def _read_start(path: Path) -> bytes:
     """The first bytes of a file, once it is known that they may be those of a checkpoint."""
     if path.is_dir():
         raise InputError(f"{path} is a folder: give the checkpoint file in it.")
@@ -232,7 +231,7 @@ def _start(path: Path) -> bytes:
     return start
 
 
-def _unpickled(path: Path, start: bytes) -> Any:
+def _unpickle(path: Path, start: bytes) -> Any:
     import torch
 
     zipped = start.startswith(b"PK")
@@ -245,22 +244,22 @@ def _unpickled(path: Path, start: bytes) -> Any:
             " weights."
         )
     try:
-        with _only_allowed(), _quiet():
+        with _allow_only(), _silence_warnings():
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
-        found = _GLOBAL.search(str(error))
-        name = next(filter(None, found.groups())) if found else _called(path)
+        match = _GLOBAL.search(str(error))
+        name = next(filter(None, match.groups())) if match else _find_called(path)
         if name is None:
-            raise _damaged(
+            raise _make_damage_error(
                 path, EOFError("its pickle ends in the middle or makes no sense")
             ) from error
-        raise InputError(_refused(path, name)) from error
+        raise InputError(_explain_refusal(path, name)) from error
     except MemoryError as error:
         raise InputError(
             f"{path} does not fit into this machine's memory ({path.stat().st_size:,} bytes)."
         ) from error
     except Exception as error:  # torch raises a dozen kinds on damaged bytes
-        raise _damaged(path, error) from error
+        raise _make_damage_error(path, error) from error
 
 
 def _require_checkpoint(path: Path) -> None:
@@ -268,7 +267,7 @@ def _require_checkpoint(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except zipfile.BadZipFile as error:
-        raise _damaged(path, error) from error
+        raise _make_damage_error(path, error) from error
     if any(name.endswith("constants.pkl") for name in names):
         raise InputError(
             f"{path} is a TorchScript program, not weights: save the network's state_dict()"
@@ -281,15 +280,15 @@ def _require_checkpoint(path: Path) -> None:
         )
 
 
-def _damaged(path: Path, error: Exception) -> InputError:
-    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+def _make_damage_error(path: Path, error: Exception) -> InputError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return InputError(
-        f"{path} is cut off or damaged ({path.stat().st_size:,} bytes; {said}): compare its size"
+        f"{path} is cut off or damaged ({path.stat().st_size:,} bytes; {reason}): compare its size"
         " with the source's and get it again."
     )
 
 
-def _called(path: Path) -> str | None:
+def _find_called(path: Path) -> str | None:
     """The first name in a bare pickle of a protocol that torch does not write, found without
     running it."""
     texts: list[str] = []
@@ -306,7 +305,7 @@ def _called(path: Path) -> str | None:
     return None
 
 
-def _refused(path: Path, name: str) -> str:
+def _explain_refusal(path: Path, name: str) -> str:
     """The sentence about a name that a pickle would call."""
     module = name.split(".")[0]
     if module in (
@@ -332,7 +331,7 @@ def _refused(path: Path, name: str) -> str:
 
 
 @contextlib.contextmanager
-def _only_allowed() -> Iterator[None]:
+def _allow_only() -> Iterator[None]:
     """Within the block `ALLOWED` alone may be named; what other libraries of this process allowed
     for themselves may not."""
     import torch
@@ -348,7 +347,7 @@ def _only_allowed() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _silence_warnings() -> Iterator[None]:
     """Old files make torch and NumPy warn about their own past (TypedStorage, numpy.core), of which
     a user can mend nothing."""
     with warnings.catch_warnings():
@@ -356,7 +355,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _states(
+def _find_states(
     tree: Mapping[Any, Any], leaf: type[Leaf], at: str = "", depth: int = 0
 ) -> Iterator[tuple[str, dict[str, Leaf]]]:
     """Every dict of named tensors in a tree, but for those of optimisers."""
@@ -372,24 +371,24 @@ def _states(
     if depth < DEPTH:
         for key, value in tree.items():
             if isinstance(value, Mapping) and isinstance(key, str):
-                yield from _states(value, leaf, f"{at}/{key}" if at else key, depth + 1)
+                yield from _find_states(value, leaf, f"{at}/{key}" if at else key, depth + 1)
 
 
-def _rest(tree: Mapping[Any, Any], leaf: type) -> dict[str, str]:
+def _describe_rest(tree: Mapping[Any, Any], leaf: type) -> dict[str, str]:
     """What stands at the top beside weights, in words."""
-    said = {}
+    descriptions = {}
     for key, value in tree.items():
         if isinstance(value, leaf):
             continue
         if isinstance(value, Mapping):
             if set(value) >= OPTIMISER:
-                said[str(key)] = "an optimiser's state"
-            elif not any(True for _ in _states(value, leaf)):
-                said[str(key)] = f"{len(value)} settings"
+                descriptions[str(key)] = "an optimiser's state"
+            elif not any(True for _ in _find_states(value, leaf)):
+                descriptions[str(key)] = f"{len(value)} settings"
         elif isinstance(value, argparse.Namespace):
-            said[str(key)] = f"{len(vars(value))} arguments"
+            descriptions[str(key)] = f"{len(vars(value))} arguments"
         elif value is None or isinstance(value, (str, int, float, bool)):
-            said[str(key)] = str(value)[:60]
+            descriptions[str(key)] = str(value)[:60]
         else:
-            said[str(key)] = type(value).__name__
-    return said
+            descriptions[str(key)] = type(value).__name__
+    return descriptions

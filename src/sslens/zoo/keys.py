@@ -3,30 +3,30 @@
 import re
 
 
-def pattern(keys: list[str]) -> str:
+def find_pattern(keys: list[str]) -> str:
     """Names that keys have in common, with * for what differs.
 
-    >>> pattern(["head.weight", "head.bias"]), pattern(["mask_token"])
+    >>> find_pattern(["head.weight", "head.bias"]), find_pattern(["mask_token"])
     ('head.*', 'mask_token')
-    >>> pattern(["blocks.0.x", "blocks.1.x", "norm.weight"])
+    >>> find_pattern(["blocks.0.x", "blocks.1.x", "norm.weight"])
     'blocks.*, norm.weight'
     """
     if len(keys) == 1:
         return keys[0]
-    common = shared_start(keys)
+    common = find_shared_start(keys)
     if len(common) > 3:
         return re.sub(r"\.[^.]*$", ".", common) + "*" if "." in common else f"{common}*"
     first: dict[str, list[str]] = {}
     for key in keys:
         first.setdefault(key.split(".")[0], []).append(key)
     shown = [
-        pattern(each) if len(each) == 1 or len(first) > 1 else f"{name}.*"
+        find_pattern(each) if len(each) == 1 or len(first) > 1 else f"{name}.*"
         for name, each in first.items()
     ]
     return ", ".join(shown[:6]) + (f", {len(shown) - 6} more" if len(shown) > 6 else "")
 
 
-def shared_start(keys: list[str]) -> str:
+def find_shared_start(keys: list[str]) -> str:
     """The beginning that all keys have in common."""
     low, high = min(keys), max(keys)  # what these two share, all share
     return low[

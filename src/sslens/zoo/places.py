@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sslens.zoo.files import opened
+from sslens.zoo.files import open_safetensors
 
 #: what safetensors calls the types that weights have
 FLOATS = {
@@ -55,25 +55,28 @@ class Place(NamedTuple):
         return self.numbers * self.dtype.itemsize
 
 
-def of_safetensors(path: Path) -> dict[str, Place]:
+def locate_in_safetensors(path: Path) -> dict[str, Place]:
     """Find the place of each floating-point tensor; only the file's header is read.
 
     Raises:
         InputError: the file is truncated, or not of this format.
     """
-    with opened(path), path.open("rb") as file:  # opened: what the header says has been checked
+    with (
+        open_safetensors(path),
+        path.open("rb") as file,
+    ):  # opened: what the header says has been checked
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
-    found = {}
+    places = {}
     for name, about in header.items():
         if name != "__metadata__" and about["dtype"] in FLOATS:
             stride = torch.empty(about["shape"], device="meta").stride()
             begin = 8 + length + about["data_offsets"][0]
-            found[name] = Place(begin, FLOATS[about["dtype"]], tuple(about["shape"]), stride)
-    return found
+            places[name] = Place(begin, FLOATS[about["dtype"]], tuple(about["shape"]), stride)
+    return places
 
 
-def of_mapped(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Place]:
+def locate_in_mapping(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Place]:
     """Find the places of tensors that are memory-mapped from the file.
 
     Only Linux tells where a file is mapped; on other systems `begin` is None.
@@ -88,7 +91,7 @@ def of_mapped(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Place]:
         if file == [name]:
             begin, end = (int(address, 16) for address in addresses.split("-"))
             mapped.append((begin, end, int(offset, 16)))
-    found = {}
+    places = {}
     for key, value in tensors.items():
         place = Place(0, value.dtype, tuple(value.shape), value.stride())
         at = value.data_ptr()
@@ -97,5 +100,5 @@ def of_mapped(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Place]:
         ]
         if place.numbers:
             place = place._replace(begin=at + offsets[0] if offsets else None)
-        found[key] = place
-    return found
+        places[key] = place
+    return places

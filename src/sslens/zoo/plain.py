@@ -88,7 +88,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Array]]:
         metadata = header.pop("__metadata__", {})
         _require_whole(header, path.stat().st_size - 8 - length)
         values = np.memmap(path, np.uint8, "c") if header else np.empty(0, np.uint8)
-        return metadata, dict(_tensors(header, values[8 + length :]))
+        return metadata, dict(_list_tensors(header, values[8 + length :]))
     except NotPlain:
         raise
     except Exception as error:
@@ -110,7 +110,7 @@ def _require_whole(header: Mapping[str, Any], count: int) -> None:
         raise NotPlain
 
 
-def _tensors(header: Mapping[str, Any], values: np.ndarray) -> Iterator[tuple[str, Array]]:
+def _list_tensors(header: Mapping[str, Any], values: np.ndarray) -> Iterator[tuple[str, Array]]:
     for name in sorted(header):  # the order in which safetensors gives them
         kind, dtype = TYPES[header[name]["dtype"]]
         begin, end = header[name]["data_offsets"]
@@ -156,8 +156,8 @@ class _ZipReader(pickle.Unpickler):
             ("torch._utils", "_rebuild_parameter"): lambda *given: given[0],
             # numbers of NumPy's stand in DINO's training files
             ("numpy", "dtype"): type("FloatType", (_FloatType,), {}),
-            ("numpy.core.multiarray", "scalar"): lambda *given: _number(*given),
-            ("numpy._core.multiarray", "scalar"): lambda *given: _number(*given),
+            ("numpy.core.multiarray", "scalar"): lambda *given: _read_number(*given),
+            ("numpy._core.multiarray", "scalar"): lambda *given: _read_number(*given),
             ("_codecs", "encode"): lambda *given: _encode(*given),
         } | {("torch", name): name for name in STORAGES}
 
@@ -203,7 +203,7 @@ class _FloatType:
             raise NotPlain
 
 
-def _number(kind: Any, text: Any) -> np.float64:
+def _read_number(kind: Any, text: Any) -> np.float64:
     if not isinstance(kind, _FloatType) or type(text) is not bytes or len(text) != 8:
         raise NotPlain
     return np.float64(np.frombuffer(text, "<f8")[0])
@@ -226,8 +226,8 @@ def _rebuild(storage: Any, offset: Any, size: Any, stride: Any) -> Array:
         return Array(np.empty(size, storage.values.dtype), storage.kind)
     if last >= len(storage.values):
         raise NotPlain
-    step = storage.values.itemsize
+    itemsize = storage.values.itemsize
     raw = np.lib.stride_tricks.as_strided(
-        storage.values[offset:], size, [step * each for each in stride]
+        storage.values[offset:], size, [itemsize * step for step in stride]
     )
     return Array(raw, storage.kind)

@@ -11,9 +11,9 @@ from sslens.errors import InputError, nearest
 from sslens.find import names, plugin
 from sslens.zoo.arrays import Array
 from sslens.zoo.claim import Claim, Drops, Entry, Piece
-from sslens.zoo.expected import tensors
+from sslens.zoo.expected import list_tensors
 from sslens.zoo.files import Contents
-from sslens.zoo.shapes import CNNShape, NamedShape, Shape, ViTShape, read, shape_of
+from sslens.zoo.shapes import CNNShape, NamedShape, Shape, ViTShape, find_shape, read_shape
 from sslens.zoo.trunks import Trunk
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Recognised:
         return network.eval()
 
 
-def layout_of(contents: Contents) -> tuple[str, Claim]:
+def find_layout(contents: Contents) -> tuple[str, Claim]:
     """Find the layout that reads a file; returns its name and its claim.
 
     Raises:
@@ -106,7 +106,7 @@ def layout_of(contents: Contents) -> tuple[str, Claim]:
         )
     if "sslens" in claims:
         return "sslens", claims["sslens"]
-    detector = _detector(contents)
+    detector = _find_detector(contents)
     if detector:
         raise InputError(
             f"{contents.path} is a detection or segmentation checkpoint ({detector}): its backbone"
@@ -114,13 +114,15 @@ def layout_of(contents: Contents) -> tuple[str, Claim]:
         )
     certain = {name: claim for name, claim in claims.items() if claim.certain}
     if len(certain) > 1:
-        said = " and ".join(f"{claim.method}'s ({claim.signs[0]})" for claim in certain.values())
-        raise InputError(f"{contents.path} holds keys of two methods, {said}: give a file of one.")
+        methods = " and ".join(f"{claim.method}'s ({claim.signs[0]})" for claim in certain.values())
+        raise InputError(
+            f"{contents.path} holds keys of two methods, {methods}: give a file of one."
+        )
     for chosen in (certain, {n: c for n, c in claims.items() if n != "timm"}, claims):
         if chosen:
             name = next(iter(chosen))
             return name, chosen[name]
-    raise InputError(_unknown(contents))
+    raise InputError(_explain_unknown(contents))
 
 
 def recognise(
@@ -137,57 +139,65 @@ def recognise(
         InputError: no layout, or no such branch; a key that belongs nowhere, a tensor that is
             missing or of another shape.
     """
-    layout, claim = layout_of(contents)
-    taken = _branch(contents, claim, branch)
+    layout, claim = find_layout(contents)
+    taken = _choose_branch(contents, claim, branch)
     trunk = claim.branches[taken]
     where = str(contents.path)
-    inside, outside = _inside(contents, claim, trunk)
-    dropped = {key: reason for key in inside if (reason := _reason(key, claim.drops)) is not None}
+    inside, outside = _split_keys(contents, claim, trunk)
+    dropped = {
+        key: reason for key in inside if (reason := _find_reason(key, claim.drops)) is not None
+    }
     pieces = list(
         claim.convert({key: value for key, value in inside.items() if key not in dropped})
     )
     weights = {piece.into: piece.value for piece in pieces}
-    shape = _shape(weights, where, claim, num_heads)
+    shape = _find_shape(weights, where, claim, num_heads)
     _require_fit(weights, shape, where, claim)
     account = [
-        *_entries(trunk, pieces),
+        *_account_for_pieces(trunk, pieces),
         *(Entry(trunk.state, trunk.prefix + k, "dropped", None, r) for k, r in dropped.items()),
     ]
-    account += [*_beside(contents, claim, trunk, taken, outside)]
+    account += [*_account_for_others(contents, claim, trunk, taken, outside)]
     notes = list(claim.notes)
     kinds = {value.kind for value in weights.values() if value.is_floating} - {"float32"}
     if kinds:
-        said = " and ".join(sorted(kinds))
-        notes.append(f"The weights are {said} in the file; here they are float32.")
+        kinds_in_words = " and ".join(sorted(kinds))
+        notes.append(f"The weights are {kinds_in_words} in the file; here they are float32.")
     weights = {name: value.as_float32() for name, value in weights.items()}
-    known = num_heads is not None or not isinstance(shape, ViTShape) or claim.written is not None
-    return Recognised(layout, claim, taken, shape, weights, tuple(account), known, tuple(notes))
+    heads_known = (
+        num_heads is not None or not isinstance(shape, ViTShape) or claim.written is not None
+    )
+    return Recognised(
+        layout, claim, taken, shape, weights, tuple(account), heads_known, tuple(notes)
+    )
 
 
-def _branch(contents: Contents, claim: Claim, asked: str | None) -> str:
+def _choose_branch(contents: Contents, claim: Claim, asked: str | None) -> str:
     """The branch that is taken. Raises InputError where the one that was asked for is not there, or
     none may be chosen."""
     there = claim.branches
     if asked is not None:
-        found = [
+        matches = [
             name
             for name in there
             if asked in (name, name.removesuffix("_encoder"), there[name].prefix.rstrip("."))
         ]
-        if len(found) != 1:
+        if len(matches) != 1:
             raise InputError(f'{contents.path} has no branch "{asked}": {nearest(asked, there)}')
-        return found[0]
+        return matches[0]
     if claim.taken is None:
-        held = "several networks" if len(there) > 1 else "a twin of the network that is evaluated"
+        networks = (
+            "several networks" if len(there) > 1 else "a twin of the network that is evaluated"
+        )
         raise InputError(
-            f"{contents.path} holds {held} "
+            f"{contents.path} holds {networks} "
             f"({', '.join(there)}), and which one is meant it does not say: load it with"
             f' branch="{next(iter(there))}".'
         )
     return claim.taken
 
 
-def _inside(
+def _split_keys(
     contents: Contents, claim: Claim, trunk: Trunk
 ) -> tuple[dict[str, Array], tuple[str, ...]]:
     """Tensors under the trunk's prefix, by the names after it, and the other keys of the same state
@@ -207,11 +217,11 @@ def _inside(
     return inside, tuple(outside)
 
 
-def _reason(key: str, drops: Drops) -> str | None:
+def _find_reason(key: str, drops: Drops) -> str | None:
     return next((reason for pattern, reason in drops if re.fullmatch(pattern, key)), None)
 
 
-def _entries(trunk: Trunk, pieces: list[Piece]) -> Iterator[Entry]:
+def _account_for_pieces(trunk: Trunk, pieces: list[Piece]) -> Iterator[Entry]:
     """What became of the keys that the network was made of."""
     for piece in pieces:
         for source in piece.sources:
@@ -225,7 +235,7 @@ def _entries(trunk: Trunk, pieces: list[Piece]) -> Iterator[Entry]:
             yield Entry(trunk.state, trunk.prefix + source, fate, piece.into, piece.done)
 
 
-def _beside(
+def _account_for_others(
     contents: Contents, claim: Claim, trunk: Trunk, taken: str, outside: tuple[str, ...]
 ) -> Iterator[Entry]:
     """What is said of all keys that are not the network's, in its own state dict and in others."""
@@ -242,7 +252,9 @@ def _beside(
                 None,
             )
             reason = (
-                f"the branch {twin}, which was not taken" if twin else _reason(key, claim.beside)
+                f"the branch {twin}, which was not taken"
+                if twin
+                else _find_reason(key, claim.beside)
             )
             if reason is None and state != trunk.state:
                 reason = "beside the network's weights in the file"
@@ -259,15 +271,17 @@ def _beside(
         )
 
 
-def _shape(weights: Mapping[str, Array], where: str, claim: Claim, num_heads: int | None) -> Shape:
+def _find_shape(
+    weights: Mapping[str, Array], where: str, claim: Claim, num_heads: int | None
+) -> Shape:
     if claim.written is not None:
         if num_heads is not None:
             raise InputError(
                 f"{where} says its own architecture: num_heads and other shapes cannot be given."
             )
-        return read(claim.written["shape"])
+        return read_shape(claim.written["shape"])
     width = weights["pos_embed"].shape[-1] if "pos_embed" in weights else 0
-    shape = shape_of(weights, where, num_heads or claim.heads.get(width))
+    shape = find_shape(weights, where, num_heads or claim.heads.get(width))
     if num_heads is not None and isinstance(shape, CNNShape):
         raise InputError(
             f"{where} is a convolutional network, which has no heads: leave num_heads out."
@@ -279,36 +293,36 @@ def _require_fit(weights: Mapping[str, Array], shape: Shape, where: str, claim: 
     if isinstance(shape, NamedShape):  # only timm knows it
         expected = {key: tuple(value.shape) for key, value in shape.empty().state_dict().items()}
     else:
-        expected = tensors(shape)
-    found = {key: tuple(value.shape) for key, value in weights.items()}
+        expected = list_tensors(shape)
+    present = {key: tuple(value.shape) for key, value in weights.items()}
     wrong = sorted(
-        key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key)
+        key for key in expected.keys() | present.keys() if expected.get(key) != present.get(key)
     )
     if not wrong:
         return
     key = wrong[0]
     extra = sum(key not in expected for key in wrong)
-    said = ""
+    mixed = ""
     if extra and claim.written is None:
-        said = (
+        mixed = (
             f" {extra} are known in no file of this layout ({claim.method}): two methods, or a"
             " variant, may have been mixed in."
         )
     raise InputError(
         f"{where} does not fit its own architecture in {len(wrong)} of {len(expected)} tensors; the"
         f" first is {key}: expected {expected.get(key, 'none')}, found"
-        f" {found.get(key, 'none')}.{said}"
+        f" {present.get(key, 'none')}.{mixed}"
     )
 
 
-def _detector(contents: Contents) -> str | None:
+def _find_detector(contents: Contents) -> str | None:
     return next(
         (key for keys in contents.states.values() for key in keys if key.startswith(_DETECTORS)),
         None,
     )
 
 
-def _unknown(contents: Contents) -> str:
+def _explain_unknown(contents: Contents) -> str:
     """What is said of a file without a network that is known."""
     keys = [key for weights in contents.states.values() for key in weights]
     first = Counter(key.split(".")[0] for key in keys).most_common(4)

@@ -190,9 +190,9 @@ class NamedShape:
 Shape: TypeAlias = ViTShape | CNNShape | NamedShape
 
 
-def written(network: "nn.Module", name: str | None, where: str) -> Mapping[str, Any]:
-    """Return the shape of a loaded network as plain JSON values for a file's header; `read` reads
-    it back.
+def describe_network(network: "nn.Module", name: str | None, where: str) -> Mapping[str, Any]:
+    """Return the shape of a loaded network as plain JSON values for a file's header;
+    `read_shape` reads it back.
 
     Args:
         network: the network; its final norm may have been removed.
@@ -204,7 +204,7 @@ def written(network: "nn.Module", name: str | None, where: str) -> Mapping[str, 
         InputError: the network has no known shape, and no name in timm.
 
     >>> from sslens.models.vit import ViTArch
-    >>> written(ViTArch.parse("vit_nano_patch8_32").build(), None, "mine")
+    >>> describe_network(ViTArch.parse("vit_nano_patch8_32").build(), None, "mine")
     {'image_size': 32, 'patch_size': 8, 'dim': 64, 'blocks': 4, 'heads': 1}
     """
     from timm.models.vision_transformer import VisionTransformer
@@ -214,7 +214,7 @@ def written(network: "nn.Module", name: str | None, where: str) -> Mapping[str, 
         bare = isinstance(getattr(network, "norm", None), nn.Identity)
         return {"timm": name.removeprefix("timm/"), "norm": not bare}
     heads = network.blocks[0].attn.num_heads if isinstance(network, VisionTransformer) else None
-    shape = shape_of(network.state_dict(), where, heads)
+    shape = find_shape(network.state_dict(), where, heads)
     if isinstance(shape, CNNShape):
         size = CNNArch.parse(name).image_size if name is not None else shape.image_size
         return asdict(replace(shape.arch, image_size=size))
@@ -223,10 +223,10 @@ def written(network: "nn.Module", name: str | None, where: str) -> Mapping[str, 
     return asdict(shape.arch) if shape == plain else asdict(shape)
 
 
-def read(shape: Mapping[str, Any]) -> Shape:
+def read_shape(shape: Mapping[str, Any]) -> Shape:
     """Read the shape from the header of one of this package's files.
 
-    >>> read({"image_size": 32, "patch_size": 8, "dim": 64, "blocks": 4, "heads": 1}).name
+    >>> read_shape({"image_size": 32, "patch_size": 8, "dim": 64, "blocks": 4, "heads": 1}).name
     'vit_nano_patch8_32'
     """
     if "timm" in shape:
@@ -239,7 +239,7 @@ def read(shape: Mapping[str, Any]) -> Shape:
     return ViTShape(ViTArch(**shape), hidden=4 * shape["dim"])
 
 
-def shape_of(weights: Mapping[str, Shaped], where: str, heads: int | None) -> Shape:
+def find_shape(weights: Mapping[str, Shaped], where: str, heads: int | None) -> Shape:
     """Find the architecture of weights in timm's names.
 
     Args:
@@ -252,19 +252,19 @@ def shape_of(weights: Mapping[str, Shaped], where: str, heads: int | None) -> Sh
         InputError: a variant that is not known here, or shapes that make no network.
     """
     if "layer1.0.conv1.weight" in weights:
-        return CNNShape(_resnet(weights, where))
+        return CNNShape(_find_resnet(weights, where))
     if "stages.0.blocks.0.conv_dw.weight" in weights:
-        return CNNShape(_convnext(weights, where))
-    return _vit(weights, where, heads)
+        return CNNShape(_find_convnext(weights, where))
+    return _find_vit(weights, where, heads)
 
 
-def _count(weights: Mapping[str, Shaped], start: str) -> int:
+def _count_blocks(weights: Mapping[str, Shaped], start: str) -> int:
     """How many of `start`0., `start`1., … there are in a row."""
     there = {name[len(start) :].split(".")[0] for name in weights if name.startswith(start)}
     return next(i for i in range(len(there) + 1) if str(i) not in there)
 
 
-def _resnet(weights: Mapping[str, Shaped], where: str) -> CNNArch:
+def _find_resnet(weights: Mapping[str, Shaped], where: str) -> CNNArch:
     bottleneck = "layer1.0.conv3.weight" in weights
     if weights["layer1.0.conv2.weight"].shape[1] != weights["layer1.0.conv2.weight"].shape[0]:
         raise InputError(
@@ -279,18 +279,18 @@ def _resnet(weights: Mapping[str, Shaped], where: str) -> CNNArch:
         )
     return CNNArch(
         "resnet",
-        [_count(weights, f"layer{i}.") for i in range(1, 5)],
+        [_count_blocks(weights, f"layer{i}.") for i in range(1, 5)],
         [int(weights[f"layer{i}.0.conv2.weight"].shape[0]) for i in range(1, 5)],
         bottleneck,
     )
 
 
-def _convnext(weights: Mapping[str, Shaped], where: str) -> CNNArch:
+def _find_convnext(weights: Mapping[str, Shaped], where: str) -> CNNArch:
     if "stages.0.blocks.0.mlp.grn.weight" not in weights:
         raise InputError(
             f"{where} is a ConvNeXt of the first version (no grn): load it by its name, timm:NAME."
         )
-    blocks = [_count(weights, f"stages.{i}.blocks.") for i in range(4)]
+    blocks = [_count_blocks(weights, f"stages.{i}.blocks.") for i in range(4)]
     return CNNArch(
         "convnextv2",
         blocks,
@@ -298,13 +298,13 @@ def _convnext(weights: Mapping[str, Shaped], where: str) -> CNNArch:
     )
 
 
-def _vit(weights: Mapping[str, Shaped], where: str, heads: int | None) -> ViTShape:
+def _find_vit(weights: Mapping[str, Shaped], where: str, heads: int | None) -> ViTShape:
     for part, said in _UNKNOWN_VIT:
         if any(part in name for name in weights):
             raise InputError(
                 f"{where} is a ViT with {said}: load it by its name, timm:NAME, where timm has it."
             )
-    dim, patch = _patches(weights, where)
+    dim, patch = _find_patches(weights, where)
     if "pos_embed" not in weights:
         raise InputError(
             f"{where} is a ViT without a position table: load it by its name, timm:NAME, where timm"
@@ -315,8 +315,8 @@ def _vit(weights: Mapping[str, Shaped], where: str, heads: int | None) -> ViTSha
     before = cls + distilled + registers
     table = weights["pos_embed"]
     rows = int(table.shape[1]) if table.ndim == 3 else 0
-    positioned = _square(rows - before) is not None and before > 0
-    grid = _square(rows - before if positioned else rows)
+    positioned = _find_root(rows - before) is not None and before > 0
+    grid = _find_root(rows - before if positioned else rows)
     if grid is None:
         raise InputError(
             f"{where} has positions for {rows} tokens, {before} of them before the patches: the"
@@ -336,7 +336,7 @@ def _vit(weights: Mapping[str, Shaped], where: str, heads: int | None) -> ViTSha
             " known from shapes; give num_heads."
         )
     return ViTShape(
-        ViTArch(grid * patch, patch, dim, _count(weights, "blocks."), chosen),
+        ViTArch(grid * patch, patch, dim, _count_blocks(weights, "blocks."), chosen),
         hidden=hidden,
         gated=int(weights[first].shape[0]) == 2 * hidden,
         qkv_bias="blocks.0.attn.qkv.bias" in weights,
@@ -349,7 +349,7 @@ def _vit(weights: Mapping[str, Shaped], where: str, heads: int | None) -> ViTSha
     )
 
 
-def _patches(weights: Mapping[str, Shaped], where: str) -> tuple[int, int]:
+def _find_patches(weights: Mapping[str, Shaped], where: str) -> tuple[int, int]:
     """Width and patch size."""
     if "patch_embed.proj.weight" not in weights:
         there = [name for name in weights if name.startswith("patch_embed")]
@@ -367,6 +367,6 @@ def _patches(weights: Mapping[str, Shaped], where: str) -> tuple[int, int]:
     return int(kernel.shape[0]), int(kernel.shape[2])
 
 
-def _square(count: int) -> int | None:
+def _find_root(count: int) -> int | None:
     side = round(max(count, 0) ** 0.5)
     return side if side > 0 and side * side == count else None

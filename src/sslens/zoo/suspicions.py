@@ -10,9 +10,9 @@ from sslens.zoo.files import Contents
 from sslens.zoo.recognise import Recognised
 
 
-def suspicions(found: Recognised, inside: Contents) -> Iterator[str]:
+def find_suspicions(checkpoint: Recognised, inside: Contents) -> Iterator[str]:
     """Yield what looks wrong in the values of a checkpoint, one sentence each."""
-    weights = {name: array.values for name, array in found.weights.items()}
+    weights = {name: array.values for name, array in checkpoint.weights.items()}
     # one reading each of 100 million numbers: a mask of them would be three
     ends = {name: (v.min(), v.max()) for name, v in weights.items() if v.size}
     broken = [name for name, pair in ends.items() if not np.isfinite(pair).all()]
@@ -31,21 +31,23 @@ def suspicions(found: Recognised, inside: Contents) -> Iterator[str]:
     large = [
         name
         for name, (low, high) in ends.items()
-        if found.weights[name].is_floating and "running_var" not in name and max(-low, high) > 1e4
+        if checkpoint.weights[name].is_floating
+        and "running_var" not in name
+        and max(-low, high) > 1e4
     ]
     if large:
         yield f"{len(large)} tensors have values above 10,000, the first {large[0]}."
-    if found.claim.tuned == "fine-tuned" and found.claim.objective is not None:
+    if checkpoint.claim.tuned == "fine-tuned" and checkpoint.claim.objective is not None:
         yield (
             "Labels trained these weights after the objective did: for a pre-trained backbone take"
             " the file from before."
         )
-    yield from _untouched(weights)
-    yield from _untrained_head(found, inside)
-    yield from _equal_twins(found, inside)
+    yield from _find_untouched(weights)
+    yield from _find_untrained_head(checkpoint, inside)
+    yield from _find_equal_twins(checkpoint, inside)
 
 
-def _untouched(weights: Mapping[str, np.ndarray]) -> Iterator[str]:
+def _find_untouched(weights: Mapping[str, np.ndarray]) -> Iterator[str]:
     """What is as an initialisation leaves it."""
     norms = [name for name, v in weights.items() if v.ndim == 1 and name.endswith(".weight")]
     if norms and all(
@@ -68,8 +70,8 @@ def _untouched(weights: Mapping[str, np.ndarray]) -> Iterator[str]:
         )
 
 
-def _untrained_head(found: Recognised, inside: Contents) -> Iterator[str]:
-    for entry in found.account:
+def _find_untrained_head(checkpoint: Recognised, inside: Contents) -> Iterator[str]:
+    for entry in checkpoint.account:
         if entry.fate != "dropped" or not re.search(
             r"(^|\.)(head|fc|classifier)(\.\w+)?\.bias$", entry.key
         ):
@@ -81,18 +83,18 @@ def _untrained_head(found: Recognised, inside: Contents) -> Iterator[str]:
             )
 
 
-def _equal_twins(found: Recognised, inside: Contents) -> Iterator[str]:
-    twins = [trunk.weights(inside.states) for trunk in found.claim.branches.values()]
+def _find_equal_twins(checkpoint: Recognised, inside: Contents) -> Iterator[str]:
+    twins = [trunk.weights(inside.states) for trunk in checkpoint.claim.branches.values()]
     if len(twins) != 2:
         return
     shared = [name for name in twins[0] if name in twins[1]]
-    if shared and all(_equal(twins[0][name], twins[1][name]) for name in shared):
-        both = " and ".join(found.claim.branches)
+    if shared and all(_are_equal(twins[0][name], twins[1][name]) for name in shared):
+        both = " and ".join(checkpoint.claim.branches)
         yield (
             f"The branches {both} are equal: the training had not begun, or one was copied over the"
             " other."
         )
 
 
-def _equal(one: Array, other: Array) -> bool:
+def _are_equal(one: Array, other: Array) -> bool:
     return one.shape == other.shape and np.array_equal(one.values, other.values)

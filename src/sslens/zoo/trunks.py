@@ -51,18 +51,18 @@ class Trunk:
         )
 
 
-def trunks(states: Mapping[str, Mapping[str, Array]]) -> tuple[Trunk, ...]:
+def find_trunks(states: Mapping[str, Mapping[str, Array]]) -> tuple[Trunk, ...]:
     """Find all networks of the known spellings.
 
     >>> names = ["patch_embed.proj.weight", "blocks.0.norm1.weight", "blocks.0.mlp.fc1.weight"]
     >>> one = Array(np.zeros(1), "float64")
-    >>> trunks({"teacher": {f"backbone.{name}": one for name in names}})
+    >>> find_trunks({"teacher": {f"backbone.{name}": one for name in names}})
     (Trunk(state='teacher', prefix='backbone.', naming='vit'),)
     """
-    return tuple(_trunks(states))
+    return tuple(_iterate_trunks(states))
 
 
-def _trunks(states: Mapping[str, Mapping[str, Array]]) -> Iterator[Trunk]:
+def _iterate_trunks(states: Mapping[str, Mapping[str, Array]]) -> Iterator[Trunk]:
     for state, weights in states.items():
         for naming, (anchor, *others) in ANCHORS.items():
             for key in weights:
@@ -75,30 +75,30 @@ def _trunks(states: Mapping[str, Mapping[str, Array]]) -> Iterator[Trunk]:
                     yield Trunk(state, prefix, naming)
 
 
-def named(found: Iterable[Trunk]) -> dict[str, Trunk]:
+def name_trunks(trunks: Iterable[Trunk]) -> dict[str, Trunk]:
     """Give each trunk a name for `branch=`: its state dict or its prefix, or both where one alone
     is not unique.
 
-    >>> list(named([Trunk("model", "", "vit"), Trunk("model_ema", "", "vit")]))
+    >>> list(name_trunks([Trunk("model", "", "vit"), Trunk("model_ema", "", "vit")]))
     ['model', 'model_ema']
-    >>> list(named([Trunk("", "a.", "vit"), Trunk("", "b.", "vit")]))
+    >>> list(name_trunks([Trunk("", "a.", "vit"), Trunk("", "b.", "vit")]))
     ['a', 'b']
-    >>> list(named([Trunk("", "", "vit")]))
+    >>> list(name_trunks([Trunk("", "", "vit")]))
     ['weights']
     """
-    found = list(found)
+    trunks = list(trunks)
     for name in (
         lambda t: t.state,
         lambda t: t.prefix.rstrip("."),
         lambda t: f"{t.state}/{t.prefix}".rstrip("."),
     ):
-        by_name = {name(trunk) or "weights": trunk for trunk in found}
-        if len(by_name) == len(found):
+        by_name = {name(trunk) or "weights": trunk for trunk in trunks}
+        if len(by_name) == len(trunks):
             return by_name
-    return {str(trunk): trunk for trunk in found}
+    return {str(trunk): trunk for trunk in trunks}
 
 
-def has(states: Mapping[str, Mapping[str, Array]], trunk: Trunk, *starts: str) -> str | None:
+def find_key(states: Mapping[str, Mapping[str, Array]], trunk: Trunk, *starts: str) -> str | None:
     """Return the first key of a trunk's state dict that begins, after the trunk's prefix, with one
     of `starts`; None without one."""
     begin = tuple(trunk.prefix + start for start in starts)
@@ -118,14 +118,14 @@ class Positions:
     exact: bool = False
 
 
-def positions(table: Array | None) -> Positions:
+def recognise_positions(table: Array | None) -> Positions:
     """Compare a table [1, 1 + patches, dim] with the fixed sin-cos tables of MAE and MoCo-v3.
 
     Fine-tuning trains the table, but moves it little: with a cosine above 0.9 the table counts as
     started from them.
 
-    >>> table = sincos_table(16, 3, transposed=True)
-    >>> positions(Array(np.concatenate([np.zeros((1, 16)), table])[None], "float64"))
+    >>> table = compute_sincos(16, 3, transposed=True)
+    >>> recognise_positions(Array(np.concatenate([np.zeros((1, 16)), table])[None], "float64"))
     Positions(of='moco-v3', exact=True)
     """
     if table is None or table.ndim != 3 or table.shape[2] % 4:
@@ -133,23 +133,23 @@ def positions(table: Array | None) -> Positions:
     grid = round((table.shape[1] - 1) ** 0.5)
     if grid**2 != table.shape[1] - 1 or grid < 2:
         return Positions(None)
-    found = table.as_float32().values[0, 1:].astype(np.float64)
+    own = table.as_float32().values[0, 1:].astype(np.float64)
     near: dict[str, float] = {}
     for name, transposed in (("mae", False), ("moco-v3", True)):
-        fixed = sincos_table(table.shape[2], grid, transposed=transposed)
-        if np.abs(found - fixed).max() < 1e-4:
+        fixed = compute_sincos(table.shape[2], grid, transposed=transposed)
+        if np.abs(own - fixed).max() < 1e-4:
             return Positions(name, exact=True)
-        norms = np.linalg.norm(found) * np.linalg.norm(fixed)
-        near[name] = float((found * fixed).sum() / norms) if norms else 0.0
+        norms = np.linalg.norm(own) * np.linalg.norm(fixed)
+        near[name] = float((own * fixed).sum() / norms) if norms else 0.0
     best = max(near, key=lambda name: near[name])  # on small grids the two are near each other
     return Positions(best if near[best] > 0.9 else None)
 
 
-def sincos_table(dim: int, grid: int, *, transposed: bool = False) -> np.ndarray:
+def compute_sincos(dim: int, grid: int, *, transposed: bool = False) -> np.ndarray:
     """Compute the fixed sin-cos positions of the patches, [patch, dim], as
     `sslens.models.positions` does in torch.
 
-    >>> [round(v, 3) for v in sincos_table(8, 2)[1].tolist()]  # x = 1, y = 0, ω = 1, 0.01
+    >>> [round(v, 3) for v in compute_sincos(8, 2)[1].tolist()]  # x = 1, y = 0, ω = 1, 0.01
     [0.841, 0.01, 0.54, 1.0, 0.0, 0.0, 1.0, 1.0]
     """
     omega = 10000.0 ** (-np.arange(dim // 4) / (dim / 4))

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from sslens.capture import Column, pooled, tapped
+from sslens.capture import Column, pool, visit_taps
 from sslens.data.colour import Normalize
 from sslens.data.geometry import Flip, RandomResizedCrop
 from sslens.data.images import ImageSet
@@ -20,7 +20,7 @@ from sslens.data.views import RandomViews, View
 from sslens.errors import InputError
 from sslens.models.backbone import Backbone
 from sslens.models.taps import Tap
-from sslens.probes.linear.batches import Batch, class_count, require, step_size
+from sslens.probes.linear.batches import Batch, class_count, require_columns, step_size
 
 #: images of a forward pass, and passes whose crops are made ahead on a GPU's machine
 FORWARD, AHEAD = 64, 16
@@ -86,7 +86,7 @@ class Augmented:
             column: x.shape[1]
             for column, x in self._forward(transform(images.image(0))[None], every=True).items()
         }
-        require(columns, there)
+        require_columns(columns, there)
         self.columns = {column: there[column] for column in columns}
 
     def __len__(self) -> int:
@@ -155,10 +155,10 @@ class Augmented:
         found: dict[Column, Tensor] = {}
 
         def visit(tap: Tap, output: Tensor) -> None:
-            for pooling, vectors in pooled(output, self._model.prefix).items():
+            for pooling, vectors in pool(output, self._model.prefix).items():
                 if every or (tap.name, pooling) in self._wanted:
                     found[tap.name, pooling] = vectors.float()
 
-        with tapped(self._model, self._taps, visit):
+        with visit_taps(self._model, self._taps, visit):
             self._model(views.to(self._device))
         return found

@@ -142,7 +142,7 @@ class Held:
             )
 
     def blocks(self, columns: Sequence[Column]) -> Iterator[Batch]:
-        require(columns, self.columns)
+        require_columns(columns, self.columns)
         for start in range(0, len(self.labels), BLOCK):
             rows = slice(start, start + BLOCK)
             yield {column: self.features[column][rows] for column in columns}, self.labels[rows]
@@ -190,7 +190,7 @@ class Stored:
                 f"There are {len(labels):,} labels for {len(store):,} stored images: give one an"
                 " image."
             )
-        require(columns or (), store.columns)
+        require_columns(columns or (), store.columns)
         self._store, self._all = store, labels
         self._rows = np.arange(len(store)) if rows is None else rows
         self.columns: Mapping[Column, int] = {
@@ -224,7 +224,7 @@ class Stored:
         return self._read(order[: self.steps * self.batch], self.batch, list(self.columns))
 
     def blocks(self, columns: Sequence[Column]) -> Iterator[Batch]:
-        require(columns, self.columns)
+        require_columns(columns, self.columns)
         return self._read(self._rows, BLOCK, columns)
 
     def _read(
@@ -235,13 +235,13 @@ class Stored:
             yield features, self._all[torch.from_numpy(block.rows)]
 
 
-def require(asked: Sequence[Column], there: Mapping[Column, int]) -> None:
+def require_columns(asked: Sequence[Column], there: Mapping[Column, int]) -> None:
     """Refuse columns that are not there.
 
     Raises:
         InputError: an asked column is not there; the message offers the nearest name.
 
-    >>> require([("norm", "clf")], {("norm", "cls"): 8})
+    >>> require_columns([("norm", "clf")], {("norm", "cls"): 8})
     Traceback (most recent call last):
     ...
     sslens.errors.InputError: There are no features norm/clf: did you mean norm/cls?

@@ -93,13 +93,13 @@ def fresh(head: Head, point: Point, dim: int, classes: int, seed: int) -> nn.Seq
     return nn.Sequential(*layers, linear(classes, bias=True))
 
 
-def packed(
+def group_into_packs(
     points: Sequence[Point], head: Head, dim: int, classes: int, batch: int, device: str
 ) -> list[list[Point]]:
     """Group the points into packs of equal length and about equal size, so that the values between
     the layers of a pack fit into `ROOM`.
 
-    >>> sizes = packed([Point(0.1)] * 40, Head((("norm", "cls"),)), 192, 10, 8192, "cpu")
+    >>> sizes = group_into_packs([Point(0.1)] * 40, Head((("norm", "cls"),)), 192, 10, 8192, "cpu")
     >>> [len(pack) for pack in sizes]  # 2^21 values, 81,920 a head: 25 at most
     [20, 20]
     """

@@ -19,10 +19,17 @@ from torch import Tensor, nn
 from sslens.capture import Column
 from sslens.errors import InputError
 from sslens.probes.linear.augmented import Augmented
-from sslens.probes.linear.batches import Batches, Held, Labelled, Stored, require, usual_batch
+from sslens.probes.linear.batches import (
+    Batches,
+    Held,
+    Labelled,
+    Stored,
+    require_columns,
+    usual_batch,
+)
 from sslens.probes.linear.choosing import Outcome, choose, table
 from sslens.probes.linear.grid import GRIDS, Point, paper_grid, small_grid
-from sslens.probes.linear.heads import EPS_FEATURES, FORGET, Head, Pack, fresh, packed
+from sslens.probes.linear.heads import EPS_FEATURES, FORGET, Head, Pack, fresh, group_into_packs
 
 __all__ = [
     "GRIDS",
@@ -115,7 +122,7 @@ class Probes:
             )
 
     def _require(self, data: Labelled) -> None:
-        require(self._columns(), data.columns)
+        require_columns(self._columns(), data.columns)
         if data.classes != self.classes:
             raise InputError(
                 f"The probes know {self.classes} classes, and the images are of {data.classes}."
@@ -173,7 +180,7 @@ def train_probes(
     _require_distinct("head", heads)
     _require_distinct("grid point", grid)
     columns = list(dict.fromkeys(column for head in heads for column in head.columns))
-    require(columns, data.columns)
+    require_columns(columns, data.columns)
     packs = list(_packs(data, heads, grid, seed, device, dtype))
     sizes = {column: dim for column, dim in data.columns.items() if column in columns}
     zeros = partial(torch.zeros, device=device, dtype=dtype)
@@ -212,7 +219,7 @@ def _packs(
     """All heads at all points, with their first weights."""
     for head in heads:
         dim = sum(data.columns[column] for column in head.columns)
-        for points in packed(grid, head, dim, data.classes, data.batch, device):
+        for points in group_into_packs(grid, head, dim, data.classes, data.batch, device):
             yield Pack(
                 head,
                 points,

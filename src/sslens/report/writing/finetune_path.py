@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from sslens.analyses.finetune_path import ATTENTION, DRAWN, read_contrast
+from sslens.analyses.finetune_path import ATTENTION, DRAWN, read_path_contrast
 from sslens.report.writing.numbers import spell, spell_difference, spell_share
 from sslens.statistics.estimate import Contrast, Estimate
 from sslens.table import Results
@@ -36,13 +36,13 @@ def _write_claim(rows: pd.DataFrame) -> str:
     )
     if row["unlike"]:
         return f"{sentence}; it is not held against that of the {row['less']}, for {row['unlike']}."
-    contrast = read_contrast(row)
+    contrast = read_path_contrast(row)
     sentence += (
         f", {spell_difference(contrast.difference)} more than those of the"
         f" {row['less']}{_write_verdict(contrast)}"
     )
     others = [
-        f"{other['group']} {spell_difference(read_contrast(other).difference)}"
+        f"{other['group']} {spell_difference(read_path_contrast(other).difference)}"
         for other in rows.to_dict("records")
         if other["group"] not in (row["group"], *OVERLAPPING)
     ]

@@ -9,7 +9,7 @@ TYPE = ProbeSettings
 
 def unmet(situation: Situation) -> Lack | None:
     """Probes need images of two classes or more, and several of each."""
-    from sslens.comparisons.probing import unfit
+    from sslens.comparisons.probing import explain_unfit
 
     lack = labels.unmet(situation)
     if lack is not None:
@@ -17,7 +17,7 @@ def unmet(situation: Situation) -> Lack | None:
     images, bank = situation.images, situation.bank
     assert images is not None
     assert images.labels is not None
-    reason = unfit(images.labels, None if bank is None else bank.labels, images.classes)
+    reason = explain_unfit(images.labels, None if bank is None else bank.labels, images.classes)
     return None if reason is None else Lack(reason, noted=True)
 
 

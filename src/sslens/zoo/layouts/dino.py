@@ -1,10 +1,10 @@
 """DINO (Caron et al., 2021) and its kin that train a student on a teacher: iBOT, DINOv2's training
 files."""
 
-from sslens.zoo.claim import MASK, Claim, as_named
-from sslens.zoo.dinov2 import to_timm
+from sslens.zoo.claim import MASK, Claim, keep_names
+from sslens.zoo.dinov2 import convert_to_timm
 from sslens.zoo.files import Contents
-from sslens.zoo.trunks import Trunk, trunks
+from sslens.zoo.trunks import Trunk, find_trunks
 
 TITLE = "DINO"
 BRANCHES = ("teacher", "student")
@@ -19,7 +19,7 @@ def claim(contents: Contents) -> Claim | None:
     """
     branches: dict[str, Trunk] = {}
     for branch in BRANCHES:
-        for trunk in trunks(contents.states):
+        for trunk in find_trunks(contents.states):
             if trunk.state.split("/")[-1] == branch and trunk.naming in ("vit", "resnet"):
                 branches[branch] = trunk
     if not branches:
@@ -38,6 +38,6 @@ def claim(contents: Contents) -> Claim | None:
         objective=objective,
         family="JE",
         drops=((r"masked_embed|mask_token", MASK), (r"(head|fc)\..*", "the projection head")),
-        convert=lambda weights: to_timm(as_named(weights)),
+        convert=lambda weights: convert_to_timm(keep_names(weights)),
         beside=((r"(module\.)?(dino_|ibot_)?head\..*", "the projection head"),),
     )

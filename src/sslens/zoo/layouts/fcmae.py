@@ -8,7 +8,7 @@ from sslens.errors import InputError
 from sslens.zoo.arrays import Array
 from sslens.zoo.claim import AFTER_POOLING, CLASSIFIER, MASK, Claim, Piece, Weights
 from sslens.zoo.files import Contents
-from sslens.zoo.trunks import named, trunks
+from sslens.zoo.trunks import find_trunks, name_trunks
 
 TITLE = "FCMAE"
 _RENAMED = (
@@ -33,10 +33,10 @@ def claim(contents: Contents) -> Claim | None:
     only the network. Files of the fine-tuning have `model` and its moving average `model_ema`; the
     authors' evaluation takes `model`.
     """
-    found = [trunk for trunk in trunks(contents.states) if trunk.naming == "convnext"]
-    if not found:
+    trunks = [trunk for trunk in find_trunks(contents.states) if trunk.naming == "convnext"]
+    if not trunks:
         return None
-    weights = found[0].weights(contents.states)
+    weights = trunks[0].weights(contents.states)
     if not any(name.endswith("grn.gamma") for name in weights):
         raise InputError(
             f"{contents.path} holds a ConvNeXt of the first version (no grn.gamma): only"
@@ -44,14 +44,14 @@ def claim(contents: Contents) -> Claim | None:
         )
     sparse = any(name.endswith(".kernel") for name in weights)
     headed = "head.weight" in weights
-    decoder = any(name.startswith("decoder.") for name in contents.states[found[0].state])
+    decoder = any(name.startswith("decoder.") for name in contents.states[trunks[0].state])
     form = ("sparse-trained" if sparse else "dense") + (
         ", fine-tuned with a classifier" if headed else ""
     )
     form += (", with the decoder" if decoder else "") + (
         ", a training file" if "optimizer" in contents.rest else ""
     )
-    branches = named(found)
+    branches = name_trunks(trunks)
     return Claim(
         method=TITLE,
         form=form,
@@ -72,11 +72,11 @@ def claim(contents: Contents) -> Claim | None:
             (r"mask_token", MASK),
         ),
         beside=((r"(decoder|proj|pred)\..*", "the reconstruction decoder"), (r"mask_token", MASK)),
-        convert=pieces,
+        convert=convert_weights,
     )
 
 
-def pieces(weights: Weights) -> Iterator[Piece]:
+def convert_weights(weights: Weights) -> Iterator[Piece]:
     """Convert weights to timm's names and to dense shapes.
 
     A sparse kernel is [place, in, out], or [place, channel] in a depthwise convolution. Its places
@@ -88,19 +88,19 @@ def pieces(weights: Weights) -> Iterator[Piece]:
             into = re.sub(pattern, replacement, into)
         dense, done = value, ""
         if name.endswith(".kernel"):
-            dense, done = _dense(value), "sparse kernel to dense"
+            dense, done = _densify(value), "sparse kernel to dense"
         elif value.ndim > 1 and (into.endswith(".bias") or ".grn." in into):
             dense, done = value.reshape(-1), "to one dimension"
         yield Piece(into, dense, (name,), done)
 
 
-def _dense(kernel: Array) -> Array:
+def _densify(kernel: Array) -> Array:
     """The weight of a convolution from a sparse one's kernel.
 
     >>> import numpy as np
     >>> kernel = Array(np.arange(4.0)[:, None], "float64")
     >>> # of one channel: (0, 0), (1, 0), (0, 1), (1, 1) as (y, x)
-    >>> _dense(kernel).values[0, 0].tolist()
+    >>> _densify(kernel).values[0, 0].tolist()
     [[0.0, 2.0], [1.0, 3.0]]
     """
     side = round(kernel.shape[0] ** 0.5)

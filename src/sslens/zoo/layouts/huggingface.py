@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from sslens.zoo.arrays import join
 from sslens.zoo.claim import CLASSIFIER, MASK, Claim, Piece, Weights
-from sslens.zoo.dinov2 import to_timm
+from sslens.zoo.dinov2 import convert_to_timm
 from sslens.zoo.files import Contents
-from sslens.zoo.trunks import named, positions, trunks
+from sslens.zoo.trunks import find_trunks, name_trunks, recognise_positions
 
 TITLE = "Hugging Face"
 _EMBEDDINGS = {
@@ -40,14 +40,14 @@ def claim(contents: Contents) -> Claim | None:
 
     The method is recognised by DINOv2's layer scale, or by MAE's decoder or positions.
     """
-    found = [trunk for trunk in trunks(contents.states) if trunk.naming == "vit-hf"]
-    if not found:
+    trunks = [trunk for trunk in find_trunks(contents.states) if trunk.naming == "vit-hf"]
+    if not trunks:
         return None
-    trunk, state = found[0], contents.states[found[0].state]
+    trunk, state = trunks[0], contents.states[trunks[0].state]
     weights = trunk.weights(contents.states)
     dinov2 = any("layer_scale1" in name for name in weights)
     decoder = "decoder.decoder_embed.weight" in state or "decoder.decoder_pos_embed" in state
-    where = positions(weights.get("embeddings.position_embeddings"))
+    where = recognise_positions(weights.get("embeddings.position_embeddings"))
     objective = "dinov2" if dinov2 else "mae" if decoder or where.of == "mae" else None
     headed = "classifier.weight" in state
     signs = [
@@ -61,7 +61,7 @@ def claim(contents: Contents) -> Claim | None:
         if where.exact
         else []
     )
-    branches = named(found)
+    branches = name_trunks(trunks)
     return Claim(
         method=TITLE,
         form=(
@@ -84,7 +84,7 @@ def claim(contents: Contents) -> Claim | None:
             (r"decoder\..*", "the reconstruction decoder"),
         ),
         beside=((r"classifier\..*", CLASSIFIER), (r"decoder\..*", "the reconstruction decoder")),
-        convert=lambda weights: to_timm(pieces(weights)),
+        convert=lambda weights: convert_to_timm(convert_weights(weights)),
         notes=(
             (
                 "Hugging Face's models may norm with eps 1e-12; here it is 1e-6, as the methods'"
@@ -95,7 +95,7 @@ def claim(contents: Contents) -> Claim | None:
     )
 
 
-def pieces(weights: Weights) -> Iterator[Piece]:
+def convert_weights(weights: Weights) -> Iterator[Piece]:
     """Convert weights to timm's names; queries, keys and values are joined into one layer."""
     joined: dict[str, dict[str, str]] = {}
     for name, value in weights.items():

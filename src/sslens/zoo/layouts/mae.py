@@ -3,9 +3,10 @@ fine-tuned, linear-probed."""
 
 from dataclasses import replace
 
-from sslens.zoo.claim import AFTER_POOLING, CLASSIFIER, MASK, Claim, Tuned
+from sslens.cards import Tuned
+from sslens.zoo.claim import AFTER_POOLING, CLASSIFIER, MASK, Claim
 from sslens.zoo.files import Contents
-from sslens.zoo.trunks import Trunk, has, named, positions, trunks
+from sslens.zoo.trunks import Trunk, find_key, find_trunks, name_trunks, recognise_positions
 
 TITLE = "MAE"
 PREFIXES = ("", "module.")
@@ -20,15 +21,15 @@ def claim(contents: Contents) -> Claim | None:
     A fine-tuned encoder has `fc_norm` after the pooling in place of the final `norm`. A
     linear-probed encoder has a head behind a BatchNorm, `head.0` and `head.1`.
     """
-    found = [
+    trunks = [
         t
-        for t in trunks(contents.states)
+        for t in find_trunks(contents.states)
         if t.naming == "vit" and t.prefix in PREFIXES and t.state not in FOREIGN
     ]
     read = {
         branch: claimed
-        for branch, trunk in named(found).items()
-        if (claimed := _reading(contents, trunk))
+        for branch, trunk in name_trunks(trunks).items()
+        if (claimed := _read_fine_tuned(contents, trunk))
     }
     if not read:
         return None
@@ -40,10 +41,12 @@ def claim(contents: Contents) -> Claim | None:
     )
 
 
-def _reading(contents: Contents, trunk: Trunk) -> Claim | None:
+def _read_fine_tuned(contents: Contents, trunk: Trunk) -> Claim | None:
     weights = trunk.weights(contents.states)
-    where = positions(weights.get("pos_embed"))
-    decoder = has(contents.states, trunk, "decoder_embed.", "decoder_blocks.", "decoder_pos_embed")
+    where = recognise_positions(weights.get("pos_embed"))
+    decoder = find_key(
+        contents.states, trunk, "decoder_embed.", "decoder_blocks.", "decoder_pos_embed"
+    )
     if decoder is None and where.of != "mae":
         return None
     signs = []

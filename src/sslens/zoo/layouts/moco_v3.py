@@ -3,7 +3,7 @@ encoders taken from them."""
 
 from sslens.zoo.claim import CLASSIFIER, Claim, Drops
 from sslens.zoo.files import Contents
-from sslens.zoo.trunks import Trunk, positions, trunks
+from sslens.zoo.trunks import Trunk, find_trunks, recognise_positions
 
 TITLE = "MoCo-v3"
 TWINS = ("base_encoder", "momentum_encoder")
@@ -20,10 +20,10 @@ def claim(contents: Contents) -> Claim | None:
 
     The base encoder is the one that the authors evaluate.
     """
-    found = trunks(contents.states)
+    trunks = find_trunks(contents.states)
     twins: dict[str, Trunk] = {}
     for branch in TWINS:
-        for trunk in found:
+        for trunk in trunks:
             if trunk.prefix.endswith(f"{branch}.") and trunk.naming in ("vit", "resnet"):
                 twins[branch] = trunk
     if twins:
@@ -50,16 +50,16 @@ def claim(contents: Contents) -> Claim | None:
             heads=HEADS if first.naming == "vit" else {},
             transform=TRANSFORM,
         )
-    return _alone(
+    return _claim_alone(
         contents,
-        [trunk for trunk in found if trunk.naming == "vit" and trunk.prefix in ("", "module.")],
+        [trunk for trunk in trunks if trunk.naming == "vit" and trunk.prefix in ("", "module.")],
     )
 
 
-def _alone(contents: Contents, found: list[Trunk]) -> Claim | None:
+def _claim_alone(contents: Contents, found: list[Trunk]) -> Claim | None:
     for trunk in found:
         weights = trunk.weights(contents.states)
-        where = positions(weights.get("pos_embed"))
+        where = recognise_positions(weights.get("pos_embed"))
         if where.of != "moco-v3":
             continue
         headed = any(name.startswith("head.") for name in weights)

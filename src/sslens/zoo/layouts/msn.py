@@ -3,7 +3,7 @@ which is written alike."""
 
 from sslens.zoo.claim import CLASSIFIER, Claim
 from sslens.zoo.files import Contents
-from sslens.zoo.trunks import trunks
+from sslens.zoo.trunks import find_trunks
 
 TITLE = "MSN"
 BRANCHES = ("target_encoder", "encoder")
@@ -17,16 +17,16 @@ def claim(contents: Contents) -> Claim | None:
     encoder. I-JEPA's files have no CLS token, and a predictor beside the encoders. A file with
     neither is of another method and is not claimed.
     """
-    found = {
+    trunks = {
         trunk.state: trunk
-        for trunk in trunks(contents.states)
+        for trunk in find_trunks(contents.states)
         if trunk.state in BRANCHES
         and trunk.naming in ("vit", "resnet")
         and trunk.prefix in ("", "module.")
     }
-    if not found:
+    if not trunks:
         return None
-    branches = {name: found[name] for name in BRANCHES if name in found}
+    branches = {name: trunks[name] for name in BRANCHES if name in trunks}
     weights = next(iter(branches.values())).weights(contents.states)
     probed = "classifier" in contents.states
     telling = {

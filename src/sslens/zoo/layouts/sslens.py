@@ -13,7 +13,7 @@ TITLE = "sslens"
 HEADER = "sslens.encoder"
 
 
-def header(
+def make_header(
     name: str,
     shape: Mapping[str, Any],
     about: Mapping[str, Any],
@@ -28,10 +28,10 @@ def header(
         transform: `EvalTransform.spec()` of how images are prepared; not needed where the default
             for the image size holds.
     """
-    said = {"name": name, "shape": dict(shape), "about": dict(about)}
+    entry = {"name": name, "shape": dict(shape), "about": dict(about)}
     if transform is not None:
-        said["transform"] = dict(transform)
-    return {HEADER: json.dumps(said, sort_keys=True)}
+        entry["transform"] = dict(transform)
+    return {HEADER: json.dumps(entry, sort_keys=True)}
 
 
 def claim(contents: "Contents") -> "Claim | None":
@@ -46,7 +46,7 @@ def claim(contents: "Contents") -> "Claim | None":
     naming = {"resnet": "resnet", "convnextv2": "convnext-timm"}.get(
         written["shape"].get("kind"), "vit"
     )
-    said = {
+    settings = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in written.get("transform", {}).items()
     }
@@ -60,6 +60,6 @@ def claim(contents: "Contents") -> "Claim | None":
         family=written["about"].get("family"),
         tuned=tuned,
         drops=((r"classifier\.norm\..*", AFTER_POOLING), (r"classifier\.head\..*", CLASSIFIER)),
-        transform=said,
+        transform=settings,
         written=written,
     )

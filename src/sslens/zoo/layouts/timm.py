@@ -5,10 +5,19 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from sslens.zoo.claim import AFTER_POOLING, CLASSIFIER, MASK, Claim, Drops, Piece, Weights, as_named
-from sslens.zoo.dinov2 import to_timm
+from sslens.zoo.claim import (
+    AFTER_POOLING,
+    CLASSIFIER,
+    MASK,
+    Claim,
+    Drops,
+    Piece,
+    Weights,
+    keep_names,
+)
+from sslens.zoo.dinov2 import convert_to_timm
 from sslens.zoo.files import Contents
-from sslens.zoo.trunks import named, trunks
+from sslens.zoo.trunks import find_trunks, name_trunks
 
 TITLE = "timm-names"
 DROPS: Drops = (
@@ -32,11 +41,11 @@ def claim(contents: Contents) -> Claim | None:
     known, except for DINOv2's own files, which have a mask token and layer scale. Where a file
     holds several networks, the user must choose one.
     """
-    found = [trunk for trunk in trunks(contents.states) if trunk.naming in KINDS]
-    if not found:
+    trunks = [trunk for trunk in find_trunks(contents.states) if trunk.naming in KINDS]
+    if not trunks:
         return None
-    branches = named(found)
-    weights = found[0].weights(contents.states)
+    branches = name_trunks(trunks)
+    weights = trunks[0].weights(contents.states)
     # as DINOv2's own files have it, and no other that is known
     dinov2 = "mask_token" in weights and "blocks.0.ls1.gamma" in weights
     head = next(
@@ -47,7 +56,7 @@ def claim(contents: Contents) -> Claim | None:
         ),
         None,
     )
-    kind = KINDS[found[0].naming]
+    kind = KINDS[trunks[0].naming]
     notes: tuple[str, ...] = ()
     if not dinov2:
         notes = (
@@ -66,7 +75,7 @@ def claim(contents: Contents) -> Claim | None:
     return Claim(
         method="DINOv2" if dinov2 else TITLE,
         form=f"a {kind}" + (", with a classifier" if head is not None else ", without a head"),
-        signs=(f"its layers have timm's names under {', '.join(map(str, found))}",)
+        signs=(f"its layers have timm's names under {', '.join(map(str, trunks))}",)
         + (("it has a mask token and layer scale, as DINOv2's own files",) if dinov2 else ()),
         branches=branches,
         taken=next(iter(branches)) if len(branches) == 1 else None,
@@ -74,7 +83,7 @@ def claim(contents: Contents) -> Claim | None:
         family="JE" if dinov2 else None,
         tuned="fine-tuned" if head is not None else False,
         drops=DROPS,
-        convert=pieces,
+        convert=convert_weights,
         transform=(
             {"resize": 518, "crop": 518}
             if dinov2 and weights["pos_embed"].shape[1] == 1 + 37**2
@@ -85,10 +94,10 @@ def claim(contents: Contents) -> Claim | None:
     )
 
 
-def pieces(weights: Weights) -> Iterator[Piece]:
+def convert_weights(weights: Weights) -> Iterator[Piece]:
     """Convert weights in timm's names: in small ConvNeXt-V2s, timm has 1 × 1 convolutions in the
     MLPs, which become linear layers."""
-    for piece in to_timm(as_named(weights)):
+    for piece in convert_to_timm(keep_names(weights)):
         if re.search(r"\.mlp\.fc[12]\.weight$", piece.into) and piece.value.ndim == 4:
             yield replace(
                 piece,

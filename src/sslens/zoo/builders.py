@@ -17,27 +17,27 @@ from sslens.models.about import About
 from sslens.models.backbone import Backbone, Pixels
 from sslens.models.taps import Tap
 from sslens.models.vit import SIZES, ViTArch
-from sslens.zoo.known import about_card
-from sslens.zoo.preparing import transform
+from sslens.zoo.evaluation import make_transform
+from sslens.zoo.identity import describe_card
 
 #: side to which the pixels control shrinks an image
 PIXELS = 32
 
 
-def pixels() -> Backbone:
+def build_pixels() -> Backbone:
     """Return the control of raw pixels, resized to 32 × 32."""
     return Backbone(
         Pixels(),
         name="pixels",
         source="pixels",
         taps=[Tap("pixels", "pixels", 0.0)],
-        transform=transform(PIXELS, interpolation="bilinear"),
+        transform=make_transform(PIXELS, interpolation="bilinear"),
         prefix=None,
         about=About(family="control", network="pixels"),
     )
 
 
-def backbone(
+def wrap_network(
     network: nn.Module,
     *,
     name: str,
@@ -58,7 +58,7 @@ def backbone(
     )
 
 
-def random(rest: str, num_heads: int | None, overrides: Mapping[str, int]) -> Backbone:
+def build_random(rest: str, num_heads: int | None, overrides: Mapping[str, int]) -> Backbone:
     """Build the control `random:NAME[:SEED]` with random weights; NAME is a ViT's in `ViTArch`'s
     spelling, a CNN's, or timm/NAME.
 
@@ -85,7 +85,7 @@ def random(rest: str, num_heads: int | None, overrides: Mapping[str, int]) -> Ba
                 " or blocks."
             )
         shape = cnn.CNNArch.parse(name)
-        network, transformed = shape.build(number), transform(shape.image_size)
+        network, transformed = shape.build(number), make_transform(shape.image_size)
     elif (
         overrides
         or num_heads
@@ -93,10 +93,10 @@ def random(rest: str, num_heads: int | None, overrides: Mapping[str, int]) -> Ba
         or name.startswith(tuple(f"vit_{size}_" for size in SIZES))
     ):
         arch = ViTArch.parse(name, num_heads, **overrides)
-        network, transformed = arch.build(number), transform(arch.image_size)
+        network, transformed = arch.build(number), make_transform(arch.image_size)
     else:
         network = networks.create(name.removeprefix("timm/"), seed=number)
-        transformed = _configured(network, name)
+        transformed = _read_transform(network, name)
     changes = dict(overrides) | ({"num_heads": num_heads} if num_heads else {})
     about = About(
         family="control",
@@ -108,12 +108,12 @@ def random(rest: str, num_heads: int | None, overrides: Mapping[str, int]) -> Ba
     source = " ".join(
         [f"random:{name}:{number}", *(f"{key}={value}" for key, value in changes.items())]
     )
-    return backbone(
+    return wrap_network(
         network, name=f"random #{number}", source=source, transformed=transformed, about=about
     )
 
 
-def of_timm(source: str, card: Card | None = None) -> Backbone:
+def fetch_from_timm(source: str, card: Card | None = None) -> Backbone:
     """Load a model of `timm:NAME` or `hf-hub:ID` with its weights.
 
     Where a card has this source, it says what the model is.
@@ -126,16 +126,16 @@ def of_timm(source: str, card: Card | None = None) -> Backbone:
         InputError: timm has no such model, its class is not known here, or its weights cannot be
             fetched.
     """
-    card = card or next((each for each in cards().values() if each.source == source), None)
+    card = card or next((one for one in cards().values() if one.source == source), None)
     scheme, _, name = source.partition(":")
-    network = networks.ready(_fetched(name if scheme == "timm" else source))
+    network = networks.ready(_fetch_network(name if scheme == "timm" else source))
     about = About(arch=f"timm/{name.partition('.')[0]}" if scheme == "timm" else None)
     if card is not None:
-        about = replace(about_card(card), arch=card.arch)
+        about = replace(describe_card(card), arch=card.arch)
     transformed = (
-        _configured(network, name) if card is None else EvalTransform(**asdict(card.evaluation))
+        _read_transform(network, name) if card is None else EvalTransform(**asdict(card.evaluation))
     )
-    return backbone(
+    return wrap_network(
         network,
         name=card.name if card else name,
         source=source,
@@ -144,7 +144,7 @@ def of_timm(source: str, card: Card | None = None) -> Backbone:
     )
 
 
-def _fetched(name: str) -> nn.Module:
+def _fetch_network(name: str) -> nn.Module:
     base = name.partition(".")[0]
     hub = name.startswith("hf-hub:")
     if not hub and (
@@ -154,7 +154,7 @@ def _fetched(name: str) -> nn.Module:
     try:
         network: nn.Module = timm.create_model(name, pretrained=True, num_classes=0)
     except (OSError, RuntimeError, ValueError, KeyError, HfHubHTTPError) as error:
-        said = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         more = (
             " A model of Hugging Face's transformers is loaded from its folder or its"
             " model.safetensors."
@@ -162,14 +162,14 @@ def _fetched(name: str) -> nn.Module:
             else ""
         )
         raise InputError(
-            f"timm could not get the weights of {name} ({said}): check the network, or fetch them"
+            f"timm could not get the weights of {name} ({reason}): check the network, or fetch them"
             " once on a machine that has one and set HF_HOME to that cache and"
             f" HF_HUB_OFFLINE=1.{more}"
         ) from error
     return network
 
 
-def _configured(network: nn.Module, name: str) -> EvalTransform:
+def _read_transform(network: nn.Module, name: str) -> EvalTransform:
     """The transform of a model's configuration in timm."""
     config = timm.data.resolve_model_data_config(network)
     if config["crop_mode"] == "squash":
@@ -180,7 +180,7 @@ def _configured(network: nn.Module, name: str) -> EvalTransform:
             stacklevel=2,
         )
     size = config["input_size"][-1]
-    return transform(
+    return make_transform(
         size,
         resize=int(size / config["crop_pct"]),
         interpolation=config["interpolation"],

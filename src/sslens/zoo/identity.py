@@ -14,19 +14,19 @@ from sslens.cards import Card, Evaluation
 from sslens.errors import InputError
 from sslens.models.about import About
 from sslens.zoo.arrays import Array
-from sslens.zoo.preparing import evaluation
+from sslens.zoo.evaluation import make_evaluation
 from sslens.zoo.recognise import Recognised
 
 _HEADS = re.compile(r"_heads\d+$")
 
 
-def card_of(path: Path, found: Recognised) -> Card | None:
+def find_card(path: Path, checkpoint: Recognised) -> Card | None:
     """Find the card of a file by the file's hash; None where no card has it.
 
     The file is hashed only if its size is a card's, or its architecture is the one of a card
     without a size.
     """
-    size, arch = path.stat().st_size, plain_name(found)
+    size, arch = path.stat().st_size, name_architecture(checkpoint)
     if not any(
         (card.sha256 or card.sha256_prefix)
         and (card.size == size or (card.size is None and card.arch == arch))
@@ -37,26 +37,26 @@ def card_of(path: Path, found: Recognised) -> Card | None:
         return cards.by_sha256(hashlib.file_digest(file, "sha256").hexdigest())
 
 
-def plain_name(found: Recognised) -> str | None:
+def name_architecture(checkpoint: Recognised) -> str | None:
     """Return the architecture's name as cards write it: without the number of heads, which they
     have in another field."""
-    return None if found.shape.name is None else _HEADS.sub("", found.shape.name)
+    return None if checkpoint.shape.name is None else _HEADS.sub("", checkpoint.shape.name)
 
 
-def require_claims(card: Card, found: Recognised, path: Path) -> None:
+def require_claims(card: Card, checkpoint: Recognised, path: Path) -> None:
     """Check what a card says against what the file's keys and shapes say.
 
     Raises:
         InputError: the file has another architecture, objective or tuning than the card says.
     """
-    said = {"arch": card.arch, "objective": card.objective, "tuned": card.tuned}
-    seen: dict[str, Any] = {"arch": plain_name(found)}
-    if found.claim.objective is not None:  # else keys and shapes do not tell
-        seen |= {"objective": found.claim.objective, "tuned": found.claim.tuned}
+    stated = {"arch": card.arch, "objective": card.objective, "tuned": card.tuned}
+    seen: dict[str, Any] = {"arch": name_architecture(checkpoint)}
+    if checkpoint.claim.objective is not None:  # else keys and shapes do not tell
+        seen |= {"objective": checkpoint.claim.objective, "tuned": checkpoint.claim.tuned}
     for what, value in seen.items():
-        if value != said[what]:
+        if value != stated[what]:
             raise InputError(
-                f"The card {card.name} says {what} {said[what]}, but its file {path} has {value}:"
+                f"The card {card.name} says {what} {stated[what]}, but its file {path} has {value}:"
                 " the file was exchanged, or the card is wrong. `sslens doctor` shows what the"
                 " file is."
             )
@@ -83,15 +83,15 @@ def require_finite(weights: Mapping[str, Array], where: Path) -> None:
         )
 
 
-def prepared(found: Recognised, card: Card | None) -> Evaluation:
+def choose_evaluation(checkpoint: Recognised, card: Card | None) -> Evaluation:
     """Return how images are prepared: as the card says, else as the method's authors do, at the
     size for which the model has positions."""
     if card is not None:
         return card.evaluation
-    return evaluation(found.shape.image_size, **found.claim.transform)
+    return make_evaluation(checkpoint.shape.image_size, **checkpoint.claim.transform)
 
 
-def about_card(card: Card) -> About:
+def describe_card(card: Card) -> About:
     """Return what a card says of its checkpoint, except the architecture, which is read from the
     file."""
     return About(
@@ -104,30 +104,30 @@ def about_card(card: Card) -> About:
     )
 
 
-def gather_about(found: Recognised, card: Card | None) -> About:
+def gather_about(checkpoint: Recognised, card: Card | None) -> About:
     """Return what is known of a checkpoint: from its header or its layout, overridden by its
     card."""
-    claim = found.claim
+    claim = checkpoint.claim
     if claim.written is not None:
-        known = About.from_json(claim.written["about"])
+        about = About.from_json(claim.written["about"])
     else:
-        known = About(
+        about = About(
             family=claim.family,
             objective=claim.objective,
             tuned=claim.tuned,
-            arch=found.shape.name,
-            layout=found.layout,
-            branch=found.branch,
+            arch=checkpoint.shape.name,
+            layout=checkpoint.layout,
+            branch=checkpoint.branch,
         )
     if card is None:
-        return known
-    said = about_card(card)
+        return about
+    card_about = describe_card(card)
     return replace(
-        known,
-        family=said.family,
-        objective=said.objective,
-        tuned=said.tuned,
-        card=said.card,
-        epochs=said.epochs,
-        licence=said.licence,
+        about,
+        family=card_about.family,
+        objective=card_about.objective,
+        tuned=card_about.tuned,
+        card=card_about.card,
+        epochs=card_about.epochs,
+        licence=card_about.licence,
     )

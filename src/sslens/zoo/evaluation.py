@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sslens.data.transform import EvalTransform
 
 
-def evaluation(size: int, **given: Any) -> Evaluation:
+def make_evaluation(size: int, **given: Any) -> Evaluation:
     """Return how images are prepared for a model of `size` px: resized to `size` along the shorter
     side (from 224 px on to size · 256/224), then cropped.
 
@@ -19,7 +19,7 @@ def evaluation(size: int, **given: Any) -> Evaluation:
         given: settings that differ from the default, which is ImageNet's colours and bicubic
             interpolation.
 
-    >>> evaluation(224).resize, evaluation(64, interpolation="bilinear").resize
+    >>> make_evaluation(224).resize, make_evaluation(64, interpolation="bilinear").resize
     (256, 64)
     """
     settings: dict[str, Any] = {
@@ -32,8 +32,8 @@ def evaluation(size: int, **given: Any) -> Evaluation:
     return Evaluation(**(settings | given))
 
 
-def transform(size: int, **given: Any) -> "EvalTransform":
-    """Return the transform of `evaluation`."""
+def make_transform(size: int, **given: Any) -> "EvalTransform":
+    """Return the transform of `make_evaluation`."""
     from sslens.data.transform import EvalTransform
 
-    return EvalTransform(**asdict(evaluation(size, **given)))
+    return EvalTransform(**asdict(make_evaluation(size, **given)))
