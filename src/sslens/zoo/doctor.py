@@ -118,8 +118,8 @@ def examine(
         InputError: there is no such file or card, or the card's file cannot be fetched. What is
             wrong with the file itself is no error but the diagnosis.
     """
-    path, card = _find_file(str(source))
     told = str(source)
+    path, card = _find_file(told)
     facts: dict[str, Any] = {}
     try:
         facts["file"] = _describe_size(path)
@@ -140,10 +140,9 @@ def examine(
     own_card = card
     if card is None and checkpoint.claim.written is None:
         own_card = find_card(path, checkpoint)
-    if own_card is not None and card is None:
-        checkpoint = recognise(
-            inside, branch=branch or own_card.branch, num_heads=num_heads or own_card.heads
-        )
+        if own_card is not None:
+            heads = num_heads or own_card.heads
+            checkpoint = recognise(inside, branch=branch or own_card.branch, num_heads=heads)
     facts |= _list_facts(checkpoint, own_card)
     refused = None
     try:
