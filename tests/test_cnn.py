@@ -15,12 +15,15 @@ from sslens.errors import InputError
 from sslens.models import cnn, convolutions
 from sslens.models.about import About
 from sslens.models.backbone import Backbone
-from sslens.models.cnn import SIZES, CNNArch
+from sslens.models.cnn import SIZES, SMALL, CNNArch
 
 TINY = {
     "resnet": CNNArch("resnet", (1, 2, 1, 1), (8, 12, 16, 20)),
     "bottleneck": CNNArch("resnet", (2, 1, 1, 1), (4, 6, 8, 10), bottleneck=True),
     "convnextv2": CNNArch("convnextv2", (1, 2, 1, 1), (4, 6, 8, 10)),
+    "resnet-small": CNNArch("resnet", (1, 2, 1, 1), (8, 12, 16, 20), stem=1),
+    "bottleneck-small": CNNArch("resnet", (2, 1, 1, 1), (4, 6, 8, 10), bottleneck=True, stem=1),
+    "convnextv2-small": CNNArch("convnextv2", (1, 2, 1, 1), (4, 6, 8, 10), stem=1),
 }
 tiny = pytest.mark.parametrize("arch", TINY.values(), ids=TINY)
 
@@ -98,6 +101,37 @@ def read(network: nn.Module, names: list[str], x: Tensor) -> dict[str, Tensor]:
     return found
 
 
+@pytest.mark.parametrize("bottleneck", [False, True])
+def test_a_small_resnet_is_torchvisions_without_its_first_strides(bottleneck: bool) -> None:
+    arch = TINY["bottleneck-small" if bottleneck else "resnet-small"]
+    kinds = torchvision.models.resnet
+    kind = kinds.Bottleneck if bottleneck else kinds.BasicBlock
+    ours = started(arch.build(0)).double()
+    theirs = torchvision.models.ResNet(kind, list(arch.blocks))
+    theirs.conv1 = nn.Conv2d(3, arch.widths[0], 3, stride=1, padding=1, bias=False)
+    theirs.bn1, theirs.maxpool = nn.BatchNorm2d(arch.widths[0]), nn.Identity()
+    theirs.inplanes = arch.widths[0]
+    for i, (count, width) in enumerate(zip(arch.blocks, arch.widths, strict=True)):
+        stage = theirs._make_layer(kind, width, count, stride=min(i + 1, 2))
+        setattr(theirs, f"layer{i + 1}", stage)
+    theirs.fc = nn.Identity()
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    expected = theirs.double().eval()(x)
+    found = convolutions.pool(ours, x)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    assert expected.std() > 0.01
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_cnn_for_small_images_keeps_four_by_four_places(name: str) -> None:
+    arch = CNNArch.parse(f"{name}_32")
+    network = arch.build(0).eval()
+    assert network.forward_features(torch.zeros(1, 3, 32, 32)).shape[2:] == (4, 4)
+    assert sum(parameter.numel() for parameter in network.parameters()) < 1.2e6
+    assert sum(arch.blocks) == 6  # as vit_mini, for depths that stand side by side
+
+
 def test_a_convnextv2_block_is_the_papers() -> None:
     network = started(TINY["convnextv2"].build(0)).double()
     x = torch.randn(2, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -158,7 +192,8 @@ def test_taps_stand_at_every_block(arch: CNNArch) -> None:
         {"fc1"} if arch.kind == "convnextv2" else set()
     )
     features = arch.build(0).eval().forward_features(torch.zeros(2, 3, 64, 64))
-    assert features.shape == (2, arch.channels, 2, 2)
+    places = 64 // arch.patch_size
+    assert features.shape == (2, arch.channels, places, places)
 
 
 def test_the_papers_cnns_have_their_blocks() -> None:
@@ -237,6 +272,12 @@ def test_a_backbone_of_it_has_an_identity(arch: CNNArch) -> None:
             r"images of 100 px .* Give a multiple of 32",
         ),
         (("convnextv2", (1, 1, 1, 1), (4, 4, 0, 4)), r"widths are \(4, 4, 0, 4\): give four"),
+        (
+            ("convnextv2", (1, 1, 1, 1), (4, 4, 4, 4), False, 32, 2),
+            "stride of 2 px: expected",
+        ),
+        (("resnet", (1, 1, 1, 1), (5, 4, 4, 4), False, 32, 1), "5 channels wide at first"),
+        (("resnet", (1, 1, 1, 1), (4, 4, 4, 4), False, 36, 1), "Give a multiple of 8"),
     ],
 )
 def test_an_impossible_arch_is_refused(arguments: tuple, said: str) -> None:

@@ -22,6 +22,8 @@ from sslens.training.gradients import backward
 
 ARCH = CNNArch.parse("convnextv2_8x16x32x64_1x1x2x1_64")
 WIDE = dataclasses.replace(ARCH, image_size=96)
+#: its stem does not make small images smaller
+SMALL = dataclasses.replace(ARCH, image_size=24, stem=1)
 SETTINGS = fcmae.Settings(decoder_dim=24)
 #: of 9 patches 3 are seen: a corner alone, two neighbours in a row, two in a column
 SEEN = torch.tensor(
@@ -92,11 +94,13 @@ def block_by_hand(block: nn.Module, places: Places, together: bool) -> Places:
 def by_hand(network: ConvNeXt, images: np.ndarray, seen: np.ndarray, together: bool) -> Places:
     """The last features of the seen patches."""
     stem, norm = network.stem
+    side = stem.kernel_size[0]
     places: Places = {}
     for n, row, column in np.argwhere(seen).tolist():
         for y in range(8 * row, 8 * row + 8):
             for x in range(8 * column, 8 * column + 8):
-                pixels = images[n, :, 4 * y : 4 * y + 4, 4 * x : 4 * x + 4]
+                rows, columns = (slice(side * at, side * (at + 1)) for at in (y, x))
+                pixels = images[n, :, rows, columns]
                 value = (
                     np.einsum("ocij,cij->o", stem.weight.detach().numpy(), pixels)
                     + stem.bias.detach().numpy()
@@ -123,9 +127,10 @@ def by_hand(network: ConvNeXt, images: np.ndarray, seen: np.ndarray, together: b
 
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("together", [True, False])
-def test_it_is_a_sparse_network_in_float64(together: bool) -> None:
-    network = made(WIDE).encoder
-    images = torch.randn(2, 3, 96, 96, dtype=torch.float64)
+@pytest.mark.parametrize("arch", [WIDE, SMALL], ids=["patches of 32 px", "of 8 px"])
+def test_it_is_a_sparse_network_in_float64(arch: CNNArch, together: bool) -> None:
+    network = made(arch).encoder
+    images = torch.randn(2, 3, arch.image_size, arch.image_size, dtype=torch.float64)
     wanted = by_hand(network, images.numpy(), SEEN.numpy(), together)
     got = masked_features(network, images, SEEN, together=together).detach()
     assert not got.permute(0, 2, 3, 1)[~SEEN].any()

@@ -15,7 +15,7 @@ from sslens.errors import InputError
 from sslens.models import networks, transformers
 from sslens.models.about import About
 from sslens.models.backbone import Backbone
-from sslens.models.cnn import SIZES, CNNArch
+from sslens.models.cnn import NAMED, CNNArch
 from sslens.models.vit import ViTArch
 from sslens.zoo.expected import list_tensors
 from sslens.zoo.shapes import CNNShape, ViTShape
@@ -255,7 +255,10 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *SIZES,
+        *NAMED,
+        "resnet_8x12x16x20_1x1x2x1_stem1_32",
+        "bottleneck_16x6x8x10_2x1x1x1_stem1_64",
+        "convnextv2_8x16x32x64_1x1x2x1_stem1_32",
         "resnet_8x12x16x20_1x1x2x1_64",
         "resnet_64x64x64x64_1x1x1x1",
         "bottleneck_16x6x8x10_2x1x1x1_64",

@@ -15,14 +15,17 @@ from torch import Tensor, nn
 
 import sslens
 from forks import together
-from runs import LARGER, RESNET, SETTINGS, TRAINING, fit, module_state
+from runs import IMAGES, LARGER, RESNET, SETTINGS, TRAINING, fit, module_state
 from sslens.cli import main
 from sslens.methods import Moment
 from sslens.models import convolutions
 from sslens.models.cnn import CNNArch
 from sslens.models.heads import share_norms
 from sslens.objectives import dino, moco_v3
+from sslens.tasks import classification
 from sslens.training import optim
+from sslens.training.finetune import finetune
+from sslens.training.pretrain import pretrain
 from test_objectives import info_nce
 
 ARCH = CNNArch.parse(RESNET)
@@ -261,6 +264,29 @@ def test_a_run_loads_as_the_resnet_that_was_trained(tmp_path: Path, objective: s
     control = sslens.load(f"random:{RESNET}:3")
     assert [tap.name for tap in control.taps.values()] == [tap.name for tap in model.taps.values()]
     assert control.transform == model.transform
+
+
+@pytest.mark.parametrize(
+    ("objective", "arch"),
+    [
+        ("moco-v3", "resnet_8x12x16x20_1x1x1x1_stem1_32"),
+        ("fcmae", "convnextv2_8x12x16x20_1x1x1x1_stem1_32"),
+    ],
+)
+def test_a_cnn_for_small_images_is_loaded_and_tuned_as_it_was_trained(
+    tmp_path: Path, objective: str, arch: str
+) -> None:
+    case = "fcmae" if objective == "fcmae" else f"{objective}-on-resnet"
+    short = dataclasses.replace(TRAINING, epochs=1, batch_size=10)
+    pretrain(objective, IMAGES, arch, tmp_path, settings=SETTINGS[case], training=short)
+    model = sslens.load(tmp_path)
+    assert (model.about.arch, model.transform.crop) == (arch, 32)
+    last = list(model.taps)[-1]
+    (values,) = sslens.activations(model, torch.randn(1, 3, 32, 32), taps=[last]).values()
+    assert values.shape == (1, 20, 4, 4)
+    settings = classification.Settings(pooling="patches")
+    finetune(model, IMAGES, tmp_path / "ft", settings=settings, training=short)
+    assert sslens.load(tmp_path / "ft").about.arch == arch
 
 
 def test_the_recipe_of_a_resnet_is_meant_unless_another_is_given(

@@ -1,7 +1,7 @@
 """The names of architectures that can be trained and that `random:NAME` takes."""
 
 from sslens.errors import InputError, nearest
-from sslens.models.cnn import SIZES, CNNArch
+from sslens.models.cnn import NAMED, CNNArch
 from sslens.models.vit import ViTArch
 
 Arch = ViTArch | CNNArch
@@ -30,5 +30,5 @@ def parse(name: str) -> Arch:
         return ViTArch.parse(name)
     raise InputError(
         f'"{name}" is not an architecture: expected vit_SIZE_patchP_S, such as vit_mini_patch8_64,'
-        f" or a CNN: {nearest(name, SIZES)}"
+        f" or a CNN: {nearest(name, NAMED)}"
     )

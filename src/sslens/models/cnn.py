@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 KINDS = ("resnet", "convnextv2")
 _FOUR = r"\d+(?:x\d+){3}"
-_OWN = re.compile(rf"(resnet|bottleneck|convnextv2)_({_FOUR})_({_FOUR})(?:_(\d+))?")
+_OWN = re.compile(rf"(resnet|bottleneck|convnextv2)_({_FOUR})_({_FOUR})(?:_stem(\d+))?(?:_(\d+))?")
+#: strides of the first layers: 4 px as in the released networks, or 1 px for images of about 32 px
+STEMS = (1, 4)
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,19 @@ class CNNArch:
     (`bottleneck` means nothing for a ConvNeXt-V2). `image_size` is the side of the training images
     in pixels; the network takes images of other sizes too.
 
+    `stem` is the stride in pixels of the layers before the first stage. At 4, a ResNet begins with
+    a 7 × 7 convolution and a pooling and a ConvNeXt-V2 with patches of 4 px, as released. At 1, for
+    small images, a ResNet begins with a 3 × 3 convolution as wide as its first stage and has no
+    pooling there (He et al., 2016, section 4.2), and a ConvNeXt-V2 with patches of 1 px.
+
     >>> CNNArch.parse("resnet50")
     CNNArch(kind='resnet', blocks=(3, 4, 6, 3), widths=(64, 128, 256, 512), bottleneck=True)
     >>> arch = CNNArch.parse("convnextv2_base")
     >>> sum(arch.blocks), arch.channels, arch.name
     (36, 1024, 'convnextv2_base')
+    >>> small = CNNArch.parse("resnet_mini_32")
+    >>> small.stem, small.patch_size, small.grid
+    (1, 8, 4)
     """
 
     kind: str
@@ -38,6 +48,7 @@ class CNNArch:
     widths: Sequence[int]
     bottleneck: bool = False
     image_size: int = field(default=224, repr=False)
+    stem: int = field(default=4, repr=False)
 
     def __post_init__(self) -> None:
         # JSON has lists only
@@ -51,6 +62,16 @@ class CNNArch:
                     f"A {self.kind}'s {name} are {values}: give four whole numbers, 1 or more, one"
                     " a stage."
                 )
+        if self.stem not in STEMS:
+            raise InputError(
+                f"The first layers of a {self.kind} have a stride of {self.stem} px: expected 1 or"
+                " 4."
+            )
+        if self.stem == 1 and self.kind == "resnet" and self.widths[0] % 2:
+            raise InputError(
+                f"A ResNet with a stem of stride 1 is {self.widths[0]} channels wide at first:"
+                " expected an even number."
+            )
         if self.image_size < self.patch_size or self.image_size % self.patch_size:
             raise InputError(
                 f"A {self.kind} makes one place of {self.patch_size} px: images of"
@@ -65,7 +86,8 @@ class CNNArch:
 
         Where no released network has the same stages, their widths and blocks stand in place of the
         size: `resnet_8x12x16x20_1x1x2x1_64`, `bottleneck_…` for a ResNet with bottlenecks,
-        `convnextv2_8x16x32x64_1x1x2x1_64`.
+        `convnextv2_8x16x32x64_1x1x2x1_64`; `…_stem1_64` where the first layers have stride 1.
+        `resnet_mini_32` and `convnextv2_mini_32` are of this package, for images of 32 px.
 
         Raises:
             InputError: there is no network of this name; the message offers the nearest names.
@@ -78,11 +100,12 @@ class CNNArch:
         if (own := _OWN.fullmatch(name)) is not None:
             widths, blocks = ([int(each) for each in own[i].split("x")] for i in (2, 3))
             kind = "resnet" if own[1] == "bottleneck" else own[1]
-            return cls(kind, blocks, widths, own[1] == "bottleneck", int(own[4] or 224))
+            size, stem = int(own[5] or 224), int(own[4] or 4)
+            return cls(kind, blocks, widths, own[1] == "bottleneck", size, stem)
         base, size = _sized(name)
-        if base not in SIZES:
-            raise InputError(f'There is no CNN "{name}": {nearest(name, SIZES)}')
-        return replace(SIZES[base], image_size=size)
+        if base not in NAMED:
+            raise InputError(f'There is no CNN "{name}": {nearest(name, NAMED)}')
+        return replace(NAMED[base], image_size=size)
 
     @staticmethod
     def is_name(text: str) -> bool:
@@ -93,7 +116,7 @@ class CNNArch:
         >>> [CNNArch.is_name(name) for name in names]
         [True, True, False, False]
         """
-        return _OWN.fullmatch(text) is not None or _sized(text)[0] in SIZES
+        return _OWN.fullmatch(text) is not None or _sized(text)[0] in NAMED
 
     @property
     def name(self) -> str:
@@ -104,17 +127,18 @@ class CNNArch:
         ['resnet50', 'convnextv2_atto_64', 'resnet_8x12x16x20_1x1x2x1']
         """
         plain = replace(self, image_size=224)
-        base = next((name for name, arch in SIZES.items() if arch == plain), None)
+        base = next((name for name, arch in NAMED.items() if arch == plain), None)
         if base is None:
             four = ("x".join(map(str, values)) for values in (self.widths, self.blocks))
             base = "_".join(["bottleneck" if self.bottleneck else self.kind, *four])
+            base += "" if self.stem == 4 else f"_stem{self.stem}"
         return base if self.image_size == 224 else f"{base}_{self.image_size}"
 
     @property
     def patch_size(self) -> int:
         """Side in pixels of the part of an image for which one place of the last features
         stands."""
-        return 32
+        return 8 * self.stem  # the stages after the first halve the map
 
     @property
     def grid(self) -> int:
@@ -145,15 +169,20 @@ class CNNArch:
         from timm.models.convnext import ConvNeXt
         from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 
-        from sslens.models.convolutions import drop_head
+        from sslens.models.convolutions import begin_small, drop_head
 
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
             if self.kind == "resnet":
                 block = Bottleneck if self.bottleneck else BasicBlock
-                return ResNet(
-                    block, self.blocks, num_classes=0, channels=self.widths, zero_init_last=False
+                made = {"num_classes": 0, "channels": self.widths, "zero_init_last": False}
+                if self.stem == 4:
+                    return ResNet(block, self.blocks, **made)
+                # with a deep stem the first stage takes as many channels as the stem puts out
+                half = self.widths[0] // 2
+                return begin_small(
+                    ResNet(block, self.blocks, stem_type="deep", stem_width=half, **made)
                 )
             network = ConvNeXt(
                 depths=self.blocks,
@@ -161,6 +190,7 @@ class CNNArch:
                 num_classes=0,
                 ls_init_value=None,
                 use_grn=True,
+                patch_size=self.stem,
             )
         drop_head(network)
         return network
@@ -206,6 +236,13 @@ def _sizes() -> Iterator[tuple[str, CNNArch]]:
 
 #: the released shapes (He et al., 2016, table 1; Woo et al., 2023, appendix A.1)
 SIZES = dict(_sizes())
+#: for images of 32 px, with as many blocks as `vit_mini`; written with the images' size, as in
+#: resnet_mini_32
+SMALL = {
+    "resnet_mini": CNNArch("resnet", (1, 2, 2, 1), (24, 48, 96, 192), stem=1),
+    "convnextv2_mini": CNNArch("convnextv2", (1, 1, 3, 1), (24, 48, 96, 192), stem=1),
+}
+NAMED = SIZES | SMALL
 
 
 def describe(arch: CNNArch) -> Mapping[str, Any]:

@@ -16,6 +16,19 @@ def drop_head(network: ConvNeXt) -> None:
     network.head = nn.Identity()
 
 
+def begin_small(network: ResNet) -> ResNet:
+    """Replace in place the layers before a ResNet's first stage, so that small images are not made
+    smaller there: one 3 × 3 convolution of stride 1 and no pooling; returns the network.
+
+    The network is built with timm's deep stem, so that its first normalisation is as wide as the
+    first stage.
+    """
+    kernel = nn.Conv2d(3, network.bn1.num_features, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(kernel.weight, mode="fan_out", nonlinearity="relu")
+    network.conv1, network.maxpool = kernel, nn.Identity()
+    return network
+
+
 def taps(network: ResNet | ConvNeXt) -> Iterator[Tap]:
     """Yield the taps of a CNN in the order of computation; a tap in block i of L (over all stages)
     has the depth (i + 1) / L.

@@ -69,9 +69,9 @@ def _list_batch_norm(name: str, channels: int) -> Iterator[Entry]:
 
 
 def _list_resnet(arch: CNNArch) -> Iterator[Entry]:
-    yield "conv1.weight", (64, 3, 7, 7)
-    yield from _list_batch_norm("bn1", 64)
-    before = 64
+    before, kernel = (64, 7) if arch.stem == 4 else (arch.widths[0], 3)
+    yield "conv1.weight", (before, 3, kernel, kernel)
+    yield from _list_batch_norm("bn1", before)
     for stage, (count, width) in enumerate(zip(arch.blocks, arch.widths, strict=True), 1):
         out = width * (4 if arch.bottleneck else 1)
         sizes = [(width, 1), (width, 3), (out, 1)] if arch.bottleneck else [(width, 3), (width, 3)]
@@ -89,7 +89,7 @@ def _list_resnet(arch: CNNArch) -> Iterator[Entry]:
 
 def _list_convnext(arch: CNNArch) -> Iterator[Entry]:
     before = arch.widths[0]
-    yield from _list_affine("stem.0", before, 3, 4, 4)
+    yield from _list_affine("stem.0", before, 3, arch.stem, arch.stem)
     yield from _list_affine("stem.1", before)
     for stage, (count, width) in enumerate(zip(arch.blocks, arch.widths, strict=True)):
         if stage:

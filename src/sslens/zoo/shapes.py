@@ -213,11 +213,12 @@ def describe_network(network: "nn.Module", name: str | None, where: str) -> Mapp
     if name is not None and name.startswith("timm/"):
         bare = isinstance(getattr(network, "norm", None), nn.Identity)
         return {"timm": name.removeprefix("timm/"), "norm": not bare}
+    if name is not None and CNNArch.is_name(name):
+        return asdict(CNNArch.parse(name))  # no weight tells strides or the images' size
     heads = network.blocks[0].attn.num_heads if isinstance(network, VisionTransformer) else None
     shape = find_shape(network.state_dict(), where, heads)
     if isinstance(shape, CNNShape):
-        size = CNNArch.parse(name).image_size if name is not None else shape.image_size
-        return asdict(replace(shape.arch, image_size=size))
+        return asdict(replace(shape.arch, image_size=shape.image_size))
     assert isinstance(shape, ViTShape)
     plain = ViTShape(shape.arch, hidden=4 * shape.arch.dim)
     return asdict(shape.arch) if shape == plain else asdict(shape)
@@ -291,10 +292,12 @@ def _find_convnext(weights: Mapping[str, Shaped], where: str) -> CNNArch:
             f"{where} is a ConvNeXt of the first version (no grn): load it by its name, timm:NAME."
         )
     blocks = [_count_blocks(weights, f"stages.{i}.blocks.") for i in range(4)]
+    stem = weights.get("stem.0.weight")  # where it is missing, loading says so
     return CNNArch(
         "convnextv2",
         blocks,
         [int(weights[f"stages.{i}.blocks.0.conv_dw.weight"].shape[0]) for i in range(4)],
+        stem=int(stem.shape[2]) if stem is not None else 4,
     )
 
 
