@@ -18,15 +18,8 @@ from sslens.find import names, plugin
 from sslens.models.taps import Tap
 from sslens.report import Draft, Section, writing
 from sslens.report.verdicts import judge_all, make_table, write_verdicts
-from sslens.statistics.estimate import (
-    FEWEST,
-    SMALLEST,
-    Contrast,
-    Estimate,
-    Verdict,
-    decide,
-    explain,
-)
+from sslens.statistics.estimate import FEWEST, SMALLEST, Contrast, Estimate, decide, explain
+from sslens.statistics.verdicts import Verdict
 from sslens.table import Results, Table
 
 IMAGES = 240
@@ -99,17 +92,17 @@ def test_a_claim_says_nothing_of_analyses_that_did_not_run(name: str) -> None:
     assert plugin("claims", name).judge({}) == ()
 
 
-def test_every_analysis_and_claim_has_its_words_and_no_words_are_of_nothing() -> None:
+def test_every_analysis_has_its_words_and_no_words_are_of_nothing() -> None:
     files = {
         path.stem.replace("_", "-"): path for path in Path(writing.__file__).parent.glob("*.py")
     }
     written = {name for name, path in files.items() if "\ndef sentences(" in path.read_text()}
     written -= {"--init--"}
-    assert {*names("analyses"), *CLAIMS} <= written
-    assert written <= {*names("analyses"), *names("claims"), "knn-sweep"}
+    assert set(names("analyses")) <= written
+    assert written <= {*names("analyses"), "advice", "knn-sweep"}
 
 
-def test_verdicts_are_of_the_claim_and_have_a_sentence_each() -> None:
+def test_verdicts_are_of_the_claim_and_each_claim_has_a_sentence() -> None:
     results = {"cka-blocks": blocks_of(PAPER, {"dino": 0, "moco": 0, "mae": 1})}
     verdicts = judge_all(results)
     assert {verdict.claim for verdict in verdicts} <= set(CLAIMS)
@@ -117,7 +110,7 @@ def test_verdicts_are_of_the_claim_and_have_a_sentence_each() -> None:
     assert all(verdict.why and not verdict.why.endswith(".") for verdict in verdicts)
     assert all(verdict.members is not None for verdict in verdicts)
     sentences = write_verdicts(verdicts)
-    assert len(sentences) == len(verdicts)
+    assert len(sentences) == len({verdict.claim for verdict in verdicts})
     assert all(sentence.endswith(".") and "nan" not in sentence for sentence in sentences)
     assert judge_all({"knn-depth": Results({})}) == ()
 
@@ -129,8 +122,11 @@ def test_a_contrast_is_explained_as_it_is_judged(over: str) -> None:
         ((0.3, 0.1, 0.5), many, "holds", "the interval lies above 0"),
         ((-0.3, -0.5, -0.1), many, "contradicted", "the interval lies below 0"),
         ((0.3, -0.1, 0.5), many, "undecided", "the interval holds 0"),
-        ((0.3, 0.1, 0.5), few, "undecided", f"there are too few {over}"),
-        ((0.019, 0.018, 0.02), many, "undecided", "the difference is smaller than 0.02"),
+        ((0.3, 0.1, 0.5), few, "undecided", f"there are too few {over.split(' and ')[-1]}"),
+        ((0.019, 0.018, 0.02), many, "the same", "the two are the same within 0.02"),
+        ((0.0, -0.01, 0.01), many, "the same", "the two are the same within 0.02"),
+        ((0.019, 0.001, 0.04), many, "undecided", "it may be too small for a word"),
+        ((0.3, 0.3, 0.3), many, "undecided", "the interval has no width"),
         ((np.nan, np.nan, np.nan), many, "undecided", "the difference is undefined"),
     ):
         contrast = Contrast("a", "b", Estimate(*numbers, over, n))
@@ -160,11 +156,16 @@ def test_c1_holds_where_joint_embedding_sees_one_thing_and_reconstruction_anothe
     assert (difference.value, difference.low) == (row.difference, row.difference_low)
     assert (difference.over, difference.n) == ("minibatches", 10)
     whole = blocks["families-all-pairs"].iloc[0]
-    assert [one.difference.value for one in verdict.others] == [whole.difference]
-    assert [one.difference.value for one in verdict.controls] == [0]
-    sentence = write_verdicts(verdicts)[0]
-    assert sentence.startswith("C1, over all tokens, holds: Joint-embedding models are alike")
-    assert f"at the same depth {row.difference:+.2f} [" in sentence
+    assert [one.contrast.difference.value for one in verdict.parts[1:]] == [whole.difference]
+    assert verdict.phrase == "holds in these models"
+    assert verdict.limit == "an objective has one training"
+    (sentence,) = write_verdicts(verdicts)
+    assert sentence.startswith("C1 holds in these models: Joint-embedding models are alike")
+    assert f"Over all tokens: at the same depth JE · JE less JE · REC {row.difference:+.2f} [" in (
+        sentence
+    )
+    assert "of other trainings nothing is said: an objective has one training." in sentence
+    assert sentence.endswith("Models: JE: dino, moco; REC: mae.")
 
 
 def test_c1_is_contradicted_where_a_joint_embedding_model_sees_what_reconstruction_does() -> None:
@@ -174,6 +175,8 @@ def test_c1_is_contradicted_where_a_joint_embedding_model_sees_what_reconstructi
     assert verdict.outcome == "contradicted"
     assert verdict.members == {"JE": ("dino", "moco"), "REC": ("mae",)}  # as pre-trained
     assert "below 0" in verdict.why
+    (sentence,) = write_verdicts([verdict])
+    assert sentence.startswith("C1 is contradicted in these models: ")
 
 
 def test_c1_is_undecided_of_noise_and_of_few_minibatches() -> None:
@@ -210,9 +213,9 @@ def test_c1_is_undecided_where_only_the_same_depth_holds() -> None:
 def test_c1_is_not_run_where_a_family_is_missing(models: Sequence[str], count: str) -> None:
     (verdict,) = judge_blocks(blocks_of(models, {}))
     assert (verdict.outcome, verdict.contrast, verdict.tokens) == ("not run", None, "")
-    assert verdict.why.endswith(f"there are {count}")
+    assert verdict.why.endswith(f"there are {count} such models")
     (sentence,) = write_verdicts([verdict])
-    assert sentence.startswith("C1, not run: ")
+    assert sentence.startswith("C1 is not run: ")
 
 
 # ------------------------------------------------------------------------------------------------
@@ -224,8 +227,10 @@ def test_verdicts_are_a_table_and_lines_of_the_report(tmp_path: Path) -> None:
     missing = judge_blocks(blocks_of(("dino",), {}))
     verdicts = (*judge_all({"cka-blocks": blocks}), *missing)
     table = make_table(verdicts)
-    assert table.frame.outcome.tolist() == ["holds", "not run"]
-    assert table.frame.difference.isna().tolist() == [False, True]
+    rows = table.frame[table.frame.claim == "c1"]
+    assert rows.outcome.tolist() == ["holds in these models"] * 2 + ["not run"]
+    assert rows.part.tolist() == ["at the same depth", "over all pairs of blocks", ""]
+    assert rows.effect.isna().tolist() == [False, False, True]
     panel = Lines("", "depth", "CKA", (), None)
     section = Section("cka-blocks", "Blocks", "", (), blocks, Figure("cka-blocks", ((panel,),)))
     with Draft(tmp_path) as draft:
@@ -237,7 +242,7 @@ def test_verdicts_are_a_table_and_lines_of_the_report(tmp_path: Path) -> None:
         assert f"<li>{sentence}</li>" in page
     saved = pd.read_csv(tmp_path / "verdicts.csv", keep_default_na=False)
     assert saved.columns.tolist() == list(table.units)
-    assert saved.claim.tolist() == ["c1", "c1"]
+    assert saved.claim.tolist() == table.frame.claim.tolist()
 
 
 def test_without_verdicts_the_report_has_none(tmp_path: Path) -> None:

@@ -86,16 +86,17 @@ def test_one_run_of_each_has_a_difference_and_no_interval() -> None:
     )
     assert apart(results, "REC", "JE", "mlp").difference == 0
     written = sentences(results)
-    assert len(written) == 3
+    assert len(written) == 2
     assert written[0].startswith(
         "In fine-tuning the attention parameters of REC have a straightness of 0.89 (REC: mae; JE:"
-        " dino), +0.45 more"
+        " dino), not decided against that of JE (+0.45, which has no interval)"
     )
-    assert all("one run of an objective has no interval" in one for one in written)
+    assert written[1].count("which has no interval") == 2
 
 
-def test_several_seeds_give_welchs_interval() -> None:
-    turns = {"REC": [0.1, 0.2, 0.3], "JE": [1.0, 1.2], "control": [0.15, 0.35]}
+@pytest.mark.parametrize("JE", [[1.0, 1.2], [1.0, 1.2, 1.1, 1.05]])
+def test_several_seeds_give_welchs_interval(JE: list[float]) -> None:
+    turns = {"REC": [0.1, 0.2, 0.3, 0.25], "JE": JE, "control": [0.15, 0.35, 0.1, 0.3]}
     objective = {"REC": "mae", "JE": "dino", "control": None}
     runs = {
         f"{side}{i}": (about(side, objective[side]), path(t, 2))
@@ -111,8 +112,12 @@ def test_several_seeds_give_welchs_interval() -> None:
             (peer.low, peer.high), abs=1e-12
         )
     written = sentences(results)
-    assert "more than those of the JE: they go straighter" in written[0]
-    assert "more than those of the control, which is not decided" in written[1]
+    if len(JE) < 4:  # two trainings cannot reach 5 % in any way that they are ordered
+        assert "not decided against that of JE (+0." in written[0]
+        assert "of 2 trainings a side, which are too few" in written[0]
+    else:
+        assert "more than that of JE (+0." in written[0]
+    assert "REC is not decided against it (" in written[1]
 
 
 def test_objectives_count_the_same_whatever_the_number_of_their_runs() -> None:

@@ -62,9 +62,9 @@ def cka(a: tuple[float, float], b: tuple[float, float]) -> float:
 @pytest.mark.parametrize(
     ("became", "said"),
     [
-        ((1, 9), "more than fine-tuning does to random weights, so REC comes nearer"),
-        ((1, 1), "no more than fine-tuning does to random weights, as far as these images tell"),
-        ((9, 1), "less than fine-tuning does to random weights."),
+        ((1, 9), "is not decided"),
+        ((1, 1), "is not decided"),
+        ((9, 1), "is not decided"),
     ],
 )
 def test_the_rise_of_reconstruction_is_held_against_that_of_random_weights(
@@ -82,6 +82,7 @@ def test_the_rise_of_reconstruction_is_held_against_that_of_random_weights(
     assert rise == pytest.approx((5 / 6) / (5 / 3) ** 0.5 + 1 / 6)
     assert row.rise == pytest.approx(rise, abs=1e-6)
     assert row.difference == pytest.approx(rise - (cka(became, je) - cka(start, je)), abs=1e-6)
+    # all minibatches are the same, and an interval of no width decides nothing
     assert said in " ".join(write("cka-finetune", results))
 
 

@@ -3,7 +3,7 @@ C1 and C2)."""
 
 from collections.abc import Iterator
 
-from sslens.comparisons import families, panels, roles
+from sslens.comparisons import families, panels, quarters, roles
 from sslens.comparisons.inputs import GramSets, Models
 from sslens.comparisons.pairs import (
     TABLES_NULL,
@@ -28,7 +28,7 @@ CAPTION = (
     " corrected over all cells of a pair."
 )
 KIND = "block"
-TABLES = {**TABLES_NULL, **families.TABLES}
+TABLES = {**TABLES_NULL, **families.TABLES, **quarters.TABLES}
 
 
 def compute(models: Models, *, grams: GramSets, seed: int = 0) -> Results:
@@ -45,6 +45,7 @@ def _list_rows(models: Models, grams: GramSets, seed: int) -> Iterator[tuple[str
         pairs = compare_pairs(models, grams[tokens], tokens, KIND, seed=seed, null=True)
         yield from make_pair_rows(models, pairs)
         yield from families.compare_cka_of_families(models, pairs)
+        yield from quarters.compare_quarters(models, pairs)
     yield from families.list_members(models)
 
 

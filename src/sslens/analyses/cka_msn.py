@@ -29,7 +29,7 @@ KIND = "block"
 TABLES = {name: ("msn", *columns) for name, columns in pairs.TABLES.items()} | {
     "families": families.TABLES["families"]
 }
-UNITS = {"msn": "whether model_a is MSN", **pairs.UNITS}
+UNITS = {"msn": "whether model_a is MSN", **families.UNITS}
 
 
 def explain_absence(models: Models) -> str | None:

@@ -76,7 +76,7 @@ UNITS = {
     "value": "mean over objectives of the mean over runs of the first role",
     "less": "role that is subtracted",
     "members": "the runs of both roles",
-    "runs": "smallest number of runs of an objective among them",
+    "runs": "number of runs of the role that has the fewest",
     "unlike": "why the two are not to be compared; empty if they are",
     "difference": "value less the value of the other role",
     "difference_low": "lower end of its 95 % interval over runs",

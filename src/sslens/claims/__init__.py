@@ -8,11 +8,12 @@ A file `claims/NAME.py` has
   `Results` of the analyses that ran, by the analysis' name. It returns one verdict for each choice
   of tokens, or for each other thing that the claim distinguishes. If the models or the images do
   not allow a verdict, the outcome is "not run" and the verdict says what is missing. It returns
-  nothing if no analysis of `READS` ran. Only `sslens.statistics.estimate.judge` decides whether a
-  difference confirms a claim.
+  nothing if no analysis of `READS` ran. Only `sslens.statistics.estimate.decide` decides whether a
+  difference confirms a claim, and `sslens.statistics.verdicts.reach_verdict` whether a verdict is
+  about objectives or only about the models under study.
 
-`report/writing/NAME.py` has the sentences of a report: `sentences(verdicts)` makes one sentence for
-each verdict. The file `advice.py` is special: its `judge` returns recommendations.
+`report/writing/claims.py` writes all claims in the same way. The file `advice.py` is special: its
+`judge` returns recommendations, which `report/writing/advice.py` writes.
 
 `sslens.report.verdicts.judge_all` asks all claims.
 """

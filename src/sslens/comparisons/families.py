@@ -5,50 +5,63 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from sslens.comparisons import trainings
+from sslens.comparisons.contrasts import BETWEEN, PairContrast, estimate_value
 from sslens.comparisons.inputs import Models
-from sslens.comparisons.pairs import (
-    CKA,
-    DIFFERENCE,
-    Pair,
-    Pairs,
-    Row,
-    make_cka_columns,
-    make_contrast_columns,
-    make_difference_columns,
-)
 from sslens.comparisons.pairs import UNITS as CKA_UNITS
-from sslens.comparisons.roles import JE, REC, find_twins, is_cnn, list_names, list_pretrained
+from sslens.comparisons.pairs import Pair, Pairs, Row, make_cka_columns, make_difference_columns
+from sslens.comparisons.roles import JE, REC, is_cnn, list_names, list_pretrained
+from sslens.comparisons.trainings import Sides
 from sslens.statistics.sampled import Sampled, average
 
 #: the columns that say of which families and taps a row is
 FAMILIES = ("model_a", "model_b", "pairs", "members", "tokens", "kind")
 #: the columns of the tables of families: the mean CKA at the same depth, over all pairs of taps and
-#: at each depth (whose intervals hold at once), that of the pairs of random initialisations of the
-#: same architectures, and which models the families have
+#: at each depth (whose intervals hold at once); of two trainings of one objective less that of JE
+#: with JE; and which models the families have
 TABLES: Mapping[str, tuple[str, ...]] = {
-    "families": (*FAMILIES, *CKA, *DIFFERENCE, "minibatches"),
-    "families-all-pairs": (*FAMILIES, *CKA, *DIFFERENCE, "minibatches"),
-    "families-by-depth": (*FAMILIES, "depth", *CKA, *DIFFERENCE, "together", "minibatches"),
-    "families-controls": (*FAMILIES, *CKA, *DIFFERENCE, "minibatches"),
+    "families": (*FAMILIES, *BETWEEN, "minibatches"),
+    "families-all-pairs": (*FAMILIES, *BETWEEN, "minibatches"),
+    "families-by-depth": (*FAMILIES, "depth", *BETWEEN, "together", "minibatches"),
+    "families-ceilings": (*FAMILIES, *BETWEEN, "minibatches"),
     "family-members": ("family", "model"),
 }
-UNITS = CKA_UNITS | {"family": "JE: joint embedding; REC: reconstruction", "model": "its name"}
+UNITS = {
+    **CKA_UNITS,
+    **trainings.UNITS,
+    "family": "JE: joint embedding; REC: reconstruction",
+    "model": "its name",
+}
 
 
 def list_families(models: Models) -> tuple[list[str], list[str]]:
     """The pre-trained JE models and the pre-trained REC models under study.
 
-    CNNs are left out: between a CNN and a transformer the architecture may make the difference.
+    CNNs are left out: between a CNN and a transformer the architecture may make the difference. Of
+    models with the same weights only the first one counts.
     """
     same = [name for name in models.studied if not is_cnn(models.about(name))]
-    return list_pretrained(models, same, JE), list_pretrained(models, same, REC)
+    je, rec = (
+        trainings.drop_same_weights(models, list_pretrained(models, same, family))
+        for family in (JE, REC)
+    )
+    return je, rec
 
 
 def find_pairs(models: Models, pairs: Pairs) -> tuple[list[Pair], list[Pair]]:
-    """List the compared pairs of two JE models, and the compared pairs of a JE and a REC model."""
+    """List the compared pairs of two JE models of different objectives, and the compared pairs of a
+    JE and a REC model.
+
+    Two trainings of one objective are no pair of JE models: how alike they are is the ceiling.
+    """
     je, rec = list_families(models)
-    within = [pairs.find(a, b) for a, b in itertools.combinations(je, 2)]
-    return [pair for pair in within if pair], pairs.find_all(je, rec)
+    return find_within(models, pairs, je), pairs.find_all(je, rec)
+
+
+def find_within(models: Models, pairs: Pairs, names: Sequence[str]) -> list[Pair]:
+    """List the compared pairs of models that have different objectives."""
+    found = [pairs.find(a, b) for a, b in trainings.list_across_objectives(models, names)]
+    return [pair for pair in found if pair]
 
 
 def name_families(pairs: Pairs, a: str, b: str, count: int, members: str) -> Row:
@@ -81,79 +94,70 @@ def compare_cka_of_families(models: Models, pairs: Pairs) -> Iterator[tuple[str,
     """Compare the CKA of JE models with each other with the CKA of JE and REC models.
 
     The table `families` has means over taps at the same depth, `families-all-pairs` means over all
-    pairs of taps, and `families-by-depth` the CKA at each depth with simultaneous intervals.
-    `families-controls` has the same difference between random initialisations of the models'
-    architectures.
+    pairs of taps, and `families-by-depth` the CKA at each depth with simultaneous intervals. Each
+    difference has an interval over images, and one over images and trainings if every objective
+    has two trainings or more. `families-ceilings` has the CKA of two trainings of one objective.
 
     Yields:
-        Rows, each after the name of its table; none if there are not at least two JE models and
-        one REC model.
+        Rows, each after the name of its table; none if there are not at least two JE objectives
+        and one REC model.
     """
+    je, rec = list_families(models)
+    sides = {JE: je, REC: rec}
     within, across = find_pairs(models, pairs)
-    if not within or not across:
-        return
     members = describe_members(models)
     own = name_families(pairs, JE, JE, len(within), members)
     other = name_families(pairs, JE, REC, len(across), members)
-    against = f"{JE} · {REC}"
-    for table, inside, outside in (
-        ("families", average_same(within), average_same(across)),
-        ("families-all-pairs", _average_cells(within), _average_cells(across)),
-    ):
-        yield (
-            table,
-            own | make_cka_columns(inside) | make_contrast_columns(inside, against, outside),
-        )
-        yield table, other | make_cka_columns(outside)
-    controls = [_find_controls(models, pairs, side) for side in (within, across)]
-    if all(controls):
-        inside, outside = (average_same(side) for side in controls)
-        less = f"random initialisations of {against}"
-        yield (
-            "families-controls",
-            own | make_cka_columns(inside) | make_contrast_columns(inside, less, outside),
-        )
+    if not within or not across:
+        return
     grid = max((pair.depths for pair in within + across), key=len)
-    inside, outside = (average([pair.at(grid) for pair in side]) for side in (within, across))
-    for row, difference in zip(
-        _list_points(inside, grid), _list_differences(inside - outside, against), strict=True
-    ):
-        yield "families-by-depth", own | row | difference
-    for row in _list_points(outside, grid):
-        yield "families-by-depth", other | row
+
+    def choose(chosen: Sides) -> tuple[list[Pair], list[Pair]]:
+        return find_within(models, pairs, chosen[JE]), pairs.find_all(chosen[JE], chosen[REC])
+
+    against = f"{JE} · {REC}"
+    same = PairContrast.of(models, sides, choose, lambda pair: pair.at(grid))
+    every = PairContrast.of(models, sides, choose, lambda pair: pair.cells.mean())
+    for table, contrast in (("families", same), ("families-all-pairs", every)):
+        yield table, own | contrast.row(against)
+        yield table, other | make_cka_columns(contrast.outside.mean())  # type: ignore[union-attr]
+    for depth, row in zip(grid, same.rows(against), strict=True):
+        yield "families-by-depth", own | {"depth": depth} | row
+    for k, depth in enumerate(grid):
+        outside = make_cka_columns(same.outside[k])  # type: ignore[index]
+        yield "families-by-depth", other | {"depth": depth} | outside
+    yield from _compare_ceilings(models, pairs, same, grid)
+
+
+def _compare_ceilings(
+    models: Models, pairs: Pairs, families: PairContrast, grid: np.ndarray
+) -> Iterator[tuple[str, Row]]:
+    """Subtract the CKA of the families from the CKA of two trainings of one objective.
+
+    There is no row if no objective has two trainings.
+    """
+    groups = [
+        trainings.group_by_objective(models, names).values() for names in list_families(models)
+    ]
+    seconds = [
+        pair
+        for group in itertools.chain(*groups)
+        for pair in (pairs.find(a, b) for a, b in itertools.combinations(group, 2))
+        if pair
+    ]
+    if not seconds:
+        return
+    values = {(pair.a, pair.b): pair.at(grid) for pair in seconds}
+    ceiling = trainings.average_over_objectives(models, values, average)
+    members = "; ".join(pair.name for pair in seconds)
+    names = name_families(pairs, "one objective", "another training", len(seconds), members)
+    for less, value in ((f"{JE} · {JE}", families.inside), (f"{JE} · {REC}", families.outside)):
+        if value is not None:
+            estimate = estimate_value((ceiling - value).mean())
+            difference = make_difference_columns(less, estimate.value, estimate.low, estimate.high)
+            yield "families-ceilings", names | make_cka_columns(ceiling.mean()) | difference
 
 
 def average_same(pairs: Sequence[Pair]) -> Sampled:
     """The mean CKA at the same depth, averaged over pairs of models."""
     return average([pair.same.mean() for pair in pairs])
-
-
-def _average_cells(pairs: Sequence[Pair]) -> Sampled:
-    """The mean CKA over all pairs of taps, averaged over pairs of models."""
-    return average([pair.cells.mean() for pair in pairs])
-
-
-def _find_controls(models: Models, pairs: Pairs, side: Sequence[Pair]) -> list[Pair]:
-    """Find, for each pair of models, the pair of random initialisations of their architectures.
-
-    The list is empty if this pair is missing for any of the models.
-    """
-    twins = [find_twins(models, pair.a, pair.b) for pair in side]
-    controls = [pairs.find(*names) for names in twins if names]
-    present = [pair for pair in controls if pair]
-    return present if len(present) == len(side) else []
-
-
-def _list_points(value: Sampled, depths: np.ndarray) -> Iterator[Row]:
-    """The columns of CKA at each depth."""
-    for k, depth in enumerate(depths):
-        yield {"depth": depth} | make_cka_columns(value[k])
-
-
-def _list_differences(difference: Sampled, less: str) -> Iterator[Row]:
-    """The columns of a difference at each depth; the intervals hold at once."""
-    low, high = difference.simultaneous_interval()
-    together = int(np.isfinite(difference.value).sum())
-    for k, value in enumerate(difference.value):
-        ends = float(low[k]), float(high[k])
-        yield make_difference_columns(less, float(value), *ends) | {"together": together}

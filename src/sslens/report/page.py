@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from sslens.figure import NARROW, SWITCH, WIDE, Figure, Press, stack_panels, to_plotly
 from sslens.report.verdicts import make_table, write_verdicts
-from sslens.statistics.estimate import Verdict
+from sslens.statistics.verdicts import Verdict
 from sslens.store import write_text
 from sslens.table import Results, Table
 

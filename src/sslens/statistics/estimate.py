@@ -1,19 +1,31 @@
-"""An estimate with its interval, the contrast of two things, and the verdict on a claim."""
+"""An estimate with its interval, the contrast of two things, and what a contrast decides."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
 from sslens.errors import InputError
 
 #: the fewest minibatches, images or trainings that an interval must rest on before its sign counts:
-#: five minibatches all have the same sign by chance in 2 · 2⁻⁵ = 6 % of cases
-FEWEST = {"minibatches": 6, "images": 20, "trainings": 2}
-#: the smallest difference that matters, by kind of number; CKA goes from 0 to 1
-SMALLEST = {"cka": 0.02}
+#: five minibatches all have the same sign by chance in 2 · 2⁻⁵ = 6 % of cases; of the 70 ways to
+#: divide eight trainings into four and four, the two most extreme ones are 2.9 %, and of the 20
+#: ways to divide six into three and three 10 %
+FEWEST = {
+    "minibatches": 6,
+    "images": 20,
+    "trainings": 4,
+    "minibatches and trainings": 4,
+    "images and trainings": 4,
+}
+#: the smallest difference worth a word, by kind of number: of CKA, of R², of Kendall's tau (and of
+#: F1 and error consistency, on the same scale), of straightness; and of accuracy half a point
+SMALLEST = {"cka": 0.02, "r2": 0.02, "tau": 0.02, "straightness": 0.02, "accuracy": 0.005}
+#: an interval that is narrower has no width but for rounding
+NARROWEST = 1e-12
 NAN = float("nan")
-Answer = Literal["holds", "contradicted", "undecided", "not run"]
+Side = Literal["more", "less", "the same", "undecided", "too few"]
+Answer = Literal["holds", "contradicted", "the same", "in part", "undecided", "not run"]
 
 
 @final
@@ -25,11 +37,14 @@ class Estimate:
         value: nan where the number is undefined.
         low: lower end of the interval; nan where there is none.
         high: upper end.
-        over: what was resampled for the interval: "minibatches", "images" or "trainings".
-        n: number of minibatches, images or trainings that were resampled; 0 if it is not known.
+        over: what the interval is over: "minibatches" (of images), "images", "trainings",
+            "minibatches and trainings" or "images and trainings".
+        n: number of minibatches, images or trainings that were resampled; 0 if it is not known. If
+            the interval is over trainings too, it is the number of trainings of the side that has
+            the fewest.
 
     Raises:
-        InputError: `over` is none of these three words.
+        InputError: `over` is none of these five.
 
     >>> Estimate(0.5, 0.4, 0.6, "images", 100).sign
     1
@@ -60,7 +75,7 @@ class Estimate:
         Args:
             row: a mapping from column to value, or a pandas Series.
             column: the column that holds the value.
-            over: what was resampled: "minibatches", "images" or "trainings".
+            over: what the interval is over, as in `Estimate.over`.
             n: the number of resampled things, or the column that holds this number.
             ends: the columns of the lower and the upper end; `column`_low and `column`_high
                 unless given.
@@ -93,12 +108,45 @@ class Estimate:
         """1 if the interval lies above 0, -1 if the interval lies below 0, 0 if it holds 0.
 
         The sign is None if the value is nan, if there is no interval, or if the interval rests on
-        too few minibatches (under 6), images (under 20) or trainings (under 2); see `FEWEST`. An
-        interval from 0 to 0 has the sign 0.
+        too few minibatches (under 6), images (under 20) or trainings (under 4); see `FEWEST`. An
+        interval of no width has the sign 0, wherever it lies: it tells nothing of other draws.
+
+        >>> Estimate(0.5, 0.5, 0.5, "images", 100).sign
+        0
         """
         if math.isnan(self.value) or math.isnan(self.low) or self.n < FEWEST[self.over]:
             return None
+        if self.high - self.low < NARROWEST:
+            return 0
         return 1 if self.low > 0 else -1 if self.high < 0 else 0
+
+    def find_side(self, smallest: float = 0.0) -> Side:
+        """Decide on which side of 0 a difference lies, if it is worth a word.
+
+        It is "more" or "less" if the interval leaves out 0 and |value| ≥ `smallest`; "the same" if
+        the whole interval lies within ± `smallest`; "too few" if the sign is None; and else
+        "undecided".
+
+        Args:
+            smallest: the smallest difference worth a word (`SMALLEST`), in the same units.
+
+        >>> Estimate(0.3, 0.1, 0.5, "images", 100).find_side(0.02)
+        'more'
+        >>> Estimate(0.01, 0.005, 0.015, "images", 100).find_side(0.02)
+        'the same'
+        >>> Estimate(0.01, 0.005, 0.1, "images", 100).find_side(0.02)  # it may be 0.1
+        'undecided'
+        """
+        sign = self.sign
+        if sign is None:
+            return "too few"
+        if self.high - self.low < NARROWEST:
+            return "undecided"
+        if -smallest <= self.low and self.high <= smallest:
+            return "the same"
+        if not sign or abs(self.value) < smallest:
+            return "undecided"
+        return "more" if sign > 0 else "less"
 
     @property
     def defined(self) -> bool:
@@ -156,44 +204,18 @@ class Contrast:
         return self.difference.sign
 
 
-@final
-@dataclass(frozen=True)
-class Verdict:
-    """The verdict of a study's results on a claim of the papers.
-
-    Attributes:
-        claim: the claim's name, e.g. "c1".
-        outcome: "holds", "contradicted", "undecided" or "not run".
-        contrast: the difference that the claim is about; None if the outcome is "not run".
-        others: further differences that the claim is about; the claim holds only if all of them
-            agree with `contrast`.
-        controls: the same difference, or a level to compare with, measured on control models.
-        why: the reason for the outcome, or what is missing, as the end of a sentence.
-        members: names of the models that took part, by group.
-        tokens: the tokens that the verdict is about, "all", "cls" or "patch"; empty if the claim
-            is not about tokens.
-    """
-
-    claim: str
-    outcome: Answer
-    contrast: Contrast | None = None
-    others: tuple[Contrast, ...] = ()
-    controls: tuple[Contrast, ...] = ()
-    why: str = ""
-    members: Mapping[str, tuple[str, ...]] | None = None
-    tokens: str = ""
-
-
-def decide(contrast: Contrast, expected: Literal[1, -1] = 1, smallest: float = 0.0) -> Answer:
+def decide(contrast: Contrast, expected: Literal[1, 0, -1] = 1, smallest: float = 0.0) -> Answer:
     """Decide whether a contrast confirms a claim that expects a sign; only this function decides.
 
     The claim "holds" if the interval lies on the expected side of 0 and |difference| ≥ `smallest`.
-    It is "contradicted" if the interval lies on the other side of 0 and |difference| ≥ `smallest`.
-    In all other cases, also where the sign is None, it is "undecided".
+    It is "contradicted" if the interval lies on the other side of 0 and |difference| ≥ `smallest`,
+    and the two are "the same" if the whole interval lies within ± `smallest`. In all other cases,
+    also where the sign is None, it is "undecided". A claim that expects no gain (`expected` 0)
+    holds if the two are the same or a is less than b, and is contradicted if a is more than b.
 
     Args:
         contrast: the difference.
-        expected: the sign that the claim expects.
+        expected: the sign that the claim expects; 0 if it expects no gain.
         smallest: the smallest difference that matters, in the units of the difference.
 
     >>> decide(Contrast("JE", "REC", Estimate(0.3, 0.1, 0.5, "minibatches", 32)))
@@ -201,21 +223,36 @@ def decide(contrast: Contrast, expected: Literal[1, -1] = 1, smallest: float = 0
     >>> decide(Contrast("JE", "REC", Estimate(0.3, 0.1, 0.5, "minibatches", 32)), expected=-1)
     'contradicted'
     >>> decide(Contrast("JE", "REC", Estimate(0.01, 0.005, 0.02, "minibatches", 32)), smallest=0.02)
-    'undecided'
+    'the same'
+    >>> decide(Contrast("3", "1", Estimate(0.001, -0.003, 0.004, "images", 900)), 0, smallest=0.005)
+    'holds'
     """
-    sign = contrast.sign
-    if not sign or abs(contrast.difference.value) < smallest:
+    side = contrast.difference.find_side(smallest)
+    if side in ("undecided", "too few"):
         return "undecided"
-    return "holds" if sign == expected else "contradicted"
+    if expected == 0:
+        return "contradicted" if side == "more" else "holds"
+    if side == "the same":
+        return "the same"
+    return "holds" if (side == "more") == (expected == 1) else "contradicted"
 
 
 def unite(answers: Sequence[Answer]) -> Answer:
-    """Combine the answers of several contrasts: their common answer, or "undecided" if they differ.
+    """Combine the answers to all parts of a claim.
+
+    The result is their common answer. If they differ, it is "undecided" where a part is undecided;
+    "in part" where some parts hold and others do not; else "contradicted".
 
     >>> unite(["holds", "holds"]), unite(["holds", "undecided"])
     ('holds', 'undecided')
+    >>> unite(["holds", "contradicted"]), unite(["the same", "contradicted"])
+    ('in part', 'contradicted')
     """
-    return answers[0] if len(set(answers)) == 1 else "undecided"
+    if len(set(answers)) == 1:
+        return answers[0]
+    if "undecided" in answers:
+        return "undecided"
+    return "in part" if "holds" in answers or "in part" in answers else "contradicted"
 
 
 def explain(contrast: Contrast, smallest: float = 0.0) -> str:
@@ -226,15 +263,19 @@ def explain(contrast: Contrast, smallest: float = 0.0) -> str:
     >>> explain(Contrast("JE", "REC", Estimate(0.3, 0.1, 0.5, "minibatches", 5)))
     'there are too few minibatches'
     >>> explain(Contrast("JE", "REC", Estimate(0.01, 0.005, 0.02, "minibatches", 32)), 0.02)
-    'the difference is smaller than 0.02'
+    'the two are the same within 0.02'
     """
     difference = contrast.difference
     if not difference.defined:
         return "the difference is undefined"
-    if contrast.sign is None:
-        return f"there are too few {difference.over}"
-    if contrast.sign == 0:
-        return "the interval holds 0"
-    if abs(difference.value) < smallest:
-        return f"the difference is smaller than {smallest:g}"
-    return f"the interval lies {'above' if contrast.sign > 0 else 'below'} 0"
+    if difference.sign is None:
+        over = "trainings" if "trainings" in difference.over else difference.over
+        return f"there are too few {over}"
+    if difference.high - difference.low < NARROWEST:
+        return "the interval has no width"
+    side = difference.find_side(smallest)
+    if side == "the same":
+        return f"the two are the same within {smallest:g}"
+    if side == "undecided":
+        return "the interval holds 0" if not difference.sign else "it may be too small for a word"
+    return f"the interval lies {'above' if side == 'more' else 'below'} 0"

@@ -1,45 +1,78 @@
 """Sentences about the CKA of families of objectives."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sslens.comparisons.pairs import read_cka, read_contrast
+from sslens.comparisons.parting import Parting, Point
+from sslens.comparisons.parts import find_rows
 from sslens.comparisons.roles import JE, REC, TOKENS
-from sslens.report.writing.numbers import explain_undecided, spell, spell_difference
+from sslens.comparisons.trainings import read_over_trainings
+from sslens.report.writing.numbers import compare, list_names, spell, spell_difference, spell_ends
+from sslens.statistics.estimate import SMALLEST, Contrast
 from sslens.table import Results
+
+
+def write_scope(row: Mapping[str, Any], contrast: Contrast, kind: str = "cka") -> str:
+    """Say whether a difference of families is about their objectives or only about these models, as
+    the end of a sentence.
+
+    Args:
+        row: the row, with the columns `trainings.TRAININGS`.
+        contrast: the difference with its interval over images.
+        kind: the kind of number, a key of `SMALLEST`.
+    """
+    over = read_over_trainings(row, contrast)
+    if over is None:
+        return ", in these models"
+    spelt = f"over trainings too {spell_ends(over.difference, kind)}"
+    if over.difference.find_side(SMALLEST[kind]) in ("undecided", "too few"):
+        return f", in these models ({spelt}, of {over.difference.n} trainings a side)"
+    return f", and {spelt}"
 
 
 def write_families(results: Results, tokens: str, kind: str) -> str | None:
     """Write whether JE models are more like each other than like REC models, and from which depth
     on; None if there are no families."""
-    if "families" not in results:
+    rows = {row["model_b"]: row for row in find_rows(results, "families", tokens=tokens, kind=kind)}
+    if not rows or any(row["cka"] != row["cka"] for row in rows.values()):
         return None
-    rows = results["families"]
-    rows = rows[(rows.tokens == tokens) & (rows.kind == kind)]
-    by_family = {row["model_b"]: row for row in rows.to_dict("records")}
-    if not by_family or rows.cka.isna().any():
-        return None
-    own, other = by_family[JE], by_family[REC]
+    own, other = rows[JE], rows[REC]
     contrast = read_contrast(own)
     sentence = (
         f"{JE} models with each other ({own['members']}): mean CKA at the same depth"
-        f" {spell(read_cka(own))} {TOKENS[tokens]}, {JE} with {REC} {spell(read_cka(other))}"
+        f" {spell(read_cka(own))} {TOKENS[tokens]},"
+        f" {compare(contrast.difference, f'{JE} with {REC}, {spell(read_cka(other))},')}"
+        f"{write_scope(own, contrast)}"
     )
-    if not contrast.sign:
-        return f"{sentence}; the difference is {explain_undecided(contrast)}."
-    side = "more alike" if contrast.sign > 0 else "less alike"
-    spelt = spell_difference(contrast.difference)
-    sentence += f"; they are {side} to each other than to {REC} ({spelt})"
-    parting = _find_parting(results, tokens, kind) if contrast.sign > 0 else None
-    if parting is not None:
-        spelt = spell_difference(read_contrast(parting).difference)
-        sentence += f", from relative depth {parting['depth']:.2f} on ({spelt} there)"
-    return sentence + "."
+    points = find_rows(results, "families-by-depth", tokens=tokens, kind=kind, model_b=JE)
+    return f"{sentence}{write_parting(Parting.of(points))}."
 
 
-def _find_parting(results: Results, tokens: str, kind: str) -> Mapping[str, Any] | None:
-    """The row of the least depth at which JE models are surely more alike than JE and REC."""
-    rows = results["families-by-depth"]
-    rows = rows[(rows.tokens == tokens) & (rows.kind == kind) & (rows.model_b == JE)]
-    points = rows.sort_values("depth").to_dict("records")
-    return next((row for row in points if read_contrast(row).sign == 1), None)
+def write_parting(parting: Parting) -> str:
+    """Say from which depth on a difference stays above 0, and where it is reversed, as the end of a
+    sentence; empty if it is above or below 0 at no depth."""
+    parts = []
+    if parting.first is not None:
+        last = len(parting.points) - parting.points.index(parting.first) == 1
+        where = "at the last depth only" if last else "and at every later depth"
+        depth = f"relative depth {parting.first['depth']:.2f}"
+        parts.append(f"it is so from {depth} on ({_spell(parting.first)}), {where}")
+    elif parting.above:
+        depths = _list_depths(parting.above)
+        parts.append(f"it is so at relative depth {depths}, and not at every later depth")
+    if parting.below:
+        worst = min(parting.below, key=lambda row: float(row["difference"]))
+        parts.append(
+            f"it is reversed at relative depth {_list_depths(parting.below)}"
+            f" ({_spell(worst)} at {worst['depth']:.2f})"
+        )
+    return "".join(f"; {part}" for part in parts)
+
+
+def _spell(row: Point) -> str:
+    return spell_difference(read_contrast(row).difference)
+
+
+def _list_depths(rows: Sequence[Point]) -> str:
+    return list_names([f"{row['depth']:.2f}" for row in rows])

@@ -1,10 +1,14 @@
 """Sentences about the analysis finetune-path."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import pandas as pd
 
 from sslens.analyses.finetune_path import ATTENTION, DRAWN, read_path_contrast
-from sslens.report.writing.numbers import spell, spell_difference, spell_share
-from sslens.statistics.estimate import Contrast, Estimate
+from sslens.comparisons.roles import CONTROL
+from sslens.report.writing.numbers import compare, spell, spell_difference, spell_share
+from sslens.statistics.estimate import Estimate
 from sslens.table import Results
 
 #: runs that are spoken of where there are no families
@@ -14,33 +18,40 @@ OVERLAPPING = ("backbone", "head", "attention qkv", "attention projection")
 
 
 def sentences(results: Results) -> tuple[str, ...]:
-    """Write claim C10, for attention first; without families, write how straight each run's path
-    is."""
+    """Write claim C10, for attention first, then how JE and REC differ from the control; without
+    families, write how straight each run's path is."""
     if "differences" in results:
         rows = results["differences"]
         straight = rows[rows.measure == "straightness"]
-        claims = [_write_claim(own) for _, own in straight.groupby(["role", "less"], sort=False)]
+        pairs = [own for _, own in straight.groupby(["role", "less"], sort=False)]
+        claims = [_write_claim(own) for own in pairs if own.less.iloc[0] != CONTROL]
+        controls = [own for own in pairs if own.less.iloc[0] == CONTROL]
+        if controls:
+            claims.append(_write_control(controls))
         if claims:
             return tuple(claims)
     runs = results["records"].groupby("model", sort=False)
     return tuple(_write_run(str(model), rows) for model, rows in runs)[:MOST]
 
 
-def _write_claim(rows: pd.DataFrame) -> str:
-    """Whether one role goes straighter than another, and by kind of parameter."""
+def _select_attention(rows: pd.DataFrame) -> dict[str, Any]:
+    """The row about attention, or the first one if there is none."""
     attention = rows[rows.group == ATTENTION]
-    row = (attention if len(attention) else rows).to_dict("records")[0]
+    return (attention if len(attention) else rows).to_dict("records")[0]
+
+
+def _write_claim(rows: pd.DataFrame) -> str:
+    """Whether REC goes straighter than JE, and by kind of parameter."""
+    row = _select_attention(rows)
     sentence = (
         f"In fine-tuning the {row['group']} parameters of {row['role']} have a straightness of"
         f" {spell(Estimate(row['value']))} ({row['members']})"
     )
     if row["unlike"]:
-        return f"{sentence}; it is not held against that of the {row['less']}, for {row['unlike']}."
-    contrast = read_path_contrast(row)
-    sentence += (
-        f", {spell_difference(contrast.difference)} more than those of the"
-        f" {row['less']}{_write_verdict(contrast)}"
-    )
+        return f"{sentence}; it is not held against that of {row['less']}, for {row['unlike']}."
+    difference = read_path_contrast(row).difference
+    other = f"that of {row['less']}"
+    sentence += f", {compare(difference, other, 'straightness')}"
     others = [
         f"{other['group']} {spell_difference(read_path_contrast(other).difference)}"
         for other in rows.to_dict("records")
@@ -51,17 +62,20 @@ def _write_claim(rows: pd.DataFrame) -> str:
     return f"{sentence}; by kind of parameter the same difference is {', '.join(others)}."
 
 
-def _write_verdict(contrast: Contrast) -> str:
-    """What a difference decides, as the end of a sentence."""
-    if contrast.sign is None:
-        return (
-            " (one run of an objective has no interval: what another seed would give is not known)"
-        )
-    return {
-        1: ": they go straighter",
-        0: ", which is not decided",
-        -1: ": they go less straight",
-    }[contrast.sign]
+def _write_control(pairs: Sequence[pd.DataFrame]) -> str:
+    """How the straightness of JE and REC differs from that of fine-tuned random weights."""
+    rows = [_select_attention(own) for own in pairs]
+    parts = [
+        f"{row['role']} is not held against it, for {row['unlike']}"
+        if row["unlike"]
+        else f"{row['role']} is {compare(read_path_contrast(row).difference, 'it', 'straightness')}"
+        for row in rows
+    ]
+    members = rows[0]["members"].partition(f"{CONTROL}: ")[2]
+    return (
+        f"What the recipe does to random weights ({members}), by the straightness of"
+        f" {rows[0]['group']} parameters: {'; '.join(parts)}."
+    )
 
 
 def _write_run(model: str, rows: pd.DataFrame) -> str:

@@ -4,7 +4,7 @@ everywhere."""
 import math
 
 from sslens.comparisons.roles import list_names as list_names
-from sslens.statistics.estimate import Contrast, Estimate
+from sslens.statistics.estimate import NARROWEST, SMALLEST, Contrast, Estimate
 
 #: a difference whose value and ends are all smaller is 0 but for rounding
 ROUNDING = 1e-9
@@ -41,7 +41,8 @@ def spell_points(difference: Estimate) -> str:
     value, low, high = (
         100 * number for number in (difference.value, difference.low, difference.high)
     )
-    return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"
+    spelt = f"{value:+.1f} points"
+    return spelt if math.isnan(low) else f"{spelt} [{low:+.1f}, {high:+.1f}]"
 
 
 def spell_difference(difference: Estimate) -> str:
@@ -86,6 +87,99 @@ def spell_count(count: int) -> str:
     return f"{count:,}"
 
 
+def spell_over(difference: Estimate) -> str:
+    """Say what the interval of a difference is over, and of how many.
+
+    >>> spell_over(Estimate(0.1, 0.05, 0.15, "minibatches", 32))
+    '32 minibatches of images'
+    >>> spell_over(Estimate(0.1, 0.05, 0.15, "minibatches and trainings", 4))
+    'images and trainings, 4 or more a side'
+    """
+    if "trainings" in difference.over:
+        over = "trainings" if difference.over == "trainings" else "images and trainings"
+        return f"{over}, {difference.n} or more a side"
+    if difference.over == "minibatches":
+        return f"{difference.n} {'minibatch' if difference.n == 1 else 'minibatches'} of images"
+    return f"{spell_count(difference.n)} image{'' if difference.n == 1 else 's'}"
+
+
+def spell_effect(difference: Estimate, kind: str = "cka") -> str:
+    """Format a difference of the kind of number that `SMALLEST` names: accuracies in points.
+
+    >>> spell_effect(Estimate(0.125, -0.0625, 0.25, "images", 64), "accuracy")
+    '+12.5 points [-6.2, +25.0]'
+    """
+    if kind != "accuracy":
+        return spell_difference(difference)
+    return spell_points(difference)
+
+
+def spell_ends(difference: Estimate, kind: str = "cka") -> str:
+    """Format only the interval of a difference, as `spell_effect` does.
+
+    >>> spell_ends(Estimate(0.125, -0.0625, 0.25, "images and trainings", 4))
+    '[-0.06, +0.25]'
+    """
+    spelt = spell_effect(difference, kind)
+    return spelt[spelt.index("[") :]
+
+
+def compare(
+    difference: Estimate,
+    other: str,
+    kind: str = "cka",
+    *,
+    more: str = "more than",
+    less: str = "less than",
+) -> str:
+    """Say on which side of something else a value lies, with the difference; all sentences about a
+    difference are made here.
+
+    Args:
+        difference: the value less the other value.
+        other: the other thing, as a noun.
+        kind: the kind of number, a key of `SMALLEST`.
+        more: what stands before `other` if the value is larger.
+        less: what stands before `other` if the value is smaller.
+
+    >>> compare(Estimate(0.1, 0.05, 0.15, "minibatches", 32), "that with REC")
+    'more than that with REC (+0.10 [+0.05, +0.15])'
+    >>> compare(Estimate(0.003, 0.001, 0.005, "minibatches", 32), "that with REC")
+    'the same as that with REC within 0.02 (+0.003 [+0.001, +0.005])'
+    >>> compare(Estimate(0.1, -0.1, 0.3, "minibatches", 32), "that with REC")
+    'not decided against that with REC (+0.10 [-0.10, +0.30])'
+    >>> compare(Estimate(0.1, 0.05, 0.15, "minibatches", 3), "that with REC")
+    'not decided against that with REC (+0.10 [+0.05, +0.15], of 3 minibatches, which are too few)'
+    """
+    if not difference.defined:
+        return f"not comparable with {other}, for one of the two is undefined"
+    spelt, smallest = spell_effect(difference, kind), SMALLEST[kind]
+    side = difference.find_side(smallest)
+    if side == "more":
+        return f"{more} {other} ({spelt})"
+    if side == "less":
+        return f"{less} {other} ({spelt})"
+    if side == "the same":
+        least = "half a point" if kind == "accuracy" else f"{smallest:g}"
+        return f"the same as {other} within {least} ({spelt})"
+    return f"not decided against {other} ({spelt}{_write_too_few(difference)})"
+
+
+def _write_too_few(difference: Estimate) -> str:
+    """Say why an interval decides nothing, if it is not that it holds 0."""
+    if difference.sign is None:
+        if math.isnan(difference.low):
+            return ", which has no interval"
+        over = "trainings a side" if "trainings" in difference.over else difference.over
+        if difference.n == 1:
+            single = "minibatch" if over == "minibatches" else over.replace("s", "", 1)
+            return f", of one {single}, which is too few"
+        return f", of {difference.n} {over}, which are too few"
+    if difference.high - difference.low < NARROWEST:
+        return ", an interval of no width"
+    return ""
+
+
 def explain_undecided(contrast: Contrast) -> str:
     """Format a contrast and say why it does not decide a claim, as the end of a sentence.
 
@@ -98,5 +192,6 @@ def explain_undecided(contrast: Contrast) -> str:
     if contrast.sign is not None:
         return f"{spelt}, which is not decided"
     count, over = contrast.difference.n, contrast.difference.over
-    singular = {"minibatches": "minibatch", "images": "image", "trainings": "training"}[over]
-    return f"{spelt}, and {f'one {singular}' if count == 1 else f'{count} {over}'} cannot decide"
+    things = "trainings" if "trainings" in over else over
+    single = "minibatch" if things == "minibatches" else things.removesuffix("s")
+    return f"{spelt}, and {f'one {single}' if count == 1 else f'{count} {things}'} cannot decide"

@@ -1,0 +1,131 @@
+"""The mean CKA of some pairs of models less that of others, with intervals over images and
+trainings."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from sslens.comparisons import trainings
+from sslens.comparisons.inputs import Models
+from sslens.comparisons.pairs import (
+    CKA,
+    DIFFERENCE,
+    Pair,
+    Row,
+    make_cka_columns,
+    make_difference_columns,
+)
+from sslens.comparisons.trainings import TRAININGS, Alone, Sides
+from sslens.statistics.estimate import Estimate
+from sslens.statistics.sampled import Sampled, average
+
+#: the columns of a difference, with its interval over images and then over trainings too
+BETWEEN = (*CKA, *DIFFERENCE, *TRAININGS)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class PairContrast:
+    """The mean CKA of some pairs of models less that of other pairs, at one or several places.
+
+    Every pair of objectives has the same weight in a mean, however many trainings there are.
+
+    Attributes:
+        inside: mean CKA of the first pairs.
+        outside: mean CKA of the other pairs; None if nothing is subtracted.
+        alone: the difference with each objective represented by each of its trainings in turn.
+    """
+
+    inside: Sampled
+    outside: Sampled | None
+    alone: Alone
+
+    @classmethod
+    def of(
+        cls,
+        models: Models,
+        sides: Sides,
+        choose: Callable[[Sides], tuple[Sequence[Pair], Sequence[Pair]]],
+        pick: Callable[[Pair], Sampled],
+    ) -> "PairContrast":
+        """Compare two groups of pairs.
+
+        Args:
+            models: the models of the study.
+            sides: the names of the models, by family.
+            choose: returns the pairs of both groups for the given names; the second may be empty.
+            pick: returns the CKA of a pair at each place.
+        """
+        picked: dict[tuple[str, str], Sampled] = {}
+
+        def look_up(pair: Pair) -> Sampled:
+            if (pair.a, pair.b) not in picked:
+                picked[pair.a, pair.b] = pick(pair)
+            return picked[pair.a, pair.b]
+
+        def average_values(group: Sequence[Pair]) -> np.ndarray:
+            values = {(pair.a, pair.b): look_up(pair).value for pair in group}
+            return trainings.average_over_objectives(models, values, trainings.average_arrays)
+
+        def measure(chosen: Sides) -> np.ndarray:
+            first, second = choose(chosen)
+            value = average_values(first)
+            return np.asarray(value - average_values(second)) if second else value
+
+        def average_pairs(group: Sequence[Pair]) -> Sampled:
+            values = {(pair.a, pair.b): look_up(pair) for pair in group}
+            return trainings.average_over_objectives(models, values, average)
+
+        first, second = choose(sides)
+        return cls(
+            average_pairs(first),
+            average_pairs(second) if second else None,
+            trainings.measure_alone(models, sides, measure),
+        )
+
+    @property
+    def difference(self) -> Sampled:
+        """The difference at each place."""
+        return self.inside if self.outside is None else self.inside - self.outside
+
+    def row(self, less: str) -> Row:
+        """Make the columns `BETWEEN` of the mean over all places at which both are defined."""
+        mean = self.difference.mean()
+        fine = np.isfinite(np.atleast_1d(self.difference.value))
+        alone = {
+            side: {
+                name: _mean_of_places(values.reshape(len(values), -1)[:, fine])
+                for name, values in objectives.items()
+            }
+            for side, objectives in self.alone.items()
+        }
+        images = estimate_value(mean)
+        return (
+            make_cka_columns(self.inside.mean())
+            | make_difference_columns(less, images.value, images.low, images.high)
+            | trainings.fill_trainings(images, alone)
+        )
+
+    def rows(self, less: str) -> Iterator[Row]:
+        """Make the columns `BETWEEN` of each place; the intervals hold at once."""
+        difference = self.difference
+        low, high = difference.simultaneous_interval()
+        together = int(np.isfinite(difference.value).sum())
+        for k, value in enumerate(difference.value):
+            row = make_cka_columns(self.inside[k]) | {"together": together}
+            row |= make_difference_columns(less, float(value), float(low[k]), float(high[k]))
+            images = estimate_value(difference[k])
+            yield row | trainings.fill_trainings(images, self.alone, k, max(1, together))
+
+
+def _mean_of_places(values: np.ndarray) -> np.ndarray:
+    """The mean over places, for each training."""
+    return trainings.average_arrays(list(values.T))
+
+
+def estimate_value(value: Sampled) -> Estimate:
+    """A single value with its interval over minibatches."""
+    low, high = value.interval()
+    return Estimate(float(value.value), float(low), float(high), "minibatches", value.batches)

@@ -1,0 +1,80 @@
+"""Parts of verdicts, read from rows of tables; which tokens tables have, and what is missing."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import pandas as pd
+
+from sslens.comparisons.pairs import read_contrast
+from sslens.comparisons.trainings import read_over_trainings
+from sslens.statistics.estimate import SMALLEST, Contrast
+from sslens.statistics.verdicts import Part, Verdict
+from sslens.table import Results
+
+
+def make_part(
+    row: Mapping[str, Any],
+    label: str,
+    contrast: Contrast,
+    kind: str = "cka",
+    expected: Literal[1, 0, -1] = 1,
+) -> Part:
+    """Make a part of a verdict from a row of a table, with its interval over trainings if the row
+    has one.
+
+    Args:
+        row: the row, with the columns `trainings.TRAININGS` if there may be such an interval.
+        label: what the difference is of.
+        contrast: the difference that the row has, with its interval over images.
+        kind: the kind of number, a key of `SMALLEST`.
+        expected: the sign that the claim expects; 0 if it expects no gain.
+    """
+    over = read_over_trainings(row, contrast)
+    return Part(label, contrast, SMALLEST[kind], kind, expected, over)
+
+
+def make_cka_part(row: Mapping[str, Any], label: str, expected: Literal[1, 0, -1] = 1) -> Part:
+    """Make a part from the columns `pairs.DIFFERENCE` of a row."""
+    return make_part(row, label, read_contrast(row), "cka", expected)
+
+
+def find_rows(results: Results, table: str, **columns: Any) -> list[dict[str, Any]]:
+    """Return the rows of a table with these values in these columns; none without the table."""
+    if table not in results:
+        return []
+    rows = results[table]
+    for column, value in columns.items():
+        rows = rows[rows[column] == value]
+    return rows.to_dict("records")
+
+
+def find_row(results: Results, table: str, **columns: Any) -> dict[str, Any] | None:
+    """Return the first row of a table with these values in these columns, if there is one."""
+    rows = find_rows(results, table, **columns)
+    return rows[0] if rows else None
+
+
+def refuse(
+    claim: str, why: str, members: Mapping[str, Sequence[str]] | None = None, tokens: str = ""
+) -> Verdict:
+    """Make the verdict "not run", with what is missing as the end of a sentence."""
+    groups = {group: tuple(names) for group, names in (members or {}).items()}
+    return Verdict(claim, "not run", why=why, members=groups, tokens=tokens)
+
+
+def list_members(results: Results, tokens: str | None = None) -> dict[str, tuple[str, ...]]:
+    """List the pre-trained JE and REC models of a table `family-members`.
+
+    Args:
+        results: the results of an analysis of CKA.
+        tokens: only models that have this choice of tokens; all of them unless given.
+    """
+    if "family-members" not in results:
+        return {}
+    cells = results["cells"]
+    present = set(cells.model_a if tokens is None else cells[cells.tokens == tokens].model_a)
+    by_family: pd.Series[Any] = results["family-members"].groupby("family").model.apply(list)
+    return {
+        str(family): tuple(name for name in names if name in present)
+        for family, names in by_family.items()
+    }

@@ -1,0 +1,159 @@
+"""The verdict on a claim of the papers: an effect with its interval, and what the interval is over.
+
+An interval over images alone tells of other images, and not of other trainings: a verdict that
+rests on it is about the models under study. Only an interval over images and trainings tells of
+objectives.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, final
+
+from sslens.statistics.estimate import FEWEST, Answer, Contrast, decide, explain, unite
+
+#: what a verdict is about: the models under study, or their objectives
+Scope = Literal["", "in these models", "of these objectives"]
+
+
+@final
+@dataclass(frozen=True)
+class Part:
+    """A difference that a claim is about.
+
+    Attributes:
+        label: what the difference is of, as the beginning of a clause, e.g. "at the same depth".
+        contrast: the difference, with its interval over images or minibatches.
+        smallest: the smallest difference worth a word (`estimate.SMALLEST`).
+        kind: the kind of number, a key of `estimate.SMALLEST`.
+        expected: the sign that the claim expects; 0 if it expects no gain.
+        trainings: the same difference with an interval over images and trainings; None if an
+            objective has only one training.
+    """
+
+    label: str
+    contrast: Contrast
+    smallest: float
+    kind: str
+    expected: Literal[1, 0, -1] = 1
+    trainings: Contrast | None = None
+
+    @property
+    def answer(self) -> Answer:
+        """The answer for the models under study, by the interval over images."""
+        return decide(self.contrast, self.expected, self.smallest)
+
+    @property
+    def answer_of_objectives(self) -> Answer:
+        """The answer for the objectives, by the interval over images and trainings."""
+        if self.trainings is None:
+            return "undecided"
+        return decide(self.trainings, self.expected, self.smallest)
+
+    @property
+    def why(self) -> str:
+        """The reason for the answer about the models, as a clause."""
+        return f"{self.label} {explain(self.contrast, self.smallest)}".strip()
+
+
+@final
+@dataclass(frozen=True)
+class Verdict:
+    """The verdict of a study's results on a claim of the papers.
+
+    Attributes:
+        claim: the claim's name, e.g. "c1".
+        outcome: "holds", "contradicted", "the same" (as far as is worth a word), "in part",
+            "undecided" or "not run".
+        scope: whether the outcome is about the models under study or about their objectives; empty
+            if the outcome is "undecided" or "not run".
+        parts: the differences that the claim is about, the most important one first; empty if the
+            outcome is "not run". The claim holds only if it holds in all parts.
+        controls: differences or levels to compare with: of second seeds, of controls, or with the
+            pixels' Gram regressed out. They have no part in the outcome.
+        why: the reason for the outcome, or what is missing, as the end of a sentence.
+        limit: why the outcome is not about objectives, as a clause; empty if it is, or if nothing
+            is decided.
+        members: names of the models that took part, by group.
+        tokens: the tokens that the verdict is about, "all", "cls" or "patch"; empty if the claim
+            is not about tokens.
+    """
+
+    claim: str
+    outcome: Answer
+    scope: Scope = ""
+    parts: tuple[Part, ...] = ()
+    controls: tuple[Contrast, ...] = ()
+    why: str = ""
+    limit: str = ""
+    members: Mapping[str, tuple[str, ...]] | None = None
+    tokens: str = ""
+
+    @property
+    def contrast(self) -> Contrast | None:
+        """The most important difference, with its interval over images; None if there is none."""
+        return self.parts[0].contrast if self.parts else None
+
+    @property
+    def phrase(self) -> str:
+        """The outcome with its scope, such as "holds in these models"."""
+        return f"{self.outcome} {self.scope}".strip()
+
+
+def reach_verdict(
+    claim: str,
+    parts: Sequence[Part],
+    *,
+    members: Mapping[str, tuple[str, ...]],
+    controls: Sequence[Contrast] = (),
+    tokens: str = "",
+    why: str = "",
+) -> Verdict:
+    """Reach a verdict from all parts of a claim.
+
+    If the intervals over images and trainings decide all parts, the verdict is about objectives.
+    Else the intervals over images decide, and the verdict is about the models under study.
+
+    Args:
+        claim: the claim's name.
+        parts: the differences that the claim is about, at least one.
+        members: names of the models that took part, by group.
+        controls: what is shown beside the differences.
+        tokens: the tokens that the verdict is about.
+        why: a further reason, as a clause; it comes after the reasons of the parts.
+
+    >>> from sslens.statistics.estimate import Estimate
+    >>> seen = Contrast("JE", "REC", Estimate(0.3, 0.1, 0.5, "minibatches", 32))
+    >>> few = Contrast("JE", "REC", Estimate(0.3, -0.4, 1.0, "minibatches and trainings", 4))
+    >>> reach_verdict("c1", [Part("", seen, 0.02, "cka", 1, few)], members={}).phrase
+    'holds in these models'
+    """
+    outcome = unite([part.answer_of_objectives for part in parts])
+    scope: Scope = "of these objectives"
+    limit = ""
+    if outcome == "undecided":
+        outcome, scope = unite([part.answer for part in parts]), "in these models"
+        limit = _explain_limit(parts) if outcome != "undecided" else ""
+    reasons = [*(part.why for part in parts), *([why] if why else [])]
+    return Verdict(
+        claim,
+        outcome,
+        "" if outcome == "undecided" else scope,
+        tuple(parts),
+        tuple(controls),
+        "; ".join(reasons),
+        limit,
+        members,
+        tokens,
+    )
+
+
+def _explain_limit(parts: Sequence[Part]) -> str:
+    """Say why a verdict is about the models and not about their objectives."""
+    over = [part.trainings for part in parts]
+    known = [contrast for contrast in over if contrast is not None]
+    if len(known) < len(over):
+        return "an objective has one training"
+    fewest = min(one.difference.n for one in known)
+    if any(one.difference.sign is None for one in known):
+        return f"a side has {fewest} trainings, and fewer than {FEWEST['trainings']} decide nothing"
+    return "trainings of one objective differ too much"
