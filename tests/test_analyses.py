@@ -571,14 +571,16 @@ def test_accuracies_are_those_of_a_plain_knn(with_bank: bool) -> None:
         labels_of = Labels(LABELS, others, ("a", "b", "c"))
         given = given.but(features=FeatureSets(features, bank), labels=labels_of)
     frame = first_table(compute("knn-depth", given))
-    assert len(frame) == 2 * (
-        3 * 4 * 3 + 1
-    )  # votes × (poolings × (blocks and norm) × models and pixels)
+    # kinds of features × votes × (poolings × (blocks and norm) × models and pixels)
+    assert len(frame) == 2 * 2 * (3 * 4 * 3 + 1)
     own = [LABELS[i] for i in IDS]
     for row in frame.itertuples():
         queries = features[row.model].read(row.tap, row.pooling)
         among = bank[row.model].read(row.tap, row.pooling) if with_bank else queries
         labels = [others[i] for i in IDS] if with_bank else own
+        if row.features == "standardised":
+            mean, deviation = among.double().mean(0), among.double().std(0, correction=0)
+            queries, among = (queries - mean) / deviation, (among - mean) / deviation
         predicted = plain_knn(queries, among, labels, 20, own=not with_bank, how=row.vote)
         correct = int(np.sum(np.array(predicted) == own))
         assert row.accuracy == pytest.approx(correct / 36)
@@ -607,7 +609,13 @@ def test_accuracy_is_drawn_by_depth_with_pixels_as_a_level() -> None:
     frame = first_table(results)
     frame = frame[(frame.vote == "weighted") & (frame.model == "mae") & (frame.pooling == "cls")]
     np.testing.assert_allclose(lines["mae"].x, [1 / 3, 2 / 3, 1])
-    np.testing.assert_allclose(lines["mae"].y, frame.accuracy[frame.tap != "norm"])
+    raw, scaled = (
+        frame.accuracy[(frame.tap != "norm") & (frame.features == features)]
+        for features in ("raw", "standardised")
+    )
+    np.testing.assert_allclose(lines["mae"].y, raw)
+    below = curves(draw("knn-depth", results), "CLS token, standardised")["mae"]
+    np.testing.assert_allclose(below.y, scaled)
     assert lines["pixels"].y[0] == lines["pixels"].y[1]
     assert [lines[name].control for name in ("mae", "random #0", "pixels")] == [False, True, True]
 

@@ -15,6 +15,7 @@ import sslens
 from sslens.capture import Features, open_features
 from sslens.cli import main
 from sslens.comparisons.knn_sweep import Sweep, SweepChoice, choose_ks, make_table
+from sslens.comparisons.readings import main_pooling
 from sslens.errors import InputError
 from sslens.models.taps import Tap
 from sslens.probes.knn import knn
@@ -70,10 +71,13 @@ def test_the_table_has_every_choice_and_its_accuracy() -> None:
     store = made(120)
     swept = Sweep.of(store, None, ks=[5, 20], temperatures=[0.07, None])
     frame = make_table([swept]).frame
-    assert len(frame) == 3 * 2 * 2
+    assert len(frame) == 2 * 3 * 2 * 2
     assert store.labels is not None
     for row in frame.itertuples():
         features = store.read(row.tap, row.pooling)
+        if row.features == "standardised":
+            values = features.double()
+            features = (values - values.mean(0)) / values.std(0, correction=0)
         how = "majority" if np.isnan(row.temperature) else "weighted"
         alone = knn(
             features, features, torch.tensor(store.labels), k=row.k, how=how, leave_one_out=True
@@ -81,13 +85,47 @@ def test_the_table_has_every_choice_and_its_accuracy() -> None:
         assert row.accuracy == (alone == store.labels).mean()
         assert row.low <= row.accuracy <= row.high
         assert (row.images, row.chance) == (120, 40 / 120)
-    assert frame.depth.tolist() == [0.5] * 4 + [1.0] * 8
+    assert frame.depth.tolist() == ([0.5] * 4 + [1.0] * 8) * 2
+    assert frame.features.tolist() == ["raw"] * 12 + ["standardised"] * 12
 
 
 def test_the_usual_choice_is_the_last_cls_token_and_what_is_nearest_to_20_and_007() -> None:
     swept = Sweep.of(made(60), None, ks=[1, 10, 18], temperatures=[None, 0.2, 0.1])
-    assert swept.choices[swept.usual] == ("norm", "cls", 18, 0.1)
+    assert swept.choices[swept.usual] == ("norm", "cls", "raw", 18, 0.1)
     assert swept.choices[swept.best][:2] == ("blocks.0", "cls")
+
+
+def test_the_usual_pooling_is_that_of_probes_where_there_is_no_class_token() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = np.arange(30) % 3
+    tensors = {
+        ("norm", pooling): torch.randn(30, 4, generator=generator) for pooling in ("patch", "mean")
+    }
+    store = Features.of(tensors, labels=labels, classes="abc")
+    swept = Sweep.of(store, None, ks=[20], temperatures=[0.07])
+    assert main_pooling(store) == "mean"
+    assert swept.choices[swept.usual] == ("norm", "mean", "raw", 20, 0.07)
+    patch = Features.of({("norm", "patch"): tensors["norm", "patch"]}, labels=labels, classes="abc")
+    assert main_pooling(patch) == "patch"
+
+
+def test_what_standardised_features_change_is_said_where_they_change_something() -> None:
+    n, generator = 300, torch.Generator().manual_seed(0)
+    labels = np.arange(n) % 3
+    told = torch.eye(3)[labels] + 0.2 * torch.randn(n, 3, generator=generator)
+    loud = torch.cat([100 * torch.randn(n, 2, generator=generator), told], 1)
+    for features, says in ((loud, True), (told, False)):
+        store = Features.of({("norm", "cls"): features}, labels=labels, classes="abc", model="m")
+        swept = Sweep.of(store, None, ks=[20], temperatures=[0.07])
+        raw, scaled = swept.right
+        change = swept.standardising()
+        assert change.value == pytest.approx(scaled.mean() - raw.mean())
+        assert (change.sign == 1) is says
+        assert (", on standardised features +" in sentences([swept])[0]) is says
+    constant = Features.of({("norm", "cls"): torch.ones(n, 2)}, labels=labels, classes="abc")
+    nothing = Sweep.of(constant, None, ks=[20], temperatures=[0.07])
+    assert not nothing.standardising().defined
+    assert "on standardised" not in sentences([nothing])[0]
 
 
 def test_the_gain_of_choosing_is_measured_on_images_that_had_no_part_in_it() -> None:
@@ -111,7 +149,10 @@ def chance(seed: int) -> Sweep:
     """10 choices that are each right by chance on 300 images."""
     noise = np.random.default_rng(seed).random((10, 300)) < 1 / 3
     return Sweep(
-        NOTHING, False, tuple(SweepChoice("norm", "cls", 20 + i, 0.07) for i in range(10)), noise
+        NOTHING,
+        False,
+        tuple(SweepChoice("norm", "cls", "raw", 20 + i, 0.07) for i in range(10)),
+        noise,
     )
 
 
@@ -131,7 +172,9 @@ def test_choosing_among_choices_that_are_all_chance_gains_nothing() -> None:
 
 
 def test_a_gain_is_not_told_where_no_image_is_left_to_judge_it_on() -> None:
-    one = Sweep(made(1), False, (SweepChoice("norm", "cls", 20, 0.07),), np.ones((1, 1), bool))
+    one = Sweep(
+        made(1), False, (SweepChoice("norm", "cls", "raw", 20, 0.07),), np.ones((1, 1), bool)
+    )
     assert not one.gain().defined
     assert sentences([one])[0].endswith("There are too few images to tell what choosing is worth.")
 
@@ -199,7 +242,7 @@ def test_features_are_stored_and_classified(
     assert said.out == "out/knn.csv\n"
     assert "18 images can vote: k over that was left out" in said.err
     frame = pd.read_csv("out/knn.csv")
-    assert len(frame) == 15 * 2 * 5
+    assert len(frame) == 2 * 15 * 2 * 5
     assert set(frame.k) == {1, 5}
     assert frame.accuracy.max() == 1  # red and blue
 
@@ -260,6 +303,7 @@ def test_a_model_is_classified_beside_its_controls_and_again_without_a_pass(
     )
     expected = np.mean(predicted == np.array([labels[0][name] for name in queries.ids]))
     row = frame[(frame.model == "random #5") & (frame.tap == "norm") & (frame.pooling == "patch")]
+    row = row[row.features == "raw"]
     assert row.accuracy[row.temperature == 0.07].item() == pytest.approx(expected, abs=1e-5)
 
 

@@ -591,6 +591,7 @@ def test_advice_names_what_knn_has_at_the_same_place() -> None:
             "tap": ["norm", "blocks.1"],
             "pooling": "cls",
             "vote": "weighted",
+            "features": "raw",
             "k": 20,
             "accuracy": [0.3, 0.4],
             "low": 0.2,

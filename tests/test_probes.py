@@ -16,7 +16,7 @@ from sslens.find import names, plugin
 from sslens.models.taps import Tap
 from sslens.probes import _nearest as nearest
 from sslens.probes import knn as module
-from sslens.probes.knn import knn, neighbours, sweep, vote, votes
+from sslens.probes.knn import knn, neighbours, standardise, sweep, vote, votes
 from sslens.statistics.proportions import wilson
 
 
@@ -266,6 +266,67 @@ def test_a_sweep_is_each_tap_and_pooling_alone(with_bank: bool) -> None:
                     leave_one_out=not with_bank,
                 )
                 assert found[i, j].tolist() == alone.tolist()
+
+
+def test_features_are_standardised_by_the_bank_alone() -> None:
+    """Against NumPy in float64, with an offset and scales that float32 must not lose."""
+    scales = torch.logspace(-4, 4, 12)
+    bank, queries = (drawn(seed, 50) * scales + 300 * scales for seed in (0, 1))
+    mine = standardise(queries, bank)
+    values, asked = bank.double().numpy(), queries.double().numpy()
+    mean, deviation = values.mean(0), values.std(0)
+    for found, expected in zip(mine, (asked, values), strict=True):
+        np.testing.assert_allclose(found, (expected - mean) / deviation, rtol=0, atol=1e-4)
+    some = standardise(queries[:3], bank)  # other queries change nothing
+    np.testing.assert_array_equal(some[0], mine[0][:3])
+    np.testing.assert_array_equal(some[1], mine[1])
+
+
+def test_dimensions_that_do_not_vary_over_the_bank_are_dropped() -> None:
+    bank, queries = drawn(0, 30), drawn(1, 5)
+    plain = standardise(queries, bank)
+    constant = torch.full((30, 1), 1e5)
+    rounding = 7.0 + 1e-6 * drawn(2, 30, 1)  # varies by 1.4e-7 of its size
+    wide = torch.cat([constant, bank[:, :4], rounding, bank[:, 4:]], 1)
+    asked = torch.cat([drawn(3, 5, 1), queries[:, :4], drawn(4, 5, 1), queries[:, 4:]], 1)
+    for found, expected in zip(standardise(asked, wide), plain, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert [x.shape for x in standardise(torch.ones(2, 3), torch.ones(4, 3))] == [(2, 0), (4, 0)]
+    assert standardise(torch.ones(2, 3), drawn(0, 1, 3))[1].shape == (1, 0)  # one image
+    with pytest.raises(InputError, match="The bank has no images"):
+        standardise(queries, bank[:0])
+    with pytest.raises(InputError, match="not finite"):
+        standardise(queries, bank * torch.inf)
+
+
+def test_a_few_dimensions_of_high_variance_no_longer_decide() -> None:
+    """The class lies in ten small dimensions, beside two of a hundred times their deviation."""
+    labels = torch.arange(120) % 2
+    features = torch.cat([100 * drawn(0, 120, 2), drawn(1, 120, 10) + 2 * labels[:, None]], 1)
+    right = {
+        name: (knn(x, x, labels, k=20, leave_one_out=True) == labels.numpy()).mean()
+        for name, x in (("raw", features), ("standardised", standardise(features, features)[1]))
+    }
+    assert right["raw"] < 0.65
+    assert right["standardised"] > 0.95
+
+
+@pytest.mark.parametrize("with_bank", [False, True])
+def test_a_sweep_of_standardised_features_is_each_alone(with_bank: bool) -> None:
+    queries, bank = store(0, 40), store(1, 60)
+    among = bank if with_bank else queries
+    assert among.labels is not None
+    swept = sweep(queries, bank if with_bank else None, ks=[8], scale="standardised")
+    for column, found in swept:
+        alone = knn(
+            *standardise(queries.read(*column), among.read(*column)),
+            torch.tensor(among.labels),
+            k=8,
+            leave_one_out=not with_bank,
+        )
+        assert found[0, 0].tolist() == alone.tolist()
+    constant = Features.of({("norm", "cls"): torch.ones(9, 2)}, labels=[0, 1, 2] * 3, classes="abc")
+    assert not list(sweep(constant, ks=[2], scale="standardised"))
 
 
 def test_a_sweep_refuses_what_cannot_be_compared() -> None:

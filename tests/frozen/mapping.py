@@ -24,12 +24,14 @@ class Part:
             empty, or False.
         renamed: old names of columns, by their new names.
         dropped: columns of the new table that were empty in these rows.
+        only: what a column must hold; other rows are new.
     """
 
     row: str
     filled: Mapping[str, Any] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
+    only: Mapping[str, Any] = field(default_factory=dict)
 
 
 SAME = {"tap_a": "same depth", "tap_b": "same depth"}
@@ -66,6 +68,9 @@ PARTS: Mapping[str, Mapping[str, Part]] = {
         "objective": Part("objective"),
         "objective-by-distance": Part("objective at a distance"),
     },
+    # standardised features came later, beside the raw ones
+    "knn-depth": {"accuracies": Part("accuracy", only={"features": "raw"})},
+    "knn": {"knn": Part("choice", only={"features": "raw"})},
     "finetune-path": {
         "records": Part("record"),
         "differences": Part("difference"),
@@ -158,6 +163,8 @@ def _list_tables(name: str, new: Mapping[str, Mapping[str, Any]]) -> dict[str, p
 
 def _old_rows(part: Part, frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of a new table as they were in the old one."""
+    for column, value in part.only.items():
+        frame = frame[frame[column] == value]
     frame = frame.drop(columns=list(part.dropped)).rename(columns=dict(part.renamed))
     frame = frame.assign(row=part.row)
     for column, value in part.filled.items():

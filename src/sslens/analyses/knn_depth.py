@@ -1,21 +1,24 @@
-"""20-NN accuracy after every block, by pooling (figure 3 of Shekhar et al., 2022; figure 12 of
-2023)."""
+"""20-NN accuracy after every block, by pooling, on raw and on standardised features (figure 3 of
+Shekhar et al., 2022; figure 12 of 2023; claim C5)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
 
-from sslens.capture import Features
+from sslens.comparisons import separation
 from sslens.comparisons.inputs import FeatureSets, Labels, Models
-from sslens.comparisons.readings import READINGS
+from sslens.comparisons.readings import READINGS, main_pooling
 from sslens.comparisons.rows import Row, make_results
+from sslens.comparisons.separation import BY_DEPTH, FIRST, PARTING, Curve
 from sslens.figure import Figure, Line, Lines
-from sslens.probes.knn import neighbours, votes
+from sslens.probes.knn import SCALES, Scale, neighbours, standardise, votes
+from sslens.statistics.bootstrap import mean_estimate
 from sslens.statistics.estimate import Estimate
 from sslens.statistics.proportions import difference_of_shares, estimate_share
 from sslens.table import Results
@@ -23,80 +26,126 @@ from sslens.table import Results
 TITLE = "Where are the classes separated?"
 CAPTION = (
     "Accuracy of cosine k-NN (k = 20) on the features after every block and after the final norm,"
-    " for the CLS token, the mean of all tokens and the mean of the patch tokens. Neighbours vote"
-    " with exp(s/0.07), as in DINO's evaluation; plain majority is in the table. Without a second"
-    " set of images each image is classified by all others. Bands are 95 % Wilson intervals; the"
-    " best of many blocks and poolings, as named in the summary, was chosen on these same images"
-    " and is a little optimistic. Dashed lines are controls: random initialisations and the raw"
-    " pixels."
+    " for the CLS token, the mean of all tokens and the mean of the patch tokens: above on the"
+    " features as they are, below with each dimension standardised by the images that vote, so that"
+    " a few dimensions of high variance do not decide. Neighbours vote with exp(s/0.07), as in"
+    " DINO's evaluation; plain majority is in the table. Without a second set of images each image"
+    " is classified by all others. Bands are 95 % Wilson intervals; the best of many blocks and"
+    " poolings, as named in the summary, was chosen on these same images and is a little"
+    " optimistic. Dashed lines are controls: random initialisations and the raw pixels."
 )
-K, TEMPERATURE = 20, 0.07
+K = 20
+#: the temperature of each vote; None for one vote each
+VOTES: Mapping[str, float | None] = {"weighted": 0.07, "majority": None}
 #: the poolings that are drawn, in their order; raw pixels stand beside each
 DRAWN = ("cls", "mean", "patch")
-UNITS = {
+UNITS = separation.UNITS | {
     "model": "name",
     "control": "whether it is a control",
     "tap": "where the features are read",
     "kind": "what the tap computes",
     "depth": "relative depth, 0 to 1",
     "pooling": (
-        "cls, mean (of all tokens, or places of a CNN's map), patch (mean of patch tokens), or flat"
+        "cls, mean (of all tokens, or places of a CNN's map), patch (mean of patch tokens), or"
+        " flat; empty where each model has its usual one"
     ),
+    "main": "whether the pooling is the usual one: cls, or mean where there is no CLS token",
     "vote": "weighted: exp(cosine / 0.07); majority: one vote each",
+    "features": (
+        "raw, or standardised: each dimension less its mean, over its deviation, of the images that"
+        " vote"
+    ),
+    "dimensions": "dimensions of the features that vary over the images that vote",
     "k": "neighbours",
-    "accuracy": "share of images whose class is predicted",
+    "accuracy": "share of images whose class is predicted; empty where no dimension varies",
     "low": "lower end of the 95 % Wilson interval",
     "high": "upper end",
-    "gain": "accuracy less that of the best control (by the same vote), on the same images",
+    "gain": (
+        "accuracy less that of the best control (by the same vote and kind of features), on the"
+        " same images"
+    ),
     "gain_low": "lower end of its 95 % interval, images paired",
     "gain_high": "upper end",
     "images": "images classified",
     "chance": "share of the most frequent class",
+    "blocks": "blocks over which accuracies are averaged",
+    "raw": "mean accuracy over the blocks, on raw features",
+    "standardised": "on standardised features",
+    "change": "standardised less raw, on the same images",
+    "change_low": "lower end of its 95 % interval over images",
+    "change_high": "upper end",
 }
+#: the columns of each table: a tap, pooling, vote and kind of features of a model; what
+#: standardising changes in a model; JE less REC at each depth; and the depths that it decides
+TABLES: Mapping[str, tuple[str, ...]] = {
+    "accuracies": (
+        *("model", "control", "tap", "kind", "depth", "pooling", "vote", "features", "dimensions"),
+        *("k", "accuracy", "low", "high", "gain", "gain_low", "gain_high", "images", "chance"),
+    ),
+    "standardising": (
+        *("model", "control", "pooling", "main", "blocks", "raw", "standardised"),
+        *("change", "change_low", "change_high", "images"),
+    ),
+    "families-by-depth": (*PARTING, "main", "pooling", "features", *BY_DEPTH),
+    "families-parting": (*PARTING, "main", "pooling", "features", *FIRST),
+}
+TEXTS = ("model", "model_a", "model_b", "members", "tap", "pooling", "vote", "features")
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Classified:
-    """The result of k-NN with one tap, pooling and vote of a model.
+    """The result of k-NN with one tap, pooling, vote and kind of features of a model.
 
     Attributes:
         row: the row of the table, without the columns of the gain.
         right: whether each image is classified correctly; all models have the same order of images.
+            None where no dimension of the features varies.
     """
 
     row: Row
-    right: Bool[np.ndarray, " image"]
+    right: Bool[np.ndarray, " image"] | None
 
 
 def compute(models: Models, *, features: FeatureSets, labels: Labels, seed: int = 0) -> Results:
     """Classify the images with every tap and pooling of every model and control.
 
-    Each is classified by two votes: neighbours weighted by exp(cosine / 0.07), and one vote for
-    each neighbour. The table is `accuracies`. Nothing is random here, so that the seed has no
-    effect.
+    Each is classified on raw and on standardised features, and by two votes: neighbours weighted by
+    exp(cosine / 0.07), and one vote for each neighbour. The table `accuracies` has a row for each.
+    `standardising` has the mean over blocks of what standardised features change, by the weighted
+    vote, as have the tables of families: `families-by-depth` JE less REC after every block, and
+    `families-parting` the depth from which JE stays above REC. The seed is that of intervals.
     """
-    classified = [
-        one
+    classified = {
+        name: list(_classify(name, features, labels, control=models.is_control(name)))
         for name in features.images
-        for one in _classify(name, features, labels, control=models.is_control(name))
-    ]
-    best: dict[str, Bool[np.ndarray, " image"]] = {}
-    for one in classified:
-        vote = one.row["vote"]
-        if one.row["control"] and one.right.mean() > best.get(vote, np.zeros(1)).mean():
-            best[vote] = one.right
+    }
     rows = [
-        one.row | _gain(one.right, best.get(one.row["vote"])).columns("gain") for one in classified
+        *_list_accuracies([one for several in classified.values() for one in several]),
+        *_compare_curves(models, features, classified, seed),
     ]
-    return make_results((("accuracies", row) for row in rows), {"accuracies": list(UNITS)}, UNITS)
+    return make_results(rows, TABLES, UNITS, TEXTS)
+
+
+def _list_accuracies(classified: Sequence[Classified]) -> Iterator[tuple[str, Row]]:
+    """Make the rows of `accuracies`, each with its gain over the best control."""
+    best: dict[tuple[str, str], Bool[np.ndarray, " image"]] = {}
+    for one in classified:
+        how = one.row["vote"], one.row["features"]
+        if not one.row["control"] or one.right is None:
+            continue
+        if one.right.mean() > best.get(how, np.zeros(1)).mean():
+            best[how] = one.right
+    for one in classified:
+        control = best.get((one.row["vote"], one.row["features"]))
+        yield "accuracies", one.row | _gain(one.right, control).columns("gain")
 
 
 def _gain(
-    right: Bool[np.ndarray, " image"], control: Bool[np.ndarray, " image"] | None
+    right: Bool[np.ndarray, " image"] | None, control: Bool[np.ndarray, " image"] | None
 ) -> Estimate:
     """Subtract the best control's accuracy; the result is undefined if there is no control."""
-    if control is None:
+    if right is None or control is None:
         return Estimate(float("nan"))
     return difference_of_shares(right, control)
 
@@ -104,78 +153,132 @@ def _gain(
 def _classify(
     name: str, features: FeatureSets, labels: Labels, *, control: bool
 ) -> Iterator[Classified]:
-    """Each tap, pooling and vote of one model."""
+    """Each tap, pooling, vote and kind of features of one model."""
     queries, bank = features.images[name], features.bank.get(name)
     own = torch.tensor([labels.images[i] for i in queries.ids])
     voters = own if bank is None else torch.tensor([labels.bank[i] for i in bank.ids])
     k = min(K, len(voters) - (bank is None))
-    chance = float(np.bincount(own.numpy()).max() / len(own))
+    common = {
+        "model": name,
+        "control": control,
+        "k": k,
+        "images": len(own),
+        "chance": float(np.bincount(own.numpy()).max() / len(own)),
+    }
     taps = {tap.name: tap for tap in queries.taps}
     for tap, pooling in queries.columns:
-        predictions = _predict(queries, bank, (tap, pooling), voters, k)
-        for vote, predicted in predictions.items():
-            right = predicted == own.numpy()
-            row = {
-                "model": name,
-                "control": control,
-                "tap": tap,
-                "kind": taps[tap].kind,
-                "depth": taps[tap].depth,
-                "pooling": pooling,
-                "vote": vote,
-                "k": k,
-                **estimate_share(right).columns("accuracy", ("low", "high")),
-                "images": len(own),
-                "chance": chance,
-            }
-            yield Classified(row, right)
+        values = queries.read(tap, pooling)
+        among = values if bank is None else bank.read(tap, pooling)
+        scaled = standardise(values, among)
+        place = {"tap": tap, "kind": taps[tap].kind, "depth": taps[tap].depth, "pooling": pooling}
+        place["dimensions"] = scaled[1].shape[1]
+        sides: dict[Scale, tuple[Tensor, Tensor]] = {"raw": (values, among), "standardised": scaled}
+        for scale, (asked, searched) in sides.items():
+            if place["dimensions"]:
+                predicted = _predict(asked, searched, voters, k, leave_one_out=bank is None)
+            for vote in VOTES:
+                right = predicted[vote] == own.numpy() if place["dimensions"] else None
+                accuracy = Estimate(float("nan")) if right is None else estimate_share(right)
+                numbers = accuracy.columns("accuracy", ("low", "high"))
+                row = common | place | {"vote": vote, "features": scale} | numbers
+                yield Classified(row, right)
 
 
 def _predict(
-    queries: Features,
-    bank: Features | None,
-    column: tuple[str, str],
-    labels: torch.Tensor,
+    queries: Float[Tensor, "query dim"],
+    bank: Float[Tensor, "bank dim"],
+    labels: Int64[Tensor, " bank"],
     k: int,
-) -> dict[str, np.ndarray]:
+    *,
+    leave_one_out: bool,
+) -> dict[str, Int64[np.ndarray, " query"]]:
     """The predicted class of each image, by the name of the vote.
 
     Args:
         queries: features of the images.
-        bank: features of the images that vote; None where each image is held against all others.
-        column: the tap and the pooling.
+        bank: features of the images that vote.
         labels: the class of each image that votes.
         k: neighbours.
+        leave_one_out: whether each image is held against all others.
     """
-    values = queries.read(*column)
-    among = values if bank is None else bank.read(*column)
-    rows, cosines = neighbours(values, among, k, leave_one_out=bank is None)
+    rows, cosines = neighbours(queries, bank, k, leave_one_out=leave_one_out)
     classes = int(labels.max()) + 1
-    temperatures = {"weighted": TEMPERATURE, "majority": None}
-    predicted = votes(
-        labels[rows], cosines, classes, ks=[k], temperatures=list(temperatures.values())
-    )
-    return dict(zip(temperatures, predicted[:, 0], strict=True))
+    predicted = votes(labels[rows], cosines, classes, ks=[k], temperatures=list(VOTES.values()))
+    return dict(zip(VOTES, predicted[:, 0], strict=True))
+
+
+def _compare_curves(
+    models: Models,
+    features: FeatureSets,
+    classified: Mapping[str, Sequence[Classified]],
+    seed: int,
+) -> Iterator[tuple[str, Row]]:
+    """Make the rows of all tables but the first, from the accuracies after the blocks."""
+    readings: dict[tuple[str, Scale], dict[str, Curve]] = {}
+    for name, of_model in classified.items():
+        main = main_pooling(features.images[name])
+        for pooling in DRAWN:
+            raw, scaled = (_find_curve(of_model, pooling, scale) for scale in SCALES)
+            if raw is None or scaled is None:
+                continue
+            about = {"model": name, "control": models.is_control(name), "pooling": pooling}
+            yield "standardising", about | {"main": pooling == main} | _subtract(scaled, raw, seed)
+            reading = "" if pooling == main else pooling
+            if reading in ("", "patch"):
+                readings.setdefault((reading, "raw"), {})[name] = raw
+                readings.setdefault((reading, "standardised"), {})[name] = scaled
+    for (pooling, scale), curves in readings.items():
+        about = {"main": pooling == "", "pooling": pooling, "features": scale}
+        yield from separation.compare_curves(models, curves, about, seed)
+
+
+def _find_curve(classified: Sequence[Classified], pooling: str, scale: Scale) -> Curve | None:
+    """The images that are right after each block by the weighted vote, without blocks at which
+    nothing varies; None if there is no block."""
+    blocks = [
+        (float(one.row["depth"]), one.right)
+        for one in classified
+        if (one.row["kind"], one.row["vote"]) == ("block", "weighted")
+        and (one.row["pooling"], one.row["features"]) == (pooling, scale)
+        and one.right is not None
+    ]
+    if not blocks:
+        return None
+    depths, right = zip(*sorted(blocks, key=lambda block: block[0]), strict=True)
+    return Curve(np.array(depths), np.stack(right))
+
+
+def _subtract(scaled: Curve, raw: Curve, seed: int) -> Row:
+    """The mean over blocks of the accuracy on standardised features less that on raw ones."""
+    both = {"raw": float(raw.right.mean()), "standardised": float(scaled.right.mean())}
+    change = mean_estimate(scaled.right.mean(0) - raw.right.mean(0), seed)
+    count = {"blocks": len(raw.depths), "images": raw.right.shape[1]}
+    return both | change.columns("change") | count
 
 
 def draw(results: Results) -> Figure:
-    """Draw a panel for each pooling: accuracy of the weighted vote against depth, with one curve
-    per model. Raw pixels are a horizontal line."""
+    """Draw a panel for each pooling, of raw features above and of standardised ones below: accuracy
+    of the weighted vote against depth, with one curve per model. Raw pixels are a horizontal
+    line."""
     frame = results["accuracies"]
     frame = frame[frame.vote == "weighted"]
     poolings = [pooling for pooling in DRAWN if (frame.pooling == pooling).any()] or ["flat"]
-    top = min(1.0, float(frame.high.max()) * 1.05)
-    panels = [
-        Lines(
-            READINGS[pooling],
-            "relative depth",
-            f"{frame.k.iloc[0]}-NN accuracy",
-            tuple(_lines(frame, pooling)),
-            (0.0, top),
+    top = float(np.nan_to_num(min(1.0, float(frame.high.max()) * 1.05), nan=1.0))
+    titles: Mapping[Scale, str] = {"raw": "", "standardised": ", standardised"}
+    grid = [
+        tuple(
+            Lines(
+                f"{READINGS[pooling]}{title}",
+                "relative depth",
+                f"{frame.k.iloc[0]}-NN accuracy",
+                tuple(_lines(frame[frame.features == scale], pooling)),
+                (0.0, top),
+            )
+            for pooling in poolings
         )
-        for pooling in poolings
+        for scale, title in titles.items()
     ]
-    return Figure("knn-depth", (tuple(panels),))
+    return Figure("knn-depth", tuple(grid))
 
 
 def _lines(frame: pd.DataFrame, pooling: str) -> Iterator[Line]:

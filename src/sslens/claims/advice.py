@@ -105,6 +105,8 @@ def judge(results: Mapping[str, Results]) -> tuple[Recommendation, ...]:
     probes = probes.drop_duplicates(["model", "tap", "pooling", "layers"])
     probes = probes.assign(two=probes.tap.str.contains(PLUS, regex=False))
     knn = results["knn-depth"]["accuracies"] if "knn-depth" in results else None
+    if knn is not None:
+        knn = knn[knn.features == "raw"]
     return tuple(
         _recommend(str(name), rows, knn) for name, rows in probes.groupby("model", sort=False)
     )

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Command:
-    """k-NN accuracy of a model by layer, pooling, number of neighbours and temperature, beside its
-    controls.
+    """k-NN accuracy of a model by layer, pooling, number of neighbours and temperature, on raw and
+    on standardised features, beside its controls.
 
     Writes knn.csv, a row a choice with its interval, and prints the usual choice (the last CLS
-    token, 20 neighbours, temperature 0.07), the best one, and what choosing gains on images that
-    had no part in it. Features are stored under SSLENS_HOME, so that a second run computes none; or
-    give a folder that sslens features made.
+    token, raw, 20 neighbours, temperature 0.07), the best one, what standardised features change,
+    and what choosing gains on images that had no part in it. Features are stored under
+    SSLENS_HOME, so that a second run computes none; or give a folder that sslens features made.
 
     Examples:
       sslens knn dino_vitb16 --images photos/val --bank photos/train

@@ -1,5 +1,5 @@
-"""k-NN accuracy by tap, pooling, number of neighbours and temperature: the table, the best choice,
-and the best choice's gain on images that were not used to find it."""
+"""k-NN accuracy by tap, pooling, scale of the features, number of neighbours and temperature: the
+table, the best choice, and the best choice's gain on images that were not used to find it."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from sslens.capture import Features
+from sslens.comparisons.readings import last_tap, main_pooling
 from sslens.comparisons.rows import Row, make_results
 from sslens.errors import InputError
 from sslens.probes import knn
@@ -17,8 +18,8 @@ from sslens.statistics.bootstrap import mean_estimate, mean_interval
 from sslens.statistics.estimate import Estimate
 from sslens.table import Table
 
-#: the usual setting in the literature: 20 neighbours with a temperature of 0.07, on the CLS token
-#: after the last layer
+#: the usual setting in the literature: 20 neighbours with a temperature of 0.07, on the raw CLS
+#: token after the last layer
 USUAL_K, USUAL_TEMPERATURE = 20, 0.07
 UNITS = {
     "model": "name",
@@ -28,6 +29,10 @@ UNITS = {
     "depth": "relative depth, 0 to 1",
     "pooling": (
         "cls, mean (of all tokens, or places of a CNN's map), patch (mean of patch tokens), or flat"
+    ),
+    "features": (
+        "raw, or standardised: each dimension less its mean, over its deviation, of the images that"
+        " vote"
     ),
     "k": "neighbours",
     "temperature": "a neighbour with cosine s has exp(s / temperature) votes; empty: one vote each",
@@ -45,6 +50,7 @@ class SweepChoice(NamedTuple):
     Attributes:
         tap: name of the tap that gives the features.
         pooling: how the tokens are pooled: "cls", "mean", "patch" or "flat".
+        scale: "raw" or "standardised" features.
         k: number of neighbours that vote.
         temperature: a neighbour with cosine s has exp(s / temperature) votes; None for one vote
             each.
@@ -52,6 +58,7 @@ class SweepChoice(NamedTuple):
 
     tap: str
     pooling: str
+    scale: knn.Scale
     k: int
     temperature: float | None
 
@@ -98,15 +105,16 @@ class Sweep:
             InputError: `knn.sweep` cannot use the features or the numbers of neighbours.
         """
         choices, right = [], []
-        for (tap, pooling), predicted in knn.sweep(
-            queries, bank, ks=ks, temperatures=temperatures, device=device
-        ):
-            choices += [
-                SweepChoice(tap, pooling, k, temperature)
-                for temperature in temperatures
-                for k in ks
-            ]
-            right.append((predicted == queries.labels).reshape(-1, len(queries)))
+        for scale in knn.SCALES:
+            for (tap, pooling), predicted in knn.sweep(
+                queries, bank, ks=ks, temperatures=temperatures, device=device, scale=scale
+            ):
+                choices += [
+                    SweepChoice(tap, pooling, scale, k, temperature)
+                    for temperature in temperatures
+                    for k in ks
+                ]
+                right.append((predicted == queries.labels).reshape(-1, len(queries)))
         return cls(queries, control, tuple(choices), np.concatenate(right))
 
     @property
@@ -118,19 +126,15 @@ class Sweep:
     def usual(self) -> int:
         """The index in `choices` of the choice nearest to the usual setting.
 
-        The usual setting is the last tap, its CLS token if it has one (else the patch tokens' mean,
-        the mean or the raw values), k = 20, temperature 0.07.
+        The usual setting is the last tap with its usual pooling (`readings.main_pooling`), raw
+        features, k = 20, temperature 0.07.
         """
-        last = self.choices[-1].tap
-        poolings = [choice.pooling for choice in self.choices if choice.tap == last]
-        wanted = next(
-            pooling for pooling in ("cls", "patch", "mean", "flat") if pooling in poolings
-        )
+        wanted = last_tap(self.features), main_pooling(self.features), "raw"
 
         def distance(place: int) -> tuple[bool, int, float]:
-            tap, pooling, k, temperature = self.choices[place]
+            tap, pooling, scale, k, temperature = self.choices[place]
             apart = np.inf if temperature is None else abs(temperature - USUAL_TEMPERATURE)
-            return (tap, pooling) != (last, wanted), abs(k - USUAL_K), apart
+            return (tap, pooling, scale) != wanted, abs(k - USUAL_K), apart
 
         return min(range(len(self.choices)), key=distance)
 
@@ -142,6 +146,22 @@ class Sweep:
     def accuracy(self, place: int) -> float:
         """Return the share of images that the choice with an index classifies correctly."""
         return float(self.right[place].mean())
+
+    def standardising(self, seed: int = 0) -> Estimate:
+        """Estimate the accuracy that standardised features gain over raw ones at the usual choice.
+
+        Args:
+            seed: seed of the bootstrap over images.
+
+        Returns:
+            The difference of two accuracies, paired; nan if no dimension of the features varies.
+        """
+        usual = self.choices[self.usual]
+        other = usual._replace(scale="standardised")
+        if usual.scale != "raw" or other not in self.choices:
+            return Estimate(float("nan"))
+        right = self.right.astype(float)
+        return mean_estimate(right[self.choices.index(other)] - right[self.usual], seed)
 
     def gain(self, seed: int = 0) -> Estimate:
         """Estimate the accuracy that is gained by the best choice instead of the usual one.
@@ -193,6 +213,7 @@ def _list_rows(sweep: Sweep, seed: int) -> Iterator[Row]:
             "kind": taps[choice.tap].kind,
             "depth": taps[choice.tap].depth,
             "pooling": choice.pooling,
+            "features": choice.scale,
             "k": choice.k,
             "temperature": np.nan if choice.temperature is None else choice.temperature,
             "accuracy": accuracy,

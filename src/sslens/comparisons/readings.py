@@ -22,14 +22,14 @@ READINGS: Mapping[str, str] = {
 
 
 def last_tap(features: Features) -> str:
-    """Return the name of the last tap, the usual choice for probes."""
+    """Return the name of the last tap, the usual choice for k-NN and probes."""
     return features.taps[-1].name
 
 
 def main_pooling(features: Features) -> str:
-    """Return the usual pooling of the last tap: "cls" if it has a CLS token, else "mean", and
-    "flat" for raw pixels."""
-    return next(p for p in ("cls", "mean", "flat") if (last_tap(features), p) in features.columns)
+    """Return the usual pooling, the first of `READINGS` that the last tap has: "cls" if it has a
+    CLS token, else "mean", and "flat" for raw pixels."""
+    return next(p for p in READINGS if (last_tap(features), p) in features.columns)
 
 
 def list_poolings(features: Features) -> tuple[str, ...]:

@@ -1,4 +1,5 @@
-"""k-NN classification by cosine similarity, as DINO evaluates it."""
+"""k-NN classification by cosine similarity, as DINO evaluates it, on raw or on standardised
+features."""
 
 from collections.abc import Iterator, Sequence
 from typing import Literal
@@ -9,10 +10,14 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sslens.capture import Column, Features
+from sslens.capture.gram import CONSTANT
 from sslens.errors import InputError, require_type
 from sslens.probes._nearest import Bank
 
 Vote = Literal["weighted", "majority"]
+#: features as the model gives them, or with each dimension standardised by the bank
+Scale = Literal["raw", "standardised"]
+SCALES: tuple[Scale, ...] = ("raw", "standardised")
 
 #: queries whose votes are counted at a time
 CHUNK = 4096
@@ -66,6 +71,51 @@ def neighbours(
         1
     )  # behind k equals with lower rows it was not found, and one is too many
     return found[~own].view(-1, k), cosines[~own].view(-1, k)
+
+
+def standardise(
+    queries: Float[Tensor, "query dim"], bank: Float[Tensor, "bank dim"]
+) -> tuple[Float[Tensor, "query varying"], Float[Tensor, "bank varying"]]:
+    """Standardise every dimension by the bank's mean and standard deviation.
+
+    With μ_d and σ_d of the bank's rows, z_d = (x_d − μ_d) / σ_d. In a cosine of raw features the
+    few dimensions of largest variance count most, which are not those that tell classes apart in
+    masked autoencoders (arXiv 2401.00463). The queries decide nothing, unless they are the bank.
+
+    A dimension that does not vary over the bank is left out: σ_d is at most 4e-6 of
+    √(μ_d² + σ_d²), which is float32's rounding. Where none varies, no dimension is left.
+
+    Args:
+        queries: the features of the queries.
+        bank: the features of the rows that are searched.
+
+    Returns:
+        Both, standardised, with the same dimensions.
+
+    Raises:
+        InputError: the bank has no row, or its values are not finite.
+
+    >>> bank = torch.tensor([[1.0, 7.0], [3.0, 7.0]])  # means 2 and 7, deviations 1 and 0
+    >>> queries, bank = standardise(torch.tensor([[4.0, 9.0]]), bank)
+    >>> queries.tolist(), bank.tolist()
+    ([[2.0]], [[-1.0], [1.0]])
+    """
+    if not len(bank):
+        raise InputError("The bank has no images: features are standardised by its mean.")
+    deviation, mean = torch.std_mean(bank.float(), 0, correction=0)
+    if not torch.isfinite(deviation).all():
+        raise InputError(
+            "The features of the bank hold values that are not finite: the model or its input is"
+            " broken."
+        )
+    varies = deviation > CONSTANT * torch.hypot(mean, deviation)
+
+    def apply(x: Float[Tensor, "row dim"]) -> Float[Tensor, "row varying"]:
+        chosen = x if varies.all() else x[:, varies]
+        return (chosen - mean[varies]).div_(deviation[varies])
+
+    scaled = apply(bank)
+    return (scaled if queries is bank else apply(queries)), scaled
 
 
 def votes(
@@ -175,12 +225,14 @@ def sweep(
     ks: Sequence[int] = (20,),
     temperatures: Sequence[float | None] = (0.07, None),
     device: str = "cpu",
+    scale: Scale = "raw",
 ) -> Iterator[tuple[Column, Int64[np.ndarray, "temperature k query"]]]:
     """Yield the predicted classes for every tap and pooling, at every k and temperature, from one
     neighbour search each.
 
-    Without a bank each image is classified by all other images of its set. One tap and pooling at a
-    time is held in memory.
+    Without a bank each image is classified by all other images of its set, and standardised
+    features are so by the set's own mean and deviation. One tap and pooling at a time is held in
+    memory. Standardised features of which no dimension varies are passed over.
 
     Raises:
         InputError: there are no classes; the bank has other classes, another model or lacks a tap;
@@ -204,12 +256,12 @@ def sweep(
         _require_same(queries, bank)
     known = torch.tensor(among.labels)
     for column in queries.columns:
-        rows, cosines = neighbours(
-            queries.read(*column).to(device),
-            among.read(*column).to(device),
-            max(ks),
-            leave_one_out=bank is None,
-        )
+        asked, searched = (part.read(*column).to(device) for part in (queries, among))
+        if scale == "standardised":
+            asked, searched = standardise(searched if bank is None else asked, searched)
+            if not searched.shape[1]:
+                continue
+        rows, cosines = neighbours(asked, searched, max(ks), leave_one_out=bank is None)
         yield (
             column,
             votes(known[rows], cosines, len(among.classes), ks=ks, temperatures=temperatures),

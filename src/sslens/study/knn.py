@@ -1,4 +1,5 @@
-"""k-NN of a model and of its controls, by tap, pooling, number of neighbours and temperature."""
+"""k-NN of a model and of its controls, by tap, pooling, scale of the features, number of neighbours
+and temperature."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -99,7 +100,8 @@ def run(
     dry_run: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Path | None:
-    """Classify the images at every tap, pooling, k and temperature, and write `knn.csv`.
+    """Classify the images at every tap, pooling, k and temperature, on raw and on standardised
+    features, and write `knn.csv`.
 
     Returns:
         The path of the table, or None for a dry run, which only prints the plan.

@@ -1,13 +1,13 @@
 """Sentences about the analysis knn-depth."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
 from sslens.comparisons.probing import read_accuracy, read_gain
 from sslens.comparisons.readings import READINGS
-from sslens.report.writing.numbers import spell_points, spell_share
+from sslens.report.writing.numbers import list_names, spell_points, spell_share
 from sslens.statistics.estimate import Estimate
 from sslens.table import Results
 
@@ -18,35 +18,75 @@ VERDICTS = {
     -1: ", which is worse",
     None: ", which so few images cannot decide",
 }
+#: the usual pooling of several models, in words
+USUAL = "CLS token (the mean where there is none)"
 
 
 def sentences(results: Results) -> tuple[str, ...]:
-    """Write the best block and pooling of each model, and their gain over the best control."""
+    """Write from where joint-embedding models stay above reconstruction models, what standardised
+    features change, and the best block and pooling of each model."""
     frame = results["accuracies"]
-    frame = frame[frame.vote == "weighted"]
+    frame = frame[(frame.vote == "weighted") & (frame.features == "raw")]
+    frame = frame[frame.accuracy.notna()]
     controls = frame[frame.control].sort_values("accuracy", kind="stable").to_dict("records")
     control = controls[-1] if controls else None
-    return tuple(
-        _write_model(str(name), rows, control)
-        for name, rows in frame[~frame.control].groupby("model", sort=False)
+    families = tuple(_write_families(results))
+    models = list(frame[~frame.control].groupby("model", sort=False))
+    best = (
+        (_write_all({str(name): rows for name, rows in models}, control),)
+        if families
+        else tuple(_write_model(str(name), rows, control) for name, rows in models)
     )
+    return (*families, *_write_standardising(results), *best)
+
+
+def _write_all(models: Mapping[str, pd.DataFrame], control: Mapping[str, Any] | None) -> str:
+    """The best block and pooling of every model, in one sentence.
+
+    Args:
+        models: the rows of each model, a tap and pooling each.
+        control: the best row of any control; None without one.
+    """
+    parts = []
+    for name, rows in models.items():
+        best = _find_best(rows)
+        accuracy = spell_share(Estimate(best["accuracy"]))
+        parts.append(f"in {name} {_name_place(best)} ({accuracy})")
+    beside = "" if control is None else _name_control(control)
+    return f"The classes are separated best {list_names(parts)}{beside}."
+
+
+def _name_control(control: Mapping[str, Any]) -> str:
+    accuracy = spell_share(Estimate(control["accuracy"]))
+    return f"; the best control, {control['model']}, has {accuracy}"
+
+
+def _find_best(rows: pd.DataFrame) -> Mapping[str, Any]:
+    """The row of the highest accuracy; the first one if several tie."""
+    ordered = rows.sort_values("accuracy", ascending=False, kind="stable")
+    best: Mapping[str, Any] = ordered.iloc[0].to_dict()
+    return best
+
+
+def _name_place(row: Mapping[str, Any]) -> str:
+    """The tap and the pooling of a row."""
+    if row["pooling"] == "flat":
+        return f"at {row['tap']}"
+    return f"at {row['tap']} with the {READINGS[row['pooling']]}"
 
 
 def _write_model(name: str, rows: pd.DataFrame, control: Mapping[str, Any] | None) -> str:
-    """The best block and pooling of one model.
+    """The best block and pooling of one model, on raw features.
 
     Args:
         name: of the model.
         rows: its rows, a tap and pooling each.
         control: the best row of any control; None without one.
     """
-    ordered = rows.sort_values("accuracy", ascending=False, kind="stable")
-    best: Mapping[str, Any] = ordered.iloc[0].to_dict()
-    where = f"at {best['tap']}"
-    if best["pooling"] != "flat":
-        where += f" with the {READINGS[best['pooling']]}"
+    best = _find_best(rows)
     accuracy = spell_share(read_accuracy(best))
-    sentence = f"{name} separates the classes best {where}: {best['k']}-NN {accuracy}"
+    place = _name_place(best)
+    sentence = f"{name} separates the classes best {place}: {best['k']}-NN {accuracy}"
     if control is None:
         return f"{sentence}; there is no control beside it."
     gain = read_gain(best)
@@ -54,3 +94,62 @@ def _write_model(name: str, rows: pd.DataFrame, control: Mapping[str, Any] | Non
         f"{sentence}, {spell_points(gain)} against the best control, {control['model']}"
         f" ({spell_share(Estimate(control['accuracy']))}){VERDICTS[gain.sign]}."
     )
+
+
+def _write_standardising(results: Results) -> Iterator[str]:
+    """Write in which models standardised features separate the classes better or worse than raw
+    ones, on average over the blocks, with each model's usual pooling."""
+    if "standardising" not in results:
+        return
+    frame = results["standardising"]
+    changes = {
+        row["model"]: Estimate.from_row(row, "change", "images", "images")
+        for row in frame[frame.main & ~frame.control].to_dict("records")
+    }
+    parts = []
+    for sign, word in ((1, "more"), (-1, "less")):
+        named = [
+            f"{name} ({spell_points(change)})"
+            for name, change in changes.items()
+            if change.sign == sign
+        ]
+        if named:
+            parts.append(f"{word} accuracy than raw ones in {list_names(named)}")
+    if parts:
+        yield (
+            f"Standardised features have {' and '.join(parts)}, on average over the blocks, with"
+            f" the {USUAL}."
+        )
+
+
+def _write_families(results: Results) -> Iterator[str]:
+    """Write from which depth JE stays above REC, on raw and on standardised features; poolings of
+    which the same is said share a sentence."""
+    if "families-parting" not in results:
+        return
+    poolings: dict[str, list[str]] = {}
+    for pooling, rows in results["families-parting"].groupby("pooling", sort=False):
+        by_features = {row["features"]: row for row in rows.to_dict("records")}
+        raw, scaled = (_write_parting(by_features[one]) for one in ("raw", "standardised"))
+        said = (
+            f"{raw}, on raw and on standardised features"
+            if raw == scaled
+            else f"on raw features {raw}; on standardised ones {scaled}"
+        )
+        where = READINGS[str(pooling)] if pooling else USUAL
+        poolings.setdefault(f"({rows.members.iloc[0]}): {said}", []).append(where)
+    for said, places in poolings.items():
+        yield f"k-NN with the {list_names(places)} {said}."
+
+
+def _write_parting(row: Mapping[str, Any]) -> str:
+    """Write from which depth the first family stays above the second, and a reversal."""
+    a, b = row["model_a"], row["model_b"]
+    said = (
+        f"there is no depth from which {a} stays above {b}"
+        if pd.isna(row["first"])
+        else f"{a} stays above {b} from relative depth {row['first']:.2f} on"
+    )
+    if pd.notna(row["reversed"]):
+        said += f", and at {row['reversed']:.2f} {b} is above"
+    return said

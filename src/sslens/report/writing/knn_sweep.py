@@ -8,8 +8,8 @@ from sslens.statistics.estimate import Estimate
 
 
 def sentences(sweeps: Sequence[Sweep], seed: int = 0) -> tuple[str, ...]:
-    """Write for each model the accuracy of the usual choice and of the best one, the gain on other
-    images, and the best control.
+    """Write for each model the accuracy of the usual choice and of the best one, what standardised
+    features change in the usual one, the gain on other images, and the best control.
 
     Args:
         sweeps: one sweep per model.
@@ -27,9 +27,15 @@ def _write_model(sweep: Sweep, seed: int) -> str:
     """Write the usual choice, the best choice and the gain of one model."""
     usual, best = (_write_choice(sweep, place) for place in (sweep.usual, sweep.best))
     return (
-        f"{sweep.model}: the usual choice has {usual}; the best of {len(sweep.choices):,} has"
-        f" {best}. {_write_gain(sweep.gain(seed))}"
+        f"{sweep.model}: the usual choice has {usual}{_write_standardising(sweep, seed)}; the best"
+        f" of {len(sweep.choices):,} has {best}. {_write_gain(sweep.gain(seed))}"
     )
+
+
+def _write_standardising(sweep: Sweep, seed: int) -> str:
+    """Write what standardised features change in the usual choice, where they change something."""
+    change = sweep.standardising(seed)
+    return f", on standardised features {spell_points(change)}" if change.sign else ""
 
 
 def _write_gain(gain: Estimate) -> str:
@@ -50,9 +56,9 @@ def _write_choice(sweep: Sweep, place: int) -> str:
 
 
 def _name_choice(sweep: Sweep, place: int) -> str:
-    tap, pooling, k, temperature = sweep.choices[place]
+    tap, pooling, scale, k, temperature = sweep.choices[place]
     votes = "majority" if temperature is None else f"τ = {temperature:g}"
-    return f"{tap}/{pooling}, k = {k}, {votes}"
+    return f"{tap}/{pooling}{'' if scale == 'raw' else f', {scale}'}, k = {k}, {votes}"
 
 
 def list_choices(sweeps: Sequence[Sweep]) -> str:

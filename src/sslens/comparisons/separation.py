@@ -1,0 +1,205 @@
+"""The separation of classes by depth, in joint-embedding models (JE) and in reconstruction models
+(REC): the difference at each depth, and the depth from which JE stays above REC."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from sslens.comparisons.families import list_families
+from sslens.comparisons.inputs import Models
+from sslens.comparisons.roles import JE, REC, list_names
+from sslens.comparisons.rows import Row
+from sslens.statistics.estimate import Estimate
+from sslens.statistics.sampled import REPLICATES, Sampled
+
+#: the smallest difference of two accuracies that is worth a word: half a point
+SMALLEST = 0.005
+#: replicates of the bootstrap that are drawn at a time
+AT_A_TIME = 100
+#: the columns of the two tables: the difference at each depth, and the depths that it decides
+PARTING = ("model_a", "model_b", "members")
+BY_DEPTH = (
+    *("depth", "accuracy_a", "accuracy_b"),
+    *("difference", "difference_low", "difference_high", "together", "images"),
+)
+FIRST = ("first", "reversed", "depths", "images")
+UNITS = {
+    "model_a": "the first family: JE, joint embedding",
+    "model_b": "the family that is subtracted: REC, reconstruction",
+    "members": "the models of both families",
+    "depth": "relative depth, 0 to 1; of a shorter network the nearest block's",
+    "accuracy_a": "mean accuracy of the first family; each objective has the same weight",
+    "accuracy_b": "of the other family",
+    "difference": "the first less the second, on the same images",
+    "difference_low": (
+        "lower end of its 95 % interval over images, which holds at all depths at once"
+    ),
+    "difference_high": "upper end",
+    "together": "depths whose intervals hold at once",
+    "first": (
+        "relative depth from which the first family is above the second at every later depth too,"
+        " each by its interval and by half a point; empty: none"
+    ),
+    "reversed": "the first relative depth at which it is below the second; empty: none",
+    "depths": "depths that are compared",
+    "images": "images classified",
+}
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """The images that are classified correctly after each block of one model.
+
+    Attributes:
+        depths: the relative depth of each block, ascending.
+        right: whether an image is classified correctly after a block; all models have the same
+            images in the same order.
+    """
+
+    depths: Float64[np.ndarray, " block"]
+    right: Bool[np.ndarray, "block image"]
+
+    def at(self, depths: Float64[np.ndarray, " depth"]) -> Bool[np.ndarray, "depth image"]:
+        """Return which images are right after the blocks nearest to some relative depths.
+
+        >>> curve = Curve(np.array([0.5, 1.0]), np.array([[True], [False]]))
+        >>> curve.at(np.array([0.25, 0.5, 0.75, 1.0])).T.tolist()  # of equally near the first
+        [[True, True, True, False]]
+        """
+        apart = np.abs(self.depths[:, None] - depths).round(9)  # 2/3 − 1/2 is not 1/2 − 1/3
+        return self.right[apart.argmin(0)]
+
+
+def weigh(models: Models, names: Sequence[str]) -> Mapping[str, float]:
+    """Weigh the models of a family: each objective alike, and each training of an objective alike.
+
+    A model whose objective is not known stands for an objective of its own.
+
+    >>> from sslens.comparisons.inputs import ModelInfo
+    >>> from sslens.models.about import About
+    >>> objectives = {"moco": "moco-v3", "moco 1": "moco-v3", "dino": "dino"}
+    >>> members = [ModelInfo(name, about=About("JE", each)) for name, each in objectives.items()]
+    >>> dict(weigh(Models(tuple(members)), list(objectives)))
+    {'moco': 0.25, 'moco 1': 0.25, 'dino': 0.5}
+    """
+    objectives = {name: models.about(name).objective or f"of {name}" for name in names}
+    count = len(set(objectives.values()))
+    trainings = {one: list(objectives.values()).count(one) for one in objectives.values()}
+    return {name: 1 / (count * trainings[objective]) for name, objective in objectives.items()}
+
+
+def list_sides(models: Models, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The pre-trained JE models and the pre-trained REC models among these names."""
+    je, rec = ([name for name in side if name in names] for side in list_families(models))
+    return je, rec
+
+
+def compare_curves(
+    models: Models, curves: Mapping[str, Curve], about: Row, seed: int
+) -> Iterator[tuple[str, Row]]:
+    """Subtract REC's mean accuracy from JE's at each depth, and find where JE stays above.
+
+    The table `families-by-depth` has a row for each relative depth, with intervals that hold at all
+    depths at once; `families-parting` has one row.
+
+    Args:
+        models: the models and the controls.
+        curves: the images that are right after each block, by the model's name.
+        about: columns that every row repeats.
+        seed: seed of the bootstrap over images.
+
+    Yields:
+        Rows, each after the name of its table; none without a model of each family.
+    """
+    je, rec = list_sides(models, list(curves))
+    if not je or not rec:
+        return
+    grid = max((curves[name].depths for name in (*je, *rec)), key=len)
+    one, other = (_average(models, curves, side, grid) for side in (je, rec))
+    difference = resample(one - other, seed)
+    low, high = difference.simultaneous_interval()
+    estimates = [
+        Estimate(float(value), float(low[k]), float(high[k]), "images", difference.batches)
+        for k, value in enumerate(difference.value)
+    ]
+    common = about | {"model_a": JE, "model_b": REC, "members": describe_sides(je, rec)}
+    common |= {"images": difference.batches}
+    means = {"accuracy_a": one.mean(1), "accuracy_b": other.mean(1)}
+    for k, estimate in enumerate(estimates):
+        row = {"depth": float(grid[k])} | {name: float(mean[k]) for name, mean in means.items()}
+        row |= estimate.columns("difference") | {"together": len(grid)}
+        yield "families-by-depth", common | row
+    first, back = find_parting(estimates)
+    found = {
+        name: float("nan") if place is None else float(grid[place])
+        for name, place in (("first", first), ("reversed", back))
+    }
+    yield "families-parting", common | found | {"depths": len(grid)}
+
+
+def _average(
+    models: Models,
+    curves: Mapping[str, Curve],
+    names: Sequence[str],
+    depths: Float64[np.ndarray, " depth"],
+) -> Float64[np.ndarray, "depth image"]:
+    """The mean over the models of a family, by depth and image."""
+    weights = weigh(models, names)
+    return np.asarray(np.sum([weights[name] * curves[name].at(depths) for name in names], axis=0))
+
+
+def describe_sides(je: Sequence[str], rec: Sequence[str]) -> str:
+    """Name the models of both families, such as "JE: dino and msn; REC: mae"."""
+    return f"{JE}: {list_names(je)}; {REC}: {list_names(rec)}"
+
+
+def find_parting(differences: Sequence[Estimate]) -> tuple[int | None, int | None]:
+    """Find where a difference stays above 0, and where it is below 0, along ascending depths.
+
+    Args:
+        differences: the difference at each depth, with its interval.
+
+    Returns:
+        The first place at which and after which every difference lies above 0, by its interval and
+        by half a point, or None; and the first place at which one lies below 0 so, or None.
+
+    >>> above, below, open_ = (
+    ...     Estimate(value, value - 0.1, value + 0.1, "images", 100) for value in (0.3, -0.3, 0.05)
+    ... )
+    >>> find_parting([open_, above, above])
+    (1, None)
+    >>> find_parting([above, open_, above])  # at the second depth it is not shown
+    (2, None)
+    >>> find_parting([above, below, below])
+    (None, 1)
+    """
+    signs = [one.sign if abs(one.value) >= SMALLEST else 0 for one in differences]
+    place = len(signs)
+    while place and signs[place - 1] == 1:
+        place -= 1
+    return place if place < len(signs) else None, signs.index(-1) if -1 in signs else None
+
+
+def resample(values: Float64[np.ndarray, "cell image"], seed: int) -> Sampled:
+    """Compute the mean over images of each cell, with replicates of the bootstrap over images.
+
+    All cells draw the same images, so that differences of cells are paired.
+
+    Args:
+        values: one number for each image.
+        seed: seed of the random draws.
+
+    >>> float(resample(np.array([[0.0, 1.0, 1.0, 0.0]]), seed=0).value[0])
+    0.5
+    """
+    generator = np.random.default_rng(seed)
+    images = values.shape[1]
+    draws = [
+        values @ generator.multinomial(images, np.full(images, 1 / images), AT_A_TIME).T / images
+        for _ in range(REPLICATES // AT_A_TIME)
+    ]
+    return Sampled(values.mean(1), np.concatenate(draws, axis=1), images)
