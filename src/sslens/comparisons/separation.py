@@ -12,18 +12,26 @@ from sslens.comparisons.families import list_families
 from sslens.comparisons.inputs import Models
 from sslens.comparisons.roles import JE, REC, list_names
 from sslens.comparisons.rows import Row
-from sslens.statistics.estimate import Estimate
+from sslens.comparisons.trainings import (
+    TRAININGS,
+    Sides,
+    average_arrays,
+    average_over_objectives,
+    fill_trainings,
+    measure_alone,
+)
+from sslens.comparisons.trainings import UNITS as TRAINING_UNITS
+from sslens.statistics.bootstrap import mean_estimate
+from sslens.statistics.estimate import SMALLEST, Estimate
 from sslens.statistics.sampled import REPLICATES, Sampled
 
-#: the smallest difference of two accuracies that is worth a word: half a point
-SMALLEST = 0.005
 #: replicates of the bootstrap that are drawn at a time
 AT_A_TIME = 100
 #: the columns of the two tables: the difference at each depth, and the depths that it decides
 PARTING = ("model_a", "model_b", "members")
 BY_DEPTH = (
     *("depth", "accuracy_a", "accuracy_b"),
-    *("difference", "difference_low", "difference_high", "together", "images"),
+    *("difference", "difference_low", "difference_high", "together", *TRAININGS, "images"),
 )
 FIRST = ("first", "reversed", "depths", "images")
 UNITS = {
@@ -46,7 +54,7 @@ UNITS = {
     "reversed": "the first relative depth at which it is below the second; empty: none",
     "depths": "depths that are compared",
     "images": "images classified",
-}
+} | TRAINING_UNITS
 
 
 @final
@@ -72,24 +80,6 @@ class Curve:
         """
         apart = np.abs(self.depths[:, None] - depths).round(9)  # 2/3 − 1/2 is not 1/2 − 1/3
         return self.right[apart.argmin(0)]
-
-
-def weigh(models: Models, names: Sequence[str]) -> Mapping[str, float]:
-    """Weigh the models of a family: each objective alike, and each training of an objective alike.
-
-    A model whose objective is not known stands for an objective of its own.
-
-    >>> from sslens.comparisons.inputs import ModelInfo
-    >>> from sslens.models.about import About
-    >>> objectives = {"moco": "moco-v3", "moco 1": "moco-v3", "dino": "dino"}
-    >>> members = [ModelInfo(name, about=About("JE", each)) for name, each in objectives.items()]
-    >>> dict(weigh(Models(tuple(members)), list(objectives)))
-    {'moco': 0.25, 'moco 1': 0.25, 'dino': 0.5}
-    """
-    objectives = {name: models.about(name).objective or f"of {name}" for name in names}
-    count = len(set(objectives.values()))
-    trainings = {one: list(objectives.values()).count(one) for one in objectives.values()}
-    return {name: 1 / (count * trainings[objective]) for name, objective in objectives.items()}
 
 
 def list_sides(models: Models, names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -119,19 +109,27 @@ def compare_curves(
     if not je or not rec:
         return
     grid = max((curves[name].depths for name in (*je, *rec)), key=len)
-    one, other = (_average(models, curves, side, grid) for side in (je, rec))
-    difference = resample(one - other, seed)
+    sides = {JE: je, REC: rec}
+    means = {family: _average(models, curves, names, grid) for family, names in sides.items()}
+    values = means[JE] - means[REC]
+    difference = resample(values, seed)
     low, high = difference.simultaneous_interval()
     estimates = [
         Estimate(float(value), float(low[k]), float(high[k]), "images", difference.batches)
         for k, value in enumerate(difference.value)
     ]
+
+    def measure(chosen: Sides) -> Float64[np.ndarray, " depth"]:
+        one, other = (_average(models, curves, chosen[family], grid).mean(1) for family in sides)
+        return np.asarray(one - other)
+
+    alone = measure_alone(models, sides, measure)
     common = about | {"model_a": JE, "model_b": REC, "members": describe_sides(je, rec)}
     common |= {"images": difference.batches}
-    means = {"accuracy_a": one.mean(1), "accuracy_b": other.mean(1)}
     for k, estimate in enumerate(estimates):
-        row = {"depth": float(grid[k])} | {name: float(mean[k]) for name, mean in means.items()}
-        row |= estimate.columns("difference") | {"together": len(grid)}
+        row = {"depth": float(grid[k]), "together": len(grid)} | estimate.columns("difference")
+        row |= {"accuracy_a": float(means[JE][k].mean()), "accuracy_b": float(means[REC][k].mean())}
+        row |= fill_trainings(mean_estimate(values[k], seed), alone, k, together=len(grid))
         yield "families-by-depth", common | row
     first, back = find_parting(estimates)
     found = {
@@ -147,9 +145,9 @@ def _average(
     names: Sequence[str],
     depths: Float64[np.ndarray, " depth"],
 ) -> Float64[np.ndarray, "depth image"]:
-    """The mean over the models of a family, by depth and image."""
-    weights = weigh(models, names)
-    return np.asarray(np.sum([weights[name] * curves[name].at(depths) for name in names], axis=0))
+    """The mean over the objectives of a family, by depth and image."""
+    right = {(name,): curves[name].at(depths).astype(float) for name in names}
+    return average_over_objectives(models, right, average_arrays)
 
 
 def describe_sides(je: Sequence[str], rec: Sequence[str]) -> str:
@@ -177,11 +175,11 @@ def find_parting(differences: Sequence[Estimate]) -> tuple[int | None, int | Non
     >>> find_parting([above, below, below])
     (None, 1)
     """
-    signs = [one.sign if abs(one.value) >= SMALLEST else 0 for one in differences]
-    place = len(signs)
-    while place and signs[place - 1] == 1:
+    sides = [one.find_side(SMALLEST["accuracy"]) for one in differences]
+    place = len(sides)
+    while place and sides[place - 1] == "more":
         place -= 1
-    return place if place < len(signs) else None, signs.index(-1) if -1 in signs else None
+    return place if place < len(sides) else None, sides.index("less") if "less" in sides else None
 
 
 def resample(values: Float64[np.ndarray, "cell image"], seed: int) -> Sampled:
