@@ -107,9 +107,17 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(
         out / "new",
         sections=(maps(), curves()),
+        figures=True,
         notes=(f"3 images were left out: {HOSTILE}",),
         **given,
     )
+
+
+@pytest.fixture(scope="module")
+def without_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("without")
+    given: dict[str, Any] = {"title": "t", "command": "", "study": "", "provenance": {}}
+    return write(out, sections=(maps(), curves()), **given)
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +169,25 @@ def test_the_folder_holds_everything_and_nothing_half_written(report: Path) -> N
     assert json.loads((report.parent / "provenance.json").read_text()) == PROVENANCE
     assert (report.parent / "study.yaml").read_text() == "models: [mae]\n"
     assert len(pd.read_csv(report.parent / "tables" / "cka-blocks.csv")) == COUNT
+
+
+def test_figures_for_paper_are_drawn_on_request_only(without_pictures: Path) -> None:
+    from plotly.offline import get_plotlyjs
+
+    page = without_pictures.read_text(encoding="utf-8").replace(get_plotlyjs(), "")
+    assert not (without_pictures.parent / "figures").exists()
+    assert "figures/" not in page
+    assert "data:image/svg" not in page
+    assert page.count("figures=True") == 2  # what to do without JavaScript, beside each figure
+
+
+def test_pictures_of_an_earlier_report_are_not_left_beside_new_numbers(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"title": "t", "command": "", "study": "", "provenance": {}}
+    (tmp_path / "figures").mkdir()
+    for name in ("knn-depth.svg", "knn-depth.pdf", "mine.svg"):
+        (tmp_path / "figures" / name).write_text("old")
+    write(tmp_path, sections=(curves(),), **given)
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["mine.svg"]
 
 
 def test_plotly_is_inlined_once_and_nothing_is_loaded(page: str) -> None:
@@ -399,7 +426,21 @@ def test_it_prints(browser: Any, report: Path) -> None:
     assert len(re.findall(rb"/Type\s*/Page\b", printed)) >= 2
 
 
-def test_it_is_readable_without_scripts(browser: Any, report: Path) -> None:
+@pytest.mark.slow
+def test_it_prints_without_pictures(browser: Any, without_pictures: Path) -> None:
+    """Also the figures that the reader did not scroll to."""
+    with Visit(browser, without_pictures) as visit:
+        printed = visit.page.pdf(format="A4")
+        visit.page.emulate_media(media="print")
+        assert all(plot.is_visible() for plot in visit.page.locator(".plot").all())
+        assert visit.page.locator(".plot .main-svg").count() >= 2
+        assert visit.errors == []
+    assert printed.startswith(b"%PDF")
+
+
+def test_it_is_readable_without_scripts(browser: Any, report: Path, without_pictures: Path) -> None:
     with Visit(browser, report, java_script_enabled=False) as visit:
         assert visit.page.locator(".still").first.is_visible()
         assert not visit.page.locator("button").first.is_visible()
+    with Visit(browser, without_pictures, java_script_enabled=False) as visit:
+        assert visit.page.locator("noscript p").first.is_visible()

@@ -120,7 +120,8 @@ def compared(
 ) -> dict[str, pd.DataFrame]:
     """`sslens compare` as it is typed; its tables, by the analysis, or by the analysis and the
     table."""
-    assert main(["compare", *models, "--analyses", analyses, "--out", str(out), *others]) == 0
+    line = ["compare", *models, "--analyses", analyses, "--out", str(out), "--figures"]
+    assert main([*line, *others]) == 0
     report = (out / "report.html").read_text(encoding="utf-8")
     folder = out / "tables"
     tables = {

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from sslens.errors import as_argument
+
 BANK, TEST = 2000, 1024
 #: one model of each objective, a second seed of one of them, two fine-tuned models, and a control
 #: that was fine-tuned in the same way
@@ -36,9 +38,11 @@ def run_demo(
     out: Path,
     *,
     device: str = "auto",
+    figures: bool = False,
     dry_run: bool = False,
     command: str = "sslens demo",
     say: Callable[[str], None] = lambda _: None,
+    spell: Callable[[str, str | None], str] = as_argument,
 ) -> Path | None:
     """Compare the shipped models and their controls on scenes that none of them was trained on.
 
@@ -57,5 +61,13 @@ def run_demo(
         device=device,
     )
     return run(
-        study, out, command=command, title="sslens demo", notes=[NOTE], dry_run=dry_run, say=say
+        study,
+        out,
+        command=command,
+        title="sslens demo",
+        notes=[NOTE],
+        figures=figures,
+        dry_run=dry_run,
+        say=say,
+        spell=spell,
     )

@@ -288,11 +288,7 @@ def _recorded(whole: bool) -> Iterator[tuple[dict[str, dict[str, Any]], dict[str
 
     def adding(self: Any, section: Any) -> None:
         findings[section.name] = list(section.findings)
-        press = self._press
-        if not whole:
-            self._press = _NoPress()
         add(self, section)
-        self._press = press
 
     def finishing(self: Any, **rest: Any) -> Path:
         findings["notes"] = list(rest.get("notes", ()))
@@ -336,13 +332,6 @@ def arithmetic() -> dict[str, str]:
         "torch": torch.__version__,
         "numpy": np.__version__,
     }
-
-
-class _NoPress:
-    """Draws no figure."""
-
-    def save(self, *_: Any) -> None:
-        """Draw nothing."""
 
 
 def timeless(text: str) -> str:

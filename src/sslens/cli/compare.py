@@ -59,6 +59,8 @@ class Command:
     any_transform: bool = False
     """Compare fingerprints also where their models saw other parts of the images, or resampled
     otherwise."""
+    figures: bool = False
+    """Draw each figure for paper too, as SVG and PDF; what is in the store is not computed anew."""
     slurm: tyro.conf.OmitArgPrefixes[Slurm] = Slurm()
 
 
@@ -71,7 +73,13 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     asked.require_sources()
     out = command.common.out or Path("sslens-report")
     return study.run(
-        asked, out, command=line, dry_run=command.common.dry_run, say=say, spell=as_option
+        asked,
+        out,
+        command=line,
+        figures=command.figures,
+        dry_run=command.common.dry_run,
+        say=say,
+        spell=as_option,
     )
 
 

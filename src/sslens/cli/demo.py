@@ -20,14 +20,23 @@ class Command:
     """Folder for the report."""
     device: str = "auto"
     """cpu, cuda, …; auto takes a GPU where there is one."""
+    figures: bool = False
+    """Draw each figure for paper too, as SVG and PDF."""
     dry_run: bool = False
     """Print the plan and its cost, and stop."""
 
 
 def run(command: Command, line: str, say: Text) -> Path | None:
     """Carry it out; returns the path of the report."""
+    from sslens.arguments.spelling import as_option
     from sslens.demo import run_demo
 
     return run_demo(
-        command.out, device=command.device, dry_run=command.dry_run, command=line, say=say
+        command.out,
+        device=command.device,
+        figures=command.figures,
+        dry_run=command.dry_run,
+        command=line,
+        say=say,
+        spell=as_option,
     )

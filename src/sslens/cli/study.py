@@ -28,6 +28,8 @@ class Command:
     """KEY=VALUE for keys of the study."""
     out: Path = Path("sslens-report")
     """Folder for the report."""
+    figures: bool = False
+    """Draw each figure for paper too, as SVG and PDF; what is in the store is not computed anew."""
     dry_run: bool = False
     """Print the plan and its cost, and stop."""
     slurm: tyro.conf.OmitArgPrefixes[Slurm] = Slurm()
@@ -41,7 +43,13 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     asked = check(command)
     asked.require_sources()
     return study.run(
-        asked, command.out, command=line, dry_run=command.dry_run, say=say, spell=as_option
+        asked,
+        command.out,
+        command=line,
+        figures=command.figures,
+        dry_run=command.dry_run,
+        say=say,
+        spell=as_option,
     )
 
 

@@ -1,14 +1,15 @@
-"""A study's results as one folder to mail around: one HTML file that needs no network, and its
-tables and figures as files."""
+"""A study's results as one folder to mail around: one HTML file that needs no network, its tables
+as files and, on request, its figures for paper."""
 
 import base64
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
+from sslens.errors import as_argument, spell_parameters
 from sslens.figure import NARROW, SWITCH, WIDE, Figure, Press, stack_panels, to_plotly
 from sslens.report.verdicts import make_table, write_verdicts
 from sslens.statistics.verdicts import Verdict
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
 
 SHOWN = 200
 """The rows of a table that the page shows; the button Copy and the CSV file give all rows."""
+WITHOUT_SCRIPT = (
+    "This figure needs JavaScript. Made again with {figures=True}, this page has a picture of it;"
+    " the results are in the store, and nothing is computed anew."
+)
+"""What a reader without JavaScript sees in place of a figure; the parameter is spelt for the
+reader."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +73,12 @@ class Draft:
     """A report in the making: the files of a section are written while the next one is still being
     computed.
 
+    Args:
+        out: the folder.
+        figures: whether figures are drawn for paper, as SVG and PDF; the page then shows them to
+            readers without JavaScript and in print.
+        spell: how a parameter is called, for a sentence of the page (see `InputError.spelt`).
+
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as out, Draft(Path(out)) as draft:
     ...     path = draft.finish(title="a < b", command="sslens compare", study="", provenance={})
@@ -76,20 +89,30 @@ class Draft:
         InputError: the folder cannot be written to, or the disk is full.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(
+        self,
+        out: Path,
+        *,
+        figures: bool = False,
+        spell: Callable[[str, str | None], str] = as_argument,
+    ) -> None:
         self.out = out
         self.sections: list[Section] = []
-        self._press = Press()
+        self._spell = spell
+        self._press = Press() if figures else None
 
     def __enter__(self) -> "Draft":
-        self._press.__enter__()
+        if self._press is not None:
+            self._press.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._press.__exit__(*error)
+        if self._press is not None:
+            self._press.__exit__(*error)
 
     def add(self, section: Section) -> None:
-        """Write a section's tables, and begin to draw figures/NAME.svg and .pdf.
+        """Write a section's tables, and begin to draw figures/NAME.svg and .pdf where figures are
+        wanted; else remove those of an earlier report, which may show other numbers.
 
         Raises:
             ValueError: there is a section of that name already.
@@ -99,8 +122,12 @@ class Draft:
         self.sections.append(section)
         for name, file in section.files().items():
             section.results.tables[name].save(self.out / file)
-        paths = [self._figure_path(section, ending) for ending in (".svg", ".pdf")]
-        self._press.save(section.figure, *paths)
+        paths = [self._figure_path(section.name, ending) for ending in (".svg", ".pdf")]
+        if self._press is not None:
+            self._press.save(section.figure, *paths)
+            return
+        for path in paths:
+            path.unlink(missing_ok=True)
 
     def finish(
         self,
@@ -113,8 +140,8 @@ class Draft:
         study: str,
         provenance: Mapping[str, Any],
     ) -> Path:
-        """Write study.yaml, provenance.json, verdicts.csv where there are verdicts and, when the
-        figures are drawn, report.html.
+        """Write study.yaml, provenance.json, verdicts.csv where there are verdicts, and report.html
+        as soon as the figures for paper are drawn.
 
         No text is read as HTML.
 
@@ -135,10 +162,9 @@ class Draft:
         if verdicts:
             make_table(verdicts).save(self.out / "verdicts.csv")
         views = [_view_section(section) for section in self.sections]
-        self._press.wait()
-        for number, section in enumerate(self.sections):
-            picture = base64.b64encode(self._figure_path(section, ".svg").read_bytes()).decode()
-            views[number] = replace(views[number], picture=f"data:image/svg+xml;base64,{picture}")
+        if self._press is not None:
+            self._press.wait()
+            views = [replace(view, picture=self._embed_picture(view.name)) for view in views]
         context = {
             "title": title,
             "sections": views,
@@ -148,18 +174,24 @@ class Draft:
             "command": command,
             "study": study,
             "switch": SWITCH,
+            "without_script": spell_parameters(WITHOUT_SCRIPT, self._spell),
             "provenance": list(_group_provenance(provenance)),
         }
         write_text(self.out / "report.html", _render(context))
         return self.out / "report.html"
 
-    def _figure_path(self, section: Section, ending: str) -> Path:
-        return self.out / "figures" / f"{section.name}{ending}"
+    def _figure_path(self, name: str, ending: str) -> Path:
+        return self.out / "figures" / f"{name}{ending}"
+
+    def _embed_picture(self, name: str) -> str:
+        """Make a data URL of a figure's SVG file."""
+        picture = base64.b64encode(self._figure_path(name, ".svg").read_bytes()).decode()
+        return f"data:image/svg+xml;base64,{picture}"
 
 
-def write(out: Path, *, sections: Sequence[Section], **rest: Any) -> Path:
+def write(out: Path, *, sections: Sequence[Section], figures: bool = False, **rest: Any) -> Path:
     """Write a report of known sections; `rest` are the arguments of `Draft.finish`."""
-    with Draft(out) as draft:
+    with Draft(out, figures=figures) as draft:
         for section in sections:
             draft.add(section)
         return draft.finish(**rest)
@@ -208,7 +240,8 @@ class _TableView:
 
 @dataclass(frozen=True)
 class _SectionView:
-    """A section as the template shows it; `figure` is JSON, and `picture` a data URL."""
+    """A section as the template shows it; `figure` is JSON, and `picture` a data URL, or empty
+    where no figures are drawn for paper."""
 
     name: str
     title: str

@@ -28,6 +28,7 @@ def run(
     command: str = "",
     title: str | None = None,
     notes: Sequence[str] = (),
+    figures: bool = False,
     quiet: bool = False,
     dry_run: bool = False,
     say: Callable[[str], None] = lambda _: None,
@@ -36,7 +37,9 @@ def run(
     """Carry out a study and write its report; returns the report's path, or None for a dry run,
     which only says the plan.
 
-    The plan goes to `say`, with parameters spelt as `spell` has them.
+    With `figures`, each figure is also drawn for paper, as SVG and PDF; results that are in the
+    store are not computed anew for it. The plan goes to `say`, with parameters spelt as `spell` has
+    them.
 
     Raises:
         InputError: something given cannot be used; what was computed until then is in the store.
@@ -63,7 +66,7 @@ def run(
 
     values = gather(captured, plan.analyses)
     models, seed = plan.situation.models, study.seed
-    with report.Draft(out) as draft:
+    with report.Draft(out, figures=figures, spell=spell) as draft:
         for name in plan.analyses:
             draft.add(_section(name, compute_results(name, models, values, seed, store)))
         results = {section.name: section.results for section in draft.sections}
