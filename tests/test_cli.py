@@ -103,7 +103,7 @@ def test_compare_writes_a_report_and_a_second_time_the_same(
         "report.html",
         "study.yaml",
         "provenance.json",
-        "tables/knn-depth.csv",
+        "tables/knn-depth/accuracies.csv",
     } <= found
     assert not Path("first/figures").exists()
     command = json.loads(Path("first/provenance.json").read_text())["command"]
@@ -115,8 +115,8 @@ def test_compare_writes_a_report_and_a_second_time_the_same(
     )
     assert "in the store" in capsys.readouterr().err
     assert (
-        Path("second/tables/knn-depth.csv").read_bytes()
-        == Path("first/tables/knn-depth.csv").read_bytes()
+        Path("second/tables/knn-depth/accuracies.csv").read_bytes()
+        == Path("first/tables/knn-depth/accuracies.csv").read_bytes()
     )
     assert files(Path("second/figures")) == {"knn-depth.svg", "knn-depth.pdf"}
     assert not Path("second/tables/cka-blocks.csv").exists()
