@@ -1,11 +1,10 @@
 """Grams, and what measures need to read them: the minibatches of one size, which taps vary, and
 whether two Grams are of the same images."""
 
-import functools
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar, final
+from typing import Any, Generic, TypeVar, final
 
 import numpy as np
 import torch
@@ -108,56 +107,55 @@ class Grams:
         return cls("arrays", names, taps, blocks, energy, torch.tensor(lengths), key)
 
 
-def kept(make: Callable[[Grams], Made]) -> Callable[[Grams], Made]:
-    """Decorate a function of Grams so that its result is computed once and cached as long as the
-    Grams live.
+@final
+class GramsCache(Generic[Made]):
+    """Keeps what is computed from Grams as long as the Grams live, so that in a comparison of many
+    models each model is prepared once.
 
-    So in a comparison of many models each model is prepared only once.
-
-    >>> calls = []
-    >>> count = kept(lambda grams: calls.append(grams.model))
+    >>> cache: GramsCache[int] = GramsCache()
     >>> one = Grams.of_features([torch.eye(4)])
-    >>> count(one), count(one), calls
-    (None, None, ['arrays'])
+    >>> cache.find(one), cache.keep(one, 3), cache.find(one)
+    (None, 3, 3)
     """
-    made: weakref.WeakKeyDictionary[Grams, Made] = weakref.WeakKeyDictionary()
 
-    @functools.wraps(make)
-    def once(grams: Grams) -> Made:
-        if grams not in made:
-            made[grams] = make(grams)
-        return made[grams]
+    def __init__(self) -> None:
+        self._made: weakref.WeakKeyDictionary[Grams, Made] = weakref.WeakKeyDictionary()
 
-    return once
+    def find(self, grams: Grams) -> Made | None:
+        """Return what is kept for these Grams, or None."""
+        return self._made.get(grams)
+
+    def keep(self, grams: Grams, made: Made) -> Made:
+        """Keep `made` for these Grams, and return it."""
+        self._made[grams] = made
+        return made
 
 
-def rows(
-    grams: Grams,
-    fewest: int,
-    why: str,
-    make: Callable[[Float64[Tensor, "tap batch n n"]], Float64[Tensor, "tap batch entry"]],
+def join_vectors(
+    grams: Grams, parts: Sequence[tuple[list[int], Tensor]]
 ) -> Float64[Tensor, "tap batch entry"]:
-    """Compute a vector for each tap and minibatch from its Gram without padding, and pad the
-    shorter vectors with zeros.
+    """Join vectors of minibatches of several sizes into one tensor; the shorter ones are padded
+    with zeros.
 
     Args:
         grams: the Grams.
-        fewest: the smallest number of images in a minibatch for which the measure is defined.
-        why: the start of the error message, with {n} for the number of images.
-        make: computes the vectors from the Grams of all minibatches of one size.
+        parts: the numbers of the minibatches of each size, as `split_by_size` gives them, with
+            their vectors [tap, batch, entry].
 
-    Raises:
-        InputError: a minibatch has fewer than `fewest` images.
+    >>> grams = Grams.of_features([torch.eye(5)], sizes=np.array([2, 3]))
+    >>> sizes = split_by_size(grams, 2, "There are {n} images")
+    >>> parts = [(these, blocks.flatten(2)) for these, blocks in sizes]
+    >>> join_vectors(grams, parts).shape  # 2² entries and 5 zeros, 3² entries
+    torch.Size([1, 2, 9])
     """
-    made = {tuple(these): make(blocks) for these, blocks in by_size(grams, fewest, why)}
-    shape = *grams.blocks.shape[:2], max(part.shape[-1] for part in made.values())
-    padded = torch.zeros(shape, dtype=torch.float64)
-    for these, part in made.items():
-        padded[:, list(these), : part.shape[-1]] = part
-    return padded
+    shape = *grams.blocks.shape[:2], max(vectors.shape[-1] for _, vectors in parts)
+    joined = torch.zeros(shape, dtype=torch.float64)
+    for these, vectors in parts:
+        joined[:, these, : vectors.shape[-1]] = vectors
+    return joined
 
 
-def by_size(
+def split_by_size(
     grams: Grams, fewest: int, why: str
 ) -> Iterator[tuple[list[int], Float64[Tensor, "tap batch n n"]]]:
     """Yield the minibatches of each size: their numbers, and their Grams without padding in

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from sslens.capture import Grams
 from sslens.capture.grams import (
-    kept,
+    GramsCache,
+    join_vectors,
     mask_undefined,
     require_same_images,
-    rows,
+    split_by_size,
     vary_within_minibatches,
 )
 from sslens.errors import InputError
@@ -31,6 +32,8 @@ RANGE = (0.0, 1.0)
 #: a Gram has no eigenvalue below 0; by rounding, of float16 at the coarsest, it may be below by
 #: this share of the largest
 NEGATIVE = 1e-2
+WHY = "The features of {n} images about their mean are nothing"
+_ROOTS: GramsCache[Tensor] = GramsCache()
 
 
 def compute(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
@@ -50,7 +53,7 @@ def compute(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
     """
     require_same_images(a, b)
     n = a.blocks.shape[-1]
-    left, right = (_roots(side).unflatten(-1, (n, n)) for side in (a, b))
+    left, right = (_compute_roots(side).unflatten(-1, (n, n)) for side in (a, b))
     value = torch.stack([torch.linalg.svdvals(tap.mT @ right).sum(-1) for tap in left])
     return mask_undefined(
         value.mean(-1).numpy(), vary_within_minibatches(a).all(1), vary_within_minibatches(b).all(1)
@@ -124,17 +127,21 @@ def root(gram: Float64[Tensor, "*batch n n"]) -> Float64[Tensor, "*batch n n"]:
     return vectors * above.sqrt()[..., None, :]
 
 
-@kept
-def _roots(grams: Grams) -> Float64[Tensor, "tap batch square"]:
-    """Roots of all Grams with norm 1 (0 of a zero Gram); of a short minibatch with rows of zeros,
-    which add no singular value."""
-    n = grams.blocks.shape[-1]
+def _compute_roots(grams: Grams) -> Float64[Tensor, "tap batch square"]:
+    """Compute the roots of all Grams with norm 1 (0 of a zero Gram); a short minibatch gets rows of
+    zeros, which add no singular value."""
+    roots = _ROOTS.find(grams)
+    if roots is None:
+        n = grams.blocks.shape[-1]
+        parts = [(these, _unit_root(blocks, n)) for these, blocks in split_by_size(grams, 2, WHY)]
+        roots = _ROOTS.keep(grams, join_vectors(grams, parts))
+    return roots
 
-    def unit(blocks: Float64[Tensor, "tap batch m m"]) -> Float64[Tensor, "tap batch square"]:
-        left, x = n - blocks.shape[-1], root(blocks)
-        norm = x.norm(dim=(-2, -1), keepdim=True)
-        return torch.nn.functional.pad(
-            torch.where(norm > 0, x / norm, 0), (0, left, 0, left)
-        ).flatten(2)
 
-    return rows(grams, 2, "The features of {n} images about their mean are nothing", unit)
+def _unit_root(
+    blocks: Float64[Tensor, "tap batch m m"], n: int
+) -> Float64[Tensor, "tap batch square"]:
+    left, x = n - blocks.shape[-1], root(blocks)
+    norm = x.norm(dim=(-2, -1), keepdim=True)
+    unit = torch.where(norm > 0, x / norm, 0)
+    return torch.nn.functional.pad(unit, (0, left, 0, left)).flatten(2)

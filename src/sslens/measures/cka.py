@@ -25,7 +25,13 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from sslens.capture import CONSTANT, Grams
-from sslens.capture.grams import compute_traces, kept, rows, vary_over_images
+from sslens.capture.grams import (
+    GramsCache,
+    compute_traces,
+    join_vectors,
+    split_by_size,
+    vary_over_images,
+)
 from sslens.capture.grams import require_same_images as require_same_images
 from sslens.errors import InputError
 from sslens.statistics.bootstrap import bootstrap_counts, compute_interval
@@ -39,6 +45,8 @@ TAPS = 256
 WHY = "HSIC_1 of {n} images is undefined: it divides by n − 3"
 #: bytes of bootstrap replicates that are held at once
 HELD = 2**23
+_PACKED: GramsCache[Tensor] = GramsCache()
+_OWN: GramsCache[Tensor] = GramsCache()
 
 
 def compute(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
@@ -91,7 +99,6 @@ def hsic1(
     return (u_centre(k) * u_centre(l)).sum((-2, -1)) / (n * (n - 3))
 
 
-@kept
 def pack(grams: Grams) -> Float64[Tensor, "tap batch pair"]:
     """Return each tap's U-centred Grams as vectors: the entries above the diagonal, times √2 /
     √(n(n − 3)), one vector for each minibatch. The result is cached with the Grams.
@@ -110,10 +117,14 @@ def pack(grams: Grams) -> Float64[Tensor, "tap batch pair"]:
     >>> round((row @ row).item(), 9)  # HSIC_1, as `hsic1` has it
     6.0
     """
-    return rows(grams, 4, WHY, _packed)
+    packed = _PACKED.find(grams)
+    if packed is None:
+        parts = [(these, _pack_blocks(blocks)) for these, blocks in split_by_size(grams, 4, WHY)]
+        packed = _PACKED.keep(grams, join_vectors(grams, parts))
+    return packed
 
 
-def _packed(blocks: Float64[Tensor, "tap batch n n"]) -> Float64[Tensor, "tap batch pair"]:
+def _pack_blocks(blocks: Float64[Tensor, "tap batch n n"]) -> Float64[Tensor, "tap batch pair"]:
     n = blocks.shape[-1]
     i, j = np.triu_indices(n, 1)
     above = (
@@ -122,10 +133,10 @@ def _packed(blocks: Float64[Tensor, "tap batch n n"]) -> Float64[Tensor, "tap ba
     return torch.from_numpy(above).mul_((2 / (n * (n - 3))) ** 0.5)
 
 
-@kept
 def compute_own(grams: Grams) -> Float64[Tensor, "tap batch"]:
     """Compute HSIC_1 of each tap with itself on each minibatch."""
-    return pack(grams).square().sum(-1)
+    own = _OWN.find(grams)
+    return _OWN.keep(grams, pack(grams).square().sum(-1)) if own is None else own
 
 
 def bound_rounding(grams: Grams) -> Float64[Tensor, "tap batch"]:

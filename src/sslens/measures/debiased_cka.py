@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sslens.capture import Grams
 from sslens.capture.grams import (
-    kept,
+    GramsCache,
     mask_undefined,
     mean_product,
     require_same_images,
@@ -28,6 +28,7 @@ from sslens.measures.cka import bound_rounding, compute_own, pack
 TITLE = "debiased CKA"
 INVARIANCES = ("orthogonal", "isotropic scaling", "translation")
 RANGE = (-1.0, 1.0)
+_UNIT: GramsCache[Tensor] = GramsCache()
 
 
 def compute(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
@@ -45,12 +46,14 @@ def compute(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
     [[1.0, -0.5]]
     """
     require_same_images(a, b)
-    return mask_undefined(mean_product(_unit(a), _unit(b)), _defined(a), _defined(b))
+    return mask_undefined(mean_product(_normalise(a), _normalise(b)), _defined(a), _defined(b))
 
 
-@kept
-def _unit(grams: Grams) -> Float64[Tensor, "tap batch pair"]:
-    return pack(grams) / compute_own(grams).sqrt()[:, :, None]
+def _normalise(grams: Grams) -> Float64[Tensor, "tap batch pair"]:
+    unit = _UNIT.find(grams)
+    if unit is None:
+        unit = _UNIT.keep(grams, pack(grams) / compute_own(grams).sqrt()[:, :, None])
+    return unit
 
 
 def _defined(grams: Grams) -> Bool[Tensor, " tap"]:

@@ -16,12 +16,13 @@ from torch import Tensor
 
 from sslens.capture import Grams
 from sslens.capture.grams import (
+    GramsCache,
     distances,
-    kept,
+    join_vectors,
     mask_undefined,
     mean_product,
     require_same_images,
-    rows,
+    split_by_size,
     vary_within_minibatches,
 )
 
@@ -30,6 +31,8 @@ INVARIANCES = ("orthogonal", "isotropic scaling", "translation", "monotone in di
 RANGE = (0.0, 1.0)
 #: neighbours, where a minibatch has 40 images or more
 K = 10
+WHY = "A quarter of {n} images is no neighbour"
+_NEAR: GramsCache[Tensor] = GramsCache()
 
 
 def compute(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
@@ -49,7 +52,7 @@ def compute(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
     """
     require_same_images(a, b)
     return mask_undefined(
-        mean_product(_near(a), _near(b)),
+        mean_product(_find_neighbours(a), _find_neighbours(b)),
         vary_within_minibatches(a).all(1),
         vary_within_minibatches(b).all(1),
     )
@@ -76,12 +79,15 @@ def chance(n: int) -> float:
     return neighbours(n) / (n - 1)
 
 
-@kept
-def _near(grams: Grams) -> Float64[Tensor, "tap batch square"]:
-    return rows(grams, 4, "A quarter of {n} images is no neighbour", _found)
+def _find_neighbours(grams: Grams) -> Float64[Tensor, "tap batch square"]:
+    near = _NEAR.find(grams)
+    if near is None:
+        parts = [(these, _mark_nearest(blocks)) for these, blocks in split_by_size(grams, 4, WHY)]
+        near = _NEAR.keep(grams, join_vectors(grams, parts))
+    return near
 
 
-def _found(blocks: Float64[Tensor, "tap batch n n"]) -> Float64[Tensor, "tap batch square"]:
+def _mark_nearest(blocks: Float64[Tensor, "tap batch n n"]) -> Float64[Tensor, "tap batch square"]:
     """Which images are near which, scaled so that a minibatch has a norm of 1."""
     n, k = blocks.shape[-1], neighbours(blocks.shape[-1])
     apart = distances(blocks)

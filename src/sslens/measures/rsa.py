@@ -16,18 +16,21 @@ from torch import Tensor
 
 from sslens.capture import Grams
 from sslens.capture.grams import (
+    GramsCache,
     distances,
-    kept,
+    join_vectors,
     mask_undefined,
     mean_product,
     require_same_images,
-    rows,
+    split_by_size,
     vary_within_minibatches,
 )
 
 TITLE = "RSA (Spearman)"
 INVARIANCES = ("orthogonal", "isotropic scaling", "translation", "monotone in distance")
 RANGE = (-1.0, 1.0)
+WHY = "A rank correlation of the distances of {n} images is undefined: they are too few"
+_RANKS: GramsCache[Tensor] = GramsCache()
 
 
 def compute(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
@@ -45,23 +48,21 @@ def compute(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
     """
     require_same_images(a, b)
     return mask_undefined(
-        mean_product(_ranks(a), _ranks(b)),
+        mean_product(_rank_distances(a), _rank_distances(b)),
         vary_within_minibatches(a).all(1),
         vary_within_minibatches(b).all(1),
     )
 
 
-@kept
-def _ranks(grams: Grams) -> Float64[Tensor, "tap batch pair"]:
-    return rows(
-        grams,
-        3,
-        "A rank correlation of the distances of {n} images is undefined: they are too few",
-        _ranked,
-    )
+def _rank_distances(grams: Grams) -> Float64[Tensor, "tap batch pair"]:
+    ranks = _RANKS.find(grams)
+    if ranks is None:
+        parts = [(these, _rank(blocks)) for these, blocks in split_by_size(grams, 3, WHY)]
+        ranks = _RANKS.keep(grams, join_vectors(grams, parts))
+    return ranks
 
 
-def _ranked(blocks: Float64[Tensor, "tap batch n n"]) -> Float64[Tensor, "tap batch pair"]:
+def _rank(blocks: Float64[Tensor, "tap batch n n"]) -> Float64[Tensor, "tap batch pair"]:
     """Ranks of the distances about their mean, with norm 1; nan where all are tied."""
     j, k = np.triu_indices(blocks.shape[-1], 1)
     ranks = torch.from_numpy(rankdata(distances(blocks).numpy()[..., j, k], axis=-1))
