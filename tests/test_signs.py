@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 import sslens
 from forks import together
-from sslens.arguments.watching import open_held_out, write_report
+from sslens.arguments.watching import WatchOptions, open_held_out, write_report
 from sslens.cli import main
 from sslens.data.images import ImageSet, from_arrays
 from sslens.errors import InputError
@@ -347,13 +347,13 @@ def test_a_run_that_does_not_learn_is_accused_whether_or_not_it_was_stopped(tmp_
 @pytest.mark.parametrize(
     ("encoder", "family", "poolings"),
     [
-        (ViTArch.parse("vit_64x2_patch8_32").build(0), "JE", {"knn_cls", "knn_patch"}),
-        (CNNArch("resnet", (1, 1, 1, 1), (8, 8, 8, 8)).build(0), "JE", {"knn_mean"}),
+        (ViTArch.parse("vit_64x2_patch8_32").build(0), "JE", ("cls", "patch")),
+        (CNNArch("resnet", (1, 1, 1, 1), (8, 8, 8, 8)).build(0), "JE", ("mean",)),
     ],
     ids=["vit", "resnet"],
 )
 def test_looking_changes_nothing_and_processes_share_it(
-    encoder: torch.nn.Module, family: str, poolings: set[str]
+    encoder: torch.nn.Module, family: str, poolings: tuple[str, ...]
 ) -> None:
     encoder.train()
     next(encoder.modules()).eval()  # only itself: modes are kept one by one
@@ -362,7 +362,8 @@ def test_looking_changes_nothing_and_processes_share_it(
     trained = [p.requires_grad for p in encoder.parameters()]
     state = torch.get_rng_state()
     found = EncoderLooks(HELD, IMAGES, make_transform(32), family).look(encoder, "cpu", "float32")
-    assert found.keys() == poolings | {"spread"}
+    expected = {f"{what}_{pooling}" for what in ("knn", "rank") for pooling in poolings}
+    assert found.keys() == expected | {"spread"}
     assert torch.equal(torch.get_rng_state(), state)
     assert [module.training for module in encoder.modules()] == modes
     assert [p.requires_grad for p in encoder.parameters()] == trained
@@ -430,7 +431,7 @@ def test_mistakes() -> None:
     with pytest.raises(InputError, match="k-NN every 0 epochs"):
         Watch(every=0)
     with pytest.raises(InputError, match="--knn-bank classifies the images of --knn"):
-        open_held_out(None, "photos", sslens.open_images)
+        open_held_out(WatchOptions(knn_bank="photos"), sslens.open_images)
 
 
 def test_a_tracker_that_is_not_installed_is_named(

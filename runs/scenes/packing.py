@@ -97,8 +97,10 @@ def read_top1(folder: Path) -> Share:
 
 
 def judge(names: Sequence[str], out: Path) -> dict[str, Share]:
-    """Print the tables of the README; returns the 20-NN accuracies by folder."""
+    """Print the tables of the README, and write beside it what the trainings must show
+    (`judged.json`); returns the 20-NN accuracies by folder."""
     folders = {name: out / name for name in names if (out / name / "last.safetensors").exists()}
+    hold_against_criteria(folders)
     accuracies = measure_knn(["pixels", RANDOM, *map(str, folders.values())])
     print(
         f"| | images seen | epochs of {SCENES:,} | hours, one core | 20-NN | 95 %"
@@ -120,6 +122,41 @@ def judge(names: Sequence[str], out: Path) -> dict[str, Share]:
         cells = f"{_cells(read_top1(folder))} | {_cells(accuracies[str(folder)])}"
         print(_line(name, folder, _count(LABELLED), cells))
     return accuracies
+
+
+def hold_against_criteria(folders: Mapping[str, Path]) -> None:
+    """Write `judged.json`: the criteria of each training, what is recorded of all, and the names of
+    the criteria that do not hold; these are printed too."""
+    import judging
+
+    import sslens
+
+    held = judging.HeldOut(sslens.open_images(BANK), sslens.open_images(QUERIES))
+    judged = {}
+    for name, folder in folders.items():
+        tuned = TUNED.get(name)
+        before = RANDOM if tuned and tuned.before is None else tuned and tuned.start(folder)
+        judged[name] = judging.judge(folder, held, before)
+    broken = [
+        f"{name}: {what}"
+        for name, found in judged.items()
+        for what, criterion in found["must"].items()
+        if not criterion["holds"]
+    ]
+    for text in broken:
+        print(f"does not hold: {text}")
+    values = {"broken": broken, "record": judging.record(judged), "trainings": judged}
+    text = json.dumps(_rounded(values), indent=1, ensure_ascii=False)
+    (HERE / "judged.json").write_text(f"{text}\n", encoding="utf-8")
+
+
+def _rounded(value: Any) -> Any:
+    """Numbers of a tree to five digits."""
+    if isinstance(value, float):
+        return round(value, 5)
+    if isinstance(value, Mapping):
+        return {name: _rounded(one) for name, one in value.items()}
+    return [_rounded(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _line(name: str, folder: Path, scenes: int, cells: str) -> str:

@@ -3,6 +3,7 @@ and trackers, and write the report at the end."""
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,25 @@ if TYPE_CHECKING:
     from sslens.training.watch import HeldOut
 
 
+@dataclass(frozen=True)
+class WatchOptions:
+    """The options of every command that trains a network and looks at it meanwhile."""
+
+    knn: str | None = None
+    """Labelled images held out, for k-NN accuracy while the training runs: a fifth of them, by
+    SHA-256 of their ids, is classified by the rest."""
+    knn_bank: str | None = None
+    """Labelled images that classify those of --knn, of which all are then classified."""
+    knn_every: float | None = None
+    """Epochs between looks at the encoder (k-NN, the rank of its features, and whether it makes the
+    same of all images), for example 0.5; a twentieth of the run unless given."""
+    states: bool = False
+    """Also keep the Grams of 256 images of --knn, or of --images, at each look, and write at the
+    end how alike every state was to the last one (CKA by layer), into states.csv."""
+
+
 def open_held_out(
-    source: str | None, bank: str | None, open_source: "Callable[[str], ImageSet]"
+    options: WatchOptions, open_source: "Callable[[str], ImageSet]"
 ) -> "HeldOut | None":
     """Open the images that k-NN classifies while a training runs, and the images that vote on them.
 
@@ -25,12 +43,14 @@ def open_held_out(
     """
     from sslens.training.watch import HeldOut
 
-    if source is None:
-        if bank is not None:
+    if options.knn is None:
+        if options.knn_bank is not None:
             raise InputError("--knn-bank classifies the images of --knn: give those too.")
         return None
-    images = open_source(source)
-    return HeldOut.split(images) if bank is None else HeldOut(images, open_source(bank))
+    images = open_source(options.knn)
+    if options.knn_bank is None:
+        return HeldOut.split(images)
+    return HeldOut(images, open_source(options.knn_bank))
 
 
 def describe_overlap(held: "HeldOut", images: "ImageSet", *, learnt: bool) -> str:
@@ -45,6 +65,17 @@ def describe_overlap(held: "HeldOut", images: "ImageSet", *, learnt: bool) -> st
     return (
         f"; {both:,} of them are also trained on, {'with' if learnt else 'without'} their classes,"
         " so that they are not unseen"
+        if both
+        else ""
+    )
+
+
+def describe_trained(held_out: "ImageSet", images: "ImageSet") -> str:
+    """Say how many of the images of --val are also trained on; an empty text where none is."""
+    both = len(held_out.contents & images.contents)
+    return (
+        f"note      {both:,} of the {len(held_out):,} images of --val are also trained on: what is"
+        " measured on them says too much."
         if both
         else ""
     )

@@ -2,9 +2,9 @@
 
 import contextlib
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -17,8 +17,18 @@ from sslens.arguments.training import (
     open_source,
     require_startable,
 )
-from sslens.arguments.watching import open_trackers, require_trackers, write_report
+from sslens.arguments.watching import (
+    WatchOptions,
+    describe_trained,
+    open_held_out,
+    open_trackers,
+    require_trackers,
+    write_report,
+)
 from sslens.slurm import Slurm
+
+if TYPE_CHECKING:
+    pass
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,7 @@ class Command:
     and by block, into path.csv."""
     name: str | None = None
     """Of the tuned model in reports; that of the model with -ft unless given."""
+    watch: tyro.conf.OmitArgPrefixes[WatchOptions] = WatchOptions()
     training: tyro.conf.OmitArgPrefixes[TrainingOptions] = TrainingOptions()
     slurm: tyro.conf.OmitArgPrefixes[Slurm] = Slurm()
 
@@ -85,20 +96,21 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     from sslens.training.schedule import schedule_run
     from sslens.training.watch import Watch
 
+    watch = Watch(command.watch.knn_every, states=command.watch.states)
     require_trackers(command.training)
     first, common = first_process(), command.common
     training = build_training(command, epochs, batch_size)
     images = open_source(command.images, command, common.limit, say)
     held_out = None if command.val is None else open_source(command.val, command, None, say)
+    classified = open_held_out(
+        command.watch, lambda source: open_source(source, command, None, say)
+    )
     model = zoo.load(command.model)
     if command.preset is not None:
         require_fit(command.preset, model)
     name, out = command.name or f"{model.name}-ft", _out(command)
-    if held_out is not None and first and (both := len(held_out.contents & images.contents)):
-        say(
-            f"note      {both:,} of the {len(held_out):,} images of --val are also trained on: what"
-            " is measured on them says too much."
-        )
+    if held_out is not None and first and (note := describe_trained(held_out, images)):
+        say(note)
     if common.dry_run:
         world = int(os.environ.get("WORLD_SIZE", "1"))
         job = classification.job(model, images, settings)
@@ -121,7 +133,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
             held=held_out,
             resume=command.training.resume,
             name=name,
-            watch=Watch(tell=tell),
+            watch=replace(watch, held=classified, tell=tell),
             path=command.path,
             say=say,
         )

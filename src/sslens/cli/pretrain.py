@@ -18,6 +18,7 @@ from sslens.arguments.training import (
     require_startable,
 )
 from sslens.arguments.watching import (
+    WatchOptions,
     describe_overlap,
     open_held_out,
     open_trackers,
@@ -82,14 +83,7 @@ class Command:
     """Settings of the objective, e.g. mask_ratio=0.6 or base_lr=3e-4."""
     name: str | None = None
     """Of the model in reports; the objective's unless given."""
-    knn: str | None = None
-    """Labelled images held out, for k-NN accuracy while the training runs: a fifth of them, by
-    SHA-256 of their ids, is classified by the rest."""
-    knn_bank: str | None = None
-    """Labelled images that classify those of --knn, of which all are then classified."""
-    knn_every: int | None = None
-    """Epochs between looks at the encoder (k-NN, and whether it makes the same of all images); a
-    twentieth of the run unless given."""
+    watch: tyro.conf.OmitArgPrefixes[WatchOptions] = WatchOptions()
     training: tyro.conf.OmitArgPrefixes[TrainingOptions] = TrainingOptions()
     slurm: tyro.conf.OmitArgPrefixes[Slurm] = Slurm()
 
@@ -106,13 +100,11 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     common = command.common
     training = build_training(command, epochs, batch_size)
     first = first_process()
-    watch = Watch(command.knn_every)
+    watch = Watch(command.watch.knn_every, states=command.watch.states)
     require_trackers(command.training)
 
     images = open_source(command.images, command, common.limit, say)
-    held_out = open_held_out(
-        command.knn, command.knn_bank, lambda source: open_source(source, command, None, say)
-    )
+    held_out = open_held_out(command.watch, lambda source: open_source(source, command, None, say))
     world = int(os.environ.get("WORLD_SIZE", "1"))
     settings = with_classes(command.objective, settings, images)
     job = pretraining_job(command.objective, command.arch, settings)

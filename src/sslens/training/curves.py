@@ -1,5 +1,5 @@
-"""The curves of a run that is over, from its log: loss, learning rate, k-NN accuracy and the
-accuracy of a classifier against epochs, as a table and a figure."""
+"""The curves of a run that is over, from its log: loss, learning rate, k-NN accuracy, the rank of
+its features and the accuracy of a classifier against epochs, as a table and a figure."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,15 +13,20 @@ from sslens.training.folder import LogLine
 
 TITLE = "How did the training go?"
 CAPTION = (
-    "Loss (mean of the steps between two lines of the log), learning rate, and, where held-out"
-    " images were given, the share of them that cosine k-NN classifies right by the features after"
-    " the last layer, or that a classifier being trained does. The loss of one objective says"
-    " nothing beside that of another."
+    "Loss (mean of the steps between two lines of the log), learning rate, the effective rank of"
+    " the features after the last layer (RankMe), and, where held-out images were given, the share"
+    " of them that cosine k-NN classifies right by these features, or that a classifier being"
+    " trained does. The loss of one objective says nothing beside that of another."
 )
 POOLINGS = {
     "knn_cls": "CLS token",
     "knn_patch": "mean of patch tokens",
     "knn_mean": "mean over places",
+}
+RANKS = {
+    "rank_cls": "CLS token",
+    "rank_patch": "mean of patch tokens",
+    "rank_mean": "mean over places",
 }
 TOPS = {metric.name: metric.label for metric in METRICS if metric.higher_is_better}
 UNITS = {
@@ -34,6 +39,9 @@ UNITS = {
     "knn_mean": "the same from the mean over places",
     **{metric.name: metric.unit for metric in METRICS},
     "spread": "standard deviation of the L2-normalised features of images, 0 to 1",
+    "rank_cls": "effective rank (RankMe) of the CLS tokens of images, 1 to their dimension",
+    "rank_patch": "the same of the means of the patch tokens",
+    "rank_mean": "the same of the means over places",
 }
 
 
@@ -62,7 +70,7 @@ def compute(lines: Sequence[LogLine]) -> Table:
 
 def draw(table: Table) -> Figure:
     """Draw the curves against epochs: one panel for the loss and one for the learning rate, and one
-    for k-NN and one for a classifier where they were measured."""
+    for k-NN, one for the rank of the features and one for a classifier where they were measured."""
     frame = table.frame
     panels = [
         Lines("", "epoch", label, (_line(frame, column, label),), None)
@@ -72,6 +80,10 @@ def draw(table: Table) -> Figure:
     if measured:
         lines = tuple(_line(frame, name, POOLINGS[name]) for name in measured)
         panels.append(Lines("", "epoch", "k-NN accuracy", lines, (0.0, 1.0)))
+    ranks = [name for name in RANKS if name in frame]
+    if ranks:
+        lines = tuple(_line(frame, name, RANKS[name]) for name in ranks)
+        panels.append(Lines("", "epoch", "effective rank", lines, None))
     tops = [name for name in TOPS if name in frame]
     if tops:
         panels.append(

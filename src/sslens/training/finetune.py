@@ -62,7 +62,7 @@ def finetune(
     job = classification.job(model, images, settings or Settings())
     observers: list[BeginObserver] = [follow_path] if path else []
     if watch is not None:
-        observers.append(watch.begin)
+        observers += watch.observers()
     if held is not None:
         evaluation = Accuracy(held, model.transform, job.settings.classes)
         observers.append(partial(BestKeeper, evaluation=evaluation))

@@ -283,6 +283,7 @@ class _Loop:
             precision=self.precision,
             method=self.method,
             optimizer=self.optimizer,
+            start=start,
             lines=self.folder.lines(start),
             keep=self._keep_encoder,
         )

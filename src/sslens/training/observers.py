@@ -43,7 +43,8 @@ class RunningTraining:
         precision: of the arithmetic, "float32" or "bfloat16".
         method: the method, with its weights as they are now.
         optimizer: the optimiser of these weights.
-        lines: the lines that the log already has when the run begins or is resumed.
+        start: the steps that are done when the run begins or is resumed.
+        lines: the lines that the log already has then.
         keep: writes a file that `sslens.load` reads, in the first process only; called with the
             number of steps done, the file's name and the numbers for the file's header.
     """
@@ -57,6 +58,7 @@ class RunningTraining:
     precision: str
     method: Method
     optimizer: torch.optim.Optimizer
+    start: int
     lines: tuple[LogLine, ...]
     keep: Callable[[int, str, Mapping[str, float]], None]
 

@@ -68,7 +68,7 @@ def pretrain(
             training=training or Training(),
             name=name or objective,
             resume=resume,
-            observers=() if watch is None else (watch.begin,),
+            observers=() if watch is None else watch.observers(),
             judged=watch is not None,
             tell=() if watch is None else watch.tell,
             say=say,

@@ -1,11 +1,10 @@
-"""The encoder watch: k-NN on held-out images and the spread of features, measured while a training
-goes on.
+"""The encoder watch: k-NN on held-out images, and the spread and the rank of features, measured
+while a training goes on.
 
 The encoder is copied and the copy is put in evaluation mode, and no random number is drawn. So a
 run with a watch ends with the same weights, bit for bit, as a run without one.
 """
 
-import copy
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,17 +19,18 @@ from sslens.data.decoded import Decoded
 from sslens.data.images import ImageSet
 from sslens.data.transform import EvalTransform
 from sslens.errors import InputError
-from sslens.models import networks
-from sslens.models.about import About
 from sslens.models.backbone import Backbone
 from sslens.plan import SMALLEST, Plan
+from sslens.probes.effective_rank import measure_effective_rank
 from sslens.probes.knn import knn
-from sslens.training.observers import Findings, RunningTraining
+from sslens.training.observers import BeginObserver, Findings, RunningTraining
+from sslens.training.reading import copy_encoder
 from sslens.training.signs import measure_spread
+from sslens.training.states import StateKeeper
 
 #: of the images of one set, the share that is classified by the others
 QUERIES = 0.2
-#: training images whose spread is measured where none are held out
+#: training images whose spread and rank are measured where none are held out
 SAMPLE = 128
 
 #: neighbours that vote
@@ -89,35 +89,52 @@ class Watch:
     """What is measured while a run goes on, and how often.
 
     Attributes:
-        every: the number of epochs between measurements; for None a twentieth of the run. The
-            encoder is also measured after the last step.
-        held: images for k-NN; None measures the spread alone.
+        every: the number of epochs between measurements, which may be a fraction; for None a
+            twentieth of the run, in whole epochs. The encoder is also measured after the last step.
+        held: images for k-NN; None measures the spread and the rank alone.
+        states: whether the state of the encoder is also kept at each measurement
+            (`sslens.training.states`), as Grams of 256 of the images that k-NN classifies, or of
+            the training images where none are held out.
         tell: functions that are called with every line of the log.
 
     Raises:
-        InputError: `every` is below 1.
+        InputError: `every` is not above 0.
     """
 
-    every: int | None = None
+    every: float | int | None = None
     held: HeldOut | None = None
+    states: bool = False
     tell: tuple[Callable[[Mapping[str, int | float | str]], None], ...] = ()
 
     def __post_init__(self) -> None:
-        if self.every is not None and self.every < 1:
-            raise InputError(f"k-NN every {self.every} epochs cannot be", mend="give 1 or more")
+        if self.every is not None and not self.every > 0:
+            raise InputError(f"k-NN every {self.every} epochs cannot be", mend="give more than 0")
 
     def due(self, step: int, per_epoch: int, steps: int) -> bool:
         """Whether the encoder is measured after a step, counted from 1.
 
         >>> [step for step in range(1, 11) if Watch(every=2).due(step, per_epoch=2, steps=10)]
         [4, 8, 10]
+        >>> [step for step in range(1, 11) if Watch(every=0.5).due(step, per_epoch=6, steps=10)]
+        [3, 6, 9, 10]
         """
         every = self.every or max(1, steps // per_epoch // 20)
-        return step == steps or step % (every * per_epoch) == 0
+        return step == steps or step % max(1, round(every * per_epoch)) == 0
+
+    def observers(self) -> tuple[BeginObserver, ...]:
+        """Return what makes the observers of a training: the one that measures it, and the one that
+        keeps its states where they are kept."""
+        return (self.begin, self.begin_states) if self.states else (self.begin,)
 
     def begin(self, run: RunningTraining) -> "EncoderWatch":
         """Make the observer that measures a training."""
         return EncoderWatch(self, run)
+
+    def begin_states(self, run: RunningTraining) -> StateKeeper:
+        """Make the observer that keeps the states of a training."""
+        schedule = run.schedule
+        images = run.images if self.held is None else self.held.queries
+        return StateKeeper(run, images, lambda step: self.due(step, schedule.epoch, schedule.steps))
 
 
 @final
@@ -146,9 +163,9 @@ class EncoderLooks:
     """Measures an encoder again and again on the same images, which are decoded once.
 
     Args:
-        held: images for k-NN; the spread is measured on its queries.
-        images: the training images; where `held` is None, the spread is measured on a sample of
-            them.
+        held: images for k-NN; the spread and the rank are measured on its queries.
+        images: the training images; where `held` is None, the spread and the rank are measured on a
+            sample of them.
         transform: how images are prepared for the encoder.
         family: the objective's family, "JE", "REC" or "supervised".
     """
@@ -167,27 +184,20 @@ class EncoderLooks:
         }
 
     def look(self, encoder: nn.Module, device: str, precision: str) -> dict[str, float]:
-        """Measure the spread of the last layer's features, and the accuracy of k-NN by pooling.
+        """Measure the spread and the ranks of the last layer's features, and the accuracy of k-NN
+        by pooling.
 
         The spread is measured on the CLS token where the objective trains it to tell images apart
         ("JE"), else on the mean of the patches. Where torch.distributed is running, its processes
         share the images.
 
         Returns:
-            "spread", from 0 to 1, and with held-out images "knn_cls" and "knn_patch" (or
-                "knn_mean"), the shares of the queries that are classified right; empty where a
+            "spread", from 0 to 1; "rank_cls" and "rank_patch" (or "rank_mean"), the effective ranks
+                (`sslens.probes.effective_rank`); and with held-out images "knn_cls" and "knn_patch"
+                (or "knn_mean"), the shares of the queries that are classified right. Empty where a
                 feature is not finite.
         """
-        network = networks.ready(copy.deepcopy(encoder)).eval()
-        model = Backbone(
-            network,
-            name="encoder",
-            source="training",
-            taps=networks.taps(network),
-            transform=self.transform,
-            prefix=networks.prefix_tokens(network),
-            about=About(),
-        )
+        model = copy_encoder(encoder, self.transform)
         made = {name: self._features(model, name, device, precision) for name in self.sets}
         tensors = [tensor for features, _ in made.values() for tensor in features.values()]
         if not made or not all(torch.isfinite(tensor).all() for tensor in tensors):
@@ -198,6 +208,9 @@ class EncoderLooks:
             "spread": measure_spread(
                 queries[next(pooling for pooling in wanted if pooling in queries)]
             )
+        }
+        numbers |= {
+            f"rank_{name}": measure_effective_rank(queries[name]) for name in _poolings(queries)
         }
         return numbers | (self._accuracies(*made["queries"], *made["bank"]) if self.held else {})
 
@@ -232,13 +245,17 @@ class EncoderLooks:
         truth = np.array(_labels(self.held.queries, query_ids, classes))
         labels = torch.tensor(_labels(self.held.bank, bank_ids, classes))
         k = min(K, len(labels))
-        poolings = [name for name in ("cls", "patch", "mean") if name in queries]
-        if "patch" in poolings:
-            poolings.remove("mean")
         return {
             f"knn_{name}": float((knn(queries[name], bank[name], labels, k=k) == truth).mean())
-            for name in poolings
+            for name in _poolings(queries)
         }
+
+
+def _poolings(features: Mapping[str, Tensor]) -> list[str]:
+    """The poolings that are measured: the mean over all tokens only where patches have none of
+    their own."""
+    wanted = ("cls", "patch") if "patch" in features else ("cls", "mean")
+    return [name for name in wanted if name in features]
 
 
 def _labels(images: ImageSet, ids: tuple[str, ...], classes: Mapping[str, int]) -> list[int]:

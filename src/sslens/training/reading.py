@@ -1,0 +1,30 @@
+"""How an encoder is read in the course of its training: a copy of it, in evaluation mode."""
+
+import copy
+
+from torch import nn
+
+from sslens.data.transform import EvalTransform
+from sslens.models import networks
+from sslens.models.about import About
+from sslens.models.backbone import Backbone
+
+
+def copy_encoder(encoder: nn.Module, transform: EvalTransform) -> Backbone:
+    """Copy an encoder as a Backbone in evaluation mode; the encoder is not changed, and no random
+    number is drawn.
+
+    Args:
+        encoder: a network of a class that is known here.
+        transform: how images are prepared for it.
+    """
+    network = networks.ready(copy.deepcopy(encoder)).eval()
+    return Backbone(
+        network,
+        name="encoder",
+        source="training",
+        taps=networks.taps(network),
+        transform=transform,
+        prefix=networks.prefix_tokens(network),
+        about=About(),
+    )
