@@ -504,7 +504,7 @@ def test_a_run_ends_with_a_report(healthy: dict[str, tuple[Path, list[str]]]) ->
     assert "How did the training go?" in text
     assert "sslens pretrain dino" in text
     table = (out / "report/tables/training.csv").read_text().splitlines()
-    assert table[0] == "step,epoch,loss,lr,knn_cls,knn_patch,spread"
+    assert table[0] == "step,epoch,loss,lr,knn_cls,knn_patch,spread,rank_cls,rank_patch"
     assert len(table) == 1 + 24
 
 
