@@ -8,6 +8,8 @@ from dataclasses import replace
 import pandas as pd
 
 from sslens.comparisons import families, pairs, panels, roles, tuned
+from sslens.comparisons.contrasts import BETWEEN, subtract_kind
+from sslens.comparisons.ends import Ends, compare_end, list_thirds
 from sslens.comparisons.inputs import GramSets, Models
 from sslens.comparisons.pairs import (
     CKA,
@@ -20,6 +22,7 @@ from sslens.comparisons.pairs import (
 )
 from sslens.comparisons.rises import Rise, Stages
 from sslens.comparisons.roles import JE, REC
+from sslens.comparisons.trainings import TRAININGS
 from sslens.figure import Figure, Lines, Panel
 from sslens.statistics.sampled import Sampled
 from sslens.table import Results
@@ -30,7 +33,7 @@ CAPTION = (
     " two models, block by block, of the first two also by type of layer, then each model with"
     " itself before. Below, the same depth only, for the blocks and for three types of layer,"
     " beside two random initialisations and, where one was fine-tuned likewise, beside that before"
-    " and after (dashed): labels make any two networks more alike, and only what goes beyond that"
+    " and after (dashed): labels make any two networks more alike, and only what ends above them"
     " is due to the pre-training. Bands are 95 % bootstrap intervals over minibatches; a"
     " difference, and a difference of two, is taken within each replicate, and those of the layer"
     " types hold at once."
@@ -43,9 +46,10 @@ _PAIR = ("model_a", "model_b", "members", "control", "tokens", "kind")
 _FAMILY = families.FAMILIES
 #: `matched` has a fine-tuned model with itself before, and there late less early; `fine-tuned` has
 #: it with another model, less the same before fine-tuning, and `beyond-control` that rise less the
-#: rise of a fine-tuned random initialisation. `families` and what follows are the same of
-#: fine-tuned REC models with JE models, averaged; `families-rise-by-type` holds the rises in the
-#: types of layer against each other.
+#: rise of a fine-tuned random initialisation; `ends` has it less that random initialisation with
+#: the other model. `families` and what follows are the same of fine-tuned REC models with JE
+#: models, averaged; `families-thirds` is about fc1 early and late, and about both fine-tuned, late;
+#: `families-rise-by-type` holds the rises in the types of layer against each other.
 TABLES = {
     "cells": (*pairs.TABLES["cells"], "tuned_a", "tuned_b"),
     "means": pairs.TABLES["means"],
@@ -53,8 +57,11 @@ TABLES = {
     "matched": (*_PAIR, *CKA, *DIFFERENCE, "minibatches"),
     "fine-tuned": (*_PAIR, *CKA, *DIFFERENCE, "minibatches"),
     "beyond-control": (*_PAIR, "rise", "low", "high", *DIFFERENCE, "minibatches"),
-    "families": (*_FAMILY, *CKA, *DIFFERENCE, "minibatches"),
-    "families-rise-by-type": (*_FAMILY, *CKA, *DIFFERENCE, "together", "minibatches"),
+    "ends": (*_PAIR, *CKA, *DIFFERENCE, "minibatches"),
+    "families": (*_FAMILY, *BETWEEN, "minibatches"),
+    "families-ends": (*_FAMILY, *BETWEEN, "minibatches"),
+    "families-thirds": (*_FAMILY, "part", *BETWEEN, "minibatches"),
+    "families-rise-by-type": (*_FAMILY, *BETWEEN, "together", "minibatches"),
     "families-beyond-control": (
         *_FAMILY,
         "rise",
@@ -65,7 +72,8 @@ TABLES = {
         "minibatches",
     ),
 }
-UNITS = pairs.UNITS | {
+UNITS = families.UNITS | {
+    "part": "the depths that are averaged",
     "members": "which model is taken for which before fine-tuning, and the models of a family",
     "tuned_a": "whether model_a was fine-tuned",
     "tuned_b": "whether model_b was",
@@ -115,12 +123,29 @@ def _list_rows(models: Models, grams: GramSets, seed: int) -> Iterator[tuple[str
             rise = stages.compare_rise(compared, stages.rec, stages.je)
             if rise is not None:
                 rises[kind] = compared, rise
-                less = f"{REC} · {JE}, both pre-trained"
-                contrast = make_contrast_columns(rise.after, less, rise.before)
-                names = _name_families(stages, compared, rise)
-                yield "families", names | make_cka_columns(rise.after) | contrast
+        yield from _compare_families(stages, rises)
         yield from _compare_types(stages, rises)
         yield from _compare_control(stages, rises)
+
+
+def _compare_families(
+    stages: Stages, rises: Mapping[str, tuple[Pairs, Rise]]
+) -> Iterator[tuple[str, Row]]:
+    """Make the rows of `families`, `families-ends` and `families-thirds`."""
+    by_kind = {kind: Ends(stages, compared) for kind, (compared, _) in rises.items()}
+    for kind, (compared, rise) in rises.items():
+        names = _name_families(stages, compared, rise)
+        change, end = by_kind[kind].compare_rise(), by_kind[kind].compare_ends()
+        if change is not None:
+            yield "families", names | change.row(f"{REC} · {JE}, both pre-trained")
+        if end is not None:
+            controls = roles.list_names(by_kind[kind].list_after(by_kind[kind].controls))
+            yield "families-ends", names | end.row(f"{controls} · {JE}")
+    for kind, part, contrast, less in list_thirds(by_kind):
+        names = _name_families(stages, *rises[kind])
+        if kind == "block":
+            names |= {"model_b": f"{JE}, fine-tuned"}
+        yield "families-thirds", names | {"part": part} | contrast.row(less)
 
 
 def _name_families(stages: Stages, compared: Pairs, rise: Rise) -> Row:
@@ -175,6 +200,11 @@ def _list_changes(stages: Stages, compared: Pairs) -> Iterator[tuple[str, Row]]:
         yield "fine-tuned", names | make_cka_columns(rise.after) | contrast
         if rise.control is not None and not names["control"]:
             less = stages.describe_control([name], other)
+            end = compare_end(Ends(stages, compared), name, other)
+            if end is not None:
+                level, against, control = end
+                contrast = make_contrast_columns(level, control, against)
+                yield "ends", names | make_cka_columns(level) | contrast
             contrast = make_contrast_columns(rise.rise, less, rise.control)
             yield "beyond-control", names | _fill_rise(rise.rise) | contrast
 
@@ -189,10 +219,15 @@ def _compare_types(
     fc1 = rises["fc1"][1].rise
     kinds = ("norm1", "qkv")
     more = Sampled.stack([rises[kind][1].rise - fc1 for kind in kinds])
+    fc1_pairs = rises["fc1"][0]
     for kind, difference in zip(kinds, _list_differences(more, "the rise in fc1"), strict=True):
         compared, rise = rises[kind]
-        names = _name_families(stages, compared, rise)
-        yield "families-rise-by-type", names | make_cka_columns(rise.after) | difference
+        names = _name_families(stages, compared, rise) | make_cka_columns(rise.after) | difference
+        contrast = Ends(stages, compared).compare_rise(lambda pair: subtract_kind(pair, fc1_pairs))
+        if contrast is not None:
+            row = contrast.row("the rise in fc1")
+            names |= {column: row[column] for column in TRAININGS}
+        yield "families-rise-by-type", names
 
 
 def _compare_control(

@@ -13,6 +13,7 @@ from sslens.comparisons.pairs import (
     CKA,
     DIFFERENCE,
     Pair,
+    Pairs,
     Row,
     make_cka_columns,
     make_difference_columns,
@@ -129,3 +130,19 @@ def estimate_value(value: Sampled) -> Estimate:
     """A single value with its interval over minibatches."""
     low, high = value.interval()
     return Estimate(float(value.value), float(low), float(high), "minibatches", value.batches)
+
+
+def subtract_kind(pair: Pair, others: Pairs) -> Sampled:
+    """Subtract, for the same two models, their CKA at the same depth in another kind of tap; nan
+    where they were not compared in it.
+
+    Args:
+        pair: two models, compared in one kind of tap.
+        others: the pairs, compared in the other kind.
+    """
+    other = others.find(pair.a, pair.b)
+    if other is None or len(other.same.value) != len(pair.same.value):
+        nothing = np.zeros(len(pair.same.value), bool)
+        return pair.same[nothing].mean()
+    fine = np.isfinite(pair.same.value) & np.isfinite(other.same.value)
+    return pair.same[fine].mean() - other.same[fine].mean()

@@ -78,3 +78,24 @@ def list_members(results: Results, tokens: str | None = None) -> dict[str, tuple
         str(family): tuple(name for name in names if name in present)
         for family, names in by_family.items()
     }
+
+
+def split_members(text: str, about: str = "fine-tuned") -> dict[str, tuple[str, ...]]:
+    """Read the column `members` of a table of families, such as "JE: dino and msn; REC: mae".
+
+    Args:
+        text: the column.
+        about: the group of the names that stand before the first family.
+
+    >>> split_members("mae-ft from mae; JE: dino, moco and msn")
+    {'fine-tuned': ('mae-ft from mae',), 'JE': ('dino', 'moco', 'msn')}
+    """
+    groups: dict[str, tuple[str, ...]] = {}
+    for part in text.split("; "):
+        family, colon, names = part.partition(": ")
+        if not colon or " " in family:
+            family, names = about, part
+        *first, last = names.rsplit(" and ", 1) if " from " not in names else [names]
+        listed = [*(name for text in first for name in text.split(", ")), last]
+        groups[family] = (*groups.get(family, ()), *listed)
+    return groups

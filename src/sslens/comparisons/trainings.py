@@ -9,6 +9,7 @@ import numpy as np
 
 from sslens.comparisons.inputs import Models
 from sslens.comparisons.rows import Row
+from sslens.comparisons.tuned import is_control
 from sslens.statistics.estimate import Contrast, Estimate
 from sslens.statistics.trainings import estimate_over_trainings
 
@@ -30,7 +31,8 @@ Value = TypeVar("Value")
 
 
 def group_by_objective(models: Models, names: Iterable[str]) -> dict[str, list[str]]:
-    """Group models by their objective; a model of an unknown objective is a group of its own.
+    """Group models by their objective. Random initialisations are one group, fine-tuned or not; a
+    model of an unknown objective is a group of its own.
 
     >>> from sslens.comparisons.inputs import ModelInfo
     >>> from sslens.models.about import About
@@ -42,8 +44,14 @@ def group_by_objective(models: Models, names: Iterable[str]) -> dict[str, list[s
     """
     groups: dict[str, list[str]] = {}
     for name in names:
-        groups.setdefault(models.about(name).objective or name, []).append(name)
+        groups.setdefault(name_objective(models, name), []).append(name)
     return groups
+
+
+def name_objective(models: Models, name: str) -> str:
+    """Return a model's objective, "random" for a random initialisation, or else its own name."""
+    about = models.about(name)
+    return about.objective or ("random" if is_control(about) else name)
 
 
 def drop_same_weights(models: Models, names: Iterable[str]) -> list[str]:
@@ -81,7 +89,7 @@ def average_over_objectives(
     """
     groups: dict[tuple[str, ...], list[Value]] = {}
     for names, value in values.items():
-        objectives = sorted(models.about(name).objective or name for name in names)
+        objectives = sorted(name_objective(models, name) for name in names)
         groups.setdefault(tuple(objectives), []).append(value)
     return average([average(group) for group in groups.values()])
 

@@ -44,15 +44,15 @@ class Part:
 
     @property
     def answer_of_objectives(self) -> Answer:
-        """The answer for the objectives, by the interval over images and trainings."""
-        if self.trainings is None:
-            return "undecided"
-        return decide(self.trainings, self.expected, self.smallest)
+        """The answer for the objectives, by the interval over trainings too."""
+        only = "trainings" in self.contrast.difference.over
+        contrast = self.contrast if only else self.trainings
+        return decide(contrast, self.expected, self.smallest) if contrast else "undecided"
 
     @property
     def why(self) -> str:
         """The reason for the answer about the models, as a clause."""
-        return f"{self.label} {explain(self.contrast, self.smallest)}".strip()
+        return f"{self.label.rstrip(',:')} {explain(self.contrast, self.smallest)}".strip()
 
 
 @final

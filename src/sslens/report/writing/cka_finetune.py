@@ -1,146 +1,113 @@
 """Sentences about the analysis cka-finetune."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from sslens.analyses.cka_finetune import DRAWN, TYPES
+from sslens.analyses.cka_finetune import DRAWN
 from sslens.comparisons.pairs import read_cka, read_contrast
 from sslens.comparisons.panels import list_tokens_in
+from sslens.comparisons.parts import find_row, find_rows
 from sslens.comparisons.roles import JE, REC, TOKENS
-from sslens.report.writing.numbers import explain_undecided, spell, spell_difference
-from sslens.statistics.estimate import Contrast
+from sslens.report.writing.families import write_disagreement, write_scope
+from sslens.report.writing.numbers import compare, spell, spell_level
 from sslens.table import Results
 
-#: sentences at most
-MOST = 6
-Rows = Mapping[str, Mapping[str, Any]]
+#: what is said where no random initialisation was fine-tuned likewise
+NO_CONTROL = (
+    "no random initialisation was fine-tuned likewise, so this may be what labels do to any network"
+)
 
 
 def sentences(results: Results) -> tuple[str, ...]:
-    """Write whether fine-tuning makes REC models more like pre-trained JE models, also more than it
-    does the control; in which type of layer; and how far each model moved."""
+    """Write how near fine-tuned REC models end to pre-trained JE models, beside before fine-tuning
+    and beside fine-tuned random weights, and in which type of layer they come nearer; without such
+    families, the same of each fine-tuned model; then how far the models moved."""
     tokens = list_tokens_in(results["cells"])
     claims = [_write_families(results, one) for one in tokens]
-    written = [sentence for sentence in claims if sentence]
+    written = [sentence for sentence in claims if sentence] + _write_disagreements(results)
     if not written:
-        beyond = {
-            (row["model_a"], row["model_b"]): row
-            for row in _select_blocks(results, "beyond-control", tokens[0])
-        }
-        changes = _select_blocks(results, "fine-tuned", tokens[0])
-        for row in [row for row in changes if not row["control"]][:DRAWN]:
-            held = _write_control(beyond.get((row["model_a"], row["model_b"])), row["model_a"])
-            written.append(_write_change(row, held))
-    moves = [_write_move(row) for row in _select_blocks(results, "matched", tokens[0])]
-    return (*written, *moves)[:MOST]
-
-
-def _select_blocks(results: Results, table: str, tokens: str) -> list[dict[str, Any]]:
-    """The rows of the blocks in a table, over a choice of tokens; none where there is no such
-    table."""
-    if table not in results:
-        return []
-    rows = results[table]
-    return rows[(rows.tokens == tokens) & (rows.kind == "block")].to_dict("records")
-
-
-def _select_kinds(results: Results, table: str, tokens: str) -> Rows:
-    """The rows of a table over a choice of tokens, by kind of tap."""
-    if table not in results:
-        return {}
-    rows = results[table]
-    return {row["kind"]: row for row in rows[rows.tokens == tokens].to_dict("records")}
+        changes = find_rows(results, "fine-tuned", tokens=tokens[0], kind="block")
+        written = [_write_change(results, row) for row in changes if not row["control"]][:DRAWN]
+    moves = find_rows(results, "matched", tokens=tokens[0], kind="block")
+    return (*written, *([_write_moves(moves)] if moves else []))
 
 
 def _write_families(results: Results, tokens: str) -> str | None:
-    """Claim C9: fine-tuned REC with pre-trained JE, against before; None without both."""
-    rises = _select_kinds(results, "families", tokens)
-    if "block" not in rises or pd.isna(rises["block"]["difference"]):
+    """Claim C9: fine-tuned REC with pre-trained JE, against before and against the control's end;
+    None without both."""
+    row = find_row(results, "families", tokens=tokens, kind="block")
+    if row is None or pd.isna(row["difference"]):
         return None
-    row = rises["block"]
     contrast = read_contrast(row)
     sentence = (
         f"Fine-tuned {REC} and pre-trained {JE} ({row['members']}) have a mean CKA at the same"
-        f" depth of {spell(read_cka(row))} {TOKENS[tokens]}"
+        f" depth of {spell(read_cka(row))} {TOKENS[tokens]},"
+        f" {compare(contrast.difference, 'before fine-tuning')}{write_scope(row, contrast)}"
     )
-    beyond = _select_kinds(results, "families-beyond-control", tokens)
-    control = _write_control(beyond.get("block"), REC)
-    if not contrast.sign:
-        return f"{sentence}; against that before fine-tuning {explain_undecided(contrast)}." + (
-            f" {control}" if beyond else ""
-        )
-    side = "more" if contrast.sign > 0 else "less"
-    sentence += f", {side} than before fine-tuning ({spell_difference(contrast.difference)})"
-    by_type = _select_kinds(results, "families-rise-by-type", tokens)
-    parts = [_write_type(kind, read_contrast(one)) for kind, one in by_type.items()]
-    types = [
-        f"{kind} {spell_difference(read_contrast(beyond[kind]).difference)}"
-        for kind in TYPES
-        if kind in beyond
+    types = find_rows(results, "families-rise-by-type", tokens=tokens)
+    parts = [
+        f"the rise in {one['kind']} is {compare(read_contrast(one).difference, 'in fc1')}"
+        for one in types
     ]
-    by_type_sentence = f" By type of layer it is {', '.join(types)}." if types else ""
-    return f"{'; '.join([sentence, *parts])}. {control}{by_type_sentence}"
+    end = find_row(results, "families-ends", tokens=tokens, kind="block")
+    parts.append(NO_CONTROL if end is None else _write_end(end))
+    return f"{'; '.join([sentence, *parts])}."
 
 
-def _write_type(kind: str, contrast: Contrast) -> str:
-    """Whether CKA rises more in a type of layer than in fc1."""
-    if not contrast.sign:
-        return f"the rise in {kind} against that in fc1 {explain_undecided(contrast)}"
-    side = "more" if contrast.sign > 0 else "less"
-    return f"{kind} rises {side} than fc1 ({spell_difference(contrast.difference)})"
-
-
-def _write_control(row: Mapping[str, Any] | None, who: str) -> str:
-    """How much of a rise is beyond the rise of the control, as a sentence: only that counts as
-    nearness to the other model."""
-    if row is None:
-        return (
-            "Without a random initialisation that was fine-tuned likewise, it may be what labels do"
-            " to any network."
+def _write_disagreements(results: Results) -> list[str]:
+    """Where the sign of a difference depends on the choice of tokens, one sentence each."""
+    questions = [
+        ("families-rise-by-type", {"kind": kind}, f"The rise in {kind} against that in fc1")
+        for kind in ("norm1", "qkv")
+    ]
+    questions.append(
+        ("families-ends", {"kind": "block"}, "The end against that of fine-tuned random weights")
+    )
+    sentences = [
+        write_disagreement(
+            what,
+            {
+                row["tokens"]: read_contrast(row).difference
+                for row in find_rows(results, table, **columns)
+            },
         )
-    contrast = read_contrast(row)
-    sentence = f"Beyond {row['less']} the rise"
-    if contrast.sign is None:
-        return f"{sentence} is {explain_undecided(contrast)}."
-    # a rise beyond the control may also be less of a fall
-    nearer = f", so {who} comes nearer" if read_cka(row, "rise").sign == 1 else ""
-    verdict = {
-        1: f"more than fine-tuning does to random weights{nearer}",
-        0: "no more than fine-tuning does to random weights, as far as these images tell",
-        -1: "less than fine-tuning does to random weights",
-    }[contrast.sign]
-    return f"{sentence} is {spell_difference(contrast.difference)}: {verdict}."
+        for table, columns, what in questions
+    ]
+    return [sentence for sentence in sentences if sentence]
 
 
-def _write_change(row: Mapping[str, Any], control: str) -> str:
-    """A fine-tuned model with another model, against before."""
+def _write_end(row: Mapping[str, Any]) -> str:
+    """Where fine-tuning ends, against where it takes random weights, as a clause."""
     contrast = read_contrast(row)
+    level = read_cka(row).value - contrast.difference.value
+    other = f"fine-tuned random weights ({row['less']}, {spell_level(level)})"
+    return f"it ends {compare(contrast.difference, other, more='above', less='below')}"
+
+
+def _write_change(results: Results, row: Mapping[str, Any]) -> str:
+    """A fine-tuned model with another model, against before and against the control's end."""
+    names = {column: row[column] for column in ("model_a", "model_b", "tokens", "kind")}
+    end = find_row(results, "ends", **names)
     sentence = (
-        f"{row['model_a']} and {row['model_b']}: mean CKA at the same depth {spell(read_cka(row))}"
+        f"{row['model_a']} and {row['model_b']}: mean CKA at the same depth {spell(read_cka(row))},"
+        f" {compare(read_contrast(row).difference, row['less'])}"
     )
-    if not contrast.sign:
-        return f"{sentence}; against that of {row['less']} {explain_undecided(contrast)}."
-    side = "more" if contrast.sign > 0 else "less"
-    spelt = spell_difference(contrast.difference)
-    return f"{sentence}, {side} than {row['less']} ({spelt}). {control}"
+    return f"{sentence}; {NO_CONTROL if end is None else _write_end(end)}."
 
 
-def _write_move(row: Mapping[str, Any]) -> str:
-    """Write how similar a model still is to itself before fine-tuning, in late and early blocks."""
-    # a colon tells why the models were matched; else the weights say it
-    why = f" ({row['members']})" if ":" in row["members"] else ""
-    contrast = read_contrast(row)
-    sentence = (
-        f"{row['model_a']} keeps a mean CKA at the same depth of {spell(read_cka(row))} with"
-        f" {row['model_b']}{why}"
-    )
-    if not contrast.sign:
-        undecided = explain_undecided(contrast)
-        return f"{sentence}; the last third of the depths less the first {undecided}."
-    side = "more" if contrast.sign > 0 else "less"
-    return (
-        f"{sentence}, {side} in the last third of the depths than in the first"
-        f" ({spell_difference(contrast.difference)})."
-    )
+def _write_moves(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Write how similar each fine-tuned model still is to itself before fine-tuning, in late blocks
+    against early ones, in one sentence."""
+    parts = []
+    for row in rows:
+        # a colon tells why the models were matched; else the weights say it
+        why = f" ({row['members']})" if ":" in row["members"] else ""
+        late = compare(read_contrast(row).difference, "in the first")
+        parts.append(
+            f"{row['model_a']} with {row['model_b']}{why} {spell(read_cka(row))}, in the last third"
+            f" of the depths {late}"
+        )
+    told = "; ".join(parts)
+    return f"What is left of each model after fine-tuning, as CKA at the same depth: {told}."

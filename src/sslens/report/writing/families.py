@@ -9,7 +9,7 @@ from sslens.comparisons.parts import find_rows
 from sslens.comparisons.roles import JE, REC, TOKENS
 from sslens.comparisons.trainings import read_over_trainings
 from sslens.report.writing.numbers import compare, list_names, spell, spell_difference, spell_ends
-from sslens.statistics.estimate import SMALLEST, Contrast
+from sslens.statistics.estimate import SMALLEST, Contrast, Estimate
 from sslens.table import Results
 
 
@@ -31,6 +31,24 @@ def write_scope(row: Mapping[str, Any], contrast: Contrast, kind: str = "cka") -
     return f", and {spelt}"
 
 
+def write_disagreement(what: str, by_tokens: Mapping[str, Estimate]) -> str | None:
+    """Say that the sign of a difference depends on the choice of tokens; None if it does not.
+
+    Args:
+        what: the difference, as the beginning of a sentence.
+        by_tokens: the difference over each choice of tokens.
+
+    >>> more, less = (Estimate(v, v - 0.1, v + 0.1, "minibatches", 32) for v in (0.3, -0.3))
+    >>> write_disagreement("The rise", {"all": more, "cls": less})
+    'The rise differs in sign between token choices: more over all tokens, less in the CLS token.'
+    """
+    sides = {tokens: one.find_side(SMALLEST["cka"]) for tokens, one in by_tokens.items()}
+    if not {"more", "less"} <= set(sides.values()):
+        return None
+    parts = [f"{side} {TOKENS[tokens]}" for tokens, side in sides.items()]
+    return f"{what} differs in sign between token choices: {', '.join(parts)}."
+
+
 def write_families(results: Results, tokens: str, kind: str) -> str | None:
     """Write whether JE models are more like each other than like REC models, and from which depth
     on; None if there are no families."""
@@ -42,7 +60,7 @@ def write_families(results: Results, tokens: str, kind: str) -> str | None:
     sentence = (
         f"{JE} models with each other ({own['members']}): mean CKA at the same depth"
         f" {spell(read_cka(own))} {TOKENS[tokens]},"
-        f" {compare(contrast.difference, f'{JE} with {REC}, {spell(read_cka(other))},')}"
+        f" {compare(contrast.difference, f'{JE} with {REC} at {spell(read_cka(other))}')}"
         f"{write_scope(own, contrast)}"
     )
     points = find_rows(results, "families-by-depth", tokens=tokens, kind=kind, model_b=JE)

@@ -21,6 +21,15 @@ def spell(estimate: Estimate) -> str:
     return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
 
 
+def spell_level(value: float) -> str:
+    """Format a similarity without an interval.
+
+    >>> spell_level(0.714)
+    '0.71'
+    """
+    return f"{value:.2f}"
+
+
 def spell_share(estimate: Estimate) -> str:
     """Format a share of images in percent, with its interval if there is one.
 

@@ -1,0 +1,54 @@
+"""C18: blocks of correspondence: the first quarter of reconstruction is like the first half of
+joint embedding (section 2.1 of Shekhar et al., 2022)."""
+
+from collections.abc import Mapping
+
+from sslens.comparisons.pairs import read_contrast
+from sslens.comparisons.panels import list_tokens_in
+from sslens.comparisons.parts import find_rows, list_members, make_cka_part, refuse
+from sslens.comparisons.roles import JE, REC
+from sslens.statistics.verdicts import Verdict, reach_verdict
+from sslens.table import Results
+
+WORDS = (
+    "The first quarter of a reconstruction model's blocks is like the first half of joint"
+    " embedding's, rather than like its second half."
+)
+READS = ("cka-blocks",)
+
+
+def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
+    """Judge whether the first quarter of REC has a higher mean CKA with the first half of JE than
+    with its second half.
+
+    Near depths are alike in most pairs of models, so the same difference of JE with JE stands
+    beside it.
+
+    Args:
+        results: the results of the analyses that ran, by the analysis' name.
+
+    Returns:
+        One verdict for each choice of tokens; a single verdict "not run" without both families.
+    """
+    if READS[0] not in results:
+        return ()
+    blocks = results[READS[0]]
+    rows = [row for row in find_rows(blocks, "families-quarters") if row["model_a"].startswith(REC)]
+    if not rows:
+        why = f"it needs a pre-trained {REC} and a pre-trained {JE} transformer"
+        return (refuse("c18", why, list_members(blocks)),)
+    choices = list_tokens_in(blocks["families-quarters"])
+    return tuple(_judge_tokens(blocks, tokens) for tokens in choices)
+
+
+def _judge_tokens(blocks: Results, tokens: str) -> Verdict:
+    """The verdict over one choice of tokens."""
+    rows = find_rows(blocks, "families-quarters", tokens=tokens)
+    members = list_members(blocks, tokens)
+    own = [row for row in rows if row["model_a"].startswith(REC)]
+    if not own or own[0]["difference"] != own[0]["difference"]:
+        return refuse("c18", "CKA of the first quarter is undefined", members, tokens)
+    controls = [read_contrast(row) for row in rows if row["model_a"].startswith(JE)]
+    return reach_verdict(
+        "c18", [make_cka_part(own[0], "")], members=members, controls=controls, tokens=tokens
+    )

@@ -1,0 +1,63 @@
+"""C19: in fine-tuning fc1 becomes more alike early and less alike late, and late blocks of two
+fine-tuned models part (section 2.5 and figure 6 of Shekhar et al., 2022)."""
+
+from collections.abc import Mapping
+
+from sslens.comparisons.panels import list_tokens_in
+from sslens.comparisons.parts import find_rows, make_cka_part, refuse, split_members
+from sslens.comparisons.roles import JE, REC
+from sslens.statistics.verdicts import Verdict, reach_verdict
+from sslens.table import Results
+
+WORDS = (
+    "Fine-tuning reconstruction makes its fc1 more like joint embedding's in early and middle"
+    " blocks and less like it in late ones, and where both are fine-tuned their late blocks part."
+)
+READS = ("cka-finetune",)
+#: the sign that the claim expects, by kind of tap and part of the depths
+EXPECTED: Mapping[tuple[str, str], int] = {
+    ("fc1", "the first two thirds"): 1,
+    ("fc1", "the last third"): -1,
+    ("block", "the last third"): -1,
+}
+
+
+def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
+    """Judge the change of CKA with JE by fine-tuning, early and late.
+
+    The claim says that the CKA of fc1 of REC with that of pre-trained JE rises in the first two
+    thirds of the depths and falls in the last third; and that in the blocks of the last third
+    fine-tuned REC has a lower CKA with fine-tuned JE than with pre-trained JE.
+
+    Args:
+        results: the results of the analyses that ran, by the analysis' name.
+
+    Returns:
+        One verdict for each choice of tokens; a single verdict "not run" without the models.
+    """
+    if READS[0] not in results:
+        return ()
+    tuned = results[READS[0]]
+    if "families-thirds" not in tuned:
+        why = f"it needs {REC} and {JE} models before and after fine-tuning"
+        return (refuse("c19", why),)
+    choices = list_tokens_in(tuned["families-thirds"])
+    return tuple(_judge_tokens(tuned, tokens) for tokens in choices)
+
+
+def _judge_tokens(tuned: Results, tokens: str) -> Verdict:
+    """The verdict over one choice of tokens."""
+    rows = {
+        (row["kind"], row["part"]): row
+        for row in find_rows(tuned, "families-thirds", tokens=tokens)
+        if row["difference"] == row["difference"]
+    }
+    members = split_members(next(iter(rows.values()))["members"]) if rows else {}
+    if set(rows) != set(EXPECTED):
+        why = f"it needs a {JE} model that was fine-tuned too" if rows else "CKA is undefined"
+        return refuse("c19", why, members, tokens)
+    parts = [
+        make_cka_part(rows[which], f"{which[0]} in {which[1]},", 1 if sign > 0 else -1)
+        for which, sign in EXPECTED.items()
+    ]
+    return reach_verdict("c19", parts, members=members, tokens=tokens)

@@ -1,0 +1,54 @@
+"""C21: a fine-tuned masked siamese network stays like joint embedding (figure 16 of Shekhar et al.,
+2023)."""
+
+from collections.abc import Mapping
+
+from sslens.comparisons.pairs import read_contrast
+from sslens.comparisons.panels import list_tokens_in
+from sslens.comparisons.parts import find_rows, make_cka_part, refuse, split_members
+from sslens.comparisons.roles import JE
+from sslens.statistics.verdicts import Verdict, reach_verdict
+from sslens.table import Results
+
+WORDS = "A masked siamese network stays like joint embedding when it is fine-tuned."
+READS = ("cka-msn",)
+TUNED = "fine-tuned MSN"
+
+
+def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
+    """Judge whether fine-tuned MSN has a higher CKA with JE models than with REC models.
+
+    There is a part for pre-trained and one for fine-tuned JE models, as far as there are such; the
+    same difference of pre-trained MSN stands beside them.
+
+    Args:
+        results: the results of the analyses that ran, by the analysis' name.
+
+    Returns:
+        One verdict for each choice of tokens; a single verdict "not run" without the models.
+    """
+    if READS[0] not in results:
+        return ()
+    msn = results[READS[0]]
+    verdicts = []
+    for tokens in list_tokens_in(msn["families"]) if "families" in msn else ():
+        rows = [
+            row
+            for row in find_rows(msn, "families", tokens=tokens)
+            if row["difference"] == row["difference"]
+        ]
+        own = [row for row in rows if row["model_a"] == TUNED]
+        if own:
+            before = [read_contrast(row) for row in rows if row["model_a"] == "MSN"]
+            verdicts.append(
+                reach_verdict(
+                    "c21",
+                    [make_cka_part(row, "") for row in own],
+                    controls=before,
+                    members=split_members(own[0]["members"], "MSN"),
+                    tokens=tokens,
+                )
+            )
+    if verdicts:
+        return tuple(verdicts)
+    return (refuse("c21", f"it needs a fine-tuned MSN, and {JE} and reconstruction models"),)

@@ -1,0 +1,64 @@
+"""C3: the differences between joint embedding and reconstruction sit in attention and normalisation
+(figure 2 of Shekhar et al., 2022; figure 1b of 2023)."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from sslens.comparisons.pairs import read_contrast
+from sslens.comparisons.panels import list_tokens_in
+from sslens.comparisons.parts import find_rows, list_members, make_cka_part, refuse
+from sslens.comparisons.roles import JE, REC
+from sslens.statistics.estimate import Contrast
+from sslens.statistics.verdicts import Verdict, reach_verdict
+from sslens.table import Results
+
+WORDS = (
+    "Joint embedding and reconstruction differ more in attention and in normalisation than in the"
+    " fully connected layers."
+)
+READS = ("cka-layer-types",)
+#: the types of layer that fc1 is held against, in words
+TYPES = {"norm1": "normalisation:", "qkv": "attention:"}
+
+
+def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
+    """Judge whether the mean CKA of JE with REC is higher in fc1 than in norm1 and than in qkv.
+
+    The claim holds where both differences are above 0, by 0.02 or more; their intervals hold at
+    once.
+
+    Args:
+        results: the results of the analyses that ran, by the analysis' name.
+
+    Returns:
+        One verdict for each choice of tokens; a single verdict "not run" without both families.
+    """
+    if READS[0] not in results:
+        return ()
+    types = results[READS[0]]
+    if "families-types" not in types:
+        why = f"it needs pre-trained {JE} and {REC} transformers"
+        return (refuse("c3", why, list_members(types)),)
+    return tuple(_judge_tokens(types, tokens) for tokens in list_tokens_in(types["families-types"]))
+
+
+def _judge_tokens(types: Results, tokens: str) -> Verdict:
+    """The verdict over one choice of tokens."""
+    rows = {
+        row["less"]: row for row in find_rows(types, "families-types", tokens=tokens, kind="fc1")
+    }
+    members = list_members(types, tokens)
+    missing = [kind for kind in TYPES if kind not in rows]
+    if missing:
+        return refuse("c3", f"CKA in {' and '.join(missing)} is undefined", members, tokens)
+    parts = [
+        replace(make_cka_part(rows[kind], label), contrast=_name(rows[kind], kind))
+        for kind, label in TYPES.items()
+    ]
+    return reach_verdict("c3", parts, members=members, tokens=tokens)
+
+
+def _name(row: Mapping[str, Any], kind: str) -> Contrast:
+    """The difference of a row, named after the types of layer."""
+    return replace(read_contrast(row), a=f"fc1 of {JE} · {REC}", b=kind)

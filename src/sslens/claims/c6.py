@@ -1,0 +1,64 @@
+"""C6: joint-embedding models are right and wrong alike (figure 4 of Shekhar et al., 2022; figure 13
+of 2023)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sslens.comparisons.parts import find_rows, make_part, refuse, split_members
+from sslens.comparisons.roles import JE, REC
+from sslens.statistics.estimate import Contrast, Estimate
+from sslens.statistics.verdicts import Part, Verdict, reach_verdict
+from sslens.table import Results
+
+WORDS = (
+    "Joint-embedding models rank classes more alike with each other than with reconstruction"
+    " models, on all images, on those that both have right and on those that both have wrong."
+)
+READS = ("agreement",)
+#: the measures of the claim, in words; of each the smallest k counts
+MEASURES = {"tau": "Kendall's tau", "f1": "F1 of the first choice", "f1 right": "F1 of being right"}
+
+
+def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
+    """Judge whether tau and F1 are higher between JE models than between JE and REC models.
+
+    The claim holds where Kendall's tau over the smallest top k, on all images, on images that both
+    have right and on images that both have wrong, and F1, are higher by 0.02 or more.
+
+    Args:
+        results: the results of the analyses that ran, by the analysis' name.
+
+    Returns:
+        One verdict for each pooling of the probes' features; a single verdict "not run" without
+        both families.
+    """
+    if READS[0] not in results:
+        return ()
+    agreement = results[READS[0]]
+    rows = find_rows(agreement, "families", model_b=JE)
+    if not rows:
+        why = f"it needs pre-trained {JE} models of two objectives and a pre-trained {REC} model"
+        return (refuse("c6", why),)
+    poolings = dict.fromkeys(row["pooling"] for row in rows)
+    return tuple(
+        _judge_pooling([row for row in rows if row["pooling"] == pooling], pooling)
+        for pooling in poolings
+    )
+
+
+def _judge_pooling(rows: Sequence[Mapping[str, Any]], pooling: str) -> Verdict:
+    """The verdict for one pooling of the features."""
+    smallest = min(row["k"] for row in rows if row["measure"] == "tau")
+    chosen = [row for row in rows if row["measure"] in MEASURES and row["k"] in (0, smallest)]
+    members = split_members(rows[0]["members"])
+    parts = [_make_part(row) for row in chosen if row["difference"] == row["difference"]]
+    tokens = pooling if pooling in ("cls", "patch") else ""
+    return reach_verdict("c6", parts, members=members, tokens=tokens)
+
+
+def _make_part(row: Mapping[str, Any]) -> Part:
+    """The part of one measure and group of images."""
+    images = "" if row["images"] == "all" else f" of images that are {row['images']}"
+    difference = Estimate.from_row(row, "difference", "images", "count")
+    contrast = Contrast(f"{JE} · {JE}", row["less"], difference)
+    return make_part(row, f"{MEASURES[row['measure']]}{images},", contrast, "tau")

@@ -1,0 +1,63 @@
+"""C9: fine-tuned reconstruction models resemble pre-trained joint embedding (figures 5 and 6 of
+Shekhar et al., 2022; figures 4 and 8 to 10 of 2023)."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from sslens.comparisons.panels import list_tokens_in
+from sslens.comparisons.parts import find_row, make_cka_part, refuse, split_members
+from sslens.comparisons.roles import JE, REC
+from sslens.statistics.verdicts import Verdict, reach_verdict
+from sslens.table import Results
+
+WORDS = (
+    "Fine-tuning makes reconstruction models like pre-trained joint embedding, most in attention"
+    " and normalisation, and more so than it makes random weights."
+)
+READS = ("cka-finetune",)
+#: the types of layer in which the rise is held against that in fc1
+TYPES = ("qkv", "norm1")
+
+
+def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
+    """Judge whether fine-tuned REC models come nearer to pre-trained JE models and end near them.
+
+    Of the mean CKA at the same depth with pre-trained JE models the claim says that (1) it is
+    higher after fine-tuning than before; (2) it ends higher than that of random initialisations
+    that were fine-tuned by the same recipe; (3, 4) it rises more in qkv and in norm1 than in fc1.
+    How far the random initialisations rose has no part in it: they start at another level.
+
+    Args:
+        results: the results of the analyses that ran, by the analysis' name.
+
+    Returns:
+        One verdict for each choice of tokens; a single verdict "not run" without a REC model before
+        and after fine-tuning, a JE model and a fine-tuned random initialisation.
+    """
+    if READS[0] not in results:
+        return ()
+    tuned = results[READS[0]]
+    if "families" not in tuned:
+        why = f"it needs a {REC} model before and after fine-tuning and a pre-trained {JE} model"
+        return (refuse("c9", why),)
+    return tuple(_judge_tokens(tuned, tokens) for tokens in list_tokens_in(tuned["families"]))
+
+
+def _judge_tokens(tuned: Results, tokens: str) -> Verdict:
+    """The verdict over one choice of tokens."""
+    rise = find_row(tuned, "families", tokens=tokens, kind="block")
+    end = find_row(tuned, "families-ends", tokens=tokens, kind="block")
+    if rise is None or end is None:
+        why = (
+            "the end has no control: it needs a random initialisation that was fine-tuned by the"
+            " same recipe"
+        )
+        members = split_members(rise["members"]) if rise else {}
+        return refuse("c9", why, members, tokens)
+    parts = [make_cka_part(rise, "the rise,"), make_cka_part(end, "the end,")]
+    for kind in TYPES:
+        row = find_row(tuned, "families-rise-by-type", tokens=tokens, kind=kind)
+        if row is not None:
+            part = make_cka_part(row, "")
+            parts.append(replace(part, contrast=replace(part.contrast, a=f"the rise in {kind}")))
+    return reach_verdict("c9", parts, members=split_members(rise["members"]), tokens=tokens)
