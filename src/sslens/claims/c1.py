@@ -13,6 +13,7 @@ from sslens.table import Results
 
 WORDS = "Joint-embedding models are alike, and reconstruction models differ from them."
 READS = ("cka-blocks",)
+CEILING = "two trainings of one objective"
 #: the tables of cka-blocks that have the difference, and what it is averaged over
 TABLES = {"families": "at the same depth", "families-all-pairs": "over all pairs of blocks"}
 
@@ -52,9 +53,7 @@ def _judge_tokens(blocks: Results, tokens: str) -> Verdict:
     return reach_verdict(
         "c1",
         parts,
-        controls=[
-            replace(read_contrast(row), a="two trainings of one objective") for row in ceilings
-        ],
+        controls=[replace(read_contrast(row), a=CEILING) for row in ceilings],
         members=list_members(blocks, tokens),
         tokens=tokens,
     )

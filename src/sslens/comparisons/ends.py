@@ -3,6 +3,7 @@ against before fine-tuning and against fine-tuned random initialisations."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import final
 
 import numpy as np
@@ -130,7 +131,7 @@ def list_thirds(by_kind: Mapping[str, Ends]) -> Iterator[tuple[str, str, PairCon
     """
     if "fc1" in by_kind:
         for part, late in (("the first two thirds", False), ("the last third", True)):
-            rise = by_kind["fc1"].compare_rise(lambda pair, late=late: _take_thirds(pair, late))
+            rise = by_kind["fc1"].compare_rise(partial(_take_thirds, late=late))
             if rise is not None:
                 yield "fc1", part, rise, f"{REC} · {JE}, both pre-trained"
     if "block" in by_kind:

@@ -2,6 +2,7 @@
 another's (section 2.1 of Shekhar et al., 2022; claim C18)."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -51,9 +52,7 @@ def compare_quarters(models: Models, pairs: Pairs) -> Iterator[tuple[str, Row]]:
         if not chosen:
             continue
         halves = {(pair.a, pair.b): average_halves(pair, firsts) for pair in chosen}
-        contrast = PairContrast.of(
-            models, sides, choose, lambda pair, halves=halves: _subtract(*halves[pair.a, pair.b])
-        )
+        contrast = PairContrast.of(models, sides, choose, partial(_subtract_halves, halves))
         near = {names: half[0] for names, half in halves.items()}
         names = name_families(
             pairs,
@@ -66,7 +65,10 @@ def compare_quarters(models: Models, pairs: Pairs) -> Iterator[tuple[str, Row]]:
         yield "families-quarters", names | contrast.row(LESS) | make_cka_columns(first)
 
 
-def _subtract(near: Sampled, far: Sampled) -> Sampled:
+def _subtract_halves(
+    halves: Mapping[tuple[str, str], tuple[Sampled, Sampled]], pair: Pair
+) -> Sampled:
+    near, far = halves[pair.a, pair.b]
     return near - far
 
 

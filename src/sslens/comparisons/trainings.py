@@ -76,7 +76,7 @@ def list_across_objectives(models: Models, names: Sequence[str]) -> list[tuple[s
 
 def average_over_objectives(
     models: Models,
-    values: Mapping[tuple[str, ...], Value],
+    values: Mapping[Any, Value],
     average: Callable[[Sequence[Value]], Value],
 ) -> Value:
     """Average over trainings, then over objectives, so that every objective (or pair of objectives)
@@ -84,7 +84,7 @@ def average_over_objectives(
 
     Args:
         models: the models of the study.
-        values: the value of each model, or of each pair of models, by the names.
+        values: the value of each model, or of each pair of models, by a tuple of their names.
         average: computes the mean of several values.
     """
     groups: dict[tuple[str, ...], list[Value]] = {}

@@ -75,7 +75,8 @@ def make_table(verdicts: Sequence[Verdict]) -> Table:
             "b": "",
             "over": "",
             "controls": "; ".join(
-                f"{one.a} less {one.b} {spell_effect(one.difference)}" for one in verdict.controls
+                f"{one.a} less {one.b} {spell_effect(one.difference, verdict.parts[0].kind)}"
+                for one in verdict.controls
             ),
             "members": "; ".join(
                 f"{group}: {', '.join(models)}" for group, models in (verdict.members or {}).items()
@@ -89,7 +90,7 @@ def make_table(verdicts: Sequence[Verdict]) -> Table:
 def _fill_part(part: Part) -> dict[str, Any]:
     """The columns of one difference."""
     contrast = part.contrast
-    row = {"part": part.label, "a": contrast.a, "b": contrast.b}
+    row: dict[str, Any] = {"part": part.label, "a": contrast.a, "b": contrast.b}
     row |= contrast.difference.columns("effect", ends=("low", "high"))
     row |= {"over": contrast.difference.over, "n": contrast.difference.n}
     if part.trainings is not None:

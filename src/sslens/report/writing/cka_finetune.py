@@ -83,7 +83,7 @@ def _write_end(row: Mapping[str, Any]) -> str:
     contrast = read_contrast(row)
     level = read_cka(row).value - contrast.difference.value
     other = f"fine-tuned random weights ({row['less']}, {spell_level(level)})"
-    return f"it ends {compare(contrast.difference, other, more='above', less='below')}"
+    return f"its end is {compare(contrast.difference, other, more='above', less='below')}"
 
 
 def _write_change(results: Results, row: Mapping[str, Any]) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from sslens.comparisons.roles import TOKENS
 from sslens.report.writing.numbers import spell_effect, spell_ends, spell_over
-from sslens.statistics.estimate import Contrast
 from sslens.statistics.verdicts import Part, Verdict
 
 #: outcomes as predicates of a claim
@@ -59,7 +58,11 @@ def _write_verdict(verdict: Verdict) -> str:
     if not verdict.parts:
         return _begin(f"{where or 'here'} {verdict.why}.")
     parts = "; ".join(_write_part(part) for part in verdict.parts)
-    controls = "".join(f"; beside it {_write_contrast(one)}" for one in verdict.controls)
+    kind = verdict.parts[0].kind
+    beside = [
+        f"{one.a} less {one.b} {spell_effect(one.difference, kind)}" for one in verdict.controls
+    ]
+    controls = f"; beside it {', '.join(beside)}" if beside else ""
     because = f"; {verdict.why}" if verdict.outcome == "undecided" else ""
     return _begin(f"{where + ': ' if where else ''}{parts}{controls}{because}.")
 
@@ -72,10 +75,6 @@ def _write_part(part: Part) -> str:
     if part.trainings is not None:
         text += f", over trainings too {spell_ends(part.trainings.difference, part.kind)}"
     return text
-
-
-def _write_contrast(contrast: Contrast) -> str:
-    return f"{contrast.a} less {contrast.b} {spell_effect(contrast.difference)}"
 
 
 def _write_basis(verdicts: Sequence[Verdict]) -> list[str]:
