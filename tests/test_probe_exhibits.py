@@ -364,12 +364,20 @@ def test_a_factor_that_only_one_tap_holds_is_found_there() -> None:
     side = mae.loc["side", "blocks.0"]
     assert side.decoded_low == pytest.approx((side.low - side.chance) / (1 - side.chance))
     assert side.decoded_low < side.decoded < side.decoded_high
-    (said,) = write("factors-depth", results)
-    assert said.startswith(
-        "mae, CLS token: an earlier block tells clearly better than the last layer: x 1.00 ["
+    end, lost, controls = write("factors-depth", results)
+    assert end.startswith("The last layer tells best of the scene: mae (CLS token) ")
+    assert lost.startswith("An earlier block tells more than the last layer: mae x 1.00 [")
+    assert " at blocks.0 against " in lost
+    assert controls.startswith("Of the controls, any block, the most is told of ")
+    assert "(random)" in controls
+    same = frame.assign(decoded=0.5, decoded_low=0.49, decoded_high=0.51)
+    same.loc[same.tap == "blocks.0", ["decoded", "decoded_low", "decoded_high"]] = (
+        0.515,
+        0.512,
+        0.52,
     )
-    assert "at blocks.0, " in said
-    assert "(of the controls random at most " in said
+    _, none, _ = write("factors-depth", as_results("factors", same))  # 0.015 is worth no word
+    assert none == "In no model an earlier block tells clearly more than the last layer."
     with pytest.raises(InputError, match="of generated scenes alone"):
         compute("factors-depth", given.but(factors=Factors(frames["images"])))
 
@@ -571,16 +579,34 @@ def test_advice_says_when_a_difference_is_worth_nothing() -> None:
         "mae: use a linear probe of the CLS token at blocks.1: 55.0% [40.0%, 60.0%], +5.0 points"
         " [+2.0, +8.0]"
     )
+    undecided = usual.replace("keep", "not decided; meanwhile keep")
     assert told(over_low=-0.01).startswith(
-        f"{usual}. The best of 3 probes on the validation images, "
+        f"{undecided}. The best of 3 probes on the validation images, "
     )
-    assert told(over_low=-0.01).endswith("which these images cannot tell from nothing.")
-    assert told(over_low=0.01, images=19).endswith("which 19 images cannot decide.")
-    assert told(over=0.004, over_low=0.001).endswith("which is hardly worth a change.")
-    assert told(over=-0.05, over_low=-0.08, over_high=-0.02).endswith("which is a loss.")
+    assert "is not decided against it (+5.0 points [-1.0, +8.0])" in told(over_low=-0.01)
+    assert told(over_low=0.01, images=19).startswith("mae: not decided")
+    assert "of 19 images, which are too few" in told(over_low=0.01, images=19)
+    slight = told(over=0.003, over_low=0.001, over_high=0.004)
+    assert slight.startswith(f"{usual}. The best")
+    assert "is the same as it within half a point (+0.3 points" in slight
+    worse = told(over=-0.05, over_low=-0.08, over_high=-0.02)
+    assert worse.startswith(f"{usual}. The best")
+    assert "is less than it (-5.0 points" in worse
+    assert "not decided" in told(over=0.004, over_low=0.001)
     assert (
         told(validation=0.5)
         == f"{usual}; no other of 3 probes does better on the validation images."
+    )
+
+
+def test_advice_rests_on_converged_probes_alone() -> None:
+    assert told(converged=[True, False, True], inside=True).startswith(
+        "mae: use a linear probe of the CLS token at blocks.1 and norm"
+    )
+    ended = told(converged=True, inside=[False, True, True], why="the penalty is the least tried")
+    assert ended == (
+        "mae: not decided, for the usual choice, a linear probe of the CLS token at norm, is not to"
+        " be relied on: the penalty is the least tried."
     )
 
 

@@ -14,8 +14,6 @@ from sslens.table import Results
 
 WORDS = "Another block, pooling or probe than the usual one is worth its while."
 READS = ("probe-depth", "probe-layers", "knn-depth")
-#: the share of images under which a gain is worth no change, however sure it is
-WORTH = 0.005
 
 
 @final
@@ -64,13 +62,16 @@ class Recommendation:
         use: the probe to use.
         usual: the usual choice, a linear probe of the last layer's CLS token.
         best: the probe with the highest accuracy on the validation images.
-        answer: whether the best probe should replace the usual one: "holds" if the gain is large
-            enough and its interval lies above 0, "contradicted" if the best probe is clearly worse
-            on the test images, else "undecided".
+        answer: whether the best probe should replace the usual one: "holds" if the gain is half a
+            point or more and its interval lies above 0, "the same" if the interval lies within half
+            a point, "contradicted" if the best probe is clearly worse on the test images, else
+            "undecided".
         gain: the accuracy of the best probe less the accuracy of the usual one, on the test images;
             None if the usual probe is the best one.
-        probes: number of probes that were chosen from.
+        probes: number of probes that were chosen from: those that converged, with a setting
+            inside those that were tried.
         knn: k-NN at the tap of the probe; None where it was not run there.
+        unsettled: why the usual probe cannot be relied on, as a clause; then nothing is advised.
     """
 
     model: str
@@ -81,6 +82,7 @@ class Recommendation:
     gain: Contrast | None
     probes: int
     knn: KnnChoice | None = None
+    unsettled: str = ""
 
 
 def judge(results: Mapping[str, Results]) -> tuple[Recommendation, ...]:
@@ -88,7 +90,8 @@ def judge(results: Mapping[str, Results]) -> tuple[Recommendation, ...]:
 
     The probe with the highest validation accuracy is compared with the usual one, a linear probe of
     the last layer's CLS token, on the test images, which played no part in the choice. If several
-    probes tie, the usual one comes first, then the simplest one.
+    probes tie, the usual one comes first, then the simplest one. Probes that have not converged, or
+    with a setting at the end of those that were tried, are left out.
 
     Args:
         results: the results of the analyses that ran, by the analysis' name.
@@ -120,21 +123,36 @@ def _recommend(model: str, rows: pd.DataFrame, knn: pd.DataFrame | None) -> Reco
         rows: its probes.
         knn: the table of k-NN; None where it was not run.
     """
-    ordered = rows.sort_values(
+    usual = rows[rows.usual].iloc[0].to_dict()
+    settled = rows[_find_settled(rows)]
+    if not settled.usual.any():
+        choice = _read_choice(usual)
+        why = usual.get("why") or "its training has not converged"
+        return Recommendation(model, choice, choice, choice, "undecided", None, 0, unsettled=why)
+    ordered = settled.sort_values(
         ["validation", "usual", "layers", "two"],
         ascending=[False, False, True, True],
         kind="stable",
     )
-    usual, best = rows[rows.usual].iloc[0].to_dict(), ordered.iloc[0].to_dict()
+    best = ordered.iloc[0].to_dict()
     probes = _read_choice(best), _read_choice(usual)
     gain = None
     answer: Answer = "undecided"
     if not best["usual"]:
         gain = Contrast("the best probe", "the usual choice", read_gain(best, "over"))
-        answer = estimate.decide(gain, smallest=WORTH)
+        answer = estimate.decide(gain, smallest=estimate.SMALLEST["accuracy"])
     use = probes[0] if answer == "holds" else probes[1]
     beside = _find_knn(knn, usual if best["two"] else best)
-    return Recommendation(model, use, probes[1], probes[0], answer, gain, len(rows), beside)
+    return Recommendation(model, use, probes[1], probes[0], answer, gain, len(settled), beside)
+
+
+def _find_settled(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Find the probes that converged, with a setting inside those that were tried."""
+    settled = pd.Series(True, index=rows.index)
+    for column in ("converged", "inside"):
+        if column in rows:
+            settled &= rows[column].map(lambda value: value is not None and value == 1).astype(bool)
+    return settled
 
 
 def _read_choice(row: Mapping[str, Any]) -> ProbeChoice:

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from sslens.claims.advice import KnnChoice, ProbeChoice, Recommendation
 from sslens.comparisons.readings import READINGS
-from sslens.report.writing.numbers import spell_points, spell_share
-from sslens.statistics.estimate import Contrast
+from sslens.report.writing.numbers import compare, spell_points, spell_share
 
 
 def sentences(recommendations: Sequence[Recommendation]) -> tuple[str, ...]:
@@ -16,8 +15,8 @@ def sentences(recommendations: Sequence[Recommendation]) -> tuple[str, ...]:
     images = recommendations[0].usual.accuracy.n
     how = (
         f"Each choice was made on validation images, and is judged on {images} test images that had"
-        " no part in it; gains are paired, with 95 % bootstrap intervals over these images. Of"
-        " other trainings of a model they say nothing."
+        " no part in it, among probes that have converged; gains are paired, with 95 % intervals"
+        " over these images. Of other trainings of a model they say nothing."
     )
     return (*(_write_recommendation(one) for one in recommendations), how)
 
@@ -25,6 +24,8 @@ def sentences(recommendations: Sequence[Recommendation]) -> tuple[str, ...]:
 def _write_recommendation(one: Recommendation) -> str:
     """Write the recommendation for one model."""
     usual = f"the usual choice, {_name_probe(one.usual)}"
+    if one.unsettled:
+        return f"{one.model}: not decided, for {usual}, is not to be relied on: {one.unsettled}."
     accuracy = spell_share(one.usual.accuracy)
     after = _write_knn(one.knn)
     if one.gain is None:
@@ -34,26 +35,18 @@ def _write_recommendation(one: Recommendation) -> str:
             else "there is no other"
         )
         return f"{one.model}: keep {usual}: {accuracy}; {others}{after}."
-    gain = spell_points(one.gain.difference)
     if one.answer == "holds":
+        gain = spell_points(one.gain.difference)
         return (
             f"{one.model}: use {_name_probe(one.use)}: {spell_share(one.use.accuracy)}, {gain} over"
             f" {usual} ({accuracy}){after}."
         )
+    head = "not decided; meanwhile keep" if one.answer == "undecided" else "keep"
+    against = compare(one.gain.difference, "it", "accuracy")
     return (
-        f"{one.model}: keep {usual}: {accuracy}. The best of {one.probes} probes on the validation"
-        f" images, {_name_probe(one.best)}, has {gain} on the test images,"
-        f" {_write_reason(one.gain)}{after}."
+        f"{one.model}: {head} {usual}: {accuracy}. The best of {one.probes} probes on the"
+        f" validation images, {_name_probe(one.best)}, is {against} on the test images{after}."
     )
-
-
-def _write_reason(gain: Contrast) -> str:
-    """Write why the gain does not justify another probe than the usual one."""
-    if gain.sign is None:
-        return f"which {gain.difference.n} images cannot decide"
-    if gain.sign == 0:
-        return "which these images cannot tell from nothing"
-    return "which is hardly worth a change" if gain.sign > 0 else "which is a loss"
 
 
 def _name_probe(choice: ProbeChoice) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from sslens.comparisons.readings import READINGS
 from sslens.report.writing.numbers import spell
-from sslens.statistics.estimate import Estimate, subtract_unpaired
+from sslens.statistics.estimate import SMALLEST, Estimate, subtract_unpaired
 from sslens.table import Results
 
 #: factors that are named of a model
@@ -17,52 +17,55 @@ ByFactor = Mapping[str, Mapping[str, Any]]
 
 
 def sentences(results: Results) -> tuple[str, ...]:
-    """Write for each model which factors an earlier block decodes clearly better than the last
-    layer, and the best control's number beside it."""
+    """Write which factors the last layer decodes best in each model, and which factors an earlier
+    block decodes better, by at least 0.02, than the last layer; the best control's numbers once."""
     frame = results["factors"]
     frame = frame[frame.main]
+    models = list(frame[~frame.control].groupby("model", sort=False))
+    ends = [_write_end(str(name), rows) for name, rows in models]
+    written = [f"The last layer tells best of the scene: {'; '.join(ends)}."] if ends else []
+    lost = [text for name, rows in models if (text := _write_lost(str(name), rows))]
+    if lost:
+        written.append(f"An earlier block tells more than the last layer: {'; '.join(lost)}.")
+    elif models:
+        written.append("In no model an earlier block tells clearly more than the last layer.")
     controls = _by_factor(frame[frame.control].sort_values("decoded", kind="stable"))
-    return tuple(
-        _write_model(str(name), rows, controls)
-        for name, rows in frame[~frame.control].groupby("model", sort=False)
-    )
+    if controls and models:
+        factors = sorted(controls, key=lambda factor: -controls[factor]["decoded"])[:NAMED]
+        told = ", ".join(
+            f"{factor} {spell(Estimate(controls[factor]['decoded']))} ({controls[factor]['model']})"
+            for factor in factors
+        )
+        written.append(f"Of the controls, any block, the most is told of {told}.")
+    return tuple(written)
 
 
-def _write_model(name: str, rows: pd.DataFrame, controls: ByFactor) -> str:
-    """What blocks of one model tell better than its last layer.
-
-    Args:
-        name: of the model.
-        rows: its rows, a depth and factor each.
-        controls: the best row of any control, by factor.
-    """
-    where = READINGS[str(rows.pooling.iloc[0])]
+def _write_end(name: str, rows: pd.DataFrame) -> str:
+    """The factors that one model's last layer tells best."""
     last = _by_factor(rows[rows["last"]])
-    best = _best_by_factor(rows)
+    top = sorted(last, key=lambda factor: -last[factor]["decoded"])[:NAMED]
+    told = ", ".join(f"{factor} {spell(_read(last[factor]))}" for factor in top)
+    return f"{name} ({READINGS[str(rows.pooling.iloc[0])]}) {told}"
+
+
+def _write_lost(name: str, rows: pd.DataFrame) -> str:
+    """The factors that an earlier block of one model tells better than its last layer; empty if
+    there are none."""
+    last, best = _by_factor(rows[rows["last"]]), _best_by_factor(rows)
     losses = {
         factor: subtract_unpaired(_read(best[factor]), _read(last[factor])) for factor in best
     }
-    lost = [factor for factor, loss in losses.items() if loss.sign == 1]
+    lost = [one for one in losses if losses[one].find_side(SMALLEST["r2"]) == "more"]
     if not lost:
-        top = sorted(last, key=lambda factor: -last[factor]["decoded"])[:NAMED]
-        told = ", ".join(
-            f"{factor} {spell(_read(last[factor]))}{_name_control(controls, factor)}"
-            for factor in top
-        )
-        return (
-            f"{name}, {where}: no block tells a factor clearly better than the last layer, which"
-            f" tells best {told}."
-        )
+        return ""
     lost.sort(key=lambda factor: -losses[factor].value)
-    told = "; ".join(
-        f"{factor} {spell(_read(best[factor]))} at {best[factor]['tap']},"
-        f" {spell(_read(last[factor]))} at the end{_name_control(controls, factor)}"
+    told = ", ".join(
+        f"{factor} {spell(_read(best[factor]))} at {best[factor]['tap']} against"
+        f" {spell(_read(last[factor]))}"
         for factor in lost[:NAMED]
     )
-    more = f"; {len(lost) - NAMED} more are in the table" if len(lost) > NAMED else ""
-    return (
-        f"{name}, {where}: an earlier block tells clearly better than the last layer: {told}{more}."
-    )
+    more = f" and {len(lost) - NAMED} more factors" if len(lost) > NAMED else ""
+    return f"{name} {told}{more}"
 
 
 def _by_factor(rows: pd.DataFrame) -> dict[str, Mapping[str, Any]]:
@@ -78,12 +81,3 @@ def _best_by_factor(rows: pd.DataFrame) -> dict[str, Mapping[str, Any]]:
 def _read(row: Mapping[str, Any]) -> Estimate:
     """How much of a factor is decoded."""
     return Estimate.from_row(row, "decoded", "images", "images")
-
-
-def _name_control(controls: ByFactor, factor: str) -> str:
-    """The control that tells a factor best, in brackets after a space; nothing where there is
-    none."""
-    if factor not in controls:
-        return ""
-    row = controls[factor]
-    return f" (of the controls {row['model']} at most {spell(Estimate(row['decoded']))})"
