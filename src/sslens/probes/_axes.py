@@ -1,0 +1,93 @@
+"""Features and classes as logistic regressions take them: in the axes of their covariance, and as
+numbers of the classes that have training images."""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """The classes of training and validation images, as numbers of the trained classes.
+
+    Attributes:
+        classes: the numbers as they are given.
+        labels: of the training images.
+        asked: of the validation images; −1 for a class without training images.
+        top: an image is right when its class is among so many highest logits.
+    """
+
+    classes: Int64[Tensor, " class"]
+    labels: Int64[Tensor, " image"]
+    asked: Int64[Tensor, " validated"]
+    top: int
+
+    @classmethod
+    def of(cls, labels: Tensor, asked: Tensor, top: int, device: str) -> "Labelled":
+        classes, numbers = labels.unique(return_inverse=True)
+        place = torch.searchsorted(classes, asked).clamp_max(len(classes) - 1)
+        place = torch.where(classes[place] == asked, place, -1)
+        return cls(classes, numbers.to(device), place.to(device), top)
+
+    def score(
+        self, logits: Float64[Tensor, "head class validated"]
+    ) -> tuple[Float64[Tensor, " head"], Float64[Tensor, " head"], Int64[Tensor, "head validated"]]:
+        """Share of validation images right, their cross-entropy, and the classes predicted."""
+        known = self.asked >= 0
+        own = logits.gather(1, self.asked.clamp_min(0).expand(len(logits), 1, -1))
+        before = torch.arange(logits.shape[1], device=logits.device)[:, None] < self.asked
+        ahead = ((logits > own) | ((logits == own) & before)).sum(1)
+        right = ((ahead < self.top) & known).double().mean(1)
+        losses = (logits.logsumexp(1) - own[:, 0])[:, known]
+        losses = losses.mean(1) if known.any() else torch.zeros_like(right)
+        return right, losses, self.classes[logits.argmax(1).cpu()]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Axes:
+    """Features in the axes of their covariance.
+
+    Attributes:
+        values: coordinates of the training images, of mean 0.
+        asked: of the validation images.
+        turn: from the features as they come (less `mean`) to the coordinates.
+        mean: of the features.
+        varies: whether any feature varies.
+    """
+
+    values: Float64[Tensor, "image axis"]
+    asked: Float64[Tensor, "validated axis"]
+    turn: Float64[Tensor, "dim axis"]
+    mean: Float64[Tensor, " dim"]
+    varies: bool
+
+    @classmethod
+    def of(
+        cls, features: Float[Tensor, "image dim"], asked: Float[Tensor, "validated dim"]
+    ) -> "Axes":
+        """Standardise features, and turn them into the axes of their covariance."""
+        x = features.double()
+        mean = x.mean(0)
+        x = x - mean
+        scale = x.square().mean(0).sqrt()
+        # what rounding leaves of a constant feature is no feature
+        varying = scale > 1e-7 * mean.abs()
+        scale = torch.where(varying, scale, torch.inf)
+        x = x / scale
+        n, dim = x.shape
+        if n > dim:
+            turn = torch.linalg.eigh(x.T @ x / n).eigenvectors
+        else:
+            # the weights at the optimum lie in the span of the images
+            spectrum, vectors = torch.linalg.eigh(x @ x.T / n)
+            large = spectrum > spectrum[-1] * n * torch.finfo(torch.float64).eps
+            turn = x.T @ vectors[:, large] / (n * spectrum[large]).sqrt()
+        if not varying.any():
+            turn = x.new_zeros(dim, 1)
+        turned = turn / scale[:, None]
+        return cls(x @ turn, (asked.double() - mean) @ turned, turned, mean, bool(varying.any()))
