@@ -26,8 +26,8 @@ from sslens.models.vit import ViTArch
 from sslens.tasks.accuracy import Accuracy, _Share
 from sslens.tasks.classification import FineTuning, Settings, job
 from sslens.training.finetune import require_fit
+from sslens.training.folder import BEST
 from sslens.training.loop import Interrupted
-from sslens.training.observers import BEST
 from sslens.training.schedule import schedule_run
 from tuning import HELD, IMAGES, LABELS, SETTINGS, TRAINING, VIT, fit, lines, model
 

@@ -128,6 +128,13 @@ def test_a_need_that_lacks_something_is_named_with_it(folder: Path, lacking: str
         load_need("detections", "boxes")
 
 
+def test_a_misspelt_name_of_a_plug_in_is_offered(folder: Path) -> None:
+    lines = [f"{name} = None" for name in REQUIRED if name != "gather"]
+    (folder / "detections.py").write_text("\n".join([*lines, "gathre = None"]))
+    with pytest.raises(InputError, match=r"lacks gather \(it has gathre\): each file"):
+        load_need("detections", "boxes")
+
+
 def test_a_need_that_does_not_exist_gets_the_nearest() -> None:
     with pytest.raises(InputError, match=r'analysis boxes names a need "feature": did you mean'):
         load_need("feature", "boxes")

@@ -1,6 +1,7 @@
 """A plug-in is a file: `objectives/moco_v3.py` is the objective `moco-v3`. No registry, no list to
 edit twice."""
 
+import difflib
 import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -29,7 +30,7 @@ def plugin(folder: str, name: str) -> ModuleType:
 
     Raises:
         InputError: there is no such file (the message offers the nearest names), or the file does
-            not define a required name.
+            not define a required name (the message says which near name it has instead).
 
     >>> plugin("measures", "cka").__name__
     'sslens.measures.cka'
@@ -41,11 +42,18 @@ def plugin(folder: str, name: str) -> ModuleType:
     required = getattr(importlib.import_module(package), "REQUIRED", ())
     lacking = [attribute for attribute in required if not hasattr(module, attribute)]
     if lacking:
+        near = [word for attribute in lacking for word in _find_near(attribute, module)]
+        instead = f" (it has {', '.join(near)})" if near else ""
         raise InputError(
-            f"{folder}/{name.replace('-', '_')}.py lacks {', '.join(lacking)}: each file of"
-            f" {folder} has {', '.join(required)}."
+            f"{folder}/{name.replace('-', '_')}.py lacks {', '.join(lacking)}{instead}: each file"
+            f" of {folder} has {', '.join(required)}."
         )
     return module
+
+
+def _find_near(attribute: str, module: ModuleType) -> list[str]:
+    """Find a name of a module that is spelt almost like an attribute which it lacks."""
+    return difflib.get_close_matches(attribute, vars(module), n=1, cutoff=0.7)
 
 
 def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:

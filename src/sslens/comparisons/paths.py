@@ -14,10 +14,7 @@ from sslens.errors import InputError
 from sslens.models.about import About
 from sslens.paths.path import UNITS
 from sslens.table import Table
-from sslens.training.folder import shared_settings
-
-#: the files of a run, as `sslens.training.loop` calls them
-BEST, PATH = "best.safetensors", "path.csv"
+from sslens.training.folder import BEST, PATH, shared_settings
 
 
 def find_path(source: str, about: About) -> Table | None:

@@ -11,6 +11,11 @@ from sslens.errors import InputError, nearest
 from sslens.find import names
 from sslens.study.contract import wants_images
 
+#: the keys of a study that hold several texts
+LISTS = ("models", "analyses", "tokens")
+#: what a value of a type is called in messages
+KINDS = {str: "text", int: "a whole number", bool: "true or false"}
+
 
 @dataclass(frozen=True)
 class Study:
@@ -55,6 +60,8 @@ class Study:
     grid: str = "small"
 
     def __post_init__(self) -> None:
+        for entry in fields(self):
+            _require_kind(entry, getattr(self, entry.name))
         if not self.models:
             raise InputError("A study needs at least one model.")
         twice = [model for model in self.models if self.models.count(model) > 1]
@@ -152,18 +159,36 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Study:
     return Study(**{key: _check_value(settings[key], value, path) for key, value in values.items()})
 
 
+def _kinds_of(entry: "Field[Any]") -> tuple[Any, ...]:
+    """List the types of values that a field may have, by its annotation."""
+    return get_args(entry.type) or (entry.type,)
+
+
+def _require_kind(entry: "Field[Any]", value: Any) -> None:
+    """Refuse a value of a wrong type, such as one name where several are wanted."""
+    if entry.name in LISTS:
+        fits = isinstance(value, tuple | list) and all(isinstance(text, str) for text in value)
+        expected = "a tuple of text"
+    else:
+        kinds = _kinds_of(entry)
+        fits = type(value) in kinds  # by identity: true is an int to isinstance
+        expected = KINDS[kinds[0]]
+    if not fits:
+        raise InputError(f"{entry.name} is {value!r}", mend=f"give {expected} to {{{entry.name}}}")
+
+
 def _check_value(entry: "Field[Any]", value: Any, path: Path) -> Any:
     """A value of a study file as its field has it; a single text will do for a list of them."""
-    if entry.name in ("models", "analyses", "tokens"):
+    if entry.name in LISTS:
         texts = [value] if isinstance(value, str) else value
         if isinstance(texts, list) and all(isinstance(text, str) for text in texts):
             return tuple(texts)
         expected = "a list of text"
     else:
-        kinds = get_args(entry.type) or (entry.type,)
+        kinds = _kinds_of(entry)
         if type(value) in kinds:  # by identity: true is an int to isinstance
             return value
-        expected = {str: "text", int: "a whole number", bool: "true or false"}[kinds[0]]
+        expected = KINDS[kinds[0]]
     raise InputError(
         f"{entry.name} is {value!r} ({path} or an override of it): expected {expected}."
     )

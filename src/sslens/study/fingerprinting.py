@@ -4,17 +4,15 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, final
+from typing import Literal, final
 
 from sslens import fingerprint, zoo
 from sslens.errors import InputError
-from sslens.store import Store, home
-from sslens.study.image_sets import describe_skipped, open_sets, require_sources
+from sslens.store import Store
+from sslens.study.image_sets import describe_skipped
 from sslens.study.members import Member, load_members
 from sslens.study.passes import ActivationPass, PassRunner
-
-if TYPE_CHECKING:
-    from sslens.data.images import ImageSet
+from sslens.study.single import enter, open_request_images
 
 
 @final
@@ -94,26 +92,18 @@ def run(
     Raises:
         InputError: something given cannot be used.
     """
-    require_sources(request.images)
-    from sslens.processes import best_device, best_precision, processes
-
-    with processes(best_device(request.device)) as process:
-        runner = PassRunner(
-            store or Store(home() / "store"),
-            process.device,
-            best_precision(request.precision, process.device),
-            not process.first,
-        )
+    with enter(request, store) as here:
+        runner = PassRunner(here.store, here.device, here.precision, not here.first)
         one = _plan(request, runner)
         path = request.out or Path(file_name(one.model.name))
         if request.out is None:
             _require_own(path, one)
-        if process.first:
+        if here.first:
             say(_describe(request, one, path, runner.precision))
         if dry_run:
             return None
         ((_, grams),) = runner.run([one])
-    if not process.first:
+    if not here.first:
         return None
     conditions = fingerprint.Conditions.of(
         one.model,
@@ -135,7 +125,7 @@ def _plan(request: FingerprintRequest, runner: PassRunner) -> ActivationPass:
 
     member = _load(request)
     taps = tuple(tap.name for tap in member.network.pick(request.taps or None))
-    images = _open_images(request, runner.quiet)
+    images = open_request_images(request, quiet=runner.quiet)
     reducers = [GramReducer(tokens) for tokens in dict.fromkeys(request.tokens)]
     plan = Plan.draw(images.ids, request.batch, request.seed)
     return runner.plan(member, images, plan, reducers, taps=taps)
@@ -152,14 +142,6 @@ def _load(request: FingerprintRequest) -> Member:
             mend="leave {tokens} at all",
         )
     return member
-
-
-def _open_images(request: FingerprintRequest, quiet: bool) -> "ImageSet":
-    sources = {"images": (request.images, request.limit)}
-    sets = open_sets(sources, seed=request.seed, on_bad=request.on_bad, quiet=quiet)
-    images = sets["images"]
-    assert images is not None
-    return images
 
 
 def _require_own(path: Path, one: ActivationPass) -> None:

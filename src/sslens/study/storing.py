@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, final
 from sslens import zoo
 from sslens.errors import InputError
 from sslens.progress import progress
-from sslens.store import Store, home
-from sslens.study.image_sets import open_sets, require_sources
+from sslens.store import Store
 from sslens.study.members import load_members
+from sslens.study.single import enter, open_request_images
 from sslens.study.stored import require_folder_name
 
 if TYPE_CHECKING:
@@ -66,14 +66,12 @@ def run(
     Raises:
         InputError: something given cannot be used.
     """
-    require_sources(request.images)
-    from sslens.capture.shards import describe, fill, require_folder
-    from sslens.processes import best_device, best_precision, processes
+    with enter(request, store) as here:
+        from sslens.capture.shards import describe, fill, require_folder
 
-    with processes(best_device(request.device)) as process:
-        quiet = not process.first
+        quiet = not here.first
         (member,) = load_members((request.model,), controls=False)
-        model, images = member.network, _open_images(request, quiet)
+        model, images = member.network, open_request_images(request, quiet=quiet, minimum=1)
         wanted = describe(
             model,
             images,
@@ -81,12 +79,12 @@ def run(
             poolings=request.poolings or None,
             dtype=request.dtype,
             shard=request.shard,
-            precision=best_precision(request.precision, process.device),
+            precision=here.precision,
             folder=request.out,
         )
         missing = require_folder(request.out, wanted)
-        if process.first:
-            say(_describe(model, images, wanted, len(missing), process.device))
+        if here.first:
+            say(_describe(model, images, wanted, len(missing), here.device))
         if dry_run:
             return None
         with progress(model.name, quiet=quiet) as report:
@@ -97,19 +95,11 @@ def run(
                 model,
                 images,
                 batch=request.batch,
-                device=process.device,
-                store=store or Store(home() / "store"),
+                device=here.device,
+                store=here.store,
                 progress=report,
             )
-        return request.out if process.first else None
-
-
-def _open_images(request: FeatureRequest, quiet: bool) -> "ImageSet":
-    sources = {"images": (request.images, request.limit)}
-    sets = open_sets(sources, seed=request.seed, on_bad=request.on_bad, minimum=1, quiet=quiet)
-    images = sets["images"]
-    assert images is not None
-    return images
+        return request.out if here.first else None
 
 
 def _describe(

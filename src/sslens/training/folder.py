@@ -20,6 +20,8 @@ from sslens.store import digest, write_tensors, write_text
 STATE = "state.safetensors"
 HEADER = "sslens.state"
 LOG = "log.jsonl"
+#: the files of what did best on held-out images, and of the path of the weights
+BEST, PATH = "best.safetensors", "path.csv"
 #: keys in which two runs of one recipe may differ: what the seed decides (also the order of the
 #: images), and what is no setting
 _APART = {"arch", "pretrained", "sslens", "seed", "digest"}

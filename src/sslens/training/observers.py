@@ -21,11 +21,8 @@ from sslens.methods.job import TrainingJob
 from sslens.paths.tracker import PathTracker
 from sslens.processes import Processes
 from sslens.tasks import TaskEvaluation
-from sslens.training.folder import LogLine
+from sslens.training.folder import BEST, PATH, LogLine
 from sslens.training.schedule import Schedule, Training
-
-#: the files of what did best on held-out images, and of the path
-BEST, PATH = "best.safetensors", "path.csv"
 
 
 @final
