@@ -197,8 +197,11 @@ def test_c1_is_undecided_where_only_the_same_depth_holds() -> None:
     (verdict,) = judge_blocks(changed)
     assert verdict.outcome == "undecided"
     assert verdict.why == (
-        "at the same depth the interval lies above 0; over all pairs of blocks the interval holds 0"
+        "at the same depth: the interval lies above 0; over all pairs of blocks: the interval holds"
+        " 0"
     )
+    (sentence,) = write_verdicts([verdict])
+    assert "; not decided, for over all pairs of blocks: the interval holds 0." in sentence
 
 
 @pytest.mark.parametrize(
@@ -214,7 +217,9 @@ def test_c1_is_undecided_where_only_the_same_depth_holds() -> None:
 def test_c1_is_not_run_where_a_family_is_missing(models: Sequence[str], count: str) -> None:
     (verdict,) = judge_blocks(blocks_of(models, {}))
     assert (verdict.outcome, verdict.contrast, verdict.tokens) == ("not run", None, "")
-    assert verdict.why.endswith(f"there are {count} such models")
+    assert verdict.why.endswith(
+        f"there are JE models of {count.replace('and', 'and REC models of')}"
+    )
     (sentence,) = write_verdicts([verdict])
     assert sentence.startswith("C1 is not run: ")
 

@@ -199,7 +199,7 @@ def test_joint_embedding_is_more_alike_than_with_reconstruction() -> None:
         "JE": ["dino", "moco"],
         "REC": ["mae"],
     }
-    assert "more than JE with REC, 0." in said
+    assert "more than JE with REC at 0." in said
     assert "in these models; it is so from relative depth" in said
 
 
@@ -226,7 +226,7 @@ def test_noise_decides_nothing() -> None:
         ("cka-distance", ["dino", "dino-cnn", "mae"]),
     ):
         _, said = computed(name, models, noise=True)
-        assert "which is not decided" in said, name
+        assert "not decided" in said, name
         for claim in (
             "more alike",
             "less alike",
@@ -398,9 +398,9 @@ def test_fine_tuned_reconstruction_resembles_joint_embedding() -> None:
     for kind in ("norm1", "qkv"):
         row = only(results["families-rise-by-type"], kind=kind)
         assert row.difference == pytest.approx(rise[kind] - rise["fc1"], abs=1e-12)
-        assert f"{kind} rises more than fc1" in said
+        assert f"the rise in {kind} is more than that in fc1 (+" in said
     assert "mae-ft from mae: both mae, vit" in said
-    assert "more than before fine-tuning" in said
+    assert "more than that before fine-tuning (+" in said
 
 
 def test_the_rise_counts_beyond_that_of_random_weights_paired() -> None:
@@ -430,11 +430,16 @@ def test_the_rise_counts_beyond_that_of_random_weights_paired() -> None:
             )
         else:  # further out than by itself: it is one of three at once
             assert row.difference_high - row.difference_low > 1.05 * np.ptp(expected)
-    assert "Beyond the rise of random-ft (from random #0) with JE the rise is +0.06 [" in said
-    assert (
-        "more than fine-tuning does to random weights, so REC comes nearer. By type of layer it is"
-        " norm1 +0.05 [" in said
+    end, less = (np.mean([mean(a, b) for a, b in each]) for each in changes[::2])
+    row = only(results["families-ends"], kind="block")
+    assert (row.cka, row.difference) == pytest.approx((end, end - less), abs=1e-12)
+    draws = resampled(changes[0]) - resampled(changes[2])
+    assert (row.difference_low, row.difference_high) == pytest.approx(
+        tuple(np.quantile(draws, ENDS)), abs=1e-9
     )
+    # the control rises less because it starts nearer, which is no nearness of REC to JE
+    assert "the rise of random-ft" not in said
+    assert f"fine-tuned random weights (random-ft · JE, {less:.2f})" in said
     one = only(results["beyond-control"], kind="block", model_a="mae-ft", model_b="dino")
     hand = (
         mean("mae-ft", "dino")
@@ -444,7 +449,7 @@ def test_the_rise_counts_beyond_that_of_random_weights_paired() -> None:
     assert one.difference == pytest.approx(hand, abs=1e-12)
     changes_table = results["fine-tuned"]
     assert set(changes_table[changes_table.control].model_a) == {"random-ft"}
-    assert "it may be what labels do to any network" in computed("cka-finetune", TUNED)[1]
+    assert "this may be what labels do to any network" in computed("cka-finetune", TUNED)[1]
 
 
 def test_a_control_of_another_recipe_or_architecture_is_none(
@@ -455,7 +460,7 @@ def test_a_control_of_another_recipe_or_architecture_is_none(
         monkeypatch.setitem(ABOUT, "random-ft", {**ABOUT["random-ft"], "recipe": "1"} | change)
         results, said = computed("cka-finetune", ["dino", "mae", "mae-ft", "random-ft"])
         assert not {"beyond-control", "families-beyond-control"} & set(results)
-        assert "it may be what labels do to any network" in said
+        assert "this may be what labels do to any network" in said
 
 
 def test_heat_maps_before_and_after() -> None:

@@ -1,7 +1,7 @@
 """C1: joint-embedding models are alike, and reconstruction models differ from them (figure 1 of
 Shekhar et al., 2022; figure 1a of 2023)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sslens.comparisons.pairs import read_contrast
@@ -62,9 +62,19 @@ def _judge_tokens(blocks: Results, tokens: str) -> Verdict:
 def _refuse(blocks: Results, tokens: str | None = None) -> Verdict:
     """The verdict where models are missing."""
     members = list_members(blocks, tokens)
-    je, rec = (len(members.get(family, ())) for family in (JE, REC))
+    je, rec = (members.get(family, ()) for family in (JE, REC))
     why = (
         f"it needs pre-trained {JE} models of two objectives and a pre-trained {REC} model that are"
-        f" no CNNs, and there are {je} and {rec} such models"
+        f" no CNNs, and there are {JE} models of {_count_objectives(blocks, je)} and {REC} models"
+        f" of {_count_objectives(blocks, rec)}"
     )
     return refuse("c1", why, members, tokens or "")
+
+
+def _count_objectives(blocks: Results, names: Sequence[str]) -> int:
+    """Count the objectives of some models of the table `family-members`."""
+    if not names:
+        return 0
+    rows = blocks["family-members"]
+    rows = rows[rows.model.isin(names)]
+    return len(set(rows.objective.where(rows.objective != "", rows.model)))

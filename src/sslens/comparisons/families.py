@@ -24,13 +24,14 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "families-all-pairs": (*FAMILIES, *BETWEEN, "minibatches"),
     "families-by-depth": (*FAMILIES, "depth", *BETWEEN, "together", "minibatches"),
     "families-ceilings": (*FAMILIES, *BETWEEN, "minibatches"),
-    "family-members": ("family", "model"),
+    "family-members": ("family", "model", "objective"),
 }
 UNITS = {
     **CKA_UNITS,
     **trainings.UNITS,
     "family": "JE: joint embedding; REC: reconstruction",
     "model": "its name",
+    "objective": "its objective; empty if it is not known",
 }
 
 
@@ -87,7 +88,9 @@ def describe_members(models: Models) -> str:
 def list_members(models: Models) -> Iterator[tuple[str, Row]]:
     """Make the rows of the table `family-members`: one row per model, with its family."""
     for family, names in zip((JE, REC), list_families(models), strict=True):
-        yield from (("family-members", {"family": family, "model": name}) for name in names)
+        for name in names:
+            objective = models.about(name).objective or ""
+            yield "family-members", {"family": family, "model": name, "objective": objective}
 
 
 def compare_cka_of_families(models: Models, pairs: Pairs) -> Iterator[tuple[str, Row]]:

@@ -52,7 +52,8 @@ class Part:
     @property
     def why(self) -> str:
         """The reason for the answer about the models, as a clause."""
-        return f"{self.label.rstrip(',:')} {explain(self.contrast, self.smallest)}".strip()
+        label = self.label.rstrip(",:") or f"{self.contrast.a} less {self.contrast.b}"
+        return f"{label}: {explain(self.contrast, self.smallest)}"
 
 
 @final

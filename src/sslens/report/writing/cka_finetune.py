@@ -12,6 +12,7 @@ from sslens.comparisons.parts import find_row, find_rows
 from sslens.comparisons.roles import JE, REC, TOKENS
 from sslens.report.writing.families import write_disagreement, write_scope
 from sslens.report.writing.numbers import compare, spell, spell_level
+from sslens.statistics.estimate import SMALLEST
 from sslens.table import Results
 
 #: what is said where no random initialisation was fine-tuned likewise
@@ -44,11 +45,12 @@ def _write_families(results: Results, tokens: str) -> str | None:
     sentence = (
         f"Fine-tuned {REC} and pre-trained {JE} ({row['members']}) have a mean CKA at the same"
         f" depth of {spell(read_cka(row))} {TOKENS[tokens]},"
-        f" {compare(contrast.difference, 'before fine-tuning')}{write_scope(row, contrast)}"
+        f" {compare(contrast.difference, 'that before fine-tuning')}{write_scope(row, contrast)}"
     )
-    types = find_rows(results, "families-rise-by-type", tokens=tokens)
+    decided = contrast.difference.find_side(SMALLEST["cka"]) in ("more", "less")
+    types = find_rows(results, "families-rise-by-type", tokens=tokens) if decided else []
     parts = [
-        f"the rise in {one['kind']} is {compare(read_contrast(one).difference, 'in fc1')}"
+        f"the rise in {one['kind']} is {compare(read_contrast(one).difference, 'that in fc1')}"
         for one in types
     ]
     end = find_row(results, "families-ends", tokens=tokens, kind="block")
@@ -90,9 +92,10 @@ def _write_change(results: Results, row: Mapping[str, Any]) -> str:
     """A fine-tuned model with another model, against before and against the control's end."""
     names = {column: row[column] for column in ("model_a", "model_b", "tokens", "kind")}
     end = find_row(results, "ends", **names)
+    that = f"that of {row['less']}"
     sentence = (
         f"{row['model_a']} and {row['model_b']}: mean CKA at the same depth {spell(read_cka(row))},"
-        f" {compare(read_contrast(row).difference, row['less'])}"
+        f" {compare(read_contrast(row).difference, that)}"
     )
     return f"{sentence}; {NO_CONTROL if end is None else _write_end(end)}."
 
@@ -104,7 +107,7 @@ def _write_moves(rows: Sequence[Mapping[str, Any]]) -> str:
     for row in rows:
         # a colon tells why the models were matched; else the weights say it
         why = f" ({row['members']})" if ":" in row["members"] else ""
-        late = compare(read_contrast(row).difference, "in the first")
+        late = compare(read_contrast(row).difference, "in the first third")
         parts.append(
             f"{row['model_a']} with {row['model_b']}{why} {spell(read_cka(row))}, in the last third"
             f" of the depths {late}"

@@ -63,7 +63,10 @@ def _write_verdict(verdict: Verdict) -> str:
         f"{one.a} less {one.b} {spell_effect(one.difference, kind)}" for one in verdict.controls
     ]
     controls = f"; beside it {', '.join(beside)}" if beside else ""
-    because = f"; {verdict.why}" if verdict.outcome == "undecided" else ""
+    open_parts = [part.why for part in verdict.parts if part.answer == "undecided"]
+    because = ""
+    if verdict.outcome == "undecided":
+        because = f"; not decided, for {', and '.join(open_parts)}"
     return _begin(f"{where + ': ' if where else ''}{parts}{controls}{because}.")
 
 
