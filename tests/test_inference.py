@@ -21,7 +21,7 @@ from sslens.comparisons.nulls import (
 from sslens.errors import InputError
 from sslens.measures.cka import Comparison, minibatch_cka
 from sslens.models.taps import Tap
-from sslens.statistics.bootstrap import bootstrap_counts, compute_percentiles, mean_interval
+from sslens.statistics.bootstrap import bootstrap_counts, compute_percentiles
 from sslens.statistics.sampled import Sampled, average
 
 
@@ -196,24 +196,6 @@ def test_few_permutations_and_other_images_are_refused() -> None:
 
 # ------------------------------------------------------------------------------------------------
 # bootstrap
-
-
-def test_an_interval_of_a_mean_is_that_of_the_bootstrap_over_images() -> None:
-    generator = np.random.default_rng(0)
-    values = (generator.random((2, 300)) < 0.3).astype(float) - (
-        generator.random((2, 2, 300)) < 0.4
-    ).mean(1)
-    value, low, high = mean_interval(values)
-    draws = np.stack(
-        [generator.choice(row, (20_000, 300)).mean(1) for row in values]
-    )  # image by image
-    np.testing.assert_array_equal(value, values.mean(1))
-    # expanded for 300 images: the tails of t, and √(300/299)
-    np.testing.assert_allclose(
-        [low, high], np.quantile(draws, [0.0247, 0.9753], axis=1), atol=0.005
-    )
-    np.testing.assert_array_equal(mean_interval(values, seed=0), [value, low, high])
-    assert [float(each) for each in mean_interval(np.zeros(5))] == [0, 0, 0]
 
 
 def four(batches: int = 24, seed: int = 0, shared: tuple[float, float] = (0.9, 0.5)) -> list[Grams]:

@@ -14,8 +14,9 @@ from sslens.comparisons.readings import last_tap, main_pooling
 from sslens.comparisons.rows import Row, make_results
 from sslens.errors import InputError
 from sslens.probes import knn
-from sslens.statistics.bootstrap import mean_estimate, mean_interval
 from sslens.statistics.estimate import Estimate
+from sslens.statistics.gains import mean_gain
+from sslens.statistics.proportions import shares
 from sslens.table import Table
 
 #: the usual setting in the literature: 20 neighbours with a temperature of 0.07, on the raw CLS
@@ -37,7 +38,7 @@ UNITS = {
     "k": "neighbours",
     "temperature": "a neighbour with cosine s has exp(s / temperature) votes; empty: one vote each",
     "accuracy": "share of images whose class is predicted",
-    "low": "lower end of the 95 % bootstrap interval over images",
+    "low": "lower end of the 95 % Wilson interval",
     "high": "upper end",
     "images": "images classified",
     "chance": "share of the most frequent class",
@@ -184,7 +185,7 @@ class Sweep:
             return Estimate(float("nan"))
         chosen = int(self.right[:, third].sum(1).argmax())
         judged = self.right[:, ~third].astype(float)
-        return mean_estimate(judged[chosen] - judged[self.usual], seed)
+        return mean_gain(judged[chosen] - judged[self.usual])
 
 
 def make_table(sweeps: Sequence[Sweep], seed: int = 0) -> Table:
@@ -204,8 +205,7 @@ def _list_rows(sweep: Sweep, seed: int) -> Iterator[Row]:
     assert labels is not None
     chance = float(np.bincount(labels).max() / len(labels))
     taps = {tap.name: tap for tap in sweep.features.taps}
-    ends = zip(*mean_interval(sweep.right.astype(float), seed), strict=True)
-    for choice, (accuracy, low, high) in zip(sweep.choices, ends, strict=True):
+    for choice, accuracy in zip(sweep.choices, shares(sweep.right), strict=True):
         yield {
             "model": sweep.model,
             "control": sweep.control,
@@ -216,9 +216,7 @@ def _list_rows(sweep: Sweep, seed: int) -> Iterator[Row]:
             "features": choice.scale,
             "k": choice.k,
             "temperature": np.nan if choice.temperature is None else choice.temperature,
-            "accuracy": accuracy,
-            "low": low,
-            "high": high,
+            **accuracy.columns("accuracy", ("low", "high")),
             "images": len(labels),
             "chance": chance,
         }

@@ -28,9 +28,7 @@ from torch import Tensor
 
 from sslens.errors import InputError
 from sslens.statistics.estimate import Estimate
-
-#: number of draws of the bootstrap of a mean over images
-REPLICATES = 2000
+from sslens.statistics.gains import mean_gain
 
 
 @functools.lru_cache(maxsize=4)  # all pairs of models draw the same minibatches
@@ -87,43 +85,14 @@ def compute_interval(
     return compute_percentiles(draws, outer)
 
 
-def mean_interval(
-    values: Float64[np.ndarray, "*row image"], seed: int = 0
-) -> tuple[Float64[np.ndarray, "*row"], Float64[np.ndarray, "*row"], Float64[np.ndarray, "*row"]]:
-    """Compute the mean over images of each row, and its 95 % interval by the bootstrap over images.
-
-    The bootstrap draws the count of each distinct value from a multinomial distribution, so that
-    rows with few distinct values, such as 0 and 1, cost little.
-
-    Args:
-        values: one number for each image.
-        seed: seed of the random draws.
-
-    Returns:
-        Means, lower ends and upper ends.
-
-    >>> value, low, high = mean_interval(np.array([1.0] * 50 + [0.0] * 50))  # 0.5 ± 1.98 · 0.05
-    >>> float(value), round(float(low), 1), round(float(high), 1)
-    (0.5, 0.4, 0.6)
-    """
-    generator = np.random.default_rng(seed)
-    n = values.shape[-1]
-    draws = np.empty((*values.shape[:-1], REPLICATES))
-    for row in np.ndindex(values.shape[:-1]):
-        levels, counts = np.unique(values[row], return_counts=True)
-        draws[row] = generator.multinomial(n, counts / n, REPLICATES) @ levels / n
-    return (np.asarray(values.mean(-1)), *compute_interval(draws, n))
-
-
 def mean_estimate(values: Float64[np.ndarray, " image"], seed: int = 0) -> Estimate:
-    """The mean over images with its 95 % interval, as `mean_interval` computes them.
+    """The mean gain over images with its 95 % interval, as `gains.mean_gain` computes it.
 
     >>> estimate = mean_estimate(np.array([1.0] * 50 + [0.0] * 50))
     >>> estimate.value, estimate.over, estimate.n
     (0.5, 'images', 100)
     """
-    value, low, high = map(float, mean_interval(values, seed))
-    return Estimate(value, low, high, "images", len(values))
+    return mean_gain(values, 2.0 if np.abs(values).max() > 1 + 1e-9 else 1.0)
 
 
 def expand_level(batches: int, level: float = 0.95) -> float:

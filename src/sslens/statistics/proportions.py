@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from sslens.statistics.estimate import Estimate
+from sslens.statistics.gains import mean_gain
 
 #: the 97.5 % quantile of the normal distribution
 Z = 1.959964
@@ -32,7 +33,8 @@ def wilson(correct: int, count: int, z: float = Z) -> tuple[float, float]:
     half = (
         z / (1 + z * z / count) * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5
     )
-    return middle - half, middle + half
+    # rounding may not leave out a share of 0 or 1
+    return min(share, middle - half), max(share, middle + half)
 
 
 def estimate_share(right: Bool[np.ndarray, " image"]) -> Estimate:
@@ -56,19 +58,25 @@ def difference_of_shares(
     """Subtract the shares of images that two models classify correctly, with a paired interval.
 
     The difference on an image is 1 if only the first model is right, −1 if only the other one is,
-    else 0. With d the mean and s the standard deviation of these differences over n images, the
-    95 % interval is d ± 1.96 s/√n.
+    else 0. The 95 % interval is Tango's, widened up to 0 unless the exact test of McNemar rejects
+    equal shares too (`gains.mean_gain`).
 
     Args:
         right: whether the first model classifies each image correctly.
         other: whether the other model does, for the same images in the same order.
 
     >>> right, other = np.array([True, True, True, False]), np.array([True, False, False, False])
-    >>> estimate = difference_of_shares(right, other)  # 0.5 ± 1.96 · √(1/3) / √4
+    >>> estimate = difference_of_shares(right, other)  # 2 wins, no loss, 2 ties
     >>> estimate.value, round(estimate.low, 4), round(estimate.high, 4)
-    (0.5, -0.0658, 1.0658)
+    (0.5, -0.2348, 0.85)
     """
-    difference = right.astype(float) - other
-    mean, error = difference.mean(), difference.std(ddof=1) / len(difference) ** 0.5
-    ends = float(mean - Z * error), float(mean + Z * error)
-    return Estimate(float(mean), *ends, "images", len(difference))
+    return mean_gain(right.astype(float) - other)
+
+
+def shares(right: Bool[np.ndarray, "row image"]) -> list[Estimate]:
+    """Compute the share of correctly classified images of each row, with its Wilson interval.
+
+    >>> [estimate.value for estimate in shares(np.array([[True, False], [True, True]]))]
+    [0.5, 1.0]
+    """
+    return [share(row) for row in right]
