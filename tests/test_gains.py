@@ -10,8 +10,14 @@ from scipy.stats import binom, binomtest
 
 from sslens.errors import InputError
 from sslens.statistics.estimate import Estimate
-from sslens.statistics.gains import hold_zero, mean_gain, mean_gains, score_ends, sign_flip_p
-from sslens.statistics.gains import together as hold_together
+from sslens.statistics.gains import (
+    compute_score_ends,
+    compute_sign_flip_p,
+    estimate_gain,
+    estimate_gains,
+    estimate_gains_at_once,
+    hold_zero,
+)
 from sslens.statistics.proportions import difference_of_shares
 
 Z = 1.959964
@@ -36,7 +42,7 @@ def tango(wins: int, losses: int, images: int, d: float) -> float:
 def test_the_ends_are_where_tangos_statistic_is_as_large_as_the_quantile(
     wins: int, losses: int, images: int
 ) -> None:
-    ends = score_ends(gains(wins, losses, images)[None])
+    ends = compute_score_ends(gains(wins, losses, images)[None])
     assert tango(wins, losses, images, float(ends.low[0])) == pytest.approx(Z, abs=1e-6)
     assert tango(wins, losses, images, float(ends.high[0])) == pytest.approx(-Z, abs=1e-6)
 
@@ -46,7 +52,7 @@ def test_the_interval_of_a_published_example() -> None:
     and 7 wins of 21 patients, Tango's interval −0.517 to −0.026 of the reverse difference."""
     estimate = difference_of_shares(gains(7, 0, 21) > 0, gains(0, 1, 21)[::-1] < 0)
     assert estimate.value == pytest.approx(6 / 21)
-    ends = score_ends(gains(7, 1, 21)[None])
+    ends = compute_score_ends(gains(7, 1, 21)[None])
     assert (ends.low.round(3), ends.high.round(3)) == (0.026, 0.517)
 
 
@@ -73,7 +79,7 @@ def constrained_variance(values: np.ndarray, d: float, bound: float) -> float:
 def test_the_ends_of_gains_of_families_are_those_of_a_numerical_likelihood(bound: float) -> None:
     """Gains in halves; of few images, so that the end lies where an unseen extreme has a share."""
     values = np.array([0.5] * 3 + [1.0] * 2 + [-0.5] + [0.0] * 14)
-    ends = score_ends(values[None], bound=bound)
+    ends = compute_score_ends(values[None], bound=bound)
     for end in (float(ends.low[0]), float(ends.high[0])):
         variance = constrained_variance(values, end, bound)
         z = abs(values.mean() - end) / (variance / len(values)) ** 0.5
@@ -82,25 +88,25 @@ def test_the_ends_of_gains_of_families_are_those_of_a_numerical_likelihood(bound
 
 def test_rows_are_independent_of_each_other_and_of_the_sign() -> None:
     rows = np.stack([gains(4, 1, 60), gains(0, 0, 60), gains(1, 9, 60)])
-    every = mean_gains(rows)
-    assert every == [mean_gain(row) for row in rows]
-    mirrored = mean_gain(-rows[2])
+    every = estimate_gains(rows)
+    assert every == [estimate_gain(row) for row in rows]
+    mirrored = estimate_gain(-rows[2])
     assert (mirrored.low, mirrored.high) == pytest.approx((-every[2].high, -every[2].low))
 
 
 def test_an_interval_has_a_width_where_no_image_differs() -> None:
-    estimate = mean_gain(np.zeros(40))
+    estimate = estimate_gain(np.zeros(40))
     # z² / (n + z²): the end of Wilson's interval of none of n
     assert estimate.high == pytest.approx(Z**2 / (40 + Z**2), abs=1e-6)
     assert estimate.low == pytest.approx(-estimate.high)
-    assert mean_gain(np.ones(30)).high == 1
+    assert estimate_gain(np.ones(30)).high == 1
 
 
 @pytest.mark.parametrize(("wins", "losses"), [(5, 0), (6, 0), (9, 1), (8, 1), (7, 1), (14, 4)])
 def test_the_exact_p_is_the_binomial_tests(wins: int, losses: int) -> None:
     expected = binomtest(wins, wins + losses).pvalue
-    assert sign_flip_p(gains(wins, losses, 50)) == pytest.approx(expected, rel=1e-9)
-    assert (mean_gain(gains(wins, losses, 50)).sign == 1) == (expected <= 0.05)
+    assert compute_sign_flip_p(gains(wins, losses, 50)) == pytest.approx(expected, rel=1e-9)
+    assert (estimate_gain(gains(wins, losses, 50)).sign == 1) == (expected <= 0.05)
 
 
 def test_the_exact_p_of_unequal_gains_is_counted() -> None:
@@ -108,16 +114,16 @@ def test_the_exact_p_of_unequal_gains_is_counted() -> None:
     moved = values[values != 0]
     sums = [abs(np.dot(signs, moved)) for signs in itertools.product((-1, 1), repeat=len(moved))]
     expected = np.mean(np.array(sums) >= abs(values.sum()) - 1e-9)
-    assert sign_flip_p(values) == pytest.approx(expected)
+    assert compute_sign_flip_p(values) == pytest.approx(expected)
 
 
 def test_five_wins_and_no_loss_are_undecided() -> None:
     for images in (20, 100, 2000):
-        assert mean_gain(gains(5, 0, images)).sign == 0
-        assert mean_gain(gains(0, 5, images)).sign == 0
-        assert mean_gain(gains(6, 0, images)).sign == 1
+        assert estimate_gain(gains(5, 0, images)).sign == 0
+        assert estimate_gain(gains(0, 5, images)).sign == 0
+        assert estimate_gain(gains(6, 0, images)).sign == 1
     # of a family of two, half of each: the same five images
-    assert mean_gain(np.array([0.5] * 5 + [0.0] * 95)).sign == 0
+    assert estimate_gain(np.array([0.5] * 5 + [0.0] * 95)).sign == 0
 
 
 def test_many_images_that_differ_need_no_exact_test() -> None:
@@ -134,7 +140,7 @@ def test_the_exact_coverage_is_that_which_is_claimed() -> None:
             chance = binom.pmf(wins, 100, p) * binom.pmf(losses, 100 - wins, q / (1 - p))
             if chance < 1e-5:
                 continue
-            estimate = mean_gain(gains(wins, losses, 100))
+            estimate = estimate_gain(gains(wins, losses, 100))
             covered += chance * (estimate.low <= p - q <= estimate.high)
             total += chance
         assert 0.93 <= covered / total <= 0.98
@@ -143,16 +149,16 @@ def test_the_exact_coverage_is_that_which_is_claimed() -> None:
 def test_intervals_that_hold_at_once() -> None:
     rng = np.random.default_rng(0)
     rows = rng.choice([-1.0, 0, 1], p=[0.05, 0.9, 0.05], size=(12, 300))
-    value, ends = hold_together(rows)
+    value, ends = estimate_gains_at_once(rows)
     np.testing.assert_array_equal(value, rows.mean(1))
-    alone = score_ends(rows)
+    alone = compute_score_ends(rows)
     assert (ends.low < alone.low).all()
     assert (ends.high > alone.high).all()
-    wider = hold_together(rows, level=0.99)[1]
+    wider = estimate_gains_at_once(rows, level=0.99)[1]
     assert (wider.high > ends.high).all()
-    _, same = hold_together(np.repeat(rows[:1], 12, 0))  # one and the same: no more than one
+    _, same = estimate_gains_at_once(np.repeat(rows[:1], 12, 0))
     np.testing.assert_allclose(same.low, alone.low[0], atol=0.002)
-    _, constant = hold_together(np.zeros((2, 50)))
+    _, constant = estimate_gains_at_once(np.zeros((2, 50)))
     assert (constant.high > 0).all()
 
 
@@ -163,14 +169,14 @@ def test_intervals_that_hold_at_once_do() -> None:
         rng = np.random.default_rng(seed)
         shared = rng.choice([-1.0, 0, 1], p=[0.05, 0.9, 0.05], size=200)
         rows = np.where(rng.random((10, 200)) < 0.5, shared, 0) * rng.choice([-1, 1], 200)
-        _, ends = hold_together(rows, seed=seed)
+        _, ends = estimate_gains_at_once(rows, seed=seed)
         missed.append(((ends.low > 0) | (ends.high < 0)).any())
     assert np.mean(missed) <= 0.05 + 2 * (0.05 * 0.95 / 300) ** 0.5
 
 
 def test_gains_beyond_the_bound_and_of_no_image_are_refused() -> None:
     with pytest.raises(InputError, match="beyond the largest"):
-        mean_gain(np.array([1.5, 0.0]))
+        estimate_gain(np.array([1.5, 0.0]))
     with pytest.raises(InputError, match="no images"):
-        mean_gain(np.zeros(0))
-    assert isinstance(mean_gain(np.array([1.5, 0.0]), bound=2.0), Estimate)
+        estimate_gain(np.zeros(0))
+    assert isinstance(estimate_gain(np.array([1.5, 0.0]), bound=2.0), Estimate)

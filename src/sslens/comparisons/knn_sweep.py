@@ -15,8 +15,8 @@ from sslens.comparisons.rows import Row, make_results
 from sslens.errors import InputError
 from sslens.probes import knn
 from sslens.statistics.estimate import Estimate
-from sslens.statistics.gains import mean_gain
-from sslens.statistics.proportions import shares
+from sslens.statistics.gains import estimate_gain
+from sslens.statistics.proportions import estimate_shares
 from sslens.table import Table
 
 #: the usual setting in the literature: 20 neighbours with a temperature of 0.07, on the raw CLS
@@ -185,7 +185,7 @@ class Sweep:
             return Estimate(float("nan"))
         chosen = int(self.right[:, third].sum(1).argmax())
         judged = self.right[:, ~third].astype(float)
-        return mean_gain(judged[chosen] - judged[self.usual])
+        return estimate_gain(judged[chosen] - judged[self.usual])
 
 
 def make_table(sweeps: Sequence[Sweep], seed: int = 0) -> Table:
@@ -205,7 +205,7 @@ def _list_rows(sweep: Sweep, seed: int) -> Iterator[Row]:
     assert labels is not None
     chance = float(np.bincount(labels).max() / len(labels))
     taps = {tap.name: tap for tap in sweep.features.taps}
-    for choice, accuracy in zip(sweep.choices, shares(sweep.right), strict=True):
+    for choice, accuracy in zip(sweep.choices, estimate_shares(sweep.right), strict=True):
         yield {
             "model": sweep.model,
             "control": sweep.control,

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from sslens.errors import InputError
 from sslens.statistics.estimate import Estimate
-from sslens.statistics.gains import mean_gain
+from sslens.statistics.gains import estimate_gain
 
 
 @functools.lru_cache(maxsize=4)  # all pairs of models draw the same minibatches
@@ -86,13 +86,13 @@ def compute_interval(
 
 
 def mean_estimate(values: Float64[np.ndarray, " image"], seed: int = 0) -> Estimate:
-    """The mean gain over images with its 95 % interval, as `gains.mean_gain` computes it.
+    """The mean gain over images with its 95 % interval, as `gains.estimate_gain` computes it.
 
     >>> estimate = mean_estimate(np.array([1.0] * 50 + [0.0] * 50))
     >>> estimate.value, estimate.over, estimate.n
     (0.5, 'images', 100)
     """
-    return mean_gain(values, 2.0 if np.abs(values).max() > 1 + 1e-9 else 1.0)
+    return estimate_gain(values, 2.0 if np.abs(values).max() > 1 + 1e-9 else 1.0)
 
 
 def expand_level(batches: int, level: float = 0.95) -> float:

@@ -31,8 +31,10 @@ class Ends(NamedTuple):
     high: Float64[np.ndarray, " row"]
 
 
-def mean_gain(values: Float64[np.ndarray, " image"], bound: float = 1.0) -> Estimate:
-    """Compute the mean gain over images with its 95 % interval (`score_ends`, then `hold_zero`).
+def estimate_gain(values: Float64[np.ndarray, " image"], bound: float = 1.0) -> Estimate:
+    """Compute the mean gain over images with its 95 % interval.
+
+    The interval is of `compute_score_ends`, and `hold_zero` widens it where few images differ.
 
     Args:
         values: the gain on each image.
@@ -41,17 +43,17 @@ def mean_gain(values: Float64[np.ndarray, " image"], bound: float = 1.0) -> Esti
     Raises:
         InputError: a gain is beyond ± bound, or there is none.
 
-    >>> estimate = mean_gain(np.array([1.0] * 12 + [-1.0] * 2 + [0.0] * 36))
+    >>> estimate = estimate_gain(np.array([1.0] * 12 + [-1.0] * 2 + [0.0] * 36))
     >>> round(estimate.value, 4), round(estimate.low, 4), round(estimate.high, 4)
     (0.2, 0.0611, 0.3447)
-    >>> mean_gain(np.array([1.0] * 5 + [0.0] * 95)).sign  # five wins and no loss: p = 2 · 2⁻⁵
+    >>> estimate_gain(np.array([1.0] * 5 + [0.0] * 95)).sign  # five wins and no loss: p = 2 · 2⁻⁵
     0
     """
-    return mean_gains(values[None], bound)[0]
+    return estimate_gains(values[None], bound)[0]
 
 
-def mean_gains(values: Float64[np.ndarray, "row image"], bound: float = 1.0) -> list[Estimate]:
-    """Compute the mean gain of each row as `mean_gain` does, all rows at once.
+def estimate_gains(values: Float64[np.ndarray, "row image"], bound: float = 1.0) -> list[Estimate]:
+    """Compute the mean gain of each row as `estimate_gain` does, all rows at once.
 
     Args:
         values: the gain on each image.
@@ -60,10 +62,10 @@ def mean_gains(values: Float64[np.ndarray, "row image"], bound: float = 1.0) -> 
     Raises:
         InputError: a gain is beyond ± bound, or there is none.
 
-    >>> [estimate.value for estimate in mean_gains(np.array([[1.0, 0.0], [-1.0, 0.0]]))]
+    >>> [estimate.value for estimate in estimate_gains(np.array([[1.0, 0.0], [-1.0, 0.0]]))]
     [0.5, -0.5]
     """
-    ends = score_ends(values, bound=bound)
+    ends = compute_score_ends(values, bound=bound)
     estimates = []
     for row, low, high in zip(values, ends.low.tolist(), ends.high.tolist(), strict=True):
         estimates.append(
@@ -72,7 +74,7 @@ def mean_gains(values: Float64[np.ndarray, "row image"], bound: float = 1.0) -> 
     return estimates
 
 
-def score_ends(
+def compute_score_ends(
     values: Float64[np.ndarray, "row image"],
     errors: Float64[np.ndarray, " row"] | float = 1.959964,
     bound: float = 1.0,
@@ -99,7 +101,7 @@ def score_ends(
 
     >>> # 7 wins, 1 loss and 13 ties: Tango's interval in Fagerland et al. (2014, BMC Medical
     >>> # Research Methodology 14:18) is 0.026 to 0.517
-    >>> ends = score_ends(np.array([[1.0] * 7 + [-1.0] + [0.0] * 13]))
+    >>> ends = compute_score_ends(np.array([[1.0] * 7 + [-1.0] + [0.0] * 13]))
     >>> round(float(ends.low[0]), 3), round(float(ends.high[0]), 3)
     (0.026, 0.517)
     """
@@ -173,12 +175,12 @@ def hold_zero(
     (0.021, 0.125)
     """
     decided = low > 0 or high < 0
-    if decided and np.count_nonzero(values) <= EXACT and sign_flip_p(values) > 1 - level:
+    if decided and np.count_nonzero(values) <= EXACT and compute_sign_flip_p(values) > 1 - level:
         return min(low, 0.0), max(high, 0.0)
     return low, high
 
 
-def sign_flip_p(values: Float64[np.ndarray, " image"]) -> float:
+def compute_sign_flip_p(values: Float64[np.ndarray, " image"]) -> float:
     """Compute the exact two-sided p-value of a mean of 0 by flipping the signs of the gains.
 
     p is the share of the 2ᵐ choices of signs, of the m gains other than 0, with which the sum is at
@@ -187,9 +189,11 @@ def sign_flip_p(values: Float64[np.ndarray, " image"]) -> float:
     convolution of one binomial distribution for each size of gain. Gains that are no multiples of
     1/60 or of a larger fraction are rounded to 1/60.
 
-    >>> sign_flip_p(np.array([1.0] * 5)), sign_flip_p(np.array([1.0] * 6 + [-1.0, 0.0]))  # 18/128
-    (0.0625, 0.125)
-    >>> sign_flip_p(np.array([1.0, 0.5, 0.5]))  # two of eight sums are 2 or −2
+    >>> compute_sign_flip_p(np.array([1.0] * 5))
+    0.0625
+    >>> compute_sign_flip_p(np.array([1.0] * 6 + [-1.0, 0.0]))  # 16 of 128
+    0.125
+    >>> compute_sign_flip_p(np.array([1.0, 0.5, 0.5]))  # two of eight sums are 2 or −2
     0.25
     """
     sizes = np.abs(values[values != 0])
@@ -218,7 +222,7 @@ def _fraction(sizes: Float64[np.ndarray, " gain"]) -> int:
     return FINEST
 
 
-def together(
+def estimate_gains_at_once(
     values: Float64[np.ndarray, "row image"],
     *,
     level: float = 0.95,
@@ -228,10 +232,10 @@ def together(
 ) -> tuple[Float64[np.ndarray, " row"], Ends]:
     """Compute the mean gain of each row with simultaneous intervals.
 
-    All rows lie in their intervals at once with probability `level`. The intervals are `score_ends`
-    with a larger z: the `level` quantile of the largest |Z| of normal numbers Z that are correlated
-    as the rows are over images (single-step max-t; Hothorn, Bretz & Westfall, 2008, Biometrical
-    Journal 50:346).
+    All rows lie in their intervals at once with probability `level`. The intervals are of
+    `compute_score_ends` with a larger z: the `level` quantile of the largest |Z| of normal numbers
+    Z that are correlated as the rows are over images (single-step max-t; Hothorn, Bretz & Westfall,
+    2008, Biometrical Journal 50:346).
 
     Args:
         values: the gain of each row on each image.
@@ -244,7 +248,7 @@ def together(
         The means and the ends of the intervals.
 
     >>> rows = np.array([[1.0] * 12 + [-1.0] * 2 + [0.0] * 36] * 3)
-    >>> value, ends = together(rows)  # three times the same row: no wider than one interval
+    >>> value, ends = estimate_gains_at_once(rows)  # one row, three times
     >>> value.tolist(), [round(float(end), 2) for end in ends.low]
     ([0.2, 0.2, 0.2], [0.06, 0.06, 0.06])
     """
@@ -258,7 +262,7 @@ def together(
         root = vectors * np.sqrt(np.maximum(spectrum, 0))
         normal = root @ np.random.default_rng(seed).standard_normal((len(root), draws))
         z = max(z, float(np.quantile(np.abs(normal).max(0), level)))
-    ends = score_ends(values, z, bound)
+    ends = compute_score_ends(values, z, bound)
     alone = float(2 * ndtr(z) - 1)  # the level of each interval by itself
     held = [
         hold_zero(row, low, high, alone)

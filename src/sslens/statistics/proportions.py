@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from sslens.statistics.estimate import Estimate
-from sslens.statistics.gains import mean_gain
+from sslens.statistics.gains import estimate_gain
 
 #: the 97.5 % quantile of the normal distribution
 Z = 1.959964
@@ -59,7 +59,7 @@ def difference_of_shares(
 
     The difference on an image is 1 if only the first model is right, −1 if only the other one is,
     else 0. The 95 % interval is Tango's, widened up to 0 unless the exact test of McNemar rejects
-    equal shares too (`gains.mean_gain`).
+    equal shares too (`gains.estimate_gain`).
 
     Args:
         right: whether the first model classifies each image correctly.
@@ -70,13 +70,13 @@ def difference_of_shares(
     >>> estimate.value, round(estimate.low, 4), round(estimate.high, 4)
     (0.5, -0.2348, 0.85)
     """
-    return mean_gain(right.astype(float) - other)
+    return estimate_gain(right.astype(float) - other)
 
 
-def shares(right: Bool[np.ndarray, "row image"]) -> list[Estimate]:
+def estimate_shares(right: Bool[np.ndarray, "row image"]) -> list[Estimate]:
     """Compute the share of correctly classified images of each row, with its Wilson interval.
 
-    >>> [estimate.value for estimate in shares(np.array([[True, False], [True, True]]))]
+    >>> [estimate.value for estimate in estimate_shares(np.array([[True, False], [True, True]]))]
     [0.5, 1.0]
     """
-    return [share(row) for row in right]
+    return [estimate_share(row) for row in right]
