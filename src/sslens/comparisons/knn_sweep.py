@@ -162,7 +162,7 @@ class Sweep:
         if usual.scale != "raw" or other not in self.choices:
             return Estimate(float("nan"))
         right = self.right.astype(float)
-        return mean_estimate(right[self.choices.index(other)] - right[self.usual], seed)
+        return estimate_gain(right[self.choices.index(other)] - right[self.usual])
 
     def gain(self, seed: int = 0) -> Estimate:
         """Estimate the accuracy that is gained by the best choice instead of the usual one.
