@@ -233,6 +233,25 @@ def test_c2(values: tuple[float, ...], outcome: str) -> None:
 # claims of tables
 
 
+@pytest.mark.parametrize(
+    ("beyond", "outcome"), [(np.nan, "holds"), (0.2, "holds"), (-0.2, "in part")]
+)
+def test_c1_and_c13_also_ask_what_is_beyond_the_pixels(beyond: float, outcome: str) -> None:
+    names = {"model_a": "JE", "model_b": "JE", "less": "JE · REC", "deconfounded": 0.3}
+    names |= {"members": "msn; JE: dino; REC: mae"}
+    row = difference(0.3, **names) | {
+        "deconfounded_difference": beyond,
+        "deconfounded_difference_low": beyond - 0.01,
+        "deconfounded_difference_high": beyond + 0.01,
+    }
+    cells = [{"model_a": "dino", "tokens": "all"}]
+    blocks = results_of(cells=cells, families=[row], families_all_pairs=[row])
+    (verdict,) = judge("c1", "cka-blocks", blocks)
+    assert verdict.outcome == outcome
+    (verdict,) = judge("c13", "cka-msn", results_of(families=[{**row, "model_a": "MSN"}]))
+    assert verdict.outcome == outcome
+
+
 def test_c3_says_where_the_sign_depends_on_the_tokens() -> None:
     names = {"model_a": "JE", "model_b": "REC", "kind": "fc1"}
     rows = [

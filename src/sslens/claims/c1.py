@@ -6,7 +6,14 @@ from dataclasses import replace
 
 from sslens.comparisons.pairs import read_contrast
 from sslens.comparisons.panels import list_tokens_in
-from sslens.comparisons.parts import find_row, find_rows, list_members, make_cka_part, refuse
+from sslens.comparisons.parts import (
+    find_row,
+    find_rows,
+    list_members,
+    make_beyond_part,
+    make_cka_part,
+    refuse,
+)
 from sslens.comparisons.roles import JE, REC
 from sslens.statistics.verdicts import Verdict, reach_verdict
 from sslens.table import Results
@@ -23,8 +30,9 @@ def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
 
     The claim holds where the mean over pairs of JE models less the mean over pairs of a JE and a
     REC model is above 0, by at least 0.02, both of CKA at the same relative depth and of CKA over
-    all pairs of blocks. Pairs of JE models have different objectives. Beside it stands how much
-    more alike two trainings of one objective are.
+    all pairs of blocks, and where it is defined also with the pixels' Gram regressed out. Pairs of
+    JE models have different objectives. Beside it stands how much more alike two trainings of one
+    objective are.
 
     Args:
         results: the results of the analyses that ran, by the analysis' name.
@@ -49,6 +57,12 @@ def _judge_tokens(blocks: Results, tokens: str) -> Verdict:
     parts = [make_cka_part(row, label) for label, row in rows.items() if row]
     if len(parts) < len(TABLES):
         return _refuse(blocks, tokens)
+    beyond = [
+        make_beyond_part(row, f"{label}, pixels regressed out,")
+        for label, row in rows.items()
+        if row
+    ]
+    parts += [part for part in beyond if part is not None]
     ceilings = find_rows(blocks, "families-ceilings", tokens=tokens)
     return reach_verdict(
         "c1",

@@ -38,6 +38,20 @@ def make_cka_part(row: Mapping[str, Any], label: str, expected: Literal[1, 0, -1
     return make_part(row, label, read_contrast(row), "cka", expected)
 
 
+def make_beyond_part(row: Mapping[str, Any], label: str) -> Part | None:
+    """Make a part from a row's difference of CKA with the pixels' Gram regressed out; None if it is
+    undefined, for the pixels explain nearly all of a layer, or was not computed."""
+    columns = {
+        name.removeprefix("deconfounded_"): value
+        for name, value in row.items()
+        if name.startswith("deconfounded_")
+    }
+    if not pd.notna(columns.get("difference")):
+        return None
+    names = {name: row[name] for name in ("model_a", "model_b", "less", "minibatches")}
+    return make_cka_part({**row, **columns, **names}, label)
+
+
 def find_rows(results: Results, table: str, **columns: Any) -> list[dict[str, Any]]:
     """Return the rows of a table with these values in these columns; none without the table."""
     if table not in results:

@@ -5,7 +5,7 @@ from typing import Any
 
 from sslens.comparisons.pairs import read_cka, read_contrast
 from sslens.comparisons.parting import Parting, Point
-from sslens.comparisons.parts import find_rows
+from sslens.comparisons.parts import find_rows, make_beyond_part
 from sslens.comparisons.roles import JE, REC, TOKENS
 from sslens.comparisons.trainings import read_over_trainings
 from sslens.report.writing.numbers import compare, list_names, spell, spell_difference, spell_ends
@@ -63,6 +63,10 @@ def write_families(results: Results, tokens: str, kind: str) -> str | None:
         f" {compare(contrast.difference, f'{JE} with {REC} at {spell(read_cka(other))}')}"
         f"{write_scope(own, contrast)}"
     )
+    beyond = make_beyond_part(own, "")
+    if beyond is not None:
+        against = compare(beyond.contrast.difference, f"{JE} with {REC}")
+        sentence += f"; with the pixels regressed out {against}"
     points = find_rows(results, "families-by-depth", tokens=tokens, kind=kind, model_b=JE)
     return f"{sentence}{write_parting(Parting.of(points))}."
 
