@@ -146,7 +146,9 @@ def _average(
     depths: Float64[np.ndarray, " depth"],
 ) -> Float64[np.ndarray, "depth image"]:
     """The mean over the objectives of a family, by depth and image."""
-    right = {(name,): curves[name].at(depths).astype(float) for name in names}
+    right: dict[tuple[str, ...], np.ndarray] = {
+        (name,): curves[name].at(depths).astype(float) for name in names
+    }
     return average_over_objectives(models, right, average_arrays)
 
 

@@ -30,17 +30,20 @@ UNITS = {
     "high": "upper end",
     "validation": "share of validation images that it has right; it was chosen by this",
     "best": (
-        "mean accuracy of the best five points on the test images, as the papers report: a little"
-        " optimistic"
+        "mean accuracy of the best five points of a grid on the test images, as the papers report:"
+        " a little optimistic; empty for probes that are trained until they have converged"
     ),
     "std": "standard deviation of these five (n − 1)",
-    "lr": "base learning rate of the chosen point; × minibatch / 256",
+    "lr": "base learning rate of the chosen point; of a grid × minibatch / 256",
     "weight_decay": "of the chosen point",
     "min_lr": "learning rate at the end of its cosine",
     "warmup": "its epochs of warm-up",
-    "epochs": "its epochs",
+    "epochs": "its epochs; of a converged probe those with the lowest validation loss",
     "points": "points of the grid",
     "diverged": "points whose values overflowed; they are never chosen",
+    "converged": "whether the training went on until the validation loss had stopped falling",
+    "inside": "whether the chosen point lies inside the grid, or the grid has no more to offer",
+    "why": "where the probe has not converged, or its point is at the grid's edge: which; or empty",
     "images": "test images",
 }
 
@@ -59,6 +62,13 @@ class Outcome:
         best, std: the mean and standard deviation (n − 1) of the test accuracies of the five points
             that are best on the test images, as the papers report.
         diverged: the number of points that overflowed.
+        converged: whether the training went on until the validation loss had stopped falling; True
+            for a grid of fixed lengths, of which that is not asked.
+        inside: whether the chosen point lies inside the grid; True where that is not asked.
+        why: what keeps the number from being settled, as a clause; empty if nothing does.
+        setting: the chosen point where each head has a grid of its own; None where `point` is a row
+            of a grid that all heads share.
+        points: the number of points of the head's own grid.
         right: which test images the chosen point has right, for differences between heads on the
             same images.
     """
@@ -73,6 +83,11 @@ class Outcome:
     std: float
     diverged: int
     right: Bool[np.ndarray, " image"] = field(repr=False)
+    converged: bool = True
+    inside: bool = True
+    why: str = ""
+    setting: Point | None = None
+    points: int = 0
 
 
 def choose(
@@ -124,8 +139,13 @@ def choose(
     )
 
 
-def table(outcomes: Sequence[Outcome], grid: Sequence[Point]) -> "Table":
-    """Return the outcomes as a table with a row for each head."""
+def table(outcomes: Sequence[Outcome], grid: Sequence[Point] = ()) -> "Table":
+    """Return the outcomes as a table with a row for each head.
+
+    Args:
+        outcomes: one a head.
+        grid: the points that all heads share; none if each outcome has its own `setting`.
+    """
     import pandas as pd
 
     from sslens.table import Table
@@ -135,7 +155,7 @@ def table(outcomes: Sequence[Outcome], grid: Sequence[Point]) -> "Table":
 
 def _row(found: Outcome, grid: Sequence[Point]) -> Mapping[str, Any]:
     taps, poolings = zip(*found.head.columns, strict=True)
-    point = grid[found.point]
+    point = found.setting or grid[found.point]
     return {
         "tap": " + ".join(taps),
         "pooling": " + ".join(dict.fromkeys(poolings)),
@@ -144,10 +164,11 @@ def _row(found: Outcome, grid: Sequence[Point]) -> Mapping[str, Any]:
             name: getattr(found, name)
             for name in ("accuracy", "low", "high", "validation", "best", "std", "diverged")
         },
+        **{name: getattr(found, name) for name in ("converged", "inside", "why")},
         **{
             name: getattr(point, name)
             for name in ("lr", "weight_decay", "min_lr", "warmup", "epochs")
         },
-        "points": len(grid),
+        "points": found.points or len(grid),
         "images": len(found.right),
     }

@@ -2,20 +2,19 @@
 module of each head at the end."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import final
+from typing import Protocol, final
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from sslens.capture import Column
 from sslens.errors import InputError
-from sslens.probes.linear.grid import Point, rates
-from sslens.probes.linear.lars import lars_
+from sslens.probes.linear.grid import Point
 from sslens.store import digest
 
 #: of the BatchNorm on the features, as MAE's linear probe has it, and of those within deeper heads,
@@ -115,6 +114,32 @@ def group_into_packs(
     ]
 
 
+class Optimiser(Protocol):
+    """Makes a step of every head of a pack."""
+
+    def update(
+        self,
+        parameters: Mapping[str, Tensor],
+        gradients: Mapping[str, Tensor],
+        at: float,
+        alive: Float[Tensor, " head"],
+    ) -> Bool[Tensor, " head"]:
+        """Update the parameters in place, and return which heads' values are all finite."""
+        ...
+
+    def states(self) -> list[Tensor]:
+        """The tensors that have a row for each head."""
+        ...
+
+    def slow(self, rows: Int64[Tensor, " slowed"]) -> None:
+        """Go on with a tenth of the learning rate in some heads."""
+        ...
+
+    def keep(self, rows: Int64[Tensor, " kept"]) -> None:
+        """Go on with some of the heads only."""
+        ...
+
+
 @final
 class Pack:
     """One kind of head at several points of the grid, all with as many epochs, as tensors with the
@@ -135,7 +160,7 @@ class Pack:
         dim: int,
         classes: int,
         *,
-        batch: int,
+        optimiser: Callable[[Sequence[Point], Mapping[str, Tensor]], Optimiser],
         seed: int,
         device: str,
         dtype: torch.dtype,
@@ -147,7 +172,6 @@ class Pack:
             classes,
             seed,
         )
-        self._rates = rates(points, batch)
         self.diverged = np.full(len(points), -1)
         self.running: tuple[Tensor, Tensor] | None = None
         modules = [fresh(head, point, dim, classes, seed) for point in points]
@@ -159,7 +183,7 @@ class Pack:
             )
             for name, _ in modules[0].named_parameters()
         }
-        self._momenta = {name: torch.zeros_like(value) for name, value in self._parameters.items()}
+        self._optimiser = optimiser(points, self._parameters)
         self._hidden = range(
             1, 3 * head.layers - 2, 3
         )  # the places of the linear layers but the last in a module
@@ -171,10 +195,7 @@ class Pack:
             for place in self._hidden
         }
         self._last = 3 * head.layers - 2
-        self._decay = torch.tensor(
-            [point.weight_decay for point in points], device=device, dtype=dtype
-        )
-        self._alive = torch.ones_like(self._decay)
+        self._alive = torch.ones(len(points), device=device, dtype=dtype)
 
     @property
     def epochs(self) -> int:
@@ -255,20 +276,22 @@ class Pack:
         return weight.view(-1), bias.view(-1), mean.view(-1), variance.view(-1)
 
     def _update(self, gradients: dict[str, Tensor], at: float) -> None:
-        lr = torch.from_numpy(self._rates(at)).to(self._alive) * self._alive
-        finite = torch.ones_like(self._alive, dtype=torch.bool)
-        for name, gradient in gradients.items():
-            finite &= lars_(self._parameters[name], gradient, self._momenta[name], lr, self._decay)
+        finite = self._optimiser.update(self._parameters, gradients, at, self._alive)
         if not finite.all():
             gone = ~finite
             self._alive[gone] = 0
             self.diverged[gone.cpu().numpy()] = int(at)
-            for values in (
-                *self._parameters.values(),
-                *self._momenta.values(),
-                *sum(self._statistics.values(), ()),
-            ):
+            for values in (*self.values().values(), *self._optimiser.states()):
                 values[gone] = 0
+
+    def values(self) -> dict[str, Float[Tensor, "head ..."]]:
+        """The parameters, and the running statistics within the heads, by their names in a
+        module."""
+        values = dict(self._parameters)
+        for place, statistics in self._statistics.items():
+            names = (f"{place}.running_mean", f"{place}.running_var")
+            values |= dict(zip(names, statistics, strict=True))
+        return values
 
     @torch.no_grad()
     def logits(self, x: Float[Tensor, "image dim"]) -> Float[Tensor, "head class image"]:
@@ -290,18 +313,35 @@ class Pack:
         """Return one of the trained heads as a plain module, in evaluation mode."""
         assert self.running is not None, "the training has not ended"
         row = self.points.index(point)
-        module = fresh(self.head, point, self.dim, self.classes, self.seed).to(
-            self.running[0].dtype
-        )
-        state = {name: value[row] for name, value in self._parameters.items()}
-        state |= dict(zip(("0.running_mean", "0.running_var"), self.running, strict=True))
-        for place, statistics in self._statistics.items():
-            names = (f"{place}.running_mean", f"{place}.running_var")
-            state |= {name: value[row] for name, value in zip(names, statistics, strict=True)}
-        missing = set(module.state_dict()) - set(state)
+        state = {name: value[row] for name, value in self.values().items()}
+        return self.build(point, state, self.running)
+
+    def build(
+        self, point: Point, state: Mapping[str, Tensor], running: tuple[Tensor, Tensor]
+    ) -> nn.Sequential:
+        """Build a head as a plain module in evaluation mode, from values of `values` and the mean
+        and variance of the features."""
+        module = fresh(self.head, point, self.dim, self.classes, self.seed).to(running[0].dtype)
+        whole = dict(state) | dict(zip(("0.running_mean", "0.running_var"), running, strict=True))
+        missing = set(module.state_dict()) - set(whole)
         assert all(name.endswith("num_batches_tracked") for name in missing), missing
-        module.load_state_dict(state, strict=False)
+        module.load_state_dict(whole, strict=False)
         return module.eval()
+
+    def slow(self, rows: Int64[Tensor, " slowed"]) -> None:
+        """Go on with a tenth of the learning rate in some heads."""
+        self._optimiser.slow(rows.to(self._alive.device))
+
+    def keep(self, rows: Bool[np.ndarray, " head"]) -> None:
+        """Go on with some of the heads only; the others are forgotten."""
+        at = torch.from_numpy(np.flatnonzero(rows)).to(self._alive.device)
+        self.points = tuple(self.points[row] for row in np.flatnonzero(rows))
+        self.diverged, self._alive = self.diverged[rows], self._alive[at]
+        self._parameters = {name: value[at] for name, value in self._parameters.items()}
+        self._statistics = {
+            place: (mean[at], variance[at]) for place, (mean, variance) in self._statistics.items()
+        }
+        self._optimiser.keep(at)
 
 
 def _product(

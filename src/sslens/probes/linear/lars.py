@@ -1,10 +1,72 @@
 """LARS for many heads at once: each with its own trust ratio, learning rate and weight decay."""
 
+from collections.abc import Mapping, Sequence
+from typing import final
+
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from sslens.probes.linear.grid import Point, rates
+
 MOMENTUM, TRUST = 0.9, 0.001
+
+
+@final
+class Lars:
+    """LARS for the heads of a pack, each with the rates and the weight decay of its point.
+
+    Args:
+        points: the point of each head.
+        parameters: the heads' parameters, by name.
+        batch: the number of images in a step, with which learning rates are scaled.
+    """
+
+    def __init__(
+        self, points: Sequence[Point], parameters: Mapping[str, Tensor], batch: int
+    ) -> None:
+        first = next(iter(parameters.values()))
+        self._points, self._batch = tuple(points), batch
+        self._rates = rates(points, batch)
+        self._momenta = {name: torch.zeros_like(value) for name, value in parameters.items()}
+        self._decay = first.new_tensor([point.weight_decay for point in points])
+        self._share = torch.ones_like(self._decay)
+
+    def update(
+        self,
+        parameters: Mapping[str, Tensor],
+        gradients: Mapping[str, Tensor],
+        at: float,
+        alive: Float[Tensor, " head"],
+    ) -> Bool[Tensor, " head"]:
+        """Update all parameters in place, and return whether all of a head's values are finite.
+
+        Args:
+            parameters: the heads' parameters, by name.
+            gradients: the gradient of each; they are overwritten.
+            at: the time in epochs since the start.
+            alive: 1 for heads that are trained, 0 for those that overflowed.
+        """
+        lr = torch.from_numpy(self._rates(at)).to(alive) * alive * self._share
+        finite = torch.ones_like(alive, dtype=torch.bool)
+        for name, gradient in gradients.items():
+            finite &= lars_(parameters[name], gradient, self._momenta[name], lr, self._decay)
+        return finite
+
+    def states(self) -> list[Tensor]:
+        """The tensors that have a row for each head."""
+        return list(self._momenta.values())
+
+    def slow(self, rows: Int64[Tensor, " slowed"]) -> None:
+        """Go on with a tenth of the learning rate in some heads."""
+        self._share[rows] /= 10
+
+    def keep(self, rows: Int64[Tensor, " kept"]) -> None:
+        """Go on with some of the heads only."""
+        self._points = tuple(self._points[row] for row in rows.tolist())
+        self._rates = rates(self._points, self._batch)
+        self._momenta = {name: value[rows] for name, value in self._momenta.items()}
+        self._decay, self._share = self._decay[rows], self._share[rows]
 
 
 def lars_(

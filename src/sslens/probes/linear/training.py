@@ -30,6 +30,7 @@ from sslens.probes.linear.batches import (
 from sslens.probes.linear.choosing import Outcome, choose, table
 from sslens.probes.linear.grid import GRIDS, Point, paper_grid, small_grid
 from sslens.probes.linear.heads import EPS_FEATURES, FORGET, Head, Pack, fresh, group_into_packs
+from sslens.probes.linear.lars import Lars
 
 __all__ = [
     "GRIDS",
@@ -101,7 +102,7 @@ class Probes:
         for features, labels in data.blocks(self._columns()):
             rows = slice(start, start + len(labels))
             for head, pack in self._all():
-                found[head][self._rows(pack), rows] = _right(
+                found[head][self._rows(pack), rows] = find_right(
                     _logits(pack, features), labels, top
                 ).numpy()
             start = rows.stop
@@ -118,7 +119,7 @@ class Probes:
         with torch.no_grad():
             blocks = data.blocks(head.columns)
             return torch.cat(
-                [module(_joined(head, features).to(_dtype(module))) for features, _ in blocks]
+                [module(join_columns(head, features).to(_dtype(module))) for features, _ in blocks]
             )
 
     def _require(self, data: Labelled) -> None:
@@ -188,7 +189,7 @@ def train_probes(
     room = zeros(max(len(pack.points) for pack in packs) * data.classes * data.batch)
     length = max(pack.epochs for pack in packs)
     for epoch in range(length):
-        _train_epoch(data, epoch, [pack for pack in packs if pack.epochs > epoch], running, room)
+        train_epoch(data, epoch, [pack for pack in packs if pack.epochs > epoch], running, room)
         for pack in packs:
             if pack.epochs == epoch + 1:
                 means, variances = zip(
@@ -225,22 +226,31 @@ def _packs(
                 points,
                 dim,
                 data.classes,
-                batch=data.batch,
+                optimiser=partial(Lars, batch=data.batch),
                 seed=seed,
                 device=device,
                 dtype=dtype,
             )
 
 
-def _train_epoch(
+def train_epoch(
     data: Batches,
     epoch: int,
     packs: Sequence[Pack],
     running: Mapping[Column, tuple[Tensor, Tensor]],
     room: Float[Tensor, " _"],
+    forget: Callable[[int], float] = lambda number: FORGET,
 ) -> None:
-    """A step of every pack on every batch, whose features are made mean 0 and variance 1 once for
-    all; packs of a head in a row."""
+    """Make a step of every pack on every batch, with features of mean 0 and variance 1.
+
+    Args:
+        data: training images.
+        epoch: the number of the epoch.
+        packs: the packs; those of a head in a row.
+        running: mean and variance of each column, which are updated.
+        room: memory for the logits, used again in every step.
+        forget: the weight of a batch in `running`, by its number in the epoch.
+    """
     for number, (features, labels) in enumerate(data.epoch(epoch)):
         whitened = {
             column: F.batch_norm(
@@ -248,14 +258,14 @@ def _train_epoch(
                 mean,
                 variance,
                 training=True,
-                momentum=FORGET,
+                momentum=forget(number),
                 eps=EPS_FEATURES,
             )
             for column, (mean, variance) in running.items()
         }
         at = epoch + number / data.steps
         for head, mine in itertools.groupby(packs, lambda pack: pack.head):
-            x = _joined(head, whitened)
+            x = join_columns(head, whitened)
             for pack in mine:
                 pack.step(x, labels.to(x.device), at, room)
 
@@ -293,9 +303,10 @@ def outcomes(
     }
 
 
-def _joined(
+def join_columns(
     head: Head, features: Mapping[Column, Float[Tensor, "image _"]]
 ) -> Float[Tensor, "image dim"]:
+    """Concatenate the columns that a head reads."""
     found = [features[column] for column in head.columns]
     return found[0] if len(found) == 1 else torch.cat(found, 1)
 
@@ -306,12 +317,13 @@ def _dtype(module: nn.Sequential) -> torch.dtype:
 
 def _logits(pack: Pack, features: Mapping[Column, Tensor]) -> Float[Tensor, "head class image"]:
     assert pack.running is not None
-    return pack.logits(_joined(pack.head, features).to(pack.running[0]))
+    return pack.logits(join_columns(pack.head, features).to(pack.running[0]))
 
 
-def _right(
+def find_right(
     logits: Float[Tensor, "head class image"], labels: Int64[Tensor, " image"], top: int
 ) -> Bool[Tensor, "head image"]:
+    """Find which images each head has right: the label is among its `top` highest logits."""
     labels = labels.to(logits.device)
     own = logits.gather(1, labels.expand(len(logits), 1, -1))
     before = torch.arange(logits.shape[1], device=logits.device)[:, None] < labels

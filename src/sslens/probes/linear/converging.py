@@ -1,0 +1,491 @@
+"""Probes of several layers that are trained until they have converged, at a point inside a grid
+that widens: every head and point together, in one stream of features."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import final
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64, Int64
+from torch import Tensor, nn
+
+from sslens.errors import InputError
+from sslens.probes.linear.adam import AdamW
+from sslens.probes.linear.batches import Batches, Held, Labelled, Stored, require_columns
+from sslens.probes.linear.choosing import Outcome
+from sslens.probes.linear.grid import Point
+from sslens.probes.linear.heads import Head, Pack, group_into_packs
+from sslens.probes.linear.training import find_right, join_columns, require_top, train_epoch
+from sslens.statistics.proportions import wilson
+
+#: learning rates and weight decays that are tried first, and the factors by which they widen
+RATES, DECAYS = (10**-3.5, 10**-3.0, 10**-2.5), (0.0, 1.0)
+WIDER_RATE, WIDER_DECAY = 10**0.5, 10.0
+#: times that a grid is widened at most
+ROUNDS = 3
+#: epochs without a fall of the validation loss, by this share of it or more, after which a head
+#: goes on slower or ends; and epochs that end it in any case
+PATIENCE, FALL, CAP = 4, 1e-3, 200
+#: times that a head goes on at a tenth of its rate before it stops
+SLOWER = 1
+#: share of the lowest validation loss, and a loss, within which a point inside the grid is taken to
+#: be as good as the point at its edge that has it; where classes are separable the loss tends to 0
+AS_GOOD = (1e-2, 2e-3)
+#: images of a step at most, and steps of an epoch for which it is made smaller, to 32 at least
+BATCH, STEPS = 1024, 8
+
+
+def converging_batch(images: int) -> int:
+    """Return the number of images in a step of `train_converged`: a power of two that leaves 8
+    steps an epoch, from 32 to 1,024.
+
+    >>> converging_batch(1_280), converging_batch(1_281_167), converging_batch(20)
+    (128, 1024, 20)
+    """
+    power = 1 << max(5, int(np.log2(max(1, images / STEPS))))
+    return min(BATCH, power, images)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ConvergedHead:
+    """A head that was trained until it had converged, at the point that was chosen for it.
+
+    Attributes:
+        head: what it reads, and its number of layers.
+        points: all points that were tried, those of a wider grid last.
+        losses: by point, the lowest validation loss (mean cross-entropy); infinite where the values
+            overflowed.
+        epochs: by point, the epochs after which the validation loss was lowest.
+        stopped: by point, whether the validation loss had stopped falling before the cap.
+        chosen: the chosen point.
+        edge: on which side the chosen point lies at the edge of the grid, as a clause; empty if it
+            lies inside.
+        module: the head as a plain module in evaluation mode; it takes features that are not
+            normalised, with the head's columns concatenated, and returns logits.
+        validation: share of validation images right.
+    """
+
+    head: Head
+    points: tuple[Point, ...]
+    losses: Float64[np.ndarray, " point"]
+    epochs: Int64[np.ndarray, " point"]
+    stopped: Bool[np.ndarray, " point"]
+    chosen: int
+    edge: str
+    module: nn.Sequential
+    validation: float
+
+    @property
+    def converged(self) -> bool:
+        """Whether the chosen point's validation loss had stopped falling before the cap."""
+        return bool(self.stopped[self.chosen])
+
+    @property
+    def inside(self) -> bool:
+        """Whether the chosen point lies inside the grid."""
+        return not self.edge
+
+    @property
+    def why(self) -> str:
+        """What keeps the number from being settled, as a clause; empty if nothing does."""
+        late = f"the validation loss was still falling after {self.points[self.chosen].epochs}"
+        return "; ".join(filter(None, ("" if self.converged else f"{late} epochs", self.edge)))
+
+    def logits(self, data: Labelled) -> Float[Tensor, "image class"]:
+        """Compute the logits of the images of `data`.
+
+        Raises:
+            InputError: a column that `data` lacks.
+        """
+        require_columns(self.head.columns, data.columns)
+        weight = next(self.module.parameters())
+        with torch.no_grad():
+            return torch.cat(
+                [
+                    self.module(join_columns(self.head, features).to(weight)).cpu()
+                    for features, _ in data.blocks(self.head.columns)
+                ]
+            )
+
+    def right(self, data: Labelled, top: int = 1) -> Bool[np.ndarray, " image"]:
+        """Return which images are right: the label is among the `top` highest logits; of equal
+        logits the first class comes first.
+
+        Raises:
+            InputError: fewer classes than `top`, or a column that `data` lacks.
+        """
+        require_top(top, data.classes)
+        logits = self.logits(data)
+        return np.asarray(find_right(logits.T[None].contiguous(), data.labels, top)[0].numpy())
+
+    def outcome(self, test: Labelled, top: int = 1) -> Outcome:
+        """Measure the accuracy on test images.
+
+        Raises:
+            InputError: fewer classes than `top`, or a column that `test` lacks.
+        """
+        right = self.right(test, top)
+        low, high = wilson(int(right.sum()), len(right))
+        return Outcome(
+            self.head,
+            self.chosen,
+            self.validation,
+            float(right.mean()),
+            low,
+            high,
+            float("nan"),
+            float("nan"),
+            int(np.isinf(self.losses).sum()),
+            right,
+            self.converged,
+            self.inside,
+            self.why,
+            replace(self.points[self.chosen], epochs=max(1, int(self.epochs[self.chosen]))),
+            len(self.points),
+        )
+
+
+def train_converged(
+    data: Batches,
+    validation: Labelled,
+    heads: Sequence[Head],
+    *,
+    cap: int = CAP,
+    rounds: int = ROUNDS,
+    seed: int = 0,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[Head, ConvergedHead]:
+    """Train every head until its validation loss stops falling, at the best point of a grid.
+
+    Minimises the mean cross-entropy by AdamW, for each pair of a learning rate (10^−3.5, 10^−3,
+    10^−2.5) and a weight decay (0, 1). After each epoch a head's weights are kept if its validation
+    loss is the lowest so far. A head that has had no fall by 0.1 % in 4 epochs goes on from these
+    weights at a tenth of its rate; the second time it leaves the batched products.
+
+    The point with the lowest validation loss is chosen; among points that are as good, within 1 %
+    and 0.002 of it, one inside the grid. If it is still at the edge (the lowest or the highest
+    rate, the highest decay; below no decay there is nothing), the grid is widened on that side, by
+    √10 or 10, up to three times. A head ends with the same weights as if it was trained alone, up
+    to the rounding of the products.
+
+    Args:
+        data: training images. In memory or in a store they are read in steps of `converging_batch`
+            images.
+        validation: the images on which the end and the point are chosen.
+        heads: the probes: what each reads, and its number of layers.
+        cap: epochs after which a training ends in any case; it has then not converged.
+        rounds: times that the grid is widened at most.
+        seed: decides the heads' first weights.
+        device: the device on which the heads are trained.
+        dtype: the number type of the heads.
+        progress: called with epochs done and epochs in all, as far as known.
+
+    Returns:
+        Each head at its chosen point, with what is known of its convergence.
+
+    Raises:
+        InputError: two heads are the same or there is none, a head reads what is not in `data` or
+            `validation`, or every point overflowed.
+
+    >>> labels = torch.arange(96) % 2
+    >>> x = torch.randn(96, 4, generator=torch.Generator().manual_seed(0))
+    >>> x[:, 0] += 4 * labels
+    >>> cls, head = ("norm", "cls"), Head((("norm", "cls"),), layers=2)
+    >>> train, validation = Held({cls: x[:64]}, labels[:64]), Held({cls: x[64:]}, labels[64:])
+    >>> found = train_converged(train, validation, [head])[head]
+    >>> found.converged, found.validation > 0.9
+    (True, True)
+    """
+    if not heads or len(set(heads)) != len(heads):
+        raise InputError("There is no head." if not heads else "The same head is given twice.")
+    columns = list(dict.fromkeys(column for head in heads for column in head.columns))
+    require_columns(columns, data.columns)
+    require_columns(columns, validation.columns)
+    data = _with_batch(data)
+    start = tuple(_points(RATES, DECAYS, cap))
+    pending: dict[Head, tuple[Point, ...]] = dict.fromkeys(heads, start)
+    trials: dict[Head, list[_Trial]] = {head: [] for head in heads}
+    for widened in range(rounds + 1):
+        packs = [
+            _Trial(pack)
+            for head, points in pending.items()
+            for pack in _make_packs(data, head, points, seed, device, dtype)
+        ]
+        _train(data, validation, packs, (widened * cap, (rounds + 1) * cap), progress)
+        for trial in packs:
+            trials[trial.head].append(trial)
+        chosen = {head: _Choice.of(trials[head]) for head in heads}
+        pending = {head: chosen[head].wider(cap) for head in pending if chosen[head].edges}
+        if not pending:
+            break
+    return {head: chosen[head].finish(trials[head], validation) for head in heads}
+
+
+def _with_batch(data: Batches) -> Batches:
+    """Data in memory or in a store, in steps of another size; random views as they are."""
+    if isinstance(data, Held):
+        return Held(
+            data.features,
+            data.labels,
+            data.classes,
+            batch=converging_batch(len(data)),
+            seed=data.seed,
+        )
+    if isinstance(data, Stored):
+        return data.take(np.arange(len(data)), batch=converging_batch(len(data)))
+    return data
+
+
+def _points(rates: Sequence[float], decays: Sequence[float], cap: int) -> Iterator[Point]:
+    for rate, decay in itertools.product(rates, decays):
+        yield Point(rate, decay, warmup=0, epochs=cap)
+
+
+def _make_packs(
+    data: Batches,
+    head: Head,
+    points: Sequence[Point],
+    seed: int,
+    device: str,
+    dtype: torch.dtype,
+) -> Iterator[Pack]:
+    dim = sum(data.columns[column] for column in head.columns)
+    for some in group_into_packs(points, head, dim, data.classes, data.batch, device):
+        yield Pack(
+            head, some, dim, data.classes, optimiser=AdamW, seed=seed, device=device, dtype=dtype
+        )
+
+
+@final
+class _Trial:
+    """A pack in training: by head (a row), the lowest validation loss, when it was, and the values
+    then. Heads that have stopped leave the pack and stay here."""
+
+    def __init__(self, pack: Pack) -> None:
+        count = len(pack.points)
+        self.pack, self.head, self.points = pack, pack.head, pack.points
+        self.losses = np.full(count, np.inf)
+        self.epochs = np.zeros(count, np.int64)
+        self.stopped = np.zeros(count, bool)
+        self._rows = np.arange(count)
+        self._level = np.full(count, np.inf)
+        self._fell = np.zeros(count, np.int64)
+        self._slowed = np.zeros(count, np.int64)
+        self._best = {name: value.clone() for name, value in pack.values().items()}
+        self._running: list[tuple[Tensor, Tensor]] = [(torch.empty(0), torch.empty(0))] * count
+
+    @property
+    def training(self) -> bool:
+        """Whether any head still trains."""
+        return bool(len(self._rows))
+
+    def look(self, epoch: int, losses: Float64[np.ndarray, " head"]) -> None:
+        """Take the validation losses of the heads that train, after so many epochs."""
+        rows, pack = self._rows, self.pack
+        lost = pack.diverged >= 0
+        losses = np.where(lost | ~np.isfinite(losses), np.inf, losses)
+        better = losses < self.losses[rows]
+        assert pack.running is not None
+        if better.any():
+            into, of = torch.from_numpy(rows[better]), torch.from_numpy(np.flatnonzero(better))
+            for name, value in pack.values().items():
+                self._best[name][into.to(value.device)] = value[of.to(value.device)]
+            for row in rows[better]:
+                self._running[row] = pack.running
+        self.epochs[rows[better]] = epoch
+        self.losses[rows] = np.minimum(self.losses[rows], losses)
+        falls = losses < self._level[rows] * (1 - FALL)
+        self._level[rows[falls]], self._fell[rows[falls]] = losses[falls], epoch
+        flat = (epoch - self._fell[rows] >= PATIENCE) & ~lost
+        self._slow(flat & (self._slowed[rows] < SLOWER), epoch)
+        done = (flat & (epoch - self._fell[rows] >= PATIENCE)) | lost
+        self.losses[rows[lost]] = np.inf
+        self.stopped[rows[done]] = True
+        if done.any():
+            pack.keep(~done)
+            self._rows = rows[~done]
+
+    def _slow(self, which: Bool[np.ndarray, " head"], epoch: int) -> None:
+        """Let some heads of the pack go on from their best values, at a tenth of the rate."""
+        if not which.any():
+            return
+        rows, at = self._rows[which], np.flatnonzero(which)
+        into, of = torch.from_numpy(at), torch.from_numpy(rows)
+        for name, value in self.pack.values().items():
+            value[into.to(value.device)] = self._best[name][of.to(value.device)]
+        self.pack.slow(into)
+        self._slowed[rows] += 1
+        self._fell[rows] = epoch
+
+    def module(self, row: int) -> nn.Sequential:
+        """Build the head of a row with its best values."""
+        state = {name: value[row] for name, value in self._best.items()}
+        return self.pack.build(self.points[row], state, self._running[row])
+
+
+def _train(
+    data: Batches,
+    validation: Labelled,
+    trials: Sequence[_Trial],
+    count: tuple[int, int],
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Train the heads of all packs until each has stopped, or the cap.
+
+    Args:
+        data: training images.
+        validation: the images on which a loss stops falling.
+        trials: the packs.
+        count: epochs of the rounds before, and of all rounds.
+        progress: called with epochs done and epochs in all.
+    """
+    columns = list(dict.fromkeys(column for one in trials for column in one.head.columns))
+    first = next(iter(trials[0].pack.values().values()))
+    running = {
+        column: (first.new_zeros(data.columns[column]), first.new_ones(data.columns[column]))
+        for column in columns
+    }
+    room = first.new_zeros(max(len(one.points) for one in trials) * data.classes * data.batch)
+    for epoch in range(trials[0].points[0].epochs):
+        active = [one for one in trials if one.training]
+        if not active:
+            break
+        before = epoch * data.steps
+
+        def forget(number: int, before: int = before) -> float:
+            return 1 / (before + number + 1)  # the mean of all batches so far
+
+        train_epoch(data, epoch, [one.pack for one in active], running, room, forget)
+        for one in active:
+            means, variances = zip(*(running[column] for column in one.head.columns), strict=True)
+            one.pack.running = torch.cat(means).clone(), torch.cat(variances).clone()
+        losses = _measure_losses([one.pack for one in active], validation, columns)
+        for one, loss in zip(active, losses, strict=True):
+            one.look(epoch + 1, loss)
+        if progress:
+            progress(count[0] + epoch + 1, count[1])
+    if progress:
+        progress(count[0] + trials[0].points[0].epochs, count[1])
+
+
+@torch.no_grad()
+def _measure_losses(
+    packs: Sequence[Pack], validation: Labelled, columns: Sequence[tuple[str, str]]
+) -> list[Float64[np.ndarray, " head"]]:
+    """The mean cross-entropy of each head of each pack on the validation images."""
+    totals = [np.zeros(len(pack.points)) for pack in packs]
+    for features, labels in validation.blocks(columns):
+        for pack, total in zip(packs, totals, strict=True):
+            assert pack.running is not None
+            logits = pack.logits(join_columns(pack.head, features).to(pack.running[0]))
+            own = logits.gather(1, labels.to(logits.device).expand(len(logits), 1, -1))[:, 0]
+            total += (logits.logsumexp(1) - own).double().sum(1).cpu().numpy()
+    return [total / len(validation.labels) for total in totals]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Choice:
+    """The point that is chosen among all that were tried, and the edges of the grid it lies at.
+
+    Attributes:
+        points: all points that were tried.
+        losses: the lowest validation loss of each.
+        chosen: the chosen point.
+        edges: the sides on which it lies at the edge: "lower rate", "higher rate", "higher decay".
+    """
+
+    points: tuple[Point, ...]
+    losses: Float64[np.ndarray, " point"]
+    chosen: int
+    edges: tuple[str, ...]
+
+    @classmethod
+    def of(cls, trials: "Sequence[_Trial]") -> "_Choice":
+        """Choose the point of the lowest validation loss, or one inside that is as good.
+
+        Raises:
+            InputError: every point overflowed.
+        """
+        points = tuple(point for one in trials for point in one.points)
+        losses = np.concatenate([one.losses for one in trials])
+        if not np.isfinite(losses).any():
+            raise InputError(
+                f"All {len(points)} points of the grid diverged for {trials[0].head.name}: its"
+                " features are too large or too unequal for a probe."
+            )
+        chosen = choose_point(points, losses)
+        return cls(points, losses, chosen, find_edges(points, points[chosen]))
+
+    def wider(self, cap: int) -> tuple[Point, ...]:
+        """The points by which the grid is widened on the sides of its edges."""
+        rates = sorted({point.lr for point in self.points})
+        decays = sorted({point.weight_decay for point in self.points})
+        if "lower rate" in self.edges:
+            rates.insert(0, rates[0] / WIDER_RATE)
+        if "higher rate" in self.edges:
+            rates.append(rates[-1] * WIDER_RATE)
+        if "higher decay" in self.edges:
+            decays.append(decays[-1] * WIDER_DECAY)
+        return tuple(point for point in _points(rates, decays, cap) if point not in self.points)
+
+    def finish(self, trials: "Sequence[_Trial]", validation: Labelled) -> ConvergedHead:
+        """The chosen head, with what is known of its convergence."""
+        places = [(one, row) for one in trials for row in range(len(one.points))]
+        trial, row = places[self.chosen]
+        found = ConvergedHead(
+            trial.head,
+            self.points,
+            self.losses,
+            np.concatenate([one.epochs for one in trials]),
+            np.concatenate([one.stopped for one in trials]),
+            self.chosen,
+            _explain_edges(self.points[self.chosen], self.edges),
+            trial.module(row),
+            0.0,
+        )
+        return replace(found, validation=float(found.right(validation).mean()))
+
+
+def choose_point(points: Sequence[Point], losses: Float64[np.ndarray, " point"]) -> int:
+    """Choose the point of the lowest loss, or the best of those inside the grid that are as good.
+
+    >>> choose_point([Point(0.1), Point(1.0), Point(10.0)], np.array([1.0, 1.009, 2.0]))
+    1
+    """
+    share, least = AS_GOOD
+    good = np.flatnonzero(losses <= losses.min() * (1 + share) + least)
+    inside = [place for place in good if not find_edges(points, points[place])]
+    return int(min(inside or good, key=lambda place: losses[place]))
+
+
+def find_edges(points: Sequence[Point], point: Point) -> tuple[str, ...]:
+    """Find the sides on which a point lies at the edge of a grid: "lower rate", "higher rate",
+    "higher decay". A decay of 0 is no edge, for there is nothing below.
+
+    >>> grid = tuple(Point(rate, decay) for rate in (0.1, 1.0, 10.0) for decay in (0.0, 0.1))
+    >>> find_edges(grid, Point(1.0, 0.0)), find_edges(grid, Point(0.1, 0.1))
+    ((), ('lower rate', 'higher decay'))
+    """
+    rates, decays = ([getattr(one, name) for one in points] for name in ("lr", "weight_decay"))
+    edges = {
+        "lower rate": point.lr == min(rates),
+        "higher rate": point.lr == max(rates),
+        "higher decay": point.weight_decay == max(decays) and point.weight_decay > 0,
+    }
+    return tuple(name for name, holds in edges.items() if holds)
+
+
+def _explain_edges(point: Point, edges: Sequence[str]) -> str:
+    """Say that a point lies at the edge of the grid, as a clause; empty if it does not."""
+    values = {
+        "lower rate": f"learning rate, {point.lr:.2g}, is the lowest",
+        "higher rate": f"learning rate, {point.lr:.2g}, is the highest",
+        "higher decay": f"weight decay, {point.weight_decay:g}, is the highest",
+    }
+    return "; ".join(f"the chosen {values[edge]} that was tried" for edge in edges)
