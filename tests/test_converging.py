@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslens.errors import InputError
-from sslens.probes.linear import Head, Held, converging, table, train_converged
+from sslens.probes.linear import Head, Held, converging, table, train_converged, widening
 from sslens.probes.linear.adam import AdamW
 from sslens.probes.linear.grid import Point
 from sslens.probes.linear.heads import fresh
@@ -159,9 +159,9 @@ def test_a_training_that_the_cap_ends_has_not_converged() -> None:
 
 def test_the_grid_is_widened_until_the_choice_lies_inside(monkeypatch: pytest.MonkeyPatch) -> None:
     head = Head((CLS,), 2)
-    monkeypatch.setattr(converging, "RATES", (3e-5, 3e-4, 1e-3))  # all too small
-    monkeypatch.setattr(converging, "DECAYS", (0.0,))
-    monkeypatch.setattr(converging, "WIDER_RATE", 10.0)
+    monkeypatch.setattr(widening, "RATES", (3e-5, 3e-4, 1e-3))  # all too small
+    monkeypatch.setattr(widening, "DECAYS", (0.0,))
+    monkeypatch.setattr(widening, "WIDER_RATE", 10.0)
     narrow = train_converged(TRAIN, VALIDATION, [head], rounds=0, cap=40)[head]
     assert not narrow.inside
     assert "the chosen learning rate, 0.001, is the highest that was tried" in narrow.why
@@ -183,8 +183,8 @@ def test_a_point_inside_that_is_as_good_is_chosen() -> None:
         ([2.0, np.inf, 1.0], 2, ("higher rate",)),
         ([2.0, 0.0019, 0.0], 1, ()),  # separable classes
     ):
-        place = converging.choose_point(points, np.array(losses))
-        assert (place, converging.find_edges(points, points[place])) == (chosen, edges)
+        place = widening.choose_point(points, np.array(losses))
+        assert (place, widening.find_edges(points, points[place])) == (chosen, edges)
 
 
 def test_two_layers_tell_what_one_line_cannot() -> None:

@@ -10,7 +10,8 @@ each image is tested once.
 from sslens.probes.linear.augmented import Augmented
 from sslens.probes.linear.batches import Batches, Held, Stored, usual_batch
 from sslens.probes.linear.choosing import Outcome, choose, table
-from sslens.probes.linear.converging import ConvergedHead, train_converged
+from sslens.probes.linear.converged import ConvergedHead
+from sslens.probes.linear.converging import train_converged
 from sslens.probes.linear.grid import GRIDS, Point, paper_grid, small_grid
 from sslens.probes.linear.heads import Head
 from sslens.probes.linear.protocols import few_shot_outcomes, folded_outcomes

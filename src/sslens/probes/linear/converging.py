@@ -1,28 +1,24 @@
 """Probes of several layers that are trained until they have converged, at a point inside a grid
 that widens: every head and point together, in one stream of features."""
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import final
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Bool, Float64
 from torch import Tensor, nn
 
 from sslens.errors import InputError
 from sslens.probes.linear.adam import AdamW
 from sslens.probes.linear.batches import Batches, Held, Labelled, Stored, require_columns
-from sslens.probes.linear.choosing import Outcome
+from sslens.probes.linear.converged import ConvergedHead
 from sslens.probes.linear.grid import Point
 from sslens.probes.linear.heads import Head, Pack, group_into_packs
-from sslens.probes.linear.training import find_right, join_columns, require_top, train_epoch
-from sslens.statistics.proportions import wilson
+from sslens.probes.linear.training import join_columns, train_epoch
+from sslens.probes.linear.widening import choose_point, explain_edges, make_points, widen
 
-#: learning rates and weight decays that are tried first, and the factors by which they widen
-RATES, DECAYS = (10**-3.5, 10**-3.0, 10**-2.5), (0.0, 1.0)
-WIDER_RATE, WIDER_DECAY = 10**0.5, 10.0
 #: times that a grid is widened at most
 ROUNDS = 3
 #: epochs without a fall of the validation loss, by this share of it or more, after which a head
@@ -30,9 +26,6 @@ ROUNDS = 3
 PATIENCE, FALL, CAP = 4, 1e-3, 200
 #: times that a head goes on at a tenth of its rate before it stops
 SLOWER = 1
-#: share of the lowest validation loss, and a loss, within which a point inside the grid is taken to
-#: be as good as the point at its edge that has it; where classes are separable the loss tends to 0
-AS_GOOD = (1e-2, 2e-3)
 #: images of a step at most, and steps of an epoch for which it is made smaller, to 32 at least
 BATCH, STEPS = 1024, 8
 
@@ -46,106 +39,6 @@ def converging_batch(images: int) -> int:
     """
     power = 1 << max(5, int(np.log2(max(1, images / STEPS))))
     return min(BATCH, power, images)
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class ConvergedHead:
-    """A head that was trained until it had converged, at the point that was chosen for it.
-
-    Attributes:
-        head: what it reads, and its number of layers.
-        points: all points that were tried, those of a wider grid last.
-        losses: by point, the lowest validation loss (mean cross-entropy); infinite where the values
-            overflowed.
-        epochs: by point, the epochs after which the validation loss was lowest.
-        stopped: by point, whether the validation loss had stopped falling before the cap.
-        chosen: the chosen point.
-        edge: on which side the chosen point lies at the edge of the grid, as a clause; empty if it
-            lies inside.
-        module: the head as a plain module in evaluation mode; it takes features that are not
-            normalised, with the head's columns concatenated, and returns logits.
-        validation: share of validation images right.
-    """
-
-    head: Head
-    points: tuple[Point, ...]
-    losses: Float64[np.ndarray, " point"]
-    epochs: Int64[np.ndarray, " point"]
-    stopped: Bool[np.ndarray, " point"]
-    chosen: int
-    edge: str
-    module: nn.Sequential
-    validation: float
-
-    @property
-    def converged(self) -> bool:
-        """Whether the chosen point's validation loss had stopped falling before the cap."""
-        return bool(self.stopped[self.chosen])
-
-    @property
-    def inside(self) -> bool:
-        """Whether the chosen point lies inside the grid."""
-        return not self.edge
-
-    @property
-    def why(self) -> str:
-        """What keeps the number from being settled, as a clause; empty if nothing does."""
-        late = f"the validation loss was still falling after {self.points[self.chosen].epochs}"
-        return "; ".join(filter(None, ("" if self.converged else f"{late} epochs", self.edge)))
-
-    def logits(self, data: Labelled) -> Float[Tensor, "image class"]:
-        """Compute the logits of the images of `data`.
-
-        Raises:
-            InputError: a column that `data` lacks.
-        """
-        require_columns(self.head.columns, data.columns)
-        weight = next(self.module.parameters())
-        with torch.no_grad():
-            return torch.cat(
-                [
-                    self.module(join_columns(self.head, features).to(weight)).cpu()
-                    for features, _ in data.blocks(self.head.columns)
-                ]
-            )
-
-    def right(self, data: Labelled, top: int = 1) -> Bool[np.ndarray, " image"]:
-        """Return which images are right: the label is among the `top` highest logits; of equal
-        logits the first class comes first.
-
-        Raises:
-            InputError: fewer classes than `top`, or a column that `data` lacks.
-        """
-        require_top(top, data.classes)
-        logits = self.logits(data)
-        return np.asarray(find_right(logits.T[None].contiguous(), data.labels, top)[0].numpy())
-
-    def outcome(self, test: Labelled, top: int = 1) -> Outcome:
-        """Measure the accuracy on test images.
-
-        Raises:
-            InputError: fewer classes than `top`, or a column that `test` lacks.
-        """
-        right = self.right(test, top)
-        low, high = wilson(int(right.sum()), len(right))
-        return Outcome(
-            self.head,
-            self.chosen,
-            self.validation,
-            float(right.mean()),
-            low,
-            high,
-            float("nan"),
-            float("nan"),
-            int(np.isinf(self.losses).sum()),
-            right,
-            self.converged,
-            self.inside,
-            self.why,
-            replace(self.points[self.chosen], epochs=max(1, int(self.epochs[self.chosen]))),
-            len(self.points),
-        )
 
 
 def train_converged(
@@ -207,8 +100,7 @@ def train_converged(
     require_columns(columns, data.columns)
     require_columns(columns, validation.columns)
     data = _with_batch(data)
-    start = tuple(_points(RATES, DECAYS, cap))
-    pending: dict[Head, tuple[Point, ...]] = dict.fromkeys(heads, start)
+    pending: dict[Head, tuple[Point, ...]] = dict.fromkeys(heads, make_points(cap))
     trials: dict[Head, list[_Trial]] = {head: [] for head in heads}
     for widened in range(rounds + 1):
         packs = [
@@ -219,11 +111,11 @@ def train_converged(
         _train(data, validation, packs, (widened * cap, (rounds + 1) * cap), progress)
         for trial in packs:
             trials[trial.head].append(trial)
-        chosen = {head: _Choice.of(trials[head]) for head in heads}
-        pending = {head: chosen[head].wider(cap) for head in pending if chosen[head].edges}
+        wider = {head: widen(*_gather(trials[head]), cap) for head in pending}
+        pending = {head: points for head, points in wider.items() if points}
         if not pending:
             break
-    return {head: chosen[head].finish(trials[head], validation) for head in heads}
+    return {head: _finish(trials[head], validation) for head in heads}
 
 
 def _with_batch(data: Batches) -> Batches:
@@ -239,11 +131,6 @@ def _with_batch(data: Batches) -> Batches:
     if isinstance(data, Stored):
         return data.take(np.arange(len(data)), batch=converging_batch(len(data)))
     return data
-
-
-def _points(rates: Sequence[float], decays: Sequence[float], cap: int) -> Iterator[Point]:
-    for rate, decay in itertools.product(rates, decays):
-        yield Point(rate, decay, warmup=0, epochs=cap)
 
 
 def _make_packs(
@@ -388,104 +275,38 @@ def _measure_losses(
     return [total / len(validation.labels) for total in totals]
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class _Choice:
-    """The point that is chosen among all that were tried, and the edges of the grid it lies at.
+def _gather(
+    trials: "Sequence[_Trial]",
+) -> "tuple[tuple[Point, ...], Float64[np.ndarray, ' point']]":
+    """All points that were tried for a head, and the lowest loss of each.
 
-    Attributes:
-        points: all points that were tried.
-        losses: the lowest validation loss of each.
-        chosen: the chosen point.
-        edges: the sides on which it lies at the edge: "lower rate", "higher rate", "higher decay".
+    Raises:
+        InputError: every point overflowed.
     """
-
-    points: tuple[Point, ...]
-    losses: Float64[np.ndarray, " point"]
-    chosen: int
-    edges: tuple[str, ...]
-
-    @classmethod
-    def of(cls, trials: "Sequence[_Trial]") -> "_Choice":
-        """Choose the point of the lowest validation loss, or one inside that is as good.
-
-        Raises:
-            InputError: every point overflowed.
-        """
-        points = tuple(point for one in trials for point in one.points)
-        losses = np.concatenate([one.losses for one in trials])
-        if not np.isfinite(losses).any():
-            raise InputError(
-                f"All {len(points)} points of the grid diverged for {trials[0].head.name}: its"
-                " features are too large or too unequal for a probe."
-            )
-        chosen = choose_point(points, losses)
-        return cls(points, losses, chosen, find_edges(points, points[chosen]))
-
-    def wider(self, cap: int) -> tuple[Point, ...]:
-        """The points by which the grid is widened on the sides of its edges."""
-        rates = sorted({point.lr for point in self.points})
-        decays = sorted({point.weight_decay for point in self.points})
-        if "lower rate" in self.edges:
-            rates.insert(0, rates[0] / WIDER_RATE)
-        if "higher rate" in self.edges:
-            rates.append(rates[-1] * WIDER_RATE)
-        if "higher decay" in self.edges:
-            decays.append(decays[-1] * WIDER_DECAY)
-        return tuple(point for point in _points(rates, decays, cap) if point not in self.points)
-
-    def finish(self, trials: "Sequence[_Trial]", validation: Labelled) -> ConvergedHead:
-        """The chosen head, with what is known of its convergence."""
-        places = [(one, row) for one in trials for row in range(len(one.points))]
-        trial, row = places[self.chosen]
-        found = ConvergedHead(
-            trial.head,
-            self.points,
-            self.losses,
-            np.concatenate([one.epochs for one in trials]),
-            np.concatenate([one.stopped for one in trials]),
-            self.chosen,
-            _explain_edges(self.points[self.chosen], self.edges),
-            trial.module(row),
-            0.0,
+    points = tuple(point for one in trials for point in one.points)
+    losses = np.concatenate([one.losses for one in trials])
+    if not np.isfinite(losses).any():
+        raise InputError(
+            f"All {len(points)} points of the grid diverged for {trials[0].head.name}: its"
+            " features are too large or too unequal for a probe."
         )
-        return replace(found, validation=float(found.right(validation).mean()))
+    return points, losses
 
 
-def choose_point(points: Sequence[Point], losses: Float64[np.ndarray, " point"]) -> int:
-    """Choose the point of the lowest loss, or the best of those inside the grid that are as good.
-
-    >>> choose_point([Point(0.1), Point(1.0), Point(10.0)], np.array([1.0, 1.009, 2.0]))
-    1
-    """
-    share, least = AS_GOOD
-    good = np.flatnonzero(losses <= losses.min() * (1 + share) + least)
-    inside = [place for place in good if not find_edges(points, points[place])]
-    return int(min(inside or good, key=lambda place: losses[place]))
-
-
-def find_edges(points: Sequence[Point], point: Point) -> tuple[str, ...]:
-    """Find the sides on which a point lies at the edge of a grid: "lower rate", "higher rate",
-    "higher decay". A decay of 0 is no edge, for there is nothing below.
-
-    >>> grid = tuple(Point(rate, decay) for rate in (0.1, 1.0, 10.0) for decay in (0.0, 0.1))
-    >>> find_edges(grid, Point(1.0, 0.0)), find_edges(grid, Point(0.1, 0.1))
-    ((), ('lower rate', 'higher decay'))
-    """
-    rates, decays = ([getattr(one, name) for one in points] for name in ("lr", "weight_decay"))
-    edges = {
-        "lower rate": point.lr == min(rates),
-        "higher rate": point.lr == max(rates),
-        "higher decay": point.weight_decay == max(decays) and point.weight_decay > 0,
-    }
-    return tuple(name for name, holds in edges.items() if holds)
-
-
-def _explain_edges(point: Point, edges: Sequence[str]) -> str:
-    """Say that a point lies at the edge of the grid, as a clause; empty if it does not."""
-    values = {
-        "lower rate": f"learning rate, {point.lr:.2g}, is the lowest",
-        "higher rate": f"learning rate, {point.lr:.2g}, is the highest",
-        "higher decay": f"weight decay, {point.weight_decay:g}, is the highest",
-    }
-    return "; ".join(f"the chosen {values[edge]} that was tried" for edge in edges)
+def _finish(trials: Sequence[_Trial], validation: Labelled) -> ConvergedHead:
+    """The head at its chosen point, with what is known of its convergence."""
+    points, losses = _gather(trials)
+    chosen = choose_point(points, losses)
+    trial, row = [(one, row) for one in trials for row in range(len(one.points))][chosen]
+    found = ConvergedHead(
+        trial.head,
+        points,
+        losses,
+        np.concatenate([one.epochs for one in trials]),
+        np.concatenate([one.stopped for one in trials]),
+        chosen,
+        explain_edges(points, points[chosen]),
+        trial.module(row),
+        0.0,
+    )
+    return replace(found, validation=float(found.right(validation).mean()))
