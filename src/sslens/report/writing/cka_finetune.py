@@ -61,22 +61,16 @@ def _write_families(results: Results, tokens: str) -> str | None:
 def _write_disagreements(results: Results) -> list[str]:
     """Where the sign of a difference depends on the choice of tokens, one sentence each."""
     questions = [
-        ("families-rise-by-type", {"kind": kind}, f"The rise in {kind} against that in fc1")
-        for kind in ("norm1", "qkv")
+        ("families-rise-by-type", "norm1", "The rise in norm1 against that in fc1"),
+        ("families-rise-by-type", "qkv", "The rise in qkv against that in fc1"),
+        ("families-ends", "block", "The end against that of fine-tuned random weights"),
     ]
-    questions.append(
-        ("families-ends", {"kind": "block"}, "The end against that of fine-tuned random weights")
-    )
-    sentences = [
-        write_disagreement(
-            what,
-            {
-                row["tokens"]: read_contrast(row).difference
-                for row in find_rows(results, table, **columns)
-            },
-        )
-        for table, columns, what in questions
-    ]
+    sentences = []
+    for table, kind, what in questions:
+        rows = find_rows(results, table, kind=kind)
+        by_tokens = {row["tokens"]: read_contrast(row).difference for row in rows}
+        members = f" ({rows[0]['members']})" if rows else ""
+        sentences.append(write_disagreement(f"{what}{members}", by_tokens))
     return [sentence for sentence in sentences if sentence]
 
 

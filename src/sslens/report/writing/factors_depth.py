@@ -22,22 +22,24 @@ def sentences(results: Results) -> tuple[str, ...]:
     frame = results["factors"]
     frame = frame[frame.main]
     models = list(frame[~frame.control].groupby("model", sort=False))
+    if not models:
+        return ()
     ends = [_write_end(str(name), rows) for name, rows in models]
-    written = [f"The last layer tells best of the scene: {'; '.join(ends)}."] if ends else []
     lost = [text for name, rows in models if (text := _write_lost(str(name), rows))]
-    if lost:
-        written.append(f"An earlier block tells more than the last layer: {'; '.join(lost)}.")
-    elif models:
-        written.append("In no model an earlier block tells clearly more than the last layer.")
     controls = _by_factor(frame[frame.control].sort_values("decoded", kind="stable"))
-    if controls and models:
+    if controls:
         factors = sorted(controls, key=lambda factor: -controls[factor]["decoded"])[:NAMED]
         told = ", ".join(
             f"{factor} {spell(Estimate(controls[factor]['decoded']))} ({controls[factor]['model']})"
             for factor in factors
         )
-        written.append(f"Of the controls, any block, the most is told of {told}.")
-    return tuple(written)
+        ends.append(f"of the controls, any block, {told}")
+    if not lost:
+        ends.append("no earlier block tells clearly more")
+    written = f"The last layer tells best of the scene: {'; '.join(ends)}."
+    if not lost:
+        return (written,)
+    return written, f"An earlier block tells more than the last layer: {'; '.join(lost)}."
 
 
 def _write_end(name: str, rows: pd.DataFrame) -> str:
