@@ -37,7 +37,7 @@ class GramReducer:
     A minibatch shorter than the others is padded with zeros, which no measure reads.
 
     Args:
-        tokens: which tokens are flattened: "all" (the papers' choice), "cls" or "patch".
+        tokens: which tokens are flattened: "all" (flattened), "cls" or "patch".
 
     Raises:
         InputError: `tokens` is none of these.

@@ -44,7 +44,7 @@ class Command:
     """Which analyses, with spaces or commas between; unless given all that have something to show,
     but for the costly ones (see docs/exhibits.md)."""
     tokens: tuple[Literal["all", "cls", "patch"], ...] = ("all", "cls")
-    """Which tokens CKA compares: all of them (the papers' choice), the CLS token, the patch
+    """Which tokens CKA compares: all of them, flattened; the CLS token; the patch
     tokens."""
     controls: bool = True
     """Random initialisations of each architecture and raw pixels beside the models."""

@@ -39,7 +39,7 @@ class Command:
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """The file; NAME.fingerprint.safetensors here unless given."""
     tokens: tuple[Literal["all", "cls", "patch"], ...] = ("all",)
-    """Of which tokens: all (flattened, as in the papers), the CLS token, the patch tokens; one file
+    """Of which tokens: all (flattened), the CLS token, the patch tokens; one file
     holds several."""
     half: bool = False
     """float16, half the size, for sharing; CKA over minibatches of 32 changes by less than 5e-5."""

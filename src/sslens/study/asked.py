@@ -27,7 +27,7 @@ class Study:
             fingerprints, or where only paths of fine-tuning are shown.
         analyses: the names of files of `analyses/`; unless given, all that apply to these models
             and images, except the costly ones.
-        tokens: which tokens' Grams are compared, some of "all" (the papers' choice), "cls" and
+        tokens: which tokens' Grams are compared, some of "all" (flattened), "cls" and
             "patch".
         bank: labelled images that vote in k-NN; unless given, each of `images` is classified by the
             others.
