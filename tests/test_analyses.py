@@ -18,6 +18,7 @@ import torch
 
 from given import Given, ask, compute, draw, excuse, make_models, write
 from sslens.capture import Features, Grams
+from sslens.comparisons import compared as _compared
 from sslens.comparisons import pairs as _pairs
 from sslens.comparisons import probing as _probing
 from sslens.comparisons.inputs import Factors, FeatureSets, Labels, ModelInfo, Models, ProbeSettings
@@ -232,8 +233,8 @@ CASES = {
 @pytest.fixture(autouse=True, scope="module")
 def _few_replicates() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_pairs, "REPLICATES", 50)
-        patch.setattr(_pairs, "PERMUTATIONS", 20)
+        patch.setattr(_compared, "REPLICATES", 50)
+        patch.setattr(_compared, "PERMUTATIONS", 20)
         patch.setitem(
             _probing.GRIDS,
             "small",
@@ -386,7 +387,7 @@ def test_curves_are_cka_at_the_nearest_depth(title: str, tokens: str) -> None:
     line = lines["mae · moco"]
     np.testing.assert_allclose(line.x, [0.2, 0.4, 0.6, 0.8, 1.0])
     np.testing.assert_allclose(line.y, compared.cka()[rows, columns], rtol=0, atol=1e-12)
-    low, high = compared.interval(replicates=_pairs.REPLICATES, seed=0)
+    low, high = compared.interval(replicates=_compared.REPLICATES, seed=0)
     np.testing.assert_allclose(line.low, low[rows, columns], rtol=0, atol=1e-12)
     np.testing.assert_allclose(line.high, high[rows, columns], rtol=0, atol=1e-12)
     assert not line.control
@@ -460,7 +461,7 @@ def test_findings_claim_no_order_without_an_interval() -> None:
             assert claim not in text, text
 
 
-def test_findings_of_blocks_compare_with_the_control() -> None:
+def test_findings_of_blocks_say_what_is_left_beside_the_pixels() -> None:
     sentences = write("cka-blocks", results_of("cka-blocks", "two models of different depth"))
     assert len(sentences) == 3
     assert sentences[0].startswith("mae and moco: mean CKA at the same depth 0.")
@@ -468,10 +469,12 @@ def test_findings_of_blocks_compare_with_the_control() -> None:
         where in one
         for where, one in zip(("all tokens", "CLS token", "patch tokens"), sentences, strict=True)
     )
-    assert all("two random initialisations" in one for one in sentences)
-    assert "two random initialisations" not in " ".join(
-        write("cka-blocks", results_of("cka-blocks", "no controls"))
-    )
+    assert "random initialisations" not in " ".join(sentences)  # which are no yardstick
+    beyond = "when the pixels are regressed out"
+    assert all(beyond in one for one in sentences)
+    bare = write("cka-blocks", results_of("cka-blocks", "no controls"))
+    assert beyond not in " ".join(bare)
+    assert "the Grams of the pixels are not there" in bare[-1]
 
 
 def test_pairs_are_held_against_permuted_images_as_each_alone_is() -> None:
@@ -487,7 +490,7 @@ def test_pairs_are_held_against_permuted_images_as_each_alone_is() -> None:
                 continue
             grams = CASES[case].values["grams"][tokens]
             pair = (grams[model].at(kind) for model in (a, b))
-            null = permutation_null(*pair, permutations=_pairs.PERMUTATIONS, seed=0)
+            null = permutation_null(*pair, permutations=_compared.PERMUTATIONS, seed=0)
             np.testing.assert_array_equal(cells.p, null.p.ravel())
             np.testing.assert_allclose(cells.threshold, null.threshold, rtol=0, atol=1e-6)
 

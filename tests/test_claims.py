@@ -13,6 +13,7 @@ import torch
 
 from given import Given, compute, make_models
 from sslens.capture import Grams
+from sslens.comparisons import compared as _compared
 from sslens.comparisons import pairs as _pairs
 from sslens.figure import Figure, Lines
 from sslens.find import names, plugin
@@ -41,8 +42,8 @@ OUTCOMES = {"holds", "contradicted", "the same", "in part", "undecided", "not ru
 @pytest.fixture(autouse=True, scope="module")
 def _few_replicates() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_pairs, "REPLICATES", 200)
-        patch.setattr(_pairs, "PERMUTATIONS", 20)
+        patch.setattr(_compared, "REPLICATES", 200)
+        patch.setattr(_compared, "PERMUTATIONS", 20)
         yield
 
 

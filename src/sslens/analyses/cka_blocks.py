@@ -3,12 +3,15 @@ C1 and C2)."""
 
 from collections.abc import Iterator
 
-from sslens.comparisons import families, panels, quarters, roles
+from sslens.comparisons import ceilings, families, panels, quarters, roles
+from sslens.comparisons.beside import beside, with_deconfounded
 from sslens.comparisons.inputs import GramSets, Models
 from sslens.comparisons.pairs import (
     TABLES_NULL,
+    Pairs,
     Row,
     compare_pairs,
+    find_pixels,
     make_pair_results,
     make_pair_rows,
 )
@@ -19,16 +22,26 @@ TITLE = "How alike are the blocks?"
 CAPTION = (
     "Minibatch CKA with the unbiased HSIC_1 between the outputs of every block of every model: 1 is"
     " the same up to rotation and scale, 0 is unrelated. All tokens of an image are flattened, as"
-    " in the papers; the CLS token and the patch tokens alone are shown beside it. Bands are 95 %"
-    " bootstrap intervals over minibatches; a difference is taken within each replicate, so that it"
-    " is paired. The intervals are over images: of other trainings of the same objective they say"
-    " nothing. Dashed lines are controls: random initialisations of the same architecture, with"
-    " each other and with the models, and the raw pixels. A similarity that does not exceed them"
-    " says nothing about what was learned. In the table, p is against images that were permuted,"
-    " corrected over all cells of a pair."
+    " in the papers; the CLS token and the patch tokens alone are shown beside it. Deconfounded CKA"
+    " is what is left when the raw pixels are regressed out of both models: two networks that only"
+    " pass on the image's mean colour are alike to 0.99, which says nothing about what they"
+    " learned. It is undefined where the pixels explain over 95 % of a layer. Bands are 95 %"
+    " intervals over minibatches; a difference is paired. The intervals are over images: of other"
+    " trainings of the same objective they say nothing. The ceiling is two trainings of one"
+    " objective, where there are two. Dashed lines are controls: random initialisations of the same"
+    " architecture, with each other and with the models, and the raw pixels. In the table, p is"
+    " against images that were permuted, corrected over all cells of a pair."
 )
 KIND = "block"
-TABLES = {**TABLES_NULL, **families.TABLES, **quarters.TABLES}
+TABLES = {
+    **TABLES_NULL,
+    **ceilings.TABLES,
+    **{
+        name: with_deconfounded(columns)
+        for name, columns in {**families.TABLES, **quarters.TABLES}.items()
+    },
+}
+UNITS = families.UNITS | ceilings.UNITS
 
 
 def compute(models: Models, *, grams: GramSets, seed: int = 0) -> Results:
@@ -37,16 +50,24 @@ def compute(models: Models, *, grams: GramSets, seed: int = 0) -> Results:
     Where the models' families are known, it also compares families (`compare_cka_of_families`).
     """
     rows = list(_list_rows(models, grams, seed))
-    return make_pair_results(rows, TABLES, families.UNITS)
+    return make_pair_results(rows, TABLES, UNITS)
 
 
 def _list_rows(models: Models, grams: GramSets, seed: int) -> Iterator[tuple[str, Row]]:
+    pixels = find_pixels(grams)
     for tokens in roles.list_tokens(models, grams):
-        pairs = compare_pairs(models, grams[tokens], tokens, KIND, seed=seed, null=True)
-        yield from make_pair_rows(models, pairs)
-        yield from families.compare_cka_of_families(models, pairs)
-        yield from quarters.compare_quarters(models, pairs)
+        compared = compare_pairs(
+            models, grams[tokens], tokens, KIND, pixels=pixels, seed=seed, null=True
+        )
+        yield from beside(lambda pairs: _list_tables(models, pairs), compared)
     yield from families.list_members(models)
+
+
+def _list_tables(models: Models, pairs: Pairs) -> Iterator[tuple[str, Row]]:
+    yield from make_pair_rows(models, pairs)
+    yield from ceilings.list_rows(models, pairs)
+    yield from families.compare_cka_of_families(models, pairs)
+    yield from quarters.compare_quarters(models, pairs)
 
 
 def draw(results: Results) -> Figure:

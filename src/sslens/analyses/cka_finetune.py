@@ -8,6 +8,7 @@ from dataclasses import replace
 import pandas as pd
 
 from sslens.comparisons import families, pairs, panels, roles, tuned
+from sslens.comparisons.beside import beside
 from sslens.comparisons.contrasts import BETWEEN, subtract_kind
 from sslens.comparisons.ends import Ends, compare_end, list_thirds
 from sslens.comparisons.inputs import GramSets, Models
@@ -52,6 +53,7 @@ _FAMILY = families.FAMILIES
 #: `families-rise-by-type` holds the rises in the types of layer against each other.
 TABLES = {
     "cells": (*pairs.TABLES["cells"], "tuned_a", "tuned_b"),
+    "same-depth": pairs.TABLES["same-depth"],
     "means": pairs.TABLES["means"],
     "late": pairs.TABLES["late"],
     "matched": (*_PAIR, *CKA, *DIFFERENCE, "minibatches"),
@@ -108,13 +110,14 @@ def compute(models: Models, *, grams: GramSets, seed: int = 0) -> Results:
 def _list_rows(models: Models, grams: GramSets, seed: int) -> Iterator[tuple[str, Row]]:
     stages = Stages.of(models)
     after = {name for name in models.studied if roles.is_tuned(models.about(name))}
+    pixels = pairs.find_pixels(grams)
     for tokens in roles.list_tokens(models, grams):
         rises: dict[str, tuple[Pairs, Rise]] = {}
         for kind in KINDS:
             compared = pairs.compare_pairs(
-                models, grams[tokens], tokens, kind, stages.is_compared, seed=seed
+                models, grams[tokens], tokens, kind, stages.is_compared, pixels=pixels, seed=seed
             )
-            for table, row in pairs.make_pair_rows(models, compared):
+            for table, row in beside(lambda found: pairs.make_pair_rows(models, found), compared):
                 if table == "cells":
                     row |= {"tuned_a": row["model_a"] in after, "tuned_b": row["model_b"] in after}
                 yield table, row

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from sslens.comparisons import families, panels, roles
+from sslens.capture import Grams
+from sslens.comparisons import ceilings, families, panels, roles
+from sslens.comparisons.beside import beside, merge, with_deconfounded
 from sslens.comparisons.inputs import GramSets, Models
 from sslens.comparisons.pairs import (
     CKA,
@@ -15,6 +17,7 @@ from sslens.comparisons.pairs import (
     Pairs,
     Row,
     compare_pairs,
+    find_pixels,
     make_cka_columns,
     make_difference_columns,
     make_pair_results,
@@ -28,21 +31,33 @@ from sslens.table import Results
 TITLE = "In which type of layer do they differ?"
 CAPTION = (
     "Minibatch CKA between two models at every block, for the LayerNorm before attention (norm1),"
-    " the qkv projection and the first MLP layer (fc1), all tokens flattened. Below, the same depth"
-    " only, beside the controls: random initialisations and raw pixels. Bands are 95 % bootstrap"
-    " intervals over minibatches. Two types are compared within each replicate, over the depths at"
-    " which both are defined; the three such intervals of a pair hold at once. A cell is undefined"
-    " (grey) where a layer gives the same output for every image."
+    " the qkv projection and the first MLP layer (fc1), all tokens flattened. The papers speak of"
+    " the layer normalisation before attention in their figures and after it in their text: norm2,"
+    " the one after attention, is shown where it was asked for. Below, the same depth only, beside"
+    " the controls: random initialisations and raw pixels. Bands are 95 % intervals over"
+    " minibatches. Two types are compared on the same minibatches, over the depths at which all are"
+    " defined; such intervals of a pair hold at once. Deconfounded CKA, what is left when the raw"
+    " pixels are regressed out, is in the tables. A cell is grey where a layer gives one output for"
+    " all images."
 )
 KINDS = ("norm1", "qkv", "fc1")
+#: shown where models have it, which they do where it was asked for
+AFTER = "norm2"
 _BETWEEN = (*CKA, *DIFFERENCE, "together", "minibatches")
 #: `types` and `families-types` have one type of layer less another, of a pair and of JE with REC
 TABLES = {
     **TABLES_NULL,
-    "types": ("model_a", "model_b", "tokens", "kind", *_BETWEEN),
-    **families.TABLES,
-    "families-types": (*families.FAMILIES, *_BETWEEN),
+    **ceilings.TABLES,
+    **{
+        name: with_deconfounded(columns)
+        for name, columns in {
+            "types": ("model_a", "model_b", "tokens", "kind", *_BETWEEN),
+            **families.TABLES,
+            "families-types": (*families.FAMILIES, *_BETWEEN),
+        }.items()
+    },
 }
+UNITS = families.UNITS | ceilings.UNITS
 
 
 def explain_absence(models: Models) -> str | None:
@@ -62,25 +77,49 @@ def compute(models: Models, *, grams: GramSets, seed: int = 0) -> Results:
     """Compute the CKA of every tap with every tap of the same type, for all pairs of models and
     controls, and compare the types with each other."""
     rows = list(_list_rows(models, grams, seed))
-    return make_pair_results(rows, TABLES, families.UNITS)
+    return make_pair_results(rows, TABLES, UNITS)
+
+
+def list_kinds(grams: Mapping[str, Grams]) -> tuple[str, ...]:
+    """List the types of layer that are compared: norm1, qkv and fc1, and norm2 where any model has
+    it."""
+    present = {tap.kind for one in grams.values() for tap in one.taps}
+    return (*KINDS, AFTER) if AFTER in present else KINDS
 
 
 def _list_rows(models: Models, grams: GramSets, seed: int) -> Iterator[tuple[str, Row]]:
+    pixels = find_pixels(grams)
     for tokens in roles.list_tokens(models, grams):
         by_kind = {
-            kind: compare_pairs(models, grams[tokens], tokens, kind, seed=seed, null=True)
-            for kind in KINDS
+            kind: compare_pairs(
+                models, grams[tokens], tokens, kind, pixels=pixels, seed=seed, null=True
+            )
+            for kind in list_kinds(grams[tokens])
         }
-        for pairs in by_kind.values():
-            yield from make_pair_rows(models, pairs)
-            yield from families.compare_cka_of_families(models, pairs)
-        for a, b in itertools.combinations(models.studied, 2):
-            by_type = {kind: pairs.find(a, b) for kind, pairs in by_kind.items()}
-            values = {kind: pair.same for kind, pair in by_type.items() if pair}
-            names = {"model_a": a, "model_b": b, "tokens": tokens}
-            yield from (("types", names | row) for row in _compare_types(values))
-        yield from _compare_types_of_families(models, by_kind)
+        for compared in by_kind.values():
+            yield from beside(lambda pairs: _list_tables(models, pairs), compared)
+        deconfounded = {kind: pairs.deconfounded for kind, pairs in by_kind.items()}
+        present = {kind: pairs for kind, pairs in deconfounded.items() if pairs is not None}
+        yield from merge(_list_types(models, by_kind, tokens), _list_types(models, present, tokens))
     yield from families.list_members(models)
+
+
+def _list_tables(models: Models, pairs: Pairs) -> Iterator[tuple[str, Row]]:
+    yield from make_pair_rows(models, pairs)
+    yield from ceilings.list_rows(models, pairs)
+    yield from families.compare_cka_of_families(models, pairs)
+
+
+def _list_types(
+    models: Models, by_kind: Mapping[str, Pairs], tokens: str
+) -> Iterator[tuple[str, Row]]:
+    """Compare the types of layer with each other, for all pairs of models and for families."""
+    for a, b in itertools.combinations(models.studied, 2):
+        by_type = {kind: pairs.find(a, b) for kind, pairs in by_kind.items()}
+        values = {kind: pair.same for kind, pair in by_type.items() if pair}
+        names = {"model_a": a, "model_b": b, "tokens": tokens}
+        yield from (("types", names | row) for row in _compare_types(values))
+    yield from _compare_types_of_families(models, by_kind)
 
 
 def _compare_types_of_families(
@@ -89,7 +128,7 @@ def _compare_types_of_families(
     """Compare the types of layer with each other, averaged over the pairs of a JE and a REC
     model."""
     across = {kind: families.find_pairs(models, pairs)[1] for kind, pairs in by_kind.items()}
-    if not all(across.values()):
+    if not across or not all(across.values()):
         return
     grid = max((pair.depths for side in across.values() for pair in side), key=len)
     values = {kind: average([pair.at(grid) for pair in side]) for kind, side in across.items()}
@@ -124,8 +163,9 @@ def draw(results: Results) -> Figure:
     cells = panels.Cells.of(results["cells"])
     tokens, names = cells.tokens(), cells.models()
     pairs = list(itertools.combinations(names, 2)) or [(name, name) for name in names]
+    kinds = [kind for kind in (*KINDS, AFTER) if (results["cells"].kind == kind).any()]
     grid: list[list[Panel | None]] = [
-        [panels.draw_cells(cells, a, b, tokens[0], kind, f"{kind}: {a} · {b}") for kind in KINDS]
+        [panels.draw_cells(cells, a, b, tokens[0], kind, f"{kind}: {a} · {b}") for kind in kinds]
         for a, b in pairs
     ]
     drawn = panels.list_drawn(cells)
@@ -133,7 +173,7 @@ def draw(results: Results) -> Figure:
         grid.append(
             [
                 panels.draw_lines(cells, one, kind, f"{kind}, {panels.LABELS[one]}", drawn)
-                for kind in KINDS
+                for kind in kinds
             ]
         )
     return panels.make_figure("cka-layer-types", grid)

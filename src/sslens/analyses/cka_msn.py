@@ -3,7 +3,8 @@ claim C13)."""
 
 from collections.abc import Iterator, Sequence
 
-from sslens.comparisons import families, pairs, panels, roles
+from sslens.comparisons import ceilings, families, pairs, panels, roles
+from sslens.comparisons.beside import beside, with_deconfounded
 from sslens.comparisons.inputs import GramSets, Models
 from sslens.comparisons.pairs import (
     Pairs,
@@ -22,14 +23,18 @@ CAPTION = (
     "MSN embeds two views like joint embedding (JE) and masks patches like reconstruction (REC)."
     " Minibatch CKA between the blocks of MSN and of every other model, pre-trained or fine-tuned,"
     " over all tokens; below, at the same depth, beside the controls: random initialisations with"
-    " each other and with MSN, and raw pixels. Bands are 95 % bootstrap intervals over minibatches;"
-    " a difference is taken within each replicate."
+    " each other and with MSN, and raw pixels. Deconfounded CKA, what is left when the raw pixels"
+    " are regressed out, is in the tables. Bands are 95 % intervals over minibatches; a difference"
+    " is paired."
 )
 KIND = "block"
+#: what stands before the names of families of fine-tuned models
+TUNED = "fine-tuned"
 TABLES = {name: ("msn", *columns) for name, columns in pairs.TABLES.items()} | {
-    "families": families.TABLES["families"]
+    **ceilings.TABLES,
+    "families": with_deconfounded(families.TABLES["families"]),
 }
-UNITS = {"msn": "whether model_a is MSN", **families.UNITS}
+UNITS = {"msn": "whether model_a is MSN", **families.UNITS, **ceilings.UNITS}
 
 
 def explain_absence(models: Models) -> str | None:
@@ -65,37 +70,75 @@ def _list_rows(models: Models, grams: GramSets, seed: int) -> Iterator[tuple[str
     def wanted(a: str, b: str) -> bool:
         return a == b or a in masked or b in masked or {a, b} <= set(models.controls)
 
+    pixels = pairs.find_pixels(grams)
     for tokens in roles.list_tokens(models, grams):
-        compared = compare_pairs(models, grams[tokens], tokens, KIND, wanted, seed=seed)
-        for table, row in pairs.make_pair_rows(models, compared):
-            yield table, row | {"msn": row["model_a"] in masked}
-        yield from _compare_families(models, compared, masked)
+        compared = compare_pairs(
+            models, grams[tokens], tokens, KIND, wanted, pixels=pixels, seed=seed
+        )
+        for table, row in beside(lambda found: _list_tables(models, found), compared):
+            is_msn_row = {"msn": row["model_a"] in masked} if "msn" in TABLES[table] else {}
+            yield table, row | is_msn_row
 
 
-def _compare_families(
-    models: Models, compared: Pairs, masked: Sequence[str]
+def _list_tables(models: Models, compared: Pairs) -> Iterator[tuple[str, Row]]:
+    yield from pairs.make_pair_rows(models, compared)
+    yield from ceilings.list_rows(models, compared)
+    for tuned in (False, True):
+        yield from _compare_families(models, compared, tuned=tuned)
+
+
+def _compare_families(models: Models, compared: Pairs, *, tuned: bool) -> Iterator[tuple[str, Row]]:
+    """MSN, pre-trained or fine-tuned, with pre-trained JE less MSN with pre-trained REC.
+
+    A fine-tuned MSN is also held against the fine-tuned models of both families, where there are.
+    """
+    masked = list_msn(models)
+    own = [name for name in masked if roles.is_tuned(models.about(name)) == tuned]
+    pretrained = families.list_families(models)
+    before = [[name for name in names if name not in masked] for names in pretrained]
+    yield from _compare_with(compared, own, before, tuned=tuned, names="")
+    if tuned:
+        after = [_list_tuned(models, family) for family in (JE, REC)]
+        yield from _compare_with(compared, own, after, tuned=tuned, names=f"{TUNED} ")
+
+
+def _list_tuned(models: Models, family: str) -> list[str]:
+    """The fine-tuned models of a family, without CNNs and MSN."""
+    abouts = {name: models.about(name) for name in models.studied}
+    return [
+        name
+        for name, about in abouts.items()
+        if about.family == family
+        and roles.is_tuned(about)
+        and not roles.is_cnn(about)
+        and not is_msn(about)
+    ]
+
+
+def _compare_with(
+    compared: Pairs,
+    own: Sequence[str],
+    others: Sequence[Sequence[str]],
+    *,
+    tuned: bool,
+    names: str,
 ) -> Iterator[tuple[str, Row]]:
-    """Pre-trained MSN with JE, less MSN with REC."""
-    je, rec = (
-        [name for name in names if name not in masked] for names in families.list_families(models)
-    )
-    own = [name for name in masked if not roles.is_tuned(models.about(name))]
-    inside = compared.find_all(own, je)
-    outside = compared.find_all(own, rec)
+    """Two rows: MSN with JE, less MSN with REC, and MSN with REC."""
+    je, rec = others
+    inside, outside = compared.find_all(own, je), compared.find_all(own, rec)
     if not inside or not outside:
         return
     members = "; ".join(
         [roles.list_names(own), f"{JE}: {roles.list_names(je)}", f"{REC}: {roles.list_names(rec)}"]
     )
     near, far = families.average_same(inside), families.average_same(outside)
+    msn = f"{TUNED} MSN" if tuned else "MSN"
     near_names, far_names = (
-        families.name_families(compared, "MSN", family, len(side), members)
+        families.name_families(compared, msn, f"{names}{family}", len(side), members)
         for family, side in ((JE, inside), (REC, outside))
     )
-    yield (
-        "families",
-        near_names | make_cka_columns(near) | make_contrast_columns(near, f"MSN · {REC}", far),
-    )
+    less = f"{msn} · {names}{REC}"
+    yield "families", near_names | make_cka_columns(near) | make_contrast_columns(near, less, far)
     yield "families", far_names | make_cka_columns(far)
 
 

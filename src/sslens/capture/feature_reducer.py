@@ -35,7 +35,7 @@ from sslens.capture.sources import Joined
 from sslens.capture.writing import ShardWriter, begin_folder, count_minibatches_of_shard
 from sslens.errors import InputError
 from sslens.models.backbone import Backbone
-from sslens.models.taps import Tap
+from sslens.models.taps import ON_REQUEST, Tap
 from sslens.store import Store, digest
 
 #: taps whose features are read unless others are asked for
@@ -69,11 +69,15 @@ class FeatureReducer:
         """Return the taps of the given names, or of the usual kinds where no names were given.
 
         Raises:
-            InputError: a name is not a tap of the model.
+            InputError: a name is not a tap of the model, or is of a kind of which only Grams are
+                read.
         """
         if self.names is None:
             return tuple(tap for tap in taps if tap.kind in KINDS)
         named = model.pick(self.names)
+        for tap in named:
+            if tap.kind in ON_REQUEST:
+                raise InputError(f"Of {tap.name} only Grams are read: leave it out of the taps.")
         return tuple(tap for tap in taps if tap in named)
 
     def has(self, request: PassRequest, store: Store) -> bool:

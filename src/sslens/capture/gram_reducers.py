@@ -16,7 +16,7 @@ from sslens.capture.pooling import choose_tokens
 from sslens.capture.sharing import sum_over_processes, this_process
 from sslens.errors import InputError
 from sslens.models.backbone import Backbone
-from sslens.models.taps import Tap
+from sslens.models.taps import ON_REQUEST, Tap
 from sslens.plan import Plan
 from sslens.store import Store, scratch
 
@@ -99,9 +99,10 @@ class WideGramReducer:
         return {"tokens": "all", "width": self.width, "drawn": self.drawn, "seed": self.seed}
 
     def taps(self, model: Backbone, taps: Sequence[Tap]) -> tuple[Tap, ...]:
-        """Return the ten taps that the seed draws."""
-        rows = np.random.default_rng(self.seed).permutation(len(taps))[: self.drawn]
-        return tuple(taps[row] for row in sorted(rows))
+        """Return the ten taps that the seed draws; none that is read on request."""
+        usual = [tap for tap in taps if tap.kind not in ON_REQUEST]
+        rows = np.random.default_rng(self.seed).permutation(len(usual))[: self.drawn]
+        return tuple(usual[row] for row in sorted(rows))
 
     def has(self, request: PassRequest, store: Store) -> bool:
         """Whether the store has the Grams."""

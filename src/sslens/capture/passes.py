@@ -133,7 +133,7 @@ def run_pass(
     """
     model, plan = request.model, request.plan
     readers = [({tap.name for tap in taps}, accumulator.add) for taps, accumulator in jobs]
-    union = [tap for tap in model.taps.values() if any(tap.name in names for names, _ in readers)]
+    union = [tap for tap in request.taps if any(tap.name in names for names, _ in readers)]
     silent = {tap.name for tap in union}
     numbers = sorted({number for _, job in jobs for number in job.minibatches})
     mine = choose_share(numbers, math.lcm(*(job.together for _, job in jobs)))

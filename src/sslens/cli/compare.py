@@ -46,6 +46,8 @@ class Command:
     tokens: tuple[Literal["all", "cls", "patch"], ...] = ("all", "cls")
     """Which tokens CKA compares: all of them, flattened; the CLS token; the patch
     tokens."""
+    taps: tuple[Literal["norm2"], ...] = ()
+    """Layers that CKA compares beside the usual ones: norm2, the normalisation after attention."""
     controls: bool = True
     """Random initialisations of each architecture and raw pixels beside the models."""
     batch: int = 32
@@ -102,6 +104,7 @@ def check(command: Command) -> "Study":
         device=command.common.device,
         precision=command.precision,
         tokens=command.tokens,
+        taps=command.taps,
         any_transform=command.any_transform,
         grid=command.grid,
     )

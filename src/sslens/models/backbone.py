@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sslens.data.transform import EvalTransform
 from sslens.errors import InputError, nearest
 from sslens.models.about import About
-from sslens.models.taps import Tap
+from sslens.models.taps import ON_REQUEST, Tap
 
 
 @final
@@ -21,7 +21,8 @@ class Backbone(nn.Module):
     Attributes:
         name: short, for tables and figures.
         source: what `sslens.load` was given; the same source gives the same model.
-        taps: the taps by name, in the order of computation.
+        taps: the taps by name, in the order of computation, without those that are read on request
+            alone.
         prefix: the number of tokens before the patches (CLS first), or None where outputs are not
             tokens or there is no CLS.
         about: what is known of the model.
@@ -42,7 +43,8 @@ class Backbone(nn.Module):
         self.network = network.requires_grad_(False)
         self.name = name
         self.source = source
-        self.taps = {tap.name: tap for tap in taps}
+        self._every = {tap.name: tap for tap in taps}
+        self.taps = {tap.name: tap for tap in taps if tap.kind not in ON_REQUEST}
         self.transform = transform
         self.prefix = prefix
         self.about = about
@@ -56,17 +58,23 @@ class Backbone(nn.Module):
         return features
 
     def pick(self, names: Sequence[str] | None) -> tuple[Tap, ...]:
-        """Return the taps of these names in the order of computation; all taps for None.
+        """Return the taps of these names in the order of computation; the usual taps for None.
+
+        A name of a kind that is read on request, "norm2", stands for all taps of that kind; where
+        nothing else is named, the usual taps are there too.
 
         Raises:
             InputError: a name is not a tap of this model; the message offers the nearest names.
         """
         if names is None:
             return tuple(self.taps.values())
+        kinds = set(names) & set(ON_REQUEST)
+        named = set(names) - kinds or set(self.taps)
         for name in names:
-            if name not in self.taps:
+            if name not in self._every and name not in kinds:
                 raise InputError(f'{self.name} has no tap "{name}": {nearest(name, self.taps)}')
-        return tuple(tap for tap in self.taps.values() if tap.name in set(names))
+        every = self._every.values()
+        return tuple(tap for tap in every if tap.name in named or tap.kind in kinds)
 
     @property
     def digest(self) -> str:

@@ -33,7 +33,7 @@ def require_known(network: nn.Module) -> None:
         )
 
 
-def taps(network: nn.Module) -> list[Tap]:
+def taps(network: nn.Module, *, every: bool = False) -> list[Tap]:
     """List the taps of a network in the order of computation.
 
     | class of timm's | models |
@@ -44,6 +44,9 @@ def taps(network: nn.Module) -> list[Tap]:
     | ResNet | ResNet, ResNeXt and their kin |
     | ConvNeXt | ConvNeXt, ConvNeXt-V2, DINOv3's ConvNeXts |
 
+    Args:
+        every: whether the taps that are read on request are among them: `norm2` of transformers.
+
     Raises:
         InputError: the class is none of these.
 
@@ -51,7 +54,9 @@ def taps(network: nn.Module) -> list[Tap]:
     ['maxpool', 'layer1.0', 'layer1.1']
     """
     require_known(network)
-    return list((convolutions if isinstance(network, CNNS) else transformers).taps(network))
+    if isinstance(network, CNNS):
+        return list(convolutions.taps(network))
+    return list(transformers.taps(network, every=every))
 
 
 def prefix_tokens(network: nn.Module) -> int | None:

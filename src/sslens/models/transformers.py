@@ -17,7 +17,7 @@ from sslens.models.taps import Tap
 PRE_NORM = (Block, EvaBlock, BeitBlock)
 
 
-def taps(network: VisionTransformer | Eva | Beit) -> Iterator[Tap]:
+def taps(network: VisionTransformer | Eva | Beit, *, every: bool = False) -> Iterator[Tap]:
     """Yield the taps of a transformer in the order of computation; a tap in block i of L has the
     depth (i + 1) / L.
 
@@ -28,6 +28,10 @@ def taps(network: VisionTransformer | Eva | Beit) -> Iterator[Tap]:
     value together, and a gated MLP with two first layers has no `fc1`. `norm` is the final
     normalisation. Backbones that were fine-tuned on the mean of their patches have none: they
     normalise after the pooling.
+
+    Args:
+        every: whether the taps that are read on request are among them: `norm2`, the normalisation
+            between attention and MLP, in blocks that have `norm1`.
     """
     count = len(network.blocks)
     for i, block in enumerate(network.blocks):
@@ -41,6 +45,8 @@ def taps(network: VisionTransformer | Eva | Beit) -> Iterator[Tap]:
             and getattr(attention, "q_bias", None) is None
         ):
             yield Tap(f"blocks.{i}.attn.qkv", "qkv", depth)
+        if every and isinstance(block, PRE_NORM):
+            yield Tap(f"blocks.{i}.norm2", "norm2", depth)
         if isinstance(getattr(mlp, "fc1", None), nn.Linear):
             yield Tap(f"blocks.{i}.mlp.fc1", "fc1", depth)
         yield Tap(f"blocks.{i}", "block", depth)

@@ -6,7 +6,7 @@ as an easy minibatch, cancels. The module `bootstrap` says how intervals are com
 an interval misses the true value.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -145,6 +145,15 @@ class Sampled:
         """Select cells along the first axis, by index or by mask."""
         return Sampled(np.asarray(self.value[cells]), self.draws[cells], self.batches, self.drawn)
 
+    def where(self, fine: Bool[np.ndarray, "*cell"]) -> "Sampled":
+        """Keep the cells of a mask; the others become undefined."""
+        return Sampled(
+            np.where(fine, self.value, np.nan),
+            np.where(fine[..., None], self.draws, np.nan),
+            self.batches,
+            self.drawn,
+        )
+
     @classmethod
     def stack(cls, parts: Sequence["Sampled"]) -> "Sampled":
         """Stack values of equal shape along a new first axis.
@@ -262,6 +271,30 @@ def require_paired(parts: Sequence[Sampled]) -> tuple[Any, ...] | None:
                 " one seed and one number of replicates."
             )
     return next((part.drawn for part in parts if part.drawn is not None), None)
+
+
+def combine(function: Callable[..., Float64[np.ndarray, "..."]], *parts: Sampled) -> Sampled:
+    """Compute a function of several values, cell by cell, and the same function of each replicate.
+
+    The shapes of the parts are broadcast; a cell is undefined where the function of the values is
+    nan, whatever its replicates are.
+
+    Args:
+        function: takes one array a part; replicates are the last axis of these arrays.
+        parts: the values.
+
+    Raises:
+        InputError: the values are not of the same minibatches and the same draws.
+
+    >>> one = Sampled(np.array([0.5, 0.25]), np.array([[0.4, 0.6], [0.2, 0.3]]), batches=8)
+    >>> combine(lambda x, y: x * y, one, one[np.array([0])]).value.tolist()
+    [0.25, 0.125]
+    """
+    drawn = require_paired(parts)
+    value = np.asarray(function(*(part.value for part in parts)))
+    draws = np.asarray(function(*(part.draws for part in parts)))
+    draws = np.where(np.isnan(value)[..., None], np.nan, draws)
+    return Sampled(value, draws, parts[0].batches, drawn)
 
 
 def average(parts: Sequence[Sampled]) -> Sampled:

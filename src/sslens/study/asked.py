@@ -9,10 +9,11 @@ from sslens import fingerprint, zoo
 from sslens.data.sources import require_source
 from sslens.errors import InputError, nearest
 from sslens.find import names
+from sslens.models.taps import ON_REQUEST
 from sslens.study.contract import wants_images
 
 #: the keys of a study that hold several texts
-LISTS = ("models", "analyses", "tokens")
+LISTS = ("models", "analyses", "tokens", "taps")
 #: what a value of a type is called in messages
 KINDS = {str: "text", int: "a whole number", bool: "true or false"}
 
@@ -29,6 +30,8 @@ class Study:
             and images, except the costly ones.
         tokens: which tokens' Grams are compared, some of "all" (flattened), "cls" and
             "patch".
+        taps: kinds of layers that are read beside the usual ones: "norm2", the normalisation after
+            attention.
         bank: labelled images that vote in k-NN; unless given, each of `images` is classified by the
             others.
         limit: the number of images taken, drawn by their ids and the seed; the bank is taken whole.
@@ -58,6 +61,7 @@ class Study:
     tokens: tuple[str, ...] = ("all", "cls")
     any_transform: bool = False
     grid: str = "small"
+    taps: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for entry in fields(self):
@@ -87,6 +91,7 @@ class Study:
             ("precision", (self.precision,), ("float32", "bfloat16", "float16", "auto")),
             ("grid", (self.grid,), ("small", "paper")),
             ("tokens", self.tokens, ("all", "cls", "patch")),
+            ("taps", self.taps, ON_REQUEST),
         ):
             for value in values:
                 if value not in options:
@@ -111,6 +116,8 @@ class Study:
         import yaml
 
         values = asdict(self)
+        if not self.taps:  # a study of the usual taps is written as ever
+            del values["taps"]
         lists = {key: list(value) for key, value in values.items() if isinstance(value, tuple)}
         return yaml.safe_dump(values | lists, sort_keys=False)
 

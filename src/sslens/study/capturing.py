@@ -35,7 +35,8 @@ def plan_passes(
             if member.model is None or images is None or not own:
                 continue
             plan = Plan.draw(images.ids, situation.study.batch, situation.study.seed)
-            one = runner.plan(member, images, plan, tuple(own.values()), bank=bank)
+            taps = situation.study.taps or None
+            one = runner.plan(member, images, plan, tuple(own.values()), bank=bank, taps=taps)
             passes += [one] if one.reducers else []
     return tuple(passes)
 

@@ -89,6 +89,20 @@ def load_members(sources: Sequence[str], *, controls: bool) -> tuple[Member, ...
     return tuple(sorted(_distinguish(members), key=lambda member: member.control))
 
 
+def describe_same(members: Sequence[Member]) -> list[str]:
+    """Write a sentence for all models under study that have the same weights: their CKA is 1, which
+    says nothing about their training."""
+    by_digest: dict[str, list[str]] = {}
+    for member in members:
+        if not member.control:
+            by_digest.setdefault(member.described.digest, []).append(member.name)
+    return [
+        f"{', '.join(names[:-1])} and {names[-1]} have the same weights: they are one model."
+        for names in by_digest.values()
+        if len(names) > 1
+    ]
+
+
 def _load(source: str) -> Member:
     if not fingerprint.is_fingerprint(Path(source)):
         model = zoo.load(source)

@@ -18,7 +18,7 @@ from sslens.study.image_sets import (
     open_sets,
     require_same_classes,
 )
-from sslens.study.members import Member, load_members
+from sslens.study.members import Member, describe_same, load_members
 from sslens.study.passes import ActivationPass, PassRunner
 from sslens.study.situation import Lack, Situation
 
@@ -112,7 +112,7 @@ def prepare(study: Study, store: Store, *, quiet: bool = False) -> StudyPlan:
     choice = choose_analyses(situation)
     runner = PassRunner(store, device, precision, quiet)
     passes = plan_passes(situation, choice.analyses, runner)
-    notes += [*choice.notes, *_compare_views(situation, passes, precision)]
+    notes += [*choice.notes, *describe_same(members), *_compare_views(situation, passes, precision)]
     return StudyPlan(situation, choice.analyses, passes, tuple(notes), choice.left_out, runner)
 
 

@@ -51,7 +51,7 @@ def wrap_network(
         network,
         name=name,
         source=source,
-        taps=networks.taps(network),
+        taps=networks.taps(network, every=True),
         transform=transformed,
         prefix=networks.prefix_tokens(network),
         about=replace(about, network=networks.kind(network)),

@@ -9,7 +9,14 @@ from sslens.comparisons.pairs import read_cka, read_contrast, select_pair
 from sslens.comparisons.panels import Cells
 from sslens.comparisons.roles import TOKENS
 from sslens.report.writing.families import write_families
-from sslens.report.writing.numbers import explain_undecided, spell, spell_difference
+from sslens.report.writing.numbers import spell, spell_difference
+from sslens.report.writing.similarity import (
+    tell_lack_of_pixels,
+    write_below,
+    write_beyond,
+    write_ceilings,
+    write_same,
+)
 from sslens.table import Results
 
 #: sentences at most
@@ -17,40 +24,39 @@ MOST = 6
 
 
 def sentences(results: Results) -> tuple[str, ...]:
-    """Write which families and which models are alike, compared with the control, and from which
-    depth on they differ."""
+    """Write which models are the same, which families and which models are alike, what is left of
+    it beside the pixels, and how far it is from two trainings of one objective."""
     cells = Cells.of(results["cells"])
     tokens = cells.tokens()
     pairs = list(itertools.combinations(cells.models(), 2))
     written = [write_families(results, one, KIND) for one in tokens]
+    written += [write_ceilings(results, tokens[0], KIND)]
     written += [_write_pair(results, a, b, one) for one in tokens for a, b in pairs]
     told = [sentence for sentence in written if sentence]
-    left = len(told) - MOST
+    around = (write_same(results), tell_lack_of_pixels(results) if told else None)
+    first, last = ([one] if one else [] for one in around)
+    most = MOST - len(first) - len(last)
+    left = len(told) - most
     if left > 0:
         told = [
-            *told[: MOST - 1],
+            *told[: most - 1],
             f"{left + 1} more such comparisons of {pairs[0][0]} and the others are in the table.",
         ]
-    return tuple(told)
+    return (*first, *told, *last)
 
 
 def _write_pair(results: Results, a: str, b: str, tokens: str) -> str | None:
-    """Two models' mean CKA, against two random initialisations, and late against early."""
+    """Two models' mean CKA, what is left beside the pixels, and late against early; None of two
+    trainings of one objective, which `write_ceilings` has."""
     means = select_pair(results["means"], a, b, tokens).to_dict("records")
-    if not means or pd.isna(means[0]["cka"]):
+    if not means or pd.isna(means[0]["cka"]) or _is_ceiling(results, a, b):
         return None
     mean = means[0]
-    sentence = f"{a} and {b}: mean CKA at the same depth {spell(read_cka(mean))} {TOKENS[tokens]}"
-    if mean["less"]:
-        contrast = read_contrast(mean)
-        if contrast.sign:
-            side = "more than" if contrast.sign > 0 else "less than"
-            sentence += (
-                f", {side} two random initialisations have with each other"
-                f" ({spell_difference(contrast.difference)})"
-            )
-        else:
-            sentence += f"; against two random initialisations {explain_undecided(contrast)}"
+    depths = len(select_pair(results["same-depth"], a, b, tokens))
+    sentence = (
+        f"{a} and {b}: mean CKA at the same depth {spell(read_cka(mean))} {TOKENS[tokens]}"
+        f"{write_beyond(mean, depths)}{write_below(results, a, b, tokens, KIND)}"
+    )
     if "late" in results:
         for late in select_pair(results["late"], a, b, tokens).to_dict("records"):
             contrast = read_contrast(late)
@@ -61,3 +67,10 @@ def _write_pair(results: Results, a: str, b: str, tokens: str) -> str | None:
                     f" ({spell_difference(contrast.difference)})"
                 )
     return sentence + "."
+
+
+def _is_ceiling(results: Results, a: str, b: str) -> bool:
+    if "ceilings" not in results:
+        return False
+    rows = results["ceilings"]
+    return bool(((rows.model_a == a) & (rows.model_b == b)).any())

@@ -1,0 +1,109 @@
+"""Clauses about the CKA of two models that several analyses share: what is left beside the raw
+pixels, and how far it is from two trainings of one objective."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from sslens.comparisons.pairs import read_cka, read_contrast, select_pair
+from sslens.comparisons.roles import TOKENS, list_names
+from sslens.measures.deconfounded_cka import LEAST
+from sslens.report.writing.numbers import spell, spell_difference
+from sslens.table import Results
+
+#: two models with a CKA of at least this at every tap compute the same: the rounding of Grams that
+#: were kept in float16 changes CKA by up to 5e-5
+SAME = 1 - 1e-4
+REGRESSED = "when the pixels are regressed out"
+
+
+def write_beyond(row: Mapping[str, Any], depths: int | None = None) -> str:
+    """Write what is left of a CKA beside the pixels, as a clause that begins with a comma or a
+    semicolon; "" where there are no Grams of the pixels.
+
+    Args:
+        row: a row with the columns of deconfounded CKA.
+        depths: the number of depths that `row` averages, where it has `depths_left`.
+
+    >>> row = {"deconfounded": 0.5, "deconfounded_low": 0.4, "deconfounded_high": 0.6}
+    >>> row |= {"left": 0.4, "depths_left": 3, "minibatches": 8}
+    >>> write_beyond(row, 4)
+    ', and 0.50 [0.40, 0.60] when the pixels are regressed out (at 3 of 4 depths)'
+    >>> write_beyond(row | {"deconfounded": float("nan"), "depths_left": 0}, 4)
+    '; the pixels explain over 95 % of a layer, so that nothing is said of what is beyond them'
+    """
+    if pd.isna(row["left"]):
+        return ""
+    if pd.isna(row["deconfounded"]):
+        return (
+            f"; the pixels explain over {1 - LEAST:.0%} of a layer".replace("%", " %")
+            + ", so that nothing is said of what is beyond them"
+        )
+    clause = f", and {spell(read_cka(row, 'deconfounded'))} {REGRESSED}"
+    if depths is not None and row["depths_left"] < depths:
+        clause += f" (at {int(row['depths_left'])} of {depths} depths)"
+    return clause
+
+
+def write_ceilings(results: Results, tokens: str, kind: str) -> str | None:
+    """Write how alike two trainings of one objective are; None where no objective has two."""
+    if "ceilings" not in results:
+        return None
+    rows = results["ceilings"]
+    rows = rows[(rows.tokens == tokens) & (rows.kind == kind)].dropna(subset="cka")
+    parts = []
+    for row in rows.to_dict("records"):
+        beyond = write_beyond(row).removeprefix(",").removeprefix(";").strip()
+        names = f"{row['objective']} ({row['model_a']} and {row['model_b']})"
+        parts.append(f"{names} {spell(read_cka(row))}" + (f", {beyond}" if beyond else ""))
+    if not parts:
+        return None
+    return (
+        "The ceiling, two trainings of one objective by their mean CKA at the same depth"
+        f" {TOKENS[tokens]}: {'; '.join(parts)}."
+    )
+
+
+def write_below(results: Results, a: str, b: str, tokens: str, kind: str) -> str:
+    """Write how two models stand against two trainings of one of their objectives, as a clause; ""
+    where there are none."""
+    if "below-ceilings" not in results:
+        return ""
+    rows = select_pair(results["below-ceilings"], a, b, tokens)
+    rows = rows[rows.kind == kind].dropna(subset="difference")
+    if rows.empty:
+        return ""
+    row = rows.sort_values("difference", kind="stable").iloc[-1]  # the lowest of the ceilings
+    contrast = read_contrast(row)
+    trainings = f"two trainings of {row['objective']}"
+    if not contrast.sign:
+        return f"; as alike as {trainings}"
+    side = "more alike" if contrast.sign > 0 else "less alike"
+    return f"; {side} than {trainings} ({spell_difference(contrast.difference)})"
+
+
+def tell_lack_of_pixels(results: Results) -> str | None:
+    """Say that nothing is known of what goes beyond the pixels, where their Grams are not there."""
+    means = results["means"]
+    if means.left.notna().any():
+        return None
+    return (
+        f"What {means.model_a.iloc[0]} shares with others beyond the raw pixels cannot be told, for"
+        " the Grams of the pixels are not there: give the images, or a fingerprint of the model"
+        " pixels beside the others."
+    )
+
+
+def write_same(results: Results) -> str | None:
+    """Say which models compute the same at every tap; None where no two do."""
+    cells = results["cells"]
+    cells = cells[(cells.tap_a == cells.tap_b) & (cells.model_a != cells.model_b) & ~cells.control]
+    lowest = cells.groupby(["model_a", "model_b"], sort=False).cka.min()
+    pairs = [list_names([str(a), str(b)]) for (a, b), cka in lowest.items() if cka >= SAME]
+    if not pairs:
+        return None
+    return (
+        f"{'; '.join(pairs)} have the same weights, or compute the same: their CKA is 1 at every"
+        " tap, which says nothing about how they were trained."
+    )

@@ -1,0 +1,203 @@
+"""Deconfounded CKA: against explicit least squares, where it is undefined, and in tables."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sslens.capture import Grams
+from sslens.comparisons.beside import merge
+from sslens.comparisons.ceilings import list_ceilings
+from sslens.comparisons.compared import compare_pairs
+from sslens.comparisons.deconfounding import find_pixels
+from sslens.comparisons.inputs import ModelInfo, Models
+from sslens.errors import InputError
+from sslens.measures import explain_lack, measure
+from sslens.measures.cka import minibatch_cka
+from sslens.measures.deconfounded_cka import LEAST, compute, share_left
+from sslens.models.about import About
+from sslens.models.taps import Tap
+
+SIZES = (16, 16, 11)
+
+
+def grams(features: Sequence[np.ndarray], kind: str = "block", name: str = "m") -> Grams:
+    made = Grams.of_features([torch.from_numpy(x).float() for x in features], sizes=np.array(SIZES))
+    taps = tuple(Tap(f"{kind}.{i}", kind, (i + 1) / len(features)) for i in range(len(features)))
+    return replace(made, taps=taps, model=name)
+
+
+def draw(seed: int, share: float, shared: np.ndarray, dim: int = 400) -> np.ndarray:
+    """Features of which a share is what the pixels have; many, so that they keep its distances."""
+    rng = np.random.default_rng(seed)
+    n, width = shared.shape
+    own = rng.standard_normal((n, dim))
+    return share * shared @ rng.standard_normal((width, dim)) + (1 - share) * own
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    return np.random.default_rng(7).standard_normal((sum(SIZES), 3))
+
+
+def lay_out(x: np.ndarray) -> np.ndarray:
+    """The U-centred Grams of all minibatches as one vector, in float64, in plain loops; a Gram of n
+    images counts 1 / √(n (n − 3))."""
+    parts = []
+    for end, n in zip(np.cumsum(SIZES), SIZES, strict=True):
+        features = x[end - n : end].astype(np.float32).astype(np.float64)
+        k = features @ features.T
+        np.fill_diagonal(k, 0)
+        centred = np.zeros_like(k)
+        for i in range(n):
+            for j in range(n):
+                if i != j:
+                    centred[i, j] = (
+                        k[i, j]
+                        - k[i].sum() / (n - 2)
+                        - k[:, j].sum() / (n - 2)
+                        + k.sum() / ((n - 1) * (n - 2))
+                    )
+        parts.append(centred.ravel() / np.sqrt(n * (n - 3)))
+    return np.concatenate(parts)
+
+
+def test_it_is_the_cosine_of_what_least_squares_leaves(pixels: np.ndarray) -> None:
+    xs = [draw(seed, share, pixels, 6) for seed, share in enumerate((0.0, 0.4, 0.6))]
+    ys = [draw(seed, share, pixels, 6) for seed, share in enumerate((0.2, 0.5), 10)]
+    z = lay_out(pixels)
+    value = compute(grams(xs), grams(ys), grams([pixels], "pixels"))
+    for i, x in enumerate(xs):
+        for j, y in enumerate(ys):
+            residuals = []
+            for vector in (lay_out(x), lay_out(y)):
+                slope = np.linalg.lstsq(z[:, None], vector, rcond=None)[0]
+                residuals.append(vector - slope[0] * z)
+            one, other = residuals
+            expected = one @ other / (np.linalg.norm(one) * np.linalg.norm(other))
+            assert value[i, j] == pytest.approx(expected, abs=1e-6)  # Grams are float32
+    assert measure("deconfounded-cka", grams(xs), grams(ys), grams([pixels], "pixels")) == (
+        pytest.approx(value, abs=0)
+    )
+
+
+def test_two_models_that_share_the_pixels_alone_share_nothing_beyond(pixels: np.ndarray) -> None:
+    a, b = (grams([draw(seed, 0.18, pixels)]) for seed in (0, 1))
+    z = grams([pixels], "pixels")
+    assert minibatch_cka(a, b).item() > 0.5
+    assert abs(compute(a, b, z).item()) < 0.2
+    assert compute(a, a, z).item() == pytest.approx(1, abs=1e-12)
+
+
+def test_it_is_undefined_where_under_a_twentieth_is_left(pixels: np.ndarray) -> None:
+    shares = np.linspace(0.1, 0.5, 20)
+    a = grams([draw(3, share, pixels) for share in shares])
+    z = grams([pixels], "pixels")
+    left = share_left(minibatch_cka(a, z)[:, 0])
+    assert (left < LEAST).any()
+    assert (left > LEAST).any()
+    value = compute(a, a, z)
+    few = left < LEAST
+    assert (np.isnan(value) == (few[:, None] | few[None, :])).all()
+    np.testing.assert_allclose(value.diagonal()[~few], 1, rtol=0, atol=1e-9)
+
+
+def test_constant_taps_and_constant_pixels_are_undefined(pixels: np.ndarray) -> None:
+    x, flat = draw(0, 0.3, pixels), np.full((sum(SIZES), 2), 1.5)
+    z = grams([pixels], "pixels")
+    value = compute(grams([x, flat]), grams([x]), z)
+    assert np.isnan(value).tolist() == [[False], [True]]
+    assert np.isnan(compute(grams([x]), grams([x]), grams([flat], "pixels"))).all()
+
+
+def test_without_pixels_it_is_refused_and_said() -> None:
+    assert explain_lack("deconfounded-cka", None) is not None
+    one = grams([np.random.default_rng(0).standard_normal((sum(SIZES), 2))])
+    with pytest.raises(InputError, match="raw pixels"):
+        measure("deconfounded-cka", one, one)
+
+
+# ------------------------------------------------------------------------------------------------
+# pairs of models
+
+
+def study(pixels: np.ndarray) -> tuple[Models, dict[str, Grams]]:
+    infos = [
+        ModelInfo("mae", about=About("REC", "mae", "vit"), digest="0"),
+        ModelInfo("dino", about=About("JE", "dino", "vit"), digest="1"),
+        ModelInfo("random", control=True, about=About("control", arch="vit"), digest="2"),
+        ModelInfo("pixels", control=True, about=About("control")),
+    ]
+    made = {
+        "mae": [draw(seed, 0.15, pixels) for seed in (0, 1)],
+        "dino": [draw(seed, share, pixels) for seed, share in ((2, 0.1), (3, 0.9))],
+        "random": [draw(seed, 0.9, pixels) for seed in (4, 5)],
+    }
+    sets = {name: grams(features, name=name) for name, features in made.items()}
+    return Models(tuple(infos)), sets | {"pixels": grams([pixels], "pixels", "pixels")}
+
+
+def test_pairs_have_the_measure_s_values_and_means_of_the_defined(pixels: np.ndarray) -> None:
+    models, sets = study(pixels)
+    found = find_pixels({"all": sets})
+    assert found is not None
+    pairs = compare_pairs(models, sets, "all", "block", pixels=found)
+    beside = pairs.deconfounded
+    assert beside is not None
+    for pair in beside:
+        expected = compute(sets[pair.a], sets[pair.b], sets["pixels"])
+        np.testing.assert_allclose(
+            pair.cells.value.reshape(expected.shape), expected, rtol=0, atol=1e-12
+        )
+    pair = beside.find("mae", "dino")
+    assert pair is not None
+    assert np.isnan(pair.same.value).tolist() == [False, True]
+    assert pair.same.mean().value == pytest.approx(pair.same.value[0])
+    low, high = pair.same.interval()
+    assert low[0] < pair.same.value[0] < high[0]
+    assert np.isnan([low[1], high[1]]).all()
+    control = beside.find("random", "random")
+    assert control is not None
+    assert np.isnan(control.same.mean().value)
+
+
+def test_without_grams_of_the_pixels_nothing_is_deconfounded(pixels: np.ndarray) -> None:
+    models, sets = study(pixels)
+    bare = {name: one for name, one in sets.items() if name != "pixels"}
+    assert find_pixels({"all": bare}) is None
+    pairs = compare_pairs(models, bare, "all", "block")
+    assert pairs.deconfounded is None
+    rows = [("means", {"model_a": "mae", "cka": 0.5})]
+    assert list(merge(rows, ())) == rows
+
+
+def test_rows_are_merged_by_what_they_are_about() -> None:
+    rows = [("at", {"model_a": "mae", "depth": d, "cka": d, "low": 0.0}) for d in (0.25, 0.5)]
+    others = [("at", {"model_a": "mae", "depth": d, "cka": -d, "left": 0.5}) for d in (0.5, 0.25)]
+    merged = [row for _, row in merge(rows, others)]
+    assert [row["deconfounded"] for row in merged] == [-0.25, -0.5]
+    assert [row["cka"] for row in merged] == [0.25, 0.5]
+    assert [row["left"] for row in merged] == [0.5, 0.5]
+
+
+# ------------------------------------------------------------------------------------------------
+# the ceiling
+
+
+def test_trainings_of_one_objective_and_no_others_are_a_ceiling() -> None:
+    mae = About("REC", "mae", "vit", recipe="r")
+    infos = {
+        "mae": ModelInfo("mae", about=mae, digest="0"),
+        "seed 1": ModelInfo("seed 1", about=replace(mae, seed=1), digest="1"),
+        "copy": ModelInfo("copy", about=mae, digest="0"),
+        "other recipe": ModelInfo("other recipe", about=replace(mae, recipe="s"), digest="2"),
+        "fine-tuned": ModelInfo("fine-tuned", about=replace(mae, tuned="fine-tuned"), digest="3"),
+        "larger": ModelInfo("larger", about=replace(mae, arch="vit-l"), digest="4"),
+        "dino": ModelInfo("dino", about=About("JE", "dino", "vit"), digest="5"),
+        "unknown": ModelInfo("unknown", about=About(arch="vit"), digest="6"),
+        "unknown 1": ModelInfo("unknown 1", about=About(arch="vit"), digest="7"),
+    }
+    found = {(one.a, one.b) for one in list_ceilings(Models(tuple(infos.values())))}
+    assert found == {("mae", "seed 1"), ("seed 1", "copy")}
