@@ -18,7 +18,7 @@ from sslens.data.appearance import VIEW, measure_appearance
 from sslens.data.images import from_arrays
 from sslens.data.scene_images import factors_of
 from sslens.errors import InputError
-from sslens.figure import to_plotly
+from sslens.figure import Heatmap, to_plotly
 from sslens.models.about import About
 from sslens.models.taps import Tap
 from sslens.plan import Plan
@@ -144,6 +144,46 @@ def test_a_quantity_that_does_not_vary_in_a_layer_s_images_is_undefined() -> Non
     results = cka_targets.compute(models("m"), grams={"all": {"m": grams}}, targets=targets)
     assert results["targets"].cka.isna().all()
     assert to_plotly(cka_targets.draw(results)).data
+    assert sentences("cka-targets", results) == (
+        "The CKA of m with x is undefined: it does not vary here.",
+    )
+
+
+def test_images_of_one_class_are_told_to_be(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", images=pixels, labels=np.zeros(8, int))
+    values = need.gather(Captured(situation(str(tmp_path / "a.npz")), {}))
+    grams = capture([np.random.default_rng(0).standard_normal((8, 3))], values.ids, [8], ("block",))
+    results = cka_targets.compute(models("m"), grams={"all": {"m": grams}}, targets=values)
+    assert sentences("cka-targets", results)[-1] == (
+        "The CKA of m with class is undefined: it does not vary here."
+    )
+
+
+def test_maps_show_quantities_by_block_of_each_model_and_one_of_each_control() -> None:
+    rng = np.random.default_rng(0)
+    ids = [str(i) for i in range(16)]
+    grams = {
+        name: capture([rng.standard_normal((16, 4)) for _ in range(3)], ids, [8, 8], kinds)
+        for name, kinds in (("a", ("norm1", "block", "block")), ("r0", ("block",) * 3))
+    } | {"pixels": capture([rng.standard_normal((16, 4))], ids, [8, 8], ("pixels",))}
+    grams["r1"] = grams["r0"]
+    targets = Targets(tuple(ids), {"x": rng.standard_normal((16, 1)), "y": np.ones((16, 1))})
+    results = cka_targets.compute(
+        models("a", controls=("r0", "r1", "pixels")), grams={"all": grams}, targets=targets
+    )
+    first, random, pixels = cka_targets.draw(results).shown()
+    assert isinstance(first, Heatmap)
+    assert (first.title, random.title, pixels.title) == (
+        "a, all tokens",
+        "r0, all tokens",
+        "pixels",
+    )
+    assert first.rows == ("y", "x")  # the first at the top
+    rows = results["targets"]
+    rows = rows[(rows.model == "a") & (rows.kind == "block")].set_index(["target", "tap"])
+    assert first.values[1].tolist() == [rows.cka["x", f"block.{i}"] for i in (1, 2)]
+    assert np.isnan(first.values[0]).all()
 
 
 # ------------------------------------------------------------------------------------------------
@@ -218,9 +258,7 @@ def test_a_study_of_targets_says_what_the_last_block_is_alike_to(tmp_path: Path)
     asked = Study((f"{NANO}:3",), "scenes:0:48", ("cka-targets",), batch=8, device="cpu")
     report = run(asked, tmp_path / "out", store=Store(tmp_path / "store"), quiet=True)
     assert report is not None
-    assert (
-        "random #3: of the known quantities its last block is most alike to" in report.read_text()
-    )
+    assert "random #3: its last CLS token shares most with" in report.read_text()
     frame = pd.read_csv(tmp_path / "out" / "tables" / "cka-targets.csv")
     assert set(frame.model) == {"random #3", "random #0", "random #1", "pixels"}
     colour = frame[
@@ -247,8 +285,8 @@ def test_sentences_name_the_largest_and_the_best_control() -> None:
 
     results = Results({"targets": Table(frame, cka_targets.UNITS)})
     assert sentences("cka-targets", results) == (
-        "mae: of the known quantities its last block is most alike to hue 0.50 [0.44, 0.56] (of the"
-        " controls pixels at most 0.38 [0.31, 0.44]); class 0.25 [0.19, 0.31].",
+        "mae: its last block shares most with hue 0.50 [0.44, 0.56] (of the controls pixels at most"
+        " 0.38 [0.31, 0.44]); class 0.25 [0.19, 0.31].",
     )
 
 
@@ -262,3 +300,16 @@ def test_fingerprints_alone_know_nothing_of_images(tmp_path: Path) -> None:
     asked = Study((str(tmp_path / "a.st"),), None, ("cka-targets",), batch=8)
     with pytest.raises(InputError, match=r"nothing is known .* without the images: give images\."):
         run(asked, tmp_path / "out", store=Store(tmp_path), quiet=True)
+
+
+def test_of_the_class_is_told_however_little_is_shared() -> None:
+    columns = ["model", "control", "kind", "tap", "depth", "target", "cka"]
+    names = ("hue", "x", "y", "class")
+    rows = [("mae", False, "block", "b", 1.0, name, 0.5 - 0.1 * i) for i, name in enumerate(names)]
+    frame = pd.DataFrame(rows, columns=columns).assign(tokens="cls", minibatches=8)
+    frame = frame.assign(low=frame.cka - 0.0625, high=frame.cka + 0.0625)
+    from sslens.table import Table
+
+    (said,) = sentences("cka-targets", Results({"targets": Table(frame, cka_targets.UNITS)}))
+    assert said.startswith("mae: its last CLS token shares most with hue 0.50")
+    assert said.endswith("; with the class 0.20 [0.14, 0.26].")

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from sslens import zoo
+from sslens.analyses import cka_blocks
 from sslens.capture import Grams
 from sslens.comparisons.beside import merge
 from sslens.comparisons.ceilings import list_ceilings
@@ -19,6 +21,8 @@ from sslens.measures.cka import minibatch_cka
 from sslens.measures.deconfounded_cka import LEAST, compute, share_left
 from sslens.models.about import About
 from sslens.models.taps import Tap
+from sslens.report.writing import sentences
+from sslens.study.members import Member, describe_same
 
 SIZES = (16, 16, 11)
 
@@ -201,3 +205,34 @@ def test_trainings_of_one_objective_and_no_others_are_a_ceiling() -> None:
     }
     found = {(one.a, one.b) for one in list_ceilings(Models(tuple(infos.values())))}
     assert found == {("mae", "seed 1"), ("seed 1", "copy")}
+
+
+# ------------------------------------------------------------------------------------------------
+# the same weights
+
+
+def test_models_of_the_same_weights_are_named(pixels: np.ndarray) -> None:
+    models, sets = study(pixels)
+    twin = replace(sets["mae"], model="twin")
+    both = Models((*models.members, ModelInfo("twin", about=About("REC", "mae", "vit"))))
+    results = cka_blocks.compute(both, grams={"all": sets | {"twin": twin}})
+    said = sentences("cka-blocks", results)
+    assert said[0].startswith("mae and twin have the same weights, or compute the same")
+    alone = sentences("cka-blocks", cka_blocks.compute(models, grams={"all": sets}))
+    assert "same weights" not in " ".join(alone)
+
+
+def test_files_of_one_model_are_noted_in_the_plan() -> None:
+    first, second = (zoo.load("random:vit_nano_patch8_32:0") for _ in range(2))
+    other = zoo.load("random:vit_nano_patch8_32:1")
+    members = [
+        Member(name, control, model=model)
+        for name, control, model in (
+            ("a", False, first),
+            ("b", False, second),
+            ("c", False, other),
+            ("d", True, first),
+        )
+    ]
+    assert describe_same(members) == ["a and b have the same weights: they are one model."]
+    assert describe_same(members[1:]) == []

@@ -326,13 +326,52 @@ def test_the_architecture_may_decide_instead() -> None:
 
 
 def test_distances_are_those_of_relative_depths() -> None:
-    curve = computed("cka-distance", ["dino", "moco"])[0]["curves"]
+    curves = computed("cka-distance", ["dino", "moco"])[0]["curves"]
+    curve = curves[curves.unit == "relative depth"]
     cells = cka_of("dino", "moco")
     # |i - j|/6 = 0, 0.17, 0.33, 0.5, 0.67, 0.83 in steps of 0.1: 0.5 on the edge of no step
     np.testing.assert_allclose(curve.distance, [0.0, 0.2, 0.3, 0.5, 0.7, 0.8])
     assert curve.cells.tolist() == [6, 10, 8, 6, 4, 2]
     offset = [np.concatenate([cells.diagonal(k), cells.diagonal(-k)]).mean() for k in range(6)]
     np.testing.assert_allclose(curve.cka, offset, atol=1e-12)
+    layers = curves[curves.unit == "layers"]
+    assert layers.distance.tolist() == [0, 1, 2, 3, 4, 5]
+    np.testing.assert_allclose(layers.cka, offset, atol=1e-12)
+
+
+def test_distances_in_layers_count_the_blocks_of_each_model() -> None:
+    results = computed("cka-distance", ["dino", "dino-cnn"])[0]
+    layers = results["curves"]
+    layers = layers[layers.unit == "layers"]
+    cells = cka_of("dino", "dino-cnn")  # 6 × 9
+    apart = np.abs(np.arange(6)[:, None] - np.arange(9)[None])
+    assert layers.distance.tolist() == list(range(9))
+    assert layers.cells.tolist() == [(apart == d).sum() for d in range(9)]
+    np.testing.assert_allclose(layers.cka, [cells[apart == d].mean() for d in range(9)], atol=1e-12)
+
+
+def test_slopes_over_distance_are_those_of_least_squares() -> None:
+    """Claim C20: each slope by numpy's polynomial fit, and the difference of the families'."""
+    results, said = computed("cka-distance", [*PAPER, "dino-cnn", "fcmae-cnn"])
+    slopes = {}
+    for a, b in (("mae", "fcmae-cnn"), ("dino", "mae"), ("moco", "mae")):
+        rows, columns = (
+            np.array([tap.depth for tap in taps_of(n) if tap.kind == "block"]) for n in (a, b)
+        )
+        for unit, apart in {
+            "relative depth": np.abs(rows[:, None] - columns[None]),
+            "layers": np.abs(np.arange(len(rows))[:, None] - np.arange(len(columns))[None]),
+        }.items():
+            slope = np.polyfit(apart.ravel(), cka_of(a, b).ravel(), 1)[0]
+            row = only(results["slopes"], model_a=a, model_b=b, unit=unit)
+            assert row.slope == pytest.approx(slope, abs=1e-12)
+            assert row.low < row.slope < row.high
+            slopes[a, b, unit] = slope
+    row = only(results["objective-slopes"], family="REC", unit="relative depth")
+    across = [slopes[name, "mae", "relative depth"] for name in ("dino", "moco")]
+    expected = slopes["mae", "fcmae-cnn", "relative depth"] - np.mean(across)
+    assert row.difference == pytest.approx(expected, abs=1e-12)
+    assert "with distance" in said
 
 
 # ------------------------------------------------------------------------------------------------

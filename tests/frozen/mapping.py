@@ -150,6 +150,9 @@ def old_table(name: str, new: Mapping[str, Mapping[str, Any]], old: pd.DataFrame
             gives them.
         old: the table of before, of which the columns and their types are taken.
     """
+    if name == "other-measures":  # deconfounded CKA came later
+        frame = frame_of(new[name])
+        return frame[frame.measure != "deconfounded-cka"]
     if name not in PARTS:
         return frame_of(new[name])
     tables = _list_tables(name, new)
@@ -176,6 +179,8 @@ def _list_tables(name: str, new: Mapping[str, Mapping[str, Any]]) -> dict[str, p
 
 def _old_rows(part: Part, frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of a new table as they were in the old one."""
+    if "unit" in frame:  # the distance of layers was of relative depths alone
+        frame = frame[frame.unit == "relative depth"].drop(columns="unit")
     for column, value in part.only.items():
         frame = frame[frame[column] == value]
     frame = frame.drop(columns=list(part.dropped)).rename(columns=dict(part.renamed))

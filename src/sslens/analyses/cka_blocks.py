@@ -72,7 +72,7 @@ def _list_tables(models: Models, pairs: Pairs) -> Iterator[tuple[str, Row]]:
 
 def draw(results: Results) -> Figure:
     """Draw heat maps of all pairs of models and one random initialisation, then curves of CKA at
-    the same depth."""
+    the same depth, of all of it and beyond the pixels."""
     cells = panels.Cells.of(results["cells"])
     tokens = cells.tokens()
     names = cells.models()
@@ -84,8 +84,16 @@ def draw(results: Results) -> Figure:
         ]
         for i, a in enumerate(names)
     ]
-    pairs = panels.list_drawn(cells)
+    pairs = list(dict.fromkeys([*panels.list_ceilings_in(results), *panels.list_drawn(cells)]))
     grid.append([panels.draw_lines(cells, one, KIND, panels.LABELS[one], pairs) for one in tokens])
+    grid.append(
+        [
+            panels.draw_deconfounded(
+                results, one, KIND, f"beyond the pixels, {panels.LABELS[one]}", pairs
+            )
+            for one in tokens
+        ]
+    )
     grid.append(
         [
             panels.draw_families(results, one, KIND, f"families, {panels.LABELS[one]}")

@@ -2,12 +2,13 @@
 al., 2023; claim C4)."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-import numpy as np
 import pandas as pd
 
 from sslens.comparisons import families, pairs, panels, roles
+from sslens.comparisons.beside import beside, with_deconfounded
+from sslens.comparisons.distances import DEPTH, STEPS, average_by_distance, fit_slope
 from sslens.comparisons.inputs import GramSets, Models
 from sslens.comparisons.pairs import (
     CKA,
@@ -26,34 +27,42 @@ from sslens.table import Results
 
 TITLE = "Objective or architecture?"
 CAPTION = (
-    "Minibatch CKA of all pairs of blocks of two models against the distance of their relative"
-    " depths, averaged within steps of 0.1. A transformer and a CNN of one family of objectives are"
-    " held against two transformers of different families: where the first curve lies above, the"
-    " objective decides more than the architecture. Bands are 95 % bootstrap intervals over"
-    " minibatches; differences are taken within each replicate, and those at all distances hold at"
-    " once. The dashed line is the control: random initialisations of two architectures."
+    "Minibatch CKA of all pairs of blocks of two models against their distance: above of their"
+    " relative depths, averaged within steps of 0.1, below of the blocks' numbers. The papers leave"
+    " open which of the two they mean. A transformer and a CNN of one family of objectives are held"
+    " against two transformers of different families: where the first curve lies above, the"
+    " objective decides more than the architecture. Bands are 95 % intervals over minibatches;"
+    " differences are paired, and those at all distances hold at once. Deconfounded CKA, what is"
+    " left when the raw pixels are regressed out, is in the tables. The dashed line is the control:"
+    " random initialisations of two architectures."
 )
 KIND = "block"
-#: width of the steps of distance, in relative depth
-STEP = 0.1
-_CURVE = ("tokens", "distance", "cells", *CKA, "minibatches")
+_SLOPE = ("slope", "low", "high")
+_CURVE = ("tokens", "unit", "distance", "cells", *CKA, "minibatches")
 _OBJECTIVE = ("model_a", "model_b", "family", "pairs", "tokens")
+_TWO = ("model_a", "model_b", "family", "across")
 #: `curves` have a pair of models at a distance, and `control` the same of random initialisations;
-#: `objective` has the pairs of one family across architectures less the pairs across families, at
-#: the same depth, and `objective-by-distance` the same at each distance
-TABLES = {
-    "curves": ("model_a", "model_b", "family", "across", *_CURVE),
+#: `pairs` have two models at the same depth, and `slopes` the line through their curve. `objective`
+#: has the pairs of one family across architectures less the pairs across families, at the same
+#: depth, `objective-by-distance` the same at each distance, and `objective-slopes` of the slopes
+_TABLES = {
+    "curves": (*_TWO, *_CURVE),
     "control": ("model_a", "model_b", *_CURVE),
+    "pairs": (*_TWO, "tokens", *CKA, "minibatches"),
+    "slopes": (*_TWO, "tokens", "unit", *_SLOPE, "minibatches"),
     "objective": (*_OBJECTIVE, *CKA, *DIFFERENCE, "minibatches"),
     "objective-by-distance": (
         *_OBJECTIVE,
+        "unit",
         "distance",
         *CKA,
         *DIFFERENCE,
         "together",
         "minibatches",
     ),
+    "objective-slopes": (*_OBJECTIVE, "unit", *_SLOPE, *DIFFERENCE, "minibatches"),
 }
+TABLES = {name: with_deconfounded(columns) for name, columns in _TABLES.items()}
 UNITS = pairs.UNITS | {
     "model_a": "name of a model, or a family and architecture where pairs are averaged",
     "model_b": "name of a model, or a family and architecture",
@@ -62,9 +71,12 @@ UNITS = pairs.UNITS | {
         "what two models differ in: architectures (transformer and CNN of one family), families"
         " (two transformers, JE and REC), or other"
     ),
-    "distance": "middle of the step of |depth_a - depth_b|, relative depths",
+    "unit": "of the distance: relative depth, or layers (numbers of blocks)",
+    "distance": "middle of the step of |depth_a - depth_b|, or difference of the blocks' numbers",
     "cells": "pairs of blocks averaged",
     "cka": "mean minibatch CKA, unbiased",
+    "slope": "least-squares slope of CKA over distance, a unit of distance",
+    "deconfounded_slope": "the same of deconfounded CKA",
 }
 
 
@@ -81,11 +93,12 @@ def on_request(models: Models) -> bool:
 
 
 def compute(models: Models, *, grams: GramSets, seed: int = 0) -> Results:
-    """Compute CKA against the distance of two blocks in relative depth.
+    """Compute CKA against the distance of two blocks, in relative depth and in layers.
 
     The table `curves` has a curve for each pair of models, and `control` has one for two random
-    initialisations. The tables `objective` and `objective-by-distance` compare the CKA of a
-    transformer and a CNN of one family with the CKA of two transformers of different families.
+    initialisations; `slopes` has the slope of each curve. The tables `objective` and
+    `objective-by-distance` compare the CKA of a transformer and a CNN of one family with the CKA of
+    two transformers of different families, and `objective-slopes` their slopes.
     """
     tokens = roles.list_tokens(models, grams)[0]
 
@@ -93,8 +106,12 @@ def compute(models: Models, *, grams: GramSets, seed: int = 0) -> Results:
         alike = models.is_control(a) == models.is_control(b)
         return a != b and alike and PIXELS not in (a, b)
 
-    compared = pairs.compare_pairs(models, grams[tokens], tokens, KIND, wanted, seed=seed)
-    return pairs.make_pair_results(_list_rows(models, compared), TABLES, UNITS)
+    pixels = pairs.find_pixels(grams)
+    compared = pairs.compare_pairs(
+        models, grams[tokens], tokens, KIND, wanted, pixels=pixels, seed=seed
+    )
+    rows = beside(lambda found: _list_rows(models, found), compared)
+    return pairs.make_pair_results(rows, TABLES, UNITS)
 
 
 def _list_rows(models: Models, compared: Pairs) -> Iterator[tuple[str, Row]]:
@@ -102,7 +119,11 @@ def _list_rows(models: Models, compared: Pairs) -> Iterator[tuple[str, Row]]:
     for pair in compared:
         if not pair.control:
             names = {"model_a": pair.a, "model_b": pair.b} | _describe_difference(models, pair)
-            yield from (("curves", names | tokens | row) for row in _list_points(pair))
+            names |= tokens
+            yield from (("curves", names | row) for row in _list_points(pair))
+            yield "pairs", names | make_cka_columns(pair.same.mean())
+            for unit in STEPS:
+                yield "slopes", names | {"unit": unit} | _make_slope_columns(fit_slope(pair, unit))
     control = _find_control(models, compared)
     if control is not None:
         names = {"model_a": control.a, "model_b": control.b}
@@ -133,28 +154,18 @@ def _find_control(models: Models, compared: Pairs) -> Pair | None:
     return compared.find(*twins) if twins else None
 
 
-def average_by_distance(pair: Pair) -> dict[int, tuple[Sampled, int]]:
-    """Average the CKA of two models' blocks over pairs of blocks at a similar distance in depth.
-
-    Returns:
-        The mean CKA and the number of pairs of blocks, by step; step i stands for a distance of
-        about i · `STEP` in relative depth.
-    """
-    steps: dict[int, list[int]] = {}
-    for cell, (a, b) in enumerate(itertools.product(*pair.taps)):
-        # a distance of 0.25 counts as 0.2 on every machine
-        step = int(np.floor(abs(a.depth - b.depth) / STEP + 0.5 - 1e-9))
-        steps.setdefault(step, []).append(cell)
-    return {
-        step: (pair.cells[np.array(cells)].mean(), len(cells))
-        for step, cells in sorted(steps.items())
-    }
-
-
 def _list_points(pair: Pair) -> Iterator[Row]:
     """Make one row for each step of distance."""
-    for step, (mean, cells) in average_by_distance(pair).items():
-        yield {"distance": step * STEP, "cells": cells} | make_cka_columns(mean)
+    for unit, width in STEPS.items():
+        for step, (mean, cells) in average_by_distance(pair, unit).items():
+            row = {"unit": unit, "distance": step * width, "cells": cells}
+            yield row | make_cka_columns(mean)
+
+
+def _make_slope_columns(slope: Sampled) -> Row:
+    """The columns of a slope, and the number of minibatches."""
+    row = make_cka_columns(slope)
+    return {"slope": row.pop("cka")} | row
 
 
 def _compare_objective(
@@ -174,7 +185,23 @@ def _compare_objective(
     less = f"{family} transformer · {other} transformer"
     value, against = families.average_same(inside), families.average_same(outside)
     yield "objective", names | make_cka_columns(value) | make_contrast_columns(value, less, against)
-    steps = [[average_by_distance(pair) for pair in side] for side in (inside, outside)]
+    for unit in STEPS:
+        named = names | {"unit": unit}
+        slope, against = (
+            average([fit_slope(pair, unit) for pair in side]) for side in (inside, outside)
+        )
+        row = _make_slope_columns(slope) | make_contrast_columns(slope, less, against)
+        yield "objective-slopes", named | row
+        for row in _compare_by_distance(inside, outside, unit, less):
+            yield "objective-by-distance", named | row
+
+
+def _compare_by_distance(
+    inside: Sequence[Pair], outside: Sequence[Pair], unit: str, less: str
+) -> Iterator[Row]:
+    """The CKA of some pairs less the CKA of others at each distance, with simultaneous
+    intervals."""
+    steps = [[average_by_distance(pair, unit) for pair in side] for side in (inside, outside)]
     shared = sorted(set.intersection(*(set(means) for side in steps for means in side)))
     near, far = (
         Sampled.stack([average([means[step][0] for means in side]) for step in shared])
@@ -184,25 +211,27 @@ def _compare_objective(
     low, high = difference.simultaneous_interval()
     for k, step in enumerate(shared):
         numbers = float(difference.value[k]), float(low[k]), float(high[k])
-        row = names | {"distance": step * STEP, "together": len(shared)}
-        yield (
-            "objective-by-distance",
-            row | make_cka_columns(near[k]) | make_difference_columns(less, *numbers),
-        )
+        row = {"distance": step * STEPS[unit], "together": len(shared)}
+        yield row | make_cka_columns(near[k]) | make_difference_columns(less, *numbers)
 
 
 def draw(results: Results) -> Figure:
     """Draw a panel for each family with a CNN: its curves across architectures, and the curves
-    across families. Without such a family, draw one panel with the curves of all pairs."""
-    curves = results["curves"]
+    across families; in the first row by relative depth, in the second by numbers of blocks.
+
+    Without such a family, draw one panel a row with the curves of all pairs.
+    """
     names = list(dict.fromkeys(results["objective"].family)) if "objective" in results else []
-    family_panels = [
-        _draw_panel(results, select_curves(curves, family), f"{family} across architectures")
-        for family in names
-    ]
-    return panels.make_figure(
-        "cka-distance", [family_panels or [_draw_panel(results, curves, "All pairs of models")]]
-    )
+    rows = []
+    for unit in STEPS:
+        curves = results["curves"]
+        curves = curves[curves.unit == unit]
+        family_panels = [
+            _draw_panel(results, select_curves(curves, family), f"{family} across architectures")
+            for family in names
+        ]
+        rows.append(family_panels or [_draw_panel(results, curves, "All pairs of models")])
+    return panels.make_figure("cka-distance", rows)
 
 
 def select_curves(curves: pd.DataFrame, family: str) -> pd.DataFrame:
@@ -216,11 +245,14 @@ def select_curves(curves: pd.DataFrame, family: str) -> pd.DataFrame:
 def _draw_panel(results: Results, curves: pd.DataFrame, title: str) -> Lines:
     by_pair = curves.groupby(["model_a", "model_b"], sort=False)
     lines = [_draw_line(points, f"{a} · {b}") for (a, b), points in by_pair]
+    unit = curves.unit.iloc[0] if len(curves) else DEPTH
     if "control" in results:
         control = results["control"]
+        control = control[control.unit == unit]
         name = f"{control.model_a.iloc[0]} · {control.model_b.iloc[0]}"
         lines.append(_draw_line(control, name, control=True))
-    return Lines(title, "distance of relative depths", "CKA", tuple(lines), (-0.1, 1.05))
+    label = "distance of relative depths" if unit == DEPTH else "difference of the blocks' numbers"
+    return Lines(title, label, "CKA", tuple(lines), (-0.1, 1.05))
 
 
 def _draw_line(points: pd.DataFrame, name: str, *, control: bool = False) -> Line:

@@ -9,26 +9,29 @@ import pandas as pd
 
 from sslens.capture import Grams
 from sslens.comparisons.inputs import GramSets, Models
+from sslens.comparisons.panels import LABELS, list_tokens_in, make_figure, shorten_taps
+from sslens.comparisons.roles import PIXELS
 from sslens.comparisons.targets import Targets
-from sslens.figure import Figure, Line, Lines, Panel
+from sslens.figure import Figure, Heatmap, Panel
 from sslens.measures.cka import Comparison
 from sslens.statistics.sampled import Sampled
 from sslens.table import Results, Table
 
-TITLE = "What known quantities are the layers alike to?"
+TITLE = "What do the layers share with what is known of the images?"
 CAPTION = (
-    "Minibatch CKA with the unbiased HSIC_1 between every tap and what is known of each image: its"
-    " class, on generated scenes every factor, and of any image its mean colour, its luminance and"
-    " its local contrast at 32 px. The Gram of a quantity is made of its value, of an angle of its"
-    " cosine and sine, of a class of a column a class. A CKA near 1 says that the layer lays images"
-    " out as the quantity does and little else; one near 0 does not say that the quantity cannot be"
-    " read from the layer. Bands are 95 % bootstrap intervals over minibatches. Dashed lines are"
-    " controls: random initialisations, which often are little more than the mean colour, and raw"
-    " pixels. Drawn for all tokens after every block; other tokens and taps are in the table."
+    "Minibatch CKA with the unbiased HSIC_1 between every layer and what is known of each image:"
+    " its class, on generated scenes every factor, and of any image its mean colour, its luminance"
+    " and its local contrast at 32 px. The Gram of a quantity is made of its value, of an angle of"
+    " its cosine and sine, of a class of a column a class. A CKA near 1 says that the layer lays out"
+    " images as the quantity does and little else; one near 0 does not say that the quantity cannot"
+    " be read from the layer. Intervals, in the table, are over minibatches. The last maps are of the"
+    " controls: a random initialisation, which often is little more than the mean colour, and raw"
+    " pixels. A grey cell is undefined: the quantity, or the layer, is the same for all images."
 )
-ON_REQUEST = True
-#: panels side by side
+#: maps side by side
 ACROSS = 4
+#: kinds of taps that are drawn; the others are in the table
+DRAWN = ("block", "pixels")
 UNITS = {
     "model": "name",
     "control": "whether it is a control",
@@ -41,9 +44,9 @@ UNITS = {
         "minibatch CKA of the tap with the quantity, unbiased; empty where either is the same for"
         " all images and CKA is 0/0"
     ),
-    "low": "lower end of the 95 % bootstrap interval over minibatches",
+    "low": "lower end of the 95 % interval over minibatches",
     "high": "upper end",
-    "minibatches": "drawn from by the bootstrap",
+    "minibatches": "resampled for the interval",
 }
 
 
@@ -84,33 +87,41 @@ def _rows(
 
 
 def draw(results: Results) -> Figure:
-    """Draw a panel for each quantity: CKA after every block against depth, with one curve per
-    model. Raw pixels are a horizontal line."""
+    """Draw a heat map of quantities against blocks for each model, the first random initialisation
+    and raw pixels; first of all tokens, then of each other choice of tokens."""
     frame = results["targets"]
-    tokens = frame.tokens.iloc[0]
-    shown = frame[(frame.tokens == tokens) & frame.kind.isin(("block", "pixels"))]
-    panels: list[Panel | None] = [
-        Lines(
-            str(target),
-            "relative depth",
-            "CKA with the quantity",
-            tuple(_lines(shown[shown.target == target])),
-            (-0.1, 1.05),
-        )
-        for target in frame.target.unique()
-    ]
-    across = min(ACROSS, len(panels))
-    panels += [None] * (-len(panels) % across)
-    rows = (tuple(panels[start : start + across]) for start in range(0, len(panels), across))
-    return Figure("cka-targets", tuple(rows))
+    frame = frame[frame.kind.isin(DRAWN)]
+    rows: list[list[Panel | None]] = []
+    for tokens in list_tokens_in(frame):
+        shown = frame[frame.tokens == tokens]
+        panels: list[Panel | None] = [
+            _draw_model(name, tokens, shown[shown.model == name]) for name in _list_drawn(shown)
+        ]
+        rows += [panels[start : start + ACROSS] for start in range(0, len(panels), ACROSS)]
+    return make_figure("cka-targets", rows)
 
 
-def _lines(frame: pd.DataFrame) -> Iterator[Line]:
-    for name, rows in frame.groupby("model", sort=False):
-        ordered = rows.sort_values("depth")
-        if ordered.kind.iloc[0] == "pixels":
-            ordered = pd.concat([ordered.assign(depth=0.0), ordered.assign(depth=1.0)])
-        x, y, low, high = (
-            ordered[column].to_numpy(np.float64) for column in ("depth", "cka", "low", "high")
-        )
-        yield Line(str(name), x, y, low, high, control=bool(rows.control.iloc[0]))
+def _list_drawn(frame: pd.DataFrame) -> list[str]:
+    """The models under study, one random initialisation, and raw pixels."""
+    names = list(dict.fromkeys(frame[~frame.control].model))
+    controls = list(dict.fromkeys(frame[frame.control].model))
+    random = [name for name in controls if name != PIXELS]
+    return [*names, *random[:1], *(name for name in controls if name == PIXELS)]
+
+
+def _draw_model(name: str, tokens: str, rows: pd.DataFrame) -> Heatmap:
+    row, targets = pd.factorize(rows.target[::-1])  # the first quantity at the top
+    column, taps = pd.factorize(rows.tap)
+    values = np.full((len(targets), len(taps)), np.nan)
+    values[row[::-1], column] = rows.cka
+    title = name if rows.kind.iloc[0] == "pixels" else f"{name}, {LABELS[tokens]}"
+    return Heatmap(
+        title,
+        values,
+        tuple(map(str, targets)),
+        shorten_taps(list(taps)),
+        x_label="block",
+        y_label="",
+        limits=(0.0, 1.0),
+        unit="CKA",
+    )

@@ -10,7 +10,7 @@ import pandas as pd
 from sslens.capture import Grams
 from sslens.comparisons.inputs import GramSets, Models
 from sslens.comparisons.nulls import same_depth
-from sslens.comparisons.pairs import Row, choose_kind
+from sslens.comparisons.pairs import Row, choose_kind, find_pixels
 from sslens.comparisons.panels import make_figure
 from sslens.comparisons.roles import PIXELS, find_twins, list_tokens
 from sslens.figure import Figure, Line, Lines
@@ -42,7 +42,10 @@ UNITS = {
     "tap_a": "tap of model_a",
     "tap_b": "tap of model_b, at the nearest relative depth",
     "depth": "relative depth, 0 to 1, in the model with more taps",
-    "value": "the measure; empty where it is undefined because a tap is constant over images",
+    "value": (
+        "the measure; empty where it is undefined: a tap is constant over images, or, of"
+        " deconfounded CKA, the pixels explain over 95 % of a tap"
+    ),
 }
 
 
@@ -63,12 +66,13 @@ def compute(models: Models, *, grams: GramSets, seed: int = 0) -> Results:
     tokens = list_tokens(models, grams)[0]
     blocks = {name: choose_kind(own, KIND) for name, own in grams[tokens].items()}
     rows: list[Row] = []
+    pixels = find_pixels(grams)
     for a, b in _choose_pairs(models, blocks):
         control = models.is_control(a) or models.is_control(b)
         pair = {"model_a": a, "model_b": b, "control": control, "tokens": tokens}
         for name in names("measures"):
-            if explain_lack(name, blocks.get(PIXELS)) is None:
-                rows += _list_rows(name, blocks[a], blocks[b], blocks.get(PIXELS), pair)
+            if explain_lack(name, pixels) is None:
+                rows += _list_rows(name, blocks[a], blocks[b], pixels, pair)
     return Results({"values": Table(pd.DataFrame(rows, columns=list(UNITS)), UNITS)})
 
 

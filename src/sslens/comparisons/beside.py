@@ -15,6 +15,7 @@ from sslens.comparisons.pairs import (
 RENAMED = {
     **dict(zip(CKA, DECONFOUNDED, strict=True)),
     **dict(zip(DIFFERENCE[1:], DECONFOUNDED_DIFFERENCE, strict=True)),
+    "slope": "deconfounded_slope",
     "trainings_low": "deconfounded_trainings_low",
     "trainings_high": "deconfounded_trainings_high",
     "left": "left",

@@ -150,6 +150,39 @@ def draw_lines(
     return Lines(title, "relative depth", "CKA at the same depth", defined, (-0.1, 1.05))
 
 
+def draw_deconfounded(
+    results: Results, tokens: str, kind: str, title: str, pairs: Sequence[tuple[str, str]]
+) -> Lines | None:
+    """Make a panel of deconfounded CKA at the same relative depth, with one curve per pair of
+    models, over the depths at which it is defined.
+
+    It reads the table `same-depth`; the result is None if nothing is defined.
+    """
+    rows = results["same-depth"]
+    rows = rows[(rows.tokens == tokens) & (rows.kind == kind)].dropna(subset="deconfounded")
+    groups = {(str(a), str(b)): own for (a, b), own in rows.groupby(["model_a", "model_b"])}
+    lines = []
+    for a, b in pairs:
+        points = groups.get((a, b), groups.get((b, a)))
+        if points is not None:
+            ordered = points.sort_values("depth")
+            columns = ("depth", "deconfounded", "deconfounded_low", "deconfounded_high")
+            x, y, low, high = (ordered[column].to_numpy(float) for column in columns)
+            control = bool(ordered.control.iloc[0])
+            lines.append(Line(f"{a} · {b}", x, y, low, high, control=control))
+    if not lines:
+        return None
+    return Lines(title, "relative depth", "deconfounded CKA", tuple(lines), (-0.3, 1.05))
+
+
+def list_ceilings_in(results: Results) -> list[tuple[str, str]]:
+    """List the pairs of two trainings of one objective that the table `ceilings` has."""
+    if "ceilings" not in results:
+        return []
+    rows = results["ceilings"]
+    return list(dict.fromkeys(zip(rows.model_a, rows.model_b, strict=True)))
+
+
 def list_drawn(cells: Cells) -> list[tuple[str, str]]:
     """Choose the pairs whose curves are drawn.
 

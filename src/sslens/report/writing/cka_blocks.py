@@ -49,8 +49,13 @@ def _write_pair(results: Results, a: str, b: str, tokens: str) -> str | None:
     """Two models' mean CKA, what is left beside the pixels, and late against early; None of two
     trainings of one objective, which `write_ceilings` has."""
     means = select_pair(results["means"], a, b, tokens).to_dict("records")
-    if not means or pd.isna(means[0]["cka"]) or _is_ceiling(results, a, b):
+    if not means or _is_ceiling(results, a, b):
         return None
+    if pd.isna(means[0]["cka"]):
+        return (
+            f"{a} and {b}: no CKA is defined {TOKENS[tokens]}, for the blocks of one of them give"
+            " the same output for every image."
+        )
     mean = means[0]
     depths = len(select_pair(results["same-depth"], a, b, tokens))
     sentence = (

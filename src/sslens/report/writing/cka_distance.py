@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sslens.analyses.cka_distance import select_curves
+from sslens.comparisons.distances import DEPTH
 from sslens.comparisons.pairs import read_cka, read_contrast
 from sslens.comparisons.roles import list_names
 from sslens.report.writing.numbers import explain_undecided, spell, spell_difference
@@ -41,17 +42,34 @@ def _write_objective(results: Results, row: Mapping[str, Any]) -> str:
         else "architecture decides more than the objective"
     )
     points = results["objective-by-distance"]
-    points = points[points.family == row["family"]]
+    points = points[(points.family == row["family"]) & (points.unit == DEPTH)]
     higher = [point for point in points.to_dict("records") if read_contrast(point).sign == 1]
     spelt = spell_difference(contrast.difference)
     return (
         f"{sentence}, {side} than {other} ({spelt}): the {decides}; it is higher at"
-        f" {len(higher)} of {len(points)} distances."
+        f" {len(higher)} of {len(points)} distances{_write_slope(results, row['family'])}."
+    )
+
+
+def _write_slope(results: Results, family: str) -> str:
+    """Whether CKA falls off with distance less across architectures than across families."""
+    slopes = results["objective-slopes"]
+    slopes = slopes[(slopes.family == family) & (slopes.unit == DEPTH)].dropna(subset="difference")
+    if slopes.empty:
+        return ""
+    contrast = read_contrast(slopes.to_dict("records")[0])
+    if not contrast.sign:
+        return f"; by its slope over distance {explain_undecided(contrast)}"
+    side = "less" if contrast.sign > 0 else "more"
+    return (
+        f", and falls off {side} with distance (slope over relative depth"
+        f" {spell_difference(contrast.difference)})"
     )
 
 
 def _write_reach(results: Results) -> Iterator[str]:
-    by_pair = results["curves"].groupby(["model_a", "model_b"], sort=False)
+    curves = results["curves"]
+    by_pair = curves[curves.unit == DEPTH].groupby(["model_a", "model_b"], sort=False)
     for (a, b), points in itertools.islice(by_pair, PAIRS):
         defined = points[points.cka.notna()].to_dict("records")
         if len(defined) > 1:

@@ -7,25 +7,22 @@ from sslens.table import Results
 
 
 def sentences(results: Results) -> tuple[str, ...]:
-    """Write which pair of models is most alike by each measure, and which pairs are more alike than
-    two random initialisations."""
+    """Write which pair of models is most alike by each measure, and by which measures nothing is
+    defined."""
     rows = results["values"]
     rows = rows.assign(pair=rows.model_a + " and " + rows.model_b)
     means = rows.groupby(["measure", "pair"], sort=False).value.mean().unstack("pair", sort=False)
-    pairs = [pair for pair in dict.fromkeys(rows[~rows.control].pair) if means[pair].notna().all()]
-    written = [_write_order(means[pairs])] if len(pairs) > 1 else []
-    random = _find_random(rows)
-    if random is not None:
-        written += [_write_beside(means, pair, random) for pair in pairs]
+    studied = means[list(dict.fromkeys(rows[~rows.control].pair))]
+    studied = studied.loc[:, studied.loc["cka"].notna()]
+    if studied.shape[1] < 2:
+        return ()
+    compared = studied.dropna()
+    written = [_write_order(compared)]
+    lacking = studied.loc[studied.index.difference(compared.index, sort=False)]
+    for measure, values in lacking.iterrows():
+        pairs = list_names([str(pair) for pair in values.index[values.isna()]])
+        written.append(f"The measure {measure} is undefined at every depth of {pairs}.")
     return tuple(written)
-
-
-def _find_random(rows: pd.DataFrame) -> str | None:
-    """The pair of two random initialisations, where there is one: a pair of controls has no model
-    under study."""
-    studied = set(rows[~rows.control].model_a) | set(rows[~rows.control].model_b)
-    pairs = rows[rows.control & ~rows.model_a.isin(studied)]
-    return None if pairs.empty else str(pairs.pair.iloc[0])
 
 
 def _write_order(means: pd.DataFrame) -> str:
@@ -49,16 +46,3 @@ def _write_order(means: pd.DataFrame) -> str:
         )
     parts = [f"{first[measure]} by {measure}" for measure in first.index if first[measure] != best]
     return f"The measures do not agree which pair is most alike: {best} by CKA, {', '.join(parts)}."
-
-
-def _write_beside(means: pd.DataFrame, pair: str, random: str) -> str:
-    """By which measures a pair is more alike than two random initialisations."""
-    above = [str(measure) for measure in means.index[means[pair] > means[random]]]
-    if len(above) == len(means):
-        return f"By all {len(means)} measures {pair} are more alike than {random}."
-    if not above:
-        return f"By none of {len(means)} measures {pair} are more alike than {random}."
-    return (
-        f"By {list_names(above)}, and not by the other measures, {pair} are more alike than"
-        f" {random}."
-    )

@@ -25,14 +25,14 @@ def unmet(situation: Situation) -> Lack | None:
 
 
 def gather(captured: Captured) -> Targets:
-    """Compute the quantities that differ between images."""
+    """Compute the quantities, also those that are the same in all images, which the analysis
+    names."""
     from sslens.comparisons.targets import code_factors
 
     situation, images = captured.situation, captured.situation.images
     assert images is not None
     values = code_factors(_tabulate(situation, images)) | _look_at(images, captured.store)
-    varying = {name: numbers for name, numbers in values.items() if numbers.std(0).any()}
-    return Targets(images.ids, varying)
+    return Targets(images.ids, values)
 
 
 def _tabulate(situation: Situation, images: "ImageSet") -> "pd.DataFrame":
