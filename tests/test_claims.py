@@ -14,7 +14,6 @@ import torch
 from given import Given, compute, make_models
 from sslens.capture import Grams
 from sslens.comparisons import compared as _compared
-from sslens.comparisons import pairs as _pairs
 from sslens.figure import Figure, Lines
 from sslens.find import names, plugin
 from sslens.models.taps import Tap

@@ -22,11 +22,12 @@ CAPTION = (
     "Minibatch CKA with the unbiased HSIC_1 between every layer and what is known of each image:"
     " its class, on generated scenes every factor, and of any image its mean colour, its luminance"
     " and its local contrast at 32 px. The Gram of a quantity is made of its value, of an angle of"
-    " its cosine and sine, of a class of a column a class. A CKA near 1 says that the layer lays out"
-    " images as the quantity does and little else; one near 0 does not say that the quantity cannot"
-    " be read from the layer. Intervals, in the table, are over minibatches. The last maps are of the"
-    " controls: a random initialisation, which often is little more than the mean colour, and raw"
-    " pixels. A grey cell is undefined: the quantity, or the layer, is the same for all images."
+    " its cosine and sine, of a class of a column a class. A CKA near 1 says that the layer lays"
+    " images out as the quantity does and little else; one near 0 does not say that the quantity"
+    " cannot be read from the layer. Intervals, in the table, are over minibatches. The last maps"
+    " are of the controls: a random initialisation, which often is little more than the mean"
+    " colour, and raw pixels. A grey cell is undefined: the quantity, or the layer, is the same"
+    " for all images."
 )
 #: maps side by side
 ACROSS = 4

@@ -122,7 +122,9 @@ class PairContrast:
 
 
 def _mean_of_places(values: np.ndarray) -> np.ndarray:
-    """The mean over places, for each training."""
+    """The mean over places, for each training; nan if there is no place."""
+    if not values.shape[1]:
+        return np.full(len(values), np.nan)
     return trainings.average_arrays(list(values.T))
 
 

@@ -66,6 +66,8 @@ UNITS = {
     "deconfounded_difference": "the value less that of `less`, both deconfounded",
     "deconfounded_difference_low": "lower end of its 95 % interval",
     "deconfounded_difference_high": "upper end",
+    "deconfounded_trainings_low": "lower end of its 95 % interval over images and trainings",
+    "deconfounded_trainings_high": "upper end",
     "left": (
         "share 1 - r² of a tap's squared Gram that the pixels do not explain: of the two taps the"
         " smaller one, and its mean where many pairs of taps are averaged"

@@ -17,6 +17,7 @@ from sslens.report.writing.similarity import (
     write_ceilings,
     write_same,
 )
+from sslens.statistics.estimate import SMALLEST
 from sslens.table import Results
 
 #: sentences at most
@@ -64,12 +65,12 @@ def _write_pair(results: Results, a: str, b: str, tokens: str) -> str | None:
     )
     if "late" in results:
         for late in select_pair(results["late"], a, b, tokens).to_dict("records"):
-            contrast = read_contrast(late)
-            if contrast.sign:
-                side = "more" if contrast.sign > 0 else "less"
+            difference = read_contrast(late).difference
+            side = difference.find_side(SMALLEST["cka"])
+            if side in ("more", "less"):
                 sentence += (
                     f"; {side} alike in the last third than in the first"
-                    f" ({spell_difference(contrast.difference)})"
+                    f" ({spell_difference(difference)})"
                 )
     return sentence + "."
 

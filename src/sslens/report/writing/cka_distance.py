@@ -8,7 +8,9 @@ from sslens.analyses.cka_distance import select_curves
 from sslens.comparisons.distances import DEPTH
 from sslens.comparisons.pairs import read_cka, read_contrast
 from sslens.comparisons.roles import list_names
-from sslens.report.writing.numbers import explain_undecided, spell, spell_difference
+from sslens.report.writing.numbers import compare, explain_undecided, spell, spell_difference
+from sslens.report.writing.similarity import REGRESSED
+from sslens.statistics.estimate import SMALLEST
 from sslens.table import Results
 
 #: pairs of models that are spoken of where families are unknown
@@ -33,21 +35,24 @@ def _write_objective(results: Results, row: Mapping[str, Any]) -> str:
         f" {spell(read_cka(row))}"
     )
     other = row["less"].replace(" · ", " and ")
-    if not contrast.sign:
-        return f"{sentence}; against {other} {explain_undecided(contrast)}."
-    side = "more" if contrast.sign > 0 else "less"
+    sentence += f", {compare(contrast.difference, other)}"
+    beyond = read_contrast(row, "deconfounded").difference
+    if beyond.defined:
+        sentence += f"; {REGRESSED} {compare(beyond, other)}"
+    side = contrast.difference.find_side(SMALLEST["cka"])
+    if side not in ("more", "less"):
+        return f"{sentence}{_write_slope(results, row['family'])}."
     decides = (
         "objective decides more than the architecture"
-        if contrast.sign > 0
+        if side == "more"
         else "architecture decides more than the objective"
     )
     points = results["objective-by-distance"]
     points = points[(points.family == row["family"]) & (points.unit == DEPTH)]
     higher = [point for point in points.to_dict("records") if read_contrast(point).sign == 1]
-    spelt = spell_difference(contrast.difference)
     return (
-        f"{sentence}, {side} than {other} ({spelt}): the {decides}; it is higher at"
-        f" {len(higher)} of {len(points)} distances{_write_slope(results, row['family'])}."
+        f"{sentence}: the {decides}; CKA is higher at {len(higher)} of {len(points)}"
+        f" distances{_write_slope(results, row['family'])}."
     )
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from sslens.comparisons.pairs import read_cka, read_contrast, select_pair
 from sslens.comparisons.panels import Cells
 from sslens.comparisons.roles import JE, REC, TOKENS
-from sslens.report.writing.numbers import explain_undecided, spell, spell_difference
-from sslens.statistics.estimate import Contrast
+from sslens.report.writing.numbers import compare, spell, spell_difference
+from sslens.statistics.estimate import SMALLEST, Contrast
 from sslens.table import Results
 
 #: sentences at most
@@ -46,13 +46,10 @@ def _write_families(results: Results, tokens: str) -> str | None:
         return None
     parts = []
     for kind, label in (("norm1", "normalisation (norm1)"), ("qkv", "attention (qkv)")):
-        contrast = read_contrast(by_less[kind])
-        if contrast.sign:
-            side = "more" if contrast.sign > 0 else "less"
-            spelt = spell_difference(contrast.difference)
-            parts.append(f"{side} alike in fc1 than in {label} ({spelt})")
-        else:
-            parts.append(f"fc1 against {label} {explain_undecided(contrast)}")
+        difference = read_contrast(by_less[kind]).difference
+        more, less = "more alike in fc1 than in", "less alike in fc1 than in"
+        spelt = compare(difference, label, more=more, less=less)
+        parts.append(spelt if spelt.startswith((more, less)) else f"fc1 is {spelt}")
     members = by_less["norm1"]["members"]
     return f"{JE} and {REC} models ({members}) {TOKENS[tokens]}: {'; '.join(parts)}."
 
@@ -72,9 +69,10 @@ def _write_pair(results: Results, a: str, b: str, tokens: str) -> str | None:
     contrast = _find_contrast(results, (a, b), tokens, (least, most))
     if contrast is None:
         return sentence + "."
-    if contrast.sign:
-        return f"{sentence}: {spell_difference(contrast.difference)}."
-    return f"{sentence}; the difference is {explain_undecided(contrast)}."
+    spelt = spell_difference(contrast.difference)
+    if contrast.difference.find_side(SMALLEST["cka"]) == "more":
+        return f"{sentence}: {spelt}."
+    return f"{sentence}: {most} is {compare(contrast.difference, least)}."
 
 
 def _find_contrast(

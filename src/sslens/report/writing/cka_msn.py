@@ -6,7 +6,9 @@ from typing import Any
 from sslens.comparisons.pairs import read_cka, read_contrast
 from sslens.comparisons.panels import list_tokens_in
 from sslens.comparisons.roles import JE, REC, TOKENS
-from sslens.report.writing.numbers import explain_undecided, spell, spell_difference
+from sslens.report.writing.numbers import compare, spell
+from sslens.report.writing.similarity import REGRESSED
+from sslens.statistics.estimate import SMALLEST
 from sslens.table import Results
 
 #: sentences at most
@@ -17,7 +19,7 @@ def sentences(results: Results) -> tuple[str, ...]:
     """Write which family MSN is more like, for each choice of tokens, and how much it is like each
     model."""
     families = results["families"].to_dict("records") if "families" in results else []
-    written = [_write_family(row) for row in families if row["model_b"] == JE]
+    written = [_write_family(row) for row in families if row["less"]]
     cells = results["cells"]
     masked = list(dict.fromkeys(cells[cells.msn].model_a))
     return (*written, *(_write_models(results, own) for own in masked))[:MOST]
@@ -26,16 +28,17 @@ def sentences(results: Results) -> tuple[str, ...]:
 def _write_family(row: Mapping[str, Any]) -> str:
     contrast = read_contrast(row)
     sentence = (
-        f"MSN ({row['members']}) has a mean CKA at the same depth of {spell(read_cka(row))} with"
-        f" {JE} {TOKENS[row['tokens']]}"
+        f"{row['model_a']} ({row['members']}) has a mean CKA at the same depth of"
+        f" {spell(read_cka(row))} with {row['model_b']} {TOKENS[row['tokens']]}"
     )
-    if not contrast.sign:
-        return f"{sentence}; against that with {REC} {explain_undecided(contrast)}."
-    side = "more" if contrast.sign > 0 else "less"
-    return (
-        f"{sentence}, {side} than with {REC} ({spell_difference(contrast.difference)}): it is"
-        f" nearer to {JE if contrast.sign > 0 else REC}."
-    )
+    other = row["less"].split(" · ")[1]
+    sentence += f", {compare(contrast.difference, f'with {other}')}"
+    beyond = read_contrast(row, "deconfounded").difference
+    if beyond.defined:
+        sentence += f"; {REGRESSED} {compare(beyond, f'with {other}')}"
+    side = contrast.difference.find_side(SMALLEST["cka"])
+    nearer = {"more": JE, "less": REC}.get(side)
+    return f"{sentence}: it is nearer to {nearer}." if nearer else f"{sentence}."
 
 
 def _write_models(results: Results, own: str) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 from sslens.comparisons.pairs import read_cka, read_contrast, select_pair
 from sslens.comparisons.roles import TOKENS, list_names
 from sslens.measures.deconfounded_cka import LEAST
-from sslens.report.writing.numbers import spell, spell_difference
+from sslens.report.writing.numbers import compare, spell
 from sslens.table import Results
 
 #: two models with a CKA of at least this at every tap compute the same: the rounding of Grams that
@@ -74,13 +74,10 @@ def write_below(results: Results, a: str, b: str, tokens: str, kind: str) -> str
     rows = rows[rows.kind == kind].dropna(subset="difference")
     if rows.empty:
         return ""
-    row = rows.sort_values("difference", kind="stable").iloc[-1]  # the lowest of the ceilings
-    contrast = read_contrast(row)
+    # the lowest of the ceilings
+    row = rows.sort_values("difference", kind="stable").to_dict("records")[-1]
     trainings = f"two trainings of {row['objective']}"
-    if not contrast.sign:
-        return f"; as alike as {trainings}"
-    side = "more alike" if contrast.sign > 0 else "less alike"
-    return f"; {side} than {trainings} ({spell_difference(contrast.difference)})"
+    return f"; {compare(read_contrast(row).difference, trainings)}"
 
 
 def tell_lack_of_pixels(results: Results) -> str | None:
