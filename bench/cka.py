@@ -17,6 +17,8 @@ Weights are random, images are embedded scenes, transformed beforehand for every
 network's forward pass on each minibatch under torch.inference_mode, without a hook. "sslens" is
 hooks, Grams and CKA of all pairs of taps. Each round runs every row once; a ratio is the median
 over rounds of a row's time over that round's bare time, with the lowest and highest behind it.
+"deconfounded" regresses the pixels' Grams out, whose pass every study makes for its controls; its
+difference from sslens is of another measure.
 
 Targets: 1.20 for Tiny and Small, 1.08 for two ViT-B/16; 1.5 GB over the bare forward pass for any
 number of images.
@@ -42,6 +44,7 @@ from sslens.capture import GramReducer, Grams, PassRequest, visit_taps
 from sslens.capture.passes import grams
 from sslens.data.decoded import Decoded
 from sslens.data.images import ImageSet
+from sslens.measures import measure
 from sslens.measures.cka import Comparison, minibatch_cka
 from sslens.models.backbone import Backbone
 from sslens.plan import Plan
@@ -149,6 +152,12 @@ def pair(sizes: Sequence[str], count: int, rounds: int, chosen: Sequence[peers.P
     def interval() -> None:
         Comparison.of(a, b).interval()
 
+    pixels = grams(sslens.load("pixels"), images, plan=plan)  # a control that every study has
+
+    def deconfounded() -> Tensor:
+        artefacts = [our_grams(model, batches, images, plan) for model in models]
+        return torch.from_numpy(measure("deconfounded-cka", *artefacts, pixels))
+
     def end_to_end() -> Tensor:
         return torch.from_numpy(
             minibatch_cka(*(grams(model, images, plan=plan, taps=LAYERS) for model in models))
@@ -159,7 +168,15 @@ def pair(sizes: Sequence[str], count: int, rounds: int, chosen: Sequence[peers.P
         "sslens": lambda: lambda: ours(models, batches, images, plan),
     }
     rows |= {peer.name: lambda peer=peer: theirs(peer, models, batches) for peer in chosen}
-    rows |= {"sslens, end to end": lambda: end_to_end, "interval alone": lambda: interval}
+    rows |= {
+        "sslens, deconfounded": lambda: deconfounded,
+        "sslens, end to end": lambda: end_to_end,
+        "interval alone": lambda: interval,
+        "CKA alone": lambda: lambda: torch.from_numpy(minibatch_cka(a, b)),
+        "deconfounded CKA alone": lambda: (
+            lambda: torch.from_numpy(measure("deconfounded-cka", a, b, pixels))
+        ),
+    }
     measured = compete(rows, rounds)
     base, reference = measured["bare"][0], measured["sslens"][1]
     table = []
