@@ -228,7 +228,7 @@ def test_noise_decides_nothing() -> None:
         ("cka-distance", ["dino", "dino-cnn", "mae"]),
     ):
         _, said = computed(name, models, noise=True)
-        assert "not decided" in said, name
+        assert any(words in said for words in ("not decided", "the same as")), name
         for claim in (
             "more alike",
             "less alike",
@@ -247,7 +247,7 @@ def test_few_minibatches_decide_nothing() -> None:
     given = inputs(PAPER).but(grams={"all": few})
     for name in ("cka-blocks", "cka-layer-types"):
         said = " ".join(write(name, compute(name, given)))
-        assert "4 minibatches cannot decide" in said
+        assert "4 minibatches, which are too few" in said
         assert "more alike" not in said
         assert "more than" not in said
 
