@@ -285,8 +285,8 @@ def test_sentences_name_the_largest_and_the_best_control() -> None:
 
     results = Results({"targets": Table(frame, cka_targets.UNITS)})
     assert sentences("cka-targets", results) == (
-        "mae: its last block shares most with hue 0.50 [0.44, 0.56] (of the controls pixels at most"
-        " 0.38 [0.31, 0.44]); class 0.25 [0.19, 0.31].",
+        "mae: its last block shares most with hue 0.50 [0.44, 0.56] (controls at most 0.38); class"
+        " 0.25 [0.19, 0.31].",
     )
 
 

@@ -30,7 +30,7 @@ CAPTION = (
     " for all images."
 )
 #: maps side by side
-ACROSS = 4
+ACROSS = 3
 #: kinds of taps that are drawn; the others are in the table
 DRAWN = ("block", "pixels")
 UNITS = {

@@ -49,8 +49,7 @@ def _sentence(name: str, tokens: str, rows: pd.DataFrame, controls: pd.DataFrame
 def _beside(controls: pd.DataFrame, target: str) -> str:
     if target not in controls.index:
         return ""
-    row = controls.loc[target]
-    return f" (of the controls {row.model} at most {_spell(row)})"
+    return f" (controls at most {spell(Estimate(float(controls.cka[target])))})"
 
 
 def _tell_undefined(frame: pd.DataFrame) -> tuple[str, ...]:
