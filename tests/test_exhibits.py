@@ -327,7 +327,7 @@ def test_the_architecture_may_decide_instead() -> None:
 
 def test_distances_are_those_of_relative_depths() -> None:
     curves = computed("cka-distance", ["dino", "moco"])[0]["curves"]
-    curve = curves[curves.unit == "relative depth"]
+    curve = curves[curves.unit == "depth"]
     cells = cka_of("dino", "moco")
     # |i - j|/6 = 0, 0.17, 0.33, 0.5, 0.67, 0.83 in steps of 0.1: 0.5 on the edge of no step
     np.testing.assert_allclose(curve.distance, [0.0, 0.2, 0.3, 0.5, 0.7, 0.8])
@@ -359,7 +359,7 @@ def test_slopes_over_distance_are_those_of_least_squares() -> None:
             np.array([tap.depth for tap in taps_of(n) if tap.kind == "block"]) for n in (a, b)
         )
         for unit, apart in {
-            "relative depth": np.abs(rows[:, None] - columns[None]),
+            "depth": np.abs(rows[:, None] - columns[None]),
             "layers": np.abs(np.arange(len(rows))[:, None] - np.arange(len(columns))[None]),
         }.items():
             slope = np.polyfit(apart.ravel(), cka_of(a, b).ravel(), 1)[0]
@@ -367,9 +367,9 @@ def test_slopes_over_distance_are_those_of_least_squares() -> None:
             assert row.slope == pytest.approx(slope, abs=1e-12)
             assert row.low < row.slope < row.high
             slopes[a, b, unit] = slope
-    row = only(results["objective-slopes"], family="REC", unit="relative depth")
-    across = [slopes[name, "mae", "relative depth"] for name in ("dino", "moco")]
-    expected = slopes["mae", "fcmae-cnn", "relative depth"] - np.mean(across)
+    row = only(results["slope-differences"], family="REC", unit="depth")
+    across = [slopes[name, "mae", "depth"] for name in ("dino", "moco")]
+    expected = slopes["mae", "fcmae-cnn", "depth"] - np.mean(across)
     assert row.difference == pytest.approx(expected, abs=1e-12)
     assert "with distance" in said
 

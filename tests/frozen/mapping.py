@@ -180,7 +180,7 @@ def _list_tables(name: str, new: Mapping[str, Mapping[str, Any]]) -> dict[str, p
 def _old_rows(part: Part, frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of a new table as they were in the old one."""
     if "unit" in frame:  # the distance of layers was of relative depths alone
-        frame = frame[frame.unit == "relative depth"].drop(columns="unit")
+        frame = frame[frame.unit == "depth"].drop(columns="unit")
     for column, value in part.only.items():
         frame = frame[frame[column] == value]
     frame = frame.drop(columns=list(part.dropped)).rename(columns=dict(part.renamed))

@@ -44,7 +44,7 @@ _TWO = ("model_a", "model_b", "family", "across")
 #: `curves` have a pair of models at a distance, and `control` the same of random initialisations;
 #: `pairs` have two models at the same depth, and `slopes` the line through their curve. `objective`
 #: has the pairs of one family across architectures less the pairs across families, at the same
-#: depth, `objective-by-distance` the same at each distance, and `objective-slopes` of the slopes
+#: depth, `objective-by-distance` the same at each distance, and `slope-differences` of the slopes
 _TABLES = {
     "curves": (*_TWO, *_CURVE),
     "control": ("model_a", "model_b", *_CURVE),
@@ -60,7 +60,7 @@ _TABLES = {
         "together",
         "minibatches",
     ),
-    "objective-slopes": (*_OBJECTIVE, "unit", *_SLOPE, *DIFFERENCE, "minibatches"),
+    "slope-differences": (*_OBJECTIVE, "unit", *_SLOPE, *DIFFERENCE, "minibatches"),
 }
 TABLES = {name: with_deconfounded(columns) for name, columns in _TABLES.items()}
 UNITS = pairs.UNITS | {
@@ -71,7 +71,7 @@ UNITS = pairs.UNITS | {
         "what two models differ in: architectures (transformer and CNN of one family), families"
         " (two transformers, JE and REC), or other"
     ),
-    "unit": "of the distance: relative depth, or layers (numbers of blocks)",
+    "unit": "of the distance: depth (relative), or layers (numbers of blocks)",
     "distance": "middle of the step of |depth_a - depth_b|, or difference of the blocks' numbers",
     "cells": "pairs of blocks averaged",
     "cka": "mean minibatch CKA, unbiased",
@@ -98,7 +98,7 @@ def compute(models: Models, *, grams: GramSets, seed: int = 0) -> Results:
     The table `curves` has a curve for each pair of models, and `control` has one for two random
     initialisations; `slopes` has the slope of each curve. The tables `objective` and
     `objective-by-distance` compare the CKA of a transformer and a CNN of one family with the CKA of
-    two transformers of different families, and `objective-slopes` their slopes.
+    two transformers of different families, and `slope-differences` their slopes.
     """
     tokens = roles.list_tokens(models, grams)[0]
 
@@ -191,7 +191,7 @@ def _compare_objective(
             average([fit_slope(pair, unit) for pair in side]) for side in (inside, outside)
         )
         row = _make_slope_columns(slope) | make_contrast_columns(slope, less, against)
-        yield "objective-slopes", named | row
+        yield "slope-differences", named | row
         for row in _compare_by_distance(inside, outside, unit, less):
             yield "objective-by-distance", named | row
 

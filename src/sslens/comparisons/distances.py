@@ -9,7 +9,7 @@ from sslens.comparisons.pairs import Pair
 from sslens.statistics.sampled import Sampled, combine
 
 #: the readings of the distance of two layers, which the papers leave open, with the width of a step
-DEPTH, LAYERS = "relative depth", "layers"
+DEPTH, LAYERS = "depth", "layers"
 STEPS = {DEPTH: 0.1, LAYERS: 1.0}
 
 
@@ -18,7 +18,7 @@ def measure_distances(pair: Pair, unit: str) -> Float64[np.ndarray, " cell"]:
 
     Args:
         pair: two models.
-        unit: "relative depth" for the difference of relative depths, 0 to 1, or "layers" for the
+        unit: "depth" for the difference of relative depths, 0 to 1, or "layers" for the
             difference of the blocks' numbers, each counted in its own model.
     """
     places = [
