@@ -13,7 +13,7 @@ from given import Given, compute, make_models, write
 from sslens.analyses import agreement as analysis
 from sslens.capture import Features
 from sslens.comparisons import pairs as _pairs
-from sslens.comparisons.inputs import FeatureSets, Labels
+from sslens.comparisons.inputs import FeatureSets, Labels, Models
 from sslens.comparisons.predictions import predict_classes, probe_logits
 from sslens.errors import InputError
 from sslens.models.taps import Tap
@@ -310,6 +310,16 @@ def test_a_probe_is_ridge_regression_with_the_penalty_of_least_error_left_out() 
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
 
 
+def test_two_trainings_of_one_objective_are_no_pair_of_joint_embedding() -> None:
+    given = study()
+    members = tuple(
+        replace(one, about=replace(one.about, objective="dino")) if one.name == "moco" else one
+        for one in given.models
+    )
+    assert "families" in compute("agreement", given)
+    assert "families" not in compute("agreement", given.but(models=Models(members)))
+
+
 @pytest.mark.parametrize("bank", [False, True])
 def test_the_claim_is_the_paired_difference_of_pairs(
     bank: bool, monkeypatch: pytest.MonkeyPatch
@@ -335,6 +345,8 @@ def test_the_claim_is_the_paired_difference_of_pairs(
         assert row.accuracy_a == predicted[row.model_a].right.mean()
     claims = claims[claims.model_b == "JE"]
     assert len(claims) == 2 * 3 + 4
+    assert set(claims.trainings) == {1}  # of one training an objective there is no interval
+    assert claims.trainings_low.isna().all()
     for row in claims.itertuples():
         near, *far = (
             pairs[pair][row.measure, row.k, row.images].sampled  # type: ignore[index]

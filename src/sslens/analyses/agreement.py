@@ -7,16 +7,25 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from sslens.comparisons import pairs
+from sslens.comparisons import pairs, trainings
 from sslens.comparisons.families import describe_members, list_families
 from sslens.comparisons.inputs import FeatureSets, Labels, Models
 from sslens.comparisons.predictions import KS, list_readings, predict_classes
 from sslens.comparisons.roles import JE, REC, find_twins
 from sslens.comparisons.rows import Row, make_results
+from sslens.comparisons.trainings import (
+    TRAININGS,
+    Sides,
+    average_over_objectives,
+    fill_trainings,
+    list_across_objectives,
+    measure_alone,
+)
 from sslens.errors import InputError
 from sslens.figure import Figure, Heatmap, Line, Lines, Panel
 from sslens.models.about import About
 from sslens.probes.agreement import SUBSETS, Asked, Draws, Found, agreement
+from sslens.statistics.estimate import Estimate
 from sslens.statistics.sampled import Sampled
 from sslens.table import Results
 
@@ -72,6 +81,7 @@ UNITS = {
     "difference": "value less that of `less`, on the same images",
     "difference_low": "lower end of its 95 % interval, images drawn for both together",
     "difference_high": "upper end",
+    **trainings.UNITS,
 }
 MEASURED = (
     *("pooling", "measure", "k", "images", "value", "low", "high", "chance", "count"),
@@ -79,7 +89,7 @@ MEASURED = (
 )
 TABLES: Mapping[str, tuple[str, ...]] = {
     "pairs": ("model_a", "model_b", "control", "relation", "accuracy_a", "accuracy_b", *MEASURED),
-    "families": ("model_a", "model_b", "pairs", "members", "relation", *MEASURED),
+    "families": ("model_a", "model_b", "pairs", "members", "relation", *MEASURED, *TRAININGS),
 }
 #: columns of text
 TEXTS = ("model_a", "model_b", "members", "relation", "pooling", "measure", "images", "less")
@@ -147,7 +157,7 @@ def _rows(
             "accuracy_b": accuracy[b],
         }
         twins = None if control else find_twins(models, a, b)
-        random = _take(compared, [twins] if twins else [])
+        random = list(_take(compared, [twins] if twins else []).values())
         for asked, found in numbers.items():
             row = about | _fill_number(asked, found)
             if twins and random:
@@ -204,15 +214,38 @@ def _compare_families(
     models: Models, reading: str, compared: Mapping[Names, Numbers]
 ) -> Iterator[tuple[str, Row]]:
     """Make the rows of `families`, for every number: JE with JE, with its difference from JE with
-    REC (claim C6), and JE with REC."""
+    REC (claim C6) and the interval of that over trainings, and JE with REC."""
     je, rec = list_families(models)
-    within = _take(compared, itertools.combinations(je, 2))
-    across = _take(compared, itertools.product(je, rec))
+    sides = {JE: je, REC: rec}
+    within, across = _choose_pairs(models, compared, sides)
     if not within or not across:
         return
     about = {"model_a": JE, "members": describe_members(models), "pooling": reading}
-    for asked in within[0]:
-        own, other = (_average([pair[asked] for pair in side]) for side in (within, across))
+    numbers = list(next(iter(within.values())))
+
+    def measure(chosen: Sides) -> np.ndarray:
+        """The difference of each number, for some of the models."""
+        inside, outside = (
+            average_over_objectives(
+                models,
+                {
+                    names: np.array([float(pair[asked].sampled.value) for asked in numbers])
+                    for names, pair in chosen_pairs.items()
+                },
+                lambda values: np.mean(values, axis=0),
+            )
+            for chosen_pairs in _choose_pairs(models, compared, chosen)
+        )
+        return np.asarray(inside - outside)
+
+    alone = measure_alone(models, sides, measure)
+    for place, asked in enumerate(numbers):
+        own, other = (
+            average_over_objectives(
+                models, {names: pair[asked] for names, pair in side.items()}, _average
+            )
+            for side in (within, across)
+        )
         for family, side, found in ((JE, within, own), (REC, across, other)):
             row = about | {
                 "model_b": family,
@@ -222,16 +255,26 @@ def _compare_families(
             }
             if family == JE:
                 row |= _fill_difference(f"{JE} · {REC}", own, other)
+                images = Estimate.from_row(row, "difference", "images", "count")
+                row |= fill_trainings(images, alone, place)
             yield "families", row
 
 
-def _take(compared: Mapping[Names, Numbers], names: Iterable[Names]) -> list[Numbers]:
+def _choose_pairs(
+    models: Models, compared: Mapping[Names, Numbers], sides: Sides
+) -> tuple[dict[Names, Numbers], dict[Names, Numbers]]:
+    """The pairs of JE models of different objectives, and the pairs of a JE and a REC model."""
+    within = list_across_objectives(models, sides[JE])
+    return _take(compared, within), _take(compared, itertools.product(sides[JE], sides[REC]))
+
+
+def _take(compared: Mapping[Names, Numbers], names: Iterable[Names]) -> dict[Names, Numbers]:
     """Select the pairs that were compared, in either order of their names."""
-    return [
-        compared.get((a, b)) or compared[b, a]
+    return {
+        (a, b): compared.get((a, b)) or compared[b, a]
         for a, b in names
         if (a, b) in compared or (b, a) in compared
-    ]
+    }
 
 
 def _average(parts: Sequence[Found]) -> Found:
