@@ -11,7 +11,9 @@ from jaxtyping import Float
 
 from given import Given, compute, draw, make_models, write
 from sslens.capture import Features
+from sslens.comparisons import probe_gaps
 from sslens.comparisons.inputs import FeatureSets, Labels, Models
+from sslens.comparisons.probing import Split
 from sslens.comparisons.separation import (
     Curve,
     compare_curves,
@@ -20,6 +22,8 @@ from sslens.comparisons.separation import (
     resample,
 )
 from sslens.models.taps import Tap
+from sslens.probes.knn import SCALES, knn
+from sslens.probes.logistic import LogisticProbe, fit_logistic
 from sslens.statistics.estimate import Estimate
 from sslens.table import Results
 
@@ -140,7 +144,7 @@ def given(separations: Mapping[str, Sequence[float]]) -> Given:
     return Given(models, {"features": FeatureSets(features), "labels": LABELS})
 
 
-FAR, NEAR = (0, 1, 2, 3, 4, 5), (0, 0, 0, 0, 0, 5)
+FAR, NEAR = (0, 0.5, 1, 1.5, 2, 2.2), (0, 0, 0, 0, 0, 1.5)
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +189,53 @@ def test_what_standardising_changes_is_the_mean_over_blocks(results: Results) ->
     text = " ".join(write("knn-depth", results))
     assert "Standardised features have more accuracy than raw ones in mae (+" in text
     assert "moco (+" not in text
+
+
+def test_a_probe_of_the_last_block_is_held_against_its_neighbours(results: Results) -> None:
+    """The probe is fitted again, and all is averaged by hand."""
+    probes, families = results["probes"], results["families-probes"]
+    assert probes[["model", "features"]].to_numpy().tolist() == [
+        [name, features] for name in ("moco", "dino", "mae") for features in SCALES
+    ]
+    assert set(probes.tap) == {"blocks.5"}
+    split = Split.of(FeatureSets({"mae": features_of("mae", NEAR)}), LABELS, 0)
+    labels, gaps = torch.from_numpy(split.labels), {}
+    for name, separation in (("moco", FAR), ("dino", FAR), ("mae", NEAR)):
+        values = features_of(name, separation).read("blocks.5", "cls")
+        train, validation, test = (
+            (values[rows], labels[rows]) for rows in (split.train, split.validation, split.test)
+        )
+        (probe,) = fit_logistic([train[0]], train[1], [validation[0]], validation[1])
+        right = (probe.predict(test[0]) == test[1]).numpy()
+        near = knn(values, values, labels, k=20, leave_one_out=True) == split.labels
+        gaps[name] = right.astype(float) - near[split.test]
+        row = probes[(probes.model == name) & (probes.features == "raw")].iloc[0]
+        assert row.accuracy == pytest.approx(right.mean())
+        assert row.knn == pytest.approx(near[split.test].mean())
+        assert row.gap == pytest.approx(gaps[name].mean())
+        assert (row.images, row.penalty) == (len(right), probe.penalty)
+    raw = families[families.features == "raw"].set_index("model")
+    assert raw.gap["JE"] == pytest.approx((gaps["moco"] + gaps["dino"]).mean() / 2)
+    assert raw.gap["REC"] == pytest.approx(gaps["mae"].mean())
+    assert raw.difference["REC"] == pytest.approx(raw.gap["REC"] - raw.gap["JE"])
+    assert raw.difference_low["REC"] <= raw.difference["REC"] <= raw.difference_high["REC"]
+    assert np.isnan(raw.trainings_low["REC"])  # one training of each objective
+    text = " ".join(write("knn-depth", results))
+    assert "A linear probe of the last block less 20-NN there, with the CLS token" in text
+    assert "REC less JE +" in text
+
+
+def test_a_probe_that_has_not_converged_is_in_no_family(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fit(*given: object) -> list[LogisticProbe]:
+        (probe,) = fit_logistic(*given)  # type: ignore[arg-type]
+        return [replace(probe, path=tuple(replace(trial, gap=1.0) for trial in probe.path))]
+
+    monkeypatch.setattr(probe_gaps, "fit_logistic", fit)
+    results = compute("knn-depth", given({"moco": FAR, "mae": NEAR}))
+    assert not results["probes"].converged.any()
+    assert results["probes"].why.str.len().gt(0).all()
+    assert "families-probes" not in results
+    assert "A linear probe" not in " ".join(write("knn-depth", results))
 
 
 def with_differences(results: Results, values: Sequence[float]) -> Results:
@@ -263,4 +314,5 @@ def test_one_image_a_class_is_always_wrong_and_k_is_what_there_is() -> None:
     frame = results["accuracies"]
     assert set(frame.k) == {5}
     assert frame.accuracy.eq(0).all()
+    assert "probes" not in results  # too few images to train one
     assert pd.notna(frame.high).all()

@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from sslens.comparisons import separation
+from sslens.comparisons import probe_gaps, separation
 from sslens.comparisons.inputs import FeatureSets, Labels, Models
+from sslens.comparisons.probe_gaps import Neighbours, compare_with_probes
 from sslens.comparisons.readings import READINGS, main_pooling
 from sslens.comparisons.rows import Row, make_results
 from sslens.comparisons.separation import BY_DEPTH, FIRST, PARTING, Curve
@@ -39,44 +40,49 @@ K = 20
 VOTES: Mapping[str, float | None] = {"weighted": 0.07, "majority": None}
 #: the poolings that are drawn, in their order; raw pixels stand beside each
 DRAWN = ("cls", "mean", "patch")
-UNITS = separation.UNITS | {
-    "model": "name",
-    "control": "whether it is a control",
-    "tap": "where the features are read",
-    "kind": "what the tap computes",
-    "depth": "relative depth, 0 to 1",
-    "pooling": (
-        "cls, mean (of all tokens, or places of a CNN's map), patch (mean of patch tokens), or"
-        " flat; empty where each model has its usual one"
-    ),
-    "main": "whether the pooling is the usual one: cls, or mean where there is no CLS token",
-    "vote": "weighted: exp(cosine / 0.07); majority: one vote each",
-    "features": (
-        "raw, or standardised: each dimension less its mean, over its deviation, of the images that"
-        " vote"
-    ),
-    "dimensions": "dimensions of the features that vary over the images that vote",
-    "k": "neighbours",
-    "accuracy": "share of images whose class is predicted; empty where no dimension varies",
-    "low": "lower end of the 95 % Wilson interval",
-    "high": "upper end",
-    "gain": (
-        "accuracy less that of the best control (by the same vote and kind of features), on the"
-        " same images"
-    ),
-    "gain_low": "lower end of its 95 % interval, images paired",
-    "gain_high": "upper end",
-    "images": "images classified",
-    "chance": "share of the most frequent class",
-    "blocks": "blocks over which accuracies are averaged",
-    "raw": "mean accuracy over the blocks, on raw features",
-    "standardised": "on standardised features",
-    "change": "standardised less raw, on the same images",
-    "change_low": "lower end of its 95 % interval over images",
-    "change_high": "upper end",
-}
+UNITS = (
+    separation.UNITS
+    | probe_gaps.UNITS
+    | {
+        "model": "name of a model, or of a family",
+        "control": "whether it is a control",
+        "tap": "where the features are read",
+        "kind": "what the tap computes",
+        "depth": "relative depth, 0 to 1",
+        "pooling": (
+            "cls, mean (of all tokens, or places of a CNN's map), patch (mean of patch tokens), or"
+            " flat; empty where each model has its usual one"
+        ),
+        "main": "whether the pooling is the usual one: cls, or mean where there is no CLS token",
+        "vote": "weighted: exp(cosine / 0.07); majority: one vote each",
+        "features": (
+            "raw, or standardised: each dimension less its mean, over its deviation, of the images"
+            " that vote"
+        ),
+        "dimensions": "dimensions of the features that vary over the images that vote",
+        "k": "neighbours",
+        "accuracy": "share of images whose class is predicted; empty where no dimension varies",
+        "low": "lower end of the 95 % Wilson interval",
+        "high": "upper end",
+        "gain": (
+            "accuracy less that of the best control (by the same vote and kind of features), on the"
+            " same images"
+        ),
+        "gain_low": "lower end of its 95 % interval, images paired",
+        "gain_high": "upper end",
+        "images": "images classified",
+        "chance": "share of the most frequent class",
+        "blocks": "blocks over which accuracies are averaged",
+        "raw": "mean accuracy over the blocks, on raw features",
+        "standardised": "on standardised features",
+        "change": "standardised less raw, on the same images",
+        "change_low": "lower end of its 95 % interval over images",
+        "change_high": "upper end",
+    }
+)
 #: the columns of each table: a tap, pooling, vote and kind of features of a model; what
-#: standardising changes in a model; JE less REC at each depth; and the depths that it decides
+#: standardising changes in a model; JE less REC at each depth, and the depths that it decides; a
+#: linear probe of the last block less 20-NN there, of a model and of a family
 TABLES: Mapping[str, tuple[str, ...]] = {
     "accuracies": (
         *("model", "control", "tap", "kind", "depth", "pooling", "vote", "features", "dimensions"),
@@ -88,8 +94,22 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     ),
     "families-by-depth": (*PARTING, "main", "pooling", "features", *BY_DEPTH),
     "families-parting": (*PARTING, "main", "pooling", "features", *FIRST),
+    "probes": probe_gaps.PROBES,
+    "families-probes": probe_gaps.FAMILIES,
 }
-TEXTS = ("model", "model_a", "model_b", "members", "tap", "pooling", "vote", "features")
+TEXTS = (
+    "place",
+    "why",
+    "against",
+    "model",
+    "model_a",
+    "model_b",
+    "members",
+    "tap",
+    "pooling",
+    "vote",
+    "features",
+)
 
 
 @final
@@ -114,7 +134,9 @@ def compute(models: Models, *, features: FeatureSets, labels: Labels, seed: int 
     exp(cosine / 0.07), and one vote for each neighbour. The table `accuracies` has a row for each.
     `standardising` has the mean over blocks of what standardised features change, by the weighted
     vote, as have the tables of families: `families-by-depth` JE less REC after every block, and
-    `families-parting` the depth from which JE stays above REC. The seed is that of intervals.
+    `families-parting` the depth from which JE stays above REC. `probes` and `families-probes` hold
+    a linear probe of the last block against 20-NN there, where there are images enough for one. The
+    seed is that of the split for probes.
     """
     classified = {
         name: list(_classify(name, features, labels, control=models.is_control(name)))
@@ -123,6 +145,7 @@ def compute(models: Models, *, features: FeatureSets, labels: Labels, seed: int 
     rows = [
         *_list_accuracies([one for several in classified.values() for one in several]),
         *_compare_curves(models, features, classified, seed),
+        *compare_with_probes(models, features, labels, _find_last(features, classified), seed),
     ]
     return make_results(rows, TABLES, UNITS, TEXTS)
 
@@ -246,6 +269,33 @@ def _find_curve(classified: Sequence[Classified], pooling: str, scale: Scale) ->
         return None
     depths, right = zip(*sorted(blocks, key=lambda block: block[0]), strict=True)
     return Curve(np.array(depths), np.stack(right))
+
+
+def _find_last(
+    features: FeatureSets, classified: Mapping[str, Sequence[Classified]]
+) -> dict[str, Neighbours]:
+    """What 20-NN has right after the last block of each model with its usual pooling, by the
+    weighted vote; models without blocks, and of which nothing varies there, are left out."""
+    last = {}
+    for name, of_model in classified.items():
+        pooling = main_pooling(features.images[name])
+        blocks = [
+            one
+            for one in of_model
+            if (one.row["kind"], one.row["pooling"], one.row["vote"])
+            == ("block", pooling, "weighted")
+        ]
+        if not blocks:
+            continue
+        end = max(blocks, key=lambda one: float(one.row["depth"])).row
+        right = {
+            str(one.row["features"]): one.right
+            for one in blocks
+            if one.row["tap"] == end["tap"] and one.right is not None
+        }
+        if right:
+            last[name] = Neighbours((end["tap"], pooling), float(end["depth"]), right)
+    return last
 
 
 def _subtract(scaled: Curve, raw: Curve, seed: int) -> Row:

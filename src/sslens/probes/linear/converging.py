@@ -1,5 +1,16 @@
 """Probes of several layers that are trained until they have converged, at a point inside a grid
-that widens: every head and point together, in one stream of features."""
+that widens: every head and point together, in one stream of features.
+
+The grid has three learning rates (10^−3.5, 10^−3, 10^−2.5) and two weight decays (0, 1). After each
+epoch a head's weights are kept if its validation loss is the lowest so far. A head that has had no
+fall by 0.1 % in 4 epochs goes on from these weights at a tenth of its rate; the second time it
+leaves the batched products.
+
+The point with the lowest validation loss is chosen; among points that are as good, within 1 % and
+0.002 of it, one inside the grid. If it is still at the edge (the lowest or the highest rate, the
+highest decay; below no decay there is nothing), the grid is widened on that side, by √10 or 10, up
+to three times.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -16,7 +27,7 @@ from sslens.probes.linear.batches import Batches, Held, Labelled, Stored, requir
 from sslens.probes.linear.converged import ConvergedHead
 from sslens.probes.linear.grid import Point
 from sslens.probes.linear.heads import Head, Pack, group_into_packs
-from sslens.probes.linear.training import join_columns, train_epoch
+from sslens.probes.linear.training import join_columns, require_distinct, train_epoch
 from sslens.probes.linear.widening import choose_point, explain_edges, make_points, widen
 
 #: times that a grid is widened at most
@@ -55,20 +66,11 @@ def train_converged(
 ) -> dict[Head, ConvergedHead]:
     """Train every head until its validation loss stops falling, at the best point of a grid.
 
-    Minimises the mean cross-entropy by AdamW, for each pair of a learning rate (10^−3.5, 10^−3,
-    10^−2.5) and a weight decay (0, 1). After each epoch a head's weights are kept if its validation
-    loss is the lowest so far. A head that has had no fall by 0.1 % in 4 epochs goes on from these
-    weights at a tenth of its rate; the second time it leaves the batched products.
-
-    The point with the lowest validation loss is chosen; among points that are as good, within 1 %
-    and 0.002 of it, one inside the grid. If it is still at the edge (the lowest or the highest
-    rate, the highest decay; below no decay there is nothing), the grid is widened on that side, by
-    √10 or 10, up to three times. A head ends with the same weights as if it was trained alone, up
-    to the rounding of the products.
+    Minimises the mean cross-entropy by AdamW, as told above. A head ends with the same weights as
+    if it was trained alone, up to the rounding of the products.
 
     Args:
-        data: training images. In memory or in a store they are read in steps of `converging_batch`
-            images.
+        data: training images; unless they are random views, in steps of `converging_batch`.
         validation: the images on which the end and the point are chosen.
         heads: the probes: what each reads, and its number of layers.
         cap: epochs after which a training ends in any case; it has then not converged.
@@ -76,26 +78,20 @@ def train_converged(
         seed: decides the heads' first weights.
         device: the device on which the heads are trained.
         dtype: the number type of the heads.
-        progress: called with epochs done and epochs in all, as far as known.
-
-    Returns:
-        Each head at its chosen point, with what is known of its convergence.
+        progress: called with epochs done and epochs in all.
 
     Raises:
-        InputError: two heads are the same or there is none, a head reads what is not in `data` or
-            `validation`, or every point overflowed.
+        InputError: no head or one twice, a column that is not there, or every point overflowed.
 
     >>> labels = torch.arange(96) % 2
-    >>> x = torch.randn(96, 4, generator=torch.Generator().manual_seed(0))
-    >>> x[:, 0] += 4 * labels
+    >>> x = torch.randn(96, 4, generator=torch.Generator().manual_seed(0)) + 4 * labels[:, None]
     >>> cls, head = ("norm", "cls"), Head((("norm", "cls"),), layers=2)
-    >>> train, validation = Held({cls: x[:64]}, labels[:64]), Held({cls: x[64:]}, labels[64:])
-    >>> found = train_converged(train, validation, [head])[head]
+    >>> parts = [Held({cls: x[some]}, labels[some]) for some in (slice(64), slice(64, None))]
+    >>> found = train_converged(*parts, [head])[head]
     >>> found.converged, found.validation > 0.9
     (True, True)
     """
-    if not heads or len(set(heads)) != len(heads):
-        raise InputError("There is no head." if not heads else "The same head is given twice.")
+    require_distinct("head", heads)
     columns = list(dict.fromkeys(column for head in heads for column in head.columns))
     require_columns(columns, data.columns)
     require_columns(columns, validation.columns)

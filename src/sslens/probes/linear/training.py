@@ -178,8 +178,8 @@ def train_probes(
     [1.0]
     """
     grid = paper_grid() if grid is None else tuple(grid)
-    _require_distinct("head", heads)
-    _require_distinct("grid point", grid)
+    require_distinct("head", heads)
+    require_distinct("grid point", grid)
     columns = list(dict.fromkeys(column for head in heads for column in head.columns))
     require_columns(columns, data.columns)
     packs = list(_packs(data, heads, grid, seed, device, dtype))
@@ -201,7 +201,7 @@ def train_probes(
     return Probes(heads, grid, data.classes, packs)
 
 
-def _require_distinct(what: str, given: Sequence[Head] | Sequence[Point]) -> None:
+def require_distinct(what: str, given: Sequence[Head] | Sequence[Point]) -> None:
     """Refuse none, and the same twice."""
     if not given:
         raise InputError(f"There is no {what}.")

@@ -37,7 +37,7 @@ def sentences(results: Results) -> tuple[str, ...]:
         if families
         else tuple(_write_model(str(name), rows, control) for name, rows in models)
     )
-    return (*families, *_write_standardising(results), *best)
+    return (*families, *_write_probes(results), *_write_standardising(results), *best)
 
 
 def _write_all(models: Mapping[str, pd.DataFrame], control: Mapping[str, Any] | None) -> str:
@@ -140,6 +140,26 @@ def _write_families(results: Results) -> Iterator[str]:
         poolings.setdefault(f"({rows.members.iloc[0]}): {said}", []).append(where)
     for said, places in poolings.items():
         yield f"k-NN with the {list_names(places)} {said}."
+
+
+def _write_probes(results: Results) -> Iterator[str]:
+    """Write what a linear probe of the last block has more than 20-NN there, by family."""
+    if "families-probes" not in results:
+        return
+    said = []
+    for kind, rows in results["families-probes"].groupby("features", sort=False):
+        parts = []
+        for row in rows.to_dict("records"):
+            gap = Estimate.from_row(row, "gap", "images", "images")
+            members = f" ({row['members']})" if kind == "raw" else ""
+            parts.append(f"{row['model']}{members} {spell_points(gap)}")
+            if row["against"]:
+                more = Estimate.from_row(row, "difference", "images", "images")
+                parts.append(f"{row['model']} less {row['against']} {spell_points(more)}")
+        said.append(f"on {kind} features {', '.join(parts)}")
+    yield (
+        f"A linear probe of the last block less 20-NN there, with the {USUAL}: {'; '.join(said)}."
+    )
 
 
 def _write_parting(row: Mapping[str, Any]) -> str:
