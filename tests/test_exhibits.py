@@ -2,6 +2,7 @@
 right, or undecided."""
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -25,6 +26,8 @@ from sslens.measures.cka import Comparison, minibatch_cka
 from sslens.models.about import About
 from sslens.models.taps import Tap
 from sslens.statistics.bootstrap import bootstrap_counts
+from sslens.statistics.estimate import Estimate
+from sslens.statistics.trainings import estimate_over_trainings
 from sslens.table import Results
 
 IMAGES, BATCH, BLOCKS = 240, 24, 6
@@ -203,6 +206,39 @@ def test_joint_embedding_is_more_alike_than_with_reconstruction() -> None:
     }
     assert "more than JE with REC at 0." in said
     assert "in these models; it is so from relative depth" in said
+
+
+def test_two_trainings_of_each_objective_give_an_interval_over_trainings() -> None:
+    """By hand: with one training of an objective in its place, the means that it changes."""
+    given = inputs([*PAPER, "msn"])
+    as_ = {"dino": ("JE", "dino"), "moco": ("JE", "dino"), "mae": ("REC", "mae")}
+    as_["msn"] = ("REC", "mae")
+    models = change_about(
+        given.models,
+        lambda name, about: (
+            replace(about, family=as_[name][0], objective=as_[name][1]) if name in as_ else about
+        ),
+    )
+    je, rec = ("dino", "moco"), ("mae", "msn")
+    results = compute("cka-layer-types", given.but(models=models))
+    assert "families" not in results  # two trainings of one objective are no pair of the family
+    for less in ("norm1", "qkv"):
+        row = only(results["families-types"], kind="fc1", less=less)
+        pairs = np.array([[mean(a, b, "fc1") - mean(a, b, less) for b in rec] for a in je])
+        alone = {"JE": {"dino": list(pairs.mean(1))}, "REC": {"mae": list(pairs.mean(0))}}
+        draws = np.array(
+            [
+                resampled([(a, b)], "fc1") - resampled([(a, b)], less)
+                for a, b in itertools.product(je, rec)
+            ]
+        ).mean(0)
+        low, high = np.quantile(draws, ENDS)
+        images = Estimate(pairs.mean(), low, high, "minibatches", IMAGES // BATCH)
+        expected = estimate_over_trainings(images, alone, together=row.together)
+        assert (row.trainings, expected.n) == (2, 2)
+        assert (row.trainings_low, row.trainings_high) == pytest.approx(
+            (expected.low, expected.high), abs=1e-9
+        )
 
 
 def test_the_families_part_where_they_were_made_to() -> None:

@@ -228,7 +228,7 @@ def _compare_types(
         names = _name_families(stages, compared, rise) | make_cka_columns(rise.after) | difference
         contrast = Ends(stages, compared).compare_rise(lambda pair: subtract_kind(pair, fc1_pairs))
         if contrast is not None:
-            row = contrast.row("the rise in fc1")
+            row = contrast.row("the rise in fc1", len(kinds))
             names |= {column: row[column] for column in TRAININGS}
         yield "families-rise-by-type", names
 

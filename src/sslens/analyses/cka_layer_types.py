@@ -3,17 +3,20 @@ C3)."""
 
 import itertools
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 import numpy as np
 
 from sslens.capture import Grams
 from sslens.comparisons import ceilings, families, panels, roles
 from sslens.comparisons.beside import beside, merge, with_deconfounded
+from sslens.comparisons.contrasts import PairContrast, subtract_kind
 from sslens.comparisons.inputs import GramSets, Models
 from sslens.comparisons.pairs import (
     CKA,
     DIFFERENCE,
     TABLES_NULL,
+    Pair,
     Pairs,
     Row,
     compare_pairs,
@@ -24,6 +27,7 @@ from sslens.comparisons.pairs import (
     make_pair_rows,
 )
 from sslens.comparisons.roles import JE, REC
+from sslens.comparisons.trainings import TRAININGS, Sides, average_over_objectives
 from sslens.figure import Figure, Panel
 from sslens.statistics.sampled import Sampled, average
 from sslens.table import Results
@@ -53,7 +57,7 @@ TABLES = {
         for name, columns in {
             "types": ("model_a", "model_b", "tokens", "kind", *_BETWEEN),
             **families.TABLES,
-            "families-types": (*families.FAMILIES, *_BETWEEN),
+            "families-types": (*families.FAMILIES, *_BETWEEN, *TRAININGS),
         }.items()
     },
 }
@@ -131,10 +135,30 @@ def _compare_types_of_families(
     if not across or not all(across.values()):
         return
     grid = max((pair.depths for side in across.values() for pair in side), key=len)
-    values = {kind: average([pair.at(grid) for pair in side]) for kind, side in across.items()}
+    values = {
+        kind: average_over_objectives(
+            models, {(pair.a, pair.b): pair.at(grid) for pair in side}, average
+        )
+        for kind, side in across.items()
+    }
     members = families.describe_members(models)
     names = families.name_families(by_kind["fc1"], JE, REC, len(across["fc1"]), members)
-    yield from (("families-types", names | row) for row in _compare_types(values))
+    for row in _compare_types(values):
+        over = _compare_over_trainings(models, by_kind[row["kind"]], by_kind[row["less"]], row)
+        yield "families-types", names | row | over
+
+
+def _compare_over_trainings(models: Models, pairs: Pairs, others: Pairs, row: Row) -> Row:
+    """The interval over trainings of one type of layer less another, between JE and REC."""
+    je, rec = families.list_families(models)
+
+    def choose(sides: Sides) -> tuple[list[Pair], list[Pair]]:
+        return pairs.find_all(sides[JE], sides[REC]), []
+
+    pick = partial(subtract_kind, others=others)
+    contrast = PairContrast.of(models, {JE: je, REC: rec}, choose, pick)
+    columns = contrast.row(row["less"], row["together"])
+    return {column: columns[column] for column in TRAININGS}
 
 
 def _compare_types(values: Mapping[str, Sampled]) -> Iterator[Row]:

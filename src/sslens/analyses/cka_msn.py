@@ -5,15 +5,11 @@ from collections.abc import Iterator, Sequence
 
 from sslens.comparisons import ceilings, families, pairs, panels, roles
 from sslens.comparisons.beside import beside, with_deconfounded
+from sslens.comparisons.contrasts import PairContrast
 from sslens.comparisons.inputs import GramSets, Models
-from sslens.comparisons.pairs import (
-    Pairs,
-    Row,
-    compare_pairs,
-    make_cka_columns,
-    make_contrast_columns,
-)
+from sslens.comparisons.pairs import Pair, Pairs, Row, compare_pairs, make_cka_columns
 from sslens.comparisons.roles import JE, REC
+from sslens.comparisons.trainings import TRAININGS, Sides
 from sslens.figure import Figure, Panel
 from sslens.models.about import About
 from sslens.table import Results
@@ -96,10 +92,10 @@ def _compare_families(models: Models, compared: Pairs, *, tuned: bool) -> Iterat
     own = [name for name in masked if roles.is_tuned(models.about(name)) == tuned]
     pretrained = families.list_families(models)
     before = [[name for name in names if name not in masked] for names in pretrained]
-    yield from _compare_with(compared, own, before, tuned=tuned, names="")
+    yield from _compare_with(models, compared, own, before, tuned=tuned, names="")
     if tuned:
         after = [_list_tuned(models, family) for family in (JE, REC)]
-        yield from _compare_with(compared, own, after, tuned=tuned, names=f"{TUNED} ")
+        yield from _compare_with(models, compared, own, after, tuned=tuned, names=f"{TUNED} ")
 
 
 def _list_tuned(models: Models, family: str) -> list[str]:
@@ -116,6 +112,7 @@ def _list_tuned(models: Models, family: str) -> list[str]:
 
 
 def _compare_with(
+    models: Models,
     compared: Pairs,
     own: Sequence[str],
     others: Sequence[Sequence[str]],
@@ -123,23 +120,37 @@ def _compare_with(
     tuned: bool,
     names: str,
 ) -> Iterator[tuple[str, Row]]:
-    """Two rows: MSN with JE, less MSN with REC, and MSN with REC."""
+    """Two rows: MSN with JE, less MSN with REC, and MSN with REC.
+
+    Fine-tuned models have no interval over trainings: several may come of one pre-training.
+    """
     je, rec = others
-    inside, outside = compared.find_all(own, je), compared.find_all(own, rec)
+
+    def choose(sides: Sides) -> tuple[list[Pair], list[Pair]]:
+        return (
+            compared.find_all(sides["MSN"], sides[JE]),
+            compared.find_all(sides["MSN"], sides[REC]),
+        )
+
+    sides = {"MSN": own, JE: je, REC: rec}
+    inside, outside = choose(sides)
     if not inside or not outside:
         return
     members = "; ".join(
         [roles.list_names(own), f"{JE}: {roles.list_names(je)}", f"{REC}: {roles.list_names(rec)}"]
     )
-    near, far = families.average_same(inside), families.average_same(outside)
+    contrast = PairContrast.of(models, sides, choose, lambda pair: pair.same)
     msn = f"{TUNED} MSN" if tuned else "MSN"
     near_names, far_names = (
         families.name_families(compared, msn, f"{names}{family}", len(side), members)
         for family, side in ((JE, inside), (REC, outside))
     )
-    less = f"{msn} · {names}{REC}"
-    yield "families", near_names | make_cka_columns(near) | make_contrast_columns(near, less, far)
-    yield "families", far_names | make_cka_columns(far)
+    row = contrast.row(f"{msn} · {names}{REC}")
+    if tuned:
+        row = {column: value for column, value in row.items() if column not in TRAININGS}
+    yield "families", near_names | row
+    if contrast.outside is not None:
+        yield "families", far_names | make_cka_columns(contrast.outside.mean())
 
 
 def draw(results: Results) -> Figure:

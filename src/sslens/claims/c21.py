@@ -16,10 +16,11 @@ TUNED = "fine-tuned MSN"
 
 
 def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
-    """Judge whether fine-tuned MSN has a higher CKA with JE models than with REC models.
+    """Judge whether fine-tuned MSN has a higher CKA with JE models than with REC models, all
+    pre-trained.
 
-    There is a part for pre-trained and one for fine-tuned JE models, as far as there are such; the
-    same difference of pre-trained MSN stands beside them.
+    Beside it stand the same difference with fine-tuned JE and REC models, as far as there are such,
+    and that of pre-trained MSN.
 
     Args:
         results: the results of the analyses that ran, by the analysis' name.
@@ -37,14 +38,16 @@ def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
             for row in find_rows(msn, "families", tokens=tokens)
             if row["difference"] == row["difference"]
         ]
-        own = [row for row in rows if row["model_a"] == TUNED]
+        own = [row for row in rows if row["model_a"] == TUNED and row["model_b"] == JE]
         if own:
-            before = [read_contrast(row) for row in rows if row["model_a"] == "MSN"]
+            # the papers find fine-tuned MSN like fine-tuned reconstruction too
+            beside = [read_contrast(row) for row in rows if row["model_b"] != JE]
+            beside += [read_contrast(row) for row in rows if row["model_a"] == "MSN"]
             verdicts.append(
                 reach_verdict(
                     "c21",
                     [make_cka_part(row, "") for row in own],
-                    controls=before,
+                    controls=beside,
                     members=split_members(own[0]["members"], "MSN"),
                     tokens=tokens,
                 )

@@ -91,8 +91,13 @@ class PairContrast:
         """The difference at each place."""
         return self.inside if self.outside is None else self.inside - self.outside
 
-    def row(self, less: str) -> Row:
-        """Make the columns `BETWEEN` of the mean over all places at which both are defined."""
+    def row(self, less: str, together: int = 1) -> Row:
+        """Make the columns `BETWEEN` of the mean over all places at which both are defined.
+
+        Args:
+            less: the name of what is subtracted.
+            together: number of intervals over trainings that hold at once.
+        """
         mean = self.difference.mean()
         fine = np.isfinite(np.atleast_1d(self.difference.value))
         alone = {
@@ -106,7 +111,7 @@ class PairContrast:
         return (
             make_cka_columns(self.inside.mean())
             | make_difference_columns(less, images.value, images.low, images.high)
-            | trainings.fill_trainings(images, alone)
+            | trainings.fill_trainings(images, alone, together=together)
         )
 
     def rows(self, less: str) -> Iterator[Row]:
