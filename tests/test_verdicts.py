@@ -15,7 +15,7 @@ from sslens.comparisons.trainings import drop_same_weights, list_across_objectiv
 from sslens.find import plugin
 from sslens.models.about import About
 from sslens.report.verdicts import judge_all, make_table, order_naturally, write_verdicts
-from sslens.report.writing.families import write_parting
+from sslens.report.writing.families import write_disagreements, write_parting
 from sslens.report.writing.numbers import compare
 from sslens.statistics.estimate import Contrast, Estimate, unite
 from sslens.statistics.trainings import estimate_over_trainings
@@ -266,6 +266,20 @@ def test_c3_says_where_the_sign_depends_on_the_tokens() -> None:
     assert sentence.startswith(
         "C3 holds in these models over all tokens and is contradicted in these models in the CLS"
     )
+
+
+def test_one_sentence_says_where_the_sign_depends_on_the_tokens() -> None:
+    more, less, none = (Estimate(v, v - 0.1, v + 0.1, "minibatches", 32) for v in (0.3, -0.3, 0.0))
+    questions = {
+        "the rise": {"all": more, "cls": less},
+        "the end": {"all": less, "cls": more},
+        "the level": {"all": more, "cls": none},
+    }
+    assert write_disagreements(questions, "mae, dino") == (
+        "The sign depends on the tokens (mae, dino): the rise is more over all tokens, less in the"
+        " CLS token; the end is less over all tokens, more in the CLS token."
+    )
+    assert write_disagreements({"the level": questions["the level"]}, "mae") is None
 
 
 def test_c3_is_decided_of_objectives_by_four_trainings_a_side() -> None:

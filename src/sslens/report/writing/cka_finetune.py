@@ -10,7 +10,7 @@ from sslens.comparisons.pairs import read_cka, read_contrast
 from sslens.comparisons.panels import list_tokens_in
 from sslens.comparisons.parts import find_row, find_rows
 from sslens.comparisons.roles import JE, REC, TOKENS
-from sslens.report.writing.families import write_disagreement, write_scope
+from sslens.report.writing.families import write_disagreements, write_scope
 from sslens.report.writing.numbers import compare, spell, spell_level
 from sslens.statistics.estimate import SMALLEST
 from sslens.table import Results
@@ -59,19 +59,20 @@ def _write_families(results: Results, tokens: str) -> str | None:
 
 
 def _write_disagreements(results: Results) -> list[str]:
-    """Where the sign of a difference depends on the choice of tokens, one sentence each."""
-    questions = [
-        ("families-rise-by-type", "norm1", "The rise in norm1 against that in fc1"),
-        ("families-rise-by-type", "qkv", "The rise in qkv against that in fc1"),
-        ("families-ends", "block", "The end against that of fine-tuned random weights"),
-    ]
-    sentences = []
-    for table, kind, what in questions:
-        rows = find_rows(results, table, kind=kind)
-        by_tokens = {row["tokens"]: read_contrast(row).difference for row in rows}
-        members = f" ({rows[0]['members']})" if rows else ""
-        sentences.append(write_disagreement(f"{what}{members}", by_tokens))
-    return [sentence for sentence in sentences if sentence]
+    """Where the sign of a difference depends on the choice of tokens, one sentence."""
+    named = {
+        "the rise in norm1 against that in fc1": ("families-rise-by-type", "norm1"),
+        "the rise in qkv against that in fc1": ("families-rise-by-type", "qkv"),
+        "the end against that of fine-tuned random weights": ("families-ends", "block"),
+    }
+    rows = {what: find_rows(results, table, kind=kind) for what, (table, kind) in named.items()}
+    questions = {
+        what: {row["tokens"]: read_contrast(row).difference for row in found}
+        for what, found in rows.items()
+    }
+    members = next((row["members"] for found in rows.values() for row in found), "")
+    sentence = write_disagreements(questions, members)
+    return [sentence] if sentence else []
 
 
 def _write_end(row: Mapping[str, Any]) -> str:

@@ -5,7 +5,9 @@ from dataclasses import replace
 
 from sslens.comparisons.pairs import read_cka, read_contrast, select_pair
 from sslens.comparisons.panels import Cells
+from sslens.comparisons.parts import find_rows
 from sslens.comparisons.roles import JE, REC, TOKENS
+from sslens.report.writing.families import write_disagreements, write_scope
 from sslens.report.writing.numbers import compare, spell, spell_difference
 from sslens.statistics.estimate import SMALLEST, Contrast
 from sslens.table import Results
@@ -19,7 +21,7 @@ def sentences(results: Results) -> tuple[str, ...]:
     each pair is least and most alike."""
     cells = Cells.of(results["cells"])
     tokens, names = cells.tokens(), cells.models()
-    written = [_write_families(results, one) for one in tokens]
+    written = [*(_write_families(results, one) for one in tokens), _write_disagreements(results)]
     written += [
         _write_pair(results, a, b, one)
         for one in tokens[:1]
@@ -51,7 +53,20 @@ def _write_families(results: Results, tokens: str) -> str | None:
         spelt = compare(difference, label, more=more, less=less)
         parts.append(spelt if spelt.startswith((more, less)) else f"fc1 is {spelt}")
     members = by_less["norm1"]["members"]
-    return f"{JE} and {REC} models ({members}) {TOKENS[tokens]}: {'; '.join(parts)}."
+    scope = write_scope(by_less["norm1"], read_contrast(by_less["norm1"]))
+    return f"{JE} and {REC} models ({members}) {TOKENS[tokens]}: {'; '.join(parts)}{scope}."
+
+
+def _write_disagreements(results: Results) -> str | None:
+    """Where the sign of fc1 against another type depends on the choice of tokens."""
+    rows = find_rows(results, "families-types", kind="fc1")
+    questions = {
+        f"fc1 against {kind}": {
+            row["tokens"]: read_contrast(row).difference for row in rows if row["less"] == kind
+        }
+        for kind in ("norm1", "qkv")
+    }
+    return write_disagreements(questions, rows[0]["members"]) if rows else None
 
 
 def _write_pair(results: Results, a: str, b: str, tokens: str) -> str | None:

@@ -6,6 +6,7 @@ from typing import Any
 from sslens.comparisons.pairs import read_cka, read_contrast
 from sslens.comparisons.panels import list_tokens_in
 from sslens.comparisons.roles import JE, REC, TOKENS
+from sslens.report.writing.families import write_scope
 from sslens.report.writing.numbers import compare, spell
 from sslens.report.writing.similarity import REGRESSED
 from sslens.statistics.estimate import SMALLEST
@@ -32,7 +33,7 @@ def _write_family(row: Mapping[str, Any]) -> str:
         f" {spell(read_cka(row))} with {row['model_b']} {TOKENS[row['tokens']]}"
     )
     other = row["less"].split(" · ")[1]
-    sentence += f", {compare(contrast.difference, f'with {other}')}"
+    sentence += f", {compare(contrast.difference, f'with {other}')}{write_scope(row, contrast)}"
     beyond = read_contrast(row, "deconfounded").difference
     if beyond.defined:
         sentence += f"; {REGRESSED} {compare(beyond, f'with {other}')}"

@@ -31,22 +31,26 @@ def write_scope(row: Mapping[str, Any], contrast: Contrast, kind: str = "cka") -
     return f", and {spelt}"
 
 
-def write_disagreement(what: str, by_tokens: Mapping[str, Estimate]) -> str | None:
-    """Say that the sign of a difference depends on the choice of tokens; None if it does not.
+def write_disagreements(
+    questions: Mapping[str, Mapping[str, Estimate]], members: str
+) -> str | None:
+    """Say in one sentence which differences have another sign over other tokens; None if none has.
 
     Args:
-        what: the difference, as the beginning of a sentence.
-        by_tokens: the difference over each choice of tokens.
+        questions: each difference over each choice of tokens, by its name.
+        members: the models that it is about.
 
     >>> more, less = (Estimate(v, v - 0.1, v + 0.1, "minibatches", 32) for v in (0.3, -0.3))
-    >>> write_disagreement("The rise", {"all": more, "cls": less})
-    'The rise differs in sign between token choices: more over all tokens, less in the CLS token.'
+    >>> write_disagreements({"fc1 against qkv": {"all": more, "cls": less}}, "mae, dino")
+    'The sign depends on the tokens (mae, dino): fc1 against qkv is more over all tokens, less ...'
     """
-    sides = {tokens: one.find_side(SMALLEST["cka"]) for tokens, one in by_tokens.items()}
-    if not {"more", "less"} <= set(sides.values()):
-        return None
-    parts = [f"{side} {TOKENS[tokens]}" for tokens, side in sides.items()]
-    return f"{what} differs in sign between token choices: {', '.join(parts)}."
+    parts = []
+    for name, by_tokens in questions.items():
+        sides = {tokens: one.find_side(SMALLEST["cka"]) for tokens, one in by_tokens.items()}
+        if {"more", "less"} <= set(sides.values()):
+            told = ", ".join(f"{side} {TOKENS[tokens]}" for tokens, side in sides.items())
+            parts.append(f"{name} is {told}")
+    return f"The sign depends on the tokens ({members}): {'; '.join(parts)}." if parts else None
 
 
 def write_families(results: Results, tokens: str, kind: str) -> str | None:
