@@ -8,7 +8,7 @@ import pandas as pd
 from sslens.comparisons.probing import read_accuracy, read_gain
 from sslens.comparisons.readings import READINGS
 from sslens.report.writing.numbers import list_names, spell_points, spell_share
-from sslens.statistics.estimate import Estimate
+from sslens.statistics.estimate import SMALLEST, Estimate, Side
 from sslens.table import Results
 
 #: what a gain over the best control decides, by its sign
@@ -17,6 +17,14 @@ VERDICTS = {
     0: ", which is not clearly better",
     -1: ", which is worse",
     None: ", which so few images cannot decide",
+}
+#: what a difference of two gains decides, where it is not one of them that is larger
+SIDES: Mapping[Side, str] = {
+    "more": "",
+    "less": "",
+    "the same": ", which is the same within half a point",
+    "undecided": ", which is not decided",
+    "too few": ", which so few images cannot decide",
 }
 #: the usual pooling of several models, in words
 USUAL = "CLS token (the mean where there is none)"
@@ -155,7 +163,10 @@ def _write_probes(results: Results) -> Iterator[str]:
             parts.append(f"{row['model']}{members} {spell_points(gap)}")
             if row["against"]:
                 more = Estimate.from_row(row, "difference", "images", "images")
-                parts.append(f"{row['model']} less {row['against']} {spell_points(more)}")
+                side = more.find_side(SMALLEST["accuracy"])
+                parts.append(
+                    f"{row['model']} less {row['against']} {spell_points(more)}{SIDES[side]}"
+                )
         said.append(f"on {kind} features {', '.join(parts)}")
     yield (
         f"A linear probe of the last block less 20-NN there, with the {USUAL}: {'; '.join(said)}."
