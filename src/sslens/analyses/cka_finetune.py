@@ -8,7 +8,7 @@ from dataclasses import replace
 import pandas as pd
 
 from sslens.comparisons import families, pairs, panels, roles, tuned
-from sslens.comparisons.beside import beside
+from sslens.comparisons.beside import beside, merge, with_deconfounded
 from sslens.comparisons.contrasts import BETWEEN, subtract_kind
 from sslens.comparisons.ends import Ends, compare_end, list_thirds
 from sslens.comparisons.inputs import GramSets, Models
@@ -60,9 +60,9 @@ TABLES = {
     "fine-tuned": (*_PAIR, *CKA, *DIFFERENCE, "minibatches"),
     "beyond-control": (*_PAIR, "rise", "low", "high", *DIFFERENCE, "minibatches"),
     "ends": (*_PAIR, *CKA, *DIFFERENCE, "minibatches"),
-    "families": (*_FAMILY, *BETWEEN, "minibatches"),
-    "families-ends": (*_FAMILY, *BETWEEN, "minibatches"),
-    "families-thirds": (*_FAMILY, "part", *BETWEEN, "minibatches"),
+    "families": with_deconfounded((*_FAMILY, *BETWEEN, "minibatches")),
+    "families-ends": with_deconfounded((*_FAMILY, *BETWEEN, "minibatches")),
+    "families-thirds": with_deconfounded((*_FAMILY, "part", *BETWEEN, "minibatches")),
     "families-rise-by-type": (*_FAMILY, *BETWEEN, "together", "minibatches"),
     "families-beyond-control": (
         *_FAMILY,
@@ -126,7 +126,12 @@ def _list_rows(models: Models, grams: GramSets, seed: int) -> Iterator[tuple[str
             rise = stages.compare_rise(compared, stages.rec, stages.je)
             if rise is not None:
                 rises[kind] = compared, rise
-        yield from _compare_families(stages, rises)
+        beyond = {
+            kind: (compared.deconfounded, rise)
+            for kind, (compared, rise) in rises.items()
+            if compared.deconfounded is not None
+        }
+        yield from merge(_compare_families(stages, rises), _compare_families(stages, beyond))
         yield from _compare_types(stages, rises)
         yield from _compare_control(stages, rises)
 

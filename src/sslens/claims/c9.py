@@ -5,7 +5,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from sslens.comparisons.panels import list_tokens_in
-from sslens.comparisons.parts import find_row, make_cka_part, refuse, split_members
+from sslens.comparisons.parts import (
+    find_row,
+    make_beyond_part,
+    make_cka_part,
+    refuse,
+    split_members,
+)
 from sslens.comparisons.roles import JE, REC
 from sslens.statistics.verdicts import Verdict, reach_verdict
 from sslens.table import Results
@@ -24,7 +30,8 @@ def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
 
     Of the mean CKA at the same depth with pre-trained JE models the claim says that (1) it is
     higher after fine-tuning than before; (2) it ends higher than that of random initialisations
-    that were fine-tuned by the same recipe; (3, 4) it rises more in qkv and in norm1 than in fc1.
+    that were fine-tuned by the same recipe, also with the pixels' Gram regressed out where that is
+    defined; (3, 4) it rises more in qkv and in norm1 than in fc1.
     How far the random initialisations rose has no part in it: they start at another level.
 
     Args:
@@ -55,6 +62,8 @@ def _judge_tokens(tuned: Results, tokens: str) -> Verdict:
         members = split_members(rise["members"]) if rise else {}
         return refuse("c9", why, members, tokens)
     parts = [make_cka_part(rise, "the rise,"), make_cka_part(end, "the end,")]
+    beyond = make_beyond_part(end, "the end, pixels regressed out,")
+    parts += [beyond] if beyond is not None else []
     for kind in TYPES:
         row = find_row(tuned, "families-rise-by-type", tokens=tokens, kind=kind)
         if row is not None:
