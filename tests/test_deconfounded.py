@@ -1,27 +1,34 @@
 """Deconfounded CKA: against explicit least squares, where it is undefined, and in tables."""
 
+import html
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from sslens import zoo
+from sslens import fingerprint, zoo
 from sslens.analyses import cka_blocks
-from sslens.capture import Grams
+from sslens.capture import Grams, passes
 from sslens.comparisons.beside import merge
 from sslens.comparisons.ceilings import list_ceilings
 from sslens.comparisons.compared import compare_pairs
 from sslens.comparisons.deconfounding import find_pixels
 from sslens.comparisons.inputs import ModelInfo, Models
+from sslens.data import open_images
 from sslens.errors import InputError
 from sslens.measures import explain_lack, measure
 from sslens.measures.cka import minibatch_cka
 from sslens.measures.deconfounded_cka import LEAST, compute, share_left
 from sslens.models.about import About
 from sslens.models.taps import Tap
+from sslens.plan import Plan
 from sslens.report.writing import sentences
+from sslens.store import Store
+from sslens.study import Study, run
 from sslens.study.members import Member, describe_same
 
 SIZES = (16, 16, 11)
@@ -236,3 +243,22 @@ def test_files_of_one_model_are_noted_in_the_plan() -> None:
     ]
     assert describe_same(members) == ["a and b have the same weights: they are one model."]
     assert describe_same(members[1:]) == []
+
+
+def test_a_fingerprint_of_the_pixels_serves_as_their_grams(tmp_path: Path) -> None:
+    images = open_images("scenes:0:64")
+    plan = Plan.draw(images.ids, 8, 0)
+    for source in ("random:vit_nano_patch8_32:0", "random:vit_nano_patch8_32:1", "pixels"):
+        model = zoo.load(source)
+        conditions = fingerprint.Conditions.of(model, images, plan, seed=0)
+        path = tmp_path / f"{source.split(':')[-1]}.safetensors"
+        fingerprint.write(path, [passes.grams(model, images, plan=plan)], conditions, model=model)
+    files = tuple(str(tmp_path / f"{name}.safetensors") for name in ("0", "1", "pixels"))
+    store = Store(tmp_path / "store")
+    for given, some in ((files, True), (files[:2], False)):
+        asked = Study(given, None, ("cka-blocks",), batch=8)
+        run(asked, tmp_path / "out", store=store, quiet=True)
+        means = pd.read_csv(tmp_path / "out" / "tables" / "cka-blocks" / "means.csv")
+        assert means.left.notna().any() == some
+        text = (tmp_path / "out" / "report.html").read_text()
+        assert ("the Grams of the pixels are not there" in html.unescape(text)) == (not some)
