@@ -262,3 +262,16 @@ def test_a_fingerprint_of_the_pixels_serves_as_their_grams(tmp_path: Path) -> No
         assert means.left.notna().any() == some
         text = (tmp_path / "out" / "report.html").read_text()
         assert ("the Grams of the pixels are not there" in html.unescape(text)) == (not some)
+
+
+def test_sentences_say_what_is_left_of_families_and_pairs(pixels: np.ndarray) -> None:
+    models, sets = study(pixels)
+    moco = ModelInfo("moco", about=About("JE", "moco-v3", "vit"), digest="4")
+    sets["moco"] = grams([draw(seed, 0.1, pixels) for seed in (8, 9)], name="moco")
+    results = cka_blocks.compute(Models((*models.members, moco)), grams={"all": sets})
+    said = sentences("cka-blocks", results)
+    assert said[0].startswith("JE models with each other (JE: dino and moco; REC: mae)")
+    assert "; when the pixels are regressed out " in said[0]
+    pair = next(one for one in said if one.startswith("mae and dino"))
+    assert "when the pixels are regressed out (at 1 of 2 depths)" in pair
+    assert "random" not in " ".join(said)

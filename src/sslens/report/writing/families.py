@@ -9,6 +9,7 @@ from sslens.comparisons.parts import find_rows, make_beyond_part
 from sslens.comparisons.roles import JE, REC, TOKENS
 from sslens.comparisons.trainings import read_over_trainings
 from sslens.report.writing.numbers import compare, list_names, spell, spell_difference, spell_ends
+from sslens.report.writing.similarity import REGRESSED
 from sslens.statistics.estimate import SMALLEST, Contrast, Estimate
 from sslens.table import Results
 
@@ -67,6 +68,9 @@ def write_families(results: Results, tokens: str, kind: str) -> str | None:
         f" {compare(contrast.difference, f'{JE} with {REC} at {spell(read_cka(other))}')}"
         f"{write_scope(own, contrast)}"
     )
+    beyond = read_contrast(own, "deconfounded").difference
+    if beyond.defined:
+        sentence += f"; {REGRESSED} {compare(beyond, f'{JE} with {REC}')}"
     beyond = make_beyond_part(own, "")
     if beyond is not None:
         against = compare(beyond.contrast.difference, f"{JE} with {REC}")
