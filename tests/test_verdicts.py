@@ -369,6 +369,18 @@ def test_c7(rec: float, je: float, outcome: str) -> None:
     assert verdict.outcome == outcome
 
 
+def test_c7_is_about_objectives_where_each_gain_has_an_interval_over_trainings() -> None:
+    frame = gains(0.05, 0.0)["families"]
+    over = {"trainings_low": [-0.004, 0.03], "trainings_high": [0.004, 0.07], "trainings": 4}
+    frame = frame.assign(**over, **{f"gain_{name}": value for name, value in over.items()})
+    families = Results({"families": Table(frame, {c: c for c in frame})})
+    (verdict,) = judge("c7", "probe-depth", families)
+    assert verdict.phrase == "holds of these objectives"
+    without = frame.drop(columns=["gain_trainings_low"])
+    (verdict,) = judge("c7", "probe-depth", results_of(families=without.to_dict("records")))
+    assert verdict.phrase == "holds in these models"
+
+
 def test_c7_and_c8_rest_on_converged_probes_alone() -> None:
     (verdict,) = judge("c7", "probe-depth", gains(0.05, 0.0, settled=False))
     assert verdict.outcome == "not run"

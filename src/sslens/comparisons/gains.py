@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from sslens.comparisons.parts import find_rows, make_part, refuse, split_members
 from sslens.comparisons.roles import JE, REC
+from sslens.comparisons.trainings import TRAININGS
 from sslens.statistics.estimate import Contrast, Estimate
 from sslens.statistics.verdicts import Part, Verdict, reach_verdict
 from sslens.table import Results
@@ -46,9 +47,11 @@ def judge_gains(claim: str, results: Results, *, layers: int = 1, tuned: bool = 
 
 
 def _make_part(row: Mapping[str, Any], name: str, expected: Literal[1, 0]) -> Part:
-    """The part of the gain of one family or model; its interval is over images only."""
+    """The part of the gain of one family or model, with its interval over trainings if the row has
+    one."""
     contrast = _read(row, "gain", f"{name}, second probe", "first")
-    return make_part({}, "", contrast, "accuracy", expected)
+    over = {column: row[f"gain_{column}"] for column in TRAININGS if f"gain_{column}" in row}
+    return make_part(over, "", contrast, "accuracy", expected)
 
 
 def _read(row: Mapping[str, Any], column: str, a: str, b: str) -> Contrast:
