@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 
 from given import Given, compute, make_models, write
@@ -17,8 +18,16 @@ from sslens.comparisons.inputs import FeatureSets, Labels, Models
 from sslens.comparisons.predictions import predict_classes, probe_logits
 from sslens.errors import InputError
 from sslens.models.taps import Tap
-from sslens.probes.agreement import SUBSETS, Draws, Predicted, agreement, error_consistency, f1
-from sslens.probes.rank import tau
+from sslens.probes.agreement import (
+    SUBSETS,
+    Draws,
+    Predicted,
+    agreement,
+    error_consistency,
+    f1,
+    f1_of_being_right,
+)
+from sslens.probes.rank import tau, tau_by_position
 from sslens.statistics.bootstrap import compute_interval
 
 
@@ -83,6 +92,16 @@ def test_error_consistency_is_cohens_kappa() -> None:
         assert np.isnan(error_consistency(same, same))
 
 
+def test_f1_of_being_right_is_f1_of_two_classifications_of_the_images() -> None:
+    rng = np.random.default_rng(0)
+    one, other = rng.random(50) < 0.7, rng.random(50) < 0.6
+    hits = (one & other).sum()
+    precision, recall = hits / other.sum(), hits / one.sum()
+    expected = 2 * precision * recall / (precision + recall)
+    assert f1_of_being_right(one, other) == pytest.approx(expected, abs=1e-15)
+    assert np.isnan(f1_of_being_right(np.zeros(4, bool), np.zeros(4, bool)))
+
+
 def test_every_value_is_that_of_the_plain_function() -> None:
     labels, logits = drawn(0)
     a, b = (Predicted.of(x, labels, 6) for x in logits[1:])
@@ -103,9 +122,17 @@ def test_every_value_is_that_of_the_plain_function() -> None:
         assert float(value.value) == pytest.approx(
             (either[0][rows].mean() + either[1][rows].mean()) / 2, abs=1e-12
         )
+        listed = [
+            scipy.stats.kendalltau(one, other).statistic
+            for one, other in zip(a.rankings.top[:, :k], b.rankings.top[:, :k], strict=True)
+        ]
+        np.testing.assert_allclose(tau_by_position(a.rankings, b.rankings, k), listed, atol=1e-12)
+        value, *_ = found["tau listed", k, subset]  # type: ignore[index]
+        assert float(value.value) == pytest.approx(np.mean(np.array(listed)[rows]), abs=1e-12)
     expected = {
         "f1": f1(a.first, b.first).macro,
         "f1 weighted": (f1(a.first, b.first).weighted + f1(b.first, a.first).weighted) / 2,
+        "f1 right": f1_of_being_right(right_a, right_b),
         "same": (a.first == b.first).mean(),
         "kappa": error_consistency(right_a, right_b),
     }
@@ -203,7 +230,7 @@ def test_chance_is_what_is_left_when_images_are_mixed_up() -> None:
     found = agreement(*blind, [3, 8], Draws.of(500, 100))
     for asked, each in found.items():
         # being right is not without images: both are right on those of the classes that they like
-        if asked.images != "both right" and asked.measure != "kappa":
+        if asked.images != "both right" and asked.measure not in ("kappa", "f1 right"):
             low, high = each.sampled.interval()
             assert low - 0.02 < each.chance < high + 0.02, asked
     assert found["tau", 8, "all"].chance > 0.3  # type: ignore[index]
@@ -344,7 +371,7 @@ def test_the_claim_is_the_paired_difference_of_pairs(
         assert row.control is ("random" in row.model_a + row.model_b)
         assert row.accuracy_a == predicted[row.model_a].right.mean()
     claims = claims[claims.model_b == "JE"]
-    assert len(claims) == 2 * 3 + 4
+    assert len(claims) == 3 * 3 + 5
     assert set(claims.trainings) == {1}  # of one training an objective there is no interval
     assert claims.trainings_low.isna().all()
     for row in claims.itertuples():
@@ -363,9 +390,9 @@ def test_the_claim_is_the_paired_difference_of_pairs(
     said = write("agreement", results)
     assert len(said) == 2
     assert "JE: dino and moco; REC: mae" in said[0]
-    assert (
-        f"tau over the top 5, all images {tau_all.value:.2f}, {tau_all.difference:+.2f}" in said[0]
-    )
+    number = f"tau over the top 5, all images {tau_all.value:.2f} ({tau_all.difference:+.2f}"
+    assert number in said[0]
+    assert said[0].count("against") == 1
     pair = frame[(frame.model_b == "mae") & (frame.measure == "kappa")].iloc[0]
     assert pair.less == "random #0 · random #1"
     panels = analysis.draw(results).shown()

@@ -114,7 +114,7 @@ def test_the_warm_up_is_of_the_published_epochs(objective: str, name: str, epoch
                 "last_weight_decay": 0.04,
                 "teacher_temperature": 0.07,
                 "teacher_epochs": 30,
-                "warmup": 0.025,
+                "warmup": 10 / 300,
             },
         ),
     ],

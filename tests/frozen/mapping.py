@@ -24,7 +24,7 @@ class Part:
             empty, or False.
         renamed: old names of columns, by their new names.
         dropped: columns of the new table that were empty in these rows.
-        only: what a column must hold; other rows are new.
+        only: what a column must hold, or a tuple of what it may; other rows are new.
     """
 
     row: str
@@ -46,6 +46,7 @@ FAMILIES = {
     "families-by-depth": Part("families at a depth", SAME),
 }
 RISE = {"rise": "cka"}
+AGREEMENT = {"measure": ("tau", "tau first", "f1", "f1 weighted", "same", "kappa")}
 #: of each analysis that had a column `row` the tables that it has now
 PARTS: Mapping[str, Mapping[str, Part]] = {
     "cka-blocks": PAIRS | FAMILIES,
@@ -75,7 +76,11 @@ PARTS: Mapping[str, Mapping[str, Part]] = {
         "records": Part("record"),
         "differences": Part("difference"),
     },
-    "agreement": {"pairs": Part("pair", ONE), "families": Part("families")},
+    # F1 of being right and tau of the lists of classes came later
+    "agreement": {
+        "pairs": Part("pair", ONE, only=AGREEMENT),
+        "families": Part("families", only=AGREEMENT),
+    },
     "probe-depth": {
         "probes": Part("probe"),
         "second-seeds": Part("second seed"),
@@ -182,7 +187,7 @@ def _old_rows(part: Part, frame: pd.DataFrame) -> pd.DataFrame:
     if "unit" in frame:  # the distance of layers was of relative depths alone
         frame = frame[frame.unit == "depth"].drop(columns="unit")
     for column, value in part.only.items():
-        frame = frame[frame[column] == value]
+        frame = frame[frame[column].isin(value if isinstance(value, tuple) else (value,))]
     frame = frame.drop(columns=list(part.dropped)).rename(columns=dict(part.renamed))
     frame = frame.assign(row=part.row)
     for column, value in part.filled.items():

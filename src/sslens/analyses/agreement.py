@@ -36,10 +36,13 @@ CAPTION = (
     " images but the one that it is asked about; its penalty is that with the least error on"
     " training images left out. Kendall's tau (τ-b) of two models' rankings is taken over the"
     " classes in the top k of either, and averaged over all images, over those that both have right"
-    " and those that both have wrong. Beside it stands that of chance: of rankings of different"
-    " images, for a probe of anything likes some classes more than others. F1 is that of one"
-    " model's first choice against the other's (macro mean), error consistency Cohen's κ of being"
-    " right (Geirhos et al., 2020), of which 0 is what independent models of these accuracies have."
+    " and those that both have wrong; it is below 0 where the two tops hardly overlap, and the"
+    " table has two other readings of a tau over the top k. Beside it stands that of chance: of"
+    " rankings of different images, for a probe of anything likes some classes more than others. F1"
+    " is that of one model's first choice against the other's (macro mean); F1 of being right is 2"
+    " P(both right) / (P_a + P_b); the papers print an F1 and do not say which. Error consistency"
+    " is Cohen's κ of being right (Geirhos et al., 2020), of which 0 is what independent models of"
+    " these accuracies have."
     " Bands are 95 % bootstrap intervals over images; differences are taken within each replicate."
 )
 UNITS = {
@@ -58,9 +61,11 @@ UNITS = {
     ),
     "measure": (
         "tau: Kendall's τ-b over the classes in the top k of either; tau first: over the top k of"
-        " the first, the mean of either being first; f1: macro mean over classes; f1 weighted: by"
-        " how often the first predicts them, the mean of either being first; same: share of images"
-        " with the same first choice; kappa: error consistency"
+        " the first, the mean of either being first; tau listed: of the two lists of class numbers,"
+        " position by position; f1: of the first choices, macro mean over classes; f1 weighted: by"
+        " how often the first predicts them, the mean of either being first; f1 right: of being"
+        " right, 2·P(both right)/(P_a + P_b); same: share of images with the same first choice;"
+        " kappa: error consistency"
     ),
     "k": "of the top k; 0 for what looks at the first choice",
     "images": "all, both right or both wrong",
@@ -293,8 +298,8 @@ def draw(results: Results) -> Figure:
     """Draw heat maps of the agreement of all models, and curves of Kendall's tau against k.
 
     The top row has tau over the top k classes, for the smallest k, over all images, over images
-    that both models have right and over images that both have wrong. The row below has F1, Cohen's
-    κ, and tau against k with random initialisations as controls.
+    that both models have right and over images that both have wrong. The row below has both F1 and
+    Cohen's κ; the last row has tau against k with random initialisations as controls.
     """
     frame = results["pairs"]
     frame = frame[frame.pooling == frame.pooling.iloc[0]]
@@ -315,8 +320,9 @@ def draw(results: Results) -> Figure:
         square("tau", k, images, f"tau, top {k}: {images}") for images in SUBSETS
     ]
     f1 = square("f1", 0, "all", "F1 of the first choice")
+    right = square("f1 right", 0, "all", "F1 of being right")
     kappa = square("kappa", 0, "all", "Error consistency κ")
-    return Figure("agreement", (tuple(top), (f1, kappa, _draw_by_k(frame))))
+    return Figure("agreement", (tuple(top), (f1, right, kappa), (_draw_by_k(frame), None, None)))
 
 
 def _draw_by_k(frame: pd.DataFrame) -> Lines:

@@ -39,14 +39,14 @@ KINDS = ("vit", "resnet")
 
 @dataclass(frozen=True)
 class Settings:
-    """Sections 3 and 5 of the paper and Table 2 of Shekhar et al. (2023); the defaults are the
+    """Sections 3 and 5 of the paper and Table 3 of Shekhar et al. (2023); the defaults are the
     released code's.
 
     | | papers | released code | here |
     |---|---|---|---|
     | base lr, lowest lr | 5e-4, – | 5e-4, 1e-6 | the code's |
     | weight decay, betas | 0.04, (0.9, 0.95) | 0.04 → 0.4 by a cosine, (0.9, 0.999) | the code's |
-    | batch, epochs, warm-up | 4096 (first: 1024), 400, 10 | 1024, 100, 10 | a share: 10 of 100 |
+    | batch, epochs, warm-up | 4096 (first: 1024), 300, 10 | 1024, 100, 10 | a share: 10 of 100 |
     | teacher's temperature | 0.04 → 0.07 in 30 epochs | 0.04; README: 0.07 for ViT-S | the code's |
     | momentum | 0.996 → 1 by a cosine | the same | the same |
     | prototypes | 65,536, of length 1 | the same; ViT-S: lengths are trained | of length 1 |

@@ -15,6 +15,9 @@ is undefined. The papers say "the top-k class predictions" and not what S is. He
   1,000 classes; or
 - "first": the top k of the first model, over which unrelated rankings have 0.
 
+A third reading takes no S: `tau_by_position` ranks the two lists of class numbers, leading class
+first, as if the numbers themselves were measurements.
+
 Rankings are never quite unrelated: probes of anything like some classes more than others.
 `agreement` therefore gives with each tau the tau of the two models' rankings of different images.
 """
@@ -109,6 +112,43 @@ def tau(a: Rankings, b: Rankings, k: int, over: Over = "union") -> Float64[np.nd
     >>> tau(a, b, 2, "first").tolist()
     [1.0]
     """
+    _require_same(a, b, k)
+    found = np.empty(len(a.logits))
+    step = max(1, BLOCK // (2 * k))
+    for start in range(0, len(found), step):
+        rows = slice(start, start + step)
+        found[rows] = _tau(*_chosen(a, b, k, over, rows))
+    return found
+
+
+def tau_by_position(a: Rankings, b: Rankings, k: int) -> Float64[np.ndarray, " image"]:
+    """Compute Kendall's τ of the two lists of the k leading classes' numbers, position by position.
+
+        τ = 2 / (k(k − 1)) · Σ_{i<j} sign(A_i − A_j) sign(B_i − B_j),
+
+    where A_i is the number of the class that the first model puts in place i, and B_i that of the
+    second. It is what a library's Kendall's tau makes of two lists of predicted classes. It is 1
+    for equal lists, and 0 in the mean for unrelated ones; but it depends on how the classes are
+    numbered, and two lists of quite different classes can have 1 too.
+
+    Args:
+        a, b: the rankings of the two models.
+        k: the number of leading classes.
+
+    Raises:
+        InputError: for the same reasons as `tau`.
+
+    >>> a = Rankings.of(torch.tensor([[4.0, 3.0, 2.0, 1.0]]), 3)  # classes 0, 1, 2
+    >>> b = Rankings.of(torch.tensor([[1.0, 4.0, 2.0, 3.0]]), 3)  # classes 1, 3, 2
+    >>> tau_by_position(a, b, 3).round(4).tolist()  # 01 and 02 alike, 12 opposite: (2 − 1) / 3
+    [0.3333]
+    """
+    _require_same(a, b, k)
+    return _tau(*(x.top[:, :k].T.double().numpy() for x in (a, b)))
+
+
+def _require_same(a: Rankings, b: Rankings, k: int) -> None:
+    """Refuse rankings of other images or classes, and a k that they do not have."""
     if a.logits.shape != b.logits.shape:
         raise InputError(
             f"Rankings of {a.logits.shape[0]} images and {a.logits.shape[1]} classes cannot be held"
@@ -121,12 +161,6 @@ def tau(a: Rankings, b: Rankings, k: int, over: Over = "union") -> Float64[np.nd
             f"Kendall's tau over the top {k} needs a k between 2 and the {most} leading classes at"
             " hand."
         )
-    found = np.empty(len(a.logits))
-    step = max(1, BLOCK // (2 * k))
-    for start in range(0, len(found), step):
-        rows = slice(start, start + step)
-        found[rows] = _tau(*_chosen(a, b, k, over, rows))
-    return found
 
 
 def _chosen(

@@ -35,8 +35,8 @@ class Paper:
     """He et al. (2022): Table 8, and the defaults that Table 1's caption names; Table 1 of Shekhar
     et al. (2023).
 
-    Differs from `official` in its target, which is pixels as they are. Flips, which neither table
-    lists but He et al.'s section 4.1 does, are kept.
+    Differs from `official` in its target, which is pixels as they are, of which Shekhar et al.
+    (2023) say nothing. Flips, which neither table lists but He et al.'s section 4.1 does, are kept.
     """
 
     epochs: int = 800

@@ -26,7 +26,9 @@ class Paper:
     """Table 2 of Shekhar et al. (2023); differs from `official` in AdamW's betas, (0.9, 0.95)
     instead of (0.9, 0.999).
 
-    Its crops "224x244" are read as 224 × 224.
+    The table gives the momentum of the encoder as 0.99 with a cosine (in the text of the paper at
+    hand the number is damaged), and names no strengths of its augmentations: these are the released
+    code's.
     """
 
     epochs: int = 300

@@ -8,12 +8,20 @@ import pandas as pd
 from sslens.comparisons.readings import READINGS
 from sslens.comparisons.roles import JE, REC
 from sslens.probes.agreement import SUBSETS, Asked
-from sslens.report.writing.numbers import spell, spell_difference, spell_share
-from sslens.statistics.estimate import Estimate
+from sslens.report.writing.numbers import compare, spell, spell_effect, spell_share
+from sslens.statistics.estimate import SMALLEST, Estimate
 from sslens.table import Results
 
 #: pairs of models that are spoken of, those that agree most
 MOST = 3
+#: what is said of numbers on each side of their counterparts
+SIDES = {
+    "more": "more alike are",
+    "less": "less alike are",
+    "the same": f"the same within {SMALLEST['tau']:g} are",
+    "undecided": "not decided are",
+    "too few": "of too few images to decide are",
+}
 #: rows by what was asked
 Rows = Mapping[Asked, Mapping[str, Any]]
 
@@ -59,41 +67,43 @@ def _write_families(families: pd.DataFrame, pooling: str) -> str:
         f"tau over the top {k}, {images} images": Asked("tau", k, images) for images in SUBSETS
     }
     asked["F1 of the first choice"] = Asked("f1", 0, "all")
+    asked["F1 of being right"] = Asked("f1 right", 0, "all")
     asked["error consistency"] = Asked("kappa", 0, "all")
-    numbers = []
+    sides: dict[str, list[str]] = {side: [] for side in SIDES}
     for name, which in asked.items():
         difference = _read_difference(rows[which]) if which in rows else Estimate(float("nan"))
         if difference.defined:
-            value = spell(Estimate(rows[which]["value"]))
-            numbers.append(
-                f"{name} {value}, {spell_difference(difference)}{_write_verdict(difference)}"
-            )
+            value = rows[which]["value"]
+            number = f"{name} {spell(Estimate(value))}{_explain_negative(which, value)}"
+            side = difference.find_side(SMALLEST["tau"])
+            sides[side].append(f"{number} ({spell_effect(difference, 'tau')})")
+    groups = [f"{SIDES[side]}: {', '.join(numbers)}" for side, numbers in sides.items() if numbers]
     return (
-        f"{JE} models with each other, and what that is more than {JE} with {REC}"
-        f" ({families.members.iloc[0]}; probes of the {READINGS[pooling]}): {'; '.join(numbers)}."
+        f"{JE} models with each other, against {JE} with {REC}"
+        f" ({families.members.iloc[0]}; probes of the {READINGS[pooling]}); {'; '.join(groups)}."
     )
 
 
-def _write_verdict(difference: Estimate) -> str:
-    """What a difference decides, as words after it."""
-    if difference.sign is None:
-        return f" (of {difference.n} images, which cannot decide)"
-    return {1: "", 0: " (not decided)", -1: " (less)"}[difference.sign]
+def _explain_negative(asked: Asked, value: float) -> str:
+    """Why a tau over the classes in the top of either is below 0; nothing where it is not."""
+    negative = asked.measure == "tau" and value < 0
+    return ", below 0 because the two tops hardly overlap" if negative else ""
 
 
 def _write_pair(rows: Rows) -> str:
     """A pair of models beside two random initialisations."""
     k = _smallest_top(rows)
-    tau, f1, same, kappa = (
+    tau, f1, f1_right, same, kappa = (
         rows[Asked(measure, top, "all")]
-        for measure, top in (("tau", k), ("f1", 0), ("same", 0), ("kappa", 0))
+        for measure, top in (("tau", k), ("f1", 0), ("f1 right", 0), ("same", 0), ("kappa", 0))
     )
     value, *accuracies = (
         spell_share(Estimate(same[column])) for column in ("value", "accuracy_a", "accuracy_b")
     )
     sentence = (
         f"{same['model_a']} and {same['model_b']} predict the same class of {value} of the images"
-        f" (F1 {spell(Estimate(f1['value']))}; right {' and '.join(accuracies)})"
+        f" (F1 {spell(Estimate(f1['value']))}, of being right"
+        f" {spell(Estimate(f1_right['value']))}; right {' and '.join(accuracies)})"
     )
     if _read(kappa).defined:
         sentence += f", with error consistency {spell(_read(kappa))}"
@@ -101,10 +111,9 @@ def _write_pair(rows: Rows) -> str:
         sentence += f" and tau over the top {k} {spell(_read(tau))}"
         chance = Estimate(tau["chance"])
         sentence += f" (by chance {spell(chance)})" if chance.defined else ""
+        sentence += _explain_negative(Asked("tau", k, "all"), tau["value"])
     difference = _read_difference(kappa)
     if difference.defined:
-        sentence += (
-            f"; error consistency is {spell_difference(difference)} more than that of two random"
-            " initialisations"
-        )
+        other = "that of two random initialisations"
+        sentence += f"; error consistency is {compare(difference, other, 'tau')}"
     return sentence + "."
