@@ -1,6 +1,8 @@
 """The reference models: what is declared can be trained, and what is shipped is what was
 declared."""
 
+import dataclasses
+import hashlib
 import importlib
 import json
 import sys
@@ -8,17 +10,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 import sslens
 from sslens import cards
 from sslens.arguments.training import override_settings
 from sslens.comparisons.paths import find_path
+from sslens.errors import InputError
 from sslens.find import plugin
 from sslens.models.about import About, Origin
+from sslens.tasks.reconstruction import load_reconstructor
 from sslens.training.finetune import Settings, finetune
+from sslens.training.pretrain import pretrain
 from sslens.training.schedule import Training
+from sslens.training.watch import Watch
 
 RUNS = Path(__file__).parents[1] / "runs/scenes"
 sys.path.insert(0, str(RUNS))
@@ -62,6 +70,59 @@ def test_fine_tunings_are_of_one_recipe_and_of_references(name: str, tmp_path: P
         each for each in other if each in command and each != start
     ]
     assert "--path" in command
+
+
+def test_a_decoder_is_packed_and_paints_with_its_encoder(
+    shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "scenes_mae"
+    settings = plugin("objectives", "mae").Settings(
+        decoder_dim=32, decoder_blocks=1, decoder_heads=2
+    )
+    pretrain(
+        "mae",
+        sslens.open_images("scenes:0:40"),
+        MAKE.ARCH,
+        shelf / name,
+        settings=settings,
+        training=Training(epochs=1, batch_size=20, precision="float32", device="cpu", log_every=1),
+        name=name,
+        watch=Watch(states=True),
+    )
+    PACKING.pack([name], shelf)
+    forget_cards()
+    card = cards.find(name)
+    assert card.decoder == "scenes_mae.decoder.safetensors"
+    packed, trained = load_reconstructor(name), load_reconstructor(str(shelf / name))
+    assert packed.method.settings == trained.method.settings == settings
+    image = sslens.open_images("scenes:1:4").image(0)
+    prepared = packed.transform(image)[None]
+    one, other = (each.reconstruct(prepared, seed=1) for each in (packed, trained))
+    torch.testing.assert_close(one.painted, other.painted, rtol=0, atol=0.02)  # float16
+    assert torch.equal(one.masked, other.masked)
+    assert (shelf / f"{name}.states.csv").read_text().startswith("step,epoch,tap")
+    judged = json.loads((shelf / "judged.json").read_text())
+    found = judged["trainings"][name]
+    assert found["losses"]["floor"] < found["losses"]["oracle"] < found["losses"]["loss"]
+    assert "scenes_mae: (loss − floor) / (oracle − floor)" in judged["broken"]
+    file = shelf / "cards/weights" / card.decoder
+    with safe_open(file, "pt") as opened:
+        tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+        header = opened.metadata()
+    for change, said in (
+        (dict(list(tensors.items())[1:]), "lacks"),
+        (tensors | {"extra": tensors["mask_token"]}, "MAE lacks"),
+    ):
+        save_file(change, file, header)
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        monkeypatch.setattr(
+            cards, "look_up", lambda _, d=digest: dataclasses.replace(card, decoder_sha256=d)
+        )
+        with pytest.raises(InputError, match=said):
+            load_reconstructor(name)
+    monkeypatch.setattr(cards, "look_up", lambda _: card)
+    with pytest.raises(InputError, match="is not the file that its card describes"):
+        load_reconstructor(name)
 
 
 def forget_cards() -> None:

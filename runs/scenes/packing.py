@@ -1,5 +1,5 @@
-"""The accuracies of the reference models, and their files: weights in float16, a card, a log, and
-the path of a fine-tuning."""
+"""The accuracies of the reference models, what they must show, and their files: weights in float16,
+a card, a log, its states beside the last, the path of a fine-tuning, and one decoder of MAE."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from make import ALL, ARCH, BANK, BATCH, LABELLED, QUERIES, RANDOM, REFERENCES, SCENES, TUNED
+from make import ALL, BANK, BATCH, LABELLED, QUERIES, RANDOM, REFERENCES, SCENES, TUNED
 
 PACKAGE = Path(__file__).parents[2] / "src/sslens/cards"
 HERE = Path(__file__).parent
@@ -18,6 +18,10 @@ PAPERS = {
     "dino": ("2104.14294", "Emerging Properties in Self-Supervised Vision Transformers"),
     "msn": ("2204.07141", "Masked Siamese Networks for Label-Efficient Learning"),
     "mae": ("2111.06377", "Masked Autoencoders Are Scalable Vision Learners"),
+    "fcmae": (
+        "2301.00808",
+        "ConvNeXt V2: Co-designing and Scaling ConvNets with Masked Autoencoders",
+    ),
     "supervised": (
         "2012.12877",
         "Training data-efficient image transformers & distillation through attention",
@@ -26,6 +30,9 @@ PAPERS = {
 #: the paper of models with random weights, which have no objective
 VIT = ("2010.11929", "An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale")
 
+
+#: trainings whose decoder is packed too
+DECODERS = ("scenes_mae",)
 
 Share = tuple[float, float, float]
 """A share and the ends of its 95 % interval."""
@@ -74,6 +81,8 @@ def measure_knn(sources: list[str]) -> dict[str, Share]:
                 last_tap = list(model.taps)[-1]
                 with torch.no_grad():
                     (values,) = sslens.activations(model, batch, taps=[last_tap]).values()
+                if values.ndim == 4:  # maps of a CNN, with the channels first
+                    values = values.mean((2, 3))
                 parts.append(values[:, 0] if values.ndim == 3 else values)
             features.append(torch.cat(parts).float())
         right = knn(features[1], features[0], torch.tensor(sets[0].labels), k=20) == sets[1].labels
@@ -199,12 +208,48 @@ def pack(names: Sequence[str], out: Path) -> None:
         save_file(weights, target, header | {"sslens.encoder": json.dumps(encoder)})
         target.chmod(0o644)
         card = describe(name, about, target, out / name, accuracies)
+        if name in DECODERS:
+            card |= pack_decoder(out / name, target)
         text = yaml.safe_dump(card, sort_keys=False, allow_unicode=True, width=120)
         (PACKAGE / f"{name}.yaml").write_text(text, encoding="utf-8")
         lines = (out / name / "log.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
         # a training that still goes on has written lines that are later than the weights
         lines = [line for line in lines if json.loads(line)["step"] <= about["step"]]
         (HERE / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+        if (states := out / name / "states.csv").exists():
+            shutil.copyfile(states, HERE / f"{name}.states.csv")
+
+
+def pack_decoder(folder: Path, encoder: Path) -> dict[str, str]:
+    """Write the decoder of a training by MAE in float16, beside its packed encoder; returns the
+    card's entries of it."""
+    import dataclasses
+
+    import torch
+    import yaml
+    from safetensors.torch import save_file
+
+    from sslens.objectives.mae import Settings
+    from sslens.tasks.reconstruction import HEADER, load_reconstructor
+
+    weights = {
+        name: value.to(torch.float16).contiguous()
+        for name, value in load_reconstructor(str(folder)).method.state_dict().items()
+        if not name.startswith("encoder.")
+    }
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    names = {field.name for field in dataclasses.fields(Settings)}
+    said = {
+        "objective": config["objective"],
+        "arch": config["arch"],
+        "settings": {name: value for name, value in config["settings"].items() if name in names},
+        "encoder_sha256": hashlib.sha256(encoder.read_bytes()).hexdigest(),
+    }
+    target = encoder.with_suffix(".decoder.safetensors")
+    save_file(weights, target, {HEADER: json.dumps(said)})
+    target.chmod(0o644)
+    sha256 = hashlib.sha256(target.read_bytes()).hexdigest()
+    return {"decoder": target.name, "decoder_sha256": sha256}
 
 
 def describe(
@@ -227,6 +272,7 @@ def describe(
     before = REFERENCES.get(str(TUNED[name].before)) if tuned else REFERENCES[name]
     objective = about["objective"]
     arxiv, title = PAPERS.get(objective, VIT)
+    network = "ViT" if str(about["arch"]).startswith("vit") else "CNN"
     scenes = f"{SCENES:,} generated scenes ({about['images']}, seed 0)"
     labelled = f"{_count(LABELLED):,} labelled scenes ({about['images']}, seed 3)"
     trained_on = scenes
@@ -245,7 +291,8 @@ def describe(
         )
     notes += [
         (
-            "20-NN of the CLS token on 2,000 held-out scenes by 8,000 others:"
+            f"20-NN of the {'CLS token' if network == 'ViT' else 'mean over places'} on 2,000"
+            " held-out scenes by 8,000 others:"
             f" {right.format(*accuracies[str(folder)])}; raw pixels {accuracies['pixels'][0]:.1%},"
             f" random weights {accuracies[RANDOM][0]:.1%}."
         ),
@@ -255,12 +302,12 @@ def describe(
         ),
     ]
     return {
-        "title": f"{ALL[name].title}: a small ViT trained on generated scenes",
+        "title": f"{ALL[name].title}: a small {network} trained on generated scenes",
         "objective": objective,
         "family": about["family"],
         "tuned": "fine-tuned" if tuned else False,
-        "arch": ARCH,
-        "heads": 2,
+        "arch": about["arch"],
+        "heads": 2 if network == "ViT" else None,
         "epochs": before.epochs if tuned and before else None if tuned else round(about["epochs"]),
         "trained_on": trained_on,
         "licence": "Apache-2.0",
@@ -277,6 +324,6 @@ def describe(
             "mean": [0.485, 0.456, 0.406],
             "std": [0.229, 0.224, 0.225],
         },
-        "feature": "CLS after the final norm",
+        "feature": "CLS after the final norm" if network == "ViT" else "mean over places",
         "notes": notes,
     }

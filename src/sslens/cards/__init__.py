@@ -96,6 +96,10 @@ class Card:
     """`timm:NAME` or `hf-hub:ID`, where another library fetches the file."""
     file: str | None = None
     """Its name in `cards/weights/`, where it comes with the package."""
+    decoder: str | None = None
+    """The name in `cards/weights/` of a masked autoencoder's decoder, which
+    `sslens.tasks.reconstruction` reads."""
+    decoder_sha256: str | None = None
     layout: str | None = None
     """The file of zoo/layouts that reads it."""
     branch: str | None = None
@@ -124,6 +128,11 @@ class Card:
         return None if self.file is None else _FOLDER / "weights" / self.file
 
     @property
+    def shipped_decoder(self) -> Path | None:
+        """The file of the decoder that comes with the package."""
+        return None if self.decoder is None else _FOLDER / "weights" / self.decoder
+
+    @property
     def origin(self) -> str:
         """The url, the source or the file: where the weights come from."""
         return self.url or self.source or f"{self.file}, which comes with sslens"
@@ -133,6 +142,7 @@ _FOLDER = Path(__file__).parent
 #: the spelling of texts that have one
 _CHECKED: dict[str, tuple[str, str]] = {
     "sha256": (r"[0-9a-f]{64}", "64 digits of 0-9a-f"),
+    "decoder_sha256": (r"[0-9a-f]{64}", "64 digits of 0-9a-f"),
     "sha256_prefix": (r"[0-9a-f]{8,63}", "8 or more digits of 0-9a-f"),
     "md5_prefix": (r"[0-9a-f]{6,32}", "6 or more digits of 0-9a-f"),
     "url": (r"https://\S+/[^/\s]+", "an https address that ends in the file's name"),
