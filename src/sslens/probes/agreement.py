@@ -333,12 +333,13 @@ def _choices(a: Predicted, b: Predicted, draws: Draws) -> dict[Asked, Found]:
     first, second = (draws.sums(_one_hot(x.first, np.ones(n), classes)) for x in (a, b))
     hits = draws.sums(_one_hot(a.first, shared.astype(float), classes))
     by_chance = first[0] * second[0] / n
+    right_a, right_b = shares[0, :2]
     found = {
         "f1": (_f1(hits, first, second).macro, _f1(by_chance, first[0], second[0]).macro),
         "f1 weighted": (_weighted(hits, first, second), _weighted(by_chance, first[0], second[0])),
         "f1 right": (
             _f1_right(*shares.T[:3]),
-            float(_f1_right(*shares[0, :2], shares[0, :2].prod())),
+            float(_f1_right(right_a, right_b, right_a * right_b)),
         ),
         "same": (shares[:, 3], by_chance.sum() / n),
         "kappa": (_kappa(*shares.T[:3]), 0.0),

@@ -13,6 +13,7 @@ from typing import final
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from sslens import zoo
 from sslens.capture import GramReducer, Grams, collect
@@ -103,7 +104,7 @@ class StateKeeper:
         return Findings()
 
     def _write(self, step: int, grams: Mapping[str, Grams]) -> None:
-        tensors = {}
+        tensors: dict[str, Tensor] = {}
         for tokens, one in grams.items():
             tensors |= {f"{tokens}/grams": one.blocks, f"{tokens}/energy": one.energy}
         some = next(iter(grams.values()))
