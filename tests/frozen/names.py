@@ -25,7 +25,8 @@ def options_of(command: str) -> list[str]:
     os.environ.pop("COLUMNS")
     if before is not None:
         os.environ["COLUMNS"] = before
-    begun = re.findall(r"^(?:  |│ )(-\S.*?)(?: {2,}|$)", text, re.MULTILINE)
+    # at this width the help of a command with many options has two columns of boxes
+    begun = re.findall(r"(?:^  |│ )(-\S.*?)(?: {2,}|│|$)", text, re.MULTILINE)
     options = {option for line in begun for option in re.findall(r"(?<![\w-])--?[a-z][\w-]*", line)}
     return sorted(options - {"-h", "--help"})
 
