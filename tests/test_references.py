@@ -111,7 +111,7 @@ def test_a_decoder_is_packed_and_paints_with_its_encoder(
         header = opened.metadata()
     for change, said in (
         (dict(list(tensors.items())[1:]), "lacks"),
-        (tensors | {"extra": tensors["mask_token"]}, "MAE lacks"),
+        (tensors | {"extra": tensors["mask_token"].clone()}, "MAE lacks"),
     ):
         save_file(change, file, header)
         digest = hashlib.sha256(file.read_bytes()).hexdigest()

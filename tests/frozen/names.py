@@ -20,13 +20,12 @@ def commands() -> dict[str, list[str]]:
 def options_of(command: str) -> list[str]:
     """The options that a command's help lists, in lines that begin with them."""
     before = os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = "200"
+    os.environ["COLUMNS"] = "120"  # wider, a help with many options has two columns of boxes
     text = cases.command(command, "--help").out
     os.environ.pop("COLUMNS")
     if before is not None:
         os.environ["COLUMNS"] = before
-    # at this width the help of a command with many options has two columns of boxes
-    begun = re.findall(r"(?:^  |│ )(-\S.*?)(?: {2,}|│|$)", text, re.MULTILINE)
+    begun = re.findall(r"^(?:  |│ )(-\S.*?)(?: {2,}|$)", text, re.MULTILINE)
     options = {option for line in begun for option in re.findall(r"(?<![\w-])--?[a-z][\w-]*", line)}
     return sorted(options - {"-h", "--help"})
 
