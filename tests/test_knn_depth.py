@@ -80,6 +80,28 @@ def test_the_difference_by_depth_weighs_objectives_alike() -> None:
     assert np.isnan(parting["reversed"])
 
 
+def test_intervals_over_trainings_need_two_of_each_objective() -> None:
+    about = ABOUT | {"mae 1": ABOUT["mae"], "dino 1": ABOUT["dino"]}
+    models = make_models(list(about), [], about)
+    levels = {"moco": 0.8, "moco 1": 0.7, "dino": 0.9, "dino 1": 0.8, "mae": 0.3, "mae 1": 0.4}
+    curves = {name: curve([level], i) for i, (name, level) in enumerate(levels.items())}
+    rows = [row for table, row in compare_curves(models, curves, {}, seed=0) if "depth" in row]
+    mean = {name: one.right.mean() for name, one in curves.items()}
+    # by hand: half the variance of two trainings, each objective of JE with half its weight
+    variance = sum(
+        weight**2 * np.var([mean[name], mean[f"{name} 1"]], ddof=1) / 2
+        for name, weight in (("moco", 0.5), ("dino", 0.5), ("mae", 1.0))
+    )
+    half = (rows[0]["trainings_high"] - rows[0]["trainings_low"]) / 2
+    assert rows[0]["trainings"] == 2
+    assert half > 1.96 * variance**0.5
+    assert rows[0]["trainings_high"] + rows[0]["trainings_low"] == pytest.approx(
+        2 * rows[0]["difference"]
+    )
+    few = list(compare_curves(MODELS, {name: curves[name] for name in ABOUT}, {}, seed=0))
+    assert np.isnan(few[0][1]["trainings_low"])  # DINO and MAE have one
+
+
 def test_nothing_is_compared_without_a_model_of_each_family() -> None:
     assert not list(compare_curves(MODELS, {"mae": curve([0.3], 0)}, {}, seed=0))
     assert describe_sides(["dino"], ["mae"]) == "JE: dino; REC: mae"
