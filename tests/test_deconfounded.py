@@ -248,12 +248,13 @@ def test_files_of_one_model_are_noted_in_the_plan() -> None:
 def test_a_fingerprint_of_the_pixels_serves_as_their_grams(tmp_path: Path) -> None:
     images = open_images("scenes:0:64")
     plan = Plan.draw(images.ids, 8, 0)
-    for source in ("random:vit_nano_patch8_32:0", "random:vit_nano_patch8_32:1", "pixels"):
-        model = zoo.load(source)
+    names = ("scenes_mae", "scenes_dino", "pixels")
+    for name in names:
+        model = zoo.load(name)
         conditions = fingerprint.Conditions.of(model, images, plan, seed=0)
-        path = tmp_path / f"{source.split(':')[-1]}.safetensors"
+        path = tmp_path / f"{name}.safetensors"
         fingerprint.write(path, [passes.grams(model, images, plan=plan)], conditions, model=model)
-    files = tuple(str(tmp_path / f"{name}.safetensors") for name in ("0", "1", "pixels"))
+    files = tuple(str(tmp_path / f"{name}.safetensors") for name in names)
     store = Store(tmp_path / "store")
     for given, some in ((files, True), (files[:2], False)):
         asked = Study(given, None, ("cka-blocks",), batch=8)
