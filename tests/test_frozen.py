@@ -63,7 +63,7 @@ def held(case: Case) -> None:
         # which point of a grid is chosen may hang on one image; in a grid itself the points are
         # what a row is about
         chosen = tolerance < cases.TRAINED or name == "grid"
-        old = mapping.frame_of(table)
+        old = mapping.drop_gone(name, mapping.frame_of(table))
         new, redone = mapping.old_table(name, ran.tables, old), mapping.REDONE.get(name, ())
         found = mapping.apart(old, new, chosen=chosen, redone=redone)
         assert not found.said, (name, found)

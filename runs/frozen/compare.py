@@ -49,7 +49,7 @@ def main() -> int:
         for case in options.cases:
             before, now = (cases.kept_tables(case, out / "tables") for out in outs)
             for name, table in before.items():
-                old = mapping.frame_of(table)
+                old = mapping.drop_gone(name, mapping.frame_of(table))
                 redone = mapping.REDONE.get(name, ())
                 found = mapping.apart(old, mapping.old_table(name, now, old), redone=redone)
                 wrong = bool(found.said) or not found.largest <= cases.EXACT
