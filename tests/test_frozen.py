@@ -208,7 +208,7 @@ def test_features_are_written_as_they_were(files: Path) -> None:
 
 
 def test_a_report_has_its_files_and_the_study_is_the_same(files: Path) -> None:
-    ran = cases.run(cases.BY_NAME["blocks"], whole=True)
+    ran = cases.run(cases.BY_NAME["blocks"], "--figures", whole=True)  # which were always drawn
     assert ran.status == 0
     assert Path("out/study.yaml").read_text() == Path("study.yaml").read_text()
     gone = set(lost("report", names.of_report(Path("out"))))

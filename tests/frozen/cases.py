@@ -229,10 +229,11 @@ def lay_out(folder: Path) -> Path:
     return folder
 
 
-def run(case: Case, *, whole: bool = False) -> Ran:
-    """Run the command of a case in the current folder, which is a copy of `files/`."""
+def run(case: Case, *more: str, whole: bool = False) -> Ran:
+    """Run the command of a case, with `more` options, in the current folder, which is a copy of
+    `files/`."""
     options = () if case.command[0] in ("path", "study", "features") else ("--device", "cpu")
-    return command(*case.command, *options, "--out", case.out, whole=whole)
+    return command(*case.command, *options, *more, "--out", case.out, whole=whole)
 
 
 def command(*arguments: str, whole: bool = True) -> Ran:
