@@ -38,7 +38,7 @@ from sslens.models.backbone import Backbone
 from sslens.models.taps import ON_REQUEST, Tap
 from sslens.store import Store, digest
 
-#: taps whose features are read unless others are asked for
+#: kinds of taps that are read unless others are asked for
 KINDS = ("block", "norm", "pixels")
 #: images in a shard at most: what a kill can lose; of a ViT-B's 13 taps they are 123 MB in float16
 SHARD = 2048

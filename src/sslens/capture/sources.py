@@ -14,7 +14,7 @@ from torch import Tensor
 from sslens.capture.manifest import DTYPES, Column, Manifest, shard_path
 
 Rows: TypeAlias = slice | Int64[np.ndarray, " row"]
-#: bytes of shards that are mapped at a time, and among whose rows `Features.order` shuffles
+#: bytes of shards that are mapped at a time; `Features.order` shuffles among their rows
 WINDOW = 2**28
 
 

@@ -69,7 +69,7 @@ def run(command: Command, line: str, say: Text) -> Path:
     say(f"path      {len(paths)} checkpoints, from {paths[0]} to {paths[-1]}")
     table = measure_path(paths, command.state)
     table.save(command.out)
-    say(summary(table))
+    say(summarise(table))
     return command.out
 
 
@@ -98,7 +98,7 @@ def _files(given: tuple[Path, ...]) -> list[Path]:
     return files
 
 
-def summary(table: "Table") -> str:
+def summarise(table: "Table") -> str:
     """Where the path ended, a line a group, for a person."""
     frame = table.frame
     ends = frame[frame.record == frame.record.max()]

@@ -47,16 +47,16 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     card = look_up(command.words[0]) if len(command.words) == 1 else None
     if card is not None and not (command.family or command.objective or command.arch):
         print(
-            json.dumps(described(card), ensure_ascii=False, indent=2)
+            json.dumps(describe_card(card), ensure_ascii=False, indent=2)
             if command.json
-            else shown(card)
+            else show_card(card)
         )
         return None
-    chosen = selected(command)
+    chosen = select_cards(command)
     if command.json:
-        print(json.dumps([described(card) for card in chosen], ensure_ascii=False, indent=2))
+        print(json.dumps([describe_card(card) for card in chosen], ensure_ascii=False, indent=2))
     else:
-        print(table(chosen))
+        print(format_table(chosen))
         say(
             f"{len(chosen)} of {len(cards())} cards. sslens zoo NAME shows one; timm:NAME and files"
             " load too."
@@ -64,7 +64,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     return None
 
 
-def selected(command: Command) -> list[Card]:
+def select_cards(command: Command) -> list[Card]:
     """The cards that a command asks for.
 
     Raises:
@@ -100,7 +100,7 @@ def selected(command: Command) -> list[Card]:
     return chosen
 
 
-def table(chosen: list[Card]) -> str:
+def format_table(chosen: list[Card]) -> str:
     """One line a card, in columns that fit `WIDTH`."""
     head = ("name", "objective", "family", "architecture", "size", "licence", "cached")
     rows = [
@@ -109,9 +109,9 @@ def table(chosen: list[Card]) -> str:
             c.objective or "none",
             c.family + ("*" if c.tuned else ""),
             c.arch.removeprefix("timm/"),
-            size(c),
+            format_size(c),
             c.licence,
-            have(c),
+            describe_cached(c),
         )
         for c in chosen
     ]
@@ -121,27 +121,27 @@ def table(chosen: list[Card]) -> str:
         0, room
     )  # architectures of timm's are the longest, and their beginnings say enough
     lines = [
-        "  ".join(clipped(cell, width) for cell, width in zip(row, widths, strict=True))
+        "  ".join(clip(cell, width) for cell, width in zip(row, widths, strict=True))
         for row in [head, *rows]
     ]
     lines.append("")
     if any(card.tuned for card in chosen):
         lines.append("* trained further with labels")
-    if any(size(card) == "?" for card in chosen):
+    if any(format_size(card) == "?" for card in chosen):
         lines.append("? the size is not published; it is known once the file was fetched")
     return "\n".join(line.rstrip() for line in lines)
 
 
-def clipped(text: str, width: int) -> str:
+def clip(text: str, width: int) -> str:
     """The text in a column of this width.
 
-    >>> clipped("vit_base_patch16_224", 10), clipped("dino", 6)
+    >>> clip("vit_base_patch16_224", 10), clip("dino", 6)
     ('vit_base_…', 'dino  ')
     """
     return text.ljust(width) if len(text) <= width else text[: width - 1] + "…"
 
 
-def size(card: Card) -> str:
+def format_size(card: Card) -> str:
     """The size of its file in MB, as far as the card or the cache knows it; nothing where another
     library fetches it."""
     if card.source is not None:
@@ -150,18 +150,18 @@ def size(card: Card) -> str:
     return "?" if count is None else f"{count / 1e6:,.0f} MB"
 
 
-def have(card: Card) -> str:
+def describe_cached(card: Card) -> str:
     """Whether its file is in the cache."""
     return {True: "yes", False: "no", None: "by timm"}[is_here(card)]
 
 
-def described(card: Card) -> dict[str, object]:
+def describe_card(card: Card) -> dict[str, object]:
     """All fields, as JSON values."""
     where = None if card.source is not None else str(locate(card))
     return dataclasses.asdict(card) | {"path": where, "cached": is_here(card)}
 
 
-def shown(card: Card) -> str:
+def show_card(card: Card) -> str:
     """One card whole."""
     trained = {
         False: "not tuned further",
@@ -187,7 +187,7 @@ def shown(card: Card) -> str:
         ("weights", card.origin + (f", branch {card.branch}" if card.branch else "")),
     ]
     if card.source is None:
-        rows.append(("size", size(card) if card.size else "not published"))
+        rows.append(("size", format_size(card) if card.size else "not published"))
         rows.append(
             (
                 "sha256",

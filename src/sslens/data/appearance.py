@@ -21,7 +21,8 @@ BLOCK = 256
 
 
 def measure_appearance(images: ImageSet) -> dict[str, Float64[np.ndarray, "image part"]]:
-    """Mean colour, luminance and local contrast of every image, in the order of the set.
+    """Measure the mean colour, luminance and local contrast of every image, in the order of the
+    set.
 
     Mean colour is the mean of red, green and blue over pixels, luminance Y their mean weighted by
     0.2126, 0.7152 and 0.0722, and local contrast the mean over squares of 4 × 4 pixels of the

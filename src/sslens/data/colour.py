@@ -254,7 +254,7 @@ def _adjust_saturation_(
 
 
 def _turn_hue_(x: Float32[Tensor, "image 3 h w"], turn: Float32[Tensor, "image 1 1 1"]) -> Tensor:
-    """The hue of HSV turned by a part of the circle.
+    """Turn the hue of HSV by a part of the circle.
 
     With M and m the largest and smallest channel, c = M − m = V S and the hue H in sixths of the
     circle, HSV → RGB is R = m + c [|H − 3| − 1], G = m + c [2 − |H − 2|], B = m + c [2 − |H − 4|],
@@ -307,7 +307,7 @@ def _radius(sigma: Any) -> Any:
 def _convolve(
     x: Float32[Tensor, "image 3 h w"], kernels: Float32[Tensor, "image taps"]
 ) -> Float32[Tensor, "image 3 h w"]:
-    """Each image convolved with its own kernel along both axes, as products with band matrices."""
+    """Convolve each image with its own kernel along both axes, as products with band matrices."""
     n, _, h, w = x.shape
     radius = kernels.shape[1] // 2
     across = _band_matrices(kernels, w)
@@ -322,7 +322,8 @@ def _convolve(
 
 
 def _bands(side: int, radius: int) -> Iterator[tuple[slice, slice]]:
-    """Slices of the output of a convolution, each with the slice of the input that it needs."""
+    """Yield slices of the output of a convolution, each with the slice of the input that it
+    needs."""
     step = side if side <= 2 * _BAND else _BAND
     for start in range(0, side, step):
         yield slice(start, start + step), slice(max(0, start - radius), start + step + radius)
@@ -331,7 +332,8 @@ def _bands(side: int, radius: int) -> Iterator[tuple[slice, slice]]:
 def _band_matrices(
     kernels: Float32[Tensor, "image taps"], side: int
 ) -> Float32[Tensor, "image side side"]:
-    """T with (T x)_i = Σ_k w_k x_(i + k), where x_j beyond an edge is the value at that edge."""
+    """Make T with (T x)_i = Σ_k w_k x_(i + k), where x_j beyond an edge is the value at that
+    edge."""
     n, taps = kernels.shape
     radius = taps // 2
     padded = side + 2 * radius

@@ -40,12 +40,13 @@ def decode(file: Path | io.BytesIO | io.BufferedReader) -> Image.Image:
     except Exception as error:  # Pillow's readers raise struct.error, SyntaxError, KeyError, …
         name = file if isinstance(file, Path) else getattr(file, "name", "the image")
         raise InputError(
-            f"{name} cannot be decoded ({reason(error)}): repair it or leave it out."
+            f"{name} cannot be decoded ({explain_error(error)}): repair it or leave it out."
         ) from error
 
 
 def read_rgb(file: Path | io.BytesIO | io.BufferedReader) -> Image.Image:
-    """Decode as `decode` does, but raise what Pillow's reader raises; `reason` puts it into words.
+    """Decode as `decode` does, but raise what Pillow's reader raises; `explain_error` puts it into
+    words.
 
     >>> file = io.BytesIO()
     >>> Image.new("CMYK", (1, 1)).save(file, "tiff")
@@ -82,10 +83,10 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     return Image.merge("LA", (grey, Image.fromarray(alpha)))
 
 
-def reason(error: Exception) -> str:
-    """The reason why a file could not be read, in words that fit between parentheses.
+def explain_error(error: Exception) -> str:
+    """Say why a file could not be read, in words that fit between parentheses.
 
-    >>> reason(FileNotFoundError(2, "No such file or directory"))
+    >>> explain_error(FileNotFoundError(2, "No such file or directory"))
     'No such file or directory'
     """
     if isinstance(error, UnidentifiedImageError):

@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Int64, Shaped, UInt8
 from PIL import Image
 
-from sslens.data.decoding import decode, read_rgb, reason
+from sslens.data.decoding import decode, explain_error, read_rgb
 from sslens.data.images import ImageSet
 from sslens.data.sources import SUFFIXES
 from sslens.errors import InputError
@@ -166,7 +166,7 @@ class FolderImages:
         return self.root / self.ids[row]
 
     def image(self, row: int) -> Image.Image:
-        """One image, in mode RGB."""
+        """Return the image of a row, in mode RGB."""
         path = self.path(row)
         if self._examined[row] and path.exists() and not self._is_unchanged(row, path.stat()):
             raise InputError(
@@ -235,7 +235,7 @@ class FolderImages:
                 return "it is empty"
             read_rgb(io.BytesIO(content))
         except Exception as error:  # as in `decode`
-            return reason(error)
+            return explain_error(error)
         young = begun_ns - status.st_mtime_ns < _SETTLED_NS
         sha256 = hashlib.sha256(content).digest()
         return _FileRead(status.st_size, status.st_mtime_ns, sha256, young)

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from PIL import Image
 
-from sslens.data.decoding import reason
+from sslens.data.decoding import explain_error
 from sslens.errors import InputError, nearest
 from sslens.store import digest, home
 
@@ -30,11 +30,12 @@ class Source(Protocol):
     """
 
     def image(self, row: int) -> Image.Image:
-        """One image, in mode RGB."""
+        """Return the image of a row, in mode RGB."""
         ...
 
     def digests(self, rows: Sequence[int]) -> list[str]:
-        """The digest of each row's content (64 hex): equal for equal content, on any machine."""
+        """Return the digest of each row's content (64 hex): equal for equal content, on any
+        machine."""
         ...
 
 
@@ -125,8 +126,8 @@ class ImageSet:
         )
 
     def sample(self, count: int | None, seed: int) -> "ImageSet":
-        """`count` images without replacement: the images with the smallest SHA-256 of "seed/id", in
-        the order of these hashes.
+        """Draw `count` images without replacement: the images with the smallest SHA-256 of
+        "seed/id", in the order of these hashes.
 
         The choice depends on the seed and the ids alone, not on the order of files, the machine or
         the version of a generator. A sample of n is the beginning of a sample of n + 1. All images
@@ -227,7 +228,7 @@ def from_arrays(
 
 
 def from_npz(path: Path) -> ImageSet:
-    """A set from an `.npz` file, which is never unpickled.
+    """Open a set from an `.npz` file, which is never unpickled.
 
     The file holds `images`, and perhaps `labels`, `classes` and `ids`, all as in `from_arrays`.
 
@@ -241,7 +242,8 @@ def from_npz(path: Path) -> ImageSet:
             arrays = {key: file[key] for key in wanted if key in names}
     except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds for a damaged file
         raise InputError(
-            f"{path} cannot be read as .npz ({reason(error)}): save it again with numpy.savez."
+            f"{path} cannot be read as .npz ({explain_error(error)}): save it again with"
+            " numpy.savez."
         ) from error
     if "images" not in arrays:
         raise InputError(
@@ -260,8 +262,8 @@ def from_npz(path: Path) -> ImageSet:
 
 
 def cifar10(split: str = "val") -> ImageSet:
-    """CIFAR-10 through torchvision: `train` (50,000 images) or `val` (its 10,000 test images), 32 ×
-    32, 10 classes.
+    """Open CIFAR-10 through torchvision: `train` (50,000 images) or `val` (its 10,000 test images),
+    32 × 32, 10 classes.
 
     The images are downloaded once, to `datasets` in the store's folder. torchvision unpickles the
     file, but only after the file's MD5 was found to be the published one.
@@ -295,10 +297,10 @@ class ArrayImages:
         self._pixels = pixels
 
     def image(self, row: int) -> Image.Image:
-        """One image, in mode RGB."""
+        """Return the image of a row, in mode RGB."""
         return Image.fromarray(np.ascontiguousarray(self._pixels[row])).convert("RGB")
 
     def digests(self, rows: Sequence[int]) -> list[str]:
-        """SHA-256 of each image's shape and bytes."""
+        """Return the SHA-256 of each image's shape and bytes."""
         shape = f"{self._pixels.shape[1:]}".encode()
         return [hashlib.sha256(shape + self._pixels[row].tobytes()).hexdigest() for row in rows]

@@ -26,7 +26,7 @@ _ID = re.compile(rf"scenes-v{VERSION}/seed([0-9]+)/([0-9]{{6,}})")
 
 
 @functools.lru_cache(maxsize=_BLOCKS)
-def _block(seed: int, number: int) -> Pictures:
+def _render_block(seed: int, number: int) -> Pictures:
     return render(seed, range(number * _BLOCK, (number + 1) * _BLOCK))
 
 
@@ -40,9 +40,9 @@ class SceneSource:
     start: int
 
     def image(self, row: int) -> Image.Image:
-        """The picture of scene `start + row`."""
+        """Render scene `start + row`."""
         number, within = divmod(self.start + row, _BLOCK)
-        return Image.fromarray(_block(self.seed, number)[within])
+        return Image.fromarray(_render_block(self.seed, number)[within])
 
     def digests(self, rows: Sequence[int]) -> list[str]:
         """Hash the generator's version, the seed and the index, which decide a scene's pixels."""

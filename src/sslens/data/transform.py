@@ -48,7 +48,7 @@ class EvalTransform:
             )
 
     def __call__(self, image: Image.Image) -> Float32[Tensor, "3 crop crop"]:
-        """The transformed image."""
+        """Return the transformed image."""
         return self.normalise(self.crop_image(image)[None])[0]
 
     def crop_image(self, image: Image.Image) -> UInt8[np.ndarray, "crop crop 3"]:
@@ -74,7 +74,7 @@ class EvalTransform:
         return self.resize, self.crop, self.interpolation
 
     def spec(self) -> dict[str, int | str | list[float]]:
-        """The settings as plain JSON values.
+        """Return the settings as plain JSON values.
 
         >>> EvalTransform(resize=64, crop=64).spec()["interpolation"]
         'bicubic'
@@ -106,7 +106,7 @@ def resampling(interpolation: str) -> Image.Resampling:
 
 
 def require_rgb(image: Image.Image) -> Image.Image:
-    """The image itself, if its mode is RGB.
+    """Return the image itself, if its mode is RGB.
 
     Raises:
         InputError: the image has another mode.

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from sslens.figure.panels import Figure, Heatmap, Lines, Panel
-from sslens.figure.style import axis_key, line_styles
+from sslens.figure.style import choose_styles, make_axis_key
 
 WIDE, NARROW, PAPER = 960, 350, 720
 """The widths, in CSS pixels, for which a figure is arranged: a desktop, a phone, a printed page."""
@@ -109,24 +109,24 @@ def arrange(figure: Figure, width: int) -> Arrangement:
     >>> [box.y_shown for box in arrange(Figure("knn", ((panel, panel),)), WIDE).boxes]
     [True, False]
     """
-    counts = _counts(figure)
-    cells = _cells(figure)
-    x_shown, y_shown = _labelled(cells, counts)
-    columns = _columns(figure, counts, [cell for cell in cells if y_shown[cell]])
+    counts = _count_panels(figure)
+    cells = _list_cells(figure)
+    x_shown, y_shown = _choose_labelled(cells, counts)
+    columns = _measure_columns(figure, counts, [cell for cell in cells if y_shown[cell]])
     spare = {count: sum(column.left) + MARGIN for count, column in columns.items()}
     least = max(spare[count] + count * column.least for count, column in columns.items())
     most = max(least, spare[max(counts)] + max(counts) * columns[max(counts)].most)
     across = min(max(float(width), least), most)
     room = min(across, max(SWITCH, least)) - columns[max(counts)].left[0] - MARGIN
-    per_row = max(int(room // entry_width(figure)), 1)
-    top, boxes = _header(figure, per_row), []
+    per_row = max(int(room // measure_entry(figure)), 1)
+    top, boxes = _measure_header(figure, per_row), []
     for i, count in enumerate(counts):
         here = {j: cells[i, j] for j in range(count) if (i, j) in cells}
         left, wide = columns[count].left, (across - spare[count]) / count
         title_width = wide * min(PAPER / width, 1.0)
         titles = {j: tuple(_wrap_title(panel.title, title_width)) for j, panel in here.items()}
         top += 10 + 17 * max(map(len, titles.values()), default=0)
-        high = max((_height(panel, wide) for panel in here.values()), default=0.0)
+        high = max((_measure_height(panel, wide) for panel in here.values()), default=0.0)
         for j, panel in here.items():
             size = (wide, high)
             if isinstance(panel, Heatmap):
@@ -134,7 +134,7 @@ def arrange(figure: Figure, width: int) -> Arrangement:
                 size = (cell * len(panel.columns), cell * len(panel.rows))
             x = sum(left[: j + 1]) + wide * j
             boxes.append(PanelBox(panel, titles[j], x, top, *size, x_shown[i, j], y_shown[i, j]))
-        below = [_x_room(panel, wide) for j, panel in here.items() if x_shown[i, j]]
+        below = [_measure_x_room(panel, wide) for j, panel in here.items() if x_shown[i, j]]
         top += high + max([10.0, *below])
     return Arrangement(across, top, per_row, tuple(boxes), least, most)
 
@@ -142,8 +142,8 @@ def arrange(figure: Figure, width: int) -> Arrangement:
 Cell: TypeAlias = tuple[int, int]
 
 
-def _cells(figure: Figure) -> dict[Cell, Panel]:
-    """The panels by row and column, without the empty cells."""
+def _list_cells(figure: Figure) -> dict[Cell, Panel]:
+    """List the panels by row and column, without the empty cells."""
     return {
         (i, j): panel
         for i, row in enumerate(figure.panels)
@@ -152,23 +152,23 @@ def _cells(figure: Figure) -> dict[Cell, Panel]:
     }
 
 
-def _labelled(
+def _choose_labelled(
     cells: Mapping[Cell, Panel], counts: Sequence[int]
 ) -> tuple[dict[Cell, bool], dict[Cell, bool]]:
-    """Whether the x axis and the y axis of each panel carry labels: not if the panel below, or on
-    the left, has the same axis."""
+    """Choose whether the x axis and the y axis of each panel carry labels: not if the panel below,
+    or on the left, has the same axis."""
     x_shown, y_shown = {}, {}
     for (i, j), panel in cells.items():
         in_line = counts[i] == counts[min(i + 1, len(counts) - 1)]
         below = cells.get((i + 1, j)) if in_line else None
-        x_shown[i, j] = axis_key(below, "x") != axis_key(panel, "x")
-        y_shown[i, j] = axis_key(cells.get((i, j - 1)), "y") != axis_key(panel, "y")
+        x_shown[i, j] = make_axis_key(below, "x") != make_axis_key(panel, "x")
+        y_shown[i, j] = make_axis_key(cells.get((i, j - 1)), "y") != make_axis_key(panel, "y")
     return x_shown, y_shown
 
 
-def _counts(figure: Figure) -> list[int]:
-    """How many panels share the width, row by row: all cells, or only the lines at the beginning of
-    a row below heatmaps."""
+def _count_panels(figure: Figure) -> list[int]:
+    """Count the panels that share the width, row by row: all cells, or only the lines at the
+    beginning of a row below heatmaps."""
     maps, counts = any(isinstance(panel, Heatmap) for panel in figure.shown()), []
     for row in figure.panels:
         lines = [*itertools.takewhile(lambda panel: isinstance(panel, Lines), row)]
@@ -186,88 +186,88 @@ class _Columns:
     most: float
 
 
-def _columns(
+def _measure_columns(
     figure: Figure, counts: Sequence[int], labelled: Sequence[tuple[int, int]]
 ) -> dict[int, _Columns]:
-    """The columns of all rows with so many panels, by that number; the first column begins at the
-    same place in all rows."""
+    """Measure the columns of all rows with so many panels, by that number; the first column begins
+    at the same place in all rows."""
     columns = {}
     for count in sorted(set(counts)):
         rows = [row for row, own in zip(figure.panels, counts, strict=True) if own == count]
-        least, most = _widths([panel for row in rows for panel in row if panel is not None])
+        least, most = _measure_widths([panel for row in rows for panel in row if panel is not None])
         left = [GAP] * count
         for i, j in labelled:
             # Labels of rows may lie in the empty cell beside their panel, so that a triangle of
             # pairs is no wider than its panels.
             inside = least if j and figure.panels[i][j - 1] is None else 0.0
             if (panel := figure.panels[i][j]) is not None and (counts[i] == count or j == 0):
-                left[j] = max(left[j], _y_room(panel) - inside)
+                left[j] = max(left[j], _measure_y_room(panel) - inside)
         columns[count] = _Columns(tuple(left), least, most)
     return columns
 
 
-def _widths(panels: Sequence[Panel]) -> tuple[float, float]:
+def _measure_widths(panels: Sequence[Panel]) -> tuple[float, float]:
     maps = [panel for panel in panels if isinstance(panel, Heatmap)]
     if len(maps) < len(panels):
         return 240.0, 920.0
     return 110.0, min(440.0, LARGEST_CELL * max((len(panel.columns) for panel in maps), default=1))
 
 
-def _height(panel: Panel, width: float) -> float:
+def _measure_height(panel: Panel, width: float) -> float:
     if isinstance(panel, Lines):
         return min(max(0.62 * width, 230.0), 360.0)
     cell = min(width / len(panel.columns), LARGEST_CELL)
     return min(cell * len(panel.rows), 1.5 * width)
 
 
-def _y_room(panel: Panel) -> float:
-    letters = max(map(len, map(short, panel.rows))) if isinstance(panel, Heatmap) else 5
+def _measure_y_room(panel: Panel) -> float:
+    letters = max(map(len, map(shorten, panel.rows))) if isinstance(panel, Heatmap) else 5
     return LETTER * letters + 14 + (22 if panel.y_label else 0)
 
 
-def _x_room(panel: Panel, width: float) -> float:
+def _measure_x_room(panel: Panel, width: float) -> float:
     letters = 2
-    if isinstance(panel, Heatmap) and turned(panel, width):
-        letters = max(map(len, map(short, panel.columns)))
+    if isinstance(panel, Heatmap) and are_labels_turned(panel, width):
+        letters = max(map(len, map(shorten, panel.columns)))
     return max(LETTER * letters, 14.0) + 14 + (20 if panel.x_label else 0)
 
 
-def _header(figure: Figure, per_row: int) -> float:
+def _measure_header(figure: Figure, per_row: int) -> float:
     maps = any(isinstance(panel, Heatmap) for panel in figure.shown())
-    rows = math.ceil(len(line_styles(figure)) / per_row)
+    rows = math.ceil(len(choose_styles(figure)) / per_row)
     return float(BAR_STRIP * maps + (20 * rows + 8) * bool(rows))
 
 
-def entry_width(figure: Figure) -> float:
+def measure_entry(figure: Figure) -> float:
     """Return the width of an entry of the legend, in CSS pixels."""
-    names = [short(style.name, ENTRY) for style in line_styles(figure).values()]
+    names = [shorten(style.name, ENTRY) for style in choose_styles(figure).values()]
     return 46 + 6.9 * max(map(len, names), default=0)
 
 
-def turned(panel: Heatmap, width: float) -> bool:
+def are_labels_turned(panel: Heatmap, width: float) -> bool:
     """Whether the labels of the columns are rotated, because they are too long for their cells.
 
     `width` is the panel's width in CSS pixels.
     """
-    letters = max(map(len, map(short, panel.columns)))
+    letters = max(map(len, map(shorten, panel.columns)))
     return letters > 3 and LETTER * letters + 6 > width / len(panel.columns)
 
 
-def ticks(box: PanelBox, axis: str) -> tuple[list[int], list[str]]:
+def choose_ticks(box: PanelBox, axis: str) -> tuple[list[int], list[str]]:
     """Choose which rows ("y") or columns ("x") of a heatmap are labelled, as many as fit.
 
     Returns:
         The indices of the labelled rows or columns, and their shortened labels.
     """
     assert isinstance(box.panel, Heatmap)
-    labels = [short(label) for label in (box.panel.columns if axis == "x" else box.panel.rows)]
-    lying = axis == "x" and not turned(box.panel, box.width)
+    labels = [shorten(label) for label in (box.panel.columns if axis == "x" else box.panel.rows)]
+    lying = axis == "x" and not are_labels_turned(box.panel, box.width)
     pixels = LETTER * max(map(len, labels)) + 6 if lying else 15.0
     indices = _thin_out(labels, box.width if axis == "x" else box.height, pixels)
     return indices, [labels[index] for index in indices]
 
 
-def log_ticks(panel: Lines, span: float) -> list[float]:
+def choose_log_ticks(panel: Lines, span: float) -> list[float]:
     """Choose the x values of a logarithmic axis that are labelled, as many as fit in `span` CSS
     pixels."""
     values = np.unique(np.concatenate([np.zeros(0), *(line.x for line in panel.lines)])).tolist()
@@ -280,23 +280,23 @@ def _thin_out(labels: Sequence[Any], span: float, pixels: float) -> list[int]:
     return list(range(0, len(labels), max(1, math.ceil(pixels * len(labels) / span))))
 
 
-def short(label: str, keep: int = 21) -> str:
+def shorten(label: str, keep: int = 21) -> str:
     """Shorten a label to about `keep` characters: its beginning, "…" and its end.
 
     In a label of two names, "A · B", each name is shortened by itself.
 
     The whole label is in the hover text and in the table.
 
-    >>> short("random vit_mini_patch8_64 #0")
+    >>> shorten("random vit_mini_patch8_64 #0")
     'random vit_…tch8_64 #0'
-    >>> short("mae · random vit_mini_patch8_64 #0")
+    >>> shorten("mae · random vit_mini_patch8_64 #0")
     'mae · random …8_64 #0'
     """
     first, between, second = label.partition(" · ")
     if between and len(label) > keep + 1:
         room = keep - 4
         first_room, second_room = (max(room // 2, room - len(other)) for other in (second, first))
-        return f"{short(first, first_room)} · {short(second, second_room)}"
+        return f"{shorten(first, first_room)} · {shorten(second, second_room)}"
     if len(label) <= keep + 1:
         return label
     return f"{label[: keep - keep // 2]}…{label[-(keep // 2) :]}"
@@ -317,5 +317,5 @@ def _wrap_title(title: str, width: float) -> list[str]:
     letters = max(int(width / 7), 12)
     first, between, second = title.partition(" · ")
     if between and len(title) > letters:
-        return [f"{short(first, letters - 3)} ·", short(second, letters - 1)]
+        return [f"{shorten(first, letters - 3)} ·", shorten(second, letters - 1)]
     return textwrap.wrap(title, letters, max_lines=2, placeholder=" …")

@@ -14,13 +14,13 @@ from sslens.figure.arrangement import (
     PAPER,
     Arrangement,
     PanelBox,
+    are_labels_turned,
     arrange,
+    choose_log_ticks,
+    choose_ticks,
     cut,
-    entry_width,
-    log_ticks,
-    short,
-    ticks,
-    turned,
+    measure_entry,
+    shorten,
 )
 from sslens.figure.panels import Figure, Heatmap, Lines
 from sslens.figure.style import (
@@ -30,13 +30,13 @@ from sslens.figure.style import (
     TICK,
     UNDEFINED,
     Style,
-    any_undefined,
-    bar_ticks,
-    colour_limits,
-    extent,
-    line_styles,
-    runs,
-    written,
+    are_values_written,
+    choose_bar_ticks,
+    choose_styles,
+    find_colour_limits,
+    find_extent,
+    find_runs,
+    has_undefined,
 )
 from sslens.store import write_beside
 
@@ -88,7 +88,7 @@ def save(figure: Figure, *paths: Path) -> None:
 
 
 def to_matplotlib(figure: Figure, width: int = PAPER) -> "MatplotlibFigure":
-    """The figure for paper, `width` / 96 inches wide.
+    """Draw the figure for paper, `width` / 96 inches wide.
 
     It is drawn without pyplot, so that no window is opened and no global state changes.
 
@@ -125,7 +125,7 @@ def _draw_heatmap(figure: Figure, box: PanelBox, axes: "Axes") -> None:
 
     panel = box.panel
     assert isinstance(panel, Heatmap)
-    low, high = colour_limits(figure)
+    low, high = find_colour_limits(figure)
     axes.imshow(
         panel.values, origin="lower", cmap=SCALE, vmin=low, vmax=high, interpolation="nearest"
     )
@@ -133,14 +133,14 @@ def _draw_heatmap(figure: Figure, box: PanelBox, axes: "Axes") -> None:
         cell = Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=UNDEFINED, edgecolor=HATCH)
         cell.set(linewidth=0, hatch="/////")
         axes.add_patch(cell)
-    if written(figure, panel):
+    if are_values_written(figure, panel):
         for (row, column), value in np.ndenumerate(panel.values):
             ink = "white" if value < low + 0.6 * (high - low) else "black"
             text = "" if np.isnan(value) else f"{value:.2f}"
             axes.text(column, row, text, ha="center", va="center", color=ink)
     for axis, set_ticks in (("x", axes.set_xticks), ("y", axes.set_yticks)):
-        indices, texts = ticks(box, axis)
-        rotation = 90 if axis == "x" and turned(panel, box.width) else 0
+        indices, texts = choose_ticks(box, axis)
+        rotation = 90 if axis == "x" and are_labels_turned(panel, box.width) else 0
         set_ticks(indices, [_escape(text) for text in texts], rotation=rotation)
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -148,23 +148,23 @@ def _draw_heatmap(figure: Figure, box: PanelBox, axes: "Axes") -> None:
 
 
 def _draw_lines(figure: Figure, box: PanelBox, axes: "Axes") -> None:
-    panel, styles = box.panel, line_styles(figure)
+    panel, styles = box.panel, choose_styles(figure)
     assert isinstance(panel, Lines)
     for line in panel.lines:
         style = styles[line.name]
         if line.low is not None and line.high is not None:
-            for run in runs(line):
+            for run in find_runs(line):
                 bounds, colour = (line.low[run], line.high[run]), style.colour
                 axes.fill_between(line.x[run], *bounds, color=colour, alpha=0.16, linewidth=0.5)
-        axes.plot(line.x, line.y, **_line_keywords(style))
+        axes.plot(line.x, line.y, **_choose_line_keywords(style))
     if panel.log_x:
         axes.set_xscale("log")
-        points = log_ticks(panel, box.width)
+        points = choose_log_ticks(panel, box.width)
         axes.set_xticks(points, [f"{value:,.7g}" for value in points])
         axes.minorticks_off()
-    start, stop = extent(figure, panel, "x")
+    start, stop = find_extent(figure, panel, "x")
     axes.set_xlim(*((10**start, 10**stop) if panel.log_x else (start, stop)))
-    axes.set_ylim(*extent(figure, panel, "y"))
+    axes.set_ylim(*find_extent(figure, panel, "y"))
     axes.grid(color="#e3e3e3", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -190,7 +190,7 @@ class _LineKeywords(TypedDict, total=False):
     markeredgewidth: float
 
 
-def _line_keywords(style: Style) -> _LineKeywords:
+def _choose_line_keywords(style: Style) -> _LineKeywords:
     if style.marker is None:
         return {"color": style.colour, "linestyle": style.dash[1], "linewidth": 1.0}
     return {
@@ -210,13 +210,13 @@ def _draw_header(figure: Figure, drawing: "MatplotlibFigure", at: Arrangement) -
     has_maps = any(isinstance(panel, Heatmap) for panel in figure.shown())
     if has_maps:
         _draw_colour_bar(figure, drawing, at)
-    for index, style in enumerate(line_styles(figure).values()):
-        x = (index % at.per_row) * entry_width(figure) + 4
+    for index, style in enumerate(choose_styles(figure).values()):
+        x = (index % at.per_row) * measure_entry(figure) + 4
         y = BAR_STRIP * has_maps + 20 * (index // at.per_row) + 10
         along, height = (x / at.width, (x + 13) / at.width, (x + 26) / at.width), 1 - y / at.height
-        sample = Line2D(along, [height] * 3, markevery=[1], **_line_keywords(style))
+        sample = Line2D(along, [height] * 3, markevery=[1], **_choose_line_keywords(style))
         drawing.add_artist(sample)
-        name, left = _escape(short(style.name, ENTRY)), (x + 32) / at.width
+        name, left = _escape(shorten(style.name, ENTRY)), (x + 32) / at.width
         drawing.text(left, height, name, va="center_baseline", fontsize=TEXT * POINT)
 
 
@@ -226,15 +226,15 @@ def _draw_colour_bar(figure: Figure, drawing: "MatplotlibFigure", at: Arrangemen
     from matplotlib.colors import Normalize
 
     units = [panel.unit for panel in figure.shown() if isinstance(panel, Heatmap)]
-    limits = colour_limits(figure)
+    limits = find_colour_limits(figure)
     bar = drawing.add_axes((INSET / at.width, 1 - 34 / at.height, BAR / at.width, 10 / at.height))
     mappable = ScalarMappable(Normalize(*limits), SCALE)
     drawing.colorbar(mappable, cax=bar, orientation="horizontal")
-    bar.set_xticks(bar_ticks(*limits))
+    bar.set_xticks(choose_bar_ticks(*limits))
     bar.set_title(_escape(units[0]), fontsize=TEXT * POINT, pad=4, loc="left")
     bar.tick_params(length=0, pad=3)
     bar.spines["outline"].set_visible(False)
-    if any_undefined(figure):
+    if has_undefined(figure):
         left = (BAR + INSET + 20) / at.width
         drawing.text(left, 1 - 29 / at.height, "▨ undefined", va="center")
 

@@ -15,12 +15,12 @@ from sslens.figure.arrangement import (
     WIDE,
     Arrangement,
     PanelBox,
+    are_labels_turned,
     arrange,
+    choose_log_ticks,
+    choose_ticks,
     cut,
-    entry_width,
-    log_ticks,
-    ticks,
-    turned,
+    measure_entry,
 )
 from sslens.figure.panels import Figure, Heatmap, Lines
 from sslens.figure.style import (
@@ -29,13 +29,13 @@ from sslens.figure.style import (
     SCALE,
     TEXT,
     TICK,
-    any_undefined,
-    bar_ticks,
-    colour_limits,
-    extent,
-    line_styles,
+    choose_bar_ticks,
+    choose_styles,
+    find_colour_limits,
+    find_extent,
+    has_undefined,
 )
-from sslens.figure.traces import escape, heatmap_traces, line_traces
+from sslens.figure.traces import escape, make_heatmap_traces, make_line_traces
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -45,7 +45,7 @@ GRID, AXIS = "rgba(128,128,128,0.22)", "rgba(128,128,128,0.7)"
 
 
 def to_plotly(figure: Figure, width: int = WIDE) -> "go.Figure":
-    """The figure for the screen, arranged for `width` pixels.
+    """Draw the figure for the screen, arranged for `width` pixels.
 
     The traces do not depend on the width; only the layout does. `layout.meta` holds the widths
     between which the layout may be stretched (`least`, `most`), and whether the height follows the
@@ -60,23 +60,23 @@ def to_plotly(figure: Figure, width: int = WIDE) -> "go.Figure":
     arrangement = arrange(figure, width)
     frame = _Frame.around(arrangement)
     layout = _make_layout(figure, arrangement, frame)
-    annotations, shapes = _header_notes(figure, frame), []
+    annotations, shapes = _make_header_notes(figure, frame), []
     traces: list[Any] = []
     for index, box in enumerate(arrangement.boxes):
         name = str(index + 1) if index else ""
         x0, x1, y0, y1 = frame.corners(box)
-        layout[f"xaxis{name}"], layout[f"yaxis{name}"] = _axes(
+        layout[f"xaxis{name}"], layout[f"yaxis{name}"] = _make_axes(
             figure, box, name, ([x0, x1], [y0, y1])
         )
         if box.title:
             title = f"<b>{'<br>'.join(map(escape, box.title))}</b>"
-            annotations.append(_note(title, x0, y1, 0.0, 4.0, size=TEXT, yanchor="bottom"))
+            annotations.append(_make_note(title, x0, y1, 0.0, 4.0, size=TEXT, yanchor="bottom"))
         if isinstance(box.panel, Heatmap):
-            traces += heatmap_traces(figure, box.panel, name)
+            traces += make_heatmap_traces(figure, box.panel, name)
             shapes += _hatch(box.panel, name)
         else:
             listed = {trace.legendgroup for trace in traces if trace.type == "scatter"}
-            traces += line_traces(figure, box.panel, name, listed)
+            traces += make_line_traces(figure, box.panel, name, listed)
     layout.update(annotations=annotations, shapes=shapes)
     return go.Figure(traces, layout)
 
@@ -101,7 +101,8 @@ class _Frame:
         return cls(left, MARGIN, top, bottom, width, height)
 
     def corners(self, box: PanelBox) -> list[float]:
-        """The left, right, lower and upper edge of a panel, as shares of the plotting area."""
+        """Return the left, right, lower and upper edge of a panel, as shares of the plotting
+        area."""
         left = (box.left - self.left) / self.width
         bottom = 1 - (box.top - self.top + box.height) / self.height
         edges = left, left + box.width / self.width, bottom, bottom + box.height / self.height
@@ -110,7 +111,8 @@ class _Frame:
 
 
 def _make_layout(figure: Figure, arrangement: Arrangement, frame: _Frame) -> "go.Layout":
-    """The parts of the layout that do not depend on the panels: size, type, colours, legend."""
+    """Make the parts of the layout that do not depend on the panels: size, type, colours,
+    legend."""
     import plotly.graph_objects as go
 
     has_maps = any(isinstance(panel, Heatmap) for panel in figure.shown())
@@ -136,7 +138,7 @@ def _make_layout(figure: Figure, arrangement: Arrangement, frame: _Frame) -> "go
         hovermode="closest",
         hoverlabel={"font": {"size": TEXT}, "align": "left"},
         modebar={"bgcolor": CLEAR, "color": CONTROLS[1], "activecolor": CONTROLS[0]},
-        showlegend=bool(line_styles(figure)),
+        showlegend=bool(choose_styles(figure)),
         legend={
             "orientation": "h",
             "x": 0,
@@ -145,30 +147,30 @@ def _make_layout(figure: Figure, arrangement: Arrangement, frame: _Frame) -> "go
             "yref": "container",
             "xanchor": "left",
             "yanchor": "top",
-            "entrywidth": entry_width(figure) - 46,
+            "entrywidth": measure_entry(figure) - 46,
             "font": {"size": TEXT},
             "bgcolor": CLEAR,
             "tracegroupgap": 0,
         },
     )
     if has_maps:
-        layout.coloraxis = _colour_axis(figure, arrangement.height)
+        layout.coloraxis = _make_colour_axis(figure, arrangement.height)
     return layout
 
 
-def _header_notes(figure: Figure, frame: _Frame) -> "list[go.layout.Annotation]":
-    """The unit above the colour bar, and what a hatched cell means."""
+def _make_header_notes(figure: Figure, frame: _Frame) -> "list[go.layout.Annotation]":
+    """Make the unit above the colour bar, and the note on what a hatched cell means."""
     units = [panel.unit for panel in figure.shown() if isinstance(panel, Heatmap)]
     notes = [(units[0], INSET, 0)] if units else []
-    if any_undefined(figure):
+    if has_undefined(figure):
         notes.append(("▨ undefined", BAR + INSET + 20, 15))
     return [
-        _note(escape(text), 0.0, 1.0, x - frame.left, frame.top - y, size=TEXT)
+        _make_note(escape(text), 0.0, 1.0, x - frame.left, frame.top - y, size=TEXT)
         for text, x, y in notes
     ]
 
 
-def _note(
+def _make_note(
     text: str,
     x: float,
     y: float,
@@ -178,7 +180,7 @@ def _note(
     size: float,
     yanchor: str = "top",
 ) -> "go.layout.Annotation":
-    """Text at a place of the plotting area, moved by pixels."""
+    """Make text at a place of the plotting area, moved by pixels."""
     import plotly.graph_objects as go
 
     return go.layout.Annotation(
@@ -198,11 +200,11 @@ def _note(
     )
 
 
-def _colour_axis(figure: Figure, height: float) -> "go.layout.Coloraxis":
-    """The one colour scale, and its bar above the panels."""
+def _make_colour_axis(figure: Figure, height: float) -> "go.layout.Coloraxis":
+    """Make the one colour scale, and its bar above the panels."""
     import plotly.graph_objects as go
 
-    low, high = colour_limits(figure)
+    low, high = find_colour_limits(figure)
     bar = {
         "orientation": "h",
         "x": 0,
@@ -217,17 +219,17 @@ def _colour_axis(figure: Figure, height: float) -> "go.layout.Coloraxis":
         "xpad": INSET,
         "ypad": 0,
         "outlinewidth": 0,
-        "tickvals": bar_ticks(low, high),
+        "tickvals": choose_bar_ticks(low, high),
         "tickfont": {"size": TICK},
         "ticklabeloverflow": "allow",
     }
     return go.layout.Coloraxis(cmin=low, cmax=high, colorscale=SCALE.capitalize(), colorbar=bar)
 
 
-def _axes(
+def _make_axes(
     figure: Figure, box: PanelBox, name: str, domains: tuple[list[float], list[float]]
 ) -> Iterator[dict[str, Any]]:
-    """The x and the y axis of a panel, as plotly's layout takes them."""
+    """Make the x and the y axis of a panel, as plotly's layout takes them."""
     panel, labels = box.panel, (box.panel.x_label, box.panel.y_label)
     shown, spans = (box.x_shown, box.y_shown), (box.width, box.height)
     for axis, other, label, domain, has_labels, span in zip(
@@ -235,9 +237,9 @@ def _axes(
     ):
         title = escape(cut(label, span)) if has_labels else ""
         if isinstance(panel, Heatmap):
-            own = _map_axis(panel, box, axis, name)
+            own = _make_map_axis(panel, box, axis, name)
         else:
-            own = _line_axis(figure, panel, axis, span)
+            own = _make_line_axis(figure, panel, axis, span)
         yield {
             "domain": domain,
             "anchor": f"{other}{name}",
@@ -252,9 +254,9 @@ def _axes(
         }
 
 
-def _map_axis(panel: Heatmap, box: PanelBox, axis: str, name: str) -> Mapping[str, Any]:
-    """The properties of an axis of a heatmap, with square cells."""
-    indices, texts = ticks(box, axis)
+def _make_map_axis(panel: Heatmap, box: PanelBox, axis: str, name: str) -> Mapping[str, Any]:
+    """Make the properties of an axis of a heatmap, with square cells."""
+    indices, texts = choose_ticks(box, axis)
     cells = panel.columns if axis == "x" else panel.rows
     common = {
         "type": "category",
@@ -266,15 +268,15 @@ def _map_axis(panel: Heatmap, box: PanelBox, axis: str, name: str) -> Mapping[st
         "ticktext": [escape(text) for text in texts],
     }
     if axis == "x":
-        upright = turned(panel, box.width)
+        upright = are_labels_turned(panel, box.width)
         return {**common, "tickangle": -90 if upright else 0, "constraintoward": "left"}
     return {**common, "scaleanchor": f"x{name}", "scaleratio": 1, "constraintoward": "bottom"}
 
 
-def _line_axis(figure: Figure, panel: Lines, axis: str, span: float) -> Mapping[str, Any]:
-    """The properties of an axis of curves."""
+def _make_line_axis(figure: Figure, panel: Lines, axis: str, span: float) -> Mapping[str, Any]:
+    """Make the properties of an axis of curves."""
     common = {
-        "range": list(extent(figure, panel, axis)),
+        "range": list(find_extent(figure, panel, axis)),
         "gridcolor": GRID,
         "nticks": 7,
         "showline": axis == "x",
@@ -282,7 +284,7 @@ def _line_axis(figure: Figure, panel: Lines, axis: str, span: float) -> Mapping[
     }
     if axis == "y" or not panel.log_x:
         return common
-    values = log_ticks(panel, span)
+    values = choose_log_ticks(panel, span)
     texts = [f"{value:,.7g}" for value in values]
     return {**common, "type": "log", "tickvals": values, "ticktext": texts}
 

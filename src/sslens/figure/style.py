@@ -48,7 +48,7 @@ class Style:
     dash: Dash
 
 
-def line_styles(figure: Figure) -> dict[str, Style]:
+def choose_styles(figure: Figure) -> dict[str, Style]:
     """Give each name a line style, so that the name looks the same in all panels.
 
     Names are in the order of their first appearance.
@@ -56,7 +56,7 @@ def line_styles(figure: Figure) -> dict[str, Style]:
     >>> x = np.zeros(1)
     >>> lines = (Line("mae", x, x), Line("random", x, x, control=True))
     >>> panel = Lines("", "depth", "accuracy", lines, None)
-    >>> [style.dash[0] for style in line_styles(Figure("knn", ((panel,),))).values()]
+    >>> [style.dash[0] for style in choose_styles(Figure("knn", ((panel,),))).values()]
     ['solid', 'dash']
     """
     styles: dict[str, Style] = {}
@@ -74,17 +74,17 @@ def line_styles(figure: Figure) -> dict[str, Style]:
     return styles
 
 
-def colour_limits(figure: Figure) -> tuple[float, float]:
+def find_colour_limits(figure: Figure) -> tuple[float, float]:
     """Return the ends of the shared colour scale: the lowest and the highest limit of all
     heatmaps."""
     limits = [panel.limits for panel in figure.shown() if isinstance(panel, Heatmap)]
     return min(low for low, _ in limits), max(high for _, high in limits)
 
 
-def bar_ticks(low: float, high: float) -> list[float]:
+def choose_bar_ticks(low: float, high: float) -> list[float]:
     """Round values within the limits of the colour scale, four to eight of them.
 
-    >>> bar_ticks(-0.5, 1.0)
+    >>> choose_bar_ticks(-0.5, 1.0)
     [-0.5, 0.0, 0.5, 1.0]
     """
     magnitude = 10.0 ** math.floor(math.log10(high - low))
@@ -93,20 +93,20 @@ def bar_ticks(low: float, high: float) -> list[float]:
     return [round(index * step, 9) for index in range(first, last + 1)]
 
 
-def any_undefined(figure: Figure) -> bool:
+def has_undefined(figure: Figure) -> bool:
     """Whether a heatmap has an undefined cell, which the header must then explain."""
     maps = [panel for panel in figure.shown() if isinstance(panel, Heatmap)]
     return any(bool(np.isnan(panel.values).any()) for panel in maps)
 
 
-def written(figure: Figure, panel: Heatmap) -> bool:
+def are_values_written(figure: Figure, panel: Heatmap) -> bool:
     """Whether the values are written into the cells: if the cells are large enough at every width
     of the figure."""
     largest = max(panel.values.shape)
     return largest <= 3 or (largest <= 8 and len(figure.shown()) == 1)
 
 
-def axis_key(panel: Panel | None, axis: str) -> tuple[Any, ...]:
+def make_axis_key(panel: Panel | None, axis: str) -> tuple[Any, ...]:
     """Return a key that is equal for two panels if one set of labels serves both of their axes.
 
     `axis` is "x" or "y"; the key of no panel is empty.
@@ -119,17 +119,17 @@ def axis_key(panel: Panel | None, axis: str) -> tuple[Any, ...]:
     return label, panel.log_x if axis == "x" else panel.limits
 
 
-def extent(figure: Figure, panel: Lines, axis: str) -> tuple[float, float]:
+def find_extent(figure: Figure, panel: Lines, axis: str) -> tuple[float, float]:
     """Compute the range of an axis, "x" or "y".
 
     It is the panel's limits, if there are any; else the range of the data in all panels with an
-    equal axis (`axis_key`), plus a margin. On a logarithmic axis it is the range of log10 x.
+    equal axis (`make_axis_key`), plus a margin. On a logarithmic axis it is the range of log10 x.
     """
     if axis == "y" and panel.limits is not None:
         return panel.limits
     arrays: list[np.ndarray | None] = [np.zeros(0)]
     for other in figure.shown():
-        if isinstance(other, Lines) and axis_key(other, axis) == axis_key(panel, axis):
+        if isinstance(other, Lines) and make_axis_key(other, axis) == make_axis_key(panel, axis):
             for line in other.lines:
                 arrays += [line.x] if axis == "x" else [line.y, line.low, line.high]
     values = np.concatenate([array for array in arrays if array is not None])
@@ -141,11 +141,11 @@ def extent(figure: Figure, panel: Lines, axis: str) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def runs(line: Line) -> Iterator[slice]:
+def find_runs(line: Line) -> Iterator[slice]:
     """Find the slices of consecutive points at which a line's interval is defined.
 
     >>> low = np.array([0.0, np.nan, 0.0, 0.0])
-    >>> list(runs(Line("mae", np.arange(4.0), low, low, low)))
+    >>> list(find_runs(Line("mae", np.arange(4.0), low, low, low)))
     [slice(0, 1, None), slice(2, 4, None)]
     """
     assert line.low is not None

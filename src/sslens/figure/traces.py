@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sslens.figure.arrangement import ENTRY, short
+from sslens.figure.arrangement import ENTRY, shorten
 from sslens.figure.panels import Figure, Heatmap, Line, Lines
-from sslens.figure.style import UNDEFINED, Style, line_styles, runs, written
+from sslens.figure.style import UNDEFINED, Style, are_values_written, choose_styles, find_runs
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
-def heatmap_traces(figure: Figure, panel: Heatmap, name: str) -> "Iterator[go.Heatmap]":
+def make_heatmap_traces(figure: Figure, panel: Heatmap, name: str) -> "Iterator[go.Heatmap]":
     """Make the plotly traces of a heatmap: the undefined cells, if there are any, then the values.
 
     `name` is the suffix of plotly's axes, such as "2" for x2 and y2.
@@ -47,12 +47,12 @@ def heatmap_traces(figure: Figure, panel: Heatmap, name: str) -> "Iterator[go.He
         coloraxis="coloraxis",
         hovertemplate=f"{where}{escape(panel.unit)} <b>%{{z:.4~g}}</b><extra></extra>",
         hoverongaps=False,
-        texttemplate="%{z:.2f}" if written(figure, panel) else None,
+        texttemplate="%{z:.2f}" if are_values_written(figure, panel) else None,
         **common,
     )
 
 
-def line_traces(
+def make_line_traces(
     figure: Figure, panel: Lines, name: str, listed: set[str]
 ) -> "Iterator[go.Scatter]":
     """Make the plotly traces of curves: all intervals, then all lines, so that no interval hides a
@@ -61,25 +61,25 @@ def line_traces(
     `name` is the suffix of plotly's axes. `listed` holds the names that the legend has already,
     which are not listed again.
     """
-    styles = line_styles(figure)
+    styles = choose_styles(figure)
     for line in panel.lines:
         if line.low is not None and line.high is not None:
-            yield _interval(line, line.low, line.high, styles[line.name], name)
+            yield _make_interval(line, line.low, line.high, styles[line.name], name)
     for line in panel.lines:
-        yield _line(panel, line, styles[line.name], name, listed)
+        yield _make_line(panel, line, styles[line.name], name, listed)
 
 
-def _interval(
+def _make_interval(
     line: Line, low: np.ndarray, high: np.ndarray, style: Style, name: str
 ) -> "go.Scatter":
-    """The band of a curve's interval, a polygon for each run of points."""
+    """Make the band of a curve's interval, a polygon for each run of points."""
     import plotly.graph_objects as go
 
     x, y = [], []
-    for run in runs(line):
+    for run in find_runs(line):
         x += [*_round(line.x[run]), *_round(line.x[run][::-1]), None]
         y += [*_round(low[run]), *_round(high[run][::-1]), None]
-    colour = f"rgba{_rgba(style.colour)}"
+    colour = f"rgba{_parse_colour(style.colour)}"
     return go.Scatter(
         x=x,
         y=y,
@@ -96,8 +96,8 @@ def _interval(
     )
 
 
-def _line(panel: Lines, line: Line, style: Style, name: str, listed: set[str]) -> "go.Scatter":
-    """The points of a curve, with their hover texts."""
+def _make_line(panel: Lines, line: Line, style: Style, name: str, listed: set[str]) -> "go.Scatter":
+    """Make the points of a curve, with their hover texts."""
     import plotly.graph_objects as go
 
     hover = f"<b>{escape(line.name)}</b><br>{escape(panel.x_label)} %{{x:.4~g}}<br>"
@@ -115,9 +115,9 @@ def _line(panel: Lines, line: Line, style: Style, name: str, listed: set[str]) -
             "dash": style.dash[0],
         },
         marker=marker,
-        text=_interval_texts(line),
+        text=_describe_intervals(line),
         hovertemplate=hover,
-        name=escape(short(line.name, ENTRY)),
+        name=escape(shorten(line.name, ENTRY)),
         legendgroup=escape(line.name),
         showlegend=escape(line.name) not in listed,
         connectgaps=False,
@@ -126,8 +126,8 @@ def _line(panel: Lines, line: Line, style: Style, name: str, listed: set[str]) -
     )
 
 
-def _interval_texts(line: Line) -> list[str]:
-    """The interval of each point in words, empty where there is none."""
+def _describe_intervals(line: Line) -> list[str]:
+    """Describe the interval of each point in words, empty where there is none."""
     if line.low is None or line.high is None:
         return [""] * len(line.x)
     bounds = zip(_round(line.low), _round(line.high), strict=True)
@@ -137,13 +137,14 @@ def _interval_texts(line: Line) -> list[str]:
     ]
 
 
-def _rgba(colour: str) -> tuple[int, int, int, float]:
+def _parse_colour(colour: str) -> tuple[int, int, int, float]:
     red, green, blue = (int(colour[index : index + 2], 16) for index in (1, 3, 5))
     return red, green, blue, 0.16
 
 
 def _round(array: np.ndarray) -> list[float | None]:
-    """Values to four significant digits, more than a screen shows; None where one is undefined."""
+    """Round values to four significant digits, more than a screen shows; None where one is
+    undefined."""
     return [float(f"{value:.4g}") if math.isfinite(value) else None for value in array.tolist()]
 
 

@@ -5,7 +5,7 @@ from sslens.models.cnn import NAMED, CNNArch
 from sslens.models.vit import ViTArch
 
 Arch = ViTArch | CNNArch
-#: how those of a kind are named, for messages
+#: how the architectures of a kind are named, for messages
 EXAMPLES = {
     "vit": "Vision Transformers (such as vit_small_patch16_224)",
     "resnet": "ResNets (such as resnet50)",

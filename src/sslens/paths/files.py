@@ -21,7 +21,7 @@ from sslens.zoo.places import Place, locate_in_mapping, locate_in_safetensors
 #: not worth opening the files again
 PARTS = 6
 BYTES = 1 << 24, 1 << 30
-#: of the files that were read before, those whose part stays beside that of the first
+#: number of files read before that keep their part in memory beside the first file's part
 HELD = 2
 #: what wrappers put before a network's own names
 WRAPPERS = ("module.", "_orig_mod.")

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sslens.cores import one_each
 
-#: queries, and rows of a bank, whose cosines a core holds at a time: 134 MB
+#: queries and rows of a bank; a core holds their cosines at a time: 134 MB
 QUERIES, ROWS = 1024, 2**15
 #: rows of a bank that a CPU multiplies with at a time: a product is written in several passes,
 #: which stay in its cache

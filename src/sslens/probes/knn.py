@@ -19,7 +19,7 @@ Vote = Literal["weighted", "majority"]
 Scale = Literal["raw", "standardised"]
 SCALES: tuple[Scale, ...] = ("raw", "standardised")
 
-#: queries whose votes are counted at a time
+#: number of queries of which votes are counted at a time
 CHUNK = 4096
 #: numbers of neighbours, and temperatures (None: majority), that a sweep tries unless it is told
 KS = (1, 5, 10, 20, 50, 100, 200)

@@ -62,7 +62,7 @@ class Section:
             )
 
     def files(self) -> dict[str, str]:
-        """The file of each table, by the table's name, relative to the report's folder."""
+        """Return the file of each table, by the table's name, relative to the report's folder."""
         if len(self.results.tables) == 1:
             return dict.fromkeys(self.results, f"tables/{self.name}.csv")
         return {name: f"tables/{self.name}/{name}.csv" for name in self.results}
@@ -289,7 +289,8 @@ def _view_table(section: Section, name: str, table: Table, file: str) -> _TableV
 
 
 def _texts(table: Table) -> list[list[str | None]]:
-    """The cells in words: numbers with four significant digits, None for an undefined number."""
+    """Write the cells in words: numbers with four significant digits, None for an undefined
+    number."""
     columns = [table.frame[column].tolist() for column in table.frame.columns]
     return [[_text(value) for value in row] for row in zip(*columns, strict=True)]
 
@@ -303,7 +304,8 @@ def _text(value: Any) -> str | None:
 
 
 def _embed_figure(figure: Figure) -> "Markup":
-    """The figure's traces once, with a layout for a wide screen and one for a narrow screen."""
+    """Embed the figure's traces once, with a layout for a wide screen and one for a narrow
+    screen."""
     wide = to_plotly(figure, WIDE).to_plotly_json()
     narrow = to_plotly(stack_panels(figure), NARROW).to_plotly_json()
     layouts = {"wide": wide["layout"], "narrow": narrow["layout"]}
@@ -334,7 +336,8 @@ def _group_provenance(
 
 
 def _flatten(group: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """The names and values of a mapping; names of nested mappings are joined by full stops."""
+    """Yield the names and values of a mapping; names of nested mappings are joined by full
+    stops."""
     for key, value in group.items():
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{prefix}{key}.")

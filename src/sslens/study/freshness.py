@@ -19,7 +19,7 @@ from sslens.store import Store, digest
 
 #: folders that draw and write, and compute nothing
 SILENT = ("figure", "report")
-#: whose arithmetic decides the digits of a table
+#: the libraries that decide the digits of a table by their arithmetic
 LIBRARIES = ("torch", "numpy", "scipy")
 PACKAGE = Path(__file__).parent.parent
 

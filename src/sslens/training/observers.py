@@ -109,7 +109,8 @@ class StatefulObserver(Observer, Protocol):
         ...
 
 
-#: makes an observer of a training whose weights are in place; None where this process needs none
+#: makes an observer of a training once the weights are in place; None where this process needs no
+#: observer
 BeginObserver = Callable[[RunningTraining], Observer | None]
 
 

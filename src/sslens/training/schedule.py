@@ -12,9 +12,9 @@ from sslens.errors import Doubt, InputError
 from sslens.methods.job import TrainingJob
 from sslens.models.heads import BatchNorm
 
-#: modules whose output for a single image is always zero
+#: modules that give zero for a single image
 NORMS = (BatchNorm, _BatchNorm)
-#: images whose sizes are looked at
+#: number of images that the check of sizes reads
 LOOKED_AT = 16
 
 

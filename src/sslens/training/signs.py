@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-#: lines of the log whose mean is compared with that of others
+#: number of log lines in a mean that is compared with another mean
 CHUNK = 10
 #: lines of the log after the warm-up that a loss has to move in
 PATIENCE = 50

@@ -30,7 +30,7 @@ from sslens.training.states import StateKeeper
 
 #: of the images of one set, the share that is classified by the others
 QUERIES = 0.2
-#: training images whose spread and rank are measured where none are held out
+#: number of training images of which spread and rank are measured where none are held out
 SAMPLE = 128
 
 #: neighbours that vote

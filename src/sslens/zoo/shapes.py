@@ -28,8 +28,8 @@ class Shaped(Protocol):
         ...
 
 
-#: heads of the released shapes whose heads are not 64 wide (ViT-H and ViT-g of Dosovitskiy et al.
-#: and Zhai et al.)
+#: heads of the released shapes with heads that are not 64 wide (ViT-H and ViT-g of Dosovitskiy
+#: et al. and Zhai et al.)
 HEADS = {1280: 16, 1408: 16}
 _UNKNOWN_VIT = (
     ("rel_pos", "relative positions, as BEiT's and detectors' ViTs do"),

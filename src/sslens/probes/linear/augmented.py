@@ -22,7 +22,7 @@ from sslens.models.backbone import Backbone
 from sslens.models.taps import Tap
 from sslens.probes.linear.batches import Batch, class_count, require_columns, step_size
 
-#: images of a forward pass, and passes whose crops are made ahead on a GPU's machine
+#: images of a forward pass, and passes for which a GPU's machine makes the crops ahead
 FORWARD, AHEAD = 64, 16
 
 

@@ -6,7 +6,7 @@ import math
 from sslens.comparisons.roles import list_names as list_names
 from sslens.statistics.estimate import NARROWEST, SMALLEST, Contrast, Estimate
 
-#: a difference whose value and ends are all smaller is 0 but for rounding
+#: a difference is 0 but for rounding if its value and its ends are all smaller
 ROUNDING = 1e-9
 
 
