@@ -68,13 +68,10 @@ def write_families(results: Results, tokens: str, kind: str) -> str | None:
         f" {compare(contrast.difference, f'{JE} with {REC} at {spell(read_cka(other))}')}"
         f"{write_scope(own, contrast)}"
     )
-    beyond = read_contrast(own, "deconfounded").difference
-    if beyond.defined:
-        sentence += f"; {REGRESSED} {compare(beyond, f'{JE} with {REC}')}"
     beyond = make_beyond_part(own, "")
     if beyond is not None:
         against = compare(beyond.contrast.difference, f"{JE} with {REC}")
-        sentence += f"; with the pixels regressed out {against}"
+        sentence += f"; {REGRESSED} {against}"
     points = find_rows(results, "families-by-depth", tokens=tokens, kind=kind, model_b=JE)
     return f"{sentence}{write_parting(Parting.of(points))}."
 
