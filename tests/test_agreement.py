@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from sklearn.linear_model import LogisticRegression
 
 from given import Given, compute, make_models, write
 from sslens.analyses import agreement as analysis
 from sslens.capture import Features
 from sslens.comparisons import pairs as _pairs
 from sslens.comparisons.inputs import FeatureSets, Labels, Models
-from sslens.comparisons.predictions import predict_classes, probe_logits
+from sslens.comparisons.predictions import deal_out, predict_classes, probe_logits
 from sslens.errors import InputError
 from sslens.models.taps import Tap
 from sslens.probes.agreement import (
@@ -306,35 +307,36 @@ def take(given: Given) -> tuple[FeatureSets, Labels]:
     return given.values["features"], given.values["labels"]
 
 
-def solved(x: np.ndarray, labels: np.ndarray, asked: np.ndarray, penalty: float) -> np.ndarray:
-    """Ridge regression onto one-hot classes by the normal equations, features standardised."""
-    mean, scale, y = x.mean(0), x.std(0), np.eye(6)[labels]
-    x, asked = (x - mean) / scale, (asked - mean) / scale
-    gram = x.T @ x / len(x) + penalty * np.eye(x.shape[1])
-    return asked @ np.linalg.solve(gram, x.T @ (y - y.mean(0)) / len(x)) + y.mean(0)
-
-
-def test_a_probe_is_ridge_regression_with_the_penalty_of_least_error_left_out() -> None:
+def test_a_probe_is_logistic_regression_at_the_penalty_chosen_on_held_out_images() -> None:
     features, known = take(study(bank=True))
     x, asked = (sets["dino"].read("norm", "cls") for sets in (features.bank, features.images))
     labels = np.array(list(known.bank.values()))
-    found = probe_logits(x, labels, 6, asked)
-    penalties = [10.0**power for power in range(-6, 3)]
-    errors = []
-    for penalty in penalties:
-        out = [
-            solved(
-                np.delete(x.double().numpy(), i, 0),
-                np.delete(labels, i),
-                x[i : i + 1].double().numpy(),
-                penalty,
-            )
-            for i in range(len(x))
-        ]
-        errors.append(np.square(np.concatenate(out) - np.eye(6)[labels]).mean())
-    best = penalties[int(np.argmin(errors))]
-    expected = solved(x.double().numpy(), labels, asked.double().numpy(), best)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+    held = deal_out(labels, tuple(known.bank)) == 0
+    assert held.sum() == 24
+    found, why = probe_logits(x, labels, held, asked, 6)
+    assert why == ""
+    train = x[~held].double().numpy()
+    mean, scale = train.mean(0), train.std(0)
+    right = {}
+    for power in range(-7, 2):
+        penalty = 10.0**power
+        model = LogisticRegression(C=1 / (len(train) * penalty), tol=1e-8, max_iter=10_000)
+        model.fit((train - mean) / scale, labels[~held])
+        logits = model.decision_function((asked.double().numpy() - mean) / scale)
+        right[penalty] = float((logits.argmax(1) == found.numpy().argmax(1)).mean())
+    assert max(right.values()) >= 0.99
+
+
+def test_each_fold_is_predicted_by_probes_of_the_others() -> None:
+    features, known = take(study())
+    made = predict_classes(features, known, "cls")
+    x, labels = features.images["moco"].read("norm", "cls"), np.array(list(known.images.values()))
+    fold = deal_out(labels, tuple(known.images))
+    assert np.bincount(fold).tolist() == [24] * 5
+    rest = fold != 2
+    logits, _ = probe_logits(x[rest], labels[rest], fold[rest] == 3, x[~rest], 6)
+    torch.testing.assert_close(made.by_model["moco"].rankings.logits[~rest], logits)
+    assert made.by_model["moco"].right.mean() > 0.4
 
 
 def test_two_trainings_of_one_objective_are_no_pair_of_joint_embedding() -> None:
@@ -354,7 +356,8 @@ def test_the_claim_is_the_paired_difference_of_pairs(
     monkeypatch.setattr(_pairs, "REPLICATES", 200)
     given = study(bank=bank)
     results = compute("agreement", given)
-    predicted, count = predict_classes(*take(given), "cls")
+    predictions = predict_classes(*take(given), "cls")
+    predicted, count = predictions.by_model, predictions.classes
     assert count == 6
     draws = Draws.of(120, 200, seed=0)
     pairs = {
@@ -422,9 +425,8 @@ def test_classes_that_no_training_image_has_are_always_wrong() -> None:
         )
         for name, each in features.bank.items()
     }
-    predicted, count = predict_classes(
-        replace(features, bank=bank), replace(labels, bank=few), "cls"
-    )
+    predictions = predict_classes(replace(features, bank=bank), replace(labels, bank=few), "cls")
+    predicted, count = predictions.by_model, predictions.classes
     assert count == 5
     of_it = np.array(list(labels.images.values())) == 2
     assert not predicted["dino"].right[of_it].any()

@@ -3,6 +3,7 @@ timm's."""
 
 import dataclasses
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,12 +31,15 @@ from sslens.data.streams import stream
 from sslens.data.views import RandomViews, View
 from sslens.methods import Moment, Rows
 from sslens.methods.layers import layer_scales
+from sslens.models.about import About
 from sslens.models.branches import drop_branches
 from sslens.recipes import recipe
-from sslens.tasks.classification import FineTuning
+from sslens.tasks.classification import FineTuning, job
 from sslens.tasks.classifier import Classifier
+from sslens.training.folder import RunFolder
 from sslens.training.optim import scaled_lr, set_rates
-from tuning import IMAGES, LABELS, PIXELS, ROWS, SETTINGS, made, model
+from sslens.zoo.shapes import describe_network
+from tuning import IMAGES, LABELS, PIXELS, ROWS, SETTINGS, VIT, made, model
 
 # ------------------------------------------------------------------------------------------------
 # learning rates
@@ -450,3 +454,23 @@ def test_the_average_follows() -> None:
     assert {id(p) for group in built.parameter_groups() for p in group["params"]}.isdisjoint(
         {id(p) for p in built.average.parameters()}
     )
+
+
+@pytest.mark.parametrize(
+    "source",
+    [VIT, "random:resnet_8x12x16x20_1x1x1x1_stem1_32:0", "random:convnextv2_8x8x8x8_1x1x1x1_32:0"],
+)
+def test_a_random_network_has_one_digest_as_a_control_and_as_a_start(
+    source: str, tmp_path: Path
+) -> None:
+    control = sslens.load(source)
+    begun = job(
+        model(source), IMAGES, dataclasses.replace(SETTINGS, pooling="patches")
+    ).about.pretrained
+    assert begun is not None
+    assert (begun.source, begun.digest) == (source, control.digest)
+    shape = describe_network(control.network, control.about.arch, "a control")
+    folder = RunFolder(tmp_path, {})
+    about = About(arch=control.about.arch)
+    folder.keep_encoder(control.network.state_dict(), "x", shape, about, control.transform.spec())
+    assert sslens.load(tmp_path).digest == control.digest

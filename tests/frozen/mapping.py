@@ -127,10 +127,13 @@ CHOSEN = (
 
 _ENDS = ("low", "high")
 _DIFFERENCE_ENDS = ("difference_low", "difference_high")
+_AGREED = ("value", "chance", "count", "accuracy_a", "accuracy_b", "difference")
 _GAIN_ENDS = ("gain_low", "gain_high", "over_low", "over_high", *_DIFFERENCE_ENDS)
 #: columns that are left out, by old table: their intervals are by other methods since part G
 #: (CHANGELOG, "Intervals cover"); Wilson's intervals and all values are held as before
 REDONE: Mapping[str, tuple[str, ...]] = {
+    # predictions come from converged logistic probes instead of ridge regressions
+    "agreement": (*_AGREED, *_ENDS, *_DIFFERENCE_ENDS),
     "knn-depth": _GAIN_ENDS,
     "probe-depth": _GAIN_ENDS,
     "probe-layers": _GAIN_ENDS,

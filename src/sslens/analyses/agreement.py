@@ -31,10 +31,10 @@ from sslens.table import Results
 
 TITLE = "Are the models right and wrong alike?"
 CAPTION = (
-    "A linear probe of each model's last features ranks the classes of every image: a ridge"
-    " regression in closed form onto the classes, trained on the bank or, without one, on all"
-    " images but the one that it is asked about; its penalty is that with the least error on"
-    " training images left out. Kendall's tau (τ-b) of two models' rankings is taken over the"
+    "A linear probe of each model's last features ranks the classes of every image: a logistic"
+    " regression at its optimum, trained on the bank or, without one, on folds of the images that"
+    " it is not asked about; its penalty is chosen on a fifth of them. Features are those of centre"
+    " crops. Kendall's tau (τ-b) of two models' rankings is taken over the"
     " classes in the top k of either, and averaged over all images, over those that both have right"
     " and those that both have wrong; it is below 0 where the two tops hardly overlap, and the"
     " table has two other readings of a tau over the top k. Beside it stands that of chance: of"
@@ -82,6 +82,10 @@ UNITS = {
     ),
     "accuracy_a": "share of images whose class model_a's probe predicts",
     "accuracy_b": "of model_b's",
+    "why": (
+        "why a probe behind the number is not at its optimum inside its path; empty if all are:"
+        " otherwise no sentence is built on the number"
+    ),
     "less": "what is subtracted in the difference",
     "difference": "value less that of `less`, on the same images",
     "difference_low": "lower end of its 95 % interval, images drawn for both together",
@@ -93,11 +97,20 @@ MEASURED = (
     *("less", "difference", "difference_low", "difference_high"),
 )
 TABLES: Mapping[str, tuple[str, ...]] = {
-    "pairs": ("model_a", "model_b", "control", "relation", "accuracy_a", "accuracy_b", *MEASURED),
-    "families": ("model_a", "model_b", "pairs", "members", "relation", *MEASURED, *TRAININGS),
+    "pairs": (
+        *("model_a", "model_b", "control", "relation", "accuracy_a", "accuracy_b"),
+        *MEASURED,
+        "why",
+    ),
+    "families": (
+        *("model_a", "model_b", "pairs", "members", "relation"),
+        *MEASURED,
+        *TRAININGS,
+        "why",
+    ),
 }
 #: columns of text
-TEXTS = ("model_a", "model_b", "members", "relation", "pooling", "measure", "images", "less")
+TEXTS = ("model_a", "model_b", "members", "relation", "pooling", "measure", "images", "less", "why")
 Names = tuple[str, str]
 #: what two models' predictions have in common, number by number
 Numbers = Mapping[Asked, Found]
@@ -141,7 +154,8 @@ def _rows(
     models: Models, features: FeatureSets, labels: Labels, reading: str, seed: int
 ) -> Iterator[tuple[str, Row]]:
     """The rows of one pooling, each with the name of its table."""
-    predicted, count = predict_classes(features, labels, reading)
+    made = predict_classes(features, labels, reading)
+    predicted, count = made.by_model, made.classes
     names = [name for name in models.names if name in predicted]
     ks = [k for k in KS if k <= count] or [count]
     draws = Draws.of(len(predicted[names[0]].first), pairs.REPLICATES, seed)
@@ -160,6 +174,7 @@ def _rows(
             "relation": relate(models.about(a), models.about(b)),
             "accuracy_a": accuracy[a],
             "accuracy_b": accuracy[b],
+            "why": made.why.get(a) or made.why.get(b) or "",
         }
         twins = None if control else find_twins(models, a, b)
         random = list(_take(compared, [twins] if twins else []).values())
@@ -168,7 +183,9 @@ def _rows(
             if twins and random:
                 row |= _fill_difference(f"{twins[0]} · {twins[1]}", found, random[0][asked])
             yield "pairs", row
-    yield from _compare_families(models, reading, compared)
+    why = next((clause for name, clause in made.why.items() if not models.is_control(name)), "")
+    for table, row in _compare_families(models, reading, compared):
+        yield table, row | {"why": why}
 
 
 def relate(one: About, other: About) -> str:

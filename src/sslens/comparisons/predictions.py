@@ -1,22 +1,25 @@
-"""Predicted classes of images, from a ridge-regression probe of each model's last layer."""
+"""Predicted classes of images, from a logistic probe of each model's last layer."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from sslens.capture import Column, Features
 from sslens.comparisons.inputs import FeatureSets, Labels
 from sslens.errors import InputError
 from sslens.probes.agreement import Predicted
-from sslens.probes.ridge import ridge
+from sslens.probes.logistic import fit_logistic
 
 #: rankings of classes are compared over the k classes at the top, for each of these k
 KS = (5, 10, 100)
+#: parts that images without a bank are dealt out to, and of which one of a bank chooses the penalty
+FOLDS = 5
 
 
 def list_readings(features: Mapping[str, Features]) -> tuple[str, ...]:
@@ -36,21 +39,36 @@ def last_column(features: Features, reading: str) -> Column:
     return next(column for column in columns if column in features.columns)
 
 
-def predict_classes(
-    features: FeatureSets, labels: Labels, reading: str
-) -> tuple[dict[str, Predicted], int]:
-    """Predict the class of each image with a ridge probe of each model.
+@final
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """The predicted classes of all models.
 
-    The bank trains the probe. Without a bank, all images but one train it and predict that one, for
-    each image. Only classes with at least one training image can be predicted.
+    Attributes:
+        by_model: the predictions by the model's name.
+        classes: the number of classes that can be predicted.
+        why: what is wrong with a model's probes, as a clause, by the model's name; only of models
+            that have a probe which has not converged inside its path of penalties.
+    """
+
+    by_model: Mapping[str, Predicted]
+    classes: int
+    why: Mapping[str, str]
+
+
+def predict_classes(features: FeatureSets, labels: Labels, reading: str) -> Predictions:
+    """Predict the class of each image with a logistic probe of each model
+    (`sslens.probes.logistic`).
+
+    The bank trains the probe, a fifth of it chooses its penalty. Without a bank the images are
+    dealt out to five folds, class by class: the probe that predicts a fold has its penalty chosen
+    on the next one and is trained on the other three. Only classes with at least one training image
+    can be predicted.
 
     Args:
         features: the features of all models.
         labels: the class of each image.
         reading: the pooling of the features: "cls", "patch" or "mean".
-
-    Returns:
-        The predictions by the model's name, and the number of classes that can be predicted.
 
     Raises:
         InputError: two models' features are of different images, or all training images are of one
@@ -65,49 +83,88 @@ def predict_classes(
         )
     place = {int(label): number for number, label in enumerate(classes)}
     numbers = np.array([place.get(labels.images[name], -1) for name in ids])
-    predicted = {}
-    for name, own in features.images.items():
+    logits: dict[str, Tensor] = {}
+    why: dict[str, str] = {}
+    for model, own in features.images.items():
         if own.ids != ids:
             raise InputError(
-                f"The features of {name} are of other images than those of the first model."
+                f"The features of {model} are of other images than those of the first model."
             )
-        column, bank = last_column(own, reading), features.bank.get(name)
+        column, bank = last_column(own, reading), features.bank.get(model)
+        x = own.read(*column)
         if bank is None:
-            logits = probe_logits(own.read(*column), numbers, len(classes))
+            logits[model], why[model] = _predict_folds(x, numbers, ids, len(classes))
         else:
-            banked = np.array([place[labels.bank[i]] for i in bank.ids])
-            logits = probe_logits(bank.read(*column), banked, len(classes), own.read(*column))
-        predicted[name] = Predicted.of(logits, numbers, min(max(KS), len(classes)))
-    return predicted, len(classes)
+            banked = np.array([place[labels.bank[name]] for name in bank.ids])
+            fold = deal_out(banked, bank.ids)
+            logits[model], why[model] = probe_logits(
+                bank.read(*column), banked, fold == 0, x, len(classes)
+            )
+    top = min(max(KS), len(classes))
+    return Predictions(
+        {model: Predicted.of(values, numbers, top) for model, values in logits.items()},
+        len(classes),
+        {model: clause for model, clause in why.items() if clause},
+    )
+
+
+def _predict_folds(
+    x: Float[Tensor, "image dim"],
+    labels: Int64[np.ndarray, " image"],
+    ids: Sequence[str],
+    classes: int,
+) -> tuple[Float[Tensor, "image class"], str]:
+    """Logits of every image from a probe that was trained on other images, and what is wrong with
+    the probes."""
+    fold = deal_out(labels, ids)
+    logits = torch.empty(len(x), classes)
+    clauses = []
+    for number in range(FOLDS):
+        asked, rest = fold == number, np.flatnonzero(fold != number)
+        if asked.any():
+            chosen_on = fold[rest] == (number + 1) % FOLDS
+            logits[asked], clause = probe_logits(
+                x[rest], labels[rest], chosen_on, x[asked], classes
+            )
+            clauses.append(clause)
+    return logits, next(filter(None, clauses), "")
+
+
+def deal_out(
+    labels: Int64[np.ndarray, " image"], ids: Sequence[str]
+) -> Int64[np.ndarray, " image"]:
+    """Deal the images of each class out to five folds in turn, in the order of the SHA-256 of their
+    ids; a class with few images is in few folds.
+
+    >>> np.bincount(deal_out(np.array([0] * 6 + [1] * 4), list("abcdefghij"))).tolist()
+    [2, 2, 2, 2, 2]
+    """
+    order = sorted(range(len(ids)), key=lambda row: hashlib.sha256(ids[row].encode()).digest())
+    by_class = sorted(order, key=lambda row: int(labels[row]))  # a stable sort
+    fold = np.empty(len(ids), np.int64)
+    fold[by_class] = np.arange(len(ids)) % FOLDS
+    return fold
 
 
 def probe_logits(
     features: Float[Tensor, "image dim"],
     labels: Int64[np.ndarray, " image"],
+    held: Bool[np.ndarray, " image"],
+    asked: Float[Tensor, "asked dim"],
     classes: int,
-    asked: Float[Tensor, "asked dim"] | None = None,
-) -> Float[Tensor, "asked class"]:
-    """Train a ridge regression onto one-hot classes, and return its predictions as logits.
-
-    The penalty is the one with the least squared leave-one-out error on the training images.
+) -> tuple[Float[Tensor, "asked class"], str]:
+    """Train a logistic probe, and return the logits of other images and what is wrong with the
+    probe.
 
     Args:
-        features: features of the training images.
-        labels: class of each training image, an index below `classes`.
-        classes: number of classes.
-        asked: features of the images to predict. If None, each training image is predicted by a
-            regression that is trained on all other training images.
+        features: features of the labelled images.
+        labels: class of each of these, an index below `classes`.
+        held: the images on which the penalty is chosen; the others train.
+        asked: features of the images to predict.
+        classes: number of classes; one without a training image comes after all others.
     """
-    targets = F.one_hot(torch.from_numpy(labels), classes).double()
-    path = ridge(features, targets)
-    paths = [
-        replace(
-            path,
-            lambdas=(penalty,),
-            weights=path.weights[i : i + 1],
-            intercept=path.intercept[i : i + 1],
-        )
-        for i, penalty in enumerate(path.lambdas)
-    ]  # one penalty at a time: what all say of all images is large
-    best = min(paths, key=lambda one: float((one.left_out - targets).square().mean()))
-    return (best.left_out if asked is None else best.predict(asked))[0]
+    numbers, kept = torch.from_numpy(labels), ~held
+    (probe,) = fit_logistic([features[kept]], numbers[kept], [features[held]], numbers[held])
+    values = probe.logits(asked)
+    logits = values.min(1, keepdim=True).values.expand(-1, classes) - 1
+    return logits.scatter(1, probe.classes.expand(len(asked), -1), values), probe.why

@@ -3,7 +3,7 @@ initialisations that were fine-tuned by the same recipe."""
 
 from collections.abc import Iterable, Sequence
 
-from sslens.comparisons.inputs import Models
+from sslens.comparisons.inputs import ModelInfo, Models
 from sslens.comparisons.roles import CONTROL, is_tuned
 from sslens.models.about import About, Origin
 
@@ -22,13 +22,33 @@ def is_control(about: About) -> bool:
     return about.family == CONTROL or source.startswith("random:")
 
 
+def is_start(began: Origin, model: ModelInfo) -> bool:
+    """Whether a fine-tuning began with a model: with weights of its digest, or with the random
+    initialisation of its name.
+
+    A processor with other vector instructions draws random weights that differ in their last bits,
+    and so have another digest; the source, random:ARCH:SEED, names them on every machine.
+
+    >>> first = ModelInfo("random #0", about=About("control", arch="vit", seed=0), digest="5eed")
+    >>> elsewhere = Origin("random #0", "random:vit:0", digest="0dd")
+    >>> is_start(elsewhere, first), is_start(Origin(source="random:vit:1"), first)
+    (True, False)
+    """
+    if began.digest and model.digest == began.digest:
+        return True
+    about = model.about
+    drawn = about.family == CONTROL and not is_tuned(about) and about.arch is not None
+    return drawn and began.source == f"random:{about.arch}:{about.seed or 0}"
+
+
 def match_origins(models: Models) -> dict[str, str]:
     """Each fine-tuned model with the model that it was before.
 
     A fine-tuned model may name the weights that it began with: a digest or a model's name. The
-    match is the model with that digest. If there is none, the match is among the models of the same
-    objective and architecture: the one with that name, or else the first one. A fine-tuned control
-    is matched in the same way with a random initialisation of its architecture.
+    match is the model with that digest, or the random initialisation of that source. If there is
+    none, the match is among the models of the same objective and architecture: the one with that
+    name, or else the first one. A fine-tuned control is matched in the same way with a random
+    initialisation of its architecture.
 
     Args:
         models: the models and the controls of a study.
@@ -52,7 +72,7 @@ def match_origins(models: Models) -> dict[str, str]:
     for model in models:
         if is_tuned(model.about):
             began = model.about.pretrained or NOTHING
-            same = [one for one in firsts if began.digest and one.digest == began.digest]
+            same = [one for one in firsts if is_start(began, one)]
             alike = [one for one in firsts if _alike(model.about, one.about)]
             candidates = same or [one for one in alike if one.name == began.name] or alike
             if candidates:
@@ -103,8 +123,7 @@ def describe_match(models: Models, tuned: str, first: str) -> str:
     'ft from mae: both mae, vit'
     """
     own = models.about(tuned)
-    digest = (own.pretrained or NOTHING).digest
-    if digest and models[first].digest == digest:
+    if is_start(own.pretrained or NOTHING, models[first]):
         return f"{tuned} from {first}"
     return (
         f"{tuned} from {first}: both {own.objective or 'random'},"

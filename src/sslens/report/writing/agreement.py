@@ -39,6 +39,11 @@ def sentences(results: Results) -> tuple[str, ...]:
     return tuple(_write_pair(rows) for rows in pairs[:MOST])
 
 
+def _write_unsettled(row: Mapping[str, Any], what: str) -> str:
+    """Why nothing is said of a number."""
+    return f"Of {what} nothing is said, because a probe is not at its optimum: {row['why']}."
+
+
 def _by_number(rows: pd.DataFrame) -> Rows:
     """The rows of one pair, by what was asked."""
     return {Asked(row["measure"], row["k"], row["images"]): row for row in rows.to_dict("records")}
@@ -61,6 +66,8 @@ def _read_difference(row: Mapping[str, Any]) -> Estimate:
 
 def _write_families(families: pd.DataFrame, pooling: str) -> str:
     """Whether JE models agree more with each other than with REC, number by number."""
+    if families.why.iloc[0]:
+        return _write_unsettled(families.iloc[0], f"{JE} and {REC} by the {READINGS[pooling]}")
     rows = _by_number(families[families.model_b == JE])
     k = _smallest_top(rows)
     asked = {
@@ -97,6 +104,8 @@ def _write_pair(rows: Rows) -> str:
         rows[Asked(measure, top, "all")]
         for measure, top in (("tau", k), ("f1", 0), ("f1 right", 0), ("same", 0), ("kappa", 0))
     )
+    if same["why"]:
+        return _write_unsettled(same, f"{same['model_a']} and {same['model_b']}")
     value, *accuracies = (
         spell_share(Estimate(same[column])) for column in ("value", "accuracy_a", "accuracy_b")
     )
