@@ -129,16 +129,36 @@ def test_groups_that_fit_into_memory_change_nothing(monkeypatch: pytest.MonkeyPa
         torch.testing.assert_close(a.weights, b.weights, rtol=1e-6, atol=1e-9)
 
 
-def test_separable_classes_end_at_the_limit_and_say_so() -> None:
+def test_of_separable_classes_a_penalty_inside_the_path_is_taken() -> None:
     labels = torch.arange(40) % 2
     x = torch.randn(40, 5, generator=torch.Generator().manual_seed(0)) + 100 * labels[:, None]
     (probe,) = fit_logistic([x[:20]], labels[:20], [x[20:]], labels[20:])
-    assert probe.penalty == pytest.approx(logistic.WEAKEST)
-    assert len(probe.path) == 9  # 1 to 1e-8
-    assert probe.validation == 1
-    assert not probe.inside
-    assert probe.why == "the penalty chosen, 1e-08, is the weakest that was tried"
+    # all penalties have all images right, and the weakest the least cross-entropy
+    assert [trial.validation for trial in probe.path] == [1] * len(PENALTIES)
+    assert probe.path[-1].cross_entropy == min(trial.cross_entropy for trial in probe.path)
+    assert (probe.penalty, probe.converged, probe.inside) == (1e-5, True, True)
     assert bool((probe.predict(x) == labels).all())
+
+
+@pytest.mark.parametrize("end", ["STRONGEST", "WEAKEST"])
+def test_a_choice_at_the_limit_of_the_path_says_so(
+    end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of classes that are hardly apart a strong penalty is best, of what is known a weak one."""
+    x, labels = draw(200, 30, apart=0.2)
+    asked, asked_labels = draw(400, 30, apart=0.2, seed=1)
+    if end == "WEAKEST":  # what is learnt by heart is best
+        asked, asked_labels = x, labels
+    monkeypatch.setattr(logistic, "STRONGEST", 1e-4)
+    monkeypatch.setattr(logistic, "WEAKEST", 1e-2)
+    penalties = [1e-4, 1e-6] if end == "STRONGEST" else [1.0, 1e-2]
+    (probe,) = fit_logistic([x], labels, [asked], asked_labels, penalties=penalties)
+    assert len(probe.path) == 2
+    assert probe.converged
+    assert not probe.inside
+    assert (
+        probe.why == f"the penalty chosen, {probe.penalty:g}, is the {end.lower()} that was tried"
+    )
 
 
 def test_the_path_goes_on_until_the_choice_is_inside() -> None:
@@ -151,7 +171,8 @@ def test_the_path_goes_on_until_the_choice_is_inside() -> None:
     (wide,) = fit_logistic([x], labels, [asked], asked_labels, penalties=[1e-5, 1e-6])
     assert wide.inside
     assert wide.why == ""
-    assert wide.penalty > 1e-5
+    assert wide.penalty >= 1e-5
+    assert len(wide.path) > 2
     assert wide.path[wide.chosen].validation == max(one.validation for one in wide.path)
 
 

@@ -16,12 +16,14 @@ from sslens.analyses import probe_depth, probe_layers
 from sslens.capture import Features
 from sslens.claims import advice
 from sslens.comparisons.inputs import Factors, FeatureSets, Labels, ProbeSettings
-from sslens.comparisons.probing import ProbeSetup, Split, explain_unfit, read_gain, usual_head
+from sslens.comparisons.probe_split import Split, explain_unfit
+from sslens.comparisons.probing import ProbeSetup, read_gain, usual_head
 from sslens.comparisons.readings import read_features
 from sslens.errors import InputError
 from sslens.models.taps import Tap
 from sslens.probes.factors import decode
-from sslens.probes.linear.training import GRIDS, Head, Held, Point, small_grid, train_probes
+from sslens.probes.linear.training import GRIDS, Point
+from sslens.probes.logistic import GAP, fit_logistic
 from sslens.report import page
 from sslens.report.writing.advice import sentences as write_advice
 from sslens.report.writing.numbers import spell_points
@@ -138,10 +140,8 @@ def layered() -> tuple[Given, Results]:
         "random": {},
         "pixels": {},
     }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(GRIDS, "small", lambda batch, steps: GRID)
-        given = study(known, about)
-        return given, compute("probe-layers", given)
+    given = study(known, about)
+    return given, compute("probe-layers", given)
 
 
 def test_the_one_block_that_knows_the_class_is_found(layered: tuple[Given, Results]) -> None:
@@ -181,18 +181,23 @@ def test_a_row_is_a_probe_trained_chosen_and_tested_on_parts_of_their_own(
         np.bincount(images.bank_labels[images.validation]).tolist() == [12] * 4
     )  # a fifth of each class
     assert sorted([*images.train, *images.validation]) == list(range(BANK))
-    column, head = ("blocks.1", "cls"), Head((("blocks.1", "cls"),))
-    parts = [
-        Held({column: features[torch.from_numpy(rows)]}, labels[torch.from_numpy(rows)], 4)
-        for rows in (images.train, images.validation)
-    ]
-    probes = train_probes(parts[0], [head], GRID)
-    chosen = int(probes.right(parts[1])[head].mean(1).argmax())
+    train, validation = (torch.from_numpy(rows) for rows in (images.train, images.validation))
+    (probe,) = fit_logistic(
+        [features[train]], labels[train], [features[validation]], labels[validation]
+    )
     own = torch.tensor(list(given.values["labels"].images.values()))
-    logits = probes.module(head, chosen)(sets.images["mae"].read("blocks.1", "cls"))
+    predicted = probe.predict(sets.images["mae"].read("blocks.1", "cls"))
     row = only(results["probes"], model="mae", tap="blocks.1", pooling="cls")
-    assert row.accuracy == pytest.approx(float((logits.argmax(1) == own).double().mean()))
-    assert row.lr == GRID[chosen].lr
+    assert row.accuracy == pytest.approx(float((predicted == own).double().mean()))
+    assert row.validation == pytest.approx(probe.validation)
+    assert row.penalty == probe.penalty
+    assert row.certificate == pytest.approx(probe.gap, rel=0.1)
+    assert row.converged
+    path = results["penalties"]
+    path = path[(path.model == "mae") & (path.tap == "blocks.1") & (path.pooling == "cls")]
+    assert path.penalty.tolist() == [trial.penalty for trial in probe.path]
+    assert path.certificate.max() <= GAP
+    assert path.penalty[path.taken].tolist() == [probe.penalty]
 
 
 def test_what_an_intermediate_block_adds_is_held_against_the_other_family(
@@ -217,7 +222,8 @@ def test_what_an_intermediate_block_adds_is_held_against_the_other_family(
         "An intermediate block beside the last layer, both as CLS token (the mean where there is"
         " none), gains: JE (dino) "
     )
-    assert f"REC (mae) {points(rec)}; REC less JE {points(rec, 'difference')}." in said[0]
+    more = f"the gain of REC is more than that of JE ({points(rec, 'difference')})."
+    assert f"REC (mae) {points(rec)}; {more}" in said[0]
     mae = only(pairs, model="mae", pooling="cls", chosen=True)
     assert (
         said[2]
@@ -250,9 +256,11 @@ def test_what_is_said_of_a_gain_before_and_after(
     tables = {name: table.frame.copy() for name, table in layered[1].tables.items()}
     probes, tuned = tables["probes"], tables["fine-tuned"]
     pair = probes.main & probes.chosen & probes.tap.str.contains(" + ", regex=False)
-    probes.loc[pair & (probes.model == "mae"), ["gain_low", "gain_high"]] = before
-    columns = ["gain_low", "gain_high", "difference_low", "difference_high"]
-    tuned.loc[tuned.main, columns] = (*after, *difference)
+    columns = ["gain", "gain_low", "gain_high"]
+    probes.loc[pair & (probes.model == "mae"), columns] = (sum(before) / 2, *before)
+    columns += ["difference", "difference_low", "difference_high"]
+    middles = sum(after) / 2, sum(difference) / 2
+    tuned.loc[tuned.main, columns] = (middles[0], *after, middles[1], *difference)
     results = Results(
         {name: replace(layered[1].tables[name], frame=frame) for name, frame in tables.items()}
     )
@@ -281,9 +289,7 @@ def deepened() -> Results:
     """Two classes: of mae's last CLS token an XOR of two signs, of dino's a direction."""
     about = {"mae": {"family": "REC", "arch": "vit"}, "dino": {"family": "JE", "arch": "vit"}}
     known = {"mae": {"norm/cls": "xor"}, "dino": {"norm/cls": "class"}, "random": {}}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(GRIDS, "small", lambda batch, steps: GRID)
-        return compute("probe-depth", study(known, about, classes=2))
+    return compute("probe-depth", study(known, about, classes=2))
 
 
 def test_classes_that_no_line_parts_are_read_by_a_deeper_probe(deepened: Results) -> None:
@@ -296,7 +302,7 @@ def test_classes_that_no_line_parts_are_read_by_a_deeper_probe(deepened: Results
     assert mae.gain_low[3] > 0.2
     linear = only(probes, model="dino", main=True, layers=1)
     assert linear.accuracy > 0.97
-    assert 0.9 < linear.best <= 1  # the mean of both points
+    assert probes.best.isna().all()  # the mean of the best five is told of the papers' grid
     assert set(probes.pooling) == {"cls", "patch"}
 
 
@@ -307,22 +313,24 @@ def test_what_depth_gains_is_held_against_the_other_family_and_another_seed(
     assert rec.difference_low > 0.2
     assert rec.less == "1 layer"
     again = deepened["second-seeds"]
-    assert again.model.tolist() == ["mae"] * 3 + ["dino"] * 3
+    assert again.model.tolist() == ["mae"] * 2 + ["dino"] * 2
+    assert again.layers.tolist() == [2, 3] * 2
     first = deepened["probes"]
     first = first[first.main & (first.model == "mae")]
     np.testing.assert_allclose(
-        again.gain[:3].to_numpy(),
-        again.accuracy[:3].to_numpy() - first.accuracy.to_numpy(),
+        again.gain[:2].to_numpy(),
+        again.accuracy[:2].to_numpy() - first.accuracy.to_numpy()[1:],
         atol=1e-12,
     )
     assert again.gain.abs().max() < 0.15
     said = write("probe-depth", deepened)
     assert len(said) == 2
-    assert f"REC (mae) {points(rec)}; REC less JE {points(rec, 'difference')}." in said[0]
+    more = f"the gain of REC is more than that of JE ({points(rec, 'difference')})."
+    assert f"REC (mae) {points(rec)}; {more}" in said[0]
     assert ", which is not decided" in said[1]  # patch tokens know nothing
-    top, below = probe_depth.draw(deepened).panels
+    (top,) = probe_depth.draw(deepened).panels
     assert [panel.title for panel in top if panel] == ["CLS token", "mean of patch tokens"]
-    assert [line.x.tolist() for line in below[0].lines] == [[1, 2, 3]] * 3  # type: ignore[union-attr]
+    assert [line.x.tolist() for line in top[0].lines] == [[1, 2, 3]] * 3  # type: ignore[union-attr]
 
 
 # ------------------------------------------------------------------------------------------------
@@ -394,10 +402,9 @@ def test_without_a_bank_half_of_the_images_take_its_place(monkeypatch: pytest.Mo
     assert len(set.union(*parts)) == TEST
     assert all(len(set(np.bincount(images.labels[sorted(part)]))) == 1 for part in parts)
     head = usual_head(features.images["mae"])
-    monkeypatch.setitem(GRIDS, "small", small_grid)
     setup = ProbeSetup(given.models, features, images, ProbeSettings(), 0)
     row = setup.train("mae", [head]).rows[head]
-    assert (row["images"], row["points"], row["epochs"]) == (100, 8, 200)  # of two steps
+    assert (row["images"], row["points"], row["converged"]) == (100, 7, True)
     assert row["accuracy"] > 0.95
 
 
@@ -496,7 +503,7 @@ def test_a_study_plans_what_its_images_allow(tmp_path: Path) -> None:
             store,
             quiet=True,
         )
-    with pytest.raises(InputError, match='grid is "large": expected small or paper'):
+    with pytest.raises(InputError, match='grid is "large": expected converged or paper or small'):
         Study(("pixels",), "scenes", grid="large")
 
 

@@ -8,7 +8,7 @@ import torch
 
 from sslens.comparisons.depth_lines import lines_by_depth
 from sslens.comparisons.inputs import Factors, FeatureSets, Labels, Models, ProbeSettings
-from sslens.comparisons.probing import Split
+from sslens.comparisons.probe_split import Split
 from sslens.comparisons.readings import list_depths, list_poolings, main_pooling, read_features
 from sslens.errors import InputError
 from sslens.figure import Figure, Lines

@@ -6,18 +6,17 @@ from collections.abc import Iterator, Mapping
 from sslens.capture import Features
 from sslens.comparisons.depth_lines import lines_by_depth
 from sslens.comparisons.inputs import FeatureSets, Labels, Models, ProbeSettings
+from sslens.comparisons.probe_split import SPLIT, Split
 from sslens.comparisons.probing import (
     DIFFERENCE,
     GAIN,
     PLUS,
-    SPLIT,
     TABLES,
     TEXTS,
     UNITS,
     Gains,
     ModelProbes,
     ProbeSetup,
-    Split,
     compare_gains_of_families,
 )
 from sslens.comparisons.readings import (
@@ -36,7 +35,7 @@ from sslens.table import Results
 
 TITLE = "Do intermediate layers know what the last one does not?"
 CAPTION = (
-    "Accuracy of linear probes (a BatchNorm without affine part, then a linear layer) on the"
+    "Accuracy of linear probes (logistic regressions on features of mean 0 and variance 1) on the"
     " features after every block and after the last layer: of one depth alone at the top, and"
     " below what an intermediate block adds when it is concatenated with the last layer, paired on"
     " the same images. Pooled as the CLS token, or the mean where a model has none, and as the"
@@ -64,13 +63,17 @@ def compute(
     """
     setup = ProbeSetup(models, features, Split.of(features, labels, seed), probes, seed)
     about = ("model", "members", "control", "main", "pooling", "layers")
-    columns = {**TABLES, "fine-tuned": (*about, *GAIN, *DIFFERENCE, "images")}
+    columns = {
+        **TABLES,
+        "fine-tuned": (*about, *GAIN, *DIFFERENCE, "settled", "why", "images"),
+    }
     return make_results(_rows(setup), columns, UNITS, TEXTS)
 
 
 def _rows(setup: ProbeSetup) -> Iterator[tuple[str, Row]]:
     """All rows, each with the name of its table."""
     gains: dict[str, dict[str, Gains]] = {}
+    unsettled: dict[str, dict[str, str]] = {}
     for name, features in setup.features.images.items():
         trained = setup.train(name, list_heads(features), label="probes by layer")
         for pooling in list_poolings(features):
@@ -82,6 +85,9 @@ def _rows(setup: ProbeSetup) -> Iterator[tuple[str, Row]]:
                 reading = "main" if pooling == main_pooling(features) else pooling
                 best = trained.best(pairs)
                 gains.setdefault(reading, {})[name] = trained.gains(best, last)
+                why = trained.explain_unsettled([last, best])
+                unsettled.setdefault(reading, {})[name] = why
+        yield from trained.penalties()
     for reading, by_model in gains.items():
         about = {
             "main": reading == "main",
@@ -89,8 +95,10 @@ def _rows(setup: ProbeSetup) -> Iterator[tuple[str, Row]]:
             "less": "the last layer",
             "layers": 1,
         }
-        yield from compare_gains_of_families(setup.models, by_model, about, setup.seed)
-        yield from _compare_tuned(setup.models, by_model, about, setup.seed)
+        yield from compare_gains_of_families(
+            setup.models, by_model, about, setup.seed, unsettled[reading]
+        )
+        yield from _compare_tuned(setup.models, by_model, about, setup.seed, unsettled[reading])
 
 
 def list_heads(features: Features) -> list[Head]:
@@ -120,7 +128,11 @@ def _compare_heads(
 
 
 def _compare_tuned(
-    models: Models, gains: Mapping[str, Gains], about: Row, seed: int
+    models: Models,
+    gains: Mapping[str, Gains],
+    about: Row,
+    seed: int,
+    unsettled: Mapping[str, str],
 ) -> Iterator[tuple[str, Row]]:
     """Make the rows of `fine-tuned`: the gain of each fine-tuned model or control, and its
     difference from the gain of the same model before fine-tuning."""
@@ -128,6 +140,8 @@ def _compare_tuned(
         if tuned in gains and first in gains:
             row = about | {"model": tuned, "members": f"{tuned} from {first}", "against": first}
             row["control"] = is_control(models.about(tuned))
+            why = "; ".join(filter(None, (unsettled[name] for name in (first, tuned))))
+            row |= {"settled": not why, "why": why}
             row |= mean_estimate(gains[tuned], seed).columns("gain")
             row |= mean_estimate(gains[tuned] - gains[first], seed).columns("difference")
             yield "fine-tuned", row | {"images": len(gains[tuned])}

@@ -56,8 +56,8 @@ class Command:
     """What to do with an image that cannot be decoded."""
     precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     """Of the forward pass; Grams are float32."""
-    grid: Literal["small", "paper"] = "small"
-    """Settings that probes are tried with: 8, or the papers' 216."""
+    grid: Literal["converged", "paper", "small"] = "converged"
+    """How probes are trained: to their optimum, at the papers' 216 settings, or at 8 of them."""
     any_transform: bool = False
     """Compare fingerprints also where their models saw other parts of the images, or resampled
     otherwise."""

@@ -14,19 +14,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Command:
-    """Train probes on a model's features, hundreds at a time: linear or deeper, of one layer of the
-    model or of two.
+    """Train probes on a model's features: linear or deeper, of one layer of the model or of two.
 
-    Every point of a grid of learning rates, weight decays and lengths is trained in one stream of
-    features. The point is chosen on images that are held out, and what it does is told of other
-    images, with its interval; the mean of the best five points, as papers report it, stands beside
-    it. A closed-form ridge probe comes first, at once.
+    A linear probe is a logistic regression at its optimum, with a certificate; a deeper one is
+    trained until its loss on validation images stops falling. The penalty, or the setting, is
+    chosen on images that are held out, and what it does is told of other images, with its interval.
+    With the grid of the papers, 216 trainings of each probe go on in one stream of features, and
+    the mean of the best five, as papers report it, stands beside the one that is chosen. A
+    closed-form ridge probe comes first, at once.
 
     Examples:
       sslens probe dino_vitb16 --images photos/train --test photos/val
-      sslens probe runs/mae --images cifar10:train --test cifar10:val --layers 1 2 3 --grid small
+      sslens probe runs/mae --images cifar10:train --test cifar10:val --layers 1 2 3
       sslens probe runs/mae --images photos/train --test photos/val --taps all --with-last
       sslens probe features/train --test features/val --taps blocks.5 blocks.11
+      sslens probe dino_vitb16 --images photos/train --test photos/val --grid paper --augment
       sslens probe runs/mae --images photos --folds 5 --few-shot 0.01 0.1
       sslens probe runs/mae --images scenes:0:4000 --test scenes:1:1000 --factors
     """
@@ -39,8 +41,8 @@ class Command:
     """Images on which the accuracy is measured (or a folder of features); without them give
     --folds."""
     val: str | None = None
-    """Images on which the point of the grid is chosen; a fifth of the training images unless
-    given."""
+    """Images on which the penalty, or the point of the grid, is chosen; a fifth of the training
+    images unless given."""
     folds: int | None = None
     """Test every training image once, in as many parts."""
     few_shot: tuple[float, ...] = ()
@@ -58,11 +60,11 @@ class Command:
     """Each layer also together with the last one."""
     layers: tuple[int, ...] = (1,)
     """Of the probe: 1 is linear."""
-    grid: Literal["paper", "small"] = "paper"
-    """The papers' 216 points, or 8 of some 400 steps for a first look."""
+    grid: Literal["converged", "paper", "small"] = "converged"
+    """Trained to the optimum, at the papers' 216 points, or at 8 of some 400 steps."""
     augment: bool = False
-    """Train on random crops and flips, as MAE's linear probe, with a forward pass a step; slow, and
-    a little better."""
+    """Train on random crops and flips, as MAE's linear probe, with a forward pass a step; with the
+    papers' grid. Without it all images are centre crops."""
     top: int = 1
     """An image is right when its class is among so many."""
     batch: int | None = None

@@ -138,12 +138,12 @@ class ProbeSettings:
     """How probes are trained.
 
     Attributes:
-        grid: the hyperparameters that are tried, "small" or "paper" (216 points).
+        grid: "converged", or the grid of trainings that are tried, "small" or "paper" (216 points).
         device: the device that trains the probes, such as "cpu" or "cuda".
         quiet: True hides the line of progress.
     """
 
-    grid: str = "small"
+    grid: str = "converged"
     device: str = "cpu"
     quiet: bool = True
 

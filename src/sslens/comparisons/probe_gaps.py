@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float64
 
 from sslens.capture import Column, Features
 from sslens.comparisons.inputs import FeatureSets, Labels, Models
-from sslens.comparisons.probing import Split, explain_unfit
+from sslens.comparisons.probe_split import Split, explain_unfit
 from sslens.comparisons.roles import JE, REC, list_names
 from sslens.comparisons.rows import Row
 from sslens.comparisons.separation import list_sides

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 
@@ -29,9 +29,7 @@ class Labelled:
     @classmethod
     def of(cls, labels: Tensor, asked: Tensor, top: int, device: str) -> "Labelled":
         classes, numbers = labels.unique(return_inverse=True)
-        place = torch.searchsorted(classes, asked).clamp_max(len(classes) - 1)
-        place = torch.where(classes[place] == asked, place, -1)
-        return cls(classes, numbers.to(device), place.to(device), top)
+        return cls(classes, numbers.to(device), place_labels(asked, classes).to(device), top)
 
     def score(
         self, logits: Float64[Tensor, "head class validated"]
@@ -39,9 +37,7 @@ class Labelled:
         """Share of validation images right, their cross-entropy, and the classes predicted."""
         known = self.asked >= 0
         own = logits.gather(1, self.asked.clamp_min(0).expand(len(logits), 1, -1))
-        before = torch.arange(logits.shape[1], device=logits.device)[:, None] < self.asked
-        ahead = ((logits > own) | ((logits == own) & before)).sum(1)
-        right = ((ahead < self.top) & known).double().mean(1)
+        right = find_right(logits, self.asked, self.top).double().mean(1)
         losses = (logits.logsumexp(1) - own[:, 0])[:, known]
         losses = losses.mean(1) if known.any() else torch.zeros_like(right)
         return right, losses, self.classes[logits.argmax(1).cpu()]
@@ -91,3 +87,22 @@ class Axes:
             turn = x.new_zeros(dim, 1)
         turned = turn / scale[:, None]
         return cls(x @ turn, (asked.double() - mean) @ turned, turned, mean, bool(varying.any()))
+
+
+def place_labels(
+    labels: Int64[Tensor, " image"], classes: Int64[Tensor, " class"]
+) -> Int64[Tensor, " image"]:
+    """Return the place of each label in the sorted classes; −1 where it is none of them."""
+    place = torch.searchsorted(classes, labels).clamp_max(len(classes) - 1)
+    return torch.where(classes[place] == labels, place, -1)
+
+
+def find_right(
+    logits: Float[Tensor, "head class image"], labels: Int64[Tensor, " image"], top: int
+) -> Bool[Tensor, "head image"]:
+    """Return which images have their class among the `top` highest logits, of equal ones the first
+    classes; an image of class −1 is never right."""
+    own = logits.gather(1, labels.clamp_min(0).expand(len(logits), 1, -1))
+    before = torch.arange(logits.shape[1], device=logits.device)[:, None] < labels
+    ahead = ((logits > own) | ((logits == own) & before)).sum(1)
+    return (ahead < top) & (labels >= 0)

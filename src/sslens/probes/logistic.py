@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import final
 
 import torch
-from jaxtyping import Float, Float32, Float64, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 from torch.nn.functional import pad
 
 from sslens.errors import InputError
-from sslens.probes._axes import Axes, Labelled
+from sslens.probes._axes import Axes, Labelled, find_right, place_labels
 from sslens.probes._newton import Problem, Regressions
 
 #: penalties λ that are always tried, on features of variance 1, from the strongest
@@ -113,6 +113,17 @@ class LogisticProbe:
         """Predict the class of each image, as a number of the labels; of equal ones the first."""
         return self.classes[self.logits(features).argmax(1)]
 
+    def right(
+        self,
+        features: Float[Tensor, "image dim"],
+        labels: Int64[Tensor, " image"],
+        top: int = 1,
+    ) -> Bool[Tensor, " image"]:
+        """Return which images are right: the label is among the `top` highest logits; of equal ones
+        the first class comes first."""
+        logits = self.logits(features)
+        return find_right(logits.T[None], place_labels(labels, self.classes), top)[0]
+
 
 def fit_logistic(
     train: Sequence[Float[Tensor, "_ _"]],
@@ -138,8 +149,8 @@ def fit_logistic(
     so that ‖∂f/∂W‖² / (2λ) bounds what it lies above its minimum (Boyd & Vandenberghe, 2004, eq.
     9.9): a head has converged when this is at most `GAP` of f, computed in float64.
 
-    The penalty with most validation images right is chosen, of equal ones the one with the least
-    cross-entropy there. While the choice is at an end of the path, the path goes on there, up to
+    The penalty with most validation images right is chosen, of equal ones one inside the path, with
+    the least cross-entropy. While the choice is at an end, the path goes on there, up to
     `STRONGEST` and `WEAKEST`; where these are reached, `inside` is False and `why` says so.
 
     Args:
@@ -208,8 +219,8 @@ class _Walk:
         )
         self.asked = stack([head.asked for head in heads])
         self.trials: list[list[Trial]] = [[] for _ in heads]
-        #: the best trial of each head, with its weights and intercept
-        self.best: list[tuple[Trial, Tensor, Tensor] | None] = [None for _ in heads]
+        #: of each head the trials with most validation images right, with weights and intercept
+        self.best: list[list[tuple[Trial, Tensor, Tensor]]] = [[] for _ in heads]
 
     def choose(self, penalties: Sequence[float], *, widen: bool) -> list[LogisticProbe]:
         """Try the penalties, from the strongest, and go on where the choice is at an end."""
@@ -246,10 +257,8 @@ class _Walk:
         """The heads whose choice is a penalty."""
         numbers = [
             number
-            for number, best in enumerate(self.best)
-            if best is not None
-            and self.heads[number].varies
-            and abs(best[0].penalty / penalty - 1) < 1e-6
+            for number, head in enumerate(self.heads)
+            if head.varies and abs(self._choose(number)[0].penalty / penalty - 1) < 1e-6
         ]
         return torch.tensor(numbers, dtype=torch.int64, device=self.asked.device)
 
@@ -297,15 +306,25 @@ class _Walk:
             trial = Trial(penalty, loss, own, int(count), share, cross, predicted[row])
             self.trials[number].append(trial)
             best = self.best[number]
-            if best is None or _merit(trial) > _merit(best[0]):
+            if best and share > best[0][0].validation:
+                best.clear()
+            if not best or share == best[0][0].validation:
                 weights, intercept = fitted.weights[row], fitted.intercept[row, :, 0]
-                self.best[number] = trial, weights.clone(), intercept.clone()
+                best.append((trial, weights.clone(), intercept.clone()))
+
+    def _choose(self, number: int) -> tuple[Trial, Tensor, Tensor]:
+        """The trial with most validation images right; of equal ones one inside the path, with the
+        least cross-entropy."""
+        tried = [trial.penalty for trial in self.trials[number]]
+        ends = min(tried), max(tried)
+        return min(
+            self.best[number], key=lambda one: (one[0].penalty in ends, one[0].cross_entropy)
+        )
 
     def _finish(self, number: int) -> LogisticProbe:
         """The probe of a head, for features as they come."""
-        head, best = self.heads[number], self.best[number]
-        assert best is not None
-        trial, coordinates, intercept = best
+        head = self.heads[number]
+        trial, coordinates, intercept = self._choose(number)
         weights = head.turn @ coordinates[:, : head.turn.shape[1]].T
         intercept = intercept - head.mean @ weights
         path = sorted(self.trials[number], key=lambda one: -one.penalty)
@@ -317,10 +336,6 @@ class _Walk:
             path.index(trial),
             head.varies,
         )
-
-
-def _merit(trial: Trial) -> tuple[float, float]:
-    return trial.validation, -trial.cross_entropy
 
 
 def _pick(step: tuple[Tensor, Tensor], numbers: Tensor) -> tuple[Tensor, Tensor]:

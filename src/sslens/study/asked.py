@@ -42,7 +42,8 @@ class Study:
         on_bad: "stop" at an image that cannot be decoded, or "skip" it.
         precision: the precision of the forward pass, "float32", "bfloat16", "float16" or "auto";
             Grams are float32.
-        grid: the grid of probes: "small", 8 points, or "paper", the papers' 216 points.
+        grid: how probes are trained: "converged", to their optimum; "paper", at the papers' 216
+            points; or "small", at 8 points.
         any_transform: whether fingerprints are compared even where their models saw other parts of
             the images, or images that were resampled in another way.
     """
@@ -60,7 +61,7 @@ class Study:
     precision: str = "float32"
     tokens: tuple[str, ...] = ("all", "cls")
     any_transform: bool = False
-    grid: str = "small"
+    grid: str = "converged"
     taps: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -89,7 +90,7 @@ class Study:
         for name, values, options in (
             ("on_bad", (self.on_bad,), ("stop", "skip")),
             ("precision", (self.precision,), ("float32", "bfloat16", "float16", "auto")),
-            ("grid", (self.grid,), ("small", "paper")),
+            ("grid", (self.grid,), ("converged", "paper", "small")),
             ("tokens", self.tokens, ("all", "cls", "patch")),
             ("taps", self.taps, ON_REQUEST),
         ):

@@ -20,8 +20,8 @@ class ProbeRequest:
         images: the training images; None with stored features.
         test: the images (or stored features) on which the accuracy is measured; None where `folds`
             is given.
-        val: the images on which the point of the grid is chosen; a fifth of the training images
-            unless given.
+        val: the images on which the penalty, or the point of the grid, is chosen; a fifth of the
+            training images unless given.
         folds: the number of folds in which every training image is tested once.
         few_shot: shares of the labels with which probes are also trained and chosen.
         draws: the number of draws of each share.
@@ -31,7 +31,7 @@ class ProbeRequest:
             given.
         with_last: whether each layer is also probed together with the last one.
         layers: the numbers of layers of the probe; 1 is linear.
-        grid: "paper", 216 points, or "small", 8.
+        grid: "converged", "paper", 216 points, or "small", 8.
         augment: whether probes are trained on random crops and flips.
         top: an image is right when its class is among the `top` highest scores.
         batch: the number of images in a step; chosen by the number of images unless given.
@@ -54,7 +54,7 @@ class ProbeRequest:
     pooling: tuple[str, ...] = ()
     with_last: bool = False
     layers: tuple[int, ...] = (1,)
-    grid: str = "paper"
+    grid: str = "converged"
     augment: bool = False
     top: int = 1
     batch: int | None = None
@@ -71,6 +71,11 @@ class ProbeRequest:
         if self.is_stored and self.augment:
             raise InputError(
                 "Stored features cannot be augmented", mend="give the model and its {images}"
+            )
+        if self.augment and self.grid == "converged":
+            raise InputError(
+                "Converged probes are trained on features and not on random views",
+                mend="give {grid=paper}",
             )
         require_folder_name(self.out, "tables are written into a folder")
         for name, values in (

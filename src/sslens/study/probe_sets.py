@@ -146,10 +146,9 @@ class ProbeSets:
             parts = {"images": self.train}
         lines = [f"model     {self.train.features.model}, {len(self.classes)} classes"]
         lines += [f"{name:<10}{len(part.rows):,} images" for name, part in parts.items()]
-        lines.append(
-            f"probes    {len(heads)} × {points} points of the grid, trained together:"
-            f" {heads[0].name}" + (", …" if heads[1:] else "")
-        )
+        how = f"{len(heads)} × {points} points of the grid" if points else f"{len(heads)}"
+        names = heads[0].name + (", …" if heads[1:] else "")
+        lines.append(f"probes    {how}, trained together: {names}")
         if self.request.folds is not None:
             lines.append(f"folds     {self.request.folds}, each image tested once")
         if self.request.augment:

@@ -8,6 +8,8 @@ import pandas as pd
 from jaxtyping import Bool
 
 from sslens.capture import Column
+from sslens.comparisons.probe_protocols import converge_few_shot
+from sslens.comparisons.probe_training import PENALTIES, Parts, Trained
 from sslens.errors import InputError
 from sslens.probes import factors
 from sslens.probes.linear.choosing import Outcome
@@ -52,6 +54,8 @@ FEW = PLACE | {
     "accuracy": "share of test images that the chosen point has right",
     "low": "lower end of its 95 % Wilson interval",
     "high": "upper end",
+    "converged": "whether the training reached its optimum",
+    "inside": "whether the penalty or the setting lies inside those that were tried",
     "images": "test images",
 }
 POINT = ("lr", "weight_decay", "min_lr", "warmup", "epochs")
@@ -106,11 +110,23 @@ def decode_factors(sets: ProbeSets, heads: Sequence[Head]) -> Table:
 
 
 def try_few_shot(
-    sets: ProbeSets, share: float, heads: Sequence[Head], grid: Grid, device: str
+    sets: ProbeSets, share: float, heads: Sequence[Head], grid: Grid | None, device: str
 ) -> Table:
-    """Train and test each head with a share of the labels; the table has a row for each head and
-    draw."""
+    """Train and test each head with a share of the labels, to its optimum unless a grid is given;
+    the table has a row for each head and draw."""
     request = sets.request
+    if grid is None:
+        draws = converge_few_shot(
+            Parts(*(sets.data(part, heads) for part in (sets.train, sets.val, sets.test))),
+            (sets.train.ids, sets.val.ids),
+            heads,
+            share=share,
+            draws=request.draws,
+            seed=request.seed,
+            top=request.top,
+            device=device,
+        )
+        return _tabulate_few_shot(draws, share)
     draws = few_shot_outcomes(
         sets.data(sets.train, heads),
         sets.train.ids,
@@ -125,10 +141,16 @@ def try_few_shot(
         top=request.top,
         device=device,
     )
+    return _tabulate_few_shot(draws, share)
+
+
+def _tabulate_few_shot(draws: Sequence[Mapping[Head, Outcome]], share: float) -> Table:
+    """Return a table with a row for each draw and head."""
     rows = [
         _place(head.columns)
         | {"layers": head.layers, "share": share, "draw": number}
         | {name: getattr(outcome, name) for name in ("accuracy", "low", "high")}
+        | {name: getattr(outcome, name) for name in ("converged", "inside")}
         | {"images": len(outcome.right)}
         for number, by_head in enumerate(draws)
         for head, outcome in by_head.items()
@@ -159,26 +181,46 @@ def tabulate_grid(
     return Table(pd.DataFrame(rows, columns=list(GRID)), GRID)
 
 
+def tabulate_penalties(trained: Trained) -> Table:
+    """Return a table with every penalty of every linear probe, and its certificate."""
+    rows = [_place(head.columns) | row for head, row in trained.penalties()]
+    units = PLACE | PENALTIES
+    return Table(pd.DataFrame(rows, columns=list(units)), units)
+
+
 def list_outcomes(outcomes: Sequence[Outcome], grid: Sequence[Point]) -> str:
     """Describe the best heads in a few lines, for a person."""
     best = sorted(outcomes, key=lambda outcome: -outcome.validation)
     lines = []
     for outcome in best[:NAMED]:
-        point = grid[outcome.point]
         lines.append(
             f"probe     {outcome.head.name}: {outcome.accuracy:.1%} [{outcome.low:.1%},"
-            f" {outcome.high:.1%}] by the point chosen (lr {point.lr:g}, decay"
-            f" {point.weight_decay:g}, {point.epochs} epochs); best five {outcome.best:.1%} ±"
-            f" {outcome.std:.1%}"
+            f" {outcome.high:.1%}] {_describe_choice(outcome, grid)}"
         )
+        if outcome.why:
+            lines.append(f"note      {outcome.head.name} is not settled: {outcome.why}")
         if outcome.diverged:
             lines.append(
-                f"note      {outcome.diverged} of {len(grid)} points of {outcome.head.name}"
-                " diverged and count for none"
+                f"note      {outcome.diverged} of {outcome.points or len(grid)} points of"
+                f" {outcome.head.name} diverged and count for none"
             )
     if best[NAMED:]:
         lines.append(f"          and {len(best) - NAMED} more in probes.csv")
     return "\n".join(lines)
+
+
+def _describe_choice(outcome: Outcome, grid: Sequence[Point]) -> str:
+    """Say which penalty or point was chosen; the mean of the best five is told of a grid only."""
+    if outcome.penalty == outcome.penalty:
+        return f"at the optimum (penalty {outcome.penalty:g})"
+    point = outcome.setting or grid[outcome.point]
+    chosen = (
+        f"by the point chosen (lr {point.lr:g}, decay {point.weight_decay:g},"
+        f" {point.epochs} epochs)"
+    )
+    if not grid:
+        return chosen
+    return f"{chosen}; best five {outcome.best:.1%} ± {outcome.std:.1%}"
 
 
 def _place(columns: Sequence[Column]) -> dict[str, str]:

@@ -37,13 +37,14 @@ def run(
     """
     if not request.is_stored:
         require_sources(request.images, request.val, request.test)
+    from sslens.comparisons.probe_training import CONVERGED
     from sslens.probes.linear.training import GRIDS
     from sslens.processes import best_device, best_precision, processes
     from sslens.study.probe_sets import open_probe_sets
     from sslens.study.probe_tables import decode_factors, list_outcomes
 
-    grid = GRIDS[request.grid]
-    count = len(grid(1, 1))  # whatever the images
+    grid = None if request.grid == CONVERGED else GRIDS[request.grid]
+    count = len(grid(1, 1)) if grid else 0  # whatever the images
     if dry_run:
         say(_describe(request, count))
         return None
@@ -59,8 +60,11 @@ def run(
     heads = sets.heads()
     say(sets.describe(heads, count))
     tables = {"factors": decode_factors(sets, heads)} if request.factors else {}
-    train = _train if request.folds is None else _train_in_folds
-    outcomes, points, more = train(sets, heads, grid, process.device, say)
+    if grid is None:
+        outcomes, points, more = _converge(sets, heads, process.device, say)
+    else:
+        train = _train if request.folds is None else _train_in_folds
+        outcomes, points, more = train(sets, heads, grid, process.device, say)
     for name, table in (tables | more).items():
         table.save(request.out / f"{name}.csv")
     say(list_outcomes(outcomes, points))
@@ -88,11 +92,57 @@ def _describe(request: ProbeRequest, points: int) -> str:
             for role, images in sets.items()
         ]
     layers = ", ".join(map(str, request.layers))
+    how = f"{points} points of the grid" if points else "one, at its optimum,"
     lines.append(
-        f"probes    {points} points of the grid a layer of the model and depth of the probe"
-        f" ({layers}), trained together"
+        f"probes    {how} a layer of the model and depth of the probe ({layers}), together"
     )
     return "\n".join(lines)
+
+
+def _converge(
+    sets: "ProbeSets", heads: "Sequence[Head]", device: str, say: Say
+) -> "tuple[list[Outcome], Sequence[Point], dict[str, Table]]":
+    """Train every probe to its optimum, and choose its penalty or setting on other images."""
+    from sslens.comparisons.probe_protocols import converge_in_folds
+    from sslens.comparisons.probe_training import Parts, train_heads
+    from sslens.probes.linear.choosing import table
+    from sslens.study.probe_tables import preview, tabulate_penalties, try_few_shot
+
+    request = sets.request
+    if request.folds is not None:
+        outcomes = converge_in_folds(
+            sets.data(sets.train, heads),
+            sets.train.ids,
+            heads,
+            count=request.folds,
+            classes=sets.classes,
+            seed=request.seed,
+            top=request.top,
+            device=device,
+        )
+        return outcomes, (), {"probes": table(outcomes)}
+    ridge = preview(sets, heads)
+    _say_preview(ridge, say)
+    parts = Parts(*(sets.data(part, heads) for part in (sets.train, sets.val, sets.test)))
+    with progress("probes", unit="") as report:
+        trained = train_heads(
+            parts, heads, seed=request.seed, top=request.top, device=device, progress=report
+        )
+    few_shot = {
+        f"few-shot-{share:g}": try_few_shot(sets, share, heads, None, device)
+        for share in request.few_shot
+    }
+    outcomes = list(trained.outcomes.values())
+    tables = {"ridge": ridge, "penalties": tabulate_penalties(trained), **few_shot}
+    return outcomes, (), tables | {"probes": table(outcomes)}
+
+
+def _say_preview(ridge: "Table", say: Say) -> None:
+    best = ridge.frame.loc[ridge.frame.accuracy.idxmax()]
+    say(
+        f"ridge     {best.tap}/{best.pooling}: {best.accuracy:.1%} [{best.low:.1%},"
+        f" {best.high:.1%}], in closed form"
+    )
 
 
 def _train(
@@ -105,11 +155,7 @@ def _train(
 
     request = sets.request
     ridge = preview(sets, heads)
-    best = ridge.frame.loc[ridge.frame.accuracy.idxmax()]
-    say(
-        f"ridge     {best.tap}/{best.pooling}: {best.accuracy:.1%} [{best.low:.1%},"
-        f" {best.high:.1%}], in closed form"
-    )
+    _say_preview(ridge, say)
     with progress("probes", unit="epochs") as report:
         training = sets.training(heads, device)
         points = grid(training.batch, training.steps)

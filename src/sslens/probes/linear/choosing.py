@@ -39,7 +39,11 @@ UNITS = {
     "min_lr": "learning rate at the end of its cosine",
     "warmup": "its epochs of warm-up",
     "epochs": "its epochs; of a converged probe those with the lowest validation loss",
-    "points": "points of the grid",
+    "penalty": "λ of a logistic regression, on features of variance 1; empty for other probes",
+    "certificate": (
+        "of a logistic regression: its loss lies at most this part of itself above its minimum"
+    ),
+    "points": "points of the grid, or penalties",
     "diverged": "points whose values overflowed; they are never chosen",
     "converged": "whether the training went on until the validation loss had stopped falling",
     "inside": "whether the chosen point lies inside the grid, or the grid has no more to offer",
@@ -68,7 +72,9 @@ class Outcome:
         why: what keeps the number from being settled, as a clause; empty if nothing does.
         setting: the chosen point where each head has a grid of its own; None where `point` is a row
             of a grid that all heads share.
-        points: the number of points of the head's own grid.
+        points: the number of points of the head's own grid, or of penalties.
+        penalty: λ of a logistic regression; nan for other probes.
+        certificate: the largest part of its loss by which it lies above its minimum.
         right: which test images the chosen point has right, for differences between heads on the
             same images.
     """
@@ -88,6 +94,8 @@ class Outcome:
     why: str = ""
     setting: Point | None = None
     points: int = 0
+    penalty: float = float("nan")
+    certificate: float = float("nan")
 
 
 def choose(
@@ -155,7 +163,7 @@ def table(outcomes: Sequence[Outcome], grid: Sequence[Point] = ()) -> "Table":
 
 def _row(found: Outcome, grid: Sequence[Point]) -> Mapping[str, Any]:
     taps, poolings = zip(*found.head.columns, strict=True)
-    point = found.setting or grid[found.point]
+    point = found.setting or (grid[found.point] if grid else None)
     return {
         "tap": " + ".join(taps),
         "pooling": " + ".join(dict.fromkeys(poolings)),
@@ -164,9 +172,12 @@ def _row(found: Outcome, grid: Sequence[Point]) -> Mapping[str, Any]:
             name: getattr(found, name)
             for name in ("accuracy", "low", "high", "validation", "best", "std", "diverged")
         },
-        **{name: getattr(found, name) for name in ("converged", "inside", "why")},
         **{
-            name: getattr(point, name)
+            name: getattr(found, name)
+            for name in ("converged", "inside", "why", "penalty", "certificate")
+        },
+        **{
+            name: getattr(point, name, float("nan"))
             for name in ("lr", "weight_decay", "min_lr", "warmup", "epochs")
         },
         "points": found.points or len(grid),

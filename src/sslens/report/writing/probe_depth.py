@@ -6,7 +6,12 @@ from sslens.analyses.probe_depth import LAYERS
 from sslens.comparisons.probing import read_accuracy, read_gain
 from sslens.comparisons.readings import READINGS
 from sslens.report.writing.numbers import spell_share
-from sslens.report.writing.probing import name_best_control, spell_gain, write_families
+from sslens.report.writing.probing import (
+    name_best_control,
+    spell_gain,
+    write_families,
+    write_unsettled,
+)
 from sslens.table import Results
 
 #: layers of the deepest probe, of which the gain over the linear one is claim C7
@@ -37,7 +42,7 @@ def _write_models(results: Results) -> Iterator[str]:
     for name, rows in probes[~probes.control].groupby("model", sort=False):
         by_layers = {row["layers"]: row for row in rows.to_dict("records")}
         linear, deep = by_layers[1], by_layers[DEEP]
-        yield (
+        yield write_unsettled(str(name), (linear, deep)) or (
             f"{name}: a linear probe of the last {READINGS[linear['pooling']]} has"
             f" {spell_share(read_accuracy(linear))}, one of three layers"
             f" {spell_share(read_accuracy(deep))}: {spell_gain(read_gain(deep))}{beside}."

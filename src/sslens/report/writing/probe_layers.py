@@ -8,7 +8,13 @@ import pandas as pd
 from sslens.comparisons.probing import PLUS, read_accuracy, read_gain
 from sslens.comparisons.readings import READINGS
 from sslens.report.writing.numbers import spell_points, spell_share
-from sslens.report.writing.probing import name_best_control, spell_gain, write_families
+from sslens.report.writing.probing import (
+    name_best_control,
+    spell_gain,
+    write_families,
+    write_unsettled,
+)
+from sslens.statistics.estimate import SMALLEST
 from sslens.table import Results
 
 #: sentences at most
@@ -64,15 +70,22 @@ def _write_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     sentence = (
         f"{after['members']}: an intermediate block beside the last layer, both as"
         f" {READINGS[before['pooling']]}, gained {spell_points(gained)} before fine-tuning and"
-        f" gains {spell_points(gains)} after, a difference of {spell_points(difference)}"
+        f" gains {spell_points(gains)} after"
     )
-    if difference.sign == 1:
+    if not after["settled"]:
+        return f"{sentence}, not converged. Nothing rests on it: {after['why']}."
+    smallest = SMALLEST["accuracy"]
+    sides = [one.find_side(smallest) for one in (gained, gains, difference)]
+    sentence += f", a difference of {spell_points(difference)}"
+    if sides[2] == "more":
         return f"{sentence}: the gain grew."
-    if gained.sign != 1:
+    if sides[0] != "more":
         return f"{sentence}: there was no sure gain that could vanish."
-    if difference.sign != -1:
+    if sides[2] == "the same":
+        return f"{sentence}: the gain stays the same within half a point."
+    if sides[2] != "less":
         return f"{sentence}: whether the gain shrinks is not decided."
-    return f"{sentence}: the gain {'shrinks' if gains.sign == 1 else 'vanishes'}."
+    return f"{sentence}: the gain {'shrinks' if sides[1] == 'more' else 'vanishes'}."
 
 
 def _write_models(results: Results) -> Iterator[str]:
@@ -83,11 +96,16 @@ def _write_models(results: Results) -> Iterator[str]:
     beside = name_best_control(pairs)
     for name, rows in probes[~probes.control].groupby("model", sort=False):
         (usual,) = rows[rows.usual].to_dict("records")
+        beside_last = pairs[pairs.model == name].to_dict("records")
+        unsettled = write_unsettled(str(name), (usual, *beside_last))
+        if unsettled:
+            yield unsettled
+            continue
         sentence = (
             f"{name}: a linear probe of the last {READINGS[usual['pooling']]} has"
             f" {spell_share(read_accuracy(usual))}"
         )
-        for pair in pairs[pairs.model == name].to_dict("records"):
+        for pair in beside_last:
             sentence += (
                 f"; with {pair['tap'].split(PLUS)[0]} beside it"
                 f" {spell_share(read_accuracy(pair))}, {spell_gain(read_gain(pair))}{beside}"

@@ -9,7 +9,7 @@ TYPE = ProbeSettings
 
 def unmet(situation: Situation) -> Lack | None:
     """Probes need images of two classes or more, and several of each."""
-    from sslens.comparisons.probing import explain_unfit
+    from sslens.comparisons.probe_split import explain_unfit
 
     lack = labels.unmet(situation)
     if lack is not None:
@@ -22,11 +22,11 @@ def unmet(situation: Situation) -> Lack | None:
 
 
 def gather(captured: Captured) -> ProbeSettings:
-    """Return the study's grid, and the device on which probes are trained."""
+    """Return how the study trains probes, and the device on which probes are trained."""
     situation = captured.situation
     return ProbeSettings(situation.study.grid, situation.device, situation.quiet)
 
 
 def key(value: ProbeSettings) -> str:
-    """Return the grid; the device does not count, since it does not decide the results."""
+    """Return how probes are trained; the device does not count, since it decides no result."""
     return value.grid

@@ -1,0 +1,168 @@
+"""The split of the images on which probes are trained, chosen and tested."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+
+from sslens.capture import Column, Features
+from sslens.comparisons.inputs import FeatureSets, Labels
+from sslens.comparisons.readings import read_features
+from sslens.errors import InputError
+from sslens.probes.linear.batches import Held
+from sslens.probes.splits import held_out
+
+SPLIT = (
+    "Probes are trained on the bank, or without one on half of the images, less a fifth on which"
+    " the penalty or the setting of the training is chosen; both parts are drawn by SHA-256 of the"
+    " ids, class by class, and all are centre crops. All numbers are of the other images, the test"
+    " images"
+)
+
+
+def explain_unfit(
+    labels: Int64[np.ndarray, " image"],
+    bank: Int64[np.ndarray, " banked"] | None,
+    classes: Sequence[str],
+) -> str | None:
+    """Say why images of these classes are too few to train, choose and test a probe.
+
+    Args:
+        labels: class of each image under study, as an index into `classes`.
+        bank: class of each image of the bank; None if there is no bank.
+        classes: names of the classes.
+
+    Returns:
+        The reason, as a clause; None if there are enough images.
+
+    >>> explain_unfit(np.array([0, 0, 0, 0, 1]), None, ["cat", "dog"])
+    'without a bank a class needs four images, to train, to choose and to test on, and dog has 1'
+    >>> explain_unfit(np.array([0, 1]), np.array([0, 0, 1, 1]), ["cat", "dog"])
+    """
+    if any(len(np.unique(numbers)) < 2 for numbers in (labels, bank) if numbers is not None):
+        return "the images are of one class, and a probe tells two or more apart"
+    if bank is None:
+        fewest = 4
+        need = "without a bank a class needs four images, to train, to choose and to test on"
+    else:
+        fewest, need = 2, "a class of the bank needs two images, to train and to choose on"
+    present, counts = np.unique(labels if bank is None else bank, return_counts=True)
+    least = int(counts.argmin())
+    if counts[least] >= fewest:
+        return None
+    return f"{need}, and {classes[present[least]]} has {counts[least]}"
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The split of the images into training, validation and test images, equal for all models.
+
+    Without a bank, the images under study take the bank's place: `bank_labels` equals `labels`, and
+    `bank_ids` equals `ids`.
+
+    Attributes:
+        train: rows of the bank's features that train probes.
+        validation: rows of the bank's features that choose the hyperparameters of a probe.
+        test: rows of the features of the images under study that test probes.
+        labels: class of each image under study.
+        bank_labels: class of each image of the bank.
+        ids: id of each image under study.
+        bank_ids: id of each image of the bank.
+    """
+
+    train: Int64[np.ndarray, " train"]
+    validation: Int64[np.ndarray, " validation"]
+    test: Int64[np.ndarray, " test"]
+    labels: Int64[np.ndarray, " image"]
+    bank_labels: Int64[np.ndarray, " banked"]
+    ids: tuple[str, ...]
+    bank_ids: tuple[str, ...]
+
+    @classmethod
+    def of(cls, features: FeatureSets, labels: Labels, seed: int) -> "Split":
+        """Split the images: the bank trains and validates, and the images under study test.
+
+        Without a bank, half of the images train and validate, and the other half test. A fifth of
+        the images that train and validate is for validation.
+
+        Args:
+            features: the features of all models.
+            labels: the class of each image.
+            seed: seed of the split; each image is drawn by a hash of its id, class by class.
+
+        Raises:
+            InputError: the features of two models are of different images, or a class has too few
+                images.
+        """
+        ids, bank_ids = (_common_ids(sets) for sets in (features.images, features.bank))
+        numbers = np.array([labels.images[name] for name in ids])
+        if features.bank:
+            bank_numbers = np.array([labels.bank[name] for name in bank_ids])
+            learnt, test = np.arange(len(bank_ids)), np.arange(len(ids))
+        else:
+            bank_ids, bank_numbers = ids, numbers
+            learnt, test = held_out(numbers, ids, share=0.5, seed=seed, classes=labels.classes)
+        names = [bank_ids[row] for row in learnt]
+        # of another seed: with that of the halves it would be the first of each class again
+        train, validation = held_out(
+            bank_numbers[learnt], names, seed=seed + 1, classes=labels.classes
+        )
+        return cls(learnt[train], learnt[validation], test, numbers, bank_numbers, ids, bank_ids)
+
+    @property
+    def learnt(self) -> Int64[np.ndarray, " learnt"]:
+        """Rows of the bank's features that train or validate, in ascending order."""
+        return np.sort(np.concatenate([self.train, self.validation]))
+
+    @property
+    def learnt_ids(self) -> list[str]:
+        """Ids of the training and validation images."""
+        return [self.bank_ids[row] for row in self.learnt]
+
+    @property
+    def test_ids(self) -> list[str]:
+        """Ids of the test images."""
+        return [self.ids[row] for row in self.test]
+
+    def read(
+        self, features: Features, bank: Features | None, columns: Sequence[Column], seed: int
+    ) -> tuple[Held, Held, Held]:
+        """Read one model's features and labels of the training, validation and test images.
+
+        Args:
+            features: the model's features of the images under study.
+            bank: the model's features of the bank; None if there is no bank.
+            columns: the columns (tap, pooling) that probes read.
+            seed: seed of the order in which training sees the images.
+
+        Returns:
+            Training, validation and test data, in this order.
+        """
+        classes = int(max(self.labels.max(), self.bank_labels.max())) + 1
+
+        def part(source: Features, labels: np.ndarray, rows: np.ndarray) -> Held:
+            at = torch.from_numpy(rows)
+            values = {column: read_features(source, *column)[at] for column in columns}
+            return Held(values, torch.from_numpy(labels[rows]), classes, seed=seed)
+
+        learnt = features if bank is None else bank
+        train, validation = (
+            part(learnt, self.bank_labels, rows) for rows in (self.train, self.validation)
+        )
+        return train, validation, part(features, self.labels, self.test)
+
+
+def _common_ids(features: Mapping[str, Features]) -> tuple[str, ...]:
+    if not features:
+        return ()
+    first, *others = features.values()
+    for other in others:
+        if other.ids != first.ids:
+            raise InputError(
+                f"The features of {other.model} are of other images than those of {first.model}."
+            )
+    return first.ids
