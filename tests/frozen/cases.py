@@ -144,7 +144,7 @@ CASES = (
     # probes that are trained in float32
     _of(
         "probes",
-        f"compare {STORED} {SEEN} --analyses probe-depth probe-layers knn-depth",
+        f"compare {STORED} {SEEN} --analyses probe-depth probe-layers knn-depth --grid small",
         TRAINED,
         slow=True,
     ),
