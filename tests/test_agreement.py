@@ -10,11 +10,11 @@ import pytest
 import scipy.stats
 import torch
 from sklearn.linear_model import LogisticRegression
+from scipy.stats import t
 
 from given import Given, compute, make_models, write
 from sslens.analyses import agreement as analysis
 from sslens.capture import Features
-from sslens.comparisons import pairs as _pairs
 from sslens.comparisons.inputs import FeatureSets, Labels, Models
 from sslens.comparisons.predictions import deal_out, predict_classes, probe_logits
 from sslens.errors import InputError
@@ -29,7 +29,6 @@ from sslens.probes.agreement import (
     f1_of_being_right,
 )
 from sslens.probes.rank import tau, tau_by_position
-from sslens.statistics.bootstrap import compute_interval
 
 
 def drawn(seed: int, images: int = 60, classes: int = 6) -> tuple[np.ndarray, list[torch.Tensor]]:
@@ -113,7 +112,7 @@ def test_every_value_is_that_of_the_plain_function() -> None:
         zip(SUBSETS, (np.ones(60, bool), right_a & right_b, ~(right_a | right_b)), strict=True)
     )
     for k, (subset, rows) in itertools.product((3, 6), members.items()):
-        value, count, _ = found["tau", k, subset]  # type: ignore[index]
+        value, count, *_ = found["tau", k, subset]  # type: ignore[index]
         assert 3 < count == rows.sum()
         assert float(value.value) == pytest.approx(
             tau(a.rankings, b.rankings, k)[rows].mean(), abs=1e-12
@@ -143,56 +142,82 @@ def test_every_value_is_that_of_the_plain_function() -> None:
         )  # type: ignore[index]
 
 
-def test_every_replicate_is_the_statistic_of_the_images_drawn() -> None:
+def test_every_value_without_a_group_is_the_statistic_of_the_other_images() -> None:
     labels, logits = drawn(1, images=30)
     draws = Draws.of(30, 8, seed=5)
     a, b = (Predicted.of(x, labels, 4) for x in logits[:2])
     found = agreement(a, b, [4], draws)
-    for number, counts in enumerate(draws.counts[1:]):
-        rows = np.repeat(np.arange(30), counts)
+    for number in range(8):
+        rows = np.flatnonzero(draws.group != number)
         again = [Predicted.of(x[rows], labels[rows], 4) for x in logits[:2]]
-        alone = agreement(*again, [4], Draws.of(30, 1))
+        alone = agreement(*again, [4], Draws.of(len(rows), 1))
         assert found.keys() == alone.keys()
         for asked, each in found.items():
-            assert each.sampled.draws[number] == pytest.approx(
+            assert each.sampled.left_out[number] == pytest.approx(
                 float(alone[asked].sampled.value), abs=1e-12, nan_ok=True
             )
 
 
-def test_draws_are_even_and_their_seeds_apart() -> None:
-    draws = Draws.of(50, 2000, seed=0)
-    np.testing.assert_array_equal(draws.counts, Draws.of(50, 2000, seed=0).counts)
-    assert (draws.counts[1:] != Draws.of(50, 2000, seed=1).counts[1:]).any()
-    # each image is drawn 2,000 times in the mean, Poisson but for the sum
-    assert abs(draws.counts[1:].sum(0) - 2000.0).max() < 5 * 2000**0.5
+def test_groups_are_even_and_their_seeds_apart() -> None:
+    draws = Draws.of(50, 20, seed=0)
+    assert set(np.bincount(draws.group).tolist()) == {2, 3}
+    np.testing.assert_array_equal(draws.group, Draws.of(50, 20, seed=0).group)
+    assert (draws.group != Draws.of(50, 20, seed=1).group).any()
+    np.testing.assert_array_equal(Draws.of(5).group, np.arange(5))  # an image a group
 
 
 def test_an_interval_of_a_mean_is_that_of_its_standard_error() -> None:
     labels, logits = drawn(2, images=400)
     a, b = (Predicted.of(x, labels, 6) for x in logits[:2])
-    value = agreement(a, b, [6], Draws.of(400, 4000))["tau", 6, "all"].sampled  # type: ignore[index]
+    value = agreement(a, b, [6], Draws.of(400))["tau", 6, "all"].sampled  # type: ignore[index]
     each = tau(a.rankings, b.rankings, 6)
-    low, high = value.interval()
-    half = 1.966 * each.std(ddof=1) / 20  # t of 399 degrees of freedom
-    assert (float(low), float(high)) == pytest.approx(
-        (each.mean() - half, each.mean() + half), abs=0.05 * half
+    half = t.ppf(0.975, 399) * each.std(ddof=1) / 20
+    assert [float(end) for end in value.interval()] == pytest.approx(
+        [each.mean() - half, each.mean() + half], abs=1e-9
     )
-    assert (low, high) == compute_interval(value.draws, 400)
+
+
+def test_how_one_image_more_changes_f1_is_counted() -> None:
+    """By hand over all pairs of different classes, weighted by how often both are predicted."""
+    labels, logits = drawn(4, images=60)
+    a, b = (Predicted.of(x, labels, 4) for x in logits[:2])
+    found = agreement(a, b, [4], Draws.of(60))
+    often = np.bincount(np.concatenate([a.first, b.first]), minlength=logits[0].shape[1]) / 120
+    for measure, value in (("f1", lambda x, y: f1(x, y).macro),):
+        before = value(a.first, b.first)
+        weights, changes = [], []
+        for i, j in itertools.permutations(np.flatnonzero(often), 2):
+            more = value(np.append(a.first, i), np.append(b.first, j))
+            weights.append(often[i] * often[j])
+            changes.append(float(more - before))
+        change = found[measure, 0, "all"].change  # type: ignore[index]
+        assert change.mean == pytest.approx(np.average(changes, weights=weights))
+        assert change.square == pytest.approx(np.average(np.square(changes), weights=weights))
+
+
+def test_f1_of_the_same_predictions_has_an_interval() -> None:
+    labels, logits = drawn(4, images=60)
+    one = Predicted.of(logits[0], labels, 4)
+    found = agreement(one, one, [4], Draws.of(60))
+    for measure in ("f1", "f1 weighted", "same"):
+        low, high = found[measure, 0, "all"].interval()  # type: ignore[index]
+        assert 0.6 < low < 0.999
+        assert high == 1
 
 
 def test_a_difference_is_paired() -> None:
     """What the first two models share beside the label is found, more surely than from two unpaired
     intervals."""
     labels, logits = drawn(3, images=200)
-    draws = Draws.of(200, 500)
+    draws = Draws.of(200)
     models = [Predicted.of(x, labels, 5) for x in logits]
     near, far = (
         agreement(models[0], models[j], [5], draws)["tau", 5, "all"].sampled for j in (1, 2)
     )  # type: ignore[index]
     difference = near - far
     assert difference.interval()[0] > 0
-    np.testing.assert_allclose(difference.draws, near.draws - far.draws)
-    other = agreement(models[0], models[2], [5], Draws.of(200, 500, seed=1))[
+    np.testing.assert_allclose(difference.left_out, near.left_out - far.left_out)
+    other = agreement(models[0], models[2], [5], Draws.of(200, 100, seed=1))[
         "tau", 5, "all"
     ].sampled  # type: ignore[index]
     with pytest.raises(InputError, match="paired difference"):
@@ -203,15 +228,15 @@ def test_what_no_image_is_there_for_is_undefined() -> None:
     labels = np.array([0, 1, 2, 0])
     right = 2 * torch.eye(3)[torch.from_numpy(labels)] + torch.tensor([0.0, 0.1, 0.2])
     one = Predicted.of(right, labels, 3)
-    found = agreement(one, one, [3], Draws.of(4, 10))
-    value, count, _ = found["tau", 3, "both wrong"]  # type: ignore[index]
+    found = agreement(one, one, [3], Draws.of(4))
+    value, count, *_ = found["tau", 3, "both wrong"]  # type: ignore[index]
     assert count == 0
     assert np.isnan(value.value)
     assert np.isnan(value.interval()[0])
     assert np.isnan(found["kappa", 0, "all"].sampled.value)  # type: ignore[index]
     assert found["tau", 3, "both right"].sampled.value == 1.0  # type: ignore[index]
     tied = Predicted.of(torch.zeros(4, 3), labels, 3)  # all tied: the first class, and no tau
-    found = agreement(one, tied, [3], Draws.of(4, 10))
+    found = agreement(one, tied, [3], Draws.of(4))
     assert (tied.first == 0).all()
     assert found["tau", 3, "all"].images == 0  # type: ignore[index]
     assert np.isnan(found["tau", 3, "all"].sampled.value)  # type: ignore[index]
@@ -228,7 +253,7 @@ def test_chance_is_what_is_left_when_images_are_mixed_up() -> None:
         Predicted.of(torch.from_numpy(liked + rng.standard_normal((500, 8))), labels, 8)
         for _ in "ab"
     ]
-    found = agreement(*blind, [3, 8], Draws.of(500, 100))
+    found = agreement(*blind, [3, 8], Draws.of(500))
     for asked, each in found.items():
         # being right is not without images: both are right on those of the classes that they like
         if asked.images != "both right" and asked.measure not in ("kappa", "f1 right"):
@@ -241,7 +266,7 @@ def test_chance_is_what_is_left_when_images_are_mixed_up() -> None:
     assert found["kappa", 0, "all"].chance == 0  # type: ignore[index]
     labels, logits = drawn(5, images=300)
     a, b = (Predicted.of(x, labels, 6) for x in logits[:2])
-    for asked, each in agreement(a, b, [6], Draws.of(300, 100)).items():
+    for asked, each in agreement(a, b, [6], Draws.of(300)).items():
         assert each.sampled.interval()[0] > each.chance, asked
 
 
@@ -353,13 +378,12 @@ def test_two_trainings_of_one_objective_are_no_pair_of_joint_embedding() -> None
 def test_the_claim_is_the_paired_difference_of_pairs(
     bank: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_pairs, "REPLICATES", 200)
     given = study(bank=bank)
     results = compute("agreement", given)
     predictions = predict_classes(*take(given), "cls")
     predicted, count = predictions.by_model, predictions.classes
     assert count == 6
-    draws = Draws.of(120, 200, seed=0)
+    draws = Draws.of(120)
     pairs = {
         (a, b): agreement(predicted[a], predicted[b], [5], draws)
         for a, b in itertools.combinations(predicted, 2)
@@ -370,7 +394,7 @@ def test_the_claim_is_the_paired_difference_of_pairs(
     for row in frame.itertuples():
         each = pairs[row.model_a, row.model_b][row.measure, row.k, row.images]  # type: ignore[index]
         assert row.value == pytest.approx(float(each.sampled.value), nan_ok=True)
-        assert row.low == pytest.approx(float(each.sampled.interval()[0]), nan_ok=True)
+        assert row.low == pytest.approx(each.interval()[0], nan_ok=True)
         assert row.control is ("random" in row.model_a + row.model_b)
         assert row.accuracy_a == predicted[row.model_a].right.mean()
     claims = claims[claims.model_b == "JE"]
@@ -385,9 +409,13 @@ def test_the_claim_is_the_paired_difference_of_pairs(
         assert row.difference == pytest.approx(
             float(near.value) - (float(far[0].value) + float(far[1].value)) / 2
         )
-        draws_apart = near.draws - (far[0].draws + far[1].draws) / 2
-        ends = [float(end) for end in compute_interval(draws_apart, 120)]
-        assert [row.difference_low, row.difference_high] == pytest.approx(ends, nan_ok=True)
+        apart = near.left_out - (far[0].left_out + far[1].left_out) / 2
+        error = (119 / 120 * ((apart - apart.mean()) ** 2).sum()) ** 0.5
+        half = (row.difference_high - row.difference_low) / 2
+        # few images of both right or both wrong have fewer degrees of freedom
+        assert np.isnan(half) or 1.97 * error < half < 3 * error
+        if row.images == "all":
+            assert half == pytest.approx(t.ppf(0.975, 119) * error, rel=0.02)
     tau_all = claims[(claims.measure == "tau") & (claims.images == "all")].iloc[0]
     assert tau_all.difference_low > 0  # they share what they see
     said = write("agreement", results)

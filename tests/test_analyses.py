@@ -231,9 +231,8 @@ CASES = {
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _few_replicates() -> Iterator[None]:
+def _few_permutations() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_compared, "REPLICATES", 50)
         patch.setattr(_compared, "PERMUTATIONS", 20)
         patch.setitem(
             _probing.GRIDS,
@@ -387,7 +386,7 @@ def test_curves_are_cka_at_the_nearest_depth(title: str, tokens: str) -> None:
     line = lines["mae · moco"]
     np.testing.assert_allclose(line.x, [0.2, 0.4, 0.6, 0.8, 1.0])
     np.testing.assert_allclose(line.y, compared.cka()[rows, columns], rtol=0, atol=1e-12)
-    low, high = compared.interval(replicates=_compared.REPLICATES, seed=0)
+    low, high = compared.interval()
     np.testing.assert_allclose(line.low, low[rows, columns], rtol=0, atol=1e-12)
     np.testing.assert_allclose(line.high, high[rows, columns], rtol=0, atol=1e-12)
     assert not line.control

@@ -39,9 +39,8 @@ OUTCOMES = {"holds", "contradicted", "the same", "in part", "undecided", "not ru
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _few_replicates() -> Iterator[None]:
+def _few_permutations() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_compared, "REPLICATES", 200)
         patch.setattr(_compared, "PERMUTATIONS", 20)
         yield
 

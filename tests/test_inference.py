@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy.stats import norm, t
+from scipy.stats import t
 
 from sslens.capture import Grams
 from sslens.comparisons.nulls import (
@@ -21,8 +21,7 @@ from sslens.comparisons.nulls import (
 from sslens.errors import InputError
 from sslens.measures.cka import Comparison, minibatch_cka
 from sslens.models.taps import Tap
-from sslens.statistics.bootstrap import bootstrap_counts, compute_percentiles
-from sslens.statistics.sampled import Sampled, average
+from sslens.statistics.sampled import Sampled, average, combine
 
 
 def related(seed: int, dims: Sequence[int], n: int, shared: float = 0.7) -> list[torch.Tensor]:
@@ -217,50 +216,46 @@ def four(batches: int = 24, seed: int = 0, shared: tuple[float, float] = (0.9, 0
     return made
 
 
-def test_the_replicates_are_cka_of_the_minibatches_drawn() -> None:
-    """By brute force: features of the drawn minibatches, some of them twice, laid end to end."""
+def test_the_values_left_out_are_cka_of_the_other_minibatches() -> None:
+    """By brute force: features without a minibatch."""
     xs, ys = related(0, (6, 4), 40), related(1, (5,), 40)
-    sampled = Sampled.of(
-        Comparison.of(grams(xs, *[8] * 5), grams(ys, *[8] * 5)), seed=3, replicates=20
-    )
+    compared = Comparison.of(grams(xs, *[8] * 5), grams(ys, *[8] * 5))
+    sampled = Sampled.of(compared)
     assert sampled.value.shape == (2, 1)
-    counts = bootstrap_counts(5, 20, seed=3).long()
-    for k in range(20):
-        rows = torch.cat([torch.arange(8 * b, 8 * b + 8).repeat(counts[b, k]) for b in range(5)])
-        again = minibatch_cka(*(grams([x[rows] for x in each], *[8] * 5) for each in (xs, ys)))
-        np.testing.assert_allclose(sampled.draws[..., k], again, rtol=0, atol=1e-6)
-    chosen = Sampled.of(
-        Comparison.of(grams(xs, *[8] * 5), grams(ys, *[8] * 5)), [(1, 0)], seed=3, replicates=20
-    )
-    np.testing.assert_allclose(chosen.draws, sampled.draws[1], rtol=0, atol=1e-12)
-
-
-def test_the_interval_is_that_of_the_comparison() -> None:
-    a, b, *_ = four()
-    compared = Comparison.of(a, b)
-    for ours, theirs in zip(
-        Sampled.of(compared, seed=2).interval(), compared.interval(seed=2), strict=True
-    ):
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
+    for k in range(5):
+        rows = torch.cat([torch.arange(8 * b, 8 * b + 8) for b in range(5) if b != k])
+        again = minibatch_cka(*(grams([x[rows] for x in each], *[8] * 4) for each in (xs, ys)))
+        np.testing.assert_allclose(sampled.left_out[..., k], again, rtol=0, atol=1e-6)
+    chosen = Sampled.of(compared, [(1, 0)])
+    np.testing.assert_allclose(chosen.left_out, sampled.left_out[1], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(sampled.share.sum(-1), 1, rtol=1e-12)
 
 
 def test_a_difference_by_hand() -> None:
-    """Five replicates: 0.3, 0.1, 0.2, −0.1, 0.5 in the order of their draws."""
-    one = Sampled(np.array([0.6]), np.array([[0.7, 0.5, 0.6, 0.4, 0.8]]), batches=6)
-    other = Sampled(np.array([0.4]), np.array([[0.4, 0.4, 0.4, 0.5, 0.3]]), batches=6)
-    found = (one - other).estimate(level=0.5)
+    """Without each of five minibatches: 0.3, 0.1, 0.2, −0.1, 0.5, mean 0.2, squares 0.2."""
+    share = np.full((1, 5), 0.2)
+    one = Sampled(np.array([0.6]), np.array([[0.7, 0.5, 0.6, 0.4, 0.8]]), share)
+    other = Sampled(np.array([0.4]), np.array([[0.4, 0.4, 0.4, 0.5, 0.3]]), share)
+    found = (one - other).estimate()
     assert found.value.tolist() == pytest.approx([0.2])
-    # t of 5 degrees is 0.7267 at 75 %, times √(6/5) 0.7961, and the normal's share below -0.7961 is
-    # 0.2130: of 4 steps 0.852
-    assert found.low.tolist() == pytest.approx(
-        [-0.1 + 0.852 * 0.2], abs=1e-4
-    )  # of -0.1, 0.1, 0.2, 0.3, 0.5
-    assert found.high.tolist() == pytest.approx([0.3 + (1 - 0.852) * 0.2], abs=1e-4)
-    # a share of (1 + 1)/(5 + 1) is -0.4307 standard errors, over √(6/5) -0.3932, and t of 5 degrees
-    # has 35.52 % below
-    assert found.p.tolist() == pytest.approx([0.7104], abs=1e-4)
+    error = (4 / 5 * 0.2) ** 0.5  # 0.4, with four degrees of freedom
+    assert found.low.tolist() == pytest.approx([0.2 - 2.776445 * error], abs=1e-6)
+    assert found.high.tolist() == pytest.approx([0.2 + 2.776445 * error], abs=1e-6)
+    assert found.p.tolist() == pytest.approx([2 * t.sf(0.5, 4)], abs=1e-9)
     nothing = (one - one).estimate()
-    assert [end.tolist() for end in nothing] == [[0.0], [0.0], [0.0], [1.0]]
+    assert [end.tolist() for end in nothing[:3]] == [[0.0], [0.0], [0.0]]
+    assert np.isnan(nothing.p).all()  # an interval of no width decides nothing
+
+
+def test_a_function_of_values_is_taken_without_each_minibatch_too() -> None:
+    a, b, c, _ = four(8)
+    c = replace(c, taps=c.taps[:1], blocks=c.blocks[:1], energy=c.energy[:1])
+    xy, xz, zy = (Sampled.of(Comparison.of(*two)) for two in ((a, b), (a, c), (c, b)))
+    found = combine(lambda x, y, z: x - y * z, xy, xz, zy)
+    assert found.value == pytest.approx(xy.value - xz.value * zy.value)
+    expected = xy.left_out[1, 2, 5] - xz.left_out[1, 0, 5] * zy.left_out[0, 2, 5]
+    assert found.left_out[1, 2, 5] == pytest.approx(expected)
+    np.testing.assert_allclose(found.share.sum(-1), 1)
 
 
 def test_a_paired_interval_is_narrower_than_an_unpaired_one() -> None:
@@ -272,10 +267,8 @@ def test_a_paired_interval_is_narrower_than_an_unpaired_one() -> None:
         one, other = (
             Sampled.of(Comparison.of(*pair), same_depth(*pair)).mean() for pair in ((a, b), (c, d))
         )
-        elsewhere = Sampled.of(Comparison.of(c, d), same_depth(c, d), seed=1).mean()
-        with pytest.raises(InputError, match="same draws of minibatches"):
-            one - elsewhere
-        unpaired = Sampled(one.value, one.draws - elsewhere.draws, one.batches)
+        turned = other.left_out[np.random.default_rng(seed).permutation(one.batches)]
+        unpaired = Sampled(one.value, one.left_out - turned, one.share)
         widths = [float(np.subtract(*each.interval()[::-1])) for each in (one - other, unpaired)]
         ratios.append(widths[0] / widths[1])
     assert np.median(ratios) < 0.6
@@ -287,17 +280,9 @@ def test_the_paired_interval_finds_a_difference_that_is_there_and_seldom_one_tha
     for seed in range(40):
         if seed < 15:
             a, b, c, d = four(seed=seed)
-            there.append(
-                (
-                    same_depth_mean(a, b, replicates=400) - same_depth_mean(c, d, replicates=400)
-                ).estimate()
-            )
+            there.append((same_depth_mean(a, b) - same_depth_mean(c, d)).estimate())
         a, b, c, d = four(48, seed=seed, shared=(0.7, 0.7))
-        absent.append(
-            (
-                same_depth_mean(a, b, replicates=400) - same_depth_mean(c, d, replicates=400)
-            ).estimate()
-        )
+        absent.append((same_depth_mean(a, b) - same_depth_mean(c, d)).estimate())
     assert np.mean([each.low > 0 for each in there]) > 0.9
     assert np.mean([each.p <= 0.05 for each in there]) > 0.9
     apart = np.mean([each.low > 0 or each.high < 0 for each in absent])
@@ -318,61 +303,30 @@ def unrelated(seed: int, taps: int) -> Sampled:
         for x in base
     ]
     cells = [(i, i) for i in range(taps)]
-    one, other = (
-        Sampled.of(Comparison.of(a, b), cells, seed, 400) for a, b in (made[:2], made[2:])
-    )
+    one, other = (Sampled.of(Comparison.of(a, b), cells) for a, b in (made[:2], made[2:]))
     return one - other
 
 
-def test_intervals_of_few_minibatches_are_seldom_wrong_and_plain_percentiles_often() -> None:
-    """Of 10,000 such differences 6.8 % of the intervals leave out 0, and 14.4 % of plain percentile
-    intervals."""
-    wrong, plain, small = [], [], []
+def test_intervals_of_few_minibatches_are_seldom_wrong() -> None:
+    wrong, small = [], []
     for seed in range(200):
         difference = unrelated(seed, 1)
-        sides = [
-            (low > 0) | (high < 0)
-            for low, high in (difference.interval(), compute_percentiles(difference.draws, 0.95))
-        ]
-        wrong.append(sides[0].any())
-        plain.append(sides[1].any())
+        low, high = difference.interval()
+        wrong.append(((low > 0) | (high < 0)).any())
         small.append(difference.p()[0] <= 0.05)
-    most = 0.068 + 2 * np.sqrt(0.068 * 0.932 / 200)
-    assert np.mean(wrong) <= most < np.mean(plain)
-    assert not (
-        np.array(small) & ~np.array(wrong)
-    ).any()  # the estimate counts as one replicate more
-
-
-@pytest.mark.parametrize("batches", [6, 24])
-def test_p_is_one_less_the_level_of_the_interval_that_ends_at_nothing(batches: int) -> None:
-    """Replicates 0.1 apart, of which the tenth in a hundred is 0."""
-    draws = np.random.default_rng(0).permutation(np.arange(-1000, 9001) / 10_000)
-    sampled = Sampled(np.array(0.4), draws, batches)
-    (p,) = sampled.p().ravel()
-    assert p == pytest.approx(
-        2 * t.cdf(((batches - 1) / batches) ** 0.5 * norm.ppf(0.1), batches - 1), abs=1e-3
-    )
-    low, high = sampled.interval(1 - p)
-    assert (low, high) == pytest.approx((0, 0.8), abs=1e-3)
+    assert np.mean(wrong) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 200)
+    assert small == wrong  # p is under 0.05 where the interval leaves out 0
 
 
 @pytest.mark.slow
 def test_intervals_that_hold_at_once_are_seldom_wrong() -> None:
-    """Of 4,000 times six such differences 6 % have an interval that leaves out 0, and 34 % without
-    widening for few minibatches."""
     wrong, plain = [], []
     for seed in range(120):
         difference = unrelated(seed, 6)
         low, high = difference.simultaneous_interval()
         wrong.append(((low > 0) | (high < 0)).any())
-        error = difference.draws.std(-1, ddof=1)
-        c = np.quantile(
-            (np.abs(difference.draws - difference.value[:, None]) / error[:, None]).max(0), 0.95
-        )
-        plain.append((np.abs(difference.value) > c * error).any())
-        far = (6 / 5) ** 0.5 * -t.ppf(norm.cdf(-c), 5)
-        np.testing.assert_allclose(high, difference.value + far * error, rtol=1e-9)
+        low, high = difference.interval()
+        plain.append(((low > 0) | (high < 0)).any())
     most = 0.06 + 2 * np.sqrt(0.06 * 0.94 / 120)
     assert np.mean(wrong) <= most < np.mean(plain)
 
@@ -388,8 +342,6 @@ def test_pairing_is_refused_where_minibatches_differ() -> None:
             same - apart
         with pytest.raises(InputError, match="one set of images with one seed"):
             average([same, apart])
-    with pytest.raises(InputError, match="one number of replicates"):
-        same - Sampled.of(Comparison.of(a, b), replicates=100)
 
 
 def test_a_single_minibatch_has_values_and_no_inference() -> None:
@@ -406,9 +358,9 @@ def test_undefined_cells_stay_out_of_a_mean() -> None:
     value = minibatch_cka(a, b)
     found = same_depth_mean(a, b)
     assert found.value == pytest.approx((value[0, 0] + value[2, 2]) / 2, abs=1e-12)
-    assert np.isfinite(found.draws).all()
+    assert np.isfinite(found.left_out).all()
     everything = Sampled.of(Comparison.of(a, b))
-    assert np.isnan(everything.draws[1]).all()
+    assert np.isnan(everything.left_out[1]).all()
     assert np.isnan(everything.p()[1]).all()
 
 
@@ -435,7 +387,7 @@ def test_intervals_of_all_cells_at_once_are_wider_than_those_of_each() -> None:
 
 def test_a_comparison_of_one_tap_with_one_has_an_interval() -> None:
     a, b = (grams(related(seed, (6,), 32), *[8] * 4) for seed in (0, 1))
-    low, high = Comparison.of(a, b).interval(replicates=50)
+    low, high = Comparison.of(a, b).interval()
     assert low < minibatch_cka(a, b) < high
 
 
@@ -446,5 +398,5 @@ def test_values_side_by_side() -> None:
     assert both.value.tolist() == [float(part.value) for part in parts]
     assert both[1].value == parts[1].value
     assert average(parts).value == pytest.approx(both.value.mean())
-    with pytest.raises(InputError, match="same draws"):
-        Sampled.stack([parts[0], Sampled.of(Comparison.of(a, b), seed=1).mean()])
+    with pytest.raises(InputError, match="same images in the same minibatches"):
+        Sampled.stack([parts[0], replace(parts[1], drawn=("other images", 24))])

@@ -15,7 +15,6 @@ import sslens
 from given import Given, compute, make_models, write
 from sslens.capture import Grams
 from sslens.cli import main
-from sslens.comparisons import compared as _compared
 from sslens.comparisons import probing as _probing
 from sslens.find import plugin
 from sslens.models.taps import Tap
@@ -140,7 +139,6 @@ def compared(
 def test_all_exhibits_of_fine_tuning_from_the_command_line(
     tuned: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_compared, "REPLICATES", 100)
     monkeypatch.setitem(
         _probing.GRIDS, "small", lambda batch, steps: (Point(20.0, warmup=0, epochs=2),)
     )

@@ -138,6 +138,13 @@ REDONE: Mapping[str, tuple[str, ...]] = {
     "probe-depth": _GAIN_ENDS,
     "probe-layers": _GAIN_ENDS,
     "knn": _ENDS,
+    **dict.fromkeys(
+        ("cka-blocks", "cka-layer-types", "cka-finetune", "cka-msn", "cka-distance", "agreement"),
+        _ENDS + _DIFFERENCE_ENDS,
+    ),
+    "cka-convergence": _ENDS,
+    "factors-depth": (*_ENDS, "decoded_low", "decoded_high"),
+    "factors": _ENDS,
 }
 
 

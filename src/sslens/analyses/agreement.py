@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from sslens.comparisons import pairs, trainings
+from sslens.comparisons import trainings
 from sslens.comparisons.families import describe_members, list_families
 from sslens.comparisons.inputs import FeatureSets, Labels, Models
 from sslens.comparisons.predictions import KS, list_readings, predict_classes
@@ -26,6 +26,7 @@ from sslens.figure import Figure, Heatmap, Line, Lines, Panel
 from sslens.models.about import About
 from sslens.probes.agreement import SUBSETS, Asked, Draws, Found, agreement
 from sslens.statistics.estimate import Estimate
+from sslens.statistics.jackknife import Change
 from sslens.statistics.sampled import Sampled
 from sslens.table import Results
 
@@ -43,7 +44,7 @@ CAPTION = (
     " P(both right) / (P_a + P_b); the papers print an F1 and do not say which. Error consistency"
     " is Cohen's κ of being right (Geirhos et al., 2020), of which 0 is what independent models of"
     " these accuracies have."
-    " Bands are 95 % bootstrap intervals over images; differences are taken within each replicate."
+    " Bands are 95 % jackknife intervals over images; differences are paired image by image."
 )
 UNITS = {
     "model_a": "name of a model, or of a family",
@@ -70,7 +71,7 @@ UNITS = {
     "k": "of the top k; 0 for what looks at the first choice",
     "images": "all, both right or both wrong",
     "value": "of the measure; empty where no image defines it",
-    "low": "lower end of the 95 % bootstrap interval over images",
+    "low": "lower end of the 95 % jackknife interval over images",
     "high": "upper end",
     "chance": (
         "the same if images said nothing: a tau of the two models' rankings of different images,"
@@ -88,7 +89,7 @@ UNITS = {
     ),
     "less": "what is subtracted in the difference",
     "difference": "value less that of `less`, on the same images",
-    "difference_low": "lower end of its 95 % interval, images drawn for both together",
+    "difference_low": "lower end of its 95 % interval, images left out of both together",
     "difference_high": "upper end",
     **trainings.UNITS,
 }
@@ -158,7 +159,7 @@ def _rows(
     predicted, count = made.by_model, made.classes
     names = [name for name in models.names if name in predicted]
     ks = [k for k in KS if k <= count] or [count]
-    draws = Draws.of(len(predicted[names[0]].first), pairs.REPLICATES, seed)
+    draws = Draws.of(len(predicted[names[0]].first), seed=seed)
     compared: dict[Names, Numbers] = {
         (a, b): agreement(predicted[a], predicted[b], ks, draws)
         for a, b in itertools.combinations(names, 2)
@@ -208,7 +209,7 @@ def relate(one: About, other: About) -> str:
 
 def _fill_number(asked: Asked, found: Found) -> Row:
     """The columns of one number."""
-    low, high = found.sampled.interval()
+    low, high = found.interval()
     row = {
         "measure": asked.measure,
         "k": asked.k,
@@ -306,9 +307,20 @@ def _average(parts: Sequence[Found]) -> Found:
     be comparable.
     """
     side = Sampled.stack([part.sampled for part in parts])
-    mean = Sampled(np.asarray(side.value.mean(0)), side.draws.mean(0), side.batches, side.drawn)
+    mean = Sampled(
+        np.asarray(side.value.mean(0)),
+        side.left_out.mean(0),
+        side.share.mean(0),
+        side.drawn,
+        side.reach,
+    )
     images = min(part.images for part in parts)
-    return Found(mean, images, float(np.mean([part.chance for part in parts])))
+    changes = [part.change for part in parts if part.change is not None]
+    change = None
+    if len(changes) == len(parts):  # the pairs' images that differ are taken as independent
+        squares = sum(each.square for each in changes) / len(changes) ** 2
+        change = Change(float(np.mean([each.mean for each in changes])), squares)
+    return Found(mean, images, float(np.mean([part.chance for part in parts])), change)
 
 
 def draw(results: Results) -> Figure:

@@ -11,7 +11,6 @@ import pandas as pd
 import torch
 
 from sslens.capture import Grams
-from sslens.comparisons import pairs
 from sslens.comparisons.inputs import Models, WideGrams
 from sslens.comparisons.pairs import Row
 from sslens.comparisons.panels import make_figure
@@ -135,7 +134,7 @@ def _compare(a: Grams, b: Grams, cells: Sequence[tuple[int, int]], seed: int) ->
     sizes = [smallest, *itertools.takewhile(lambda n: n <= largest, _double(2 * smallest))]
     for size in sizes:
         comparison, _ = _cut(a, b, size)
-        sampled = Sampled.of(comparison, cells, seed, pairs.REPLICATES)
+        sampled = Sampled.of(comparison, cells)
         yield Setting("batch", size, count, sampled)
     comparison, ends = _cut(a, b, smallest)
     first = MANY if count > MANY else FEW
@@ -147,7 +146,7 @@ def _compare(a: Grams, b: Grams, cells: Sequence[tuple[int, int]], seed: int) ->
             own_a=comparison.own_a[..., :taken],
             own_b=comparison.own_b[..., :taken],
         )
-        sampled = Sampled.of(part, cells, seed, pairs.REPLICATES)
+        sampled = Sampled.of(part, cells)
         yield Setting("images", smallest, int(ends[taken - 1]), sampled)
 
 

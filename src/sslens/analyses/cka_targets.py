@@ -68,7 +68,7 @@ def compute(models: Models, *, grams: GramSets, targets: Targets, seed: int = 0)
 def _rows(
     grams: Grams, targets: Targets, seed: int, *, model: str, tokens: str, models: Models
 ) -> Iterator[dict[str, Any]]:
-    sampled = Sampled.of(Comparison.of(grams, targets.grams(grams)), seed=seed)
+    sampled = Sampled.of(Comparison.of(grams, targets.grams(grams)))
     low, high = sampled.interval()
     for i, tap in enumerate(grams.taps):
         for j, target in enumerate(targets.values):

@@ -15,7 +15,7 @@ from sslens.comparisons.inputs import Models
 from sslens.comparisons.nulls import PERMUTATIONS, Null, permutation_nulls, same_depth
 from sslens.measures.cka import Comparison
 from sslens.models.taps import Tap
-from sslens.statistics.sampled import REPLICATES, Sampled
+from sslens.statistics.sampled import Sampled
 
 
 @final
@@ -133,7 +133,7 @@ def compare_pairs(
         kind: what the taps compute, e.g. "block".
         wanted: called with two names; pairs for which it returns False are left out.
         pixels: the Grams of the raw pixels (`find_pixels`), to which deconfounded CKA is due.
-        seed: seed of the bootstrap and of the permutations.
+        seed: seed of the permutations.
         null: whether to run the permutation test for each pair of models under study.
 
     Raises:
@@ -148,17 +148,13 @@ def compare_pairs(
             [of_kind[name] for name in studied], permutations=PERMUTATIONS, seed=seed
         )
         nulls = {(studied[i], studied[j]): one for (i, j), one in permuted.items()}
-    beside = {
-        name: compare_with_pixels(of_kind[name], pixels, seed, REPLICATES)
-        for name in names
-        if pixels
-    }
+    beside = {name: compare_with_pixels(of_kind[name], pixels) for name in names if pixels}
     pairs = {}
     for a, b in itertools.combinations_with_replacement(names, 2):
         if wanted(a, b):
             control = models.is_control(a) or models.is_control(b)
             # a model is its own Grams: a comparison sees that by identity and halves its work
-            pair = compare_pair((a, of_kind[a]), (b, of_kind[b]), control, seed, nulls.get((a, b)))
+            pair = compare_pair((a, of_kind[a]), (b, of_kind[b]), control, nulls.get((a, b)))
             pairs[a, b] = deconfound_pair(pair, beside[a], beside[b]) if beside else pair
     return Pairs(tokens, kind, pairs)
 
@@ -167,7 +163,6 @@ def compare_pair(
     first: tuple[str, Grams],
     second: tuple[str, Grams],
     control: bool,
-    seed: int,
     null: Null | None = None,
 ) -> Pair:
     """Compare two models over all pairs of their taps.
@@ -176,12 +171,11 @@ def compare_pair(
         first: name and Grams of the first model.
         second: name and Grams of the second model.
         control: whether at least one of the two models is a control.
-        seed: seed of the bootstrap over minibatches.
         null: the permutation test of the two models, which is stored in the result.
     """
     (name_a, a), (name_b, b) = first, second
     cells = list(itertools.product(range(len(a.taps)), range(len(b.taps))))
-    every = Sampled.of(Comparison.of(a, b), cells, seed, REPLICATES)
+    every = Sampled.of(Comparison.of(a, b), cells)
     longer = a if len(a.taps) >= len(b.taps) else b
     depths = np.array([tap.depth for tap in longer.taps])
     matched = same_depth(a, b)

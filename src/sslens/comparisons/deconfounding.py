@@ -21,20 +21,20 @@ def find_pixels(grams: GramSets) -> Grams | None:
     return None
 
 
-def compare_with_pixels(grams: Grams, pixels: Grams, seed: int, replicates: int) -> Sampled:
+def compare_with_pixels(grams: Grams, pixels: Grams) -> Sampled:
     """Compute the CKA of each tap of a model with the raw pixels.
 
     Raises:
         InputError: the two are not of the same images in the same minibatches.
     """
     cells = [(tap, 0) for tap in range(len(grams.taps))]
-    return Sampled.of(Comparison.of(grams, pixels), cells, seed, replicates)
+    return Sampled.of(Comparison.of(grams, pixels), cells)
 
 
 def deconfound(
     cells: Sampled, own: Sampled, other: Sampled
 ) -> tuple[Sampled, Float64[np.ndarray, " cell"]]:
-    """Compute deconfounded CKA (`sslens.measures.deconfounded_cka`) with its replicates.
+    """Compute deconfounded CKA (`sslens.measures.deconfounded_cka`) with its jackknife.
 
     Args:
         cells: the CKA of pairs of taps.
@@ -46,11 +46,10 @@ def deconfound(
         of the two taps: the smaller one.
 
     Raises:
-        InputError: the three are not of the same minibatches and the same draws.
+        InputError: the three are not of the same minibatches.
 
-    >>> xy, xz, yz = (
-    ...     Sampled(np.array([r]), np.full((1, 2), r), batches=8) for r in (0.9, 0.6, 0.8)
-    ... )
+    >>> share = np.full((1, 2), 0.5)
+    >>> xy, xz, yz = (Sampled(np.array([r]), np.full((1, 2), r), share) for r in (0.9, 0.6, 0.8))
     >>> value, left = deconfound(xy, xz, yz)
     >>> value.value.round(9).tolist(), left.round(9).tolist()  # (0.9 − 0.48) / (0.8 · 0.6)
     ([0.875], [0.36])

@@ -20,7 +20,7 @@ from sslens.capture import Grams
 from sslens.capture.grams import require_same_images
 from sslens.errors import InputError
 from sslens.measures.cka import Comparison, find_defined, minibatch_cka, pack
-from sslens.statistics.sampled import REPLICATES, Sampled
+from sslens.statistics.sampled import Sampled
 
 PERMUTATIONS = 200
 #: share of comparisons of unrelated models in which some cell passes the threshold
@@ -193,17 +193,15 @@ def same_depth(a: Grams, b: Grams) -> list[tuple[int, int]]:
     return [(i, int(np.abs(depths - tap.depth).argmin())) for i, tap in enumerate(a.taps)]
 
 
-def same_depth_mean(a: Grams, b: Grams, *, seed: int = 0, replicates: int = REPLICATES) -> Sampled:
+def same_depth_mean(a: Grams, b: Grams) -> Sampled:
     """Average the CKA of two models over the pairs of taps at the same relative depth.
 
-    Pairs of taps with an undefined CKA are left out. Two such means on the same images, seed and
-    replicates can be subtracted; the difference is paired: `(one - other).estimate()`.
+    Pairs of taps with an undefined CKA are left out. Two such means on the same images
+    can be subtracted; the difference is paired: `(one - other).estimate()`.
 
     Args:
         a: Grams of the first model.
         b: Grams of the second model, of the same images in the same minibatches.
-        seed: seed of the bootstrap over minibatches.
-        replicates: number of bootstrap replicates.
 
     Raises:
         InputError: the two models saw different images or minibatches.
@@ -214,4 +212,4 @@ def same_depth_mean(a: Grams, b: Grams, *, seed: int = 0, replicates: int = REPL
     [1.0, 1.0, 1.0]
     """
     require_same_images(a, b)
-    return Sampled.of(Comparison.of(a, b), same_depth(a, b), seed, replicates).mean()
+    return Sampled.of(Comparison.of(a, b), same_depth(a, b)).mean()

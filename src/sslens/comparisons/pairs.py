@@ -25,7 +25,6 @@ from sslens.comparisons.roles import find_twins
 from sslens.comparisons.rows import Row as Row
 from sslens.comparisons.rows import make_results as make_tables
 from sslens.statistics.estimate import Contrast, Estimate
-from sslens.statistics.sampled import REPLICATES as REPLICATES
 from sslens.statistics.sampled import Sampled
 from sslens.table import Results
 
@@ -53,7 +52,7 @@ UNITS = {
     "threshold": "CKA that 95 % of the permutations reach in no cell of the pair",
     "less": "what is subtracted in the difference",
     "difference": "the value less that of `less`, on the same images",
-    "difference_low": "lower end of its 95 % interval, minibatches drawn for both together",
+    "difference_low": "lower end of its 95 % interval, minibatches left out of both together",
     "difference_high": "upper end",
     "together": "differences for which the interval holds at once",
     "minibatches": "resampled for the intervals",
@@ -190,7 +189,7 @@ def make_contrast_columns(value: Sampled, less: str, other: Sampled) -> Row:
         other: the single value that is subtracted.
 
     Raises:
-        InputError: the two values are not of the same draws of minibatches.
+        InputError: the two values are not of the same minibatches.
     """
     difference = value - other
     low, high = difference.interval()

@@ -21,12 +21,9 @@ from sslens.comparisons.trainings import (
     measure_alone,
 )
 from sslens.comparisons.trainings import UNITS as TRAINING_UNITS
-from sslens.statistics.bootstrap import mean_estimate
 from sslens.statistics.estimate import SMALLEST, Estimate
-from sslens.statistics.sampled import REPLICATES, Sampled
+from sslens.statistics.gains import estimate_gain, estimate_gains_at_once
 
-#: replicates of the bootstrap that are drawn at a time
-AT_A_TIME = 100
 #: the columns of the two tables: the difference at each depth, and the depths that it decides
 PARTING = ("model_a", "model_b", "members")
 BY_DEPTH = (
@@ -100,7 +97,7 @@ def compare_curves(
         models: the models and the controls.
         curves: the images that are right after each block, by the model's name.
         about: columns that every row repeats.
-        seed: seed of the bootstrap over images.
+        seed: seed of the simultaneous intervals.
 
     Yields:
         Rows, each after the name of its table; none without a model of each family.
@@ -112,11 +109,10 @@ def compare_curves(
     sides = {JE: je, REC: rec}
     means = {family: _average(models, curves, names, grid) for family, names in sides.items()}
     values = means[JE] - means[REC]
-    difference = resample(values, seed)
-    low, high = difference.simultaneous_interval()
+    mean, (low, high) = estimate_gains_at_once(values, seed=seed)
     estimates = [
-        Estimate(float(value), float(low[k]), float(high[k]), "images", difference.batches)
-        for k, value in enumerate(difference.value)
+        Estimate(float(mean[k]), float(low[k]), float(high[k]), "images", values.shape[1])
+        for k in range(len(grid))
     ]
 
     def measure(chosen: Sides) -> Float64[np.ndarray, " depth"]:
@@ -125,11 +121,11 @@ def compare_curves(
 
     alone = measure_alone(models, sides, measure)
     common = about | {"model_a": JE, "model_b": REC, "members": describe_sides(je, rec)}
-    common |= {"images": difference.batches}
+    common |= {"images": values.shape[1]}
     for k, estimate in enumerate(estimates):
         row = {"depth": float(grid[k]), "together": len(grid)} | estimate.columns("difference")
         row |= {"accuracy_a": float(means[JE][k].mean()), "accuracy_b": float(means[REC][k].mean())}
-        row |= fill_trainings(mean_estimate(values[k], seed), alone, k, together=len(grid))
+        row |= fill_trainings(estimate_gain(values[k]), alone, k, together=len(grid))
         yield "families-by-depth", common | row
     first, back = find_parting(estimates)
     found = {
@@ -182,24 +178,3 @@ def find_parting(differences: Sequence[Estimate]) -> tuple[int | None, int | Non
     while place and sides[place - 1] == "more":
         place -= 1
     return place if place < len(sides) else None, sides.index("less") if "less" in sides else None
-
-
-def resample(values: Float64[np.ndarray, "cell image"], seed: int) -> Sampled:
-    """Compute the mean over images of each cell, with replicates of the bootstrap over images.
-
-    All cells draw the same images, so that differences of cells are paired.
-
-    Args:
-        values: one number for each image.
-        seed: seed of the random draws.
-
-    >>> float(resample(np.array([[0.0, 1.0, 1.0, 0.0]]), seed=0).value[0])
-    0.5
-    """
-    generator = np.random.default_rng(seed)
-    images = values.shape[1]
-    draws = [
-        values @ generator.multinomial(images, np.full(images, 1 / images), AT_A_TIME).T / images
-        for _ in range(REPLICATES // AT_A_TIME)
-    ]
-    return Sampled(values.mean(1), np.concatenate(draws, axis=1), images)

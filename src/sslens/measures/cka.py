@@ -34,7 +34,7 @@ from sslens.capture.grams import (
 )
 from sslens.capture.grams import require_same_images as require_same_images
 from sslens.errors import InputError
-from sslens.statistics.bootstrap import bootstrap_counts, compute_interval
+from sslens.statistics.sampled import Sampled
 
 TITLE = "minibatch CKA"
 INVARIANCES = ("orthogonal", "isotropic scaling", "translation")
@@ -43,8 +43,6 @@ RANGE = (-1.0, 1.0)
 #: MB
 TAPS = 256
 WHY = "HSIC_1 of {n} images is undefined: it divides by n − 3"
-#: bytes of bootstrap replicates that are held at once
-HELD = 2**23
 _PACKED: GramsCache[Tensor] = GramsCache()
 _OWN: GramsCache[Tensor] = GramsCache()
 
@@ -291,29 +289,16 @@ class Comparison:
         return torch.where(self.defined, value, torch.nan).numpy()
 
     def interval(
-        self, *, level: float = 0.95, replicates: int = 1000, seed: int = 0
+        self, level: float = 0.95
     ) -> tuple[Float64[np.ndarray, "tap_a tap_b"], Float64[np.ndarray, "tap_a tap_b"]]:
-        """Compute the lower and upper ends of the bootstrap interval over minibatches, widened for
-        small numbers of minibatches as `sslens.statistics.bootstrap` says.
+        """Compute the lower and upper ends of the interval over minibatches (`Sampled.interval`).
 
-        The ends are nan where CKA is undefined or there is only one minibatch. The same draws serve
-        every pair of taps and, with the same seed and number of minibatches, every pair of models.
+        The ends are nan where CKA is undefined or there is only one minibatch.
 
         Raises:
             InputError: the level is not between 0 and 1.
         """
-        (count, columns), batches = self.defined.shape, self.cross.shape[-1]
-        ends = np.full((2, count, columns), np.nan)
-        if batches > 1:
-            draws = bootstrap_counts(batches, replicates, seed)
-            root_a, root_b = (self.own_a @ draws).sqrt(), (self.own_b @ draws).sqrt()
-            together = max(1, HELD // (8 * columns * replicates))
-            for first in range(0, count, together):
-                some = slice(first, first + together)
-                values = (self.cross[some] @ draws).div_(root_a[some, None]).div_(root_b)
-                ends[0, some], ends[1, some] = compute_interval(values.numpy(), batches, level)
-            ends[:, ~self.defined.numpy()] = np.nan
-        return ends[0], ends[1]
+        return Sampled.of(self).interval(level)
 
 
 def list_constant_taps(grams: Grams) -> list[str]:

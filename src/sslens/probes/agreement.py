@@ -1,5 +1,5 @@
 """Whether two models predict the same classes for the same images, and are right and wrong on the
-same images; each number with replicates for its interval.
+same images; each number with the numbers without each image, for its interval.
 
 The numbers are Kendall's tau of the rankings of classes (`rank`), F1 of one model's first choice
 against the other's, F1 of being right, and error consistency. None of them should be read alone:
@@ -15,17 +15,18 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
-from jaxtyping import Bool, Float, Float64, Int64, UInt8
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from sslens.errors import InputError
 from sslens.probes.rank import Rankings, tau, tau_by_position
-from sslens.statistics.sampled import REPLICATES, Sampled
+from sslens.statistics.jackknife import Change, compute_freedom, compute_unit_ends
+from sslens.statistics.sampled import Sampled
 
 #: the images that a tau is averaged over
 SUBSETS = ("all", "both right", "both wrong")
-#: replicates that are multiplied at a time, as float64
-STEP = 64
+#: the most groups of images that are left out in turn
+GROUPS = 500
 #: pairs of different images that tell the tau of chance: to about 0.01
 PAIRS = 2000
 
@@ -139,43 +140,63 @@ def _kappa(
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """The bootstrap over images: how often each image counts, first in the sample itself (once
-    each), then in each replicate.
+    """The jackknife over images: all images first, then all but a group, for each group in turn.
 
-    All statistics of one `Draws` use the same resamples, so that their differences are paired. It
-    takes one byte for each image and replicate.
+    A group is one image, or several where there are more than `GROUPS` images. All statistics of
+    one `Draws` leave out the same groups, so that their differences are paired.
 
-    >>> draws = Draws.of(images=5, replicates=3, seed=0)
-    >>> draws.counts[0].tolist(), draws.counts.sum(1).tolist()
-    ([1, 1, 1, 1, 1], [5, 5, 5, 5])
+    >>> draws = Draws.of(images=3)
+    >>> draws.sums(np.array([[1.0], [2.0], [4.0]]))[:, 0].tolist()
+    [7.0, 6.0, 5.0, 3.0]
     """
 
-    counts: UInt8[np.ndarray, "draw image"]
+    group: Int64[np.ndarray, " image"]
     drawn: tuple[int, int, int]
 
     @classmethod
-    def of(cls, images: int, replicates: int = REPLICATES, seed: int = 0) -> "Draws":
-        """Draw as many images as there are, with replacement, once for each replicate."""
-        counts = np.ones((1 + replicates, images), np.uint8)
-        rng = np.random.default_rng(seed)
-        for row in counts[1:]:
-            row[:] = np.bincount(rng.integers(0, images, images), minlength=images)
-        return cls(counts, (images, replicates, seed))
+    def of(cls, images: int, groups: int = GROUPS, seed: int = 0) -> "Draws":
+        """Divide the images into groups of equal size; at random where there are several a group.
+
+        Args:
+            images: number of images.
+            groups: the most groups.
+            seed: seed of the groups.
+        """
+        count = min(images, groups)
+        group = np.arange(images) % max(1, count)
+        if count < images:
+            group = np.random.default_rng(seed).permutation(group)
+        return cls(group, (images, count, seed))
 
     def sums(
         self, columns: "Float64[np.ndarray, 'image column'] | scipy.sparse.csr_array[np.float64]"
     ) -> Float64[np.ndarray, "draw column"]:
-        """Sum each column over the images of each draw."""
-        found = np.empty((len(self.counts), columns.shape[1]))
-        for start in range(0, len(found), STEP):
-            found[start : start + STEP] = np.asarray(
-                self.counts[start : start + STEP].astype(np.float64) @ columns
-            )
-        return found
+        """Sum each column over all images, and over all images but those of each group."""
+        images, count, _ = self.drawn
+        members = scipy.sparse.csr_array(
+            (np.ones(images), (self.group, np.arange(images))), shape=(count, images)
+        )
+        product = members @ columns
+        parts = product.toarray() if scipy.sparse.issparse(product) else np.asarray(product)
+        total = parts.sum(0)
+        return np.concatenate([total[None], total - parts])
 
-    def sampled(self, values: Float64[np.ndarray, " draw"]) -> Sampled:
-        """Turn a statistic of each draw into a value with its replicates."""
-        return Sampled(np.array(values[0]), values[1:], self.drawn[0], self.drawn)
+    def sampled(
+        self,
+        values: Float64[np.ndarray, " draw"],
+        counted: Float64[np.ndarray, " draw"] | None = None,
+    ) -> Sampled:
+        """Turn a statistic of each draw into a value with its values without each group.
+
+        Args:
+            values: the statistic of each draw.
+            counted: the number of images that the statistic is of, in each draw; all images unless
+                given.
+        """
+        number = self.sums(np.ones((self.drawn[0], 1)))[:, 0] if counted is None else counted
+        with np.errstate(invalid="ignore"):
+            share = 1 - number[1:] / number[0]
+        return Sampled(np.array(values[0]), values[1:], share, self.drawn, 1.0)
 
 
 class Asked(NamedTuple):
@@ -199,15 +220,28 @@ class Found(NamedTuple):
     """One number about two models.
 
     Attributes:
-        sampled: the value with its replicates.
+        sampled: the value, with the values without each group of images.
         images: the number of images over which the value is a mean.
         chance: the expected value if both models ignored the images, and predicted and ranked each
             class as often as they do.
+        change: how one more image for which the two predict different classes changes the value;
+            None for measures other than F1 and "same".
     """
 
     sampled: Sampled
     images: int
     chance: float
+    change: Change | None = None
+
+    def interval(self) -> tuple[float, float]:
+        """Compute the 95 % interval over images, with a `change` by `compute_unit_ends`."""
+        if self.change is None:
+            low, high = self.sampled.interval()
+            return float(low), float(high)
+        value, freedom = float(self.sampled.value), float(compute_freedom(self.sampled.share))
+        # F1 of few images is too small: half of a class's images may be missed, or all of them
+        error = float(np.hypot(self.sampled.errors(), self.sampled.biases()))
+        return compute_unit_ends(value, error, freedom, self.change)
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,10 +273,10 @@ class Predicted:
 
 
 def agreement(a: Predicted, b: Predicted, ks: Sequence[int], draws: Draws) -> dict[Asked, Found]:
-    """Compute all numbers about two models' predictions, with bootstrap replicates over images.
+    """Compute all numbers about two models' predictions, with the jackknife over images.
 
     A number is nan where no image is left for it (no image that both get wrong, or none with a
-    defined tau), and so is a replicate.
+    defined tau).
 
     Raises:
         InputError: the predictions or the draws are of other images, or a k is above the k of the
@@ -288,7 +322,9 @@ def _taus(a: Predicted, b: Predicted, ks: Sequence[int], draws: Draws) -> dict[A
     with np.errstate(invalid="ignore"):
         means = sums[:, 0::2] / sums[:, 1::2]
     return {
-        each: Found(draws.sampled(means[:, i]), int(sums[0, 2 * i + 1]), chances[i])
+        each: Found(
+            draws.sampled(means[:, i], sums[:, 2 * i + 1]), int(sums[0, 2 * i + 1]), chances[i]
+        )
         for i, each in enumerate(asked)
     }
 
@@ -326,9 +362,10 @@ def mixed_up(
 def _choices(a: Predicted, b: Predicted, draws: Draws) -> dict[Asked, Found]:
     n = draws.drawn[0]
     shared = a.first == b.first
-    shares = (
-        draws.sums(np.stack([a.right, b.right, a.right & b.right, shared], 1).astype(float)) / n
-    )
+    columns = [a.right, b.right, a.right & b.right, shared, np.ones(n)]
+    sums = draws.sums(np.stack(columns, 1).astype(float))
+    with np.errstate(invalid="ignore"):  # 0/0 without the only group
+        shares = sums / sums[:, 4:]
     classes = a.rankings.logits.shape[1]
     first, second = (draws.sums(_one_hot(x.first, np.ones(n), classes)) for x in (a, b))
     hits = draws.sums(_one_hot(a.first, shared.astype(float), classes))
@@ -344,10 +381,41 @@ def _choices(a: Predicted, b: Predicted, draws: Draws) -> dict[Asked, Found]:
         "same": (shares[:, 3], by_chance.sum() / n),
         "kappa": (_kappa(*shares.T[:3]), 0.0),
     }
+    either = (first[0] + second[0]) / (2 * n)
+    lost = _lose(hits[0], first[0] + second[0])
+    changes = {
+        "f1": _change(lost / (either > 0).sum(), either),
+        "f1 weighted": _change(lost * either, either),
+        "same": Change(-float(shares[0, 3]) / (n + 1), (float(shares[0, 3]) / (n + 1)) ** 2),
+    }
     return {
-        Asked(measure, 0, "all"): Found(draws.sampled(values), n, float(chance))
+        Asked(measure, 0, "all"): Found(
+            draws.sampled(values), n, float(chance), changes.get(measure)
+        )
         for measure, (values, chance) in found.items()
     }
+
+
+def _lose(
+    hits: Float64[np.ndarray, " class"], either: Float64[np.ndarray, " class"]
+) -> Float64[np.ndarray, " class"]:
+    """How F1 of each class changes if one of the models predicts it for one more image."""
+    present = np.maximum(either, 1)
+    return 2 * hits / (present + 1) - 2 * hits / present
+
+
+def _change(
+    lost: Float64[np.ndarray, " class"], often: Float64[np.ndarray, " class"]
+) -> Change | None:
+    """How an image changes F1 for which the models predict two different classes i and j, which
+    have the probability ∝ p_i p_j: by `lost[i]` + `lost[j]`. None if there is one class only."""
+    unlike = 1 - float((often**2).sum())
+    if unlike < 1e-12:
+        return None
+    alone = (lost * often * (1 - often)).sum()
+    square = (lost**2 * often * (1 - often)).sum()
+    both = (lost * often).sum() ** 2 - ((lost * often) ** 2).sum()
+    return Change(float(2 * alone / unlike), float(2 * (square + both) / unlike))
 
 
 def _weighted(

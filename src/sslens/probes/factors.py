@@ -12,7 +12,8 @@ from torch import Tensor
 
 from sslens.errors import InputError
 from sslens.probes.ridge import LAMBDAS, ridge
-from sslens.statistics.bootstrap import bootstrap_counts
+from sslens.statistics.explained import estimate_r2
+from sslens.statistics.proportions import estimate_share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,15 +22,13 @@ Kind = Literal["categorical", "continuous", "circular"]
 
 #: factors of which 360° is 0° again
 CIRCULAR = frozenset({"hue", "background_hue", "light_angle"})
-#: draws of the bootstrap over test images
-REPLICATES = 1000
 
 UNITS = {
     "factor": "what is decoded",
     "kind": "categorical, continuous or circular (as its sine and cosine)",
     "measure": "accuracy (share of test images), or R² (1 is all, 0 no better than the mean)",
     "value": "on test images",
-    "low": "lower end of the 95 % interval, by bootstrap over test images",
+    "low": "lower end of the 95 % interval over test images: Wilson's, or `explained.estimate_r2`",
     "high": "upper end",
     "chance": (
         "share of the most frequent class of the training images, among test images; 0 for R²"
@@ -101,13 +100,12 @@ def decode(
     }
     path = ridge(features, torch.cat([each.targets for each in coded.values()], 1))
     predicted = path.predict(test_features)
-    draws = bootstrap_counts(len(test_factors), REPLICATES, seed).T  # the same for every layer
     rows, start = [], 0
     for name, each in coded.items():
         part = slice(start, start + each.targets.shape[1])
         start = part.stop
         best = each.best(path.left_out[:, :, part].contiguous())
-        scores = each.scores(predicted[best][:, part], draws)
+        scores = each.scores(predicted[best][:, part])
         rows.append({"factor": name, "kind": each.kind, **scores, "penalty": LAMBDAS[best]})
     return pd.DataFrame(rows, columns=list(UNITS))
 
@@ -169,40 +167,17 @@ class _Coded:
             good = -(left_out - self.targets).square().mean((1, 2))
         return max(range(len(good)), key=lambda row: (float(good[row]), row))
 
-    def scores(
-        self, predicted: Float64[Tensor, "test target"], draws: Float64[Tensor, "replicate test"]
-    ) -> Mapping[str, Any]:
+    def scores(self, predicted: Float64[Tensor, "test target"]) -> Mapping[str, Any]:
         """Value, interval, chance and what is decoded."""
         if self.kind == "categorical":
             # a class that no training image has is never predicted, and never right
             known = self.test.sum(1) > 0
-            right = ((predicted.argmax(1) == self.test.argmax(1)) & known).double()
+            right = (predicted.argmax(1) == self.test.argmax(1)) & known
             chance = float(self.test[:, int(self.targets.sum(0).argmax())].mean())
-            value, drawn = float(right.mean()), draws @ right / len(right)
-            decoded = (value - chance) / (1 - chance) if chance < 1 else np.nan
-            measure = "accuracy"
+            estimate, measure = estimate_share(right.numpy()), "accuracy"
+            decoded = (estimate.value - chance) / (1 - chance) if chance < 1 else np.nan
         else:
-            error = (self.test - predicted).square().sum(1)
-            # Σ(y − ȳ)² of a draw with weights c is Σ c y² − (Σ c y)² / n, for each part
-            value = 1 - float(error.sum() / _spread(torch.ones_like(draws[:1]), self.test)[0])
-            spread = _spread(draws, self.test)
-            drawn = (
-                1 - (draws @ error)[spread > 0] / spread[spread > 0]
-            )  # a draw of one image over and over has no R²
-            chance, decoded, measure = 0.0, float(value), "R²"
-        low, high = np.quantile(drawn.numpy(), (0.025, 0.975))
-        return {
-            "measure": measure,
-            "value": float(value),
-            "low": float(low),
-            "high": float(high),
-            "chance": chance,
-            "decoded": decoded,
-        }
-
-
-def _spread(
-    counts: Float64[Tensor, "replicate test"], target: Float64[Tensor, "test part"]
-) -> Float64[Tensor, " replicate"]:
-    centred = target - target.mean(0)
-    return (counts @ centred**2 - (counts @ centred) ** 2 / len(target)).sum(1)
+            estimate, measure = estimate_r2(self.test.numpy(), predicted.numpy()), "R²"
+            chance, decoded = 0.0, estimate.value
+        scores = estimate.columns("value", ("low", "high"))
+        return {"measure": measure, **scores, "chance": chance, "decoded": decoded}

@@ -1,9 +1,9 @@
-"""Values with their bootstrap replicates; intervals of their means and differences.
+"""Values with and without each part of the data; intervals of their means and differences.
 
-Two values with the same seed and number of minibatches have replicates of the same minibatches. A
-difference of two CKAs on the same images is therefore paired: variation that both CKAs share, such
-as an easy minibatch, cancels. The module `bootstrap` says how intervals are computed, and how often
-an interval misses the true value.
+A part is a minibatch for CKA, and an image or a group of images for the agreement of predictions.
+Two values of the same parts can be subtracted: the difference without a part is the difference of
+both values without it. Variation that both share, such as an easy minibatch, cancels. The module
+`jackknife` says how intervals are computed, and `runs/coverage.py` how often they hold the truth.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,15 +11,18 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from sslens.errors import InputError
-from sslens.statistics.bootstrap import bootstrap_counts, compute_interval, p_value, widen_errors
-
-#: number of draws of the bootstrap of CKA
-REPLICATES = 1000
+from sslens.statistics.jackknife import (
+    compute_ends,
+    compute_ends_at_once,
+    compute_errors,
+    compute_freedom,
+    compute_p,
+    require_level,
+)
 
 
 @runtime_checkable
@@ -62,41 +65,41 @@ class Inference(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Sampled:
-    """CKAs, or their means and differences, with bootstrap replicates.
+    """CKAs, or their means and differences, with the same values without each part of the data.
 
     Attributes:
         value: the value of each cell; nan where it is undefined.
-        draws: the replicates of each value; nan where the value is undefined.
-        batches: number of minibatches that the bootstrap drew from.
-        drawn: identifies the images, the minibatches and the random draws (`Ratios.seen`, then
-            number of minibatches, seed and number of replicates); None if they are not known. Two
-            values can be subtracted only if these agree.
+        left_out: each value without each part; nan where the value is undefined.
+        share: the weight of each part in each value, 1 together: of a ratio of sums the part's
+            share in the denominator.
+        drawn: identifies the images and their parts; None if they are not known. Two values can be
+            subtracted only if these agree.
+        reach: the largest magnitude that a value can have; intervals end there.
 
-    >>> one = Sampled(np.array([0.5, np.nan]), np.array([[0.4, 0.6], [np.nan, np.nan]]), batches=8)
+    >>> left_out, share = np.array([[0.4, 0.6], [np.nan, np.nan]]), np.full((2, 2), 0.5)
+    >>> one = Sampled(np.array([0.5, np.nan]), left_out, share)
     >>> float(one.mean().value), float((one - one).mean().value)
     (0.5, 0.0)
     """
 
     value: Float64[np.ndarray, "*cell"]
-    draws: Float64[np.ndarray, "*cell replicate"]
-    batches: int
+    left_out: Float64[np.ndarray, "*cell part"]
+    share: Float64[np.ndarray, "*cell part"]
     drawn: tuple[Any, ...] | None = None
+    reach: float = np.inf
+
+    @property
+    def batches(self) -> int:
+        """Number of parts: minibatches, or images or groups of images."""
+        return self.left_out.shape[-1]
 
     @classmethod
-    def of(
-        cls,
-        compared: Ratios,
-        cells: Sequence[tuple[int, int]] | None = None,
-        seed: int = 0,
-        replicates: int = REPLICATES,
-    ) -> "Sampled":
-        """Compute the ratios of two models' taps, with their bootstrap replicates.
+    def of(cls, compared: Ratios, cells: Sequence[tuple[int, int]] | None = None) -> "Sampled":
+        """Compute the ratios of two models' taps, with all minibatches and without each of them.
 
         Args:
             compared: numerators and denominators of the ratios, by minibatch.
             cells: pairs (tap of model a, tap of model b) as indices; all pairs unless given.
-            seed: seed of the random draws.
-            replicates: number of bootstrap replicates.
 
         Returns:
             Values of shape [cell] if `cells` is given, else of shape [tap_a, tap_b].
@@ -108,50 +111,58 @@ class Sampled:
             else np.array([i * shape[1] + j for i, j in cells], int)
         )
         rows, columns = np.divmod(chosen, max(1, shape[1]))
-        cross = (
-            compared.cross.flatten(0, 1)[chosen]
-            if cells is not None
-            else compared.cross.flatten(0, 1)
-        )
-        undefined = ~compared.defined.flatten()[chosen]
-
-        ratios = []
-        for weights in (
-            torch.ones(batches, 1, dtype=torch.float64),
-            bootstrap_counts(batches, replicates, seed),
-        ):
-            root_a, root_b = (compared.own_a @ weights).sqrt(), (compared.own_b @ weights).sqrt()
-            ratio = (cross @ weights).div_(root_a[rows]).div_(root_b[columns])
-            ratio[undefined] = torch.nan
-            ratios.append(ratio.numpy())
-        value, draws = ratios[0][:, 0], ratios[1]
+        cross = compared.cross.flatten(0, 1).numpy()[chosen]
+        own_a, own_b = compared.own_a.numpy()[rows], compared.own_b.numpy()[columns]
+        sums = [part.sum(-1) for part in (cross, own_a, own_b)]
+        undefined = ~compared.defined.flatten().numpy()[chosen]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            value = sums[0] / np.sqrt(sums[1] * sums[2])
+            rest = [
+                total[:, None] - part
+                for total, part in zip(sums, (cross, own_a, own_b), strict=True)
+            ]
+            left_out = rest[0] / np.sqrt(rest[1] * rest[2])
+            share = (own_a / sums[1][:, None] + own_b / sums[2][:, None]) / 2
+        value[undefined], left_out[undefined], share[undefined] = np.nan, np.nan, np.nan
         if cells is None:
-            value, draws = value.reshape(shape), draws.reshape(*shape, replicates)
-        drawn = None if compared.seen is None else (compared.seen, batches, seed, replicates)
-        return cls(value, draws, batches, drawn)
+            value, left_out = value.reshape(shape), left_out.reshape(*shape, batches)
+            share = share.reshape(*shape, batches)
+        drawn = None if compared.seen is None else (compared.seen, batches)
+        return cls(value, left_out, share, drawn, 1.0)
 
     def __sub__(self, other: "Sampled") -> "Sampled":
         """The paired difference, cell by cell.
 
         Raises:
-            InputError: the two are not of the same minibatches and the same draws.
+            InputError: the two are not of the same minibatches.
         """
         together = require_paired((self, other))
         return Sampled(
-            np.asarray(self.value - other.value), self.draws - other.draws, self.batches, together
+            np.asarray(self.value - other.value),
+            self.left_out - other.left_out,
+            (self.share + other.share) / 2,
+            together,
+            self.reach + other.reach,
         )
 
     def __getitem__(self, cells: np.ndarray | int) -> "Sampled":
         """Select cells along the first axis, by index or by mask."""
-        return Sampled(np.asarray(self.value[cells]), self.draws[cells], self.batches, self.drawn)
+        return Sampled(
+            np.asarray(self.value[cells]),
+            self.left_out[cells],
+            self.share[cells],
+            self.drawn,
+            self.reach,
+        )
 
     def where(self, fine: Bool[np.ndarray, "*cell"]) -> "Sampled":
         """Keep the cells of a mask; the others become undefined."""
         return Sampled(
             np.where(fine, self.value, np.nan),
-            np.where(fine[..., None], self.draws, np.nan),
-            self.batches,
+            np.where(fine[..., None], self.left_out, np.nan),
+            np.where(fine[..., None], self.share, np.nan),
             self.drawn,
+            self.reach,
         )
 
     @classmethod
@@ -159,55 +170,61 @@ class Sampled:
         """Stack values of equal shape along a new first axis.
 
         Raises:
-            InputError: the values are not of the same minibatches and the same random draws.
+            InputError: the values are not of the same minibatches.
         """
-        value, draws = (
-            np.stack([part.value for part in parts]),
-            np.stack([part.draws for part in parts]),
+        together = require_paired(parts)
+        value, left_out, share = (
+            np.stack([getattr(part, name) for part in parts])
+            for name in ("value", "left_out", "share")
         )
-        return cls(value, draws, parts[0].batches, require_paired(parts))
+        return cls(value, left_out, share, together, max(part.reach for part in parts))
 
     def mean(self) -> "Sampled":
         """The mean over the cells that are defined; nan if none is."""
         fine = np.isfinite(self.value)
         if not fine.any():
-            return Sampled(
-                np.array(np.nan), np.full(self.draws.shape[-1], np.nan), self.batches, self.drawn
-            )
+            nothing = np.full(self.batches, np.nan)
+            return Sampled(np.array(np.nan), nothing, nothing, self.drawn, self.reach)
         return Sampled(
-            np.array(self.value[fine].mean()), self.draws[fine].mean(0), self.batches, self.drawn
+            np.array(self.value[fine].mean()),
+            self.left_out[fine].mean(0),
+            self.share[fine].mean(0),
+            self.drawn,
+            self.reach,
         )
+
+    def errors(self) -> Float64[np.ndarray, "*cell"]:
+        """The standard error of each value (`jackknife.compute_errors`)."""
+        return compute_errors(self.left_out)
+
+    def biases(self) -> Float64[np.ndarray, "*cell"]:
+        """The jackknife's estimate of the bias of each value, (n − 1)(θ̄ − θ̂)."""
+        return np.asarray((self.batches - 1) * (self.left_out.mean(-1) - self.value))
 
     def interval(
         self, level: float = 0.95
     ) -> tuple[Float64[np.ndarray, "*cell"], Float64[np.ndarray, "*cell"]]:
         """Compute the lower and the upper end of each value's interval; nan with one minibatch.
 
-        The ends are expanded percentiles of the replicates; see `bootstrap.interval`.
+        The intervals are the jackknife's: see `jackknife`.
 
         Raises:
             InputError: the level is not between 0 and 1.
         """
-        return compute_interval(self.draws, self.batches, level)
+        ends = compute_ends(self.value, self.errors(), compute_freedom(self.share), level)
+        return self._within_reach(*ends)
 
     def p(self) -> Float64[np.ndarray, "*cell"]:
         """Compute the two-sided p-value of the hypothesis that the true value is 0, cell by cell.
 
-        `bootstrap.p_value` turns a share of replicates into p: the share that is ≤ 0 or the share
-        that is ≥ 0, whichever is smaller. The value itself counts as one more replicate, as in a
-        permutation test, so that p is never 0. p is nan with one minibatch.
+        p is nan with one minibatch, and where the standard error is 0.
 
-        >>> draws = np.array([[0.1, 0.3, -0.1, 0.2, 0.2, 0.2, 0.3, 0.1, 0.2]])
-        >>> # (1 + 1) / (9 + 1) lies at -0.842 errors; p is twice t of 7 degrees at -0.842 · √(7/8)
-        >>> Sampled(np.array([0.2]), draws, batches=8).p().round(5).tolist()
-        [0.45695]
+        >>> left_out, share = np.array([[0.1, 0.3, 0.2]]), np.full((1, 3), 1 / 3)
+        >>> # the standard error is √(2/3 · 0.02) = 0.1155: t = 1.732 of two degrees
+        >>> Sampled(np.array([0.2]), left_out, share).p().round(4).tolist()
+        [0.2254]
         """
-        below, above = (
-            (1 + side.sum(-1)) / (1 + self.draws.shape[-1])
-            for side in (self.draws <= 0, self.draws >= 0)
-        )
-        share = np.asarray(np.minimum(below, above))
-        return np.where(np.isfinite(self.value), p_value(share, self.batches), np.nan)
+        return compute_p(self.value, self.errors(), compute_freedom(self.share))
 
     def estimate(self, level: float = 0.95) -> Inference:
         """Values, the ends of their intervals, and p-values.
@@ -222,97 +239,100 @@ class Sampled:
     ) -> tuple[Float64[np.ndarray, "*cell"], Float64[np.ndarray, "*cell"]]:
         """Compute simultaneous intervals: all cells lie in theirs at once with probability `level`.
 
-        The interval of a cell is value ± c · s, where s is the standard deviation of the cell's
-        replicates. c is the `level` quantile, over replicates, of the largest |replicate − value|/s
-        of all cells; `bootstrap.widen_errors` then widens c for few minibatches. In 4,000 trials
-        with six differences that are truly 0, at least one of the six intervals left out 0 in 6, 6
-        and 6 % of the trials with 6, 10 and 32 minibatches; without the widening, in 34, 22 and
-        10 %.
+        See `jackknife.compute_ends_at_once`.
 
         Returns:
             Lower and upper ends; nan for undefined cells, and everywhere with one minibatch.
         """
-        fine = np.isfinite(self.value)
+        require_level(level)
+        fine = np.isfinite(self.value) & np.isfinite(self.errors())
         low = np.full_like(self.value, np.nan)
         high = low.copy()
-        if self.batches < 2 or not fine.any():
-            return low, high
-        value, draws = self.value[fine], self.draws[fine]
-        error = draws.std(-1, ddof=1)
-        # the difference of a thing with itself is 0 in every replicate, and has no error
-        sure = error > 1e-12
-        far = np.abs(draws[sure] - value[sure, None]) / error[sure, None]
-        c = widen_errors(float(np.quantile(far.max(0), level)), self.batches) if sure.any() else 0.0
-        low[fine], high[fine] = value - c * error, value + c * error
-        return low, high
+        if fine.any():
+            freedom = compute_freedom(self.share[fine])
+            low[fine], high[fine] = compute_ends_at_once(
+                self.value[fine], self.left_out[fine], freedom, level
+            )
+        return self._within_reach(low, high)
+
+    def _within_reach(
+        self, low: Float64[np.ndarray, "*cell"], high: Float64[np.ndarray, "*cell"]
+    ) -> tuple[Float64[np.ndarray, "*cell"], Float64[np.ndarray, "*cell"]]:
+        """Ends no further out than a value can be; rounding may not leave the value out."""
+        return (
+            np.asarray(np.minimum(np.maximum(low, -self.reach), self.value)),
+            np.asarray(np.maximum(np.minimum(high, self.reach), self.value)),
+        )
+
+
+def combine(function: Callable[..., np.ndarray], *parts: Sampled, reach: float = 1.0) -> Sampled:
+    """Compute a function of several values, with all parts of the data and without each of them.
+
+    Args:
+        function: computes the new values from arrays of the old ones; it works cell by cell, and
+            shapes of cells broadcast.
+        parts: the values.
+        reach: the largest magnitude that a new value can have.
+
+    Raises:
+        InputError: the values are not of the same minibatches.
+
+    >>> one = Sampled(np.array([0.5]), np.array([[0.4, 0.6]]), np.full((1, 2), 0.5))
+    >>> combine(np.multiply, one, one).value.tolist()
+    [0.25]
+    """
+    together = require_paired(parts)
+    value = np.asarray(function(*(part.value for part in parts)))
+    # the axis of the parts stands first, so that the axes of the cells broadcast
+    left_out = function(*(np.moveaxis(part.left_out, -1, 0) for part in parts))
+    shape = (*value.shape, parts[0].batches)
+    share = np.mean([np.broadcast_to(part.share, shape) for part in parts], axis=0)
+    undefined = np.isnan(value)[..., None]
+    left_out = np.where(undefined, np.nan, np.moveaxis(np.asarray(left_out), 0, -1))
+    return Sampled(value, left_out, share, together, reach)
 
 
 def require_paired(parts: Sequence[Sampled]) -> tuple[Any, ...] | None:
-    """Raise unless all values were sampled from the same minibatches by the same random draws.
+    """Raise unless all values are of the same minibatches.
 
     Returns:
         `Sampled.drawn` of the first value that has it; None if no value has it.
 
     Raises:
-        InputError: the minibatches, the images or the draws differ.
+        InputError: the minibatches or the images differ.
     """
     first = parts[0]
     for other in parts[1:]:
         known = first.drawn is not None and other.drawn is not None
-        if first.batches != other.batches or (known and first.drawn[0] != other.drawn[0]):  # type: ignore[index]
+        if first.batches != other.batches or (known and first.drawn != other.drawn):
             raise InputError(
                 "A paired difference needs CKAs of the same images in the same minibatches, and"
                 f" these are of {first.batches} and {other.batches} minibatches that are not the"
                 " same. Compute all of them over one set of images with one seed."
             )
-        if first.draws.shape[-1] != other.draws.shape[-1] or (known and first.drawn != other.drawn):
-            raise InputError(
-                "A paired difference needs CKAs of the same draws of minibatches. Give all of them"
-                " one seed and one number of replicates."
-            )
     return next((part.drawn for part in parts if part.drawn is not None), None)
-
-
-def combine(function: Callable[..., Float64[np.ndarray, "..."]], *parts: Sampled) -> Sampled:
-    """Compute a function of several values, cell by cell, and the same function of each replicate.
-
-    The shapes of the parts are broadcast; a cell is undefined where the function of the values is
-    nan, whatever its replicates are.
-
-    Args:
-        function: takes one array a part; replicates are the last axis of these arrays.
-        parts: the values.
-
-    Raises:
-        InputError: the values are not of the same minibatches and the same draws.
-
-    >>> one = Sampled(np.array([0.5, 0.25]), np.array([[0.4, 0.6], [0.2, 0.3]]), batches=8)
-    >>> combine(lambda x, y: x * y, one, one[np.array([0])]).value.tolist()
-    [0.25, 0.125]
-    """
-    drawn = require_paired(parts)
-    value = np.asarray(function(*(part.value for part in parts)))
-    draws = np.asarray(function(*(part.draws for part in parts)))
-    draws = np.where(np.isnan(value)[..., None], np.nan, draws)
-    return Sampled(value, draws, parts[0].batches, drawn)
 
 
 def average(parts: Sequence[Sampled]) -> Sampled:
     """Average several values of equal shape, cell by cell, over the values that are defined.
 
     Raises:
-        InputError: the values are not of the same minibatches and the same draws.
+        InputError: the values are not of the same minibatches.
 
-    >>> one = Sampled(np.array([0.5, np.nan]), np.array([[0.4, 0.6], [np.nan, np.nan]]), batches=8)
-    >>> two = Sampled(np.array([0.25, 0.75]), np.array([[0.25, 0.25], [0.7, 0.8]]), batches=8)
+    >>> half = np.full((2, 2), 0.5)
+    >>> one = Sampled(np.array([0.5, np.nan]), np.array([[0.4, 0.6], [np.nan, np.nan]]), half)
+    >>> two = Sampled(np.array([0.25, 0.75]), np.array([[0.25, 0.25], [0.7, 0.8]]), half)
     >>> average([one, two]).value.tolist()
     [0.375, 0.75]
     """
     side = Sampled.stack(parts)
-    count = np.isfinite(side.value).sum(0)
-    with np.errstate(invalid="ignore"):  # 0/0 where none is defined
-        mean = np.where(count, np.nan_to_num(side.value).sum(0) / count, np.nan)
-        means = np.where(
-            count[..., None], np.nan_to_num(side.draws).sum(0) / count[..., None], np.nan
-        )
-    return Sampled(mean, means, side.batches, side.drawn)
+    fine = np.isfinite(side.value)
+    count = fine.sum(0)
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        axes = (1,) * (values.ndim - fine.ndim)
+        mask, number = (np.reshape(part, (*part.shape, *axes)) for part in (fine, count))
+        total = np.where(mask, values, 0).sum(0)
+        return np.asarray(np.where(number, total / np.maximum(number, 1), np.nan))
+
+    return Sampled(mean(side.value), mean(side.left_out), mean(side.share), side.drawn, side.reach)
