@@ -28,7 +28,7 @@ CAPTION = (
     " minibatches of 32 to 1,024 images, all images used (above), and with more and more images in"
     " minibatches of 32 (below); under 1,024 images the numbers are powers of two from 64. Unbiased"
     " HSIC should give level curves. All minibatches are cut from the same pass in the same order,"
-    " so that the last point of both is of the same images. Bands are 95 % bootstrap intervals over"
+    " so that the last point of both is of the same images. Bands are 95 % jackknife intervals over"
     " minibatches; under six minibatches none is given."
 )
 ON_REQUEST = True
@@ -48,13 +48,13 @@ UNITS = {
     ),
     "batch": "images in a minibatch; the last one may be smaller",
     "images": "images used",
-    "minibatches": "drawn from by the bootstrap",
+    "minibatches": "each left out once by the jackknife",
     "kind": "what the taps compute",
     "tap_a": "tap of model_a",
     "tap_b": "tap of model_b, of the same kind at the nearest relative depth",
     "depth": "relative depth of tap_a, 0 to 1",
     "cka": "minibatch CKA, unbiased; empty where a tap is constant over images and CKA is 0/0",
-    "low": "lower end of the 95 % bootstrap interval over minibatches; empty under six of them",
+    "low": "lower end of the 95 % jackknife interval over minibatches; empty under six of them",
     "high": "upper end",
 }
 

@@ -35,8 +35,8 @@ CAPTION = (
     " itself before. Below, the same depth only, for the blocks and for three types of layer,"
     " beside two random initialisations and, where one was fine-tuned likewise, beside that before"
     " and after (dashed): labels make any two networks more alike, and only what ends above them"
-    " is due to the pre-training. Bands are 95 % bootstrap intervals over minibatches; a"
-    " difference, and a difference of two, is taken within each replicate, and those of the layer"
+    " is due to the pre-training. Bands are 95 % jackknife intervals over minibatches; a"
+    " difference, and a difference of two, is paired minibatch by minibatch, and those of the layer"
     " types hold at once."
 )
 TYPES = ("norm1", "qkv", "fc1")

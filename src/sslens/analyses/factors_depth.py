@@ -23,7 +23,7 @@ CAPTION = (
     " an image gives, 1 is all. Probes are trained on the bank, or without one on half of the"
     " images, drawn by SHA-256 of the ids, and tested on the others. Drawn for the CLS token, or"
     " the mean where a model has none; the mean of the patch tokens is in the table. Bands are 95 %"
-    " bootstrap intervals over test images; the best of many blocks, as named in the summary, was"
+    " intervals over test images; the best of many blocks, as named in the summary, was"
     " chosen on these same images and is a little optimistic. Dashed lines are controls: random"
     " initialisations, and raw pixels at 8 × 8."
 )

@@ -51,7 +51,7 @@ UNITS = {
     ),
     "less": "what is subtracted in the gain",
     "gain": "accuracy less that of `less`, on the same images",
-    "gain_low": "lower end of its 95 % interval, by bootstrap over test images, paired",
+    "gain_low": "lower end of its 95 % interval over test images, paired",
     "gain_high": "upper end",
     "over": "accuracy less that of the usual choice, on the same images",
     "over_low": "lower end of its 95 % interval",

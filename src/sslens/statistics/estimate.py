@@ -155,7 +155,7 @@ class Estimate:
 
 
 def subtract_unpaired(one: Estimate, other: Estimate) -> Estimate:
-    """Subtract an estimate from another when the two have no replicates in common.
+    """Subtract an estimate from another when the two have no images or minibatches in common.
 
     Use it where the two numbers were not resampled together, or where their replicates are not
     kept. The interval is [one.low − other.high, one.high − other.low]. It is wider than necessary:

@@ -109,17 +109,38 @@ def compute_score_ends(
         raise InputError("The mean gain of no images is not defined.")
     if np.abs(values).max() > bound + 1e-9:
         raise InputError(f"A gain of {np.abs(values).max():g} is beyond the largest, {bound:g}.")
-    z = np.broadcast_to(np.asarray(errors, float), len(values))
     levels = np.unique(values)
     counts = np.stack([(values == level).sum(1) for level in levels], 1).astype(float)
+    return compute_ends_of_counts(counts, levels, errors, bound)
+
+
+def compute_ends_of_counts(
+    counts: Float64[np.ndarray, "row level"],
+    levels: Float64[np.ndarray, " level"],
+    errors: Float64[np.ndarray, " row"] | float = 1.959964,
+    bound: float = 1.0,
+) -> Ends:
+    """Compute `compute_score_ends` from the number of images with each gain.
+
+    Args:
+        counts: the number of images with each gain.
+        levels: the gains.
+        errors: z, the quantile of the normal distribution; 1.96 for a level of 95 %.
+        bound: the largest gain that is possible on an image.
+
+    >>> counts, levels = np.array([[1.0, 13.0, 7.0]]), np.array([-1.0, 0.0, 1.0])
+    >>> [end.round(3).tolist() for end in compute_ends_of_counts(counts, levels)]
+    [[0.026], [0.517]]
+    """
+    z = np.broadcast_to(np.asarray(errors, float), len(counts))
     # the lower end is the upper end of the gains with the other sign
     ends = _upper_ends(
         np.concatenate([counts, counts]),
-        np.repeat([levels, -levels], len(values), axis=0),
+        np.repeat([levels, -levels], len(counts), axis=0),
         np.concatenate([z, z]),
         bound,
     )
-    return Ends(-ends[len(values) :], ends[: len(values)])
+    return Ends(-ends[len(counts) :], ends[: len(counts)])
 
 
 def _upper_ends(
