@@ -23,7 +23,9 @@ import numpy as np
 import torch
 
 import sslens
+from sslens.capture import Grams
 from sslens.comparisons.predictions import probe_logits
+from sslens.data.images import ImageSet
 from sslens.measures.cka import Comparison
 from sslens.probes.agreement import Draws, Predicted, agreement
 from sslens.probes.knn import knn
@@ -38,10 +40,10 @@ class Read:
 
     near: np.ndarray
     logits: torch.Tensor
-    grams: sslens.Grams
+    grams: Grams
 
 
-def read(name: str, images: sslens.ImageSet, labels: np.ndarray) -> Read:
+def read(name: str, images: ImageSet, labels: np.ndarray) -> Read:
     """Pass the images through a model once for its features and once for its Grams."""
     model = sslens.load(name)
     features = sslens.features(model, images)
