@@ -234,17 +234,15 @@ def test_two_trainings_of_each_objective_give_an_interval_over_trainings() -> No
         alone = {"JE": {"dino": list(pairs.mean(1))}, "REC": {"mae": list(pairs.mean(0))}}
         draws = np.array(
             [
-                resampled([(a, b)], "fc1") - resampled([(a, b)], less)
+                left_out([(a, b)], "fc1") - left_out([(a, b)], less)
                 for a, b in itertools.product(je, rec)
             ]
         ).mean(0)
-        low, high = np.quantile(draws, ENDS)
+        low, high = ends_of(draws)
         images = Estimate(pairs.mean(), low, high, "minibatches", IMAGES // BATCH)
         expected = estimate_over_trainings(images, alone, together=row.together)
         assert (row.trainings, expected.n) == (2, 2)
-        assert (row.trainings_low, row.trainings_high) == pytest.approx(
-            (expected.low, expected.high), abs=1e-9
-        )
+        assert (row.trainings_low, row.trainings_high) == about((expected.low, expected.high))
 
 
 def test_the_families_part_where_they_were_made_to() -> None:

@@ -40,7 +40,7 @@ CAPTION = (
     " below what an intermediate block adds when it is concatenated with the last layer, paired on"
     " the same images. Pooled as the CLS token, or the mean where a model has none, and as the"
     f" mean of the patch tokens. {SPLIT}. Bands are 95 % intervals: Wilson's of an"
-    " accuracy, score intervals over test images of a gain. Which intermediate block is spoken of was"
+    " accuracy, score intervals of a gain. Which intermediate block is spoken of was"
     " chosen on the validation images. Dashed lines are controls: random initialisations, and raw"
     " pixels at 8 × 8."
 )
