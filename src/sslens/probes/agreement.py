@@ -20,13 +20,12 @@ from torch import Tensor
 
 from sslens.errors import InputError
 from sslens.probes.rank import Rankings, tau, tau_by_position
+from sslens.statistics.draws import Draws as Draws
 from sslens.statistics.jackknife import Change, compute_freedom, compute_unit_ends
 from sslens.statistics.sampled import Sampled
 
 #: the images that a tau is averaged over
 SUBSETS = ("all", "both right", "both wrong")
-#: the most groups of images that are left out in turn
-GROUPS = 500
 #: pairs of different images that tell the tau of chance: to about 0.01
 PAIRS = 2000
 
@@ -136,67 +135,6 @@ def _kappa(
             (together - expected) / np.where(expected < 1, 1 - expected, np.nan),
             np.nan,
         )
-
-
-@dataclass(frozen=True, eq=False)
-class Draws:
-    """The jackknife over images: all images first, then all but a group, for each group in turn.
-
-    A group is one image, or several where there are more than `GROUPS` images. All statistics of
-    one `Draws` leave out the same groups, so that their differences are paired.
-
-    >>> draws = Draws.of(images=3)
-    >>> draws.sums(np.array([[1.0], [2.0], [4.0]]))[:, 0].tolist()
-    [7.0, 6.0, 5.0, 3.0]
-    """
-
-    group: Int64[np.ndarray, " image"]
-    drawn: tuple[int, int, int]
-
-    @classmethod
-    def of(cls, images: int, groups: int = GROUPS, seed: int = 0) -> "Draws":
-        """Divide the images into groups of equal size; at random where there are several a group.
-
-        Args:
-            images: number of images.
-            groups: the most groups.
-            seed: seed of the groups.
-        """
-        count = min(images, groups)
-        group = np.arange(images) % max(1, count)
-        if count < images:
-            group = np.random.default_rng(seed).permutation(group)
-        return cls(group, (images, count, seed))
-
-    def sums(
-        self, columns: "Float64[np.ndarray, 'image column'] | scipy.sparse.csr_array[np.float64]"
-    ) -> Float64[np.ndarray, "draw column"]:
-        """Sum each column over all images, and over all images but those of each group."""
-        images, count, _ = self.drawn
-        members = scipy.sparse.csr_array(
-            (np.ones(images), (self.group, np.arange(images))), shape=(count, images)
-        )
-        product = members @ columns
-        parts = product.toarray() if scipy.sparse.issparse(product) else np.asarray(product)
-        total = parts.sum(0)
-        return np.concatenate([total[None], total - parts])
-
-    def sampled(
-        self,
-        values: Float64[np.ndarray, " draw"],
-        counted: Float64[np.ndarray, " draw"] | None = None,
-    ) -> Sampled:
-        """Turn a statistic of each draw into a value with its values without each group.
-
-        Args:
-            values: the statistic of each draw.
-            counted: the number of images that the statistic is of, in each draw; all images unless
-                given.
-        """
-        number = self.sums(np.ones((self.drawn[0], 1)))[:, 0] if counted is None else counted
-        with np.errstate(invalid="ignore"):
-            share = 1 - number[1:] / number[0]
-        return Sampled(np.array(values[0]), values[1:], share, self.drawn, 1.0)
 
 
 class Asked(NamedTuple):
@@ -383,17 +321,25 @@ def _choices(a: Predicted, b: Predicted, draws: Draws) -> dict[Asked, Found]:
     }
     either = (first[0] + second[0]) / (2 * n)
     lost = _lose(hits[0], first[0] + second[0])
-    changes = {
+    changes: dict[str, Change | None] = {
         "f1": _change(lost / (either > 0).sum(), either),
         "f1 weighted": _change(lost * either, either),
-        "same": Change(-float(shares[0, 3]) / (n + 1), (float(shares[0, 3]) / (n + 1)) ** 2),
+        "same": _dilute(float(shares[0, 3]), n),
     }
+    if sums[0, :2].any():
+        changes["f1 right"] = _dilute(float(found["f1 right"][0][0]), float(sums[0, :2].sum()))
     return {
         Asked(measure, 0, "all"): Found(
             draws.sampled(values), n, float(chance), changes.get(measure)
         )
         for measure, (values, chance) in found.items()
     }
+
+
+def _dilute(value: float, count: float) -> Change:
+    """How one different image more changes a share of `count` images (or of answers)."""
+    lost = value / (count + 1)
+    return Change(-lost, lost**2)
 
 
 def _lose(
