@@ -324,7 +324,7 @@ def _choices(a: Predicted, b: Predicted, draws: Draws) -> dict[Asked, Found]:
     changes: dict[str, Change | None] = {
         "f1": _change(lost / (either > 0).sum(), either),
         "f1 weighted": _change(lost * either, either),
-        "same": _dilute(float(shares[0, 3]), n),
+        "same": _dilute(float(shares[0, 3]), float(n)),
     }
     if sums[0, :2].any():
         changes["f1 right"] = _dilute(float(found["f1 right"][0][0]), float(sums[0, :2].sum()))
