@@ -56,4 +56,4 @@ def deconfound(
     """
     left = np.minimum(share_left(own.value), share_left(other.value))
     defined = enough(own.value) & enough(other.value)
-    return combine(partial, cells, own, other).where(defined), left
+    return combine(partial, cells, own, other, reach=1.0).where(defined), left

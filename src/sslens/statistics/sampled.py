@@ -265,14 +265,17 @@ class Sampled:
         )
 
 
-def combine(function: Callable[..., np.ndarray], *parts: Sampled, reach: float = 1.0) -> Sampled:
+def combine(function: Callable[..., np.ndarray], *parts: Sampled, reach: float = np.inf) -> Sampled:
     """Compute a function of several values, with all parts of the data and without each of them.
 
     Args:
-        function: computes the new values from arrays of the old ones; it works cell by cell, and
-            shapes of cells broadcast.
-        parts: the values.
+        function: computes the new values from arrays of the old ones. Arrays of values without a
+            part have this part as a further, last axis, which the function keeps.
+        parts: the values. Shapes of cells may broadcast, and the function may sum over cells.
         reach: the largest magnitude that a new value can have.
+
+    Returns:
+        The new values; a cell is undefined where the function of the values is nan.
 
     Raises:
         InputError: the values are not of the same minibatches.
@@ -283,12 +286,16 @@ def combine(function: Callable[..., np.ndarray], *parts: Sampled, reach: float =
     """
     together = require_paired(parts)
     value = np.asarray(function(*(part.value for part in parts)))
-    # the axis of the parts stands first, so that the axes of the cells broadcast
-    left_out = function(*(np.moveaxis(part.left_out, -1, 0) for part in parts))
+    left_out = np.asarray(function(*(part.left_out for part in parts)))
+    left_out = np.where(np.isnan(value)[..., None], np.nan, left_out)
     shape = (*value.shape, parts[0].batches)
-    share = np.mean([np.broadcast_to(part.share, shape) for part in parts], axis=0)
-    undefined = np.isnan(value)[..., None]
-    left_out = np.where(undefined, np.nan, np.moveaxis(np.asarray(left_out), 0, -1))
+    shares = [
+        part.share
+        if part.share.ndim == len(shape)
+        else np.nanmean(part.share.reshape(-1, part.batches), axis=0)  # summed over cells
+        for part in parts
+    ]
+    share = np.mean([np.broadcast_to(one, shape) for one in shares], axis=0)
     return Sampled(value, left_out, share, together, reach)
 
 
