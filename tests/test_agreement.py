@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from sklearn.linear_model import LogisticRegression
 from scipy.stats import t
+from sklearn.linear_model import LogisticRegression
 
 from given import Given, compute, make_models, write
 from sslens.analyses import agreement as analysis
