@@ -67,7 +67,8 @@ def _read_difference(row: Mapping[str, Any]) -> Estimate:
 def _write_families(families: pd.DataFrame, pooling: str) -> str:
     """Whether JE models agree more with each other than with REC, number by number."""
     if families.why.iloc[0]:
-        return _write_unsettled(families.iloc[0].to_dict(), f"{JE} and {REC} by the {READINGS[pooling]}")
+        what = f"{JE} and {REC} by the {READINGS[pooling]}"
+        return _write_unsettled(families.iloc[0].to_dict(), what)
     rows = _by_number(families[families.model_b == JE])
     k = _smallest_top(rows)
     asked = {
