@@ -20,6 +20,9 @@ PENALTIES = tuple(10.0**-power for power in range(7))
 FACTOR, STRONGEST, WEAKEST = 10.0, 1e4, 1e-8
 #: the largest part of the loss by which it may lie above its minimum
 GAP = 1e-3
+#: what is sought is less, so that predictions are those of the optimum; it is least where a strong
+#: penalty leaves little of the features in the loss (`_seek`)
+SOUGHT = (1e-6, 1e-4)
 #: bytes of the heads that are fitted together: what a processor's cache or a GPU holds
 TOGETHER = {"cpu": 1 << 24, "cuda": 1 << 33}
 
@@ -285,7 +288,7 @@ class _Walk:
             guess = problem.evaluate(2 * last - before, 2 * intercept - level, penalty)
             better = guess.loss < start.loss
             start.put(better, guess.take(better))
-        fitted, products = problem.minimise(start, penalty, GAP)
+        fitted, products = problem.minimise(start, penalty, _seek(penalty))
         self._record(numbers, fitted, products, penalty)
         return [trail[-1], (fitted.weights, fitted.intercept)]
 
@@ -336,6 +339,15 @@ class _Walk:
             path.index(trial),
             head.varies,
         )
+
+
+def _seek(penalty: float) -> float:
+    """The gap at which a fit ends.
+
+    >>> [_seek(penalty) for penalty in (1.0, 1e-2, 1e-6)]
+    [1e-06, 1e-05, 0.0001]
+    """
+    return min(max(round(1e-7 / penalty, 12), SOUGHT[0]), SOUGHT[1])
 
 
 def _pick(step: tuple[Tensor, Tensor], numbers: Tensor) -> tuple[Tensor, Tensor]:
