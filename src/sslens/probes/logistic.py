@@ -238,7 +238,7 @@ class _Walk:
             at_end = self._at(penalty * FACTOR)
             if not len(at_end):
                 break
-            part = self._try(at_end, [_pick(step, at_end) for step in trail], penalty)
+            part = self._try(at_end, [(w[at_end], b[at_end]) for w, b in trail], penalty)
             for whole, some in zip(trail, part, strict=True):
                 for kept, new in zip(whole, some, strict=True):
                     kept[at_end] = new
@@ -246,7 +246,7 @@ class _Walk:
             at_end = self._at(penalty / FACTOR)
             if not len(at_end):
                 break
-            self._try(at_end, [_pick(begin, at_end)], penalty)
+            self._try(at_end, [(begin[0][at_end], begin[1][at_end])], penalty)
         return [self._finish(number) for number in range(len(self.heads))]
 
     def _list_wider(self, end: float, factor: float) -> list[float]:
@@ -348,10 +348,6 @@ def _seek(penalty: float) -> float:
     [1e-06, 1e-05, 0.0001]
     """
     return min(max(round(1e-7 / penalty, 12), SOUGHT[0]), SOUGHT[1])
-
-
-def _pick(step: tuple[Tensor, Tensor], numbers: Tensor) -> tuple[Tensor, Tensor]:
-    return step[0][numbers], step[1][numbers]
 
 
 def _require(
