@@ -24,11 +24,11 @@ import torch
 
 import sslens
 from sslens.capture import Grams
-from sslens.comparisons.predictions import probe_logits
 from sslens.data.images import ImageSet
 from sslens.measures.cka import Comparison
 from sslens.probes.agreement import Draws, Predicted, agreement
 from sslens.probes.knn import knn
+from sslens.probes.ridge import ridge
 from sslens.statistics.estimate import Estimate
 from sslens.statistics.gains import estimate_gain
 from sslens.statistics.sampled import Sampled
@@ -48,9 +48,11 @@ def read(name: str, images: ImageSet, labels: np.ndarray) -> Read:
     model = sslens.load(name)
     features = sslens.features(model, images)
     values = features.read(features.taps[-1].name, "cls")
-    classes = torch.from_numpy(labels)
+    classes = torch.tensor(labels)
     near = knn(values, values, classes, k=20, how="weighted", leave_one_out=True) == labels
-    logits = probe_logits(values, labels, int(labels.max()) + 1)
+    targets = torch.nn.functional.one_hot(classes).double()
+    left_out = ridge(values, targets).left_out
+    logits = left_out[int((left_out - targets).square().mean((1, 2)).argmin())]
     return Read(near, logits, sslens.grams(model, images).at("block"))
 
 
