@@ -19,8 +19,8 @@ from sslens.comparisons.rows import Row, make_results
 from sslens.comparisons.separation import BY_DEPTH, FIRST, PARTING, Curve
 from sslens.figure import Figure, Line, Lines
 from sslens.probes.knn import SCALES, Scale, neighbours, standardise, votes
-from sslens.statistics.bootstrap import mean_estimate
 from sslens.statistics.estimate import Estimate
+from sslens.statistics.gains import estimate_gain
 from sslens.statistics.proportions import difference_of_shares, estimate_share
 from sslens.table import Results
 
@@ -302,7 +302,7 @@ def _find_last(
 def _subtract(scaled: Curve, raw: Curve, seed: int) -> Row:
     """The mean over blocks of the accuracy on standardised features less that on raw ones."""
     both = {"raw": float(raw.right.mean()), "standardised": float(scaled.right.mean())}
-    change = mean_estimate(scaled.right.mean(0) - raw.right.mean(0), seed)
+    change = estimate_gain(scaled.right.mean(0) - raw.right.mean(0))
     count = {"blocks": len(raw.depths), "images": raw.right.shape[1]}
     return both | change.columns("change") | count
 

@@ -22,7 +22,7 @@ from sslens.comparisons.readings import last_tap, list_poolings, main_pooling, t
 from sslens.comparisons.rows import Row, make_results
 from sslens.figure import Figure, Line, Lines
 from sslens.probes.linear.heads import Head
-from sslens.statistics.bootstrap import mean_estimate
+from sslens.statistics.gains import estimate_gain
 from sslens.table import Results
 
 TITLE = "Does a deeper probe find more?"
@@ -108,7 +108,7 @@ def _train_again(
     for head in heads:
         gains = second.outcomes[head].right.astype(float) - first.outcomes[head].right
         row = {column: second.rows[head][column] for column in PROBE} | {"less": "the first seed"}
-        yield "second-seeds", row | mean_estimate(gains, setup.seed).columns("gain")
+        yield "second-seeds", row | estimate_gain(gains).columns("gain")
 
 
 def draw(results: Results) -> Figure:

@@ -30,7 +30,7 @@ from sslens.comparisons.rows import Row, make_results
 from sslens.comparisons.tuned import is_control, match_origins
 from sslens.figure import Figure, Lines
 from sslens.probes.linear.heads import Head
-from sslens.statistics.bootstrap import mean_estimate
+from sslens.statistics.gains import estimate_gain
 from sslens.table import Results
 
 TITLE = "Do intermediate layers know what the last one does not?"
@@ -142,8 +142,8 @@ def _compare_tuned(
             row["control"] = is_control(models.about(tuned))
             why = "; ".join(filter(None, (unsettled[name] for name in (first, tuned))))
             row |= {"settled": not why, "why": why}
-            row |= mean_estimate(gains[tuned], seed).columns("gain")
-            row |= mean_estimate(gains[tuned] - gains[first], seed).columns("difference")
+            row |= estimate_gain(gains[tuned]).columns("gain")
+            row |= estimate_gain(gains[tuned] - gains[first], bound=2.0).columns("difference")
             yield "fine-tuned", row | {"images": len(gains[tuned])}
 
 

@@ -25,7 +25,7 @@ from sslens.comparisons.trainings import (
 )
 from sslens.comparisons.trainings import UNITS as TRAINING_UNITS
 from sslens.probes.logistic import fit_logistic
-from sslens.statistics.bootstrap import mean_estimate
+from sslens.statistics.gains import estimate_gain
 from sslens.statistics.proportions import difference_of_shares, estimate_share
 
 #: where both the probe and 20-NN read
@@ -180,9 +180,9 @@ def _compare_families(
     means = {family: average(names) for family, names in sides.items()}
     for family, mean in means.items():
         row = about | {"model": family, "members": list_names(sides[family]), "against": ""}
-        row |= mean_estimate(mean, seed).columns("gap") | {"images": len(mean)}
+        row |= estimate_gain(mean).columns("gap") | {"images": len(mean)}
         if family == REC and JE in means:
-            difference = mean_estimate(mean - means[JE], seed)
+            difference = estimate_gain(mean - means[JE], bound=2.0)
             row |= difference.columns("difference") | {"against": JE}
             row |= fill_trainings(difference, measure_alone(models, sides, subtract))
         yield "families-probes", row

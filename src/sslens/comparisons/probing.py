@@ -29,8 +29,8 @@ from sslens.probes.linear import choosing
 from sslens.probes.linear.choosing import Outcome
 from sslens.probes.linear.heads import Head
 from sslens.progress import progress
-from sslens.statistics.bootstrap import mean_estimate
 from sslens.statistics.estimate import Estimate
+from sslens.statistics.gains import estimate_gain
 
 #: every column of the tables of probes, and what it holds
 UNITS = {
@@ -156,7 +156,7 @@ class ModelProbes:
         return row
 
     def _estimate(self, head: Head, less: Head) -> Estimate:
-        return mean_estimate(self.gains(head, less), self.seed)
+        return estimate_gain(self.gains(head, less))
 
 
 @final
@@ -268,12 +268,12 @@ def compare_gains_of_families(
     for family, names in sides.items():
         mean = average(names)
         row = about | {"model": family, "members": list_names(names), "against": ""}
-        row |= mean_estimate(mean, seed).columns("gain") | {"images": len(mean)}
+        row |= estimate_gain(mean).columns("gain") | {"images": len(mean)}
         why = "; ".join(filter(None, (unsettled.get(name, "") for name in names)))
         row |= {"settled": not why, "why": why}
         if family == REC and JE in sides:
             row["against"] = JE
-            difference = mean_estimate(mean - average(sides[JE]), seed)
+            difference = estimate_gain(mean - average(sides[JE]), bound=2.0)
             row |= difference.columns("difference")
             row |= fill_trainings(difference, measure_alone(models, sides, subtract))
         yield "families", row
