@@ -20,9 +20,8 @@ from scipy.special import expit, logit, ndtr, stdtr, stdtrit
 from sslens.errors import InputError
 
 #: a residual's variance is taken to grow as its part's share to this power. 1 is right where a
-#: heavy part has more independent content, 2 where its content is the same and its scale larger;
-#: with 1.25 the intervals of CKA cover 94 % in the worst of the simulated settings, with 1 93 %
-#: and with 2 over 98 %
+#: heavy part has more independent content, 2 where its content is the same and its scale larger.
+#: Of 96 simulated settings of CKA the worst was covered by 93.0 % with 1 and by 93.9 % with 1.25
 POWER = 1.25
 #: standard errors up to this size are rounding
 ROUNDING = 1e-12
