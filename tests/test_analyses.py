@@ -20,7 +20,6 @@ from given import Given, ask, compute, draw, excuse, make_models, write
 from sslens.capture import Features, Grams
 from sslens.comparisons import compared as _compared
 from sslens.comparisons import pairs as _pairs
-from sslens.comparisons import probing as _probing
 from sslens.comparisons.inputs import Factors, FeatureSets, Labels, ModelInfo, Models, ProbeSettings
 from sslens.comparisons.nulls import permutation_null
 from sslens.comparisons.roles import find_twins
@@ -32,7 +31,7 @@ from sslens.measures.cka import Comparison, minibatch_cka
 from sslens.models.about import About
 from sslens.models.taps import Tap
 from sslens.paths.path import PathMeter
-from sslens.probes.linear.training import Point
+from sslens.probes.linear import converging, widening
 from sslens.statistics.proportions import wilson
 from sslens.study.contract import needs_of
 from sslens.table import Results, Table
@@ -234,11 +233,10 @@ CASES = {
 def _few_permutations() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_compared, "PERMUTATIONS", 20)
-        patch.setitem(
-            _probing.GRIDS,
-            "small",
-            lambda batch, steps: (Point(1.0, warmup=1, epochs=2), Point(0.1, warmup=1, epochs=2)),
-        )
+        # deeper probes of few trainings
+        patch.setattr(widening, "RATES", (1e-3,))
+        patch.setattr(widening, "DECAYS", (0.0,))
+        patch.setattr(converging, "PATIENCE", 1)
         yield
 
 

@@ -139,7 +139,7 @@ REDONE: Mapping[str, tuple[str, ...]] = {
     "probe-layers": _GAIN_ENDS,
     "knn": _ENDS,
     **dict.fromkeys(
-        ("cka-blocks", "cka-layer-types", "cka-finetune", "cka-msn", "cka-distance", "agreement"),
+        ("cka-blocks", "cka-layer-types", "cka-finetune", "cka-msn", "cka-distance"),
         _ENDS + _DIFFERENCE_ENDS,
     ),
     "cka-convergence": _ENDS,
