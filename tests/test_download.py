@@ -385,7 +385,7 @@ def test_a_checked_file_is_hashed_again_only_when_it_changed(
 ONE_OF_SEVERAL = f"""
 import dataclasses, hashlib, sys
 from sslens import cards
-from sslens.zoo import cached, download
+from sslens.zoo import cache, download
 card = dataclasses.replace(cards.find("mae_vitb16"), url=sys.argv[1], sha256="{SHA256}")
 card = dataclasses.replace(card, size=None, md5_prefix=None)
 print(hashlib.sha256(download.fetch(card, quiet=True).read_bytes()).hexdigest())

@@ -19,12 +19,12 @@ from sslens.comparisons.separation import (
     compare_curves,
     describe_sides,
     find_parting,
-    resample,
 )
 from sslens.models.taps import Tap
 from sslens.probes.knn import SCALES, knn
 from sslens.probes.logistic import LogisticProbe, fit_logistic
 from sslens.statistics.estimate import Estimate
+from sslens.statistics.gains import estimate_gains_at_once
 from sslens.table import Results
 
 ABOUT = {
@@ -113,7 +113,7 @@ def test_intervals_hold_at_all_depths_at_once() -> None:
     missed = 0
     for trial in range(100):
         values = (rng.random((8, 100)) < 0.6).astype(float) - (rng.random((8, 100)) < 0.6)
-        low, high = resample(values, trial).simultaneous_interval()
+        _, (low, high) = estimate_gains_at_once(values, seed=trial)
         missed += bool(((low > 0) | (high < 0)).any())
     assert missed <= 0.1 * 100
 

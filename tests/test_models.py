@@ -169,7 +169,7 @@ def test_a_backbone_is_frozen_and_picks_taps_in_order() -> None:
     ]
     assert len(model.pick(None)) == 9
     with pytest.raises(InputError, match=r"did you mean blocks\.0\.norm1"):
-        model.pick(["blocks.0.norm2"])
+        model.pick(["blocks.0.norm3"])
 
 
 def test_the_digest_of_a_backbone_follows_every_weight() -> None:

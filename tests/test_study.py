@@ -21,7 +21,7 @@ from forks import together
 from sslens import fingerprint, study, zoo
 from sslens.arguments.spelling import as_option
 from sslens.capture.passes import grams
-from sslens.comparisons import probing as _probing
+from sslens.comparisons import probe_training
 from sslens.comparisons.inputs import needs
 from sslens.data import open_images
 from sslens.data.transform import EvalTransform
@@ -30,7 +30,7 @@ from sslens.find import plugin
 from sslens.measures.cka import minibatch_cka
 from sslens.models.vit import ViTArch, describe
 from sslens.plan import Plan
-from sslens.probes.linear.training import Point
+from sslens.probes.linear.converging import train_converged
 from sslens.store import Store, write_tensors
 from sslens.study import Study
 
@@ -114,11 +114,10 @@ TABLES = (
 
 @pytest.fixture(scope="module", autouse=True)
 def short_probes() -> Iterator[None]:
-    """One point of five epochs: the probes have tests of their own."""
+    """Few epochs of deeper probes: the probes have tests of their own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(
-            _probing.GRIDS, "small", lambda batch, steps: (Point(0.1, warmup=1, epochs=5),)
-        )
+        brief = functools.partial(train_converged, cap=5, rounds=0)
+        patch.setattr(probe_training, "train_converged", brief)
         yield
 
 

@@ -15,10 +15,8 @@ import sslens
 from given import Given, compute, make_models, write
 from sslens.capture import Grams
 from sslens.cli import main
-from sslens.comparisons import probing as _probing
 from sslens.find import plugin
 from sslens.models.taps import Tap
-from sslens.probes.linear.training import Point
 from sslens.store import Store
 from sslens.study import Study, prepare
 from sslens.training.finetune import Settings, finetune
@@ -139,9 +137,6 @@ def compared(
 def test_all_exhibits_of_fine_tuning_from_the_command_line(
     tuned: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(
-        _probing.GRIDS, "small", lambda batch, steps: (Point(20.0, warmup=0, epochs=2),)
-    )
     monkeypatch.setenv("SSLENS_HOME", str(tmp_path / "home"))
     analyses = "cka-finetune,probe-layers,finetune-path,agreement"
     images = ["--images", "scenes:1:80", "--bank", "scenes:2:80", "--batch", "8", "--tokens", "all"]

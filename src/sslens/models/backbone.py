@@ -69,7 +69,9 @@ class Backbone(nn.Module):
         if names is None:
             return tuple(self.taps.values())
         kinds = set(names) & set(ON_REQUEST)
-        named = set(names) - kinds or set(self.taps)
+        named = set(names) - kinds
+        if kinds and not named:
+            named = set(self.taps)
         for name in names:
             if name not in self._every and name not in kinds:
                 raise InputError(f'{self.name} has no tap "{name}": {nearest(name, self.taps)}')
