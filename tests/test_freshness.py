@@ -94,10 +94,10 @@ def test_a_docstring_is_no_code(package: Path) -> None:
 
 
 def test_a_new_plug_in_is_seen_by_an_analysis_that_takes_them_all(package: Path) -> None:
-    before = {name: digest_of(name, package) for name in ("other-measures", "finetune-path")}
+    before = {name: digest_of(name, package) for name in ("other-measures", "factors-depth")}
     (package / "measures" / "procrustes.py").write_text("MORE = 1\n")
     assert digest_of("other-measures", package) != before["other-measures"]
-    assert digest_of("finetune-path", package) == before["finetune-path"]
+    assert digest_of("factors-depth", package) == before["factors-depth"]
 
 
 def test_a_file_is_parsed_once_for_each_text(

@@ -95,6 +95,7 @@ ANALYSES = (
     "agreement",
     "cka-blocks",
     "cka-layer-types",
+    "cka-targets",
     "knn-depth",
     "other-measures",
     "probe-depth",
@@ -103,12 +104,16 @@ ANALYSES = (
 #: their tables; of models of which no family is known there are none of families
 TABLES = (
     "agreement",
-    *(f"cka-blocks/{name}" for name in ("cells", "means", "late")),
-    *(f"cka-layer-types/{name}" for name in ("cells", "means", "late", "types")),
-    "knn-depth",
+    *(f"cka-blocks/{name}" for name in ("ceilings", "cells", "late", "means", "same-depth")),
+    *(
+        f"cka-layer-types/{name}"
+        for name in ("ceilings", "cells", "late", "means", "same-depth", "types")
+    ),
+    "cka-targets",
+    *(f"knn-depth/{name}" for name in ("accuracies", "probes", "standardising")),
     "other-measures",
-    *(f"probe-depth/{name}" for name in ("probes", "second-seeds")),
-    "probe-layers",
+    *(f"probe-depth/{name}" for name in ("penalties", "probes", "second-seeds")),
+    *(f"probe-layers/{name}" for name in ("penalties", "probes")),
 )
 
 
@@ -232,7 +237,7 @@ def test_the_table_is_of_these_models_on_these_images(done: Done) -> None:
 
 
 def test_classes_are_found_again_in_the_table(done: Done) -> None:
-    frame = pd.read_csv(done.out / "tables" / "knn-depth.csv")
+    frame = pd.read_csv(done.out / "tables" / "knn-depth" / "accuracies.csv")
     assert set(frame.images) == {18}
     assert set(frame.k) == {17}
     assert set(frame.chance) == {0.5}
@@ -269,7 +274,9 @@ def test_from_nothing_the_same_tables_are_made(done: Done, tmp_path: Path) -> No
     with forwards() as seen:
         study.run(asked, tmp_path / "out", store=Store(tmp_path / "store"), quiet=True)
     assert len(seen) == 8
-    assert tables(tmp_path / "out") == {"knn-depth.csv": tables(done.out)["knn-depth.csv"]}
+    whole = tables(done.out)
+    alone = {name: whole[name] for name in whole if name.startswith("knn-depth/")}
+    assert tables(tmp_path / "out") == alone
 
 
 def test_a_changed_image_is_computed_again(done: Done, tmp_path: Path) -> None:
@@ -370,7 +377,12 @@ def test_images_without_classes_leave_knn_out_and_say_so(done: Done, tmp_path: P
     planned = study.prepare(
         replace(done.asked, images=str(tmp_path / "photos")), done.store, quiet=True
     )
-    assert planned.analyses == ("cka-blocks", "cka-layer-types", "other-measures")
+    assert planned.analyses == (
+        "cka-blocks",
+        "cka-layer-types",
+        "cka-targets",
+        "other-measures",
+    )
     (note,) = planned.notes
     left_out = "agreement, factors-depth, knn-depth, probe-depth and probe-layers were left out"
     assert note == f"{left_out}: the images have no classes (no folders of that name)."
@@ -420,7 +432,11 @@ def test_a_bank_votes_with_its_own_classes(tmp_path: Path) -> None:
     ]
     study.run(asked, tmp_path / "out", store=store, quiet=True)
     frame = pd.read_csv(tmp_path / "out" / "tables" / "knn-depth.csv")
-    assert frame.accuracy[frame.vote == "weighted"].tolist() == [1]
+    weighted = frame[frame.vote == "weighted"]
+    assert dict(zip(weighted.features, weighted.accuracy, strict=True)) == {
+        "raw": 1,
+        "standardised": 1,
+    }
 
 
 def test_a_bank_with_other_classes_is_refused(done: Done, tmp_path: Path) -> None:
@@ -572,6 +588,7 @@ def test_every_setting_survives_the_file(tmp_path: Path) -> None:
         ("patch",),
         True,
         "paper",
+        ("norm2",),
     )
     (tmp_path / "study.yaml").write_text(asked.yaml())
     found = study.read(tmp_path / "study.yaml")
