@@ -286,7 +286,7 @@ def test_an_image_set_of_scenes() -> None:
 
 
 def test_the_digest_says_which_scenes_without_rendering_them() -> None:
-    rendered = scene_images._block.cache_info().misses
+    rendered = scene_images._render_block.cache_info().misses
     ten = scene_images.scene_images(10)
     assert scene_images.scene_images(2, start=5).digest == ten.take([5, 6]).digest
     assert (
@@ -299,7 +299,7 @@ def test_the_digest_says_which_scenes_without_rendering_them() -> None:
         )
         == 3
     )
-    assert scene_images._block.cache_info().misses == rendered
+    assert scene_images._render_block.cache_info().misses == rendered
     source = pickle.loads(pickle.dumps(ten.source))  # as a worker process of a loader gets it
     assert source.digests([3]) == ten.source.digests([3])
 

@@ -7,7 +7,9 @@ that it returns is printed on standard output. A command with the options of `ss
 """
 
 import ast
+import atexit
 import errno
+import gc
 import inspect
 import os
 import shlex
@@ -35,6 +37,8 @@ PURPOSE = "What did this training objective put into my vision backbone, and whe
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, 2 for what the user can mend, 1 for a fault of
     ours."""
+    if arguments is None:  # a process of its own: looking for garbage once more costs it 0.5 s
+        atexit.register(_keep_garbage)
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given == ["--version"]:
         from sslens import __version__
@@ -74,6 +78,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fault()
     except Exception:
         return _fault()
+
+
+def _keep_garbage() -> None:
+    """Leave garbage to the end of the process; Triton's binding would report it as leaks."""
+    if "triton" not in sys.modules:
+        gc.freeze()
 
 
 def overview() -> str:
