@@ -97,7 +97,7 @@ def _decode(
         features: of all of them.
         split: which images train and test.
         factors: of the training images and of the test images, in the order of the split.
-        seed: of the bootstrap.
+        seed: has no effect; intervals need no random numbers.
     """
     train, test = factors
     for name, own in features.images.items():

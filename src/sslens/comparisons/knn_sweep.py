@@ -152,7 +152,7 @@ class Sweep:
         """Estimate the accuracy that standardised features gain over raw ones at the usual choice.
 
         Args:
-            seed: seed of the bootstrap over images.
+            seed: has no effect; intervals need no random numbers.
 
         Returns:
             The difference of two accuracies, paired; nan if no dimension of the features varies.
@@ -174,7 +174,7 @@ class Sweep:
         in 5.7 % of trials with 200 choices and in 8.1 % with 10; LOG.md, 2026-11-21.)
 
         Args:
-            seed: seed of the bootstrap over images.
+            seed: has no effect; intervals need no random numbers.
 
         Returns:
             The difference of two accuracies, paired; nan if one of the two parts has no image.
@@ -193,7 +193,7 @@ def make_table(sweeps: Sequence[Sweep], seed: int = 0) -> Table:
 
     Args:
         sweeps: one sweep per model.
-        seed: seed of the bootstrap over images.
+        seed: has no effect; intervals need no random numbers.
     """
     rows = (("knn", row) for sweep in sweeps for row in _list_rows(sweep, seed))
     return make_results(rows, {"knn": tuple(UNITS)}, UNITS).tables["knn"]

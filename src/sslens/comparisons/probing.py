@@ -99,7 +99,7 @@ class ModelProbes:
         usual: the usual probe: a linear one of the last layer (`usual_head`).
         trained: the trained probes, with their results.
         rows: the columns `PROBE` and `usual` of each probe's row.
-        seed: seed of the bootstrap of intervals.
+        seed: has no effect on intervals, which need no random numbers.
     """
 
     name: str
@@ -250,7 +250,7 @@ def compare_gains_of_families(
         models: the models and the controls.
         gains: the gain on each test image, by the model's name (`ModelProbes.gains`).
         about: the columns that describe the compared probes, which every row repeats.
-        seed: seed of the bootstrap of intervals.
+        seed: has no effect on intervals, which need no random numbers.
         unsettled: what keeps a model's gain from being settled, by its name; empty if nothing does.
     """
     sides = {

@@ -74,7 +74,7 @@ def decode(
         factors: a row for each training image, a column for each factor.
         test_features: of the test images.
         test_factors: a row for each test image.
-        seed: of the bootstrap over test images.
+        seed: has no effect; intervals need no random numbers.
 
     Returns:
         A row for each factor, with the columns of `UNITS`.

@@ -38,7 +38,7 @@ class Study:
         controls: whether two random initialisations of each architecture, and raw pixels, are
             added.
         batch: the number of images in a minibatch of CKA.
-        seed: decides which images are drawn, the minibatches, and the bootstrap.
+        seed: decides which images are drawn, the minibatches, and the first weights of probes.
         on_bad: "stop" at an image that cannot be decoded, or "skip" it.
         precision: the precision of the forward pass, "float32", "bfloat16", "float16" or "auto";
             Grams are float32.

@@ -13,7 +13,7 @@ def sentences(sweeps: Sequence[Sweep], seed: int = 0) -> tuple[str, ...]:
 
     Args:
         sweeps: one sweep per model.
-        seed: seed of the bootstrap.
+        seed: has no effect; intervals need no random numbers.
     """
     written = [_write_model(sweep, seed) for sweep in sweeps if not sweep.control]
     controls = [sweep for sweep in sweeps if sweep.control]
