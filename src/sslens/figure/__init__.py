@@ -8,6 +8,7 @@ that they show the same thing.
 from sslens.figure.arrangement import NARROW, PAPER, SWITCH, WIDE, stack_panels
 from sslens.figure.panels import Figure, Heatmap, Line, Lines, Panel
 from sslens.figure.paper import save, to_matplotlib
+from sslens.figure.pictures import Outline, Picture, decode_picture, encode_picture
 from sslens.figure.press import Press
 from sslens.figure.screen import to_plotly
 from sslens.figure.style import COLOURS, CONTROLS, UNDEFINED
@@ -24,8 +25,12 @@ __all__ = [
     "Heatmap",
     "Line",
     "Lines",
+    "Outline",
     "Panel",
+    "Picture",
     "Press",
+    "decode_picture",
+    "encode_picture",
     "save",
     "stack_panels",
     "to_matplotlib",

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from sslens.figure.panels import Figure, Heatmap, Lines, Panel
+from sslens.figure.pictures import Picture
 from sslens.figure.style import choose_styles, make_axis_key
 
 WIDE, NARROW, PAPER = 960, 350, 720
@@ -22,6 +23,7 @@ SWITCH = 640
 BAR, BAR_STRIP, INSET = 220.0, 58.0, 10.0  # the colour bar's width, its strip's height, its left
 LARGEST_CELL = 72.0  # the widest cell of a heatmap
 GAP, MARGIN = 14.0, 16.0  # between panels, and to the right of the last
+SMALL_PICTURE, LARGE_PICTURE = 96.0, 220.0  # the least and the largest width of a picture
 LETTER = 6.3  # the mean width of a letter at the size of a tick label
 ENTRY = 32  # letters of a name in the legend: two names fit beside each other on paper
 
@@ -88,11 +90,11 @@ def stack_panels(figure: Figure) -> Figure:
     if len(figure.panels[0]) == 1 or not all(panel.title for panel in shown):
         return figure
     rows: list[tuple[Panel | None, ...]] = []
-    for square, group in itertools.groupby(shown, lambda panel: isinstance(panel, Heatmap)):
+    for square, group in itertools.groupby(shown, lambda panel: not isinstance(panel, Lines)):
         panels, per_row = [*group], 2 if square else 1
         rows += [(*panels[i : i + per_row], None)[:2] for i in range(0, len(panels), per_row)]
     pairs = Figure(figure.name, tuple(rows))
-    maps = sum(isinstance(panel, Heatmap) for panel in shown)
+    maps = sum(not isinstance(panel, Lines) for panel in shown)
     if maps > 1 and arrange(pairs, NARROW).width <= NARROW:
         return pairs
     return Figure(figure.name, tuple((panel,) for panel in shown))
@@ -123,6 +125,8 @@ def arrange(figure: Figure, width: int) -> Arrangement:
     for i, count in enumerate(counts):
         here = {j: cells[i, j] for j in range(count) if (i, j) in cells}
         left, wide = columns[count].left, (across - spare[count]) / count
+        if all(isinstance(panel, Picture) for panel in here.values()):
+            wide = min(wide, LARGE_PICTURE)
         title_width = wide * min(PAPER / width, 1.0)
         titles = {j: tuple(_wrap_title(panel.title, title_width)) for j, panel in here.items()}
         top += 10 + 17 * max(map(len, titles.values()), default=0)
@@ -168,11 +172,17 @@ def _choose_labelled(
 
 def _count_panels(figure: Figure) -> list[int]:
     """Count the panels that share the width, row by row: all cells, or only the lines at the
-    beginning of a row below heatmaps."""
-    maps, counts = any(isinstance(panel, Heatmap) for panel in figure.shown()), []
+    beginning of a row below heatmaps, or whatever stands at the beginning of a row above or below
+    pictures."""
+    maps, pictures = (
+        any(isinstance(panel, kind) for panel in figure.shown()) for kind in (Heatmap, Picture)
+    )
+    alone: tuple[type, ...] = (Lines,) if maps else ()
+    alone = (Lines, Heatmap) if pictures else alone
+    counts = []
     for row in figure.panels:
-        lines = [*itertools.takewhile(lambda panel: isinstance(panel, Lines), row)]
-        counts.append(len(lines) if maps and lines and not any(row[len(lines) :]) else len(row))
+        first = [*itertools.takewhile(lambda panel: isinstance(panel, alone), row)]
+        counts.append(len(first) if first and not any(row[len(first) :]) else len(row))
     return counts
 
 
@@ -208,12 +218,17 @@ def _measure_columns(
 
 def _measure_widths(panels: Sequence[Panel]) -> tuple[float, float]:
     maps = [panel for panel in panels if isinstance(panel, Heatmap)]
-    if len(maps) < len(panels):
+    pictures = [panel for panel in panels if isinstance(panel, Picture)]
+    if len(maps) + len(pictures) < len(panels):
         return 240.0, 920.0
+    if not maps:
+        return SMALL_PICTURE, LARGE_PICTURE
     return 110.0, min(440.0, LARGEST_CELL * max((len(panel.columns) for panel in maps), default=1))
 
 
 def _measure_height(panel: Panel, width: float) -> float:
+    if isinstance(panel, Picture):
+        return width * panel.ratio
     if isinstance(panel, Lines):
         return min(max(0.62 * width, 230.0), 360.0)
     cell = min(width / len(panel.columns), LARGEST_CELL)
@@ -221,11 +236,15 @@ def _measure_height(panel: Panel, width: float) -> float:
 
 
 def _measure_y_room(panel: Panel) -> float:
+    if isinstance(panel, Picture):
+        return 0.0
     letters = max(map(len, map(shorten, panel.rows))) if isinstance(panel, Heatmap) else 5
     return LETTER * letters + 14 + (22 if panel.y_label else 0)
 
 
 def _measure_x_room(panel: Panel, width: float) -> float:
+    if isinstance(panel, Picture):
+        return 6.0
     letters = 2
     if isinstance(panel, Heatmap) and are_labels_turned(panel, width):
         letters = max(map(len, map(shorten, panel.columns)))

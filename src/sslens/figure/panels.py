@@ -1,10 +1,13 @@
-"""A figure as data: panels of values or of curves in a grid, checked when they are made."""
+"""A figure as data: panels of values, of curves or of pictures in a grid, checked when they are
+made."""
 
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float
+
+from sslens.figure.pictures import Picture
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +121,7 @@ class Lines:
     log_x: bool = False
 
 
-Panel: TypeAlias = Heatmap | Lines
+Panel: TypeAlias = Heatmap | Lines | Picture
 
 
 @dataclass(frozen=True, eq=False)

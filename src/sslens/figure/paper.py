@@ -23,6 +23,7 @@ from sslens.figure.arrangement import (
     shorten,
 )
 from sslens.figure.panels import Figure, Heatmap, Lines
+from sslens.figure.pictures import Picture
 from sslens.figure.style import (
     HATCH,
     SCALE,
@@ -114,6 +115,9 @@ def to_matplotlib(figure: Figure, width: int = PAPER) -> "MatplotlibFigure":
             title = "\n".join(map(_escape, box.title))
             axes.set_title(title, loc="left", fontsize=TEXT * POINT, fontweight="bold", pad=4)
             axes.tick_params(length=0, pad=4)
+            if isinstance(box.panel, Picture):
+                _draw_picture(figure, box.panel, axes)
+                continue
             draw = _draw_heatmap if isinstance(box.panel, Heatmap) else _draw_lines
             draw(figure, box, axes)
         _draw_header(figure, drawing, arrangement)
@@ -169,6 +173,19 @@ def _draw_lines(figure: Figure, box: PanelBox, axes: "Axes") -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     _label_axes(box, axes)
+
+
+def _draw_picture(figure: Figure, panel: Picture, axes: "Axes") -> None:
+    from matplotlib.patches import Rectangle
+
+    styles = choose_styles(figure)
+    height, width = panel.pixels.shape[:2]
+    axes.imshow(panel.pixels, extent=(0, width, height, 0), interpolation="nearest", aspect="auto")
+    for outline in panel.outlines:
+        left, top, right, bottom = outline.box
+        edge = {"fill": False, "edgecolor": styles[outline.name].colour, "linewidth": 1.2}
+        axes.add_patch(Rectangle((left, top), right - left, bottom - top, **edge))
+    axes.set_axis_off()
 
 
 def _label_axes(box: PanelBox, axes: "Axes") -> None:

@@ -23,6 +23,7 @@ from sslens.figure.arrangement import (
     measure_entry,
 )
 from sslens.figure.panels import Figure, Heatmap, Lines
+from sslens.figure.pictures import Picture, encode_picture
 from sslens.figure.style import (
     CONTROLS,
     HATCH,
@@ -35,7 +36,12 @@ from sslens.figure.style import (
     find_extent,
     has_undefined,
 )
-from sslens.figure.traces import escape, make_heatmap_traces, make_line_traces
+from sslens.figure.traces import (
+    escape,
+    make_heatmap_traces,
+    make_line_traces,
+    make_outline_traces,
+)
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -62,6 +68,7 @@ def to_plotly(figure: Figure, width: int = WIDE) -> "go.Figure":
     layout = _make_layout(figure, arrangement, frame)
     annotations, shapes = _make_header_notes(figure, frame), []
     traces: list[Any] = []
+    images: list[dict[str, Any]] = []
     for index, box in enumerate(arrangement.boxes):
         name = str(index + 1) if index else ""
         x0, x1, y0, y1 = frame.corners(box)
@@ -74,10 +81,14 @@ def to_plotly(figure: Figure, width: int = WIDE) -> "go.Figure":
         if isinstance(box.panel, Heatmap):
             traces += make_heatmap_traces(figure, box.panel, name)
             shapes += _hatch(box.panel, name)
+            continue
+        listed = {trace.legendgroup for trace in traces if trace.type == "scatter"}
+        if isinstance(box.panel, Picture):
+            images.append(_make_image(box.panel, name))
+            traces += make_outline_traces(figure, box.panel, name, listed)
         else:
-            listed = {trace.legendgroup for trace in traces if trace.type == "scatter"}
             traces += make_line_traces(figure, box.panel, name, listed)
-    layout.update(annotations=annotations, shapes=shapes)
+    layout.update(annotations=annotations, shapes=shapes, images=images)
     return go.Figure(traces, layout)
 
 
@@ -238,6 +249,9 @@ def _make_axes(
         title = escape(cut(label, span)) if has_labels else ""
         if isinstance(panel, Heatmap):
             own = _make_map_axis(panel, box, axis, name)
+        elif isinstance(panel, Picture):
+            extent = list(find_extent(figure, panel, axis))
+            own = {"range": extent, "visible": False, "fixedrange": True}
         else:
             own = _make_line_axis(figure, panel, axis, span)
         yield {
@@ -287,6 +301,22 @@ def _make_line_axis(figure: Figure, panel: Lines, axis: str, span: float) -> Map
     values = choose_log_ticks(panel, span)
     texts = [f"{value:,.7g}" for value in values]
     return {**common, "type": "log", "tickvals": values, "ticktext": texts}
+
+
+def _make_image(panel: Picture, name: str) -> dict[str, Any]:
+    """Make the picture itself, which fills its axes."""
+    height, width = panel.pixels.shape[:2]
+    return {
+        "source": encode_picture(panel.pixels),
+        "xref": f"x{name}",
+        "yref": f"y{name}",
+        "x": 0,
+        "y": 0,
+        "sizex": width,
+        "sizey": height,
+        "sizing": "stretch",
+        "layer": "below",
+    }
 
 
 def _hatch(panel: Heatmap, name: str) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from sslens.figure.panels import Figure, Heatmap, Line, Lines, Panel
+from sslens.figure.pictures import Picture
 
 #: perceptually uniform, readable without red–green vision, and without a grey, because undefined
 #: cells are grey
@@ -17,6 +18,8 @@ UNDEFINED, HATCH = "#d9d9d9", "#8c8c8c"
 #: Okabe & Ito (2008), "Color universal design", without yellow and black
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 CONTROLS = ("#7a7f87", "#a0a4ab")
+#: of the same palette, with its yellow, which reads well on pictures
+OUTLINES = ("#F0E442", "#56B4E9", "#D55E00", "#CC79A7")
 MARKERS = (
     ("circle", "o"),
     ("square", "s"),
@@ -49,7 +52,7 @@ class Style:
 
 
 def choose_styles(figure: Figure) -> dict[str, Style]:
-    """Give each name a line style, so that the name looks the same in all panels.
+    """Give each name of lines and outlines a style, so that it looks the same in all panels.
 
     Names are in the order of their first appearance.
 
@@ -71,6 +74,11 @@ def choose_styles(figure: Figure) -> dict[str, Style]:
                 colour, dash = COLOURS[number % len(COLOURS)], SOLID
                 marker = MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
             styles[line.name] = Style(line.name, colour, marker, dash)
+        for outline in panel.outlines if isinstance(panel, Picture) else ():
+            if outline.name not in styles:
+                number = sum(style.marker is None for style in styles.values())
+                colour = OUTLINES[number % len(OUTLINES)]
+                styles[outline.name] = Style(outline.name, colour, None, SOLID)
     return styles
 
 
@@ -103,7 +111,8 @@ def are_values_written(figure: Figure, panel: Heatmap) -> bool:
     """Whether the values are written into the cells: if the cells are large enough at every width
     of the figure."""
     largest = max(panel.values.shape)
-    return largest <= 3 or (largest <= 8 and len(figure.shown()) == 1)
+    others = [other for other in figure.shown() if not isinstance(other, Picture)]
+    return largest <= 3 or (largest <= 8 and len(others) == 1)
 
 
 def make_axis_key(panel: Panel | None, axis: str) -> tuple[Any, ...]:
@@ -113,18 +122,24 @@ def make_axis_key(panel: Panel | None, axis: str) -> tuple[Any, ...]:
     """
     if panel is None:
         return ()
+    if isinstance(panel, Picture):  # its axes have no labels
+        return axis, id(panel)
     label = panel.x_label if axis == "x" else panel.y_label
     if isinstance(panel, Heatmap):
         return label, panel.columns if axis == "x" else panel.rows
     return label, panel.log_x if axis == "x" else panel.limits
 
 
-def find_extent(figure: Figure, panel: Lines, axis: str) -> tuple[float, float]:
+def find_extent(figure: Figure, panel: Lines | Picture, axis: str) -> tuple[float, float]:
     """Compute the range of an axis, "x" or "y".
 
-    It is the panel's limits, if there are any; else the range of the data in all panels with an
+    Of a picture it is the edges, with the first row at the top. Else it is the panel's limits,
+    if there are any; else the range of the data in all panels with an
     equal axis (`make_axis_key`), plus a margin. On a logarithmic axis it is the range of log10 x.
     """
+    if isinstance(panel, Picture):
+        height, width = panel.pixels.shape[:2]
+        return (0.0, float(width)) if axis == "x" else (float(height), 0.0)
     if axis == "y" and panel.limits is not None:
         return panel.limits
     arrays: list[np.ndarray | None] = [np.zeros(0)]

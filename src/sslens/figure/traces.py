@@ -9,6 +9,7 @@ import numpy as np
 
 from sslens.figure.arrangement import ENTRY, shorten
 from sslens.figure.panels import Figure, Heatmap, Line, Lines
+from sslens.figure.pictures import Picture
 from sslens.figure.style import UNDEFINED, Style, are_values_written, choose_styles, find_runs
 
 if TYPE_CHECKING:
@@ -67,6 +68,41 @@ def make_line_traces(
             yield _make_interval(line, line.low, line.high, styles[line.name], name)
     for line in panel.lines:
         yield _make_line(panel, line, styles[line.name], name, listed)
+
+
+def make_outline_traces(
+    figure: Figure, panel: Picture, name: str, listed: set[str]
+) -> "Iterator[go.Scatter]":
+    """Make the plotly traces of the outlines of a picture, one for each name.
+
+    `name` is the suffix of plotly's axes. `listed` holds the names that the legend has already.
+    """
+    import plotly.graph_objects as go
+
+    styles = choose_styles(figure)
+    for own in dict.fromkeys(outline.name for outline in panel.outlines):
+        x: list[float | None] = []
+        y: list[float | None] = []
+        labels: list[str] = []
+        for outline in panel.outlines:
+            if outline.name == own:
+                left, top, right, bottom = (round(edge, 1) for edge in outline.box)
+                x += [left, right, right, left, left, None]
+                y += [top, top, bottom, bottom, top, None]
+                labels += [escape(outline.label)] * 6
+        yield go.Scatter(
+            x=x,
+            y=y,
+            mode="lines",
+            line={"color": styles[own].colour, "width": 2},
+            text=labels,
+            hovertemplate=f"{escape(own)}<br><b>%{{text}}</b><extra></extra>",
+            name=escape(shorten(own, ENTRY)),
+            legendgroup=escape(own),
+            showlegend=escape(own) not in listed,
+            xaxis=f"x{name}",
+            yaxis=f"y{name}",
+        )
 
 
 def _make_interval(
