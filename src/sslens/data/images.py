@@ -18,6 +18,7 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 
 from sslens.data.decoding import explain_error
+from sslens.data.targets import ObjectSource
 from sslens.errors import InputError, nearest
 from sslens.store import digest, home
 
@@ -53,6 +54,8 @@ class ImageSet:
         source: where the pixels come from.
         rows: row of each image in `source`; the source's first rows when None.
         skipped: (id, reason) of each image that was left out because it could not be decoded.
+        objects: where the objects of each image come from, by the same rows; None if they are not
+            known. `data.detections.DetectionSet` gives them.
 
     Raises:
         InputError: two ids are the same, or a label is not the number of a class.
@@ -76,6 +79,7 @@ class ImageSet:
     source: Source
     rows: Int64[np.ndarray, " image"] | None = None
     skipped: tuple[tuple[str, str], ...] = ()
+    objects: ObjectSource | None = None
 
     def __post_init__(self) -> None:
         if len(set(self.ids)) != len(self.ids):
@@ -141,15 +145,20 @@ class ImageSet:
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) over (id, class name, digest of the content) of each image, in order.
+        """SHA-256 (hex) over (id, class name, digest of the content) of each image, in order, and
+        the digest of its objects where there are any.
 
         Two sets with equal digests hold the same images under the same ids, in the same classes and
-        order. The names of the sets do not count.
+        order, with the same objects. The names of the sets do not count.
         """
         names: list[str | None] = [None] * len(self)
         if self.labels is not None:
             names = [self.classes[label] for label in self.labels.tolist()]
-        return digest(list(zip(self.ids, names, self._digests, strict=True)))
+        columns: list[Sequence[str | None]] = [self.ids, names, self._digests]
+        if self.objects is not None:
+            rows = range(len(self)) if self.rows is None else self.rows.tolist()
+            columns.append(self.objects.digests(rows))
+        return digest(list(zip(*columns, strict=True)))
 
     @functools.cached_property
     def content(self) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 
 from sslens.data.folders import OnBad, Progress, check, from_folder
 from sslens.data.images import ImageSet, cifar10, from_arrays, from_npz
-from sslens.data.sources import parse_scenes, require_source
+from sslens.data.sources import parse_scenes, require_source, split_coco
 from sslens.errors import InputError, require_type
 
 
@@ -28,10 +28,12 @@ def open_images(
     Args:
         source: a folder (a class per subfolder, or flat); an `.npz` file; `cifar10`,
             `cifar10:train` or `cifar10:val` (the default); `scenes`, `scenes:SEED` or
-            `scenes:SEED:COUNT`, the generated images (seed 0, 2,000 of them); an array `[image,
-            height, width, 3]`; or a set, which keeps its order unless `limit` is given.
+            `scenes:SEED:COUNT`, the generated images (seed 0, 2,000 of them); with the objects of
+            each image `scenes-detection:SEED:COUNT`, generated too, and `coco:IMAGES:ANNOTATIONS`,
+            a folder and an annotation file of COCO's format; an array `[image, height, width, 3]`;
+            or a set, which keeps its order unless `limit` is given.
         on_bad: "stop" at a file that cannot be decoded, or "skip" such files and list them in the
-            set's `skipped`.
+            set's `skipped`; so also at bad annotations (`data.coco.open_coco`).
         limit: how many images to take at most; all when None.
         seed: decides which images a limit takes, and their order.
         minimum: the fewest images that will do.
@@ -45,7 +47,7 @@ def open_images(
     """
     if limit is not None and limit < minimum:
         raise InputError(f"CKA needs at least {minimum} images; the limit is {limit}: raise it.")
-    images = _open(source)
+    images = _open(source, on_bad)
     if limit is not None or not isinstance(source, ImageSet):
         images = images.sample(limit, seed)
     images = check(images, on_bad, progress)
@@ -61,7 +63,7 @@ def open_images(
     return images
 
 
-def _open(source: str | Path | np.ndarray | ImageSet) -> ImageSet:
+def _open(source: str | Path | np.ndarray | ImageSet, on_bad: OnBad) -> ImageSet:
     require_type(
         source,
         (str, Path, np.ndarray, ImageSet),
@@ -82,6 +84,15 @@ def _open(source: str | Path | np.ndarray | ImageSet) -> ImageSet:
 
             seed, count = parse_scenes(source)
             return scene_images(count, seed=seed)
+        if kind == "scenes-detection":
+            from sslens.data.scene_objects import scene_objects
+
+            seed, count = parse_scenes(source)
+            return scene_objects(count, seed=seed).images
+        if kind == "coco" and rest:
+            from sslens.data.coco import open_coco
+
+            return open_coco(*split_coco(source), on_bad=on_bad).images
     path = Path(source).expanduser()
     try:
         return from_folder(path) if path.is_dir() else from_npz(path)

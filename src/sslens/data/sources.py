@@ -21,14 +21,17 @@ def require_source(source: str | Path) -> None:
     """
     if isinstance(source, str):
         kind, _, rest = source.partition(":")
-        if kind in ("cifar10", "scenes"):
+        if kind == "coco" and rest:
+            split_coco(source)
+            return
+        if kind in ("cifar10", "scenes", "scenes-detection"):
             if not rest and Path(source).exists():
-                exact = "cifar10:val" if kind == "cifar10" else "scenes:0"
+                exact = "cifar10:val" if kind == "cifar10" else f"{kind}:0"
                 raise InputError(
                     f'"{source}" is a built-in set and also lies here: write ./{source} for it,'
                     f" {exact} for the set."
                 )
-            if kind == "scenes":
+            if kind != "cifar10":
                 parse_scenes(source)
             return
     try:
@@ -40,22 +43,42 @@ def require_source(source: str | Path) -> None:
 
 
 def parse_scenes(source: str) -> tuple[int, int]:
-    """Read the seed and the count from `scenes:SEED:COUNT`; they are 0 and 2,000 if left out.
+    """Read the seed and the count from `scenes:SEED:COUNT` or `scenes-detection:SEED:COUNT`; they
+    are 0 and 2,000 if left out.
 
     Raises:
         InputError: one of them is no whole number, or there are more.
 
-    >>> parse_scenes("scenes:3"), parse_scenes("scenes:3:64")
+    >>> parse_scenes("scenes:3"), parse_scenes("scenes-detection:3:64")
     ((3, 2000), (3, 64))
     """
-    _, _, rest = source.partition(":")
+    kind, _, rest = source.partition(":")
     parts = rest.split(":") if rest else []
     if len(parts) > 2 or not all(part.isascii() and part.isdigit() for part in parts):
         raise InputError(
-            f'"{source}" should be scenes, scenes:SEED or scenes:SEED:COUNT with whole numbers.'
+            f'"{source}" should be {kind}, {kind}:SEED or {kind}:SEED:COUNT with whole numbers.'
         )
     seed, count = (*map(int, parts), *SCENES[len(parts) :])
     return seed, count
+
+
+def split_coco(source: str) -> tuple[Path, Path]:
+    """Read the folder of images and the annotation file from `coco:IMAGES:ANNOTATIONS`.
+
+    Raises:
+        InputError: one of the two is not there.
+    """
+    images, _, annotations = source.partition(":")[2].rpartition(":")
+    if not images or not annotations:
+        raise InputError(
+            f'"{source}" should be coco:IMAGES:ANNOTATIONS, a folder of images and an annotation'
+            " file, such as coco:val2017:annotations/instances_val2017.json."
+        )
+    folder, file = Path(images).expanduser(), Path(annotations).expanduser()
+    _require_path(folder, images)
+    if not file.is_file():
+        raise InputError(f"{file} is no file: give an annotation file of COCO's format.")
+    return folder, file
 
 
 def _require_path(path: Path, source: str | Path) -> None:
