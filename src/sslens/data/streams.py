@@ -7,7 +7,7 @@ resumes at any step without the state of a generator.
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from sslens.errors import InputError
@@ -20,7 +20,7 @@ def stream(seed: int, step: int, *key: int) -> np.random.Generator:
 
     PCG64 seeded by NumPy's `SeedSequence(seed, spawn_key=(step, *key))`. The views of `RandomViews`
     use the keys (0, view, operation), `mask_noise` uses (1,), the order of images (2,),
-    `depth_noise` (3,) and `sslens.data.classification.Mixing` (4,).
+    `depth_noise` (3,), `sslens.data.classification.Mixing` (4,) and `sampling_noise` (5,).
 
     Raises InputError for a negative seed and a step outside 32 bits.
 
@@ -64,3 +64,18 @@ def depth_noise(
     torch.Size([2, 9])
     """
     return torch.from_numpy(stream(seed, step, 3).random((total, places), dtype=np.float32)[rows])
+
+
+def sampling_noise(seed: int, step: int, rows: slice, total: int) -> Int64[Tensor, " image"]:
+    """Draw a random 64-bit number for each image, on which a detector chooses the anchors and
+    regions of the image that train it.
+
+    The numbers are drawn for the `total` images of the step, and returned for the images in `rows`.
+
+    >>> whole = sampling_noise(0, 3, slice(0, 4), total=4)
+    >>> bool((sampling_noise(0, 3, slice(2, 4), total=4) == whole[2:]).all())
+    True
+    """
+    bounds = np.iinfo(np.int64)
+    numbers = stream(seed, step, 5).integers(bounds.min, bounds.max, total, endpoint=True)
+    return torch.from_numpy(numbers[rows])
