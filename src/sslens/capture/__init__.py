@@ -1,9 +1,9 @@
 """One pass a model: hooks at the taps feed streaming reducers, and no activation outlives its
 minibatch.
 
-A pass yields Grams and Features. They are looked up in the store by the digests of weights, images
-and plan, by the transform, and by the reducer's settings and version, and computed only when they
-are not there. All results that are missing for a model are computed in the same pass.
+A pass yields Grams, Features and Maps. They are looked up in the store by the digests of weights,
+images and plan, by the transform, and by the reducer's settings and version, and computed only when
+they are not there. All results that are missing for a model are computed in the same pass.
 """
 
 from sslens.capture.feature_reducer import FeatureReducer
@@ -14,6 +14,7 @@ from sslens.capture.grams import Grams, require_same_images
 from sslens.capture.hooks import activations, visit_taps
 from sslens.capture.keys import PassRequest
 from sslens.capture.manifest import Column, is_features
+from sslens.capture.maps import Grid, MapReducer, Maps
 from sslens.capture.passes import collect, find_missing
 from sslens.capture.pooling import choose_tokens, pool
 from sslens.capture.reducers import Accumulator, Reducer
@@ -28,6 +29,9 @@ __all__ = [
     "Features",
     "GramReducer",
     "Grams",
+    "Grid",
+    "MapReducer",
+    "Maps",
     "PassRequest",
     "Reducer",
     "WideGramReducer",

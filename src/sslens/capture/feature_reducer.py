@@ -1,42 +1,24 @@
-"""Features of a pass, stored once for everyone who asks for them.
+"""Pooled features of a pass, stored once for everyone who asks for them."""
 
-The features of a model over images are a folder of shards in the store. Their address in the store
-names the weights, the transform, the precision and the images. Under this address each folder holds
-some taps, with the images in the order of one pass. A caller gets the features from all these
-folders, in the order of the caller's plan: a feature does not depend on the order or the
-minibatches of a pass, except for rounding.
-"""
-
-import math
-import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any, ClassVar, final
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sslens.capture.features import Features, open_features
-from sslens.capture.folders import describe_folder, find_widths, list_missing_shards
+from sslens.capture.features import Features
+from sslens.capture.kept import Filer, Shelf, choose_sources, describe_result, list_lacking
 from sslens.capture.keys import PassRequest
-from sslens.capture.manifest import (
-    POOLINGS,
-    Column,
-    Manifest,
-    is_features,
-    parse_column,
-    read_images,
-)
+from sslens.capture.manifest import Column, parse_column
 from sslens.capture.pooling import pool
-from sslens.capture.sharing import sum_over_processes, this_process, wait_for_all
+from sslens.capture.sharing import sum_over_processes
 from sslens.capture.sources import Joined
-from sslens.capture.writing import ShardWriter, begin_folder, count_minibatches_of_shard
 from sslens.errors import InputError
 from sslens.models.backbone import Backbone
 from sslens.models.taps import ON_REQUEST, Tap
-from sslens.store import Store, digest
+from sslens.store import Store
 
 #: kinds of taps that are read unless others are asked for
 KINDS = ("block", "norm", "pixels")
@@ -82,16 +64,16 @@ class FeatureReducer:
 
     def has(self, request: PassRequest, store: Store) -> bool:
         """Whether the store has the features."""
-        return not _lacking(request, _parts(request, store))
+        return not list_lacking(request, _open_parts(request, store))
 
     def find(self, request: PassRequest, store: Store) -> Features | None:
         """Return the features in the order of the plan, or None where the store lacks some."""
-        parts = _parts(request, store)
-        return None if _lacking(request, parts) else _joined(request, parts)
+        parts = _open_parts(request, store)
+        return None if list_lacking(request, parts) else _join(request, parts)
 
     def start(
         self, request: PassRequest, store: Store | None
-    ) -> "FeatureAccumulator | FeatureFiler":
+    ) -> "FeatureAccumulator | Filer[Features]":
         """Begin a pass, which writes to the store what it lacks, or without a store keeps
         everything in memory."""
         if not request.taps:
@@ -99,7 +81,18 @@ class FeatureReducer:
                 f"Features of {request.model.name} were asked for at no tap",
                 mend="give other {taps}",
             )
-        return FeatureAccumulator(request) if store is None else FeatureFiler(self, request, store)
+        if store is None:
+            return FeatureAccumulator(request)
+        prefix = request.model.prefix
+        return Filer(
+            self,
+            SHELF,
+            lambda _, output: pool(output, prefix),
+            list_lacking(request, _open_parts(request, store)),
+            request,
+            store,
+            lambda _: SHARD,
+        )
 
 
 @final
@@ -133,74 +126,19 @@ class FeatureAccumulator:
             ids=request.plan.ids,
             taps=request.taps,
             model=request.model.name,
-            key=_key(request, {column: values.shape[1] for column, values in columns.items()}),
+            key=describe_result(
+                request, SHELF, {column: values.shape[1] for column, values in columns.items()}
+            ),
         )
         return _labelled(features, request)
 
 
-@final
-class FeatureFiler:
-    """Pools each tap's outputs in the course of a pass, and writes them to the store shard by
-    shard; only taps and shards that the store lacks are written."""
-
-    def __init__(self, reducer: FeatureReducer, request: PassRequest, store: Store) -> None:
-        self._reducer, self._request, self._store = reducer, request, store
-        part = replace(request, taps=_lacking(request, _parts(request, store)))
-        plan, count = request.plan, math.ceil(len(request.images) / this_process()[1])
-        shard = plan.sizes[0] * math.ceil(min(SHARD, count) / plan.sizes[0])
-        if count_minibatches_of_shard(plan, shard) == len(plan.sizes):
-            shard = len(plan.ids)
-        names = [tap.name for tap in part.taps]
-        folder = _folder(request, store) / digest([names, digest(plan.ids), shard])[:16]
-        manifest = describe_folder(part, find_widths(request.model, part.taps), "float32", shard)
-        if this_process()[0] == 0:
-            _clear_damaged(folder, manifest)
-        wait_for_all()
-        missing = list_missing_shards(folder, manifest, "free some, or ask for fewer {taps}")
-        wait_for_all()  # all have seen what was there before
-        if this_process()[0] == 0:
-            begin_folder(folder, manifest, plan.ids, request.images)
-        self._names = frozenset(names)
-        self._writer = ShardWriter(folder, manifest, plan, missing)
-        self.minibatches, self.together = self._writer.minibatches, self._writer.together
-        self._wanted = frozenset(self.minibatches)
-
-    def add(self, tap: Tap, output: Tensor, batch: int) -> None:
-        """Take a tap's output on minibatch number `batch`."""
-        if tap.name in self._names and batch in self._wanted:
-            for pooling, vectors in pool(output, self._request.model.prefix).items():
-                self._writer.put((tap.name, pooling), vectors, batch)
-
-    def finish(self) -> Features:
-        """Wait until all processes have written their shards, and return the features from the
-        store."""
-        self._writer.close()
-        wait_for_all()
-        features = self._reducer.find(self._request, self._store)
-        if features is None:
-            raise InputError(
-                f"The features of {self._request.model.name} were just written to"
-                f" {self._store.root}, and are not there: do all processes see this folder, and"
-                " does nothing remove its files?"
-            )
-        return features
+SHELF = Shelf(FeatureReducer.kind, FeatureReducer.version, "float32")
 
 
-def _folder(request: PassRequest, store: Store) -> Path:
-    """The folder of all that is kept of a model over images."""
-    key = {"reducer": FeatureReducer.kind, "version": FeatureReducer.version, **request.seen}
-    return store.path(FeatureReducer.kind, key, suffix="")
-
-
-def _parts(request: PassRequest, store: Store) -> list[Features]:
-    """What the store has of a model over images, whole folders only; first those in the order of
-    the plan."""
-    folder, parts = _folder(request, store), []
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        try:
-            parts.append(open_features(path))
-        except InputError:  # not whole, or damaged: what it should hold is computed again
-            continue
+def _open_parts(request: PassRequest, store: Store) -> list[Features]:
+    """What the store has of a model over images, also from before there were folders."""
+    parts = SHELF.open_parts(request, store)
     earlier = _read_earlier(request, store)
     parts += [] if earlier is None else [earlier]
     return sorted(parts, key=lambda part: part.ids != request.plan.ids)
@@ -216,30 +154,9 @@ def _read_earlier(request: PassRequest, store: Store) -> Features | None:
     return Features.of(columns, ids=request.plan.ids, taps=request.taps)
 
 
-def _lacking(request: PassRequest, parts: Sequence[Features]) -> tuple[Tap, ...]:
-    """The taps that no part has."""
-    stored = {name for part in parts for name, _ in part.columns}
-    return tuple(tap for tap in request.taps if tap.name not in stored)
-
-
-def _joined(request: PassRequest, parts: Sequence[Features]) -> Features:
+def _join(request: PassRequest, parts: Sequence[Features]) -> Features:
     """The taps that are asked for, in the order of the plan."""
-    rows: list[np.ndarray | None] = []
-    for part in parts:
-        row = {name: place for place, name in enumerate(part.ids)}
-        other = part.ids != request.plan.ids
-        rows.append(np.array([row[name] for name in request.plan.ids]) if other else None)
-    sources, columns = {}, {}
-    for tap in request.taps:
-        place, part = next(
-            (place, part)
-            for place, part in enumerate(parts)
-            if any(name == tap.name for name, _ in part.columns)
-        )
-        for pooling in POOLINGS:
-            if (tap.name, pooling) in part.columns:
-                sources[tap.name, pooling] = part.source, rows[place]
-                columns[tap.name, pooling] = part.columns[tap.name, pooling]
+    columns, sources = choose_sources(request, parts)
     features = Features(
         request.model.name,
         request.plan.ids,
@@ -248,7 +165,7 @@ def _joined(request: PassRequest, parts: Sequence[Features]) -> Features:
         request.taps,
         columns,
         torch.float32,
-        _key(request, columns),
+        describe_result(request, SHELF, columns),
         Joined(sources),
     )
     return _labelled(features, request)
@@ -260,29 +177,3 @@ def _labelled(features: Features, request: PassRequest) -> Features:
         return features
     labels = dict(zip(images.ids, images.labels.tolist(), strict=True))
     return features.labelled(labels, images.classes)
-
-
-def _key(request: PassRequest, columns: Mapping[Column, int]) -> Mapping[str, Any]:
-    """What decides features, and the order of their rows."""
-    return {
-        "reducer": FeatureReducer.kind,
-        "version": FeatureReducer.version,
-        "taps": [asdict(tap) for tap in request.taps],
-        "columns": [[*column, width] for column, width in columns.items()],
-        "ids": digest(request.plan.ids),
-        **request.seen,
-    }
-
-
-def _clear_damaged(folder: Path, wanted: Manifest) -> None:
-    """Remove a folder of the store that does not say what it should."""
-    if not is_features(folder):
-        return
-    try:
-        manifest = Manifest.read(folder)
-        read_images(folder, manifest)
-        damaged = manifest.key != wanted.key
-    except InputError:
-        damaged = True
-    if damaged:
-        shutil.rmtree(folder)

@@ -2,14 +2,15 @@
 
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from sslens.capture.hooks import activations
 from sslens.capture.keys import PassRequest
-from sslens.capture.manifest import POOLINGS, Column, Manifest, locate_columns, shard_path
+from sslens.capture.manifest import Column, Manifest, locate_columns, shard_path
 from sslens.capture.pooling import pool
 from sslens.capture.sharing import this_process
 from sslens.errors import Doubt, InputError
@@ -18,8 +19,17 @@ from sslens.models.taps import Tap
 from sslens.store import digest
 
 
-def find_widths(model: Backbone, taps: Sequence[Tap]) -> dict[Column, int]:
+def find_widths(
+    model: Backbone,
+    taps: Sequence[Tap],
+    pooled: Callable[[Tap, Tensor], Mapping[str, Tensor]] | None = None,
+) -> dict[Column, int]:
     """Find the width of each pooling of each tap by one forward pass of an empty image.
+
+    Args:
+        model: the model.
+        taps: the taps.
+        pooled: makes vectors of a tap's output, by pooling; `pool` unless given.
 
     Raises:
         InputError: the forward pass never calls the module of a tap.
@@ -36,8 +46,9 @@ def find_widths(model: Backbone, taps: Sequence[Tap]) -> dict[Column, int]:
                 f"{model.name} never calls the module of the tap {tap.name}: its forward pass goes"
                 " another way, so leave that tap out."
             )
-        vectors = pool(outputs[tap.name], model.prefix)
-        columns |= {(tap.name, p): vectors[p].shape[1] for p in POOLINGS if p in vectors}
+        output = outputs[tap.name]
+        vectors = pool(output, model.prefix) if pooled is None else pooled(tap, output)
+        columns |= {(tap.name, pooling): part.shape[1] for pooling, part in vectors.items()}
     return columns
 
 

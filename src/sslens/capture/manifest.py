@@ -6,7 +6,7 @@ A folder of stored features has
   poolings with their widths, the number type, and how many images a shard holds;
 - `images.safetensors`: the images' ids in the order of the rows, and their classes;
 - `shard-00000.safetensors`, …: the rows of so many images each, one tensor `TAP/POOLING [image
-  dim]` after the other.
+  dim]` after the other, with the checksum of each in the header.
 
 So in each shard the features of one tap and pooling are contiguous bytes, and all features of an
 image are in one file.
@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from jaxtyping import Int64
+from torch import Tensor
 
 from sslens.errors import InputError
 from sslens.models.taps import Tap
@@ -178,6 +179,24 @@ def locate_columns(folder: Path, manifest: Manifest, number: int) -> dict[Column
     return (
         places if end == path.stat().st_size and places.keys() == manifest.columns.keys() else None
     )
+
+
+def checksum(values: Tensor) -> int:
+    """Return the CRC-32 of a tensor's bytes.
+
+    >>> checksum(torch.tensor([49, 50, 51], dtype=torch.uint8))  # CRC-32 of "123"
+    2286445522
+    """
+    return zlib.crc32(values.contiguous().view(-1).view(torch.uint8).numpy().data)
+
+
+def read_sums(path: Path) -> dict[Column, int]:
+    """Read the checksum of each column from the header of a shard; none where the shard was written
+    before there were any."""
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    sums = json.loads(header["__metadata__"].get("sslens.sums", "{}"))
+    return {parse_column(name): value for name, value in sums.items()}
 
 
 def read_images(

@@ -19,12 +19,14 @@ from sslens.capture.gram_reducers import GramReducer
 from sslens.capture.grams import Grams
 from sslens.capture.hooks import visit_taps
 from sslens.capture.keys import PassRequest, require_model
+from sslens.capture.maps import MapReducer, Maps
 from sslens.capture.reducers import Accumulator, Reducer
 from sslens.capture.sharing import choose_share, gather
 from sslens.data.decoded import Decoded
 from sslens.data.images import ImageSet
 from sslens.errors import InputError
 from sslens.models.backbone import Backbone
+from sslens.models.sizes import at_size
 from sslens.models.taps import Tap
 from sslens.plan import Plan
 from sslens.processes import best_device
@@ -254,3 +256,30 @@ def features(
     return collect(
         model, images, [FeatureReducer(None if taps is None else tuple(taps))], **options
     )[0]
+
+
+def maps(
+    model: Backbone,
+    images: ImageSet,
+    *,
+    taps: Sequence[str] | None = None,
+    side: int | None = None,
+    **options: Any,
+) -> Maps:
+    """Compute the patch tokens of a model over images in their places, or read them from the store.
+
+    Args:
+        taps: the names of the taps; the outputs of all blocks, or of a CNN's stages, unless given.
+        side: the side in pixels of the square images that the model sees, if not the usual one; the
+            positions are resampled (`sslens.models.sizes.at_size`).
+        options: as the keyword arguments of `collect`.
+
+    >>> import sslens
+    >>> model, images = sslens.load("random:vit_nano_patch8_32"), sslens.open_images("scenes:0:8")
+    >>> maps(model, images, side=64).read("blocks.3", [0, 5]).shape
+    torch.Size([2, 8, 8, 64])
+    """
+    require_model(model)
+    if side is not None:
+        model = at_size(model, side)
+    return collect(model, images, [MapReducer(None if taps is None else tuple(taps))], **options)[0]

@@ -4,14 +4,22 @@ another order."""
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, TypeAlias, final, runtime_checkable
+from typing import Any, Protocol, TypeAlias, final, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from sslens.capture.manifest import DTYPES, Column, Manifest, shard_path
+from sslens.capture.manifest import (
+    DTYPES,
+    Column,
+    Manifest,
+    checksum,
+    read_sums,
+    shard_path,
+)
+from sslens.errors import InputError
 
 Rows: TypeAlias = slice | Int64[np.ndarray, " row"]
 #: bytes of shards that are mapped at a time; `Features.order` shuffles among their rows
@@ -62,14 +70,22 @@ class InMemory:
 
 @final
 class InShards:
-    """Rows of the shards of a folder, memory-mapped; at most 256 MB of shards stay mapped."""
+    """Rows of the shards of a folder, memory-mapped; at most 256 MB of shards stay mapped.
+
+    A column of a shard is compared with its checksum when it is first read.
+    """
 
     def __init__(
         self, folder: Path, manifest: Manifest, starts: Sequence[Mapping[Column, int]]
     ) -> None:
         self.folder, self.manifest, self.starts = folder, manifest, starts
         self._maps: OrderedDict[int, np.memmap] = OrderedDict()
+        self._unchecked: dict[int, dict[Column, int]] = {}
         self._room = max(1, WINDOW // (manifest.row_bytes * manifest.shard))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the maps, which another process makes for itself."""
+        return {**vars(self), "_maps": OrderedDict()}
 
     def read(self, column: Column, rows: Rows) -> Tensor:
         """Read some rows of a column; consecutive rows of one shard are not copied."""
@@ -112,12 +128,31 @@ class InShards:
             self._maps[number] = np.memmap(shard_path(self.folder, number), np.uint8, "c")
         self._maps.move_to_end(number)
         shape = len(self.manifest.rows(number)), self.manifest.columns[column]
-        return torch.frombuffer(
+        values = torch.frombuffer(
             self._maps[number],
             dtype=DTYPES[self.manifest.dtype],
             count=shape[0] * shape[1],
             offset=self.starts[number][column],
         ).view(shape)
+        self._check(number, column, values)
+        return values
+
+    def _check(self, number: int, column: Column, values: Tensor) -> None:
+        """Compare a column of a shard with its checksum, once.
+
+        Raises:
+            InputError: the values are not those that were written.
+        """
+        path = shard_path(self.folder, number)
+        if number not in self._unchecked:
+            self._unchecked[number] = read_sums(path)
+        expected = self._unchecked[number].pop(column, None)
+        if expected is not None and checksum(values) != expected:
+            self._unchecked[number][column] = expected
+            raise InputError(
+                f"{path} is damaged: its values at {column[0]} are not those that were written."
+                " Remove that file and run the same command again, and only it is computed."
+            )
 
 
 @final

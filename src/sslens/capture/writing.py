@@ -19,6 +19,7 @@ from sslens.capture.manifest import (
     MANIFEST,
     Column,
     Manifest,
+    checksum,
     is_features,
     shard_path,
 )
@@ -27,6 +28,8 @@ from sslens.errors import Mishap
 from sslens.plan import Plan
 from sslens.store import digest, write_tensors, write_text
 
+#: what to do where float16 does not do
+MEND = "store them with {dtype=float32}, or leave that tap out"
 #: the largest float16, and the size under which a feature's largest value leaves float16 fewer than
 #: its 11 bits
 LARGEST, SMALLEST = 65504.0, 2.0**-13
@@ -80,12 +83,18 @@ class ShardWriter:
         wanted: the manifest.
         plan: the minibatches; their images are the rows of the folder, in this order.
         missing: the numbers of the shards to write.
+        mend: what the user can do where the folder's number type cannot hold the features.
     """
 
     def __init__(
-        self, folder: Path, manifest: Manifest, plan: Plan, missing: Sequence[int]
+        self,
+        folder: Path,
+        manifest: Manifest,
+        plan: Plan,
+        missing: Sequence[int],
+        mend: str = MEND,
     ) -> None:
-        self.folder, self.manifest, self.plan = folder, manifest, plan
+        self.folder, self.manifest, self.plan, self._mend = folder, manifest, plan, mend
         self.columns = list(manifest.columns)
         self.together = count_minibatches_of_shard(plan, manifest.shard)
         self._starts = np.cumsum([0, *plan.sizes]).tolist()
@@ -150,7 +159,7 @@ class ShardWriter:
             if peak > LARGEST and self.manifest.dtype == "float16":
                 raise Mishap(
                     f"{self._named(column)} reach {peak:.3g}, and float16 ends at 65,504",
-                    mend="store them with {dtype=float32}, or leave that tap out",
+                    mend=self._mend,
                 )
             self._highest[column] = max(self._highest[column], peak)
         group = last // self.together
@@ -180,7 +189,7 @@ class ShardWriter:
                 raise Mishap(
                     f"{self._named(column)} are at most {highest:.2g}, too small for the 11 bits of"
                     " float16",
-                    mend="store them with {dtype=float32}",
+                    mend=self._mend,
                 )
         rows = self.manifest.rows(number)
         begin = rows.start - self._starts[self._groups[group][0]]
@@ -188,5 +197,9 @@ class ShardWriter:
             f"{tap}/{pooling}": self._held[tap, pooling][begin : begin + len(rows)].cpu()
             for tap, pooling in self.columns
         }
-        header = {"sslens.shard": digest([self.manifest.key, number])}
+        sums = {name: checksum(values) for name, values in tensors.items()}
+        header = {
+            "sslens.shard": digest([self.manifest.key, number]),
+            "sslens.sums": json.dumps(sums),
+        }
         write_tensors(shard_path(self.folder, number), tensors, header)

@@ -13,7 +13,7 @@ from typing import final
 
 import pandas as pd
 
-from sslens.capture import Features, Grams
+from sslens.capture import Features, Grams, Maps
 from sslens.errors import InputError, nearest
 from sslens.models.about import About
 from sslens.table import Table
@@ -112,6 +112,21 @@ class FeatureSets:
 
     images: Mapping[str, Features]
     bank: Mapping[str, Features] = field(default_factory=dict)
+
+
+@final
+@dataclass(frozen=True)
+class MapSets:
+    """The maps of all models that have them.
+
+    Attributes:
+        images: maps of the images under study, by the model's name.
+        bank: maps of other images, which vote in k-NN and train probes, by the model's name; empty
+            without a bank.
+    """
+
+    images: Mapping[str, Maps]
+    bank: Mapping[str, Maps] = field(default_factory=dict)
 
 
 @final

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from sslens.data.colour import Normalize
 from sslens.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from sslens.data.placing import Placement
 from sslens.errors import InputError, nearest
 
+FITS = ("crop", "pad")
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
@@ -23,9 +25,16 @@ class EvalTransform:
     Equal, value by value, to torchvision's Resize, CenterCrop, ToTensor and Normalize on PIL
     images. An image of crop × crop pixels with resize = crop is not resampled.
 
+    With `fit="pad"` nothing is cut off: the longer side is resized to `resize` pixels, and the
+    image lies in the upper left corner of crop × crop pixels of the mean colour.
+
+    Args:
+        fit: "crop" or "pad".
+        flip: whether left and right of the result are exchanged.
+
     Raises:
-        InputError: an unknown interpolation, a crop larger than `resize`, or an image that is not
-            RGB.
+        InputError: an unknown interpolation or fit, a crop larger than `resize`, an image larger
+            than the square that it is padded to, or an image that is not RGB.
 
     >>> transform = EvalTransform(resize=2, crop=2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     >>> levels = np.array([[0, 51], [102, 255]], np.uint8)
@@ -39,10 +48,19 @@ class EvalTransform:
     interpolation: str = "bicubic"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    fit: str = "crop"
+    flip: bool = False
 
     def __post_init__(self) -> None:
         resampling(self.interpolation)
-        if not 0 < self.crop <= self.resize:
+        if self.fit not in FITS:
+            raise InputError(f'There is no fit "{self.fit}" of images: {nearest(self.fit, FITS)}')
+        if self.fit == "pad" and not 0 < self.resize <= self.crop:
+            raise InputError(
+                f"An image of {self.resize} px cannot be padded to {self.crop} px: give 0 < resize"
+                " ≤ crop."
+            )
+        if self.fit == "crop" and not 0 < self.crop <= self.resize:
             raise InputError(
                 f"The crop is {self.crop} and the resize {self.resize}; give 0 < crop ≤ resize."
             )
@@ -53,12 +71,33 @@ class EvalTransform:
 
     def crop_image(self, image: Image.Image) -> UInt8[np.ndarray, "crop crop 3"]:
         """Resize an image and cut out what the model sees; `normalise` takes the result."""
-        shorter = min(require_rgb(image).size)
-        width, height = (int(self.resize * side / shorter) for side in image.size)
-        if (width, height) != image.size:
-            image = image.resize((width, height), resampling(self.interpolation))
-        left, upper = round((width - self.crop) / 2), round((height - self.crop) / 2)
-        return np.array(image.crop((left, upper, left + self.crop, upper + self.crop)))
+        place = self.place(require_rgb(image).size)
+        if place.resized != image.size:
+            image = image.resize(place.resized, resampling(self.interpolation))
+        left, upper = place.left, place.upper
+        if self.fit == "crop":
+            pixels = np.array(image.crop((left, upper, left + self.crop, upper + self.crop)))
+        else:
+            mean = [round(255 * value) for value in self.mean]
+            pixels = np.full((self.crop, self.crop, 3), mean, np.uint8)
+            pixels[: image.height, : image.width] = np.asarray(image)
+        return np.ascontiguousarray(pixels[:, ::-1]) if self.flip else pixels
+
+    def place(self, size: tuple[int, int]) -> Placement:
+        """Return where an image of this width and height lies in the square that the model takes.
+
+        >>> place = EvalTransform(resize=256, crop=224).place((640, 480))
+        >>> place.resized, place.left, place.upper
+        ((341, 256), 58, 16)
+        >>> EvalTransform(resize=512, crop=512, fit="pad").place((640, 480)).resized
+        (512, 384)
+        """
+        reference = min(size) if self.fit == "crop" else max(size)
+        width, height = (max(1, int(self.resize * side / reference)) for side in size)
+        left = upper = 0
+        if self.fit == "crop":
+            left, upper = round((width - self.crop) / 2), round((height - self.crop) / 2)
+        return Placement(size, (width, height), left, upper, self.crop, self.flip)
 
     def normalise(
         self, pixels: UInt8[np.ndarray, "image crop crop 3"]
@@ -69,22 +108,32 @@ class EvalTransform:
         return Normalize(self.mean, self.std).apply_(values.div_(255))
 
     @property
-    def geometry(self) -> tuple[int, int, str]:
+    def geometry(self) -> tuple[int | float | str | bool, ...]:
         """The settings of `crop_image`; models with equal settings can share decoded images."""
-        return self.resize, self.crop, self.interpolation
+        usual = self.resize, self.crop, self.interpolation
+        if self.fit == "crop" and not self.flip:
+            return usual
+        return *usual, self.fit, self.flip, *(self.mean if self.fit == "pad" else ())
 
-    def spec(self) -> dict[str, int | str | list[float]]:
-        """Return the settings as plain JSON values.
+    def spec(self) -> dict[str, int | str | bool | list[float]]:
+        """Return the settings as plain JSON values; `fit` and `flip` are left out where they are
+        the usual ones.
 
         >>> EvalTransform(resize=64, crop=64).spec()["interpolation"]
         'bicubic'
         """
+        unusual = {
+            name: value
+            for name, value, usual in (("fit", self.fit, "crop"), ("flip", self.flip, False))
+            if value != usual
+        }
         return {
             "resize": self.resize,
             "crop": self.crop,
             "interpolation": self.interpolation,
             "mean": list(self.mean),
             "std": list(self.std),
+            **unusual,
         }
 
 

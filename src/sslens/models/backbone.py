@@ -79,6 +79,11 @@ class Backbone(nn.Module):
         return tuple(tap for tap in every if tap.name in named or tap.kind in kinds)
 
     @property
+    def every(self) -> tuple[Tap, ...]:
+        """All taps in the order of computation, those that are read on request among them."""
+        return tuple(self._every.values())
+
+    @property
     def digest(self) -> str:
         """The SHA-256 of all weights (names, shapes, types and values) and of all modules (names,
         classes, settings and attention heads).
@@ -109,11 +114,21 @@ def _digest(network: nn.Module, weights: Mapping[str, Tensor]) -> str:
 @final
 class Pixels(nn.Module):
     """A network without weights: it returns the pixels themselves, as one tap. It serves as a
-    control that has learnt nothing."""
+    control that has learnt nothing.
 
-    def __init__(self) -> None:
+    Args:
+        patch: the side in pixels of the patches into which maps cut the image; None where no maps
+            are made.
+    """
+
+    def __init__(self, patch: int | None = None) -> None:
         super().__init__()
         self.pixels = nn.Flatten()
+        self.patch = patch
+
+    def extra_repr(self) -> str:
+        """The settings, which count in a model's digest."""
+        return "" if self.patch is None else f"patch={self.patch}"
 
     def forward_features(
         self, x: Float[Tensor, "image channel height width"]
