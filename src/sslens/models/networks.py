@@ -14,8 +14,9 @@ from sslens.errors import InputError, nearest
 from sslens.models import convolutions, transformers
 from sslens.models.about import Network
 from sslens.models.taps import Tap
+from sslens.models.windowed import WindowedViT
 
-TRANSFORMERS = (VisionTransformer, Eva, Beit)
+TRANSFORMERS = (VisionTransformer, Eva, Beit, WindowedViT)
 CNNS = (ResNet, ConvNeXt)
 
 
@@ -41,6 +42,7 @@ def taps(network: nn.Module, *, every: bool = False) -> list[Tap]:
     | VisionTransformer | ViT, DeiT, MAE, DINO, DINOv2, CLIP, SigLIP, BEiT-3, AIM |
     | Eva | EVA, EVA-02, DINOv3, Perception Encoder |
     | Beit | BEiT, BEiT v2, data2vec |
+    | WindowedViT (of this package) | ViTDet's backbones |
     | ResNet | ResNet, ResNeXt and their kin |
     | ConvNeXt | ConvNeXt, ConvNeXt-V2, DINOv3's ConvNeXts |
 

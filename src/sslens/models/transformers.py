@@ -12,12 +12,15 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from sslens.models.taps import Tap
+from sslens.models.windowed import WindowBlock, WindowedViT
 
 #: blocks that normalise before the attention
-PRE_NORM = (Block, EvaBlock, BeitBlock)
+PRE_NORM = (Block, EvaBlock, BeitBlock, WindowBlock)
 
 
-def taps(network: VisionTransformer | Eva | Beit, *, every: bool = False) -> Iterator[Tap]:
+def taps(
+    network: VisionTransformer | Eva | Beit | WindowedViT, *, every: bool = False
+) -> Iterator[Tap]:
     """Yield the taps of a transformer in the order of computation; a tap in block i of L has the
     depth (i + 1) / L.
 
@@ -54,7 +57,7 @@ def taps(network: VisionTransformer | Eva | Beit, *, every: bool = False) -> Ite
         yield Tap("norm", "norm", 1.0)
 
 
-def prefix_tokens(network: VisionTransformer | Eva | Beit) -> int | None:
+def prefix_tokens(network: VisionTransformer | Eva | Beit | WindowedViT) -> int | None:
     """Return the number of tokens before the patches: CLS, then registers or a distillation token;
     None without CLS."""
     return None if network.cls_token is None else int(network.num_prefix_tokens)
