@@ -2,6 +2,7 @@
 figure gives the same bytes."""
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from sslens.figure import (
     Heatmap,
     Line,
     Lines,
+    Outline,
+    Picture,
+    draw_for_screen,
     save,
     stack_panels,
     to_matplotlib,
@@ -383,3 +387,23 @@ def test_figures_that_make_no_sense_are_refused() -> None:
         Line("mae", np.zeros(2), np.zeros(2), np.zeros(2))
     with pytest.raises((ValueError, TypeCheckError)):
         Line("mae", np.zeros(2), np.zeros(2), np.zeros(3), np.zeros(3))
+
+
+@pytest.mark.parametrize("width", [NARROW, 960])
+def test_a_page_holds_what_plotly_itself_would_write(width: int) -> None:
+    """The page's JSON is written without plotly's checks: with them it is the same."""
+    mixed = figure((heatmap(), lines(line("mae", 0.1, NAN, spread=0.1), log_x=False)))
+    undefined = figure((lines(line("mae", NAN, NAN, control=True)), lines(line("dino", 0.1))))
+    box = Outline("object", "fish 0.9", (3.0, 4.0, 12.0, 16.0))
+    pictures = figure((Picture("", np.zeros((20, 30, 3), np.uint8), (box,)), heatmap()))
+    for one in (mixed, undefined, pictures, triangle_and_curves(), grid(2)):
+        drawing = draw_for_screen(one, width)
+        ours = json.loads(json.dumps(drawing.__dict__, allow_nan=False))
+        theirs = json.loads(to_plotly(one, width).to_json(engine="json"))
+        theirs["layout"].pop("template")
+        for layout in (ours["layout"], theirs["layout"]):
+            if "coloraxis" in layout:
+                layout["coloraxis"]["colorscale"] = "a name, or its colours"
+            for none in ("shapes", "annotations", "images"):
+                layout[none] = layout.get(none) or []
+        assert ours == theirs

@@ -10,7 +10,7 @@ from sslens.figure.panels import Figure, Heatmap, Line, Lines, Panel
 from sslens.figure.paper import save, to_matplotlib
 from sslens.figure.pictures import Outline, Picture, decode_picture, encode_picture
 from sslens.figure.press import Press
-from sslens.figure.screen import to_plotly
+from sslens.figure.screen import draw_for_screen, to_plotly
 from sslens.figure.style import COLOURS, CONTROLS, UNDEFINED
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Picture",
     "Press",
     "decode_picture",
+    "draw_for_screen",
     "encode_picture",
     "save",
     "stack_panels",

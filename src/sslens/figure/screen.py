@@ -1,7 +1,7 @@
 """A figure on the screen, drawn by plotly."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,11 +51,7 @@ GRID, AXIS = "rgba(128,128,128,0.22)", "rgba(128,128,128,0.7)"
 
 
 def to_plotly(figure: Figure, width: int = WIDE) -> "go.Figure":
-    """Draw the figure for the screen, arranged for `width` pixels.
-
-    The traces do not depend on the width; only the layout does. `layout.meta` holds the widths
-    between which the layout may be stretched (`least`, `most`), and whether the height follows the
-    width (`square`).
+    """Draw the figure for the screen, as a figure of plotly's, which checks each property.
 
     >>> figure = Figure("knn", ((Lines("", "depth", "accuracy", (), (0.0, 1.0)),),))
     >>> tuple(to_plotly(figure).layout.yaxis.range)
@@ -63,12 +59,41 @@ def to_plotly(figure: Figure, width: int = WIDE) -> "go.Figure":
     """
     import plotly.graph_objects as go
 
+    drawing = draw_for_screen(figure, width)
+    return go.Figure(drawing.data, drawing.layout)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure as plotly's script reads it: plain values that JSON can hold.
+
+    Attributes:
+        data: the traces, each with its `type`.
+        layout: the layout.
+    """
+
+    data: Sequence[Mapping[str, Any]]
+    layout: Mapping[str, Any]
+
+
+def draw_for_screen(figure: Figure, width: int = WIDE) -> Drawing:
+    """Draw the figure for the screen, arranged for `width` pixels.
+
+    The traces do not depend on the width; only the layout does. `layout["meta"]` holds the widths
+    between which the layout may be stretched (`least`, `most`), and whether the height follows the
+    width (`square`). Plotly itself is not imported: its checks of each property, which
+    `to_plotly` runs, take longer than everything else that a page needs.
+
+    >>> figure = Figure("knn", ((Lines("", "depth", "accuracy", (), (0.0, 1.0)),),))
+    >>> draw_for_screen(figure).layout["yaxis"]["range"]
+    [0.0, 1.0]
+    """
     arrangement = arrange(figure, width)
     frame = _Frame.around(arrangement)
-    layout = _make_layout(figure, arrangement, frame)
+    layout = dict(_make_layout(figure, arrangement, frame))
     annotations, shapes = _make_header_notes(figure, frame), []
-    traces: list[Any] = []
-    images: list[dict[str, Any]] = []
+    traces: list[Mapping[str, Any]] = []
+    images: list[Mapping[str, Any]] = []
     for index, box in enumerate(arrangement.boxes):
         name = str(index + 1) if index else ""
         x0, x1, y0, y1 = frame.corners(box)
@@ -82,14 +107,15 @@ def to_plotly(figure: Figure, width: int = WIDE) -> "go.Figure":
             traces += make_heatmap_traces(figure, box.panel, name)
             shapes += _hatch(box.panel, name)
             continue
-        listed = {trace.legendgroup for trace in traces if trace.type == "scatter"}
+        listed = {trace["legendgroup"] for trace in traces if trace["type"] == "scatter"}
         if isinstance(box.panel, Picture):
             images.append(_make_image(box.panel, name))
             traces += make_outline_traces(figure, box.panel, name, listed)
         else:
             traces += make_line_traces(figure, box.panel, name, listed)
-    layout.update(annotations=annotations, shapes=shapes, images=images)
-    return go.Figure(traces, layout)
+    return Drawing(
+        traces, {**layout, "annotations": annotations, "shapes": shapes, "images": images}
+    )
 
 
 @dataclass(frozen=True)
@@ -121,16 +147,14 @@ class _Frame:
         return [min(max(round(edge, 6), 0.0), 1.0) for edge in edges]
 
 
-def _make_layout(figure: Figure, arrangement: Arrangement, frame: _Frame) -> "go.Layout":
+def _make_layout(figure: Figure, arrangement: Arrangement, frame: _Frame) -> Mapping[str, Any]:
     """Make the parts of the layout that do not depend on the panels: size, type, colours,
     legend."""
-    import plotly.graph_objects as go
-
     has_maps = any(isinstance(panel, Heatmap) for panel in figure.shown())
-    layout = go.Layout(
-        width=round(arrangement.width),
-        height=round(arrangement.height),
-        margin={
+    layout: dict[str, Any] = {
+        "width": round(arrangement.width),
+        "height": round(arrangement.height),
+        "margin": {
             "l": frame.left,
             "r": frame.right,
             "t": frame.top,
@@ -138,19 +162,19 @@ def _make_layout(figure: Figure, arrangement: Arrangement, frame: _Frame) -> "go
             "pad": 0,
             "autoexpand": False,
         },
-        meta={
+        "meta": {
             "least": math.ceil(arrangement.least),
             "most": math.ceil(arrangement.most),
             "square": has_maps,
         },
-        font={"family": "inherit", "size": TICK},
-        paper_bgcolor=CLEAR,
-        plot_bgcolor=CLEAR,
-        hovermode="closest",
-        hoverlabel={"font": {"size": TEXT}, "align": "left"},
-        modebar={"bgcolor": CLEAR, "color": CONTROLS[1], "activecolor": CONTROLS[0]},
-        showlegend=bool(choose_styles(figure)),
-        legend={
+        "font": {"family": "inherit", "size": TICK},
+        "paper_bgcolor": CLEAR,
+        "plot_bgcolor": CLEAR,
+        "hovermode": "closest",
+        "hoverlabel": {"font": {"size": TEXT}, "align": "left"},
+        "modebar": {"bgcolor": CLEAR, "color": CONTROLS[1], "activecolor": CONTROLS[0]},
+        "showlegend": bool(choose_styles(figure)),
+        "legend": {
             "orientation": "h",
             "x": 0,
             "y": 1 - BAR_STRIP / arrangement.height if has_maps else 1,
@@ -163,13 +187,13 @@ def _make_layout(figure: Figure, arrangement: Arrangement, frame: _Frame) -> "go
             "bgcolor": CLEAR,
             "tracegroupgap": 0,
         },
-    )
+    }
     if has_maps:
-        layout.coloraxis = _make_colour_axis(figure, arrangement.height)
+        layout["coloraxis"] = _make_colour_axis(figure, arrangement.height)
     return layout
 
 
-def _make_header_notes(figure: Figure, frame: _Frame) -> "list[go.layout.Annotation]":
+def _make_header_notes(figure: Figure, frame: _Frame) -> list[Mapping[str, Any]]:
     """Make the unit above the colour bar, and the note on what a hatched cell means."""
     units = [panel.unit for panel in figure.shown() if isinstance(panel, Heatmap)]
     notes = [(units[0], INSET, 0)] if units else []
@@ -190,31 +214,27 @@ def _make_note(
     *,
     size: float,
     yanchor: str = "top",
-) -> "go.layout.Annotation":
+) -> Mapping[str, Any]:
     """Make text at a place of the plotting area, moved by pixels."""
-    import plotly.graph_objects as go
-
-    return go.layout.Annotation(
-        text=text,
-        x=x,
-        y=y,
-        xref="paper",
-        yref="paper",
-        xshift=xshift,
-        yshift=yshift,
-        showarrow=False,
-        xanchor="left",
-        yanchor=yanchor,
-        align="left",
-        font={"size": size},
-        borderpad=0,
-    )
+    return {
+        "text": text,
+        "x": x,
+        "y": y,
+        "xref": "paper",
+        "yref": "paper",
+        "xshift": xshift,
+        "yshift": yshift,
+        "showarrow": False,
+        "xanchor": "left",
+        "yanchor": yanchor,
+        "align": "left",
+        "font": {"size": size},
+        "borderpad": 0,
+    }
 
 
-def _make_colour_axis(figure: Figure, height: float) -> "go.layout.Coloraxis":
+def _make_colour_axis(figure: Figure, height: float) -> Mapping[str, Any]:
     """Make the one colour scale, and its bar above the panels."""
-    import plotly.graph_objects as go
-
     low, high = find_colour_limits(figure)
     bar = {
         "orientation": "h",
@@ -234,12 +254,12 @@ def _make_colour_axis(figure: Figure, height: float) -> "go.layout.Coloraxis":
         "tickfont": {"size": TICK},
         "ticklabeloverflow": "allow",
     }
-    return go.layout.Coloraxis(cmin=low, cmax=high, colorscale=SCALE.capitalize(), colorbar=bar)
+    return {"cmin": low, "cmax": high, "colorscale": SCALE.capitalize(), "colorbar": bar}
 
 
 def _make_axes(
     figure: Figure, box: PanelBox, name: str, domains: tuple[list[float], list[float]]
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Mapping[str, Any]]:
     """Make the x and the y axis of a panel, as plotly's layout takes them."""
     panel, labels = box.panel, (box.panel.x_label, box.panel.y_label)
     shown, spans = (box.x_shown, box.y_shown), (box.width, box.height)
@@ -303,7 +323,7 @@ def _make_line_axis(figure: Figure, panel: Lines, axis: str, span: float) -> Map
     return {**common, "type": "log", "tickvals": values, "ticktext": texts}
 
 
-def _make_image(panel: Picture, name: str) -> dict[str, Any]:
+def _make_image(panel: Picture, name: str) -> Mapping[str, Any]:
     """Make the picture itself, which fills its axes."""
     height, width = panel.pixels.shape[:2]
     return {

@@ -2,8 +2,8 @@
 
 import html
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -12,17 +12,12 @@ from sslens.figure.panels import Figure, Heatmap, Line, Lines
 from sslens.figure.pictures import Picture
 from sslens.figure.style import UNDEFINED, Style, are_values_written, choose_styles, find_runs
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
-
-def make_heatmap_traces(figure: Figure, panel: Heatmap, name: str) -> "Iterator[go.Heatmap]":
+def make_heatmap_traces(figure: Figure, panel: Heatmap, name: str) -> Iterator[Mapping[str, Any]]:
     """Make the plotly traces of a heatmap: the undefined cells, if there are any, then the values.
 
     `name` is the suffix of plotly's axes, such as "2" for x2 and y2.
     """
-    import plotly.graph_objects as go
-
     where = f"<b>{escape(panel.title)}</b><br>" if panel.title else ""
     where += f"{escape(panel.y_label)} %{{y}}<br>{escape(panel.x_label)} %{{x}}<br>"
     common = {
@@ -35,27 +30,30 @@ def make_heatmap_traces(figure: Figure, panel: Heatmap, name: str) -> "Iterator[
     }
     undefined = np.isnan(panel.values)
     if undefined.any():
-        yield go.Heatmap(
-            z=[[1 if cell else None for cell in row] for row in undefined],
-            hovertemplate=f"{where}<b>undefined</b><extra></extra>",
-            name="undefined",
-            colorscale=[[0, UNDEFINED], [1, UNDEFINED]],
-            showscale=False,
+        yield {
+            "type": "heatmap",
+            "z": [[1 if cell else None for cell in row] for row in undefined],
+            "hovertemplate": f"{where}<b>undefined</b><extra></extra>",
+            "name": "undefined",
+            "colorscale": [[0, UNDEFINED], [1, UNDEFINED]],
+            "showscale": False,
             **common,
-        )
-    yield go.Heatmap(
-        z=[_round(row) for row in panel.values],
-        coloraxis="coloraxis",
-        hovertemplate=f"{where}{escape(panel.unit)} <b>%{{z:.4~g}}</b><extra></extra>",
-        hoverongaps=False,
-        texttemplate="%{z:.2f}" if are_values_written(figure, panel) else None,
+        }
+    if are_values_written(figure, panel):
+        common["texttemplate"] = "%{z:.2f}"
+    yield {
+        "type": "heatmap",
+        "z": [_round(row) for row in panel.values],
+        "coloraxis": "coloraxis",
+        "hovertemplate": f"{where}{escape(panel.unit)} <b>%{{z:.4~g}}</b><extra></extra>",
+        "hoverongaps": False,
         **common,
-    )
+    }
 
 
 def make_line_traces(
     figure: Figure, panel: Lines, name: str, listed: set[str]
-) -> "Iterator[go.Scatter]":
+) -> Iterator[Mapping[str, Any]]:
     """Make the plotly traces of curves: all intervals, then all lines, so that no interval hides a
     line.
 
@@ -72,13 +70,11 @@ def make_line_traces(
 
 def make_outline_traces(
     figure: Figure, panel: Picture, name: str, listed: set[str]
-) -> "Iterator[go.Scatter]":
+) -> Iterator[Mapping[str, Any]]:
     """Make the plotly traces of the outlines of a picture, one for each name.
 
     `name` is the suffix of plotly's axes. `listed` holds the names that the legend has already.
     """
-    import plotly.graph_objects as go
-
     styles = choose_styles(figure)
     for own in dict.fromkeys(outline.name for outline in panel.outlines):
         x: list[float | None] = []
@@ -90,76 +86,77 @@ def make_outline_traces(
                 x += [left, right, right, left, left, None]
                 y += [top, top, bottom, bottom, top, None]
                 labels += [escape(outline.label)] * 6
-        yield go.Scatter(
-            x=x,
-            y=y,
-            mode="lines",
-            line={"color": styles[own].colour, "width": 2},
-            text=labels,
-            hovertemplate=f"{escape(own)}<br><b>%{{text}}</b><extra></extra>",
-            name=escape(shorten(own, ENTRY)),
-            legendgroup=escape(own),
-            showlegend=escape(own) not in listed,
-            xaxis=f"x{name}",
-            yaxis=f"y{name}",
-        )
+        yield {
+            "type": "scatter",
+            "x": x,
+            "y": y,
+            "mode": "lines",
+            "line": {"color": styles[own].colour, "width": 2},
+            "text": labels,
+            "hovertemplate": f"{escape(own)}<br><b>%{{text}}</b><extra></extra>",
+            "name": escape(shorten(own, ENTRY)),
+            "legendgroup": escape(own),
+            "showlegend": escape(own) not in listed,
+            "xaxis": f"x{name}",
+            "yaxis": f"y{name}",
+        }
 
 
 def _make_interval(
     line: Line, low: np.ndarray, high: np.ndarray, style: Style, name: str
-) -> "go.Scatter":
+) -> Mapping[str, Any]:
     """Make the band of a curve's interval, a polygon for each run of points."""
-    import plotly.graph_objects as go
-
     x, y = [], []
     for run in find_runs(line):
         x += [*_round(line.x[run]), *_round(line.x[run][::-1]), None]
         y += [*_round(low[run]), *_round(high[run][::-1]), None]
     colour = f"rgba{_parse_colour(style.colour)}"
-    return go.Scatter(
-        x=x,
-        y=y,
-        mode="lines",
-        fill="toself",
-        fillcolor=colour,
-        line={"width": 1, "color": colour},
-        hoverinfo="skip",
-        showlegend=False,
-        legendgroup=escape(line.name),
-        name=f"{escape(line.name)} interval",
-        xaxis=f"x{name}",
-        yaxis=f"y{name}",
-    )
+    return {
+        "type": "scatter",
+        "x": x,
+        "y": y,
+        "mode": "lines",
+        "fill": "toself",
+        "fillcolor": colour,
+        "line": {"width": 1, "color": colour},
+        "hoverinfo": "skip",
+        "showlegend": False,
+        "legendgroup": escape(line.name),
+        "name": f"{escape(line.name)} interval",
+        "xaxis": f"x{name}",
+        "yaxis": f"y{name}",
+    }
 
 
-def _make_line(panel: Lines, line: Line, style: Style, name: str, listed: set[str]) -> "go.Scatter":
+def _make_line(
+    panel: Lines, line: Line, style: Style, name: str, listed: set[str]
+) -> Mapping[str, Any]:
     """Make the points of a curve, with their hover texts."""
-    import plotly.graph_objects as go
-
     hover = f"<b>{escape(line.name)}</b><br>{escape(panel.x_label)} %{{x:.4~g}}<br>"
     hover += f"{escape(panel.y_label)} %{{y:.4~g}}%{{text}}<extra></extra>"
-    marker = None
+    points: dict[str, Any] = {"mode": "lines"}
     if style.marker:
         marker = {"symbol": style.marker[0], "size": 6, "color": style.colour}
-    return go.Scatter(
-        x=_round(line.x),
-        y=_round(line.y),
-        mode="lines+markers" if marker else "lines",
-        line={
+        points = {"mode": "lines+markers", "marker": marker}
+    return {
+        "type": "scatter",
+        "x": _round(line.x),
+        "y": _round(line.y),
+        **points,
+        "line": {
             "color": style.colour,
             "width": 1.5 if line.control else 2,
             "dash": style.dash[0],
         },
-        marker=marker,
-        text=_describe_intervals(line),
-        hovertemplate=hover,
-        name=escape(shorten(line.name, ENTRY)),
-        legendgroup=escape(line.name),
-        showlegend=escape(line.name) not in listed,
-        connectgaps=False,
-        xaxis=f"x{name}",
-        yaxis=f"y{name}",
-    )
+        "text": _describe_intervals(line),
+        "hovertemplate": hover,
+        "name": escape(shorten(line.name, ENTRY)),
+        "legendgroup": escape(line.name),
+        "showlegend": escape(line.name) not in listed,
+        "connectgaps": False,
+        "xaxis": f"x{name}",
+        "yaxis": f"y{name}",
+    }
 
 
 def _describe_intervals(line: Line) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from sslens.errors import as_argument, spell_parameters
-from sslens.figure import NARROW, SWITCH, WIDE, Figure, Press, stack_panels, to_plotly
+from sslens.figure import NARROW, SWITCH, WIDE, Figure, Press, draw_for_screen, stack_panels
 from sslens.report.verdicts import make_table, write_verdicts
 from sslens.statistics.verdicts import Verdict
 from sslens.store import write_text
@@ -306,20 +306,16 @@ def _text(value: Any) -> str | None:
 def _embed_figure(figure: Figure) -> "Markup":
     """Embed the figure's traces once, with a layout for a wide screen and one for a narrow
     screen."""
-    wide = to_plotly(figure, WIDE).to_plotly_json()
-    narrow = to_plotly(stack_panels(figure), NARROW).to_plotly_json()
-    layouts = {"wide": wide["layout"], "narrow": narrow["layout"]}
-    for layout in layouts.values():
-        layout.pop("template", None)
-    return _embed({"data": wide["data"], **layouts})
+    wide = draw_for_screen(figure, WIDE)
+    narrow = draw_for_screen(stack_panels(figure), NARROW)
+    return _embed({"data": wide.data, "wide": wide.layout, "narrow": narrow.layout})
 
 
 def _embed(value: Any) -> "Markup":
     """Write JSON that can neither end the script element around it, nor open a comment in it."""
     from markupsafe import Markup
-    from plotly.utils import PlotlyJSONEncoder
 
-    text = json.dumps(value, cls=PlotlyJSONEncoder, separators=(",", ":"))
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e"))
 
 
