@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import scipy.sparse
+import scipy  # a part of scipy is loaded when it is first used
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse
+import scipy  # a part of scipy is loaded when it is first used
 from jaxtyping import Float64, Int64
 
 from sslens.statistics.sampled import Sampled

@@ -10,8 +10,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # a part of scipy is loaded when it is first used
 from jaxtyping import Float64
-from scipy.special import ndtr, ndtri
 
 from sslens.errors import InputError
 from sslens.statistics.estimate import Estimate
@@ -276,7 +276,7 @@ def estimate_gains_at_once(
     centred = values - values.mean(1, keepdims=True)
     size = np.sqrt((centred**2).sum(1))
     varies = size > 0
-    z = float(ndtri((1 + level) / 2))
+    z = float(scipy.special.ndtri((1 + level) / 2))
     if varies.sum() > 1:
         unit = centred[varies] / size[varies, None]
         spectrum, vectors = np.linalg.eigh(unit @ unit.T)
@@ -284,7 +284,7 @@ def estimate_gains_at_once(
         normal = root @ np.random.default_rng(seed).standard_normal((len(root), draws))
         z = max(z, float(np.quantile(np.abs(normal).max(0), level)))
     ends = compute_score_ends(values, z, bound)
-    alone = float(2 * ndtr(z) - 1)  # the level of each interval by itself
+    alone = float(2 * scipy.special.ndtr(z) - 1)  # the level of each interval by itself
     held = [
         hold_zero(row, low, high, alone)
         for row, low, high in zip(values, ends.low.tolist(), ends.high.tolist(), strict=True)

@@ -14,8 +14,8 @@ n − 1 degrees would be too many. `runs/coverage.py` measures how often such in
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # a part of scipy is loaded when it is first used
 from jaxtyping import Float64
-from scipy.special import expit, logit, ndtr, stdtr, stdtrit
 
 from sslens.errors import InputError
 
@@ -118,7 +118,7 @@ def compute_ends(
     [[-0.1141], [2.1141]]
     """
     require_level(level)
-    half = stdtrit(freedom, (1 + level) / 2) * errors
+    half = scipy.special.stdtrit(freedom, (1 + level) / 2) * errors
     return np.asarray(value - half), np.asarray(value + half)
 
 
@@ -148,9 +148,10 @@ def compute_unit_ends(
     """
     require_level(level)
     middle = min(max(value + change.mean / 2, 1e-3), 1 - 1e-3)
-    half = stdtrit(freedom, (1 + level) / 2) * (error**2 + change.square) ** 0.5
+    half = scipy.special.stdtrit(freedom, (1 + level) / 2) * (error**2 + change.square) ** 0.5
     half /= middle * (1 - middle)
-    low, high = (float(expit(logit(middle) + sign * half)) for sign in (-1, 1))
+    centre = scipy.special.logit(middle)
+    low, high = (float(scipy.special.expit(centre + sign * half)) for sign in (-1, 1))
     return min(low, value), max(high, value)
 
 
@@ -167,7 +168,7 @@ def compute_p(
     [0.05]
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        p = 2 * stdtr(freedom, -np.abs(value) / errors)
+        p = 2 * scipy.special.stdtr(freedom, -np.abs(value) / errors)
     return np.asarray(np.where(errors > 0, p, np.nan))
 
 
@@ -204,7 +205,7 @@ def compute_ends_at_once(
     unit = centred[sure] / size[sure, None]
     normal = unit @ np.random.default_rng(0).standard_normal((unit.shape[1], DRAWS))
     c = float(np.quantile(np.abs(normal).max(0), level))
-    half = np.abs(stdtrit(freedom, ndtr(-c))) * errors
+    half = np.abs(scipy.special.stdtrit(freedom, scipy.special.ndtr(-c))) * errors
     return value - half, value + half
 
 

@@ -7,7 +7,7 @@ mean of its group, however many trainings the objective has.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.special import stdtrit
+import scipy  # a part of scipy is loaded when it is first used
 
 from sslens.statistics.estimate import NAN, Estimate
 
@@ -64,5 +64,5 @@ def difference_of_means(one: ByObjective, other: ByObjective) -> Estimate:
     if shares.sum() == 0:  # trainings that are the same to the last digit are no sample
         return Estimate(value, NAN, NAN, "trainings", min(counts))
     freedom = shares.sum() ** 2 / (shares**2 / (np.array(counts) - 1)).sum()
-    error = float(stdtrit(freedom, 0.975) * np.sqrt(shares.sum()))
+    error = float(scipy.special.stdtrit(freedom, 0.975) * np.sqrt(shares.sum()))
     return Estimate(value, value - error, value + error, "trainings", min(counts))

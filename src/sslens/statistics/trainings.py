@@ -8,7 +8,7 @@ CKA of two models does, as long as no pair has two trainings of one objective.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.special import stdtrit
+import scipy  # a part of scipy is loaded when it is first used
 
 from sslens.statistics.estimate import NAN, Estimate
 
@@ -64,8 +64,8 @@ def estimate_over_trainings(images: Estimate, alone: Alone, together: int = 1) -
     shares = np.array([values.var(ddof=1) for values in samples]) / counts
     if not np.isfinite(shares).all() or shares.sum() == 0:
         return Estimate(images.value, NAN, NAN, over, fewest)
-    error = (images.high - images.low) / (2 * stdtrit(images.n - 1, 0.975))
+    error = (images.high - images.low) / (2 * scipy.special.stdtrit(images.n - 1, 0.975))
     shares, freedoms = np.append(shares, error**2), np.append(counts - 1, images.n - 1)
     freedom = shares.sum() ** 2 / (shares**2 / freedoms).sum()
-    half = float(stdtrit(freedom, 1 - 0.025 / together) * np.sqrt(shares.sum()))
+    half = float(scipy.special.stdtrit(freedom, 1 - 0.025 / together) * np.sqrt(shares.sum()))
     return Estimate(images.value, images.value - half, images.value + half, over, fewest)
