@@ -1,6 +1,7 @@
 """A cached table is as fresh as the code that computes it."""
 
 import shutil
+import textwrap
 import time
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def test_the_digest_of_an_analysis_reaches_its_own_code_and_what_it_imports(
     [
         ("measures/cka.py", "MORE = 1"),  # which the analysis reaches by another module
         ("capture/gram.py", "def more() -> None: ..."),
-        ("measures/__init__.py", "import math"),
+        ("measures/__init__.py", "assert PARAMETERS"),  # which runs when it is imported
     ],
 )
 def test_a_change_of_a_shared_module_is_seen(package: Path, file: str, text: str) -> None:
@@ -73,6 +74,8 @@ def test_a_change_of_a_shared_module_is_seen(package: Path, file: str, text: str
         ("measures/cka.py", "# a comment"),
         ("measures/cka.py", '"""A text that stands alone."""'),
         ("probes/knn.py", "MORE = 1"),  # which the analysis does not import
+        ("measures/rsa.py", "MORE = 1"),  # a plug-in that the analysis does not use
+        ("measures/__init__.py", "def more() -> None: ..."),  # which nobody imports
         ("figure/panels.py", "MORE = 1"),  # which only draws
         ("cli/knn.py", "MORE = 1"),
         ("analyses/cka_blocks.py", "def draw_more() -> None: ..."),  # which compute does not reach
@@ -93,11 +96,57 @@ def test_a_docstring_is_no_code(package: Path) -> None:
     assert digest_of("cka-blocks", package) == before
 
 
-def test_a_new_plug_in_is_seen_by_an_analysis_that_takes_them_all(package: Path) -> None:
-    before = {name: digest_of(name, package) for name in ("other-measures", "factors-depth")}
-    (package / "measures" / "procrustes.py").write_text("MORE = 1\n")
-    assert digest_of("other-measures", package) != before["other-measures"]
-    assert digest_of("factors-depth", package) == before["factors-depth"]
+@pytest.mark.parametrize(
+    ("folder", "stale"),
+    [("measures", {"other-measures"}), ("objectives", set()), ("claims", set()), ("cards", set())],
+)
+def test_a_new_plug_in_is_seen_by_an_analysis_that_takes_them_all(
+    package: Path, folder: str, stale: set[str]
+) -> None:
+    before = {name: digest_of(name, package) for name in names("analyses")}
+    (package / folder / "procrustes.py").write_text("MORE = 1\n")
+    after = {name: digest_of(name, package) for name in names("analyses")}
+    assert {name for name in before if after[name] != before[name]} == stale
+
+
+SMALL = {
+    "analyses/first.py": """
+        from sslens.nouns import one
+        from sslens import lazy
+
+        def compute():
+            return one() + lazy.number
+    """,
+    "nouns/__init__.py": """
+        from sslens.nouns.ones import one as one
+        from sslens.nouns.twos import two as two
+    """,
+    "nouns/ones.py": "from sslens.lazy import three\ndef one(): return three",
+    "nouns/twos.py": "def two(): return 2",
+    "lazy/__init__.py": """
+        number = 0
+        homes = {"three": "sslens.lazy.threes", "four": "sslens.lazy.fours"}
+        __getattr__ = lazy_names(__name__, homes)
+    """,
+    "lazy/threes.py": "three = 3",
+    "lazy/fours.py": "four = 4",
+}
+
+
+def test_of_a_package_the_names_count_that_are_imported(tmp_path: Path) -> None:
+    for file, text in SMALL.items():
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(textwrap.dedent(text))
+    before = digest_of("first", tmp_path)
+    seen = set()
+    for file in SMALL:
+        text = (tmp_path / file).read_text()
+        append(tmp_path / file, "MORE = 1")
+        if digest_of("first", tmp_path) != before:
+            seen.add(file)
+        (tmp_path / file).write_text(text)
+    # `lazy` is imported as a whole, of `nouns` one name, and MORE is no part of `compute`
+    assert seen == {"nouns/ones.py", "lazy/__init__.py", "lazy/threes.py"}
 
 
 def test_a_file_is_parsed_once_for_each_text(

@@ -1,15 +1,18 @@
 """Whether a stored table is still up to date: a digest of the source code that computes it, which
 is read without importing it.
 
-In the analysis' own module, those definitions count that `compute` reaches; in all other modules
-every definition counts. Docstrings, comments and the layout of lines never count, nor does code
-that draws or writes (`figure/`, `report/`).
+In the analysis' own module, those definitions count that `compute` reaches. Of a package, that is
+of an `__init__.py`, those count that define the names which are imported from it, and what runs
+when it is imported. Of all other modules every definition counts. All plug-ins of a folder count
+where code that counts asks for one by a name that it computes. Docstrings, comments and the layout
+of lines never count, nor does code that draws or writes (`figure/`, `report/`).
 """
 
 import ast
 import hashlib
 import importlib.metadata
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +25,7 @@ SILENT = ("figure", "report")
 #: the libraries that decide the digits of a table by their arithmetic
 LIBRARIES = ("torch", "numpy", "scipy")
 PACKAGE = Path(__file__).parent.parent
+OWN = "sslens."
 
 
 def versions() -> dict[str, str]:
@@ -49,19 +53,38 @@ def source_digest(
     >>> one == source_digest("measures.cka"), one == source_digest("measures.rsa")
     (True, False)
     """
-    root = root or PACKAGE
-    contents: dict[str, str] = {}
+    files = find_files(root or PACKAGE)
+    contents: dict[tuple[str, str], str] = {}
     waiting = [(module, entry)]
     while waiting:
         name, function = waiting.pop()
-        path = _path(root, name)
-        if name in contents or path is None:
+        part = (name, "" if function is None else f" {function}")
+        if part in contents:
             continue
-        source = _parse(path, function, store)
-        contents[name] = source.digest
-        reached = [one for imported in source.imports for one in _modules(root, imported)]
-        waiting += [(one, None) for one in reached if one.split(".")[0] not in SILENT]
-    return digest(sorted(contents.items()))
+        source = _parse(files[name], function, store)
+        contents[part] = source.digest
+        for imported in source.imports:
+            waiting += [one for one in _locate(files, imported) if one[0] in files]
+    return digest(sorted((*part, code) for part, code in contents.items()))
+
+
+def find_files(root: Path) -> Mapping[str, Path]:
+    """Find the files of the modules that compute, by the modules' dotted names below `root`.
+
+    >>> find_files(PACKAGE)["measures.cka"].name, find_files(PACKAGE)["measures"].name
+    ('cka.py', '__init__.py')
+    """
+    files, start = {}, len(root.parts)
+    for folder, folders, names in os.walk(root):
+        parts = Path(folder).parts[start:]
+        if not parts:
+            folders[:] = [name for name in folders if name not in SILENT]
+        for name in names:
+            stem, ending = os.path.splitext(name)  # noqa: PTH122  # a Path each costs 10 ms
+            if ending == ".py":
+                own = parts if stem == "__init__" else (*parts, stem)
+                files[".".join(own)] = Path(folder, name)
+    return files
 
 
 @final
@@ -82,7 +105,7 @@ class SourceCode:
 def _parse(path: Path, entry: str | None, store: Store | None) -> SourceCode:
     """What counts of a file; parsed once for each text, in this process and in the store."""
     text = path.read_bytes()
-    key = {"text": hashlib.sha256(text).hexdigest(), "entry": entry, "format": 1}
+    key = {"text": hashlib.sha256(text).hexdigest(), "entry": entry, "format": 2}
     stored = store.read_json("sources", key) if store is not None else None
     if stored is not None:
         return SourceCode(stored["digest"], tuple(stored["imports"]))
@@ -97,12 +120,30 @@ def _parse_text(text: bytes, entry: str | None) -> SourceCode:
     body = ast.parse(text).body
     body = [node for node in body if not _for_types(node)]
     if entry is not None:
-        body = _reach(body, entry)
+        known = set[str]().union(*map(_defined, body))
+        home = None if not entry or entry in known else _find_home(body, entry)
+        if home is not None:
+            return SourceCode("", (f"{home.removeprefix(OWN)}.{entry}",))
+        if not entry or entry in known:
+            body = _reach(body, entry)
     tree = _strip(ast.Module(body, []))
     code = ast.dump(tree)
     return SourceCode(
         hashlib.sha256(code.encode()).hexdigest(), tuple(dict.fromkeys(_imports(tree)))
     )
+
+
+def _find_home(body: Sequence[ast.stmt], name: str) -> str | None:
+    """Find the module that a package takes a name from when it is first used (`lazy_names`)."""
+    for node in body:
+        for part in ast.walk(node):
+            if isinstance(part, ast.Dict):
+                for key, value in zip(part.keys, part.values, strict=True):
+                    if isinstance(key, ast.Constant) and key.value == name:
+                        home = value.value if isinstance(value, ast.Constant) else None
+                        if isinstance(home, str) and home.startswith(OWN):
+                            return home
+    return None
 
 
 def _for_types(node: ast.stmt) -> bool:
@@ -112,17 +153,20 @@ def _for_types(node: ast.stmt) -> bool:
 
 def _reach(body: Sequence[ast.stmt], entry: str) -> list[ast.stmt]:
     """The statements of a module that define what `entry` reaches by name, and those that define
-    nothing."""
+    nothing, with what they reach; `entry` is "" where the module is only imported."""
     defines = [_defined(node) for node in body]
-    names, waiting = set[str](), {entry}
+    running = [node for node, own in zip(body, defines, strict=True) if not own]
+    names, waiting = set[str](), _used(running) | {entry}
     while waiting:
         names |= waiting
         reached = [node for node, own in zip(body, defines, strict=True) if own & waiting]
-        used = {
-            each.id for node in reached for each in ast.walk(node) if isinstance(each, ast.Name)
-        }
-        waiting = used - names
+        waiting = _used(reached) - names
     return [node for node, own in zip(body, defines, strict=True) if not own or own & names]
+
+
+def _used(nodes: Sequence[ast.stmt]) -> set[str]:
+    """The names that statements read, in the functions that they define too."""
+    return {part.id for node in nodes for part in ast.walk(node) if isinstance(part, ast.Name)}
 
 
 def _defined(node: ast.stmt) -> set[str]:
@@ -132,9 +176,9 @@ def _defined(node: ast.stmt) -> set[str]:
     if isinstance(node, ast.Import | ast.ImportFrom):
         return {(alias.asname or alias.name).split(".")[0] for alias in node.names}
     return {
-        each.id
-        for each in ast.walk(node)
-        if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)
+        part.id
+        for part in ast.walk(node)
+        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
     }
 
 
@@ -155,41 +199,42 @@ def _is_text(node: ast.stmt) -> bool:
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:
-    """What a module imports of the package, in functions too, and the folders whose plug-ins it
-    takes."""
+    """What a module imports of the package, in functions too. A name ends in "*" where the plug-ins
+    of a folder are taken, and in "." where a module is imported by itself."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            modules = [alias.name for alias in node.names]
+            modules = [f"{alias.name}." for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             modules = [f"{node.module}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "plugin":
-            folders = [each.value for each in node.args[:1] if isinstance(each, ast.Constant)]
-            modules = [f"sslens.{str(folder).replace('/', '.')}.*" for folder in folders]
+            folders = [part.value for part in node.args[:1] if isinstance(part, ast.Constant)]
+            modules = [f"{OWN}{str(folder).replace('/', '.')}.*" for folder in folders]
         else:
             continue
         for module in modules:
-            if module.startswith("sslens."):
-                yield module.removeprefix("sslens.")
+            if module.startswith(OWN):
+                yield module.removeprefix(OWN)
 
 
-def _modules(root: Path, name: str) -> Iterator[str]:
-    """The modules that an imported name stands for: the folders above it, and itself where it is a
-    module and not a name in one."""
-    parts = name.split(".")
-    if parts[-1] == "*":
-        folder = root.joinpath(*parts[:-1])
-        yield from (".".join((*parts[:-1], file.stem)) for file in sorted(folder.glob("*.py")))
-        return
-    for end in range(1, len(parts) + 1):
-        module = ".".join(parts[:end])
-        if _path(root, module) is not None:
-            yield module
+def _locate(files: Mapping[str, Path], name: str) -> Iterator[tuple[str, str | None]]:
+    """The modules that an imported name stands for, each with the definition that counts of it: all
+    (None); what runs when it is imported (""), of the folders above; or one that a package has."""
+    *parts, last = name.split(".")
+    for end in range(1, len(parts)):
+        yield ".".join(parts[:end]), ""
+    home = ".".join(parts)
+    if last == "*":
+        yield home, ""
+        plugins = (one for one in files if one.rpartition(".")[0] == home)
+        yield from ((one, None) for one in plugins if not _is_package(files, one))
+    elif last and name in files:
+        yield home, ""
+        yield name, None
+    elif last and _is_package(files, home):
+        yield home, last
+    else:
+        yield home, None
 
 
-def _path(root: Path, module: str) -> Path | None:
-    """The file of a module; None where there is none."""
-    path = root.joinpath(*module.split("."))
-    if path.is_dir() and (path / "__init__.py").is_file():
-        return path / "__init__.py"
-    path = path.with_name(f"{path.name}.py")
-    return path if path.is_file() else None
+def _is_package(files: Mapping[str, Path], name: str) -> bool:
+    return name in files and files[name].name == "__init__.py"
