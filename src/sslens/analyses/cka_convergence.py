@@ -97,7 +97,7 @@ def compute(models: Models, *, wide: WideGrams, seed: int = 0) -> Results:
         cells = match_taps(wide[a], wide[b])
         control = models.is_control(a) or models.is_control(b)
         names = {"model_a": a, "model_b": b, "control": control}
-        for setting in _compare(wide[a], wide[b], cells, seed):
+        for setting in _compare(wide[a], wide[b], cells):
             rows += _list_rows(wide[a], wide[b], cells, names, setting)
     return Results({"points": Table(pd.DataFrame(rows, columns=list(UNITS)), UNITS)})
 
@@ -125,7 +125,7 @@ def match_taps(a: Grams, b: Grams) -> list[tuple[int, int]]:
     return cells
 
 
-def _compare(a: Grams, b: Grams, cells: Sequence[tuple[int, int]], seed: int) -> Iterator[Setting]:
+def _compare(a: Grams, b: Grams, cells: Sequence[tuple[int, int]]) -> Iterator[Setting]:
     """Sizes of minibatches over all images, then numbers of images in minibatches of the smallest
     size."""
     count, widest = int(a.sizes.sum()), int(a.sizes.max())

@@ -60,13 +60,13 @@ def compute(models: Models, *, grams: GramSets, targets: Targets, seed: int = 0)
         row
         for tokens, sets in grams.items()
         for name, own in sets.items()
-        for row in _rows(own, targets, seed, model=name, tokens=tokens, models=models)
+        for row in _rows(own, targets, model=name, tokens=tokens, models=models)
     ]
     return Results({"targets": Table(pd.DataFrame(rows, columns=list(UNITS)), UNITS)})
 
 
 def _rows(
-    grams: Grams, targets: Targets, seed: int, *, model: str, tokens: str, models: Models
+    grams: Grams, targets: Targets, *, model: str, tokens: str, models: Models
 ) -> Iterator[dict[str, Any]]:
     sampled = Sampled.of(Comparison.of(grams, targets.grams(grams)))
     low, high = sampled.interval()

@@ -78,7 +78,7 @@ def compute(
     varying = [
         name for name in train.columns if train[name].nunique() > 1 and test[name].nunique() > 1
     ]
-    frames = _decode(models, features, split, (train[varying], test[varying]), seed)
+    frames = _decode(models, features, split, (train[varying], test[varying]))
     frame = pd.concat(list(frames), ignore_index=True)[list(UNITS)]
     return Results({"factors": Table(frame, UNITS)})
 
@@ -88,7 +88,6 @@ def _decode(
     features: FeatureSets,
     split: Split,
     factors: tuple[pd.DataFrame, pd.DataFrame],
-    seed: int,
 ) -> Iterator[pd.DataFrame]:
     """The rows of each model, pooling and depth.
 
@@ -97,7 +96,6 @@ def _decode(
         features: of all of them.
         split: which images train and test.
         factors: of the training images and of the test images, in the order of the split.
-        seed: has no effect; intervals need no random numbers.
     """
     train, test = factors
     for name, own in features.images.items():
@@ -107,7 +105,7 @@ def _decode(
                 tap = own.taps[place]
                 learnt = read_features(bank, tap.name, pooling)[torch.from_numpy(split.learnt)]
                 asked = read_features(own, tap.name, pooling)[torch.from_numpy(split.test)]
-                decoded = factor_probes.decode(learnt, train, asked, test, seed=seed)
+                decoded = factor_probes.decode(learnt, train, asked, test)
                 yield decoded.assign(
                     model=name,
                     control=models.is_control(name),

@@ -246,7 +246,7 @@ def _compare_curves(
             if raw is None or scaled is None:
                 continue
             about = {"model": name, "control": models.is_control(name), "pooling": pooling}
-            yield "standardising", about | {"main": pooling == main} | _subtract(scaled, raw, seed)
+            yield "standardising", about | {"main": pooling == main} | _subtract(scaled, raw)
             reading = "" if pooling == main else pooling
             if reading in ("", "patch"):
                 readings.setdefault((reading, "raw"), {})[name] = raw
@@ -299,7 +299,7 @@ def _find_last(
     return last
 
 
-def _subtract(scaled: Curve, raw: Curve, seed: int) -> Row:
+def _subtract(scaled: Curve, raw: Curve) -> Row:
     """The mean over blocks of the accuracy on standardised features less that on raw ones."""
     both = {"raw": float(raw.right.mean()), "standardised": float(scaled.right.mean())}
     change = estimate_gain(scaled.right.mean(0) - raw.right.mean(0))

@@ -94,7 +94,7 @@ def _rows(setup: ProbeSetup) -> Iterator[tuple[str, Row]]:
             "less": "1 layer",
         }
         yield from compare_gains_of_families(
-            setup.models, by_model, about, setup.seed, unsettled[reading, layers]
+            setup.models, by_model, about, unsettled[reading, layers]
         )
 
 

@@ -95,10 +95,8 @@ def _rows(setup: ProbeSetup) -> Iterator[tuple[str, Row]]:
             "less": "the last layer",
             "layers": 1,
         }
-        yield from compare_gains_of_families(
-            setup.models, by_model, about, setup.seed, unsettled[reading]
-        )
-        yield from _compare_tuned(setup.models, by_model, about, setup.seed, unsettled[reading])
+        yield from compare_gains_of_families(setup.models, by_model, about, unsettled[reading])
+        yield from _compare_tuned(setup.models, by_model, about, unsettled[reading])
 
 
 def list_heads(features: Features) -> list[Head]:
@@ -131,7 +129,6 @@ def _compare_tuned(
     models: Models,
     gains: Mapping[str, Gains],
     about: Row,
-    seed: int,
     unsettled: Mapping[str, str],
 ) -> Iterator[tuple[str, Row]]:
     """Make the rows of `fine-tuned`: the gain of each fine-tuned model or control, and its

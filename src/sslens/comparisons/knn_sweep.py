@@ -148,11 +148,8 @@ class Sweep:
         """Return the share of images that the choice with an index classifies correctly."""
         return float(self.right[place].mean())
 
-    def standardising(self, seed: int = 0) -> Estimate:
+    def standardising(self) -> Estimate:
         """Estimate the accuracy that standardised features gain over raw ones at the usual choice.
-
-        Args:
-            seed: has no effect; intervals need no random numbers.
 
         Returns:
             The difference of two accuracies, paired; nan if no dimension of the features varies.
@@ -164,7 +161,7 @@ class Sweep:
         right = self.right.astype(float)
         return estimate_gain(right[self.choices.index(other)] - right[self.usual])
 
-    def gain(self, seed: int = 0) -> Estimate:
+    def gain(self) -> Estimate:
         """Estimate the accuracy that is gained by the best choice instead of the usual one.
 
         One third of the images, drawn by SHA-256 of their ids, finds the best choice. The other
@@ -172,9 +169,6 @@ class Sweep:
         in which each half chooses for the other half, treats the two halves as independent, and
         they are not if both choose the same. Where the true gain is 0, its 95 % interval left out 0
         in 5.7 % of trials with 200 choices and in 8.1 % with 10; LOG.md, 2026-11-21.)
-
-        Args:
-            seed: has no effect; intervals need no random numbers.
 
         Returns:
             The difference of two accuracies, paired; nan if one of the two parts has no image.
@@ -188,18 +182,17 @@ class Sweep:
         return estimate_gain(judged[chosen] - judged[self.usual])
 
 
-def make_table(sweeps: Sequence[Sweep], seed: int = 0) -> Table:
+def make_table(sweeps: Sequence[Sweep]) -> Table:
     """Make a table of the accuracy of every choice of every model and control, with its interval.
 
     Args:
         sweeps: one sweep per model.
-        seed: has no effect; intervals need no random numbers.
     """
-    rows = (("knn", row) for sweep in sweeps for row in _list_rows(sweep, seed))
+    rows = (("knn", row) for sweep in sweeps for row in _list_rows(sweep))
     return make_results(rows, {"knn": tuple(UNITS)}, UNITS).tables["knn"]
 
 
-def _list_rows(sweep: Sweep, seed: int) -> Iterator[Row]:
+def _list_rows(sweep: Sweep) -> Iterator[Row]:
     """Make one row for each choice."""
     labels = sweep.features.labels
     assert labels is not None

@@ -128,7 +128,7 @@ def compare_with_probes(
                 gaps.setdefault(scale, {})[name] = right.astype(float) - near
     for scale, by_model in gaps.items():
         about = {"place": LAST_BLOCK, "main": True, "pooling": "", "features": scale}
-        yield from _compare_families(models, by_model, about, seed)
+        yield from _compare_families(models, by_model, about)
 
 
 def _explain_unfit(features: FeatureSets, labels: Labels) -> str | None:
@@ -164,7 +164,7 @@ def _fit(
 
 
 def _compare_families(
-    models: Models, gaps: Mapping[str, Float64[np.ndarray, " image"]], about: Row, seed: int
+    models: Models, gaps: Mapping[str, Float64[np.ndarray, " image"]], about: Row
 ) -> Iterator[tuple[str, Row]]:
     """The mean gap of each family, and REC's less JE's."""
     je, rec = list_sides(models, list(gaps))

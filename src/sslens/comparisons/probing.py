@@ -99,14 +99,12 @@ class ModelProbes:
         usual: the usual probe: a linear one of the last layer (`usual_head`).
         trained: the trained probes, with their results.
         rows: the columns `PROBE` and `usual` of each probe's row.
-        seed: has no effect on intervals, which need no random numbers.
     """
 
     name: str
     usual: Head
     trained: Trained
     rows: Mapping[Head, Row]
-    seed: int
 
     @property
     def outcomes(self) -> Mapping[Head, Outcome]:
@@ -169,7 +167,7 @@ class ProbeSetup:
         features: the features of all models and controls.
         split: the training, validation and test images.
         settings: how probes are trained.
-        seed: seed of the initial weights, of the order of images, and of intervals.
+        seed: seed of the initial weights and of the order of images.
     """
 
     models: Models
@@ -225,7 +223,7 @@ class ProbeSetup:
                 "main": pooling == usual.columns[0][1],
                 **{str(column): value for column, value in numbers.items()},
             }
-        return ModelProbes(name, usual, trained, rows, self.seed)
+        return ModelProbes(name, usual, trained, rows)
 
 
 def usual_head(features: Features) -> Head:
@@ -238,7 +236,6 @@ def compare_gains_of_families(
     models: Models,
     gains: Mapping[str, Gains],
     about: Row,
-    seed: int,
     unsettled: Mapping[str, str],
 ) -> Iterator[tuple[str, Row]]:
     """Make the rows of the table `families`: the mean gain of each family, JE and REC.
@@ -250,7 +247,6 @@ def compare_gains_of_families(
         models: the models and the controls.
         gains: the gain on each test image, by the model's name (`ModelProbes.gains`).
         about: the columns that describe the compared probes, which every row repeats.
-        seed: has no effect on intervals, which need no random numbers.
         unsettled: what keeps a model's gain from being settled, by its name; empty if nothing does.
     """
     sides = {

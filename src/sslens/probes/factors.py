@@ -59,8 +59,6 @@ def decode(
     factors: "pd.DataFrame",
     test_features: Float[Tensor, "test dim"],
     test_factors: "pd.DataFrame",
-    *,
-    seed: int = 0,
 ) -> "pd.DataFrame":
     """Measure how well each factor is read from features by a ridge probe.
 
@@ -74,7 +72,6 @@ def decode(
         factors: a row for each training image, a column for each factor.
         test_features: of the test images.
         test_factors: a row for each test image.
-        seed: has no effect; intervals need no random numbers.
 
     Returns:
         A row for each factor, with the columns of `UNITS`.

@@ -130,10 +130,10 @@ def run(
         jobs = _pair(passes, runner)
     sweeps = _sweep(request, jobs, device, say)
     say(list_choices(sweeps))
-    for sentence in sentences(sweeps, request.seed):
+    for sentence in sentences(sweeps):
         say(sentence)
     path = out / "knn.csv"
-    make_table(sweeps, request.seed).save(path)
+    make_table(sweeps).save(path)
     return path
 
 

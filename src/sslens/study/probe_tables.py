@@ -102,7 +102,6 @@ def decode_factors(sets: ProbeSets, heads: Sequence[Head]) -> Table:
             factors_of(train),
             sets.test.read(columns),
             factors_of(test),
-            seed=sets.request.seed,
         )
         frames.append(decoded.assign(**_place(columns)))
     units = PLACE | factors.UNITS

@@ -7,15 +7,14 @@ from sslens.report.writing.numbers import spell_points, spell_share
 from sslens.statistics.estimate import Estimate
 
 
-def sentences(sweeps: Sequence[Sweep], seed: int = 0) -> tuple[str, ...]:
+def sentences(sweeps: Sequence[Sweep]) -> tuple[str, ...]:
     """Write for each model the accuracy of the usual choice and of the best one, what standardised
     features change in the usual one, the gain on other images, and the best control.
 
     Args:
         sweeps: one sweep per model.
-        seed: has no effect; intervals need no random numbers.
     """
-    written = [_write_model(sweep, seed) for sweep in sweeps if not sweep.control]
+    written = [_write_model(sweep) for sweep in sweeps if not sweep.control]
     controls = [sweep for sweep in sweeps if sweep.control]
     if controls:
         top = max(controls, key=lambda sweep: sweep.accuracy(sweep.best))
@@ -23,18 +22,18 @@ def sentences(sweeps: Sequence[Sweep], seed: int = 0) -> tuple[str, ...]:
     return tuple(written)
 
 
-def _write_model(sweep: Sweep, seed: int) -> str:
+def _write_model(sweep: Sweep) -> str:
     """Write the usual choice, the best choice and the gain of one model."""
     usual, best = (_write_choice(sweep, place) for place in (sweep.usual, sweep.best))
     return (
-        f"{sweep.model}: the usual choice has {usual}{_write_standardising(sweep, seed)}; the best"
-        f" of {len(sweep.choices):,} has {best}. {_write_gain(sweep.gain(seed))}"
+        f"{sweep.model}: the usual choice has {usual}{_write_standardising(sweep)}; the best"
+        f" of {len(sweep.choices):,} has {best}. {_write_gain(sweep.gain())}"
     )
 
 
-def _write_standardising(sweep: Sweep, seed: int) -> str:
+def _write_standardising(sweep: Sweep) -> str:
     """Write what standardised features change in the usual choice, where they change something."""
-    change = sweep.standardising(seed)
+    change = sweep.standardising()
     return f", on standardised features {spell_points(change)}" if change.sign else ""
 
 
