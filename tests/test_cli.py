@@ -59,10 +59,15 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
-def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+def run(line: str) -> int:
+    """Run a command line without its first word; returns the status."""
+    return main(shlex.split(line))
+
+
+def refused(line: str, capsys: pytest.CaptureFixture[str]) -> str:
     """What is said of a mistake: one sentence on standard error, status 2."""
     capsys.readouterr()
-    assert main(arguments) == 2
+    assert run(line) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert "Traceback" not in err
@@ -79,21 +84,11 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 def test_compare_writes_a_report_and_a_second_time_the_same(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = [
-        "compare",
-        "runs/mae",
-        f"{NANO}:5",
-        "--images",
-        "photos",
-        "--batch",
-        "5",
-        "--device",
-        "cpu",
-        "--analyses",
-        "cka-blocks",
-    ]
-    line += ["knn-depth", "--limit", "8", "--no-controls", "--seed", "3"]
-    assert main([*line, "--out", "first"]) == 0
+    line = (
+        f"compare runs/mae {NANO}:5 --images photos --batch 5 --device cpu"
+        " --analyses cka-blocks knn-depth --limit 8 --no-controls --seed 3 --out first"
+    )
+    assert run(line) == 0
     out, err = capsys.readouterr()
     assert out == "first/report.html\n"
     assert "images    8 of photos" in err
@@ -107,12 +102,9 @@ def test_compare_writes_a_report_and_a_second_time_the_same(
     } <= found
     assert not Path("first/figures").exists()
     command = json.loads(Path("first/provenance.json").read_text())["command"]
-    assert command == shlex.join(["sslens", *line, "--out", "first"])
+    assert command == f"sslens {line}"
 
-    assert (
-        main(["study", "first/study.yaml", "analyses=knn-depth", "--out", "second", "--figures"])
-        == 0
-    )
+    assert run("study first/study.yaml analyses=knn-depth --out second --figures") == 0
     assert "in the store" in capsys.readouterr().err
     assert (
         Path("second/tables/knn-depth/accuracies.csv").read_bytes()
@@ -123,31 +115,20 @@ def test_compare_writes_a_report_and_a_second_time_the_same(
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    "line",
     [
-        ["compare", "runs/mae", "--images", "photos", "--device", "cpu"],
-        ["study", "study.yaml"],
-        [
-            "pretrain",
-            "mae",
-            "--images",
-            "photos",
-            "--arch",
-            "vit_nano_patch8_32",
-            "--batch-size",
-            "4",
-            "--device",
-            "cpu",
-        ],
-        ["demo"],
+        "compare runs/mae --images photos --device cpu",
+        "study study.yaml",
+        f"pretrain mae --images photos --arch {NANO[7:]} --batch-size 4 --device cpu",
+        "demo",
     ],
-    ids=lambda arguments: arguments[0],
+    ids=lambda line: line.split()[0],
 )
 def test_a_dry_run_says_the_plan_and_writes_nothing(
-    place: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+    place: Path, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = files(place)
-    assert main([*arguments, "--dry-run"]) == 0
+    assert run(f"{line} --dry-run") == 0
     out, err = capsys.readouterr()
     assert out == ""
     assert "images" in err or "scenes" in err
@@ -166,158 +147,105 @@ def test_the_version_is_said(capsys: pytest.CaptureFixture[str]) -> None:
 # ------------------------------------------------------------------------------------------------
 # mistakes
 
+PIXELS = "compare pixels --images photos"
+PRETRAIN = "pretrain mae --images photos --arch vit_nano_patch8_32"
+#: the command, and what is said of it
 MISTAKES = {
     "missing folder": (
-        ["compare", "pixels", "--images", "fotos"],
+        "compare pixels --images fotos",
         'there is no "fotos": did you mean photos?',
     ),
-    "empty folder": (
-        ["compare", "pixels", "--images", "empty"],
-        "empty holds no image (it is empty)",
-    ),
+    "empty folder": ("compare pixels --images empty", "empty holds no image (it is empty)"),
     "one image": (
-        ["compare", "pixels", "--images", "one"],
+        "compare pixels --images one",
         "CKA needs at least 4 images; one holds 1: add images",
     ),
     "an image for a folder": (
-        ["compare", "pixels", "--images", "one/0.png"],
+        "compare pixels --images one/0.png",
         "one/0.png is one image: give a folder",
     ),
-    "few images": (
-        ["compare", "pixels", "--images", "photos", "--limit", "3"],
-        "CKA needs at least 4 images; the limit is 3",
-    ),
-    "few images in a minibatch": (
-        ["compare", "pixels", "--images", "photos", "--batch", "3"],
-        "A minibatch of 3 images is too small",
-    ),
-    "broken image": (
-        ["compare", "pixels", "--images", "broken"],
-        "broken/cat/1.png cannot be decoded",
-    ),
+    "few images": (f"{PIXELS} --limit 3", "CKA needs at least 4 images; the limit is 3"),
+    "few images in a minibatch": (f"{PIXELS} --batch 3", "A minibatch of 3 images is too small"),
+    "broken image": ("compare pixels --images broken", "broken/cat/1.png cannot be decoded"),
     "misspelt model": (
-        ["compare", "runs/mea", "--images", "photos"],
+        "compare runs/mea --images photos",
         'There is no model "runs/mea": did you mean runs/mae?',
     ),
-    "misspelt form": (["compare", "pixel", "--images", "photos"], "did you mean pixels?"),
+    "misspelt form": ("compare pixel --images photos", "did you mean pixels?"),
     "misspelt timm model": (
-        ["compare", "random:timm/test_vitt", "--images", "photos"],
+        "compare random:timm/test_vitt --images photos",
         "did you mean test_vit",
     ),
     "misspelt size": (
-        ["compare", "random:vit_nano_patch7_32", "--images", "photos"],
+        "compare random:vit_nano_patch7_32 --images photos",
         "must be a multiple of the patch size",
     ),
-    "no model": (["compare", "--images", "photos"], "Give one or more models"),
-    "a model twice": (
-        ["compare", "pixels", "pixels", "--images", "photos"],
-        "pixels is given twice",
-    ),
-    "misspelt analysis": (
-        ["compare", "pixels", "--images", "photos", "--analyses", "cka-blok"],
-        "did you mean cka-blocks",
-    ),
+    "no model": ("compare --images photos", "Give one or more models"),
+    "a model twice": ("compare pixels pixels --images photos", "pixels is given twice"),
+    "misspelt analysis": (f"{PIXELS} --analyses cka-blok", "did you mean cka-blocks"),
     "truncated checkpoint": (
-        ["compare", "cut", "--images", "photos"],
+        "compare cut --images photos",
         "cut/last.safetensors is not a whole safetensors file",
     ),
-    "pickle": (
-        ["compare", "dino.pth", "--images", "photos"],
-        "dino.pth is cut off or damaged (3 bytes",
-    ),
+    "pickle": ("compare dino.pth --images photos", "dino.pth is cut off or damaged (3 bytes"),
     "folder without checkpoint": (
-        ["compare", "photos", "--images", "photos"],
+        "compare photos --images photos",
         "The folder photos holds no last.safetensors",
     ),
-    "bank of other classes": (
-        ["compare", "pixels", "--images", "photos", "--bank", "other"],
-        "have different classes",
-    ),
-    "no such device": (
-        ["compare", "pixels", "--images", "photos", "--device", "gpu"],
-        'There is no device "gpu"',
-    ),
-    "a GPU where there is none": (
-        ["compare", "pixels", "--images", "photos", "--device", "cuda:77"],
-        'There is no device "cuda:77"',
-    ),
-    "a file for --out": (
-        ["compare", "pixels", "--images", "photos", "--out", "dino.pth"],
-        "dino.pth",
-    ),
-    "missing study": (["study", "studie.yaml"], "There is no file studie.yaml"),
-    "folder for a study": (["study", "photos"], "photos is no file"),
+    "bank of other classes": (f"{PIXELS} --bank other", "have different classes"),
+    "no such device": (f"{PIXELS} --device gpu", 'There is no device "gpu"'),
+    "a GPU where there is none": (f"{PIXELS} --device cuda:77", 'There is no device "cuda:77"'),
+    "a file for --out": (f"{PIXELS} --out dino.pth", "dino.pth"),
+    "missing study": ("study studie.yaml", "There is no file studie.yaml"),
+    "folder for a study": ("study photos", "photos is no file"),
     "misspelt key": (
-        ["study", "misspelt.yaml"],
+        "study misspelt.yaml",
         'A study has no "limt" (misspelt.yaml): did you mean limit?',
     ),
     "misspelt override": (
-        ["study", "study.yaml", "contrls=false"],
+        "study study.yaml contrls=false",
         'A study has no "contrls" (study.yaml): did you mean controls?',
     ),
-    "no override": (
-        ["study", "study.yaml", "controls"],
-        '"controls" is no override: expected KEY=VALUE',
-    ),
+    "no override": ("study study.yaml controls", '"controls" is no override: expected KEY=VALUE'),
     "misspelt objective": (
-        ["pretrain", "moco", "--images", "photos", "--arch", "vit_nano_patch8_32"],
+        "pretrain moco --images photos --arch vit_nano_patch8_32",
         'There is no objective "moco": did you mean moco-v3?',
     ),
     "misspelt architecture": (
-        ["pretrain", "mae", "--images", "photos", "--arch", "vit_nan_patch8_32"],
+        "pretrain mae --images photos --arch vit_nan_patch8_32",
         '"vit_nan_patch8_32" is not an architecture: expected vit_SIZE_patchP_S',
     ),
     "misspelt setting": (
-        [
-            "pretrain",
-            "mae",
-            "--images",
-            "photos",
-            "--arch",
-            "vit_nano_patch8_32",
-            "--set",
-            "mask_rato=0.5",
-        ],
+        f"{PRETRAIN} --set mask_rato=0.5",
         'There is no setting "mask_rato": did you mean mask_ratio?',
     ),
     "no setting": (
-        [
-            "pretrain",
-            "mae",
-            "--images",
-            "photos",
-            "--arch",
-            "vit_nano_patch8_32",
-            "--set",
-            "mask_ratio",
-        ],
+        f"{PRETRAIN} --set mask_ratio",
         '"mask_ratio" is no setting: expected KEY=VALUE',
     ),
     "a setting of another kind": (
-        [
-            "pretrain",
-            "mae",
-            "--images",
-            "photos",
-            "--arch",
-            "vit_nano_patch8_32",
-            "--set",
-            "mask_ratio=much",
-        ],
+        f"{PRETRAIN} --set mask_ratio=much",
         'The setting mask_ratio is "much": expected a float such as 0.75',
     ),
     "a setting that is no YAML": (
-        [
-            "pretrain",
-            "mae",
-            "--images",
-            "photos",
-            "--arch",
-            "vit_nano_patch8_32",
-            "--set",
-            "mask_ratio=[",
-        ],
+        f"{PRETRAIN} --set mask_ratio=[",
         'The setting mask_ratio is "[": expected a float such as 0.75',
+    ),
+    "misspelt choice": (
+        f"{PIXELS} --grid convrged",
+        '--grid has no "convrged": did you mean converged?',
+    ),
+    "misspelt choice after a sign": (
+        f"{PIXELS} --taps=norm3",
+        '--taps has no "norm3": did you mean norm2?',
+    ),
+    "misspelt choice among several": (
+        f"{PIXELS} --tokens all clss",
+        '--tokens has no "clss": did you mean cls?',
+    ),
+    "no choice at all": (
+        f"{PIXELS} --on_bad ignore",
+        '--on-bad has no "ignore": there are skip, stop',
     ),
 }
 
@@ -345,9 +273,9 @@ def mistaken(place: Path) -> Path:
 def test_a_mistake_is_one_sentence_and_leaves_nothing(
     mistaken: Path, mistake: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments, said = MISTAKES[mistake]
+    line, said = MISTAKES[mistake]
     before = files(mistaken)
-    found = refused(arguments, capsys)
+    found = refused(line, capsys)
     assert said in found, found
     assert found.count(". ") <= 1  # one sentence or two
     assert files(mistaken) == before
@@ -355,24 +283,19 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [
-        ["pretrain", "mae", "--images", "photos"],
-        ["compare", "pixels", "--images", "photos", "--limt", "3"],
-    ],
+    "line",
+    ["pretrain mae --images photos", f"{PIXELS} --limt 3"],
     ids=["missing option", "misspelt option"],
 )
-def test_arguments_that_are_none_exit_with_2(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_arguments_that_are_none_exit_with_2(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        main(arguments)
+        run(line)
     assert caught.value.code == 2
     assert "Traceback" not in capsys.readouterr().err
 
 
 def test_a_misspelt_command_is_offered_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
-    assert refused(["compar"], capsys) == 'sslens has no command "compar": did you mean compare?'
+    assert refused("compar", capsys) == 'sslens has no command "compar": did you mean compare?'
 
 
 def test_without_a_command_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -397,24 +320,9 @@ def test_a_doubt_is_a_note(
         "mae.pth is read with 2 heads of attention, for a width of 128: no file tells them. Give"
         " num_heads to be sure."
     )
-    assert (
-        main(
-            [
-                "fingerprint",
-                "mae.pth",
-                "--images",
-                "photos",
-                "--batch",
-                "5",
-                "-o",
-                "mae.safetensors",
-            ]
-        )
-        == 0
-    )
+    assert run("fingerprint mae.pth --images photos --batch 5 -o mae.safetensors") == 0
     assert f"note      {said}" in capsys.readouterr().err.splitlines()
-    line = ["compare", "mae.pth", *COMPARE[2:], "--analyses", "knn-depth", "--out", "out"]
-    assert main(line) == 0
+    assert run(f"compare mae.pth {SHOWN} --analyses knn-depth --out out") == 0
     assert said in Path("out/report.html").read_text()
     assert "UserWarning" not in capsys.readouterr().err
 
@@ -451,22 +359,13 @@ def small_disk(folder: Path, size: str) -> Iterator[None]:
         subprocess.run(["umount", folder], check=True)
 
 
-COMPARE = [
-    "compare",
-    "runs/mae",
-    "--images",
-    "photos",
-    "--batch",
-    "5",
-    "--device",
-    "cpu",
-    "--no-controls",
-]
+SHOWN = "--images photos --batch 5 --device cpu --no-controls"
+COMPARE = f"compare runs/mae {SHOWN}"
 
 
 def test_a_full_disk_under_the_report(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with small_disk(place / "disk", "256k"):
-        said = refused([*COMPARE, "--analyses", "knn-depth", "--out", "disk/out"], capsys)
+        said = refused(f"{COMPARE} --analyses knn-depth --out disk/out", capsys)
         assert said.startswith(
             "The disk is full: disk/out/report.html was not written and nothing half-written was"
             " left."
@@ -482,7 +381,7 @@ def test_a_full_disk_under_the_store(
 ) -> None:
     with small_disk(place / "disk", "48k"):
         monkeypatch.setenv("SSLENS_HOME", str(place / "disk"))
-        said = refused([*COMPARE, "--out", "out"], capsys)
+        said = refused(f"{COMPARE} --out out", capsys)
         assert said.startswith("The disk is full: ")
         assert "SSLENS_HOME" in said
         for path in (place / "disk").rglob("*.*"):
@@ -506,16 +405,7 @@ def test_ctrl_c_keeps_what_was_finished(place: Path, capsys: pytest.CaptureFixtu
             if len(seen) == stop_at[0]:
                 signal.raise_signal(signal.SIGINT)
 
-    line = [
-        "compare",
-        "runs/mae",
-        f"{NANO}:5",
-        *COMPARE[2:],
-        "--analyses",
-        "knn-depth",
-        "--out",
-        "out",
-    ]
+    line = f"compare runs/mae {NANO}:5 {SHOWN} --analyses knn-depth --out out"
     handle = torch.nn.modules.module.register_module_forward_hook(see)
     try:
         said = refused(line, capsys)
@@ -530,7 +420,7 @@ def test_ctrl_c_keeps_what_was_finished(place: Path, capsys: pytest.CaptureFixtu
         assert not [name for name in files(home) if name.endswith(".part")]
         assert len(list(home.rglob("shard-*.safetensors"))) == 1  # the first model's features
         stop_at[0] = 0
-        assert main(line) == 0
+        assert run(line) == 0
         assert seen[4:] == [5, 5]  # the second model's alone
     finally:
         handle.remove()
@@ -545,7 +435,7 @@ def test_a_fault_of_ours_has_status_1_and_its_details_in_a_file(
         raise LookupError("nothing is\nthere")
 
     monkeypatch.setattr(knn_depth, "compute", compute)
-    assert main([*COMPARE, "--analyses", "knn-depth", "--out", "out"]) == 1
+    assert run(f"{COMPARE} --analyses knn-depth --out out") == 1
     err = capsys.readouterr().err
     (said,) = [line for line in err.splitlines() if line.startswith("sslens: ")]
     assert (
@@ -583,34 +473,35 @@ print("imported", sorted(heavy & set(sys.modules)), file=sys.stderr)
 
 def test_help_and_mistakes_import_nothing_heavy(place: Path) -> None:
     expected = {
-        ("--help",): 0,
-        ("compare", "--help"): 0,
-        ("--version",): 0,
-        ("compare", "pixels"): 2,
-        ("compare", "runs/mea", "--images", "photos"): 2,
-        ("compare", "pixels", "--images", "nowhere"): 2,
-        ("compare", "pixels", "--bank", "nowhere", "--images", "photos"): 2,
-        ("compare", "pixels", "--imgs", "photos"): 2,
-        ("knn", "pixels", "--images", "nowhere"): 2,
-        ("features", "pixels", "--images", "nowhere", "--out", "x"): 2,
-        ("fingerprint", "pixels", "--images", "nowhere", "--out", "x"): 2,
-        ("pretrain", "mae", "--images", "nowhere", "--arch", "vit_nano_patch8_32"): 2,
-        ("compar",): 2,
-        ("zoo",): 0,
-        ("zoo", "mae_vitb16"): 0,
-        ("zoo", "mae_vitb61"): 2,
-        ("compare", "pixels", "--images", "photos", "--analyses", "cka"): 2,
-        ("study", "studie.yaml"): 2,
-        ("study", "study.yaml", "limt=3"): 2,
-        ("pretrain", "mea", "--images", "photos", "--arch", "vit_nano_patch8_32"): 2,
+        "--help": 0,
+        "compare --help": 0,
+        "--version": 0,
+        "compare pixels": 2,
+        "compare runs/mea --images photos": 2,
+        "compare pixels --images nowhere": 2,
+        "compare pixels --bank nowhere --images photos": 2,
+        "compare pixels --imgs photos": 2,
+        "knn pixels --images nowhere": 2,
+        "features pixels --images nowhere --out x": 2,
+        "fingerprint pixels --images nowhere --out x": 2,
+        "pretrain mae --images nowhere --arch vit_nano_patch8_32": 2,
+        "compar": 2,
+        "zoo": 0,
+        "zoo mae_vitb16": 0,
+        "zoo mae_vitb61": 2,
+        "compare pixels --images photos --analyses cka": 2,
+        "study studie.yaml": 2,
+        "study study.yaml limt=3": 2,
+        "pretrain mea --images photos --arch vit_nano_patch8_32": 2,
+        "compare pixels --images photos --grid convrged": 2,
     }
-    code = LIGHT.format(arguments=[list(arguments) for arguments in expected])
+    code = LIGHT.format(arguments=[line.split() for line in expected])
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
     )
     lines = done.stderr.splitlines()
     assert [line for line in lines if line.startswith("status")] == [
-        f"status {status} {' '.join(arguments)}" for arguments, status in expected.items()
+        f"status {status} {line}" for line, status in expected.items()
     ]
     assert lines[-1] == "imported []"
     assert "compare" in done.stdout

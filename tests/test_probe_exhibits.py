@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from given import Given, compute, make_models, write
 from sslens.analyses import probe_depth, probe_layers
 from sslens.capture import Features
-from sslens.claims import advice
+from sslens.claims import advice, c8
 from sslens.comparisons.inputs import Factors, FeatureSets, Labels, ProbeSettings
 from sslens.comparisons.probe_split import Split, explain_unfit
 from sslens.comparisons.probing import ProbeSetup, read_gain, usual_head
@@ -142,6 +142,38 @@ def layered() -> tuple[Given, Results]:
     }
     given = study(known, about)
     return given, compute("probe-layers", given)
+
+
+def test_nothing_rests_on_a_point_at_the_edge_of_a_grid(
+    layered: tuple[Given, Results],
+) -> None:
+    """Both points of the short grid are ends of it: numbers are told, and nothing is concluded."""
+    given, converged = layered
+    sets = given.values["features"]
+    names = ("mae", "dino")
+    few = {name: {one: by[one] for one in names} for name, by in vars(sets).items()}
+    short = Given(
+        make_models(names, (), {one: given.models.about(one).to_json() for one in names}),
+        given.values | {"features": FeatureSets(**few), "probes": ProbeSettings(grid="small")},
+    )
+    results = compute("probe-layers", short)
+    probes, families = results["probes"], results["families"]
+    assert not probes.inside.any()
+    assert set(probes.why) <= {
+        "the chosen learning rate, 80, is the highest that was tried",
+        "the chosen learning rate, 20, is the lowest that was tried",
+    }
+    assert not families.settled.any()
+    for sentence in write("probe-layers", results):
+        assert "not settled" in sentence
+        assert "Nothing rests on it" in sentence
+    judged = [c8.judge({"probe-layers": one})[0] for one in (results, converged)]
+    assert judged[0].outcome == "not run"
+    assert judged[0].why.startswith("no verdict rests on the probes of")
+    assert judged[1].outcome != "not run"
+    advised = write_advice(advice.judge({"probe-layers": results}))
+    assert len(advised) == 2
+    assert all("not to be relied on: the chosen learning rate" in one for one in advised)
 
 
 def test_the_one_block_that_knows_the_class_is_found(layered: tuple[Given, Results]) -> None:
@@ -503,7 +535,7 @@ def test_a_study_plans_what_its_images_allow(tmp_path: Path) -> None:
             store,
             quiet=True,
         )
-    with pytest.raises(InputError, match='grid is "large": expected converged or paper or small'):
+    with pytest.raises(InputError, match='grid is "large": there are converged, paper, small'):
         Study(("pixels",), "scenes", grid="large")
 
 

@@ -195,6 +195,30 @@ def test_the_point_is_chosen_on_validation_and_told_of_the_test() -> None:
         choose(Head((LAST,)), validation, test, np.zeros(7, int))
 
 
+def test_a_point_at_the_edge_of_its_grid_is_said() -> None:
+    right = np.eye(6, dtype=bool)[[0, 0, 0, 0, 0, 0]].repeat(4, 1)  # each point has four images
+    grid = [Point(lr, decay) for lr in (0.1, 1.0, 10.0) for decay in (0.0, 0.1)]
+    reasons = []
+    for best in range(6):
+        validation = right.copy()
+        validation[best] = True
+        found = choose(Head((LAST,)), validation, right, np.full(6, -1), grid)
+        assert found.point == best
+        assert found.inside == (not found.why)
+        reasons.append(found.why)
+    lowest, highest = (f"the chosen learning rate, {lr}, is the" for lr in ("0.1", "10"))
+    decay = "the chosen weight decay, 0.1, is the highest that was tried"
+    assert reasons == [
+        f"{lowest} lowest that was tried",
+        f"{lowest} lowest that was tried; {decay}",
+        "",
+        decay,
+        f"{highest} highest that was tried",
+        f"{highest} highest that was tried; {decay}",
+    ]
+    assert choose(Head((LAST,)), right, right, np.full(6, -1)).inside  # no grid is told
+
+
 def test_folds_test_every_image_by_probes_that_have_not_seen_it() -> None:
     """Labels are drawn at random and each image has a feature of its own: only one that was trained
     on can be told."""

@@ -456,12 +456,11 @@ def test_a_bank_with_other_classes_is_refused(done: Done, tmp_path: Path) -> Non
         ({"models": ("pixels", NANO, "pixels")}, "pixels is given twice"),
         ({"models": ("pixls",)}, 'no model "pixls": did you mean pixels'),
         ({"analyses": ("cka-blok",)}, 'no analysis "cka-blok": did you mean cka-blocks'),
-        ({"on_bad": "ignore"}, 'on_bad is "ignore": expected stop or skip'),
-        (
-            {"precision": "float8"},
-            'precision is "float8": expected float32 or bfloat16 or float16 or auto',
-        ),
-        ({"tokens": ("patches",)}, 'tokens is "patches": expected all or cls or patch'),
+        ({"on_bad": "ignore"}, 'on_bad is "ignore": there are skip, stop'),
+        ({"precision": "float8"}, 'precision is "float8": did you mean float32 or float16'),
+        ({"tokens": ("patches",)}, 'tokens is "patches": did you mean patch'),
+        ({"grid": "convrged"}, 'grid is "convrged": did you mean converged'),
+        ({"taps": ("norm3",)}, 'taps is "norm3": did you mean norm2'),
     ],
 )
 def test_what_cannot_be_asked_is_refused(changes: dict[str, Any], said: str) -> None:

@@ -13,9 +13,9 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, get_args, get_origin
 
 import tyro
 from tyro.constructors import (
@@ -28,6 +28,16 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
+from sslens.arguments.spelling import as_option
+from sslens.errors import InputError, nearest
+
+
+class Choices(NamedTuple):
+    """The words that an option takes, and whether it takes several."""
+
+    words: tuple[str, ...]
+    several: bool
+
 
 def parse(kind: type, prog: str, given: Sequence[str]) -> Any:
     """Read a command from its arguments.
@@ -39,7 +49,8 @@ def parse(kind: type, prog: str, given: Sequence[str]) -> Any:
         given: the arguments after the name.
 
     Raises:
-        SystemExit: the arguments are wrong (status 2), or ask for the help (status 0).
+        InputError: a word is none of the choices of its option; the message offers the nearest.
+        SystemExit: the arguments are wrong otherwise (status 2), or ask for the help (status 0).
 
     >>> @dataclasses.dataclass(frozen=True)
     ... class Command:
@@ -47,6 +58,7 @@ def parse(kind: type, prog: str, given: Sequence[str]) -> Any:
     >>> parse(Command, "sslens compare", ["--limit", "64"]).limit
     64
     """
+    _require_choices(_list_choices(kind), given)
     registry = ConstructorRegistry()
     registry.struct_rule(_read_fields)
     return tyro.cli(
@@ -56,6 +68,39 @@ def parse(kind: type, prog: str, given: Sequence[str]) -> Any:
         args=given,
         registry=registry,
     )
+
+
+def _list_choices(kind: type) -> dict[str, Choices]:
+    """List the choices of each option that takes one of a few words, or several of them."""
+    choices = {}
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for entry in dataclasses.fields(kind):
+        hint = hints[entry.name]
+        base = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+        several = get_origin(base) is tuple
+        word = get_args(base)[0] if several else base
+        if get_origin(word) is typing.Literal:
+            option = as_option(entry.name, None)
+            choices[option] = Choices(tuple(map(str, get_args(word))), several)
+        elif isinstance(base, type) and dataclasses.is_dataclass(base):
+            choices |= _list_choices(base)
+    return choices
+
+
+def _require_choices(choices: Mapping[str, Choices], given: Sequence[str]) -> None:
+    """Refuse a word that is none of the choices of its option; tyro offers no nearest one."""
+    option, left = "", 0
+    for argument in given:
+        word = argument
+        if argument.startswith("--"):
+            option, equals, word = argument.partition("=")
+            option = option.replace("_", "-")
+            left = 0 if option not in choices else len(given) if choices[option].several else 1
+            if not equals:
+                continue
+        if left > 0 and word not in choices[option].words:
+            raise InputError(f'{option} has no "{word}": {nearest(word, choices[option].words)}')
+        left -= 1
 
 
 def _read_fields(info: StructTypeInfo) -> StructConstructorSpec | None:

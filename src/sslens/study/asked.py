@@ -96,7 +96,7 @@ class Study:
         ):
             for value in values:
                 if value not in options:
-                    raise InputError(f'{name} is "{value}": expected {" or ".join(options)}.')
+                    raise InputError(f'{name} is "{value}": {nearest(value, options)}')
 
     def require_sources(self) -> None:
         """Refuse images or a bank that are not there, before anything heavy is imported.

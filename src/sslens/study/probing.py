@@ -166,7 +166,7 @@ def _train(
         probes.right(sets.data(part, heads), request.top) for part in (sets.val, sets.test)
     )
     outcomes = [
-        choose(head, validated[head], tested[head], probes.diverged[head]) for head in heads
+        choose(head, validated[head], tested[head], probes.diverged[head], points) for head in heads
     ]
     few_shot = {
         f"few-shot-{share:g}": try_few_shot(sets, share, heads, grid, device)

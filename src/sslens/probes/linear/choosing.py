@@ -11,6 +11,7 @@ from jaxtyping import Bool, Int64
 from sslens.errors import InputError
 from sslens.probes.linear.grid import Point
 from sslens.probes.linear.heads import Head
+from sslens.probes.linear.widening import explain_edges
 from sslens.statistics.proportions import wilson
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ UNITS = {
     "points": "points of the grid, or penalties",
     "diverged": "points whose values overflowed; they are never chosen",
     "converged": "whether the training went on until the validation loss had stopped falling",
-    "inside": "whether the chosen point lies inside the grid, or the grid has no more to offer",
+    "inside": "whether the chosen point or penalty lies inside those that were tried",
     "why": "where the probe has not converged, or its point is at the grid's edge: which; or empty",
     "images": "test images",
 }
@@ -68,7 +69,8 @@ class Outcome:
         diverged: the number of points that overflowed.
         converged: whether the training went on until the validation loss had stopped falling; True
             for a grid of fixed lengths, of which that is not asked.
-        inside: whether the chosen point lies inside the grid; True where that is not asked.
+        inside: whether the chosen point has neither the lowest or highest learning rate nor the
+            highest weight decay that was tried.
         why: what keeps the number from being settled, as a clause; empty if nothing does.
         setting: the chosen point where each head has a grid of its own; None where `point` is a row
             of a grid that all heads share.
@@ -103,6 +105,7 @@ def choose(
     validation: Bool[np.ndarray, "point validated"],
     test: Bool[np.ndarray, "point tested"],
     diverged: Int64[np.ndarray, " point"],
+    grid: Sequence[Point] = (),
 ) -> Outcome:
     """Choose the point with most validation images right, and measure it on the test images.
 
@@ -112,6 +115,7 @@ def choose(
         test: which test images each point has right.
         diverged: the epoch in which each point overflowed, −1 where it did not. Points that
             overflowed are not chosen.
+        grid: the points; the outcome then says whether the chosen one lies inside them.
 
     Raises:
         InputError: every point diverged.
@@ -133,6 +137,7 @@ def choose(
     top = np.sort(test[kept].mean(1))[::-1][:BEST]
     std = float(top.std(ddof=1)) if len(top) > 1 else float("nan")
     validated = float(validation[point].mean())
+    why = explain_edges(grid, grid[point]) if grid else ""
     return Outcome(
         head,
         point,
@@ -144,6 +149,8 @@ def choose(
         std,
         len(diverged) - len(kept),
         right,
+        inside=not why,
+        why=why,
     )
 
 

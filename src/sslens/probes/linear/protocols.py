@@ -69,7 +69,8 @@ def folded_outcomes(
     An image is tested by probes that were trained on all folds except its own and the next one. The
     next fold chooses the point of the grid. In the outcome, `right` and `accuracy` are over all
     images, each with the point chosen for its fold; `point` is the one with most validation images
-    right over all folds, and `best` and `std` are over points that are the same in all folds.
+    right over all folds, and `best` and `std` are over points that are the same in all folds. The
+    chosen point lies inside the grid if it does so in every fold.
 
     Raises:
         InputError: for the same reasons as `folds`, `train_probes` and `outcomes`.
@@ -81,6 +82,7 @@ def folded_outcomes(
         {head: np.zeros((len(points), len(fold)), bool) for head in heads} for _ in range(2)
     )
     right = {head: np.zeros(len(fold), bool) for head in heads}
+    reasons = dict.fromkeys(heads, "")
     diverged = {head: np.full(len(points), -1) for head in heads}
     for number in range(count):
         test, chosen_on = (
@@ -92,15 +94,21 @@ def folded_outcomes(
         ours = probes.right(data.take(chosen_on), top), probes.right(data.take(test), top)
         for head in heads:
             validated[head][:, chosen_on], tested[head][:, test] = ours[0][head], ours[1][head]
-            right[head][test] = choose(
-                head, ours[0][head], ours[1][head], probes.diverged[head]
-            ).right
+            chosen = choose(head, ours[0][head], ours[1][head], probes.diverged[head], points)
+            right[head][test] = chosen.right
+            reasons[head] = reasons[head] or chosen.why
             diverged[head] = np.maximum(diverged[head], probes.diverged[head])
     found = {}
     for head in heads:
         low, high = wilson(int(right[head].sum()), len(fold))
         whole = choose(head, validated[head], tested[head], diverged[head])
         found[head] = replace(
-            whole, right=right[head], accuracy=float(right[head].mean()), low=low, high=high
+            whole,
+            right=right[head],
+            accuracy=float(right[head].mean()),
+            low=low,
+            high=high,
+            inside=not reasons[head],
+            why=reasons[head],
         )
     return found, points

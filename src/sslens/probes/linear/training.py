@@ -298,7 +298,7 @@ def outcomes(
     """
     validated, tested = probes.right(validation, top), probes.right(test, top)
     return {
-        head: choose(head, validated[head], tested[head], probes.diverged[head])
+        head: choose(head, validated[head], tested[head], probes.diverged[head], probes.grid)
         for head in probes.heads
     }
 

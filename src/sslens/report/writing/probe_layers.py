@@ -73,7 +73,7 @@ def _write_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
         f" gains {spell_points(gains)} after"
     )
     if not after["settled"]:
-        return f"{sentence}, not converged. Nothing rests on it: {after['why']}."
+        return f"{sentence}, not settled. Nothing rests on it: {after['why']}."
     smallest = SMALLEST["accuracy"]
     sides = [one.find_side(smallest) for one in (gained, gains, difference)]
     sentence += f", a difference of {spell_points(difference)}"

@@ -34,7 +34,7 @@ def spell_gain(gain: Estimate) -> str:
 
 def write_families(families: pd.DataFrame, what: str) -> str:
     """Write the gain of each family, and the difference between the gains of REC and JE; of probes
-    that have not converged, only the numbers.
+    that are not settled, only the numbers.
 
     Args:
         families: rows of the table `families` that are about one pooling.
@@ -44,7 +44,7 @@ def write_families(families: pd.DataFrame, what: str) -> str:
     if not families.settled.all():
         reasons = "; ".join(row["why"] for row in rows if not row["settled"])
         gains = [f"{row['model']} ({row['members']}) {spell_bare_gain(row)}" for row in rows]
-        return f"{what}, not converged: {'; '.join(gains)}. Nothing rests on it: {reasons}."
+        return f"{what}, not settled: {'; '.join(gains)}. Nothing rests on it: {reasons}."
     gains = [f"{row['model']} ({row['members']}) {spell_gain(read_gain(row))}" for row in rows]
     sentence = f"{what}: {'; '.join(gains)}"
     more = [read_gain(row, "difference") for row in rows if row["against"]]
@@ -54,7 +54,7 @@ def write_families(families: pd.DataFrame, what: str) -> str:
 
 
 def spell_bare_gain(row: Mapping[str, Any]) -> str:
-    """Format a gain of a probe that has not converged, without its interval and without a verdict.
+    """Format a gain of a probe that is not settled, without its interval and without a verdict.
 
     >>> spell_bare_gain({"gain": 0.125})
     '+12.5 points'
@@ -63,7 +63,7 @@ def spell_bare_gain(row: Mapping[str, Any]) -> str:
 
 
 def write_unsettled(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Write that a model's probes have not converged, with their numbers; empty if they have.
+    """Write that probes of a model are not settled, with their numbers; empty if they are.
 
     Args:
         name: the model.
@@ -73,7 +73,7 @@ def write_unsettled(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
     if not reasons:
         return ""
     numbers = ", ".join(spell_share(read_accuracy(row)) for row in rows)
-    return f"{name}: not converged: {numbers}. Nothing rests on it: {'; '.join(reasons)}."
+    return f"{name}: not settled: {numbers}. Nothing rests on it: {'; '.join(reasons)}."
 
 
 def name_best_control(rows: pd.DataFrame) -> str:
