@@ -11,6 +11,7 @@ import torch
 from scipy.stats import t
 
 from sslens.capture import Grams
+from sslens.comparisons.compared import Pair
 from sslens.comparisons.nulls import (
     permutation_null,
     permutation_nulls,
@@ -372,6 +373,26 @@ def test_taps_are_paired_at_the_nearest_relative_depth() -> None:
     b = replace(b, taps=tuple(Tap(str(i), "block", depth) for i, depth in enumerate((0.5, 1.0))))
     assert same_depth(a, b) == [(0, 0), (1, 0), (2, 0), (3, 1)]  # 0.75 lies between: the first
     assert same_depth(b, a) == [(0, 0), (0, 1), (0, 2), (1, 3)]
+
+
+@pytest.mark.parametrize("blocks", [3, 6, 9, 12])
+def test_of_equally_near_depths_the_earlier_one_is_taken(blocks: int) -> None:
+    """Every other block of a model of twice as many lies in the middle of two: 5/24 of 2/12, 3/12,
+    and in binary numbers nearer to either of them by chance."""
+    a, b = (
+        replace(
+            grams(related(0, (2,) * count, 16), 8, 8),
+            taps=tuple(Tap(str(i), "block", (i + 1) / count) for i in range(count)),
+        )
+        for count in (2 * blocks, blocks)
+    )
+    nearest = [max(0, (i + 1) // 2 - 1) for i in range(2 * blocks)]
+    assert same_depth(a, b) == list(enumerate(nearest))
+    grid, depths = (np.array([tap.depth for tap in one.taps]) for one in (a, b))
+    cells = Sampled.of(Comparison.of(b, b))
+    pair = Pair("b", "b", False, (b.taps, b.taps), cells, same_depth(b, b), depths)
+    wanted = pair.same.value[nearest]
+    np.testing.assert_array_equal(pair.at(grid).value, wanted)
 
 
 def test_intervals_of_all_cells_at_once_are_wider_than_those_of_each() -> None:

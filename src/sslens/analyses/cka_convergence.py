@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from sslens.capture import Grams
+from sslens.comparisons.depths import find_nearest
 from sslens.comparisons.inputs import Models, WideGrams
 from sslens.comparisons.pairs import Row
 from sslens.comparisons.panels import make_figure
@@ -112,7 +113,8 @@ def _choose_pairs(models: Models, wide: WideGrams) -> list[tuple[str, str]]:
 def match_taps(a: Grams, b: Grams) -> list[tuple[int, int]]:
     """Match each tap of `a` with the nearest tap in relative depth, of the same kind, of `b`.
 
-    Taps of `a` are left out if `b` has no tap of the same kind.
+    Taps of `a` are left out if `b` has no tap of the same kind; of equally near taps the first one
+    is taken.
 
     Returns:
         Pairs (index of a tap of `a`, index of a tap of `b`).
@@ -121,7 +123,8 @@ def match_taps(a: Grams, b: Grams) -> list[tuple[int, int]]:
     for i, tap in enumerate(a.taps):
         same = [j for j, other in enumerate(b.taps) if other.kind == tap.kind]
         if same:
-            cells.append((i, min(same, key=lambda j: abs(b.taps[j].depth - tap.depth))))
+            depths = np.array([b.taps[j].depth for j in same])
+            cells.append((i, same[int(find_nearest(np.array([tap.depth]), depths)[0])]))
     return cells
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Float64, Int
 
 from sslens.capture import Grams
 from sslens.comparisons.deconfounding import compare_with_pixels, deconfound
+from sslens.comparisons.depths import find_nearest
 from sslens.comparisons.inputs import Models
 from sslens.comparisons.nulls import PERMUTATIONS, Null, permutation_nulls, same_depth
 from sslens.measures.cka import Comparison
@@ -67,8 +68,9 @@ class Pair:
         return f"{self.a} · {self.b}"
 
     def at(self, depths: Float64[np.ndarray, " point"]) -> Sampled:
-        """Return, for each relative depth, the CKA of the pair in `same` nearest to that depth."""
-        return self.same[np.abs(depths[:, None] - self.depths[None]).argmin(1)]
+        """Return, for each relative depth, the CKA of the pair in `same` nearest to that depth; of
+        equally near ones the first, which lies before it (`find_nearest`)."""
+        return self.same[find_nearest(depths, self.depths)]
 
     def thirds(self) -> tuple[Sampled, Sampled]:
         """Return two means of `same`: over the last third of the depths, then over the first."""

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sslens.capture import Grams
 from sslens.capture.grams import require_same_images
+from sslens.comparisons.depths import find_nearest
 from sslens.errors import InputError
 from sslens.measures.cka import Comparison, find_defined, minibatch_cka, pack
 from sslens.statistics.sampled import Sampled
@@ -189,8 +190,8 @@ def same_depth(a: Grams, b: Grams) -> list[tuple[int, int]]:
     """
     if len(b.taps) > len(a.taps):
         return [(i, j) for j, i in same_depth(b, a)]
-    depths = np.array([tap.depth for tap in b.taps])
-    return [(i, int(np.abs(depths - tap.depth).argmin())) for i, tap in enumerate(a.taps)]
+    wanted, depths = (np.array([tap.depth for tap in own.taps]) for own in (a, b))
+    return list(enumerate(find_nearest(wanted, depths).tolist()))
 
 
 def same_depth_mean(a: Grams, b: Grams) -> Sampled:

@@ -9,6 +9,7 @@ from typing import final
 import numpy as np
 import pandas as pd
 
+from sslens.comparisons.depths import PLACES
 from sslens.comparisons.roles import PIXELS, TOKENS
 from sslens.figure import Figure, Heatmap, Line, Lines, Panel
 from sslens.table import Results
@@ -131,7 +132,7 @@ def draw_line(cells: Cells, a: str, b: str, tokens: str, kind: str) -> Line | No
         return None
     if selected.depth_a.nunique() < selected.depth_b.nunique():
         selected = selected.assign(depth_a=selected.depth_b, depth_b=selected.depth_a)
-    apart = (selected.depth_a - selected.depth_b).abs()
+    apart = (selected.depth_a - selected.depth_b).abs().round(PLACES)  # of equals the first
     nearest = selected.loc[apart.groupby(selected.depth_a).idxmin()].sort_values("depth_a")
     if nearest.cka.isna().all():
         return None

@@ -8,6 +8,7 @@ from typing import final
 import numpy as np
 from jaxtyping import Bool, Float64
 
+from sslens.comparisons.depths import find_nearest
 from sslens.comparisons.families import list_families
 from sslens.comparisons.inputs import Models
 from sslens.comparisons.roles import JE, REC, list_names
@@ -75,8 +76,7 @@ class Curve:
         >>> curve.at(np.array([0.25, 0.5, 0.75, 1.0])).T.tolist()  # of equally near the first
         [[True, True, True, False]]
         """
-        apart = np.abs(self.depths[:, None] - depths).round(9)  # 2/3 − 1/2 is not 1/2 − 1/3
-        return self.right[apart.argmin(0)]
+        return self.right[find_nearest(depths, self.depths)]
 
 
 def list_sides(models: Models, names: Sequence[str]) -> tuple[list[str], list[str]]:
