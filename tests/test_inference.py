@@ -389,7 +389,8 @@ def test_of_equally_near_depths_the_earlier_one_is_taken(blocks: int) -> None:
     nearest = [max(0, (i + 1) // 2 - 1) for i in range(2 * blocks)]
     assert same_depth(a, b) == list(enumerate(nearest))
     grid, depths = (np.array([tap.depth for tap in one.taps]) for one in (a, b))
-    cells = Sampled.of(Comparison.of(b, b))
+    every = list(itertools.product(range(blocks), repeat=2))
+    cells = Sampled.of(Comparison.of(b, b), every)
     pair = Pair("b", "b", False, (b.taps, b.taps), cells, same_depth(b, b), depths)
     wanted = pair.same.value[nearest]
     np.testing.assert_array_equal(pair.at(grid).value, wanted)

@@ -183,8 +183,12 @@ def _draw_picture(figure: Figure, panel: Picture, axes: "Axes") -> None:
     axes.imshow(panel.pixels, extent=(0, width, height, 0), interpolation="nearest", aspect="auto")
     for outline in panel.outlines:
         left, top, right, bottom = outline.box
-        edge = {"fill": False, "edgecolor": styles[outline.name].colour, "linewidth": 1.2}
-        axes.add_patch(Rectangle((left, top), right - left, bottom - top, **edge))
+        corner, colour = (left, top), styles[outline.name].colour
+        axes.add_patch(
+            Rectangle(
+                corner, right - left, bottom - top, fill=False, edgecolor=colour, linewidth=1.2
+            )
+        )
     axes.set_axis_off()
 
 
