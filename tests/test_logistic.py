@@ -8,8 +8,9 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from sslens.errors import InputError
-from sslens.probes import logistic
+from sslens.probes import _path, logistic
 from sslens.probes._newton import Problem
+from sslens.probes._targets import Classes
 from sslens.probes.logistic import GAP, PENALTIES, fit_logistic
 
 
@@ -36,7 +37,7 @@ def test_loss_and_gradient_are_those_of_automatic_differentiation() -> None:
     x = torch.randn(2, 30, 5, generator=generator, dtype=torch.float64)
     labels = torch.arange(30) % 3
     weights = torch.randn(2, 3, 5, generator=generator, dtype=torch.float64)
-    problem = Problem(x, labels, 3)
+    problem = Problem(x, Classes(labels, 3))
     found = problem.evaluate(weights, torch.zeros(2, 3, 1, dtype=torch.float64), 0.1)
     assert found.level.all()
     for head in range(2):
@@ -56,7 +57,7 @@ def test_loss_and_gradient_are_those_of_automatic_differentiation() -> None:
 @pytest.mark.parametrize("penalty", [1.0, 1e-3, 1e-6])
 def test_the_certificate_bounds_what_the_loss_is_above_its_minimum(penalty: float) -> None:
     x = torch.randn(1, 60, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    problem = Problem(x, torch.arange(60) % 3, 3)
+    problem = Problem(x, Classes(torch.arange(60) % 3, 3))
     start = problem.evaluate(*problem.start(), penalty)
     least = problem.minimise(start, penalty, 1e-12)[0]
     assert float(least.gap(penalty)) <= 1e-12
@@ -151,8 +152,8 @@ def test_a_choice_at_the_limit_of_the_path_says_so(
     asked, asked_labels = draw(400, 30, apart=0.2, seed=1)
     if end == "WEAKEST":  # what is learnt by heart is best
         asked, asked_labels = x, labels
-    monkeypatch.setattr(logistic, "STRONGEST", 1e-4)
-    monkeypatch.setattr(logistic, "WEAKEST", 1e-2)
+    monkeypatch.setattr(_path, "STRONGEST", 1e-4)
+    monkeypatch.setattr(_path, "WEAKEST", 1e-2)
     penalties = [1e-4, 1e-6] if end == "STRONGEST" else [1.0, 1e-2]
     (probe,) = fit_logistic([x], labels, [asked], asked_labels, penalties=penalties)
     assert len(probe.path) == 2

@@ -2,11 +2,17 @@
 numbers of the classes that have training images."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
+
+from sslens.probes._targets import Classes
+
+#: rows that are turned at a time, where they are many
+ROWS = 1 << 13
 
 
 @final
@@ -30,6 +36,11 @@ class Labelled:
     def of(cls, labels: Tensor, asked: Tensor, top: int, device: str) -> "Labelled":
         classes, numbers = labels.unique(return_inverse=True)
         return cls(classes, numbers.to(device), place_labels(asked, classes).to(device), top)
+
+    @cached_property
+    def targets(self) -> Classes:
+        """The class of each training image."""
+        return Classes(self.labels, len(self.classes))
 
     def score(
         self, logits: Float64[Tensor, "head class validated"]
@@ -87,6 +98,41 @@ class Axes:
             turn = x.new_zeros(dim, 1)
         turned = turn / scale[:, None]
         return cls(x @ turn, (asked.double() - mean) @ turned, turned, mean, bool(varying.any()))
+
+    @classmethod
+    def of_weighted(
+        cls,
+        features: Float[Tensor, "row dim"],
+        asked: Float[Tensor, "validated dim"],
+        weights: Float64[Tensor, " row"],
+    ) -> "Axes":
+        """Do the same for rows of unequal weights, with the sum 1, which may be many: features in
+        float64 are made of some rows at a time."""
+        parts = list(zip(features.split(ROWS), weights.split(ROWS), strict=True))
+        mean = sum((w @ x.double() for x, w in parts), weights.new_zeros(features.shape[1]))
+        variance = sum((w @ (x.double() - mean).square() for x, w in parts), torch.zeros_like(mean))
+        scale = variance.sqrt()
+        varying = scale > 1e-7 * mean.abs()
+        scale = torch.where(varying, scale, torch.inf)
+        n, dim = features.shape
+        if not varying.any():
+            turn = mean.new_zeros(dim, 1)
+        elif n > dim:
+            covariance = mean.new_zeros(dim, dim)
+            for x, w in parts:
+                rows = (x.double() - mean) * (w.sqrt()[:, None] / scale)
+                covariance.addmm_(rows.T, rows)
+            turn = torch.linalg.eigh(covariance).eigenvectors
+        else:
+            rows = (features.double() - mean) * (weights.sqrt()[:, None] / scale)
+            spectrum, vectors = torch.linalg.eigh(rows @ rows.T)
+            large = spectrum > spectrum[-1] * n * torch.finfo(torch.float64).eps
+            turn = rows.T @ vectors[:, large] / spectrum[large].sqrt()
+        turned = turn / scale[:, None]
+        values = mean.new_empty(n, turn.shape[1])
+        for x, into in zip(features.split(ROWS), values.split(ROWS), strict=True):
+            torch.mm(x.double() - mean, turned, out=into)
+        return cls(values, (asked.double() - mean) @ turned, turned, mean, bool(varying.any()))
 
 
 def place_labels(

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
+from sslens.probes._targets import Targets
+
 #: Newton steps a penalty at most, and products with the Hessian in one step
 STEPS, PRODUCTS = 30, 1000
 #: the residual of a Newton step, as a share of the gradient
@@ -68,35 +70,30 @@ class Problem:
 
     Args:
         x: coordinates of the features, of mean 0; best the axes of their covariance.
-        labels: class of each image, 0 to `classes` − 1, each with one image or more.
-        classes: number of classes.
+        targets: the class of each image, or its shares of classes and its weight.
     """
 
-    def __init__(
-        self,
-        x: Float64[Tensor, "head image axis"],
-        labels: Int64[Tensor, " image"],
-        classes: int,
-    ) -> None:
-        self.x, self.labels, self.classes = x, labels, classes
-        self._images = torch.arange(len(labels), device=x.device)
-        self._shares = torch.bincount(labels, minlength=classes).to(x)[:, None] / len(labels)
+    def __init__(self, x: Float64[Tensor, "head image axis"], targets: Targets) -> None:
+        self.x, self.targets = x, targets
         # the intercept is the weight of a further axis, which is 1 for all images
-        self._single = torch.cat([x, torch.ones_like(x[..., :1])], 2).float()
+        self._single = targets.scale(torch.nn.functional.pad(x.float(), (0, 1), value=1.0))
 
     def take(self, heads: Tensor) -> "Problem":
         """Return some of the heads, by a mask or by their numbers."""
+        everyone = torch.arange(len(self.x), device=heads.device)
+        if heads.all() if heads.dtype == torch.bool else torch.equal(heads, everyone):
+            return self
         some = object.__new__(Problem)
-        some.labels, some.classes = self.labels, self.classes
-        some._images, some._shares = self._images, self._shares
+        some.targets = self.targets
         some.x, some._single = self.x[heads], self._single[heads]
         return some
 
     def start(self) -> tuple[Tensor, Tensor]:
         """Return weights of 0, and the intercepts that are best with them."""
         heads, _, axes = self.x.shape
-        weights = self.x.new_zeros(heads, self.classes, axes)
-        return weights, self._shares.log().expand(heads, -1, -1).clone()
+        shares = self.targets.shares
+        weights = self.x.new_zeros(heads, len(shares), axes)
+        return weights, shares.log().expand(heads, -1, -1).clone()
 
     def evaluate(
         self,
@@ -109,11 +106,10 @@ class Problem:
         intercept, level = self._level(logits, intercept)
         logits += intercept
         total = logits.logsumexp(1, keepdim=True)
-        own = logits[:, self.labels, self._images]
-        loss = (total[:, 0] - own).mean(1) + penalty / 2 * weights.square().sum((1, 2))
+        loss = self.targets.compute_loss(logits, total)
+        loss = loss + penalty / 2 * weights.square().sum((1, 2))
         probability = logits.sub_(total).exp_()
-        error = probability / len(self.labels)
-        error[:, self.labels, self._images] -= 1 / len(self.labels)
+        error = self.targets.compute_error(probability)
         gradient = torch.baddbmm(weights, error, self.x, beta=penalty)
         return Regressions(weights, intercept, loss, gradient, probability, level)
 
@@ -129,15 +125,15 @@ class Problem:
         """
         for _ in range(LEVELS):
             p = (logits + intercept).softmax(1)
-            mean = p.mean(2, keepdim=True)
-            off = self._shares - mean
+            mean = self.targets.average(p)
+            off = self.targets.shares - mean
             level = off.abs().amax((1, 2)) <= LEVEL
             if level.all():
                 break
             # a constant on all classes changes nothing: it is held at 0; and far from the optimum
             # nothing of the Hessian may be left
-            hessian = torch.diag_embed(mean[..., 0] + FLAT) - p @ p.mT / p.shape[2]
-            hessian += 1 / self.classes
+            hessian = torch.diag_embed(mean[..., 0] + FLAT) - self.targets.multiply(p)
+            hessian += 1 / mean.shape[1]
             step = torch.linalg.solve(hessian, off)
             span = step.amax(1, keepdim=True) - step.amin(1, keepdim=True)
             intercept = intercept + torch.where(level[:, None, None], 0, step / span.clamp_min(1))

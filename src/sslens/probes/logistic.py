@@ -2,53 +2,21 @@
 the penalty chosen on held-out images."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import final
 
 import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
-from torch.nn.functional import pad
 
 from sslens.errors import InputError
 from sslens.probes._axes import Axes, Labelled, find_right, place_labels
-from sslens.probes._newton import Problem, Regressions
+from sslens.probes._path import GAP, Trial, Walk
 
 #: penalties λ that are always tried, on features of variance 1, from the strongest
 PENALTIES = tuple(10.0**-power for power in range(7))
-#: the path goes on by this factor while the choice lies at its end, up to these penalties
-FACTOR, STRONGEST, WEAKEST = 10.0, 1e4, 1e-8
-#: the largest part of the loss by which it may lie above its minimum
-GAP = 1e-3
-#: what is sought is less, so that predictions are those of the optimum; it is least where a strong
-#: penalty leaves little of the features in the loss (`_seek`)
-SOUGHT = (1e-6, 1e-4)
 #: bytes of the heads that are fitted together: what a processor's cache or a GPU holds
 TOGETHER = {"cpu": 1 << 24, "cuda": 1 << 33}
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Trial:
-    """A regression at one penalty.
-
-    Attributes:
-        penalty: λ.
-        loss: cross-entropy, mean over training images, plus λ/2 ‖W‖².
-        gap: the certificate: the loss lies at most this part of itself above its minimum.
-        products: products with the Hessian, each as costly as a gradient.
-        validation: share of validation images right.
-        cross_entropy: mean over validation images of classes that were trained.
-        predicted: class of each validation image.
-    """
-
-    penalty: float
-    loss: float
-    gap: float
-    products: int
-    validation: float
-    cross_entropy: float
-    predicted: Int64[Tensor, " validation"] = field(repr=False)
 
 
 @final
@@ -179,12 +147,12 @@ def fit_logistic(
     """
     _require(train, labels, penalties)
     _require_validation(train, validation, validation_labels)
-    data = Labelled.of(labels, validation_labels, top, device)
-    probes: list[LogisticProbe] = []
+    data, probes = Labelled.of(labels, validation_labels, top, device), list[LogisticProbe]()
     pairs = list(zip(train, validation, strict=True))
     while len(probes) < len(train):
         group = _take_group(pairs[len(probes) :], data, device)
-        probes += _Walk(group, data).choose(penalties, widen=widen)
+        for choice in Walk(group, data).choose(penalties, widen=widen):
+            probes.append(LogisticProbe(data.classes, *choice))
         if progress:
             progress(len(probes), len(train))
     return probes
@@ -204,150 +172,6 @@ def _take_group(pairs: Sequence[tuple[Tensor, Tensor]], data: Labelled, device: 
             break
         group.append(Axes.of(train.to(device), validation.to(device)))
     return group
-
-
-@final
-class _Walk:
-    """The path of penalties of heads that are fitted together."""
-
-    def __init__(self, heads: Sequence[Axes], data: Labelled) -> None:
-        width = max(head.values.shape[1] for head in heads)
-
-        def stack(values: Sequence[Tensor]) -> Tensor:
-            return torch.stack([pad(x, (0, width - x.shape[1])) for x in values])
-
-        self.heads, self.data = heads, data
-        self.problem = Problem(
-            stack([head.values for head in heads]), data.labels, len(data.classes)
-        )
-        self.asked = stack([head.asked for head in heads])
-        self.trials: list[list[Trial]] = [[] for _ in heads]
-        #: of each head the trials with most validation images right, with weights and intercept
-        self.best: list[list[tuple[Trial, Tensor, Tensor]]] = [[] for _ in heads]
-
-    def choose(self, penalties: Sequence[float], *, widen: bool) -> list[LogisticProbe]:
-        """Try the penalties, from the strongest, and go on where the choice is at an end."""
-        penalties = sorted(set(penalties), reverse=True)
-        everyone = torch.arange(len(self.heads), device=self.asked.device)
-        begin = self.problem.start()
-        trail = [begin]
-        for penalty in penalties:
-            trail = self._try(everyone, trail, penalty)
-        weaker = self._list_wider(penalties[-1], 1 / FACTOR) if widen else []
-        for penalty in weaker:
-            at_end = self._at(penalty * FACTOR)
-            if not len(at_end):
-                break
-            part = self._try(at_end, [(w[at_end], b[at_end]) for w, b in trail], penalty)
-            for whole, some in zip(trail, part, strict=True):
-                for kept, new in zip(whole, some, strict=True):
-                    kept[at_end] = new
-        for penalty in self._list_wider(penalties[0], FACTOR) if widen else []:
-            at_end = self._at(penalty / FACTOR)
-            if not len(at_end):
-                break
-            self._try(at_end, [(begin[0][at_end], begin[1][at_end])], penalty)
-        return [self._finish(number) for number in range(len(self.heads))]
-
-    def _list_wider(self, end: float, factor: float) -> list[float]:
-        """The penalties beyond an end of the path, up to the limit."""
-        wider = []
-        while WEAKEST * 0.99 <= (end := end * factor) <= STRONGEST * 1.01:
-            wider.append(end)
-        return wider
-
-    def _at(self, penalty: float) -> Int64[Tensor, " some"]:
-        """The heads whose choice is a penalty."""
-        numbers = [
-            number
-            for number, head in enumerate(self.heads)
-            if head.varies and abs(self._choose(number)[0].penalty / penalty - 1) < 1e-6
-        ]
-        return torch.tensor(numbers, dtype=torch.int64, device=self.asked.device)
-
-    def _try(
-        self,
-        numbers: Int64[Tensor, " some"],
-        trail: list[tuple[Tensor, Tensor]],
-        penalty: float,
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Fit some heads at a penalty, from where the last penalties lead to.
-
-        Args:
-            numbers: the heads.
-            trail: weights and intercept at the last penalty, and before it at the one before.
-            penalty: λ.
-
-        Returns:
-            The last two of the trail.
-        """
-        problem = self.problem.take(numbers)
-        start = problem.evaluate(*trail[-1], penalty)
-        if len(trail) > 1:
-            (before, level), (last, intercept) = trail[-2:]
-            guess = problem.evaluate(2 * last - before, 2 * intercept - level, penalty)
-            better = guess.loss < start.loss
-            start.put(better, guess.take(better))
-        fitted, products = problem.minimise(start, penalty, _seek(penalty))
-        self._record(numbers, fitted, products, penalty)
-        return [trail[-1], (fitted.weights, fitted.intercept)]
-
-    def _record(
-        self,
-        numbers: Int64[Tensor, " some"],
-        fitted: Regressions,
-        products: Int64[Tensor, " some"],
-        penalty: float,
-    ) -> None:
-        """Keep what came out at a penalty, and the weights where they are the best yet."""
-        logits = torch.baddbmm(fitted.intercept, fitted.weights, self.asked[numbers].mT)
-        right, entropy, predicted = self.data.score(logits)
-        gap = fitted.gap(penalty)
-        for row, number in enumerate(numbers.tolist()):
-            numbers_of = (fitted.loss[row], gap[row], products[row], right[row], entropy[row])
-            loss, own, count, share, cross = (float(value) for value in numbers_of)
-            trial = Trial(penalty, loss, own, int(count), share, cross, predicted[row])
-            self.trials[number].append(trial)
-            best = self.best[number]
-            if best and share > best[0][0].validation:
-                best.clear()
-            if not best or share == best[0][0].validation:
-                weights, intercept = fitted.weights[row], fitted.intercept[row, :, 0]
-                best.append((trial, weights.clone(), intercept.clone()))
-
-    def _choose(self, number: int) -> tuple[Trial, Tensor, Tensor]:
-        """The trial with most validation images right; of equal ones one inside the path, with the
-        least cross-entropy."""
-        tried = [trial.penalty for trial in self.trials[number]]
-        ends = min(tried), max(tried)
-        return min(
-            self.best[number], key=lambda one: (one[0].penalty in ends, one[0].cross_entropy)
-        )
-
-    def _finish(self, number: int) -> LogisticProbe:
-        """The probe of a head, for features as they come."""
-        head = self.heads[number]
-        trial, coordinates, intercept = self._choose(number)
-        weights = head.turn @ coordinates[:, : head.turn.shape[1]].T
-        intercept = intercept - head.mean @ weights
-        path = sorted(self.trials[number], key=lambda one: -one.penalty)
-        return LogisticProbe(
-            self.data.classes,
-            weights.cpu(),
-            intercept.cpu(),
-            tuple(path),
-            path.index(trial),
-            head.varies,
-        )
-
-
-def _seek(penalty: float) -> float:
-    """The gap at which a fit ends.
-
-    >>> [_seek(penalty) for penalty in (1.0, 1e-2, 1e-6)]
-    [1e-06, 1e-05, 0.0001]
-    """
-    return min(max(round(1e-7 / penalty, 12), SOUGHT[0]), SOUGHT[1])
 
 
 def _require(
