@@ -136,7 +136,7 @@ def count_labels(
         grid: rows and columns of patches.
         classes: number of classes.
         ignore: the label of pixels that count for nothing.
-        objects: number of the object of each pixel, 0 for none, of the shapes of `masks`.
+        objects: number of the object of each pixel, −1 for none, of the shapes of `masks`.
         edges: shares between small and medium, and medium and large (`find_terciles`).
         ids: of the images.
 
@@ -182,12 +182,12 @@ def find_terciles(objects: Masks) -> tuple[float, float]:
     parts: for sizes that are fixed on the training images.
 
     Args:
-        objects: number of the object of each pixel, 0 for none.
+        objects: number of the object of each pixel, −1 for none.
 
     Raises:
         InputError: there are fewer than three objects.
 
-    >>> find_terciles(torch.tensor([[[1, 2, 2, 3], [3, 3, 3, 0]]]))  # 1/8, 2/8, 4/8
+    >>> find_terciles(torch.tensor([[[0, 1, 1, 2], [2, 2, 2, -1]]]))  # 1/8, 2/8, 4/8
     (0.2083..., 0.3333...)
     """
     shares = []
@@ -291,8 +291,7 @@ def _measure(
 ) -> tuple[Int64[Tensor, " object"], Int64[Tensor, " object"], Int64[Tensor, "image h w"], int]:
     """The number of each object among all, its pixels, the place of each pixel's object among them,
     and the pixels of an image."""
-    if len(objects) and int(objects.min()) < 0:
-        raise InputError("Numbers of objects are 0 for none, else above 0.")
+    objects = objects.clamp_min(-1) + 1
     most = int(objects.max()) + 1 if objects.numel() else 1
     image = torch.arange(len(objects))[:, None, None]
     number, place, areas = (image * most + objects).unique(return_inverse=True, return_counts=True)
