@@ -278,7 +278,7 @@ def test_cnns_give_the_maps_of_their_stages(
     pyramid = backbone.make_pyramid(channels=8)
     assert isinstance(pyramid, StagePyramid)
     assert [tuple(level.shape[2:]) for level in pyramid(maps).values()][:4] == sides
-    sum(level.square().sum() for level in pyramid(maps).values()).backward()  # type: ignore[union-attr]
+    sum(level.square().sum() for level in pyramid(maps).values()).backward()
     for module in backbone.modules():
         if isinstance(module, nn.BatchNorm2d):
             assert not module.training

@@ -16,7 +16,8 @@ from sslens.models.about import Network
 from sslens.models.taps import Tap
 from sslens.models.windowed import WindowedViT
 
-TRANSFORMERS = (VisionTransformer, Eva, Beit, WindowedViT)
+_OF_TIMM = (VisionTransformer, Eva, Beit)
+TRANSFORMERS = (*_OF_TIMM, WindowedViT)
 CNNS = (ResNet, ConvNeXt)
 
 
@@ -27,7 +28,7 @@ def require_known(network: nn.Module) -> None:
         InputError: the class is not known; the message names it and the known classes.
     """
     if not isinstance(network, TRANSFORMERS + CNNS):
-        known = ", ".join(each.__name__ for each in TRANSFORMERS + CNNS)
+        known = ", ".join(each.__name__ for each in _OF_TIMM + CNNS)
         raise InputError(
             f"A {type(network).__name__} has no taps here, because where its layers stand is not"
             f" known: models of the timm classes {known} have them."

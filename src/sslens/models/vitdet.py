@@ -89,17 +89,15 @@ def make_backbone(
 ) -> DetectionBackbone:
     """Copy a model's network into a `DetectionBackbone` that can be tuned end to end.
 
-    ViTDet's (Li et al., 2022, arXiv:2203.16527; detectron2's ViTDet): a plain Vision Transformer at
-    the detector's image size, with windows of 14 × 14 patches but for four global blocks, and
-    relative positions that begin at zero. With a window of 0 and without relative positions, the
-    network begins as the pre-trained one without its CLS token.
+    Unless asked otherwise it is ViTDet's (Li et al., 2022, arXiv:2203.16527): windows but for four
+    global blocks, and relative positions that begin at zero.
 
     Args:
         model: a plain Vision Transformer or a CNN; it stays as it is.
         size: the side, or height and width, of the images in pixels, for which tables are made; the
             network takes others too.
-        blocks: the blocks whose maps are concatenated, from 0, or from the end where negative; the
-            last one unless given. Not for a CNN, which gives the maps of its four stages.
+        blocks: the blocks to concatenate, from 0, or negative from the end; the last unless given.
+            A CNN takes none and gives the maps of its four stages.
         window: the side of a window in patches, 0 for none; unless given the grid of pre-training,
             at most 14.
         global_blocks: the blocks without windows; unless given the last of each quarter of them.
@@ -115,9 +113,6 @@ def make_backbone(
     >>> images = torch.zeros(2, 3, 64, 64)
     >>> backbone(images).shape, backbone.stride
     (torch.Size([2, 128, 8, 8]), 8)
-    >>> levels = backbone.make_pyramid(channels=16)(backbone(images))
-    >>> {name: tuple(level.shape[2:]) for name, level in levels.items()}
-    {'p2': (32, 32), 'p3': (16, 16), 'p4': (8, 8), 'p5': (4, 4), 'p6': (2, 2)}
     """
     network = model.network
     if isinstance(network, ResNet | ConvNeXt):
@@ -135,8 +130,6 @@ def make_backbone(
     wide = spread_global_blocks(count) if global_blocks is None else global_blocks
     height, width = (size, size) if isinstance(size, int) else size
     side = min(WINDOW, network.patch_embed.grid_size[0]) if window is None else window
-    if side < 0:
-        raise InputError(f"A window of {side} patches makes no sense: give 0 for none, or more.")
     windowed = WindowedViT(
         copy.deepcopy(network),
         window=side,

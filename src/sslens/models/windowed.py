@@ -65,7 +65,8 @@ class WindowedViT(nn.Module):
         relative: whether there are relative positions.
 
     Raises:
-        InputError: the network is not built from plain blocks, patches and positions.
+        InputError: the network is not built from plain blocks, patches and positions, or the window
+            is negative.
 
     >>> import torch
     >>> from sslens.models.vit import ViTArch
@@ -88,6 +89,8 @@ class WindowedViT(nn.Module):
     ) -> None:
         super().__init__()
         require_plain(network)
+        if window < 0:
+            raise InputError(f"A window cannot be {window} patches wide: give 0 for none, or more.")
         self.patch_embed = network.patch_embed
         self.pos_embed = nn.Parameter(network.pos_embed.data)
         self.norm_pre = network.norm_pre
@@ -126,13 +129,13 @@ class WindowedViT(nn.Module):
         Raises:
             InputError: the images cannot be cut into patches.
         """
-        grid = cut_patches(*images.shape[-2:], self.patch_size)
+        grid = cut_patches(images.shape[2], images.shape[3], self.patch_size)
         return [
             tokens.transpose(1, 2).unflatten(2, grid) for tokens in self._tokens(images, blocks)
         ]
 
     def _tokens(self, images: Tensor, blocks: Sequence[int]) -> list[Tensor]:
-        grid = cut_patches(*images.shape[-2:], self.patch_size)
+        grid = cut_patches(images.shape[2], images.shape[3], self.patch_size)
         x = self.patch_embed.norm(self.patch_embed.proj(images).flatten(2).transpose(1, 2))
         x = self.norm_pre(x + resample_positions(self.pos_embed, self.before, grid))
         after: dict[int, Tensor] = {}
