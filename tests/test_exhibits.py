@@ -27,7 +27,7 @@ from sslens.models.about import About
 from sslens.models.taps import Tap
 from sslens.statistics.estimate import Estimate
 from sslens.statistics.trainings import estimate_over_trainings
-from sslens.table import Results
+from sslens.table import Results, Table
 
 IMAGES, BATCH, BLOCKS = 240, 24, 6
 IDS = tuple(f"{i:03d}.png" for i in range(IMAGES))
@@ -661,6 +661,44 @@ def test_convergence_takes_more_and_more_images() -> None:
     assert f"{spread.median():.3f} in the median and {spread.max():.3f} at most" in said
 
 
+def points_of(spreads: dict[tuple[str, str], float]) -> pd.DataFrame:
+    """Four taps of pairs whose CKA goes from 0.5 up by so much with the minibatch and the number of
+    images, with intervals of 0.06."""
+    made = []
+    for (a, b), spread in spreads.items():
+        names = {"model_a": a, "model_b": b, "control": False}
+        for step, (batch, images) in enumerate([(32, 64), (64, 128), (128, 1024)]):
+            cka = 0.5 + spread * step / 2
+            more = {"cka": cka, "low": cka - 0.03, "high": cka + 0.03}
+            for tap in range(4):
+                row = names | {"tap_a": f"blocks.{tap}"} | more
+                made.append(row | {"varied": "batch", "batch": batch, "images": 1024})
+                made.append(row | {"varied": "images", "batch": 32, "images": images})
+    return pd.DataFrame(made)
+
+
+def test_convergence_of_several_pairs_is_said_once_with_the_exceptions() -> None:
+    pairs = {("dino", "mae"): 0.01, ("dino", "msn"): 0.02, ("mae", "msn"): 0.2}
+    frame = points_of(pairs)
+    units = dict.fromkeys(frame.columns, "")
+    assert write("cka-convergence", Results({"points": Table(frame, units)})) == (
+        "All 3 pairs: from 32 to 128 images in a minibatch the CKA of 4 taps moves by 0.020 in the"
+        " median and 0.200 at most (mae and msn), less than the width of its 95 % interval at 32"
+        " (0.060 in the median); more in mae and msn.",
+        "All 3 pairs: the CKA of 4 taps with 1,024 images is missed by 0.020 in the median and"
+        " 0.200 at most (mae and msn) with 64, by 0.010 in the median and 0.100 at most (mae and"
+        " msn) with 128.",
+    )
+    alone = frame[frame.model_b == "mae"]
+    first, _ = write("cka-convergence", Results({"points": Table(alone, units)}))
+    assert first.startswith("dino and mae: from 32 to 128 images")
+    assert "more in" not in first
+    few = frame[(frame.batch == 32) & (frame.images == 1024)]
+    assert write("cka-convergence", Results({"points": Table(few, units)})) == (
+        "All 3 pairs: 1,024 images are too few to vary their number or the minibatch.",
+    )
+
+
 def test_taps_are_paired_by_kind_and_depth() -> None:
     matched = plugin("analyses", "cka-convergence").match_taps
     a = replace(
@@ -692,3 +730,30 @@ def test_every_measure_is_the_module_s_own() -> None:
         ]
         np.testing.assert_allclose(rows.value, values.diagonal(), atol=1e-12)
     assert "dino and moco first" in said or "dino and moco most alike" in said
+
+
+def test_measures_that_disagree_are_grouped_by_the_pair_that_they_find() -> None:
+    pairs = [("dino", "mae"), ("dino", "msn"), ("mae", "msn")]
+    values = {
+        "cka": (0.9, 0.5, 0.4),
+        "rsa": (0.8, 0.9, 0.1),
+        "bures": (0.3, 0.8, 0.1),
+        "neighbours": (0.9, 0.3, 0.4),
+        "one": (np.nan, 0.2, 0.1),
+        "two": (np.nan, 0.1, 0.3),
+        "none": (np.nan, np.nan, np.nan),
+    }
+    frame = pd.DataFrame(
+        [
+            {"measure": name, "model_a": a, "model_b": b, "control": False, "value": value}
+            for name, row in values.items()
+            for (a, b), value in zip(pairs, row, strict=True)
+        ]
+    )
+    table = Table(frame, dict.fromkeys(frame.columns, ""))
+    assert write("other-measures", Results({"values": table})) == (
+        "dino and mae are most alike by 2 of 4 measures, CKA among them; dino and msn by rsa and"
+        " bures.",
+        "The measures one and two are undefined at every depth of dino and mae.",
+        "The measure none is undefined at every depth of all 3 pairs.",
+    )

@@ -4,8 +4,7 @@ joint embedding (section 2.1 of Shekhar et al., 2022)."""
 from collections.abc import Mapping
 
 from sslens.comparisons.pairs import read_contrast
-from sslens.comparisons.panels import list_tokens_in
-from sslens.comparisons.parts import find_rows, list_members, make_cka_part, refuse
+from sslens.comparisons.parts import find_rows, judge_by_tokens, list_members, make_cka_part, refuse
 from sslens.comparisons.roles import JE, REC
 from sslens.statistics.verdicts import Verdict, reach_verdict
 from sslens.table import Results
@@ -30,23 +29,20 @@ def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
     Returns:
         One verdict for each choice of tokens; a single verdict "not run" without both families.
     """
-    if READS[0] not in results:
-        return ()
-    blocks = results[READS[0]]
-    rows = [row for row in find_rows(blocks, "families-quarters") if row["model_a"].startswith(REC)]
-    if not rows:
-        why = f"it needs a pre-trained {REC} and a pre-trained {JE} transformer"
-        return (refuse("c18", why, list_members(blocks)),)
-    choices = list_tokens_in(blocks["families-quarters"])
-    return tuple(_judge_tokens(blocks, tokens) for tokens in choices)
+    lacking = f"it needs a pre-trained {REC} and a pre-trained {JE} transformer"
+    return judge_by_tokens(
+        "c18", results.get(READS[0]), "families-quarters", _judge_tokens, lacking
+    )
 
 
-def _judge_tokens(blocks: Results, tokens: str) -> Verdict:
-    """The verdict over one choice of tokens."""
+def _judge_tokens(blocks: Results, tokens: str) -> Verdict | None:
+    """The verdict over one choice of tokens; None where there is no REC model with them."""
     rows = find_rows(blocks, "families-quarters", tokens=tokens)
     members = list_members(blocks, tokens)
     own = [row for row in rows if row["model_a"].startswith(REC)]
-    if not own or own[0]["difference"] != own[0]["difference"]:
+    if not own:
+        return None
+    if own[0]["difference"] != own[0]["difference"]:
         return refuse("c18", "CKA of the first quarter is undefined", members, tokens)
     controls = [read_contrast(row) for row in rows if row["model_a"].startswith(JE)]
     return reach_verdict(

@@ -3,8 +3,13 @@ fine-tuned models part (section 2.5 and figure 6 of Shekhar et al., 2022)."""
 
 from collections.abc import Mapping
 
-from sslens.comparisons.panels import list_tokens_in
-from sslens.comparisons.parts import find_rows, make_cka_part, refuse, split_members
+from sslens.comparisons.parts import (
+    find_rows,
+    judge_by_tokens,
+    make_cka_part,
+    refuse,
+    split_members,
+)
 from sslens.comparisons.roles import JE, REC
 from sslens.statistics.verdicts import Verdict, reach_verdict
 from sslens.table import Results
@@ -35,14 +40,8 @@ def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
     Returns:
         One verdict for each choice of tokens; a single verdict "not run" without the models.
     """
-    if READS[0] not in results:
-        return ()
-    tuned = results[READS[0]]
-    if "families-thirds" not in tuned:
-        why = f"it needs {REC} and {JE} models before and after fine-tuning"
-        return (refuse("c19", why),)
-    choices = list_tokens_in(tuned["families-thirds"])
-    return tuple(_judge_tokens(tuned, tokens) for tokens in choices)
+    lacking = f"it needs {REC} and {JE} models before and after fine-tuning"
+    return judge_by_tokens("c19", results.get(READS[0]), "families-thirds", _judge_tokens, lacking)
 
 
 def _judge_tokens(tuned: Results, tokens: str) -> Verdict:

@@ -3,9 +3,8 @@ Shekhar et al., 2022; figure 1 of 2023)."""
 
 from collections.abc import Mapping
 
-from sslens.comparisons.panels import list_tokens_in
 from sslens.comparisons.parting import make_parting_parts
-from sslens.comparisons.parts import find_rows, list_members, refuse
+from sslens.comparisons.parts import find_rows, judge_by_tokens, list_members, refuse
 from sslens.comparisons.roles import JE, REC
 from sslens.statistics.verdicts import Verdict, reach_verdict
 from sslens.table import Results
@@ -29,15 +28,8 @@ def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
     Returns:
         One verdict for each choice of tokens; a single verdict "not run" without families.
     """
-    if READS[0] not in results:
-        return ()
-    blocks = results[READS[0]]
-    if "families-by-depth" not in blocks:
-        why = f"it needs pre-trained {JE} models of two objectives and a pre-trained {REC} model"
-        return (refuse("c2", why, list_members(blocks)),)
-    return tuple(
-        _judge_tokens(blocks, tokens) for tokens in list_tokens_in(blocks["families-by-depth"])
-    )
+    lacking = f"it needs pre-trained {JE} models of two objectives and a pre-trained {REC} model"
+    return judge_by_tokens("c2", results.get(READS[0]), "families-by-depth", _judge_tokens, lacking)
 
 
 def _judge_tokens(blocks: Results, tokens: str) -> Verdict:

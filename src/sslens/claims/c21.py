@@ -4,8 +4,7 @@
 from collections.abc import Mapping
 
 from sslens.comparisons.pairs import read_contrast
-from sslens.comparisons.panels import list_tokens_in
-from sslens.comparisons.parts import find_rows, make_cka_part, refuse, split_members
+from sslens.comparisons.parts import find_rows, judge_by_tokens, make_cka_part, split_members
 from sslens.comparisons.roles import JE
 from sslens.statistics.verdicts import Verdict, reach_verdict
 from sslens.table import Results
@@ -28,30 +27,27 @@ def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
     Returns:
         One verdict for each choice of tokens; a single verdict "not run" without the models.
     """
-    if READS[0] not in results:
-        return ()
-    msn = results[READS[0]]
-    verdicts = []
-    for tokens in list_tokens_in(msn["families"]) if "families" in msn else ():
-        rows = [
-            row
-            for row in find_rows(msn, "families", tokens=tokens)
-            if row["difference"] == row["difference"]
-        ]
-        own = [row for row in rows if row["model_a"] == TUNED and row["model_b"] == JE]
-        if own:
-            # the papers find fine-tuned MSN like fine-tuned reconstruction too
-            beside = [read_contrast(row) for row in rows if row["model_b"] != JE]
-            beside += [read_contrast(row) for row in rows if row["model_a"] == "MSN"]
-            verdicts.append(
-                reach_verdict(
-                    "c21",
-                    [make_cka_part(row, "") for row in own],
-                    controls=beside,
-                    members=split_members(own[0]["members"], "MSN"),
-                    tokens=tokens,
-                )
-            )
-    if verdicts:
-        return tuple(verdicts)
-    return (refuse("c21", f"it needs a fine-tuned MSN, and {JE} and reconstruction models"),)
+    lacking = f"it needs a fine-tuned MSN, and {JE} and reconstruction models"
+    return judge_by_tokens("c21", results.get(READS[0]), "families", _judge_tokens, lacking)
+
+
+def _judge_tokens(msn: Results, tokens: str) -> Verdict | None:
+    """The verdict over one choice of tokens; None where there is no fine-tuned MSN with them."""
+    rows = [
+        row
+        for row in find_rows(msn, "families", tokens=tokens)
+        if row["difference"] == row["difference"]
+    ]
+    own = [row for row in rows if row["model_a"] == TUNED and row["model_b"] == JE]
+    if not own:
+        return None
+    # the papers find fine-tuned MSN like fine-tuned reconstruction too
+    beside = [read_contrast(row) for row in rows if row["model_b"] != JE]
+    beside += [read_contrast(row) for row in rows if row["model_a"] == "MSN"]
+    return reach_verdict(
+        "c21",
+        [make_cka_part(row, "") for row in own],
+        controls=beside,
+        members=split_members(own[0]["members"], "MSN"),
+        tokens=tokens,
+    )

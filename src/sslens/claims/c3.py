@@ -6,8 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from sslens.comparisons.pairs import read_contrast
-from sslens.comparisons.panels import list_tokens_in
-from sslens.comparisons.parts import find_rows, list_members, make_cka_part, refuse
+from sslens.comparisons.parts import find_rows, judge_by_tokens, list_members, make_cka_part, refuse
 from sslens.comparisons.roles import JE, REC
 from sslens.statistics.estimate import Contrast
 from sslens.statistics.verdicts import Verdict, reach_verdict
@@ -34,13 +33,8 @@ def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
     Returns:
         One verdict for each choice of tokens; a single verdict "not run" without both families.
     """
-    if READS[0] not in results:
-        return ()
-    types = results[READS[0]]
-    if "families-types" not in types:
-        why = f"it needs pre-trained {JE} and {REC} transformers"
-        return (refuse("c3", why, list_members(types)),)
-    return tuple(_judge_tokens(types, tokens) for tokens in list_tokens_in(types["families-types"]))
+    lacking = f"it needs pre-trained {JE} and {REC} transformers"
+    return judge_by_tokens("c3", results.get(READS[0]), "families-types", _judge_tokens, lacking)
 
 
 def _judge_tokens(types: Results, tokens: str) -> Verdict:

@@ -4,9 +4,9 @@ Shekhar et al., 2022; figures 4 and 8 to 10 of 2023)."""
 from collections.abc import Mapping
 from dataclasses import replace
 
-from sslens.comparisons.panels import list_tokens_in
 from sslens.comparisons.parts import (
     find_row,
+    judge_by_tokens,
     make_beyond_part,
     make_cka_part,
     refuse,
@@ -41,13 +41,8 @@ def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
         One verdict for each choice of tokens; a single verdict "not run" without a REC model before
         and after fine-tuning, a JE model and a fine-tuned random initialisation.
     """
-    if READS[0] not in results:
-        return ()
-    tuned = results[READS[0]]
-    if "families" not in tuned:
-        why = f"it needs a {REC} model before and after fine-tuning and a pre-trained {JE} model"
-        return (refuse("c9", why),)
-    return tuple(_judge_tokens(tuned, tokens) for tokens in list_tokens_in(tuned["families"]))
+    lacking = f"it needs a {REC} model before and after fine-tuning and a pre-trained {JE} model"
+    return judge_by_tokens("c9", results.get(READS[0]), "families", _judge_tokens, lacking)
 
 
 def _judge_tokens(tuned: Results, tokens: str) -> Verdict:

@@ -1,11 +1,12 @@
 """Parts of verdicts, read from rows of tables; which tokens tables have, and what is missing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import pandas as pd
 
 from sslens.comparisons.pairs import read_contrast
+from sslens.comparisons.panels import list_tokens_in
 from sslens.comparisons.trainings import read_over_trainings
 from sslens.statistics.estimate import SMALLEST, Contrast
 from sslens.statistics.verdicts import Part, Verdict
@@ -74,6 +75,34 @@ def refuse(
     """Make the verdict "not run", with what is missing as the end of a sentence."""
     groups = {group: tuple(names) for group, names in (members or {}).items()}
     return Verdict(claim, "not run", why=why, members=groups, tokens=tokens)
+
+
+def judge_by_tokens(
+    claim: str,
+    results: Results | None,
+    table: str,
+    judge: Callable[[Results, str], Verdict | None],
+    lacking: str,
+) -> tuple[Verdict, ...]:
+    """Judge a claim for each choice of tokens that a table has.
+
+    Args:
+        claim: the claim's name.
+        results: the results of the analysis that the claim reads; None if it did not run.
+        table: the table with the differences; it is not there where models are missing.
+        judge: judges one choice of tokens; None where its rows are not there.
+        lacking: which models the claim needs, as the end of a sentence.
+
+    Returns:
+        The verdicts; a single verdict "not run" without any, and none if the analysis did not run.
+    """
+    if results is None:
+        return ()
+    choices = list_tokens_in(results[table]) if table in results else ()
+    verdicts = tuple(
+        verdict for tokens in choices if (verdict := judge(results, tokens)) is not None
+    )
+    return verdicts or (refuse(claim, lacking, list_members(results)),)
 
 
 def list_members(results: Results, tokens: str | None = None) -> dict[str, tuple[str, ...]]:

@@ -4,7 +4,7 @@ module of each head at the end."""
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Protocol, final
+from typing import final
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sslens.capture import Column
 from sslens.errors import InputError
 from sslens.probes.linear.grid import Point
+from sslens.probes.linear.optimiser import HeadOptimiser
 from sslens.store import digest
 
 #: of the BatchNorm on the features, as MAE's linear probe has it, and of those within deeper heads,
@@ -114,32 +115,6 @@ def group_into_packs(
     ]
 
 
-class Optimiser(Protocol):
-    """Makes a step of every head of a pack."""
-
-    def update(
-        self,
-        parameters: Mapping[str, Tensor],
-        gradients: Mapping[str, Tensor],
-        at: float,
-        alive: Float[Tensor, " head"],
-    ) -> Bool[Tensor, " head"]:
-        """Update the parameters in place, and return which heads' values are all finite."""
-        ...
-
-    def states(self) -> list[Tensor]:
-        """The tensors that have a row for each head."""
-        ...
-
-    def slow(self, rows: Int64[Tensor, " slowed"]) -> None:
-        """Go on with a tenth of the learning rate in some heads."""
-        ...
-
-    def keep(self, rows: Int64[Tensor, " kept"]) -> None:
-        """Go on with some of the heads only."""
-        ...
-
-
 @final
 class Pack:
     """One kind of head at several points of the grid, all with as many epochs, as tensors with the
@@ -160,7 +135,7 @@ class Pack:
         dim: int,
         classes: int,
         *,
-        optimiser: Callable[[Sequence[Point], Mapping[str, Tensor]], Optimiser],
+        optimiser: Callable[[Sequence[Point], Mapping[str, Tensor]], HeadOptimiser],
         seed: int,
         device: str,
         dtype: torch.dtype,

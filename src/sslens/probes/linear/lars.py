@@ -4,16 +4,17 @@ from collections.abc import Mapping, Sequence
 from typing import final
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sslens.probes.linear.grid import Point, rates
+from sslens.probes.linear.optimiser import HeadOptimiser
 
 MOMENTUM, TRUST = 0.9, 0.001
 
 
 @final
-class Lars:
+class Lars(HeadOptimiser):
     """LARS for the heads of a pack, each with the rates and the weight decay of its point.
 
     Args:
@@ -25,12 +26,10 @@ class Lars:
     def __init__(
         self, points: Sequence[Point], parameters: Mapping[str, Tensor], batch: int
     ) -> None:
-        first = next(iter(parameters.values()))
-        self._points, self._batch = tuple(points), batch
-        self._rates = rates(points, batch)
-        self._momenta = {name: torch.zeros_like(value) for name, value in parameters.items()}
-        self._decay = first.new_tensor([point.weight_decay for point in points])
-        self._share = torch.ones_like(self._decay)
+        super().__init__(points, parameters, moments=1)
+        self._batch = batch
+        self._schedule = rates(self.points, batch)
+        self._scheduled = self.points
 
     def update(
         self,
@@ -39,34 +38,15 @@ class Lars:
         at: float,
         alive: Float[Tensor, " head"],
     ) -> Bool[Tensor, " head"]:
-        """Update all parameters in place, and return whether all of a head's values are finite.
-
-        Args:
-            parameters: the heads' parameters, by name.
-            gradients: the gradient of each; they are overwritten.
-            at: the time in epochs since the start.
-            alive: 1 for heads that are trained, 0 for those that overflowed.
-        """
-        lr = torch.from_numpy(self._rates(at)).to(alive) * alive * self._share
+        """Make a step; see `HeadOptimiser.update`."""
+        (momenta,) = self.moments
+        if self._scheduled is not self.points:  # some heads were left out
+            self._scheduled, self._schedule = self.points, rates(self.points, self._batch)
+        lr = torch.from_numpy(self._schedule(at)).to(alive) * alive / self.slower
         finite = torch.ones_like(alive, dtype=torch.bool)
         for name, gradient in gradients.items():
-            finite &= lars_(parameters[name], gradient, self._momenta[name], lr, self._decay)
+            finite &= lars_(parameters[name], gradient, momenta[name], lr, self.decay)
         return finite
-
-    def states(self) -> list[Tensor]:
-        """The tensors that have a row for each head."""
-        return list(self._momenta.values())
-
-    def slow(self, rows: Int64[Tensor, " slowed"]) -> None:
-        """Go on with a tenth of the learning rate in some heads."""
-        self._share[rows] /= 10
-
-    def keep(self, rows: Int64[Tensor, " kept"]) -> None:
-        """Go on with some of the heads only."""
-        self._points = tuple(self._points[row] for row in rows.tolist())
-        self._rates = rates(self._points, self._batch)
-        self._momenta = {name: value[rows] for name, value in self._momenta.items()}
-        self._decay, self._share = self._decay[rows], self._share[rows]
 
 
 def lars_(

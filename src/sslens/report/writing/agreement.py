@@ -34,28 +34,30 @@ def sentences(results: Results) -> tuple[str, ...]:
         return tuple(_write_families(rows, str(pooling)) for pooling, rows in by_pooling)
     frame = results["pairs"]
     frame = frame[(frame.pooling == frame.pooling.iloc[0]) & ~frame.control]
-    pairs = [_by_number(rows) for _, rows in frame.groupby(["model_a", "model_b"], sort=False)]
+    pairs = [
+        _index_by_number(rows) for _, rows in frame.groupby(["model_a", "model_b"], sort=False)
+    ]
     pairs.sort(key=lambda rows: -rows[Asked("same", 0, "all")]["value"])
     return tuple(_write_pair(rows) for rows in pairs[:MOST])
 
 
 def _write_unsettled(row: Mapping[str, Any], what: str) -> str:
-    """Why nothing is said of a number."""
+    """Write why nothing is concluded from a number."""
     return f"Of {what} nothing is said, because a probe is not at its optimum: {row['why']}."
 
 
-def _by_number(rows: pd.DataFrame) -> Rows:
-    """The rows of one pair, by what was asked."""
+def _index_by_number(rows: pd.DataFrame) -> Rows:
+    """Index the rows of one pair by measure, k and group of images."""
     return {Asked(row["measure"], row["k"], row["images"]): row for row in rows.to_dict("records")}
 
 
-def _smallest_top(rows: Rows) -> int:
-    """The smallest k over whose top tau is taken."""
+def _find_smallest_top(rows: Rows) -> int:
+    """Find the smallest k for which there is a tau over the top k."""
     return int(min(asked.k for asked in rows if asked.measure == "tau"))
 
 
 def _read(row: Mapping[str, Any]) -> Estimate:
-    """The value of a number."""
+    """Read the value of a row with its interval."""
     return Estimate.from_row(row, "value", "images", "count", ends=("low", "high"))
 
 
@@ -65,12 +67,12 @@ def _read_difference(row: Mapping[str, Any]) -> Estimate:
 
 
 def _write_families(families: pd.DataFrame, pooling: str) -> str:
-    """Whether JE models agree more with each other than with REC, number by number."""
+    """Write for each number whether JE models agree more with each other than with REC models."""
     if families.why.iloc[0]:
         what = f"{JE} and {REC} by the {READINGS[pooling]}"
         return _write_unsettled(families.iloc[0].to_dict(), what)
-    rows = _by_number(families[families.model_b == JE])
-    k = _smallest_top(rows)
+    rows = _index_by_number(families[families.model_b == JE])
+    k = _find_smallest_top(rows)
     asked = {
         f"tau over the top {k}, {images} images": Asked("tau", k, images) for images in SUBSETS
     }
@@ -93,14 +95,14 @@ def _write_families(families: pd.DataFrame, pooling: str) -> str:
 
 
 def _explain_negative(asked: Asked, value: float) -> str:
-    """Why a tau over the classes in the top of either is below 0; nothing where it is not."""
+    """Write why a tau is below 0, as a clause; empty where it is not below 0."""
     negative = asked.measure == "tau" and value < 0
     return ", below 0 because the two tops hardly overlap" if negative else ""
 
 
 def _write_pair(rows: Rows) -> str:
-    """A pair of models beside two random initialisations."""
-    k = _smallest_top(rows)
+    """Write how far two models agree, beside the agreement of two random initialisations."""
+    k = _find_smallest_top(rows)
     tau, f1, f1_right, same, kappa = (
         rows[Asked(measure, top, "all")]
         for measure, top in (("tau", k), ("f1", 0), ("f1 right", 0), ("same", 0), ("kappa", 0))

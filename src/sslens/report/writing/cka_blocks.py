@@ -47,8 +47,8 @@ def sentences(results: Results) -> tuple[str, ...]:
 
 
 def _write_pair(results: Results, a: str, b: str, tokens: str) -> str | None:
-    """Two models' mean CKA, what is left beside the pixels, and late against early; None of two
-    trainings of one objective, which `write_ceilings` has."""
+    """Write two models' mean CKA, how much is left without the pixels, and late against early
+    blocks; None for two trainings of one objective, about which `write_ceilings` writes."""
     means = select_pair(results["means"], a, b, tokens).to_dict("records")
     if not means or _is_ceiling(results, a, b):
         return None

@@ -57,7 +57,7 @@ def _write_objective(results: Results, row: Mapping[str, Any]) -> str:
 
 
 def _write_slope(results: Results, family: str) -> str:
-    """Whether CKA falls off with distance less across architectures than across families."""
+    """Write whether CKA falls less with distance across architectures than across families."""
     slopes = results["slope-differences"]
     slopes = slopes[(slopes.family == family) & (slopes.unit == DEPTH)].dropna(subset="difference")
     if slopes.empty:

@@ -36,8 +36,8 @@ def sentences(results: Results) -> tuple[str, ...]:
 
 
 def _write_families(results: Results, tokens: str) -> str | None:
-    """Claim C9: fine-tuned REC with pre-trained JE, against before and against the control's end;
-    None without both."""
+    """Write claim C9: the CKA of fine-tuned REC with pre-trained JE models, against the same before
+    fine-tuning and against fine-tuned random weights; None without both."""
     row = find_row(results, "families", tokens=tokens, kind="block")
     if row is None or pd.isna(row["difference"]):
         return None
@@ -59,7 +59,7 @@ def _write_families(results: Results, tokens: str) -> str | None:
 
 
 def _write_disagreements(results: Results) -> list[str]:
-    """Where the sign of a difference depends on the choice of tokens, one sentence."""
+    """Write in one sentence which differences have another sign over other tokens."""
     named = {
         "the rise in norm1 against that in fc1": ("families-rise-by-type", "norm1"),
         "the rise in qkv against that in fc1": ("families-rise-by-type", "qkv"),
@@ -76,7 +76,7 @@ def _write_disagreements(results: Results) -> list[str]:
 
 
 def _write_end(row: Mapping[str, Any]) -> str:
-    """Where fine-tuning ends, against where it takes random weights, as a clause."""
+    """Write where fine-tuning ends, against where fine-tuned random weights end, as a clause."""
     contrast = read_contrast(row)
     level = read_cka(row).value - contrast.difference.value
     other = f"fine-tuned random weights ({row['less']}, {spell_level(level)})"
@@ -84,7 +84,8 @@ def _write_end(row: Mapping[str, Any]) -> str:
 
 
 def _write_change(results: Results, row: Mapping[str, Any]) -> str:
-    """A fine-tuned model with another model, against before and against the control's end."""
+    """Write the CKA of a fine-tuned model with another model, against the same before fine-tuning
+    and against fine-tuned random weights."""
     names = {column: row[column] for column in ("model_a", "model_b", "tokens", "kind")}
     end = find_row(results, "ends", **names)
     that = f"that of {row['less']}"

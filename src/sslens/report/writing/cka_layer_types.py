@@ -38,7 +38,7 @@ def sentences(results: Results) -> tuple[str, ...]:
 
 
 def _write_families(results: Results, tokens: str) -> str | None:
-    """Claim C3: fc1 against norm1 and qkv, between JE and REC."""
+    """Write claim C3: the CKA of JE with REC in fc1, against norm1 and against qkv."""
     if "families-types" not in results:
         return None
     rows = results["families-types"]
@@ -58,7 +58,7 @@ def _write_families(results: Results, tokens: str) -> str | None:
 
 
 def _write_disagreements(results: Results) -> str | None:
-    """Where the sign of fc1 against another type depends on the choice of tokens."""
+    """Write for which types of layer fc1 less that type has another sign over other tokens."""
     rows = find_rows(results, "families-types", kind="fc1")
     questions = {
         f"fc1 against {kind}": {
@@ -70,7 +70,7 @@ def _write_disagreements(results: Results) -> str | None:
 
 
 def _write_pair(results: Results, a: str, b: str, tokens: str) -> str | None:
-    """The types of layer in which two models are least and most alike."""
+    """Write in which types of layer two models are least and most alike."""
     rows = select_pair(results["means"], a, b, tokens).dropna(subset="cka")
     means = {row["kind"]: read_cka(row) for row in rows.to_dict("records")}
     if len(means) < 2:
@@ -93,7 +93,8 @@ def _write_pair(results: Results, a: str, b: str, tokens: str) -> str | None:
 def _find_contrast(
     results: Results, models: tuple[str, str], tokens: str, kinds: tuple[str, str]
 ) -> Contrast | None:
-    """The last type of layer less the first; None where two models were not compared in them."""
+    """Find the CKA in the last of two types of layer less that in the first; None where the models
+    were not compared in both."""
     if "types" not in results:
         return None
     rows = select_pair(results["types"], *models, tokens)

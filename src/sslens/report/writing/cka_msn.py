@@ -43,7 +43,7 @@ def _write_family(row: Mapping[str, Any]) -> str:
 
 
 def _write_models(results: Results, own: str) -> str:
-    """The mean CKA with each other model, the nearest first."""
+    """Write the mean CKA with each other model, the most alike first."""
     means = results["means"]
     tokens = list_tokens_in(means)[0]
     rows = means[(means.tokens == tokens) & ~means.control & (means.model_a != means.model_b)]

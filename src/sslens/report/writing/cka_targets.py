@@ -30,30 +30,31 @@ def sentences(results: Results) -> tuple[str, ...]:
     written = []
     for name, rows in studied.groupby("model", sort=False):
         own = tokens if (rows.tokens == tokens).any() else rows.tokens.iloc[0]
-        written.append(_sentence(str(name), own, rows[rows.tokens == own], controls))
-    return (*written, *_tell_undefined(frame))
+        written.append(_write_model(str(name), own, rows[rows.tokens == own], controls))
+    return (*written, *_write_undefined(frame))
 
 
-def _sentence(name: str, tokens: str, rows: pd.DataFrame, controls: pd.DataFrame) -> str:
+def _write_model(name: str, tokens: str, rows: pd.DataFrame, controls: pd.DataFrame) -> str:
     best = rows.sort_values("cka", ascending=False, kind="stable").head(NAMED)
     parts = [
-        f"{row.target} {_spell(row)}{_beside(controls, row.target)}" for _, row in best.iterrows()
+        f"{row.target} {_spell(row)}{_write_controls(controls, row.target)}"
+        for _, row in best.iterrows()
     ]
     sentence = f"{name}: its {PLACES[tokens]} shares most with {'; '.join(parts)}"
     others = rows[(rows.target == CLASS) & ~rows.target.isin(best.target)]
     for _, row in others.iterrows():
-        sentence += f"; with the class {_spell(row)}{_beside(controls, CLASS)}"
+        sentence += f"; with the class {_spell(row)}{_write_controls(controls, CLASS)}"
     return sentence + "."
 
 
-def _beside(controls: pd.DataFrame, target: str) -> str:
+def _write_controls(controls: pd.DataFrame, target: str) -> str:
     if target not in controls.index:
         return ""
     return f" (controls at most {spell(Estimate(float(controls.cka[target])))})"
 
 
-def _tell_undefined(frame: pd.DataFrame) -> tuple[str, ...]:
-    """Which quantities no layer of any model can share, for they are the same in all images."""
+def _write_undefined(frame: pd.DataFrame) -> tuple[str, ...]:
+    """Write which quantities have no CKA with any layer, because no image differs in them."""
     none = frame.cka.isna().groupby(frame.target, sort=False).all()
     names = [str(target) for target, undefined in none.items() if undefined]
     if not names:

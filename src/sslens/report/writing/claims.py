@@ -35,7 +35,7 @@ def write_claim(words: str, verdicts: Sequence[Verdict]) -> str:
 
 
 def _write_outcomes(verdicts: Sequence[Verdict]) -> str:
-    """The outcome, or the outcome of each choice of tokens where they differ."""
+    """Write the outcome, or the outcome of each choice of tokens where they differ."""
     predicates = [_make_predicate(verdict) for verdict in verdicts]
     if len(set(predicates)) == 1:
         return predicates[0]
@@ -52,8 +52,8 @@ def _make_predicate(verdict: Verdict) -> str:
 
 
 def _write_verdict(verdict: Verdict) -> str:
-    """The differences over one choice of tokens with the reason if nothing is decided, or what is
-    missing."""
+    """Write the differences over one choice of tokens, with the reason where nothing is decided; or
+    what is missing."""
     where = TOKENS.get(verdict.tokens, "")
     if not verdict.parts:
         return _begin(f"{where or 'here'} {verdict.why}.")
@@ -71,7 +71,7 @@ def _write_verdict(verdict: Verdict) -> str:
 
 
 def _write_part(part: Part) -> str:
-    """A difference with its interval over images, and over trainings where there is one."""
+    """Write a difference with its interval over images, and over trainings where there is one."""
     label = f"{part.label} " if part.label else ""
     contrast = part.contrast
     text = f"{label}{contrast.a} less {contrast.b} {spell_effect(contrast.difference, part.kind)}"
@@ -81,8 +81,8 @@ def _write_part(part: Part) -> str:
 
 
 def _write_basis(verdicts: Sequence[Verdict]) -> list[str]:
-    """What the intervals are over, why nothing is said of objectives, and the models that took
-    part; nothing if no verdict was run."""
+    """Write what the intervals are over, why nothing is concluded about objectives, and which
+    models took part; nothing if no verdict was run."""
     judged = [verdict for verdict in verdicts if verdict.parts]
     if not judged:
         return []

@@ -26,7 +26,7 @@ def sentences(results: Results) -> tuple[str, ...]:
         return ()
     ends = [_write_end(str(name), rows) for name, rows in models]
     lost = [text for name, rows in models if (text := _write_lost(str(name), rows))]
-    controls = _by_factor(frame[frame.control].sort_values("decoded", kind="stable"))
+    controls = _index_by_factor(frame[frame.control].sort_values("decoded", kind="stable"))
     if controls:
         factors = sorted(controls, key=lambda factor: -controls[factor]["decoded"])[:NAMED]
         told = ", ".join(
@@ -43,17 +43,17 @@ def sentences(results: Results) -> tuple[str, ...]:
 
 
 def _write_end(name: str, rows: pd.DataFrame) -> str:
-    """The factors that one model's last layer tells best."""
-    last = _by_factor(rows[rows["last"]])
+    """Write which factors the last layer of one model decodes best."""
+    last = _index_by_factor(rows[rows["last"]])
     top = sorted(last, key=lambda factor: -last[factor]["decoded"])[:NAMED]
     told = ", ".join(f"{factor} {spell(_read(last[factor]))}" for factor in top)
     return f"{name} ({READINGS[str(rows.pooling.iloc[0])]}) {told}"
 
 
 def _write_lost(name: str, rows: pd.DataFrame) -> str:
-    """The factors that an earlier block of one model tells better than its last layer; empty if
-    there are none."""
-    last, best = _by_factor(rows[rows["last"]]), _best_by_factor(rows)
+    """Write which factors an earlier block of one model decodes better than its last layer; empty
+    if there are none."""
+    last, best = _index_by_factor(rows[rows["last"]]), _find_best_by_factor(rows)
     losses = {
         factor: subtract_unpaired(_read(best[factor]), _read(last[factor])) for factor in best
     }
@@ -70,16 +70,16 @@ def _write_lost(name: str, rows: pd.DataFrame) -> str:
     return f"{name} {told}{more}"
 
 
-def _by_factor(rows: pd.DataFrame) -> dict[str, Mapping[str, Any]]:
-    """The rows by factor; of several the last."""
+def _index_by_factor(rows: pd.DataFrame) -> dict[str, Mapping[str, Any]]:
+    """Index the rows by factor; if a factor has several rows, the last one is taken."""
     return {row["factor"]: row for row in rows.to_dict("records")}
 
 
-def _best_by_factor(rows: pd.DataFrame) -> dict[str, Mapping[str, Any]]:
+def _find_best_by_factor(rows: pd.DataFrame) -> dict[str, Mapping[str, Any]]:
     """Select for each factor the row in which it is decoded best; the first one if several tie."""
-    return _by_factor(rows.loc[rows.groupby("factor", sort=False).decoded.idxmax()])
+    return _index_by_factor(rows.loc[rows.groupby("factor", sort=False).decoded.idxmax()])
 
 
 def _read(row: Mapping[str, Any]) -> Estimate:
-    """How much of a factor is decoded."""
+    """Read how much of a factor is decoded, with its interval."""
     return Estimate.from_row(row, "decoded", "images", "images")

@@ -35,13 +35,14 @@ def sentences(results: Results) -> tuple[str, ...]:
 
 
 def _select_attention(rows: pd.DataFrame) -> dict[str, Any]:
-    """The row about attention, or the first one if there is none."""
+    """Select the row about attention, or the first row if there is none."""
     attention = rows[rows.group == ATTENTION]
     return (attention if len(attention) else rows).to_dict("records")[0]
 
 
 def _write_claim(rows: pd.DataFrame) -> str:
-    """Whether REC goes straighter than JE, and by kind of parameter."""
+    """Write whether the weights of REC move on a straighter path than those of JE, by kind of
+    parameter."""
     row = _select_attention(rows)
     sentence = (
         f"In fine-tuning the {row['group']} parameters of {row['role']} have a straightness of"
@@ -63,7 +64,7 @@ def _write_claim(rows: pd.DataFrame) -> str:
 
 
 def _write_control(pairs: Sequence[pd.DataFrame]) -> str:
-    """How the straightness of JE and REC differs from that of fine-tuned random weights."""
+    """Write how the straightness of JE and REC differs from fine-tuned random weights."""
     rows = [_select_attention(own) for own in pairs]
     parts = [
         f"{row['role']} is not held against it, for {row['unlike']}"
@@ -79,7 +80,7 @@ def _write_control(pairs: Sequence[pd.DataFrame]) -> str:
 
 
 def _write_run(model: str, rows: pd.DataFrame) -> str:
-    """How straight a run went by kind of parameter, and how far."""
+    """Write how straight the path of one run is, by kind of parameter, and how long it is."""
     last = rows[(rows.record == rows.record.max()) & rows.depth.isna() & rows.straightness.notna()]
     ends = last.set_index("group")
     kinds = [kind for kind in DRAWN if kind in ends.index]

@@ -49,7 +49,7 @@ def sentences(results: Results) -> tuple[str, ...]:
 
 
 def _write_all(models: Mapping[str, pd.DataFrame], control: Mapping[str, Any] | None) -> str:
-    """The best block and pooling of every model, in one sentence.
+    """Write the best block and pooling of every model, in one sentence.
 
     Args:
         models: the rows of each model, a tap and pooling each.
@@ -70,21 +70,21 @@ def _name_control(control: Mapping[str, Any]) -> str:
 
 
 def _find_best(rows: pd.DataFrame) -> Mapping[str, Any]:
-    """The row of the highest accuracy; the first one if several tie."""
+    """Find the row with the highest accuracy; the first one if several tie."""
     ordered = rows.sort_values("accuracy", ascending=False, kind="stable")
     best: Mapping[str, Any] = ordered.iloc[0].to_dict()
     return best
 
 
 def _name_place(row: Mapping[str, Any]) -> str:
-    """The tap and the pooling of a row."""
+    """Name the tap and the pooling of a row."""
     if row["pooling"] == "flat":
         return f"at {row['tap']}"
     return f"at {row['tap']} with the {READINGS[row['pooling']]}"
 
 
 def _write_model(name: str, rows: pd.DataFrame, control: Mapping[str, Any] | None) -> str:
-    """The best block and pooling of one model, on raw features.
+    """Write the best block and pooling of one model, on raw features.
 
     Args:
         name: of the model.

@@ -49,7 +49,7 @@ def _write_gain(gain: Estimate) -> str:
 
 
 def _write_choice(sweep: Sweep, place: int) -> str:
-    """A choice with its accuracy."""
+    """Write a choice with its accuracy."""
     accuracy = spell_share(Estimate(sweep.accuracy(place)))
     return f"{_name_choice(sweep, place)}: {accuracy}"
 

@@ -1,5 +1,8 @@
 """Sentences about the analysis other-measures."""
 
+from collections.abc import Iterable, Iterator
+from typing import Any
+
 import pandas as pd
 
 from sslens.report.writing.numbers import list_names
@@ -17,15 +20,30 @@ def sentences(results: Results) -> tuple[str, ...]:
     if studied.shape[1] < 2:
         return ()
     compared = studied.dropna()
-    written = [_write_order(compared)]
     lacking = studied.loc[studied.index.difference(compared.index, sort=False)]
-    for measure, values in lacking.iterrows():
-        pairs = list_names([str(pair) for pair in values.index[values.isna()]])
-        written.append(f"The measure {measure} is undefined at every depth of {pairs}.")
-    return tuple(written)
+    return (_write_order(compared), *_write_undefined(lacking))
+
+
+def _write_undefined(means: pd.DataFrame) -> Iterator[str]:
+    """Write where measures are undefined, one sentence for all measures that lack the same pairs.
+
+    Args:
+        means: measures by pairs, nan where a measure is undefined; each measure lacks some pair.
+    """
+    lacking = {str(measure): tuple(row.index[row.isna()]) for measure, row in means.iterrows()}
+    for pairs, measures in _group((pairs, measure) for measure, pairs in lacking.items()).items():
+        count = means.shape[1]
+        where = f"all {count} pairs" if len(pairs) == count else list_names(list(pairs))
+        subject = (
+            f"measure {measures[0]} is"
+            if len(measures) == 1
+            else (f"measures {list_names(measures)} are")
+        )
+        yield f"The {subject} undefined at every depth of {where}."
 
 
 def _write_order(means: pd.DataFrame) -> str:
+    """Write whether all measures find the same pair most alike, and order the others alike."""
     first = means.idxmax(axis=1)
     best = first["cka"]
     orders = {
@@ -44,5 +62,18 @@ def _write_order(means: pd.DataFrame) -> str:
             f"All {count} measures find {best} most alike; {list_names(unlike)} order the other"
             " pairs unlike CKA."
         )
-    parts = [f"{first[measure]} by {measure}" for measure in first.index if first[measure] != best]
-    return f"The measures do not agree which pair is most alike: {best} by CKA, {', '.join(parts)}."
+    by_pair = _group((str(first[measure]), str(measure)) for measure in first.index)
+    agreeing = by_pair.pop(str(best))
+    parts = [f"{pair} by {list_names(measures)}" for pair, measures in by_pair.items()]
+    return (
+        f"{best} are most alike by {len(agreeing)} of {count} measures, CKA among them;"
+        f" {'; '.join(parts)}."
+    )
+
+
+def _group(pairs: Iterable[tuple[Any, str]]) -> dict[Any, list[str]]:
+    """Collect the names that belong to the same key, in the order of their first appearance."""
+    groups: dict[Any, list[str]] = {}
+    for key, name in pairs:
+        groups.setdefault(key, []).append(name)
+    return groups

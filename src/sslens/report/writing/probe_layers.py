@@ -40,26 +40,26 @@ def _write_claims(results: Results) -> Iterator[str]:
 
 
 def _write_changes(results: Results) -> Iterator[str]:
-    """Whether the gain vanishes with fine-tuning, a sentence a fine-tuned model and pooling; the
-    control first."""
+    """Write whether the gain vanishes with fine-tuning, one sentence for each fine-tuned model and
+    pooling; controls come first."""
     if "fine-tuned" not in results:
         return
     changes = results["fine-tuned"]
     changes = changes.sort_values(["control", "main"], ascending=[True, False], kind="stable")
-    pairs = _chosen_pairs(results["probes"])
+    pairs = _select_chosen_pairs(results["probes"])
     for after in changes.to_dict("records"):
         chosen = pairs[(pairs.model == after["against"]) & (pairs.main == after["main"])]
         (before,) = chosen.to_dict("records")
         yield _write_change(before, after)
 
 
-def _chosen_pairs(probes: pd.DataFrame) -> pd.DataFrame:
-    """The pair of taps of each model and pooling that is best on the validation images."""
+def _select_chosen_pairs(probes: pd.DataFrame) -> pd.DataFrame:
+    """Select the pair of taps that is best on the validation images, by model and pooling."""
     return probes[probes.chosen & probes.tap.str.contains(PLUS, regex=False)]
 
 
 def _write_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """Whether what an intermediate block adds vanishes with fine-tuning.
+    """Write whether the gain of an intermediate block vanishes with fine-tuning.
 
     Args:
         before: the row of `probes` of the model before fine-tuning.
@@ -89,10 +89,10 @@ def _write_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
 
 
 def _write_models(results: Results) -> Iterator[str]:
-    """What an intermediate block adds to the last layer of each model, a sentence a model."""
+    """Write how much an intermediate block adds to the last layer, one sentence per model."""
     probes = results["probes"]
     probes = probes[probes.main]
-    pairs = _chosen_pairs(probes)
+    pairs = _select_chosen_pairs(probes)
     beside = name_best_control(pairs)
     for name, rows in probes[~probes.control].groupby("model", sort=False):
         (usual,) = rows[rows.usual].to_dict("records")

@@ -19,7 +19,7 @@ REGRESSED = "when the pixels are regressed out"
 
 
 def write_beyond(row: Mapping[str, Any], depths: int | None = None) -> str:
-    """Write what is left of a CKA beside the pixels, as a clause that begins with a comma or a
+    """Write how much of a CKA is left without the pixels, as a clause that begins with a comma or a
     semicolon; "" where there are no Grams of the pixels.
 
     Args:
@@ -81,7 +81,7 @@ def write_below(results: Results, a: str, b: str, tokens: str, kind: str) -> str
 
 
 def tell_lack_of_pixels(results: Results) -> str | None:
-    """Say that nothing is known of what goes beyond the pixels, where their Grams are not there."""
+    """Say that CKA beyond the pixels is not known, where there are no Grams of the pixels."""
     means = results["means"]
     if means.left.notna().any():
         return None
