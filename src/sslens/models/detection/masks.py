@@ -76,17 +76,19 @@ def paste(
     """
     height, width = size
     drawn = torch.zeros(len(masks), height, width, dtype=torch.bool, device=masks.device)
+    if not len(masks):
+        return drawn
     for numbers in torch.arange(len(masks)).split(max(1, _TOGETHER // (height * width))):
         box = boxes[numbers]
         left, top = (max(0, int(edge)) for edge in box[:, :2].amin(dim=0).floor().tolist())
         right, bottom = (int(edge) for edge in box[:, 2:].amax(dim=0).ceil().tolist())
-        columns = torch.arange(left, min(right, width), device=box.device)
-        rows = torch.arange(top, min(bottom, height), device=box.device)
+        columns = torch.arange(left, max(left, min(right, width)), device=box.device)
+        rows = torch.arange(top, max(top, min(bottom, height)), device=box.device)
         if not len(columns) or not len(rows):
             continue
-        across = masks[numbers] @ _weigh(columns, box[:, 0], box[:, 2], masks).mT
+        across = masks[numbers] @ _weigh(columns, box[:, 0], box[:, 2], masks[numbers]).mT
         for part in rows.split(max(1, _AT_ONCE // len(columns) // len(numbers))):
-            pixels = _weigh(part, box[:, 1], box[:, 3], masks) @ across
+            pixels = _weigh(part, box[:, 1], box[:, 3], masks[numbers]) @ across
             first, last = int(part[0]), int(part[-1]) + 1
             drawn[numbers, first:last, left : left + len(columns)] = pixels >= THRESHOLD
     return drawn
