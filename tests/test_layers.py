@@ -36,6 +36,7 @@ ORDER = [
     "fingerprint",
     "measures",
     "probes",
+    "scoring",
     "methods",
     "objectives",
     "tasks",

@@ -1,0 +1,1 @@
+"""Scores of detected objects, equal to pycocotools'."""
