@@ -202,15 +202,10 @@ def score(
     entries = [detections[name] for name in ordered.ids]
     truth = _list_objects(ordered, kind, areas)
     results, columns = _list_detections(entries, ordered, kind)
-    hotcoco = import_hotcoco()
     found = truth.load_res(results)
     if areas.relative and len(columns.image):
         _divide_areas(found, ordered, columns)
-    run = hotcoco.COCOeval(truth, found, "bbox" if kind == "box" else "segm")
-    parameters = run.params
-    parameters.area_rng = areas.ranges
-    run.evaluate()
-    run.accumulate()
+    run = _evaluate(truth, found, kind, areas)
     numbers, by_category = _read_numbers(run.eval["precision"], run.eval["recall"])
     return Scores(
         kind,
@@ -222,6 +217,15 @@ def score(
         len(images),
         _read_matches(run.eval_imgs, areas, columns, ordered) if matches else None,
     )
+
+
+def _evaluate(truth: Any, found: Any, kind: Kind, areas: AreaBins) -> Any:
+    run = import_hotcoco().COCOeval(truth, found, "bbox" if kind == "box" else "segm")
+    parameters = run.params
+    parameters.area_rng = areas.ranges
+    run.evaluate()
+    run.accumulate()
+    return run
 
 
 def _read_matches(
