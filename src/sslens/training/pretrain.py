@@ -110,7 +110,16 @@ def pretraining_job(objective: str, arch: str, settings: Any) -> TrainingJob:
         sketch=sketch,
         config={"objective": objective, "arch": arch},
         shape=asdict(shape),
-        about=About(family=module.FAMILY, objective=objective, arch=arch),
+        about=About(
+            family=module.FAMILY, objective=objective, arch=arch, more=_list_crops(settings)
+        ),
         transform=make_transform(shape.image_size),
         in_parts=getattr(module, "IN_PARTS", ""),
     )
+
+
+def _list_crops(settings: Any) -> dict[str, int]:
+    """The number of small crops beside the large ones, where the objective has such a setting: in
+    detection it tells models apart (`sslens.comparisons.multicrop`)."""
+    crops = getattr(settings, "local_crops", None)
+    return {} if crops is None else {"local_crops": crops}

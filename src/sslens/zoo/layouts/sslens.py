@@ -36,12 +36,18 @@ def make_header(
 
 def claim(contents: "Contents") -> "Claim | None":
     """Claim a file whose header has this package's entry."""
+    from sslens.errors import InputError
     from sslens.zoo.claim import AFTER_POOLING, CLASSIFIER, Claim
     from sslens.zoo.trunks import Trunk
 
     if HEADER not in contents.header:
         return None
     written = json.loads(contents.header[HEADER])
+    if not written["shape"]:
+        raise InputError(
+            f"{written['name']} holds the weights of a detector, and no network by itself",
+            mend="give the model that the detector was trained on",
+        )
     tuned = written["about"].get("tuned", False)
     naming = {"resnet": "resnet", "convnextv2": "convnext-timm"}.get(
         written["shape"].get("kind"), "vit"
