@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import torch
 
+from detectors import levels_of, make_detectors
 from given import Given, ask, compute, draw, excuse, make_models, write
 from sslens.capture import Features, Grams
 from sslens.comparisons import compared as _compared
@@ -25,7 +26,7 @@ from sslens.comparisons.nulls import permutation_null
 from sslens.comparisons.roles import find_twins
 from sslens.comparisons.targets import Targets
 from sslens.errors import InputError
-from sslens.figure import Figure, Heatmap, Lines, to_plotly
+from sslens.figure import Figure, Heatmap, Lines, Picture, to_plotly
 from sslens.find import names, plugin
 from sslens.measures.cka import Comparison, minibatch_cka
 from sslens.models.about import About
@@ -137,6 +138,9 @@ def inputs(
         "probes": ProbeSettings(),
         "factors": Factors(FACTORS),
         "targets": Targets(IDS, {"x": FACTORS[["x"]].to_numpy(float)}),
+        "detections": make_detectors(levels_of(list(blocks))),
+        "finetuned": make_detectors(levels_of(list(blocks), 0.4)),
+        "joined": make_detectors(levels_of(list(blocks), 0.35)),
         "paths": {
             name: path_of(name) for name, each in about.items() if each.get("tuned") == "fine-tuned"
         },
@@ -254,6 +258,9 @@ def as_data(figure: Figure) -> list[Any]:
             shown.append(
                 (panel.title, panel.rows, panel.columns, np.round(panel.values, 5).tolist())
             )
+        elif isinstance(panel, Picture):
+            boxes = [(each.name, each.label, *np.round(each.box, 3)) for each in panel.outlines]
+            shown.append((panel.title, int(panel.pixels.sum()), boxes))
         else:
             lines = [
                 (

@@ -102,6 +102,9 @@ class Card:
     decoder_sha256: str | None = None
     layout: str | None = None
     """The file of zoo/layouts that reads it."""
+    multicrop: bool | None = None
+    """Whether it was trained on small crops beside large ones, where that is not as usual for the
+    objective."""
     branch: str | None = None
     """The twin that is loaded, where the file holds two."""
     size: int | None = None

@@ -6,6 +6,8 @@ import math
 from sslens.comparisons.roles import list_names as list_names
 from sslens.statistics.estimate import NARROWEST, SMALLEST, Contrast, Estimate
 
+#: kinds of numbers of which differences are spelt in points
+IN_POINTS = ("accuracy", "ap")
 #: a difference is 0 but for rounding if its value and its ends are all smaller
 ROUNDING = 1e-9
 
@@ -113,12 +115,13 @@ def spell_over(difference: Estimate) -> str:
 
 
 def spell_effect(difference: Estimate, kind: str = "cka") -> str:
-    """Format a difference of the kind of number that `SMALLEST` names: accuracies in points.
+    """Format a difference of the kind of number that `SMALLEST` names: accuracies and average
+    precisions in points.
 
     >>> spell_effect(Estimate(0.125, -0.0625, 0.25, "images", 64), "accuracy")
     '+12.5 points [-6.2, +25.0]'
     """
-    if kind != "accuracy":
+    if kind not in IN_POINTS:
         return spell_difference(difference)
     return spell_points(difference)
 
@@ -169,7 +172,7 @@ def compare(
     if side == "less":
         return f"{less} {other} ({spelt})"
     if side == "the same":
-        least = "half a point" if kind == "accuracy" else f"{smallest:g}"
+        least = "half a point" if kind in IN_POINTS else f"{smallest:g}"
         return f"the same as {other} within {least} ({spelt})"
     return f"not decided against {other} ({spelt}{_write_too_few(difference)})"
 

@@ -1,0 +1,46 @@
+"""C17: multi-crop costs nothing in detection, or gains (table 6 of Shekhar et al., 2023)."""
+
+from collections.abc import Mapping
+
+from sslens.comparisons.detection_parts import make_ap_part, read_difference
+from sslens.comparisons.detectors import KINDS, read_sides
+from sslens.comparisons.parts import find_rows, refuse
+from sslens.statistics.verdicts import Verdict, reach_verdict
+from sslens.table import Results
+
+WORDS = "Multi-crop costs nothing in detection with a frozen network, or gains."
+READS = ("detection-frozen",)
+
+
+def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
+    """Judge the average precision of an objective without multi-crop less that with it, of boxes
+    and of masks.
+
+    The claim holds where the models without multi-crop are not ahead. The differences on small and
+    on large objects stand beside it.
+
+    Args:
+        results: the results of the analyses that ran, by the analysis' name.
+
+    Returns:
+        One verdict for the first objective that was trained in both ways; it is "not run" if none
+        was.
+    """
+    if READS[0] not in results:
+        return ()
+    frozen = results[READS[0]]
+    rows = [
+        row for kind in KINDS for row in find_rows(frozen, "multi-crop", kind=kind, measure="AP")
+    ]
+    own = [row for row in rows if row["model"] == rows[0]["model"]]
+    if not own:
+        why = "it needs detectors on one objective with and without multi-crop"
+        return (refuse("c17", why),)
+    parts = [make_ap_part(row, f"{row['kind']} AP,", 0, turned=True) for row in own]
+    beside = [
+        read_difference(row, what=f" ({row['kind']} {size})", turned=True)
+        for size in ("AP small", "AP large")
+        for row in find_rows(frozen, "multi-crop", model=own[0]["model"], kind="box", measure=size)
+    ]
+    members = read_sides(str(own[0]["members"]))
+    return (reach_verdict("c17", parts, members=members, controls=beside),)

@@ -1,0 +1,63 @@
+"""Differences of average precisions, read from rows of the exhibits of detection."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from sslens.comparisons.parts import make_part
+from sslens.statistics.estimate import Contrast, Estimate
+from sslens.statistics.verdicts import Part
+
+
+def read_difference(
+    row: Mapping[str, Any], column: str = "difference", *, what: str = "", turned: bool = False
+) -> Contrast:
+    """Read a difference of two sides from a row.
+
+    Args:
+        row: of a table with the columns `model`, `less` and `images`.
+        column: the column of the difference.
+        what: words after the name of the first side.
+        turned: whether the second side less the first is meant.
+    """
+    own = Estimate.from_row(row, column, "images", "images")
+    one, other = f"{row['model']}{what}", str(row["less"])
+    if not turned:
+        return Contrast(one, other, own)
+    return Contrast(f"{row['less']}{what}", str(row["model"]), turn(own))
+
+
+def turn(difference: Estimate) -> Estimate:
+    """Return b − a of a difference a − b.
+
+    >>> turn(Estimate(0.25, 0.125, 0.5, "images", 64))
+    Estimate(value=-0.25, low=-0.5, high=-0.125, over='images', n=64)
+    """
+    low, high = -difference.high, -difference.low
+    return Estimate(-difference.value, low, high, difference.over, difference.n)
+
+
+def make_ap_part(
+    row: Mapping[str, Any],
+    label: str,
+    expected: Literal[1, 0, -1] = 1,
+    *,
+    column: str = "difference",
+    turned: bool = False,
+    trainings: bool = True,
+) -> Part:
+    """Make a part of a verdict from a difference of average precisions.
+
+    Args:
+        row: of a table with the columns `model`, `less` and `images`.
+        label: what the difference is of.
+        expected: the sign that the claim expects; 0 if it expects no gain.
+        column: the column of the difference.
+        turned: whether the second side less the first is meant.
+        trainings: whether the interval over trainings of the row is of this column.
+    """
+    contrast = read_difference(row, column, turned=turned)
+    low, high = (row["trainings_low"], row["trainings_high"]) if trainings else (float("nan"),) * 2
+    if turned:
+        low, high = -high, -low
+    over = {"trainings_low": low, "trainings_high": high, "trainings": row["trainings"]}
+    return make_part(over, label, contrast, "ap", expected)

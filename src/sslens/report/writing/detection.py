@@ -1,0 +1,106 @@
+"""Sentences about detectors, which the exhibits of detection share."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from sslens.comparisons.detectors import PAPERS, SINGLE
+from sslens.comparisons.parts import find_row
+from sslens.comparisons.roles import JE
+from sslens.report.writing.families import write_scope
+from sslens.report.writing.numbers import compare, list_names, spell_points, spell_share
+from sslens.statistics.estimate import SMALLEST, Contrast, Estimate
+from sslens.table import Results
+
+#: sizes of objects, as a sentence has them
+SIZES = {
+    "AP": "all objects",
+    "AP large": "large objects",
+    "AP medium": "medium objects",
+    "AP small": "small objects",
+}
+
+
+def read_ap(row: Mapping[str, Any]) -> Estimate:
+    """The average precision of a row, with its interval over images."""
+    return Estimate.from_row(row, "ap", "images", row.get("images", 0), ends=("low", "high"))
+
+
+def read_change(row: Mapping[str, Any], column: str = "difference") -> Estimate:
+    """The difference of a row, with its interval over images."""
+    return Estimate.from_row(row, column, "images", "images")
+
+
+def write_models(results: Results, how: str) -> Iterator[str]:
+    """How well all models detect, each beside the random initialisation of its architecture, and
+    how well on large and on small objects; two sentences.
+
+    Args:
+        results: of an exhibit with the table `models`.
+        how: what was done with the networks, such as "frozen".
+    """
+    rows = results["models"]
+    for kind, measure in (("box", "AP"), ("mask", "AP")):
+        own = rows[(rows.kind == kind) & (rows.measure == measure)]
+        parts = [_write_model(row, with_control=kind == "box") for row in own.to_dict("records")]
+        yield f"{kind.capitalize()} AP, {how}: {'; '.join(parts)}."
+
+
+def _write_model(row: Mapping[str, Any], *, with_control: bool) -> str:
+    """The average precision of a model, beside the control's."""
+    name = f"{row['model']}, a control," if row["control"] else row["model"]
+    text = f"{name} {spell_share(read_ap(row))}"
+    if with_control and row["less"]:
+        text += f" ({compare(read_change(row), row['less'], 'ap')})"
+    return text
+
+
+def write_sides(rows: pd.DataFrame, kind: str = "box") -> Iterator[str]:
+    """How two sides differ on all objects, large and small ones; a sentence for each two sides."""
+    rows = rows[rows.kind == kind]
+    for one, other in dict.fromkeys(zip(rows.model, rows.less, strict=True)):
+        own = rows[(rows.model == one) & (rows.less == other)]
+        parts = []
+        for measure in PAPERS:
+            row = own[own.measure == measure].to_dict("records")[0]
+            difference = read_change(row)
+            scope = write_scope(row, Contrast(str(one), str(other), difference), "ap")
+            parts.append(f"on {SIZES[measure]} {compare(difference, str(other), 'ap')}{scope}")
+        yield f"{one} against {other} ({own.members.iloc[0]}), {kind} AP: {'; '.join(parts)}."
+
+
+def choose_sides(rows: pd.DataFrame) -> pd.DataFrame:
+    """REC less JE without multi-crop, of which the papers speak, or where there is none less JE."""
+    single = rows[rows.less == SINGLE]
+    return single if len(single) else rows[rows.less == JE]
+
+
+def write_lengths(results: Results) -> Iterator[str]:
+    """Which trainings were still gaining when they ended, in one sentence."""
+    rows = results["trainings-made"]
+    short = rows[(rows.gained > SMALLEST["ap"]) & ~rows.control]
+    if len(short):
+        parts = [
+            f"{row['model']} {spell_points(Estimate(row['gained']))}"
+            for row in short.to_dict("records")
+        ]
+        names = list_names(parts)
+        yield (
+            "Longer trainings may change these numbers: in the last quarter of the steps the box"
+            f" AP still rose for {names}."
+        )
+
+
+def write_published(results: Results) -> Iterator[str]:
+    """How the numbers lie beside the published ones, in one sentence."""
+    if "published" not in results:
+        return
+    parts = []
+    for name in dict.fromkeys(results["published"].model):
+        row = find_row(results, "published", model=name, kind="box", measure="AP")
+        if row is not None:
+            ours, theirs = Estimate(row["ap"]), Estimate(row["published"])
+            parts.append(f"{name} {spell_share(ours)}, published {spell_share(theirs)}")
+    if parts:
+        yield f"Beside the paper's box AP: {'; '.join(parts)}."
