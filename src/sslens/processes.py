@@ -91,7 +91,7 @@ def _fast_bfloat16(cpu: Mapping[str, Any]) -> bool:
 @contextlib.contextmanager
 def processes(device: str) -> Iterator[Processes]:
     """Join the processes that torchrun started (gloo on CPUs, NCCL on GPUs); without torchrun this
-    process is the only one."""
+    process is the only one. Processes that have joined already stay joined when the block ends."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield Processes(0, 1, device)
@@ -100,6 +100,9 @@ def processes(device: str) -> Iterator[Processes]:
     if torch.device(device).type == "cuda":
         device = best_device(f"cuda:{local}")
         torch.cuda.set_device(local)
+    if dist.is_initialized():
+        yield Processes(dist.get_rank(), size, device)
+        return
     dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     try:
         yield Processes(dist.get_rank(), size, device)

@@ -13,7 +13,7 @@ from sslens.models.taps import ON_REQUEST
 from sslens.study.contract import wants_images
 
 #: the keys of a study that hold several texts
-LISTS = ("models", "analyses", "tokens", "taps")
+LISTS = ("models", "analyses", "tokens", "taps", "detection")
 #: what a value of a type is called in messages
 KINDS = {str: "text", int: "a whole number", bool: "true or false"}
 
@@ -44,6 +44,8 @@ class Study:
             Grams are float32.
         grid: how probes are trained: "converged", to their optimum; "paper", at the papers' 216
             points; or "small", at 8 points.
+        detection: how detectors are trained, in entries such as "heads=small" or
+            "blocks=[8, 9, 10, 11]" (`sslens.study.detector_request`).
         any_transform: whether fingerprints are compared even where their models saw other parts of
             the images, or images that were resampled in another way.
     """
@@ -63,6 +65,7 @@ class Study:
     any_transform: bool = False
     grid: str = "converged"
     taps: tuple[str, ...] = ()
+    detection: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for entry in fields(self):
@@ -97,6 +100,10 @@ class Study:
             for value in values:
                 if value not in options:
                     raise InputError(f'{name} is "{value}": {nearest(value, options)}')
+        if self.detection:
+            from sslens.study.detector_request import DetectorRequest
+
+            DetectorRequest.parse(self.detection)
 
     def require_sources(self) -> None:
         """Refuse images or a bank that are not there, before anything heavy is imported.
@@ -117,8 +124,9 @@ class Study:
         import yaml
 
         values = asdict(self)
-        if not self.taps:  # a study of the usual taps is written as ever
-            del values["taps"]
+        for name in ("taps", "detection"):  # a study without them is written as ever
+            if not values[name]:
+                del values[name]
         lists = {key: list(value) for key, value in values.items() if isinstance(value, tuple)}
         return yaml.safe_dump(values | lists, sort_keys=False)
 

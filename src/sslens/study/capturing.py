@@ -4,6 +4,7 @@ results."""
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sslens.store import Store
 from sslens.study.contract import load_need, needs_of
 from sslens.study.passes import ActivationPass, PassRunner
 from sslens.study.situation import Captured, Situation, identify
@@ -50,6 +51,20 @@ def capture(situation: Situation, passes: Sequence[ActivationPass], runner: Pass
         for reducer, result in zip(one.reducers, results, strict=True)
     }
     return Captured(situation, made, runner.store)
+
+
+def describe_needs(situation: Situation, analyses: Iterable[str], store: Store) -> list[str]:
+    """Describe what these analyses need beside passes, with its cost, in lines for a person."""
+    needs = _load_needs(analyses).values()
+    described = (need.describe(situation, store) for need in needs if hasattr(need, "describe"))
+    return [line for lines in described for line in lines]
+
+
+def complete(captured: Captured, analyses: Iterable[str]) -> None:
+    """Compute, in all processes, what needs of these analyses keep in the store."""
+    for need in _load_needs(analyses).values():
+        if hasattr(need, "complete"):
+            need.complete(captured)
 
 
 def gather(captured: Captured, analyses: Iterable[str]) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from sslens import fingerprint
 from sslens.errors import Doubt, as_argument, spell_parameters
 from sslens.store import Store
 from sslens.study.asked import Study
-from sslens.study.capturing import plan_passes
+from sslens.study.capturing import describe_needs, plan_passes
 from sslens.study.choosing import choose_analyses
 from sslens.study.image_sets import (
     describe_overlap,
@@ -87,6 +87,7 @@ class StudyPlan:
             elif member.name not in passing:
                 lines.append(f"{begin}: no pass over images")
         lines += [one.describe() for one in self.passes]
+        lines += describe_needs(self.situation, self.analyses, self.runner.store)
         lines.append(f"device    {self.runner.device}, {self.runner.precision}")
         lines += [f"note      {note}" for note in self.notes]
         return "\n".join(lines)

@@ -10,7 +10,7 @@ from sslens.errors import as_argument
 from sslens.find import plugin
 from sslens.store import Store, home
 from sslens.study.asked import Study
-from sslens.study.capturing import capture, gather
+from sslens.study.capturing import capture, complete, gather
 from sslens.study.planning import StudyPlan, prepare
 from sslens.study.provenance import Provenance, describe_images
 from sslens.study.tables import compute_results
@@ -57,6 +57,7 @@ def run(
             return None
         began = time.time()
         captured = capture(plan.situation, plan.passes, plan.runner)
+        complete(captured, plan.analyses)
     if not process.first:
         return None
     from sslens.claims import advice

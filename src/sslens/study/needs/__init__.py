@@ -15,7 +15,11 @@ and may have
 
 - `reducers(study) -> tuple[Reducer, ...]`: what passes over the images must make, if anything;
 - `BANK = True`: passes over the bank must make these too;
-- `IMAGES = False`: the value does not depend on images, so that none need be given.
+- `IMAGES = False`: the value does not depend on images, so that none need be given;
+- `describe(situation, store) -> lines`: what is computed beside passes, with its cost, for the
+  plan;
+- `complete(captured)`: computes what takes long and keeps it in the store. All processes of
+  torchrun call it, after the passes, while `gather` is called in the first one alone.
 
 `Situation`, `Captured` and `Lack` are in `sslens.study.situation`.
 """

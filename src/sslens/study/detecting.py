@@ -1,0 +1,201 @@
+"""The detectors of a study: they are trained, judged and kept."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sslens.progress import progress
+from sslens.store import Store, home
+from sslens.study.detector_runs import DetectorRun, Protocol, list_runs
+from sslens.study.situation import Captured, Situation
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sslens.comparisons.detectors import DetectorSet, TrainedDetector
+    from sslens.processes import Processes
+    from sslens.scoring.areas import AreaBins
+    from sslens.scoring.detected import Detected
+    from sslens.tasks.detecting import Judged
+    from sslens.tasks.detection_maps import CachedMaps
+
+#: the kind of what the store keeps of each detector
+KIND = "detectors"
+
+
+def train_all(captured: Captured, *, tuned: bool = False, several: bool = False) -> "DetectorSet":
+    """Train the detectors of a study that the store lacks, and judge them; each goes on where it
+    was stopped.
+
+    Under torchrun every process calls this, and all share each training.
+    """
+    from sslens.comparisons.detectors import DetectorSet
+    from sslens.scoring.areas import choose_areas
+
+    situation, store = captured.situation, captured.store or Store(home() / "store")
+    protocol = Protocol.of(situation, tuned=tuned, several=several)
+    runs = list_runs(situation, protocol, store)
+    detectors = {run.member.name: _read(run) or _train(run) for run in runs}
+    sizes = describe_areas(choose_areas(runs[0].train))
+    return DetectorSet(detectors, runs[0].images, sizes, protocol.describe())
+
+
+def _train(run: DetectorRun) -> "TrainedDetector":
+    """Train a detector, judge it, and keep its numbers."""
+    from sslens.processes import processes
+    from sslens.tasks.detecting import AveragePrecision
+    from sslens.training.detect import train_detector
+
+    protocol, network = run.protocol, run.member.network
+    maps, judged = None, None
+    with processes(run.situation.device) as where:
+        quiet = run.situation.quiet or not where.first
+        with progress(f"maps of {run.member.name}", quiet=quiet) as report:
+            if not protocol.tuned:
+                maps = run.make_maps(training=True, report=report)
+            judged = run.judged()
+        network.to("cpu")
+    train_detector(
+        network,
+        run.train,
+        run.folder,
+        settings=replace(protocol.settings, size=run.side),
+        training=protocol.training(run.situation),
+        maps=maps,
+        evaluation=AveragePrecision(judged),
+        resume=True,
+        name=run.member.name,
+    )
+    with processes(run.situation.device) as where:
+        _judge(run, judged, maps, where)
+    kept = _read(run)
+    assert kept is not None
+    return kept
+
+
+def _judge(
+    run: DetectorRun, judged: "Judged", maps: "CachedMaps | None", where: "Processes"
+) -> None:
+    """Score what a trained detector finds, and keep it; all processes wait until it is kept."""
+    import torch
+    import torch.distributed as dist
+
+    from sslens.processes import best_precision
+    from sslens.tasks.detecting import find_all
+    from sslens.tasks.detection import Detection
+    from sslens.training.detect import TrainingRecord, load_detector
+
+    training = run.protocol.training(run.situation)
+    settings = replace(run.protocol.settings, size=run.side, classes=run.train.categories)
+    method = Detection(run.member.network, settings, None if maps is None else maps.shape)
+    method = load_detector(run.folder, method).to(where.device)
+    found = find_all(judged, method, where, best_precision(training.precision, where.device))
+    if where.first:
+        scored = _score(found, run)
+        record = TrainingRecord.of(run.folder, training.batch_size)
+        length = [record.steps, record.seconds, record.loss, record.gained]
+        tensors = scored | {"length": torch.tensor(length, dtype=torch.float64)}
+        run.store.write(KIND, run.judged_key, tensors)
+    if where.size > 1:
+        dist.barrier()
+
+
+def _score(found: "Mapping[str, Detected]", run: DetectorRun) -> "dict[str, Tensor]":
+    """Score what a detector finds in all images, in draws of them too; as tensors for the store."""
+    import torch
+
+    from sslens.scoring.areas import choose_areas
+    from sslens.scoring.score import score
+
+    areas = choose_areas(run.train)
+    scores = [score(found, run.images, kind, areas) for kind in ("box", "mask")]
+    numbers = [each.bootstrap() for each in scores]
+    counts = [len(found[name]) for name in run.images.ids]
+    columns = {
+        "values": np.stack([each.value for each in numbers]),
+        "draws": np.stack([each.draws for each in numbers]),
+        "categories": np.stack([each.by_category[0] for each in scores]),
+        "image": np.repeat(np.arange(len(counts)), counts),
+        "boxes": np.concatenate([found[name].boxes for name in run.images.ids]),
+        "scores": np.concatenate([found[name].scores for name in run.images.ids]),
+        "labels": np.concatenate([found[name].labels for name in run.images.ids]),
+    }
+    return {name: torch.from_numpy(np.ascontiguousarray(each)) for name, each in columns.items()}
+
+
+def describe_areas(areas: "AreaBins") -> str:
+    """Say what small, medium and large mean.
+
+    >>> from sslens.scoring.areas import COCO_AREAS, AreaBins
+    >>> describe_areas(COCO_AREAS)
+    'small: under 32 × 32 pixels; large: over 96 × 96 pixels (COCO)'
+    >>> describe_areas(AreaBins(0.03, 0.065, relative=True))
+    'thirds of the training objects by relative area; small: under 3.0 %, large: over 6.5 %'
+    """
+    if areas.relative:
+        return (
+            "thirds of the training objects by relative area; small: under"
+            f" {areas.lower:.1%}, large: over {areas.upper:.1%}".replace("%", " %")
+        )
+    lower, upper = (f"{area**0.5:.0f} × {area**0.5:.0f}" for area in (areas.lower, areas.upper))
+    return f"small: under {lower} pixels; large: over {upper} pixels (COCO)"
+
+
+def _read(run: DetectorRun) -> "TrainedDetector | None":
+    """Read a detector's numbers from the store; None where they are not there."""
+    from sslens.comparisons.detectors import Found, TrainedDetector, TrainingLength
+    from sslens.statistics.bootstrap import Bootstrapped
+
+    stored = run.store.read(KIND, run.judged_key)
+    if stored is None:
+        return None
+    arrays = {name: tensor.numpy() for name, tensor in stored.items()}
+    drawn = (run.images.digest, run.judged_key["draws"])
+    steps, seconds, loss, gained = arrays["length"].tolist()
+    epochs, batch = run.protocol.request.epochs, run.protocol.request.batch_size
+    return TrainedDetector(
+        Bootstrapped(arrays["values"], arrays["draws"], drawn, len(run.images)),
+        arrays["categories"],
+        Found(arrays["image"], arrays["boxes"], arrays["scores"], arrays["labels"]),
+        TrainingLength(int(steps), epochs, batch, seconds, loss, gained),
+        run.judged_key,
+    )
+
+
+def describe_cost(
+    situation: Situation, store: Store, *, tuned: bool = False, several: bool = False
+) -> Iterator[str]:
+    """Say what detectors would be trained, and what that costs in time, memory and disk; the time
+    of a step is measured on a part of one."""
+    from sslens.study.detector_cost import estimate_cost
+
+    protocol = Protocol.of(situation, tuned=tuned, several=several)
+    runs = list_runs(situation, protocol, store)
+    yield f"detectors {protocol.describe()}"
+    missing = [run for run in runs if not store.has(KIND, run.judged_key)]
+    names = ", ".join(run.member.name for run in missing)
+    if not missing:
+        yield f"          of {len(runs)} models, all in the store"
+        return
+    yield f"          {len(missing)} of {len(runs)} to be trained: {names}"
+    yield f"          {estimate_cost(missing)}"
+
+
+def forget_unfinished(situation: Situation, analyses: tuple[str, ...], store: Store) -> None:
+    """Remove the trainings of these analyses that were stopped, so that they begin anew."""
+    import shutil
+
+    flags = {
+        "detection-frozen": (False, False),
+        "detection-finetuned": (True, False),
+        "detection-layers": (False, True),
+    }
+    for name in analyses:
+        if name in flags:
+            tuned, several = flags[name]
+            protocol = Protocol.of(situation, tuned=tuned, several=several)
+            for run in list_runs(situation, protocol, store):
+                if not store.has(KIND, run.judged_key):
+                    shutil.rmtree(run.folder, ignore_errors=True)

@@ -1,0 +1,121 @@
+"""How detectors are trained in a study, read from KEY=VALUE."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, final
+
+from sslens.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from sslens.tasks.detection import Settings
+
+#: the heads whose recipe is taken unless others are named
+HEADS = "vitdet"
+#: what is no setting of the task, but of the length of a training
+LENGTHS = ("epochs", "batch_size", "workers")
+#: settings that have a place of their own in a study
+APART = ("tuned", "classes", "optimiser")
+
+
+@final
+@dataclass(frozen=True)
+class DetectorRequest:
+    """How detectors are trained.
+
+    Attributes:
+        settings: of the task, for a network that stays as it is, read after its last block.
+        blocks: the blocks of the detectors that read several; none are trained if it is empty.
+        epochs: passes over the training images.
+        batch_size: images of a step.
+        workers: processes that make minibatches.
+    """
+
+    settings: "Settings"
+    blocks: tuple[int, ...]
+    epochs: int
+    batch_size: int
+    workers: int = 0
+
+    @classmethod
+    def parse(cls, entries: Sequence[str]) -> "DetectorRequest":
+        """Read a request from entries such as "heads=small", "blocks=[2, 3]" or "base_lr=0.01".
+
+        What is not given is as in the recipe of the heads (`recipes/detection.py`).
+
+        Raises:
+            InputError: an entry is no KEY=VALUE, a key is not known, or a value is of another kind.
+
+        >>> request = DetectorRequest.parse(["heads=small", "epochs=3", "blocks=[2, 3]"])
+        >>> request.epochs, request.blocks, request.settings.size
+        (3, (2, 3), 64)
+        >>> DetectorRequest.parse(["epoch=3"])
+        Traceback (most recent call last):
+        sslens.errors.InputError: There is no setting "epoch" of a detector: did you mean epochs?
+        """
+        from sslens.recipes import recipe
+
+        given = dict(_split(entry) for entry in entries)
+        chosen = recipe("detection", given.get("heads", HEADS))
+        defaults = {name: getattr(chosen, name, 0) for name in LENGTHS}
+        defaults |= {
+            name: value for name, value in asdict(chosen.settings).items() if name not in APART
+        }
+        for key in given:
+            if key not in defaults:
+                raise InputError(
+                    f'There is no setting "{key}" of a detector: {nearest(key, defaults)}'
+                )
+        values = {key: _read(key, text, defaults[key]) for key, text in given.items()}
+        blocks = values.pop("blocks", ())
+        lengths = {name: values.pop(name, defaults[name]) for name in LENGTHS}
+        settings = replace(chosen.settings, **values)
+        replace(settings, blocks=blocks)  # which refuses blocks that cannot be
+        return cls(settings, blocks, **lengths)
+
+
+def _split(entry: str) -> tuple[str, str]:
+    key, equals, text = entry.partition("=")
+    if not equals:
+        raise InputError(f'"{entry}" is no setting of a detector: expected KEY=VALUE.')
+    return key.strip(), text.strip()
+
+
+def _read(key: str, text: str, default: Any) -> Any:
+    """The value of a text, of the same kind as the default."""
+    import yaml
+
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    kind: type = type(default)
+    if kind is tuple:
+        whole = key == "blocks" or (default and all(type(part) is int for part in default))
+        parts = value if isinstance(value, list) else [value]
+        read = [_number(part, int if whole else float) for part in parts]
+        if None not in read:
+            return tuple(read)
+    elif kind in (int, float):
+        number = _number(value, kind)
+        if number is not None:
+            return number
+    elif type(value) is kind:
+        return value
+    expected = list(default) if kind is tuple and default else default
+    raise InputError(
+        f'The setting {key} of a detector is "{text}": expected a value such as'
+        f" {expected or [2, 3]}."
+    )
+
+
+def _number(value: Any, kind: type) -> Any:
+    """A number of a kind; YAML takes 3e-4 for text. None where it is none."""
+    if isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    if kind is int:
+        return int(number) if number == int(number) else None
+    return number

@@ -1,0 +1,215 @@
+"""`sslens detect`: what it plans, trains, keeps and writes, on a small folder of COCO's format."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from forks import together
+from sslens.cli import main
+from sslens.data.detections import DetectionSet
+from sslens.data.scene_objects import scene_objects
+from sslens.errors import InputError
+from sslens.find import plugin
+from sslens.store import Store
+from sslens.study import Study, prepare
+from sslens.study.detecting import KIND
+from sslens.study.detector_request import DetectorRequest
+from sslens.study.detector_runs import Protocol, list_runs
+from sslens.study.situation import Lack
+
+NANO = "random:vit_nano_patch8_32"
+SMALL = ("heads=small", "epochs=1", "batch_size=4", "scales=[1.0]", "flip=false")
+
+
+def write_coco(folder: Path, name: str, scenes: DetectionSet) -> Path:
+    """Write scenes as images and an annotation file of COCO's format."""
+    images, annotations = [], []
+    (folder / name).mkdir(parents=True)
+    for row in range(len(scenes)):
+        file = f"{row:03d}.png"
+        scenes.image(row).save(folder / name / file)
+        targets = scenes.targets(row)
+        images.append({"id": row + 1, "file_name": file, "height": 64, "width": 64})
+        for at in range(len(targets)):
+            assert targets.rles is not None
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": row + 1,
+                    "category_id": int(targets.labels[at]) + 1,
+                    "bbox": targets.bbox[at].tolist(),
+                    "area": float(targets.area[at]),
+                    "iscrowd": 0,
+                    "segmentation": targets.rles[at].to_coco(),
+                }
+            )
+    categories = [{"id": i + 1, "name": each} for i, each in enumerate(scenes.categories)]
+    file = folder / f"instances_{name}.json"
+    file.write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": categories})
+    )
+    return file
+
+
+@pytest.fixture(scope="module")
+def coco(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, str]:
+    """A folder with the folders train and val, and their annotation files."""
+    folder = tmp_path_factory.mktemp("coco")
+    train = write_coco(folder, "train", scene_objects(8, seed=0))
+    val = write_coco(folder, "val", scene_objects(24, seed=1))
+    return str(folder), str(train), str(val)
+
+
+def study_of(coco: tuple[str, str, str], *more: str, **changed: object) -> Study:
+    folder, train, val = coco
+    values = {
+        "models": (f"{NANO}:1",),
+        "images": f"coco:{folder}/val:{val}",
+        "bank": f"coco:{folder}/train:{train}",
+        "analyses": ("detection-frozen",),
+        "limit": None,
+        "device": "cpu",
+        "detection": (*SMALL, *more),
+    }
+    return Study(**(values | changed))  # type: ignore[arg-type]
+
+
+def test_a_report_is_made_and_nothing_is_trained_twice(
+    coco: tuple[str, str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("SSLENS_HOME", str(tmp_path / "home"))
+    words = ["detect", f"{NANO}:1", "--coco", *coco, "--heads", "small", "--device", "cpu"]
+    words += ["--set", *SMALL[3:], "--epochs", "1", "--batch-size", "4"]
+    assert main([*words, "--dry-run"]) == 0
+    plan = capsys.readouterr().err
+    assert "3 of 3 to be trained: random #1, random #0, pixels" in plan
+    assert "2 steps each" in plan
+    assert "GB on disk" in plan
+    assert not (tmp_path / "home" / "store" / KIND).exists()
+
+    assert main([*words, "--out", str(tmp_path / "report")]) == 0
+    capsys.readouterr()
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "Table of models" in page
+    assert 'class="small"' in page  # the pictures in their table
+    models = pd.read_csv(tmp_path / "report" / "tables" / "detection-frozen" / "models.csv")
+    assert models.model.unique().tolist() == ["random #1", "random #0", "pixels"]
+    assert models.ap.between(0, 1).all()
+    kept = sorted((tmp_path / "home" / "store" / KIND).rglob("*.safetensors"))
+    assert len(kept) == 3
+    before = [path.stat().st_mtime_ns for path in kept]
+    study = tmp_path / "report" / "study.yaml"
+    assert main(["study", str(study), "--out", str(tmp_path / "again")]) == 0
+    assert "all in the store" in capsys.readouterr().err
+    assert [path.stat().st_mtime_ns for path in kept] == before
+    again = pd.read_csv(tmp_path / "again" / "tables" / "detection-frozen" / "models.csv")
+    pd.testing.assert_frame_equal(models, again)
+
+
+@pytest.mark.parametrize("name", ["detections", "finetuned", "joined"])
+def test_the_needs_are_met_gathered_and_have_a_key(
+    name: str, coco: tuple[str, str, str], tmp_path: Path
+) -> None:
+    from sslens.study.capturing import capture
+
+    store = Store(tmp_path / "store")
+    asked = study_of(coco, "blocks=[2, 3]", "size=32", controls=False)
+    plan = prepare(asked, store, quiet=True)
+    captured = capture(plan.situation, plan.passes, plan.runner)
+    need = plugin("study/needs", name)
+    assert need.unmet(captured.situation) is None
+    value = need.gather(captured)
+    assert isinstance(value, need.TYPE)
+    json.dumps(need.key(value))
+    assert need.key(value) == need.key(need.gather(captured))
+    one = value.detectors["random #1"]
+    assert np.isfinite(one.numbers.value[0, 0])
+    assert one.numbers.draws.shape == (2, 6, 1000)
+    assert one.length.steps == 2
+    assert ("blocks 2, 3 joined" in value.protocol) == (name == "joined")
+    assert value.protocol.startswith("end to end" if name == "finetuned" else "frozen")
+
+
+def test_two_processes_share_a_study(coco: tuple[str, str, str], tmp_path: Path) -> None:
+    from sslens.study import run
+
+    asked = study_of(coco, controls=False)
+    store = Store(tmp_path / "store")
+    together(lambda: run(asked, tmp_path / "report", store=store, quiet=True))
+    models = pd.read_csv(tmp_path / "report" / "tables" / "detection-frozen" / "models.csv")
+    assert models.ap.between(0, 1).all()
+    alone = run(asked, tmp_path / "alone", store=Store(tmp_path / "other"), quiet=True)
+    assert alone is not None
+    steps = [
+        pd.read_csv(tmp_path / out / "tables" / "detection-frozen" / "trainings-made.csv")
+        for out in ("report", "alone")
+    ]
+    assert steps[0].steps.tolist() == steps[1].steps.tolist() == [2]
+    # the losses of regions are means over what each process sampled
+    assert steps[0].loss[0] == pytest.approx(steps[1].loss[0], rel=0.1)
+
+
+def test_needs_say_what_is_missing(coco: tuple[str, str, str], tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    with pytest.raises(InputError, match="boxes and masks, and there are none") as error:
+        prepare(study_of(coco, bank=None, controls=False), store, quiet=True)
+    assert "give bank" in str(error.value)
+    with pytest.raises(InputError, match="it is not said which blocks"):
+        prepare(study_of(coco, analyses=("detection-layers",), controls=False), store, quiet=True)
+    plan = prepare(study_of(coco), store, quiet=True)
+    lack = plugin("study/needs", "joined").unmet(plan.situation)
+    assert isinstance(lack, Lack)
+
+
+def test_controls_are_one_random_initialisation_and_pixels_in_patches(
+    coco: tuple[str, str, str], tmp_path: Path
+) -> None:
+    plan = prepare(study_of(coco, models=(f"{NANO}:7",)), Store(tmp_path / "store"), quiet=True)
+    names = {
+        tuned: [run.member.name for run in list_runs(plan.situation, protocol, plan.runner.store)]
+        for tuned, protocol in (
+            (flag, Protocol.of(plan.situation, tuned=flag)) for flag in (False, True)
+        )
+    }
+    assert names == {False: ["random #7", "random #0", "pixels"], True: ["random #7", "random #0"]}
+    runs = list_runs(plan.situation, Protocol.of(plan.situation), plan.runner.store)
+    assert runs[-1].patch == 8
+    assert runs[-1].make_maps(training=False).shape.dims == (3 * 8 * 8,)
+    assert len({str(run.folder) for run in runs}) == 3
+
+
+def test_a_request_is_read_with_its_recipe() -> None:
+    request = DetectorRequest.parse(["heads=small", "scales=[0.5, 1]", "base_lr=3e-4", "workers=2"])
+    assert request.settings.scales == (0.5, 1.0)
+    assert (request.settings.base_lr, request.workers, request.epochs) == (3e-4, 2, 24)
+    published = DetectorRequest.parse([])
+    assert (published.settings.heads, published.epochs, published.batch_size) == ("vitdet", 100, 64)
+    for entry, said in (
+        ("size", "expected KEY=VALUE"),
+        ("sise=3", "did you mean size"),
+        ("size=big", "expected a value such as"),
+        ("flip=3", "expected a value such as"),
+        ("heads=vit", "no recipe"),
+        ("blocks=[1.5]", "expected a value such as"),
+        ("tuned=true", "There is no setting"),
+    ):
+        with pytest.raises(InputError, match=said):
+            DetectorRequest.parse([entry])
+
+
+def test_a_wrong_command_is_refused_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    missing = str(tmp_path / "none.json")
+    assert main(["detect", NANO, "--coco", str(tmp_path), missing, missing]) == 2
+    assert "none.json is no file" in capsys.readouterr().err
+    assert main(["detect", NANO, "--set", "sise=3"]) == 2
+    assert "did you mean size" in capsys.readouterr().err
