@@ -2,9 +2,9 @@
 
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
-from sslens.statistics.bootstrap import Bootstrapped
 
 from sslens.comparisons.detectors import (
     KINDS,
@@ -15,7 +15,8 @@ from sslens.comparisons.detectors import (
     TrainingLength,
 )
 from sslens.data.detections import DetectionSet
-from sslens.data.scene_objects import scene_objects
+from sslens.data.scene_objects import SceneObjects, scene_objects
+from sslens.statistics.bootstrap import Bootstrapped
 
 DRAWS = 60
 
@@ -23,6 +24,13 @@ DRAWS = 60
 @functools.cache
 def scenes() -> DetectionSet:
     return scene_objects(30, seed=1)
+
+
+def as_coco(images: DetectionSet) -> DetectionSet:
+    """The same images as if their categories were COCO's."""
+    objects = images.images.objects
+    assert isinstance(objects, SceneObjects)
+    return DetectionSet.of(replace(images.images, objects=replace(objects, is_coco=True)))
 
 
 def find_near(images: DetectionSet, share: float, seed: int) -> Found:
@@ -49,7 +57,7 @@ def make_detectors(
 
     The draws of all models move together by `noise`, and by `own` each for itself.
     """
-    images = scenes()
+    images = as_coco(scenes()) if coco else scenes()
     shared = np.random.default_rng(seed).normal(0, noise, (len(KINDS), len(MEASURES), DRAWS))
     detectors = {}
     for number, (name, level) in enumerate(levels.items()):

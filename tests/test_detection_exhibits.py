@@ -69,6 +69,22 @@ def test_sides_are_means_over_objectives() -> None:
     assert "published" not in results
 
 
+def test_on_coco_the_published_numbers_stand_beside() -> None:
+    models = ("mae", "dino", "dino 2")
+    given = make_detectors(dict.fromkeys(models, 0.3) | LOW, coco=True)
+    results = compute("detection-frozen", Given(MODELS, {"detections": given}))
+    rows = results["published"]
+    assert len(rows) == 3 * 6
+    own = rows[(rows.model == "dino 2") & (rows.kind == "mask") & (rows.measure == "AP small")]
+    assert own.published.item() == pytest.approx(0.1299)
+    assert own.difference.item() == pytest.approx(0.3 - 0.1299)
+    table = draw("detection-frozen", results).panels[0][0]
+    assert isinstance(table, Heatmap)
+    assert table.rows[0] == "dino 2, published"  # at the bottom
+    assert table.values[0].tolist() == pytest.approx([29.97, 40.82, 17.55, 28.16, 42.53, 12.99])
+    assert any("published 30.2%" in sentence for sentence in write("detection-frozen", results))
+
+
 def test_the_papers_tables_are_as_printed() -> None:
     assert FROZEN["mae", False][2] == 18.69
     assert FROZEN["dino", False] == (29.97, 40.82, 17.55, 28.16, 42.53, 12.99)

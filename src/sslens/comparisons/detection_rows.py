@@ -116,12 +116,13 @@ def list_models(models: Models, detectors: DetectorSet) -> Iterator[tuple[str, R
         control = None if models.is_control(name) else find_control(models, list(numbers), name)
         for kind in KINDS:
             for measure in MEASURES:
-                number = {"kind": kind, "measure": measure, "images": len(detectors.images)}
+                number: Row = {"kind": kind, "measure": measure, "images": len(detectors.images)}
                 estimate = read_number(numbers[name], kind, measure)
                 number |= estimate.columns("ap", ends=("low", "high"))
                 if control is not None:
                     difference = read_number(numbers[name] - numbers[control], kind, measure)
-                    number |= {"less": control} | difference.columns("difference")
+                    number |= difference.columns("difference")
+                    number["less"] = control
                 yield "models", own | number
             for category, value in zip(
                 detectors.images.categories, one.categories[KINDS.index(kind)], strict=True
@@ -155,13 +156,18 @@ def list_published(
     numbers = detectors.numbers
     for name in numbers:
         about = models.about(name)
-        numbers = published.get((about.objective or "", uses_multicrop(about)))
-        if models.is_control(name) or numbers is None:
+        printed = published.get((about.objective or "", uses_multicrop(about)))
+        if models.is_control(name) or printed is None:
             continue
         places = [(kind, measure) for kind in KINDS for measure in PAPERS]
-        for (kind, measure), points in zip(places, numbers, strict=True):
+        for (kind, measure), points in zip(places, printed, strict=True):
             ours = read_number(numbers[name], kind, measure).value
-            row = {"model": name, "objective": about.objective, "kind": kind, "measure": measure}
+            row: Row = {
+                "model": name,
+                "objective": about.objective,
+                "kind": kind,
+                "measure": measure,
+            }
             row |= {"published": points / 100, "ap": ours, "difference": ours - points / 100}
             yield "published", row
 

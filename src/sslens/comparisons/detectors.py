@@ -156,7 +156,7 @@ def compare_sides(
 
     alone = trainings.measure_alone(models, sides, measure_alone)
     members = f"{one}: {list_names(first)}; {other}: {list_names(second)}"
-    row = {"model": one, "less": other, "members": members, "kind": kind, "measure": measure}
+    row: Row = {"model": one, "less": other, "members": members, "kind": kind, "measure": measure}
     row |= read_number(means[one], kind, measure).columns("ap", ends=("low", "high"))
     row |= {"other": float(means[other].value[at])} | difference.columns("difference")
     return row | trainings.fill_trainings(difference, alone) | {"images": difference.n}
