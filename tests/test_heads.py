@@ -585,14 +585,18 @@ def test_losses_are_those_of_the_equations() -> None:
 def test_a_detector_learns_and_finds_what_it_was_shown() -> None:
     """The heads and a pyramid learn one image by heart."""
     torch.manual_seed(0)
-    heads = Heads(dataclasses.replace(TINY, regions=32, anchors=32), 3, STRIDES)
+    strides = {name: STRIDES[name] for name in ("p3", "p4", "p5")}
+    heads = Heads(
+        dataclasses.replace(TINY, channels=16, hidden=32, regions=32, anchors=32), 3, strides
+    )
     boxes = torch.tensor([[6.0, 8.0, 26.0, 30.0], [30.0, 34.0, 60.0, 56.0]])
     masks = torch.zeros(2, SIDE, SIDE, dtype=torch.bool)
     for mask, (x0, y0, x1, y1) in zip(masks, boxes.int().tolist(), strict=True):
         mask[y0:y1, x0:x1] = True
     objects = Objects(boxes, torch.tensor([2, 0]), masks)
-    pyramid = {name: x.requires_grad_() for name, x in make_pyramid(1, TINY.channels).items()}
-    sizes, steps = [(SIDE, SIDE)], 110
+    levels = make_pyramid(1, 16)
+    pyramid = {name: levels[name].requires_grad_() for name in strides}
+    sizes, steps = [(SIDE, SIDE)], 120
     optimiser = torch.optim.Adam([*heads.parameters(), *pyramid.values()], 0.01)
     for step in range(steps):
         optimiser.param_groups[0]["lr"] = 0.01 * (1 - step / steps)

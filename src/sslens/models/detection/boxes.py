@@ -35,21 +35,33 @@ def areas(boxes: Float[Tensor, "*box 4"]) -> Float[Tensor, "*box"]:
 
 
 def overlaps(
-    a: Float[Tensor, "#image m 4"], b: Float[Tensor, "#image n 4"]
+    a: Float[Tensor, "#image m 4"],
+    b: Float[Tensor, "#image n 4"],
+    room: Float[Tensor, "3 image m n"] | None = None,
 ) -> Float[Tensor, "image m n"]:
     """Compute the intersection over union of each of m boxes with each of n boxes of an image; 0
     where they do not meet.
+
+    Args:
+        a: boxes of each image, or of all alike.
+        b: others.
+        room: where all is computed; the result is the first part of it. Without it, room is made.
 
     >>> a, b = torch.tensor([[[0.0, 0.0, 2.0, 2.0]]]), torch.tensor([[[1.0, 0.0, 3.0, 2.0]]])
     >>> round(overlaps(a, b).item(), 4)
     0.3333
     """
-    left, top, right, bottom = (edge.unsqueeze(2) for edge in a.unbind(2))
-    x0, y0, x1, y1 = (edge.unsqueeze(1) for edge in b.unbind(2))
-    shared = (torch.minimum(right, x1) - torch.maximum(left, x0)).clamp_(min=0)
-    shared *= (torch.minimum(bottom, y1) - torch.maximum(top, y0)).clamp_(min=0)
-    union = (areas(a).unsqueeze(2) + areas(b).unsqueeze(1)).sub_(shared)
-    return torch.where(shared > 0, shared / union, 0.0)
+    if room is None:
+        room = a.new_empty(3, max(len(a), len(b)), a.shape[1], b.shape[1])
+    shared, side, edge = room
+    left, top, right, bottom = a.unsqueeze(2).unbind(3)
+    x0, y0, x1, y1 = b.unsqueeze(1).unbind(3)
+    torch.minimum(right, x1, out=shared).sub_(torch.maximum(left, x0, out=edge)).clamp_(min=0)
+    torch.minimum(bottom, y1, out=side).sub_(torch.maximum(top, y0, out=edge)).clamp_(min=0)
+    shared.mul_(side)
+    union = torch.add(areas(a).unsqueeze(2), areas(b).unsqueeze(1), out=side).sub_(shared)
+    # boxes without area do not meet anything, and 0 / 0 is avoided
+    return shared.div_(union.clamp_(min=torch.finfo(union.dtype).tiny))
 
 
 def encode(

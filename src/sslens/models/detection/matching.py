@@ -9,7 +9,7 @@ from torch import Tensor
 from sslens.models.detection.boxes import overlaps
 from sslens.models.detection.objects import PaddedObjects
 
-#: how many overlaps are computed at once, which bounds the memory (16 MB a tensor)
+#: how many overlaps are computed at once, which bounds the memory (50 MB in all)
 _AT_ONCE = 1 << 22
 
 
@@ -43,23 +43,30 @@ def match(objects: PaddedObjects, candidates: Float[Tensor, "#image candidate 4"
     >>> found.overlap.tolist(), found.best.tolist()
     ([[0.25, 0.5]], [[False, True]])
     """
-    images, count = objects.present.shape
-    part = max(1, _AT_ONCE // (images * count))
-    values, indices, tops, places = [], [], [], []
-    for start in range(0, candidates.shape[1], part):
-        iou = overlaps(objects.boxes, candidates[:, start : start + part])
+    (images, count), places = objects.present.shape, candidates.shape[1]
+    kind = torch.promote_types(objects.boxes.dtype, candidates.dtype)
+    boxes, candidates = objects.boxes.to(kind), candidates.to(kind)
+    part = max(1, min(places, _AT_ONCE // (images * count)))
+    # all large tensors are made once: made anew in each part, they would leave gaps between the
+    # small ones that stay, and the process would grow with the number of parts
+    room = boxes.new_empty(3, images, count, part)
+    reached = torch.empty(images, count, part, dtype=torch.bool, device=boxes.device)
+    overlap = boxes.new_empty(images, places)
+    owner = torch.empty_like(overlap, dtype=torch.long)
+    tops, ties = boxes.new_zeros(images, count), []
+    for start in range(0, places, part):
+        some = slice(start, min(start + part, places))
+        size = some.stop - start
+        iou = overlaps(boxes, candidates[:, some], room[..., :size])
         iou.masked_fill_(~objects.present.unsqueeze(2), -1.0)
-        value, index = iou.max(dim=1)
+        torch.max(iou, dim=1, out=(overlap[:, some], owner[:, some]))
         top = iou.amax(dim=2)
-        image, number, place = ((iou == top.unsqueeze(2)) & (iou > 0)).nonzero(as_tuple=True)
-        values.append(value)
-        indices.append(index)
-        tops.append(top)
-        places.append((image, number, place + start, top[image, number]))
-    overlap, owner = torch.cat(values, dim=1), torch.cat(indices, dim=1)
+        least = top.where(top > 0, torch.inf).unsqueeze(2)
+        image, number, place = torch.ge(iou, least, out=reached[..., :size]).nonzero(as_tuple=True)
+        ties.append((image, number, place + start, top[image, number]))
+        tops = torch.maximum(tops, top)
     best = torch.zeros_like(overlap, dtype=torch.bool)
-    top = torch.stack(tops).amax(dim=0)
-    for image, number, place, value in places:
-        reached = value == top[image, number]
-        best[image[reached], place[reached]] = True
+    for image, number, place, value in ties:
+        is_best = value == tops[image, number]
+        best[image[is_best], place[is_best]] = True
     return Match(overlap, owner, best)
