@@ -28,6 +28,7 @@ from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from sslens.data.coco import CocoMasks
 from sslens.data.detections import DetectionSet
 from sslens.data.images import ImageSet
 from sslens.data.rle import Rle
@@ -89,7 +90,8 @@ def make_image(generator: np.random.Generator, objects: int, near: int, far: int
     corners = np.array([rle.box for rle in rles]).reshape(-1, 4)
     bbox = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
     area = np.array([rle.area for rle in rles], np.float64)
-    targets = Targets(*SIZE, bbox, labels, np.zeros(objects, bool), area, rles)
+    given = CocoMasks(tuple(compress(rle) for rle in rles), *SIZE)  # as a file would give them
+    targets = Targets(*SIZE, bbox, labels, np.zeros(objects, bool), area, given)
     at = generator.integers(0, max(1, objects), near if objects else 0)
     moved = ellipses[at] + generator.normal(0, 0.1, (len(at), 4)) * ellipses[at][:, [2, 3, 2, 3]]
     found = np.concatenate([moved, draw_ellipses(generator, far + near - len(at))])
@@ -101,7 +103,8 @@ def make_image(generator: np.random.Generator, objects: int, near: int, far: int
 
 
 def compress(rle: Rle) -> dict[str, Any]:
-    return dict(coco_masks.frPyObjects(rle.to_coco(), *SIZE))
+    mask = coco_masks.frPyObjects(rle.to_coco(), *SIZE)
+    return {"size": mask["size"], "counts": mask["counts"].decode()}
 
 
 def list_for_pycocotools(
@@ -111,7 +114,7 @@ def list_for_pycocotools(
     results: list[dict[str, Any]] = []
     for row, name in enumerate(images.ids):
         targets, one = images.targets(row), found[name]
-        for at, rle in enumerate(targets.rles or ()):
+        for at, mask in enumerate(targets.segmentations()):
             objects.append(
                 {
                     "id": len(objects) + 1,
@@ -120,7 +123,7 @@ def list_for_pycocotools(
                     "bbox": targets.bbox[at].tolist(),
                     "area": float(targets.area[at]),
                     "iscrowd": 0,
-                    "segmentation": compress(rle),
+                    "segmentation": mask,
                 }
             )
         for at, (x0, y0, x1, y1) in enumerate(one.boxes.tolist()):

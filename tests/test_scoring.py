@@ -117,7 +117,7 @@ def run_pycocotools(
     for number, row in enumerate(rows.tolist(), 1):
         targets, one = images.targets(row), found[images.ids[row]]
         pixels[number] = targets.height * targets.width if areas.relative else 1
-        for at, rle in enumerate(targets.rles or ()):
+        for at, mask in enumerate(targets.segmentations()):
             objects.append(
                 {
                     "id": len(objects) + 1,
@@ -126,7 +126,7 @@ def run_pycocotools(
                     "bbox": targets.bbox[at].tolist(),
                     "area": targets.area[at] / pixels[number],
                     "iscrowd": int(targets.crowd[at]),
-                    "segmentation": rle.to_coco(),
+                    "segmentation": mask,
                 }
             )
         for at in range(len(one)):

@@ -286,6 +286,13 @@ class CocoMasks:
         return (self[row] for row in range(len(self)))
 
     def __getitem__(self, row: int) -> Rle:
-        mask = self.masks[row]
-        polygons = [polygon.tolist() for polygon in mask] if isinstance(mask, list) else mask
-        return Rle.from_coco(polygons, self.height, self.width)
+        return Rle.from_coco(_unpack(self.masks[row]), self.height, self.width)
+
+    def segmentations(self) -> list[Any]:
+        """Each mask as the file has it."""
+        return [_unpack(mask) for mask in self.masks]
+
+
+def _unpack(mask: Any) -> Any:
+    """A mask as the file has it; polygons are kept as arrays."""
+    return [polygon.tolist() for polygon in mask] if isinstance(mask, list) else mask

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, final, runtime_checkable
+from typing import Any, Protocol, final, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
@@ -18,6 +18,15 @@ class Masks(Protocol):
     def __len__(self) -> int: ...
     def __getitem__(self, row: int, /) -> Rle: ...
     def __iter__(self) -> Iterator[Rle]: ...
+
+
+@runtime_checkable
+class Segmented(Protocol):
+    """Masks that are at hand in COCO's format and need not be drawn for it."""
+
+    def segmentations(self) -> list[Any]:
+        """Each mask in COCO's format: polygons, or run lengths."""
+        ...
 
 
 @final
@@ -81,6 +90,17 @@ class Targets:
             InputError: the set has no masks.
         """
         return stack_masks(tuple(self._require_rles()), size or (self.height, self.width))
+
+    def segmentations(self) -> list[Any]:
+        """Each mask in COCO's format: as its file has it, or as run lengths.
+
+        Raises:
+            InputError: the set has no masks.
+        """
+        rles = self._require_rles()
+        if isinstance(rles, Segmented):
+            return rles.segmentations()
+        return [rle.to_coco() for rle in rles]
 
     def take(self, objects: Bool[np.ndarray, " object"] | Int64[np.ndarray, " taken"]) -> "Targets":
         """Select objects, by index or by mask, such as `~targets.crowd`."""

@@ -266,9 +266,7 @@ def _list_objects(images: DetectionSet, kind: Kind, areas: AreaBins) -> Any:
         raise InputError(f"{images.name} has boxes and no masks", mend="score with {kind=box}")
     masks = None
     if kind == "mask":
-        masks = [
-            rle.to_coco() for row in range(len(images)) for rle in images.targets(row).rles or ()
-        ]
+        masks = [one for row in range(len(images)) for one in images.targets(row).segmentations()]
     rows = objects.sizes.tolist()
     return import_hotcoco().COCO.from_arrays(
         [
