@@ -343,9 +343,8 @@ def test_eight_images_of_coco_are_learnt_by_heart(tmp_path: Path) -> None:
     folder = os.environ.get("SSLENS_DATA")
     if folder is None:
         pytest.skip("SSLENS_DATA is not set")
-    from sslens.scoring.score import score
-
     from sslens.data.coco import open_coco
+    from sslens.scoring.score import score
     from sslens.tasks.detecting import Judged, find_all
 
     coco = Path(folder) / "coco_mini"

@@ -1,10 +1,10 @@
 """How often five kinds of bootstrap intervals of average precision cover, on simulated detections.
 
-    python runs/trials/bootstrap.py 130 1 5 300       # images, classes, objects an image and class, trials
+    python runs/trials/bootstrap.py 130 1 5 300
     python runs/trials/bootstrap.py 300 10 0.35 300
     python runs/trials/bootstrap.py 200 40 0.15 200
 
-Two detectors find the objects of the same images, of which some are harder for both; classes are of
+The arguments are images, classes, objects of a class an image, and trials. Two detectors find the objects of the same images, of which some are harder for both; classes are of
 unequal number. Each line gives, for one detector, the other and their difference: the score of
 60,000 images ("all"), the mean score of so many images ("expected"), and by kind of interval how
 often it holds the one and the other. "normal" is the kind that `sslens.statistics.bootstrap` has.
@@ -56,10 +56,12 @@ def list_units(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def compute_ap(matches: Matches, weights: np.ndarray, classes: int) -> np.ndarray:
+    """The mean over classes that a draw holds."""
     return np.asarray(np.nanmean(matches.average_precisions(weights, classes)[0, 0], axis=0))
 
 
 def main(images: int, classes: int, objects: float, trials: int) -> None:
+    """Print the coverage of each kind of interval."""
     generator = np.random.default_rng(1)
     everything = make(generator, ALL, classes, objects)
     truth = [float(compute_ap(one, np.ones((ALL, 1)), classes)[0]) for one in everything]
@@ -93,6 +95,7 @@ def main(images: int, classes: int, objects: float, trials: int) -> None:
 
 
 def share(ends: tuple[np.ndarray, np.ndarray], value: float) -> float:
+    """How many of the intervals hold a value."""
     return float(((ends[0] <= value) & (value <= ends[1])).mean())
 
 
