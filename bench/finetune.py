@@ -39,7 +39,7 @@ from sslens.data.classification import posterize
 from sslens.data.scene_images import scene_images
 from sslens.methods import Moment, Rows, call_hook
 from sslens.models.backbone import Backbone
-from sslens.models.transformers import explicit_attention
+from sslens.models.transformers import set_explicit_attention
 from sslens.models.vit import ViTArch
 from sslens.processes import best_device
 from sslens.tasks.classification import FineTuning, Settings, batch
@@ -59,7 +59,7 @@ def ours(model: Backbone, images: int, device: str, dtype: torch.dtype) -> tuple
     rows = Rows(0, 0, slice(0, images), images, tuple(range(images)))
     part = {name: value.to(device) for name, value in batch(pixels, SETTINGS, start, rows).items()}
     method = FineTuning(model, SETTINGS).to(device).train()
-    explicit_attention(method, torch.device(device).type == "cpu")
+    set_explicit_attention(method, torch.device(device).type == "cpu")
     optimizer = make_optimiser(method.parameter_groups(), SETTINGS)
 
     def step() -> float:

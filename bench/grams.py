@@ -29,7 +29,7 @@ import torch
 import peers
 import sslens
 from sslens.capture import Grams
-from sslens.comparisons.nulls import permutation_null, permutation_nulls
+from sslens.comparisons.nulls import compute_null, compute_nulls
 from sslens.find import names, plugin
 from sslens.measures import bures, neighbours, rsa, wants_pixels
 from sslens.measures.cka import Comparison, all_pairs, compute_own, minibatch_cka, pack
@@ -86,8 +86,8 @@ def cost(taps: int, rounds: int) -> str:
             all_pairs(models)
         ),
         f"CKA of 8 models, {len(pairs)} pairs, intervals of 1,000 replicates": intervals,
-        "null of two models, 200 permutations": lambda: permutation_null(a, b),
-        "nulls of 8 models, 28 pairs": lambda: permutation_nulls(eight),
+        "null of two models, 200 permutations": lambda: compute_null(a, b),
+        "nulls of 8 models, 28 pairs": lambda: compute_nulls(eight),
         "paired difference of all cells, 1,000 replicates": (
             lambda: (Sampled.of(Comparison.of(a, b)) - Sampled.of(Comparison.of(c, d))).estimate()
         ),

@@ -43,8 +43,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from sslens.data.scene_images import scene_images
 from sslens.find import plugin
 from sslens.methods import Moment, Rows, call_hook
-from sslens.models.blocks import Way, by_block
-from sslens.models.transformers import explicit_attention
+from sslens.models.blocks import Way, set_block_runs
+from sslens.models.transformers import set_explicit_attention
 from sslens.models.vit import ViTArch
 from sslens.processes import best_device
 from sslens.training.optim import make_optimiser, set_rates
@@ -103,9 +103,9 @@ def trained(modules: nn.Module) -> int:
 def ours(c: Case, way: Way | None = None) -> tuple[Step, int]:
     """A step as the loop takes it, and how many numbers it trains."""
     method = plugin("objectives", c.method).Objective(c.arch, c.settings).to(c.device).train()
-    explicit_attention(method, torch.device(c.device).type == "cpu")
+    set_explicit_attention(method, torch.device(c.device).type == "cpu")
     if way:
-        by_block(method, way)
+        set_block_runs(method, way)
     optimizer = make_optimiser(method.parameter_groups(), c.settings)
 
     def step() -> float:

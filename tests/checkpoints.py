@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sslens import zoo
 from sslens.models.cnn import CNNArch
-from sslens.models.positions import sincos_positions
+from sslens.models.positions import make_sincos_positions
 from sslens.models.vit import ViTArch, describe
 from sslens.zoo.shapes import ViTShape
 
@@ -38,7 +38,7 @@ def trained(network: nn.Module, seed: int = 0) -> nn.Module:
 def vit(positions: str = "mae", seed: int = 0) -> nn.Module:
     """A small ViT whose positions are MAE's, MoCo-v3's or learned ones."""
     network = trained(VIT.build(seed), seed)
-    table = sincos_positions(VIT.dim, VIT.grid, transposed=positions == "moco-v3")
+    table = make_sincos_positions(VIT.dim, VIT.grid, transposed=positions == "moco-v3")
     if positions == "learned":
         table = 0.2 * torch.randn(table.shape, generator=torch.Generator().manual_seed(seed))
     network.load_state_dict({**network.state_dict(), "pos_embed": table})

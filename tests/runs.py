@@ -18,7 +18,7 @@ from sslens.data.images import ImageSet, Source, from_arrays
 from sslens.find import names, plugin
 from sslens.methods.labels import with_classes
 from sslens.models.arch import parse
-from sslens.models.transformers import explicit_attention
+from sslens.models.transformers import set_explicit_attention
 from sslens.recipes import trial_settings
 from sslens.training.pretrain import pretrain
 from sslens.training.schedule import Training
@@ -59,7 +59,7 @@ def method_of(case: str) -> Any:
     method = module.Objective(
         parse(arch_of(case)), with_classes(KINDS[case][0], SETTINGS[case], IMAGES)
     )
-    explicit_attention(method, True)
+    set_explicit_attention(method, True)
     return method.train()
 
 

@@ -16,7 +16,7 @@ from given import Given, compute, make_models, write
 from sslens.analyses import agreement as analysis
 from sslens.capture import Features
 from sslens.comparisons.inputs import FeatureSets, Labels, Models
-from sslens.comparisons.predictions import deal_out, predict_classes, probe_logits
+from sslens.comparisons.predictions import compute_probe_logits, deal_out, predict_classes
 from sslens.errors import InputError
 from sslens.models.taps import Tap
 from sslens.probes.agreement import (
@@ -338,7 +338,7 @@ def test_a_probe_is_logistic_regression_at_the_penalty_chosen_on_held_out_images
     labels = np.array(list(known.bank.values()))
     held = deal_out(labels, tuple(known.bank)) == 0
     assert held.sum() == 24
-    found, why = probe_logits(x, labels, held, asked, 6)
+    found, why = compute_probe_logits(x, labels, held, asked, 6)
     assert why == ""
     train = x[~held].double().numpy()
     mean, scale = train.mean(0), train.std(0)
@@ -359,7 +359,7 @@ def test_each_fold_is_predicted_by_probes_of_the_others() -> None:
     fold = deal_out(labels, tuple(known.images))
     assert np.bincount(fold).tolist() == [24] * 5
     rest = fold != 2
-    logits, _ = probe_logits(x[rest], labels[rest], fold[rest] == 3, x[~rest], 6)
+    logits, _ = compute_probe_logits(x[rest], labels[rest], fold[rest] == 3, x[~rest], 6)
     torch.testing.assert_close(made.by_model["moco"].rankings.logits[~rest], logits)
     assert made.by_model["moco"].right.mean() > 0.4
 

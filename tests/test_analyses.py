@@ -22,7 +22,7 @@ from sslens.capture import Features, Grams
 from sslens.comparisons import compared as _compared
 from sslens.comparisons import pairs as _pairs
 from sslens.comparisons.inputs import Factors, FeatureSets, Labels, ModelInfo, Models, ProbeSettings
-from sslens.comparisons.nulls import permutation_null
+from sslens.comparisons.nulls import compute_null
 from sslens.comparisons.roles import find_twins
 from sslens.comparisons.targets import Targets
 from sslens.errors import InputError
@@ -494,7 +494,7 @@ def test_pairs_are_held_against_permuted_images_as_each_alone_is() -> None:
                 continue
             grams = CASES[case].values["grams"][tokens]
             pair = (grams[model].at(kind) for model in (a, b))
-            null = permutation_null(*pair, permutations=_compared.PERMUTATIONS, seed=0)
+            null = compute_null(*pair, permutations=_compared.PERMUTATIONS, seed=0)
             np.testing.assert_array_equal(cells.p, null.p.ravel())
             np.testing.assert_allclose(cells.threshold, null.threshold, rtol=0, atol=1e-6)
 

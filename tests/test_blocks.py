@@ -17,7 +17,7 @@ from sslens.find import plugin
 from sslens.methods import Rows
 from sslens.methods.labels import with_classes
 from sslens.models.arch import parse
-from sslens.models.blocks import BLOCKS, Way, by_block, require_compiler, through
+from sslens.models.blocks import BLOCKS, Way, require_compiler, run_block, set_block_runs
 from sslens.models.vit import ViTArch
 
 
@@ -51,7 +51,7 @@ def kept_for_backward(function: Callable[[], Tensor], parameters: Any) -> tuple[
 def test_recomputed_blocks_keep_their_inputs_alone_and_give_the_same_bit_for_bit(case: str) -> None:
     plain, batch = method_of(case), minibatch(case)
     again = copy.deepcopy(plain)
-    assert by_block(again, Way(recompute=True)) >= 4
+    assert set_block_runs(again, Way(recompute=True)) >= 4
     assert list(again.state_dict()) == list(plain.state_dict())
     runs: dict[str, int] = {}
     for name, module in again.named_modules():
@@ -95,7 +95,7 @@ def test_what_is_random_or_counts_in_a_block_happens_once(kind: str) -> None:
     else:
         network, x = nn.Sequential(BasicBlock(4, 4), BasicBlock(4, 4)), torch.randn(3, 4, 6, 6)
     again = copy.deepcopy(network)
-    by_block(again, Way(recompute=True))
+    set_block_runs(again, Way(recompute=True))
     found = []
     for each in (network, again):
         torch.manual_seed(7)
@@ -111,7 +111,7 @@ def test_what_is_random_or_counts_in_a_block_happens_once(kind: str) -> None:
 
 def test_in_evaluation_and_without_gradient_blocks_run_as_they_are() -> None:
     network = ViTArch.parse("vit_nano_patch16_32").build(0)
-    by_block(network, Way(recompute=True))
+    set_block_runs(network, Way(recompute=True))
     copied = copy.deepcopy(network).eval()
     assert copied.blocks[0].forward.__self__ is copied.blocks[0]
     with torch.no_grad():
@@ -139,11 +139,11 @@ def test_what_is_made_of_a_blocks_parts_goes_its_way_too() -> None:
         return out
 
     block, x = Block(8, 2), torch.randn(2, 3, 8)
-    through(twice, block, x).sum().backward()
+    run_block(twice, block, x).sum().backward()
     wanted = block.mlp.fc1.weight.grad.clone()
     block.zero_grad()
-    by_block(block, Way(recompute=True))
-    through(twice, block, x).sum().backward()
+    set_block_runs(block, Way(recompute=True))
+    run_block(twice, block, x).sum().backward()
     assert torch.equal(block.mlp.fc1.weight.grad, wanted)
     assert len(seen) == 3
 
@@ -155,7 +155,7 @@ def test_what_is_made_of_a_blocks_parts_goes_its_way_too() -> None:
 def test_compiled_blocks_compute_the_same_but_for_rounding_at_all_sizes() -> None:
     plain = ViTArch.parse("vit_64x2_patch16_32").build(0).train()
     other = copy.deepcopy(plain)
-    by_block(other, Way(compile=True))
+    set_block_runs(other, Way(compile=True))
     assert list(other.state_dict()) == list(plain.state_dict())
     for size in ((3, 5, 64), (7, 9, 64), (2, 17, 64)):
         x = torch.randn(size)

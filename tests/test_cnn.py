@@ -83,7 +83,7 @@ def test_a_resnet_computes_what_torchvisions_does_at_every_block(arch: CNNArch) 
     theirs.load_state_dict(ours.state_dict())
     theirs.double().eval()
     x = torch.randn(2, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    names = [tap.name for tap in convolutions.taps(ours)]
+    names = [tap.name for tap in convolutions.list_taps(ours)]
     one, other = (read(network, names, x) for network in (ours, theirs))
     for name in names:
         torch.testing.assert_close(one[name], other[name], rtol=0, atol=1e-12)
@@ -170,19 +170,19 @@ def test_a_convnextv2_block_is_the_papers() -> None:
 def test_a_tap_reads_what_is_not_overwritten_later(arch: CNNArch) -> None:
     network = started(arch.build(0))
     kept, copied = {}, {}
-    for tap in convolutions.taps(network):
+    for tap in convolutions.list_taps(network):
         module = network.get_submodule(tap.name)
         module.register_forward_hook(lambda *a, tap=tap: kept.update({tap.name: a[2]}))
         module.register_forward_hook(lambda *a, tap=tap: copied.update({tap.name: a[2].clone()}))
     network.forward_features(torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
-    assert list(kept) == [tap.name for tap in convolutions.taps(network)]
+    assert list(kept) == [tap.name for tap in convolutions.list_taps(network)]
     for name, value in kept.items():
         assert torch.equal(value, copied[name])
 
 
 @tiny
 def test_taps_stand_at_every_block(arch: CNNArch) -> None:
-    taps = list(convolutions.taps(arch.build()))
+    taps = list(convolutions.list_taps(arch.build()))
     assert (taps[0].kind, taps[0].depth) == ("stem", 0.0)
     blocks = [tap for tap in taps if tap.kind == "block"]
     assert [tap.depth for tap in blocks] == [
@@ -199,7 +199,7 @@ def test_taps_stand_at_every_block(arch: CNNArch) -> None:
 def test_the_papers_cnns_have_their_blocks() -> None:
     with torch.device("meta"):
         names = {
-            name: [t.name for t in convolutions.taps(SIZES[name].build())]
+            name: [t.name for t in convolutions.list_taps(SIZES[name].build())]
             for name in ("resnet50", "convnextv2_base")
         }
     assert len(names["resnet50"]) == 1 + 16
@@ -223,7 +223,7 @@ def test_a_seed_decides_the_weights_and_leaves_the_process_random_numbers_alone(
 @tiny
 def test_no_block_of_a_random_network_is_idle(arch: CNNArch) -> None:
     network = arch.build(0).eval()
-    names = [tap.name for tap in convolutions.taps(network) if tap.kind == "block"]
+    names = [tap.name for tap in convolutions.list_taps(network) if tap.kind == "block"]
     found = list(
         read(
             network, names, torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -249,7 +249,7 @@ def test_a_backbone_of_it_has_an_identity(arch: CNNArch) -> None:
             network := arch.build(seed),
             name="cnn",
             source="cnn",
-            taps=list(convolutions.taps(network)),
+            taps=list(convolutions.list_taps(network)),
             transform=EvalTransform(),
             prefix=None,
             about=About(),

@@ -12,10 +12,15 @@ from torch import Tensor
 
 from sslens.data.streams import depth_noise
 from sslens.errors import InputError
-from sslens.models.blocks import Way, by_block
-from sslens.models.crops import class_tokens, depth_factors, local_size, resized_positions
-from sslens.models.some_tokens import for_some
-from sslens.models.transformers import explicit_attention
+from sslens.models.blocks import Way, set_block_runs
+from sslens.models.crops import (
+    choose_local_size,
+    compute_class_tokens,
+    make_depth_factors,
+    resize_positions,
+)
+from sslens.models.some_tokens import compute_for_some
+from sslens.models.transformers import set_explicit_attention
 from sslens.models.vit import ViTArch
 
 ARCH = ViTArch(image_size=32, patch_size=8, dim=16, blocks=3, heads=2)
@@ -57,7 +62,7 @@ def test_positions_are_resampled_by_cubic_convolution(old: int, new: int, shift:
     table = torch.randn(
         1, old**2 + 1, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
     )
-    got = resized_positions(table, new, shift=shift)
+    got = resize_positions(table, new, shift=shift)
     grid = table[0, 1:].view(old, old, 5).numpy()
     scale = (new + shift) / old
     wanted = bicubic(bicubic(grid, new, scale).swapaxes(0, 1), new, scale).swapaxes(0, 1)
@@ -67,26 +72,28 @@ def test_positions_are_resampled_by_cubic_convolution(old: int, new: int, shift:
 
 def test_positions_of_the_same_grid_are_kept_whatever_the_shift() -> None:
     table = torch.randn(1, 17, 5)
-    assert resized_positions(table, 4, shift=0.1) is table
+    assert resize_positions(table, 4, shift=0.1) is table
 
 
 @pytest.mark.parametrize("shape", [(2,), (2, 3)])
 def test_the_tokens_of_whole_images_are_the_networks_own(shape: tuple[int, ...]) -> None:
     net, images = network(), torch.randn(*shape, 3, 32, 32, dtype=torch.float64)
     wanted = net.forward_features(images.flatten(0, -4))[:, 0].unflatten(0, shape)
-    torch.testing.assert_close(class_tokens(net, images), wanted, rtol=0, atol=1e-12)
+    torch.testing.assert_close(compute_class_tokens(net, images), wanted, rtol=0, atol=1e-12)
     same = torch.ones(*shape, 3, 2, dtype=torch.float64)
-    torch.testing.assert_close(class_tokens(net, images, branches=same), wanted, rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        compute_class_tokens(net, images, branches=same), wanted, rtol=0, atol=1e-12
+    )
 
 
 def test_small_crops_have_their_own_positions() -> None:
     net, crops = network(), torch.randn(2, 3, 16, 16, dtype=torch.float64)
     small = ViTArch(16, 8, 16, 3, 2).build(seed=1).double().eval()
-    positions = resized_positions(net.pos_embed, 2, shift=0.1)
+    positions = resize_positions(net.pos_embed, 2, shift=0.1)
     small.load_state_dict(net.state_dict() | {"pos_embed": positions})
-    got = class_tokens(net, crops, shift=0.1)
+    got = compute_class_tokens(net, crops, shift=0.1)
     torch.testing.assert_close(got, small.forward_features(crops)[:, 0], rtol=0, atol=1e-12)
-    assert (got - class_tokens(net, crops)).abs().max() > 1e-4
+    assert (got - compute_class_tokens(net, crops)).abs().max() > 1e-4
 
 
 def test_only_the_patches_that_are_kept_are_seen() -> None:
@@ -98,12 +105,14 @@ def test_only_the_patches_that_are_kept_are_seen() -> None:
     other = images.clone()
     for at in set(range(16)) - set(kept.tolist()):
         other[:, :, 8 * (at // 4) : 8 * (at // 4) + 8, 8 * (at % 4) : 8 * (at % 4) + 8] = 7.0
-    seen = class_tokens(net, images, patches=kept)
-    torch.testing.assert_close(class_tokens(net, other, patches=kept), seen, rtol=0, atol=1e-12)
-    assert (class_tokens(net, images) - seen).abs().max() > 1e-3
+    seen = compute_class_tokens(net, images, patches=kept)
+    torch.testing.assert_close(
+        compute_class_tokens(net, other, patches=kept), seen, rtol=0, atol=1e-12
+    )
+    assert (compute_class_tokens(net, images) - seen).abs().max() > 1e-3
     # attention has no order: the same patches in another order, each with its own position
     torch.testing.assert_close(
-        class_tokens(net, images, patches=kept.flip(0)), seen, rtol=0, atol=1e-12
+        compute_class_tokens(net, images, patches=kept.flip(0)), seen, rtol=0, atol=1e-12
     )
 
 
@@ -124,13 +133,13 @@ def test_a_branch_is_scaled_for_each_image_and_block_by_itself() -> None:
 
     wanted = torch.stack([by_hand(image, own) for image, own in zip(images, factors, strict=True)])
     torch.testing.assert_close(
-        class_tokens(net, images, branches=factors), wanted, rtol=0, atol=1e-12
+        compute_class_tokens(net, images, branches=factors), wanted, rtol=0, atol=1e-12
     )
 
 
 def test_depth_is_dropped_at_rates_that_rise_with_the_block() -> None:
     noise = depth_noise(0, 5, slice(0, 20_000), 20_000, 6).unflatten(1, (3, 2))
-    factors = depth_factors(noise, 0.4)
+    factors = make_depth_factors(noise, 0.4)
     for block, rate in enumerate((0.0, 0.2, 0.4)):
         kept = factors[:, block][factors[:, block] > 0]
         torch.testing.assert_close(kept, torch.full_like(kept, 1 / (1 - rate)), rtol=1e-6, atol=0)
@@ -147,7 +156,7 @@ def test_crops_that_cannot_be_cut_into_patches_are_refused(asked: int) -> None:
         InputError,
         match=rf"Small crops of {asked} px .* multiple of the patch of 8 px, up to the images' 32",
     ):
-        local_size(32, 8, asked)
+        choose_local_size(32, 8, asked)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +164,7 @@ def test_crops_that_cannot_be_cut_into_patches_are_refused(asked: int) -> None:
     [(224, 16, 96), (224, 14, 98), (32, 8, 16), (32, 16, 16), (64, 8, 24)],
 )
 def test_small_crops_are_three_sevenths_in_whole_patches(image: int, patch: int, size: int) -> None:
-    assert local_size(image, patch, 0) == size
+    assert choose_local_size(image, patch, 0) == size
 
 
 @pytest.mark.parametrize("asked", [slice(0, 1), slice(2, None)])
@@ -167,14 +176,14 @@ def test_some_tokens_are_those_of_the_whole_block_and_so_are_the_gradients(
     torch.manual_seed(0)
     whole = Block(16, 2, qkv_bias=True).double()
     some = copy.deepcopy(whole)
-    explicit_attention(some, not fused)
-    by_block(some, way)
+    set_explicit_attention(some, not fused)
+    set_block_runs(some, way)
     x, weight = torch.randn(3, 7, 16).double(), torch.randn(16).double()
     attention, mlp = torch.rand(2, 3, 1, 1).double()
     inputs = [x.clone().requires_grad_(), x.clone().requires_grad_()]
     middle = inputs[0] + attention * whole.attn(whole.norm1(inputs[0]))
     wanted = (middle + mlp * whole.mlp(whole.norm2(middle)))[:, asked]
-    got = for_some(some, inputs[1], asked, attention, mlp)
+    got = compute_for_some(some, inputs[1], asked, attention, mlp)
     torch.testing.assert_close(got, wanted, rtol=0, atol=1e-12)
     for out in (wanted, got):
         ((out * weight) ** 2).sum().backward()
@@ -183,4 +192,6 @@ def test_some_tokens_are_those_of_the_whole_block_and_so_are_the_gradients(
         torch.testing.assert_close(
             some.get_parameter(name).grad, parameter.grad, rtol=0, atol=1e-11, msg=name
         )
-    torch.testing.assert_close(for_some(some, x, asked), whole(x)[:, asked], rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        compute_for_some(some, x, asked), whole(x)[:, asked], rtol=0, atol=1e-12
+    )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sslens.data.views import Colours
 from sslens.errors import InputError
 from sslens.methods import Moment, Rows
-from sslens.models.crops import resized_positions
+from sslens.models.crops import resize_positions
 from sslens.models.vit import ViTArch
 from sslens.objectives import dino
 
@@ -63,7 +63,7 @@ def logits(branch: nn.ModuleDict, crop: Tensor, factors: list[tuple[float, float
     """One crop through encoder, head and prototypes; attention and MLP times their factors."""
     net = branch["encoder"]
     patches = net.patch_embed.proj(crop[None]).flatten(2)[0].T
-    positions = resized_positions(net.pos_embed, round(len(patches) ** 0.5), shift=0.1)[0]
+    positions = resize_positions(net.pos_embed, round(len(patches) ** 0.5), shift=0.1)[0]
     x = torch.cat([net.cls_token[0], patches]) + positions
     for block, (attention, mlp) in zip(net.blocks, factors, strict=True):
         x = x + attention * block.attn(block.norm1(x[None]))[0]
@@ -174,7 +174,7 @@ def test_the_centre_moves_after_the_step_to_what_the_teacher_said_in_all_its_par
     before = objective.centre.clone()
     with torch.no_grad():
         said = objective._logits(
-            objective.teacher, dino.class_tokens(objective.encoder, batch["global"])
+            objective.teacher, dino.compute_class_tokens(objective.encoder, batch["global"])
         )
     loss = objective(batch).item()
     assert torch.equal(objective.centre, before)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sslens.data.streams import mask_noise
 from sslens.errors import InputError
 from sslens.models.cnn import CNNArch
-from sslens.models.masked import _respond, masked_features
+from sslens.models.masked import _respond, compute_masked_features
 from sslens.objectives import fcmae
 from sslens.training.gradients import backward
 
@@ -132,12 +132,12 @@ def test_it_is_a_sparse_network_in_float64(arch: CNNArch, together: bool) -> Non
     network = made(arch).encoder
     images = torch.randn(2, 3, arch.image_size, arch.image_size, dtype=torch.float64)
     wanted = by_hand(network, images.numpy(), SEEN.numpy(), together)
-    got = masked_features(network, images, SEEN, together=together).detach()
+    got = compute_masked_features(network, images, SEEN, together=together).detach()
     assert not got.permute(0, 2, 3, 1)[~SEEN].any()
     assert len(wanted) == SEEN.sum() == 6
     for (n, y, x), value in wanted.items():
         np.testing.assert_allclose(got[n, :, y, x], value, rtol=0, atol=1e-10 * np.abs(value).max())
-    other = masked_features(network, images, SEEN, together=not together).detach()
+    other = compute_masked_features(network, images, SEEN, together=not together).detach()
     assert (got - other).abs().max() > 1e-3 * got.abs().max()
 
 
@@ -146,7 +146,7 @@ def test_with_all_seen_and_each_image_by_itself_it_is_the_dense_network() -> Non
     network = made().encoder
     images = torch.randn(2, 3, 64, 64, dtype=torch.float64)
     seen = torch.ones(2, 2, 2, dtype=torch.bool)
-    got = masked_features(network, images, seen, together=False)
+    got = compute_masked_features(network, images, seen, together=False)
     torch.testing.assert_close(got, network.forward_features(images), rtol=1e-12, atol=1e-12)
 
 
@@ -280,8 +280,8 @@ def test_it_cannot_see_masked_pixels() -> None:
     other = view.clone()
     other[~seen.repeat_interleave(32, 1).repeat_interleave(32, 2)[:, None].expand_as(view)] = 9.0
     assert torch.equal(
-        masked_features(objective.encoder, view, seen),
-        masked_features(objective.encoder, other, seen),
+        compute_masked_features(objective.encoder, view, seen),
+        compute_masked_features(objective.encoder, other, seen),
     )
     assert (
         objective({"view": view, "noise": noise}).item()

@@ -13,11 +13,11 @@ from scipy.stats import t
 from sslens.capture import Grams
 from sslens.comparisons.compared import Pair
 from sslens.comparisons.nulls import (
-    permutation_null,
-    permutation_nulls,
+    average_same_depth,
+    compute_null,
+    compute_nulls,
+    match_depths,
     permute_entries,
-    same_depth,
-    same_depth_mean,
 )
 from sslens.errors import InputError
 from sslens.measures.cka import Comparison, minibatch_cka
@@ -63,7 +63,7 @@ def test_the_null_is_the_largest_cell_of_features_in_another_order() -> None:
     top = np.array(
         [minibatch_cka(a, grams(turned(ys, lengths, rng), *lengths)).max() for _ in range(200)]
     )
-    null = permutation_null(a, b, permutations=2000)
+    null = compute_null(a, b, permutations=2000)
     value = minibatch_cka(a, b)
     expected = (top[:, None, None] >= value).mean(0)
     assert 0.05 < expected.mean() < 0.95  # neither end would show an error
@@ -86,7 +86,7 @@ def test_the_null_takes_all_orders_of_four_images(itself: bool) -> None:
     )
     expected = (every >= value - 1e-6).mean()
     assert expected == (4 if itself else 12) / 24
-    found = permutation_null(a, Grams.of_features(ys), permutations=4000).p[0, 0]
+    found = compute_null(a, Grams.of_features(ys), permutations=4000).p[0, 0]
     assert found == pytest.approx(expected, abs=4 * np.sqrt(0.25 / 4000))
 
 
@@ -122,15 +122,15 @@ def test_unrelated_models_pass_the_threshold_as_rarely_as_it_says() -> None:
             for x in base
         ]
         a, b = (grams(each, 16, 16) for each in taps)
-        null = permutation_null(a, b, permutations=39, seed=seed)
+        null = compute_null(a, b, permutations=39, seed=seed)
         value = minibatch_cka(a, b)
         assert ((null.p <= 0.05) == (value > null.threshold)).all()
         wrong.append((null.p <= 0.05).any())
         alone = (
             [
-                permutation_null(
-                    grams([x], 16, 16), grams([y], 16, 16), permutations=19, seed=seed
-                ).p[0, 0]
+                compute_null(grams([x], 16, 16), grams([y], 16, 16), permutations=19, seed=seed).p[
+                    0, 0
+                ]
                 for x, y in zip(*taps, strict=True)
             ]
             if seed < 30
@@ -148,21 +148,21 @@ def test_related_models_are_found_and_undefined_cells_stay_out() -> None:
     xs, ys = related(0, (12, 9), 64), related(1, (10,), 64)
     constant = torch.ones(64, 3)
     a, b = grams([xs[0], constant, xs[1]], 32, 32), grams([constant, *ys], 32, 32)
-    null = permutation_null(a, b, permutations=99)
+    null = compute_null(a, b, permutations=99)
     assert null.p[[0, 2], 1].tolist() == [0.01, 0.01]
     assert np.isnan(null.p[1]).all()
     assert np.isnan(null.p[:, 0]).all()
-    without = permutation_null(grams(xs, 32, 32), grams(ys, 32, 32), permutations=99)
+    without = compute_null(grams(xs, 32, 32), grams(ys, 32, 32), permutations=99)
     assert null.threshold == without.threshold
     assert 0 < null.threshold < minibatch_cka(a, b)[0, 1]
-    nothing = permutation_null(grams([constant], 32, 32), b)
+    nothing = compute_null(grams([constant], 32, 32), b)
     assert np.isnan(nothing.p).all()
     assert np.isnan(nothing.threshold)
 
 
 def test_the_null_is_reproducible_by_seed() -> None:
     a, b = grams(related(0, (12, 9), 32, 0.2), 16, 16), grams(related(1, (10,), 32, 0.2), 16, 16)
-    one, again, other = (permutation_null(a, b, permutations=99, seed=seed) for seed in (0, 0, 1))
+    one, again, other = (compute_null(a, b, permutations=99, seed=seed) for seed in (0, 0, 1))
     assert one.threshold == again.threshold != other.threshold
     assert (one.p == again.p).all()
 
@@ -176,10 +176,10 @@ def test_the_nulls_of_many_models_are_those_of_each_pair() -> None:
         related(2, (5, 6, 7), 32, 0.2),
     ]
     models = [grams(xs, 18, 14) for xs in given]
-    found = permutation_nulls(models, permutations=99, seed=3)
+    found = compute_nulls(models, permutations=99, seed=3)
     assert list(found) == list(itertools.combinations(range(4), 2))
     for (i, j), null in found.items():
-        alone = permutation_null(models[i], models[j], permutations=99, seed=3)
+        alone = compute_null(models[i], models[j], permutations=99, seed=3)
         np.testing.assert_array_equal(null.p, alone.p)
         np.testing.assert_allclose(null.threshold, alone.threshold, rtol=0, atol=1e-6)
     assert np.isnan(found[0, 1].threshold)
@@ -189,9 +189,9 @@ def test_the_nulls_of_many_models_are_those_of_each_pair() -> None:
 def test_few_permutations_and_other_images_are_refused() -> None:
     a = grams(related(0, (12,), 32), 16, 16)
     with pytest.raises(InputError, match="18 permutations are too few"):
-        permutation_null(a, a, permutations=18)
+        compute_null(a, a, permutations=18)
     with pytest.raises(InputError, match="minibatches differ"):
-        permutation_null(a, grams(related(0, (12,), 32), 20, 12))
+        compute_null(a, grams(related(0, (12,), 32), 20, 12))
 
 
 # ------------------------------------------------------------------------------------------------
@@ -266,7 +266,8 @@ def test_a_paired_interval_is_narrower_than_an_unpaired_one() -> None:
     for seed in range(5):
         a, b, c, d = four(seed=seed, shared=(0.9, 0.8))
         one, other = (
-            Sampled.of(Comparison.of(*pair), same_depth(*pair)).mean() for pair in ((a, b), (c, d))
+            Sampled.of(Comparison.of(*pair), match_depths(*pair)).mean()
+            for pair in ((a, b), (c, d))
         )
         turned = other.left_out[np.random.default_rng(seed).permutation(one.batches)]
         unpaired = Sampled(one.value, one.left_out - turned, one.share)
@@ -281,9 +282,9 @@ def test_the_paired_interval_finds_a_difference_that_is_there_and_seldom_one_tha
     for seed in range(40):
         if seed < 15:
             a, b, c, d = four(seed=seed)
-            there.append((same_depth_mean(a, b) - same_depth_mean(c, d)).estimate())
+            there.append((average_same_depth(a, b) - average_same_depth(c, d)).estimate())
         a, b, c, d = four(48, seed=seed, shared=(0.7, 0.7))
-        absent.append((same_depth_mean(a, b) - same_depth_mean(c, d)).estimate())
+        absent.append((average_same_depth(a, b) - average_same_depth(c, d)).estimate())
     assert np.mean([each.low > 0 for each in there]) > 0.9
     assert np.mean([each.p <= 0.05 for each in there]) > 0.9
     apart = np.mean([each.low > 0 or each.high < 0 for each in absent])
@@ -347,17 +348,17 @@ def test_pairing_is_refused_where_minibatches_differ() -> None:
 
 def test_a_single_minibatch_has_values_and_no_inference() -> None:
     a, b = (Grams.of_features(related(seed, (6,), 16)) for seed in (0, 1))
-    found = same_depth_mean(a, b).estimate()
+    found = average_same_depth(a, b).estimate()
     assert found.value == pytest.approx(minibatch_cka(a, b)[0, 0])
     assert np.isnan([found.low, found.high, found.p]).all()
-    assert np.isnan(same_depth_mean(a, b).simultaneous_interval()).all()
+    assert np.isnan(average_same_depth(a, b).simultaneous_interval()).all()
 
 
 def test_undefined_cells_stay_out_of_a_mean() -> None:
     xs, ys = related(0, (6, 5), 32), related(1, (4, 7), 32)
     a, b = (grams([x, torch.ones(32, 2), y], *[8] * 4) for x, y in (xs, ys))
     value = minibatch_cka(a, b)
-    found = same_depth_mean(a, b)
+    found = average_same_depth(a, b)
     assert found.value == pytest.approx((value[0, 0] + value[2, 2]) / 2, abs=1e-12)
     assert np.isfinite(found.left_out).all()
     everything = Sampled.of(Comparison.of(a, b))
@@ -371,8 +372,8 @@ def test_taps_are_paired_at_the_nearest_relative_depth() -> None:
         a, taps=tuple(Tap(str(i), "block", depth) for i, depth in enumerate((0.25, 0.5, 0.75, 1.0)))
     )
     b = replace(b, taps=tuple(Tap(str(i), "block", depth) for i, depth in enumerate((0.5, 1.0))))
-    assert same_depth(a, b) == [(0, 0), (1, 0), (2, 0), (3, 1)]  # 0.75 lies between: the first
-    assert same_depth(b, a) == [(0, 0), (0, 1), (0, 2), (1, 3)]
+    assert match_depths(a, b) == [(0, 0), (1, 0), (2, 0), (3, 1)]  # 0.75 lies between: the first
+    assert match_depths(b, a) == [(0, 0), (0, 1), (0, 2), (1, 3)]
 
 
 @pytest.mark.parametrize("blocks", [3, 6, 9, 12])
@@ -387,11 +388,11 @@ def test_of_equally_near_depths_the_earlier_one_is_taken(blocks: int) -> None:
         for count in (2 * blocks, blocks)
     )
     nearest = [max(0, (i + 1) // 2 - 1) for i in range(2 * blocks)]
-    assert same_depth(a, b) == list(enumerate(nearest))
+    assert match_depths(a, b) == list(enumerate(nearest))
     grid, depths = (np.array([tap.depth for tap in one.taps]) for one in (a, b))
     every = list(itertools.product(range(blocks), repeat=2))
     cells = Sampled.of(Comparison.of(b, b), every)
-    pair = Pair("b", "b", False, (b.taps, b.taps), cells, same_depth(b, b), depths)
+    pair = Pair("b", "b", False, (b.taps, b.taps), cells, match_depths(b, b), depths)
     wanted = pair.same.value[nearest]
     np.testing.assert_array_equal(pair.at(grid).value, wanted)
 

@@ -15,7 +15,7 @@ import sslens
 from sslens.capture import Features, open_features
 from sslens.cli import main
 from sslens.comparisons.knn_sweep import Sweep, SweepChoice, choose_ks, make_table
-from sslens.comparisons.readings import main_pooling
+from sslens.comparisons.readings import choose_main_pooling
 from sslens.errors import InputError
 from sslens.models.taps import Tap
 from sslens.probes.knn import knn
@@ -103,10 +103,10 @@ def test_the_usual_pooling_is_that_of_probes_where_there_is_no_class_token() -> 
     }
     store = Features.of(tensors, labels=labels, classes="abc")
     swept = Sweep.of(store, None, ks=[20], temperatures=[0.07])
-    assert main_pooling(store) == "mean"
+    assert choose_main_pooling(store) == "mean"
     assert swept.choices[swept.usual] == ("norm", "mean", "raw", 20, 0.07)
     patch = Features.of({("norm", "patch"): tensors["norm", "patch"]}, labels=labels, classes="abc")
-    assert main_pooling(patch) == "patch"
+    assert choose_main_pooling(patch) == "patch"
 
 
 def test_what_standardised_features_change_is_said_where_they_change_something() -> None:

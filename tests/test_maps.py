@@ -233,7 +233,7 @@ def test_positions_are_resampled_and_other_weights_shared(name: str, patch: int)
             torch.nn.init.normal_(value)
     usual = own.patch_embed.img_size[0]
     model = wrap_network(
-        networks.ready(own.eval()),
+        networks.prepare(own.eval()),
         name=name,
         source=name,
         transformed=EvalTransform(usual, usual),
@@ -255,7 +255,7 @@ def test_positions_are_resampled_and_other_weights_shared(name: str, patch: int)
     with torch.inference_mode():
         out = small(x)
         reference = timm.create_model(name, num_classes=0, depth=2, img_size=side).eval()
-        state = dict(networks.ready(reference).state_dict())
+        state = dict(networks.prepare(reference).state_dict())
         loaded = small.network.state_dict()
         reference.load_state_dict({k: loaded[k] for k in state})
         torch.testing.assert_close(out, reference.forward_features(x), atol=1e-5, rtol=1e-5)

@@ -12,9 +12,9 @@ from torch import nn
 import sslens
 from sslens.errors import InputError
 from sslens.models import transformers, vit
-from sslens.models.heads import BatchNorm, mlp
-from sslens.models.positions import sincos_positions
-from sslens.models.transformers import explicit_attention
+from sslens.models.heads import BatchNorm, build_mlp
+from sslens.models.positions import make_sincos_positions
+from sslens.models.transformers import set_explicit_attention
 from sslens.models.vit import ViTArch
 
 TINY = ViTArch(image_size=32, patch_size=8, dim=24, blocks=3, heads=2)
@@ -65,7 +65,7 @@ def test_layer_norms_have_eps_1e_6_and_qkv_a_bias() -> None:
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_positions_are_the_formulas_in_float64(transposed: bool) -> None:
-    table = sincos_positions(24, 5, transposed=transposed)
+    table = make_sincos_positions(24, 5, transposed=transposed)
     assert table.shape == (1, 26, 24)
     np.testing.assert_allclose(
         table[0].double().numpy(), positions(24, 5, transposed), rtol=0, atol=6e-8
@@ -75,7 +75,7 @@ def test_positions_are_the_formulas_in_float64(transposed: bool) -> None:
 def test_a_built_network_has_fixed_sincos_positions() -> None:
     network = TINY.build()
     assert not network.pos_embed.requires_grad
-    assert torch.equal(network.pos_embed.data, sincos_positions(24, 4))
+    assert torch.equal(network.pos_embed.data, make_sincos_positions(24, 4))
 
 
 def test_a_seed_decides_the_weights_and_leaves_the_process_random_numbers_alone() -> None:
@@ -90,19 +90,19 @@ def test_a_seed_decides_the_weights_and_leaves_the_process_random_numbers_alone(
 @pytest.mark.parametrize("explicit", [False, True])
 def test_taps_come_in_the_order_of_computation(explicit: bool) -> None:
     network = TINY.build(0).eval()
-    explicit_attention(network, explicit)
+    set_explicit_attention(network, explicit)
     ran: list[str] = []
     for name, module in network.named_modules():
         module.register_forward_hook(lambda *_, name=name: ran.append(name))
     network.forward_features(torch.zeros(1, 3, 32, 32))
-    taps = list(transformers.taps(network))
+    taps = list(transformers.list_taps(network))
     names = [tap.name for tap in taps]
     assert len(names) == 4 * 3 + 1
     assert [name for name in ran if name in names] == names
 
 
 def test_taps_say_their_kind_and_depth() -> None:
-    taps = list(transformers.taps(TINY.build()))
+    taps = list(transformers.list_taps(TINY.build()))
     depths = [tap.depth for tap in taps]
     assert depths == sorted(depths)
     assert [(tap.kind, round(tap.depth, 3)) for tap in taps[3:6]] == [
@@ -116,10 +116,10 @@ def test_taps_say_their_kind_and_depth() -> None:
 def test_explicit_attention_computes_the_same() -> None:
     network = TINY.build(0).double().eval()
     x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
-    explicit_attention(network, True)
+    set_explicit_attention(network, True)
     assert not any(block.attn.fused_attn for block in network.blocks)
     explicit = network.forward_features(x)
-    explicit_attention(network, False)
+    set_explicit_attention(network, False)
     assert all(block.attn.fused_attn for block in network.blocks)
     torch.testing.assert_close(explicit, network.forward_features(x), rtol=0, atol=1e-12)
 
@@ -150,7 +150,7 @@ def test_an_impossible_arch_is_refused(name: str, overrides: dict[str, int], sai
 
 def test_positions_need_a_multiple_of_four() -> None:
     with pytest.raises(InputError, match="multiple of 4, got 10"):
-        sincos_positions(10, 2)
+        make_sincos_positions(10, 2)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -218,7 +218,7 @@ def test_batch_norm_is_torchs(affine: bool) -> None:
 def test_heads_have_no_biases_and_a_last_norm_without_affine(
     dims: tuple[int, ...], linear: list[tuple[int, int]]
 ) -> None:
-    head = mlp(dims)
+    head = build_mlp(dims)
     layers = [module for module in head if isinstance(module, nn.Linear)]
     norms = [module for module in head if isinstance(module, BatchNorm)]
     assert [tuple(layer.weight.shape) for layer in layers] == linear
@@ -231,4 +231,4 @@ def test_heads_have_no_biases_and_a_last_norm_without_affine(
 
 
 def test_a_head_may_end_without_a_norm() -> None:
-    assert isinstance(mlp((4, 8, 4), last_norm=False)[-1], nn.Linear)
+    assert isinstance(build_mlp((4, 8, 4), last_norm=False)[-1], nn.Linear)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from forks import together
 from sslens.errors import InputError
 from sslens.methods import Moment, Rows
-from sslens.models.crops import resized_positions
+from sslens.models.crops import resize_positions
 from sslens.models.vit import ViTArch
 from sslens.objectives import msn
 
@@ -61,7 +61,7 @@ def views(count: int = 5) -> dict[str, Tensor]:
 
 def token(net: nn.Module, image: Tensor, kept: list[int] | None = None) -> np.ndarray:
     patches = net.patch_embed.proj(image[None]).flatten(2)[0].T
-    positions = resized_positions(net.pos_embed, round(len(patches) ** 0.5))[0]
+    positions = resize_positions(net.pos_embed, round(len(patches) ** 0.5))[0]
     patches = patches + positions[1:]
     x = torch.cat([net.cls_token[0] + positions[:1], patches if kept is None else patches[kept]])[
         None

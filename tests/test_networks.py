@@ -81,8 +81,8 @@ def images(name: str) -> Tensor:
 
 @every
 def test_every_tap_runs_once_in_order_and_is_not_overwritten(name: str) -> None:
-    network = networks.ready(made(name))
-    taps = networks.taps(network)
+    network = networks.prepare(made(name))
+    taps = networks.list_taps(network)
     ran: list[tuple[str, Tensor, Tensor]] = []
     for tap in taps:
         network.get_submodule(tap.name).register_forward_hook(
@@ -98,7 +98,7 @@ def test_every_tap_runs_once_in_order_and_is_not_overwritten(name: str) -> None:
 def test_a_network_made_ready_computes_the_same(name: str) -> None:
     network = made(name)
     before = copy.deepcopy(network).double().forward_features(images(name).double())
-    after = networks.ready(network).double().forward_features(images(name).double())
+    after = networks.prepare(network).double().forward_features(images(name).double())
     torch.testing.assert_close(
         after, before, rtol=0, atol=1e-6
     )  # rotary positions are kept in float32
@@ -108,15 +108,15 @@ def test_a_network_made_ready_computes_the_same(name: str) -> None:
 @tokens
 def test_a_family_has_the_taps_that_it_can_have(name: str) -> None:
     _, prefix, kinds, norm = FAMILIES[name]
-    network = networks.ready(made(name))
-    taps = networks.taps(network)
+    network = networks.prepare(made(name))
+    taps = networks.list_taps(network)
     assert [tap.kind for tap in taps] == 2 * [*kinds, "block"] + ["norm"] * norm
-    assert networks.prefix_tokens(network) == prefix
+    assert networks.count_prefix_tokens(network) == prefix
 
 
 @tokens
 def test_taps_read_what_they_say(name: str) -> None:
-    network = networks.ready(made(name))
+    network = networks.prepare(made(name))
     came: dict[str, Tensor] = {}
     went: dict[str, Tensor] = {}
     for path, module in network.named_modules():
@@ -145,7 +145,7 @@ def test_taps_read_what_they_say(name: str) -> None:
 
 @tokens
 def test_cls_is_the_first_token_and_patches_follow_the_prefix(name: str) -> None:
-    network, x = networks.ready(made(name)), images(name)
+    network, x = networks.prepare(made(name)), images(name)
     came: list[Tensor] = []
     network.blocks[0].register_forward_pre_hook(lambda _, a: came.append(a[0].clone()))
     network.forward_features(x)
@@ -153,7 +153,7 @@ def test_cls_is_the_first_token_and_patches_follow_the_prefix(name: str) -> None
     first = x.clone()
     first[:, :, :3, :3] += 1
     network.forward_features(first)
-    prefix = networks.prefix_tokens(network)
+    prefix = networks.count_prefix_tokens(network)
     if prefix is not None:
         assert came[0].shape[1] == prefix + patches
         assert changed(*came) == [prefix]
@@ -182,9 +182,9 @@ def test_the_joined_layer_gives_queries_keys_and_values(name: str) -> None:
         expected = torch.cat(
             [x @ w[0].T + attention.q_bias, x @ w[1].T, x @ w[2].T + attention.v_bias], -1
         )
-    assert not any(tap.kind == "qkv" for tap in transformers.taps(network))
+    assert not any(tap.kind == "qkv" for tap in transformers.list_taps(network))
     transformers.join_qkv(network)
-    assert any(tap.kind == "qkv" for tap in transformers.taps(network))
+    assert any(tap.kind == "qkv" for tap in transformers.list_taps(network))
     torch.testing.assert_close(attention.qkv(x), expected, rtol=0, atol=1e-6)
     again = copy.deepcopy(network.state_dict())
     transformers.join_qkv(network)
@@ -193,12 +193,12 @@ def test_the_joined_layer_gives_queries_keys_and_values(name: str) -> None:
 
 @every
 def test_the_digest_does_not_follow_use_but_follows_what_is_computed(name: str) -> None:
-    network = networks.ready(made(name))
+    network = networks.prepare(made(name))
     model = Backbone(
         network,
         name="x",
         source="x",
-        taps=networks.taps(network),
+        taps=networks.list_taps(network),
         transform=EvalTransform(),
         prefix=None,
         about=About(),
@@ -213,8 +213,8 @@ def test_the_digest_does_not_follow_use_but_follows_what_is_computed(name: str) 
 
 def test_a_cnn_has_no_tokens_and_no_head() -> None:
     for name in CNNS:
-        network = networks.ready(made(name))
-        assert networks.prefix_tokens(network) is None
+        network = networks.prepare(made(name))
+        assert networks.count_prefix_tokens(network) is None
         assert not [key for key in network.state_dict() if key.startswith(("head", "fc"))]
         assert network.forward_features(images(name)).ndim == 4
 
@@ -238,7 +238,7 @@ def test_a_class_of_which_nothing_is_known_is_named(name: str) -> None:
     ):
         networks.create(name)
     network = timm.create_model(name, num_classes=0)
-    for function in (networks.taps, networks.prefix_tokens, networks.ready):
+    for function in (networks.list_taps, networks.count_prefix_tokens, networks.prepare):
         with pytest.raises(InputError, match="has no taps here"):
             function(network)
 

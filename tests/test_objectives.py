@@ -24,7 +24,7 @@ from sslens.find import names, plugin
 from sslens.methods import HOOKS, Method, Moment, Rows, WholeBatch
 from sslens.methods.pixels import patchify
 from sslens.models.cnn import CNNArch
-from sslens.models.positions import sincos_positions
+from sslens.models.positions import make_sincos_positions
 from sslens.models.vit import ViTArch
 from sslens.objectives import mae, moco_v3
 from sslens.training.gradients import backward, backward_whole
@@ -356,8 +356,8 @@ def test_mae_initialises_as_the_paper_says() -> None:
     torch.manual_seed(0)
     objective = mae.Objective(ARCH, mae.Settings(decoder_dim=64, decoder_heads=2))
     encoder = objective.encoder
-    assert torch.equal(encoder.pos_embed.data, sincos_positions(64, 4))
-    assert torch.equal(objective.positions.data, sincos_positions(64, 4))
+    assert torch.equal(encoder.pos_embed.data, make_sincos_positions(64, 4))
+    assert torch.equal(objective.positions.data, make_sincos_positions(64, 4))
     # Xavier: uniform in ±√(6 / (in + out)), the patch embedding as a matrix
     for weight, bound in (
         (encoder.patch_embed.proj.weight, 6 / (192 + 64)),
@@ -514,7 +514,7 @@ def test_moco_trains_its_patch_embedding_where_asked() -> None:
 
 def test_moco_initialises_as_the_released_code() -> None:
     encoder = small_moco().encoder
-    assert torch.equal(encoder.pos_embed.data, sincos_positions(64, 4, transposed=True))
+    assert torch.equal(encoder.pos_embed.data, make_sincos_positions(64, 4, transposed=True))
     assert not encoder.patch_embed.proj.bias.any()
     # Xavier, q, k and v each by itself
     close(encoder.blocks[0].attn.qkv.weight.abs().max().item(), math.sqrt(6 / (64 + 64)), atol=1e-3)

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sslens.errors import InputError
-from sslens.models.parts import block_of, kind_of
+from sslens.models.parts import find_block, find_kind_of_layer
 from sslens.models.vit import ViTArch
 from sslens.paths import path as module
 from sslens.paths.path import PathMeter, group_masks
@@ -331,7 +331,7 @@ def test_every_parameter_of_a_network_is_in_one_kind_and_one_block_at_most(name:
     ],
 )
 def test_other_spellings_are_known(name: str, kind: str, block: str | None) -> None:
-    assert (kind_of(name), block_of(name)) == (kind, block)
+    assert (find_kind_of_layer(name), find_block(name)) == (kind, block)
 
 
 # ------------------------------------------------------------------------------------------------

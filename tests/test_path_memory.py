@@ -29,7 +29,7 @@ def cold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         os.close(os.open(tmp_path / "some", os.O_RDONLY | os.O_DIRECT))
     except OSError:
         pytest.skip("this folder's file system has no reading past the cache")
-    monkeypatch.setattr(path_memory, "_in_memory", lambda path, runs: False)
+    monkeypatch.setattr(path_memory, "_is_in_memory", lambda path, runs: False)
     return tmp_path
 
 
@@ -44,7 +44,7 @@ def drawn(seed: int, sizes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
 def test_a_part_of_a_file_is_read_as_it_is(
     cold: Path, monkeypatch: pytest.MonkeyPatch, kind: str, numbers: int, in_memory: bool
 ) -> None:
-    monkeypatch.setattr(path_memory, "_in_memory", lambda path, runs: in_memory)
+    monkeypatch.setattr(path_memory, "_is_in_memory", lambda path, runs: in_memory)
     weights = drawn(
         0, {"a": (numbers,), "b": (40, 50), "c": (3,), "none": (0, 4), "d": (numbers, 2)}
     )
@@ -89,14 +89,14 @@ def test_of_a_file_in_memory_it_is_known(tmp_path: Path) -> None:
     path = tmp_path / "some"
     path.write_bytes(bytes(100_000))
     runs = [range(3), range(20, 25)]
-    assert path_memory._in_memory(path, runs)
-    assert path_memory._in_memory(path, [])
+    assert path_memory._is_in_memory(path, runs)
+    assert path_memory._is_in_memory(path, [])
     with path.open("rb") as file:
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    before = path_memory._in_memory(path, runs)
+    before = path_memory._is_in_memory(path, runs)
     path.read_bytes()
-    assert path_memory._in_memory(path, runs) >= before
+    assert path_memory._is_in_memory(path, runs) >= before
 
 
 def test_what_is_not_mapped_has_no_place(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_path_through_files_that_are_not_in_memory_is_the_same(
     monkeypatch.setattr(path_memory, "_direct", lambda path: past.append(path) or direct(path))
     found = measure_path(paths).frame
     assert sorted(past) == sorted(paths * len(path_files.Checkpoints(paths).parts()))
-    monkeypatch.setattr(path_memory, "_in_memory", lambda path, runs: True)
+    monkeypatch.setattr(path_memory, "_is_in_memory", lambda path, runs: True)
     pd.testing.assert_frame_equal(measure_path(paths).frame, found)
     paths[4].write_bytes(paths[4].read_bytes()[:-5])
     with pytest.raises(InputError, match=r"epoch4\.safetensors is not a whole safetensors file"):

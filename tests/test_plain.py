@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from checkpoints import EXAMPLES, Example
-from sslens.models.positions import sincos_positions
+from sslens.models.positions import make_sincos_positions
 from sslens.zoo import files, plain
 from sslens.zoo.arrays import Array
 from sslens.zoo.trunks import compute_sincos
@@ -206,7 +206,7 @@ def test_sums_round_as_those_of_torch() -> None:
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_positions_are_those_of_torch(transposed: bool) -> None:
-    expected = sincos_positions(48, 7, transposed=transposed)[0, 1:].numpy()
+    expected = make_sincos_positions(48, 7, transposed=transposed)[0, 1:].numpy()
     table = compute_sincos(48, 7, transposed=transposed)
     np.testing.assert_allclose(table, expected, rtol=0, atol=1e-6)
 

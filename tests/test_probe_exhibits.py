@@ -17,7 +17,7 @@ from sslens.capture import Features
 from sslens.claims import advice, c8
 from sslens.comparisons.inputs import Factors, FeatureSets, Labels, ProbeSettings
 from sslens.comparisons.probe_split import Split, explain_unfit
-from sslens.comparisons.probing import ProbeSetup, read_gain, usual_head
+from sslens.comparisons.probing import ProbeSetup, make_usual_head, read_gain
 from sslens.comparisons.readings import read_features
 from sslens.errors import InputError
 from sslens.models.taps import Tap
@@ -433,7 +433,7 @@ def test_without_a_bank_half_of_the_images_take_its_place(monkeypatch: pytest.Mo
     assert [len(part) for part in parts] == [80, 20, 100]
     assert len(set.union(*parts)) == TEST
     assert all(len(set(np.bincount(images.labels[sorted(part)]))) == 1 for part in parts)
-    head = usual_head(features.images["mae"])
+    head = make_usual_head(features.images["mae"])
     setup = ProbeSetup(given.models, features, images, ProbeSettings(), 0)
     row = setup.train("mae", [head]).rows[head]
     assert (row["images"], row["points"], row["converged"]) == (100, 7, True)

@@ -56,7 +56,7 @@ from sslens.methods.labels import with_classes
 from sslens.methods.schedules import warmup_cosine
 from sslens.models.arch import parse
 from sslens.models.heads import BatchNorm
-from sslens.models.transformers import explicit_attention
+from sslens.models.transformers import set_explicit_attention
 from sslens.models.vit import ViTArch
 from sslens.objectives import moco_v3
 from sslens.training import optim
@@ -177,7 +177,7 @@ def test_a_run_loads_as_the_encoder_that_was_trained(
 ) -> None:
     model = sslens.load(whole[objective])
     trained, name = method_of(objective), arch_of(objective)
-    explicit_attention(trained, False)
+    set_explicit_attention(trained, False)
     weight = [value for value in trained.encoder.parameters() if value.ndim > 1][-1]
     start = weight.clone()
     trained.load_state_dict(module_state(whole[objective]))

@@ -14,11 +14,11 @@ from sslens.errors import InputError
 from sslens.methods.layers import layer_scales
 from sslens.models import networks
 from sslens.models.backbone import Backbone
-from sslens.models.blocks import Way, by_block
+from sslens.models.blocks import Way, set_block_runs
 from sslens.models.branches import drop_branches
 from sslens.models.pyramid import Pyramid, StagePyramid
 from sslens.models.relative import WindowAttention
-from sslens.models.transformers import explicit_attention
+from sslens.models.transformers import set_explicit_attention
 from sslens.models.vit import ViTArch
 from sslens.models.vitdet import DetectionBackbone, list_stages, make_backbone
 from sslens.models.windowed import WindowedViT, resample_positions
@@ -72,7 +72,7 @@ def test_attention_is_its_equation(
         Attention(6, num_heads=2, qkv_bias=True), window=window, grid=grid, relative=relative
     )
     randomise(attention)
-    explicit_attention(attention, not fused)
+    set_explicit_attention(attention, not fused)
     x = np.random.default_rng(0).normal(size=(*grid, 6))
     rows, columns = (window, window) if window else grid
     padded = np.zeros((-(-grid[0] // rows) * rows, -(-grid[1] // columns) * columns, 6))
@@ -94,7 +94,7 @@ def test_attention_has_the_gradients_of_what_it_computes(fused: bool) -> None:
         Attention(4, num_heads=2, qkv_bias=True), window=2, grid=(3, 3), relative=True
     )
     randomise(attention)
-    explicit_attention(attention, not fused)
+    set_explicit_attention(attention, not fused)
     names = list(dict(attention.named_parameters()))
     values = tuple(value.detach().requires_grad_() for value in attention.parameters())
     x = torch.randn(2, 9, 4, dtype=torch.float64, requires_grad=True)
@@ -223,12 +223,12 @@ def test_blocks_are_computed_again_and_branches_dropped_as_in_other_networks() -
     backbone = make_backbone(load_small(), 64).train()
     images = torch.randn(2, 3, 64, 64, requires_grad=True)
     plain = torch.autograd.grad(backbone(images).square().sum(), images)[0]
-    assert by_block(backbone.network, Way(recompute=True)) == 4
+    assert set_block_runs(backbone.network, Way(recompute=True)) == 4
     again = torch.autograd.grad(backbone(images).square().sum(), images)[0]
     assert (plain == again).all()
     assert len(drop_branches(backbone.network, 0.1)) == 8
-    assert len(networks.taps(backbone.network)) == 16
-    assert networks.kind(backbone.network) == "vit"
+    assert len(networks.list_taps(backbone.network)) == 16
+    assert networks.find_kind(backbone.network) == "vit"
 
 
 def test_positions_are_resampled_as_detectron2_does() -> None:

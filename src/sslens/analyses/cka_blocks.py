@@ -4,7 +4,7 @@ C1 and C2)."""
 from collections.abc import Iterator
 
 from sslens.comparisons import ceilings, families, panels, quarters, roles
-from sslens.comparisons.beside import beside, with_deconfounded
+from sslens.comparisons.beside import add_deconfounded, make_rows_with_deconfounded
 from sslens.comparisons.inputs import GramSets, Models
 from sslens.comparisons.pairs import (
     TABLES_NULL,
@@ -37,7 +37,7 @@ TABLES = {
     **TABLES_NULL,
     **ceilings.TABLES,
     **{
-        name: with_deconfounded(columns)
+        name: add_deconfounded(columns)
         for name, columns in {**families.TABLES, **quarters.TABLES}.items()
     },
 }
@@ -59,7 +59,7 @@ def _list_rows(models: Models, grams: GramSets, seed: int) -> Iterator[tuple[str
         compared = compare_pairs(
             models, grams[tokens], tokens, KIND, pixels=pixels, seed=seed, null=True
         )
-        yield from beside(lambda pairs: _list_tables(models, pairs), compared)
+        yield from make_rows_with_deconfounded(lambda pairs: _list_tables(models, pairs), compared)
     yield from families.list_members(models)
 
 

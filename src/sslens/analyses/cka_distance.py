@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from sslens.comparisons import families, pairs, panels, roles
-from sslens.comparisons.beside import beside, with_deconfounded
+from sslens.comparisons.beside import add_deconfounded, make_rows_with_deconfounded
 from sslens.comparisons.distances import DEPTH, STEPS, average_by_distance, fit_slope
 from sslens.comparisons.inputs import GramSets, Models
 from sslens.comparisons.pairs import (
@@ -62,7 +62,7 @@ _TABLES = {
     ),
     "slope-differences": (*_OBJECTIVE, "unit", *_SLOPE, *DIFFERENCE, "minibatches"),
 }
-TABLES = {name: with_deconfounded(columns) for name, columns in _TABLES.items()}
+TABLES = {name: add_deconfounded(columns) for name, columns in _TABLES.items()}
 UNITS = pairs.UNITS | {
     "model_a": "name of a model, or a family and architecture where pairs are averaged",
     "model_b": "name of a model, or a family and architecture",
@@ -110,7 +110,7 @@ def compute(models: Models, *, grams: GramSets, seed: int = 0) -> Results:
     compared = pairs.compare_pairs(
         models, grams[tokens], tokens, KIND, wanted, pixels=pixels, seed=seed
     )
-    rows = beside(lambda found: _list_rows(models, found), compared)
+    rows = make_rows_with_deconfounded(lambda found: _list_rows(models, found), compared)
     return pairs.make_pair_results(rows, TABLES, UNITS)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pandas as pd
 
 from sslens.comparisons import families, pairs, panels, roles, tuned
-from sslens.comparisons.beside import beside, merge, with_deconfounded
+from sslens.comparisons.beside import add_deconfounded, make_rows_with_deconfounded, merge
 from sslens.comparisons.contrasts import BETWEEN, subtract_kind
 from sslens.comparisons.ends import Ends, compare_end, list_thirds
 from sslens.comparisons.inputs import GramSets, Models
@@ -60,9 +60,9 @@ TABLES = {
     "fine-tuned": (*_PAIR, *CKA, *DIFFERENCE, "minibatches"),
     "beyond-control": (*_PAIR, "rise", "low", "high", *DIFFERENCE, "minibatches"),
     "ends": (*_PAIR, *CKA, *DIFFERENCE, "minibatches"),
-    "families": with_deconfounded((*_FAMILY, *BETWEEN, "minibatches")),
-    "families-ends": with_deconfounded((*_FAMILY, *BETWEEN, "minibatches")),
-    "families-thirds": with_deconfounded((*_FAMILY, "part", *BETWEEN, "minibatches")),
+    "families": add_deconfounded((*_FAMILY, *BETWEEN, "minibatches")),
+    "families-ends": add_deconfounded((*_FAMILY, *BETWEEN, "minibatches")),
+    "families-thirds": add_deconfounded((*_FAMILY, "part", *BETWEEN, "minibatches")),
     "families-rise-by-type": (*_FAMILY, *BETWEEN, "together", "minibatches"),
     "families-beyond-control": (
         *_FAMILY,
@@ -117,7 +117,9 @@ def _list_rows(models: Models, grams: GramSets, seed: int) -> Iterator[tuple[str
             compared = pairs.compare_pairs(
                 models, grams[tokens], tokens, kind, stages.is_compared, pixels=pixels, seed=seed
             )
-            for table, row in beside(lambda found: pairs.make_pair_rows(models, found), compared):
+            for table, row in make_rows_with_deconfounded(
+                lambda found: pairs.make_pair_rows(models, found), compared
+            ):
                 if table == "cells":
                     row |= {"tuned_a": row["model_a"] in after, "tuned_b": row["model_b"] in after}
                 yield table, row

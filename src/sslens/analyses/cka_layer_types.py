@@ -9,7 +9,7 @@ import numpy as np
 
 from sslens.capture import Grams
 from sslens.comparisons import ceilings, families, panels, roles
-from sslens.comparisons.beside import beside, merge, with_deconfounded
+from sslens.comparisons.beside import add_deconfounded, make_rows_with_deconfounded, merge
 from sslens.comparisons.contrasts import PairContrast, subtract_kind
 from sslens.comparisons.inputs import GramSets, Models
 from sslens.comparisons.pairs import (
@@ -53,7 +53,7 @@ TABLES = {
     **TABLES_NULL,
     **ceilings.TABLES,
     **{
-        name: with_deconfounded(columns)
+        name: add_deconfounded(columns)
         for name, columns in {
             "types": ("model_a", "model_b", "tokens", "kind", *_BETWEEN),
             **families.TABLES,
@@ -101,7 +101,9 @@ def _list_rows(models: Models, grams: GramSets, seed: int) -> Iterator[tuple[str
             for kind in list_kinds(grams[tokens])
         }
         for compared in by_kind.values():
-            yield from beside(lambda pairs: _list_tables(models, pairs), compared)
+            yield from make_rows_with_deconfounded(
+                lambda pairs: _list_tables(models, pairs), compared
+            )
         deconfounded = {kind: pairs.deconfounded for kind, pairs in by_kind.items()}
         present = {kind: pairs for kind, pairs in deconfounded.items() if pairs is not None}
         yield from merge(_list_types(models, by_kind, tokens), _list_types(models, present, tokens))

@@ -4,7 +4,7 @@ claim C13)."""
 from collections.abc import Iterator, Sequence
 
 from sslens.comparisons import ceilings, families, pairs, panels, roles
-from sslens.comparisons.beside import beside, with_deconfounded
+from sslens.comparisons.beside import add_deconfounded, make_rows_with_deconfounded
 from sslens.comparisons.contrasts import PairContrast
 from sslens.comparisons.inputs import GramSets, Models
 from sslens.comparisons.pairs import Pair, Pairs, Row, compare_pairs, make_cka_columns
@@ -28,7 +28,7 @@ KIND = "block"
 TUNED = "fine-tuned"
 TABLES = {name: ("msn", *columns) for name, columns in pairs.TABLES.items()} | {
     **ceilings.TABLES,
-    "families": with_deconfounded(families.TABLES["families"]),
+    "families": add_deconfounded(families.TABLES["families"]),
 }
 UNITS = {"msn": "whether model_a is MSN", **families.UNITS, **ceilings.UNITS}
 
@@ -71,7 +71,9 @@ def _list_rows(models: Models, grams: GramSets, seed: int) -> Iterator[tuple[str
         compared = compare_pairs(
             models, grams[tokens], tokens, KIND, wanted, pixels=pixels, seed=seed
         )
-        for table, row in beside(lambda found: _list_tables(models, found), compared):
+        for table, row in make_rows_with_deconfounded(
+            lambda found: _list_tables(models, found), compared
+        ):
             is_msn_row = {"msn": row["model_a"] in masked} if "msn" in TABLES[table] else {}
             yield table, row | is_msn_row
 

@@ -9,7 +9,12 @@ import torch
 from sslens.comparisons.depth_lines import lines_by_depth
 from sslens.comparisons.inputs import Factors, FeatureSets, Labels, Models, ProbeSettings
 from sslens.comparisons.probe_split import Split
-from sslens.comparisons.readings import list_depths, list_poolings, main_pooling, read_features
+from sslens.comparisons.readings import (
+    choose_main_pooling,
+    list_depths,
+    list_poolings,
+    read_features,
+)
 from sslens.errors import InputError
 from sslens.figure import Figure, Lines
 from sslens.probes import factors as factor_probes
@@ -112,7 +117,7 @@ def _decode(
                     tap=tap.name,
                     depth=tap.depth,
                     pooling=pooling,
-                    main=pooling == main_pooling(own),
+                    main=pooling == choose_main_pooling(own),
                     last=place == len(own.taps) - 1,
                     trained=len(train),
                     images=len(test),

@@ -14,7 +14,7 @@ from torch import Tensor
 from sslens.comparisons import probe_gaps, separation
 from sslens.comparisons.inputs import FeatureSets, Labels, Models
 from sslens.comparisons.probe_gaps import Neighbours, compare_with_probes
-from sslens.comparisons.readings import READINGS, main_pooling
+from sslens.comparisons.readings import READINGS, choose_main_pooling
 from sslens.comparisons.rows import Row, make_results
 from sslens.comparisons.separation import BY_DEPTH, FIRST, PARTING, Curve
 from sslens.figure import Figure, Line, Lines
@@ -240,7 +240,7 @@ def _compare_curves(
     """Make the rows of all tables but the first, from the accuracies after the blocks."""
     readings: dict[tuple[str, Scale], dict[str, Curve]] = {}
     for name, of_model in classified.items():
-        main = main_pooling(features.images[name])
+        main = choose_main_pooling(features.images[name])
         for pooling in DRAWN:
             raw, scaled = (_find_curve(of_model, pooling, scale) for scale in SCALES)
             if raw is None or scaled is None:
@@ -279,7 +279,7 @@ def _find_last(
     weighted vote; models without blocks, and of which nothing varies there, are left out."""
     last = {}
     for name, of_model in classified.items():
-        pooling = main_pooling(features.images[name])
+        pooling = choose_main_pooling(features.images[name])
         blocks = [
             one
             for one in of_model

@@ -9,7 +9,7 @@ import pandas as pd
 
 from sslens.capture import Grams
 from sslens.comparisons.inputs import GramSets, Models
-from sslens.comparisons.nulls import same_depth
+from sslens.comparisons.nulls import match_depths
 from sslens.comparisons.pairs import Row, choose_kind, find_pixels
 from sslens.comparisons.panels import make_figure
 from sslens.comparisons.roles import PIXELS, find_twins, list_tokens
@@ -99,7 +99,7 @@ def _list_rows(name: str, a: Grams, b: Grams, pixels: Grams | None, pair: Row) -
     lowest, highest = module.RANGE
     about = {"measure": name, "title": module.TITLE, "lowest": lowest, "highest": highest}
     longer = a if len(a.taps) >= len(b.taps) else b
-    for tap, (i, j) in zip(longer.taps, same_depth(a, b), strict=True):
+    for tap, (i, j) in zip(longer.taps, match_depths(a, b), strict=True):
         taps = {"tap_a": a.taps[i].name, "tap_b": b.taps[j].name, "depth": tap.depth}
         yield pair | about | taps | {"value": values[i, j]}
 

@@ -18,7 +18,12 @@ from sslens.comparisons.probing import (
     ProbeSetup,
     compare_gains_of_families,
 )
-from sslens.comparisons.readings import last_tap, list_poolings, main_pooling, title_of
+from sslens.comparisons.readings import (
+    choose_main_pooling,
+    find_last_tap,
+    list_poolings,
+    name_reading,
+)
 from sslens.comparisons.rows import Row, make_results
 from sslens.figure import Figure, Line, Lines
 from sslens.probes.linear.heads import Head
@@ -67,12 +72,12 @@ def _rows(setup: ProbeSetup) -> Iterator[tuple[str, Row]]:
     unsettled: dict[tuple[str, int], dict[str, str]] = {}
     for name, features in setup.features.images.items():
         ladders = {
-            pooling: [Head(((last_tap(features), pooling),), layers) for layers in LAYERS]
+            pooling: [Head(((find_last_tap(features), pooling),), layers) for layers in LAYERS]
             for pooling in list_poolings(features)
         }
         heads = [head for ladder in ladders.values() for head in ladder]
         trained = setup.train(name, heads, label="deeper probes")
-        main = main_pooling(features)
+        main = choose_main_pooling(features)
         for pooling, ladder in ladders.items():
             best, linear = trained.best(ladder), ladder[0]
             for head in ladder:
@@ -128,7 +133,9 @@ def draw(results: Results) -> Figure:
     }
     grid = [
         tuple(
-            Lines(title_of(side), "layers of the probe", label, tuple(_lines(side, columns)), None)
+            Lines(
+                name_reading(side), "layers of the probe", label, tuple(_lines(side, columns)), None
+            )
             for side in sides
         )
         for label, columns in drawn.items()

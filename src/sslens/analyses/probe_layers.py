@@ -20,11 +20,11 @@ from sslens.comparisons.probing import (
     compare_gains_of_families,
 )
 from sslens.comparisons.readings import (
-    last_tap,
+    choose_main_pooling,
+    find_last_tap,
     list_depths,
     list_poolings,
-    main_pooling,
-    title_of,
+    name_reading,
 )
 from sslens.comparisons.rows import Row, make_results
 from sslens.comparisons.tuned import is_control, match_origins
@@ -77,12 +77,12 @@ def _rows(setup: ProbeSetup) -> Iterator[tuple[str, Row]]:
     for name, features in setup.features.images.items():
         trained = setup.train(name, list_heads(features), label="probes by layer")
         for pooling in list_poolings(features):
-            last = Head(((last_tap(features), pooling),))
+            last = Head(((find_last_tap(features), pooling),))
             heads = [head for head in trained.outcomes if head.columns[0][1] == pooling]
             yield from _compare_heads(trained, heads, last)
             pairs = [head for head in heads if len(head.columns) == 2]
             if pairs:
-                reading = "main" if pooling == main_pooling(features) else pooling
+                reading = "main" if pooling == choose_main_pooling(features) else pooling
                 best = trained.best(pairs)
                 gains.setdefault(reading, {})[name] = trained.gains(best, last)
                 why = trained.explain_unsettled([last, best])
@@ -152,7 +152,7 @@ def draw(results: Results) -> Figure:
     sides = [rows for rows in (frame[frame.main], frame[~frame.main]) if len(rows)]
     top = [
         Lines(
-            title_of(side),
+            name_reading(side),
             "relative depth",
             "test accuracy",
             tuple(lines_by_depth(side[~side.two], ("accuracy", "low", "high"))),
@@ -162,7 +162,7 @@ def draw(results: Results) -> Figure:
     ]
     below = [
         Lines(
-            f"last + one: {title_of(side)}",
+            f"last + one: {name_reading(side)}",
             "relative depth of the intermediate block",
             "gain in accuracy",
             tuple(lines_by_depth(side[side.two], ("gain", "gain_low", "gain_high"))),

@@ -25,7 +25,7 @@ RENAMED = {
 PLACES = ("depth", "distance")
 
 
-def beside(
+def make_rows_with_deconfounded(
     make: Callable[[Pairs], Iterable[tuple[str, Row]]], compared: Pairs
 ) -> Iterator[tuple[str, Row]]:
     """Make rows of pairs of models by CKA, and put the same by deconfounded CKA into them.
@@ -55,10 +55,10 @@ def merge(
         yield table, row | {name: other[old] for old, name in RENAMED.items() if old in other}
 
 
-def with_deconfounded(columns: Sequence[str]) -> tuple[str, ...]:
+def add_deconfounded(columns: Sequence[str]) -> tuple[str, ...]:
     """Add the columns of deconfounded CKA to those of a table of CKA.
 
-    >>> with_deconfounded(("model_a", "cka", "low", "high"))[4:]
+    >>> add_deconfounded(("model_a", "cka", "low", "high"))[4:]
     ('deconfounded', 'deconfounded_low', 'deconfounded_high')
     """
     names = {old: name for old, name in RENAMED.items() if old in columns and old != name}

@@ -13,7 +13,7 @@ from sslens.capture import Grams
 from sslens.comparisons.deconfounding import compare_with_pixels, deconfound
 from sslens.comparisons.depths import find_nearest
 from sslens.comparisons.inputs import Models
-from sslens.comparisons.nulls import PERMUTATIONS, Null, permutation_nulls, same_depth
+from sslens.comparisons.nulls import PERMUTATIONS, Null, compute_nulls, match_depths
 from sslens.measures.cka import Comparison
 from sslens.models.taps import Tap
 from sslens.statistics.sampled import Sampled
@@ -30,7 +30,7 @@ class Pair:
         control: whether at least one of the two models is a control.
         taps: the taps of the first model, and the taps of the second model.
         cells: CKA of all pairs of taps; a vector in the order of [tap_a, tap_b], row by row.
-        matched: the pairs of taps at the same relative depth (`nulls.same_depth`), as indices.
+        matched: the pairs of taps at the same relative depth (`nulls.match_depths`), as indices.
         depths: relative depth, 0 to 1, of each pair of `matched`: the depth of its tap in the model
             with more taps.
         null: the permutation test of the cells; None if it was not requested.
@@ -146,7 +146,7 @@ def compare_pairs(
     studied = [name for name in names if not models.is_control(name)]
     nulls: dict[tuple[str, str], Null] = {}
     if null and len(studied) > 1:
-        permuted = permutation_nulls(
+        permuted = compute_nulls(
             [of_kind[name] for name in studied], permutations=PERMUTATIONS, seed=seed
         )
         nulls = {(studied[i], studied[j]): one for (i, j), one in permuted.items()}
@@ -180,7 +180,7 @@ def compare_pair(
     every = Sampled.of(Comparison.of(a, b), cells)
     longer = a if len(a.taps) >= len(b.taps) else b
     depths = np.array([tap.depth for tap in longer.taps])
-    matched = same_depth(a, b)
+    matched = match_depths(a, b)
     return Pair(name_a, name_b, control, (a.taps, b.taps), every, matched, depths, null)
 
 

@@ -102,7 +102,7 @@ class PairContrast:
         fine = np.isfinite(np.atleast_1d(self.difference.value))
         alone = {
             side: {
-                name: _mean_of_places(values.reshape(len(values), -1)[:, fine])
+                name: _average_places(values.reshape(len(values), -1)[:, fine])
                 for name, values in objectives.items()
             }
             for side, objectives in self.alone.items()
@@ -126,8 +126,8 @@ class PairContrast:
             yield row | trainings.fill_trainings(images, self.alone, k, max(1, together))
 
 
-def _mean_of_places(values: np.ndarray) -> np.ndarray:
-    """The mean over places, for each training; nan if there is no place."""
+def _average_places(values: np.ndarray) -> np.ndarray:
+    """Average over places, for each training; nan if there is no place."""
     if not values.shape[1]:
         return np.full(len(values), np.nan)
     return trainings.average_arrays(list(values.T))

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from sslens.figure import Line
 
 
-def level_line(
+def make_level_line(
     name: str, x: Float[np.ndarray, " point"], row: Any, columns: Sequence[str], *, control: bool
 ) -> Line:
     """Make the horizontal line of a model that has only one tap.
@@ -39,7 +39,7 @@ def lines_by_depth(frame: pd.DataFrame, columns: tuple[str, str, str]) -> Iterat
         control = bool(rows.control.iloc[0])
         if len(rows) == 1 and rows.pooling.iloc[0] == "flat":
             ends = np.array([0.0, 1.0])
-            yield level_line(str(name), ends, rows.iloc[0], columns, control=control)
+            yield make_level_line(str(name), ends, rows.iloc[0], columns, control=control)
             continue
         x, y, low, high = (rows[column].to_numpy(float) for column in ("depth", *columns))
         yield Line(str(name), x, y, low, high, control=control)

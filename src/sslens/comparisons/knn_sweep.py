@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from sslens.capture import Features
-from sslens.comparisons.readings import last_tap, main_pooling
+from sslens.comparisons.readings import choose_main_pooling, find_last_tap
 from sslens.comparisons.rows import Row, make_results
 from sslens.errors import InputError
 from sslens.probes import knn
@@ -127,10 +127,10 @@ class Sweep:
     def usual(self) -> int:
         """The index in `choices` of the choice nearest to the usual setting.
 
-        The usual setting is the last tap with its usual pooling (`readings.main_pooling`), raw
-        features, k = 20, temperature 0.07.
+        The usual setting is the last tap with its usual pooling (`readings.choose_main_pooling`),
+        raw features, k = 20, temperature 0.07.
         """
-        wanted = last_tap(self.features), main_pooling(self.features), "raw"
+        wanted = find_last_tap(self.features), choose_main_pooling(self.features), "raw"
 
         def distance(place: int) -> tuple[bool, int, float]:
             tap, pooling, scale, k, temperature = self.choices[place]

@@ -49,9 +49,7 @@ class Null(NamedTuple):
     threshold: float
 
 
-def permutation_null(
-    a: Grams, b: Grams, *, permutations: int = PERMUTATIONS, seed: int = 0
-) -> Null:
+def compute_null(a: Grams, b: Grams, *, permutations: int = PERMUTATIONS, seed: int = 0) -> Null:
     """Test the CKA of every pair of taps of two models by permutations of b's images.
 
     Cells with an undefined CKA take no part. The permuted CKAs are computed in float32.
@@ -69,16 +67,16 @@ def permutation_null(
     >>> x = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
     >>> turns = torch.linalg.qr(torch.randn(4, 8, 8)).Q
     >>> one, other = (Grams.of_features([x @ turn for turn in two]) for two in turns.split(2))
-    >>> permutation_null(one, other, permutations=99).p.tolist()  # rotations: CKA 1, not reached
+    >>> compute_null(one, other, permutations=99).p.tolist()  # rotations: CKA 1, not reached
     [[0.01, 0.01], [0.01, 0.01]]
     """
-    return permutation_nulls((a, b), permutations=permutations, seed=seed)[0, 1]
+    return compute_nulls((a, b), permutations=permutations, seed=seed)[0, 1]
 
 
-def permutation_nulls(
+def compute_nulls(
     models: Sequence[Grams], *, permutations: int = PERMUTATIONS, seed: int = 0
 ) -> dict[tuple[int, int], Null]:
-    """Test every pair of several models, with the same results as `permutation_null` pair by pair.
+    """Test every pair of several models, with the same results as `compute_null` pair by pair.
 
     It is faster than pair by pair, because each permutation of a model's Grams is computed once and
     compared with all models that come before this model.
@@ -98,7 +96,7 @@ def permutation_nulls(
         )
     for other in models[1:]:
         require_same_images(models[0], other)
-    unit = [_unit(model) for model in models]
+    unit = [_normalise(model) for model in models]
     lengths = [len(rows) for rows in unit]
     stacked, ends = torch.cat(unit), np.cumsum([0, *lengths]).tolist()
     moving = [
@@ -125,8 +123,8 @@ def permutation_nulls(
     }
 
 
-def _unit(model: Grams) -> Float32[Tensor, "tap entry"]:
-    """The packed operands of the defined taps, minibatches end to end, with norm 1."""
+def _normalise(model: Grams) -> Float32[Tensor, "tap entry"]:
+    """Normalise the packed operands of the defined taps, minibatches end to end, to norm 1."""
     rows = pack(model)[find_defined(model)].flatten(1)
     return (rows / rows.norm(dim=1, keepdim=True)).float()
 
@@ -180,7 +178,7 @@ def permute_entries(
     return torch.from_numpy(entry.ravel())
 
 
-def same_depth(a: Grams, b: Grams) -> list[tuple[int, int]]:
+def match_depths(a: Grams, b: Grams) -> list[tuple[int, int]]:
     """Match each tap of the model with more taps with the other model's nearest tap in depth.
 
     Depth is relative, from 0 to 1; of two equally near taps the first one is taken.
@@ -189,12 +187,12 @@ def same_depth(a: Grams, b: Grams) -> list[tuple[int, int]]:
         Pairs (index of a tap of `a`, index of a tap of `b`).
     """
     if len(b.taps) > len(a.taps):
-        return [(i, j) for j, i in same_depth(b, a)]
+        return [(i, j) for j, i in match_depths(b, a)]
     wanted, depths = (np.array([tap.depth for tap in own.taps]) for own in (a, b))
     return list(enumerate(find_nearest(wanted, depths).tolist()))
 
 
-def same_depth_mean(a: Grams, b: Grams) -> Sampled:
+def average_same_depth(a: Grams, b: Grams) -> Sampled:
     """Average the CKA of two models over the pairs of taps at the same relative depth.
 
     Pairs of taps with an undefined CKA are left out. Two such means on the same images
@@ -209,8 +207,8 @@ def same_depth_mean(a: Grams, b: Grams) -> Sampled:
 
     >>> x = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
     >>> grams = Grams.of_features([x, x**2], sizes=np.full(4, 16))
-    >>> [round(float(end), 9) for end in same_depth_mean(grams, grams).estimate()[:3]]
+    >>> [round(float(end), 9) for end in average_same_depth(grams, grams).estimate()[:3]]
     [1.0, 1.0, 1.0]
     """
     require_same_images(a, b)
-    return Sampled.of(Comparison.of(a, b), same_depth(a, b)).mean()
+    return Sampled.of(Comparison.of(a, b), match_depths(a, b)).mean()

@@ -29,7 +29,7 @@ def list_readings(features: Mapping[str, Features]) -> tuple[str, ...]:
     return tuple(pooling for pooling in ("cls", "patch") if pooling in present) or ("mean",)
 
 
-def last_column(features: Features, reading: str) -> Column:
+def find_last_column(features: Features, reading: str) -> Column:
     """Return the last tap with this pooling, as a column (name of the tap, pooling).
 
     If the model's last tap does not have this pooling, the column has the pooling "mean", or "flat"
@@ -90,14 +90,14 @@ def predict_classes(features: FeatureSets, labels: Labels, reading: str) -> Pred
             raise InputError(
                 f"The features of {model} are of other images than those of the first model."
             )
-        column, bank = last_column(own, reading), features.bank.get(model)
+        column, bank = find_last_column(own, reading), features.bank.get(model)
         x = own.read(*column)
         if bank is None:
             logits[model], why[model] = _predict_folds(x, numbers, ids, len(classes))
         else:
             banked = np.array([place[labels.bank[name]] for name in bank.ids])
             fold = deal_out(banked, bank.ids)
-            logits[model], why[model] = probe_logits(
+            logits[model], why[model] = compute_probe_logits(
                 bank.read(*column), banked, fold == 0, x, len(classes)
             )
     top = min(max(KS), len(classes))
@@ -123,7 +123,7 @@ def _predict_folds(
         asked, rest = fold == number, np.flatnonzero(fold != number)
         if asked.any():
             chosen_on = fold[rest] == (number + 1) % FOLDS
-            logits[asked], clause = probe_logits(
+            logits[asked], clause = compute_probe_logits(
                 x[rest], labels[rest], chosen_on, x[asked], classes
             )
             clauses.append(clause)
@@ -146,7 +146,7 @@ def deal_out(
     return fold
 
 
-def probe_logits(
+def compute_probe_logits(
     features: Float[Tensor, "image dim"],
     labels: Int64[np.ndarray, " image"],
     held: Bool[np.ndarray, " image"],

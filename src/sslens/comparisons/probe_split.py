@@ -98,7 +98,7 @@ class Split:
             InputError: the features of two models are of different images, or a class has too few
                 images.
         """
-        ids, bank_ids = (_common_ids(sets) for sets in (features.images, features.bank))
+        ids, bank_ids = (_find_common_ids(sets) for sets in (features.images, features.bank))
         numbers = np.array([labels.images[name] for name in ids])
         if features.bank:
             bank_numbers = np.array([labels.bank[name] for name in bank_ids])
@@ -156,7 +156,7 @@ class Split:
         return train, validation, part(features, self.labels, self.test)
 
 
-def _common_ids(features: Mapping[str, Features]) -> tuple[str, ...]:
+def _find_common_ids(features: Mapping[str, Features]) -> tuple[str, ...]:
     if not features:
         return ()
     first, *others = features.values()

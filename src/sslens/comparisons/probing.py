@@ -14,7 +14,7 @@ from sslens.comparisons.families import list_families
 from sslens.comparisons.inputs import FeatureSets, Models, ProbeSettings
 from sslens.comparisons.probe_split import Split
 from sslens.comparisons.probe_training import PENALTIES, Parts, Trained, train_heads
-from sslens.comparisons.readings import last_tap, main_pooling
+from sslens.comparisons.readings import choose_main_pooling, find_last_tap
 from sslens.comparisons.roles import JE, REC, list_names
 from sslens.comparisons.rows import Row
 from sslens.comparisons.trainings import (
@@ -96,7 +96,7 @@ class ModelProbes:
 
     Attributes:
         name: the model's name.
-        usual: the usual probe: a linear one of the last layer (`usual_head`).
+        usual: the usual probe: a linear one of the last layer (`make_usual_head`).
         trained: the trained probes, with their results.
         rows: the columns `PROBE` and `usual` of each probe's row.
     """
@@ -207,7 +207,7 @@ class ProbeSetup:
                 progress=report,
             )
         table = choosing.table(list(trained.outcomes.values()), trained.grid).frame
-        usual = usual_head(features)
+        usual = make_usual_head(features)
         depths = {tap.name: tap.depth for tap in features.taps}
         common = {
             "model": name,
@@ -226,10 +226,10 @@ class ProbeSetup:
         return ModelProbes(name, usual, trained, rows)
 
 
-def usual_head(features: Features) -> Head:
+def make_usual_head(features: Features) -> Head:
     """Return the usual probe: a linear one of the last tap's CLS token, or of the mean of its
     tokens if there is no CLS token, or of the values of raw pixels."""
-    return Head(((last_tap(features), main_pooling(features)),))
+    return Head(((find_last_tap(features), choose_main_pooling(features)),))
 
 
 def compare_gains_of_families(

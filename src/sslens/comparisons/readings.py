@@ -21,21 +21,21 @@ READINGS: Mapping[str, str] = {
 }
 
 
-def last_tap(features: Features) -> str:
+def find_last_tap(features: Features) -> str:
     """Return the name of the last tap, the usual choice for k-NN and probes."""
     return features.taps[-1].name
 
 
-def main_pooling(features: Features) -> str:
+def choose_main_pooling(features: Features) -> str:
     """Return the usual pooling, the first of `READINGS` that the last tap has: "cls" if it has a
     CLS token, else "mean", and "flat" for raw pixels."""
-    return next(p for p in READINGS if (last_tap(features), p) in features.columns)
+    return next(p for p in READINGS if (find_last_tap(features), p) in features.columns)
 
 
 def list_poolings(features: Features) -> tuple[str, ...]:
     """List the poolings that probes read: the usual one, and "patch" if the last tap has it."""
-    beside = ("patch",) if (last_tap(features), "patch") in features.columns else ()
-    return (main_pooling(features), *beside)
+    beside = ("patch",) if (find_last_tap(features), "patch") in features.columns else ()
+    return (choose_main_pooling(features), *beside)
 
 
 def list_depths(features: Features, pooling: str) -> list[int]:
@@ -62,7 +62,7 @@ def read_features(features: Features, tap: str, pooling: str) -> Float[Tensor, "
     return F.adaptive_avg_pool2d(values.view(-1, 3, side, side), SIDE).flatten(1)
 
 
-def title_of(rows: pd.DataFrame) -> str:
+def name_reading(rows: pd.DataFrame) -> str:
     """Name the pooling of a panel in words: the pooling of the first model's rows, or of the first
     control's rows if there are only controls."""
     studied = rows[~rows.control]

@@ -75,10 +75,10 @@ def code_factors(frame: "pd.DataFrame") -> dict[str, Float64[np.ndarray, "image 
     >>> coded["hue"].round(9).tolist(), coded["class"].tolist()
     ([[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]])
     """
-    return {str(name): _code(str(name), frame[name]) for name in frame.columns}
+    return {str(name): _code_column(str(name), frame[name]) for name in frame.columns}
 
 
-def _code(name: str, values: "pd.Series[Any]") -> Float64[np.ndarray, "image part"]:
+def _code_column(name: str, values: "pd.Series[Any]") -> Float64[np.ndarray, "image part"]:
     kind = kind_of(name, values)
     if kind == "categorical":
         texts = values.astype(str).to_numpy()

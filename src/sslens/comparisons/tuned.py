@@ -73,7 +73,7 @@ def match_origins(models: Models) -> dict[str, str]:
         if is_tuned(model.about):
             began = model.about.pretrained or NOTHING
             same = [one for one in firsts if is_start(began, one)]
-            alike = [one for one in firsts if _alike(model.about, one.about)]
+            alike = [one for one in firsts if _may_have_begun(model.about, one.about)]
             candidates = same or [one for one in alike if one.name == began.name] or alike
             if candidates:
                 origins[model.name] = candidates[0].name
@@ -131,7 +131,7 @@ def describe_match(models: Models, tuned: str, first: str) -> str:
     )
 
 
-def _alike(tuned: About, other: About) -> bool:
+def _may_have_begun(tuned: About, other: About) -> bool:
     """Whether a fine-tuned model may have begun with this model, by objective and architecture."""
     decisive = tuned.arch if is_control(tuned) and is_control(other) else tuned.objective
     return bool(decisive) and (tuned.objective, tuned.arch) == (other.objective, other.arch)

@@ -17,7 +17,7 @@ from sslens.fingerprint.tensors import (
     unpack_grams,
     unpack_ids,
 )
-from sslens.models.about import About, network_of
+from sslens.models.about import About, find_network
 from sslens.store import write_tensors
 
 if TYPE_CHECKING:
@@ -270,7 +270,7 @@ def read(path: Path | str) -> Fingerprint:
     model = header["model"]
     about = About.from_json(model["about"])
     if about.network is None:  # written before headers said it
-        about = replace(about, network=network_of(next(iter(grams.values())).taps))
+        about = replace(about, network=find_network(next(iter(grams.values())).taps))
     return Fingerprint(
         name=model["name"],
         source=model["source"],

@@ -25,7 +25,7 @@ def layer_scales(network: nn.Module, decay: float) -> dict[str, float]:
     >>> [scales[name] for name in names]
     [1.0, 0.5, 0.0625, 0.03125]
     """
-    blocks = [tap.name for tap in networks.taps(network) if tap.kind == "block"]
+    blocks = [tap.name for tap in networks.list_taps(network) if tap.kind == "block"]
     return {name: decay ** _below(name, blocks, network) for name, _ in network.named_parameters()}
 
 

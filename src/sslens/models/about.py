@@ -155,7 +155,7 @@ def _is_readable(key: str, value: Any) -> bool:
     return isinstance(value, str)
 
 
-def network_of(taps: Iterable[Tap]) -> Network | None:
+def find_network(taps: Iterable[Tap]) -> Network | None:
     """Tell the kind of network by its taps, for files that were written before they said it.
 
     Attention and the normalisation before attention are in transformers alone; a stem and stages
@@ -164,9 +164,9 @@ def network_of(taps: Iterable[Tap]) -> Network | None:
     Returns:
         None where the taps do not tell.
 
-    >>> network_of([Tap("blocks.0", "block", 0.1), Tap("norm", "norm", 1.0)])
+    >>> find_network([Tap("blocks.0", "block", 0.1), Tap("norm", "norm", 1.0)])
     'vit'
-    >>> network_of([Tap("maxpool", "stem", 0.0), Tap("layer1.0", "block", 0.1)])
+    >>> find_network([Tap("maxpool", "stem", 0.0), Tap("layer1.0", "block", 0.1)])
     'cnn'
     """
     taps = list(taps)

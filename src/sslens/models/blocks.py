@@ -48,14 +48,14 @@ class Way:
         """Compute function(block, *arguments) in this way."""
         if not block.training:
             return function(block, *arguments, **named)
-        step = _compiled(function) if self.compile else function
+        step = _compile_function(function) if self.compile else function
         if not (self.recompute and torch.is_grad_enabled()):
             return step(block, *arguments, **named)
 
         def contexts() -> tuple[
             contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]
         ]:
-            return contextlib.nullcontext(), _buffers_kept(block)
+            return contextlib.nullcontext(), _keep_buffers(block)
 
         again: Tensor = checkpoint(
             step, block, *arguments, use_reentrant=False, context_fn=contexts, **named
@@ -63,7 +63,7 @@ class Way:
         return again
 
 
-def by_block(network: nn.Module, way: Way) -> int:
+def set_block_runs(network: nn.Module, way: Way) -> int:
     """Set in place how all blocks of a network run, and return the number of blocks.
 
     No module is wrapped and nothing is renamed, so state dicts stay as they are.
@@ -71,7 +71,7 @@ def by_block(network: nn.Module, way: Way) -> int:
     >>> from sslens.models.vit import ViTArch
     >>> network = ViTArch.parse("vit_nano_patch8_32").build()
     >>> before = list(network.state_dict())
-    >>> by_block(network, Way(recompute=True)), list(network.state_dict()) == before
+    >>> set_block_runs(network, Way(recompute=True)), list(network.state_dict()) == before
     (4, True)
     """
     blocks = [module for module in network.modules() if isinstance(module, BLOCKS)]
@@ -81,7 +81,7 @@ def by_block(network: nn.Module, way: Way) -> int:
     return len(blocks)
 
 
-def through(function: Step, block: nn.Module, *arguments: Any) -> Tensor:
+def run_block(function: Step, block: nn.Module, *arguments: Any) -> Tensor:
     """Compute function(block, *arguments) in the way that was set for the block.
 
     It is for functions that use a block's parts instead of the block's `forward`.
@@ -99,7 +99,7 @@ def require_compiler(device: str) -> None:
             GPU.
     """
     try:
-        torch.compile(_one_more)(torch.ones(2, device=device))
+        torch.compile(_count_one_more)(torch.ones(2, device=device))
     except Exception as error:  # of Dynamo, of Inductor, of the compiler, of Triton
         wanted = (
             "Triton and a C compiler"
@@ -114,7 +114,7 @@ def require_compiler(device: str) -> None:
         ) from error
 
 
-def _one_more(x: Tensor) -> Tensor:
+def _count_one_more(x: Tensor) -> Tensor:
     return x + 1
 
 
@@ -124,9 +124,8 @@ def _forward(block: Any, *arguments: Any, **named: Any) -> Tensor:
 
 
 @functools.cache
-def _compiled(function: Step) -> Step:
-    """The function compiled: with blocks as an argument, so that those which are alike share their
-    code."""
+def _compile_function(function: Step) -> Step:
+    """Compile a function of a block, so that equal blocks share their code."""
     import torch._dynamo  # seconds, for those who ask for it
 
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, VARIANTS)
@@ -137,8 +136,8 @@ def _compiled(function: Step) -> Step:
 
 
 @contextlib.contextmanager
-def _buffers_kept(block: nn.Module) -> Iterator[None]:
-    """What is done to buffers is forgotten, so that running statistics move once for a forward pass
+def _keep_buffers(block: nn.Module) -> Iterator[None]:
+    """Restore a block's buffers at the end, so that running statistics move once in a forward pass
     that is run twice."""
     own = [(module, dict(module._buffers)) for module in block.modules() if module._buffers]
     for module, buffers in own:

@@ -44,7 +44,7 @@ def drop_branches(network: nn.Module, drop_path: float) -> list[Branch]:
     >>> [round(branch.rate, 2) for branch in drop_branches(network, 0.3)]
     [0.0, 0.0, 0.1, 0.1, 0.2, 0.2, 0.3, 0.3]
     """
-    found = list(_places(network))
+    found = list(_list_places(network))
     last = max(1, found[-1][0]) if found else 1
     branches = []
     for number, block, place in found:
@@ -60,11 +60,11 @@ def count_branches(network: nn.Module) -> int:
     >>> count_branches(CNNArch.parse("resnet18").build())
     8
     """
-    return len(list(_places(network)))
+    return len(list(_list_places(network)))
 
 
-def _places(network: nn.Module) -> Iterator[tuple[int, nn.Module, str]]:
-    """The number of a block, the block, and the name of a branch's place in it."""
+def _list_places(network: nn.Module) -> Iterator[tuple[int, nn.Module, str]]:
+    """List each branch by the number of its block, the block, and the name of its place in it."""
     blocks = [
         module for module in network.modules() if any(hasattr(module, place) for place in _PLACES)
     ]

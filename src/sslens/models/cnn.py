@@ -102,7 +102,7 @@ class CNNArch:
             kind = "resnet" if own[1] == "bottleneck" else own[1]
             size, stem = int(own[5] or 224), int(own[4] or 4)
             return cls(kind, blocks, widths, own[1] == "bottleneck", size, stem)
-        base, size = _sized(name)
+        base, size = _split_size(name)
         if base not in NAMED:
             raise InputError(f'There is no CNN "{name}": {nearest(name, NAMED)}')
         return replace(NAMED[base], image_size=size)
@@ -116,7 +116,7 @@ class CNNArch:
         >>> [CNNArch.is_name(name) for name in names]
         [True, True, False, False]
         """
-        return _OWN.fullmatch(text) is not None or _sized(text)[0] in NAMED
+        return _OWN.fullmatch(text) is not None or _split_size(text)[0] in NAMED
 
     @property
     def name(self) -> str:
@@ -196,13 +196,13 @@ class CNNArch:
         return network
 
 
-def _sized(name: str) -> tuple[str, int]:
-    """A name without the images' size, and that size."""
+def _split_size(name: str) -> tuple[str, int]:
+    """Split a name into the name without the size of images, and that size."""
     match = re.fullmatch(r"(.+?)_(\d+)", name)
     return (match[1], int(match[2])) if match else (name, 224)
 
 
-def _sizes() -> Iterator[tuple[str, CNNArch]]:
+def _list_sizes() -> Iterator[tuple[str, CNNArch]]:
     widths = (64, 128, 256, 512)
     for layers, blocks in {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}.items():
         yield f"resnet{layers}", CNNArch("resnet", blocks, widths)
@@ -235,7 +235,7 @@ def _sizes() -> Iterator[tuple[str, CNNArch]]:
 
 
 #: the released shapes (He et al., 2016, table 1; Woo et al., 2023, appendix A.1)
-SIZES = dict(_sizes())
+SIZES = dict(_list_sizes())
 #: for images of 32 px, with as many blocks as `vit_mini`; written with the images' size, as in
 #: resnet_mini_32
 SMALL = {

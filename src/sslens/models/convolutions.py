@@ -29,7 +29,7 @@ def begin_small(network: ResNet) -> ResNet:
     return network
 
 
-def taps(network: ResNet | ConvNeXt) -> Iterator[Tap]:
+def list_taps(network: ResNet | ConvNeXt) -> Iterator[Tap]:
     """Yield the taps of a CNN in the order of computation; a tap in block i of L (over all stages)
     has the depth (i + 1) / L.
 

@@ -8,9 +8,9 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from sslens.errors import InputError
-from sslens.models.blocks import through
-from sslens.models.heads import xavier_uniform
-from sslens.models.some_tokens import for_some
+from sslens.models.blocks import run_block
+from sslens.models.heads import draw_xavier_uniform
+from sslens.models.some_tokens import compute_for_some
 
 #: the first token
 CLS = slice(0, 1)
@@ -36,13 +36,13 @@ def begin_as_mae(network: VisionTransformer) -> None:
     >>> network.pos_embed.requires_grad, bool(largest <= (6 / (16 + 64)) ** 0.5)
     (False, True)
     """
-    xavier_uniform(network)
+    draw_xavier_uniform(network)
     projection = network.patch_embed.proj.weight
     nn.init.xavier_uniform_(projection.view(len(projection), -1))
     nn.init.normal_(network.cls_token, std=0.02)
 
 
-def resized_positions(
+def resize_positions(
     table: Float[Tensor, "1 token dim"], grid: int, *, shift: float = 0.0
 ) -> Float[Tensor, "1 resized dim"]:
     """Resample the positions of a square grid to another grid, by bicubic interpolation without
@@ -55,7 +55,7 @@ def resized_positions(
     >>> column = torch.tensor([0.0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12])
     >>> table = torch.cat([torch.tensor([9.0]), column]).view(1, 17, 1)
     >>> # midway: (−3 · 0 + 19 · 0 + 19 · 4 − 3 · 8) / 32 and its mirror
-    >>> resized_positions(table, 2).flatten().tolist()
+    >>> resize_positions(table, 2).flatten().tolist()
     [9.0, 1.625, 1.625, 10.375, 10.375]
     """
     old = round((table.shape[1] - 1) ** 0.5)
@@ -69,7 +69,7 @@ def resized_positions(
     return torch.cat([table[:, :1], resized.flatten(2).transpose(1, 2)], dim=1)
 
 
-def class_tokens(
+def compute_class_tokens(
     network: VisionTransformer,
     crops: Float[Tensor, "*image 3 size size"],
     *,
@@ -80,7 +80,7 @@ def class_tokens(
     """Compute the CLS token of each crop after the final norm.
 
     Args:
-        network: the network; its positions are resampled to the crops' grid by `resized_positions`,
+        network: the network; its positions are resampled to the crops' grid by `resize_positions`,
             with this shift.
         patches: the numbers of the patches that are seen, the same in all crops; all patches unless
             given.
@@ -88,7 +88,7 @@ def class_tokens(
             are added (stochastic depth); 1 unless given.
     """
     x = network.patch_embed.proj(crops.flatten(0, -4)).flatten(2).transpose(1, 2)
-    positions = resized_positions(
+    positions = resize_positions(
         network.pos_embed, crops.shape[-1] // network.patch_embed.patch_size[0], shift=shift
     )
     x = x + positions[:, 1:]
@@ -99,17 +99,17 @@ def class_tokens(
     if branches is None:
         for block in blocks:
             x = block(x)
-        x = for_some(last, x, CLS)
+        x = compute_for_some(last, x, CLS)
     else:
         *factors, of_last = branches.flatten(0, -3).permute(1, 2, 0)[..., None, None]
         for block, (attention, mlp) in zip(blocks, factors, strict=True):
-            x = through(_dropped, block, x, attention, mlp)
-        x = for_some(last, x, CLS, *of_last)
+            x = run_block(_drop, block, x, attention, mlp)
+        x = compute_for_some(last, x, CLS, *of_last)
     tokens: Tensor = network.norm(x[:, 0])
     return tokens.unflatten(0, crops.shape[:-3])
 
 
-def _dropped(
+def _drop(
     block: Block,
     x: Float[Tensor, "crop token dim"],
     attention: Float[Tensor, "crop 1 1"],
@@ -120,7 +120,7 @@ def _dropped(
     return out
 
 
-def depth_factors(
+def make_depth_factors(
     noise: Float[Tensor, "*image block 2"], drop_path: float
 ) -> Float[Tensor, "*image block 2"]:
     """Return the factors of stochastic depth: 0 where the noise, uniform in [0, 1), is below the
@@ -129,7 +129,7 @@ def depth_factors(
     p rises linearly from 0 in the first block to `drop_path` in the last (Huang et al., 2016,
     arXiv:1603.09382).
 
-    >>> depth_factors(torch.tensor([[[0.0, 0.9], [0.1, 0.3]]]), drop_path=0.2).tolist()
+    >>> make_depth_factors(torch.tensor([[[0.0, 0.9], [0.1, 0.3]]]), drop_path=0.2).tolist()
     [[[1.0, 1.0], [0.0, 1.25]]]
     """
     rate = torch.linspace(0, drop_path, noise.shape[-2], dtype=noise.dtype, device=noise.device)[
@@ -138,14 +138,14 @@ def depth_factors(
     return (noise >= rate) / (1 - rate)
 
 
-def local_size(image_size: int, patch_size: int, asked: int) -> int:
+def choose_local_size(image_size: int, patch_size: int, asked: int) -> int:
     """Return the side of local crops in pixels: `asked`, or for 0 three sevenths of the image in
     whole patches, as 96 is of 224.
 
     Raises:
         InputError: the side is no multiple of the patch, or larger than the images.
 
-    >>> local_size(224, 16, 0), local_size(64, 8, 0), local_size(64, 8, 32)
+    >>> choose_local_size(224, 16, 0), choose_local_size(64, 8, 0), choose_local_size(64, 8, 32)
     (96, 24, 32)
     """
     size = asked or max(1, round(image_size * 3 / 7 / patch_size)) * patch_size

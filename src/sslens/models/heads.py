@@ -29,11 +29,11 @@ class _Sum(torch.autograd.Function):
         return total
 
 
-def summed(x: Tensor) -> Tensor:
+def sum_over_processes(x: Tensor) -> Tensor:
     """Return the sum of a tensor over all processes, with gradients; the tensor itself where there
     is one process.
 
-    >>> summed(torch.ones(2)).tolist()
+    >>> sum_over_processes(torch.ones(2)).tolist()
     [1.0, 1.0]
     """
     if not (dist.is_initialized() and dist.get_world_size() > 1):
@@ -94,9 +94,9 @@ class BatchNorm(nn.Module):
             )
         over, along = (0, *range(2, x.ndim)), (-1, *(1,) * (x.ndim - 2))
         count = x.numel() // x.shape[1] * dist.get_world_size()
-        mean = summed(x.float().sum(over)) / count
+        mean = sum_over_processes(x.float().sum(over)) / count
         centred = x.float() - mean.view(along)
-        var = summed(centred.square().sum(over)) / count
+        var = sum_over_processes(centred.square().sum(over)) / count
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(var * count / (count - 1), self.momentum)
@@ -128,7 +128,7 @@ def share_norms(network: nn.Module) -> None:
                 setattr(module, name, shared)
 
 
-def mlp(dims: tuple[int, ...], *, last_norm: bool = True) -> nn.Sequential:
+def build_mlp(dims: tuple[int, ...], *, last_norm: bool = True) -> nn.Sequential:
     """Build the projector (three layers) or predictor (two) of MoCo-v3.
 
     Its layers are linear without bias, each followed by BatchNorm and ReLU; the last is followed by
@@ -138,7 +138,7 @@ def mlp(dims: tuple[int, ...], *, last_norm: bool = True) -> nn.Sequential:
         dims: the widths, from the input to the output.
         last_norm: whether the last layer is followed by BatchNorm.
 
-    >>> [type(layer).__name__ for layer in mlp((8, 16, 4))]
+    >>> [type(layer).__name__ for layer in build_mlp((8, 16, 4))]
     ['Linear', 'BatchNorm', 'ReLU', 'Linear', 'BatchNorm']
     """
     layers: list[nn.Module] = []
@@ -151,13 +151,13 @@ def mlp(dims: tuple[int, ...], *, last_norm: bool = True) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def gelu_mlp(dims: tuple[int, ...], *, norm: bool = False) -> nn.Sequential:
+def build_gelu_mlp(dims: tuple[int, ...], *, norm: bool = False) -> nn.Sequential:
     """Build the head of DINO (without norm) or of MSN (with norm), up to the prototypes.
 
     Its layers are linear with bias, with GELU between them, and with BatchNorm before each GELU if
     `norm`. Weights are truncated normal with a standard deviation of 0.02.
 
-    >>> [type(layer).__name__ for layer in gelu_mlp((8, 16, 4), norm=True)]
+    >>> [type(layer).__name__ for layer in build_gelu_mlp((8, 16, 4), norm=True)]
     ['Linear', 'BatchNorm', 'GELU', 'Linear']
     """
     layers: list[nn.Module] = []
@@ -166,11 +166,11 @@ def gelu_mlp(dims: tuple[int, ...], *, norm: bool = False) -> nn.Sequential:
         if i < len(dims) - 2:
             layers += [BatchNorm(after), nn.GELU()] if norm else [nn.GELU()]
     head = nn.Sequential(*layers)
-    truncated_normal(head)
+    draw_truncated_normal(head)
     return head
 
 
-def truncated_normal(module: nn.Module) -> None:
+def draw_truncated_normal(module: nn.Module) -> None:
     """Draw the weights of a linear layer from a truncated normal with a standard deviation of 0.02,
     and set its bias to zero, as DINO and MSN begin; in place."""
     for layer in module.modules():
@@ -180,7 +180,7 @@ def truncated_normal(module: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-def xavier_uniform(module: nn.Module) -> None:
+def draw_xavier_uniform(module: nn.Module) -> None:
     """Draw the weights of linear layers Xavier-uniform, and set biases to zero, as MAE begins; in
     place."""
     for layer in module.modules():

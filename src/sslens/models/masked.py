@@ -6,11 +6,11 @@ from jaxtyping import Bool, Float, Int
 from timm.models.convnext import ConvNeXt, ConvNeXtBlock
 from torch import Tensor, nn
 
-from sslens.models.blocks import through
-from sslens.models.heads import summed
+from sslens.models.blocks import run_block
+from sslens.models.heads import sum_over_processes
 
 
-def masked_features(
+def compute_masked_features(
     network: ConvNeXt,
     images: Float[Tensor, "image 3 size size"],
     seen: Bool[Tensor, "image row column"],
@@ -48,17 +48,17 @@ def masked_features(
         x = (x * places[:, None]).contiguous()
         index = places.flatten().nonzero()[:, 0]
         for block in stage.blocks:
-            x = x + through(_branch, block, x, index, 1 if together else len(images))
+            x = x + run_block(_compute_branch, block, x, index, 1 if together else len(images))
     return x
 
 
-def _branch(
+def _compute_branch(
     block: ConvNeXtBlock,
     x: Float[Tensor, "image channel row column"],
     index: Int[Tensor, " seen"],
     groups: int,
 ) -> Float[Tensor, "image channel row column"]:
-    """A block's residual at the seen places, zero elsewhere."""
+    """Compute the residual of a block at the seen places; it is zero elsewhere."""
     mixed = block.conv_dw(x).permute(0, 2, 3, 1)
     rows = block.norm(mixed.flatten(0, 2)[index])
     hidden = block.mlp.act(block.mlp.fc1(rows))
@@ -75,7 +75,7 @@ def _respond(
     h = hidden.unflatten(0, (groups, -1))
     gamma, beta = (grn.get_parameter(name).to(h.dtype) for name in ("weight", "bias"))
     squares = h.float().square().sum(1, keepdim=True)
-    squares = summed(squares) if groups == 1 else squares
+    squares = sum_over_processes(squares) if groups == 1 else squares
     # the gradient of the root is not finite at 0
     norms = torch.where(squares > 0, torch.where(squares > 0, squares, 1.0).sqrt(), 0.0)
     scale = (norms / (norms.mean(-1, keepdim=True) + 1e-6)).to(h.dtype)

@@ -35,7 +35,7 @@ def require_known(network: nn.Module) -> None:
         )
 
 
-def taps(network: nn.Module, *, every: bool = False) -> list[Tap]:
+def list_taps(network: nn.Module, *, every: bool = False) -> list[Tap]:
     """List the taps of a network in the order of computation.
 
     | class of timm's | models |
@@ -53,36 +53,36 @@ def taps(network: nn.Module, *, every: bool = False) -> list[Tap]:
     Raises:
         InputError: the class is none of these.
 
-    >>> [tap.name for tap in taps(create("resnet18", seed=0))][:3]
+    >>> [tap.name for tap in list_taps(create("resnet18", seed=0))][:3]
     ['maxpool', 'layer1.0', 'layer1.1']
     """
     require_known(network)
     if isinstance(network, CNNS):
-        return list(convolutions.taps(network))
-    return list(transformers.taps(network, every=every))
+        return list(convolutions.list_taps(network))
+    return list(transformers.list_taps(network, every=every))
 
 
-def prefix_tokens(network: nn.Module) -> int | None:
+def count_prefix_tokens(network: nn.Module) -> int | None:
     """Return the number of tokens before the patches, CLS included; None where outputs are not
     tokens or there is no CLS."""
     require_known(network)
-    return None if isinstance(network, CNNS) else transformers.prefix_tokens(network)
+    return None if isinstance(network, CNNS) else transformers.count_prefix_tokens(network)
 
 
-def kind(network: nn.Module) -> Network:
+def find_kind(network: nn.Module) -> Network:
     """Return "vit" where a network's outputs are tokens, "cnn" where they are maps.
 
     Raises:
         InputError: the network's class is not known here.
 
-    >>> kind(create("resnet18", seed=0))
+    >>> find_kind(create("resnet18", seed=0))
     'cnn'
     """
     require_known(network)
     return "cnn" if isinstance(network, CNNS) else "vit"
 
 
-def ready(network: nn.Module) -> nn.Module:
+def prepare(network: nn.Module) -> nn.Module:
     """Change a network in place so that it can be read and still computes the same.
 
     Queries, keys and values are joined (`transformers.join_qkv`), and a ConvNeXt loses the
@@ -116,4 +116,4 @@ def create(name: str, *, seed: int | None = None) -> nn.Module:
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
-        return ready(timm.create_model(name, pretrained=False, num_classes=0)).eval()
+        return prepare(timm.create_model(name, pretrained=False, num_classes=0)).eval()

@@ -26,17 +26,17 @@ _BLOCK = re.compile(
 )
 
 
-def kind_of(name: str, ndim: int = 2) -> str:
+def find_kind_of_layer(name: str, ndim: int = 2) -> str:
     """Return the kind of layer to which a parameter belongs.
 
     The kinds are "attention qkv", "attention projection", "mlp", "norm", "embedding", "convolution"
     (a parameter of four axes that is of no other kind), "head", and "other".
 
     >>> names = ("attn.qkv.weight", "attn.proj.bias", "mlp.fc1.weight", "norm1.bias", "ls1.gamma")
-    >>> [kind_of(f"blocks.0.{name}") for name in names]
+    >>> [find_kind_of_layer(f"blocks.0.{name}") for name in names]
     ['attention qkv', 'attention projection', 'mlp', 'norm', 'other']
     >>> names = ("pos_embed", "patch_embed.proj.weight", "fc_norm.weight", "head.weight")
-    >>> [kind_of(name) for name in names]
+    >>> [find_kind_of_layer(name) for name in names]
     ['embedding', 'embedding', 'norm', 'head']
     """
     for kind, expression in _EXPRESSIONS.items():
@@ -45,15 +45,15 @@ def kind_of(name: str, ndim: int = 2) -> str:
     return "convolution" if ndim == 4 else "other"
 
 
-def block_of(name: str) -> str | None:
+def find_block(name: str) -> str | None:
     """Return the number of the block in which a parameter is, as "stage.block" where blocks are
     counted by stage; None where it is in no block.
 
     >>> hugging_face = "encoder.layer.3.attention.output.dense.weight"
-    >>> block_of("blocks.11.mlp.fc1.bias"), block_of(hugging_face), block_of("norm.weight")
+    >>> find_block("blocks.11.mlp.fc1.bias"), find_block(hugging_face), find_block("norm.weight")
     ('11', '3', None)
     >>> names = ("stages.2.blocks.5.norm.weight", "layer1.0.conv2.weight", "stem.0.bias")
-    >>> tuple(block_of(name) for name in names)
+    >>> tuple(find_block(name) for name in names)
     ('2.5', '1.0', None)
     """
     staged = _STAGED.search(name)

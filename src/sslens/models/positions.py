@@ -7,7 +7,7 @@ from torch import Tensor
 from sslens.errors import InputError
 
 
-def sincos_positions(
+def make_sincos_positions(
     dim: int, grid: int, *, transposed: bool = False
 ) -> Float[Tensor, "1 token {dim}"]:
     """Fixed two-dimensional sin-cos positions, a zero row for CLS first (MAE; Vaswani et al., 2017,
@@ -16,7 +16,7 @@ def sincos_positions(
     With ω_i = 10000^(−4i/dim), i < dim/4, a patch at column x and row y has [sin xω, cos xω, sin
     yω, cos yω]. `transposed` exchanges x and y, which is MoCo-v3's table.
 
-    >>> table = sincos_positions(8, 2)
+    >>> table = make_sincos_positions(8, 2)
     >>> [round(v, 3) for v in table[0, 2].tolist()]  # x = 1, y = 0, ω = 1, 0.01
     [0.841, 0.01, 0.54, 1.0, 0.0, 0.0, 1.0, 1.0]
     """

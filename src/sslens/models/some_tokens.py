@@ -6,10 +6,10 @@ from jaxtyping import Float
 from timm.models.vision_transformer import Block
 from torch import Tensor
 
-from sslens.models.blocks import through
+from sslens.models.blocks import run_block
 
 
-def for_some(
+def compute_for_some(
     block: Block,
     x: Float[Tensor, "crop token dim"],
     asked: slice,
@@ -32,13 +32,13 @@ def for_some(
 
     >>> import torch
     >>> block, x = Block(dim=4, num_heads=2, qkv_bias=True), torch.randn(3, 5, 4)
-    >>> bool((for_some(block, x, slice(2, None)) - block(x)[:, 2:]).abs().max() < 1e-5)
+    >>> bool((compute_for_some(block, x, slice(2, None)) - block(x)[:, 2:]).abs().max() < 1e-5)
     True
     """
-    return through(_some, block, x, asked, attention, mlp)
+    return run_block(_compute_for_some, block, x, asked, attention, mlp)
 
 
-def _some(
+def _compute_for_some(
     block: Block, x: Tensor, asked: slice, attention: Tensor | None, mlp: Tensor | None
 ) -> Tensor:
     a, seen = block.attn, block.norm1(x)

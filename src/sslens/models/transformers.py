@@ -18,7 +18,7 @@ from sslens.models.windowed import WindowBlock, WindowedViT
 PRE_NORM = (Block, EvaBlock, BeitBlock, WindowBlock)
 
 
-def taps(
+def list_taps(
     network: VisionTransformer | Eva | Beit | WindowedViT, *, every: bool = False
 ) -> Iterator[Tap]:
     """Yield the taps of a transformer in the order of computation; a tap in block i of L has the
@@ -57,7 +57,7 @@ def taps(
         yield Tap("norm", "norm", 1.0)
 
 
-def prefix_tokens(network: VisionTransformer | Eva | Beit | WindowedViT) -> int | None:
+def count_prefix_tokens(network: VisionTransformer | Eva | Beit | WindowedViT) -> int | None:
     """Return the number of tokens before the patches: CLS, then registers or a distillation token;
     None without CLS."""
     return None if network.cls_token is None else int(network.num_prefix_tokens)
@@ -93,11 +93,11 @@ def join_qkv(network: nn.Module) -> None:
             attention.q_bias = attention.k_bias = attention.v_bias = None
         else:
             continue
-        attention.qkv = _linear(weight, biases)
+        attention.qkv = _make_linear(weight, biases)
 
 
-def _linear(weight: Tensor, biases: list[Tensor | None]) -> nn.Linear:
-    """The layer of these weights; where some parts have a bias and others none, theirs is zero."""
+def _make_linear(weight: Tensor, biases: list[Tensor | None]) -> nn.Linear:
+    """Make the layer of these weights; parts without a bias have a zero bias if others have one."""
     out, dim = weight.shape
     bare = all(bias is None for bias in biases)
     layer = nn.Linear(dim, out, bias=not bare, device="meta")
@@ -107,7 +107,7 @@ def _linear(weight: Tensor, biases: list[Tensor | None]) -> nn.Linear:
     return layer
 
 
-def explicit_attention(network: nn.Module, explicit: bool) -> None:
+def set_explicit_attention(network: nn.Module, explicit: bool) -> None:
     """Choose whether attention is computed as softmax(qkᵀ)v in plain operations (`explicit`) or by
     torch's fused kernel, in place.
 

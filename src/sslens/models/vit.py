@@ -128,7 +128,7 @@ class ViTArch:
         from timm.models.vision_transformer import VisionTransformer
         from torch import nn
 
-        from sslens.models.positions import sincos_positions
+        from sslens.models.positions import make_sincos_positions
 
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
@@ -141,7 +141,9 @@ class ViTArch:
                 num_heads=self.heads,
                 num_classes=0,
             )
-        network.pos_embed = nn.Parameter(sincos_positions(self.dim, self.grid), requires_grad=False)
+        network.pos_embed = nn.Parameter(
+            make_sincos_positions(self.dim, self.grid), requires_grad=False
+        )
         return network
 
 

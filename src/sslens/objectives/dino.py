@@ -25,12 +25,12 @@ from sslens.models.arch import Arch
 from sslens.models.convolutions import pool
 from sslens.models.crops import (
     begin_as_mae,
-    class_tokens,
-    depth_factors,
+    choose_local_size,
+    compute_class_tokens,
     learn_positions,
-    local_size,
+    make_depth_factors,
 )
-from sslens.models.heads import gelu_mlp, share_norms
+from sslens.models.heads import build_gelu_mlp, share_norms
 from sslens.models.vit import ViTArch
 
 FAMILY = "JE"
@@ -126,7 +126,7 @@ def crops(settings: Settings, arch: Arch) -> RandomViews:
     """Return the random views of an image: the global views first, then the local ones."""
     size, patch = arch.image_size, arch.patch_size
     low = settings.global_low or (0.4 if settings.local_crops else 0.14)
-    local = local_size(size, patch, settings.local_size)
+    local = choose_local_size(size, patch, settings.local_size)
     colours = Colours(
         jitter=settings.jitter,
         grey=settings.grey,
@@ -172,7 +172,7 @@ class Objective(nn.Module):
         else:
             share_norms(encoder)
         dim = arch.dim if isinstance(arch, ViTArch) else arch.channels
-        head = gelu_mlp(
+        head = build_gelu_mlp(
             (dim, settings.head_dim, settings.head_dim, settings.out_dim), norm=settings.head_norm
         )
         prototypes = nn.Linear(settings.out_dim, settings.prototypes, bias=False)
@@ -195,7 +195,7 @@ class Objective(nn.Module):
         encoder: VisionTransformer | ResNet = self.student["encoder"]
         branches: tuple[Tensor | None, ...] = (None, None)
         if self.training and "depth" in batch:
-            branches = depth_factors(batch["depth"], self.settings.drop_path).tensor_split(
+            branches = make_depth_factors(batch["depth"], self.settings.drop_path).tensor_split(
                 [2], dim=1
             )
         tokens = [_represent(encoder, batch["global"], branches=branches[0])]
@@ -287,4 +287,4 @@ def _represent(
     """The CLS token of each crop, or the mean over its places."""
     if isinstance(encoder, ResNet):
         return pool(encoder, crops)
-    return class_tokens(encoder, crops, shift=shift, branches=branches)
+    return compute_class_tokens(encoder, crops, shift=shift, branches=branches)

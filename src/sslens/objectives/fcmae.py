@@ -18,7 +18,7 @@ from sslens.methods import Batch, Moment, Rows
 from sslens.methods.pixels import masked_error
 from sslens.methods.schedules import warmup_cosine
 from sslens.models.cnn import CNNArch
-from sslens.models.masked import masked_features
+from sslens.models.masked import compute_masked_features
 
 FAMILY = "REC"
 KINDS = ("convnextv2",)
@@ -128,7 +128,9 @@ class Objective(nn.Module):
         kept, masked = batch["noise"].argsort(dim=1).tensor_split([self.kept], dim=1)
         seen = torch.zeros_like(batch["noise"], dtype=torch.bool).scatter(1, kept, True)
         seen = seen.unflatten(1, (self.arch.grid, self.arch.grid))
-        features = masked_features(self.encoder, batch["view"], seen, together=not self.divisible)
+        features = compute_masked_features(
+            self.encoder, batch["view"], seen, together=not self.divisible
+        )
         predicted = self.decode(features, seen).float()
         predicted = predicted.gather(1, masked[:, :, None].expand(-1, -1, predicted.shape[-1]))
         normalise = self.settings.normalise_pixels

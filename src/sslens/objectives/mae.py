@@ -19,9 +19,9 @@ from sslens.methods import Batch, Moment, Rows
 from sslens.methods.parameters import decayed_matrices
 from sslens.methods.pixels import masked_error
 from sslens.methods.schedules import warmup_cosine
-from sslens.models.heads import xavier_uniform
-from sslens.models.positions import sincos_positions
-from sslens.models.some_tokens import for_some
+from sslens.models.heads import draw_xavier_uniform
+from sslens.models.positions import make_sincos_positions
+from sslens.models.some_tokens import compute_for_some
 from sslens.models.vit import ViTArch
 
 FAMILY = "REC"
@@ -94,7 +94,7 @@ class Objective(nn.Module):
         norm = partial(nn.LayerNorm, eps=1e-6)
         self.embed = nn.Linear(arch.dim, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.positions = nn.Parameter(sincos_positions(width, arch.grid), requires_grad=False)
+        self.positions = nn.Parameter(make_sincos_positions(width, arch.grid), requires_grad=False)
         self.decoder = nn.Sequential(
             *(
                 Block(width, settings.decoder_heads, qkv_bias=True, norm_layer=norm)
@@ -106,7 +106,7 @@ class Objective(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        xavier_uniform(self)
+        draw_xavier_uniform(self)
         projection = self.encoder.patch_embed.proj.weight
         nn.init.xavier_uniform_(projection.view(len(projection), -1))
         nn.init.normal_(self.encoder.cls_token, std=0.02)
@@ -162,7 +162,7 @@ class Objective(nn.Module):
         masked = slice(x.shape[1] - missing, None)
         for block in blocks[:-1]:
             x = block(x)
-        x = for_some(blocks[-1], x, masked) if blocks else x[:, masked]
+        x = compute_for_some(blocks[-1], x, masked) if blocks else x[:, masked]
         predicted: Tensor = head(norm(x))
         return predicted
 

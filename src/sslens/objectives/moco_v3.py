@@ -24,9 +24,9 @@ from sslens.methods.schedules import cosine, warmup_cosine
 from sslens.methods.settings import require_bounds
 from sslens.models.arch import Arch
 from sslens.models.convolutions import pool, start_at_identity
-from sslens.models.crops import class_tokens
-from sslens.models.heads import mlp, share_norms
-from sslens.models.positions import sincos_positions
+from sslens.models.crops import compute_class_tokens
+from sslens.models.heads import build_mlp, share_norms
+from sslens.models.positions import make_sincos_positions
 from sslens.models.vit import ViTArch
 
 FAMILY = "JE"
@@ -120,20 +120,22 @@ class Objective(nn.Module):
             encoder.patch_embed.proj.requires_grad_(
                 not settings.freeze_patches
             )  # the training is stabler with random ones
-            projector = mlp((arch.dim, settings.head_dim, settings.head_dim, settings.out_dim))
+            projector = build_mlp(
+                (arch.dim, settings.head_dim, settings.head_dim, settings.out_dim)
+            )
         else:
             start_at_identity(encoder)
             share_norms(encoder)
-            projector = mlp((arch.channels, settings.head_dim, settings.out_dim))
+            projector = build_mlp((arch.channels, settings.head_dim, settings.out_dim))
         self.base = nn.ModuleDict({"encoder": encoder, "projector": projector})
-        self.predictor = mlp(
+        self.predictor = build_mlp(
             (settings.out_dim, settings.head_dim, settings.out_dim), last_norm=self.divisible
         )
         self.momentum = copy.deepcopy(self.base).requires_grad_(False)
 
     @staticmethod
     def _initialise(encoder: VisionTransformer, arch: ViTArch) -> None:
-        encoder.pos_embed.data = sincos_positions(arch.dim, arch.grid, transposed=True)
+        encoder.pos_embed.data = make_sincos_positions(arch.dim, arch.grid, transposed=True)
         for name, module in encoder.named_modules():
             if isinstance(module, nn.Linear):
                 fan_out = len(module.weight) // (3 if name.endswith("qkv") else 1)
@@ -214,7 +216,11 @@ class Objective(nn.Module):
 def _represent(
     encoder: VisionTransformer | ResNet, images: Float[Tensor, "image 3 size size"]
 ) -> Float[Tensor, "image dim"]:
-    return pool(encoder, images) if isinstance(encoder, ResNet) else class_tokens(encoder, images)
+    return (
+        pool(encoder, images)
+        if isinstance(encoder, ResNet)
+        else compute_class_tokens(encoder, images)
+    )
 
 
 def gather(x: Float[Tensor, "image dim"]) -> Float[Tensor, "all dim"]:

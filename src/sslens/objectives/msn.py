@@ -22,8 +22,13 @@ from sslens.methods import Batch, Moment, Rows
 from sslens.methods.parameters import decayed_matrices, follow
 from sslens.methods.schedules import cosine
 from sslens.methods.settings import require_bounds
-from sslens.models.crops import begin_as_mae, class_tokens, learn_positions, local_size
-from sslens.models.heads import gelu_mlp, summed
+from sslens.models.crops import (
+    begin_as_mae,
+    choose_local_size,
+    compute_class_tokens,
+    learn_positions,
+)
+from sslens.models.heads import build_gelu_mlp, sum_over_processes
 from sslens.models.vit import ViTArch
 
 FAMILY = "JE"
@@ -103,7 +108,7 @@ class Settings:
 def crops(settings: Settings, arch: ViTArch) -> RandomViews:
     """Return the random views of an image: the target view, the random view, then the focal
     views."""
-    s, focal = settings, local_size(arch.image_size, arch.patch_size, settings.focal_size)
+    s, focal = settings, choose_local_size(arch.image_size, arch.patch_size, settings.focal_size)
     scales = {"random_scale": s.random_scale, "focal_scale": s.focal_scale}
     strong = 0.8 * s.colour
     colours = Colours(
@@ -149,9 +154,9 @@ def sinkhorn(
     tensor([[0.7500, 0.2500],
             [0.3333, 0.6667]])
     """
-    p = p / summed(p.sum())
+    p = p / sum_over_processes(p.sum())
     for _ in range(iterations):
-        p = p / (summed(p.sum(dim=0)) * p.shape[1])
+        p = p / (sum_over_processes(p.sum(dim=0)) * p.shape[1])
         p = p / p.sum(dim=1, keepdim=True)
     return p / p.sum(dim=1, keepdim=True)
 
@@ -174,7 +179,7 @@ class Objective(nn.Module):
             learn_positions(encoder)
             nn.init.kaiming_normal_(encoder.patch_embed.proj.weight, nonlinearity="relu")
         nn.init.zeros_(encoder.patch_embed.proj.bias)
-        head = gelu_mlp(
+        head = build_gelu_mlp(
             (arch.dim, settings.head_dim, settings.head_dim, settings.out_dim), norm=True
         )
         self.anchor = nn.ModuleDict({"encoder": encoder, "head": head})
@@ -201,15 +206,15 @@ class Objective(nn.Module):
         kept = batch["noise"][0].argsort()[
             : math.floor(batch["noise"].shape[1] * (1 - self.settings.patch_drop))
         ]
-        features = {"random": class_tokens(encoder, batch["random"], patches=kept)}
+        features = {"random": compute_class_tokens(encoder, batch["random"], patches=kept)}
         return features | (
-            {"focal": class_tokens(encoder, batch["focal"])} if "focal" in batch else {}
+            {"focal": compute_class_tokens(encoder, batch["focal"])} if "focal" in batch else {}
         )
 
     @torch.no_grad()
     def targets(self, batch: Batch) -> dict[str, Tensor]:
         """Compute the target encoder's CLS token of the target view, with all patches."""
-        return {"target": class_tokens(self.encoder, batch["target"])}
+        return {"target": compute_class_tokens(self.encoder, batch["target"])}
 
     def loss(
         self, features: Mapping[str, Tensor], targets: Mapping[str, Tensor]
@@ -235,7 +240,7 @@ class Objective(nn.Module):
         log_p = F.log_softmax(torch.cat(views, dim=1), dim=-1)
         match = -(t[:, None] * log_p).sum(-1).mean()
         world = dist.get_world_size() if dist.is_initialized() else 1
-        mean = summed(log_p.exp().mean((0, 1))) / world
+        mean = sum_over_processes(log_p.exp().mean((0, 1))) / world
         return match + s.entropy_weight * (
             torch.special.xlogy(mean, mean).sum() + math.log(len(mean))
         )

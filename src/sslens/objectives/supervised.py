@@ -24,7 +24,7 @@ from sslens.methods.schedules import warmup_cosine
 from sslens.methods.settings import require_bounds
 from sslens.models.arch import Arch
 from sslens.models.convolutions import pool
-from sslens.models.crops import class_tokens, depth_factors, learn_positions
+from sslens.models.crops import compute_class_tokens, learn_positions, make_depth_factors
 from sslens.models.heads import share_norms
 from sslens.models.vit import ViTArch
 
@@ -141,8 +141,8 @@ class Objective(nn.Module):
         else:
             branches = None
             if self.training and depth is not None:
-                branches = depth_factors(depth, self.settings.drop_path)
-            features = class_tokens(self.encoder, images, branches=branches)
+                branches = make_depth_factors(depth, self.settings.drop_path)
+            features = compute_class_tokens(self.encoder, images, branches=branches)
         scores: Tensor = self.head(features)
         return scores
 

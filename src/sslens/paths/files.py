@@ -12,7 +12,7 @@ from typing import TypeVar, final
 from torch import Tensor
 
 from sslens.errors import Doubt, InputError, nearest
-from sslens.models.parts import block_of, kind_of
+from sslens.models.parts import find_block, find_kind_of_layer
 from sslens.paths.memory import ReadBuffer
 from sslens.zoo import files
 from sslens.zoo.places import Place, locate_in_mapping, locate_in_safetensors
@@ -67,7 +67,7 @@ def read_weights(path: Path, state: str | None = None) -> dict[str, Tensor]:
         InputError: the file cannot be read, or holds several sets of weights and `state` does not
             choose one.
     """
-    return _parameters(path, files.read_tensors(path), state)
+    return _select_parameters(path, files.read_tensors(path), state)
 
 
 def locate_weights(path: Path, state: str | None = None) -> dict[str, Place]:
@@ -81,14 +81,14 @@ def locate_weights(path: Path, state: str | None = None) -> dict[str, Place]:
         InputError: for the same reasons as `read_weights`.
     """
     if path.suffix == ".safetensors":
-        return _parameters(path, {"": locate_in_safetensors(path)}, state)
+        return _select_parameters(path, {"": locate_in_safetensors(path)}, state)
     return locate_in_mapping(path, read_weights(path, state))
 
 
-def _parameters(
+def _select_parameters(
     path: Path, states: Mapping[str, Mapping[str, Held]], state: str | None
 ) -> dict[str, Held]:
-    """The parameters of one of a file's sets of weights, without buffers."""
+    """Select one of a file's sets of weights, and its parameters without buffers."""
     if state is not None and list(states) == [""]:
         raise InputError(
             f"{path} holds one set of weights, without a name", mend=f"leave out {{state={state}}}"
@@ -126,13 +126,13 @@ class Checkpoints:
     def __init__(self, paths: Sequence[Path], state: str | None = None) -> None:
         self._paths, self._state = paths, state
         self._rooms = [ReadBuffer() for _ in range(HELD + 3)]
-        self._versions = {path: _version(path) for path in paths}
+        self._versions = {path: _read_version(path) for path in paths}
         self._pool = ThreadPoolExecutor(1, "read ahead")  # what one thread frees it uses again
         self._places = {
             path: self._pool.submit(locate_weights, path, state).result() for path in paths[:2]
         }
         first, self._like = (self._places[path] for path in paths[:2])
-        left_out = _names_apart(first, self._like, paths)
+        left_out = _find_names_apart(first, self._like, paths)
         shared = (name for name in self._like if name not in left_out)
         # as they lie in the file
         self._names = sorted(shared, key=lambda name: self._like[name].begin or 0)
@@ -174,7 +174,7 @@ class Checkpoints:
 
     def _of(self, number: int, names: Sequence[str]) -> dict[str, Tensor]:
         path = self._paths[number]
-        if _version(path) != self._versions[path]:
+        if _read_version(path) != self._versions[path]:
             raise InputError(
                 f"{path} was written while it was read",
                 mend="wait until the run has ended, or leave this file out",
@@ -190,25 +190,25 @@ class Checkpoints:
         return room.hold({name: whole[name] for name in names})
 
 
-def _version(path: Path) -> tuple[int, int, int]:
-    """What changes when a file is written again."""
+def _read_version(path: Path) -> tuple[int, int, int]:
+    """Read the size, time and number of a file, which change when the file is written again."""
     with contextlib.suppress(OSError):
         about = path.stat()
         return about.st_size, about.st_mtime_ns, about.st_ino
     return 0, 0, 0  # its reader says what is wrong
 
 
-def _differing(one: Mapping[str, Place], other: Mapping[str, Place]) -> list[str]:
-    """Names that only one has, or that differ in shape."""
+def _find_differing(one: Mapping[str, Place], other: Mapping[str, Place]) -> list[str]:
+    """Find the names that only one of two has, and those with different shapes."""
     names = dict.fromkeys([*one, *other])
     return [n for n in names if n not in one or n not in other or one[n].shape != other[n].shape]
 
 
-def _names_apart(
+def _find_names_apart(
     first: Mapping[str, Place], second: Mapping[str, Place], paths: Sequence[Path]
 ) -> set[str]:
-    """The parameters that a pre-trained network and the first file after it do not share: a new
-    head, or a decoder that was taken off.
+    """Find the parameters that a pre-trained network and the first file after it do not share: those
+    of a new head, or of a decoder that was taken off.
 
     Raises:
         InputError: a file has no parameters, or the two are not of one network.
@@ -216,11 +216,11 @@ def _names_apart(
     for path, places in zip(paths, (first, second), strict=False):
         if not places:
             raise InputError(f"There are no parameters in {path} whose path could be followed.")
-    apart = _differing(first, second)
+    apart = _find_differing(first, second)
     inside = [
-        name for name in apart if block_of(name) is not None or (name in first and name in second)
+        name for name in apart if find_block(name) is not None or (name in first and name in second)
     ]
-    inside = [name for name in inside if kind_of(name) != "head"]
+    inside = [name for name in inside if find_kind_of_layer(name) != "head"]
     if inside or len(apart) == len(first.keys() | second.keys()):
         raise InputError(_describe_difference(inside or apart, first, second, paths[0], paths[1]))
     if apart:
@@ -237,7 +237,7 @@ def _names_apart(
 def _require_same(
     one: Mapping[str, Place], other: Mapping[str, Place], path: Path, there: Path
 ) -> None:
-    apart = _differing(one, other)
+    apart = _find_differing(one, other)
     if apart:
         raise InputError(_describe_difference(apart, one, other, path, there))
 

@@ -44,7 +44,7 @@ class ReadBuffer:
             name: (place.begin or 0, (place.begin or 0) + place.nbytes)
             for name, place in at.items()
         }
-        runs = _pages(list(spans.values()))
+        runs = _list_pages(list(spans.values()))
         begins = dict(
             zip(
                 runs,
@@ -100,7 +100,7 @@ class ReadBuffer:
             size = os.fstat(file.fileno()).st_size
             if size < last:
                 raise OSError("it ends before its end")
-            direct = None if _in_memory(path, list(begins)) else _direct(path)
+            direct = None if _is_in_memory(path, list(begins)) else _direct(path)
             past = stack.enter_context(direct) if direct else None
             memory = stack.enter_context(memoryview(self._memory))
             for run, begin in begins.items():
@@ -134,7 +134,7 @@ def _direct(path: Path) -> io.FileIO | None:
         return None
 
 
-def _in_memory(path: Path, runs: Sequence[range]) -> bool:
+def _is_in_memory(path: Path, runs: Sequence[range]) -> bool:
     """Whether runs of a file's pages are in the system's cache, or the system cannot tell."""
     every = list(itertools.chain(*runs))
     try:
@@ -150,11 +150,11 @@ def _in_memory(path: Path, runs: Sequence[range]) -> bool:
     return True
 
 
-def _pages(spans: Sequence[tuple[int, int]]) -> list[range]:
-    """The runs of pages that spans of bytes lie on.
+def _list_pages(spans: Sequence[tuple[int, int]]) -> list[range]:
+    """List the runs of pages that spans of bytes lie on.
 
     >>> page = mmap.PAGESIZE
-    >>> _pages([(3 * page, 3 * page + 8), (5, 6), (7, page + 1)])
+    >>> _list_pages([(3 * page, 3 * page + 8), (5, 6), (7, page + 1)])
     [range(0, 2), range(3, 4)]
     """
     runs: list[range] = []

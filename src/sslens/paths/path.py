@@ -33,7 +33,7 @@ from torch import Tensor
 
 from sslens.cores import one_each
 from sslens.errors import InputError
-from sslens.models.parts import block_of, kind_of
+from sslens.models.parts import find_block, find_kind_of_layer
 from sslens.paths.files import Checkpoints
 from sslens.table import Table
 
@@ -147,10 +147,10 @@ class PathSums:
                     "displacement": displacement,
                     "straightness": displacement / length,
                     "step_straightness": displacement / steps,
-                    "relative": _ratio(displacement, np.sqrt(self.norms[inside].sum())),
+                    "relative": _divide(displacement, np.sqrt(self.norms[inside].sum())),
                     "cosine": np.append(np.nan, turn[1:] / (move[1:] * move[:-1])),
-                    "move_of_whole": _ratio(move, whole),
-                    "displacement_of_whole": _ratio(displacement, whole),
+                    "move_of_whole": _divide(move, whole),
+                    "displacement_of_whole": _divide(displacement, whole),
                 }
             rows += [
                 dict(zip(columns, values, strict=True))
@@ -208,7 +208,7 @@ class PathMeter:
             name: torch.zeros((), dtype=value.dtype).expand(value.shape)
             for name, value in weights.items()
         }
-        norms = _squares(weights, zero, None, zero, where).move
+        norms = _compute_squares(weights, zero, None, zero, where).move
         return cls(
             weights,
             weights,
@@ -236,7 +236,7 @@ class PathMeter:
         Raises:
             InputError: a weight is not finite.
         """
-        sums = _squares(
+        sums = _compute_squares(
             weights, self.last, self.before, self.first, where or f"the weights at {at}"
         )
         self.before, self.last = self.last, weights
@@ -247,13 +247,13 @@ class PathMeter:
             self.path.step_lengths.append(step_length)
 
 
-def _ratio(values: Float64[np.ndarray, " record"], of: float) -> Float64[np.ndarray, " record"]:
-    """A ratio, undefined where the divisor is 0: for a head that begins at 0, and for a run that
-    ends where it began."""
+def _divide(values: Float64[np.ndarray, " record"], of: float) -> Float64[np.ndarray, " record"]:
+    """Divide; the ratio is undefined where the divisor is 0: for a head that begins at 0, and for a
+    run that ends where it began."""
     return values / of if of > 0 else np.full_like(values, np.nan)
 
 
-def _squares(
+def _compute_squares(
     now: Mapping[str, Tensor],
     last: Mapping[str, Tensor],
     before: Mapping[str, Tensor] | None,
@@ -266,7 +266,7 @@ def _squares(
 
     def sums_of(room: Float64[Tensor, "weights chunk"], name: str) -> Float64[np.ndarray, "3"]:
         sums = np.zeros(3)
-        for parts in zip(*(_chunks(tensors[name]) for tensors in weights), strict=True):
+        for parts in zip(*(_list_chunks(tensors[name]) for tensors in weights), strict=True):
             x, y, start, *earlier = (
                 row[: len(part)].copy_(part) for row, part in zip(room, parts, strict=True)
             )
@@ -292,7 +292,7 @@ def _squares(
     return Squares(*rows)
 
 
-def _chunks(value: Tensor) -> Sequence[Tensor]:
+def _list_chunks(value: Tensor) -> Sequence[Tensor]:
     return value.detach().reshape(-1).split(CHUNK)
 
 
@@ -305,8 +305,8 @@ def group_masks(parameters: Mapping[str, int]) -> dict[str, Bool[np.ndarray, " p
     >>> list(group_masks({"pos_embed": 3, "blocks.0.attn.qkv.weight": 2, "head.weight": 2}))
     ['backbone', 'attention', 'attention qkv', 'embedding', 'head', 'block 0']
     """
-    kinds = np.array([kind_of(name, ndim) for name, ndim in parameters.items()])
-    blocks = [block_of(name) for name in parameters]
+    kinds = np.array([find_kind_of_layer(name, ndim) for name, ndim in parameters.items()])
+    blocks = [find_block(name) for name in parameters]
     masks = {"backbone": kinds != "head", "attention": np.char.startswith(kinds, "attention")}
     order = (
         "attention qkv",

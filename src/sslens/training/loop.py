@@ -31,8 +31,8 @@ from sslens.data.images import ImageSet
 from sslens.errors import InputError
 from sslens.methods import Batch, Method, Moment, WholeBatch, call_hook
 from sslens.methods.job import TrainingJob
-from sslens.models.blocks import Way, by_block, require_compiler
-from sslens.models.transformers import explicit_attention
+from sslens.models.blocks import Way, require_compiler, set_block_runs
+from sslens.models.transformers import set_explicit_attention
 from sslens.processes import Processes, best_device, best_precision, processes
 from sslens.progress import progress
 from sslens.training.folder import LogLine, RunFolder
@@ -124,11 +124,11 @@ class _Loop:
         torch.manual_seed(self.training.seed)
         self.module: nn.Module = cast(nn.Module, self.job.build()).to(where.device)
         self.method = cast(Method, self.module)
-        explicit_attention(self.module, torch.device(where.device).type == "cpu")
+        set_explicit_attention(self.module, torch.device(where.device).type == "cpu")
         if self.training.compile:
             require_compiler(where.device)
         if self.training.compile or self.training.recompute:
-            by_block(self.module, Way(self.training.compile, self.training.recompute))
+            set_block_runs(self.module, Way(self.training.compile, self.training.recompute))
         settings = self.job.settings
         self.optimizer = make_optimiser(self.method.parameter_groups(), settings)
         self.lr = scaled_lr(settings.base_lr, self.training.batch_size)

@@ -18,13 +18,13 @@ def copy_encoder(encoder: nn.Module, transform: EvalTransform) -> Backbone:
         encoder: a network of a class that is known here.
         transform: how images are prepared for it.
     """
-    network = networks.ready(copy.deepcopy(encoder)).eval()
+    network = networks.prepare(copy.deepcopy(encoder)).eval()
     return Backbone(
         network,
         name="encoder",
         source="training",
-        taps=networks.taps(network),
+        taps=networks.list_taps(network),
         transform=transform,
-        prefix=networks.prefix_tokens(network),
+        prefix=networks.count_prefix_tokens(network),
         about=About(),
     )

@@ -51,10 +51,10 @@ def wrap_network(
         network,
         name=name,
         source=source,
-        taps=networks.taps(network, every=True),
+        taps=networks.list_taps(network, every=True),
         transform=transformed,
-        prefix=networks.prefix_tokens(network),
-        about=replace(about, network=networks.kind(network)),
+        prefix=networks.count_prefix_tokens(network),
+        about=replace(about, network=networks.find_kind(network)),
     )
 
 
@@ -128,7 +128,7 @@ def fetch_from_timm(source: str, card: Card | None = None) -> Backbone:
     """
     card = card or next((one for one in cards().values() if one.source == source), None)
     scheme, _, name = source.partition(":")
-    network = networks.ready(_fetch_network(name if scheme == "timm" else source))
+    network = networks.prepare(_fetch_network(name if scheme == "timm" else source))
     about = About(arch=f"timm/{name.partition('.')[0]}" if scheme == "timm" else None)
     if card is not None:
         about = replace(describe_card(card), arch=card.arch)
