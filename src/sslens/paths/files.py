@@ -207,8 +207,9 @@ def _find_differing(one: Mapping[str, Place], other: Mapping[str, Place]) -> lis
 def _find_names_apart(
     first: Mapping[str, Place], second: Mapping[str, Place], paths: Sequence[Path]
 ) -> set[str]:
-    """Find the parameters that a pre-trained network and the first file after it do not share: those
-    of a new head, or of a decoder that was taken off.
+    """Find the parameters that a pre-trained network and the first file after it do not share.
+
+    These are of a new head, or of a decoder that was taken off.
 
     Raises:
         InputError: a file has no parameters, or the two are not of one network.
