@@ -318,8 +318,8 @@ def _average(parts: Sequence[Found]) -> Found:
     changes = [part.change for part in parts if part.change is not None]
     change = None
     if len(changes) == len(parts):  # the pairs' images that differ are taken as independent
-        squares = sum(each.square for each in changes) / len(changes) ** 2
-        change = Change(float(np.mean([each.mean for each in changes])), squares)
+        squares = sum(one.square for one in changes) / len(changes) ** 2
+        change = Change(float(np.mean([one.mean for one in changes])), squares)
     return Found(mean, images, float(np.mean([part.chance for part in parts])), change)
 
 

@@ -255,8 +255,8 @@ def _refuse_others(folder: Path, stored: Manifest, wanted: Manifest) -> None:
         "dtype": f"in {stored.dtype}",
         "shard": f"in shards of {stored.shard:,} images",
     }
-    for what, difference in differences.items():
-        if stored.key[what] != wanted.key[what]:
+    for entry, difference in differences.items():
+        if stored.key[entry] != wanted.key[entry]:
             raise InputError(
                 f"The features in {folder} are {difference}",
                 mend="give another {out}, or remove that folder",

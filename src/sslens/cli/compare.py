@@ -94,7 +94,7 @@ def check(command: Command) -> "Study":
     return Study(
         models=command.models,
         images=command.images,
-        analyses=tuple(name for given in command.analyses for name in given.split(",") if name),
+        analyses=tuple(name for words in command.analyses for name in words.split(",") if name),
         bank=command.bank,
         limit=command.common.limit,
         controls=command.controls,

@@ -186,5 +186,5 @@ def needs(analysis: ModuleType) -> tuple[str, ...]:
     ('features', 'labels')
     """
     parameters = inspect.signature(analysis.compute).parameters.values()
-    keywords = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
+    keywords = [entry.name for entry in parameters if entry.kind is entry.KEYWORD_ONLY]
     return tuple(name for name in keywords if name != "seed")

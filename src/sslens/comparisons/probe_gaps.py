@@ -107,19 +107,19 @@ def compare_with_probes(
         return
     split = Split.of(features, labels, seed)
     gaps: Gaps = {}
-    for name, found in neighbours.items():
+    for name, neighbour in neighbours.items():
         bank = features.bank.get(name)
-        row, right = _fit(split, features.images[name], bank, found.column, seed)
+        row, right = _fit(split, features.images[name], bank, neighbour.column, seed)
         about = {
             "model": name,
             "control": models.is_control(name),
             "place": LAST_BLOCK,
-            "tap": found.column[0],
-            "depth": found.depth,
+            "tap": neighbour.column[0],
+            "depth": neighbour.depth,
             "main": True,
-            "pooling": found.column[1],
+            "pooling": neighbour.column[1],
         }
-        for scale, near in found.right.items():
+        for scale, near in neighbour.right.items():
             near = near[split.test]
             numbers = estimate_share(near).columns("knn")
             numbers |= difference_of_shares(right, near).columns("gap")

@@ -98,7 +98,7 @@ class CNNArch:
         40
         """
         if (own := _OWN.fullmatch(name)) is not None:
-            widths, blocks = ([int(each) for each in own[i].split("x")] for i in (2, 3))
+            widths, blocks = ([int(number) for number in own[i].split("x")] for i in (2, 3))
             kind = "resnet" if own[1] == "bottleneck" else own[1]
             size, stem = int(own[5] or 224), int(own[4] or 4)
             return cls(kind, blocks, widths, own[1] == "bottleneck", size, stem)

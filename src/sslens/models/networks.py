@@ -28,7 +28,7 @@ def require_known(network: nn.Module) -> None:
         InputError: the class is not known; the message names it and the known classes.
     """
     if not isinstance(network, TRANSFORMERS + CNNS):
-        known = ", ".join(each.__name__ for each in _OF_TIMM + CNNS)
+        known = ", ".join(kind.__name__ for kind in _OF_TIMM + CNNS)
         raise InputError(
             f"A {type(network).__name__} has no taps here, because where its layers stand is not"
             f" known: models of the timm classes {known} have them."

@@ -46,7 +46,7 @@ def _compute_for_some(
     query = F.linear(seen[:, asked], a.qkv.weight[:dim], a.qkv.bias[:dim])
     key, value = F.linear(seen, a.qkv.weight[dim:], a.qkv.bias[dim:]).chunk(2, dim=-1)
     query, key, value = (
-        each.unflatten(-1, (a.num_heads, -1)).transpose(1, 2) for each in (query, key, value)
+        part.unflatten(-1, (a.num_heads, -1)).transpose(1, 2) for part in (query, key, value)
     )
     if a.fused_attn:
         attended = F.scaled_dot_product_attention(query, key, value)

@@ -95,15 +95,15 @@ def decode(
         str(name): _Coded.of(str(name), factors[name], test_factors[name])
         for name in factors.columns
     }
-    path = ridge(features, torch.cat([each.targets for each in coded.values()], 1))
+    path = ridge(features, torch.cat([factor.targets for factor in coded.values()], 1))
     predicted = path.predict(test_features)
     rows, start = [], 0
-    for name, each in coded.items():
-        part = slice(start, start + each.targets.shape[1])
+    for name, factor in coded.items():
+        part = slice(start, start + factor.targets.shape[1])
         start = part.stop
-        best = each.best(path.left_out[:, :, part].contiguous())
-        scores = each.scores(predicted[best][:, part])
-        rows.append({"factor": name, "kind": each.kind, **scores, "penalty": LAMBDAS[best]})
+        best = factor.best(path.left_out[:, :, part].contiguous())
+        scores = factor.scores(predicted[best][:, part])
+        rows.append({"factor": name, "kind": factor.kind, **scores, "penalty": LAMBDAS[best]})
     return pd.DataFrame(rows, columns=list(UNITS))
 
 
@@ -141,15 +141,16 @@ class _Coded:
             )
         if kind == "categorical":
             classes = sorted(train.astype(str).unique())
-            made = [
+            targets = [
                 torch.from_numpy(
-                    (each.astype(str).to_numpy()[:, None] == np.array(classes)).astype(np.float64)
+                    (values.astype(str).to_numpy()[:, None] == np.array(classes)).astype(np.float64)
                 )
-                for each in (train, test)
+                for values in (train, test)
             ]
-            return cls(kind, made[0], made[1])
+            return cls(kind, *targets)
         numbers = [
-            torch.from_numpy(each.to_numpy(np.float64).copy())[:, None] for each in (train, test)
+            torch.from_numpy(values.to_numpy(np.float64).copy())[:, None]
+            for values in (train, test)
         ]
         if kind == "circular":
             numbers = [torch.cat([x.deg2rad().sin(), x.deg2rad().cos()], 1) for x in numbers]

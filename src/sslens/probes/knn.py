@@ -269,11 +269,11 @@ def sweep(
 
 
 def _require_same(queries: Features, bank: Features) -> None:
-    for what, said in (("weights", "another model"), ("transform", "images seen otherwise")):
-        if queries.key.get(what) != bank.key.get(what):
+    for entry, difference in (("weights", "another model"), ("transform", "images seen otherwise")):
+        if queries.key.get(entry) != bank.key.get(entry):
             raise InputError(
-                f"The bank's features are of {said} ({queries.model} and {bank.model}): make both"
-                " with one model and one transform."
+                f"The bank's features are of {difference} ({queries.model} and {bank.model}): make"
+                " both with one model and one transform."
             )
     if queries.classes != bank.classes:
         raise InputError(

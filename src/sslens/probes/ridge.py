@@ -87,10 +87,10 @@ def ridge(
         raise InputError("A ridge probe needs two images or more.")
     if not lambdas or not all(0 < penalty < float("inf") for penalty in lambdas):
         raise InputError(f"The penalties are {list(lambdas)}: give numbers above 0.")
-    for what, values in (("features", features), ("targets", targets)):
+    for name, values in (("features", features), ("targets", targets)):
         if not torch.isfinite(values).all():
             raise InputError(
-                f"The {what} hold values that are not finite: the model or its input is broken."
+                f"The {name} hold values that are not finite: the model or its input is broken."
             )
     x, y = features.double(), targets.double()
     mean, middle = x.mean(0), y.mean(0)

@@ -53,12 +53,12 @@ def require_claims(card: Card, checkpoint: Recognised, path: Path) -> None:
     seen: dict[str, Any] = {"arch": name_architecture(checkpoint)}
     if checkpoint.claim.objective is not None:  # else keys and shapes do not tell
         seen |= {"objective": checkpoint.claim.objective, "tuned": checkpoint.claim.tuned}
-    for what, value in seen.items():
-        if value != stated[what]:
+    for entry, value in seen.items():
+        if value != stated[entry]:
             raise InputError(
-                f"The card {card.name} says {what} {stated[what]}, but its file {path} has {value}:"
-                " the file was exchanged, or the card is wrong. `sslens doctor` shows what the"
-                " file is."
+                f"The card {card.name} says {entry} {stated[entry]}, but its file {path} has"
+                f" {value}: the file was exchanged, or the card is wrong. `sslens doctor` shows"
+                " what the file is."
             )
 
 

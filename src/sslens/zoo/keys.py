@@ -20,8 +20,8 @@ def find_pattern(keys: list[str]) -> str:
     for key in keys:
         first.setdefault(key.split(".")[0], []).append(key)
     shown = [
-        find_pattern(each) if len(each) == 1 or len(first) > 1 else f"{name}.*"
-        for name, each in first.items()
+        find_pattern(names) if len(names) == 1 or len(first) > 1 else f"{name}.*"
+        for name, names in first.items()
     ]
     return ", ".join(shown[:6]) + (f", {len(shown) - 6} more" if len(shown) > 6 else "")
 

@@ -248,7 +248,7 @@ def require_columns(asked: Sequence[Column], there: Mapping[Column, int]) -> Non
     """
     for column in asked:
         if column not in there:
-            known = ["/".join(each) for each in there]
+            known = ["/".join(present) for present in there]
             raise InputError(
                 f"There are no features {'/'.join(column)}: {nearest('/'.join(column), known)}"
             )

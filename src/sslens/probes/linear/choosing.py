@@ -165,28 +165,30 @@ def table(outcomes: Sequence[Outcome], grid: Sequence[Point] = ()) -> "Table":
 
     from sslens.table import Table
 
-    return Table(pd.DataFrame([_row(each, grid) for each in outcomes], columns=list(UNITS)), UNITS)
+    return Table(
+        pd.DataFrame([_row(outcome, grid) for outcome in outcomes], columns=list(UNITS)), UNITS
+    )
 
 
-def _row(found: Outcome, grid: Sequence[Point]) -> Mapping[str, Any]:
-    taps, poolings = zip(*found.head.columns, strict=True)
-    point = found.setting or (grid[found.point] if grid else None)
+def _row(outcome: Outcome, grid: Sequence[Point]) -> Mapping[str, Any]:
+    taps, poolings = zip(*outcome.head.columns, strict=True)
+    point = outcome.setting or (grid[outcome.point] if grid else None)
     return {
         "tap": " + ".join(taps),
         "pooling": " + ".join(dict.fromkeys(poolings)),
-        "layers": found.head.layers,
+        "layers": outcome.head.layers,
         **{
-            name: getattr(found, name)
+            name: getattr(outcome, name)
             for name in ("accuracy", "low", "high", "validation", "best", "std", "diverged")
         },
         **{
-            name: getattr(found, name)
+            name: getattr(outcome, name)
             for name in ("converged", "inside", "why", "penalty", "certificate")
         },
         **{
             name: getattr(point, name, float("nan"))
             for name in ("lr", "weight_decay", "min_lr", "warmup", "epochs")
         },
-        "points": found.points or len(grid),
-        "images": len(found.right),
+        "points": outcome.points or len(grid),
+        "images": len(outcome.right),
     }

@@ -109,9 +109,9 @@ def group_into_packs(
     for point in points:
         by_length.setdefault(point.epochs, []).append(point)
     return [
-        [each[row] for row in rows]
-        for each in by_length.values()
-        for rows in np.array_split(np.arange(len(each)), -(-len(each) // most))
+        [equal[row] for row in rows]
+        for equal in by_length.values()
+        for rows in np.array_split(np.arange(len(equal)), -(-len(equal) // most))
     ]
 
 

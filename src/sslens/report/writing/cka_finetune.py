@@ -65,12 +65,12 @@ def _write_disagreements(results: Results) -> list[str]:
         "the rise in qkv against that in fc1": ("families-rise-by-type", "qkv"),
         "the end against that of fine-tuned random weights": ("families-ends", "block"),
     }
-    rows = {what: find_rows(results, table, kind=kind) for what, (table, kind) in named.items()}
+    rows = {label: find_rows(results, table, kind=kind) for label, (table, kind) in named.items()}
     questions = {
-        what: {row["tokens"]: read_contrast(row).difference for row in found}
-        for what, found in rows.items()
+        label: {row["tokens"]: read_contrast(row).difference for row in same_kind}
+        for label, same_kind in rows.items()
     }
-    members = next((row["members"] for found in rows.values() for row in found), "")
+    members = next((row["members"] for same_kind in rows.values() for row in same_kind), "")
     sentence = write_disagreements(questions, members)
     return [sentence] if sentence else []
 
