@@ -8,7 +8,7 @@ Logits are normal numbers, half of their variance shared by both models. Times a
 one thread, so that other work on the machine does not count. scipy.stats.kendalltau takes one image
 at a time, over the same classes: it is timed on a few images and held against ours there, value by
 value. "all of it" is tau over the top 5, 10 and 100 (of either, and of each first), F1 and error
-consistency, each with 1,000 bootstrap replicates over images: what the analysis does for a pair of
+consistency, each with the jackknife over 500 groups of images: what the analysis does for a pair of
 models.
 
 Target: tau of 10,000 × 1,000 in seconds.
