@@ -22,6 +22,7 @@ from sslens.errors import InputError
 from sslens.probes.rank import Rankings, tau, tau_by_position
 from sslens.statistics.draws import Draws as Draws
 from sslens.statistics.jackknife import Change, compute_freedom, compute_unit_ends
+from sslens.statistics.proportions import Counts
 from sslens.statistics.sampled import Sampled
 
 #: the images that a tau is averaged over
@@ -164,15 +165,21 @@ class Found(NamedTuple):
             class as often as they do.
         change: how one more image for which the two predict different classes changes the value;
             None for measures other than F1 and "same".
+        counts: the images of which the value is a share, or F1 of such a share; None for other
+            measures and for means over pairs of models.
     """
 
     sampled: Sampled
     images: int
     chance: float
     change: Change | None = None
+    counts: Counts | None = None
 
     def interval(self) -> tuple[float, float]:
-        """Compute the 95 % interval over images, with a `change` by `compute_unit_ends`."""
+        """Compute the 95 % interval over images: of `counts` by Wilson's score, else with a
+        `change` by `compute_unit_ends`."""
+        if self.counts is not None:
+            return self.counts.interval()
         if self.change is None:
             low, high = self.sampled.interval()
             return float(low), float(high)
@@ -328,9 +335,14 @@ def _choices(a: Predicted, b: Predicted, draws: Draws) -> dict[Asked, Found]:
     }
     if sums[0, :2].any():
         changes["f1 right"] = _dilute(float(found["f1 right"][0][0]), float(sums[0, :2].sum()))
+    right = int((a.right & b.right).sum())
+    counts = {
+        "same": Counts(int(shared.sum()), n),
+        "f1 right": Counts(right, int((a.right | b.right).sum()), f1=True),
+    }
     return {
         Asked(measure, 0, "all"): Found(
-            draws.sampled(values), n, float(chance), changes.get(measure)
+            draws.sampled(values), n, float(chance), changes.get(measure), counts.get(measure)
         )
         for measure, (values, chance) in found.items()
     }

@@ -1,5 +1,7 @@
 """Intervals of shares of images, and of the difference of two shares on the same images."""
 
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Bool
 
@@ -35,6 +37,36 @@ def wilson(correct: int, count: int, z: float = Z) -> tuple[float, float]:
     )
     # rounding may not leave out a share of 0 or 1
     return min(share, middle - half), max(share, middle + half)
+
+
+class Counts(NamedTuple):
+    """A share of images, of which a number about two models is a function.
+
+    The share is binomial, given how many images it is of. So its interval holds also where no image
+    is left out of it, in which case nothing can be resampled.
+
+    Attributes:
+        hits: the images on which the models agree.
+        images: the images that the share is of: all; or for F1 of being right those that at least
+            one model has right.
+        f1: whether the number is F1 = 2 J / (1 + J) of the share J, and not the share itself.
+
+    >>> [round(end, 4) for end in Counts(100, 100).interval()]  # 100 / (100 + 1.96²)
+    [0.963, 1.0]
+    >>> [round(end, 4) for end in Counts(100, 100, f1=True).interval()]  # 2 · 0.963 / 1.963
+    [0.9812, 1.0]
+    """
+
+    hits: int
+    images: int
+    f1: bool = False
+
+    def interval(self) -> tuple[float, float]:
+        """Compute the 95 % interval by Wilson's score; nan without an image."""
+        if self.images == 0:
+            return np.nan, np.nan
+        low, high = wilson(self.hits, self.images)
+        return (2 * low / (1 + low), 2 * high / (1 + high)) if self.f1 else (low, high)
 
 
 def estimate_share(right: Bool[np.ndarray, " image"]) -> Estimate:
