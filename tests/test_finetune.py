@@ -37,7 +37,7 @@ from sslens.recipes import recipe
 from sslens.tasks.classification import FineTuning, job
 from sslens.tasks.classifier import Classifier
 from sslens.training.folder import RunFolder
-from sslens.training.optim import scaled_lr, set_rates
+from sslens.training.optim import scale_lr, set_rates
 from sslens.zoo.shapes import describe_network
 from tuning import IMAGES, LABELS, PIXELS, ROWS, SETTINGS, VIT, made, model
 
@@ -159,7 +159,7 @@ def test_the_learning_rate_is_the_published_one(
     preset: str, peak: float, at: float, lr: float
 ) -> None:
     found = recipe("finetune", preset)
-    assert scaled_lr(found.settings.base_lr, found.batch_size) == pytest.approx(peak)
+    assert scale_lr(found.settings.base_lr, found.batch_size) == pytest.approx(peak)
     built = FineTuning(model(), dataclasses.replace(found.settings, classes=("a", "b")))
     steps = 10**9
     assert built.rates(Moment(round(at * steps), steps, 1), peak) == (

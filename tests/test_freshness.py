@@ -196,5 +196,5 @@ def test_a_table_is_computed_anew_when_a_shared_module_changed(
     append(package / "probes" / "knn.py", "MORE = 1")
     assert run_again() == 1
     assert run_again() == 0
-    monkeypatch.setattr("sslens.study.tables.versions", lambda: {"torch": "99"})
+    monkeypatch.setattr("sslens.study.tables.list_versions", lambda: {"torch": "99"})
     assert run_again() == 1

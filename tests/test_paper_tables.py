@@ -9,7 +9,7 @@ import pytest
 from sslens.probes.linear import lars
 from sslens.probes.linear.grid import PAPER_BATCH, Point, paper_grid, rates
 from sslens.recipes import Recipe, recipe
-from sslens.training.optim import scaled_lr
+from sslens.training.optim import scale_lr
 
 MAE = """
 optimizer                       AdamW
@@ -105,7 +105,7 @@ ROWS: dict[str, Callable[[Recipe], Any]] = {
     "optimizer": say_optimiser,
     "base learning rate": setting("base_lr"),
     # of the whole minibatch: the papers' rule is base lr × batch / 256
-    "learning rate": lambda found: scaled_lr(found.settings.base_lr, found.batch_size),
+    "learning rate": lambda found: scale_lr(found.settings.base_lr, found.batch_size),
     "weight decay": setting("weight_decay"),
     "optimizer momentum": lambda found: ", ".join(map(str, found.settings.betas)),
     "momentum": setting("momentum"),

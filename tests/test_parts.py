@@ -10,12 +10,12 @@ from runs import ARCH, IMAGES, SETTINGS, TRAINING
 from sslens.methods import Batch
 from sslens.processes import Processes
 from sslens.training.parts import Feed, Parts
-from sslens.training.pretrain import pretraining_job
+from sslens.training.pretrain import make_pretraining_job
 
 
 def parts(accumulate: int = 1) -> Parts:
     training = dataclasses.replace(TRAINING, accumulate=accumulate)
-    job = pretraining_job("mae", ARCH, SETTINGS["mae"])
+    job = make_pretraining_job("mae", ARCH, SETTINGS["mae"])
     return Parts(job, IMAGES, training, Processes(0, 1, "cpu"))
 
 

@@ -16,7 +16,7 @@ from sslens.cli import main
 from sslens.data.images import from_arrays
 from sslens.errors import InputError
 from sslens.probes.linear import batches as _batches
-from sslens.probes.linear.protocols import few_shot_outcomes, folded_outcomes
+from sslens.probes.linear.protocols import few_shot_outcomes, train_in_folds
 from sslens.probes.linear.training import (
     Augmented,
     Head,
@@ -226,10 +226,10 @@ def test_folds_test_every_image_by_probes_that_have_not_seen_it() -> None:
     labels = torch.from_numpy(rng.permutation(np.arange(60) % 2))
     ids, head = [str(i) for i in range(60)], Head((LAST,))
     told = Held({LAST: torch.eye(60) + 0.0}, labels, 2, batch=30)
-    found = folded_outcomes(told, ids, [head], lambda batch, steps: QUICK, count=3)[0][head]
+    found = train_in_folds(told, ids, [head], lambda batch, steps: QUICK, count=3)[0][head]
     assert found.right.shape == (60,)
     assert 0.2 < found.accuracy < 0.8
-    easy = folded_outcomes(known(60, 0), ids, [head], lambda batch, steps: QUICK, count=5)[0][head]
+    easy = train_in_folds(known(60, 0), ids, [head], lambda batch, steps: QUICK, count=5)[0][head]
     assert easy.accuracy > 0.6
     assert (easy.low, easy.high) == wilson(int(easy.right.sum()), 60)
 

@@ -9,8 +9,8 @@ from sslens.cli import main
 from sslens.errors import InputError
 from sslens.find import names, plugin
 from sslens.recipes import Recipe, recipe, recipes, trial_settings
-from sslens.training.optim import scaled_lr
-from sslens.training.pretrain import pretraining_job
+from sslens.training.optim import scale_lr
+from sslens.training.pretrain import make_pretraining_job
 from sslens.training.schedule import Training, schedule_run
 
 ALL = [(objective, name) for objective in names("objectives") for name in recipes(objective)]
@@ -36,7 +36,7 @@ def test_a_recipe_is_frozen_says_its_source_and_can_be_trained(objective: str, n
     settings = (
         dataclasses.replace(found.settings, classes=("cat", "dog")) if learns else found.settings
     )
-    imagenet = schedule_run(pretraining_job(objective, arch, settings), 1_281_167, training)
+    imagenet = schedule_run(make_pretraining_job(objective, arch, settings), 1_281_167, training)
     assert imagenet.steps == found.epochs * (1_281_167 // found.batch_size)
 
 
@@ -73,7 +73,7 @@ def test_the_default_is_the_released_code(objective: str) -> None:
 )
 def test_the_learning_rate_is_the_published_one(objective: str, name: str, lr: float) -> None:
     found = recipe(objective, name)
-    assert scaled_lr(found.settings.base_lr, found.batch_size) == pytest.approx(lr)
+    assert scale_lr(found.settings.base_lr, found.batch_size) == pytest.approx(lr)
 
 
 @pytest.mark.parametrize(

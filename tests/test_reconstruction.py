@@ -7,7 +7,7 @@ import torch
 
 from sslens.data.transform import EvalTransform
 from sslens.errors import InputError
-from sslens.methods.pixels import masked_error, patchify
+from sslens.methods.pixels import compute_masked_error, patchify
 from sslens.tasks.reconstruction import Reconstructor, build_method, load_reconstructor
 
 TRANSFORM = EvalTransform(resize=32, crop=32)
@@ -32,7 +32,7 @@ def test_what_is_painted_has_the_error_that_is_the_loss(normalised: bool) -> Non
         own = target.mean(-1, keepdim=True), (target.var(-1, keepdim=True) + 1e-6).sqrt()
         painted = (painted - own[0]) / own[1]
     chosen = painted.gather(1, places[:, :, None].expand(-1, -1, 192))
-    error = masked_error(images, chosen, places, patch=8, normalise=normalised)
+    error = compute_masked_error(images, chosen, places, patch=8, normalise=normalised)
     from sslens.data.streams import mask_noise
 
     noise = mask_noise(4, 0, slice(0, 3), total=3, patches=16)

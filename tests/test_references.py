@@ -126,7 +126,7 @@ def test_a_decoder_is_packed_and_paints_with_its_encoder(
 
 
 def forget_cards() -> None:
-    for kept in (cards._cards, cards._values, cards._read_card):
+    for kept in (cards._read_cards, cards._read_values, cards._read_card):
         kept.cache_clear()
 
 

@@ -21,7 +21,7 @@ from sslens.models.arch import parse
 from sslens.objectives import supervised
 from sslens.processes import Processes
 from sslens.training.parts import Parts
-from sslens.training.pretrain import pretrain, pretraining_job
+from sslens.training.pretrain import make_pretraining_job, pretrain
 from sslens.training.schedule import Training
 
 ARCH = "vit_64x2_patch16_32"
@@ -54,7 +54,7 @@ def batch(chosen: supervised.Settings, arch: str = ARCH) -> dict[str, Tensor]:
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_labels_stay_with_their_images(accumulate: int) -> None:
     training = dataclasses.replace(TRAINING, accumulate=accumulate)
-    job = pretraining_job("supervised", ARCH, settings())
+    job = make_pretraining_job("supervised", ARCH, settings())
     parts = Parts(job, IMAGES, training, Processes(0, 1, "cpu"))
     seen = []
     for number in range(3 * accumulate):

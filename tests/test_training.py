@@ -93,7 +93,7 @@ def test_no_warm_up_starts_at_the_top_and_a_whole_one_never_falls() -> None:
 def test_weight_decay_is_decoupled_and_left_out_where_a_group_says_so() -> None:
     decayed, free = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))
     groups = [{"params": [decayed]}, {"params": [free], "weight_decay": 0.0}]
-    optimizer = optim.adamw(groups, weight_decay=0.1, betas=(0.9, 0.95))
+    optimizer = optim.make_adamw(groups, weight_decay=0.1, betas=(0.9, 0.95))
     optim.set_rates(optimizer, 0.01, 0.1)
     decayed.grad, free.grad = torch.full((2, 2), 3.0), torch.full((2,), -3.0)
     optimizer.step()
@@ -117,12 +117,12 @@ def test_the_optimisers_state_goes_through_a_file_exactly(tmp_path: Path) -> Non
     def fresh() -> tuple[nn.Module, torch.optim.Optimizer]:
         torch.manual_seed(0)
         layer = nn.Linear(3, 5)
-        return layer, optim.adamw(
+        return layer, optim.make_adamw(
             [{"params": list(layer.parameters())}], weight_decay=0.1, betas=(0.9, 0.999)
         )
 
     layer, optimizer = stepped(3, fresh())
-    save_file(optim.named_state(optimizer, layer), tmp_path / "state.safetensors")
+    save_file(optim.name_state(optimizer, layer), tmp_path / "state.safetensors")
     other, restored = fresh()
     other.load_state_dict(layer.state_dict())
     optim.load_named_state(restored, other, load_file(tmp_path / "state.safetensors"))

@@ -302,9 +302,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[cards.Card, Path]:
 
 
 def known(monkeypatch: pytest.MonkeyPatch, *those: cards.Card) -> None:
-    monkeypatch.setattr(cards, "_cards", lambda: those)
+    monkeypatch.setattr(cards, "_read_cards", lambda: those)
     values = {card.name: {"aliases": card.aliases} for card in those}
-    monkeypatch.setattr(cards, "_values", lambda: values)
+    monkeypatch.setattr(cards, "_read_values", lambda: values)
     monkeypatch.setattr(cards, "_read_card", {card.name: card for card in those}.get)
 
 

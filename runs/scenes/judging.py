@@ -38,7 +38,7 @@ from sslens.data.views import mae_views
 from sslens.find import plugin
 from sslens.measures.cka import minibatch_cka
 from sslens.methods import Rows
-from sslens.methods.pixels import masked_error, patchify
+from sslens.methods.pixels import compute_masked_error, patchify
 from sslens.models.arch import parse
 from sslens.models.backbone import Backbone
 from sslens.plan import Plan
@@ -199,7 +199,7 @@ def error_of(
         own = patchify(target, patch)
         painted = (painted - own.mean(-1, keepdim=True)) / (own.var(-1, keepdim=True) + 1e-6).sqrt()
     chosen = painted.gather(1, masked[:, :, None].expand(-1, -1, painted.shape[-1]))
-    return float(masked_error(target, chosen, masked, patch=patch, normalise=normalise))
+    return float(compute_masked_error(target, chosen, masked, patch=patch, normalise=normalise))
 
 
 def load_method(folder: Path) -> Any:

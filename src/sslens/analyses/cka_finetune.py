@@ -85,7 +85,7 @@ UNITS = families.UNITS | {
 
 def explain_absence(models: Models) -> str | None:
     """Say why there is nothing to show: no model is there both fine-tuned and pre-trained."""
-    if tuned.match_origins(_studied(models)):
+    if tuned.match_origins(_list_studied(models)):
         return None
     return (
         "of no model both a pre-trained and a fine-tuned version are given (the same objective and"
@@ -93,7 +93,7 @@ def explain_absence(models: Models) -> str | None:
     )
 
 
-def _studied(models: Models) -> Models:
+def _list_studied(models: Models) -> Models:
     """The models without the controls."""
     return Models(tuple(model for model in models if not model.control))
 

@@ -113,7 +113,7 @@ def _read_fields(info: StructTypeInfo) -> StructConstructorSpec | None:
     fields = tuple(
         StructFieldSpec(
             name=entry.name,
-            type=_checked(hints[entry.name]),
+            type=_mark_checked(hints[entry.name]),
             default=_default(entry) if instance is None else getattr(instance, entry.name),
             helptext=functools.partial(_text, kind, entry.name),
         )
@@ -131,7 +131,7 @@ def _default(entry: "dataclasses.Field[Any]") -> Any:
     return MISSING_NONPROP
 
 
-def _checked(hint: Any) -> Any:
+def _mark_checked(hint: Any) -> Any:
     """A type whose defaults tyro takes as they are, and which it reads like the given one."""
     base, *notes = get_args(hint) if get_origin(hint) is Annotated else (hint,)
     if get_origin(base) not in (tuple, types.UnionType, typing.Union):

@@ -144,7 +144,9 @@ def run_pass(
     device = best_device(device)
     model.to(device)
     threads = 1 if torch.device(device).type == "cpu" else min(16, os.cpu_count() or 1)
-    minibatches = _batches(model, pixels, [plan.minibatches[number] for number in mine], threads)
+    minibatches = _load_batches(
+        model, pixels, [plan.minibatches[number] for number in mine], threads
+    )
     for number, batch in zip(mine, minibatches, strict=True):
 
         def visit(tap: Tap, output: Tensor, number: int = number) -> None:
@@ -181,7 +183,7 @@ def _require_fitting(decoded: Decoded, model: Backbone) -> None:
         )
 
 
-def _batches(
+def _load_batches(
     model: Backbone, pixels: Decoded, minibatches: Sequence[tuple[str, ...]], threads: int
 ) -> Iterator[Float32[Tensor, "image 3 height width"]]:
     """The minibatches, transformed; one is decoded ahead while the model works on the one before.
@@ -194,7 +196,7 @@ def _batches(
     def prepare(ids: tuple[str, ...]) -> UInt8[np.ndarray, "image height width 3"]:
         return pixels.pixels([row[name] for name in ids], decoders)
 
-    with ThreadPoolExecutor(1) as ahead, _threads(threads) as decoders:
+    with ThreadPoolExecutor(1) as ahead, _open_threads(threads) as decoders:
         waiting = None
         for ids in minibatches:
             coming = ahead.submit(prepare, ids)
@@ -206,7 +208,7 @@ def _batches(
 
 
 @contextlib.contextmanager
-def _threads(count: int) -> Iterator[ThreadPoolExecutor | None]:
+def _open_threads(count: int) -> Iterator[ThreadPoolExecutor | None]:
     """Threads that decode; None for one, which needs no others."""
     if count == 1:
         yield None

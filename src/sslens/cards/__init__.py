@@ -163,18 +163,18 @@ def cards() -> dict[str, Card]:
     Raises:
         InputError: a card's file is not as `Card` says.
     """
-    return {card.name: card for card in _cards()}
+    return {card.name: card for card in _read_cards()}
 
 
 @functools.cache
-def _cards() -> tuple[Card, ...]:
-    return tuple(_read_card(name) for name in _values())
+def _read_cards() -> tuple[Card, ...]:
+    return tuple(_read_card(name) for name in _read_values())
 
 
 @functools.cache
 def _read_card(name: str) -> Card:
     """One card alone, which costs less than all of them."""
-    return _card(_path(name), _values()[name])
+    return _make_card(_path(name), _read_values()[name])
 
 
 def _path(name: str) -> Path:
@@ -182,7 +182,7 @@ def _path(name: str) -> Path:
 
 
 @functools.cache
-def _values() -> Mapping[str, Any]:
+def _read_values() -> Mapping[str, Any]:
     """What the files of all cards hold, by the name of the card, each known to be a card.
 
     It is kept as JSON until a file changes, because YAML takes four times as long, and every start
@@ -196,7 +196,7 @@ def _values() -> Mapping[str, Any]:
         if kept["stamp"] == [str(_FOLDER), *stamp] and len(kept["cards"]) == len(paths):
             return dict(kept["cards"])
     values = {path.stem: _parse(path) for path in paths}
-    _require_unique(tuple(_card(_path(name), value) for name, value in values.items()))
+    _require_unique(tuple(_make_card(_path(name), value) for name, value in values.items()))
     text = json.dumps({"stamp": [str(_FOLDER), *stamp], "cards": values})
     with contextlib.suppress(InputError, OSError):  # without it the next start is slower
         write_text(file, text)
@@ -220,7 +220,7 @@ def find(name: str) -> Card:
 
 def look_up(name: str) -> Card | None:
     """The card of a name or an alias, or None."""
-    for own, value in _values().items():
+    for own, value in _read_values().items():
         if name == own or name in value.get("aliases", ()):
             return _read_card(own)
     return None
@@ -229,14 +229,14 @@ def look_up(name: str) -> Card | None:
 def names() -> tuple[str, ...]:
     """All names and aliases, for the nearest spelling."""
     return tuple(
-        name for own, value in _values().items() for name in (own, *value.get("aliases", ()))
+        name for own, value in _read_values().items() for name in (own, *value.get("aliases", ()))
     )
 
 
 def by_size(size: int) -> tuple[Card, ...]:
     """The cards whose file has this many bytes: hash a file only where there is one of them to
     compare with."""
-    return tuple(card for card in _cards() if card.size == size)
+    return tuple(card for card in _read_cards() if card.size == size)
 
 
 def by_sha256(sha256: str) -> Card | None:
@@ -246,7 +246,7 @@ def by_sha256(sha256: str) -> Card | None:
     >>> by_sha256("0" * 64) is None
     True
     """
-    for card in _cards():
+    for card in _read_cards():
         if sha256 == card.sha256 or (card.sha256_prefix and sha256.startswith(card.sha256_prefix)):
             return card
     return None
@@ -259,7 +259,7 @@ def read(path: Path) -> Card:
         InputError: it is no YAML mapping; a key is unknown, missing, or of another kind; none or
             several of url, source and file.
     """
-    return _card(path, _parse(path))
+    return _make_card(path, _parse(path))
 
 
 def _parse(path: Path) -> Any:
@@ -279,18 +279,18 @@ def _parse(path: Path) -> Any:
         raise InputError(f"The card {path} is not YAML: {' '.join(str(error).split())}.") from error
 
 
-def _card(path: Path, given: Any) -> Card:
+def _make_card(path: Path, given: Any) -> Card:
     """The card that a file's value describes."""
     if not isinstance(given, dict):
         raise InputError(f"The card {path} is not a YAML mapping of the fields of a card.")
     if "name" in given:
         raise InputError(f"The card {path} says its name: a card's name is its file's.")
-    card: Card = _typed(Card, {"name": path.stem, **given}, f"the card {path}", "")
+    card: Card = _convert(Card, {"name": path.stem, **given}, f"the card {path}", "")
     _require_whole(card, path)
     return card
 
 
-def _typed(kind: Any, value: Any, where: str, key: str) -> Any:
+def _convert(kind: Any, value: Any, where: str, key: str) -> Any:
     """The value as `kind`, or an InputError that names the key and the file."""
     origin, inside = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
@@ -298,27 +298,27 @@ def _typed(kind: Any, value: Any, where: str, key: str) -> Any:
     if origin is Literal:
         if any(value is word or (isinstance(value, str) and value == word) for word in inside):
             return value
-        raise InputError(_said(where, key, value, f"one of {', '.join(map(str, inside))}"))
+        raise InputError(_explain(where, key, value, f"one of {', '.join(map(str, inside))}"))
     if origin is tuple:
         if not isinstance(value, list):
-            raise InputError(_said(where, key, value, "a list"))
+            raise InputError(_explain(where, key, value, "a list"))
         kinds = [inside[0]] * len(value) if inside[-1] is Ellipsis else list(inside)
         if len(kinds) != len(value):
-            raise InputError(_said(where, key, value, f"a list of {len(kinds)}"))
+            raise InputError(_explain(where, key, value, f"a list of {len(kinds)}"))
         return tuple(
-            _typed(item, part, where, key) for item, part in zip(kinds, value, strict=True)
+            _convert(item, part, where, key) for item, part in zip(kinds, value, strict=True)
         )
     if origin is types.UnionType:
         if value is None and type(None) in inside:
             return None
-        return _typed(
+        return _convert(
             next(option for option in inside if option is not type(None)), value, where, key
         )
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:
         expected = {int: "a whole number", str: "text", float: "a number"}[kind]
-        raise InputError(_said(where, key, value, expected))
+        raise InputError(_explain(where, key, value, expected))
     return value
 
 
@@ -328,7 +328,7 @@ _hints = functools.cache(typing.get_type_hints)
 
 def _record(kind: type, value: Any, where: str, key: str) -> Any:
     if not isinstance(value, Mapping):
-        raise InputError(_said(where, key, value, "a mapping"))
+        raise InputError(_explain(where, key, value, "a mapping"))
     fields = {field.name: field for field in dataclasses.fields(kind)}
     prefix = f"{key}." if key else ""
     for given in value:
@@ -348,13 +348,13 @@ def _record(kind: type, value: Any, where: str, key: str) -> Any:
     hints = _hints(kind)
     return kind(
         **{
-            name: _typed(hints[name], part, where, f"{prefix}{name}")
+            name: _convert(hints[name], part, where, f"{prefix}{name}")
             for name, part in value.items()
         }
     )
 
 
-def _said(where: str, key: str, value: Any, expected: str) -> str:
+def _explain(where: str, key: str, value: Any, expected: str) -> str:
     return f"In {where}, {key or 'the whole'} is {value!r}: expected {expected}."
 
 
@@ -364,7 +364,7 @@ def _require_whole(card: Card, path: Path) -> None:
     for key, (pattern, expected) in _CHECKED.items():
         value = getattr(card, key)
         if value is not None and not re.fullmatch(pattern, value):
-            raise InputError(_said(where, key, value, expected))
+            raise InputError(_explain(where, key, value, expected))
     if sum(given is not None for given in (card.url, card.source, card.file)) != 1:
         raise InputError(f"In {where}, give one of url, source and file.")
     if card.source is None and card.layout is None:
@@ -374,7 +374,9 @@ def _require_whole(card: Card, path: Path) -> None:
     if card.source is None and card.sha256 is None and card.sha256_note is None:
         raise InputError(f"In {where}, sha256 is not known: say why in sha256_note.")
     if not 0 < card.evaluation.crop <= card.evaluation.resize:
-        raise InputError(_said(where, "evaluation.crop", card.evaluation.crop, "0 < crop ≤ resize"))
+        raise InputError(
+            _explain(where, "evaluation.crop", card.evaluation.crop, "0 < crop ≤ resize")
+        )
 
 
 def _require_unique(all_cards: tuple[Card, ...]) -> None:

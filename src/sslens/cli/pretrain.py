@@ -93,7 +93,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     settings, epochs, batch_size = _choose(command)
     from sslens.methods.labels import with_classes
     from sslens.models.arch import parse
-    from sslens.training.pretrain import pretrain, pretraining_job
+    from sslens.training.pretrain import make_pretraining_job, pretrain
     from sslens.training.schedule import doubt_small, schedule_run
     from sslens.training.watch import Watch
 
@@ -107,7 +107,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     held_out = open_held_out(command.watch, lambda source: open_source(source, command, None, say))
     world = int(os.environ.get("WORLD_SIZE", "1"))
     settings = with_classes(command.objective, settings, images)
-    job = pretraining_job(command.objective, command.arch, settings)
+    job = make_pretraining_job(command.objective, command.arch, settings)
     schedule = schedule_run(job, len(images), training, world)
     out = _out(command)
     if held_out and first:

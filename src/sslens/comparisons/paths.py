@@ -14,7 +14,7 @@ from sslens.errors import InputError
 from sslens.models.about import About
 from sslens.paths.path import UNITS
 from sslens.table import Table
-from sslens.training.folder import BEST, PATH, shared_settings
+from sslens.training.folder import BEST, PATH, select_shared_settings
 
 
 def find_path(source: str, about: About) -> Table | None:
@@ -55,7 +55,7 @@ def find_path(source: str, about: About) -> Table | None:
     if about.pretrained is not None and config.is_file() and file.name in (zoo.ENCODER, BEST):
         settings = yaml.safe_load(config.read_text(encoding="utf-8"))
         settings = settings if isinstance(settings, Mapping) else {}
-        return replace(_read(path), provenance={"recipe": shared_settings(settings)})
+        return replace(_read(path), provenance={"recipe": select_shared_settings(settings)})
     try:
         table = _read(path)
     except InputError:  # a file of another program may have the same name

@@ -46,7 +46,9 @@ def compute(a: Grams, b: Grams) -> Float64[np.ndarray, "tap_a tap_b"]:
     [[1.0, -0.5]]
     """
     require_same_images(a, b)
-    return mask_undefined(mean_product(_normalise(a), _normalise(b)), _defined(a), _defined(b))
+    return mask_undefined(
+        mean_product(_normalise(a), _normalise(b)), _find_defined(a), _find_defined(b)
+    )
 
 
 def _normalise(grams: Grams) -> Float64[Tensor, "tap batch pair"]:
@@ -56,5 +58,5 @@ def _normalise(grams: Grams) -> Float64[Tensor, "tap batch pair"]:
     return unit
 
 
-def _defined(grams: Grams) -> Bool[Tensor, " tap"]:
+def _find_defined(grams: Grams) -> Bool[Tensor, " tap"]:
     return (vary_within_minibatches(grams) & (compute_own(grams) > bound_rounding(grams))).all(1)

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 
-def decayed_matrices(parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]:
+def group_by_decay(parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]:
     """Group parameters for the optimiser: matrices and tokens are decayed, vectors (biases, norms)
     are not.
 
-    >>> decayed, free = decayed_matrices(nn.Linear(3, 2).parameters())
+    >>> decayed, free = group_by_decay(nn.Linear(3, 2).parameters())
     >>> [tuple(p.shape) for p in decayed["params"]], [tuple(p.shape) for p in free["params"]]
     ([(2, 3)], [(2,)])
     >>> free["weight_decay"]

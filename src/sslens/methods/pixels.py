@@ -19,7 +19,7 @@ def patchify(
     return cut.permute(0, 2, 4, 3, 5, 1).reshape(n, grid * grid, patch * patch * channels)
 
 
-def masked_error(
+def compute_masked_error(
     images: Float[Tensor, "image 3 size size"],
     predicted: Float[Tensor, "image masked value"],
     masked: Int[Tensor, "image masked"],
@@ -39,7 +39,7 @@ def masked_error(
     >>> import torch
     >>> images = torch.arange(12.0).reshape(1, 3, 2, 2)  # the first pixel is (0, 4, 8)
     >>> predicted, masked = torch.zeros(1, 1, 3), torch.tensor([[0]])
-    >>> error = masked_error(images, predicted, masked, patch=1, normalise=False)
+    >>> error = compute_masked_error(images, predicted, masked, patch=1, normalise=False)
     >>> round(error.item(), 3)  # (0 + 16 + 64) / 3
     26.667
     """

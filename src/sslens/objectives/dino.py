@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from sslens.data.streams import depth_noise
 from sslens.data.views import Colours, RandomViews, dino_views
 from sslens.methods import Batch, Moment, Rows
-from sslens.methods.parameters import clip_each, decayed_matrices, follow
+from sslens.methods.parameters import clip_each, follow, group_by_decay
 from sslens.methods.schedules import cosine
 from sslens.methods.settings import require_bounds
 from sslens.models.arch import Arch
@@ -235,7 +235,7 @@ class Objective(nn.Module):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Vectors (biases, norms) are not decayed; tokens, positions and prototypes are, as in the
         released code."""
-        return decayed_matrices(self.student.parameters())
+        return group_by_decay(self.student.parameters())
 
     def rates(self, at: Moment, peak: float) -> tuple[float, float]:
         """Return a learning rate that rises linearly, reaches its peak in the warm-up's last step

@@ -15,7 +15,7 @@ from sslens.data.streams import mask_noise
 from sslens.data.views import mae_views
 from sslens.errors import InputError, nearest
 from sslens.methods import Batch, Moment, Rows
-from sslens.methods.pixels import masked_error
+from sslens.methods.pixels import compute_masked_error
 from sslens.methods.schedules import warmup_cosine
 from sslens.models.cnn import CNNArch
 from sslens.models.masked import compute_masked_features
@@ -134,7 +134,7 @@ class Objective(nn.Module):
         predicted = self.decode(features, seen).float()
         predicted = predicted.gather(1, masked[:, :, None].expand(-1, -1, predicted.shape[-1]))
         normalise = self.settings.normalise_pixels
-        return masked_error(
+        return compute_masked_error(
             batch["view"], predicted, masked, patch=self.arch.patch_size, normalise=normalise
         )
 

@@ -16,8 +16,8 @@ from sslens.data.streams import mask_noise
 from sslens.data.views import mae_views
 from sslens.errors import InputError
 from sslens.methods import Batch, Moment, Rows
-from sslens.methods.parameters import decayed_matrices
-from sslens.methods.pixels import masked_error
+from sslens.methods.parameters import group_by_decay
+from sslens.methods.pixels import compute_masked_error
 from sslens.methods.schedules import warmup_cosine
 from sslens.models.heads import draw_xavier_uniform
 from sslens.models.positions import make_sincos_positions
@@ -175,13 +175,13 @@ class Objective(nn.Module):
         """Compute the mean squared error over the masked patches; with the released settings each
         target patch has mean 0 and unbiased variance 1."""
         normalise = self.settings.normalise_pixels
-        return masked_error(
+        return compute_masked_error(
             images, predicted, masked, patch=self.arch.patch_size, normalise=normalise
         )
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Vectors (biases, norms) are not decayed; tokens are, as in the released code."""
-        return decayed_matrices(self.parameters())
+        return group_by_decay(self.parameters())
 
     def rates(self, at: Moment, peak: float) -> tuple[float, float]:
         """Return a learning rate that rises linearly from 0 and then falls by half a cosine to 0,

@@ -19,7 +19,7 @@ from sslens.data.streams import mask_noise
 from sslens.data.views import Colours, RandomViews, msn_views
 from sslens.errors import InputError
 from sslens.methods import Batch, Moment, Rows
-from sslens.methods.parameters import decayed_matrices, follow
+from sslens.methods.parameters import follow, group_by_decay
 from sslens.methods.schedules import cosine
 from sslens.methods.settings import require_bounds
 from sslens.models.crops import (
@@ -256,7 +256,7 @@ class Objective(nn.Module):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Vectors (biases, norms) and prototypes are not decayed."""
         return [
-            *decayed_matrices(self.anchor.parameters()),
+            *group_by_decay(self.anchor.parameters()),
             {"params": [self.prototypes], "weight_decay": 0.0},
         ]
 

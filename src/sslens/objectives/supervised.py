@@ -19,7 +19,7 @@ from sslens.data.streams import depth_noise
 from sslens.data.views import RandomViews, View
 from sslens.errors import InputError
 from sslens.methods import Batch, Moment, Rows
-from sslens.methods.parameters import decayed_matrices
+from sslens.methods.parameters import group_by_decay
 from sslens.methods.schedules import warmup_cosine
 from sslens.methods.settings import require_bounds
 from sslens.models.arch import Arch
@@ -150,7 +150,7 @@ class Objective(nn.Module):
         """Vectors (biases, norms), the CLS token and positions are not decayed, as in the released
         code."""
         tokens = {"encoder.cls_token", "encoder.pos_embed"}
-        decayed, free = decayed_matrices(
+        decayed, free = group_by_decay(
             p for name, p in self.named_parameters() if name not in tokens
         )
         free["params"] += [p for name, p in self.named_parameters() if name in tokens]

@@ -176,7 +176,7 @@ class Found(NamedTuple):
     counts: Counts | None = None
 
     def interval(self) -> tuple[float, float]:
-        """Compute the 95 % interval over images: of `counts` by Wilson's score, else with a
+        """Compute the 95 % interval over images: exactly of `counts`, else with a
         `change` by `compute_unit_ends`."""
         if self.counts is not None:
             return self.counts.interval()

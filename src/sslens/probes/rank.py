@@ -77,11 +77,11 @@ class Rankings:
                     f"The logits of image {start + int(broken[0])} (of {len(logits)}) hold nan,"
                     " which has no place in a ranking: the probe or its features are broken."
                 )
-            top[start : start + len(part)] = _leading(part, k)
+            top[start : start + len(part)] = _find_leading(part, k)
         return cls(logits, top)
 
 
-def _leading(logits: Float[Tensor, "image class"], k: int) -> Int64[Tensor, "image k"]:
+def _find_leading(logits: Float[Tensor, "image class"], k: int) -> Int64[Tensor, "image k"]:
     values, top = logits.topk(k, dim=1)
     # topk may order equal logits as it likes, and take any of those that equal the last
     tied = (values[:, 1:] == values[:, :-1]).any(1) | ((logits >= values[:, -1:]).sum(1) > k)
@@ -117,7 +117,7 @@ def tau(a: Rankings, b: Rankings, k: int, over: Over = "union") -> Float64[np.nd
     step = max(1, BLOCK // (2 * k))
     for start in range(0, len(found), step):
         rows = slice(start, start + step)
-        found[rows] = _tau(*_chosen(a, b, k, over, rows))
+        found[rows] = _tau(*_select_classes(a, b, k, over, rows))
     return found
 
 
@@ -163,7 +163,7 @@ def _require_same(a: Rankings, b: Rankings, k: int) -> None:
         )
 
 
-def _chosen(
+def _select_classes(
     a: Rankings, b: Rankings, k: int, over: Over, rows: slice
 ) -> tuple[np.ndarray, np.ndarray]:
     """Both models' logits `[member image]` of the classes of S; nan for a class that both models

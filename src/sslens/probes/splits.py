@@ -40,7 +40,7 @@ def held_out(
     """
     _require_share(share)
     held = np.zeros(len(labels), bool)
-    for label, rows in _ordered(labels, ids, seed):
+    for label, rows in _order(labels, ids, seed):
         _require_two(_name(label, classes), rows)
         held[rows[: min(len(rows) - 1, max(1, round(share * len(rows))))]] = True
     return np.flatnonzero(~held), np.flatnonzero(held)
@@ -60,7 +60,7 @@ def few_shot(
     [2, 1]
     """
     _require_share(share)
-    chosen = [rows[: max(1, round(share * len(rows)))] for _, rows in _ordered(labels, ids, seed)]
+    chosen = [rows[: max(1, round(share * len(rows)))] for _, rows in _order(labels, ids, seed)]
     return np.sort(np.concatenate(chosen))
 
 
@@ -87,7 +87,7 @@ def folds(
         )
     fold = np.zeros(len(labels), np.int64)
     first = 0
-    for label, rows in _ordered(labels, ids, seed):
+    for label, rows in _order(labels, ids, seed):
         if len(rows) < count:
             raise InputError(
                 f"Class {_name(label, classes)} has {len(rows)} images, and there are {count}"
@@ -98,7 +98,7 @@ def folds(
     return fold
 
 
-def _ordered(
+def _order(
     labels: Int64[np.ndarray, " image"], ids: Sequence[str], seed: int
 ) -> list[tuple[int, Int64[np.ndarray, " row"]]]:
     if len(ids) != len(labels):

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # a part of scipy is loaded when it is first used
 from jaxtyping import Bool
 
 from sslens.statistics.estimate import Estimate
@@ -42,8 +43,10 @@ def wilson(correct: int, count: int, z: float = Z) -> tuple[float, float]:
 class Counts(NamedTuple):
     """A share of images, of which a number about two models is a function.
 
-    The share is binomial, given how many images it is of. So its interval holds also where no image
-    is left out of it, in which case nothing can be resampled.
+    The share is binomial, given how many images it is of. So its exact interval (Clopper & Pearson,
+    1934, Biometrika 26:404) holds also where no image is left out of it, in which case nothing can
+    be resampled; Wilson's, which is narrower, holds the truth in 92 % of cases if 1 image of 200 is
+    expected to differ.
 
     Attributes:
         hits: the images on which the models agree.
@@ -51,10 +54,10 @@ class Counts(NamedTuple):
             one model has right.
         f1: whether the number is F1 = 2 J / (1 + J) of the share J, and not the share itself.
 
-    >>> [round(end, 4) for end in Counts(100, 100).interval()]  # 100 / (100 + 1.96²)
-    [0.963, 1.0]
-    >>> [round(end, 4) for end in Counts(100, 100, f1=True).interval()]  # 2 · 0.963 / 1.963
-    [0.9812, 1.0]
+    >>> [round(end, 4) for end in Counts(100, 100).interval()]  # the 100th root of 0.025
+    [0.9638, 1.0]
+    >>> [round(end, 4) for end in Counts(100, 100, f1=True).interval()]  # 2 · 0.9638 / 1.9638
+    [0.9816, 1.0]
     """
 
     hits: int
@@ -62,10 +65,12 @@ class Counts(NamedTuple):
     f1: bool = False
 
     def interval(self) -> tuple[float, float]:
-        """Compute the 95 % interval by Wilson's score; nan without an image."""
+        """Compute the exact 95 % interval; nan without an image."""
         if self.images == 0:
             return np.nan, np.nan
-        low, high = wilson(self.hits, self.images)
+        hits, misses = self.hits, self.images - self.hits
+        low = float(scipy.special.betaincinv(hits, misses + 1, 0.025)) if hits else 0.0
+        high = float(scipy.special.betaincinv(hits + 1, misses, 0.975)) if misses else 1.0
         return (2 * low / (1 + low), 2 * high / (1 + high)) if self.f1 else (low, high)
 
 

@@ -28,7 +28,7 @@ PACKAGE = Path(__file__).parent.parent
 OWN = "sslens."
 
 
-def versions() -> dict[str, str]:
+def list_versions() -> dict[str, str]:
     """Return the versions of the libraries that compute, by name."""
     return {name: importlib.metadata.version(name) for name in LIBRARIES}
 
@@ -118,9 +118,9 @@ def _parse(path: Path, entry: str | None, store: Store | None) -> SourceCode:
 @lru_cache(maxsize=1024)
 def _parse_text(text: bytes, entry: str | None) -> SourceCode:
     body = ast.parse(text).body
-    body = [node for node in body if not _for_types(node)]
+    body = [node for node in body if not _is_for_types(node)]
     if entry is not None:
-        known = set[str]().union(*map(_defined, body))
+        known = set[str]().union(*map(_list_defined, body))
         home = None if not entry or entry in known else _find_home(body, entry)
         if home is not None:
             return SourceCode("", (f"{home.removeprefix(OWN)}.{entry}",))
@@ -129,7 +129,7 @@ def _parse_text(text: bytes, entry: str | None) -> SourceCode:
     tree = _strip(ast.Module(body, []))
     code = ast.dump(tree)
     return SourceCode(
-        hashlib.sha256(code.encode()).hexdigest(), tuple(dict.fromkeys(_imports(tree)))
+        hashlib.sha256(code.encode()).hexdigest(), tuple(dict.fromkeys(_list_imports(tree)))
     )
 
 
@@ -146,7 +146,7 @@ def _find_home(body: Sequence[ast.stmt], name: str) -> str | None:
     return None
 
 
-def _for_types(node: ast.stmt) -> bool:
+def _is_for_types(node: ast.stmt) -> bool:
     """Whether a statement is `if TYPE_CHECKING`, which never runs."""
     return isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
 
@@ -154,22 +154,22 @@ def _for_types(node: ast.stmt) -> bool:
 def _reach(body: Sequence[ast.stmt], entry: str) -> list[ast.stmt]:
     """The statements of a module that define what `entry` reaches by name, and those that define
     nothing, with what they reach; `entry` is "" where the module is only imported."""
-    defines = [_defined(node) for node in body]
+    defines = [_list_defined(node) for node in body]
     running = [node for node, own in zip(body, defines, strict=True) if not own]
-    names, waiting = set[str](), _used(running) | {entry}
+    names, waiting = set[str](), _list_used(running) | {entry}
     while waiting:
         names |= waiting
         reached = [node for node, own in zip(body, defines, strict=True) if own & waiting]
-        waiting = _used(reached) - names
+        waiting = _list_used(reached) - names
     return [node for node, own in zip(body, defines, strict=True) if not own or own & names]
 
 
-def _used(nodes: Sequence[ast.stmt]) -> set[str]:
+def _list_used(nodes: Sequence[ast.stmt]) -> set[str]:
     """The names that statements read, in the functions that they define too."""
     return {part.id for node in nodes for part in ast.walk(node) if isinstance(part, ast.Name)}
 
 
-def _defined(node: ast.stmt) -> set[str]:
+def _list_defined(node: ast.stmt) -> set[str]:
     """The names that a statement of a module binds."""
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return {node.name}
@@ -198,7 +198,7 @@ def _is_text(node: ast.stmt) -> bool:
     )
 
 
-def _imports(tree: ast.Module) -> Iterator[str]:
+def _list_imports(tree: ast.Module) -> Iterator[str]:
     """What a module imports of the package, in functions too. A name ends in "*" where the plug-ins
     of a folder are taken, and in "." where a module is imported by itself."""
     for node in ast.walk(tree):

@@ -181,11 +181,11 @@ def _train_in_folds(
 ) -> "tuple[list[Outcome], Sequence[Point], dict[str, Table]]":
     """Test every image once, by probes that have not seen it."""
     from sslens.probes.linear.choosing import table
-    from sslens.probes.linear.protocols import folded_outcomes
+    from sslens.probes.linear.protocols import train_in_folds
 
     request = sets.request
     assert request.folds is not None
-    outcomes, points = folded_outcomes(
+    outcomes, points = train_in_folds(
         sets.data(sets.train, heads),
         sets.train.ids,
         heads,

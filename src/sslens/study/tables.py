@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 from sslens.find import plugin
 from sslens.store import Store, digest
 from sslens.study.contract import load_need, needs_of
-from sslens.study.freshness import source_digest, versions
+from sslens.study.freshness import list_versions, source_digest
 
 if TYPE_CHECKING:
     from sslens.comparisons.inputs import Models
@@ -81,7 +81,7 @@ class ResultsKey:
         return cls(
             analysis,
             source_digest(module, entry="compute", store=store),
-            versions(),
+            list_versions(),
             tuple((one.name, one.control, one.digest, one.about.to_json()) for one in models),
             seed,
             needs,

@@ -114,7 +114,7 @@ class RunFolder:
             file: the file's name in the folder.
         """
         of_run = replace(
-            about, config=digest(self.config), recipe=digest(shared_settings(self.config))
+            about, config=digest(self.config), recipe=digest(select_shared_settings(self.config))
         )
         header = zoo.make_header(name, shape, of_run.to_json(), transform)
         write_tensors(self.path / file, _on_cpu(weights), header)
@@ -149,13 +149,13 @@ class RunFolder:
         return [line for line in lines if _step_of(line) <= last]
 
 
-def shared_settings(config: Mapping[str, Any]) -> dict[str, str]:
+def select_shared_settings(config: Mapping[str, Any]) -> dict[str, str]:
     """Select the settings that all runs of one recipe share, as text by dotted name.
 
     The seed, the architecture and the digests are left out.
 
     >>> training = {"epochs": 3, "seed": 1}
-    >>> shared_settings({"arch": "vit", "settings": {"mixup": 0.8}, "training": training})
+    >>> select_shared_settings({"arch": "vit", "settings": {"mixup": 0.8}, "training": training})
     {'settings.mixup': '0.8', 'training.epochs': '3'}
     """
     return {

@@ -43,8 +43,8 @@ from sslens.training.observers import BeginObserver, Observer, RunningTraining, 
 from sslens.training.optim import (
     load_named_state,
     make_optimiser,
-    named_state,
-    scaled_lr,
+    name_state,
+    scale_lr,
     set_rates,
 )
 from sslens.training.parts import Feed, Parts
@@ -131,7 +131,7 @@ class _Loop:
             set_block_runs(self.module, Way(self.training.compile, self.training.recompute))
         settings = self.job.settings
         self.optimizer = make_optimiser(self.method.parameter_groups(), settings)
-        self.lr = scaled_lr(settings.base_lr, self.training.batch_size)
+        self.lr = scale_lr(settings.base_lr, self.training.batch_size)
         self.folder = RunFolder(request.out, self.config())
         self.parts = Parts(self.job, request.images, self.training, where)
         self.observers: tuple[Observer, ...] = ()
@@ -295,7 +295,7 @@ class _Loop:
         if self.where.first:
             named = {
                 "module": self.module.state_dict(),
-                "optimizer": named_state(self.optimizer, self.module),
+                "optimizer": name_state(self.optimizer, self.module),
             }
             for observer in self.observers:
                 if isinstance(observer, StatefulObserver):

@@ -7,20 +7,20 @@ import torch
 from torch import Tensor, nn
 
 
-def scaled_lr(base_lr: float, batch_size: int) -> float:
+def scale_lr(base_lr: float, batch_size: int) -> float:
     """Scale a learning rate to the minibatch: base_lr · batch / 256 (Goyal et al., 2017).
 
     Args:
         base_lr: the learning rate for 256 images.
         batch_size: all images of a step, over all processes.
 
-    >>> scaled_lr(1.5e-4, 4096)
+    >>> scale_lr(1.5e-4, 4096)
     0.0024
     """
     return base_lr * batch_size / 256
 
 
-def adamw(
+def make_adamw(
     groups: list[dict[str, Any]], *, weight_decay: float, betas: tuple[float, float]
 ) -> torch.optim.AdamW:
     """Make an AdamW optimiser with decoupled weight decay; one fused kernel updates all parameters.
@@ -40,7 +40,7 @@ def make_optimiser(groups: list[dict[str, Any]], settings: Any) -> torch.optim.O
     """
     kind, decay = getattr(settings, "optimiser", "adamw"), settings.weight_decay
     if kind == "adamw":
-        return adamw(groups, weight_decay=decay, betas=settings.betas)
+        return make_adamw(groups, weight_decay=decay, betas=settings.betas)
     groups = [{"own_weight_decay": "weight_decay" in group} | group for group in groups]
     if kind == "lars":
         return LARS(groups, weight_decay=decay, momentum=settings.betas[0])
@@ -91,7 +91,7 @@ class LARS(torch.optim.Optimizer):
                 parameter.sub_(state["momentum_buffer"], alpha=group["lr"])
 
 
-def named_state(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
+def name_state(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
     """Return an optimiser's state as tensors named PARAMETER/QUANTITY, so that it can be saved
     without a pickle."""
     state = {}
@@ -104,7 +104,7 @@ def named_state(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str
 def load_named_state(
     optimizer: torch.optim.Optimizer, module: nn.Module, state: Mapping[str, Tensor]
 ) -> None:
-    """Load into an optimiser the state that `named_state` returned."""
+    """Load into an optimiser the state that `name_state` returned."""
     parameters = dict(module.named_parameters())
     for key, value in state.items():
         name, _, quantity = key.rpartition("/")

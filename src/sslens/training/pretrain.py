@@ -59,7 +59,7 @@ def pretrain(
             signal was Ctrl-C, its handler from before the run is called then.
     """
     chosen = plugin("objectives", objective).Settings() if settings is None else settings
-    job = pretraining_job(objective, arch, with_classes(objective, chosen, images))
+    job = make_pretraining_job(objective, arch, with_classes(objective, chosen, images))
     return run(
         RunRequest(
             job=job,
@@ -76,7 +76,7 @@ def pretrain(
     )
 
 
-def pretraining_job(objective: str, arch: str, settings: Any) -> TrainingJob:
+def make_pretraining_job(objective: str, arch: str, settings: Any) -> TrainingJob:
     """Describe, for the loop, the pre-training of an architecture with an objective.
 
     Args:

@@ -3,7 +3,7 @@
 `train_probes` trains heads at every point of a grid on `Held`, `Stored` or `Augmented` features.
 `train_converged` trains deeper heads until they have converged, at a point inside their grid.
 `outcomes` chooses each head's point on validation images and tests it on test images.
-`few_shot_outcomes` does both with a share of the labels, and `folded_outcomes` in folds, so that
+`few_shot_outcomes` does both with a share of the labels, and `train_in_folds` in folds, so that
 each image is tested once.
 """
 
@@ -14,7 +14,7 @@ from sslens.probes.linear.converged import ConvergedHead
 from sslens.probes.linear.converging import train_converged
 from sslens.probes.linear.grid import GRIDS, Point, paper_grid, small_grid
 from sslens.probes.linear.heads import Head
-from sslens.probes.linear.protocols import few_shot_outcomes, folded_outcomes
+from sslens.probes.linear.protocols import few_shot_outcomes, train_in_folds
 from sslens.probes.linear.training import Probes, outcomes, require_top, train_probes
 
 __all__ = [
@@ -30,13 +30,13 @@ __all__ = [
     "Stored",
     "choose",
     "few_shot_outcomes",
-    "folded_outcomes",
     "outcomes",
     "paper_grid",
     "require_top",
     "small_grid",
     "table",
     "train_converged",
+    "train_in_folds",
     "train_probes",
     "usual_batch",
 ]

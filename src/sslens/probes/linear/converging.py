@@ -41,12 +41,12 @@ SLOWER = 1
 BATCH, STEPS = 1024, 8
 
 
-def converging_batch(images: int) -> int:
+def choose_converging_batch(images: int) -> int:
     """Return the number of images in a step of `train_converged`: a power of two that leaves 8
     steps an epoch, from 32 to 1,024.
 
-    >>> converging_batch(1_280), converging_batch(1_281_167), converging_batch(20)
-    (128, 1024, 20)
+    >>> [choose_converging_batch(images) for images in (1_280, 1_281_167, 20)]
+    [128, 1024, 20]
     """
     power = 1 << max(5, int(np.log2(max(1, images / STEPS))))
     return min(BATCH, power, images)
@@ -70,7 +70,7 @@ def train_converged(
     if it was trained alone, up to the rounding of the products.
 
     Args:
-        data: training images; unless they are random views, in steps of `converging_batch`.
+        data: training images; unless they are random views, in steps of `choose_converging_batch`.
         validation: the images on which the end and the point are chosen.
         heads: the probes: what each reads, and its number of layers.
         cap: epochs after which a training ends in any case; it has then not converged.
@@ -121,11 +121,11 @@ def _with_batch(data: Batches) -> Batches:
             data.features,
             data.labels,
             data.classes,
-            batch=converging_batch(len(data)),
+            batch=choose_converging_batch(len(data)),
             seed=data.seed,
         )
     if isinstance(data, Stored):
-        return data.take(np.arange(len(data)), batch=converging_batch(len(data)))
+        return data.take(np.arange(len(data)), batch=choose_converging_batch(len(data)))
     return data
 
 

@@ -52,7 +52,7 @@ def few_shot_outcomes(
     return found
 
 
-def folded_outcomes(
+def train_in_folds(
     data: Data,
     ids: Sequence[str],
     heads: Sequence[Head],
