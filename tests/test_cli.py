@@ -508,6 +508,26 @@ def test_help_and_mistakes_import_nothing_heavy(place: Path) -> None:
     assert "Examples:" in done.stdout
 
 
+STORED = """
+import sys
+import sslens.fingerprint.file, sslens.report.page, sslens.report.verdicts, sslens.study.running
+from sslens.find import names, plugin
+for folder in ("analyses", "claims", "report/writing", "study/needs"):
+    for name in names(folder):
+        plugin(folder, name)
+heavy = {"timm", "torchvision", "matplotlib", "_plotly_utils", "scipy.special", "scipy.sparse"}
+print("imported", sorted(heavy & set(sys.modules)))
+"""
+
+
+def test_what_compares_stored_fingerprints_imports_little() -> None:
+    """With results in the store this is most of the time: torch and pandas, and no network."""
+    done = subprocess.run(
+        [sys.executable, "-c", STORED], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "imported []"
+
+
 def test_the_package_gives_its_names_when_they_are_asked_for() -> None:
     import sslens
 

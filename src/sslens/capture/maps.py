@@ -27,7 +27,6 @@ from sslens.capture.sharing import sum_over_processes
 from sslens.capture.sources import InMemory, Joined, Source
 from sslens.capture.writing import LARGEST
 from sslens.errors import InputError, Mishap, nearest
-from sslens.models import networks
 from sslens.models.backbone import Backbone, Pixels
 from sslens.models.taps import ON_REQUEST, Tap
 from sslens.store import Store
@@ -290,6 +289,8 @@ def _pooled_by(model: Backbone) -> Pooled:
 
 def _choose_usual(model: Backbone, taps: Sequence[Tap]) -> tuple[Tap, ...]:
     """All blocks, or the last of each stage of a CNN, or the pixels where they are in patches."""
+    from sslens.models import networks  # timm takes a second, and stored results need none of it
+
     if isinstance(model.network, Pixels):
         return tuple(taps) if model.network.patch else ()
     blocks = [tap for tap in taps if tap.kind == "block"]

@@ -8,7 +8,6 @@ from torch import nn
 
 from sslens.data.transform import EvalTransform
 from sslens.errors import InputError
-from sslens.models import networks
 from sslens.models.backbone import Backbone, Pixels
 
 
@@ -99,7 +98,9 @@ def _rebuild(model: Backbone, network: nn.Module, transform: EvalTransform, side
 
 
 def _resize(model: Backbone, side: int) -> nn.Module:
-    """A copy of the network with the positions of another grid, and all other weights shared."""
+    """Copy the network with the positions of another grid, and all other weights shared."""
+    from sslens.models import networks  # timm takes a second, and stored results need none of it
+
     if isinstance(model.network, networks.CNNS):
         return model.network
     if isinstance(model.network, Pixels):
