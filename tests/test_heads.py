@@ -596,7 +596,7 @@ def test_a_detector_learns_and_finds_what_it_was_shown() -> None:
     objects = Objects(boxes, torch.tensor([2, 0]), masks)
     levels = make_pyramid(1, 16)
     pyramid = {name: levels[name].requires_grad_() for name in strides}
-    sizes, steps = [(SIDE, SIDE)], 120
+    sizes, steps = [(SIDE, SIDE)], 110
     optimiser = torch.optim.Adam([*heads.parameters(), *pyramid.values()], 0.01)
     for step in range(steps):
         optimiser.param_groups[0]["lr"] = 0.01 * (1 - step / steps)
