@@ -111,7 +111,9 @@ def test_shares_of_one_class_are_classes() -> None:
 @pytest.mark.parametrize(("images", "dim"), [(12, 6), (4, 60)])  # more patches, and more dimensions
 def test_all_penalties_are_as_scikit_learn_on_repeated_pixels(images: int, dim: int) -> None:
     (maps, masks), (asked, asked_masks) = draw(images, dim), draw(30, dim, seed=1)
-    (probe,) = fit_dense([maps], count(masks), [asked], count(asked_masks), widen=False)
+    (probe,) = fit_dense(
+        [maps], count(masks), [asked], count(asked_masks), penalties=PENALTIES, widen=False
+    )
     assert [trial.penalty for trial in probe.path] == list(PENALTIES)
     x, y = list_pixels(maps, masks)
     mean, scale = x.mean(0), x.std(0)
@@ -148,7 +150,7 @@ def test_patches_of_one_class_each_are_fitted_as_images_are() -> None:
     patches = torch.randint(3, (20, *GRID), generator=generator)
     maps = torch.randn(20, *GRID, 5, generator=generator) + patches[..., None]
     labels = count(upsample(patches, (6, 8)), 3)
-    (ours,) = fit_dense([maps], labels, [maps], labels, widen=False)
+    (ours,) = fit_dense([maps], labels, [maps], labels, penalties=PENALTIES, widen=False)
     flat, label = maps.flatten(0, 2), patches.flatten()
     (theirs,) = fit_logistic([flat], label, [flat], label, widen=False)
     for one, other in zip(ours.path, theirs.path, strict=True):
