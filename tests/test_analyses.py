@@ -18,12 +18,21 @@ import torch
 
 from detectors import levels_of, make_detectors
 from given import Given, ask, compute, draw, excuse, make_models, write
-from sslens.capture import Features, Grams
+from sslens.capture import Features, Grams, Maps
 from sslens.comparisons import compared as _compared
 from sslens.comparisons import pairs as _pairs
-from sslens.comparisons.inputs import Factors, FeatureSets, Labels, ModelInfo, Models, ProbeSettings
+from sslens.comparisons.inputs import (
+    Factors,
+    FeatureSets,
+    Labels,
+    MapSets,
+    ModelInfo,
+    Models,
+    ProbeSettings,
+)
 from sslens.comparisons.nulls import compute_null
 from sslens.comparisons.roles import find_twins
+from sslens.comparisons.segments import SegmentedImages, Segments, View
 from sslens.comparisons.targets import Targets
 from sslens.errors import InputError
 from sslens.figure import Figure, Heatmap, Lines, Picture, to_plotly
@@ -145,7 +154,32 @@ def inputs(
             name: path_of(name) for name, each in about.items() if each.get("tuned") == "fine-tuned"
         },
     }
+    maps = {name: maps_of(name, each) for name, each in taps.items()}
+    values |= {"maps": MapSets(maps), "segments": segments_of(tuple(maps))}
     return Given(make_models(tuple(models), tuple(controls), known), values)
+
+
+def maps_of(name: str, taps: Sequence[Tap]) -> Maps:
+    """Maps of 2 × 2 places that know a little of the squares in `segments_of`."""
+    rng = np.random.default_rng(sum(name.encode()))
+    known = np.repeat([LABELS[i] for i in IDS], 4).reshape(36, 2, 2, 1) * np.eye(2)[..., None]
+    blocks = [tap for tap in taps if tap.kind in ("block", "pixels")]
+    values = {
+        tap.name: torch.from_numpy(known + rng.standard_normal((36, 2, 2, 5))).float()
+        for tap in blocks
+    }
+    return Maps.of(values, side=4, ids=IDS, taps=blocks, model=name)
+
+
+def segments_of(names: Sequence[str]) -> Segments:
+    """Images of 4 × 4 pixels with two objects of the image's class, of 1 and of 2 to 4 pixels."""
+    masks, objects = np.zeros((36, 4, 4), np.int16), np.full((36, 4, 4), -1, np.int16)
+    for row, name in enumerate(IDS):
+        masks[row, 0, 0], objects[row, 0, 0] = LABELS[name], 0
+        masks[row, 2, : 2 + row % 3], objects[row, 2, : 2 + row % 3] = LABELS[name], 1
+    view = View(torch.from_numpy(masks), torch.from_numpy(objects))
+    views = dict.fromkeys(names, view)
+    return Segments(("background", "a", "b"), SegmentedImages(IDS, views, "content"))
 
 
 def path_of(name: str) -> Table:

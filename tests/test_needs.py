@@ -24,6 +24,8 @@ NANO = "random:vit_nano_patch8_32"
 NEEDS, ANALYSES = names("study/needs"), names("analyses")
 #: needs of images with boxes, which test_detect_command.py gathers
 DETECTORS = {"detections", "finetuned", "joined"}
+#: needs of images with objects
+OF_OBJECTS = {"segments"}
 #: of what no need of images is met
 BARE = Situation(Study((NANO,), analyses=("finetune-path",)), ())
 
@@ -45,9 +47,28 @@ def captured(tmp_path_factory: pytest.TempPathFactory) -> Captured:
     return capture(plan.situation, plan.passes, plan.runner)
 
 
+@pytest.fixture(scope="module")
+def with_objects(tmp_path_factory: pytest.TempPathFactory) -> Captured:
+    """A model over scenes with the masks of their objects, which have no class."""
+    store = Store(tmp_path_factory.mktemp("objects"))
+    asked = Study(
+        (f"{NANO}:1",),
+        "scenes-detection:0:16",
+        ("dense-depth",),
+        batch=8,
+        device="cpu",
+        controls=False,
+    )
+    plan = prepare(asked, store, quiet=True)
+    return capture(plan.situation, plan.passes, plan.runner)
+
+
 @pytest.mark.parametrize("name", [name for name in NEEDS if name not in DETECTORS])
-def test_a_need_is_met_gathered_and_has_a_key(name: str, captured: Captured) -> None:
+def test_a_need_is_met_gathered_and_has_a_key(
+    name: str, captured: Captured, with_objects: Captured
+) -> None:
     need = plugin("study/needs", name)
+    captured = with_objects if name in OF_OBJECTS else captured
     assert need.unmet(captured.situation) is None
     value = need.gather(captured)
     origin = typing.get_origin(need.TYPE) or need.TYPE
@@ -92,7 +113,10 @@ def test_an_analysis_is_given_the_types_of_its_needs(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in ANALYSES if not name.startswith("detection-")])
-def test_the_key_of_results_is_json_and_knows_the_code(name: str, captured: Captured) -> None:
+def test_the_key_of_results_is_json_and_knows_the_code(
+    name: str, captured: Captured, with_objects: Captured
+) -> None:
+    captured = with_objects if OF_OBJECTS & set(needs_of(name)) else captured
     models = captured.situation.models
     values = {need: load_need(need, name).gather(captured) for need in needs_of(name)}
     key = ResultsKey.of(name, models, values, seed=0)

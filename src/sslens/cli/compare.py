@@ -48,6 +48,9 @@ class Command:
     tokens."""
     taps: tuple[Literal["norm2"], ...] = ()
     """Layers that CKA compares beside the usual ones: norm2, the normalisation after attention."""
+    side: int | None = None
+    """Side in pixels of the images that models see in dense-depth; each model's usual one unless
+    given."""
     controls: bool = True
     """Random initialisations of each architecture and raw pixels beside the models."""
     batch: int = 32
@@ -105,6 +108,7 @@ def check(command: Command) -> "Study":
         precision=command.precision,
         tokens=command.tokens,
         taps=command.taps,
+        side=command.side,
         any_transform=command.any_transform,
         grid=command.grid,
     )

@@ -32,6 +32,8 @@ class Study:
             "patch".
         taps: kinds of layers that are read beside the usual ones: "norm2", the normalisation after
             attention.
+        side: the side in pixels of the square images that models see for dense tasks, such as 64
+            for images of 64 px and models of 32; each model's usual one unless given.
         bank: labelled images that vote in k-NN; unless given, each of `images` is classified by the
             others.
         limit: the number of images taken, drawn by their ids and the seed; the bank is taken whole.
@@ -66,6 +68,7 @@ class Study:
     grid: str = "converged"
     taps: tuple[str, ...] = ()
     detection: tuple[str, ...] = ()
+    side: int | None = None
 
     def __post_init__(self) -> None:
         for entry in fields(self):
@@ -78,6 +81,8 @@ class Study:
                 f"{twice[0]} is given twice: it would be compared with itself, which is done"
                 " anyway."
             )
+        if self.side is not None and self.side < 1:
+            raise InputError(f"Images of {self.side} px cannot be", mend="give 1 or more as {side}")
         live = [model for model in self.models if not fingerprint.is_fingerprint(Path(model))]
         for model in live:
             zoo.check(model)
@@ -124,7 +129,7 @@ class Study:
         import yaml
 
         values = asdict(self)
-        for name in ("taps", "detection"):  # a study without them is written as ever
+        for name in ("taps", "detection", "side"):  # a study without them is written as ever
             if not values[name]:
                 del values[name]
         lists = {key: list(value) for key, value in values.items() if isinstance(value, tuple)}

@@ -1,7 +1,7 @@
 """Carrying out a study: passes, then tables, then the report."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,10 +60,8 @@ def run(
         complete(captured, plan.analyses)
     if not process.first:
         return None
-    from sslens.claims import advice
     from sslens.report import page as report
     from sslens.report.verdicts import judge_all
-    from sslens.report.writing.advice import sentences
 
     values = gather(captured, plan.analyses)
     models, seed = plan.situation.models, study.seed
@@ -74,7 +72,7 @@ def run(
         return draft.finish(
             title=title or title_of(plan),
             notes=(*notes, *plan.notes),
-            advice=sentences(advice.judge(results)),
+            advice=_advise(results),
             verdicts=judge_all(results),
             command=command,
             study=study.yaml(),
@@ -86,6 +84,16 @@ def title_of(plan: StudyPlan) -> str:
     """Return the default title of the report: the models and the images."""
     images = describe_images(plan).name
     return ", ".join(plan.situation.models.studied) + (f" on {images}" if images else "")
+
+
+def _advise(results: Mapping[str, "Results"]) -> tuple[str, ...]:
+    """The advice on probes of images, then on dense tasks."""
+    from sslens.claims import advice
+    from sslens.comparisons.dense_advice import judge_dense
+    from sslens.report.writing.advice import sentences
+    from sslens.report.writing.dense_advice import sentences as write_dense
+
+    return *sentences(advice.judge(results)), *write_dense(judge_dense(results))
 
 
 def _section(name: str, results: "Results") -> "Section":

@@ -1,19 +1,26 @@
 """Patch tokens of every block, or of every stage, over the images and over the bank."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sslens.capture import MapReducer
+from sslens.capture import MapReducer, Maps
 from sslens.comparisons.inputs import MapSets
+from sslens.progress import progress
 from sslens.study.asked import Study
+from sslens.study.seen import list_seen
 from sslens.study.situation import Captured, Lack, Situation, lack_of_passes
+
+if TYPE_CHECKING:
+    from sslens.data.images import ImageSet
+    from sslens.models.backbone import Backbone
 
 TYPE = MapSets
 BANK = True
 
 
 def reducers(study: Study) -> tuple[MapReducer, ...]:
-    """Ask for the maps of all blocks of transformers and of all stages of CNNs."""
-    return (MapReducer(),)
+    """Ask for the maps of all blocks of transformers and of all stages of CNNs; at another size
+    than the models' own they need a pass of their own."""
+    return (MapReducer(),) if study.side is None else ()
 
 
 def unmet(situation: Situation) -> Lack | None:
@@ -21,17 +28,51 @@ def unmet(situation: Situation) -> Lack | None:
     lack = lack_of_passes(situation)
     if lack is not None:
         return lack
-    (reducer,) = reducers(situation.study)
-    models = [member.network for member in situation.members if member.model is not None]
-    if any(reducer.taps(model, model.pick(None)) for model in models):
+    if list_seen(situation):
         return None
     return Lack("none of these models has a map of places", "give a ViT or a CNN")
 
 
 def gather(captured: Captured) -> MapSets:
-    """Return the maps of each model that has them, over the images and over the bank."""
-    (reducer,) = reducers(captured.situation.study)
-    return MapSets(captured.of(reducer), captured.of(reducer, bank=True))
+    """Return the maps of each model that has them, over the images and over the bank; with them
+    those of raw pixels, if these are a control."""
+    situation, seen = captured.situation, list_seen(captured.situation)
+    made: list[dict[str, Maps]] = []
+    for of_bank, images in ((False, situation.images), (True, situation.bank)):
+        there = captured.of(MapReducer(), bank=of_bank) if situation.study.side is None else {}
+        made.append(
+            {}
+            if images is None
+            else {
+                name: there[name] if name in there else _pass(captured, model, images)
+                for name, model in seen.items()
+            }
+        )
+    return MapSets(*made)
+
+
+def _pass(captured: Captured, model: "Backbone", images: "ImageSet") -> Maps:
+    """Run a model as it sees the images for dense tasks, or read what the store has; needs are
+    gathered by one process alone."""
+    from sslens.capture import collect
+    from sslens.plan import Plan
+    from sslens.processes import best_precision
+
+    situation, label = captured.situation, f"{model.name} at {model.transform.crop} px"
+    reducer = MapReducer()
+    with progress(label, quiet=situation.quiet) as report:
+        (made,) = collect(
+            model,
+            images,
+            [reducer],
+            plan=Plan.in_order(images.ids, situation.study.batch),
+            store=captured.store,
+            device=situation.device,
+            precision=best_precision(situation.study.precision, situation.device),
+            progress=report,
+        )
+    model.to("cpu")
+    return made
 
 
 def key(value: MapSets) -> dict[str, dict[str, Any]]:
