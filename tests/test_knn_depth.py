@@ -325,7 +325,9 @@ def test_features_without_variance_have_no_accuracy() -> None:
         small({("blocks.0", "cls"): torch.ones(6, 6), ("blocks.1", "cls"): torch.ones(6, 6)}),
     )
     assert nothing["accuracies"].accuracy.isna().all()
-    assert write("knn-depth", nothing) == ()
+    assert write("knn-depth", nothing) == (
+        "mae: no accuracy is defined, for the features are the same for every image.",
+    )
     draw("knn-depth", nothing)
 
 

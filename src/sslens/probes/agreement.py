@@ -183,10 +183,11 @@ class Found(NamedTuple):
         if self.change is None:
             low, high = self.sampled.interval()
             return float(low), float(high)
-        value, freedom = float(self.sampled.value), float(compute_freedom(self.sampled.share))
         # F1 of few images is too small: half of a class's images may be missed, or all of them
-        error = float(np.hypot(self.sampled.errors(), self.sampled.biases()))
-        return compute_unit_ends(value, error, freedom, self.change)
+        errors = np.asarray(np.hypot(self.sampled.errors(), self.sampled.biases()))
+        freedom = compute_freedom(self.sampled.share)
+        low, high = compute_unit_ends(self.sampled.value, errors, freedom, self.change)
+        return float(low), float(high)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,10 +1,53 @@
 """R² of predictions on test images, with its interval over images."""
 
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Float64
 
 from sslens.statistics.estimate import NAN, Estimate
 from sslens.statistics.jackknife import compute_ends, compute_errors, compute_freedom
+
+
+class R2(NamedTuple):
+    """R² with the ends of its interval."""
+
+    value: Float64[np.ndarray, "*cell"]
+    low: Float64[np.ndarray, "*cell"]
+    high: Float64[np.ndarray, "*cell"]
+
+
+def compute_r2(
+    errors: Float64[np.ndarray, "*cell image"], spread: Float64[np.ndarray, "*cell image"]
+) -> R2:
+    """Compute R² and its 95 % interval from squared errors and squared distances from the mean.
+
+    See `estimate_r2`.
+
+    Args:
+        errors: |yᵢ − ŷᵢ|² of each image.
+        spread: |yᵢ − ȳ|² of each image.
+
+    Returns:
+        R², nan where the target is constant; ends are nan where they are undefined.
+
+    >>> found = compute_r2(np.full(40, 1.0), (np.arange(40) - 19.5) ** 2)  # 1 − 40 / 5330
+    >>> [round(float(number), 5) for number in found]
+    [0.9925, 0.98984, 0.99445]
+    """
+    images = errors.shape[-1]
+    lost, all_spread = (part.sum(-1, keepdims=True) for part in (errors, spread))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = (lost / all_spread)[..., 0]
+        # Σ(y − ȳ)² without image i is Σ(y − ȳ)² − n/(n − 1) (yᵢ − ȳ)²
+        rest = np.maximum(all_spread - spread * images / (images - 1), 0)
+        left_out = np.log(lost - errors) - np.log(rest)
+        share = (errors / lost + spread / all_spread) / 2
+        deviations = compute_errors(left_out)
+        ends = compute_ends(np.asarray(np.log(ratio)), deviations, compute_freedom(share))
+    fine = np.isfinite(left_out).all(-1)
+    low, high = (np.where(fine, 1 - np.exp(end), np.nan) for end in reversed(ends))
+    return R2(np.where(all_spread[..., 0] > 0, 1 - ratio, np.nan), low, high)
 
 
 def estimate_r2(
@@ -34,14 +77,5 @@ def estimate_r2(
     spread = ((target - target.mean(0)) ** 2).sum(1)
     if spread.sum() == 0:
         return Estimate(NAN, n=images)
-    lost = errors.sum() / spread.sum()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        # Σ(y − ȳ)² without image i is Σ(y − ȳ)² − n/(n − 1) (yᵢ − ȳ)²
-        rest = spread.sum() - spread * images / (images - 1)
-        left_out = np.log(errors.sum() - errors) - np.log(np.maximum(rest, 0))
-        share = (errors / errors.sum() + spread / spread.sum()) / 2
-    if not np.isfinite(left_out).all():
-        return Estimate(float(1 - lost), n=images)
-    ends = compute_ends(np.asarray(np.log(lost)), compute_errors(left_out), compute_freedom(share))
-    low, high = (float(1 - np.exp(end)) for end in reversed(ends))
-    return Estimate(float(1 - lost), low, high, "images", images)
+    value, low, high = (float(number) for number in compute_r2(errors, spread))
+    return Estimate(value, low, high, "images", images)

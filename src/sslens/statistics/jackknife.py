@@ -33,12 +33,12 @@ class Change(NamedTuple):
     """How one more image, drawn at random, changes a value.
 
     Attributes:
-        mean: the mean change.
-        square: the mean squared change.
+        mean: the mean change of each value.
+        square: the mean squared change of each value.
     """
 
-    mean: float
-    square: float
+    mean: Float64[np.ndarray, "*cell"] | float
+    square: Float64[np.ndarray, "*cell"] | float
 
 
 def compute_errors(
@@ -123,9 +123,13 @@ def compute_ends(
 
 
 def compute_unit_ends(
-    value: float, error: float, freedom: float, change: Change, level: float = 0.95
-) -> tuple[float, float]:
-    """Compute the interval of a value between 0 and 1 on the scale of its logit.
+    value: Float64[np.ndarray, "*cell"],
+    errors: Float64[np.ndarray, "*cell"],
+    freedom: Float64[np.ndarray, "*cell"] | float,
+    change: Change,
+    level: float = 0.95,
+) -> tuple[Float64[np.ndarray, "*cell"], Float64[np.ndarray, "*cell"]]:
+    """Compute the interval of each value between 0 and 1 on the scale of its logit.
 
     The value counts the images on which two models agree, as F1 does. With few images on which they
     differ the jackknife is too narrow, and has no width with none. One such image more is therefore
@@ -134,25 +138,27 @@ def compute_unit_ends(
     they cover.
 
     Args:
-        value: the value.
-        error: its error √V.
+        value: the values.
+        errors: their errors √V.
         freedom: degrees of freedom of t.
-        change: how one more image that is counted as different changes the value.
+        change: how one more image that is counted as different changes each value.
         level: the coverage that the interval should have.
 
-    >>> nothing = Change(0.0, 0.0)
-    >>> [round(end, 4) for end in compute_unit_ends(0.5, 0.05, 1e9, nothing)]  # logit 0 ± 0.392
+    >>> half, error = np.array(0.5), np.array(0.05)
+    >>> ends = compute_unit_ends(half, error, 1e9, Change(0.0, 0.0))  # logit 0 ± 0.392
+    >>> [round(float(end), 4) for end in ends]
     [0.4032, 0.5968]
-    >>> compute_unit_ends(1.0, 0.0, 99.0, Change(-0.01, 0.0001))[0] < 0.98  # none differs
+    >>> none = compute_unit_ends(np.array(1.0), np.array(0.0), 99.0, Change(-0.01, 0.0001))
+    >>> bool(none[0] < 0.98)  # no image differs
     True
     """
     require_level(level)
-    middle = min(max(value + change.mean / 2, 1e-3), 1 - 1e-3)
-    half = scipy.special.stdtrit(freedom, (1 + level) / 2) * (error**2 + change.square) ** 0.5
-    half /= middle * (1 - middle)
+    middle = np.clip(value + np.asarray(change.mean) / 2, 1e-3, 1 - 1e-3)
+    half = scipy.special.stdtrit(freedom, (1 + level) / 2) * np.sqrt(errors**2 + change.square)
+    half = half / (middle * (1 - middle))
     centre = scipy.special.logit(middle)
-    low, high = (float(scipy.special.expit(centre + sign * half)) for sign in (-1, 1))
-    return min(low, value), max(high, value)
+    low, high = (scipy.special.expit(centre + sign * half) for sign in (-1, 1))
+    return np.asarray(np.minimum(low, value)), np.asarray(np.maximum(high, value))
 
 
 def compute_p(

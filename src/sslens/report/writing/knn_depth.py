@@ -32,9 +32,10 @@ USUAL = "CLS token (the mean where there is none)"
 
 def sentences(results: Results) -> tuple[str, ...]:
     """Write from where joint-embedding models stay above reconstruction models, what standardised
-    features change, and the best block and pooling of each model."""
+    features change, the best block and pooling of each model, and which models have none."""
     frame = results["accuracies"]
     frame = frame[(frame.vote == "weighted") & (frame.features == "raw")]
+    constant = _write_constant(frame[~frame.control])
     frame = frame[frame.accuracy.notna()]
     controls = frame[frame.control].sort_values("accuracy", kind="stable").to_dict("records")
     control = controls[-1] if controls else None
@@ -45,7 +46,25 @@ def sentences(results: Results) -> tuple[str, ...]:
         if families
         else tuple(_write_model(str(name), rows, control) for name, rows in models)
     )
-    return (*families, *_write_probes(results), *_write_standardising(results), *best)
+    return (
+        *families,
+        *_write_probes(results),
+        *_write_standardising(results),
+        *best,
+        *constant,
+    )
+
+
+def _write_constant(frame: pd.DataFrame) -> tuple[str, ...]:
+    """Name the models of which no feature differs between images, at any depth."""
+    defined = frame.accuracy.notna().groupby(frame.model, sort=False).any()
+    names = [str(name) for name, some in defined.items() if not some]
+    if not names:
+        return ()
+    return (
+        f"{list_names(names)}: no accuracy is defined, for the features are the same for every"
+        " image.",
+    )
 
 
 def _write_all(models: Mapping[str, pd.DataFrame], control: Mapping[str, Any] | None) -> str:
