@@ -4,10 +4,11 @@
     python runs/trials/bootstrap.py 300 10 0.35 300
     python runs/trials/bootstrap.py 200 40 0.15 200
 
-The arguments are images, classes, objects of a class an image, and trials. Two detectors find the objects of the same images, of which some are harder for both; classes are of
-unequal number. Each line gives, for one detector, the other and their difference: the score of
-60,000 images ("all"), the mean score of so many images ("expected"), and by kind of interval how
-often it holds the one and the other. "normal" is the kind that `sslens.statistics.bootstrap` has.
+The arguments are images, classes, objects of a class an image, and trials. Two detectors find the
+objects of the same images, of which some are harder for both; classes are of unequal number. Each
+line gives, for one detector, the other and their difference: the score of 60,000 images ("all"),
+the mean score of so many images ("expected"), and by kind of interval how often it holds the one
+and the other. "normal" is the kind that `sslens.statistics.bootstrap` has.
 """
 
 import sys
