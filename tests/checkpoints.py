@@ -14,14 +14,19 @@ from torch import Tensor, nn
 
 from sslens import zoo
 from sslens.models.cnn import CNNArch
+from sslens.models.detection.heads import Heads
+from sslens.models.detection.settings import HeadSettings
 from sslens.models.positions import make_sincos_positions
+from sslens.models.pyramid import Pyramid
 from sslens.models.vit import ViTArch, describe
 from sslens.zoo.shapes import ViTShape
+from sslens.zoo.windows import Windows
 
 State = dict[str, Tensor]
 VIT = ViTArch(image_size=48, patch_size=16, dim=64, blocks=2, heads=4)
 RESNET = CNNArch("resnet", (1, 2, 1, 1), (8, 8, 16, 16), bottleneck=True)
 CONVNEXT = CNNArch("convnextv2", (1, 2, 1, 1), (8, 16, 24, 32))
+DETECTOR = HeadSettings(channels=8, hidden=16, candidates=(50, 50), proposals=20, regions=16)
 
 
 def trained(network: nn.Module, seed: int = 0) -> nn.Module:
@@ -236,6 +241,34 @@ def _msn() -> dict[str, Example]:
     }
 
 
+def detector(prefix: str = "backbone.") -> tuple[nn.Module, State]:
+    """A small ViTDet with windows of 2 patches but in its last block, and its whole state in
+    detectron2's names."""
+    shape = ViTShape(
+        VIT, hidden=4 * VIT.dim, norm=False, windows=Windows(2, (1,), rows=4, columns=4, head=16)
+    )
+    network: nn.Module = shape.empty().to_empty(device="cpu")
+    for parameter in network.parameters():
+        nn.init.constant_(parameter, 0.05)
+    trained(network)
+    pyramid = trained(Pyramid(VIT.dim, VIT.patch_size, DETECTOR.channels))
+    levels = {f"{prefix}simfp_{k[1:]}": value for k, value in pyramid.state_dict().items()}
+    heads = trained(Heads(DETECTOR, 3, pyramid.strides))
+    return network, under(f"{prefix}net.", network.state_dict()) | levels | heads.state_dict()
+
+
+def _vitdet() -> dict[str, Example]:
+    network, state = detector()
+    known = {"objective": None, "tuned": "fine-tuned"}
+    file = {"model": state, "iteration": 184374, **training()}
+    colours = {"pixel_mean": torch.zeros(3, 1, 1), "pixel_std": torch.ones(3, 1, 1)}
+    return {
+        "training": Example(network, file, **known),
+        "weights": Example(network, state | colours, **known),
+        "DDP": Example(network, {"model": under("module.", state)}, **known),
+    }
+
+
 def theirs(state: Mapping[str, Tensor]) -> State:
     """A ConvNeXt-V2 in its authors' names, from timm's; GRN as [1, 1, 1, 4C]."""
     named = {}
@@ -415,6 +448,7 @@ EXAMPLES: dict[str, Callable[[], dict[str, Example]]] = {
     "moco-v3": _moco,
     "dino": _dino,
     "msn": _msn,
+    "vitdet": _vitdet,
     "fcmae": _fcmae,
     "timm": _timm,
     "huggingface": _huggingface,

@@ -20,7 +20,7 @@ from sslens.models.pyramid import Pyramid, StagePyramid
 from sslens.models.relative import WindowAttention
 from sslens.models.transformers import set_explicit_attention
 from sslens.models.vit import ViTArch
-from sslens.models.vitdet import DetectionBackbone, list_stages, make_backbone
+from sslens.models.vitdet import DetectionBackbone, make_backbone
 from sslens.models.windowed import WindowedViT, resample_positions
 
 
@@ -255,17 +255,15 @@ def _cubic(old: int, new: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("name", "stride", "dims", "last"),
+    ("name", "stride", "dims"),
     [
-        ("resnet18", 4, (64, 128, 256, 512), "layer4.1"),
-        ("resnet_mini_32", 1, (24, 48, 96, 192), "layer4.0"),
-        ("convnextv2_mini_32", 1, (24, 48, 96, 192), "stages.3.blocks.0"),
-        ("convnextv2_atto", 4, (40, 80, 160, 320), "stages.3.blocks.1"),
+        ("resnet18", 4, (64, 128, 256, 512)),
+        ("resnet_mini_32", 1, (24, 48, 96, 192)),
+        ("convnextv2_mini_32", 1, (24, 48, 96, 192)),
+        ("convnextv2_atto", 4, (40, 80, 160, 320)),
     ],
 )
-def test_cnns_give_the_maps_of_their_stages(
-    name: str, stride: int, dims: tuple[int, ...], last: str
-) -> None:
+def test_cnns_give_the_maps_of_their_stages(name: str, stride: int, dims: tuple[int, ...]) -> None:
     model = sslens.load(f"random:{name}")
     backbone = make_backbone(model, 64).train()
     images = torch.randn(2, 3, 64, 96)
@@ -273,7 +271,6 @@ def test_cnns_give_the_maps_of_their_stages(
     sides = [(64 // stride // 2**i, 96 // stride // 2**i) for i in range(4)]
     assert [tuple(x.shape[1:]) for x in maps] == [(d, *s) for d, s in zip(dims, sides, strict=True)]
     assert (backbone.dims, backbone.stride) == (dims, stride)
-    assert list_stages(model.network)[-1] == last
     torch.testing.assert_close(maps[-1], model(images), rtol=1e-4, atol=1e-4)
     pyramid = backbone.make_pyramid(channels=8)
     assert isinstance(pyramid, StagePyramid)

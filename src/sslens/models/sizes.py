@@ -9,6 +9,7 @@ from torch import nn
 from sslens.data.transform import EvalTransform
 from sslens.errors import InputError
 from sslens.models.backbone import Backbone, Pixels
+from sslens.models.windowed import WindowedViT
 
 
 def at_size(
@@ -118,6 +119,8 @@ def _resize(model: Backbone, side: int) -> nn.Module:
             f"{model.name} cuts images into patches of {patch} px, which do not divide {side} px",
             mend=f"give {near} as {{side}}",
         )
+    if isinstance(model.network, WindowedViT):
+        return model.network  # which resamples its positions as it computes
     shared = {id(value): value for value in model.network.parameters()}
     network: nn.Module = copy.deepcopy(model.network, dict(shared))
     with warnings.catch_warnings():

@@ -177,23 +177,6 @@ def number_blocks(blocks: Sequence[int], count: int, name: str) -> tuple[int, ..
     return numbers
 
 
-def list_stages(network: nn.Module) -> list[str]:
-    """Return the names of the taps at the end of a CNN's four stages, the first stage first.
-
-    Raises:
-        InputError: the network is not a ResNet or ConvNeXt.
-
-    >>> from sslens.models.cnn import CNNArch
-    >>> list_stages(CNNArch.parse("resnet18").build())
-    ['layer1.1', 'layer2.1', 'layer3.1', 'layer4.1']
-    """
-    if isinstance(network, ResNet):
-        return [f"layer{i}.{len(network.get_submodule(f'layer{i}')) - 1}" for i in range(1, 5)]
-    if isinstance(network, ConvNeXt):
-        return [f"stages.{i}.blocks.{len(s.blocks) - 1}" for i, s in enumerate(network.stages)]
-    raise InputError(f"A {type(network).__name__} has no stages: ResNets and ConvNeXts have.")
-
-
 def compute_stages(
     network: ResNet | ConvNeXt, images: Float[Tensor, "image 3 height width"]
 ) -> list[Float[Tensor, "image _ _ _"]]:

@@ -13,8 +13,8 @@ file is ever run.
 | `random:timm/NAME:1` | the same of a model of timm's, with timm's own initialisation |
 | `build_pixels` | raw pixels: the control that knows nothing |
 
-Checkpoint files end in .pth, .pt, .tar, .bin, .ckpt or .safetensors. A source may end in options,
-`FILE branch=student num_heads=12`, as `Backbone.source` has them.
+Checkpoint files end in .pth, .pt, .tar, .bin, .ckpt, .pkl or .safetensors. A source may end in
+options, `FILE branch=student num_heads=12`, as `Backbone.source` has them.
 A card's name wins over a folder of that name, which is `./NAME`.
 
 `zoo/layouts/` has a file for each way in which checkpoints are written; `zoo/doctor.py` says what a
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 ENCODER = "last.safetensors"
 #: what Hugging Face's folders call theirs
 THEIRS = ("model.safetensors", "pytorch_model.bin")
-SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt", ".safetensors")
+SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt", ".pkl", ".safetensors")
 _OPTIONS = re.compile(r"(\S.*?)((?: \w+=\S+)+)")
 SCHEMES = ("timm", "hf-hub", "random")
 

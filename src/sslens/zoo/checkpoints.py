@@ -95,7 +95,7 @@ def cut_suffixes(path: Path) -> str:
     >>> cut_suffixes(Path("runs/vit-b-300ep.pth.tar"))
     'vit-b-300ep'
     """
-    return re.sub(r"(\.(pth|pt|tar|bin|ckpt|safetensors))+$", "", path.name)
+    return re.sub(r"(\.(pth|pt|tar|bin|ckpt|pkl|safetensors))+$", "", path.name)
 
 
 def _warn_of_heads(found: Recognised, card: Card | None, path: Path, num_heads: int | None) -> None:

@@ -208,6 +208,8 @@ def _describe_form(path: Path, inside: Contents) -> str:
         start = file.read(9)
     if start.startswith(b"PK"):
         return "PyTorch's zip format"
+    if path.suffix == ".pkl":
+        return "a pickle of NumPy arrays"
     return (
         "PyTorch's format of before 1.6"
         if start.startswith(b"\x80") and not inside.header
@@ -247,7 +249,8 @@ def describe_shape(shape: Shape) -> str:
     parts = [
         f"{shape.name or 'ViT'}: {arch.blocks} blocks of width {arch.dim} with {arch.heads} heads",
         f"patches of {arch.patch_size} px, images of {arch.image_size} px",
-        "" if shape.cls else "no CLS token",
+        "" if shape.cls and not shape.windows else "no CLS token",
+        str(shape.windows or ""),
         f"{shape.registers} registers" if shape.registers else "",
         "layer scale" if shape.layer_scale else "",
         "gated MLPs" if shape.gated else "",

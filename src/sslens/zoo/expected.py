@@ -35,7 +35,7 @@ def _list_affine(name: str, out: int, *inputs: int, bias: bool = True) -> Iterat
 def _list_vit(shape: ViTShape) -> Iterator[Entry]:
     arch = shape.arch
     dim = arch.dim
-    if shape.cls:
+    if shape.cls and shape.windows is None:
         yield "cls_token", (1, 1, dim)
     if shape.registers:
         yield "reg_token", (1, shape.registers, dim)
@@ -51,6 +51,10 @@ def _list_vit(shape: ViTShape) -> Iterator[Entry]:
         yield from _list_affine(f"{block}.norm1", dim)
         yield from _list_affine(f"{block}.attn.qkv", 3 * dim, dim, bias=shape.qkv_bias)
         yield from _list_affine(f"{block}.attn.proj", dim, dim)
+        if shape.windows is not None:
+            rows, columns = shape.windows.count_entries(i)
+            yield f"{block}.attn.rel_pos_h", (rows, shape.windows.head)
+            yield f"{block}.attn.rel_pos_w", (columns, shape.windows.head)
         yield from _list_affine(f"{block}.norm2", dim)
         yield from _list_affine(f"{block}.mlp.fc1", hidden, dim)
         yield from _list_affine(f"{block}.mlp.fc2", dim, hidden // (2 if shape.gated else 1))

@@ -10,7 +10,6 @@ allowed by name, and nothing else ever is.
 import argparse
 import contextlib
 import pickle
-import pickletools
 import re
 import warnings
 import zipfile
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from sslens.errors import InputError
-from sslens.zoo import plain
+from sslens.zoo import pickles, plain
 from sslens.zoo.arrays import Array
 
 if TYPE_CHECKING:
@@ -83,7 +82,8 @@ class Contents:
 
 
 def read_contents(path: Path) -> Contents:
-    """Read a checkpoint file: without torch where it has the usual form, else with torch.
+    """Read a checkpoint file: without torch where it has the usual form, or is detectron2's pickle
+    of NumPy arrays (.pkl), else with torch.
 
     Raises:
         InputError: the file is not there, empty, cut off, damaged, of another kind, or names code
@@ -97,10 +97,14 @@ def read_contents(path: Path) -> Contents:
             header, tensors = read(path)
             arrays = {key: convert_to_array(value) for key, value in tensors.items()}
         return Contents(path, {"": arrays}, header=header)
+    tree: Mapping[Any, Any] | None = None
     try:
-        tree = plain.read_pickle(path) if start.startswith(b"PK") else None
+        if path.suffix == ".pkl":
+            tree = pickles.read_arrays(path)
+        elif start.startswith(b"PK"):
+            tree = plain.read_pickle(path)
     except plain.NotPlain:
-        tree = None
+        pass
     if tree is not None:
         states = _require_states(path, tree, Array)
         rest = _describe_rest(tree, Array)
@@ -248,18 +252,18 @@ def _unpickle(path: Path, start: bytes) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
         match = _GLOBAL.search(str(error))
-        name = next(filter(None, match.groups())) if match else _find_called(path)
+        name = next(filter(None, match.groups())) if match else pickles.find_called(path)
         if name is None:
-            raise _make_damage_error(
+            raise pickles.make_damage_error(
                 path, EOFError("its pickle ends in the middle or makes no sense")
             ) from error
-        raise InputError(_explain_refusal(path, name)) from error
+        raise InputError(pickles.explain_refusal(path, name)) from error
     except MemoryError as error:
         raise InputError(
             f"{path} does not fit into this machine's memory ({path.stat().st_size:,} bytes)."
         ) from error
     except Exception as error:  # torch raises a dozen kinds on damaged bytes
-        raise _make_damage_error(path, error) from error
+        raise pickles.make_damage_error(path, error) from error
 
 
 def _require_checkpoint(path: Path) -> None:
@@ -267,7 +271,7 @@ def _require_checkpoint(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except zipfile.BadZipFile as error:
-        raise _make_damage_error(path, error) from error
+        raise pickles.make_damage_error(path, error) from error
     if any(name.endswith("constants.pkl") for name in names):
         raise InputError(
             f"{path} is a TorchScript program, not weights: save the network's state_dict()"
@@ -278,56 +282,6 @@ def _require_checkpoint(path: Path) -> None:
             f"{path} is a zip file of something else (it holds"
             f" {', '.join(names[:3]) or 'nothing'}), not a PyTorch checkpoint."
         )
-
-
-def _make_damage_error(path: Path, error: Exception) -> InputError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return InputError(
-        f"{path} is cut off or damaged ({path.stat().st_size:,} bytes; {reason}): compare its size"
-        " with the source's and get it again."
-    )
-
-
-def _find_called(path: Path) -> str | None:
-    """The first name in a bare pickle of a protocol that torch does not write, found without
-    running it."""
-    texts: list[str] = []
-    try:
-        for opcode, argument, _ in pickletools.genops(path.read_bytes()):
-            if opcode.name == "GLOBAL":
-                return str(argument).replace(" ", ".")
-            if opcode.name == "STACK_GLOBAL" and len(texts) > 1:
-                return ".".join(texts[-2:])
-            if isinstance(argument, str):
-                texts.append(argument)
-    except (ValueError, OSError):
-        pass
-    return None
-
-
-def _explain_refusal(path: Path, name: str) -> str:
-    """The sentence about a name that a pickle would call."""
-    module = name.split(".")[0]
-    if module in (
-        "torch",
-        "numpy",
-        "timm",
-        "torchvision",
-        "transformers",
-        "models",
-        "__main__",
-        "vision_transformer",
-        "deit",
-    ):
-        return (
-            f"{path} was refused, and nothing in it was run: it names {name}, so it holds objects"
-            " of Python's beside or instead of weights. Where it was made and is trusted, save the"
-            " network's state_dict() with torch.save and give that file."
-        )
-    return (
-        f"{path} was refused, and nothing in it was run: its pickle asks for {name}, which no file"
-        " of weights needs. Do not open it with other tools unless you trust where it comes from."
-    )
 
 
 @contextlib.contextmanager

@@ -104,8 +104,9 @@ def find_layout(contents: Contents) -> tuple[str, Claim]:
             f"{contents.path} is the state that a training goes on from: load the last.safetensors"
             " beside it."
         )
-    if "sslens" in claims:
-        return "sslens", claims["sslens"]
+    for name in ("sslens", "vitdet"):  # the latter among files that are refused below
+        if name in claims:
+            return name, claims[name]
     detector = _find_detector(contents)
     if detector:
         raise InputError(
@@ -165,7 +166,10 @@ def recognise(
         notes.append(f"The weights are {kinds_in_words} in the file; here they are float32.")
     weights = {name: value.as_float32() for name, value in weights.items()}
     heads_known = (
-        num_heads is not None or not isinstance(shape, ViTShape) or claim.written is not None
+        num_heads is not None
+        or not isinstance(shape, ViTShape)
+        or shape.windows is not None
+        or claim.written is not None
     )
     return Recognised(
         layout, claim, taken, shape, weights, tuple(account), heads_known, tuple(notes)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 from sslens.errors import InputError
 from sslens.models.cnn import CNNArch
 from sslens.models.vit import SIZES, ViTArch
+from sslens.zoo.attention import choose_heads
+from sslens.zoo.windows import Windows, find_windows
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,9 +30,6 @@ class Shaped(Protocol):
         ...
 
 
-#: heads of the released shapes with heads that are not 64 wide (ViT-H and ViT-g of Dosovitskiy
-#: et al. and Zhai et al.)
-HEADS = {1280: 16, 1408: 16}
 _UNKNOWN_VIT = (
     ("rel_pos", "relative positions, as BEiT's and detectors' ViTs do"),
     ("relative_position", "relative positions, as BEiT's"),
@@ -61,6 +60,7 @@ class ViTShape:
         cls, registers, distilled: the tokens before the patches: CLS, the number of registers, and
             a distillation token.
         cls_positions: whether the tokens before the patches have positions.
+        windows: the windows of a ViTDet, of which CLS has left its position alone; None for others.
     """
 
     arch: ViTArch
@@ -73,12 +73,13 @@ class ViTShape:
     registers: int = 0
     distilled: bool = False
     cls_positions: bool = True
+    windows: Windows | None = None
 
     @property
     def name(self) -> str | None:
         """The NAME in `random:NAME:SEED` for this shape, or None where it has no name."""
         arch = self.arch
-        if not self.cls or not self.qkv_bias or self.distilled:
+        if not self.cls or not self.qkv_bias or self.distilled or self.windows:
             return None
         size = next(
             (size for size in ("small", "base", "large") if SIZES[size] == (arch.dim, arch.blocks)),
@@ -133,7 +134,12 @@ class ViTShape:
             )
         if not self.norm:
             network.norm = torch.nn.Identity()
-        return network
+        if (windows := self.windows) is None:
+            return network
+        from sslens.models.windowed import WindowedViT
+
+        grid = (windows.rows, windows.columns)
+        return WindowedViT(network, window=windows.side, global_blocks=windows.wide, grid=grid)
 
 
 @dataclass(frozen=True)
@@ -221,7 +227,9 @@ def describe_network(network: "nn.Module", name: str | None, where: str) -> Mapp
         return asdict(replace(shape.arch, image_size=shape.image_size))
     assert isinstance(shape, ViTShape)
     plain = ViTShape(shape.arch, hidden=4 * shape.arch.dim)
-    return asdict(shape.arch) if shape == plain else asdict(shape)
+    if shape == plain:
+        return asdict(shape.arch)
+    return {name: value for name, value in asdict(shape).items() if value is not None}
 
 
 def read_shape(shape: Mapping[str, Any]) -> Shape:
@@ -236,7 +244,9 @@ def read_shape(shape: Mapping[str, Any]) -> Shape:
         arch = CNNArch(**shape)
         return CNNShape(arch, arch.image_size)
     if "arch" in shape:
-        return ViTShape(**{**shape, "arch": ViTArch(**shape["arch"])})
+        windows = shape.get("windows")
+        windows = windows and Windows(**{**windows, "wide": tuple(windows["wide"])})
+        return ViTShape(**{**shape, "arch": ViTArch(**shape["arch"]), "windows": windows})
     return ViTShape(ViTArch(**shape), hidden=4 * shape["dim"])
 
 
@@ -302,7 +312,10 @@ def _find_convnext(weights: Mapping[str, Shaped], where: str) -> CNNArch:
 
 
 def _find_vit(weights: Mapping[str, Shaped], where: str, heads: int | None) -> ViTShape:
-    for part, said in _UNKNOWN_VIT:
+    windows = None
+    if "cls_token" not in weights:
+        windows = find_windows({name: tuple(value.shape) for name, value in weights.items()}, where)
+    for part, said in _UNKNOWN_VIT[1 if windows else 0 :]:
         if any(part in name for name in weights):
             raise InputError(
                 f"{where} is a ViT with {said}: load it by its name, timm:NAME, where timm has it."
@@ -318,6 +331,8 @@ def _find_vit(weights: Mapping[str, Shaped], where: str, heads: int | None) -> V
     before = cls + distilled + registers
     table = weights["pos_embed"]
     rows = int(table.shape[1]) if table.ndim == 3 else 0
+    if windows is not None:  # CLS itself is not in the file
+        cls, before = _find_root(rows) is None, int(_find_root(rows) is None)
     positioned = _find_root(rows - before) is not None and before > 0
     grid = _find_root(rows - before if positioned else rows)
     if grid is None:
@@ -332,14 +347,9 @@ def _find_vit(weights: Mapping[str, Shaped], where: str, heads: int | None) -> V
             f" {first if first not in weights else second}."
         )
     hidden = int(weights[second].shape[1])
-    chosen = heads or HEADS.get(dim) or dim // 64
-    if heads is None and dim not in HEADS and dim % 64:
-        raise InputError(
-            f"{where} is a ViT of width {dim}, which is no multiple of 64: its heads cannot be"
-            " known from shapes; give num_heads."
-        )
+    heads = choose_heads(dim, heads, windows.head if windows else None, where)
     return ViTShape(
-        ViTArch(grid * patch, patch, dim, _count_blocks(weights, "blocks."), chosen),
+        ViTArch(grid * patch, patch, dim, _count_blocks(weights, "blocks."), heads),
         hidden=hidden,
         gated=int(weights[first].shape[0]) == 2 * hidden,
         qkv_bias="blocks.0.attn.qkv.bias" in weights,
@@ -349,6 +359,7 @@ def _find_vit(weights: Mapping[str, Shaped], where: str, heads: int | None) -> V
         registers=registers,
         distilled=distilled,
         cls_positions=positioned,
+        windows=windows,
     )
 
 
