@@ -110,12 +110,13 @@ def list_pictures(detectors: DetectorSet, studied: Sequence[str]) -> Iterator[tu
 
     Args:
         detectors: all detectors; what each of them finds is drawn.
-        studied: the names of the models that decide which images these are.
+        studied: the names of the models that decide which images these are; all unless there are
+            some.
     """
     images = detectors.images
     objects = images.objects
     paired = {name: pair_objects(one.found, objects) for name, one in detectors.detectors.items()}
-    f1 = np.mean([paired[name][1] for name in studied], axis=0)
+    f1 = np.mean([paired[name][1] for name in studied or paired], axis=0)
     for row, place in _choose(f1, objects):
         pixels, scale = _shrink(images, row)
         about = {"image": images.ids[row], "place": place, "f1": float(f1[row])}
