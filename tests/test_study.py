@@ -588,6 +588,7 @@ def test_every_setting_survives_the_file(tmp_path: Path) -> None:
         True,
         "paper",
         ("norm2",),
+        ("heads=small",),
     )
     (tmp_path / "study.yaml").write_text(asked.yaml())
     found = study.read(tmp_path / "study.yaml")
