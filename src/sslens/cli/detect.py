@@ -121,6 +121,7 @@ def check(command: Command) -> "Study":
         on_bad=command.on_bad,
         device=command.common.device,
         detection=tuple(_describe(command)),
+        side=_find_side(command) if command.dense else None,
     )
 
 
@@ -150,6 +151,13 @@ def _describe(command: Command) -> list[str]:
     lengths = {"epochs": command.epochs, "batch_size": command.batch_size}
     entries += [f"{name}={value}" for name, value in lengths.items() if value is not None]
     return [*entries, *command.set]
+
+
+def _find_side(command: Command) -> int:
+    """The side of the images that dense probes see: the detectors' own."""
+    from sslens.study.detector_request import DetectorRequest
+
+    return DetectorRequest.parse(_describe(command)).settings.size
 
 
 def _begin_anew(asked: "Study") -> None:
