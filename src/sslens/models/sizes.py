@@ -9,7 +9,6 @@ from torch import nn
 from sslens.data.transform import EvalTransform
 from sslens.errors import InputError
 from sslens.models.backbone import Backbone, Pixels
-from sslens.models.windowed import WindowedViT
 
 
 def at_size(
@@ -100,7 +99,9 @@ def _rebuild(model: Backbone, network: nn.Module, transform: EvalTransform, side
 
 def _resize(model: Backbone, side: int) -> nn.Module:
     """Copy the network with the positions of another grid, and all other weights shared."""
-    from sslens.models import networks  # timm takes a second, and stored results need none of it
+    # timm takes a second, and stored results need none of it
+    from sslens.models import networks
+    from sslens.models.windowed import WindowedViT
 
     if isinstance(model.network, networks.CNNS):
         return model.network
