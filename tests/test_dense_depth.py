@@ -179,7 +179,7 @@ def test_words_say_what_the_tables_hold(results: Results) -> None:
     assert "of the controls at best random #0" in text
     assert "the patches of dino allow 100.0% at most" in text
     assert "By a linear probe of the last block, JE is on all pixels" in text
-    assert "what JE has over REC on large objects is more than on small ones (" in text
+    assert "what JE has over REC on large objects is more than what it has on small ones (" in text
     assert "3,072 remembered patches of 48 images has there: dino" in text
     assert "60 images are tested" in text
     assert "Of dino and mae no earlier block is clearly better than the last one." in text

@@ -116,7 +116,7 @@ def _write_families(frame: pd.DataFrame) -> Iterator[str]:
             if not difference.defined:
                 continue
             if row["size"] == TILT:
-                side = compare(difference, "on small ones", "accuracy")
+                side = compare(difference, "what it has on small ones", "accuracy")
                 tilt = f"; what JE has over REC on large objects is {side}"
             else:
                 where = "all pixels" if row["size"] == "all" else f"{row['size']} objects"
