@@ -681,11 +681,12 @@ def test_convergence_of_several_pairs_is_said_once_with_the_exceptions() -> None
     pairs = {("dino", "mae"): 0.01, ("dino", "msn"): 0.02, ("mae", "msn"): 0.2}
     frame = points_of(pairs)
     units = dict.fromkeys(frame.columns, "")
+    pairs_of = "All 3 compared pairs of dino, mae and msn"
     assert write("cka-convergence", Results({"points": Table(frame, units)})) == (
-        "All 3 pairs: from 32 to 128 images in a minibatch the CKA of 4 taps moves by 0.020 in the"
+        f"{pairs_of}: from 32 to 128 images in a minibatch the CKA of 4 taps moves by 0.020 in the"
         " median and 0.200 at most (mae and msn), less than the width of its 95 % interval at 32"
         " (0.060 in the median); more in mae and msn.",
-        "All 3 pairs: the CKA of 4 taps with 1,024 images is missed by 0.020 in the median and"
+        f"{pairs_of}: the CKA of 4 taps with 1,024 images is missed by 0.020 in the median and"
         " 0.200 at most (mae and msn) with 64, by 0.010 in the median and 0.100 at most (mae and"
         " msn) with 128.",
     )
@@ -695,7 +696,8 @@ def test_convergence_of_several_pairs_is_said_once_with_the_exceptions() -> None
     assert "more in" not in first
     few = frame[(frame.batch == 32) & (frame.images == 1024)]
     assert write("cka-convergence", Results({"points": Table(few, units)})) == (
-        "All 3 pairs: 1,024 images are too few to vary their number or the minibatch.",
+        "All 3 compared pairs of dino, mae and msn: 1,024 images are too few to vary their number"
+        " or the minibatch.",
     )
 
 

@@ -34,9 +34,12 @@ def sentences(results: Results) -> tuple[str, ...]:
 
 
 def _name_pairs(rows: pd.DataFrame) -> str:
-    """Name the only pair of the rows, or say how many pairs there are."""
+    """Name the only pair of the rows, or the models of several pairs."""
     pairs = rows.pair.unique()
-    return str(pairs[0]) if len(pairs) == 1 else f"All {len(pairs)} pairs"
+    if len(pairs) == 1:
+        return str(pairs[0])
+    models = dict.fromkeys([*rows.model_a, *rows.model_b])
+    return f"All {len(pairs)} compared pairs of {list_names([str(name) for name in models])}"
 
 
 def _write_by_batch(rows: pd.DataFrame) -> str:
