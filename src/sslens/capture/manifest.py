@@ -167,11 +167,12 @@ def locate_columns(folder: Path, manifest: Manifest, number: int) -> dict[Column
         size = int.from_bytes(file.read(8), "little")
         try:
             header = json.loads(file.read(size)) if size < 2**28 else {}
-            if header.pop("__metadata__")["sslens.shard"] != digest([manifest.key, number]):
+            name, _, _ = header.pop("__metadata__")["sslens.shard"].partition(" ")
+            if name != digest([manifest.key, number]):
                 return None
             places = {
-                parse_column(name): 8 + size + entry["data_offsets"][0]
-                for name, entry in header.items()
+                parse_column(column): 8 + size + entry["data_offsets"][0]
+                for column, entry in header.items()
             }
             end = 8 + size + max(entry["data_offsets"][1] for entry in header.values())
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -195,7 +196,8 @@ def read_sums(path: Path) -> dict[Column, int]:
     before there were any."""
     with path.open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    sums = json.loads(header["__metadata__"].get("sslens.sums", "{}"))
+    _, _, text = header["__metadata__"]["sslens.shard"].partition(" ")
+    sums = json.loads(text or "{}")
     return {parse_column(name): value for name, value in sums.items()}
 
 

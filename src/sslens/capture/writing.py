@@ -198,8 +198,7 @@ class ShardWriter:
             for tap, pooling in self.columns
         }
         sums = {name: checksum(values) for name, values in tensors.items()}
-        header = {
-            "sslens.shard": digest([self.manifest.key, number]),
-            "sslens.sums": json.dumps(sums),
-        }
+        # one entry: several would be written in a random order, and files not be equal bit by bit
+        name = digest([self.manifest.key, number])
+        header = {"sslens.shard": f"{name} {json.dumps(sums)}"}
         write_tensors(shard_path(self.folder, number), tensors, header)
