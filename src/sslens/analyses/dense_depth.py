@@ -98,7 +98,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
 TEXTS = ("model", "tap", "reading", "size", "class", "why", "model_a", "model_b", "members", "at")
 
 
-def compute(models: Models, *, maps: MapSets, segments: Segments, seed: int = 0) -> Results:
+def compute(models: Models, *, segments: Segments, maps: MapSets, seed: int = 0) -> Results:
     """Segment the test images by the maps of every model and control.
 
     The bank trains, or without one half of the images. `scores` has a row for each tap, reading and
@@ -108,8 +108,8 @@ def compute(models: Models, *, maps: MapSets, segments: Segments, seed: int = 0)
 
     Args:
         models: the models and the controls.
-        maps: patch tokens of all models.
         segments: the class and the object of each pixel.
+        maps: patch tokens of all models.
         seed: seed of the split and of the patches that are remembered.
     """
     split = DenseSplit.of(segments, seed)
