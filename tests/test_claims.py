@@ -99,7 +99,7 @@ def test_every_analysis_has_its_words_and_no_words_are_of_nothing() -> None:
     written = {name for name, path in files.items() if "\ndef sentences(" in path.read_text()}
     written -= {"--init--"}
     assert set(names("analyses")) <= written
-    assert written <= {*names("analyses"), "advice", "knn-sweep"}
+    assert written <= {*names("analyses"), "advice", "dense-advice", "knn-sweep"}
 
 
 def test_verdicts_are_of_the_claim_and_each_claim_has_a_sentence() -> None:
