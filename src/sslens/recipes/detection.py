@@ -25,8 +25,7 @@ class Small:
     of 64 px, not in any released code.
 
     An image is too small for windows, and jitter keeps its objects large enough to be seen. The
-    learning rate is the largest that trained without diverging from random and from pre-trained
-    networks.
+    learning rate trained from random and from pre-trained networks; others were not tried.
     """
 
     epochs: int = 24
