@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from sslens.data.views import mae_views
 from sslens.methods import Batch, Moment, Rows
-from sslens.methods.parameters import decayed_matrices
+from sslens.methods.parameters import group_by_decay
 from sslens.methods.schedules import warmup_cosine
 from sslens.models.vit import ViTArch
 
@@ -85,7 +85,7 @@ class Objective(nn.Module):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Vectors are not decayed."""
-        return decayed_matrices(self.parameters())
+        return group_by_decay(self.parameters())
 
     def rates(self, at: Moment, peak: float) -> tuple[float, float]:
         """A linear warm-up, then half a cosine to 0; constant weight decay."""
