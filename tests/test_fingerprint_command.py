@@ -76,6 +76,16 @@ def test_another_process_and_order_of_files_gives_the_same_bytes(
     assert Path("here").read_bytes() == Path("there").read_bytes()
 
 
+def test_a_short_option_ends_the_words_of_the_option_before_it(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["fingerprint", "pixels", "--images", "missing", "--tokens", "all", "cls", "-o", "here"]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "missing" in said
+    assert "--tokens" not in said
+
+
 def test_a_second_run_computes_nothing(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from timm.layers import PatchEmbed
 

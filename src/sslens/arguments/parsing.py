@@ -92,7 +92,7 @@ def _require_choices(choices: Mapping[str, Choices], given: Sequence[str]) -> No
     option, left = "", 0
     for argument in given:
         word = argument
-        if argument.startswith("--"):
+        if argument.startswith("-"):  # "-o" too: no choice begins with it
             option, equals, word = argument.partition("=")
             option = option.replace("_", "-")
             left = 0 if option not in choices else len(given) if choices[option].several else 1
