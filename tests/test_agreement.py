@@ -403,6 +403,7 @@ def test_each_fold_is_predicted_by_probes_of_the_others() -> None:
     assert made.by_model["moco"].right.mean() > 0.4
 
 
+@pytest.mark.slow
 def test_two_trainings_of_one_objective_are_no_pair_of_joint_embedding() -> None:
     given = study()
     members = tuple(

@@ -81,6 +81,7 @@ def study_of(coco: tuple[str, str, str], *more: str, **changed: object) -> Study
     return Study(**(values | changed))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_report_is_made_and_nothing_is_trained_twice(
     coco: tuple[str, str, str],
     tmp_path: Path,
@@ -140,6 +141,7 @@ def test_the_needs_are_met_gathered_and_have_a_key(
     assert value.protocol.startswith("end to end" if name == "finetuned" else "frozen")
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_study(coco: tuple[str, str, str], tmp_path: Path) -> None:
     """Processes of their own, as torchrun starts them: hotcoco's threads do not survive a fork."""
     asked = study_of(coco, controls=False)

@@ -324,6 +324,7 @@ def deepened() -> Results:
     return compute("probe-depth", study(known, about, classes=2))
 
 
+@pytest.mark.slow
 def test_classes_that_no_line_parts_are_read_by_a_deeper_probe(deepened: Results) -> None:
     probes = deepened["probes"]
     mae = probes[(probes.model == "mae") & probes.main].set_index("layers")
