@@ -38,6 +38,7 @@ ORDER = [
     "probes",
     "scoring",
     "methods",
+    "diffusion",
     "objectives",
     "tasks",
     "recipes",
