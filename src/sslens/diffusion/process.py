@@ -1,7 +1,7 @@
 """What a way of generating images has: it draws, gives a loss, and samples."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -55,5 +55,5 @@ class Process(Protocol):
     ) -> Float[Tensor, "image 3 size size"]:
         """Turn noise into images with values in [−1, 1]."""
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, str | int | float]:
         """Return what a file says of the process, as plain JSON values."""
