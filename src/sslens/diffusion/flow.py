@@ -4,7 +4,7 @@ a differential equation that leads along it."""
 import itertools
 import re
 from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
 import numpy as np
 import torch
@@ -156,7 +156,7 @@ class Flow:
         solver, count = read_steps(steps)
         return solve(network, noise, condition, solver, count).clamp(-1, 1)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, str | int | float]:
         """Return what a file says of the process, as plain JSON values."""
         return {
             "process": "flow",
