@@ -109,6 +109,8 @@ def test_damaged_tensors_are_refused(features: Mapping[str, Tensor]) -> None:
         Adapters.from_tensors(adapters.dims, "whiten", {**tensors, "2.mean": torch.ones(3)})
     with pytest.raises(InputError, match=r"0\.scale of shape"):
         Adapters.from_tensors(adapters.dims, "standardise", tensors)
+    with pytest.raises(InputError, match=r"0\.mean of shape \(5,\), and None"):
+        Adapters.from_tensors(adapters.dims, "none", tensors)
     broken = {**tensors, "0.mean": torch.full((5,), torch.inf)}
     with pytest.raises(InputError, match=r"0\.mean that is not finite"):
         Adapters.from_tensors(adapters.dims, "whiten", broken)

@@ -133,14 +133,12 @@ class Adapters:
         return placed
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return m and S by name, as `from_tensors` takes them."""
-        named = {}
-        for number, model in enumerate(self.models):
-            named[f"{number}.mean"], named[f"{number}.scale"] = (
-                self.means[model],
-                self.scales[model],
-            )
-        return named
+        """Return m and S by name, as `from_tensors` takes them; nothing for "none"."""
+        if self.how == "none":
+            return {}
+        means = {f"{number}.mean": mean for number, mean in enumerate(self.means.values())}
+        scales = {f"{number}.scale": scale for number, scale in enumerate(self.scales.values())}
+        return means | scales
 
     @classmethod
     def from_tensors(
@@ -158,7 +156,7 @@ class Adapters:
                 is not finite.
         """
         shapes: dict[str, tuple[int, ...]] = {}
-        for number, dim in enumerate(dims.values()):
+        for number, dim in enumerate(dims.values() if how != "none" else ()):
             shapes[f"{number}.mean"] = (dim,)
             shapes[f"{number}.scale"] = (dim, dim) if how == "whiten" else (dim,)
         for name in sorted(shapes.keys() | tensors.keys()):
@@ -170,11 +168,11 @@ class Adapters:
                 )
             if not tensors[name].isfinite().all():
                 raise InputError(f"The file's adapters have {name} that is not finite.")
-        return cls(
-            how,
-            {model: tensors[f"{number}.mean"].float() for number, model in enumerate(dims)},
-            {model: tensors[f"{number}.scale"].float() for number, model in enumerate(dims)},
-        )
+        means, scales = {}, {}
+        for number, (model, dim) in enumerate(dims.items()):
+            means[model] = tensors.get(f"{number}.mean", torch.zeros(dim)).float()
+            scales[model] = tensors.get(f"{number}.scale", torch.ones(dim)).float()
+        return cls(how, means, scales)
 
 
 def _measure(
