@@ -45,12 +45,13 @@ def digest(value: Any) -> str:
 
 
 @contextlib.contextmanager
-def write_beside(path: Path) -> Iterator[Path]:
+def write_beside(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Write a file atomically: a temporary path in the folder of `path`, which is renamed to `path`
     when the block ends, and removed when the block fails.
 
     A reader sees the old file or the new file and never a part of one, even if the process is
-    killed or the machine loses power.
+    killed, or, where the file is `durable`, the machine loses power. A file that is not durable is
+    written many times as fast; a digest must check it before it is used.
 
     Raises:
         InputError: the disk is full, or the folder cannot be written to.
@@ -64,8 +65,9 @@ def write_beside(path: Path) -> Iterator[Path]:
         temporary = Path(name)
         os.close(handle)
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        if durable:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:

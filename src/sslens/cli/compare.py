@@ -64,6 +64,8 @@ class Command:
     any_transform: bool = False
     """Compare fingerprints also where their models saw other parts of the images, or resampled
     otherwise."""
+    require_blurred: bool = False
+    """Take only images in which faces are blurred, as sslens blur-faces wrote them."""
     figures: bool = False
     """Draw each figure for paper too, as SVG and PDF; what is in the store is not computed anew."""
     slurm: tyro.conf.OmitArgPrefixes[Slurm] = Slurm()
@@ -104,6 +106,7 @@ def check(command: Command) -> "Study":
         batch=command.batch,
         seed=command.common.seed,
         on_bad=command.on_bad,
+        require_blurred=command.require_blurred,
         device=command.common.device,
         precision=command.precision,
         tokens=command.tokens,

@@ -72,6 +72,8 @@ class Command:
     """A frozen random initialisation of each architecture and raw pixels beside the models."""
     on_bad: Literal["stop", "skip"] = "stop"
     """What to do with an image that cannot be decoded, or a bad annotation."""
+    require_blurred: bool = False
+    """Take only images in which faces are blurred, as sslens blur-faces wrote them."""
     figures: bool = False
     """Draw each figure for paper too, as SVG and PDF."""
     slurm: tyro.conf.OmitArgPrefixes[Slurm] = Slurm()
@@ -119,6 +121,7 @@ def check(command: Command) -> "Study":
         controls=command.controls,
         seed=command.common.seed,
         on_bad=command.on_bad,
+        require_blurred=command.require_blurred,
         device=command.common.device,
         detection=tuple(_describe(command)),
         side=_find_side(command) if command.dense else None,

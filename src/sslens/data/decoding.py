@@ -9,7 +9,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from sslens.errors import InputError
 
 #: the readers of Pillow that are used; some of the others run programs
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 
 
 def decode(file: Path | io.BytesIO | io.BufferedReader) -> Image.Image:
@@ -53,7 +53,7 @@ def read_rgb(file: Path | io.BytesIO | io.BufferedReader) -> Image.Image:
     >>> read_rgb(file).getpixel((0, 0))  # no ink
     (255, 255, 255)
     """
-    with Image.open(file, formats=_FORMATS) as opened:
+    with Image.open(file, formats=FORMATS) as opened:
         if opened.width * opened.height > (Image.MAX_IMAGE_PIXELS or float("inf")):
             raise Image.DecompressionBombError(f"{opened.width} × {opened.height} pixels")
         if opened.mode == "I" and opened.format != "PPM":  # only a PGM's maxval says what white is

@@ -36,7 +36,8 @@ _SPLIT = re.compile(r"(train|val|valid|validation|test|dev|eval)\d*", re.IGNOREC
 #: the step of the coarsest clock of a file system (FAT's): a younger time stamp can hide a later
 #: change
 _SETTLED_NS = 2_000_000_000
-_THREADS = min(16, (os.cpu_count() or 1) + 4)
+#: threads that read, decode and hash files
+THREADS = min(16, (os.cpu_count() or 1) + 4)
 _TASK = 32  # files that one thread takes at a time
 _SAVED_EVERY = 2048  # tasks (65,536 files) after which the index is written
 
@@ -193,7 +194,7 @@ class FolderImages:
         tasks = [rows[start : start + _TASK] for start in range(0, len(rows), _TASK)]
         unsaved = False
         # Pillow's decoders and hashlib release the interpreter's lock
-        pool = ThreadPoolExecutor(_THREADS)
+        pool = ThreadPoolExecutor(THREADS)
         try:
             results_by_task = zip(tasks, pool.map(self._read_task, tasks), strict=True)
             for done, (task, results) in enumerate(results_by_task, 1):

@@ -48,6 +48,8 @@ class Study:
             points; or "small", at 8 points.
         detection: how detectors are trained, in entries such as "heads=small" or
             "blocks=[8, 9, 10, 11]" (`sslens.study.detector_request`).
+        require_blurred: whether the images and the bank must be such as `sslens blur-faces` wrote:
+            each listed, with its digest, in the manifest of their folder.
         any_transform: whether fingerprints are compared even where their models saw other parts of
             the images, or images that were resampled in another way.
     """
@@ -69,6 +71,7 @@ class Study:
     taps: tuple[str, ...] = ()
     detection: tuple[str, ...] = ()
     side: int | None = None
+    require_blurred: bool = False
 
     def __post_init__(self) -> None:
         for entry in fields(self):
@@ -105,6 +108,11 @@ class Study:
             for value in values:
                 if value not in options:
                     raise InputError(f'{name} is "{value}": {nearest(value, options)}')
+        if self.require_blurred and self.images is None:
+            raise InputError(
+                "Faces must be blurred, but there are no images of which that could be checked",
+                mend="give {images}",
+            )
         if self.detection:
             from sslens.study.detector_request import DetectorRequest
 
@@ -129,7 +137,12 @@ class Study:
         import yaml
 
         values = asdict(self)
-        for name in ("taps", "detection", "side"):  # a study without them is written as ever
+        for name in (
+            "taps",
+            "detection",
+            "side",
+            "require_blurred",
+        ):  # a study without them is written as ever
             if not values[name]:
                 del values[name]
         lists = {key: list(value) for key, value in values.items() if isinstance(value, tuple)}

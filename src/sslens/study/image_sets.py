@@ -110,6 +110,32 @@ def describe_skipped(images: "ImageSet | None") -> list[str]:
     ]
 
 
+def describe_blurred(*sets: "ImageSet | None") -> list[str]:
+    """Require that faces in sets of images are blurred, and say by which manifests, as notes for a
+    reader.
+
+    Raises:
+        InputError: an image is in no manifest, or was changed since.
+    """
+    from sslens.data.faces.manifest import require_blurred
+
+    notes = []
+    for images in sets:
+        if images is None:
+            continue
+        blurred = require_blurred(images)
+        if blurred.manifest is None:
+            notes.append(f"The images of {images.name} are generated and show no people.")
+            continue
+        manifest = f"{blurred.manifest.parent.name}/{blurred.manifest.name}"
+        notes.append(
+            f"Faces in {images.name} are blurred, by {manifest}: {blurred.with_faces} of"
+            f" {len(images)} images had faces, {blurred.without} had none"
+            + (f", and {blurred.unlisted} were not listed." if blurred.unlisted else ".")
+        )
+    return notes
+
+
 def describe_overlap(images: "ImageSet | None", bank: "ImageSet | None", use: str) -> list[str]:
     """Say how many of the images are also in the bank, compared by their contents, as notes for a
     reader.

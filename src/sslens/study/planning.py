@@ -13,6 +13,7 @@ from sslens.study.asked import Study
 from sslens.study.capturing import describe_needs, plan_passes
 from sslens.study.choosing import choose_analyses
 from sslens.study.image_sets import (
+    describe_blurred,
     describe_overlap,
     describe_skipped,
     open_sets,
@@ -123,7 +124,8 @@ def open_study_images(
     """Open the images and the bank of a study; returns both, and notes for a reader.
 
     Raises:
-        InputError: images are not there or cannot be read, or the bank has other classes.
+        InputError: images are not there or cannot be read, or the bank has other classes; or faces
+            must be blurred and it is not known that they are.
     """
     if study.images is None:
         return None, None, []
@@ -132,9 +134,10 @@ def open_study_images(
     images, bank = sets["images"], sets["bank"]
     assert images is not None
     require_same_classes(images, bank, study.images, str(study.bank))
+    blurred = describe_blurred(images, bank) if study.require_blurred else []
     use = "where k-NN finds them themselves and probes are trained on them."
     notes = [*describe_skipped(images), *describe_skipped(bank)]
-    return images, bank, [*notes, *describe_overlap(images, bank, use)]
+    return images, bank, [*notes, *blurred, *describe_overlap(images, bank, use)]
 
 
 def _compare_views(
