@@ -31,11 +31,14 @@ from sslens.comparisons.inputs import (
     ProbeSettings,
 )
 from sslens.comparisons.nulls import compute_null
+from sslens.comparisons.pool import Pool, ShownImages
 from sslens.comparisons.roles import find_twins
 from sslens.comparisons.segments import SegmentedImages, Segments, View
-from sslens.comparisons.targets import Targets
+from sslens.comparisons.targets import Targets, code_factors
+from sslens.data.images import from_arrays
+from sslens.data.transform import EvalTransform
 from sslens.errors import InputError
-from sslens.figure import Figure, Heatmap, Lines, Picture, to_plotly
+from sslens.figure import Figure, Heatmap, Lines, Picture, Sheet, to_plotly
 from sslens.find import names, plugin
 from sslens.measures.cka import Comparison, minibatch_cka
 from sslens.models.about import About
@@ -50,6 +53,10 @@ IDS = tuple(f"class{i % 3}/{i:02d}.png" for i in range(36))
 LABELS = {name: i % 3 for i, name in enumerate(IDS)}
 FACTORS = pd.DataFrame(
     {"class": list(LABELS.values()), "x": np.arange(36.0), "hue": np.arange(36) * 10.0}, index=IDS
+)
+KNOWN = code_factors(FACTORS.assign(**{"class": FACTORS["class"].astype(str)}))
+SHOWN = from_arrays(
+    np.random.default_rng(0).integers(0, 256, (36, 4, 4, 3), dtype=np.uint8), ids=IDS
 )
 KINDS = ("norm1", "qkv", "fc1", "block")
 UNKNOWN = {"family": None, "objective": None, "arch": None, "tuned": False, "card": None}
@@ -154,6 +161,11 @@ def inputs(
             name: path_of(name) for name, each in about.items() if each.get("tuned") == "fine-tuned"
         },
     }
+    values["pool"] = Pool(
+        ShownImages(SHOWN, EvalTransform(resize=4, crop=4), KNOWN),
+        None,
+        {"class": "categorical", "x": "continuous", "hue": "circular"},
+    )
     maps = {name: maps_of(name, each) for name, each in taps.items()}
     values |= {"maps": MapSets(maps), "segments": segments_of(tuple(maps))}
     return Given(make_models(tuple(models), tuple(controls), known), values)
@@ -295,6 +307,8 @@ def as_data(figure: Figure) -> list[Any]:
         elif isinstance(panel, Picture):
             boxes = [(each.name, each.label, *np.round(each.box, 3)) for each in panel.outlines]
             shown.append((panel.title, int(panel.pixels.sum()), boxes))
+        elif isinstance(panel, Sheet):
+            shown.append((panel.title, panel.rows, panel.columns, int(panel.pixels.sum())))
         else:
             lines = [
                 (

@@ -11,6 +11,7 @@ from sslens.figure.paper import save, to_matplotlib
 from sslens.figure.pictures import Outline, Picture, decode_picture, encode_picture
 from sslens.figure.press import Press
 from sslens.figure.screen import draw_for_screen, to_plotly
+from sslens.figure.sheets import Sheet
 from sslens.figure.style import COLOURS, CONTROLS, UNDEFINED
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Panel",
     "Picture",
     "Press",
+    "Sheet",
     "decode_picture",
     "draw_for_screen",
     "encode_picture",

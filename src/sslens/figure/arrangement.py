@@ -12,6 +12,7 @@ import numpy as np
 
 from sslens.figure.panels import Figure, Heatmap, Lines, Panel
 from sslens.figure.pictures import Picture
+from sslens.figure.sheets import Sheet
 from sslens.figure.style import choose_styles, make_axis_key
 
 WIDE, NARROW, PAPER = 960, 350, 720
@@ -24,6 +25,7 @@ BAR, BAR_STRIP, INSET = 220.0, 58.0, 10.0  # the colour bar's width, its strip's
 LARGEST_CELL = 72.0  # the widest cell of a heatmap
 GAP, MARGIN = 14.0, 16.0  # between panels, and to the right of the last
 SMALL_PICTURE, LARGE_PICTURE = 96.0, 220.0  # the least and the largest width of a picture
+SMALL_SHEET, LARGE_SHEET = 240.0, 620.0  # the same of a sheet of pictures
 LETTER = 6.3  # the mean width of a letter at the size of a tick label
 ENTRY = 32  # letters of a name in the legend: two names fit beside each other on paper
 
@@ -175,7 +177,8 @@ def _count_panels(figure: Figure) -> list[int]:
     beginning of a row below heatmaps, or whatever stands at the beginning of a row above or below
     pictures."""
     maps, pictures = (
-        any(isinstance(panel, kind) for panel in figure.shown()) for kind in (Heatmap, Picture)
+        any(isinstance(panel, kind) for panel in figure.shown())
+        for kind in (Heatmap, Picture | Sheet)
     )
     alone: tuple[type, ...] = (Lines,) if maps else ()
     alone = (Lines, Heatmap) if pictures else alone
@@ -219,6 +222,8 @@ def _measure_columns(
 def _measure_widths(panels: Sequence[Panel]) -> tuple[float, float]:
     maps = [panel for panel in panels if isinstance(panel, Heatmap)]
     pictures = [panel for panel in panels if isinstance(panel, Picture)]
+    if any(isinstance(panel, Sheet) for panel in panels):
+        return SMALL_SHEET, LARGE_SHEET
     if len(maps) + len(pictures) < len(panels):
         return 240.0, 920.0
     if not maps:
@@ -227,7 +232,7 @@ def _measure_widths(panels: Sequence[Panel]) -> tuple[float, float]:
 
 
 def _measure_height(panel: Panel, width: float) -> float:
-    if isinstance(panel, Picture):
+    if isinstance(panel, Picture | Sheet):
         return width * panel.ratio
     if isinstance(panel, Lines):
         return min(max(0.62 * width, 230.0), 360.0)
@@ -238,7 +243,8 @@ def _measure_height(panel: Panel, width: float) -> float:
 def _measure_y_room(panel: Panel) -> float:
     if isinstance(panel, Picture):
         return 0.0
-    letters = max(map(len, map(shorten, panel.rows))) if isinstance(panel, Heatmap) else 5
+    named = isinstance(panel, Heatmap | Sheet)
+    letters = max(map(len, map(shorten, panel.rows))) if named else 5
     return LETTER * letters + 14 + (22 if panel.y_label else 0)
 
 
@@ -273,14 +279,15 @@ def are_labels_turned(panel: Heatmap, width: float) -> bool:
 
 
 def choose_ticks(box: PanelBox, axis: str) -> tuple[list[int], list[str]]:
-    """Choose which rows ("y") or columns ("x") of a heatmap are labelled, as many as fit.
+    """Choose which rows ("y") or columns ("x") of a heatmap or sheet are labelled, as many as fit.
 
     Returns:
         The indices of the labelled rows or columns, and their shortened labels.
     """
-    assert isinstance(box.panel, Heatmap)
+    assert isinstance(box.panel, Heatmap | Sheet)
     labels = [shorten(label) for label in (box.panel.columns if axis == "x" else box.panel.rows)]
-    lying = axis == "x" and not are_labels_turned(box.panel, box.width)
+    turned = isinstance(box.panel, Heatmap) and are_labels_turned(box.panel, box.width)
+    lying = axis == "x" and not turned
     pixels = LETTER * max(map(len, labels)) + 6 if lying else 15.0
     indices = _thin_out(labels, box.width if axis == "x" else box.height, pixels)
     return indices, [labels[index] for index in indices]

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from sslens.figure.pictures import Picture
+from sslens.figure.sheets import Sheet
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +122,7 @@ class Lines:
     log_x: bool = False
 
 
-Panel: TypeAlias = Heatmap | Lines | Picture
+Panel: TypeAlias = Heatmap | Lines | Picture | Sheet
 
 
 @dataclass(frozen=True, eq=False)

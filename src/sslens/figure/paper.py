@@ -24,6 +24,7 @@ from sslens.figure.arrangement import (
 )
 from sslens.figure.panels import Figure, Heatmap, Lines
 from sslens.figure.pictures import Picture
+from sslens.figure.sheets import Sheet
 from sslens.figure.style import (
     HATCH,
     SCALE,
@@ -118,6 +119,9 @@ def to_matplotlib(figure: Figure, width: int = PAPER) -> "MatplotlibFigure":
             if isinstance(box.panel, Picture):
                 _draw_picture(figure, box.panel, axes)
                 continue
+            if isinstance(box.panel, Sheet):
+                _draw_sheet(box, axes)
+                continue
             draw = _draw_heatmap if isinstance(box.panel, Heatmap) else _draw_lines
             draw(figure, box, axes)
         _draw_header(figure, drawing, arrangement)
@@ -190,6 +194,19 @@ def _draw_picture(figure: Figure, panel: Picture, axes: "Axes") -> None:
             )
         )
     axes.set_axis_off()
+
+
+def _draw_sheet(box: PanelBox, axes: "Axes") -> None:
+    panel = box.panel
+    assert isinstance(panel, Sheet)
+    height, width = panel.size
+    edges = (0, width, height, 0)
+    axes.imshow(panel.compose(), extent=edges, interpolation="nearest", aspect="auto")
+    for axis, set_ticks in (("x", axes.set_xticks), ("y", axes.set_yticks)):
+        indices, texts = choose_ticks(box, axis)
+        middles = panel.middles(axis)
+        set_ticks([middles[index] for index in indices], [_escape(text) for text in texts])
+    axes.spines[:].set_visible(False)
 
 
 def _label_axes(box: PanelBox, axes: "Axes") -> None:

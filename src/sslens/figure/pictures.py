@@ -49,9 +49,14 @@ class Picture:
     y_label: str = ""
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+    @property
     def ratio(self) -> float:
         """Height over width."""
-        return self.pixels.shape[0] / self.pixels.shape[1]
+        return self.size[0] / self.size[1]
 
 
 def encode_picture(pixels: UInt8[np.ndarray, "row column 3"]) -> str:

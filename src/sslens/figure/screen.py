@@ -24,6 +24,7 @@ from sslens.figure.arrangement import (
 )
 from sslens.figure.panels import Figure, Heatmap, Lines
 from sslens.figure.pictures import Picture, encode_picture
+from sslens.figure.sheets import Sheet
 from sslens.figure.style import (
     CONTROLS,
     HATCH,
@@ -41,6 +42,7 @@ from sslens.figure.traces import (
     make_heatmap_traces,
     make_line_traces,
     make_outline_traces,
+    make_sheet_trace,
 )
 
 if TYPE_CHECKING:
@@ -109,8 +111,11 @@ def draw_for_screen(figure: Figure, width: int = WIDE) -> Drawing:
             continue
         listed = {trace["legendgroup"] for trace in traces if trace["type"] == "scatter"}
         if isinstance(box.panel, Picture):
-            images.append(_make_image(box.panel, name))
+            images.append(_make_image(encode_picture(box.panel.pixels), box.panel, name))
             traces += make_outline_traces(figure, box.panel, name, listed)
+        elif isinstance(box.panel, Sheet):
+            images.append(_make_image(box.panel.encode(), box.panel, name))
+            traces.append(make_sheet_trace(box.panel, name))
         else:
             traces += make_line_traces(figure, box.panel, name, listed)
     return Drawing(
@@ -272,6 +277,9 @@ def _make_axes(
         elif isinstance(panel, Picture):
             extent = list(find_extent(figure, panel, axis))
             own = {"range": extent, "visible": False, "fixedrange": True}
+        elif isinstance(panel, Sheet):
+            own = _make_sheet_axis(panel, box, axis)
+            own["range"] = list(find_extent(figure, panel, axis))
         else:
             own = _make_line_axis(figure, panel, axis, span)
         yield {
@@ -307,6 +315,20 @@ def _make_map_axis(panel: Heatmap, box: PanelBox, axis: str, name: str) -> Mappi
     return {**common, "scaleanchor": f"x{name}", "scaleratio": 1, "constraintoward": "bottom"}
 
 
+def _make_sheet_axis(panel: Sheet, box: PanelBox, axis: str) -> dict[str, Any]:
+    """Make the properties of an axis of a sheet, which has a label for each row or column."""
+    indices, texts = choose_ticks(box, axis)
+    middles = panel.middles(axis)
+    return {
+        "showgrid": False,
+        "fixedrange": True,
+        "tickmode": "array",
+        "tickvals": [middles[index] for index in indices],
+        "ticktext": [escape(text) for text in texts],
+        "tickangle": 0,
+    }
+
+
 def _make_line_axis(figure: Figure, panel: Lines, axis: str, span: float) -> Mapping[str, Any]:
     """Make the properties of an axis of curves."""
     common = {
@@ -323,11 +345,11 @@ def _make_line_axis(figure: Figure, panel: Lines, axis: str, span: float) -> Map
     return {**common, "type": "log", "tickvals": values, "ticktext": texts}
 
 
-def _make_image(panel: Picture, name: str) -> Mapping[str, Any]:
-    """Make the picture itself, which fills its axes."""
-    height, width = panel.pixels.shape[:2]
+def _make_image(source: str, panel: Picture | Sheet, name: str) -> Mapping[str, Any]:
+    """Make the picture itself, which fills its axes; `source` is its data URL."""
+    height, width = panel.size
     return {
-        "source": encode_picture(panel.pixels),
+        "source": source,
         "xref": f"x{name}",
         "yref": f"y{name}",
         "x": 0,

@@ -10,6 +10,7 @@ import numpy as np
 
 from sslens.figure.panels import Figure, Heatmap, Line, Lines, Panel
 from sslens.figure.pictures import Picture
+from sslens.figure.sheets import Sheet
 
 #: perceptually uniform, readable without red–green vision, and without a grey, because undefined
 #: cells are grey
@@ -111,7 +112,7 @@ def are_values_written(figure: Figure, panel: Heatmap) -> bool:
     """Whether the values are written into the cells: if the cells are large enough at every width
     of the figure."""
     largest = max(panel.values.shape)
-    others = [other for other in figure.shown() if not isinstance(other, Picture)]
+    others = [other for other in figure.shown() if not isinstance(other, Picture | Sheet)]
     return largest <= 3 or (largest <= 8 and len(others) == 1)
 
 
@@ -122,7 +123,7 @@ def make_axis_key(panel: Panel | None, axis: str) -> tuple[Any, ...]:
     """
     if panel is None:
         return ()
-    if isinstance(panel, Picture):  # its axes have no labels
+    if isinstance(panel, Picture | Sheet):  # its labels, if it has any, are its own
         return axis, id(panel)
     label = panel.x_label if axis == "x" else panel.y_label
     if isinstance(panel, Heatmap):
@@ -130,15 +131,15 @@ def make_axis_key(panel: Panel | None, axis: str) -> tuple[Any, ...]:
     return label, panel.log_x if axis == "x" else panel.limits
 
 
-def find_extent(figure: Figure, panel: Lines | Picture, axis: str) -> tuple[float, float]:
+def find_extent(figure: Figure, panel: Lines | Picture | Sheet, axis: str) -> tuple[float, float]:
     """Compute the range of an axis, "x" or "y".
 
-    Of a picture it is the edges, with the first row at the top. Else it is the panel's limits,
-    if there are any; else the range of the data in all panels with an
-    equal axis (`make_axis_key`), plus a margin. On a logarithmic axis it is the range of log10 x.
+    Of a picture or a sheet it is the edges, with the first row at the top. Else it is the panel's
+    limits, if there are any; else the range of the data in all panels with an equal axis
+    (`make_axis_key`), plus a margin. On a logarithmic axis it is the range of log10 x.
     """
-    if isinstance(panel, Picture):
-        height, width = panel.pixels.shape[:2]
+    if isinstance(panel, Picture | Sheet):
+        height, width = panel.size
         return (0.0, float(width)) if axis == "x" else (float(height), 0.0)
     if axis == "y" and panel.limits is not None:
         return panel.limits

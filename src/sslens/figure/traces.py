@@ -10,6 +10,7 @@ import numpy as np
 from sslens.figure.arrangement import ENTRY, shorten
 from sslens.figure.panels import Figure, Heatmap, Line, Lines
 from sslens.figure.pictures import Picture
+from sslens.figure.sheets import Sheet
 from sslens.figure.style import UNDEFINED, Style, are_values_written, choose_styles, find_runs
 
 
@@ -100,6 +101,29 @@ def make_outline_traces(
             "xaxis": f"x{name}",
             "yaxis": f"y{name}",
         }
+
+
+def make_sheet_trace(panel: Sheet, name: str) -> Mapping[str, Any]:
+    """Make an invisible point in the middle of each picture of a sheet, with its hover text."""
+    places = [
+        (x, y, f"{escape(row)}, {escape(column)}")
+        for row, y in zip(panel.rows, panel.middles("y"), strict=True)
+        for column, x in zip(panel.columns, panel.middles("x"), strict=True)
+    ]
+    x, y, texts = (list(values) for values in zip(*places, strict=True))
+    return {
+        "type": "scatter",
+        "x": x,
+        "y": y,
+        "mode": "markers",
+        "marker": {"opacity": 0, "size": 12},
+        "text": texts,
+        "hovertemplate": "%{text}<extra></extra>",
+        "showlegend": False,
+        "legendgroup": "",
+        "xaxis": f"x{name}",
+        "yaxis": f"y{name}",
+    }
 
 
 def _make_interval(

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, final
 
 from sslens.errors import as_argument, spell_parameters
 from sslens.figure import NARROW, SWITCH, WIDE, Figure, Press, draw_for_screen, stack_panels
+from sslens.figure.pictures import PREFIX
 from sslens.report.verdicts import make_table, write_verdicts
 from sslens.statistics.verdicts import Verdict
 from sslens.store import write_text
 from sslens.table import Results, Table
 
 if TYPE_CHECKING:
+    import pandas as pd
     from markupsafe import Markup
 
 SHOWN = 200
@@ -284,7 +286,7 @@ def _view_table(section: Section, name: str, table: Table, file: str) -> _TableV
         columns=columns,
         rows=texts[:SHOWN],
         count=len(texts),
-        tsv=_embed(frame.to_csv(index=False, sep="\t", float_format="%.6g")),
+        tsv=_embed(_hide_pictures(frame).to_csv(index=False, sep="\t", float_format="%.6g")),
     )
 
 
@@ -293,6 +295,14 @@ def _texts(table: Table) -> list[list[str | None]]:
     number."""
     columns = [table.frame[column].tolist() for column in table.frame.columns]
     return [[_text(value) for value in row] for row in zip(*columns, strict=True)]
+
+
+def _hide_pictures(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """Leave the pictures out of what the button Copy copies; the CSV file has them."""
+    if "picture" not in frame:
+        return frame
+    pictured = frame.picture.astype(str).str.startswith(PREFIX)
+    return frame.assign(picture=frame.picture.mask(pictured, "(in the file)"))
 
 
 def _text(value: Any) -> str | None:

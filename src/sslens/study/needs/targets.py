@@ -31,11 +31,11 @@ def gather(captured: Captured) -> Targets:
 
     situation, images = captured.situation, captured.situation.images
     assert images is not None
-    values = code_factors(_tabulate(situation, images)) | _look_at(images, captured.store)
+    values = code_factors(tabulate(situation, images)) | look_at(images, captured.store)
     return Targets(images.ids, values)
 
 
-def _tabulate(situation: Situation, images: "ImageSet") -> "pd.DataFrame":
+def tabulate(situation: Situation, images: "ImageSet") -> "pd.DataFrame":
     """The class and, of scenes, the factors; no columns where neither is known."""
     import pandas as pd
 
@@ -47,7 +47,7 @@ def _tabulate(situation: Situation, images: "ImageSet") -> "pd.DataFrame":
     return pd.DataFrame(index=range(len(images)))
 
 
-def _look_at(images: "ImageSet", store: "Store | None") -> "dict[str, np.ndarray]":
+def look_at(images: "ImageSet", store: "Store | None") -> "dict[str, np.ndarray]":
     """What the images look like, which is kept: every image must be decoded for it."""
     import torch
 

@@ -1,0 +1,70 @@
+"""How far the known quantities of some images lie from those of a source, against all images of a
+pool."""
+
+import numpy as np
+from jaxtyping import Float64
+
+from sslens.errors import InputError
+from sslens.statistics.draws import Draws
+from sslens.statistics.estimate import Estimate
+from sslens.statistics.sampled import Sampled
+
+
+def measure_spread(
+    sources: Float64[np.ndarray, "image part"],
+    others: Float64[np.ndarray, "image other part"],
+    pool: Float64[np.ndarray, "row part"],
+) -> Sampled:
+    """Measure how far a quantity lies from the sources' among images that belong to each source.
+
+    With the quantity c_s of a source, c_o of the images that belong to it (its neighbours, or its
+    samples) and c_p of the pool, each coded as numbers (`comparisons.targets.code_factors`),
+
+        spread = Σ_s mean_o ‖c_o − c_s‖² / Σ_s mean_p ‖c_p − c_s‖²
+
+    It is 0 where all have the source's value, and 1 where they are as far from it as any image. Of
+    kinds, coded one-hot, it is the share of another kind, over the pool's; of angles, coded as
+    cosine and sine, ‖c_o − c_s‖² = 2 − 2 cos of their difference. The sources are left out in turn
+    (`statistics.draws`).
+
+    Args:
+        sources: of each source.
+        others: of the images that belong to each.
+        pool: of all images that could.
+
+    Returns:
+        The spread with its value without each source, or group of sources; nan where all images
+        have one value.
+
+    Raises:
+        InputError: there is no source, no image that belongs to one, or an empty pool.
+
+    >>> pool = np.array([[0.0], [1.0], [2.0], [3.0]])
+    >>> sources, others = np.array([[0.0], [3.0]]), np.array([[[1.0], [0.0]], [[3.0], [2.0]]])
+    >>> float(measure_spread(sources, others, pool).value)  # (1/2 + 1/2) / (7/2 + 7/2)
+    0.1428...
+    """
+    if not sources.size or not others.size or not pool.size:
+        raise InputError(
+            f"A spread is measured of {len(sources)} sources, {others.shape[1]} images of each and"
+            f" a pool of {len(pool)}: give at least one of each."
+        )
+    own = np.square(others - sources[:, None]).sum(-1).mean(1)
+    mean = pool.mean(0)
+    anywhere = np.square(sources - mean).sum(1) + np.square(pool - mean).sum(1).mean()
+    draws = Draws.of(len(sources))
+    sums = draws.sums(np.stack([own, anywhere], 1))
+    with np.errstate(invalid="ignore"):
+        return draws.sampled(np.where(sums[:, 1] > 0, sums[:, 0] / sums[:, 1], np.nan))
+
+
+def estimate_spread(spread: Sampled, sources: int) -> Estimate:
+    """Return a spread, or the difference of two, with its 95 % interval over the sources.
+
+    >>> pool = np.arange(4.0)[:, None]
+    >>> near = measure_spread(pool, np.stack([pool, pool[::-1]], 1), pool)
+    >>> estimate_spread(near, 4).value  # (0 + (9 + 1 + 1 + 9) / 2) / (3.5 + 1.5 + 1.5 + 3.5)
+    1.0
+    """
+    low, high = spread.interval()
+    return Estimate(float(spread.value), float(low), float(high), "images", sources)
