@@ -26,6 +26,7 @@ ANALYSES = (
     "knn-depth",
     "factors-depth",
     "finetune-path",
+    "neighbours",
 )
 NOTE = (
     "These are small Vision Transformers of one architecture, trained on generated scenes on two"
