@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from given import Given, compute, draw, make_models, write
 from sslens.capture import Features
 from sslens.comparisons.inputs import FeatureSets
 from sslens.comparisons.pool import Pool, ShownImages
-from sslens.comparisons.sheets import SheetRow, draw_sheets, list_sheets
+from sslens.comparisons.sheets import TABLES, SheetRow, draw_sheets, list_sheets, save_sheets
 from sslens.comparisons.targets import code_factors
 from sslens.data.images import from_arrays
 from sslens.data.transform import EvalTransform
@@ -21,6 +22,7 @@ from sslens.figure.arrangement import arrange
 from sslens.statistics.spread import estimate_spread, measure_spread
 from sslens.store import Store
 from sslens.study import Study, prepare, run
+from sslens.table import Results, Table
 
 NANO = "random:vit_nano_patch8_32"
 RNG = np.random.default_rng(0)
@@ -219,6 +221,28 @@ def test_sheets_of_tables_are_the_pictures_that_went_in() -> None:
     assert (sheet.pixels[1] == pictures[[1, 3, 2]]).all()
 
 
+def test_sheets_are_written_as_files_and_those_of_before_are_gone(tmp_path: Path) -> None:
+    pixels = RNG.integers(0, 255, (2, 32, 32, 3), dtype=np.uint8)
+    row = SheetRow("runs/mae: 1", 0, "fish", [("a", pixels[0]), ("b", pixels[1])])
+    rows = {name: [each for of, each in list_sheets([row]) if of == name] for name in TABLES}
+    results = Results(
+        {
+            name: Table(pd.DataFrame(each), dict.fromkeys(TABLES[name], ""))
+            for name, each in rows.items()
+        }
+    )
+    (tmp_path / "gone.png").write_text("")
+    save_sheets(results, tmp_path)
+    (path,) = tmp_path.iterdir()
+    assert path.name == "runs-mae-1.png"
+    with Image.open(path) as image:
+        written = np.asarray(image)
+    assert written.shape == (96, 3 * (64 + 3), 3)
+    assert (written[::3, :96:3] == pixels[0]).all()
+    save_sheets(Results({"pictures": results.tables["pictures"]}), tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
 # ------------------------------------------------------------------------------------------------
 # the whole way
 
@@ -252,6 +276,7 @@ def test_a_report_has_the_pictures_and_what_is_copied_has_not(tmp_path: Path) ->
     assert page is not None
     text = page.read_text(encoding="utf-8")
     assert "(in the file)" in text
+    assert (tmp_path / "out" / "sheets" / "neighbours" / "pixels.png").exists()
     assert _read(tmp_path, "pictures").picture.str.startswith("data:image/png").all()
     assert _read(tmp_path, "spreads").control.any()
 

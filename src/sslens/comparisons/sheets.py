@@ -1,18 +1,25 @@
 """Sheets of pictures in tables: which picture stands in which row and column of which sheet."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import final
 
 import numpy as np
 import pandas as pd
 from jaxtyping import UInt8
+from PIL import Image
 
 from sslens.comparisons.rows import Row
 from sslens.figure import Sheet, decode_picture, encode_picture
+from sslens.store import write_beside
+from sslens.table import Results
 
 #: sheets side by side
 ACROSS = 2
+#: pictures in files are enlarged while they stay within so many pixels
+ENLARGED = 96
 TABLES: Mapping[str, tuple[str, ...]] = {
     "sheets": ("sheet", "row", "label", "column", "image"),
     "pictures": ("image", "picture"),
@@ -64,18 +71,41 @@ def list_sheets(rows: Iterable[SheetRow]) -> Iterator[tuple[str, Row]]:
                 yield "pictures", {"image": image, "picture": encode_picture(pixels)}
 
 
-def draw_sheets(sheets: pd.DataFrame, pictures: pd.DataFrame) -> list[tuple[Sheet | None, ...]]:
-    """Draw the sheets of the tables `sheets` and `pictures`, two in a row of panels."""
+def make_sheets(sheets: pd.DataFrame, pictures: pd.DataFrame) -> Iterator[Sheet]:
+    """Make each sheet of the tables `sheets` and `pictures`."""
     pixels = {
         str(name): decode_picture(str(text))
         for name, text in zip(pictures.image, pictures.picture, strict=True)
     }
-    panels: list[Sheet | None] = []
     for name, own in sheets.groupby("sheet", sort=False):
         rows = [part.sort_values("column") for _, part in own.groupby("row")]
         shown = np.stack([np.stack([pixels[image] for image in part.image]) for part in rows])
         columns = ("source", *map(str, range(1, shown.shape[1])))
-        labels = tuple(str(part.label.iloc[0]) for part in rows)
-        panels.append(Sheet(str(name), shown, labels, columns))
+        yield Sheet(str(name), shown, tuple(str(part.label.iloc[0]) for part in rows), columns)
+
+
+def draw_sheets(sheets: pd.DataFrame, pictures: pd.DataFrame) -> list[tuple[Sheet | None, ...]]:
+    """Draw the sheets of the tables `sheets` and `pictures`, two in a row of panels."""
+    panels: list[Sheet | None] = [*make_sheets(sheets, pictures)]
     panels += [None] * (-len(panels) % ACROSS)
     return [tuple(panels[start : start + ACROSS]) for start in range(0, len(panels), ACROSS)]
+
+
+def save_sheets(results: Results, folder: Path) -> None:
+    """Write each sheet of an analysis as a PNG file, named after the sheet, with the rows and
+    columns that the table `sheets` says; small pictures are enlarged, pixel by pixel. Files of
+    earlier sheets are removed. Without such a table nothing is written.
+
+    Raises:
+        InputError: the folder cannot be written to, or the disk is full.
+    """
+    if not set(TABLES) <= set(results):
+        return
+    for path in folder.glob("*.png"):
+        path.unlink()
+    for sheet in make_sheets(results["sheets"], results["pictures"]):
+        whole, side = sheet.compose(), max(sheet.pixels.shape[2:4])
+        factor = max(1, ENLARGED // side)
+        enlarged = Image.fromarray(whole.repeat(factor, 0).repeat(factor, 1))
+        with write_beside(folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', sheet.title)}.png") as path:
+            enlarged.save(path, "png")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
+from sslens.comparisons.sheets import save_sheets
 from sslens.errors import as_argument, spell_parameters
 from sslens.figure import NARROW, SWITCH, WIDE, Figure, Press, draw_for_screen, stack_panels
 from sslens.figure.pictures import PREFIX
@@ -113,8 +114,9 @@ class Draft:
             self._press.__exit__(*error)
 
     def add(self, section: Section) -> None:
-        """Write a section's tables, and begin to draw figures/NAME.svg and .pdf where figures are
-        wanted; else remove those of an earlier report, which may show other numbers.
+        """Write a section's tables and, as PNG files, its sheets of pictures; begin to draw
+        figures/NAME.svg and .pdf where figures are wanted, or else remove those of an earlier
+        report, which may show other numbers.
 
         Raises:
             ValueError: there is a section of that name already.
@@ -124,6 +126,7 @@ class Draft:
         self.sections.append(section)
         for name, file in section.files().items():
             section.results.tables[name].save(self.out / file)
+        save_sheets(section.results, self.out / "sheets" / section.name)
         paths = [self._figure_path(section.name, ending) for ending in (".svg", ".pdf")]
         if self._press is not None:
             self._press.save(section.figure, *paths)

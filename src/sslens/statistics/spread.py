@@ -68,3 +68,16 @@ def estimate_spread(spread: Sampled, sources: int) -> Estimate:
     """
     low, high = spread.interval()
     return Estimate(float(spread.value), float(low), float(high), "images", sources)
+
+
+def average_over_sources(values: Float64[np.ndarray, "source draw"]) -> Sampled:
+    """Average a number over the draws of each source, and over the sources, with the average
+    without each source, or group of sources.
+
+    >>> mean = average_over_sources(np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]))
+    >>> float(mean.value), mean.left_out.tolist()
+    (0.5, [0.5, 0.25, 0.75])
+    """
+    draws = Draws.of(len(values))
+    sums = draws.sums(np.stack([values.mean(1), np.ones(len(values))], 1))
+    return draws.sampled(sums[:, 0] / sums[:, 1])
