@@ -225,12 +225,11 @@ def test_sheets_are_written_as_files_and_those_of_before_are_gone(tmp_path: Path
     pixels = RNG.integers(0, 255, (2, 32, 32, 3), dtype=np.uint8)
     row = SheetRow("runs/mae: 1", 0, "fish", [("a", pixels[0]), ("b", pixels[1])])
     rows = {name: [each for of, each in list_sheets([row]) if of == name] for name in TABLES}
-    results = Results(
-        {
-            name: Table(pd.DataFrame(each), dict.fromkeys(TABLES[name], ""))
-            for name, each in rows.items()
-        }
-    )
+    tables = {
+        name: Table(pd.DataFrame(each), dict.fromkeys(TABLES[name], ""))
+        for name, each in rows.items()
+    }
+    results = Results(tables)
     (tmp_path / "gone.png").write_text("")
     save_sheets(results, tmp_path)
     (path,) = tmp_path.iterdir()
@@ -239,7 +238,7 @@ def test_sheets_are_written_as_files_and_those_of_before_are_gone(tmp_path: Path
         written = np.asarray(image)
     assert written.shape == (96, 3 * (64 + 3), 3)
     assert (written[::3, :96:3] == pixels[0]).all()
-    save_sheets(Results({"pictures": results.tables["pictures"]}), tmp_path / "none")
+    save_sheets(Results({"pictures": tables["pictures"]}), tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
 
