@@ -53,7 +53,7 @@ def test_a_trial_is_of_kinds_that_the_objective_trains(objective: str) -> None:
 @pytest.mark.parametrize("objective", names("objectives"))
 def test_the_default_is_the_released_code(objective: str) -> None:
     assert recipe(objective, "official").settings == plugin("objectives", objective).Settings()
-    assert set(names("recipes")) == {*names("objectives"), "finetune", "detection"}
+    assert set(names("recipes")) == {*names("objectives"), "finetune", "detection", "diffusion"}
 
 
 @pytest.mark.parametrize(

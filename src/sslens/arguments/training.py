@@ -104,7 +104,8 @@ def override_settings(settings: Any, overrides: Sequence[str]) -> Any:
             except ValueError:
                 value = text
         if kind is tuple and isinstance(value, list):
-            value = tuple(float(number) for number in value)
+            whole = all(type(number) is int for number in values[key])
+            value = tuple((int if whole else float)(number) for number in value)
         if type(value) is not kind:
             raise InputError(
                 f'The setting {key} is "{text}": expected a {kind.__name__} such as {values[key]}.'

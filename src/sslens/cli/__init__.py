@@ -3,7 +3,8 @@
 A command is a file of this folder: `Command`, a dataclass whose docstring is its help, and
 `run(command, line, say)`, where `line` is what was typed and `say` speaks to the person; a path
 that it returns is printed on standard output. A command with the options of `sslens.slurm` has
-`check(command)` too, which refuses what should not wait in a queue first.
+`check(command)` too, which refuses what should not wait in a queue first. A command of several
+actions has `ACTIONS`, a dataclass like `Command` for each; `run` is given one of these.
 """
 
 import ast
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         module = _require_command(given[0])
         from sslens.arguments.parsing import parse  # which imports tyro
 
-        command = parse(module.Command, f"sslens {given[0]}", given[1:])
+        command = parse(*_choose_action(module, given))
         with warnings.catch_warnings():
             warnings.showwarning = _note
             path = _run(module, command, given)
@@ -128,6 +129,17 @@ def _require_command(name: str) -> ModuleType:
     if name not in names("cli"):
         raise InputError(f'sslens has no command "{name}": {nearest(name, names("cli"))}')
     return plugin("cli", name)
+
+
+def _choose_action(module: ModuleType, given: Sequence[str]) -> tuple[type, str, Sequence[str]]:
+    """What is read from the words of a command: its class, its name for the help, and the words."""
+    actions = getattr(module, "ACTIONS", {})
+    name = " ".join(["sslens", *given[:1]])
+    if not actions or not given[1:] or given[1].startswith("-"):
+        return module.Command, name, given[1:]
+    if given[1] not in actions:
+        raise InputError(f'{name} has no "{given[1]}": {nearest(given[1], actions)}')
+    return actions[given[1]], f"{name} {given[1]}", given[2:]
 
 
 def _run(module: ModuleType, command: Any, given: Sequence[str]) -> Path | None:

@@ -20,7 +20,8 @@ def stream(seed: int, step: int, *key: int) -> np.random.Generator:
 
     PCG64 seeded by NumPy's `SeedSequence(seed, spawn_key=(step, *key))`. The views of `RandomViews`
     use the keys (0, view, operation), `mask_noise` uses (1,), the order of images (2,),
-    `depth_noise` (3,), `sslens.data.classification.Mixing` (4,) and `sampling_noise` (5,).
+    `depth_noise` (3,), `sslens.data.classification.Mixing` (4,) and `sampling_noise` (5,); noise
+    and times of a generator's training have (6,), noise of its samples (7, image, …).
 
     Raises InputError for a negative seed and a step outside 32 bits.
 

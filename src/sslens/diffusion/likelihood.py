@@ -14,9 +14,13 @@ ENDS = 0.999
 LEAST = 1e-12
 
 Values = Float[Tensor, "*shape"]
+#: with axes of one number where the values have more
+Broadcast = Float[Tensor, "*#shape"]
 
 
-def diverge(mean: Values, log_variance: Values, mean2: Values, log_variance2: Values) -> Values:
+def diverge(
+    mean: Values, log_variance: Broadcast, mean2: Values, log_variance2: Broadcast
+) -> Values:
     """Compute KL(N(m₁, v₁) ‖ N(m₂, v₂)) in nats, number by number: (log v₂ − log v₁ + v₁ / v₂ +
     (m₁ − m₂)² / v₂ − 1) / 2.
 

@@ -8,15 +8,15 @@ be run at every step. End to end the images are jittered.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar, final
 
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor, nn
 
 from sslens.data.detections import DetectionSet
+from sslens.data.hidden import hide_pixels
 from sslens.data.images import ImageSet
 from sslens.errors import InputError
 from sslens.methods import Batch, Moment
@@ -221,18 +221,4 @@ def require_trainable(images: DetectionSet) -> None:
 
 def hide_images(images: DetectionSet) -> ImageSet:
     """Return the images without their pixels, for a training that reads maps in their place."""
-    return replace(images.images, source=_Hidden(images.images))
-
-
-@final
-@dataclass(frozen=True)
-class _Hidden:
-    """Gives one grey pixel for every image, and the digests of the images themselves."""
-
-    images: ImageSet
-
-    def image(self, row: int) -> Image.Image:
-        return Image.new("RGB", (1, 1))
-
-    def digests(self, rows: Sequence[int]) -> list[str]:
-        return self.images.source.digests(rows)
+    return hide_pixels(images.images)

@@ -48,6 +48,11 @@ def claim(contents: "Contents") -> "Claim | None":
             f"{written['name']} holds the weights of a detector, and no network by itself",
             mend="give the model that the detector was trained on",
         )
+    if "generator" in written["shape"]:
+        raise InputError(
+            f"{written['name']} is a generator of images, and no model of them",
+            mend="sample from it with sslens rcdm sample, or give the model that conditions it",
+        )
     tuned = written["about"].get("tuned", False)
     naming = {"resnet": "resnet", "convnextv2": "convnext-timm"}.get(
         written["shape"].get("kind"), "vit"

@@ -1,0 +1,253 @@
+"""What the commands about generators compute: features of the images that condition them, the cost
+of a training, and samples."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, final
+
+from sslens.errors import InputError
+from sslens.plan import Plan
+from sslens.progress import progress
+from sslens.store import Store, home, write_beside, write_text
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from sslens.data.images import ImageSet
+    from sslens.models.backbone import Backbone
+    from sslens.tasks.generator import Generator
+    from sslens.tasks.representations import Condition, Represented
+
+#: images in a pass that makes features
+TOGETHER = 32
+
+
+def represent(
+    models: Sequence["Backbone"],
+    images: "ImageSet",
+    *,
+    tap: str | None = None,
+    tokens: str | None = None,
+    device: str = "cpu",
+    quiet: bool = True,
+    store: Store | None = None,
+) -> "Represented":
+    """Make the features of images by models that condition a generator, or read them from the
+    store.
+
+    Args:
+        models: the models.
+        images: the images.
+        tap: the tap of every model; the last one of each unless given.
+        tokens: the pooling; the CLS token, or the mean where there is none, unless given.
+        device: the name of a torch device.
+        quiet: whether no progress is shown.
+        store: where features are kept.
+
+    Raises:
+        InputError: a model has no such tap or pooling, or its features condition nothing.
+    """
+    from sslens.capture.passes import features
+    from sslens.tasks.representations import Condition, Represented, choose_tap
+
+    made, conditions = [], []
+    for model in models:
+        chosen = tap or choose_tap(model)
+        with progress(f"features of {model.name}", quiet=quiet) as report:
+            made.append(
+                features(
+                    model,
+                    images,
+                    plan=Plan.in_order(images.ids, TOGETHER),
+                    taps=[chosen],
+                    store=store or Store(home() / "store"),
+                    device=device,
+                    progress=report,
+                )
+            )
+        model.to("cpu")
+        conditions.append(Condition.of(model, made[-1], chosen, tokens))
+    return Represented(images, conditions, made)
+
+
+@final
+@dataclass(frozen=True)
+class SampleRequest:
+    """The request for samples.
+
+    Attributes:
+        out: a PNG file for a sheet, or a folder for a sheet and a file a sample.
+        draws: samples of each image.
+        steps: as the generator's process reads it; its default unless given.
+        seed: of the noise.
+        batch: images that are generated together.
+        device: the name of a torch device.
+        precision: of the network, "float32" or "bfloat16".
+    """
+
+    out: Path
+    draws: int = 8
+    steps: str | None = None
+    seed: int = 0
+    batch: int = 64
+    device: str = "cpu"
+    precision: str = "float32"
+
+
+def sample(
+    generator: "Generator",
+    models: Sequence["Backbone"],
+    images: "ImageSet",
+    request: SampleRequest,
+    *,
+    store: Store | None = None,
+    quiet: bool = True,
+) -> Path:
+    """Generate images from the features that models have of others, and write them.
+
+    Args:
+        generator: the generator.
+        models: the models with features that it takes.
+        images: the source images.
+        request: what is asked for.
+        store: where features are kept.
+        quiet: whether no progress is shown.
+
+    Returns:
+        The path that was written.
+
+    Raises:
+        InputError: the generator takes no features of a model.
+    """
+    import numpy as np
+
+    from sslens.data.decoded import Decoded
+    from sslens.tasks.diffusion import see_images
+
+    sources = Decoded(images, see_images(generator.size), keep=False).pixels(range(len(images)))
+    made: dict[str, np.ndarray] = {}
+    for model in models:
+        name = generator.find_model(model)
+        vectors = read_condition(
+            generator.condition(name), model, images, request.device, store=store
+        )
+        with progress(f"samples of {name}", quiet=quiet) as report:
+            made[name] = generator.sample(
+                vectors,
+                name,
+                request.draws,
+                seed=request.seed,
+                steps=request.steps,
+                batch=request.batch,
+                device=request.device,
+                precision=request.precision,
+                progress=report,
+            )
+    return write_samples(request.out, images, sources, made)
+
+
+def read_condition(
+    condition: "Condition",
+    model: "Backbone",
+    images: "ImageSet",
+    device: str = "cpu",
+    *,
+    store: Store | None = None,
+) -> "Tensor":
+    """Make the features of images that a condition asks for, or read them from the store.
+
+    Raises:
+        InputError: the model is another one than the condition's.
+    """
+    from sslens.capture.passes import features
+    from sslens.tasks.representations import find_rows
+
+    made = features(
+        model,
+        images,
+        plan=Plan.in_order(images.ids, TOGETHER),
+        taps=[condition.tap],
+        store=store or Store(home() / "store"),
+        device=device,
+    )
+    condition.require(made)
+    rows = find_rows(made, images.ids)
+    return made.read(condition.tap, condition.pooling, rows).float()
+
+
+def write_samples(
+    out: Path, images: "ImageSet", sources: "np.ndarray", made: "Mapping[str, np.ndarray]"
+) -> Path:
+    """Write samples as a sheet, a row an image and model, the source first; into a folder also as
+    files, listed in `samples.csv`.
+
+    Args:
+        out: a PNG file, or a folder.
+        images: the source images.
+        sources: their pixels as the generator sees them, [image, row, column, 3].
+        made: samples by model, [image, draw, row, column, 3].
+
+    Returns:
+        The path that was written.
+    """
+    import numpy as np
+    from PIL import Image
+
+    from sslens.tasks.sheet import arrange_sheet
+
+    rows = [
+        np.concatenate([sources[row][None], each[row]])
+        for row in range(len(images))
+        for each in made.values()
+    ]
+    alone = out.suffix.lower() == ".png"
+    sheet = out if alone else out / "sheet.png"
+    with write_beside(sheet) as temporary:
+        Image.fromarray(arrange_sheet(np.stack(rows))).save(temporary, "png")
+    if alone:
+        return out
+    listed = io.StringIO()
+    lines = csv.writer(listed, lineterminator="\n")
+    lines.writerow(["file", "model", "image", "draw"])
+    for number, (model, each) in enumerate(made.items()):
+        for row, name in enumerate(images.ids):
+            for draw, pixels in enumerate(each[row]):
+                file = f"model-{number}/image-{row:04d}-sample-{draw:02d}.png"
+                with write_beside(out / file) as temporary:
+                    Image.fromarray(pixels).save(temporary, "png")
+                lines.writerow([file, model, name, draw])
+    write_text(out / "samples.csv", listed.getvalue())
+    return out
+
+
+def load_models(generator: "Generator", sources: Sequence[str]) -> "list[Backbone]":
+    """Load the models with features that a generator takes.
+
+    Args:
+        generator: the generator.
+        sources: their sources, in the order of the samples; those that the generator's file says
+            unless given.
+
+    Raises:
+        InputError: a model cannot be loaded, or the generator takes no features of it.
+    """
+    from sslens import zoo
+
+    loaded = []
+    for source in sources or [each.source for each in generator.conditions.values()]:
+        try:
+            model = zoo.load(source)
+        except InputError as error:
+            if sources:
+                raise
+            raise InputError(
+                f"The generator takes features of {source}, which cannot be loaded ({error})",
+                mend="say where it is with {models}",
+            ) from error
+        generator.find_model(model)
+        loaded.append(model)
+    return loaded

@@ -1,0 +1,532 @@
+"""Generators from representations: what a step is given, that runs go on to the same bytes, what is
+kept and sampled, and what is refused."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import sslens
+from runs import same
+from sslens.capture import Features
+from sslens.cli import main
+from sslens.data.images import ImageSet, from_arrays
+from sslens.data.streams import stream
+from sslens.diffusion.adapters import Adapters
+from sslens.errors import InputError
+from sslens.methods import Moment, Rows
+from sslens.models.backbone import Backbone
+from sslens.processes import Processes
+from sslens.recipes import recipe, recipes
+from sslens.study.generating import represent
+from sslens.tasks.diffusion import Diffusion, GeneratorStart, batch, job, see_images
+from sslens.tasks.diffusion_settings import Settings
+from sslens.tasks.generator import NoiseSource, open_generator, to_pixels
+from sslens.tasks.held_out_loss import HeldOutLoss
+from sslens.tasks.representations import Condition, Represented
+from sslens.training.diffuse import prepare, train_generator
+from sslens.training.folder import RunFolder
+from sslens.training.optim import scale_lr
+from sslens.training.schedule import Training
+
+NANO = "random:vit_nano_patch8_32"
+SETTINGS = Settings(
+    conditions="standardise",
+    size=8,
+    width=32,
+    blocks=1,
+    multipliers=(1,),
+    attention=(),
+    base_lr=0.05,
+    warmup=0.25,
+    ema=0.9,
+    ema_ramp=True,
+)
+#: 3 steps an epoch, 6 in all; checkpoints do not fall on the ends of epochs
+TRAINING = Training(
+    epochs=2, batch_size=5, precision="float32", device="cpu", save_every=2, log_every=1
+)
+
+
+def draw_images(count: int, seed: int = 0) -> ImageSet:
+    pixels = np.random.default_rng(seed).integers(0, 256, (count, 12, 12, 3), dtype=np.uint8)
+    return from_arrays(pixels, ids=[f"{seed}/{row}" for row in range(count)])
+
+
+IMAGES, HELD = draw_images(16), draw_images(5, seed=1)
+
+
+@pytest.fixture(scope="module")
+def models() -> tuple[Backbone, Backbone]:
+    one, other = sslens.load(f"{NANO}:0"), sslens.load(f"{NANO}:1")
+    one.name, other.name = "one", "other"
+    return one, other
+
+
+@pytest.fixture(scope="module")
+def made(
+    models: tuple[Backbone, Backbone], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Represented, Represented]:
+    """Training and held-out images with the features of two models."""
+    from sslens.store import Store
+
+    store = Store(tmp_path_factory.mktemp("store"))
+    first, second = (represent(models, images, store=store) for images in (IMAGES, HELD))
+    return first, second
+
+
+@pytest.fixture(scope="module")
+def whole(made: tuple[Represented, Represented], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing interrupts."""
+    return fit(tmp_path_factory.mktemp("runs") / "run", made)
+
+
+def fit(
+    out: Path, made: tuple[Represented, Represented], resume: bool = False, **changed: Any
+) -> Path:
+    settings, pictures = changed.pop("settings", SETTINGS), changed.pop("pictures", False)
+    train_generator(
+        made[0],
+        out,
+        settings=settings,
+        training=dataclasses.replace(TRAINING, **changed),
+        held=made[1],
+        resume=resume,
+        name="run",
+        pictures=pictures,
+    )
+    return out
+
+
+def lines(out: Path, key: str) -> list[float]:
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [line[key] for line in log if key in line]
+
+
+# ------------------------------------------------------------------------------------------------
+# what a step is given
+
+
+def test_a_step_has_each_image_with_the_features_of_one_model_in_turn(
+    made: tuple[Represented, Represented],
+) -> None:
+    represented, _ = made
+    start = prepare(represented, SETTINGS)
+    chosen = (5, 2, 9, 14)
+    whole = batch([], SETTINGS, start, Rows(7, 3, slice(0, 4), 4, None, chosen))
+    drawn = SETTINGS.make_process().draw(stream(7, 3, 6), 4, (3, 8, 8))
+    assert torch.equal(whole["draw.noise"], drawn["noise"])
+    assert torch.equal(whole["draw.time"], drawn["time"])
+    matrices = represented.matrices()
+    for place, row in enumerate(chosen):
+        model = represented.models[(place + 3) % 2]
+        own = start.adapters.place(model, matrices[model][[row]])
+        torch.testing.assert_close(whole["condition"][place], own[0], rtol=0, atol=0)
+        assert torch.equal(whole["view"][place], see_images(8)(IMAGES.image(row)))
+    parts = [
+        batch([], SETTINGS, start, Rows(7, 3, rows, 4, None, chosen[rows]))
+        for rows in (slice(0, 1), slice(1, 4))
+    ]
+    for name, value in whole.items():
+        assert torch.equal(torch.cat([part[name] for part in parts]), value), name
+
+
+def test_features_are_found_by_the_ids_of_the_images(models: tuple[Backbone, Backbone]) -> None:
+    whole = represent(models[:1], IMAGES)
+    order = [9, 3, 4]
+    taken = Represented(
+        IMAGES.take(range(16)), whole.conditions, [shuffle(whole.features[0], seed=3)]
+    )
+    assert torch.equal(taken.read(0), whole.read(0))
+    assert torch.equal(whole.take(order).read(0, np.array([1, 2])), whole.read(0)[[3, 4]])
+
+
+def shuffle(features: Features, seed: int, **key: object) -> Features:
+    """The same features in another order."""
+    order = np.random.default_rng(seed).permutation(len(features)).tolist()
+    columns = {column: features.read(*column)[order] for column in features.columns}
+    return Features.of(
+        columns,
+        ids=[features.ids[row] for row in order],
+        model=features.model,
+        key={**features.key, **key},
+    )
+
+
+def test_the_average_follows_the_weights_with_a_momentum_that_rises() -> None:
+    settings = dataclasses.replace(SETTINGS, ema=0.25)
+    torch.manual_seed(0)
+    method = Diffusion(settings, 5)
+    wanted = method.network.time_embed[0].weight.detach().clone()
+    for step, momentum in enumerate((2 / 11, 0.25, 0.25)):  # 3 / 12 is 0.25
+        with torch.no_grad():
+            method.network.time_embed[0].weight += 1.0 + step
+        wanted = momentum * wanted + (1 - momentum) * method.network.time_embed[0].weight
+        method.after_update(Moment(step, 10, 5))
+    torch.testing.assert_close(method.average.time_embed[0].weight, wanted.detach())
+
+
+def test_the_learning_rate_warms_up_and_falls_to_its_end() -> None:
+    method = Diffusion(dataclasses.replace(SETTINGS, end_lr=0.1, warmup=0.5), 5)
+    rates = [method.rates(Moment(step, 8, 4), 2.0)[0] for step in (0, 2, 4, 6)]
+    assert rates == pytest.approx([0.0, 1.0, 2.0, 0.2 + 0.9])  # half of the cosine from 2 to 0.2
+
+
+def test_the_official_preset_is_rcdms() -> None:
+    official = recipe("diffusion", "official")
+    assert official.settings == Settings()
+    assert scale_lr(official.settings.base_lr, official.batch_size) == pytest.approx(1e-4)
+    with torch.device("meta"):
+        network = official.settings.shape(2048).build()
+    assert sum(value.numel() for value in network.parameters()) == 422_603_782
+    for name, preset in recipes("diffusion").items():
+        shape = preset.settings.shape(10)
+        assert shape.size in (32, 64, 128, 256), name
+        assert (shape.width in (32, 64)) == (shape.size < 128), name
+
+
+# ------------------------------------------------------------------------------------------------
+# runs
+
+
+class Killed(Exception):  # noqa: N818 (it is no error)
+    pass
+
+
+def test_a_run_goes_on_after_a_kill_to_the_same_bytes(
+    whole: Path,
+    made: tuple[Represented, Represented],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keep = RunFolder.keep_encoder
+
+    def die(self: RunFolder, *given: Any, **named: Any) -> None:
+        if given[3].step == 4:
+            raise Killed
+        keep(self, *given, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, "keep_encoder", die)
+        with pytest.raises(Killed):
+            fit(tmp_path / "run", made)
+    fit(tmp_path / "run", made, resume=True)
+    same(tmp_path / "run", whole)
+    assert lines(tmp_path / "run", "held_loss") == lines(whole, "held_loss")
+
+
+@pytest.mark.slow
+def test_parts_and_data_workers_change_nothing(
+    whole: Path, made: tuple[Represented, Represented], tmp_path: Path
+) -> None:
+    fit(tmp_path / "workers", made, workers=1)
+    same(tmp_path / "workers", whole)
+    fit(tmp_path / "parts", made, accumulate=5)
+    np.testing.assert_allclose(lines(tmp_path / "parts", "loss"), lines(whole, "loss"), rtol=1e-4)
+
+
+def test_a_run_learns(whole: Path) -> None:
+    losses = lines(whole, "held_loss")
+    assert losses[-1] < losses[0]
+    assert len(lines(whole, "held_gain")) == len(losses) == 6
+
+
+@pytest.mark.slow
+def test_a_run_paints_and_is_the_same_as_without(
+    whole: Path, made: tuple[Represented, Represented], tmp_path: Path
+) -> None:
+    fit(tmp_path / "run", made, pictures=True)
+    assert (tmp_path / "run/last.safetensors").read_bytes() == (
+        whole / "last.safetensors"
+    ).read_bytes()
+    painted = sorted(path.name for path in (tmp_path / "run/samples").iterdir())
+    assert painted == [f"step-{step:07d}.png" for step in (1, 2, 3, 4, 6)]
+    with Image.open(tmp_path / "run/samples" / painted[-1]) as sheet:
+        assert sheet.size == (5 * 66 + 2, 8 * 66 + 2)  # 4 sources by 2 models, 4 samples each
+
+
+def test_another_model_is_another_run(
+    whole: Path, made: tuple[Represented, Represented], models: tuple[Backbone, Backbone]
+) -> None:
+    alone = represent(models[:1], IMAGES), represent(models[:1], HELD)
+    with pytest.raises(InputError, match="cannot go on with other settings"):
+        fit(whole, alone, resume=True)
+
+
+def test_the_held_out_loss_is_the_mean_over_images_by_the_average(
+    made: tuple[Represented, Represented],
+) -> None:
+    represented, held = made
+    start = prepare(represented, SETTINGS)
+    torch.manual_seed(0)
+    method = Diffusion(SETTINGS, start.adapters.width)
+    for network, scale in ((method.network, 0.0), (method.average, 0.05)):
+        with torch.no_grad():
+            for value in network.parameters():
+                value.add_(scale * torch.randn_like(value))
+    own = GeneratorStart.of(held, start.adapters, SETTINGS)
+    found = HeldOutLoss(own).measure(method, Processes(0, 1, "cpu"), "float32")
+    process, drawn = SETTINGS.make_process(), own.draw(0, 0, 5)
+    means = []
+    for shift in (0, 1):
+        losses = []
+        for row in range(5):
+            vectors = held.read(row % 2, np.array([(row + shift) % 5]))
+            condition = own.adapters.place(held.models[row % 2], vectors)
+            view = see_images(8)(HELD.image(row))[None]
+            alone = {name: value[[row]] for name, value in drawn.items()}
+            losses.append(process.loss(method.average, view, condition, alone)["loss"].item())
+        means.append(np.mean(losses))
+    assert found["held_loss"] == pytest.approx(means[0], rel=1e-4)
+    assert found["held_gain"] == pytest.approx(1 - means[0] / means[1], abs=1e-4)
+    assert abs(found["held_gain"]) > 1e-6
+
+
+# ------------------------------------------------------------------------------------------------
+# what is kept and sampled
+
+
+def test_a_generator_is_opened_as_it_was_trained(
+    whole: Path, made: tuple[Represented, Represented], models: tuple[Backbone, Backbone]
+) -> None:
+    generator = open_generator(whole)
+    assert generator.models == ("one", "other")
+    assert generator.size == 8
+    assert (generator.tap("one"), generator.pooling("other")) == ("norm", "cls")
+    assert generator.digests == {model.name: model.digest for model in models}
+    assert generator.find_model(models[1]) == "other"
+    state = sslens.zoo.read(whole / "state.safetensors")[1]
+    for name, value in generator.network.state_dict().items():
+        assert torch.equal(value, state[f"module/average.{name}"]), name
+    fitted = Adapters.fit(made[0].matrices(), "standardise")
+    features = made[1].read(1)
+    placed = fitted.place("other", features)
+    assert torch.equal(generator.adapters.place("other", features), placed)
+    assert open_generator(whole / "last.safetensors").key == generator.key
+    json.dumps(generator.key)
+
+
+def test_samples_have_the_same_noise_for_every_model_and_minibatch(
+    whole: Path, made: tuple[Represented, Represented]
+) -> None:
+    generator = open_generator(whole)
+    vectors = made[1].read(0)[:3]
+    found = generator.sample(vectors, "one", 2, seed=5, steps="6")
+    assert found.shape == (3, 2, 8, 8, 3)
+    again = generator.sample(vectors, "one", 2, seed=5, steps="6", batch=4)
+    assert np.abs(found.astype(int) - again).max() <= 1
+    assert (found != generator.sample(vectors, "one", 2, seed=6, steps="6")).any()
+    more = generator.sample(vectors[:2], "one", 3, seed=5, steps="6")
+    assert np.abs(found[:2].astype(int) - more[:, :2]).max() <= 1
+    # by hand: noise of (seed, draw, image), then of (…, time), by the process itself
+    pairs = [(image, draw) for image in range(3) for draw in range(2)]
+    noise = NoiseSource(5, pairs, 8)
+    first = stream(5, 1, 7, 2).standard_normal((3, 8, 8), np.float32)
+    assert np.array_equal(noise.draw()[5].numpy(), first)
+    placed = generator.adapters.place("one", vectors).repeat_interleave(2, 0)
+    images = generator.process.sample(generator.network, noise.draw(), placed, "6", noise.draw)
+    assert np.abs(found.reshape(6, 8, 8, 3).astype(int) - to_pixels(images)).max() <= 1
+
+
+def test_ddim_adds_no_noise(whole: Path, made: tuple[Represented, Represented]) -> None:
+    generator = open_generator(whole)
+    vectors = made[1].read(0)[:1]
+    twice = generator.sample(vectors.repeat(2, 1), "one", 2, steps="ddim5")
+    assert (twice[0] != twice[1]).any()  # each source has noise of its own
+    noise = NoiseSource(0, [(0, 0), (0, 1)], 8).draw()
+    placed = generator.adapters.place("one", vectors).repeat(2, 1)
+    images = generator.process.sample(generator.network, noise, placed, "ddim5", None)
+    assert np.abs(twice[0].astype(int) - to_pixels(images)).max() <= 1
+
+
+# ------------------------------------------------------------------------------------------------
+# what is refused
+
+
+def condition_of(made: tuple[Represented, Represented], number: int = 0) -> Condition:
+    return made[0].conditions[number]
+
+
+def test_features_of_another_model_or_width_are_refused(
+    whole: Path, made: tuple[Represented, Represented]
+) -> None:
+    generator, (one, other) = open_generator(whole), made[0].features
+    with pytest.raises(InputError, match="of other weights than the representation of one"):
+        generator.select(other, model="one")
+    with pytest.raises(InputError, match=r'takes no features of "two": there are one, other'):
+        generator.sample(torch.zeros(1, 64), "two")
+    narrow = Features.of({("norm", "cls"): torch.rand(4, 8)}, model="one")
+    with pytest.raises(InputError, match="are 8 numbers, and the generator takes 64"):
+        generator.select(narrow)
+    with pytest.raises(InputError, match=r"have 8 numbers.* takes 64 of one"):
+        generator.sample(torch.zeros(1, 8), "one")
+    seen = shuffle(one, 0, transform={"resize": 48})
+    with pytest.raises(InputError, match="images prepared in another way"):
+        generator.select(seen)
+    with pytest.raises(InputError, match="of no model with the weights of"):
+        generator.find_model(sslens.load(f"{NANO}:2"))
+
+
+def test_features_of_other_images_are_refused(
+    whole: Path, made: tuple[Represented, Represented]
+) -> None:
+    generator, (one, _) = open_generator(whole), made[0].features
+    with pytest.raises(InputError, match=r"of other images: they lack 1/0 \(5 of 5\)"):
+        generator.select(one, HELD)
+    pixels = np.zeros((16, 12, 12, 3), np.uint8)
+    changed = from_arrays(pixels, ids=list(IMAGES.ids))
+    with pytest.raises(InputError, match="under the same ids"):
+        generator.select(one, changed)
+    with pytest.raises(InputError, match="under the same ids"):
+        Represented(changed, [condition_of(made)], [one])
+    taken = generator.select(one, IMAGES.take([4, 1]))
+    assert torch.equal(taken, made[0].read(0)[[4, 1]])
+
+
+def replaced(made: tuple[Represented, Represented], values: torch.Tensor) -> Represented:
+    condition = dataclasses.replace(condition_of(made), dim=values.shape[1])
+    features = Features.of({("norm", "cls"): values}, ids=IMAGES.ids[: len(values)], model="one")
+    return Represented(IMAGES.take(range(len(values))), [condition], [features])
+
+
+def test_a_condition_that_says_nothing_is_refused(
+    made: tuple[Represented, Represented], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="the same for all 16 images: a generator would learn"):
+        replaced(made, torch.ones(16, 4))
+    with pytest.raises(InputError, match="not finite"):
+        replaced(made, torch.full((16, 4), torch.nan))
+    with pytest.raises(InputError, match="called one: give each model once"):
+        Represented(IMAGES, [condition_of(made)] * 2, [made[0].features[0]] * 2)
+    with pytest.raises(InputError, match="give one or more"):
+        Represented(IMAGES, [], [])
+    with pytest.raises(InputError, match="other models, taps or poolings"):
+        fit(tmp_path, (made[0], replaced(made, torch.rand(4, 64))))
+
+
+def test_sizes_samples_and_images_that_will_not_do_are_refused(
+    whole: Path, made: tuple[Represented, Represented], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="10 px cannot be halved 2 times: give a size of 4, 8"):
+        dataclasses.replace(SETTINGS, size=10, multipliers=(1, 1, 1))
+    with pytest.raises(InputError, match=r'process is "gausian": did you mean gaussian\?'):
+        Settings(process="gausian")
+    generator = open_generator(whole)
+    with pytest.raises(InputError, match="shows nothing of what varies: give draws=2 or more"):
+        generator.sample(torch.zeros(1, 64), "one", 1)
+    with pytest.raises(InputError, match="not finite"):
+        generator.sample(torch.full((1, 64), torch.nan), "one")
+    start = prepare(made[0], SETTINGS)
+    few = GeneratorStart.of(made[0].take([0]), start.adapters, SETTINGS)
+    with pytest.raises(InputError, match="1 image is too few"):
+        job(few, SETTINGS)
+    with pytest.raises(InputError, match="There is no generator"):
+        open_generator(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="is a generator of images, and no model of them"):
+        sslens.load(whole)
+
+
+def test_a_file_that_is_no_generator_or_is_damaged_is_refused(whole: Path, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    header, tensors = sslens.zoo.read(whole / "last.safetensors")
+    path = tmp_path / "cut.safetensors"
+    save_file({name: tensors[name] for name in list(tensors)[:-1]}, path, header)
+    with pytest.raises(InputError, match=r"lacks .* \(1 tensors differ\)"):
+        open_generator(path)
+    save_file(tensors, path)
+    with pytest.raises(InputError, match="holds no generator"):
+        open_generator(path)
+
+
+# ------------------------------------------------------------------------------------------------
+# the commands
+
+
+def write_folder(folder: Path, images: ImageSet) -> str:
+    folder.mkdir()
+    for row in range(len(images)):
+        images.image(row).save(folder / f"{row:02d}.png")
+    return str(folder)
+
+
+def call(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    status = main(words)
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+@pytest.mark.slow
+def test_the_commands_train_and_sample(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSLENS_HOME", str(tmp_path / "home"))
+    photos, run = write_folder(tmp_path / "photos", IMAGES), str(tmp_path / "run")
+    shape = ["width=32", "blocks=1", "multipliers=[1]", "attention=[]"]
+    line = [
+        *f"rcdm train {NANO}:0 --images {photos} --val {photos} --preset cpu32 --size 8".split(),
+        *"--epochs 1 --batch-size 8 --precision float32 --device cpu --out".split(),  # noqa: SIM905
+        run,
+        "--set",
+        *shape,
+    ]
+    status, _, err = call([*line, "--dry-run"], capsys)
+    assert status == 0, err
+    assert "at norm (cls, 64); 16 images of photos at 8 px: 2 steps an epoch, 2 in all" in err
+    assert "million parameters" in err
+    assert "min here" in err
+    assert not Path(run).exists()
+    status, out, err = call(line, capsys)
+    assert status == 0, err
+    assert out.strip() == f"{run}/last.safetensors"
+    assert "16 of the 16 images of --val are also trained on" in err
+    assert (Path(run) / "report/report.html").is_file()
+    status, _, err = call(line, capsys)
+    assert status == 2
+    assert "already holds a run: go on with --resume" in err
+    asked = ["rcdm", "sample", run, "--images", photos, "--steps", "ddim3", "--limit", "3"]
+    sheet, folder = str(tmp_path / "grid.png"), str(tmp_path / "samples")
+    status, out, err = call([*asked, "--out", sheet, "--draws", "2", "--device", "cpu"], capsys)
+    assert status == 0, err
+    with Image.open(sheet) as image:
+        assert image.size == (3 * 66 + 2, 3 * 66 + 2)
+    status, out, err = call([*asked, "--out", folder, "--draws", "2", "--device", "cpu"], capsys)
+    assert status == 0, err
+    listed = (Path(folder) / "samples.csv").read_text().splitlines()
+    assert listed[0] == "file,model,image,draw"
+    assert len(listed) == 1 + 3 * 2
+    with Image.open(Path(folder) / listed[1].split(",")[0]) as one, Image.open(sheet) as whole:
+        first = np.asarray(whole)[2:66, 68:132].reshape(8, 8, 8, 8, 3)[:, 0, :, 0]
+        assert np.array_equal(np.asarray(one), first)
+    status, _, err = call([*asked, "--out", sheet, "--draws", "1"], capsys)
+    assert status == 2
+    assert "give --draws 2 or more" in err
+    status, _, err = call([*asked, "--out", sheet, "--models", f"{NANO}:1"], capsys)
+    assert status == 2
+    assert "of no model with the weights of" in err
+
+
+def test_what_is_wrong_with_the_words_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["rcdm", "trian"], capsys)[2] == (
+        'sslens: sslens rcdm has no "trian": did you mean train?\n'
+    )
+    status, _, err = call(["rcdm", "train", "--images", "scenes:0:16"], capsys)
+    assert status == 2
+    assert "Give one or more models: sslens rcdm train MODEL" in err
+    status, _, err = call(f"rcdm train {NANO}:0 --images scenes:0:16 --size 30".split(), capsys)
+    assert status == 2
+    assert "30 px cannot be halved 2 times: give a --size of 4, 8" in err
+    status, _, err = call(
+        f"rcdm train {NANO}:0 --images scenes:0:16 --preset offical".split(), capsys
+    )
+    assert status == 2
+    assert "did you mean official" in err
+    with pytest.raises(SystemExit):
+        main(["rcdm", "sample", "--help"])
+    assert "--draws" in capsys.readouterr().out
