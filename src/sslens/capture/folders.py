@@ -65,7 +65,7 @@ def describe_folder(
             "digest": model.digest,
             "about": model.about.to_json(),
         },
-        request.transform,
+        model.transform.spec(),
         request.precision,
         {
             "name": images.name,

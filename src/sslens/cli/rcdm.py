@@ -58,12 +58,14 @@ class Train:
     The features are made once and kept, and never dropped. The average of the weights is evaluated
     on --val ten times (loss, and how much of it the image's own features take away) and kept in
     --out, with a few samples on the way. The same command with --resume goes on after a kill, to
-    the same weights. With --fast one generator is trained for all models at once.
+    the same weights. Several models share one generator, each with a linear adapter of its own, so
+    that samples differ by the representation alone and the cost is shared; --fast suits that best.
 
     Examples:
       sslens rcdm train dino_vitb16 --images photos/train --val photos/val --preset official --out
           runs/rcdm-dino --dry-run
       sslens rcdm train scenes_mae --images scenes:0:2000 --val scenes:1:500 --out runs/rcdm-mae
+      sslens rcdm train scenes_mae scenes_moco_v3 --fast --images scenes:0:50000 --out runs/fast
       sslens rcdm train mae_vitb16 --images photos --tap blocks.5 --tokens patch --size 64 --out
           runs/rcdm-mae-5
       torchrun --nproc-per-node 8 -m sslens rcdm train dino_vitb16 --images photos/train --out
@@ -81,7 +83,8 @@ class Train:
     """Images held out."""
     common: tyro.conf.OmitArgPrefixes[Common] = Common()
     fast: bool = False
-    """Flow matching with a small network: minutes, and rougher images."""
+    """Flow matching with a small transformer, for images of up to 64 px: a fraction of the time,
+    and rougher images."""
     tap: str | None = None
     """The layer, by name, such as blocks.11; the last one of each model unless given."""
     tokens: Literal["cls", "patch", "mean"] | None = None
@@ -90,8 +93,9 @@ class Train:
     size: int | None = None
     """Side in pixels of the generated images; the preset's unless given."""
     preset: str | None = None
-    """official (RCDM's, 128 px), small64, small32, or cpu32: settings, epochs and minibatch. The
-    first that fits --size, or the images' size for the models, unless given."""
+    """official (RCDM's, 128 px), small64, small32, cpu32, or with --fast fast64, fast32: settings,
+    epochs and minibatch. The one that fits --size, or the images' size for the models, unless
+    given."""
     epochs: int | None = None
     """Passes over the images; the preset's unless given."""
     batch_size: int | None = None
@@ -303,6 +307,11 @@ def _choose(command: Train, side: int | None = None) -> "tuple[Settings, int, in
     from sslens.recipes.diffusion import choose_preset, resize
 
     name = command.preset or choose_preset(command.size or side, fast=command.fast)
+    if command.fast and not name.startswith("fast"):
+        raise InputError(
+            f"The preset {name} is not one of the fast generators",
+            mend="give {preset=fast32} or {preset=fast64}, or leave {fast} out",
+        )
     preset = recipe("diffusion", name)
     settings, epochs, batch_size = choose_settings(command, preset, asked=True)
     if command.size is not None:

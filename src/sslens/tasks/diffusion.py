@@ -29,7 +29,7 @@ from sslens.methods.parameters import follow
 from sslens.methods.schedules import cosine
 from sslens.methods.settings import require_optimisable
 from sslens.models.about import About
-from sslens.tasks.diffusion_settings import Settings
+from sslens.tasks.diffusion_settings import Settings, describe_shape
 from sslens.tasks.representations import Represented
 
 #: of the task, for people and in `config.yaml`
@@ -215,15 +215,15 @@ def job(start: GeneratorStart, settings: Settings) -> TrainingJob:
         verb="training",
         name=f"a generator from {', '.join(represented.models)}",
         learner=LEARNER,
-        network="UNet",
+        network=settings.network,
         settings=settings,
         start=start,
         batch=batch,
         build=lambda: Diffusion(settings, adapters.width),
         sketch=sketch,
-        config={"objective": LEARNER, "arch": "unet", "conditions": described},
+        config={"objective": LEARNER, "arch": settings.network, "conditions": described},
         shape=shape,
-        about=About(objective=LEARNER, arch="unet"),
+        about=About(objective=LEARNER, arch=settings.network),
         transform=start.pictures.transform,
         weights=weights,
     )
@@ -232,7 +232,7 @@ def job(start: GeneratorStart, settings: Settings) -> TrainingJob:
 def describe_generator(start: GeneratorStart, settings: Settings) -> Mapping[str, Any]:
     """Describe a generator as JSON values, of which `sslens.tasks.generator` makes it again."""
     return {
-        "network": vars(settings.shape(start.adapters.width)).copy(),
+        "network": describe_shape(settings.shape(start.adapters.width)),
         "process": start.process.describe(),
         "preparation": settings.conditions,
         "conditions": [dict(each.to_json()) for each in start.represented.conditions],

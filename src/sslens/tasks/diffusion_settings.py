@@ -7,9 +7,12 @@ from typing import Any
 from sslens.diffusion.process import Process
 from sslens.errors import InputError, nearest
 from sslens.methods.settings import require_bounds
+from sslens.models.dit import DiTShape
 from sslens.models.unet import UNetShape
 
 PROCESSES = ("gaussian", "flow")
+#: the shapes of networks by their kind
+NETWORKS: Mapping[str, type[UNetShape] | type[DiTShape]] = {"unet": UNetShape, "dit": DiTShape}
 #: what is done to a representation before the network gets it
 PREPARATIONS = ("none", "standardise", "whiten")
 
@@ -32,12 +35,15 @@ class Settings:
         process: "gaussian" (a diffusion) or "flow" (flow matching).
         schedule: the noise of a diffusion, "linear" or "cosine".
         times: the number of steps of a diffusion.
+        time_mean, time_deviation, weighting: of flow matching (`Flow`).
+        network: "unet" (guided diffusion's), or "dit" (a transformer on patches).
         conditions: what is done to the features before the network gets them: "none",
             "standardise" (mean 0 and variance 1 in each dimension), or "whiten". Features of
             several models are standardised or whitened.
         size: side in pixels of the generated images.
-        width, blocks, multipliers, attention, heads, head_width, fold: of the network
-            (`UNetShape`); a `head_width` of 0 leaves it to `heads`.
+        width, blocks, multipliers, attention, heads, head_width, fold: of a UNet (`UNetShape`); a
+            `head_width` of 0 leaves it to `heads`.
+        width, blocks, heads, patch, embedding, canvas: of a transformer (`DiTShape`).
         ema: momentum m of the average of the weights, which is what is evaluated and kept.
         ema_ramp: whether the momentum after n steps is min(m, (1 + n) / (10 + n)), so that the
             average forgets where it began in a short run.
@@ -48,6 +54,10 @@ class Settings:
     process: str = "gaussian"
     schedule: str = "linear"
     times: int = 1000
+    time_mean: float = -0.8
+    time_deviation: float = 0.8
+    weighting: str = "velocity"
+    network: str = "unet"
     conditions: str = "none"
     size: int = 128
     width: int = 256
@@ -57,6 +67,9 @@ class Settings:
     heads: int = 4
     head_width: int = 0
     fold: int = 1
+    patch: int = 4
+    embedding: int = 192
+    canvas: int = 0
     ema: float = 0.9999
     ema_ramp: bool = False
     base_lr: float = 1e-4
@@ -68,7 +81,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         require_bounds(self, above_0=("size", "times"), below_1=("ema",), shares=("end_lr",))
-        for name, options in (("process", PROCESSES), ("conditions", PREPARATIONS)):
+        for name, options in (
+            ("process", PROCESSES),
+            ("network", NETWORKS),
+            ("conditions", PREPARATIONS),
+        ):
             if (value := getattr(self, name)) not in options:
                 raise InputError(f'The setting {name} is "{value}": {nearest(value, options)}')
         self.make_process()
@@ -79,9 +96,15 @@ class Settings:
         described: dict[str, Any] = {"process": self.process}
         if self.process == "gaussian":
             described |= {"schedule": self.schedule, "times": self.times}
+        else:
+            described |= {
+                "mean": self.time_mean,
+                "deviation": self.time_deviation,
+                "weighting": self.weighting,
+            }
         return make_process(described)
 
-    def shape(self, condition: int | None) -> UNetShape:
+    def shape(self, condition: int | None) -> UNetShape | DiTShape:
         """Return the shape of the network.
 
         Args:
@@ -90,18 +113,48 @@ class Settings:
         Raises:
             InputError: the side cannot be halved so often, or a number does not fit the network.
         """
+        shared: dict[str, Any] = {
+            "size": self.size,
+            "width": self.width,
+            "blocks": self.blocks,
+            "heads": self.heads,
+            "learned_variance": self.make_process().learned_variance,
+            "condition": condition,
+        }
+        if self.network == "dit":
+            return DiTShape(
+                **shared, patch=self.patch, embedding=self.embedding, canvas=self.canvas
+            )
         return UNetShape(
-            size=self.size,
-            width=self.width,
-            blocks=self.blocks,
+            **shared,
             multipliers=self.multipliers,
             attention=self.attention,
-            heads=self.heads,
             head_width=self.head_width or None,
-            learned_variance=self.make_process().learned_variance,
-            condition=condition,
             fold=self.fold,
         )
+
+
+def describe_shape(shape: UNetShape | DiTShape) -> dict[str, object]:
+    """Describe the shape of a network as plain JSON values, of which `make_shape` makes it again.
+
+    >>> describe_shape(DiTShape())["kind"], make_shape(describe_shape(DiTShape())) == DiTShape()
+    ('dit', True)
+    """
+    kind = next(name for name, made in NETWORKS.items() if isinstance(shape, made))
+    return {"kind": kind, **vars(shape)}
+
+
+def make_shape(described: Mapping[str, Any]) -> UNetShape | DiTShape:
+    """Make the shape of a network from what a file says of it (`describe_shape`).
+
+    Raises:
+        InputError: there is no such kind of network.
+    """
+    kind, rest = described["kind"], dict(described)
+    del rest["kind"]
+    if kind not in NETWORKS:
+        raise InputError(f'There is no network "{kind}": {nearest(kind, NETWORKS)}')
+    return NETWORKS[kind](**rest)
 
 
 def make_process(described: Mapping[str, Any]) -> Process:

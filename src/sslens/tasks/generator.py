@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from sslens import zoo
+from sslens import cards, zoo
 from sslens.capture import Features
 from sslens.data.images import ImageSet
 from sslens.data.streams import stream
@@ -21,12 +21,13 @@ from sslens.diffusion.adapters import Adapters
 from sslens.diffusion.process import Process
 from sslens.errors import InputError, nearest
 from sslens.models.backbone import Backbone
-from sslens.models.unet import UNetShape
 from sslens.store import digest
 from sslens.tasks.diffusion import SHAPE
-from sslens.tasks.diffusion_settings import make_process
+from sslens.tasks.diffusion_settings import make_process, make_shape
 from sslens.tasks.representations import Condition, choose_tap, choose_tokens, find_rows
 
+#: the generators that come with the package
+SHELF = Path(cards.__file__).parent / "generators"
 #: key of the random streams of noise of samples
 NOISE = 7
 #: the fewest samples of an image by which one sees what varies
@@ -244,20 +245,15 @@ def open_generator(path: str | Path, model: Backbone | None = None) -> Generator
     """Open a generator from the folder of a training or from a file.
 
     Args:
-        path: a folder that `sslens rcdm train` wrote, its `last.safetensors`, or a file of RCDM's
-            authors (.pt).
+        path: a folder that `sslens rcdm train` wrote, its `last.safetensors`, a file of RCDM's
+            authors (.pt), or the name of a generator that comes with the package.
         model: the model that conditions a file of RCDM's authors, which does not say it.
 
     Raises:
         InputError: it is no generator, tensors are missing or left over, or a file of RCDM's
             authors is given without a model.
     """
-    file = Path(path).expanduser()
-    if not file.exists():
-        raise InputError(
-            f"There is no generator {path}", mend="give the folder of sslens rcdm train, or a file"
-        )
-    file = zoo.find_file(file)
+    file = _find_generator(path)
     if file.suffix != ".safetensors":
         return _open_released(file, model)
     header, tensors = zoo.read(file)
@@ -268,7 +264,7 @@ def open_generator(path: str | Path, model: Backbone | None = None) -> Generator
             f"{path} holds no generator", mend="give the folder that sslens rcdm train wrote"
         )
     conditions = [Condition(**values) for values in shape["conditions"]]
-    network = UNetShape(**shape["network"]).build()
+    network = make_shape(shape["network"]).build()
     _fill(network, _part(tensors, "network."), str(path))
     adapters = Adapters.from_tensors(
         {each.model: each.dim for each in conditions},
@@ -285,6 +281,21 @@ def open_generator(path: str | Path, model: Backbone | None = None) -> Generator
         size=int(shape["network"]["size"]),
         key=key,
     )
+
+
+def _find_generator(path: str | Path) -> Path:
+    """The file of a generator."""
+    shipped = {file.stem: file for file in SHELF.glob("*.safetensors")}
+    if str(path) in shipped:
+        return shipped[str(path)]
+    file = Path(path).expanduser()
+    if not file.exists():
+        names = "".join(f", or {name}" for name in shipped)
+        raise InputError(
+            f"There is no generator {path}",
+            mend=f"give the folder of sslens rcdm train, or a file{names}",
+        )
+    return zoo.find_file(file)
 
 
 def _open_released(file: Path, model: Backbone | None) -> Generator:
