@@ -21,6 +21,7 @@ from given import Given, ask, compute, draw, excuse, make_models, write
 from sslens.capture import Features, Grams, Maps
 from sslens.comparisons import compared as _compared
 from sslens.comparisons import pairs as _pairs
+from sslens.comparisons.altered import Altered, AlteredSets
 from sslens.comparisons.inputs import (
     Factors,
     FeatureSets,
@@ -35,6 +36,7 @@ from sslens.comparisons.pool import Pool, ShownImages
 from sslens.comparisons.roles import find_twins
 from sslens.comparisons.segments import SegmentedImages, Segments, View
 from sslens.comparisons.targets import Targets, code_factors
+from sslens.data.alter import Transform
 from sslens.data.images import from_arrays
 from sslens.data.transform import EvalTransform
 from sslens.errors import InputError
@@ -166,9 +168,45 @@ def inputs(
         None,
         {"class": "categorical", "x": "continuous", "hue": "circular"},
     )
+    every = grams.get("all", {}) or {
+        name: grams_of(f"{name}all", each, sizes, constant) for name, each in taps.items()
+    }
+    values["invariance"] = altered_of(features, every)
     maps = {name: maps_of(name, each) for name, each in taps.items()}
     values |= {"maps": MapSets(maps), "segments": segments_of(tuple(maps))}
     return Given(make_models(tuple(models), tuple(controls), known), values)
+
+
+def altered_of(features: Mapping[str, Features], grams: Mapping[str, Grams]) -> AlteredSets:
+    """The same images flipped, which moves all features a little, and of another hue, which turns
+    their signs; drawn, this is so where the image's number is odd."""
+    flip, hue = Transform("horizontal-flip", 1.0), Transform("hue", 45.0)
+    odd = torch.arange(36) % 2 == 1
+
+    def move(own: Features, way: Transform, made: torch.Tensor) -> Features:
+        columns = {column: own.read(*column) for column in own.columns}
+        moved = {
+            column: torch.where(made[:, None], x + 0.1 if way.name == flip.name else -x, x)
+            for column, x in columns.items()
+        }
+        return Features.of(moved, ids=own.ids, taps=own.taps, model=own.model)
+
+    fixed, drawn = (
+        {
+            way: Altered(
+                {name: move(own, way, made) for name, own in features.items()}, of_altered
+            )
+            for way in ways
+        }
+        for ways, made, of_altered in (
+            ((flip, hue), torch.ones(36, dtype=torch.bool), grams),
+            ((Transform("horizontal-flip", 1.0, drawn=True),), odd, {}),
+        )
+    )
+    pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    shown = {"": pixels, "horizontal-flip": pixels[:, ::-1], "hue 45": 255 - pixels}
+    sides = dict.fromkeys(features, 4)
+    return AlteredSets(features, grams, sides, fixed, drawn, FACTORS, shown)
 
 
 def maps_of(name: str, taps: Sequence[Tap]) -> Maps:

@@ -26,6 +26,8 @@ NEEDS, ANALYSES = names("study/needs"), names("analyses")
 DETECTORS = {"detections", "finetuned", "joined"}
 #: needs of images with objects
 OF_OBJECTS = {"segments"}
+#: needs of images that are altered
+ALTERED = {"invariance"}
 #: of what no need of images is met
 BARE = Situation(Study((NANO,), analyses=("finetune-path",)), ())
 
@@ -63,12 +65,29 @@ def with_objects(tmp_path_factory: pytest.TempPathFactory) -> Captured:
     return capture(plan.situation, plan.passes, plan.runner)
 
 
+@pytest.fixture(scope="module")
+def with_altered(tmp_path_factory: pytest.TempPathFactory) -> Captured:
+    """A model over scenes, as they are and altered in two ways."""
+    store = Store(tmp_path_factory.mktemp("altered"))
+    asked = Study(
+        (f"{NANO}:1",),
+        "scenes:0:16",
+        ("invariance",),
+        batch=8,
+        device="cpu",
+        transforms=("horizontal-flip", "hue=45"),
+    )
+    plan = prepare(asked, store, quiet=True)
+    return capture(plan.situation, plan.passes, plan.runner)
+
+
 @pytest.mark.parametrize("name", [name for name in NEEDS if name not in DETECTORS])
 def test_a_need_is_met_gathered_and_has_a_key(
-    name: str, captured: Captured, with_objects: Captured
+    name: str, captured: Captured, with_objects: Captured, with_altered: Captured
 ) -> None:
     need = plugin("study/needs", name)
     captured = with_objects if name in OF_OBJECTS else captured
+    captured = with_altered if name in ALTERED else captured
     assert need.unmet(captured.situation) is None
     value = need.gather(captured)
     origin = typing.get_origin(need.TYPE) or need.TYPE
@@ -114,9 +133,10 @@ def test_an_analysis_is_given_the_types_of_its_needs(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in ANALYSES if not name.startswith("detection-")])
 def test_the_key_of_results_is_json_and_knows_the_code(
-    name: str, captured: Captured, with_objects: Captured
+    name: str, captured: Captured, with_objects: Captured, with_altered: Captured
 ) -> None:
     captured = with_objects if OF_OBJECTS & set(needs_of(name)) else captured
+    captured = with_altered if ALTERED & set(needs_of(name)) else captured
     models = captured.situation.models
     values = {need: load_need(need, name).gather(captured) for need in needs_of(name)}
     key = ResultsKey.of(name, models, values, seed=0)

@@ -65,7 +65,7 @@ def describe_folder(
             "digest": model.digest,
             "about": model.about.to_json(),
         },
-        model.transform.spec(),
+        request.transform,
         request.precision,
         {
             "name": images.name,

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, final
 
+from sslens.data.alter import Transform
 from sslens.data.images import ImageSet
 from sslens.errors import InputError, nearest, require_type
 from sslens.models.backbone import Backbone
@@ -33,6 +34,8 @@ class PassRequest:
         plan: the minibatches.
         taps: the taps to read, in the order of computation.
         precision: the precision of the forward pass, "float32", "bfloat16" or "float16".
+        altered: what is done to the images, resized and cropped, before the model sees them;
+            nothing unless given.
     """
 
     model: Backbone
@@ -40,6 +43,7 @@ class PassRequest:
     plan: Plan
     taps: tuple[Tap, ...]
     precision: str
+    altered: Transform | None = None
 
     @classmethod
     def of(
@@ -49,13 +53,14 @@ class PassRequest:
         plan: Plan | None,
         taps: Sequence[str] | None,
         precision: str,
+        altered: Transform | None = None,
     ) -> "PassRequest":
         """Make the request of a pass; minibatches are of 32 images, drawn with seed 0, and all taps
         are read, unless given.
 
         Raises:
-            InputError: unknown taps or precision, a plan that is not of these images, or an
-                argument of another type.
+            InputError: unknown taps or precision, a plan that is not of these images, a transform
+                that does not apply to images of the model's size, or an argument of another type.
         """
         require_model(model)
         require_type(images, ImageSet, "set of images", "give what sslens.open_images returns")
@@ -66,7 +71,16 @@ class PassRequest:
             )
         plan = plan or Plan.draw(images.ids)
         plan.require(images.ids)
-        return cls(model, images, plan, model.pick(taps), precision)
+        if altered is not None:
+            altered.require_side(model.transform.crop)
+        return cls(model, images, plan, model.pick(taps), precision, altered)
+
+    @property
+    def transform(self) -> Mapping[str, Any]:
+        """How the model is shown the images, as plain JSON values: its own transform, and what is
+        done to the images where they are altered."""
+        altered = {} if self.altered is None else {"altered": self.altered.spec()}
+        return {**self.model.transform.spec(), **altered}
 
     @functools.cached_property
     def seen(self) -> Mapping[str, Any]:
@@ -74,7 +88,7 @@ class PassRequest:
         the transform, the images and the precision."""
         return {
             "weights": self.model.digest,
-            "transform": self.model.transform.spec(),
+            "transform": self.transform,
             "images": self.images.content,
             "precision": self.precision,
         }

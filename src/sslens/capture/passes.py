@@ -22,6 +22,7 @@ from sslens.capture.keys import PassRequest, require_model
 from sslens.capture.maps import MapReducer, Maps
 from sslens.capture.reducers import Accumulator, Reducer
 from sslens.capture.sharing import choose_share, gather
+from sslens.data.alter import Transform
 from sslens.data.decoded import Decoded
 from sslens.data.images import ImageSet
 from sslens.errors import InputError
@@ -49,6 +50,7 @@ def collect(
     device: str = "cpu",
     precision: str = "float32",
     decoded: Decoded | None = None,
+    altered: Transform | None = None,
     progress: Progress | None = None,
 ) -> list[Noun]:
     """Return the results of reducers for a model over images; results that the store lacks are
@@ -68,12 +70,15 @@ def collect(
             and features stay float32).
         decoded: the images, resized and cropped as this model's transform does it, to share them
             with other models.
+        altered: what is done to the images, resized and cropped, before the model sees them;
+            nothing unless given.
         progress: called with images done and images in all.
 
     Raises:
-        InputError: unknown taps, or a plan that is not of these images.
+        InputError: unknown taps, a plan that is not of these images, or a transform that does not
+            apply to images of the model's size.
     """
-    request = PassRequest.of(model, images, plan, taps, precision)
+    request = PassRequest.of(model, images, plan, taps, precision, altered)
     parts = [replace(request, taps=reducer.taps(model, request.taps)) for reducer in reducers]
     results: list[Noun | None] = [
         reducer.find(part, store) if store else None
@@ -100,13 +105,14 @@ def find_missing(
     plan: Plan | None = None,
     taps: Sequence[str] | None = None,
     precision: str = "float32",
+    altered: Transform | None = None,
 ) -> tuple[bool, ...]:
     """Tell for each reducer whether the store lacks its result, so that `collect` would run a pass.
 
     Raises:
         InputError: for the same reasons as `collect`.
     """
-    request = PassRequest.of(model, images, plan, taps, precision)
+    request = PassRequest.of(model, images, plan, taps, precision, altered)
     return tuple(
         not reducer.has(replace(request, taps=reducer.taps(model, request.taps)), store)
         for reducer in reducers
@@ -145,7 +151,7 @@ def run_pass(
     model.to(device)
     threads = 1 if torch.device(device).type == "cpu" else min(16, os.cpu_count() or 1)
     minibatches = _load_batches(
-        model, pixels, [plan.minibatches[number] for number in mine], threads
+        request, pixels, [plan.minibatches[number] for number in mine], threads, device
     )
     for number, batch in zip(mine, minibatches, strict=True):
 
@@ -184,9 +190,14 @@ def _require_fitting(decoded: Decoded, model: Backbone) -> None:
 
 
 def _load_batches(
-    model: Backbone, pixels: Decoded, minibatches: Sequence[tuple[str, ...]], threads: int
+    request: PassRequest,
+    pixels: Decoded,
+    minibatches: Sequence[tuple[str, ...]],
+    threads: int,
+    device: str,
 ) -> Iterator[Float32[Tensor, "image 3 height width"]]:
-    """The minibatches, transformed; one is decoded ahead while the model works on the one before.
+    """The minibatches, altered and transformed; one is decoded ahead while the model works on the
+    one before.
 
     Only decoded: torch in a second thread would start threads of its own, which take turns with the
     model's.
@@ -196,15 +207,23 @@ def _load_batches(
     def prepare(ids: tuple[str, ...]) -> UInt8[np.ndarray, "image height width 3"]:
         return pixels.pixels([row[name] for name in ids], decoders)
 
+    def show(
+        crops: UInt8[np.ndarray, "image height width 3"], ids: tuple[str, ...]
+    ) -> Float32[Tensor, "image 3 height width"]:
+        altered, normalise = request.altered, request.model.transform.normalise
+        if altered is None:
+            return normalise(crops)
+        return normalise(crops, lambda values: altered.apply(values.to(device), ids))
+
     with ThreadPoolExecutor(1) as ahead, _open_threads(threads) as decoders:
         waiting = None
         for ids in minibatches:
-            coming = ahead.submit(prepare, ids)
+            coming = ahead.submit(prepare, ids), ids
             if waiting is not None:
-                yield model.transform.normalise(waiting.result())
+                yield show(waiting[0].result(), waiting[1])
             waiting = coming
         if waiting is not None:
-            yield model.transform.normalise(waiting.result())
+            yield show(waiting[0].result(), waiting[1])
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """The fixed transform for evaluation: one PIL image to the tensor that a model takes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,12 +101,21 @@ class EvalTransform:
         return Placement(size, (width, height), left, upper, self.crop, self.flip)
 
     def normalise(
-        self, pixels: UInt8[np.ndarray, "image crop crop 3"]
+        self,
+        pixels: UInt8[np.ndarray, "image crop crop 3"],
+        alter: Callable[[Tensor], Tensor] | None = None,
     ) -> Float32[Tensor, "image 3 crop crop"]:
-        """Bring cropped pixels to [0, 1], then to (x − mean) / std."""
+        """Bring cropped pixels to [0, 1], then to (x − mean) / std.
+
+        Args:
+            pixels: what `crop_image` returns, of several images.
+            alter: what is done to the values in [0, 1]; nothing unless given.
+        """
         channels_first = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-        values = channels_first.to(torch.float32, memory_format=torch.contiguous_format)
-        return Normalize(self.mean, self.std).apply_(values.div_(255))
+        values = channels_first.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+        if alter is not None:
+            values = alter(values)
+        return Normalize(self.mean, self.std).apply_(values)
 
     @property
     def geometry(self) -> tuple[int | float | str | bool, ...]:

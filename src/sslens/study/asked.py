@@ -7,13 +7,14 @@ from typing import Any, get_args
 
 from sslens import fingerprint, zoo
 from sslens.data.sources import require_source
+from sslens.data.transform_names import parse_transforms
 from sslens.errors import InputError, nearest
 from sslens.find import names
 from sslens.models.taps import ON_REQUEST
 from sslens.study.contract import wants_images
 
 #: the keys of a study that hold several texts
-LISTS = ("models", "analyses", "tokens", "taps", "detection")
+LISTS = ("models", "analyses", "tokens", "taps", "detection", "transforms")
 #: what a value of a type is called in messages
 KINDS = {str: "text", int: "a whole number", bool: "true or false"}
 
@@ -50,6 +51,10 @@ class Study:
             "blocks=[8, 9, 10, 11]" (`sslens.study.detector_request`).
         require_blurred: whether the images and the bank must be such as `sslens blur-faces` wrote:
             each listed, with its digest, in the manifest of their folder.
+        transforms: what is done to the images to see what models are blind to, such as "rotation"
+            or "rotation=45" (`sslens.data.transform_names`); eleven transforms unless given.
+        decode: whether each of these is also drawn for each image, by its id, and decoded, which
+            takes one more pass for each.
         any_transform: whether fingerprints are compared even where their models saw other parts of
             the images, or images that were resampled in another way.
     """
@@ -72,6 +77,8 @@ class Study:
     detection: tuple[str, ...] = ()
     side: int | None = None
     require_blurred: bool = False
+    transforms: tuple[str, ...] = ()
+    decode: bool = True
 
     def __post_init__(self) -> None:
         for entry in fields(self):
@@ -113,6 +120,7 @@ class Study:
                 "Faces must be blurred, but there are no images of which that could be checked",
                 mend="give {images}",
             )
+        parse_transforms(self.transforms)
         if self.detection:
             from sslens.study.detector_request import DetectorRequest
 
@@ -137,14 +145,12 @@ class Study:
         import yaml
 
         values = asdict(self)
-        for name in (
-            "taps",
-            "detection",
-            "side",
-            "require_blurred",
-        ):  # a study without them is written as ever
+        # a study without these is written as ever
+        for name in ("taps", "detection", "side", "require_blurred", "transforms"):
             if not values[name]:
                 del values[name]
+        if self.decode:
+            del values["decode"]
         lists = {key: list(value) for key, value in values.items() if isinstance(value, tuple)}
         return yaml.safe_dump(values | lists, sort_keys=False)
 

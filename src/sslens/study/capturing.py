@@ -13,31 +13,48 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from sslens.capture import Reducer
+    from sslens.data.alter import Transform
+    from sslens.data.images import ImageSet
+
+    #: images, what is wanted of a pass over them, whether they are the bank's, and what is done to
+    #: them
+    Run = tuple[ImageSet | None, tuple[Reducer[Any], ...], bool, Transform | None]
 
 
 def plan_passes(
     situation: Situation, analyses: Iterable[str], runner: PassRunner
 ) -> tuple[ActivationPass, ...]:
     """Plan the passes that the needs of these analyses ask for; there is no pass of a model without
-    the taps that they read."""
+    the taps that they read.
+
+    Raises:
+        InputError: a transform does not apply to images of a model's size.
+    """
     from sslens.plan import Plan
 
     wanted: dict[str, Reducer[Any]] = {}
     wanted_of_bank: dict[str, Reducer[Any]] = {}
+    altered: dict[Transform, tuple[Reducer[Any], ...]] = {}
     for _, need in sorted(_load_needs(analyses).items()):
         reducers = need.reducers(situation.study) if hasattr(need, "reducers") else ()
         own = {identify(reducer): reducer for reducer in reducers}
         wanted |= own
         wanted_of_bank |= own if getattr(need, "BANK", False) else {}
-    sets = ((situation.images, wanted, False), (situation.bank, wanted_of_bank, True))
+        for transform, several in need.altered(situation.study) if hasattr(need, "altered") else ():
+            altered[transform] = (*altered.get(transform, ()), *several)
+    runs: list[Run] = [
+        (situation.images, tuple(wanted.values()), False, None),
+        (situation.bank, tuple(wanted_of_bank.values()), True, None),
+        *((situation.images, several, False, way) for way, several in altered.items()),
+    ]
     passes = []
     for member in situation.members:
-        for images, own, bank in sets:
-            if member.model is None or images is None or not own:
+        for images, several, bank, way in runs:
+            if member.model is None or images is None or not several:
                 continue
             plan = Plan.draw(images.ids, situation.study.batch, situation.study.seed)
             taps = situation.study.taps or None
-            one = runner.plan(member, images, plan, tuple(own.values()), bank=bank, taps=taps)
+            one = runner.plan(member, images, plan, several, bank=bank, taps=taps, altered=way)
             passes += [one] if one.reducers else []
     return tuple(passes)
 
@@ -46,7 +63,7 @@ def capture(situation: Situation, passes: Sequence[ActivationPass], runner: Pass
     """Get the results of all passes, from the store or by one pass for each model and set of
     images."""
     made = {
-        (identify(reducer), one.bank, one.member.name): result
+        (identify(reducer, one.altered), one.bank, one.member.name): result
         for one, results in runner.run(passes)
         for reducer, result in zip(one.reducers, results, strict=True)
     }

@@ -12,6 +12,7 @@ from sslens.study.members import Member
 
 if TYPE_CHECKING:
     from sslens.capture import Reducer
+    from sslens.data.alter import Transform
     from sslens.data.images import ImageSet
     from sslens.models.backbone import Backbone
     from sslens.plan import Plan
@@ -31,6 +32,7 @@ class ActivationPass:
         bank: whether the images are the bank's.
         taps: the names of the taps that reducers may read; all unless given.
         missing: the number of results that are not in the store.
+        altered: what is done to the images before the model sees them; nothing unless given.
     """
 
     member: Member
@@ -40,6 +42,7 @@ class ActivationPass:
     bank: bool = False
     taps: tuple[str, ...] | None = None
     missing: int = 0
+    altered: "Transform | None" = None
 
     @property
     def model(self) -> "Backbone":
@@ -71,10 +74,33 @@ class ActivationPass:
     def describe(self) -> str:
         """Describe the pass in a line: the model, the images, and the cost."""
         state = f"{self.flops() / 1e9:,.0f} GFLOP" if self.missing else "in the store"
+        return f"{self.subject}: {state}"
+
+    @property
+    def subject(self) -> str:
+        """The model and the images."""
         return (
             f"{self.member.role:<9} {self.member.name} over {len(self.images):,} images of"
-            f" {self.images.name}: {state}"
+            f" {self.images.name}"
         )
+
+
+def describe_passes(passes: Sequence[ActivationPass]) -> list[str]:
+    """Describe passes in lines for a person; the passes of a model over altered images have one
+    line together."""
+    lines, altered = [], dict[str, list[ActivationPass]]()
+    for one in passes:
+        if one.altered is None:
+            lines.append(one.describe())
+        else:
+            altered.setdefault(one.subject, []).append(one)
+    for subject, group in altered.items():
+        missing = [one for one in group if one.missing]
+        # every pass of a model costs the same
+        cost = f"{len(missing) * missing[0].flops() / 1e9:,.0f} GFLOP" if missing else ""
+        state = cost or "in the store"
+        lines.append(f"{subject}, altered in {len(group)} ways: {state}")
+    return lines
 
 
 @final
@@ -103,9 +129,14 @@ class PassRunner:
         *,
         bank: bool = False,
         taps: tuple[str, ...] | None = None,
+        altered: "Transform | None" = None,
     ) -> ActivationPass:
         """Plan a pass with those reducers that find taps in the model, and count the results that
-        the store lacks."""
+        the store lacks.
+
+        Raises:
+            InputError: a transform does not apply to images of the model's size.
+        """
         from sslens.capture import find_missing
 
         model = member.network
@@ -119,8 +150,9 @@ class PassRunner:
             plan=plan,
             taps=taps,
             precision=self.precision,
+            altered=altered,
         )
-        return ActivationPass(member, images, plan, useful, bank, taps, sum(missing))
+        return ActivationPass(member, images, plan, useful, bank, taps, sum(missing), altered)
 
     def run(self, passes: Sequence[ActivationPass]) -> Iterator[tuple[ActivationPass, list[Any]]]:
         """Yield each pass with its results, one for each reducer, from the store or computed.
@@ -135,11 +167,12 @@ class PassRunner:
         for number, one in enumerate(passes, 1):
             if one.missing and waiting[one.view] > 1 and one.view not in decoded:
                 decoded[one.view] = Decoded(one.images, one.model.transform)
-            label = (
+            name = (
                 one.member.name
-                if len(passes) == 1
-                else f"[{number}/{len(passes)}] {one.member.name}"
+                if one.altered is None
+                else f"{one.member.name}, {one.altered.label}"
             )
+            label = name if len(passes) == 1 else f"[{number}/{len(passes)}] {name}"
             with progress(label, quiet=self.quiet or not one.missing) as report:
                 results = collect(
                     one.model,
@@ -151,6 +184,7 @@ class PassRunner:
                     device=self.device,
                     precision=self.precision,
                     decoded=decoded.get(one.view),
+                    altered=one.altered,
                     progress=report,
                 )
             yield one, results

@@ -20,7 +20,7 @@ from sslens.study.image_sets import (
     require_same_classes,
 )
 from sslens.study.members import Member, describe_same, load_members
-from sslens.study.passes import ActivationPass, PassRunner
+from sslens.study.passes import ActivationPass, PassRunner, describe_passes
 from sslens.study.situation import Lack, Situation
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class StudyPlan:
                 lines.append(f"{begin}: its fingerprint over {count:,} images")
             elif member.name not in passing:
                 lines.append(f"{begin}: no pass over images")
-        lines += [one.describe() for one in self.passes]
+        lines += describe_passes(self.passes)
         lines += describe_needs(self.situation, self.analyses, self.runner.store)
         lines.append(f"device    {self.runner.device}, {self.runner.precision}")
         lines += [f"note      {note}" for note in self.notes]

@@ -11,6 +11,7 @@ from sslens.study.members import Member
 if TYPE_CHECKING:
     from sslens.capture import Reducer
     from sslens.comparisons.inputs import Models
+    from sslens.data.alter import Transform
     from sslens.data.images import ImageSet
 
 #: what a reducer makes: Grams or Features
@@ -75,8 +76,8 @@ class Captured:
 
     Attributes:
         situation: the models and images of the passes.
-        made: the results by reducer (`identify`), whether the images are the bank's, and name of
-            the model.
+        made: the results by reducer and what was done to the images (`identify`), whether the
+            images are the bank's, and name of the model.
         store: where a need may keep values that take long to gather; None to keep nothing.
     """
 
@@ -84,20 +85,33 @@ class Captured:
     made: Mapping[tuple[str, bool, str], Any]
     store: Store | None = None
 
-    def of(self, reducer: "Reducer[Noun]", *, bank: bool = False) -> "dict[str, Noun]":
+    def of(
+        self,
+        reducer: "Reducer[Noun]",
+        *,
+        bank: bool = False,
+        altered: "Transform | None" = None,
+    ) -> "dict[str, Noun]":
         """Return a reducer's results by name of the model, in the models' order; models without the
-        taps that it reads are left out."""
-        key = identify(reducer)
+        taps that it reads are left out.
+
+        Args:
+            reducer: the reducer.
+            bank: whether the results are of the bank.
+            altered: what was done to the images; nothing unless given.
+        """
+        key = identify(reducer, altered)
         names = [member.name for member in self.situation.members]
         return {
             name: self.made[key, bank, name] for name in names if (key, bank, name) in self.made
         }
 
 
-def identify(reducer: "Reducer[Any]") -> str:
-    """Return a digest of a reducer's kind and settings; reducers with equal digests give equal
-    results."""
-    return digest([reducer.kind, reducer.settings()])
+def identify(reducer: "Reducer[Any]", altered: "Transform | None" = None) -> str:
+    """Return a digest of a reducer's kind and settings, and of what is done to the images; where
+    the digests are equal, so are the results of a pass."""
+    changed = [] if altered is None else [altered.spec()]
+    return digest([reducer.kind, reducer.settings(), *changed])
 
 
 def lack_of_passes(situation: Situation) -> Lack | None:

@@ -15,6 +15,8 @@ and may have
 
 - `reducers(study) -> tuple[Reducer, ...]`: what passes over the images must make, if anything;
 - `BANK = True`: passes over the bank must make these too;
+- `altered(study) -> ((Transform, reducers), …)`: what passes over the images must make that are
+  altered in these ways, a pass for each way;
 - `IMAGES = False`: the value does not depend on images, so that none need be given;
 - `describe(situation, store) -> lines`: what is computed beside passes, with its cost, for the
   plan;

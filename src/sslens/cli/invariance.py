@@ -1,0 +1,101 @@
+"""`sslens invariance`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from sslens.arguments.options import Common, Text
+from sslens.errors import InputError
+from sslens.slurm import Slurm
+
+if TYPE_CHECKING:
+    from sslens.study import Study
+
+
+@dataclass(frozen=True)
+class Command:
+    """Measure what each layer of the models is blind to: flips, rotation, colour, place, detail.
+
+    Of every transform and layer: how far it moves the features, as a share of how far apart two
+    images are; CKA of the images with the altered images; how well a linear map follows it; and how
+    well it is decoded what was done. Beside random initialisations and raw pixels, with intervals
+    over images; on generated scenes beside the true factors. With joint embedding, reconstruction
+    and a fine-tuned model claim C11 is judged. A pass over the images for each transform, and with
+    --decode one more; what was passed is kept in the store.
+
+    Transforms: horizontal-flip vertical-flip rotation shift scale hue grey contrast blur occlusion
+    patch-shuffle; on request noise crop; each with another strength as rotation=45.
+
+    Examples:
+      sslens invariance mae_vitb16 dino_vitb16 --images photos
+      sslens invariance runs/mae runs/dino --images photos --transforms horizontal-flip rotation=15
+          rotation=45
+      sslens invariance scenes_mae scenes_moco_v3 scenes_mae_ft --images scenes:1:1000 --no-decode
+    """
+
+    models: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MODEL [MODEL ...]")
+    ]
+    """Models as sslens compare takes them; no fingerprints."""
+    images: str | None = None
+    """A folder (a class a subfolder, or flat), an .npz file, cifar10[:val|:train], or
+    scenes[:SEED[:COUNT]]."""
+    common: tyro.conf.OmitArgPrefixes[Common] = Common(limit=1024)
+    transforms: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME[=STRENGTH] ...")] = ()
+    """What is done to the images; the first eleven at their usual strengths unless given."""
+    decode: bool = True
+    """Also draw each transform for each image, by its id, and decode what was drawn."""
+    controls: bool = True
+    """Random initialisations of each architecture and raw pixels beside the models."""
+    batch: int = 32
+    """Images in a minibatch of CKA."""
+    on_bad: Literal["stop", "skip"] = "stop"
+    """What to do with an image that cannot be decoded."""
+    precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
+    """Of the forward pass."""
+    figures: bool = False
+    """Draw each figure for paper too, as SVG and PDF."""
+    slurm: tyro.conf.OmitArgPrefixes[Slurm] = Slurm()
+
+
+def run(command: Command, line: str, say: Text) -> Path | None:
+    """Carry it out; returns the path of the report."""
+    from sslens import study
+    from sslens.arguments.spelling import as_option
+
+    asked = check(command)
+    asked.require_sources()
+    return study.run(
+        asked,
+        command.common.out or Path("sslens-invariance"),
+        command=line,
+        title=f"What {', '.join(command.models)} are blind to",
+        figures=command.figures,
+        dry_run=command.common.dry_run,
+        say=say,
+        spell=as_option,
+    )
+
+
+def check(command: Command) -> "Study":
+    """The study that it is; what is known to be wrong without images and models is refused."""
+    from sslens.study import Study
+
+    if not command.models:
+        raise InputError("Give one or more models: sslens invariance MODEL MODEL --images DIR.")
+    return Study(
+        models=command.models,
+        images=command.images,
+        analyses=("invariance",),
+        limit=command.common.limit,
+        controls=command.controls,
+        batch=command.batch,
+        seed=command.common.seed,
+        on_bad=command.on_bad,
+        device=command.common.device,
+        precision=command.precision,
+        transforms=command.transforms,
+        decode=command.decode,
+    )

@@ -1,0 +1,174 @@
+"""Sentences about the analysis invariance."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from sslens.comparisons.invariance_families import RAW
+from sslens.comparisons.readings import READINGS
+from sslens.comparisons.roles import JE, REC
+from sslens.comparisons.trainings import read_over_trainings
+from sslens.report.writing.families import write_scope
+from sslens.report.writing.numbers import compare, list_names, spell, spell_count, spell_level
+from sslens.statistics.estimate import SMALLEST, Contrast, Estimate
+from sslens.table import Results
+
+#: transforms and factors that are named of a model
+NAMED = 3
+#: from this CKA on features of all images move together, and to this invariance they move far
+TOGETHER, FAR = 0.9, 0.5
+#: true factors of generated scenes that a transform changes, in the order in which they are named
+FACTORS = ("facing", "x", "y", "scale", "rotation", "hue")
+Row = Mapping[str, Any]
+
+
+def sentences(results: Results) -> tuple[str, ...]:
+    """Write what the last layer of each model is most and least blind to, what it follows by moving
+    all images together, what of the transforms and of the true factors is decoded, and where REC
+    and JE, and models before and after fine-tuning, differ."""
+    frame = results["changes"]
+    frame = frame[frame.main & frame["last"]]
+    if frame[~frame.control].empty:
+        return ()
+    written = [
+        _write_invariances(frame),
+        _write_equivariances(frame),
+        _write_decoded(results),
+        _write_factors(results),
+        *_write_sides(results),
+    ]
+    return tuple(text for text in written if text)
+
+
+def _group(frame: pd.DataFrame) -> Iterator[tuple[str, list[Row]]]:
+    """The rows of each model under study."""
+    for name, rows in frame[~frame.control].groupby("model", sort=False):
+        records: list[Row] = rows.to_dict("records")
+        yield str(name), records
+
+
+def _name(row: Row) -> str:
+    return str(row["transform"]).replace("-", " ")
+
+
+def _read(row: Row) -> Estimate:
+    return Estimate.from_row(row, "invariance", "images", "images")
+
+
+def _write_invariances(frame: pd.DataFrame) -> str:
+    """What the last layers are most and least blind to, and the controls to the first transform."""
+    parts = []
+    for name, rows in _group(frame):
+        known = [row for row in rows if row["invariance"] == row["invariance"]]
+        if not known:
+            parts.append(f"{name} is the same for all images")
+            continue
+        known.sort(key=lambda row: -float(row["invariance"]))
+        most = ", ".join(f"{_name(row)} {spell(_read(row))}" for row in known[:NAMED])
+        least = ", ".join(f"{_name(row)} {spell(_read(row))}" for row in known[NAMED:][-NAMED:])
+        end = f", least to {least}" if least else ""
+        parts.append(f"{name} ({READINGS[str(rows[0]['pooling'])]}) most to {most}{end}")
+    controls = frame[frame.control & frame.invariance.notna()]
+    first = str(frame["transform"].iloc[0])
+    levels = [
+        f"{row['model']} {spell(_read(row))}"
+        for row in controls[controls["transform"] == first].to_dict("records")
+    ]
+    if levels:
+        parts.append(f"of the controls to {first.replace('-', ' ')} {', '.join(levels)}")
+    count = spell_count(int(frame.images.iloc[0]))
+    return (
+        f"The last layer is blind (1; at 0 a changed image is as different as another one), over"
+        f" {count} images: {'; '.join(parts)}."
+    )
+
+
+def _write_equivariances(frame: pd.DataFrame) -> str:
+    """What moves the last layer far while all images move together, or as a linear map says."""
+    parts, rest = [], []
+    for name, rows in _group(frame):
+        told = []
+        for row in rows:
+            gain = Estimate.from_row(row, "equivariance", "images", "tested")
+            together = row["cka"] >= TOGETHER and row["invariance"] <= FAR
+            if together:
+                cka = Estimate.from_row(row, "cka", "minibatches", "minibatches")
+                told.append((row["cka"], f"{_name(row)} (CKA {spell(cka)})"))
+            elif gain.find_side(SMALLEST["r2"]) == "more" and row["linear"] >= FAR:
+                level = spell_level(float(row["linear"]))
+                told.append((row["linear"], f"{_name(row)} (a linear map has R² {level})"))
+        told.sort(reverse=True)
+        if told:
+            parts.append(f"{name} {', '.join(text for _, text in told[:NAMED])}")
+        else:
+            rest.append(name)
+    if rest:
+        parts.append(f"{list_names(rest)} none clearly")
+    return f"Transforms that the last layer follows, all images together: {'; '.join(parts)}."
+
+
+def _write_decoded(results: Results) -> str:
+    """What was done to an image, as far as the last layer tells it."""
+    if "decoded" not in results:
+        return ""
+    frame = results["decoded"]
+    parts = []
+    for name, rows in _group(frame[frame.main & frame["last"]]):
+        told = sorted(rows, key=lambda row: -float(row["decoded"]))[:NAMED]
+        spelt = [
+            f"{_name(row)} {spell(Estimate.from_row(row, 'decoded', 'images', 'tested'))}"
+            for row in told
+        ]
+        parts.append(f"{name} {', '.join(spelt)}")
+    return (
+        "What was done to an image is decoded best (1 all, 0 nothing beyond chance):"
+        f" {'; '.join(parts)}."
+    )
+
+
+def _write_factors(results: Results) -> str:
+    """The true factors that the transforms change, from the same features."""
+    if "factors" not in results:
+        return ""
+    frame = results["factors"]
+    parts = []
+    for name, rows in _group(frame[frame.main & frame["last"]]):
+        by_factor = {str(row["factor"]): float(row["decoded"]) for row in rows}
+        told = [f"{one} {spell_level(by_factor[one])}" for one in FACTORS if one in by_factor]
+        if told:
+            parts.append(f"{name} {', '.join(told)}")
+    if not parts:
+        return ""
+    return f"Of the scenes' true factors the same layers tell: {'; '.join(parts)}."
+
+
+def _write_sides(results: Results) -> Iterator[str]:
+    """REC against JE, and after against before fine-tuning, over all transforms of the first
+    pooling."""
+    for table, other in (("families", JE), ("fine-tuned", REC)):
+        if table not in results:
+            continue
+        frame = results[table]
+        frame = frame[(frame.features == RAW) & (frame.model_b == other)]
+        if frame.empty:
+            continue
+        rows = frame[frame.pooling == frame.pooling.iloc[0]].to_dict("records")
+        parts = []
+        for row in rows:
+            contrast = Contrast(
+                str(row["model_a"]),
+                str(row["model_b"]),
+                Estimate.from_row(row, "difference", "images", "images"),
+            )
+            if contrast.difference.find_side(SMALLEST["r2"]) in ("more", "less"):
+                side = compare(contrast.difference, other, "r2")
+                over = read_over_trainings(row, contrast)
+                scope = write_scope(row, contrast, "r2") if over is not None else ""
+                parts.append(f"to {_name(row)} {side}{scope}")
+        first, pooling = rows[0], READINGS[str(rows[0]["pooling"])]
+        told = "; ".join(parts) if parts else "not decided for any transform"
+        yield (
+            f"The last layer of {first['model_a']} ({pooling}; {first['members']}) is sensitive:"
+            f" {told}."
+        )
