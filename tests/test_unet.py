@@ -8,6 +8,7 @@ import torch
 
 from sslens.errors import InputError
 from sslens.models.unet import PRESETS, UNetShape
+from sslens.models.unet_blocks import Attention
 
 SMALL = UNetShape(16, 32, 1, (1, 2), attention=(8,), condition=10)
 
@@ -71,3 +72,63 @@ def test_a_condition_of_another_width_is_refused() -> None:
         blind(images, times, torch.zeros(1, 12))
     with pytest.raises(InputError, match=r"The images have 32 px, and the generator .* 16 px"):
         network(torch.zeros(1, 3, 32, 32), times)
+
+
+def test_bfloat16_is_near_float32() -> None:
+    """The embedding and the last layer stay float32, and all gradients are finite."""
+    network = UNetShape(16, 32, 1, (1, 2), attention=(16, 8), condition=10).build(seed=0)
+    with torch.no_grad():
+        for value in network.parameters():
+            value.add_(torch.randn(value.shape) * 0.05)
+    images, times, features = torch.randn(4, 3, 16, 16), torch.arange(4) * 300, torch.randn(4, 10)
+    exact = network(images, times, features)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = network(images, times, features)
+        assert network.embed(times, features).dtype == torch.float32
+    assert rough.dtype == torch.float32
+    assert float(((rough - exact).abs().mean() / exact.abs().mean()).detach()) < 0.02
+    rough.square().mean().backward()  # type: ignore[no-untyped-call]
+    assert all(
+        value.grad is not None and value.grad.isfinite().all() for value in network.parameters()
+    )
+
+
+def test_attention_in_bfloat16_is_the_fused_one() -> None:
+    layer = Attention(64, heads=2)
+    layer.proj_out.weight.data.normal_()
+    x = torch.randn(2, 64, 4, 4)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        rough = layer(x)
+    exact = layer(x)
+    assert float(((rough - exact).abs().max() / exact.abs().max()).detach()) < 0.02
+
+
+def test_attention_is_its_equation() -> None:
+    layer, (rows, columns) = Attention(64, heads=2).double(), (3, 5)
+    layer.proj_out.weight.data.normal_()
+    x = torch.randn(1, 64, rows, columns, dtype=torch.float64)
+    normal = torch.nn.functional.group_norm(x, 32, layer.norm.weight, layer.norm.bias)
+    mixed = layer.qkv.weight[:, :, 0] @ normal[0].flatten(1) + layer.qkv.bias[:, None]
+    heads = []
+    for part in mixed.split(96):  # a head: its q, its k, its v
+        q, k, v = part.split(32)
+        heads.append(v @ (q.T @ k / 32**0.5).softmax(1).T)
+    out = layer.proj_out.weight[:, :, 0] @ torch.cat(heads) + layer.proj_out.bias[:, None]
+    assert torch.allclose(layer(x)[0].flatten(1), x[0].flatten(1) + out, atol=1e-12)
+
+
+def test_folded_pixels_come_back_in_place() -> None:
+    """With a network that passes its first four channels of each colour on, pixels return."""
+    shape = UNetShape(8, 32, 1, (1,), attention=(), learned_variance=False, fold=2)
+    network = shape.build(seed=0).double()
+    network.out = torch.nn.Identity()
+    first = network.input_blocks[0]
+    images = torch.randn(1, 3, 8, 8, dtype=torch.float64)
+    kept = {}
+    first.register_forward_hook(lambda _m, inputs, _o: kept.update(x=inputs[0]))
+    with torch.no_grad():
+        network(images, torch.zeros(1))
+    assert kept["x"].shape == (1, 12, 4, 4)
+    assert torch.equal(kept["x"][0, 4:8, 1, 2], images[0, 1, 2:4, 4:6].flatten())
+    trained = shape.build(seed=0)
+    assert trained(images.float(), torch.zeros(1)).shape == (1, 3, 8, 8)

@@ -19,8 +19,8 @@ def choose_times(times: int, steps: str) -> tuple[int, ...]:
             its first to its last time, and rounded to the nearest whole one, halves to even ones.
 
     Raises:
-        InputError: the steps are neither, are more than the section's times, or no whole stride
-            gives N of them.
+        InputError: the steps are neither or none, are more than the section's times, or no whole
+            stride gives N of them.
 
     >>> choose_times(1000, "ddim50")[:3], choose_times(1000, "ddim50")[-1]
     ((0, 20, 40), 980)
@@ -45,9 +45,11 @@ def choose_times(times: int, steps: str) -> tuple[int, ...]:
             )
         # the strides are added up one by one as guided diffusion does, for the same rounding
         stride = (length - 1) / (count - 1) if count > 1 else 1.0
-        places = itertools.accumulate(itertools.repeat(stride, count - 1), initial=0.0)
-        chosen += [first + round(place) for place in places]
+        places = itertools.accumulate(itertools.repeat(stride, count), initial=0.0)
+        chosen += [first + round(place) for place in itertools.islice(places, count)]
         first += length
+    if not chosen:
+        raise InputError(f'"{steps}" visit no time', mend="give other {steps}")
     return tuple(chosen)
 
 
@@ -74,7 +76,7 @@ def _stride(times: int, count: int) -> tuple[int, ...]:
 
 
 def _read(number: str, steps: str) -> int:
-    if not (number.isascii() and number.isdecimal() and int(number)):
+    if not (number.isascii() and number.isdecimal()):
         raise InputError(
             f'"{steps}" are no steps: expected a number as in 100, one for each section as in'
             f" 10,15,20, or {DDIM}N as in {DDIM}50",
