@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import sslens
+from forks import together
 from runs import same
 from sslens.capture import Features
 from sslens.cli import main
@@ -22,6 +23,7 @@ from sslens.diffusion.adapters import Adapters
 from sslens.errors import InputError
 from sslens.methods import Moment, Rows
 from sslens.models.backbone import Backbone
+from sslens.models.blocks import Way, set_block_runs
 from sslens.models.dit import DiTShape
 from sslens.processes import Processes
 from sslens.recipes import recipe, recipes
@@ -237,6 +239,81 @@ def test_a_run_learns(whole: Path) -> None:
     losses = lines(whole, "held_loss")
     assert losses[-1] < losses[0]
     assert len(lines(whole, "held_gain")) == len(losses) == 6
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_same_steps(
+    made: tuple[Represented, Represented], tmp_path: Path
+) -> None:
+    fit(tmp_path / "one", made, batch_size=4)
+    together(lambda: fit(tmp_path / "two", made, batch_size=4))
+    for column in ("loss", "held_loss"):
+        np.testing.assert_allclose(
+            lines(tmp_path / "two", column), lines(tmp_path / "one", column), rtol=1e-4
+        )
+
+
+@pytest.mark.slow
+def test_a_run_in_bfloat16_is_near(
+    whole: Path, made: tuple[Represented, Represented], tmp_path: Path
+) -> None:
+    fit(tmp_path, made, precision="bfloat16", epochs=1)
+    assert all(
+        value.dtype == torch.float32
+        for value in sslens.zoo.read(tmp_path / "last.safetensors")[1].values()
+    )
+    np.testing.assert_allclose(lines(tmp_path, "loss")[:2], lines(whole, "loss")[:2], rtol=2e-2)
+
+
+def test_blocks_that_are_computed_again_have_the_same_gradients() -> None:
+    settings = dataclasses.replace(SETTINGS, attention=(8,))
+    generator = np.random.default_rng(0)
+    drawn = settings.make_process().draw(generator, 2, (3, 8, 8))
+    given = {f"draw.{name}": value for name, value in drawn.items()}
+    given |= {"view": torch.rand(2, 3, 8, 8), "condition": torch.rand(2, 5)}
+    gradients = []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        method = Diffusion(settings, 5).train()
+        if recompute:
+            assert set_block_runs(method.network, Way(recompute=True)) == 9
+        method(given).backward()
+        gradients.append([value.grad for value in method.network.parameters()])
+    for one, other in zip(*gradients, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.slow
+def test_samples_keep_what_the_features_hold_and_vary_in_the_rest(tmp_path: Path) -> None:
+    """Images of one colour, of which the features tell the colour and not the dark half."""
+    generator = np.random.default_rng(0)
+    colours, darker = generator.integers(0, 256, (256, 3)), generator.integers(0, 2, 256)
+    pixels = np.broadcast_to(colours[:, None, None], (256, 8, 8, 3)).copy()
+    pixels[darker == 0, :, :4] //= 4
+    pixels[darker == 1, :, 4:] //= 4
+    images = from_arrays(pixels.astype(np.uint8))
+    values = torch.from_numpy(colours / 255).float()
+    features = Features.of({("mean", "flat"): values}, ids=images.ids, model="colour")
+    condition = Condition("colour", "colour", "", {}, "mean", "flat", 3)
+    settings = dataclasses.replace(
+        SETTINGS, process="flow", multipliers=(1, 2), ema=0.98, end_lr=0.1
+    )
+    training = dataclasses.replace(TRAINING, epochs=24, batch_size=32, save_every=1000)
+    represented = Represented(images, [condition], [features])
+    train_generator(
+        represented,
+        tmp_path / "run",
+        settings=dataclasses.replace(settings, base_lr=0.032, warmup=0.05),
+        training=training,
+        pictures=False,
+    )
+    made = open_generator(tmp_path / "run").sample(values[:8], "colour", 16, steps="heun8")
+    halves = np.stack([made[..., :4, :], made[..., 4:, :]]).mean((3, 4))
+    brighter = halves.max(0)  # [image, draw, colour]
+    wanted = np.repeat(colours[:8, None], 16, axis=1)
+    assert np.corrcoef(brighter.ravel(), wanted.ravel())[0, 1] > 0.8
+    left = (halves[0].sum(-1) > halves[1].sum(-1)).mean(1)
+    assert ((left > 0.1) & (left < 0.9)).sum() >= 6
 
 
 @pytest.mark.slow

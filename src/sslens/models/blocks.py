@@ -18,10 +18,15 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sslens.errors import InputError
+from sslens.models.unet_blocks import Attention, ResBlock
 from sslens.models.windowed import WindowBlock
 
 #: what is compiled, or computed again, as one
-BLOCKS = (Block, EvaBlock, BeitBlock, WindowBlock, BasicBlock, Bottleneck, ConvNeXtBlock)
+BLOCKS = (
+    *(Block, EvaBlock, BeitBlock, WindowBlock),
+    *(BasicBlock, Bottleneck, ConvNeXtBlock),
+    *(ResBlock, Attention),  # of a generator's UNet
+)
 #: code that torch compiles for one kind of block, by widths, strides, crops' sizes, and with or
 #: without gradient
 VARIANTS = 64

@@ -5,8 +5,11 @@ from dataclasses import dataclass, field, replace
 from sslens.models.dit import DiTShape
 from sslens.tasks.diffusion_settings import Settings
 
-#: what small generators share: short runs, in which the average must forget where it began
-_SHORT = {"ema": 0.999, "ema_ramp": True, "warmup": 0.02, "end_lr": 0.05}
+
+def shorten(settings: Settings) -> Settings:
+    """Return the settings for a run of a few thousand steps, in which the average must forget where
+    it began."""
+    return replace(settings, ema=0.999, ema_ramp=True, warmup=0.02, end_lr=0.05)
 
 
 @dataclass(frozen=True)
@@ -39,15 +42,16 @@ class Small64:
     epochs: int = 200
     batch_size: int = 128
     settings: Settings = field(
-        default=Settings(
-            schedule="cosine",
-            conditions="standardise",
-            size=64,
-            width=64,
-            multipliers=(1, 2, 2, 3),
-            attention=(16, 8),
-            base_lr=6e-4,
-            **_SHORT,
+        default=shorten(
+            Settings(
+                schedule="cosine",
+                conditions="standardise",
+                size=64,
+                width=64,
+                multipliers=(1, 2, 2, 3),
+                attention=(16, 8),
+                base_lr=6e-4,
+            )
         )
     )
 
@@ -59,15 +63,16 @@ class Small32:
     epochs: int = 200
     batch_size: int = 128
     settings: Settings = field(
-        default=Settings(
-            schedule="cosine",
-            conditions="standardise",
-            size=32,
-            width=64,
-            multipliers=(1, 2, 2),
-            attention=(8,),
-            base_lr=1e-3,
-            **_SHORT,
+        default=shorten(
+            Settings(
+                schedule="cosine",
+                conditions="standardise",
+                size=32,
+                width=64,
+                multipliers=(1, 2, 2),
+                attention=(8,),
+                base_lr=1e-3,
+            )
         )
     )
 
@@ -79,16 +84,17 @@ class Cpu32:
     epochs: int = 100
     batch_size: int = 64
     settings: Settings = field(
-        default=Settings(
-            schedule="cosine",
-            conditions="standardise",
-            size=32,
-            width=32,
-            blocks=1,
-            multipliers=(1, 2, 3),
-            attention=(8,),
-            base_lr=4e-3,
-            **_SHORT,
+        default=shorten(
+            Settings(
+                schedule="cosine",
+                conditions="standardise",
+                size=32,
+                width=32,
+                blocks=1,
+                multipliers=(1, 2, 3),
+                attention=(8,),
+                base_lr=4e-3,
+            )
         )
     )
 

@@ -9,6 +9,7 @@ import pandas as pd
 from sslens.figure import Figure, Line, Lines
 from sslens.table import Table
 from sslens.tasks.accuracy import METRICS
+from sslens.tasks.held_out_loss import METRICS as GENERATED
 from sslens.training.folder import LogLine
 
 TITLE = "How did the training go?"
@@ -37,7 +38,7 @@ UNITS = {
     "knn_cls": "share of held-out images whose class k-NN predicts from the CLS token",
     "knn_patch": "the same from the mean of the patch tokens",
     "knn_mean": "the same from the mean over places",
-    **{metric.name: metric.unit for metric in METRICS},
+    **{metric.name: metric.unit for metric in (*METRICS, *GENERATED)},
     "spread": "standard deviation of the L2-normalised features of images, 0 to 1",
     "rank_cls": "effective rank (RankMe) of the CLS tokens of images, 1 to their dimension",
     "rank_patch": "the same of the means of the patch tokens",
@@ -70,7 +71,8 @@ def compute(lines: Sequence[LogLine]) -> Table:
 
 def draw(table: Table) -> Figure:
     """Draw the curves against epochs: one panel for the loss and one for the learning rate, and one
-    for k-NN, one for the rank of the features and one for a classifier where they were measured."""
+    for k-NN, one for the rank of the features, one for a classifier and two for a generator where
+    they were measured."""
     frame = table.frame
     panels = [
         Lines("", "epoch", label, (_line(frame, column, label),), None)
@@ -95,6 +97,10 @@ def draw(table: Table) -> Figure:
                 (0.0, 1.0),
             )
         )
+    for metric in GENERATED:
+        if metric.name in frame:
+            line = _line(frame, metric.name, metric.label)
+            panels.append(Lines("", "epoch", metric.label, (line,), None))
     return Figure("training", (tuple(panels),))
 
 
@@ -104,8 +110,9 @@ def _line(frame: pd.DataFrame, column: str, name: str) -> Line:
 
 
 def findings(table: Table) -> tuple[str, ...]:
-    """Describe the curves in sentences: the loss at both ends, and the last and the best accuracy
-    of k-NN by each pooling and of a classifier."""
+    """Describe the curves in sentences: the loss at both ends, the last and the best accuracy of
+    k-NN by each pooling and of a classifier, and how much of a generator's loss the images' own
+    representations take away."""
     return tuple(_findings(table.frame))
 
 
@@ -131,6 +138,13 @@ def _findings(frame: pd.DataFrame) -> Iterator[str]:
             f"The classifier has {rows.top1.iloc[-1]:.1%} of the held-out images right at the end;"
             f" the best was {best.top1:.1%}, after epoch {best.epoch:g}, and is kept in"
             " best.safetensors."
+        )
+    if "held_gain" in frame:
+        rows = frame[frame.held_gain.notna()]
+        yield (
+            f"The loss of held-out images went from {rows.held_loss.iloc[0]:.4g} to"
+            f" {rows.held_loss.iloc[-1]:.4g}; at the end an image's own features take away"
+            f" {rows.held_gain.iloc[-1]:.1%} of what it is with another image's."
         )
 
 

@@ -196,7 +196,7 @@ def paint_sheet(
             start.represented.read(number),
             model,
             DRAWS,
-            steps=QUICK.get(generator.process.describe()["process"]),
+            steps=QUICK.get(str(generator.process.describe()["process"])),
             device=device,
             precision=precision,
         )
