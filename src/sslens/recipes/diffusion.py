@@ -100,17 +100,21 @@ class Cpu32:
 
 
 #: what fast generators share (LOG.md says what was measured)
-_FAST = {
-    "process": "flow",
-    "network": "dit",
-    "conditions": "whiten",
-    "width": 192,
-    "blocks": 6,
-    "heads": 3,
-    "canvas": 32,
-    "betas": (0.9, 0.99),
-    **_SHORT,
-}
+_FAST = shorten(
+    Settings(
+        process="flow",
+        network="dit",
+        conditions="whiten",
+        size=32,
+        width=192,
+        blocks=6,
+        heads=3,
+        patch=4,
+        canvas=32,
+        base_lr=4e-3,
+        betas=(0.9, 0.99),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,7 @@ class Fast32:
 
     epochs: int = 100
     batch_size: int = 64
-    settings: Settings = field(default=Settings(size=32, patch=4, base_lr=4e-3, **_FAST))
+    settings: Settings = field(default=_FAST)
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,7 @@ class Fast64:
 
     epochs: int = 100
     batch_size: int = 64
-    settings: Settings = field(default=Settings(size=64, patch=8, base_lr=4e-3, **_FAST))
+    settings: Settings = field(default=replace(_FAST, size=64, patch=8))
 
 
 def choose_preset(side: int | None, *, fast: bool = False) -> str:
