@@ -63,6 +63,14 @@ def test_none_leaves_the_features_of_one_model_as_they_are(features: Mapping[str
     assert Adapters.fit({"dino": values}, "none").place("dino", values).equal(values)
 
 
+@pytest.mark.parametrize("how", WAYS)
+def test_reduced_precision_does_not_reach_them(features: Mapping[str, Tensor], how: str) -> None:
+    adapters = Adapters.fit(features, how)
+    placed = adapters.place("dino", features["dino"])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert adapters.place("dino", features["dino"]).equal(placed)
+
+
 @pytest.mark.parametrize("how", ["standardise", "whiten"])
 def test_constant_features_stay_finite(how: str) -> None:
     values = torch.tensor([[1.0, 2.0], [1.0, 2.0], [1.0, 2.0]])

@@ -123,7 +123,8 @@ class Adapters:
             )
         centred = features.float() - mean.to(features.device)
         scale = scale.to(features.device)
-        own = centred @ scale if scale.ndim == 2 else centred * scale
+        with torch.autocast(features.device.type, enabled=False):
+            own = centred @ scale if scale.ndim == 2 else centred * scale
         if len(self.means) == 1:
             return own
         placed = own.new_zeros(len(own), self.width)
