@@ -18,6 +18,7 @@ import torch
 
 from detectors import levels_of, make_detectors
 from given import Given, ask, compute, draw, excuse, make_models, write
+from sampling import make_samples
 from sslens.capture import Features, Grams, Maps
 from sslens.comparisons import compared as _compared
 from sslens.comparisons import pairs as _pairs
@@ -172,6 +173,7 @@ def inputs(
         name: grams_of(f"{name}all", each, sizes, constant) for name, each in taps.items()
     }
     values["invariance"] = altered_of(features, every)
+    values["samples"] = make_samples(tuple(models))
     maps = {name: maps_of(name, each) for name, each in taps.items()}
     values |= {"maps": MapSets(maps), "segments": segments_of(tuple(maps))}
     return Given(make_models(tuple(models), tuple(controls), known), values)

@@ -24,6 +24,8 @@ NANO = "random:vit_nano_patch8_32"
 NEEDS, ANALYSES = names("study/needs"), names("analyses")
 #: needs of images with boxes, which test_detect_command.py gathers
 DETECTORS = {"detections", "finetuned", "joined"}
+#: a need of a generator, which test_samples.py gathers
+OF_GENERATORS = {"samples"}
 #: needs of images with objects
 OF_OBJECTS = {"segments"}
 #: needs of images that are altered
@@ -81,7 +83,7 @@ def with_altered(tmp_path_factory: pytest.TempPathFactory) -> Captured:
     return capture(plan.situation, plan.passes, plan.runner)
 
 
-@pytest.mark.parametrize("name", [name for name in NEEDS if name not in DETECTORS])
+@pytest.mark.parametrize("name", [name for name in NEEDS if name not in DETECTORS | OF_GENERATORS])
 def test_a_need_is_met_gathered_and_has_a_key(
     name: str, captured: Captured, with_objects: Captured, with_altered: Captured
 ) -> None:
@@ -131,7 +133,9 @@ def test_an_analysis_is_given_the_types_of_its_needs(name: str) -> None:
     assert hints["models"] is inputs.Models
 
 
-@pytest.mark.parametrize("name", [name for name in ANALYSES if not name.startswith("detection-")])
+@pytest.mark.parametrize(
+    "name", [name for name in ANALYSES if not (DETECTORS | OF_GENERATORS) & set(needs_of(name))]
+)
 def test_the_key_of_results_is_json_and_knows_the_code(
     name: str, captured: Captured, with_objects: Captured, with_altered: Captured
 ) -> None:

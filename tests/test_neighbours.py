@@ -58,6 +58,7 @@ def test_the_interval_of_a_spread_covers_one_of_random_neighbours() -> None:
         others = pool[rng.integers(0, 200, (60, 4))]
         estimate = estimate_spread(measure_spread(sources, others, pool), 60)
         covered += estimate.low <= 1 <= estimate.high
+        assert estimate.high - estimate.value == pytest.approx(estimate.value - estimate.low)
     assert 180 <= covered <= 198  # 95 % of 200 less what 60 sources take
 
 

@@ -161,7 +161,7 @@ def _list_spreads(found: Sequence[Found], pool: Pool) -> Iterator[tuple[str, Row
         for name, spread in one.spreads.items():
             best = min(controls, key=lambda other: float(other.spreads[name].value), default=None)
             row = {"quantity": name, "kind": pool.kinds[name], **size}
-            row |= estimate_spread(spread, len(one.queries)).columns("spread", ("low", "high"))
+            row |= estimate_spread(spread, len(one.queries), 0.0).columns("spread", ("low", "high"))
             if best is not None:
                 less = estimate_spread(spread - best.spreads[name], len(one.queries))
                 row |= less.columns("over_control") | {"against": best.place["model"]}

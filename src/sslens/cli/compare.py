@@ -51,6 +51,8 @@ class Command:
     side: int | None = None
     """Side in pixels of the images that models see in dense-depth; each model's usual one unless
     given."""
+    generator: str | None = None
+    """A folder of sslens rcdm train, or a file, that makes the images of the analysis samples."""
     controls: bool = True
     """Random initialisations of each architecture and raw pixels beside the models."""
     batch: int = 32
@@ -112,6 +114,7 @@ def check(command: Command) -> "Study":
         tokens=command.tokens,
         taps=command.taps,
         side=command.side,
+        generator=command.generator,
         any_transform=command.any_transform,
         grid=command.grid,
     )

@@ -1,6 +1,8 @@
 """How far the known quantities of some images lie from those of a source, against all images of a
 pool."""
 
+from dataclasses import replace
+
 import numpy as np
 from jaxtyping import Float64
 
@@ -55,11 +57,13 @@ def measure_spread(
     draws = Draws.of(len(sources))
     sums = draws.sums(np.stack([own, anywhere], 1))
     with np.errstate(invalid="ignore"):
-        return draws.sampled(np.where(sums[:, 1] > 0, sums[:, 0] / sums[:, 1], np.nan))
+        ratios = np.where(sums[:, 1] > 0, sums[:, 0] / sums[:, 1], np.nan)
+    return replace(draws.sampled(ratios), reach=np.inf)
 
 
-def estimate_spread(spread: Sampled, sources: int) -> Estimate:
-    """Return a spread, or the difference of two, with its 95 % interval over the sources.
+def estimate_spread(spread: Sampled, sources: int, least: float = -np.inf) -> Estimate:
+    """Return a spread, an average, or the difference of two, with its 95 % interval over the
+    sources; the interval ends at the least possible value.
 
     >>> pool = np.arange(4.0)[:, None]
     >>> near = measure_spread(pool, np.stack([pool, pool[::-1]], 1), pool)
@@ -67,6 +71,7 @@ def estimate_spread(spread: Sampled, sources: int) -> Estimate:
     1.0
     """
     low, high = spread.interval()
+    low = np.maximum(low, least)
     return Estimate(float(spread.value), float(low), float(high), "images", sources)
 
 

@@ -15,6 +15,8 @@ from sslens.study.contract import wants_images
 
 #: the keys of a study that hold several texts
 LISTS = ("models", "analyses", "tokens", "taps", "detection", "transforms")
+#: keys that a study without them does not write, so that it is written as ever
+UNWRITTEN = ("taps", "detection", "side", "generator", "require_blurred", "transforms")
 #: what a value of a type is called in messages
 KINDS = {str: "text", int: "a whole number", bool: "true or false"}
 
@@ -35,6 +37,8 @@ class Study:
             attention.
         side: the side in pixels of the square images that models see for dense tasks, such as 64
             for images of 64 px and models of 32; each model's usual one unless given.
+        generator: the folder or file of a diffusion model that makes images from the features of
+            one or more of the models (`sslens rcdm train`), for the analysis "samples".
         bank: labelled images that vote in k-NN; unless given, each of `images` is classified by the
             others.
         limit: the number of images taken, drawn by their ids and the seed; the bank is taken whole.
@@ -76,6 +80,7 @@ class Study:
     taps: tuple[str, ...] = ()
     detection: tuple[str, ...] = ()
     side: int | None = None
+    generator: str | None = None
     require_blurred: bool = False
     transforms: tuple[str, ...] = ()
     decode: bool = True
@@ -145,8 +150,7 @@ class Study:
         import yaml
 
         values = asdict(self)
-        # a study without these is written as ever
-        for name in ("taps", "detection", "side", "require_blurred", "transforms"):
+        for name in UNWRITTEN:
             if not values[name]:
                 del values[name]
         if self.decode:

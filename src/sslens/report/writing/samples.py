@@ -1,0 +1,84 @@
+"""Sentences about the analysis samples."""
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from sslens.report.writing.numbers import spell, spell_level, spell_share
+from sslens.statistics.estimate import Estimate
+from sslens.table import Results
+
+#: factors that are named of a model
+NAMED = 3
+#: factors that are read worse than this are not spoken of
+READ = 0.5
+FACING = "facing"
+
+
+def sentences(results: Results) -> tuple[str, ...]:
+    """Write how faithful each model's samples are, so that a bad sampler is not mistaken for an
+    invariance; in how many the thing faces the other way; and which factors vary."""
+    rows = results["fidelity"].to_dict("records")
+    told = "; ".join(_write_fidelity(row) for row in rows)
+    written = [f"The source is the nearest of up to {rows[0]['images']:,} images to {told}."]
+    judged = "; ".join(_write_quality(row) for row in rows)
+    written.append(f"Among real images lie {judged}.")
+    unfaithful = [str(row["model"]) for row in rows if not row["faithful"]]
+    if unfaithful:
+        written.append(
+            f"Of {', '.join(unfaithful)} nothing follows from what varies: the samples do not have"
+            " the features that they were made from."
+        )
+    if "spreads" not in results:
+        return tuple(written)
+    frame = results["spreads"]
+    facing = frame[frame.quantity == FACING]
+    if len(facing):
+        read = Estimate.from_row(facing.iloc[0], "read", "images", 0)
+        sides = "; ".join(_write_facing(row) for row in facing.to_dict("records"))
+        written.append(
+            f"Another facing than the source's is read (in held-out scenes rightly in"
+            f" {spell_share(read)}) of {sides}."
+        )
+    kept = [
+        text
+        for name, own in frame[frame.read >= READ].groupby("model", sort=False)
+        if (text := _write_spread(str(name), own))
+    ]
+    return (*written, f"Spread among samples, 0 none and 1 as among all images: {'; '.join(kept)}.")
+
+
+def _write_fidelity(row: Mapping[Hashable, Any]) -> str:
+    share = spell_share(Estimate.from_row(row, "nearest", "images", "sources"))
+    copies = spell_share(Estimate(row["nearest_copy"]))
+    return f"{share} of the samples by {row['model']} (of copies shifted by one pixel {copies})"
+
+
+def _write_quality(row: Mapping[Hashable, Any]) -> str:
+    share = spell_share(Estimate.from_row(row, "precision", "images", "sources"))
+    real = spell_share(Estimate(row["precision_real"]))
+    return f"{share} of those by {row['model']} (real ones {real}), by features of {row['judge']}"
+
+
+def _write_facing(row: Mapping[Hashable, Any]) -> str:
+    share = spell_share(Estimate.from_row(row, "other", "images", "sources"))
+    return f"{share} of the samples by {row['model']}"
+
+
+def _write_spread(name: str, rows: pd.DataFrame) -> str:
+    """Write in which factors a model's samples vary least and most."""
+    rows = rows[rows.spread.notna()].sort_values("spread", kind="stable")
+    if rows.empty:
+        return ""
+    ordered = rows.to_dict("records")
+    least = ", ".join(f"{row['quantity']} {_spell_spread(row)}" for row in ordered[:NAMED])
+    most = ordered[NAMED:][-NAMED:][::-1]
+    if not most:
+        return f"{name} {least}"
+    far = ", ".join(f"{row['quantity']} {spell_level(row['spread'])}" for row in most)
+    return f"{name} least in {least}, most in {far}"
+
+
+def _spell_spread(row: Mapping[Hashable, Any]) -> str:
+    return spell(Estimate.from_row(row, "spread", "images", "sources", ends=("low", "high")))
