@@ -260,3 +260,38 @@ def test_samples_are_made_once_judged_and_shown(
     files = {path.name for path in (tmp_path / "out" / "sheets" / "samples").iterdir()}
     assert len(files) == 11
     assert "generator: runs/fast" in (tmp_path / "out" / "study.yaml").read_text()
+
+
+@pytest.mark.slow
+def test_samples_of_a_trained_generator_are_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sslens
+    from sslens.study.generating import represent
+    from sslens.tasks.diffusion_settings import Settings
+    from sslens.training.diffuse import train_generator
+    from sslens.training.schedule import Training
+
+    store, model = Store(tmp_path / "store"), sslens.load(f"{NANO}:1")
+    train_generator(
+        represent([model], sslens.open_images("scenes:5:20"), store=store),
+        tmp_path / "run",
+        settings=Settings(size=8, width=32, blocks=1, multipliers=(1,), attention=(), times=100),
+        training=Training(epochs=1, batch_size=10, precision="float32", device="cpu"),
+        held=None,
+        resume=False,
+        name="tiny",
+        pictures=False,
+    )
+    monkeypatch.setattr(sampling, "SOURCES", 4)
+    monkeypatch.setattr("sslens.probes.scene_reader.ReaderSettings", lambda: TINY)
+    asked = Study(
+        (f"{NANO}:1",), "scenes:0:40", ("samples",), device="cpu", batch=8, controls=False,
+        generator=str(tmp_path / "run"),
+    )  # fmt: skip
+    assert run(asked, tmp_path / "out", store=store, quiet=True) is not None
+    tables = tmp_path / "out" / "tables" / "samples"
+    (row,) = pd.read_csv(tables / "fidelity.csv").to_dict("records")
+    assert (row["tap"], row["sources"], row["draws"]) == ("norm", 4, 8)
+    assert row["judge"] == row["model"]  # there is no other model
+    assert (tmp_path / "out" / "sheets" / "samples").is_dir()

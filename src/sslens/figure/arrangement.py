@@ -243,8 +243,9 @@ def _measure_height(panel: Panel, width: float) -> float:
 def _measure_y_room(panel: Panel) -> float:
     if isinstance(panel, Picture):
         return 0.0
-    named = isinstance(panel, Heatmap | Sheet)
-    letters = max(map(len, map(shorten, panel.rows))) if named else 5
+    letters = 5
+    if isinstance(panel, Heatmap | Sheet):
+        letters = max(map(len, map(shorten, panel.rows)))
     return LETTER * letters + 14 + (22 if panel.y_label else 0)
 
 

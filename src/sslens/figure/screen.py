@@ -278,8 +278,8 @@ def _make_axes(
             extent = list(find_extent(figure, panel, axis))
             own = {"range": extent, "visible": False, "fixedrange": True}
         elif isinstance(panel, Sheet):
-            own = _make_sheet_axis(panel, box, axis)
-            own["range"] = list(find_extent(figure, panel, axis))
+            extent = list(find_extent(figure, panel, axis))
+            own = {**_make_sheet_axis(panel, box, axis), "range": extent}
         else:
             own = _make_line_axis(figure, panel, axis, span)
         yield {
@@ -315,7 +315,7 @@ def _make_map_axis(panel: Heatmap, box: PanelBox, axis: str, name: str) -> Mappi
     return {**common, "scaleanchor": f"x{name}", "scaleratio": 1, "constraintoward": "bottom"}
 
 
-def _make_sheet_axis(panel: Sheet, box: PanelBox, axis: str) -> dict[str, Any]:
+def _make_sheet_axis(panel: Sheet, box: PanelBox, axis: str) -> Mapping[str, Any]:
     """Make the properties of an axis of a sheet, which has a label for each row or column."""
     indices, texts = choose_ticks(box, axis)
     middles = panel.middles(axis)

@@ -144,7 +144,7 @@ def _build(width: int, outputs: int) -> nn.Sequential:
         nn.Dropout(0.2),
         nn.Linear(width * 8 * (SIDE // 8) ** 2, outputs),
     )
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return network.to(memory_format=torch.channels_last)
 
 
 @final
@@ -254,7 +254,9 @@ def train_reader(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         network = _build(settings.width, count_outputs(codings))
-        network[0].fit(pixels[: BLOCK * 2])
+        opponent = network[0]
+        assert isinstance(opponent, _Opponent)
+        opponent.fit(pixels[: BLOCK * 2])
         _train(network, pixels, frame, codings, settings, report)
     network.eval()
     tested = scenes.factors(TEST_SEED, range(settings.test)).reset_index(drop=True)

@@ -279,7 +279,7 @@ def _match(situation: Situation, generator: "Generator") -> dict[str, tuple[str,
 
 def _key(
     situation: Situation, generator: "Generator", known: str, model: "Backbone"
-) -> dict[str, Any]:
+) -> Mapping[str, Any]:
     """Everything that decides the samples of a model."""
     images = situation.images
     assert images is not None
@@ -297,9 +297,9 @@ def _key(
 def look_at_size(images: "ImageSet", size: int) -> np.ndarray:
     """The images as squares of the size of samples."""
     from sslens.data.decoded import Decoded
-    from sslens.data.transform import EvalTransform
+    from sslens.tasks.diffusion import see_images
 
-    return Decoded(images, EvalTransform(size, size), keep=False).pixels(range(len(images)))
+    return Decoded(images, see_images(size), keep=False).pixels(range(len(images)))
 
 
 def _order(features: Features, ids: tuple[str, ...], tap: str, pooling: str) -> np.ndarray:
