@@ -24,6 +24,7 @@ from sslens.data.rle import Rle, decompress
 from sslens.data.scene_objects import scene_objects
 from sslens.data.targets import Targets
 from sslens.errors import InputError
+from sslens.study.image_sets import describe_skipped
 
 DATA = os.environ.get("SSLENS_DATA")
 real = pytest.mark.skipif(not DATA, reason="SSLENS_DATA is not set")
@@ -423,6 +424,17 @@ class TestSources:
             open_images(source, minimum=1)
         skipping = open_images(source, minimum=1, on_bad="skip")
         assert DetectionSet.of(skipping).source.left_out[0][1] == 1
+
+    def test_what_is_left_out_is_counted_and_said(self, folder: Path) -> None:
+        good = [annotation(1), annotation(2, image=3)]
+        write(folder, [*good, annotation(5, category=9), annotation(6, bbox=[1, 1, 0, 4])])
+        (folder / "images/2.png").unlink()
+        source = f"coco:{folder / 'images'}:{folder / 'annotations.json'}"
+        annotations, images = describe_skipped(open_images(source, minimum=1, on_bad="skip"))
+        assert annotations.startswith("2 annotations of ")
+        assert "1 of a category that is not listed" in annotations
+        assert "1 with a box without extent" in annotations
+        assert images.endswith("could not be used and were left out: 2.png (it is not there).")
 
     def test_scenes_by_their_name(self) -> None:
         images = open_images("scenes-detection:3:5")

@@ -99,7 +99,10 @@ def images(name: str = "photos", content: str = "c1") -> dict[str, Any]:
         ({"transform": seen(resize=248)}, r"87\.5 % .* and two 90\.3 % \(224 of 248 px\)"),
         (
             {"transform": seen(interpolation="bilinear")},
-            "one saw its images resampled bicubic and two bilinear",
+            (
+                "one saw its images resampled bicubic and two bilinear: make two again with"
+                ' interpolation="bicubic", or compare with'
+            ),
         ),
     ],
 )

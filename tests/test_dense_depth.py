@@ -9,8 +9,10 @@ import pytest
 import torch
 
 import sslens
+from forks import together
 from given import Given, compute, make_models, write
 from sslens.capture import Maps
+from sslens.capture.hooks import visit_taps
 from sslens.comparisons.dense_advice import judge_dense
 from sslens.comparisons.dense_families import LAST, TILT
 from sslens.comparisons.inputs import MapSets
@@ -21,6 +23,7 @@ from sslens.data.detections import DetectionSet
 from sslens.find import plugin
 from sslens.models.sizes import at_size
 from sslens.models.taps import Tap
+from sslens.processes import processes
 from sslens.report.writing import dense_advice
 from sslens.statistics.estimate import Estimate
 from sslens.store import Store
@@ -183,6 +186,10 @@ def test_words_say_what_the_tables_hold(results: Results) -> None:
     assert "3,072 remembered patches of 48 images has there: dino" in text
     assert "60 images are tested" in text
     assert "Of dino and mae no earlier block is clearly better than the last one." in text
+    probes = results["probes"]
+    under, over = probes.small_under.iloc[0], probes.large_over.iloc[0]
+    assert 0 < under < over < 1
+    assert f"small: under {under:.1%} of the image, large: over {over:.1%}." in text
     assert "Under 0.1% of the patch tokens of dino and mae have a norm" in text
     advice = dense_advice.sentences(judge_dense({"dense-depth": results}))
     assert len(advice) == 3
@@ -270,6 +277,46 @@ def test_a_study_of_scenes_gives_masks_as_models_see_them(tmp_path: Path, side: 
         )
     again = plugin("study/needs", "segments").gather(captured)
     assert torch.equal(again.images.views[first].masks, view.masks)
+
+
+def test_passes_at_another_size_are_costed_and_shared(tmp_path: Path) -> None:
+    study = Study(
+        (NANO,),
+        "scenes-detection:1:24",
+        ("dense-depth",),
+        controls=False,
+        batch=4,
+        side=64,
+        device="cpu",
+    )
+    plan = prepare(study, Store(tmp_path), quiet=True)
+    (line,) = plugin("study/needs", "maps").describe(plan.situation, plan.runner.store)
+    model, images = at_size(sslens.load(NANO), 64), plan.situation.images
+    assert images is not None
+    # 2 × weights × tokens, and attention's 4 × tokens² × width, of four blocks of width 64
+    tokens, width = 65, 64
+    blocks = 4 * (2 * 12 * width**2 * tokens + 4 * tokens**2 * width)
+    cost = 24 * (blocks + 2 * 3 * 64 * width * 64) / 1e9
+    assert line.endswith(f" over 24 images of {images.name}: {cost:,.0f} GFLOP, at 64 px"), line
+    assert line in plan.describe()
+
+    name = plan.situation.members[0].name
+
+    def shared() -> None:
+        seen: list[torch.Tensor] = []
+        with (
+            processes("cpu"),
+            visit_taps(model, model.pick(["norm"]), lambda _, output: seen.append(output)),
+            pytest.MonkeyPatch.context() as patch,
+        ):
+            patch.setattr("sslens.study.needs.maps.list_seen", lambda _: {name: model})
+            captured = capture(plan.situation, plan.passes, plan.runner)
+            plugin("study/needs", "maps").complete(captured)
+        assert 0 < sum(map(len, seen)) < 24
+
+    together(shared)
+    (line,) = plugin("study/needs", "maps").describe(plan.situation, plan.runner.store)
+    assert line.endswith("in the store, at 64 px")
 
 
 def test_images_without_masks_are_left_out_with_a_reason() -> None:

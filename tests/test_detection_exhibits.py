@@ -82,7 +82,9 @@ def test_on_coco_the_published_numbers_stand_beside() -> None:
     assert isinstance(table, Heatmap)
     assert table.rows[0] == "dino 2, published"  # at the bottom
     assert table.values[0].tolist() == pytest.approx([29.97, 40.82, 17.55, 28.16, 42.53, 12.99])
-    assert any("published 30.2%" in sentence for sentence in write("detection-frozen", results))
+    said = write("detection-frozen", results)
+    assert any("published 30.2%" in sentence for sentence in said)
+    assert f"Sizes of objects: {given.sizes}." in said
 
 
 def test_the_papers_tables_are_as_printed() -> None:

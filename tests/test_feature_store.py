@@ -300,3 +300,22 @@ def test_features_of_a_store_of_version_0_1_are_found(
     with passed() as seen:
         require_equal(features(model, images, store, plan=plan), made)
     assert seen == []
+
+
+@pytest.mark.parametrize("name", ["convnextv2_mini_32", "vit_nano_patch8_32"])
+def test_features_of_fc1_are_means_over_places(
+    name: str, images: ImageSet, store: Store, tmp_path: Path
+) -> None:
+    """A ConvNeXt's linear `fc1` has the channels last, and a transformer's has tokens."""
+    model, few = sslens.load(f"random:{name}"), images.take(range(8))
+    tap = next(tap.name for tap in model.taps.values() if tap.kind == "fc1")
+    pixels = torch.stack([model.transform(few.image(row)) for row in range(8)])
+    output = sslens.activations(model, pixels, [tap])[tap]
+    expected = output.flatten(1, -2).mean(1)
+    for made in (
+        features(model, few, None, names=(tap,)),
+        features(model, few, store, names=(tap,)),
+        extract(model, few, tmp_path / name, taps=[tap], dtype="float32"),
+    ):
+        rows = [made.ids.index(one) for one in few.ids]
+        torch.testing.assert_close(made.read(tap, "mean")[rows], expected, atol=1e-5, rtol=1e-5)

@@ -405,12 +405,15 @@ def test_a_factor_that_only_one_tap_holds_is_found_there() -> None:
     side = mae.loc["side", "blocks.0"]
     assert side.decoded_low == pytest.approx((side.low - side.chance) / (1 - side.chance))
     assert side.decoded_low < side.decoded < side.decoded_high
-    end, lost = write("factors-depth", results)
+    end, lost, constant = write("factors-depth", results)
     assert end.startswith("The last layer tells best of the scene: mae (CLS token) ")
     assert lost.startswith("An earlier block tells more than the last layer: mae x 1.00 [")
     assert " at blocks.0 against " in lost
     assert "; of the controls, any block, " in end
     assert end.endswith("(random).")
+    assert constant == (
+        "Not decoded, because it does not vary among the training or the test images: one."
+    )
     same = frame.assign(decoded=0.5, decoded_low=0.49, decoded_high=0.51)
     same.loc[same.tap == "blocks.0", ["decoded", "decoded_low", "decoded_high"]] = (
         0.515,
@@ -421,6 +424,9 @@ def test_a_factor_that_only_one_tap_holds_is_found_there() -> None:
     assert none.endswith("; no earlier block tells clearly more.")
     with pytest.raises(InputError, match="of generated scenes alone"):
         compute("factors-depth", given.but(factors=Factors(frames["images"])))
+    alike = Factors(frames["images"][["one"]], frames["bank"][["one"]])
+    with pytest.raises(InputError, match="None of the factors one varies"):
+        compute("factors-depth", given.but(factors=alike))
 
 
 # ------------------------------------------------------------------------------------------------

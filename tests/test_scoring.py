@@ -15,6 +15,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from forks import forked
 from sslens.data.coco import open_coco
 from sslens.data.detections import DetectionSet
 from sslens.data.images import ImageSet
@@ -231,6 +232,20 @@ class TestEqualsPycocotools:
         moved = {name: replace(one, boxes=one.boxes * 3) for name, one in found.items()}
         one, other = (score(some, images, "mask", PIXELS) for some in (found, moved))
         assert one.numbers.tolist() == other.numbers.tolist()
+
+    def test_a_process_forked_after_a_score_refuses_and_does_not_hang(self) -> None:
+        images = make_set(make_targets(np.random.default_rng(7), 3))
+        found = detect(np.random.default_rng(0), images)
+        before = score(found, images, areas=PIXELS).numbers
+
+        def forked_score() -> None:
+            encode_masks(np.ones((2, 8, 8), bool))  # drawing masks needs no threads
+            Rle.from_coco([[1, 1, 3, 1, 3, 3]], 4, 4)
+            with pytest.raises(InputError, match="do not survive a fork"):
+                score(found, images, areas=PIXELS)
+
+        assert forked(forked_score) == [0]
+        np.testing.assert_array_equal(score(found, images, areas=PIXELS).numbers, before)
 
     def test_names(self) -> None:
         images = make_set(make_targets(np.random.default_rng(7), 9))

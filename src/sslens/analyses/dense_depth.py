@@ -65,6 +65,8 @@ UNITS = (
         "columns": "columns of patches",
         "dimensions": "of the features of a patch",
         "trained": "training images",
+        "small_under": "share of an image's pixels under which an object is small",
+        "large_over": "share of an image's pixels over which an object is large",
         "bound": "mIoU of each patch's most frequent class: the most that such patches allow",
         "accuracy": "share of the test images' pixels that are right",
         "accuracy_low": "lower end of its 95 % interval over images",
@@ -88,6 +90,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     ),
     "probes": (
         *(*PROBE, "rows", "columns", "dimensions", "trained", "images", "bound"),
+        *("small_under", "large_over"),
         *("accuracy", "accuracy_low", "accuracy_high", "memory", "k"),
         *("penalty", "validation", "converged", "inside", "why"),
     ),

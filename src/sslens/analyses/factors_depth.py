@@ -66,11 +66,12 @@ def compute(
     """Decode every factor from every depth and pooling of each model and control.
 
     The table is `factors`. A factor is left out if it does not vary among the training images or
-    among the test images. `probes` is a need only because it makes sure that the images can be
-    split: the ridge probes used here read none of its settings.
+    among the test images, and the table's provenance names it, as "constant". `probes` is a need
+    only because it makes sure that the images can be split: the ridge probes used here read none
+    of its settings.
 
     Raises:
-        InputError: the factors of the bank are not known.
+        InputError: the factors of the bank are not known, or no factor varies.
     """
     split = Split.of(features, labels, seed)
     learnt_factors = factors.bank if features.bank else factors.images
@@ -83,9 +84,15 @@ def compute(
     varying = [
         name for name in train.columns if train[name].nunique() > 1 and test[name].nunique() > 1
     ]
+    constant = [str(name) for name in train.columns if name not in varying]
+    if not varying:
+        raise InputError(
+            f"None of the factors {', '.join(constant)} varies among the images",
+            mend="give other {images}",
+        )
     frames = _decode(models, features, split, (train[varying], test[varying]))
     frame = pd.concat(list(frames), ignore_index=True)[list(UNITS)]
-    return Results({"factors": Table(frame, UNITS)})
+    return Results({"factors": Table(frame, UNITS, {"constant": constant} if constant else {})})
 
 
 def _decode(

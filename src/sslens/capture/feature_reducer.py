@@ -12,7 +12,7 @@ from sslens.capture.features import Features
 from sslens.capture.kept import Filer, Shelf, choose_sources, describe_result, list_lacking
 from sslens.capture.keys import PassRequest
 from sslens.capture.manifest import Column, parse_column
-from sslens.capture.pooling import pool
+from sslens.capture.pooling import pool_tap
 from sslens.capture.sharing import sum_over_processes
 from sslens.capture.sources import Joined
 from sslens.errors import InputError
@@ -83,11 +83,11 @@ class FeatureReducer:
             )
         if store is None:
             return FeatureAccumulator(request)
-        prefix = request.model.prefix
+        model = request.model
         return Filer(
             self,
             SHELF,
-            lambda _, output: pool(output, prefix),
+            lambda tap, output: pool_tap(model, tap, output),
             list_lacking(request, _open_parts(request, store)),
             request,
             store,
@@ -110,7 +110,7 @@ class FeatureAccumulator:
     def add(self, tap: Tap, output: Tensor, batch: int) -> None:
         """Take a tap's output on minibatch number `batch`."""
         start, stop = self._starts[batch], self._starts[batch + 1]
-        for pooling, vectors in pool(output, self._request.model.prefix).items():
+        for pooling, vectors in pool_tap(self._request.model, tap, output).items():
             column = tap.name, pooling
             if column not in self._values:
                 self._values[column] = torch.zeros(self._starts[-1], vectors.shape[1])

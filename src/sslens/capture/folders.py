@@ -11,7 +11,7 @@ from torch import Tensor
 from sslens.capture.hooks import activations
 from sslens.capture.keys import PassRequest
 from sslens.capture.manifest import Column, Manifest, locate_columns, shard_path
-from sslens.capture.pooling import pool
+from sslens.capture.pooling import pool_tap
 from sslens.capture.sharing import this_process
 from sslens.errors import Doubt, InputError
 from sslens.models.backbone import Backbone
@@ -29,7 +29,7 @@ def find_widths(
     Args:
         model: the model.
         taps: the taps.
-        pooled: makes vectors of a tap's output, by pooling; `pool` unless given.
+        pooled: makes vectors of a tap's output, by pooling; `pool_tap` unless given.
 
     Raises:
         InputError: the forward pass never calls the module of a tap.
@@ -47,7 +47,7 @@ def find_widths(
                 " another way, so leave that tap out."
             )
         output = outputs[tap.name]
-        vectors = pool(output, model.prefix) if pooled is None else pooled(tap, output)
+        vectors = pool_tap(model, tap, output) if pooled is None else pooled(tap, output)
         columns |= {(tap.name, pooling): part.shape[1] for pooling, part in vectors.items()}
     return columns
 

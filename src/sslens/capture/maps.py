@@ -197,7 +197,7 @@ def arrange(
     """
     network = model.network
     if output.ndim == 4:
-        return output if tap.kind == "fc1" else output.permute(0, 2, 3, 1)
+        return output if model.has_channels_last(tap) else output.permute(0, 2, 3, 1)
     if output.ndim == 3:
         before = getattr(network, "num_prefix_tokens", 0) if model.prefix is None else model.prefix
         side = math.isqrt(output.shape[1] - before)

@@ -15,7 +15,7 @@ from sslens.capture.folders import describe_folder, find_widths, list_missing_sh
 from sslens.capture.keys import PassRequest, require_model
 from sslens.capture.manifest import DTYPES, Manifest, is_features
 from sslens.capture.passes import Progress, run_pass
-from sslens.capture.pooling import pool
+from sslens.capture.pooling import pool_tap
 from sslens.capture.sharing import choose_share, this_process, wait_for_all
 from sslens.capture.writing import ShardWriter, begin_folder
 from sslens.data.images import ImageSet
@@ -135,7 +135,7 @@ def fill(
         writer = ShardWriter(folder, wanted, plan, missing)
         stored = None if store is None else FeatureReducer().find(request, store)
         if stored is None:
-            run_pass(request, [(wanted.taps, _Extraction(model.prefix, writer))], device, progress)
+            run_pass(request, [(wanted.taps, _Extraction(model, writer))], device, progress)
         else:
             _copy(stored, writer, progress)
         writer.close()
@@ -160,13 +160,13 @@ def _copy(stored: Features, writer: ShardWriter, progress: Progress | None) -> N
 class _Extraction:
     """Pools each tap's output as it comes, and writes those poolings that are wanted."""
 
-    def __init__(self, prefix: int | None, writer: ShardWriter) -> None:
+    def __init__(self, model: Backbone, writer: ShardWriter) -> None:
         self.minibatches, self.together = writer.minibatches, writer.together
-        self._prefix, self._writer = prefix, writer
+        self._model, self._writer = model, writer
 
     def add(self, tap: Tap, output: Tensor, batch: int) -> None:
         """Take a tap's output on a minibatch."""
-        for pooling, vectors in pool(output, self._prefix).items():
+        for pooling, vectors in pool_tap(self._model, tap, output).items():
             if (tap.name, pooling) in self._writer.manifest.columns:
                 self._writer.put((tap.name, pooling), vectors, batch)
 

@@ -172,6 +172,8 @@ def score_model(
             "trained": len(split.ids["train"]),
             "images": len(split.ids["test"]),
         }
+        if split.edges is not None:
+            common |= {"small_under": split.edges[0], "large_over": split.edges[1]}
         alone = [tap for tap in names if PLUS not in tap]
         for tap in alone:
             yield _score_nearest(own, bank, tap, split, labels, (parts[tap], common), seed)

@@ -242,10 +242,15 @@ def _transform(a: Conditions, b: Conditions) -> Difference | None:
             "take models with the same region, or compare with {any_transform=True}",
         )
     if ours["interpolation"] != theirs["interpolation"]:
+        # released ViTs resample bicubic, and raw pixels bilinear
+        kinds = (ours["interpolation"], theirs["interpolation"])
+        common = "bicubic" if "bicubic" in kinds else kinds[0]
+        other = a if ours["interpolation"] != common else b
         return (
             f"{a.name} saw its images resampled {ours['interpolation']} and {b.name}"
             f" {theirs['interpolation']}",
-            "make both with one {interpolation}, or compare with {any_transform=True}",
+            f"make {other.name} again with {{interpolation={common}}}, or compare with"
+            " {any_transform=True}",
         )
     return None
 

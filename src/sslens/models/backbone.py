@@ -78,6 +78,10 @@ class Backbone(nn.Module):
         every = self._every.values()
         return tuple(tap for tap in every if tap.name in named or tap.kind in kinds)
 
+    def has_channels_last(self, tap: Tap) -> bool:
+        """Whether a map that is the tap's output has its channels last, as a linear layer's has."""
+        return isinstance(self.network.get_submodule(tap.name), nn.Linear)
+
     @property
     def every(self) -> tuple[Tap, ...]:
         """All taps in the order of computation, those that are read on request among them."""

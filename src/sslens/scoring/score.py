@@ -1,6 +1,7 @@
 """Average precision of boxes and masks, equal to pycocotools' to the last digit."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, final
@@ -19,6 +20,8 @@ from sslens.scoring.matches import Columns, Matches, read_matches
 from sslens.statistics.bootstrap import DRAWS, Bootstrapped, draw_weights
 
 Kind = Literal["box", "mask"]
+#: the first is the process in which hotcoco's threads are
+_threads_of: list[int] = []
 #: average precision, in the order of pycocotools' summary: over the IoU thresholds 0.5, 0.55, …,
 #: 0.95, at 0.5, at 0.75, and of small, medium and large objects
 PRECISIONS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
@@ -184,7 +187,8 @@ def score(
 
     Raises:
         InputError: an image has no entry, an id is unknown, a detection has no such category, a
-            number is not finite, masks are missing, or hotcoco is not installed.
+            number is not finite, masks are missing, or hotcoco is not installed; or this process
+            was forked from one which had scored.
 
     >>> from sslens.data.scene_objects import scene_objects
     >>> from sslens.scoring.detected import encode_masks
@@ -220,12 +224,33 @@ def score(
 
 
 def _evaluate(truth: Any, found: Any, kind: Kind, areas: AreaBins) -> Any:
+    _require_threads()
     run = import_hotcoco().COCOeval(truth, found, "bbox" if kind == "box" else "segm")
     parameters = run.params
     parameters.area_rng = areas.ranges
     run.evaluate()
     run.accumulate()
     return run
+
+
+def _require_threads() -> None:
+    """Refuse to score in a process that was forked from one which had scored.
+
+    hotcoco's pool of threads begins with the first evaluation and does not survive a fork: the
+    evaluation would wait for ever. Reading and drawing masks needs no threads, so that workers
+    which load images may be forked.
+
+    Raises:
+        InputError: this process was forked from one which had scored.
+    """
+    if not _threads_of:
+        _threads_of.append(os.getpid())
+    if _threads_of[0] != os.getpid():
+        raise InputError(
+            "This process was forked from one that had scored detections, and hotcoco's threads do"
+            " not survive a fork: score in the first process, or start this one with the method"
+            ' "spawn" of multiprocessing.'
+        )
 
 
 def _read_matches(

@@ -99,14 +99,25 @@ def require_same_classes(
 
 
 def describe_skipped(images: "ImageSet | None") -> list[str]:
-    """Say which images could not be decoded, as notes for a reader."""
-    if images is None or not images.skipped:
+    """Say which images and which annotations were left out, as notes for a reader."""
+    if images is None:
         return []
+    left = [] if images.objects is None else [*images.objects.left_out]
+    notes = []
+    if left:
+        faults = ", ".join(f"{count} {fault}" for fault, count in left)
+        total = sum(count for _, count in left)
+        notes.append(f"{total} annotations of {images.name} were left out: {faults}.")
+    if not images.skipped:
+        return notes
+    # an annotated image may also be missing, or have another size than was annotated
+    wrong = "could not be decoded" if images.objects is None else "could not be used"
     named = "; ".join(f"{name} ({reason})" for name, reason in images.skipped[:NAMED])
-    left = len(images.skipped) - NAMED
+    more = len(images.skipped) - NAMED
     return [
-        f"{len(images.skipped)} images of {images.name} could not be decoded and were left out:"
-        f" {named}{f'; and {left} more' if left > 0 else ''}."
+        *notes,
+        f"{len(images.skipped)} images of {images.name} {wrong} and were left out:"
+        f" {named}{f'; and {more} more' if more > 0 else ''}.",
     ]
 
 

@@ -76,6 +76,13 @@ def choose_sides(rows: pd.DataFrame) -> pd.DataFrame:
     return single if len(single) else rows[rows.less == JE]
 
 
+def write_sizes(results: Results) -> Iterator[str]:
+    """What small, medium and large mean, in one sentence."""
+    rows = results["trainings-made"]
+    if len(rows):
+        yield f"Sizes of objects: {rows.sizes.iloc[0]}."
+
+
 def write_lengths(results: Results) -> Iterator[str]:
     """Which trainings were still gaining when they ended, in one sentence."""
     rows = results["trainings-made"]

@@ -3,7 +3,13 @@
 from collections.abc import Iterator
 
 from sslens.comparisons.parts import find_rows
-from sslens.report.writing.detection import read_ap, read_change, write_lengths, write_sides
+from sslens.report.writing.detection import (
+    read_ap,
+    read_change,
+    write_lengths,
+    write_sides,
+    write_sizes,
+)
 from sslens.report.writing.numbers import compare, spell_share
 from sslens.table import Results
 
@@ -13,7 +19,7 @@ def sentences(results: Results) -> tuple[str, ...]:
     written = [*_write_gains(results)]
     if "families" in results:
         written += write_sides(results["families"])
-    return (*written, *write_lengths(results))
+    return (*written, *write_sizes(results), *write_lengths(results))
 
 
 def _write_gains(results: Results) -> Iterator[str]:

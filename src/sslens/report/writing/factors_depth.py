@@ -18,8 +18,10 @@ ByFactor = Mapping[str, Mapping[str, Any]]
 
 def sentences(results: Results) -> tuple[str, ...]:
     """Write which factors the last layer decodes best in each model, and which factors an earlier
-    block decodes better, by at least 0.02, than the last layer; the best control's numbers once."""
+    block decodes better, by at least 0.02, than the last layer; the best control's numbers once.
+    Last come the factors that do not vary, and are not decoded."""
     frame = results["factors"]
+    constant = results.tables["factors"].provenance.get("constant", ())
     frame = frame[frame.main]
     models = list(frame[~frame.control].groupby("model", sort=False))
     if not models:
@@ -29,17 +31,24 @@ def sentences(results: Results) -> tuple[str, ...]:
     controls = _index_by_factor(frame[frame.control].sort_values("decoded", kind="stable"))
     if controls:
         factors = sorted(controls, key=lambda factor: -controls[factor]["decoded"])[:NAMED]
-        told = ", ".join(
+        best = ", ".join(
             f"{factor} {spell(Estimate(controls[factor]['decoded']))} ({controls[factor]['model']})"
             for factor in factors
         )
-        ends.append(f"of the controls, any block, {told}")
+        ends.append(f"of the controls, any block, {best}")
     if not lost:
         ends.append("no earlier block tells clearly more")
     written = f"The last layer tells best of the scene: {'; '.join(ends)}."
-    if not lost:
-        return (written,)
-    return written, f"An earlier block tells more than the last layer: {'; '.join(lost)}."
+    told = [written]
+    if lost:
+        told.append(f"An earlier block tells more than the last layer: {'; '.join(lost)}.")
+    if constant:
+        vary = "it does not vary" if len(constant) == 1 else "they do not vary"
+        told.append(
+            f"Not decoded, because {vary} among the training or the test images:"
+            f" {', '.join(constant)}."
+        )
+    return tuple(told)
 
 
 def _write_end(name: str, rows: pd.DataFrame) -> str:

@@ -1,11 +1,15 @@
 """Patch tokens of every block, or of every stage, over the images and over the bank."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sslens.capture import MapReducer, Maps
 from sslens.comparisons.inputs import MapSets
 from sslens.progress import progress
+from sslens.store import Store
 from sslens.study.asked import Study
+from sslens.study.passes import ActivationPass, PassRunner
 from sslens.study.seen import list_seen
 from sslens.study.situation import Captured, Lack, Situation, lack_of_passes
 
@@ -51,9 +55,53 @@ def gather(captured: Captured) -> MapSets:
     return MapSets(*made)
 
 
+def describe(situation: Situation, store: Store) -> Iterator[str]:
+    """Describe the passes at another size than the models' own, with their cost, in lines for a
+    person."""
+    side = situation.study.side
+    if side is not None:
+        for one in _plan_passes(situation, store):
+            yield f"{one.describe()}, at {side} px"
+
+
+def complete(captured: Captured) -> None:
+    """Make the maps at another size, in all processes together: each sees a share of the images."""
+    if captured.situation.study.side is not None and captured.store is not None:
+        passes = _plan_passes(captured.situation, captured.store)
+        for _ in _make_runner(captured.situation, captured.store).run(passes):
+            pass  # the maps are in the store
+
+
+def _plan_passes(situation: Situation, store: Store) -> list[ActivationPass]:
+    """Plan a pass of each model, as it sees images for dense tasks, over each set of images."""
+    from sslens.plan import Plan
+
+    runner = _make_runner(situation, store)
+    members = {member.name: member for member in situation.members}
+    return [
+        runner.plan(
+            replace(members[name], model=model),
+            images,
+            Plan.in_order(images.ids, situation.study.batch),
+            (MapReducer(),),
+            bank=images is situation.bank,
+        )
+        for name, model in list_seen(situation).items()
+        for images in situation.sets
+    ]
+
+
+def _make_runner(situation: Situation, store: Store) -> PassRunner:
+    """What runs passes as the study asks for them."""
+    from sslens.processes import best_precision
+
+    precision = best_precision(situation.study.precision, situation.device)
+    return PassRunner(store, situation.device, precision, situation.quiet)
+
+
 def _pass(captured: Captured, model: "Backbone", images: "ImageSet") -> Maps:
-    """Run a model as it sees the images for dense tasks, or read what the store has; needs are
-    gathered by one process alone."""
+    """Read the maps of a model, as it sees the images for dense tasks, from the store; without a
+    store, run it."""
     from sslens.capture import collect
     from sslens.plan import Plan
     from sslens.processes import best_precision
