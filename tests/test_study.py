@@ -590,6 +590,7 @@ def test_every_setting_survives_the_file(tmp_path: Path) -> None:
         ("norm2",),
         ("heads=small",),
         64,
+        True,
     )
     (tmp_path / "study.yaml").write_text(asked.yaml())
     found = study.read(tmp_path / "study.yaml")
