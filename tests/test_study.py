@@ -590,7 +590,10 @@ def test_every_setting_survives_the_file(tmp_path: Path) -> None:
         ("norm2",),
         ("heads=small",),
         64,
+        "generator",
         True,
+        ("rotation=45",),
+        False,
     )
     (tmp_path / "study.yaml").write_text(asked.yaml())
     found = study.read(tmp_path / "study.yaml")
