@@ -103,9 +103,26 @@ def test_shares_of_one_class_are_classes() -> None:
     for targets in (hard, soft):
         problem = Problem(x, targets)
         start = problem.evaluate(*problem.start(), 1e-3)
-        fits.append(problem.minimise(start, 1e-3, 1e-12)[0])
+        fits.append(problem.minimise(start, 1e-3, 1e-18)[0])
     torch.testing.assert_close(fits[0].weights, fits[1].weights, rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(fits[0].loss, fits[1].loss, rtol=1e-12, atol=0)
+
+
+def test_one_product_solves_a_step_where_all_rows_have_one_curvature() -> None:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(80, 5, generator=generator).double()
+    x = torch.linalg.qr(x - x.mean(0)).Q * torch.logspace(0, 2, 5)  # the axes of a covariance
+    shares = torch.rand(3, 80, generator=generator).double().softmax(0)
+    even = torch.full((80,), 1 / 80, dtype=torch.float64)
+    problem = Problem(x[None], Shares(shares, even))
+    start = problem.evaluate(*problem.start(), 1e-2)  # every patch has the same probabilities
+    fitted, products = problem.minimise(start, 1e-2, float(start.gap(1e-2)) / 2)
+    assert products.tolist() == [1]
+    step = fitted.weights.flatten()
+    p = start.probability[0, :, 0]
+    curvature = torch.kron(p.diag() - torch.outer(p, p), x.T @ x / 80)
+    expected = -torch.linalg.solve(curvature + 1e-2 * torch.eye(15), start.gradient.flatten())
+    torch.testing.assert_close(step, expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(("images", "dim"), [(12, 6), (4, 60)])  # more patches, and more dimensions

@@ -15,9 +15,11 @@ class Targets(Protocol):
 
     Attributes:
         shares: Σ_i w_i q_ic, above 0 for every class.
+        mixed: whether a row may be of several classes at once.
     """
 
     shares: Float64[Tensor, "class 1"]
+    mixed: bool
 
     def compute_loss(
         self, logits: Float64[Tensor, "head class row"], total: Float64[Tensor, "head 1 row"]
@@ -53,6 +55,8 @@ class Classes:
         labels: class of each row, 0 to `classes` − 1, each with one row or more.
         classes: number of classes.
     """
+
+    mixed = False
 
     def __init__(self, labels: Int64[Tensor, " row"], classes: int) -> None:
         self.labels = labels
@@ -96,6 +100,8 @@ class Shares:
         shares: q, each column with the sum 1; every class has a share in some row of weight.
         weights: w, with the sum 1.
     """
+
+    mixed = True
 
     def __init__(
         self, shares: Float64[Tensor, "class row"], weights: Float64[Tensor, " row"]
