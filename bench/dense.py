@@ -2,6 +2,7 @@
 
     python bench/dense.py  # ViT-B, 100 images of 224 px, 21 classes: half an hour on one thread
     python bench/dense.py --images 400  # the size of the targets
+    python bench/dense.py --images 400 --blocks 2  # a part of it: the ratios are nearly the same
     python bench/dense.py --arch vit_tiny_patch16_224 --images 40 --memory 1000
     python bench/dense.py --device cuda --images 400
 
@@ -110,13 +111,15 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--classes", type=int, default=21)
     parser.add_argument("--memory", type=int, default=10_000)
+    parser.add_argument("--blocks", type=int, help="of a ViT only the first so many blocks")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    model = timm.create_model(options.arch).eval().to(options.device)
+    cut = {} if options.blocks is None else {"depth": options.blocks}
+    model = timm.create_model(options.arch, **cut).eval().to(options.device)
     images, masks = paint(options.images, options.size, options.classes)
     maps = run_forward(model, images[:2], options.device)  # once without the clock
     grid = maps[0].shape[1], maps[0].shape[2]

@@ -4,19 +4,14 @@
 from collections.abc import Iterator
 
 from sslens.comparisons import trainings
-from sslens.comparisons.detection_pictures import TABLES as PICTURES
-from sslens.comparisons.detection_pictures import draw_pictures, list_pictures
 from sslens.comparisons.detection_rows import (
     DIFFERENCE,
-    TABLES,
+    SHARED,
     TEXTS,
     TUNED,
     UNITS,
-    draw_table,
-    find_table,
-    list_families,
-    list_models,
-    list_published,
+    draw_shared,
+    list_shared,
 )
 from sslens.comparisons.detectors import (
     KINDS,
@@ -40,7 +35,8 @@ CAPTION = (
     " large-scale jitter, after the networks that stay as they are. Intervals are over images,"
     " 95 %, from draws with replacement that all models share, frozen and tuned. The control is a"
     " random initialisation that was trained in the same way: what it comes to is the training's,"
-    " and not the pre-training's."
+    " and not the pre-training's. Raw pixels have no weights that could be trained too, and stand"
+    " among the networks that stay as they are."
 )
 ON_REQUEST = True
 BEFORE = ("before", "before_low", "before_high")
@@ -56,17 +52,12 @@ def compute(
     with frozen networks, with tuned ones, and the second less the first.
     """
     changes = ("model", "less", "members", "kind", "measure", *BEFORE, *AFTER, *DIFFERENCE)
-    tables = {**TABLES, "changes": (*changes, *TRAININGS, "images"), **PICTURES}
-    return make_results(_rows(models, detections, finetuned), tables, UNITS, TEXTS)
-
-
-def _rows(models: Models, frozen: DetectorSet, tuned: DetectorSet) -> Iterator[tuple[str, Row]]:
-    yield from list_models(models, tuned)
-    yield from list_families(models, tuned)
-    yield from _compare_changes(models, frozen, tuned)
-    yield from list_published(models, tuned, TUNED)
-    studied = [name for name in models.studied if name in tuned.detectors]
-    yield from list_pictures(tuned, studied)
+    tables = {**SHARED, "changes": (*changes, *TRAININGS, "images")}
+    rows = [
+        *list_shared(models, finetuned, TUNED),
+        *_compare_changes(models, detections, finetuned),
+    ]
+    return make_results(rows, tables, UNITS, TEXTS)
 
 
 def _compare_changes(
@@ -117,11 +108,4 @@ def _compare_change(
 
 def draw(results: Results) -> Figure:
     """Draw the table of average precisions, and below it the pictures."""
-    published = find_table(results, "published")
-    rows = results["models"]
-    names = list(dict.fromkeys(rows.model))
-    table = draw_table(rows, published, "end to end")
-    if "pictures" not in results:
-        return Figure("detection-finetuned", ((table,),))
-    pictures = draw_pictures(results["pictures"], results["outlines"], names)
-    return Figure("detection-finetuned", ((table, *(None,) * len(names)), *pictures))
+    return draw_shared("detection-finetuned", results, "end to end")

@@ -3,17 +3,13 @@ C12 and C17)."""
 
 from collections.abc import Iterator, Mapping
 
-from sslens.comparisons import detection_pictures
 from sslens.comparisons.detection_rows import (
     FROZEN,
-    TABLES,
+    SHARED,
     TEXTS,
     UNITS,
-    draw_table,
-    find_table,
-    list_families,
-    list_models,
-    list_published,
+    draw_shared,
+    list_shared,
 )
 from sslens.comparisons.detectors import (
     KINDS,
@@ -50,21 +46,9 @@ def compute(models: Models, *, detections: DetectorSet, seed: int = 0) -> Result
     initialisation. `families` has REC less JE; `multi-crop` an objective's models with multi-crop
     less its models without; `published` the numbers of the paper, where the images are COCO's.
     """
-    tables = {
-        **TABLES,
-        "multi-crop": TABLES["families"],
-        **detection_pictures.TABLES,
-    }
-    return make_results(_rows(models, detections), tables, UNITS, TEXTS)
-
-
-def _rows(models: Models, detections: DetectorSet) -> Iterator[tuple[str, Row]]:
-    yield from list_models(models, detections)
-    yield from list_families(models, detections)
-    yield from _compare_crops(models, detections)
-    yield from list_published(models, detections, FROZEN)
-    studied = [name for name in models.studied if name in detections.detectors]
-    yield from detection_pictures.list_pictures(detections, studied)
+    tables = {**SHARED, "multi-crop": SHARED["families"]}
+    rows = [*list_shared(models, detections, FROZEN), *_compare_crops(models, detections)]
+    return make_results(rows, tables, UNITS, TEXTS)
 
 
 def _compare_crops(models: Models, detections: DetectorSet) -> Iterator[tuple[str, Row]]:
@@ -86,12 +70,4 @@ def _compare_crops(models: Models, detections: DetectorSet) -> Iterator[tuple[st
 
 def draw(results: Results) -> Figure:
     """Draw the table of average precisions, and below it the pictures."""
-    published = find_table(results, "published")
-    rows = results["models"]
-    names = list(dict.fromkeys(rows.model))
-    table = draw_table(rows, published, "frozen")
-    if "pictures" not in results:
-        return Figure("detection-frozen", ((table,),))
-    pictures = detection_pictures.draw_pictures(results["pictures"], results["outlines"], names)
-    empty = (None,) * len(names)
-    return Figure("detection-frozen", ((table, *empty), *pictures))
+    return draw_shared("detection-frozen", results, "frozen")

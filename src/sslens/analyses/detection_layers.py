@@ -36,7 +36,7 @@ CAPTION = (
     " several blocks whose maps are joined (in the papers, of twelve, the last and the three before"
     " it). What several blocks gain is paired over images, with 95 % intervals from draws with"
     " replacement. The joined maps have more channels, so that the pyramid has more weights: the"
-    " random initialisation shows what these alone gain."
+    " random initialisation shows what these alone gain; raw pixels have no blocks."
 )
 ON_REQUEST = True
 LAST, SEVERAL = "the last block", "several blocks"

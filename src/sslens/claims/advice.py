@@ -7,8 +7,13 @@ from typing import Any, final
 
 import pandas as pd
 
-from sslens.comparisons.probing import PLUS, read_accuracy, read_gain
-from sslens.statistics import estimate
+from sslens.comparisons.probing import (
+    PLUS,
+    find_settled,
+    judge_gain,
+    read_accuracy,
+    read_gain,
+)
 from sslens.statistics.estimate import Answer, Contrast, Estimate
 from sslens.table import Results
 
@@ -124,7 +129,7 @@ def _recommend(model: str, rows: pd.DataFrame, knn: pd.DataFrame | None) -> Reco
         knn: the table of k-NN; None where it was not run.
     """
     usual = rows[rows.usual].iloc[0].to_dict()
-    settled = rows[_find_settled(rows)]
+    settled = rows[find_settled(rows)]
     if not settled.usual.any():
         choice = _read_choice(usual)
         why = usual.get("why") or "its training has not converged"
@@ -137,22 +142,12 @@ def _recommend(model: str, rows: pd.DataFrame, knn: pd.DataFrame | None) -> Reco
     best = ordered.iloc[0].to_dict()
     probes = _read_choice(best), _read_choice(usual)
     gain = None
-    answer: Answer = "undecided"
     if not best["usual"]:
         gain = Contrast("the best probe", "the usual choice", read_gain(best, "over"))
-        answer = estimate.decide(gain, smallest=estimate.SMALLEST["accuracy"])
+    answer = judge_gain(gain)
     use = probes[0] if answer == "holds" else probes[1]
     beside = _find_knn(knn, usual if best["two"] else best)
     return Recommendation(model, use, probes[1], probes[0], answer, gain, len(settled), beside)
-
-
-def _find_settled(rows: pd.DataFrame) -> "pd.Series[bool]":
-    """Find the probes that converged, with a setting inside those that were tried."""
-    settled = pd.Series(True, index=rows.index)
-    for column in ("converged", "inside"):
-        if column in rows:
-            settled &= rows[column].map(lambda value: value is not None and value == 1).astype(bool)
-    return settled
 
 
 def _read_choice(row: Mapping[str, Any]) -> ProbeChoice:

@@ -6,8 +6,7 @@ from typing import Any, final
 
 import pandas as pd
 
-from sslens.comparisons.probing import PLUS
-from sslens.statistics import estimate
+from sslens.comparisons.probing import PLUS, find_settled, judge_gain, read_gain
 from sslens.statistics.estimate import Answer, Contrast, Estimate
 from sslens.table import Results
 
@@ -74,7 +73,7 @@ def _recommend(
     model: str, probes: pd.DataFrame, scores: pd.DataFrame
 ) -> DenseRecommendation | None:
     """Recommend a block of one model; None where its last block has no settled probe."""
-    settled = probes[(probes.converged == 1) & (probes.inside == 1)]
+    settled = probes[find_settled(probes)]
     alone = probes[~probes.tap.str.contains(PLUS, regex=False)]
     usual = str(alone.loc[alone.depth.idxmax()].tap)
     if usual not in set(settled.tap):
@@ -84,11 +83,9 @@ def _recommend(
         ["validation", "usual", "depth"], ascending=[False, False, False], kind="stable"
     )
     best, gain = str(ordered.iloc[0].tap), None
-    answer: Answer = "undecided"
     if best != usual:
-        difference = Estimate.from_row(by_tap[best], "over_last", "images", "images")
-        gain = Contrast("the best block", "the last block", difference)
-        answer = estimate.decide(gain, smallest=estimate.SMALLEST["accuracy"])
+        gain = Contrast("the best block", "the last block", read_gain(by_tap[best], "over_last"))
+    answer = judge_gain(gain)
     use = best if answer == "holds" else usual
     row = by_tap[use]
     return DenseRecommendation(
@@ -99,6 +96,6 @@ def _recommend(
         Estimate.from_row(row, "miou", "images", "images", ends=("low", "high")),
         answer,
         gain,
-        Estimate.from_row(row, "gain", "images", "images"),
+        read_gain(row),
         len(settled),
     )

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from sslens.comparisons import trainings
-from sslens.comparisons.detection_pictures import UNITS as PICTURE_UNITS
+from sslens.comparisons import detection_pictures, trainings
 from sslens.comparisons.detectors import (
     KINDS,
     MEASURES,
@@ -23,7 +22,7 @@ from sslens.comparisons.multicrop import uses_multicrop
 from sslens.comparisons.roles import REC
 from sslens.comparisons.rows import Row
 from sslens.comparisons.trainings import TRAININGS
-from sslens.figure import Heatmap
+from sslens.figure import Figure, Heatmap
 from sslens.table import Results
 
 #: columns of an average precision, and of a difference
@@ -43,9 +42,11 @@ TABLES: Mapping[str, tuple[str, ...]] = {
         *("protocol", "sizes"),
     ),
 }
+#: the tables that frozen and tuned networks share
+SHARED = {**TABLES, **detection_pictures.TABLES}
 UNITS = {
     **trainings.UNITS,
-    **PICTURE_UNITS,
+    **detection_pictures.UNITS,
     "model": "its name, or a side of the claims: JE, JE without or with multi-crop, REC",
     "control": "whether it is a control: a random initialisation, or raw pixels",
     "objective": "its objective; empty if it is not known",
@@ -103,6 +104,24 @@ TUNED = {
     ("dino", True): (47.73, 62.49, 32.17, NAN, 60.03, 24.28),
 }
 Published = Mapping[tuple[str, bool], Sequence[float]]
+
+
+def list_shared(
+    models: Models, detectors: DetectorSet, published: Published
+) -> Iterator[tuple[str, Row]]:
+    """Make the rows of the tables that frozen and tuned networks share.
+
+    Args:
+        models: the models of the study.
+        detectors: the detectors of all of them.
+        published: the papers' numbers for networks that were treated alike, by objective and
+            multi-crop.
+    """
+    yield from list_models(models, detectors)
+    yield from list_families(models, detectors)
+    yield from list_published(models, detectors, published)
+    studied = [name for name in models.studied if name in detectors.detectors]
+    yield from detection_pictures.list_pictures(detectors, studied)
 
 
 def list_models(models: Models, detectors: DetectorSet) -> Iterator[tuple[str, Row]]:
@@ -175,6 +194,23 @@ def list_published(
 def find_table(results: Results, name: str) -> pd.DataFrame | None:
     """Return the rows of a table, if there is one of this name."""
     return results[name] if name in results else None  # noqa: SIM401 (results have no get)
+
+
+def draw_shared(name: str, results: Results, title: str) -> Figure:
+    """Draw the table of average precisions, and below it the pictures.
+
+    Args:
+        name: name of the figure.
+        results: of an exhibit with the tables `SHARED`.
+        title: title of the table.
+    """
+    rows = results["models"]
+    names = list(dict.fromkeys(rows.model))
+    table = draw_table(rows, find_table(results, "published"), title)
+    if "pictures" not in results:
+        return Figure(name, ((table,),))
+    pictures = detection_pictures.draw_pictures(results["pictures"], results["outlines"], names)
+    return Figure(name, ((table, *(None,) * len(names)), *pictures))
 
 
 def draw_table(rows: pd.DataFrame, published: pd.DataFrame | None, title: str) -> Heatmap:

@@ -112,6 +112,11 @@ class DetectorSet:
         """The numbers of each model's detector."""
         return {name: one.numbers for name, one in self.detectors.items()}
 
+    @property
+    def key(self) -> dict[str, Any]:
+        """What decided each detector, and what small and large mean."""
+        return {"sizes": self.sizes} | {name: dict(one.key) for name, one in self.detectors.items()}
+
 
 def read_number(numbers: Bootstrapped, kind: str, measure: str) -> Estimate:
     """One of the numbers of a detector, or of a difference of two, with its interval over images.

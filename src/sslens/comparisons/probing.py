@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float64
 
 from sslens.capture import Features
@@ -29,7 +30,8 @@ from sslens.probes.linear import choosing
 from sslens.probes.linear.choosing import Outcome
 from sslens.probes.linear.heads import Head
 from sslens.progress import progress
-from sslens.statistics.estimate import Estimate
+from sslens.statistics import estimate
+from sslens.statistics.estimate import Answer, Contrast, Estimate
 from sslens.statistics.gains import estimate_gain
 
 #: every column of the tables of probes, and what it holds
@@ -278,6 +280,33 @@ def compare_gains_of_families(
 def is_settled(row: Mapping[str, Any]) -> bool:
     """Whether a row of a probe has converged, with its setting inside those that were tried."""
     return bool(row["converged"]) and bool(row["inside"])
+
+
+def find_settled(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Find the probes that have converged, with a setting inside those that were tried.
+
+    >>> rows = pd.DataFrame({"converged": [1.0, 1.0, None], "inside": [1.0, 0.0, 1.0]})
+    >>> find_settled(rows).tolist()
+    [True, False, False]
+    """
+    settled = pd.Series(True, index=rows.index)
+    for column in ("converged", "inside"):
+        if column in rows:
+            settled &= rows[column].map(lambda value: value is not None and value == 1).astype(bool)
+    return settled
+
+
+def judge_gain(gain: Contrast | None) -> Answer:
+    """Say whether the best probe should replace the usual one: "holds" if it gains half a point or
+    more, and its interval lies above 0.
+
+    Args:
+        gain: accuracy or mIoU of the best probe less the usual one's, on the test images; None if
+            the usual probe is the best one.
+    """
+    if gain is None:
+        return "undecided"
+    return estimate.decide(gain, smallest=estimate.SMALLEST["accuracy"])
 
 
 def read_accuracy(row: Mapping[str, Any]) -> Estimate:

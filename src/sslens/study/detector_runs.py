@@ -86,7 +86,8 @@ class Protocol:
 
     def list_members(self, situation: Situation) -> list[Member]:
         """List the models of which detectors are trained: all models, and as controls the first
-        random initialisation of each architecture and, of frozen networks, raw pixels."""
+        random initialisation of each architecture and, of frozen networks, raw pixels, which have
+        no weights to train and no blocks to join."""
         chosen: list[Member] = []
         archs: set[str | None] = set()
         for member in situation.members:
