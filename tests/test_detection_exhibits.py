@@ -150,9 +150,13 @@ def test_pictures_are_the_same_for_all_models_best_first() -> None:
     figure = draw("detection-frozen", results)
     assert isinstance(figure.panels[0][0], Heatmap)
     rows = figure.panels[1:]
-    assert len(rows) == 2 * EACH
-    assert all(isinstance(panel, Picture) for row in rows for panel in row)
-    assert len(rows[0]) == 1 + 4  # the objects, two models, two controls
+    assert len(rows) == 1 + 4  # the objects, two models, two controls
+    assert {len(row) for row in rows} == {2 * EACH}
+    panels = [panel for row in rows for panel in row if isinstance(panel, Picture)]
+    assert len(panels) == 10 * EACH
+    titles = [panel.title for panel in panels if panel.title]
+    assert titles[:3] == ["objects, best images", "objects, worst images", "mae"]
+    np.testing.assert_array_equal(panels[0].pixels, panels[2 * EACH].pixels)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -258,8 +262,11 @@ def test_c15(several: dict[str, float], outcome: str) -> None:
 
 def test_words_name_models_and_points() -> None:
     said = write("detection-frozen", frozen(mae=0.3, moco=0.4))
+    assert said[0].startswith("Box AP, frozen, held against random #0: ")
     assert "mae 30.0%" in said[0]
-    assert "more than random #0 (+25.0 points" in said[0]
+    assert "], more than it (+25.0 points" in said[0]
     assert "pixels, a control, 2.0%" in said[0]
-    assert any("REC against JE without multi-crop" in sentence for sentence in said)
+    (sides,) = (sentence for sentence in said if "REC against JE without multi-crop" in sentence)
+    assert "on all objects less than it (-10.0 points" in sides
+    assert sides.count("in these models") == 1
     assert levels_of(["a", "b"])["b"] == pytest.approx(0.35)

@@ -20,7 +20,7 @@ from sslens.figure import (
     to_matplotlib,
     to_plotly,
 )
-from sslens.figure.arrangement import arrange
+from sslens.figure.arrangement import LETTER, are_labels_turned, arrange
 from sslens.report.page import Section, write
 from sslens.table import Results, Table
 
@@ -53,6 +53,24 @@ def test_panels_lie_inside_and_apart_and_pictures_keep_their_shape(width: int) -
         beside = one.left + one.width <= other.left
         below = one.top + one.height <= other.top
         assert beside or below
+
+
+def test_labels_of_columns_do_not_reach_into_the_panels_below() -> None:
+    columns = tuple(f"{kind} AP {size}" for kind in ("box", "mask") for size in ("large", "small"))
+    table = Heatmap("AP", np.ones((3, 4)), ("a", "b", "c"), columns, "", "", (0.0, 1.0), "AP")
+    above, *below = arrange(Figure("f", ((table, None, None), PICTURES)), WIDE).boxes
+    room = min(box.top for box in below) - 10 - 17 - (above.top + above.height)
+    assert are_labels_turned(table, above.width)
+    assert room >= LETTER * max(map(len, columns))
+
+
+def test_a_title_runs_on_above_pictures_without_one() -> None:
+    first = Picture("a name of a model that is long", PIXELS)
+    row = (first, Picture("", PIXELS), Picture("", PIXELS), Picture("next", PIXELS))
+    boxes = arrange(Figure("f", (row,)), 600).boxes
+    assert boxes[0].title == (first.title,)
+    (alone, *_) = arrange(Figure("f", ((first, *(Picture("b", PIXELS),) * 3),)), 600).boxes
+    assert len(alone.title) == 2
 
 
 def test_the_screen_shows_the_pixels_and_the_outlines_in_pixels_of_the_picture() -> None:

@@ -30,11 +30,11 @@ TITLE = "Which block knows what is where?"
 CAPTION = (
     "Mean IoU of segmentations of the test images by their patch tokens after every block: of all"
     " pixels, and of small, medium and large objects (terciles of the area of the training images'"
-    " objects). Above k-NN without training (30 neighbours among up to 10,000 remembered patches,"
-    " votes by exp(s/0.02)); in the middle linear probes, trained until converged on each patch's"
-    " label proportions, with the penalty chosen on held-out training images; all scored at the"
-    " resolution of the images, with each patch's class for all its pixels. Below, the share of"
-    " patch tokens with a norm of over three times the median. Bands are 95 % intervals over test"
+    " objects). k-NN needs no training (30 neighbours among up to 10,000 remembered patches, votes"
+    " by exp(s/0.02)); linear probes are trained until converged on each patch's label proportions,"
+    " with the penalty chosen on held-out training images; all are scored at the resolution of the"
+    " images, with each patch's class for all its pixels. Above at the right, the share of patch"
+    " tokens with a norm of over three times the median. Bands are 95 % intervals over test"
     " images. Dashed lines are controls: random initialisations, and the pixels of each patch with"
     " its position. The linear probe of two blocks together is in the tables."
 )
@@ -199,17 +199,21 @@ def _list_scores(
 
 
 def draw(results: Results) -> Figure:
-    """Draw a panel for each reading and size of objects, and below the share of outlying norms."""
+    """Draw a panel for each reading of all pixels, beside them the share of outlying norms, and
+    below a panel for each reading and size of objects."""
     frame = results["scores"]
     frame = frame[~frame.tap.str.contains(PLUS, regex=False)]
     frame = frame.assign(pooling=np.where(frame.tap == PIXELS, "flat", "patch"))
     sizes = list(dict.fromkeys(frame["size"]))
     top = float(frame[["miou", "high"]].max().max())
+    beside = _draw_norms(results["norms"]) if "norms" in results else None
     rows: list[tuple[Lines | None, ...]] = [
-        tuple(_panel(frame, reading, size, top) for size in sizes) for reading in READINGS
+        (*(_panel(frame, reading, sizes[0], top) for reading in READINGS), beside)
     ]
-    if "norms" in results:
-        rows.append((_draw_norms(results["norms"]), *[None] * (len(sizes) - 1)))
+    if len(sizes) > 1:
+        rows += [
+            tuple(_panel(frame, reading, size, top) for size in sizes[1:]) for reading in READINGS
+        ]
     return Figure("dense-depth", tuple(rows))
 
 

@@ -10,7 +10,7 @@ from sslens.comparisons.detection_rows import (
     TABLES,
     TEXTS,
     UNITS,
-    draw_table,
+    draw_gains,
     list_models,
 )
 from sslens.comparisons.detectors import (
@@ -118,16 +118,8 @@ def _describe_gain(
 
 
 def draw(results: Results) -> Figure:
-    """Draw the average precisions of both detectors of each model, one below the other."""
+    """Draw the average precisions of both detectors of each model beside each other, of boxes and
+    below of masks."""
     gains = results["gains"]
-    several = gains.assign(model=gains.model + ", several")
-    last = gains.assign(model=gains.model + ", last", ap=gains.other)
-    import pandas as pd
-
-    rows = pd.concat([last, several]).sort_index(kind="stable")
-    order = [
-        f"{name}, {which}" for name in dict.fromkeys(gains.model) for which in ("last", "several")
-    ]
-    rows = rows.assign(model=pd.Categorical(rows.model, order)).sort_values("model", kind="stable")
-    rows = rows.assign(model=rows.model.astype(str))
-    return Figure("detection-layers", ((draw_table(rows, None, "frozen, by blocks"),),))
+    panels = (draw_gains(gains, kind, f"{kind} AP, frozen") for kind in KINDS)
+    return Figure("detection-layers", tuple((panel,) for panel in panels))

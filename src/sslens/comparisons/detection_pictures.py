@@ -165,16 +165,20 @@ def _outline(
 def draw_pictures(
     pictures: pd.DataFrame, outlines: pd.DataFrame, models: Sequence[str]
 ) -> list[tuple[Picture, ...]]:
-    """Draw a row of panels for each image: its objects, then what each model detects."""
+    """Draw a column of panels for each image, the best ones first: above its objects, and below
+    what each model detects."""
+    shown = [(row, decode_picture(str(row["picture"]))) for row in pictures.to_dict("records")]
     rows = []
-    for number, shown in enumerate(pictures.to_dict("records")):
-        pixels = decode_picture(str(shown["picture"]))
-        own = outlines[outlines.image == shown["image"]]
-        panels = []
-        for model in ("", *models):
-            title = (model or f"objects ({shown['place']})") if number % EACH == 0 else ""
-            drawn = [_read(row) for row in own[own.model == model].to_dict("records")]
-            panels.append(Picture(title, pixels, tuple(drawn)))
+    for model in ("", *models):
+        panels, place = [], None
+        for number, (row, pixels) in enumerate(shown):
+            title = model if number == 0 else ""
+            if not model and row["place"] != place:
+                place = row["place"]
+                title = f"objects, {place} images"
+            own = outlines[(outlines.image == row["image"]) & (outlines.model == model)]
+            drawn = tuple(_read(outline) for outline in own.to_dict("records"))
+            panels.append(Picture(title, pixels, drawn))
         rows.append(tuple(panels))
     return rows
 

@@ -210,31 +210,55 @@ def draw_shared(name: str, results: Results, title: str) -> Figure:
     if "pictures" not in results:
         return Figure(name, ((table,),))
     pictures = detection_pictures.draw_pictures(results["pictures"], results["outlines"], names)
-    return Figure(name, ((table, *(None,) * len(names)), *pictures))
+    return Figure(name, ((table, *(None,) * (len(pictures[0]) - 1)), *pictures))
 
 
 def draw_table(rows: pd.DataFrame, published: pd.DataFrame | None, title: str) -> Heatmap:
     """Draw the papers' table: a row for each model, then the published ones, and a column for each
     kind and size, in points."""
-    columns = [(kind, measure) for kind in KINDS for measure in PAPERS]
+    columns = [(kind, measure, "ap") for kind in KINDS for measure in PAPERS]
     names = list(dict.fromkeys(rows.model))
-    values = [
-        [_look_up(rows[rows.model == name], place, "ap") for place in columns] for name in names
-    ]
+    values = [[_look_up(rows[rows.model == name], *place) for place in columns] for name in names]
     if published is not None:
         for name in dict.fromkeys(published.model):
             own = published[published.model == name]
-            values.append([_look_up(own, place, "published") for place in columns])
+            values.append([_look_up(own, *place[:2], "published") for place in columns])
             names.append(f"{name}, published")
+    labels = [f"{kind} {measure}" for kind, measure, _ in columns]
+    return _make_heatmap(title, names, labels, values)
+
+
+def draw_gains(rows: pd.DataFrame, kind: str, title: str) -> Heatmap:
+    """Draw a row for each model, and for each size a column of its average precision before and one
+    of that after, in points.
+
+    Args:
+        rows: of a table with the columns `other` and `ap`.
+        kind: "box" or "mask".
+        title: of the panel.
+    """
+    columns = [(measure, column) for measure in PAPERS for column in ("other", "ap")]
+    names = list(dict.fromkeys(rows.model))
+    values = [
+        [_look_up(rows[rows.model == name], kind, *place) for place in columns] for name in names
+    ]
+    words = {"other": "last", "ap": "several"}
+    labels = [f"{measure}, {words[column]}" for measure, column in columns]
+    return _make_heatmap(title, names, labels, values)
+
+
+def _make_heatmap(
+    title: str, rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float]]
+) -> Heatmap:
+    """Make a heatmap of average precisions, in points; the first row lies at the top."""
     points = 100 * np.array(values, np.float64)
     top = max(1.0, float(np.nanmax(points, initial=0.0)))
-    labels = tuple(f"{kind} {measure}" for kind, measure in columns)
     order = slice(None, None, -1)  # the first row of a heatmap lies at the bottom
     return Heatmap(
-        title, points[order], tuple(names[order]), labels, "", "", (0.0, top), "AP, points"
+        title, points[order], tuple(rows[order]), tuple(columns), "", "", (0.0, top), "AP, points"
     )
 
 
-def _look_up(rows: pd.DataFrame, place: tuple[str, str], column: str) -> float:
-    found = rows[(rows.kind == place[0]) & (rows.measure == place[1])]
+def _look_up(rows: pd.DataFrame, kind: str, measure: str, column: str) -> float:
+    found = rows[(rows.kind == kind) & (rows.measure == measure)]
     return float(found[column].iloc[0]) if len(found) else NAN

@@ -113,7 +113,7 @@ class DetectorSet:
         return {name: one.numbers for name, one in self.detectors.items()}
 
     @property
-    def key(self) -> dict[str, Any]:
+    def key(self) -> Mapping[str, Any]:
         """What decided each detector, and what small and large mean."""
         return {"sizes": self.sizes} | {name: dict(one.key) for name, one in self.detectors.items()}
 

@@ -129,10 +129,14 @@ def arrange(figure: Figure, width: int) -> Arrangement:
         left, wide = columns[count].left, (across - spare[count]) / count
         if all(isinstance(panel, Picture) for panel in here.values()):
             wide = min(wide, LARGE_PICTURE)
-        title_width = wide * min(PAPER / width, 1.0)
-        titles = {j: tuple(_wrap_title(panel.title, title_width)) for j, panel in here.items()}
+        shrunk = min(PAPER / width, 1.0)
+        titles = {
+            j: tuple(_wrap_title(panel.title, _measure_title_room(here, j, wide) * shrunk))
+            for j, panel in here.items()
+        }
         top += 10 + 17 * max(map(len, titles.values()), default=0)
         high = max((_measure_height(panel, wide) for panel in here.values()), default=0.0)
+        below = [10.0]
         for j, panel in here.items():
             size = (wide, high)
             if isinstance(panel, Heatmap):
@@ -140,8 +144,8 @@ def arrange(figure: Figure, width: int) -> Arrangement:
                 size = (cell * len(panel.columns), cell * len(panel.rows))
             x = sum(left[: j + 1]) + wide * j
             boxes.append(PanelBox(panel, titles[j], x, top, *size, x_shown[i, j], y_shown[i, j]))
-        below = [_measure_x_room(panel, wide) for j, panel in here.items() if x_shown[i, j]]
-        top += high + max([10.0, *below])
+            below += [_measure_x_room(panel, size[0])] * x_shown[i, j]
+        top += high + max(below)
     return Arrangement(across, top, per_row, tuple(boxes), least, most)
 
 
@@ -337,6 +341,16 @@ def cut(label: str, span: float) -> str:
     """
     keep = int(span / LETTER)
     return label if len(label) <= keep else f"{label[: keep - 1]}…"
+
+
+def _measure_title_room(row: Mapping[int, Panel], place: int, width: float) -> float:
+    """Return the room of a panel's title: a picture's may run on above pictures without one."""
+    after = itertools.takewhile(
+        lambda other: isinstance(row.get(other), Picture) and not row[other].title,
+        range(place + 1, max(row) + 1),
+    )
+    run_on = len([*after]) if isinstance(row[place], Picture) else 0
+    return width + run_on * (width + GAP)
 
 
 def _wrap_title(title: str, width: float) -> list[str]:

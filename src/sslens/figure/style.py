@@ -111,9 +111,15 @@ def has_undefined(figure: Figure) -> bool:
 def are_values_written(figure: Figure, panel: Heatmap) -> bool:
     """Whether the values are written into the cells: if the cells are large enough at every width
     of the figure."""
-    largest = max(panel.values.shape)
-    others = [other for other in figure.shown() if not isinstance(other, Picture | Sheet)]
-    return largest <= 3 or (largest <= 8 and len(others) == 1)
+    rows, columns = panel.values.shape
+    if max(rows, columns) <= 3:
+        return True
+    others = [
+        sum(other is not None and not isinstance(other, Picture | Sheet) for other in row)
+        for row in figure.panels
+    ]
+    # a heatmap is at most half as high again as it is wide
+    return columns <= 8 and rows <= max(8, 1.5 * columns) and max(others) == 1
 
 
 def make_axis_key(panel: Panel | None, axis: str) -> tuple[Any, ...]:

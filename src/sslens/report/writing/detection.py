@@ -1,6 +1,6 @@
 """Sentences about detectors, which the exhibits of detection share."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -41,18 +41,21 @@ def write_models(results: Results, how: str) -> Iterator[str]:
         how: what was done with the networks, such as "frozen".
     """
     rows = results["models"]
-    for kind, measure in (("box", "AP"), ("mask", "AP")):
-        own = rows[(rows.kind == kind) & (rows.measure == measure)]
-        parts = [_write_model(row, with_control=kind == "box") for row in own.to_dict("records")]
-        yield f"{kind.capitalize()} AP, {how}: {'; '.join(parts)}."
+    for kind in ("box", "mask"):
+        own = rows[(rows.kind == kind) & (rows.measure == "AP")]
+        controls = [name for name in dict.fromkeys(own.less) if name] if kind == "box" else []
+        against = f", held against {controls[0]}" if len(controls) == 1 else ""
+        parts = [_write_model(row, controls) for row in own.to_dict("records")]
+        yield f"{kind.capitalize()} AP, {how}{against}: {'; '.join(parts)}."
 
 
-def _write_model(row: Mapping[str, Any], *, with_control: bool) -> str:
-    """The average precision of a model, beside the control's."""
+def _write_model(row: Mapping[str, Any], controls: Sequence[str]) -> str:
+    """The average precision of a model, beside its control's where it is one of `controls`."""
     name = f"{row['model']}, a control," if row["control"] else row["model"]
     text = f"{name} {spell_share(read_ap(row))}"
-    if with_control and row["less"]:
-        text += f" ({compare(read_change(row), row['less'], 'ap')})"
+    if row["less"] in controls:
+        other = "it" if len(controls) == 1 else row["less"]
+        text += f", {compare(read_change(row), other, 'ap')}"
     return text
 
 
@@ -61,13 +64,17 @@ def write_sides(rows: pd.DataFrame, kind: str = "box") -> Iterator[str]:
     rows = rows[rows.kind == kind]
     for one, other in dict.fromkeys(zip(rows.model, rows.less, strict=True)):
         own = rows[(rows.model == one) & (rows.less == other)]
-        parts = []
+        parts, scopes = [], []
         for measure in PAPERS:
             row = own[own.measure == measure].to_dict("records")[0]
             difference = read_change(row)
-            scope = write_scope(row, Contrast(str(one), str(other), difference), "ap")
-            parts.append(f"on {SIZES[measure]} {compare(difference, str(other), 'ap')}{scope}")
-        yield f"{one} against {other} ({own.members.iloc[0]}), {kind} AP: {'; '.join(parts)}."
+            parts.append(f"on {SIZES[measure]} {compare(difference, 'it', 'ap')}")
+            scopes.append(write_scope(row, Contrast(str(one), str(other), difference), "ap"))
+        end = scopes[0] if len(set(scopes)) == 1 else ""
+        if not end:
+            parts = [part + scope for part, scope in zip(parts, scopes, strict=True)]
+        members = own.members.iloc[0]
+        yield f"{one} against {other} ({members}), {kind} AP: {'; '.join(parts)}{end}."
 
 
 def choose_sides(rows: pd.DataFrame) -> pd.DataFrame:
