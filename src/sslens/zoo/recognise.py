@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 FOLDER = "zoo/layouts"
 _COUNTED = ("running_mean", "running_var", "num_batches_tracked")
+#: what each file of guided diffusion's UNet holds; `sslens.zoo.generators` loads it
+GENERATOR = ("time_embed.0.weight", "input_blocks.0.0.weight", "out.2.weight")
 #: keys of networks that a detector or a segmentation model was made of
 _DETECTORS = (
     "roi_heads.",
@@ -112,6 +114,11 @@ def find_layout(contents: Contents) -> tuple[str, Claim]:
         raise InputError(
             f"{contents.path} is a detection or segmentation checkpoint ({detector}): its backbone"
             " was built for another use. Give the checkpoint that it was started from."
+        )
+    if any(set(GENERATOR) <= weights.keys() for weights in contents.states.values()):
+        raise InputError(
+            f"{contents.path} is a generator, guided diffusion's UNet, and no backbone: give it to"
+            " sslens rcdm sample, with the model that it is conditioned on."
         )
     certain = {name: claim for name, claim in claims.items() if claim.certain}
     if len(certain) > 1:
