@@ -143,7 +143,7 @@ def test_reduced_precision_is_near_and_comes_out_as_float32() -> None:
 )
 def test_a_shape_that_cannot_be_is_refused(wrong: dict[str, int], match: str) -> None:
     with pytest.raises(InputError, match=match):
-        DiTShape(**wrong)
+        DiTShape(**wrong)  # type: ignore[arg-type]
 
 
 def test_other_images_and_conditions_are_refused() -> None:

@@ -128,7 +128,7 @@ def test_it_is_a_process_that_its_description_makes_again() -> None:
     assert isinstance(flow, Process)
     described = flow.describe()
     assert described.pop("process") == "flow"
-    assert Flow(**described) == flow
+    assert Flow(**described) == flow  # type: ignore[arg-type]
     flow.require_steps(flow.default_steps)
 
 
