@@ -1,6 +1,7 @@
 """Gaussian diffusion against its equations, worked out in another way."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,8 @@ class Oracle:
     """Knows the clean image, and so the noise in a noisy one; its variances are its own."""
 
     def __init__(self, clean: Tensor, place: float = 0.0) -> None:
-        self.clean, self.place, self.times = clean, place, []
+        self.clean, self.place = clean, place
+        self.times: list[int] = []
 
     def __call__(self, noisy: Tensor, times: Tensor, condition: Tensor | None) -> Tensor:
         assert condition is None
@@ -183,7 +185,7 @@ def test_a_sample_depends_on_its_own_row() -> None:
 
 def test_gaussian_is_a_process_that_its_description_makes_again() -> None:
     process = Gaussian("cosine", 200)
-    described = process.describe()
+    described: dict[str, Any] = dict(process.describe())
     assert isinstance(process, Process)
     assert described.pop("process") == "gaussian"
     assert Gaussian(**described) == process

@@ -112,7 +112,7 @@ def test_loss_terms_and_gradients_are_the_authors() -> None:
         for term, values in expected.items():
             require_near(losses[term].tolist(), values, 2e-5)
             assert losses[term].tolist() == pytest.approx(values, rel=2e-5)
-    losses["loss"].mean().backward()  # type: ignore[no-untyped-call]
+    losses["loss"].mean().backward()
     for name, values in NUMBERS["gradients"].items():
         gradient = trained.get_parameter(name).grad
         assert gradient is not None

@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from torch import Tensor
 
 from sslens.errors import InputError
 from sslens.models.unet import PRESETS, UNetShape
@@ -106,29 +107,40 @@ def test_attention_in_bfloat16_is_the_fused_one() -> None:
 def test_attention_is_its_equation() -> None:
     layer, (rows, columns) = Attention(64, heads=2).double(), (3, 5)
     layer.proj_out.weight.data.normal_()
+    p = {name: value.detach() for name, value in layer.named_parameters()}
     x = torch.randn(1, 64, rows, columns, dtype=torch.float64)
-    normal = torch.nn.functional.group_norm(x, 32, layer.norm.weight, layer.norm.bias)
-    mixed = layer.qkv.weight[:, :, 0] @ normal[0].flatten(1) + layer.qkv.bias[:, None]
+    normal = torch.nn.functional.group_norm(x, 32, p["norm.weight"], p["norm.bias"])
+    mixed = p["qkv.weight"][:, :, 0] @ normal[0].flatten(1) + p["qkv.bias"][:, None]
     heads = []
     for part in mixed.split(96):  # a head: its q, its k, its v
         q, k, v = part.split(32)
         heads.append(v @ (q.T @ k / 32**0.5).softmax(1).T)
-    out = layer.proj_out.weight[:, :, 0] @ torch.cat(heads) + layer.proj_out.bias[:, None]
+    out = p["proj_out.weight"][:, :, 0] @ torch.cat(heads) + p["proj_out.bias"][:, None]
     assert torch.allclose(layer(x)[0].flatten(1), x[0].flatten(1) + out, atol=1e-12)
 
 
+class Echo(torch.nn.Module):
+    """Puts out what a network's first convolution is given."""
+
+    def __init__(self, first: torch.nn.Module) -> None:
+        super().__init__()
+        self.seen = torch.empty(0)
+        first.register_forward_pre_hook(self.keep)
+
+    def keep(self, _module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self.seen = inputs[0]
+
+    def forward(self, _x: Tensor) -> Tensor:
+        return self.seen
+
+
 def test_folded_pixels_come_back_in_place() -> None:
-    """With a network that passes its first four channels of each colour on, pixels return."""
     shape = UNetShape(8, 32, 1, (1,), attention=(), learned_variance=False, fold=2)
-    network = shape.build(seed=0).double()
-    network.out = torch.nn.Identity()
-    first = network.input_blocks[0]
-    images = torch.randn(1, 3, 8, 8, dtype=torch.float64)
-    kept = {}
-    first.register_forward_hook(lambda _m, inputs, _o: kept.update(x=inputs[0]))
-    with torch.no_grad():
-        network(images, torch.zeros(1))
-    assert kept["x"].shape == (1, 12, 4, 4)
-    assert torch.equal(kept["x"][0, 4:8, 1, 2], images[0, 1, 2:4, 4:6].flatten())
-    trained = shape.build(seed=0)
-    assert trained(images.float(), torch.zeros(1)).shape == (1, 3, 8, 8)
+    network = shape.build(seed=0)
+    images, times = torch.randn(1, 3, 8, 8), torch.zeros(1)
+    assert torch.equal(network(images, times), torch.zeros(1, 3, 8, 8))
+    network.out = torch.nn.Sequential(Echo(network.input_blocks[0]))
+    assert torch.equal(network(images, times), images)
+    seen = network.out[0].seen
+    assert isinstance(seen, Tensor)
+    assert torch.equal(seen[0, 4:8, 1, 2], images[0, 1, 2:4, 4:6].flatten())

@@ -113,8 +113,8 @@ def _find_size(multipliers: tuple[int, ...], file: Path) -> int:
             return shape.size
     levels = ", ".join(map(str, multipliers))
     raise InputError(
-        f"{file} does not tell the side of its images, and no preset has its levels ({levels})",
-        mend="give {size}",
+        f"{file} does not tell the side of its images, and no preset has its levels ({levels}):"
+        " sslens.zoo.generators.load_rcdm takes the side as size."
     )
 
 
