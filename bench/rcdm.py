@@ -7,7 +7,8 @@ size, in turn in one run.
 DIR is a folder with diffusers, which lies beside this environment's: pip install --no-deps --target
 DIR diffusers==0.35.2. Both networks have two residual blocks a level, 1, 2 and 2 times the width,
 attention at 16 and 8 places, heads as wide, 32 groups, scale-shift norms, and residual blocks that
-halve and double the maps; ours also takes a representation. A training step is noise added, the
+halve and double the maps; ours also takes a representation, and has 44 convolutions for their 43,
+as guided diffusion does. A training step is noise added, the
 loss, its gradient, AdamW (fused in both), and the average of the weights, as `sslens.training` and
 diffusers' own example of unconditional training do it (`DDPMScheduler`, `EMAModel`); our loss has
 the bound beside the squared error, theirs has the error alone. Sampling is of DDIM, ours by

@@ -25,6 +25,7 @@ from sslens.methods import Moment, Rows
 from sslens.models.backbone import Backbone
 from sslens.models.blocks import Way, set_block_runs
 from sslens.models.dit import DiTShape
+from sslens.models.unet import UNetShape
 from sslens.processes import Processes
 from sslens.recipes import recipe, recipes
 from sslens.study.generating import represent
@@ -121,7 +122,7 @@ def test_a_step_has_each_image_with_the_features_of_one_model_in_turn(
 ) -> None:
     represented, _ = made
     start = prepare(represented, SETTINGS)
-    chosen = (5, 2, 9, 14)
+    chosen: tuple[int, ...] = (5, 2, 9, 14)
     whole = batch([], SETTINGS, start, Rows(7, 3, slice(0, 4), 4, None, chosen))
     drawn = SETTINGS.make_process().draw(stream(7, 3, 6), 4, (3, 8, 8))
     assert torch.equal(whole["draw.noise"], drawn["noise"])
@@ -166,13 +167,16 @@ def test_the_average_follows_the_weights_with_a_momentum_that_rises() -> None:
     settings = dataclasses.replace(SETTINGS, ema=0.25)
     torch.manual_seed(0)
     method = Diffusion(settings, 5)
-    wanted = method.network.time_embed[0].weight.detach().clone()
+    own, average = (
+        network.get_parameter("time_embed.0.weight") for network in (method.network, method.average)
+    )
+    wanted = own.detach().clone()
     for step, momentum in enumerate((2 / 11, 0.25, 0.25)):  # 3 / 12 is 0.25
         with torch.no_grad():
-            method.network.time_embed[0].weight += 1.0 + step
-        wanted = momentum * wanted + (1 - momentum) * method.network.time_embed[0].weight
+            own += 1.0 + step
+        wanted = momentum * wanted + (1 - momentum) * own.detach()
         method.after_update(Moment(step, 10, 5))
-    torch.testing.assert_close(method.average.time_embed[0].weight, wanted.detach())
+    torch.testing.assert_close(average.detach(), wanted)
 
 
 def test_the_learning_rate_warms_up_and_falls_to_its_end() -> None:
@@ -522,6 +526,28 @@ def test_a_file_that_is_no_generator_or_is_damaged_is_refused(whole: Path, tmp_p
     save_file(tensors, path)
     with pytest.raises(InputError, match="holds no generator"):
         open_generator(path)
+
+
+def test_a_file_of_the_authors_is_opened_with_its_model(
+    made: tuple[Represented, Represented], models: tuple[Backbone, Backbone], tmp_path: Path
+) -> None:
+    shape = UNetShape(32, 32, 1, (1, 2, 2, 2), attention=(8,), condition=64)
+    network, file = shape.build(seed=0), tmp_path / "rcdm_ema_one.pt"
+    torch.save(network.state_dict(), file)
+    with pytest.raises(InputError, match="does not say which model conditions it"):
+        open_generator(file)
+    generator = open_generator(file, models[0])
+    assert (generator.models, generator.size, generator.tap("one")) == (("one",), 32, "norm")
+    vectors = generator.select(made[1].features[0], HELD)[:1]
+    found = generator.sample(vectors, "one", 2, steps="ddim2")
+    noise = NoiseSource(0, [(0, 0), (0, 1)], 32).draw()
+    images = generator.process.sample(network, noise, vectors.repeat(2, 1), "ddim2", None)
+    assert np.abs(found[0].astype(int) - to_pixels(images)).max() <= 1
+    with pytest.raises(InputError, match="of other weights"):
+        generator.select(made[1].features[1], HELD, model="one")
+    torch.save(dataclasses.replace(shape, condition=None).build(seed=0).state_dict(), file)
+    with pytest.raises(InputError, match="takes no representation"):
+        open_generator(file, models[0])
 
 
 # ------------------------------------------------------------------------------------------------

@@ -304,10 +304,12 @@ def _open_released(file: Path, model: Backbone | None) -> Generator:
 
     if model is None:
         raise InputError(
-            f"{file} does not say which model conditions it", mend="give the {model} too"
+            f"{file} does not say which model conditions it", mend="give its model too"
         )
     network = load_rcdm(file)
     shape = network.shape
+    if shape.condition is None:
+        raise InputError(f"{file} holds a generator that takes no representation.")
     condition = Condition(
         model.name,
         model.source,
