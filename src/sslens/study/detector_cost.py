@@ -1,6 +1,5 @@
 """The cost of training detectors, estimated before any is trained."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, final
@@ -9,10 +8,10 @@ import numpy as np
 import torch
 
 from sslens.models.detection.objects import Objects
+from sslens.study.step_cost import take_step
 from sslens.tasks.detection import Detection
 from sslens.tasks.detection_batch import pack_objects
 from sslens.tasks.detector import MapShape
-from sslens.training.optim import make_optimiser
 
 if TYPE_CHECKING:
     from sslens.study.detector_runs import DetectorRun
@@ -52,33 +51,13 @@ def measure_step(run: "DetectorRun") -> StepCost:
     sides = (run.side,) if settings.tuned else run.sides
     device = torch.device(run.situation.device)
     method = Detection(run.member.network, settings, shape).train().to(device)
-    optimizer = make_optimiser(method.parameter_groups(), settings)
     batch = {name: value.to(device) for name, value in _make_up(max(sides), shape, method).items()}
-    kept: dict[int, int] = {}
-
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    seconds = 0.0
-    for _ in range(2):
-        kept.clear()
-        began = time.monotonic()
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            loss = method(batch)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds = time.monotonic() - began
+    seconds, own = take_step(method, batch, settings)
     weights = sum(parameter.numel() for parameter in method.parameters())
     flips = 2 if settings.flip else 1
     maps = sum(flips * _count_values(shape, side) for side in sides) if shape is not None else 0
     # the largest side was measured; a step costs in proportion to the places of its maps
     share = float(np.mean([(side / max(sides)) ** 2 for side in sides]))
-    own = max(0, sum(kept.values()) - 4 * weights)
     return StepCost(seconds * share / IMAGES, own / IMAGES, WEIGHT_BYTES * weights, 2 * maps)
 
 

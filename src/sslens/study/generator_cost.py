@@ -1,6 +1,5 @@
 """The cost of training a generator, estimated before it is trained."""
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
@@ -8,9 +7,9 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from sslens.study.step_cost import take_step
 from sslens.tasks.diffusion import DRAWN, Diffusion, job
 from sslens.training.diffuse import prepare
-from sslens.training.optim import make_optimiser
 from sslens.training.schedule import schedule_run
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ SLOW = 2e10
 
 @final
 @dataclass(frozen=True)
-class StepCost:
+class GeneratorCost:
     """The cost of a training step.
 
     Attributes:
@@ -48,7 +47,7 @@ class StepCost:
     image_bytes: float | None
 
 
-def measure_step(start: "GeneratorStart", settings: "Settings", device: str) -> StepCost:
+def measure_step(start: "GeneratorStart", settings: "Settings", device: str) -> GeneratorCost:
     """Count the operations of a network, and take two steps with made-up images to measure the
     second one; on a CPU only of a network that is small enough."""
     width = start.adapters.width
@@ -59,41 +58,21 @@ def measure_step(start: "GeneratorStart", settings: "Settings", device: str) -> 
     parameters = sum(value.numel() for value in network.parameters())
     operations = float(counter.get_total_flops())
     if torch.device(device).type == "cpu" and operations > SLOW:
-        return StepCost(parameters, operations, None, None)
+        return GeneratorCost(parameters, operations, None, None)
     method = Diffusion(settings, width).train().to(device)
-    optimizer = make_optimiser(method.parameter_groups(), settings)
     drawn = start.draw(0, 0, IMAGES)
     batch = {f"{DRAWN}{name}": value.to(device) for name, value in drawn.items()} | {
         "view": torch.zeros(IMAGES, 3, settings.size, settings.size, device=device),
         "condition": torch.zeros(IMAGES, width, device=device),
     }
-    kept: dict[int, int] = {}
-
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    seconds = 0.0
-    for _ in range(2):
-        kept.clear()
-        began = time.monotonic()
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            loss = method(batch)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if torch.device(device).type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds = time.monotonic() - began
-    own = max(0, sum(kept.values()) - 4 * parameters)
-    return StepCost(parameters, operations, seconds / IMAGES, own / IMAGES)
+    seconds, own = take_step(method, batch, settings)
+    return GeneratorCost(parameters, operations, seconds / IMAGES, own / IMAGES)
 
 
-def describe_cost(cost: StepCost, steps: int, batch_size: int) -> str:
+def describe_cost(cost: GeneratorCost, steps: int, batch_size: int) -> str:
     """Describe the time and the memory of a training, as a clause.
 
-    >>> describe_cost(StepCost(2_000_000, 5e8, 0.01, 1e6), steps=4000, batch_size=128)
+    >>> describe_cost(GeneratorCost(2_000_000, 5e8, 0.01, 1e6), steps=4000, batch_size=128)
     '2.0 million parameters, 0.5 GFLOP an image; about 1.42 h here, and 0.17 GB'
     """
     shown = f"{cost.parameters / 1e6:,.1f} million parameters, {cost.operations / 1e9:,.3g} GFLOP"
