@@ -364,7 +364,7 @@ def test_the_held_out_loss_is_the_mean_over_images_by_the_average(
             condition = own.adapters.place(held.models[row % 2], vectors)
             view = see_images(8)(HELD.image(row))[None]
             alone = {name: value[[row]] for name, value in drawn.items()}
-            losses.append(process.loss(method.average, view, condition, alone)["loss"].item())
+            losses.append(process.loss(method.average, view, condition, alone)["mse"].item())
         means.append(np.mean(losses))
     assert found["held_loss"] == pytest.approx(means[0], rel=1e-4)
     assert found["held_gain"] == pytest.approx(1 - means[0] / means[1], abs=1e-4)

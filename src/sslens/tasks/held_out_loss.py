@@ -18,7 +18,8 @@ METRICS = (
     Metric(
         "held_loss",
         "held-out loss",
-        "mean loss of held-out images by the average of the weights; noise and times stay the same",
+        "mean squared error (or loss, of flow matching) of held-out images by the average of the"
+        " weights; noise and times stay the same",
         higher_is_better=False,
     ),
     Metric(
@@ -34,10 +35,11 @@ METRICS = (
 class HeldOutLoss:
     """Evaluates a generator on held-out images.
 
-    Noise and times depend on the place of an image alone, so that two looks differ by the weights
-    and by nothing else. Image i has the features of model i mod M; the gain compares them with the
-    features of image i + 1 by the same model. Without a gain the representation does not reach the
-    images.
+    The loss is the squared error of the predicted noise, without the bound: there a single image at
+    a noisy time can have a hundred times the mean. Noise and times depend on the place of an image
+    alone, so that two looks differ by the weights and by nothing else. Image i has the features of
+    model i mod M; the gain compares them with the features of image i + 1 by the same model.
+    Without a gain the representation does not reach the images.
 
     Attributes:
         start: the held-out images with their features.
@@ -91,5 +93,6 @@ class HeldOutLoss:
             here = {
                 name: value.to(device) for name, value in (batch | {"condition": condition}).items()
             }
-            losses.append(method.losses(method.average, here)["loss"].double().cpu())
+            terms = method.losses(method.average, here)
+            losses.append(terms.get("mse", terms["loss"]).double().cpu())
         return losses[0], losses[1]
