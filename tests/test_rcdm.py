@@ -173,7 +173,7 @@ def test_the_average_follows_the_weights_with_a_momentum_that_rises() -> None:
     wanted = own.detach().clone()
     for step, momentum in enumerate((2 / 11, 0.25, 0.25)):  # 3 / 12 is 0.25
         with torch.no_grad():
-            own += 1.0 + step
+            own.add_(1.0 + step)
         wanted = momentum * wanted + (1 - momentum) * own.detach()
         method.after_update(Moment(step, 10, 5))
     torch.testing.assert_close(average.detach(), wanted)

@@ -22,7 +22,7 @@ def take_step(method: nn.Module, batch: Batch, settings: Any) -> tuple[float, in
         The seconds that the step took, and the bytes of what was kept for the backward pass, the
             method's trained weights left out.
     """
-    groups: Any = method.parameter_groups  # type: ignore[operator]
+    groups: Any = method.parameter_groups
     optimizer = make_optimiser(groups(), settings)
     trained = [value for value in method.parameters() if value.requires_grad]
     weights = sum(value.numel() * value.element_size() for value in trained)
