@@ -47,6 +47,7 @@ from sslens.measures.cka import Comparison, minibatch_cka
 from sslens.models.about import About
 from sslens.models.taps import Tap
 from sslens.paths.path import PathMeter
+from sslens.probes import decoder
 from sslens.probes.linear import converging, widening
 from sslens.statistics.proportions import wilson
 from sslens.study.contract import needs_of
@@ -195,9 +196,7 @@ def altered_of(features: Mapping[str, Features], grams: Mapping[str, Grams]) -> 
 
     fixed, drawn = (
         {
-            way: Altered(
-                {name: move(own, way, made) for name, own in features.items()}, of_altered
-            )
+            way: Altered({name: move(own, way, made) for name, own in features.items()}, of_altered)
             for way in ways
         }
         for ways, made, of_altered in (
@@ -327,6 +326,7 @@ def _few_permutations() -> Iterator[None]:
         patch.setattr(widening, "RATES", (1e-3,))
         patch.setattr(widening, "DECAYS", (0.0,))
         patch.setattr(converging, "PATIENCE", 1)
+        patch.setattr(decoder, "HIDDEN", 4)
         yield
 
 

@@ -118,7 +118,7 @@ def test_every_analysis_is_frozen() -> None:
     plugins = Path(str(sslens.__file__)).parent / "analyses"
     there = {path.stem.replace("_", "-") for path in plugins.glob("[a-z]*.py")}
     later = {"cka-targets", "dense-depth", "invariance"}
-    later |= {"neighbours", "samples"}
+    later |= {"decoder-depth", "neighbours", "samples"}
     later |= {"detection-finetuned", "detection-frozen", "detection-layers"}
     assert there - later <= {name for case in cases.CASES for name in cases.kept_tables(case.name)}
 

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 from PIL import Image
 
+from sslens.data.decoded import Decoded
 from sslens.data.images import ImageSet
 from sslens.data.transform import EvalTransform
 from sslens.store import digest
@@ -44,6 +45,14 @@ class ShownImages:
             return pixels
         small = Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BOX)
         return np.asarray(small)
+
+    def shrink(self, side: int) -> UInt8[np.ndarray, "image side side 3"]:
+        """Return all images as the model sees them, resized to `side` pixels."""
+        pixels = Decoded(self.images, self.view, keep=False).pixels(range(len(self.images)))
+        if pixels.shape[1] == side:
+            return pixels
+        parts = (Image.fromarray(one).resize((side, side), Image.Resampling.BOX) for one in pixels)
+        return np.stack([np.asarray(part) for part in parts])
 
     def name(self, row: int) -> str:
         """Return the class of an image, or its id where it has none."""
