@@ -223,7 +223,7 @@ def test_a_pass_for_each_way_and_every_image_is_decoded_once(
     assert len(crops) == 16  # both models see the images alike
     need = plugin("study/needs", "invariance")
     sets = need.gather(captured)
-    assert [one.label for one in sets.fixed] == ["horizontal-flip", "rotation 20", "rotation 40"]
+    assert [one.label for one in sets.fixed] == ["horizontal flip", "rotation 20", "rotation 40"]
     assert not any(one.missing for one in prepare(asked, store, quiet=True).passes)
 
     images, model = plan.images, sslens.load(NANO)
@@ -244,7 +244,7 @@ def test_a_pass_for_each_way_and_every_image_is_decoded_once(
             torch.testing.assert_close(
                 own.features[name].read("blocks.3", "cls"), tokens[:, 0], atol=1e-4, rtol=1e-4
             )
-    shown = sets.examples["horizontal-flip"]
+    shown = sets.examples["horizontal flip"]
     assert np.array_equal(shown, sets.examples[""][:, ::-1])
     assert sets.factors is not None
     assert "facing" in sets.factors.columns

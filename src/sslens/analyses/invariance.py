@@ -12,7 +12,7 @@ from sslens.comparisons.inputs import Models
 from sslens.comparisons.invariance_families import compare_sides
 from sslens.comparisons.invariances import list_rows
 from sslens.comparisons.rows import Row, make_results
-from sslens.data.transform_names import STRENGTHS
+from sslens.data.transform_names import label_transform
 from sslens.figure import Figure, Lines, Picture, decode_picture, encode_picture
 from sslens.table import Results
 
@@ -69,7 +69,7 @@ def _list_examples(sets: AlteredSets) -> Iterator[tuple[str, Row]]:
 
 def draw(results: Results) -> Figure:
     """Draw a panel for each transform, invariance against depth, with one curve per model, and
-    above it an image that is so changed."""
+    above it an image that is so changed; unchanged it fills the first empty place."""
     frame = results["changes"]
     frame = frame[frame.main]
     low = float(frame[["invariance", "invariance_low"]].min().min())
@@ -78,7 +78,7 @@ def draw(results: Results) -> Figure:
     panels: list[Lines | None] = []
     shown: list[Picture | None] = []
     for (name, strength), rows in frame.groupby(["transform", "strength"], sort=False):
-        label = name_transform(str(name), float(strength))
+        label = label_transform(str(name), float(strength))
         lines = tuple(lines_by_depth(rows, INVARIANCE))
         panels.append(Lines(label, "relative depth", "invariance", lines, limits))
         shown.append(pictures.get(label))
@@ -86,9 +86,9 @@ def draw(results: Results) -> Figure:
     grid: list[tuple[Lines | Picture | None, ...]] = []
     for start in range(0, len(panels), across):
         some = slice(start, start + across)
-        empty = [None] * (across - len(panels[some]))
+        empty: list[Picture | None] = [None] * (across - len(panels[some]))
         if any(shown[some]):
-            grid.append((*shown[some], *empty))
+            grid.append((*shown[some], *([pictures[""], *empty[1:]] if empty else [])))
         grid.append((*panels[some], *empty))
     return Figure("invariance", tuple(grid))
 
@@ -99,15 +99,8 @@ def _read_pictures(results: Results) -> dict[str, Picture]:
         return {}
     examples: pd.DataFrame = results["examples"]
     return {
-        str(row["label"]): Picture("", decode_picture(str(row["picture"])))
+        str(row["label"]): Picture(
+            "" if row["label"] else "the image itself", decode_picture(str(row["picture"]))
+        )
         for row in examples.to_dict("records")
     }
-
-
-def name_transform(name: str, strength: float) -> str:
-    """Name a transform for a title: with its strength where it is not the usual one.
-
-    >>> name_transform("rotation", 30.0), name_transform("rotation", 45.0)
-    ('rotation', 'rotation 45')
-    """
-    return name if strength == STRENGTHS[name].usual else f"{name} {strength:g}"

@@ -23,7 +23,12 @@ from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
 from sslens.data.colour import GaussianBlur, _adjust_contrast_, _grey, _turn_hue_
-from sslens.data.transform_names import STRENGTHS, parse_transform, require_strength
+from sslens.data.transform_names import (
+    STRENGTHS,
+    label_transform,
+    parse_transform,
+    require_strength,
+)
 from sslens.errors import InputError, nearest
 
 #: of the arithmetic of all transforms; it enters the keys of altered passes
@@ -91,9 +96,8 @@ class Transform:
 
     @property
     def label(self) -> str:
-        """The name, with the strength where it is not the usual one."""
-        usual = self.strength == STRENGTHS[self.name].usual
-        return self.name if usual else f"{self.name} {self.strength:g}"
+        """The name for a reader, with the strength where it is not the usual one."""
+        return label_transform(self.name, self.strength)
 
     @property
     def parts(self) -> tuple[str, ...]:

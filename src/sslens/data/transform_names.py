@@ -96,6 +96,16 @@ def parse_transforms(texts: tuple[str, ...]) -> tuple[tuple[str, float], ...]:
     return transforms
 
 
+def label_transform(name: str, strength: float) -> str:
+    """Name a transform for a reader, with its strength where it is not the usual one.
+
+    >>> label_transform("vertical-flip", 1.0), label_transform("rotation", 45.0)
+    ('vertical flip', 'rotation 45')
+    """
+    label = name.replace("-", " ")
+    return label if strength == STRENGTHS[name].usual else f"{label} {strength:g}"
+
+
 def require_strength(name: str, strength: float) -> None:
     """Refuse a strength that makes no sense.
 

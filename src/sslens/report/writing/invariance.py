@@ -9,6 +9,7 @@ from sslens.comparisons.invariance_families import RAW
 from sslens.comparisons.readings import READINGS
 from sslens.comparisons.roles import JE, REC
 from sslens.comparisons.trainings import read_over_trainings
+from sslens.data.transform_names import label_transform
 from sslens.report.writing.families import write_scope
 from sslens.report.writing.numbers import compare, list_names, spell, spell_count, spell_level
 from sslens.statistics.estimate import SMALLEST, Contrast, Estimate
@@ -49,7 +50,7 @@ def _group(frame: pd.DataFrame) -> Iterator[tuple[str, list[Row]]]:
 
 
 def _name(row: Row) -> str:
-    return str(row["transform"]).replace("-", " ")
+    return label_transform(str(row["transform"]), float(row["strength"]))
 
 
 def _read(row: Row) -> Estimate:
@@ -70,17 +71,15 @@ def _write_invariances(frame: pd.DataFrame) -> str:
         end = f", least to {least}" if least else ""
         parts.append(f"{name} ({READINGS[str(rows[0]['pooling'])]}) most to {most}{end}")
     controls = frame[frame.control & frame.invariance.notna()]
-    first = str(frame["transform"].iloc[0])
-    levels = [
-        f"{row['model']} {spell(_read(row))}"
-        for row in controls[controls["transform"] == first].to_dict("records")
-    ]
+    first = frame.iloc[0]
+    same = (controls["transform"] == first["transform"]) & (controls.strength == first.strength)
+    levels = [f"{row['model']} {spell(_read(row))}" for row in controls[same].to_dict("records")]
     if levels:
-        parts.append(f"of the controls to {first.replace('-', ' ')} {', '.join(levels)}")
+        parts.append(f"of the controls to {_name(first)} {', '.join(levels)}")
     count = spell_count(int(frame.images.iloc[0]))
     return (
-        f"The last layer is blind (1; at 0 a changed image is as different as another one), over"
-        f" {count} images: {'; '.join(parts)}."
+        "Invariance of the last layer (1: blind to the transform; 0: a changed image is as"
+        f" different as another one), over {count} images: {'; '.join(parts)}."
     )
 
 
