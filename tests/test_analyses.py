@@ -205,7 +205,7 @@ def altered_of(features: Mapping[str, Features], grams: Mapping[str, Grams]) -> 
         )
     )
     pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
-    shown = {"": pixels, "horizontal flip": pixels[:, ::-1], "hue 45": 255 - pixels}
+    shown = {"unchanged": pixels, "horizontal flip": pixels[:, ::-1], "hue 45": 255 - pixels}
     sides = dict.fromkeys(features, 4)
     return AlteredSets(features, grams, sides, fixed, drawn, FACTORS, shown)
 

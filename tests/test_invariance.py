@@ -245,7 +245,7 @@ def test_a_pass_for_each_way_and_every_image_is_decoded_once(
                 own.features[name].read("blocks.3", "cls"), tokens[:, 0], atol=1e-4, rtol=1e-4
             )
     shown = sets.examples["horizontal flip"]
-    assert np.array_equal(shown, sets.examples[""][:, ::-1])
+    assert np.array_equal(shown, sets.examples["unchanged"][:, ::-1])
     assert sets.factors is not None
     assert "facing" in sets.factors.columns
 

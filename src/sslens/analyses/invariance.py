@@ -1,12 +1,12 @@
 """What each layer is blind to: how its features answer to changes of the images (towards figures 3,
 17 and 18 of Shekhar et al., 2023, and claim C11)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
 from sslens.comparisons import invariance_families, invariances
-from sslens.comparisons.altered import AlteredSets
+from sslens.comparisons.altered import UNCHANGED, AlteredSets
 from sslens.comparisons.depth_lines import lines_by_depth
 from sslens.comparisons.inputs import Models
 from sslens.comparisons.invariance_families import compare_sides
@@ -37,7 +37,11 @@ UNITS = (
     | invariance_families.UNITS
     | {"label": "the transform, with its strength where it is not the usual one", "picture": "PNG"}
 )
-TABLES = invariances.TABLES | invariance_families.TABLES | {"examples": ("label", "picture")}
+TABLES: Mapping[str, tuple[str, ...]] = {
+    **invariances.TABLES,
+    **invariance_families.TABLES,
+    "examples": ("label", "picture"),
+}
 TEXTS = (*invariances.TEXTS, *invariance_families.TEXTS, "label", "picture")
 INVARIANCE = ("invariance", "invariance_low", "invariance_high")
 
@@ -88,7 +92,7 @@ def draw(results: Results) -> Figure:
         some = slice(start, start + across)
         empty: list[Picture | None] = [None] * (across - len(panels[some]))
         if any(shown[some]):
-            grid.append((*shown[some], *([pictures[""], *empty[1:]] if empty else [])))
+            grid.append((*shown[some], *([pictures[UNCHANGED], *empty[1:]] if empty else [])))
         grid.append((*panels[some], *empty))
     return Figure("invariance", tuple(grid))
 
@@ -99,8 +103,7 @@ def _read_pictures(results: Results) -> dict[str, Picture]:
         return {}
     examples: pd.DataFrame = results["examples"]
     return {
-        str(row["label"]): Picture(
-            "" if row["label"] else "the image itself", decode_picture(str(row["picture"]))
-        )
+        label: Picture(label if label == UNCHANGED else "", decode_picture(str(row["picture"])))
         for row in examples.to_dict("records")
+        if (label := str(row["label"]))
     }

@@ -13,6 +13,9 @@ from sslens.data.alter import Transform
 from sslens.errors import InputError
 from sslens.store import digest
 
+#: the label of an image as it is
+UNCHANGED = "unchanged"
+
 
 @final
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class AlteredSets:
         drawn: what each transform makes of them where it is drawn for each image, by its id.
         factors: the known factors of generated scenes, one row for each image, indexed by its id;
             None of other images.
-        examples: one image as it is (an empty label) and altered, by the transform's label.
+        examples: one image as it is (`UNCHANGED`) and altered, by the transform's label.
     """
 
     features: Mapping[str, Features]

@@ -97,7 +97,7 @@ def _group(answers: Sequence[Answer]) -> Iterator[tuple[Row, Levels]]:
                 str(one.place["model"]): one.sensitivity if features == RAW else one.standardised
                 for one in group
             }
-            about = {"pooling": pooling, "features": features}
+            about: Row = {"pooling": pooling, "features": features}
             about |= {"transform": transform.name, "strength": transform.strength}
             yield about, {name: one for name, one in values.items() if np.isfinite(one.value)}
 

@@ -216,11 +216,10 @@ def estimate_invariance(sensitivity: Sampled) -> Estimate:
     """
     count = int(sensitivity.drawn[0]) if sensitivity.drawn else sensitivity.batches
     with np.errstate(divide="ignore", invalid="ignore"):
-        low, high = combine(np.log, sensitivity).interval()
-    ends = [1 - float(np.exp(end)) for end in (high, low)]
-    fine = np.isfinite(ends).all() and float(sensitivity.value) > 0
-    low, high = ends if fine else (float("nan"), float("nan"))
-    return Estimate(1 - float(sensitivity.value), low, high, "images", count)
+        least, most = (float(np.exp(end)) for end in combine(np.log, sensitivity).interval())
+    if not np.isfinite([least, most]).all() or float(sensitivity.value) <= 0:
+        return Estimate(1 - float(sensitivity.value), n=count)
+    return Estimate(1 - float(sensitivity.value), 1 - most, 1 - least, "images", count)
 
 
 def estimate_over_images(value: Sampled) -> Estimate:

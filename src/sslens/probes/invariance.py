@@ -267,8 +267,8 @@ class DecodedParameter:
         if self.measure == "R²":
             return one
         room = 1 - chance if chance < 1 else float("nan")
-        numbers = ((end - chance) / room for end in (one.value, one.low, one.high))
-        return Estimate(*numbers, one.over, one.n)
+        value, low, high = ((end - chance) / room for end in (one.value, one.low, one.high))
+        return Estimate(value, low, high, one.over, one.n)
 
 
 def decode_parameter(

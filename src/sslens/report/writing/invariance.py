@@ -71,8 +71,8 @@ def _write_invariances(frame: pd.DataFrame) -> str:
         end = f", least to {least}" if least else ""
         parts.append(f"{name} ({READINGS[str(rows[0]['pooling'])]}) most to {most}{end}")
     controls = frame[frame.control & frame.invariance.notna()]
-    first = frame.iloc[0]
-    same = (controls["transform"] == first["transform"]) & (controls.strength == first.strength)
+    first: Row = frame.iloc[0].to_dict()
+    same = (controls["transform"] == first["transform"]) & (controls.strength == first["strength"])
     levels = [f"{row['model']} {spell(_read(row))}" for row in controls[same].to_dict("records")]
     if levels:
         parts.append(f"of the controls to {_name(first)} {', '.join(levels)}")

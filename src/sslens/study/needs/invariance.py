@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sslens.capture import FeatureReducer, GramReducer, Reducer
-from sslens.comparisons.altered import Altered, AlteredSets
+from sslens.comparisons.altered import UNCHANGED, Altered, AlteredSets
 from sslens.data.alter import Transform
 from sslens.data.transform_names import parse_transforms
 from sslens.study.asked import Study
@@ -96,7 +96,7 @@ def _show_examples(
     shown = {transform.label: transform.apply(values, ["shown"]) for transform in transforms}
     return {
         label: (one[0].permute(1, 2, 0).clamp(0, 1) * 255).round().byte().numpy()
-        for label, one in {"": values, **shown}.items()
+        for label, one in {UNCHANGED: values, **shown}.items()
     }
 
 
