@@ -28,7 +28,8 @@ from sslens.models.dit import DiTShape
 from sslens.models.unet import UNetShape
 from sslens.processes import Processes
 from sslens.recipes import recipe, recipes
-from sslens.study.generating import represent
+from sslens.store import Store
+from sslens.study.generating import read_condition, represent
 from sslens.tasks.diffusion import Diffusion, GeneratorStart, batch, job, see_images
 from sslens.tasks.diffusion_settings import Settings
 from sslens.tasks.generator import NoiseSource, open_generator, to_pixels
@@ -78,8 +79,6 @@ def made(
     models: tuple[Backbone, Backbone], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Represented, Represented]:
     """Training and held-out images with the features of two models."""
-    from sslens.store import Store
-
     store = Store(tmp_path_factory.mktemp("store"))
     first, second = (represent(models, images, store=store) for images in (IMAGES, HELD))
     return first, second
@@ -538,7 +537,14 @@ def test_a_file_of_the_authors_is_opened_with_its_model(
         open_generator(file)
     generator = open_generator(file, models[0])
     assert (generator.models, generator.size, generator.tap("one")) == (("one",), 32, "norm")
-    vectors = generator.select(made[1].features[0], HELD)[:1]
+    with pytest.raises(InputError, match="of images prepared in another way"):
+        generator.select(made[1].features[0], HELD)
+    condition = generator.condition("one")
+    assert condition.transform["mean"] == condition.transform["std"] == [0.5, 0.5, 0.5]
+    store = Store(tmp_path / "store")
+    vectors = read_condition(condition, models[0], HELD, store=store)[:1]
+    seen = see_images(32)(HELD.image(0))[None]  # values from −1 to 1
+    torch.testing.assert_close(vectors, models[0](seen)[:, 0], rtol=1e-4, atol=1e-4)
     found = generator.sample(vectors, "one", 2, steps="ddim2")
     noise = NoiseSource(0, [(0, 0), (0, 1)], 32).draw()
     images = generator.process.sample(network, noise, vectors.repeat(2, 1), "ddim2", None)

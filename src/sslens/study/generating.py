@@ -167,7 +167,7 @@ def read_condition(
     from sslens.tasks.representations import find_rows
 
     made = features(
-        model,
+        condition.prepare(model),
         images,
         plan=Plan.in_order(images.ids, TOGETHER),
         taps=[condition.tap],

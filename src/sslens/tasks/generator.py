@@ -4,7 +4,7 @@ folder or a file."""
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -32,6 +32,8 @@ SHELF = Path(cards.__file__).parent / "generators"
 NOISE = 7
 #: the fewest samples of an image by which one sees what varies
 FEWEST = 2
+#: mean and standard deviation by which images have values from −1 to 1
+HALF = (0.5, 0.5, 0.5)
 #: images that are generated together
 BATCH = 64
 
@@ -299,7 +301,8 @@ def _find_generator(path: str | Path) -> Path:
 
 
 def _open_released(file: Path, model: Backbone | None) -> Generator:
-    """Open a file of RCDM's authors, which holds the network alone."""
+    """Open a file of RCDM's authors, which holds the network alone. Its model was shown images with
+    values from −1 to 1, whatever it was trained on."""
     from sslens.zoo.generators import load_rcdm
 
     if model is None:
@@ -314,7 +317,7 @@ def _open_released(file: Path, model: Backbone | None) -> Generator:
         model.name,
         model.source,
         model.digest,
-        model.transform.spec(),
+        replace(model.transform, mean=HALF, std=HALF).spec(),
         choose_tap(model),
         choose_tokens(model),
         shape.condition,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sslens.capture import Features
 from sslens.data.images import ImageSet
+from sslens.data.transform import EvalTransform
 from sslens.errors import InputError
 from sslens.models.backbone import Backbone
 
@@ -75,6 +76,24 @@ class Condition:
     def to_json(self) -> Mapping[str, Any]:
         """Return plain JSON values, of which `Condition(**values)` makes it again."""
         return asdict(self)
+
+    def prepare(self, model: Backbone) -> Backbone:
+        """Return a model with images prepared as these features need them."""
+        if model.transform.spec() == self.transform:
+            return model
+        settings = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in self.transform.items()
+        }
+        return Backbone(
+            model.network,
+            name=model.name,
+            source=model.source,
+            taps=model.every,
+            transform=EvalTransform(**settings),
+            prefix=model.prefix,
+            about=model.about,
+        )
 
     def require(self, features: Features) -> None:
         """Refuse features that are not these: of other weights, prepared in another way, or of
