@@ -81,7 +81,7 @@ class Condition:
         """Return a model with images prepared as these features need them."""
         if model.transform.spec() == self.transform:
             return model
-        settings = {
+        settings: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in self.transform.items()
         }
