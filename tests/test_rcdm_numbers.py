@@ -8,6 +8,7 @@ mean size and a few values of each tensor. The authors' code is not part of this
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,14 @@ def test_every_stage_puts_out_the_authors_numbers() -> None:
     assert {f"input_blocks.{i}" for i in range(4)} | {"ssl_emb", "middle_block"} < values.keys()
     for name, expected in NUMBERS["activations"].items():
         require_near(values[name], expected, 2e-5)
-    require_near(shorten(network()(NOISE, TIMES)), NUMBERS["unconditional"], 2e-5)
+
+
+@torch.no_grad()
+def test_without_a_representation_the_network_is_guided_diffusions() -> None:
+    alone = replace(SHAPE, condition=None).build()
+    state = network().state_dict()
+    alone.load_state_dict({n: v for n, v in state.items() if not n.startswith("ssl_emb.")})
+    require_near(shorten(alone(NOISE, TIMES)), NUMBERS["unconditional"], 2e-5)
 
 
 @torch.no_grad()

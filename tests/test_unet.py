@@ -71,8 +71,10 @@ def test_a_condition_of_another_width_is_refused() -> None:
     blind = dataclasses.replace(SMALL, condition=None).build()
     with pytest.raises(InputError, match="for no representation"):
         blind(images, times, torch.zeros(1, 12))
+    with pytest.raises(InputError, match="and none is given: training never leaves them out"):
+        network(images, times)
     with pytest.raises(InputError, match=r"The images have 32 px, and the generator .* 16 px"):
-        network(torch.zeros(1, 3, 32, 32), times)
+        network(torch.zeros(1, 3, 32, 32), times, torch.zeros(1, 10))
 
 
 def test_bfloat16_is_near_float32() -> None:

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sslens.errors import InputError
-from sslens.models.unet_blocks import embed_times, start_at_zero
+from sslens.models.unet_blocks import embed_times, require_condition, start_at_zero
 
 #: channels of an image
 COLOURS = 3
@@ -156,7 +156,7 @@ class DiT(nn.Module):
         Args:
             images: noisy images; clean ones have values in [−1, 1].
             times: a time from 0 to 1000 for each image; it may be fractional.
-            condition: a representation for each image; None adds nothing to the time's embedding.
+            condition: a representation for each image; None for a network that was built for none.
 
         Raises:
             InputError: images have another side, or the representations have another width, than
@@ -192,16 +192,10 @@ class DiT(nn.Module):
         """Embed times, and representations where they are given, in the precision of the weights.
 
         Raises:
-            InputError: the representations have another width than the network was built for.
+            InputError: the representations have another width than the network was built for, or
+                are missing.
         """
-        if condition is not None and condition.shape[1] != self.shape.condition:
-            built = self.shape.condition
-            wanted = f"representations of width {built}" if built else "no representation"
-            raise InputError(
-                f"The representations have a width of {condition.shape[1]}, and the generator was"
-                f" built for {wanted}: give features of the model, tap and pooling that it was"
-                " trained on."
-            )
+        require_condition(condition, self.shape.condition)
         dtype = self.positions.dtype
         with torch.autocast(times.device.type, enabled=False):
             embedding: Tensor = self.time_embed(embed_times(times.to(dtype), WAVES))

@@ -17,6 +17,7 @@ from sslens.models.unet_blocks import (
     ResBlock,
     Stage,
     embed_times,
+    require_condition,
     start_at_zero,
 )
 
@@ -225,11 +226,11 @@ class UNet(nn.Module):
         Args:
             images: noisy images; clean ones have values in [−1, 1].
             times: a time from 0 to 1000 for each image; it may be fractional.
-            condition: a representation for each image; None adds nothing to the time's embedding.
+            condition: a representation for each image; None for a network that was built for none.
 
         Raises:
             InputError: images have another side, or the representations have another width, than
-                the network was built for.
+                the network was built for, or are missing.
         """
         return self.denoise(images, self.embed(times, condition))
 
@@ -241,16 +242,10 @@ class UNet(nn.Module):
         """Embed times, and representations where they are given, in the precision of the weights.
 
         Raises:
-            InputError: the representations have another width than the network was built for.
+            InputError: the representations have another width than the network was built for, or
+                are missing.
         """
-        if condition is not None and condition.shape[1] != self.shape.condition:
-            built = self.shape.condition
-            wanted = f"representations of width {built}" if built else "no representation"
-            raise InputError(
-                f"The representations have a width of {condition.shape[1]}, and the generator was"
-                f" built for {wanted}: give features of the model, tap and pooling that it was"
-                " trained on."
-            )
+        require_condition(condition, self.shape.condition)
         dtype = next(self.time_embed.parameters()).dtype
         with torch.autocast(times.device.type, enabled=False):
             waves = embed_times(times.to(dtype), self.shape.width)

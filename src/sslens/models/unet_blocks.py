@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sslens.errors import InputError
+
 #: groups of each normalisation (Wu and He, 2018), as in guided diffusion
 GROUPS = 32
 #: the longest wave of the times' embedding is 2π times this
@@ -28,6 +30,31 @@ def embed_times(times: Float[Tensor, " image"], width: int) -> Float[Tensor, "im
     powers = torch.arange(half, dtype=torch.float32, device=times.device) / half
     angles = times[:, None] * torch.exp(-math.log(LONGEST) * powers)
     return torch.cat([angles.cos(), angles.sin()], dim=1).to(times.dtype)
+
+
+def require_condition(condition: Float[Tensor, "image dim"] | None, width: int | None) -> None:
+    """Refuse representations that a network was not built for.
+
+    Args:
+        condition: a representation for each image, or None.
+        width: the width that the network was built for; None for a network without
+            representations.
+
+    Raises:
+        InputError: the representations have another width, or are missing: a training never leaves
+            them out, so that no null representation is learned.
+    """
+    wanted = "no representation" if width is None else f"representations of width {width}"
+    if condition is None and width is not None:
+        raise InputError(
+            f"The generator was built for {wanted}, and none is given: training never leaves them"
+            " out, so that it has learned nothing without them."
+        )
+    if condition is not None and condition.shape[1] != width:
+        raise InputError(
+            f"The representations have a width of {condition.shape[1]}, and the generator was built"
+            f" for {wanted}: give features of the model, tap and pooling that it was trained on."
+        )
 
 
 @final
