@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from safetensors.torch import load_file
 
 from forks import free_port
 from sslens.cli import main
@@ -28,8 +29,8 @@ NANO = "random:vit_nano_patch8_32"
 SMALL = ("heads=small", "epochs=1", "batch_size=4", "scales=[1.0]", "flip=false")
 
 
-def write_coco(folder: Path, name: str, scenes: DetectionSet) -> Path:
-    """Write scenes as images and an annotation file of COCO's format."""
+def write_coco(folder: Path, name: str, scenes: DetectionSet, *, masks: bool = True) -> Path:
+    """Write scenes as images and an annotation file of COCO's format, perhaps of boxes alone."""
     images, annotations = [], []
     (folder / name).mkdir(parents=True)
     for row in range(len(scenes)):
@@ -47,8 +48,8 @@ def write_coco(folder: Path, name: str, scenes: DetectionSet) -> Path:
                     "bbox": targets.bbox[at].tolist(),
                     "area": float(targets.area[at]),
                     "iscrowd": 0,
-                    "segmentation": targets.rles[at].to_coco(),
                 }
+                | ({"segmentation": targets.rles[at].to_coco()} if masks else {})
             )
     categories = [{"id": i + 1, "name": each} for i, each in enumerate(scenes.categories)]
     file = folder / f"instances_{name}.json"
@@ -171,9 +172,30 @@ def test_two_processes_share_a_study(coco: tuple[str, str, str], tmp_path: Path)
     assert max(steps) == 2
 
 
+def test_boxes_alone_train_a_detector_without_masks(tmp_path: Path) -> None:
+    from sslens.study.capturing import capture
+
+    train = write_coco(tmp_path, "train", scene_objects(8, seed=0), masks=False)
+    val = write_coco(tmp_path, "val", scene_objects(8, seed=1))
+    asked = study_of((str(tmp_path), str(train), str(val)), "size=32", controls=False)
+    plan = prepare(asked, Store(tmp_path / "store"), quiet=True)
+    value = plugin("study/needs", "detections").gather(
+        capture(plan.situation, plan.passes, plan.runner)
+    )
+    (made,) = value.detectors.values()
+    box, mask = made.numbers.value
+    assert np.isfinite(box[:3]).all()
+    assert np.isnan(mask).all()
+    assert np.isnan(made.categories[1]).all()
+    (weights,) = (tmp_path / "store" / TRAININGS).rglob("last.safetensors")
+    names = load_file(weights).keys()
+    assert any("box_head" in name for name in names)
+    assert not any("mask_head" in name for name in names)
+
+
 def test_needs_say_what_is_missing(coco: tuple[str, str, str], tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    with pytest.raises(InputError, match="boxes and masks, and there are none") as error:
+    with pytest.raises(InputError, match="on images with boxes, and there are none") as error:
         prepare(study_of(coco, bank=None, controls=False), store, quiet=True)
     assert "give bank" in str(error.value)
     with pytest.raises(InputError, match="it is not said which blocks"):

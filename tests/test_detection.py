@@ -158,7 +158,7 @@ def test_objects_survive_packing(scenes: DetectionSet) -> None:
     objects = [place_objects(scenes.targets(row), place) for row in range(4)]
     packed = pack_objects(objects)
     assert packed["masks"].shape[2:] == (64, 8)
-    for one, other in zip(objects, unpack_objects(packed, 64), strict=True):
+    for one, other in zip(objects, unpack_objects(packed), strict=True):
         for name in ("boxes", "labels", "masks"):
             assert torch.equal(getattr(one, name), getattr(other, name))
 

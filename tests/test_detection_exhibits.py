@@ -1,6 +1,8 @@
 """The exhibits of detection and their claims: from detectors that were made up, numbers that are
 known beforehand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -258,6 +260,26 @@ def test_c15(several: dict[str, float], outcome: str) -> None:
     assert verdict.outcome == outcome
     assert [control.difference.value for control in verdict.controls] == pytest.approx([0.0])
     assert results["gains"].model.unique().tolist() == ["mae", "moco", "random #0"]
+
+
+def test_without_masks_their_numbers_are_not_there() -> None:
+    made = make_detectors({"mae": by_size(0.5, 0.2), "moco": by_size(0.2, 0.5)} | LOW)
+    for name, one in made.detectors.items():
+        value, draws = one.numbers.value.copy(), one.numbers.draws.copy()
+        value[1], draws[1] = np.nan, np.nan
+        numbers = replace(one.numbers, value=value, draws=draws)
+        made.detectors[name] = replace(one, numbers=numbers)  # type: ignore[index]
+    results = compute("detection-frozen", Given(MODELS, {"detections": made}))
+    said = write("detection-frozen", results)
+    assert "Mask AP is not there: the objects that train or judge have boxes alone." in said
+    assert "nan" not in " ".join(said)
+    rows = results["models"]
+    assert rows[rows.kind == "box"].ap.notna().all()
+    assert rows[rows.kind == "mask"].ap.isna().all()
+    assert isinstance(draw("detection-frozen", results).panels[0][0], Heatmap)
+    verdict = judge("c12", "detection-frozen", results)
+    assert verdict.outcome != "not run"
+    assert "nan" not in str(verdict.why)
 
 
 def test_words_name_models_and_points() -> None:

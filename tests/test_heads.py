@@ -663,6 +663,29 @@ def test_a_step_without_any_object_has_gradients_everywhere() -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in heads.parameters())
 
 
+def test_heads_without_masks_are_the_others_without_the_mask_head() -> None:
+    whole, pyramid = lively(), make_pyramid(2, TINY.channels)
+    boxes_alone = Heads(TINY, 3, STRIDES, masks=False)
+    weights = {k: v for k, v in whole.state_dict().items() if ".mask_head." not in k}
+    boxes_alone.load_state_dict(weights)
+    objects = [make_objects(3, seed) for seed in (1, 2)]
+    sizes, noise = [(SIDE, SIDE)] * 2, torch.tensor([3, 4])
+    expected = whole.losses(pyramid, sizes, objects, noise)
+    without = [dataclasses.replace(image, masks=None) for image in objects]
+    losses = boxes_alone.losses(pyramid, sizes, without, noise)
+    assert losses.keys() == expected.keys() - {"masks"}
+    for name, loss in losses.items():
+        assert torch.equal(loss, expected[name]), name
+    for one, other in zip(
+        boxes_alone.detect(pyramid, sizes), whole.detect(pyramid, sizes), strict=True
+    ):
+        assert one.masks is None
+        assert torch.equal(one.boxes, other.boxes)
+        assert one.resize((32, 32)).masks is None
+    with pytest.raises(InputError, match="The objects have no masks"):
+        whole.losses(pyramid, sizes, without, noise)
+
+
 def test_half_precision_is_kept_out_of_boxes_and_losses() -> None:
     heads, pyramid = lively(), make_pyramid(1, TINY.channels)
     objects, sizes, noise = [make_objects(4, 1)], [(SIDE, SIDE)], torch.tensor([3])

@@ -89,7 +89,8 @@ def _judge(
 
     training = run.protocol.training(run.situation)
     settings = replace(run.protocol.settings, size=run.side, classes=run.train.categories)
-    method = Detection(run.member.network, settings, None if maps is None else maps.shape)
+    shape = None if maps is None else maps.shape
+    method = Detection(run.member.network, settings, shape, run.train.has_masks)
     method = load_detector(run.folder, method).to(where.device)
     found = find_all(judged, method, where, best_precision(training.precision, where.device))
     if where.first:
@@ -103,20 +104,29 @@ def _judge(
 
 
 def _score(found: "Mapping[str, Detected]", run: DetectorRun) -> "dict[str, Tensor]":
-    """Score what a detector finds in all images, in draws of them too; as tensors for the store."""
+    """Score what a detector finds in all images, in draws of them too; as tensors for the store.
+    Numbers of masks are nan where the objects that train or judge have none."""
     import torch
 
     from sslens.scoring.areas import choose_areas
-    from sslens.scoring.score import score
+    from sslens.scoring.score import Kind, score
 
     areas = choose_areas(run.train)
-    scores = [score(found, run.images, kind, areas) for kind in ("box", "mask")]
+    has_masks = run.train.has_masks and run.images.has_masks
+    kinds: tuple[Kind, ...] = ("box", "mask") if has_masks else ("box",)
+    scores = [score(found, run.images, kind, areas) for kind in kinds]
     numbers = [each.bootstrap() for each in scores]
+    values = [each.value for each in numbers]
+    draws = [each.draws for each in numbers]
+    categories = [each.by_category[0] for each in scores]
+    if len(kinds) == 1:
+        for part in (values, draws, categories):
+            part.append(np.full_like(part[0], np.nan))
     counts = [len(found[name]) for name in run.images.ids]
     columns = {
-        "values": np.stack([each.value for each in numbers]),
-        "draws": np.stack([each.draws for each in numbers]),
-        "categories": np.stack([each.by_category[0] for each in scores]),
+        "values": np.stack(values),
+        "draws": np.stack(draws),
+        "categories": np.stack(categories),
         "image": np.repeat(np.arange(len(counts)), counts),
         "boxes": np.concatenate([found[name].boxes for name in run.images.ids]),
         "scores": np.concatenate([found[name].scores for name in run.images.ids]),

@@ -50,7 +50,7 @@ def measure_step(run: "DetectorRun") -> StepCost:
     shape = None if settings.tuned else _find_shape(run)
     sides = (run.side,) if settings.tuned else run.sides
     device = torch.device(run.situation.device)
-    method = Detection(run.member.network, settings, shape).train().to(device)
+    method = Detection(run.member.network, settings, shape, run.train.has_masks).train().to(device)
     batch = {name: value.to(device) for name, value in _make_up(max(sides), shape, method).items()}
     seconds, own = take_step(method, batch, settings)
     weights = sum(parameter.numel() for parameter in method.parameters())
@@ -118,7 +118,7 @@ def _make_up(side: int, shape: MapShape | None, method: Detection) -> dict[str, 
         corner = rng.uniform(0, 0.6, (OBJECTS, 2)) * side
         boxes = np.concatenate([corner, corner + rng.uniform(0.1, 0.4, (OBJECTS, 2)) * side], 1)
         labels = rng.integers(0, method.detector.heads.classes, OBJECTS)
-        masks = torch.zeros(OBJECTS, side, side, dtype=torch.bool)
+        masks = torch.zeros(OBJECTS, side, side, dtype=torch.bool) if method.learns_masks else None
         objects.append(Objects(torch.from_numpy(boxes).float(), torch.from_numpy(labels), masks))
     batch: dict[str, Any] = pack_objects(objects)
     batch |= {"sizes": torch.full((IMAGES, 2), side), "noise": torch.arange(IMAGES)}

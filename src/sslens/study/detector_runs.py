@@ -113,7 +113,7 @@ def explain_lack(situation: Situation, *, several: bool = False) -> Lack | None:
         if images is None or images.objects is None:
             which = "judged" if role == "images" else "trained"
             return Lack(
-                f"detectors are {which} on images with boxes and masks, and there are none",
+                f"detectors are {which} on images with boxes, and there are none",
                 f"give {{{role}}} such as coco:IMAGES:ANNOTATIONS or scenes-detection:1:500",
             )
     if several and not DetectorRequest.parse(situation.study.detection).blocks:

@@ -84,13 +84,17 @@ def return_detections(found: Detections, place: Placement) -> Detections:
     edges = torch.tensor([width, height, width, height], dtype=torch.float32)
     boxes = place.boxes_back(found.boxes.float().cpu()).clamp(min=0).minimum(edges)
     full = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
-    scores, labels, masks = (each.cpu()[full] for each in (found.scores, found.labels, found.masks))
-    return Detections(boxes[full], scores.float(), labels, masks.float(), (height, width))
+    scores, labels = (each.cpu()[full] for each in (found.scores, found.labels))
+    masks = None if found.masks is None else found.masks.cpu()[full].float()
+    return Detections(boxes[full], scores.float(), labels, masks, (height, width))
 
 
 def describe_detections(found: Detections) -> Detected:
-    """Draw the masks of an image's detections, a few at a time, and encode them."""
+    """Draw the masks of an image's detections, if there are any, a few at a time, and encode
+    them."""
     height, width = found.size
+    if found.masks is None:
+        return Detected(found.boxes.numpy(), found.scores.numpy(), found.labels.numpy())
     step = max(1, PIXELS // (height * width))
     masks: list[CocoMask] = []
     for start in range(0, len(found.labels), step):
@@ -138,13 +142,15 @@ class AveragePrecision:
         """Detect objects in all images, and score them; all processes get the same numbers.
 
         Returns:
-            Shares from 0 to 1; nan where there is no object.
+            Shares from 0 to 1; nan where there is no object, and of masks where the detector or
+            the objects have none.
         """
-        found = find_all(self.judged, method, where, precision)
-        box, mask = (
-            score(found, self.judged.images, kind, matches=False) for kind in ("box", "mask")
-        )
-        return {"box_ap": box["ap"], "mask_ap": mask["ap"], "box_ap50": box["ap50"]}
+        found, images = find_all(self.judged, method, where, precision), self.judged.images
+        box = score(found, images, "box", matches=False)
+        mask_ap = float("nan")
+        if images.has_masks and method.learns_masks:
+            mask_ap = score(found, images, "mask", matches=False)["ap"]
+        return {"box_ap": box["ap"], "mask_ap": mask_ap, "box_ap50": box["ap50"]}
 
 
 def _autocast(device: str, precision: str) -> AbstractContextManager[None]:

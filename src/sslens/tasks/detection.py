@@ -53,12 +53,15 @@ class Detection(nn.Module):
         model: the pre-trained network.
         settings: of the task; `classes` are filled in.
         shape: of the given maps; None where the network is trained too.
+        masks: whether masks are learnt too, or boxes alone.
     """
 
     whole_batch: ClassVar[bool] = False
     divisible: ClassVar[bool] = True
 
-    def __init__(self, model: Backbone, settings: Settings, shape: MapShape | None) -> None:
+    def __init__(
+        self, model: Backbone, settings: Settings, shape: MapShape | None, masks: bool = True
+    ) -> None:
         super().__init__()
         self.settings = settings
         self.branches: list[Branch] = []
@@ -67,13 +70,18 @@ class Detection(nn.Module):
             backbone = _copy_network(model, settings)
             self.branches = drop_branches(backbone.network, settings.drop_path)
             shape = MapShape(tuple(backbone.dims), round(backbone.stride))
-        self.detector = Detector(shape, settings.heads, len(settings.classes), backbone)
+        self.detector = Detector(shape, settings.heads, len(settings.classes), backbone, masks)
 
     @property
     def network(self) -> nn.Module | None:
         """The network that is trained too; None where it stays as it is."""
         backbone = self.detector.backbone
         return backbone.network if isinstance(backbone, DetectionBackbone) else None
+
+    @property
+    def learns_masks(self) -> bool:
+        """Whether masks are learnt too."""
+        return self.detector.heads.roi_heads.mask_head is not None
 
     @property
     def encoder(self) -> nn.Module:
@@ -88,10 +96,10 @@ class Detection(nn.Module):
         return [given[name].permute(0, 3, 1, 2).float() for name in names]
 
     def forward(self, batch: Batch) -> Float[Tensor, ""]:
-        """Sum the losses of proposals, boxes and masks."""
+        """Sum the losses of proposals, boxes and, where they are learnt, masks."""
         set_factors(self.branches, batch.get("depth"))
         sizes = [(int(height), int(width)) for height, width in batch["sizes"].tolist()]
-        objects = unpack_objects(batch, batch["masks"].shape[2])
+        objects = unpack_objects(batch)
         losses = self.detector.losses(self.maps(batch), sizes, objects, batch["noise"])
         return torch.stack([loss.float() for loss in losses.values()]).sum()
 
@@ -158,7 +166,7 @@ def job(
             too.
 
     Raises:
-        InputError: images without objects or masks, or settings that the optimiser cannot follow or
+        InputError: images without objects, or settings that the optimiser cannot follow or
             that do not go with the network.
     """
     settings = replace(settings, classes=images.categories)
@@ -168,7 +176,8 @@ def job(
         raise ValueError("maps are for a network that stays as it is")
     start = StartingPoint.of(model) if settings.tuned else StartingPoint("", model.transform, 0)
     shape = None if maps is None else maps.shape
-    built = Detection(model, settings, shape)
+    masks = images.has_masks
+    built = Detection(model, settings, shape, masks)
     known, begun = model.about, origin(model)
     about = About(family=known.family, objective=known.objective, arch=known.arch)
     if settings.tuned:
@@ -181,7 +190,7 @@ def job(
         settings=settings,
         start=DetectionStart(images, start, maps),
         batch=batch,
-        build=lambda: Detection(model, settings, shape),
+        build=lambda: Detection(model, settings, shape, masks),
         sketch=built,
         config={
             "objective": LEARNER,
@@ -205,13 +214,8 @@ def require_trainable(images: DetectionSet) -> None:
     """Refuse images from which no detector can learn.
 
     Raises:
-        InputError: no image has an object, or the objects have no masks.
+        InputError: no image has an object.
     """
-    if not images.has_masks:
-        raise InputError(
-            f"The objects of {images.name} have boxes and no masks, and the detector learns both",
-            mend="give annotations with a segmentation of each object",
-        )
     if images.objects.crowd.all():
         raise InputError(
             f"No image of {images.name} has an object to learn",

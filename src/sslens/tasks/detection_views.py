@@ -47,11 +47,11 @@ def batch(
     """Make one view of each image: its square, or the maps of one, and the objects in it.
 
     Returns:
-        "boxes", "labels" and "masks" as `pack_objects` packs them; "sizes" [image 2], the height
-            and width within which the square shows something; "noise" [image], by which anchors and
-            regions are sampled; and "view" [image 3 size size], or "map.0", … [image row column
-            dim] of a frozen network. End to end with `drop_path` also "depth" [image branch],
-            uniform in [0, 1).
+        "boxes", "labels" and, where they are known, "masks" as `pack_objects` packs them; "sizes"
+            [image 2], the height and width within which the square shows something; "noise"
+            [image], by which anchors and regions are sampled; and "view" [image 3 size size], or
+            "map.0", … [image row column dim] of a frozen network. End to end with `drop_path` also
+            "depth" [image branch], uniform in [0, 1).
     """
     assert rows.numbers is not None
     tensors: dict[str, Tensor] = {"noise": sampling_noise(**rows.keywords())}

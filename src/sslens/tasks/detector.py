@@ -54,6 +54,7 @@ class Detector(nn.Module):
         heads: the name of the heads, "vitdet" or "small".
         classes: the number of classes.
         backbone: the network that makes the maps; None where they are given.
+        masks: whether there is a mask head.
 
     Raises:
         InputError: there are no such heads, no class, or a map with a number of channels that a
@@ -66,12 +67,17 @@ class Detector(nn.Module):
     """
 
     def __init__(
-        self, shape: MapShape, heads: str, classes: int, backbone: nn.Module | None = None
+        self,
+        shape: MapShape,
+        heads: str,
+        classes: int,
+        backbone: nn.Module | None = None,
+        masks: bool = True,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.pyramid = shape.build_pyramid(find_settings(heads).channels)
-        self.heads = make_heads(heads, classes, self.pyramid.strides)
+        self.heads = make_heads(heads, classes, self.pyramid.strides, masks)
 
     def see(self, images: Float[Tensor, "image 3 size size"]) -> Maps:
         """Make the maps of images.

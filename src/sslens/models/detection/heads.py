@@ -49,13 +49,14 @@ class Regions:
 
 @final
 class RegionHeads(nn.Module):
-    """The heads that look at regions, under detectron2's names."""
+    """The heads that look at regions, under detectron2's names; without masks there is no mask
+    head."""
 
-    def __init__(self, settings: HeadSettings, classes: int) -> None:
+    def __init__(self, settings: HeadSettings, classes: int, masks: bool = True) -> None:
         super().__init__()
         self.box_head = BoxHead(settings)
         self.box_predictor = BoxPredictor(settings.hidden, classes)
-        self.mask_head = MaskHead(settings, classes)
+        self.mask_head = MaskHead(settings, classes) if masks else None
 
 
 @final
@@ -83,6 +84,8 @@ class Heads(nn.Module):
         classes: the number of classes, without the background.
         strides: the side in pixels of a place of each level, by the level's name, from the finest;
             regions are pooled from all but the last.
+        masks: whether there is a mask head; without one it is Faster R-CNN, whose objects need no
+            masks.
 
     Raises:
         InputError: there is no class, or there are less than two levels.
@@ -96,7 +99,13 @@ class Heads(nn.Module):
     {'objectness': 0.69, 'proposals': 0.01, 'classes': 1.39, 'boxes': 0.0, 'masks': 0.69}
     """
 
-    def __init__(self, settings: HeadSettings, classes: int, strides: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        settings: HeadSettings,
+        classes: int,
+        strides: Mapping[str, float],
+        masks: bool = True,
+    ) -> None:
         super().__init__()
         if classes < 1:
             raise InputError(f"A detector of {classes} classes finds nothing: expected 1 or more.")
@@ -104,7 +113,7 @@ class Heads(nn.Module):
             raise InputError(f"The heads need a pyramid of two levels or more, not {len(strides)}.")
         self.settings, self.classes, self.strides = settings, classes, dict(strides)
         self.proposal_generator = Proposals(settings, strides)
-        self.roi_heads = RegionHeads(settings, classes)
+        self.roi_heads = RegionHeads(settings, classes, masks)
 
     def losses(
         self,
@@ -122,7 +131,8 @@ class Heads(nn.Module):
         L_classes = Σ_i CE(c_i, c*_i) / R,  L_boxes = Σ_{i positive} |t_i − t*_i|_1 / R,
         L_masks = Σ_{i positive} mean over cells of BCE(m_i, m*_i) / P.
 
-        Proposals are constants here: no gradient passes through their places.
+        Without a mask head there is no L_masks. Proposals are constants here: no gradient passes
+        through their places.
 
         Args:
             pyramid: the levels of the images.
@@ -132,7 +142,8 @@ class Heads(nn.Module):
 
         Raises:
             InputError: the pyramid does not fit the heads, the images, objects and noise are not as
-                many as each other, or a label is not below the number of classes.
+                many as each other, a label is not below the number of classes, or objects of a mask
+                head have no masks.
         """
         self._check(pyramid, sizes, targets)
         generator = self.proposal_generator
@@ -190,11 +201,13 @@ class Heads(nn.Module):
     def _mask_loss(
         self, pyramid: Pyramid, regions: Regions, targets: Sequence[Objects]
     ) -> dict[str, Float[Tensor, ""]]:
-        positive = slice(regions.positive)
+        head, positive = self.roi_heads.mask_head, slice(regions.positive)
+        if head is None:
+            return {}
         boxes, images = regions.boxes[positive], regions.images[positive]
         features = align(self._levels(pyramid), boxes, images, MASK_CELLS)
-        logits = self.roi_heads.mask_head(features, regions.labels[positive])
-        masks = [image.masks for image in targets]
+        logits = head(features, regions.labels[positive])
+        masks = [image.masks for image in targets if image.masks is not None]
         cells = crop_targets(masks, boxes, images, regions.objects[positive], logits.shape[-1])
         loss = F.binary_cross_entropy_with_logits(logits, cells.to(logits.dtype), reduction="sum")
         return {"masks": loss / max(logits.numel(), 1)}
@@ -205,7 +218,7 @@ class Heads(nn.Module):
 
         A region gives a detection for each class with a probability above the score that the
         settings ask for; of one class near copies are dropped, and the best of all stay. The mask
-        is that of the detection's box and class.
+        is that of the detection's box and class; heads without masks give none.
 
         Args:
             pyramid: the levels of the images.
@@ -221,8 +234,9 @@ class Heads(nn.Module):
         boxes, scores, labels, images = self._detect_boxes(pyramid, proposed, shapes)
         masks = self._detect_masks(pyramid, boxes, labels, images)
         counts = images.bincount(minlength=len(sizes)).tolist()
-        parts = (x.split(counts) for x in (boxes, scores, labels, masks))
-        return [Detections(*image) for image in zip(*parts, sizes, strict=True)]
+        parts = (x.split(counts) for x in (boxes, scores, labels))
+        of_images = [None] * len(sizes) if masks is None else masks.split(counts)
+        return [Detections(*image) for image in zip(*parts, of_images, sizes, strict=True)]
 
     def _detect_boxes(
         self, pyramid: Pyramid, proposed: Proposed, sizes: Float[Tensor, "image 2"]
@@ -257,11 +271,14 @@ class Heads(nn.Module):
         boxes: Float[Tensor, "detection 4"],
         labels: Int[Tensor, " detection"],
         images: Int[Tensor, " detection"],
-    ) -> Float[Tensor, "detection cell cell"]:
+    ) -> Float[Tensor, "detection cell cell"] | None:
+        head = self.roi_heads.mask_head
+        if head is None:
+            return None
         masks = []
         for part in torch.arange(len(boxes), device=boxes.device).split(_MASKS_AT_ONCE):
             features = align(self._levels(pyramid), boxes[part], images[part], MASK_CELLS)
-            masks.append(self.roi_heads.mask_head(features, labels[part]).sigmoid())
+            masks.append(head(features, labels[part]).sigmoid())
         return torch.cat(masks)
 
     def _levels(self, pyramid: Pyramid) -> dict[float, Tensor]:
@@ -290,6 +307,11 @@ class Heads(nn.Module):
                     f" sizes{others}."
                 )
         for image in targets or ():
+            if image.masks is None and self.roi_heads.mask_head is not None:
+                raise InputError(
+                    "The objects have no masks, and the heads learn masks: make the heads without"
+                    " them."
+                )
             unknown = image.labels[(image.labels < 0) | (image.labels >= self.classes)]
             if len(unknown):
                 raise InputError(
@@ -298,13 +320,14 @@ class Heads(nn.Module):
                 )
 
 
-def make_heads(name: str, classes: int, strides: Mapping[str, float]) -> Heads:
+def make_heads(name: str, classes: int, strides: Mapping[str, float], masks: bool = True) -> Heads:
     """Build the heads of a name, with new weights: "vitdet", the published ones, or "small".
 
     Args:
         name: a key of `sslens.models.detection.settings.NAMED`.
         classes: the number of classes, without the background.
         strides: the side in pixels of a place of each level, as pyramids have it in `strides`.
+        masks: whether there is a mask head.
 
     Raises:
         InputError: there are no heads of this name, or see `Heads`.
@@ -313,4 +336,4 @@ def make_heads(name: str, classes: int, strides: Mapping[str, float]) -> Heads:
     >>> sum(parameter.numel() for parameter in heads.parameters())
     19446768
     """
-    return Heads(find_settings(name), classes, strides)
+    return Heads(find_settings(name), classes, strides, masks)

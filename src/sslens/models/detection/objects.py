@@ -18,12 +18,13 @@ class Objects:
     Args:
         boxes: (x0, y0, x1, y1) in pixels of the image as the detector sees it.
         labels: classes, counted from 0.
-        masks: the pixels of each object, for the image or for the image with padding.
+        masks: the pixels of each object, for the image or for the image with padding; None where
+            they are not known.
     """
 
     boxes: Float[Tensor, "object 4"]
     labels: Int[Tensor, " object"]
-    masks: Bool[Tensor, "object row column"]
+    masks: Bool[Tensor, "object row column"] | None
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,14 @@ class Detections:
         scores: from 0 to 1.
         labels: classes, counted from 0.
         masks: the probability of being the object's, on a grid over each box;
-            `sslens.models.detection.masks.paste` draws them.
+            `sslens.models.detection.masks.paste` draws them. None from heads without masks.
         size: (height, width).
     """
 
     boxes: Float[Tensor, "detection 4"]
     scores: Float[Tensor, " detection"]
     labels: Int[Tensor, " detection"]
-    masks: Float[Tensor, "detection cell cell"]
+    masks: Float[Tensor, "detection cell cell"] | None
     size: tuple[int, int]
 
     def resize(self, size: tuple[int, int]) -> "Detections":
@@ -92,4 +93,5 @@ class Detections:
         boxes = self.boxes * self.boxes.new_tensor([*scales, *scales])
         boxes = clip(boxes, boxes.new_tensor(size).expand(len(boxes), 2))
         full = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
-        return Detections(boxes[full], self.scores[full], self.labels[full], self.masks[full], size)
+        masks = None if self.masks is None else self.masks[full]
+        return Detections(boxes[full], self.scores[full], self.labels[full], masks, size)

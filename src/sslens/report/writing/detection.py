@@ -43,6 +43,9 @@ def write_models(results: Results, how: str) -> Iterator[str]:
     rows = results["models"]
     for kind in ("box", "mask"):
         own = rows[(rows.kind == kind) & (rows.measure == "AP")]
+        if kind == "mask" and own.ap.isna().all():
+            yield "Mask AP is not there: the objects that train or judge have boxes alone."
+            continue
         controls = [name for name in dict.fromkeys(own.less) if name] if kind == "box" else []
         against = f", held against {controls[0]}" if len(controls) == 1 else ""
         parts = [_write_model(row, controls) for row in own.to_dict("records")]
