@@ -2,7 +2,7 @@
 attention."""
 
 import math
-from typing import final
+from typing import TypeVar, final
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sslens.errors import InputError
+
+Layer = TypeVar("Layer", bound=nn.Module)
 
 #: groups of each normalisation (Wu and He, 2018), as in guided diffusion
 GROUPS = 32
@@ -61,7 +63,7 @@ def require_condition(condition: Float[Tensor, "image dim"] | None, width: int |
 class Stage(nn.Sequential):
     """Layers in turn; those that take the embedding are given it."""
 
-    def forward(self, x: Tensor, active: Tensor) -> Tensor:
+    def forward(self, x: Tensor, active: Tensor) -> Tensor:  # type: ignore[override]
         for layer in self:
             x = layer(x, active) if isinstance(layer, ResBlock) else layer(x)
         return x
@@ -172,7 +174,7 @@ def _normalise(norm: nn.Module, x: Tensor) -> Tensor:
     return normal.to(x.dtype)
 
 
-def start_at_zero(layer: nn.Module) -> nn.Module:
+def start_at_zero(layer: Layer) -> Layer:
     """Set all parameters of a layer to zero in place, and return the layer."""
     for value in layer.parameters():
         nn.init.zeros_(value)
