@@ -12,10 +12,10 @@ from torch import Tensor
 
 import sslens
 from given import Given, compute, make_models, write
-from sslens.capture import Features, Grams
+from sslens.capture import FeatureReducer, Features, GramReducer, Grams, collect
 from sslens.cli import main
 from sslens.comparisons.altered import Altered, AlteredSets
-from sslens.comparisons.invariances import estimate_invariance
+from sslens.comparisons.invariances import compare_tokens, estimate_invariance
 from sslens.data import open_images
 from sslens.data.alter import Transform
 from sslens.data.images import from_arrays
@@ -244,6 +244,17 @@ def test_a_pass_for_each_way_and_every_image_is_decoded_once(
             torch.testing.assert_close(
                 own.features[name].read("blocks.3", "cls"), tokens[:, 0], atol=1e-4, rtol=1e-4
             )
+    way = next(iter(sets.fixed))
+    reducers = [GramReducer("all")]
+    (whole,) = collect(model, images, reducers, plan=plan.passes[0].plan, altered=way)
+    values_of = minibatch_cka(sets.grams[name], whole).diagonal()
+    expected = dict(zip([tap.name for tap in whole.taps], values_of, strict=True))
+    rows_of = [
+        row for row in compare_tokens(name, sets, control=False) if row["transform"] == way.name
+    ]
+    assert {row["kind"] for row in rows_of} == {"block", "norm"}
+    for row in rows_of:
+        assert row["cka"] == pytest.approx(expected[row["tap"]], abs=1e-5)
     shown = sets.examples["horizontal flip"]
     assert np.array_equal(shown, sets.examples["unchanged"][:, ::-1])
     assert sets.factors is not None
@@ -252,8 +263,6 @@ def test_a_pass_for_each_way_and_every_image_is_decoded_once(
 
 def test_altered_features_are_not_taken_for_those_of_the_images(tmp_path: Path) -> None:
     model, images = sslens.load(NANO), open_images("scenes:0:8")
-    from sslens.capture import FeatureReducer, GramReducer, collect
-
     reducers = [FeatureReducer(("norm",)), GramReducer("cls")]
     way = Transform("grey", 1.0)
     store = Store(tmp_path)
@@ -270,8 +279,6 @@ def test_altered_features_are_not_taken_for_those_of_the_images(tmp_path: Path) 
 
 @pytest.mark.slow
 def test_patch_shuffle_is_of_pixels_and_does_for_a_cnn(tmp_path: Path) -> None:
-    from sslens.capture import FeatureReducer, collect
-
     model = sslens.load("random:resnet50")
     images = from_arrays(np.random.default_rng(0).integers(0, 256, (4, 40, 40, 3)).astype(np.uint8))
     (made,) = collect(
@@ -403,7 +410,7 @@ def test_c11_is_not_run_without_all_sides(names: Sequence[str]) -> None:
 
 def test_words_say_what_the_tables_hold(results: Results) -> None:
     text = write("invariance", results)
-    assert "over 120 images: dino (CLS token) most to hue 1.00" in text[0]
+    assert "over 120 images: dino (CLS token) most to hue 45 1.00" in text[0]
     assert "of the controls to horizontal flip random #0" in text[0]
     assert any("is sensitive: to horizontal flip more than JE (+0." in one for one in text)
     assert any("to horizontal flip less than REC (-0." in one for one in text)

@@ -50,7 +50,7 @@ def compute(models: Models, *, invariance: AlteredSets, seed: int = 0) -> Result
     """Measure how the features of every model and control answer to every transform.
 
     `changes` has a row for each tap, pooling and transform: invariance, CKA, and R² of a linear map
-    less R² of the identity. `tokens` has CKA over all tokens at every tap. `decoded` says how well
+    less R² of the identity. `tokens` has CKA over all tokens, flattened. `decoded` says how well
     it is told from the features what was done to each image; `factors`, of generated scenes, how
     well their true factors are. `families`, `fine-tuned`, `controls` and `second-seeds` compare the
     sensitivity, 1 − invariance, of last layers.

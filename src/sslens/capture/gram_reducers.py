@@ -38,6 +38,7 @@ class GramReducer:
 
     Args:
         tokens: which tokens are flattened: "all" (flattened), "cls" or "patch".
+        kinds: the kinds of the taps that are read; all kinds unless given.
 
     Raises:
         InputError: `tokens` is none of these.
@@ -46,18 +47,22 @@ class GramReducer:
     kind: ClassVar[str] = "grams"
     version: ClassVar[int] = 1
     tokens: str = "all"
+    kinds: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.tokens not in TOKENS:
             raise InputError(f'There are no tokens "{self.tokens}": expected all, cls or patch.')
 
-    def settings(self) -> dict[str, str]:
+    def settings(self) -> Mapping[str, str | list[str]]:
         """The settings that decide the result, besides the pass itself."""
-        return {"tokens": self.tokens}
+        kinds = {} if self.kinds is None else {"kinds": list(self.kinds)}
+        return {"tokens": self.tokens, **kinds}
 
     def taps(self, model: Backbone, taps: Sequence[Tap]) -> tuple[Tap, ...]:
-        """Return all taps, or none where the model has no such tokens."""
-        return tuple(taps) if self.tokens == "all" or model.prefix else ()
+        """Return all taps of the kinds, or none where the model has no such tokens."""
+        if self.tokens != "all" and not model.prefix:
+            return ()
+        return tuple(tap for tap in taps if self.kinds is None or tap.kind in self.kinds)
 
     def has(self, request: PassRequest, store: Store) -> bool:
         """Whether the store has the Grams."""

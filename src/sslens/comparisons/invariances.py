@@ -2,7 +2,7 @@
 intervals."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -240,10 +240,17 @@ def _name(transform: Transform) -> Row:
 
 
 def compare_tokens(name: str, sets: AlteredSets, *, control: bool) -> Iterator[Row]:
-    """CKA of the images with the altered images over all tokens, at every tap of a model."""
-    grams = sets.grams[name]
+    """CKA of the images with the altered images over all tokens, after every block of a model and
+    after its last layer."""
+    every = sets.grams[name]
+    place_of = {tap.name: row for row, tap in enumerate(every.taps)}
     for transform, own in sets.fixed.items():
-        compared = Comparison.of(grams, own.grams[name])
+        altered = own.grams[name]
+        rows = [place_of[tap.name] for tap in altered.taps]
+        grams = replace(
+            every, taps=altered.taps, blocks=every.blocks[rows], energy=every.energy[rows]
+        )
+        compared = Comparison.of(grams, altered)
         ckas = Sampled.of(compared, [(row, row) for row in range(len(grams.taps))])
         low, high = ckas.interval()
         for row, tap in enumerate(grams.taps):
