@@ -3,8 +3,10 @@
     python bench/scenes.py            # speed and 20-NN on raw pixels: a minute
     python bench/scenes.py --train    # and a supervised residual network: some minutes
 
-Target: 1,000 single-object scenes a second on one core; 20-NN under 40 %; the supervised network
-over 90 %.
+Target: 1,000 single-object scenes a second on one core; 20-NN under 45 %; the supervised network
+over 95 %. 20-NN is of the model `pixels`, the control that reports show: 32 px, centred by the mean
+colour that all models subtract. Uncentred pixels, which no model sees, have more: the cosine then
+leaves out how far a scene is exposed.
 """
 
 import argparse
@@ -20,7 +22,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import sslens
 from sslens.data import scenes
+from sslens.data.scene_images import scene_images
+from sslens.probes.knn import knn
 
 TRAIN, TEST = 8000, 2000  # scenes of seed 0: 0 to 7,999 and 8,000 to 9,999
 
@@ -45,15 +50,15 @@ def render_labelled(start: int, count: int) -> tuple[Tensor, Tensor]:
     return images, torch.tensor([scenes.CLASSES.index(name) for name in names])
 
 
-def knn_accuracy(
-    train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, k: int = 20
-) -> float:
-    """Share of the test rows that a cosine k-NN with weights exp(s / 0.07) gets right."""
-    train, test = (F.normalize(rows.flatten(1).float(), dim=1) for rows in (train, test))
-    similar, rows = (test @ train.T).topk(k, dim=1)
-    votes = torch.zeros(len(test), len(scenes.CLASSES))
-    votes.scatter_add_(1, train_labels[rows], (similar / 0.07).exp())
-    return float((votes.argmax(1) == test_labels).float().mean())
+def classify_pixels() -> float:
+    """Share of the test scenes that 20-NN of the model `pixels` gets right."""
+    model, sets = sslens.load("pixels"), [scene_images(TRAIN), scene_images(TEST, start=TRAIN)]
+    features = []
+    for images in sets:
+        rows = [model.transform(images.image(row)) for row in range(len(images))]
+        features.append(torch.stack(rows).flatten(1))
+    labels = [torch.tensor(images.labels) for images in sets]
+    return float((knn(features[1], features[0], labels[0], k=20) == labels[1].numpy()).mean())
 
 
 class Residual(nn.Module):
@@ -160,14 +165,14 @@ def main() -> None:
         ("detection scenes a second, one core", f"{several:,.0f} (best {several_best:,.0f})", "")
     )
     torch.set_num_threads(arguments.threads)
-    data = (*render_labelled(0, TRAIN), *render_labelled(TRAIN, TEST))
-    rows.append(("20-NN on raw pixels, 8,000 / 2,000", f"{knn_accuracy(*data):.1%}", "< 40 %"))
+    rows.append(("20-NN on raw pixels, 8,000 / 2,000", f"{classify_pixels():.1%}", "< 45 %"))
     if arguments.train:
+        data = (*render_labelled(0, TRAIN), *render_labelled(TRAIN, TEST))
         rows.append(
             (
                 "supervised network, the same scenes",
                 f"{train_accuracy(data, arguments.epochs, arguments.width):.1%}",
-                "> 90 %",
+                "> 95 %",
             )
         )
     for what, value, target in rows:

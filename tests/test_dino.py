@@ -154,6 +154,20 @@ def test_the_loss_of_two_prototypes_by_hand() -> None:
     )
 
 
+def test_balanced_targets_by_hand() -> None:
+    objective = small(prototypes=2, teacher_start=1.0, student_temperature=1.0, sinkhorn_steps=1)
+    objective.centre.fill_(5.0)  # which is left out
+    assert not objective.divisible
+    # p = (0.9, 0.1), (0.6, 0.4), of which the columns sum to 1.5 and 0.5
+    teacher = torch.tensor([[[math.log(9), 0.0], [math.log(1.5), 0.0]]], dtype=torch.float64)
+    student = torch.tensor([[[math.log(4), 0.0], [0.0, math.log(9)]]], dtype=torch.float64)
+    first = -(0.75 * math.log(0.1) + 0.25 * math.log(0.9))
+    second = -(1 / 3 * math.log(0.8) + 2 / 3 * math.log(0.2))
+    np.testing.assert_allclose(
+        objective.loss(student, teacher).item(), (first + second) / 2, rtol=0, atol=1e-12
+    )
+
+
 def test_logits_are_float32_under_autocast_and_their_loss_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -343,11 +357,13 @@ def test_views_with_and_without_multi_crop(
         return views(*sizes, **scales)
 
     monkeypatch.setattr(dino, "dino_views", spy)
-    settings = dino.Settings(local_crops=locals_, jitter=0.3, grey=0.4, blur=0.5, solarise=0.6)
+    settings = dino.Settings(
+        local_crops=locals_, jitter=0.3, hue=0.15, grey=0.4, blur=0.5, solarise=0.6
+    )
     made = dino.batch(IMAGES, settings, ARCH, Rows(0, 0, slice(0, 4), 4))
     scales = {"global_scale": (low, 1.0), "local_scale": (0.05, 0.4)}
     assert asked == [
-        {"sizes": (32, 16, locals_), "colours": Colours(0.3, 0.2, 0.1, 0.4, 0.5, 0.6), **scales}
+        {"sizes": (32, 16, locals_), "colours": Colours(0.3, 0.2, 0.15, 0.4, 0.5, 0.6), **scales}
     ]
     shapes = {name: tuple(value.shape) for name, value in made.items()}
     wanted = {

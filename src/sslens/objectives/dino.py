@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from sslens.data.streams import depth_noise
 from sslens.data.views import Colours, RandomViews, dino_views
 from sslens.methods import Batch, Moment, Rows
+from sslens.methods.balance import balance_assignments
 from sslens.methods.parameters import clip_each, follow, group_by_decay
 from sslens.methods.schedules import cosine
 from sslens.methods.settings import require_bounds
@@ -57,11 +58,13 @@ class Settings:
     all processes, and the teacher's too are in training mode: they use the statistics of the step,
     not running ones; the recipe `resnet50` has its optimiser and crops. SGD and LARS take the first
     of `betas` as their momentum. `freeze_epochs` and `teacher_epochs` count epochs; `jitter`,
-    `grey`, `blur` and `solarise` are those of `sslens.data.views.Colours`, and a `target_grey` of 0
-    is `grey`. `target_grey` is for the global views, which the teacher sees. `head_norm` is the
-    released code's `use_bn_in_head`: batch norms over all crops of the minibatch, with the
-    statistics of the step in the student and in the teacher. With `sincos` a ViT begins as MAE's
-    does, with fixed sin-cos positions: small ViTs on few images learn sooner so. The warm-up
+    `hue`, `grey`, `blur` and `solarise` are those of `sslens.data.views.Colours`, and a
+    `target_grey` of 0 is `grey`. `target_grey` is for the global views, which the teacher sees.
+    `head_norm` is the released code's `use_bn_in_head`: batch norms over all crops of the
+    minibatch, with the statistics of the step in the student and in the teacher. With `sincos`
+    a ViT begins as MAE's does, with fixed sin-cos positions: small ViTs on few images learn
+    sooner so. With `sinkhorn_steps` the targets are balanced over the prototypes by as many
+    steps of Sinkhorn and Knopp (as in DINOv2, arXiv 2304.07193) instead of centred. The warm-up
     reaches its peak in its last step, as in the released code.
     """
 
@@ -74,6 +77,7 @@ class Settings:
     teacher_start: float = 0.04
     teacher_epochs: int = 0
     centre_momentum: float = 0.9
+    sinkhorn_steps: int = 0
     momentum: float = 0.996
     freeze_epochs: int = 1
     clip: float = 3.0
@@ -84,6 +88,7 @@ class Settings:
     local_scale: tuple[float, float] = (0.05, 0.4)
     global_low: float = 0.0
     jitter: float = 0.4
+    hue: float = 0.1
     grey: float = 0.2
     target_grey: float = 0.0
     blur: float = 2.0
@@ -115,6 +120,7 @@ class Settings:
                 "local_crops",
                 "teacher_epochs",
                 "freeze_epochs",
+                "sinkhorn_steps",
                 "clip",
                 "min_lr",
                 "last_weight_decay",
@@ -129,6 +135,7 @@ def crops(settings: Settings, arch: Arch) -> RandomViews:
     local = choose_local_size(size, patch, settings.local_size)
     colours = Colours(
         jitter=settings.jitter,
+        hue=settings.hue,
         grey=settings.grey,
         blur=settings.blur,
         solarise=settings.solarise,
@@ -165,7 +172,8 @@ class Objective(nn.Module):
         super().__init__()
         crops(settings, arch)  # which refuses those that cannot be taken
         self.settings = settings
-        self.divisible = isinstance(arch, ViTArch) and not settings.head_norm
+        together = settings.head_norm or settings.sinkhorn_steps > 0
+        self.divisible = isinstance(arch, ViTArch) and not together
         encoder = arch.build()
         if isinstance(arch, ViTArch):
             (begin_as_mae if settings.sincos else learn_positions)(encoder)
@@ -224,13 +232,24 @@ class Objective(nn.Module):
         another crop (s).
 
         p = softmax((teacher − centre) / τ_t) and s = softmax(student / τ_s). With V views there are
-        2V − 2 pairs.
+        2V − 2 pairs. With `sinkhorn_steps`, p is softmax(teacher / τ_t), balanced over the
+        prototypes.
         """
-        p = F.softmax((teacher - self.centre) / self.temperature, dim=-1)
+        p = self.assign(teacher)
         log_s = F.log_softmax(student / self.settings.student_temperature, dim=-1)
         with torch.autocast(p.device.type, enabled=False):
             pairs = -torch.einsum("igk,ivk->gv", p, log_s) / len(p)
         return (pairs.sum() - pairs.diagonal().sum()) / (pairs.numel() - 2)
+
+    def assign(
+        self, teacher: Float[Tensor, "image 2 prototype"]
+    ) -> Float[Tensor, "image 2 prototype"]:
+        """Return the targets of the global crops, centred or balanced over prototypes."""
+        if not self.settings.sinkhorn_steps:
+            return F.softmax((teacher - self.centre) / self.temperature, dim=-1)
+        p = F.softmax(teacher / self.temperature, dim=-1).flatten(0, 1)
+        balanced = balance_assignments(p, self.settings.sinkhorn_steps)
+        return balanced.unflatten(0, teacher.shape[:2])
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Vectors (biases, norms) are not decayed; tokens, positions and prototypes are, as in the

@@ -60,6 +60,7 @@ class Settings:
     out_dim: int = 256
     crop_low: float = 0.08
     jitter: float = 0.4
+    hue: float = 0.1
     grey: float = 0.2
     blur: float = 2.0
     solarise: float = 0.2
@@ -96,7 +97,7 @@ def batch(
 ) -> dict[str, Tensor]:
     """Make two views of each image."""
     s = settings
-    colours = Colours(jitter=s.jitter, grey=s.grey, blur=s.blur, solarise=s.solarise)
+    colours = Colours(jitter=s.jitter, hue=s.hue, grey=s.grey, blur=s.blur, solarise=s.solarise)
     first, second = moco_v3_views(arch.image_size, crop_low=s.crop_low, colours=colours).batch(
         images, **rows.keywords()
     )

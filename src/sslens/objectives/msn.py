@@ -19,6 +19,7 @@ from sslens.data.streams import mask_noise
 from sslens.data.views import Colours, RandomViews, msn_views
 from sslens.errors import InputError
 from sslens.methods import Batch, Moment, Rows
+from sslens.methods.balance import balance_assignments
 from sslens.methods.parameters import follow, group_by_decay
 from sslens.methods.schedules import cosine
 from sslens.methods.settings import require_bounds
@@ -137,30 +138,6 @@ def batch(
     return views | ({"focal": torch.stack(focal, dim=1)} if focal else {})
 
 
-def sinkhorn(
-    p: Float[Tensor, "image prototype"], iterations: int
-) -> Float[Tensor, "image prototype"]:
-    """Balance the targets over prototypes: in turn, scale the columns to equal sums and the rows to
-    sum 1 (Cuturi, 2013).
-
-    The column sums are over the images of all processes; each process holds its own images' rows.
-
-    Args:
-        p: the assignments of this process' images; each row sums to 1.
-        iterations: how many times columns and rows are scaled.
-
-    >>> p = torch.tensor([[0.9, 0.1], [0.6, 0.4]])  # columns sum to 1.5 and 0.5
-    >>> sinkhorn(p, 1)  # rows 0.6 : 0.2 and 0.4 : 0.8
-    tensor([[0.7500, 0.2500],
-            [0.3333, 0.6667]])
-    """
-    p = p / sum_over_processes(p.sum())
-    for _ in range(iterations):
-        p = p / (sum_over_processes(p.sum(dim=0)) * p.shape[1])
-        p = p / p.sum(dim=1, keepdim=True)
-    return p / p.sum(dim=1, keepdim=True)
-
-
 @final
 class Objective(nn.Module):
     """An anchor network, a target network that follows it and is kept, and prototypes."""
@@ -224,13 +201,13 @@ class Objective(nn.Module):
 
         The loss is −mean Σ_k t_k log p_k + λ (log K − H(p̄)). Here p = softmax(cos(z, prototypes) /
         τ), p̄ is the mean of p over all views of all processes, and t is the target's p, sharpened
-        to p^(1/T) / Σ p^(1/T) and then balanced by `sinkhorn`. Each kind of view goes through the
-        head by itself, so that the head's batch norms have statistics for each kind.
+        to p^(1/T) / Σ p^(1/T) and then balanced by `balance_assignments`. Each kind of view goes
+        through the head by itself, so that the head's batch norms have statistics for each kind.
         """
         s = self.settings
         with torch.no_grad():
             logits = self._logits(self.target["head"](targets["target"]))
-            t = sinkhorn(F.softmax(logits / s.sharpening, dim=-1), s.sinkhorn_steps)
+            t = balance_assignments(F.softmax(logits / s.sharpening, dim=-1), s.sinkhorn_steps)
         views = [self._logits(self.anchor["head"](features["random"]))[:, None]]
         if "focal" in features:
             focal = features["focal"]
