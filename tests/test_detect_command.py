@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from forks import free_port
-from sslens.cli import main
+from sslens.cli import detect, main
 from sslens.data.detections import DetectionSet
 from sslens.data.scene_objects import scene_objects
 from sslens.errors import InputError
@@ -191,6 +191,17 @@ def test_boxes_alone_train_a_detector_without_masks(tmp_path: Path) -> None:
     names = load_file(weights).keys()
     assert any("box_head" in name for name in names)
     assert not any("mask_head" in name for name in names)
+
+
+def test_a_step_is_divided_exactly_or_refused() -> None:
+    words = (f"{NANO}:1",)
+    asked = detect.check(detect.Command(words, batch_size=6, accumulate=3))
+    request = DetectorRequest.parse(asked.detection)
+    assert (request.batch_size, request.accumulate) == (6, 3)
+    with pytest.raises(InputError, match=r"minibatch of 6 cannot be shared .* in 4 parts"):
+        detect.check(detect.Command(words, batch_size=6, accumulate=4))
+    with pytest.raises(InputError, match="in 0 parts cannot be"):
+        detect.check(detect.Command(words, accumulate=0))
 
 
 def test_needs_say_what_is_missing(coco: tuple[str, str, str], tmp_path: Path) -> None:

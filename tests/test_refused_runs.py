@@ -21,6 +21,7 @@ from sslens.data.images import ImageSet
 from sslens.errors import Doubt, InputError, Mishap
 from sslens.processes import Processes
 from sslens.recipes import recipe
+from sslens.tasks.detection import Detection
 from sslens.training.mishaps import Circumstances, explain
 from sslens.training.pretrain import pretrain
 from sslens.training.schedule import Training, doubt_small
@@ -291,6 +292,16 @@ def test_what_helps_where_memory_is_short(training: Training, divisible: bool, a
     said = str(explain(error, run))
     assert "Memory ran out on cuda (20.50 GiB were asked for)" in said
     assert advice in said
+
+
+def test_parts_of_a_detectors_step_are_not_said_to_leave_the_numbers() -> None:
+    assert not Detection.exact
+    training, here = Training(batch_size=8), Processes(0, 1, "cuda")
+    run = Circumstances(Path("nowhere"), training, here, "bfloat16", True, Detection.exact)
+    assert str(explain(torch.OutOfMemoryError("CUDA out of memory."), run)).endswith(
+        "start again with recompute=True, which leaves the numbers as they are, or with"
+        " accumulate=2 or a smaller batch_size."
+    )
 
 
 def test_a_lost_data_worker_is_said_and_the_run_goes_on(

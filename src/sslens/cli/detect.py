@@ -63,6 +63,9 @@ class Command:
     """Passes over the training images; 100 with the heads vitdet, 24 with small, unless given."""
     batch_size: int | None = None
     """Images of a step; 64 with the heads vitdet, 16 with small, unless given."""
+    accumulate: int | None = None
+    """Parts in which each process computes its share of a step, for less memory; the numbers are
+    almost and not exactly the same."""
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE")] = ()
     """Settings, e.g. size=512, scales=[0.5,1], base_lr=4e-4, layer_decay=0.8, window=0,
     workers=4."""
@@ -151,7 +154,11 @@ def _describe(command: Command) -> list[str]:
     entries = [f"heads={heads}"]
     if command.blocks:
         entries.append(f"blocks={sorted(command.blocks)}")
-    lengths = {"epochs": command.epochs, "batch_size": command.batch_size}
+    lengths = {
+        "epochs": command.epochs,
+        "batch_size": command.batch_size,
+        "accumulate": command.accumulate,
+    }
     entries += [f"{name}={value}" for name, value in lengths.items() if value is not None]
     return [*entries, *command.set]
 

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 #: the heads whose recipe is taken unless others are named
 HEADS = "vitdet"
 #: what is no setting of the task, but of the length of a training
-LENGTHS = ("epochs", "batch_size", "workers")
+LENGTHS = ("epochs", "batch_size", "workers", "accumulate")
+#: what recipes do not say
+UNSAID = {"workers": 0, "accumulate": 1}
 #: settings that have a place of their own in a study
 APART = ("tuned", "classes", "optimiser")
 
@@ -28,6 +30,8 @@ class DetectorRequest:
         epochs: passes over the training images.
         batch_size: images of a step.
         workers: processes that make minibatches.
+        accumulate: parts in which a process computes its share of a step, one after another: less
+            memory, and numbers that are almost and not exactly the same.
     """
 
     settings: "Settings"
@@ -35,6 +39,7 @@ class DetectorRequest:
     epochs: int
     batch_size: int
     workers: int = 0
+    accumulate: int = 1
 
     @classmethod
     def parse(cls, entries: Sequence[str]) -> "DetectorRequest":
@@ -43,7 +48,8 @@ class DetectorRequest:
         What is not given is as in the recipe of the heads (`recipes/detection.py`).
 
         Raises:
-            InputError: an entry is no KEY=VALUE, a key is not known, or a value is of another kind.
+            InputError: an entry is no KEY=VALUE, a key is not known, a value is of another kind, or
+                a step cannot be divided into so many parts.
 
         >>> request = DetectorRequest.parse(["heads=small", "epochs=3", "blocks=[2, 3]"])
         >>> request.epochs, request.blocks, request.settings.size
@@ -53,10 +59,11 @@ class DetectorRequest:
         sslens.errors.InputError: There is no setting "epoch" of a detector: did you mean epochs?
         """
         from sslens.recipes import recipe
+        from sslens.training.schedule import require_shares
 
         given = dict(_split(entry) for entry in entries)
         chosen = recipe("detection", given.get("heads", HEADS))
-        defaults = {name: getattr(chosen, name, 0) for name in LENGTHS}
+        defaults = {name: getattr(chosen, name, UNSAID.get(name)) for name in LENGTHS}
         defaults |= {
             name: value for name, value in asdict(chosen.settings).items() if name not in APART
         }
@@ -68,6 +75,12 @@ class DetectorRequest:
         values = {key: _read(key, text, defaults[key]) for key, text in given.items()}
         blocks = values.pop("blocks", ())
         lengths = {name: values.pop(name, defaults[name]) for name in LENGTHS}
+        if lengths["accumulate"] < 1:
+            raise InputError(
+                f"A step in {lengths['accumulate']} parts cannot be",
+                mend="give 1 or more as {accumulate}",
+            )
+        require_shares(lengths["batch_size"], 1, lengths["accumulate"])
         settings = replace(chosen.settings, **values)
         replace(settings, blocks=blocks)  # which refuses blocks that cannot be
         return cls(settings, blocks, **lengths)

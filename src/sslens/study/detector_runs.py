@@ -65,6 +65,7 @@ class Protocol:
             device=situation.device,
             precision="float32" if cpu else best_precision("auto", situation.device),
             workers=self.request.workers,
+            accumulate=self.request.accumulate,
         )
 
     def describe(self) -> str:
@@ -167,6 +168,8 @@ class DetectorRun:
         training = self.protocol.training(self.situation)
         settings = asdict(self.protocol.settings)
         del settings["classes"]
+        # steps in parts are almost and not exactly the same
+        parts = {} if training.accumulate == 1 else {"accumulate": training.accumulate}
         return {
             "version": VERSION,
             "weights": self.member.described.digest,
@@ -178,6 +181,7 @@ class DetectorRun:
             "batch_size": training.batch_size,
             "seed": training.seed,
             "precision": [training.precision, self.situation.study.precision],
+            **parts,
         }
 
     @property

@@ -58,6 +58,7 @@ class Detection(nn.Module):
 
     whole_batch: ClassVar[bool] = False
     divisible: ClassVar[bool] = True
+    exact: ClassVar[bool] = False
 
     def __init__(
         self, model: Backbone, settings: Settings, shape: MapShape | None, masks: bool = True

@@ -106,7 +106,8 @@ def run(request: RunRequest) -> Path:
             precision, divisible = (
                 (loop.precision, loop.method.divisible) if loop else (training.precision, False)
             )
-            about = Circumstances(request.out, training, where, precision, divisible)
+            exact = loop is None or getattr(loop.method, "exact", True)
+            about = Circumstances(request.out, training, where, precision, divisible, exact)
             if (mishap := explain(error, about)) is not None:
                 raise mishap from error
             raise

@@ -37,6 +37,8 @@ class Circumstances:
         where: the processes of the run, with the number of this one.
         precision: of the run's arithmetic, "float32" or "bfloat16".
         divisible: whether the run's steps can be computed in parts.
+        exact: whether steps in parts are the same but for rounding; a detector's are not, whose
+            losses are means over the regions of a part.
     """
 
     out: Path
@@ -44,6 +46,7 @@ class Circumstances:
     where: Processes
     precision: str
     divisible: bool
+    exact: bool = True
 
     @property
     def resumable(self) -> bool:
@@ -113,11 +116,13 @@ def _no_memory(text: str, run: Circumstances) -> Mishap:
     asked = f" ({size[1]} were asked for)" if size else ""
     what = f"Memory ran out on {run.where.device}{asked}."
     parts = _more_parts(run)
+    in_parts = [f"{{accumulate={parts}}}"] if parts else []
     same = [
-        *([f"{{accumulate={parts}}}"] if parts else []),
+        *(in_parts if run.exact else []),
         *([] if run.training.recompute else ["{recompute=True}"]),
     ]
     other = [
+        *([] if run.exact else in_parts),
         "a smaller {batch_size}",
         *([] if run.precision == "bfloat16" else ["{precision=bfloat16}"]),
     ]
@@ -126,10 +131,11 @@ def _no_memory(text: str, run: Circumstances) -> Mishap:
     if not same:
         return Mishap(f"{what} {run.state}", mend=f"start again with {' or '.join(other)}")
     resume = "{resume=True} and " if run.resumable else ""
+    leave = "leave" if len(same) > 1 or run.exact else "leaves"
     elsewhere = "start again in another {out} " if run.resumable else ""
     return Mishap(
         f"{what} {run.state}",
-        mend=f"{run.restart} {resume}{' or '.join(same)}, which leave the numbers as they are, or"
+        mend=f"{run.restart} {resume}{' or '.join(same)}, which {leave} the numbers as they are, or"
         f" {elsewhere}with {' or '.join(other)}",
     )
 
