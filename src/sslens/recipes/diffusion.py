@@ -104,7 +104,7 @@ _FAST = shorten(
     Settings(
         process="flow",
         network="dit",
-        conditions="whiten",
+        conditions="standardise",
         size=32,
         width=192,
         blocks=6,
