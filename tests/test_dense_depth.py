@@ -189,7 +189,7 @@ def test_words_say_what_the_tables_hold(results: Results) -> None:
     probes = results["probes"]
     under, over = probes.small_under.iloc[0], probes.large_over.iloc[0]
     assert 0 < under < over < 1
-    assert f"small: under {under:.1%} of the image, large: over {over:.1%}." in text
+    assert f"small is under {under:.1%} of the image, large over {over:.1%}." in text
     assert "Under 0.1% of the patch tokens of dino and mae have a norm" in text
     advice = dense_advice.sentences(judge_dense({"dense-depth": results}))
     assert len(advice) == 3

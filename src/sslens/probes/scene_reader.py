@@ -247,6 +247,11 @@ def train_reader(
     The loss is the cross-entropy of class with facing and of each kind, and the squared error of
     standardised numbers and of cosines and sines. The same settings give the same reader on one
     machine.
+
+    >>> few = ReaderSettings(images=64, test=16, epochs=1, width=2, batch=32)
+    >>> reader = train_reader(few)  # two steps: far too few to read well
+    >>> reader.scores["class"].n, reader.read(scenes.render(4, range(3)))["facing"].isna().any()
+    (16, np.False_)
     """
     frame = scenes.factors(TRAIN_SEED, range(settings.images)).reset_index(drop=True)
     codings = choose_codings(frame)

@@ -21,8 +21,8 @@ Row = Mapping[str, Any]
 
 def sentences(results: Results) -> tuple[str, ...]:
     """Write how well each model segments after its last block and where best, beside k-NN and the
-    best control; JE against REC by size of object; patch tokens of outlying norm; what the sizes
-    mean; and the probes that are not to be relied on."""
+    best control; JE against REC by size of object; patch tokens of outlying norm; and the probes
+    that are not to be relied on."""
     scores, probes = results["scores"], results["probes"]
     scores = scores[~scores.tap.str.contains(PLUS, regex=False) & scores.miou.notna()]
     linear = scores[scores.reading == "linear"]
@@ -33,7 +33,7 @@ def sentences(results: Results) -> tuple[str, ...]:
         written += _write_families(results["families"])
     if "norms" in results:
         written.append(_write_norms(results["norms"]))
-    written += [_write_sizes(probes), _write_unsettled(probes)]
+    written.append(_write_unsettled(probes))
     return tuple(text for text in written if text)
 
 
@@ -57,7 +57,7 @@ def _write_last(linear: pd.DataFrame, probes: pd.DataFrame) -> str:
     return (
         "By a linear probe of the last block images are segmented with an mIoU of:"
         f" {'; '.join(parts)};"
-        f" the patches of {probes.model.iloc[0]} allow {bound} at most."
+        f" the patches of {probes.model.iloc[0]} allow {bound} at most{_name_sizes(probes)}."
     )
 
 
@@ -145,15 +145,15 @@ def _write_norms(frame: pd.DataFrame) -> str:
     return f"Patch tokens with {many} are at most: {'; '.join(parts)}."
 
 
-def _write_sizes(probes: pd.DataFrame) -> str:
-    """What small, medium and large mean."""
+def _name_sizes(probes: pd.DataFrame) -> str:
+    """What small, medium and large mean, as the end of a sentence."""
     under, over = (float(probes[column].iloc[0]) for column in ("small_under", "large_over"))
     if pd.isna(under):
         return ""
     small, large = spell_share(Estimate(under)), spell_share(Estimate(over))
     return (
-        "Sizes of objects: thirds of the training images' objects by relative area; small: under"
-        f" {small} of the image, large: over {large}."
+        "; sizes of objects are thirds of the training images' objects by relative area: small is"
+        f" under {small} of the image, large over {large}"
     )
 
 

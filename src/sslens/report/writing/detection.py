@@ -49,7 +49,8 @@ def write_models(results: Results, how: str) -> Iterator[str]:
         controls = [name for name in dict.fromkeys(own.less) if name] if kind == "box" else []
         against = f", held against {controls[0]}" if len(controls) == 1 else ""
         parts = [_write_model(row, controls) for row in own.to_dict("records")]
-        yield f"{kind.capitalize()} AP, {how}{against}: {'; '.join(parts)}."
+        sizes = name_sizes(results) if kind == "box" else ""
+        yield f"{kind.capitalize()} AP, {how}{against}: {'; '.join(parts)}{sizes}."
 
 
 def _write_model(row: Mapping[str, Any], controls: Sequence[str]) -> str:
@@ -86,11 +87,10 @@ def choose_sides(rows: pd.DataFrame) -> pd.DataFrame:
     return single if len(single) else rows[rows.less == JE]
 
 
-def write_sizes(results: Results) -> Iterator[str]:
-    """What small, medium and large mean, in one sentence."""
+def name_sizes(results: Results) -> str:
+    """What small, medium and large mean, as the end of a sentence."""
     rows = results["trainings-made"]
-    if len(rows):
-        yield f"Sizes of objects: {rows.sizes.iloc[0]}."
+    return f"; sizes of objects: {rows.sizes.iloc[0]}" if len(rows) else ""
 
 
 def write_lengths(results: Results) -> Iterator[str]:

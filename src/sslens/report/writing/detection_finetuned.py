@@ -12,7 +12,6 @@ from sslens.report.writing.detection import (
     write_models,
     write_published,
     write_sides,
-    write_sizes,
 )
 from sslens.report.writing.numbers import spell_points
 from sslens.table import Results
@@ -28,7 +27,7 @@ def sentences(results: Results) -> tuple[str, ...]:
     if "families" in results:
         written += write_sides(choose_sides(results["families"]))
     written += _write_change(results)
-    return (*written, *write_published(results), *write_sizes(results), *write_lengths(results))
+    return (*written, *write_published(results), *write_lengths(results))
 
 
 def _write_change(results: Results) -> Iterator[str]:

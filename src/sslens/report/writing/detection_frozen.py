@@ -6,7 +6,6 @@ from sslens.report.writing.detection import (
     write_models,
     write_published,
     write_sides,
-    write_sizes,
 )
 from sslens.table import Results
 
@@ -19,4 +18,4 @@ def sentences(results: Results) -> tuple[str, ...]:
         written += write_sides(choose_sides(results["families"]))
     if "multi-crop" in results:
         written += write_sides(results["multi-crop"])
-    return (*written, *write_published(results), *write_sizes(results), *write_lengths(results))
+    return (*written, *write_published(results), *write_lengths(results))

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 from sslens.comparisons.parts import find_rows
 from sslens.report.writing.detection import (
+    name_sizes,
     read_ap,
     read_change,
     write_lengths,
     write_sides,
-    write_sizes,
 )
 from sslens.report.writing.numbers import compare, spell_share
 from sslens.table import Results
@@ -19,7 +19,7 @@ def sentences(results: Results) -> tuple[str, ...]:
     written = [*_write_gains(results)]
     if "families" in results:
         written += write_sides(results["families"])
-    return (*written, *write_sizes(results), *write_lengths(results))
+    return (*written, *write_lengths(results))
 
 
 def _write_gains(results: Results) -> Iterator[str]:
@@ -29,4 +29,4 @@ def _write_gains(results: Results) -> Iterator[str]:
         name = f"{row['model']}, a control," if row["control"] else row["model"]
         against = compare(read_change(row), "the last block", "ap")
         parts.append(f"{name} {spell_share(read_ap(row))}, {against}")
-    yield f"Several blocks joined, box AP: {'; '.join(parts)}."
+    yield f"Several blocks joined, box AP: {'; '.join(parts)}{name_sizes(results)}."
