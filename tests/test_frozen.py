@@ -31,7 +31,7 @@ WEIGHTS = 5e-4
 
 
 #: the longest cases, of which the analyses are in shorter ones too
-LONG = ("blocks", "paths", "bank", "factors")
+LONG = ("blocks", "paths", "bank", "factors", "halves")
 
 
 @pytest.fixture
