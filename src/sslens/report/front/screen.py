@@ -1,0 +1,137 @@
+"""The first screen of a report as data: plain texts and numbers, which the page only draws."""
+
+from dataclasses import dataclass
+from typing import final
+
+#: answers and cards that the first screen holds at most
+MOST_ANSWERS, MOST_CARDS = 8, 4
+
+
+@final
+@dataclass(frozen=True)
+class Answer:
+    """The answer to a question, or the verdict on a claim, in one line.
+
+    Attributes:
+        question: a question, or a claim as a sentence.
+        word: the answer in a word or two, such as "holds" or "undecided".
+        effect: the difference or the level that decides, with its interval.
+        over: what the interval is over and of how many, and what the answer is about.
+        control: what the effect is held against; empty where there is nothing.
+        link: the name of the section with the evidence; empty where there is none.
+        strength: by how many smallest differences worth a word the nearer end of the interval is
+            away from 0; 0 where nothing is decided.
+        label: the name of the claim, such as "C1"; empty for a question.
+    """
+
+    question: str
+    word: str
+    effect: str
+    over: str
+    control: str = ""
+    link: str = ""
+    strength: float = 0.0
+    label: str = ""
+
+    @property
+    def decided(self) -> bool:
+        """Whether there is an answer: it is neither undecided nor not run.
+
+        >>> Answer("Which are alike?", "undecided", "", "").decided
+        False
+        """
+        return not self.word.startswith(("undecided", "not run"))
+
+
+@final
+@dataclass(frozen=True)
+class Point:
+    """A model or control in the overview picture.
+
+    Attributes:
+        name: the model's name.
+        x, y: its place, in units of the dissimilarity; the picture keeps their ratio.
+        size: how well it separates classes, a share of images; None where that is not known.
+        family: "JE", "REC", the name of a group, or empty.
+        control: whether it is a control.
+        note: what more is known, for a reader who points at it.
+    """
+
+    name: str
+    x: float
+    y: float
+    size: float | None = None
+    family: str = ""
+    control: bool = False
+    note: str = ""
+
+
+@final
+@dataclass(frozen=True)
+class Overview:
+    """The overview picture: models and controls, the more alike the nearer.
+
+    Attributes:
+        points: the models, then the controls.
+        placed_by: what decides the places, as a sentence.
+        sized_by: what decides the sizes, as a sentence; empty where no size is known.
+        stress: Kruskal's stress-1 of the picture, 0 where all distances are as they should be.
+        chance: the share of images of the most frequent class, the least size that means
+            something; None where no size is known.
+    """
+
+    points: tuple[Point, ...]
+    placed_by: str
+    sized_by: str
+    stress: float
+    chance: float | None = None
+
+
+@final
+@dataclass(frozen=True)
+class Card:
+    """What to use of a model.
+
+    Attributes:
+        title: the model's name.
+        use: the block, pooling and classifier to use.
+        gain_usual: what that gains over the usual choice, with its interval, or that nothing beats
+            the usual choice.
+        gain_pixels: what that gains over raw pixels, with its interval, or that nothing beats raw
+            pixels.
+        why: how it was chosen and judged, and how sure it is.
+        beats_pixels: whether it does; None where that is not known.
+    """
+
+    title: str
+    use: str
+    gain_usual: str
+    gain_pixels: str
+    why: str = ""
+    beats_pixels: bool | None = None
+
+
+@final
+@dataclass(frozen=True)
+class Front:
+    """The first screen of a report.
+
+    Attributes:
+        compared: what was compared, in a line.
+        answers: at most eight answers, the strongest first.
+        overview: the overview picture; None where the similarity of no two models is known.
+        cards: what to use, at most four.
+        more_cards: the cards of the other models.
+        undecided: what is undecided or was not run beyond `answers`, in a line; empty if nothing.
+        more_answers: the answers that the first screen has no room for, the strongest first.
+        pixels: that raw pixels beat every model, as a sentence; empty where they do not.
+    """
+
+    compared: str
+    answers: tuple[Answer, ...] = ()
+    overview: Overview | None = None
+    cards: tuple[Card, ...] = ()
+    more_cards: tuple[Card, ...] = ()
+    undecided: str = ""
+    more_answers: tuple[Answer, ...] = ()
+    pixels: str = ""
