@@ -162,7 +162,7 @@ def part(images: tuple[float, float, float], trainings: tuple[float, float, int]
     if trainings:
         low, high, n = trainings
         over = Contrast("a", "b", Estimate(images[0], low, high, "minibatches and trainings", n))
-    return Part("", seen, 0.02, "cka", 1, over)
+    return Part("", seen, 0.02, "cka", 1, over, trainings[2] if trainings else 1)
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,21 @@ from sslens.comparisons.parts import (
     refuse,
 )
 from sslens.comparisons.roles import JE, REC
-from sslens.statistics.verdicts import Verdict, reach_verdict
+from sslens.statistics.verdicts import Quotation, Verdict, reach_verdict
 from sslens.table import Results
 
 WORDS = "Joint-embedding models are alike, and reconstruction models differ from them."
+GROUP_WORDS = "Models of {a} are alike, and models of {b} differ from them."
+PAPERS = (
+    Quotation(
+        "two contrastive learning procedures (MoCo-V3 and DINO) have very similar representations",
+        "2022, section 2.1",
+    ),
+    Quotation(
+        "representations that are very dissimilar to both JE methods",
+        "2023, section 2.1",
+    ),
+)
 READS = ("cka-blocks",)
 CEILING = "two trainings of one objective"
 #: the tables of cka-blocks that have the difference, and what it is averaged over

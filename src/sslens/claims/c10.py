@@ -6,12 +6,23 @@ from collections.abc import Mapping
 from sslens.analyses.finetune_path import ATTENTION, read_path_contrast
 from sslens.comparisons.parts import find_row, find_rows, make_part, refuse, split_members
 from sslens.comparisons.roles import CONTROL, JE, REC
-from sslens.statistics.verdicts import Verdict, reach_verdict
+from sslens.statistics.verdicts import Quotation, Verdict, reach_verdict
 from sslens.table import Results
 
 WORDS = (
     "In fine-tuning the attention parameters of reconstruction models take a straighter path than"
     " those of joint embedding."
+)
+GROUP_WORDS = (
+    "In fine-tuning the attention parameters of {b} take a straighter path than the attention"
+    " parameters of {a}."
+)
+PAPERS = (
+    Quotation(
+        "MAE fine-tuning follows a more efficient path integral, and attention layer parameters"
+        " converge more directly towards new values",
+        "2023, figure 14",
+    ),
 )
 READS = ("finetune-path",)
 

@@ -7,12 +7,27 @@ from typing import Any
 from sslens.comparisons.parts import find_rows, make_part, refuse, split_members
 from sslens.comparisons.roles import JE, REC
 from sslens.statistics.estimate import Contrast, Estimate
-from sslens.statistics.verdicts import Verdict, reach_verdict
+from sslens.statistics.verdicts import Quotation, Verdict, reach_verdict
 from sslens.table import Results
 
 WORDS = (
     "The last layer of reconstruction models keeps the horizontal orientation of images, joint"
     " embedding is blind to it, and fine-tuning makes reconstruction more so."
+)
+GROUP_WORDS = (
+    "The last layer of {b} keeps the horizontal orientation of images, {a} is blind to it, and"
+    " fine-tuning makes {b} more so."
+)
+PAPERS = (
+    Quotation(
+        "JE representations yield images with horizontal flip invariance, whereas REC"
+        " representations do not",
+        "2023, section 2.2",
+    ),
+    Quotation(
+        "during fine-tuning the ViT learns to be invariant to horizontal flip",
+        "2023, section 2.3",
+    ),
 )
 READS = ("invariance",)
 #: the poolings of the last layer, the papers' own first, and the tokens that they are of

@@ -10,10 +10,17 @@ from sslens.comparisons.parts import (
     split_members,
 )
 from sslens.comparisons.roles import JE, REC
-from sslens.statistics.verdicts import Verdict, reach_verdict
+from sslens.statistics.verdicts import Quotation, Verdict, reach_verdict
 from sslens.table import Results
 
 WORDS = "A masked siamese network is like joint embedding, and not like reconstruction."
+PAPERS = (
+    Quotation(
+        "pre-trained MSN representations are much more similar to pre-trained JE representations"
+        " (DINO, MoCo-V3) than REC representation (MAE)",
+        "2023, appendix H",
+    ),
+)
 READS = ("cka-msn",)
 
 

@@ -7,10 +7,18 @@ import pandas as pd
 
 from sslens.comparisons.parts import refuse
 from sslens.statistics.estimate import SMALLEST, Contrast, Estimate
-from sslens.statistics.verdicts import Part, Verdict, reach_verdict
+from sslens.statistics.verdicts import Part, Quotation, Verdict, reach_verdict
 from sslens.table import Results
 
 WORDS = "CKA depends neither on the size of minibatches nor on the number of images."
+GROUP_WORDS = WORDS
+PAPERS = (
+    Quotation(
+        "and found no noticeable differences",
+        "2022, appendix B",
+        "minibatches of 2^5 to 2^10, 10^3 to 10^6 examples",
+    ),
+)
 READS = ("cka-convergence",)
 #: what is varied, in words
 VARIED = {"batch": "minibatches of", "images": "images, in number"}

@@ -4,14 +4,32 @@ joint embedding (section 2.1 of Shekhar et al., 2022)."""
 from collections.abc import Mapping
 
 from sslens.comparisons.pairs import read_contrast
-from sslens.comparisons.parts import find_rows, judge_by_tokens, list_members, make_cka_part, refuse
+from sslens.comparisons.parts import (
+    find_rows,
+    judge_by_tokens,
+    list_beyond,
+    list_members,
+    make_cka_part,
+    refuse,
+)
 from sslens.comparisons.roles import JE, REC
-from sslens.statistics.verdicts import Verdict, reach_verdict
+from sslens.statistics.verdicts import Quotation, Verdict, reach_verdict
 from sslens.table import Results
 
 WORDS = (
     "The first quarter of a reconstruction model's blocks is like the first half of joint"
     " embedding's, rather than like its second half."
+)
+GROUP_WORDS = (
+    "The first quarter of the blocks of {b} is like the first half of the blocks of {a}, rather"
+    " than like their second half."
+)
+PAPERS = (
+    Quotation(
+        "the first quarter of MAE layers are similar to the first half of layers in MoCo-V3 and"
+        " DINO",
+        "2022, section 2.1",
+    ),
 )
 READS = ("cka-blocks",)
 
@@ -21,7 +39,7 @@ def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
     with its second half.
 
     Near depths are alike in most pairs of models, so the same difference of JE with JE stands
-    beside it.
+    beside it, and what is left with the pixels' Gram regressed out.
 
     Args:
         results: the results of the analyses that ran, by the analysis' name.
@@ -45,6 +63,7 @@ def _judge_tokens(blocks: Results, tokens: str) -> Verdict | None:
     if own[0]["difference"] != own[0]["difference"]:
         return refuse("c18", "CKA of the first quarter is undefined", members, tokens)
     controls = [read_contrast(row) for row in rows if row["model_a"].startswith(JE)]
+    controls += list_beyond(own)
     return reach_verdict(
         "c18", [make_cka_part(own[0], "")], members=members, controls=controls, tokens=tokens
     )

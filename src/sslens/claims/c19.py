@@ -2,21 +2,38 @@
 fine-tuned models part (section 2.5 and figure 6 of Shekhar et al., 2022)."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from sslens.comparisons.parts import (
     find_rows,
     judge_by_tokens,
+    list_beyond,
     make_cka_part,
     refuse,
     split_members,
 )
 from sslens.comparisons.roles import JE, REC
-from sslens.statistics.verdicts import Verdict, reach_verdict
+from sslens.statistics.verdicts import Quotation, Verdict, reach_verdict
 from sslens.table import Results
 
 WORDS = (
     "Fine-tuning reconstruction makes its fc1 more like joint embedding's in early and middle"
     " blocks and less like it in late ones, and where both are fine-tuned their late blocks part."
+)
+GROUP_WORDS = (
+    "Fine-tuning {b} makes its fc1 more like the fc1 of {a} in early and middle blocks and less"
+    " like it in late ones, and where both are fine-tuned their late blocks part."
+)
+PAPERS = (
+    Quotation(
+        "become more similar only in the initial and intermediate layers, but become more"
+        " dissimilar in the later layers",
+        "2022, section 2.5",
+    ),
+    Quotation(
+        "This correspondence remains after fine-tuning MoCo-V3 except in later layers",
+        "2022, section 2.5",
+    ),
 )
 READS = ("cka-finetune",)
 #: the sign that the claim expects, by kind of tap and part of the depths
@@ -32,7 +49,8 @@ def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
 
     The claim says that the CKA of fc1 of REC with that of pre-trained JE rises in the first two
     thirds of the depths and falls in the last third; and that in the blocks of the last third
-    fine-tuned REC has a lower CKA with fine-tuned JE than with pre-trained JE.
+    fine-tuned REC has a lower CKA with fine-tuned JE than with pre-trained JE. Beside it stand the
+    same differences with the pixels' Gram regressed out.
 
     Args:
         results: the results of the analyses that ran, by the analysis' name.
@@ -59,4 +77,9 @@ def _judge_tokens(tuned: Results, tokens: str) -> Verdict:
         make_cka_part(rows[which], f"{which[0]} in {which[1]},", 1 if sign > 0 else -1)
         for which, sign in EXPECTED.items()
     ]
-    return reach_verdict("c19", parts, members=members, tokens=tokens)
+    beyond = [
+        replace(one, a=f"{kind} in {part}, pixels regressed out,")
+        for kind, part in EXPECTED
+        for one in list_beyond([rows[kind, part]])
+    ]
+    return reach_verdict("c19", parts, members=members, controls=beyond, tokens=tokens)

@@ -4,12 +4,25 @@
 from collections.abc import Mapping
 
 from sslens.comparisons.pairs import read_contrast
-from sslens.comparisons.parts import find_rows, judge_by_tokens, make_cka_part, split_members
+from sslens.comparisons.parts import (
+    find_rows,
+    judge_by_tokens,
+    list_beyond,
+    make_cka_part,
+    split_members,
+)
 from sslens.comparisons.roles import JE
-from sslens.statistics.verdicts import Verdict, reach_verdict
+from sslens.statistics.verdicts import Quotation, Verdict, reach_verdict
 from sslens.table import Results
 
 WORDS = "A masked siamese network stays like joint embedding when it is fine-tuned."
+PAPERS = (
+    Quotation(
+        "Fine-tuned MSN models continue to remain similar to pre-trained and fine-tuned JE ViTs,"
+        " as well as fine-tuned REC ViTs",
+        "2023, appendix H",
+    ),
+)
 READS = ("cka-msn",)
 TUNED = "fine-tuned MSN"
 
@@ -19,7 +32,7 @@ def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
     pre-trained.
 
     Beside it stand the same difference with fine-tuned JE and REC models, as far as there are such,
-    and that of pre-trained MSN.
+    the same of pre-trained MSN, and what is left with the pixels' Gram regressed out.
 
     Args:
         results: the results of the analyses that ran, by the analysis' name.
@@ -44,6 +57,7 @@ def _judge_tokens(msn: Results, tokens: str) -> Verdict | None:
     # the papers find fine-tuned MSN like fine-tuned reconstruction too
     beside = [read_contrast(row) for row in rows if row["model_b"] != JE]
     beside += [read_contrast(row) for row in rows if row["model_a"] == "MSN"]
+    beside += list_beyond(own)
     return reach_verdict(
         "c21",
         [make_cka_part(row, "") for row in own],

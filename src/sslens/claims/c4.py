@@ -2,12 +2,23 @@
 
 from collections.abc import Mapping
 
-from sslens.comparisons.parts import find_rows, make_cka_part, refuse
+from sslens.comparisons.parts import find_rows, list_beyond, make_cka_part, refuse
 from sslens.comparisons.roles import JE, REC
-from sslens.statistics.verdicts import Verdict, reach_verdict
+from sslens.statistics.verdicts import Quotation, Verdict, reach_verdict
 from sslens.table import Results
 
 WORDS = "The objective decides more about representations than the architecture does."
+GROUP_WORDS = (
+    "Whether a model is of {a} or of {b} decides more about its representations than its"
+    " architecture does."
+)
+PAPERS = (
+    Quotation(
+        "the SSL objective governs representational similarity more than architecture choice for"
+        " both REC and JE learning",
+        "2023, section 2.1",
+    ),
+)
 READS = ("cka-distance",)
 
 
@@ -16,7 +27,8 @@ def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
     different families, at the same relative depth.
 
     There is a part for each family of which there are a transformer and a CNN; the claim holds if
-    both families agree, and with one family it is about that family.
+    both families agree, and with one family it is about that family. Beside it stand the same
+    differences with the pixels' Gram regressed out.
 
     Args:
         results: the results of the analyses that ran, by the analysis' name.
@@ -44,4 +56,13 @@ def judge(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
     missing = [family for family in (JE, REC) if family not in {row["family"] for row in rows}]
     why = f"of {missing[0]} there is no CNN" if missing else ""
     parts = [make_cka_part(row, "") for row in rows]
-    return (reach_verdict("c4", parts, members=members, tokens=rows[0]["tokens"], why=why),)
+    return (
+        reach_verdict(
+            "c4",
+            parts,
+            members=members,
+            controls=list_beyond(rows),
+            tokens=rows[0]["tokens"],
+            why=why,
+        ),
+    )

@@ -7,12 +7,26 @@ from sslens.comparisons.parting import Point, make_parting_parts
 from sslens.comparisons.parts import find_row, find_rows, make_part, refuse, split_members
 from sslens.comparisons.roles import JE, REC
 from sslens.statistics.estimate import Contrast, Estimate
-from sslens.statistics.verdicts import Part, Verdict, reach_verdict
+from sslens.statistics.verdicts import Part, Quotation, Verdict, reach_verdict
 from sslens.table import Results
 
 WORDS = (
     "Class separability parts early and stays higher in joint embedding, and a probe adds less to"
     " neighbours in its last block than in reconstruction's."
+)
+GROUP_WORDS = (
+    "Class separability parts early and stays higher in {a}, and a probe adds less to neighbours"
+    " in its last block than in the last block of {b}."
+)
+PAPERS = (
+    Quotation(
+        "starts to diverge from the MoCo-V3 model after the third transformer block",
+        "2022, section 2.3",
+    ),
+    Quotation(
+        "the gap between the probe and final ViT block accuracy is quite small",
+        "2022, section 2.3",
+    ),
 )
 READS = ("knn-depth",)
 #: the features of 20-NN: as they are, and standardised, for a few directions of high variance are

@@ -13,12 +13,26 @@ from sslens.comparisons.parts import (
     split_members,
 )
 from sslens.comparisons.roles import JE, REC
-from sslens.statistics.verdicts import Verdict, reach_verdict
+from sslens.statistics.verdicts import Quotation, Verdict, reach_verdict
 from sslens.table import Results
 
 WORDS = (
     "Fine-tuning makes reconstruction models like pre-trained joint embedding, most in attention"
     " and normalisation, and more so than it makes random weights."
+)
+GROUP_WORDS = (
+    "Fine-tuning makes {b} like pre-trained {a}, most in attention and normalisation, and more so"
+    " than it makes random weights."
+)
+PAPERS = (
+    Quotation(
+        "MAE and fine-tuned end-to-end are highly similar to that of a pre-trained MoCo-V3 ViT",
+        "2022, section 2.5",
+    ),
+    Quotation(
+        "become the most similar after fine-tuning",
+        "2022, section 2.5",
+    ),
 )
 READS = ("cka-finetune",)
 #: the types of layer in which the rise is held against that in fc1

@@ -2,7 +2,8 @@
 
 A command is a file of this folder: `Command`, a dataclass whose docstring is its help, and
 `run(command, line, say)`, where `line` is what was typed and `say` speaks to the person; a path
-that it returns is printed on standard output. A command with the options of `sslens.slurm` has
+that it returns is printed on standard output, and a number that it returns is the exit status. A
+command with the options of `sslens.slurm` has
 `check(command)` too, which refuses what should not wait in a queue first. A command of several
 actions has `ACTIONS`, a dataclass like `Command` for each; `run` is given one of these.
 """
@@ -37,7 +38,7 @@ PURPOSE = "What did this training objective put into my vision backbone, and whe
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, 2 for what the user can mend, 1 for a fault of
-    ours."""
+    ours, or what the command returns (`sslens check`: 1 or 3)."""
     if arguments is None:  # a process of its own: looking for garbage once more costs it 0.5 s
         atexit.register(_keep_garbage)
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -56,9 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = parse(*_choose_action(module, given))
         with warnings.catch_warnings():
             warnings.showwarning = _note
-            path = _run(module, command, given)
-        if path is not None:
-            print(path)
+            result = _run(module, command, given)
+        if isinstance(result, int):
+            return result
+        if result is not None:
+            print(result)
         return 0
     except InputError as error:
         return _say_error(error.spelt(as_option), own=isinstance(error, Mishap))
@@ -142,7 +145,7 @@ def _choose_action(module: ModuleType, given: Sequence[str]) -> tuple[type, str,
     return actions[given[1]], f"{name} {given[1]}", given[2:]
 
 
-def _run(module: ModuleType, command: Any, given: Sequence[str]) -> Path | None:
+def _run(module: ModuleType, command: Any, given: Sequence[str]) -> Path | int | None:
     """Carry a command out, or submit it as a job. A job of a training goes on from its last state
     whenever it starts."""
     if hasattr(command, "slurm"):
@@ -164,8 +167,8 @@ def _run(module: ModuleType, command: Any, given: Sequence[str]) -> Path | None:
     for name in IMAGES:
         if isinstance(source := getattr(command, name, None), str):
             require_source(source)  # before anything heavy is imported
-    path: Path | None = module.run(command, shlex.join(["sslens", *given]), _say)
-    return path
+    result: Path | int | None = module.run(command, shlex.join(["sslens", *given]), _say)
+    return result
 
 
 def _say(text: str) -> None:

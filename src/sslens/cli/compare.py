@@ -63,6 +63,9 @@ class Command:
     """Of the forward pass; Grams are float32."""
     grid: Literal["converged", "paper", "small"] = "converged"
     """How probes are trained: to their optimum, at the papers' 216 settings, or at 8 of them."""
+    groups: tuple[str, ...] = ()
+    """Two groups of models, each as NAME=MODEL,MODEL: claims are about these instead of the
+    families of objectives, the first in the role of joint embedding."""
     any_transform: bool = False
     """Compare fingerprints also where their models saw other parts of the images, or resampled
     otherwise."""
@@ -95,6 +98,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
 def check(command: Command) -> "Study":
     """The study that it is; what is known to be wrong without images and models is refused."""
     from sslens.study import Study
+    from sslens.study.groups import parse_group_words
 
     if len(command.models) < 1:
         raise InputError("Give one or more models: sslens compare MODEL MODEL --images DIR.")
@@ -117,4 +121,5 @@ def check(command: Command) -> "Study":
         generator=command.generator,
         any_transform=command.any_transform,
         grid=command.grid,
+        groups=parse_group_words(command.groups),
     )

@@ -1,8 +1,10 @@
 """Differences of average precisions, read from rows of the exhibits of detection."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from sslens.comparisons.detection_rows import Published
+from sslens.comparisons.detectors import KINDS, PAPERS
 from sslens.comparisons.parts import make_part
 from sslens.statistics.estimate import Contrast, Estimate
 from sslens.statistics.verdicts import Part
@@ -36,6 +38,35 @@ def turn(difference: Estimate) -> Estimate:
     return Estimate(-difference.value, low, high, difference.over, difference.n)
 
 
+def subtract_published(
+    published: Published,
+    ours: Sequence[tuple[str, bool]],
+    others: Sequence[tuple[str, bool]],
+    kind: str,
+    measure: str,
+) -> float:
+    """Subtract the papers' mean average precision of some objectives from the mean of others.
+
+    Args:
+        published: table 6 or 7 of Shekhar et al. (2023), `detection_rows.FROZEN` or `TUNED`.
+        ours: the objectives of the first side, each with whether it was trained on small crops.
+        others: the objectives that are subtracted.
+        kind: "box" or "mask".
+        measure: "AP", "AP large" or "AP small".
+
+    Returns:
+        The difference as a share.
+
+    >>> from sslens.comparisons.detection_rows import FROZEN  # it has 18.69 and 17.55 points
+    >>> mae, dino = [("mae", False)], [("dino", False)]
+    >>> round(subtract_published(FROZEN, mae, dino, "box", "AP small"), 4)
+    0.0114
+    """
+    at = KINDS.index(kind) * len(PAPERS) + PAPERS.index(measure)
+    means = [sum(published[one][at] for one in side) / len(side) for side in (ours, others)]
+    return (means[0] - means[1]) / 100
+
+
 def make_ap_part(
     row: Mapping[str, Any],
     label: str,
@@ -44,6 +75,7 @@ def make_ap_part(
     column: str = "difference",
     turned: bool = False,
     trainings: bool = True,
+    published: float | None = None,
 ) -> Part:
     """Make a part of a verdict from a difference of average precisions.
 
@@ -54,10 +86,12 @@ def make_ap_part(
         column: the column of the difference.
         turned: whether the second side less the first is meant.
         trainings: whether the interval over trainings of the row is of this column.
+        published: the papers' own difference, of the first side less the second, as a share.
     """
     contrast = read_difference(row, column, turned=turned)
     low, high = (row["trainings_low"], row["trainings_high"]) if trainings else (float("nan"),) * 2
     if turned:
         low, high = -high, -low
+        published = None if published is None else -published
     over = {"trainings_low": low, "trainings_high": high, "trainings": row["trainings"]}
-    return make_part(over, label, contrast, "ap", expected)
+    return make_part(over, label, contrast, "ap", expected, published)

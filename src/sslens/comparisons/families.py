@@ -38,15 +38,22 @@ UNITS = {
 def list_families(models: Models) -> tuple[list[str], list[str]]:
     """The pre-trained JE models and the pre-trained REC models under study.
 
-    CNNs are left out: between a CNN and a transformer the architecture may make the difference. Of
-    models with the same weights only the first one counts.
+    CNNs are left out: between a CNN and a transformer the architecture may make the difference. If
+    a study names groups of models, a group of CNNs alone is compared too. Of models with the same
+    weights only the first one counts.
     """
-    same = [name for name in models.studied if not is_cnn(models.about(name))]
     je, rec = (
-        trainings.drop_same_weights(models, list_pretrained(models, same, family))
+        trainings.drop_same_weights(models, _list_comparable(models, family))
         for family in (JE, REC)
     )
     return je, rec
+
+
+def _list_comparable(models: Models, family: str) -> list[str]:
+    """The pre-trained models of a family that are no CNNs; all of them in a group of CNNs."""
+    own = list_pretrained(models, models.studied, family)
+    transformers = [name for name in own if not is_cnn(models.about(name))]
+    return own if models.grouped and not transformers else transformers
 
 
 def find_pairs(models: Models, pairs: Pairs) -> tuple[list[Pair], list[Pair]]:

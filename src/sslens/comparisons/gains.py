@@ -1,6 +1,7 @@
 """Verdicts on what a second probe gains: for reconstruction, and not for joint embedding."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from sslens.comparisons.parts import find_rows, make_part, refuse, split_members
@@ -11,7 +12,14 @@ from sslens.statistics.verdicts import Part, Verdict, reach_verdict
 from sslens.table import Results
 
 
-def judge_gains(claim: str, results: Results, *, layers: int = 1, tuned: bool = False) -> Verdict:
+def judge_gains(
+    claim: str,
+    results: Results,
+    *,
+    layers: int = 1,
+    tuned: bool = False,
+    published: float | None = None,
+) -> Verdict:
     """Judge whether a second probe gains accuracy for REC and none for JE.
 
     Args:
@@ -19,6 +27,7 @@ def judge_gains(claim: str, results: Results, *, layers: int = 1, tuned: bool = 
         results: the results of an exhibit of probes.
         layers: number of layers of the second probe.
         tuned: whether fine-tuned REC models, if there are any, must gain nothing.
+        published: the gain of REC that the papers print, as a share.
     """
     rows = {row["model"]: row for row in find_rows(results, "families", main=True, layers=layers)}
     if not {JE, REC} <= set(rows):
@@ -38,7 +47,7 @@ def judge_gains(claim: str, results: Results, *, layers: int = 1, tuned: bool = 
         return refuse(claim, why, members)
     more = _read(rows[REC], "difference", f"the gain of {REC}", f"the gain of {JE}")
     parts = [
-        _make_part(rows[REC], REC, 1),
+        replace(_make_part(rows[REC], REC, 1), published=published),
         _make_part(rows[JE], JE, 0),
         make_part(rows[REC], "", more, "accuracy"),
         *(_make_part(row, str(row["model"]), 0) for row in after),

@@ -29,12 +29,15 @@ class ModelInfo:
         control: whether the model is a control: a random initialisation or raw pixels.
         about: the model's family, objective, architecture and training, as far as known.
         digest: SHA-256 of the model's weights; None if it is not known.
+        grouped: whether the study names groups of models, which then decide the family: "JE" in the
+            first group, "REC" in the second, and None of a model in neither.
     """
 
     name: str
     control: bool = False
     about: About = field(default_factory=About)
     digest: str | None = None
+    grouped: bool = False
 
 
 @final
@@ -73,6 +76,11 @@ class Models:
     def is_control(self, name: str) -> bool:
         """Whether the model of this name is a control."""
         return self[name].control
+
+    @property
+    def grouped(self) -> bool:
+        """Whether groups that the study names decide the families."""
+        return any(member.grouped for member in self.members)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Parts of verdicts, read from rows of tables; which tokens tables have, and what is missing."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import pandas as pd
@@ -12,6 +13,9 @@ from sslens.statistics.estimate import SMALLEST, Contrast
 from sslens.statistics.verdicts import Part, Verdict
 from sslens.table import Results
 
+#: differences that stand beside a verdict and have no part in it
+Beside = tuple[Contrast, ...]
+
 
 def make_part(
     row: Mapping[str, Any],
@@ -19,6 +23,7 @@ def make_part(
     contrast: Contrast,
     kind: str = "cka",
     expected: Literal[1, 0, -1] = 1,
+    published: float | None = None,
 ) -> Part:
     """Make a part of a verdict from a row of a table, with its interval over trainings if the row
     has one.
@@ -29,9 +34,12 @@ def make_part(
         contrast: the difference that the row has, with its interval over images.
         kind: the kind of number, a key of `SMALLEST`.
         expected: the sign that the claim expects; 0 if it expects no gain.
+        published: the difference as the papers print it; None if they print none.
     """
     over = read_over_trainings(row, contrast)
-    return Part(label, contrast, SMALLEST[kind], kind, expected, over)
+    trainings = row.get("trainings")
+    count = int(trainings) if pd.notna(trainings) else None
+    return Part(label, contrast, SMALLEST[kind], kind, expected, over, count, published)
 
 
 def make_cka_part(row: Mapping[str, Any], label: str, expected: Literal[1, 0, -1] = 1) -> Part:
@@ -51,6 +59,20 @@ def make_beyond_part(row: Mapping[str, Any], label: str) -> Part | None:
         return None
     names = {name: row[name] for name in ("model_a", "model_b", "less", "minibatches")}
     return make_cka_part({**row, **columns, **names}, label)
+
+
+def list_beyond(rows: Iterable[Mapping[str, Any]], label: str = "pixels regressed out") -> Beside:
+    """List the rows' differences of CKA with the pixels' Gram regressed out, to stand beside a
+    verdict; rows in which it is undefined or was not computed are left out.
+
+    >>> row = {"model_a": "JE", "model_b": "JE", "less": "JE · REC", "minibatches": 32}
+    >>> row |= {"deconfounded_difference": 0.1, "deconfounded_difference_low": 0.05}
+    >>> list_beyond([row | {"deconfounded_difference_high": 0.15}])[0].a
+    'JE · JE, pixels regressed out'
+    """
+    parts = (make_beyond_part(row, "") for row in rows)
+    known = [part.contrast for part in parts if part is not None]
+    return tuple(replace(one, a=f"{one.a}, {label}") for one in known)
 
 
 def find_rows(results: Results, table: str, **columns: Any) -> list[dict[str, Any]]:

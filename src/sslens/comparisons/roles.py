@@ -19,7 +19,8 @@ def list_pretrained(models: Models, names: Iterable[str], family: str) -> list[s
     """The models of a family that are as they were pre-trained, in the order of `names`.
 
     A linear classifier that was trained on a frozen backbone changes nothing of the backbone, so
-    that such a model counts as pre-trained.
+    that such a model counts as pre-trained. If a study names groups of models, and all models of
+    the group are fine-tuned, these are the models of the group.
 
     >>> from sslens.comparisons.inputs import ModelInfo
     >>> tuned = ModelInfo("mae-ft", about=About("REC", tuned="fine-tuned"))
@@ -27,11 +28,9 @@ def list_pretrained(models: Models, names: Iterable[str], family: str) -> list[s
     >>> list_pretrained(models, models.names, "REC")
     ['mae']
     """
-    return [
-        name
-        for name in names
-        if models.about(name).family == family and not is_tuned(models.about(name))
-    ]
+    own = [name for name in names if models.about(name).family == family]
+    pretrained = [name for name in own if not is_tuned(models.about(name))]
+    return own if models.grouped and not pretrained else pretrained
 
 
 def is_tuned(about: About) -> bool:

@@ -2,14 +2,22 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
+from sslens.comparisons.naming import SideNames, rename_sides
+from sslens.comparisons.own_claims import OwnClaim
+from sslens.comparisons.parts import refuse
 from sslens.find import names, plugin
 from sslens.report.writing.claims import write_claim
 from sslens.report.writing.numbers import spell_effect
 from sslens.statistics.verdicts import Part, Verdict
 from sslens.table import Results, Table
 
+NAN = float("nan")
+#: why a claim has no verdict where a study names groups of models
+NO_GROUPS = "it is about objectives of the papers, and the study names groups of models"
 UNITS = {
     "claim": "name of the claim",
     "tokens": "the choice of tokens that the verdict is about; empty where it is about none",
@@ -29,11 +37,26 @@ UNITS = {
     "n": "how many of these there are",
     "trainings_low": "lower end of the interval over images and trainings, where there is one",
     "trainings_high": "upper end",
-    "trainings": "trainings of the side that has the fewest",
+    "trainings": "trainings of the side that has the fewest; empty if they were not resampled",
+    "level": (
+        "what the outcome rests on: images, so that it is about the models under study; or images"
+        " and trainings, so that it is about objectives; empty where nothing is decided"
+    ),
+    "smallest": "the smallest difference worth a word, in the units of the effect",
+    "strength": (
+        "of the whole claim: by how many smallest differences the interval's nearer end is away"
+        " from 0; 0 where nothing is decided"
+    ),
+    "published": "the same difference as the papers print it, in the units of the effect",
+    "papers": "what the papers say, letter by letter, with the place and the numbers printed there",
     "controls": "the same difference of controls, or levels to compare with",
     "members": "the models that took part",
     "why": "what decided, or what is missing",
 }
+
+
+#: what a verdict rests on, by its scope
+LEVELS = {"in these models": "images", "of these objectives": "images and trainings"}
 
 
 def order_naturally(name: str) -> tuple[str, int]:
@@ -46,17 +69,50 @@ def order_naturally(name: str) -> tuple[str, int]:
     return letters, int(digits or 0)
 
 
-def judge_all(results: Mapping[str, Results]) -> tuple[Verdict, ...]:
-    """Collect the verdicts on all claims, in the order of the claims' numbers.
+def judge_all(
+    results: Mapping[str, Results],
+    own: Sequence[OwnClaim] = (),
+    sides: SideNames | None = None,
+) -> tuple[Verdict, ...]:
+    """Collect the verdicts on all claims: first on the papers', in the order of their numbers, then
+    on the user's own.
 
-    A claim has no verdicts if none of the analyses that it reads ran.
+    A claim of the papers has no verdicts if none of the analyses that it reads ran. If the study
+    names groups of models, the claims about two families are about these groups, and the others are
+    not run.
 
     Args:
         results: the results of the analyses that ran, by the analysis' name.
+        own: the user's own claims.
+        sides: the names of the groups; None if the study names none.
+
+    Raises:
+        InputError: a claim of the user is about a table, a column or a value that is not there.
     """
-    claims = [plugin("claims", name) for name in sorted(names("claims"), key=order_naturally)]
-    answers = [claim.judge(results) for claim in claims if set(claim.READS) & set(results)]
-    return tuple(one for answer in answers for one in answer if isinstance(one, Verdict))
+    claims = {name: plugin("claims", name) for name in sorted(names("claims"), key=order_naturally)}
+    verdicts = [
+        _complete(claim, verdict, sides)
+        for claim in claims.values()
+        if set(claim.READS) & set(results)
+        for verdict in claim.judge(results)
+        if isinstance(verdict, Verdict)
+    ]
+    if own:
+        shown = {name: rename_sides(sides, one) for name, one in results.items()}
+        verdicts += [claim.judge(shown) for claim in own]
+    return tuple(verdicts)
+
+
+def _complete(claim: ModuleType, verdict: Verdict, sides: SideNames | None) -> Verdict:
+    """A verdict with the claim in words, and with what the papers say of it or the names of the
+    groups."""
+    if sides is None:
+        return replace(verdict, words=claim.WORDS, papers=claim.PAPERS)
+    if not hasattr(claim, "GROUP_WORDS"):
+        return replace(refuse(verdict.claim, NO_GROUPS), words=claim.WORDS)
+    words = claim.GROUP_WORDS.format(a=sides.first, b=sides.second)
+    parts = tuple(replace(part, published=None) for part in verdict.parts)
+    return replace(sides.rename(replace(verdict, parts=parts)), words=words)
 
 
 def make_table(verdicts: Sequence[Verdict]) -> Table:
@@ -74,6 +130,9 @@ def make_table(verdicts: Sequence[Verdict]) -> Table:
             "a": "",
             "b": "",
             "over": "",
+            "level": LEVELS.get(verdict.scope, ""),
+            "strength": verdict.strength if verdict.parts else NAN,
+            "papers": "; ".join(map(str, verdict.papers)),
             "controls": "; ".join(
                 f"{one.a} less {one.b} {spell_effect(one.difference, verdict.parts[0].kind)}"
                 for one in verdict.controls
@@ -93,6 +152,9 @@ def _fill_part(part: Part) -> dict[str, Any]:
     row: dict[str, Any] = {"part": part.label, "a": contrast.a, "b": contrast.b}
     row |= contrast.difference.columns("effect", ends=("low", "high"))
     row |= {"over": contrast.difference.over, "n": contrast.difference.n}
+    row |= {"smallest": part.smallest}
+    row |= {"published": NAN if part.published is None else part.published}
+    row |= {"trainings": NAN if part.count is None else part.count}
     if part.trainings is not None:
         difference = part.trainings.difference
         row |= {"trainings_low": difference.low, "trainings_high": difference.high}
@@ -102,7 +164,10 @@ def _fill_part(part: Part) -> dict[str, Any]:
 
 def write_verdicts(verdicts: Sequence[Verdict]) -> tuple[str, ...]:
     """Write one sentence for each claim, in the order of the verdicts."""
+    by_claim: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        by_claim.setdefault(verdict.claim, []).append(verdict)
     return tuple(
-        write_claim(plugin("claims", name).WORDS, [one for one in verdicts if one.claim == name])
-        for name in dict.fromkeys(verdict.claim for verdict in verdicts)
+        write_claim(several[0].words or plugin("claims", name).WORDS, several)
+        for name, several in by_claim.items()
     )

@@ -156,6 +156,28 @@ class Estimate:
             return "undecided"
         return "more" if sign > 0 else "less"
 
+    def measure_strength(self, smallest: float) -> float:
+        """Measure how far from 0 a difference is for sure, in smallest differences worth a word.
+
+        It is min(|low|, |high|) / `smallest` where the difference is "more" or "less"
+        (`find_side`); 1 − max(|low|, |high|) / `smallest`, between 0 and 1, where it is "the same";
+        and else 0. So differences of CKA and of accuracies can be put in one order.
+
+        Args:
+            smallest: the smallest difference worth a word (`SMALLEST`), above 0.
+
+        >>> Estimate(0.3, 0.1, 0.5, "images", 100).measure_strength(0.02)
+        5.0
+        >>> Estimate(0.0, -0.005, 0.01, "images", 100).measure_strength(0.02)
+        0.5
+        >>> Estimate(0.3, -0.1, 0.5, "images", 100).measure_strength(0.02)
+        0.0
+        """
+        side, ends = self.find_side(smallest), (abs(self.low), abs(self.high))
+        if side == "the same":
+            return 1 - max(ends) / smallest
+        return min(ends) / smallest if side in ("more", "less") else 0.0
+
     @property
     def defined(self) -> bool:
         """Whether the value is a number and not nan."""

@@ -5,6 +5,7 @@ rests on it is about the models under study. Only an interval over images and tr
 objectives.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, final
@@ -13,6 +14,29 @@ from sslens.statistics.estimate import FEWEST, Answer, Contrast, decide, explain
 
 #: what a verdict is about: the models under study, or their objectives
 Scope = Literal["", "in these models", "of these objectives"]
+
+
+@final
+@dataclass(frozen=True)
+class Quotation:
+    """What a paper says of a claim, in its own words.
+
+    Attributes:
+        words: a few words of the paper, letter by letter.
+        source: the paper and the place in it, e.g. "2023, figure 2a".
+        numbers: the numbers that are printed there; empty if none is.
+
+    >>> print(Quotation("do not see any improvement", "2023, section 2.2", "MAE +1.03 %"))
+    “do not see any improvement” (2023, section 2.2: MAE +1.03 %)
+    """
+
+    words: str
+    source: str
+    numbers: str = ""
+
+    def __str__(self) -> str:
+        numbers = f": {self.numbers}" if self.numbers else ""
+        return f"“{self.words}” ({self.source}{numbers})"
 
 
 @final
@@ -27,7 +51,11 @@ class Part:
         kind: the kind of number, a key of `estimate.SMALLEST`.
         expected: the sign that the claim expects; 0 if it expects no gain.
         trainings: the same difference with an interval over images and trainings; None if an
-            objective has only one training.
+            objective has only one training, or if trainings were not resampled.
+        count: the number of trainings of the side that has the fewest; None if trainings were not
+            resampled.
+        published: the same difference as the papers print it, in the same units; None if they print
+            none.
     """
 
     label: str
@@ -36,6 +64,8 @@ class Part:
     kind: str
     expected: Literal[1, 0, -1] = 1
     trainings: Contrast | None = None
+    count: int | None = None
+    published: float | None = None
 
     @property
     def answer(self) -> Answer:
@@ -49,6 +79,28 @@ class Part:
         contrast = self.contrast if only else self.trainings
         return decide(contrast, self.expected, self.smallest) if contrast else "undecided"
 
+    def choose_contrast(self, scope: Scope) -> Contrast:
+        """Return the difference with the interval that decides for a scope: over trainings too for
+        "of these objectives", else over images."""
+        if scope == "of these objectives" and self.trainings is not None:
+            return self.trainings
+        return self.contrast
+
+    def measure_strength(self, scope: Scope = "in these models") -> float:
+        """Measure how clear the answer is, in smallest differences (`Estimate.measure_strength`).
+
+        Where no gain is expected and none is seen, it is how far the upper end lies below the
+        smallest difference.
+
+        Args:
+            scope: which of the two intervals is measured.
+        """
+        contrast = self.choose_contrast(scope)
+        difference = contrast.difference
+        if self.expected == 0 and decide(contrast, 0, self.smallest) == "holds":
+            return 1 - difference.high / self.smallest
+        return difference.measure_strength(self.smallest)
+
     @property
     def why(self) -> str:
         """The reason for the answer about the models, as a clause."""
@@ -59,7 +111,7 @@ class Part:
 @final
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict of a study's results on a claim of the papers.
+    """The verdict of a study's results on a claim of the papers, or on a user's own claim.
 
     Attributes:
         claim: the claim's name, e.g. "c1".
@@ -77,6 +129,9 @@ class Verdict:
         members: names of the models that took part, by group.
         tokens: the tokens that the verdict is about, "all", "cls" or "patch"; empty if the claim
             is not about tokens.
+        words: the claim as a sentence; empty until a judge of several claims fills it in.
+        papers: what the papers say of the claim; empty of a user's own claim and of a user's own
+            groups of models.
     """
 
     claim: str
@@ -88,6 +143,8 @@ class Verdict:
     limit: str = ""
     members: Mapping[str, tuple[str, ...]] | None = None
     tokens: str = ""
+    words: str = ""
+    papers: tuple[Quotation, ...] = ()
 
     @property
     def contrast(self) -> Contrast | None:
@@ -98,6 +155,47 @@ class Verdict:
     def phrase(self) -> str:
         """The outcome with its scope, such as "holds in these models"."""
         return f"{self.outcome} {self.scope}".strip()
+
+    @property
+    def label(self) -> str:
+        """The claim's name for a reader: "C1" of a claim of the papers, else as the user named it.
+
+        >>> Verdict("c1", "undecided").label, Verdict("mine", "undecided").label
+        ('C1', 'mine')
+        """
+        return self.claim.upper() if re.fullmatch(r"c\d+", self.claim) else self.claim
+
+    @property
+    def strength(self) -> float:
+        """How clear the verdict is, in smallest differences worth a word; verdicts on different
+        claims are put in order by it.
+
+        It is 0 if the outcome is "undecided" or "not run". A claim that holds, or in which the two
+        are the same, is as strong as its weakest part, and a contradicted claim as its strongest
+        contradicted part. If a claim holds in part, it is the lesser of two numbers: the strongest
+        part that holds, and the strongest part that does not.
+
+        >>> from sslens.statistics.estimate import Estimate
+        >>> clear, weak = (
+        ...     Part("", Contrast("JE", "REC", Estimate(low, low, 0.5, "images", 100)), 0.02, "cka")
+        ...     for low in (0.1, 0.04)
+        ... )
+        >>> reach_verdict("c1", [clear, weak], members={}).strength
+        2.0
+        """
+        if self.outcome in ("undecided", "not run"):
+            return 0.0
+        of_objectives = self.scope == "of these objectives"
+        for_it: list[float] = []
+        against: list[float] = []
+        for part in self.parts:
+            answer = part.answer_of_objectives if of_objectives else part.answer
+            (for_it if answer == "holds" else against).append(part.measure_strength(self.scope))
+        if self.outcome == "in part":
+            return min(max(for_it), max(against))
+        if self.outcome == "contradicted":
+            return max(against)
+        return min([*for_it, *against])
 
 
 def reach_verdict(
@@ -153,6 +251,9 @@ def _explain_limit(parts: Sequence[Part]) -> str:
     over = [part.trainings for part in parts]
     known = [contrast for contrast in over if contrast is not None]
     if len(known) < len(over):
+        counts = [part.count for part in parts if part.trainings is None]
+        if None in counts:
+            return "trainings are not resampled for this claim"
         return "an objective has one training"
     fewest = min(one.difference.n for one in known)
     if any(one.difference.sign is None for one in known):

@@ -1,22 +1,30 @@
 """The declaration of a study, in a few lines of Python or in a file."""
 
 from collections.abc import Sequence
-from dataclasses import Field, asdict, dataclass, fields
+from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args
 
 from sslens import fingerprint, zoo
+from sslens.comparisons.own_claims import OwnClaim
 from sslens.data.sources import require_source
 from sslens.data.transform_names import parse_transforms
 from sslens.errors import InputError, nearest
 from sslens.find import names
 from sslens.models.taps import ON_REQUEST
+from sslens.study.conditions import Condition, parse_condition
 from sslens.study.contract import wants_images
+from sslens.study.groups import Groups, parse_groups, require_groups
 
 #: the keys of a study that hold several texts
 LISTS = ("models", "analyses", "tokens", "taps", "detection", "transforms")
 #: keys that a study without them does not write, so that it is written as ever
-UNWRITTEN = ("taps", "detection", "side", "generator", "require_blurred", "transforms")
+UNWRITTEN = (
+    *("taps", "detection", "side", "generator", "require_blurred", "transforms"),
+    *("groups", "claims", "check"),
+)
+#: the keys of a study that hold more than texts, numbers, true and false
+NESTED = ("groups", "claims", "check")
 #: what a value of a type is called in messages
 KINDS = {str: "text", int: "a whole number", bool: "true or false"}
 
@@ -61,6 +69,12 @@ class Study:
             takes one more pass for each.
         any_transform: whether fingerprints are compared even where their models saw other parts of
             the images, or images that were resampled in another way.
+        groups: two groups of models, each a name with the models as `models` has them: claims about
+            two families are then about these groups, the first in the role of joint embedding and
+            the second in the role of reconstruction. A group's fine-tuned models and CNNs are
+            compared with the others only where the group has no other models.
+        claims: the user's own claims, judged beside those of the papers.
+        check: conditions on claims and numbers, for `sslens check`.
     """
 
     models: tuple[str, ...]
@@ -84,6 +98,9 @@ class Study:
     require_blurred: bool = False
     transforms: tuple[str, ...] = ()
     decode: bool = True
+    groups: Groups = field(default_factory=dict)
+    claims: tuple[OwnClaim, ...] = ()
+    check: tuple[Condition, ...] = ()
 
     def __post_init__(self) -> None:
         for entry in fields(self):
@@ -126,6 +143,11 @@ class Study:
                 mend="give {images}",
             )
         parse_transforms(self.transforms)
+        require_groups(self.groups)
+        claimed = [claim.name for claim in self.claims]
+        for name in claimed:
+            if claimed.count(name) > 1:
+                raise InputError(f'Two claims of the study are called "{name}".')
         if self.detection:
             from sslens.study.detector_request import DetectorRequest
 
@@ -155,7 +177,14 @@ class Study:
                 del values[name]
         if self.decode:
             del values["decode"]
-        lists = {key: list(value) for key, value in values.items() if isinstance(value, tuple)}
+        lists: dict[str, object] = {
+            key: list(value) for key, value in values.items() if isinstance(value, tuple)
+        }
+        if self.groups:
+            lists["groups"] = {name: list(members) for name, members in self.groups.items()}
+        for name in ("claims", "check"):
+            if name in values:
+                lists[name] = [entry.to_yaml() for entry in getattr(self, name)]
         return yaml.safe_dump(values | lists, sort_keys=False)
 
 
@@ -210,6 +239,8 @@ def _kinds_of(entry: "Field[Any]") -> tuple[Any, ...]:
 
 def _require_kind(entry: "Field[Any]", value: Any) -> None:
     """Refuse a value of a wrong type, such as one name where several are wanted."""
+    if entry.name in NESTED:
+        return  # they are checked when they are made
     if entry.name in LISTS:
         fits = isinstance(value, tuple | list) and all(isinstance(text, str) for text in value)
         expected = "a tuple of text"
@@ -223,6 +254,13 @@ def _require_kind(entry: "Field[Any]", value: Any) -> None:
 
 def _check_value(entry: "Field[Any]", value: Any, path: Path) -> Any:
     """A value of a study file as its field has it; a single text will do for a list of them."""
+    if entry.name == "groups":
+        return parse_groups(value, str(path))
+    if entry.name in NESTED:
+        parse = OwnClaim.parse if entry.name == "claims" else parse_condition
+        if not isinstance(value, list):
+            raise InputError(f"{entry.name} is {value!r} ({path}): expected a list.")
+        return tuple(parse(one) for one in value)
     if entry.name in LISTS:
         texts = [value] if isinstance(value, str) else value
         if isinstance(texts, list) and all(isinstance(text, str) for text in texts):

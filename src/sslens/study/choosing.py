@@ -1,10 +1,11 @@
 """Which analyses a study carries out, and why others are left out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import final
 
+from sslens.comparisons.own_claims import OwnClaim
 from sslens.errors import InputError
 from sslens.find import names, plugin
 from sslens.study.contract import load_need, needs_of
@@ -81,3 +82,25 @@ def _note(lacks: Mapping[str, Lack]) -> list[str]:
         listed = f"{', '.join(left[:-1])} and {left[-1]} were" if left[1:] else f"{left[0]} was"
         notes.append(f"{listed} left out: {reason}.")
     return notes
+
+
+def require_claims(claims: Sequence[OwnClaim], choice: Choice) -> None:
+    """Refuse claims about analyses that are not carried out, or about tables or columns that they
+    do not have, before anything is computed.
+
+    Raises:
+        InputError: a claim cannot be judged; the nearest table or column is offered.
+    """
+    for claim in claims:
+        for place in claim.list_places().values():
+            if place.analysis not in choice.analyses:
+                lack = choice.left_out.get(place.analysis)
+                reason = f": {lack.reason}" if lack else ""
+                raise InputError(
+                    f'The claim "{claim.name}" reads {place.analysis}, which this study does not'
+                    f" carry out{reason}",
+                    mend="add it to {analyses}, or leave the claim out",
+                )
+            tables = getattr(plugin("analyses", place.analysis), "TABLES", None)
+            if tables is not None:
+                place.choose_table(tables)

@@ -26,12 +26,14 @@ class Member:
         control: whether it is a control: a random initialisation or raw pixels.
         model: the network; None where there is a fingerprint.
         fingerprint: the model's Grams, read from a file; None where there is a network.
+        given: the source as the user gave it; empty of a control that was added.
     """
 
     name: str
     control: bool
     model: "Backbone | None" = None
     fingerprint: "Fingerprint | None" = None
+    given: str = ""
 
     @property
     def described(self) -> "Backbone | Fingerprint":
@@ -106,11 +108,11 @@ def describe_same(members: Sequence[Member]) -> list[str]:
 def _load(source: str) -> Member:
     if not fingerprint.is_fingerprint(Path(source)):
         model = zoo.load(source)
-        return Member(model.name, False, model=model)
+        return Member(model.name, False, model=model, given=source)
     read = fingerprint.read(Path(source))
     # a random initialisation that was fine-tuned is studied: it stands in for none that was not
     control = read.about.family == "control" and read.about.tuned != "fine-tuned"
-    return Member(read.name, control, fingerprint=read)
+    return Member(read.name, control, fingerprint=read, given=source)
 
 
 def _load_controls(members: list[Member]) -> list[Member]:

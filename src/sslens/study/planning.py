@@ -11,7 +11,7 @@ from sslens.errors import Doubt, as_argument, spell_parameters
 from sslens.store import Store
 from sslens.study.asked import Study
 from sslens.study.capturing import describe_needs, plan_passes
-from sslens.study.choosing import choose_analyses
+from sslens.study.choosing import choose_analyses, require_claims
 from sslens.study.image_sets import (
     describe_blurred,
     describe_overlap,
@@ -112,6 +112,7 @@ def prepare(study: Study, store: Store, *, quiet: bool = False) -> StudyPlan:
     notes += dict.fromkeys(str(doubt.message) for doubt in doubts)
     situation = Situation(study, members, images, bank, device, quiet)
     choice = choose_analyses(situation)
+    require_claims(study.claims, choice)
     runner = PassRunner(store, device, precision, quiet)
     passes = plan_passes(situation, choice.analyses, runner)
     notes += [*choice.notes, *describe_same(members), *_compare_views(situation, passes, precision)]

@@ -11,11 +11,13 @@ from sslens.find import plugin
 from sslens.store import Store, home
 from sslens.study.asked import Study
 from sslens.study.capturing import capture, complete, gather
+from sslens.study.groups import name_sides
 from sslens.study.planning import StudyPlan, prepare
 from sslens.study.provenance import Provenance, describe_images
 from sslens.study.tables import compute_results
 
 if TYPE_CHECKING:
+    from sslens.comparisons.naming import SideNames
     from sslens.report.page import Section
     from sslens.table import Results
 
@@ -65,15 +67,17 @@ def run(
 
     values = gather(captured, plan.analyses)
     models, seed = plan.situation.models, study.seed
+    sides = name_sides(plan.members, study.groups)
     with report.Draft(out, figures=figures, spell=spell) as draft:
+        results: dict[str, Results] = {}
         for name in plan.analyses:
-            draft.add(_section(name, compute_results(name, models, values, seed, store)))
-        results = {section.name: section.results for section in draft.sections}
+            results[name] = compute_results(name, models, values, seed, store)
+            draft.add(_section(name, results[name], sides))
         return draft.finish(
             title=title or title_of(plan),
             notes=(*notes, *plan.notes),
-            advice=_advise(results),
-            verdicts=judge_all(results),
+            advice=_advise(results, sides),
+            verdicts=judge_all(results, study.claims, sides),
             command=command,
             study=study.yaml(),
             provenance=Provenance.of(plan, command, began).to_json(),
@@ -86,21 +90,25 @@ def title_of(plan: StudyPlan) -> str:
     return ", ".join(plan.situation.models.studied) + (f" on {images}" if images else "")
 
 
-def _advise(results: Mapping[str, "Results"]) -> tuple[str, ...]:
+def _advise(results: Mapping[str, "Results"], sides: "SideNames | None") -> tuple[str, ...]:
     """The advice on probes of images, then on dense tasks."""
     from sslens.claims import advice
     from sslens.comparisons.dense_advice import judge_dense
+    from sslens.comparisons.naming import rename_sides
     from sslens.report.writing.advice import sentences
     from sslens.report.writing.dense_advice import sentences as write_dense
 
-    return *sentences(advice.judge(results)), *write_dense(judge_dense(results))
+    written = *sentences(advice.judge(results)), *write_dense(judge_dense(results))
+    return rename_sides(sides, written)
 
 
-def _section(name: str, results: "Results") -> "Section":
-    """What is drawn and written of the results of an analysis."""
+def _section(name: str, results: "Results", sides: "SideNames | None") -> "Section":
+    """What is drawn and written of the results of an analysis, with the names of the groups."""
+    from sslens.comparisons.naming import rename_sides
     from sslens.report.page import Section
     from sslens.report.writing import sentences
 
     module = plugin("analyses", name)
     findings, figure = sentences(name, results), module.draw(results)
-    return Section(name, module.TITLE, module.CAPTION, findings, results, figure)
+    section = Section(name, module.TITLE, module.CAPTION, findings, results, figure)
+    return rename_sides(sides, section)

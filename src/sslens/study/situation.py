@@ -41,10 +41,16 @@ class Situation:
 
     @property
     def models(self) -> "Models":
-        """What analyses are told about the members."""
-        from sslens.comparisons.inputs import Models
+        """What analyses are told about the members; groups that the study names decide the
+        families.
 
-        return Models(tuple(member.info for member in self.members))
+        Raises:
+            InputError: a group names a model that is not there, or a control.
+        """
+        from sslens.comparisons.inputs import Models
+        from sslens.study.groups import assign_families
+
+        return Models(assign_families(self.members, self.study.groups))
 
     @property
     def sets(self) -> "tuple[ImageSet, ...]":

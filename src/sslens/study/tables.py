@@ -12,7 +12,7 @@ from sslens.study.contract import load_need, needs_of
 from sslens.study.freshness import list_versions, source_digest
 
 if TYPE_CHECKING:
-    from sslens.comparisons.inputs import Models
+    from sslens.comparisons.inputs import ModelInfo, Models
     from sslens.table import Results
 
 
@@ -82,7 +82,7 @@ class ResultsKey:
             analysis,
             source_digest(module, entry="compute", store=store),
             list_versions(),
-            tuple((one.name, one.control, one.digest, one.about.to_json()) for one in models),
+            tuple((one.name, one.control, one.digest, _describe(one)) for one in models),
             seed,
             needs,
         )
@@ -90,6 +90,11 @@ class ResultsKey:
     def to_json(self) -> Mapping[str, Any]:
         """Return the key as plain JSON values."""
         return vars(self)
+
+
+def _describe(one: "ModelInfo") -> dict[str, object]:
+    """What is known of a model, and whether groups decide its family."""
+    return one.about.to_json() | ({"grouped": True} if one.grouped else {})
 
 
 def _compute(

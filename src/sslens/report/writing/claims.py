@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from sslens.comparisons.roles import TOKENS
 from sslens.report.writing.numbers import spell_effect, spell_ends, spell_over
-from sslens.statistics.verdicts import Part, Verdict
+from sslens.statistics.estimate import Estimate
+from sslens.statistics.verdicts import Part, Quotation, Verdict
 
 #: outcomes as predicates of a claim
 PREDICATES = {
@@ -27,9 +28,10 @@ def write_claim(words: str, verdicts: Sequence[Verdict]) -> str:
         verdicts: the verdicts on this claim, at least one.
     """
     sentences = [
-        f"{verdicts[0].claim.upper()} {_write_outcomes(verdicts)}: {words}",
+        f"{verdicts[0].label} {_write_outcomes(verdicts)}: {words}",
         *(_write_verdict(verdict) for verdict in verdicts),
         *_write_basis(verdicts),
+        *_write_papers(verdicts[0].papers),
     ]
     return " ".join(sentences)
 
@@ -75,6 +77,8 @@ def _write_part(part: Part) -> str:
     label = f"{part.label} " if part.label else ""
     contrast = part.contrast
     text = f"{label}{contrast.a} less {contrast.b} {spell_effect(contrast.difference, part.kind)}"
+    if part.published is not None:
+        text += f" (the papers {spell_effect(Estimate(part.published), part.kind)})"
     if part.trainings is not None:
         text += f", over trainings too {spell_ends(part.trainings.difference, part.kind)}"
     return text
@@ -92,6 +96,11 @@ def _write_basis(verdicts: Sequence[Verdict]) -> list[str]:
     basis += f", and of other trainings nothing is said: {limits[0]}." if limits else "."
     groups = [f"{group}: {', '.join(names)}" for group, names in (judged[0].members or {}).items()]
     return [basis, f"Models: {'; '.join(groups)}."]
+
+
+def _write_papers(papers: Sequence[Quotation]) -> list[str]:
+    """Write what the papers say of the claim, with the numbers that they print."""
+    return [f"The papers: {'; '.join(map(str, papers))}."] if papers else []
 
 
 def _begin(sentence: str) -> str:

@@ -4,7 +4,7 @@ everywhere."""
 import math
 
 from sslens.comparisons.roles import list_names as list_names
-from sslens.statistics.estimate import NARROWEST, SMALLEST, Contrast, Estimate
+from sslens.statistics.estimate import FEWEST, NARROWEST, SMALLEST, Contrast, Estimate
 
 #: kinds of numbers of which differences are spelt in points
 IN_POINTS = ("accuracy", "ap")
@@ -124,6 +124,35 @@ def spell_effect(difference: Estimate, kind: str = "cka") -> str:
     if kind not in IN_POINTS:
         return spell_difference(difference)
     return spell_points(difference)
+
+
+def spell_number(number: Estimate, *, interval: bool = True) -> str:
+    """Format a number of any table with four significant digits, its interval, what that is over,
+    and why it may decide nothing.
+
+    Args:
+        number: the number.
+        interval: whether its table has intervals of such numbers.
+
+    >>> spell_number(Estimate(0.75, 0.7, 0.8, "images", 1000))
+    '0.75 [0.7, 0.8] over 1,000 images'
+    >>> spell_number(Estimate(12.0), interval=False)
+    '12, which has no interval'
+    >>> spell_number(Estimate(0.75, 0.7, 0.8, "minibatches", 3))
+    '0.75 [0.7, 0.8] over 3 minibatches, which are under 6'
+    """
+    if not number.defined:
+        return "it is undefined"
+    spelt = f"{number.value:.4g}"
+    if not interval:
+        return f"{spelt}, which has no interval"
+    if math.isnan(number.low):
+        return f"{spelt}, of which no interval could be made"
+    few = f", which are under {FEWEST[number.over]}" if number.n < FEWEST[number.over] else ""
+    return (
+        f"{spelt} [{number.low:.4g}, {number.high:.4g}] over {spell_count(number.n)}"
+        f" {number.over}{few}"
+    )
 
 
 def spell_ends(difference: Estimate, kind: str = "cka") -> str:

@@ -1,0 +1,158 @@
+"""Holding conditions against a study, which is computed for them, or against a finished report."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sslens.comparisons.lookup import TableNumber
+from sslens.errors import InputError, as_argument
+from sslens.store import Store, home
+from sslens.study.asked import Study
+from sslens.study.conditions import (
+    Checked,
+    ClaimCondition,
+    Condition,
+    Evidence,
+    Judged,
+)
+from sslens.study.finished import read_conditions, read_tables, read_verdicts
+
+if TYPE_CHECKING:
+    from sslens.study.planning import StudyPlan
+    from sslens.table import Results
+
+
+def check_report(folder: Path, conditions: Sequence[Condition] = ()) -> tuple[Checked, ...]:
+    """Hold the conditions of a report's study, and further ones, against the report's files.
+
+    Nothing is computed: numbers come from the tables, outcomes of claims from verdicts.csv.
+
+    Args:
+        folder: the folder of the report.
+        conditions: further conditions.
+
+    Raises:
+        InputError: there are no conditions; or one names something that the report does not have.
+    """
+    results = read_tables(folder)
+    every = require_conditions((*read_conditions(folder), *conditions))
+    evidence = Evidence(results, read_verdicts(folder), _spell)
+    return tuple(condition.check(evidence) for condition in every)
+
+
+def check_study(
+    study: Study,
+    conditions: Sequence[Condition] = (),
+    *,
+    store: Store | None = None,
+    quiet: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+    spell: Callable[[str, str | None], str] = as_argument,
+) -> tuple[Checked, ...] | None:
+    """Carry out the analyses that conditions read, and hold the conditions against their results.
+
+    What is in the store is not computed anew. No report is written.
+
+    Args:
+        study: the study, with its conditions.
+        conditions: further conditions.
+        store: where results are looked up and kept; the usual one unless given.
+        quiet: whether no progress is shown.
+        say: is told the plan.
+        spell: formats a parameter for the plan.
+
+    Returns:
+        What became of each condition, in order; None in a process that is not the first of several.
+
+    Raises:
+        InputError: there are no conditions; or one names something that is not there; or the study
+            cannot be carried out.
+    """
+    from sslens.processes import best_device, processes
+    from sslens.study.capturing import capture, complete
+    from sslens.study.planning import prepare
+
+    every = require_conditions((*study.check, *conditions))
+    asked = narrow(study, every)
+    store = store or Store(home() / "store")
+    with processes(best_device(asked.device)) as process:
+        plan = prepare(
+            replace(asked, device=process.device), store, quiet=quiet or not process.first
+        )
+        if process.first:
+            say(plan.describe(spell))
+        captured = capture(plan.situation, plan.passes, plan.runner)
+        complete(captured, plan.analyses)
+    if not process.first:
+        return None
+    from sslens.study.capturing import gather
+    from sslens.study.tables import compute_results
+
+    values, models = gather(captured, plan.analyses), plan.situation.models
+    results = {
+        name: compute_results(name, models, values, asked.seed, store) for name in plan.analyses
+    }
+    evidence = make_evidence(plan, results)
+    return tuple(condition.check(evidence) for condition in every)
+
+
+def require_conditions(conditions: Sequence[Condition]) -> tuple[Condition, ...]:
+    """Return the conditions, if there are any.
+
+    Raises:
+        InputError: there are none, of which nothing could be said.
+    """
+    if not conditions:
+        raise InputError(
+            "There are no conditions to check",
+            mend="give {condition}, or a list of them as check in the study",
+        )
+    return tuple(conditions)
+
+
+def narrow(study: Study, conditions: Sequence[Condition]) -> Study:
+    """Return a study of only the analyses and the claims that conditions read.
+
+    Raises:
+        InputError: a condition is about a claim that there is not, or reads an analysis that is not
+            among those of the study.
+    """
+    needed: list[str] = []
+    for condition in conditions:
+        first, *others = condition.list_analyses(study.claims)
+        if study.analyses and first not in study.analyses:
+            raise InputError(
+                f'The condition "{condition.words}" reads {first}, which is not among the analyses'
+                f" of the study ({', '.join(study.analyses)})",
+                mend="add it to {analyses}",
+            )
+        needed += [first, *(name for name in others if name in study.analyses)]
+    claims = {one.claim for one in conditions if isinstance(one, ClaimCondition)}
+    return replace(
+        study,
+        analyses=tuple(dict.fromkeys(needed)),
+        claims=tuple(claim for claim in study.claims if claim.name in claims),
+        check=(),
+    )
+
+
+def make_evidence(plan: "StudyPlan", results: "dict[str, Results]") -> Evidence:
+    """Judge all claims on results, and put both as a reader has them."""
+    from sslens.comparisons.naming import rename_sides
+    from sslens.report.verdicts import judge_all
+    from sslens.study.groups import name_sides
+
+    sides = name_sides(plan.members, plan.study.groups)
+    judged = tuple(
+        Judged(one.claim, one.tokens, one.outcome, one.scope, one.why)
+        for one in judge_all(results, plan.study.claims, sides)
+    )
+    shown = {name: rename_sides(sides, one) for name, one in results.items()}
+    return Evidence(shown, judged, _spell)
+
+
+def _spell(number: TableNumber) -> str:
+    from sslens.report.writing.numbers import spell_number
+
+    return spell_number(number.value, interval=number.interval)

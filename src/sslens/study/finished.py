@@ -1,0 +1,93 @@
+"""A finished report as evidence: its tables and its verdicts, read from the files of its folder."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sslens.errors import InputError
+from sslens.study.conditions import SCOPES, Condition, Judged, parse_condition
+from sslens.table import Results, Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def read_tables(folder: Path) -> dict[str, Results]:
+    """Read the tables of a report, by the name of the analysis.
+
+    An analysis of one table has the file `tables/NAME.csv`, and this table is called like the
+    analysis; the others have the files `tables/NAME/TABLE.csv`. Numbers have six digits.
+
+    Raises:
+        InputError: the folder has no tables, or a file is not CSV.
+    """
+    tables = folder / "tables"
+    results: dict[str, Results] = {}
+    for path in sorted(tables.glob("*.csv")):
+        results[path.stem] = Results({path.stem: _read_table(path)})
+    for inner in sorted(path for path in tables.glob("*") if path.is_dir()):
+        read = {path.stem: _read_table(path) for path in sorted(inner.glob("*.csv"))}
+        if read:
+            results[inner.name] = Results(read)
+    if not results:
+        raise InputError(
+            f"{folder} has no tables: expected the folder of a report, with study.yaml and tables."
+        )
+    return results
+
+
+def read_verdicts(folder: Path) -> tuple[Judged, ...]:
+    """Read the outcome of each claim from verdicts.csv; none without the file."""
+    path = folder / "verdicts.csv"
+    if not path.exists():
+        return ()
+    rows = _read_csv(path)
+    needed = {"claim", "tokens", "outcome", "why"}
+    if not needed <= set(rows.columns):
+        raise InputError(f"{path} has no column {', '.join(sorted(needed - set(rows.columns)))}.")
+    judged = []
+    for row in rows.to_dict("records"):
+        outcome, scope = str(row["outcome"]), ""
+        for ending in SCOPES.values():
+            if outcome.endswith(f" {ending}"):
+                outcome, scope = outcome.removesuffix(f" {ending}"), ending
+        judged.append(Judged(row["claim"], row["tokens"], outcome, scope, row["why"]))
+    return tuple(dict.fromkeys(judged))
+
+
+def read_conditions(folder: Path) -> tuple[Condition, ...]:
+    """Read the conditions of a report's study.yaml; none without the file."""
+    import yaml
+
+    path = folder / "study.yaml"
+    if not path.exists():
+        return ()
+    try:
+        study: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    listed = study.get("check", []) if isinstance(study, Mapping) else []
+    if not isinstance(listed, list):
+        raise InputError(f"check is {listed!r} ({path}): expected a list.")
+    return tuple(parse_condition(one) for one in listed)
+
+
+def _read_table(path: Path) -> Table:
+    frame = _read_csv(path)
+    return Table(frame, {str(column): "" for column in frame.columns})
+
+
+def _read_csv(path: Path) -> "pd.DataFrame":
+    """Read rows; empty cells of columns of text are empty texts, and of numbers nan."""
+    import pandas as pd
+
+    try:
+        frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame()
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not CSV: {' '.join(str(error).split())}") from error
+    for column in frame.columns:
+        if frame[column].dtype.kind == "O":
+            frame[column] = frame[column].fillna("")
+    return frame
