@@ -16,7 +16,7 @@ import yaml
 from sslens.cli import main
 from sslens.comparisons.families import list_families
 from sslens.comparisons.inputs import ModelInfo, Models
-from sslens.comparisons.lookup import Place
+from sslens.comparisons.lookup import MAIN, Place, TableNumber
 from sslens.comparisons.naming import SideNames
 from sslens.comparisons.own_claims import OwnClaim
 from sslens.errors import InputError
@@ -24,12 +24,13 @@ from sslens.figure import Figure, Line, Lines
 from sslens.find import names, plugin
 from sslens.models.about import About
 from sslens.report.verdicts import judge_all, make_table, write_verdicts
+from sslens.report.writing.numbers import spell_number
 from sslens.statistics.estimate import Contrast, Estimate
 from sslens.statistics.verdicts import Part, reach_verdict
 from sslens.study import Study, read
 from sslens.study.checking import narrow
 from sslens.study.choosing import Choice, require_claims
-from sslens.study.conditions import ClaimCondition, parse_condition
+from sslens.study.conditions import ClaimCondition, Evidence, parse_condition
 from sslens.study.groups import assign_families, parse_group_words, parse_groups
 from sslens.study.members import Member
 from sslens.study.situation import Lack
@@ -488,13 +489,12 @@ def test_few_images_and_undefined_numbers_are_undecided() -> None:
     few = accuracies()
     frame = few["accuracies"].assign(images=10)
     results = {"knn-depth": Results({"accuracies": table(frame.to_dict("records"))})}
-    from sslens.study.checking import _spell
-    from sslens.study.checking import narrow
-from sslens.study.choosing import Choice, require_claims
-from sslens.study.conditions import Evidence
+
+    def spell(number: TableNumber) -> str:
+        return spell_number(number.value, interval=number.interval)
 
     for changed in (results, {"knn-depth": Results({"accuracies": table(_blank(frame))})}):
-        checked = parse_condition(bound(at_least=0.1)).check(Evidence(changed, (), _spell))
+        checked = parse_condition(bound(at_least=0.1)).check(Evidence(changed, (), spell))
         assert checked.outcome == "undecided"
     assert "it is undefined" in checked.found
 
@@ -564,6 +564,17 @@ def test_a_wrong_study_is_refused_before_anything_is_loaded(
         read(study_file(tmp_path, **changed))
 
 
+def test_the_main_table_is_meant_where_several_fit() -> None:
+    for analysis, table_name in MAIN.items():
+        tables = getattr(plugin("analyses", analysis), "TABLES", {table_name: ()})
+        assert table_name in tables
+    columns = {"probes": ["model", "accuracy"], "accuracies": ["accuracy", "model"]}
+    place = Place("knn-depth", "accuracy", {"model": "mine"})
+    assert place.choose_table(columns) == "accuracies"
+    with pytest.raises(InputError, match="2 tables of cka-blocks have accuracy, model: say which"):
+        replace(place, analysis="cka-blocks").choose_table(columns)
+
+
 def test_only_what_conditions_read_is_computed(tmp_path: Path) -> None:
     study = read(study_file(tmp_path, analyses=["cka-blocks", "cka-msn"], claims=[]))
     assert narrow(study, study.check).analyses == ("cka-blocks",)
@@ -575,7 +586,7 @@ def test_only_what_conditions_read_is_computed(tmp_path: Path) -> None:
     assert narrow(free, conditions[:1]).claims == ()
     with pytest.raises(InputError, match="reads knn-depth, which is not among the analyses"):
         narrow(study, [ClaimCondition("c5")])
-    with pytest.raises(InputError, match=r'no claim "mine-separate": did you mean mine-separates\?'):
+    with pytest.raises(InputError, match=r'"mine-separate": did you mean mine-separates\?'):
         narrow(free, [ClaimCondition("mine-separate")])
 
 
@@ -585,7 +596,7 @@ def test_a_claim_that_the_study_cannot_judge_is_refused_before_anything_is_compu
     left_out = {"knn-depth": Lack("the images have no labels")}
     with pytest.raises(InputError, match="does not carry out: the images have no labels: add it"):
         require_claims([claim], Choice(("cka-blocks",), left_out))
-    with pytest.raises(InputError, match=r'no column "acuracy": did you mean accuracy\?'):
+    with pytest.raises(InputError, match='no column "acuracy": did you mean accuracy'):
         require_claims([replace(claim, column="acuracy")], Choice(("knn-depth",)))
 
 

@@ -32,6 +32,17 @@ COUNTED = {
     "sources": "images",
     "runs": "trainings",
 }
+#: the table of an analysis that is meant where several have the columns: the numbers of each model
+MAIN: Mapping[str, str] = {
+    "agreement": "pairs",
+    "dense-depth": "scores",
+    "detection-finetuned": "models",
+    "detection-frozen": "models",
+    "detection-layers": "models",
+    "knn-depth": "accuracies",
+    "probe-depth": "probes",
+    "probe-layers": "probes",
+}
 #: columns that name models
 MODELS = ("model", "model_a", "model_b")
 
@@ -73,7 +84,8 @@ class Place:
         column: the name of the column.
         where: the values of other columns by which one row is chosen. If several rows have them,
             the usual choice (`USUAL`) decides as far as it can.
-        table: the name of the table; unless given, the one that has all these columns.
+        table: the name of the table; unless given, the one that has all these columns, or of
+            several the main table of the analysis (`MAIN`).
 
     >>> import pandas as pd
     >>> from sslens.table import Table
@@ -154,8 +166,9 @@ class Place:
             return self.table
         wanted = {self.column, *self.where}
         fitting = [name for name, own in columns.items() if wanted <= set(own)]
-        if len(fitting) == 1:
-            return fitting[0]
+        chosen = fitting if len(fitting) == 1 else [MAIN.get(self.analysis, "")]
+        if chosen[0] in fitting:
+            return chosen[0]
         if fitting:
             raise InputError(
                 f"{len(fitting)} tables of {self.analysis} have {', '.join(sorted(wanted))}: say"
