@@ -37,7 +37,7 @@ def make_part(
         published: the difference as the papers print it; None if they print none.
     """
     over = read_over_trainings(row, contrast)
-    trainings = row.get("trainings")
+    trainings: Any = row.get("trainings")
     count = int(trainings) if pd.notna(trainings) else None
     return Part(label, contrast, SMALLEST[kind], kind, expected, over, count, published)
 
