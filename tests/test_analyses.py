@@ -22,10 +22,12 @@ from sampling import make_samples
 from sslens.capture import Features, Grams, Maps
 from sslens.comparisons import compared as _compared
 from sslens.comparisons import pairs as _pairs
+from sslens.comparisons.activations import ActivationPair, ActivationPairs, TapDifference
 from sslens.comparisons.altered import Altered, AlteredSets
 from sslens.comparisons.inputs import (
     Factors,
     FeatureSets,
+    KnownClasses,
     Labels,
     MapSets,
     ModelInfo,
@@ -37,6 +39,7 @@ from sslens.comparisons.pool import Pool, ShownImages
 from sslens.comparisons.roles import find_twins
 from sslens.comparisons.segments import SegmentedImages, Segments, View
 from sslens.comparisons.targets import Targets, code_factors
+from sslens.comparisons.views import ViewSets
 from sslens.data.alter import Transform
 from sslens.data.images import from_arrays
 from sslens.data.transform import EvalTransform
@@ -52,6 +55,8 @@ from sslens.probes.linear import converging, widening
 from sslens.statistics.proportions import wilson
 from sslens.study.contract import needs_of
 from sslens.table import Results, Table
+from sslens.zoo.arrays import Array
+from sslens.zoo.weights import NamedTensor, Weights
 
 IDS = tuple(f"class{i % 3}/{i:02d}.png" for i in range(36))
 LABELS = {name: i % 3 for i, name in enumerate(IDS)}
@@ -175,6 +180,12 @@ def inputs(
     }
     values["invariance"] = altered_of(features, every)
     values["samples"] = make_samples(tuple(models))
+    values["classes"] = KnownClasses(values["labels"])
+    values["shown"] = values["pool"].sources
+    values["activations"] = activations_of([name for name, count in models.items() if count])
+    way = next(iter(values["invariance"].drawn.values())).features
+    values["views"] = ViewSets(features, (features, way))
+    values["weights"] = {name: weights_of(name, count) for name, count in blocks.items() if count}
     maps = {name: maps_of(name, each) for name, each in taps.items()}
     values |= {"maps": MapSets(maps), "segments": segments_of(tuple(maps))}
     return Given(make_models(tuple(models), tuple(controls), known), values)
@@ -231,6 +242,34 @@ def segments_of(names: Sequence[str]) -> Segments:
     view = View(torch.from_numpy(masks), torch.from_numpy(objects))
     views = dict.fromkeys(names, view)
     return Segments(("background", "a", "b"), SegmentedImages(IDS, views, "content"))
+
+
+def activations_of(names: Sequence[str]) -> ActivationPairs:
+    """The first model beside each other one, which leave rounding at the second of three taps."""
+    taps = [Tap(f"blocks.{i}", "block", (i + 1) / 3) for i in range(3)]
+    rows = tuple(TapDifference(tap, 1e-7 * 10**i, 1e-7) for i, tap in enumerate(taps))
+    pairs = [ActivationPair(names[0], name, "float32", True, rows) for name in names[1:]]
+    return ActivationPairs(list(names), lambda: pairs)
+
+
+def weights_of(name: str, blocks: int) -> Weights:
+    """Weights of a network whose embedding is the same in all models; random ones have no head."""
+    rng = np.random.default_rng(sum(name.encode()))
+    shapes = {f"blocks.{i}.mlp.fc1.weight": (4, 3) for i in range(blocks)} | {"pos_embed": (1, 2)}
+    shapes |= {} if name.startswith("random") else {"head.weight": (3, 10), "head.bias": (3,)}
+    values = {key: rng.standard_normal(shape) for key, shape in shapes.items()}
+    values["pos_embed"] = np.ones((1, 2))
+    tensors = {
+        key: NamedTensor(
+            Array(value.astype(np.float32), "float32"),
+            "float32",
+            (key,),
+            "",
+            "a head" if key.startswith("head") else "",
+        )
+        for key, value in values.items()
+    }
+    return Weights(name, name, About(), tensors)
 
 
 def path_of(name: str) -> Table:

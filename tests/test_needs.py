@@ -29,7 +29,7 @@ OF_GENERATORS = {"samples"}
 #: needs of images with objects
 OF_OBJECTS = {"segments"}
 #: needs of images that are altered
-ALTERED = {"invariance"}
+ALTERED = {"invariance", "views"}
 #: of what no need of images is met
 BARE = Situation(Study((NANO,), analyses=("finetune-path",)), ())
 
@@ -72,9 +72,9 @@ def with_altered(tmp_path_factory: pytest.TempPathFactory) -> Captured:
     """A model over scenes, as they are and altered in two ways."""
     store = Store(tmp_path_factory.mktemp("altered"))
     asked = Study(
-        (f"{NANO}:1",),
+        (f"{NANO}:1", f"{NANO}:2"),
         "scenes:0:16",
-        ("invariance",),
+        ("invariance", "checkpoints"),
         batch=8,
         device="cpu",
         transforms=("horizontal-flip", "hue=45"),
@@ -193,7 +193,8 @@ def test_a_need_that_does_not_exist_gets_the_nearest() -> None:
 
 
 def test_an_analysis_of_no_images_is_known_by_its_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [name for name in ANALYSES if not wants_images(name)] == ["finetune-path"]
+    of_none = [name for name in ANALYSES if not wants_images(name)]
+    assert of_none == ["finetune-path", "weights-changed"]
     asked = Study((NANO,), analyses=("finetune-path",))
     assert asked.images is None
     with pytest.raises(InputError, match="is no fingerprint, so images are needed: give images"):

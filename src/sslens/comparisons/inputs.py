@@ -157,6 +157,14 @@ class Labels:
 
 @final
 @dataclass(frozen=True)
+class KnownClasses:
+    """The class of each image where images have classes; `labels` is None where they have none."""
+
+    labels: Labels | None
+
+
+@final
+@dataclass(frozen=True)
 class ProbeSettings:
     """How probes are trained.
 

@@ -45,3 +45,13 @@ def wants_images(analysis: str) -> bool:
     """
     needs = [load_need(name, analysis) for name in needs_of(analysis)]
     return any(getattr(need, "IMAGES", True) for need in needs)
+
+
+def wants_networks(analysis: str) -> bool:
+    """Whether an analysis needs the models' networks, and not only the files of their weights.
+
+    >>> wants_networks("cka-blocks"), wants_networks("weights-changed")
+    (True, False)
+    """
+    needs = [load_need(name, analysis) for name in needs_of(analysis)]
+    return any(getattr(need, "NETWORKS", True) for need in needs)

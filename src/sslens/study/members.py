@@ -14,19 +14,21 @@ if TYPE_CHECKING:
     from sslens.comparisons.inputs import ModelInfo
     from sslens.fingerprint import Fingerprint
     from sslens.models.backbone import Backbone
+    from sslens.zoo.weights import Weights
 
 
 @dataclass(frozen=True)
 class Member:
-    """A model or control of a study: a loaded network, or the fingerprint of a network that is not
-    needed here.
+    """A model or control of a study: a loaded network, or the fingerprint or the weights of a
+    network that is not needed here.
 
     Attributes:
         name: the name in tables and figures.
         control: whether it is a control: a random initialisation or raw pixels.
-        model: the network; None where there is a fingerprint.
+        model: the network; None where there is a fingerprint, or where weights alone are needed.
         fingerprint: the model's Grams, read from a file; None where there is a network.
         given: the source as the user gave it; empty of a control that was added.
+        weights: the weights of a network that is not built; None where it is.
     """
 
     name: str
@@ -34,11 +36,13 @@ class Member:
     model: "Backbone | None" = None
     fingerprint: "Fingerprint | None" = None
     given: str = ""
+    weights: "Weights | None" = None
 
     @property
-    def described(self) -> "Backbone | Fingerprint":
-        """The network or the fingerprint; both have a source, a digest and an `about`."""
-        one = self.model or self.fingerprint
+    def described(self) -> "Backbone | Fingerprint | Weights":
+        """The network, the fingerprint or the weights; all have a source, a digest and an
+        `about`."""
+        one = self.model or self.fingerprint or self.weights
         assert one is not None
         return one
 
@@ -74,16 +78,23 @@ class Member:
         return "control" if self.control else "model"
 
 
-def load_members(sources: Sequence[str], *, controls: bool) -> tuple[Member, ...]:
+def load_members(
+    sources: Sequence[str], *, controls: bool, networks: bool = True
+) -> tuple[Member, ...]:
     """Load models in the order given, then add their controls if these are wanted.
 
     Controls are two random initialisations of each architecture, and raw pixels; a control that was
     given as a model is not added again.
 
+    Args:
+        sources: the sources of the models.
+        controls: whether controls are added.
+        networks: whether networks are built; else members hold the weights of their files.
+
     Raises:
         InputError: a model cannot be loaded.
     """
-    members = [_load(source) for source in sources]
+    members = [_load(source) for source in sources] if networks else _read_all(sources)
     if controls:
         members += _load_controls(members)
     if all(member.control for member in members):  # nothing else was given: they are studied
@@ -113,6 +124,24 @@ def _load(source: str) -> Member:
     # a random initialisation that was fine-tuned is studied: it stands in for none that was not
     control = read.about.family == "control" and read.about.tuned != "fine-tuned"
     return Member(read.name, control, fingerprint=read, given=source)
+
+
+def _read_all(sources: Sequence[str]) -> list[Member]:
+    """Read the weights of models; their files are hashed side by side."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from sslens.zoo.weights import read_weights
+
+    weights = [
+        None if fingerprint.is_fingerprint(Path(source)) else read_weights(source)
+        for source in sources
+    ]
+    with ThreadPoolExecutor(2, "hash") as pool:  # two files at a time are as much as a disk gives
+        list(pool.map(lambda one: one and one.digest, weights))
+    return [
+        _load(source) if one is None else Member(one.name, False, given=source, weights=one)
+        for source, one in zip(sources, weights, strict=True)
+    ]
 
 
 def _load_controls(members: list[Member]) -> list[Member]:

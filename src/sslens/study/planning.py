@@ -12,6 +12,7 @@ from sslens.store import Store
 from sslens.study.asked import Study
 from sslens.study.capturing import describe_needs, plan_passes
 from sslens.study.choosing import choose_analyses, require_claims
+from sslens.study.contract import wants_networks
 from sslens.study.image_sets import (
     describe_blurred,
     describe_overlap,
@@ -108,7 +109,11 @@ def prepare(study: Study, store: Store, *, quiet: bool = False) -> StudyPlan:
     images, bank, notes = open_study_images(study, quiet=quiet)
     with warnings.catch_warnings(record=True) as doubts:  # as of heads that no file tells
         warnings.simplefilter("always", Doubt)
-        members = load_members(study.models, controls=study.controls and study.images is not None)
+        members = load_members(
+            study.models,
+            controls=study.controls and study.images is not None,
+            networks=not study.analyses or any(wants_networks(name) for name in study.analyses),
+        )
     notes += dict.fromkeys(str(doubt.message) for doubt in doubts)
     situation = Situation(study, members, images, bank, device, quiet)
     choice = choose_analyses(situation)

@@ -89,6 +89,28 @@ def spell_change(size: float) -> str:
     return f"{size:.3f}"
 
 
+def spell_relative(size: float) -> str:
+    """Format the size of a change relative to the size of what changed: in percent, or where it is
+    below 0.1 % as a power of ten.
+
+    >>> spell_relative(0.1234), spell_relative(0.0123), spell_relative(1.9e-6), spell_relative(0.0)
+    ('12%', '1.2%', '2e-6', '0')
+    """
+    if size >= 1e-3:
+        return f"{size:.0%}" if size >= 0.0995 else f"{size:.1%}"
+    digits, _, power = f"{size:.0e}".partition("e")
+    return f"{digits}e{int(power)}" if size > 0 else "0"
+
+
+def spell_degrees(angle: float) -> str:
+    """Format an angle in degrees.
+
+    >>> spell_degrees(12.34), spell_degrees(0.123)
+    ('12.3°', '0.12°')
+    """
+    return f"{angle:.1f}°" if angle >= 1 else f"{angle:.2g}°"
+
+
 def spell_count(count: int) -> str:
     """Format a count with commas between thousands.
 

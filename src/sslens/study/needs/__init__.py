@@ -18,6 +18,8 @@ and may have
 - `altered(study) -> ((Transform, reducers), …)`: what passes over the images must make that are
   altered in these ways, a pass for each way;
 - `IMAGES = False`: the value does not depend on images, so that none need be given;
+- `NETWORKS = False`: the value does not depend on networks, so that none need be built: members
+  then hold the weights of their files;
 - `describe(situation, store) -> lines`: what is computed beside passes, with its cost, for the
   plan;
 - `complete(captured)`: computes what takes long and keeps it in the store. All processes of

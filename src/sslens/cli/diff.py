@@ -1,0 +1,96 @@
+"""`sslens diff`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from sslens.arguments.options import Common, Text
+from sslens.errors import InputError
+
+if TYPE_CHECKING:
+    from sslens.study import Study
+
+#: what is computed of the weights, and beside that where there are images
+OF_WEIGHTS = ("weights-changed",)
+OF_IMAGES = ("layers-changed", "images-moved")
+
+
+@dataclass(frozen=True)
+class Command:
+    """Say what changed between two checkpoints: keys, shapes, number types, and by layer how far
+    the weights went.
+
+    Copies of one network are compared under one set of names, whoever wrote them: official files,
+    Hugging Face's, timm's, ours. With images also: which layer is the first that computes something
+    else, CKA and k-NN by depth, predictions that moved, and the images that moved most. Without
+    images no network is built.
+
+    Examples:
+      sslens diff mae_pretrain_vit_base.pth runs/tuned/last.safetensors
+      sslens diff dino_vitb16 converted/model.safetensors --images photos
+      sslens diff run/step_1000.safetensors run/step_2000.safetensors
+      sslens diff dino_full.pth@branch=student dino_full.pth@branch=teacher
+    """
+
+    models: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="A B")]
+    """Two models as sslens compare takes them, but no fingerprints; more are held against the
+    first."""
+    images: str | None = None
+    """A folder (a class a subfolder, or flat), an .npz file, cifar10[:val|:train], or
+    scenes[:SEED[:COUNT]]."""
+    bank: str | None = None
+    """Labelled images that vote in k-NN; each image is classified by the others unless given."""
+    common: tyro.conf.OmitArgPrefixes[Common] = Common(limit=1024)
+    batch: int = 32
+    """Images in a minibatch of CKA."""
+    on_bad: Literal["stop", "skip"] = "stop"
+    """What to do with an image that cannot be decoded."""
+    precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
+    """Of the forward pass."""
+    figures: bool = False
+    """Draw each figure for paper too, as SVG and PDF."""
+
+
+def run(command: Command, line: str, say: Text) -> Path | None:
+    """Carry it out; returns the path of the report."""
+    from sslens import study
+    from sslens.arguments.spelling import as_option
+
+    asked = check(command)
+    asked.require_sources()
+    return study.run(
+        asked,
+        command.common.out or Path("sslens-diff"),
+        command=line,
+        title=f"What changed from {command.models[0]} to {', '.join(command.models[1:])}",
+        figures=command.figures,
+        dry_run=command.common.dry_run,
+        say=say,
+        spell=as_option,
+    )
+
+
+def check(command: Command) -> "Study":
+    """The study that it is; what is known to be wrong without images and models is refused."""
+    from sslens.study import Study
+
+    if len(command.models) < 2:
+        raise InputError("Give two checkpoints: sslens diff A B.")
+    if command.bank is not None and command.images is None:
+        raise InputError("A bank votes on images, and there are none", mend="give {images} too")
+    return Study(
+        models=command.models,
+        images=command.images,
+        analyses=OF_WEIGHTS + (OF_IMAGES if command.images is not None else ()),
+        bank=command.bank,
+        limit=command.common.limit,
+        controls=False,
+        batch=command.batch,
+        seed=command.common.seed,
+        on_bad=command.on_bad,
+        device=command.common.device,
+        precision=command.precision,
+        tokens=("all",),
+    )

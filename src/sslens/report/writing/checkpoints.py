@@ -1,0 +1,82 @@
+"""Sentences about the analysis checkpoints."""
+
+from collections.abc import Iterator, Mapping
+
+import pandas as pd
+
+from sslens.report.writing.numbers import spell, spell_level, spell_points, spell_share
+from sslens.statistics.estimate import SMALLEST, Estimate, Side
+from sslens.table import Results
+
+#: what chooses, in words
+BY: Mapping[str, str] = {
+    "rank": "effective rank",
+    "alignment": "alignment",
+    "uniformity": "uniformity",
+    "alignment_uniformity": "alignment and uniformity together",
+    "last": "taking the last",
+}
+#: what the loss of a choice decides, in words
+SIDES: Mapping[Side, str] = {
+    "more": "worse than the best",
+    "less": "better than the best",
+    "the same": "the best within half a point",
+    "undecided": "not decided against the best",
+    "too few": "not decided by so few images",
+}
+
+
+def sentences(results: Results) -> tuple[str, ...]:
+    """Write which checkpoint each measure chooses, what that loses by k-NN where there are labels,
+    and how much still changed at the end of the run."""
+    frame = results["checkpoints"]
+    run = frame[frame.place.notna()].sort_values("place")
+    written = []
+    if "choices" in results:
+        written += _write_choices(results["choices"])
+    else:
+        written.append(_write_extremes(run))
+    return *written, *_write_end(run)
+
+
+def _write_choices(choices: pd.DataFrame) -> Iterator[str]:
+    first = choices.iloc[0]
+    best = Estimate(float(first.best_accuracy))
+    parts = []
+    for row in choices.to_dict("records"):
+        loss = Estimate.from_row(row, "loss", "images", "images")
+        if row["model"] == row["best"]:
+            parts.append(f"{BY[row['by']]} chooses it")
+        else:
+            verdict = SIDES[loss.find_side(SMALLEST["accuracy"])]
+            parts.append(
+                f"{BY[row['by']]} chooses {row['model']}, which loses {spell_points(loss)}"
+                f" ({verdict})"
+            )
+    yield (
+        f"By 20-NN {first.best} is the best checkpoint ({spell_share(best)}); {'; '.join(parts)}."
+    )
+
+
+def _write_extremes(run: pd.DataFrame) -> str:
+    """Write which checkpoint each measure likes best, where there are no labels."""
+    rank = run.loc[run["rank"].idxmax()]
+    near = run.loc[run.alignment.idxmin()]
+    even = run.loc[run.uniformity.idxmin()]
+    return (
+        f"Without labels: the effective rank is highest in {rank.model}"
+        f" ({spell_level(rank['rank'])}), alignment best in {near.model}"
+        f" ({spell_level(near.alignment)}), uniformity best in {even.model}"
+        f" ({spell_level(even.uniformity)})."
+    )
+
+
+def _write_end(run: pd.DataFrame) -> Iterator[str]:
+    """Write how alike the last two checkpoints are."""
+    last = run.iloc[-1]
+    if last.before == last.before:
+        cka = Estimate.from_row(last, "before", "minibatches", "minibatches")
+        yield (
+            f"{last.model} has a CKA of {spell(cka)} with the checkpoint before it: so much had"
+            " still to change at the end of the run."
+        )

@@ -1,0 +1,185 @@
+"""Sentences about the analysis weights-changed."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from sslens.report.writing.numbers import (
+    list_names,
+    spell_count,
+    spell_degrees,
+    spell_relative,
+)
+from sslens.table import Results
+
+#: weights that changed by less are said to be the same to so much: a conversion does not do more
+CLOSE = 1e-4
+#: names, groups and models that are listed at most
+NAMED, PAIRS = 4, 2
+
+
+def sentences(results: Results) -> tuple[str, ...]:
+    """Write of each pair of models whether their weights are the same, and to what; where they
+    changed most and where not at all; what one of the two has alone; and how their files differ. Of
+    more than two pairs only the first sentence is written."""
+    pairs = results["pairs"].to_dict("records")
+    written = []
+    for pair in pairs:
+        own = [f"{_write_change(pair)}."]
+        if len(pairs) <= PAIRS:
+            layers, tensors = (_select(results, name, pair) for name in ("layers", "tensors"))
+            own += [*_write_layers(pair, layers), *_write_names(pair, tensors)]
+        written.append(own)
+    if len(pairs) > 1:  # one paragraph a pair
+        return tuple(" ".join(own) for own in written)
+    return tuple(sentence for own in written for sentence in own)
+
+
+def _select(results: Results, table: str, pair: Mapping[Any, Any]) -> pd.DataFrame:
+    if table not in results:
+        return pd.DataFrame(columns=["block", "kind", "state", "tensor", "beside"])
+    frame = results[table]
+    return frame[(frame.model_a == pair["model_a"]) & (frame.model_b == pair["model_b"])]
+
+
+def _write_change(pair: Mapping[Any, Any]) -> str:
+    """Write whether two models have the same weights, or how far they are apart."""
+    names = f"{pair['model_a']} and {pair['model_b']}"
+    shared = f"{spell_count(pair['shared'])} tensors"
+    every = (
+        f"all {shared}"
+        if not pair["only_a"] + pair["only_b"] + pair["unlike"]
+        else (f"the {shared} that both have in one shape")
+    )
+    if not pair["shared"]:
+        return f"{names} have no tensor of one name and shape: their weights cannot be compared"
+    if pair["state"] == "equal":
+        return f"{names} have the same weights: {every} are equal, number for number"
+    if pair["state"] == "not finite":
+        return (
+            f"{names}: {spell_count(pair['broken'])} of {shared} hold numbers that are not finite,"
+            f" the first {pair['first']}"
+        )
+    if str(pair["state"]).startswith("equal in"):
+        kind = str(pair["state"]).removeprefix("equal in ")
+        return (
+            f"{names} have the same weights but for rounding to {kind}: {every} round to the same"
+            f" numbers (they differ by {spell_relative(pair['relative'])} of their norm)"
+        )
+    if pair["relative"] < CLOSE:
+        return (
+            f"{names} have the same weights to {spell_relative(pair['relative'])} of their norm;"
+            f" {spell_count(pair['equal'])} of {shared} are equal, and the first that is not is"
+            f" {pair['first']}"
+        )
+    if pair["relative"] != pair["relative"]:
+        return f"{pair['model_a']} is all zeros in the {shared} that {pair['model_b']} has too"
+    return (
+        f"From {pair['model_a']} to {pair['model_b']} the weights changed by"
+        f" {spell_relative(pair['relative'])} of their norm{_write_angle(pair)}, over {every}"
+    )
+
+
+def _write_angle(row: Mapping[Any, Any]) -> str:
+    if row["angle"] != row["angle"]:
+        return ""
+    return f", at an angle of {spell_degrees(row['angle'])}"
+
+
+def _write_layers(pair: Mapping[Any, Any], layers: pd.DataFrame) -> Iterator[str]:
+    """Write where weights changed most and least, and which were not touched."""
+    if pair["state"] == "equal" or not pair["shared"]:
+        return
+    states = layers.state
+    kinds = layers[(layers.block == "") & (layers.kind != "") & (states != "equal")]
+    moved = kinds[kinds.relative.notna()].sort_values("relative", ascending=False, kind="stable")
+    if len(moved):
+        parts = [f"{row.kind} {spell_relative(row.relative)}" for row in moved.itertuples()]
+        text = f"By kind of layer from {pair['model_a']} to {pair['model_b']}: {', '.join(parts)}"
+        cells = layers[(layers.block != "") & (layers.kind != "") & layers.relative.notna()]
+        if len(cells):
+            most = cells.loc[cells.relative.idxmax()]
+            text += (
+                f"; most in block {most.block}, {most.kind} ({spell_relative(most.relative)}"
+                f"{_write_angle(most.to_dict())})"
+            )
+        yield f"{text}."
+    untouched = _list_untouched(layers)
+    if untouched:
+        yield f"Untouched by {pair['model_b']}: {list_names(untouched)}."
+
+
+def _list_untouched(layers: pd.DataFrame) -> list[str]:
+    """List kinds of layers and blocks that are equal number for number; runs of blocks together."""
+    equal = layers[layers.state == "equal"]
+    kinds = [str(kind) for kind in equal.kind[(equal.block == "") & (equal.kind != "")]]
+    order = list(dict.fromkeys(layers.block[layers.block != ""]))
+    blocks = set(equal.block[(equal.block != "") & (equal.kind == "")])
+    runs: list[list[str]] = []
+    for place, block in enumerate(order):
+        if block in blocks:
+            if not runs or place == 0 or order[place - 1] not in blocks:
+                runs.append([])
+            runs[-1].append(str(block))
+    spans = [
+        f"block {run[0]}" if len(run) == 1 else f"blocks {run[0]} to {run[-1]}" for run in runs
+    ]
+    return [*kinds, *spans]
+
+
+def _write_names(pair: Mapping[Any, Any], tensors: pd.DataFrame) -> Iterator[str]:
+    """Write what one model has alone or in another shape, and how the two files differ."""
+    alone = [
+        f"{pair[f'model_{side}']} alone has {_list_tensors(tensors, f'only in {side.upper()}')}"
+        for side in ("a", "b")
+        if pair[f"only_{side}"]
+    ]
+    if pair["unlike"]:
+        unlike = tensors[tensors.state.str.startswith("of another")]
+        shown = [_describe_unlike(row) for row in unlike.head(NAMED).to_dict("records")]
+        alone.append(
+            f"{pair['model_a']} and {pair['model_b']} cannot be compared in"
+            f" {_shorten(shown, len(unlike))}"
+        )
+    if alone:
+        yield f"{'; '.join(alone)}."
+    files = []
+    if pair["kinds_a"] != pair["kinds_b"]:
+        files.append(
+            f"{pair['model_a']} is stored in {pair['kinds_a']}, {pair['model_b']} in"
+            f" {pair['kinds_b']}"
+        )
+    if pair["renamed"]:
+        files.append(f"{spell_count(pair['renamed'])} of the shared tensors have other keys")
+    if pair["reshaped"]:
+        files.append(f"{spell_count(pair['reshaped'])} lie in other pieces or shapes")
+    if files:
+        yield f"The files of {pair['model_a']} and {pair['model_b']} differ: {'; '.join(files)}."
+    if pair["unknown"]:
+        yield (
+            f"The tensors of {pair['model_a']} and {pair['model_b']} are paired by the names in"
+            " their files, since of at least one no network is known."
+        )
+
+
+def _list_tensors(tensors: pd.DataFrame, state: str) -> str:
+    """List the tensors that one model has alone, by the reason for which a backbone has none."""
+    own = tensors[tensors.state == state]
+    parts = []
+    for reason, rows in own.groupby("beside", sort=False):
+        shown = _shorten([str(name) for name in rows.tensor.head(NAMED)], len(rows))
+        parts.append(f"{shown} ({reason})" if reason else shown)
+    return ", ".join(parts)
+
+
+def _shorten(shown: Sequence[str], count: int) -> str:
+    if count <= len(shown):
+        return list_names(shown)
+    return f"{', '.join(shown)} and {spell_count(count - len(shown))} more"
+
+
+def _describe_unlike(row: Mapping[Any, Any]) -> str:
+    if row["state"] == "of another shape":
+        return f"{row['tensor']} ({row['shape_a']} and {row['shape_b']})"
+    return f"{row['tensor']} ({row['kind_a']} and {row['kind_b']})"

@@ -1,0 +1,222 @@
+"""The weights of a model under one set of names, so that two copies of a network can be laid side
+by side, whoever wrote them. A file is read without torch, and no network is built."""
+
+import functools
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import final
+
+from sslens import cards, zoo
+from sslens.errors import InputError
+from sslens.models.about import About
+from sslens.store import digest
+from sslens.zoo.arrays import Array
+from sslens.zoo.claim import AFTER_POOLING, CLASSIFIER, Claim
+from sslens.zoo.files import Contents, convert_to_array, read_contents
+from sslens.zoo.identity import find_card, gather_about
+from sslens.zoo.recognise import Recognised, find_layout, recognise
+
+#: what a classifier's tensors are called here, by the reason for which a backbone has none
+HEADS = {CLASSIFIER: "head", AFTER_POOLING: "fc_norm"}
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class NamedTensor:
+    """A tensor under the name that all copies of its network have for it.
+
+    Attributes:
+        value: the numbers; in float32 where they are the network's, else as the file has them.
+        kind: the number type in the file, as torch calls it.
+        keys: the keys of the file that it was made of, in full.
+        done: how it was changed, a phrase; empty where at most its name was.
+        beside: why a backbone does not have it, a phrase, such as "the classification head"; empty
+            for the network's own tensors.
+    """
+
+    value: Array
+    kind: str
+    keys: tuple[str, ...]
+    done: str = ""
+    beside: str = ""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """The weights of a model.
+
+    Attributes:
+        name: for tables and figures.
+        source: as `sslens.load` takes it.
+        about: what is known of the model.
+        tensors: the tensors by name.
+        method: what wrote the file, and which form of it this is; empty where that is not known.
+        unknown: why the tensors have the file's own names and not the network's, a sentence; empty
+            where they have the network's.
+        path: the file; None where the weights were not read from one.
+    """
+
+    name: str
+    source: str
+    about: About
+    tensors: Mapping[str, NamedTensor]
+    method: str = ""
+    unknown: str = ""
+    path: Path | None = field(default=None, compare=False)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """What decides these weights: SHA-256 of the file and the options of the source, or of all
+        tensors where there is no file."""
+        _, options = zoo.split_options(self.source)
+        if self.path is not None:
+            with self.path.open("rb") as file:
+                return digest([hashlib.file_digest(file, "sha256").hexdigest(), options])
+        state = hashlib.sha256()
+        for name, tensor in sorted(self.tensors.items()):
+            state.update(f"{name} {tensor.value.shape} {tensor.kind}\n".encode())
+            state.update(tensor.value.raw.tobytes())
+        return state.hexdigest()
+
+
+def read_weights(source: str) -> Weights:
+    """Read the weights of a model.
+
+    The tensors of a file that a layout knows get timm's names and shapes, as in the networks of
+    `sslens.load`: query, key and value that lie apart are joined, and so on. Tensors of the same
+    state dict that the network does not have (a classifier, a decoder) keep their names, but that a
+    single classifier is "head.weight" and "head.bias", and the normalisation before it "fc_norm". A
+    file that no layout knows keeps all of its names.
+
+    Args:
+        source: as `sslens.load` takes it.
+
+    Raises:
+        InputError: the source is not there or cannot be read, holds several networks of which none
+            was chosen, or has no weights.
+    """
+    zoo.check(source)
+    plain, options = zoo.split_options(source)
+    card, path = cards.look_up(plain), Path(plain)
+    if plain == "pixels":
+        raise InputError("pixels have no weights: give a checkpoint, or a model by its name.")
+    if card is not None and card.source is None:
+        from sslens.zoo import download
+
+        path = download.fetch(card)
+    elif card is not None or not path.exists():
+        return _read_network(source)
+    else:
+        path = zoo.find_file(path)
+    contents = read_contents(path)
+    branch, heads = options.get("branch"), options.get("num_heads")
+    if card is not None:
+        branch = branch or card.branch
+    found = _try_to_recognise(contents, branch, heads)
+    if isinstance(found, str):
+        name = f"{path.parent.name}/{path.name}" if path.name == zoo.ENCODER else path.name
+        tensors = dict(_list_as_in_file(contents))
+        return Weights(name, source, About(), tensors, unknown=found, path=path)
+    if card is None and found.claim.written is None:
+        card = find_card(path, found)
+    name = card.name if card else _name(found.claim, path)
+    return Weights(
+        f"{name} ({options['branch']})" if options.get("branch") else name,
+        source,
+        gather_about(found, card),
+        dict(_list_tensors(contents, found)),
+        method=f"{found.claim.method}: {found.claim.form}",
+        path=path,
+    )
+
+
+def _name(claim: Claim, path: Path) -> str:
+    if claim.written is not None:
+        return str(claim.written["name"])
+    return path.name.removesuffix("".join(path.suffixes[-2:])) or path.name
+
+
+def _try_to_recognise(
+    contents: Contents, branch: str | None, heads: int | None
+) -> Recognised | str:
+    """Read a file by its layout; or say in a sentence why none fits. Whoever asks for a branch asks
+    for a layout, and a file of several networks that does not say which one is meant is refused."""
+    if branch is not None or heads is not None:
+        return recognise(contents, branch=branch, num_heads=heads)
+    try:
+        _, claim = find_layout(contents)
+    except InputError as error:
+        return str(error)
+    if claim.taken is None:
+        return recognise(contents)  # which says what can be chosen
+    try:
+        return recognise(contents)
+    except InputError as error:
+        return str(error)
+
+
+def _read_network(source: str) -> Weights:
+    """Read the weights of a model that has a name and no file; the network is built for it."""
+    model = zoo.load(source)
+    tensors = {}
+    for name, value in model.network.state_dict().items():
+        array = convert_to_array(value)
+        tensors[name] = NamedTensor(array.as_float32(), array.kind, (name,))
+    if not tensors:
+        raise InputError(f"{source} has no weights: give a checkpoint, or a model by its name.")
+    return Weights(model.name, source, model.about, tensors)
+
+
+def _list_as_in_file(contents: Contents) -> Iterator[tuple[str, NamedTensor]]:
+    """List all tensors by the file's own keys, below the key of their state dict where there are
+    several."""
+    several = len(contents.states) > 1
+    for state, weights in contents.states.items():
+        for key, value in weights.items():
+            name = f"{state}/{key}" if several else key
+            yield name, NamedTensor(value, value.kind, (name,))
+
+
+def _list_tensors(contents: Contents, found: Recognised) -> Iterator[tuple[str, NamedTensor]]:
+    """List the network's tensors, then those beside it in the same state dict."""
+    trunk = found.claim.branches[found.branch]
+    weights = contents.states[trunk.state]
+    keys: dict[str, list[str]] = {name: [] for name in found.weights}
+    done: dict[str, str] = {}
+    for entry in found.account:
+        if entry.into is not None and entry.into in keys:
+            keys[entry.into].append(entry.key)
+            done[entry.into] = entry.reason
+    for name, value in found.weights.items():
+        kinds = {weights[key].kind for key in keys[name] if key in weights}
+        kind = " and ".join(sorted(kinds)) or value.kind
+        yield name, NamedTensor(value, kind, tuple(keys[name]), done.get(name, ""))
+    for key, name, reason in _name_others(found):
+        if key in weights and name not in found.weights:
+            yield name, NamedTensor(weights[key], weights[key].kind, (key,), beside=reason)
+
+
+def _name_others(found: Recognised) -> Iterator[tuple[str, str, str]]:
+    """List the keys beside the network in its state dict, each with its name here and the reason
+    for which the network does not have it; the file's other networks are left out."""
+    trunk = found.claim.branches[found.branch]
+    twins = tuple(
+        other.prefix
+        for other in found.claim.branches.values()
+        if other != trunk and other.state == trunk.state and other.prefix
+    )
+    twins = tuple(prefix for prefix in twins if not trunk.prefix.startswith(prefix))
+    entries = [
+        entry
+        for entry in found.account
+        if entry.into is None and entry.state == trunk.state and not entry.key.startswith(twins)
+    ]
+    for entry in entries:
+        reason, last = entry.reason, entry.key.rpartition(".")[2]
+        alike = [one for one in entries if one.reason == reason and one.key.endswith(f".{last}")]
+        own = entry.key.removeprefix(trunk.prefix)
+        name = f"{HEADS[reason]}.{last}" if reason in HEADS and len(alike) == 1 else own
+        yield entry.key, name, reason

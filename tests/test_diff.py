@@ -1,0 +1,389 @@
+"""What changed between two checkpoints: names, shapes, types, and how far the weights went."""
+
+import copy
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import sslens
+from given import Given, compute, make_models, write
+from sslens import cli
+from sslens.capture import Features
+from sslens.comparisons.activations import ActivationPair, measure_pairs
+from sslens.comparisons.classifiers import find_classifier
+from sslens.comparisons.weight_changes import (
+    CHUNK,
+    ROUNDED,
+    join_changes,
+    measure_change,
+    sort_by_computation,
+)
+from sslens.errors import InputError
+from sslens.find import plugin
+from sslens.models.about import About
+from sslens.models.backbone import Backbone
+from sslens.models.vit import ViTArch
+from sslens.zoo.arrays import Array
+from sslens.zoo.files import convert_to_array
+from sslens.zoo.weights import NamedTensor, Weights, read_weights
+
+ARCH = ViTArch.parse("vit_nano_patch8_32")
+
+
+def array(values: np.ndarray) -> Array:
+    return Array(values, str(values.dtype))
+
+
+def weights(name: str, **values: np.ndarray) -> Weights:
+    tensors = {
+        key.replace("_0_", "s.0."): NamedTensor(array(value), str(value.dtype), (key,))
+        for key, value in values.items()
+    }
+    return Weights(name, name, About(), tensors)
+
+
+def compare(*given: Weights) -> tuple[Mapping[str, pd.DataFrame], tuple[str, ...]]:
+    """The tables of the analysis and its sentences."""
+    names = [one.name for one in given]
+    models = make_models(names, (), {name: {} for name in names})
+    found = compute("weights-changed", Given(models, {"weights": {w.name: w for w in given}}))
+    return {name: found[name] for name in found}, write("weights-changed", found)
+
+
+# ------------------------------------------------------------------------------------------------
+# sums, against torch in float64 and by hand
+
+
+def test_sums_are_those_of_whole_tensors() -> None:
+    """Over several chunks, with the last one shorter."""
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2, 3, CHUNK // 2 + 7, generator=generator)
+    b[0] = a[0]
+    change = measure_change(convert_to_array(a), convert_to_array(b))
+    x, y = a.double().flatten(), b.double().flatten()
+    cosine = torch.nn.functional.cosine_similarity(x, y, dim=0).item()
+    assert change.numbers == a.numel()
+    assert change.equal == a.shape[1]
+    assert change.relative == pytest.approx(((y - x).norm() / x.norm()).item(), rel=1e-12)
+    assert change.cosine == pytest.approx(cosine, rel=1e-12)
+    assert change.angle == pytest.approx(np.degrees(np.arccos(cosine)), rel=1e-9)
+    assert change.largest == (y - x).abs().max().item()
+    assert change.stretch == pytest.approx((((y - x) @ x) / (x @ x)).item(), rel=1e-9)
+    assert change.state == "changed"
+
+
+def test_a_small_angle_keeps_its_digits() -> None:
+    """Across (1, 0) by 1e-9 is an angle of 1e-9 radians, of which the cosine is 1."""
+    change = measure_change(array(np.array([1.0, 0.0])), array(np.array([1.0, 1e-9])))
+    assert np.radians(change.angle) == pytest.approx(1e-9, rel=1e-12)
+    assert change.cosine == 1.0
+
+
+def test_weights_that_were_stretched_or_turned() -> None:
+    a = array(np.array([3.0, 4.0]))
+    twice = measure_change(a, array(np.array([6.0, 8.0])))
+    assert (twice.relative, twice.stretch, twice.angle) == (1.0, 1.0, 0.0)
+    turned = measure_change(a, array(np.array([-4.0, 3.0])))
+    assert turned.angle == pytest.approx(90.0)
+    opposite = measure_change(a, array(np.array([-3.0, -4.0])))
+    assert opposite.angle == pytest.approx(180.0)
+
+
+@pytest.mark.parametrize("dtype", ROUNDED)
+def test_rounding_is_told_from_a_change(dtype: str) -> None:
+    a = torch.randn(CHUNK + 5, generator=torch.Generator().manual_seed(1)) * 0.02
+    half = a.to(getattr(torch, dtype))
+    stored = measure_change(convert_to_array(a), convert_to_array(half))
+    assert stored.state == f"equal in {dtype}"
+    assert 0 < stored.relative < 2.0 ** (-10 if dtype == "float16" else -7)
+    half[-1] *= 1.01  # one number of the last chunk
+    assert measure_change(convert_to_array(a), convert_to_array(half)).state == "changed"
+
+
+def test_numbers_that_are_not_finite_are_counted() -> None:
+    a = np.ones(5, np.float32)
+    b = a.copy()
+    b[:2] = np.nan, np.inf
+    change = measure_change(array(a), array(b))
+    assert (change.state, change.broken, change.equal) == ("not finite", 2, 3)
+    assert np.isnan(change.columns()["relative"])
+    assert measure_change(array(b), array(b)).broken == 2
+    assert join_changes([measure_change(array(a), array(a)), change]).state == "not finite"
+
+
+def test_tensors_are_in_the_order_of_computation() -> None:
+    network = torch.nn.ModuleDict({"net": ARCH.build(0)}).net
+    kinds = ("pos_embed", "cls_token", "patch_embed")
+    names = sort_by_computation(network.state_dict())
+    assert all(name.startswith(kinds) for name in names[:4])
+    assert names[4:10] == [
+        f"blocks.0.{name}.{kind}"
+        for name in ("norm1", "attn.qkv", "attn.proj")
+        for kind in ("weight", "bias")
+    ]
+    assert names[-2:] == ["norm.weight", "norm.bias"]
+
+
+# ------------------------------------------------------------------------------------------------
+# pairs
+
+
+def test_a_change_is_found_by_kind_and_block() -> None:
+    before = {
+        "pos_embed": np.array([3.0, 4.0]),
+        "block_0_attn.qkv.weight": np.array([[1.0, 0.0]]),
+        "block_0_mlp.fc1.weight": np.array([[0.0, 2.0]]),
+    }
+    after = before | {
+        "block_0_mlp.fc1.weight": np.array([[0.0, 1.0]]),
+        "head.weight": np.ones((2, 2)),
+    }
+    tables, sentences = compare(weights("mae", **before), weights("tuned", **after))
+    (pair,) = tables["pairs"].to_dict("records")
+    assert (pair["shared"], pair["equal"], pair["changed"], pair["only_b"]) == (3, 2, 1, 1)
+    assert pair["first"] == "blocks.0.mlp.fc1.weight"
+    # ‖θ_A‖² = 25 + 1 + 4 and ‖θ_B‖² = 25 + 1 + 1
+    assert pair["relative"] == pytest.approx(1 / 30**0.5)
+    assert pair["cosine"] == pytest.approx(28 / (30 * 27) ** 0.5)
+    layers = tables["layers"].set_index(["block", "kind"])
+    assert layers.relative["0", "mlp fc1"] == 0.5
+    assert layers.relative["0", ""] == pytest.approx(1 / 5**0.5)
+    assert layers.state["", "embedding"] == layers.state["0", "attention qkv"] == "equal"
+    assert sentences[0] == (
+        "From mae to tuned the weights changed by 18% of their norm, at an angle of 10.3°, over the"
+        " 3 tensors that both have in one shape."
+    )
+    assert "most in block 0, mlp fc1 (50%" in sentences[1]
+    assert sentences[2] == "Untouched by tuned: embedding and attention qkv."
+    assert sentences[3] == "tuned alone has head.weight."
+
+
+def test_equal_weights_and_other_shapes_are_said() -> None:
+    a = {"pos_embed": np.ones((2, 3), np.float32), "norm.weight": np.ones(3, np.float32)}
+    _, (same, *rest) = compare(weights("one", **a), weights("two", **a))
+    assert same == (
+        "one and two have the same weights: all 2 tensors are equal, number for number."
+    )
+    assert not rest
+    bigger = a | {"pos_embed": np.ones((5, 3), np.float32)}
+    tables, sentences = compare(weights("one", **a), weights("two", **bigger))
+    assert tables["pairs"].unlike.tolist() == [1]
+    assert "cannot be compared in pos_embed (2 × 3 and 5 × 3)" in " ".join(sentences)
+    other = {"x": np.ones(1, np.float32)}
+    _, (nothing, *_) = compare(weights("one", **a), weights("two", **other))
+    assert "no tensor of one name and shape" in nothing
+    small = a | {"norm.weight": np.array([1, 1, 1 + 1e-6], np.float32)}
+    _, (close, *_) = compare(weights("one", **a), weights("two", **small))
+    assert "the same weights but for rounding to float16" in close
+    whole = {"pos_embed": np.ones((2, 3), np.int8), "norm.weight": a["norm.weight"]}
+    tables, _ = compare(weights("one", **a), weights("two", **whole))
+    assert "of another number type" in tables["tensors"].state.tolist()
+
+
+# ------------------------------------------------------------------------------------------------
+# files
+
+
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """One network in timm's names, in Hugging Face's with a classifier, and in float16."""
+    folder = tmp_path_factory.mktemp("copies")
+    state = ARCH.build(3).state_dict()
+    paths = {name: folder / f"{name}.safetensors" for name in ("timm", "theirs", "half")}
+    save_file(dict(state), paths["timm"])
+    save_file(rename(state), paths["theirs"])
+    save_file({key: value.half() for key, value in state.items()}, paths["half"])
+    return paths
+
+
+def rename(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Spell a ViT's weights as Hugging Face's ViTForImageClassification does."""
+    names = {
+        "norm1": "layernorm_before",
+        "norm2": "layernorm_after",
+        "attn.proj": "attention.output.dense",
+        "mlp.fc1": "intermediate.dense",
+        "mlp.fc2": "output.dense",
+    }
+    renamed = {
+        "vit.embeddings.cls_token": state["cls_token"],
+        "vit.embeddings.position_embeddings": state["pos_embed"],
+        "classifier.weight": torch.ones(2, 64),
+        "classifier.bias": torch.zeros(2),
+    }
+    for key, value in state.items():
+        part, _, kind = key.rpartition(".")
+        if part == "patch_embed.proj":
+            renamed[f"vit.embeddings.patch_embeddings.projection.{kind}"] = value
+        elif part == "norm":
+            renamed[f"vit.layernorm.{kind}"] = value
+        elif part.endswith("attn.qkv"):
+            block = part.split(".")[1]
+            for which, own in zip(("query", "key", "value"), value.chunk(3), strict=True):
+                name = f"vit.encoder.layer.{block}.attention.attention.{which}.{kind}"
+                renamed[name] = own.contiguous()
+        elif part.startswith("blocks."):
+            _, block, layer = part.split(".", 2)
+            renamed[f"vit.encoder.layer.{block}.{names[layer]}.{kind}"] = value
+    return renamed
+
+
+def test_copies_of_one_network_are_the_same_whoever_wrote_them(copies: Mapping[str, Path]) -> None:
+    official, theirs = (read_weights(str(copies[name])) for name in ("timm", "theirs"))
+    assert set(theirs.tensors) - set(official.tensors) == {"head.weight", "head.bias"}
+    tables, sentences = compare(official, theirs)
+    (pair,) = tables["pairs"].to_dict("records")
+    assert pair["state"] == "equal"
+    assert pair["reshaped"] == 2 * ARCH.blocks  # query, key and value lie apart
+    assert pair["renamed"] == pair["shared"] == len(official.tensors)
+    assert "have the same weights" in sentences[0]
+    assert "head.weight and head.bias (the classification head)" in " ".join(sentences)
+    half = read_weights(str(copies["half"]))
+    (pair,) = compare(official, half)[0]["pairs"].to_dict("records")
+    assert pair["state"] == "equal in float16"
+    assert (pair["kinds_a"], pair["kinds_b"]) == ("float32", "float16")
+    assert official.digest != half.digest
+
+
+def test_a_file_of_no_known_layout_is_compared_by_its_own_names(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a.safetensors", "b.safetensors")]
+    for path, number in zip(paths, (1.0, 2.0), strict=True):
+        save_file({"tower.3.mix.weight": torch.full((4, 4), number)}, path)
+    tables, sentences = compare(*(read_weights(str(path)) for path in paths))
+    (pair,) = tables["pairs"].to_dict("records")
+    assert (pair["relative"], pair["angle"]) == (1.0, 0.0)
+    assert "no network is known" in sentences[-1]
+
+
+def test_the_command_writes_a_page_without_building_a_network(
+    copies: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: object
+) -> None:
+    monkeypatch.setattr("sslens.zoo.load", lambda *_, **__: pytest.fail("a network was built"))
+    out = tmp_path / "out"
+    line = ["diff", str(copies["timm"]), str(copies["half"]), "--out", str(out)]
+    assert cli.main([*line, "--dry-run"]) == 0
+    assert not out.exists()
+    assert cli.main(line) == 0
+    pairs = pd.read_csv(out / "tables" / "weights-changed" / "pairs.csv")
+    assert pairs.state.tolist() == ["equal in float16"]
+    assert "timm and half have the same weights but for rounding" in (
+        out / "report.html"
+    ).read_text(encoding="utf-8")
+
+
+def test_what_cannot_be_compared_is_refused(
+    copies: Mapping[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = str(copies["timm"])
+    for arguments, said in (
+        ([one], "Give two checkpoints"),
+        ([one, one], "is given twice"),
+        ([one, "pixels"], "pixels have no weights"),
+        ([one, str(tmp_path / "lost.pth")], "There is no model"),
+        ([one, str(copies["half"]), "--bank", str(tmp_path)], "give --images too"),
+    ):
+        assert cli.main(["diff", *arguments]) == 2
+        assert said in capsys.readouterr().err
+    need = plugin("study/needs", "weights")
+    with pytest.raises(InputError, match="pixels have no weights"):
+        read_weights("pixels")
+    assert need.NETWORKS is False
+
+
+# ------------------------------------------------------------------------------------------------
+# activations and classifiers
+
+
+def test_the_first_layer_that_computes_something_else_is_found() -> None:
+    """Weights that differ in one layer, in an epsilon, or by rounding alone."""
+    model = sslens.load("random:vit_nano_patch8_32")
+    rng = np.random.default_rng(0)
+    pixels = [rng.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(2)]
+
+    def change(edit: Callable[[torch.nn.Module], object]) -> Backbone:
+        other = copy.deepcopy(model)
+        with torch.no_grad():
+            edit(other.network)
+        return other
+
+    def measure(other: Backbone, *kinds: str) -> ActivationPair:
+        models = {"a": model, "b": other}
+        (pair,) = measure_pairs(models, pixels, dict.fromkeys(models, kinds))
+        return pair
+
+    def beyond(pair: ActivationPair) -> list[str]:
+        return [one.tap.name for one in pair.taps if one.beyond]
+
+    same = measure(change(lambda network: None))
+    assert [one.difference for one in same.taps] == [0.0] * len(same.taps)
+    assert all(0 < one.rounding < 1e-5 for one in same.taps)
+    doubled = measure(change(lambda network: network.blocks[2].mlp.fc1.weight.mul_(1.001)))
+    assert beyond(doubled)[0] == "blocks.2.mlp.fc1"
+    assert "norm" in beyond(doubled)
+    eps = measure(change(lambda network: setattr(network.blocks[1].norm1, "eps", 1e-2)))
+    assert beyond(eps)[0] == "blocks.1.norm1"
+    half = change(lambda network: network.half().float())
+    assert beyond(measure(half))  # float32's rounding does not explain it
+    assert beyond(measure(half, "float16", "float32")) == []
+    (first, *_) = measure(half, "float16").taps
+    assert first.difference == first.rounding > 0
+
+
+def test_networks_of_other_taps_or_sizes_are_not_compared_tap_by_tap() -> None:
+    a, b = (sslens.load(f"random:vit_nano_patch8_{side}") for side in (32, 64))
+    (pair,) = measure_pairs({"a": a, "b": b}, [np.zeros((8, 8, 3), np.uint8)], {})
+    assert pair.why == "they see images of 32 and of 64 px"
+
+
+def test_classifiers_of_files_predict() -> None:
+    """By hand: a linear layer on the CLS token, and one behind a normalisation on the patches."""
+
+    def with_head(**tensors: np.ndarray) -> Weights:
+        named = {
+            key.replace("_", ".", 1) if key.startswith("head") else key: NamedTensor(
+                array(value), "float32", (key,), beside="the classification head"
+            )
+            for key, value in tensors.items()
+        }
+        return Weights("tuned", "tuned", About(), named)
+
+    eye = np.eye(2, dtype=np.float32)
+    cls = torch.tensor([[1.0, 3.0], [3.0, 1.0]])
+    features = Features.of({("norm", "cls"): cls, ("norm", "patch"): 5 * cls})
+    plain = find_classifier(with_head(head_weight=eye, head_bias=np.zeros(2, np.float32)))
+    assert plain is not None
+    assert plain.predict(features).tolist() == [1, 0]
+    biased = find_classifier(with_head(head_weight=eye, head_bias=np.float32([2.5, 0])))
+    assert biased is not None
+    assert biased.predict(features).tolist() == [0, 0]
+    norm = {"fc_norm.weight": np.float32([-1, 1]), "fc_norm.bias": np.zeros(2, np.float32)}
+    normed = find_classifier(with_head(head_weight=eye, head_bias=np.zeros(2, np.float32), **norm))
+    assert normed is not None
+    assert normed.pooling == "patch"
+    # normalised to (−1, 1) and (1, −1), times (−1, 1): (1, 1) and (−1, −1), of which the first wins
+    assert normed.predict(features).tolist() == [0, 0]
+    wide = find_classifier(with_head(head_weight=np.ones((2, 3), np.float32)))
+    assert wide is not None
+    assert wide.predict(features) is None
+    assert find_classifier(with_head(**norm)) is None
+
+
+@pytest.mark.slow
+def test_the_page_on_two_models_with_images(tmp_path: Path) -> None:
+    """A fine-tuned model beside the one that it began with: all tables are there."""
+    out = tmp_path / "out"
+    line = ["diff", "scenes_mae", "scenes_mae_ft", "--images", "scenes:1:64"]
+    assert cli.main([*line, "--batch", "16", "--out", str(out)]) == 0
+    layers = {path.stem for path in (out / "tables" / "layers-changed").glob("*.csv")}
+    assert {"depths", "taps", "knn"} <= layers
+    moved = {path.stem for path in (out / "tables" / "images-moved").glob("*.csv")}
+    assert moved == {"pairs", "moved", "sheets", "pictures"}
+    pairs = pd.read_csv(out / "tables" / "images-moved" / "pairs.csv")
+    assert pairs.by.tolist() == ["k-NN"]  # one of the two has no classifier
+    assert 0 <= pairs.moved[0] <= 1
+    assert len(list((out / "sheets" / "images-moved").glob("*.png"))) == 2
