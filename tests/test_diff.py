@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 import sslens
@@ -303,7 +304,8 @@ def test_the_first_layer_that_computes_something_else_is_found() -> None:
     """Weights that differ in one layer, in an epsilon, or by rounding alone."""
     model = sslens.load("random:vit_nano_patch8_32")
     rng = np.random.default_rng(0)
-    pixels = [rng.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(2)]
+    noise = rng.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    pixels = [Image.fromarray(one) for one in noise]
 
     def change(edit: Callable[[torch.nn.Module], object]) -> Backbone:
         other = copy.deepcopy(model)
@@ -336,7 +338,7 @@ def test_the_first_layer_that_computes_something_else_is_found() -> None:
 
 def test_networks_of_other_taps_or_sizes_are_not_compared_tap_by_tap() -> None:
     a, b = (sslens.load(f"random:vit_nano_patch8_{side}") for side in (32, 64))
-    (pair,) = measure_pairs({"a": a, "b": b}, [np.zeros((8, 8, 3), np.uint8)], {})
+    (pair,) = measure_pairs({"a": a, "b": b}, [Image.new("RGB", (8, 8))], {})
     assert pair.why == "they see images of 32 and of 64 px"
 
 

@@ -8,7 +8,7 @@ from typing import final
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from PIL import Image
 from torch import Tensor, nn
 
 from sslens.capture import activations
@@ -85,14 +85,14 @@ class ActivationPairs:
 
 def measure_pairs(
     models: Mapping[str, Backbone],
-    pixels: Sequence[UInt8[np.ndarray, "height width 3"]],
+    pixels: Sequence[Image.Image],
     kinds: Mapping[str, Sequence[str]],
 ) -> list[ActivationPair]:
     """Compare the activations of the first model with those of each other one.
 
     Args:
         models: the models by name.
-        pixels: the images.
+        pixels: the images, as they were decoded.
         kinds: the number types in each model's file, by the model's name; float32 where none is
             given.
     """
@@ -104,7 +104,7 @@ def _measure_pair(
     name_a: str,
     name_b: str,
     models: Mapping[str, Backbone],
-    pixels: Sequence[UInt8[np.ndarray, "height width 3"]],
+    pixels: Sequence[Image.Image],
     kinds: Mapping[str, Sequence[str]],
 ) -> ActivationPair:
     a, b = models[name_a], models[name_b]

@@ -13,7 +13,7 @@ ROWS = 1024
 
 
 def measure_alignment(
-    one: Float[Tensor, "image dim"], other: Float[Tensor, "image dim"], alpha: float = 2.0
+    one: Float[Tensor, "image dim"], other: Float[Tensor, "view dim_2"], alpha: float = 2.0
 ) -> float:
     """Measure how near two views of an image lie,
 
@@ -30,6 +30,7 @@ def measure_alignment(
     Raises:
         InputError: the two are of other images.
 
+    >>> import torch
     >>> one, other = torch.tensor([[3.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.0, 2.0], [0.0, 5.0]])
     >>> round(measure_alignment(one, other), 9)  # the mean of ‖(1, 0) − (0, 1)‖² = 2 and 0
     1.0
@@ -60,6 +61,7 @@ def measure_uniformity(features: Float[Tensor, "image dim"], t: float = 2.0) -> 
     Raises:
         InputError: there is one image.
 
+    >>> import torch
     >>> x = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
     >>> round(measure_uniformity(x), 9)  # −2 ‖(1, 0) − (0, 1)‖²
     -4.0
