@@ -1,98 +1,27 @@
 """Checkpoint files as the methods' authors write them, small, made from networks whose outputs are
 known."""
 
-import argparse
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from released import RELEASED, make_dinov2
 from sslens import zoo
-from sslens.models.cnn import CNNArch
 from sslens.models.detection.heads import Heads
 from sslens.models.detection.settings import HeadSettings
-from sslens.models.positions import make_sincos_positions
 from sslens.models.pyramid import Pyramid
-from sslens.models.vit import ViTArch, describe
+from sslens.models.vit import describe
 from sslens.zoo.shapes import ViTShape
 from sslens.zoo.windows import Windows
+from written import CONVNEXT as CONVNEXT
+from written import HEADS as HEADS
+from written import RESNET as RESNET
+from written import VIT as VIT
+from written import Example, State, head, trained, training, under, vit
 
-State = dict[str, Tensor]
-VIT = ViTArch(image_size=48, patch_size=16, dim=64, blocks=2, heads=4)
-RESNET = CNNArch("resnet", (1, 2, 1, 1), (8, 8, 16, 16), bottleneck=True)
-CONVNEXT = CNNArch("convnextv2", (1, 2, 1, 1), (8, 16, 24, 32))
 DETECTOR = HeadSettings(channels=8, hidden=16, candidates=(50, 50), proposals=20, regions=16)
-
-
-def trained(network: nn.Module, seed: int = 0) -> nn.Module:
-    """No tensor as an initialisation leaves it, so that each that goes astray shows; positions
-    stay."""
-    generator = torch.Generator().manual_seed(seed)
-    for name, value in network.state_dict().items():
-        if value.is_floating_point() and name != "pos_embed":
-            noise = torch.rand(value.shape, generator=generator)
-            value.copy_(noise + 0.5 if "running_var" in name else value + 0.1 * (noise - 0.4))
-    return network.eval()
-
-
-def vit(positions: str = "mae", seed: int = 0) -> nn.Module:
-    """A small ViT whose positions are MAE's, MoCo-v3's or learned ones."""
-    network = trained(VIT.build(seed), seed)
-    table = make_sincos_positions(VIT.dim, VIT.grid, transposed=positions == "moco-v3")
-    if positions == "learned":
-        table = 0.2 * torch.randn(table.shape, generator=torch.Generator().manual_seed(seed))
-    network.load_state_dict({**network.state_dict(), "pos_embed": table})
-    return network
-
-
-def under(prefix: str, state: Mapping[str, Tensor]) -> State:
-    return {prefix + name: value for name, value in state.items()}
-
-
-def head(*names: str) -> State:
-    return {name: torch.full((3, 4), 0.25) for name in names}
-
-
-def training() -> dict[str, Any]:
-    """What a training adds: an optimiser's state, arguments, numbers."""
-    optimiser = {
-        "state": {0: {"exp_avg": torch.zeros(3)}},
-        "param_groups": [{"lr": 0.1, "params": [0]}],
-    }
-    return {
-        "optimizer": optimiser,
-        "epoch": 299,
-        "args": argparse.Namespace(lr=np.float64(0.1), arch="x"),
-    }
-
-
-@dataclass(frozen=True)
-class Example:
-    """A file: the network it was written from, what is written, and what is to be found."""
-
-    network: nn.Module
-    tree: Any
-    objective: str | None
-    tuned: Any = False
-    family: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    header: Mapping[str, str] | None = None
-
-    def write(self, folder: Path) -> Path:
-        """The file. Its name says nothing."""
-        if self.header is not None:
-            save_file(self.tree, folder / "file.safetensors", dict(self.header))
-            return folder / "file.safetensors"
-        torch.save(self.tree, folder / "file.pth")
-        return folder / "file.pth"
-
-
-HEADS = {"num_heads": VIT.heads}
 DECODER = (
     "decoder_embed.weight",
     "decoder_blocks.0.norm1.weight",
@@ -192,6 +121,7 @@ def _dino() -> dict[str, Example]:
         "student": Example(student, full, options={**HEADS, "branch": "student"}, **known),
         "ResNet": Example(resnet, cnns, **known),
         "iBOT": Example(teacher, masked, objective="ibot", family="JE", options=HEADS),
+        **make_dinov2(),
     }
 
 
@@ -212,6 +142,23 @@ def _msn() -> dict[str, Example]:
     }
     without_norm = vit("learned", 1)
     without_norm.norm = nn.Identity()
+    probe = {
+        "target_encoder": under("module.", bare),
+        "classifier": head("module.fc.weight"),
+        "epoch": 3,
+    }
+    return {
+        "released": Example(target, file, options=HEADS, **known),
+        "anchor": Example(anchor, file, options={**HEADS, "branch": "encoder"}, **known),
+        "without DDP": Example(
+            target, {"target_encoder": target.state_dict() | fc}, options=HEADS, **known
+        ),
+        "probed": Example(without_norm, probe, tuned="linear", options=HEADS, **known),
+    }
+
+
+def _ijepa() -> dict[str, Example]:
+    anchor = vit("learned", 2)
     shape = ViTShape(VIT, hidden=4 * VIT.dim, cls=False, cls_positions=False)
     patches: nn.Module = shape.empty().to_empty(device="cpu")
     for parameter in patches.parameters():
@@ -225,20 +172,7 @@ def _msn() -> dict[str, Example]:
         ),
         "epoch": 300,
     }
-    probe = {
-        "target_encoder": under("module.", bare),
-        "classifier": head("module.fc.weight"),
-        "epoch": 3,
-    }
-    return {
-        "released": Example(target, file, options=HEADS, **known),
-        "anchor": Example(anchor, file, options={**HEADS, "branch": "encoder"}, **known),
-        "I-JEPA": Example(patches, jepa, objective="ijepa", family="JE", options=HEADS),
-        "without DDP": Example(
-            target, {"target_encoder": target.state_dict() | fc}, options=HEADS, **known
-        ),
-        "probed": Example(without_norm, probe, tuned="linear", options=HEADS, **known),
-    }
+    return {"released": Example(patches, jepa, objective="ijepa", family="JE", options=HEADS)}
 
 
 def detector(prefix: str = "backbone.") -> tuple[nn.Module, State]:
@@ -448,11 +382,13 @@ EXAMPLES: dict[str, Callable[[], dict[str, Example]]] = {
     "moco-v3": _moco,
     "dino": _dino,
     "msn": _msn,
+    "ijepa": _ijepa,
     "vitdet": _vitdet,
     "fcmae": _fcmae,
     "timm": _timm,
     "huggingface": _huggingface,
     "sslens": _sslens,
+    **RELEASED,
 }
 
 

@@ -64,6 +64,7 @@ PLUGINS = (
     "claims",
     "study/needs",
     "zoo/layouts",
+    "zoo/spellings",
     "cli",
 )
 #: recipes are checked by a test of their own

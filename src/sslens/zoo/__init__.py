@@ -29,6 +29,8 @@ from typing import TYPE_CHECKING, Any
 from sslens import cards
 from sslens.errors import InputError, nearest
 from sslens.zoo.evaluation import make_transform as make_transform
+from sslens.zoo.insides import ENCODER as ENCODER
+from sslens.zoo.insides import INDEX, find_weights
 from sslens.zoo.layouts.sslens import HEADER as HEADER
 from sslens.zoo.layouts.sslens import make_header as make_header
 
@@ -38,10 +40,6 @@ if TYPE_CHECKING:
     from sslens.models.about import About
     from sslens.models.backbone import Backbone
 
-#: the file that a training run leaves for others to load
-ENCODER = "last.safetensors"
-#: what Hugging Face's folders call theirs
-THEIRS = ("model.safetensors", "pytorch_model.bin")
 SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt", ".pkl", ".safetensors")
 _OPTIONS = re.compile(r"(\S.*?)((?: \w+=\S+)+)")
 SCHEMES = ("timm", "hf-hub", "random")
@@ -89,20 +87,15 @@ def split_options(source: str) -> tuple[str, dict[str, Any]]:
 
 
 def find_file(path: Path) -> Path:
-    """Return the checkpoint file for a path: the path itself, or the file in a run's folder.
+    """Return the checkpoint file for a path: the path itself, or the file in the folder of a run or
+    of Hugging Face, of which an index stands for all files that it lists.
 
     Raises:
         InputError: a folder without a checkpoint, or a file with a suffix that no checkpoint has.
     """
     if path.is_dir():
-        for name in (ENCODER, *THEIRS):
-            if (path / name).is_file():
-                return path / name
-        raise InputError(
-            f"The folder {path} holds no {ENCODER}: give a folder that sslens pretrain wrote, or a"
-            " file."
-        )
-    if path.suffix not in SUFFIXES:
+        return find_weights(path)
+    if path.suffix not in SUFFIXES and not path.name.endswith(INDEX):
         raise InputError(
             f"{path} is no checkpoint by its name: files that can be loaded end in"
             f" {', '.join(SUFFIXES)}."

@@ -3,8 +3,8 @@
 from sslens.errors import InputError
 
 #: heads of the released shapes with heads that are not 64 wide (ViT-H and ViT-g of Dosovitskiy
-#: et al. and Zhai et al.)
-HEADS = {1280: 16, 1408: 16}
+#: et al. and Zhai et al., DINOv3's ViT-7B)
+HEADS = {1280: 16, 1408: 16, 4096: 32}
 
 
 def choose_heads(dim: int, asked: int | None, width: int | None, where: str) -> int:

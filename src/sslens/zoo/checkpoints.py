@@ -9,8 +9,9 @@ from sslens.cards import Card
 from sslens.data.transform import EvalTransform
 from sslens.errors import Doubt
 from sslens.models.backbone import Backbone
-from sslens.zoo import download, files
+from sslens.zoo import download
 from sslens.zoo.builders import wrap_network
+from sslens.zoo.folders import read_checkpoint
 from sslens.zoo.identity import (
     choose_evaluation,
     find_card,
@@ -19,7 +20,7 @@ from sslens.zoo.identity import (
     require_finite,
 )
 from sslens.zoo.recognise import Recognised, recognise
-from sslens.zoo.shapes import ViTShape
+from sslens.zoo.shapes import TRANSFORMERS
 
 
 def load_card(card: Card, *, num_heads: int | None = None, branch: str | None = None) -> Backbone:
@@ -32,7 +33,7 @@ def load_card(card: Card, *, num_heads: int | None = None, branch: str | None = 
     path = download.fetch(card)
     heads = card.heads if card.file is None else None  # what is shipped says its own
     checkpoint = recognise(
-        files.read_contents(path), branch=branch or card.branch, num_heads=num_heads or heads
+        read_checkpoint(path), branch=branch or card.branch, num_heads=num_heads or heads
     )
     require_claims(card, checkpoint, path)
     return _build(checkpoint, path, card=card, source=card.name, num_heads=num_heads, branch=branch)
@@ -46,7 +47,7 @@ def load_file(
     Raises:
         InputError: the file cannot be read or recognised, or its weights do not fit.
     """
-    contents = files.read_contents(path)
+    contents = read_checkpoint(path)
     checkpoint = recognise(contents, branch=branch, num_heads=num_heads)
     card = None if checkpoint.claim.written is not None else find_card(path, checkpoint)
     if card is not None:
@@ -101,7 +102,7 @@ def cut_suffixes(path: Path) -> str:
 def _warn_of_heads(found: Recognised, card: Card | None, path: Path, num_heads: int | None) -> None:
     """No file tells the number of heads, and with another number the weights fit as well and the
     features are wrong."""
-    if not isinstance(found.shape, ViTShape):
+    if not isinstance(found.shape, TRANSFORMERS):
         return
     heads, width = found.shape.arch.heads, found.shape.arch.dim
     if card is not None and card.heads is not None:
@@ -126,6 +127,6 @@ def _warn_of_heads(found: Recognised, card: Card | None, path: Path, num_heads: 
         )
         warning = (
             f"{path} is read with {heads} heads of attention, {reason}: no file tells them. Give"
-            " num_heads to be sure."
+            f" {path}@heads={heads} to be sure, or another number."
         )
         warnings.warn(warning, Doubt, stacklevel=5)

@@ -5,12 +5,13 @@ looks at keys, shapes and, for positions that are fixed, at values, never at the
 returns a `Claim` or None.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sslens.cards import Tuned
 from sslens.zoo.arrays import Array
+from sslens.zoo.hints import NONE, Hints
 from sslens.zoo.trunks import Trunk
 
 Weights = Mapping[str, Array]
@@ -19,6 +20,12 @@ Drops = tuple[tuple[str, str], ...]
 
 CLASSIFIER = "the classification head"
 AFTER_POOLING = "the normalisation between pooling and classifier, which no token passes through"
+#: what stands on a network in the networks' own libraries, under the network's prefix
+HEADS: Drops = (
+    (r"head\.norm\..*", AFTER_POOLING),
+    (r"(head|heads|head_dist|fc|pre_logits)\..*", CLASSIFIER),
+    (r"fc_norm\..*", AFTER_POOLING),
+)
 MASK = "the token that stands for masked patches in pre-training"
 
 
@@ -37,9 +44,6 @@ class Piece:
     value: Array
     sources: tuple[str, ...]
     done: str = ""
-
-
-Convert = Callable[[Weights], Iterable[Piece]]
 
 
 def keep_names(weights: Weights) -> Iterable[Piece]:
@@ -64,9 +68,11 @@ class Claim:
             the network's prefix, each with the reason.
         beside: which tensors outside the network, in the same state dict, are dropped; written like
             `drops`.
-        convert: converts the weights to timm's names and shapes.
         heads: the number of attention heads by width, where the authors use another than width /
             64.
+        hints: what the file or the method tells of the architecture that shapes do not.
+        normless: whether the network may be without its final normalisation; otherwise a network
+            without one is taken for cut off.
         transform: settings of the evaluation transform that differ from the default: ImageNet's
             colours, 224 px, bicubic.
         certain: False where the claim of any other, more specific layout is preferred.
@@ -84,8 +90,9 @@ class Claim:
     tuned: Tuned = False
     drops: Drops = ()
     beside: Drops = ()
-    convert: Convert = keep_names
     heads: Mapping[int, int] = field(default_factory=dict)
+    hints: Hints = NONE
+    normless: bool = False
     transform: Mapping[str, Any] = field(default_factory=dict)
     certain: bool = True
     notes: tuple[str, ...] = ()

@@ -11,7 +11,8 @@ from sslens import cards
 from sslens.cards import Card
 from sslens.errors import InputError, as_argument
 from sslens.zoo import find_file
-from sslens.zoo.files import Contents, read_contents
+from sslens.zoo.files import Contents
+from sslens.zoo.folders import read_checkpoint
 from sslens.zoo.identity import (
     choose_evaluation,
     find_card,
@@ -22,8 +23,17 @@ from sslens.zoo.identity import (
 )
 from sslens.zoo.keys import find_pattern, find_shared_start
 from sslens.zoo.recognise import Recognised, find_layout, recognise
-from sslens.zoo.shapes import NamedShape, Shape, ViTShape
+from sslens.zoo.shapes import (
+    TRANSFORMERS,
+    BeitShape,
+    CNNShape,
+    NamedShape,
+    RopeShape,
+    Shape,
+    ViTShape,
+)
 from sslens.zoo.suspicions import find_suspicions
+from sslens.zoo.variants import ConvNeXtShape
 
 WIDTH = 110
 LABEL = 12
@@ -123,7 +133,7 @@ def examine(
     facts: dict[str, Any] = {}
     try:
         facts["file"] = _describe_size(path)
-        inside = read_contents(path)
+        inside = read_checkpoint(path)
         facts["file"] += f", {_describe_form(path, inside)}"
     except InputError as error:
         return Diagnosis(told, error.spelt(spell), facts)
@@ -168,7 +178,9 @@ def _describe_recognised(checkpoint: Recognised, card: Card | None) -> Mapping[s
         **_describe_about(checkpoint, card),
         "layout": checkpoint.layout,
         "method": checkpoint.claim.method,
-        "heads": checkpoint.shape.arch.heads if isinstance(checkpoint.shape, ViTShape) else None,
+        "heads": checkpoint.shape.arch.heads
+        if isinstance(checkpoint.shape, TRANSFORMERS)
+        else None,
         "parameters": checkpoint.parameters,
     }
 
@@ -238,26 +250,46 @@ def describe_shape(shape: Shape) -> str:
     """
     if isinstance(shape, NamedShape):
         return shape.name
-    if not isinstance(shape, ViTShape):
-        blocks = ", ".join(map(str, shape.arch.blocks))
-        name = shape.name or shape.arch.kind
+    if isinstance(shape, CNNShape | ConvNeXtShape):
+        sizes = shape.arch if isinstance(shape, CNNShape) else shape
+        blocks, channels = ", ".join(map(str, sizes.blocks)), sizes.widths[-1]
+        kind = shape.arch.kind if isinstance(shape, CNNShape) else "ConvNeXt"
+        channels = shape.arch.channels if isinstance(shape, CNNShape) else channels
         return (
-            f"{name}: stages of {blocks} blocks, {shape.arch.channels} channels at the end, for"
+            f"{shape.name or kind}: stages of {blocks} blocks, {channels} channels at the end, for"
             f" images of {shape.image_size} px"
         )
     arch = shape.arch
     parts = [
         f"{shape.name or 'ViT'}: {arch.blocks} blocks of width {arch.dim} with {arch.heads} heads",
         f"patches of {arch.patch_size} px, images of {arch.image_size} px",
-        "" if shape.cls and not shape.windows else "no CLS token",
-        str(shape.windows or ""),
-        f"{shape.registers} registers" if shape.registers else "",
-        "layer scale" if shape.layer_scale else "",
-        "gated MLPs" if shape.gated else "",
-        "" if shape.qkv_bias else "no qkv bias",
+        *_describe_variant(shape),
         "" if shape.norm else "no final norm",
     ]
     return ", ".join(filter(None, parts))
+
+
+def _describe_variant(shape: ViTShape | RopeShape | BeitShape) -> Iterator[str]:
+    """What a transformer has and others have not; empty where it has not."""
+    if isinstance(shape, BeitShape):
+        places = {"blocks": "in each block", "shared": "shared by the blocks"}
+        yield f"relative positions {places[shape.relative]}" if shape.relative else ""
+        yield "layer scale" if shape.layer_scale else ""
+        return
+    if isinstance(shape, RopeShape):
+        yield "rotary positions"
+    else:
+        yield "" if shape.cls and not shape.windows else "no CLS token"
+        yield str(shape.windows or "")
+    yield f"{shape.registers} registers" if shape.registers else ""
+    if isinstance(shape, RopeShape) or shape.layer_scale:
+        yield "layer scale"
+    yield "gated MLPs" if shape.gated else ""
+    yield "" if shape.qkv_bias else "no qkv bias"
+    if isinstance(shape, ViTShape):
+        yield "a norm before the first block" if shape.pre_norm else ""
+        yield f"activation {shape.activation}" if shape.activation != "gelu" else ""
+        yield f"eps {shape.eps:g}" if shape.eps != 1e-6 else ""
 
 
 def _list_facts(checkpoint: Recognised, card: Card | None) -> Mapping[str, Any]:
@@ -273,7 +305,7 @@ def _list_facts(checkpoint: Recognised, card: Card | None) -> Mapping[str, Any]:
         ),
         "network": f"{describe_shape(checkpoint.shape)}; {checkpoint.parameters:,} parameters",
     }
-    if isinstance(checkpoint.shape, ViTShape) and not checkpoint.heads_known:
+    if isinstance(checkpoint.shape, TRANSFORMERS) and not checkpoint.heads_known:
         facts["heads"] = (
             f"{checkpoint.shape.arch.heads} of attention are assumed for this width: no file tells"
             " them. With another number the weights fit as well and the features are wrong."
@@ -379,6 +411,10 @@ def _write_line(
     given = [repr(source)]
     if branch is not None:
         given.append(f"branch={checkpoint.branch!r}")
-    if isinstance(checkpoint.shape, ViTShape) and card is None and checkpoint.claim.written is None:
+    if (
+        isinstance(checkpoint.shape, TRANSFORMERS)
+        and card is None
+        and checkpoint.claim.written is None
+    ):
         given.append(f"num_heads={num_heads or checkpoint.shape.arch.heads}")
     return f"sslens.load({', '.join(given)})"

@@ -4,15 +4,20 @@ A test holds them against the networks that timm builds.
 """
 
 from collections.abc import Iterator
+from typing import TypeAlias
 
 from sslens.models.cnn import CNNArch
 from sslens.zoo.shapes import CNNShape, ViTShape
+from sslens.zoo.variants import BeitShape, ConvNeXtShape, RopeShape
+
+#: the architectures whose tensors are listed here
+Listed: TypeAlias = ViTShape | RopeShape | BeitShape | CNNShape | ConvNeXtShape
 
 #: the name of a tensor and its shape
 Entry = tuple[str, tuple[int, ...]]
 
 
-def list_tensors(shape: ViTShape | CNNShape) -> dict[str, tuple[int, ...]]:
+def list_tensors(shape: Listed) -> dict[str, tuple[int, ...]]:
     """Return the shape of every tensor of a network, by name.
 
     >>> from sslens.models.vit import ViTArch
@@ -22,6 +27,12 @@ def list_tensors(shape: ViTShape | CNNShape) -> dict[str, tuple[int, ...]]:
     """
     if isinstance(shape, ViTShape):
         return dict(_list_vit(shape))
+    if isinstance(shape, RopeShape):
+        return dict(_list_rotary(shape))
+    if isinstance(shape, BeitShape):
+        return dict(_list_beit(shape))
+    if isinstance(shape, ConvNeXtShape):
+        return dict(_list_first_convnext(shape))
     return dict((_list_resnet if shape.arch.kind == "resnet" else _list_convnext)(shape.arch))
 
 
@@ -43,7 +54,10 @@ def _list_vit(shape: ViTShape) -> Iterator[Entry]:
         yield "dist_token", (1, 1, dim)
     before = 2 if shape.distilled else (shape.cls + shape.registers) * shape.cls_positions
     yield "pos_embed", (1, arch.grid**2 + before, dim)
-    yield from _list_affine("patch_embed.proj", dim, 3, arch.patch_size, arch.patch_size)
+    patch = arch.patch_size
+    yield from _list_affine("patch_embed.proj", dim, 3, patch, patch, bias=not shape.pre_norm)
+    if shape.pre_norm:
+        yield from _list_affine("norm_pre", dim)
     # as timm rounds the ratio of widths that it is given
     hidden = int(dim * (shape.hidden * (2 if shape.gated else 1) / dim))
     for i in range(arch.blocks):
@@ -63,6 +77,63 @@ def _list_vit(shape: ViTShape) -> Iterator[Entry]:
             yield f"{block}.ls2.gamma", (dim,)
     if shape.norm:
         yield from _list_affine("norm", dim)
+
+
+def _list_rotary(shape: RopeShape) -> Iterator[Entry]:
+    arch, dim = shape.arch, shape.arch.dim
+    yield "cls_token", (1, 1, dim)
+    if shape.registers:
+        yield "reg_token", (1, shape.registers, dim)
+    yield from _list_affine("patch_embed.proj", dim, 3, arch.patch_size, arch.patch_size)
+    firsts = ("fc1_g", "fc1_x") if shape.gated else ("fc1",)
+    for i in range(arch.blocks):
+        block = f"blocks.{i}"
+        yield f"{block}.gamma_1", (dim,)
+        yield f"{block}.gamma_2", (dim,)
+        yield from _list_affine(f"{block}.norm1", dim)
+        yield from _list_affine(f"{block}.attn.qkv", 3 * dim, dim, bias=shape.qkv_bias)
+        yield from _list_affine(f"{block}.attn.proj", dim, dim)
+        yield from _list_affine(f"{block}.norm2", dim)
+        for first in firsts:
+            yield from _list_affine(f"{block}.mlp.{first}", shape.hidden, dim)
+        yield from _list_affine(f"{block}.mlp.fc2", dim, shape.hidden)
+    if shape.norm:
+        yield from _list_affine("norm", dim)
+
+
+def _list_beit(shape: BeitShape) -> Iterator[Entry]:
+    arch, dim = shape.arch, shape.arch.dim
+    table = ((2 * arch.grid - 1) ** 2 + 3, arch.heads)
+    yield "cls_token", (1, 1, dim)
+    if shape.positions:
+        yield "pos_embed", (1, arch.grid**2 + 1, dim)
+    if shape.relative == "shared":
+        yield "rel_pos_bias.relative_position_bias_table", table
+    yield from _list_affine("patch_embed.proj", dim, 3, arch.patch_size, arch.patch_size)
+    for i in range(arch.blocks):
+        block = f"blocks.{i}"
+        if shape.layer_scale:
+            yield f"{block}.gamma_1", (dim,)
+            yield f"{block}.gamma_2", (dim,)
+        yield from _list_affine(f"{block}.norm1", dim)
+        yield from _list_affine(f"{block}.attn.qkv", 3 * dim, dim)
+        if shape.relative == "blocks":
+            yield f"{block}.attn.relative_position_bias_table", table
+        yield from _list_affine(f"{block}.attn.proj", dim, dim)
+        yield from _list_affine(f"{block}.norm2", dim)
+        yield from _list_affine(f"{block}.mlp.fc1", shape.hidden, dim)
+        yield from _list_affine(f"{block}.mlp.fc2", dim, shape.hidden)
+    if shape.norm:
+        yield from _list_affine("norm", dim)
+
+
+def _list_first_convnext(shape: ConvNeXtShape) -> Iterator[Entry]:
+    grn = CNNArch("convnextv2", shape.blocks, shape.widths)
+    for name, size in _list_convnext(grn, stem=shape.stem):
+        if ".grn." not in name:
+            yield name, size
+            if name.endswith(".conv_dw.bias"):
+                yield name.replace("conv_dw.bias", "gamma"), size
 
 
 def _list_batch_norm(name: str, channels: int) -> Iterator[Entry]:
@@ -91,9 +162,9 @@ def _list_resnet(arch: CNNArch) -> Iterator[Entry]:
             before = out
 
 
-def _list_convnext(arch: CNNArch) -> Iterator[Entry]:
-    before = arch.widths[0]
-    yield from _list_affine("stem.0", before, 3, arch.stem, arch.stem)
+def _list_convnext(arch: CNNArch, stem: int | None = None) -> Iterator[Entry]:
+    before, side = arch.widths[0], stem or arch.stem
+    yield from _list_affine("stem.0", before, 3, side, side)
     yield from _list_affine("stem.1", before)
     for stage, (count, width) in enumerate(zip(arch.blocks, arch.widths, strict=True)):
         if stage:

@@ -23,6 +23,7 @@ import numpy as np
 from sslens.errors import InputError
 from sslens.zoo import pickles, plain
 from sslens.zoo.arrays import Array
+from sslens.zoo.hints import NONE, Hints
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +42,7 @@ ALLOWED: list[Any] = [
     (_SCALAR, "numpy._core.multiarray.scalar"),
 ]
 #: how deep state dicts may lie in one another
-DEPTH = 3
+DEPTH = 5
 OPTIMISER = {"state", "param_groups"}
 _GLOBAL = re.compile(
     r"GLOBAL ([\w.]+)|but got <class '([\w.]+)'>|Unsupported (?:class|global|type) ([\w.]+)|global"
@@ -62,6 +63,26 @@ _FOREIGN = {
 
 
 @dataclass(frozen=True)
+class Beside:
+    """What files beside the weights tell of a network.
+
+    Attributes:
+        name: the name of the file that tells it.
+        kind: the kind of network in that file's words ("vit", "clip_vision_model").
+        hints: what it tells of the architecture.
+        transform: settings of the evaluation transform; `ratio` is the side to which images are
+            resized, over the side that is cut out.
+        notes: sentences that the user should know.
+    """
+
+    name: str = ""
+    kind: str = ""
+    hints: Hints = NONE
+    transform: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Contents:
     """The contents of a checkpoint file: its tensors by state dict, and notes on the rest.
 
@@ -72,6 +93,7 @@ class Contents:
         rest: what else the file holds (epoch, args, optimiser), in words.
         header: the header of a safetensors file.
         epoch: the epoch that the file says, or None.
+        beside: what files beside it tell.
     """
 
     path: Path
@@ -79,6 +101,7 @@ class Contents:
     rest: Mapping[str, str] = field(default_factory=dict)
     header: Mapping[str, str] = field(default_factory=dict)
     epoch: int | None = None
+    beside: Beside = Beside()
 
 
 def read_contents(path: Path) -> Contents:
@@ -173,8 +196,8 @@ def _require_states(path: Path, tree: Any, leaf: type[Leaf]) -> dict[str, dict[s
         return states
     if "optimizer" in tree or "opt" in tree or set(tree) >= OPTIMISER:
         raise InputError(
-            f"{path} holds the state of an optimiser and no network: the weights are in another"
-            " file of that training."
+            f"{path} holds the state of an optimiser and no network: give the file of that training"
+            " that holds the weights, the one that its evaluation loads."
         )
     raise InputError(
         f"{path} holds no tensors by name (it has"

@@ -13,7 +13,7 @@ from sslens.zoo import find_file
 from sslens.zoo.arrays import Array
 from sslens.zoo.files import read_contents
 from sslens.zoo.identity import require_finite
-from sslens.zoo.recognise import GENERATOR
+from sslens.zoo.refusals import GENERATOR
 
 _LAST_OF_LEVEL = re.compile(r"output_blocks\.\d+\.[12]\.in_layers\.0\.weight")
 #: keys of forms of guided diffusion's UNet that RCDM does not use, and what they are

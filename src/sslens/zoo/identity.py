@@ -84,11 +84,14 @@ def require_finite(weights: Mapping[str, Array], where: Path) -> None:
 
 
 def choose_evaluation(checkpoint: Recognised, card: Card | None) -> Evaluation:
-    """Return how images are prepared: as the card says, else as the method's authors do, at the
-    size for which the model has positions."""
+    """Return how images are prepared: as the card says, else as the files beside the weights say,
+    else as the method's authors do, at the size for which the model has positions."""
     if card is not None:
         return card.evaluation
-    return make_evaluation(checkpoint.shape.image_size, **checkpoint.claim.transform)
+    size, given = checkpoint.shape.image_size, dict(checkpoint.transform)
+    if (ratio := given.pop("ratio", None)) is not None:
+        given = {**given, "resize": round(size * ratio), "crop": size}
+    return make_evaluation(size, **given)
 
 
 def describe_card(card: Card) -> About:

@@ -2,9 +2,8 @@
 file is accounted for."""
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sslens.errors import InputError, nearest
@@ -13,29 +12,25 @@ from sslens.zoo.arrays import Array
 from sslens.zoo.claim import Claim, Drops, Entry, Piece
 from sslens.zoo.expected import list_tensors
 from sslens.zoo.files import Contents
-from sslens.zoo.shapes import CNNShape, NamedShape, Shape, ViTShape, find_shape, read_shape
-from sslens.zoo.trunks import Trunk
+from sslens.zoo.hints import Hints
+from sslens.zoo.refusals import explain_unknown, refuse_others, require_final_norm, require_numbers
+from sslens.zoo.shapes import (
+    TRANSFORMERS,
+    BeitShape,
+    NamedShape,
+    Shape,
+    ViTShape,
+    find_shape,
+    read_shape,
+)
+from sslens.zoo.trunks import SPELLINGS, Trunk
+from sslens.zoo.wrappers import unwrap
 
 if TYPE_CHECKING:
     from torch import nn
 
 FOLDER = "zoo/layouts"
 _COUNTED = ("running_mean", "running_var", "num_batches_tracked")
-#: what each file of guided diffusion's UNet holds; `sslens.zoo.generators` loads it
-GENERATOR = ("time_embed.0.weight", "input_blocks.0.0.weight", "out.2.weight")
-#: keys of networks that a detector or a segmentation model was made of
-_DETECTORS = (
-    "roi_heads.",
-    "proposal_generator.",
-    "rpn.",
-    "rpn_head.",
-    "backbone.fpn",
-    "backbone.net.",
-    "backbone.simfp",
-    "bbox_head.",
-    "decode_head.",
-    "transformer.decoder.",
-)
 
 
 @dataclass(frozen=True)
@@ -53,6 +48,7 @@ class Recognised:
         heads_known: whether the user, a card or the method says the number of heads; otherwise it
             was taken from the width.
         notes: the notes of the claim, and others about reading the file.
+        transform: settings of the evaluation transform, from the claim and from the files beside.
     """
 
     layout: str
@@ -63,6 +59,7 @@ class Recognised:
     account: tuple[Entry, ...]
     heads_known: bool
     notes: tuple[str, ...]
+    transform: Mapping[str, Any]
 
     @property
     def parameters(self) -> int:
@@ -92,34 +89,17 @@ def find_layout(contents: Contents) -> tuple[str, Claim]:
     Raises:
         InputError: no layout reads it, or two do with equal right.
     """
+    contents, _ = unwrap(contents)
+    refuse_others(contents)
     claims: dict[str, Claim] = {}
     for name in names(FOLDER):
         claim = plugin(FOLDER, name).claim(contents)
         if claim is not None:
             claims[name] = claim
-    if "sslens.fingerprint" in contents.header:
-        raise InputError(
-            f"{contents.path} is a fingerprint (Grams), not weights: give it to sslens compare."
-        )
-    if "sslens.state" in contents.header:
-        raise InputError(
-            f"{contents.path} is the state that a training goes on from: load the last.safetensors"
-            " beside it."
-        )
     for name in ("sslens", "vitdet"):  # the latter among files that are refused below
         if name in claims:
             return name, claims[name]
-    detector = _find_detector(contents)
-    if detector:
-        raise InputError(
-            f"{contents.path} is a detection or segmentation checkpoint ({detector}): its backbone"
-            " was built for another use. Give the checkpoint that it was started from."
-        )
-    if any(set(GENERATOR) <= weights.keys() for weights in contents.states.values()):
-        raise InputError(
-            f"{contents.path} is a generator, guided diffusion's UNet, and no backbone: give it to"
-            " sslens rcdm sample, with the model that it is conditioned on."
-        )
+    refuse_others(contents, detectors=True)
     certain = {name: claim for name, claim in claims.items() if claim.certain}
     if len(certain) > 1:
         methods = " and ".join(f"{claim.method}'s ({claim.signs[0]})" for claim in certain.values())
@@ -130,7 +110,7 @@ def find_layout(contents: Contents) -> tuple[str, Claim]:
         if chosen:
             name = next(iter(chosen))
             return name, chosen[name]
-    raise InputError(_explain_unknown(contents))
+    raise InputError(explain_unknown(contents))
 
 
 def recognise(
@@ -147,40 +127,66 @@ def recognise(
         InputError: no layout, or no such branch; a key that belongs nowhere, a tensor that is
             missing or of another shape.
     """
+    contents, names_in_file = unwrap(contents)
     layout, claim = find_layout(contents)
     taken = _choose_branch(contents, claim, branch)
     trunk = claim.branches[taken]
+    spelling = plugin(SPELLINGS, trunk.naming)
     where = str(contents.path)
     inside, outside = _split_keys(contents, claim, trunk)
-    dropped = {
-        key: reason for key in inside if (reason := _find_reason(key, claim.drops)) is not None
-    }
-    pieces = list(
-        claim.convert({key: value for key, value in inside.items() if key not in dropped})
-    )
+    drops = (*claim.drops, *spelling.DROPS)
+    dropped = {key: reason for key in inside if (reason := _find_reason(key, drops)) is not None}
+    kept = {key: value for key, value in inside.items() if key not in dropped}
+    require_numbers(kept, where)
+    pieces = list(spelling.convert(kept))
     weights = {piece.into: piece.value for piece in pieces}
-    shape = _find_shape(weights, where, claim, num_heads)
+    hints = contents.beside.hints.over(claim.hints)
+    shape = _find_shape(weights, where, claim, hints, num_heads)
+    require_final_norm(weights, shape, contents, claim, dropped)
     _require_fit(weights, shape, where, claim)
     account = [
         *_account_for_pieces(trunk, pieces),
         *(Entry(trunk.state, trunk.prefix + k, "dropped", None, r) for k, r in dropped.items()),
     ]
     account += [*_account_for_others(contents, claim, trunk, taken, outside)]
-    notes = list(claim.notes)
+    notes = [*claim.notes, *contents.beside.notes]
     kinds = {value.kind for value in weights.values() if value.is_floating} - {"float32"}
     if kinds:
         kinds_in_words = " and ".join(sorted(kinds))
         notes.append(f"The weights are {kinds_in_words} in the file; here they are float32.")
     weights = {name: value.as_float32() for name, value in weights.items()}
-    heads_known = (
-        num_heads is not None
-        or not isinstance(shape, ViTShape)
-        or shape.windows is not None
-        or claim.written is not None
-    )
     return Recognised(
-        layout, claim, taken, shape, weights, tuple(account), heads_known, tuple(notes)
+        layout,
+        claim,
+        taken,
+        shape,
+        weights,
+        tuple(_name_as_in_file(account, names_in_file)),
+        num_heads is not None or hints.heads is not None or _are_heads_told(claim, shape),
+        tuple(notes),
+        {**claim.transform, **contents.beside.transform},
     )
+
+
+def _are_heads_told(claim: Claim, shape: Shape) -> bool:
+    """Whether tables of relative positions or a header tell the number of heads."""
+    if claim.written is not None or not isinstance(shape, TRANSFORMERS):
+        return True
+    if isinstance(shape, BeitShape):
+        return shape.relative is not None
+    return isinstance(shape, ViTShape) and shape.windows is not None
+
+
+def _name_as_in_file(
+    account: list[Entry], names_in_file: Mapping[tuple[str, str], str]
+) -> Iterator[Entry]:
+    """The account with the keys as they are in the file, with the names of wrappers."""
+    for entry in account:
+        key = names_in_file.get((entry.state, entry.key))
+        if key is None:
+            yield entry
+        else:
+            yield replace(entry, key=key, fate="renamed" if entry.fate == "kept" else entry.fate)
 
 
 def _choose_branch(contents: Contents, claim: Claim, asked: str | None) -> str:
@@ -192,6 +198,7 @@ def _choose_branch(contents: Contents, claim: Claim, asked: str | None) -> str:
             name
             for name in there
             if asked in (name, name.removesuffix("_encoder"), there[name].prefix.rstrip("."))
+            or asked in re.split(r"[./]", name)
         ]
         if len(matches) != 1:
             raise InputError(f'{contents.path} has no branch "{asked}": {nearest(asked, there)}')
@@ -201,9 +208,9 @@ def _choose_branch(contents: Contents, claim: Claim, asked: str | None) -> str:
             "several networks" if len(there) > 1 else "a twin of the network that is evaluated"
         )
         raise InputError(
-            f"{contents.path} holds {networks} "
-            f"({', '.join(there)}), and which one is meant it does not say: load it with"
-            f' branch="{next(iter(there))}".'
+            f"{contents.path} holds {networks} ({', '.join(there)}), and which one is meant it does"
+            " not say",
+            mend=f"give {contents.path}@branch={next(iter(there))}",
         )
     return claim.taken
 
@@ -283,7 +290,7 @@ def _account_for_others(
 
 
 def _find_shape(
-    weights: Mapping[str, Array], where: str, claim: Claim, num_heads: int | None
+    weights: Mapping[str, Array], where: str, claim: Claim, hints: Hints, num_heads: int | None
 ) -> Shape:
     if claim.written is not None:
         if num_heads is not None:
@@ -291,9 +298,11 @@ def _find_shape(
                 f"{where} says its own architecture: num_heads and other shapes cannot be given."
             )
         return read_shape(claim.written["shape"])
-    width = weights["pos_embed"].shape[-1] if "pos_embed" in weights else 0
-    shape = find_shape(weights, where, num_heads or claim.heads.get(width))
-    if num_heads is not None and isinstance(shape, CNNShape):
+    patches = weights.get("patch_embed.proj.weight")
+    width = patches.shape[0] if patches is not None and patches.ndim else 0
+    usual = Hints(heads=claim.heads.get(width))
+    shape = find_shape(weights, where, num_heads, hints.over(usual))
+    if num_heads is not None and not isinstance(shape, TRANSFORMERS):
         raise InputError(
             f"{where} is a convolutional network, which has no heads: leave num_heads out."
         )
@@ -323,28 +332,4 @@ def _require_fit(weights: Mapping[str, Array], shape: Shape, where: str, claim: 
         f"{where} does not fit its own architecture in {len(wrong)} of {len(expected)} tensors; the"
         f" first is {key}: expected {expected.get(key, 'none')}, found"
         f" {present.get(key, 'none')}.{mixed}"
-    )
-
-
-def _find_detector(contents: Contents) -> str | None:
-    return next(
-        (key for keys in contents.states.values() for key in keys if key.startswith(_DETECTORS)),
-        None,
-    )
-
-
-def _explain_unknown(contents: Contents) -> str:
-    """What is said of a file without a network that is known."""
-    keys = [key for weights in contents.states.values() for key in weights]
-    first = Counter(key.split(".")[0] for key in keys).most_common(4)
-    if all(weights for weights in contents.states.values()) and len(keys) <= 4:
-        return (
-            f"{contents.path} holds {len(keys)} tensors and no backbone ({', '.join(keys)}): it may"
-            " be a linear probe's classifier alone. Give the checkpoint of the network that it was"
-            " trained on."
-        )
-    return (
-        f"{contents.path} holds no ViT, ResNet or ConvNeXt-V2 under names that are known: its"
-        f" {len(keys)} tensors are {', '.join(f'{name} ({count})' for name, count in first)}."
-        " `sslens doctor` lists them; timm:NAME loads what timm has."
     )

@@ -1,50 +1,42 @@
 """The architecture of a network, found from its weights in timm's names; an architecture can build
 an empty network to be filled with weights."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sslens.errors import InputError
 from sslens.models.cnn import CNNArch
 from sslens.models.vit import SIZES, ViTArch
 from sslens.zoo.attention import choose_heads
+from sslens.zoo.finders import Shaped, count_blocks, find_patches, find_resnet, find_root
+from sslens.zoo.hints import NONE, Hints
+from sslens.zoo.variants import (
+    BeitShape,
+    ConvNeXtShape,
+    RopeShape,
+    find_beit,
+    find_first_convnext,
+    find_rotary,
+    is_beit,
+    is_rotary,
+)
 from sslens.zoo.windows import Windows, find_windows
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-@runtime_checkable
-class Shaped(Protocol):
-    """A torch tensor or an array of a file; only the shape is used here."""
-
-    @property
-    def shape(self) -> Sequence[int]:
-        """The size along each axis."""
-        ...
-
-    @property
-    def ndim(self) -> int:
-        """The number of axes."""
-        ...
-
-
 _UNKNOWN_VIT = (
     ("rel_pos", "relative positions, as BEiT's and detectors' ViTs do"),
     ("relative_position", "relative positions, as BEiT's"),
-    ("attn.q_bias", "separate biases of queries and values, as BEiT's and EVA's"),
+    ("attn.q_bias", "separate biases of queries and values, as EVA's"),
     ("attn.q_proj", "separate queries, keys and values in timm's EVA names"),
-    (
-        "norm_pre",
-        (
-            "a normalisation before the first block, as CLIP's, whose activation function no weight"
-            " tells"
-        ),
-    ),
     ("attn.q_norm", "normalised queries and keys"),
-    ("gamma_1", "BEiT's layer scale"),
 )
+#: CLIP's sizes in timm: width, blocks, patch size
+_CLIP = {(768, 12, 32): "base", (768, 12, 16): "base", (1024, 24, 14): "large"}
 
 
 @dataclass(frozen=True)
@@ -61,6 +53,10 @@ class ViTShape:
             a distillation token.
         cls_positions: whether the tokens before the patches have positions.
         windows: the windows of a ViTDet, of which CLS has left its position alone; None for others.
+        pre_norm: whether there is a normalisation before the first block, as CLIP has it; then the
+            patches have no bias.
+        activation: the function in the MLPs, in timm's names: "gelu", "gelu_tanh", "quick_gelu".
+        eps: what normalisations add to the variance.
     """
 
     arch: ViTArch
@@ -74,6 +70,9 @@ class ViTShape:
     distilled: bool = False
     cls_positions: bool = True
     windows: Windows | None = None
+    pre_norm: bool = False
+    activation: str = "gelu"
+    eps: float = 1e-6
 
     @property
     def name(self) -> str | None:
@@ -81,6 +80,8 @@ class ViTShape:
         arch = self.arch
         if not self.cls or not self.qkv_bias or self.distilled or self.windows:
             return None
+        if self.pre_norm or self.activation != "gelu":
+            return self._name_clip()
         size = next(
             (size for size in ("small", "base", "large") if SIZES[size] == (arch.dim, arch.blocks)),
             None,
@@ -97,6 +98,19 @@ class ViTShape:
         )
         return arch.name if plain else None
 
+    def _name_clip(self) -> str | None:
+        arch = self.arch
+        size = _CLIP.get((arch.dim, arch.blocks, arch.patch_size))
+        if (
+            size is None
+            or arch.image_size != 224
+            or not self.pre_norm
+            or self.activation == "gelu_tanh"
+        ):
+            return None
+        quick = "quickgelu_" if self.activation == "quick_gelu" else ""
+        return f"timm/vit_{size}_patch{arch.patch_size}_clip_{quick}224"
+
     @property
     def image_size(self) -> int:
         """Side in pixels of the images for which it has positions."""
@@ -105,13 +119,15 @@ class ViTShape:
     def empty(self) -> "nn.Module":
         """Build the network without memory for its weights (on the meta device)."""
         import torch
-        from timm.layers import SwiGLUPacked
+        from timm.layers import LayerNorm, SwiGLUPacked
         from timm.models.deit import VisionTransformerDistilled
         from timm.models.vision_transformer import VisionTransformer
 
         arch = self.arch
         settings: dict[str, Any] = (
-            {"mlp_layer": SwiGLUPacked, "act_layer": torch.nn.SiLU} if self.gated else {}
+            {"mlp_layer": SwiGLUPacked, "act_layer": torch.nn.SiLU}
+            if self.gated
+            else {"act_layer": self.activation}
         )
         with torch.device("meta"):
             network = (VisionTransformerDistilled if self.distilled else VisionTransformer)(
@@ -129,6 +145,8 @@ class ViTShape:
                 num_classes=0,
                 global_pool="token" if self.cls else "avg",
                 fc_norm=False,
+                pre_norm=self.pre_norm,
+                norm_layer=partial(LayerNorm, eps=self.eps),
                 weight_init="skip",
                 **settings,
             )
@@ -193,7 +211,11 @@ class NamedShape:
         return network
 
 
-Shape: TypeAlias = ViTShape | CNNShape | NamedShape
+Shape: TypeAlias = ViTShape | RopeShape | BeitShape | CNNShape | ConvNeXtShape | NamedShape
+#: the shapes with attention
+TRANSFORMERS = (ViTShape, RopeShape, BeitShape)
+#: the names of shapes in headers of files, except for those that have none there
+_WRITTEN: Mapping[str, Any] = {"dinov3": RopeShape, "beit": BeitShape, "convnext": ConvNeXtShape}
 
 
 def describe_network(network: "nn.Module", name: str | None, where: str) -> Mapping[str, Any]:
@@ -213,7 +235,6 @@ def describe_network(network: "nn.Module", name: str | None, where: str) -> Mapp
     >>> describe_network(ViTArch.parse("vit_nano_patch8_32").build(), None, "mine")
     {'image_size': 32, 'patch_size': 8, 'dim': 64, 'blocks': 4, 'heads': 1}
     """
-    from timm.models.vision_transformer import VisionTransformer
     from torch import nn
 
     if name is not None and name.startswith("timm/"):
@@ -221,15 +242,37 @@ def describe_network(network: "nn.Module", name: str | None, where: str) -> Mapp
         return {"timm": name.removeprefix("timm/"), "norm": not bare}
     if name is not None and CNNArch.is_name(name):
         return asdict(CNNArch.parse(name))  # no weight tells strides or the images' size
-    heads = network.blocks[0].attn.num_heads if isinstance(network, VisionTransformer) else None
-    shape = find_shape(network.state_dict(), where, heads)
+    heads, hints = _read_hints(network)
+    shape = find_shape(network.state_dict(), where, heads, hints)
+    written = next((key for key, kind in _WRITTEN.items() if isinstance(shape, kind)), None)
+    if written is not None:
+        return {"network": written, **asdict(shape)}  # type: ignore[call-overload]
     if isinstance(shape, CNNShape):
         return asdict(replace(shape.arch, image_size=shape.image_size))
     assert isinstance(shape, ViTShape)
     plain = ViTShape(shape.arch, hidden=4 * shape.arch.dim)
     if shape == plain:
         return asdict(shape.arch)
-    return {name: value for name, value in asdict(shape).items() if value is not None}
+    later = ("pre_norm", "activation", "eps")  # which files of before do not have
+    usual = {key for key in later if getattr(shape, key) == getattr(plain, key)}
+    values = asdict(shape).items()
+    return {key: value for key, value in values if value is not None and key not in usual}
+
+
+def _read_hints(network: "nn.Module") -> tuple[int | None, Hints]:
+    """What a network tells of itself that its weights do not."""
+    blocks = getattr(network, "blocks", None)
+    if not blocks:
+        return None, Hints()
+    block = blocks[0]
+    activation = getattr(getattr(block, "mlp", None), "act", None)
+    named = {"QuickGELU": "quick_gelu", "GELUTanh": "gelu_tanh"}.get(type(activation).__name__)
+    size = getattr(getattr(network, "patch_embed", None), "img_size", None)
+    return getattr(getattr(block, "attn", None), "num_heads", None), Hints(
+        eps=getattr(getattr(block, "norm1", None), "eps", None),
+        activation=named or "gelu",
+        image_size=size[0] if size else None,
+    )
 
 
 def read_shape(shape: Mapping[str, Any]) -> Shape:
@@ -240,6 +283,12 @@ def read_shape(shape: Mapping[str, Any]) -> Shape:
     """
     if "timm" in shape:
         return NamedShape(shape["timm"], shape["norm"])
+    if "network" in shape:
+        kind = _WRITTEN[shape["network"]]
+        given = {key: tuple(v) if isinstance(v, list) else v for key, v in shape.items()}
+        given |= {"arch": ViTArch(**shape["arch"])} if "arch" in shape else {}
+        shaped: Shape = kind(**{key: v for key, v in given.items() if key != "network"})
+        return shaped
     if "kind" in shape:
         arch = CNNArch(**shape)
         return CNNShape(arch, arch.image_size)
@@ -250,58 +299,36 @@ def read_shape(shape: Mapping[str, Any]) -> Shape:
     return ViTShape(ViTArch(**shape), hidden=4 * shape["dim"])
 
 
-def find_shape(weights: Mapping[str, Shaped], where: str, heads: int | None) -> Shape:
+def find_shape(
+    weights: Mapping[str, Shaped], where: str, heads: int | None, hints: Hints = NONE
+) -> Shape:
     """Find the architecture of weights in timm's names.
 
     Args:
         weights: the weights, without heads and decoders.
         where: the file, for messages.
-        heads: the number of attention heads; for None as many as the released network of this width
-            has, or width / 64.
+        heads: the number of attention heads that was asked for; for None that of `hints`, else as
+            many as the released network of this width has, or width / 64.
+        hints: what is told of the network beside its weights.
 
     Raises:
         InputError: a variant that is not known here, or shapes that make no network.
     """
     if "layer1.0.conv1.weight" in weights:
-        return CNNShape(_find_resnet(weights, where))
+        return CNNShape(find_resnet(weights, where))
     if "stages.0.blocks.0.conv_dw.weight" in weights:
-        return CNNShape(_find_convnext(weights, where))
-    return _find_vit(weights, where, heads)
+        if "stages.0.blocks.0.mlp.grn.weight" not in weights:
+            return find_first_convnext(weights, hints)
+        return CNNShape(_find_convnext(weights))
+    if is_rotary(weights):
+        return find_rotary(weights, where, heads, hints)
+    if is_beit(weights):
+        return find_beit(weights, where, heads, hints)
+    return _find_vit(weights, where, heads, hints)
 
 
-def _count_blocks(weights: Mapping[str, Shaped], start: str) -> int:
-    """How many of `start`0., `start`1., … there are in a row."""
-    there = {name[len(start) :].split(".")[0] for name in weights if name.startswith(start)}
-    return next(i for i in range(len(there) + 1) if str(i) not in there)
-
-
-def _find_resnet(weights: Mapping[str, Shaped], where: str) -> CNNArch:
-    bottleneck = "layer1.0.conv3.weight" in weights
-    if weights["layer1.0.conv2.weight"].shape[1] != weights["layer1.0.conv2.weight"].shape[0]:
-        raise InputError(
-            f"{where} is a ResNet with grouped convolutions (ResNeXt): only plain ResNets are read"
-            " from files."
-        )
-    if weights["conv1.weight"].shape[2] != 7:
-        raise InputError(
-            f"{where} is a ResNet whose first convolution is {weights['conv1.weight'].shape[2]} px"
-            " wide: only ResNets with a 7 × 7 convolution, for images of about 224 px, are read"
-            " from files."
-        )
-    return CNNArch(
-        "resnet",
-        [_count_blocks(weights, f"layer{i}.") for i in range(1, 5)],
-        [int(weights[f"layer{i}.0.conv2.weight"].shape[0]) for i in range(1, 5)],
-        bottleneck,
-    )
-
-
-def _find_convnext(weights: Mapping[str, Shaped], where: str) -> CNNArch:
-    if "stages.0.blocks.0.mlp.grn.weight" not in weights:
-        raise InputError(
-            f"{where} is a ConvNeXt of the first version (no grn): load it by its name, timm:NAME."
-        )
-    blocks = [_count_blocks(weights, f"stages.{i}.blocks.") for i in range(4)]
+def _find_convnext(weights: Mapping[str, Shaped]) -> CNNArch:
+    blocks = [count_blocks(weights, f"stages.{i}.blocks.") for i in range(4)]
     stem = weights.get("stem.0.weight")  # where it is missing, loading says so
     return CNNArch(
         "convnextv2",
@@ -311,7 +338,9 @@ def _find_convnext(weights: Mapping[str, Shaped], where: str) -> CNNArch:
     )
 
 
-def _find_vit(weights: Mapping[str, Shaped], where: str, heads: int | None) -> ViTShape:
+def _find_vit(
+    weights: Mapping[str, Shaped], where: str, heads: int | None, hints: Hints
+) -> ViTShape:
     windows = None
     if "cls_token" not in weights:
         windows = find_windows({name: tuple(value.shape) for name, value in weights.items()}, where)
@@ -320,7 +349,14 @@ def _find_vit(weights: Mapping[str, Shaped], where: str, heads: int | None) -> V
             raise InputError(
                 f"{where} is a ViT with {said}: load it by its name, timm:NAME, where timm has it."
             )
-    dim, patch = _find_patches(weights, where)
+    dim, patch = find_patches(weights, where)
+    pre_norm = "norm_pre.weight" in weights
+    if pre_norm and hints.activation is None:
+        raise InputError(
+            f"{where} is a ViT with a normalisation before the first block, as CLIP's, whose"
+            " activation function no weight tells: load it by its name, timm:NAME, where timm has"
+            " it, or from its folder with its config.json."
+        )
     if "pos_embed" not in weights:
         raise InputError(
             f"{where} is a ViT without a position table: load it by its name, timm:NAME, where timm"
@@ -332,9 +368,9 @@ def _find_vit(weights: Mapping[str, Shaped], where: str, heads: int | None) -> V
     table = weights["pos_embed"]
     rows = int(table.shape[1]) if table.ndim == 3 else 0
     if windows is not None:  # CLS itself is not in the file
-        cls, before = _find_root(rows) is None, int(_find_root(rows) is None)
-    positioned = _find_root(rows - before) is not None and before > 0
-    grid = _find_root(rows - before if positioned else rows)
+        cls, before = find_root(rows) is None, int(find_root(rows) is None)
+    positioned = find_root(rows - before) is not None and before > 0
+    grid = find_root(rows - before if positioned else rows)
     if grid is None:
         raise InputError(
             f"{where} has positions for {rows} tokens, {before} of them before the patches: the"
@@ -347,9 +383,10 @@ def _find_vit(weights: Mapping[str, Shaped], where: str, heads: int | None) -> V
             f" {first if first not in weights else second}."
         )
     hidden = int(weights[second].shape[1])
-    heads = choose_heads(dim, heads, windows.head if windows else None, where)
+    head = windows.head if windows else None
+    heads = choose_heads(dim, heads if windows else heads or hints.heads, head, where)
     return ViTShape(
-        ViTArch(grid * patch, patch, dim, _count_blocks(weights, "blocks."), heads),
+        ViTArch(grid * patch, patch, dim, count_blocks(weights, "blocks."), heads),
         hidden=hidden,
         gated=int(weights[first].shape[0]) == 2 * hidden,
         qkv_bias="blocks.0.attn.qkv.bias" in weights,
@@ -360,27 +397,7 @@ def _find_vit(weights: Mapping[str, Shaped], where: str, heads: int | None) -> V
         distilled=distilled,
         cls_positions=positioned,
         windows=windows,
+        pre_norm=pre_norm,
+        activation=hints.activation or "gelu",
+        eps=hints.eps or 1e-6,
     )
-
-
-def _find_patches(weights: Mapping[str, Shaped], where: str) -> tuple[int, int]:
-    """Width and patch size."""
-    if "patch_embed.proj.weight" not in weights:
-        there = [name for name in weights if name.startswith("patch_embed")]
-        raise InputError(
-            f"{where} is a ViT that cuts its patches by several convolutions (patch_embed has"
-            f" {', '.join(sorted(there)[:2]) or 'no weights'}):"
-            " only plain patches are read."
-        )
-    kernel = weights["patch_embed.proj.weight"]
-    if kernel.ndim != 4 or kernel.shape[1] != 3 or kernel.shape[2] != kernel.shape[3]:
-        raise InputError(
-            f"{where} has patches of shape {tuple(kernel.shape)}: expected [width, 3, P, P], square"
-            " patches of colour images."
-        )
-    return int(kernel.shape[0]), int(kernel.shape[2])
-
-
-def _find_root(count: int) -> int | None:
-    side = round(max(count, 0) ** 0.5)
-    return side if side > 0 and side * side == count else None

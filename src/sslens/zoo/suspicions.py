@@ -8,6 +8,7 @@ import numpy as np
 from sslens.zoo.arrays import Array
 from sslens.zoo.files import Contents
 from sslens.zoo.recognise import Recognised
+from sslens.zoo.wrappers import unwrap
 
 
 def find_suspicions(checkpoint: Recognised, inside: Contents) -> Iterator[str]:
@@ -84,6 +85,7 @@ def _find_untrained_head(checkpoint: Recognised, inside: Contents) -> Iterator[s
 
 
 def _find_equal_twins(checkpoint: Recognised, inside: Contents) -> Iterator[str]:
+    inside, _ = unwrap(inside)
     twins = [trunk.weights(inside.states) for trunk in checkpoint.claim.branches.values()]
     if len(twins) != 2:
         return

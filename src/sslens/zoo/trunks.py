@@ -1,24 +1,18 @@
 """Where networks are in the state dicts of a file, and which method's position table they have."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from sslens.find import names, plugin
 from sslens.zoo.arrays import Array
 
-#: the names that a network of each spelling has, after its prefix; the first locates it
-ANCHORS = {
-    "vit": ("blocks.0.norm1.weight", "blocks.0.mlp.", "patch_embed."),
-    "vit-hf": (
-        "embeddings.patch_embeddings.projection.weight",
-        "encoder.layer.0.",
-        "embeddings.position_embeddings",
-    ),
-    "resnet": ("layer1.0.conv1.weight", "conv1.weight", "layer4.0."),
-    "convnext": ("downsample_layers.0.0.weight", "stages.0.0.dwconv.", "stages.3.0.pwconv1."),
-    "convnext-timm": ("stages.0.blocks.0.conv_dw.weight", "stem.0.weight", "stages.3.blocks.0."),
-}
+#: where the spellings are, each a file with the names by which it is known
+SPELLINGS = "zoo/spellings"
+#: words by which files call the network that is a moving average of another one
+_AVERAGED = {"teacher", "momentum", "target", "ema", "average", "averaged", "shadow", "slow"}
 
 
 @dataclass(frozen=True)
@@ -28,7 +22,7 @@ class Trunk:
     Attributes:
         state: the state dict that it is in.
         prefix: what stands before its names.
-        naming: the spelling of its names.
+        naming: the spelling of its names, a file of `zoo/spellings`.
     """
 
     state: str
@@ -63,16 +57,28 @@ def find_trunks(states: Mapping[str, Mapping[str, Array]]) -> tuple[Trunk, ...]:
 
 
 def _iterate_trunks(states: Mapping[str, Mapping[str, Array]]) -> Iterator[Trunk]:
+    spellings = {name: plugin(SPELLINGS, name) for name in names(SPELLINGS)}
     for state, weights in states.items():
-        for naming, (anchor, *others) in ANCHORS.items():
-            for key in weights:
-                prefix = key.removesuffix(anchor)
-                if prefix == key or (prefix and not prefix.endswith(".")):
-                    continue
-                if all(
-                    any(name.startswith(prefix + other) for name in weights) for other in others
-                ):
-                    yield Trunk(state, prefix, naming)
+        there = [
+            (prefix, name)
+            for name, spelling in spellings.items()
+            for prefix in _find_prefixes(weights, spelling.ANCHORS)
+        ]
+        for prefix, name in there:
+            rivals = (spellings[other] for at, other in there if at == prefix)
+            if not any(name in getattr(rival, "OVER", ()) for rival in rivals):
+                yield Trunk(state, prefix, name)
+
+
+def _find_prefixes(weights: Mapping[str, Array], anchors: Sequence[str]) -> Iterator[str]:
+    """What stands before the anchors, wherever all of them are."""
+    first, *others = anchors
+    for key in weights:
+        prefix = key.removesuffix(first)
+        if prefix == key or (prefix and not prefix.endswith(".")):
+            continue
+        if all(any(name.startswith(prefix + other) for name in weights) for other in others):
+            yield prefix
 
 
 def name_trunks(trunks: Iterable[Trunk]) -> dict[str, Trunk]:
@@ -96,6 +102,34 @@ def name_trunks(trunks: Iterable[Trunk]) -> dict[str, Trunk]:
         if len(by_name) == len(trunks):
             return by_name
     return {str(trunk): trunk for trunk in trunks}
+
+
+def is_averaged(name: str) -> bool:
+    """Whether a network is called a moving average of another one: a teacher, a target network, an
+    EMA.
+
+    >>> is_averaged("state_dict_ema"), is_averaged("backbone.teacher"), is_averaged("schema")
+    (True, True, False)
+    """
+    return not _AVERAGED.isdisjoint(re.split(r"[./_]", name.lower()))
+
+
+def choose_trunk(branches: Mapping[str, Trunk]) -> str | None:
+    """Return the network to take where the method does not say: the only one, or the only one that
+    is a moving average of the others; None where the user must choose.
+
+    A network that is called a student by itself is not taken: a twin of it is evaluated.
+
+    >>> choose_trunk(name_trunks([Trunk("model", "", "vit"), Trunk("model_ema", "", "vit")]))
+    'model_ema'
+    """
+    averaged = [name for name in branches if is_averaged(name)]
+    if len(averaged) == 1:
+        return averaged[0]
+    if len(branches) == 1:
+        name = next(iter(branches))
+        return None if "student" in re.split(r"[./_]", name) else name
+    return None
 
 
 def find_key(states: Mapping[str, Mapping[str, Array]], trunk: Trunk, *starts: str) -> str | None:

@@ -1,33 +1,44 @@
 """DINO (Caron et al., 2021) and its kin that train a student on a teacher: iBOT, DINOv2's training
 files."""
 
-from sslens.zoo.claim import MASK, Claim, keep_names
-from sslens.zoo.dinov2 import convert_to_timm
+import re
+
+from sslens.zoo.claim import HEADS, MASK, Claim
 from sslens.zoo.files import Contents
 from sslens.zoo.trunks import Trunk, find_trunks
 
 TITLE = "DINO"
 BRANCHES = ("teacher", "student")
+#: where the networks are: in two state dicts, or in one (DINOv2)
+_PLACE = re.compile(r"(?:[^/]*/)*(?:module\.)?(teacher|student)[/.](?:module\.)?(?:backbone\.)?")
 
 
 def claim(contents: Contents) -> Claim | None:
-    """Claim a full checkpoint: state dicts `student` and `teacher`, each with a backbone and a
-    head. The teacher is the one that the authors evaluate.
+    """Claim a full checkpoint: `student` and `teacher`, each with a backbone and heads. The teacher
+    is the one that the authors evaluate.
 
-    The backbone's own file is flat and has timm's names, as many other files have: the layout
-    `timm` claims it.
+    DINO and iBOT write two state dicts, and DINOv2 one with the blocks in chunks,
+    `teacher.backbone.blocks.0.3.`. The backbone's own file is flat and has timm's names, as many
+    other files have: the layout `timm` claims it.
     """
-    branches: dict[str, Trunk] = {}
-    for branch in BRANCHES:
-        for trunk in find_trunks(contents.states):
-            if trunk.state.split("/")[-1] == branch and trunk.naming in ("vit", "resnet"):
-                branches[branch] = trunk
+    places = {
+        match[1]: trunk
+        for trunk in find_trunks(contents.states)
+        if trunk.naming != "dinov3"  # which has a layout of its own
+        and (match := _PLACE.fullmatch(f"{trunk.state}/{trunk.prefix}"))
+    }
+    branches: dict[str, Trunk] = {name: places[name] for name in BRANCHES if name in places}
     if not branches:
         return None
+    keys = [key for weights in contents.states.values() for key in weights]
     losses = [name for name in [*contents.states, *contents.rest] if name.endswith("_loss")]
-    objective = "ibot" if any(name.startswith("ibot") for name in losses) else "dino"
+    scaled = "blocks.0.ls1.gamma" in next(iter(branches.values())).weights(contents.states)
+    dinov2 = scaled or any(re.search(r"(teacher|student)\.dino_head\.", key) for key in keys)
+    objective = (
+        "dinov2" if dinov2 else "ibot" if any(n.startswith("ibot") for n in losses) else "dino"
+    )
     return Claim(
-        method="iBOT" if objective == "ibot" else TITLE,
+        method={"dinov2": "DINOv2", "ibot": "iBOT", "dino": TITLE}[objective],
         form=f"full checkpoint, with {' and '.join(branches)}",
         signs=(
             f"its networks are called {' and '.join(str(trunk) for trunk in branches.values())}",
@@ -37,7 +48,13 @@ def claim(contents: Contents) -> Claim | None:
         taken="teacher" if "teacher" in branches else None,
         objective=objective,
         family="JE",
-        drops=((r"masked_embed|mask_token", MASK), (r"(head|fc)\..*", "the projection head")),
-        convert=lambda weights: convert_to_timm(keep_names(weights)),
-        beside=((r"(module\.)?(dino_|ibot_)?head\..*", "the projection head"),),
+        drops=(
+            (r"masked_embed|mask_token", MASK),
+            (r"(head|fc)\..*", "the projection head"),
+            *HEADS,
+        ),
+        beside=(
+            (r"(.*\.)?(dino_|ibot_)?head\..*", "the projection head"),
+            (r"(.*\.)?(dino|ibot|koleo)\w*_loss\..*", "a state of the loss"),
+        ),
     )

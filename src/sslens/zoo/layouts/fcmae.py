@@ -1,27 +1,11 @@
 """FCMAE (ConvNeXt-V2; Woo et al., 2023): dense files, files trained with sparse convolutions, and
 fine-tuned ones."""
 
-import re
-from collections.abc import Iterator
-
-from sslens.errors import InputError
-from sslens.zoo.arrays import Array
-from sslens.zoo.claim import AFTER_POOLING, CLASSIFIER, MASK, Claim, Piece, Weights
+from sslens.zoo.claim import MASK, Claim
 from sslens.zoo.files import Contents
 from sslens.zoo.trunks import find_trunks, name_trunks
 
 TITLE = "FCMAE"
-_RENAMED = (
-    (r"downsample_layers\.0\.(\d)\.", r"stem.\1."),
-    (r"downsample_layers\.(\d)\.(\d)\.", r"stages.\1.downsample.\2."),
-    (r"stages\.(\d)\.(\d+)\.", r"stages.\1.blocks.\2."),
-    (r"\.dwconv\.", ".conv_dw."),
-    (r"\.pwconv([12])\.", r".mlp.fc\1."),
-    (r"\.grn\.gamma$", ".mlp.grn.weight"),
-    (r"\.grn\.beta$", ".mlp.grn.bias"),
-    (r"\.(ln|linear)\.(weight|bias)$", r".\2"),
-    (r"\.kernel$", ".weight"),
-)
 
 
 def claim(contents: Contents) -> Claim | None:
@@ -38,10 +22,7 @@ def claim(contents: Contents) -> Claim | None:
         return None
     weights = trunks[0].weights(contents.states)
     if not any(name.endswith("grn.gamma") for name in weights):
-        raise InputError(
-            f"{contents.path} holds a ConvNeXt of the first version (no grn.gamma): only"
-            " ConvNeXt-V2 has taps here."
-        )
+        return None  # the first version: the layout `convnext`
     sparse = any(name.endswith(".kernel") for name in weights)
     headed = "head.weight" in weights
     decoder = any(name.startswith("decoder.") for name in contents.states[trunks[0].state])
@@ -65,45 +46,9 @@ def claim(contents: Contents) -> Claim | None:
         family="REC",
         tuned="fine-tuned" if headed else False,
         drops=(
-            (r"norm\..*", AFTER_POOLING),
-            (r"head\..*", CLASSIFIER),
             (r"decoder\..*", "the reconstruction decoder"),
             (r"(proj|pred)\..*", "the reconstruction decoder"),
             (r"mask_token", MASK),
         ),
         beside=((r"(decoder|proj|pred)\..*", "the reconstruction decoder"), (r"mask_token", MASK)),
-        convert=convert_weights,
     )
-
-
-def convert_weights(weights: Weights) -> Iterator[Piece]:
-    """Convert weights to timm's names and to dense shapes.
-
-    A sparse kernel is [place, in, out], or [place, channel] in a depthwise convolution. Its places
-    run through the columns first: W[o, i, y, x] = kernel[x · k + y, i, o].
-    """
-    for name, value in weights.items():
-        into = name
-        for pattern, replacement in _RENAMED:
-            into = re.sub(pattern, replacement, into)
-        dense, done = value, ""
-        if name.endswith(".kernel"):
-            dense, done = _densify(value), "sparse kernel to dense"
-        elif value.ndim > 1 and (into.endswith(".bias") or ".grn." in into):
-            dense, done = value.reshape(-1), "to one dimension"
-        yield Piece(into, dense, (name,), done)
-
-
-def _densify(kernel: Array) -> Array:
-    """The weight of a convolution from a sparse one's kernel.
-
-    >>> import numpy as np
-    >>> kernel = Array(np.arange(4.0)[:, None], "float64")
-    >>> # of one channel: (0, 0), (1, 0), (0, 1), (1, 1) as (y, x)
-    >>> _densify(kernel).values[0, 0].tolist()
-    [[0.0, 2.0], [1.0, 3.0]]
-    """
-    side = round(kernel.shape[0] ** 0.5)
-    if kernel.ndim == 2:
-        kernel = kernel[:, None]
-    return kernel.reshape(side, side, *kernel.shape[1:]).transpose(3, 2, 1, 0)

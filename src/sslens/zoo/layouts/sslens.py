@@ -54,6 +54,7 @@ def claim(contents: "Contents") -> "Claim | None":
             mend="sample from it with sslens rcdm sample, or give the model that conditions it",
         )
     tuned = written["about"].get("tuned", False)
+    # its names are timm's, whatever the network: nothing is renamed
     naming = {"resnet": "resnet", "convnextv2": "convnext-timm"}.get(
         written["shape"].get("kind"), "vit"
     )

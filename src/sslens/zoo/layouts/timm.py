@@ -1,36 +1,22 @@
 """timm's names, which DINO's backbones, torchvision's ResNets and many trainings share: a state
 dict, flat or one level down."""
 
-import re
-from collections.abc import Iterator
-from dataclasses import replace
-
-from sslens.zoo.claim import (
-    AFTER_POOLING,
-    CLASSIFIER,
-    MASK,
-    Claim,
-    Drops,
-    Piece,
-    Weights,
-    keep_names,
-)
-from sslens.zoo.dinov2 import convert_to_timm
+from sslens.zoo.claim import HEADS, MASK, Claim
 from sslens.zoo.files import Contents
-from sslens.zoo.trunks import find_trunks, name_trunks
+from sslens.zoo.trunks import choose_trunk, find_trunks, name_trunks
 
 TITLE = "timm-names"
-DROPS: Drops = (
-    (r"head\.norm\..*", AFTER_POOLING),
-    (r"(head|head_dist|fc|pre_logits)\..*", CLASSIFIER),
-    (r"fc_norm\..*", AFTER_POOLING),
-    (r"mask_token", MASK),
-)
-KINDS = {"vit": "ViT", "resnet": "ResNet", "convnext-timm": "ConvNeXt-V2"}
+KINDS = {
+    "vit": "ViT",
+    "vit-chunked": "ViT",
+    "resnet": "ResNet",
+    "resnet-sequence": "ResNet",
+    "convnext-timm": "ConvNeXt",
+}
 ALIKE = {
     "ViT": "DINO's, timm's and supervised files",
     "ResNet": "DINO's, torchvision's and many others' files",
-    "ConvNeXt-V2": "pre-trained and supervised files of timm's",
+    "ConvNeXt": "pre-trained and supervised files of timm's",
 }
 
 
@@ -47,7 +33,8 @@ def claim(contents: Contents) -> Claim | None:
     branches = name_trunks(trunks)
     weights = trunks[0].weights(contents.states)
     # as DINOv2's own files have it, and no other that is known
-    dinov2 = "mask_token" in weights and "blocks.0.ls1.gamma" in weights
+    scaled = "blocks.0.ls1.gamma" in weights or "blocks.0.0.ls1.gamma" in weights
+    dinov2 = "mask_token" in weights and scaled
     head = next(
         (
             weights[name]
@@ -78,12 +65,12 @@ def claim(contents: Contents) -> Claim | None:
         signs=(f"its layers have timm's names under {', '.join(map(str, trunks))}",)
         + (("it has a mask token and layer scale, as DINOv2's own files",) if dinov2 else ()),
         branches=branches,
-        taken=next(iter(branches)) if len(branches) == 1 else None,
+        taken=choose_trunk(branches),
         objective="dinov2" if dinov2 else None,
         family="JE" if dinov2 else None,
         tuned="fine-tuned" if head is not None else False,
-        drops=DROPS,
-        convert=convert_weights,
+        drops=(*HEADS, (r"mask_token", MASK)),
+        beside=((r"n_averaged", "the number of networks in a moving average"),),
         transform=(
             {"resize": 518, "crop": 518}
             if dinov2 and weights["pos_embed"].shape[1] == 1 + 37**2
@@ -92,17 +79,3 @@ def claim(contents: Contents) -> Claim | None:
         certain=False,
         notes=notes,
     )
-
-
-def convert_weights(weights: Weights) -> Iterator[Piece]:
-    """Convert weights in timm's names: in small ConvNeXt-V2s, timm has 1 × 1 convolutions in the
-    MLPs, which become linear layers."""
-    for piece in convert_to_timm(keep_names(weights)):
-        if re.search(r"\.mlp\.fc[12]\.weight$", piece.into) and piece.value.ndim == 4:
-            yield replace(
-                piece,
-                value=piece.value.reshape(len(piece.value.raw), -1),
-                done="1 × 1 convolution to a linear layer",
-            )
-        else:
-            yield piece

@@ -55,6 +55,7 @@ def claim(contents: Contents) -> Claim | None:
         branches=branches,
         taken=next(iter(branches)) if len(branches) == 1 else None,
         tuned="fine-tuned",
+        normless=True,
         beside=BESIDE,
         notes=(
             "Its blocks attend by windows, and no CLS token takes part. It was tuned on larger"

@@ -1,0 +1,219 @@
+"""Folders of Hugging Face, timm and open_clip: what stands beside the weights (`config.json`, the
+preprocessor's settings), and weights in several files with their index."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sslens.errors import InputError, nearest
+from sslens.zoo.arrays import Array
+from sslens.zoo.files import Beside, Contents, read_contents
+from sslens.zoo.hints import ACTIVATIONS, Hints
+from sslens.zoo.insides import INDEX
+
+_SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.(safetensors|bin)")
+#: names of weights that have a config beside them; other files in such a folder may be of others
+_OWN = re.compile(r"(pytorch_model|model|open_clip_pytorch_model|open_clip_model)[\w.-]*")
+#: what files larger than this are is no configuration; in bytes
+LIMIT = 4 * 2**20
+#: PIL's numbers of interpolations
+_RESAMPLE = {2: "bilinear", 3: "bicubic"}
+
+
+def read_checkpoint(path: Path) -> Contents:
+    """Read a checkpoint file and what stands beside it.
+
+    For an index (`model.safetensors.index.json`) all files that it lists are read.
+
+    Raises:
+        InputError: a file is missing or damaged; or the file is one part of several.
+    """
+    if path.name.endswith(INDEX):
+        contents = _read_parts(path)
+    else:
+        _refuse_part(path)
+        contents = read_contents(path)
+    if not _OWN.fullmatch(path.name):
+        return contents
+    return replace(contents, beside=read_beside(path.parent))
+
+
+def _refuse_part(path: Path) -> None:
+    """Half a network must not pass for a whole one."""
+    match = _SHARD.fullmatch(path.name)
+    if match is None or int(match[3]) < 2:
+        return
+    index = path.parent / f"{match[1]}.{match[4]}{INDEX}"
+    raise InputError(
+        f"{path} is part {int(match[2])} of {int(match[3])} of a network:"
+        + (
+            f" give {path.parent}, the folder, which holds all of them."
+            if index.is_file()
+            else f" give the folder with all of them and their index, {index.name}, which is not"
+            " here."
+        )
+    )
+
+
+def _read_parts(index: Path) -> Contents:
+    places = _read_json(index).get("weight_map")
+    if not isinstance(places, Mapping) or not all(isinstance(v, str) for v in places.values()):
+        raise InputError(f"{index} has no weight_map: it is not the index of a model in parts.")
+    together: dict[str, Array] = {}
+    for name in sorted(set(places.values())):
+        path = index.parent / name
+        if Path(name).name != name or not path.is_file():
+            raise InputError(
+                f"{index} lists {name}, which is not in its folder: get all of its files again."
+            )
+        for state, weights in read_contents(path).states.items():
+            together |= {f"{state}.{key}" if state else key: v for key, v in weights.items()}
+    missing = sorted(set(places) - set(together))
+    if missing:
+        raise InputError(
+            f"{index} lists {len(missing)} tensors that its files do not hold, the first"
+            f" {missing[0]}: get all of its files again."
+        )
+    return Contents(index, {"": together})
+
+
+def read_beside(folder: Path) -> Beside:
+    """Read what the files of a folder tell of the network in it; nothing where there are none.
+
+    Raises:
+        InputError: a file is no JSON, or a value in it is of another kind than it must be.
+    """
+    path = folder / "config.json"
+    clip = folder / "open_clip_config.json"
+    if not path.is_file() and clip.is_file():
+        return _read_open_clip(clip)
+    if not path.is_file():
+        return Beside()
+    config = _read_json(path)
+    if isinstance(config.get("pretrained_cfg"), Mapping):
+        return _read_timm(path, config)
+    vision = config.get("vision_config")
+    own = {**config, **vision} if isinstance(vision, Mapping) else config
+    preprocessor = folder / "preprocessor_config.json"
+    prepared = _read_json(preprocessor) if preprocessor.is_file() else {}
+    kind = str(own.get("model_type", config.get("model_type", "")))
+    return Beside(
+        name="config.json",
+        kind=kind,
+        hints=_read_hints(path, own),
+        transform=dict(_read_transform(preprocessor, prepared)),
+        notes=tuple(_find_notes(prepared)),
+    )
+
+
+def _read_hints(path: Path, config: Mapping[str, Any]) -> Hints:
+    activation = config.get("hidden_act")
+    if activation is not None and activation not in ACTIVATIONS:
+        raise InputError(
+            f'{path} says hidden_act "{activation}", which is not known here:'
+            f" {nearest(str(activation), ACTIVATIONS)}."
+        )
+    size = config.get("image_size")
+    size = size[0] if isinstance(size, list) and len(set(map(str, size))) == 1 else size
+    whole = {
+        "heads": config.get("num_attention_heads"),
+        "width": config.get("hidden_size"),
+        "blocks": config.get("num_hidden_layers"),
+        "image_size": size,
+    }
+    for key, value in whole.items():
+        if value is not None and (type(value) is not int or value < 1):
+            raise InputError(f"{path} says {value!r} for the {key}: expected a whole number.")
+    eps = config.get("layer_norm_eps")
+    if eps is not None and (not isinstance(eps, int | float) or not 0 <= eps < 1):
+        raise InputError(f"{path} says layer_norm_eps {eps!r}: expected a small number.")
+    return Hints(
+        **whole,
+        eps=None if eps is None else float(eps),
+        activation=ACTIVATIONS[activation] if activation is not None else None,
+    )
+
+
+def _read_transform(path: Path, prepared: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, name in (("mean", "image_mean"), ("std", "image_std")):
+        value = prepared.get(name)
+        if value is None:
+            continue
+        if (
+            not isinstance(value, list)
+            or len(value) != 3
+            or not all(isinstance(one, int | float) for one in value)
+        ):
+            raise InputError(f"{path} says {name} {value!r}: expected three numbers.")
+        yield key, tuple(float(one) for one in value)
+    if prepared.get("resample") in _RESAMPLE:
+        yield "interpolation", _RESAMPLE[prepared["resample"]]
+    resized, cropped = (_read_side(prepared.get(name)) for name in ("size", "crop_size"))
+    crops = bool(prepared.get("do_center_crop", cropped is not None))
+    if resized and prepared.get("do_resize", True):
+        yield "ratio", max(1.0, resized / cropped) if crops and cropped else 1.0
+
+
+def _read_side(value: Any) -> int | None:
+    """The side in pixels that a processor's setting says, in its several forms."""
+    if isinstance(value, Mapping):
+        value = value.get("shortest_edge", value.get("height"))
+    return value if type(value) is int and value > 0 else None
+
+
+def _find_notes(prepared: Mapping[str, Any]) -> Iterator[str]:
+    size = prepared.get("size")
+    if isinstance(size, Mapping) and "height" in size and not prepared.get("do_center_crop"):
+        yield (
+            "Its processor squashes images to a square; here the central square is cut out, so that"
+            " all models see one geometry."
+        )
+
+
+def _read_timm(path: Path, config: Mapping[str, Any]) -> Beside:
+    """The config.json that timm writes: the architecture's name, and how images are prepared."""
+    made = config["pretrained_cfg"]
+    named = str(config.get("architecture", ""))
+    renamed = {"image_mean": made.get("mean"), "image_std": made.get("std")}
+    transform = dict(_read_transform(path, renamed))
+    if made.get("interpolation") in _RESAMPLE.values():
+        transform["interpolation"] = made["interpolation"]
+    ratio = made.get("crop_pct")
+    if isinstance(ratio, int | float) and 0.1 < ratio <= 1:
+        transform["ratio"] = 1 / ratio
+    clip = "_clip_" in named
+    activation = "quick_gelu" if "quickgelu" in named else "gelu" if clip else None
+    hints = Hints(activation=activation, eps=1e-5 if clip else None)
+    return Beside(name="config.json", kind=named, hints=hints, transform=transform)
+
+
+def _read_open_clip(path: Path) -> Beside:
+    config = _read_json(path)
+    model = config.get("model_cfg", config)
+    vision = model.get("vision_cfg", {}) if isinstance(model, Mapping) else {}
+    width, head = vision.get("width"), vision.get("head_width", 64)
+    heads = width // head if type(width) is int and type(head) is int and head > 0 else None
+    made = config.get("preprocess_cfg", {})
+    renamed = {"image_mean": made.get("mean"), "image_std": made.get("std")}
+    quick = bool(model.get("quick_gelu", False))
+    return Beside(
+        name=path.name,
+        kind="open_clip",
+        hints=Hints(heads=heads, activation="quick_gelu" if quick else "gelu"),
+        transform=dict(_read_transform(path, renamed)),
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > LIMIT:
+            raise InputError(f"{path} has {path.stat().st_size:,} bytes: it is no configuration.")
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read as JSON: get it again.") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path} holds no settings by name: it is not the file that it is called.")
+    return value

@@ -1,0 +1,50 @@
+"""What is told of a network that the shapes of its weights do not tell: by a file beside it, by its
+method, or by the user."""
+
+from dataclasses import dataclass, fields
+from typing import final
+
+#: activation functions of the MLPs by the names that Hugging Face's files have, as timm calls them
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "quick_gelu": "quick_gelu",
+}
+
+
+@final
+@dataclass(frozen=True)
+class Hints:
+    """What is told of a network; None where nothing tells it.
+
+    Attributes:
+        heads: the number of attention heads.
+        eps: what normalisations add to the variance.
+        activation: the function in the MLPs: "gelu", "gelu_tanh" or "quick_gelu".
+        image_size: the side in pixels of the images, for a network without a table of positions.
+        width, blocks: the width of a transformer and the number of its blocks.
+
+    >>> Hints(heads=12).over(Hints(heads=6, eps=1e-12))
+    Hints(heads=12, eps=1e-12, activation=None, image_size=None, width=None, blocks=None)
+    """
+
+    heads: int | None = None
+    eps: float | None = None
+    activation: str | None = None
+    image_size: int | None = None
+    width: int | None = None
+    blocks: int | None = None
+
+    def over(self, other: "Hints") -> "Hints":
+        """Return these hints, completed by those of `other`."""
+        values = {}
+        for entry in fields(self):
+            own = getattr(self, entry.name)
+            values[entry.name] = getattr(other, entry.name) if own is None else own
+        return Hints(**values)
+
+
+#: where nothing is told
+NONE = Hints()

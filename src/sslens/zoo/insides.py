@@ -1,0 +1,47 @@
+"""The weights inside a folder: of a training run, or as Hugging Face, timm and open_clip write
+them."""
+
+from pathlib import Path
+
+from sslens.errors import InputError
+
+#: the file that a training run leaves for others to load
+ENCODER = "last.safetensors"
+#: the end of the name of a list of files that together hold one model
+INDEX = ".index.json"
+#: what the folders of others call theirs, in the order in which they are looked for
+_THEIRS = (
+    "model.safetensors",
+    f"model.safetensors{INDEX}",
+    "pytorch_model.bin",
+    f"pytorch_model.bin{INDEX}",
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.bin",
+)
+
+
+def find_weights(folder: Path) -> Path:
+    """Return the file in a folder that holds its weights, or the index of several.
+
+    Raises:
+        InputError: there is none; a folder that is known for something else is named for it.
+    """
+    for name in (ENCODER, *_THEIRS):
+        if (folder / name).is_file():
+            return folder / name
+    if (folder / "data.pkl").is_file() and (folder / "data").is_dir():
+        packed = f"{folder.resolve().name}.pth"
+        raise InputError(
+            f"{folder} is a .pth file that was unpacked: pack it again, in the folder above it, by"
+            f" `zip -0 -r {packed} {folder.resolve().name}`, and give {packed}."
+        )
+    if any(folder.glob("*.distcp")):
+        raise InputError(
+            f"{folder} is a checkpoint that torch.distributed wrote in parts: put it together by"
+            f" `python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder}"
+            " whole.pth`, and give whole.pth."
+        )
+    raise InputError(
+        f"The folder {folder} holds no {ENCODER}: give a folder that sslens pretrain wrote, or a"
+        " file."
+    )

@@ -1,0 +1,29 @@
+"""The vision tower of CLIP in OpenAI's names, which open_clip keeps: `transformer.resblocks.N`."""
+
+from collections.abc import Iterable
+
+from sslens.zoo.claim import Drops, Piece, Weights
+from sslens.zoo.renaming import rename, shape_tokens, unpack
+
+TITLE = "a vision tower of CLIP in OpenAI's names"
+ANCHORS = ("transformer.resblocks.0.ln_1.weight", "conv1.weight", "class_embedding")
+DROPS: Drops = (
+    (r"proj", "the projection to the space that images and texts share"),
+    (r"attn_pool\..*", "the pooling by attention, which stands after the tokens"),
+)
+_RULES = (
+    (r"^class_embedding$", "cls_token"),
+    (r"^positional_embedding$", "pos_embed"),
+    (r"^conv1\.", "patch_embed.proj."),
+    (r"^ln_pre\.", "norm_pre."),
+    (r"^ln_post\.", "norm."),
+    (r"^transformer\.resblocks\.(\d+)\.", r"blocks.\1."),
+    (r"\.ln_([12])\.", r".norm\1."),
+    (r"\.mlp\.c_fc\.", ".mlp.fc1."),
+    (r"\.mlp\.c_proj\.", ".mlp.fc2."),
+)
+
+
+def convert(weights: Weights) -> Iterable[Piece]:
+    """Rename everything."""
+    return shape_tokens(unpack(rename(weights, _RULES)))

@@ -1,0 +1,33 @@
+"""The vision towers of CLIP and SigLIP in the names of Hugging Face's transformers."""
+
+from collections.abc import Iterable
+
+from sslens.zoo.claim import Drops, Piece, Weights
+from sslens.zoo.renaming import join_parts, rename, shape_tokens
+
+TITLE = "a vision tower of CLIP or SigLIP in Hugging Face's names"
+ANCHORS = (
+    "embeddings.patch_embedding.weight",
+    "encoder.layers.0.self_attn.q_proj.",
+    "embeddings.position_embedding.weight",
+)
+DROPS: Drops = (
+    (r"embeddings\.position_ids", "the numbers of the positions"),
+    (r"head\..*", "the pooling by attention, which stands after the tokens"),
+)
+_RULES = (
+    (r"^embeddings\.class_embedding$", "cls_token"),
+    (r"^embeddings\.position_embedding\.weight$", "pos_embed"),
+    (r"^embeddings\.patch_embedding\.", "patch_embed.proj."),
+    (r"^pre_layrnorm\.", "norm_pre."),
+    (r"^post_layernorm\.", "norm."),
+    (r"^encoder\.layers\.(\d+)\.", r"blocks.\1."),
+    (r"\.layer_norm([12])\.", r".norm\1."),
+    (r"\.self_attn\.([qkv])_proj\.", r".attn.\1."),
+    (r"\.self_attn\.out_proj\.", ".attn.proj."),
+)
+
+
+def convert(weights: Weights) -> Iterable[Piece]:
+    """Rename everything, and join queries, keys and values."""
+    return shape_tokens(join_parts(rename(weights, _RULES)))

@@ -1,0 +1,25 @@
+"""ResNets without their classifier as a sequence of numbered parts, `nn.Sequential(*list(
+resnet.children())[:-1])`, as lightly's examples and many others write them."""
+
+from collections.abc import Iterable
+
+from sslens.zoo.claim import Drops, Piece, Weights
+from sslens.zoo.renaming import rename
+
+TITLE = "a ResNet as a sequence of numbered parts"
+ANCHORS = ("4.0.conv1.weight", "0.weight", "7.0.")
+DROPS: Drops = ()
+_RULES = (
+    (r"^0\.", "conv1."),
+    (r"^1\.", "bn1."),
+    (r"^4\.", "layer1."),
+    (r"^5\.", "layer2."),
+    (r"^6\.", "layer3."),
+    (r"^7\.", "layer4."),
+)
+
+
+def convert(weights: Weights) -> Iterable[Piece]:
+    """Name the parts: 0 and 1 are the first convolution and its normalisation, 4 to 7 the
+    stages."""
+    return rename(weights, _RULES)
