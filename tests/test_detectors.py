@@ -20,8 +20,8 @@ from sslens.models.vit import ViTArch
 from sslens.models.vitdet import make_backbone
 from sslens.models.windowed import WindowedViT
 from sslens.zoo import files, pickles
+from sslens.zoo.describing import describe_shape
 from sslens.zoo.detectors import load_detector
-from sslens.zoo.doctor import describe_shape
 from sslens.zoo.recognise import recognise
 from sslens.zoo.shapes import describe_network, read_shape
 

@@ -11,6 +11,7 @@ from sslens import cards
 from sslens.cards import Card
 from sslens.errors import InputError, as_argument
 from sslens.zoo import find_file
+from sslens.zoo.describing import describe_shape
 from sslens.zoo.files import Contents
 from sslens.zoo.folders import read_checkpoint
 from sslens.zoo.identity import (
@@ -23,17 +24,8 @@ from sslens.zoo.identity import (
 )
 from sslens.zoo.keys import find_pattern, find_shared_start
 from sslens.zoo.recognise import Recognised, find_layout, recognise
-from sslens.zoo.shapes import (
-    TRANSFORMERS,
-    BeitShape,
-    CNNShape,
-    NamedShape,
-    RopeShape,
-    Shape,
-    ViTShape,
-)
+from sslens.zoo.shapes import TRANSFORMERS
 from sslens.zoo.suspicions import find_suspicions
-from sslens.zoo.variants import ConvNeXtShape
 
 WIDTH = 110
 LABEL = 12
@@ -238,58 +230,6 @@ def _describe_states(inside: Contents) -> Iterator[str]:
         )
     if inside.rest:
         yield "; ".join(f"{key}: {value}" for key, value in inside.rest.items())
-
-
-def describe_shape(shape: Shape) -> str:
-    """Describe an architecture in words.
-
-    >>> from sslens.models.cnn import CNNArch
-    >>> from sslens.zoo.shapes import CNNShape
-    >>> describe_shape(CNNShape(CNNArch.parse("resnet50")))
-    'resnet50: stages of 3, 4, 6, 3 blocks, 2048 channels at the end, for images of 224 px'
-    """
-    if isinstance(shape, NamedShape):
-        return shape.name
-    if isinstance(shape, CNNShape | ConvNeXtShape):
-        sizes = shape.arch if isinstance(shape, CNNShape) else shape
-        blocks, channels = ", ".join(map(str, sizes.blocks)), sizes.widths[-1]
-        kind = shape.arch.kind if isinstance(shape, CNNShape) else "ConvNeXt"
-        channels = shape.arch.channels if isinstance(shape, CNNShape) else channels
-        return (
-            f"{shape.name or kind}: stages of {blocks} blocks, {channels} channels at the end, for"
-            f" images of {shape.image_size} px"
-        )
-    arch = shape.arch
-    parts = [
-        f"{shape.name or 'ViT'}: {arch.blocks} blocks of width {arch.dim} with {arch.heads} heads",
-        f"patches of {arch.patch_size} px, images of {arch.image_size} px",
-        *_describe_variant(shape),
-        "" if shape.norm else "no final norm",
-    ]
-    return ", ".join(filter(None, parts))
-
-
-def _describe_variant(shape: ViTShape | RopeShape | BeitShape) -> Iterator[str]:
-    """What a transformer has and others have not; empty where it has not."""
-    if isinstance(shape, BeitShape):
-        places = {"blocks": "in each block", "shared": "shared by the blocks"}
-        yield f"relative positions {places[shape.relative]}" if shape.relative else ""
-        yield "layer scale" if shape.layer_scale else ""
-        return
-    if isinstance(shape, RopeShape):
-        yield "rotary positions"
-    else:
-        yield "" if shape.cls and not shape.windows else "no CLS token"
-        yield str(shape.windows or "")
-    yield f"{shape.registers} registers" if shape.registers else ""
-    if isinstance(shape, RopeShape) or shape.layer_scale:
-        yield "layer scale"
-    yield "gated MLPs" if shape.gated else ""
-    yield "" if shape.qkv_bias else "no qkv bias"
-    if isinstance(shape, ViTShape):
-        yield "a norm before the first block" if shape.pre_norm else ""
-        yield f"activation {shape.activation}" if shape.activation != "gelu" else ""
-        yield f"eps {shape.eps:g}" if shape.eps != 1e-6 else ""
 
 
 def _list_facts(checkpoint: Recognised, card: Card | None) -> Mapping[str, Any]:

@@ -364,7 +364,7 @@ def _describe_rest(tree: Mapping[Any, Any], leaf: type) -> dict[str, str]:
                 descriptions[str(key)] = f"{len(value)} settings"
         elif isinstance(value, argparse.Namespace):
             descriptions[str(key)] = f"{len(vars(value))} arguments"
-        elif value is None or isinstance(value, (str, int, float, bool)):
+        elif value is None or isinstance(value, (str, int, float, bool, np.generic)):
             descriptions[str(key)] = str(value)[:60]
         else:
             descriptions[str(key)] = type(value).__name__

@@ -54,6 +54,18 @@ def find_resnet(weights: Mapping[str, Shaped], where: str) -> CNNArch:
     )
 
 
+def find_convnext(weights: Mapping[str, Shaped]) -> CNNArch:
+    """Find the architecture of a ConvNeXt-V2."""
+    blocks = [count_blocks(weights, f"stages.{i}.blocks.") for i in range(4)]
+    stem = weights.get("stem.0.weight")  # where it is missing, loading says so
+    return CNNArch(
+        "convnextv2",
+        blocks,
+        [int(weights[f"stages.{i}.blocks.0.conv_dw.weight"].shape[0]) for i in range(4)],
+        stem=int(stem.shape[2]) if stem is not None else 4,
+    )
+
+
 def find_patches(weights: Mapping[str, Shaped], where: str) -> tuple[int, int]:
     """Return the width and the patch size of a Vision Transformer.
 

@@ -2,7 +2,10 @@
 method, or by the user."""
 
 from dataclasses import dataclass, fields
-from typing import final
+from typing import TYPE_CHECKING, final
+
+if TYPE_CHECKING:
+    from torch import nn
 
 #: activation functions of the MLPs by the names that Hugging Face's files have, as timm calls them
 ACTIVATIONS = {
@@ -48,3 +51,19 @@ class Hints:
 
 #: where nothing is told
 NONE = Hints()
+
+
+def read_hints(network: "nn.Module") -> tuple[int | None, Hints]:
+    """Return the number of heads of a network, and what else it tells that its weights do not."""
+    blocks = getattr(network, "blocks", None)
+    if not blocks:
+        return None, Hints()
+    block = blocks[0]
+    activation = getattr(getattr(block, "mlp", None), "act", None)
+    named = {"QuickGELU": "quick_gelu", "GELUTanh": "gelu_tanh"}.get(type(activation).__name__)
+    size = getattr(getattr(network, "patch_embed", None), "img_size", None)
+    return getattr(getattr(block, "attn", None), "num_heads", None), Hints(
+        eps=getattr(getattr(block, "norm1", None), "eps", None),
+        activation=named or "gelu",
+        image_size=size[0] if size else None,
+    )

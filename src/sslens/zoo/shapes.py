@@ -10,8 +10,15 @@ from sslens.errors import InputError
 from sslens.models.cnn import CNNArch
 from sslens.models.vit import SIZES, ViTArch
 from sslens.zoo.attention import choose_heads
-from sslens.zoo.finders import Shaped, count_blocks, find_patches, find_resnet, find_root
-from sslens.zoo.hints import NONE, Hints
+from sslens.zoo.finders import (
+    Shaped,
+    count_blocks,
+    find_convnext,
+    find_patches,
+    find_resnet,
+    find_root,
+)
+from sslens.zoo.hints import NONE, Hints, read_hints
 from sslens.zoo.variants import (
     BeitShape,
     ConvNeXtShape,
@@ -242,7 +249,7 @@ def describe_network(network: "nn.Module", name: str | None, where: str) -> Mapp
         return {"timm": name.removeprefix("timm/"), "norm": not bare}
     if name is not None and CNNArch.is_name(name):
         return asdict(CNNArch.parse(name))  # no weight tells strides or the images' size
-    heads, hints = _read_hints(network)
+    heads, hints = read_hints(network)
     shape = find_shape(network.state_dict(), where, heads, hints)
     written = next((key for key, kind in _WRITTEN.items() if isinstance(shape, kind)), None)
     if written is not None:
@@ -257,22 +264,6 @@ def describe_network(network: "nn.Module", name: str | None, where: str) -> Mapp
     usual = {key for key in later if getattr(shape, key) == getattr(plain, key)}
     values = asdict(shape).items()
     return {key: value for key, value in values if value is not None and key not in usual}
-
-
-def _read_hints(network: "nn.Module") -> tuple[int | None, Hints]:
-    """What a network tells of itself that its weights do not."""
-    blocks = getattr(network, "blocks", None)
-    if not blocks:
-        return None, Hints()
-    block = blocks[0]
-    activation = getattr(getattr(block, "mlp", None), "act", None)
-    named = {"QuickGELU": "quick_gelu", "GELUTanh": "gelu_tanh"}.get(type(activation).__name__)
-    size = getattr(getattr(network, "patch_embed", None), "img_size", None)
-    return getattr(getattr(block, "attn", None), "num_heads", None), Hints(
-        eps=getattr(getattr(block, "norm1", None), "eps", None),
-        activation=named or "gelu",
-        image_size=size[0] if size else None,
-    )
 
 
 def read_shape(shape: Mapping[str, Any]) -> Shape:
@@ -319,23 +310,12 @@ def find_shape(
     if "stages.0.blocks.0.conv_dw.weight" in weights:
         if "stages.0.blocks.0.mlp.grn.weight" not in weights:
             return find_first_convnext(weights, hints)
-        return CNNShape(_find_convnext(weights))
+        return CNNShape(find_convnext(weights))
     if is_rotary(weights):
         return find_rotary(weights, where, heads, hints)
     if is_beit(weights):
         return find_beit(weights, where, heads, hints)
     return _find_vit(weights, where, heads, hints)
-
-
-def _find_convnext(weights: Mapping[str, Shaped]) -> CNNArch:
-    blocks = [count_blocks(weights, f"stages.{i}.blocks.") for i in range(4)]
-    stem = weights.get("stem.0.weight")  # where it is missing, loading says so
-    return CNNArch(
-        "convnextv2",
-        blocks,
-        [int(weights[f"stages.{i}.blocks.0.conv_dw.weight"].shape[0]) for i in range(4)],
-        stem=int(stem.shape[2]) if stem is not None else 4,
-    )
 
 
 def _find_vit(
@@ -344,24 +324,8 @@ def _find_vit(
     windows = None
     if "cls_token" not in weights:
         windows = find_windows({name: tuple(value.shape) for name, value in weights.items()}, where)
-    for part, said in _UNKNOWN_VIT[1 if windows else 0 :]:
-        if any(part in name for name in weights):
-            raise InputError(
-                f"{where} is a ViT with {said}: load it by its name, timm:NAME, where timm has it."
-            )
+    _refuse_variants(weights, where, hints, windowed=windows is not None)
     dim, patch = find_patches(weights, where)
-    pre_norm = "norm_pre.weight" in weights
-    if pre_norm and hints.activation is None:
-        raise InputError(
-            f"{where} is a ViT with a normalisation before the first block, as CLIP's, whose"
-            " activation function no weight tells: load it by its name, timm:NAME, where timm has"
-            " it, or from its folder with its config.json."
-        )
-    if "pos_embed" not in weights:
-        raise InputError(
-            f"{where} is a ViT without a position table: load it by its name, timm:NAME, where timm"
-            " has it."
-        )
     cls, distilled = "cls_token" in weights, "dist_token" in weights
     registers = int(weights["reg_token"].shape[1]) if "reg_token" in weights else 0
     before = cls + distilled + registers
@@ -397,7 +361,29 @@ def _find_vit(
         distilled=distilled,
         cls_positions=positioned,
         windows=windows,
-        pre_norm=pre_norm,
+        pre_norm="norm_pre.weight" in weights,
         activation=hints.activation or "gelu",
         eps=hints.eps or 1e-6,
     )
+
+
+def _refuse_variants(
+    weights: Mapping[str, Shaped], where: str, hints: Hints, *, windowed: bool
+) -> None:
+    """Refuse a Vision Transformer of a kind that is not known here."""
+    for part, said in _UNKNOWN_VIT[1 if windowed else 0 :]:
+        if any(part in name for name in weights):
+            raise InputError(
+                f"{where} is a ViT with {said}: load it by its name, timm:NAME, where timm has it."
+            )
+    if "norm_pre.weight" in weights and hints.activation is None:
+        raise InputError(
+            f"{where} is a ViT with a normalisation before the first block, as CLIP's, whose"
+            " activation function no weight tells: load it by its name, timm:NAME, where timm has"
+            " it, or from its folder with its config.json."
+        )
+    if "pos_embed" not in weights:
+        raise InputError(
+            f"{where} is a ViT without a position table: load it by its name, timm:NAME, where timm"
+            " has it."
+        )

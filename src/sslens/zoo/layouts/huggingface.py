@@ -15,6 +15,10 @@ KINDS = {
     "dinov2_with_registers": "dinov2",
 }
 _FAMILIES = {"mae": "REC", "msn": "JE", "ijepa": "JE", "dinov2": "JE"}
+_EPS = (
+    "Hugging Face's models may norm with eps 1e-12, which config.json says; without it, here it is"
+    " 1e-6, as the methods' authors have it."
+)
 _DECODER = "the reconstruction decoder"
 
 
@@ -47,13 +51,8 @@ def claim(contents: Contents) -> Claim | None:
     )
     objective = told or seen
     headed = "classifier.weight" in state
-    notes = [] if objective else ["The file does not say what trained it."]
-    if contents.beside.hints.eps is None:
-        notes.insert(
-            0,
-            "Hugging Face's models may norm with eps 1e-12, which config.json says; without it,"
-            " here it is 1e-6, as the methods' authors have it.",
-        )
+    notes = [_EPS] if contents.beside.hints.eps is None else []
+    notes += [] if objective else ["The file does not say what trained it."]
     branches = name_trunks(trunks)
     return Claim(
         method=TITLE,

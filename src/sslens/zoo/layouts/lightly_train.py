@@ -13,8 +13,8 @@ WRAPPER = "wrapped_model."
 def claim(contents: Contents) -> Claim | None:
     """Claim a file with networks under `…embedding_model….wrapped_model.`.
 
-    A checkpoint of lightly-train also holds the models as Python objects, which are never built:
-    such a file is read after `sslens doctor --extract`. The exported model is flat, and the layout
+    A checkpoint of lightly-train also holds the models as objects, which are never built; sslens
+    doctor writes the weights of such a file alone. The exported model is flat, and the layout
     of its names claims it.
     """
     trunks = [t for t in find_trunks(contents.states) if WRAPPER in t.prefix]

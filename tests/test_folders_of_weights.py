@@ -1,0 +1,214 @@
+"""Folders of Hugging Face, timm and open_clip: what stands beside the weights is read, and a part
+is not taken for the whole. Loading and the doctor say the same."""
+
+import json
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from checkpoints import hugging
+from released import CLIP, TWO, WIDE, build, hf_tower, openai_tower, without_key_bias
+from sslens import zoo
+from sslens.errors import InputError
+from sslens.zoo import doctor, insides
+from sslens.zoo.folders import read_checkpoint
+from sslens.zoo.recognise import recognise
+from sslens.zoo.shapes import ViTShape
+from written import head, under
+
+VIT = ViTShape(WIDE, hidden=96)
+CONFIG = {
+    "model_type": "vit",
+    "hidden_size": 64,
+    "num_attention_heads": 2,
+    "num_hidden_layers": 2,
+    "layer_norm_eps": 1e-12,
+    "hidden_act": "gelu",
+}
+
+
+def write(folder: Path, state: Mapping[str, Tensor], **files: Any) -> Path:
+    folder.mkdir(exist_ok=True)
+    save_file(dict(state), folder / "model.safetensors", {"format": "pt"})
+    for name, value in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(value))
+    return folder
+
+
+def refusal(path: Path) -> str:
+    """What loading says, and the doctor alike."""
+    with pytest.raises(InputError) as caught:
+        zoo.load(path)
+    if path.is_dir() and not any(path.glob("*.json")):  # there is no file to examine
+        with pytest.raises(InputError, match=re.escape(str(caught.value))):
+            doctor.examine(path)
+    else:
+        assert doctor.examine(path).refused == str(caught.value)
+    return str(caught.value)
+
+
+def test_config_json_tells_heads_eps_and_statistics(tmp_path: Path) -> None:
+    state = hugging(build(VIT).state_dict())
+    prepared = {
+        "image_mean": [0.5, 0.4, 0.3],
+        "image_std": [0.2, 0.2, 0.1],
+        "resample": 2,
+        "size": {"shortest_edge": 64},
+        "crop_size": {"height": 48, "width": 48},
+        "do_center_crop": True,
+    }
+    folder = write(tmp_path / "a", state, config=CONFIG, preprocessor_config=prepared)
+    model: Any = zoo.load(folder)  # without a word of doubt: warnings are errors
+    assert model.network.blocks[0].attn.num_heads == 2
+    assert model.network.norm.eps == model.network.blocks[1].norm2.eps == 1e-12
+    assert (model.transform.resize, model.transform.crop) == (64, 48)
+    assert model.transform.mean == (0.5, 0.4, 0.3)
+    assert model.transform.interpolation == "bilinear"
+    found = doctor.examine(folder)
+    assert found.refused is None
+    assert "heads" not in found.facts
+    (folder / "config.json").unlink()
+    with pytest.warns(UserWarning, match=r"with 1 heads.*@heads=1 to be sure"):
+        zoo.load(folder)
+
+
+def test_kinds_and_activations_are_read(tmp_path: Path) -> None:
+    state = hugging(build(VIT).state_dict())
+    masked = {**CONFIG, "model_type": "vit_mae"}
+    folder = write(tmp_path / "a", state, config=masked)
+    found = recognise(read_checkpoint(insides.find_weights(folder)))
+    assert (found.claim.objective, found.claim.family) == ("mae", "REC")
+    tower = hf_tower(build(CLIP).state_dict())
+    vision = {**CONFIG, "hidden_act": "gelu", "layer_norm_eps": 1e-5}
+    both = {"model_type": "clip", "vision_config": vision}
+    folder = write(tmp_path / "b", tower, config=both)
+    clip = recognise(read_checkpoint(folder / "model.safetensors"))
+    assert isinstance(clip.shape, ViTShape)
+    assert (clip.shape.activation, clip.shape.arch.heads, clip.shape.eps) == ("gelu", 2, 1e-5)
+    folder = tmp_path / "c"
+    folder.mkdir()
+    save_file(openai_tower(build(CLIP).state_dict()), folder / "open_clip_model.safetensors")
+    config = {"model_cfg": {"vision_cfg": {"width": 64, "head_width": 32}, "quick_gelu": True}}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    quick = recognise(read_checkpoint(insides.find_weights(folder)))
+    assert isinstance(quick.shape, ViTShape)
+    assert (quick.shape.activation, quick.shape.arch.heads) == ("quick_gelu", 2)
+
+
+def shards(folder: Path) -> Path:
+    state = under("vit.", hugging(build(VIT).state_dict()))
+    folder.mkdir()
+    names = [f"model-0000{part}-of-00002.safetensors" for part in (1, 2)]
+    halves: list[dict[str, Tensor]] = [{}, {}]
+    for name, value in state.items():
+        halves[".layer.1." in name or ".layernorm." in name][name] = value
+    for name, half in zip(names, halves, strict=True):
+        save_file(half, folder / name, {"format": "pt"})
+    places = {key: name for name, half in zip(names, halves, strict=True) for key in half}
+    index = {"metadata": {}, "weight_map": places}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    return folder
+
+
+def test_weights_in_parts_are_read_together(tmp_path: Path) -> None:
+    folder = shards(tmp_path / "a")
+    model: Any = zoo.load(folder)
+    whole = build(VIT).state_dict()
+    assert all(torch.equal(model.network.state_dict()[key], v) for key, v in whole.items())
+    assert doctor.examine(folder).refused is None
+    part = folder / "model-00001-of-00002.safetensors"
+    assert f"is part 1 of 2 of a network: give {folder}" in refusal(part)
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    assert "lists model-00002-of-00002.safetensors, which is not" in refusal(folder)
+    (folder / "model.safetensors.index.json").unlink()
+    assert "model.safetensors.index.json, which is not here" in refusal(part)
+
+
+def test_a_network_that_was_cut_off_is_refused(tmp_path: Path) -> None:
+    state = hugging(build(VIT).state_dict())
+    half = {key: v for key, v in state.items() if ".layer.1." not in key}
+    assert "holds 1 blocks, and config.json beside it says 2" in refusal(
+        write(tmp_path / "a", half, config=CONFIG)
+    )
+    bare = {key: v for key, v in state.items() if not key.startswith("layernorm.")}
+    assert "2 blocks without its final normalisation" in refusal(
+        write(tmp_path / "b", bare, config=CONFIG)
+    )
+    network = without_key_bias(build(VIT)).state_dict()
+    torch.save({k: v for k, v in network.items() if "norm." not in k[:5]}, tmp_path / "c.pth")
+    with pytest.raises(InputError, match="the file was cut off, or"):
+        zoo.load(tmp_path / "c.pth", **TWO)
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"num_attention_heads": "12"}, "says '12' for the heads: expected a whole number"),
+        ({"hidden_act": "gelo"}, 'hidden_act "gelo", which is not known here: did you mean gelu'),
+        ({"layer_norm_eps": [1]}, "says layer_norm_eps [1]: expected a small number"),
+        ([1], "holds no settings by name"),
+    ],
+)
+def test_a_config_that_is_none_is_refused(config: Any, said: str, tmp_path: Path) -> None:
+    state = {"x": torch.zeros(1)}
+    assert said in refusal(write(tmp_path / "a", state, config=config))
+
+
+def test_folders_are_named_for_what_they_are(tmp_path: Path) -> None:
+    state = build(VIT).state_dict()
+    torch.save(state, tmp_path / "a.pth")
+    with zipfile.ZipFile(tmp_path / "a.pth") as archive:
+        archive.extractall(tmp_path)
+    folder = next(path for path in tmp_path.iterdir() if (path / "data.pkl").is_file())
+    assert f"zip -0 -r {folder.name}.pth {folder.name}" in refusal(folder)
+    with zipfile.ZipFile(tmp_path / "again.pth", "w", zipfile.ZIP_STORED) as archive:
+        for path in sorted(folder.rglob("*")):  # as the command does
+            archive.write(path, path.relative_to(tmp_path))
+    again = zoo.load(tmp_path / "again.pth", **TWO).network.state_dict()
+    assert all(torch.equal(again[key], value) for key, value in state.items())
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "__0_0.distcp").write_bytes(b"x")
+    assert "format_utils dcp_to_torch" in refusal(tmp_path / "parts")
+
+
+@pytest.mark.parametrize(
+    ("tree", "said"),
+    [
+        (
+            {"a._flat_param": torch.zeros(8)},
+            "by FSDP with its weights flattened and cut",
+        ),
+        ({"h.0.qweight": torch.zeros(8)}, "holds quantised weights (h.0.qweight)"),
+        (
+            {k: v.to(torch.int8) if v.ndim == 2 else v for k, v in build(VIT).state_dict().items()},
+            "as whole numbers, the first blocks.0.attn.qkv.weight (int8): they were quantised",
+        ),
+    ],
+)
+def test_weights_that_are_none_are_named(
+    tree: dict[str, Tensor], said: str, tmp_path: Path
+) -> None:
+    torch.save(tree, tmp_path / "a.pth")
+    assert said in refusal(tmp_path / "a.pth")
+
+
+def test_numbers_of_numpys_beside_the_weights_are_told(tmp_path: Path) -> None:
+    tree = {"model": build(VIT).state_dict(), "best_acc1": np.float64(0.75)}
+    torch.save(tree, tmp_path / "a.pth")
+    assert doctor.examine(tmp_path / "a.pth", **TWO).facts["holds"][-1] == "best_acc1: 0.75"
+
+
+def test_parts_of_a_training_that_nobody_knows_are_still_refused(tmp_path: Path) -> None:
+    state = under("backbone.", build(VIT).state_dict()) | head("classifier.weight", "strange.bias")
+    torch.save({"state_dict": state, "pytorch-lightning_version": "2.0"}, tmp_path / "a.pth")
+    with pytest.raises(InputError, match=r"the first strange\.bias"):
+        zoo.load(tmp_path / "a.pth", **TWO)
