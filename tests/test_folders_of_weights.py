@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from checkpoints import hugging
-from released import CLIP, TWO, WIDE, build, hf_tower, openai_tower, without_key_bias
+from released import CLIP, RELEASED, TWO, WIDE, build, hf_tower, openai_tower, without_key_bias
 from sslens import zoo
 from sslens.errors import InputError
 from sslens.zoo import doctor, insides
@@ -161,6 +161,14 @@ def test_a_network_that_was_cut_off_is_refused(tmp_path: Path) -> None:
 def test_a_config_that_is_none_is_refused(config: Any, said: str, tmp_path: Path) -> None:
     state = {"x": torch.zeros(1)}
     assert said in refusal(write(tmp_path / "a", state, config=config))
+
+
+def test_an_activation_that_the_network_cannot_have_is_refused(tmp_path: Path) -> None:
+    tree = RELEASED["hf-dinov3"]()["model"].tree
+    config = {**CONFIG, "model_type": "dinov3_vit", "hidden_act": "silu"}
+    assert "activation function silu; networks of its kind have gelu" in refusal(
+        write(tmp_path / "a", tree, config=config)
+    )
 
 
 def test_folders_are_named_for_what_they_are(tmp_path: Path) -> None:

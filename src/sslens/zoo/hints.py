@@ -14,6 +14,8 @@ ACTIVATIONS = {
     "gelu_fast": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
     "quick_gelu": "quick_gelu",
+    "silu": "silu",
+    "swish": "silu",
 }
 
 
@@ -25,7 +27,7 @@ class Hints:
     Attributes:
         heads: the number of attention heads.
         eps: what normalisations add to the variance.
-        activation: the function in the MLPs: "gelu", "gelu_tanh" or "quick_gelu".
+        activation: the function in the MLPs: "gelu", "gelu_tanh", "quick_gelu" or "silu".
         image_size: the side in pixels of the images, for a network without a table of positions.
         width, blocks: the width of a transformer and the number of its blocks.
 

@@ -242,11 +242,13 @@ def find_rotary(
     dim, patch = find_patches(weights, where)
     hidden = _find_hidden(weights, where)
     size = hints.image_size or 16 * 14
+    gated = "blocks.0.mlp.fc1_g.weight" in weights
+    _require_activation(hints, "silu" if gated else "gelu", where)
     heads = choose_heads(dim, heads or hints.heads, None, where)
     return RopeShape(
         ViTArch(size - size % patch, patch, dim, count_blocks(weights, "blocks."), heads),
         hidden=hidden,
-        gated="blocks.0.mlp.fc1_g.weight" in weights,
+        gated=gated,
         qkv_bias="blocks.0.attn.qkv.bias" in weights,
         norm="norm.weight" in weights,
         registers=int(weights["reg_token"].shape[1]),
@@ -270,6 +272,7 @@ def find_beit(
             f"{where} is a ViT of EVA's kind, with gated MLPs or rotary positions: load it by its"
             " name, timm:NAME, where timm has it."
         )
+    _require_activation(hints, "gelu", where)
     shared = weights.get("rel_pos_bias.relative_position_bias_table")
     table = weights.get("blocks.0.attn.relative_position_bias_table", shared)
     positions = weights.get("pos_embed")
@@ -311,6 +314,14 @@ def find_first_convnext(weights: Mapping[str, Shaped], hints: Hints) -> ConvNeXt
         int(stem.shape[2]) if stem is not None else 4,
         hints.image_size or 224,
     )
+
+
+def _require_activation(hints: Hints, needed: str, where: str) -> None:
+    if hints.activation not in (None, needed):
+        raise InputError(
+            f"{where} is said to have the activation function {hints.activation}; networks of its"
+            f" kind have {needed} here, and no other is read."
+        )
 
 
 def _find_hidden(weights: Mapping[str, Shaped], where: str) -> int:
