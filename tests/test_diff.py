@@ -332,6 +332,8 @@ def test_the_first_layer_that_computes_something_else_is_found() -> None:
     half = change(lambda network: network.half().float())
     assert beyond(measure(half))  # float32's rounding does not explain it
     assert beyond(measure(half, "float16", "float32")) == []
+    (back,) = measure_pairs({"a": half, "b": model}, pixels, {"a": ("float16",)})
+    assert beyond(back) == []  # of the weights that are rounded already
     (first, *_) = measure(half, "float16").taps
     assert first.difference == first.rounding > 0
 

@@ -1,7 +1,7 @@
 """Which layers of two models compute something else, and where the classes went: activations on the
 same input, CKA and k-NN by depth."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -26,10 +26,10 @@ CAPTION = (
     "CKA (all tokens) of both models at the same depth, with 95 % intervals over minibatches of"
     " images; 20-NN of each, weighted votes on the usual pooling, with 95 % Wilson intervals, where"
     " images have classes; and the difference of activations at every tap that both have, on the"
-    " same few images: ‖y_B − y_A‖ / ‖y_A‖, beside what rounding alone does to the first model"
-    " (dashed): of its weights to the coarser number type of the two files, or where both are"
-    " float32, of its float32 arithmetic against float64. A tap differs where the difference is"
-    " more than four times as large."
+    " same few images: ‖y_B − y_A‖ / ‖y_A‖, beside what rounding alone does (dashed): of the first"
+    " model's float32 arithmetic against float64, and, where a file is stored in a coarser number"
+    " type, of either model's weights to it. A tap differs where the difference is more than four"
+    " times as large."
 )
 ON_REQUEST = True
 KIND, K = "block", 20
@@ -68,7 +68,7 @@ UNITS = {
     "difference": (
         "‖y_B − y_A‖ / ‖y_A‖ of the activations on the same images; empty of unlike shapes"
     ),
-    "rounding": "the same of the first model and of itself, rounded",
+    "rounding": "the same of a model and of itself, rounded",
     "beyond": "whether the difference is more than four times what rounding does",
     "rounded_to": "number type that the files' weights have at the coarsest",
     "same_view": "whether both models are shown images alike, outside of this comparison",
@@ -155,11 +155,11 @@ def _list_knn(a: str, b: str, features: FeatureSets, labels: Labels) -> Iterator
     depths = {name: _list_depths(features.images[name]) for name in (a, b)}
     longer = a if len(depths[a]) >= len(depths[b]) else b
     classified: dict[tuple[str, str], Bool[np.ndarray, " image"]] = {}
-    for _, depth in depths[longer]:
+    for place, depth in depths[longer]:
         row: Row = {"depth": depth, "k": min(K, len(labels.images) - 1)}
         right = []
         for side, name in (("a", a), ("b", b)):
-            tap, _ = min(depths[name], key=lambda one: abs(round(one[1] - depth, 9)))
+            tap = _find_nearest(place, depth, depths[name])
             if (name, tap) not in classified:
                 classified[name, tap] = _classify(name, tap, features, labels)
             right.append(classified[name, tap])
@@ -168,6 +168,12 @@ def _list_knn(a: str, b: str, features: FeatureSets, labels: Labels) -> Iterator
             row |= estimate_share(right[-1]).columns(f"accuracy_{side}")
         gain = difference_of_shares(right[1], right[0])
         yield row | gain.columns("gain") | {"images": len(right[0])}
+
+
+def _find_nearest(tap: str, depth: float, taps: Sequence[tuple[str, float]]) -> str:
+    """Find the tap nearest to a depth; of equally near ones the one of the same name: the last
+    block and the normalisation after it have one depth."""
+    return min(taps, key=lambda one: (abs(round(one[1] - depth, 9)), one[0] != tap))[0]
 
 
 def _list_depths(features: Features) -> list[tuple[str, float]]:
@@ -210,9 +216,10 @@ def _groups(frame: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
         yield str(a), str(b), rows
 
 
-def _line(name: str, rows: pd.DataFrame, *columns: str, control: bool = False) -> Line:
-    x, *values = (rows[column].to_numpy(np.float64) for column in ("depth", *columns))
-    return Line(name, x, *values, control=control)
+def _line(name: str, rows: pd.DataFrame, column: str, *ends: str, control: bool = False) -> Line:
+    x, y = (rows[own].to_numpy(np.float64) for own in ("depth", column))
+    low, high = (rows[end].to_numpy(np.float64) for end in ends) if ends else (None, None)
+    return Line(name, x, y, low, high, control=control)
 
 
 def _draw_cka(results: Results) -> Lines:
@@ -224,7 +231,7 @@ def _draw_cka(results: Results) -> Lines:
 
 def _draw_taps(frame: pd.DataFrame) -> Lines:
     """Draw log₁₀ of the differences; a difference of 0 is a gap."""
-    lines = []
+    lines: list[Line] = []
     for a, b, rows in _groups(frame):
         for name, column in ((f"{a} · {b}", "difference"), (f"rounding of {a}", "rounding")):
             values = np.log10(rows[column].where(rows[column] > 0).to_numpy(np.float64))

@@ -2,12 +2,13 @@
 beside what rounding alone does to them."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
 import torch
+from jaxtyping import Float64
 from PIL import Image
 from torch import Tensor, nn
 
@@ -33,8 +34,9 @@ class TapDifference:
     Attributes:
         tap: the tap, as the first model has it.
         difference: ‖y_B − y_A‖ / ‖y_A‖; nan where the shapes differ, or y_A is 0.
-        rounding: the same of what rounding alone does to the first model: y of its weights rounded
-            to the files' coarser number type, or where this is float32 y in float64.
+        rounding: the same of what rounding alone does: of the first model in float64, and, where a
+            file is stored in a coarser number type, of either model with its weights rounded to it;
+            the largest of them.
     """
 
     tap: Tap
@@ -118,14 +120,17 @@ def _measure_pair(
     if a.transform.crop != b.transform.crop:
         why = f"they see images of {a.transform.crop} and of {b.transform.crop} px"
         return ActivationPair(name_a, name_b, coarse, same_view, (), why)
-    rounded, dtype = _round_network(a, coarse)
-    sums = {tap.name: np.zeros(3) for tap in shared}
+    copies = [(a, _round_network(a, "float32"))]
+    if coarse != "float32":  # whichever file holds the rounded weights: to round them again is none
+        copies += [(one, _round_network(one, coarse)) for one in (a, b)]
+    sums = {tap.name: np.zeros((1 + len(copies), 2)) for tap in shared}
     for image in pixels:
         x = a.transform.normalise(a.transform.crop_image(image)[None])
-        own, other = (activations(model.to("cpu"), x, list(sums)) for model in (a, b))
-        near = activations(rounded, x.to(dtype), list(sums))
-        for name, total in sums.items():
-            total += list(_measure_squares(own[name], other[name], near[name]))
+        outputs = {id(model): activations(model.to("cpu"), x, list(sums)) for model in (a, b)}
+        _add_squares(sums, 0, outputs[id(a)], outputs[id(b)])
+        for place, (one, (rounded, dtype)) in enumerate(copies, 1):
+            near = activations(rounded, x.to(dtype), list(sums))
+            _add_squares(sums, place, outputs[id(one)], near)
     taps = tuple(TapDifference(tap, *_divide(sums[tap.name])) for tap in shared)
     return ActivationPair(name_a, name_b, coarse, same_view, taps)
 
@@ -148,16 +153,19 @@ def _round_network(model: Backbone, kind: str) -> tuple[Backbone, torch.dtype]:
     return rounded, dtype
 
 
-def _measure_squares(own: Tensor, other: Tensor, near: Tensor) -> Iterator[float]:
-    """‖y_A‖², ‖y_B − y_A‖² and ‖y_rounded − y_A‖², in float64; nan of outputs of other shapes."""
-    y = own.double()
-    yield float((y * y).sum())
-    for one in (other, near):
-        yield float(((one.double() - y) ** 2).sum()) if one.shape == own.shape else NAN
+def _add_squares(
+    sums: Mapping[str, Float64[np.ndarray, "pair 2"]], place: int, own: Outputs, other: Outputs
+) -> None:
+    """Add ‖z − y‖² and ‖y‖² of each tap to the sums, in float64; nan of outputs of other shapes."""
+    for name, total in sums.items():
+        y, z = own[name].double(), other[name].double()
+        square = ((z - y) ** 2).sum().item() if z.shape == y.shape else NAN
+        total[place] += square, (y * y).sum().item()
 
 
-def _divide(sums: np.ndarray) -> tuple[float, float]:
-    size, difference, rounding = (float(value) for value in sums)
-    if not size > 0:
+def _divide(sums: Float64[np.ndarray, "pair 2"]) -> tuple[float, float]:
+    """The relative difference of the two models, and the largest one of a model and its copy."""
+    if not (sums[:, 1] > 0).all():
         return NAN, NAN
-    return (difference / size) ** 0.5, (rounding / size) ** 0.5
+    difference, *rounding = np.sqrt(sums[:, 0] / sums[:, 1]).tolist()
+    return difference, max(rounding)

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import final
@@ -106,7 +106,7 @@ class Change:
             return "equal"
         return f"equal in {self.rounded[0]}" if self.rounded else "changed"
 
-    def columns(self) -> Mapping[str, int | float]:
+    def columns(self) -> dict[str, int | float]:
         """Return the numbers of a row of a table."""
         return {
             "parameters": self.numbers,

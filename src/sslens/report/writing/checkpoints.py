@@ -31,7 +31,7 @@ def sentences(results: Results) -> tuple[str, ...]:
     and how much still changed at the end of the run."""
     frame = results["checkpoints"]
     run = frame[frame.place.notna()].sort_values("place")
-    written = []
+    written: list[str] = []
     if "choices" in results:
         written += _write_choices(results["choices"])
     else:

@@ -106,7 +106,7 @@ def _write_knn(a: str, b: str, parts: Mapping[str, pd.DataFrame]) -> Iterator[st
     rows = parts.get("knn")
     if rows is None or not len(rows):
         return
-    last = rows.loc[rows.depth.idxmax()].to_dict()
+    last = rows.iloc[-1].to_dict()
     accuracies = [
         spell_share(Estimate.from_row(last, f"accuracy_{side}", "images", "images"))
         for side in ("a", "b")
