@@ -13,7 +13,7 @@ BY: Mapping[str, str] = {
     "rank": "effective rank",
     "alignment": "alignment",
     "uniformity": "uniformity",
-    "alignment_uniformity": "alignment and uniformity together",
+    "alignment_uniformity": "the sum of alignment and uniformity",
     "last": "taking the last",
 }
 #: what the loss of a choice decides, in words
@@ -50,8 +50,8 @@ def _write_choices(choices: pd.DataFrame) -> Iterator[str]:
         else:
             verdict = SIDES[loss.find_side(SMALLEST["accuracy"])]
             parts.append(
-                f"{BY[row['by']]} chooses {row['model']}, which loses {spell_points(loss)}"
-                f" ({verdict})"
+                f"{BY[row['by']]} chooses {row['model']}, {verdict} (the best less it"
+                f" {spell_points(loss)})"
             )
     yield (
         f"By 20-NN {first.best} is the best checkpoint ({spell_share(best)}); {'; '.join(parts)}."
@@ -77,6 +77,5 @@ def _write_end(run: pd.DataFrame) -> Iterator[str]:
     if last.before == last.before:
         cka = Estimate.from_row(last, "before", "minibatches", "minibatches")
         yield (
-            f"{last.model} has a CKA of {spell(cka)} with the checkpoint before it: so much had"
-            " still to change at the end of the run."
+            f"{last.model}, the last checkpoint, has a CKA of {spell(cka)} with the one before it."
         )
