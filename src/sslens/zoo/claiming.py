@@ -103,7 +103,7 @@ def find_roles(contents: Contents, roles: Sequence[str]) -> dict[str, Trunk]:
     ['encoder_q', 'encoder_k']
     """
     trunks = find_trunks(contents.states)
-    found = {}
+    found: dict[str, Trunk] = {}
     for role in roles:
         for trunk in trunks:
             if role in re.split(r"[./]", f"{trunk.state}/{trunk.prefix}"):

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from sslens.zoo.shapes import BeitShape, CNNShape, NamedShape, RopeShape, Shape, ViTShape
-from sslens.zoo.variants import ConvNeXtShape
+from sslens.zoo.shapes import CNNShape, NamedShape, Shape, ViTShape
+from sslens.zoo.variants import BeitShape, ConvNeXtShape, RopeShape
 
 
 def describe_shape(shape: Shape) -> str:

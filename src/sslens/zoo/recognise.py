@@ -16,7 +16,6 @@ from sslens.zoo.hints import Hints
 from sslens.zoo.refusals import explain_unknown, refuse_others, require_final_norm, require_numbers
 from sslens.zoo.shapes import (
     TRANSFORMERS,
-    BeitShape,
     NamedShape,
     Shape,
     ViTShape,
@@ -24,6 +23,7 @@ from sslens.zoo.shapes import (
     read_shape,
 )
 from sslens.zoo.trunks import SPELLINGS, Trunk
+from sslens.zoo.variants import BeitShape
 from sslens.zoo.wrappers import unwrap
 
 if TYPE_CHECKING:

@@ -253,7 +253,7 @@ def describe_network(network: "nn.Module", name: str | None, where: str) -> Mapp
     shape = find_shape(network.state_dict(), where, heads, hints)
     written = next((key for key, kind in _WRITTEN.items() if isinstance(shape, kind)), None)
     if written is not None:
-        return {"network": written, **asdict(shape)}  # type: ignore[call-overload]
+        return {"network": written, **asdict(shape)}
     if isinstance(shape, CNNShape):
         return asdict(replace(shape.arch, image_size=shape.image_size))
     assert isinstance(shape, ViTShape)

@@ -25,7 +25,7 @@ _DINOV3 = {
     (1280, 32, True): "huge_plus",
 }
 _BEIT = {(768, 12): "base", (1024, 24): "large"}
-_CONVNEXT = {
+_CONVNEXT: dict[tuple[tuple[int, ...], int], str] = {
     ((3, 3, 9, 3), 96): "tiny",
     ((3, 3, 27, 3), 96): "small",
     ((3, 3, 27, 3), 128): "base",
