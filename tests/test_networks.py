@@ -230,17 +230,13 @@ def test_a_network_of_a_name_is_decided_by_its_seed() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("name", ["test_vit_relpos", "test_efficientnet"])
-def test_a_class_of_which_nothing_is_known_is_named(name: str) -> None:
-    with pytest.raises(
-        InputError,
-        match=r"A (VisionTransformerRelPos|EfficientNet) has no taps here.*Eva, Beit, ResNet",
-    ):
-        networks.create(name)
-    network = timm.create_model(name, num_classes=0)
-    for function in (networks.list_taps, networks.count_prefix_tokens, networks.prepare):
-        with pytest.raises(InputError, match="has no taps here"):
-            function(network)
+def test_networks_of_other_classes_are_read_by_their_modules() -> None:
+    network = networks.create("test_efficientnet", seed=0)
+    assert networks.find_kind(network) == "cnn"
+    assert networks.count_prefix_tokens(network) is None
+    blocks = [tap.name for tap in networks.list_taps(network) if tap.kind == "block"]
+    assert blocks[:2] == ["blocks.0.0", "blocks.1.0"]
+    assert networks.find_kind(networks.create("test_vit_relpos", seed=0)) == "vit"
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from sslens.capture.passes import grams as grams
     from sslens.data import ImageSet as ImageSet
     from sslens.data import open_images as open_images
+    from sslens.data.transform import EvalTransform as EvalTransform
     from sslens.errors import InputError as InputError
     from sslens.measures.cka import minibatch_cka as minibatch_cka
     from sslens.study import Study as Study
     from sslens.zoo import load as load
+    from sslens.zoo.wrapping import wrap as wrap
 
 __version__ = "0.1.0"
 
@@ -36,14 +38,17 @@ _HOME = {
     "features": "sslens.capture.passes",
     "grams": "sslens.capture.passes",
     "open_features": "sslens.capture",
+    "EvalTransform": "sslens.data.transform",
     "ImageSet": "sslens.data",
     "open_images": "sslens.data",
     "InputError": "sslens.errors",
     "minibatch_cka": "sslens.measures.cka",
     "Study": "sslens.study",
     "load": "sslens.zoo",
+    "wrap": "sslens.zoo.wrapping",
 }
 __all__ = [
+    "EvalTransform",
     "ImageSet",
     "InputError",
     "Study",
@@ -55,6 +60,7 @@ __all__ = [
     "minibatch_cka",
     "open_features",
     "open_images",
+    "wrap",
 ]
 
 

@@ -59,10 +59,12 @@ class GramReducer:
         return {"tokens": self.tokens, **kinds}
 
     def taps(self, model: Backbone, taps: Sequence[Tap]) -> tuple[Tap, ...]:
-        """Return all taps of the kinds, or none where the model has no such tokens."""
-        if self.tokens != "all" and not model.prefix:
-            return ()
-        return tuple(tap for tap in taps if self.kinds is None or tap.kind in self.kinds)
+        """Return all taps of the kinds that have such tokens."""
+        return tuple(
+            tap
+            for tap in taps
+            if (self.kinds is None or tap.kind in self.kinds) and model.has_tokens(tap, self.tokens)
+        )
 
     def has(self, request: PassRequest, store: Store) -> bool:
         """Whether the store has the Grams."""
@@ -176,12 +178,12 @@ class GramAccumulator:
         self.minibatches = range(len(sizes))
         self._grams = _empty(request, len(sizes), max(sizes), keeper.key)
         self._row = {tap.name: row for row, tap in enumerate(request.taps)}
-        self._prefix, self._tokens, self._keeper = request.model.prefix, tokens, keeper
+        self._model, self._tokens, self._keeper = request.model, tokens, keeper
 
     def add(self, tap: Tap, output: Tensor, batch: int) -> None:
         """Take a tap's output on minibatch number `batch`."""
         self._grams.sizes[batch] = len(output)
-        chosen = choose_tokens(output, self._prefix, self._tokens)
+        chosen = choose_tokens(output, self._model.output_of(tap), self._tokens)
         if chosen is not None:
             gram, energy = centred_gram(chosen.flatten(1))
             row, size = self._row[tap.name], len(gram)

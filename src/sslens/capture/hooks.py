@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sslens.capture.keys import require_model
 from sslens.errors import InputError, require_type
 from sslens.models.backbone import Backbone
+from sslens.models.outputs import Part, take_part
 from sslens.models.taps import Tap
 
 
@@ -23,9 +24,12 @@ def visit_taps(
     handles = []
     try:
         for tap in taps:
+            part = model.output_of(tap).part
 
-            def hook(_module: nn.Module, _args: Any, output: Tensor, tap: Tap = tap) -> None:
-                visit(tap, output)
+            def hook(
+                _module: nn.Module, _args: Any, output: Any, tap: Tap = tap, part: Part = part
+            ) -> None:
+                visit(tap, take_part(output, part))
 
             handles.append(model.network.get_submodule(tap.name).register_forward_hook(hook))
         yield

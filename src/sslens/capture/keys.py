@@ -25,6 +25,20 @@ def require_model(model: object) -> None:
     require_type(model, Backbone, "model", "give what sslens.load or sslens.wrap returns")
 
 
+def require_tokens(model: Backbone, tokens: Sequence[str]) -> None:
+    """Refuse tokens that no tap of a model has.
+
+    Raises:
+        InputError: the model has no CLS token, or its outputs are not tokens.
+    """
+    for kind in tokens:
+        if not any(model.has_tokens(tap, kind) for tap in model.taps.values()):
+            lack = (
+                "CLS token, so its tokens are all alike" if kind == "cls" else "tokens of patches"
+            )
+            raise InputError(f"{model.name} has no {lack}", mend="leave {tokens} at all")
+
+
 @final
 @dataclass(frozen=True, eq=False)
 class PassRequest:

@@ -195,11 +195,11 @@ def arrange(
     >>> arrange(model, model.taps["blocks.0"], torch.zeros(2, 17, 64)).shape
     torch.Size([2, 4, 4, 64])
     """
-    network = model.network
-    if output.ndim == 4:
-        return output if model.has_channels_last(tap) else output.permute(0, 2, 3, 1)
-    if output.ndim == 3:
-        before = getattr(network, "num_prefix_tokens", 0) if model.prefix is None else model.prefix
+    network, how = model.network, model.output_of(tap)
+    if output.ndim == 4 and how.places:
+        return output if how.channels_last else output.permute(0, 2, 3, 1)
+    if output.ndim == 3 and how.places:
+        before = how.before
         side = math.isqrt(output.shape[1] - before)
         if side and before + side * side == output.shape[1]:
             return output[:, before:].unflatten(1, (side, side))
@@ -294,6 +294,11 @@ def _choose_usual(model: Backbone, taps: Sequence[Tap]) -> tuple[Tap, ...]:
     if isinstance(model.network, Pixels):
         return tuple(taps) if model.network.patch else ()
     blocks = [tap for tap in taps if tap.kind == "block"]
+    if model.outputs:
+        places = [tap for tap in blocks if model.output_of(tap).places]
+        if model.about.network != "cnn":
+            return tuple(places)
+        return tuple({model.output_of(tap).shape: tap for tap in places}.values())
     if isinstance(model.network, networks.CNNS):
         last = {tap.name.rpartition(".")[0]: tap for tap in blocks}
         return tuple(last.values())

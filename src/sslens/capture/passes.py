@@ -18,7 +18,7 @@ from sslens.capture.features import Features
 from sslens.capture.gram_reducers import GramReducer
 from sslens.capture.grams import Grams
 from sslens.capture.hooks import visit_taps
-from sslens.capture.keys import PassRequest, require_model
+from sslens.capture.keys import PassRequest, require_model, require_tokens
 from sslens.capture.maps import MapReducer, Maps
 from sslens.capture.reducers import Accumulator, Reducer
 from sslens.capture.sharing import choose_share, gather
@@ -251,10 +251,7 @@ def grams(model: Backbone, images: ImageSet, *, tokens: str = "all", **options: 
     """
     require_model(model)
     reducer = GramReducer(tokens)
-    if tokens != "all" and not model.prefix:
-        raise InputError(
-            f"{model.name} has no CLS token, so its tokens are all alike: leave tokens at all."
-        )
+    require_tokens(model, (tokens,))
     return collect(model, images, [reducer], **options)[0]
 
 

@@ -4,26 +4,29 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sslens.models.backbone import Backbone
+from sslens.models.outputs import Output
 from sslens.models.taps import Tap
 
 
-def choose_tokens(
-    output: Float[Tensor, "image ..."], prefix: int | None, tokens: str
-) -> Tensor | None:
+def choose_tokens(output: Float[Tensor, "image ..."], how: Output, tokens: str) -> Tensor | None:
     """Return all tokens, the CLS token or the patch tokens of a tap's output; None where the output
     has no such tokens.
 
     Args:
         output: the output of a tap.
-        prefix: the number of tokens before the patches; None where outputs are not tokens or there
-            is no CLS.
-        tokens: "all", "cls" or "patch".
+        how: how it is read.
+        tokens: "all", "cls" or "patch"; all but those before the patches.
+
+    >>> import torch
+    >>> two = torch.tensor([[[1.0], [2.0], [3.0]]])
+    >>> choose_tokens(two, Output(before=2), "patch").flatten().tolist()
+    [3.0]
     """
     if tokens == "all":
         return output
-    if output.ndim != 3 or not prefix:
+    if output.ndim != 3 or (tokens == "cls" and not how.cls):
         return None
-    return output[:, 0] if tokens == "cls" else output[:, prefix:]
+    return output[:, 0] if tokens == "cls" else output[:, how.before :]
 
 
 def pool_tap(
@@ -36,32 +39,31 @@ def pool_tap(
     >>> list(pool_tap(model, model.taps["norm"], torch.zeros(2, 17, 64)))
     ['cls', 'mean', 'patch']
     """
-    return pool(output, model.prefix, channels_last=model.has_channels_last(tap))
+    return pool(output, model.output_of(tap))
 
 
-def pool(
-    output: Float[Tensor, "image ..."], prefix: int | None, *, channels_last: bool = False
-) -> dict[str, Float[Tensor, "image dim"]]:
+def pool(output: Float[Tensor, "image ..."], how: Output) -> dict[str, Float[Tensor, "image dim"]]:
     """Pool a tap's output into one vector for each image, by every pooling that the output has.
 
     The poolings are "cls", "mean" (of all tokens, or of all places of a map), "patch" (the mean of
-    the patch tokens), and "flat" (other outputs, flattened).
+    the tokens after those before the patches, where there are such), and "flat" (other outputs,
+    flattened).
 
     Args:
         output: the output of a tap.
-        prefix: as of `choose_tokens`.
-        channels_last: whether a map is [image, row, column, channel] and not [image, channel, row,
-            column].
+        how: how it is read.
 
     >>> import torch
-    >>> {k: v.tolist() for k, v in pool(torch.tensor([[[1.0], [3.0], [8.0]]]), prefix=1).items()}
+    >>> tokens = torch.tensor([[[1.0], [3.0], [8.0]]])
+    >>> {k: v.tolist() for k, v in pool(tokens, Output(before=1, cls=True)).items()}
     {'cls': [[1.0]], 'mean': [[4.0]], 'patch': [[5.5]]}
+    >>> list(pool(tokens, Output(before=1))), list(pool(tokens, Output()))
+    (['mean', 'patch'], ['mean'])
     """
     if output.ndim == 4:
-        return {"mean": output.mean((1, 2) if channels_last else (2, 3))}
+        return {"mean": output.mean((1, 2) if how.channels_last else (2, 3))}
     if output.ndim != 3:
         return {"flat": output.flatten(1)}
-    poolings = {"mean": output.mean(1)}
-    if prefix:
-        poolings = {"cls": output[:, 0], **poolings, "patch": output[:, prefix:].mean(1)}
-    return poolings
+    cls = {"cls": output[:, 0]} if how.cls else {}
+    patch = {"patch": output[:, how.before :].mean(1)} if how.before else {}
+    return cls | {"mean": output.mean(1)} | patch

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from sslens.arguments.options import Common, Text
+from sslens.arguments.sizes import with_image_size
 from sslens.errors import InputError
 from sslens.slurm import Slurm
 
@@ -59,6 +60,9 @@ class Command:
     """Images in a minibatch of CKA."""
     on_bad: Literal["stop", "skip"] = "stop"
     """What to do with an image that cannot be decoded."""
+    image_size: int | None = None
+    """Side in pixels of the square images that a model sees, if not the usual one; positions are
+    resampled."""
     precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     """Of the forward pass; Grams are float32."""
     grid: Literal["converged", "paper", "small"] = "converged"
@@ -103,7 +107,7 @@ def check(command: Command) -> "Study":
     if len(command.models) < 1:
         raise InputError("Give one or more models: sslens compare MODEL MODEL --images DIR.")
     return Study(
-        models=command.models,
+        models=tuple(with_image_size(one, command.image_size) for one in command.models),
         images=command.images,
         analyses=tuple(name for words in command.analyses for name in words.split(",") if name),
         bank=command.bank,

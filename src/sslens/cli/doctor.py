@@ -48,8 +48,12 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     zoo.check(command.file)
     from sslens.zoo import doctor
 
+    file, given = zoo.split_options(command.file)
     diagnosis = doctor.examine(
-        command.file, branch=command.branch, num_heads=command.num_heads, spell=as_option
+        file,
+        branch=given.get("branch", command.branch),
+        num_heads=given.get("num_heads", command.num_heads),
+        spell=as_option,
     )
     print(json.dumps(diagnosis.to_json(), indent=2) if command.json else diagnosis.text())
     if diagnosis.refused is not None:

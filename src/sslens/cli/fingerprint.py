@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from sslens.arguments.options import Text
+from sslens.arguments.sizes import with_image_size
 from sslens.slurm import Slurm
 
 if TYPE_CHECKING:
@@ -55,6 +56,9 @@ class Command:
     """Images taken at most, drawn by their ids and the seed; None takes all."""
     device: str = "auto"
     """cpu, cuda, cuda:1, …; auto takes a GPU where there is one."""
+    image_size: int | None = None
+    """Side in pixels of the square images that the model sees, if not the usual one; positions are
+    resampled."""
     precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     """Of the forward pass; Grams are float32."""
     on_bad: Literal["stop", "skip"] = "stop"
@@ -77,6 +81,9 @@ def check(command: Command) -> "FingerprintRequest":
     from sslens.study.fingerprinting import FingerprintRequest
 
     asked = {
-        name: value for name, value in vars(command).items() if name not in ("dry_run", "slurm")
+        name: value
+        for name, value in vars(command).items()
+        if name not in ("dry_run", "slurm", "image_size")
     }
+    asked["model"] = with_image_size(command.model, command.image_size)
     return FingerprintRequest(**asked)

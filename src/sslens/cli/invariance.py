@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from sslens.arguments.options import Common, Text
+from sslens.arguments.sizes import with_image_size
 from sslens.errors import InputError
 from sslens.slurm import Slurm
 
@@ -53,6 +54,9 @@ class Command:
     """Images in a minibatch of CKA."""
     on_bad: Literal["stop", "skip"] = "stop"
     """What to do with an image that cannot be decoded."""
+    image_size: int | None = None
+    """Side in pixels of the square images that a model sees, if not the usual one; positions are
+    resampled."""
     precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     """Of the forward pass."""
     figures: bool = False
@@ -86,7 +90,7 @@ def check(command: Command) -> "Study":
     if not command.models:
         raise InputError("Give one or more models: sslens invariance MODEL MODEL --images DIR.")
     return Study(
-        models=command.models,
+        models=tuple(with_image_size(one, command.image_size) for one in command.models),
         images=command.images,
         analyses=("invariance",),
         limit=command.common.limit,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from sslens.arguments.options import Common, Text
+from sslens.arguments.sizes import with_image_size
 
 if TYPE_CHECKING:
     from sslens.study.knn import KnnRequest
@@ -48,6 +49,9 @@ class Command:
     """Two random initialisations of the architecture and raw pixels beside the model."""
     on_bad: Literal["stop", "skip"] = "stop"
     """What to do with an image that cannot be decoded."""
+    image_size: int | None = None
+    """Side in pixels of the square images that the model sees, if not the usual one; positions are
+    resampled."""
     precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     """Of the forward pass."""
 
@@ -65,7 +69,7 @@ def check(command: Command) -> "KnnRequest":
     from sslens.study.knn import KnnRequest
 
     return KnnRequest(
-        model=command.model,
+        model=with_image_size(command.model, command.image_size),
         images=command.images,
         bank=command.bank,
         k=command.k,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from sslens.arguments.options import Text
+from sslens.arguments.sizes import with_image_size
 
 if TYPE_CHECKING:
     from sslens.study.probe_request import ProbeRequest
@@ -77,6 +78,9 @@ class Command:
     """Images taken at most of each set, drawn by their ids and the seed."""
     device: str = "auto"
     """cpu, cuda, cuda:1, …; auto takes a GPU where there is one."""
+    image_size: int | None = None
+    """Side in pixels of the square images that the model sees, if not the usual one; positions are
+    resampled."""
     precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     """Of the forward pass."""
     dry_run: bool = False
@@ -94,5 +98,10 @@ def check(command: Command) -> "ProbeRequest":
     """What is asked; what is known to be wrong without images and models is refused."""
     from sslens.study.probe_request import ProbeRequest
 
-    asked = {name: value for name, value in vars(command).items() if name != "dry_run"}
+    asked = {
+        name: value
+        for name, value in vars(command).items()
+        if name not in ("dry_run", "image_size")
+    }
+    asked["model"] = with_image_size(command.model, command.image_size)
     return ProbeRequest(**asked)

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from sslens.data.transform import EvalTransform
 from sslens.errors import InputError, nearest
 from sslens.models.about import About
+from sslens.models.outputs import Output, find_part, take_part
 from sslens.models.taps import ON_REQUEST, Tap
+from sslens.models.tracing import run
 
 
 @final
@@ -26,6 +28,10 @@ class Backbone(nn.Module):
         prefix: the number of tokens before the patches (CLS first), or None where outputs are not
             tokens or there is no CLS.
         about: what is known of the model.
+        outputs: how the outputs of taps are read, by the tap's name; of taps that are not in it,
+            the network and the prefix say it.
+        code: a digest of what decides the outputs beside weights and modules, such as the source
+            of a user's own classes; empty where nothing does.
     """
 
     def __init__(
@@ -38,6 +44,8 @@ class Backbone(nn.Module):
         transform: EvalTransform,
         prefix: int | None,
         about: About,
+        outputs: Mapping[str, Output] | None = None,
+        code: str = "",
     ) -> None:
         super().__init__()
         self.network = network.requires_grad_(False)
@@ -48,14 +56,61 @@ class Backbone(nn.Module):
         self.transform = transform
         self.prefix = prefix
         self.about = about
+        self.outputs = outputs or {}
+        self.code = code
         self._hashed: tuple[Any, str] | None = None
         self.eval()
 
     def forward(self, x: Float[Tensor, "image channel height width"]) -> Float[Tensor, "image ..."]:
         """Compute the last features, without a head: tokens [image, token, dim] after the final
-        norm, or a CNN's [image, channel, height, width]."""
-        features: Tensor = self.network.forward_features(x)  # type: ignore[operator]
-        return features
+        norm, a CNN's [image, channel, height, width], or what else the network puts out.
+
+        Raises:
+            InputError: the network does not take images of this size, which are not those that its
+                transform makes.
+        """
+        try:
+            output = run(self.network, x)
+        except (AssertionError, RuntimeError, ValueError) as error:
+            side = self.transform.crop
+            if tuple(x.shape[-2:]) == (side, side) or isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise InputError(
+                f"{self.name} takes images of {side} × {side} px, and was given"
+                f" {' × '.join(map(str, x.shape[-2:]))} px",
+                mend="load it with another {image_size}",
+            ) from error
+        part = () if isinstance(output, Tensor) else find_part(output, len(x))
+        if part is None:
+            raise InputError(
+                f"{self.name} puts out no features: its forward pass returns"
+                f" {type(output).__name__}, which holds no tensor with a row for each image."
+            )
+        return take_part(output, part)
+
+    def copy_with(
+        self,
+        *,
+        network: nn.Module | None = None,
+        name: str | None = None,
+        source: str | None = None,
+        transform: EvalTransform | None = None,
+        about: About | None = None,
+        outputs: Mapping[str, Output] | None = None,
+    ) -> "Backbone":
+        """Return the model with some things changed; the weights are shared unless the network is
+        another."""
+        return Backbone(
+            network or self.network,
+            name=name or self.name,
+            source=source or self.source,
+            taps=self.every,
+            transform=transform or self.transform,
+            prefix=self.prefix,
+            about=about or self.about,
+            outputs=self.outputs if outputs is None else outputs,
+            code=self.code,
+        )
 
     def pick(self, names: Sequence[str] | None) -> tuple[Tap, ...]:
         """Return the taps of these names in the order of computation; the usual taps for None.
@@ -78,9 +133,33 @@ class Backbone(nn.Module):
         every = self._every.values()
         return tuple(tap for tap in every if tap.name in named or tap.kind in kinds)
 
-    def has_channels_last(self, tap: Tap) -> bool:
-        """Whether a map that is the tap's output has its channels last, as a linear layer's has."""
-        return isinstance(self.network.get_submodule(tap.name), nn.Linear)
+    def output_of(self, tap: Tap) -> Output:
+        """Return how the output of a tap is read."""
+        if tap.name in self.outputs:
+            return self.outputs[tap.name]
+        last = isinstance(self.network.get_submodule(tap.name), nn.Linear)
+        if self.prefix is not None:
+            return Output(before=self.prefix, cls=True, channels_last=last)
+        before = getattr(self.network, "num_prefix_tokens", 0)
+        return Output(before=before if isinstance(before, int) else 0, channels_last=last)
+
+    def has_tokens(self, tap: Tap, tokens: str) -> bool:
+        """Whether a tap has tokens of a kind: "all", "cls", or "patch", which are all but those
+        before the patches.
+
+        >>> import sslens
+        >>> model = sslens.load("random:resnet18")
+        >>> [model.has_tokens(model.taps["layer4.1"], kind) for kind in ("all", "cls", "patch")]
+        [True, False, False]
+        """
+        if tokens == "all":
+            return True
+        output = self.output_of(tap)
+        if tokens == "cls":
+            return output.cls
+        if output.shape:
+            return len(output.shape) == 2
+        return self.prefix is not None or self.about.network == "vit"
 
     @property
     def every(self) -> tuple[Tap, ...]:
@@ -90,7 +169,7 @@ class Backbone(nn.Module):
     @property
     def digest(self) -> str:
         """The SHA-256 of all weights (names, shapes, types and values) and of all modules (names,
-        classes, settings and attention heads).
+        classes, settings and attention heads), and of the model's `code`.
 
         Tables that checkpoints leave out, such as rotary positions, count too. The digest is
         computed again after a weight was replaced or changed in place.
@@ -99,12 +178,12 @@ class Backbone(nn.Module):
         weights |= dict(self.network.named_buffers(remove_duplicate=False))
         now = tuple((name, value.data_ptr(), value._version) for name, value in weights.items())
         if self._hashed is None or self._hashed[0] != now:
-            self._hashed = (now, _digest(self.network, weights))
+            self._hashed = (now, _digest(self.network, weights, self.code))
         return self._hashed[1]
 
 
-def _digest(network: nn.Module, weights: Mapping[str, Tensor]) -> str:
-    state = hashlib.sha256()
+def _digest(network: nn.Module, weights: Mapping[str, Tensor], code: str) -> str:
+    state = hashlib.sha256(code.encode())
     for name, module in network.named_modules():
         # heads share the weights' shapes, so that a model with other heads would else be the same
         heads = getattr(module, "num_heads", "")

@@ -1,5 +1,9 @@
-"""timm's networks of the classes that are known here: preparing them for reading, their taps, and
-the number of tokens before the patches."""
+"""How a network is read: its taps, the number of tokens before the patches, and how it is prepared
+for reading."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
 
 import timm
 import torch
@@ -13,30 +17,43 @@ from torch import nn
 from sslens.errors import InputError, nearest
 from sslens.models import convolutions, transformers
 from sslens.models.about import Network
-from sslens.models.taps import Tap
+from sslens.models.finding import find_taps, read_outputs
+from sslens.models.outputs import Output
+from sslens.models.taps import ON_REQUEST, Tap
+from sslens.models.tracing import Call, trace_shapes
 from sslens.models.windowed import WindowedViT
 
 _OF_TIMM = (VisionTransformer, Eva, Beit)
 TRANSFORMERS = (*_OF_TIMM, WindowedViT)
 CNNS = (ResNet, ConvNeXt)
+#: the side in pixels of the images on which a network is run that does not say a size
+SIDE = 224
 
 
-def require_known(network: nn.Module) -> None:
-    """Refuse a network of a class that is not known here.
+@final
+@dataclass(frozen=True)
+class Reading:
+    """How a network is read.
 
-    Raises:
-        InputError: the class is not known; the message names it and the known classes.
+    Attributes:
+        taps: all taps in the order of computation.
+        outputs: how each tap's output is read; empty for networks of the classes that are known
+            here, of which class and prefix say it.
+        kind: "vit" where the outputs are tokens, "cnn" where they are maps, None where they are
+            vectors.
+        prefix: the number of tokens before the patches, CLS included; None where outputs are not
+            tokens or there is no CLS.
     """
-    if not isinstance(network, TRANSFORMERS + CNNS):
-        known = ", ".join(kind.__name__ for kind in _OF_TIMM + CNNS)
-        raise InputError(
-            f"A {type(network).__name__} has no taps here, because where its layers stand is not"
-            f" known: models of the timm classes {known} have them."
-        )
+
+    taps: tuple[Tap, ...]
+    outputs: Mapping[str, Output]
+    kind: Network | None
+    prefix: int | None
 
 
-def list_taps(network: nn.Module, *, every: bool = False) -> list[Tap]:
-    """List the taps of a network in the order of computation.
+def read_network(network: nn.Module, *, side: int | None = None) -> Reading:
+    """Find how a network is read: by its class where that is known here, else by its modules and by
+    what runs in a pass that computes nothing (`sslens.models.structure.find_blocks`).
 
     | class of timm's | models |
     |---|---|
@@ -46,52 +63,134 @@ def list_taps(network: nn.Module, *, every: bool = False) -> list[Tap]:
     | WindowedViT (of this package) | ViTDet's backbones |
     | ResNet | ResNet, ResNeXt and their kin |
     | ConvNeXt | ConvNeXt, ConvNeXt-V2, DINOv3's ConvNeXts |
+    | all others | Swin, Hiera, MaxViT, XCiT, EfficientNet, RegNet, … |
 
     Args:
+        network: the network.
+        side: the side of the images in pixels; as the network says unless given.
+
+    Raises:
+        InputError: the network does not run on such images, or no taps are found.
+
+    >>> reading = read_network(create("mobilenetv3_small_050", seed=0))
+    >>> reading.kind, [tap.name for tap in reading.taps][:3]
+    ('cnn', ['bn1', 'blocks.0.0', 'blocks.1.0'])
+    """
+    if isinstance(network, CNNS):
+        return Reading(tuple(convolutions.list_taps(network)), {}, "cnn", None)
+    if isinstance(network, TRANSFORMERS):
+        taps = transformers.list_taps(network, every=True)
+        return Reading(tuple(taps), {}, "vit", transformers.count_prefix_tokens(network))
+    side = side or find_side(network) or SIDE
+    try:
+        calls = trace_shapes(network, side)
+    except Exception as error:  # whatever the network raises
+        raise InputError(explain_failed_pass(network, side, error)) from error
+    return read_calls(network, calls)
+
+
+def read_calls(
+    network: nn.Module, calls: Mapping[str, Call], *, prefix: int | None = None
+) -> Reading:
+    """Find how a network is read from a pass that was traced.
+
+    Args:
+        network: the network.
+        calls: what `sslens.models.tracing.trace` returned.
+        prefix: the number of tokens before the patches, if the user said it.
+
+    Raises:
+        InputError: no taps are found.
+    """
+    taps = find_taps(network, calls)
+    if not taps:
+        raise InputError(
+            f"No taps are found in a {type(network).__name__}: no modules are repeated in it, and"
+            " its layers do not each put out a tensor with a row for each image."
+        )
+    return describe(network, calls, taps, prefix)
+
+
+def describe(
+    network: nn.Module, calls: Mapping[str, Call], taps: Sequence[Tap], prefix: int | None
+) -> Reading:
+    """Describe how a network is read at these taps."""
+    outputs = read_outputs(network, calls, taps, prefix)
+    blocks = [outputs[tap.name] for tap in taps if tap.kind in ("block", "norm")]
+    last = (blocks or list(outputs.values()))[-1]
+    kind: dict[int, Network] = {2: "vit", 3: "cnn"}
+    return Reading(tuple(taps), outputs, kind.get(len(last.shape)), last.prefix)
+
+
+def explain_failed_pass(network: nn.Module, side: int, error: Exception) -> str:
+    """Say that a network does not run on images of a side in pixels."""
+    reason = (str(error).splitlines() or [""])[0]
+    return (
+        f"A {type(network).__name__} does not run on images of 3 × {side} × {side}"
+        f" ({type(error).__name__}: {reason})."
+    )
+
+
+def find_side(network: nn.Module) -> int | None:
+    """Return the side in pixels of the images that a network says it takes, in the words of timm or
+    of Hugging Face's transformers; None where it does not say.
+
+    >>> find_side(timm.create_model("vit_tiny_patch16_224", img_size=64))
+    64
+    >>> find_side(nn.Identity()) is None
+    True
+    """
+    config = getattr(network, "pretrained_cfg", None)
+    said = (
+        getattr(getattr(network, "patch_embed", None), "img_size", None),
+        getattr(getattr(network, "config", None), "image_size", None),
+        config.get("input_size") if isinstance(config, Mapping) else None,
+    )
+    for size in said:
+        last = size[-1] if isinstance(size, tuple | list) and size else size
+        if isinstance(last, int) and last > 0:
+            return last
+    return None
+
+
+def list_taps(network: nn.Module, *, every: bool = False) -> list[Tap]:
+    """List the taps of a network in the order of computation.
+
+    Args:
+        network: the network.
         every: whether the taps that are read on request are among them: `norm2` of transformers.
 
     Raises:
-        InputError: the class is none of these.
+        InputError: no taps are found.
 
     >>> [tap.name for tap in list_taps(create("resnet18", seed=0))][:3]
     ['maxpool', 'layer1.0', 'layer1.1']
     """
-    require_known(network)
-    if isinstance(network, CNNS):
-        return list(convolutions.list_taps(network))
-    return list(transformers.list_taps(network, every=every))
+    return [tap for tap in read_network(network).taps if every or tap.kind not in ON_REQUEST]
 
 
 def count_prefix_tokens(network: nn.Module) -> int | None:
     """Return the number of tokens before the patches, CLS included; None where outputs are not
     tokens or there is no CLS."""
-    require_known(network)
-    return None if isinstance(network, CNNS) else transformers.count_prefix_tokens(network)
+    return read_network(network).prefix
 
 
-def find_kind(network: nn.Module) -> Network:
-    """Return "vit" where a network's outputs are tokens, "cnn" where they are maps.
-
-    Raises:
-        InputError: the network's class is not known here.
+def find_kind(network: nn.Module) -> Network | None:
+    """Return "vit" where a network's outputs are tokens, "cnn" where they are maps, None where they
+    are vectors.
 
     >>> find_kind(create("resnet18", seed=0))
     'cnn'
     """
-    require_known(network)
-    return "cnn" if isinstance(network, CNNS) else "vit"
+    return read_network(network).kind
 
 
 def prepare(network: nn.Module) -> nn.Module:
     """Change a network in place so that it can be read and still computes the same.
 
     Queries, keys and values are joined (`transformers.join_qkv`), and a ConvNeXt loses the
-    normalisation that only its classifier uses.
-
-    Raises:
-        InputError: nothing is known of the network's class.
+    normalisation that only its classifier uses. Networks of other classes stay as they are.
     """
-    require_known(network)
     if isinstance(network, ConvNeXt):
         convolutions.drop_head(network)
     elif isinstance(network, TRANSFORMERS):
@@ -109,7 +208,7 @@ def create(name: str, *, seed: int | None = None) -> nn.Module:
             left as they were.
 
     Raises:
-        InputError: timm has no such model, or its class is not known here.
+        InputError: timm has no such model.
     """
     if not timm.is_model(name):
         raise InputError(f'timm has no model "{name}": {nearest(name, timm.list_models())}')
@@ -117,3 +216,15 @@ def create(name: str, *, seed: int | None = None) -> nn.Module:
         if seed is not None:
             torch.manual_seed(seed)
         return prepare(timm.create_model(name, pretrained=False, num_classes=0)).eval()
+
+
+def require_taps(name: str) -> None:
+    """Refuse an architecture of timm's in which no taps are found, before its weights are asked
+    for; nothing is computed.
+
+    Raises:
+        InputError: no taps are found.
+    """
+    with torch.device("meta"):
+        network = timm.create_model(name, pretrained=False, num_classes=0)
+    read_network(prepare(network).eval())

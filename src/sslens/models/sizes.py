@@ -1,14 +1,45 @@
 """A model on images of another size."""
 
 import copy
+import math
 import warnings
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import final
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from sslens.data.transform import EvalTransform
 from sslens.errors import InputError
 from sslens.models.backbone import Backbone, Pixels
+from sslens.models.tracing import trace_shapes
+
+
+@final
+@dataclass(frozen=True)
+class Resampling:
+    """How a method's authors resample positions: bicubic, without antialiasing.
+
+    Attributes:
+        offset: what is added to the new grid's side before the factor is computed, against
+            rounding; it moves the places a little.
+    """
+
+    offset: float = 0.0
+
+
+#: the methods with a way of their own, by objective: DINO and iBOT (`interpolate_pos_encoding`),
+#: MAE (`util/pos_embed.py`), MSN and I-JEPA (`interpolate_pos_encoding`)
+RESAMPLED: Mapping[str, Resampling] = {
+    "dino": Resampling(0.1),
+    "ibot": Resampling(0.1),
+    "mae": Resampling(),
+    "msn": Resampling(),
+    "ijepa": Resampling(),
+}
 
 
 def at_size(
@@ -47,13 +78,78 @@ def at_size(
     """
     if longest is not None and fit != "pad":
         raise InputError("A longest side is for padded images only", mend="give {fit=pad}")
-    if side < 1:
-        raise InputError(f"Images of {side} px cannot be", mend="give 1 or more as {side}")
+    _require_side(side, "side")
     transform = replace(model.transform, resize=longest or side, crop=side, fit=fit, flip=flip)
-    network = model.network
-    if side != model.transform.crop:
-        network = _resize(model, side)
+    if side == model.transform.crop:
+        return _rebuild(model, model.network, transform, side)
+    network = _resize(model, side, "side")
     return _rebuild(model, network, transform, side)
+
+
+def at_image_size(model: Backbone, side: int) -> Backbone:
+    """Return the same model for larger or smaller images, which are cut as before: the part of an
+    image that the model sees stays the same.
+
+    Absolute positions are resampled as the authors of the method do it (`RESAMPLED`), and as timm
+    does it (bicubic, antialiased) for other methods; rotary positions and windows' tables are made
+    for the new grid. The weights are shared with the model.
+
+    Args:
+        model: the model, which is left as it is.
+        side: the side of the square that the model takes, in pixels.
+
+    Raises:
+        InputError: the side is no multiple of the model's patch, or the model takes no images of
+            that size.
+
+    >>> import sslens
+    >>> larger = at_image_size(sslens.load("random:vit_nano_patch8_32"), 64)
+    >>> larger.network.pos_embed.shape, larger.transform.resize
+    (torch.Size([1, 65, 64]), 64)
+    """
+    _require_side(side, "image_size")
+    before = model.transform
+    resize = max(side, round(before.resize * side / before.crop))
+    transform = replace(before, resize=resize, crop=side)
+    if side == before.crop:
+        return model.copy_with(transform=transform)
+    network = _resize(model, side, "image_size")
+    table = getattr(network, "pos_embed", None)
+    rule = RESAMPLED.get(model.about.objective or "")
+    if rule is not None and isinstance(table, nn.Parameter):
+        own: Tensor = model.network.pos_embed
+        resampled = resample_as(own.detach(), table.shape[1], rule)
+        if resampled.shape == table.shape:
+            network.pos_embed = nn.Parameter(resampled, requires_grad=False)
+    return _rebuild(model, network, transform, side)
+
+
+def resample_as(
+    table: Float[Tensor, "1 token dim"], tokens: int, rule: Resampling
+) -> Float[Tensor, "1 _ dim"]:
+    """Resample a table of positions to another square grid, as a method's authors do it.
+
+    Args:
+        table: the positions, those of CLS and registers first.
+        tokens: the number of rows of the new table.
+        rule: how it is done.
+
+    >>> table = torch.arange(5.0).view(1, 5, 1)
+    >>> resample_as(table, 5, RESAMPLED["mae"]).flatten().tolist()
+    [0.0, 1.0, 2.0, 3.0, 4.0]
+    """
+    rows = table.shape[1]
+    old = next(k for k in range(rows) if math.isqrt(rows - k) ** 2 == rows - k)
+    before, patches = table[:, :old], table[:, old:]
+    grid, new = math.isqrt(rows - old), math.isqrt(tokens - old)
+    if grid == new:
+        return table
+    square = patches.unflatten(1, (grid, grid)).permute(0, 3, 1, 2)
+    scale = (new + rule.offset) / grid
+    # torch computes places by the factor where it is given, which differs from the sizes' ratio
+    wanted = {"scale_factor": (scale, scale)} if rule.offset else {"size": (new, new)}
+    made = F.interpolate(square, mode="bicubic", antialias=False, **wanted)
+    return torch.cat([before, made.flatten(2).transpose(1, 2)], dim=1)
 
 
 def pixels_at_size(pixels: Backbone, transform: EvalTransform, patch: int) -> Backbone:
@@ -85,19 +181,32 @@ def patch_side(model: Backbone) -> int | None:
     return int(size[0]) if size is not None and size[0] == size[1] else None
 
 
+def _require_side(side: int, parameter: str) -> None:
+    if side < 1:
+        mend = f"give 1 or more as {{{parameter}}}"
+        raise InputError(f"Images of {side} px cannot be", mend=mend)
+
+
 def _rebuild(model: Backbone, network: nn.Module, transform: EvalTransform, side: int) -> Backbone:
-    return Backbone(
-        network,
-        name=model.name,
+    outputs = None
+    if model.outputs and side != model.transform.crop:
+        from sslens.models import networks
+
+        outputs = networks.read_network(network, side=side).outputs
+        if set(model.outputs) - set(outputs):
+            raise InputError(
+                f"{model.name} has other taps on images of {side} px: give images of"
+                f" {model.transform.crop} px."
+            )
+    return model.copy_with(
+        network=network,
         source=f"{model.source} at {side} px",
-        taps=model.every,
         transform=transform,
-        prefix=model.prefix,
-        about=model.about,
+        outputs=outputs,
     )
 
 
-def _resize(model: Backbone, side: int) -> nn.Module:
+def _resize(model: Backbone, side: int, parameter: str) -> nn.Module:
     """Copy the network with the positions of another grid, and all other weights shared."""
     # timm takes a second, and stored results need none of it
     from sslens.models import networks
@@ -108,24 +217,29 @@ def _resize(model: Backbone, side: int) -> nn.Module:
     if isinstance(model.network, Pixels):
         return Pixels(model.network.patch)
     patch = patch_side(model)
-    if patch is None or not isinstance(model.network, networks.TRANSFORMERS):
-        raise InputError(
-            f"{model.name} cannot be given images of another size, because how its positions are"
-            f" resampled is not known: give images of {model.transform.crop} px."
-        )
-    if side % patch:
+    if patch is not None and side % patch:
         below = side // patch * patch
         near = f"{below} or {below + patch}" if below else str(patch)
         raise InputError(
             f"{model.name} cuts images into patches of {patch} px, which do not divide {side} px",
-            mend=f"give {near} as {{side}}",
+            mend=f"give {near} as {{{parameter}}}",
         )
     if isinstance(model.network, WindowedViT):
         return model.network  # which resamples its positions as it computes
-    shared = {id(value): value for value in model.network.parameters()}
-    network: nn.Module = copy.deepcopy(model.network, dict(shared))
-    with warnings.catch_warnings():
-        # of BEiT's, where timm calls torch in ways that are slow or will be given up
-        warnings.simplefilter("ignore", UserWarning)
-        network.set_input_size(img_size=(side, side))  # type: ignore[operator]
+    network = model.network
+    if hasattr(network, "set_input_size"):
+        shared = {id(value): value for value in network.parameters()}
+        network = copy.deepcopy(network, dict(shared))
+        with warnings.catch_warnings():
+            # of BEiT's, where timm calls torch in ways that are slow or will be given up
+            warnings.simplefilter("ignore", UserWarning)
+            network.set_input_size(img_size=(side, side))  # type: ignore[operator]
+    if not isinstance(network, networks.TRANSFORMERS):
+        try:
+            trace_shapes(network, side)
+        except Exception as error:  # whatever the network raises
+            raise InputError(
+                f"{model.name} cannot be given images of {side} px, because how its positions are"
+                f" resampled is not known: give images of {model.transform.crop} px."
+            ) from error
     return network

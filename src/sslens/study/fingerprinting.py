@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, final
 
 from sslens import fingerprint, zoo
+from sslens.capture.keys import require_tokens
 from sslens.errors import InputError
 from sslens.store import Store
 from sslens.study.image_sets import describe_skipped
@@ -136,11 +137,7 @@ def _load(request: FingerprintRequest) -> Member:
     model = member.network
     if request.interpolation != "own":
         model.transform = replace(model.transform, interpolation=request.interpolation)
-    if not model.prefix and set(request.tokens) != {"all"}:
-        raise InputError(
-            f"{model.name} has no CLS token, so its tokens are all alike",
-            mend="leave {tokens} at all",
-        )
+    require_tokens(model, request.tokens)
     return member
 
 

@@ -33,6 +33,11 @@ class Classifier(nn.Module):
 
     def __init__(self, model: Backbone, *, pooling: str, classes: int, head_std: float) -> None:
         super().__init__()
+        if not isinstance(model.network, networks.TRANSFORMERS + networks.CNNS):
+            raise InputError(
+                f"{model.name} is a {type(model.network).__name__}, which can be read but not"
+                " tuned here: Vision Transformers, ResNets and ConvNeXts can."
+            )
         network = copy.deepcopy(model.network).requires_grad_(True)
         self.pooling, self.prefix = pooling, model.prefix
         self.tokens = isinstance(network, networks.TRANSFORMERS)

@@ -85,15 +85,7 @@ class Condition:
             name: tuple(value) if isinstance(value, list) else value
             for name, value in self.transform.items()
         }
-        return Backbone(
-            model.network,
-            name=model.name,
-            source=model.source,
-            taps=model.every,
-            transform=EvalTransform(**settings),
-            prefix=model.prefix,
-            about=model.about,
-        )
+        return model.copy_with(transform=EvalTransform(**settings))
 
     def require(self, features: Features) -> None:
         """Refuse features that are not these: of other weights, prepared in another way, or of
@@ -136,7 +128,7 @@ def choose_tokens(model: Backbone) -> str:
     the mean over places, or the values as they are."""
     if model.prefix:
         return "cls"
-    return "flat" if model.about.network == "pixels" else "mean"
+    return "flat" if model.about.network in ("pixels", None) else "mean"
 
 
 def find_rows(features: Features, ids: Sequence[str]) -> Int64[np.ndarray, " image"]:

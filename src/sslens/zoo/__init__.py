@@ -11,10 +11,11 @@ file is ever run.
 | `random:vit_small_patch16_224:1` | that shape at random initialisation, seed 1: the control |
 | `random:resnet50:1`, `random:convnextv2_base:1` | the same of CNNs |
 | `random:timm/NAME:1` | the same of a model of timm's, with timm's own initialisation |
-| `build_pixels` | raw pixels: the control that knows nothing |
+| `pixels` | raw pixels: the control that knows nothing |
+| `MODULE:FUNCTION` | what your function returns, imported from the working directory |
 
 Checkpoint files end in .pth, .pt, .tar, .bin, .ckpt, .pkl or .safetensors. A source may end in
-options, `FILE branch=student num_heads=12`, as `Backbone.source` has them.
+options, `FILE@branch=student,heads=12,image_size=448,name=mine`.
 A card's name wins over a folder of that name, which is `./NAME`.
 
 `zoo/layouts/` has a file for each way in which checkpoints are written; `zoo/doctor.py` says what a
@@ -23,6 +24,7 @@ file is.
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +35,7 @@ from sslens.zoo.insides import ENCODER as ENCODER
 from sslens.zoo.insides import INDEX, find_weights
 from sslens.zoo.layouts.sslens import HEADER as HEADER
 from sslens.zoo.layouts.sslens import make_header as make_header
+from sslens.zoo.modules import is_function, load_function
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +44,10 @@ if TYPE_CHECKING:
     from sslens.models.backbone import Backbone
 
 SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt", ".pkl", ".safetensors")
+#: options after spaces, as `Backbone.source` has them, and after an @, as people write them
 _OPTIONS = re.compile(r"(\S.*?)((?: \w+=\S+)+)")
+_AT = re.compile(r"(.+)@(\w+=[^,]*(?:,\w+=[^,]*)*)")
+OPTIONS = ("branch", "num_heads", "image_size", "name")
 SCHEMES = ("timm", "hf-hub", "random")
 
 
@@ -59,30 +65,38 @@ def check(source: str) -> None:
         return
     if path.exists():
         find_file(path)
-    elif not (scheme in SCHEMES and rest):
+    elif not (scheme in SCHEMES and rest) and not is_function(source):
         raise InputError(_explain_unknown(source, path))
 
 
 def split_options(source: str) -> tuple[str, dict[str, Any]]:
     """Split a source into the source without its options, and the options as `load` takes them.
 
-    Raises:
-        InputError: an option other than `branch` has a value that is no whole number.
+    Options stand after an @, `FILE@branch=teacher,heads=12`, or after spaces, as `Backbone.source`
+    has them. A path that exists as it is written has none.
 
+    Raises:
+        InputError: an option that there is not, or an option other than `branch` and `name` with a
+            value that is no whole number.
+
+    >>> split_options("runs/a.pth@branch=student,heads=12")
+    ('runs/a.pth', {'branch': 'student', 'num_heads': 12})
     >>> split_options("runs/a.pth branch=student num_heads=12")
     ('runs/a.pth', {'branch': 'student', 'num_heads': 12})
     """
-    match = _OPTIONS.fullmatch(source)
+    match = _OPTIONS.fullmatch(source) or _AT.fullmatch(source)
     if match is None or Path(source).exists():
         return source, {}
-    given: dict[str, Any] = dict(item.split("=", 1) for item in match[2].split())
-    for key, value in given.items():
-        if key != "branch":
-            if not value.isdecimal():
-                raise InputError(
-                    f'The source "{source}" says {key}={value}: expected a whole number.'
-                )
-            given[key] = int(value)
+    given: dict[str, Any] = {}
+    for item in re.split(r"[ ,]", match[2].strip(" @")):
+        key, _, value = item.partition("=")
+        key = {"heads": "num_heads"}.get(key, key)
+        if key not in OPTIONS and not match[1].startswith("random:"):
+            words = ("heads" if word == "num_heads" else word for word in OPTIONS)
+            raise InputError(f'The source "{source}" says {item}: {nearest(key, words)}')
+        if key not in ("branch", "name") and not value.isdecimal():
+            raise InputError(f'The source "{source}" says {item}: expected a whole number.')
+        given[key] = value if key in ("branch", "name") else int(value)
     return match[1], given
 
 
@@ -112,17 +126,23 @@ def _explain_unknown(source: str, path: Path) -> str:
         if suggestion.startswith("did you mean")
         else (
             "a model is a name that `sslens zoo` lists, a checkpoint file, a folder of sslens"
-            " pretrain, pixels, timm:NAME, hf-hub:ID or random:NAME[:SEED]"
+            " pretrain, pixels, timm:NAME, hf-hub:ID, random:NAME[:SEED] or MODULE:FUNCTION"
         )
     )
     return f'There is no model "{source}": {hint}'
 
 
 def load(
-    source: str | Path, *, num_heads: int | None = None, branch: str | None = None, **arch: int
+    source: str | Path,
+    *,
+    num_heads: int | None = None,
+    branch: str | None = None,
+    image_size: int | None = None,
+    name: str | None = None,
+    **arch: int,
 ) -> "Backbone":
-    """Load the model of a name or a file, in evaluation mode, with its taps and its evaluation
-    transform.
+    """Load the model of a name, a file or a function, in evaluation mode, with its taps and its
+    evaluation transform.
 
     A file's method, form and size are recognised from its keys and shapes; every key is kept,
     renamed, reshaped or dropped for a reason (`sslens doctor FILE` shows them), and the rest must
@@ -130,16 +150,20 @@ def load(
     teacher, MoCo-v3's base encoder, MSN's target encoder.
 
     Args:
-        source: see the table at the top of this module.
+        source: see the table at the top of this module; it may end in options,
+            `FILE@branch=student,heads=12`, which win over the arguments.
         num_heads: the number of attention heads, which no checkpoint file tells; unless given, the
             card's or the recognised method's (MoCo-v3's ViT-S has 12), else embed_dim / 64.
         branch: the name of another network in the file, e.g. "student".
+        image_size: the side in pixels of the square images that the model sees, if not the usual
+            one; its positions are resampled (`sslens.models.sizes.at_image_size`).
+        name: for tables and figures; the card's or the file's unless given.
         arch: fields of the architecture to change in a `random:` model, e.g. `blocks=2`.
 
     Raises:
         InputError: an unknown name, a file that is damaged, would run code, or is of another kind,
-            weights that do not fit or are not finite, or no internet connection to fetch a card's
-            file.
+            weights that do not fit or are not finite, no internet connection to fetch a card's
+            file, a user's function that fails, or images of a size that the model does not take.
 
     Warns:
         Doubt: the number of heads was taken from the width of a file that no card knows.
@@ -147,19 +171,51 @@ def load(
     >>> model = load("random:vit_nano_patch8_32:1")
     >>> list(model.taps)[:4]
     ['blocks.0.norm1', 'blocks.0.attn.qkv', 'blocks.0.mlp.fc1', 'blocks.0']
-    >>> load("random:vit_nano_patch8_32:1").digest == model.digest
-    True
+    >>> load("random:vit_nano_patch8_32:1@image_size=64,name=mine").transform.crop
+    64
     """
     check(str(source))
-    source, given = split_options(str(source))
-    if given:
-        return load(source, **{"num_heads": num_heads, "branch": branch, **arch, **given})
+    plain, given = split_options(str(source))
+    settings: dict[str, Any] = {"num_heads": num_heads, "branch": branch, **arch, **given}
+    image_size, name = settings.pop("image_size", image_size), settings.pop("name", name)
+    _require_name(name)
+    model = _load_as_is(plain, image_size=image_size, **settings)
+    if image_size is None and name is None:
+        return model
+    source = model.source
+    if image_size is not None:
+        from sslens.models.sizes import at_image_size
+
+        model = at_image_size(model, image_size)
+        about = replace(model.about, more={**model.about.more, "image_size": image_size})
+        model = model.copy_with(about=about)
+    asked = {"image_size": image_size, "name": name}
+    told = (f"{key}={value}" for key, value in asked.items() if value is not None)
+    return model.copy_with(name=name or model.name, source=" ".join([source, *told]))
+
+
+def _require_name(name: str | None) -> None:
+    if name is not None and not re.fullmatch(r"[^\s,@=]+", name):
+        raise InputError(
+            f'A model cannot be called "{name}": give a name without spaces, commas, @ and =.'
+        )
+
+
+def _load_as_is(
+    source: str,
+    *,
+    image_size: int | None,
+    num_heads: int | None,
+    branch: str | None,
+    **arch: int,
+) -> "Backbone":
+    """The model of a source without options, at its own size of images."""
     path, card = Path(source), cards.look_up(source)
     in_file = path.exists() and source != "pixels" if card is None else card.source is None
     if not in_file:
         if branch is not None:
             raise InputError(f"{source} is one network: branch is for files that hold several.")
-        return _load_named(source, card, num_heads, arch)
+        return _load_named(source, card, image_size, num_heads, arch)
     if arch:
         raise InputError(f"{source} says its own architecture: {', '.join(arch)} cannot be given.")
     from sslens.zoo import checkpoints
@@ -170,9 +226,14 @@ def load(
 
 
 def _load_named(
-    source: str, card: cards.Card | None, num_heads: int | None, arch: Mapping[str, int]
+    source: str,
+    card: cards.Card | None,
+    image_size: int | None,
+    num_heads: int | None,
+    arch: Mapping[str, int],
 ) -> "Backbone":
-    """The model of a name that stands for no file of ours: a control, or one that timm fetches."""
+    """The model of a name that stands for no file of ours: a control, a user's function, or a model
+    that timm fetches."""
     from sslens.zoo import builders
 
     scheme, _, rest = source.partition(":")
@@ -184,13 +245,22 @@ def _load_named(
         )
     if source == "pixels":
         return builders.build_pixels()
+    if card is None and scheme not in SCHEMES:
+        return load_function(source, image_size=image_size)
     return builders.fetch_from_timm(source if card is None else str(card.source), card)
 
 
 def name_random_twins(about: "About", seeds: Iterable[int] = (0, 1)) -> list[str]:
     """Return the sources of random initialisations of a model's architecture, one for each seed;
-    none where the architecture has no name."""
-    return [f"random:{about.arch}:{seed}" for seed in seeds] if about.arch else []
+    none where the architecture has no name. They see images of the same size.
+
+    >>> from sslens.models.about import About
+    >>> name_random_twins(About(arch="resnet18", more={"image_size": 64}), [0])
+    ['random:resnet18:0@image_size=64']
+    """
+    size = about.more.get("image_size")
+    end = f"@image_size={size}" if isinstance(size, int) else ""
+    return [f"random:{about.arch}:{seed}{end}" for seed in seeds] if about.arch else []
 
 
 def read(path: Path) -> "tuple[dict[str, str], dict[str, Tensor]]":

@@ -19,6 +19,7 @@ from sslens.models.taps import Tap
 from sslens.models.vit import SIZES, ViTArch
 from sslens.zoo.evaluation import make_transform
 from sslens.zoo.identity import describe_card
+from sslens.zoo.wrapping import read_config
 
 #: side to which the pixels control shrinks an image
 PIXELS = 32
@@ -45,16 +46,18 @@ def wrap_network(
     transformed: EvalTransform,
     about: About,
 ) -> Backbone:
-    """Wrap a network of a known class as a Backbone; the taps, the prefix and the kind of network
-    are read from its class."""
+    """Wrap a network as a Backbone; the taps, the prefix and the kind of network are read from its
+    class, or found (`sslens.models.networks.read_network`)."""
+    reading = networks.read_network(network)
     return Backbone(
         network,
         name=name,
         source=source,
-        taps=networks.list_taps(network, every=True),
+        taps=reading.taps,
         transform=transformed,
-        prefix=networks.count_prefix_tokens(network),
-        about=replace(about, network=networks.find_kind(network)),
+        prefix=reading.prefix,
+        about=replace(about, network=reading.kind),
+        outputs=reading.outputs,
     )
 
 
@@ -123,7 +126,7 @@ def fetch_from_timm(source: str, card: Card | None = None) -> Backbone:
         card: the card; it is looked up by the source unless given.
 
     Raises:
-        InputError: timm has no such model, its class is not known here, or its weights cannot be
+        InputError: timm has no such model, no taps are found in it, or its weights cannot be
             fetched.
     """
     card = card or next((one for one in cards().values() if one.source == source), None)
@@ -151,6 +154,8 @@ def _fetch_network(name: str) -> nn.Module:
         not timm.is_model(base) or ("." in name and name not in timm.list_pretrained())
     ):
         raise InputError(f'timm has no model "{name}": {nearest(name, timm.list_pretrained())}')
+    if not hub:
+        networks.require_taps(base)
     try:
         network: nn.Module = timm.create_model(name, pretrained=True, num_classes=0)
     except (OSError, RuntimeError, ValueError, KeyError, HfHubHTTPError) as error:
@@ -179,11 +184,4 @@ def _read_transform(network: nn.Module, name: str) -> EvalTransform:
             Doubt,
             stacklevel=2,
         )
-    size = config["input_size"][-1]
-    return make_transform(
-        size,
-        resize=int(size / config["crop_pct"]),
-        interpolation=config["interpolation"],
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-    )
+    return read_config(config)

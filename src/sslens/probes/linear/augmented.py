@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from sslens.capture import Column, pool, visit_taps
+from sslens.capture import Column, visit_taps
+from sslens.capture.pooling import pool_tap
 from sslens.data.colour import Normalize
 from sslens.data.geometry import Flip, RandomResizedCrop
 from sslens.data.images import ImageSet
@@ -155,7 +156,7 @@ class Augmented:
         found: dict[Column, Tensor] = {}
 
         def visit(tap: Tap, output: Tensor) -> None:
-            for pooling, vectors in pool(output, self._model.prefix).items():
+            for pooling, vectors in pool_tap(self._model, tap, output).items():
                 if every or (tap.name, pooling) in self._wanted:
                     found[tap.name, pooling] = vectors.float()
 
