@@ -26,6 +26,7 @@ class Command:
       sslens zoo mae_vitb16                         one card
       sslens zoo vitb16 full                        cards in whose name, alias or title both words
           are
+      sslens zoo JE                                 cards of a family, or of an objective
       sslens zoo --family JE --arch vit_base
       sslens zoo --objective dino --json
     """
@@ -89,15 +90,37 @@ def select_cards(command: Command) -> list[Card]:
                 f'No card has "{command.arch}" in its architecture: {nearest(command.arch, there)}'
             )
     for word in command.words:
-        matching = [
-            card
-            for card in chosen
-            if word.lower() in " ".join((card.name, *card.aliases, card.title)).lower()
-        ]
+        matching = [card for card in chosen if has_word(card, word)]
         if not matching:
-            raise InputError(f'No card has "{word}" in its name or title: {nearest(word, names())}')
+            raise InputError(
+                f'No card has "{word}" in its name or title: {nearest(word, list_words())}'
+            )
         chosen = matching
     return chosen
+
+
+def has_word(card: Card, word: str) -> bool:
+    """Whether a word says a card's family or objective, or else is in its name, an alias, its
+    title or its architecture.
+
+    >>> [has_word(look_up(name), "JE") for name in ("dino_vitb16", "mae_vitb16")]
+    [True, False]
+    """
+    word = word.lower()
+    every = cards().values()
+    for field in ("family", "objective"):
+        if word in {str(getattr(one, field)).lower() for one in every}:
+            return bool(str(getattr(card, field)).lower() == word)
+    return word in " ".join((card.name, *card.aliases, card.title, card.arch)).lower()
+
+
+def list_words() -> set[str]:
+    """List the words that find cards: names, aliases, the parts of names, families and
+    objectives."""
+    every = cards().values()
+    parts = {part for name in names() for part in name.split("_")}
+    kinds = {str(kind) for card in every for kind in (card.family, card.objective) if kind}
+    return {*names(), *parts, *kinds}
 
 
 def format_table(chosen: list[Card]) -> str:

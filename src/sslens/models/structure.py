@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import final
 
@@ -85,17 +85,13 @@ class _Unit:
 
 
 @final
-@dataclass(eq=False)
 class _Search:
     """Looks for units in a network."""
 
-    network: nn.Module
-    calls: Mapping[str, Call]
-    kinds: Counter[type[nn.Module]] = field(init=False)
-    _stages: dict[type[nn.Module], bool] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.kinds = Counter(type(module) for module in self.network.modules())
+    def __init__(self, network: nn.Module, calls: Mapping[str, Call]) -> None:
+        self.network, self.calls = network, calls
+        self.kinds = Counter(type(module) for module in network.modules())
+        self._stages: dict[type[nn.Module], bool] = {}
 
     def find(self, module: nn.Module, name: str) -> list[_Unit]:
         """List the units of the network, or of a module that is most of it."""
