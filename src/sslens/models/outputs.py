@@ -47,6 +47,7 @@ def find_part(output: Any, images: int) -> Part | None:
     """Find the tensor of features in a module's output: its last hidden state, or else the largest
     floating-point tensor with a row for each image; None where there is none.
 
+    >>> import torch
     >>> find_part((torch.zeros(6, 9), torch.zeros(2, 3, 4)), images=2)
     (1,)
     >>> find_part(torch.zeros(2, 3), images=2), find_part([2, 3], images=2)
@@ -78,6 +79,7 @@ def _list_tensors(value: Any, part: Part) -> Iterator[tuple[Part, Tensor]]:
 def take_part(output: Any, part: Part) -> Tensor:
     """Return the tensor at a place that `find_part` found.
 
+    >>> import torch
     >>> take_part([1, {"x": torch.ones(1)}], (1, "x"))
     tensor([1.])
     """
@@ -90,6 +92,7 @@ def take_part(output: Any, part: Part) -> Tensor:
 def has_cls(network: nn.Module) -> bool:
     """Whether a network has a CLS token, by the names of its weights.
 
+    >>> import torch
     >>> network = nn.Module()
     >>> network.class_embedding = nn.Parameter(torch.zeros(4))
     >>> has_cls(network), has_cls(nn.Linear(1, 1))
