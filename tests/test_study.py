@@ -104,16 +104,19 @@ ANALYSES = (
 #: their tables; of models of which no family is known there are none of families
 TABLES = (
     "agreement",
-    *(f"cka-blocks/{name}" for name in ("ceilings", "cells", "late", "means", "same-depth")),
+    *(
+        f"cka-blocks/{name}"
+        for name in ("apart", "ceilings", "cells", "late", "means", "same-depth")
+    ),
     *(
         f"cka-layer-types/{name}"
         for name in ("ceilings", "cells", "late", "means", "same-depth", "types")
     ),
     "cka-targets",
-    *(f"knn-depth/{name}" for name in ("accuracies", "probes", "standardising")),
+    *(f"knn-depth/{name}" for name in ("accuracies", "choices", "probes", "standardising")),
     "other-measures",
-    *(f"probe-depth/{name}" for name in ("penalties", "probes", "second-seeds")),
-    *(f"probe-layers/{name}" for name in ("penalties", "probes")),
+    *(f"probe-depth/{name}" for name in ("choices", "penalties", "probes", "second-seeds")),
+    *(f"probe-layers/{name}" for name in ("choices", "penalties", "probes")),
 )
 
 
@@ -176,8 +179,12 @@ def test_everything_is_written(done: Done) -> None:
     found = {str(path.relative_to(done.out)) for path in done.out.rglob("*") if path.is_file()}
     assert {name.split("/")[0].removesuffix(".csv") for name in tables(done.out)} == set(ANALYSES)
     assert {"cka-blocks/cells.csv", "cka-blocks/means.csv"} < tables(done.out).keys()
+    found.discard(
+        "tables/knn-depth/disagreements.csv"
+    )  # two so alike models may have no such image
     assert found == {
         "report.html",
+        "front.json",
         "study.yaml",
         "provenance.json",
         "verdicts.csv",
@@ -431,7 +438,7 @@ def test_a_bank_votes_with_its_own_classes(tmp_path: Path) -> None:
         ("pixels", "b"),
     ]
     study.run(asked, tmp_path / "out", store=store, quiet=True)
-    frame = pd.read_csv(tmp_path / "out" / "tables" / "knn-depth.csv")
+    frame = pd.read_csv(tmp_path / "out" / "tables" / "knn-depth" / "accuracies.csv")
     weighted = frame[frame.vote == "weighted"]
     assert dict(zip(weighted.features, weighted.accuracy, strict=True)) == {
         "raw": 1,

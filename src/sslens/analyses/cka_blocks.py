@@ -3,7 +3,7 @@ C1 and C2)."""
 
 from collections.abc import Iterator
 
-from sslens.comparisons import ceilings, families, panels, quarters, roles
+from sslens.comparisons import apart, ceilings, families, panels, quarters, roles
 from sslens.comparisons.beside import add_deconfounded, make_rows_with_deconfounded
 from sslens.comparisons.inputs import GramSets, Models
 from sslens.comparisons.pairs import (
@@ -40,14 +40,16 @@ TABLES = {
         name: add_deconfounded(columns)
         for name, columns in {**families.TABLES, **quarters.TABLES}.items()
     },
+    "apart": apart.APART,
 }
-UNITS = families.UNITS | ceilings.UNITS
+UNITS = families.UNITS | ceilings.UNITS | apart.UNITS
 
 
 def compute(models: Models, *, grams: GramSets, seed: int = 0) -> Results:
     """Compute the CKA of every block with every block, for all pairs of models and controls.
 
-    Where the models' families are known, it also compares families (`compare_cka_of_families`).
+    Where the models' families are known, it also compares families (`compare_cka_of_families`). The
+    table `apart` names the images on which two models differ most, over the first choice of tokens.
     """
     rows = list(_list_rows(models, grams, seed))
     return make_pair_results(rows, TABLES, UNITS)
@@ -61,6 +63,8 @@ def _list_rows(models: Models, grams: GramSets, seed: int) -> Iterator[tuple[str
         )
         yield from make_rows_with_deconfounded(lambda pairs: _list_tables(models, pairs), compared)
     yield from families.list_members(models)
+    tokens = roles.list_tokens(models, grams)[0]
+    yield from apart.list_images_apart(models, grams[tokens], tokens, KIND)
 
 
 def _list_tables(models: Models, pairs: Pairs) -> Iterator[tuple[str, Row]]:

@@ -2,8 +2,6 @@
 Shekhar et al., 2022; figure 12 of 2023; claim C5)."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import final
 
 import numpy as np
 import pandas as pd
@@ -11,7 +9,15 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from sslens.comparisons import probe_gaps, separation
+from sslens.comparisons import choices, probe_gaps, separation
+from sslens.comparisons import classified as by_neighbours
+from sslens.comparisons.classified import (
+    Classified,
+    compare_choices,
+    find_usual,
+    is_usual,
+    list_disagreements,
+)
 from sslens.comparisons.inputs import FeatureSets, Labels, Models
 from sslens.comparisons.probe_gaps import Neighbours, compare_with_probes
 from sslens.comparisons.readings import READINGS, choose_main_pooling
@@ -42,9 +48,13 @@ VOTES: Mapping[str, float | None] = {"weighted": 0.07, "majority": None}
 #: the poolings that are drawn, in their order; raw pixels stand beside each
 DRAWN = ("cls", "mean", "patch")
 UNITS = (
-    separation.UNITS
+    by_neighbours.UNITS
+    | choices.UNITS
+    | separation.UNITS
     | probe_gaps.UNITS
     | {
+        "model_a": "name of a model, or the first family: JE, joint embedding",
+        "model_b": "name of a model, or the family that is subtracted: REC, reconstruction",
         "model": "name of a model, or of a family",
         "control": "whether it is a control",
         "tap": "where the features are read",
@@ -83,7 +93,8 @@ UNITS = (
 )
 #: the columns of each table: a tap, pooling, vote and kind of features of a model; what
 #: standardising changes in a model; JE less REC at each depth, and the depths that it decides; a
-#: linear probe of the last block less 20-NN there, of a model and of a family
+#: linear probe of the last block less 20-NN there, of a model and of a family; what to use of each
+#: model; and images on which two models disagree
 TABLES: Mapping[str, tuple[str, ...]] = {
     "accuracies": (
         *("model", "control", "tap", "kind", "depth", "pooling", "vote", "features", "dimensions"),
@@ -97,6 +108,8 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "families-parting": (*PARTING, "main", "pooling", "features", *FIRST),
     "probes": probe_gaps.PROBES,
     "families-probes": probe_gaps.FAMILIES,
+    "choices": choices.CHOICES,
+    "disagreements": by_neighbours.DISAGREEMENTS,
 }
 TEXTS = (
     "place",
@@ -110,22 +123,9 @@ TEXTS = (
     "pooling",
     "vote",
     "features",
+    *choices.TEXTS,
+    *by_neighbours.TEXTS,
 )
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Classified:
-    """The result of k-NN with one tap, pooling, vote and kind of features of a model.
-
-    Attributes:
-        row: the row of the table, without the columns of the gain.
-        right: whether each image is classified correctly; all models have the same order of images.
-            None where no dimension of the features varies.
-    """
-
-    row: Row
-    right: Bool[np.ndarray, " image"] | None
 
 
 def compute(models: Models, *, features: FeatureSets, labels: Labels, seed: int = 0) -> Results:
@@ -136,8 +136,10 @@ def compute(models: Models, *, features: FeatureSets, labels: Labels, seed: int 
     `standardising` has the mean over blocks of what standardised features change, by the weighted
     vote, as have the tables of families: `families-by-depth` JE less REC after every block, and
     `families-parting` the depth from which JE stays above REC. `probes` and `families-probes` hold
-    a linear probe of the last block against 20-NN there, where there are images enough for one. The
-    seed is that of the split for probes.
+    a linear probe of the last block against 20-NN there, where there are images enough for one.
+    `choices` has the tap, pooling and kind of features to use of each model, chosen on a third of
+    the images and judged on the others, and `disagreements` images that one model has right and
+    another wrong. The seed is that of the split for probes.
     """
     classified = {
         name: list(_classify(name, features, labels, control=models.is_control(name)))
@@ -147,6 +149,8 @@ def compute(models: Models, *, features: FeatureSets, labels: Labels, seed: int 
         *_list_accuracies([one for several in classified.values() for one in several]),
         *_compare_curves(models, features, classified, seed),
         *compare_with_probes(models, features, labels, _find_last(features, classified), seed),
+        *compare_choices(models, features, labels, classified),
+        *list_disagreements(models, features, labels, classified),
     ]
     return make_results(rows, TABLES, UNITS, TEXTS)
 
@@ -190,6 +194,7 @@ def _classify(
         "chance": float(np.bincount(own.numpy()).max() / len(own)),
     }
     taps = {tap.name: tap for tap in queries.taps}
+    usual = find_usual(queries)
     for tap, pooling in queries.columns:
         values = queries.read(tap, pooling)
         among = values if bank is None else bank.read(tap, pooling)
@@ -205,7 +210,8 @@ def _classify(
                 accuracy = Estimate(float("nan")) if right is None else estimate_share(right)
                 numbers = accuracy.columns("accuracy", ("low", "high"))
                 row = common | place | {"vote": vote, "features": scale} | numbers
-                yield Classified(row, right)
+                kept = right is not None and is_usual(row, usual)
+                yield Classified(row, right, predicted[vote] if kept else None)
 
 
 def _predict(

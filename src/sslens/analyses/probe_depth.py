@@ -5,7 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
+from sslens.comparisons import choices
 from sslens.comparisons.inputs import FeatureSets, Labels, Models, ProbeSettings
+from sslens.comparisons.probe_choices import list_probe_choices
 from sslens.comparisons.probe_split import SPLIT, Split
 from sslens.comparisons.probing import (
     GAIN,
@@ -62,14 +64,15 @@ def compute(
     """
     split = Split.of(features, labels, seed)
     setup = ProbeSetup(models, features, split, probes, seed)
-    columns = {**TABLES, "second-seeds": (*PROBE, *GAIN)}
-    return make_results(_rows(setup), columns, UNITS, TEXTS)
+    columns = {**TABLES, "second-seeds": (*PROBE, *GAIN), "choices": choices.CHOICES}
+    return make_results(_rows(setup), columns, choices.UNITS | UNITS, (*TEXTS, *choices.TEXTS))
 
 
 def _rows(setup: ProbeSetup) -> Iterator[tuple[str, Row]]:
     """All rows, each with the name of its table."""
     gains: dict[tuple[str, int], dict[str, Gains]] = {}
     unsettled: dict[tuple[str, int], dict[str, str]] = {}
+    every: list[ModelProbes] = []
     for name, features in setup.features.images.items():
         ladders = {
             pooling: [Head(((find_last_tap(features), pooling),), layers) for layers in LAYERS]
@@ -77,6 +80,7 @@ def _rows(setup: ProbeSetup) -> Iterator[tuple[str, Row]]:
         }
         heads = [head for ladder in ladders.values() for head in ladder]
         trained = setup.train(name, heads, label="deeper probes")
+        every.append(trained)
         main = choose_main_pooling(features)
         for pooling, ladder in ladders.items():
             best, linear = trained.best(ladder), ladder[0]
@@ -91,6 +95,7 @@ def _rows(setup: ProbeSetup) -> Iterator[tuple[str, Row]]:
         yield from trained.penalties()
         if not setup.models.is_control(name):
             yield from _train_again(setup, trained, ladders[main])
+    yield from list_probe_choices(setup.models, every)
     for (reading, layers), by_model in gains.items():
         about = {
             "layers": layers,

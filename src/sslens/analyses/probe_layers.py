@@ -4,8 +4,10 @@ of Shekhar et al., 2023; claim C8)."""
 from collections.abc import Iterator, Mapping
 
 from sslens.capture import Features
+from sslens.comparisons import choices
 from sslens.comparisons.depth_lines import lines_by_depth
 from sslens.comparisons.inputs import FeatureSets, Labels, Models, ProbeSettings
+from sslens.comparisons.probe_choices import list_probe_choices
 from sslens.comparisons.probe_split import SPLIT, Split
 from sslens.comparisons.probing import (
     DIFFERENCE,
@@ -66,16 +68,19 @@ def compute(
     columns = {
         **TABLES,
         "fine-tuned": (*about, *GAIN, *DIFFERENCE, "settled", "why", "images"),
+        "choices": choices.CHOICES,
     }
-    return make_results(_rows(setup), columns, UNITS, TEXTS)
+    return make_results(_rows(setup), columns, choices.UNITS | UNITS, (*TEXTS, *choices.TEXTS))
 
 
 def _rows(setup: ProbeSetup) -> Iterator[tuple[str, Row]]:
     """All rows, each with the name of its table."""
     gains: dict[str, dict[str, Gains]] = {}
     unsettled: dict[str, dict[str, str]] = {}
+    every: list[ModelProbes] = []
     for name, features in setup.features.images.items():
         trained = setup.train(name, list_heads(features), label="probes by layer")
+        every.append(trained)
         for pooling in list_poolings(features):
             last = Head(((find_last_tap(features), pooling),))
             heads = [head for head in trained.outcomes if head.columns[0][1] == pooling]
@@ -88,6 +93,7 @@ def _rows(setup: ProbeSetup) -> Iterator[tuple[str, Row]]:
                 why = trained.explain_unsettled([last, best])
                 unsettled.setdefault(reading, {})[name] = why
         yield from trained.penalties()
+    yield from list_probe_choices(setup.models, every)
     for reading, by_model in gains.items():
         about = {
             "main": reading == "main",

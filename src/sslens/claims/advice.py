@@ -1,12 +1,13 @@
 """Advice: which block, pooling and probe to use for these images, and the gain in accuracy over the
-usual probe."""
+usual probe and over raw pixels."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import pandas as pd
 
+from sslens.comparisons.choices import Choice, read_choices
 from sslens.comparisons.probing import (
     PLUS,
     find_settled,
@@ -18,20 +19,25 @@ from sslens.statistics.estimate import Answer, Contrast, Estimate
 from sslens.table import Results
 
 WORDS = "Another block, pooling or probe than the usual one is worth its while."
-READS = ("probe-depth", "probe-layers", "knn-depth")
+#: the exhibits that train probes
+PROBES = ("probe-depth", "probe-layers")
+READS = (*PROBES, "knn-depth")
 
 
 @final
 @dataclass(frozen=True)
 class ProbeChoice:
-    """A probe of a model that may be chosen.
+    """A probe of a model that may be chosen, or k-NN, which trains nothing.
 
     Attributes:
         taps: names of the taps that the probe reads; the features of two taps are concatenated.
         pooling: how the tokens are pooled.
-        layers: number of layers of the probe; 1 is linear.
+        layers: number of layers of the probe; 1 is linear, and 0 is k-NN.
         accuracy: share of test images that the probe classifies correctly.
-        validation: share of validation images that the probe classifies correctly.
+        validation: share of validation images that the probe classifies correctly; nan where it is
+            not known.
+        k: number of neighbours of k-NN; 0 of a probe.
+        features: "raw" or "standardised" features of k-NN; empty of a probe, which standardises.
     """
 
     taps: tuple[str, ...]
@@ -39,6 +45,8 @@ class ProbeChoice:
     layers: int
     accuracy: Estimate
     validation: float
+    k: int = 0
+    features: str = ""
 
 
 @final
@@ -77,6 +85,8 @@ class Recommendation:
             inside those that were tried.
         knn: k-NN at the tap of the probe; None where it was not run there.
         unsettled: why the usual probe cannot be relied on, as a clause; then nothing is advised.
+        over_pixels: the accuracy of `use` less that of the best choice of raw pixels, on the same
+            images; None where there are no raw pixels.
     """
 
     model: str
@@ -88,35 +98,91 @@ class Recommendation:
     probes: int
     knn: KnnChoice | None = None
     unsettled: str = ""
+    over_pixels: Estimate | None = None
 
 
 def judge(results: Mapping[str, Results]) -> tuple[Recommendation, ...]:
-    """Recommend a probe for each model.
+    """Recommend a probe for each model, or k-NN where no probes were trained.
 
     The probe with the highest validation accuracy is compared with the usual one, a linear probe of
     the last layer's CLS token, on the test images, which played no part in the choice. If several
     probes tie, the usual one comes first, then the simplest one. Probes that have not converged, or
-    with a setting at the end of those that were tried, are left out.
+    with a setting at the end of those that were tried, are left out. Without probes it is k-NN that
+    is recommended, chosen on a third of the images and compared on the others.
 
     Args:
         results: the results of the analyses that ran, by the analysis' name.
 
     Returns:
-        One recommendation per model; nothing if neither probe-depth nor probe-layers ran.
+        One recommendation per model; nothing if none of the analyses of `READS` ran.
     """
-    tables = [
-        results[name]["probes"] for name in ("probe-depth", "probe-layers") if name in results
-    ]
-    if not tables:
-        return ()
+    exhibits = [results[name] for name in PROBES if name in results]
+    if not exhibits:
+        neighbours = results.get("knn-depth")
+        if neighbours is None or "choices" not in neighbours:
+            return ()
+        choices = read_choices(neighbours["choices"])
+        return tuple(_recommend_neighbours(one) for one in choices if not one.control)
+    tables = [exhibit["probes"] for exhibit in exhibits]
     probes = pd.concat([table[~table.control] for table in tables], ignore_index=True)
     probes = probes.drop_duplicates(["model", "tap", "pooling", "layers"])
     probes = probes.assign(two=probes.tap.str.contains(PLUS, regex=False))
     knn = results["knn-depth"]["accuracies"] if "knn-depth" in results else None
     if knn is not None:
         knn = knn[knn.features == "raw"]
-    return tuple(
-        _recommend(str(name), rows, knn) for name, rows in probes.groupby("model", sort=False)
+    beside = [
+        one
+        for exhibit in exhibits
+        if "choices" in exhibit
+        for one in read_choices(exhibit["choices"])
+    ]
+    found = (_recommend(str(name), rows, knn) for name, rows in probes.groupby("model", sort=False))
+    return tuple(replace(one, over_pixels=_find_over_pixels(one, beside)) for one in found)
+
+
+def _find_over_pixels(one: Recommendation, choices: Sequence[Choice]) -> Estimate | None:
+    """The gain of the recommended probe over raw pixels, from the exhibit that chose it; None where
+    that is not known."""
+    for choice in choices:
+        if choice.model != one.model:
+            continue
+        chosen = choice.taps, choice.pooling, choice.layers
+        if one.use == one.usual:
+            gain = choice.gains["usual_over_pixels"]
+        elif chosen == (one.use.taps, one.use.pooling, one.use.layers):
+            gain = choice.gains["over_pixels"]
+        else:
+            continue
+        return gain if gain.defined else None
+    return None
+
+
+def _recommend_neighbours(choice: Choice) -> Recommendation:
+    """Recommend k-NN of one model."""
+    nan = float("nan")
+    usual = ProbeChoice(
+        choice.usual_taps, choice.usual_pooling, 0, choice.usual, nan, choice.k, "raw"
+    )
+    best = ProbeChoice(
+        choice.taps,
+        choice.pooling,
+        0,
+        choice.accuracy,
+        choice.validation,
+        choice.k,
+        choice.features,
+    )
+    over, pixels = choice.gains["over_usual"], choice.over_pixels
+    gain = Contrast("the best choice", "the usual choice", over) if over.defined else None
+    return Recommendation(
+        choice.model,
+        best if choice.replaces_usual else usual,
+        usual,
+        best if over.defined else usual,
+        judge_gain(gain),
+        gain,
+        choice.options,
+        over_pixels=pixels if pixels.defined else None,
     )
 
 

@@ -1,7 +1,6 @@
 """k-NN accuracy by tap, pooling, scale of the features, number of neighbours and temperature: the
 table, the best choice, and the best choice's gain on images that were not used to find it."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, final
@@ -14,6 +13,7 @@ from sslens.comparisons.readings import choose_main_pooling, find_last_tap
 from sslens.comparisons.rows import Row, make_results
 from sslens.errors import InputError
 from sslens.probes import knn
+from sslens.probes.splits import draw_third
 from sslens.statistics.estimate import Estimate
 from sslens.statistics.gains import estimate_gain
 from sslens.statistics.proportions import estimate_shares
@@ -173,8 +173,7 @@ class Sweep:
         Returns:
             The difference of two accuracies, paired; nan if one of the two parts has no image.
         """
-        digests = (hashlib.sha256(f"third/{name}".encode()).digest() for name in self.features.ids)
-        third = np.array([digest[0] % 3 == 0 for digest in digests])
+        third = draw_third(self.features.ids)
         if third.all() or not third.any():
             return Estimate(float("nan"))
         chosen = int(self.right[:, third].sum(1).argmax())

@@ -94,7 +94,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
 #: the same, where the cells are held against permuted images
 TABLES_NULL = {**TABLES, "cells": (*PAIR, *TAPS, *CKA, "p", "threshold", *_CELLS)}
 #: columns of text; a row without a value for such a column has an empty text there
-TEXTS = ("model_a", "model_b", "members", "tokens", "kind", "tap_a", "tap_b", "less")
+TEXTS = ("model_a", "model_b", "members", "tokens", "kind", "tap_a", "tap_b", "less", "image")
 
 
 def make_pair_rows(models: Models, pairs: Pairs) -> Iterator[tuple[str, Row]]:

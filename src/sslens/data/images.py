@@ -56,6 +56,8 @@ class ImageSet:
         skipped: (id, reason) of each image that was left out because it could not be decoded.
         objects: where the objects of each image come from, by the same rows; None if they are not
             known. `data.detections.DetectionSet` gives them.
+        drawn_from: the number of images of which these were drawn (`sample`); None where none were
+            drawn.
 
     Raises:
         InputError: two ids are the same, or a label is not the number of a class.
@@ -80,6 +82,7 @@ class ImageSet:
     rows: Int64[np.ndarray, " image"] | None = None
     skipped: tuple[tuple[str, str], ...] = ()
     objects: ObjectSource | None = None
+    drawn_from: int | None = None
 
     def __post_init__(self) -> None:
         if len(set(self.ids)) != len(self.ids):
@@ -141,7 +144,7 @@ class ImageSet:
         ranked = list(zip(hashes, range(len(self)), strict=True))
         wanted = len(self) if count is None else count
         chosen = heapq.nsmallest(wanted, ranked)  # sorts, where all are wanted
-        return self.take([row for _, row in chosen])
+        return replace(self.take([row for _, row in chosen]), drawn_from=len(self))
 
     @functools.cached_property
     def digest(self) -> str:

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from sslens.errors import InputError
 
@@ -96,6 +96,17 @@ def folds(
         fold[rows] = (first + np.arange(len(rows))) % count
         first = (first + len(rows)) % count  # what one class has more of, another has less of
     return fold
+
+
+def draw_third(ids: Sequence[str]) -> Bool[np.ndarray, " image"]:
+    """Draw about a third of the images, by SHA-256 of "third/id": they make a choice that the other
+    images judge.
+
+    >>> draw_third(["a", "b", "e"]).tolist()  # printf third/a | sha256sum: e2…, 7e…, c9…
+    [False, True, True]
+    """
+    digests = (hashlib.sha256(f"third/{name}".encode()).digest() for name in ids)
+    return np.array([digest[0] % 3 == 0 for digest in digests], bool)
 
 
 def _order(

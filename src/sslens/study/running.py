@@ -2,18 +2,19 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sslens.errors import as_argument
 from sslens.find import plugin
 from sslens.store import Store, home
 from sslens.study.asked import Study
 from sslens.study.capturing import capture, complete, gather
+from sslens.study.first_screen import make_first_screen
 from sslens.study.groups import name_sides
 from sslens.study.planning import StudyPlan, prepare
-from sslens.study.provenance import Provenance, describe_images
+from sslens.study.provenance import Provenance
 from sslens.study.tables import compute_results
 
 if TYPE_CHECKING:
@@ -62,32 +63,64 @@ def run(
         complete(captured, plan.analyses)
     if not process.first:
         return None
+    asked = _Asked(study, title, tuple(notes), command, figures, spell)
+    return _write_report(plan, gather(captured, plan.analyses), out, store, began, asked)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked of a report, by the names of `run`."""
+
+    study: Study
+    title: str | None
+    notes: tuple[str, ...]
+    command: str
+    figures: bool
+    spell: Callable[[str, str | None], str]
+
+
+def _write_report(
+    plan: StudyPlan,
+    values: Mapping[str, Any],
+    out: Path,
+    store: Store,
+    began: float,
+    asked: _Asked,
+) -> Path:
+    """Compute the tables of a study and write its report.
+
+    Args:
+        plan: the plan of the study.
+        values: the value of each need, by its name.
+        out: the folder of the report.
+        store: where tables are kept.
+        began: the time of the start, in seconds since 1970.
+        asked: what is asked of the report.
+    """
+    from sslens.comparisons.naming import rename_sides
     from sslens.report import page as report
+    from sslens.report.front.files import write_front
     from sslens.report.verdicts import judge_all
 
-    values = gather(captured, plan.analyses)
-    models, seed = plan.situation.models, study.seed
+    study, models = asked.study, plan.situation.models
     sides = name_sides(plan.members, study.groups)
-    with report.Draft(out, figures=figures, spell=spell) as draft:
+    with report.Draft(out, figures=asked.figures, spell=asked.spell) as draft:
         results: dict[str, Results] = {}
         for name in plan.analyses:
-            results[name] = compute_results(name, models, values, seed, store)
+            results[name] = compute_results(name, models, values, study.seed, store)
             draft.add(_section(name, results[name], sides))
+        verdicts = judge_all(results, study.claims, sides)
+        front = rename_sides(sides, make_first_screen(plan, results, verdicts))
+        write_front(out / "front.json", front)
         return draft.finish(
-            title=title or title_of(plan),
-            notes=(*notes, *plan.notes),
+            title=asked.title or front.compared,
+            notes=(*asked.notes, *plan.notes),
             advice=_advise(results, sides),
-            verdicts=judge_all(results, study.claims, sides),
-            command=command,
+            verdicts=verdicts,
+            command=asked.command,
             study=study.yaml(),
-            provenance=Provenance.of(plan, command, began).to_json(),
+            provenance=Provenance.of(plan, asked.command, began).to_json(),
         )
-
-
-def title_of(plan: StudyPlan) -> str:
-    """Return the default title of the report: the models and the images."""
-    images = describe_images(plan).name
-    return ", ".join(plan.situation.models.studied) + (f" on {images}" if images else "")
 
 
 def _advise(results: Mapping[str, "Results"], sides: "SideNames | None") -> tuple[str, ...]:

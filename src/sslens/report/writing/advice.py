@@ -13,24 +13,28 @@ def sentences(recommendations: Sequence[Recommendation]) -> tuple[str, ...]:
     if not recommendations:
         return ()
     images = recommendations[0].usual.accuracy.n
+    trained = recommendations[0].usual.layers > 0
+    made = "validation images" if trained else "a third of the images"
+    judged = f"{images} test images" if trained else f"the {images} others"
+    among = ", among probes that have converged" if trained else ", among 20-NN with weighted votes"
     how = (
-        f"Each choice was made on validation images, and is judged on {images} test images that had"
-        " no part in it, among probes that have converged; gains are paired, with 95 % intervals"
-        " over these images. Of other trainings of a model they say nothing."
+        f"Each choice was made on {made}, and is judged on {judged} that had no part in it{among};"
+        " gains are paired, with 95 % intervals over these images. Of other trainings of a model"
+        " they say nothing."
     )
     return (*(_write_recommendation(one) for one in recommendations), how)
 
 
 def _write_recommendation(one: Recommendation) -> str:
     """Write the recommendation for one model."""
-    usual = f"the usual choice, {_name_probe(one.usual)}"
+    usual = f"the usual choice, {name_probe(one.usual)}"
     if one.unsettled:
         return f"{one.model}: not decided, for {usual}, is not to be relied on: {one.unsettled}."
     accuracy = spell_share(one.usual.accuracy)
-    after = _write_knn(one.knn)
+    after = _write_knn(one.knn) + _write_pixels(one)
     if one.gain is None:
         others = (
-            f"no other of {one.probes} probes does better on the validation images"
+            f"no other of {one.probes} {_name_options(one)} does better"
             if one.probes > 1
             else "there is no other"
         )
@@ -38,20 +42,39 @@ def _write_recommendation(one: Recommendation) -> str:
     if one.answer == "holds":
         gain = spell_points(one.gain.difference)
         return (
-            f"{one.model}: use {_name_probe(one.use)}: {spell_share(one.use.accuracy)}, {gain} over"
+            f"{one.model}: use {name_probe(one.use)}: {spell_share(one.use.accuracy)}, {gain} over"
             f" {usual} ({accuracy}){after}."
         )
     head = "not decided; meanwhile keep" if one.answer == "undecided" else "keep"
     against = compare(one.gain.difference, "it", "accuracy")
     return (
-        f"{one.model}: {head} {usual}: {accuracy}. The best of {one.probes} probes on the"
-        f" validation images, {_name_probe(one.best)}, is {against} on the test images{after}."
+        f"{one.model}: {head} {usual}: {accuracy}. The best of {one.probes} {_name_options(one)},"
+        f" {name_probe(one.best)}, is {against} on the test images{after}."
     )
 
 
-def _name_probe(choice: ProbeChoice) -> str:
+def _name_options(one: Recommendation) -> str:
+    """Name what was chosen from, with the images that decided."""
+    if one.usual.layers:
+        return "probes on the validation images"
+    return "choices on a third of the images"
+
+
+def _write_pixels(one: Recommendation) -> str:
+    """Write how the recommended choice stands against raw pixels, as a clause."""
+    if one.over_pixels is None:
+        return ""
+    return f"; it is {compare(one.over_pixels, 'raw pixels', 'accuracy')}"
+
+
+def name_probe(choice: ProbeChoice) -> str:
+    """Name a probe or k-NN with the features that it reads."""
+    taps = " and ".join(choice.taps)
+    if choice.k:
+        scaled = ", standardised" if choice.features == "standardised" else ""
+        return f"{choice.k}-NN of the {READINGS[choice.pooling]} at {taps}{scaled}"
     probe = "a linear probe" if choice.layers == 1 else f"a probe of {choice.layers} layers"
-    return f"{probe} of the {READINGS[choice.pooling]} at {' and '.join(choice.taps)}"
+    return f"{probe} of the {READINGS[choice.pooling]} at {taps}"
 
 
 def _write_knn(knn: KnnChoice | None) -> str:

@@ -1,0 +1,245 @@
+"""Which features and classifier to use of each model: chosen on some images and judged on others,
+against the usual choice, raw pixels and the next best model."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool
+
+from sslens.comparisons.roles import PIXELS
+from sslens.comparisons.rows import Row
+from sslens.statistics.estimate import SMALLEST, Contrast, Estimate, decide
+from sslens.statistics.proportions import difference_of_shares, estimate_share
+
+#: the columns of the differences: the chosen less the usual one, both less the chosen one of raw
+#: pixels, and the chosen one of the best model less that of the next best
+GAINS = ("over_usual", "over_pixels", "usual_over_pixels", "over_next")
+_OTHER = {
+    "over_usual": "accuracy less that of the usual choice of the model",
+    "over_pixels": "accuracy less that of raw pixels, of which the choice was made in the same way",
+    "usual_over_pixels": "accuracy of the usual choice less that of raw pixels",
+    "over_next": "of the model that leads, accuracy less that of the next best",
+}
+UNITS: dict[str, str] = {
+    "model": "name",
+    "control": "whether it is a control",
+    "tap": "where the features are read, as chosen; two that are concatenated are joined by +",
+    "pooling": "how tokens are pooled, as chosen",
+    "features": "raw or standardised, as chosen; empty of probes, which standardise",
+    "layers": "layers of the probe, as chosen; 0 where no probe is trained",
+    "k": "neighbours that vote; 0 where a probe is trained",
+    "options": "choices that there were",
+    "validation": "accuracy on the images on which the choice was made",
+    "accuracy": "accuracy on the other images",
+    "low": "lower end of its 95 % Wilson interval",
+    "high": "upper end",
+    "usual_tap": "where the usual choice reads: the last layer",
+    "usual_pooling": "how the usual choice pools: CLS, or the mean where there is none",
+    "usual_accuracy": "accuracy of the usual choice on the same images as `accuracy`",
+    "usual_low": "lower end of its 95 % Wilson interval",
+    "usual_high": "upper end",
+    "leads": "whether no other model under study has a higher `validation`",
+    "next": "of the model that leads, the model with the next highest `validation`; else empty",
+    **{
+        name + end: text
+        for gain in GAINS
+        for name, end, text in (
+            (gain, "", f"{_OTHER[gain]}, on the same images"),
+            (gain, "_low", "lower end of its 95 % interval, images paired"),
+            (gain, "_high", "upper end"),
+        )
+    },
+    "images": "images on which the choices are judged",
+    "chance": "share of the most frequent class of these",
+}
+TEXTS = ("model", "tap", "pooling", "features", "usual_tap", "usual_pooling", "next")
+CHOICES = tuple(UNITS)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Option:
+    """Features and a classifier that may be chosen.
+
+    Attributes:
+        tap: the tap, or two taps joined by "+".
+        pooling: how tokens are pooled.
+        validation: share of the images that decide the choice which are right.
+        right: whether each of the other images is right, in one order for all models.
+        features: "raw" or "standardised"; empty of probes.
+        layers: layers of the probe; 0 where no probe is trained.
+        k: neighbours that vote; 0 where a probe is trained.
+        usual: whether it is the usual choice.
+    """
+
+    tap: str
+    pooling: str
+    validation: float
+    right: Bool[np.ndarray, " image"]
+    features: str = ""
+    layers: int = 0
+    k: int = 0
+    usual: bool = False
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Options:
+    """The options of one model, with the usual one among them.
+
+    Attributes:
+        model: its name.
+        control: whether it is a control.
+        options: all that may be chosen; of several that are equally good the first is chosen, but
+            the usual one comes before all others.
+    """
+
+    model: str
+    control: bool
+    options: Sequence[Option]
+
+    @property
+    def usual(self) -> Option:
+        """The usual choice."""
+        return next(option for option in self.options if option.usual)
+
+    @property
+    def best(self) -> Option:
+        """The option with the highest validation accuracy."""
+        return max(self.options, key=lambda option: (option.validation, option.usual))
+
+
+def list_choices(models: Sequence[Options], chance: float) -> Iterator[tuple[str, Row]]:
+    """Make the rows of the table `choices`, one for each model and control.
+
+    Args:
+        models: the options of each model that has the usual one.
+        chance: share of the most frequent class of the images that judge.
+    """
+    pixels = next((one.best for one in models if one.model == PIXELS), None)
+    ranked = sorted(
+        (one for one in models if not one.control), key=lambda one: -one.best.validation
+    )
+    for one in models:
+        best, usual = one.best, one.usual
+        row: Row = {"model": one.model, "control": one.control, "next": ""}
+        row |= {name: getattr(best, name) for name in ("tap", "pooling", "features", "layers", "k")}
+        row |= {"options": len(one.options), "validation": best.validation}
+        row |= estimate_share(best.right).columns("accuracy", ("low", "high"))
+        row |= {"usual_tap": usual.tap, "usual_pooling": usual.pooling}
+        row |= estimate_share(usual.right).columns("usual_accuracy", ("usual_low", "usual_high"))
+        row |= {"leads": bool(ranked) and one is ranked[0]}
+        against = {"over_usual": (best, None if best is usual else usual)}
+        against["over_pixels"] = best, None if one.model == PIXELS else pixels
+        against["usual_over_pixels"] = usual, None if one.model == PIXELS else pixels
+        if row["leads"] and len(ranked) > 1:
+            row["next"] = ranked[1].model
+            against["over_next"] = best, ranked[1].best
+        for name, (left, right) in against.items():
+            if right is not None:
+                row |= difference_of_shares(left.right, right.right).columns(name)
+        yield "choices", row | {"images": len(best.right), "chance": chance}
+
+
+@final
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen of a model, as the table `choices` has it.
+
+    Attributes:
+        model: its name.
+        control: whether it is a control.
+        taps: the taps that are read.
+        pooling: how tokens are pooled.
+        features: "raw" or "standardised"; empty of probes.
+        layers: layers of the probe; 0 where no probe is trained.
+        k: neighbours that vote; 0 where a probe is trained.
+        options: the number of choices that there were.
+        validation: accuracy on the images that decided.
+        accuracy: accuracy on the other images.
+        usual: accuracy of the usual choice on these.
+        usual_taps: the taps that the usual choice reads.
+        usual_pooling: how the usual choice pools.
+        leads: whether no other model under study has a higher `validation`.
+        next: of the model that leads the next best; else empty.
+        gains: the differences `GAINS`, undefined where there is nothing to subtract.
+        chance: share of the most frequent class.
+    """
+
+    model: str
+    control: bool
+    taps: tuple[str, ...]
+    pooling: str
+    features: str
+    layers: int
+    k: int
+    options: int
+    validation: float
+    accuracy: Estimate
+    usual: Estimate
+    usual_taps: tuple[str, ...]
+    usual_pooling: str
+    leads: bool
+    next: str
+    chance: float
+    gains: Mapping[str, Estimate] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Choice":
+        """Read a row of the table `choices`."""
+        return cls(
+            str(row["model"]),
+            bool(row["control"]),
+            split_taps(row["tap"]),
+            str(row["pooling"]),
+            str(row["features"]),
+            int(row["layers"]),
+            int(row["k"]),
+            int(row["options"]),
+            float(row["validation"]),
+            Estimate.from_row(row, "accuracy", "images", "images", ends=("low", "high")),
+            Estimate.from_row(
+                row, "usual_accuracy", "images", "images", ends=("usual_low", "usual_high")
+            ),
+            split_taps(row["usual_tap"]),
+            str(row["usual_pooling"]),
+            bool(row["leads"]),
+            str(row["next"]),
+            float(row["chance"]),
+            {name: Estimate.from_row(row, name, "images", "images") for name in GAINS},
+        )
+
+    @property
+    def replaces_usual(self) -> bool:
+        """Whether the chosen one is better than the usual one, by half a point or more and by its
+        interval, so that it is the one to use."""
+        gain = self.gains["over_usual"]
+        contrast = Contrast("chosen", "usual", gain)
+        return gain.defined and decide(contrast, smallest=SMALLEST["accuracy"]) == "holds"
+
+    @property
+    def over_pixels(self) -> Estimate:
+        """Accuracy of the one to use less that of raw pixels; undefined where that is not known."""
+        return self.gains["over_pixels" if self.replaces_usual else "usual_over_pixels"]
+
+    @property
+    def use(self) -> Estimate:
+        """Accuracy of the one to use."""
+        return self.accuracy if self.replaces_usual else self.usual
+
+
+def split_taps(text: str) -> tuple[str, ...]:
+    """Split the name of taps that are concatenated.
+
+    >>> split_taps("blocks.3 + norm")
+    ('blocks.3', 'norm')
+    """
+    return tuple(str(text).split(" + "))
+
+
+def read_choices(table: pd.DataFrame) -> tuple[Choice, ...]:
+    """Read the table `choices`, in the order of its rows."""
+    return tuple(Choice.of(row) for row in table.to_dict("records"))

@@ -1,0 +1,153 @@
+"""How alike the models of a study are, pair by pair, and which models are more like each other than
+like any other."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import final
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float64
+
+from sslens.comparisons.pairs import read_cka
+from sslens.comparisons.panels import list_tokens_in
+from sslens.statistics.estimate import SMALLEST, Estimate, subtract_unpaired
+from sslens.table import Results
+
+
+@final
+@dataclass(frozen=True)
+class Likeness:
+    """The mean CKA of two models at the same depth.
+
+    Attributes:
+        a: name of the first model.
+        b: name of the second model.
+        control: whether a control is among the two.
+        value: the CKA; with the raw pixels regressed out if `beyond`.
+        plain: the CKA without regressing anything out.
+        beyond: whether the raw pixels are regressed out, which is defined where they leave at
+            least 5 % of a layer.
+    """
+
+    a: str
+    b: str
+    control: bool
+    value: Estimate
+    plain: Estimate
+    beyond: bool
+
+
+@final
+@dataclass(frozen=True)
+class Group:
+    """Models that are more like each other than like any other model.
+
+    Attributes:
+        members: their names, two or more.
+        weakest: the two of them that are least alike.
+        nearest: a member and a model that is none, the two that are most alike.
+        gap: the CKA of `weakest` less that of `nearest`, by intervals that do not overlap.
+    """
+
+    members: tuple[str, ...]
+    weakest: Likeness
+    nearest: Likeness
+    gap: Estimate
+
+
+def read_likenesses(blocks: Results, kind: str = "block") -> tuple[Likeness, ...]:
+    """Read the table `means` of an exhibit of pairs, for the first choice of tokens that it has.
+
+    Pairs without a defined CKA, and pairs of a model with itself, are left out.
+    """
+    rows = blocks["means"]
+    tokens = list_tokens_in(rows)
+    if not tokens:
+        return ()
+    rows = rows[(rows.tokens == tokens[0]) & (rows.kind == kind) & (rows.model_a != rows.model_b)]
+    pairs = []
+    for row in rows.to_dict("records"):
+        if pd.isna(row["cka"]):
+            continue
+        beyond, plain = pd.notna(row.get("deconfounded")), read_cka(row)
+        value = read_cka(row, "deconfounded") if beyond else plain
+        names = str(row["model_a"]), str(row["model_b"])
+        pairs.append(Likeness(*names, bool(row["control"]), value, plain, bool(beyond)))
+    return tuple(pairs)
+
+
+def compare_alike(pairs: Sequence[Likeness]) -> tuple[Likeness, ...]:
+    """Give all pairs one kind of CKA: with the pixels regressed out if that is defined for all of
+    them, else plain."""
+    if all(pair.beyond for pair in pairs):
+        return tuple(pairs)
+    return tuple(replace(pair, value=pair.plain, beyond=False) for pair in pairs)
+
+
+def find_groups(pairs: Sequence[Likeness]) -> tuple[Group, ...]:
+    """Find the models that are more like each other than like any other.
+
+    A group is a set of models of which any two are more alike than any member and any other model,
+    by intervals that do not overlap and by 0.02 or more (the strong clusters of Apresjan, 1966).
+    Two such sets are disjoint, or one holds the other; the largest are returned. Every one is a
+    cluster of single linkage, so that only these are tried.
+
+    Args:
+        pairs: all pairs of the models, by one kind of CKA.
+    """
+    names = list(dict.fromkeys(name for pair in pairs for name in (pair.a, pair.b)))
+    found: list[Group] = []
+    for members in _link(pairs, names):
+        inside = [pair for pair in pairs if pair.a in members and pair.b in members]
+        across = [pair for pair in pairs if (pair.a in members) != (pair.b in members)]
+        if not inside or not across:
+            continue
+        weakest = min(inside, key=lambda pair: pair.value.low)
+        nearest = max(across, key=lambda pair: pair.value.high)
+        gap = subtract_unpaired(weakest.value, nearest.value)
+        if gap.find_side(SMALLEST["cka"]) == "more":
+            ordered = tuple(name for name in names if name in members)
+            found = [one for one in found if not set(one.members) <= members]
+            found.append(Group(ordered, weakest, nearest, gap))
+    return tuple(sorted(found, key=lambda one: names.index(one.members[0])))
+
+
+def _link(pairs: Sequence[Likeness], names: Sequence[str]) -> list[set[str]]:
+    """The clusters of single linkage, the smaller ones first."""
+    cluster = {name: {name} for name in names}
+    clusters = []
+    for pair in sorted(pairs, key=lambda pair: -pair.value.value):
+        one, other = cluster[pair.a], cluster[pair.b]
+        if one is not other:
+            both = one | other
+            clusters.append(both)
+            cluster |= dict.fromkeys(both, both)
+    return clusters
+
+
+def make_dissimilarities(
+    pairs: Sequence[Likeness], names: Sequence[str]
+) -> Float64[np.ndarray, "model model"]:
+    """Return 1 − CKA of each two models, at least 0; nan where it is not known.
+
+    >>> one = Likeness("a", "b", False, Estimate(0.75), Estimate(0.9), True)
+    >>> make_dissimilarities([one], ["a", "b", "c"]).tolist()
+    [[0.0, 0.25, nan], [0.25, 0.0, nan], [nan, nan, 0.0]]
+    """
+    place = {name: number for number, name in enumerate(names)}
+    apart = np.full((len(names), len(names)), np.nan)
+    np.fill_diagonal(apart, 0.0)
+    for pair in pairs:
+        if pair.a in place and pair.b in place:
+            i, j = place[pair.a], place[pair.b]
+            apart[i, j] = apart[j, i] = max(0.0, 1 - pair.value.value)
+    return apart
+
+
+def list_placed(pairs: Sequence[Likeness], names: Sequence[str]) -> list[str]:
+    """List the models of which the likeness to some other model is known, in the order of
+    `names`."""
+    known = set(itertools.chain.from_iterable((pair.a, pair.b) for pair in pairs))
+    return [name for name in names if name in known]

@@ -1,0 +1,44 @@
+"""Which probe to use of each model: chosen on the validation images, judged on the test images."""
+
+from collections.abc import Iterator, Sequence
+
+from sslens.comparisons.choices import Option, Options, list_choices
+from sslens.comparisons.inputs import Models
+from sslens.comparisons.probing import PLUS, ModelProbes, is_settled
+from sslens.comparisons.rows import Row
+from sslens.probes.linear.heads import Head
+
+
+def list_probe_choices(models: Models, trained: Sequence[ModelProbes]) -> Iterator[tuple[str, Row]]:
+    """Make the rows of the table `choices` of an exhibit of probes.
+
+    Only probes that have converged with a setting inside those that were tried may be chosen. A
+    model of which the usual probe has not is left out.
+
+    Args:
+        models: the models and the controls.
+        trained: the probes of each model and control.
+    """
+    made = [_list_options(models, one) for one in trained if is_settled(one.rows[one.usual])]
+    if made:
+        yield from list_choices(made, float(trained[0].rows[trained[0].usual]["chance"]))
+
+
+def _list_options(models: Models, trained: ModelProbes) -> Options:
+    """The settled probes of one model; of equally good ones the simplest comes first."""
+    heads = [head for head in trained.outcomes if is_settled(trained.rows[head])]
+    heads.sort(key=lambda head: (head.layers, len(head.columns)))
+    options = [_make_option(trained, head) for head in heads]
+    return Options(trained.name, models.is_control(trained.name), options)
+
+
+def _make_option(trained: ModelProbes, head: Head) -> Option:
+    outcome = trained.outcomes[head]
+    return Option(
+        PLUS.join(tap for tap, _ in head.columns),
+        head.columns[0][1],
+        float(outcome.validation),
+        outcome.right,
+        layers=head.layers,
+        usual=head == trained.usual,
+    )

@@ -1,0 +1,110 @@
+"""Whether fine-tuning brings models together: the CKA of two models after it less that before."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+from sslens.comparisons.inputs import Models
+from sslens.comparisons.likeness import Likeness, compare_alike, read_likenesses
+from sslens.comparisons.partings import PairChange, find_majority
+from sslens.comparisons.roles import is_tuned
+from sslens.comparisons.tuned import is_control, list_controls, match_origins
+from sslens.statistics.estimate import Side, subtract_unpaired
+from sslens.table import Results
+
+#: the CKA of two models, by their names in either order
+Values = Mapping[frozenset[str], Likeness]
+
+
+@final
+@dataclass(frozen=True)
+class Together:
+    """What fine-tuning does to the likeness of models, over all pairs of them.
+
+    Attributes:
+        side: "more" if most pairs are more alike after fine-tuning than before.
+        count: the pairs of which that is so.
+        pairs: all pairs.
+        strength: how clear it is.
+        shown: the pair that is shown, with the control.
+        beyond: whether the raw pixels are regressed out.
+    """
+
+    side: Side
+    count: int
+    pairs: int
+    strength: float
+    shown: PairChange
+    beyond: bool
+
+
+def compare_together(models: Models, results: Results) -> Together | None:
+    """Compare models after fine-tuning with the same models before, by the table `means` of
+    cka-finetune.
+
+    Two models that were both fine-tuned are compared after and before; where only one was, it is
+    compared with every model that was only pre-trained. The control is the CKA of the second model
+    with a random initialisation that was fine-tuned by the same recipe as the first.
+
+    Args:
+        models: the models and the controls.
+        results: the results of cka-finetune.
+
+    Returns:
+        What was found; None where no model is there before and after with another one.
+    """
+    pairs = compare_alike(read_likenesses(results))
+    values = {frozenset((pair.a, pair.b)): pair for pair in pairs}
+    before = {
+        name: first
+        for name, first in match_origins(models).items()
+        if not is_control(models.about(name)) and not models.is_control(name)
+    }
+    changes = list(_list_changes(models, before, values))
+    if not changes:
+        return None
+    found = find_majority(changes)
+    beyond = bool(pairs) and pairs[0].beyond
+    return Together(found.side, found.count, len(changes), found.strength, found.shown, beyond)
+
+
+def _list_changes(
+    models: Models, before: Mapping[str, str], values: Values
+) -> Iterator[PairChange]:
+    """The change of each pair of which the CKA is known before and after."""
+    for after, first in _list_stages(models, before):
+        end, start = values.get(frozenset(after)), values.get(frozenset(first))
+        if end is None or start is None:
+            continue
+        change = subtract_unpaired(end.value, start.value)
+        names = list_controls(models, models.names, after[0])
+        beside = [values.get(frozenset((name, after[1]))) for name in names if name != after[1]]
+        known = [one for one in beside if one is not None]
+        if not known:
+            yield PairChange(*after, change)
+            continue
+        control = max(known, key=lambda one: one.value.value)
+        name = control.a if control.b == after[1] else control.b
+        yield PairChange(*after, change, name, subtract_unpaired(end.value, control.value))
+
+
+def _list_stages(
+    models: Models, before: Mapping[str, str]
+) -> Sequence[tuple[tuple[str, str], tuple[str, str]]]:
+    """The pairs after and before: of two fine-tuned models, or else of one with each other model
+    that was only pre-trained."""
+    both = [
+        ((one, other), (before[one], before[other]))
+        for one, other in itertools.combinations(before, 2)
+        if before[one] != before[other]
+    ]
+    if both:
+        return both
+    others = [name for name in models.studied if not is_tuned(models.about(name))]
+    return [
+        ((name, other), (first, other))
+        for name, first in before.items()
+        for other in others
+        if other != first
+    ]

@@ -1,0 +1,229 @@
+"""From the results of a study to its first screen."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import final
+
+import pandas as pd
+
+from sslens.claims import advice
+from sslens.comparisons.choices import Choice, read_choices
+from sslens.comparisons.dense_advice import judge_dense
+from sslens.comparisons.inputs import Models
+from sslens.comparisons.likeness import (
+    Likeness,
+    compare_alike,
+    find_groups,
+    list_placed,
+    make_dissimilarities,
+    read_likenesses,
+)
+from sslens.comparisons.pairs import read_cka
+from sslens.comparisons.partings import read_partings
+from sslens.comparisons.roles import CONTROL, PIXELS
+from sslens.comparisons.togetherness import compare_together
+from sslens.find import names, plugin
+from sslens.report.front.screen import (
+    MOST_ANSWERS,
+    MOST_CARDS,
+    Answer,
+    Card,
+    Front,
+    Overview,
+    Point,
+)
+from sslens.report.writing import front as words
+from sslens.report.writing.cards import write_card, write_dense_card
+from sslens.report.writing.overview import write_note, write_placed, write_sized
+from sslens.statistics.estimate import Estimate
+from sslens.statistics.scaling import place
+from sslens.statistics.verdicts import Verdict
+from sslens.table import Results
+
+#: the analyses that tell how well models separate classes, the first that ran
+SEPARATION = ("knn-depth", "probe-layers", "probe-depth")
+#: claims that answer a question of plain models: where they part, and what fine-tuning does
+ANSWERED = {"c2": words.APART, "c9": words.TOGETHER}
+
+
+@final
+@dataclass(frozen=True)
+class Compared:
+    """The images of a study, and why analyses were left out.
+
+    Attributes:
+        images: the name of the set; empty where there is none.
+        count: the number of images that were taken.
+        total: the number of images that there were; None if it is not known.
+        left_out: why an analysis that would apply to any models was left out, by its name.
+    """
+
+    images: str = ""
+    count: int = 0
+    total: int | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+
+def make_front(
+    results: Mapping[str, Results],
+    verdicts: Sequence[Verdict],
+    models: Models,
+    compared: Compared,
+    links: Mapping[str, str] | None = None,
+) -> Front:
+    """Make the first screen of a report.
+
+    Answers are put in order by their strength. The questions which models are alike and which
+    separates the classes best are on the screen in any case; the questions where models part and
+    what fine-tuning does are asked where the claims about them have no verdict.
+
+    Args:
+        results: the results of the analyses that ran, by the analysis' name.
+        verdicts: the verdicts on claims.
+        models: the models and the controls.
+        compared: the images.
+        links: the analysis that a user's own claim reads, by the claim's name.
+    """
+    choices = _read_separation(results)
+    claimed = list(_answer_claims(verdicts, results, links or {}))
+    judged = {one.claim for one in verdicts if one.parts}
+    asked = [
+        one
+        for one in _answer_questions(results, models, choices)
+        if not any(ANSWERED[claim] == one.question for claim in judged & set(ANSWERED))
+    ]
+    answers = sorted([*asked, *claimed], key=lambda one: -one.strength)
+    kept = [one.question for one in asked if one.question not in ANSWERED.values()]
+    shown = _choose(answers, kept)
+    cards = list(_make_cards(results))
+    return Front(
+        words.write_compared(models.studied, compared.images, compared.count, compared.total),
+        tuple(shown),
+        _make_overview(results, models, choices),
+        tuple(cards[:MOST_CARDS]),
+        tuple(cards[MOST_CARDS:]),
+        words.write_undecided(answers, _list_not_run(verdicts, compared)),
+        tuple(one for one in answers if one not in shown),
+        words.write_pixels(choices),
+    )
+
+
+def _choose(answers: Sequence[Answer], kept: Sequence[str]) -> list[Answer]:
+    """Choose at most eight answers: the strongest, with those to the questions `kept` for sure."""
+    sure = [one for one in answers if one.question in kept][:MOST_ANSWERS]
+    rest = [one for one in answers if one not in sure][: MOST_ANSWERS - len(sure)]
+    return [one for one in answers if one in sure or one in rest]
+
+
+def _answer_claims(
+    verdicts: Sequence[Verdict], results: Mapping[str, Results], links: Mapping[str, str]
+) -> Iterator[Answer]:
+    """The answers to claims of which at least one verdict was run."""
+    by_claim: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        if verdict.outcome != "not run":
+            by_claim.setdefault(verdict.claim, []).append(verdict)
+    for claim, several in by_claim.items():
+        reads = plugin("claims", claim).READS if claim in names("claims") else (links.get(claim),)
+        link = next((str(name) for name in reads if name in results), "")
+        yield words.write_claim_answer(several, link)
+
+
+def _list_not_run(verdicts: Sequence[Verdict], compared: Compared) -> dict[str, str]:
+    """What was not run, and why: claims, if any claim has a verdict, and how classes separate."""
+    not_run = {}
+    if any(verdict.parts for verdict in verdicts):
+        ran = {verdict.claim for verdict in verdicts if verdict.outcome != "not run"}
+        not_run = {one.label: one.why for one in verdicts if one.claim not in ran}
+    if SEPARATION[0] in compared.left_out:
+        not_run[words.BEST] = compared.left_out[SEPARATION[0]]
+    return not_run
+
+
+def _read_separation(results: Mapping[str, Results]) -> tuple[Choice, ...]:
+    """What was chosen of each model, by the first analysis that tells it."""
+    for name in SEPARATION:
+        if name in results and "choices" in results[name]:
+            return read_choices(results[name]["choices"])
+    return ()
+
+
+def _answer_questions(
+    results: Mapping[str, Results], models: Models, choices: Sequence[Choice]
+) -> Iterator[Answer]:
+    """The answers to the questions of plain models, as far as the analyses ran."""
+    if "cka-blocks" in results:
+        blocks = results["cka-blocks"]
+        every = read_likenesses(blocks)
+        pairs = compare_alike([one for one in every if not one.control])
+        if pairs:
+            control = words.write_alike_control(_find_ceiling(blocks), _find_random(every, models))
+            yield words.write_alike(pairs, find_groups(pairs), control, "cka-blocks")
+        partings = read_partings(blocks)
+        if partings is not None:
+            yield words.write_parting(partings, "cka-blocks")
+    if any(one.leads for one in choices):
+        link = next(name for name in SEPARATION if name in results and "choices" in results[name])
+        yield words.write_separation(choices, link)
+    if "cka-finetune" in results:
+        together = compare_together(models, results["cka-finetune"])
+        if together is not None:
+            yield words.write_together(together, "cka-finetune")
+
+
+def _find_ceiling(blocks: Results) -> tuple[str, Estimate] | None:
+    """Two trainings of one objective, the first that there are, and their CKA."""
+    if "ceilings" not in blocks:
+        return None
+    for row in blocks["ceilings"].to_dict("records"):
+        if pd.notna(row["cka"]):
+            column = "deconfounded" if pd.notna(row["deconfounded"]) else "cka"
+            return str(row["objective"]), read_cka(row, column)
+    return None
+
+
+def _find_random(pairs: Sequence[Likeness], models: Models) -> Likeness | None:
+    """Two random initialisations, the first that there are."""
+    random = {name for name in models.controls if name != PIXELS}
+    return next((one for one in pairs if {one.a, one.b} <= random), None)
+
+
+def _make_overview(
+    results: Mapping[str, Results], models: Models, choices: Sequence[Choice]
+) -> Overview | None:
+    """Place models and controls by 1 − CKA, sized by how well they separate classes; None where no
+    two are known."""
+    if "cka-blocks" not in results:
+        return None
+    pairs = read_likenesses(results["cka-blocks"])
+    placed = list_placed(pairs, models.names)
+    if not placed:
+        return None
+    leftmost = placed.index(PIXELS) if PIXELS in placed else 0
+    found = place(make_dissimilarities(pairs, placed), leftmost=leftmost)
+    by_model = {one.model: one for one in choices}
+    points = []
+    for name, (x, y) in zip(placed, found.places.tolist(), strict=True):
+        choice = by_model.get(name)
+        size = None if choice is None else choice.accuracy.value
+        family = models.about(name).family or ""
+        note = "" if choice is None else write_note(choice)
+        family = "" if family == CONTROL else family
+        points.append(Point(name, x, y, size, family, models.is_control(name), note))
+    known = [one for one in choices if one.model in placed]
+    return Overview(
+        tuple(points),
+        write_placed(pairs),
+        write_sized(known),
+        found.stress,
+        known[0].chance if known else None,
+    )
+
+
+def _make_cards(results: Mapping[str, Results]) -> Iterator[Card]:
+    """The cards of all models, the most accurate first, then those for dense tasks."""
+    advised = advice.judge(results)
+    for one in sorted(advised, key=lambda one: (bool(one.unsettled), -one.use.accuracy.value)):
+        yield write_card(one)
+    for dense in sorted(judge_dense(results), key=lambda one: -one.miou.value):
+        yield write_dense_card(dense)

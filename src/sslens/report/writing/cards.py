@@ -1,0 +1,78 @@
+"""Cards in words: what to use of a model, and what that gains."""
+
+from sslens.claims.advice import Recommendation
+from sslens.comparisons.dense_advice import DenseRecommendation
+from sslens.comparisons.probing import PLUS
+from sslens.report.front.screen import Card
+from sslens.report.writing.advice import name_probe
+from sslens.report.writing.numbers import spell_count, spell_points, spell_share
+from sslens.statistics.estimate import SMALLEST, Answer, Contrast, Estimate
+
+NOTHING = "nothing beats the usual choice"
+
+
+def write_card(one: Recommendation) -> Card:
+    """Write what to use of one model for classes of images."""
+    usual = name_probe(one.usual)
+    if one.unsettled:
+        return Card(one.model, "undecided", f"{usual} is not to be relied on: {one.unsettled}", "")
+    judged = spell_count(one.usual.accuracy.n)
+    how = (
+        f"chosen of {one.probes} probes on validation images, judged on {judged} test images"
+        if one.usual.layers
+        else f"chosen of {one.probes} on a third of the images, judged on the {judged} others"
+    )
+    return Card(
+        one.model,
+        f"{name_probe(one.use)}: {spell_share(one.use.accuracy)}",
+        _write_gain(one.answer, one.gain, name_probe(one.best), usual),
+        _write_pixels(one.over_pixels),
+        how,
+        _beats_pixels(one.over_pixels),
+    )
+
+
+def write_dense_card(one: DenseRecommendation) -> Card:
+    """Write what to use of one model for dense tasks."""
+    taps = one.use.replace(PLUS, " and ")
+    best = f"patch tokens at {one.best.replace(PLUS, ' and ')}"
+    above = one.above_control
+    return Card(
+        f"{one.model}, dense tasks",
+        f"a linear probe of the patch tokens at {taps}: mIoU {spell_share(one.miou)}",
+        _write_gain(one.answer, one.gain, best, f"the last block, {one.usual}"),
+        f"{spell_points(above)} over the best control" if above.defined else "",
+        f"chosen of {one.probes} probes on held-out images, judged on {spell_count(one.miou.n)}",
+    )
+
+
+def _write_gain(answer: Answer, gain: Contrast | None, best: str, usual: str) -> str:
+    """Write what the best choice gains over the usual one, or that nothing beats that."""
+    if gain is None:
+        return NOTHING
+    spelt = spell_points(gain.difference)
+    if answer == "holds":
+        return f"{spelt} over the usual choice, {usual}"
+    if answer == "undecided":
+        return f"undecided against the usual choice: {best} has {spelt}"
+    return f"{NOTHING} ({best} has {spelt})"
+
+
+def _write_pixels(gain: Estimate | None) -> str:
+    """Write what a choice gains over raw pixels, or that nothing beats them."""
+    if gain is None:
+        return ""
+    side, spelt = gain.find_side(SMALLEST["accuracy"]), spell_points(gain)
+    if side == "more":
+        return f"{spelt} over raw pixels"
+    if side in ("less", "the same"):
+        return f"nothing beats raw pixels ({spelt})"
+    return f"undecided against raw pixels ({spelt})"
+
+
+def _beats_pixels(gain: Estimate | None) -> bool | None:
+    """Whether a choice beats raw pixels; None where that is not known or undecided."""
+    if gain is None:
+        return None
+    side = gain.find_side(SMALLEST["accuracy"])
+    return None if side in ("undecided", "too few") else side == "more"

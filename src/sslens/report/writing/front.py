@@ -1,0 +1,316 @@
+"""The answers of the first screen in words: verdicts on claims in one line each, and the answers to
+the questions of plain models."""
+
+from collections.abc import Mapping, Sequence
+
+from sslens.comparisons.choices import Choice
+from sslens.comparisons.likeness import Group, Likeness
+from sslens.comparisons.partings import Partings
+from sslens.comparisons.roles import TOKENS
+from sslens.comparisons.togetherness import Together
+from sslens.report.front.screen import Answer
+from sslens.report.writing.numbers import (
+    list_names,
+    spell,
+    spell_count,
+    spell_difference,
+    spell_effect,
+    spell_over,
+    spell_points,
+    spell_share,
+)
+from sslens.report.writing.similarity import REGRESSED
+from sslens.statistics.estimate import SMALLEST, Estimate
+from sslens.statistics.verdicts import Part, Verdict
+
+#: names that a sentence lists; of more it says how many there are
+LISTED = 4
+ALIKE = "Which models are alike?"
+APART = "Where do they part?"
+BEST = "Which separates the classes best?"
+TOGETHER = "Does fine-tuning bring them together?"
+
+
+def write_compared(models: Sequence[str], images: str, count: int, total: int | None) -> str:
+    """Write what was compared, as the title of the page.
+
+    Args:
+        models: the names of the models under study.
+        images: the name of the set of images; empty where there is none.
+        count: the number of images that were taken.
+        total: the number of images that there were; None if it is not known.
+
+    >>> write_compared(["mae", "dino"], "birds/val", 1024, 5794)
+    '2 models on birds/val, 1,024 of 5,794 images'
+    >>> write_compared(["mae"], "", 0, None)
+    'mae'
+    """
+    who = models[0] if len(models) == 1 else f"{spell_count(len(models))} models"
+    if not images:
+        return who
+    of = f" of {spell_count(total)}" if total is not None and total != count else ""
+    plural = "" if count == 1 and not of else "s"
+    return f"{who} on {images}, {spell_count(count)}{of} image{plural}"
+
+
+def write_claim_answer(verdicts: Sequence[Verdict], link: str) -> Answer:
+    """Write the verdicts on one claim, one for each choice of tokens, as one answer.
+
+    If the outcomes differ by tokens, the answer is that it depends on them; it is as strong as the
+    weakest of them, and undecided if one is.
+    """
+    first = verdicts[0]
+    outcomes = list(dict.fromkeys(one.outcome for one in verdicts))
+    word, told = str(outcomes[0]), [first]
+    if len(outcomes) > 1:
+        word, told = ("undecided" if "undecided" in outcomes else "depends"), list(verdicts)
+    judged = [one for one in told if one.parts]
+    effects = [_write_verdict(one, several=len(told) > 1) for one in told]
+    controls = [
+        f"{one.a} less {one.b} {spell_effect(one.difference, first.parts[0].kind)}"
+        for one in first.controls[:1]
+        if first.parts
+    ]
+    over = ""
+    if judged:
+        over = spell_over(_choose_part(judged[0]).choose_contrast(judged[0].scope).difference)
+        scopes = list(dict.fromkeys(one.scope for one in judged if one.scope))
+        over = ", ".join([over, *scopes[:1]])
+    return Answer(
+        first.words.rstrip("."),
+        word,
+        "; ".join(effects),
+        over,
+        "; ".join(controls),
+        link,
+        min(one.strength for one in verdicts),
+        first.label,
+    )
+
+
+def _choose_part(verdict: Verdict) -> Part:
+    """The difference that tells why the outcome is what it is: the first with that answer."""
+    own = (part for part in verdict.parts if part.answer == verdict.outcome)
+    return next(own, verdict.parts[0])
+
+
+def _write_verdict(verdict: Verdict, *, several: bool) -> str:
+    """Write the difference that decides a verdict; with the tokens and the outcome where there are
+    several verdicts."""
+    head = ""
+    if several:
+        where = TOKENS.get(verdict.tokens, "")
+        head = f"{where}: {verdict.outcome}, " if where else f"{verdict.outcome}, "
+    if not verdict.parts:
+        return f"{head}{verdict.why}"
+    part = _choose_part(verdict)
+    contrast = part.choose_contrast(verdict.scope)
+    label = f"{part.label.rstrip(',:')}: " if part.label else ""
+    effect = spell_effect(contrast.difference, part.kind)
+    return f"{head}{label}{contrast.a} less {contrast.b} {effect}"
+
+
+def write_alike(
+    pairs: Sequence[Likeness],
+    groups: Sequence[Group],
+    control: str,
+    link: str,
+) -> Answer:
+    """Write which models are alike: the groups, or without any the two that are most alike.
+
+    Args:
+        pairs: all pairs of models under study, by one kind of CKA; at least one.
+        groups: the groups among them (`likeness.find_groups`).
+        control: what stands beside it.
+        link: the section with the evidence.
+    """
+    clause = f" {REGRESSED}" if pairs[0].beyond else ""
+    over = f"{spell_over(pairs[0].value)}, in these models"
+    ranked = sorted(pairs, key=lambda pair: -pair.value.value)
+    if len(pairs) == 1:
+        (pair,) = pairs
+        plain = f" ({spell(pair.plain)} with them)" if pair.beyond else ""
+        effect = f"mean CKA at the same depth {spell(pair.value)}{clause}{plain}"
+        strength = max(0.0, pair.value.low / SMALLEST["cka"]) if pair.value.sign else 0.0
+        question = f"How alike are {pair.a} and {pair.b}?"
+        return Answer(question, f"{pair.value.value:.2f}", effect, over, control, link, strength)
+    if groups:
+        weakest = min(groups, key=lambda one: one.gap.low)
+        effect = (
+            f"mean CKA{clause}: {spell(weakest.weakest.value)} or more with each other, at most"
+            f" {spell(weakest.nearest.value)} with any other"
+        )
+        word = "; ".join(_list_few(one.members) for one in groups[:LISTED])
+        strength = weakest.gap.measure_strength(SMALLEST["cka"])
+        return Answer(ALIKE, word, effect, over, control, link, strength)
+    top, low = ranked[0], ranked[-1]
+    effect = (
+        f"no group stands out by its intervals; most alike {top.a} and {top.b}, CKA{clause}"
+        f" {spell(top.value)}, least {low.a} and {low.b} {spell(low.value)}"
+    )
+    return Answer(ALIKE, "undecided", effect, over, control, link)
+
+
+def write_alike_control(ceiling: tuple[str, Estimate] | None, random: Likeness | None) -> str:
+    """Write what the likeness of models is held against: two trainings of one objective, or two
+    random initialisations.
+
+    Args:
+        ceiling: the objective, and the CKA of two trainings of it; None without one.
+        random: two random initialisations; None without them.
+    """
+    parts = []
+    if ceiling is not None:
+        parts.append(f"two trainings of {ceiling[0]} {spell(ceiling[1])}")
+    if random is not None:
+        clause = "" if random.beyond else ", pixels included"
+        parts.append(f"two untrained networks {spell(random.value)}{clause}")
+    return "; ".join(parts)
+
+
+def write_parting(partings: Partings, link: str) -> Answer:
+    """Write whether models part early or late: the last third of the depths against the first."""
+    clause = f" {REGRESSED}" if partings.beyond else ""
+    shown = partings.shown
+    spelt = spell_difference(shown.difference)
+    effect = f"CKA{clause} of {shown.a} and {shown.b}, last third less first {spelt}"
+    over = f"{spell_over(shown.difference)}, in these models"
+    words = {"less": "late", "more": "early", "the same": "at no depth more"}
+    word = words.get(partings.side, "undecided")
+    if partings.side in words and partings.count < partings.pairs:
+        word = f"{word}, in {partings.count} of {partings.pairs} pairs"
+    return Answer(APART, word, effect, over, "", link, partings.strength)
+
+
+def write_separation(choices: Sequence[Choice], link: str) -> Answer:
+    """Write which model separates the classes best, and whether it is better than raw pixels.
+
+    Args:
+        choices: what was chosen of each model and control.
+        link: the section with the evidence.
+    """
+    leader = next(one for one in choices if one.leads)
+    pixels, ahead = leader.gains["over_pixels"], leader.gains["over_next"]
+    against = pixels.find_side(SMALLEST["accuracy"])
+    parts = [spell_share(leader.accuracy)]
+    if pixels.defined:
+        parts.append(f"{spell_points(pixels)} over raw pixels")
+    if ahead.defined:
+        parts.append(f"{spell_points(ahead)} over {leader.next}")
+    strengths = [one.measure_strength(SMALLEST["accuracy"]) for one in (pixels, ahead)]
+    decided = [
+        strength
+        for strength, one in zip(strengths, (pixels, ahead), strict=True)
+        if one.defined and strength
+    ]
+    alone = sum(not one.control for one in choices) == 1
+    question = f"Does {leader.model} separate the classes better than pixels?" if alone else BEST
+    word = _word_separation(leader, against, alone=alone)
+    named = alone or word.startswith(leader.model)
+    return Answer(
+        question,
+        word,
+        ("" if named else f"{leader.model}: ") + ", ".join(parts),
+        f"{spell_over(leader.accuracy)} that had no part in the choice, in these models",
+        _write_controls(choices),
+        link,
+        min(decided, default=0.0),
+    )
+
+
+def _word_separation(leader: Choice, against: str, *, alone: bool) -> str:
+    """The answer in a word: the model that leads, with the next where they are not told apart; or
+    that raw pixels are better, or no worse."""
+    known = leader.gains["over_pixels"].defined
+    if known and against == "less":
+        return "no, raw pixels do" if alone else "raw pixels"
+    if known and against != "more":
+        return "undecided against raw pixels" if against != "the same" else "no better than pixels"
+    if alone:
+        return "yes" if known else spell_share(Estimate(leader.accuracy.value))
+    ahead = leader.gains["over_next"].find_side(SMALLEST["accuracy"])
+    best = leader.model if ahead == "more" else f"{leader.model} or {leader.next}"
+    return f"{best}, better than pixels" if known else best
+
+
+def _write_controls(choices: Sequence[Choice]) -> str:
+    """Write the accuracy of raw pixels and of the best random initialisation."""
+    controls = {one.model: one for one in choices if one.control}
+    pixels = controls.pop("pixels", None)
+    parts = [] if pixels is None else [f"raw pixels {spell_share(pixels.accuracy)}"]
+    if controls:
+        best = max(controls.values(), key=lambda one: one.accuracy.value)
+        parts.append(f"untrained {spell_share(Estimate(best.accuracy.value))}")
+    return ", ".join(parts)
+
+
+def write_pixels(choices: Sequence[Choice]) -> str:
+    """Write that raw pixels beat every model, or that no model is clearly better than they are;
+    empty where one is, or where there are no raw pixels."""
+    studied = [one for one in choices if not one.control and one.over_pixels.defined]
+    if not studied:
+        return ""
+    sides = [one.over_pixels.find_side(SMALLEST["accuracy"]) for one in studied]
+    best = max(studied, key=lambda one: one.over_pixels.value)
+    effect = f"{best.model}, the nearest, has {spell_points(best.over_pixels)} over them"
+    if all(side == "less" for side in sides):
+        return f"Raw pixels beat every model: {effect}."
+    if "more" not in sides:
+        return f"Nothing beats raw pixels: {effect}."
+    return ""
+
+
+def write_together(together: Together, link: str) -> Answer:
+    """Write whether fine-tuning brings models together, and whether it does so more than labels
+    bring random weights to them."""
+    shown = together.shown
+    words = {"more": "yes", "less": "no, apart", "the same": "no, as before"}
+    word = words.get(together.side, "undecided")
+    if together.side == "more" and shown.over_control is not None:
+        side = shown.over_control.find_side(SMALLEST["cka"])
+        if side in ("less", "the same"):
+            word = "only as labels do"
+        elif side != "more":
+            word = "yes, undecided against labels alone"
+    if together.side in words and together.count < together.pairs:
+        word = f"{word}, in {together.count} of {together.pairs} pairs"
+    control = "no fine-tuned random weights beside it"
+    if shown.over_control is not None:
+        control = (
+            f"the end less that of {shown.control}, random weights fine-tuned:"
+            f" {spell_difference(shown.over_control)}"
+        )
+    clause = f" {REGRESSED}" if together.beyond else ""
+    effect = (
+        f"CKA{clause} of {shown.a} and {shown.b} {spell_difference(shown.difference)} by"
+        " fine-tuning"
+    )
+    over = f"{spell_over(shown.difference)}, in these models"
+    return Answer(TOGETHER, word, effect, over, control, link, together.strength)
+
+
+def write_undecided(answers: Sequence[Answer], not_run: Mapping[str, str]) -> str:
+    """Write in a line what is undecided, and what was not run.
+
+    Args:
+        answers: all answers.
+        not_run: why, by the label of a claim or the question.
+
+    >>> write_undecided([Answer("", "undecided", "", "", label="C9")], {"C4": "no CNN"})
+    'Undecided: C9. Not run: C4.'
+    """
+    names = [one.label or one.question for one in answers if one.word.startswith("undecided")]
+    lines = [f"Undecided: {', '.join(names)}."] if names else []
+    listed = [name if name[:1] == "C" else f"{name} ({why})" for name, why in not_run.items()]
+    return " ".join([*lines, *([f"Not run: {', '.join(listed)}."] if listed else [])])
+
+
+def _list_few(names: Sequence[str]) -> str:
+    """List names, and of more than four how many more there are.
+
+    >>> _list_few(["a", "b", "c", "d", "e", "f"])
+    'a, b, c and 3 more'
+    """
+    if len(names) <= LISTED:
+        return list_names(list(names))
+    return f"{', '.join(names[: LISTED - 1])} and {len(names) - LISTED + 1} more"

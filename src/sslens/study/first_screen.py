@@ -1,0 +1,45 @@
+"""What the first screen of a study's report and its small pictures are made of."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sslens.study.planning import StudyPlan
+from sslens.study.provenance import describe_images
+
+if TYPE_CHECKING:
+    from sslens.report.front import Front
+    from sslens.statistics.verdicts import Verdict
+    from sslens.table import Results
+
+
+def make_first_screen(
+    plan: StudyPlan, results: "Mapping[str, Results]", verdicts: "Sequence[Verdict]"
+) -> "Front":
+    """Make the first screen of a study's report.
+
+    Args:
+        plan: the plan of the study.
+        results: the results of its analyses, by the analysis' name.
+        verdicts: the verdicts on claims.
+    """
+    from sslens.report.front.making import Compared, make_front
+
+    seen = describe_images(plan)
+    compared = Compared(
+        _name_images(plan, seen.name or ""),
+        seen.count,
+        plan.images.drawn_from if plan.images is not None else None,
+        {name: lack.reason for name, lack in plan.left_out.items()},
+    )
+    links = {claim.name: claim.table.partition("/")[0] for claim in plan.study.claims}
+    return make_front(results, verdicts, plan.situation.models, compared, links)
+
+
+def _name_images(plan: StudyPlan, name: str) -> str:
+    """The name of the images: of a folder the last two parts of its path, such as birds/val."""
+    source = plan.study.images
+    if source is None or not Path(source).is_dir():
+        return name
+    parts = [part for part in Path(source).parts[-2:] if part not in ("..", "/")]
+    return "/".join(parts) or name

@@ -1,0 +1,453 @@
+"""The first screen: which answers stand on it and in which order, the overview picture, the cards,
+and what is said where something is missing; on tables that are made up."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from given import make_models
+from sslens.analyses.knn_depth import TABLES, TEXTS, UNITS
+from sslens.capture import Features, Grams
+from sslens.comparisons import apart
+from sslens.comparisons.choices import Choice, Option, Options, list_choices, read_choices
+from sslens.comparisons.classified import Classified, list_disagreements
+from sslens.comparisons.inputs import FeatureSets, Labels, Models
+from sslens.comparisons.likeness import Likeness, find_groups, make_dissimilarities
+from sslens.comparisons.pairs import UNITS as PAIR_UNITS
+from sslens.comparisons.rows import make_results
+from sslens.measures.cka import hsic1
+from sslens.report.front import Front
+from sslens.report.front.making import Compared, make_front
+from sslens.report.writing.advice import sentences
+from sslens.report.writing.front import (
+    ALIKE,
+    APART,
+    BEST,
+    TOGETHER,
+    write_pixels,
+    write_separation,
+)
+from sslens.statistics.estimate import Contrast, Estimate
+from sslens.statistics.verdicts import Part, Verdict, reach_verdict
+from sslens.table import Results, Table
+
+NAMES = ("mae", "mae 1", "dino", "msn")
+#: CKA of each two of them: the two MAE are a group, and the two others are no closer than dino–mae
+CKA = {
+    ("mae", "mae 1"): 0.95,
+    ("mae", "dino"): 0.40,
+    ("mae", "msn"): 0.20,
+    ("mae 1", "dino"): 0.41,
+    ("mae 1", "msn"): 0.21,
+    ("dino", "msn"): 0.42,
+}
+CONTROLS = ("random #0", "random #1", "pixels")
+
+
+def models(names: Sequence[str] = NAMES, **about: Mapping[str, str]) -> Models:
+    known = {name: {} for name in (*names, *CONTROLS)} | {"pixels": {"family": "control"}}
+    return make_models(list(names), list(CONTROLS), {**known, **about})
+
+
+def mean(a: str, b: str, cka: float, half: float = 0.02, **more: Any) -> dict[str, Any]:
+    own = {"model_a": a, "model_b": b, "tokens": "all", "kind": "block", "minibatches": 32}
+    own |= {"control": a in CONTROLS or b in CONTROLS, "cka": cka}
+    own |= {"low": cka - half, "high": cka + half, "deconfounded": np.nan}
+    own |= {"deconfounded_low": np.nan, "deconfounded_high": np.nan}
+    return own | more
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    frame = pd.DataFrame(list(rows))
+    return Table(frame, {column: PAIR_UNITS.get(column, column) for column in frame.columns})
+
+
+def blocks(cka: Mapping[tuple[str, str], float] = CKA, *, late: float = -0.3) -> Results:
+    """The tables of cka-blocks, with a control that resembles mae alone."""
+    names = list(dict.fromkeys(itertools.chain.from_iterable(cka)))
+    rows = [mean(a, b, value) for (a, b), value in cka.items()]
+    rows += [mean(a, a, 1.0) for a in (*names, *CONTROLS)]
+    rows += [mean(a, "pixels", 0.9 - 0.2 * k) for k, a in enumerate(names[:4])]
+    rows += [mean(a, b, 0.99, 0.001) for a, b in itertools.combinations(CONTROLS, 2)]
+    less = [
+        {**mean(a, b, value), "less": "the first third", "difference": late}
+        | {"difference_low": late - 0.1, "difference_high": late + 0.1}
+        | {"deconfounded_difference": np.nan}
+        for (a, b), value in cka.items()
+    ]
+    return Results({"means": table(rows)} | ({"late": table(less)} if less else {}))
+
+
+def right(share: float, count: int = 400, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).permutation(count) < share * count
+
+
+def options(
+    model: str, usual: float, other: float | None = None, *, control: bool = False, seed: int = 0
+) -> Options:
+    """A model of which the usual choice, and perhaps another one, has a share of images right."""
+    made = [Option("norm", "cls", usual, right(usual, seed=seed), "raw", k=20, usual=True)]
+    if other is not None:
+        made.append(
+            Option("blocks.3", "patch", other, right(other, seed=seed + 1), "standardised", k=20)
+        )
+    return Options(model, control, made)
+
+
+def knn(made: Sequence[Options]) -> Results:
+    return make_results(list_choices(made, 0.1), TABLES, UNITS, TEXTS)
+
+
+USUAL = [
+    options("mae", 0.3, 0.5, seed=1),
+    options("mae 1", 0.3, seed=3),
+    options("dino", 0.9, seed=5),
+    options("msn", 0.7, 0.71, seed=7),
+    options("random #0", 0.12, control=True, seed=9),
+    options("pixels", 0.35, control=True, seed=11),
+]
+
+
+def verdict(claim: str, low: float, tokens: str = "", smallest: float = 0.02) -> Verdict:
+    value = low + 0.1 if low > -1 else 0.0
+    estimate = Estimate(value, low, value + 0.1, "minibatches", 32)
+    part = Part("", Contrast("JE · JE", "JE · REC", estimate), smallest, "cka")
+    return reach_verdict(claim, [part], members={"JE": ("dino",)}, tokens=tokens)
+
+
+def front(results: Mapping[str, Results], verdicts: Sequence[Verdict] = (), **more: Any) -> Front:
+    given = {"models": models(), "compared": Compared("birds/val", 1024, 5794)} | more
+    return make_front(results, verdicts, **given)
+
+
+def test_the_screen_of_plain_models() -> None:
+    screen = front({"cka-blocks": blocks(), "knn-depth": knn(USUAL)})
+    assert screen.compared == "4 models on birds/val, 1,024 of 5,794 images"
+    words = {one.question: one.word for one in screen.answers}
+    assert words[ALIKE] == "mae and mae 1"
+    assert words[APART] == "late"
+    assert words[BEST] == "dino, better than pixels"
+    assert [one.strength for one in screen.answers] == sorted(
+        (one.strength for one in screen.answers), reverse=True
+    )
+    by_question = {one.question: one for one in screen.answers}
+    alike = by_question[ALIKE]
+    # the weakest inside is 0.95 ± 0.02; dino and msn, at 0.42, are no member: mae 1 and dino are
+    assert alike.effect == (
+        "mean CKA: 0.95 [0.93, 0.97] or more with each other, at most 0.41 [0.39, 0.43] with any"
+        " other"
+    )
+    assert alike.control == "two untrained networks 0.99 [0.99, 0.99], pixels included"
+    assert alike.strength == pytest.approx((0.93 - 0.43) / 0.02)
+    assert alike.over == "32 minibatches of images, in these models"
+    assert by_question[APART].strength == pytest.approx(0.2 / 0.02)
+    best = by_question[BEST]
+    assert best.effect.startswith("90.0% [")
+    assert "+55.0 points [" in best.effect
+    assert "+19.0 points [" in best.effect  # 0.9 less the 0.71 that was chosen of msn
+    assert best.control.startswith("raw pixels 35.0% [")
+    assert best.over.startswith("400 images that had no part")
+    assert (best.link, alike.link) == ("knn-depth", "cka-blocks")
+    assert screen.pixels == ""
+    assert screen.undecided == ""
+
+
+def test_the_overview_is_placed_by_likeness_and_sized_by_accuracy() -> None:
+    screen = front({"cka-blocks": blocks(), "knn-depth": knn(USUAL)})
+    assert screen.overview is not None
+    points = {one.name: one for one in screen.overview.points}
+    assert list(points) == [*NAMES, *CONTROLS]
+    assert points["dino"].size == pytest.approx(0.9)
+    assert points["mae"].size == pytest.approx(0.5)  # of the choice, which is not the usual one
+    assert points["random #1"].size is None
+    assert points["pixels"].control
+    assert points["pixels"].x <= 0
+    assert screen.overview.chance == 0.1
+
+    def distance(a: str, b: str) -> float:
+        return float(np.hypot(points[a].x - points[b].x, points[a].y - points[b].y))
+
+    near = distance("mae", "mae 1")
+    assert near < 0.1 < distance("mae", "msn")
+    pairs = [(a, b) for a, b in itertools.combinations(points, 2) if (a, b) in CKA]
+    apart_by = np.array([distance(a, b) for a, b in pairs])
+    assert np.corrcoef(apart_by, [1 - CKA[pair] for pair in pairs])[0, 1] > 0.9
+    assert 0 < screen.overview.stress < 0.3
+    assert front({"knn-depth": knn(USUAL)}).overview is None
+
+
+def test_cards_say_what_is_gained_and_that_nothing_is() -> None:
+    screen = front({"knn-depth": knn(USUAL)})
+    cards = {one.title: one for one in (*screen.cards, *screen.more_cards)}
+    assert list(cards) == ["dino", "msn", "mae", "mae 1"]
+    assert cards["dino"].use.startswith("20-NN of the CLS token at norm: 90.0%")
+    assert cards["dino"].gain_usual == "nothing beats the usual choice"
+    assert cards["mae"].use.startswith("20-NN of the mean of patch tokens at blocks.3, standard")
+    assert cards["mae"].gain_usual.startswith("+20.0 points [")
+    assert cards["mae"].beats_pixels is True
+    assert cards["mae 1"].gain_pixels.startswith("undecided against raw pixels (-5.0 points [")
+    assert cards["mae 1"].beats_pixels is None
+    # one point of 400 images does not decide, so that the usual choice stays
+    assert cards["msn"].use.startswith("20-NN of the CLS token at norm: 70.0%")
+    assert cards["msn"].gain_usual.startswith("undecided against the usual choice")
+    (told,) = [one for one in sentences_of(knn(USUAL)) if one.startswith("mae:")]
+    assert "20-NN of the mean of patch tokens at blocks.3, standardised: 50.0%" in told
+    assert "more than raw pixels (+15.0 points [" in told
+
+
+def sentences_of(results: Results) -> tuple[str, ...]:
+    from sslens.claims.advice import judge
+
+    return sentences(judge({"knn-depth": results}))
+
+
+def test_raw_pixels_that_beat_every_model_are_named() -> None:
+    made = [
+        options("mae", 0.3, seed=1),
+        options("dino", 0.4, seed=3),
+        options("pixels", 0.8, control=True, seed=5),
+    ]
+    screen = front({"knn-depth": knn(made)})
+    assert screen.pixels.startswith("Raw pixels beat every model: dino, the nearest, has -40.0")
+    assert {one.gain_pixels.split(" (")[0] for one in screen.cards} == {"nothing beats raw pixels"}
+    assert [one.beats_pixels for one in screen.cards] == [False, False]
+    (answer,) = screen.answers
+    assert answer.word == "raw pixels"
+    # no model is better, and one is as good
+    made[1] = options("dino", 0.8, seed=5)
+    choices = read_choices(knn(made)["choices"])
+    assert write_pixels(choices).startswith("Nothing beats raw pixels: dino")
+    assert write_separation(choices, "").word.startswith("undecided")
+
+
+@pytest.mark.parametrize("several", [3, 30])
+def test_at_most_eight_answers_the_strongest_first(several: int) -> None:
+    verdicts = [verdict(f"c{k}", 0.02 * k) for k in range(3, several) if k not in (9,)]
+    verdicts = [one for one in verdicts if one.claim in {f"c{k}" for k in range(1, 22)}]
+    verdicts.append(verdict("c1", -2.0))
+    screen = front({"cka-blocks": blocks(late=0.0), "knn-depth": knn(USUAL)}, verdicts)
+    assert len(screen.answers) <= 8
+    asked = [one.question for one in screen.answers]
+    assert {ALIKE, BEST} <= set(asked)
+    everything = [*screen.answers, *screen.more_answers]
+    assert len(everything) == len(verdicts) + 3
+    strengths = [one.strength for one in screen.answers]
+    assert strengths == sorted(strengths, reverse=True)
+    weakest = min(one.strength for one in screen.answers if one.question not in (ALIKE, BEST))
+    assert all(one.strength <= weakest for one in screen.more_answers)
+    # what is undecided is said, whether or not it is on the screen
+    assert screen.undecided == f"Undecided: {APART}, C1." or screen.undecided == "Undecided: C1."
+
+
+def test_a_claim_that_depends_on_the_tokens_is_one_answer() -> None:
+    holds, other = verdict("c3", 0.1, "all"), verdict("c3", 0.1, "cls")
+    (same,) = front({}, [holds, other]).answers
+    assert (same.word, same.label) == ("holds", "C3")
+    assert same.effect == "JE · JE less JE · REC +0.20 [+0.10, +0.30]"
+    assert same.over == "32 minibatches of images, in these models"
+    against = Contrast("JE · JE", "JE · REC", Estimate(-0.2, -0.3, -0.1, "minibatches", 32))
+    other = reach_verdict("c3", [Part("", against, 0.02, "cka")], members={}, tokens="cls")
+    (both,) = front({}, [holds, other]).answers
+    assert both.word == "depends"
+    assert "over all tokens: holds, " in both.effect
+    assert "in the CLS token: contradicted, " in both.effect
+    assert both.strength == pytest.approx(5.0)
+
+
+def test_a_question_that_a_claim_answers_is_not_asked_again() -> None:
+    results = {"cka-blocks": blocks()}
+    asked = [one.question for one in front(results).answers]
+    assert APART in asked
+    assert APART not in [one.question for one in front(results, [verdict("c2", 0.1)]).answers]
+
+
+def test_fine_tuning_is_held_against_random_weights_that_were_fine_tuned() -> None:
+    family: dict[str, dict[str, Any]] = {"mae": {"family": "REC", "objective": "mae"}}
+    family["dino"] = {"family": "JE", "objective": "dino"}
+    for name in ("mae", "dino"):
+        family[f"{name} ft"] = {**family[name], "tuned": "fine-tuned"}
+    family["random ft"] = {"tuned": "fine-tuned", "pretrained": {"source": "random:vit:0"}}
+    family = {name: {"arch": "vit", **about} for name, about in family.items()}
+    given = make_models(list(family), [], family)
+
+    def ask(end: float, control: float) -> tuple[str, float]:
+        pairs = {("mae", "dino"): 0.3, ("mae ft", "dino ft"): end, ("mae", "mae ft"): 0.8}
+        pairs |= {("dino ft", "random ft"): control, ("mae ft", "random ft"): 0.7}
+        results = Results({"means": table([mean(a, b, v) for (a, b), v in pairs.items()])})
+        screen = make_front({"cka-finetune": results}, (), given, Compared())
+        (answer,) = [one for one in screen.answers if one.question == TOGETHER]
+        return answer.word, answer.strength
+
+    # unpaired: 0.6 ± 0.02 less 0.3 ± 0.02
+    assert ask(0.6, 0.4) == ("yes", pytest.approx((0.58 - 0.32) / 0.02))
+    assert ask(0.6, 0.7)[0] == "only as labels do"
+    assert ask(0.6, 0.6)[0] == "yes, undecided against labels alone"
+    assert ask(0.1, 0.6)[0] == "no, apart"
+    assert ask(0.31, 0.6) == ("undecided", 0.0)
+
+
+def test_one_model_and_fingerprints_and_no_labels() -> None:
+    alone = front(
+        {"cka-blocks": blocks({}), "knn-depth": knn([USUAL[2], USUAL[5]])}, models=models(["dino"])
+    )
+    assert alone.compared == "dino on birds/val, 1,024 of 5,794 images"
+    (answer,) = alone.answers
+    assert answer.question == "Does dino separate the classes better than pixels?"
+    assert answer.word == "yes"
+    left_out = {"knn-depth": "fingerprints hold the Grams of minibatches only"}
+    prints = front({"cka-blocks": blocks()}, compared=Compared("photos", 96, None, left_out))
+    assert prints.compared == "4 models on photos, 96 images"
+    assert prints.cards == ()
+    assert prints.overview is not None
+    assert (prints.overview.sized_by, prints.overview.chance) == ("", None)
+    assert prints.undecided.startswith(f"Not run: {BEST} (fingerprints hold")
+    nothing = make_front({}, (), models(), Compared())
+    assert (nothing.answers, nothing.overview, nothing.cards) == ((), None, ())
+
+
+def test_forty_models() -> None:
+    names = [f"model {k} " + "x" * 200 for k in range(40)]
+    pairs = dict.fromkeys(itertools.combinations(names, 2), 0.3)
+    for a, b in itertools.combinations(names[:30], 2):
+        pairs[a, b] = 0.8
+    made = [options(name, 0.2 + 0.01 * k, seed=k) for k, name in enumerate(names)]
+    screen = front({"cka-blocks": blocks(pairs), "knn-depth": knn(made)}, models=models(names))
+    assert (len(screen.answers), len(screen.cards), len(screen.more_cards)) == (3, 4, 36)
+    alike = next(one for one in screen.answers if one.question == ALIKE)
+    assert alike.word.endswith("and 27 more")
+    assert screen.overview is not None
+    assert len(screen.overview.points) == 43
+
+
+def test_a_claim_about_a_group_without_members_is_not_run_and_said() -> None:
+    empty = Verdict("c4", "not run", why="it needs a CNN", members={})
+    screen = front({"cka-blocks": blocks()}, [verdict("c1", 0.1), empty])
+    assert "C4" not in [one.label for one in (*screen.answers, *screen.more_answers)]
+    assert screen.undecided == "Not run: C4."
+    # of plain models no claim has a verdict, and none is spoken of
+    assert front({"cka-blocks": blocks()}, [empty]).undecided == ""
+
+
+# ------------------------------------------------------------------------------------------------
+# what the screen reads
+
+
+def likeness(a: str, b: str, value: float, half: float = 0.01) -> Likeness:
+    estimate = Estimate(value, value - half, value + half, "minibatches", 32)
+    return Likeness(a, b, False, estimate, estimate, True)
+
+
+def test_groups_are_sets_of_which_any_two_are_more_alike_than_any_with_another() -> None:
+    rng = np.random.default_rng(0)
+    names = list("abcdef")
+    for trial in range(40):
+        values = {pair: rng.choice([0.2, 0.5, 0.9]) for pair in itertools.combinations(names, 2)}
+        pairs = [likeness(a, b, value) for (a, b), value in values.items()]
+        expected: list[set[str]] = []
+        for size in range(len(names) - 1, 1, -1):  # all subsets, the larger ones first
+            for some in itertools.combinations(names, size):
+                own = [v for pair, v in values.items() if set(pair) <= set(some)]
+                across = [v for pair, v in values.items() if len(set(pair) & set(some)) == 1]
+                if min(own) - max(across) > 0.02 and not any(set(some) <= o for o in expected):
+                    expected.append(set(some))
+        found = [set(one.members) for one in find_groups(pairs)]
+        assert sorted(map(sorted, found)) == sorted(map(sorted, expected)), trial
+    assert find_groups([likeness("a", "b", 0.9)]) == ()
+    wide = [likeness("a", "b", 0.9, 0.45), likeness("a", "c", 0.5), likeness("b", "c", 0.5)]
+    assert find_groups(wide) == ()  # their intervals overlap
+    assert make_dissimilarities(wide, ["c", "b"]).tolist() == [[0, 0.5], [0.5, 0]]
+
+
+def test_images_on_which_models_differ_are_measured_row_by_row() -> None:
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randn(24, 6, generator=rng)
+    y = x.clone()
+    y[5] = torch.randn(6, generator=rng) * 3
+    sizes = np.array([10, 14])
+    one, other = (Grams.of_features([z, z**2, z * 0], sizes=sizes) for z in (x, y))
+    values = apart.compare_images(one, other)
+    expected = np.zeros((2, 24))
+    total = 0.0
+    for tap, power in enumerate((1, 2)):
+        for rows in (range(10), range(10, 24)):
+            n, centred = len(rows), []
+            for z in (x, y):
+                part = (z[list(rows)] ** power).double().numpy()
+                part = part - part.mean(0)
+                k = part @ part.T
+                np.fill_diagonal(k, 0)
+                sums = k.sum(0)
+                k = k - (sums[:, None] + sums[None]) / (n - 2) + sums.sum() / ((n - 1) * (n - 2))
+                np.fill_diagonal(k, 0)
+                centred.append(k)
+            a, b = centred
+            for i, row in enumerate(rows):
+                expected[tap, row] = a[i] @ b[i] / np.sqrt((a[i] @ a[i]) * (b[i] @ b[i]))
+            if not tap:
+                blocks_of = [g.blocks[0, 0, :10, :10] for g in (one, other)]
+                total = total or float((a * b).sum() / (n * (n - 3)) - hsic1(*blocks_of))
+    np.testing.assert_allclose(values, expected.mean(0), atol=1e-6)  # the constant tap has no part
+    assert abs(total) < 1e-4  # the rows add up to HSIC_1
+    assert values.argmin() == 5
+    given = models(["a", "b"])
+    rows = [
+        row for _, row in apart.list_images_apart(given, {"a": one, "b": other}, "all", "array")
+    ]
+    assert [row["image"] for row in rows] == [str(i) for i in np.argsort(expected.mean(0))[:4]]
+    assert rows[0]["mean_similarity"] == pytest.approx(expected.mean(), abs=1e-6)
+
+
+def test_a_choice_is_made_on_other_images_than_it_is_judged_on() -> None:
+    made = [
+        Options(
+            "mae",
+            False,
+            [
+                Option("norm", "cls", 0.5, right(0.6), "raw", k=20, usual=True),
+                Option("blocks.1", "cls", 0.5, right(0.9, seed=1), "raw", k=20),
+                Option("blocks.2", "cls", 0.6, right(0.4, seed=2), "raw", k=20),
+            ],
+        )
+    ]
+    ((_, row),) = list_choices(made, 0.1)
+    assert row["tap"] == "blocks.2"  # 0.9 of the images that judge play no part
+    assert row["over_usual"] == pytest.approx(-0.2)
+    choice = Choice.of({**row, **dict.fromkeys(missing(row), np.nan)})
+    assert not choice.replaces_usual
+    assert choice.use.value == pytest.approx(0.6)
+    assert not choice.over_pixels.defined
+    made[0] = Options("mae", False, made[0].options[:2])
+    ((_, row),) = list_choices(made, 0.1)
+    assert row["tap"] == "norm"  # of equally good ones the usual one
+    assert "over_usual" not in row
+
+
+def missing(row: Mapping[str, Any]) -> list[str]:
+    return [name for name in TABLES["choices"] if name not in row]
+
+
+def test_images_that_one_model_alone_has_right() -> None:
+    ids = tuple(f"image {k}" for k in range(40))
+    labels = Labels(dict.fromkeys(ids, 0), classes=("cat", "dog"))
+    values = {("norm", "cls"): torch.zeros(40, 1)}
+    given = models(["a", "b"])
+    features = FeatureSets({name: Features.of(values, ids=ids) for name in ("a", "b")})
+    predicted = {"a": np.zeros(40, np.int64), "b": np.ones(40, np.int64)}
+    predicted["b"][:30] = 0
+    predicted["a"][:2] = 1
+    classified = {
+        name: [Classified({}, classes == 0), Classified({}, classes == 0, classes)]
+        for name, classes in predicted.items()
+    }
+    rows = [row for _, row in list_disagreements(given, features, labels, classified)]
+    assert [(row["right"], row["count"], row["place"]) for row in rows] == [
+        *(("a", 10, place) for place in range(3)),
+        *(("b", 2, place) for place in range(2)),
+    ]
+    assert {(row["predicted_a"], row["predicted_b"]) for row in rows[:3]} == {("cat", "dog")}
+    assert {row["image"] for row in rows[3:]} == {"image 0", "image 1"}
