@@ -3,6 +3,7 @@ holds against a study or a report."""
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -598,6 +599,20 @@ def test_a_claim_that_the_study_cannot_judge_is_refused_before_anything_is_compu
         require_claims([claim], Choice(("cka-blocks",), left_out))
     with pytest.raises(InputError, match='no column "acuracy": did you mean accuracy'):
         require_claims([replace(claim, column="acuracy")], Choice(("knn-depth",)))
+
+
+def test_the_examples_of_the_documentation_are_read() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "claims.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"(?:^    .*\n)+", text, re.MULTILINE)
+    read_blocks = {
+        key: yaml.safe_load(block)[key]
+        for block in blocks
+        for key in ("groups", "claims", "check")
+        if f"    {key}:" in block
+    }
+    assert list(parse_groups(read_blocks["groups"], "docs")) == ["public", "ours"]
+    assert [OwnClaim.parse(one).direction for one in read_blocks["claims"]] == ["more", "more"]
+    assert len([parse_condition(one) for one in read_blocks["check"]]) == 5
 
 
 @pytest.mark.slow
