@@ -325,6 +325,7 @@ def test_an_own_claim_about_a_difference_is_paired_and_has_its_trainings() -> No
     assert verdict.limit == "an objective has one training"
     assert verdict.contrast is not None
     assert (verdict.contrast.a, verdict.contrast.b) == ("old · old", "old · new")
+    assert verdict.members == {"old": ("dino", "moco"), "new": ("mae",)}
     assert verdict.strength == pytest.approx(12.5)
 
 

@@ -169,11 +169,7 @@ class OwnClaim:
             DIRECTIONS[self.direction],
             *_read_trainings(found.get("where"), self.column, contrast),
         )
-        members = {
-            contrast.a if key in ("a", "where") else contrast.b if key == "b" else key: one.models
-            for key, one in found.items()
-            if one.models
-        }
+        members = self._list_members(found, contrast)
         controls = self._list_controls(found)
         supposed = next(iter(found.values())).supposed
         why = f"as usual {describe(supposed)}" if supposed else ""
@@ -201,6 +197,18 @@ class OwnClaim:
                 f'The claim "{self.name}": {self.column} of {numbers[0].table} has no interval, so'
                 " that nothing can be decided by it."
             )
+
+    def _list_members(
+        self, found: Mapping[str, TableNumber], contrast: Contrast
+    ) -> dict[str, tuple[str, ...]]:
+        """The models that the numbers are of, by the name of the number; of a row about families
+        the models of the families."""
+        if "where" in found and (members := found["where"].row.get("members")):
+            from sslens.comparisons.parts import split_members
+
+            return split_members(str(members))
+        named = {"where": contrast.a, "a": contrast.a, "b": contrast.b, "control": "control"}
+        return {named[key]: one.models for key, one in found.items() if one.models}
 
     def _list_controls(self, found: Mapping[str, TableNumber]) -> list[Contrast]:
         """What stands beside the claim."""
