@@ -23,6 +23,7 @@ from sslens.arguments.spelling import as_option
 from sslens.capture.passes import grams
 from sslens.comparisons import probe_training
 from sslens.comparisons.inputs import needs
+from sslens.comparisons.own_claims import OwnClaim
 from sslens.data import open_images
 from sslens.data.transform import EvalTransform
 from sslens.errors import InputError
@@ -33,6 +34,7 @@ from sslens.plan import Plan
 from sslens.probes.linear.converging import train_converged
 from sslens.store import Store, write_tensors
 from sslens.study import Study
+from sslens.study.conditions import parse_condition
 
 NANO = "random:vit_nano_patch8_32"
 
@@ -601,6 +603,9 @@ def test_every_setting_survives_the_file(tmp_path: Path) -> None:
         True,
         ("rotation=45",),
         False,
+        {"old": ("pixels",), "new": ("mae",)},
+        (OwnClaim("mine", "It is more.", "knn-depth", "gain", where={"model": "pixels"}),),
+        (parse_condition("c1"),),
     )
     (tmp_path / "study.yaml").write_text(asked.yaml())
     found = study.read(tmp_path / "study.yaml")
