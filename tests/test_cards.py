@@ -39,11 +39,11 @@ beit_vitb16_in22k
 
 @pytest.mark.parametrize("card", all_cards().values(), ids=lambda card: card.name)
 def test_a_card_keeps_the_rules(card: Card) -> None:
-    cnn = card.arch == "resnet50" or card.arch.startswith("convnextv2_")
+    cnn = card.arch == "resnet50" or card.arch.startswith(("convnextv2_", "timm/convnext_"))
     assert cnn or re.fullmatch(r"vit_(mini|small|base|large|huge)_patch\d+_\d+|timm/\w+", card.arch)
     assert (card.heads is None) == cnn, "heads are what a ViT has, and no file tells"
     transform = EvalTransform(**dataclasses.asdict(card.evaluation))
-    assert transform.crop in ((32, 64) if card.file else (224, 256, 518))
+    assert transform.crop in ((32, 64) if card.file else (224, 256, 448, 518))
     assert re.fullmatch(r"\d{4}\.\d{5}", card.paper.arxiv)
     assert (
         (card.repository is None)
@@ -116,6 +116,7 @@ def test_heads_that_no_file_tells() -> None:
     assert cards.find("mocov3_vits16").heads == 12, "32 wide, unlike all others"
     assert cards.find("mae_vith14").heads == 16, "80 wide"
     odd = {"mocov3_vits16", "mocov3_vits16_linear", "ijepa_vith14", "mae_vith14"}
+    odd |= {"ijepa_vitg16_in22k"}  # 88 wide
     for card in all_cards().values():
         size = re.search(r"_(small|base|large|giant)_", card.arch)
         if size and card.heads and card.name not in odd:

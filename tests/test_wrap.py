@@ -493,3 +493,20 @@ def test_families_have_a_tap_a_block(name: str, blocks: int, kinds: dict[str, in
     assert count == {"block": blocks, **kinds}
     depths = [tap.depth for tap in taps if tap.kind == "block"]
     assert depths == pytest.approx([(i + 1) / blocks for i in range(blocks)])
+
+
+def test_a_network_with_a_module_in_two_places_is_left_as_it_is() -> None:
+    from sslens.models.tracing import trace_shapes
+
+    shared = Block(12)
+    network = nn.ModuleDict({"one": nn.Linear(12, 12), "two": nn.Sequential(nn.Linear(12, 12))})
+    network["three"] = nn.Sequential(nn.Conv2d(3, 4, 4), network["one"])
+    network["four"] = shared
+    before = {id(value) for value in network.parameters()}
+    with pytest.raises(Exception, match="forward"):
+        trace_shapes(network, 16)
+    assert {id(value) for value in network.parameters()} == before
+    coat = timm.create_model("coat_lite_tiny", num_classes=0).eval()
+    weights = {id(value) for value in coat.parameters()}
+    sslens.models.networks.read_network(coat)
+    assert {id(value) for value in coat.parameters()} == weights

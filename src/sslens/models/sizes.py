@@ -117,7 +117,7 @@ def at_image_size(model: Backbone, side: int) -> Backbone:
     table = getattr(network, "pos_embed", None)
     rule = RESAMPLED.get(model.about.objective or "")
     if rule is not None and isinstance(table, nn.Parameter):
-        own: Tensor = model.network.pos_embed
+        own = model.network.get_parameter("pos_embed")
         resampled = resample_as(own.detach(), table.shape[1], rule)
         if resampled.shape == table.shape:
             network.pos_embed = nn.Parameter(resampled, requires_grad=False)

@@ -1,13 +1,13 @@
 """One pass of a network in which every module is watched: what ran, in which order, from which
 tensor to which."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from sslens.models.outputs import Part, find_part, take_part
 
@@ -101,20 +101,6 @@ def run(network: nn.Module, images: Tensor) -> Any:
     return network(images) if forward is None else forward(images)
 
 
-@final
-class _Traced(nn.Module):
-    """A network that is traced wherever this module is run."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-        self.calls: dict[str, Call] = {}
-
-    def forward(self, images: Tensor) -> None:
-        """Trace the network on images."""
-        self.calls = trace(self.network, images)
-
-
 def trace_shapes(network: nn.Module, side: int) -> dict[str, Call]:
     """Trace a network on two images of a side in pixels without computing anything; where a network
     cannot be run that way, it is computed.
@@ -126,14 +112,30 @@ def trace_shapes(network: nn.Module, side: int) -> dict[str, Call]:
     >>> calls[""].shape, calls[""].output.device.type
     ((8, 3, 3), 'meta')
     """
-    own = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-    empty = {f"network.{name}": value.to("meta") for name, value in own.items()}
-    traced = _Traced(network)
+    place = next(iter((*network.parameters(), *network.buffers())), torch.empty(0)).device
     try:
-        functional_call(traced, empty, (torch.zeros(2, 3, side, side, device="meta"),))
-        return traced.calls
+        return trace(copy_empty(network), torch.zeros(2, 3, side, side, device="meta"))
     except Exception:  # an operation that needs values, or a tensor that is no weight
-        place = next(iter(own.values()), torch.empty(0)).device
         if place.type == "meta":
             raise
         return trace(network, torch.zeros(2, 3, side, side, device=place))
+
+
+def copy_empty(network: nn.Module) -> nn.Module:
+    """Copy a network with weights that have shapes and no values.
+
+    A copy, and not `torch.func.functional_call`, which leaves such weights in a network with
+    modules that stand in two places, as CoaT has (torch 2.15).
+
+    >>> shared = nn.Linear(2, 2)
+    >>> network = nn.ModuleList([shared, nn.Sequential(shared)])
+    >>> empty = copy_empty(network)
+    >>> empty[0].weight.device.type, empty[0] is empty[1][0], shared.weight.device.type
+    ('meta', True, 'cpu')
+    """
+    weights: dict[int, Any] = {
+        id(value): nn.Parameter(value.detach().to("meta"), requires_grad=False)
+        for value in network.parameters()
+    }
+    weights |= {id(value): value.to("meta") for value in network.buffers()}
+    return copy.deepcopy(network, weights)

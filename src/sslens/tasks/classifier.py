@@ -64,7 +64,7 @@ class Classifier(nn.Module):
         self, images: Float[Tensor, "image 3 height width"]
     ) -> Float[Tensor, "image class"]:
         """Compute the score (logit) of each class."""
-        features: Tensor = self.network.forward_features(images)  # type: ignore[operator]
+        features: Tensor = self.network.forward_features(images)
         if not self.tokens:
             pooled = features.mean((2, 3))
         elif self.pooling == "cls":
