@@ -20,6 +20,7 @@ ROOT = Path(sslens.__file__).parent
 ORDER = [
     "errors",
     "find",
+    "records",
     "store",
     "processes",
     "cores",
@@ -47,6 +48,7 @@ ORDER = [
     "comparisons",
     "analyses",
     "claims",
+    "exhibits",
     "report",
     "study",
     "demo",

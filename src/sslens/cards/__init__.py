@@ -7,12 +7,9 @@ checkpoint is lost by a slip of the pen.
 """
 
 import contextlib
-import dataclasses
 import functools
 import json
 import re
-import types
-import typing
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sslens.errors import InputError, nearest
+from sslens.records import explain_kind, read_record
 from sslens.store import home, write_text
 
 #: Joint-embedding and reconstruction are the two sides that the papers compare; the others stand
@@ -285,77 +283,9 @@ def _make_card(path: Path, given: Any) -> Card:
         raise InputError(f"The card {path} is not a YAML mapping of the fields of a card.")
     if "name" in given:
         raise InputError(f"The card {path} says its name: a card's name is its file's.")
-    card: Card = _convert(Card, {"name": path.stem, **given}, f"the card {path}", "")
+    card = read_record(Card, {"name": path.stem, **given}, f"the card {path}")
     _require_whole(card, path)
     return card
-
-
-def _convert(kind: Any, value: Any, where: str, key: str) -> Any:
-    """The value as `kind`, or an InputError that names the key and the file."""
-    origin, inside = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return _record(kind, value, where, key)
-    if origin is Literal:
-        if any(value is word or (isinstance(value, str) and value == word) for word in inside):
-            return value
-        raise InputError(_explain(where, key, value, f"one of {', '.join(map(str, inside))}"))
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise InputError(_explain(where, key, value, "a list"))
-        kinds = [inside[0]] * len(value) if inside[-1] is Ellipsis else list(inside)
-        if len(kinds) != len(value):
-            raise InputError(_explain(where, key, value, f"a list of {len(kinds)}"))
-        return tuple(
-            _convert(item, part, where, key) for item, part in zip(kinds, value, strict=True)
-        )
-    if origin is types.UnionType:
-        if value is None and type(None) in inside:
-            return None
-        return _convert(
-            next(option for option in inside if option is not type(None)), value, where, key
-        )
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is not kind:
-        expected = {int: "a whole number", str: "text", float: "a number"}[kind]
-        raise InputError(_explain(where, key, value, expected))
-    return value
-
-
-#: evaluated once a class, not once a card
-_hints = functools.cache(typing.get_type_hints)
-
-
-def _record(kind: type, value: Any, where: str, key: str) -> Any:
-    if not isinstance(value, Mapping):
-        raise InputError(_explain(where, key, value, "a mapping"))
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    prefix = f"{key}." if key else ""
-    for given in value:
-        if given not in fields:
-            raise InputError(
-                f"{where[0].upper()}{where[1:]} has an unknown key {prefix}{given}:"
-                f" {nearest(str(given), fields)}"
-            )
-    missing = [
-        n for n, field in fields.items() if n not in value and field.default is dataclasses.MISSING
-    ]
-    if missing:
-        raise InputError(
-            f"{where[0].upper()}{where[1:]} lacks {prefix}{missing[0]}; say null where nothing is"
-            " known."
-        )
-    hints = _hints(kind)
-    return kind(
-        **{
-            name: _convert(hints[name], part, where, f"{prefix}{name}")
-            for name, part in value.items()
-        }
-    )
-
-
-def _explain(where: str, key: str, value: Any, expected: str) -> str:
-    return f"In {where}, {key or 'the whole'} is {value!r}: expected {expected}."
 
 
 def _require_whole(card: Card, path: Path) -> None:
@@ -364,7 +294,7 @@ def _require_whole(card: Card, path: Path) -> None:
     for key, (pattern, expected) in _CHECKED.items():
         value = getattr(card, key)
         if value is not None and not re.fullmatch(pattern, value):
-            raise InputError(_explain(where, key, value, expected))
+            raise InputError(explain_kind(where, key, value, expected))
     if sum(given is not None for given in (card.url, card.source, card.file)) != 1:
         raise InputError(f"In {where}, give one of url, source and file.")
     if card.source is None and card.layout is None:
@@ -375,7 +305,7 @@ def _require_whole(card: Card, path: Path) -> None:
         raise InputError(f"In {where}, sha256 is not known: say why in sha256_note.")
     if not 0 < card.evaluation.crop <= card.evaluation.resize:
         raise InputError(
-            _explain(where, "evaluation.crop", card.evaluation.crop, "0 < crop ≤ resize")
+            explain_kind(where, "evaluation.crop", card.evaluation.crop, "0 < crop ≤ resize")
         )
 
 
