@@ -12,6 +12,10 @@ from sslens.study.contract import load_need, needs_of
 from sslens.study.situation import Lack, Situation
 
 
+class Unmet(InputError):  # noqa: N818 (as KeyboardInterrupt)
+    """An analysis that was asked for by name lacks something."""
+
+
 @final
 @dataclass(frozen=True)
 class Choice:
@@ -32,7 +36,8 @@ def choose_analyses(situation: Situation) -> Choice:
     """Choose the analyses that were asked for, or else all that apply, except the costly ones.
 
     Raises:
-        InputError: an analysis that was asked for by name cannot be carried out, or none can.
+        Unmet: an analysis that was asked for by name cannot be carried out.
+        InputError: none can.
     """
     asked = situation.study.analyses
     chosen: list[str] = []
@@ -46,7 +51,7 @@ def choose_analyses(situation: Situation) -> Choice:
             chosen.append(name)
         elif asked:
             ending = "" if lack.mend else "."
-            raise InputError(f"{name} was asked for, but {lack.reason}{ending}", mend=lack.mend)
+            raise Unmet(f"{name} was asked for, but {lack.reason}{ending}", mend=lack.mend)
         else:
             lacks[name] = lack
     if not chosen:

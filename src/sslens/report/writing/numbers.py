@@ -111,6 +111,28 @@ def spell_degrees(angle: float) -> str:
     return f"{angle:.1f}°" if angle >= 1 else f"{angle:.2g}°"
 
 
+def spell_printed(value: float, kind: str) -> str:
+    """Format a number as papers print it.
+
+    Args:
+        value: the number.
+        kind: "share" of images, "points" (a difference of shares), "ap" (an average precision), or
+            "plain".
+
+    >>> spell_printed(0.3025, "ap"), spell_printed(0.0103, "points"), spell_printed(0.9341, "plain")
+    ('30.25', '+1.03 points', '0.934')
+    >>> spell_printed(0.83664, "share")
+    '83.66%'
+    """
+    if kind == "ap":
+        return f"{100 * value:.2f}"
+    if kind == "share":
+        return f"{value:.2%}"
+    if kind == "points":
+        return f"{100 * value:+.2f} points"
+    return f"{value:.3f}"
+
+
 def spell_count(count: int) -> str:
     """Format a count with commas between thousands.
 

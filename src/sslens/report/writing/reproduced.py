@@ -1,0 +1,92 @@
+"""Words for a reproduction: what became of an exhibit, and a published number beside ours."""
+
+from collections.abc import Iterator, Sequence
+
+from sslens.report.outcomes import ComparedNumber, JudgedClaim, ReproducedExhibit
+from sslens.report.writing.numbers import spell_difference, spell_printed
+
+#: columns of a terminal that the names of exhibits take
+WIDTH = 20
+
+
+def spell_found(number: ComparedNumber) -> str:
+    """Format the number found, with its interval."""
+    found = number.found
+    if found is None:
+        return "–"
+    kind = number.published.kind
+    text = spell_printed(found.value, kind)
+    if found.low != found.low:
+        return text
+    ends = (spell_printed(end, kind).removesuffix(" points") for end in (found.low, found.high))
+    return f"{text} [{', '.join(ends)}]"
+
+
+def write_agreement(number: ComparedNumber) -> str:
+    """Say how the number found lies beside the published one."""
+    printed = number.published
+    tolerance = spell_printed(printed.tolerance, printed.kind).lstrip("+")
+    words = {
+        "the same": f"the same within {tolerance}",
+        "differs": f"differs by more than {tolerance}",
+        "undecided": f"not decided within {tolerance}: the interval reaches into it",
+        "not found": "no such number was found",
+    }
+    return words.get(number.agreement, f"not comparable: {number.why}")
+
+
+def write_state(one: ReproducedExhibit) -> str:
+    """Say in a line what became of an exhibit."""
+    if one.state in ("not run", "failed"):
+        return f"{one.state}: {one.why}"
+    stored = "stored, " if one.state == "stored" else ""
+    because = f" (not on the authors' weights: {one.why})" if one.why else ""
+    return f"{stored}on {one.on}{because}"
+
+
+def spell_claim_effect(claim: JudgedClaim) -> str:
+    """Format the effect of a claim."""
+    return "–" if claim.effect is None else spell_difference(claim.effect)
+
+
+def summarise(exhibits: Sequence[ReproducedExhibit]) -> str:
+    """Say how many exhibits were computed and how many numbers were reproduced."""
+    counts = {
+        state: sum(one.state == state for one in exhibits)
+        for state in ("computed", "stored", "not run", "failed")
+    }
+    parts = [f"{count} {state}" for state, count in counts.items() if count]
+    numbers = [number.agreement for one in exhibits for number in one.numbers]
+    text = f"Of {len(exhibits)} exhibit{'s' if len(exhibits) != 1 else ''} {', '.join(parts)}."
+    held = [said for said in numbers if said in ("the same", "differs", "undecided")]
+    if held:
+        text += (
+            f" Of {len(held)} published numbers on the same weights and images"
+            f" {held.count('the same')} are the same within their tolerance,"
+            f" {held.count('differs')} differ and {held.count('undecided')} are undecided."
+        )
+    elif numbers:
+        text += (
+            " No published number is of these weights and images: those found beside them say how"
+            " such models compare, and not whether the papers' numbers are right."
+        )
+    return text
+
+
+def list_lines(one: ReproducedExhibit) -> Iterator[str]:
+    """Write what became of an exhibit in lines for a terminal."""
+    yield f"{one.exhibit.name:<{WIDTH}}{write_state(one)}"
+    begin = " " * WIDTH
+    if one.exhibit.no_value and one.state != "failed":
+        yield f"{begin}published: no value printed"
+    for number in one.numbers:
+        published = spell_printed(number.published.value, number.published.kind)
+        yield (
+            f"{begin}{number.published.what}: published {published}, found"
+            f" {spell_found(number)}; {write_agreement(number)}"
+        )
+    for claim in one.claims:
+        why = f" ({claim.why})" if claim.outcome == "not run" else ""
+        yield f"{begin}{claim.claim.upper()} {claim.outcome}{why}"
+    for note in one.notes:
+        yield f"{begin}note: {note}"
