@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -85,7 +85,7 @@ def check(command: Command) -> "ReproduceRequest":
     from sslens.study.reproduce_request import ALL, ReproduceRequest, read_request
 
     common = command.common
-    given = {
+    given: dict[str, Any] = {
         "images": command.images,
         "bank": command.bank,
         "coco": command.coco,

@@ -102,5 +102,6 @@ def read_claims(folder: Path, claims: tuple[str, ...]) -> Iterator[JudgedClaim]:
         first = own[0]
         effect = None
         if first["effect"]:
-            effect = Estimate(*(_number(first, name) for name in ("effect", "low", "high")))
+            value, low, high = (_number(first, name) for name in ("effect", "low", "high"))
+            effect = Estimate(value, low, high)
         yield JudgedClaim(claim, words, ", ".join(said), effect, first["why"])
