@@ -405,15 +405,22 @@ def test_killed_anywhere_it_goes_on_to_the_same_tables(tmp_path: Path) -> None:
         return subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL)
 
     assert start("whole", "whole-out").wait() == 0
-    moments = ("home/store/passes*/*", "out/exhibits.csv", "home/store/tables/*/*.json")
-    for moment in moments[:2]:
+    kills = 0
+    # before the first result is kept, amid the passes, and when the first exhibit is done
+    for moment, count in (
+        ("home/cards-*", 1),
+        ("home/store/grams/*/*", 2),
+        ("out/exhibits.csv", 1),
+    ):
         process, began = start("home", "out"), time.monotonic()
         while process.poll() is None and time.monotonic() - began < 300:
-            if any(tmp_path.glob(moment)):
+            if len(list(tmp_path.glob(moment))) >= count:
                 process.send_signal(signal.SIGKILL)
+                kills += 1
                 break
             time.sleep(0.01)
         process.wait()
+    assert kills == 3
     assert start("home", "out").wait() == 0
     whole = sorted((tmp_path / "whole-out").rglob("*.csv"))
     assert len(whole) > 8
