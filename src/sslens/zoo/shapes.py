@@ -134,7 +134,8 @@ class ViTShape:
         settings: dict[str, Any] = (
             {"mlp_layer": SwiGLUPacked, "act_layer": torch.nn.SiLU}
             if self.gated
-            else {"act_layer": self.activation}
+            # by its name timm's own GELU would come, and another digest of the same model
+            else {"act_layer": torch.nn.GELU if self.activation == "gelu" else self.activation}
         )
         with torch.device("meta"):
             network = (VisionTransformerDistilled if self.distilled else VisionTransformer)(
