@@ -31,10 +31,11 @@ def _write_recommendation(one: Recommendation) -> str:
     if one.unsettled:
         return f"{one.model}: not decided, for {usual}, is not to be relied on: {one.unsettled}."
     accuracy = spell_share(one.usual.accuracy)
+    options, images = _name_options(one)
     after = _write_knn(one.knn) + _write_pixels(one)
     if one.gain is None:
         others = (
-            f"no other of {one.probes} {_name_options(one)} does better"
+            f"no other of {one.probes} {options} does better on {images}"
             if one.probes > 1
             else "there is no other"
         )
@@ -48,16 +49,16 @@ def _write_recommendation(one: Recommendation) -> str:
     head = "not decided; meanwhile keep" if one.answer == "undecided" else "keep"
     against = compare(one.gain.difference, "it", "accuracy")
     return (
-        f"{one.model}: {head} {usual}: {accuracy}. The best of {one.probes} {_name_options(one)},"
-        f" {name_probe(one.best)}, is {against} on the test images{after}."
+        f"{one.model}: {head} {usual}: {accuracy}. The best of {one.probes} {options} on"
+        f" {images}, {name_probe(one.best)}, is {against} on the test images{after}."
     )
 
 
-def _name_options(one: Recommendation) -> str:
-    """Name what was chosen from, with the images that decided."""
+def _name_options(one: Recommendation) -> tuple[str, str]:
+    """Name what was chosen from, and the images that decided."""
     if one.usual.layers:
-        return "probes on the validation images"
-    return "choices on a third of the images"
+        return "probes", "the validation images"
+    return "choices", "a third of the images"
 
 
 def _write_pixels(one: Recommendation) -> str:
