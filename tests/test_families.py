@@ -13,7 +13,8 @@ BENCH = Path(__file__).parent.parent / "bench" / "families.py"
 
 def load() -> ModuleType:
     spec = importlib.util.spec_from_file_location("families", BENCH)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

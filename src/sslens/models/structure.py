@@ -57,7 +57,7 @@ def find_blocks(network: nn.Module, calls: Mapping[str, Call]) -> list[str]:
     readable = [unit for unit in units if unit.name in calls and calls[unit.name].is_readable]
     # classifiers are left out where there are tokens or maps
     spatial = [unit for unit in readable if len(calls[unit.name].shape) > 1]
-    blocks = _choose_repeated(spatial if len(spatial) > 1 else readable, calls)
+    blocks = _choose_repeated(spatial or readable, calls)
     names = [unit.name for unit in blocks]
     if len(names) < 2:
         names = _list_layers(network, calls)
