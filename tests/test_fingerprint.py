@@ -306,7 +306,7 @@ def test_a_gram_without_numbers_is_not_written(tmp_path: Path) -> None:
 def test_conditions_are_those_of_the_pass(made: tuple[Path, Conditions, list[Grams]]) -> None:
     conditions = made[1]
     pictures = sslens.open_images("scenes:0:70")
-    assert conditions.images == {"name": "scenes-v3", "count": 70, "content": pictures.content}
+    assert conditions.images == {"name": "scenes-v4", "count": 70, "content": pictures.content}
     assert conditions.plan == {"batch": 32, "seed": 0, "digest": Plan.draw(pictures.ids).digest}
     assert conditions.versions == {"all": GramReducer.version, "cls": GramReducer.version}
     changed = from_arrays(np.zeros((4, 8, 8, 3), np.uint8), ids=list("abcd"))

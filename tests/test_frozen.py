@@ -146,7 +146,7 @@ def test_tables_that_differ_are_told() -> None:
 # ----------- files
 
 
-def test_scenes_stay_at_version_3() -> None:
+def test_scenes_stay_as_they_are() -> None:
     assert names.scenes() == names.read(cases.HERE / "names.json")["scenes"]
 
 

@@ -7,6 +7,7 @@ import importlib
 import json
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ from sslens.training.watch import Watch
 RUNS = Path(__file__).parents[1] / "runs/scenes"
 sys.path.insert(0, str(RUNS))
 MAKE, PACKING = importlib.import_module("make"), importlib.import_module("packing")
+JUDGING = importlib.import_module("judging")
 SHIPPED = [card for card in cards.cards().values() if card.file]
 
 
@@ -46,6 +48,8 @@ def test_its_settings_are_its_objectives(name: str) -> None:
     command = reference.command(Path(name))
     assert command[:4] == ["-m", "sslens", "pretrain", reference.objective]
     assert command[command.index("--name") + 1] == name
+    every = float(command[command.index("--knn-every") + 1]) if "--knn-every" in command else 1.0
+    assert reference.epochs / every >= 10  # states that are looked at
 
 
 @pytest.mark.parametrize("name", MAKE.TUNED)
@@ -61,14 +65,17 @@ def test_fine_tunings_are_of_one_recipe_and_of_references(name: str, tmp_path: P
     )
     start = command[command.index("finetune") + 1]
     if tuned.before is None:
-        assert start == f"random:{MAKE.ARCH}:0"
+        assert start == f"random:{MAKE.ARCH}:{tuned.seed}"
     else:
         assert tuned.before in MAKE.REFERENCES
         assert start in (tuned.before, str(tmp_path / tuned.before))
     other = MAKE.TUNED["scenes_mae_ft"].command(tmp_path / name)
-    assert [each for each in command if each != start] == [
-        each for each in other if each in command and each != start
+    own = {"finetune", "--seed"}  # what stands after these words
+    alike = [
+        [word for before, word in pairwise(["", *words]) if before not in own]
+        for words in (command, other)
     ]
+    assert alike[0] == alike[1]
     assert "--path" in command
 
 
@@ -103,6 +110,7 @@ def test_a_decoder_is_packed_and_paints_with_its_encoder(
     assert (shelf / f"{name}.states.csv").read_text().startswith("step,epoch,tap")
     judged = json.loads((shelf / "judged.json").read_text())
     found = judged["trainings"][name]
+    assert found["last 20-NN"][0] == found["knn"]["norm/cls"]
     assert found["losses"]["floor"] < found["losses"]["oracle"] < found["losses"]["loss"]
     assert "scenes_mae: (loss − floor) / (oracle − floor)" in judged["broken"]
     file = shelf / "cards/weights" / card.decoder
@@ -144,7 +152,7 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_a_fine_tuned_model_is_packed_with_its_path(
-    shelf: Path, capsys: pytest.CaptureFixture[str]
+    shelf: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = "scenes_random_ft"
     model = sslens.load(MAKE.RANDOM)
@@ -161,8 +169,19 @@ def test_a_fine_tuned_model_is_packed_with_its_path(
     )
     forget_cards()
     PACKING.pack([name, "scenes_mae_ft"], shelf)
-    judged = capsys.readouterr().out.splitlines()[-1]
-    assert judged.startswith(f"| `{name}` | {4 * MAKE.BATCH} | 0.1 of 10 |")
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith(f"| `{name}` | {4 * MAKE.BATCH} | 0.1 of 10 |") for line in lines)
+    kept = json.loads((shelf / "judged.json").read_text())
+    found = kept["trainings"][name]
+    assert found["start"] == {"source": MAKE.RANDOM, "same digest": True}
+    (criterion,) = found["must"].values()
+    assert criterion["at most"] == pytest.approx((1 - found["probe before"]) / 2, abs=1e-5)
+    assert criterion["value"] == pytest.approx(1 - found["top1"], abs=1e-5)
+    # of the same weights nothing is measured again
+    monkeypatch.setattr(JUDGING, "judge", None)
+    monkeypatch.setattr(JUDGING, "judge_control", None)
+    PACKING.judge([name], shelf)
+    assert json.loads((shelf / "judged.json").read_text()) == kept
     forget_cards()
     assert list(cards.cards()) == [name]
     packed = sslens.load(name)
@@ -192,8 +211,9 @@ def test_what_is_shipped_is_where_its_log_ends(card: cards.Card) -> None:
     assert card.shipped is not None
     with safe_open(card.shipped, "pt") as file:
         encoder = json.loads(file.metadata()["sslens.encoder"])
-        assert {str(file.get_tensor(key).dtype) for key in file.keys()} == {"torch.float16"}  # noqa: SIM118
-    assert (encoder["name"], card.arch) == (card.name, MAKE.ARCH)
+        kinds = {file.get_tensor(key).dtype for key in file.keys()}  # noqa: SIM118
+        assert kinds - {torch.int64} == {torch.float16}  # a batch norm counts its steps
+    assert (encoder["name"], card.arch) == (card.name, getattr(reference, "arch", MAKE.ARCH))
     assert (encoder["about"]["objective"], encoder["about"]["family"]) == (
         card.objective,
         card.family,
@@ -209,10 +229,23 @@ def test_what_is_shipped_is_where_its_log_ends(card: cards.Card) -> None:
         assert table is not None
         assert table.frame.step.max() == encoder["about"]["step"]
         assert (encoder["about"]["tuned"], card.tuned) == ("fine-tuned", "fine-tuned")
-        assert encoder["about"]["pretrained"]["source"] in (reference.before, MAKE.RANDOM)
+        begun = reference.before or f"random:{MAKE.ARCH}:{reference.seed}"
+        assert encoder["about"]["pretrained"]["source"] == begun
     else:
         assert (card.objective, card.epochs) == (
             reference.objective,
             round(encoder["about"]["epochs"]),
         )
     assert f"{encoder['about']['step'] * MAKE.BATCH:,} images" in card.notes[0]
+
+
+def test_what_is_shipped_was_judged() -> None:
+    judged = json.loads((RUNS / "judged.json").read_text(encoding="utf-8"))
+    assert {card.name for card in SHIPPED} <= judged["trainings"].keys()
+    failing = [
+        f"{name}: {criterion}"
+        for name, training in judged["trainings"].items()
+        for criterion, found in training["must"].items()
+        if not found["holds"]
+    ]
+    assert judged["broken"] == failing

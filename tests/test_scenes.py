@@ -18,13 +18,14 @@ from sslens.errors import InputError
 
 #: signed sums of the pixels of scenes 0 to 23
 PIXEL_SUMS = """
--5966 -19278 -11625 -5077 -13472 -7665 -5137 444 -13210 -17579 -16217 -3114
--10611 -3943 -4120 -13571 -13037 -13034 -3392 -7136 -9514 -2693 -3925 1086
+-7517 -9073 -5160 -9996 -10643 -5119 -7284 -5628 -7649 -6488 -7746 -8175
+-6793 -7711 -5667 -5580 -7980 -9014 -10196 -9412 -7088 -4757 -6165 -3101
 """
 
 
 def posed(**columns: object) -> pd.DataFrame:
-    """One scene per class, facing right, upright in the middle, except for what is given."""
+    """One scene per class, facing right, upright in the middle, with nothing before or behind it,
+    except for what is given."""
     upright = {
         "class": scenes.CLASSES,
         "facing": "right",
@@ -32,17 +33,17 @@ def posed(**columns: object) -> pd.DataFrame:
         "y": 0.0,
         "rotation": 0.0,
         "scale": 20.0,
+        "clutter": 0.0,
+        "occluder": "none",
+        "brightness": 128.0,
     }
     return scenes.factors(0, range(len(scenes.CLASSES))).assign(**upright | columns)
 
 
 def hue_of(pixels: np.ndarray) -> float:
-    """Median direction on the colour circle, in degrees, of the more coloured half of the
-    pixels."""
-    red, green, blue = (pixels[:, channel].astype(float) for channel in range(3))
-    direction = (2 * red - green - blue) + 1j * 3**0.5 * (green - blue)
-    coloured = np.abs(direction) >= np.median(np.abs(direction))
-    return float(np.degrees(np.angle(direction[coloured].sum())))
+    """Direction of the pixels' mean on the colour circle, in degrees."""
+    red, green, blue = pixels.astype(float).mean(axis=0)
+    return float(np.degrees(np.angle((2 * red - green - blue) + 1j * 3**0.5 * (green - blue))))
 
 
 def splitmix(*parts: int) -> int:
@@ -63,7 +64,7 @@ def test_factors_are_hashes_of_seed_index_and_name(seed: int, index: int) -> Non
     assert row["class"] == scenes.CLASSES[(splitmix(key, zlib.crc32(b"class")) >> 32) * 10 >> 32]
     facing = (splitmix(key, zlib.crc32(b"facing")) >> 32) * 2 >> 32
     assert row["facing"] == ["left", "right"][facing]
-    assert row["rotation"] == -20 + 40 * ((splitmix(key, zlib.crc32(b"rotation")) >> 11) / 2**53)
+    assert row["rotation"] == -32 + 64 * ((splitmix(key, zlib.crc32(b"rotation")) >> 11) / 2**53)
 
 
 def test_this_version_s_factors() -> None:
@@ -71,7 +72,7 @@ def test_this_version_s_factors() -> None:
     numbers = frame.select_dtypes("number").to_numpy()
     words = frame.select_dtypes(exclude="number").to_csv(index=False, lineterminator="\n")
     digest = hashlib.sha256(numbers.astype("<f8").tobytes() + words.encode()).hexdigest()
-    golden = (3, "beada44bd137a1e1")
+    golden = (4, "75440bb9be3e42d8")
     assert (scenes.VERSION, digest[:16]) == golden, "raise VERSION, then this golden value"
 
 
@@ -110,7 +111,7 @@ def test_class_and_factors_are_uniform_and_independent() -> None:
 
 
 def test_the_mirror_image_of_a_silhouette_faces_the_other_way() -> None:
-    frame = scenes.factors(1, range(60))
+    frame = scenes.factors(1, range(60)).assign(occluder="none")
     other = np.where(frame["facing"] == "left", "right", "left")
     mirrored = frame.assign(facing=other, x=-frame["x"], rotation=-frame["rotation"])
     assert np.array_equal(scenes.masks(mirrored), scenes.masks(frame)[:, :, ::-1])
@@ -169,7 +170,7 @@ def test_no_silhouette_is_another_or_a_mirror_image_in_any_pose() -> None:
             "scale": 20.0,
             "rotation": angles,
         }
-        turned = scenes.masks(frame.assign(**pose))
+        turned = scenes.masks(frame.assign(occluder="none", **pose))
         spectra = np.fft.rfft2(turned)[None] * np.fft.rfft2(upright).conj()[:, None]
         shared = np.fft.irfft2(spectra, s=(64, 64)).max(axis=(2, 3))
         union = turned.sum(axis=(1, 2))[None] + upright.sum(axis=(1, 2))[:, None] - shared
@@ -209,19 +210,22 @@ def test_the_lit_side_is_brighter() -> None:
         scenes.draw(frame.assign(light_angle=angle)).astype(float) for angle in (0.0, 90.0)
     )
     difference = (right - below).mean(axis=(0, 3))
-    assert difference[:12, -12:].mean() > 5
-    assert difference[-12:, :12].mean() < -5
+    assert difference[:12, -12:].mean() > 2.5
+    assert difference[-12:, :12].mean() < -2.5
 
 
 def test_the_mask_and_the_hue_fit_the_pixels() -> None:
-    frame = scenes.factors(2, range(40)).assign(hue=np.linspace(0, 351, 40), light_strength=0.3)
+    # where it is neither so dark nor so bright that little colour is possible
+    seen = {"light_strength": 0.3, "brightness": 128.0, "occluder": "none"}
+    frame = scenes.factors(2, range(40)).assign(hue=np.linspace(0, 351, 40), **seen)
     hues = [
         hue_of(image[mask])
         for image, mask in zip(scenes.draw(frame), scenes.masks(frame), strict=True)
     ]
     off = np.abs((np.array(hues) - frame["hue"] + 180) % 360 - 180)
-    assert off.max() < 15  # the camera's noise turns what has little colour
-    assert np.quantile(off, 0.9) < 6
+    # the camera's noise turns what has little colour, and the lightest objects have least
+    assert off.max() < 30
+    assert np.quantile(off, 0.75) < 8
 
 
 def test_boxes_are_tight() -> None:
@@ -238,7 +242,7 @@ def test_scenes_of_several_objects() -> None:
     assert {len(scene.labels) for scene in detections} == {1, 2, 3, 4, 5, 6}
     for scene in detections:
         assert scene.masks.sum(axis=0).max() == 1  # disjoint
-        assert scene.masks.sum(axis=(1, 2)).min() >= 30
+        assert scene.masks.sum(axis=(1, 2)).min() >= 8
         assert np.array_equal(scene.boxes, scenes.boxes(scene.masks))
         assert [scenes.CLASSES[label] for label in scene.labels] == scene.factors["class"].tolist()
         assert (scene.factors[["background", "light_angle"]].nunique() == 1).all()
@@ -249,28 +253,33 @@ def test_scenes_of_several_objects() -> None:
 
 def test_a_later_object_hides_an_earlier_one() -> None:
     right, contested = [], []
-    for scene in (scenes.detection_scene(1, index) for index in range(80)):
+    for scene in (scenes.detection_scene(1, index) for index in range(220)):
         index = pd.MultiIndex.from_product([[0], range(len(scene.labels))], names=["seed", "index"])
         whole, hues = scenes.masks(scene.factors.set_index(index)), scene.factors["hue"].to_numpy()
+
+        # the hue of few pixels is the camera's noise, and in the dark there are few levels of it
+        seen = scene.factors["brightness"].iloc[0] > 100
 
         def off(pixels: np.ndarray, hue: float, image: np.ndarray = scene.image) -> float:
             return abs((hue_of(image[pixels]) - hue + 180) % 360 - 180)
 
         for row, mask in enumerate(scene.masks):
             assert np.array_equal(mask, whole[row] & ~whole[row + 1 :].any(axis=0))
-            right.append(off(mask, hues[row]) < 12)
+            if seen and mask.sum() > 60:
+                right.append(off(mask, hues[row]) < 15)
             for later in range(row + 1, len(whole)):
                 both = whole[row] & scene.masks[later]
-                if both.sum() > 20 and abs((hues[row] - hues[later] + 180) % 360 - 180) > 60:
+                enough = seen and both.sum() > 40
+                if enough and abs((hues[row] - hues[later] + 180) % 360 - 180) > 60:
                     contested.append(off(both, hues[later]) < 30)
-    assert np.mean(right) > 0.9  # a shadow tints a few
+    assert np.mean(right) > 0.8  # a shadow tints a few, and the lightest have little colour
     assert len(contested) > 5
-    assert all(contested)
+    assert np.mean(contested) > 0.8  # the lightest objects have little colour
 
 
 def test_an_image_set_of_scenes() -> None:
     images = scene_images.scene_images(40, seed=3, start=30)
-    assert images.ids[0] == "scenes-v3/seed3/000030"
+    assert images.ids[0] == "scenes-v4/seed3/000030"
     assert [images.classes[label] for label in images.labels] == scenes.factors(3, range(30, 70))[
         "class"
     ].tolist()
@@ -318,7 +327,7 @@ def test_what_cannot_be_a_scene_is_refused() -> None:
         scenes.masks(posed(scale=0.0))
     with pytest.raises(InputError, match="at least 1"):
         scene_images.scene_images(0)
-    for name in ("scenes-v1/seed0/000017", "cat/1.png"):
+    for name in ("scenes-v3/seed0/000017", "cat/1.png"):
         with pytest.raises(InputError, match="no scene of this version"):
             scene_images.factors_of(from_arrays(np.zeros((1, 64, 64, 3), np.uint8), ids=[name]))
 

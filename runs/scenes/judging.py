@@ -35,6 +35,7 @@ from sslens.data.images import ImageSet
 from sslens.data.scene_images import factors_of
 from sslens.data.streams import mask_noise
 from sslens.data.views import mae_views
+from sslens.errors import InputError
 from sslens.find import plugin
 from sslens.measures.cka import minibatch_cka
 from sslens.methods import Rows
@@ -230,12 +231,12 @@ def draw(images: ImageSet) -> list[Image.Image]:
 
 def without_noise(images: ImageSet) -> list[Image.Image]:
     """Paint scenes as a camera without noise would take them."""
-    level = painting._CAMERA_NOISE
-    painting._CAMERA_NOISE = 0.0
+    level = painting.CAMERA_NOISE
+    painting.CAMERA_NOISE = 0.0
     try:
         return draw(images)
     finally:
-        painting._CAMERA_NOISE = level
+        painting.CAMERA_NOISE = level
 
 
 # ------------------------------------------------------------------------------------------------
@@ -267,7 +268,7 @@ def judge(folder: Path, held: HeldOut, before: str | None = None) -> dict[str, A
         "probe": held.probe({last: features[last]}),
     }
     if about.tuned:
-        must = judge_tuned(found, folder, held, before)
+        must = judge_tuned(found, model, folder, held, before)
     elif about.objective == "mae":
         found["losses"] = measure_losses(folder, held.queries)
         found["cka"] = measure_cka(model, held.queries)
@@ -277,26 +278,44 @@ def judge(folder: Path, held: HeldOut, before: str | None = None) -> dict[str, A
         must = {"last CLS's 20-NN above raw pixels'": at_least(gain, GAIN)}
     else:
         must = {}
-    count = len(held.truth)
-    ends = wilson(round(accuracies[last] * count), count)
-    return found | {"last 20-NN": [accuracies[last], *ends], "must": must}
+    return found | {"last 20-NN": share_of(accuracies[last], len(held.truth)), "must": must}
+
+
+def judge_control(source: str, held: HeldOut) -> list[float]:
+    """20-NN of raw pixels, or of random weights by their last CLS token, with its interval."""
+    if source == "pixels":
+        return share_of(held.pixels["knn"], len(held.truth))
+    features = read_features(sslens.load(source), held)
+    return share_of(held.classify(features[last_name(features)]), len(held.truth))
+
+
+def share_of(share: float, count: int) -> list[float]:
+    """A share of some images with the ends of Wilson's interval.
+
+    >>> [round(end, 2) for end in share_of(0.5, 100)]
+    [0.5, 0.4, 0.6]
+    """
+    return [share, *wilson(round(share * count), count)]
 
 
 def record(judged: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What is recorded and never tuned for: 20-NN of the last CLS token, and the accuracy after
-    fine-tuning, of joint-embedding trainings against MAE's.
+    fine-tuning, of joint-embedding trainings of transformers against MAE's.
 
     Args:
         judged: what `judge` gave, by the training's name.
 
-    >>> one = {"objective": "mae", "family": "REC", "tuned": False, "last 20-NN": [0.5, 0.4, 0.6]}
+    >>> one = {"objective": "mae", "family": "REC", "tuned": False, "last": "norm/cls"}
+    >>> one |= {"last 20-NN": [0.5, 0.4, 0.6]}
     >>> other = one | {"objective": "dino", "family": "JE", "last 20-NN": [0.75, 0.7, 0.8]}
     >>> record({"a": one, "b": other})["last CLS's 20-NN"]["JE − MAE"]
     0.25
     """
     chosen = {
         "last CLS's 20-NN": {
-            name: found["last 20-NN"][0] for name, found in judged.items() if not found["tuned"]
+            name: found["last 20-NN"][0]
+            for name, found in judged.items()
+            if not found["tuned"] and found["last"].endswith("/cls")
         },
         "fine-tuned top-1": {
             name: found["top1"] for name, found in judged.items() if found["tuned"]
@@ -347,16 +366,28 @@ def must_differ(quantities: Iterable[str]) -> list[str]:
 
 
 def judge_tuned(
-    found: dict[str, Any], folder: Path, held: HeldOut, before: str | None
+    found: dict[str, Any], model: Backbone, folder: Path, held: HeldOut, before: str | None
 ) -> dict[str, Any]:
     """A fine-tuned model's criterion: at most half the error of a probe of the model that it began
-    with."""
+    with.
+
+    Raises:
+        InputError: the fine-tuning began with other weights than those of `before`. Of random
+            weights, of which the last digits hang on the processor, the source tells.
+    """
     text = (folder / "log.jsonl").read_text(encoding="utf-8")
     lines = [json.loads(line) for line in text.splitlines()]
     found["top1"] = next(line["top1"] for line in reversed(lines) if "top1" in line)
     if before is None:
         return {}
-    features = read_features(sslens.load(before), held)
+    start, origin = sslens.load(before), model.about.pretrained
+    found["start"] = {
+        "source": before,
+        "same digest": bool(origin and origin.digest == start.digest),
+    }
+    if not found["start"]["same digest"] and not (origin and origin.source == before):
+        raise InputError(f"{folder} did not begin with the weights of {before}.")
+    features = read_features(start, held)
     last = last_name(features)
     found["probe before"] = held.probe({last: features[last]})[last]
     allowed = (1 - found["probe before"]) / 2

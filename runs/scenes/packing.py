@@ -5,11 +5,15 @@ import hashlib
 import json
 import shutil
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from make import ALL, BANK, BATCH, LABELLED, QUERIES, RANDOM, REFERENCES, SCENES, TUNED
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PACKAGE = Path(__file__).parents[2] / "src/sslens/cards"
 HERE = Path(__file__).parent
@@ -38,67 +42,55 @@ Share = tuple[float, float, float]
 """A share and the ends of its 95 % interval."""
 
 
-def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a training's log."""
-    text = (folder / "log.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
+@dataclass(frozen=True)
+class Files:
+    """The weights of a training, and its log."""
+
+    weights: Path
+    log: Path
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """The lines of the log."""
+        lines = self.log.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
 
 
-def measure_effort(folder: Path) -> tuple[int, float]:
+def find_files(name: str, out: Path) -> Files | None:
+    """The files of a training in `out`, or else of what was packed and judged before; None where
+    there is neither."""
+    folder = out / name
+    trained = Files(folder / "last.safetensors", folder / "log.jsonl")
+    packed = Files(PACKAGE / "weights" / f"{name}.safetensors", HERE / f"{name}.jsonl")
+    if trained.weights.exists():
+        return trained
+    judged = name in _read_judged()["trainings"]
+    return packed if judged and packed.weights.exists() and packed.log.exists() else None
+
+
+def measure_effort(files: Files) -> tuple[int, float]:
     """The steps that are in the weights, and their hours at the log's median rate, which other work
     on the machine hardly changes."""
     from safetensors import safe_open
 
-    with safe_open(folder / "last.safetensors", "pt") as file:
+    with safe_open(files.weights, "pt") as file:
         steps = json.loads(file.metadata()["sslens.encoder"])["about"]["step"]
     rate = statistics.median(
         line["images_per_second"]
-        for line in read_log(folder)
+        for line in files.read_log()
         if "loss" in line and line["step"] <= steps
     )
     return steps, steps * BATCH / rate / 3600
 
 
-def measure_knn(sources: list[str]) -> dict[str, Share]:
-    """20-NN accuracy of each model on held-out scenes, by the CLS token after the last norm, or by
-    the pixels."""
-    import torch
-
-    import sslens
-    from sslens.probes.knn import knn
-    from sslens.statistics.proportions import wilson
-
-    accuracies = {}
-    sets = [sslens.open_images(name) for name in (BANK, QUERIES)]
-    for source in sources:
-        model = sslens.load(source)
-        features = []
-        for images in sets:
-            parts = []
-            for start in range(0, len(images), 250):
-                rows = range(start, min(start + 250, len(images)))
-                batch = torch.stack([model.transform(images.image(row)) for row in rows])
-                last_tap = list(model.taps)[-1]
-                with torch.no_grad():
-                    (values,) = sslens.activations(model, batch, taps=[last_tap]).values()
-                if values.ndim == 4:  # maps of a CNN, with the channels first
-                    values = values.mean((2, 3))
-                parts.append(values[:, 0] if values.ndim == 3 else values)
-            features.append(torch.cat(parts).float())
-        right = knn(features[1], features[0], torch.tensor(sets[0].labels), k=20) == sets[1].labels
-        accuracies[source] = (float(right.mean()), *wilson(int(right.sum()), len(right)))
-    return accuracies
-
-
-def read_top1(folder: Path) -> Share:
+def read_top1(files: Files) -> Share:
     """The accuracy of a fine-tuned model's classifier on held-out scenes, from the last line of its
     log that is not later than the weights."""
     from sslens.statistics.proportions import wilson
 
-    steps, _ = measure_effort(folder)
+    steps, _ = measure_effort(files)
     share = next(
         line["top1"]
-        for line in reversed(read_log(folder))
+        for line in reversed(files.read_log())
         if "top1" in line and line["step"] <= steps
     )
     count = int(QUERIES.rpartition(":")[2])
@@ -107,19 +99,27 @@ def read_top1(folder: Path) -> Share:
 
 def judge(names: Sequence[str], out: Path) -> dict[str, Share]:
     """Print the tables of the README, and write beside it what the trainings must show
-    (`judged.json`); returns the 20-NN accuracies by folder."""
+    (`judged.json`); returns the 20-NN accuracies by training, and of the controls."""
     folders = {name: out / name for name in names if (out / name / "last.safetensors").exists()}
-    hold_against_criteria(folders)
-    accuracies = measure_knn(["pixels", RANDOM, *map(str, folders.values())])
+    judged = hold_against_criteria(folders)
+    accuracies: dict[str, Share] = {
+        name: tuple(found["last 20-NN"])
+        for name, found in {**judged["controls"], **judged["trainings"]}.items()
+    }
+    files = {
+        name: found
+        for name in ALL
+        if name in accuracies and (found := find_files(name, out)) is not None
+    }
     print(
         f"| | images seen | epochs of {SCENES:,} | hours, one core | 20-NN | 95 %"
         " |\n|---|---|---|---|---|---|"
     )
     for label, source in (("raw pixels", "pixels"), ("random weights", RANDOM)):
         print(f"| {label} | – | – | – | {_cells(accuracies[source])} |")
-    for name in (name for name in folders if name in REFERENCES):
-        print(_line(name, folders[name], SCENES, _cells(accuracies[str(folders[name])])))
-    tuned = [name for name in folders if name in TUNED]
+    for name in (name for name in files if name in REFERENCES):
+        print(_line(name, files[name], SCENES, _cells(accuracies[name])))
+    tuned = [name for name in files if name in TUNED]
     if tuned:
         head = (
             f"| | images seen | epochs of {_count(LABELLED):,} | hours, one core | top-1 | 95 % |"
@@ -127,36 +127,91 @@ def judge(names: Sequence[str], out: Path) -> dict[str, Share]:
         )
         print(f"\n{head}\n|---|---|---|---|---|---|---|---|")
     for name in tuned:
-        folder = folders[name]
-        cells = f"{_cells(read_top1(folder))} | {_cells(accuracies[str(folder)])}"
-        print(_line(name, folder, _count(LABELLED), cells))
+        cells = f"{_cells(read_top1(files[name]))} | {_cells(accuracies[name])}"
+        print(_line(name, files[name], _count(LABELLED), cells))
+    print("\n| | criterion | measured | asked | holds |\n|---|---|---|---|---|")
+    for name in files:
+        for cells in _list_criteria(judged["trainings"][name]["must"]):
+            print(f"| `{name}` | {cells} |")
     return accuracies
 
 
-def hold_against_criteria(folders: Mapping[str, Path]) -> None:
-    """Write `judged.json`: the criteria of each training, what is recorded of all, and the names of
-    the criteria that do not hold; these are printed too."""
+def hold_against_criteria(folders: Mapping[str, Path]) -> dict[str, Any]:
+    """Write `judged.json`, and return it: the criteria of each training, what is recorded of all,
+    and the names of the criteria that do not hold; these are printed too.
+
+    What the file has of the same weights, scenes and code is taken from it, and what it has of
+    other trainings stays.
+    """
     import judging
 
     import sslens
 
     held = judging.HeldOut(sslens.open_images(BANK), sslens.open_images(QUERIES))
-    judged = {}
+    known = _read_judged()
+    judged: dict[str, dict[str, Any]] = {"controls": {}, "trainings": {}}
+    for name in ("pixels", RANDOM):
+        of = _identify(name)
+        found = known["controls"].get(name, {})
+        fresh = found.get("of") == of
+        judged["controls"][name] = (
+            found if fresh else {"last 20-NN": judging.judge_control(name, held), "of": of}
+        )
+    judged["trainings"] |= known["trainings"]
     for name, folder in folders.items():
-        tuned = TUNED.get(name)
-        before = RANDOM if tuned and tuned.before is None else tuned and tuned.start(folder)
-        judged[name] = judging.judge(folder, held, before)
+        before = TUNED[name].start(folder) if name in TUNED else None
+        of = _identify(str(folder), before)
+        found = known["trainings"].get(name, {})
+        fresh = found.get("of") == of
+        judged["trainings"][name] = (
+            found if fresh else _rounded(judging.judge(folder, held, before) | {"of": of})
+        )
+    trainings = {name: judged["trainings"][name] for name in ALL if name in judged["trainings"]}
+    judged["trainings"] = trainings
     broken = [
         f"{name}: {what}"
-        for name, found in judged.items()
+        for name, found in trainings.items()
         for what, criterion in found["must"].items()
         if not criterion["holds"]
     ]
     for text in broken:
         print(f"does not hold: {text}")
-    values = {"broken": broken, "record": judging.record(judged), "trainings": judged}
+    values = {"broken": broken, "record": judging.record(trainings), **judged}
     text = json.dumps(_rounded(values), indent=1, ensure_ascii=False)
     (HERE / "judged.json").write_text(f"{text}\n", encoding="utf-8")
+    return values
+
+
+def _read_judged() -> dict[str, Any]:
+    """What `judged.json` has, or nothing."""
+    path = HERE / "judged.json"
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {"controls": kept.get("controls", {}), "trainings": kept.get("trainings", {})}
+
+
+def _identify(*sources: str | None) -> dict[str, Any]:
+    """What a judgement depends on: weights, scenes and the code that judges."""
+    import sslens
+    from sslens.data import scenes
+
+    code = hashlib.sha256(Path(__file__).with_name("judging.py").read_bytes()).hexdigest()
+    return {
+        "weights": [sslens.load(source).digest[:16] for source in sources if source],
+        "scenes": [scenes.VERSION, BANK, QUERIES],
+        "code": code[:16],
+    }
+
+
+def _list_criteria(must: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """The cells of a training's criteria; of those of CKA the largest value stands for all."""
+    alike = {name: found for name, found in must.items() if name.startswith("CKA with ")}
+    largest = max(alike, key=lambda name: alike[name]["value"], default=None)
+    for name, found in must.items():
+        if name not in alike or name == largest:
+            word = "at most" if "at most" in found else "at least"
+            asked = f"{word} {found[word]:.3g}" if found[word] else "above 0"
+            said = f"largest CKA, {name.removeprefix('CKA ')}" if name in alike else name
+            yield f"{said} | {found['value']:.3f} | {asked} | {'yes' if found['holds'] else 'no'}"
 
 
 def _rounded(value: Any) -> Any:
@@ -168,8 +223,8 @@ def _rounded(value: Any) -> Any:
     return [_rounded(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-def _line(name: str, folder: Path, scenes: int, cells: str) -> str:
-    steps, hours = measure_effort(folder)
+def _line(name: str, files: Files, scenes: int, cells: str) -> str:
+    steps, hours = measure_effort(files)
     epochs = f"{steps * BATCH / scenes:.1f} of {ALL[name].epochs}"
     return f"| `{name}` | {steps * BATCH:,} | {epochs} | {hours:.2f} | {cells} |"
 
@@ -185,7 +240,6 @@ def _count(images: str) -> int:
 def pack(names: Sequence[str], out: Path) -> None:
     """Write the weights in float16, the card, the log and the path of each training, and print the
     tables of `judge`."""
-    import torch
     import yaml
     from safetensors import safe_open
     from safetensors.torch import save_file
@@ -193,15 +247,16 @@ def pack(names: Sequence[str], out: Path) -> None:
     (PACKAGE / "weights").mkdir(parents=True, exist_ok=True)
     names = [name for name in names if (out / name / "last.safetensors").exists()]
     accuracies = judge(names, out)
-    for name in names:
+    for name in (name for name in names if ALL[name].shipped):
         target = PACKAGE / "weights" / f"{name}.safetensors"
         with safe_open(out / name / "last.safetensors", "pt") as file:
             header, keys = file.metadata(), list(file.keys())
-            weights = {key: file.get_tensor(key).to(torch.float16) for key in keys}
+            weights = {key: _halve(file.get_tensor(key)) for key in keys}
         encoder = json.loads(header["sslens.encoder"])
         about = encoder["about"]
+        encoder["name"] = name  # a trial that became the reference has another
         if name in TUNED:  # without the path on the machine that trained it
-            about["pretrained"]["source"] = TUNED[name].before or RANDOM
+            about["pretrained"]["source"] = TUNED[name].before or TUNED[name].start(out / name)
             path = target.with_suffix(".path.csv")
             shutil.copyfile(out / name / "path.csv", path)
             path.chmod(0o644)
@@ -218,6 +273,11 @@ def pack(names: Sequence[str], out: Path) -> None:
         (HERE / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
         if (states := out / name / "states.csv").exists():
             shutil.copyfile(states, HERE / f"{name}.states.csv")
+
+
+def _halve(values: "Tensor") -> "Tensor":
+    """Round to float16; counts, of a batch norm's steps, stay whole."""
+    return values.half() if values.is_floating_point() else values
 
 
 def pack_decoder(folder: Path, encoder: Path) -> dict[str, str]:
@@ -286,14 +346,13 @@ def describe(
     right = "{:.1%} ({:.1%} to {:.1%}, 95 %)"
     notes = [images + ("." if about["epochs"] >= ALL[name].epochs else early)]
     if tuned:
-        notes.append(
-            f"Its classifier has {right.format(*read_top1(folder))} of 2,000 held-out scenes right."
-        )
+        top1 = read_top1(Files(folder / "last.safetensors", folder / "log.jsonl"))
+        notes.append(f"Its classifier has {right.format(*top1)} of 2,000 held-out scenes right.")
     notes += [
         (
             f"20-NN of the {'CLS token' if network == 'ViT' else 'mean over places'} on 2,000"
             " held-out scenes by 8,000 others:"
-            f" {right.format(*accuracies[str(folder)])}; raw pixels {accuracies['pixels'][0]:.1%},"
+            f" {right.format(*accuracies[name])}; raw pixels {accuracies['pixels'][0]:.1%},"
             f" random weights {accuracies[RANDOM][0]:.1%}."
         ),
         (

@@ -137,7 +137,7 @@ def of_report(folder: Path) -> dict[str, list[str]]:
 
 
 def scenes() -> dict[str, Any]:
-    """What generated scenes are called, and the digest of some: they stay at version 3."""
+    """What generated scenes are called, and the digest of some: they stay as they are."""
     import sslens
 
     images = sslens.open_images("scenes:1:48")

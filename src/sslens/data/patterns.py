@@ -20,16 +20,21 @@ from sslens.data.silhouettes import (
     Columns,
     Fields,
     PerPixel,
-    cells_under,
     coverage,
     over_pixels,
     plane,
-    shape_table,
 )
 
 TEXTURES = ("plain", "stripes", "checks", "dots", "mottled")
-BACKGROUNDS = ("gradient", "clouds", "stripes", "checks", "blobs", "fragments")
-KINDS = {"class": CLASSES, "facing": FACINGS, "texture": TEXTURES, "background": BACKGROUNDS}
+BACKGROUNDS = ("gradient", "clouds", "stripes", "checks", "blobs")
+OCCLUDERS = ("none", "bar")
+KINDS = {
+    "class": CLASSES,
+    "facing": FACINGS,
+    "texture": TEXTURES,
+    "background": BACKGROUNDS,
+    "occluder": OCCLUDERS,
+}
 
 Keys = UInt64[np.ndarray, " row"]
 Pattern = Callable[[Keys, Columns], Fields]
@@ -196,26 +201,6 @@ def _mottled(key: Keys, pose: Columns) -> Fields:
     return np.clip(2 * _noise(key, 4) - 0.5, 0, 1)
 
 
-def _fragments(key: Keys, pose: Columns) -> Fields:
-    """Pieces of silhouettes of all classes, so that a piece of an outline does not tell the class
-    of the scene's object."""
-    field = _plain(key, pose)
-    ranges = {
-        "x": (-32.0, 32.0),
-        "y": (-32.0, 32.0),
-        "scale": (10.0, 20.0),
-        "rotation": (-180.0, 180.0),
-    }
-    ranges |= {"cut": (0.0, 2 * np.pi), "level": (0.4, 1.0)}
-    for number in range(4):
-        piece = draw_columns(hash_parts(key, number), ("class", "facing", *ranges), ranges)
-        a, b = np.cos(piece["cut"]), np.sin(piece["cut"])
-        outside = np.take(shape_table()[0], cells_under(piece)) * over_pixels(piece["scale"])
-        np.maximum(outside, plane(a, b, -a * piece["x"] - b * piece["y"]), out=outside)
-        np.maximum(field, coverage(-outside) * over_pixels(piece["level"]), out=field)
-    return field
-
-
 _PATTERNS: dict[str, Pattern] = {
     "plain": _plain,
     "stripes": _stripes,
@@ -225,7 +210,6 @@ _PATTERNS: dict[str, Pattern] = {
     "gradient": _gradient,
     "clouds": _clouds,
     "blobs": _blobs,
-    "fragments": _fragments,
 }
 
 

@@ -59,7 +59,7 @@ def scene_images(count: int, seed: int = 0, start: int = 0) -> ImageSet:
 
     >>> images = scene_images(3, start=8000)
     >>> images.ids[0], images.classes[images.labels[0]]
-    ('scenes-v3/seed0/008000', 'axe')
+    ('scenes-v4/seed0/008000', 'axe')
     """
     if count < 1 or start < 0:
         raise InputError(

@@ -17,16 +17,18 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 
 from sslens.data.painting import (
     Pictures,
+    cover_by_occluder,
     expose,
-    ground_level,
     make_layers,
     paint_background,
+    paint_clutter,
     paint_object,
     paint_pictures,
 )
 from sslens.data.patterns import (
     BACKGROUNDS,
     KINDS,
+    OCCLUDERS,
     TEXTURES,
     Keys,
     choice,
@@ -42,7 +44,7 @@ from sslens.errors import InputError, nearest
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = 3  # in the ids and digests: raise it whenever a factor or a pixel changes
+VERSION = 4  # in the ids and digests: raise it whenever a factor or a pixel changes
 
 FACTORS = {
     "facing": "left or right: whether the silhouette is mirrored before it is rotated",
@@ -54,25 +56,38 @@ FACTORS = {
     "texture": "surface of the object: " + ", ".join(TEXTURES),
     "background": "kind of background: " + ", ".join(BACKGROUNDS),
     "background_hue": "hue of the background's first colour, degrees on the colour circle",
+    "brightness": "grey level of the background, of 255",
+    "clutter": "how far the grey level of pieces behind the object is from the background's",
+    "occluder": "what hides a part of the object: " + ", ".join(OCCLUDERS),
     "light_angle": "where the light comes from, degrees clockwise on screen from the right",
     "light_strength": "0 (flat, no shadow) to 1 (plain shading and a cast shadow)",
 }
 _RANGES = {
-    "x": (-9.0, 9.0),
-    "y": (-9.0, 9.0),
-    "scale": (15.0, 22.0),
-    "rotation": (-20.0, 20.0),  # below 45, so that facing stays defined
+    "x": (-12.5, 12.5),
+    "y": (-12.5, 12.5),
+    "scale": (11.5, 25.5),
+    "rotation": (-32.0, 32.0),  # below 45, so that facing stays defined
     "hue": (0.0, 360.0),
     "background_hue": (0.0, 360.0),
+    "brightness": (65.0, 150.0),
+    "clutter": (0.0, 15.0),
     "light_angle": (0.0, 360.0),
     "light_strength": (0.0, 1.0),
 }
 #: factors that the objects of a scene share
-_OF_SCENE = ("background", "background_hue", "light_angle", "light_strength")
-_DETECTION_RANGES = _RANGES | {"x": (-22.0, 22.0), "y": (-22.0, 22.0), "scale": (9.0, 16.0)}
+_OF_SCENE = (
+    "background",
+    "background_hue",
+    "brightness",
+    "clutter",
+    "occluder",
+    "light_angle",
+    "light_strength",
+)
+_DETECTION_RANGES = _RANGES | {"x": (-26.0, 26.0), "y": (-26.0, 26.0), "scale": (4.0, 26.0)}
 #: of each object in a scene of several at least so much is visible: a share of its silhouette, and
 #: an area in pixels
-_VISIBLE_SHARE, _VISIBLE_AREA = 0.5, 30
+_VISIBLE_SHARE, _VISIBLE_AREA = 0.5, 8
 
 
 def _keys(seeds: int | Iterable[int], indices: Iterable[int], kind: str = "single") -> Keys:
@@ -158,8 +173,8 @@ def factors(seed: int | Sequence[int], indices: Iterable[int]) -> "pd.DataFrame"
     >>> factors(0, [3, 1]).loc[:, ["class", "facing", "scale"]].round(3)
                 class facing   scale
     seed index
-    0    3      snail  right  16.375
-         1        key  right  15.871
+    0    3      snail  right  14.251
+         1        key  right  13.242
     """
     import pandas as pd
 
@@ -207,14 +222,15 @@ def _silhouettes(columns: Columns) -> Bool[np.ndarray, "scene 64 64"]:
 
 
 def masks(frame: "pd.DataFrame") -> Bool[np.ndarray, "scene 64 64"]:
-    """Compute the object's silhouette in each single-object scene of a frame from `factors`.
+    """Compute the visible part of the object in each single-object scene of a frame from `factors`.
 
-    A pixel belongs to the silhouette if the object covers the pixel's centre.
+    A pixel belongs to it if the object covers the pixel's centre and the occluder does not.
 
     >>> masks(factors(0, range(2))).sum(axis=(1, 2)).tolist()
-    [526, 185]
+    [666, 129]
     """
-    return _silhouettes(_from_frame(frame)[0])
+    columns, key = _from_frame(frame)
+    return _silhouettes(columns) & (cover_by_occluder(columns, key) < 0.5)
 
 
 def boxes(masks: Bool[np.ndarray, "object height width"]) -> Float32[np.ndarray, "object 4"]:
@@ -271,6 +287,12 @@ def _place(key: Keys, scale: Column) -> tuple[Column, Column]:
     return x, y
 
 
+def _spread_by_ratio(values: Column, low: float, high: float) -> Column:
+    """Turn values that are uniform in a range into values with a uniform logarithm there, so that
+    each doubling of the size is as frequent as the next one."""
+    return low * (high / low) ** ((values - low) / (high - low))
+
+
 def _visible_parts(objects: Columns) -> tuple[Bool[np.ndarray, "row 64 64"], bool]:
     """The visible part of every object, and whether enough of every object is visible."""
     whole = _silhouettes(objects)
@@ -284,10 +306,11 @@ def _visible_parts(objects: Columns) -> tuple[Bool[np.ndarray, "row 64 64"], boo
 def detection_scene(seed: int, index: int) -> Scene:
     """Paint scene `index` of 1 to 6 objects, under one light and on one background.
 
-    Of each object at least 30 pixels are visible, and at least half of the part that lies in the
-    image. In 2 % of the scenes a draw of the objects fails this: all objects are then drawn again,
-    in the same number, so that the number of objects stays uniform. Objects tend to keep apart:
-    their places depend on each other, and none of their other factors does.
+    Radii are from 4 to 26 pixels, each doubling as frequent as the next one. Of each object at
+    least 8 pixels are visible, and at least half of the part that lies in the image. In 4 % of the
+    scenes a draw of the objects fails this: all objects are then drawn again, in the same number,
+    so that the number of objects stays uniform. Objects tend to keep apart: their places depend on
+    each other, and large objects are rarer beside many others.
 
     Raises:
         InputError: the seed or the index is not a whole number from 0 to 2^63 - 1.
@@ -296,22 +319,25 @@ def detection_scene(seed: int, index: int) -> Scene:
     >>> [CLASSES[label] for label in scene.labels]
     ['teapot', 'snail', 'truck', 'key', 'truck', 'fish']
     >>> scene.masks.sum(axis=(1, 2)).tolist(), scene.boxes[0].tolist()
-    ([240, 171, 207, 103, 274, 223], [8.0, 28.0, 37.0, 47.0])
+    ([531, 98, 131, 55, 339, 356], [0.0, 25.0, 42.0, 53.0])
     """
     scene_key = _keys(seed, [index], "detection")
     count = 1 + int(choice(scene_key, "objects", 6)[0])
     scene = draw_columns(scene_key, _OF_SCENE, _RANGES)
+    scene["occluder"] = np.full(1, OCCLUDERS.index("none"))  # objects hide each other
     own_factors = [name for name in FACTORS if name not in _OF_SCENE]
     for attempt in itertools.count():
         key = hash_parts(scene_key, attempt, np.arange(count, dtype=np.uint64))
         own = draw_columns(key, ("class", *own_factors), _DETECTION_RANGES)
+        own["scale"] = _spread_by_ratio(own["scale"], *_DETECTION_RANGES["scale"])
         own["x"], own["y"] = _place(key, own["scale"])
         objects = own | {name: np.repeat(values, count) for name, values in scene.items()}
         visible, enough = _visible_parts(objects)
         if enough:
             break
     canvas = paint_background(scene, scene_key)
-    layers = make_layers(objects, np.repeat(ground_level(scene_key), count), key)
+    paint_clutter(canvas, scene, scene_key)
+    layers = make_layers(objects, key)
     for cover, shadow, colour in zip(*layers, strict=True):
         paint_object(canvas, cover[None], shadow[None], colour[None])
     image = expose(canvas, scene, scene_key)[0]
