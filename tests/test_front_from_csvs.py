@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from sslens.store import Store
 
     out = tmp_path_factory.mktemp("demo")
-    asked = study.Study(MODELS, "scenes:1:256", READ, "scenes:2:200", limit=None, tokens=("all",))
+    asked = study.Study(MODELS, "scenes:1:192", READ, "scenes:2:160", limit=None, tokens=("all",))
     study.run(asked, out / "report", store=Store(out / "store"), title="demo", quiet=True)
     return out / "report"
 
