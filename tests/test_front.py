@@ -3,6 +3,7 @@ and what is said where something is missing; on tables that are made up."""
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -128,10 +129,11 @@ def front(results: Mapping[str, Results], verdicts: Sequence[Verdict] = (), **mo
 def test_the_screen_of_plain_models() -> None:
     screen = front({"cka-blocks": blocks(), "knn-depth": knn(USUAL)})
     assert screen.compared == "4 models on birds/val, 1,024 of 5,794 images"
-    words = {one.question: one.word for one in screen.answers}
-    assert words[ALIKE] == "mae and mae 1"
-    assert words[APART] == "late"
-    assert words[BEST] == "dino, better than pixels"
+    words = {one.question: (one.word, one.names) for one in screen.answers}
+    assert words[ALIKE] == ("2 of 4", "mae and mae 1")
+    assert words[APART] == ("late", "")
+    assert words[BEST] == ("beats pixels", "dino")
+    assert screen.scope.startswith("Intervals are over images: the answers are about these models")
     assert [one.strength for one in screen.answers] == sorted(
         (one.strength for one in screen.answers), reverse=True
     )
@@ -144,14 +146,14 @@ def test_the_screen_of_plain_models() -> None:
     )
     assert alike.control == "two untrained networks 0.99 [0.99, 0.99], pixels included"
     assert alike.strength == pytest.approx((0.93 - 0.43) / 0.02)
-    assert alike.over == "32 minibatches of images, in these models"
+    assert alike.over == "32 minibatches of images"
     assert by_question[APART].strength == pytest.approx(0.2 / 0.02)
     best = by_question[BEST]
     assert best.effect.startswith("90.0% [")
     assert "+55.0 points [" in best.effect
     assert "+19.0 points [" in best.effect  # 0.9 less the 0.71 that was chosen of msn
     assert best.control.startswith("raw pixels 35.0% [")
-    assert best.over.startswith("400 images that had no part")
+    assert best.over == "400 images that did not choose"
     assert (best.link, alike.link) == ("knn-depth", "cka-blocks")
     assert screen.pixels == ""
     assert screen.undecided == ""
@@ -217,12 +219,12 @@ def test_raw_pixels_that_beat_every_model_are_named() -> None:
     assert {one.gain_pixels.split(" (")[0] for one in screen.cards} == {"nothing beats raw pixels"}
     assert [one.beats_pixels for one in screen.cards] == [False, False]
     (answer,) = screen.answers
-    assert answer.word == "raw pixels"
+    assert (answer.word, answer.names) == ("pixels win", "dino")
     # no model is better, and one is as good
     made[1] = options("dino", 0.8, seed=5)
     choices = read_choices(knn(made)["choices"])
     assert write_pixels(choices).startswith("Nothing beats raw pixels: dino")
-    assert write_separation(choices, "").word.startswith("undecided")
+    assert write_separation(choices, "").word == "undecided"
 
 
 @pytest.mark.parametrize("several", [3, 30])
@@ -249,7 +251,7 @@ def test_a_claim_that_depends_on_the_tokens_is_one_answer() -> None:
     (same,) = front({}, [holds, other]).answers
     assert (same.word, same.label) == ("holds", "C3")
     assert same.effect == "JE · JE less JE · REC +0.20 [+0.10, +0.30]"
-    assert same.over == "32 minibatches of images, in these models"
+    assert (same.over, same.scope) == ("32 minibatches of images", "in these models")
     against = Contrast("JE · JE", "JE · REC", Estimate(-0.2, -0.3, -0.1, "minibatches", 32))
     other = reach_verdict("c3", [Part("", against, 0.02, "cka")], members={}, tokens="cls")
     (both,) = front({}, [holds, other]).answers
@@ -257,6 +259,17 @@ def test_a_claim_that_depends_on_the_tokens_is_one_answer() -> None:
     assert "over all tokens: holds, " in both.effect
     assert "in the CLS token: contradicted, " in both.effect
     assert both.strength == pytest.approx(5.0)
+
+
+def test_answers_about_models_and_about_objectives_say_so() -> None:
+    holds = verdict("c3", 0.1)
+    more = Contrast("JE", "REC", Estimate(0.3, 0.2, 0.4, "minibatches and trainings", 4))
+    wide = reach_verdict("c4", [replace(holds.parts[0], trainings=more)], members={})
+    screen = front({}, [holds, wide])
+    assert screen.scope == ""
+    overs = {one.label: one.over for one in screen.answers}
+    assert overs["C3"] == "32 minibatches of images, in these models"
+    assert overs["C4"] == "images and trainings, 4 or more a side, of these objectives"
 
 
 def test_a_question_that_a_claim_answers_is_not_asked_again() -> None:
@@ -298,7 +311,7 @@ def test_one_model_and_fingerprints_and_no_labels() -> None:
     assert alone.compared == "dino on birds/val, 1,024 of 5,794 images"
     (answer,) = alone.answers
     assert answer.question == "Does dino separate the classes better than pixels?"
-    assert answer.word == "yes"
+    assert (answer.word, answer.names) == ("beats pixels", "")
     left_out = {"knn-depth": "fingerprints hold the Grams of minibatches only"}
     prints = front({"cka-blocks": blocks()}, compared=Compared("photos", 96, None, left_out))
     assert prints.compared == "4 models on photos, 96 images"
@@ -319,7 +332,8 @@ def test_forty_models() -> None:
     screen = front({"cka-blocks": blocks(pairs), "knn-depth": knn(made)}, models=models(names))
     assert (len(screen.answers), len(screen.cards), len(screen.more_cards)) == (3, 4, 36)
     alike = next(one for one in screen.answers if one.question == ALIKE)
-    assert alike.word.endswith("and 27 more")
+    assert alike.word == "30 of 40"
+    assert alike.names.endswith("and 27 more")
     assert screen.overview is not None
     assert len(screen.overview.points) == 43
 

@@ -211,7 +211,9 @@ def test_which_models_are_alike(folder: Path, screen: Mapping[str, Any]) -> None
     if not groups:
         assert answer["word"] == "undecided"
         return
-    told = [set(re.split(r", | and ", part)) for part in answer["word"].split("; ")]
+    told = [set(re.split(r", | and ", part)) for part in answer["names"].split("; ")]
+    studied = len(frozenset.union(*list_pairs(folder)))
+    assert answer["word"] == f"{sum(map(len, told))} of {studied}"
     assert sorted(map(sorted, told)) == sorted(sorted(some) for some, _, _ in groups)
     _, weakest, nearest = min(groups, key=lambda one: one[1][1] - one[2][2])
     check(answer["effect"], [*weakest, *nearest], list_models(folder))
@@ -238,12 +240,13 @@ def test_which_model_separates_the_classes_best(folder: Path, screen: Mapping[st
     pieces += [triple(best, "over_pixels"), triple(best, "over_next")]
     check(answer["effect"], [number for one in pieces for number in one], names)
     sides = [side(*one, 0.005, best["images"], "images") for one in pieces[1:]]
-    word = best["model"] if sides[1] == "more" else f"{best['model']} or {second['model']}"
-    if sides[0] == "more":
-        assert answer["word"] == f"{word}, better than pixels"
-        assert not screen["pixels"].startswith("Raw pixels beat")
-    else:
-        assert "pixels" in answer["word"]
+    assert answer["names"].startswith(str(best["model"]))
+    assert (second["model"] in answer["names"]) == (sides[1] != "more")
+    words = {"more": "beats pixels", "less": "pixels win", "the same": "as pixels"}
+    assert answer["word"] == words.get(sides[0], "undecided")
+    every = [triple(row, "over_pixels") for row in studied.to_dict("records")]
+    beaten = all(side(*one, 0.005, best["images"], "images") == "less" for one in every)
+    assert screen["pixels"].startswith("Raw pixels beat") == beaten
     # paired differences are the differences of the accuracies
     for piece, other in zip(pieces[1:], (pixels, second), strict=True):
         assert piece[0] == pytest.approx(best["accuracy"] - other["accuracy"], abs=1e-5)
@@ -331,5 +334,5 @@ def test_the_picture(folder: Path, screen: Mapping[str, Any]) -> None:
     choices = read(folder, "tables/knn-depth/choices").set_index("model")
     for name, point in points.items():
         assert point["size"] == pytest.approx(choices.accuracy[name], abs=1e-5)
-        assert point["control"] == bool(choices.control[name])
+        assert point["control"] == (bool(choices.control[name]) or name == "scenes_random_ft")
         check(point["note"].split("[")[0], [choices.accuracy[name]], [])

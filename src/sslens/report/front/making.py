@@ -1,7 +1,7 @@
 """From the results of a study to its first screen."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import final
 
 import pandas as pd
@@ -22,6 +22,7 @@ from sslens.comparisons.pairs import read_cka
 from sslens.comparisons.partings import read_partings
 from sslens.comparisons.roles import CONTROL, PIXELS
 from sslens.comparisons.togetherness import compare_together
+from sslens.comparisons.tuned import is_control
 from sslens.find import names, plugin
 from sslens.report.front.screen import (
     MOST_ANSWERS,
@@ -92,7 +93,7 @@ def make_front(
         for one in _answer_questions(results, models, choices)
         if not any(ANSWERED[claim] == one.question for claim in judged & set(ANSWERED))
     ]
-    answers = sorted([*asked, *claimed], key=lambda one: -one.strength)
+    answers, scope = _say_scope(sorted([*asked, *claimed], key=lambda one: -one.strength))
     kept = [one.question for one in asked if one.question not in ANSWERED.values()]
     shown = _choose(answers, kept)
     cards = list(_make_cards(results))
@@ -105,7 +106,16 @@ def make_front(
         words.write_undecided(answers, _list_not_run(verdicts, compared)),
         tuple(one for one in answers if one not in shown),
         words.write_pixels(choices),
+        scope,
     )
+
+
+def _say_scope(answers: Sequence[Answer]) -> tuple[list[Answer], str]:
+    """Say what the answers are about: once, if all are about these models, or else in each."""
+    if all(one.scope in ("", words.HERE) for one in answers):
+        return list(answers), words.SCOPE if answers else ""
+    said = [", ".join(filter(None, (one.over, one.scope))) for one in answers]
+    return [replace(one, over=text) for one, text in zip(answers, said, strict=True)], ""
 
 
 def _choose(answers: Sequence[Answer], kept: Sequence[str]) -> list[Answer]:
@@ -209,7 +219,8 @@ def _make_overview(
         family = models.about(name).family or ""
         note = "" if choice is None else write_note(choice)
         family = "" if family == CONTROL else family
-        points.append(Point(name, x, y, size, family, models.is_control(name), note))
+        control = models.is_control(name) or is_control(models.about(name))
+        points.append(Point(name, x, y, size, family, control, note))
     known = [one for one in choices if one.model in placed]
     return Overview(
         tuple(points),

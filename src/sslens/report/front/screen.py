@@ -16,12 +16,15 @@ class Answer:
         question: a question, or a claim as a sentence.
         word: the answer in a word or two, such as "holds" or "undecided".
         effect: the difference or the level that decides, with its interval.
-        over: what the interval is over and of how many, and what the answer is about.
+        over: what the interval is over and of how many.
         control: what the effect is held against; empty where there is nothing.
         link: the name of the section with the evidence; empty where there is none.
         strength: by how many smallest differences worth a word the nearer end of the interval is
             away from 0; 0 where nothing is decided.
         label: the name of the claim, such as "C1"; empty for a question.
+        names: the models that are the answer to the question; empty where it asks for none.
+        scope: what the answer is about, "in these models" or "of these objectives"; empty where
+            nothing is decided.
     """
 
     question: str
@@ -32,6 +35,8 @@ class Answer:
     link: str = ""
     strength: float = 0.0
     label: str = ""
+    names: str = ""
+    scope: str = ""
 
     @property
     def decided(self) -> bool:
@@ -125,6 +130,8 @@ class Front:
         undecided: what is undecided or was not run beyond `answers`, in a line; empty if nothing.
         more_answers: the answers that the first screen has no room for, the strongest first.
         pixels: that raw pixels beat every model, as a sentence; empty where they do not.
+        scope: what all answers are about, as a sentence; empty where they are about several things,
+            which is then said after what their intervals are over.
     """
 
     compared: str
@@ -135,3 +142,4 @@ class Front:
     undecided: str = ""
     more_answers: tuple[Answer, ...] = ()
     pixels: str = ""
+    scope: str = ""

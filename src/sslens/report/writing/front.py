@@ -15,16 +15,27 @@ from sslens.report.writing.numbers import (
     spell_count,
     spell_difference,
     spell_effect,
+    spell_level,
     spell_over,
     spell_points,
     spell_share,
 )
 from sslens.report.writing.similarity import REGRESSED
-from sslens.statistics.estimate import SMALLEST, Estimate
+from sslens.statistics.estimate import SMALLEST, Contrast, Estimate
 from sslens.statistics.verdicts import Part, Verdict
 
 #: names that a sentence lists; of more it says how many there are
 LISTED = 4
+#: what the name of a difference says where the pixels' Gram is regressed out
+WITHOUT_PIXELS = "pixels regressed out"
+#: the scope of an answer that rests on images alone, and how it is said once for all
+HERE = "in these models"
+SCOPE = (
+    "Intervals are over images: the answers are about these models, and say nothing of other"
+    " trainings of their objectives."
+)
+#: how the model that leads stands against raw pixels
+WORDS_OF_PIXELS = {"more": "beats pixels", "less": "pixels win", "the same": "as pixels"}
 ALIKE = "Which models are alike?"
 APART = "Where do they part?"
 BEST = "Which separates the classes best?"
@@ -66,16 +77,10 @@ def write_claim_answer(verdicts: Sequence[Verdict], link: str) -> Answer:
         word, told = ("undecided" if "undecided" in outcomes else "depends"), list(verdicts)
     judged = [one for one in told if one.parts]
     effects = [_write_verdict(one, several=len(told) > 1) for one in told]
-    controls = [
-        f"{one.a} less {one.b} {spell_effect(one.difference, first.parts[0].kind)}"
-        for one in first.controls[:1]
-        if first.parts
-    ]
+    controls = [_write_control(one, first.parts[0]) for one in first.controls[:1] if first.parts]
     over = ""
     if judged:
         over = spell_over(_choose_part(judged[0]).choose_contrast(judged[0].scope).difference)
-        scopes = list(dict.fromkeys(one.scope for one in judged if one.scope))
-        over = ", ".join([over, *scopes[:1]])
     return Answer(
         first.words.rstrip("."),
         word,
@@ -85,7 +90,16 @@ def write_claim_answer(verdicts: Sequence[Verdict], link: str) -> Answer:
         link,
         min(one.strength for one in verdicts),
         first.label,
+        scope=next((one.scope for one in judged if one.scope), ""),
     )
+
+
+def _write_control(control: Contrast, part: Part) -> str:
+    """Write a control of a verdict; of the same difference without the pixels only that it is."""
+    spelt = spell_effect(control.difference, part.kind)
+    if WITHOUT_PIXELS in control.a:
+        return f"{WITHOUT_PIXELS} {spelt}"
+    return f"{control.a} less {control.b} {spelt}"
 
 
 def _choose_part(verdict: Verdict) -> Part:
@@ -125,7 +139,7 @@ def write_alike(
         link: the section with the evidence.
     """
     clause = f" {REGRESSED}" if pairs[0].beyond else ""
-    over = f"{spell_over(pairs[0].value)}, in these models"
+    over = spell_over(pairs[0].value)
     ranked = sorted(pairs, key=lambda pair: -pair.value.value)
     if len(pairs) == 1:
         (pair,) = pairs
@@ -133,16 +147,19 @@ def write_alike(
         effect = f"mean CKA at the same depth {spell(pair.value)}{clause}{plain}"
         strength = max(0.0, pair.value.low / SMALLEST["cka"]) if pair.value.sign else 0.0
         question = f"How alike are {pair.a} and {pair.b}?"
-        return Answer(question, f"{pair.value.value:.2f}", effect, over, control, link, strength)
+        word = spell_level(pair.value.value)
+        return Answer(question, word, effect, over, control, link, strength, scope=HERE)
     if groups:
         weakest = min(groups, key=lambda one: one.gap.low)
         effect = (
             f"mean CKA{clause}: {spell(weakest.weakest.value)} or more with each other, at most"
             f" {spell(weakest.nearest.value)} with any other"
         )
-        word = "; ".join(_list_few(one.members) for one in groups[:LISTED])
+        named = "; ".join(_list_few(one.members) for one in groups[:LISTED])
+        count = len({pair.a for pair in pairs} | {pair.b for pair in pairs})
+        word = f"{sum(len(one.members) for one in groups)} of {count}"
         strength = weakest.gap.measure_strength(SMALLEST["cka"])
-        return Answer(ALIKE, word, effect, over, control, link, strength)
+        return Answer(ALIKE, word, effect, over, control, link, strength, names=named, scope=HERE)
     top, low = ranked[0], ranked[-1]
     effect = (
         f"no group stands out by its intervals; most alike {top.a} and {top.b}, CKA{clause}"
@@ -174,12 +191,12 @@ def write_parting(partings: Partings, link: str) -> Answer:
     shown = partings.shown
     spelt = spell_difference(shown.difference)
     effect = f"CKA{clause} of {shown.a} and {shown.b}, last third less first {spelt}"
-    over = f"{spell_over(shown.difference)}, in these models"
+    over = spell_over(shown.difference)
     words = {"less": "late", "more": "early", "the same": "at no depth more"}
     word = words.get(partings.side, "undecided")
     if partings.side in words and partings.count < partings.pairs:
         word = f"{word}, in {partings.count} of {partings.pairs} pairs"
-    return Answer(APART, word, effect, over, "", link, partings.strength)
+    return Answer(APART, word, effect, over, "", link, partings.strength, scope=HERE)
 
 
 def write_separation(choices: Sequence[Choice], link: str) -> Answer:
@@ -205,32 +222,21 @@ def write_separation(choices: Sequence[Choice], link: str) -> Answer:
     ]
     alone = sum(not one.control for one in choices) == 1
     question = f"Does {leader.model} separate the classes better than pixels?" if alone else BEST
-    word = _word_separation(leader, against, alone=alone)
-    named = alone or word.startswith(leader.model)
+    named = leader.model
+    if ahead.defined and ahead.find_side(SMALLEST["accuracy"]) != "more":
+        named = f"{leader.model} or {leader.next}, which are not told apart"
+    share = spell_share(Estimate(leader.accuracy.value))
     return Answer(
         question,
-        word,
-        ("" if named else f"{leader.model}: ") + ", ".join(parts),
-        f"{spell_over(leader.accuracy)} that had no part in the choice, in these models",
+        WORDS_OF_PIXELS.get(against, "undecided") if pixels.defined else share,
+        ", ".join(parts),
+        f"{spell_over(leader.accuracy)} that did not choose",
         _write_controls(choices),
         link,
         min(decided, default=0.0),
+        names="" if alone else named,
+        scope=HERE,
     )
-
-
-def _word_separation(leader: Choice, against: str, *, alone: bool) -> str:
-    """The answer in a word: the model that leads, with the next where they are not told apart; or
-    that raw pixels are better, or no worse."""
-    known = leader.gains["over_pixels"].defined
-    if known and against == "less":
-        return "no, raw pixels do" if alone else "raw pixels"
-    if known and against != "more":
-        return "undecided against raw pixels" if against != "the same" else "no better than pixels"
-    if alone:
-        return "yes" if known else spell_share(Estimate(leader.accuracy.value))
-    ahead = leader.gains["over_next"].find_side(SMALLEST["accuracy"])
-    best = leader.model if ahead == "more" else f"{leader.model} or {leader.next}"
-    return f"{best}, better than pixels" if known else best
 
 
 def _write_controls(choices: Sequence[Choice]) -> str:
@@ -285,8 +291,8 @@ def write_together(together: Together, link: str) -> Answer:
         f"CKA{clause} of {shown.a} and {shown.b} {spell_difference(shown.difference)} by"
         " fine-tuning"
     )
-    over = f"{spell_over(shown.difference)}, in these models"
-    return Answer(TOGETHER, word, effect, over, control, link, together.strength)
+    over = spell_over(shown.difference)
+    return Answer(TOGETHER, word, effect, over, control, link, together.strength, scope=HERE)
 
 
 def write_undecided(answers: Sequence[Answer], not_run: Mapping[str, str]) -> str:
