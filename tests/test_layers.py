@@ -21,8 +21,6 @@ ORDER = [
     "errors",
     "find",
     "records",
-    "whole_file",
-    "tensor_file",
     "store",
     "processes",
     "cores",

@@ -343,7 +343,9 @@ def draw(results: Results) -> Figure:
             i, j = names.index(row.model_a), names.index(row.model_b)
             values[i, j] = values[j, i] = row.value
         shown = tuple(names)
-        return Heatmap(title, values, shown, shown, "", "", (floor, 1.0), "agreement")
+        facets = {"measure": title}
+        limits = (floor, 1.0)
+        return Heatmap(title, values, shown, shown, "", "", limits, "agreement", facets)
 
     top: list[Panel | None] = [
         square("tau", k, images, f"tau, top {k}: {images}") for images in SUBSETS

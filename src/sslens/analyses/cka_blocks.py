@@ -15,6 +15,7 @@ from sslens.comparisons.pairs import (
     make_pair_results,
     make_pair_rows,
 )
+from sslens.comparisons.pickable import list_pickable
 from sslens.figure import Figure, Panel
 from sslens.table import Results
 
@@ -104,4 +105,4 @@ def draw(results: Results) -> Figure:
             for one in tokens
         ]
     )
-    return panels.make_figure("cka-blocks", grid)
+    return panels.make_figure("cka-blocks", grid, list_pickable(results, pairs))

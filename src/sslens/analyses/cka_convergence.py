@@ -250,6 +250,7 @@ def draw(results: Results) -> Figure:
                 tuple(_draw_lines(rows, a, b, varied)),
                 None,
                 log_x=True,
+                facets={"pair": f"{a} · {b}", "against": label},
             )
             for a, b in names
         ]

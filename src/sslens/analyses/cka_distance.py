@@ -252,7 +252,8 @@ def _draw_panel(results: Results, curves: pd.DataFrame, title: str) -> Lines:
         name = f"{control.model_a.iloc[0]} · {control.model_b.iloc[0]}"
         lines.append(_draw_line(control, name, control=True))
     label = "distance of relative depths" if unit == DEPTH else "difference of the blocks' numbers"
-    return Lines(title, label, "CKA", tuple(lines), (-0.1, 1.05))
+    facets = {"curves": title, "distance": label}
+    return Lines(title, label, "CKA", tuple(lines), (-0.1, 1.05), facets=facets)
 
 
 def _draw_line(points: pd.DataFrame, name: str, *, control: bool = False) -> Line:

@@ -21,6 +21,7 @@ from sslens.comparisons.pairs import (
     make_contrast_columns,
     make_difference_columns,
 )
+from sslens.comparisons.pickable import list_pickable
 from sslens.comparisons.rises import Rise, Stages
 from sslens.comparisons.roles import JE, REC
 from sslens.comparisons.trainings import TRAININGS
@@ -299,7 +300,8 @@ def draw(results: Results) -> Figure:
     ]
     for four, one in itertools.product(combinations or [own], tokens[:2]):
         grid.append([_draw_lines(cells, results, one, kind, four) for kind in kinds])
-    return panels.make_figure("cka-finetune", grid)
+    first = [*itertools.chain.from_iterable(combinations or [own])]
+    return panels.make_figure("cka-finetune", grid, list_pickable(results, first))
 
 
 def _list_combinations(

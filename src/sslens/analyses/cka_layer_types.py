@@ -26,6 +26,7 @@ from sslens.comparisons.pairs import (
     make_pair_results,
     make_pair_rows,
 )
+from sslens.comparisons.pickable import list_pickable
 from sslens.comparisons.roles import JE, REC
 from sslens.comparisons.trainings import TRAININGS, Sides, average_over_objectives
 from sslens.figure import Figure, Panel
@@ -202,4 +203,4 @@ def draw(results: Results) -> Figure:
                 for kind in kinds
             ]
         )
-    return panels.make_figure("cka-layer-types", grid)
+    return panels.make_figure("cka-layer-types", grid, list_pickable(results, drawn))

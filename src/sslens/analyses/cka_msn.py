@@ -8,6 +8,7 @@ from sslens.comparisons.beside import add_deconfounded, make_rows_with_deconfoun
 from sslens.comparisons.contrasts import PairContrast
 from sslens.comparisons.inputs import GramSets, Models
 from sslens.comparisons.pairs import Pair, Pairs, Row, compare_pairs, make_cka_columns
+from sslens.comparisons.pickable import list_pickable
 from sslens.comparisons.roles import JE, REC
 from sslens.comparisons.trainings import TRAININGS, Sides
 from sslens.figure import Figure, Panel
@@ -170,4 +171,4 @@ def draw(results: Results) -> Figure:
     drawn = dict.fromkeys((own, other) for own in masked for other in others[own])
     shown = [*drawn, *panels.list_beside(cells, masked[:1])]
     grid.append([panels.draw_lines(cells, one, KIND, panels.LABELS[one], shown) for one in tokens])
-    return panels.make_figure("cka-msn", grid)
+    return panels.make_figure("cka-msn", grid, list_pickable(results, shown))

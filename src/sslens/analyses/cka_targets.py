@@ -125,4 +125,6 @@ def _draw_model(name: str, tokens: str, rows: pd.DataFrame) -> Heatmap:
         y_label="",
         limits=(0.0, 1.0),
         unit="CKA",
+        facets={"model": name, "tokens": LABELS[tokens]},
+        column_notes=tuple(f"{name} {tap}" for tap in taps),
     )

@@ -301,4 +301,5 @@ def draw(results: Results) -> Figure:
 
 def _panel(title: str, frame: pd.DataFrame) -> Lines:
     lines = tuple(lines_by_depth(frame, ("psnr", "low", "high")))
-    return Lines(title, "relative depth", "PSNR, dB", lines, None)
+    facets = {"features": title}
+    return Lines(title, "relative depth", "PSNR, dB", lines, None, facets=facets)

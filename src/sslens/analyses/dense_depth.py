@@ -231,4 +231,6 @@ def _panel(frame: pd.DataFrame, reading: str, size: str, top: float) -> Lines:
     chosen = frame[(frame.reading == reading) & (frame["size"] == size)]
     title = f"{reading}, {'all pixels' if size == 'all' else f'{size} objects'}"
     lines = lines_by_depth(chosen, ("miou", "low", "high"))
-    return Lines(title, "relative depth", "mIoU", tuple(lines), (0.0, min(1.0, top * 1.05)))
+    facets = {"reading": reading, "objects": size}
+    limits = (0.0, min(1.0, top * 1.05))
+    return Lines(title, "relative depth", "mIoU", tuple(lines), limits, facets=facets)

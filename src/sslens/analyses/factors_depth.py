@@ -151,6 +151,7 @@ def draw(results: Results) -> Figure:
             "decoded",
             tuple(lines_by_depth(rows, DECODED)),
             (-0.15, 1.05),
+            facets={"factor": str(name)},
         )
         for name, rows in frame[frame.main].groupby("factor", sort=False)
     ]

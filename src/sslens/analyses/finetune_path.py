@@ -307,7 +307,10 @@ def _draw_lines(
         if own[scale.column].notna().any()
     ]
     label = "relative depth" if by_depth else "epoch"
-    return Lines(title, label, scale.label, tuple(lines), scale.limits) if lines else None
+    if not lines:
+        return None
+    facets = {"number": title}
+    return Lines(title, label, scale.label, tuple(lines), scale.limits, facets=facets)
 
 
 def _draw_kinds(last: pd.DataFrame) -> Heatmap:

@@ -84,7 +84,8 @@ def draw(results: Results) -> Figure:
     for (name, strength), rows in frame.groupby(["transform", "strength"], sort=False):
         label = label_transform(str(name), float(strength))
         lines = tuple(lines_by_depth(rows, INVARIANCE))
-        panels.append(Lines(label, "relative depth", "invariance", lines, limits))
+        facets = {"transform": label}
+        panels.append(Lines(label, "relative depth", "invariance", lines, limits, facets=facets))
         shown.append(pictures.get(label))
     across = min(ACROSS, len(panels))
     grid: list[tuple[Lines | Picture | None, ...]] = []
@@ -103,7 +104,11 @@ def _read_pictures(results: Results) -> dict[str, Picture]:
         return {}
     examples: pd.DataFrame = results["examples"]
     return {
-        label: Picture(label if label == UNCHANGED else "", decode_picture(str(row["picture"])))
+        label: Picture(
+            label if label == UNCHANGED else "",
+            decode_picture(str(row["picture"])),
+            facets={} if label == UNCHANGED else {"transform": label},
+        )
         for row in examples.to_dict("records")
         if (label := str(row["label"]))
     }

@@ -330,6 +330,7 @@ def draw(results: Results) -> Figure:
                 f"{frame.k.iloc[0]}-NN accuracy",
                 tuple(_lines(frame[frame.features == scale], pooling)),
                 (0.0, top),
+                facets={"pooling": READINGS[pooling], "features": scale},
             )
             for pooling in poolings
         )

@@ -115,7 +115,8 @@ def draw(results: Results) -> Figure:
         limits = (max(low, -0.1) - 0.02, high + 0.05) if np.isfinite(high) else None
         title = rows.title.iloc[0]
         defined = tuple(line for line in lines if line is not None)
-        panels.append(Lines(title, "relative depth", title, defined, limits))
+        facets = {"measure": str(title)}
+        panels.append(Lines(title, "relative depth", title, defined, limits, facets=facets))
     return make_figure("other-measures", [panels[i : i + 3] for i in range(0, len(panels), 3)])
 
 

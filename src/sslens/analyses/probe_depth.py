@@ -139,7 +139,12 @@ def draw(results: Results) -> Figure:
     grid = [
         tuple(
             Lines(
-                name_reading(side), "layers of the probe", label, tuple(_lines(side, columns)), None
+                name_reading(side),
+                "layers of the probe",
+                label,
+                tuple(_lines(side, columns)),
+                None,
+                facets={"pooling": name_reading(side), "accuracy": label},
             )
             for side in sides
         )

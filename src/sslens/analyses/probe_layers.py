@@ -163,6 +163,7 @@ def draw(results: Results) -> Figure:
             "test accuracy",
             tuple(lines_by_depth(side[~side.two], ("accuracy", "low", "high"))),
             None,
+            facets={"pooling": name_reading(side), "probed": "one block"},
         )
         for side in sides
     ]
@@ -173,6 +174,7 @@ def draw(results: Results) -> Figure:
             "gain in accuracy",
             tuple(lines_by_depth(side[side.two], ("gain", "gain_low", "gain_high"))),
             None,
+            facets={"pooling": name_reading(side), "probed": "a block beside the last"},
         )
         for side in sides
     ]

@@ -178,7 +178,8 @@ def draw_pictures(
                 title = f"objects, {place} images"
             own = outlines[(outlines.image == row["image"]) & (outlines.model == model)]
             drawn = tuple(_read(outline) for outline in own.to_dict("records"))
-            panels.append(Picture(title, pixels, drawn))
+            facets = {"boxes": f"of {model}" if model else "objects"}
+            panels.append(Picture(title, pixels, drawn, facets=facets))
         rows.append(tuple(panels))
     return rows
 

@@ -16,6 +16,23 @@ from sslens.table import Results
 
 #: the choices of tokens, as titles have them
 LABELS = {"all": "all tokens", "cls": "CLS token", "patch": "patch tokens"}
+#: the columns of a measure's value and interval, by what the page's picker calls the measure
+MEASURES = {
+    "CKA": ("cka", "low", "high"),
+    "deconfounded CKA": ("deconfounded", "deconfounded_low", "deconfounded_high"),
+}
+CKA, DECONFOUNDED = MEASURES
+#: which curves a page's picker chooses
+PAIRS, FAMILIES = "pairs of models", "families"
+
+
+def name_facets(tokens: str, kind: str, **others: str) -> dict[str, str]:
+    """Name what a panel shows, for the pickers of a page.
+
+    >>> name_facets("cls", "qkv", pair="mae · dino")
+    {'pair': 'mae · dino', 'tokens': 'CLS token', 'layer': 'qkv'}
+    """
+    return others | {"tokens": LABELS[tokens], "layer": kind}
 
 
 @final
@@ -74,12 +91,18 @@ def list_tokens_in(rows: pd.DataFrame) -> list[str]:
 
 
 def draw_cells(
-    cells: Cells, a: str, b: str, tokens: str, kind: str, title: str | None = None
+    cells: Cells,
+    a: str,
+    b: str,
+    tokens: str,
+    kind: str,
+    title: str | None = None,
+    measure: str = CKA,
 ) -> Heatmap | None:
     """Make the heat map of CKA between the taps of `a` (rows) and the taps of `b` (columns).
 
     The result is None if the table has no rows of these models, tokens and kind. `title` is the
-    two names unless given.
+    two names unless given; `measure` is one of `MEASURES`.
     """
     selected = cells.select(a, b, tokens, kind)
     if selected is None:
@@ -87,7 +110,7 @@ def draw_cells(
     row, rows = pd.factorize(selected.tap_a)
     column, columns = pd.factorize(selected.tap_b)
     square = np.full((len(rows), len(columns)), np.nan)
-    square[row, column] = selected.cka
+    square[row, column] = selected[MEASURES[measure][0]]
     return Heatmap(
         title if title is not None else f"{a} · {b}",
         square,
@@ -96,7 +119,10 @@ def draw_cells(
         x_label=f"block of {b}",
         y_label=f"block of {a}",
         limits=(0.0, 1.0),
-        unit="CKA",
+        unit=measure,
+        facets=name_facets(tokens, kind, pair=f"{a} · {b}", measure=measure),
+        row_notes=tuple(f"{a} {tap}" for tap in rows),
+        column_notes=tuple(f"{b} {tap}" for tap in columns),
     )
 
 
@@ -148,7 +174,10 @@ def draw_lines(
     """Make a panel of CKA at the same relative depth, with one curve per pair of models."""
     lines = (draw_line(cells, a, b, tokens, kind) for a, b in pairs)
     defined = tuple(line for line in lines if line is not None)
-    return Lines(title, "relative depth", "CKA at the same depth", defined, (-0.1, 1.05))
+    facets = name_facets(tokens, kind, curves=PAIRS, measure=CKA)
+    return Lines(
+        title, "relative depth", "CKA at the same depth", defined, (-0.1, 1.05), facets=facets
+    )
 
 
 def draw_deconfounded(
@@ -173,7 +202,10 @@ def draw_deconfounded(
             lines.append(Line(f"{a} · {b}", x, y, low, high, control=control))
     if not lines:
         return None
-    return Lines(title, "relative depth", "deconfounded CKA", tuple(lines), (-0.3, 1.05))
+    facets = name_facets(tokens, kind, curves=PAIRS, measure=DECONFOUNDED)
+    return Lines(
+        title, "relative depth", "deconfounded CKA", tuple(lines), (-0.3, 1.05), facets=facets
+    )
 
 
 def list_ceilings_in(results: Results) -> list[tuple[str, str]]:
@@ -226,11 +258,17 @@ def draw_families(results: Results, tokens: str, kind: str, title: str) -> Lines
         lines.append(Line(f"{a} · {b}", x, y, low, high))
     if not lines:
         return None
-    return Lines(title, "relative depth", "CKA at the same depth", tuple(lines), (-0.1, 1.05))
+    facets = name_facets(tokens, kind, curves=FAMILIES, measure=CKA)
+    return Lines(
+        title, "relative depth", "CKA at the same depth", tuple(lines), (-0.1, 1.05), facets=facets
+    )
 
 
-def make_figure(name: str, grid: Sequence[Sequence[Panel | None]]) -> Figure:
-    """Make a figure from rows of panels; shorter rows are filled up with empty cells.
+def make_figure(
+    name: str, grid: Sequence[Sequence[Panel | None]], more: Sequence[Panel] = ()
+) -> Figure:
+    """Make a figure from rows of panels; shorter rows are filled up with empty cells. `more` are
+    the panels that only a page shows.
 
     Rows without a panel are left out. If no panel is left, the figure is one empty pair of axes.
     """
@@ -239,4 +277,5 @@ def make_figure(name: str, grid: Sequence[Sequence[Panel | None]]) -> Figure:
         title, y_label = "No taps of this kind", "CKA at the same depth"
         rows = [[Lines(title, "relative depth", y_label, (), (-0.1, 1.05))]]
     width = max(len(row) for row in rows)
-    return Figure(name, tuple((*row, *(None,) * (width - len(row))) for row in rows))
+    filled = tuple((*row, *(None,) * (width - len(row))) for row in rows)
+    return Figure(name, filled, tuple(more))

@@ -81,7 +81,8 @@ def make_sheets(sheets: pd.DataFrame, pictures: pd.DataFrame) -> Iterator[Sheet]
         rows = [part.sort_values("column") for _, part in own.groupby("row")]
         shown = np.stack([np.stack([pixels[image] for image in part.image]) for part in rows])
         columns = ("source", *map(str, range(1, shown.shape[1])))
-        yield Sheet(str(name), shown, tuple(str(part.label.iloc[0]) for part in rows), columns)
+        labels, facets = tuple(str(part.label.iloc[0]) for part in rows), {"sheet": str(name)}
+        yield Sheet(str(name), shown, labels, columns, facets=facets)
 
 
 def draw_sheets(sheets: pd.DataFrame, pictures: pd.DataFrame) -> list[tuple[Sheet | None, ...]]:

@@ -1,7 +1,8 @@
 """A figure as data: panels of values, of curves or of pictures in a grid, checked when they are
 made."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -27,6 +28,11 @@ class Heatmap:
         y_label: the label of the vertical axis.
         limits: the values at the ends of the colour scale.
         unit: the name and unit of the values, beside the colour scale.
+        facets: what the panel shows, by the name of the choice (`{"tokens": "CLS token"}`). On a
+            page, the panels of a figure that have the same choices are one drawing with pickers.
+        picks: the choice that a cell makes, which is named "row · column"; empty if it makes none.
+        row_notes: what is said of each row where it is pointed at; the labels unless given.
+        column_notes: the same of each column.
 
     >>> values, blocks = np.array([[1.0, 0.5]]), ("0", "1")
     >>> heatmap = Heatmap("", values, ("0",), blocks, "block", "block", (0.0, 1.0), "CKA")
@@ -46,6 +52,10 @@ class Heatmap:
     y_label: str
     limits: tuple[float, float]
     unit: str
+    facets: Mapping[str, str] = field(default_factory=dict)
+    picks: str = ""
+    row_notes: tuple[str, ...] = ()
+    column_notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.values.shape != (len(self.rows), len(self.columns)) or not self.values.size:
@@ -55,6 +65,11 @@ class Heatmap:
             )
         if len(set(self.rows)) < len(self.rows) or len(set(self.columns)) < len(self.columns):
             raise ValueError(f"a label of {self.title!r} repeats")
+        if len(self.row_notes) not in (0, len(self.rows)) or len(self.column_notes) not in (
+            0,
+            len(self.columns),
+        ):
+            raise ValueError(f"{self.title!r} has a note on some rows or columns, not on each")
         if np.isinf(self.values).any() or not self.limits[0] < self.limits[1]:
             raise ValueError(
                 f"{self.title!r} has an infinite value, or limits that do not rise: {self.limits}"
@@ -109,6 +124,7 @@ class Lines:
         limits: the ends of the vertical axis; if None, all panels of the figure with the same
             `y_label` share one range that holds their data.
         log_x: whether the horizontal axis is logarithmic.
+        facets: what the panel shows, by the name of the choice; as of a heat map.
 
     >>> Lines("k-NN", "depth", "accuracy", (), (0.0, 1.0)).log_x
     False
@@ -120,6 +136,7 @@ class Lines:
     lines: tuple[Line, ...]
     limits: tuple[float, float] | None
     log_x: bool = False
+    facets: Mapping[str, str] = field(default_factory=dict)
 
 
 Panel: TypeAlias = Heatmap | Lines | Picture | Sheet
@@ -131,6 +148,12 @@ class Figure:
     pairs).
 
     Heatmaps share one colour scale over all their limits, and lines of one name share one style.
+
+    Attributes:
+        name: the name of the figure.
+        panels: the panels of the paper's figure.
+        more: panels that only a page shows, where the reader picks them; there, such a panel
+            stands in place of a panel of its kind with equal facets.
 
     >>> blocks = ("0", "1")
     >>> square = Heatmap("a", np.eye(2), blocks, blocks, "block", "block", (0.0, 1.0), "CKA")
@@ -144,6 +167,7 @@ class Figure:
 
     name: str
     panels: tuple[tuple[Panel | None, ...], ...]
+    more: tuple[Panel, ...] = ()
 
     def __post_init__(self) -> None:
         if len({len(row) for row in self.panels}) != 1 or not self.shown():

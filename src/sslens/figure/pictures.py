@@ -2,7 +2,8 @@
 
 import base64
 import io
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import UInt8
@@ -37,6 +38,7 @@ class Picture:
         title: the panel's title.
         pixels: the picture, in RGB.
         outlines: the outlines, drawn in this order.
+        facets: what the picture shows, by the name of the choice; as of a heat map.
 
     >>> Picture("scene", np.zeros((2, 4, 3), np.uint8)).ratio
     0.5
@@ -47,6 +49,7 @@ class Picture:
     outlines: tuple[Outline, ...] = ()
     x_label: str = ""
     y_label: str = ""
+    facets: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def size(self) -> tuple[int, int]:

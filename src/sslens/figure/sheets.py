@@ -2,7 +2,8 @@
 
 import base64
 import io
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import UInt8
@@ -27,6 +28,7 @@ class Sheet:
         pixels: the pictures, in RGB.
         rows: the label of each row.
         columns: the label of each column.
+        facets: what the sheet shows, by the name of the choice; as of a heat map.
 
     >>> pixels = np.zeros((1, 3, 32, 32, 3), np.uint8)
     >>> sheet = Sheet("dino", pixels, ("bird",), ("source", "1", "2"))
@@ -43,6 +45,7 @@ class Sheet:
     columns: tuple[str, ...]
     x_label: str = ""
     y_label: str = ""
+    facets: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.pixels.shape[:2] != (len(self.rows), len(self.columns)) or not self.pixels.size:

@@ -97,7 +97,11 @@ def choose_bar_ticks(low: float, high: float) -> list[float]:
     [-0.5, 0.0, 0.5, 1.0]
     """
     magnitude = 10.0 ** math.floor(math.log10(high - low))
-    step = next(s for s in (0.2 * magnitude, 0.5 * magnitude, magnitude) if (high - low) / s <= 7)
+    step = next(
+        s
+        for s in (0.2 * magnitude, 0.5 * magnitude, magnitude, 2 * magnitude)
+        if (high - low) / s <= 7
+    )
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [round(index * step, 9) for index in range(first, last + 1)]
 

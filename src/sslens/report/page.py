@@ -1,35 +1,37 @@
 """A study's results as one folder to mail around: one HTML file that needs no network, its tables
 as files and, on request, its figures for paper."""
 
-import base64
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from sslens.comparisons.sheets import save_sheets
-from sslens.errors import as_argument, spell_parameters
-from sslens.figure import NARROW, SWITCH, WIDE, Figure, Press, draw_for_screen, stack_panels
-from sslens.figure.pictures import PREFIX
+from sslens.errors import as_argument
+from sslens.figure import Figure, Panel, Press
+from sslens.report.drawings import Drawing, encode_drawings, group_panels
+from sslens.report.front import Front
+from sslens.report.stills import VIRIDIS, draw_overview, draw_still
+from sslens.report.table_views import TableView, view_tables
 from sslens.report.verdicts import make_table, write_verdicts
+from sslens.report.writing.pictures import (
+    describe_overview,
+    describe_panel,
+    shorten_finding,
+    write_beside,
+)
 from sslens.statistics.verdicts import Verdict
 from sslens.store import write_text
-from sslens.table import Results, Table
+from sslens.table import Results
 
 if TYPE_CHECKING:
-    import pandas as pd
     from markupsafe import Markup
 
-SHOWN = 200
-"""The rows of a table that the page shows; the button Copy and the CSV file give all rows."""
-WITHOUT_SCRIPT = (
-    "This figure needs JavaScript. Made again with {figures=True}, this page has a picture of it;"
-    " the results are in the store, and nothing is computed anew."
-)
-"""What a reader without JavaScript sees in place of a figure; the parameter is spelt for the
-reader."""
+WITHOUT_THUMBNAILS = "This page was made without thumbnails; the pictures are in the folder sheets."
+"""What is said where the pictures are left out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,7 @@ class Section:
 
     >>> import pandas as pd
     >>> from sslens.figure import Lines
+    >>> from sslens.table import Table
     >>> figure = Figure("knn", ((Lines("", "depth", "accuracy", (), None),),))
     >>> results = Results({"knn": Table(pd.DataFrame(), {})})
     >>> Section("../knn", "k-NN", "", (), results, figure)
@@ -78,8 +81,7 @@ class Draft:
 
     Args:
         out: the folder.
-        figures: whether figures are drawn for paper, as SVG and PDF; the page then shows them to
-            readers without JavaScript and in print.
+        figures: whether figures are also drawn for paper, as SVG and PDF.
         spell: how a parameter is called, for a sentence of the page (see `InputError.spelt`).
 
     >>> import tempfile
@@ -144,6 +146,9 @@ class Draft:
         command: str,
         study: str,
         provenance: Mapping[str, Any],
+        front: Front | None = None,
+        extras: Mapping[str, Sequence[Panel]] | None = None,
+        thumbnails: bool = True,
     ) -> Path:
         """Write study.yaml, provenance.json, verdicts.csv where there are verdicts, and report.html
         as soon as the figures for paper are drawn.
@@ -158,6 +163,9 @@ class Draft:
             command: the command line.
             study: the resolved study as YAML.
             provenance: names and values; a mapping in it (versions, digests) becomes a table.
+            front: the first screen; without it the page begins with the verdicts and the advice.
+            extras: further panels of a section, by the section's name.
+            thumbnails: whether the page holds pictures of images.
 
         Returns the path of report.html.
         """
@@ -166,32 +174,49 @@ class Draft:
         write_text(self.out / "provenance.json", provenance_text)
         if verdicts:
             make_table(verdicts).save(self.out / "verdicts.csv")
-        views = [_view_section(section) for section in self.sections]
         if self._press is not None:
             self._press.wait()
-            views = [replace(view, picture=self._embed_picture(view.name)) for view in views]
+        results = {section.name: section.results for section in self.sections}
         context = {
             "title": title,
-            "sections": views,
-            "notes": list(notes),
-            "advice": list(advice),
+            "front": front,
+            "overview": _draw_front(front),
+            "sections": [
+                self._view_section(section, (extras or {}).get(section.name, ()), thumbnails)
+                for section in self.sections
+            ],
+            "beside": _embed({"beside": write_beside(results), "viridis": VIRIDIS}),
+            "notes": [*notes, *([] if thumbnails else [WITHOUT_THUMBNAILS])],
+            "advice": [] if front else list(advice),
             "verdicts": write_verdicts(verdicts),
             "command": command,
             "study": study,
-            "switch": SWITCH,
-            "without_script": spell_parameters(WITHOUT_SCRIPT, self._spell),
             "provenance": list(_group_provenance(provenance)),
         }
         write_text(self.out / "report.html", _render(context))
         return self.out / "report.html"
 
+    def _view_section(
+        self, section: Section, extras: Sequence[Panel], thumbnails: bool
+    ) -> "_SectionView":
+        """Prepare a section for the template."""
+        drawings = group_panels(section.figure, extras)
+        if not thumbnails:
+            drawings = tuple(one for one in drawings if one.kind not in ("sheet", "picture"))
+        return _SectionView(
+            section.name,
+            section.title,
+            section.caption,
+            section.findings,
+            shorten_finding(section.findings[0]) if section.findings else "",
+            _embed(encode_drawings(drawings)),
+            [_Still.of(drawing) for drawing in drawings],
+            list(view_tables(section.results.tables, section.files(), pictures=thumbnails)),
+            paper=self._press is not None,
+        )
+
     def _figure_path(self, name: str, ending: str) -> Path:
         return self.out / "figures" / f"{name}{ending}"
-
-    def _embed_picture(self, name: str) -> str:
-        """Make a data URL of a figure's SVG file."""
-        picture = base64.b64encode(self._figure_path(name, ".svg").read_bytes()).decode()
-        return f"data:image/svg+xml;base64,{picture}"
 
 
 def write(out: Path, *, sections: Sequence[Section], figures: bool = False, **rest: Any) -> Path:
@@ -206,7 +231,6 @@ def _render(context: Mapping[str, Any]) -> str:
     """Fill the page's template."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
 
     loader = PackageLoader("sslens.report", package_path="")
     page = Environment(
@@ -216,112 +240,58 @@ def _render(context: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    plotly = Markup(get_plotlyjs()) if context["sections"] else None
-    return page.get_template("page.html.jinja").render(**context, plotly=plotly)
+    folder = resources.files("sslens.report")
+    parts = {
+        name: Markup((folder / file).read_text(encoding="utf-8"))
+        for name, file in (("style", "page.css"), ("script", "page.js"))
+    }
+    return page.get_template("page.html.jinja").render(**context, **parts)
 
 
 @dataclass(frozen=True)
-class _ColumnView:
-    """A column as the template shows it."""
+class _Still:
+    """What a reader without JavaScript sees of a drawing: SVG elements, what they show in words,
+    and the titles of what is picked."""
 
-    name: str
-    unit: str
-    number: bool
-
-
-@dataclass(frozen=True)
-class _TableView:
-    """A table as the template shows it; `tsv` holds all rows as JSON, for the button Copy."""
-
-    id: str
+    pictures: "tuple[Markup, ...]"
+    words: str
     title: str
-    label: str
-    file: str
-    columns: list[_ColumnView]
-    rows: list[list[str | None]]
-    count: int
-    tsv: "Markup"
+
+    @classmethod
+    def of(cls, drawing: Drawing) -> "_Still":
+        from markupsafe import Markup
+
+        panels = drawing.start()
+        return cls(
+            tuple(Markup(draw_still(panel)) for panel in panels),
+            describe_panel(panels[0]),
+            ", ".join(drawing.panels[0][0]) or panels[0].title,
+        )
 
 
 @dataclass(frozen=True)
 class _SectionView:
-    """A section as the template shows it; `figure` is JSON, and `picture` a data URL, or empty
-    where no figures are drawn for paper."""
+    """A section as the template shows it; `figure` is JSON, and `paper` says whether its figure is
+    drawn for paper too."""
 
     name: str
     title: str
     caption: str
     findings: tuple[str, ...]
+    headline: str
     figure: "Markup"
-    tables: list[_TableView]
-    picture: str = ""
+    stills: list[_Still]
+    tables: list[TableView]
+    paper: bool
 
 
-def _view_section(section: Section) -> _SectionView:
-    """Prepare a section for the template, without the picture, which is not drawn yet."""
-    files = section.files()
-    return _SectionView(
-        section.name,
-        section.title,
-        section.caption,
-        section.findings,
-        _embed_figure(section.figure),
-        [
-            _view_table(section, name, table, files[name])
-            for name, table in section.results.tables.items()
-        ],
-    )
+def _draw_front(front: Front | None) -> "tuple[Markup, str] | None":
+    """Draw the overview picture, and say what it shows."""
+    from markupsafe import Markup
 
-
-def _view_table(section: Section, name: str, table: Table, file: str) -> _TableView:
-    """Prepare a table for the template; the title names it if the section has several tables."""
-    frame, texts = table.frame, _texts(table)
-    several, words = len(section.results.tables) > 1, name.replace("-", " ")
-    columns = [
-        _ColumnView(str(column), table.units[column], frame[column].dtype.kind in "iuf")
-        for column in frame.columns
-    ]
-    return _TableView(
-        id=f"{section.name}_{name}" if several else section.name,
-        title=f"{section.title} {words.capitalize()}" if several else section.title,
-        label=f"Table of {words}" if several else "Table",
-        file=file,
-        columns=columns,
-        rows=texts[:SHOWN],
-        count=len(texts),
-        tsv=_embed(_hide_pictures(frame).to_csv(index=False, sep="\t", float_format="%.6g")),
-    )
-
-
-def _texts(table: Table) -> list[list[str | None]]:
-    """Write the cells in words: numbers with four significant digits, None for an undefined
-    number."""
-    columns = [table.frame[column].tolist() for column in table.frame.columns]
-    return [[_text(value) for value in row] for row in zip(*columns, strict=True)]
-
-
-def _hide_pictures(frame: "pd.DataFrame") -> "pd.DataFrame":
-    """Leave the pictures out of what the button Copy copies; the CSV file has them."""
-    if "picture" not in frame:
-        return frame
-    pictured = frame.picture.astype(str).str.startswith(PREFIX)
-    return frame.assign(picture=frame.picture.mask(pictured, "(in the file)"))
-
-
-def _text(value: Any) -> str | None:
-    import pandas as pd
-
-    if pd.isna(value):
+    if front is None or front.overview is None or not front.overview.points:
         return None
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _embed_figure(figure: Figure) -> "Markup":
-    """Embed the figure's traces once, with a layout for a wide screen and one for a narrow
-    screen."""
-    wide = draw_for_screen(figure, WIDE)
-    narrow = draw_for_screen(stack_panels(figure), NARROW)
-    return _embed({"data": wide.data, "wide": wide.layout, "narrow": narrow.layout})
+    return Markup(draw_overview(front.overview)), describe_overview(front.overview)
 
 
 def _embed(value: Any) -> "Markup":

@@ -120,6 +120,7 @@ def _write_report(
             command=asked.command,
             study=study.yaml(),
             provenance=Provenance.of(plan, asked.command, began).to_json(),
+            front=front,
         )
 
 
