@@ -19,7 +19,7 @@ from sslens.models.sizes import at_size
 from sslens.models.vit import ViTArch
 from sslens.models.vitdet import make_backbone
 from sslens.models.windowed import WindowedViT
-from sslens.zoo import files, pickles
+from sslens.zoo import files
 from sslens.zoo.describing import describe_shape
 from sslens.zoo.detectors import load_detector
 from sslens.zoo.recognise import recognise
@@ -191,13 +191,14 @@ def test_arrays_of_all_kinds_of_numbers_are_read(tmp_path: Path) -> None:
     }
     path = tmp_path / "a.pkl"
     path.write_bytes(pickle.dumps({**values, "note": "x"}, protocol=2))
-    tree = pickles.read_arrays(path)
-    assert tree["float16"].kind == "float16"
-    assert tree["big-endian"].kind == "float32"
-    assert tree["big-endian"].values.tolist() == [0, 1]
-    assert tree["int64"].values == 3
-    assert isinstance(tree["text"], np.ndarray)
-    assert tree["note"] == "x"
+    contents = files.read_contents(path)
+    arrays = contents.states[""]
+    assert arrays["float16"].kind == "float16"
+    assert arrays["big-endian"].kind == "float32"
+    assert arrays["big-endian"].values.tolist() == [0, 1]
+    assert arrays["int64"].values == 3
+    assert "text" not in arrays
+    assert contents.rest["note"] == "x"
 
 
 def test_a_loaded_backbone_is_not_given_windows_twice(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 and nothing in it is run."""
 
 import argparse
+import datetime
 import os
 import pickle
 import shutil
@@ -15,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sslens import zoo
+from sslens import whole_file, zoo
 from sslens.errors import InputError
 from sslens.zoo import files
 
@@ -144,32 +145,111 @@ def test_what_the_authors_files_hold_is_read_without_a_warning(tmp_path: Path) -
         }
 
 
-def test_nothing_but_the_four_names_is_allowed(tmp_path: Path) -> None:
-    names = {
-        (item[1] if isinstance(item, tuple) else f"{item.__module__}.{item.__qualname__}")
-        for item in files.ALLOWED
-    }
-    assert names == {
-        "argparse.Namespace",
-        "numpy.dtype",
-        "numpy.dtypes.Float64DType",
-        "numpy.core.multiarray.scalar",
-        "numpy._core.multiarray.scalar",  # the same, where NumPy 2 has it
-    }
-    torch.save({"model": STATE, "loss": np.float32(1)}, tmp_path / "a.pth")
-    assert "numpy.dtypes.Float32DType" in said_of(tmp_path / "a.pth")
+def test_numbers_of_numpy_beside_the_weights_are_read(tmp_path: Path) -> None:
+    kinds = "bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64"
+    values = [getattr(np, kind)(1) for kind in kinds.split()]
+    values += [np.complex64(1), np.str_("é"), np.dtype(">i4").type(7)]
+    tree = {"m": STATE, **{str(number): value for number, value in enumerate(values)}}
+    for new in (True, False):
+        torch.save(tree, tmp_path / "a.pth", _use_new_zipfile_serialization=new)
+        rest = files.read_contents(tmp_path / "a.pth").rest
+        assert list(rest.values()) == [str(value) for value in values]
 
 
 def test_what_other_libraries_allow_is_not_allowed_here(tmp_path: Path) -> None:
-    before = torch.serialization.get_safe_globals()
     torch.save({"model": Copied(tmp_path / "ran")}, tmp_path / "a.pth")
     with torch.serialization.safe_globals([shutil.copyfile]):
         assert "shutil.copyfile" in said_of(tmp_path / "a.pth")
         assert not (tmp_path / "ran").exists()
-        assert shutil.copyfile in torch.serialization.get_safe_globals()  # theirs again
         torch.load(tmp_path / "a.pth", weights_only=True)
         assert (tmp_path / "ran").exists()  # it would have run
-    assert set(map(str, torch.serialization.get_safe_globals())) == set(map(str, before))
+
+
+class Own:
+    """A class of a training."""
+
+
+@pytest.mark.parametrize("form", ["weights", "several", "network", "in it", "top"])
+def test_the_advice_for_objects_beside_weights_works(
+    tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+    weights = network.state_dict()
+    monkeypatch.chdir(tmp_path)
+    for beside in (Path("data"), datetime.date(2026, 1, 1), {"deep": [Own()]}):
+        tree = {
+            "weights": {"state_dict": weights, "x": beside},
+            "several": {"student": {**weights, "x": beside}, "teacher": weights},
+            "network": network,
+            "in it": {"model": network, "x": beside},
+            "top": {**weights, "x": beside},
+        }[form]
+        torch.save(tree, "a.pth")
+        with pytest.raises(InputError) as caught:
+            files.read_contents(Path("a.pth"))
+        said = str(caught.value)
+        assert "nothing in it was run: it names " in said
+        line = said.partition("give that file: ")[2].partition(". Or have sslens doctor")[0]
+        exec(line, {})
+        left = files.read_contents(Path("a.pth"), objects=True)
+        for contents in (files.read_contents(Path("weights.pth")), left):
+            assert len(contents.states) == (2 if form == "several" else 1)
+            for state in contents.states.values():
+                assert list(state) == list(weights)
+                assert all(np.array_equal(state[k].values, v.numpy()) for k, v in weights.items())
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (torch.zeros(2).to_sparse(), "the first model: w, which is sparse"),
+        (torch.empty(2, device="meta"), "which is on torch's meta device"),
+        (torch.zeros(1).expand(10**5, 10**5), "would take 40,000,000,000, most of them w"),
+    ],
+    ids=["sparse", "meta", "repeated"],
+)
+def test_tensors_without_numbers_are_refused(tmp_path: Path, value: Any, said: str) -> None:
+    torch.save({"model": {"w": value}}, tmp_path / "a.pth")
+    assert said in said_of(tmp_path / "a.pth")
+
+
+def test_pipes_devices_and_links_to_themselves_are_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pth")
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    (tmp_path / "link.pth").symlink_to("link.pth")
+    for name in ("pipe.pth", "pipe.safetensors"):
+        assert said_of(tmp_path / name).endswith("is a pipe, and no file that can be read.")
+    assert "cannot be read" in said_of(tmp_path / "link.pth")
+    assert said_of(Path("/dev/zero")) == "/dev/zero is a device, and no file that can be read."
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+@pytest.mark.parametrize("change", ["shorter", "zeros"])
+def test_a_file_that_changes_while_it_is_read_is_refused(
+    tmp_path: Path, name: str, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, state = tmp_path / name, {"a": torch.ones(5000), "b": torch.ones(5000)}
+    if path.suffix == ".safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state, path)
+    fill = whole_file.Steady.fill
+
+    def change_first(self: Any, begin: int, into: np.ndarray) -> None:
+        if into.nbytes == 20000:
+            with path.open("r+b") as file:
+                if change == "shorter":
+                    file.truncate(1000)
+                else:
+                    file.seek(begin)
+                    file.write(bytes(20000))
+            os.utime(path, ns=(1, 1))  # the clock of a file may be as coarse as 10 ms
+        fill(self, begin, into)
+
+    monkeypatch.setattr(whole_file.Steady, "fill", change_first)
+    said = said_of(path)
+    reasons = ("written while it was read", "cut off while it was read", "its CRC differs")
+    assert any(reason in said for reason in reasons)
 
 
 # ------------------------------------------------------------------------------------------------

@@ -21,6 +21,8 @@ ORDER = [
     "errors",
     "find",
     "records",
+    "whole_file",
+    "tensor_file",
     "store",
     "processes",
     "cores",

@@ -29,7 +29,7 @@ from sslens.capture.keys import PassRequest
 from sslens.capture.manifest import read_sums
 from sslens.data.images import ImageSet, from_arrays
 from sslens.data.transform import EvalTransform
-from sslens.errors import InputError, Mishap
+from sslens.errors import Doubt, InputError, Mishap
 from sslens.models import networks
 from sslens.models.about import About
 from sslens.models.backbone import Backbone
@@ -162,15 +162,13 @@ def test_a_flipped_bit_is_found_when_it_is_read(
     content = bytearray(shard.read_bytes())
     content[-5] ^= 1
     shard.write_bytes(content)
-    made = passes.maps(model, images, store=store)
-    columns = {tap: made.read(tap) for tap in ("blocks.0", "blocks.1", "blocks.2")}
-    assert len(columns) == 3
     for _ in range(2):
         with pytest.raises(InputError, match=r"shard-00000.* is damaged: its values at blocks.3"):
             made.read("blocks.3")
-    shard.unlink()
-    again = passes.maps(model, images, store=store)
-    assert torch.equal(again.read("blocks.0"), columns["blocks.0"])
+    columns = {tap: made.read(tap) for tap in ("blocks.0", "blocks.1", "blocks.2")}
+    with pytest.warns(Doubt, match=r"shard-00000.* is damaged: .* It is computed again"):
+        again = passes.maps(model, images, store=store)
+    assert all(torch.equal(again.read(tap), values) for tap, values in columns.items())
     assert again.read("blocks.3").isfinite().all()
 
 

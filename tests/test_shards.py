@@ -26,6 +26,7 @@ from sslens.data.images import ImageSet, from_arrays
 from sslens.errors import Doubt, InputError
 from sslens.models.backbone import Backbone
 from sslens.processes import processes
+from sslens.whole_file import seal, unseal
 
 NANO = "random:vit_nano_patch8_32"
 
@@ -409,7 +410,8 @@ def test_a_folder_that_holds_no_features_or_damaged_ones_is_refused(
     ):
         open_features(tmp_path / "nowhere")
     text = (copy / MANIFEST).read_text()
-    (copy / MANIFEST).write_text(text.replace('"format": 1', '"format": 2'))
+    newer = unseal(text).replace('"format": 1', '"format": 2')
+    (copy / MANIFEST).write_text(seal(newer))
     with pytest.raises(InputError, match="has format 2, and this version of sslens reads 1"):
         open_features(copy)
     for damaged in (

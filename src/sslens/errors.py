@@ -8,6 +8,34 @@ from collections.abc import Callable, Iterable
 _PARAMETER = re.compile(r"\{([a-z_]+(?:\.[a-z_0-9]+)?)(?:=([^{}]*))?\}")
 
 
+#: characters that a terminal obeys and does not show, but for tabs and ends of lines, and those
+#: that turn the direction of writing
+_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+#: halves of characters, which no terminal can be given
+_HALVES = re.compile("[\ud800-\udfff]")
+
+
+def make_visible(text: str) -> str:
+    """Write out the characters that a terminal would obey, so that a name in a file can neither
+    change the screen nor hide a part of itself.
+
+    >>> print(make_visible("norm\x1b[2J.weight"))
+    norm\x1b[2J.weight
+    """
+    text = _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _HALVES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def shorten(text: str, most: int) -> str:
+    """Return a text, or its beginning and the number of its characters where it has more than
+    `most`.
+
+    >>> shorten("blocks" * 100, 12)
+    'blocksblocks… (600 characters)'
+    """
+    return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
+
+
 def as_argument(name: str, value: str | None) -> str:
     """Format a parameter, with its value if there is one, as a Python argument.
 
@@ -57,12 +85,13 @@ class InputError(Exception):
 
     def spelt(self, spell: Callable[[str, str | None], str]) -> str:
         """Join the message and the mend; `spell(name, value)` formats each parameter in braces."""
+        message = make_visible(self.message)
         if self.mend is None:
-            return self.message
-        mend = spell_parameters(self.mend, spell)
-        if self.message.endswith("."):
-            return f"{self.message} {mend[:1].upper()}{mend[1:]}."
-        return f"{self.message}: {mend}."
+            return message
+        mend = make_visible(spell_parameters(self.mend, spell))
+        if message.endswith("."):
+            return f"{message} {mend[:1].upper()}{mend[1:]}."
+        return f"{message}: {mend}."
 
 
 def require_type(value: object, types: type | tuple[type, ...], what: str, mend: str) -> None:

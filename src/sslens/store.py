@@ -1,10 +1,10 @@
 """Artefacts on disk: files that are written atomically and found by the digest of their key.
 
-An artefact is one safetensors file. Its header holds its key, which is everything that decided its
-content, and its provenance (time, versions, command), which decides nothing. `Store.path` is a pure
-function of the kind and the key, so a second run finds the artefacts of the first. A file is
-written under a temporary name in the same folder and then renamed, so that no reader sees a part of
-it.
+An artefact is one safetensors file with checksums (`tensor_file.py`). Its header holds its key,
+which is everything that decided its content, and its provenance (time, versions, command), which
+decides nothing. `Store.path` is a pure function of the kind and the key, so a second run finds the
+artefacts of the first. A file is written under a temporary name in the same folder and then
+renamed, so that no reader sees a part of it.
 """
 
 import contextlib
@@ -12,12 +12,14 @@ import errno
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sslens.errors import InputError
+from sslens import tensor_file, whole_file
+from sslens.errors import Doubt, InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -109,21 +111,11 @@ def _explain(error: OSError, path: Path) -> InputError | None:
 
 
 def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", header: Mapping[str, str]) -> None:
-    """Write tensors and a header of strings as a safetensors file, atomically."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    with write_beside(path) as temporary:
-        contiguous = {name: value.contiguous() for name, value in tensors.items()}
-        try:
-            save_file(contiguous, temporary, dict(header))
-        except SafetensorError as error:
-            # the library turns an OSError into text: "I/O error: No space left on device (os error
-            # 28)"
-            for number in (errno.ENOSPC, errno.EDQUOT, errno.EACCES):
-                if f"os error {number})" in str(error):
-                    raise OSError(number, os.strerror(number)) from error
-            raise
+    """Write tensors and a header of strings as a safetensors file with checksums, atomically."""
+    values = {name: tensor_file.as_entry(value) for name, value in tensors.items()}
+    with write_beside(path) as temporary, temporary.open("wb") as file:
+        for part in tensor_file.encode(values, header):
+            file.write(part)
 
 
 def room() -> int:
@@ -170,13 +162,18 @@ class Store:
 
     def read(self, kind: str, key: Mapping[str, Any]) -> "dict[str, Tensor] | None":
         """Read the tensors of an artefact; None if it is not there or is damaged, and must be
-        computed again."""
-        from safetensors import SafetensorError, safe_open
+        computed again.
 
+        Warns:
+            Doubt: the artefact is damaged.
+        """
+        path = self.path(kind, key)
         try:
-            with safe_open(self.path(kind, key), framework="pt") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (FileNotFoundError, SafetensorError):
+            return tensor_file.read_torch(path)[1]
+        except OSError:
+            return None
+        except whole_file.Unreadable as reason:
+            _warn_of_damage(path, reason)
             return None
 
     def write(self, kind: str, key: Mapping[str, Any], tensors: "Mapping[str, Tensor]") -> Path:
@@ -186,14 +183,27 @@ class Store:
         return path
 
     def read_json(self, kind: str, key: Mapping[str, Any]) -> Any:
-        """Read a JSON value; None if it is not there or is damaged."""
+        """Read a JSON value; None if it is not there or is damaged.
+
+        Warns:
+            Doubt: the artefact is damaged.
+        """
+        path = self.path(kind, key, ".json")
         try:
-            return json.loads(self.path(kind, key, ".json").read_text(encoding="utf-8"))["value"]
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return json.loads(whole_file.unseal(path.read_text(encoding="utf-8")))["value"]
+        except OSError:
+            return None
+        except (ValueError, KeyError, TypeError, RecursionError) as reason:
+            _warn_of_damage(path, reason)
             return None
 
     def write_json(self, kind: str, key: Mapping[str, Any], value: Any) -> Path:
-        """Write a JSON value, with its key."""
+        """Write a JSON value, with its key and a checksum."""
         path = self.path(kind, key, ".json")
-        write_text(path, json.dumps({"key": key, "value": value}))
+        write_text(path, whole_file.seal(json.dumps({"key": key, "value": value})))
         return path
+
+
+def _warn_of_damage(path: Path, reason: Exception) -> None:
+    """Name an artefact that is computed again because it is damaged."""
+    warnings.warn(f"{path} is damaged and is computed again ({reason}).", Doubt, stacklevel=4)

@@ -170,10 +170,10 @@ class Features:
     ) -> Float[Tensor, "row dim"]:
         """Read the features of some rows, or of all.
 
-        Consecutive rows of one shard are not copied, but mapped from the file.
+        Consecutive rows of one shard are a view of what is held of it.
 
         Raises:
-            InputError: an unknown tap or pooling.
+            InputError: an unknown tap or pooling, or a shard that is damaged.
         """
         column = self.require(tap, pooling)
         if isinstance(rows, slice):
@@ -232,8 +232,8 @@ class Features:
 
 
 def open_features(folder: Path | str) -> Features:
-    """Open the features that `extract` stored in a folder; they are mapped into memory as they are
-    read.
+    """Open the features that `extract` stored in a folder; a column of a shard is read, and held
+    against its checksum, when it is first asked for.
 
     Raises:
         InputError: the folder has no features; a shard is missing, cut off or of other features; or

@@ -8,6 +8,7 @@ does not depend on the order or the minibatches of a pass, except for rounding.
 
 import math
 import shutil
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,9 +23,9 @@ from sslens.capture.keys import PassRequest
 from sslens.capture.manifest import Column, Manifest, is_features, read_images
 from sslens.capture.reducers import Reducer
 from sslens.capture.sharing import this_process, wait_for_all
-from sslens.capture.sources import Source
+from sslens.capture.sources import InShards, Source
 from sslens.capture.writing import ShardWriter, begin_folder, count_minibatches_of_shard
-from sslens.errors import InputError
+from sslens.errors import Doubt, InputError
 from sslens.models.taps import Tap
 from sslens.plan import Plan
 from sslens.store import Store, digest
@@ -59,10 +60,30 @@ class Shelf:
         folder, parts = self.folder(request, store), []
         for path in sorted(folder.iterdir()) if folder.is_dir() else []:
             try:
-                parts.append(open_features(path))
+                part = open_features(path)
             except InputError:  # not whole, or damaged: its content is computed again
                 continue
+            if not _remove_damaged(part, [tap.name for tap in request.taps]):
+                parts.append(part)
         return sorted(parts, key=lambda part: part.ids != request.plan.ids)
+
+
+def _remove_damaged(part: Features, taps: Sequence[str]) -> bool:
+    """Remove the shards of a folder that are damaged at some taps, so that they are computed again;
+    return whether there were any."""
+    if not isinstance(part.source, InShards):
+        return False
+    damaged = dict(part.source.find_damaged(taps))
+    for path in damaged:
+        path.unlink(missing_ok=True)
+        if this_process()[0] == 0:
+            warnings.warn(
+                f"{path} is damaged: its values are not those that were written. It is computed"
+                " again.",
+                Doubt,
+                stacklevel=4,
+            )
+    return bool(damaged)
 
 
 def list_lacking(request: PassRequest, parts: Sequence[Features]) -> tuple[Tap, ...]:

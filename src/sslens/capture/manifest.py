@@ -27,6 +27,8 @@ from torch import Tensor
 from sslens.errors import InputError
 from sslens.models.taps import Tap
 from sslens.store import digest
+from sslens.tensor_file import KINDS, read_header, read_torch
+from sslens.whole_file import Unreadable, open_regular, seal, unseal
 
 #: name of a tap, and a pooling of its output
 Column: TypeAlias = tuple[str, str]
@@ -34,6 +36,8 @@ POOLINGS = ("cls", "mean", "patch", "flat")
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 MANIFEST, IMAGES = "features.json", "images.safetensors"
 FORMAT = 1
+#: bytes of unpacked ids for each packed byte, and beyond; paths of images pack ten to one
+UNPACKED, FEW = 64, 1 << 20
 
 
 def parse_column(name: str) -> Column:
@@ -106,7 +110,24 @@ class Manifest:
         taps = {tap.name: [tap.kind, tap.depth] for tap in self.taps}
         columns = [[*column, width] for column, width in self.columns.items()]
         value = {"format": FORMAT, **vars(self), "taps": taps, "columns": columns}
-        return json.dumps(value, indent=1)
+        return seal(json.dumps(value, indent=1))
+
+    def require_sense(self) -> None:
+        """Refuse a description of no features.
+
+        Raises:
+            ValueError: a count or a width that is no whole number, or an entry that is missing.
+        """
+        counts = [self.shard, *self.columns.values()]
+        if any(type(count) is not int or not 0 < count < 2**40 for count in counts):
+            raise ValueError("a shard or a column has no size")
+        if type(self.images["count"]) is not int or self.images["count"] < 0:
+            raise ValueError("the images have no count")
+        texts = [self.model["name"], self.model["source"], self.model["digest"], self.precision]
+        texts += [self.images["name"], self.images["content"], self.images["ids"]]
+        texts += [part for column in self.columns for part in column]
+        if self.dtype not in DTYPES or not all(isinstance(text, str) for text in texts):
+            raise ValueError("an entry is no text, or its number type is unknown")
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
@@ -116,7 +137,8 @@ class Manifest:
             InputError: the folder has no manifest, or one that is damaged or of a newer format.
         """
         try:
-            value = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            with open_regular(folder / MANIFEST) as file:
+                value = json.loads(unseal(file.read().decode("utf-8")))
             if value["format"] > FORMAT:
                 raise InputError(
                     f"{folder / MANIFEST} has format {value['format']}, and this version of sslens"
@@ -127,15 +149,21 @@ class Manifest:
             )
             columns = {(tap, pooling): width for tap, pooling, width in value.pop("columns")}
             del value["format"]
-            return cls(
+            manifest = cls(
                 **value | {"taps": taps, "columns": columns, "classes": tuple(value["classes"])}
             )
+            manifest.require_sense()
+            return manifest
         except (FileNotFoundError, NotADirectoryError):
             raise InputError(
                 f"{folder} holds no stored features (no {MANIFEST})",
                 mend="make them with sslens features MODEL {images=DIR} {out=" + str(folder) + "}",
             ) from None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except OSError as error:
+            raise InputError(
+                f"{folder / MANIFEST} cannot be read ({error.strerror or error})."
+            ) from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(
                 f"{folder / MANIFEST} is damaged ({error}): make the features again."
             ) from error
@@ -162,24 +190,20 @@ def locate_columns(folder: Path, manifest: Manifest, number: int) -> dict[Column
     Raises:
         FileNotFoundError: the shard is not there.
     """
-    path = shard_path(folder, number)
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        try:
-            header = json.loads(file.read(size)) if size < 2**28 else {}
-            name, _, _ = header.pop("__metadata__")["sslens.shard"].partition(" ")
-            if name != digest([manifest.key, number]):
-                return None
-            places = {
-                parse_column(column): 8 + size + entry["data_offsets"][0]
-                for column, entry in header.items()
-            }
-            end = 8 + size + max(entry["data_offsets"][1] for entry in header.values())
-        except (ValueError, KeyError, TypeError, AttributeError):
+    try:
+        with open_regular(shard_path(folder, number)) as file:
+            header = read_header(file)
+    except Unreadable:
+        return None
+    name, _, _ = header.metadata.get("sslens.shard", "").partition(" ")
+    entries = {parse_column(column): entry for column, entry in header.entries.items()}
+    rows = len(manifest.rows(number))
+    if name != digest([manifest.key, number]) or entries.keys() != manifest.columns.keys():
+        return None
+    for column, entry in entries.items():
+        if entry.shape != (rows, manifest.columns[column]) or KINDS[entry.kind] != manifest.dtype:
             return None
-    return (
-        places if end == path.stat().st_size and places.keys() == manifest.columns.keys() else None
-    )
+    return {column: entry.begin for column, entry in entries.items()}
 
 
 def checksum(values: Tensor) -> int:
@@ -194,9 +218,9 @@ def checksum(values: Tensor) -> int:
 def read_sums(path: Path) -> dict[Column, int]:
     """Read the checksum of each column from the header of a shard; none where the shard was written
     before there were any."""
-    with path.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    _, _, text = header["__metadata__"]["sslens.shard"].partition(" ")
+    with open_regular(path) as file:
+        header = read_header(file)
+    _, _, text = header.metadata["sslens.shard"].partition(" ")
     sums = json.loads(text or "{}")
     return {parse_column(name): value for name, value in sums.items()}
 
@@ -209,18 +233,36 @@ def read_images(
     Raises:
         InputError: the file cannot be read, or holds other images than the manifest says.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     path = folder / IMAGES
     try:
-        tensors = load_file(path)
-        ids = tuple(json.loads(zlib.decompress(tensors["ids"].numpy().tobytes())))
-    except (OSError, SafetensorError, KeyError, ValueError, zlib.error) as error:
+        _, tensors = read_torch(path)
+        ids = tuple(unpack_texts(tensors["ids"].numpy().tobytes()))
+    except (OSError, KeyError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error}): make the features again.") from error
     labels = tensors["labels"].numpy() if "labels" in tensors else None
-    if digest(ids) != manifest.images["ids"] or (labels is not None and len(labels) != len(ids)):
+    fits = labels is None or (labels.dtype == np.int64 and labels.shape == (len(ids),))
+    if digest(ids) != manifest.images["ids"] or len(ids) != manifest.images["count"] or not fits:
         raise InputError(
             f"{path} does not hold the images that {MANIFEST} tells of: make the features again."
         )
     return ids, labels
+
+
+def unpack_texts(packed: bytes) -> list[str]:
+    """Unpack texts that were written as compressed JSON.
+
+    Raises:
+        ValueError: the bytes are cut off or no such texts, or unpack to far more than they are.
+
+    >>> unpack_texts(zlib.compress(b'["a", "b"]'))
+    ['a', 'b']
+    """
+    unpacker = zlib.decompressobj()
+    try:
+        text = unpacker.decompress(packed, UNPACKED * len(packed) + FEW)
+        texts = json.loads(text) if unpacker.eof else None
+    except (zlib.error, RecursionError) as error:
+        raise ValueError(str(error)) from error
+    if not isinstance(texts, list) or not all(isinstance(name, str) for name in texts):
+        raise ValueError("its ids are no texts, or cut off")
+    return texts

@@ -134,7 +134,7 @@ class Maps:
     def read(self, tap: str, images: Rows = slice(None)) -> Float[Tensor, "image row column dim"]:
         """Read the maps of some images at a tap, or of all.
 
-        Consecutive images of one shard are not copied, but mapped from the file.
+        Consecutive images of one shard are a view of what is held of it.
 
         Args:
             tap: the tap's name.

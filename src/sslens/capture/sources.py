@@ -2,7 +2,7 @@
 another order."""
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, final, runtime_checkable
 
@@ -20,10 +20,13 @@ from sslens.capture.manifest import (
     shard_path,
 )
 from sslens.errors import InputError
+from sslens.whole_file import Steady, open_regular
 
 Rows: TypeAlias = slice | Int64[np.ndarray, " row"]
-#: bytes of shards that are mapped at a time; `Features.order` shuffles among their rows
+#: bytes of columns that are held at a time; `Features.order` shuffles among their rows
 WINDOW = 2**28
+#: what mends a shard that is damaged
+MEND = "Remove that file and run the same command again, and only it is computed."
 
 
 @runtime_checkable
@@ -70,25 +73,25 @@ class InMemory:
 
 @final
 class InShards:
-    """Rows of the shards of a folder, memory-mapped; at most 256 MB of shards stay mapped.
+    """Rows of the shards of a folder, read column by column; 256 MB of columns are held at most.
 
-    A column of a shard is compared with its checksum when it is first read.
+    A column of a shard is read into memory of our own and compared with its checksum, so that the
+    file may change or be cut off afterwards.
     """
 
     def __init__(
         self, folder: Path, manifest: Manifest, starts: Sequence[Mapping[Column, int]]
     ) -> None:
         self.folder, self.manifest, self.starts = folder, manifest, starts
-        self._maps: OrderedDict[int, np.memmap] = OrderedDict()
-        self._unchecked: dict[int, dict[Column, int]] = {}
-        self._room = max(1, WINDOW // (manifest.row_bytes * manifest.shard))
+        self._held: OrderedDict[tuple[int, Column], Tensor] = OrderedDict()
+        self._sums: dict[int, Mapping[Column, int]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the maps, which another process makes for itself."""
-        return {**vars(self), "_maps": OrderedDict()}
+        """Everything but the columns that are held, which another process reads for itself."""
+        return {**vars(self), "_held": OrderedDict()}
 
     def read(self, column: Column, rows: Rows) -> Tensor:
-        """Read some rows of a column; consecutive rows of one shard are not copied."""
+        """Read some rows of a column; consecutive rows of one shard are a view of what is held."""
         shard, width = self.manifest.shard, self.manifest.columns[column]
         if isinstance(rows, slice):
             start, stop = rows.start, rows.stop
@@ -120,39 +123,62 @@ class InShards:
         return torch.empty(rows, width, dtype=DTYPES[self.manifest.dtype])
 
     def _view(self, number: int, column: Column) -> Tensor:
-        """The rows of a shard of one column, copied when they are written to (and the file never
-        is)."""
-        if number not in self._maps:
-            while len(self._maps) >= self._room:
-                self._maps.popitem(last=False)
-            self._maps[number] = np.memmap(shard_path(self.folder, number), np.uint8, "c")
-        self._maps.move_to_end(number)
-        shape = len(self.manifest.rows(number)), self.manifest.columns[column]
-        values = torch.frombuffer(
-            self._maps[number],
-            dtype=DTYPES[self.manifest.dtype],
-            count=shape[0] * shape[1],
-            offset=self.starts[number][column],
-        ).view(shape)
-        self._check(number, column, values)
-        return values
+        """The rows of a shard of one column."""
+        key = number, column
+        if key not in self._held:
+            values = self._load(number, column)
+            room = WINDOW - values.nbytes
+            while self._held and sum(held.nbytes for held in self._held.values()) > room:
+                self._held.popitem(last=False)
+            self._held[key] = values
+        self._held.move_to_end(key)
+        return self._held[key]
 
-    def _check(self, number: int, column: Column, values: Tensor) -> None:
-        """Compare a column of a shard with its checksum, once.
+    def _load(self, number: int, column: Column) -> Tensor:
+        """Read a column of a shard.
 
         Raises:
-            InputError: the values are not those that were written.
+            InputError: the file is missing, or its values are not those that were written.
         """
         path = shard_path(self.folder, number)
-        if number not in self._unchecked:
-            self._unchecked[number] = read_sums(path)
-        expected = self._unchecked[number].pop(column, None)
+        shape = len(self.manifest.rows(number)), self.manifest.columns[column]
+        values = torch.empty(shape, dtype=DTYPES[self.manifest.dtype])
+        try:
+            with open_regular(path) as file:
+                Steady(file).fill(self.starts[number][column], values.numpy())
+            if number not in self._sums:
+                self._sums[number] = read_sums(path)
+        except OSError as error:
+            raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
+        except ValueError as error:
+            raise InputError(f"{path} is damaged ({error}). {MEND}") from error
+        expected = self._sums[number].get(column)
         if expected is not None and checksum(values) != expected:
-            self._unchecked[number][column] = expected
             raise InputError(
                 f"{path} is damaged: its values at {column[0]} are not those that were written."
-                " Remove that file and run the same command again, and only it is computed."
+                f" {MEND}"
             )
+        return values
+
+    def find_damaged(self, taps: Collection[str]) -> Iterator[tuple[Path, str]]:
+        """Yield the files of shards that are damaged at some taps, each with the reason; each
+        column is looked at once in a process."""
+        columns = [column for column in self.manifest.columns if column[0] in taps]
+        for number in range(self.manifest.count):
+            path = shard_path(self.folder, number)
+            try:
+                about = path.stat()
+                version = str(path), about.st_mtime_ns, about.st_size
+                for column in columns:
+                    if (version, column) not in _SOUND:
+                        self._load(number, column)
+                        _SOUND.add((version, column))
+            except (OSError, InputError) as error:
+                yield path, str(error)
+
+
+#: columns of shards that this process found to be as they were written: path, time, size, column
+_SOUND: set[tuple[tuple[str, int, int], Column]] = set()
 
 
 @final

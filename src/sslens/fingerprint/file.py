@@ -19,6 +19,7 @@ from sslens.fingerprint.tensors import (
 )
 from sslens.models.about import About, find_network
 from sslens.store import write_tensors
+from sslens.tensor_file import has_checksums
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -308,6 +309,7 @@ def describe(path: Path | str) -> str:
             + (f", seed {shown.plan['seed']}" if shown.plan["seed"] is not None else "")
         ),
         "stored": f"{path.stat().st_size / 1e6:.2f} MB, {fingerprint.dtype}: {fingerprint.note}",
+        "checksums": "right" if has_checksums(path) else "none: written before there were any",
     }
     for tokens, grams in fingerprint.grams.items():
         kinds: dict[str, int] = {}

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from sslens import __version__
 from sslens.errors import InputError
+from sslens.whole_file import open_regular
 
 #: raised when a file is written that an older sslens would misread
 FORMAT = 1
@@ -40,7 +41,7 @@ def metadata(path: Path) -> dict[str, str]:
         OSError: the file cannot be read.
         ValueError: it is no safetensors file.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= min(LONGEST, os.fstat(file.fileno()).st_size):
             raise ValueError("no header of safetensors")
@@ -60,7 +61,7 @@ def is_fingerprint(path: Path) -> bool:
     """
     try:
         return path.is_file() and ENTRY in metadata(path)
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError, InputError):
         return False
 
 
@@ -77,7 +78,7 @@ def read_header(path: Path) -> Mapping[str, Any]:
         raise InputError(
             f"{path} cannot be read as a fingerprint ({error.strerror or error})."
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(
             f"{path} is no whole safetensors file ({path.stat().st_size:,} bytes), so no"
             " fingerprint can be read from it: copy it again, or make it with sslens fingerprint."
@@ -89,7 +90,7 @@ def read_header(path: Path) -> Mapping[str, Any]:
         )
     try:
         header = json.loads(entries[ENTRY])
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         refuse_damaged(path, "its header is no JSON")
     version = header.get("format") if isinstance(header, dict) else None
     if isinstance(version, int) and version > FORMAT:

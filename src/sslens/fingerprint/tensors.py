@@ -10,26 +10,29 @@ from typing import TYPE_CHECKING, Any
 from sslens.errors import InputError
 from sslens.fingerprint.header import refuse_damaged
 from sslens.store import digest
+from sslens.tensor_file import read_torch
+from sslens.whole_file import Altered, Unreadable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: bytes of the longest id, and of all ids together, that are read
-LONGEST_ID, ALL_IDS = 4096, 2**31
+#: bytes of the longest id, of all ids for each packed byte, and beyond, that are read
+LONGEST_ID, UNPACKED, ALL_IDS = 4096, 64, 2**20
+#: how many times the values of a file the padded Grams may be
+PADDED = 16
 
 
 def load_tensors(path: Path) -> "dict[str, Tensor]":
     """Load all tensors of the file.
 
     Raises:
-        InputError: the file was cut off.
+        InputError: the file was cut off or damaged.
     """
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+        return read_torch(path)[1]
+    except Altered as error:
+        refuse_damaged(path, str(error))
+    except (Unreadable, OSError) as error:
         raise InputError(
             f"{path} is a fingerprint, but was cut off in writing or copying"
             f" ({path.stat().st_size:,} bytes; {error}): copy it again."
@@ -53,10 +56,11 @@ def unpack_ids(
     unpacker = zlib.decompressobj()
     try:
         text = unpacker.decompress(
-            tensors["ids"].numpy().tobytes(), max(1, min(LONGEST_ID * (count + 1), ALL_IDS))
+            tensors["ids"].numpy().tobytes(),
+            max(1, min(LONGEST_ID * (count + 1), UNPACKED * len(tensors["ids"]) + ALL_IDS)),
         )
         ids = json.loads(text) if unpacker.eof else None
-    except (ValueError, zlib.error):
+    except (ValueError, zlib.error, RecursionError):
         ids = None
     if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
         refuse_damaged(path, "its ids cannot be read")
@@ -117,6 +121,8 @@ def unpack_grams(
                 f" {header['grams'][tokens]['taps'][wrong][0]}",
             )
     stored = tensors[f"triangles/{tokens}"]
+    if rows * len(sizes) * max(sizes) ** 2 > PADDED * stored.numel() + ALL_IDS:
+        refuse_damaged(path, f"its minibatches are of {min(sizes):,} to {max(sizes):,} images")
     if header["dtype"] == "float16":
         stored = triangles.restore(
             stored, tensors[f"scale/{tokens}"], tensors[f"offset/{tokens}"], sizes

@@ -15,7 +15,7 @@ from sslens.errors import Doubt, InputError, nearest
 from sslens.models.parts import find_block, find_kind_of_layer
 from sslens.paths.memory import ReadBuffer
 from sslens.zoo import files
-from sslens.zoo.places import Place, locate_in_mapping, locate_in_safetensors
+from sslens.zoo.places import Place, locate_in_pickle, locate_in_safetensors
 
 #: parts that a run's parameters are read in, and the least and most bytes in one: a small one is
 #: not worth opening the files again
@@ -61,7 +61,7 @@ def sort_paths(paths: Iterable[Path]) -> list[Path]:
 
 
 def read_weights(path: Path, state: str | None = None) -> dict[str, Tensor]:
-    """Read the parameters in a checkpoint file, by name; memory-mapped where the format allows it.
+    """Read the parameters in a checkpoint file, by name.
 
     Raises:
         InputError: the file cannot be read, or holds several sets of weights and `state` does not
@@ -82,7 +82,8 @@ def locate_weights(path: Path, state: str | None = None) -> dict[str, Place]:
     """
     if path.suffix == ".safetensors":
         return _select_parameters(path, {"": locate_in_safetensors(path)}, state)
-    return locate_in_mapping(path, read_weights(path, state))
+    located = {name: locate_in_pickle(held) for name, held in files.locate_tensors(path).items()}
+    return _select_parameters(path, located, state)
 
 
 def _select_parameters(

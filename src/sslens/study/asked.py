@@ -5,7 +5,7 @@ from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args
 
-from sslens import fingerprint, zoo
+from sslens import fingerprint, whole_file, zoo
 from sslens.comparisons.own_claims import OwnClaim
 from sslens.data.sources import require_source
 from sslens.data.transform_names import parse_transforms
@@ -197,7 +197,8 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Study:
     import yaml
 
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with whole_file.open_regular(path) as file:
+            values = yaml.safe_load(file.read().decode("utf-8"))
     except FileNotFoundError:
         raise InputError(
             f"There is no file {path}: a study is a YAML file with models and, but for"
@@ -207,8 +208,10 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Study:
         raise InputError(
             f"{path} is no file: a study is a YAML file, such as study.yaml beside a report."
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
+    except (yaml.YAMLError, ValueError, RecursionError, AttributeError) as error:
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())[:500]}") from error
     if not isinstance(values, dict):
         raise InputError(
             f"{path} holds no keys: a study has models and, but for fingerprints, images."
@@ -219,7 +222,7 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Study:
             raise InputError(f'"{override}" is no override: expected KEY=VALUE.')
         try:
             values[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError, AttributeError) as error:
             raise InputError(
                 f'The value of "{override}" is not YAML: {" ".join(str(error).split())}'
             ) from error

@@ -1,7 +1,6 @@
 """Generators: networks that make images from noise and from a representation, opened from a run's
 folder or a file."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from sslens.store import digest
 from sslens.tasks.diffusion import SHAPE
 from sslens.tasks.diffusion_settings import make_process, make_shape
 from sslens.tasks.representations import Condition, choose_tap, choose_tokens, find_rows
+from sslens.zoo.written import read_written
 
 #: the generators that come with the package
 SHELF = Path(cards.__file__).parent / "generators"
@@ -259,14 +259,20 @@ def open_generator(path: str | Path, model: Backbone | None = None) -> Generator
     if file.suffix != ".safetensors":
         return _open_released(file, model)
     header, tensors = zoo.read(file)
-    written = json.loads(header.get(zoo.HEADER, "{}"))
-    shape = (written.get("shape") or {}).get(SHAPE)
+    written = read_written(header[zoo.HEADER], file) if zoo.HEADER in header else {"shape": {}}
+    shape = written["shape"].get(SHAPE)
     if shape is None:
         raise InputError(
             f"{path} holds no generator", mend="give the folder that sslens rcdm train wrote"
         )
-    conditions = [Condition(**values) for values in shape["conditions"]]
-    network = make_shape(shape["network"]).build()
+    try:
+        conditions = [Condition(**values) for values in shape["conditions"]]
+        network = make_shape(shape["network"]).build()
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"{file} is damaged: its header describes no generator ({error})",
+            mend="copy it again",
+        ) from error
     _fill(network, _part(tensors, "network."), str(path))
     adapters = Adapters.from_tensors(
         {each.model: each.dim for each in conditions},

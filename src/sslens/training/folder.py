@@ -67,9 +67,16 @@ class RunFolder:
         header, tensors = zoo.read(path)
         if HEADER not in header:
             raise InputError(f"{path} is not the state of a run: its header has no {HEADER}.")
-        before = json.loads(header[HEADER])
-        self._require_same(before["config"])
-        return int(before["step"]), tensors
+        try:
+            before = json.loads(header[HEADER])
+            step, config = int(before["step"]), dict(before["config"])
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise InputError(
+                f"{path} is damaged: its header tells no step and no settings ({error})",
+                mend="copy it again, or choose another {out}",
+            ) from error
+        self._require_same(config)
+        return step, tensors
 
     def _require_same(self, before: Mapping[str, Any]) -> None:
         old, new = _flatten(before), _flatten(self.config)

@@ -8,7 +8,7 @@ so a run that keeps its states ends with the same weights, bit for bit, as one t
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import pandas as pd
@@ -75,8 +75,7 @@ class StateKeeper:
             if int(path.stem) > self._run.start:
                 path.unlink()
                 continue
-            header, _ = zoo.read(path)
-            if json.loads(header[HEADER])["key"] != self._key:
+            if read_about(path)[0]["key"] != self._key:
                 raise InputError(
                     f"The states in {self._folder} were kept on other images than now",
                     mend="give the same images to {held}, or delete that folder",
@@ -124,27 +123,52 @@ def list_states(out: Path) -> list[Path]:
     return sorted((out / FOLDER).glob("[0-9]*.safetensors"))
 
 
+def read_about(path: Path) -> tuple[Mapping[str, Any], dict[str, Tensor]]:
+    """Read what the file of a state says of itself, and its tensors.
+
+    Raises:
+        InputError: the file is cut off, damaged or no state.
+    """
+    header, tensors = zoo.read(path)
+    try:
+        said = json.loads(header[HEADER])
+        missing = {"key", "ids", "sizes", "taps"} - said.keys()
+        if missing:
+            raise KeyError(sorted(missing)[0])
+        return said, tensors
+    except (ValueError, KeyError, AttributeError, RecursionError) as error:
+        raise _make_error(path, error) from error
+
+
 def read_state(path: Path) -> dict[str, Grams]:
     """Read the Grams of a state, by the tokens that were flattened: "all", and "cls" where the
     network has a CLS token."""
-    header, tensors = zoo.read(path)
-    said = json.loads(header[HEADER])
-    taps = tuple(Tap(*tap) for tap in said["taps"])
-    key = {"images": said["key"], "plan": said["key"]}
-    sizes, ids = torch.tensor(said["sizes"]), tuple(said["ids"])
-    return {
-        tokens: Grams(
-            path.stem,
-            ids,
-            taps,
-            tensors[f"{tokens}/grams"],
-            tensors[f"{tokens}/energy"],
-            sizes,
-            key,
-        )
-        for tokens in ("all", "cls")
-        if f"{tokens}/grams" in tensors
-    }
+    said, tensors = read_about(path)
+    try:
+        taps = tuple(Tap(*tap) for tap in said["taps"])
+        key = {"images": said["key"], "plan": said["key"]}
+        sizes, ids = torch.tensor(said["sizes"]), tuple(said["ids"])
+        return {
+            tokens: Grams(
+                path.stem,
+                ids,
+                taps,
+                tensors[f"{tokens}/grams"],
+                tensors[f"{tokens}/energy"],
+                sizes,
+                key,
+            )
+            for tokens in ("all", "cls")
+            if f"{tokens}/grams" in tensors
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise _make_error(path, error) from error
+
+
+def _make_error(path: Path, error: Exception) -> InputError:
+    return InputError(
+        f"{path} is no state of an encoder, or a damaged one ({error})", mend="delete it"
+    )
 
 
 def compare_with_last(out: Path, epoch: int) -> Table:

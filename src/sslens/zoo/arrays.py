@@ -59,7 +59,8 @@ class Array:
         itself."""
         if not self.is_floating or self.kind == "float32":
             return self
-        return Array(np.asarray(self.values, np.float32), "float32")
+        with np.errstate(over="ignore"):  # what overflows is refused as no finite number
+            return Array(np.asarray(self.values, np.float32), "float32")
 
     def reshape(self, *shape: int) -> "Array":
         """Return the numbers in another shape."""
@@ -80,6 +81,47 @@ class Array:
         bits = np.ascontiguousarray(total).view(np.uint32)
         rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16  # to the nearest, ties to even
         return Array(rounded.astype(np.uint16), "bfloat16")
+
+
+#: bits of the mantissa and bias of the exponent of the 8-bit floating-point numbers
+_FLOAT8 = {
+    "float8_e4m3fn": (3, 7),
+    "float8_e4m3fnuz": (3, 8),
+    "float8_e5m2": (2, 15),
+    "float8_e5m2fnuz": (2, 16),
+}
+
+
+def decode_float8(bits: np.ndarray, kind: str) -> np.ndarray:
+    """Convert 8-bit floating-point numbers to float32, which holds them exactly.
+
+    A number with sign s, exponent e of bias b and mantissa m of k bits is (−1)ˢ 2ᵉ⁻ᵇ (1 + m/2ᵏ),
+    and (−1)ˢ 2¹⁻ᵇ m/2ᵏ where e = 0 (Micikevicius et al., 2022). "float8_e8m0fnu" is 2ᵉ⁻¹²⁷.
+
+    Args:
+        bits: the numbers as uint8.
+        kind: the number type, as torch calls it.
+
+    >>> decode_float8(np.array([0x38, 0xC4, 0x01], np.uint8), "float8_e4m3fn").tolist()
+    [1.0, -3.0, 0.001953125]
+    """
+    code = np.arange(256)
+    if kind == "float8_e8m0fnu":
+        table = np.exp2(code - 127.0)
+        table[255] = np.nan
+        return table.astype(np.float32)[bits]
+    mantissa, bias = _FLOAT8[kind]
+    exponent, rest = (code & 0x7F) >> mantissa, (code & (1 << mantissa) - 1) / (1 << mantissa)
+    table = np.where(exponent, np.exp2(exponent - bias) * (1 + rest), np.exp2(1.0 - bias) * rest)
+    table = np.where(code > 127, -table, table)
+    if kind.endswith("fnuz"):
+        table[128] = np.nan
+    elif kind == "float8_e5m2":
+        table[[0x7C, 0xFC]] = np.inf, -np.inf
+        table[[*range(0x7D, 0x80), *range(0xFD, 0x100)]] = np.nan
+    else:
+        table[[0x7F, 0xFF]] = np.nan
+    return table.astype(np.float32)[bits]
 
 
 def join(arrays: Sequence[Array]) -> Array:

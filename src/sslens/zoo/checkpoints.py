@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sslens.cards import Card
 from sslens.data.transform import EvalTransform
-from sslens.errors import Doubt
+from sslens.errors import Doubt, make_visible
 from sslens.models.backbone import Backbone
 from sslens.zoo import download
 from sslens.zoo.builders import wrap_network
@@ -83,7 +83,7 @@ def _build(
     about = gather_about(checkpoint, card)
     return wrap_network(
         checkpoint.network(),
-        name=f"{name} ({branch})" if branch else name,
+        name=make_visible(f"{name} ({branch})" if branch else name),
         source=" ".join([source, *(f"{key}={value}" for key, value in asked.items())]),
         transformed=EvalTransform(**asdict(choose_evaluation(checkpoint, card))),
         about=replace(about, num_heads=num_heads) if num_heads else about,

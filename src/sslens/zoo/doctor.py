@@ -1,6 +1,7 @@
 """The diagnosis of a checkpoint file: what it is, how that is known, what loading drops, and what
 looks wrong; also for files that cannot be loaded."""
 
+import itertools
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -9,7 +10,8 @@ from typing import Any
 
 from sslens import cards
 from sslens.cards import Card
-from sslens.errors import InputError, as_argument
+from sslens.errors import InputError, as_argument, make_visible, shorten
+from sslens.tensor_file import has_checksums
 from sslens.zoo import find_file
 from sslens.zoo.describing import describe_shape
 from sslens.zoo.files import Contents
@@ -29,6 +31,8 @@ from sslens.zoo.suspicions import find_suspicions
 
 WIDTH = 110
 LABEL = 12
+#: characters of the longest fact, and the most state dicts and groups of keys that are told
+LONGEST, MOST = 2000, 40
 LABELS = {
     False: "",
     "fine-tuned": "; fine-tuned with labels",
@@ -91,7 +95,7 @@ class Diagnosis:
 
 
 def _wrap(label: str, values: Iterable[str], hang: int = 2) -> Iterator[str]:
-    for i, value in enumerate(values):
+    for i, value in enumerate(shorten(make_visible(value), LONGEST) for value in values):
         first = f"  {label if i == 0 else '':{LABEL}}"
         yield from textwrap.wrap(
             value,
@@ -217,19 +221,26 @@ def _describe_form(path: Path, inside: Contents) -> str:
     return (
         "PyTorch's format of before 1.6"
         if start.startswith(b"\x80") and not inside.header
-        else "safetensors"
+        else f"safetensors, {_describe_checksums(path)}"
     )
+
+
+def _describe_checksums(path: Path) -> str:
+    return "checksums right" if has_checksums(path) else "without checksums"
 
 
 def _describe_states(inside: Contents) -> Iterator[str]:
     """The state dicts and the rest of a file, a line each."""
-    for state, weights in inside.states.items():
+    for number, (state, weights) in enumerate(inside.states.items()):
+        if number == MOST:
+            yield f"and {len(inside.states) - MOST:,} more"
+            break
         yield (
             f"{state or 'at the top'}: tensors {len(weights):,}, numbers"
             f" {sum(v.size for v in weights.values()):,}"
         )
     if inside.rest:
-        yield "; ".join(f"{key}: {value}" for key, value in inside.rest.items())
+        yield shorten("; ".join(f"{key}: {value}" for key, value in inside.rest.items()), LONGEST)
 
 
 def _list_facts(checkpoint: Recognised, card: Card | None) -> Mapping[str, Any]:
@@ -326,7 +337,11 @@ def _guess(inside: Contents) -> Mapping[str, Any]:
 
 
 def _group_prefixes(inside: Contents) -> Iterator[Group]:
-    """What a file holds that no layout reads, by the beginnings of its keys."""
+    """What a file holds that no layout reads, by the beginnings of its keys; at most 40 groups."""
+    return itertools.islice(_list_prefixes(inside), MOST)
+
+
+def _list_prefixes(inside: Contents) -> Iterator[Group]:
     for state, weights in inside.states.items():
         together: dict[str, list[str]] = {}
         same = find_shared_start(list(weights)).rpartition(".")[0]

@@ -2,17 +2,13 @@
 out.
 
 A `.pth` file is a pickle, which can name any function of Python to be called with any arguments.
-`torch.load` with `weights_only=True` calls only functions that make tensors. Four more names occur
-in the authors' training files (DINO's hold their arguments and NumPy numbers); these four are
-allowed by name, and nothing else ever is.
+Here a machine of our own carries it out (`machine.py`), which makes plain values and tensors and
+never calls what a file names. All numbers are read into memory of our own, so that the file may
+change afterwards.
 """
 
 import argparse
 import contextlib
-import pickle
-import re
-import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,34 +16,25 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from sslens import tensor_file, whole_file
 from sslens.errors import InputError
-from sslens.zoo import pickles, plain
+from sslens.zoo import foreign, pickles, plain
 from sslens.zoo.arrays import Array
 from sslens.zoo.hints import NONE, Hints
+from sslens.zoo.stored import OddTensor, StoredTensor
+from sslens.zoo.values import Foreign, Named
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Leaf = TypeVar("Leaf")
 
-#: what makes a number of NumPy's from its bytes
-_SCALAR: Any = np.float64(0).__reduce__()[0]
-#: what a pickle may name beside tensors. NumPy 2 moved the last to `numpy._core`; files name either
-#: place
-ALLOWED: list[Any] = [
-    argparse.Namespace,
-    np.dtype,
-    np.dtypes.Float64DType,
-    (_SCALAR, "numpy.core.multiarray.scalar"),
-    (_SCALAR, "numpy._core.multiarray.scalar"),
-]
-#: how deep state dicts may lie in one another
-DEPTH = 5
+#: how deep state dicts may lie in one another, and how many dictionaries are looked at
+DEPTH, MOST = 5, 10_000
 OPTIMISER = {"state", "param_groups"}
-_GLOBAL = re.compile(
-    r"GLOBAL ([\w.]+)|but got <class '([\w.]+)'>|Unsupported (?:class|global|type) ([\w.]+)|global"
-    r" ([\w.]+\.\w+)"
-)
+#: what the tensors of one state dict may take when each is copied: so many times the file's bytes,
+#: and so many more, since some trainings save one number as if it were many
+COPIED, SPREAD = 2, 1 << 26
 _FOREIGN = {
     b"<": (
         "a web page, not a checkpoint: the download gave an error or a login page. Download it"
@@ -104,62 +91,112 @@ class Contents:
     beside: Beside = Beside()
 
 
-def read_contents(path: Path) -> Contents:
-    """Read a checkpoint file: without torch where it has the usual form, or is detectron2's pickle
-    of NumPy arrays (.pkl), else with torch.
+def read_contents(path: Path, *, objects: bool = False) -> Contents:
+    """Read a checkpoint file, without torch: a safetensors file, a `.pth` of any age, or
+    detectron2's pickle of NumPy arrays (.pkl).
+
+    Args:
+        path: the file.
+        objects: whether a file is read that holds objects of Python's classes; they are not built,
+            and the tensors beside them, or in a network that was saved as an object, are given.
 
     Raises:
-        InputError: the file is not there, empty, cut off, damaged, of another kind, or names code
-            to be run.
+        InputError: the file is not there, empty, cut off, damaged, of another kind, was written
+            while it was read, or holds objects.
     """
     start = _read_start(path)
     if _is_safetensors(path, start):
-        try:
-            header, arrays = plain.read_safetensors(path)
-        except plain.NotPlain:
-            header, tensors = read(path)
-            arrays = {key: convert_to_array(value) for key, value in tensors.items()}
+        header, arrays = plain.read_safetensors(path)
+        if not arrays:
+            raise InputError(f"{path} holds no tensors: it was saved before it had any.")
         return Contents(path, {"": arrays}, header=header)
-    tree: Mapping[Any, Any] | None = None
-    try:
-        if path.suffix == ".pkl":
-            tree = pickles.read_arrays(path)
-        elif start.startswith(b"PK"):
-            tree = plain.read_pickle(path)
-    except plain.NotPlain:
-        pass
-    if tree is not None:
-        states = _require_states(path, tree, Array)
-        rest = _describe_rest(tree, Array)
-    else:
-        from torch import Tensor
-
-        tree = _unpickle(path, start)
-        states = {
-            name: {key: convert_to_array(value) for key, value in tensors.items()}
-            for name, tensors in _require_states(path, tree, Tensor).items()
+    with _open_states(path, start, objects) as (tree, states):
+        arrays_of = {
+            state: {key: tensor.load() for key, tensor in tensors.items()}
+            for state, tensors in states.items()
         }
-        rest = _describe_rest(tree, Tensor)
     epoch = tree.get("epoch")
-    return Contents(path, states, rest, epoch=epoch if isinstance(epoch, int) else None)
+    rest = _describe_rest(tree, StoredTensor)
+    return Contents(path, arrays_of, rest, epoch=epoch if isinstance(epoch, int) else None)
 
 
 def read_tensors(path: Path) -> "dict[str, dict[str, Tensor]]":
-    """Read the tensors of a checkpoint file with torch, by the state dict that they are in.
+    """Read the tensors of a checkpoint file as torch's, by the state dict that they are in.
 
     Raises:
         InputError: for the same reasons as `read_contents`.
     """
-    from torch import Tensor
-
     start = _read_start(path)
     if _is_safetensors(path, start):
         return {"": read(path)[1]}
-    states = _require_states(path, _unpickle(path, start), Tensor)
-    return {
-        name: {key: value.detach() for key, value in weights.items()}
-        for name, weights in states.items()
-    }
+    with _open_states(path, start) as (_, states):
+        return {
+            state: {key: _as_torch(tensor) for key, tensor in tensors.items()}
+            for state, tensors in states.items()
+        }
+
+
+def locate_tensors(path: Path) -> dict[str, dict[str, StoredTensor]]:
+    """Find the tensors of a pickle, by the state dict that they are in, without reading their
+    numbers.
+
+    Raises:
+        InputError: for the same reasons as `read_contents`.
+    """
+    with _open_states(path, _read_start(path)) as (_, states):
+        return states
+
+
+def _as_torch(tensor: StoredTensor) -> "Tensor":
+    raw = tensor.raw()
+    return tensor_file.as_torch(raw if raw.flags.writeable else raw.copy(), tensor.kind)
+
+
+@contextlib.contextmanager
+def _open_states(
+    path: Path, start: bytes, objects: bool = False
+) -> Iterator[tuple[Mapping[Any, Any], dict[str, dict[str, StoredTensor]]]]:
+    """What a pickle holds, and its state dicts, which can be read within the `with` block."""
+    if not start.startswith((b"PK", b"\x80")) and path.suffix != ".pkl":
+        raise InputError(
+            f"{path} is no checkpoint: it begins with neither a safetensors header nor a PyTorch"
+            f" file's (found {start[:8]!r}). Give a .pth, .pt, .tar, .bin or .safetensors file of"
+            " weights."
+        )
+    with pickles.open_pickle(path) as pickled:
+        tree = foreign.open_up(pickled.tree)
+        if pickled.called and not objects:
+            seen = dict(_find_states(tree, StoredTensor)) if isinstance(tree, Mapping) else {}
+            raise foreign.make_refusal(path, pickled.called, pickled.tree, list(seen))
+        if not objects and isinstance(tree, Mapping):
+            _require_plain(path, tree)
+        states = _require_states(path, tree, StoredTensor)
+        for state, tensors in states.items():
+            _require_bounded(path, state, tensors)
+        yield tree, states
+
+
+def _require_plain(path: Path, tree: Mapping[Any, Any]) -> None:
+    """Refuse weights that are sparse, quantised or without numbers."""
+    for state, tensors in _find_states(tree, OddTensor):
+        key, tensor = next(iter(tensors.items()))
+        raise InputError(
+            f"{path} holds {len(tensors)} tensors without plain numbers, the first"
+            f" {f'{state}: ' if state else ''}{key}, which is {tensor.what}. Where it was made,"
+            " save them as plain floating-point tensors."
+        )
+
+
+def _require_bounded(path: Path, state: str, tensors: Mapping[str, StoredTensor]) -> None:
+    """Refuse a state dict whose tensors share numbers so often that copies fill the memory."""
+    total, size = sum(tensor.nbytes for tensor in tensors.values()), path.stat().st_size
+    if total > COPIED * size + SPREAD:
+        largest = max(tensors, key=lambda key: tensors[key].nbytes)
+        raise InputError(
+            f"{path} has {size:,} bytes, and the tensors {f'of {state} ' if state else ''}in it"
+            f" would take {total:,}, most of them {largest} of shape {tensors[largest].shape}:"
+            " numbers that are repeated so often are no weights."
+        )
 
 
 def convert_to_array(tensor: "Tensor") -> Array:
@@ -187,9 +224,9 @@ def _require_states(path: Path, tree: Any, leaf: type[Leaf]) -> dict[str, dict[s
         InputError: there is none.
     """
     if isinstance(tree, leaf) or not isinstance(tree, Mapping):
+        kind = "Tensor" if isinstance(tree, leaf) else type(tree).__name__
         raise InputError(
-            f"{path} holds a {type(tree).__name__}, not the named weights of a network: save its"
-            " state_dict()."
+            f"{path} holds a {kind}, not the named weights of a network: save its state_dict()."
         )
     states = dict(_find_states(tree, leaf))
     if states:
@@ -206,35 +243,15 @@ def _require_states(path: Path, tree: Any, leaf: type[Leaf]) -> dict[str, dict[s
 
 
 def read(path: Path) -> "tuple[dict[str, str], dict[str, Tensor]]":
-    """Read the header and the tensors of a safetensors file.
+    """Read the header and the tensors of a safetensors file, and hold them against its checksums
+    where it has some.
 
     Raises:
-        InputError: the file is truncated, or not of this format.
+        InputError: the file is truncated, damaged or not of this format.
     """
-    with open_safetensors(path) as file:
-        return file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-
-
-@contextlib.contextmanager
-def open_safetensors(path: Path) -> Iterator[Any]:
-    """Open a safetensors file with its library, for the time of a `with` block.
-
-    Raises:
-        InputError: the file is truncated, or not of this format.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
-    except SafetensorError as error:
-        raise InputError(
-            f"{path} is not a whole safetensors file ({path.stat().st_size:,} bytes; {error}): it"
-            " was cut off in writing or copying.",
-            mend="copy it again, or go on from the run that wrote it with {resume=True}",
-        ) from error
+    with plain.explain(path):
+        header, tensors = tensor_file.read_torch(path)
+    return dict(header), tensors
 
 
 def _read_start(path: Path) -> bytes:
@@ -242,7 +259,7 @@ def _read_start(path: Path) -> bytes:
     if path.is_dir():
         raise InputError(f"{path} is a folder: give the checkpoint file in it.")
     try:
-        with path.open("rb") as file:
+        with whole_file.open_regular(path) as file:
             start = file.read(512)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
@@ -258,85 +275,17 @@ def _read_start(path: Path) -> bytes:
     return start
 
 
-def _unpickle(path: Path, start: bytes) -> Any:
-    import torch
-
-    zipped = start.startswith(b"PK")
-    if zipped:
-        _require_checkpoint(path)
-    elif not start.startswith(b"\x80"):
-        raise InputError(
-            f"{path} is no checkpoint: it begins with neither a safetensors header nor a PyTorch"
-            f" file's (found {start[:8]!r}). Give a .pth, .pt, .tar, .bin or .safetensors file of"
-            " weights."
-        )
-    try:
-        with _allow_only(), _silence_warnings():
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except pickle.UnpicklingError as error:
-        match = _GLOBAL.search(str(error))
-        name = next(filter(None, match.groups())) if match else pickles.find_called(path)
-        if name is None:
-            raise pickles.make_damage_error(
-                path, EOFError("its pickle ends in the middle or makes no sense")
-            ) from error
-        raise InputError(pickles.explain_refusal(path, name)) from error
-    except MemoryError as error:
-        raise InputError(
-            f"{path} does not fit into this machine's memory ({path.stat().st_size:,} bytes)."
-        ) from error
-    except Exception as error:  # torch raises a dozen kinds on damaged bytes
-        raise pickles.make_damage_error(path, error) from error
-
-
-def _require_checkpoint(path: Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except zipfile.BadZipFile as error:
-        raise pickles.make_damage_error(path, error) from error
-    if any(name.endswith("constants.pkl") for name in names):
-        raise InputError(
-            f"{path} is a TorchScript program, not weights: save the network's state_dict()"
-            " instead."
-        )
-    if not any(name.endswith("data.pkl") for name in names):
-        raise InputError(
-            f"{path} is a zip file of something else (it holds"
-            f" {', '.join(names[:3]) or 'nothing'}), not a PyTorch checkpoint."
-        )
-
-
-@contextlib.contextmanager
-def _allow_only() -> Iterator[None]:
-    """Within the block `ALLOWED` alone may be named; what other libraries of this process allowed
-    for themselves may not."""
-    import torch
-
-    others = torch.serialization.get_safe_globals()
-    torch.serialization.clear_safe_globals()
-    torch.serialization.add_safe_globals(ALLOWED)
-    try:
-        yield
-    finally:
-        torch.serialization.clear_safe_globals()
-        torch.serialization.add_safe_globals(others)
-
-
-@contextlib.contextmanager
-def _silence_warnings() -> Iterator[None]:
-    """Old files make torch and NumPy warn about their own past (TypedStorage, numpy.core), of which
-    a user can mend nothing."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
 def _find_states(
-    tree: Mapping[Any, Any], leaf: type[Leaf], at: str = "", depth: int = 0
+    tree: Mapping[Any, Any],
+    leaf: type[Leaf],
+    at: str = "",
+    depth: int = 0,
+    seen: Iterator[int] | None = None,
 ) -> Iterator[tuple[str, dict[str, Leaf]]]:
-    """Every dict of named tensors in a tree, but for those of optimisers."""
-    if set(tree) >= OPTIMISER:
+    """Every dict of named tensors in a tree, but for those of optimisers; the first 10,000
+    dictionaries are looked at, since one may lie in many others."""
+    seen = iter(range(MOST)) if seen is None else seen
+    if set(tree) >= OPTIMISER or next(seen, None) is None:
         return
     tensors = {
         key: value
@@ -348,7 +297,8 @@ def _find_states(
     if depth < DEPTH:
         for key, value in tree.items():
             if isinstance(value, Mapping) and isinstance(key, str):
-                yield from _find_states(value, leaf, f"{at}/{key}" if at else key, depth + 1)
+                where = f"{at}/{key}" if at else key
+                yield from _find_states(value, leaf, where, depth + 1, seen)
 
 
 def _describe_rest(tree: Mapping[Any, Any], leaf: type) -> dict[str, str]:
@@ -364,8 +314,12 @@ def _describe_rest(tree: Mapping[Any, Any], leaf: type) -> dict[str, str]:
                 descriptions[str(key)] = f"{len(value)} settings"
         elif isinstance(value, argparse.Namespace):
             descriptions[str(key)] = f"{len(vars(value))} arguments"
-        elif value is None or isinstance(value, (str, int, float, bool, np.generic)):
+        elif value is None or isinstance(value, str | int | float | np.generic):
             descriptions[str(key)] = str(value)[:60]
+        elif isinstance(value, Foreign):
+            descriptions[str(key)] = f"an object of {value.name}"
+        elif isinstance(value, Named):
+            descriptions[str(key)] = value.name
         else:
             descriptions[str(key)] = type(value).__name__
     return descriptions

@@ -2,6 +2,11 @@
 
 import re
 
+from sslens.errors import shorten
+
+#: characters of the longest key that is shown whole
+LONGEST = 200
+
 
 def find_pattern(keys: list[str]) -> str:
     """Names that keys have in common, with * for what differs.
@@ -12,7 +17,8 @@ def find_pattern(keys: list[str]) -> str:
     'blocks.*, norm.weight'
     """
     if len(keys) == 1:
-        return keys[0]
+        return shorten(keys[0], LONGEST)
+    keys = [shorten(key, LONGEST) for key in keys]
     common = find_shared_start(keys)
     if len(common) > 3:
         return re.sub(r"\.[^.]*$", ".", common) + "*" if "." in common else f"{common}*"

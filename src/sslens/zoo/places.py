@@ -1,16 +1,16 @@
 """The place of each tensor in a checkpoint file, so that some tensors can be read without the
 others."""
 
-import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
-from sslens.zoo.files import open_safetensors
+from sslens.tensor_file import read_header
+from sslens.whole_file import open_regular
+from sslens.zoo.plain import explain
+from sslens.zoo.stored import StoredTensor
 
 #: what safetensors calls the types that weights have
 FLOATS = {
@@ -61,44 +61,26 @@ def locate_in_safetensors(path: Path) -> dict[str, Place]:
     Raises:
         InputError: the file is truncated, or not of this format.
     """
-    with (
-        open_safetensors(path),
-        path.open("rb") as file,
-    ):  # opened: what the header says has been checked
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
+    with explain(path), open_regular(path) as file:
+        entries = read_header(file).entries
     places = {}
-    for name, about in header.items():
-        if name != "__metadata__" and about["dtype"] in FLOATS:
-            stride = torch.empty(about["shape"], device="meta").stride()
-            begin = 8 + length + about["data_offsets"][0]
-            places[name] = Place(begin, FLOATS[about["dtype"]], tuple(about["shape"]), stride)
+    for name, entry in sorted(entries.items()):
+        if entry.kind in FLOATS:
+            stride = torch.empty(entry.shape, device="meta").stride()
+            places[name] = Place(entry.begin, FLOATS[entry.kind], entry.shape, stride)
     return places
 
 
-def locate_in_mapping(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Place]:
-    """Find the places of tensors that are memory-mapped from the file.
-
-    Only Linux tells where a file is mapped; on other systems `begin` is None.
-    """
-    try:
-        lines = Path("/proc/self/maps").read_text().splitlines()
-    except OSError:
-        lines = []
-    name = os.path.realpath(path)
-    mapped = []
-    for addresses, _, offset, _, _, *file in (line.split(maxsplit=5) for line in lines):
-        if file == [name]:
-            begin, end = (int(address, 16) for address in addresses.split("-"))
-            mapped.append((begin, end, int(offset, 16)))
+def locate_in_pickle(tensors: Mapping[str, StoredTensor]) -> dict[str, Place]:
+    """Find the places of the tensors of a state dict; `begin` is None where the file packs
+    them."""
     places = {}
     for key, value in tensors.items():
-        place = Place(0, value.dtype, tuple(value.shape), value.stride())
-        at = value.data_ptr()
-        offsets = [
-            offset - begin for begin, end, offset in mapped if begin <= at <= end - place.nbytes
-        ]
+        dtype = getattr(torch, value.kind)
+        place = Place(0, dtype, value.shape, value.stride)
+        start = value.storage.begin
         if place.numbers:
-            place = place._replace(begin=at + offsets[0] if offsets else None)
+            begin = None if start is None else start + value.offset * dtype.itemsize
+            place = place._replace(begin=begin)
         places[key] = place
     return places

@@ -13,6 +13,7 @@ from sslens.zoo.claim import Claim, Drops, Entry, Piece
 from sslens.zoo.expected import list_tensors
 from sslens.zoo.files import Contents
 from sslens.zoo.hints import Hints
+from sslens.zoo.malformed import refuse_malformed, require_usable
 from sslens.zoo.refusals import explain_unknown, refuse_others, require_final_norm, require_numbers
 from sslens.zoo.shapes import (
     TRANSFORMERS,
@@ -83,6 +84,7 @@ class Recognised:
         return network.eval()
 
 
+@refuse_malformed
 def find_layout(contents: Contents) -> tuple[str, Claim]:
     """Find the layout that reads a file; returns its name and its claim.
 
@@ -113,6 +115,7 @@ def find_layout(contents: Contents) -> tuple[str, Claim]:
     raise InputError(explain_unknown(contents))
 
 
+@refuse_malformed
 def recognise(
     contents: Contents, *, branch: str | None = None, num_heads: int | None = None
 ) -> Recognised:
@@ -140,6 +143,7 @@ def recognise(
     require_numbers(kept, where)
     pieces = list(spelling.convert(kept))
     weights = {piece.into: piece.value for piece in pieces}
+    require_usable(weights, where)
     hints = contents.beside.hints.over(claim.hints)
     shape = _find_shape(weights, where, claim, hints, num_heads)
     require_final_norm(weights, shape, contents, claim, dropped)
@@ -310,10 +314,8 @@ def _find_shape(
 
 
 def _require_fit(weights: Mapping[str, Array], shape: Shape, where: str, claim: Claim) -> None:
-    if isinstance(shape, NamedShape):  # only timm knows it
-        expected = {key: tuple(value.shape) for key, value in shape.empty().state_dict().items()}
-    else:
-        expected = list_tensors(shape)
+    # of a named shape only timm knows the tensors
+    expected = shape.list_tensors() if isinstance(shape, NamedShape) else list_tensors(shape)
     present = {key: tuple(value.shape) for key, value in weights.items()}
     wrong = sorted(
         key for key in expected.keys() | present.keys() if expected.get(key) != present.get(key)

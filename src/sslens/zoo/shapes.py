@@ -204,7 +204,17 @@ class NamedShape:
     @property
     def image_size(self) -> int:
         """Side in pixels of the images that the model takes."""
-        return int(self.empty().pretrained_cfg["input_size"][-1])  # type: ignore[index]
+        import timm
+
+        return int(timm.get_pretrained_cfg(self.timm).input_size[-1])
+
+    def list_tensors(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the shape of every tensor, by name, without memory for a network so large."""
+        import torch
+
+        with torch.device("meta"):
+            weights = self.empty().state_dict()
+        return {key: tuple(value.shape) for key, value in weights.items()}
 
     def empty(self) -> "nn.Module":
         """Build the network at timm's random initialisation. Its memory is real, since some of its

@@ -162,7 +162,7 @@ def recognise_positions(table: Array | None) -> Positions:
     >>> recognise_positions(Array(np.concatenate([np.zeros((1, 16)), table])[None], "float64"))
     Positions(of='moco-v3', exact=True)
     """
-    if table is None or table.ndim != 3 or table.shape[2] % 4:
+    if table is None or not table.is_floating or table.ndim != 3 or table.shape[2] % 4:
         return Positions(None)
     grid = round((table.shape[1] - 1) ** 0.5)
     if grid**2 != table.shape[1] - 1 or grid < 2:

@@ -39,10 +39,11 @@ def claim(contents: "Contents") -> "Claim | None":
     from sslens.errors import InputError
     from sslens.zoo.claim import AFTER_POOLING, CLASSIFIER, Claim
     from sslens.zoo.trunks import Trunk
+    from sslens.zoo.written import read_written
 
     if HEADER not in contents.header:
         return None
-    written = json.loads(contents.header[HEADER])
+    written = read_written(contents.header[HEADER], contents.path)
     if not written["shape"]:
         raise InputError(
             f"{written['name']} holds the weights of a detector, and no network by itself",

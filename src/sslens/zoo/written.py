@@ -1,0 +1,90 @@
+"""The header of this package's own encoder files, read strictly before anything is built of it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sslens.errors import InputError
+
+#: the most blocks of a network; the deepest that was published has 201
+BLOCKS = 4096
+#: the largest width, side or count that a header may ask for
+LARGEST = 1 << 20
+#: characters of the longest name
+NAME = 200
+#: settings of the evaluation transform, with the kinds of their values
+TRANSFORM: Mapping[str, type | tuple[type, ...]] = {
+    "resize": int,
+    "crop": int,
+    "interpolation": str,
+    "mean": list,
+    "std": list,
+    "fit": str,
+    "flip": bool,
+}
+
+
+def read_written(text: str, path: Path) -> Mapping[str, Any]:
+    """Read what the header of an encoder says: "name", "shape", "about" and perhaps "transform".
+
+    Args:
+        text: the entry of the header.
+        path: the file, for messages.
+
+    Raises:
+        InputError: the entry is cut off or damaged, or describes a network that cannot be.
+
+    >>> read_written('{"name": "m", "shape": {}, "about": {}}', Path("last.safetensors"))["name"]
+    'm'
+    """
+    try:
+        written = json.loads(text)
+    except (ValueError, RecursionError):
+        written = None
+    wrong = _find_wrong(written)
+    if wrong is not None:
+        raise InputError(
+            f"{path} is damaged: its header says that sslens wrote it, and {wrong}",
+            mend="copy it again, or go on from the run that wrote it with {resume=True}",
+        )
+    assert isinstance(written, dict)
+    return written
+
+
+def _find_wrong(written: Any) -> str | None:
+    """What is wrong with an entry, as a clause; None where nothing is."""
+    if not isinstance(written, dict):
+        return "describes no network"
+    for key, kind in (("name", str), ("shape", dict), ("about", dict)):
+        if not isinstance(written.get(key), kind):
+            return f"its {key} is missing or makes no sense"
+    if len(written["name"]) > NAME:
+        return f"its name has {len(written['name']):,} characters"
+    shape = {} if "generator" in written["shape"] else written["shape"]  # read elsewhere
+    for key, value in _list_numbers(shape, "shape"):
+        most = BLOCKS if "blocks" in key else LARGEST
+        if type(value) is not int or not 0 <= value <= most:
+            return f"its {key} is {str(value)[:40]}, beyond any network"
+    transform = written.get("transform", {})
+    if not isinstance(transform, dict):
+        return "its transform makes no sense"
+    for key, value in transform.items():
+        if key not in TRANSFORM or not isinstance(value, TRANSFORM[key]):
+            return f"its transform has {key[:40]}, or a value of another kind"
+        if isinstance(value, list) and not (
+            len(value) == 3 and all(type(part) in (int, float) for part in value)
+        ):
+            return f"its transform's {key} is no colour"
+        if type(value) is int and not 0 < value <= LARGEST:
+            return f"its transform's {key} is {value}"
+    return None
+
+
+def _list_numbers(value: Any, at: str) -> "list[tuple[str, Any]]":
+    """Everything in a shape that is no text, truth value or None, with the keys that lead to it."""
+    if isinstance(value, dict):
+        return [pair for key, part in value.items() for pair in _list_numbers(part, f"{at}.{key}")]
+    if isinstance(value, list):
+        return [pair for part in value for pair in _list_numbers(part, at)]
+    return [] if value is None or isinstance(value, bool | str) else [(at, value)]
