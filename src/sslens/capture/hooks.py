@@ -62,7 +62,8 @@ def activations(
     outputs: dict[str, Tensor] = {}
 
     def keep(tap: Tap, output: Tensor) -> None:
-        outputs[tap.name] = output
+        # some networks of other classes than ours rectify an output in place
+        outputs[tap.name] = output.clone() if model.outputs else output
 
     with torch.inference_mode(), visit_taps(model, model.pick(taps), keep):
         model(x)

@@ -123,7 +123,8 @@ class Backbone(nn.Module):
         """
         if names is None:
             return tuple(self.taps.values())
-        kinds = set(names) & set(ON_REQUEST)
+        # CoaT's final norm is called "norm2"
+        kinds = (set(names) & set(ON_REQUEST)) - set(self._every)
         named = set(names) - kinds
         if kinds and not named:
             named = set(self.taps)

@@ -86,7 +86,10 @@ def _comes_first(block: Call, norm1: str, inner: Mapping[str, Call]) -> bool:
 
 def _find_fc1(inner: Mapping[str, Call]) -> str | None:
     """The first layer of the MLP: by its name, or the first layer of the module of that name."""
-    layers = [name for name, call in inner.items() if _is_layer(call.module)]
+    # squeeze-and-excitation has layers of these names too, after a pooling
+    layers = [
+        name for name, call in inner.items() if _is_layer(call.module) and call.shape[1:] != (1, 1)
+    ]
     named = [name for name in layers if name.rpartition(".")[2] in _FC1]
     in_mlp = [name for name in layers if set(name.split(".")[:-1]) & set(_MLPS)]
     both = [name for name in named if name in in_mlp]

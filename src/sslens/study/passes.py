@@ -1,6 +1,7 @@
 """Passes of models over images: which results are wanted from each pass, which of them the store
 has, and how all passes are run."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -56,25 +57,32 @@ class ActivationPass:
 
     def flops(self) -> float:
         """Count the floating-point operations of the forward passes that are still to be run, from
-        shapes alone; 0 where nothing is missing."""
+        shapes alone; 0 where nothing is missing, NaN where a network cannot be run so."""
         if not self.missing:
             return 0.0
         import torch
         from torch.utils.flop_counter import FlopCounterMode
 
+        from sslens.models.tracing import copy_empty, run
+
         network, side = self.model.network, self.model.transform.crop
-        state = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-        shapes = {name: torch.empty_like(value, device="meta") for name, value in state.items()}
+        if next(network.parameters(), None) is None:
+            return 0.0  # raw pixels
         image = torch.empty(1, 3, side, side, device="meta")
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            if shapes:  # raw pixels have none
-                torch.func.functional_call(network, shapes, (image,))
+            try:
+                run(copy_empty(network), image)
+            except Exception:  # an operation of the user's network that needs values
+                return math.nan
         return float(counter.get_total_flops() * len(self.images))
 
     def describe(self) -> str:
         """Describe the pass in a line: the model, the images, and the cost."""
-        state = f"{self.flops() / 1e9:,.0f} GFLOP" if self.missing else "in the store"
-        return f"{self.subject}: {state}"
+        if not self.missing:
+            return f"{self.subject}: in the store"
+        flops = self.flops()
+        cost = "its cost is not known" if math.isnan(flops) else f"{flops / 1e9:,.0f} GFLOP"
+        return f"{self.subject}: {cost}"
 
     @property
     def subject(self) -> str:
@@ -97,7 +105,8 @@ def describe_passes(passes: Sequence[ActivationPass]) -> list[str]:
     for subject, group in altered.items():
         missing = [one for one in group if one.missing]
         # every pass of a model costs the same
-        cost = f"{len(missing) * missing[0].flops() / 1e9:,.0f} GFLOP" if missing else ""
+        flops = len(missing) * missing[0].flops() if missing else math.nan
+        cost = "" if math.isnan(flops) else f"{flops / 1e9:,.0f} GFLOP"
         state = cost or "in the store"
         lines.append(f"{subject}, altered in {len(group)} ways: {state}")
     return lines
