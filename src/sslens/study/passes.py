@@ -80,9 +80,7 @@ class ActivationPass:
         """Describe the pass in a line: the model, the images, and the cost."""
         if not self.missing:
             return f"{self.subject}: in the store"
-        flops = self.flops()
-        cost = "its cost is not known" if math.isnan(flops) else f"{flops / 1e9:,.0f} GFLOP"
-        return f"{self.subject}: {cost}"
+        return f"{self.subject}: {_format_cost(self.flops())}"
 
     @property
     def subject(self) -> str:
@@ -91,6 +89,10 @@ class ActivationPass:
             f"{self.member.role:<9} {self.member.name} over {len(self.images):,} images of"
             f" {self.images.name}"
         )
+
+
+def _format_cost(flops: float) -> str:
+    return "at a cost that is not known" if math.isnan(flops) else f"{flops / 1e9:,.0f} GFLOP"
 
 
 def describe_passes(passes: Sequence[ActivationPass]) -> list[str]:
@@ -105,9 +107,7 @@ def describe_passes(passes: Sequence[ActivationPass]) -> list[str]:
     for subject, group in altered.items():
         missing = [one for one in group if one.missing]
         # every pass of a model costs the same
-        flops = len(missing) * missing[0].flops() if missing else math.nan
-        cost = "" if math.isnan(flops) else f"{flops / 1e9:,.0f} GFLOP"
-        state = cost or "in the store"
+        state = _format_cost(len(missing) * missing[0].flops()) if missing else "in the store"
         lines.append(f"{subject}, altered in {len(group)} ways: {state}")
     return lines
 
