@@ -23,6 +23,7 @@ class Command:
       sslens doctor mae_pretrain_vit_base.pth
       sslens doctor vit-s-300ep.pth.tar --branch momentum_encoder --num-heads 12
       sslens doctor dino_vitb16 --json
+      sslens doctor last.ckpt --extract weights.safetensors
     """
 
     file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE|NAME")]
@@ -34,6 +35,9 @@ class Command:
     """Heads of attention, which no file tells."""
     json: bool = False
     """Print JSON rather than text."""
+    extract: Path | None = None
+    """Write the weights alone to this file (.safetensors), and say what it is: for a file that also
+    holds objects of Python's classes. None of them is built."""
 
 
 def run(command: Command, line: str, say: Text) -> Path | None:
@@ -49,6 +53,12 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     from sslens.zoo import doctor
 
     file, given = zoo.split_options(command.file)
+    if command.extract is not None:
+        from sslens.zoo.extracting import extract_weights
+
+        count = extract_weights(zoo.find_file(Path(file)), command.extract)
+        say(f"Wrote {count:,} tensors to {command.extract}.")
+        file = str(command.extract)
     diagnosis = doctor.examine(
         file,
         branch=given.get("branch", command.branch),

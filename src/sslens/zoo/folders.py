@@ -10,6 +10,7 @@ from typing import Any
 
 from sslens.errors import InputError, nearest
 from sslens.zoo.arrays import Array
+from sslens.zoo.extracting import restore
 from sslens.zoo.files import Beside, Contents, read_contents
 from sslens.zoo.hints import ACTIVATIONS, Hints
 from sslens.zoo.insides import INDEX
@@ -35,7 +36,7 @@ def read_checkpoint(path: Path) -> Contents:
         contents = _read_parts(path)
     else:
         _refuse_part(path)
-        contents = read_contents(path)
+        contents = restore(read_contents(path))
     if not _OWN.fullmatch(path.name):
         return contents
     return replace(contents, beside=read_beside(path.parent))
