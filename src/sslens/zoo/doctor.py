@@ -24,6 +24,7 @@ from sslens.zoo.identity import (
     require_claims,
     require_finite,
 )
+from sslens.zoo.insides import INDEX
 from sslens.zoo.keys import find_pattern, find_shared_start
 from sslens.zoo.recognise import Recognised, find_layout, recognise
 from sslens.zoo.shapes import TRANSFORMERS
@@ -212,6 +213,8 @@ def _describe_size(path: Path) -> str:
 
 
 def _describe_form(path: Path, inside: Contents) -> str:
+    if path.name.endswith(INDEX):
+        return "the index of weights in several files"
     with path.open("rb") as file:
         start = file.read(9)
     if start.startswith(b"PK"):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from sslens.errors import InputError, nearest
 from sslens.zoo.arrays import Array
@@ -15,6 +15,8 @@ from sslens.zoo.files import Beside, Contents, read_contents
 from sslens.zoo.hints import ACTIVATIONS, Hints
 from sslens.zoo.insides import INDEX
 
+#: what a file of JSON says, by name
+Settings: TypeAlias = Mapping[str, Any]
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.(safetensors|bin)")
 #: names of weights that have a config beside them; other files in such a folder may be of others
 _OWN = re.compile(r"(pytorch_model|model|open_clip_pytorch_model|open_clip_model)[\w.-]*")
@@ -208,7 +210,7 @@ def _read_open_clip(path: Path) -> Beside:
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> Settings:
     try:
         if path.stat().st_size > LIMIT:
             raise InputError(f"{path} has {path.stat().st_size:,} bytes: it is no configuration.")
