@@ -318,7 +318,7 @@ def test_a_doubt_is_a_note(
     monkeypatch.setattr("warnings.filters", [])
     said = (
         "mae.pth is read with 2 heads of attention, for a width of 128: no file tells them. Give"
-        " num_heads to be sure."
+        " mae.pth@heads=2 to be sure, or another number."
     )
     assert run("fingerprint mae.pth --images photos --batch 5 -o mae.safetensors") == 0
     assert f"note      {said}" in capsys.readouterr().err.splitlines()

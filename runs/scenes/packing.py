@@ -374,6 +374,11 @@ def describe(
         "repository": None,
         "file": file.name,
         "layout": "sslens",
+        **(
+            {"multicrop": False}
+            if getattr(ALL[name], "settings", {}).get("local_crops") == 0
+            else {}
+        ),
         "size": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
         "evaluation": {

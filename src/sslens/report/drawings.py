@@ -86,12 +86,11 @@ def _list_once(panels: Iterable[Panel]) -> list[Panel]:
 def _make_key(panel: Panel) -> tuple[Any, ...]:
     """A key that panels of one drawing share."""
     kind = KINDS[type(panel)]
+    axes: tuple[str, ...] = ()
     if isinstance(panel, Heatmap):
         axes = (panel.picks,) if panel.facets else (panel.picks, panel.unit, panel.x_label)
     elif isinstance(panel, Lines):
         axes = () if panel.facets else (panel.x_label,)
-    else:
-        axes = ()
     return (kind, *axes, *sorted(panel.facets))
 
 

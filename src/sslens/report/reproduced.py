@@ -95,7 +95,7 @@ def _list_claims(one: ReproducedExhibit) -> Iterator[dict[str, Any]]:
         }
 
 
-def _make_state(one: ReproducedExhibit) -> dict[str, Any]:
+def _make_state(one: ReproducedExhibit) -> Mapping[str, Any]:
     return {
         "exhibit": one.exhibit.name,
         "papers": one.exhibit.papers,

@@ -178,7 +178,7 @@ def _draw_map(panel: Heatmap) -> str:
     across, down = cell * len(columns), cell * len(rows)
     marks = [_write(f"{panel.unit}: {low:.3g} (dark) to {high:.3g} (bright)", 0.0, 12.0)]
     for i, j in np.ndindex(*panel.values.shape):
-        value = panel.values[i, j]
+        value = float(panel.values[i, j])
         x, y = left + cell * j, 24 + cell * (len(rows) - 1 - i)
         colour = mix_colour((value - low) / (high - low)) if np.isfinite(value) else "#d9d9d9"
         marks.append(

@@ -295,7 +295,7 @@ def describe_data(step: Step) -> str:
 def spell_hours(hours: float) -> str:
     """Write a time in minutes or hours.
 
-    >>> spell_hours(0.001), spell_hours(0.1), spell_hours(1.9), spell_hours(60)
+    >>> spell_hours(0.001), spell_hours(0.1), spell_hours(1.9), spell_hours(60.0)
     ('a minute', '6 minutes', '1.9 hours', '60 hours')
     """
     minutes = round(60 * hours)
