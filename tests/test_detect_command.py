@@ -102,7 +102,7 @@ def test_a_report_is_made_and_nothing_is_trained_twice(
     assert main([*words, "--out", str(tmp_path / "report")]) == 0
     capsys.readouterr()
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
-    assert "Table of models" in page
+    assert "<caption>Models: " in page
     assert 'class="small"' in page  # the pictures in their table
     models = pd.read_csv(tmp_path / "report" / "tables" / "detection-frozen" / "models.csv")
     assert models.model.unique().tolist() == ["random #1", "random #0", "pixels"]
