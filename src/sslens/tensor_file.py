@@ -143,7 +143,9 @@ def _check_entries(values: Mapping[str, Any], start: int, size: int) -> dict[str
             continue
         if not isinstance(value, dict) or not isinstance(value.get("dtype"), str):
             raise Unreadable(f"Error while deserializing header: {name[:80]} has no number type")
-        kind, shape, places = value["dtype"], value.get("shape"), value.get("data_offsets")
+        kind = value["dtype"]
+        shape: Any = value.get("shape")
+        places: Any = value.get("data_offsets")
         if kind not in TYPES:
             raise Unreadable(f"{name[:80]} has numbers of the type {kind[:20]}, not read here")
         if not _are_counts(shape) or not _are_counts(places) or len(places) != 2:
@@ -292,7 +294,7 @@ def sum_bytes(values: "np.ndarray") -> int:
     """
     import numpy as np
 
-    return zlib.crc32(memoryview(np.ascontiguousarray(values).reshape(-1).view("u1")))
+    return zlib.crc32(np.ascontiguousarray(values).reshape(-1).view("u1").data)
 
 
 def encode(
@@ -324,4 +326,4 @@ def encode(
     text += b" " * (-len(text) % 8)
     yield len(text).to_bytes(8, "little") + text
     for array in arrays:
-        yield memoryview(array)
+        yield array.data

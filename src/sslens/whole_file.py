@@ -84,7 +84,7 @@ class Steady:
             Unreadable: the file ends before the array is full.
         """
         self._file.seek(begin)
-        room = memoryview(into.reshape(-1).view("u1"))
+        room = into.reshape(-1).view("u1").data
         done = 0
         while done < len(room):
             count = self._file.readinto(room[done:])  # type: ignore[attr-defined]

@@ -3,7 +3,7 @@ settings."""
 
 import argparse
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, final
 
 import numpy as np
@@ -223,14 +223,14 @@ def _list_makers() -> Mapping[str, Maker]:
     }
     dictionaries = ("collections.OrderedDict", "collections.Counter", "collections.defaultdict")
     makers |= dict.fromkeys(dictionaries, make_dictionary)
-    own = {
+    own: dict[Callable[..., Any], tuple[str, ...]] = {
         make_list: ("set", "frozenset", "list"),
         make_bytes: ("bytearray", "bytes"),
         make_plain: ("complex", "slice", "range", "xrange", "object"),
     }
     for maker, names in own.items():
         for module in ("builtins", "__builtin__"):
-            makers |= dict.fromkeys((f"{module}.{name}" for name in names), maker)
+            makers |= {f"{module}.{name}": maker for name in names}
     makers |= dict.fromkeys(_of_both("multiarray.scalar"), make_number)
     makers |= dict.fromkeys(_of_both("multiarray._reconstruct"), Beginning)
     makers |= dict.fromkeys(_of_both("numeric._frombuffer"), make_array)

@@ -293,7 +293,7 @@ class _Zipped:
         if len(content) != entry.file_size:
             raise Senseless(f"{name[:80]} has another size than the list of entries says")
         # 0 is what PyTorch writes where it was told to spare the CRC
-        if entry.CRC and zlib.crc32(content) != entry.CRC:
+        if entry.CRC and zlib.crc32(content.data) != entry.CRC:
             raise Senseless(f"{name[:80]} is not what was written: its CRC differs")
         return content
 

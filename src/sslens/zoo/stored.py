@@ -57,12 +57,13 @@ class Storage:
         self, kind: str, nbytes: int, fetch: Callable[[], np.ndarray], begin: int | None = None
     ) -> None:
         self.kind, self.nbytes, self.begin = kind, nbytes, begin
-        self._fetch, self._bytes = fetch, None
+        self._fetch = fetch
+        self._bytes: np.ndarray | None = None
 
     def read(self) -> np.ndarray:
         """Return the bytes, [nbytes], which are read once."""
         if self._bytes is None:
-            self._bytes: np.ndarray | None = self._fetch()
+            self._bytes = self._fetch()
         return self._bytes
 
 
