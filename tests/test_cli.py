@@ -364,7 +364,7 @@ COMPARE = f"compare runs/mae {SHOWN}"
 
 
 def test_a_full_disk_under_the_report(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with small_disk(place / "disk", "256k"):
+    with small_disk(place / "disk", "64k"):
         said = refused(f"{COMPARE} --analyses knn-depth --out disk/out", capsys)
         assert said.startswith(
             "The disk is full: disk/out/report.html was not written and nothing half-written was"

@@ -269,7 +269,7 @@ def test_a_second_run_passes_nothing_through_a_network_and_is_the_same(
     assert seen == []
     assert tables(out) == tables(done.out)
     assert figures(out) == {f"{name}.{kind}" for name in ANALYSES for kind in ("svg", "pdf")}
-    assert (out / "report.html").read_text().count('src="data:image/svg+xml') == len(ANALYSES)
+    assert (out / "report.html").read_text().count('<div class="stills">') >= len(ANALYSES)
     volatile = re.compile(r'"(made|seconds)": .*')
     one, other = (
         volatile.sub("", (out / "provenance.json").read_text())

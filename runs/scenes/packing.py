@@ -244,6 +244,8 @@ def pack(names: Sequence[str], out: Path) -> None:
     from safetensors import safe_open
     from safetensors.torch import save_file
 
+    from sslens.tensor_file import SUMS
+
     (PACKAGE / "weights").mkdir(parents=True, exist_ok=True)
     names = [name for name in names if (out / name / "last.safetensors").exists()]
     accuracies = judge(names, out)
@@ -251,6 +253,7 @@ def pack(names: Sequence[str], out: Path) -> None:
         target = PACKAGE / "weights" / f"{name}.safetensors"
         with safe_open(out / name / "last.safetensors", "pt") as file:
             header, keys = file.metadata(), list(file.keys())
+            header.pop(SUMS, None)  # of the weights before they were rounded
             weights = {key: _halve(file.get_tensor(key)) for key in keys}
         encoder = json.loads(header["sslens.encoder"])
         about = encoder["about"]

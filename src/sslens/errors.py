@@ -19,8 +19,8 @@ def make_visible(text: str) -> str:
     """Write out the characters that a terminal would obey, so that a name in a file can neither
     change the screen nor hide a part of itself.
 
-    >>> print(make_visible("norm\x1b[2J.weight"))
-    norm\x1b[2J.weight
+    >>> print(make_visible("norm\\x1b[2J.weight"))
+    norm\\x1b[2J.weight
     """
     text = _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
     return _HALVES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
