@@ -14,6 +14,7 @@ from sslens.capture import FeatureReducer, Features, collect, open_features
 from sslens.capture.shards import extract
 from sslens.cli import main
 from sslens.data.images import from_arrays
+from sslens.data.scenes import FACTORS
 from sslens.errors import InputError
 from sslens.probes.linear import batches as _batches
 from sslens.probes.linear.protocols import few_shot_outcomes, train_in_folds
@@ -360,7 +361,7 @@ def test_probe_writes_tables_and_says_what_came_of_it(
         "probes": 6,
         "grid": 48,
         "ridge": 3,
-        "factors": 36,
+        "factors": 3 * (1 + len(FACTORS)),  # the class is one
         "few-shot-0.2": 12,
     }
     probes, grid = tables["probes"], tables["grid"]

@@ -56,7 +56,7 @@ def measure_spread(
     anywhere = np.square(sources - mean).sum(1) + np.square(pool - mean).sum(1).mean()
     draws = Draws.of(len(sources))
     sums = draws.sums(np.stack([own, anywhere], 1))
-    with np.errstate(invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         ratios = np.where(sums[:, 1] > 0, sums[:, 0] / sums[:, 1], np.nan)
     return replace(draws.sampled(ratios), reach=np.inf)
 

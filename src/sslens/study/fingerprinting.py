@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal, final
 
 from sslens import fingerprint, zoo
-from sslens.capture.keys import require_tokens
 from sslens.errors import InputError
 from sslens.store import Store
 from sslens.study.image_sets import describe_skipped
@@ -133,6 +132,8 @@ def _plan(request: FingerprintRequest, runner: PassRunner) -> ActivationPass:
 
 
 def _load(request: FingerprintRequest) -> Member:
+    from sslens.capture.keys import require_tokens
+
     (member,) = load_members((request.model,), controls=False)
     model = member.network
     if request.interpolation != "own":
