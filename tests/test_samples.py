@@ -102,9 +102,11 @@ def given_of(noise: dict[str, float]) -> Given:
 def test_an_average_over_sources_is_that_of_each_source() -> None:
     values = np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0], [0.0, 1.0]])
     means = values.mean(1)
-    estimate = estimate_spread(average_over_sources(values), 4, least=0.0)
+    estimate = estimate_spread(average_over_sources(values, reach=1.0), 4, least=0.0)
     assert 0.5 + 3.182446 * means.std(ddof=1) / 2 > 1  # Student's t of 3 degrees, √4 sources
     assert (estimate.low, estimate.high) == (0, 1)
+    free = estimate_spread(average_over_sources(10 * values), 4)  # such as decibels
+    assert free.high == pytest.approx(5 + 3.182446 * 10 * means.std(ddof=1) / 2, abs=1e-5)
     near = estimate_spread(average_over_sources(0.4 + values / 10), 4, least=0.0)
     half = 3.182446 * means.std(ddof=1) / 20
     assert (near.low, near.high) == pytest.approx((0.45 - half, 0.45 + half), abs=1e-6)

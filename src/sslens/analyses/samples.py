@@ -123,8 +123,8 @@ def _judge(one: ModelSamples, samples: SampleSet) -> Row:
     images, own, copies = (whitening.apply(rows) for rows in (one.images, one.features, one.copies))
     ranks = rank_sources(own, images, sources)
     nearest_copy = float((rank_sources(copies, images, sources) == 1).mean())
-    nearest = average_over_sources((ranks == 1).astype(np.float64))
-    cosine = average_over_sources(measure_cosines(own, images, sources))
+    nearest = average_over_sources((ranks == 1).astype(np.float64), reach=1.0)
+    cosine = average_over_sources(measure_cosines(own, images, sources), reach=1.0)
     row: Row = {"tap": one.tap, "pooling": one.pooling, "sources": count}
     row |= {"draws": one.pixels.shape[1], "images": len(images)}
     row |= estimate_spread(nearest, count, 0.0).columns("nearest")
@@ -142,7 +142,9 @@ def _judge_quality(one: ModelSamples, samples: SampleSet) -> Row:
     half = len(every) // 2
     other, real = every[:half], every[half:]
     found, floor = compare_sets(one.judged, real), compare_sets(other, real)
-    precise = average_over_sources(found.precise.astype(np.float64).reshape(len(samples.ids), -1))
+    precise = average_over_sources(
+        found.precise.astype(np.float64).reshape(len(samples.ids), -1), reach=1.0
+    )
     return {
         "judge": one.judge,
         **estimate_spread(precise, len(samples.ids), 0.0).columns("precision"),
@@ -177,7 +179,7 @@ def _count_others(name: str, read: pd.DataFrame, draws: int, readings: Readings)
     """The share of samples of which another kind is read than the source has."""
     true = readings.true[name].astype(str).to_numpy()
     kinds = read[name].astype(str).to_numpy().reshape(-1, draws)
-    other: Sampled = average_over_sources((kinds != true[:, None]).astype(np.float64))
+    other: Sampled = average_over_sources((kinds != true[:, None]).astype(np.float64), reach=1.0)
     misread = float((readings.sources[name].astype(str).to_numpy() != true).mean())
     return estimate_spread(other, len(true), 0.0).columns("other") | {"misread": misread}
 

@@ -6,7 +6,7 @@ by a transform T.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, final
 
 import numpy as np
@@ -326,7 +326,7 @@ def decode_parameter(
 
 def _sample(draws: Draws, values: Float64[np.ndarray, " draw"]) -> Sampled:
     """A statistic that has no largest magnitude, with and without each image."""
-    return replace(draws.sampled(values), reach=np.inf)
+    return draws.sampled(values, reach=np.inf)
 
 
 def _require_pairs(features: Tensor, altered: Tensor) -> None:

@@ -59,6 +59,7 @@ class Draws:
         self,
         values: Float64[np.ndarray, " draw"],
         counted: Float64[np.ndarray, " draw"] | None = None,
+        reach: float = 1.0,
     ) -> Sampled:
         """Turn a statistic of each draw into a value with its values without each group.
 
@@ -66,8 +67,10 @@ class Draws:
             values: the statistic of each draw.
             counted: the number of images that the statistic is of, in each draw; all images unless
                 given.
+            reach: the largest magnitude that the statistic can have: intervals end there. It is 1
+                for shares; give inf where there is none.
         """
         number = self.sums(np.ones((self.drawn[0], 1)))[:, 0] if counted is None else counted
         with np.errstate(invalid="ignore"):
             share = 1 - number[1:] / number[0]
-        return Sampled(np.array(values[0]), values[1:], share, self.drawn, 1.0)
+        return Sampled(np.array(values[0]), values[1:], share, self.drawn, reach)

@@ -1,8 +1,6 @@
 """How far the known quantities of some images lie from those of a source, against all images of a
 pool."""
 
-from dataclasses import replace
-
 import numpy as np
 from jaxtyping import Float64
 
@@ -58,7 +56,7 @@ def measure_spread(
     sums = draws.sums(np.stack([own, anywhere], 1))
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = np.where(sums[:, 1] > 0, sums[:, 0] / sums[:, 1], np.nan)
-    return replace(draws.sampled(ratios), reach=np.inf)
+    return draws.sampled(ratios, reach=np.inf)
 
 
 def estimate_spread(spread: Sampled, sources: int, least: float = -np.inf) -> Estimate:
@@ -75,9 +73,16 @@ def estimate_spread(spread: Sampled, sources: int, least: float = -np.inf) -> Es
     return Estimate(float(spread.value), float(low), float(high), "images", sources)
 
 
-def average_over_sources(values: Float64[np.ndarray, "source draw"]) -> Sampled:
+def average_over_sources(
+    values: Float64[np.ndarray, "source draw"], reach: float = np.inf
+) -> Sampled:
     """Average a number over the draws of each source, and over the sources, with the average
     without each source, or group of sources.
+
+    Args:
+        values: the number of each draw.
+        reach: the largest magnitude that it can have, 1 for shares and cosines: intervals end
+            there.
 
     >>> mean = average_over_sources(np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]))
     >>> float(mean.value), mean.left_out.tolist()
@@ -85,4 +90,4 @@ def average_over_sources(values: Float64[np.ndarray, "source draw"]) -> Sampled:
     """
     draws = Draws.of(len(values))
     sums = draws.sums(np.stack([values.mean(1), np.ones(len(values))], 1))
-    return draws.sampled(sums[:, 0] / sums[:, 1])
+    return draws.sampled(sums[:, 0] / sums[:, 1], reach=reach)
