@@ -72,6 +72,7 @@ def fit(
 ) -> Path:
     """Train; all but the case can be changed."""
     settings, arch = changed.pop("settings", SETTINGS.get(case)), changed.pop("arch", arch_of(case))
+    say = changed.pop("say", lambda _: None)
     training = dataclasses.replace(TRAINING, **changed)
     return pretrain(
         KINDS[case][0],
@@ -81,6 +82,7 @@ def fit(
         settings=settings,
         training=training,
         resume=resume,
+        say=say,
     )
 
 

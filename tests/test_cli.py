@@ -22,9 +22,10 @@ from safetensors import safe_open
 
 from sslens import __version__, zoo
 from sslens.arguments.training import override_settings
-from sslens.cli import main
+from sslens.cli import GROUPS, main, overview
 from sslens.errors import InputError
 from sslens.find import names as plugin_names
+from sslens.find import plugin
 from sslens.models.vit import ViTArch, describe
 from sslens.objectives.mae import Settings
 from sslens.store import write_tensors
@@ -305,7 +306,21 @@ def test_without_a_command_all_are_listed(capsys: pytest.CaptureFixture[str]) ->
     assert main(["--help"]) == 0
     assert capsys.readouterr().out == err
     for name in plugin_names("cli"):
-        assert re.search(rf"^  {name} +\w", err, re.MULTILINE), name
+        assert re.search(rf"^[a-z]* +{name} +\w", err, re.MULTILINE), name
+
+
+def test_all_commands_fit_one_screen_and_each_has_examples() -> None:
+    """A line a command, in groups, on a screen of 24 lines with 80 characters and its prompt."""
+    lines = overview().splitlines()
+    assert len(lines) <= 23
+    assert max(map(len, lines)) <= 80
+    groups = [line.split()[0] for line in lines if re.match(r"[a-z]+ {2,}", line)]
+    assert groups == list(GROUPS)
+    for name in plugin_names("cli"):
+        command = plugin("cli", name)
+        assert command.GROUP in GROUPS, name
+        examples = (command.Command.__doc__ or "").partition("Examples:\n")[2]
+        assert re.search(rf"^ +(torchrun .* )?sslens {name}\b", examples, re.MULTILINE), name
 
 
 def test_a_doubt_is_a_note(
@@ -392,8 +407,12 @@ def test_a_full_disk_under_the_store(
     assert not Path("out").exists()
 
 
-def test_ctrl_c_keeps_what_was_finished(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A real signal, in the middle of the second model's pass."""
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN])
+def test_ctrl_c_keeps_what_was_finished(
+    place: Path, capsys: pytest.CaptureFixture[str], handler: Any
+) -> None:
+    """A real signal, in the middle of the second model's pass; it also counts where the process was
+    started with SIGINT ignored, and then it is ignored again after the command."""
     from timm.layers import PatchEmbed
 
     seen: list[int] = []
@@ -407,8 +426,10 @@ def test_ctrl_c_keeps_what_was_finished(place: Path, capsys: pytest.CaptureFixtu
 
     line = f"compare runs/mae {NANO}:5 {SHOWN} --analyses knn-depth --out out"
     handle = torch.nn.modules.module.register_module_forward_hook(see)
+    before = signal.signal(signal.SIGINT, handler)
     try:
         said = refused(line, capsys)
+        assert signal.getsignal(signal.SIGINT) is handler
         assert (
             said
             == "Stopped. What was finished is kept: the same command goes on from there (a training"
@@ -424,6 +445,7 @@ def test_ctrl_c_keeps_what_was_finished(place: Path, capsys: pytest.CaptureFixtu
         assert seen[4:] == [5, 5]  # the second model's alone
     finally:
         handle.remove()
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_fault_of_ours_has_status_1_and_its_details_in_a_file(

@@ -60,6 +60,7 @@ from sslens.models.transformers import set_explicit_attention
 from sslens.models.vit import ViTArch
 from sslens.objectives import moco_v3
 from sslens.training import optim
+from sslens.training.folder import RunFolder
 from sslens.training.gradients import backward_whole
 from sslens.training.loop import Interrupted
 from sslens.training.parts import ORDER
@@ -404,6 +405,30 @@ def test_asked_to_stop_a_run_finishes_its_step_and_goes_on(
     assert sslens.load(tmp_path).about.step == 6
     fit(tmp_path, objective, resume=True)
     same(tmp_path, whole[objective])
+
+
+def test_a_signal_in_the_last_save_is_reported_and_the_run_is_whole(
+    whole: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """15 steps; the signal comes while the encoder of the last one is written."""
+    keep, said = RunFolder.keep_encoder, list[str]()
+
+    def signal_and_keep(folder: RunFolder, *given: Any) -> None:
+        if given[3].step == 15:
+            signal.raise_signal(signal.SIGTERM)
+        keep(folder, *given)
+
+    monkeypatch.setattr(RunFolder, "keep_encoder", signal_and_keep)
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        fit(tmp_path, say=said.append)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert [text for text in said if text.startswith("note")] == [
+        "note      SIGTERM came in the last step: the run had ended then, and all of it is kept in"
+        f" {tmp_path}"
+    ]
+    same(tmp_path, whole["mae"])
 
 
 def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """The command line: arguments only; nothing heavy is imported before they are known to be right.
 
-A command is a file of this folder: `Command`, a dataclass whose docstring is its help, and
-`run(command, line, say)`, where `line` is what was typed and `say` speaks to the person; a path
-that it returns is printed on standard output, and a number that it returns is the exit status. A
+A command is a file of this folder: `Command`, a dataclass with its help as docstring; `GROUP`, one
+of `GROUPS`; and `run(command, line, say)`, where `line` is what was typed and `say` speaks to the
+person; a path that it returns is printed on standard output, and a number that it returns is the
+exit status. The first sentence of the docstring, up to a colon or a full stop, and the group are
+what `sslens --help` shows, in one line. A
 command with the options of `sslens.slurm` has
 `check(command)` too, which refuses what should not wait in a queue first. A command of several
 actions has `ACTIONS`, a dataclass like `Command` for each; `run` is given one of these.
@@ -10,14 +12,17 @@ actions has `ACTIONS`, a dataclass like `Command` for each; `run` is given one o
 
 import ast
 import atexit
+import contextlib
 import errno
 import gc
 import inspect
 import os
 import shlex
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TextIO
@@ -28,7 +33,9 @@ from sslens.errors import Doubt, InputError, Mishap, nearest
 from sslens.find import names, plugin
 
 #: what each file of this folder has
-REQUIRED = ("Command", "run")
+REQUIRED = ("Command", "GROUP", "run")
+#: the groups of commands, in the order of `sslens --help`
+GROUPS = ("begin", "compare", "measure", "train", "images")
 
 DRY_RUN = {"--dry-run", "--dry_run"}
 #: the options that name images
@@ -55,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from sslens.arguments.parsing import parse  # which imports tyro
 
         command = parse(*_choose_action(module, given))
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _heed_interrupts():
             warnings.showwarning = _note
             result = _run(module, command, given)
         if isinstance(result, int):
@@ -84,6 +91,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fault()
 
 
+@contextlib.contextmanager
+def _heed_interrupts() -> Iterator[None]:
+    """Within the block Ctrl-C stops the command also where the process was started with SIGINT
+    ignored, as scripts start what runs in the background."""
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if not ignored or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _keep_garbage() -> None:
     """Leave garbage to the end of the process; Triton's binding would report it as leaks."""
     if "triton" not in sys.modules:
@@ -91,28 +113,37 @@ def _keep_garbage() -> None:
 
 
 def overview() -> str:
-    """What `sslens --help` prints: the commands with the first sentence of each. No command is
-    imported for it."""
-    width = max(len(name) for name in names("cli")) + 2
-    lines = [f"  {name:<{width}}{_first_sentence(name)}" for name in names("cli")]
-    return "\n".join(
-        [
-            "usage: sslens COMMAND [OPTIONS]",
-            "",
-            PURPOSE,
-            "",
-            "commands:",
-            *lines,
-            "",
-            "sslens COMMAND --help shows its options and examples; sslens --version the version.",
-        ]
-    )
+    """What `sslens --help` prints: the commands in their groups, with the first sentence of each.
+    No command is imported for it."""
+    sources = {name: ast.parse(_read_source(name)) for name in names("cli")}
+    groups = {name: _find_group(name, source) for name, source in sources.items()}
+    ordered = sorted(sources, key=lambda name: (GROUPS.index(groups[name]), name))
+    width = max(map(len, ordered)) + 2
+    lines, last = [], ""
+    for name in ordered:
+        group = "" if groups[name] == last else groups[name]
+        last = groups[name]
+        lines.append(f"{group:<9}{name:<{width}}{_find_sentence(name, sources[name])}")
+    usage = "usage: sslens COMMAND [OPTIONS]; COMMAND --help has the options and examples"
+    return "\n".join([PURPOSE, "", *lines, "", usage])
 
 
-def _first_sentence(name: str) -> str:
-    """The first sentence of a command's docstring, read from its source."""
+def _read_source(name: str) -> str:
     path = Path(__file__).with_name(f"{name.replace('-', '_')}.py")
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    return path.read_text(encoding="utf-8")
+
+
+def _find_group(name: str, source: ast.Module) -> str:
+    """The `GROUP` of a command, read from its source."""
+    for node in source.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "GROUP":
+            return str(ast.literal_eval(node.value))
+    return str(plugin("cli", name).GROUP)  # it comes from elsewhere
+
+
+def _find_sentence(name: str, source: ast.Module) -> str:
+    """The first sentence of a command's docstring, read from its source."""
+    for node in source.body:
         if isinstance(node, ast.ClassDef) and node.name == "Command":
             return _sentence(ast.get_docstring(node))
     return _sentence(plugin("cli", name).Command.__doc__)  # the class comes from elsewhere

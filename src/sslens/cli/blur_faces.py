@@ -8,10 +8,12 @@ import tyro
 
 from sslens.arguments.options import Text
 
+GROUP = "images"
+
 
 @dataclass(frozen=True)
 class Command:
-    """Blur the faces in a folder of images, in another folder, by a list of boxes.
+    """Blur the faces in images: copies go to another folder, and a list of boxes says where.
 
     Subfolders, names and formats stay, and images without a face are copied as they are. The blur
     has no seam: the boxes' mask is blurred too, as in the face-blurred ImageNet. The same command

@@ -14,11 +14,12 @@ from sslens.errors import InputError
 if TYPE_CHECKING:
     from sslens.study.conditions import Checked, Condition
 
+GROUP = "compare"
+
 
 @dataclass(frozen=True)
 class Command:
-    """Hold conditions against a study, or against a finished report: a gate for a training or a
-    release.
+    """Hold conditions against a study or a finished report: a gate for a training or a release.
 
     The conditions are those of the study's list `check`, and those given here: the name of a claim,
     which must hold, or an analysis with a column and a bound on the interval of its number. A study

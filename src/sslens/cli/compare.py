@@ -14,6 +14,8 @@ from sslens.slurm import Slurm
 if TYPE_CHECKING:
     from sslens.study import Study
 
+GROUP = "compare"
+
 
 @dataclass(frozen=True)
 class Command:

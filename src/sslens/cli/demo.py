@@ -5,6 +5,8 @@ from pathlib import Path
 
 from sslens.arguments.options import Text
 
+GROUP = "begin"
+
 
 @dataclass(frozen=True)
 class Command:

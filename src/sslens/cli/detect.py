@@ -13,14 +13,16 @@ from sslens.slurm import Slurm
 if TYPE_CHECKING:
     from sslens.study import Study
 
+GROUP = "measure"
+
 #: generated scenes: those that train detectors, and those in which detectors are judged
 TRAIN, VAL = "scenes-detection:0:2000", "scenes-detection:1:500"
 
 
 @dataclass(frozen=True)
 class Command:
-    """Train a detector on each model, and compare what the models know about place: boxes and
-    masks, of large and of small objects.
+    """Compare what models know about place: a detector is trained on each, and finds boxes and
+    masks of large and of small objects.
 
     The network stays as it is (Mask R-CNN with ViTDet's pyramid is trained on its last block's
     maps); with --finetune detectors are also trained end to end, and with --blocks on several

@@ -12,6 +12,8 @@ from sslens.errors import InputError
 if TYPE_CHECKING:
     from sslens.study import Study
 
+GROUP = "compare"
+
 #: what is computed of the weights, and beside that where there are images
 OF_WEIGHTS = ("weights-changed",)
 OF_IMAGES = ("layers-changed", "images-moved")

@@ -11,10 +11,12 @@ from sslens.arguments.options import Text
 from sslens.arguments.spelling import as_option
 from sslens.errors import InputError
 
+GROUP = "begin"
+
 
 @dataclass(frozen=True)
 class Command:
-    """Say what a checkpoint file is, how that is known, what loading drops or renames, and what
+    """Say what a checkpoint file is: how that is known, what loading drops or renames, and what
     looks wrong in it.
 
     The exit status is 0 when the file can be loaded and 2 when it cannot. Nothing in a file is run.

@@ -13,6 +13,8 @@ from sslens.slurm import Slurm
 if TYPE_CHECKING:
     from sslens.study.storing import FeatureRequest
 
+GROUP = "measure"
+
 
 @dataclass(frozen=True)
 class Command:

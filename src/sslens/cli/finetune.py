@@ -30,6 +30,8 @@ from sslens.slurm import Slurm
 if TYPE_CHECKING:
     pass
 
+GROUP = "train"
+
 
 @dataclass(frozen=True)
 class Command:

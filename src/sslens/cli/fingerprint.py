@@ -13,10 +13,12 @@ from sslens.slurm import Slurm
 if TYPE_CHECKING:
     from sslens.study.fingerprinting import FingerprintRequest
 
+GROUP = "compare"
+
 
 @dataclass(frozen=True)
 class Command:
-    """Write what a model makes of images as one small file, to be compared later with other models,
+    """Write what a model makes of images as one small file: it is compared later with other models,
     on any machine.
 
     The file holds the model's Grams: the similarities of the images to each other at every layer,

@@ -12,11 +12,13 @@ from sslens.arguments.sizes import with_image_size
 if TYPE_CHECKING:
     from sslens.study.knn import KnnRequest
 
+GROUP = "measure"
+
 
 @dataclass(frozen=True)
 class Command:
-    """k-NN accuracy of a model by layer, pooling, number of neighbours and temperature, on raw and
-    on standardised features, beside its controls.
+    """Measure the k-NN accuracy of a model by layer: also by pooling, number of neighbours and
+    temperature, on raw and on standardised features, beside chance and the model's controls.
 
     Writes knn.csv, a row a choice with its interval, and prints the usual choice (the last CLS
     token, raw, 20 neighbours, temperature 0.07), the best one, what standardised features change,

@@ -12,6 +12,8 @@ from sslens.errors import InputError
 if TYPE_CHECKING:
     from sslens.table import Table
 
+GROUP = "measure"
+
 #: what a folder's checkpoints are called
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".ckpt")
 

@@ -29,10 +29,12 @@ from sslens.errors import InputError, nearest
 from sslens.find import names
 from sslens.slurm import Slurm
 
+GROUP = "train"
+
 
 @dataclass(frozen=True)
 class Command:
-    """Pre-train a Vision Transformer or a CNN on images with a self-supervised objective, or with
+    """Pre-train a Vision Transformer or a CNN: on images with a self-supervised objective, or with
     their labels.
 
     The learning rate is scaled with the minibatch and printed. Under torchrun the same command uses

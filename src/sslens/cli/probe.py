@@ -12,6 +12,8 @@ from sslens.arguments.sizes import with_image_size
 if TYPE_CHECKING:
     from sslens.study.probe_request import ProbeRequest
 
+GROUP = "measure"
+
 
 @dataclass(frozen=True)
 class Command:

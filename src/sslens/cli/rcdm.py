@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from sslens.tasks.representations import Represented
     from sslens.training.schedule import Training
 
+GROUP = "train"
+
 
 @dataclass(frozen=True)
 class Command:

@@ -12,6 +12,8 @@ from sslens.errors import InputError
 if TYPE_CHECKING:
     from sslens.study.reproduce_request import ReproduceRequest
 
+GROUP = "compare"
+
 
 @dataclass(frozen=True)
 class Command:

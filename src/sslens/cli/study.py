@@ -12,10 +12,12 @@ from sslens.slurm import Slurm
 if TYPE_CHECKING:
     from sslens.study import Study
 
+GROUP = "compare"
+
 
 @dataclass(frozen=True)
 class Command:
-    """Carry out a study from its file, such as the study.yaml that every report has beside it.
+    """Carry out a study from its file. Every report has such a file beside it, study.yaml.
 
     Examples:
       sslens study report/study.yaml

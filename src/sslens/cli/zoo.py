@@ -13,13 +13,15 @@ from sslens.cards import Card, cards, look_up, names
 from sslens.errors import InputError, nearest
 from sslens.zoo.cache import is_here, locate
 
+GROUP = "begin"
+
 #: columns of a terminal that the table fits
 WIDTH = 120
 
 
 @dataclass(frozen=True)
 class Command:
-    """List the checkpoints that can be loaded by name, or show one with all that is known about it.
+    """List the checkpoints that can be loaded by name. Of one, show all that is known.
 
     Examples:
       sslens zoo                                    all of them

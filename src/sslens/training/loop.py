@@ -15,6 +15,7 @@ import contextlib
 import functools
 import json
 import math
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -184,6 +185,12 @@ class _Loop:
                         f" {self.request.out}",
                         mend="go on with {resume=True}",
                     )
+            came = self._agree(stop.asked)
+        if came:
+            self.say(
+                f"note      {signal.Signals(came).name} came in the last step: the run had ended"
+                f" then, and all of it is kept in {self.request.out}"
+            )
         return self.request.out / zoo.ENCODER
 
     def _say_plan(self) -> None:
