@@ -1,9 +1,13 @@
 """What tests give to analyses, and what analyses make of it."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pytest
+
+from sslens.comparisons import predictions
 from sslens.comparisons.inputs import ModelInfo, Models
 from sslens.figure import Figure
 from sslens.find import plugin
@@ -23,6 +27,14 @@ class Given:
     def but(self, models: Models | None = None, **values: Any) -> "Given":
         """The same with other models or other values."""
         return replace(self, models=models or self.models, values={**self.values, **values})
+
+
+def shorten_predictions(patch: pytest.MonkeyPatch) -> None:
+    """Predict classes by probes of three folds and three penalties: probes have tests of their
+    own, and weak penalties of a few images cost most."""
+    few = functools.partial(predictions.fit_logistic, penalties=(1.0, 0.1, 0.01))
+    patch.setattr(predictions, "FOLDS", 3)
+    patch.setattr(predictions, "fit_logistic", few)
 
 
 def make_models(

@@ -12,7 +12,7 @@ import torch
 from scipy.stats import t
 from sklearn.linear_model import LogisticRegression
 
-from given import Given, compute, make_models, write
+from given import Given, compute, make_models, shorten_predictions, write
 from sslens.analyses import agreement as analysis
 from sslens.capture import Features
 from sslens.comparisons.inputs import FeatureSets, Labels, Models
@@ -418,6 +418,7 @@ def test_two_trainings_of_one_objective_are_no_pair_of_joint_embedding() -> None
 def test_the_claim_is_the_paired_difference_of_pairs(
     bank: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shorten_predictions(monkeypatch)
     given = study(bank=bank)
     results = compute("agreement", given)
     predictions = predict_classes(*take(given), "cls")

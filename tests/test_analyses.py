@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from detectors import levels_of, make_detectors
-from given import Given, ask, compute, draw, excuse, make_models, write
+from given import Given, ask, compute, draw, excuse, make_models, shorten_predictions, write
 from sampling import make_samples
 from sslens.capture import Features, Grams, Maps
 from sslens.comparisons import compared as _compared
@@ -366,6 +366,7 @@ def _few_permutations() -> Iterator[None]:
         patch.setattr(widening, "DECAYS", (0.0,))
         patch.setattr(converging, "PATIENCE", 1)
         patch.setattr(decoder, "HIDDEN", 4)
+        shorten_predictions(patch)
         yield
 
 

@@ -64,7 +64,7 @@ def coco(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, str]:
     """A folder with the folders train and val, and their annotation files."""
     folder = tmp_path_factory.mktemp("coco")
     train = write_coco(folder, "train", scene_objects(8, seed=0))
-    val = write_coco(folder, "val", scene_objects(24, seed=1))
+    val = write_coco(folder, "val", scene_objects(8, seed=1))
     return str(folder), str(train), str(val)
 
 

@@ -22,6 +22,7 @@ from sslens.comparisons.readings import read_features
 from sslens.errors import InputError
 from sslens.models.taps import Tap
 from sslens.probes.factors import decode
+from sslens.probes.linear import converging, widening
 from sslens.probes.linear.training import GRIDS, Point
 from sslens.probes.logistic import GAP, fit_logistic
 from sslens.report import page
@@ -321,7 +322,10 @@ def deepened() -> Results:
     """Two classes: of mae's last CLS token an XOR of two signs, of dino's a direction."""
     about = {"mae": {"family": "REC", "arch": "vit"}, "dino": {"family": "JE", "arch": "vit"}}
     known = {"mae": {"norm/cls": "xor"}, "dino": {"norm/cls": "class"}, "random": {}}
-    return compute("probe-depth", study(known, about, classes=2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(widening, "DECAYS", (0.0,))  # half the points
+        patch.setattr(converging, "PATIENCE", 2)
+        return compute("probe-depth", study(known, about, classes=2))
 
 
 @pytest.mark.slow

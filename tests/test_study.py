@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from forks import together
+from given import shorten_predictions
 from sslens import fingerprint, study, zoo
 from sslens.arguments.spelling import as_option
 from sslens.capture.passes import grams
@@ -124,10 +125,12 @@ TABLES = (
 
 @pytest.fixture(scope="module", autouse=True)
 def short_probes() -> Iterator[None]:
-    """Few epochs of deeper probes: the probes have tests of their own."""
+    """Few epochs of deeper probes, few penalties of predictions: the probes have tests of their
+    own."""
     with pytest.MonkeyPatch.context() as patch:
         brief = functools.partial(train_converged, cap=5, rounds=0)
         patch.setattr(probe_training, "train_converged", brief)
+        shorten_predictions(patch)
         yield
 
 
