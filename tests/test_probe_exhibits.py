@@ -22,7 +22,6 @@ from sslens.comparisons.readings import read_features
 from sslens.errors import InputError
 from sslens.models.taps import Tap
 from sslens.probes.factors import decode
-from sslens.probes.linear import converging, widening
 from sslens.probes.linear.training import GRIDS, Point
 from sslens.probes.logistic import GAP, fit_logistic
 from sslens.report import page
@@ -322,10 +321,7 @@ def deepened() -> Results:
     """Two classes: of mae's last CLS token an XOR of two signs, of dino's a direction."""
     about = {"mae": {"family": "REC", "arch": "vit"}, "dino": {"family": "JE", "arch": "vit"}}
     known = {"mae": {"norm/cls": "xor"}, "dino": {"norm/cls": "class"}, "random": {}}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(widening, "DECAYS", (0.0,))  # half the points
-        patch.setattr(converging, "PATIENCE", 2)
-        return compute("probe-depth", study(known, about, classes=2))
+    return compute("probe-depth", study(known, about, classes=2))
 
 
 @pytest.mark.slow
@@ -343,6 +339,7 @@ def test_classes_that_no_line_parts_are_read_by_a_deeper_probe(deepened: Results
     assert set(probes.pooling) == {"cls", "patch"}
 
 
+@pytest.mark.slow
 def test_what_depth_gains_is_held_against_the_other_family_and_another_seed(
     deepened: Results,
 ) -> None:
