@@ -27,7 +27,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from sslens.paths.files import sort_paths
+from sslens.paths.order import sort_by_number
 from sslens.paths.path import measure_path
 
 PIECE = 1 << 24
@@ -77,7 +77,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=given.scratch) as scratch:
         if given.folder is None:
             written(Path(scratch), given.arch, given.checkpoints)
-        paths = sort_paths((given.folder or Path(scratch)).glob("*.safetensors"))
+        paths = sort_by_number([*(given.folder or Path(scratch)).glob("*.safetensors")])
         size = sum(path.stat().st_size for path in paths) / 1e9
         ways: dict[str, Callable[[], object]] = {
             "sslens path": lambda: measure_path(paths),

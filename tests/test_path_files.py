@@ -1,6 +1,7 @@
 """The path of a training from its checkpoints, and `sslens path`."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from torch import Tensor, nn
 from sslens.cli import main
 from sslens.errors import Doubt, InputError
 from sslens.paths import files as path_files
-from sslens.paths.files import Checkpoints, sort_paths
+from sslens.paths.files import Checkpoints
+from sslens.paths.order import CheckpointOrder, order_checkpoints
 from sslens.paths.path import measure_path
 from sslens.paths.tracker import PathTracker
+from sslens.store import write_tensors
 from sslens.table import Table
 
 
@@ -214,9 +217,80 @@ def test_the_command_says_what_cannot_be(
     assert not list(tmp_path.glob("*.csv"))
 
 
-def test_numbers_order_files_and_other_names_stand_where_they_stood() -> None:
-    paths = [Path(f"run/{name}.pth") for name in ("ckpt-100", "ckpt-20", "ckpt-3", "best")]
-    assert [path.stem for path in sort_paths(paths)] == ["best", "ckpt-3", "ckpt-20", "ckpt-100"]
+@pytest.mark.parametrize(
+    ("given", "wanted", "left"),
+    [
+        # a shell lists a glob by characters (or without punctuation): it is sorted by number
+        ("start/mae.pth run/c-1.pth run/c-10.pth run/c-2.pth", "mae c-1 c-2 c-10", ""),
+        ("run/c-10.pth run/c-1.pth run/c-2.pth", "c-1 c-2 c-10", ""),
+        ("run/c-10_a.pth run/c-1_a.pth run/c-2_a.pth", "c-1_a c-2_a c-10_a", ""),
+        ("vit_b16.pth c-1.pth c-10.pth c-2.pth", "vit_b16 c-1 c-2 c-10", ""),
+        # another order is the user's
+        ("run/c-3.pth run/c-2.pth run/c-1.pth", "c-3 c-2 c-1", ""),
+        ("run/last.pth run/c-2.pth run/best.pth", "last c-2 best", ""),
+        # best and last are no numbers
+        ("r/best.pth r/c-1.pth r/c-10.pth r/c-2.pth r/last.pth", "c-1 c-2 c-10 last", "best"),
+        ("run/best.pth run/last.pth", "best last", ""),
+        # numbers of folders count too
+        ("r/step-10/w.bin r/step-100/w.bin r/step-20/w.bin", "10 20 100", ""),
+    ],
+)
+def test_files_keep_their_order_and_a_glob_is_sorted_by_number(
+    given: str, wanted: str, left: str
+) -> None:
+    paths = [Path(name) for name in given.split()]
+    order = order_checkpoints(paths)
+    names = [path.stem for path in order.paths]
+    if names[0] == "w":
+        names = [path.parent.name.removeprefix("step-") for path in order.paths]
+    assert (" ".join(names), " ".join(path.stem for path in order.left_out)) == (wanted, left)
+    assert order.sorted == (list(order.paths) != [path for path in paths if path.stem != left])
+    assert order_checkpoints(paths, as_given=True) == CheckpointOrder(tuple(paths))
+
+
+def test_the_order_of_a_folder_and_of_a_quoted_glob_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("e10", "e9", "e9-best", "best", "last", "init"):
+        Path("run").mkdir(exist_ok=True)
+        save_file({"a": torch.ones(2)}, Path("run", f"{name}.safetensors"))
+    for given in ("run", "run/*.safetensors"):
+        assert main(["path", given, "-o", "path.csv"]) == 0
+        said = capsys.readouterr().err.splitlines()
+        assert said[1] == (
+            "order     by the numbers in their names: init.safetensors, e9.safetensors,"
+            " e10.safetensors, last.safetensors"
+        )
+        assert said[2].startswith("left out  run/best.safetensors, run/e9-best.safetensors: ")
+    assert main(["path", "run/*.pth"]) == 2
+    assert "No file is called run/*.pth" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pth", "shared.pth"])
+def test_a_flipped_bit_is_told_in_whichever_part_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """A file in which all parameters share one storage is checked as a whole."""
+    monkeypatch.setattr(path_files, "BYTES", (64, 1 << 30))
+    paths = []
+    for number in range(3):
+        values = torch.arange(96.0) + number
+        weights = dict(zip("abc", values.split(32), strict=True))
+        if kind != "shared.pth":
+            weights = {name: value.clone() for name, value in weights.items()}
+        paths.append(tmp_path / f"{number}.{kind}")
+        if kind == "safetensors":
+            write_tensors(paths[-1], weights, {})
+        else:
+            torch.save(weights, paths[-1])
+    frame = measure_path(paths).frame
+    assert frame.displacement.max() == pytest.approx(2 * math.sqrt(96))
+    content = bytearray(paths[1].read_bytes())
+    content[content.find(np.float32(80 + 1).tobytes())] ^= 1
+    paths[1].write_bytes(content)
+    with pytest.raises(InputError, match=rf"1\.{kind} is damaged: [abc] is not what was written"):
+        measure_path(paths)
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "pth", "old.pth"])

@@ -8,14 +8,15 @@ import tyro
 
 from sslens.arguments.options import Text
 from sslens.errors import InputError
+from sslens.paths.order import SUFFIXES, CheckpointOrder, order_checkpoints
 
 if TYPE_CHECKING:
     from sslens.table import Table
 
 GROUP = "measure"
 
-#: what a folder's checkpoints are called
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".ckpt")
+#: files that are listed by name where more are given
+LISTED = 24
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,9 @@ class Command:
     went, by kind and by block.
 
     Files of any training will do: safetensors, or PyTorch's (of which no code is run). The first is
-    where the path begins, such as the pre-trained weights. They are taken in the order of the
-    numbers in their names; two at most are in memory at a time.
+    where the path begins, such as the pre-trained weights. Files keep the order in which they are
+    given; those of a folder or a glob are sorted by the numbers in their names, "last" after them
+    and without "best". The order is printed. Two files at most are in memory at a time.
 
     Examples:
       sslens path run/checkpoints/*.safetensors
@@ -36,18 +38,19 @@ class Command:
     checkpoints: Annotated[
         tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE [FILE ...]")
     ]
-    """Checkpoints of one run, or the folder that they are in."""
+    """Checkpoints of one run, or the folder that they are in, or a glob."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("path.csv")
     """The table, a row a checkpoint and group of parameters."""
     state: str | None = None
     """Whose weights, in files that hold several sets, such as student or model_ema."""
     as_given: bool = False
-    """Take the files in the order given, not in that of the numbers in their names."""
+    """Sort nothing, also not what a shell made of a glob, and leave nothing out."""
 
 
 def run(command: Command, line: str, say: Text) -> Path:
     """Carry it out; returns the path of the table."""
-    paths = _files(command.checkpoints)
+    order = order_checkpoints(command.checkpoints, as_given=command.as_given)
+    paths = order.paths
     if len(paths) < 2:
         raise InputError(
             f"A path needs two or more checkpoints, and {len(paths)}"
@@ -64,40 +67,40 @@ def run(command: Command, line: str, say: Text) -> Path:
             f"{command.out} is named like a checkpoint: give a name that ends in .csv with --out."
         )
 
-    from sslens.paths.files import sort_paths
     from sslens.paths.path import measure_path
 
-    paths = paths if command.as_given else sort_paths(paths)
-    say(f"path      {len(paths)} checkpoints, from {paths[0]} to {paths[-1]}")
+    say(describe_order(order))
     table = measure_path(paths, command.state)
     table.save(command.out)
     say(summarise(table))
     return command.out
 
 
-def _files(given: tuple[Path, ...]) -> list[Path]:
-    """The files, those of folders too."""
-    files: list[Path] = []
-    for path in given:
-        if path.is_dir():
-            inside = [
-                file
-                for file in path.iterdir()
-                if file.suffix in SUFFIXES and not file.name.startswith(".")
-            ]
-            if not inside:
-                raise InputError(
-                    f"{path} holds no checkpoints ({', '.join(SUFFIXES)}): give the files"
-                    " themselves."
-                )
-            files += sorted(inside)
-        elif not path.exists() and path.suffix not in SUFFIXES:
-            raise InputError(
-                f"{path} is not there: give checkpoints, or the folder that they are in."
-            )
-        else:
-            files.append(path)
-    return files
+def describe_order(order: CheckpointOrder) -> str:
+    """Describe the order in which checkpoints are taken, in lines for a person.
+
+    >>> print(describe_order(CheckpointOrder((Path("a/1.pth"), Path("a/2.pth")))))
+    path      2 checkpoints, from a/1.pth to a/2.pth
+    order     as given: 1.pth, 2.pth
+    """
+    paths = order.paths
+    names = [path.name for path in paths]
+    if len(set(names)) < len(names):
+        names = [str(path) for path in paths]
+    if len(names) > LISTED:
+        names = [*names[: LISTED // 2], f"{len(names) - LISTED} more", *names[-LISTED // 2 :]]
+    how = "by the numbers in their names" if order.sorted else "as given"
+    lines = [
+        f"path      {len(paths)} checkpoints, from {paths[0]} to {paths[-1]}",
+        f"order     {how}: {', '.join(names)}",
+    ]
+    if order.left_out:
+        left = ", ".join(map(str, order.left_out))
+        lines.append(
+            f"left out  {left}: no number says where it belongs (name the files one by one, with"
+            " --as-given, to give it a place)"
+        )
+    return "\n".join(lines)
 
 
 def summarise(table: "Table") -> str:

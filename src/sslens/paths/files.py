@@ -1,10 +1,9 @@
-"""The checkpoint files of a run: their order, the weights in each, and reading these part by
-part."""
+"""The checkpoint files of a run: the weights in each, and reading these part by part."""
 
 import contextlib
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar, final
@@ -41,23 +40,6 @@ def strip_wrappers(name: str) -> str:
         if name.startswith(wrapper):
             return strip_wrappers(name.removeprefix(wrapper))
     return name
-
-
-def sort_paths(paths: Iterable[Path]) -> list[Path]:
-    """Sort paths by the numbers in their names; a shell lists epoch10 before epoch9.
-
-    >>> paths = [Path("run/epoch10.pth"), Path("run/epoch9.pth"), Path("init.pth")]
-    >>> [str(path) for path in sort_paths(paths)]
-    ['init.pth', 'run/epoch9.pth', 'run/epoch10.pth']
-    """
-    return sorted(
-        paths,
-        key=lambda path: [
-            (part.isdigit(), int(part) if part.isdigit() else 0, part)
-            for part in re.split(r"(\d+)", str(path))
-            if part
-        ],
-    )
 
 
 def read_weights(path: Path, state: str | None = None) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ import io
 import itertools
 import mmap
 import os
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import final
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from sslens.errors import InputError
-from sslens.zoo.places import Place
+from sslens.zoo.places import Checked, Place
 
 #: bytes that are asked of the disk at a time
 PIECE = 1 << 24
@@ -38,7 +39,8 @@ class ReadBuffer:
         """Read tensors from their places in a file into the buffer, overwriting what it held.
 
         Raises:
-            InputError: the file cannot be read, or is too short.
+            InputError: the file cannot be read, is too short, or its bytes are not those that were
+                written.
         """
         spans = {
             name: (place.begin or 0, (place.begin or 0) + place.nbytes)
@@ -63,11 +65,32 @@ class ReadBuffer:
             if place.numbers:
                 begin, _ = spans[name]
                 run = next(run for run in runs if begin // _PAGE in run)
-                flat = self._numbers(
-                    begins[run] + begin - run.start * _PAGE, place.dtype, place.numbers
-                )
+                start = begins[run] + begin - run.start * _PAGE
+                self._require_sound(path, name, place, start)
+                flat = self._numbers(start, place.dtype, place.numbers)
                 tensors[name] = flat.as_strided(place.shape, place.stride)
         return tensors
+
+    def _require_sound(self, path: Path, name: str, place: Place, start: int) -> None:
+        """Hold a tensor's bytes against their checksum, where the file has one. Of bytes that the
+        tensor shares with others, all are read for it, once in a process.
+
+        Raises:
+            InputError: the bytes are not those that were written.
+        """
+        checked = place.checked
+        if checked is None:
+            return
+        if (checked.begin, checked.nbytes) == (place.begin, place.nbytes):
+            with memoryview(self._memory) as memory, memory[start : start + place.nbytes] as part:
+                sound = zlib.crc32(part) == checked.crc
+        else:
+            sound = _is_sound(path, checked)
+        if not sound:
+            raise InputError(
+                f"{path} is damaged: {name} is not what was written (its checksum differs). Write"
+                " or copy the file again, or leave it out."
+            )
 
     def hold(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Copy tensors into the buffer, overwriting what it held."""
@@ -112,6 +135,31 @@ class ReadBuffer:
                     with contextlib.suppress(OSError):
                         done = _read_into(past, place, into[: len(into) - end % _PAGE])
                 _read_into(file, place + done, into[done:])
+
+
+#: bytes of files that this process found to be as they were written: path, time, size, bytes
+_SOUND: set[tuple[str, int, int, Checked]] = set()
+
+
+def _is_sound(path: Path, checked: Checked) -> bool:
+    """Whether bytes of a file have their checksum; they are read in pieces, and once in a
+    process."""
+    try:
+        with path.open("rb") as file:
+            about = os.fstat(file.fileno())
+            key = str(path), about.st_mtime_ns, about.st_size, checked
+            if key in _SOUND:
+                return True
+            file.seek(checked.begin)
+            crc, left = 0, checked.nbytes
+            while left and (piece := file.read(min(left, PIECE))):
+                crc, left = zlib.crc32(piece, crc), left - len(piece)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
+    if left or crc != checked.crc:
+        return False
+    _SOUND.add(key)
+    return True
 
 
 def _read_into(file: io.FileIO, place: int, memory: memoryview) -> int:

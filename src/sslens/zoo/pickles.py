@@ -255,7 +255,8 @@ class _Zipped:
                 raise Senseless(f"{name} is smaller than the storage that it holds")
             stored = entry.compress_type == zipfile.ZIP_STORED
             begin = self._locate(entry) if stored else None
-            self._storages[key] = Storage(kind, nbytes, lambda: self.read(name), begin)
+            crc = (entry.file_size, entry.CRC) if entry.CRC else None  # see `read`
+            self._storages[key] = Storage(kind, nbytes, lambda: self.read(name), begin, crc)
         storage = self._storages[key]
         if storage.kind != kind:
             raise Senseless("a storage has two number types")

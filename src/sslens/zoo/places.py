@@ -24,6 +24,20 @@ FLOATS = {
 }
 
 
+class Checked(NamedTuple):
+    """Bytes of a file of which the checksum is known.
+
+    Attributes:
+        begin: the byte at which they begin.
+        nbytes: the number of bytes.
+        crc: their CRC-32.
+    """
+
+    begin: int
+    nbytes: int
+    crc: int
+
+
 class Place(NamedTuple):
     """The place of a tensor in a file.
 
@@ -32,12 +46,14 @@ class Place(NamedTuple):
         dtype: the number type.
         shape: the size along each axis.
         stride: the step along each axis, in numbers.
+        checked: the bytes with a checksum that the tensor is part of; None where there is none.
     """
 
     begin: int | None
     dtype: torch.dtype
     shape: tuple[int, ...]
     stride: tuple[int, ...]
+    checked: Checked | None = None
 
     @property
     def numbers(self) -> int:
@@ -62,12 +78,15 @@ def locate_in_safetensors(path: Path) -> dict[str, Place]:
         InputError: the file is truncated, or not of this format.
     """
     with explain(path), open_regular(path) as file:
-        entries = read_header(file).entries
+        header = read_header(file)
     places = {}
-    for name, entry in sorted(entries.items()):
+    for name, entry in sorted(header.entries.items()):
         if entry.kind in FLOATS:
             stride = torch.empty(entry.shape, device="meta").stride()
-            places[name] = Place(entry.begin, FLOATS[entry.kind], entry.shape, stride)
+            checked = None
+            if header.sums is not None:
+                checked = Checked(entry.begin, entry.end - entry.begin, header.sums[name])
+            places[name] = Place(entry.begin, FLOATS[entry.kind], entry.shape, stride, checked)
     return places
 
 
@@ -81,6 +100,8 @@ def locate_in_pickle(tensors: Mapping[str, StoredTensor]) -> dict[str, Place]:
         start = value.storage.begin
         if place.numbers:
             begin = None if start is None else start + value.offset * dtype.itemsize
-            place = place._replace(begin=begin)
+            crc = value.storage.crc
+            checked = None if start is None or crc is None else Checked(start, *crc)
+            place = place._replace(begin=begin, checked=checked)
         places[key] = place
     return places

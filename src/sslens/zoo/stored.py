@@ -51,12 +51,18 @@ class Storage:
         fetch: reads the bytes.
         begin: the byte of the file at which they begin; None where they cannot be read by
             themselves.
+        crc: how many bytes from there have a checksum, and their CRC-32; None where there is none.
     """
 
     def __init__(
-        self, kind: str, nbytes: int, fetch: Callable[[], np.ndarray], begin: int | None = None
+        self,
+        kind: str,
+        nbytes: int,
+        fetch: Callable[[], np.ndarray],
+        begin: int | None = None,
+        crc: tuple[int, int] | None = None,
     ) -> None:
-        self.kind, self.nbytes, self.begin = kind, nbytes, begin
+        self.kind, self.nbytes, self.begin, self.crc = kind, nbytes, begin, crc
         self._fetch = fetch
         self._bytes: np.ndarray | None = None
 
