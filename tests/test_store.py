@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import json
 import os
+import signal
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from sslens import parts
 from sslens.errors import Doubt, InputError
 from sslens.store import Store, digest, home, write_beside, write_tensors, write_text
 from sslens.table import Table
@@ -51,6 +53,35 @@ def test_a_file_is_written_with_its_folder(tmp_path: Path) -> None:
     write_text(path, "τ = 0.07\n")
     assert path.read_bytes() == "τ = 0.07\n".encode()
     assert inside(tmp_path) == {"a/b/c.txt"}
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / ("é" * 120 + ".txt")
+    child = os.fork()
+    if not child:
+        with write_beside(path) as temporary:
+            temporary.write_text("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    (left,) = inside(tmp_path)
+    assert left.endswith(".part")
+    foreign = left.replace(parts._name_machine(), "00000000")
+    others = {"a.part", ".c.txt.abcdefgh.part", foreign}
+    for name in others:
+        (tmp_path / name).write_text("theirs")
+    with write_beside(tmp_path / "b.txt") as temporary:  # the first in this folder
+        temporary.write_text("whole")
+        assert inside(tmp_path) == others | {temporary.name}
+        monkeypatch.setattr(parts, "_seen", set())
+        write_text(path, "whole")
+        assert inside(tmp_path) == others | {temporary.name, path.name}
+    assert inside(tmp_path) == others | {"b.txt", path.name}
+    os.utime(tmp_path / foreign, (0, 0))
+    parts._seen.clear()
+    write_text(path, "again")
+    assert inside(tmp_path) == {"a.part", ".c.txt.abcdefgh.part", "b.txt", path.name}
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])

@@ -11,6 +11,8 @@ _PARAMETER = re.compile(r"\{([a-z_]+(?:\.[a-z_0-9]+)?)(?:=([^{}]*))?\}")
 #: characters that a terminal obeys and does not show, but for tabs and ends of lines, and those
 #: that turn the direction of writing
 _HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+#: characters of the longest message that is shown whole
+LONGEST = 8000
 #: halves of characters, which no terminal can be given
 _HALVES = re.compile("[\ud800-\udfff]")
 
@@ -24,6 +26,15 @@ def make_visible(text: str) -> str:
     """
     text = _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
     return _HALVES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def make_line(text: str) -> str:
+    """Write out the ends of lines too, so that a name cannot look like two messages.
+
+    >>> print(make_line("a.pth\\nsslens: all is well"))
+    a.pth\\nsslens: all is well
+    """
+    return make_visible(text).replace("\n", "\\n")
 
 
 def shorten(text: str, most: int) -> str:
@@ -85,10 +96,10 @@ class InputError(Exception):
 
     def spelt(self, spell: Callable[[str, str | None], str]) -> str:
         """Join the message and the mend; `spell(name, value)` formats each parameter in braces."""
-        message = make_visible(self.message)
+        message = shorten(make_line(self.message), LONGEST)
         if self.mend is None:
             return message
-        mend = make_visible(spell_parameters(self.mend, spell))
+        mend = make_line(spell_parameters(self.mend, spell))
         if message.endswith("."):
             return f"{message} {mend[:1].upper()}{mend[1:]}."
         return f"{message}: {mend}."

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sslens import tensor_file, whole_file
+from sslens import parts, tensor_file, whole_file
 from sslens.errors import Doubt, InputError
 
 if TYPE_CHECKING:
@@ -53,19 +53,18 @@ def write_beside(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
     A reader sees the old file or the new file and never a part of one, even if the process is
     killed, or, where the file is `durable`, the machine loses power. A file that is not durable is
-    written many times as fast; a digest must check it before it is used.
+    written many times as fast; a digest must check it before it is used. What killed processes left
+    in the folder is removed.
 
     Raises:
         InputError: the disk is full, or the folder cannot be written to.
     """
-    import tempfile  # which imports random: every start of the command line would pay it
-
     temporary: Path | None = None
+    handle = -1
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        temporary = Path(name)
-        os.close(handle)
+        parts.remove_left(path.parent)
+        handle, temporary = parts.begin(path)
         yield temporary
         if durable:
             with temporary.open("rb") as file:
@@ -80,6 +79,7 @@ def write_beside(path: Path, *, durable: bool = True) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+            os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:

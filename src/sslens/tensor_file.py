@@ -67,6 +67,8 @@ KINDS = {
     "BOOL": "bool",
     "C64": "complex64",
 }
+#: the most tensors of a file; the largest training states have some ten thousand
+MOST = 1 << 16
 #: the most numbers of a tensor, where axes of size 0 count as of size 1
 WIDEST = 2**48
 #: the most axes that NumPy arrays have
@@ -118,13 +120,23 @@ def read_header(file: BinaryIO) -> Header:
     if not 2 <= length <= size - 8:
         raise Unreadable("Error while deserializing header: invalid header length")
     try:
-        values = json.loads(file.read(length).decode("utf-8"))
+        values = json.loads(file.read(length).decode("utf-8"), object_pairs_hook=_take_pairs)
+    except Unreadable:
+        raise
     except (ValueError, RecursionError) as error:
         raise Unreadable("Error while deserializing header: invalid JSON in header") from error
     metadata = _check_metadata(values)
     entries = _check_entries(values, 8 + length, size)
     sums = _check_sums(values, metadata, entries)
     return Header({k: v for k, v in metadata.items() if k != SUMS}, entries, sums)
+
+
+def _take_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, which must say each name once."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise Unreadable("Error while deserializing header: it says a name twice")
+    return values
 
 
 def _check_metadata(values: Any) -> dict[str, str]:
@@ -137,6 +149,8 @@ def _check_metadata(values: Any) -> dict[str, str]:
 
 def _check_entries(values: Mapping[str, Any], start: int, size: int) -> dict[str, Entry]:
     """The tensors in the order of their bytes, which must cover the rest of the file."""
+    if len(values) > MOST:
+        raise Unreadable(f"its header has {len(values):,} tensors, more than any network")
     entries = {}
     for name, value in values.items():
         if name == "__metadata__":

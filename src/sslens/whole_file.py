@@ -47,6 +47,19 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(handle, "rb")
 
 
+def exists(path: Path | str) -> bool:
+    """Whether there is a file or folder by a name; False for what can be no name of one, such as
+    5,000 letters.
+
+    >>> exists("x" * 5000), exists("a\0b"), exists(".")
+    (False, False, True)
+    """
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
+
+
 @final
 class Steady:
     """A file that must not change between the beginning of its reading and the end.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sslens.arguments.options import Text
 from sslens.errors import InputError, nearest
+from sslens.settings_file import parse_yaml
 
 if TYPE_CHECKING:
     from sslens.data import ImageSet
@@ -82,8 +83,6 @@ def override_settings(settings: Any, overrides: Sequence[str]) -> Any:
     Raises:
         InputError: a key is not one of the settings, or a value is not of its kind.
     """
-    import yaml
-
     values = asdict(settings)
     values.pop("classes", None)  # the images decide them
     for override in overrides:
@@ -94,8 +93,8 @@ def override_settings(settings: Any, overrides: Sequence[str]) -> Any:
             raise InputError(f'There is no setting "{key}": {nearest(key, values)}')
         kind = type(values[key])
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
+            value = parse_yaml(text, key)
+        except InputError:
             value = text
         if kind is float and isinstance(value, str | int):
             # YAML takes 3e-4 for text

@@ -29,7 +29,7 @@ from typing import Any, TextIO
 
 from sslens.arguments.spelling import as_option
 from sslens.data.sources import require_source
-from sslens.errors import Doubt, InputError, Mishap, nearest
+from sslens.errors import Doubt, InputError, Mishap, make_line, make_visible, nearest, shorten
 from sslens.find import names, plugin
 
 #: what each file of this folder has
@@ -38,6 +38,8 @@ REQUIRED = ("Command", "GROUP", "run")
 GROUPS = ("begin", "compare", "measure", "train", "images")
 
 DRY_RUN = {"--dry-run", "--dry_run"}
+#: errors of names that the user gave: too long, in a ring of links, of the wrong kind or guarded
+UNUSABLE = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS)
 #: the options that name images
 IMAGES = ("images", "bank", "val", "test", "knn", "knn_bank")
 PURPOSE = "What did this training objective put into my vision backbone, and where?"
@@ -68,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(result, int):
             return result
         if result is not None:
-            print(result)
+            print(make_line(str(result)))
         return 0
     except InputError as error:
         return _say_error(error.spelt(as_option), own=isinstance(error, Mishap))
@@ -86,6 +88,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "The disk is full; nothing half-written was left. Free some space and run the same"
                 " command again."
             )
+        if error.errno in UNUSABLE and isinstance(error.filename, str):
+            name = shorten(make_line(error.filename), 300)
+            return _say_error(f"{name} cannot be used ({error.strerror}).")
         return _fault()
     except Exception:
         return _fault()
@@ -203,7 +208,7 @@ def _run(module: ModuleType, command: Any, given: Sequence[str]) -> Path | int |
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(make_visible(text), file=sys.stderr)
 
 
 def _note(

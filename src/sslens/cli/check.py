@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from sslens.arguments.options import Text
-from sslens.errors import InputError
+from sslens.errors import InputError, make_line
 
 if TYPE_CHECKING:
     from sslens.study.conditions import Checked, Condition
@@ -56,7 +56,7 @@ def run(command: Command, line: str, say: Text) -> int:
         print(json.dumps(_to_json(checked, status), indent=2, ensure_ascii=False))
     else:
         for one in checked:
-            print(one.line)
+            print(make_line(one.line))
     return status
 
 
@@ -80,19 +80,11 @@ def _check(
 
 
 def _read_conditions(texts: Sequence[str]) -> "tuple[Condition, ...]":
-    import yaml
-
+    from sslens.settings_file import parse_yaml
     from sslens.study.conditions import parse_condition
 
-    conditions = []
-    for text in texts:
-        try:
-            conditions.append(parse_condition(yaml.safe_load(text)))
-        except yaml.YAMLError as error:
-            raise InputError(
-                f'The condition "{text}" is not YAML: {" ".join(str(error).split())}'
-            ) from error
-    return tuple(conditions)
+    values = [parse_yaml(text, f'The condition "{text}"') for text in texts]
+    return tuple(parse_condition(value) for value in values)
 
 
 def _to_json(checked: "Sequence[Checked]", status: int) -> dict[str, object]:

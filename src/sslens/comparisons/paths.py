@@ -6,15 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
 from sslens import cards, zoo
 from sslens.comparisons.roles import is_tuned
 from sslens.errors import InputError
 from sslens.models.about import About
 from sslens.paths.path import UNITS
+from sslens.settings_file import read_yaml
 from sslens.table import Table
 from sslens.training.folder import BEST, PATH, select_shared_settings
+from sslens.whole_file import exists
 
 
 def find_path(source: str, about: About) -> Table | None:
@@ -46,14 +47,14 @@ def find_path(source: str, about: About) -> Table | None:
     if card is not None:
         shipped = None if card.shipped is None else card.shipped.with_suffix(".path.csv")
         return None if shipped is None or not shipped.is_file() else _read(shipped)
-    if not Path(name).exists():
+    if not exists(name):
         return None
     file = zoo.find_file(Path(name))
     path, config = file.parent / PATH, file.parent / "config.yaml"
     if not path.is_file():
         return None
     if about.pretrained is not None and config.is_file() and file.name in (zoo.ENCODER, BEST):
-        settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+        settings = read_yaml(config)
         settings = settings if isinstance(settings, Mapping) else {}
         return replace(_read(path), provenance={"recipe": select_shared_settings(settings)})
     try:

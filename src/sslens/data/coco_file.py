@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +13,11 @@ from jaxtyping import Bool, Float64, Int64
 
 from sslens.data.decoding import explain_error
 from sslens.data.rle import Rle, decompress
-from sslens.errors import InputError
+from sslens.errors import InputError, shorten
+from sslens.whole_file import open_regular
 
+#: pixels of the longest side of an image, and the largest number of a box or an area
+LONGEST, MOST = 1 << 31, 1e15
 #: pixels by which a box may reach over the image's edge, because of rounding
 _ROUNDING = 1.0
 #: what a file holds besides boxes of objects, by a key of its annotations
@@ -97,14 +99,15 @@ def read_coco(path: Path) -> CocoFile:
         InputError: the file cannot be read, is not JSON, or is not of COCO's format.
     """
     try:
-        raw = path.read_bytes()
+        with open_regular(path) as file:
+            raw = file.read()
         content = json.loads(raw)
     except OSError as error:
         raise InputError(
             f"{path} cannot be read ({explain_error(error)}): give an annotation file of COCO's"
             " format."
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(
             f"{path} is no JSON ({error}): give an annotation file of COCO's format."
         ) from error
@@ -174,10 +177,12 @@ def _read_images(
 ) -> tuple[tuple[str, ...], Int64[np.ndarray, "image 2"], dict[Any, int]]:
     """File names, sizes, and the place of each id."""
     for image in images:
-        whole = all(isinstance(image.get(key), int) for key in ("height", "width"))
+        sides = [image.get(key) for key in ("height", "width")]
+        whole = all(isinstance(side, int) and 1 <= side <= LONGEST for side in sides)
         named = isinstance(image.get("file_name"), str) and isinstance(image.get("id"), int | str)
-        if not named or not whole or min(image["height"], image["width"]) < 1:
-            shown = {key: image.get(key) for key in ("id", "file_name", "height", "width")}
+        if not named or not whole:
+            told = {key: image.get(key) for key in ("id", "file_name", "height", "width")}
+            shown = shorten(str(told), 300)
             raise InputError(
                 f"{path}: the image {shown} lacks an id, a file_name, or a height and a width in"
                 " pixels: give all four."
@@ -213,7 +218,7 @@ def _read_annotations(
         if isinstance(box, list) and len(box) == 4 and all(map(_is_number, box)):
             bbox[row] = box
         size = annotation.get("area")
-        if size is not None and _is_number(size) and math.isfinite(size):
+        if size is not None and _is_number(size):
             area[row] = size
         masks.append(_read_mask(annotation.get("segmentation")))
     return Annotations(
@@ -233,7 +238,7 @@ def _find_rows(places: dict[Any, int], ids: Sequence[Any]) -> Int64[np.ndarray, 
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) in (int, float) and abs(value) < MOST  # not where it is NaN
 
 
 def _read_mask(segmentation: Any) -> Any:

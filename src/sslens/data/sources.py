@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sslens.errors import InputError, nearest
+from sslens.errors import InputError, nearest, shorten
 
 #: ends of the names of images
 SUFFIXES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "ppm")
@@ -40,6 +40,10 @@ def require_source(source: str | Path) -> None:
         raise InputError(
             f"{source} cannot be read ({error.strerror}): make it readable."
         ) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        name = shorten(str(source), 200)
+        raise InputError(f"{name} is no folder of images ({reason}).") from error
 
 
 def parse_scenes(source: str) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from sslens.data.colour import Normalize
-from sslens.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from sslens.data.imagenet import IMAGENET_MEAN, IMAGENET_STD, LEAST, MOST
 from sslens.data.placing import Placement
 from sslens.errors import InputError, nearest
 
@@ -34,7 +34,8 @@ class EvalTransform:
         flip: whether left and right of the result are exchanged.
 
     Raises:
-        InputError: an unknown interpolation or fit, a crop larger than `resize`, an image larger
+        InputError: an unknown interpolation or fit, a mean or deviation that is not finite, a
+            deviation that is not above 0, a crop larger than `resize`, an image larger
             than the square that it is padded to, or an image that is not RGB.
 
     >>> transform = EvalTransform(resize=2, crop=2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -54,6 +55,12 @@ class EvalTransform:
 
     def __post_init__(self) -> None:
         resampling(self.interpolation)
+        usual = all(abs(value) < MOST for value in (*self.mean, *self.std))  # not where it is NaN
+        if not usual or min(self.std) < LEAST:
+            raise InputError(
+                f"A mean of {self.mean} and a deviation of {self.std} are not of images with"
+                " values from 0 to 1: give three numbers each, and deviations above 0."
+            )
         if self.fit not in FITS:
             raise InputError(f'There is no fit "{self.fit}" of images: {nearest(self.fit, FITS)}')
         if self.fit == "pad" and not 0 < self.resize <= self.crop:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from sslens import __version__
+from sslens.data.imagenet import MOST
 from sslens.errors import InputError
 from sslens.whole_file import open_regular
 
@@ -17,6 +18,8 @@ FORMAT = 1
 ENTRY = "sslens.fingerprint"
 #: bytes of the longest header that safetensors itself reads
 LONGEST = 100_000_000
+#: pixels of the largest side to which images are resized
+SIDE = 1 << 14
 #: what the entry holds, with the kinds of its values; others may be there
 FORM: dict[str, Any] = {
     "format": int,
@@ -139,7 +142,10 @@ def _senseless(header: Mapping[str, Any]) -> str | None:
         return "format"
     if header["dtype"] not in ("float32", "float16"):
         return "dtype"
-    if not 0 < header["transform"]["crop"] <= header["transform"]["resize"]:
+    transform = header["transform"]
+    if not 0 < transform["crop"] <= transform["resize"] <= SIDE:
+        return "transform"
+    if not all(_is_colour(transform[name]) for name in ("mean", "std")):
         return "transform"
     if not header["grams"]:
         return "grams"
@@ -147,7 +153,14 @@ def _senseless(header: Mapping[str, Any]) -> str | None:
         readable = tokens in ("all", "cls", "patch") and _misfit(entry, GRAMS) is None
         if not readable or not entry["taps"] or not all(_is_tap(tap) for tap in entry["taps"]):
             return f"grams.{tokens}"
+        if len({name for name, _, _ in entry["taps"]}) < len(entry["taps"]):
+            return f"grams.{tokens}.taps"
     return None
+
+
+def _is_colour(value: Any) -> bool:
+    numbers = isinstance(value, list) and len(value) == 3
+    return numbers and all(type(part) in (int, float) and abs(part) < MOST for part in value)
 
 
 def _is_tap(value: Any) -> bool:

@@ -84,7 +84,7 @@ def read_network(network: nn.Module, *, side: int | None = None) -> Reading:
     side = side or find_side(network) or SIDE
     try:
         calls = trace_shapes(network, side)
-    except Exception as error:  # whatever the network raises
+    except (Exception, SystemExit) as error:  # whatever the network raises
         raise InputError(explain_failed_pass(network, side, error)) from error
     return read_calls(network, calls)
 

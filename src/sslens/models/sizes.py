@@ -237,7 +237,7 @@ def _resize(model: Backbone, side: int, parameter: str) -> nn.Module:
     if not isinstance(network, networks.TRANSFORMERS):
         try:
             trace_shapes(network, side)
-        except Exception as error:  # whatever the network raises
+        except (Exception, SystemExit) as error:  # whatever the network raises
             raise InputError(
                 f"{model.name} cannot be given images of {side} px, because how its positions are"
                 f" resampled is not known: give images of {model.transform.crop} px."

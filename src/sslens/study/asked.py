@@ -5,13 +5,14 @@ from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args
 
-from sslens import fingerprint, whole_file, zoo
+from sslens import fingerprint, zoo
 from sslens.comparisons.own_claims import OwnClaim
 from sslens.data.sources import require_source
 from sslens.data.transform_names import parse_transforms
 from sslens.errors import InputError, nearest
 from sslens.find import names
 from sslens.models.taps import ON_REQUEST
+from sslens.settings_file import parse_yaml, read_yaml
 from sslens.study.conditions import Condition, parse_condition
 from sslens.study.contract import wants_images
 from sslens.study.groups import Groups, parse_groups, require_groups
@@ -194,11 +195,8 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Study:
     Raises:
         InputError: the file is not there or not YAML, or a key is not one of a study's.
     """
-    import yaml
-
     try:
-        with whole_file.open_regular(path) as file:
-            values = yaml.safe_load(file.read().decode("utf-8"))
+        values = read_yaml(path)
     except FileNotFoundError:
         raise InputError(
             f"There is no file {path}: a study is a YAML file with models and, but for"
@@ -210,8 +208,6 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Study:
         ) from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}).") from error
-    except (yaml.YAMLError, ValueError, RecursionError, AttributeError) as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())[:500]}") from error
     if not isinstance(values, dict):
         raise InputError(
             f"{path} holds no keys: a study has models and, but for fingerprints, images."
@@ -220,12 +216,7 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Study:
         key, equals, value = override.partition("=")
         if not equals:
             raise InputError(f'"{override}" is no override: expected KEY=VALUE.')
-        try:
-            values[key] = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError, RecursionError, AttributeError) as error:
-            raise InputError(
-                f'The value of "{override}" is not YAML: {" ".join(str(error).split())}'
-            ) from error
+        values[key] = parse_yaml(value, f'The value of "{override}"')
     settings = {entry.name: entry for entry in fields(Study)}
     for key in values:
         if key not in settings:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, final
 
 from sslens.errors import InputError, nearest
+from sslens.settings_file import parse_yaml
 
 if TYPE_CHECKING:
     from sslens.tasks.detection import Settings
@@ -95,11 +96,9 @@ def _split(entry: str) -> tuple[str, str]:
 
 def _read(key: str, text: str, default: Any) -> Any:
     """The value of a text, of the same kind as the default."""
-    import yaml
-
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = parse_yaml(text, key)
+    except InputError:
         value = text
     kind: type = type(default)
     if kind is tuple:

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sslens.errors import InputError
+from sslens.settings_file import read_yaml
 from sslens.study.conditions import SCOPES, Condition, Judged, parse_condition
 from sslens.table import Results, Table
+from sslens.whole_file import open_regular
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,15 +59,10 @@ def read_verdicts(folder: Path) -> tuple[Judged, ...]:
 
 def read_conditions(folder: Path) -> tuple[Condition, ...]:
     """Read the conditions of a report's study.yaml; none without the file."""
-    import yaml
-
     path = folder / "study.yaml"
     if not path.exists():
         return ()
-    try:
-        study: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    study: Any = read_yaml(path)
     listed = study.get("check", []) if isinstance(study, Mapping) else []
     if not isinstance(listed, list):
         raise InputError(f"check is {listed!r} ({path}): expected a list.")
@@ -82,7 +79,8 @@ def _read_csv(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
     try:
-        frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
+        with open_regular(path) as file:
+            frame = pd.read_csv(file, keep_default_na=False, na_values=[""])
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
     except (pd.errors.ParserError, UnicodeDecodeError) as error:

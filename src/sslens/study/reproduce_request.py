@@ -9,6 +9,7 @@ from sslens import exhibits, zoo
 from sslens.errors import InputError, nearest
 from sslens.exhibits import Exhibit
 from sslens.records import read_record
+from sslens.settings_file import read_yaml
 
 ALL = "all"
 
@@ -114,14 +115,10 @@ def read_request(path: Path, overrides: Mapping[str, Any]) -> ReproduceRequest:
     Raises:
         InputError: the file is not there or not YAML, or a key is none of a request's.
     """
-    import yaml
-
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path)
     except (FileNotFoundError, IsADirectoryError):
         raise InputError(f"There is no file {path}, which should say what is reproduced.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     given = read_record(ReproductionFile, values, f"the reproduction {path}")
     return ReproduceRequest(**{**vars(given), **overrides})
 

@@ -22,7 +22,8 @@ from sslens.errors import InputError, nearest
 from sslens.models.backbone import Backbone
 from sslens.store import digest
 from sslens.tasks.diffusion import SHAPE
-from sslens.tasks.diffusion_settings import make_process, make_shape
+from sslens.tasks.diffusion_settings import make_process
+from sslens.tasks.generator_header import NETWORK, read_description
 from sslens.tasks.representations import Condition, choose_tap, choose_tokens, find_rows
 from sslens.zoo.written import read_written
 
@@ -260,34 +261,27 @@ def open_generator(path: str | Path, model: Backbone | None = None) -> Generator
         return _open_released(file, model)
     header, tensors = zoo.read(file)
     written = read_written(header[zoo.HEADER], file) if zoo.HEADER in header else {"shape": {}}
-    shape = written["shape"].get(SHAPE)
-    if shape is None:
+    said = written["shape"].get(SHAPE)
+    if said is None:
         raise InputError(
             f"{path} holds no generator", mend="give the folder that sslens rcdm train wrote"
         )
-    try:
-        conditions = [Condition(**values) for values in shape["conditions"]]
-        network = make_shape(shape["network"]).build()
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"{file} is damaged: its header describes no generator ({error})",
-            mend="copy it again",
-        ) from error
-    _fill(network, _part(tensors, "network."), str(path))
+    description = read_description(said, tensors, file)
+    network = description.network.build()
+    network.load_state_dict(_part(tensors, NETWORK))
     adapters = Adapters.from_tensors(
-        {each.model: each.dim for each in conditions},
-        shape["preparation"],
+        {name: condition.dim for name, condition in description.conditions.items()},
+        description.preparation,
         _part(tensors, "adapters."),
     )
-    key = {"weights": _digest_tensors(tensors), **shape}
     return Generator(
         name=written["name"],
         network=network.requires_grad_(False).eval(),
-        process=make_process(shape["process"]),
+        process=description.process,
         adapters=adapters,
-        conditions={each.model: each for each in conditions},
-        size=int(shape["network"]["size"]),
-        key=key,
+        conditions=description.conditions,
+        size=description.network.size,
+        key={"weights": _digest_tensors(tensors), **said},
     )
 
 
@@ -339,16 +333,6 @@ def _open_released(file: Path, model: Backbone | None) -> Generator:
         size=shape.size,
         key={"weights": _digest_tensors(tensors), "conditions": [condition.to_json()]},
     )
-
-
-def _fill(network: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
-    """Load weights strictly; what is missing or left over is named."""
-    own = network.state_dict().keys()
-    apart = sorted(own ^ weights.keys())
-    if apart:
-        side = "lacks" if apart[0] in own else "has, and the network lacks,"
-        raise InputError(f"{where} {side} {apart[0]} ({len(apart)} tensors differ).")
-    network.load_state_dict(dict(weights))
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from sslens.methods.pixels import patchify
 from sslens.models.arch import parse
 from sslens.models.vit import ViTArch
 from sslens.objectives import mae
+from sslens.settings_file import read_yaml
 
 #: the entry of a decoder's file that says what it decodes for
 HEADER = "sslens.decoder"
@@ -160,10 +161,15 @@ def _load_training(folder: Path) -> Reconstructor:
             f"{folder} is no folder of a training that holds its state",
             mend="give a folder of sslens pretrain mae, or a card with a decoder",
         )
-    import yaml
-
-    said = yaml.safe_load(config.read_text(encoding="utf-8"))
-    method = build_method(said["objective"], said["arch"], said["settings"])
+    said = read_yaml(config)
+    try:
+        objective, arch, settings = said["objective"], said["arch"], dict(said["settings"])
+    except (LookupError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{config} is no config of a training: it says no objective, arch or settings",
+            mend="give a folder of sslens pretrain mae",
+        ) from error
+    method = build_method(objective, arch, settings)
     _, tensors = zoo.read(state)
     weights = {
         name.removeprefix("module/"): value

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from sslens import cards
 from sslens.errors import InputError, nearest
+from sslens.whole_file import exists
 from sslens.zoo.evaluation import make_transform as make_transform
 from sslens.zoo.insides import ENCODER as ENCODER
 from sslens.zoo.insides import INDEX, find_weights
@@ -63,7 +64,7 @@ def check(source: str) -> None:
     path = Path(source)
     if source == "pixels" or cards.look_up(source) is not None:
         return
-    if path.exists():
+    if exists(path):
         find_file(path)
     elif not (scheme in SCHEMES and rest) and not is_function(source):
         raise InputError(_explain_unknown(source, path))
@@ -85,7 +86,7 @@ def split_options(source: str) -> tuple[str, dict[str, Any]]:
     ('runs/a.pth', {'branch': 'student', 'num_heads': 12})
     """
     match = _OPTIONS.fullmatch(source) or _AT.fullmatch(source)
-    if match is None or Path(source).exists():
+    if match is None or exists(source):
         return source, {}
     given: dict[str, Any] = {}
     for item in re.split(r"[ ,]", match[2].strip(" @")):
@@ -119,7 +120,8 @@ def find_file(path: Path) -> Path:
 
 def _explain_unknown(source: str, path: Path) -> str:
     forms = ["pixels", *(f"{scheme}:NAME" for scheme in ("timm", "random")), *cards.names()]
-    beside = [str(p) for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    there = exists(path.parent) and path.parent.is_dir()
+    beside = [str(p) for p in path.parent.iterdir()] if there else []
     suggestion = nearest(source, [*forms, *beside])
     hint = (
         suggestion
@@ -211,7 +213,7 @@ def _load_as_is(
 ) -> "Backbone":
     """The model of a source without options, at its own size of images."""
     path, card = Path(source), cards.look_up(source)
-    in_file = path.exists() and source != "pixels" if card is None else card.source is None
+    in_file = exists(path) and source != "pixels" if card is None else card.source is None
     if not in_file:
         if branch is not None:
             raise InputError(f"{source} is one network: branch is for files that hold several.")

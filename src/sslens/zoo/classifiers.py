@@ -11,6 +11,7 @@ from jaxtyping import Float64
 
 from sslens import cards
 from sslens.errors import InputError
+from sslens.whole_file import exists
 from sslens.zoo import download, find_file, split_options
 from sslens.zoo.arrays import Array
 from sslens.zoo.files import read_contents
@@ -70,7 +71,7 @@ def read_classifier(source: str) -> ReleasedClassifier:
     card = cards.look_up(name)
     if card is not None and card.source is None:
         path = download.fetch(card)
-    elif Path(name).exists():
+    elif exists(name):
         path = find_file(Path(name))
     else:
         raise InputError(f"{source} is no checkpoint file, so that no classifier can be read.")

@@ -10,8 +10,9 @@ from typing import Any
 
 from sslens import cards
 from sslens.cards import Card
-from sslens.errors import InputError, as_argument, make_visible, shorten
+from sslens.errors import InputError, as_argument, make_line, shorten
 from sslens.tensor_file import has_checksums
+from sslens.whole_file import exists
 from sslens.zoo import find_file
 from sslens.zoo.describing import describe_shape
 from sslens.zoo.files import Contents
@@ -79,7 +80,8 @@ class Diagnosis:
 
     def text(self) -> str:
         """Return the diagnosis as text for a person, at most 110 characters wide."""
-        lines = [f"{self.path}: {'cannot be loaded' if self.refused else 'can be loaded'}", ""]
+        name, can = make_line(str(self.path)), "cannot" if self.refused else "can"
+        lines = [f"{name}: {can} be loaded", ""]
         for label, value in self.facts.items():
             lines += _wrap(label, [value] if isinstance(value, str) else value)
         if self.groups:
@@ -96,7 +98,7 @@ class Diagnosis:
 
 
 def _wrap(label: str, values: Iterable[str], hang: int = 2) -> Iterator[str]:
-    for i, value in enumerate(shorten(make_visible(value), LONGEST) for value in values):
+    for i, value in enumerate(shorten(make_line(value), LONGEST) for value in values):
         first = f"  {label if i == 0 else '':{LABEL}}"
         yield from textwrap.wrap(
             value,
@@ -191,7 +193,7 @@ def _describe_about(checkpoint: Recognised, card: Card | None) -> Mapping[str, A
 
 
 def _find_file(source: str) -> tuple[Path, Card | None]:
-    if Path(source).exists():
+    if exists(source):
         return find_file(Path(source)), None
     if ":" in source or source == "pixels":
         raise InputError(

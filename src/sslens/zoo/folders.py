@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from sslens.errors import InputError, nearest
+from sslens.data.imagenet import LEAST, MOST
+from sslens.errors import InputError, nearest, shorten
 from sslens.zoo.arrays import Array
 from sslens.zoo.extracting import restore
 from sslens.zoo.files import Beside, Contents, read_contents
@@ -22,6 +23,8 @@ _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.(safetensors|bin)")
 _OWN = re.compile(r"(pytorch_model|model|open_clip_pytorch_model|open_clip_model)[\w.-]*")
 #: what files larger than this are is no configuration; in bytes
 LIMIT = 4 * 2**20
+#: pixels of the largest side to which a processor resizes images
+LARGEST = 1 << 16
 #: PIL's numbers of interpolations
 _RESAMPLE = {2: "bilinear", 3: "bicubic"}
 
@@ -73,7 +76,9 @@ def _read_parts(index: Path) -> Contents:
                 f"{index} lists {name}, which is not in its folder: get all of its files again."
             )
         for state, weights in read_contents(path).states.items():
-            together |= {f"{state}.{key}" if state else key: v for key, v in weights.items()}
+            own = {f"{state}.{key}" if state else key: v for key, v in weights.items()}
+            # another part may hold a tensor of the same name, which the index does not mean
+            together |= {key: v for key, v in own.items() if places.get(key, name) == name}
     missing = sorted(set(places) - set(together))
     if missing:
         raise InputError(
@@ -114,7 +119,7 @@ def read_beside(folder: Path) -> Beside:
 
 def _read_hints(path: Path, config: Mapping[str, Any]) -> Hints:
     activation = config.get("hidden_act")
-    if activation is not None and activation not in ACTIVATIONS:
+    if activation is not None and str(activation) not in ACTIVATIONS:
         raise InputError(
             f'{path} says hidden_act "{activation}", which is not known here:'
             f" {nearest(str(activation), ACTIVATIONS)}."
@@ -129,14 +134,17 @@ def _read_hints(path: Path, config: Mapping[str, Any]) -> Hints:
     }
     for key, value in whole.items():
         if value is not None and (type(value) is not int or value < 1):
-            raise InputError(f"{path} says {value!r} for the {key}: expected a whole number.")
+            shown = shorten(repr(value), 80)
+            raise InputError(f"{path} says {shown} for the {key}: expected a whole number.")
     eps = config.get("layer_norm_eps")
     if eps is not None and (not isinstance(eps, int | float) or not 0 <= eps < 1):
-        raise InputError(f"{path} says layer_norm_eps {eps!r}: expected a small number.")
+        raise InputError(
+            f"{path} says layer_norm_eps {shorten(repr(eps), 80)}: expected a small number."
+        )
     return Hints(
         **whole,
         eps=None if eps is None else float(eps),
-        activation=ACTIVATIONS[activation] if activation is not None else None,
+        activation=ACTIVATIONS[str(activation)] if activation is not None else None,
     )
 
 
@@ -148,11 +156,15 @@ def _read_transform(path: Path, prepared: Mapping[str, Any]) -> Iterator[tuple[s
         if (
             not isinstance(value, list)
             or len(value) != 3
-            or not all(isinstance(one, int | float) for one in value)
+            or not all(type(one) in (int, float) and abs(one) < MOST for one in value)
+            or (key == "std" and min(value) < LEAST)
         ):
-            raise InputError(f"{path} says {name} {value!r}: expected three numbers.")
+            shown = shorten(repr(value), 80)
+            raise InputError(
+                f"{path} says {name} {shown}: expected three numbers, for values from 0 to 1."
+            )
         yield key, tuple(float(one) for one in value)
-    if prepared.get("resample") in _RESAMPLE:
+    if type(prepared.get("resample")) is int and prepared["resample"] in _RESAMPLE:
         yield "interpolation", _RESAMPLE[prepared["resample"]]
     resized, cropped = (_read_side(prepared.get(name)) for name in ("size", "crop_size"))
     crops = bool(prepared.get("do_center_crop", cropped is not None))
@@ -164,7 +176,7 @@ def _read_side(value: Any) -> int | None:
     """The side in pixels that a processor's setting says, in its several forms."""
     if isinstance(value, Mapping):
         value = value.get("shortest_edge", value.get("height"))
-    return value if type(value) is int and value > 0 else None
+    return value if type(value) is int and 0 < value <= LARGEST else None
 
 
 def _find_notes(prepared: Mapping[str, Any]) -> Iterator[str]:
@@ -195,11 +207,12 @@ def _read_timm(path: Path, config: Mapping[str, Any]) -> Beside:
 
 def _read_open_clip(path: Path) -> Beside:
     config = _read_json(path)
-    model = config.get("model_cfg", config)
-    vision = model.get("vision_cfg", {}) if isinstance(model, Mapping) else {}
+    model = _read_part(path, config, "model_cfg") if "model_cfg" in config else config
+    vision = _read_part(path, model, "vision_cfg")
+    made = _read_part(path, config, "preprocess_cfg")
     width, head = vision.get("width"), vision.get("head_width", 64)
-    heads = width // head if type(width) is int and type(head) is int and head > 0 else None
-    made = config.get("preprocess_cfg", {})
+    whole = type(width) is int and type(head) is int and 0 < head <= width
+    heads = width // head if whole else None
     renamed = {"image_mean": made.get("mean"), "image_std": made.get("std")}
     quick = bool(model.get("quick_gelu", False))
     return Beside(
@@ -208,6 +221,14 @@ def _read_open_clip(path: Path) -> Beside:
         hints=Hints(heads=heads, activation="quick_gelu" if quick else "gelu"),
         transform=dict(_read_transform(path, renamed)),
     )
+
+
+def _read_part(path: Path, settings: Settings, key: str) -> Settings:
+    """The settings under a key; none without the key."""
+    part = settings.get(key, {})
+    if not isinstance(part, Mapping):
+        raise InputError(f"{path} says {shorten(repr(part), 80)} for {key}: expected settings.")
+    return part
 
 
 def _read_json(path: Path) -> Settings:

@@ -12,6 +12,7 @@ from sslens import cards, zoo
 from sslens.errors import InputError
 from sslens.models.about import About
 from sslens.store import digest
+from sslens.whole_file import exists
 from sslens.zoo.arrays import Array
 from sslens.zoo.claim import AFTER_POOLING, CLASSIFIER, Claim
 from sslens.zoo.files import Contents, convert_to_array, read_contents
@@ -107,7 +108,7 @@ def read_weights(source: str) -> Weights:
         from sslens.zoo import download
 
         path = download.fetch(card)
-    elif card is not None or not path.exists():
+    elif card is not None or not exists(path):
         return _read_network(source)
     else:
         path = zoo.find_file(path)

@@ -151,7 +151,7 @@ def _share(module: nn.Module) -> nn.Module:
     shared |= {id(value): value for value in module.buffers()}
     try:
         return copy.deepcopy(module, shared)
-    except Exception as error:  # a lock, a file, a weight that is computed, …
+    except (Exception, SystemExit) as error:  # a lock, a file, a weight that is computed, …
         warnings.warn(
             f"The {type(module).__name__} cannot be copied ({type(error).__name__}), and is used"
             " itself: it is put into evaluation mode, and its weights are frozen.",
@@ -171,7 +171,7 @@ def _run(network: nn.Module, side: int, name: str) -> dict[str, Call]:
     images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0)).to(place)
     try:
         return trace(network, images)
-    except Exception as error:  # whatever the network raises
+    except (Exception, SystemExit) as error:  # whatever the network raises
         raise InputError(
             f"{name}: {networks.explain_failed_pass(network, side, error)}",
             mend="give the size of the images that it takes as {image_size}, or their {transform}",

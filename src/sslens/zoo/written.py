@@ -11,6 +11,8 @@ from sslens.errors import InputError
 BLOCKS = 4096
 #: the largest width, side or count that a header may ask for
 LARGEST = 1 << 20
+#: pixels of the largest side to which images are resized
+SIDE = 1 << 14
 #: characters of the longest name
 NAME = 200
 #: settings of the evaluation transform, with the kinds of their values
@@ -59,6 +61,11 @@ def _find_wrong(written: Any) -> str | None:
     for key, kind in (("name", str), ("shape", dict), ("about", dict)):
         if not isinstance(written.get(key), kind):
             return f"its {key} is missing or makes no sense"
+    if written["about"].get("tuned", False) not in (False, None, "fine-tuned", "linear"):
+        return "its about.tuned is no kind of tuning"
+    for key in ("objective", "family"):
+        if not isinstance(written["about"].get(key), str | None):
+            return f"its about.{key} is no text"
     if len(written["name"]) > NAME:
         return f"its name has {len(written['name']):,} characters"
     shape = {} if "generator" in written["shape"] else written["shape"]  # read elsewhere
@@ -76,7 +83,7 @@ def _find_wrong(written: Any) -> str | None:
             len(value) == 3 and all(type(part) in (int, float) for part in value)
         ):
             return f"its transform's {key} is no colour"
-        if type(value) is int and not 0 < value <= LARGEST:
+        if type(value) is int and not 0 < value <= SIDE:
             return f"its transform's {key} is {value}"
     return None
 

@@ -13,11 +13,14 @@ import numpy as np
 from jaxtyping import Float64
 
 from sslens.errors import InputError
+from sslens.whole_file import open_regular
 
 #: (x0, y0, x1, y1) of each face in pixels
 Boxes: TypeAlias = Float64[np.ndarray, "face 4"]
 
 CORNERS = ("x0", "y0", "x1", "y1")
+#: the largest number of a box
+MOST = 1e15
 #: keys and columns that name an image; `url` is the ImageNet list's
 NAMES = ("url", "image")
 #: what a list should be, the end of a message
@@ -63,7 +66,8 @@ def read_list(path: Path) -> FaceList:
     {'a.jpg': [[1.0, 2.0, 30.0, 40.0]], 'b.jpg': []}
     """
     try:
-        content = path.read_bytes()
+        with open_regular(path) as file:
+            content = file.read()
         text = content.decode("utf-8-sig")
     except OSError as error:
         raise InputError(
@@ -90,7 +94,7 @@ def _refuse(path: Path, why: str) -> InputError:
 def _read_json(path: Path, text: str) -> Iterator[tuple[str, list[tuple[float, ...]]]]:
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _refuse(path, f"it is no JSON: {error}") from error
     if isinstance(value, dict) and {"images", "annotations"} <= set(value):
         raise _refuse(path, "it is a file of COCO's format")
@@ -115,19 +119,23 @@ def _read_box(path: Path, where: str, box: Any) -> tuple[float, ...]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) in (int, float) and not abs(value) >= MOST  # as float, NaN may be
 
 
 def _read_csv(path: Path, text: str) -> Iterator[tuple[str, list[tuple[float, ...]]]]:
     reader = csv.DictReader(io.StringIO(text, newline=""))
-    columns = [column.strip() for column in reader.fieldnames or ()]
-    reader.fieldnames = columns
+    try:
+        columns = [column.strip() for column in reader.fieldnames or ()]
+        reader.fieldnames = columns
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:  # a field of over 131,072 letters
+        raise _refuse(path, f"it is no CSV: {error}") from error
     key = next((name for name in NAMES if name in columns), None)
     if key is None or not set(CORNERS) <= set(columns):
         raise _refuse(path, f"its columns are {', '.join(columns)}"[:200])
-    for row in reader:
+    for line, row in rows:
         values = [(row[corner] or "").strip() for corner in CORNERS]
-        where = f"line {reader.line_num} is {', '.join([row[key] or '', *values])}"
+        where = f"line {line} is {', '.join([row[key] or '', *values])}"
         if not (name := (row[key] or "").strip()):
             raise _refuse(path, where)
         if not any(values):
