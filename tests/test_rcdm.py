@@ -520,7 +520,7 @@ def test_a_file_that_is_no_generator_or_is_damaged_is_refused(whole: Path, tmp_p
     header, tensors = sslens.zoo.read(whole / "last.safetensors")
     path = tmp_path / "cut.safetensors"
     save_file({name: tensors[name] for name in list(tensors)[:-1]}, path, header)
-    with pytest.raises(InputError, match=r"lacks .* \(1 tensors differ\)"):
+    with pytest.raises(InputError, match="is missing, as the network is described"):
         open_generator(path)
     save_file(tensors, path)
     with pytest.raises(InputError, match="holds no generator"):

@@ -122,7 +122,7 @@ def describe(
     return Reading(tuple(taps), outputs, kind.get(len(last.shape)), last.prefix)
 
 
-def explain_failed_pass(network: nn.Module, side: int, error: Exception) -> str:
+def explain_failed_pass(network: nn.Module, side: int, error: BaseException) -> str:
     """Say that a network does not run on images of a side in pixels."""
     reason = (str(error).splitlines() or [""])[0]
     return (

@@ -103,7 +103,7 @@ def _read_conditions(said: Any) -> dict[str, Condition]:
                 raise TypeError(f"the {field.name} of a condition is no text")
         if type(condition.dim) is not int or condition.dim < 1:
             raise ValueError(f"{condition.dim} features of {condition.model}")
-        settings = {
+        settings: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in condition.transform.items()
         }

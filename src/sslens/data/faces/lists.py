@@ -119,7 +119,9 @@ def _read_box(path: Path, where: str, box: Any) -> tuple[float, ...]:
 
 
 def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and not abs(value) >= MOST  # as float, NaN may be
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return not abs(value) >= MOST  # NaN may be
 
 
 def _read_csv(path: Path, text: str) -> Iterator[tuple[str, list[tuple[float, ...]]]]:
