@@ -32,7 +32,7 @@ from sslens.capture.passes import features, grams
 from sslens.data import ImageSet
 from sslens.data.decoded import Decoded
 from sslens.data.images import from_arrays
-from sslens.errors import Doubt, InputError
+from sslens.errors import Doubt, InputError, Mishap
 from sslens.measures.cka import minibatch_cka, u_centre
 from sslens.models.backbone import Backbone
 from sslens.models.taps import Tap
@@ -460,6 +460,31 @@ def test_processes_share_a_pass_and_return_what_one_does(
 def test_unknown_tokens_are_refused(model: Backbone, images: ImageSet) -> None:
     with pytest.raises(InputError, match='no tokens "patches": expected all, cls or patch'):
         grams(model, images, tokens="patches")
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_what_float16_cannot_hold_stops_the_pass_and_names_the_tap(wide: bool) -> None:
+    """The same model is finite in float32; in float16 its first tap that overflows is named."""
+    model = sslens.load("random:vit_nano_patch8_32")
+    with torch.no_grad():
+        model.network.blocks[1].mlp.fc2.weight *= 1e7
+    images = sslens.open_images("scenes:0:8")
+    reducer: Any = WideGramReducer(width=8, drawn=99) if wide else GramReducer()
+    taps = None if not wide else ["blocks.0", "blocks.1"]
+    given: dict[str, Any] = {"plan": Plan.draw(images.ids, 4), "taps": taps}
+    (whole,) = collect(model, images, [reducer], **given)
+    assert whole.blocks.isfinite().all()
+    with pytest.raises(
+        Mishap,
+        match=r"at blocks\.1 are not finite for the image .* and 3 more of its"
+        r" minibatch: the forward pass overflows in float16, which ends at 65,504: give"
+        r' precision="bfloat16", which reaches as far as float32, or precision="float32"\.',
+    ):
+        collect(model, images, [reducer], **given, precision="float16")
+    with torch.no_grad():
+        model.network.blocks[1].mlp.fc2.weight[0, 0] = torch.nan
+    with pytest.raises(Mishap, match=r"blocks\.1 are not finite .*: the model is broken there"):
+        collect(model, images, [reducer], **given)
 
 
 @pytest.mark.parametrize(("precision", "apart"), [("bfloat16", 0.03), ("float16", 0.004)])

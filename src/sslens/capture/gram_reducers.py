@@ -1,12 +1,13 @@
 """Grams of each minibatch, and of several minibatches joined."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 from torch import Tensor
 
 from sslens.capture.gram import centred_gram
@@ -14,7 +15,7 @@ from sslens.capture.grams import Grams
 from sslens.capture.keys import PassRequest
 from sslens.capture.pooling import choose_tokens
 from sslens.capture.sharing import sum_over_processes, this_process
-from sslens.errors import InputError
+from sslens.errors import InputError, Mishap
 from sslens.models.backbone import Backbone
 from sslens.models.taps import ON_REQUEST, Tap
 from sslens.plan import Plan
@@ -179,6 +180,7 @@ class GramAccumulator:
         self._grams = _empty(request, len(sizes), max(sizes), keeper.key)
         self._row = {tap.name: row for row, tap in enumerate(request.taps)}
         self._model, self._tokens, self._keeper = request.model, tokens, keeper
+        self._request = request
 
     def add(self, tap: Tap, output: Tensor, batch: int) -> None:
         """Take a tap's output on minibatch number `batch`."""
@@ -189,6 +191,8 @@ class GramAccumulator:
             row, size = self._row[tap.name], len(gram)
             self._grams.blocks[row, batch, :size, :size] = gram.float().cpu()
             self._grams.energy[row, batch] = energy.cpu()
+            if not math.isfinite(self._grams.energy[row, batch]):
+                require_finite(self._request, tap, chosen, self._request.plan.minibatches[batch])
 
     def finish(self) -> Grams:
         """Return the Grams of all processes together."""
@@ -211,7 +215,7 @@ class WideGramAccumulator:
         self._grams = _empty(request, len(self._groups), n, keeper.key)
         self._row = {tap.name: row for row, tap in enumerate(request.taps)}
         self._waiting: dict[str, Tensor] = {}
-        self._keeper = keeper
+        self._keeper, self._request = keeper, request
 
     def add(self, tap: Tap, output: Tensor, batch: int) -> None:
         """Take a tap's output on minibatch number `batch`."""
@@ -221,6 +225,8 @@ class WideGramAccumulator:
             self._waiting[tap.name] = _room(sum(sizes), x.shape[1])
         start = sum(sizes[:place])
         self._waiting[tap.name][start : start + len(x)] = x
+        if not math.isfinite(x.sum(dtype=torch.float64)):
+            require_finite(self._request, tap, x, self._request.plan.minibatches[batch])
         if place == len(sizes) - 1:
             gram, energy = centred_gram(self._waiting.pop(tap.name), x.device)
             row, size = self._row[tap.name], len(gram)
@@ -231,6 +237,38 @@ class WideGramAccumulator:
     def finish(self) -> Grams:
         """Return the Grams of all processes together."""
         return self._keeper.keep(self._grams)
+
+
+def require_finite(
+    request: PassRequest, tap: Tap, values: Float[Tensor, "image ..."], ids: Sequence[str]
+) -> None:
+    """Refuse features that are not finite: CKA of a tap that overflows would be nan, as of a tap
+    that gives the same output for every image.
+
+    Args:
+        request: the pass.
+        tap: the tap.
+        values: its output for the images of a minibatch.
+        ids: the images' ids.
+
+    Raises:
+        Mishap: a value is infinite or no number; the message names the tap and the first image.
+    """
+    bad = (~values.flatten(1).isfinite().all(1)).nonzero().flatten().tolist()
+    if not bad:
+        return
+    more = f" and {len(bad) - 1} more of its minibatch" if len(bad) > 1 else ""
+    where = f"{request.model.name} at {tap.name} are not finite for the image {ids[bad[0]]}{more}"
+    if request.precision == "float16":
+        raise Mishap(
+            f"The outputs of {where}: the forward pass overflows in float16, which ends at 65,504",
+            mend="give {precision=bfloat16}, which reaches as far as float32, or"
+            " {precision=float32}",
+        )
+    raise Mishap(
+        f"The outputs of {where}: the model is broken there, or its forward pass overflows in"
+        f" {request.precision}."
+    )
 
 
 def count_joined_minibatches(plan: Plan, width: int) -> int:

@@ -180,7 +180,7 @@ class ShardWriter:
         return (
             f"{self._named(column)} are not finite for the image {first}{more}: the model is broken"
             " there, or its forward pass overflows.",
-            "with {precision=float16} try {precision=float32}",
+            "with {precision=float16} try {precision=bfloat16} or {precision=float32}",
         )
 
     def _write(self, number: int, group: int) -> None:

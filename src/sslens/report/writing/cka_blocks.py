@@ -16,6 +16,7 @@ from sslens.report.writing.similarity import (
     write_beyond,
     write_ceilings,
     write_same,
+    write_undefined,
 )
 from sslens.statistics.estimate import SMALLEST
 from sslens.table import Results
@@ -58,10 +59,11 @@ def _write_pair(results: Results, a: str, b: str, tokens: str) -> str | None:
             " the same output for every image."
         )
     mean = means[0]
-    depths = len(select_pair(results["same-depth"], a, b, tokens))
+    depths = select_pair(results["same-depth"], a, b, tokens)
     sentence = (
         f"{a} and {b}: mean CKA at the same depth {spell(read_cka(mean))} {TOKENS[tokens]}"
-        f"{write_beyond(mean, depths)}{write_below(results, a, b, tokens, KIND)}"
+        f"{write_undefined(depths)}{write_beyond(mean, len(depths))}"
+        f"{write_below(results, a, b, tokens, KIND)}"
     )
     if "late" in results:
         for late in select_pair(results["late"], a, b, tokens).to_dict("records"):

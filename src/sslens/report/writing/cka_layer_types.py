@@ -9,6 +9,7 @@ from sslens.comparisons.parts import find_rows
 from sslens.comparisons.roles import JE, REC, TOKENS
 from sslens.report.writing.families import write_disagreements, write_scope
 from sslens.report.writing.numbers import compare, spell, spell_difference
+from sslens.report.writing.similarity import write_undefined
 from sslens.statistics.estimate import SMALLEST, Contrast
 from sslens.table import Results
 
@@ -77,16 +78,20 @@ def _write_pair(results: Results, a: str, b: str, tokens: str) -> str | None:
         return None
     least = min(means, key=lambda kind: means[kind].value)
     most = max(means, key=lambda kind: means[kind].value)
+    depths = select_pair(results["same-depth"], a, b, tokens)
+    spelt = {
+        kind: f"{spell(means[kind])}{write_undefined(depths[depths.kind == kind])}"
+        for kind in (least, most)
+    }
     sentence = (
-        f"{a} and {b} are least alike in {least} ({spell(means[least])}) "
-        f"and most in {most} ({spell(means[most])})"
+        f"{a} and {b} are least alike in {least} ({spelt[least]}) "
+        f"and most in {most} ({spelt[most]})"
     )
     contrast = _find_contrast(results, (a, b), tokens, (least, most))
     if contrast is None:
         return sentence + "."
-    spelt = spell_difference(contrast.difference)
     if contrast.difference.find_side(SMALLEST["cka"]) == "more":
-        return f"{sentence}: {spelt}."
+        return f"{sentence}: {spell_difference(contrast.difference)}."
     return f"{sentence}: {most} is {compare(contrast.difference, least)}."
 
 

@@ -46,6 +46,22 @@ def write_beyond(row: Mapping[str, Any], depths: int | None = None) -> str:
     return clause
 
 
+def write_undefined(rows: pd.DataFrame) -> str:
+    """Write at how many depths CKA is defined, after a mean over these depths alone; "" where it is
+    defined at all.
+
+    Args:
+        rows: of a table `same-depth`, those of one pair.
+
+    >>> write_undefined(pd.DataFrame({"cka": [0.5, float("nan"), 0.75, 0.25]}))
+    ' (at 3 of 4 depths, and undefined at the others)'
+    """
+    defined = int(rows.cka.notna().sum())
+    if defined == len(rows):
+        return ""
+    return f" (at {defined} of {len(rows)} depths, and undefined at the others)"
+
+
 def write_ceilings(results: Results, tokens: str, kind: str) -> str | None:
     """Write how alike two trainings of one objective are; None where no objective has two."""
     if "ceilings" not in results:
