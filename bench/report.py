@@ -5,8 +5,8 @@
 
 The page is opened several times in Debian's Chromium, in a window of 1,400 by 900 pixels; times are
 medians, from the beginning of the navigation to the first painted picture and to the end of the
-script that draws all of them. Words are those outside folds, tables and pictures. `--picture`
-writes the first screen as a PNG file.
+script that draws all of them. Words are those outside folds, tables and pictures; a number is no
+word. `--picture` writes the first screen as a PNG file.
 """
 
 import argparse
@@ -32,7 +32,8 @@ WORDS = """() => {
         const parent = walker.currentNode.parentElement;
         const left = "script, style, noscript, svg, option, table, .canvas, .hidden";
         if (parent.closest(left) || !parent.checkVisibility()) continue;
-        words += walker.currentNode.textContent.split(/\\s+/).filter(Boolean).length;
+        const tokens = walker.currentNode.textContent.split(/\\s+/);
+        words += tokens.filter(one => /\\p{L}/u.test(one)).length;
     }
     return words;
 }"""

@@ -19,6 +19,7 @@ from sslens.find import names, plugin
 from sslens.models.taps import Tap
 from sslens.report import Draft, Section, writing
 from sslens.report.verdicts import judge_all, make_table, write_verdicts
+from sslens.report.writing.numbers import typeset
 from sslens.statistics.estimate import FEWEST, SMALLEST, Contrast, Estimate, decide, explain
 from sslens.statistics.verdicts import Verdict
 from sslens.table import Results, Table
@@ -83,6 +84,8 @@ def test_a_claim_has_words_and_reads_analyses_that_exist(name: str) -> None:
     assert claim.__doc__ is not None
     assert claim.WORDS.endswith(".")
     assert claim.WORDS[0].isupper()
+    assert all(len(getattr(claim, short, "")) <= 72 for short in ("SHORT", "GROUP_SHORT"))
+    assert not claim.SHORT.endswith(".")
     assert claim.READS
     assert set(claim.READS) <= set(names("analyses"))
 
@@ -244,7 +247,7 @@ def test_verdicts_are_a_table_and_lines_of_the_report(tmp_path: Path) -> None:
             title="t", command="c", study="", provenance={}, verdicts=verdicts
         ).read_text(encoding="utf-8")
     for sentence in write_verdicts(verdicts):
-        assert f"<li>{markupsafe.escape(sentence)}</li>" in page
+        assert f"<li>{markupsafe.escape(typeset(sentence))}</li>" in page
     saved = pd.read_csv(tmp_path / "verdicts.csv", keep_default_na=False)
     assert saved.columns.tolist() == list(table.units)
     assert saved.claim.tolist() == table.frame.claim.tolist()

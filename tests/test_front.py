@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from given import make_models
 from sslens.analyses.knn_depth import TABLES, TEXTS, UNITS
@@ -20,10 +21,15 @@ from sslens.comparisons.classified import Classified, list_disagreements
 from sslens.comparisons.inputs import FeatureSets, Labels, Models
 from sslens.comparisons.likeness import Likeness, find_groups, make_dissimilarities
 from sslens.comparisons.pairs import UNITS as PAIR_UNITS
+from sslens.comparisons.pool import ShownImages
 from sslens.comparisons.rows import make_results
+from sslens.data.images import from_arrays
+from sslens.data.transform import EvalTransform
+from sslens.figure import Sheet
 from sslens.measures.cka import hsic1
 from sslens.report.front import Front
 from sslens.report.front.making import Compared, make_front
+from sslens.report.front.thumbnails import draw_thumbnails
 from sslens.report.writing.advice import sentences
 from sslens.report.writing.front import (
     ALIKE,
@@ -133,7 +139,7 @@ def test_the_screen_of_plain_models() -> None:
     assert words[ALIKE] == ("2 of 4", "mae and mae 1")
     assert words[APART] == ("late", "")
     assert words[BEST] == ("beats pixels", "dino")
-    assert screen.scope.startswith("Intervals are over images: the answers are about these models")
+    assert screen.scope.startswith("95% intervals over 32 minibatches unless said: of these models")
     assert [one.strength for one in screen.answers] == sorted(
         (one.strength for one in screen.answers), reverse=True
     )
@@ -141,10 +147,9 @@ def test_the_screen_of_plain_models() -> None:
     alike = by_question[ALIKE]
     # the weakest inside is 0.95 ± 0.02; dino and msn, at 0.42, are no member: mae 1 and dino are
     assert alike.effect == (
-        "mean CKA: 0.95 [0.93, 0.97] or more with each other, at most 0.41 [0.39, 0.43] with any"
-        " other"
+        "CKA: 0.95 [0.93, 0.97] or more within, at most 0.41 [0.39, 0.43] across"
     )
-    assert alike.control == "two untrained networks 0.99 [0.99, 0.99], pixels included"
+    assert alike.control == "untrained 0.99, pixels included"
     assert alike.strength == pytest.approx((0.93 - 0.43) / 0.02)
     assert alike.over == "32 minibatches of images"
     assert by_question[APART].strength == pytest.approx(0.2 / 0.02)
@@ -153,7 +158,7 @@ def test_the_screen_of_plain_models() -> None:
     assert "+55.0 points [" in best.effect
     assert "+19.0 points [" in best.effect  # 0.9 less the 0.71 that was chosen of msn
     assert best.control.startswith("raw pixels 35.0% [")
-    assert best.over == "400 images that did not choose"
+    assert best.over == "400 images"
     assert (best.link, alike.link) == ("knn-depth", "cka-blocks")
     assert screen.pixels == ""
     assert screen.undecided == ""
@@ -250,14 +255,14 @@ def test_a_claim_that_depends_on_the_tokens_is_one_answer() -> None:
     holds, other = verdict("c3", 0.1, "all"), verdict("c3", 0.1, "cls")
     (same,) = front({}, [holds, other]).answers
     assert (same.word, same.label) == ("holds", "C3")
-    assert same.effect == "JE · JE less JE · REC +0.20 [+0.10, +0.30]"
+    assert same.effect == "CKA +0.20 [+0.10, +0.30], JE · JE less JE · REC"
     assert (same.over, same.scope) == ("32 minibatches of images", "in these models")
     against = Contrast("JE · JE", "JE · REC", Estimate(-0.2, -0.3, -0.1, "minibatches", 32))
     other = reach_verdict("c3", [Part("", against, 0.02, "cka")], members={}, tokens="cls")
     (both,) = front({}, [holds, other]).answers
     assert both.word == "depends"
-    assert "over all tokens: holds, " in both.effect
-    assert "in the CLS token: contradicted, " in both.effect
+    assert "over all tokens holds: CKA +0.20" in both.effect
+    assert "in the CLS token contradicted: CKA -0.20" in both.effect
     assert both.strength == pytest.approx(5.0)
 
 
@@ -465,3 +470,42 @@ def test_images_that_one_model_alone_has_right() -> None:
     ]
     assert {(row["predicted_a"], row["predicted_b"]) for row in rows[:3]} == {("cat", "dog")}
     assert {row["image"] for row in rows[3:]} == {"image 0", "image 1"}
+
+
+def test_thumbnails_are_of_the_images_that_the_tables_name() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 48, 48, 3), np.uint8)
+    images = from_arrays(pixels, [0] * 6, ["cat"])
+    view = EvalTransform(resize=48, crop=48)
+    shown = ShownImages(images, view, {})
+    names = {"model_a": "a", "model_b": "b"}
+    apart_rows = [
+        names | {"image": images.ids[row], "similarity": level, "place": place}
+        for place, (row, level) in enumerate([(4, 0.1), (2, 0.25)])
+    ]
+    right_rows = [
+        names | {"right": name, "count": 7, "images": 40, "image": images.ids[row]}
+        for name, row in (("a", 0), ("a", 1), ("b", 5))
+    ]
+    results = {
+        "cka-blocks": Results({"apart": plain(apart_rows)}),
+        "knn-depth": Results({"disagreements": plain(right_rows)}),
+    }
+    drawn = draw_thumbnails(results, shown)
+    (first,), (second,) = drawn["cka-blocks"], drawn["knn-depth"]
+    assert isinstance(first, Sheet)
+    assert isinstance(second, Sheet)
+    assert first.facets == second.facets == {"pair": "a · b"}
+    assert (first.columns, first.pixels.shape) == (
+        ("cosine 0.10", "cosine 0.25"),
+        (1, 2, 40, 40, 3),
+    )
+    small = Image.fromarray(pixels[4]).resize((40, 40), Image.Resampling.BOX)
+    assert (first.pixels[0, 0] == np.asarray(small)).all()
+    assert second.rows == ("only a right: 7 of 40", "only b right: 7 of 40")
+    assert (second.pixels[1, 1] == 255).all()  # b has one such image, and a two
+    assert draw_thumbnails({}, shown) == {}
+
+
+def plain(rows: Sequence[Mapping[str, Any]]) -> Table:
+    frame = pd.DataFrame(list(rows))
+    return Table(frame, {str(column): str(column) for column in frame.columns})

@@ -18,6 +18,7 @@ GROUP_WORDS = (
     "The last layer of {b} keeps the horizontal orientation of images, {a} is blind to it, and"
     " fine-tuning makes {b} more so."
 )
+SHORT = "The last layer of REC keeps orientation, and JE is blind to it"
 PAPERS = (
     Quotation(
         "JE representations yield images with horizontal flip invariance, whereas REC"

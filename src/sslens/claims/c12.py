@@ -22,6 +22,7 @@ WORDS = (
 GROUP_WORDS = (
     "Frozen, {b} detects small objects better, and large ones worse, than {a} without multi-crop."
 )
+SHORT = "Frozen, REC detects small objects better than JE, large ones worse"
 PAPERS = (
     Quotation(
         "it does worse than JE models on larger objects, but performs better on small objects",

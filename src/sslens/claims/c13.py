@@ -14,6 +14,7 @@ from sslens.statistics.verdicts import Quotation, Verdict, reach_verdict
 from sslens.table import Results
 
 WORDS = "A masked siamese network is like joint embedding, and not like reconstruction."
+SHORT = "A masked siamese network is like JE, and not like REC"
 PAPERS = (
     Quotation(
         "pre-trained MSN representations are much more similar to pre-trained JE representations"

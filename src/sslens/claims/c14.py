@@ -12,6 +12,7 @@ from sslens.table import Results
 
 WORDS = "CKA depends neither on the size of minibatches nor on the number of images."
 GROUP_WORDS = WORDS
+SHORT = "CKA depends on neither the minibatch nor the number of images"
 PAPERS = (
     Quotation(
         "and found no noticeable differences",

@@ -16,6 +16,7 @@ WORDS = (
     " reconstruction (unlike in classification, claim C8)."
 )
 GROUP_WORDS = "Several blocks joined detect more than the last one alone, for {a} as for {b}."
+SHORT = "Joined blocks detect more than the last one, for JE as for REC"
 PAPERS = (
     Quotation(
         "show improved performance when additional intermediate features are used for detection,"

@@ -19,6 +19,7 @@ GROUP_WORDS = (
     "On large objects {b} is behind {a} while frozen, and no longer once the network is trained"
     " too."
 )
+SHORT = "On large objects REC is behind JE while frozen, and not once trained"
 PAPERS = (
     Quotation(
         "the discrepancy noted in the detection and segmentation for REC models on larger objects"

@@ -14,6 +14,7 @@ from sslens.statistics.verdicts import Quotation, Verdict, reach_verdict
 from sslens.table import Results
 
 WORDS = "Multi-crop costs nothing in detection with a frozen network, or gains."
+SHORT = "Multi-crop costs nothing in detection with a frozen network"
 PAPERS = (
     Quotation(
         "it benefits from its unique multi-crop training setup",

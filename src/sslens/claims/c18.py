@@ -24,6 +24,7 @@ GROUP_WORDS = (
     "The first quarter of the blocks of {b} is like the first half of the blocks of {a}, rather"
     " than like their second half."
 )
+SHORT = "The first quarter of REC is like the first half of JE"
 PAPERS = (
     Quotation(
         "the first quarter of MAE layers are similar to the first half of layers in MoCo-V3 and"

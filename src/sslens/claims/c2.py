@@ -17,6 +17,7 @@ from sslens.table import Results
 
 WORDS = "The differences between joint embedding and reconstruction arise early in the network."
 GROUP_WORDS = "The differences between {a} and {b} arise early in the network."
+SHORT = "JE and REC part early in the network"
 PAPERS = (
     Quotation(
         "differences start to arise early in the architecture",

@@ -16,6 +16,8 @@ GROUP_WORDS = (
     "With the distance of two layers, CKA of a transformer and a CNN of {b} stays high, while CKA"
     " of a transformer of {a} and one of {b} falls off."
 )
+SHORT = "With distance CKA stays high within REC, and falls between objectives"
+GROUP_SHORT = "With distance CKA stays high within REC, and falls between the groups"
 PAPERS = (
     Quotation(
         "the CKA across REC ViT-CNN pair stays high while the CKA across pre-training objectives"

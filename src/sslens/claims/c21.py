@@ -16,6 +16,7 @@ from sslens.statistics.verdicts import Quotation, Verdict, reach_verdict
 from sslens.table import Results
 
 WORDS = "A masked siamese network stays like joint embedding when it is fine-tuned."
+SHORT = "A masked siamese network stays like JE when it is fine-tuned"
 PAPERS = (
     Quotation(
         "Fine-tuned MSN models continue to remain similar to pre-trained and fine-tuned JE ViTs,"

@@ -26,6 +26,7 @@ WORDS = (
 GROUP_WORDS = (
     "{a} and {b} differ more in attention and in normalisation than in the fully connected layers."
 )
+SHORT = "JE and REC differ more in attention and norms than in fc layers"
 PAPERS = (
     Quotation(
         "CKA similarity between attention and normalization layers across MAE and MoCo-V3 are much"

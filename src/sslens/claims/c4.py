@@ -12,6 +12,8 @@ GROUP_WORDS = (
     "Whether a model is of {a} or of {b} decides more about its representations than its"
     " architecture does."
 )
+SHORT = "The objective decides more than the architecture"
+GROUP_SHORT = "The group decides more than the architecture"
 PAPERS = (
     Quotation(
         "the SSL objective governs representational similarity more than architecture choice for"

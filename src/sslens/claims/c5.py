@@ -18,6 +18,7 @@ GROUP_WORDS = (
     "Class separability parts early and stays higher in {a}, and a probe adds less to neighbours"
     " in its last block than in the last block of {b}."
 )
+SHORT = "Classes separate earlier in JE, and a probe adds less"
 PAPERS = (
     Quotation(
         "starts to diverge from the MoCo-V3 model after the third transformer block",

@@ -18,6 +18,7 @@ GROUP_WORDS = (
     "Models of {a} rank classes more alike with each other than with models of {b}, on all images,"
     " on those that both have right and on those that both have wrong."
 )
+SHORT = "JE models rank classes more alike with each other than with REC"
 PAPERS = (
     Quotation(
         "contrastive models make similar class predictions which are also right and wrong in"

@@ -14,6 +14,7 @@ GROUP_WORDS = (
     "A probe of three layers on the last features gains over a linear one for {b}, and gains"
     " nothing for {a}."
 )
+SHORT = "A probe of three layers gains for REC, and not for JE"
 PAPERS = (
     Quotation(
         "Both JE models do not see any improvement in performance from using a deeper probe",

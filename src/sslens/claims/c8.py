@@ -15,6 +15,7 @@ GROUP_WORDS = (
     "An intermediate layer beside the last one gains in a linear probe for {b}, and gains nothing"
     " for {a} or after fine-tuning."
 )
+SHORT = "An earlier layer beside the last gains for REC, and not for JE"
 PAPERS = (
     Quotation(
         "leads to an improvement in classification accuracy for REC representations, but provides"

@@ -24,6 +24,7 @@ GROUP_WORDS = (
     "Fine-tuning makes {b} like pre-trained {a}, most in attention and normalisation, and more so"
     " than it makes random weights."
 )
+SHORT = "Fine-tuning makes REC like JE, more than it does random weights"
 PAPERS = (
     Quotation(
         "MAE and fine-tuned end-to-end are highly similar to that of a pre-trained MoCo-V3 ViT",

@@ -24,6 +24,8 @@ class Command:
     """cpu, cuda, …; auto takes a GPU where there is one."""
     figures: bool = False
     """Draw each figure for paper too, as SVG and PDF."""
+    thumbnails: bool = True
+    """Show small pictures of images on the page, where they are evidence."""
     dry_run: bool = False
     """Print the plan and its cost, and stop."""
 
@@ -37,6 +39,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
         command.out,
         device=command.device,
         figures=command.figures,
+        thumbnails=command.thumbnails,
         dry_run=command.dry_run,
         command=line,
         say=say,

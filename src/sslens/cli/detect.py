@@ -81,6 +81,8 @@ class Command:
     """Take only images in which faces are blurred, as sslens blur-faces wrote them."""
     figures: bool = False
     """Draw each figure for paper too, as SVG and PDF."""
+    thumbnails: bool = True
+    """Show small pictures of images on the page, where they are evidence."""
     slurm: tyro.conf.OmitArgPrefixes[Slurm] = Slurm()
 
 
@@ -100,6 +102,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
         command=line,
         title=f"What {', '.join(command.models)} know about place",
         figures=command.figures,
+        thumbnails=command.thumbnails,
         dry_run=command.common.dry_run,
         say=say,
         spell=as_option,

@@ -63,6 +63,8 @@ class Command:
     """Of the forward pass."""
     figures: bool = False
     """Draw each figure for paper too, as SVG and PDF."""
+    thumbnails: bool = True
+    """Show small pictures of images on the page, where they are evidence."""
     slurm: tyro.conf.OmitArgPrefixes[Slurm] = Slurm()
 
 
@@ -79,6 +81,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
         command=line,
         title=f"What {', '.join(command.models)} are blind to",
         figures=command.figures,
+        thumbnails=command.thumbnails,
         dry_run=command.common.dry_run,
         say=say,
         spell=as_option,

@@ -32,6 +32,8 @@ class Command:
     """Folder for the report."""
     figures: bool = False
     """Draw each figure for paper too, as SVG and PDF; what is in the store is not computed anew."""
+    thumbnails: bool = True
+    """Show small pictures of images on the page, where they are evidence."""
     dry_run: bool = False
     """Print the plan and its cost, and stop."""
     slurm: tyro.conf.OmitArgPrefixes[Slurm] = Slurm()
@@ -49,6 +51,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
         command.out,
         command=line,
         figures=command.figures,
+        thumbnails=command.thumbnails,
         dry_run=command.dry_run,
         say=say,
         spell=as_option,

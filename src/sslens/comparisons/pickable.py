@@ -99,9 +99,8 @@ def _draw_matrix(
 def _order_pairs(
     means: pd.DataFrame, of: tuple[str, str], names: Sequence[str]
 ) -> list[tuple[str, str]]:
-    """Order all pairs of two models for the picker: those under study first, the least alike
-    first."""
-    rows = _select(means, of).sort_values(["control", "cka"], kind="stable")
+    """Order all pairs of two models for the picker as the models stand: those under study first."""
+    rows = _select(means, of).sort_values("control", kind="stable")
     pairs = [(str(a), str(b)) for a, b in zip(rows.model_a, rows.model_b, strict=True)]
     return [(a, b) for a, b in pairs if a != b and {a, b} <= set(names)]
 

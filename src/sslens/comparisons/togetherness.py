@@ -2,44 +2,20 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import final
 
 from sslens.comparisons.inputs import Models
 from sslens.comparisons.likeness import Likeness, compare_alike, read_likenesses
-from sslens.comparisons.partings import PairChange, find_majority
+from sslens.comparisons.majorities import Majority, PairChange, find_majority
 from sslens.comparisons.roles import is_tuned
 from sslens.comparisons.tuned import is_control, list_controls, match_origins
-from sslens.statistics.estimate import Side, subtract_unpaired
+from sslens.statistics.estimate import subtract_unpaired
 from sslens.table import Results
 
 #: the CKA of two models, by their names in either order
 Values = Mapping[frozenset[str], Likeness]
 
 
-@final
-@dataclass(frozen=True)
-class Together:
-    """What fine-tuning does to the likeness of models, over all pairs of them.
-
-    Attributes:
-        side: "more" if most pairs are more alike after fine-tuning than before.
-        count: the pairs of which that is so.
-        pairs: all pairs.
-        strength: how clear it is.
-        shown: the pair that is shown, with the control.
-        beyond: whether the raw pixels are regressed out.
-    """
-
-    side: Side
-    count: int
-    pairs: int
-    strength: float
-    shown: PairChange
-    beyond: bool
-
-
-def compare_together(models: Models, results: Results) -> Together | None:
+def compare_together(models: Models, results: Results) -> Majority | None:
     """Compare models after fine-tuning with the same models before, by the table `means` of
     cka-finetune.
 
@@ -52,7 +28,8 @@ def compare_together(models: Models, results: Results) -> Together | None:
         results: the results of cka-finetune.
 
     Returns:
-        What was found; None where no model is there before and after with another one.
+        The side is "more" if most pairs are more alike after fine-tuning than before; None where no
+        model is there before and after with another one.
     """
     pairs = compare_alike(read_likenesses(results))
     values = {frozenset((pair.a, pair.b)): pair for pair in pairs}
@@ -64,9 +41,7 @@ def compare_together(models: Models, results: Results) -> Together | None:
     changes = list(_list_changes(models, before, values))
     if not changes:
         return None
-    found = find_majority(changes)
-    beyond = bool(pairs) and pairs[0].beyond
-    return Together(found.side, found.count, len(changes), found.strength, found.shown, beyond)
+    return find_majority(changes, beyond=bool(pairs) and pairs[0].beyond)
 
 
 def _list_changes(

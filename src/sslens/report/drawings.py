@@ -2,15 +2,18 @@
 each choice is a picker."""
 
 import base64
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, TypedDict, final
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image
 
 from sslens.figure import Figure, Heatmap, Lines, Panel, Picture, Sheet, encode_picture
+from sslens.figure.pictures import PREFIX
+from sslens.figure.sheets import BETWEEN
 
 Kind: TypeAlias = Literal["map", "lines", "sheet", "picture"]
 #: the order of a section's drawings, after a map whose cells pick
@@ -21,6 +24,8 @@ BY_TITLE = "panel"
 STEPS, UNDEFINED = 65534, 65535
 #: the longer side of a sheet's pictures on the page, in pixels; larger ones are shrunk
 THUMBNAIL = 96
+#: of a small picture that is written as JPEG
+QUALITY = 85
 
 
 class Packed(TypedDict):
@@ -190,10 +195,7 @@ def _encode_panel(panel: Panel, held: _Held) -> Mapping[str, Any]:
     if isinstance(panel, Lines):
         return {**common, **_encode_lines(panel, held)}
     if isinstance(panel, Sheet):
-        middles = {axis: [round(at, 1) for at in panel.middles(axis)] for axis in ("x", "y")}
-        own = {"rows": held.add(panel.rows), "columns": held.add(panel.columns)}
-        source = held.add(_encode_sheet(panel))
-        return common | own | {"source": source, "size": panel.size, "middles": middles}
+        return {**common, **_encode_sheet(panel, held)}
     outlines = [
         [held.add(one.name), held.add(one.label), *(round(edge, 1) for edge in one.box)]
         for one in panel.outlines
@@ -202,14 +204,42 @@ def _encode_panel(panel: Panel, held: _Held) -> Mapping[str, Any]:
     return common | {"source": source, "size": panel.size, "outlines": outlines}
 
 
-def _encode_sheet(sheet: Sheet) -> str:
-    """Write a sheet as a data URL, with large pictures shrunk."""
-    side = max(sheet.pixels.shape[2:4])
-    if side <= THUMBNAIL:
-        return sheet.encode()
-    whole = Image.fromarray(sheet.compose())
-    size = (round(whole.width * THUMBNAIL / side), round(whole.height * THUMBNAIL / side))
-    return encode_picture(np.asarray(whole.resize(size, Image.Resampling.BILINEAR)))
+def _encode_sheet(sheet: Sheet, held: _Held) -> Mapping[str, Any]:
+    """Encode a sheet: the place and the picture of each cell, row after row; a picture that stands
+    in several sheets is held once, and an empty cell is None."""
+    middles = {axis: [round(at, 1) for at in sheet.middles(axis)] for axis in ("x", "y")}
+    cells = [
+        None if (one == BETWEEN).all() else held.add(encode_thumbnail(one))
+        for row in sheet.pixels
+        for one in row
+    ]
+    return {
+        "rows": held.add(sheet.rows),
+        "columns": held.add(sheet.columns),
+        "cells": cells,
+        "size": sheet.size,
+        "side": sheet.pixels.shape[2:4],
+        "middles": middles,
+    }
+
+
+def encode_thumbnail(pixels: UInt8[np.ndarray, "row column 3"]) -> str:
+    """Write a small picture as a data URL, shrunk to 96 pixels on its longer side: as a PNG or a
+    JPEG file, the smaller of the two.
+
+    >>> encode_thumbnail(np.zeros((4, 4, 3), np.uint8))[:15]
+    'data:image/png;'
+    """
+    image, side = Image.fromarray(pixels), max(pixels.shape[:2])
+    if side > THUMBNAIL:
+        size = (round(image.width * THUMBNAIL / side), round(image.height * THUMBNAIL / side))
+        image = image.resize(size, Image.Resampling.BILINEAR)
+    written = []
+    for kind in ("png", "jpeg"):
+        file = io.BytesIO()
+        image.save(file, kind, quality=QUALITY, optimize=True)
+        written.append(f"{PREFIX}{kind};base64,{base64.b64encode(file.getvalue()).decode()}")
+    return min(written, key=len)
 
 
 def _encode_lines(panel: Lines, held: _Held) -> Mapping[str, Any]:

@@ -27,7 +27,8 @@ function shorten(text, room) {  // the beginning, "…" and the end of a text th
   while (keep > 2 && widthOf(cut()) > room) keep = Math.floor(keep * 0.92);
   return cut();
 }
-const spell = value => Number.isNaN(value) ? "undefined" : Math.abs(value) >= 100 ? value.toFixed(0) : String(Number(value.toPrecision(3)));
+const minus = text => text.replace("-", "−");
+const spell = value => Number.isNaN(value) ? "undefined" : minus(Math.abs(value) >= 100 ? value.toFixed(0) : String(Number(value.toPrecision(3))));
 
 // --- numbers
 
@@ -78,9 +79,11 @@ class Drawing {
   // A title says what the pickers do not: the pair, the panel's own title, or all choices where the panel is not the one that was picked.
   titleOf(panel) {
     const {picked, state} = this.section, chosen = this.data.keys.map((key, i) => picked[key][panel.at[i]]);
-    if (this.data.keys.some((key, i) => state[key] !== chosen[i])) return chosen.filter((_, i) => picked[this.data.keys[i]].length > 1).join(", ");
-    const pair = this.data.keys.indexOf("pair");
-    return panel.picks || !chosen.length ? this.held(panel.title) : pair >= 0 ? chosen[pair] : "";
+    if (this.data.kind !== "sheet" && this.data.keys.some((key, i) => state[key] !== chosen[i])) return chosen.filter((_, i) => picked[this.data.keys[i]].length > 1).join(", ");
+    const pair = this.data.keys.indexOf("pair"), own = this.held(panel.title);
+    if (this.data.kind === "sheet") return chosen.includes(own) ? "" : own;
+    if (panel.picks) return "";
+    return !chosen.length ? this.held(panel.title) : pair >= 0 ? chosen[pair] : "";
   }
   draw(width) {
     const panels = this.find(), [panel] = panels;
@@ -151,7 +154,7 @@ function drawMap(drawing, panel, width) {
   const below = Math.min(turned ? long + 8 : 18, 150) + (axes[1] ? 18 : 0);
   const across = cell * columns.length, down = cell * rows.length, W = Math.max(left + across + 2, Math.min(width, 250)), H = top + down + below;
   const picture = svg("svg", {width: W, height: H, viewBox: `0 0 ${W} ${H}`, "aria-hidden": "true"});
-  drawBar(picture, unit, low, high, values.some(Number.isNaN));
+  drawBar(picture, panel.picks && drawing.held(panel.title) || unit, low, high, values.some(Number.isNaN));
   const y = i => top + down - cell * (i + 1), x = j => left + cell * j;
   const written = cell >= 27;
   values.forEach((value, k) => {
@@ -161,7 +164,7 @@ function drawMap(drawing, panel, width) {
     const [r, g, b] = colourOf((value - low) / (high - low));
     picture.append(svg("rect", {...box, fill: `rgb(${r},${g},${b})`}));
     if (!written) return;
-    const text = svg("text", {x: x(j) + cell / 2, y: y(i) + cell / 2 + 4, class: "middle"}, Math.abs(value) < 10 ? value.toFixed(2).replace(/^(-?)0\./, "$1.") : value.toFixed(0));
+    const text = svg("text", {x: x(j) + cell / 2, y: y(i) + cell / 2 + 4, class: "middle"}, minus(Math.abs(value) < 10 ? value.toFixed(2).replace(/^(-?)0\./, "$1.") : value.toFixed(0)));
     text.style.fill = 0.3 * r + 0.59 * g + 0.11 * b > 140 ? "#111" : "#fff";
     text.style.fontSize = "10px";
     picture.append(text);
@@ -243,10 +246,10 @@ function drawLines(drawing, panel, width) {
   const X = value => left + (value - x0) / (x1 - x0) * (right - left), Y = value => bottom - (value - y0) / (y1 - y0) * (bottom - top);
   const picture = svg("svg", {width: W, height: H, viewBox: `0 0 ${W} ${H}`, "aria-hidden": "true"});
   picture.append(svg("text", {x: 0, y: 12, class: "soft"}, shorten(`${drawing.held(panel.y)}, ${spell(span[0])} to ${spell(span[1])}`, W)));
-  for (const value of ticks(y0, y1, 5)) picture.append(svg("path", {class: "grid", d: `M${left} ${Y(value)}H${right}`}), svg("text", {x: left - 6, y: Y(value) + 4, class: "end"}, String(value)));
+  for (const value of ticks(y0, y1, 5)) picture.append(svg("path", {class: "grid", d: `M${left} ${Y(value)}H${right}`}), svg("text", {x: left - 6, y: Y(value) + 4, class: "end"}, minus(String(value))));
   const marks = panel.log ? [...new Set(curves.flatMap(curve => curve.x))].sort((a, b) => a - b) : ticks(x0, x1, Math.max(2, Math.floor((right - left) / 70)));
   let last = -Infinity;
-  for (const value of marks) if (X(value) - last > 46) picture.append(svg("text", {x: last = X(value), y: bottom + 16, class: "middle"}, panel.log ? (10 ** value).toLocaleString("en", {maximumSignificantDigits: 4}) : String(value)));
+  for (const value of marks) if (X(value) - last > 46) picture.append(svg("text", {x: last = X(value), y: bottom + 16, class: "middle"}, panel.log ? (10 ** value).toLocaleString("en", {maximumSignificantDigits: 4}) : minus(String(value))));
   picture.append(svg("text", {x: (left + right) / 2, y: H - 3, class: "middle soft"}, shorten(drawing.held(panel.x), right - left)));
   const trace = (x, y) => { let path = "", draw = "M"; x.forEach((at, i) => { if (Number.isNaN(y[i])) draw = "M"; else { path += `${draw}${X(at).toFixed(1)} ${Y(y[i]).toFixed(1)}`; draw = "L"; } }); return path; };
   const order = ["grey", "control"], rank = curve => curve === loud ? 9 : order.indexOf(curve.style) >= 0 ? order.indexOf(curve.style) : 5;
@@ -323,12 +326,17 @@ function drawLines(drawing, panel, width) {
 // --- a sheet of pictures
 
 function drawSheet(drawing, panel, width) {
-  const [high, wide] = panel.size, rows = drawing.held(panel.rows), columns = drawing.held(panel.columns);
-  const left = Math.min(Math.max(...rows.map(widthOf)) + 8, width * 0.3), scale = Math.min((width - left) / wide, 2, 420 / high);
-  const W = left + wide * scale, H = high * scale + 20;
+  const [high, wide] = panel.size, [tall, broad] = panel.side, rows = drawing.held(panel.rows), columns = drawing.held(panel.columns);
+  const widest = Math.max(...rows.map(widthOf)) + 8, above = widest > width * 0.3;  // labels beside the rows, or above each where they are long
+  const left = above ? 0 : widest, line = above ? 18 : 0, top = 20, scale = Math.min((width - left) / wide, 2, 420 / high);
+  const W = Math.max(left + wide * scale, above ? Math.min(widest, width) : 0), H = top + high * scale + line * rows.length;
+  const yOf = i => top + line * (i + 1) + (panel.middles.y[i] - tall / 2) * scale;
   const picture = svg("svg", {width: W, height: H, viewBox: `0 0 ${W} ${H}`, "aria-hidden": "true"});
-  picture.append(svg("image", {href: drawing.held(panel.source), x: left, y: 20, width: wide * scale, height: high * scale, preserveAspectRatio: "none"}));
-  rows.forEach((name, i) => picture.append(svg("text", {x: left - 6, y: 24 + panel.middles.y[i] * scale, class: "end"}, shorten(name, left - 8))));
+  panel.cells.forEach((cell, k) => {
+    const i = Math.floor(k / columns.length), j = k % columns.length;
+    if (cell !== null) picture.append(svg("image", {href: drawing.held(cell), x: left + (panel.middles.x[j] - broad / 2) * scale, y: yOf(i), width: broad * scale, height: tall * scale, preserveAspectRatio: "none"}));
+  });
+  rows.forEach((name, i) => picture.append(above ? svg("text", {x: 0, y: yOf(i) - 4}, shorten(name, W)) : svg("text", {x: left - 6, y: yOf(i) + tall * scale / 2 + 4, class: "end"}, shorten(name, left - 8))));
   const room = wide * scale / columns.length;
   columns.forEach((name, j) => picture.append(svg("text", {x: left + panel.middles.x[j] * scale, y: 13, class: "middle soft"}, shorten(name, room))));
   drawing.canvas.append(picture);

@@ -14,15 +14,25 @@ from sslens.errors import as_argument
 from sslens.figure import Figure, Panel, Press
 from sslens.report.drawings import Drawing, encode_drawings, group_panels
 from sslens.report.front import Front
-from sslens.report.stills import VIRIDIS, draw_overview, draw_still
+from sslens.report.overview import (
+    WIDTHS,
+    Rank,
+    choose_ranked,
+    draw_overview,
+    find_reach,
+    list_ranks,
+)
+from sslens.report.stills import VIRIDIS, draw_still
 from sslens.report.table_views import TableView, view_tables
 from sslens.report.verdicts import make_table, write_verdicts
+from sslens.report.writing.numbers import spell_share, typeset
 from sslens.report.writing.pictures import (
     describe_overview,
     describe_panel,
     shorten_finding,
     write_beside,
 )
+from sslens.statistics.estimate import Estimate
 from sslens.statistics.verdicts import Verdict
 from sslens.store import write_text
 from sslens.table import Results
@@ -240,6 +250,7 @@ def _render(context: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    page.filters["typeset"] = typeset
     folder = resources.files("sslens.report")
     parts = {
         name: Markup((folder / file).read_text(encoding="utf-8"))
@@ -285,13 +296,28 @@ class _SectionView:
     paper: bool
 
 
-def _draw_front(front: Front | None) -> "tuple[Markup, str] | None":
-    """Draw the overview picture, and say what it shows."""
+@dataclass(frozen=True)
+class _OverviewView:
+    """The pictures of the first screen as the template shows them: models at their places for a
+    wide and for a narrow window, what they show in words, the accuracies, and the ends of their
+    scale."""
+
+    pictures: "tuple[Markup, ...]"
+    words: str
+    ranks: list[Rank]
+    ends: tuple[str, str]
+
+
+def _draw_front(front: Front | None) -> _OverviewView | None:
+    """Draw the pictures of the first screen, and say what they show."""
     from markupsafe import Markup
 
     if front is None or front.overview is None or not front.overview.points:
         return None
-    return Markup(draw_overview(front.overview)), describe_overview(front.overview)
+    overview = front.overview
+    low, high = (spell_share(Estimate(end)) for end in find_reach(choose_ranked(overview.points)))
+    pictures = tuple(Markup(draw_overview(overview, width)) for width in WIDTHS)
+    return _OverviewView(pictures, describe_overview(overview), list_ranks(overview), (low, high))
 
 
 def _embed(value: Any) -> "Markup":

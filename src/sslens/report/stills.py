@@ -1,5 +1,5 @@
-"""Pictures that need no script: the overview of the first screen, and what a reader without
-JavaScript sees of a drawing, as SVG elements."""
+"""Pictures that need no script: what a reader without JavaScript sees of a drawing, as SVG
+elements."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import numpy as np
 from sslens.figure import Heatmap, Line, Lines, Panel, Picture, encode_picture
 from sslens.figure.arrangement import shorten
 from sslens.figure.style import choose_bar_ticks
-from sslens.report.front import Overview, Point
+from sslens.report.writing.numbers import typeset
 
 #: 16 colours of viridis from its low to its high end; colours between them are mixed
 VIRIDIS = (
@@ -22,111 +22,7 @@ KEPT = 28  # letters of a name that fit beside a picture
 COLOURED = 8  # curves and families with a colour of their own; others are grey
 
 
-def draw_overview(overview: Overview, width: float = 560.0, height: float = 400.0) -> str:
-    """Draw models and controls at their places: near is alike. The area of a point grows with the
-    number that sizes it; colours are families, and controls are hollow."""
-    families = list(dict.fromkeys(p.family for p in overview.points if not p.control))
-    places = _fit([(p.x, p.y) for p in overview.points], width, height)
-    radii = _size_points(overview.points)
-    circles = zip(overview.points, places, radii, strict=True)
-    marks = []
-    for point, (x, y), radius in circles:
-        number = families.index(point.family) + 1 if point.family in families else 0
-        style = "control" if point.control else f"c{number if number <= COLOURED else 0}"
-        marks.append(
-            f'<circle class="point {style}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}">'
-            f"<title>{escape(describe_point(point))}</title></circle>"
-        )
-    names = [shorten(point.name, KEPT) for point in overview.points]
-    for name, (x, y) in zip(names, _place_labels(names, places, radii, width, height), strict=True):
-        marks.append(_write(name, x, y, "name"))
-    for number, family in enumerate(families[:COLOURED] if len(families) > 1 else []):
-        y = height - 8 - LINE * (min(len(families), COLOURED) - 1 - number)
-        marks.append(f'<circle class="point c{number + 1}" cx="8" cy="{y - 4:.1f}" r="5"/>')
-        marks.append(_write(shorten(family, KEPT), 18.0, y))
-    return _wrap(marks, width, height)
-
-
-def describe_point(point: Point) -> str:
-    """The point's name, and what is known of it.
-
-    >>> describe_point(Point("mae", 0.0, 0.0, note="20-NN 41.4%"))
-    'mae: 20-NN 41.4%'
-    """
-    return f"{point.name}: {point.note}" if point.note else point.name
-
-
-def _fit(
-    points: Sequence[tuple[float, float]], width: float, height: float
-) -> list[tuple[float, float]]:
-    """Move and scale points into the picture, by one factor for both directions."""
-    array = np.array(points, np.float64).reshape(-1, 2)
-    low, high = (array.min(0), array.max(0)) if len(array) else (np.zeros(2), np.ones(2))
-    room = np.array([width - 190.0, height - 80.0])
-    spans = np.maximum(high - low, 1e-12)
-    scale = float((room / spans).min())
-    start = np.array([20.0, 30.0]) + (room - scale * (high - low)) / 2
-    placed = start + scale * (array - low)
-    placed[:, 1] = height - 20.0 - placed[:, 1]
-    return [(float(x), float(y)) for x, y in placed]
-
-
-def _size_points(points: Sequence[Point]) -> list[float]:
-    """The radius of each point, from 5 to 13 pixels: the area grows with the size."""
-    known = [point.size for point in points if point.size is not None]
-    if len(set(known)) < 2:
-        return [7.0] * len(points)
-    low, high = min(known), max(known)
-    shares = [0.0 if p.size is None else (p.size - low) / (high - low) for p in points]
-    return [float(np.sqrt(25.0 + 144.0 * share)) for share in shares]
-
-
-def _place_labels(
-    names: Sequence[str],
-    places: Sequence[tuple[float, float]],
-    radii: Sequence[float],
-    width: float,
-    height: float,
-) -> Iterator[tuple[float, float]]:
-    """Place each name beside its point where it covers least: on its right, left, above or below,
-    or one to five lines further down or up."""
-    taken = [(x - r, y - r, x + r, y + r) for (x, y), r in zip(places, radii, strict=True)]
-    for name, (x, y), r in zip(names, places, radii, strict=True):
-        long = LETTER * len(name)
-        sides = (x + r + 4, x - r - 4 - long, x - long / 2)
-        options = [
-            (sides[0], y + 4),
-            (sides[1], y + 4),
-            (sides[2], y - r - 5),
-            (sides[2], y + r + 14),
-        ]
-        options += [
-            (side, y + 4 + LINE * step)
-            for step in (1, -1, 2, -2, 3, -3, 4, -4, 5, -5)
-            for side in sides[:2]
-        ]
-        boxes = [(left, base - 11, left + long, base + 3) for left, base in options]
-        costs = [
-            sum(_overlap(box, other) for other in taken) + 10 * _leave(box, width, height)
-            for box in boxes
-        ]
-        best = int(np.argmin(costs))
-        taken.append(boxes[best])
-        yield options[best]
-
-
 Box = tuple[float, float, float, float]
-
-
-def _overlap(one: Box, other: Box) -> float:
-    across = min(one[2], other[2]) - max(one[0], other[0])
-    down = min(one[3], other[3]) - max(one[1], other[1])
-    return max(across, 0.0) * max(down, 0.0)
-
-
-def _leave(box: Box, width: float, height: float) -> float:
-    """By how many pixels a box leaves the picture."""
-    return max(-box[0], 0.0, box[2] - width) + max(-box[1], 0.0, box[3] - height)
 
 
 def draw_still(panel: Panel) -> str:
@@ -151,7 +47,7 @@ def draw_still(panel: Panel) -> str:
             f'<rect class="outline" x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}"'
             f' height="{bottom - top:.1f}"><title>{note}</title></rect>'
         )
-    return _wrap(marks, width, height)
+    return wrap_marks(marks, width, height)
 
 
 def find_scale(panel: Heatmap) -> tuple[float, float]:
@@ -176,7 +72,13 @@ def _draw_map(panel: Heatmap) -> str:
     cell = max(10.0, min(36.0, 420.0 / max(len(rows), len(columns))))
     left = LETTER * max(map(len, rows)) + 12
     across, down = cell * len(columns), cell * len(rows)
-    marks = [_write(f"{panel.unit}: {low:.3g} (dark) to {high:.3g} (bright)", 0.0, 12.0)]
+    marks = [
+        write_mark(
+            f"{panel.unit}: {typeset(f'{low:.3g}')} (dark) to {typeset(f'{high:.3g}')} (bright)",
+            0.0,
+            12.0,
+        )
+    ]
     for i, j in np.ndindex(*panel.values.shape):
         value = float(panel.values[i, j])
         x, y = left + cell * j, 24 + cell * (len(rows) - 1 - i)
@@ -190,13 +92,13 @@ def _draw_map(panel: Heatmap) -> str:
     )
     for i, name in enumerate(rows):
         y = 28 + cell * (len(rows) - 0.5 - i)
-        marks.append(_write(name, left - 6, y, "end"))
+        marks.append(write_mark(name, left - 6, y, "end"))
     long = LETTER * max(map(len, columns))
     turned = long + 4 > cell
     for j, name in enumerate(columns):
         x, y = left + cell * (j + 0.5), 24 + down + 14
-        marks.append(_write(name, x, y, "turned" if turned else "middle", turn=turned))
-    return _wrap(marks, left + across + 8, 24 + down + (long + 14 if turned else 22))
+        marks.append(write_mark(name, x, y, "turned" if turned else "middle", turn=turned))
+    return wrap_marks(marks, left + across + 8, 24 + down + (long + 14 if turned else 22))
 
 
 def mix_colour(share: float) -> str:
@@ -246,21 +148,24 @@ def _draw_curves(panel: Lines) -> str:
         _find_ends(np.concatenate([np.zeros(0), *(line.y for line in panel.lines)])),
         (50.0, 26.0, 400.0, 270.0),
     )
-    marks = [_write(panel.y_label, 0.0, 12.0), _write(panel.x_label, 225.0, 304.0, "middle")]
+    marks = [
+        write_mark(panel.y_label, 0.0, 12.0),
+        write_mark(panel.x_label, 225.0, 304.0, "middle"),
+    ]
     for value in choose_bar_ticks(*axes.y):
         y = axes.at(0.0, value)[1]
         marks.append(f'<path class="grid" d="M50 {y:.1f}H400"/>')
-        marks.append(_write(f"{value:g}", 44.0, y + 4, "end"))
+        marks.append(write_mark(typeset(f"{value:g}"), 44.0, y + 4, "end"))
     for value in choose_bar_ticks(*axes.x):
         text = f"{10**value:,.4g}" if panel.log_x else f"{value:g}"
-        marks.append(_write(text, axes.at(value, 0.0)[0], 286.0, "middle"))
+        marks.append(write_mark(text, axes.at(value, 0.0)[0], 286.0, "middle"))
     styles = [*((line, "grey") for line in grey), *((line, "control") for line in controls)]
     styles += [(line, f"c{number}") for number, line in enumerate(coloured, 1)]
     for line, style in styles:
         x = np.log10(line.x) if panel.log_x else line.x
         marks.append(f'<path class="curve {style}" d="{_trace(axes, x, line.y)}"/>')
     marks += _label_ends(axes, [*coloured, *controls])
-    return _wrap(marks, 600.0, 310.0)
+    return wrap_marks(marks, 600.0, 310.0)
 
 
 def _find_ends(values: np.ndarray) -> tuple[float, float]:
@@ -293,15 +198,17 @@ def _label_ends(axes: _Axes, lines: Sequence[Line]) -> Iterator[str]:
     last = -LINE
     for y, line in sorted(ends, key=lambda end: end[0]):
         last = max(y + 4, last + LINE)
-        yield _write(shorten(line.name, KEPT), 408.0, last)
+        yield write_mark(shorten(line.name, KEPT), 408.0, last)
 
 
-def _write(text: str, x: float, y: float, style: str = "", *, turn: bool = False) -> str:
+def write_mark(text: str, x: float, y: float, style: str = "", *, turn: bool = False) -> str:
+    """Write a text at a place as an SVG element."""
     turned = f' transform="rotate(-90 {x:.1f} {y:.1f})"' if turn else ""
     named = f' class="{style}"' if style else ""
     return f'<text x="{x:.1f}" y="{y:.1f}"{named}{turned}>{escape(text)}</text>'
 
 
-def _wrap(marks: Iterable[str], width: float, height: float) -> str:
+def wrap_marks(marks: Iterable[str], width: float, height: float) -> str:
+    """Make one SVG element of several."""
     size = f'viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}"'
     return f'<svg {size} aria-hidden="true">{"".join(marks)}</svg>'

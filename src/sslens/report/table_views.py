@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sslens.figure.pictures import PREFIX
+from sslens.report.writing.numbers import typeset
 from sslens.table import Table
 
 SHOWN = 20
@@ -82,5 +83,10 @@ def _write_cell(value: Any, *, pictures: bool) -> str | None:
 
     if pd.isna(value):
         return None
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    text = (
+        typeset(f"{value:.4g}" if isinstance(value, float) else str(value))
+        if number
+        else str(value)
+    )
     return "(in the file)" if text.startswith(PREFIX) and not pictures else text

@@ -107,12 +107,13 @@ def _complete(claim: ModuleType, verdict: Verdict, sides: SideNames | None) -> V
     """A verdict with the claim in words, and with what the papers say of it or the names of the
     groups."""
     if sides is None:
-        return replace(verdict, words=claim.WORDS, papers=claim.PAPERS)
+        return replace(verdict, words=claim.WORDS, short=claim.SHORT, papers=claim.PAPERS)
     if not hasattr(claim, "GROUP_WORDS"):
-        return replace(refuse(verdict.claim, NO_GROUPS), words=claim.WORDS)
+        return replace(refuse(verdict.claim, NO_GROUPS), words=claim.WORDS, short=claim.SHORT)
     words = claim.GROUP_WORDS.format(a=sides.first, b=sides.second)
     parts = tuple(replace(part, published=None) for part in verdict.parts)
-    return replace(sides.rename(replace(verdict, parts=parts)), words=words)
+    short = getattr(claim, "GROUP_SHORT", claim.SHORT)
+    return replace(sides.rename(replace(verdict, parts=parts, short=short)), words=words)
 
 
 def make_table(verdicts: Sequence[Verdict]) -> Table:

@@ -130,6 +130,7 @@ class Verdict:
         tokens: the tokens that the verdict is about, "all", "cls" or "patch"; empty if the claim
             is not about tokens.
         words: the claim as a sentence; empty until a judge of several claims fills it in.
+        short: the claim in under 72 letters, for the first screen; empty where `words` serve.
         papers: what the papers say of the claim; empty of a user's own claim and of a user's own
             groups of models.
     """
@@ -144,6 +145,7 @@ class Verdict:
     members: Mapping[str, tuple[str, ...]] | None = None
     tokens: str = ""
     words: str = ""
+    short: str = ""
     papers: tuple[Quotation, ...] = ()
 
     @property

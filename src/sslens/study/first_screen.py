@@ -8,6 +8,7 @@ from sslens.study.planning import StudyPlan
 from sslens.study.provenance import describe_images
 
 if TYPE_CHECKING:
+    from sslens.figure import Panel
     from sslens.report.front import Front
     from sslens.statistics.verdicts import Verdict
     from sslens.table import Results
@@ -43,3 +44,17 @@ def _name_images(plan: StudyPlan, name: str) -> str:
         return name
     parts = [part for part in Path(source).parts[-2:] if part not in ("..", "/")]
     return "/".join(parts) or name
+
+
+def draw_pictures(
+    plan: StudyPlan, results: "Mapping[str, Results]"
+) -> "Mapping[str, Sequence[Panel]]":
+    """Draw the small pictures of images that are evidence, by the name of the section; none where
+    all models are fingerprints."""
+    from sslens.comparisons.pool import ShownImages
+    from sslens.report.front.thumbnails import draw_thumbnails
+
+    models = [member.model for member in plan.members if member.model is not None]
+    if plan.images is None or not models:
+        return {}
+    return draw_thumbnails(results, ShownImages(plan.images, models[0].transform, {}))

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sslens.errors import as_argument
+from sslens.errors import as_argument, spell_parameters
 from sslens.find import plugin
 from sslens.store import Store, home
 from sslens.study.asked import Study
 from sslens.study.capturing import capture, complete, gather
-from sslens.study.first_screen import make_first_screen
+from sslens.study.first_screen import draw_pictures, make_first_screen
 from sslens.study.groups import name_sides
 from sslens.study.planning import StudyPlan, prepare
 from sslens.study.provenance import Provenance
@@ -32,6 +32,7 @@ def run(
     title: str | None = None,
     notes: Sequence[str] = (),
     figures: bool = False,
+    thumbnails: bool = True,
     quiet: bool = False,
     dry_run: bool = False,
     say: Callable[[str], None] = lambda _: None,
@@ -41,8 +42,8 @@ def run(
     which only says the plan.
 
     With `figures`, each figure is also drawn for paper, as SVG and PDF; results that are in the
-    store are not computed anew for it. The plan goes to `say`, with parameters spelt as `spell` has
-    them.
+    store are not computed anew for it. Without `thumbnails` the page holds no pictures of images.
+    The plan goes to `say`, with parameters spelt as `spell` has them.
 
     Raises:
         InputError: something given cannot be used; what was computed until then is in the store.
@@ -63,7 +64,7 @@ def run(
         complete(captured, plan.analyses)
     if not process.first:
         return None
-    asked = _Asked(study, title, tuple(notes), command, figures, spell)
+    asked = _Asked(study, title, tuple(notes), command, figures, thumbnails, spell)
     return _write_report(plan, gather(captured, plan.analyses), out, store, began, asked)
 
 
@@ -76,6 +77,7 @@ class _Asked:
     notes: tuple[str, ...]
     command: str
     figures: bool
+    thumbnails: bool
     spell: Callable[[str, str | None], str]
 
 
@@ -114,14 +116,24 @@ def _write_report(
         write_front(out / "front.json", front)
         return draft.finish(
             title=asked.title or front.compared,
-            notes=(*asked.notes, *plan.notes),
+            notes=(*asked.notes, *plan.notes, *_note_pictures(plan, asked.spell)),
             advice=_advise(results, sides),
             verdicts=verdicts,
             command=asked.command,
             study=study.yaml(),
             provenance=Provenance.of(plan, asked.command, began).to_json(),
             front=front,
+            extras=draw_pictures(plan, results) if asked.thumbnails else {},
+            thumbnails=asked.thumbnails,
         )
+
+
+def _note_pictures(plan: StudyPlan, spell: Callable[[str, str | None], str]) -> tuple[str, ...]:
+    """Say why there are no pictures of images, where models are compared by fingerprints alone."""
+    from sslens.report.writing.thumbnails import NO_IMAGES
+
+    prints = any(member.fingerprint is not None for member in plan.members)
+    return (spell_parameters(NO_IMAGES, spell),) if prints and plan.images is None else ()
 
 
 def _advise(results: Mapping[str, "Results"], sides: "SideNames | None") -> tuple[str, ...]:

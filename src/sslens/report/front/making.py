@@ -1,5 +1,6 @@
 """From the results of a study to its first screen."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import final
@@ -93,7 +94,7 @@ def make_front(
         for one in _answer_questions(results, models, choices)
         if not any(ANSWERED[claim] == one.question for claim in judged & set(ANSWERED))
     ]
-    answers, scope = _say_scope(sorted([*asked, *claimed], key=lambda one: -one.strength))
+    answers, over = _say_scope(sorted([*asked, *claimed], key=lambda one: -one.strength))
     kept = [one.question for one in asked if one.question not in ANSWERED.values()]
     shown = _choose(answers, kept)
     cards = list(_make_cards(results))
@@ -106,14 +107,17 @@ def make_front(
         words.write_undecided(answers, _list_not_run(verdicts, compared)),
         tuple(one for one in answers if one not in shown),
         words.write_pixels(choices),
-        scope,
+        words.write_scope(over) if over else "",
+        over,
     )
 
 
 def _say_scope(answers: Sequence[Answer]) -> tuple[list[Answer], str]:
-    """Say what the answers are about: once, if all are about these models, or else in each."""
+    """Say what the answers are about in each, unless all are about these models; then return what
+    most of their intervals are over, which is said once."""
     if all(one.scope in ("", words.HERE) for one in answers):
-        return list(answers), words.SCOPE if answers else ""
+        overs = Counter(one.over for one in answers if one.over)
+        return list(answers), overs.most_common(1)[0][0] if overs else ""
     said = [", ".join(filter(None, (one.over, one.scope))) for one in answers]
     return [replace(one, over=text) for one, text in zip(answers, said, strict=True)], ""
 
@@ -220,11 +224,12 @@ def _make_overview(
         note = "" if choice is None else write_note(choice)
         family = "" if family == CONTROL else family
         control = models.is_control(name) or is_control(models.about(name))
-        points.append(Point(name, x, y, size, family, control, note))
+        ends = (None, None) if choice is None else (choice.accuracy.low, choice.accuracy.high)
+        points.append(Point(name, x, y, size, family, control, note, *ends))
     known = [one for one in choices if one.model in placed]
     return Overview(
         tuple(points),
-        write_placed(pairs),
+        write_placed(pairs, found.stress),
         write_sized(known),
         found.stress,
         known[0].chance if known else None,

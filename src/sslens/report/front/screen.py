@@ -60,6 +60,7 @@ class Point:
         family: "JE", "REC", the name of a group, or empty.
         control: whether it is a control.
         note: what more is known, for a reader who points at it.
+        low, high: the ends of the interval of `size`; None where it has none.
     """
 
     name: str
@@ -69,6 +70,8 @@ class Point:
     family: str = ""
     control: bool = False
     note: str = ""
+    low: float | None = None
+    high: float | None = None
 
 
 @final
@@ -132,6 +135,7 @@ class Front:
         pixels: that raw pixels beat every model, as a sentence; empty where they do not.
         scope: what all answers are about, as a sentence; empty where they are about several things,
             which is then said after what their intervals are over.
+        over: what most intervals are over, where `scope` says it; else empty.
     """
 
     compared: str
@@ -143,3 +147,4 @@ class Front:
     more_answers: tuple[Answer, ...] = ()
     pixels: str = ""
     scope: str = ""
+    over: str = ""

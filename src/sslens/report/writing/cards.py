@@ -25,9 +25,9 @@ def write_card(one: Recommendation) -> Card:
     return Card(
         one.model,
         f"{name_probe(one.use)}: {spell_share(one.use.accuracy)}",
-        _write_gain(one.answer, one.gain, name_probe(one.best), usual),
+        _write_gain(one.answer, one.gain),
         _write_pixels(one.over_pixels),
-        how,
+        f"{how}; {_name_both(name_probe(one.best), usual)}",
         _beats_pixels(one.over_pixels),
     )
 
@@ -40,22 +40,28 @@ def write_dense_card(one: DenseRecommendation) -> Card:
     return Card(
         f"{one.model}, dense tasks",
         f"a linear probe of the patch tokens at {taps}: mIoU {spell_share(one.miou)}",
-        _write_gain(one.answer, one.gain, best, f"the last block, {one.usual}"),
+        _write_gain(one.answer, one.gain),
         f"{spell_points(above)} over the best control" if above.defined else "",
-        f"chosen of {one.probes} probes on held-out images, judged on {spell_count(one.miou.n)}",
+        f"chosen of {one.probes} probes on held-out images, judged on {spell_count(one.miou.n)};"
+        f" {_name_both(best, f'the last block, {one.usual}')}",
     )
 
 
-def _write_gain(answer: Answer, gain: Contrast | None, best: str, usual: str) -> str:
+def _name_both(best: str, usual: str) -> str:
+    """Name the best choice and the usual one."""
+    return "the usual choice is the best" if best == usual else f"best {best}, usual {usual}"
+
+
+def _write_gain(answer: Answer, gain: Contrast | None) -> str:
     """Write what the best choice gains over the usual one, or that nothing beats that."""
     if gain is None:
         return NOTHING
     spelt = spell_points(gain.difference)
     if answer == "holds":
-        return f"{spelt} over the usual choice, {usual}"
+        return f"{spelt} over the usual choice"
     if answer == "undecided":
-        return f"undecided against the usual choice: {best} has {spelt}"
-    return f"{NOTHING} ({best} has {spelt})"
+        return f"undecided against the usual choice ({spelt})"
+    return f"{NOTHING} ({spelt})"
 
 
 def _write_pixels(gain: Estimate | None) -> str:

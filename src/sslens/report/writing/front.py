@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from sslens.comparisons.choices import Choice
 from sslens.comparisons.likeness import Group, Likeness
-from sslens.comparisons.partings import Partings
+from sslens.comparisons.majorities import Majority
 from sslens.comparisons.roles import TOKENS
-from sslens.comparisons.togetherness import Together
 from sslens.report.front.screen import Answer
 from sslens.report.writing.numbers import (
     list_names,
@@ -20,8 +19,7 @@ from sslens.report.writing.numbers import (
     spell_points,
     spell_share,
 )
-from sslens.report.writing.similarity import REGRESSED
-from sslens.statistics.estimate import SMALLEST, Contrast, Estimate
+from sslens.statistics.estimate import SMALLEST, Contrast, Estimate, explain
 from sslens.statistics.verdicts import Part, Verdict
 
 #: names that a sentence lists; of more it says how many there are
@@ -30,10 +28,8 @@ LISTED = 4
 WITHOUT_PIXELS = "pixels regressed out"
 #: the scope of an answer that rests on images alone, and how it is said once for all
 HERE = "in these models"
-SCOPE = (
-    "Intervals are over images: the answers are about these models, and say nothing of other"
-    " trainings of their objectives."
-)
+#: what stands before a difference of some kinds; others are in points, or their label names them
+KINDS = {"cka": "CKA", "r2": "R²", "tau": "τ"}
 #: how the model that leads stands against raw pixels
 WORDS_OF_PIXELS = {"more": "beats pixels", "less": "pixels win", "the same": "as pixels"}
 ALIKE = "Which models are alike?"
@@ -64,6 +60,19 @@ def write_compared(models: Sequence[str], images: str, count: int, total: int | 
     return f"{who} on {images}, {spell_count(count)}{of} image{plural}"
 
 
+def write_scope(over: str) -> str:
+    """Write what the intervals of all answers are over, and what the answers are about.
+
+    Args:
+        over: what most intervals are over.
+
+    >>> write_scope("64 images")
+    '95% intervals over 64 images unless said: of these models, not of other trainings.'
+    """
+    over = over.removesuffix(" of images")
+    return f"95% intervals over {over} unless said: of these models, not of other trainings."
+
+
 def write_claim_answer(verdicts: Sequence[Verdict], link: str) -> Answer:
     """Write the verdicts on one claim, one for each choice of tokens, as one answer.
 
@@ -77,12 +86,12 @@ def write_claim_answer(verdicts: Sequence[Verdict], link: str) -> Answer:
         word, told = ("undecided" if "undecided" in outcomes else "depends"), list(verdicts)
     judged = [one for one in told if one.parts]
     effects = [_write_verdict(one, several=len(told) > 1) for one in told]
-    controls = [_write_control(one, first.parts[0]) for one in first.controls[:1] if first.parts]
+    controls = [_write_control(one, first) for one in first.controls[:1] if first.parts]
     over = ""
     if judged:
         over = spell_over(_choose_part(judged[0]).choose_contrast(judged[0].scope).difference)
     return Answer(
-        first.words.rstrip("."),
+        first.short or first.words.rstrip("."),
         word,
         "; ".join(effects),
         over,
@@ -94,11 +103,15 @@ def write_claim_answer(verdicts: Sequence[Verdict], link: str) -> Answer:
     )
 
 
-def _write_control(control: Contrast, part: Part) -> str:
-    """Write a control of a verdict; of the same difference without the pixels only that it is."""
-    spelt = spell_effect(control.difference, part.kind)
+def _write_control(control: Contrast, verdict: Verdict) -> str:
+    """Write a control of a verdict; of the same difference without the pixels only that it is, and
+    where both subtract the same only what is in the verdict's place."""
+    part = _choose_part(verdict)
+    spelt = spell_effect(control.difference, verdict.parts[0].kind)
     if WITHOUT_PIXELS in control.a:
         return f"{WITHOUT_PIXELS} {spelt}"
+    if control.b == part.contrast.b:
+        return f"{control.a} {spelt}"
     return f"{control.a} less {control.b} {spelt}"
 
 
@@ -109,19 +122,31 @@ def _choose_part(verdict: Verdict) -> Part:
 
 
 def _write_verdict(verdict: Verdict, *, several: bool) -> str:
-    """Write the difference that decides a verdict; with the tokens and the outcome where there are
-    several verdicts."""
+    """Write the difference that decides a verdict, or why it does not; with the tokens and the
+    outcome where there are several verdicts."""
     head = ""
     if several:
         where = TOKENS.get(verdict.tokens, "")
-        head = f"{where}: {verdict.outcome}, " if where else f"{verdict.outcome}, "
+        head = f"{where} {verdict.outcome}: " if where else f"{verdict.outcome}: "
     if not verdict.parts:
         return f"{head}{verdict.why}"
     part = _choose_part(verdict)
     contrast = part.choose_contrast(verdict.scope)
-    label = f"{part.label.rstrip(',:')}: " if part.label else ""
-    effect = spell_effect(contrast.difference, part.kind)
-    return f"{head}{label}{contrast.a} less {contrast.b} {effect}"
+    label = part.label.rstrip(",:")
+    spelt = " ".join(
+        filter(None, (KINDS.get(part.kind), spell_effect(contrast.difference, part.kind)))
+    )
+    effect = ", ".join(filter(None, (spelt, f"{contrast.a} less {contrast.b}", label)))
+    if several or part.answer != "undecided":
+        return f"{head}{effect}"
+    return f"{effect} ({_explain(contrast, part.smallest)})"
+
+
+def _explain(contrast: Contrast, smallest: float) -> str:
+    """Say why a difference decides nothing."""
+    if contrast.difference.sign and contrast.difference.find_side(smallest) == "undecided":
+        return f"may be under {smallest:g}, too little"
+    return explain(contrast, smallest)
 
 
 def write_alike(
@@ -138,7 +163,7 @@ def write_alike(
         control: what stands beside it.
         link: the section with the evidence.
     """
-    clause = f" {REGRESSED}" if pairs[0].beyond else ""
+    clause = f" with {WITHOUT_PIXELS}" if pairs[0].beyond else ""
     over = spell_over(pairs[0].value)
     ranked = sorted(pairs, key=lambda pair: -pair.value.value)
     if len(pairs) == 1:
@@ -151,13 +176,16 @@ def write_alike(
         return Answer(question, word, effect, over, control, link, strength, scope=HERE)
     if groups:
         weakest = min(groups, key=lambda one: one.gap.low)
+        of = f", {_list_few(weakest.members)}" if len(groups) > 1 else ""
         effect = (
-            f"mean CKA{clause}: {spell(weakest.weakest.value)} or more with each other, at most"
-            f" {spell(weakest.nearest.value)} with any other"
+            f"CKA{clause}{of}: {spell(weakest.weakest.value)} or more within, at most"
+            f" {spell(weakest.nearest.value)} across"
         )
         named = "; ".join(_list_few(one.members) for one in groups[:LISTED])
         count = len({pair.a for pair in pairs} | {pair.b for pair in pairs})
-        word = f"{sum(len(one.members) for one in groups)} of {count}"
+        word = f"{len(groups)} groups"
+        if len(groups) == 1:
+            word = f"{len(groups[0].members)} of {count}"
         strength = weakest.gap.measure_strength(SMALLEST["cka"])
         return Answer(ALIKE, word, effect, over, control, link, strength, names=named, scope=HERE)
     top, low = ranked[0], ranked[-1]
@@ -181,16 +209,16 @@ def write_alike_control(ceiling: tuple[str, Estimate] | None, random: Likeness |
         parts.append(f"two trainings of {ceiling[0]} {spell(ceiling[1])}")
     if random is not None:
         clause = "" if random.beyond else ", pixels included"
-        parts.append(f"two untrained networks {spell(random.value)}{clause}")
-    return "; ".join(parts)
+        parts.append(f"untrained {spell_level(random.value.value)}{clause}")
+    return ", ".join(parts)
 
 
-def write_parting(partings: Partings, link: str) -> Answer:
+def write_parting(partings: Majority, link: str) -> Answer:
     """Write whether models part early or late: the last third of the depths against the first."""
-    clause = f" {REGRESSED}" if partings.beyond else ""
+    clause = f" with {WITHOUT_PIXELS}" if partings.beyond else ""
     shown = partings.shown
     spelt = spell_difference(shown.difference)
-    effect = f"CKA{clause} of {shown.a} and {shown.b}, last third less first {spelt}"
+    effect = f"CKA{clause} {spelt}, last third of {shown.a} and {shown.b} less first"
     over = spell_over(shown.difference)
     words = {"less": "late", "more": "early", "the same": "at no depth more"}
     word = words.get(partings.side, "undecided")
@@ -230,7 +258,7 @@ def write_separation(choices: Sequence[Choice], link: str) -> Answer:
         question,
         WORDS_OF_PIXELS.get(against, "undecided") if pixels.defined else share,
         ", ".join(parts),
-        f"{spell_over(leader.accuracy)} that did not choose",
+        spell_over(leader.accuracy),
         _write_controls(choices),
         link,
         min(decided, default=0.0),
@@ -266,7 +294,7 @@ def write_pixels(choices: Sequence[Choice]) -> str:
     return ""
 
 
-def write_together(together: Together, link: str) -> Answer:
+def write_together(together: Majority, link: str) -> Answer:
     """Write whether fine-tuning brings models together, and whether it does so more than labels
     bring random weights to them."""
     shown = together.shown
@@ -286,10 +314,9 @@ def write_together(together: Together, link: str) -> Answer:
             f"the end less that of {shown.control}, random weights fine-tuned:"
             f" {spell_difference(shown.over_control)}"
         )
-    clause = f" {REGRESSED}" if together.beyond else ""
+    clause = f" with {WITHOUT_PIXELS}" if together.beyond else ""
     effect = (
-        f"CKA{clause} of {shown.a} and {shown.b} {spell_difference(shown.difference)} by"
-        " fine-tuning"
+        f"CKA{clause} {spell_difference(shown.difference)} by fine-tuning, {shown.a} and {shown.b}"
     )
     over = spell_over(shown.difference)
     return Answer(TOGETHER, word, effect, over, control, link, together.strength, scope=HERE)

@@ -2,6 +2,7 @@
 everywhere."""
 
 import math
+import re
 
 from sslens.comparisons.roles import list_names as list_names
 from sslens.statistics.estimate import FEWEST, NARROWEST, SMALLEST, Contrast, Estimate
@@ -10,6 +11,18 @@ from sslens.statistics.estimate import FEWEST, NARROWEST, SMALLEST, Contrast, Es
 IN_POINTS = ("accuracy", "ap")
 #: a difference is 0 but for rounding if its value and its ends are all smaller
 ROUNDING = 1e-9
+#: a hyphen that stands for a minus: before a number, and after a space or an opening bracket
+_MINUS = re.compile(r"(?<![^\s(\[])-(?=\d+(?:\.\d+)?(?:e-?\d+)?(?![\w-]))")
+
+
+def typeset(text: str) -> str:
+    """Give the numbers of a text a minus sign in place of the hyphen, as the page shows them; files
+    keep the hyphen, which programs read.
+
+    >>> typeset("-0.08 [-0.10, -0.06] of blocks-3 by 20-NN")
+    '−0.08 [−0.10, −0.06] of blocks-3 by 20-NN'
+    """
+    return _MINUS.sub("−", text)
 
 
 def spell(estimate: Estimate) -> str:
@@ -60,12 +73,14 @@ def spell_difference(difference: Estimate) -> str:
     """Format a difference, with its interval if there is one.
 
     It has two decimals; an interval that leaves out 0 has more, up to six, if its end nearest to 0
-    would otherwise be rounded to 0.
+    would otherwise be rounded to 0, or both its ends to one number.
 
     >>> spell_difference(Estimate(0.125, -0.0625, 0.25, "minibatches", 32))
     '+0.12 [-0.06, +0.25]'
     >>> spell_difference(Estimate(-0.0021, -0.0042, -0.0004, "minibatches", 32))  # not -0.00
     '-0.0021 [-0.0042, -0.0004]'
+    >>> spell_difference(Estimate(-0.08, -0.083, -0.077, "minibatches", 32))  # not [-0.08, -0.08]
+    '-0.080 [-0.083, -0.077]'
     >>> spell_difference(Estimate(1e-16, -1e-17, 1e-16, "minibatches", 32))  # a thing less itself
     '+0.00 [+0.00, +0.00]'
     """
@@ -74,8 +89,11 @@ def spell_difference(difference: Estimate) -> str:
     sizes = [abs(number) for number in numbers]
     if max(sizes) < ROUNDING:
         numbers, sizes = [0.0 for _ in numbers], [0.0 for _ in sizes]
-    telling = min(sizes) if min(numbers) > 0 or max(numbers) < 0 else max(sizes)
+    decided = min(numbers) > 0 or max(numbers) < 0
+    telling = min(sizes) if decided else max(sizes)
     digits = min(max(2, -math.floor(math.log10(telling))), 6) if telling > 0 else 2
+    while decided and ends and digits < 6 and f"{ends[0]:.{digits}f}" == f"{ends[1]:.{digits}f}":
+        digits += 1
     value, *rest = (f"{number:+.{digits}f}" for number in numbers)
     return f"{value} [{', '.join(rest)}]" if rest else value
 

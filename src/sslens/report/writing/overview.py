@@ -5,26 +5,26 @@ from collections.abc import Sequence
 from sslens.comparisons.choices import Choice
 from sslens.comparisons.likeness import Likeness
 from sslens.comparisons.readings import READINGS
-from sslens.report.writing.numbers import spell_count, spell_share
-from sslens.report.writing.similarity import REGRESSED
+from sslens.comparisons.roles import JE, REC
+from sslens.report.writing.numbers import spell_count, spell_level, spell_share
+
+#: what the names of the families stand for
+MEANINGS = {JE: "joint embedding", REC: "reconstruction"}
 
 
-def write_placed(pairs: Sequence[Likeness]) -> str:
+def write_placed(pairs: Sequence[Likeness], stress: float) -> str:
     """Write what decides the places of models.
 
     Args:
         pairs: all pairs in the picture.
+        stress: Kruskal's stress-1 of the places.
     """
     beyond = sum(pair.beyond for pair in pairs)
-    clause = ""
-    if beyond == len(pairs):
-        clause = f", {REGRESSED}"
-    elif beyond:
-        clause = (
-            f", {REGRESSED} where that is defined ({spell_count(beyond)} of"
-            f" {spell_count(len(pairs))} pairs)"
-        )
-    return f"The nearer, the more alike: 1 less mean CKA at the same depth{clause}."
+    clause = ", pixels regressed out" if beyond else ""
+    if 0 < beyond < len(pairs):
+        count = f"{spell_count(beyond)} of {spell_count(len(pairs))} pairs"
+        clause += f" where that is defined ({count})"
+    return f"Near is alike: 1 − CKA at the same depth{clause}; stress {spell_level(stress)}."
 
 
 def write_sized(choices: Sequence[Choice]) -> str:
@@ -34,9 +34,18 @@ def write_sized(choices: Sequence[Choice]) -> str:
     first = choices[0]
     how = f"{first.k}-NN" if first.k else "a probe"
     return (
-        f"The larger, the better are classes separated: accuracy of {how} at each model's best"
-        f" features, on {spell_count(first.accuracy.n)} images that had no part in the choice."
+        f"Points grow with the accuracy of {how} on each model's best features, on"
+        f" {spell_count(first.accuracy.n)} images that did not choose them:"
     )
+
+
+def write_family(family: str) -> str:
+    """Write the name of a family with what it means.
+
+    >>> write_family("JE"), write_family("my group")
+    ('JE, joint embedding', 'my group')
+    """
+    return ", ".join(filter(None, (family, MEANINGS.get(family))))
 
 
 def write_note(choice: Choice) -> str:

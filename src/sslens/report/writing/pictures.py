@@ -7,7 +7,8 @@ from typing import Any
 
 from sslens.figure import Heatmap, Lines, Panel
 from sslens.report.front import Overview
-from sslens.report.stills import COLOURED, describe_point, find_scale
+from sslens.report.overview import describe_point
+from sslens.report.stills import COLOURED, find_scale
 from sslens.report.writing.numbers import list_names, spell_level, spell_share
 from sslens.statistics.estimate import Estimate
 from sslens.table import Results
@@ -44,7 +45,7 @@ def shorten_finding(finding: str) -> str:
     >>> shorten_finding("mae (JE: a; REC: b) is alike 0.75 [0.74, 0.77]; it parts from 0.50 on.")
     'mae is alike 0.75 [0.74, 0.77].'
     """
-    plain = re.sub(r" \([^()]*[;:,] [^()]*\)", "", finding)
+    plain = re.sub(r" \([^()]* [^()]*\)", "", finding)
     words = plain.split("; ")[0]
     if len(words) > HEADLINE:
         cut = words[:HEADLINE].rpartition(", ")[0] or words[:HEADLINE].rpartition(" ")[0]
