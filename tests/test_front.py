@@ -1,6 +1,7 @@
 """The first screen: which answers stand on it and in which order, the overview picture, the cards,
 and what is said where something is missing; on tables that are made up."""
 
+import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from PIL import Image
 from given import make_models
 from sslens.analyses.knn_depth import TABLES, TEXTS, UNITS
 from sslens.capture import Features, Grams
-from sslens.comparisons import apart
+from sslens.comparisons import apart, nearby
 from sslens.comparisons.choices import Choice, Option, Options, list_choices, read_choices
 from sslens.comparisons.classified import Classified, list_disagreements
 from sslens.comparisons.inputs import FeatureSets, Labels, Models
@@ -27,6 +28,7 @@ from sslens.data.images import from_arrays
 from sslens.data.transform import EvalTransform
 from sslens.figure import Sheet
 from sslens.measures.cka import hsic1
+from sslens.models.taps import Tap
 from sslens.report.front import Front
 from sslens.report.front.making import Compared, make_front
 from sslens.report.front.thumbnails import draw_thumbnails
@@ -504,6 +506,51 @@ def test_thumbnails_are_of_the_images_that_the_tables_name() -> None:
     assert second.rows == ("only a right: 7 of 40", "only b right: 7 of 40")
     assert (second.pixels[1, 1] == 255).all()  # b has one such image, and a two
     assert draw_thumbnails({}, shown) == {}
+    near_rows = [
+        {"model": "a", "image": images.ids[0], "label": "cat", "tap": tap, "neighbour": other}
+        | {"neighbour_label": label}
+        for tap in ("blocks.0", "norm")
+        for other, label in ((images.ids[3], "cat"), (images.ids[1], "dog"))
+    ]
+    bank = ShownImages(from_arrays(255 - pixels, [0] * 6, ["cat"]), view, {})
+    tables = {"knn-depth": Results({"neighbours": plain(near_rows)})}
+    for among in (None, bank):
+        (sheet,) = draw_thumbnails(tables, shown, among)["knn-depth"]
+        assert isinstance(sheet, Sheet)
+        assert sheet.rows == ("blocks.0: 1 of 2 of its class", "norm: 1 of 2 of its class")
+        assert sheet.facets == {"model": "a", "image": f"cat, {images.ids[0]}"}
+        assert (sheet.pixels[0, 0] == first_of(pixels[0])).all()
+        assert (sheet.pixels[1, 1] == first_of((among or shown).images.image(3))).all()
+
+
+def first_of(pixels: Any) -> np.ndarray:
+    return np.asarray(Image.fromarray(np.asarray(pixels)).resize((40, 40), Image.Resampling.BOX))
+
+
+@pytest.mark.parametrize("own_bank", [False, True])
+def test_neighbours_are_the_nearest_after_each_layer(own_bank: bool) -> None:
+    rng, ids = np.random.default_rng(0), tuple(f"image {k}" for k in range(12))
+    taps = ("blocks.0", "blocks.1", "norm")
+    values = {(tap, "cls"): torch.tensor(rng.normal(size=(12, 4))).float() for tap in taps}
+    values["blocks.1", "cls"][:] = 1.0  # all alike: no neighbours
+    classes = {name: k % 3 for k, name in enumerate(ids)}
+    known = Labels(classes, classes if own_bank else {}, classes=("cat", "dog", "bird"))
+    places = [Tap(tap, "block" if tap[0] == "b" else "norm", k / 2) for k, tap in enumerate(taps)]
+    every = Features.of(values, ids=ids, taps=places)
+    features = FeatureSets({"a": every}, {"a": every} if own_bank else {})
+    rows = [row for _, row in nearby.list_neighbours(models(["a"]), features, known)]
+    sources = sorted(ids, key=lambda name: hashlib.sha256(name.encode()).hexdigest())[:2]
+    expected = []
+    for tap in ("blocks.0", "norm"):
+        x = values[tap, "cls"].double().numpy()
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+        for source in sources:
+            cosines = x @ x[ids.index(source)]
+            order = [k for k in np.argsort(-cosines) if own_bank or ids[k] != source][:5]
+            expected += [(tap, source, ids[k], round(cosines[k], 5)) for k in order]
+    found = [(r["tap"], r["image"], r["neighbour"], round(r["cosine"], 5)) for r in rows]
+    assert found == [(*one[:3], pytest.approx(one[3], abs=2e-5)) for one in expected]
+    assert all(row["neighbour_label"] == known.classes[classes[row["neighbour"]]] for row in rows)
 
 
 def plain(rows: Sequence[Mapping[str, Any]]) -> Table:

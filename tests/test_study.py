@@ -116,7 +116,10 @@ TABLES = (
         for name in ("ceilings", "cells", "late", "means", "same-depth", "types")
     ),
     "cka-targets",
-    *(f"knn-depth/{name}" for name in ("accuracies", "choices", "probes", "standardising")),
+    *(
+        f"knn-depth/{name}"
+        for name in ("accuracies", "choices", "neighbours", "probes", "standardising")
+    ),
     "other-measures",
     *(f"probe-depth/{name}" for name in ("choices", "penalties", "probes", "second-seeds")),
     *(f"probe-layers/{name}" for name in ("choices", "penalties", "probes")),

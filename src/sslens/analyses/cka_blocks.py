@@ -31,7 +31,9 @@ CAPTION = (
     " trainings of the same objective they say nothing. The ceiling is two trainings of one"
     " objective, where there are two. Dashed lines are controls: random initialisations of the same"
     " architecture, with each other and with the models, and the raw pixels. In the table, p is"
-    " against images that were permuted, corrected over all cells of a pair."
+    " against images that were permuted, corrected over all cells of a pair. The small pictures,"
+    " where there are any, are the images on which two models differ most, by the cosine of their"
+    " U-centred similarities of the image with its minibatch, averaged over depths."
 )
 KIND = "block"
 TABLES = {

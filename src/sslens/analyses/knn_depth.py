@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from sslens.comparisons import choices, probe_gaps, separation
+from sslens.comparisons import choices, nearby, probe_gaps, separation
 from sslens.comparisons import classified as by_neighbours
 from sslens.comparisons.classified import (
     Classified,
@@ -40,7 +40,9 @@ CAPTION = (
     " is classified by all others. Bands are 95 % Wilson intervals; the best of many blocks and"
     " poolings, as named in the summary, was chosen on these same images and is a little"
     " optimistic. Dashed lines are controls: random initialisations and the raw pixels. A linear"
-    " probe of the last block, against 20-NN there, is in the tables."
+    " probe of the last block, against 20-NN there, is in the tables. The small pictures, where"
+    " there are any, were drawn by the images' ids: images that only one of two models has right,"
+    " and two images with their nearest neighbours by the cosine of raw features."
 )
 K = 20
 #: the temperature of each vote; None for one vote each
@@ -49,6 +51,7 @@ VOTES: Mapping[str, float | None] = {"weighted": 0.07, "majority": None}
 DRAWN = ("cls", "mean", "patch")
 UNITS = (
     by_neighbours.UNITS
+    | nearby.UNITS
     | choices.UNITS
     | separation.UNITS
     | probe_gaps.UNITS
@@ -94,7 +97,7 @@ UNITS = (
 #: the columns of each table: a tap, pooling, vote and kind of features of a model; what
 #: standardising changes in a model; JE less REC at each depth, and the depths that it decides; a
 #: linear probe of the last block less 20-NN there, of a model and of a family; what to use of each
-#: model; and images on which two models disagree
+#: model; images on which two models disagree; and the nearest neighbours of images by layer
 TABLES: Mapping[str, tuple[str, ...]] = {
     "accuracies": (
         *("model", "control", "tap", "kind", "depth", "pooling", "vote", "features", "dimensions"),
@@ -110,6 +113,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "families-probes": probe_gaps.FAMILIES,
     "choices": choices.CHOICES,
     "disagreements": by_neighbours.DISAGREEMENTS,
+    "neighbours": nearby.NEIGHBOURS,
 }
 TEXTS = (
     "place",
@@ -125,6 +129,7 @@ TEXTS = (
     "features",
     *choices.TEXTS,
     *by_neighbours.TEXTS,
+    *nearby.TEXTS,
 )
 
 
@@ -139,7 +144,8 @@ def compute(models: Models, *, features: FeatureSets, labels: Labels, seed: int 
     a linear probe of the last block against 20-NN there, where there are images enough for one.
     `choices` has the tap, pooling and kind of features to use of each model, chosen on a third of
     the images and judged on the others, and `disagreements` images that one model has right and
-    another wrong. The seed is that of the split for probes.
+    another wrong. `neighbours` has the nearest neighbours of two images after each layer. The seed
+    is that of the split for probes.
     """
     classified = {
         name: list(_classify(name, features, labels, control=models.is_control(name)))
@@ -151,6 +157,7 @@ def compute(models: Models, *, features: FeatureSets, labels: Labels, seed: int 
         *compare_with_probes(models, features, labels, _find_last(features, classified), seed),
         *compare_choices(models, features, labels, classified),
         *list_disagreements(models, features, labels, classified),
+        *nearby.list_neighbours(models, features, labels),
     ]
     return make_results(rows, TABLES, UNITS, TEXTS)
 

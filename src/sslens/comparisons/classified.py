@@ -71,6 +71,17 @@ def is_usual(row: Row, column: Column) -> bool:
     )
 
 
+def order_by_digest(ids: Sequence[str]) -> Int64[np.ndarray, " image"]:
+    """Return the positions of images in the order of SHA-256 of their ids, which is as good as a
+    random one and the same everywhere.
+
+    >>> order_by_digest(["a", "b", "c"]).tolist()
+    [2, 1, 0]
+    """
+    order = sorted(range(len(ids)), key=lambda row: hashlib.sha256(ids[row].encode()).digest())
+    return np.array(order, np.int64)
+
+
 def compare_choices(
     models: Models,
     features: FeatureSets,
@@ -122,8 +133,7 @@ def list_disagreements(
     and not the worst.
     """
     ids = next(iter(features.images.values())).ids
-    by_digest = sorted(range(len(ids)), key=lambda row: hashlib.sha256(ids[row].encode()).digest())
-    order = np.array(by_digest, np.int64)
+    order = order_by_digest(ids)
     own = np.array([labels.images[name] for name in ids])
     predicted = {
         name: next((one.predicted for one in of_model if one.predicted is not None), None)

@@ -15,7 +15,7 @@ from sslens.comparisons.roles import JE, REC
 from sslens.table import Results, Table
 
 #: columns of tables that hold no names of families
-KEPT = ("picture", "image")
+KEPT = ("picture", "image", "neighbour")
 #: the words that may stand beside a role, and mean it
 _MEANT = {JE: "[Jj]oint[ -]embedding", REC: "[Rr]econstruction"}
 T = TypeVar("T")

@@ -328,7 +328,7 @@ function drawLines(drawing, panel, width) {
 function drawSheet(drawing, panel, width) {
   const [high, wide] = panel.size, [tall, broad] = panel.side, rows = drawing.held(panel.rows), columns = drawing.held(panel.columns);
   const widest = Math.max(...rows.map(widthOf)) + 8, above = widest > width * 0.3;  // labels beside the rows, or above each where they are long
-  const left = above ? 0 : widest, line = above ? 18 : 0, top = 20, scale = Math.min((width - left) / wide, 2, 420 / high);
+  const left = above ? 0 : widest, line = above ? 18 : 0, top = 20, scale = Math.min((width - left) / wide, 2, 300 / high);
   const W = Math.max(left + wide * scale, above ? Math.min(widest, width) : 0), H = top + high * scale + line * rows.length;
   const yOf = i => top + line * (i + 1) + (panel.middles.y[i] - tall / 2) * scale;
   const picture = svg("svg", {width: W, height: H, viewBox: `0 0 ${W} ${H}`, "aria-hidden": "true"});

@@ -55,6 +55,10 @@ def draw_pictures(
     from sslens.report.front.thumbnails import draw_thumbnails
 
     models = [member.model for member in plan.members if member.model is not None]
-    if plan.images is None or not models:
+    if not models:
         return {}
-    return draw_thumbnails(results, ShownImages(plan.images, models[0].transform, {}))
+    shown, bank = (
+        None if images is None else ShownImages(images, models[0].transform, {})
+        for images in (plan.images, plan.bank)
+    )
+    return {} if shown is None else draw_thumbnails(results, shown, bank)

@@ -4,6 +4,7 @@ from sslens.report.writing.numbers import spell_count, spell_level
 
 APART = "Images seen most differently"
 ONE_RIGHT = "Images that only one has right"
+NEIGHBOURS = "Nearest neighbours by layer"
 #: why a page has no pictures of images
 NO_IMAGES = (
     "There are no pictures of images: the models are fingerprints, which hold none. With the images"
@@ -18,6 +19,15 @@ def name_similarity(value: float) -> str:
     'cosine 0.71'
     """
     return f"cosine {spell_level(value)}"
+
+
+def name_layer(tap: str, same: int, shown: int) -> str:
+    """Name a layer, with how many of the neighbours there have the class of the image.
+
+    >>> name_layer("blocks.3", 4, 5)
+    'blocks.3: 4 of 5 of its class'
+    """
+    return f"{tap}: {spell_count(same)} of {spell_count(shown)} of its class"
 
 
 def name_only(model: str, count: int, images: int) -> str:
