@@ -11,8 +11,9 @@ import pytest
 from PIL import Image, ImageCms
 
 from sslens.data import ImageSet, open_images
+from sslens.data.arrays import cifar10, from_npz
 from sslens.data.decoding import decode
-from sslens.data.images import cifar10, from_arrays, from_npz
+from sslens.data.images import from_arrays
 from sslens.errors import InputError
 from sslens.store import home
 

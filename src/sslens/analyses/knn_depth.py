@@ -18,7 +18,7 @@ from sslens.comparisons.classified import (
     is_usual,
     list_disagreements,
 )
-from sslens.comparisons.inputs import FeatureSets, Labels, Models
+from sslens.comparisons.inputs import CLASSES, FeatureSets, Labels, Models
 from sslens.comparisons.probe_gaps import Neighbours, compare_with_probes
 from sslens.comparisons.readings import READINGS, choose_main_pooling
 from sslens.comparisons.rows import Row, make_results
@@ -86,6 +86,7 @@ UNITS = (
         "gain_high": "upper end",
         "images": "images classified",
         "chance": "share of the most frequent class",
+        **CLASSES,
         "blocks": "blocks over which accuracies are averaged",
         "raw": "mean accuracy over the blocks, on raw features",
         "standardised": "on standardised features",
@@ -102,6 +103,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "accuracies": (
         *("model", "control", "tap", "kind", "depth", "pooling", "vote", "features", "dimensions"),
         *("k", "accuracy", "low", "high", "gain", "gain_low", "gain_high", "images", "chance"),
+        *CLASSES,
     ),
     "standardising": (
         *("model", "control", "pooling", "main", "blocks", "raw", "standardised"),
@@ -199,6 +201,7 @@ def _classify(
         "k": k,
         "images": len(own),
         "chance": float(np.bincount(own.numpy()).max() / len(own)),
+        **labels.count_classes(own.numpy()),
     }
     taps = {tap.name: tap for tap in queries.taps}
     usual = find_usual(queries)

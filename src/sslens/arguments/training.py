@@ -166,7 +166,6 @@ def open_source(source: str, command: Any, limit: int | None, say: Text) -> "Ima
             minimum=1,
             progress=report,
         )
-    if images.skipped and first:
-        shown = "; ".join(f"{name} ({reason})" for name, reason in images.skipped[:20])
-        say(f"{len(images.skipped)} images could not be decoded and were left out: {shown}")
+    for note in images.notes if first else ():
+        say(f"note      {note}")
     return images

@@ -43,6 +43,10 @@ class Command:
     bank: str | None = None
     """Labelled images that vote in k-NN and train probes; without it k-NN leaves one out, and half
     the images train."""
+    sample: Literal["plain", "stratified"] | None = None
+    """How a limit draws images: stratified, with the classes in proportion (whole classes where
+    there would be fewer than 20 images a class); or plain, by their ids alone, as fingerprints are
+    made. Stratified unless given, but for fingerprints."""
     analyses: tuple[str, ...] = ()
     """Which analyses, with spaces or commas between; unless given all that have something to show,
     but for the costly ones (see docs/exhibits.md)."""
@@ -108,6 +112,7 @@ def check(command: Command) -> "Study":
     """The study that it is; what is known to be wrong without images and models is refused."""
     from sslens.study import Study
     from sslens.study.groups import parse_group_words
+    from sslens.study.image_sets import choose_sample
 
     if len(command.models) < 1:
         raise InputError("Give one or more models: sslens compare MODEL MODEL --images DIR.")
@@ -117,6 +122,7 @@ def check(command: Command) -> "Study":
         analyses=tuple(name for words in command.analyses for name in words.split(",") if name),
         bank=command.bank,
         limit=command.common.limit,
+        sample=choose_sample(command.models, command.sample),
         controls=command.controls,
         batch=command.batch,
         seed=command.common.seed,

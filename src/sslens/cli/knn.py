@@ -40,6 +40,9 @@ class Command:
     bank: str | None = None
     """Labelled images whose neighbours vote, or a folder of their features; without it each image
     is classified by all others."""
+    sample: Literal["plain", "stratified"] = "stratified"
+    """How a limit draws images: with the classes in proportion (whole classes where there would be
+    fewer than 20 images a class), or plain, by their ids alone."""
     k: tuple[int, ...] = (1, 5, 10, 20, 50, 100, 200)
     """Numbers of neighbours."""
     temperature: tuple[float, ...] = (0.04, 0.07, 0.1, 0.2)
@@ -79,6 +82,7 @@ def check(command: Command) -> "KnnRequest":
         taps=command.taps,
         controls=command.controls,
         limit=command.common.limit,
+        sample=command.sample,
         seed=command.common.seed,
         on_bad=command.on_bad,
         device=command.common.device,

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
+from sslens.comparisons.inputs import CLASSES
 from sslens.comparisons.roles import PIXELS
 from sslens.comparisons.rows import Row
 from sslens.statistics.estimate import SMALLEST, Contrast, Estimate, decide
@@ -54,6 +55,7 @@ UNITS: dict[str, str] = {
     },
     "images": "images on which the choices are judged",
     "chance": "share of the most frequent class of these",
+    **CLASSES,
 }
 TEXTS = ("model", "tap", "pooling", "features", "usual_tap", "usual_pooling", "next")
 CHOICES = tuple(UNITS)
@@ -112,12 +114,15 @@ class Options:
         return max(self.options, key=lambda option: (option.validation, option.usual))
 
 
-def list_choices(models: Sequence[Options], chance: float) -> Iterator[tuple[str, Row]]:
+def list_choices(
+    models: Sequence[Options], chance: float, classes: Mapping[str, int] | None = None
+) -> Iterator[tuple[str, Row]]:
     """Make the rows of the table `choices`, one for each model and control.
 
     Args:
         models: the options of each model that has the usual one.
         chance: share of the most frequent class of the images that judge.
+        classes: how many classes these are of, in the columns `CLASSES`; None if not known.
     """
     pixels = next((one.best for one in models if one.model == PIXELS), None)
     ranked = sorted(
@@ -141,7 +146,7 @@ def list_choices(models: Sequence[Options], chance: float) -> Iterator[tuple[str
         for name, (left, right) in against.items():
             if right is not None:
                 row |= difference_of_shares(left.right, right.right).columns(name)
-        yield "choices", row | {"images": len(best.right), "chance": chance}
+        yield "choices", row | {"images": len(best.right), "chance": chance} | dict(classes or {})
 
 
 @final

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import final
 
+import numpy as np
 import pandas as pd
 
 from sslens.capture import Features, Grams, Maps
@@ -137,6 +138,13 @@ class MapSets:
     bank: Mapping[str, Maps] = field(default_factory=dict)
 
 
+#: columns of a table of accuracies, which say of how many classes these are
+CLASSES = {
+    "classes": "classes of the images that are classified",
+    "classes_of": "classes that there were, of which these were drawn or had images enough",
+}
+
+
 @final
 @dataclass(frozen=True)
 class Labels:
@@ -148,11 +156,20 @@ class Labels:
         images: class of each image under study, by the image's id.
         bank: class of each image of the bank, by the image's id.
         classes: names of the classes.
+        drawn_from: the number of classes of which those of the images were drawn; None where all
+            are taken.
     """
 
     images: Mapping[str, int]
     bank: Mapping[str, int] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
+    drawn_from: int | None = None
+
+    def count_classes(self, labels: "np.ndarray") -> dict[str, int]:
+        """Count the classes among the labels of some images, and those that there were, as the
+        columns `CLASSES` of a row."""
+        every = len(set(self.images.values())) if self.drawn_from is None else self.drawn_from
+        return {"classes": len(np.unique(labels)), "classes_of": every}
 
 
 @final

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from sslens.comparisons.choices import Option, Options, list_choices
-from sslens.comparisons.inputs import Models
+from sslens.comparisons.inputs import CLASSES, Models
 from sslens.comparisons.probing import PLUS, ModelProbes, is_settled
 from sslens.comparisons.rows import Row
 from sslens.probes.linear.heads import Head
@@ -21,7 +21,9 @@ def list_probe_choices(models: Models, trained: Sequence[ModelProbes]) -> Iterat
     """
     made = [_list_options(models, one) for one in trained if is_settled(one.rows[one.usual])]
     if made:
-        yield from list_choices(made, float(trained[0].rows[trained[0].usual]["chance"]))
+        usual = trained[0].rows[trained[0].usual]
+        classes = {name: int(usual[name]) for name in CLASSES}
+        yield from list_choices(made, float(usual["chance"]), classes)
 
 
 def _list_options(models: Models, trained: ModelProbes) -> Options:

@@ -28,7 +28,8 @@ def explain_unfit(
     bank: Int64[np.ndarray, " banked"] | None,
     classes: Sequence[str],
 ) -> str | None:
-    """Say why images of these classes are too few to train, choose and test a probe.
+    """Say why images of these classes are too few to train, choose and test a probe: fewer than two
+    classes have enough, or these hold less than half of the images.
 
     Args:
         labels: class of each image under study, as an index into `classes`.
@@ -44,16 +45,39 @@ def explain_unfit(
     """
     if any(len(np.unique(numbers)) < 2 for numbers in (labels, bank) if numbers is not None):
         return "the images are of one class, and a probe tells two or more apart"
-    if bank is None:
-        fewest = 4
-        need = "without a bank a class needs four images, to train, to choose and to test on"
-    else:
-        fewest, need = 2, "a class of the bank needs two images, to train and to choose on"
-    present, counts = np.unique(labels if bank is None else bank, return_counts=True)
-    least = int(counts.argmin())
-    if counts[least] >= fewest:
+    voting = labels if bank is None else bank
+    fit = find_fit(labels, bank)
+    enough = 2 * np.isin(voting, fit).sum() >= len(voting) and bool(np.isin(labels, fit).any())
+    if len(fit) > 1 and enough:
         return None
-    return f"{need}, and {classes[present[least]]} has {counts[least]}"
+    present, counts = np.unique(voting, return_counts=True)
+    least = int(counts.argmin())
+    return f"{describe_fewest(bank is not None)}, and {classes[present[least]]} has {counts[least]}"
+
+
+def describe_fewest(banked: bool) -> str:
+    """Say how many images a class needs for a probe.
+
+    >>> describe_fewest(True)
+    'a class of the bank needs two images, to train and to choose on'
+    """
+    if banked:
+        return "a class of the bank needs two images, to train and to choose on"
+    return "without a bank a class needs four images, to train, to choose and to test on"
+
+
+def find_fit(
+    labels: Int64[np.ndarray, " image"], bank: Int64[np.ndarray, " banked"] | None
+) -> Int64[np.ndarray, " fit"]:
+    """Find the classes with images enough to train, choose and test a probe: two in the bank, or
+    four without one.
+
+    >>> find_fit(np.array([0, 0, 0, 0, 1]), None).tolist()
+    [0]
+    """
+    fewest, voting = (4, labels) if bank is None else (2, bank)
+    present, counts = np.unique(voting, return_counts=True)
+    return np.asarray(present[counts >= fewest], np.int64)
 
 
 @final
@@ -61,8 +85,8 @@ def explain_unfit(
 class Split:
     """The split of the images into training, validation and test images, equal for all models.
 
-    Without a bank, the images under study take the bank's place: `bank_labels` equals `labels`, and
-    `bank_ids` equals `ids`.
+    Images of classes that have too few are in no part (`find_fit`). Without a bank, the images
+    under study take the bank's place: `bank_labels` equals `labels`, and `bank_ids` equals `ids`.
 
     Attributes:
         train: rows of the bank's features that train probes.
@@ -72,6 +96,8 @@ class Split:
         bank_labels: class of each image of the bank.
         ids: id of each image under study.
         bank_ids: id of each image of the bank.
+        classes_of: the number of classes that there were, of which those of `test` had images
+            enough.
     """
 
     train: Int64[np.ndarray, " train"]
@@ -81,6 +107,7 @@ class Split:
     bank_labels: Int64[np.ndarray, " banked"]
     ids: tuple[str, ...]
     bank_ids: tuple[str, ...]
+    classes_of: int = 0
 
     @classmethod
     def of(cls, features: FeatureSets, labels: Labels, seed: int) -> "Split":
@@ -102,16 +129,25 @@ class Split:
         numbers = np.array([labels.images[name] for name in ids])
         if features.bank:
             bank_numbers = np.array([labels.bank[name] for name in bank_ids])
-            learnt, test = np.arange(len(bank_ids)), np.arange(len(ids))
+            fit = find_fit(numbers, bank_numbers)
+            learnt, test = (
+                np.flatnonzero(np.isin(several, fit)) for several in (bank_numbers, numbers)
+            )
         else:
             bank_ids, bank_numbers = ids, numbers
-            learnt, test = held_out(numbers, ids, share=0.5, seed=seed, classes=labels.classes)
+            rows = np.flatnonzero(np.isin(numbers, find_fit(numbers, None)))
+            of_rows = [ids[row] for row in rows]
+            halves = held_out(numbers[rows], of_rows, share=0.5, seed=seed, classes=labels.classes)
+            learnt, test = (rows[half] for half in halves)
         names = [bank_ids[row] for row in learnt]
         # of another seed: with that of the halves it would be the first of each class again
         train, validation = held_out(
             bank_numbers[learnt], names, seed=seed + 1, classes=labels.classes
         )
-        return cls(learnt[train], learnt[validation], test, numbers, bank_numbers, ids, bank_ids)
+        every = labels.count_classes(numbers)["classes_of"]
+        return cls(
+            learnt[train], learnt[validation], test, numbers, bank_numbers, ids, bank_ids, every
+        )
 
     @property
     def learnt(self) -> Int64[np.ndarray, " learnt"]:

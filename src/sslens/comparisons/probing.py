@@ -12,7 +12,7 @@ from jaxtyping import Float64
 from sslens.capture import Features
 from sslens.comparisons import trainings
 from sslens.comparisons.families import list_families
-from sslens.comparisons.inputs import FeatureSets, Models, ProbeSettings
+from sslens.comparisons.inputs import CLASSES, FeatureSets, Models, ProbeSettings
 from sslens.comparisons.probe_split import Split
 from sslens.comparisons.probe_training import PENALTIES, Parts, Trained, train_heads
 from sslens.comparisons.readings import choose_main_pooling, find_last_tap
@@ -47,6 +47,7 @@ UNITS = {
     "main": "whether the pooling is that of the usual choice",
     **choosing.UNITS,
     "chance": "share of the most frequent class of the test images",
+    **CLASSES,
     "chosen": (
         "whether it is the one of its model, pooling and kind (single taps, or two) with most"
         " validation images right"
@@ -74,7 +75,7 @@ PLUS = " + "
 #: columns of text
 TEXTS = ("model", "members", "tap", "pooling", "less", "against", "why")
 #: the columns of a probe, of its gain, and of what that is more than another gain
-PROBE = ("model", "control", "depth", "main", *choosing.UNITS, "chance")
+PROBE = ("model", "control", "depth", "main", *choosing.UNITS, "chance", *CLASSES)
 GAIN = ("less", "gain", "gain_low", "gain_high")
 DIFFERENCE = ("against", "difference", "difference_low", "difference_high")
 #: the columns of the tables that exhibits of probes share: a probe of a model; and the mean gain of
@@ -215,6 +216,8 @@ class ProbeSetup:
             "model": name,
             "control": self.models.is_control(name),
             "chance": float(np.bincount(parts.test.labels.numpy()).max() / len(parts.test.labels)),
+            "classes": len(np.unique(parts.test.labels.numpy())),
+            "classes_of": self.split.classes_of,
         }
         rows = {}
         for head, numbers in zip(trained.outcomes, table.to_dict("records"), strict=True):

@@ -21,6 +21,7 @@ from sslens.data.detections import DetectionSet, find_categories
 from sslens.data.folders import FolderImages, OnBad, Progress, check
 from sslens.data.images import ImageSet
 from sslens.data.rle import Rle
+from sslens.data.sources import one_name
 from sslens.data.targets import Targets
 from sslens.errors import InputError, nearest
 from sslens.store import digest
@@ -111,8 +112,8 @@ def _choose_annotations(
 def _find_images(file: CocoFile, files: FolderImages, on_bad: OnBad) -> ImageSet:
     """The images of the file that lie in the folder."""
     place = {name: row for row, name in enumerate(files.ids)}
-    rows = [row for row, name in enumerate(file.file_names) if name in place]
-    missing = [name for name in file.file_names if name not in place]
+    rows = [row for row, name in enumerate(file.file_names) if one_name(name) in place]
+    missing = [name for name in file.file_names if one_name(name) not in place]
     if missing and (on_bad == "stop" or not rows):
         near = nearest(missing[0], files.ids) if files.ids else "it holds no image"
         raise InputError(
@@ -122,7 +123,7 @@ def _find_images(file: CocoFile, files: FolderImages, on_bad: OnBad) -> ImageSet
             + (", or leave such images out with {on_bad=skip}" if rows else ""),
         )
     ids = tuple(file.file_names[row] for row in rows)
-    at = np.array([place[name] for name in ids], np.int64)
+    at = np.array([place[one_name(name)] for name in ids], np.int64)
     skipped = tuple((name, "it is not there") for name in missing)
     name = f"{file.path.resolve().parent.name}/{file.path.stem}"
     return ImageSet(name, ids, None, (), files, at, skipped)

@@ -1,15 +1,29 @@
 """Decoding: the one place where an image file becomes pixels."""
 
+import functools
 import io
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from sslens.data.sources import has_heic
 from sslens.errors import InputError
 
 #: the readers of Pillow that are used; some of the others run programs
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF")
+
+
+@functools.cache
+def list_formats() -> tuple[str, ...]:
+    """List the readers of Pillow that are used, with that of the extra `heic` where it is
+    installed."""
+    if not has_heic():
+        return FORMATS
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    return (*FORMATS, "HEIF")
 
 
 def decode(file: Path | io.BytesIO | io.BufferedReader) -> Image.Image:
@@ -53,12 +67,36 @@ def read_rgb(file: Path | io.BytesIO | io.BufferedReader) -> Image.Image:
     >>> read_rgb(file).getpixel((0, 0))  # no ink
     (255, 255, 255)
     """
-    with Image.open(file, formats=FORMATS) as opened:
+    return _read(file, whole=True)
+
+
+def verify(file: Path | io.BytesIO | io.BufferedReader) -> None:
+    """Decode a file to its end, and raise what `read_rgb` raises.
+
+    Of a JPEG all data are decoded, and pixels are made only of the mean of each block, in half the
+    time.
+    """
+    _read(file, whole=False)
+
+
+def _read(file: Path | io.BytesIO | io.BufferedReader, *, whole: bool) -> Image.Image:
+    with Image.open(file, formats=list_formats()) as opened:
         if opened.width * opened.height > (Image.MAX_IMAGE_PIXELS or float("inf")):
             raise Image.DecompressionBombError(f"{opened.width} × {opened.height} pixels")
         if opened.mode == "I" and opened.format != "PPM":  # only a PGM's maxval says what white is
             raise ValueError("32-bit integers, whose range is not known: save it with 8 or 16 bits")
+        if opened.format in ("JPEG", "MPO") and not whole:
+            opened.draft("L", (1, 1))
         image = ImageOps.exif_transpose(opened)
+    return to_rgb(image)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Bring an image of any of Pillow's modes to 8-bit RGB, as `decode` does.
+
+    >>> to_rgb(Image.new("LA", (1, 1), (0, 0))).getpixel((0, 0))  # transparent black, on white
+    (255, 255, 255)
+    """
     if image.mode == "F" or image.mode.startswith("I"):
         image = _to_eight_bits(image)
     if image.has_transparency_data:

@@ -1,5 +1,4 @@
-"""Sets of images in a fixed order, each with an id and perhaps a label: from an array, an `.npz`
-file or CIFAR-10.
+"""Sets of images in a fixed order, each with an id and perhaps a label.
 
 The rest of the package sees images only as an `ImageSet`.
 """
@@ -8,19 +7,38 @@ import functools
 import hashlib
 import heapq
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Protocol, final, runtime_checkable
+from typing import NamedTuple, Protocol, final, overload, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 from PIL import Image
 
-from sslens.data.decoding import explain_error
+from sslens.data.left_out import LeftOut, describe_left_out
+from sslens.data.stratified import choose_stratified
 from sslens.data.targets import ObjectSource
-from sslens.errors import InputError, nearest
-from sslens.store import digest, home
+from sslens.errors import InputError
+from sslens.store import digest
+
+#: classes that are numbered without names at most, since a name is made for each number
+MOST_CLASSES = 1_000_000
+#: images that are named where they could not be decoded
+NAMED = 20
+
+
+class Photo(NamedTuple):
+    """An image of a set.
+
+    Attributes:
+        image: the image, in mode RGB.
+        label: the name of its class; None where the images have no classes.
+        id: its id.
+    """
+
+    image: Image.Image
+    label: str | None
+    id: str
 
 
 @runtime_checkable
@@ -58,6 +76,10 @@ class ImageSet:
             known. `data.detections.DetectionSet` gives them.
         drawn_from: the number of images of which these were drawn (`sample`); None where none were
             drawn.
+        classes_drawn_from: the number of classes of which those of these images were drawn
+            (`stratify`); None where all are taken.
+        left_out: the files of the folder that are no images.
+        doubts: what about the layout of the folder was probably not meant, in sentences.
 
     Raises:
         InputError: two ids are the same, or a label is not the number of a class.
@@ -70,8 +92,8 @@ class ImageSet:
     ('c', 'a')
     >>> images.sample(2, seed=0).ids  # printf 0/a | sha256sum: d321…, 0/b: 7d9a…, 0/c: 2881…
     ('c', 'b')
-    >>> images.image(0).mode
-    'RGB'
+    >>> images[0].image.mode, images[0].label, [photo.id for photo in images[1:]]
+    ('RGB', 'cat', ['b', 'c'])
     """
 
     name: str
@@ -83,6 +105,9 @@ class ImageSet:
     skipped: tuple[tuple[str, str], ...] = ()
     objects: ObjectSource | None = None
     drawn_from: int | None = None
+    classes_drawn_from: int | None = None
+    left_out: tuple[LeftOut, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(set(self.ids)) != len(self.ids):
@@ -112,7 +137,51 @@ class ImageSet:
     def __repr__(self) -> str:
         classes = f", {len(self.classes)} classes" if self.labels is not None else ""
         skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
-        return f"<ImageSet {self.name}: {len(self)} images{classes}{skipped}>"
+        left_out = sum(one.count for one in self.left_out)
+        others = f", {left_out} files left out (see notes)" if left_out else ""
+        return f"<ImageSet {self.name}: {len(self)} images{classes}{skipped}{others}>"
+
+    @overload
+    def __getitem__(self, place: int) -> Photo: ...
+    @overload
+    def __getitem__(self, place: slice) -> "ImageSet": ...
+    def __getitem__(self, place: int | slice) -> "Photo | ImageSet":
+        """Return the image at a position, with its class and its id; of a slice a set of images.
+
+        Raises:
+            IndexError: there is no such position.
+            InputError: as `image`.
+        """
+        if isinstance(place, slice):
+            return self.take(range(len(self))[place])
+        row = range(len(self))[place]
+        label = None if self.labels is None else self.classes[int(self.labels[row])]
+        return Photo(self.image(row), label, self.ids[row])
+
+    def __iter__(self) -> Iterator[Photo]:
+        return (self[row] for row in range(len(self)))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know of the set, in sentences: what was left out and why, and what
+        about its folders was probably not meant."""
+        left = [] if self.objects is None else [*self.objects.left_out]
+        notes = list(self.doubts)
+        if left:
+            faults = ", ".join(f"{count} {fault}" for fault, count in left)
+            total = sum(count for _, count in left)
+            notes.append(f"{total} annotations of {self.name} were left out: {faults}.")
+        if self.skipped:
+            # an annotated image may also be missing, or have another size than was annotated
+            wrong = "could not be decoded" if self.objects is None else "could not be used"
+            named = "; ".join(f"{name} ({reason})" for name, reason in self.skipped[:NAMED])
+            more = len(self.skipped) - NAMED
+            notes.append(
+                f"{len(self.skipped)} images of {self.name} {wrong} and were left out:"
+                f" {named}{f'; and {more} more' if more > 0 else ''}."
+            )
+        notes += filter(None, [describe_left_out(self.name, self.left_out)])
+        return tuple(notes)
 
     def image(self, row: int) -> Image.Image:
         """Return the image at a position of this set, in mode RGB.
@@ -145,6 +214,35 @@ class ImageSet:
         wanted = len(self) if count is None else count
         chosen = heapq.nsmallest(wanted, ranked)  # sorts, where all are wanted
         return replace(self.take([row for _, row in chosen]), drawn_from=len(self))
+
+    def stratify(self, count: int | None, seed: int, *, per_class: int = 20) -> "ImageSet":
+        """Draw at most `count` images with the classes in proportion, in the order of `sample`.
+
+        Within a class, images are drawn as `sample` draws them. Where a sample of all classes would
+        have fewer than `per_class` images a class, whole classes are drawn instead, as many as fit:
+        by SHA-256 of "seed/name", each with up to 32 images (`data.stratified`). All images are
+        taken for a `count` of None or more than there are, and of images without classes a plain
+        sample.
+
+        >>> images = from_arrays(np.zeros((9, 2, 2), np.uint8), [0, 0, 0, 0, 0, 0, 1, 1, 1])
+        >>> images.stratify(6, seed=0, per_class=0).labels.tolist().count(1)  # as 3 of 9
+        2
+        """
+        if count is None or count >= len(self) or self.labels is None:
+            return self.sample(count, seed)
+        rows = choose_stratified(self.labels, self.ids, self.classes, count, seed, per_class)
+        taken = self.take(rows)
+        assert taken.labels is not None
+        present = np.unique(taken.labels)
+        if len(present) == len(np.unique(self.labels)):
+            return replace(taken, drawn_from=len(self))
+        return replace(
+            taken,
+            labels=np.searchsorted(present, taken.labels),
+            classes=tuple(self.classes[label] for label in present.tolist()),
+            drawn_from=len(self),
+            classes_drawn_from=len(np.unique(self.labels)),
+        )
 
     @functools.cached_property
     def digest(self) -> str:
@@ -226,6 +324,8 @@ def from_arrays(
         )
     if ids is not None and len(ids) != len(images):
         raise InputError(f"{name}: {len(images)} images, but {len(ids)} ids: one an image.")
+    if given is not None:
+        _require_numbers(name, given, None if classes is None else len(classes))
     if classes is None:
         classes = [] if given is None else [str(label) for label in range(int(given.max()) + 1)]
     if ids is None:
@@ -239,66 +339,21 @@ def from_arrays(
     )
 
 
-def from_npz(path: Path) -> ImageSet:
-    """Open a set from an `.npz` file, which is never unpickled.
-
-    The file holds `images`, and perhaps `labels`, `classes` and `ids`, all as in `from_arrays`.
-
-    Raises:
-        InputError: the file cannot be read, holds no `images`, or its arrays do not fit.
-    """
-    wanted = ("images", "labels", "classes", "ids")
-    try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            names = list(file.files)
-            arrays = {key: file[key] for key in wanted if key in names}
-    except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds for a damaged file
+def _require_numbers(name: str, labels: np.ndarray, classes: int | None) -> None:
+    """Refuse labels that are no numbers of classes, before names are made for them and before they
+    are brought to 64 bits."""
+    low, high = int(labels.min()), int(labels.max())
+    if classes is None and high >= MOST_CLASSES:
         raise InputError(
-            f"{path} cannot be read as .npz ({explain_error(error)}): save it again with"
-            " numpy.savez."
-        ) from error
-    if "images" not in arrays:
-        raise InputError(
-            f'{path} holds no array "images", only {", ".join(names) or "nothing"}: save it under'
-            " that name."
+            f"{name}: labels reach from {low} to {high}, but at most {MOST_CLASSES:,} classes are"
+            " numbered without names: number the classes from 0."
         )
-    for key in ("classes", "ids"):
-        if key in arrays and (arrays[key].dtype.kind != "U" or arrays[key].ndim != 1):
-            raise InputError(
-                f"{path}: {key} must be a list of text, not {arrays[key].dtype} of shape"
-                f" {arrays[key].shape}."
-            )
-    classes, ids = (arrays[key].tolist() if key in arrays else None for key in ("classes", "ids"))
-    images = from_arrays(arrays["images"], arrays.get("labels"), classes, ids, str(path))
-    return replace(images, name=path.stem)
-
-
-def cifar10(split: str = "val") -> ImageSet:
-    """Open CIFAR-10 through torchvision: `train` (50,000 images) or `val` (its 10,000 test images),
-    32 × 32, 10 classes.
-
-    The images are downloaded once, to `datasets` in the store's folder. torchvision unpickles the
-    file, but only after the file's MD5 was found to be the published one.
-
-    Raises:
-        InputError: no such split, or the download fails.
-    """
-    from torchvision.datasets import CIFAR10
-
-    if split not in ("train", "val"):
-        raise InputError(f'CIFAR-10 has no split "{split}": {nearest(split, ["train", "val"])}.')
-    root = home() / "datasets"
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        data = CIFAR10(root, train=split == "train", download=True)
-    except (OSError, RuntimeError) as error:
+    most = high + 1 if classes is None else classes
+    if low < 0 or high >= most:
         raise InputError(
-            f"CIFAR-10 could not be downloaded ({error})",
-            mend=f"put {CIFAR10.filename} from {CIFAR10.url} into {root}, or give a folder of"
-            " images as {images}",
-        ) from error
-    ids = [f"{split}/{row:05d}" for row in range(len(data.data))]
-    return from_arrays(data.data, data.targets, data.classes, ids, f"cifar10:{split}")
+            f"{name}: labels reach from {low} to {high}, but {most} classes are numbered from 0:"
+            " give a name for every class."
+        )
 
 
 @final

@@ -1,21 +1,37 @@
 """From what a user names to a set of images, every file of it checked."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, TypeGuard, get_args
 
 import numpy as np
 
+from sslens.data.arrays import cifar10, from_npz
+from sslens.data.datasets import Dataset, from_dataset
 from sslens.data.folders import OnBad, Progress, check, from_folder
-from sslens.data.images import ImageSet, cifar10, from_arrays, from_npz
-from sslens.data.sources import parse_scenes, require_source, split_coco
-from sslens.errors import InputError, require_type
+from sslens.data.images import ImageSet, from_arrays
+from sslens.data.index_file import open_index
+from sslens.data.sources import (
+    is_index,
+    parse_scenes,
+    require_source,
+    split_coco,
+    split_index,
+)
+from sslens.errors import InputError, nearest, require_type
+
+Sample = Literal["plain", "stratified"]
 
 
 def open_images(
-    source: str | Path | np.ndarray | ImageSet,
+    source: str | Path | np.ndarray | ImageSet | Dataset,
     *,
     on_bad: OnBad = "stop",
     limit: int | None = None,
     seed: int = 0,
+    sample: Sample = "plain",
+    per_class: int = 20,
+    ids: Sequence[str] | None = None,
     minimum: int = 4,
     progress: Progress | None = None,
 ) -> ImageSet:
@@ -26,16 +42,23 @@ def open_images(
     files are read.
 
     Args:
-        source: a folder (a class per subfolder, or flat); an `.npz` file; `cifar10`,
+        source: a folder (a class per subfolder, or flat); an `.npz` file; an index file `FILE.csv`,
+            or `FILE.csv:SPLIT` (`data.index_file.open_index`); `cifar10`,
             `cifar10:train` or `cifar10:val` (the default); `scenes`, `scenes:SEED` or
             `scenes:SEED:COUNT`, the generated images (seed 0, 2,000 of them); with the objects of
             each image `scenes-detection:SEED:COUNT`, generated too, and `coco:IMAGES:ANNOTATIONS`,
             a folder and an annotation file of COCO's format; an array `[image, height, width, 3]`;
-            or a set, which keeps its order unless `limit` is given.
+            a data set of torch or Hugging Face (`data.datasets.from_dataset`); or a set, which
+            keeps its order unless `limit` is given.
         on_bad: "stop" at a file that cannot be decoded, or "skip" such files and list them in the
             set's `skipped`; so also at bad annotations (`data.coco.open_coco`).
         limit: how many images to take at most; all when None.
         seed: decides which images a limit takes, and their order.
+        sample: how a limit draws images: "plain", by a hash of their ids alone; or "stratified",
+            with the classes in proportion, and whole classes where there would be fewer than
+            `per_class` images a class (`ImageSet.stratify`).
+        per_class: see `sample`; 0 to have all classes in any case.
+        ids: ids of the items of a data set, which are else made from their numbers.
         minimum: the fewest images that will do.
         progress: called with (files done, files in all) while files are checked.
 
@@ -47,23 +70,48 @@ def open_images(
     """
     if limit is not None and limit < minimum:
         raise InputError(f"CKA needs at least {minimum} images; the limit is {limit}: raise it.")
-    images = _open(source, on_bad)
-    if limit is not None or not isinstance(source, ImageSet):
-        images = images.sample(limit, seed)
+
+    def draw(images: ImageSet) -> ImageSet:
+        taken = limit is None and isinstance(source, ImageSet)
+        return images if taken else _draw(images, limit, seed, sample, per_class)
+
+    if _is_dataset(source):
+        needs_labels = sample == "stratified" and limit is not None and limit < len(source)
+        images = from_dataset(source, ids, draw, needs_labels=needs_labels)
+    else:
+        images = draw(_open(source, on_bad))
     images = check(images, on_bad, progress)
-    if len(images) < minimum:
-        where = source if isinstance(source, str | Path) else images.name
-        skipped = (
-            f" that can be decoded, beside {len(images.skipped)} skipped" if images.skipped else ""
-        )
-        raise InputError(
-            f"CKA needs at least {minimum} images; {where} holds {len(images)}{skipped}: add"
-            " images."
-        )
+    _require_enough(images, source, minimum)
     return images
 
 
-def _open(source: str | Path | np.ndarray | ImageSet, on_bad: OnBad) -> ImageSet:
+def _draw(images: ImageSet, limit: int | None, seed: int, sample: str, per_class: int) -> ImageSet:
+    if sample not in get_args(Sample):
+        raise InputError(f'sample is "{sample}": {nearest(sample, get_args(Sample))}')
+    if sample == "stratified":
+        return images.stratify(limit, seed, per_class=per_class)
+    return images.sample(limit, seed)
+
+
+def _require_enough(images: ImageSet, source: object, minimum: int) -> None:
+    if len(images) >= minimum:
+        return
+    where = source if isinstance(source, str | Path) else images.name
+    skipped = (
+        f" that can be decoded, beside {len(images.skipped)} skipped" if images.skipped else ""
+    )
+    raise InputError(
+        f"CKA needs at least {minimum} images; {where} holds {len(images)}{skipped}: add images."
+    )
+
+
+def _is_dataset(source: object) -> TypeGuard[Dataset]:
+    """Whether a source has a length and items, and is nothing else that is known."""
+    known = (str, bytes, Path, np.ndarray, ImageSet, list, tuple, dict, set)
+    return isinstance(source, Dataset) and not isinstance(source, known)
+
+
+def _open(source: object, on_bad: OnBad) -> ImageSet:
     require_type(
         source,
         (str, Path, np.ndarray, ImageSet),
@@ -74,6 +122,7 @@ def _open(source: str | Path | np.ndarray | ImageSet, on_bad: OnBad) -> ImageSet
         return source
     if isinstance(source, np.ndarray):
         return from_arrays(source)
+    assert isinstance(source, str | Path)
     require_source(source)
     if isinstance(source, str):
         kind, _, rest = source.partition(":")
@@ -93,9 +142,11 @@ def _open(source: str | Path | np.ndarray | ImageSet, on_bad: OnBad) -> ImageSet
             from sslens.data.coco import open_coco
 
             return open_coco(*split_coco(source), on_bad=on_bad).images
-    path = Path(source).expanduser()
+    path, split = split_index(source)
     try:
-        return from_folder(path) if path.is_dir() else from_npz(path)
+        if path.is_dir():
+            return from_folder(path)
+        return open_index(path, split) if is_index(path) else from_npz(path)
     except PermissionError as error:
         raise InputError(
             f"{source} cannot be read ({error.strerror}): make it readable."

@@ -1,13 +1,64 @@
 """The names of sources of images, which are checked before anything heavy is imported."""
 
+import functools
+import importlib.util
+import unicodedata
 from pathlib import Path
 
 from sslens.errors import InputError, nearest, shorten
 
 #: ends of the names of images
-SUFFIXES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "ppm")
+SUFFIXES = (
+    *("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "ppm"),
+    *("jfif", "jpe", "jp2", "avif"),
+)
+#: ends of the names of images that the extra `heic` reads
+HEIC = ("heic", "heif")
+#: ends of the names of index files
+INDEXES = ("csv", "tsv")
 #: the scenes of `scenes`, which says neither seed nor count
 SCENES = (0, 2000)
+
+
+@functools.cache
+def has_heic() -> bool:
+    """Whether the extra `heic` is installed, which reads the photographs of telephones."""
+    return importlib.util.find_spec("pillow_heif") is not None
+
+
+def list_suffixes() -> tuple[str, ...]:
+    """List the ends of the names of the images that can be read here."""
+    return SUFFIXES + (HEIC if has_heic() else ())
+
+
+def one_name(text: str) -> str:
+    """Return the one spelling of a name that Unicode can spell in several ways: NFC.
+
+    Linux keeps "é" as it was typed, mostly one code point, and macOS writes it as two.
+
+    >>> one_name("cafe\u0301") == "caf\u00e9"
+    True
+    """
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def split_index(source: str | Path) -> tuple[Path, str | None]:
+    """Split `FILE.csv` or `FILE.csv:SPLIT` into the index file and the split; None if the source
+    names no split. Of a source that is no index file, the whole is the path.
+
+    >>> split_index("photos/index.csv:val")
+    (PosixPath('photos/index.csv'), 'val')
+    """
+    text = str(source)
+    name, colon, split = text.rpartition(":")
+    if colon and name.rpartition(".")[2].lower() in INDEXES:
+        return Path(name).expanduser(), split
+    return Path(text).expanduser(), None
+
+
+def is_index(path: Path) -> bool:
+    """Whether a path is named as index files are."""
+    return path.suffix[1:].lower() in INDEXES
 
 
 def require_source(source: str | Path) -> None:
@@ -35,7 +86,7 @@ def require_source(source: str | Path) -> None:
                 parse_scenes(source)
             return
     try:
-        _require_path(Path(source).expanduser(), source)
+        _require_path(split_index(source)[0], source)
     except PermissionError as error:
         raise InputError(
             f"{source} cannot be read ({error.strerror}): make it readable."
@@ -86,16 +137,17 @@ def split_coco(source: str) -> tuple[Path, Path]:
 
 
 def _require_path(path: Path, source: str | Path) -> None:
-    if path.is_dir() or (path.is_file() and path.suffix == ".npz"):
+    if path.is_dir() or (path.is_file() and (path.suffix == ".npz" or is_index(path))):
         return
     if path.exists():
-        if path.suffix[1:].lower() in SUFFIXES:
+        if path.suffix[1:].lower() in SUFFIXES + HEIC:
             raise InputError(
                 f"{path} is one image: give a folder of images, such as the one it lies in,"
                 f" {path.parent}."
             )
         raise InputError(
-            f"{path} is a file: images come from a folder, an .npz file, cifar10 or scenes."
+            f"{path} is a file: images come from a folder, an .npz file, a .csv index, cifar10 or"
+            " scenes."
         )
     nearest_folder = next((folder for folder in path.parents if folder.is_dir()), Path())
     missing = path.relative_to(nearest_folder).parts[0]

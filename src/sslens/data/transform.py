@@ -1,5 +1,6 @@
 """The fixed transform for evaluation: one PIL image to the tensor that a model takes."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,6 +16,9 @@ from sslens.data.placing import Placement
 from sslens.errors import InputError, nearest
 
 FITS = ("crop", "pad")
+#: crops that a resized image has at most; of a thinner one, which would take gigabytes, only what
+#: the crop shows is resized
+THIN = 64
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
@@ -80,15 +84,34 @@ class EvalTransform:
     def crop_image(self, image: Image.Image) -> UInt8[np.ndarray, "crop crop 3"]:
         """Resize an image and cut out what the model sees; `normalise` takes the result."""
         place = self.place(require_rgb(image).size)
-        if place.resized != image.size:
-            image = image.resize(place.resized, resampling(self.interpolation))
         left, upper = place.left, place.upper
+        if place.resized != image.size:
+            if self.fit == "crop" and math.prod(place.resized) > THIN * self.crop**2:
+                return self._resize_crop(image, place)
+            image = image.resize(place.resized, resampling(self.interpolation))
         if self.fit == "crop":
             pixels = np.array(image.crop((left, upper, left + self.crop, upper + self.crop)))
         else:
             mean = [round(255 * value) for value in self.mean]
             pixels = np.full((self.crop, self.crop, 3), mean, np.uint8)
             pixels[: image.height, : image.width] = np.asarray(image)
+        return np.ascontiguousarray(pixels[:, ::-1]) if self.flip else pixels
+
+    def _resize_crop(
+        self, image: Image.Image, place: Placement
+    ) -> UInt8[np.ndarray, "crop crop 3"]:
+        """Resize only what the crop shows of a thin image; equal to the crop of the whole but for
+        rounding."""
+        (width, height), (wide, high) = image.size, place.resized
+        left, upper = place.left, place.upper
+        box = (
+            left * width / wide,
+            upper * height / high,
+            (left + self.crop) * width / wide,
+            (upper + self.crop) * height / high,
+        )
+        kernel = resampling(self.interpolation)
+        pixels = np.array(image.resize((self.crop, self.crop), kernel, box=box))
         return np.ascontiguousarray(pixels[:, ::-1]) if self.flip else pixels
 
     def place(self, size: tuple[int, int]) -> Placement:

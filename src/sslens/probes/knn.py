@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sslens.capture import Column, Features
 from sslens.capture.gram import CONSTANT
+from sslens.data.classes import join_classes, number_classes
 from sslens.errors import InputError, require_type
 from sslens.probes._nearest import Bank
 
@@ -230,13 +231,16 @@ def sweep(
     """Yield the predicted classes for every tap and pooling, at every k and temperature, from one
     neighbour search each.
 
+    Classes of the bank are those of the queries by name, and have their numbers; classes of the
+    bank alone come after them.
+
     Without a bank each image is classified by all other images of its set, and standardised
     features are so by the set's own mean and deviation. One tap and pooling at a time is held in
     memory. Standardised features of which no dimension varies are passed over.
 
     Raises:
-        InputError: there are no classes; the bank has other classes, another model or lacks a tap;
-            or there are too few images for a k.
+        InputError: there are no classes; the bank lacks a class, is of another model or lacks a
+            tap; or there are too few images for a k.
 
     >>> values = torch.tensor([[1.0], [1], [-1], [-2]])
     >>> store = Features.of({("x", "flat"): values}, labels=[0, 0, 1, 1], classes=["up", "down"])
@@ -254,7 +258,8 @@ def sweep(
         )
     if bank is not None:
         _require_same(queries, bank)
-    known = torch.tensor(among.labels)
+    classes = join_classes(queries.classes, among.classes)
+    known = torch.from_numpy(number_classes(among.classes, classes))[torch.tensor(among.labels)]
     for column in queries.columns:
         asked, searched = (part.read(*column).to(device) for part in (queries, among))
         if scale == "standardised":
@@ -264,7 +269,7 @@ def sweep(
         rows, cosines = neighbours(asked, searched, max(ks), leave_one_out=bank is None)
         yield (
             column,
-            votes(known[rows], cosines, len(among.classes), ks=ks, temperatures=temperatures),
+            votes(known[rows], cosines, len(classes), ks=ks, temperatures=temperatures),
         )
 
 
@@ -275,10 +280,16 @@ def _require_same(queries: Features, bank: Features) -> None:
                 f"The bank's features are of {difference} ({queries.model} and {bank.model}): make"
                 " both with one model and one transform."
             )
-    if queries.classes != bank.classes:
+    assert queries.labels is not None
+    known = number_classes(queries.classes, bank.classes)
+    lacking = [
+        queries.classes[label] for label in np.unique(queries.labels).tolist() if known[label] < 0
+    ]
+    if lacking:
         raise InputError(
-            f"The bank has other classes ({len(bank.classes)} and {len(queries.classes)}): k-NN"
-            " needs the same folders in both."
+            f'The bank has no image of the class "{lacking[0]}"'
+            f"{f' and of {len(lacking) - 1:,} more' if lacking[1:] else ''}: k-NN finds classes of"
+            " the bank alone."
         )
     for column in queries.columns:
         bank.require(*column)

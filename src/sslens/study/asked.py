@@ -16,6 +16,7 @@ from sslens.settings_file import parse_yaml, read_yaml
 from sslens.study.conditions import Condition, parse_condition
 from sslens.study.contract import wants_images
 from sslens.study.groups import Groups, parse_groups, require_groups
+from sslens.study.image_sets import SAMPLES, choose_sample
 
 #: the keys of a study that hold several texts
 LISTS = ("models", "analyses", "tokens", "taps", "detection", "transforms")
@@ -51,6 +52,10 @@ class Study:
         bank: labelled images that vote in k-NN; unless given, each of `images` is classified by the
             others.
         limit: the number of images taken, drawn by their ids and the seed; the bank is taken whole.
+        sample: how a limit draws images: "plain", by a hash of their ids, as the papers and
+            fingerprints do; or "stratified", with the classes in proportion, and whole classes
+            where there would be fewer than 20 images a class. New comparisons of the command line
+            are stratified.
         controls: whether two random initialisations of each architecture, and raw pixels, are
             added.
         batch: the number of images in a minibatch of CKA.
@@ -83,6 +88,7 @@ class Study:
     analyses: tuple[str, ...] = ()
     bank: str | None = None
     limit: int | None = 1024
+    sample: str = "plain"
     controls: bool = True
     batch: int = 32
     seed: int = 0
@@ -130,6 +136,7 @@ class Study:
             )
         for name, values, options in (
             ("on_bad", (self.on_bad,), ("stop", "skip")),
+            ("sample", (self.sample,), SAMPLES),
             ("precision", (self.precision,), ("float32", "bfloat16", "float16", "auto")),
             ("grid", (self.grid,), ("converged", "paper", "small")),
             ("tokens", self.tokens, ("all", "cls", "patch")),
@@ -138,6 +145,8 @@ class Study:
             for value in values:
                 if value not in options:
                     raise InputError(f'{name} is "{value}": {nearest(value, options)}')
+        if self.sample != "plain" and self.images is not None:
+            choose_sample(self.models, self.sample)
         if self.require_blurred and self.images is None:
             raise InputError(
                 "Faces must be blurred, but there are no images of which that could be checked",
@@ -178,6 +187,8 @@ class Study:
                 del values[name]
         if self.decode:
             del values["decode"]
+        if self.sample == "plain":
+            del values["sample"]
         lists: dict[str, object] = {
             key: list(value) for key, value in values.items() if isinstance(value, tuple)
         }

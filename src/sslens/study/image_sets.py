@@ -1,17 +1,50 @@
 """Opening and checking images and a bank, and notes about them for the reader of a report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
+from sslens import fingerprint
 from sslens.data.sources import require_source
-from sslens.errors import InputError
+from sslens.errors import InputError, nearest
 from sslens.progress import progress
 
 if TYPE_CHECKING:
     from sslens.data.images import ImageSet
 
-#: images that are named where they could not be decoded
-NAMED = 20
+#: ways of drawing the images of a limit
+SAMPLES = ("plain", "stratified")
+#: images a class of a sample under which whole classes are drawn
+PER_CLASS = 20
+#: classes that are named where they have too few images
+NAMED = 12
+
+
+def choose_sample(models: Sequence[str], asked: str | None = None) -> str:
+    """Choose how a new comparison draws its images: with the classes in proportion, but for
+    fingerprints, which are of plain samples.
+
+    Args:
+        models: the sources of the models.
+        asked: what the user asks for; None to choose.
+
+    Raises:
+        InputError: there is no such way, or images of fingerprints are asked for otherwise.
+
+    >>> choose_sample(["dino_vits16"]), choose_sample(["dino_vits16"], "plain")
+    ('stratified', 'plain')
+    """
+    if asked is not None and asked not in SAMPLES:
+        raise InputError(f'sample is "{asked}": {nearest(asked, SAMPLES)}')
+    stored = next((one for one in models if fingerprint.is_fingerprint(Path(one))), None)
+    if stored is None:
+        return asked or "stratified"
+    if asked == "stratified":
+        raise InputError(
+            f"{stored} is a fingerprint, of a plain sample of its images",
+            mend="give {sample=plain}, or the models themselves",
+        )
+    return "plain"
 
 
 def require_sources(*sources: str | None) -> None:
@@ -30,6 +63,7 @@ def open_sets(
     *,
     seed: int = 0,
     on_bad: str = "stop",
+    sample: str = "plain",
     minimum: int = 4,
     quiet: bool = False,
 ) -> "dict[str, ImageSet | None]":
@@ -40,6 +74,8 @@ def open_sets(
             images taken.
         seed: decides which images are drawn.
         on_bad: "stop" at an image that cannot be decoded, or "skip" it.
+        sample: how the images of a limit are drawn, "plain" or "stratified"; with a bank, which has
+            images of each class, all classes are taken in any case.
         minimum: the fewest images that will do.
         quiet: whether no progress is shown.
 
@@ -49,6 +85,8 @@ def open_sets(
     from sslens.data import open_images
 
     stop_or_skip = cast(Literal["stop", "skip"], on_bad)
+    drawn = cast(Literal["plain", "stratified"], sample)
+    banked = sources.get("bank", (None, None))[0] is not None
     sets: dict[str, ImageSet | None] = {}
     with progress("checking images", quiet=quiet) as report:
         for role, (source, limit) in sources.items():
@@ -59,6 +97,8 @@ def open_sets(
                     limit=limit,
                     seed=seed,
                     on_bad=stop_or_skip,
+                    sample=drawn,
+                    per_class=0 if banked else PER_CLASS,
                     minimum=minimum,
                     progress=report,
                 )
@@ -66,7 +106,7 @@ def open_sets(
 
 
 def require_classes(images: "ImageSet", source: str, why: str) -> None:
-    """Refuse images without classes.
+    """Refuse images without classes, or of a single one.
 
     Args:
         images: the images.
@@ -74,51 +114,117 @@ def require_classes(images: "ImageSet", source: str, why: str) -> None:
         why: a clause that says what needs the classes.
 
     Raises:
-        InputError: the images have no classes.
+        InputError: the images have no classes to tell apart.
     """
-    if images.labels is None:
+    lack = explain_no_classes(images)
+    if lack is not None:
+        doubts = f" ({' '.join(images.doubts)})" if images.doubts else ""
         raise InputError(
-            f"The images of {source} have no classes, and {why}",
-            mend="give a folder with a subfolder a class",
+            f"The images of {source} {lack}, and {why}{doubts}",
+            mend="give a folder with a subfolder a class, or an index file with labels",
         )
 
 
-def require_same_classes(
-    images: "ImageSet", bank: "ImageSet | None", images_source: str, bank_source: str
-) -> None:
-    """Refuse a bank that has other classes than the images.
+def explain_no_classes(images: "ImageSet", bank: "ImageSet | None" = None) -> str | None:
+    """Say why images have no classes to tell apart, as the end of a clause; None where they have.
+
+    Args:
+        images: the images.
+        bank: other images that vote or train, of which two classes are enough.
+    """
+    import numpy as np
+
+    if images.labels is None:
+        return "have no classes"
+    voting = images if bank is None or bank.labels is None else bank
+    assert voting.labels is not None
+    present = np.unique(voting.labels)
+    if len(present) > 1:
+        return None
+    return f'are of one class, "{voting.classes[int(present[0])]}", which is no classification'
+
+
+def match_bank(
+    images: "ImageSet", bank: "ImageSet | None", bank_source: str
+) -> "tuple[ImageSet, ImageSet | None]":
+    """Number the classes of the images and of the bank alike, by their names.
 
     Raises:
-        InputError: the classes differ.
+        InputError: there are images of a class that the bank does not have; it is named.
     """
-    if bank is not None and images.labels is not None and bank.classes != images.classes:
+    from sslens.data.classes import match_classes
+
+    if bank is None or images.labels is None:
+        return images, bank
+    if bank.labels is None:
         raise InputError(
-            f"{bank_source} and {images_source} have different classes ({len(bank.classes)} and"
-            f" {len(images.classes)}): k-NN needs the same folders in both."
+            f"The images of {bank_source} have no classes, and a bank votes on them",
+            mend="give a {bank} with a subfolder a class, or an index file with labels",
         )
+    return match_classes(images, bank)
 
 
 def describe_skipped(images: "ImageSet | None") -> list[str]:
-    """Say which images and which annotations were left out, as notes for a reader."""
-    if images is None:
+    """Say which images, annotations and files were left out and why, and what about the folders was
+    probably not meant, as notes for a reader."""
+    return [] if images is None else [*images.notes, *_describe_drawn(images)]
+
+
+def _describe_drawn(images: "ImageSet") -> list[str]:
+    """Say that whole classes were drawn, and what brings the others in."""
+    if images.classes_drawn_from is None or images.drawn_from is None:
         return []
-    left = [] if images.objects is None else [*images.objects.left_out]
-    notes = []
-    if left:
-        faults = ", ".join(f"{count} {fault}" for fault, count in left)
-        total = sum(count for _, count in left)
-        notes.append(f"{total} annotations of {images.name} were left out: {faults}.")
-    if not images.skipped:
-        return notes
-    # an annotated image may also be missing, or have another size than was annotated
-    wrong = "could not be decoded" if images.objects is None else "could not be used"
-    named = "; ".join(f"{name} ({reason})" for name, reason in images.skipped[:NAMED])
-    more = len(images.skipped) - NAMED
+    every, count = images.classes_drawn_from, len(images.classes)
     return [
-        *notes,
-        f"{len(images.skipped)} images of {images.name} {wrong} and were left out:"
-        f" {named}{f'; and {more} more' if more > 0 else ''}.",
+        f"{len(images):,} images of all {every:,} classes of {images.name} would be fewer than"
+        f" {PER_CLASS} a class, so {count:,} of {every:,} classes were drawn, each whole or with"
+        f" {len(images) // count:,} images: everything here is about these. The sample is too"
+        f" small for more, not the folder: a limit of {PER_CLASS * every:,} images, or a bank,"
+        " takes all classes."
     ]
+
+
+def describe_small_classes(images: "ImageSet | None", bank: "ImageSet | None") -> list[str]:
+    """Say which classes have too few images for a probe, and whether the folder or the sample is
+    too small, as notes for a reader."""
+    from sslens.comparisons.probe_split import describe_fewest, explain_unfit, find_fit
+
+    if images is None or images.labels is None or explain_no_classes(images, bank):
+        return []
+    voting = images if bank is None else bank
+    assert voting.labels is not None
+    banked = None if bank is None else bank.labels
+    if explain_unfit(images.labels, banked, images.classes) is not None:
+        return []  # no probe is trained, which is said
+    import numpy as np
+
+    sizes = np.bincount(voting.labels, minlength=len(voting.classes))
+    small = np.setdiff1d(np.flatnonzero(sizes), find_fit(images.labels, banked))
+    if not len(small):
+        return []
+    ranked = sorted(small.tolist(), key=lambda label: (sizes[label], voting.classes[label]))
+    named = ", ".join(f"{voting.classes[label]} ({sizes[label]})" for label in ranked[:NAMED])
+    more = f" and {len(ranked) - NAMED:,} more" if len(ranked) > NAMED else ""
+    count = int((sizes > 0).sum())
+    leave = "class leaves" if len(ranked) == 1 else "classes leave"
+    return [
+        f"{len(ranked):,} of {count:,} {leave} the probes, by name and number of images: {named}"
+        f"{more}; {describe_fewest(bank is not None)}. {_explain_small(images, bank)}"
+    ]
+
+
+def _explain_small(images: "ImageSet", bank: "ImageSet | None") -> str:
+    """Say whether the folder or the sample is too small, and what mends it."""
+    if bank is not None:
+        return "The bank is too small: add images of these classes to it."
+    if images.drawn_from is not None and images.drawn_from > len(images):
+        return (
+            f"The sample is too small, {len(images):,} of {images.drawn_from:,} images: a larger"
+            " limit, or a bank, mends it."
+        )
+    return (
+        "The folder is too small, of which all images are taken: more images, or a bank, mend it."
+    )
 
 
 def describe_blurred(*sets: "ImageSet | None") -> list[str]:

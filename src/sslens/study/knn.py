@@ -10,10 +10,12 @@ from sslens import zoo
 from sslens.errors import InputError
 from sslens.store import Store, home
 from sslens.study.image_sets import (
+    choose_sample,
     describe_overlap,
+    describe_skipped,
+    match_bank,
     open_sets,
     require_classes,
-    require_same_classes,
     require_sources,
 )
 from sslens.study.members import Member, load_members
@@ -46,6 +48,7 @@ class KnnRequest:
         controls: whether two random initialisations and raw pixels are classified too.
         limit: the largest number of images taken, drawn by their ids and the seed; the bank is
             taken whole.
+        sample: how these are drawn, "stratified" or "plain" (`Study.sample`).
 
     Raises:
         InputError: a mistake that can be recognised before anything is opened.
@@ -59,12 +62,14 @@ class KnnRequest:
     taps: tuple[str, ...] = ()
     controls: bool = True
     limit: int | None = None
+    sample: str = "stratified"
     seed: int = 0
     on_bad: str = "stop"
     device: str = "auto"
     precision: str = "float32"
 
     def __post_init__(self) -> None:
+        choose_sample((), self.sample)
         for name, values in (("k", self.k), ("temperature", self.temperature)):
             if not values or min(values) <= 0:
                 given = " ".join(map(str, values)) or "empty"
@@ -166,7 +171,7 @@ def _plan(
     """The passes over images and bank of the model and its controls, one after the other."""
     images, bank = _open_images(request, runner.quiet)
     overlap = describe_overlap(images, bank, "where k-NN finds them themselves")
-    for note in overlap:
+    for note in (*describe_skipped(images), *describe_skipped(bank), *overlap):
         say(f"note      {note}")
     members = load_members((request.model,), controls=request.controls)
     passes = []
@@ -181,14 +186,17 @@ def _plan(
 
 def _open_images(request: KnnRequest, quiet: bool) -> "tuple[ImageSet, ImageSet | None]":
     sources = {"images": (request.images, request.limit), "bank": (request.bank, None)}
-    sets = open_sets(sources, seed=request.seed, on_bad=request.on_bad, quiet=quiet)
+    sets = open_sets(
+        sources, seed=request.seed, on_bad=request.on_bad, sample=request.sample, quiet=quiet
+    )
     images, bank = sets["images"], sets["bank"]
     assert images is not None
-    require_classes(images, str(request.images), "k-NN needs labelled ones")
+    why = "k-NN needs two or more"
     if bank is not None:
-        require_classes(bank, str(request.bank), "k-NN needs labelled ones")
-    require_same_classes(images, bank, str(request.images), str(request.bank))
-    return images, bank
+        require_classes(bank, str(request.bank), why)
+    if bank is None or images.labels is None:
+        require_classes(images, str(request.images), why)
+    return match_bank(images, bank, str(request.bank))
 
 
 def _plan_pass(

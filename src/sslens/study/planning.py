@@ -17,8 +17,9 @@ from sslens.study.image_sets import (
     describe_blurred,
     describe_overlap,
     describe_skipped,
+    describe_small_classes,
+    match_bank,
     open_sets,
-    require_same_classes,
 )
 from sslens.study.members import Member, describe_same, load_members
 from sslens.study.passes import ActivationPass, PassRunner, describe_passes
@@ -136,13 +137,16 @@ def open_study_images(
     if study.images is None:
         return None, None, []
     sources = {"images": (study.images, study.limit), "bank": (study.bank, None)}
-    sets = open_sets(sources, seed=study.seed, on_bad=study.on_bad, quiet=quiet)
+    sets = open_sets(
+        sources, seed=study.seed, on_bad=study.on_bad, sample=study.sample, quiet=quiet
+    )
     images, bank = sets["images"], sets["bank"]
     assert images is not None
-    require_same_classes(images, bank, study.images, str(study.bank))
+    images, bank = match_bank(images, bank, str(study.bank))
     blurred = describe_blurred(images, bank) if study.require_blurred else []
     use = "where k-NN finds them themselves and probes are trained on them."
     notes = [*describe_skipped(images), *describe_skipped(bank)]
+    notes += describe_small_classes(images, bank)
     return images, bank, [*notes, *blurred, *describe_overlap(images, bank, use)]
 
 

@@ -1,7 +1,7 @@
 """The features on which probes are trained, chosen and tested: computed by a model over images, or
 stored."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -11,6 +11,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from sslens.capture import Column, FeatureReducer, Features, open_features
+from sslens.data.classes import number_classes
 from sslens.data.images import ImageSet
 from sslens.errors import InputError, nearest
 from sslens.models.backbone import Backbone
@@ -260,13 +261,13 @@ def _renumber(
     source: str, features: Features, classes: Sequence[str]
 ) -> Int64[np.ndarray, " image"]:
     """Classes as numbers of the training images' classes, by name."""
-    number: Mapping[str, int] = {name: place for place, name in enumerate(classes)}
+    numbers = number_classes(features.classes, classes)
     assert features.labels is not None
     for label in np.unique(features.labels).tolist():
         name = features.classes[label]
-        if name not in number:
+        if numbers[label] < 0:
             raise InputError(
                 f'{source} has images of the class "{name}", of which there is none to train on:'
                 f" {nearest(name, classes)}"
             )
-    return np.array([number.get(name, -1) for name in features.classes], np.int64)[features.labels]
+    return np.asarray(numbers[features.labels], np.int64)

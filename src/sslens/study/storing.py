@@ -9,6 +9,7 @@ from sslens import zoo
 from sslens.errors import InputError
 from sslens.progress import progress
 from sslens.store import Store
+from sslens.study.image_sets import describe_skipped
 from sslens.study.members import load_members
 from sslens.study.single import enter, open_request_images
 from sslens.study.stored import require_folder_name
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from sslens.capture.manifest import Manifest
     from sslens.data.images import ImageSet
     from sslens.models.backbone import Backbone
-
-#: images that are named where they could not be decoded
-NAMED = 20
 
 
 @final
@@ -116,8 +114,5 @@ def _describe(
         f" {wanted.dtype}, {wanted.count} files of {wanted.shard:,} images",
         f"pass      {missing} of {wanted.count} files to be made, on {device}",
     ]
-    lines += [
-        f"note      {name} could not be decoded and was left out ({reason})"
-        for name, reason in images.skipped[:NAMED]
-    ]
+    lines += [f"note      {note}" for note in describe_skipped(images)]
     return "\n".join(lines)

@@ -9,7 +9,7 @@ from typing import Any, final
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, JpegImagePlugin
 
-from sslens.data.decoding import FORMATS
+from sslens.data.decoding import list_formats
 from sslens.data.faces.lists import Boxes
 
 #: by what share of its longer side a box is enlarged, and the blur's standard deviation as a share
@@ -116,7 +116,7 @@ class Header:
 
 def read_header(path: Path) -> Header:
     """Read what an image file says of itself; what Pillow raises is raised."""
-    with Image.open(path, formats=FORMATS) as opened:
+    with Image.open(path, formats=list_formats()) as opened:
         return _describe(opened)
 
 
@@ -134,16 +134,16 @@ def blur_file(content: bytes, boxes: Boxes, *, upright: bool) -> bytes:
 
     The pixels stay as they are stored, with EXIF's orientation beside them. JPEG keeps its tables
     of quantisation and its subsampling, so that what is not blurred changes hardly; other formats
-    lose nothing, but for lossy WebP (quality 90) and GIF (256 new colours). Of what is not pixels
-    the colour profile and the orientation are kept and the rest is left out: a thumbnail in it
-    would show the face, and a preview beside the image too.
+    lose nothing, but for lossy WebP, AVIF and HEIC (quality 90) and GIF (256 new colours). Of what
+    is not pixels the colour profile and the orientation are kept and the rest is left out: a
+    thumbnail in it would show the face, and a preview beside the image too.
 
     Args:
         content: the file.
         boxes: (x0, y0, x1, y1) in pixels.
         upright: whether the boxes are of the upright image, or else of the image as it is stored.
     """
-    with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+    with Image.open(io.BytesIO(content), formats=list_formats()) as opened:
         header = _describe(opened)
         profile = opened.info.get("icc_profile")
         image = _to_channels(opened)
@@ -184,6 +184,8 @@ def _choose_options(opened: Image.Image, header: Header, content: bytes) -> Mapp
         }
     if header.kind == "WEBP":
         return {"lossless": _is_lossless_webp(content), "quality": _WEBP_QUALITY}
+    if header.kind in ("AVIF", "HEIF"):
+        return {"quality": _WEBP_QUALITY}
     if header.kind == "TIFF":
         compression = opened.info.get("compression")
         kept = compression if compression in _LOSSLESS_TIFF else "tiff_adobe_deflate"

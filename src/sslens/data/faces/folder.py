@@ -24,7 +24,7 @@ from sslens.data.faces.manifest import (
 )
 from sslens.data.faces.places import FacesFound, find_images
 from sslens.data.folders import THREADS, FolderImages, OnBad
-from sslens.data.sources import SUFFIXES
+from sslens.data.sources import list_suffixes
 from sslens.errors import InputError
 from sslens.progress import progress
 from sslens.store import digest, write_beside
@@ -170,7 +170,7 @@ def plan_blur(request: BlurRequest, *, quiet: bool = True) -> BlurPlan:
     faces = read_list(request.boxes.expanduser())
     files = FolderImages(folder)
     if not files.ids:
-        raise InputError(f"{folder} holds no image: images end in {', '.join(SUFFIXES)}.")
+        raise InputError(f"{folder} holds no image: images end in {', '.join(list_suffixes())}.")
     found = find_images(faces, files.ids, folder.name)
     _require_places(request, files, found)
     with progress("checking images", quiet=quiet) as report:

@@ -35,6 +35,7 @@ from sslens.report.front.screen import (
     Point,
 )
 from sslens.report.writing import front as words
+from sslens.report.writing import name_classes
 from sslens.report.writing.cards import write_card, write_dense_card
 from sslens.report.writing.overview import write_note, write_placed, write_sized
 from sslens.statistics.estimate import Estimate
@@ -178,11 +179,18 @@ def _answer_questions(
             yield words.write_parting(partings, "cka-blocks")
     if any(one.leads for one in choices):
         link = next(name for name in SEPARATION if name in results and "choices" in results[name])
-        yield words.write_separation(choices, link)
+        answer = words.write_separation(choices, link)
+        yield replace(answer, over=_add_classes(answer.over, results[link]))
     if "cka-finetune" in results:
         together = compare_together(models, results["cka-finetune"])
         if together is not None:
             yield words.write_together(together, "cka-finetune")
+
+
+def _add_classes(text: str, results: Results) -> str:
+    """Say beside how many images a number is of, of how many classes these are."""
+    classes = name_classes(results)
+    return f"{text}, {classes}" if classes else text
 
 
 def _find_ceiling(blocks: Results) -> tuple[str, Estimate] | None:
@@ -240,6 +248,8 @@ def _make_cards(results: Mapping[str, Results]) -> Iterator[Card]:
     """The cards of all models, the most accurate first, then those for dense tasks."""
     advised = advice.judge(results)
     for one in sorted(advised, key=lambda one: (bool(one.unsettled), -one.use.accuracy.value)):
-        yield write_card(one)
+        card = write_card(one)
+        source = next((results[name] for name in advice.READS if name in results), None)
+        yield card if source is None else replace(card, why=_add_classes(card.why, source))
     for dense in sorted(judge_dense(results), key=lambda one: -one.miou.value):
         yield write_dense_card(dense)

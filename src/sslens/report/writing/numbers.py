@@ -176,6 +176,15 @@ def spell_over(difference: Estimate) -> str:
     return f"{spell_count(difference.n)} image{'' if difference.n == 1 else 's'}"
 
 
+def spell_classes(count: int, every: int) -> str:
+    """Say of how many classes numbers are, where these are not all.
+
+    >>> spell_classes(32, 1000), spell_classes(10, 10)
+    ('32 of 1,000 classes', '')
+    """
+    return f"{spell_count(count)} of {spell_count(every)} classes" if count < every else ""
+
+
 def spell_effect(difference: Estimate, kind: str = "cka") -> str:
     """Format a difference of the kind of number that `SMALLEST` names: accuracies and average
     precisions in points.

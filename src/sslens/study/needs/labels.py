@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from sslens.comparisons.inputs import Labels
 from sslens.store import digest
+from sslens.study.image_sets import explain_no_classes
 from sslens.study.situation import Captured, Lack, Situation
 
 if TYPE_CHECKING:
@@ -13,10 +14,13 @@ TYPE = Labels
 
 
 def unmet(situation: Situation) -> Lack | None:
-    """Images that lie in no folders have no classes."""
+    """Images that lie in no folders have no classes, and one class is no classification."""
     images = situation.images
     if images is not None and images.labels is not None:
-        return None
+        lack = explain_no_classes(images, situation.bank)
+        if lack is None:
+            return None
+        return Lack(f"the images {lack}", "give {images} with a subfolder a class", noted=True)
     return Lack(
         "the images have no classes (no folders of that name)",
         "give {images} with a subfolder a class",
@@ -27,7 +31,9 @@ def unmet(situation: Situation) -> Lack | None:
 def gather(captured: Captured) -> Labels:
     """Return the class number of each image, by id, and the names of the classes."""
     images, bank = captured.situation.images, captured.situation.bank
-    return Labels(_number(images), _number(bank), images.classes if images is not None else ())
+    if images is None:
+        return Labels({}, _number(bank))
+    return Labels(_number(images), _number(bank), images.classes, images.classes_drawn_from)
 
 
 def _number(images: "ImageSet | None") -> dict[str, int]:
@@ -38,4 +44,5 @@ def _number(images: "ImageSet | None") -> dict[str, int]:
 
 def key(value: Labels) -> str:
     """Return a digest of the classes."""
-    return digest([dict(value.images), dict(value.bank), list(value.classes)])
+    drawn = [] if value.drawn_from is None else [value.drawn_from]
+    return digest([dict(value.images), dict(value.bank), list(value.classes), *drawn])

@@ -18,7 +18,12 @@ def unmet(situation: Situation) -> Lack | None:
     assert images is not None
     assert images.labels is not None
     reason = explain_unfit(images.labels, None if bank is None else bank.labels, images.classes)
-    return None if reason is None else Lack(reason, noted=True)
+    if reason is None:
+        return None
+    if bank is None and images.drawn_from is not None and images.drawn_from > len(images):
+        mend = "raise {limit}, or give {bank}: the sample is too small, and not the folder"
+        return Lack(reason, mend, noted=True)
+    return Lack(reason, noted=True)
 
 
 def gather(captured: Captured) -> ProbeSettings:

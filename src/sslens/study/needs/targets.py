@@ -4,7 +4,7 @@ have classes; and every factor of generated scenes."""
 from typing import TYPE_CHECKING
 
 from sslens.comparisons.targets import Targets
-from sslens.study.needs import factors, labels
+from sslens.study.needs import factors
 from sslens.study.situation import Captured, Lack, Situation
 
 if TYPE_CHECKING:
@@ -41,8 +41,7 @@ def tabulate(situation: Situation, images: "ImageSet") -> "pd.DataFrame":
 
     if factors.unmet(situation) is None:
         return factors.look_up(images)
-    if labels.unmet(situation) is None:
-        assert images.labels is not None
+    if images.labels is not None:
         return pd.DataFrame({"class": [images.classes[number] for number in images.labels]})
     return pd.DataFrame(index=range(len(images)))
 
