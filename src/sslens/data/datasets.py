@@ -64,8 +64,8 @@ def from_dataset(
         ()
         if ids is not None
         else (
-            f"The ids of {name} are the numbers of its items, 000000 to {made[-1]}: two runs see the"
-            " same images under the same ids only if the items are the same in the same order.",
+            f"The ids of {name} are the numbers of its items, 000000 to {made[-1]}: two runs see"
+            " the same images under the same ids only if the items keep their order.",
         )
     )
     images = replace(ImageSet(name, tuple(made), None, (), source), doubts=doubts)
