@@ -37,8 +37,9 @@ class Command:
     ]
     """Models to compare."""
     images: str | None = None
-    """A folder (a class a subfolder, or flat), an .npz file, cifar10[:val|:train], or
-    scenes[:SEED[:COUNT]]; fingerprints and paths of fine-tuning want none."""
+    """A folder (a class a subfolder, or flat), an index FILE.csv[:SPLIT] (path, label, split), an
+    .npz file, cifar10[:val|:train], or scenes[:SEED[:COUNT]]; fingerprints and paths of fine-tuning
+    want none."""
     common: tyro.conf.OmitArgPrefixes[Common] = Common(limit=1024)
     bank: str | None = None
     """Labelled images that vote in k-NN and train probes; without it k-NN leaves one out, and half

@@ -118,9 +118,10 @@ def require_classes(images: "ImageSet", source: str, why: str) -> None:
     """
     lack = explain_no_classes(images)
     if lack is not None:
-        doubts = f" ({' '.join(images.doubts)})" if images.doubts else ""
+        if images.doubts:  # which say what was probably meant
+            raise InputError(f"{' '.join(images.doubts)} The images {lack}, and {why}.")
         raise InputError(
-            f"The images of {source} {lack}, and {why}{doubts}",
+            f"The images of {source} {lack}, and {why}",
             mend="give a folder with a subfolder a class, or an index file with labels",
         )
 
