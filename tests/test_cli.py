@@ -193,7 +193,7 @@ MISTAKES = {
         "compare photos --images photos",
         "The folder photos holds no last.safetensors",
     ),
-    "bank of other classes": (f"{PIXELS} --bank other", "have different classes"),
+    "bank of other classes": (f"{PIXELS} --bank other", "of which other has none"),
     "no such device": (f"{PIXELS} --device gpu", 'There is no device "gpu"'),
     "a GPU where there is none": (f"{PIXELS} --device cuda:77", 'There is no device "cuda:77"'),
     "a file for --out": (f"{PIXELS} --out dino.pth", "dino.pth"),

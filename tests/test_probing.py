@@ -436,7 +436,7 @@ def test_mistakes_are_said_in_a_sentence(
     lone = refused([NANO, "--images", "lone.npz", "--test", "lone.npz", "--out", "out"], capsys)
     assert "holds the images that the probes are trained on" in lone
     for images, said in [
-        ("one.npz", "images are of one class"),
+        ("one.npz", "The images of one.npz are of one class"),
         ("lone.npz", "Class 1 has one image"),
     ]:
         asked = [NANO, "--images", images, "--test", "test.npz", "--grid", "small", "--out", "out"]

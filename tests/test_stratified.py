@@ -209,6 +209,12 @@ def test_thin_samples_get_their_probes_and_every_number_says_of_how_many_classes
         header, first, *_ = Path(f"out/tables/{name}/{table}.csv").read_text().splitlines()
         row = dict(zip(header.split(","), first.split(","), strict=False))
         assert (row["classes"], row["classes_of"]) == ("4", "12")
+    knn = ["knn", "pixels", "--images", images, "--no-controls", "--limit", "130"]
+    assert main([*knn, "--device", "cpu", "--out", "knn"]) == 0
+    assert "All accuracies here are of 4 of 12 classes." in capsys.readouterr().err
+    header, first, *_ = Path("knn/knn.csv").read_text().splitlines()
+    assert header.endswith("classes,classes_of")
+    assert first.endswith("4,12")
     page = Path("out/report.html").read_text()
     assert page.count("All accuracies here are of 4 of 12 classes.") >= 2
     assert page.count("4 of 12 classes") > 5

@@ -456,7 +456,7 @@ def test_a_bank_votes_with_its_own_classes(tmp_path: Path) -> None:
 
 def test_a_bank_with_other_classes_is_refused(done: Done, tmp_path: Path) -> None:
     bank = photographs(tmp_path / "bank", ("cat", "horse"))
-    with pytest.raises(InputError, match=r"have different classes .*the same folders in both"):
+    with pytest.raises(InputError, match=r"class \"dog\", of which bank has none"):
         study.prepare(replace(done.asked, bank=str(bank)), done.store, quiet=True)
 
 
@@ -612,6 +612,7 @@ def test_every_setting_survives_the_file(tmp_path: Path) -> None:
         {"old": ("pixels",), "new": ("mae",)},
         (OwnClaim("mine", "It is more.", "knn-depth", "gain", where={"model": "pixels"}),),
         (parse_condition("c1"),),
+        "stratified",
     )
     (tmp_path / "study.yaml").write_text(asked.yaml())
     found = study.read(tmp_path / "study.yaml")

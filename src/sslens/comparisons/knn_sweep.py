@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from sslens.capture import Features
+from sslens.comparisons.inputs import CLASSES
 from sslens.comparisons.readings import choose_main_pooling, find_last_tap
 from sslens.comparisons.rows import Row, make_results
 from sslens.errors import InputError
@@ -42,6 +43,7 @@ UNITS = {
     "high": "upper end",
     "images": "images classified",
     "chance": "share of the most frequent class",
+    **CLASSES,
 }
 
 
@@ -74,12 +76,15 @@ class Sweep:
         control: whether the model is a control.
         choices: the settings that were tried.
         right: whether a choice classifies an image correctly.
+        classes_drawn_from: the number of classes of which those of the images were drawn; None
+            where all are taken.
     """
 
     features: Features
     control: bool
     choices: tuple[SweepChoice, ...]
     right: Bool[np.ndarray, "choice image"]
+    classes_drawn_from: int | None = None
 
     @classmethod
     def of(
@@ -91,6 +96,7 @@ class Sweep:
         ks: Sequence[int] = knn.KS,
         temperatures: Sequence[float | None] = knn.TEMPERATURES,
         device: str = "cpu",
+        classes_drawn_from: int | None = None,
     ) -> "Sweep":
         """Classify the images by every choice.
 
@@ -101,6 +107,7 @@ class Sweep:
             ks: numbers of neighbours to try.
             temperatures: temperatures of the votes to try; None gives each neighbour one vote.
             device: the device that searches for neighbours, such as "cpu" or "cuda".
+            classes_drawn_from: see the attribute.
 
         Raises:
             InputError: `knn.sweep` cannot use the features or the numbers of neighbours.
@@ -116,7 +123,15 @@ class Sweep:
                     for k in ks
                 ]
                 right.append((predicted == queries.labels).reshape(-1, len(queries)))
-        return cls(queries, control, tuple(choices), np.concatenate(right))
+        every = np.concatenate(right)
+        return cls(queries, control, tuple(choices), every, classes_drawn_from)
+
+    @property
+    def classes(self) -> dict[str, int]:
+        """How many classes the images are of, and how many there were, as the columns `CLASSES`."""
+        assert self.features.labels is not None
+        count = len(np.unique(self.features.labels))
+        return {"classes": count, "classes_of": self.classes_drawn_from or count}
 
     @property
     def model(self) -> str:
@@ -211,6 +226,7 @@ def _list_rows(sweep: Sweep) -> Iterator[Row]:
             **accuracy.columns("accuracy", ("low", "high")),
             "images": len(labels),
             "chance": chance,
+            **sweep.classes,
         }
 
 

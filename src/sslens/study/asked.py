@@ -52,10 +52,6 @@ class Study:
         bank: labelled images that vote in k-NN; unless given, each of `images` is classified by the
             others.
         limit: the number of images taken, drawn by their ids and the seed; the bank is taken whole.
-        sample: how a limit draws images: "plain", by a hash of their ids, as the papers and
-            fingerprints do; or "stratified", with the classes in proportion, and whole classes
-            where there would be fewer than 20 images a class. New comparisons of the command line
-            are stratified.
         controls: whether two random initialisations of each architecture, and raw pixels, are
             added.
         batch: the number of images in a minibatch of CKA.
@@ -81,6 +77,10 @@ class Study:
             compared with the others only where the group has no other models.
         claims: the user's own claims, judged beside those of the papers.
         check: conditions on claims and numbers, for `sslens check`.
+        sample: how a limit draws images: "plain", by a hash of their ids, as the papers and
+            fingerprints do; or "stratified", with the classes in proportion, and whole classes
+            where there would be fewer than 20 images a class. New comparisons of the command line
+            are stratified.
     """
 
     models: tuple[str, ...]
@@ -88,7 +88,6 @@ class Study:
     analyses: tuple[str, ...] = ()
     bank: str | None = None
     limit: int | None = 1024
-    sample: str = "plain"
     controls: bool = True
     batch: int = 32
     seed: int = 0
@@ -108,6 +107,7 @@ class Study:
     groups: Groups = field(default_factory=dict)
     claims: tuple[OwnClaim, ...] = ()
     check: tuple[Condition, ...] = ()
+    sample: str = "plain"
 
     def __post_init__(self) -> None:
         for entry in fields(self):

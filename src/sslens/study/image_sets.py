@@ -105,19 +105,20 @@ def open_sets(
     return sets
 
 
-def require_classes(images: "ImageSet", source: str, why: str) -> None:
+def require_classes(images: "ImageSet", source: str, why: str, *, several: bool = True) -> None:
     """Refuse images without classes, or of a single one.
 
     Args:
         images: the images.
         source: their source, for the message.
         why: a clause that says what needs the classes.
+        several: whether a single class will not do.
 
     Raises:
         InputError: the images have no classes to tell apart.
     """
     lack = explain_no_classes(images)
-    if lack is not None:
+    if lack is not None and (several or images.labels is None):
         if images.doubts:  # which say what was probably meant
             raise InputError(f"{' '.join(images.doubts)} The images {lack}, and {why}.")
         raise InputError(

@@ -151,11 +151,14 @@ class KnnJob:
         queries: features of the images to classify.
         bank: features of the images that vote; None where the images vote on each other.
         control: whether the model is a control.
+        classes_drawn_from: the number of classes of which those of the images were drawn; None
+            where all are taken.
     """
 
     queries: "Features"
     bank: "Features | None"
     control: bool
+    classes_drawn_from: int | None = None
 
 
 def _open(request: KnnRequest) -> KnnJob:
@@ -230,10 +233,14 @@ def _pair(passes: list[ActivationPass], runner: PassRunner) -> list[KnnJob]:
     """The features of each member's images with those of the bank."""
     features = {(one.member.name, one.bank): made for one, (made,) in runner.run(passes)}
     return [
-        KnnJob(features[one.member.name, False], features.get((one.member.name, True)), control)
+        KnnJob(
+            features[one.member.name, False],
+            features.get((one.member.name, True)),
+            one.member.control,
+            one.images.classes_drawn_from,
+        )
         for one in passes
         if not one.bank
-        for control in (one.member.control,)
     ]
 
 
@@ -253,6 +260,7 @@ def _sweep(
             job.queries,
             job.bank,
             control=job.control,
+            classes_drawn_from=job.classes_drawn_from,
             ks=ks,
             temperatures=temperatures,
             device=device,

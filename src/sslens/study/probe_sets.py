@@ -215,7 +215,7 @@ def _read_stored(request: ProbeRequest) -> tuple[None, dict[str, Part]]:
 def _capture(request: ProbeRequest, runner: PassRunner) -> tuple[Backbone, dict[str, Part]]:
     sets = open_probe_images(request, quiet=runner.quiet)
     for role, source in sources_of(request).items():
-        require_classes(sets[role], source, "a probe learns them")
+        require_classes(sets[role], source, "a probe learns them", several=role == "train")
     (member,) = load_members((request.model,), controls=False)
     passes = [
         runner.plan(member, images, Plan.draw(images.ids, BATCH, request.seed), [FeatureReducer()])

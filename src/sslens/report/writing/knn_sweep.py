@@ -3,18 +3,21 @@
 from collections.abc import Sequence
 
 from sslens.comparisons.knn_sweep import Sweep
-from sslens.report.writing.numbers import spell_points, spell_share
+from sslens.report.writing.numbers import spell_classes, spell_points, spell_share
 from sslens.statistics.estimate import Estimate
 
 
 def sentences(sweeps: Sequence[Sweep]) -> tuple[str, ...]:
-    """Write for each model the accuracy of the usual choice and of the best one, what standardised
+    """Write of how many classes accuracies are, where these are not all; then for each model the
+    accuracy of the usual choice and of the best one, what standardised
     features change in the usual one, the gain on other images, and the best control.
 
     Args:
         sweeps: one sweep per model.
     """
-    written = [_write_model(sweep) for sweep in sweeps if not sweep.control]
+    classes = spell_classes(*sweeps[0].classes.values()) if sweeps else ""
+    written = [f"All accuracies here are of {classes}."] if classes else []
+    written += [_write_model(sweep) for sweep in sweeps if not sweep.control]
     controls = [sweep for sweep in sweeps if sweep.control]
     if controls:
         top = max(controls, key=lambda sweep: sweep.accuracy(sweep.best))
