@@ -15,6 +15,7 @@ from sslens.models.pyramid import Pyramid
 from sslens.models.vit import describe
 from sslens.zoo.shapes import ViTShape
 from sslens.zoo.windows import Windows
+from stages import STAGES
 from written import CONVNEXT as CONVNEXT
 from written import HEADS as HEADS
 from written import RESNET as RESNET
@@ -389,6 +390,7 @@ EXAMPLES: dict[str, Callable[[], dict[str, Example]]] = {
     "huggingface": _huggingface,
     "sslens": _sslens,
     **RELEASED,
+    **STAGES,
 }
 
 

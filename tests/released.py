@@ -9,8 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from sslens.models.vit import ViTArch
-from sslens.zoo.shapes import Shape, ViTShape
-from sslens.zoo.variants import BeitShape, ConvNeXtShape, RopeShape
+from sslens.zoo.architecture import Architecture
+from sslens.zoo.architectures.beit import BeitShape
+from sslens.zoo.architectures.convnext import ConvNeXtShape
+from sslens.zoo.architectures.dinov3 import RopeShape
+from sslens.zoo.shapes import ViTShape
 from written import HEADS, RESNET, VIT, Example, State, head, trained, training, under, vit
 
 WIDE = ViTArch(image_size=48, patch_size=16, dim=64, blocks=2, heads=2)
@@ -26,7 +29,7 @@ LIGHTNING = {"pytorch-lightning_version": "2.5.0", "global_step": 10, "epoch": 1
 TWO = {"num_heads": 2}
 
 
-def build(shape: Shape, seed: int = 0) -> nn.Module:
+def build(shape: Architecture, seed: int = 0) -> nn.Module:
     """The network of a shape, with no value as an initialisation leaves it."""
     generator = torch.Generator().manual_seed(seed)
     network = shape.empty()

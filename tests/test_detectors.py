@@ -20,7 +20,6 @@ from sslens.models.vit import ViTArch
 from sslens.models.vitdet import make_backbone
 from sslens.models.windowed import WindowedViT
 from sslens.zoo import files
-from sslens.zoo.describing import describe_shape
 from sslens.zoo.detectors import load_detector
 from sslens.zoo.recognise import recognise
 from sslens.zoo.shapes import describe_network, read_shape
@@ -75,7 +74,7 @@ def test_the_backbone_loads_alone_and_is_written_and_read_again(tmp_path: Path) 
     outputs = sslens.activations(model, torch.zeros(2, 3, size, size))
     assert outputs["blocks.0.attn.qkv"].shape == (2, 9, 192)
     shape = read_shape(describe_network(model.network, None, "it"))
-    assert describe_shape(shape) == (
+    assert shape.describe() == (
         "ViT: 2 blocks of width 64 with 4 heads, patches of 16 px, images of 48 px, no CLS token,"
         " windows of 2 patches but in blocks 1, no final norm"
     )

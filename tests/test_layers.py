@@ -69,6 +69,7 @@ PLUGINS = (
     "recipes",
     "claims",
     "study/needs",
+    "zoo/architectures",
     "zoo/layouts",
     "zoo/spellings",
     "cli",

@@ -17,7 +17,6 @@ from sslens.models.about import About
 from sslens.models.backbone import Backbone
 from sslens.models.cnn import NAMED, CNNArch
 from sslens.models.vit import ViTArch
-from sslens.zoo.expected import list_tensors
 from sslens.zoo.shapes import CNNShape, ViTShape
 
 SMALL = {"embed_dim": 24, "num_heads": 2, "depth": 2, "img_size": 28}
@@ -287,4 +286,4 @@ def test_the_tensors_of_large_transformers_are_those_of_timm(dim: int, hidden: i
 
 def require_same(shape: ViTShape | CNNShape) -> None:
     built = {name: tuple(value.shape) for name, value in shape.empty().state_dict().items()}
-    assert list_tensors(shape) == built
+    assert shape.list_tensors() == built

@@ -75,12 +75,16 @@ class Example:
     family: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     header: Mapping[str, str] | None = None
+    archive: bool = False
 
     def write(self, folder: Path) -> Path:
         """The file. Its name says nothing."""
         if self.header is not None:
             save_file(self.tree, folder / "file.safetensors", dict(self.header))
             return folder / "file.safetensors"
+        if self.archive:
+            np.savez(folder / "file.npz", **{n: v.numpy() for n, v in self.tree.items()})
+            return folder / "file.npz"
         torch.save(self.tree, folder / "file.pth")
         return folder / "file.pth"
 

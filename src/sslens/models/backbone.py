@@ -177,7 +177,11 @@ class Backbone(nn.Module):
         """
         weights: dict[str, Tensor] = dict(self.network.named_parameters(remove_duplicate=False))
         weights |= dict(self.network.named_buffers(remove_duplicate=False))
-        now = tuple((name, value.data_ptr(), value._version) for name, value in weights.items())
+        # ConViT makes a table in its first pass, and tensors of such a pass count no changes
+        now = tuple(
+            (name, value.data_ptr(), 0 if value.is_inference() else value._version)
+            for name, value in weights.items()
+        )
         if self._hashed is None or self._hashed[0] != now:
             self._hashed = (now, _digest(self.network, weights, self.code))
         return self._hashed[1]

@@ -14,8 +14,8 @@ file is ever run.
 | `pixels` | raw pixels: the control that knows nothing |
 | `MODULE:FUNCTION` | what your function returns, imported from the working directory |
 
-Checkpoint files end in .pth, .pt, .tar, .bin, .ckpt, .pkl or .safetensors. A source may end in
-options, `FILE@branch=student,heads=12,image_size=448,name=mine`.
+Checkpoint files end in .pth, .pt, .tar, .bin, .ckpt, .pkl, .npz, .torch or .safetensors. A source
+may end in options, `FILE@branch=student,heads=12,image_size=448,name=mine`.
 A card's name wins over a folder of that name, which is `./NAME`.
 
 `zoo/layouts/` has a file for each way in which checkpoints are written; `zoo/doctor.py` says what a
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from sslens.models.about import About
     from sslens.models.backbone import Backbone
 
-SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt", ".pkl", ".safetensors")
+SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt", ".pkl", ".npz", ".torch", ".safetensors")
 #: options after spaces, as `Backbone.source` has them, and after an @, as people write them
 _OPTIONS = re.compile(r"(\S.*?)((?: \w+=\S+)+)")
 _AT = re.compile(r"(.+)@(\w+=[^,]*(?:,\w+=[^,]*)*)")

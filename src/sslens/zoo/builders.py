@@ -48,7 +48,7 @@ def wrap_network(
 ) -> Backbone:
     """Wrap a network as a Backbone; the taps, the prefix and the kind of network are read from its
     class, or found (`sslens.models.networks.read_network`)."""
-    reading = networks.read_network(network)
+    reading = networks.read_network(network, side=transformed.crop)
     return Backbone(
         network,
         name=name,

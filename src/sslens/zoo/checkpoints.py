@@ -10,6 +10,7 @@ from sslens.data.transform import EvalTransform
 from sslens.errors import Doubt, make_visible
 from sslens.models.backbone import Backbone
 from sslens.zoo import download
+from sslens.zoo.architecture import read_arch
 from sslens.zoo.builders import wrap_network
 from sslens.zoo.folders import read_checkpoint
 from sslens.zoo.identity import (
@@ -20,7 +21,6 @@ from sslens.zoo.identity import (
     require_finite,
 )
 from sslens.zoo.recognise import Recognised, recognise
-from sslens.zoo.shapes import TRANSFORMERS
 
 
 def load_card(card: Card, *, num_heads: int | None = None, branch: str | None = None) -> Backbone:
@@ -96,15 +96,16 @@ def cut_suffixes(path: Path) -> str:
     >>> cut_suffixes(Path("runs/vit-b-300ep.pth.tar"))
     'vit-b-300ep'
     """
-    return re.sub(r"(\.(pth|pt|tar|bin|ckpt|pkl|safetensors))+$", "", path.name)
+    return re.sub(r"(\.(pth|pt|tar|bin|ckpt|pkl|npz|torch|safetensors))+$", "", path.name)
 
 
 def _warn_of_heads(found: Recognised, card: Card | None, path: Path, num_heads: int | None) -> None:
     """No file tells the number of heads, and with another number the weights fit as well and the
     features are wrong."""
-    if not isinstance(found.shape, TRANSFORMERS):
+    arch = read_arch(found.shape)
+    if arch is None:
         return
-    heads, width = found.shape.arch.heads, found.shape.arch.dim
+    heads, width = arch.heads, arch.dim
     if card is not None and card.heads is not None:
         if heads != card.heads:
             warning = (

@@ -5,7 +5,7 @@ looks at keys, shapes and, for positions that are fixed, at values, never at the
 returns a `Claim` or None.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -44,11 +44,6 @@ class Piece:
     value: Array
     sources: tuple[str, ...]
     done: str = ""
-
-
-def keep_names(weights: Weights) -> Iterable[Piece]:
-    """Return the pieces of weights that already have timm's names."""
-    return (Piece(name, value, (name,)) for name, value in weights.items())
 
 
 @dataclass(frozen=True)

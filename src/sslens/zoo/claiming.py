@@ -30,6 +30,9 @@ PARTS: Drops = tuple(
         ("loss|criterion|center", "a state of the loss"),
         ("metric|accuracy", "a metric"),
         ("callbacks?_modules", "a part of a callback"),
+        ("(?<![a-z])neck", "a neck, which stands after the network"),
+        ("data_preprocessor|pixel_(mean|std)", "the colours' means and spreads"),
+        ("target_generator", "what makes the targets"),
         ("head(?!s?_?proj)|whitening", "a head"),
         ("momentum_updater|n_averaged|logit_scale", "a number of the training"),
     )

@@ -14,7 +14,6 @@ from sslens.errors import InputError, as_argument, make_line, shorten
 from sslens.tensor_file import has_checksums
 from sslens.whole_file import exists
 from sslens.zoo import find_file
-from sslens.zoo.describing import describe_shape
 from sslens.zoo.files import Contents
 from sslens.zoo.folders import read_checkpoint
 from sslens.zoo.identity import (
@@ -28,7 +27,6 @@ from sslens.zoo.identity import (
 from sslens.zoo.insides import INDEX
 from sslens.zoo.keys import find_pattern, find_shared_start
 from sslens.zoo.recognise import Recognised, find_layout, recognise
-from sslens.zoo.shapes import TRANSFORMERS
 from sslens.zoo.suspicions import find_suspicions
 
 WIDTH = 110
@@ -177,9 +175,7 @@ def _describe_recognised(checkpoint: Recognised, card: Card | None) -> Mapping[s
         **_describe_about(checkpoint, card),
         "layout": checkpoint.layout,
         "method": checkpoint.claim.method,
-        "heads": checkpoint.shape.arch.heads
-        if isinstance(checkpoint.shape, TRANSFORMERS)
-        else None,
+        "heads": checkpoint.shape.heads,
         "parameters": checkpoint.parameters,
     }
 
@@ -259,11 +255,11 @@ def _list_facts(checkpoint: Recognised, card: Card | None) -> Mapping[str, Any]:
             checkpoint.branch
             + (f" (there are {', '.join(claim.branches)})" if len(claim.branches) > 1 else "")
         ),
-        "network": f"{describe_shape(checkpoint.shape)}; {checkpoint.parameters:,} parameters",
+        "network": f"{checkpoint.shape.describe()}; {checkpoint.parameters:,} parameters",
     }
-    if isinstance(checkpoint.shape, TRANSFORMERS) and not checkpoint.heads_known:
+    if not checkpoint.heads_known:
         facts["heads"] = (
-            f"{checkpoint.shape.arch.heads} of attention are assumed for this width: no file tells"
+            f"{checkpoint.shape.heads} of attention are assumed for this width: no file tells"
             " them. With another number the weights fit as well and the features are wrong."
         )
     made = choose_evaluation(checkpoint, card)
@@ -371,10 +367,7 @@ def _write_line(
     given = [repr(source)]
     if branch is not None:
         given.append(f"branch={checkpoint.branch!r}")
-    if (
-        isinstance(checkpoint.shape, TRANSFORMERS)
-        and card is None
-        and checkpoint.claim.written is None
-    ):
-        given.append(f"num_heads={num_heads or checkpoint.shape.arch.heads}")
+    heads = num_heads or checkpoint.shape.heads
+    if heads is not None and card is None and checkpoint.claim.written is None:
+        given.append(f"num_heads={heads}")
     return f"sslens.load({', '.join(given)})"

@@ -18,7 +18,7 @@ import numpy as np
 
 from sslens import tensor_file, whole_file
 from sslens.errors import InputError
-from sslens.zoo import foreign, pickles, plain
+from sslens.zoo import foreign, numpy_zip, pickles, plain
 from sslens.zoo.arrays import Array
 from sslens.zoo.hints import NONE, Hints
 from sslens.zoo.stored import OddTensor, StoredTensor
@@ -92,8 +92,8 @@ class Contents:
 
 
 def read_contents(path: Path, *, objects: bool = False) -> Contents:
-    """Read a checkpoint file, without torch: a safetensors file, a `.pth` of any age, or
-    detectron2's pickle of NumPy arrays (.pkl).
+    """Read a checkpoint file, without torch: a safetensors file, a `.pth` of any age, detectron2's
+    pickle of NumPy arrays (.pkl), or NumPy's archive (.npz).
 
     Args:
         path: the file.
@@ -110,6 +110,8 @@ def read_contents(path: Path, *, objects: bool = False) -> Contents:
         if not arrays:
             raise InputError(f"{path} holds no tensors: it was saved before it had any.")
         return Contents(path, {"": arrays}, header=header)
+    if numpy_zip.is_numpy_zip(start):
+        return Contents(path, {"": numpy_zip.read_numpy_zip(path)})
     with _open_states(path, start, objects) as (tree, states):
         arrays_of = {
             state: {key: tensor.load() for key, tensor in tensors.items()}

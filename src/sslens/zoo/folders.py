@@ -124,7 +124,7 @@ def _read_hints(path: Path, config: Mapping[str, Any]) -> Hints:
             f'{path} says hidden_act "{activation}", which is not known here:'
             f" {nearest(str(activation), ACTIVATIONS)}."
         )
-    size = config.get("image_size")
+    size = config.get("image_size", config.get("crop_size"))
     size = size[0] if isinstance(size, list) and len(set(map(str, size))) == 1 else size
     whole = {
         "heads": config.get("num_attention_heads"),

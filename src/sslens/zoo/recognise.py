@@ -8,23 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from sslens.errors import InputError, nearest
 from sslens.find import names, plugin
+from sslens.zoo.architecture import Architecture
 from sslens.zoo.arrays import Array
 from sslens.zoo.claim import Claim, Drops, Entry, Piece
-from sslens.zoo.expected import list_tensors
 from sslens.zoo.files import Contents
 from sslens.zoo.hints import Hints
 from sslens.zoo.malformed import refuse_malformed, require_usable
 from sslens.zoo.refusals import explain_unknown, refuse_others, require_final_norm, require_numbers
-from sslens.zoo.shapes import (
-    TRANSFORMERS,
-    NamedShape,
-    Shape,
-    ViTShape,
-    find_shape,
-    read_shape,
-)
+from sslens.zoo.renaming import convert
+from sslens.zoo.shapes import find_shape, read_shape
 from sslens.zoo.trunks import SPELLINGS, Trunk
-from sslens.zoo.variants import BeitShape
 from sslens.zoo.wrappers import unwrap
 
 if TYPE_CHECKING:
@@ -55,7 +48,7 @@ class Recognised:
     layout: str
     claim: Claim
     branch: str
-    shape: Shape
+    shape: Architecture
     weights: Mapping[str, Array]
     account: tuple[Entry, ...]
     heads_known: bool
@@ -141,7 +134,7 @@ def recognise(
     dropped = {key: reason for key in inside if (reason := _find_reason(key, drops)) is not None}
     kept = {key: value for key, value in inside.items() if key not in dropped}
     require_numbers(kept, where)
-    pieces = list(spelling.convert(kept))
+    pieces = convert(spelling, kept)
     weights = {piece.into: piece.value for piece in pieces}
     require_usable(weights, where)
     hints = contents.beside.hints.over(claim.hints)
@@ -166,19 +159,13 @@ def recognise(
         shape,
         weights,
         tuple(_name_as_in_file(account, names_in_file)),
-        num_heads is not None or hints.heads is not None or _are_heads_told(claim, shape),
+        num_heads is not None
+        or hints.heads is not None
+        or claim.written is not None
+        or shape.heads_told,
         tuple(notes),
         {**claim.transform, **contents.beside.transform},
     )
-
-
-def _are_heads_told(claim: Claim, shape: Shape) -> bool:
-    """Whether tables of relative positions or a header tell the number of heads."""
-    if claim.written is not None or not isinstance(shape, TRANSFORMERS):
-        return True
-    if isinstance(shape, BeitShape):
-        return shape.relative is not None
-    return isinstance(shape, ViTShape) and shape.windows is not None
 
 
 def _name_as_in_file(
@@ -295,7 +282,7 @@ def _account_for_others(
 
 def _find_shape(
     weights: Mapping[str, Array], where: str, claim: Claim, hints: Hints, num_heads: int | None
-) -> Shape:
+) -> Architecture:
     if claim.written is not None:
         if num_heads is not None:
             raise InputError(
@@ -306,16 +293,17 @@ def _find_shape(
     width = patches.shape[0] if patches is not None and patches.ndim else 0
     usual = Hints(heads=claim.heads.get(width))
     shape = find_shape(weights, where, num_heads, hints.over(usual))
-    if num_heads is not None and not isinstance(shape, TRANSFORMERS):
+    if num_heads is not None and shape.heads is None:
         raise InputError(
             f"{where} is a convolutional network, which has no heads: leave num_heads out."
         )
     return shape
 
 
-def _require_fit(weights: Mapping[str, Array], shape: Shape, where: str, claim: Claim) -> None:
-    # of a named shape only timm knows the tensors
-    expected = shape.list_tensors() if isinstance(shape, NamedShape) else list_tensors(shape)
+def _require_fit(
+    weights: Mapping[str, Array], shape: Architecture, where: str, claim: Claim
+) -> None:
+    expected = shape.list_tensors()
     present = {key: tuple(value.shape) for key, value in weights.items()}
     wrong = sorted(
         key for key in expected.keys() | present.keys() if expected.get(key) != present.get(key)

@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Mapping
 
 from sslens.errors import InputError
+from sslens.zoo.architecture import Architecture, read_arch
 from sslens.zoo.arrays import Array
 from sslens.zoo.claim import Claim
 from sslens.zoo.files import Contents
-from sslens.zoo.shapes import TRANSFORMERS, Shape
 
 #: what each file of guided diffusion's UNet holds; `sslens.zoo.generators` loads it
 GENERATOR = ("time_embed.0.weight", "input_blocks.0.0.weight", "out.2.weight")
@@ -106,7 +106,7 @@ def require_numbers(weights: Mapping[str, Array], where: str) -> None:
 
 def require_final_norm(
     weights: Mapping[str, Array],
-    shape: Shape,
+    shape: Architecture,
     contents: Contents,
     claim: Claim,
     dropped: Mapping[str, str],
@@ -117,9 +117,10 @@ def require_final_norm(
     Raises:
         InputError: the message says what is missing.
     """
-    if not isinstance(shape, TRANSFORMERS) or claim.written is not None:
+    arch = read_arch(shape)
+    if arch is None or claim.written is not None:
         return
-    told, count = contents.beside.hints.blocks, shape.arch.blocks
+    told, count = contents.beside.hints.blocks, arch.blocks
     if told is not None and told != count:
         raise InputError(
             f"{contents.path} holds {count} blocks, and {contents.beside.name} beside it says"
@@ -127,7 +128,7 @@ def require_final_norm(
             " all of it."
         )
     pooled = any(re.match(r"(fc_norm|pooler\.layernorm)\.", name) for name in dropped)
-    if not (shape.norm or claim.normless or pooled):
+    if not ("norm.weight" in weights or claim.normless or pooled):
         raise InputError(
             f"{contents.path} holds a transformer of {count} blocks without its final"
             " normalisation (norm.weight): the file was cut off, or holds a part of the network."

@@ -1,20 +1,29 @@
 """Renaming: from the names of a network's tensors to timm's, by a table of regular expressions, and
-one layer made of three for queries, keys and values."""
+what names alone do not do: one layer made of three, tensors with other axes."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from types import ModuleType
+from typing import TypeAlias
 
 import numpy as np
 
 from sslens.zoo.arrays import Array, join
-from sslens.zoo.claim import Piece, Weights
+from sslens.zoo.claim import Drops, Piece, Weights
 
 #: regular expressions with their replacements, all of which are applied in this order
-Rules = Sequence[tuple[str, str]]
+Rules: TypeAlias = Sequence[tuple[str, str]]
+#: what is done to all tensors of a network once they are renamed
+Step: TypeAlias = Callable[[Iterable[Piece]], Iterable[Piece]]
 
 #: why a table of indices is dropped
 INDEX = "a table of indices that is computed anew"
+#: tables that Swin Transformers of some libraries have beside their weights
+SWIN_TABLES: Drops = (
+    (r".*relative_position_index", INDEX),
+    (r".*attn_mask", "a table that keeps windows apart, which is computed anew"),
+)
 #: from Hugging Face's names of a Vision Transformer to timm's
 HF_EMBEDDINGS = (
     (r"^embeddings\.cls_token$", "cls_token"),
@@ -32,10 +41,31 @@ HF_LAYERS = (
     (r"\.intermediate\.dense\.", ".mlp.fc1."),
     (r"(^blocks\.\d+)\.output\.dense\.", r"\1.mlp.fc2."),
 )
+#: torchvision's `features.N`: odd numbers are stages, even ones make the map smaller
+TORCHVISION_STAGES = tuple(
+    (rf"^features\.{number}\.", f"stages.{number // 2}.{part}.")
+    for number in range(1, 8)
+    for part in ("blocks" if number % 2 else "downsample",)
+)
 
 _PART = re.compile(r"(.*\.attn\.)(q|k|v)\.(weight|bias)")
 #: names that hold three layers in one, of which only the name differs
 _PACKED = "attn.in_proj_"
+
+
+def convert(spelling: ModuleType, weights: Weights) -> list[Piece]:
+    """Convert the tensors of a network to timm's names and shapes by the rules and the steps of a
+    spelling.
+
+    Args:
+        spelling: a file of `zoo/spellings`.
+        weights: the tensors by the names that the spelling has.
+    """
+    pieces: Iterable[Piece] = rename(weights, spelling.RULES)
+    steps: Sequence[Step] = spelling.STEPS
+    for step in steps:
+        pieces = step(pieces)
+    return list(pieces)
 
 
 def rename(weights: Weights, rules: Rules) -> Iterator[Piece]:
@@ -101,3 +131,42 @@ def shape_tokens(pieces: Iterable[Piece]) -> Iterator[Piece]:
             yield replace(piece, value=piece.value.reshape(*shape), done="to three axes")
         else:
             yield piece
+
+
+def flatten(names: str) -> Step:
+    """Make the step that gives tensors one axis.
+
+    Args:
+        names: a regular expression, found in the names of the tensors.
+
+    >>> step = flatten("gamma$")
+    >>> [p.value.shape for p in step([Piece("gamma", Array(np.ones((2, 1)), "float64"), ("a",))])]
+    [(2,)]
+    """
+    return _reshape(names, "to one dimension", lambda value: value.ndim > 1, kept=0)
+
+
+def make_linear(names: str) -> Step:
+    """Make the step that makes linear layers of 1 × 1 convolutions.
+
+    Args:
+        names: a regular expression, found in the names of their weights.
+    """
+    done = "1 × 1 convolution to a linear layer"
+    return _reshape(names, done, lambda value: value.ndim == 4, kept=1)
+
+
+def _reshape(names: str, done: str, wanted: Callable[[Array], bool], *, kept: int) -> Step:
+    """The step that keeps the first axes of tensors, and joins the others into one."""
+    fitting = re.compile(names)
+
+    def step(pieces: Iterable[Piece]) -> Iterator[Piece]:
+        for piece in pieces:
+            value = piece.value
+            if fitting.search(piece.into) and wanted(value):
+                shape = (*value.shape[:kept], -1)
+                yield replace(piece, value=value.reshape(*shape), done=done)
+            else:
+                yield piece
+
+    return step

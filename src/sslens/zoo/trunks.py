@@ -63,6 +63,7 @@ def _iterate_trunks(states: Mapping[str, Mapping[str, Array]]) -> Iterator[Trunk
             (prefix, name)
             for name, spelling in spellings.items()
             for prefix in _find_prefixes(weights, spelling.ANCHORS)
+            if _has_mark(weights, prefix, getattr(spelling, "MARK", None))
         ]
         for prefix, name in there:
             rivals = (spellings[other] for at, other in there if at == prefix)
@@ -75,10 +76,18 @@ def _find_prefixes(weights: Mapping[str, Array], anchors: Sequence[str]) -> Iter
     first, *others = anchors
     for key in weights:
         prefix = key.removesuffix(first)
-        if prefix == key or (prefix and not prefix.endswith(".")):
+        if prefix == key or (prefix and not prefix.endswith((".", "/"))):
             continue
         if all(any(name.startswith(prefix + other) for name in weights) for other in others):
             yield prefix
+
+
+def _has_mark(weights: Mapping[str, Array], prefix: str, mark: str | None) -> bool:
+    """Whether a name after the prefix fits a pattern, where there is one."""
+    if mark is None:
+        return True
+    fitting = re.compile(re.escape(prefix) + mark)
+    return any(fitting.fullmatch(name) for name in weights)
 
 
 def name_trunks(trunks: Iterable[Trunk]) -> dict[str, Trunk]:

@@ -1,5 +1,5 @@
-"""SimMIM (Xie et al., 2022) with a Vision Transformer: BEiT's network under `encoder.`, and a
-decoder of one layer."""
+"""SimMIM (Xie et al., 2022): BEiT's Vision Transformer or a Swin under `encoder.`, and a decoder of
+one layer."""
 
 from dataclasses import replace
 
@@ -9,13 +9,14 @@ from sslens.zoo.files import Contents
 from sslens.zoo.trunks import find_trunks
 
 TITLE = "SimMIM"
+KINDS = {"beit": "BEiT's network", "swin-microsoft": "a Swin"}
 DECODER = "the reconstruction decoder"
 
 
 def claim(contents: Contents) -> Claim | None:
-    """Claim a file of the pre-training: `encoder.`, a BEiT with a mask token, and `decoder.0.`
-    beside it."""
-    trunks = [t for t in find_trunks(contents.states) if t.naming == "beit"]
+    """Claim a file of the pre-training: `encoder.`, a BEiT or a Swin with a mask token, and
+    `decoder.0.` beside it."""
+    trunks = [t for t in find_trunks(contents.states) if t.naming in KINDS]
     if not trunks or not trunks[0].prefix.endswith("encoder."):
         return None
     state, start = contents.states[trunks[0].state], trunks[0].prefix.removesuffix("encoder.")
@@ -23,9 +24,9 @@ def claim(contents: Contents) -> Claim | None:
         return None
     claimed = claim_network(
         contents,
-        ("beit",),
+        tuple(KINDS),
         method=TITLE,
-        sign=f"BEiT's network is under {trunks[0].prefix}* with a decoder beside it",
+        sign=f"{KINDS[trunks[0].naming]} is under {trunks[0].prefix}* with a decoder beside it",
         objective="simmim",
         family="REC",
         drops=((r"mask_token", MASK),),

@@ -1,5 +1,5 @@
-"""torchvision's ViTs and ConvNeXts; its ResNets have the names of all others', and the layout
-`timm` claims them."""
+"""torchvision's ViTs, ConvNeXts and Swins; its ResNets have the names of all others', and the
+layout `timm` claims them."""
 
 from sslens.zoo.claim import Claim
 from sslens.zoo.claiming import claim_network
@@ -7,7 +7,11 @@ from sslens.zoo.files import Contents
 from sslens.zoo.trunks import find_trunks
 
 TITLE = "torchvision"
-KINDS = {"vit-torchvision": "ViT", "convnext-torchvision": "ConvNeXt"}
+KINDS = {
+    "vit-torchvision": "ViT",
+    "convnext-torchvision": "ConvNeXt",
+    "swin-torchvision": "Swin",
+}
 
 
 def claim(contents: Contents) -> Claim | None:
@@ -21,6 +25,6 @@ def claim(contents: Contents) -> Claim | None:
         tuple(KINDS),
         method=TITLE,
         sign=f"it is a {KINDS[kinds[0]]} in torchvision's names",
-        classifier=r"(heads|classifier\.2)\..*",
+        classifier=r"(heads?|classifier\.2)\..*",
         notes=("The file does not say what trained it; torchvision's own weights are supervised.",),
     )

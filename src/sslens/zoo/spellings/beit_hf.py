@@ -1,9 +1,7 @@
 """BEiT and data2vec in the names of Hugging Face's transformers."""
 
-from collections.abc import Iterable
-
-from sslens.zoo.claim import AFTER_POOLING, MASK, Drops, Piece, Weights
-from sslens.zoo.renaming import HF_EMBEDDINGS, HF_LAYERS, INDEX, join_parts, rename
+from sslens.zoo.claim import AFTER_POOLING, MASK, Drops
+from sslens.zoo.renaming import HF_EMBEDDINGS, HF_LAYERS, INDEX, Rules, join_parts
 
 TITLE = "BEiT's ViT in Hugging Face's names"
 ANCHORS = (
@@ -17,15 +15,11 @@ DROPS: Drops = (
     (r"embeddings\.mask_token", MASK),
     (r"pooler\..*", AFTER_POOLING),
 )
-_RULES = (
+RULES: Rules = (
     *HF_EMBEDDINGS,
     *HF_LAYERS,
     (r"\.lambda_([12])$", r".gamma_\1"),
     (r"\.attention\.attention\.relative_position_bias\.", ".attn."),
     (r"^encoder\.relative_position_bias\.", "rel_pos_bias."),
 )
-
-
-def convert(weights: Weights) -> Iterable[Piece]:
-    """Rename everything, and join queries, keys and values; keys have no bias."""
-    return join_parts(rename(weights, _RULES))
+STEPS = (join_parts,)

@@ -1,9 +1,7 @@
 """The vision tower of CLIP in OpenAI's names, which open_clip keeps: `transformer.resblocks.N`."""
 
-from collections.abc import Iterable
-
-from sslens.zoo.claim import Drops, Piece, Weights
-from sslens.zoo.renaming import rename, shape_tokens, unpack
+from sslens.zoo.claim import Drops
+from sslens.zoo.renaming import Rules, shape_tokens, unpack
 
 TITLE = "a vision tower of CLIP in OpenAI's names"
 ANCHORS = ("transformer.resblocks.0.ln_1.weight", "conv1.weight", "class_embedding")
@@ -11,7 +9,7 @@ DROPS: Drops = (
     (r"proj", "the projection to the space that images and texts share"),
     (r"attn_pool\..*", "the pooling by attention, which stands after the tokens"),
 )
-_RULES = (
+RULES: Rules = (
     (r"^class_embedding$", "cls_token"),
     (r"^positional_embedding$", "pos_embed"),
     (r"^conv1\.", "patch_embed.proj."),
@@ -22,8 +20,4 @@ _RULES = (
     (r"\.mlp\.c_fc\.", ".mlp.fc1."),
     (r"\.mlp\.c_proj\.", ".mlp.fc2."),
 )
-
-
-def convert(weights: Weights) -> Iterable[Piece]:
-    """Rename everything."""
-    return shape_tokens(unpack(rename(weights, _RULES)))
+STEPS = (unpack, shape_tokens)

@@ -1,9 +1,7 @@
 """The vision towers of CLIP and SigLIP in the names of Hugging Face's transformers."""
 
-from collections.abc import Iterable
-
-from sslens.zoo.claim import Drops, Piece, Weights
-from sslens.zoo.renaming import join_parts, rename, shape_tokens
+from sslens.zoo.claim import Drops
+from sslens.zoo.renaming import Rules, join_parts, shape_tokens
 
 TITLE = "a vision tower of CLIP or SigLIP in Hugging Face's names"
 ANCHORS = (
@@ -15,7 +13,7 @@ DROPS: Drops = (
     (r"embeddings\.position_ids", "the numbers of the positions"),
     (r"head\..*", "the pooling by attention, which stands after the tokens"),
 )
-_RULES = (
+RULES: Rules = (
     (r"^embeddings\.class_embedding$", "cls_token"),
     (r"^embeddings\.position_embedding\.weight$", "pos_embed"),
     (r"^embeddings\.patch_embedding\.", "patch_embed.proj."),
@@ -26,8 +24,4 @@ _RULES = (
     (r"\.self_attn\.([qkv])_proj\.", r".attn.\1."),
     (r"\.self_attn\.out_proj\.", ".attn.proj."),
 )
-
-
-def convert(weights: Weights) -> Iterable[Piece]:
-    """Rename everything, and join queries, keys and values."""
-    return shape_tokens(join_parts(rename(weights, _RULES)))
+STEPS = (join_parts, shape_tokens)

@@ -1,9 +1,7 @@
 """DINOv3's ConvNeXts in the names of Hugging Face's transformers."""
 
-from collections.abc import Iterable
-
-from sslens.zoo.claim import AFTER_POOLING, Drops, Piece, Weights
-from sslens.zoo.renaming import rename
+from sslens.zoo.claim import AFTER_POOLING, Drops
+from sslens.zoo.renaming import Rules
 
 TITLE = "DINOv3's ConvNeXt in Hugging Face's names"
 ANCHORS = (
@@ -12,7 +10,7 @@ ANCHORS = (
     "stages.3.layers.0.pointwise_conv1.",
 )
 DROPS: Drops = ((r"layer_norm\..*", AFTER_POOLING),)
-_RULES = (
+RULES: Rules = (
     (r"^stages\.0\.downsample_layers\.", "stem."),
     (r"\.downsample_layers\.", ".downsample."),
     (r"^stages\.(\d)\.layers\.", r"stages.\1.blocks."),
@@ -20,8 +18,4 @@ _RULES = (
     (r"\.layer_norm\.", ".norm."),
     (r"\.pointwise_conv([12])\.", r".mlp.fc\1."),
 )
-
-
-def convert(weights: Weights) -> Iterable[Piece]:
-    """Rename everything."""
-    return rename(weights, _RULES)
+STEPS = ()

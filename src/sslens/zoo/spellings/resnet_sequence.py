@@ -1,15 +1,14 @@
 """ResNets without their classifier as a sequence of numbered parts, `nn.Sequential(*list(
 resnet.children())[:-1])`, as lightly's examples and many others write them."""
 
-from collections.abc import Iterable
-
-from sslens.zoo.claim import Drops, Piece, Weights
-from sslens.zoo.renaming import rename
+from sslens.zoo.claim import Drops
+from sslens.zoo.renaming import Rules
 
 TITLE = "a ResNet as a sequence of numbered parts"
 ANCHORS = ("4.0.conv1.weight", "0.weight", "7.0.")
 DROPS: Drops = ()
-_RULES = (
+#: 0 and 1 are the first convolution and its normalisation, 4 to 7 the stages
+RULES: Rules = (
     (r"^0\.", "conv1."),
     (r"^1\.", "bn1."),
     (r"^4\.", "layer1."),
@@ -17,9 +16,4 @@ _RULES = (
     (r"^6\.", "layer3."),
     (r"^7\.", "layer4."),
 )
-
-
-def convert(weights: Weights) -> Iterable[Piece]:
-    """Name the parts: 0 and 1 are the first convolution and its normalisation, 4 to 7 the
-    stages."""
-    return rename(weights, _RULES)
+STEPS = ()

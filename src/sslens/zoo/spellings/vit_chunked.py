@@ -1,17 +1,12 @@
 """DINOv2's Vision Transformers as they are trained: the blocks lie in chunks for FSDP,
 `blocks.CHUNK.N.` with N counted through all chunks."""
 
-from collections.abc import Iterable
-
-from sslens.zoo.claim import Drops, Piece, Weights
+from sslens.zoo.claim import Drops
 from sslens.zoo.dinov2 import convert_to_timm
-from sslens.zoo.renaming import rename
+from sslens.zoo.renaming import Rules
 
 TITLE = "a ViT in timm's names with its blocks in chunks (blocks.CHUNK.N.)"
 ANCHORS = ("blocks.0.0.norm1.weight", "blocks.0.0.mlp.", "patch_embed.")
 DROPS: Drops = ()
-
-
-def convert(weights: Weights) -> Iterable[Piece]:
-    """Take the blocks out of their chunks."""
-    return convert_to_timm(rename(weights, [(r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.")]))
+RULES: Rules = ((r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),)
+STEPS = (convert_to_timm,)

@@ -5,11 +5,9 @@ Version 5 has other names in memory, `layers.N.attention.q_proj`; it writes the 
 are read.
 """
 
-from collections.abc import Iterable
-
-from sslens.zoo.claim import MASK, Drops, Piece, Weights
+from sslens.zoo.claim import MASK, Drops
 from sslens.zoo.dinov2 import convert_to_timm
-from sslens.zoo.renaming import HF_EMBEDDINGS, HF_LAYERS, join_parts, rename
+from sslens.zoo.renaming import HF_EMBEDDINGS, HF_LAYERS, Rules, join_parts
 
 TITLE = "a ViT in Hugging Face's names"
 ANCHORS = (
@@ -22,13 +20,11 @@ DROPS: Drops = (
     (r"pooler\..*", POOLER),
     (r"embeddings\.mask_token", MASK),
 )
-_DINOV2 = (
+RULES: Rules = (
+    *HF_EMBEDDINGS,
+    *HF_LAYERS,
     (r"\.layer_scale([12])\.lambda1$", r".ls\1.gamma"),
     (r"\.mlp\.weights_in\.", ".mlp.fc1."),
     (r"\.mlp\.weights_out\.", ".mlp.fc2."),
 )
-
-
-def convert(weights: Weights) -> Iterable[Piece]:
-    """Rename everything, and join queries, keys and values."""
-    return convert_to_timm(join_parts(rename(weights, (*HF_EMBEDDINGS, *HF_LAYERS, *_DINOV2))))
+STEPS = (join_parts, convert_to_timm)
