@@ -23,6 +23,8 @@ from sslens.arguments.watching import WatchOptions, open_held_out, write_report
 from sslens.cli import main
 from sslens.data.images import ImageSet, from_arrays
 from sslens.errors import InputError
+from sslens.find import names, plugin
+from sslens.methods.trivial import assign_alike, guess_classes, predict_means, rank_alike
 from sslens.models.cnn import CNNArch
 from sslens.models.vit import ViTArch
 from sslens.objectives import dino, mae, moco_v3, msn
@@ -31,11 +33,12 @@ from sslens.training import curves, track
 from sslens.training.loop import Interrupted
 from sslens.training.pretrain import pretrain
 from sslens.training.schedule import Training
-from sslens.training.signs import Signs, measure_spread
+from sslens.training.signs import Signs, Start, measure_spread
 from sslens.training.watch import EncoderLooks, HeldOut, Watch
 from sslens.zoo.evaluation import make_transform
 
 ARCH = "vit_64x2_patch8_32"
+RUNS = Path(__file__).parents[1] / "runs/scenes"
 IMAGES = sslens.open_images("scenes:0:64")
 LABELLED = sslens.open_images("scenes:1:120")
 HELD = HeldOut.split(LABELLED)
@@ -215,6 +218,93 @@ def test_a_loss_near_log_k_is_not_at_it() -> None:
     assert judged([0.05 * 11.09] * 5 + [2.0] * 5 + [0.05] * 9, prototypes=65_536) == []
 
 
+BALANCED = guess_classes(np.arange(10), 0.1, "Look at the labels.")
+
+
+def unlearnt(lines: list[dict[str, float]], warm_up: int, start: Start) -> list[tuple[int, str]]:
+    """What is said of nothing being learnt, with the step at which it is said."""
+    signs = Signs(warm_up, start=start)
+    said = [(int(line["step"]), text) for line in lines for text in signs.judge(line)]
+    return [(step, text) for step, text in said if "nothing is learnt" in text]
+
+
+def test_a_loss_at_ln_c_and_an_accuracy_at_chance_are_told_after_a_tenth_of_the_steps() -> None:
+    start = Start(BALANCED, steps=1000, every=5)
+    losses = noisy(np.full(200, math.log(10)), 2e-3)
+    flat = [{"step": 5 * (i + 1), "loss": loss} for i, loss in enumerate(losses)]
+    ((step, said),) = unlearnt(flat, 0, start)  # 10 lines after step 100, once
+    assert step == 150
+    assert said.startswith("After 150 of 1,000 steps nothing is learnt: steps 105 to 150 have")
+    assert "not less than guessing among 10 classes, ln 10 (2.303). Look at the labels." in said
+    ((step, _),) = unlearnt(flat, 120, start)  # the warm-up is waited for
+    assert step == 170
+    for top1, accused in ((0.11, True), (0.2, False)):
+        found = unlearnt([*flat[:20], {"step": 100, "top1": top1}, *flat[20:]], 0, start)
+        assert bool(found) == accused
+        assert not found or "and top-1 is 11.0% where chance is 10.0%. Look" in found[0][1]
+    # a run that was once below is never asked again, and a short one is judged by what it has
+    risen = [{**line, "loss": 2.0 if line["step"] < 151 else 2.31} for line in flat]
+    assert unlearnt(risen, 0, start) == []
+    ((step, _),) = unlearnt(flat[:12], 0, Start(BALANCED, steps=60, every=5))
+    assert step == 60  # 50 steps after the sixth
+    assert unlearnt([{**line, "loss": line["loss"] - 0.02} for line in flat], 0, start) == []
+
+
+def test_two_classes_of_which_one_is_rare_are_learnt_only_below_their_entropy() -> None:
+    rare = guess_classes(np.repeat([0, 1], [90, 10]), 0.0, "")
+    assert (round(rare.value, 4), rare.chance) == (0.3251, 0.9)  # −0.9 ln 0.9 − 0.1 ln 0.1
+    lines = [{"step": step, "loss": 0.326} for step in range(1, 100)]
+    start = Start(rare, 100, 1)
+    assert unlearnt(lines, 0, start)
+    assert unlearnt([{"step": 1, "top1": 0.9}, *lines], 0, start)
+    assert not unlearnt([{"step": 1, "top1": 0.95}, *lines], 0, start)
+
+
+def test_none_of_the_reference_trainings_is_accused_of_learning_nothing() -> None:
+    """Their logs, with the prototypes, the temperature and the minibatch that they had; fine-tuning
+    random weights began at ln 10 for a whole epoch, its warm-up."""
+    trivial = {
+        "dino": assign_alike(64),
+        "msn": assign_alike(64),
+        "mae": predict_means(True),
+        "moco": rank_alike(128, 4 * 0.2),
+        "supervised": BALANCED,
+    }
+    logs = sorted(RUNS.glob("scenes_*.jsonl"))
+    assert len(logs) > 15
+    for path in logs:
+        log = [json.loads(line) for line in path.read_text().splitlines()]
+        name = path.stem.removeprefix("scenes_")
+        loss = BALANCED if name.endswith("_ft") else trivial[name.split("_")[0]]
+        assert loss is not None
+        steps = log[-1]["step"]
+        start, warm_up = Start(loss, steps, 10), round(steps * (0.1 if loss is BALANCED else 0.05))
+        assert unlearnt(log, warm_up, start) == [], path.name
+        stuck = [line | ({"loss": loss.value} if "loss" in line else {}) for line in log]
+        told = unlearnt(
+            [{k: v for k, v in one.items() if k != "top1"} for one in stuck], warm_up, start
+        )
+        assert len(told) == 1, path.name
+
+
+def test_every_objective_knows_the_loss_of_learning_nothing() -> None:
+    labels = np.arange(16) % 4
+    values = {}
+    for name in names("objectives"):
+        module = plugin("objectives", name)
+        values[name] = module.find_trivial(module.Settings(), labels, 16).value
+    assert values == pytest.approx(
+        {
+            "dino": math.log(65_536),
+            "fcmae": 1.0,
+            "mae": 1.0,
+            "moco-v3": 0.8 * math.log(16),
+            "msn": math.log(1024),
+            "supervised": math.log(4),
+        }
+    )
+
+
 def test_spread_is_what_the_mean_direction_leaves() -> None:
     x = torch.randn(40, 7, generator=torch.Generator().manual_seed(0)) + 0.5
     unit = x.double().numpy() / np.linalg.norm(x.double().numpy(), axis=1, keepdims=True)
@@ -328,7 +418,10 @@ def test_a_run_that_does_not_learn_is_accused_whether_or_not_it_was_stopped(tmp_
         epochs=15,
     )
     (warning,) = said
-    assert warning.startswith("note      The loss has not moved beyond its noise from step 1 to 60")
+    assert warning.startswith(
+        "note      After 56 of 60 steps nothing is learnt: steps 47 to 56 have"
+    )
+    assert "not less than predicting nothing but the mean colour of each patch (1)" in warning
     assert "usually help" in warning
     images = dataclasses.replace(IMAGES, source=Interrupting(16 * 25 - 1), rows=None)
     assert images.digest == IMAGES.digest

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sslens.data.transform import EvalTransform
 from sslens.methods import Batch, Method
+from sslens.methods.trivial import TrivialLoss
 from sslens.models.about import About
 
 
@@ -18,6 +19,10 @@ def encoder_weights(method: Method) -> Mapping[str, Tensor]:
 
 def accept_batch_size(batch_size: int, shares: int) -> None:
     """Accept every minibatch: the images of a step may be divided in any way."""
+
+
+def find_no_trivial(labels: object, images: int) -> None:
+    """Find no loss of a method that has learnt nothing."""
 
 
 @final
@@ -47,6 +52,8 @@ class TrainingJob:
         weights: selects from the method the weights that are kept.
         require_batch_size: called with a number of images and a number of shares; raises InputError
             where a step of so many images cannot be divided into so many shares.
+        find_trivial: returns the loss of a method that has learnt nothing, from the labels of the
+            images (or None) and the number of images in a step; None where it is not known.
         in_parts: another way to make the method's steps divisible, as the last words of an error
             message; empty where there is none.
     """
@@ -66,4 +73,5 @@ class TrainingJob:
     transform: EvalTransform
     weights: Callable[[Any], Mapping[str, Tensor]] = encoder_weights
     require_batch_size: Callable[[int, int], None] = accept_batch_size
+    find_trivial: Callable[[Any, int], TrivialLoss | None] = find_no_trivial
     in_parts: str = ""

@@ -9,6 +9,9 @@ A file `objectives/NAME.py` has
   which must be a field of them with the default `()`;
 - `IN_PARTS`, where a setting makes steps divisible: the last words of the error message's advice,
   such as `", or {settings.responses=image}"`;
+- `find_trivial(settings, labels, images) -> TrivialLoss | None`, where one is known: the loss of a
+  method that has learnt nothing, given the images' labels (or None) and the images of a step; a
+  training that is still there after a tenth of its steps is told so;
 - `Settings`, a frozen dataclass: the method's numbers, with `base_lr` (for 256 images),
   `weight_decay`, `betas` and `warmup` (share of the training), `optimiser` where it may be another
   than AdamW, and the papers' table and where the released code differs from it in its docstring;

@@ -22,6 +22,7 @@ from sslens.methods.balance import balance_assignments
 from sslens.methods.parameters import clip_each, follow, group_by_decay
 from sslens.methods.schedules import cosine
 from sslens.methods.settings import require_bounds
+from sslens.methods.trivial import TrivialLoss, assign_alike
 from sslens.models.arch import Arch
 from sslens.models.convolutions import pool
 from sslens.models.crops import (
@@ -158,6 +159,11 @@ def batch(
         noise = depth_noise(**rows.keywords(), places=len(views) * arch.blocks * 2)
         tensors["depth"] = noise.unflatten(1, (len(views), arch.blocks, 2))
     return tensors
+
+
+def find_trivial(settings: Settings, labels: object, images: int) -> TrivialLoss:
+    """The loss of assigning all images alike."""
+    return assign_alike(settings.prototypes)
 
 
 @final

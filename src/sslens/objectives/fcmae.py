@@ -17,6 +17,7 @@ from sslens.errors import InputError, nearest
 from sslens.methods import Batch, Moment, Rows
 from sslens.methods.pixels import compute_masked_error
 from sslens.methods.schedules import warmup_cosine
+from sslens.methods.trivial import TrivialLoss, predict_means
 from sslens.models.cnn import CNNArch
 from sslens.models.masked import compute_masked_features
 
@@ -80,6 +81,11 @@ def batch(
     decides which patches are masked."""
     (view,) = mae_views(arch.image_size).batch(images, **rows.keywords())
     return {"view": view, "noise": mask_noise(**rows.keywords(), patches=arch.grid**2)}
+
+
+def find_trivial(settings: Settings, labels: object, images: int) -> TrivialLoss | None:
+    """The loss of predicting each patch's mean colour."""
+    return predict_means(settings.normalise_pixels)
 
 
 @final

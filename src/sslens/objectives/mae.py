@@ -19,6 +19,7 @@ from sslens.methods import Batch, Moment, Rows
 from sslens.methods.parameters import group_by_decay
 from sslens.methods.pixels import compute_masked_error
 from sslens.methods.schedules import warmup_cosine
+from sslens.methods.trivial import TrivialLoss, predict_means
 from sslens.models.heads import draw_xavier_uniform
 from sslens.models.positions import make_sincos_positions
 from sslens.models.some_tokens import compute_for_some
@@ -76,6 +77,11 @@ def batch(
     decides which patches are masked."""
     (view,) = mae_views(arch.image_size).batch(images, **rows.keywords())
     return {"view": view, "noise": mask_noise(**rows.keywords(), patches=arch.grid**2)}
+
+
+def find_trivial(settings: Settings, labels: object, images: int) -> TrivialLoss | None:
+    """The loss of predicting each patch's mean colour."""
+    return predict_means(settings.normalise_pixels)
 
 
 @final

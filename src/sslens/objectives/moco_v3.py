@@ -22,6 +22,7 @@ from sslens.methods import Batch, Moment, Rows
 from sslens.methods.parameters import follow
 from sslens.methods.schedules import cosine, warmup_cosine
 from sslens.methods.settings import require_bounds
+from sslens.methods.trivial import TrivialLoss, rank_alike
 from sslens.models.arch import Arch
 from sslens.models.convolutions import pool, start_at_identity
 from sslens.models.crops import compute_class_tokens
@@ -102,6 +103,11 @@ def batch(
         images, **rows.keywords()
     )
     return {"first": first, "second": second}
+
+
+def find_trivial(settings: Settings, labels: object, images: int) -> TrivialLoss:
+    """The loss of finding all images of a step alike, which is the sum over both directions."""
+    return rank_alike(images, 4 * settings.temperature)
 
 
 @final

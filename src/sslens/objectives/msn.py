@@ -23,6 +23,7 @@ from sslens.methods.balance import balance_assignments
 from sslens.methods.parameters import follow, group_by_decay
 from sslens.methods.schedules import cosine
 from sslens.methods.settings import require_bounds
+from sslens.methods.trivial import TrivialLoss, assign_alike
 from sslens.models.crops import (
     begin_as_mae,
     choose_local_size,
@@ -136,6 +137,11 @@ def batch(
     noise = mask_noise(rows.seed, rows.step, slice(0, 1), rows.total, arch.grid**2)
     views = {"target": target, "random": random, "noise": noise.repeat(len(images), 1)}
     return views | ({"focal": torch.stack(focal, dim=1)} if focal else {})
+
+
+def find_trivial(settings: Settings, labels: object, images: int) -> TrivialLoss:
+    """The loss of assigning all images alike."""
+    return assign_alike(settings.prototypes)
 
 
 @final

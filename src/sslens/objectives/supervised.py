@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from PIL import Image
 from timm.models.resnet import ResNet
 from timm.models.vision_transformer import VisionTransformer
@@ -22,6 +23,7 @@ from sslens.methods import Batch, Moment, Rows
 from sslens.methods.parameters import group_by_decay
 from sslens.methods.schedules import warmup_cosine
 from sslens.methods.settings import require_bounds
+from sslens.methods.trivial import TrivialLoss, guess_classes
 from sslens.models.arch import Arch
 from sslens.models.convolutions import pool
 from sslens.models.crops import compute_class_tokens, learn_positions, make_depth_factors
@@ -31,6 +33,12 @@ from sslens.models.vit import ViTArch
 FAMILY = "supervised"
 KINDS = ("vit", "resnet")
 LABELLED = True
+
+#: what usually helps where no class is learnt
+MEND = (
+    "A higher base_lr (a lower one where the loss jumps about), a longer warmup and a look at"
+    " whether the labels are those of the images usually help."
+)
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,13 @@ def batch(
             1, (arch.blocks, 2)
         )
     return tensors
+
+
+def find_trivial(
+    settings: Settings, labels: Int64[np.ndarray, " image"], images: int
+) -> TrivialLoss:
+    """The loss of guessing the classes by how often they come."""
+    return guess_classes(labels, settings.smoothing, MEND)
 
 
 @final

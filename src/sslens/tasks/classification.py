@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar, final
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from PIL import Image
 from timm.models.resnet import ResNet
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ from sslens.methods.layers import layer_scales
 from sslens.methods.parameters import follow
 from sslens.methods.schedules import cosine
 from sslens.methods.settings import require_bounds, require_optimisable
+from sslens.methods.trivial import TrivialLoss, guess_classes
 from sslens.models.about import About
 from sslens.models.backbone import Backbone
 from sslens.models.branches import drop_branches, set_factors
@@ -36,6 +38,12 @@ from sslens.tasks.start import StartingPoint, describe_shape, origin
 #: of the task, for people and in `config.yaml`
 LEARNER = "fine-tuning"
 POOLINGS = ("patches", "cls")
+#: what usually helps where no class is learnt
+MEND = (
+    "A higher base_lr (a lower one where the loss jumps about), a longer warmup, less augmentation"
+    " (mixup, cutmix, randaugment, erasing) and a look at whether the labels are those of the"
+    " images usually help."
+)
 
 
 @dataclass(frozen=True)
@@ -281,7 +289,15 @@ def job(model: Backbone, images: ImageSet, settings: Settings) -> TrainingJob:
         transform=model.transform,
         weights=FineTuning.weights,
         require_batch_size=partial(_require_pairs, settings),
+        find_trivial=partial(_find_trivial, settings),
     )
+
+
+def _find_trivial(
+    settings: Settings, labels: Int64[np.ndarray, " image"], images: int
+) -> TrivialLoss:
+    """The loss of guessing the classes by how often they come."""
+    return guess_classes(labels, settings.smoothing, MEND)
 
 
 def _require_pairs(settings: Settings, batch_size: int, shares: int) -> None:

@@ -50,7 +50,7 @@ from sslens.training.optim import (
 )
 from sslens.training.parts import Feed, Parts
 from sslens.training.schedule import FREE, Training, schedule_run
-from sslens.training.signs import Signs
+from sslens.training.signs import Signs, Start
 from sslens.training.stopping import note_signals
 
 
@@ -350,8 +350,12 @@ class _Loop:
             signs = None
             if self.request.judged:
                 settings = self.job.settings
+                images, every = self.request.images, self.training.log_every
+                trivial = self.job.find_trivial(images.labels, self.training.batch_size)
                 signs = Signs(
-                    round(settings.warmup * s.steps), getattr(settings, "prototypes", None)
+                    round(settings.warmup * s.steps),
+                    getattr(settings, "prototypes", None),
+                    None if trivial is None else Start(trivial, s.steps, every),
                 )
                 for line in self.folder.lines():
                     signs.judge(line)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from sslens.data.images import ImageSet
 from sslens.errors import InputError
 from sslens.find import plugin
-from sslens.methods.job import TrainingJob
+from sslens.methods.job import TrainingJob, find_no_trivial
 from sslens.methods.labels import with_classes
 from sslens.methods.settings import require_optimisable
 from sslens.models.about import About
@@ -115,6 +116,11 @@ def make_pretraining_job(objective: str, arch: str, settings: Any) -> TrainingJo
         ),
         transform=make_transform(shape.image_size),
         in_parts=getattr(module, "IN_PARTS", ""),
+        find_trivial=(
+            partial(module.find_trivial, settings)
+            if hasattr(module, "find_trivial")
+            else find_no_trivial
+        ),
     )
 
 

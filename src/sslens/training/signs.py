@@ -7,6 +7,7 @@ same warnings as a run that was never stopped, and an old log can be judged afte
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
@@ -14,14 +15,22 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from sslens.methods.trivial import TrivialLoss
+
 #: number of log lines in a mean that is compared with another mean
 CHUNK = 10
 #: lines of the log after the warm-up that a loss has to move in
 PATIENCE = 50
+#: steps after a tenth of the run, and after the warm-up, in which something has to be learnt
+LEAST = 50
 #: standard errors, and share of the loss, beyond which it has moved
 ERRORS, SHARE = 3.0, 1e-3
 #: share of log K within which a loss is at log K, and under which it is none
 AT, UNDER = 2e-3, 1e-2
+#: accuracy up to so many times chance, and up to so much of what chance leaves, is at chance
+GUESSED, GAINED = 1.5, 0.05
+#: signs that a loss stays where it began, of which the first is told
+ONE_THING = ("chance", "unlearnt")
 #: spread of features that are as good as the same for all images: their mean cosine is above 0.9996
 SAME = 2e-2
 
@@ -45,6 +54,39 @@ def measure_spread(features: Float[Tensor, "image dim"]) -> float:
 
 
 @final
+@dataclass(frozen=True)
+class Start:
+    """What a run must leave behind in its first steps.
+
+    Attributes:
+        trivial: the loss of a method that has learnt nothing.
+        steps: the number of steps in the run.
+        every: the number of steps between lines of the log.
+    """
+
+    trivial: TrivialLoss
+    steps: int
+    every: int
+
+    def count_lines(self, begin: int) -> int:
+        """Count the lines of the log after step `begin` that are judged together: ten, or in a
+        short run half of those that there are, and at least three.
+
+        >>> trivial = TrivialLoss(1.0, "", "")
+        >>> [Start(trivial, steps, every=10).count_lines(steps // 10) for steps in (5000, 100, 30)]
+        [10, 4, 3]
+        """
+        return max(3, min(CHUNK, (self.steps - begin) // self.every // 2))
+
+    def is_above_chance(self, top1: float) -> bool:
+        """Whether an accuracy is above that of the same guess for all images."""
+        chance = self.trivial.chance
+        if chance is None:
+            return False
+        return top1 > min(GUESSED * chance, chance + GAINED * (1 - chance))
+
+
+@final
 class Signs:
     """Judges the lines of a run's log, and gives each warning once.
 
@@ -52,6 +94,7 @@ class Signs:
         warm_up: the number of steps of the warm-up; no line before its end is judged.
         prototypes: K of an objective that assigns images to K prototypes. Its loss is log K where
             all prototypes are equally likely.
+        start: what the run must leave behind in a tenth of its steps, where that is known.
 
     >>> signs = Signs(warm_up=0, prototypes=64)
     >>> steps = range(10, 310, 10)
@@ -60,11 +103,14 @@ class Signs:
     [(100, 'Steps 10 to 100 have a loss of 4.159, that is log K of the 64 prototypes')]
     """
 
-    def __init__(self, warm_up: int, prototypes: int | None = None) -> None:
-        self.warm_up, self.prototypes = warm_up, prototypes
+    def __init__(
+        self, warm_up: int, prototypes: int | None = None, start: Start | None = None
+    ) -> None:
+        self.warm_up, self.prototypes, self.start = warm_up, prototypes, start
         self._steps: list[int] = []
         self._losses: list[float] = []
-        self._moved = False
+        self._moved = self._learnt = False
+        self._top1: float | None = None
         self._given: set[str] = set()
 
     def judge(self, line: Mapping[str, Any]) -> tuple[str, ...]:
@@ -73,12 +119,15 @@ class Signs:
         A line with neither a loss nor a spread gives none.
         """
         signs: dict[str, str | None] = {}
+        self._top1 = line.get("top1", self._top1)
         if "loss" in line:
             self._steps.append(int(line["step"]))
             self._losses.append(float(line["loss"]))
             signs = {"chance": self._at_chance(), "nothing": self._at_nothing()}
-            # at log K from the start is one thing wrong, not two
-            signs["still"] = None if signs["chance"] or "chance" in self._given else self._still()
+            # a loss that stays where it began is one thing wrong, not three
+            for sign, look in (("unlearnt", self._unlearnt), ("still", self._still)):
+                known = any(signs.get(name) or name in self._given for name in ONE_THING)
+                signs[sign] = None if known else look()
         if "spread" in line and line["step"] > self.warm_up:
             signs["same"] = _same(int(line["step"]), float(line["spread"]))
         new = {sign: text for sign, text in signs.items() if text and sign not in self._given}
@@ -108,6 +157,33 @@ class Signs:
             f"{self._span(CHUNK)} have a loss of {recent[-1]:.4g}, that is log K of the"
             f" {self.prototypes:,} prototypes: all images are assigned alike. A lower teacher"
             " temperature or stronger sharpening, a lower base_lr and a longer warmup usually help."
+        )
+
+    def _unlearnt(self) -> str | None:
+        """Whether the loss after a tenth of the steps, and after the warm-up, is still that of a
+        method that has learnt nothing, and accuracy, where it is measured, at chance. A run that
+        has been below that once is never asked again."""
+        if self.start is None or self._learnt:
+            return None
+        begin, trivial = max(self.warm_up, self.start.steps // 10), self.start.trivial
+        lines = self.start.count_lines(begin)
+        after = [loss for step, loss in zip(self._steps, self._losses, strict=True) if step > begin]
+        if len(after) < lines or self._steps[-1] < begin + LEAST:
+            return None
+        mean = sum(after[-lines:]) / lines
+        if mean < (1 - AT) * trivial.value:
+            self._learnt = True
+            return None
+        if self._top1 is not None and self.start.is_above_chance(self._top1):
+            return None
+        accuracy = ""
+        if self._top1 is not None and trivial.chance is not None:
+            accuracy = f", and top-1 is {self._top1:.1%} where chance is {trivial.chance:.1%}"
+        span = self._span(lines).replace("Steps", "steps")
+        return (
+            f"After {self._steps[-1]:,} of {self.start.steps:,} steps nothing is learnt: {span}"
+            f" have a mean loss of {mean:.4g}, not less than {trivial.words}"
+            f" ({trivial.value:.4g}){accuracy}. {trivial.mend}"
         )
 
     def _at_nothing(self) -> str | None:
