@@ -140,6 +140,22 @@ def test_a_dry_run_says_the_plan_and_writes_nothing(
     ]  # what was read of the folder
 
 
+@pytest.mark.parametrize("command", ["pretrain mae --arch vit_nano_patch8_32", f"finetune {NANO}"])
+def test_a_plan_shows_settings_as_a_table(
+    place: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = f"{command} --images photos --batch-size 4 --device cpu --set base_lr=3e-4 --dry-run"
+    assert run(line) == 0
+    err = capsys.readouterr().err
+    assert "Settings(" not in err
+    at = [one.startswith("settings  ") for one in err.splitlines()].index(True)
+    table = err.splitlines()[at:]
+    assert all(len(one) <= 80 for one in table)
+    words = " ".join(table).split()
+    for name, value in (("base_lr", "0.0003"), ("weight_decay", "0.05"), ("warmup", "0.05")):
+        assert words[words.index(name) + 1] == value
+
+
 def test_the_version_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"sslens {__version__}\n"

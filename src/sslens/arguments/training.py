@@ -113,6 +113,46 @@ def override_settings(settings: Any, overrides: Sequence[str]) -> Any:
     return type(settings)(**values)
 
 
+def describe_settings(settings: Any, columns: int = 2) -> str:
+    """Describe settings as a table of their names and values, down one column after another.
+
+    A value is written as `--set KEY=VALUE` takes it; the classes, which the images decide, are left
+    out.
+
+    >>> @dataclass(frozen=True)
+    ... class Settings:
+    ...     base_lr: float = 1.5e-4
+    ...     betas: tuple[float, float] = (0.9, 0.95)
+    ...     optimiser: str = "adamw"
+    >>> print(describe_settings(Settings()))
+    settings  base_lr  0.00015     optimiser  adamw
+              betas    [0.9,0.95]
+    """
+    values = {key: value for key, value in asdict(settings).items() if key != "classes"}
+    cells = [(key, _spell_setting(value)) for key, value in values.items()]
+    rows = -(-len(cells) // columns)
+    parts = [cells[begin : begin + rows] for begin in range(0, len(cells), rows)]
+    widths = [[max(map(len, words)) + 2 for words in zip(*part, strict=True)] for part in parts]
+    lines = []
+    for row in range(rows):
+        shown = (
+            f"{part[row][0]:<{name}}{part[row][1]:<{value}}"
+            for part, (name, value) in zip(parts, widths, strict=True)
+            if row < len(part)
+        )
+        lines.append(f"{'' if row else 'settings':<10}{'  '.join(shown)}".rstrip())
+    return "\n".join(lines)
+
+
+def _spell_setting(value: Any) -> str:
+    """A value as YAML would read it."""
+    if isinstance(value, tuple | list):
+        return f"[{','.join(map(_spell_setting, value))}]"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value).lower() if isinstance(value, bool) else str(value) or '""'
+
+
 def require_startable(command: Any, batch_size: int, out: Path) -> None:
     """Refuse a job before it waits in a queue: a minibatch that its tasks cannot share, or a folder
     that holds another run.

@@ -13,6 +13,7 @@ from sslens.arguments.training import (
     TrainingOptions,
     build_training,
     choose_settings,
+    describe_settings,
     first_process,
     open_source,
     require_startable,
@@ -120,7 +121,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
         say(
             f"{model.name}, {len(images):,} images of {images.name}: {schedule.epoch:,} steps an"
             f" epoch, {schedule.steps:,} in all, {schedule.steps * batch_size:,} images seen; into"
-            f" {out}\n{settings}"
+            f" {out}\n{describe_settings(settings)}"
         )
         return None
     with contextlib.ExitStack() as stack:

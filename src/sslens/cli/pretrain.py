@@ -13,6 +13,7 @@ from sslens.arguments.training import (
     TrainingOptions,
     build_training,
     choose_settings,
+    describe_settings,
     first_process,
     open_source,
     require_startable,
@@ -121,7 +122,8 @@ def run(command: Command, line: str, say: Text) -> Path | None:
         say(
             f"{command.objective}, {command.arch}, {len(images):,} images of {images.name}:"
             f" {schedule.epoch:,} steps an epoch, {schedule.steps:,} in all,"
-            f" {schedule.steps * training.batch_size:,} images seen; into {out}\n{settings}"
+            f" {schedule.steps * training.batch_size:,} images seen; into {out}\n"
+            f"{describe_settings(settings)}"
         )
         return None
     name = command.name or command.objective

@@ -13,6 +13,7 @@ from sslens.arguments.training import (
     TrainingOptions,
     build_training,
     choose_settings,
+    describe_settings,
     first_process,
     open_source,
     require_startable,
@@ -283,7 +284,7 @@ def _describe(
         models, images, settings, training, tap=command.tap, tokens=command.tokens, world=world
     )
     if first_process():
-        say(f"{said}; into {_out(command)}\n{settings}")
+        say(f"{said}; into {_out(command)}\n{describe_settings(settings)}")
 
 
 def _require_models(command: Train) -> None:
