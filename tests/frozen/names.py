@@ -13,7 +13,9 @@ from frozen import cases
 
 def commands() -> dict[str, list[str]]:
     """The commands that the help lists, each with the options that its own help lists."""
-    listed = re.findall(r"^(?:[a-z]+ {2,}| +)([a-z][a-z-]*) {2,}\S", cases.command("--help").out, re.MULTILINE)
+    listed = re.findall(
+        r"^(?:[a-z]+ {2,}| +)([a-z][a-z-]*) {2,}\S", cases.command("--help").out, re.MULTILINE
+    )
     return {name: options_of(name) for name in listed}
 
 
