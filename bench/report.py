@@ -30,7 +30,7 @@ WORDS = """() => {
     let words = 0;
     while (walker.nextNode()) {
         const parent = walker.currentNode.parentElement;
-        const left = "script, style, noscript, svg, option, table, .canvas, .hidden";
+        const left = "script, style, noscript, svg, option, details, table, .canvas, .hidden";
         if (parent.closest(left) || !parent.checkVisibility()) continue;
         const tokens = walker.currentNode.textContent.split(/\\s+/);
         words += tokens.filter(one => /\\p{L}/u.test(one)).length;

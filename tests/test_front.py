@@ -149,7 +149,7 @@ def test_the_screen_of_plain_models() -> None:
     alike = by_question[ALIKE]
     # the weakest inside is 0.95 ± 0.02; dino and msn, at 0.42, are no member: mae 1 and dino are
     assert alike.effect == (
-        "CKA: 0.95 [0.93, 0.97] or more within, at most 0.41 [0.39, 0.43] across"
+        "CKA: 0.95 [0.93, 0.97] or more within, at most 0.41 [0.39, 0.43] across; 2 in no group"
     )
     assert alike.control == "untrained 0.99, pixels included"
     assert alike.strength == pytest.approx((0.93 - 0.43) / 0.02)
@@ -194,16 +194,16 @@ def test_cards_say_what_is_gained_and_that_nothing_is() -> None:
     screen = front({"knn-depth": knn(USUAL)})
     cards = {one.title: one for one in (*screen.cards, *screen.more_cards)}
     assert list(cards) == ["dino", "msn", "mae", "mae 1"]
-    assert cards["dino"].use.startswith("20-NN of the CLS token at norm: 90.0%")
+    assert cards["dino"].use.startswith("20-NN, CLS token, norm: 90.0%")
     assert cards["dino"].gain_usual == "nothing beats the usual choice"
-    assert cards["mae"].use.startswith("20-NN of the mean of patch tokens at blocks.3, standard")
+    assert cards["mae"].use.startswith("20-NN, mean of patch tokens, blocks.3, standardised: 50")
     assert cards["mae"].gain_usual.startswith("+20.0 points [")
     assert cards["mae"].beats_pixels is True
     assert cards["mae 1"].gain_pixels.startswith("undecided against raw pixels (-5.0 points [")
     assert cards["mae 1"].beats_pixels is None
     # one point of 400 images does not decide, so that the usual choice stays
-    assert cards["msn"].use.startswith("20-NN of the CLS token at norm: 70.0%")
-    assert cards["msn"].gain_usual.startswith("undecided against the usual choice")
+    assert cards["msn"].use.startswith("20-NN, CLS token, norm: 70.0%")
+    assert cards["msn"].gain_usual.startswith("the usual choice; best features +1.0 points")
     (told,) = [one for one in sentences_of(knn(USUAL)) if one.startswith("mae:")]
     assert "20-NN of the mean of patch tokens at blocks.3, standardised: 50.0%" in told
     assert "more than raw pixels (+15.0 points [" in told
@@ -250,14 +250,14 @@ def test_at_most_eight_answers_the_strongest_first(several: int) -> None:
     weakest = min(one.strength for one in screen.answers if one.question not in (ALIKE, BEST))
     assert all(one.strength <= weakest for one in screen.more_answers)
     # what is undecided is said, whether or not it is on the screen
-    assert screen.undecided == f"Undecided: {APART}, C1." or screen.undecided == "Undecided: C1."
+    assert screen.undecided == f"Undecided: {APART}; C1." or screen.undecided == "Undecided: C1."
 
 
 def test_a_claim_that_depends_on_the_tokens_is_one_answer() -> None:
     holds, other = verdict("c3", 0.1, "all"), verdict("c3", 0.1, "cls")
     (same,) = front({}, [holds, other]).answers
     assert (same.word, same.label) == ("holds", "C3")
-    assert same.effect == "CKA +0.20 [+0.10, +0.30], JE · JE less JE · REC"
+    assert same.effect == "CKA +0.20 [+0.10, +0.30], JE with JE − JE with REC"
     assert (same.over, same.scope) == ("32 minibatches of images", "in these models")
     against = Contrast("JE · JE", "JE · REC", Estimate(-0.2, -0.3, -0.1, "minibatches", 32))
     other = reach_verdict("c3", [Part("", against, 0.02, "cka")], members={}, tokens="cls")

@@ -20,7 +20,7 @@ from sslens.table import Results
 
 WORDS = "Joint-embedding models are alike, and reconstruction models differ from them."
 GROUP_WORDS = "Models of {a} are alike, and models of {b} differ from them."
-SHORT = "JE models are alike, and REC models differ from them"
+SHORT = "JE models are more like each other than like REC models"
 PAPERS = (
     Quotation(
         "two contrastive learning procedures (MoCo-V3 and DINO) have very similar representations",

@@ -17,7 +17,7 @@ GROUP_WORDS = (
     "In fine-tuning the attention parameters of {b} take a straighter path than the attention"
     " parameters of {a}."
 )
-SHORT = "Attention of REC takes a straighter path in fine-tuning than JE's"
+SHORT = "In fine-tuning attention of REC takes a straighter path than JE's"
 PAPERS = (
     Quotation(
         "MAE fine-tuning follows a more efficient path integral, and attention layer parameters"

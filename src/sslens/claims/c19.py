@@ -24,7 +24,7 @@ GROUP_WORDS = (
     "Fine-tuning {b} makes its fc1 more like the fc1 of {a} in early and middle blocks and less"
     " like it in late ones, and where both are fine-tuned their late blocks part."
 )
-SHORT = "Fine-tuning makes fc1 of REC more like JE's early, and less so late"
+SHORT = "Fine-tuning makes fc1 of REC like JE's early, and less so late"
 PAPERS = (
     Quotation(
         "become more similar only in the initial and intermediate layers, but become more"

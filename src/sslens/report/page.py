@@ -25,6 +25,7 @@ from sslens.report.overview import (
 from sslens.report.stills import VIRIDIS, draw_still
 from sslens.report.table_views import TableView, view_tables
 from sslens.report.verdicts import make_table, write_verdicts
+from sslens.report.writing.front import write_terms
 from sslens.report.writing.numbers import spell_share, typeset
 from sslens.report.writing.pictures import (
     describe_overview,
@@ -190,6 +191,7 @@ class Draft:
         context = {
             "title": title,
             "front": front,
+            "terms": _write_terms(front),
             "overview": _draw_front(front),
             "sections": [
                 self._view_section(section, (extras or {}).get(section.name, ()), thumbnails)
@@ -306,6 +308,14 @@ class _OverviewView:
     words: str
     ranks: list[Rank]
     ends: tuple[str, str]
+
+
+def _write_terms(front: Front | None) -> str:
+    """What the families' names on the first screen stand for, and the order of its answers."""
+    if front is None:
+        return ""
+    points = () if front.overview is None else front.overview.points
+    return write_terms([point.family for point in points], len(front.answers))
 
 
 def _draw_front(front: Front | None) -> _OverviewView | None:

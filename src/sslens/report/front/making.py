@@ -98,6 +98,7 @@ def make_front(
     answers, over = _say_scope(sorted([*asked, *claimed], key=lambda one: -one.strength))
     kept = [one.question for one in asked if one.question not in ANSWERED.values()]
     shown = _choose(answers, kept)
+    rest = tuple(one for one in answers if one not in shown)
     cards = list(_make_cards(results))
     return Front(
         words.write_compared(models.studied, compared.images, compared.count, compared.total),
@@ -105,8 +106,8 @@ def make_front(
         _make_overview(results, models, choices),
         tuple(cards[:MOST_CARDS]),
         tuple(cards[MOST_CARDS:]),
-        words.write_undecided(answers, _list_not_run(verdicts, compared)),
-        tuple(one for one in answers if one not in shown),
+        words.write_undecided(answers, _list_not_run(verdicts, compared), rest),
+        rest,
         words.write_pixels(choices),
         words.write_scope(over) if over else "",
         over,

@@ -1,8 +1,9 @@
 """Cards in words: what to use of a model, and what that gains."""
 
-from sslens.claims.advice import Recommendation
+from sslens.claims.advice import ProbeChoice, Recommendation
 from sslens.comparisons.dense_advice import DenseRecommendation
 from sslens.comparisons.probing import PLUS
+from sslens.comparisons.readings import READINGS
 from sslens.report.front.screen import Card
 from sslens.report.writing.advice import name_probe
 from sslens.report.writing.numbers import spell_count, spell_points, spell_share
@@ -24,7 +25,7 @@ def write_card(one: Recommendation) -> Card:
     )
     return Card(
         one.model,
-        f"{name_probe(one.use)}: {spell_share(one.use.accuracy)}",
+        f"{_name_use(one.use)}: {spell_share(one.use.accuracy)}",
         _write_gain(one.answer, one.gain),
         _write_pixels(one.over_pixels),
         f"{how}; {_name_both(name_probe(one.best), usual)}",
@@ -47,6 +48,20 @@ def write_dense_card(one: DenseRecommendation) -> Card:
     )
 
 
+def _name_use(choice: ProbeChoice) -> str:
+    """Name a choice in a few words.
+
+    >>> _name_use(ProbeChoice(("norm",), "cls", 0, Estimate(0.9), 0.9, 20, "raw"))
+    '20-NN, CLS token, norm'
+    """
+    how = f"{choice.k}-NN" if choice.k else "linear probe"
+    if choice.layers > 1:
+        how = f"probe of {choice.layers} layers"
+    scaled = "standardised" if choice.k and choice.features == "standardised" else ""
+    taps = " and ".join(choice.taps)
+    return ", ".join(filter(None, (how, READINGS[choice.pooling], taps, scaled)))
+
+
 def _name_both(best: str, usual: str) -> str:
     """Name the best choice and the usual one."""
     return "the usual choice is the best" if best == usual else f"best {best}, usual {usual}"
@@ -60,8 +75,8 @@ def _write_gain(answer: Answer, gain: Contrast | None) -> str:
     if answer == "holds":
         return f"{spelt} over the usual choice"
     if answer == "undecided":
-        return f"undecided against the usual choice ({spelt})"
-    return f"{NOTHING} ({spelt})"
+        return f"the usual choice; best features {spelt}, undecided"
+    return f"{NOTHING} (best features {spelt})"
 
 
 def _write_pixels(gain: Estimate | None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from sslens.comparisons.choices import Choice
 from sslens.comparisons.likeness import Group, Likeness
 from sslens.comparisons.majorities import Majority
-from sslens.comparisons.roles import TOKENS
+from sslens.comparisons.roles import JE, REC, TOKENS
 from sslens.report.front.screen import Answer
 from sslens.report.writing.numbers import (
     list_names,
@@ -28,6 +28,8 @@ LISTED = 4
 WITHOUT_PIXELS = "pixels regressed out"
 #: the scope of an answer that rests on images alone, and how it is said once for all
 HERE = "in these models"
+#: what the names of the families stand for
+MEANINGS = {JE: "joint embedding", REC: "reconstruction"}
 #: what stands before a difference of some kinds; others are in points, or their label names them
 KINDS = {"cka": "CKA", "r2": "R²", "tau": "τ"}
 #: how the model that leads stands against raw pixels
@@ -73,6 +75,17 @@ def write_scope(over: str) -> str:
     return f"95% intervals over {over} unless said: of these models, not of other trainings."
 
 
+def write_terms(families: Sequence[str], answers: int) -> str:
+    """Write what the families' names stand for, and in which order several answers are.
+
+    >>> write_terms(["REC", "JE"], 3)
+    'JE: joint embedding; REC: reconstruction. The strongest answers stand first.'
+    """
+    known = [f"{name}: {meaning}" for name, meaning in MEANINGS.items() if name in families]
+    terms = [f"{'; '.join(known)}."] if known else []
+    return " ".join([*terms, *(["The strongest answers stand first."] if answers > 1 else [])])
+
+
 def write_claim_answer(verdicts: Sequence[Verdict], link: str) -> Answer:
     """Write the verdicts on one claim, one for each choice of tokens, as one answer.
 
@@ -111,8 +124,26 @@ def _write_control(control: Contrast, verdict: Verdict) -> str:
     if WITHOUT_PIXELS in control.a:
         return f"{WITHOUT_PIXELS} {spelt}"
     if control.b == part.contrast.b:
-        return f"{control.a} {spelt}"
-    return f"{control.a} less {control.b} {spelt}"
+        return f"{_name_pair(control.a)} {spelt}"
+    return f"{_subtract(control)} {spelt}"
+
+
+def _name_pair(name: str) -> str:
+    """Name a pair of models or families as the first screen does.
+
+    >>> _name_pair("JE · REC")
+    'JE with REC'
+    """
+    return name.replace(" · ", " with ")
+
+
+def _subtract(contrast: Contrast) -> str:
+    """Write which two things are subtracted.
+
+    >>> _subtract(Contrast("JE · JE", "JE · REC", Estimate(0.1)))
+    'JE with JE − JE with REC'
+    """
+    return f"{_name_pair(contrast.a)} − {_name_pair(contrast.b)}"
 
 
 def _choose_part(verdict: Verdict) -> Part:
@@ -136,7 +167,7 @@ def _write_verdict(verdict: Verdict, *, several: bool) -> str:
     spelt = " ".join(
         filter(None, (KINDS.get(part.kind), spell_effect(contrast.difference, part.kind)))
     )
-    effect = ", ".join(filter(None, (spelt, f"{contrast.a} less {contrast.b}", label)))
+    effect = ", ".join(filter(None, (spelt, _subtract(contrast), label)))
     if several or part.answer != "undecided":
         return f"{head}{effect}"
     return f"{effect} ({_explain(contrast, part.smallest)})"
@@ -176,13 +207,13 @@ def write_alike(
         return Answer(question, word, effect, over, control, link, strength, scope=HERE)
     if groups:
         weakest = min(groups, key=lambda one: one.gap.low)
+        count = len({pair.a for pair in pairs} | {pair.b for pair in pairs})
         of = f", {_list_few(weakest.members)}" if len(groups) > 1 else ""
         effect = (
             f"CKA{clause}{of}: {spell(weakest.weakest.value)} or more within, at most"
-            f" {spell(weakest.nearest.value)} across"
+            f" {spell(weakest.nearest.value)} across{_write_rest(groups, count)}"
         )
         named = "; ".join(_list_few(one.members) for one in groups[:LISTED])
-        count = len({pair.a for pair in pairs} | {pair.b for pair in pairs})
         word = f"{len(groups)} groups"
         if len(groups) == 1:
             word = f"{len(groups[0].members)} of {count}"
@@ -194,6 +225,12 @@ def write_alike(
         f" {spell(top.value)}, least {low.a} and {low.b} {spell(low.value)}"
     )
     return Answer(ALIKE, "undecided", effect, over, control, link)
+
+
+def _write_rest(groups: Sequence[Group], count: int) -> str:
+    """Write how many of so many models are in no group; empty if none."""
+    rest = count - sum(len(one.members) for one in groups)
+    return f"; {rest} in no group" if rest else ""
 
 
 def write_alike_control(ceiling: tuple[str, Estimate] | None, random: Likeness | None) -> str:
@@ -237,7 +274,7 @@ def write_separation(choices: Sequence[Choice], link: str) -> Answer:
     leader = next(one for one in choices if one.leads)
     pixels, ahead = leader.gains["over_pixels"], leader.gains["over_next"]
     against = pixels.find_side(SMALLEST["accuracy"])
-    parts = [spell_share(leader.accuracy)]
+    parts = [f"{spell_share(leader.accuracy)} with its best features"]
     if pixels.defined:
         parts.append(f"{spell_points(pixels)} over raw pixels")
     if ahead.defined:
@@ -322,18 +359,27 @@ def write_together(together: Majority, link: str) -> Answer:
     return Answer(TOGETHER, word, effect, over, control, link, together.strength, scope=HERE)
 
 
-def write_undecided(answers: Sequence[Answer], not_run: Mapping[str, str]) -> str:
+def write_undecided(
+    answers: Sequence[Answer], not_run: Mapping[str, str], more: Sequence[Answer] = ()
+) -> str:
     """Write in a line what is undecided, and what was not run.
 
     Args:
         answers: all answers.
         not_run: why, by the label of a claim or the question.
+        more: those of the answers that are not on the first screen, which are named in words.
 
-    >>> write_undecided([Answer("", "undecided", "", "", label="C9")], {"C4": "no CNN"})
-    'Undecided: C9. Not run: C4.'
+    >>> nine, ten = (Answer(f"Is {k} so?", "undecided", "", "", label=f"C{k}") for k in (9, 10))
+    >>> write_undecided([nine, ten], {"C4": "no CNN"}, [ten])
+    'Undecided: C9; C10, Is 10 so? Not run: C4.'
     """
-    names = [one.label or one.question for one in answers if one.word.startswith("undecided")]
-    lines = [f"Undecided: {', '.join(names)}."] if names else []
+    names = [
+        ", ".join(filter(None, (one.label, one.question if one in more or not one.label else "")))
+        for one in answers
+        if one.word.startswith("undecided")
+    ]
+    named = "; ".join(names)
+    lines = [f"Undecided: {named}{'' if named.endswith('?') else '.'}"] if names else []
     listed = [name if name[:1] == "C" else f"{name} ({why})" for name, why in not_run.items()]
     return " ".join([*lines, *([f"Not run: {', '.join(listed)}."] if listed else [])])
 

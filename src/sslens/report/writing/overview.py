@@ -5,11 +5,8 @@ from collections.abc import Sequence
 from sslens.comparisons.choices import Choice
 from sslens.comparisons.likeness import Likeness
 from sslens.comparisons.readings import READINGS
-from sslens.comparisons.roles import JE, REC
+from sslens.report.writing.front import MEANINGS
 from sslens.report.writing.numbers import spell_count, spell_level, spell_share
-
-#: what the names of the families stand for
-MEANINGS = {JE: "joint embedding", REC: "reconstruction"}
 
 
 def write_placed(pairs: Sequence[Likeness], stress: float) -> str:
@@ -23,7 +20,7 @@ def write_placed(pairs: Sequence[Likeness], stress: float) -> str:
     clause = ", pixels regressed out" if beyond else ""
     if 0 < beyond < len(pairs):
         count = f"{spell_count(beyond)} of {spell_count(len(pairs))} pairs"
-        clause += f" where that is defined ({count})"
+        clause += f" where defined ({count})"
     return f"Near is alike: 1 − CKA at the same depth{clause}; stress {spell_level(stress)}."
 
 
