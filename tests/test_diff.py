@@ -31,6 +31,7 @@ from sslens.models.backbone import Backbone
 from sslens.models.vit import ViTArch
 from sslens.zoo.arrays import Array
 from sslens.zoo.files import convert_to_array
+from sslens.zoo.quantised import dequantise
 from sslens.zoo.weights import NamedTensor, Weights, read_weights
 
 ARCH = ViTArch.parse("vit_nano_patch8_32")
@@ -249,6 +250,77 @@ def test_copies_of_one_network_are_the_same_whoever_wrote_them(copies: Mapping[s
     assert pair["state"] == "equal in float16"
     assert (pair["kinds_a"], pair["kinds_b"]) == ("float32", "float16")
     assert official.digest != half.digest
+
+
+def quantise(state: Mapping[str, torch.Tensor], form: str) -> dict[str, torch.Tensor]:
+    """Write each matrix in 8 bits, as a library of that name does."""
+    written = {}
+    for key, value in state.items():
+        if value.ndim != 2:
+            written[key] = value
+            continue
+        if form == "groups":  # of 16 inputs, with a zero point
+            rows = value.view(len(value), -1, 16)
+            low, high = rows.amin(-1, keepdim=True), rows.amax(-1, keepdim=True)
+            scale = (high - low) / 255
+            zero = (-128 - low / scale).round().clamp(-128, 127)
+            numbers = (rows / scale + zero).round().clamp(-128, 127).view_as(value)
+            written[f"{key}_zero_point"] = zero[..., 0].to(torch.int8)
+            written[f"{key}_scale"] = scale[..., 0].contiguous()
+        else:
+            largest = value.abs().amax(1)
+            numbers = (value * 127 / largest[:, None]).round()
+            scale = (largest / 127)[:, None].contiguous()
+            module = key.removesuffix("weight")
+            if form == "bitsandbytes":
+                written |= {f"{module}SCB": largest, f"{module}weight_format": torch.tensor(0)}
+            elif form == "quanto":
+                written |= {f"{key}._scale": scale, f"{module}input_scale": torch.ones(())}
+            else:
+                written[f"{key}_scale"] = scale
+        name = f"{key}._data" if form == "quanto" else key
+        written[name] = numbers.to(torch.int8)
+    return written
+
+
+@pytest.mark.parametrize("form", ["compressed-tensors", "bitsandbytes", "quanto", "groups"])
+def test_eight_bits_are_held_against_full_precision(form: str, tmp_path: Path) -> None:
+    state = ARCH.build(3).state_dict()
+    written = quantise(state, form)
+    for name, tensors in (("full", state), ("eight", written)):
+        save_file(dict(tensors), tmp_path / f"{name}.safetensors")
+    full, eight = (read_weights(str(tmp_path / f"{n}.safetensors")) for n in ("full", "eight"))
+    assert set(eight.tensors) == set(full.tensors)
+    matrices = [key for key, value in state.items() if value.ndim == 2]
+    assert {name for name, one in eight.tensors.items() if one.kind == "int8"} == set(matrices)
+    for key in matrices:
+        exact = state[key].double()
+        step = exact.view(len(exact), -1, 16) if form == "groups" else exact[:, None]
+        width = (
+            (step.amax(-1) - step.amin(-1)) / 255
+            if form == "groups"
+            else (step.abs().amax(-1) / 127)
+        )
+        half = width.repeat_interleave(exact.shape[1] // width.shape[1], 1) / 2
+        found = torch.tensor(eight.tensors[key].value.values).double()
+        # rounded to the nearest step; of a zero point that was rounded too, to one step
+        assert ((found - exact).abs() <= half * (2.001 if form == "groups" else 1.001)).all(), key
+        assert not torch.equal(found, exact)
+    (pair,) = compare(full, eight)[0]["pairs"].to_dict("records")
+    assert pair["state"] == "changed"
+    assert (pair["kinds_a"], pair["kinds_b"]) == ("float32", "float32 and int8")
+    assert 0 < pair["relative"] < 0.01
+    assert pair["unlike"] == 0
+
+
+def test_eight_bits_without_their_scales_stay_other_numbers() -> None:
+    numbers = np.array([[1, 2], [3, 4]], np.int8)
+    scale = Array(np.ones((3, 1), np.float32), "float32")  # of three rows, and there are two
+    for beside in ({}, {"fc.weight_scale": scale}):
+        state = {"fc.weight": Array(numbers, "int8"), **beside}
+        whole, kinds = dequantise(state)
+        assert whole == state
+        assert kinds == {}
 
 
 def test_a_file_of_no_known_layout_is_compared_by_its_own_names(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@ by side, whoever wrote them. A file is read without torch, and no network is bui
 
 import functools
 import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import final
 
@@ -17,10 +17,13 @@ from sslens.zoo.arrays import Array
 from sslens.zoo.claim import AFTER_POOLING, CLASSIFIER, Claim
 from sslens.zoo.files import Contents, convert_to_array, read_contents
 from sslens.zoo.identity import find_card, gather_about
+from sslens.zoo.quantised import dequantise
 from sslens.zoo.recognise import Recognised, find_layout, recognise
 
 #: what a classifier's tensors are called here, by the reason for which a backbone has none
 HEADS = {CLASSIFIER: "head", AFTER_POOLING: "fc_norm"}
+#: what is said of a weight that was in 8 bits
+SCALED = "multiplied by its scales"
 
 
 @final
@@ -90,7 +93,8 @@ def read_weights(source: str) -> Weights:
     `sslens.load`: query, key and value that lie apart are joined, and so on. Tensors of the same
     state dict that the network does not have (a classifier, a decoder) keep their names, but that a
     single classifier is "head.weight" and "head.bias", and the normalisation before it "fc_norm". A
-    file that no layout knows keeps all of its names.
+    file that no layout knows keeps all of its names. Weights in 8 bits are multiplied by the scales
+    beside them (`dequantise`).
 
     Args:
         source: as `sslens.load` takes it.
@@ -112,14 +116,14 @@ def read_weights(source: str) -> Weights:
         return _read_network(source)
     else:
         path = zoo.find_file(path)
-    contents = read_contents(path)
+    contents, kinds = _dequantise(read_contents(path))
     branch, heads = options.get("branch"), options.get("num_heads")
     if card is not None:
         branch = branch or card.branch
     found = _try_to_recognise(contents, branch, heads)
     if isinstance(found, str):
         name = f"{path.parent.name}/{path.name}" if path.name == zoo.ENCODER else path.name
-        tensors = dict(_list_as_in_file(contents))
+        tensors = _mark(_list_as_in_file(contents), kinds)
         return Weights(name, source, About(), tensors, unknown=found, path=path)
     if card is None and found.claim.written is None:
         card = find_card(path, found)
@@ -128,10 +132,34 @@ def read_weights(source: str) -> Weights:
         f"{name} ({options['branch']})" if options.get("branch") else name,
         source,
         gather_about(found, card),
-        dict(_list_tensors(contents, found)),
+        _mark(_list_tensors(contents, found), kinds),
         method=f"{found.claim.method}: {found.claim.form}",
         path=path,
     )
+
+
+def _dequantise(contents: Contents) -> tuple[Contents, dict[str, str]]:
+    """Multiply 8-bit weights by their scales; returns the number type that each had, by its key,
+    with and without the key of its state dict."""
+    states, kinds = {}, {}
+    for state, weights in contents.states.items():
+        states[state], own = dequantise(weights)
+        kinds |= own | {f"{state}/{key}": kind for key, kind in own.items()}
+    return (replace(contents, states=states) if kinds else contents), kinds
+
+
+def _mark(
+    tensors: Iterable[tuple[str, NamedTensor]], kinds: Mapping[str, str]
+) -> dict[str, NamedTensor]:
+    """Say of the tensors that were in 8 bits that they were."""
+    marked = {}
+    for name, tensor in tensors:
+        own = sorted({kinds[key] for key in tensor.keys if key in kinds})
+        if own:
+            done = ", ".join(filter(None, (tensor.done, SCALED)))
+            tensor = replace(tensor, kind=" and ".join(own), done=done)
+        marked[name] = tensor
+    return marked
 
 
 def _name(claim: Claim, path: Path) -> str:
