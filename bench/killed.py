@@ -1,7 +1,7 @@
 """A reproduction that is killed at random moments, and whether its tables are those of one that was
 not: byte for byte.
 
-    python bench/killed.py                                              ten kills, about five minutes
+    python bench/killed.py                                              ten kills, minutes
     python bench/killed.py knn-depth cka-blocks --kills 20 --limit 128
 
 The exhibits are computed once without a break, which says how long they take. Then the same command
