@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, final
 
-from sslens.whole_file import Altered, Steady, Unreadable, open_regular
+from sslens.whole_file import Altered, Steady, Sums, Unreadable, open_regular
 
 if TYPE_CHECKING:
     import numpy as np
@@ -237,7 +237,7 @@ def read(path: Path, names: Iterable[str] | None = None) -> "tuple[Header, dict[
     """
     import numpy as np
 
-    with open_regular(path) as file:
+    with open_regular(path) as file, Sums() as sums:
         steady = Steady(file)
         header = read_header(file)
         wanted = header.entries.keys() if names is None else set(names)
@@ -247,8 +247,9 @@ def read(path: Path, names: Iterable[str] | None = None) -> "tuple[Header, dict[
                 continue
             values = np.empty(entry.shape, TYPES[entry.kind])
             steady.fill(entry.begin, values)
-            if header.sums is not None and sum_bytes(values) != header.sums[name]:
-                raise Altered(f"the values of {name} are not those that were written")
+            if header.sums is not None:
+                wrong = f"the values of {name} are not those that were written"
+                sums.require(values, header.sums[name], wrong)
             tensors[name] = values
         steady.require()
     return header, {name: tensors[name] for name in sorted(tensors)}

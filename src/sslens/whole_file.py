@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, BinaryIO, final
 from sslens.errors import InputError
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
     import numpy as np
+
+
+#: bytes from which on a CRC is worth a thread
+LARGE = 1 << 20
 
 
 class Unreadable(ValueError):  # noqa: N818 (its text is the reason alone; callers name the file)
@@ -104,6 +110,56 @@ class Steady:
             if not count:
                 raise Unreadable("it was cut off while it was read")
             done += count
+
+
+@final
+class Sums:
+    """Holds what is read against its CRC-32, on a thread beside the reading.
+
+    Python computes a CRC without its lock, so that the next part is read meanwhile. All are known
+    when the `with` block ends.
+    """
+
+    def __init__(self) -> None:
+        self._pool: ThreadPoolExecutor | None = None
+        self._waiting: list[tuple[Future[int], int, str]] = []
+
+    def __enter__(self) -> "Sums":
+        return self
+
+    def require(self, values: "np.ndarray", expected: int, wrong: str) -> None:
+        """Compare the CRC-32 of an array's bytes, which must not change until the block ends.
+
+        Args:
+            values: the array.
+            expected: its CRC-32.
+            wrong: the reason where it is another.
+
+        Raises:
+            Altered: it is another, of few bytes; of many, the error comes when the block ends.
+        """
+        content = values.reshape(-1).view("u1").data
+        if len(content) < LARGE:
+            if zlib.crc32(content) != expected:
+                raise Altered(wrong)
+            return
+        self._pool = self._pool or _make_pool()
+        self._waiting.append((self._pool.submit(zlib.crc32, content), expected, wrong))
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        try:
+            for future, expected, wrong in self._waiting if kind is None else ():
+                if future.result() != expected:
+                    raise Altered(wrong)
+        finally:
+            if self._pool is not None:
+                self._pool.shutdown(cancel_futures=True)
+
+
+def _make_pool() -> "ThreadPoolExecutor":
+    from concurrent.futures import ThreadPoolExecutor  # which most commands do without
+
+    return ThreadPoolExecutor(1, "crc")
 
 
 def seal(text: str) -> str:

@@ -1,6 +1,7 @@
 """Sources of feature rows: memory, the shards of a folder, or several of these with their rows in
 another order."""
 
+import os
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -126,13 +127,16 @@ class InShards:
         """The rows of a shard of one column."""
         key = number, column
         if key not in self._held:
-            values = self._load(number, column)
-            room = WINDOW - values.nbytes
-            while self._held and sum(held.nbytes for held in self._held.values()) > room:
-                self._held.popitem(last=False)
-            self._held[key] = values
+            self._hold(key, self._load(number, column))
         self._held.move_to_end(key)
         return self._held[key]
+
+    def _hold(self, key: tuple[int, Column], values: Tensor) -> None:
+        """Keep what was read, in place of what was read before where there is no room for both."""
+        room = WINDOW - values.nbytes
+        while self._held and sum(held.nbytes for held in self._held.values()) > room:
+            self._held.popitem(last=False)
+        self._held[key] = values
 
     def _load(self, number: int, column: Column) -> Tensor:
         """Read a column of a shard.
@@ -145,7 +149,13 @@ class InShards:
         values = torch.empty(shape, dtype=DTYPES[self.manifest.dtype])
         try:
             with open_regular(path) as file:
-                Steady(file).fill(self.starts[number][column], values.numpy())
+                about = os.fstat(file.fileno())
+                version = (str(path), about.st_mtime_ns, about.st_size), column
+                steady = Steady(file)
+                steady.fill(self.starts[number][column], values.numpy())
+                steady.require()
+            if version in _SOUND:  # summed in this process, and not written since
+                return values
             if number not in self._sums:
                 self._sums[number] = read_sums(path)
         except OSError as error:
@@ -158,6 +168,7 @@ class InShards:
                 f"{path} is damaged: its values at {column[0]} are not those that were written."
                 f" {MEND}"
             )
+        _SOUND.add(version)
         return values
 
     def find_damaged(self, taps: Collection[str]) -> Iterator[tuple[Path, str]]:
@@ -171,8 +182,7 @@ class InShards:
                 version = str(path), about.st_mtime_ns, about.st_size
                 for column in columns:
                     if (version, column) not in _SOUND:
-                        self._load(number, column)
-                        _SOUND.add((version, column))
+                        self._hold((number, column), self._load(number, column))
             except (OSError, InputError) as error:
                 yield path, str(error)
 
