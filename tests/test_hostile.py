@@ -102,13 +102,13 @@ def list_pickles() -> Iterator[tuple[str, bytes]]:
         "a frame of 16 EB": b"\x95" + b"\xff" * 8 + b"N",
         "a long number": b"\x8b\x00\x00\x10\x00" + b"\x01" * (1 << 20),
         "digits": b"L" + b"9" * 100_000 + b"L\n",
-        "a deep list": b"]" * 20_000 + b"a" * 19_999,
-        "a deep tuple": b")" + b"\x85" * 20_000,
-        "a deep key": b"})" + b"\x85" * 20_000 + b"Ns",
-        "a deep set": b"\x8f(" + b")" + b"\x85" * 20_000 + b"\x90",
+        "a deep list": b"]" * 5000 + b"a" * 4999,
+        "a deep tuple": b")" + b"\x85" * 5000,
+        "a deep key": b"})" + b"\x85" * 5000 + b"Ns",
+        "a deep set": b"\x8f(" + b")" + b"\x85" * 5000 + b"\x90",
         "a list as a key": b"}]Ns",
         "a key without a value": b"}(Nu",
-        "marks alone": b"(" * 20_000,
+        "marks alone": b"(" * 5000,
         "pops": b"0" * 1000,
         "an end at once": b"",
         "a mark at the end": b"N(",
@@ -235,7 +235,11 @@ def list_files() -> dict[str, tuple[str, bytes]]:
     return cases
 
 
-def test_a_hundred_hostile_files_are_read_or_refused_in_a_sentence(tmp_path: Path) -> None:
+def test_a_hundred_hostile_files_are_read_or_refused_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert files.MOST == 10_000
+    monkeypatch.setattr(files, "MOST", 300)  # of dictionaries, at which each type is checked here
     cases = list_files()
     assert len(cases) > 100
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -170,12 +170,16 @@ def open_up(value: Any, depth: int = 6, left: list[int] | None = None) -> Any:
     """Replace what is not built yet in a tree of dictionaries: arrays by their content, networks
     that were saved as objects by their tensors, dictionaries of foreign classes by plain ones."""
     left = [MOST] if left is None else left
-    left[0] -= 1
+    closed = (dict, Foreign, Beginning)
     if isinstance(value, Beginning):
         return value.made
     if isinstance(value, Foreign):
         tensors = list_tensors(value, left)
         value = tensors or value.items or value
     if isinstance(value, dict) and depth and left[0] > 0:
-        return {key: open_up(part, depth - 1, left) for key, part in value.items()}
+        left[0] -= len(value)
+        return {
+            key: open_up(part, depth - 1, left) if isinstance(part, closed) else part
+            for key, part in value.items()
+        }
     return value

@@ -1,8 +1,10 @@
 """Where networks are in the state dicts of a file, and which method's position table they have."""
 
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
 
@@ -57,7 +59,7 @@ def find_trunks(states: Mapping[str, Mapping[str, Array]]) -> tuple[Trunk, ...]:
 
 
 def _iterate_trunks(states: Mapping[str, Mapping[str, Array]]) -> Iterator[Trunk]:
-    spellings = {name: plugin(SPELLINGS, name) for name in names(SPELLINGS)}
+    spellings = _import_spellings()
     for state, weights in states.items():
         there = [
             (prefix, name)
@@ -69,6 +71,12 @@ def _iterate_trunks(states: Mapping[str, Mapping[str, Array]]) -> Iterator[Trunk
             rivals = (spellings[other] for at, other in there if at == prefix)
             if not any(name in getattr(rival, "OVER", ()) for rival in rivals):
                 yield Trunk(state, prefix, name)
+
+
+@functools.cache
+def _import_spellings() -> Mapping[str, ModuleType]:
+    """The spellings by name; a file is asked for them dozens of times."""
+    return {name: plugin(SPELLINGS, name) for name in names(SPELLINGS)}
 
 
 def _find_prefixes(weights: Mapping[str, Array], anchors: Sequence[str]) -> Iterator[str]:
