@@ -247,6 +247,16 @@ def test_labels_beyond_any_number_of_classes_take_no_memory(
     assert time.process_time() - began < 1
 
 
+def test_a_file_that_unpacks_to_gigabytes_is_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez_compressed(tmp_path / "x.npz", images=np.zeros((40, 100, 100), np.uint8))
+    assert len(open_images(tmp_path / "x.npz")) == 40
+    monkeypatch.setattr("sslens.data.arrays.LARGE", 100_000)
+    with pytest.raises(InputError, match=r"unpacks to 0 GB, as no images do"):
+        open_images(tmp_path / "x.npz")
+
+
 class TestSequence:
     def test_images_are_a_sequence(self) -> None:
         pixels = np.arange(3, dtype=np.uint8).reshape(3, 1, 1)

@@ -218,3 +218,20 @@ def test_thin_samples_get_their_probes_and_every_number_says_of_how_many_classes
     page = Path("out/report.html").read_text()
     assert page.count("All accuracies here are of 4 of 12 classes.") >= 2
     assert page.count("4 of 12 classes") > 5
+
+
+def test_a_class_with_one_training_image_leaves_the_probes(tmp_path: Path) -> None:
+    from sslens.study.passes import PassRunner
+    from sslens.study.probe_request import ProbeRequest
+    from sslens.study.probe_sets import open_probe_sets
+
+    train = folder(tmp_path / "train.npz", {"ant": 5, "bee": 5, "cat": 1})
+    test = folder(tmp_path / "test.npz", {"cat": 2, "ant": 3, "bee": 3})
+    request = ProbeRequest("pixels", train, test=test)
+    sets = open_probe_sets(request, PassRunner(Store(tmp_path / "s"), "cpu", "float32", True))
+    (note,) = sets.notes
+    assert note.startswith("1 of 3 class leaves the probes, with one training image each")
+    assert ": cat." in note
+    assert note in sets.describe(sets.heads(), 0)
+    for part, counts in ((sets.train, [4, 4]), (sets.val, [1, 1]), (sets.test, [3, 3])):
+        assert np.bincount(part.labels[part.rows]).tolist() == counts

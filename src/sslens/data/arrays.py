@@ -12,11 +12,22 @@ from sslens.data.images import ImageSet, from_arrays
 from sslens.errors import InputError, nearest
 from sslens.store import home
 
+#: bytes of arrays that are never refused
+LARGE = 1 << 30
+#: times that images may be smaller when they are packed; zeros are a thousand times
+MOST_PACKED = 200
+
 
 def _require_memory(path: Path) -> None:
-    """Refuse a file of arrays that would not fit into memory, by the sizes that it says."""
+    """Refuse a file of arrays that would not fit into memory, or that unpacks to far more than
+    images do, by the sizes that it says."""
     with path.open("rb") as raw, zipfile.ZipFile(raw) as file:
         size = sum(member.file_size for member in file.infolist())
+    if size > LARGE and size > MOST_PACKED * path.stat().st_size:
+        raise InputError(
+            f"{path} has {path.stat().st_size / 1e6:,.0f} MB and unpacks to {size / 1e9:,.0f} GB,"
+            " as no images do: save it again with numpy.savez."
+        )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if size > memory:
         raise InputError(

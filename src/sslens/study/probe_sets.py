@@ -21,7 +21,7 @@ from sslens.probes.linear.batches import Held, Stored
 from sslens.probes.linear.heads import Head
 from sslens.probes.linear.training import require_top
 from sslens.probes.splits import held_out
-from sslens.study.image_sets import open_sets, require_classes
+from sslens.study.image_sets import NAMED, describe_skipped, open_sets, require_classes
 from sslens.study.members import load_members
 from sslens.study.passes import PassRunner
 from sslens.study.probe_request import ProbeRequest
@@ -77,7 +77,11 @@ class Part:
 @dataclass(frozen=True)
 class ProbeSets:
     """The parts on which probes are trained, chosen and tested; all three are the same where every
-    image is tested in folds."""
+    image is tested in folds.
+
+    Attributes:
+        notes: what a reader must know of the images, in sentences.
+    """
 
     request: ProbeRequest
     model: Backbone | None
@@ -85,6 +89,7 @@ class ProbeSets:
     train: Part
     val: Part
     test: Part
+    notes: tuple[str, ...] = ()
 
     def heads(self) -> list[Head]:
         """Return the heads: each layer that is asked for, alone and perhaps together with the last
@@ -156,6 +161,7 @@ class ProbeSets:
             lines.append(
                 "views     random crops and flips, a forward pass of all training images an epoch"
             )
+        lines += [f"note      {note}" for note in self.notes]
         return "\n".join(lines)
 
 
@@ -199,12 +205,39 @@ def open_probe_sets(request: ProbeRequest, runner: PassRunner) -> ProbeSets:
             parts[role] = replace(parts[role], labels=labels)
     require_top(request.top, len(classes))
     train = parts["train"]
+    notes = [note for part in parts.values() for note in describe_skipped(part.images)]
     if request.folds is not None:
-        return ProbeSets(request, model, classes, train, train, train)
+        return ProbeSets(request, model, classes, train, train, train, tuple(notes))
     if "val" not in parts:
-        rest, held = held_out(train.labels, train.features.ids, seed=request.seed, classes=classes)
-        parts["val"], train = replace(train, rows=held), replace(train, rows=rest)
-    return ProbeSets(request, model, classes, train, parts["val"], parts["test"])
+        notes += _drop_lone_classes(parts, classes)
+        train = parts["train"]
+        names = [train.features.ids[row] for row in train.rows]
+        rest, held = held_out(train.labels[train.rows], names, seed=request.seed, classes=classes)
+        parts["val"] = replace(train, rows=train.rows[held])
+        train = replace(train, rows=train.rows[rest])
+    return ProbeSets(request, model, classes, train, parts["val"], parts["test"], tuple(notes))
+
+
+def _drop_lone_classes(parts: dict[str, Part], classes: Sequence[str]) -> list[str]:
+    """Leave out the classes with one training image, which cannot both train and choose, where two
+    others are left; returns a note that names them."""
+    train, test = parts["train"], parts["test"]
+    counts = np.bincount(train.labels, minlength=len(classes))
+    fit = np.flatnonzero(counts > 1)
+    lone = np.flatnonzero(counts == 1)
+    if not len(lone) or len(fit) < 2 or not np.isin(test.labels, fit).any():
+        return []
+    for role in ("train", "test"):
+        part = parts[role]
+        parts[role] = replace(part, rows=part.rows[np.isin(part.labels[part.rows], fit)])
+    named = ", ".join(classes[label] for label in lone[:NAMED].tolist())
+    more = f" and {len(lone) - NAMED:,} more" if len(lone) > NAMED else ""
+    plural = "class leaves" if len(lone) == 1 else "classes leave"
+    return [
+        f"{len(lone):,} of {len(lone) + len(fit):,} {plural} the probes, with one training image"
+        f" each, which cannot both train and choose: {named}{more}. More training images, or others"
+        " to choose on, mend it."
+    ]
 
 
 def _read_stored(request: ProbeRequest) -> tuple[None, dict[str, Part]]:
