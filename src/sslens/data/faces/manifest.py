@@ -10,6 +10,7 @@ from typing import Any, final
 from sslens.data.folders import FolderImages
 from sslens.data.images import ImageSet
 from sslens.data.scene_images import SceneSource
+from sslens.data.sources import one_name
 from sslens.errors import InputError
 from sslens.store import write_beside
 
@@ -77,7 +78,7 @@ def read_manifest(path: Path) -> dict[str, Entry]:
         for line in file:
             values = _parse(line)
             if isinstance(values, dict) and set(values) == set(Entry.__dataclass_fields__):
-                entries[values["image"]] = Entry(**values)
+                entries[one_name(str(values["image"]))] = Entry(**values)
     return entries
 
 
@@ -138,7 +139,7 @@ def require_blurred(images: ImageSet) -> Blurred:
     entries = read_manifest(path)
     below = source.root.relative_to(path.parent)
     rows = range(len(images)) if images.rows is None else images.rows.tolist()
-    listed = [entries.get((below / source.ids[row]).as_posix()) for row in rows]
+    listed = [entries.get(one_name((below / source.ids[row]).as_posix())) for row in rows]
     _require_listed(images, path, listed)
     digests = source.digests(rows)
     changed = [

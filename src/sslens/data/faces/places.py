@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import final
 
 from sslens.data.faces.lists import Boxes, FaceList
+from sslens.data.sources import one_name
 from sslens.errors import InputError
 
 
@@ -87,7 +88,7 @@ def _take(faces: FaceList, names: dict[str, str], image: str, name: str) -> None
 
 def _find_longest(name: str, exact: set[str], by_stem: Mapping[str, str | None]) -> str | None:
     """The image with the longest id that ends a name."""
-    parts = name.split("/")
+    parts = one_name(name).split("/")
     for start in range(len(parts)):
         tail = "/".join(parts[start:])
         image = tail if tail in exact else by_stem.get(_strip(tail))
@@ -107,7 +108,7 @@ def _find_by_file(
         return list(left)
     missing = []
     for name in left:
-        image = by_file.get(_file(name))
+        image = by_file.get(_file(one_name(name)))
         if image is None:
             missing.append(name)
         else:
