@@ -65,6 +65,25 @@ CALLS = {
     "a study with a number as switch": "sslens.Study(models=('pixels',), images='x', controls=1)",
     "a study with no seed": "sslens.Study(models=('pixels',), images='x', seed=None)",
     "a study of one analysis' name": "sslens.Study(models=('pixels',), images='x', analyses='a')",
+    "compare a number": "sslens.compare(3, images)",
+    "compare nothing": "sslens.compare([], images)",
+    "compare over a number": "sslens.compare(model, 3)",
+    "compare over nothing": "sslens.compare(model)",
+    "compare with an unknown setting": "sslens.compare(model, images, sead=1)",
+    "compare with a text as limit": "sslens.compare(model, images, limit='9')",
+    "CKA of a number": "sslens.cka(3, model, images)",
+    "CKA of Grams and a model": "sslens.cka(grams, model, images)",
+    "CKA by an unknown measure": "sslens.cka(grams, grams, measure='ckaa')",
+    "k-NN of a number": "sslens.knn(3, images)",
+    "k-NN over no images": "sslens.knn(model)",
+    "k-NN of no neighbours": "sslens.knn(model, images, k=0)",
+    "a probe of a number": "sslens.probe(3, images, folds=2)",
+    "a probe without a test": "sslens.probe(model, images)",
+    "a probe with an unknown setting": "sslens.probe(model, images, folds=2, lairs=1)",
+    "a fingerprint of a number": "sslens.fingerprint(3, images)",
+    "a fingerprint over a number": "sslens.fingerprint(model, 3)",
+    "a path of a number": "sslens.path(3)",
+    "a path of one file": "sslens.path([folder / 'none.pth'])",
     "a plan of one image": "Plan.draw(['a'])",
     "read a number": "fingerprint.read(3)",
     "read what is not there": "fingerprint.read(folder / 'none')",
@@ -141,5 +160,5 @@ def test_wrong_arguments_end_in_an_input_error(name: str, ends: dict[str, str]) 
 def test_every_public_function_is_called() -> None:
     import sslens
 
-    for name in set(sslens.__all__) - {"EvalTransform", "ImageSet", "InputError"}:
+    for name in set(sslens.__all__) - {"EvalTransform", "ImageSet", "InputError", "Result"}:
         assert any(f"sslens.{name}(" in call for call in CALLS.values()), name

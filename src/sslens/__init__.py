@@ -8,6 +8,8 @@ with it?
 >>> cka = sslens.minibatch_cka(grams, grams)
 >>> cka.shape  # four taps a block and the final norm, with themselves
 (17, 17)
+
+`sslens.compare(models, images)` does the whole of it, and answers in a table.
 """
 
 from typing import TYPE_CHECKING
@@ -25,7 +27,14 @@ if TYPE_CHECKING:
     from sslens.data.transform import EvalTransform as EvalTransform
     from sslens.errors import InputError as InputError
     from sslens.measures.cka import minibatch_cka as minibatch_cka
+    from sslens.study import Result as Result
     from sslens.study import Study as Study
+    from sslens.study.comparing import cka as cka
+    from sslens.study.comparing import compare as compare
+    from sslens.study.measuring import fingerprint as fingerprint
+    from sslens.study.measuring import knn as knn
+    from sslens.study.measuring import path as path
+    from sslens.study.measuring import probe as probe
     from sslens.zoo import load as load
     from sslens.zoo.wrapping import wrap as wrap
 
@@ -43,7 +52,14 @@ _HOME = {
     "open_images": "sslens.data",
     "InputError": "sslens.errors",
     "minibatch_cka": "sslens.measures.cka",
+    "Result": "sslens.study",
     "Study": "sslens.study",
+    "cka": "sslens.study.comparing",
+    "compare": "sslens.study.comparing",
+    "fingerprint": "sslens.fingerprint",  # the package, which can be called like the function
+    "knn": "sslens.study.measuring",
+    "path": "sslens.study.measuring",
+    "probe": "sslens.study.measuring",
     "load": "sslens.zoo",
     "wrap": "sslens.zoo.wrapping",
 }
@@ -51,15 +67,22 @@ __all__ = [
     "EvalTransform",
     "ImageSet",
     "InputError",
+    "Result",
     "Study",
     "activations",
+    "cka",
+    "compare",
     "extract",
     "features",
+    "fingerprint",
     "grams",
+    "knn",
     "load",
     "minibatch_cka",
     "open_features",
     "open_images",
+    "path",
+    "probe",
     "wrap",
 ]
 

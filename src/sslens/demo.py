@@ -1,9 +1,9 @@
 """The demo: models that come with the package, compared on generated images, with a report."""
 
-from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sslens.errors import as_argument
+if TYPE_CHECKING:
+    from sslens.study import Study
 
 BANK, TEST = 2000, 1024
 #: one model of each objective, a second seed of one of them, two fine-tuned models, and a control
@@ -35,42 +35,20 @@ NOTE = (
 )
 
 
-def run_demo(
-    out: Path,
-    *,
-    device: str = "auto",
-    figures: bool = False,
-    thumbnails: bool = True,
-    dry_run: bool = False,
-    command: str = "sslens demo",
-    say: Callable[[str], None] = lambda _: None,
-    spell: Callable[[str, str | None], str] = as_argument,
-) -> Path | None:
-    """Compare the shipped models and their controls on scenes that none of them was trained on.
+def declare_demo(device: str = "auto") -> "Study":
+    """Declare the demo's study: the shipped models on scenes that none of them was trained on.
 
     Raises:
-        InputError: an argument cannot be used.
+        InputError: there is no such device.
     """
-    from sslens.study import Study, run
+    from sslens.study import Study
 
     # the models were trained on the scenes of seeds 0 and 3; scenes of other seeds are new to them
-    study = Study(
+    return Study(
         models=MODELS,
         images=f"scenes:1:{TEST}",
         bank=f"scenes:2:{BANK}",
         analyses=ANALYSES,
         limit=None,
         device=device,
-    )
-    return run(
-        study,
-        out,
-        command=command,
-        title="sslens demo",
-        notes=[NOTE],
-        figures=figures,
-        thumbnails=thumbnails,
-        dry_run=dry_run,
-        say=say,
-        spell=spell,
     )

@@ -3,6 +3,7 @@ edit twice."""
 
 import difflib
 import importlib
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -63,7 +64,8 @@ def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
 
     Args:
         package: the package's name.
-        homes: the name of the module that defines each public name.
+        homes: the name of the module that defines each public name; a public name may be a module
+            of the package itself.
 
     >>> lazy_names("sslens.data", {"nearest": "sslens.errors"})("nearest").__module__
     'sslens.errors'
@@ -72,6 +74,21 @@ def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
     def fetch(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(homes[name]), name)
+        home = importlib.import_module(homes[name])
+        return home if homes[name] == f"{package}.{name}" else getattr(home, name)
 
     return fetch
+
+
+class _CallableModule(ModuleType):
+    """A package that can be called like the function of its name."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        home, _, name = vars(self)["CALLED"].partition(":")
+        return getattr(importlib.import_module(home), name)(*arguments, **options)
+
+
+def make_callable(package: str) -> None:
+    """Let a package be called: `CALLED`, a text "MODULE:FUNCTION" in it, names the function, which
+    is imported when it is first called."""
+    sys.modules[package].__class__ = _CallableModule

@@ -21,6 +21,10 @@ class Plan:
 
     minibatches: tuple[tuple[str, ...], ...]
 
+    def __repr__(self) -> str:
+        count = sum(map(len, self.minibatches))
+        return f"<Plan: {count:,} images in {len(self.minibatches):,} minibatches>"
+
     @classmethod
     def draw(cls, ids: Sequence[str], size: int = 32, seed: int = 0) -> "Plan":
         """Divide all images into minibatches, in the order of the SHA-256 of seed and id.

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+#: columns that a table's repr names
+SHOWN = 8
+
+
 class TableJson(TypedDict):
     """A table as JSON values; `kinds` holds the NumPy dtype of each column."""
 
@@ -22,7 +26,7 @@ class TableJson(TypedDict):
     provenance: dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Table:
     """Tidy rows: one observation per row, one variable per column.
 
@@ -50,6 +54,11 @@ class Table:
         missing = [str(column) for column in self.frame.columns if column not in self.units]
         if missing:
             raise ValueError(f"columns without a unit: {', '.join(missing)}")
+
+    def __repr__(self) -> str:
+        names = [str(name) for name in self.frame.columns]
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        return f"<Table: {len(self.frame):,} rows of {', '.join(names[:SHOWN])}{more}>"
 
     def csv(self) -> str:
         """Return the rows as CSV, with six significant digits; undefined numbers are empty."""
@@ -85,7 +94,7 @@ class Table:
         write_text(path, self.csv())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Results:
     """The results of an analysis: tables by name, each with rows of one kind.
 
@@ -107,6 +116,9 @@ class Results:
         if name not in self.tables:
             raise InputError(f'These results have no table "{name}": {nearest(name, self.tables)}')
         return self.tables[name].frame
+
+    def __repr__(self) -> str:
+        return f"<Results: {', '.join(self.tables)}>"
 
     def __contains__(self, name: object) -> bool:
         return name in self.tables

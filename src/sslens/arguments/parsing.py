@@ -31,6 +31,17 @@ from tyro.constructors import (
 from sslens.arguments.spelling import as_option
 from sslens.errors import InputError, nearest
 
+#: the option that every command has, and its text
+JSON = "json"
+JSON_TEXT = "Print the answer as JSON on standard output (docs/commands.md)."
+
+
+class Parsed(NamedTuple):
+    """A command, and whether its answer is wanted as JSON."""
+
+    command: Any
+    json: bool
+
 
 class Choices(NamedTuple):
     """The words that an option takes, and whether it takes several."""
@@ -39,8 +50,8 @@ class Choices(NamedTuple):
     several: bool
 
 
-def parse(kind: type, prog: str, given: Sequence[str]) -> Any:
-    """Read a command from its arguments.
+def parse(kind: type, prog: str, given: Sequence[str]) -> Parsed:
+    """Read a command from its arguments, and whether they ask for JSON.
 
     Args:
         kind: a dataclass. Its docstring is the help of the command, and the string below a field is
@@ -55,18 +66,33 @@ def parse(kind: type, prog: str, given: Sequence[str]) -> Any:
     >>> @dataclasses.dataclass(frozen=True)
     ... class Command:
     ...     limit: int | None = None
-    >>> parse(Command, "sslens compare", ["--limit", "64"]).limit
-    64
+    >>> parse(Command, "sslens compare", ["--limit", "64", "--json"])
+    Parsed(command=Command(limit=64), json=True)
     """
     _require_choices(_list_choices(kind), given)
     registry = ConstructorRegistry()
     registry.struct_rule(_read_fields)
-    return tyro.cli(
-        kind,
+    own = {entry.name for entry in dataclasses.fields(kind)}
+    asked: Any = tyro.cli(
+        kind if JSON in own else _add_json(kind),
         prog=prog,
         description=inspect.cleandoc(kind.__doc__ or ""),
         args=given,
         registry=registry,
+    )
+    if JSON in own:  # the command prints its JSON itself
+        return Parsed(asked, False)
+    return Parsed(kind(**{name: getattr(asked, name) for name in own}), getattr(asked, JSON))
+
+
+def _add_json(kind: type) -> type:
+    """A command with one more option, `--json`."""
+    return dataclasses.make_dataclass(
+        kind.__name__,
+        [(JSON, bool, dataclasses.field(default=False))],
+        bases=(kind,),
+        frozen=True,
+        namespace={"__module__": kind.__module__, "__doc__": kind.__doc__},
     )
 
 
@@ -142,7 +168,7 @@ def _mark_checked(hint: Any) -> Any:
 
 def _text(kind: type, name: str) -> str | None:
     """The text of an option: the string that stands below its field."""
-    return _texts(kind).get(name)
+    return _texts(kind).get(name, JSON_TEXT if name == JSON else None)
 
 
 @functools.cache

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from sslens import fingerprint, zoo
+from sslens import zoo
 from sslens.errors import InputError
+from sslens.fingerprint import is_fingerprint
 
 
 def with_image_size(source: str, image_size: int | None) -> str:
@@ -25,7 +26,7 @@ def with_image_size(source: str, image_size: int | None) -> str:
         raise InputError(
             f"Images of {image_size} px cannot be", mend="give 1 or more as {image_size}"
         )
-    if fingerprint.is_fingerprint(Path(source)):
+    if is_fingerprint(Path(source)):
         raise InputError(
             f"{source} is a fingerprint, of images in one size", mend="leave {image_size} out"
         )

@@ -2,10 +2,10 @@
 
 A command is a file of this folder: `Command`, a dataclass with its help as docstring; `GROUP`, one
 of `GROUPS`; and `run(command, line, say)`, where `line` is what was typed and `say` speaks to the
-person; a path that it returns is printed on standard output, and a number that it returns is the
-exit status. The first sentence of the docstring, up to a colon or a full stop, and the group are
-what `sslens --help` shows, in one line. A
-command with the options of `sslens.slurm` has
+person; a path that it returns is printed on standard output, a number that it returns is the exit
+status, and a `Reply` is the answer as data too, for `--json`, which every command has. The first
+sentence of the docstring, up to a colon or a full stop, and the group are what `sslens --help`
+shows, in one line. A command with the options of `sslens.slurm` has
 `check(command)` too, which refuses what should not wait in a queue first. A command of several
 actions has `ACTIONS`, a dataclass like `Command` for each; `run` is given one of these.
 """
@@ -25,12 +25,15 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from sslens.arguments.spelling import as_option
 from sslens.data.sources import require_source
 from sslens.errors import Doubt, InputError, Mishap, make_line, make_visible, nearest, shorten
 from sslens.find import names, plugin
+
+if TYPE_CHECKING:
+    from sslens.arguments.answers import Reply
 
 #: what each file of this folder has
 REQUIRED = ("Command", "GROUP", "run")
@@ -61,19 +64,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(overview(), file=sys.stdout if given else sys.stderr)
             return 0 if given else 2
         module = _require_command(given[0])
+        from sslens.arguments.answers import print_reply
         from sslens.arguments.parsing import parse  # which imports tyro
 
-        command = parse(*_choose_action(module, given))
+        command, as_json = parse(*_choose_action(module, given))
+        said: list[str] = []
         with warnings.catch_warnings(), _heed_interrupts():
             warnings.showwarning = _note
-            result = _run(module, command, given)
-        if isinstance(result, int):
-            return result
-        if result is not None:
-            print(make_line(str(result)))
-        return 0
+            result = _run(module, command, given, said)
+        return print_reply(result, command=given[0], as_json=as_json, said=said)
     except InputError as error:
-        return _say_error(error.spelt(as_option), own=isinstance(error, Mishap))
+        return _refuse(error, given)
     except KeyboardInterrupt:
         return _say_error(
             "Stopped. What was finished is kept: the same command goes on from there (a training"
@@ -181,9 +182,16 @@ def _choose_action(module: ModuleType, given: Sequence[str]) -> tuple[type, str,
     return actions[given[1]], f"{name} {given[1]}", given[2:]
 
 
-def _run(module: ModuleType, command: Any, given: Sequence[str]) -> Path | int | None:
-    """Carry a command out, or submit it as a job. A job of a training goes on from its last state
-    whenever it starts."""
+def _run(
+    module: ModuleType, command: Any, given: Sequence[str], said: list[str]
+) -> "Reply | Path | int | None":
+    """Carry a command out, or submit it as a job; what it says is kept in `said`. A job of a
+    training goes on from its last state whenever it starts."""
+
+    def say(text: str) -> None:
+        said.append(text)
+        _say(text)
+
     if hasattr(command, "slurm"):
         from sslens import slurm
 
@@ -194,7 +202,7 @@ def _run(module: ModuleType, command: Any, given: Sequence[str]) -> Path | int |
             if hasattr(command, "training") and not command.training.resume:
                 submitted.append("--resume")
             return slurm.submit(
-                main, submitted, command.slurm, dry_run=not DRY_RUN.isdisjoint(line), say=_say
+                main, submitted, command.slurm, dry_run=not DRY_RUN.isdisjoint(line), say=say
             )
         if options:
             raise InputError(
@@ -203,8 +211,24 @@ def _run(module: ModuleType, command: Any, given: Sequence[str]) -> Path | int |
     for name in IMAGES:
         if isinstance(source := getattr(command, name, None), str):
             require_source(source)  # before anything heavy is imported
-    result: Path | int | None = module.run(command, shlex.join(["sslens", *given]), _say)
+    result: Reply | Path | int | None = module.run(command, shlex.join(["sslens", *given]), say)
     return result
+
+
+def _refuse(error: InputError, given: Sequence[str]) -> int:
+    """Say what cannot be used; as JSON too where that is asked for of a command that does not print
+    its own."""
+    text = error.spelt(as_option)
+    if "--json" in given and not _prints_json(given[0]):
+        from sslens.arguments.answers import print_refusal
+
+        print_refusal(given[0], text, 2)
+    return _say_error(text, own=isinstance(error, Mishap))
+
+
+def _prints_json(name: str) -> bool:
+    """Whether a command has an option --json of its own."""
+    return name in names("cli") and "json" in plugin("cli", name).Command.__dataclass_fields__
 
 
 def _say(text: str) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from sslens.arguments.answers import Reply, answer_study
 from sslens.arguments.options import Common, Text
 from sslens.arguments.sizes import with_image_size
 from sslens.errors import InputError
@@ -89,23 +90,18 @@ class Command:
     slurm: tyro.conf.OmitArgPrefixes[Slurm] = Slurm()
 
 
-def run(command: Command, line: str, say: Text) -> Path | None:
-    """Carry it out; returns the path of the report."""
-    from sslens import study
-    from sslens.arguments.spelling import as_option
-
+def run(command: Command, line: str, say: Text) -> Reply | None:
+    """Carry it out; returns the answer with the path of the report."""
     asked = check(command)
     asked.require_sources()
-    out = command.common.out or Path("sslens-report")
-    return study.run(
+    return answer_study(
         asked,
-        out,
-        command=line,
+        command.common.out or Path("sslens-report"),
+        line=line,
+        say=say,
         figures=command.figures,
         thumbnails=command.thumbnails,
         dry_run=command.common.dry_run,
-        say=say,
-        spell=as_option,
     )
 
 

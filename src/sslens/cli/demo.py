@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from sslens.arguments.answers import Reply, answer_study
 from sslens.arguments.options import Text
 
 GROUP = "begin"
@@ -30,18 +31,18 @@ class Command:
     """Print the plan and its cost, and stop."""
 
 
-def run(command: Command, line: str, say: Text) -> Path | None:
-    """Carry it out; returns the path of the report."""
-    from sslens.arguments.spelling import as_option
-    from sslens.demo import run_demo
+def run(command: Command, line: str, say: Text) -> Reply | None:
+    """Carry it out; returns the answer with the path of the report."""
+    from sslens.demo import NOTE, declare_demo
 
-    return run_demo(
+    return answer_study(
+        declare_demo(command.device),
         command.out,
-        device=command.device,
+        line=line,
+        say=say,
         figures=command.figures,
         thumbnails=command.thumbnails,
         dry_run=command.dry_run,
-        command=line,
-        say=say,
-        spell=as_option,
+        title="sslens demo",
+        notes=[NOTE],
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from sslens.arguments.answers import Reply, answer_study
 from sslens.arguments.options import Common, Text
 from sslens.errors import InputError
 from sslens.slurm import Slurm
@@ -86,26 +87,23 @@ class Command:
     slurm: tyro.conf.OmitArgPrefixes[Slurm] = Slurm()
 
 
-def run(command: Command, line: str, say: Text) -> Path | None:
-    """Carry it out; returns the path of the report."""
-    from sslens import study
-    from sslens.arguments.spelling import as_option
+def run(command: Command, line: str, say: Text) -> Reply | None:
+    """Carry it out; returns the answer with the path of the report."""
     from sslens.arguments.training import first_process
 
     asked = check(command)
     asked.require_sources()
     if not command.resume and first_process() and not command.common.dry_run:
         _begin_anew(asked)
-    return study.run(
+    return answer_study(
         asked,
         command.common.out or Path("sslens-detection"),
-        command=line,
+        line=line,
         title=f"What {', '.join(command.models)} know about place",
         figures=command.figures,
         thumbnails=command.thumbnails,
         dry_run=command.common.dry_run,
         say=say,
-        spell=as_option,
     )
 
 

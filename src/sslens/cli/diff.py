@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from sslens.arguments.answers import Reply, answer_study
 from sslens.arguments.options import Common, Text
 from sslens.errors import InputError
 
@@ -55,22 +56,18 @@ class Command:
     """Draw each figure for paper too, as SVG and PDF."""
 
 
-def run(command: Command, line: str, say: Text) -> Path | None:
-    """Carry it out; returns the path of the report."""
-    from sslens import study
-    from sslens.arguments.spelling import as_option
-
+def run(command: Command, line: str, say: Text) -> Reply | None:
+    """Carry it out; returns the answer with the path of the report."""
     asked = check(command)
     asked.require_sources()
-    return study.run(
+    return answer_study(
         asked,
         command.common.out or Path("sslens-diff"),
-        command=line,
+        line=line,
         title=f"What changed from {command.models[0]} to {', '.join(command.models[1:])}",
         figures=command.figures,
         dry_run=command.common.dry_run,
         say=say,
-        spell=as_option,
     )
 
 

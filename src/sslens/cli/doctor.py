@@ -45,11 +45,12 @@ class Command:
 def run(command: Command, line: str, say: Text) -> Path | None:
     """Carry it out: the diagnosis goes to standard output; what cannot be loaded is an error after
     it."""
-    from sslens import fingerprint, zoo
+    from sslens import zoo
+    from sslens.fingerprint import describe, is_fingerprint
 
     path = Path(command.file)
-    if path.is_file() and fingerprint.is_fingerprint(path):
-        print(fingerprint.describe(path))
+    if path.is_file() and is_fingerprint(path):
+        print(describe(path))
         return None
     zoo.check(command.file)
     from sslens.zoo import doctor

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from sslens.arguments.answers import Reply
 from sslens.arguments.options import Text
 from sslens.arguments.sizes import with_image_size
 from sslens.slurm import Slurm
@@ -70,12 +71,17 @@ class Command:
     slurm: tyro.conf.OmitArgPrefixes[Slurm] = Slurm()
 
 
-def run(command: Command, line: str, say: Text) -> Path | None:
-    """Carry it out; returns the path of the fingerprint, but for processes that are not the
-    first."""
+def run(command: Command, line: str, say: Text) -> Reply | None:
+    """Carry it out; returns the path of the fingerprint with what it holds, but for processes that
+    are not the first."""
     from sslens.study import fingerprinting
 
-    return fingerprinting.run(check(command), dry_run=command.dry_run, say=say)
+    path = fingerprinting.run(check(command), dry_run=command.dry_run, say=say)
+    if path is None:
+        return None
+    from sslens.fingerprint import read
+
+    return Reply(read(path).to_json(), path)
 
 
 def check(command: Command) -> "FingerprintRequest":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from sslens.arguments.answers import Reply, answer_study
 from sslens.arguments.options import Common, Text
 from sslens.arguments.sizes import with_image_size
 from sslens.errors import InputError
@@ -68,23 +69,19 @@ class Command:
     slurm: tyro.conf.OmitArgPrefixes[Slurm] = Slurm()
 
 
-def run(command: Command, line: str, say: Text) -> Path | None:
-    """Carry it out; returns the path of the report."""
-    from sslens import study
-    from sslens.arguments.spelling import as_option
-
+def run(command: Command, line: str, say: Text) -> Reply | None:
+    """Carry it out; returns the answer with the path of the report."""
     asked = check(command)
     asked.require_sources()
-    return study.run(
+    return answer_study(
         asked,
         command.common.out or Path("sslens-invariance"),
-        command=line,
+        line=line,
         title=f"What {', '.join(command.models)} are blind to",
         figures=command.figures,
         thumbnails=command.thumbnails,
         dry_run=command.common.dry_run,
         say=say,
-        spell=as_option,
     )
 
 

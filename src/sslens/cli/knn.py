@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
+from sslens.arguments.answers import Reply
 from sslens.arguments.options import Common, Text
 from sslens.arguments.sizes import with_image_size
 
@@ -61,12 +62,14 @@ class Command:
     """Of the forward pass."""
 
 
-def run(command: Command, line: str, say: Text) -> Path | None:
-    """Carry it out; returns the path of the table."""
+def run(command: Command, line: str, say: Text) -> Reply | None:
+    """Carry it out; returns the answer with the path of the table."""
     from sslens.study import knn
 
-    out = command.common.out or Path("sslens-knn")
-    return knn.run(check(command), out, dry_run=command.common.dry_run, say=say)
+    result = knn.classify(check(command), dry_run=command.common.dry_run, say=say)
+    if result is None:
+        return None
+    return Reply(result.to_json(), result.save(command.common.out or Path("sslens-knn")))
 
 
 def check(command: Command) -> "KnnRequest":

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from sslens.arguments.answers import Reply
 from sslens.arguments.options import Text
 from sslens.errors import InputError
-from sslens.paths.order import SUFFIXES, CheckpointOrder, order_checkpoints
+from sslens.paths.order import SUFFIXES, CheckpointOrder, order_checkpoints, require_two
 
 if TYPE_CHECKING:
     from sslens.table import Table
@@ -47,16 +48,10 @@ class Command:
     """Sort nothing, also not what a shell made of a glob, and leave nothing out."""
 
 
-def run(command: Command, line: str, say: Text) -> Path:
-    """Carry it out; returns the path of the table."""
+def run(command: Command, line: str, say: Text) -> Reply:
+    """Carry it out; returns the answer with the path of the table."""
     order = order_checkpoints(command.checkpoints, as_given=command.as_given)
-    paths = order.paths
-    if len(paths) < 2:
-        raise InputError(
-            f"A path needs two or more checkpoints, and {len(paths)}"
-            f" {'is' if len(paths) == 1 else 'are'} given: the weights at the start and at least"
-            " one file after that."
-        )
+    require_two(order)
     if command.out.is_dir():
         raise InputError(
             f"{command.out} is a folder: give the file to write, such as"
@@ -67,13 +62,14 @@ def run(command: Command, line: str, say: Text) -> Path:
             f"{command.out} is named like a checkpoint: give a name that ends in .csv with --out."
         )
 
-    from sslens.paths.path import measure_path
+    from sslens.study.measuring import follow
 
     say(describe_order(order))
-    table = measure_path(paths, command.state)
+    result = follow(order, command.state)
+    table = result.tables.to_tables()["path"]
     table.save(command.out)
     say(summarise(table))
-    return command.out
+    return Reply(result.to_json(), command.out)
 
 
 def describe_order(order: CheckpointOrder) -> str:

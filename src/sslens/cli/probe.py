@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from sslens.arguments.answers import Reply
 from sslens.arguments.options import Text
 from sslens.arguments.sizes import with_image_size
 
@@ -89,11 +90,13 @@ class Command:
     """Print the plan, and stop."""
 
 
-def run(command: Command, line: str, say: Text) -> Path | None:
-    """Carry it out; returns the folder of the tables."""
+def run(command: Command, line: str, say: Text) -> Reply | None:
+    """Carry it out; returns the answer with the folder of the tables."""
     from sslens.study import probing
 
-    return probing.run(check(command), dry_run=command.dry_run, say=say)
+    asked = check(command)
+    result = probing.train(asked, dry_run=command.dry_run, say=say)
+    return None if result is None else Reply(result.to_json(), result.save(asked.out))
 
 
 def check(command: Command) -> "ProbeRequest":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
+from sslens.arguments.answers import Reply, answer_study
 from sslens.arguments.options import Text
 from sslens.slurm import Slurm
 
@@ -39,22 +40,18 @@ class Command:
     slurm: tyro.conf.OmitArgPrefixes[Slurm] = Slurm()
 
 
-def run(command: Command, line: str, say: Text) -> Path | None:
-    """Carry it out; returns the path of the report."""
-    from sslens import study
-    from sslens.arguments.spelling import as_option
-
+def run(command: Command, line: str, say: Text) -> Reply | None:
+    """Carry it out; returns the answer with the path of the report."""
     asked = check(command)
     asked.require_sources()
-    return study.run(
+    return answer_study(
         asked,
         command.out,
-        command=line,
+        line=line,
+        say=say,
         figures=command.figures,
         thumbnails=command.thumbnails,
         dry_run=command.dry_run,
-        say=say,
-        spell=as_option,
     )
 
 

@@ -188,12 +188,24 @@ class Sweep:
         Returns:
             The difference of two accuracies, paired; nan if one of the two parts has no image.
         """
+        chosen, others = self.choose()
+        if not others.any():
+            return Estimate(float("nan"))
+        judged = self.right[:, others].astype(float)
+        return estimate_gain(judged[chosen] - judged[self.usual])
+
+    def choose(self) -> tuple[int, Bool[np.ndarray, " image"]]:
+        """Choose on a third of the images, drawn by SHA-256 of their ids.
+
+        Returns:
+            The index in `choices` of the most accurate choice there, and which images are the
+            others, on which it can be judged. Where one of the two parts has no image, it is the
+            usual choice, and there are no others.
+        """
         third = draw_third(self.features.ids)
         if third.all() or not third.any():
-            return Estimate(float("nan"))
-        chosen = int(self.right[:, third].sum(1).argmax())
-        judged = self.right[:, ~third].astype(float)
-        return estimate_gain(judged[chosen] - judged[self.usual])
+            return self.usual, np.zeros_like(third)
+        return int(self.right[:, third].sum(1).argmax()), ~third
 
 
 def make_table(sweeps: Sequence[Sweep]) -> Table:

@@ -3,12 +3,12 @@ were never on the same machine.
 
 `write` makes it and `read` takes it in again, strictly; `Conditions` say what the model was shown,
 and `require_comparable` refuses two models that were shown different things. What the file holds,
-so that others can write one: docs/fingerprints.md.
+so that others can write one: docs/fingerprints.md. `sslens.fingerprint(model, images)` makes one.
 """
 
 from typing import TYPE_CHECKING
 
-from sslens.find import lazy_names
+from sslens.find import lazy_names, make_callable
 
 if TYPE_CHECKING:
     from sslens.fingerprint.conditions import Conditions as Conditions
@@ -32,6 +32,10 @@ __all__ = [
     "require_comparable",
     "write",
 ]
+
+#: what a call of the package calls
+CALLED = "sslens.study.measuring:fingerprint"
+make_callable(__name__)
 
 # a name is fetched when it is first used: whether a file is a fingerprint is asked at every start
 __getattr__ = lazy_names(

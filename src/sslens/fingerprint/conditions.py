@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sslens.plan import Plan
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Conditions:
     """The conditions under which Grams were computed; two models can be compared only if they
     agree.
@@ -38,6 +38,13 @@ class Conditions:
     transform: Mapping[str, Any]
     precision: str
     versions: Mapping[str, int]
+
+    def __repr__(self) -> str:
+        images = self.images
+        return (
+            f"<Conditions of {self.name}: {images['count']:,} images of {images['name']} in"
+            f" {len(self.sizes)} minibatches, {self.precision}>"
+        )
 
     @classmethod
     def of(

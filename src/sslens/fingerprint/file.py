@@ -41,9 +41,20 @@ class Described(Protocol):
     """What a fingerprint says of its model. A Backbone has these attributes, and so has a
     Fingerprint."""
 
-    name: str
-    source: str
-    about: About
+    @property
+    def name(self) -> str:
+        """The name in tables."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """The source of the weights."""
+        ...
+
+    @property
+    def about(self) -> About:
+        """What is known of the model."""
+        ...
 
     @property
     def digest(self) -> str:
@@ -51,7 +62,7 @@ class Described(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Fingerprint:
     """A model's Grams over a set of images, and all that is known of both.
 
@@ -74,6 +85,42 @@ class Fingerprint:
     dtype: str
     note: str
     grams: "Mapping[str, Grams]"
+
+    def save(self, path: Path | str, *, half: bool = False) -> Path:
+        """Save it in a file (`write`); returns the path.
+
+        Args:
+            path: the file; NAME.fingerprint.safetensors is usual.
+            half: whether Grams are written in float16, in half the size.
+
+        Raises:
+            InputError: it was read from a file of float16, or the file cannot be written.
+        """
+        file = _as_path(path)
+        grams = tuple(self.grams.values())
+        write(file, grams, self.conditions, model=self, dtype="float16" if half else "float32")
+        return file
+
+    def to_json(self) -> Mapping[str, Any]:
+        """What it is of, as JSON values, without ids and Grams."""
+        shown = self.conditions
+        return {
+            "model": {"name": self.name, "source": self.source, "digest": self.digest},
+            "about": self.about.to_json(),
+            "images": dict(self.images),
+            "plan": dict(shown.plan),
+            "transform": dict(shown.transform),
+            "precision": shown.precision,
+            "dtype": self.dtype,
+            "taps": {tokens: len(grams.taps) for tokens, grams in self.grams.items()},
+        }
+
+    def __repr__(self) -> str:
+        images = self.images
+        return (
+            f"<Fingerprint {self.name}: tokens {', '.join(self.grams)}, {images['count']:,} images"
+            f" of {images['name']}>"
+        )
 
     @property
     def ids(self) -> tuple[str, ...]:

@@ -162,6 +162,14 @@ class Backbone(nn.Module):
             return len(output.shape) == 2
         return self.prefix is not None or self.about.network == "vit"
 
+    def __repr__(self) -> str:
+        """The model in a line; `model.network` shows its modules."""
+        family = "" if self.about.family is None else f", {self.about.family}"
+        return (
+            f"<Backbone {self.name}: {len(self.taps)} taps, images of"
+            f" {self.transform.crop} px{family}>"
+        )
+
     @property
     def every(self) -> tuple[Tap, ...]:
         """All taps in the order of computation, those that are read on request among them."""

@@ -167,3 +167,18 @@ def _is_listed(paths: Sequence[Path]) -> bool:
 def _mask(text: str) -> str:
     """A text without its numbers, which checkpoints of one run have in common."""
     return _NUMBER.sub("#", text)
+
+
+def require_two(order: CheckpointOrder) -> None:
+    """Refuse fewer than two checkpoints, which are no path.
+
+    Raises:
+        InputError: there are fewer than two.
+    """
+    count = len(order.paths)
+    if count < 2:
+        raise InputError(
+            f"A path needs two or more checkpoints, and {count}"
+            f" {'is' if count == 1 else 'are'} given: the weights at the start and at least"
+            " one file after that."
+        )

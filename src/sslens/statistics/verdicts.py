@@ -148,6 +148,10 @@ class Verdict:
     short: str = ""
     papers: tuple[Quotation, ...] = ()
 
+    def __repr__(self) -> str:
+        tokens = f", tokens {self.tokens}" if self.tokens else ""
+        return f"<Verdict {self.label}{tokens}: {self.phrase}>"
+
     @property
     def contrast(self) -> Contrast | None:
         """The most important difference, with its interval over images; None if there is none."""

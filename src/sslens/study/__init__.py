@@ -15,16 +15,20 @@ if TYPE_CHECKING:
     from sslens.study.asked import read as read
     from sslens.study.planning import StudyPlan as StudyPlan
     from sslens.study.planning import prepare as prepare
+    from sslens.study.result import Result as Result
+    from sslens.study.running import carry_out as carry_out
     from sslens.study.running import run as run
 
-__all__ = ["Study", "StudyPlan", "prepare", "read", "run"]
+__all__ = ["Result", "Study", "StudyPlan", "carry_out", "prepare", "read", "run"]
 
 # a name is fetched when it is first used: what is asked can be refused without what carries it out
 __getattr__ = lazy_names(
     __name__,
     {
+        "Result": "sslens.study.result",
         "Study": "sslens.study.asked",
         "StudyPlan": "sslens.study.planning",
+        "carry_out": "sslens.study.running",
         "prepare": "sslens.study.planning",
         "read": "sslens.study.asked",
         "run": "sslens.study.running",

@@ -1,20 +1,22 @@
 """The declaration of a study, in a few lines of Python or in a file."""
 
-from collections.abc import Sequence
-from dataclasses import Field, asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args
 
-from sslens import fingerprint, zoo
+from sslens import zoo
 from sslens.comparisons.own_claims import OwnClaim
 from sslens.data.sources import require_source
 from sslens.data.transform_names import parse_transforms
 from sslens.errors import InputError, nearest
 from sslens.find import names
+from sslens.fingerprint import is_fingerprint
 from sslens.models.taps import ON_REQUEST
 from sslens.settings_file import parse_yaml, read_yaml
 from sslens.study.conditions import Condition, parse_condition
 from sslens.study.contract import wants_images
+from sslens.study.given import list_models, name_models, name_source
 from sslens.study.groups import Groups, parse_groups, require_groups
 from sslens.study.image_sets import SAMPLES, choose_sample
 
@@ -27,13 +29,21 @@ UNWRITTEN = (
 )
 #: the keys of a study that hold more than texts, numbers, true and false
 NESTED = ("groups", "claims", "check")
+#: the keys that hold a text, in the place of what may be given in memory
+SOURCES = ("images", "bank")
+#: what a study in memory has and no file
+IN_MEMORY = ("given",)
 #: what a value of a type is called in messages
 KINDS = {str: "text", int: "a whole number", bool: "true or false"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Study:
     """The declaration of a study: models, images and analyses.
+
+    Models, images and bank may be given as they are in Python: networks, Backbones, fingerprints,
+    `Path`s, sets of images, arrays. The study then has a text for each, and the thing itself in
+    `given`.
 
     Attributes:
         models: sources of models as `sslens.load` reads them, or fingerprint files.
@@ -81,12 +91,16 @@ class Study:
             fingerprints do; or "stratified", with the classes in proportion, and whole classes
             where there would be fewer than 20 images a class. New comparisons of the command line
             are stratified.
+        given: models and images in memory, by the texts that stand for them.
+
+    >>> Study(models="pixels", images=Path("photos"), analyses=("cka-blocks",))
+    <Study of pixels on photos: cka-blocks>
     """
 
-    models: tuple[str, ...]
-    images: str | None = None
+    models: Any
+    images: Any = None
     analyses: tuple[str, ...] = ()
-    bank: str | None = None
+    bank: Any = None
     limit: int | None = 1024
     controls: bool = True
     batch: int = 32
@@ -108,8 +122,10 @@ class Study:
     claims: tuple[OwnClaim, ...] = ()
     check: tuple[Condition, ...] = ()
     sample: str = "plain"
+    given: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
+        self._name_given()
         for entry in fields(self):
             _require_kind(entry, getattr(self, entry.name))
         if not self.models:
@@ -122,9 +138,10 @@ class Study:
             )
         if self.side is not None and self.side < 1:
             raise InputError(f"Images of {self.side} px cannot be", mend="give 1 or more as {side}")
-        live = [model for model in self.models if not fingerprint.is_fingerprint(Path(model))]
+        live = [model for model in self.models if not self._is_fingerprint(model)]
         for model in live:
-            zoo.check(model)
+            if model not in self.given:
+                zoo.check(model)
         for name in self.analyses:
             if name not in names("analyses"):
                 raise InputError(
@@ -146,7 +163,7 @@ class Study:
                 if value not in options:
                     raise InputError(f'{name} is "{value}": {nearest(value, options)}')
         if self.sample != "plain" and self.images is not None:
-            choose_sample(self.models, self.sample)
+            choose_sample([self.given.get(one, one) for one in self.models], self.sample)
         if self.require_blurred and self.images is None:
             raise InputError(
                 "Faces must be blurred, but there are no images of which that could be checked",
@@ -163,6 +180,27 @@ class Study:
 
             DetectorRequest.parse(self.detection)
 
+    def _name_given(self) -> None:
+        """Put a text in the place of each model and set of images that is in memory."""
+        models, given = name_models(list_models(self.models))
+        object.__setattr__(self, "models", models)
+        for role in SOURCES:
+            object.__setattr__(self, role, name_source(getattr(self, role), role, given))
+        object.__setattr__(self, "given", {**self.given, **given})
+        groups = {name: tuple(members) for name, members in self.groups.items()}
+        object.__setattr__(self, "groups", groups)
+
+    def _is_fingerprint(self, model: str) -> bool:
+        """Whether a model is a fingerprint, in a file or in memory."""
+        if model in self.given:
+            return hasattr(self.given[model], "grams")
+        return is_fingerprint(Path(model))
+
+    def __repr__(self) -> str:
+        on = "" if self.images is None else f" on {self.images}"
+        what = ", ".join(self.analyses) or "all that apply"
+        return f"<Study of {', '.join(self.models)}{on}: {what}>"
+
     def require_sources(self) -> None:
         """Refuse images or a bank that are not there, before anything heavy is imported.
 
@@ -170,7 +208,7 @@ class Study:
             InputError: a source is not there; the message names it.
         """
         for source in (self.images, self.bank):
-            if source is not None:
+            if source is not None and source not in self.given:
                 require_source(source)
 
     def _wants_images(self) -> bool:
@@ -181,7 +219,8 @@ class Study:
         """Return the study as the text of a file that `sslens study` reads."""
         import yaml
 
-        values = asdict(self)
+        kept = (entry.name for entry in fields(self) if entry.name not in IN_MEMORY)
+        values = {name: getattr(self, name) for name in kept}
         for name in UNWRITTEN:
             if not values[name]:
                 del values[name]
@@ -228,7 +267,7 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Study:
         if not equals:
             raise InputError(f'"{override}" is no override: expected KEY=VALUE.')
         values[key] = parse_yaml(value, f'The value of "{override}"')
-    settings = {entry.name: entry for entry in fields(Study)}
+    settings = {entry.name: entry for entry in fields(Study) if entry.name not in IN_MEMORY}
     for key in values:
         if key not in settings:
             raise InputError(f'A study has no "{key}" ({path}): {nearest(str(key), settings)}')
@@ -239,12 +278,14 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Study:
 
 def _kinds_of(entry: "Field[Any]") -> tuple[Any, ...]:
     """List the types of values that a field may have, by its annotation."""
+    if entry.name in SOURCES:
+        return str, type(None)
     return get_args(entry.type) or (entry.type,)
 
 
 def _require_kind(entry: "Field[Any]", value: Any) -> None:
     """Refuse a value of a wrong type, such as one name where several are wanted."""
-    if entry.name in NESTED:
+    if entry.name in (*NESTED, *IN_MEMORY):
         return  # they are checked when they are made
     if entry.name in LISTS:
         fits = isinstance(value, tuple | list) and all(isinstance(text, str) for text in value)

@@ -1,18 +1,23 @@
 """The fingerprint of a model: its Grams over images, as one small file."""
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
-from sslens import fingerprint, zoo
+from sslens import zoo
 from sslens.errors import InputError
+from sslens.fingerprint import is_fingerprint
 from sslens.store import Store
+from sslens.study.given import keep_devices
 from sslens.study.image_sets import describe_skipped
 from sslens.study.members import Member, load_members
 from sslens.study.passes import ActivationPass, PassRunner
 from sslens.study.single import enter, open_request_images
+
+if TYPE_CHECKING:
+    from sslens.fingerprint import Conditions, Fingerprint
 
 
 @final
@@ -31,6 +36,7 @@ class FingerprintRequest:
         batch: the number of images in a minibatch of CKA.
         seed: decides which images are drawn, and the minibatches.
         limit: the largest number of images taken.
+        given: the model and images in memory, by the texts that stand for them.
 
     Raises:
         InputError: a mistake that can be recognised before anything is opened.
@@ -49,9 +55,10 @@ class FingerprintRequest:
     device: str = "auto"
     precision: str = "float32"
     on_bad: str = "stop"
+    given: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if fingerprint.is_fingerprint(Path(self.model)):
+        if is_fingerprint(Path(self.model)):
             raise InputError(
                 f"{self.model} is a fingerprint already: sslens doctor {self.model} says what it"
                 " holds, and sslens compare takes it as a model."
@@ -60,14 +67,15 @@ class FingerprintRequest:
             raise InputError(
                 "No tokens are named", mend="give one or more of all, cls and patch to {tokens}"
             )
-        zoo.check(self.model)
+        if self.model not in self.given:
+            zoo.check(self.model)
         out = self.out
         if out is not None and out.is_dir():
             raise InputError(
                 f"{out} is a folder: give the file to write, such as"
                 f" {out / 'model.fingerprint.safetensors'}."
             )
-        if out is not None and out.exists() and not fingerprint.is_fingerprint(out):
+        if out is not None and out.exists() and not is_fingerprint(out):
             raise InputError(
                 f"{out} is there and is no fingerprint: it would be lost.",
                 mend="choose another name with {out}",
@@ -105,7 +113,47 @@ def run(
         ((_, grams),) = runner.run([one])
     if not here.first:
         return None
-    conditions = fingerprint.Conditions.of(
+    from sslens.fingerprint import write
+
+    conditions = _name_conditions(request, one, runner)
+    write(path, grams, conditions, model=one.model, dtype=request.dtype)
+    say(f"written   {path.stat().st_size / 1e6:.2f} MB")
+    return path
+
+
+def make(
+    request: FingerprintRequest, *, store: Store | None = None, quiet: bool = False
+) -> "Fingerprint":
+    """Make the fingerprint in memory, in float32; no file is written.
+
+    Raises:
+        InputError: something given cannot be used.
+    """
+    from sslens.fingerprint import Fingerprint
+    from sslens.fingerprint.file import NOTES
+
+    with keep_devices(request.given), enter(request, store) as here:
+        runner = PassRunner(here.store, here.device, here.precision, quiet or not here.first)
+        one = _plan(request, runner)
+        ((_, grams),) = runner.run([one])
+    return Fingerprint(
+        name=one.model.name,
+        source=one.model.source,
+        about=one.model.about,
+        digest=one.model.digest,
+        conditions=_name_conditions(request, one, runner),
+        dtype="float32",
+        note=NOTES["float32"],
+        grams={part.key["settings"]["tokens"]: part for part in grams},
+    )
+
+
+def _name_conditions(
+    request: FingerprintRequest, one: ActivationPass, runner: PassRunner
+) -> "Conditions":
+    from sslens.fingerprint import Conditions
+
+    return Conditions.of(
         one.model,
         one.images,
         one.plan,
@@ -113,9 +161,6 @@ def run(
         precision=runner.precision,
         seed=request.seed,
     )
-    fingerprint.write(path, grams, conditions, model=one.model, dtype=request.dtype)
-    say(f"written   {path.stat().st_size / 1e6:.2f} MB")
-    return path
 
 
 def _plan(request: FingerprintRequest, runner: PassRunner) -> ActivationPass:
@@ -134,10 +179,11 @@ def _plan(request: FingerprintRequest, runner: PassRunner) -> ActivationPass:
 def _load(request: FingerprintRequest) -> Member:
     from sslens.capture.keys import require_tokens
 
-    (member,) = load_members((request.model,), controls=False)
+    (member,) = load_members((request.model,), controls=False, given=request.given)
     model = member.network
     if request.interpolation != "own":
-        model.transform = replace(model.transform, interpolation=request.interpolation)
+        resampled = replace(model.transform, interpolation=request.interpolation)
+        member = replace(member, model=model.copy_with(transform=resampled))
     require_tokens(model, request.tokens)
     return member
 
@@ -149,7 +195,7 @@ def _require_own(path: Path, one: ActivationPass) -> None:
     if not path.exists():
         return
     what = "no fingerprint"
-    if fingerprint.is_fingerprint(path):
+    if is_fingerprint(path):
         there = read_header(path)
         own = one.model.digest, one.images.content
         if (there["model"]["digest"], there["images"]["content"]) == own:

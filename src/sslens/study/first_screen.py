@@ -8,6 +8,7 @@ from sslens.study.planning import StudyPlan
 from sslens.study.provenance import describe_images
 
 if TYPE_CHECKING:
+    from sslens.comparisons.pool import ShownImages
     from sslens.figure import Panel
     from sslens.report.front import Front
     from sslens.statistics.verdicts import Verdict
@@ -46,19 +47,32 @@ def _name_images(plan: StudyPlan, name: str) -> str:
     return "/".join(parts) or name
 
 
-def draw_pictures(
-    plan: StudyPlan, results: "Mapping[str, Results]"
-) -> "Mapping[str, Sequence[Panel]]":
-    """Draw the small pictures of images that are evidence, by the name of the section; none where
-    all models are fingerprints."""
+def list_shown(plan: StudyPlan) -> "tuple[ShownImages | None, ShownImages | None]":
+    """The images and the bank as pictures show them; None where there are none, or where all models
+    are fingerprints."""
     from sslens.comparisons.pool import ShownImages
-    from sslens.report.front.thumbnails import draw_thumbnails
 
     models = [member.model for member in plan.members if member.model is not None]
     if not models:
-        return {}
+        return None, None
     shown, bank = (
         None if images is None else ShownImages(images, models[0].transform, {})
         for images in (plan.images, plan.bank)
     )
+    return shown, bank
+
+
+def draw_pictures(
+    sets: "tuple[ShownImages | None, ShownImages | None]", results: "Mapping[str, Results]"
+) -> "Mapping[str, Sequence[Panel]]":
+    """Draw the small pictures of images that are evidence, by the name of the section; none without
+    images.
+
+    Args:
+        sets: the images and the bank (`list_shown`).
+        results: the results of the analyses, by the analysis' name.
+    """
+    from sslens.report.front.thumbnails import draw_thumbnails
+
+    shown, bank = sets
     return {} if shown is None else draw_thumbnails(results, shown, bank)

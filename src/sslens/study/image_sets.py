@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
-from sslens import fingerprint
 from sslens.data.sources import require_source
 from sslens.errors import InputError, nearest
+from sslens.fingerprint import is_fingerprint
 from sslens.progress import progress
+from sslens.study.given import Given
 
 if TYPE_CHECKING:
     from sslens.data.images import ImageSet
@@ -20,12 +21,12 @@ PER_CLASS = 20
 NAMED = 12
 
 
-def choose_sample(models: Sequence[str], asked: str | None = None) -> str:
+def choose_sample(models: Sequence[object], asked: str | None = None) -> str:
     """Choose how a new comparison draws its images: with the classes in proportion, but for
     fingerprints, which are of plain samples.
 
     Args:
-        models: the sources of the models.
+        models: the sources of the models, or the models themselves.
         asked: what the user asks for; None to choose.
 
     Raises:
@@ -36,7 +37,7 @@ def choose_sample(models: Sequence[str], asked: str | None = None) -> str:
     """
     if asked is not None and asked not in SAMPLES:
         raise InputError(f'sample is "{asked}": {nearest(asked, SAMPLES)}')
-    stored = next((one for one in models if fingerprint.is_fingerprint(Path(one))), None)
+    stored = next((one for one in models if _is_stored(one)), None)
     if stored is None:
         return asked or "stratified"
     if asked == "stratified":
@@ -47,14 +48,25 @@ def choose_sample(models: Sequence[str], asked: str | None = None) -> str:
     return "plain"
 
 
-def require_sources(*sources: str | None) -> None:
+def _is_stored(model: object) -> bool:
+    """Whether a model is a fingerprint, in a file or in memory."""
+    if isinstance(model, str | Path):
+        return is_fingerprint(Path(model))
+    return hasattr(model, "grams")
+
+
+def require_sources(*sources: str | None, given: Given | None = None) -> None:
     """Refuse sources of images that are not there, before anything heavy is imported.
+
+    Args:
+        sources: the sources.
+        given: images in memory, by the sources that stand for them.
 
     Raises:
         InputError: a source is not there; the message names the first.
     """
     for source in sources:
-        if source is not None:
+        if source is not None and source not in (given or {}):
             require_source(source)
 
 
@@ -66,6 +78,7 @@ def open_sets(
     sample: str = "plain",
     minimum: int = 4,
     quiet: bool = False,
+    given: Given | None = None,
 ) -> "dict[str, ImageSet | None]":
     """Open sets of images and check each file.
 
@@ -78,6 +91,7 @@ def open_sets(
             images of each class, all classes are taken in any case.
         minimum: the fewest images that will do.
         quiet: whether no progress is shown.
+        given: images in memory, by the sources that stand for them.
 
     Raises:
         InputError: images are not there, cannot be read, or are too few.
@@ -93,7 +107,7 @@ def open_sets(
             sets[role] = None
             if source is not None:
                 sets[role] = open_images(
-                    source,
+                    (given or {}).get(source, source),
                     limit=limit,
                     seed=seed,
                     on_bad=stop_or_skip,

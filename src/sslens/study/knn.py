@@ -1,14 +1,15 @@
 """k-NN of a model and of its controls, by tap, pooling, scale of the features, number of neighbours
 and temperature."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 from sslens import zoo
 from sslens.errors import InputError
 from sslens.store import Store, home
+from sslens.study.given import keep_devices
 from sslens.study.image_sets import (
     choose_sample,
     describe_overlap,
@@ -20,12 +21,13 @@ from sslens.study.image_sets import (
 )
 from sslens.study.members import Member, load_members
 from sslens.study.passes import ActivationPass, PassRunner
-from sslens.study.stored import is_stored
+from sslens.study.stored import is_stored, open_stored
 
 if TYPE_CHECKING:
     from sslens.capture import Features
     from sslens.comparisons.knn_sweep import Sweep
     from sslens.data.images import ImageSet
+    from sslens.study.result import Result
 
 KS = (1, 5, 10, 20, 50, 100, 200)
 TEMPERATURES = (0.04, 0.07, 0.1, 0.2)
@@ -49,6 +51,7 @@ class KnnRequest:
         limit: the largest number of images taken, drawn by their ids and the seed; the bank is
             taken whole.
         sample: how these are drawn, "stratified" or "plain" (`Study.sample`).
+        given: models, features and images in memory, by the texts that stand for them.
 
     Raises:
         InputError: a mistake that can be recognised before anything is opened.
@@ -67,6 +70,12 @@ class KnnRequest:
     on_bad: str = "stop"
     device: str = "auto"
     precision: str = "float32"
+    given: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether features are given, and no model."""
+        return is_stored(self.model, self.given)
 
     def __post_init__(self) -> None:
         choose_sample((), self.sample)
@@ -74,22 +83,23 @@ class KnnRequest:
             if not values or min(values) <= 0:
                 given = " ".join(map(str, values)) or "empty"
                 raise InputError(f"{name} is {given}", mend=f"give numbers above 0 to {{{name}}}")
-        if is_stored(self.model):
+        if self.is_stored:
             if self.images is not None or self.taps:
                 raise InputError(
                     f"{self.model} holds features of its own images and taps",
                     mend="leave {images} and {taps} out",
                 )
-            if self.bank is not None and not is_stored(self.bank):
+            if self.bank is not None and not is_stored(self.bank, self.given):
                 raise InputError(
                     f"{self.model} holds features",
                     mend="give {bank} a folder of features of the same model, too",
                 )
             return
-        zoo.check(self.model)
+        if self.model not in self.given:
+            zoo.check(self.model)
         if self.images is None:
             raise InputError(f"{self.model} is a model, so images are needed", mend="give {images}")
-        if self.bank is not None and is_stored(self.bank):
+        if self.bank is not None and is_stored(self.bank, self.given):
             raise InputError(
                 f"{self.bank} holds features, and {self.model} is a model",
                 mend="give {bank} the images",
@@ -105,23 +115,40 @@ def run(
     dry_run: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Path | None:
-    """Classify the images at every tap, pooling, k and temperature, on raw and on standardised
-    features, and write `knn.csv`.
-
-    Returns:
-        The path of the table, or None for a dry run, which only prints the plan.
+    """Classify the images, and write `knn.csv`; returns its path, or None for a dry run, which only
+    says the plan.
 
     Raises:
         InputError: something given cannot be used.
     """
-    if not is_stored(request.model):
-        require_sources(request.images, request.bank)
-    from sslens.comparisons.knn_sweep import make_table
+    result = classify(request, store=store, quiet=quiet, dry_run=dry_run, say=say)
+    return None if result is None else result.save(out)
+
+
+def classify(
+    request: KnnRequest,
+    *,
+    store: Store | None = None,
+    quiet: bool = False,
+    dry_run: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> "Result | None":
+    """Classify the images at every tap, pooling, k and temperature, on raw and on standardised
+    features.
+
+    Returns:
+        The result, or None for a dry run, which only says the plan.
+
+    Raises:
+        InputError: something given cannot be used.
+    """
+    if not request.is_stored:
+        require_sources(request.images, request.bank, given=request.given)
     from sslens.processes import best_device, best_precision
     from sslens.report.writing.knn_sweep import list_choices, sentences
 
     device = best_device(request.device)
-    if is_stored(request.model):
+    if request.is_stored:
         jobs = [_open(request)]
         say(f"features  {jobs[0].queries}; no controls: they would need the images")
         if dry_run:
@@ -129,17 +156,39 @@ def run(
     else:
         precision = best_precision(request.precision, device)
         runner = PassRunner(store or Store(home() / "store"), device, precision, quiet)
-        passes = _plan(request, runner, say)
-        if dry_run:
-            return None
-        jobs = _pair(passes, runner)
+        with keep_devices(request.given):
+            passes = _plan(request, runner, say)
+            if dry_run:
+                return None
+            jobs = _pair(passes, runner)
     sweeps = _sweep(request, jobs, device, say)
     say(list_choices(sweeps))
-    for sentence in sentences(sweeps):
+    findings = sentences(sweeps)
+    for sentence in findings:
         say(sentence)
-    path = out / "knn.csv"
-    make_table(sweeps).save(path)
-    return path
+    return _conclude(sweeps, findings)
+
+
+def _conclude(sweeps: "Sequence[Sweep]", findings: Sequence[str]) -> "Result":
+    """The result of sweeps."""
+    from sslens.comparisons.knn_sweep import make_table
+    from sslens.report.answer import answer_sweeps
+    from sslens.study.result import Result, Tables
+
+    table, first = make_table(sweeps), sweeps[0]
+
+    def write_files(folder: Path, **_: bool) -> Path:
+        path = folder / "knn.csv"
+        table.save(path)
+        return path
+
+    return Result(
+        f"k-NN of {first.model} on {len(first.features):,} images",
+        answer_sweeps(sweeps),
+        Tables({"knn": table}),
+        write_files,
+        findings={"knn": tuple(findings)},
+    )
 
 
 @final
@@ -162,10 +211,8 @@ class KnnJob:
 
 
 def _open(request: KnnRequest) -> KnnJob:
-    from sslens.capture import open_features
-
-    bank = None if request.bank is None else open_features(request.bank)
-    return KnnJob(open_features(request.model), bank, False)
+    bank = None if request.bank is None else open_stored(request.bank, request.given)
+    return KnnJob(open_stored(request.model, request.given), bank, False)
 
 
 def _plan(
@@ -176,7 +223,7 @@ def _plan(
     overlap = describe_overlap(images, bank, "where k-NN finds them themselves")
     for note in (*describe_skipped(images), *describe_skipped(bank), *overlap):
         say(f"note      {note}")
-    members = load_members((request.model,), controls=request.controls)
+    members = load_members((request.model,), controls=request.controls, given=request.given)
     passes = []
     for member in members:
         taps = request.taps or None if member is members[0] else None
@@ -190,7 +237,12 @@ def _plan(
 def _open_images(request: KnnRequest, quiet: bool) -> "tuple[ImageSet, ImageSet | None]":
     sources = {"images": (request.images, request.limit), "bank": (request.bank, None)}
     sets = open_sets(
-        sources, seed=request.seed, on_bad=request.on_bad, sample=request.sample, quiet=quiet
+        sources,
+        seed=request.seed,
+        on_bad=request.on_bad,
+        sample=request.sample,
+        quiet=quiet,
+        given=request.given,
     )
     images, bank = sets["images"], sets["bank"]
     assert images is not None

@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sslens import fingerprint, zoo
+from sslens import zoo
 from sslens.errors import InputError
+from sslens.fingerprint import is_fingerprint
 from sslens.models.about import About
+from sslens.study.given import MEMORY, Given
 
 if TYPE_CHECKING:
     from sslens.comparisons.inputs import ModelInfo
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from sslens.zoo.weights import Weights
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Member:
     """A model or control of a study: a loaded network, or the fingerprint or the weights of a
     network that is not needed here.
@@ -37,6 +39,9 @@ class Member:
     fingerprint: "Fingerprint | None" = None
     given: str = ""
     weights: "Weights | None" = None
+
+    def __repr__(self) -> str:
+        return f"<Member {self.name}: {self.role}, {type(self.described).__name__}>"
 
     @property
     def described(self) -> "Backbone | Fingerprint | Weights":
@@ -79,7 +84,7 @@ class Member:
 
 
 def load_members(
-    sources: Sequence[str], *, controls: bool, networks: bool = True
+    sources: Sequence[str], *, controls: bool, networks: bool = True, given: Given | None = None
 ) -> tuple[Member, ...]:
     """Load models in the order given, then add their controls if these are wanted.
 
@@ -90,11 +95,16 @@ def load_members(
         sources: the sources of the models.
         controls: whether controls are added.
         networks: whether networks are built; else members hold the weights of their files.
+        given: models in memory, by the sources that stand for them.
 
     Raises:
         InputError: a model cannot be loaded.
     """
-    members = [_load(source) for source in sources] if networks else _read_all(sources)
+    own = given or {}
+    if networks:
+        members = [_take(source, own) or _load(source) for source in sources]
+    else:
+        members = _read_all(sources, own)
     if controls:
         members += _load_controls(members)
     if all(member.control for member in members):  # nothing else was given: they are studied
@@ -116,30 +126,57 @@ def describe_same(members: Sequence[Member]) -> list[str]:
     ]
 
 
+def _take(source: str, given: Given) -> Member | None:
+    """The member that is in memory under a source; None where the source is not of such a one."""
+    if source not in given:
+        return None
+    from sslens.fingerprint import Fingerprint
+    from sslens.models.backbone import Backbone
+    from sslens.zoo.wrapping import wrap
+
+    one = given[source]
+    if isinstance(one, Fingerprint):
+        return _make_fingerprinted(one, source)
+    model = one
+    if not isinstance(one, Backbone):
+        model = wrap(one, name=source.removeprefix(MEMORY))
+    if source.startswith(MEMORY):
+        model = model.copy_with(source=source)
+    return Member(model.name, False, model=model, given=source)
+
+
 def _load(source: str) -> Member:
-    if not fingerprint.is_fingerprint(Path(source)):
-        model = zoo.load(source)
-        return Member(model.name, False, model=model, given=source)
-    read = fingerprint.read(Path(source))
+    if is_fingerprint(Path(source)):
+        from sslens.fingerprint import read
+
+        return _make_fingerprinted(read(Path(source)), source)
+    model = zoo.load(source)
+    return Member(model.name, False, model=model, given=source)
+
+
+def _make_fingerprinted(stored: "Fingerprint", source: str) -> Member:
     # a random initialisation that was fine-tuned is studied: it stands in for none that was not
-    control = read.about.family == "control" and read.about.tuned != "fine-tuned"
-    return Member(read.name, control, fingerprint=read, given=source)
+    control = stored.about.family == "control" and stored.about.tuned != "fine-tuned"
+    return Member(stored.name, control, fingerprint=stored, given=source)
 
 
-def _read_all(sources: Sequence[str]) -> list[Member]:
-    """Read the weights of models; their files are hashed side by side."""
+def _read_all(sources: Sequence[str], given: Given) -> list[Member]:
+    """Read the weights of models; their files are hashed side by side. Models in memory are
+    networks already."""
     from concurrent.futures import ThreadPoolExecutor
 
     from sslens.zoo.weights import read_weights
 
     weights = [
-        None if fingerprint.is_fingerprint(Path(source)) else read_weights(source)
+        None if source in given or is_fingerprint(Path(source)) else read_weights(source)
         for source in sources
     ]
     with ThreadPoolExecutor(2, "hash") as pool:  # two files at a time are as much as a disk gives
         list(pool.map(lambda one: one and one.digest, weights))
     return [
-        _load(source) if one is None else Member(one.name, False, given=source, weights=one)
+        _take(source, given) or _load(source)
+        if one is None
+        else Member(one.name, False, given=source, weights=one)
         for source, one in zip(sources, weights, strict=True)
     ]
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ActivationPass:
     """One model's pass over one set of images: which results are wanted from it, and how many of
     them the store lacks.
@@ -44,6 +44,9 @@ class ActivationPass:
     taps: tuple[str, ...] | None = None
     missing: int = 0
     altered: "Transform | None" = None
+
+    def __repr__(self) -> str:
+        return f"<ActivationPass {' '.join(self.subject.split())}: {self.missing} to be made>"
 
     @property
     def model(self) -> "Backbone":

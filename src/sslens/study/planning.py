@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, final
 
-from sslens import fingerprint
 from sslens.errors import Doubt, as_argument, spell_parameters
+from sslens.fingerprint import Conditions, remarks, require_comparable
 from sslens.store import Store
 from sslens.study.asked import Study
 from sslens.study.capturing import describe_needs, plan_passes
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StudyPlan:
     """The plan of a study: the models are loaded and the images checked, but nothing is computed
     yet.
@@ -50,6 +50,13 @@ class StudyPlan:
     notes: tuple[str, ...]
     left_out: Mapping[str, Lack]
     runner: PassRunner
+
+    def __repr__(self) -> str:
+        missing = sum(bool(one.missing) for one in self.passes)
+        return (
+            f"<StudyPlan of {len(self.members)} models and controls: {len(self.analyses)} analyses,"
+            f" {len(self.passes)} passes, {missing} to be made>"
+        )
 
     @property
     def study(self) -> Study:
@@ -114,6 +121,7 @@ def prepare(study: Study, store: Store, *, quiet: bool = False) -> StudyPlan:
             study.models,
             controls=study.controls and study.images is not None,
             networks=not study.analyses or any(wants_networks(name) for name in study.analyses),
+            given=study.given,
         )
     notes += dict.fromkeys(str(doubt.message) for doubt in doubts)
     situation = Situation(study, members, images, bank, device, quiet)
@@ -138,7 +146,12 @@ def open_study_images(
         return None, None, []
     sources = {"images": (study.images, study.limit), "bank": (study.bank, None)}
     sets = open_sets(
-        sources, seed=study.seed, on_bad=study.on_bad, sample=study.sample, quiet=quiet
+        sources,
+        seed=study.seed,
+        on_bad=study.on_bad,
+        sample=study.sample,
+        quiet=quiet,
+        given=study.given,
     )
     images, bank = sets["images"], sets["bank"]
     assert images is not None
@@ -158,27 +171,27 @@ def _compare_views(
     Raises:
         InputError: a fingerprint was made under conditions that make it incomparable.
     """
-    views: list[tuple[Member, fingerprint.Conditions]] = []
+    views: list[tuple[Member, Conditions]] = []
     for member in situation.members:
         conditions = _conditions(member, situation, passes, precision)
         if conditions is not None:
             views.append((member, replace(conditions, name=member.name)))
-    remarks: list[str] = []
+    found: list[str] = []
     for member, conditions in views[1:]:
         first, reference = views[0]
         # controls see the images as they must: raw pixels at 32 px
         control = member.control or first.control
         if first.fingerprint is not None or member.fingerprint is not None:
             allowed = situation.study.any_transform or control
-            fingerprint.require_comparable(reference, conditions, any_transform=allowed)
+            require_comparable(reference, conditions, any_transform=allowed)
         if not control:
-            remarks += fingerprint.remarks(reference, conditions)
-    return remarks
+            found += remarks(reference, conditions)
+    return found
 
 
 def _conditions(
     member: Member, situation: Situation, passes: Sequence[ActivationPass], precision: str
-) -> fingerprint.Conditions | None:
+) -> Conditions | None:
     """How the Grams of a member were or will be made; None where it makes none."""
     if member.fingerprint is not None:
         return member.fingerprint.conditions
@@ -190,7 +203,7 @@ def _conditions(
     ]
     if not tokens:
         return None
-    return fingerprint.Conditions.of(
+    return Conditions.of(
         one.model,
         one.images,
         one.plan,

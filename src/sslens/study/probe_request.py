@@ -1,8 +1,9 @@
 """The request to train probes."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 from sslens import zoo
 from sslens.errors import InputError
@@ -37,6 +38,7 @@ class ProbeRequest:
         batch: the number of images in a step; chosen by the number of images unless given.
         out: the folder for the tables.
         limit: the largest number of images taken from each set, drawn by their ids and the seed.
+        given: models, features and images in memory, by the texts that stand for them.
 
     Raises:
         InputError: a mistake that can be recognised before anything is opened.
@@ -63,6 +65,7 @@ class ProbeRequest:
     limit: int | None = None
     device: str = "auto"
     precision: str = "float32"
+    given: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         self._check_images()
@@ -90,7 +93,7 @@ class ProbeRequest:
     @property
     def is_stored(self) -> bool:
         """Whether features are read from folders."""
-        return is_stored(self.model)
+        return is_stored(self.model, self.given)
 
     def _check_images(self) -> None:
         if self.is_stored and self.images is not None:
@@ -102,7 +105,7 @@ class ProbeRequest:
                 "There are no images to train on",
                 mend="give {images}, a folder with a subfolder a class",
             )
-        if not self.is_stored:
+        if not self.is_stored and self.model not in self.given:
             zoo.check(self.model)
         if (self.test is None) == (self.folds is None):
             count = "no images" if self.test is None else "two ways"

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from sslens.capture import Column, FeatureReducer, Features, open_features
+from sslens.capture import Column, FeatureReducer, Features
 from sslens.data.classes import number_classes
 from sslens.data.images import ImageSet
 from sslens.errors import InputError, nearest
@@ -25,6 +25,7 @@ from sslens.study.image_sets import NAMED, describe_skipped, open_sets, require_
 from sslens.study.members import load_members
 from sslens.study.passes import PassRunner
 from sslens.study.probe_request import ProbeRequest
+from sslens.study.stored import open_stored
 
 #: bytes of features up to which they are held in memory
 IN_MEMORY = 4 << 30
@@ -183,7 +184,7 @@ def open_probe_images(request: ProbeRequest, *, quiet: bool) -> dict[str, ImageS
         InputError: images cannot be read.
     """
     sources = {role: (source, request.limit) for role, source in sources_of(request).items()}
-    sets = open_sets(sources, seed=request.seed, quiet=quiet)
+    sets = open_sets(sources, seed=request.seed, quiet=quiet, given=request.given)
     return {role: images for role, images in sets.items() if images is not None}
 
 
@@ -242,14 +243,16 @@ def _drop_lone_classes(parts: dict[str, Part], classes: Sequence[str]) -> list[s
 
 def _read_stored(request: ProbeRequest) -> tuple[None, dict[str, Part]]:
     sources = sources_of(request)
-    return None, {role: _part(open_features(source), None) for role, source in sources.items()}
+    return None, {
+        role: _part(open_stored(source, request.given), None) for role, source in sources.items()
+    }
 
 
 def _capture(request: ProbeRequest, runner: PassRunner) -> tuple[Backbone, dict[str, Part]]:
     sets = open_probe_images(request, quiet=runner.quiet)
     for role, source in sources_of(request).items():
         require_classes(sets[role], source, "a probe learns them", several=role == "train")
-    (member,) = load_members((request.model,), controls=False)
+    (member,) = load_members((request.model,), controls=False, given=request.given)
     passes = [
         runner.plan(member, images, Plan.draw(images.ids, BATCH, request.seed), [FeatureReducer()])
         for images in sets.values()
@@ -276,12 +279,13 @@ def _require_labels(source: str, features: Features) -> None:
 
 def _require_fitting(source: str, features: Features, first: Features) -> None:
     """Refuse features of another model, and features of the images that are trained on."""
-    if features.key["weights"] != first.key["weights"]:
+    if features.key.get("weights") != first.key.get("weights"):
         raise InputError(
             f"{source} holds features of {features.model}, and the training images' are of"
             f" {first.model}: of other weights."
         )
-    if features.key["images"] == first.key["images"]:
+    images = features.key.get("images")  # of arrays nothing is known
+    if images is not None and images == first.key.get("images"):
         raise InputError(
             f"{source} holds the images that the probes are trained on",
             mend=(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sslens.progress import progress
 from sslens.store import Store, home
+from sslens.study.given import keep_devices
 from sslens.study.image_sets import require_sources
 from sslens.study.members import load_members
 from sslens.study.passes import PassRunner
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from sslens.probes.linear.heads import Head
     from sslens.probes.linear.protocols import Grid
     from sslens.study.probe_sets import ProbeSets
+    from sslens.study.result import Result
     from sslens.table import Table
 
 Say = Callable[[str], None]
@@ -35,8 +37,26 @@ def run(
     Raises:
         InputError: something given cannot be used.
     """
+    result = train(request, store=store, dry_run=dry_run, say=say)
+    return None if result is None else result.save(request.out)
+
+
+def train(
+    request: ProbeRequest,
+    *,
+    store: Store | None = None,
+    quiet: bool = False,
+    dry_run: bool = False,
+    say: Say = lambda _: None,
+) -> "Result | None":
+    """Train the probes; returns the result, or None for a dry run and for processes that are not
+    the first.
+
+    Raises:
+        InputError: something given cannot be used.
+    """
     if not request.is_stored:
-        require_sources(request.images, request.val, request.test)
+        require_sources(request.images, request.val, request.test, given=request.given)
     from sslens.comparisons.probe_training import CONVERGED
     from sslens.probes.linear.training import GRIDS
     from sslens.processes import best_device, best_precision, processes
@@ -49,10 +69,10 @@ def run(
         say(_describe(request, count))
         return None
     device = best_device(request.device)
-    with processes(device) as process:
+    with keep_devices(request.given), processes(device) as process:
         precision = best_precision(request.precision, process.device)
         runner = PassRunner(
-            store or Store(home() / "store"), process.device, precision, not process.first
+            store or Store(home() / "store"), process.device, precision, quiet or not process.first
         )
         sets = open_probe_sets(request, runner)
     if not process.first:
@@ -61,31 +81,56 @@ def run(
     say(sets.describe(heads, count))
     tables = {"factors": decode_factors(sets, heads)} if request.factors else {}
     if grid is None:
-        outcomes, points, more = _converge(sets, heads, process.device, say)
+        outcomes, points, more = _converge(sets, heads, process.device, say, quiet)
     else:
-        train = _train if request.folds is None else _train_in_folds
-        outcomes, points, more = train(sets, heads, grid, process.device, say)
-    for name, table in (tables | more).items():
-        table.save(request.out / f"{name}.csv")
-    say(list_outcomes(outcomes, points))
-    return request.out
+        fit = _train if request.folds is None else _train_in_folds
+        outcomes, points, more = fit(sets, heads, grid, process.device, say, quiet)
+    said = list_outcomes(outcomes, points)
+    say(said)
+    return _conclude(sets, outcomes, tables | more)
+
+
+def _conclude(
+    sets: "ProbeSets", outcomes: "Sequence[Outcome]", tables: "dict[str, Table]"
+) -> "Result":
+    """The result of probes with their tables."""
+    import numpy as np
+
+    from sslens.report.answer import answer_outcomes
+    from sslens.study.result import Result, Tables
+
+    def write_files(folder: Path, **_: bool) -> Path:
+        for name, table in tables.items():
+            table.save(folder / f"{name}.csv")
+        return folder
+
+    labels = sets.test.labels[sets.test.rows]
+    chance = float(np.bincount(labels).max() / len(labels))
+    model = sets.train.features.model
+    return Result(
+        f"Probes of {model}, tested on {len(labels):,} images",
+        answer_outcomes(model, outcomes, chance),
+        Tables(tables),
+        write_files,
+        notes=tuple(f"{one.head.name} is not settled: {one.why}." for one in outcomes if one.why),
+    )
 
 
 def _describe(request: ProbeRequest, points: int) -> str:
     """The plan before any feature is made, for a person."""
-    from sslens.capture import open_features
     from sslens.study.probe_sets import open_probe_images, sources_of
+    from sslens.study.stored import open_stored
 
     sources = sources_of(request)
     titles = {"train": "train", "val": "choose", "test": "test"}
     lines = []
     if request.is_stored:
         for role, source in sources.items():
-            features = open_features(source)
+            features = open_stored(source, request.given)
             lines.append(f"{titles[role]:<10}{len(features):,} stored images of {features.model}")
     else:
         sets = open_probe_images(request, quiet=False)
-        (member,) = load_members((request.model,), controls=False)
+        (member,) = load_members((request.model,), controls=False, given=request.given)
         lines.append(f"model     {member.name}, one pass over all images, unless in the store")
         lines += [
             f"{titles[role]:<10}{len(images):,} images of {sources[role]}"
@@ -100,7 +145,7 @@ def _describe(request: ProbeRequest, points: int) -> str:
 
 
 def _converge(
-    sets: "ProbeSets", heads: "Sequence[Head]", device: str, say: Say
+    sets: "ProbeSets", heads: "Sequence[Head]", device: str, say: Say, quiet: bool
 ) -> "tuple[list[Outcome], Sequence[Point], dict[str, Table]]":
     """Train every probe to its optimum, and choose its penalty or setting on other images."""
     from sslens.comparisons.probe_protocols import converge_in_folds
@@ -124,7 +169,7 @@ def _converge(
     ridge = preview(sets, heads)
     _say_preview(ridge, say)
     parts = Parts(*(sets.data(part, heads) for part in (sets.train, sets.val, sets.test)))
-    with progress("probes", unit="") as report:
+    with progress("probes", unit="", quiet=quiet) as report:
         trained = train_heads(
             parts, heads, seed=request.seed, top=request.top, device=device, progress=report
         )
@@ -146,7 +191,7 @@ def _say_preview(ridge: "Table", say: Say) -> None:
 
 
 def _train(
-    sets: "ProbeSets", heads: "Sequence[Head]", grid: "Grid", device: str, say: Say
+    sets: "ProbeSets", heads: "Sequence[Head]", grid: "Grid", device: str, say: Say, quiet: bool
 ) -> "tuple[list[Outcome], Sequence[Point], dict[str, Table]]":
     """Train every point of the grid at once, and choose on the validation images."""
     from sslens.probes.linear.choosing import choose, table
@@ -156,7 +201,7 @@ def _train(
     request = sets.request
     ridge = preview(sets, heads)
     _say_preview(ridge, say)
-    with progress("probes", unit="epochs") as report:
+    with progress("probes", unit="epochs", quiet=quiet) as report:
         training = sets.training(heads, device)
         points = grid(training.batch, training.steps)
         probes = train_probes(
@@ -177,7 +222,7 @@ def _train(
 
 
 def _train_in_folds(
-    sets: "ProbeSets", heads: "Sequence[Head]", grid: "Grid", device: str, say: Say
+    sets: "ProbeSets", heads: "Sequence[Head]", grid: "Grid", device: str, say: Say, quiet: bool
 ) -> "tuple[list[Outcome], Sequence[Point], dict[str, Table]]":
     """Test every image once, by probes that have not seen it."""
     from sslens.probes.linear.choosing import table

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,21 +12,26 @@ from sslens.find import plugin
 from sslens.store import Store, home
 from sslens.study.asked import Study
 from sslens.study.capturing import capture, complete, gather
-from sslens.study.first_screen import draw_pictures, make_first_screen
+from sslens.study.first_screen import draw_pictures, list_shown, make_first_screen
+from sslens.study.given import keep_devices
 from sslens.study.groups import name_sides
 from sslens.study.planning import StudyPlan, prepare
 from sslens.study.provenance import Provenance
 from sslens.study.tables import compute_results
 
 if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
     from sslens.comparisons.naming import SideNames
     from sslens.report.page import Section
+    from sslens.statistics.verdicts import Verdict
+    from sslens.study.result import Result, Tables
     from sslens.table import Results
 
 
 def run(
     study: Study,
-    out: Path,
+    out: Path | str,
     *,
     store: Store | None = None,
     command: str = "",
@@ -48,10 +54,53 @@ def run(
     Raises:
         InputError: something given cannot be used; what was computed until then is in the store.
     """
+    result = carry_out(
+        study,
+        store=store,
+        command=command,
+        title=title,
+        notes=notes,
+        quiet=quiet,
+        dry_run=dry_run,
+        say=say,
+        spell=spell,
+    )
+    return None if result is None else result.save(out, figures=figures, thumbnails=thumbnails)
+
+
+def carry_out(
+    study: Study,
+    *,
+    store: Store | None = None,
+    command: str = "",
+    title: str | None = None,
+    notes: Sequence[str] = (),
+    quiet: bool = False,
+    dry_run: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+    spell: Callable[[str, str | None], str] = as_argument,
+) -> "Result | None":
+    """Carry out a study, and write nothing but the store; returns the result, or None for a dry
+    run, and in a process that is not the first of several.
+
+    Args:
+        study: the study.
+        store: where results are looked up and kept; the usual one unless given.
+        command: what was typed, for the report.
+        title: the title; what was compared unless given.
+        notes: what a reader must know, before what the study itself says.
+        quiet: whether no progress is shown.
+        dry_run: whether the plan is said and nothing carried out.
+        say: is told the plan.
+        spell: how parameters are called in the plan and in the report.
+
+    Raises:
+        InputError: something given cannot be used; what was computed until then is in the store.
+    """
     from sslens.processes import best_device, processes
 
     store = store or Store(home() / "store")
-    with processes(best_device(study.device)) as process:
+    with keep_devices(study.given), processes(best_device(study.device)) as process:
         plan = prepare(
             replace(study, device=process.device), store, quiet=quiet or not process.first
         )
@@ -64,68 +113,99 @@ def run(
         complete(captured, plan.analyses)
     if not process.first:
         return None
-    asked = _Asked(study, title, tuple(notes), command, figures, thumbnails, spell)
-    return _write_report(plan, gather(captured, plan.analyses), out, store, began, asked)
+    asked = _Asked(study, title, tuple(notes), command, spell)
+    return _conclude(plan, gather(captured, plan.analyses), store, began, asked)
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """What is asked of a report, by the names of `run`."""
+    """What is asked of a study, by the names of `carry_out`."""
 
     study: Study
     title: str | None
     notes: tuple[str, ...]
     command: str
-    figures: bool
-    thumbnails: bool
     spell: Callable[[str, str | None], str]
 
 
-def _write_report(
-    plan: StudyPlan,
-    values: Mapping[str, Any],
-    out: Path,
-    store: Store,
-    began: float,
-    asked: _Asked,
-) -> Path:
-    """Compute the tables of a study and write its report.
+def _conclude(
+    plan: StudyPlan, values: Mapping[str, Any], store: Store, began: float, asked: _Asked
+) -> "Result":
+    """Compute the tables of a study, and judge them.
 
     Args:
         plan: the plan of the study.
         values: the value of each need, by its name.
-        out: the folder of the report.
         store: where tables are kept.
         began: the time of the start, in seconds since 1970.
-        asked: what is asked of the report.
+        asked: what is asked.
     """
     from sslens.comparisons.naming import rename_sides
-    from sslens.report import page as report
-    from sslens.report.front.files import write_front
+    from sslens.report.answer import make_answer
     from sslens.report.verdicts import judge_all
+    from sslens.report.writing import sentences
+    from sslens.study.report_files import ReportFiles
+    from sslens.study.result import Figures, Result
 
     study, models = asked.study, plan.situation.models
     sides = name_sides(plan.members, study.groups)
-    with report.Draft(out, figures=asked.figures, spell=asked.spell) as draft:
-        results: dict[str, Results] = {}
-        for name in plan.analyses:
-            results[name] = compute_results(name, models, values, study.seed, store)
-            draft.add(_section(name, results[name], sides))
-        verdicts = judge_all(results, study.claims, sides)
-        front = rename_sides(sides, make_first_screen(plan, results, verdicts))
-        write_front(out / "front.json", front)
-        return draft.finish(
-            title=asked.title or front.compared,
-            notes=(*asked.notes, *plan.notes, *_note_pictures(plan, asked.spell)),
-            advice=_advise(results, sides),
-            verdicts=verdicts,
-            command=asked.command,
-            study=study.yaml(),
-            provenance=Provenance.of(plan, asked.command, began).to_json(),
-            front=front,
-            extras=draw_pictures(plan, results) if asked.thumbnails else {},
-            thumbnails=asked.thumbnails,
-        )
+    results = {
+        name: compute_results(name, models, values, study.seed, store) for name in plan.analyses
+    }
+    verdicts = judge_all(results, study.claims, sides)
+    front = rename_sides(sides, make_first_screen(plan, results, verdicts))
+    findings = {name: sentences(name, one) for name, one in results.items()}
+    notes = (*asked.notes, *plan.notes)
+    files = ReportFiles(
+        title=asked.title or front.compared,
+        answer=make_answer(results, models),
+        sections={
+            name: partial(_section, name, one, findings[name], sides)
+            for name, one in results.items()
+        },
+        front=front,
+        verdicts=verdicts,
+        advice=_advise(results, sides),
+        notes=(*notes, *_note_pictures(plan, asked.spell)),
+        command=asked.command,
+        study=study.yaml(),
+        spell=asked.spell,
+        provenance=Provenance.of(plan, asked.command, began),
+        draw_pictures=partial(draw_pictures, list_shown(plan), results),
+    )
+    return Result(
+        title=files.title,
+        answered=files.answer,
+        tables=_list_tables(rename_sides(sides, results), verdicts),
+        write_files=files.write,
+        figures=Figures({name: partial(_draw, one) for name, one in files.sections.items()}),
+        verdicts=verdicts,
+        advice=files.advice,
+        findings=rename_sides(sides, findings),
+        notes=notes,
+        front=front,
+        grams=values.get("grams"),
+    )
+
+
+def _list_tables(results: "Mapping[str, Results]", verdicts: "Sequence[Verdict]") -> "Tables":
+    """All tables by name, with that of the verdicts."""
+    from sslens.report.verdicts import make_table
+    from sslens.study.result import Tables
+
+    tables = {
+        name if len(one.tables) == 1 else f"{name}/{inner}": table
+        for name, one in results.items()
+        for inner, table in one.tables.items()
+    }
+    return Tables(tables | ({"verdicts": make_table(verdicts)} if verdicts else {}))
+
+
+def _draw(make_section: "Callable[[], Section]") -> "go.Figure":
+    """Draw the figure of a section with plotly."""
+    from sslens.figure import to_plotly
+
+    return to_plotly(make_section().figure)
 
 
 def _note_pictures(plan: StudyPlan, spell: Callable[[str, str | None], str]) -> tuple[str, ...]:
@@ -148,13 +228,13 @@ def _advise(results: Mapping[str, "Results"], sides: "SideNames | None") -> tupl
     return rename_sides(sides, written)
 
 
-def _section(name: str, results: "Results", sides: "SideNames | None") -> "Section":
+def _section(
+    name: str, results: "Results", findings: tuple[str, ...], sides: "SideNames | None"
+) -> "Section":
     """What is drawn and written of the results of an analysis, with the names of the groups."""
     from sslens.comparisons.naming import rename_sides
     from sslens.report.page import Section
-    from sslens.report.writing import sentences
 
     module = plugin("analyses", name)
-    findings, figure = sentences(name, results), module.draw(results)
-    section = Section(name, module.TITLE, module.CAPTION, findings, results, figure)
+    section = Section(name, module.TITLE, module.CAPTION, findings, results, module.draw(results))
     return rename_sides(sides, section)

@@ -68,7 +68,7 @@ def enter(request: SingleRequest, store: Store | None) -> Iterator[Surroundings]
     Raises:
         InputError: the images are not there, or the device or the precision cannot be used.
     """
-    require_sources(request.images)
+    require_sources(request.images, given=getattr(request, "given", None))
     from sslens.processes import best_device, best_precision, processes
 
     with processes(best_device(request.device)) as process:
@@ -90,6 +90,7 @@ def open_request_images(request: SingleRequest, *, quiet: bool, minimum: int = 4
         on_bad=request.on_bad,
         minimum=minimum,
         quiet=quiet,
+        given=getattr(request, "given", None),
     )["images"]
     assert images is not None
     return images

@@ -19,7 +19,7 @@ Noun = TypeVar("Noun")
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Situation:
     """The models and images of a study, before anything is computed.
 
@@ -38,6 +38,10 @@ class Situation:
     bank: "ImageSet | None" = None
     device: str = "cpu"
     quiet: bool = True
+
+    def __repr__(self) -> str:
+        names = ", ".join(member.name for member in self.members[:4])
+        return f"<Situation: {len(self.members)} models and controls ({names}, …), {self.images}>"
 
     @property
     def models(self) -> "Models":
@@ -76,7 +80,7 @@ class Lack:
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Captured:
     """The results of a study's passes, by reducer, set of images and model.
 
@@ -90,6 +94,9 @@ class Captured:
     situation: Situation
     made: Mapping[tuple[str, bool, str], Any]
     store: Store | None = None
+
+    def __repr__(self) -> str:
+        return f"<Captured: {len(self.made)} results of {self.situation}>"
 
     def of(
         self,

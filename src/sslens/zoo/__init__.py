@@ -50,6 +50,8 @@ _OPTIONS = re.compile(r"(\S.*?)((?: \w+=\S+)+)")
 _AT = re.compile(r"(.+)@(\w+=[^,]*(?:,\w+=[^,]*)*)")
 OPTIONS = ("branch", "num_heads", "image_size", "name")
 SCHEMES = ("timm", "hf-hub", "random")
+#: how the source of a network begins that was in memory when a study was made
+MEMORY = "memory:"
 
 
 def check(source: str) -> None:
@@ -119,6 +121,11 @@ def find_file(path: Path) -> Path:
 
 
 def _explain_unknown(source: str, path: Path) -> str:
+    if source.startswith(MEMORY):
+        return (
+            f'"{source.removeprefix(MEMORY)}" was in the memory of the Python process that made the'
+            " study, and no file holds it: give a file, or the model itself in Python."
+        )
     forms = ["pixels", *(f"{scheme}:NAME" for scheme in ("timm", "random")), *cards.names()]
     there = exists(path.parent) and path.parent.is_dir()
     beside = [str(p) for p in path.parent.iterdir()] if there else []
@@ -180,7 +187,7 @@ def load(
     plain, given = split_options(str(source))
     settings: dict[str, Any] = {"num_heads": num_heads, "branch": branch, **arch, **given}
     image_size, name = settings.pop("image_size", image_size), settings.pop("name", name)
-    _require_name(name)
+    require_name(name)
     model = _load_as_is(plain, image_size=image_size, **settings)
     if image_size is None and name is None:
         return model
@@ -196,7 +203,12 @@ def load(
     return model.copy_with(name=name or model.name, source=" ".join([source, *told]))
 
 
-def _require_name(name: str | None) -> None:
+def require_name(name: str | None) -> None:
+    """Refuse the name of a model that could not stand after `@name=`; None is no name.
+
+    Raises:
+        InputError: the name is empty, or has spaces, commas, @ or =.
+    """
     if name is not None and not re.fullmatch(r"[^\s,@=]+", name):
         raise InputError(
             f'A model cannot be called "{name}": give a name without spaces, commas, @ and =.'

@@ -148,3 +148,7 @@ class Front:
     pixels: str = ""
     scope: str = ""
     over: str = ""
+
+    def __repr__(self) -> str:
+        cards = len(self.cards) + len(self.more_cards)
+        return f"<Front of {self.compared}: {len(self.answers)} answers, {cards} cards>"

@@ -56,6 +56,31 @@ def spell_share(estimate: Estimate) -> str:
     return f"{estimate.value:.1%} [{estimate.low:.1%}, {estimate.high:.1%}]"
 
 
+def spell_cell(share: Estimate, decimals: int = 1) -> str:
+    """Format a share of images for a column of percents, with its interval.
+
+    >>> spell_cell(Estimate(0.5, 0.375, 0.625, "images", 64)), spell_cell(Estimate(0.5))
+    ('50.0 [37.5, 62.5]', '50.0')
+    >>> spell_cell(Estimate(0.5, 0.376, 0.624, "images", 64), decimals=0)
+    '50.0 [38, 62]'
+    """
+    ends = (f"{100 * end:.{decimals}f}" for end in (share.low, share.high))
+    return f"{100 * share.value:.1f}" + ("" if math.isnan(share.low) else f" [{', '.join(ends)}]")
+
+
+def spell_margin(share: Estimate) -> str:
+    """Format a share of images for a narrow column of percents, with the wider half of its
+    interval.
+
+    >>> spell_margin(Estimate(0.5, 0.375, 0.65, "images", 64))
+    '50.0 ±15.0'
+    """
+    if math.isnan(share.low):
+        return f"{100 * share.value:.1f}"
+    margin = max(share.high - share.value, share.value - share.low)
+    return f"{100 * share.value:.1f} ±{100 * margin:.1f}"
+
+
 def spell_points(difference: Estimate) -> str:
     """Format a difference of two shares of images in percentage points, with its interval.
 

@@ -1,0 +1,222 @@
+"""The answer of a study in one table: of each model and control the layer and pooling to read, how
+well k-NN and a probe do there, and the model that is most like it."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sslens.claims.advice import PROBES
+from sslens.comparisons.choices import Choice, read_choices
+from sslens.comparisons.inputs import Models
+from sslens.comparisons.likeness import Likeness, compare_alike, read_likenesses
+from sslens.comparisons.rows import Row
+from sslens.statistics.estimate import Estimate
+from sslens.statistics.proportions import estimate_share
+from sslens.table import Results, Table
+
+if TYPE_CHECKING:
+    from sslens.comparisons.knn_sweep import Sweep
+    from sslens.probes.linear.choosing import Outcome
+
+NAN = float("nan")
+_CHOSEN = "chosen on some of the images, and judged on others"
+UNITS: dict[str, str] = {
+    "model": "name",
+    "control": "whether it is a control",
+    "best_tap": "layer to read: the probe's where probes were trained, else that of k-NN",
+    "best_pooling": "how its tokens are pooled",
+    "knn": f"share of images that k-NN classifies correctly, with the features {_CHOSEN}",
+    "knn_low": "lower end of its 95 % Wilson interval",
+    "knn_high": "upper end",
+    "probe": f"share of images that a probe classifies correctly, {_CHOSEN}",
+    "probe_low": "lower end of its 95 % Wilson interval",
+    "probe_high": "upper end",
+    "nearest_relative": (
+        "the model under study with the highest CKA to this one; of a control any other model"
+    ),
+    "cka_to_it": "mean CKA of the two at the same depth",
+    "cka_low": "lower end of its 95 % interval over minibatches",
+    "cka_high": "upper end",
+    "pixels_regressed_out": "whether it is deconfounded CKA, as on the first screen of the report",
+    "knn_tap": "layer that k-NN reads, as chosen",
+    "knn_pooling": "how it pools",
+    "k": "neighbours that vote",
+    "knn_features": "raw or standardised, as chosen",
+    "probe_tap": "layer that the probe reads, as chosen",
+    "probe_pooling": "how it pools",
+    "probe_layers": "layers of the probe; 1 is linear",
+    "over_pixels": "accuracy of the probe (or k-NN) less that of raw pixels, on the same images",
+    "over_pixels_low": "lower end of its 95 % interval, images paired",
+    "over_pixels_high": "upper end",
+    "knn_images": "images on which k-NN is judged",
+    "probe_images": "images on which probes are judged",
+    "chance": "share of the most frequent class of these images",
+}
+TEXTS = (
+    *("best_tap", "best_pooling", "nearest_relative", "knn_tap", "knn_pooling", "knn_features"),
+    *("probe_tap", "probe_pooling"),
+)
+
+
+def make_answer(results: Mapping[str, Results], models: Models) -> Table:
+    """Make the table of the answer, with a row for each model, then for each control.
+
+    Numbers are missing, and texts empty, where no analysis tells them. The choices are those of the
+    report's cards: made on some of the images, and judged on others. Of probes, of which two
+    exhibits may have trained some, it is the one that the validation images prefer.
+
+    Args:
+        results: the results of the analyses that ran, by the analysis' name.
+        models: the models and the controls.
+    """
+    neighbours = {one.model: one for one in _read(results, ("knn-depth",))}
+    probes: dict[str, Choice] = {}
+    for choice in _read(results, PROBES):
+        best = probes.get(choice.model)
+        if best is None or choice.validation > best.validation:
+            probes[choice.model] = choice
+    nearest = _find_nearest(results, models)
+    return _tabulate(
+        {"model": name, "control": models.is_control(name)}
+        | _describe_neighbours(neighbours.get(name))
+        | _describe_probe(probes.get(name))
+        | _describe_nearest(name, nearest.get(name))
+        for name in models.names
+    )
+
+
+def answer_sweeps(sweeps: "Sequence[Sweep]") -> Table:
+    """Make the table of the answer of k-NN alone, with a row for each sweep: what was chosen on a
+    third of the images, judged on the others."""
+    rows = []
+    for sweep in sweeps:
+        chosen, others = sweep.choose()
+        choice, labels = sweep.choices[chosen], sweep.features.labels
+        assert labels is not None
+        judged = estimate_share(sweep.right[chosen][others]) if others.any() else Estimate(NAN)
+        known = labels[others] if others.any() else labels
+        rows.append(
+            {
+                "model": sweep.model,
+                "control": sweep.control,
+                **{f"{name}_tap": choice.tap for name in ("best", "knn")},
+                **{f"{name}_pooling": choice.pooling for name in ("best", "knn")},
+                **judged.columns("knn"),
+                "k": choice.k,
+                "knn_features": choice.scale,
+                "knn_images": int(others.sum()),
+                "chance": float(np.bincount(known).max() / len(known)),
+            }
+        )
+    return _tabulate(rows)
+
+
+def answer_outcomes(model: str, outcomes: "Sequence[Outcome]", chance: float) -> Table:
+    """Make the table of the answer of probes alone, with a row for the model: the probe that the
+    validation images prefer, judged on the test images.
+
+    Args:
+        model: the name of the model.
+        outcomes: what became of each probe.
+        chance: share of the most frequent class of the test images.
+    """
+    best = max(outcomes, key=lambda outcome: outcome.validation)
+    taps, poolings = zip(*best.head.columns, strict=True)
+    tap, pooling = " + ".join(taps), " + ".join(dict.fromkeys(poolings))
+    row = {
+        "model": model,
+        "control": False,
+        **{f"{name}_tap": tap for name in ("best", "probe")},
+        **{f"{name}_pooling": pooling for name in ("best", "probe")},
+        "probe": best.accuracy,
+        "probe_low": best.low,
+        "probe_high": best.high,
+        "probe_layers": best.head.layers,
+        "probe_images": len(best.right),
+        "chance": chance,
+    }
+    return _tabulate([row])
+
+
+def _tabulate(rows: Iterable[Mapping[str, Any]]) -> Table:
+    """Make the table of rows of which some columns are known."""
+    import pandas as pd
+
+    empty = dict.fromkeys(UNITS, NAN) | dict.fromkeys(TEXTS, "") | {"pixels_regressed_out": False}
+    return Table(pd.DataFrame([{**empty, **row} for row in rows], columns=list(UNITS)), UNITS)
+
+
+def _read(results: Mapping[str, Results], names: Sequence[str]) -> Iterator[Choice]:
+    """The choices of the first of these analyses, then of the others."""
+    for name in names:
+        if name in results and "choices" in results[name]:
+            yield from read_choices(results[name]["choices"])
+
+
+def _describe_neighbours(choice: Choice | None) -> Row:
+    """The columns of k-NN."""
+    if choice is None:
+        return {}
+    reading = {"tap": " + ".join(choice.taps), "pooling": choice.pooling}
+    return {
+        **{f"best_{name}": value for name, value in reading.items()},
+        **{f"knn_{name}": value for name, value in reading.items()},
+        **choice.accuracy.columns("knn"),
+        **choice.gains["over_pixels"].columns("over_pixels"),
+        "k": choice.k,
+        "knn_features": choice.features,
+        "knn_images": choice.accuracy.n,
+        "chance": choice.chance,
+    }
+
+
+def _describe_probe(choice: Choice | None) -> Row:
+    """The columns of the probe."""
+    if choice is None:
+        return {}
+    reading = {"tap": " + ".join(choice.taps), "pooling": choice.pooling}
+    return {
+        **{f"best_{name}": value for name, value in reading.items()},
+        **{f"probe_{name}": value for name, value in reading.items()},
+        **choice.accuracy.columns("probe"),
+        **choice.gains["over_pixels"].columns("over_pixels"),
+        "probe_layers": choice.layers,
+        "probe_images": choice.accuracy.n,
+        "chance": choice.chance,
+    }
+
+
+def _find_nearest(results: Mapping[str, Results], models: Models) -> dict[str, Likeness]:
+    """The pair of each model with its nearest relative.
+
+    All pairs of models under study have one kind of CKA, as on the first screen of the report: with
+    the pixels regressed out where that is defined for all of them. Of controls, only pairs with
+    that kind of CKA count.
+    """
+    if "cka-blocks" not in results:
+        return {}
+    every = read_likenesses(results["cka-blocks"])
+    studied = compare_alike([pair for pair in every if not pair.control])
+    beyond = all(pair.beyond for pair in studied)
+    nearest = {}
+    for name in models.names:
+        pairs = [*studied]
+        if models.is_control(name):
+            pairs += [pair for pair in every if pair.control and pair.beyond == beyond]
+        own = [pair for pair in pairs if name in (pair.a, pair.b)]
+        if own:
+            nearest[name] = max(own, key=lambda pair: pair.value.value)
+    return nearest
+
+
+def _describe_nearest(name: str, pair: Likeness | None) -> Row:
+    """The columns of the nearest relative."""
+    if pair is None:
+        return {}
+    other = pair.b if pair.a == name else pair.a
+    return {
+        "nearest_relative": other,
+        "pixels_regressed_out": pair.beyond,
+        **pair.value.columns("cka_to_it", ("cka_low", "cka_high")),
+    }

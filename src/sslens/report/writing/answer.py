@@ -1,0 +1,317 @@
+"""The answer of a study in a few lines of a terminal: a table that fits its width, what the numbers
+are over, the notes, and where the report is."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, final
+
+from sslens.report.writing.numbers import (
+    spell,
+    spell_cell,
+    spell_count,
+    spell_level,
+    spell_margin,
+    spell_share,
+)
+from sslens.statistics.estimate import Estimate
+
+#: lines that an answer has at most; with the empty one before it a terminal shows 15
+MOST = 14
+#: the columns that an answer is written for, where no terminal says how many it has
+WIDTH = 100
+NAN = float("nan")
+NARROWEST = 40
+#: what stands behind the name of a control
+CONTROL = " *"
+#: how a pooling is called in a column; of patches and of all tokens it is the mean
+POOLINGS = {"cls": "CLS", "mean": "mean", "patch": "patches", "flat": ""}
+#: the heads of the columns
+HEADS = {
+    "model": "model",
+    "best": "best layer, pooling",
+    "knn": "k-NN, %",
+    "probe": "probe, %",
+    "nearest": "nearest relative",
+}
+
+Kind = Literal["title", "head", "model", "control", "note", "finding", "path"]
+
+
+@final
+@dataclass(frozen=True)
+class AnswerLine:
+    """A line of the answer, and what it is, by which a terminal may colour it."""
+
+    text: str
+    kind: Kind
+
+
+@final
+@dataclass(frozen=True)
+class Style:
+    """How wide a row of the table is written.
+
+    Attributes:
+        interval: "both" ends with a decimal, "rounded" ends, or the wider "half".
+        likeness: whether the nearest relative has its interval.
+        apart: whether the name of a model has a line of its own.
+    """
+
+    interval: Literal["both", "rounded", "half"]
+    likeness: bool = False
+    apart: bool = False
+
+
+#: from the widest to the narrowest
+STYLES = (
+    Style("both", likeness=True),
+    Style("both"),
+    Style("rounded"),
+    Style("half"),
+    Style("half", apart=True),
+)
+
+
+@final
+@dataclass(frozen=True)
+class Told:
+    """What a study says beside its table.
+
+    Attributes:
+        title: what was compared, or done.
+        notes: what a reader must know.
+        findings: what is said where there is no table, the most important sentence first.
+        path: where the report is; empty where nothing was saved.
+        saved: the name of the file with all rows; empty where there is none.
+    """
+
+    title: str
+    notes: Sequence[str] = ()
+    findings: Sequence[str] = ()
+    path: str = ""
+    saved: str = ""
+
+
+def write_answer(
+    rows: Sequence[Mapping[str, Any]], told: Told, width: int = WIDTH
+) -> list[AnswerLine]:
+    """Write the answer in at most 14 lines.
+
+    Names are never cut. Models come before controls, the most accurate first. Of what does not fit
+    the last models and the weaker controls are left out, then notes, and it is said how many.
+
+    Args:
+        rows: the rows of the answer (`sslens.report.answer.make_answer`).
+        told: what stands around the table.
+        width: columns of the terminal.
+    """
+    width = max(width, NARROWEST)
+    head = [AnswerLine(text, "title") for text in _wrap(told.title, width)[:2]]
+    path = [AnswerLine(told.path, "path")] if told.path else []
+    room = MOST - len(head) - len(path)
+    known = [row for row in rows if _has_numbers(row)]
+    if known:
+        body = _write_table(known, told, width, room - min(1, len(told.notes)))
+    else:
+        wrapped = [text for one in told.findings for text in _wrap(one, width)]
+        body = [AnswerLine(text, "finding") for text in wrapped[: room - min(2, len(told.notes))]]
+    notes = _write_notes(told, width, room - len(body))
+    return [*head, *body, *notes, *path]
+
+
+def _has_numbers(row: Mapping[str, Any]) -> bool:
+    """Whether anything is known of a model beside its name."""
+    return any(row.get(name, NAN) == row.get(name, NAN) for name in ("knn", "probe", "cka_to_it"))
+
+
+def order_rows(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Put models before controls, and the most accurate first: by the probe, else by k-NN; models
+    without an accuracy stay in their order.
+
+    >>> [row["model"] for row in order_rows([
+    ...     {"model": "pixels", "control": True, "probe": 0.9, "knn": 0.5},
+    ...     {"model": "a", "control": False, "probe": 0.5, "knn": 0.9},
+    ...     {"model": "b", "control": False, "probe": 0.8, "knn": 0.5}])]
+    ['b', 'a', 'pixels']
+    """
+    column = "probe" if any(row["probe"] == row["probe"] for row in rows) else "knn"
+
+    def place(row: Mapping[str, Any]) -> tuple[bool, float]:
+        return row["control"], -row[column] if row[column] == row[column] else 1.0
+
+    return sorted(rows, key=place)
+
+
+def _write_table(
+    rows: Sequence[Mapping[str, Any]], told: Told, width: int, room: int
+) -> list[AnswerLine]:
+    """Write the table of models and controls, with what its numbers are over below it."""
+    ordered = order_rows(rows)
+    columns = _choose_columns(ordered)
+    style, cells, widths = _fit(ordered, columns, width)
+    sentences = _write_below(ordered, columns)
+    for most in range(len(ordered), 0, -1):
+        shown = _choose_rows(ordered, most)
+        left = len(ordered) - len(shown)
+        where = f" in {told.saved}" if told.saved else ""
+        below = _wrap(f"{sentences} And {left} more rows{where}." if left else sentences, width)
+        if 1 + len(shown) * (2 if style.apart else 1) + len(below) <= room:
+            break
+    heads = [HEADS["model"], *(HEADS[name] for name in columns)]
+    lines = [AnswerLine(_join(heads, widths, style), "head")]
+    for row, own in zip(ordered, cells, strict=True):
+        if row in shown:
+            kind: Kind = "control" if row["control"] else "model"
+            lines += [AnswerLine(text, kind) for text in _split(own, widths, style)]
+    return lines + [AnswerLine(text, "note") for text in below]
+
+
+def _choose_columns(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The columns of which anything is known."""
+    present = {
+        "best": any(row["best_tap"] for row in rows),
+        "knn": any(row["knn"] == row["knn"] for row in rows),
+        "probe": any(row["probe"] == row["probe"] for row in rows),
+        "nearest": any(row["nearest_relative"] for row in rows),
+    }
+    return tuple(name for name, there in present.items() if there)
+
+
+def _choose_rows(rows: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
+    """The rows that are shown: all, or the best control, raw pixels, and as many models as there is
+    room for."""
+    if len(rows) <= most:
+        return list(rows)
+    controls = [row for row in rows if row["control"]]
+    kept = controls[:1] + [row for row in controls[1:] if row["model"] == "pixels"]
+    kept = kept[: max(0, most - 1)]
+    models = [row for row in rows if not row["control"]][: most - len(kept)]
+    return [row for row in rows if row in models or row in kept]
+
+
+def _fit(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], width: int
+) -> tuple[Style, list[list[str]], list[int]]:
+    """The widest style that fits, with the cells of all rows and the widths of the columns."""
+    for style in STYLES:
+        cells = [_write_row(row, columns, style) for row in rows]
+        heads = [HEADS["model"], *(HEADS[name] for name in columns)]
+        widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+        if sum(widths) + 2 * (len(widths) - 1) <= width:
+            break
+    return style, cells, widths
+
+
+def _write_row(row: Mapping[str, Any], columns: Sequence[str], style: Style) -> list[str]:
+    """The cells of a row, the name first."""
+    name = f"{row['model']}{CONTROL if row['control'] else ''}"
+    written = {
+        "best": _name_reading(row["best_tap"], row["best_pooling"]),
+        "knn": _write_share(row, "knn", style),
+        "probe": _write_share(row, "probe", style),
+        "nearest": _write_nearest(row, style),
+    }
+    return [name, *(written[column] for column in columns)]
+
+
+def _name_reading(tap: str, pooling: str) -> str:
+    """Name a layer and how its tokens are pooled.
+
+    >>> _name_reading("blocks.5", "cls"), _name_reading("pixels", "flat"), _name_reading("", "")
+    ('blocks.5, CLS', 'pixels', '')
+    """
+    return ", ".join(filter(None, (tap, POOLINGS.get(pooling, pooling))))
+
+
+def _write_share(row: Mapping[str, Any], name: str, style: Style) -> str:
+    """An accuracy in percent, with its interval."""
+    accuracy = Estimate(row[name], row[f"{name}_low"], row[f"{name}_high"])
+    if not accuracy.defined:
+        return ""
+    if style.interval == "half":
+        return spell_margin(accuracy)
+    return spell_cell(accuracy, decimals=1 if style.interval == "both" else 0)
+
+
+def _write_nearest(row: Mapping[str, Any], style: Style) -> str:
+    """The nearest relative with its CKA."""
+    if not row["nearest_relative"]:
+        return ""
+    cka = Estimate(row["cka_to_it"], row["cka_low"], row["cka_high"])
+    spelt = spell(cka) if style.likeness else spell_level(cka.value)
+    return f"{row['nearest_relative']} {spelt}"
+
+
+def _write_below(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """What the numbers of the table are over, and what they are of."""
+    sentences = ["* a control."] if any(row["control"] for row in rows) else []
+    judged = [row for row in rows if any(row[name] == row[name] for name in ("knn", "probe"))]
+    if judged:
+        counts = {judged[0][f"{name}_images"] for name in ("knn", "probe")}
+        over = " and ".join(spell_count(int(one)) for one in sorted(counts) if one == one)
+        chance = spell_share(Estimate(judged[0]["chance"]))
+        sentences.append(f"Intervals: 95 %, over the {over} images that did not choose.")
+        sentences.append(f"Chance: {chance}.")
+    if any(_has_two_readings(row) for row in rows):
+        sentences.append("The layer is the probe's; k-NN has its own.")
+    if "nearest" in columns:
+        beyond = any(row["pixels_regressed_out"] for row in rows)
+        without = ", raw pixels regressed out" if beyond else ""
+        sentences.append(f"Nearest by mean CKA at the same depth{without}.")
+    return " ".join(sentences)
+
+
+def _has_two_readings(row: Mapping[str, Any]) -> bool:
+    """Whether k-NN and the probe of a model read different layers or poolings."""
+    knn, probe = ((row[f"{name}_tap"], row[f"{name}_pooling"]) for name in ("knn", "probe"))
+    return bool(knn[0] and probe[0] and knn != probe)
+
+
+def _write_notes(told: Told, width: int, room: int) -> list[AnswerLine]:
+    """As many notes as there is room for, each in two lines at most, and how many more there
+    are."""
+    lines: list[str] = []
+    for number, note in enumerate(told.notes):
+        written = textwrap.wrap(
+            f"note: {note}", width, max_lines=2, placeholder=" …", break_on_hyphens=False
+        )
+        left = len(told.notes) - number
+        if len(lines) + len(written) + (left > 1) > room:
+            where = " in the report" if told.path else ""
+            more = f"{left} {'more ' if lines else ''}{'note' if left == 1 else 'notes'}{where}."
+            lines += [f"note: {more}"] if len(lines) < room else []
+            break
+        lines += written
+    return [AnswerLine(text, "note") for text in lines]
+
+
+def _split(cells: Sequence[str], widths: Sequence[int], style: Style) -> list[str]:
+    """The lines of a row: one, or the name and then the numbers."""
+    return [*([cells[0]] if style.apart else []), _join(cells, widths, style)]
+
+
+def _join(cells: Sequence[str], widths: Sequence[int], style: Style) -> str:
+    """The cells of a row beside each other; without the name where that has its own line."""
+    first = 1 if style.apart else 0
+    padded = (cell.ljust(size) for cell, size in zip(cells[first:], widths[first:], strict=True))
+    return ("  " * first + "  ".join(padded)).rstrip()
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+
+
+def tabulate_answer(
+    rows: Sequence[Mapping[str, Any]],
+) -> tuple[list[str], list[list[str]], str]:
+    """Write the whole table as cells: the heads, the rows, and what the numbers are over.
+
+    Args:
+        rows: the rows of the answer; those of which nothing is known are left out.
+    """
+    ordered = order_rows([row for row in rows if _has_numbers(row)])
+    columns = _choose_columns(ordered)
+    heads = [HEADS["model"], *(HEADS[name] for name in columns)]
+    cells = [_write_row(row, columns, STYLES[0]) for row in ordered]
+    return heads, cells, _write_below(ordered, columns) if cells else ""

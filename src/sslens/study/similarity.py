@@ -1,0 +1,40 @@
+"""Similarity of the layers of two models, as a DataFrame with the names of the layers."""
+
+from typing import TYPE_CHECKING
+
+from sslens.measures import measure as compute_measure
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sslens.capture import Grams
+
+
+def tabulate_similarity(
+    a: "Grams", b: "Grams", *, measure: str = "cka", pixels: "Grams | None" = None
+) -> "pd.DataFrame":
+    """Compute a measure of all pairs of layers.
+
+    Args:
+        a: the Grams of a model, for the rows.
+        b: the Grams of another, for the columns.
+        measure: the name of the measure.
+        pixels: the Grams of the raw pixels, which some measures need.
+
+    Raises:
+        InputError: there is no such measure, it needs the pixels, or the Grams are of other images.
+
+    >>> import torch
+    >>> from sslens.capture import Grams
+    >>> x = torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1], [3, 1]])
+    >>> frame = tabulate_similarity(Grams.of_features([x]), Grams.of_features([-2 * x]))
+    >>> frame.index.tolist(), frame.columns.tolist(), frame.round(9).to_numpy().tolist()
+    (['0'], ['0'], [[1.0]])
+    """
+    import pandas as pd
+
+    values = compute_measure(measure, a, b, pixels)
+    rows, columns = ([tap.name for tap in side.taps] for side in (a, b))
+    frame = pd.DataFrame(values, pd.Index(rows, name=a.model), pd.Index(columns, name=b.model))
+    frame.attrs["units"] = f"{measure} of the layers of {a.model} (rows) and {b.model} (columns)"
+    return frame

@@ -1,0 +1,468 @@
+"""What Python is given: the same study as the command's, its answer as tables and figures, short
+reprs, and nothing written unless it is saved."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+import sslens
+from sslens.arguments.answers import Reply, print_reply, show
+from sslens.capture import Features
+from sslens.cli import main
+from sslens.comparisons import choices
+from sslens.comparisons.choices import Option, Options, list_choices
+from sslens.comparisons.inputs import ModelInfo, Models
+from sslens.comparisons.rows import make_results
+from sslens.errors import InputError
+from sslens.report.answer import UNITS, make_answer
+from sslens.report.writing.answer import MOST, AnswerLine, Told, write_answer
+from sslens.study import Result, Study
+from sslens.table import Results, Table
+
+NANO, OTHER, IMAGES = "random:vit_nano_patch8_32", "random:vit_nano_patch8_32:7", "scenes:0:96"
+ANALYSES = ("cka-blocks", "knn-depth")
+
+
+class Own(nn.Module):
+    """A network of a user's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 8, 4, stride=4), nn.ReLU(), nn.Conv2d(8, 16, 2, stride=2), nn.ReLU()
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(x)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(autouse=True)
+def _in_home(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SSLENS_HOME", str(home))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def result(home: Path) -> Result:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSLENS_HOME", str(home))
+        return sslens.compare([NANO, OTHER], IMAGES, analyses=ANALYSES, quiet=True)
+
+
+# ---- the answer ----
+
+
+def make_choices(accuracies: dict[str, tuple[float, float]], layers: int) -> Results:
+    """The table `choices` of models with one option each: (validation, accuracy) of 100 images."""
+    options = [
+        Options(
+            name,
+            name == "pixels",
+            [
+                Option(
+                    f"blocks.{layers}",
+                    "cls",
+                    validation,
+                    np.arange(100) < 100 * accuracy,
+                    layers=layers,
+                    k=0 if layers else 20,
+                    usual=True,
+                )
+            ],
+        )
+        for name, (validation, accuracy) in accuracies.items()
+    ]
+    rows = list_choices(options, chance=0.25)
+    return make_results(rows, {"choices": choices.CHOICES}, choices.UNITS, choices.TEXTS)
+
+
+def make_means(*rows: tuple[str, str, bool, float, float]) -> Results:
+    """The table `means`: (model_a, model_b, control, cka, deconfounded)."""
+    columns = ["model_a", "model_b", "control", "cka", "deconfounded"]
+    frame = pd.DataFrame(rows, columns=columns).assign(tokens="all", kind="block", minibatches=8)
+    for name in ("low", "deconfounded_low", "high", "deconfounded_high"):
+        side = -0.1 if name.endswith("low") else 0.1
+        frame[name] = frame["deconfounded" if name.startswith("dec") else "cka"] + side
+    return Results({"means": Table(frame, dict.fromkeys(frame.columns, ""))})
+
+
+MODELS = Models((ModelInfo("a"), ModelInfo("b"), ModelInfo("c"), ModelInfo("pixels", True)))
+
+
+def test_the_answer_has_the_choices_of_the_cards_and_the_kind_of_cka_of_the_first_screen() -> None:
+    nan = float("nan")
+    results = {
+        "knn-depth": make_choices({"a": (0.5, 0.4), "pixels": (0.3, 0.2)}, 0),
+        # the validation images prefer the second exhibit's probe of a, and the first one's of b
+        "probe-depth": make_choices({"a": (0.6, 0.9), "b": (0.8, 0.7)}, 2),
+        "probe-layers": make_choices({"a": (0.7, 0.5), "b": (0.1, 0.99)}, 1),
+        # without the pixels a is nearest to c, with them to b; pixels have no deconfounded CKA
+        "cka-blocks": make_means(
+            ("a", "b", False, 0.9, 0.2), ("a", "c", False, 0.5, 0.4), ("b", "c", False, 0.3, 0.1),
+            ("a", "pixels", True, 0.99, nan), ("a", "a", False, 1.0, 1.0),
+        ),
+    }  # fmt: skip
+    table = make_answer(results, MODELS)
+    assert list(table.frame.columns) == list(UNITS)
+    rows = table.frame.set_index("model")
+    assert rows.probe.round(2).fillna(-1).tolist() == [0.5, 0.7, -1, -1]
+    assert rows.probe_layers.fillna(-1).tolist() == [1, 2, -1, -1]
+    assert rows.best_tap.tolist() == ["blocks.1", "blocks.2", "", "blocks.0"]
+    assert rows.knn.round(2).fillna(-1).tolist() == [0.4, -1, -1, 0.2]
+    assert rows.nearest_relative.tolist() == ["c", "a", "a", ""]
+    assert rows.cka_to_it.round(2).fillna(-1).tolist() == [0.4, 0.2, 0.4, -1]
+    assert rows.cka_low.round(2).fillna(-1).tolist() == [0.3, 0.1, 0.3, -1]
+    assert rows.pixels_regressed_out.tolist() == [True, True, True, False]
+    # by hand: Wilson of 50 of 100
+    assert rows.probe_low["a"] == pytest.approx(0.4038, abs=1e-4)
+    assert rows.over_pixels.isna().tolist() == [True, True, True, True]  # of probes none are there
+
+
+def test_the_answer_takes_plain_cka_where_the_pixels_explain_a_pair() -> None:
+    nan = float("nan")
+    means = make_means(("a", "b", False, 0.9, nan), ("a", "c", False, 0.5, 0.4))
+    rows = make_answer({"cka-blocks": means}, MODELS).frame.set_index("model")
+    assert rows.nearest_relative.tolist() == ["b", "a", "a", ""]
+    assert not rows.pixels_regressed_out.any()
+    assert rows.knn.isna().all()
+
+
+def make_rows(names: list[str], controls: int = 3) -> list[dict[str, Any]]:
+    """Rows of an answer, the first the most accurate."""
+    rows = []
+    for number, name in enumerate([*names, *(f"random #{i}" for i in range(controls)), "pixels"]):
+        share = 0.9 - 0.001 * number
+        row: dict[str, Any] = dict.fromkeys(UNITS, 0.5)
+        row |= {"model": name, "control": number >= len(names), "best_tap": "blocks.11"}
+        row |= {f"{one}_tap": "blocks.11" for one in ("knn", "probe")}
+        row |= {f"{one}_pooling": "patch" for one in ("knn", "probe", "best")}
+        row |= {"probe": share, "probe_low": share - 0.02, "probe_high": share + 0.03}
+        row |= {"knn": 0.5, "knn_low": 0.48, "knn_high": 0.52, "nearest_relative": names[0]}
+        rows.append(row | {"knn_images": 683, "probe_images": 256, "pixels_regressed_out": True})
+    return rows
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+@pytest.mark.parametrize("count", [1, 3, 40])
+def test_the_answer_fits_a_terminal(width: int, count: int) -> None:
+    names = [f"model_{number}_vitb16" for number in range(count)]
+    notes = ["Faces are blurred. " * 30, *(f"note {number}" for number in range(9))]
+    told = Told("models on birds/val", notes, path="report/report.html", saved="answer.csv")
+    lines = write_answer(make_rows(names), told, width)
+    assert len(lines) <= MOST
+    assert max(len(line.text) for line in lines) <= width
+    assert lines[0] == AnswerLine("models on birds/val", "title")
+    assert lines[-1] == AnswerLine("report/report.html", "path")
+    text = "\n".join(line.text for line in lines)
+    assert "90.0" in text
+    assert "pixels *" in text
+    assert "* a control." in text
+    assert "raw pixels regressed out" in text
+    assert "256 and 683 images that did not choose" in text
+    assert "notes in the report" in text
+    assert ("more rows in answer.csv" in text) == (count == 40)
+    # the best come first, and no row is there twice
+    shown = [line.text.split()[0] for line in lines if line.kind == "model"]
+    assert shown == names[: len(shown)]
+    assert len(shown) == (count if count < 40 else len(shown))
+    assert len(shown) >= min(count, 5)
+
+
+def test_names_are_never_cut() -> None:
+    names = ["a" * 70, "b" * 70]
+    lines = write_answer(make_rows(names), Told("long"), 80)
+    assert len(lines) <= MOST
+    assert all(any(name == line.text for line in lines) for name in names)
+    numbers = next(line.text for line in lines if "90.0" in line.text)
+    assert "±3.0" in numbers  # the wider half of [88.0, 93.0]
+
+
+def test_without_numbers_the_findings_answer() -> None:
+    told = Told("a and b", ("left out",), ("The same to 2e-6.",), "diff/report.html")
+    said = [line.text for line in write_answer([{"model": "a", "control": False}], told)]
+    assert said == ["a and b", "The same to 2e-6.", "note: left out", "diff/report.html"]
+
+
+# ---- one study ----
+
+
+def test_a_comparison_answers_and_writes_nothing(result: Result, tmp_path: Path) -> None:
+    assert list(result.answer.model) == ["random #0", "random #7", "random #1", "pixels"]
+    assert result.answer.attrs["units"]["knn"].startswith("share of images")
+    chosen = result.tables["knn-depth/choices"].set_index("model")
+    own = result.answer.set_index("model")
+    assert own.knn.to_dict() == chosen.accuracy.to_dict()
+    assert own.best_tap.to_dict() == chosen.tap.to_dict()
+    # judged on images that did not choose: the third that chose is not among these
+    assert own.knn_images.unique().tolist() == chosen.images.unique().tolist()
+    assert own.knn_images.iloc[0] < 96 * 0.8
+    assert set(result.figures) == set(ANALYSES)
+    assert type(result.figures["knn-depth"]).__module__.startswith("plotly")
+    assert result.figures["knn-depth"] is result.figures["knn-depth"]
+    assert result.tables["cka-blocks/means"].attrs["units"]["cka"].startswith("minibatch CKA")
+    assert not list(tmp_path.iterdir())
+    path = result.save("out")
+    assert path == Path("out/report.html")
+    saved = pd.read_csv("out/answer.csv")
+    assert saved.model.tolist() == result.answer.model.tolist()
+    assert np.allclose(saved.knn, result.answer.knn, atol=1e-6)
+
+
+def test_the_command_and_python_are_one_study(
+    result: Result, capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
+    before = {path for path in home.rglob("*") if path.is_file()}
+    options = ["--analyses", *ANALYSES, "--json", "--out", "cli"]
+    assert main(["compare", NANO, OTHER, "--images", IMAGES, *options]) == 0
+    captured = capsys.readouterr()
+    assert {path for path in home.rglob("*") if path.is_file()} == before  # all was found
+    data = json.loads(captured.out)
+    assert data["command"] == "compare"
+    assert data["status"] == 0
+    assert data["path"] == "cli/report.html"
+    assert data | result.to_json() == data
+    assert [row["model"] for row in data["answer"]] == list(result.answer.model)
+    assert data["answer"][0]["probe"] is None
+    assert data["questions"][0]["question"]
+    for line in str(result).splitlines():
+        assert line in captured.err
+    assert len(str(result).splitlines()) <= MOST
+
+
+def test_models_are_given_as_python_has_them(result: Result) -> None:
+    module, backbone = Own().train(), sslens.load(NANO)
+    stored = sslens.fingerprint(OTHER, IMAGES, quiet=True)
+    images = sslens.open_images(IMAGES)
+    with pytest.warns(UserWarning, match="does not say how its images are prepared"):
+        wrapped = sslens.wrap(Own(), name="wrapped", image_size=32)
+    found = sslens.compare(
+        {"net": wrapped, "backbone": backbone, "stored": stored, "named": f"{NANO}@blocks=2"},
+        images,
+        analyses="cka-blocks",
+        controls=False,
+        quiet=True,
+    )
+    assert found.answer.model.tolist() == ["net", "backbone", "named", "stored"]
+    same = found.cka("backbone").to_numpy()
+    assert np.array_equal(same, result.cka("random #0").to_numpy())
+    assert module.training
+    assert all(value.requires_grad for value in module.parameters())
+
+
+def test_a_module_needs_no_wrapping_and_two_of_a_class_have_two_names() -> None:
+    one, other = Own(), Own()
+    with torch.no_grad():
+        other.body[0].weight.mul_(-1)
+    found = sslens.compare(
+        [one, other], IMAGES, analyses="cka-blocks", controls=False, limit=40, quiet=True
+    )
+    assert found.answer.model.tolist() == ["Own", "Own-2"]
+    assert any("does not say how its images are prepared" in note for note in found.notes)
+    saved = found.save("out")
+    study = (saved.parent / "study.yaml").read_text()
+    assert "memory:Own" in study
+    assert "given" not in study
+    with pytest.raises(InputError, match="was in the memory of the Python process"):
+        sslens.study.read(saved.parent / "study.yaml")
+
+
+def test_images_and_bank_of_one_name_are_two_sets() -> None:
+    images, bank = (sslens.open_images(f"scenes:{seed}:40") for seed in (0, 1))
+    study = Study(models=NANO, images=images, bank=bank)
+    assert study.images != study.bank
+    assert study.given[study.images] is images
+    assert study.given[study.bank] is bank
+
+
+def test_cka_is_a_frame_with_the_names_of_layers() -> None:
+    images = sslens.open_images("scenes:0:40")
+    grams, other = (sslens.grams(sslens.load(one), images) for one in (NANO, OTHER))
+    pixels = sslens.grams(sslens.load("pixels"), images)
+    frame = sslens.cka(NANO, OTHER, images, limit=None, quiet=True)
+    assert np.allclose(frame.to_numpy(), sslens.minibatch_cka(grams, other), atol=1e-6)
+    assert list(frame.index) == [tap.name for tap in grams.taps]
+    assert frame.index.name, frame.columns.name == ("random #0", "random #7")
+    assert frame.equals(sslens.cka(grams, other))
+    from sslens.measures import measure
+
+    beyond = sslens.cka(
+        NANO, OTHER, images, limit=None, measure="deconfounded-cka", quiet=True
+    ).to_numpy()
+    expected = measure("deconfounded-cka", grams, other, pixels)
+    assert np.allclose(beyond, expected, atol=1e-5, equal_nan=True)
+
+
+def test_knn_and_probes_of_features_in_memory_and_of_models() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(90) % 3
+    values = torch.from_numpy(np.eye(3)[labels] * 4 + rng.normal(size=(90, 3))).float()
+    columns = {("norm", "cls"): values}
+    parts = [
+        Features.of(
+            {key: one[start:end] for key, one in columns.items()},
+            ids=[str(row) for row in range(start, end)],
+            labels=labels[start:end],
+            classes=("x", "y", "z"),
+        )
+        for start, end in ((0, 60), (60, 90))
+    ]
+    trained = sslens.probe(parts[0], test=parts[1], quiet=True)
+    assert trained.answer.probe.item() > 0.9
+    assert trained.answer.chance.item() == pytest.approx(1 / 3)
+    assert trained.tables["probes"].images.item() == 30
+    found = sslens.knn(parts[1], bank=parts[0], k=5, quiet=True)
+    assert found.answer.knn.item() > 0.9
+    assert found.answer.knn_images.item() < 30  # a third of the images chose
+    assert "k-NN" in str(found)
+    assert found.save("knn") == Path("knn/knn.csv")
+
+
+def test_a_fingerprint_is_saved_and_read_again(tmp_path: Path) -> None:
+    made = sslens.fingerprint(NANO, "scenes:0:40", quiet=True)
+    path = made.save("own.safetensors")
+    again = sslens.fingerprint.read(path)
+    assert torch.equal(made.grams["all"].blocks, again.grams["all"].blocks)
+    assert made.conditions == again.conditions
+    assert sslens.cka(made, path).shape == (17, 17)
+    assert made.save("half.safetensors", half=True).stat().st_size < path.stat().st_size
+
+
+def test_a_path_is_followed_in_python_and_by_the_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for step, scale in enumerate((1.0, 1.5, 3.0)):
+        torch.save({"blocks.0.mlp.fc1.weight": scale * torch.ones(2, 2)}, f"epoch{step}.pth")
+    found = sslens.path(["epoch0.pth", "epoch1.pth", "epoch2.pth"])
+    assert found.answer.displacement.tolist() == pytest.approx([4.0] * len(found.answer))
+    assert len(found.tables["path"]) == 2 * len(found.answer)
+    assert main(["path", "epoch0.pth", "epoch1.pth", "epoch2.pth", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data | found.to_json() == data
+    assert data["path"] == "path.csv"
+    with pytest.raises(InputError, match="needs two or more checkpoints, and 1 is given"):
+        sslens.path("epoch0.pth")
+
+
+# ---- for a terminal, for scripts, for notebooks ----
+
+
+def test_reprs_are_short(result: Result) -> None:
+    images = sslens.open_images(IMAGES)
+    model = sslens.load(NANO)
+    grams = sslens.grams(model, images)
+    study = Study(models=(NANO, OTHER), images=images)
+    plan = sslens.study.prepare(
+        Study(models=NANO, images=images, analyses=("cka-blocks",), controls=False),
+        sslens.store.Store(Path("store")),
+        quiet=True,
+    )
+    made = sslens.fingerprint(NANO, images, quiet=True)
+    things = [
+        images, model, grams, sslens.features(model, images), study, plan, plan.situation,
+        plan.passes[0], plan.members[0], plan.passes[0].plan, made, made.conditions, result,
+        result.tables, result.figures, result.verdicts[:1], result.front, result.answered,
+        Results({"a": result.answered}), Features.of({("a", "cls"): torch.zeros(9, 9)}),
+    ]  # fmt: skip
+    lengths = {type(thing).__name__: len(repr(thing)) for thing in things}
+    assert {name: size for name, size in lengths.items() if size > 300} == {}
+    assert not any(images.ids[0] in repr(thing) for thing in things)
+
+
+def test_a_notebook_shows_the_answer(result: Result) -> None:
+    page = result._repr_html_()
+    assert "<td" in page
+    assert "random #0" in page
+    assert "<script" not in page
+    named = sslens.compare(
+        {"<b>bold</b>": NANO}, "scenes:0:40", analyses="cka-blocks", controls=False, quiet=True
+    )
+    assert "<b>bold" not in named._repr_html_()
+
+
+def test_a_reply_is_printed_as_a_path_or_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert print_reply(Path("a/b"), command="features", as_json=False) == 0
+    assert capsys.readouterr().out == "a/b\n"
+    reply = Reply({"answer": [1]}, Path("a"), status=3)
+    assert print_reply(reply, command="x", as_json=True) == 3
+    data = json.loads(capsys.readouterr().out)
+    assert data == {"command": "x", "status": 3, "path": "a", "answer": [1]}
+    assert print_reply(None, command="features", as_json=True, said=["plan"]) == 0
+    assert json.loads(capsys.readouterr().out)["said"] == ["plan"]
+
+
+def test_colours_are_for_terminals_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [
+        AnswerLine("a\x1b[2Jb", "title"),
+        AnswerLine("model", "model"),
+        AnswerLine("out", "path"),
+    ]
+    said: list[str] = []
+    show(lines, said.append)
+    assert said == ["a\x1b[2Jb", "model"]  # the path goes to standard output
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    said.clear()
+    show(lines, said.append)
+    assert said == ["model"]
+    assert capsys.readouterr().err == "\x1b[1ma\\x1b[2Jb\x1b[0m\n"
+
+
+def test_a_refusal_is_json_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "pixls", "--images", IMAGES, "--json"]) == 2
+    captured = capsys.readouterr()
+    data = json.loads(captured.out)
+    assert data["status"] == 2
+    assert data["error"] in captured.err
+    assert main(["zoo", "no_such_card", "--json"]) == 2  # which prints its own JSON
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: sslens.compare(3, IMAGES), "3 \\(int\\) is no model: give a name, a file"),
+        (lambda: sslens.compare(NANO, IMAGES, sead=1), 'no setting "sead": did you mean seed'),
+        (lambda: sslens.compare(NANO), "images are needed: give images"),
+        (lambda: sslens.compare(NANO, "no/photos"), "is not there"),
+        (lambda: sslens.compare({"a b": NANO}, IMAGES), 'cannot be called "a b"'),
+        (lambda: sslens.compare([NANO, NANO], IMAGES), "is given twice"),
+        (lambda: sslens.compare([], IMAGES), "needs at least one model"),
+        (lambda: sslens.knn(NANO), "images are needed: give images"),
+        (lambda: sslens.probe(NANO, IMAGES), "There are no images to test on"),
+        (lambda: sslens.cka(Features, None), "is no model"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_explained(call: Any, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        call()
+
+
+def test_misspelt_names_of_a_result_are_offered(result: Result) -> None:
+    for call, said in (
+        (lambda: result.tables["knn-depth/choises"], "did you mean knn-depth/choices"),
+        (lambda: result.figures["knn-dept"], "did you mean knn-depth"),
+        (lambda: result.cka("random #9"), "did you mean random #"),
+        (lambda: result.cka("random #0", tokens="patches"), "choice of tokens"),
+        (lambda: result.cka("random #0", measure="cca"), "There is no"),
+    ):
+        with pytest.raises(InputError, match=said):
+            call()
+
+
+def test_every_public_name_is_typed_and_there() -> None:
+    assert (Path(sslens.__file__).parent / "py.typed").exists()
+    assert all(getattr(sslens, name) is not None for name in sslens.__all__)
