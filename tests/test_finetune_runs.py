@@ -23,11 +23,12 @@ from sslens.data.images import Source, from_arrays
 from sslens.errors import Doubt, InputError
 from sslens.models.about import Origin
 from sslens.models.vit import ViTArch
+from sslens.own_files import LIST
 from sslens.tasks.accuracy import Accuracy, _Share
 from sslens.tasks.classification import FineTuning, Settings, job
 from sslens.training.finetune import require_fit
-from sslens.training.folder import BEST
 from sslens.training.loop import Interrupted
+from sslens.training.run_files import BEST
 from sslens.training.schedule import schedule_run
 from tuning import HELD, IMAGES, LABELS, SETTINGS, TRAINING, VIT, fit, lines, model
 
@@ -64,6 +65,7 @@ def test_a_run_is_kept_with_its_best_and_loads(whole: Path) -> None:
         "best.safetensors",
         "path.csv",
         "state.safetensors",
+        LIST,
     }
     tops = lines(whole, "top1")
     assert len(tops) == 3

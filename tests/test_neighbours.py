@@ -19,6 +19,7 @@ from sslens.data.transform import EvalTransform
 from sslens.errors import InputError
 from sslens.figure import PAPER, Figure, Sheet, decode_picture, save, to_matplotlib, to_plotly
 from sslens.figure.arrangement import arrange
+from sslens.own_files import OwnFiles
 from sslens.statistics.spread import estimate_spread, measure_spread
 from sslens.store import Store
 from sslens.study import Study, prepare, run
@@ -231,15 +232,19 @@ def test_sheets_are_written_as_files_and_those_of_before_are_gone(tmp_path: Path
         for name, each in rows.items()
     }
     results = Results(tables)
-    (tmp_path / "gone.png").write_text("")
-    save_sheets(results, tmp_path)
-    (path,) = tmp_path.iterdir()
-    assert path.name == "runs-mae-1.png"
+    own = OwnFiles(tmp_path)
+    own.before(tmp_path / "sheets" / "gone.png")
+    (tmp_path / "sheets").mkdir()
+    for name in ("gone.png", "mine.png"):
+        (tmp_path / "sheets" / name).write_text("")
+    save_sheets(results, tmp_path / "sheets", own)
+    path, mine = sorted((tmp_path / "sheets").iterdir(), reverse=True)
+    assert (path.name, mine.name) == ("runs-mae-1.png", "mine.png")
     with Image.open(path) as image:
         written = np.asarray(image)
     assert written.shape == (96, 3 * (64 + 3), 3)
     assert (written[::3, :96:3] == pixels[0]).all()
-    save_sheets(Results({"pictures": tables["pictures"]}), tmp_path / "none")
+    save_sheets(Results({"pictures": tables["pictures"]}), tmp_path / "none", own)
     assert not (tmp_path / "none").exists()
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 from sslens.figure import Figure, Heatmap, Line, Lines, Sheet
+from sslens.own_files import LIST, OwnFiles
 from sslens.report.drawings import Packed, encode_drawings, group_panels, pack
 from sslens.report.front import Answer, Card, Front, Overview, Point
 from sslens.report.page import Section, write
@@ -195,6 +196,7 @@ def test_the_folder_holds_everything_and_nothing_half_written(report: Path) -> N
         "report.html",
         "study.yaml",
         "provenance.json",
+        LIST,
     }
     assert json.loads((report.parent / "provenance.json").read_text()) == PROVENANCE
     assert (report.parent / "study.yaml").read_text() == "models: [mae]\n"
@@ -209,8 +211,10 @@ def test_figures_for_paper_are_drawn_on_request_only(without_pictures: Path) -> 
 def test_pictures_of_an_earlier_report_are_not_left_beside_new_numbers(tmp_path: Path) -> None:
     given: dict[str, Any] = {"title": "t", "command": "", "study": "", "provenance": {}}
     (tmp_path / "figures").mkdir()
-    for name in ("knn-depth.svg", "knn-depth.pdf", "mine.svg"):
-        (tmp_path / "figures" / name).write_text("old")
+    own = OwnFiles(tmp_path)
+    for name in ("knn-depth.svg", "knn-depth.pdf"):
+        own.before(tmp_path / "figures" / name).write_text("old")
+    (tmp_path / "figures" / "mine.svg").write_text("a stranger's")
     write(tmp_path, sections=(curves(),), **given)
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["mine.svg"]
 

@@ -254,7 +254,7 @@ def test_a_dry_run_shows_the_script_that_sbatch_gets(
     [
         ["compare", "pixels", "--images", "scenes:0:32"],
         ["fingerprint", "random:vit_nano_patch8_32", "--images", "photos"],
-        ["study", "study.yaml", "limit=3"],
+        ["study", "study.yaml", "limit=8"],
     ],
 )
 def test_other_commands_are_submitted_as_they_are(

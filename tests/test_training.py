@@ -59,6 +59,7 @@ from sslens.models.heads import BatchNorm
 from sslens.models.transformers import set_explicit_attention
 from sslens.models.vit import ViTArch
 from sslens.objectives import moco_v3
+from sslens.own_files import LIST
 from sslens.training import optim
 from sslens.training.folder import RunFolder
 from sslens.training.gradients import backward_whole
@@ -147,13 +148,14 @@ def test_the_optimisers_state_goes_through_a_file_exactly(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_a_run_is_four_files(whole: dict[str, Path], objective: str) -> None:
+def test_a_run_is_four_files_and_their_list(whole: dict[str, Path], objective: str) -> None:
     out = whole[objective]
     assert {path.name for path in out.iterdir()} == {
         "config.yaml",
         "log.jsonl",
         "last.safetensors",
         "state.safetensors",
+        LIST,
     }
     config = yaml.safe_load((out / "config.yaml").read_text())
     assert config["objective"] == objective

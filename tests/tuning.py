@@ -34,7 +34,11 @@ def model(source: str = VIT) -> Backbone:
 
 
 def fit(out: Path, source: str = VIT, images: ImageSet = IMAGES, **changed: Any) -> Path:
-    more = {key: changed.pop(key) for key in ("resume", "held", "path", "watch") if key in changed}
+    more = {
+        key: changed.pop(key)
+        for key in ("resume", "overwrite", "held", "path", "watch")
+        if key in changed
+    }
     settings = dataclasses.replace(SETTINGS, **changed.pop("settings", {}))
     return finetune(
         model(source),

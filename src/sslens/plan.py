@@ -12,6 +12,19 @@ from sslens.store import digest
 SMALLEST = 4
 
 
+def require_size(size: int) -> None:
+    """Refuse minibatches that are too small for the unbiased HSIC_1.
+
+    Raises:
+        InputError: the size is under 4.
+    """
+    if size < SMALLEST:
+        raise InputError(
+            f"A minibatch of {size} images is too small: unbiased HSIC divides by n − 3, so"
+            " give 4 or more."
+        )
+
+
 @dataclass(frozen=True)
 class Plan:
     """The minibatches of a pass over the images, as tuples of image ids.
@@ -45,11 +58,7 @@ class Plan:
         >>> [len(batch) for batch in Plan.draw([str(i) for i in range(66)]).minibatches]
         [32, 34]
         """
-        if size < SMALLEST:
-            raise InputError(
-                f"A minibatch of {size} images is too small: unbiased HSIC divides by n − 3, so"
-                " give 4 or more."
-            )
+        require_size(size)
         if len(ids) < SMALLEST:
             raise InputError(
                 f"{len(ids)} images are too few: unbiased HSIC divides by n − 3, so give 4 or more."

@@ -104,6 +104,7 @@ def answer_study(
     figures: bool = False,
     thumbnails: bool = True,
     dry_run: bool = False,
+    overwrite: bool = False,
     title: str | None = None,
     notes: Sequence[str] = (),
 ) -> Reply | None:
@@ -118,6 +119,7 @@ def answer_study(
         figures: whether figures are drawn for paper too.
         thumbnails: whether the page holds small pictures of images.
         dry_run: whether only the plan is said.
+        overwrite: whether another study in the folder is replaced.
         title: the title of the report; what was compared unless given.
         notes: what a reader must know first.
 
@@ -125,6 +127,9 @@ def answer_study(
         InputError: something given cannot be used.
     """
     from sslens.arguments.spelling import as_option
+    from sslens.study.out_folders import claim_study
+
+    claim_study(asked).require(out, overwrite=overwrite)
     from sslens.study import carry_out
 
     result = carry_out(
@@ -138,4 +143,5 @@ def answer_study(
     )
     if result is None:
         return None
-    return reply_with(result, result.save(out, figures=figures, thumbnails=thumbnails), say)
+    path = result.save(out, figures=figures, thumbnails=thumbnails, overwrite=overwrite)
+    return reply_with(result, path, say)

@@ -22,4 +22,6 @@ class Common:
     device: str = "auto"
     """cpu, cuda, cuda:1, …; auto takes a GPU where there is one."""
     dry_run: bool = False
-    """Print the plan and its cost, and stop."""
+    """Check all that the run would check, print the plan and its cost, and stop."""
+    overwrite: bool = False
+    """Replace another study in --out: its own files go first, and no others."""

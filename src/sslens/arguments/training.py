@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from sslens.arguments.declared import require_words
 from sslens.arguments.options import Text
 from sslens.errors import InputError, nearest
 from sslens.settings_file import parse_yaml
@@ -153,6 +154,36 @@ def _spell_setting(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value) or '""'
 
 
+def check_training(command: Any, learner: str, recipe: str | None, out: Path) -> None:
+    """Refuse what is known to be wrong before torch is imported: words, lengths, and a folder that
+    cannot be taken.
+
+    Args:
+        command: the command.
+        learner: the objective, or the task as `sslens.arguments.declared` has it.
+        recipe: the name of the recipe that is asked for, if one is.
+        out: the folder of the run.
+
+    Raises:
+        InputError: the training could not start.
+    """
+    from sslens.training.lengths import Training
+    from sslens.training.run_files import require_free
+
+    require_words(learner, recipe, command.set)
+    options = command.training
+    Training(
+        epochs=1 if command.epochs is None else command.epochs,
+        batch_size=1 if command.batch_size is None else command.batch_size,
+        accumulate=options.accumulate,
+        seed=command.common.seed,
+        workers=options.workers or 0,
+        save_every=options.save_every,
+        log_every=options.log_every,
+    )
+    require_free(out, resume=options.resume, overwrite=command.common.overwrite)
+
+
 def require_startable(command: Any, batch_size: int, out: Path) -> None:
     """Refuse a job before it waits in a queue: a minibatch that its tasks cannot share, or a folder
     that holds another run.
@@ -160,18 +191,17 @@ def require_startable(command: Any, batch_size: int, out: Path) -> None:
     Raises:
         InputError: the job could not start.
     """
-    from sslens.training.folder import RunFolder
-    from sslens.training.schedule import require_shares
+    from sslens.training.lengths import require_shares
+    from sslens.training.run_files import require_free
 
     require_shares(batch_size, command.slurm.tasks, command.training.accumulate)
-    if not command.training.resume:
-        RunFolder(out, {}).state(resume=False)
+    require_free(out, resume=command.training.resume, overwrite=command.common.overwrite)
 
 
 def build_training(command: Any, epochs: int, batch_size: int) -> "Training":
     """Build the `Training` of a command: the length of the run, and on what it runs."""
     from sslens.processes import best_device
-    from sslens.training.schedule import Training
+    from sslens.training.lengths import Training
 
     device, options = best_device(command.common.device), command.training
     workers = 0 if device == "cpu" else min(8, os.cpu_count() or 1)

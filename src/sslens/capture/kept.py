@@ -7,7 +7,6 @@ does not depend on the order or the minibatches of a pass, except for rounding.
 """
 
 import math
-import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +23,12 @@ from sslens.capture.manifest import Column, Manifest, is_features, read_images
 from sslens.capture.reducers import Reducer
 from sslens.capture.sharing import this_process, wait_for_all
 from sslens.capture.sources import InShards, Source
-from sslens.capture.writing import ShardWriter, begin_folder, count_minibatches_of_shard
+from sslens.capture.writing import (
+    ShardWriter,
+    begin_folder,
+    count_minibatches_of_shard,
+    remove_features,
+)
 from sslens.errors import Doubt, InputError
 from sslens.models.taps import Tap
 from sslens.plan import Plan
@@ -193,7 +197,7 @@ def _choose_shard(plan: Plan, count: int, most: int) -> int:
 
 
 def _clear_damaged(folder: Path, wanted: Manifest) -> None:
-    """Remove a folder of the store that does not say what it should."""
+    """Remove the features in a folder of the store that does not say what it should."""
     if not is_features(folder):
         return
     try:
@@ -203,7 +207,7 @@ def _clear_damaged(folder: Path, wanted: Manifest) -> None:
     except InputError:
         damaged = True
     if damaged:
-        shutil.rmtree(folder)
+        remove_features(folder)
 
 
 def describe_result(

@@ -13,11 +13,11 @@ from sslens.capture.feature_reducer import SHARD, FeatureReducer
 from sslens.capture.features import Features, open_features
 from sslens.capture.folders import describe_folder, find_widths, list_missing_shards
 from sslens.capture.keys import PassRequest, require_model
-from sslens.capture.manifest import DTYPES, Manifest, is_features
+from sslens.capture.manifest import DTYPES, IMAGES, Manifest, is_features, shard_path
 from sslens.capture.passes import Progress, run_pass
 from sslens.capture.pooling import pool_tap
 from sslens.capture.sharing import choose_share, this_process, wait_for_all
-from sslens.capture.writing import ShardWriter, begin_folder
+from sslens.capture.writing import ShardWriter, begin_folder, remove_features
 from sslens.data.images import ImageSet
 from sslens.errors import InputError, nearest, require_type
 from sslens.models.backbone import Backbone
@@ -222,20 +222,42 @@ def describe(
     return describe_folder(request, wanted, dtype, shard)
 
 
-def require_folder(folder: Path, wanted: Manifest) -> list[int]:
+def require_folder(folder: Path, wanted: Manifest, *, overwrite: bool = False) -> list[int]:
     """List the numbers of the shards that a folder lacks, including those that are cut off or
     damaged.
 
     Raises:
-        InputError: the folder holds other features, or the disk has too little room for the missing
-            shards.
+        InputError: the folder holds other features, and they may not be overwritten; it holds
+            strangers' files where features would be; or the disk has too little room for the
+            missing shards.
 
     Warns:
         Doubt: a shard is there and cannot be used.
     """
-    if is_features(folder):
-        _refuse_others(folder, Manifest.read(folder), wanted)
+    if not is_features(folder):
+        _refuse_strangers(folder, wanted)
+    elif Manifest.read(folder).key != wanted.key:
+        if not overwrite:
+            _refuse_others(folder, Manifest.read(folder), wanted)
+        return list(range(wanted.count))
     return list_missing_shards(folder, wanted, MEND)
+
+
+def remove_others(folder: Path, wanted: Manifest) -> None:
+    """Remove the files of other features than those that are wanted, and no other files."""
+    if is_features(folder) and (there := Manifest.read(folder)).key != wanted.key:
+        remove_features(folder, there.count)
+
+
+def _refuse_strangers(folder: Path, wanted: Manifest) -> None:
+    """Refuse files that have the names of shards, in a folder that is not of features."""
+    named = [folder / IMAGES, *(shard_path(folder, number) for number in range(wanted.count))]
+    strange = next((path for path in named if path.exists()), None)
+    if strange is not None:
+        raise InputError(
+            f"{strange} is there, and {folder} is no folder of features: it would be lost.",
+            mend="give another {out}",
+        )
 
 
 def _refuse_others(folder: Path, stored: Manifest, wanted: Manifest) -> None:

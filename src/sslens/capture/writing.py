@@ -1,5 +1,6 @@
 """Writing the features of minibatches to the shards of a folder in the course of a pass."""
 
+import contextlib
 import json
 import math
 import zlib
@@ -53,6 +54,24 @@ def begin_folder(folder: Path, wanted: Manifest, ids: Sequence[str], images: Ima
         tensors["labels"] = torch.tensor([labels[name] for name in ids])
     write_tensors(folder / IMAGES, tensors, {})
     write_text(folder / MANIFEST, wanted.json())
+
+
+def remove_features(folder: Path, count: int | None = None) -> None:
+    """Remove the files of features in a folder, and the folder if nothing else is in it.
+
+    Args:
+        folder: the folder.
+        count: the number of shards; all that are there unless given.
+    """
+    shards = (
+        folder.glob("shard-[0-9][0-9][0-9][0-9][0-9].safetensors")
+        if count is None
+        else [shard_path(folder, number) for number in range(count)]
+    )
+    for path in (*shards, folder / IMAGES, folder / MANIFEST):
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # strangers' files are in it
+        folder.rmdir()
 
 
 def count_minibatches_of_shard(plan: Plan, shard: int) -> int:

@@ -16,6 +16,7 @@ import contextlib
 import errno
 import gc
 import inspect
+import itertools
 import os
 import shlex
 import signal
@@ -28,9 +29,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from sslens.arguments.spelling import as_option
-from sslens.data.sources import require_source
+from sslens.data.sources import require_limit, require_source
+from sslens.device_names import require_device_name
 from sslens.errors import Doubt, InputError, Mishap, make_line, make_visible, nearest, shorten
 from sslens.find import names, plugin
+from sslens.own_files import OwnFiles
 
 if TYPE_CHECKING:
     from sslens.arguments.answers import Reply
@@ -45,6 +48,8 @@ DRY_RUN = {"--dry-run", "--dry_run"}
 UNUSABLE = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS)
 #: the options that name images
 IMAGES = ("images", "bank", "val", "test", "knn", "knn_bank")
+#: images that a command needs at least, unless its file has a FEWEST of its own
+FEWEST = 4
 PURPOSE = "What did this training objective put into my vision backbone, and where?"
 
 
@@ -208,9 +213,14 @@ def _run(
             raise InputError(
                 f"{options[0]} is an option of a job: give --slurm too, or leave it out."
             )
-    for name in IMAGES:
-        if isinstance(source := getattr(command, name, None), str):
+    for options in (command, getattr(command, "common", None)):
+        require_device_name(getattr(options, "device", "auto"))
+        require_limit(getattr(options, "limit", None), getattr(module, "FEWEST", FEWEST))
+    for options, name in itertools.product((command, getattr(command, "watch", None)), IMAGES):
+        if isinstance(source := getattr(options, name, None), str):
             require_source(source)  # before anything heavy is imported
+    if (folder := getattr(getattr(command, "common", None), "out", None)) is not None:
+        OwnFiles(folder).require_folder()
     result: Reply | Path | int | None = module.run(command, shlex.join(["sslens", *given]), say)
     return result
 

@@ -28,7 +28,9 @@ class Command:
     thumbnails: bool = True
     """Show small pictures of images on the page, where they are evidence."""
     dry_run: bool = False
-    """Print the plan and its cost, and stop."""
+    """Check all that the run would check, print the plan and its cost, and stop."""
+    overwrite: bool = False
+    """Replace another study in --out: its own files go first, and no others."""
 
 
 def run(command: Command, line: str, say: Text) -> Reply | None:
@@ -43,6 +45,7 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
         figures=command.figures,
         thumbnails=command.thumbnails,
         dry_run=command.dry_run,
+        overwrite=command.overwrite,
         title="sslens demo",
         notes=[NOTE],
     )

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from sslens.arguments.answers import Reply, answer_study
+from sslens.arguments.declared import require_words
 from sslens.arguments.options import Common, Text
+from sslens.data.sources import require_source
 from sslens.errors import InputError
 from sslens.slurm import Slurm
 
@@ -103,6 +105,7 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
         figures=command.figures,
         thumbnails=command.thumbnails,
         dry_run=command.common.dry_run,
+        overwrite=command.common.overwrite,
         say=say,
     )
 
@@ -114,6 +117,12 @@ def check(command: Command) -> "Study":
     if not command.models:
         raise InputError("Give one or more models: sslens detect MODEL --coco IMAGES TRAIN VAL.")
     train, val = _sources(command)
+    for source in (train, val):
+        require_source(source)
+    require_words("detection", None, command.set, more=("workers",), of=" of a detector")
+    for name in ("epochs", "batch_size"):
+        if (value := getattr(command, name)) is not None and value < 1:
+            raise InputError(f"{name} is {value}", mend="give 1 or more")
     analyses = ["detection-frozen"]
     analyses += ["detection-finetuned"] if command.finetune else []
     analyses += ["detection-layers"] if command.blocks else []

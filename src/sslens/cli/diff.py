@@ -67,6 +67,7 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
         title=f"What changed from {command.models[0]} to {', '.join(command.models[1:])}",
         figures=command.figures,
         dry_run=command.common.dry_run,
+        overwrite=command.common.overwrite,
         say=say,
     )
 

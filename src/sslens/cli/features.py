@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from sslens.study.storing import FeatureRequest
 
 GROUP = "measure"
+#: images that will do
+FEWEST = 1
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,9 @@ class Command:
     on_bad: Literal["stop", "skip"] = "stop"
     """What to do with an image that cannot be decoded."""
     dry_run: bool = False
-    """Print the plan and its size, and stop."""
+    """Check all that the run would check, print the plan and its cost, and stop."""
+    overwrite: bool = False
+    """Replace other features in --out: their own files go first, and no others."""
     slurm: tyro.conf.OmitArgPrefixes[Slurm] = Slurm()
 
 
@@ -77,7 +81,9 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     """Carry it out; returns the folder."""
     from sslens.study import storing
 
-    return storing.run(check(command), dry_run=command.dry_run, say=say)
+    return storing.run(
+        check(command), dry_run=command.dry_run, overwrite=command.overwrite, say=say
+    )
 
 
 def check(command: Command) -> "FeatureRequest":
@@ -87,7 +93,7 @@ def check(command: Command) -> "FeatureRequest":
     asked = {
         name: value
         for name, value in vars(command).items()
-        if name not in ("dry_run", "slurm", "image_size")
+        if name not in ("dry_run", "overwrite", "slurm", "image_size")
     }
     asked["model"] = with_image_size(command.model, command.image_size)
     return FeatureRequest(**asked)

@@ -12,6 +12,7 @@ from sslens.arguments.options import Common, Text
 from sslens.arguments.training import (
     TrainingOptions,
     build_training,
+    check_training,
     choose_settings,
     describe_settings,
     first_process,
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     pass
 
 GROUP = "train"
+#: images that will do
+FEWEST = 1
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     from sslens import zoo
 
     zoo.check(command.model)
+    check_training(command, "finetune", command.preset, _out(command))
     settings, epochs, batch_size = _choose(command)
     from sslens.tasks import classification
     from sslens.training.finetune import finetune, require_fit
@@ -135,6 +139,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
             training=training,
             held=held_out,
             resume=command.training.resume,
+            overwrite=command.common.overwrite,
             name=name,
             watch=replace(watch, held=classified, tell=tell),
             path=command.path,

@@ -67,7 +67,9 @@ class Command:
     on_bad: Literal["stop", "skip"] = "stop"
     """What to do with an image that cannot be decoded."""
     dry_run: bool = False
-    """Print the plan and its cost, and stop."""
+    """Check all that the run would check, print the plan and its cost, and stop."""
+    overwrite: bool = False
+    """Replace another fingerprint in --out; any other file stays."""
     slurm: tyro.conf.OmitArgPrefixes[Slurm] = Slurm()
 
 
@@ -76,7 +78,9 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
     are not the first."""
     from sslens.study import fingerprinting
 
-    path = fingerprinting.run(check(command), dry_run=command.dry_run, say=say)
+    path = fingerprinting.run(
+        check(command), dry_run=command.dry_run, overwrite=command.overwrite, say=say
+    )
     if path is None:
         return None
     from sslens.fingerprint import read
@@ -91,7 +95,7 @@ def check(command: Command) -> "FingerprintRequest":
     asked = {
         name: value
         for name, value in vars(command).items()
-        if name not in ("dry_run", "slurm", "image_size")
+        if name not in ("dry_run", "overwrite", "slurm", "image_size")
     }
     asked["model"] = with_image_size(command.model, command.image_size)
     return FingerprintRequest(**asked)

@@ -81,6 +81,7 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
         figures=command.figures,
         thumbnails=command.thumbnails,
         dry_run=command.common.dry_run,
+        overwrite=command.common.overwrite,
         say=say,
     )
 

@@ -65,11 +65,15 @@ class Command:
 def run(command: Command, line: str, say: Text) -> Reply | None:
     """Carry it out; returns the answer with the path of the table."""
     from sslens.study import knn
+    from sslens.study.out_folders import claim_knn
 
-    result = knn.classify(check(command), dry_run=command.common.dry_run, say=say)
+    common, asked = command.common, check(command)
+    out = common.out or Path("sslens-knn")
+    claim_knn(asked).require(out, overwrite=common.overwrite)
+    result = knn.classify(asked, dry_run=common.dry_run, say=say)
     if result is None:
         return None
-    return Reply(result.to_json(), result.save(command.common.out or Path("sslens-knn")))
+    return Reply(result.to_json(), result.save(out, overwrite=common.overwrite))
 
 
 def check(command: Command) -> "KnnRequest":

@@ -12,6 +12,7 @@ from sslens.arguments.options import Common, Text
 from sslens.arguments.training import (
     TrainingOptions,
     build_training,
+    check_training,
     choose_settings,
     describe_settings,
     first_process,
@@ -31,6 +32,8 @@ from sslens.find import names
 from sslens.slurm import Slurm
 
 GROUP = "train"
+#: images that will do
+FEWEST = 1
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,8 @@ class Command:
 
 def run(command: Command, line: str, say: Text) -> Path | None:
     """Carry it out; returns the path of the encoder."""
+    _require_names(command)
+    check_training(command, command.objective, command.recipe, _out(command))
     settings, epochs, batch_size = _choose(command)
     from sslens.methods.labels import with_classes
     from sslens.models.arch import parse
@@ -138,6 +143,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
             settings=settings,
             training=training,
             resume=command.training.resume,
+            overwrite=command.common.overwrite,
             name=command.name,
             watch=replace(watch, held=held_out, tell=tell),
             say=say,
@@ -155,14 +161,22 @@ def check(command: Command) -> None:
     require_startable(command, batch_size, _out(command))
 
 
-def _choose(command: Command) -> tuple[Any, int, int]:
-    """Settings, epochs and minibatch: those of a recipe where it is asked for, unless the command
-    gives others."""
+def _require_names(command: Command) -> None:
+    """Refuse an unknown objective or architecture."""
     if command.objective not in names("objectives"):
         raise InputError(
             f'There is no objective "{command.objective}":'
             f" {nearest(command.objective, names('objectives'))}"
         )
+    from sslens.models.arch import parse
+
+    parse(command.arch)
+
+
+def _choose(command: Command) -> tuple[Any, int, int]:
+    """Settings, epochs and minibatch: those of a recipe where it is asked for, unless the command
+    gives others."""
+    _require_names(command)
     from sslens.models.arch import parse
     from sslens.recipes import meant_for, recipe
 

@@ -87,16 +87,22 @@ class Command:
     precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     """Of the forward pass."""
     dry_run: bool = False
-    """Print the plan, and stop."""
+    """Check all that the run would check, print the plan and its cost, and stop."""
+    overwrite: bool = False
+    """Replace other probes in --out: their own files go first, and no others."""
 
 
 def run(command: Command, line: str, say: Text) -> Reply | None:
     """Carry it out; returns the answer with the folder of the tables."""
     from sslens.study import probing
+    from sslens.study.out_folders import claim_probes
 
     asked = check(command)
+    claim_probes(asked).require(asked.out, overwrite=command.overwrite)
     result = probing.train(asked, dry_run=command.dry_run, say=say)
-    return None if result is None else Reply(result.to_json(), result.save(asked.out))
+    if result is None:
+        return None
+    return Reply(result.to_json(), result.save(asked.out, overwrite=command.overwrite))
 
 
 def check(command: Command) -> "ProbeRequest":
@@ -106,7 +112,7 @@ def check(command: Command) -> "ProbeRequest":
     asked = {
         name: value
         for name, value in vars(command).items()
-        if name not in ("dry_run", "image_size")
+        if name not in ("dry_run", "overwrite", "image_size")
     }
     asked["model"] = with_image_size(command.model, command.image_size)
     return ProbeRequest(**asked)

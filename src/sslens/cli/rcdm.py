@@ -12,6 +12,7 @@ from sslens.arguments.options import Common, Text
 from sslens.arguments.training import (
     TrainingOptions,
     build_training,
+    check_training,
     choose_settings,
     describe_settings,
     first_process,
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from sslens.training.schedule import Training
 
 GROUP = "train"
+#: images that will do
+FEWEST = 1
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,7 @@ def run(command: Train | Sample, line: str, say: Text) -> Path | None:
 def train(command: Train, line: str, say: Text) -> Path | None:
     """Train a generator; returns its path."""
     _require_models(command)
+    check_training(command, "diffusion", command.preset, _out(command))
     from sslens import zoo
     from sslens.training.diffuse import train_generator
 
@@ -192,6 +196,7 @@ def train(command: Train, line: str, say: Text) -> Path | None:
             training=training,
             held=held,
             resume=command.training.resume,
+            overwrite=command.common.overwrite,
             name=name,
             pictures=command.pictures,
             tell=tell,
@@ -233,6 +238,19 @@ def _represent(
 def sample(command: Sample, say: Text) -> Path:
     """Generate images; returns the path of the sheet or the folder."""
     from sslens import zoo
+
+    for source in command.models:
+        zoo.check(source)
+    for name in ("draws", "batch"):
+        if getattr(command, name) < 1:
+            raise InputError(
+                f"{name} is {getattr(command, name)}", mend=f"give 1 or more to {{{name}}}"
+            )
+    if not Path(command.generator).exists():
+        raise InputError(
+            f"{command.generator} is not there",
+            mend="give the folder that sslens rcdm train wrote, or a file of RCDM's authors",
+        )
     from sslens.data import open_images
     from sslens.processes import best_device, best_precision
     from sslens.study import generating

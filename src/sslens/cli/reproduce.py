@@ -63,8 +63,11 @@ class Command:
 def run(command: Command, line: str, say: Text) -> Path | None:
     """Carry it out; returns the path of the page."""
     from sslens.arguments.spelling import as_option
+    from sslens.study.out_folders import claim_page
 
     request = check(command)
+    out = command.common.out or Path("sslens-reproduction")
+    claim_page(request).require(out, overwrite=command.common.overwrite)
     if command.common.dry_run:
         from sslens.study.reproduction_plan import describe_plan
 
@@ -75,8 +78,9 @@ def run(command: Command, line: str, say: Text) -> Path | None:
 
     return reproduce.run(
         request,
-        command.common.out or Path("sslens-reproduction"),
+        out,
         command=line,
+        overwrite=command.common.overwrite,
         say=say,
         spell=as_option,
     )

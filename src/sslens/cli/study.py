@@ -36,7 +36,9 @@ class Command:
     thumbnails: bool = True
     """Show small pictures of images on the page, where they are evidence."""
     dry_run: bool = False
-    """Print the plan and its cost, and stop."""
+    """Check all that the run would check, print the plan and its cost, and stop."""
+    overwrite: bool = False
+    """Replace another study in --out: its own files go first, and no others."""
     slurm: tyro.conf.OmitArgPrefixes[Slurm] = Slurm()
 
 
@@ -52,6 +54,7 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
         figures=command.figures,
         thumbnails=command.thumbnails,
         dry_run=command.dry_run,
+        overwrite=command.overwrite,
     )
 
 

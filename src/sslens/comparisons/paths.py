@@ -14,7 +14,8 @@ from sslens.models.about import About
 from sslens.paths.path import UNITS
 from sslens.settings_file import read_yaml
 from sslens.table import Table
-from sslens.training.folder import BEST, PATH, select_shared_settings
+from sslens.training.folder import select_shared_settings
+from sslens.training.run_files import BEST, PATH
 from sslens.whole_file import exists
 
 

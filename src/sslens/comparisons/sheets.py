@@ -13,6 +13,7 @@ from PIL import Image
 
 from sslens.comparisons.rows import Row
 from sslens.figure import Sheet, decode_picture, encode_picture
+from sslens.own_files import OwnFiles
 from sslens.store import write_beside
 from sslens.table import Results
 
@@ -92,21 +93,28 @@ def draw_sheets(sheets: pd.DataFrame, pictures: pd.DataFrame) -> list[tuple[Shee
     return [tuple(panels[start : start + ACROSS]) for start in range(0, len(panels), ACROSS)]
 
 
-def save_sheets(results: Results, folder: Path) -> None:
+def save_sheets(results: Results, folder: Path, own: OwnFiles) -> None:
     """Write each sheet of an analysis as a PNG file, named after the sheet, with the rows and
-    columns that the table `sheets` says; small pictures are enlarged, pixel by pixel. Files of
-    earlier sheets are removed. Without such a table nothing is written.
+    columns that the table `sheets` says; small pictures are enlarged, pixel by pixel. Listed files
+    of earlier sheets are removed. Without such a table nothing is written.
+
+    Args:
+        results: of the analysis.
+        folder: the folder of the sheets.
+        own: the list of the report's files.
 
     Raises:
-        InputError: the folder cannot be written to, or the disk is full.
+        InputError: the folder cannot be written to, the disk is full, or a stranger's file has the
+            name of a sheet.
     """
     if not set(TABLES) <= set(results):
         return
     for path in folder.glob("*.png"):
-        path.unlink()
+        own.remove(path)
     for sheet in make_sheets(results["sheets"], results["pictures"]):
         whole, side = sheet.compose(), max(sheet.pixels.shape[2:4])
         factor = max(1, ENLARGED // side)
         enlarged = Image.fromarray(whole.repeat(factor, 0).repeat(factor, 1))
-        with write_beside(folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', sheet.title)}.png") as path:
+        name = f"{re.sub(r'[^A-Za-z0-9._-]+', '-', sheet.title)}.png"
+        with write_beside(own.before(folder / name)) as path:
             enlarged.save(path, "png")

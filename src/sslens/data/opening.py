@@ -14,6 +14,7 @@ from sslens.data.index_file import open_index
 from sslens.data.sources import (
     is_index,
     parse_scenes,
+    require_limit,
     require_source,
     split_coco,
     split_index,
@@ -68,8 +69,7 @@ def open_images(
     >>> open_images(np.zeros((5, 8, 8, 3), np.uint8), limit=4)
     <ImageSet array: 4 images>
     """
-    if limit is not None and limit < minimum:
-        raise InputError(f"CKA needs at least {minimum} images; the limit is {limit}: raise it.")
+    require_limit(limit, minimum)
 
     def draw(images: ImageSet) -> ImageSet:
         taken = limit is None and isinstance(source, ImageSet)

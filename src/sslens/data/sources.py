@@ -97,6 +97,16 @@ def require_source(source: str | Path) -> None:
         raise InputError(f"{name} is no folder of images ({reason}).") from error
 
 
+def require_limit(limit: int | None, minimum: int) -> None:
+    """Refuse a limit under the fewest images that will do.
+
+    Raises:
+        InputError: the limit is too low.
+    """
+    if limit is not None and limit < minimum:
+        raise InputError(f"CKA needs at least {minimum} images; the limit is {limit}: raise it.")
+
+
 def parse_scenes(source: str) -> tuple[int, int]:
     """Read the seed and the count from `scenes:SEED:COUNT` or `scenes-detection:SEED:COUNT`; they
     are 0 and 2,000 if left out.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 from sslens import __version__
 from sslens.errors import InputError, nearest, require_type
 from sslens.fingerprint.conditions import Conditions
-from sslens.fingerprint.header import ENTRY, FORMAT, read_header
+from sslens.fingerprint.header import ENTRY, FORMAT, is_fingerprint, read_header
 from sslens.fingerprint.tensors import (
     find_not_finite,
     load_tensors,
@@ -152,7 +152,8 @@ def write(
 
     Raises:
         InputError: the Grams are of another model or were made under other conditions, a Gram has
-            a value that is no number, or the file cannot be written; nothing is left of it.
+            a value that is no number, or the file cannot be written; nothing is left of it. Or a
+            file that is no fingerprint has that name.
 
     >>> import sslens, tempfile
     >>> from sslens.plan import Plan
@@ -170,6 +171,11 @@ def write(
 
     path = _as_path(path)
     _require_types(grams, conditions, model, dtype)
+    if path.exists() and not is_fingerprint(path):
+        raise InputError(
+            f"{path} is there and is no fingerprint: it would be lost.",
+            mend="choose another name with {out}",
+        )
     if [part.key["settings"]["tokens"] for part in grams] != list(conditions.versions):
         raise InputError(
             f"The conditions name Grams of the tokens {list(conditions.versions)}, not those given",

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, final
 from sslens.comparisons.sheets import save_sheets
 from sslens.errors import as_argument
 from sslens.figure import Figure, Panel, Press
+from sslens.own_files import OwnFiles
 from sslens.report.drawings import Drawing, encode_drawings, group_panels
 from sslens.report.front import Front
+from sslens.report.older import find_older
 from sslens.report.overview import (
     WIDTHS,
     Rank,
@@ -88,7 +90,8 @@ class Section:
 @final
 class Draft:
     """A report in the making: the files of a section are written while the next one is still being
-    computed.
+    computed. Each file is listed before it is written (`sslens.own_files`), and strangers' files in
+    the folder are left as they are.
 
     Args:
         out: the folder.
@@ -102,7 +105,8 @@ class Draft:
     True
 
     Raises:
-        InputError: the folder cannot be written to, or the disk is full.
+        InputError: the folder cannot be written to, the disk is full, or a stranger's file has a
+            name that the report needs.
     """
 
     def __init__(
@@ -113,6 +117,8 @@ class Draft:
         spell: Callable[[str, str | None], str] = as_argument,
     ) -> None:
         self.out = out
+        self.own = OwnFiles(out)
+        self.own.adopt(find_older(out))
         self.sections: list[Section] = []
         self._spell = spell
         self._press = Press() if figures else None
@@ -138,14 +144,14 @@ class Draft:
             raise ValueError(f"two sections have one name: {section.name}")
         self.sections.append(section)
         for name, file in section.files().items():
-            section.results.tables[name].save(self.out / file)
-        save_sheets(section.results, self.out / "sheets" / section.name)
+            section.results.tables[name].save(self.own.before(self.out / file))
+        save_sheets(section.results, self.out / "sheets" / section.name, self.own)
         paths = [self._figure_path(section.name, ending) for ending in (".svg", ".pdf")]
         if self._press is not None:
-            self._press.save(section.figure, *paths)
+            self._press.save(section.figure, *map(self.own.before, paths))
             return
         for path in paths:
-            path.unlink(missing_ok=True)
+            self.own.remove(path)
 
     def finish(
         self,
@@ -180,11 +186,12 @@ class Draft:
 
         Returns the path of report.html.
         """
-        write_text(self.out / "study.yaml", study)
-        provenance_text = json.dumps(provenance, indent=2, ensure_ascii=False) + "\n"
-        write_text(self.out / "provenance.json", provenance_text)
+        self.write("study.yaml", study)
+        self.write("provenance.json", json.dumps(provenance, indent=2, ensure_ascii=False) + "\n")
         if verdicts:
-            make_table(verdicts).save(self.out / "verdicts.csv")
+            make_table(verdicts).save(self.own.before(self.out / "verdicts.csv"))
+        else:
+            self.own.remove(self.out / "verdicts.csv")  # of the last time
         if self._press is not None:
             self._press.wait()
         results = {section.name: section.results for section in self.sections}
@@ -205,8 +212,13 @@ class Draft:
             "study": study,
             "provenance": list(_group_provenance(provenance)),
         }
-        write_text(self.out / "report.html", _render(context))
-        return self.out / "report.html"
+        return self.write("report.html", _render(context))
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a text file into the folder; returns its path."""
+        path = self.own.before(self.out / name)
+        write_text(path, text)
+        return path
 
     def _view_section(
         self, section: Section, extras: Sequence[Panel], thumbnails: bool

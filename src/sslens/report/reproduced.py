@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sslens.own_files import OwnFiles
+from sslens.report.older import PAGE
 from sslens.report.outcomes import ReproducedExhibit
 from sslens.report.writing import reproduced as writing
 from sslens.report.writing.numbers import spell_printed
@@ -116,10 +118,12 @@ def write_page(out: Path, exhibits: Sequence[ReproducedExhibit], command: str) -
         exhibits: what became of each exhibit.
         command: the command that was typed.
     """
+    own = OwnFiles(out)
     for name, table in make_tables(exhibits).items():
-        table.save(out / f"{name}.csv")
-    write_text(out / "reproduce.html", _render(exhibits, command))
-    return out / "reproduce.html"
+        table.save(own.before(out / f"{name}.csv"))
+    path = own.before(out / PAGE)
+    write_text(path, _render(exhibits, command))
+    return path
 
 
 def _render(exhibits: Sequence[ReproducedExhibit], command: str) -> str:

@@ -7,12 +7,14 @@ from typing import Any, get_args
 
 from sslens import zoo
 from sslens.comparisons.own_claims import OwnClaim
-from sslens.data.sources import require_source
+from sslens.data.sources import require_limit, require_source
 from sslens.data.transform_names import parse_transforms
+from sslens.device_names import require_device_name
 from sslens.errors import InputError, nearest
 from sslens.find import names
 from sslens.fingerprint import is_fingerprint
 from sslens.models.taps import ON_REQUEST
+from sslens.plan import SMALLEST, require_size
 from sslens.settings_file import parse_yaml, read_yaml
 from sslens.study.conditions import Condition, parse_condition
 from sslens.study.contract import wants_images
@@ -169,6 +171,10 @@ class Study:
                 "Faces must be blurred, but there are no images of which that could be checked",
                 mend="give {images}",
             )
+        require_device_name(self.device)
+        if self.images is not None:
+            require_size(self.batch)
+            require_limit(self.limit, SMALLEST)
         parse_transforms(self.transforms)
         require_groups(self.groups)
         claimed = [claim.name for claim in self.claims]

@@ -69,12 +69,12 @@ def check_study(
         InputError: there are no conditions; or one names something that is not there; or the study
             cannot be carried out.
     """
+    every = require_conditions((*study.check, *conditions))
+    asked = narrow(study, every)
     from sslens.processes import best_device, processes
     from sslens.study.capturing import capture, complete
     from sslens.study.planning import prepare
 
-    every = require_conditions((*study.check, *conditions))
-    asked = narrow(study, every)
     store = store or Store(home() / "store")
     with processes(best_device(asked.device)) as process:
         plan = prepare(

@@ -195,7 +195,7 @@ def describe_cost(
 
 def forget_unfinished(situation: Situation, analyses: tuple[str, ...], store: Store) -> None:
     """Remove the trainings of these analyses that were stopped, so that they begin anew."""
-    import shutil
+    from sslens.training.run_files import remove_run
 
     flags = {
         "detection-frozen": (False, False),
@@ -208,4 +208,4 @@ def forget_unfinished(situation: Situation, analyses: tuple[str, ...], store: St
             protocol = Protocol.of(situation, tuned=tuned, several=several)
             for run in list_runs(situation, protocol, store):
                 if not store.has(KIND, run.judged_key):
-                    shutil.rmtree(run.folder, ignore_errors=True)
+                    remove_run(run.folder)

@@ -60,7 +60,7 @@ class DetectorRequest:
         sslens.errors.InputError: There is no setting "epoch" of a detector: did you mean epochs?
         """
         from sslens.recipes import recipe
-        from sslens.training.schedule import require_shares
+        from sslens.training.lengths import require_shares
 
         given = dict(_split(entry) for entry in entries)
         chosen = recipe("detection", given.get("heads", HEADS))
@@ -81,6 +81,9 @@ class DetectorRequest:
                 f"A step in {lengths['accumulate']} parts cannot be",
                 mend="give 1 or more as {accumulate}",
             )
+        for name in ("epochs", "batch_size"):
+            if lengths[name] < 1:
+                raise InputError(f"{name} is {lengths[name]}", mend="give 1 or more")
         require_shares(lengths["batch_size"], 1, lengths["accumulate"])
         settings = replace(chosen.settings, **values)
         replace(settings, blocks=blocks)  # which refuses blocks that cannot be

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, final
 from sslens import zoo
 from sslens.errors import InputError
 from sslens.fingerprint import is_fingerprint
+from sslens.plan import require_size
 from sslens.store import Store
 from sslens.study.given import keep_devices
 from sslens.study.image_sets import describe_skipped
@@ -67,6 +68,7 @@ class FingerprintRequest:
             raise InputError(
                 "No tokens are named", mend="give one or more of all, cls and patch to {tokens}"
             )
+        require_size(self.batch)
         if self.model not in self.given:
             zoo.check(self.model)
         out = self.out
@@ -92,6 +94,7 @@ def run(
     *,
     store: Store | None = None,
     dry_run: bool = False,
+    overwrite: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Path | None:
     """Write the fingerprint; returns its path, or None for a dry run and for processes that are not
@@ -104,7 +107,7 @@ def run(
         runner = PassRunner(here.store, here.device, here.precision, not here.first)
         one = _plan(request, runner)
         path = request.out or Path(file_name(one.model.name))
-        if request.out is None:
+        if not overwrite or not is_fingerprint(path):
             _require_own(path, one)
         if here.first:
             say(_describe(request, one, path, runner.precision))
@@ -189,7 +192,7 @@ def _load(request: FingerprintRequest) -> Member:
 
 
 def _require_own(path: Path, one: ActivationPass) -> None:
-    """Refuse a name that was not asked for where another fingerprint has it."""
+    """Refuse a file that is no fingerprint, or one of another model or of other images."""
     from sslens.fingerprint.header import read_header
 
     if not path.exists():
@@ -205,7 +208,8 @@ def _require_own(path: Path, one: ActivationPass) -> None:
             f" {there['images']['name']}"
         )
     raise InputError(
-        f"{path} is there and is {what}: it would be lost.", mend="give another name with {out}"
+        f"{path} is there and is {what}: it would be lost.",
+        mend="give another name with {out}",
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from sslens import zoo
 from sslens.errors import InputError
+from sslens.own_files import OwnFiles
 from sslens.store import Store, home
 from sslens.study.given import keep_devices
 from sslens.study.image_sets import (
@@ -20,6 +21,7 @@ from sslens.study.image_sets import (
     require_sources,
 )
 from sslens.study.members import Member, load_members
+from sslens.study.out_folders import claim_knn
 from sslens.study.passes import ActivationPass, PassRunner
 from sslens.study.stored import is_stored, open_stored
 
@@ -113,6 +115,7 @@ def run(
     store: Store | None = None,
     quiet: bool = False,
     dry_run: bool = False,
+    overwrite: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Path | None:
     """Classify the images, and write `knn.csv`; returns its path, or None for a dry run, which only
@@ -121,8 +124,9 @@ def run(
     Raises:
         InputError: something given cannot be used.
     """
+    claim_knn(request).require(out, overwrite=overwrite)
     result = classify(request, store=store, quiet=quiet, dry_run=dry_run, say=say)
-    return None if result is None else result.save(out)
+    return None if result is None else result.save(out, overwrite=overwrite)
 
 
 def classify(
@@ -166,10 +170,10 @@ def classify(
     findings = sentences(sweeps)
     for sentence in findings:
         say(sentence)
-    return _conclude(sweeps, findings)
+    return _conclude(request, sweeps, findings)
 
 
-def _conclude(sweeps: "Sequence[Sweep]", findings: Sequence[str]) -> "Result":
+def _conclude(request: KnnRequest, sweeps: "Sequence[Sweep]", findings: Sequence[str]) -> "Result":
     """The result of sweeps."""
     from sslens.comparisons.knn_sweep import make_table
     from sslens.report.answer import answer_sweeps
@@ -178,7 +182,7 @@ def _conclude(sweeps: "Sequence[Sweep]", findings: Sequence[str]) -> "Result":
     table, first = make_table(sweeps), sweeps[0]
 
     def write_files(folder: Path, **_: bool) -> Path:
-        path = folder / "knn.csv"
+        path = OwnFiles(folder).before(folder / "knn.csv")
         table.save(path)
         return path
 
@@ -187,6 +191,7 @@ def _conclude(sweeps: "Sequence[Sweep]", findings: Sequence[str]) -> "Result":
         answer_sweeps(sweeps),
         Tables({"knn": table}),
         write_files,
+        claim_knn(request),
         findings={"knn": tuple(findings)},
     )
 

@@ -85,6 +85,7 @@ class ProbeRequest:
             ("layers", self.layers),
             ("draws", (self.draws,)),
             ("top", (self.top,)),
+            ("batch", (1 if self.batch is None else self.batch,)),
         ):
             if not values or min(values) < 1:
                 given = " ".join(map(str, values)) or "empty"

@@ -4,11 +4,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sslens.own_files import OwnFiles
 from sslens.progress import progress
 from sslens.store import Store, home
 from sslens.study.given import keep_devices
 from sslens.study.image_sets import require_sources
 from sslens.study.members import load_members
+from sslens.study.out_folders import claim_probes
 from sslens.study.passes import PassRunner
 from sslens.study.probe_request import ProbeRequest
 
@@ -29,6 +31,7 @@ def run(
     *,
     store: Store | None = None,
     dry_run: bool = False,
+    overwrite: bool = False,
     say: Say = lambda _: None,
 ) -> Path | None:
     """Train the probes and write their tables; returns the folder, or None for a dry run and for
@@ -37,8 +40,9 @@ def run(
     Raises:
         InputError: something given cannot be used.
     """
+    claim_probes(request).require(request.out, overwrite=overwrite)
     result = train(request, store=store, dry_run=dry_run, say=say)
-    return None if result is None else result.save(request.out)
+    return None if result is None else result.save(request.out, overwrite=overwrite)
 
 
 def train(
@@ -101,7 +105,7 @@ def _conclude(
 
     def write_files(folder: Path, **_: bool) -> Path:
         for name, table in tables.items():
-            table.save(folder / f"{name}.csv")
+            table.save(OwnFiles(folder).before(folder / f"{name}.csv"))
         return folder
 
     labels = sets.test.labels[sets.test.rows]
@@ -112,6 +116,7 @@ def _conclude(
         answer_outcomes(model, outcomes, chance),
         Tables(tables),
         write_files,
+        claim_probes(sets.request),
         notes=tuple(f"{one.head.name} is not settled: {one.why}." for one in outcomes if one.why),
     )
 

@@ -68,8 +68,8 @@ class ReportFiles:
         with page.Draft(folder, figures=figures, spell=self.spell) as draft:
             for make_section in self.sections.values():
                 draft.add(make_section())
-            write_front(folder / "front.json", self.front)
-            self.answer.save(folder / ANSWER)
+            write_front(draft.own.before(folder / "front.json"), self.front)
+            self.answer.save(draft.own.before(folder / ANSWER))
             return draft.finish(
                 title=self.title,
                 notes=self.notes,

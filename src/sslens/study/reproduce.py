@@ -1,7 +1,6 @@
 """Carrying out a reproduction: one exhibit after another, each with a report of its own, and all on
 one page beside the published numbers."""
 
-import shutil
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,12 +10,14 @@ from typing import final
 from sslens import cards
 from sslens.errors import InputError, as_argument, spell_parameters
 from sslens.exhibits import ACCURACIES
+from sslens.own_files import OwnFiles
 from sslens.report.outcomes import ComparedNumber, ReproducedExhibit, State
 from sslens.report.reproduced import write_page
 from sslens.report.writing.reproduced import list_lines, summarise
-from sslens.store import Store, home, write_text
+from sslens.store import Store, home, write_beside, write_text
 from sslens.study.choosing import Unmet
 from sslens.study.found_numbers import find_number, name_models, read_claims
+from sslens.study.out_folders import claim_page
 from sslens.study.reproduce_request import ReproduceRequest
 from sslens.study.reproduction import Step, describe_data, plan_steps, spell_hours
 from sslens.study.stored_results import find_stored
@@ -32,6 +33,7 @@ def run(
     *,
     store: Store | None = None,
     command: str = "",
+    overwrite: bool = False,
     say: Callable[[str], None] = lambda _: None,
     spell: Spell = as_argument,
 ) -> Path:
@@ -45,14 +47,20 @@ def run(
         out: the folder: the page, its tables, and a folder for each exhibit.
         store: where results are looked up and kept.
         command: the command that was typed.
+        overwrite: whether the page of another reproduction in the folder may be replaced; the
+            reports of exhibits that are not among these stay.
         say: told what became of each exhibit.
         spell: how a parameter is called in a sentence.
 
     Raises:
-        InputError: a source of images is not there, or the folder cannot be written to.
+        InputError: a source of images is not there, the folder cannot be written to, or it holds
+            something else.
     """
+    claim = claim_page(request, command)
+    claim.require(out, overwrite=overwrite)
     steps = plan_steps(request, Reach().explain)
     worker = Worker(request, out, store or Store(home() / "store"), command, spell)
+    claim.take(out, overwrite=overwrite)
     done: list[ReproducedExhibit] = []
     for step in steps:
         done.append(worker.carry_out(step))
@@ -112,13 +120,12 @@ class Worker:
         if step.costly:
             stored = find_stored(step)
             if stored is not None:
-                shutil.copytree(stored, folder, dirs_exist_ok=True)
-                return self._read(step, "stored", folder)
+                return self._take(step, stored, folder)
             hours = spell_hours(step.setting.hours)
             why = f"it takes about {hours} of two processor cores: name it, or give {{costly=True}}"
             return self._conclude(step, "not run", why)
         for old in (FAULT, "verdicts.csv", "report.html"):  # of an earlier run, which may differ
-            (folder / old).unlink(missing_ok=True)
+            OwnFiles(folder).remove(folder / old)
         try:
             if step.exhibit.analyses:
                 self._run_study(step, folder)
@@ -130,11 +137,23 @@ class Worker:
         except InputError as error:
             return self._conclude(step, "failed", error.spelt(self.spell))
         except Exception as error:  # a fault of ours in one step must not take the others along
-            write_text(folder / FAULT, traceback.format_exc())
+            write_text(OwnFiles(folder).before(folder / FAULT), traceback.format_exc())
             why = f"{type(error).__name__}: {error} (a fault of sslens; see {step.name}/{FAULT})"
             return self._conclude(step, "failed", why)
         state: State = "stored" if step.setting.stored else "computed"
         return self._read(step, state, folder, faults)
+
+    def _take(self, step: Step, stored: Path, folder: Path) -> ReproducedExhibit:
+        """Copy stored results of a step into its folder."""
+        try:
+            own = OwnFiles(folder)
+            for path in sorted(one for one in stored.rglob("*") if one.is_file()):
+                target = own.before(folder / path.relative_to(stored))
+                with write_beside(target, durable=False) as temporary:
+                    temporary.write_bytes(path.read_bytes())
+        except InputError as error:
+            return self._conclude(step, "failed", error.spelt(self.spell))
+        return self._read(step, "stored", folder)
 
     def _run_study(self, step: Step, folder: Path) -> None:
         """Carry out the step's study, with a report of its own."""
@@ -147,6 +166,7 @@ class Worker:
             command=self.command,
             title=step.exhibit.title,
             notes=[note for note in (step.setting.note,) if note],
+            overwrite=True,  # of an exhibit's own folder
             spell=self.spell,
         )
 
@@ -181,7 +201,8 @@ class Worker:
                 continue
             frames.append(frame)
             rows = pd.concat(frames, ignore_index=True)
-            Table(rows, UNITS).save(folder / "tables" / f"{ACCURACIES}.csv")
+            path = folder / "tables" / f"{ACCURACIES}.csv"
+            Table(rows, UNITS).save(OwnFiles(folder).before(path))
 
     def _read(
         self, step: Step, state: State, folder: Path, faults: Sequence[str] = ()

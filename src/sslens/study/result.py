@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sslens.report.front import Front
     from sslens.report.writing.answer import AnswerLine
     from sslens.statistics.verdicts import Verdict
+    from sslens.study.out_folders import Claim
 
 #: what one name in `Tables` or `Figures` stands for
 Kept = TypeVar("Kept")
@@ -153,6 +154,8 @@ class Result:
         grams: the Grams that were compared, by tokens and model; None where there are none.
         answered: the table `answer` with its units.
         write_files: writes the folder.
+        claim: what the folder is taken for (`sslens.study.out_folders`); None where it may hold
+            anything.
 
     `print(result)` shows the answer as the command line does, and a notebook shows it as a table.
     """
@@ -161,6 +164,7 @@ class Result:
     answered: Table
     tables: Tables
     write_files: "WriteFiles"
+    claim: "Claim | None" = None
     figures: Figures = field(default_factory=lambda: Figures({}))
     verdicts: "tuple[Verdict, ...]" = ()
     advice: tuple[str, ...] = ()
@@ -207,18 +211,30 @@ class Result:
         one, other = (_pick(sets, name, "model") for name in (a, b or a))
         return tabulate_similarity(one, other, measure=measure, pixels=sets.get("pixels"))
 
-    def save(self, path: str | Path, *, figures: bool = False, thumbnails: bool = True) -> Path:
+    def save(
+        self,
+        path: str | Path,
+        *,
+        figures: bool = False,
+        thumbnails: bool = True,
+        overwrite: bool = False,
+    ) -> Path:
         """Save the report, all tables and the answer in a folder; returns the path of the report.
 
         Args:
             path: the folder.
             figures: whether figures are drawn for paper too, as SVG and PDF.
             thumbnails: whether the page holds small pictures of images.
+            overwrite: whether another study in the folder is replaced: its own files go first, and
+                no others.
 
         Raises:
-            InputError: the folder cannot be written to, or the disk is full.
+            InputError: the folder cannot be written to, or the disk is full; the folder holds
+                another study, or a stranger's file where one of the report's would be.
         """
         folder = Path(path).expanduser()
+        if self.claim is not None:
+            self.claim.take(folder, overwrite=overwrite)
         return self.write_files(folder, figures=figures, thumbnails=thumbnails)
 
     def write(self, width: int = 100, path: str = "") -> "list[AnswerLine]":

@@ -15,6 +15,7 @@ from sslens.study.capturing import capture, complete, gather
 from sslens.study.first_screen import draw_pictures, list_shown, make_first_screen
 from sslens.study.given import keep_devices
 from sslens.study.groups import name_sides
+from sslens.study.out_folders import claim_study
 from sslens.study.planning import StudyPlan, prepare
 from sslens.study.provenance import Provenance
 from sslens.study.tables import compute_results
@@ -41,6 +42,7 @@ def run(
     thumbnails: bool = True,
     quiet: bool = False,
     dry_run: bool = False,
+    overwrite: bool = False,
     say: Callable[[str], None] = lambda _: None,
     spell: Callable[[str, str | None], str] = as_argument,
 ) -> Path | None:
@@ -49,11 +51,13 @@ def run(
 
     With `figures`, each figure is also drawn for paper, as SVG and PDF; results that are in the
     store are not computed anew for it. Without `thumbnails` the page holds no pictures of images.
-    The plan goes to `say`, with parameters spelt as `spell` has them.
+    The plan goes to `say`, with parameters spelt as `spell` has them. A folder with another study
+    is refused; with `overwrite` that study's own files go first.
 
     Raises:
         InputError: something given cannot be used; what was computed until then is in the store.
     """
+    claim_study(study).require(Path(out).expanduser(), overwrite=overwrite)
     result = carry_out(
         study,
         store=store,
@@ -65,7 +69,9 @@ def run(
         say=say,
         spell=spell,
     )
-    return None if result is None else result.save(out, figures=figures, thumbnails=thumbnails)
+    if result is None:
+        return None
+    return result.save(out, figures=figures, thumbnails=thumbnails, overwrite=overwrite)
 
 
 def carry_out(
@@ -178,6 +184,7 @@ def _conclude(
         answered=files.answer,
         tables=_list_tables(rename_sides(sides, results), verdicts),
         write_files=files.write,
+        claim=claim_study(study, asked.command),
         figures=Figures({name: partial(_draw, one) for name, one in files.sections.items()}),
         verdicts=verdicts,
         advice=files.advice,

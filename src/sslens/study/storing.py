@@ -56,6 +56,7 @@ def run(
     *,
     store: Store | None = None,
     dry_run: bool = False,
+    overwrite: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Path | None:
     """Store the features; returns the folder, or None for a dry run and for processes that are not
@@ -65,7 +66,7 @@ def run(
         InputError: something given cannot be used.
     """
     with enter(request, store) as here:
-        from sslens.capture.shards import describe, fill, require_folder
+        from sslens.capture.shards import describe, fill, remove_others, require_folder
 
         quiet = not here.first
         (member,) = load_members((request.model,), controls=False)
@@ -80,11 +81,13 @@ def run(
             precision=here.precision,
             folder=request.out,
         )
-        missing = require_folder(request.out, wanted)
+        missing = require_folder(request.out, wanted, overwrite=overwrite)
         if here.first:
             say(_describe(model, images, wanted, len(missing), here.device))
         if dry_run:
             return None
+        if overwrite and here.first:
+            remove_others(request.out, wanted)
         with progress(model.name, quiet=quiet) as report:
             fill(
                 request.out,

@@ -15,9 +15,10 @@ from sslens.models.backbone import Backbone
 from sslens.tasks import TaskEvaluation, detection
 from sslens.tasks.detection import Detection, Settings
 from sslens.tasks.detection_maps import CachedMaps
-from sslens.training.folder import STATE, RunFolder
+from sslens.training.folder import RunFolder
 from sslens.training.loop import RunRequest, run
 from sslens.training.observers import Findings, RunningTraining
+from sslens.training.run_files import STATE
 from sslens.training.schedule import Training
 
 #: the shares of a training after which a detector is evaluated: what it gains in the last quarter

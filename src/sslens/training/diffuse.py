@@ -11,6 +11,7 @@ from PIL import Image
 from sslens.data.hidden import hide_pixels
 from sslens.diffusion.adapters import Adapters
 from sslens.errors import InputError
+from sslens.own_files import OwnFiles
 from sslens.store import write_beside
 from sslens.tasks import diffusion
 from sslens.tasks.diffusion import Diffusion, GeneratorStart, describe_generator
@@ -47,6 +48,7 @@ def train_generator(
     training: Training | None = None,
     held: Represented | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     name: str | None = None,
     pictures: bool = True,
     tell: Sequence[Callable[[LogLine], None]] = (),
@@ -63,6 +65,7 @@ def train_generator(
         held: held-out images with features of the same models, of which the loss is measured ten
             times in the course of the run.
         resume: go on from the checkpoint in `out`, or start where there is none yet.
+        overwrite: first remove the files of the run or study that `out` holds, and no others.
         name: the generator's name.
         pictures: whether images are generated a few times in the course of the run, into the folder
             `samples`: of held-out images where there are any, else of training images.
@@ -85,6 +88,7 @@ def train_generator(
             training=training or Training(),
             name=name or out.name,
             resume=resume,
+            overwrite=overwrite,
             observers=observe(start, settings, held, pictures=pictures),
             tell=tuple(tell),
             say=say,
@@ -160,7 +164,7 @@ class SamplePainter:
         if run.where.first:
             method = run.method
             assert isinstance(method, Diffusion)
-            path = run.out / "samples" / f"step-{step:07d}.png"
+            path = OwnFiles(run.out).before(run.out / "samples" / f"step-{step:07d}.png")
             sheet = paint_sheet(
                 as_generator(method, self._start, self._settings),
                 self._start,

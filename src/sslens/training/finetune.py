@@ -29,35 +29,33 @@ def finetune(
     training: Training | None = None,
     held: ImageSet | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     name: str | None = None,
     watch: Watch | None = None,
     path: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Path:
-    """Train all weights of a model, and a classifier on top of it, to tell the classes of images.
+    """Train a model and a classifier on top of it; returns the path of the last encoder.
 
     Args:
         model: any model that `sslens.load` gives, except raw pixels.
         images: labelled images.
         out: the run's folder, with the same files as `sslens.training.pretrain.pretrain` writes.
-            Where `held` is given, it also gets `best.safetensors`, the encoder of the best epoch.
-            Both encoder files carry the classifier's weights too, and `sslens.load` reads them.
+            Where `held` is given, also `best.safetensors`, the encoder of the best epoch. Both
+            carry the classifier's weights too, and `sslens.load` reads them.
         settings: the settings of the task; MAE's for a ViT-B unless given.
         training: the length of the run, and on what it runs.
         held: labelled images that are classified after each epoch, top-1 and top-5.
         resume: go on from the checkpoint in `out`, or start where there is none yet.
+        overwrite: first remove the files of the run that `out` holds, and no others.
         name: the tuned model's name; the original model's name with "-ft" unless given.
         watch: what is measured, and warned of, while the run goes on.
-        path: whether the path of the weights is written to `path.csv` (`sslens.paths.path`); the
-            state file then holds the weights three times more.
+        path: whether `path.csv` is written (`sslens.paths.path`): three times the weights in state.
         say: called with lines for a person.
 
-    Returns:
-        The path of `last.safetensors`, the encoder after the last epoch.
-
     Raises:
-        InputError: as `sslens.training.pretrain.pretrain`; or the images have no labels or one
-            class, the held-out images have others, or the settings do not fit the network.
+        InputError: as for pre-training; or the images have no labels or one class, the held-out
+            images have others, or the settings do not fit the network.
     """
     job = classification.job(model, images, settings or Settings())
     observers: list[BeginObserver] = [follow_path] if path else []
@@ -74,6 +72,7 @@ def finetune(
             training=training or Training(),
             name=name or f"{model.name}-ft",
             resume=resume,
+            overwrite=overwrite,
             observers=tuple(observers),
             judged=watch is not None,
             tell=() if watch is None else watch.tell,

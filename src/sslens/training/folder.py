@@ -15,13 +15,11 @@ from torch import Tensor
 from sslens import __version__, zoo
 from sslens.errors import InputError
 from sslens.models.about import About
+from sslens.own_files import OwnFiles
 from sslens.store import digest, write_tensors, write_text
+from sslens.training.run_files import CONFIG, KIND, LOG, STATE, find_older, list_files, require_free
 
-STATE = "state.safetensors"
 HEADER = "sslens.state"
-LOG = "log.jsonl"
-#: the files of what did best on held-out images, and of the path of the weights
-BEST, PATH = "best.safetensors", "path.csv"
 #: keys in which two runs of one recipe may differ: what the seed decides (also the order of the
 #: images), and what is no setting
 _APART = {"arch", "pretrained", "sslens", "seed", "digest"}
@@ -33,7 +31,8 @@ LogLine = Mapping[str, int | float | str]
 @final
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of one run; all files but the log are written atomically.
+    """The files of one run; all files but the log are written atomically, and strangers' files
+    are left as they are.
 
     Attributes:
         path: the folder.
@@ -43,27 +42,24 @@ class RunFolder:
     path: Path
     config: Mapping[str, Any]
 
+    @property
+    def own(self) -> OwnFiles:
+        """The list of the run's files."""
+        return OwnFiles(self.path)
+
     def state(self, resume: bool) -> tuple[int, dict[str, Tensor]] | None:
         """Read the last checkpoint: the number of steps done and the tensors, or None where there
         is none.
 
         Raises:
             InputError: the folder already holds a run and `resume` is False; its run has another
-                config; the state file is truncated; or the folder holds an encoder but no state.
+                config; the state file is truncated; the folder holds an encoder but no state, or
+                strangers' files where those of the run would be.
         """
         path = self.path / STATE
+        require_free(self.path, resume=resume)
         if not path.exists():
-            if (self.path / zoo.ENCODER).exists():
-                raise InputError(
-                    f"{self.path} holds a trained encoder but no {STATE} to go on from",
-                    mend="choose another {out}",
-                )
             return None
-        if not resume:
-            raise InputError(
-                f"{self.path} already holds a run",
-                mend="go on with {resume=True}, or choose another {out}",
-            )
         header, tensors = zoo.read(path)
         if HEADER not in header:
             raise InputError(f"{path} is not the state of a run: its header has no {HEADER}.")
@@ -89,17 +85,26 @@ class RunFolder:
                 mend="give the same ones, or another {out}",
             )
 
-    def prepare(self) -> None:
-        """Remove files that a kill left half-written, and write `config.yaml`."""
-        for left in self.path.glob(".*.part"):
-            left.unlink(missing_ok=True)
+    def prepare(self, *, resumed: bool) -> None:
+        """Remove files of the run that a kill left half-written, and write `config.yaml`.
+
+        Args:
+            resumed: whether the folder holds a state of this run, so that files with a run's names
+                are the run's also where no list says so.
+        """
+        unlisted = resumed and self.own.read() is None
+        older = list_files(self.path) if unlisted else find_older(self.path)
+        self.own.claim(KIND, {}, older=older)
+        for name in (STATE, zoo.ENCODER):
+            self.own.before(self.path / name)
+        self.own.remove_parts()
         text = yaml.safe_dump({**self.config, "sslens": __version__}, sort_keys=False)
-        write_text(self.path / "config.yaml", text)
+        write_text(self.own.before(self.path / CONFIG), text)
 
     def keep_state(self, step: int, tensors: Mapping[str, Tensor]) -> None:
         """Write the checkpoint after `step` steps."""
         header = {HEADER: json.dumps({"step": step, "config": self.config})}
-        write_tensors(self.path / STATE, _on_cpu(tensors), header)
+        write_tensors(self.own.before(self.path / STATE), _on_cpu(tensors), header)
 
     def keep_encoder(
         self,
@@ -124,7 +129,7 @@ class RunFolder:
             about, config=digest(self.config), recipe=digest(select_shared_settings(self.config))
         )
         header = zoo.make_header(name, shape, of_run.to_json(), transform)
-        write_tensors(self.path / file, _on_cpu(weights), header)
+        write_tensors(self.own.before(self.path / file), _on_cpu(weights), header)
 
     @contextlib.contextmanager
     def log(self, start: int) -> Iterator[Callable[[LogLine], None]]:
@@ -133,7 +138,7 @@ class RunFolder:
         Yields:
             A function that appends one line.
         """
-        path = self.path / LOG
+        path = self.own.before(self.path / LOG)
         if path.exists():
             write_text(path, "".join(f"{line}\n" for line in self._texts(start)))
         with path.open("a", encoding="utf-8") as file:

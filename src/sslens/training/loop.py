@@ -49,6 +49,7 @@ from sslens.training.optim import (
     set_rates,
 )
 from sslens.training.parts import Feed, Parts
+from sslens.training.run_files import remove_run, require_free
 from sslens.training.schedule import FREE, Training, schedule_run
 from sslens.training.signs import Signs, Start
 from sslens.training.stopping import note_signals
@@ -70,6 +71,7 @@ class RunRequest:
         training: the length of the run, and on what it runs.
         name: the model's name in tables and figures.
         resume: go on from the checkpoint in `out`, or start where there is none yet.
+        overwrite: first remove the files of the run or study that `out` holds, and no others.
         observers: functions that make the observers of the run; these look at it in this order.
         judged: whether the log is checked for warning signs (`sslens.training.signs`).
         tell: functions that are called with every line of the log.
@@ -82,6 +84,7 @@ class RunRequest:
     training: Training
     name: str
     resume: bool = False
+    overwrite: bool = False
     observers: tuple[BeginObserver, ...] = ()
     judged: bool = False
     tell: tuple[Callable[[LogLine], None], ...] = ()
@@ -264,9 +267,11 @@ class _Loop:
     def _start(self) -> int:
         """Put the weights and the observers in place; returns the step to start at: 0, or the step
         of the checkpoint."""
+        if self.request.overwrite:
+            self._clear()
         kept = self.folder.state(self.request.resume)
         if self.where.first:
-            self.folder.prepare()
+            self.folder.prepare(resumed=kept is not None)
         if kept is None:
             self.observers = self._begin_observers(0)
             return 0
@@ -279,6 +284,16 @@ class _Loop:
                 observer.load(_select(tensors, f"{observer.key}/"))
         self.say(f"going on at step {step} of {self.schedule.steps}")
         return step
+
+    def _clear(self) -> None:
+        """Remove what the folder holds of ours; all processes wait until it is gone."""
+        require_free(self.request.out, resume=self.request.resume, overwrite=True)
+        if self.where.size > 1:
+            dist.barrier()  # all have seen what was there
+        if self.where.first:
+            remove_run(self.request.out)
+        if self.where.size > 1:
+            dist.barrier()
 
     def _begin_observers(self, start: int) -> tuple[Observer, ...]:
         running = RunningTraining(

@@ -10,7 +10,7 @@ import torch.distributed as dist
 
 from sslens.errors import Mishap
 from sslens.processes import Processes
-from sslens.training.folder import STATE
+from sslens.training.run_files import STATE
 from sslens.training.schedule import Training
 
 _SIZE = re.compile(r"[Tt]ried to allocate ([\d.]+ (?:bytes|[KMGT]iB))")

@@ -18,10 +18,12 @@ from sslens.data.images import ImageSet
 from sslens.errors import InputError
 from sslens.methods import Method
 from sslens.methods.job import TrainingJob
+from sslens.own_files import OwnFiles
 from sslens.paths.tracker import PathTracker
 from sslens.processes import Processes
 from sslens.tasks import TaskEvaluation
-from sslens.training.folder import BEST, PATH, LogLine
+from sslens.training.folder import LogLine
+from sslens.training.run_files import BEST, PATH
 from sslens.training.schedule import Schedule, Training
 
 
@@ -141,7 +143,7 @@ class PathObserver:
     def look(self, step: int) -> Findings:
         """Write the table to `path.csv`; the log gets no numbers."""
         self._tracker.record(step // self._epoch)
-        self._tracker.table().save(self._out / PATH)
+        self._tracker.table().save(OwnFiles(self._out).before(self._out / PATH))
         return Findings()
 
     def state(self) -> Mapping[str, Tensor]:

@@ -31,6 +31,7 @@ def pretrain(
     settings: Any = None,
     training: Training | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     name: str | None = None,
     watch: Watch | None = None,
     say: Callable[[str], None] = lambda _: None,
@@ -45,6 +46,7 @@ def pretrain(
         settings: the objective's `Settings`; the defaults unless given.
         training: the length of the run, and on what it runs.
         resume: go on from the checkpoint in `out`, or start where there is none yet.
+        overwrite: first remove the files of the run or study that `out` holds, and no others.
         name: the model's name in tables and figures; the objective's name unless given.
         watch: what is measured while the run goes on; the log is checked for warning signs only
             where this is given. The weights are the same without it.
@@ -69,6 +71,7 @@ def pretrain(
             training=training or Training(),
             name=name or objective,
             resume=resume,
+            overwrite=overwrite,
             observers=() if watch is None else watch.observers(),
             judged=watch is not None,
             tell=() if watch is None else watch.tell,

@@ -22,6 +22,7 @@ from sslens.data.images import ImageSet
 from sslens.errors import InputError
 from sslens.measures.cka import minibatch_cka
 from sslens.models.taps import Tap
+from sslens.own_files import OwnFiles
 from sslens.plan import Plan
 from sslens.store import digest, write_tensors
 from sslens.table import Table
@@ -70,10 +71,12 @@ class StateKeeper:
             self._begin()
 
     def _begin(self) -> None:
-        """Delete states later than the step at which the run goes on."""
+        """Delete the run's states later than the step at which the run goes on."""
+        own = OwnFiles(self._run.out)
         for path in list_states(self._run.out):
             if int(path.stem) > self._run.start:
-                path.unlink()
+                own.remove(path)
+                own.before(path)
                 continue
             if read_about(path)[0]["key"] != self._key:
                 raise InputError(
@@ -99,7 +102,8 @@ class StateKeeper:
         if run.where.first:
             self._write(step, {r.tokens: one for r, one in zip(readings, grams, strict=True)})
             if step == run.schedule.steps:
-                compare_with_last(run.out, run.schedule.epoch).save(run.out / TABLE)
+                table = compare_with_last(run.out, run.schedule.epoch)
+                table.save(OwnFiles(run.out).before(run.out / TABLE))
         return Findings()
 
     def _write(self, step: int, grams: Mapping[str, Grams]) -> None:
@@ -114,7 +118,7 @@ class StateKeeper:
             "taps": [[tap.name, tap.kind, tap.depth] for tap in some.taps],
         }
         self._folder.mkdir(exist_ok=True)
-        path = self._folder / f"{step:09d}.safetensors"
+        path = OwnFiles(self._run.out).before(self._folder / f"{step:09d}.safetensors")
         write_tensors(path, tensors, {HEADER: json.dumps(header)})
 
 

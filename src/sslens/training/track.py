@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sslens.errors import InputError
+from sslens.own_files import OwnFiles
 from sslens.store import write_text
 from sslens.training.folder import LogLine
 
@@ -111,7 +112,7 @@ def wandb(folder: Path, name: str, config: Mapping[str, Any]) -> Iterator[Tell]:
                     f"Weights & Biases does not take the run ({error})",
                     mend="run wandb login, or set WANDB_MODE=offline",
                 ) from error
-            write_text(kept, known + "\n")
+            write_text(OwnFiles(folder).before(kept), known + "\n")
         numbers, texts = split_line(line)
         made[0].log(numbers | texts, step=int(line["step"]))
 
