@@ -80,7 +80,7 @@ def _cut(text: str) -> str:
     """Shorten a text in its middle.
 
     >>> _cut("sslens compare " + "model " * 20 + "images")
-    'sslens compare model model mo…l model model model model images'
+    'sslens compare model model mo…model model model model images'
     """
     half = WIDTH // 2
     return text if len(text) <= WIDTH else f"{text[: half - 1]}…{text[-half:]}"

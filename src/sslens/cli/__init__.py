@@ -213,11 +213,11 @@ def _run(
             raise InputError(
                 f"{options[0]} is an option of a job: give --slurm too, or leave it out."
             )
-    for options in (command, getattr(command, "common", None)):
-        require_device_name(getattr(options, "device", "auto"))
-        require_limit(getattr(options, "limit", None), getattr(module, "FEWEST", FEWEST))
-    for options, name in itertools.product((command, getattr(command, "watch", None)), IMAGES):
-        if isinstance(source := getattr(options, name, None), str):
+    for fields in (command, getattr(command, "common", None)):
+        require_device_name(getattr(fields, "device", "auto"))
+        require_limit(getattr(fields, "limit", None), getattr(module, "FEWEST", FEWEST))
+    for fields, name in itertools.product((command, getattr(command, "watch", None)), IMAGES):
+        if isinstance(source := getattr(fields, name, None), str):
             require_source(source)  # before anything heavy is imported
     if (folder := getattr(getattr(command, "common", None), "out", None)) is not None:
         OwnFiles(folder).require_folder()
