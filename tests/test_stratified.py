@@ -215,6 +215,7 @@ def test_thin_samples_get_their_probes_and_every_number_says_of_how_many_classes
     header, first, *_ = Path("knn/knn.csv").read_text().splitlines()
     assert header.endswith("classes,classes_of")
     assert first.endswith("4,12")
+    assert ", 128 of 480 images, 4 of 12 classes" in Path("out/front.json").read_text()
     page = Path("out/report.html").read_text()
     assert page.count("All accuracies here are of 4 of 12 classes.") >= 2
     assert page.count("4 of 12 classes") > 5

@@ -27,12 +27,14 @@ def make_first_screen(
     """
     from sslens.report.front.making import Compared, make_front
 
-    seen = describe_images(plan)
+    seen, images = describe_images(plan), plan.images
+    drawn = None if images is None else images.classes_drawn_from
     compared = Compared(
         _name_images(plan, seen.name or ""),
         seen.count,
-        plan.images.drawn_from if plan.images is not None else None,
+        None if images is None else images.drawn_from,
         {name: lack.reason for name, lack in plan.left_out.items()},
+        None if images is None or drawn is None else (len(images.classes), drawn),
     )
     links = {claim.name: claim.table.partition("/")[0] for claim in plan.study.claims}
     return make_front(results, verdicts, plan.situation.models, compared, links)

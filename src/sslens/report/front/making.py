@@ -37,6 +37,7 @@ from sslens.report.front.screen import (
 from sslens.report.writing import front as words
 from sslens.report.writing import name_classes
 from sslens.report.writing.cards import write_card, write_dense_card
+from sslens.report.writing.numbers import spell_classes
 from sslens.report.writing.overview import write_note, write_placed, write_sized
 from sslens.statistics.estimate import Estimate
 from sslens.statistics.scaling import place
@@ -59,12 +60,15 @@ class Compared:
         count: the number of images that were taken.
         total: the number of images that there were; None if it is not known.
         left_out: why an analysis that would apply to any models was left out, by its name.
+        classes: the number of classes of the images, and the number of classes of which these were
+            drawn; None where none were drawn.
     """
 
     images: str = ""
     count: int = 0
     total: int | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
+    classes: tuple[int, int] | None = None
 
 
 def make_front(
@@ -100,8 +104,11 @@ def make_front(
     shown = _choose(answers, kept)
     rest = tuple(one for one in answers if one not in shown)
     cards = list(_make_cards(results))
+    title = words.write_compared(models.studied, compared.images, compared.count, compared.total)
+    if compared.classes is not None:
+        title = f"{title}, {spell_classes(*compared.classes)}"
     return Front(
-        words.write_compared(models.studied, compared.images, compared.count, compared.total),
+        title,
         tuple(shown),
         _make_overview(results, models, choices),
         tuple(cards[:MOST_CARDS]),

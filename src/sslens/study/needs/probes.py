@@ -20,10 +20,13 @@ def unmet(situation: Situation) -> Lack | None:
     reason = explain_unfit(images.labels, None if bank is None else bank.labels, images.classes)
     if reason is None:
         return None
-    if bank is None and images.drawn_from is not None and images.drawn_from > len(images):
-        mend = "raise {limit}, or give {bank}: the sample is too small, and not the folder"
-        return Lack(reason, mend, noted=True)
-    return Lack(reason, noted=True)
+    if bank is not None:
+        mend = "add images of these classes to {bank}"
+    elif images.drawn_from is not None and images.drawn_from > len(images):
+        mend = "raise {limit}, since the sample is too small and not the folder, or give {bank}"
+    else:
+        mend = "add images, since the folder is too small and not the sample, or give {bank}"
+    return Lack(reason, mend, noted=True)
 
 
 def gather(captured: Captured) -> ProbeSettings:
