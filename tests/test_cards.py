@@ -41,10 +41,12 @@ beit_vitb16_in22k
 def test_a_card_keeps_the_rules(card: Card) -> None:
     cnn = card.arch in ("resnet50", "resnet_mini_32")
     cnn |= card.arch.startswith(("convnextv2_", "timm/convnext_"))
-    assert cnn or re.fullmatch(r"vit_(mini|small|base|large|huge)_patch\d+_\d+|timm/\w+", card.arch)
+    named = r"vit_(mini|small|base|large|huge)_patch\d+_\d+|timm/\w+"
+    own = r"(vjepa2|webssl|uni)_vit_(large|huge|giant)_patch\d+_\d+"
+    assert cnn or re.fullmatch(named, card.arch) or (card.url and re.fullmatch(own, card.arch))
     assert (card.heads is None) == cnn, "heads are what a ViT has, and no file tells"
     transform = EvalTransform(**dataclasses.asdict(card.evaluation))
-    assert transform.crop in ((32, 64) if card.file else (224, 256, 448, 518))
+    assert transform.crop in ((32, 64) if card.file else (224, 256, 336, 384, 448, 512, 518))
     assert re.fullmatch(r"\d{4}\.\d{5}", card.paper.arxiv)
     assert (
         (card.repository is None)
@@ -53,6 +55,8 @@ def test_a_card_keeps_the_rules(card: Card) -> None:
     )
     assert all(note.endswith(".") for note in card.notes)
     assert card.file or card.epochs is None or 30 <= card.epochs <= 1600
+    assert all(fact.endswith(".") and ": " in fact for fact in card.facts)
+    assert card.gated is None or card.facts, "gated or not, its source is named"
     assert card.source is None or card.layout is card.branch is card.size is card.sha256 is None
 
 
@@ -91,15 +95,21 @@ def test_a_card_of_a_file_fits_its_address(card: Card) -> None:
     assert layout in LAYOUTS
     twins = layout in ("moco_v3", "msn") and card.tuned is False
     assert (card.branch is not None) == (twins or url.endswith("_full_checkpoint.pth"))
-    assert (card.evaluation.resize, card.evaluation.crop) == (256, 224)
+    if layout == "vjepa2":
+        assert card.evaluation.resize == card.evaluation.crop * 256 // 224
+    else:
+        assert card.evaluation.resize == (224 if card.name == "uni_vitl16" else 256)
+        assert card.evaluation.crop == 224
     assert (card.evaluation.mean, card.evaluation.std) == (IMAGENET_MEAN, IMAGENET_STD)
     assert card.sha256_prefix is None or f"-{card.sha256_prefix}." in url
-    name = re.search(r"small|base|large|huge|resnet50|atto|femto|pico|nano|tiny", card.arch)
+    name = re.search(r"small|base|large|huge|giant|resnet50|atto|femto|pico|nano|tiny", card.arch)
     assert name is not None
     spelt = {
         "small": "vits|small|vit-s",
         "base": "vitb|base|vit-b",
-        "large": "vitl|large",
+        "large": "vitl|large|UNI",
+        "huge": "vith|huge",
+        "giant": "vitg|dino1b",
         "resnet50": "r-50|resnet50",
     }
     assert re.search(spelt.get(name[0], name[0]), url)
@@ -119,6 +129,7 @@ def test_heads_that_no_file_tells() -> None:
     assert cards.find("mae_vith14").heads == 16, "80 wide"
     odd = {"mocov3_vits16", "mocov3_vits16_linear", "ijepa_vith14", "mae_vith14"}
     odd |= {"ijepa_vitg16_in22k"}  # 88 wide
+    odd |= {"aimv2_vitl14", "vjepa2_vitg16", "vjepa2_vitg16_384"}  # 128 and 64 wide
     for card in all_cards().values():
         size = re.search(r"_(small|base|large|giant)_", card.arch)
         if size and card.heads and card.name not in odd:
@@ -131,9 +142,9 @@ def test_evaluation_is_the_authors() -> None:
     bilinear = {
         name for name, card in all_cards().items() if card.evaluation.interpolation == "bilinear"
     }
-    assert bilinear == {name for name in all_cards() if name.startswith(("mocov3", "msn"))} | {
-        "supervised_resnet50"
-    }
+    assert bilinear == {
+        name for name in all_cards() if name.startswith(("mocov3", "msn", "vjepa2", "uni_"))
+    } | {"supervised_resnet50"}
 
 
 def test_what_timm_fetches_is_in_timm_and_seen_as_it_says() -> None:

@@ -21,8 +21,9 @@ from sslens.records import explain_kind, read_record
 from sslens.store import home, write_text
 
 #: Joint-embedding and reconstruction are the two sides that the papers compare; the others stand
-#: beside them, and a control is what was not pre-trained at all.
-Family = Literal["JE", "REC", "supervised", "language-image", "control"]
+#: beside them (distilled: trained on the features of several other networks), and a control is what
+#: was not pre-trained at all.
+Family = Literal["JE", "REC", "supervised", "language-image", "distilled", "control"]
 #: what was trained after the objective: nothing, all weights with labels, or a linear head on
 #: frozen weights
 Tuned = Literal[False, "fine-tuned", "linear"]
@@ -72,7 +73,7 @@ class Card:
     tuned: Tuned
     arch: str
     """The architecture, as `random:ARCH` takes it; `heads` stands beside it where a ViT's differ
-    from width / 64."""
+    from width / 64. An architecture that cannot be built at random has a name of its own."""
     heads: int | None
     """Heads of attention, which no file tells; null for CNNs."""
     epochs: int | None
@@ -114,9 +115,16 @@ class Card:
     """The beginning of the MD5 sum, where that is published."""
     sha256_note: str | None = None
     """Where the hash comes from, or why there is none."""
+    prefix_tokens: int | None = None
+    """The number of tokens before the patches; null for CNNs, and where no one looked."""
+    gated: bool | None = None
+    """Whether the file is given only to accounts that accepted its conditions; null where no source
+    says it."""
     aliases: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     """What one should know before trusting a number."""
+    facts: tuple[str, ...] = ()
+    """Where the card's facts are stated, each with what it states."""
 
     @property
     def filename(self) -> str | None:

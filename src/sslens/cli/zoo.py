@@ -36,7 +36,7 @@ class Command:
     words: tyro.conf.Positional[tuple[str, ...]] = ()
     """A card's name, or words to look for."""
     family: str | None = None
-    """JE (joint embedding), REC (reconstruction), supervised or language-image."""
+    """JE (joint embedding), REC (reconstruction), supervised, language-image or distilled."""
     objective: str | None = None
     """dino, mae, moco-v3, msn, fcmae, …"""
     arch: str | None = None
@@ -205,8 +205,8 @@ def show_card(card: Card) -> str:
                 f" std {list(e.std)}"
             ),
         ),
-        ("feature", card.feature),
-        ("licence", card.licence),
+        ("feature", card.feature + _describe_prefix(card)),
+        ("licence", card.licence + _describe_gate(card)),
         ("paper", f"{card.paper.title}, https://arxiv.org/abs/{card.paper.arxiv}"),
         ("code", card.repository or "sslens pretrain"),
         ("weights", card.origin + (f", branch {card.branch}" if card.branch else "")),
@@ -233,6 +233,7 @@ def show_card(card: Card) -> str:
     if card.aliases:
         rows.append(("also called", ", ".join(card.aliases)))
     rows += [("note" if i == 0 else "", note) for i, note in enumerate(card.notes)]
+    rows += [("facts" if i == 0 else "", fact) for i, fact in enumerate(card.facts)]
     rows.append(("load", f'sslens.load("{card.name}")'))
     body = [
         textwrap.fill(
@@ -246,3 +247,15 @@ def show_card(card: Card) -> str:
         for label, text in rows
     ]
     return "\n".join([f"{card.name}: {card.title}", "", *body])
+
+
+def _describe_gate(card: Card) -> str:
+    """Whether a file is given to everybody, where a source says it."""
+    gates = {None: "", True: "; gated: accept its conditions first", False: "; not gated"}
+    return gates[card.gated]
+
+
+def _describe_prefix(card: Card) -> str:
+    if card.prefix_tokens is None:
+        return ""
+    return f"; {card.prefix_tokens} tokens before the patches"

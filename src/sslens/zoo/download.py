@@ -71,8 +71,14 @@ def fetch(card: Card, *, quiet: bool = False) -> Path:
 
 def explain_by_hand(card: Card) -> str:
     """Describe how the user gets the file without this machine's internet connection."""
+    gate = (
+        "Its file is given only to accounts that accepted its conditions, on its page. "
+        if card.gated
+        else ""
+    )
     return (
-        f"To do it by hand, fetch {card.url} on a machine that can and put it at {locate(card)}"
+        f"{gate}To do it by hand, fetch {card.url} on a machine that can and put it at"
+        f" {locate(card)}"
         " (SSLENS_HOME says where that is), or give the file's path in place of the card's name."
     )
 

@@ -85,6 +85,7 @@ class ViTShape:
         )
         if (
             self.layer_scale
+            and not self.gated
             and arch.patch_size == 14
             and arch.image_size == 518
             and size is not None

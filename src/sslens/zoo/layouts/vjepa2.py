@@ -51,6 +51,7 @@ def claim(contents: Contents) -> Claim | None:
             (r"(.*\.)?(pooler|classifier)\..*", "a classifier of videos"),
         ),
         hints=Hints(eps=1e-6),
+        transform={"interpolation": "bilinear", "ratio": 292 / 256},
         notes=("It was trained on videos: an image stands for all frames of a patch.",),
     )
 
