@@ -61,18 +61,18 @@ def test_an_image_stands_for_all_frames_of_a_patch() -> None:
 def test_other_sizes_of_images_keep_the_methods_positions(name: str, tmp_path: Path) -> None:
     case = next(iter(EXAMPLES[name]().values()))
     model = zoo.load(case.write(tmp_path), **case.options)
-    side = 2 * model.transform.crop
-    larger: Any = at_image_size(model, side)
+    side = model.transform.crop * 2 if name == "swin" else model.transform.crop // 2
+    other: Any = at_image_size(model, side)
     image = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
-    assert torch.isfinite(larger(image)).all()
-    network: Any = larger.network
+    assert torch.isfinite(other(image)).all()
+    network: Any = other.network
     if name == "c-radio":  # from the file's own table, and not from one that was resampled before
-        tokens = network._pos_embed(torch.zeros(1, 256, 64))[:, 5:]
+        tokens = network._pos_embed(torch.zeros(1, 16, 64))[:, 5:]
         table = network.pos_table.unflatten(1, (10, 10)).permute(0, 3, 1, 2)
-        made = F.interpolate(table, (16, 16), mode="bilinear").flatten(2).transpose(1, 2)
+        made = F.interpolate(table, (4, 4), mode="bilinear").flatten(2).transpose(1, 2)
         torch.testing.assert_close(tokens, made, rtol=0, atol=1e-6)
     elif name == "vjepa2":
-        assert torch.equal(network.rope.get_embed(), PlaneRotation(32, (8, 8)).get_embed())
+        assert torch.equal(network.rope.get_embed(), PlaneRotation(32, (2, 2)).get_embed())
 
 
 def test_the_colours_of_c_radios_file_are_read(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def refused(tree: Any, tmp_path: Path, **options: Any) -> str:
     torch.save(tree, tmp_path / "file.pth")
     with pytest.raises(InputError) as caught:
         zoo.load(tmp_path / "file.pth", **options)
-    assert doctor.examine(tmp_path / "file.pth", **options).refused == caught.value.args[0]
+    assert doctor.examine(tmp_path / "file.pth", **options).refused == str(caught.value)
     return str(caught.value)
 
 

@@ -232,8 +232,7 @@ def show_card(card: Card) -> str:
         )
     if card.aliases:
         rows.append(("also called", ", ".join(card.aliases)))
-    rows += [("note" if i == 0 else "", note) for i, note in enumerate(card.notes)]
-    rows += [("facts" if i == 0 else "", fact) for i, fact in enumerate(card.facts)]
+    rows += [*_label("note", card.notes), *_label("facts", card.facts)]
     rows.append(("load", f'sslens.load("{card.name}")'))
     body = [
         textwrap.fill(
@@ -247,6 +246,11 @@ def show_card(card: Card) -> str:
         for label, text in rows
     ]
     return "\n".join([f"{card.name}: {card.title}", "", *body])
+
+
+def _label(label: str, lines: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Rows of which the first alone has a label."""
+    return [(label if i == 0 else "", line) for i, line in enumerate(lines)]
 
 
 def _describe_gate(card: Card) -> str:
