@@ -262,4 +262,4 @@ def _describe_gate(card: Card) -> str:
 def _describe_prefix(card: Card) -> str:
     if card.prefix_tokens is None:
         return ""
-    return f"; {card.prefix_tokens} tokens before the patches"
+    return f"; tokens before the patches: {card.prefix_tokens}"
