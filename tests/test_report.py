@@ -6,7 +6,9 @@ import itertools
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sslens.errors import InputError
 from sslens.figure import Figure, Heatmap, Line, Lines, Sheet
 from sslens.own_files import LIST, OwnFiles
 from sslens.report.drawings import Packed, encode_drawings, group_panels, pack
@@ -24,6 +27,7 @@ from sslens.report.stills import draw_still
 from sslens.report.table_views import SHOWN
 from sslens.report.writing.pictures import write_beside
 from sslens.table import Results, Table
+from test_store import small_disk
 
 HOSTILE = "<script>alert(1)</script><!-- $x$ {{ 7 * 7 }} \"quoted\" & 'so'"
 COUNT = 300
@@ -576,26 +580,72 @@ def test_names_of_any_script_and_length_are_text_and_nothing_is_cut_off(
     browser: Any, tmp_path: Path
 ) -> None:
     given: dict[str, Any] = {"title": "a" * 200, "command": "", "study": "", "provenance": {}}
-    path = write(tmp_path, sections=(pages_of(4),), **given)
+    path = write(tmp_path, sections=(pages_of(4),), front=front_of(4), **given)
     for width in (1400, 390):
         with Visit(browser, path, viewport=window(width, 900)) as visit:
             assert visit.sideways() == []
-            assert visit.page.locator("b").count() == 0
+            assert visit.page.locator("b:not([class])").count() == 0
+            assert visit.page.locator(".card", has_text="<b>bold</b>").count() == 1
+            assert visit.page.locator(".ranks tr", has_text=NAMES[0]).count() == 1
             assert "<b>bold</b>" in visit.page.locator(".drawing.map").first.inner_text() or (
                 visit.page.locator("svg text", has_text="<b>bold</b>").count()
             )
             assert visit.errors == []
 
 
+def front_of(count: int) -> Front:
+    """The first screen of so many models, with eight answers about the longest names."""
+    names = [*NAMES, *(f"model_{i}" for i in range(count))][:count]
+    rng, few = np.random.default_rng(0), f"{', '.join(names[:3])} and {count - 3} more"
+    answers = tuple(
+        Answer(f"Are {few} alike?", "holds", f"-0.4 [-0.5, -0.3] over {names[1]}, 5", "9 images")
+        for _ in range(7)
+    )
+    points = tuple(
+        Point(name, *rng.normal(size=2), size, "JE", i == 3, "", size - 0.01, size + 0.01)
+        for i, (name, size) in enumerate(zip(names, rng.uniform(size=count), strict=True))
+    )
+    cards = tuple(
+        Card(name, "20-NN: 5%", "nothing beats the usual choice", "", "why") for name in names
+    )
+    best = Answer("Which is best?", "pixels win", "", "", names=names[0])
+    overview = Overview(points, "Near is alike.", "Accuracy.", 0.1, 0.05)
+    return Front("", (best, *answers), overview, cards[:4], cards[4:])
+
+
 @pytest.mark.slow
-def test_forty_models_stay_small(browser: Any, tmp_path: Path) -> None:
+def test_a_page_of_forty_models_stays_small(browser: Any, tmp_path: Path) -> None:
     given: dict[str, Any] = {"title": "forty", "command": "", "study": "", "provenance": {}}
-    path = write(tmp_path, sections=(pages_of(40),), **given)
-    assert path.stat().st_size < 1.5e6  # an eighth of the page's 8 MB is room for five of these
-    with Visit(browser, path, viewport=window(1400, 900)) as visit:
-        assert visit.page.evaluate("document.documentElement.scrollHeight") < 2 * 900
-        assert visit.sideways() == []
-        assert visit.errors == []
+    # the exhibits of a study by default: matrices and curves three times, and two of curves
+    drawn, alone = pages_of(40), curves()
+    sections = [replace(drawn, name=f"pairs-{i}") for i in range(3)]
+    sections += [replace(alone, name=f"curves-{i}") for i in range(2)]
+    path = write(tmp_path, sections=sections, front=front_of(40), **given)
+    assert path.stat().st_size < 8e6
+    for width, screens in ((1400, 12), (390, 24)):
+        with Visit(browser, path, viewport=window(width, 900)) as visit:
+            height = visit.page.evaluate("document.documentElement.scrollHeight")
+            assert height <= screens * 900
+            assert visit.page.locator(".ranks tbody tr").count() == 12
+            assert visit.sideways() == []
+            assert visit.errors == []
+
+
+@pytest.mark.slow
+def test_a_report_is_read_from_a_read_only_folder(browser: Any, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"title": "t", "command": "", "study": "", "provenance": {}}
+    with small_disk(tmp_path / "disk", "size=8m") as disk:
+        path = write(disk / "out", sections=(curves(),), front=front_of(4), **given)
+        before = {one: one.read_bytes() for one in disk.rglob("*") if one.is_file()}
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        with Visit(browser, path, viewport=window(1400, 900)) as visit:
+            assert visit.page.locator(".drawing.lines svg path.curve").count() > 0
+            assert visit.errors == []
+            tables = [link.get_attribute("href") for link in visit.page.locator("a").all()]
+            assert all((path.parent / str(one)).is_file() for one in tables if one[0] != "#")
+        assert {one: one.read_bytes() for one in disk.rglob("*") if one.is_file()} == before
+        with pytest.raises(InputError, match="Read-only file system"):
+            write(disk / "out", sections=(curves(),), **given)
 
 
 def test_a_page_without_thumbnails_says_so_and_holds_none(tmp_path: Path) -> None:

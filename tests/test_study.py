@@ -404,6 +404,27 @@ def test_images_without_classes_leave_knn_out_and_say_so(done: Done, tmp_path: P
     assert note == f"{left_out}: the images have no classes (no folders of that name)."
 
 
+@pytest.mark.slow
+def test_the_page_on_images_without_classes(done: Done, tmp_path: Path) -> None:
+    photographs(tmp_path / "photos", each=5)
+    for path in (tmp_path / "photos").rglob("*.png"):
+        path.rename(tmp_path / "photos" / f"{path.parent.name}-{path.name}")
+    asked = replace(done.asked, images=str(tmp_path / "photos"), analyses=("cka-blocks",))
+    for thumbnails in (True, False):
+        report = study.run(
+            asked, tmp_path / "out", store=done.store, quiet=True, thumbnails=thumbnails
+        )
+        assert report is not None
+        page = report.read_text(encoding="utf-8")
+        assert ("Images seen most differently" in page) == thumbnails
+        assert ("data:image/" in page) == thumbnails
+    front = json.loads((tmp_path / "out" / "front.json").read_text())
+    assert front["cards"] == []
+    assert {one["size"] for one in front["overview"]["points"]} == {None}
+    assert front["overview"]["sized_by"] == ""
+    assert '<table class="ranks">' not in page
+
+
 def test_what_was_skipped_is_noted(done: Done, tmp_path: Path) -> None:
     photos = photographs(tmp_path / "photos")
     (photos / "cat" / "broken.png").write_bytes(b"no image")
@@ -683,6 +704,9 @@ def test_fingerprints_alone_need_no_images(tmp_path: Path) -> None:
     assert report is not None
     page = report.read_text()
     assert all(words in page for words in ("random #1", "random #2", "18 images"))
+    assert "There are no pictures of images: the models are fingerprints, which hold none." in page
+    assert "data:image/" not in page
+    assert '<table class="ranks">' not in page
     assert json.loads((tmp_path / "out" / "provenance.json").read_text())["images"]["count"] == 18
     with pytest.raises(
         InputError, match="knn-depth was asked for, but fingerprints hold the Grams"

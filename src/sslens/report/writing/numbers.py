@@ -13,16 +13,21 @@ IN_POINTS = ("accuracy", "ap")
 ROUNDING = 1e-9
 #: a hyphen that stands for a minus: before a number, and after a space or an opening bracket
 _MINUS = re.compile(r"(?<![^\s(\[])-(?=\d+(?:\.\d+)?(?:e-?\d+)?(?![\w-]))")
+#: a word of a right-to-left script, up to a space or a mark that ends it
+_LEFTWARDS = re.compile(r"[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc][^\s,;:()\[\]]*")
 
 
 def typeset(text: str) -> str:
     """Give the numbers of a text a minus sign in place of the hyphen, as the page shows them; files
-    keep the hyphen, which programs read.
+    keep the hyphen, which programs read. Words of a right-to-left script are isolated (U+2068 and
+    U+2069), so that the numbers after them keep their order.
 
     >>> typeset("-0.08 [-0.10, -0.06] of blocks-3 by 20-NN")
     '−0.08 [−0.10, −0.06] of blocks-3 by 20-NN'
+    >>> typeset("over שם, 5").encode("ascii", "namereplace").count(b"ISOLATE")
+    2
     """
-    return _MINUS.sub("−", text)
+    return _MINUS.sub("−", _LEFTWARDS.sub("\u2068\\g<0>\u2069", text))
 
 
 def spell(estimate: Estimate) -> str:
