@@ -498,7 +498,7 @@ def test_thumbnails_are_of_the_images_that_the_tables_name() -> None:
     assert isinstance(second, Sheet)
     assert first.facets == second.facets == {"pair": "a · b"}
     assert (first.columns, first.pixels.shape) == (
-        ("cosine 0.10", "cosine 0.25"),
+        ("0.10", "0.25"),
         (1, 2, 40, 40, 3),
     )
     small = Image.fromarray(pixels[4]).resize((40, 40), Image.Resampling.BOX)

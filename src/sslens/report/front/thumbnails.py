@@ -13,13 +13,13 @@ from PIL import Image
 from sslens.comparisons.pool import ShownImages
 from sslens.figure import Panel, Sheet
 from sslens.figure.sheets import BETWEEN
+from sslens.report.writing.numbers import spell_level
 from sslens.report.writing.thumbnails import (
     APART,
     NEIGHBOURS,
     ONE_RIGHT,
     name_layer,
     name_only,
-    name_similarity,
 )
 from sslens.table import Results
 
@@ -82,7 +82,7 @@ class _Album:
 def _draw_apart(rows: pd.DataFrame, album: _Album) -> Iterator[Sheet]:
     """A sheet for each pair: the images on which the two differ most, with how alike they are."""
     for pair, own in _list_pairs(rows):
-        levels = tuple(name_similarity(float(value)) for value in own.similarity)
+        levels = tuple(spell_level(float(value)) for value in own.similarity)
         yield Sheet(APART, album.show([list(own.image)]), ("",), levels, facets={"pair": pair})
 
 

@@ -1,8 +1,8 @@
 """What sheets of small pictures show, in words."""
 
-from sslens.report.writing.numbers import spell_count, spell_level
+from sslens.report.writing.numbers import spell_count
 
-APART = "Images seen most differently"
+APART = "Images seen most differently, by cosine"
 ONE_RIGHT = "Images that only one has right"
 NEIGHBOURS = "Nearest neighbours by layer"
 #: why a page has no pictures of images
@@ -10,15 +10,6 @@ NO_IMAGES = (
     "There are no pictures of images: the models are fingerprints, which hold none. With the images"
     " given as {images} there are."
 )
-
-
-def name_similarity(value: float) -> str:
-    """Name how alike two models are on an image.
-
-    >>> name_similarity(0.714)
-    'cosine 0.71'
-    """
-    return f"cosine {spell_level(value)}"
 
 
 def name_layer(tap: str, same: int, shown: int) -> str:
