@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 #: the entry of the metadata that holds the checksums
 SUMS = "sslens.sums"
-#: bytes of the longest header that is read, as for the safetensors library
-LONGEST = 100_000_000
+#: bytes of the longest header that is read: 500 for each of the most tensors; the safetensors
+#: library reads 100 MB, which takes seconds
+LONGEST = 1 << 25
 #: how NumPy reads each number type; types that NumPy lacks are read as their bits
 TYPES = {
     "F64": "<f8",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from sslens import __version__
+from sslens import __version__, tensor_file
 from sslens.data.imagenet import MOST
 from sslens.errors import InputError
 from sslens.whole_file import open_regular
@@ -16,8 +16,8 @@ FORMAT = 1
 #: the one entry of the metadata of safetensors, which writes several in an order that changes from
 #: run to run
 ENTRY = "sslens.fingerprint"
-#: bytes of the longest header that safetensors itself reads
-LONGEST = 100_000_000
+#: bytes of the longest header that is read, as of any safetensors file
+LONGEST = tensor_file.LONGEST
 #: pixels of the largest side to which images are resized
 SIDE = 1 << 14
 #: what the entry holds, with the kinds of its values; others may be there
