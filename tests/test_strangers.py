@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 import sslens
 from sslens import fingerprint, study, tensor_file, zoo
 from sslens.cli import main
+from sslens.data.sources import require_source
 from sslens.data.transform import EvalTransform
 from sslens.errors import InputError, make_line
 from sslens.fingerprint.header import ENTRY
@@ -104,6 +105,21 @@ def test_a_name_that_can_be_none_of_a_file_is_refused(name: str) -> None:
         with pytest.raises(InputError) as caught:
             use(name)
         str(caught.value).encode()
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["random:vit_nano_patch8_32:" + "9" * 5000, "random:vit_nano_patch8_32:²", "pixels@heads=²"],
+)
+def test_a_number_beyond_any_in_a_name_is_refused(source: str) -> None:
+    with pytest.raises(InputError, match=r"whole number|There is no"):
+        sslens.load(source)
+
+
+def test_scenes_beyond_any_number_are_refused_before_they_are_made() -> None:
+    for source in ("scenes:0:" + "9" * 30, "scenes:0:99999999999", "scenes:" + "9" * 5000):
+        with pytest.raises(InputError, match=r"whole numbers|more scenes than 10,000,000"):
+            require_source(source)
 
 
 def test_a_long_message_is_cut() -> None:

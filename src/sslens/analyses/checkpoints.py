@@ -147,7 +147,7 @@ def sort_checkpoints(models: Models) -> list[str]:
     return sorted(
         names,
         key=lambda name: [
-            (part.isdigit(), int(part) if part.isdigit() else 0, part)
+            (part.isdecimal(), int(part) if part.isdecimal() else 0, part)
             for part in re.split(r"(\d+)", name)
         ],
     )

@@ -18,6 +18,8 @@ HEIC = ("heic", "heif")
 INDEXES = ("csv", "tsv")
 #: the scenes of `scenes`, which says neither seed nor count
 SCENES = (0, 2000)
+#: the most scenes, and the digits of the longest number
+MOST, DIGITS = 10_000_000, 18
 
 
 @functools.cache
@@ -119,11 +121,15 @@ def parse_scenes(source: str) -> tuple[int, int]:
     """
     kind, _, rest = source.partition(":")
     parts = rest.split(":") if rest else []
-    if len(parts) > 2 or not all(part.isascii() and part.isdigit() for part in parts):
+    if len(parts) > 2 or not all(
+        part.isascii() and part.isdigit() and len(part) <= DIGITS for part in parts
+    ):
         raise InputError(
             f'"{source}" should be {kind}, {kind}:SEED or {kind}:SEED:COUNT with whole numbers.'
         )
     seed, count = (*map(int, parts), *SCENES[len(parts) :])
+    if count > MOST:
+        raise InputError(f'"{source}" asks for more scenes than {MOST:,}.')
     return seed, count
 
 

@@ -94,7 +94,7 @@ def _rank(path: Path) -> tuple[int, list[tuple[bool, int, str]]]:
     words = _list_words(path)
     place = -1 if words & FIRST else int(bool(words & LAST))
     parts = [
-        (part.isdigit(), int(part) if part.isdigit() else 0, part)
+        (part.isdecimal(), int(part) if part.isdecimal() else 0, part)
         for part in _NUMBER.split(str(path))
         if part
     ]

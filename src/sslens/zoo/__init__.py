@@ -48,6 +48,8 @@ SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt", ".pkl", ".npz", ".torch", ".
 #: options after spaces, as `Backbone.source` has them, and after an @, as people write them
 _OPTIONS = re.compile(r"(\S.*?)((?: \w+=\S+)+)")
 _AT = re.compile(r"(.+)@(\w+=[^,]*(?:,\w+=[^,]*)*)")
+#: digits of the longest number of an option
+DIGITS = 18
 OPTIONS = ("branch", "num_heads", "image_size", "name")
 SCHEMES = ("timm", "hf-hub", "random")
 #: how the source of a network begins that was in memory when a study was made
@@ -97,7 +99,7 @@ def split_options(source: str) -> tuple[str, dict[str, Any]]:
         if key not in OPTIONS and not match[1].startswith("random:"):
             words = ("heads" if word == "num_heads" else word for word in OPTIONS)
             raise InputError(f'The source "{source}" says {item}: {nearest(key, words)}')
-        if key not in ("branch", "name") and not value.isdecimal():
+        if key not in ("branch", "name") and not (value.isdecimal() and len(value) <= DIGITS):
             raise InputError(f'The source "{source}" says {item}: expected a whole number.')
         given[key] = value if key in ("branch", "name") else int(value)
     return match[1], given

@@ -11,7 +11,7 @@ from torch import nn
 
 from sslens.cards import Card, cards
 from sslens.data.transform import EvalTransform
-from sslens.errors import Doubt, InputError, nearest
+from sslens.errors import Doubt, InputError, nearest, shorten
 from sslens.models import cnn, networks
 from sslens.models.about import About
 from sslens.models.backbone import Backbone, Pixels
@@ -21,6 +21,8 @@ from sslens.zoo.evaluation import make_transform
 from sslens.zoo.identity import describe_card
 from sslens.zoo.wrapping import read_config
 
+#: digits of the longest seed
+DIGITS = 18
 #: side to which the pixels control shrinks an image
 PIXELS = 32
 
@@ -74,10 +76,10 @@ def build_random(rest: str, num_heads: int | None, overrides: Mapping[str, int])
         InputError: no such architecture, a seed that is no number, or changes that it cannot take.
     """
     name, _, seed = rest.partition(":")
-    if seed and not seed.isdecimal():
+    if seed and not (seed.isdecimal() and len(seed) <= DIGITS):
         raise InputError(
-            f'The seed of random:{rest} is "{seed}": expected random:NAME:SEED with SEED a whole'
-            " number."
+            f'The seed of random:{name} is "{shorten(seed, 40)}": expected random:NAME:SEED with'
+            f" SEED a whole number of at most {DIGITS} digits."
         )
     number = int(seed or 0)
     network: nn.Module
