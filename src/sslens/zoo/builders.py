@@ -78,8 +78,8 @@ def build_random(rest: str, num_heads: int | None, overrides: Mapping[str, int])
     name, _, seed = rest.partition(":")
     if seed and not (seed.isdecimal() and len(seed) <= DIGITS):
         raise InputError(
-            f'The seed of random:{shorten(rest, 80)} is "{shorten(seed, 40)}": expected random:NAME:SEED with'
-            f" SEED a whole number of at most {DIGITS} digits."
+            f'The seed of random:{shorten(rest, 80)} is "{shorten(seed, 40)}": expected'
+            f" random:NAME:SEED with SEED a whole number of at most {DIGITS} digits."
         )
     number = int(seed or 0)
     network: nn.Module
