@@ -12,6 +12,7 @@ from jaxtyping import TypeCheckError
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 
 from sslens.figure import (
     COLOURS,
@@ -31,6 +32,7 @@ from sslens.figure import (
     to_matplotlib,
     to_plotly,
 )
+from sslens.report.stills import draw_still
 
 HOSTILE = "<script>alert(1)</script> $x$ %{y}"
 NAN = float("nan")
@@ -306,13 +308,26 @@ def test_lines_under_a_wider_grid_of_heatmaps_share_the_whole_width(width: int) 
     assert left.y1 < min(box.y0 for box in boxes[:10])
 
 
-def test_a_long_name_of_a_pair_keeps_both_names() -> None:
+def test_names_are_never_cut() -> None:
     texts = [text.get_text() for text in to_matplotlib(triangle_and_curves()).texts]
     assert texts == [
         "▨ undefined",
-        "mae · random vit_mi…patch8_64 #0",
-        "random …8_64 #0 · random …8_64 #1",
+        "mae · random vit_mini_patch8_64 #0",
+        "random vit_mini_patch8_64 #0 · random vit_mini_patch8_64 #1",
     ]
+    long = "vit_base_patch16_clip_quickgelu_224.openai_in12k_and_a_run_of_my_own"
+    axis = (long, "mae", "dino")
+    square = Heatmap(
+        f"{long} · mae", np.eye(3), axis, axis, f"block of {long}", "block", (0.0, 1.0), "CKA"
+    )
+    line = Line(long, np.arange(2.0), np.arange(2.0))
+    curve = lines(line)
+    figure = Figure("long", ((square, square), (curve, None)))
+    drawn = [text.get_text().replace("\n", "") for text in to_matplotlib(figure).findobj(Text)]
+    drawn += [draw_still(square), draw_still(curve)]
+    assert not [text for text in drawn if "…" in text]
+    assert sum(long in text.replace(" ", "") for text in drawn) >= 6
+    assert "block" in drawn  # the axis has its name where there is room, or else none
 
 
 def test_a_narrow_screen_pairs_heatmaps_and_gives_lines_its_whole_width() -> None:

@@ -3,7 +3,7 @@ the labels for which there is room."""
 
 import itertools
 import math
-import textwrap
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -27,7 +27,6 @@ GAP, MARGIN = 14.0, 16.0  # between panels, and to the right of the last
 SMALL_PICTURE, LARGE_PICTURE = 96.0, 220.0  # the least and the largest width of a picture
 SMALL_SHEET, LARGE_SHEET = 240.0, 620.0  # the same of a sheet of pictures
 LETTER = 6.3  # the mean width of a letter at the size of a tick label
-ENTRY = 32  # letters of a name in the legend: two names fit beside each other on paper
 
 
 @dataclass(frozen=True)
@@ -249,7 +248,7 @@ def _measure_y_room(panel: Panel) -> float:
         return 0.0
     letters = 5
     if isinstance(panel, Heatmap | Sheet):
-        letters = max(map(len, map(shorten, panel.rows)))
+        letters = max(map(len, panel.rows))
     return LETTER * letters + 14 + (22 if panel.y_label else 0)
 
 
@@ -258,7 +257,7 @@ def _measure_x_room(panel: Panel, width: float) -> float:
         return 6.0
     letters = 2
     if isinstance(panel, Heatmap) and are_labels_turned(panel, width):
-        letters = max(map(len, map(shorten, panel.columns)))
+        letters = max(map(len, panel.columns))
     return max(LETTER * letters, 14.0) + 14 + (20 if panel.x_label else 0)
 
 
@@ -270,7 +269,7 @@ def _measure_header(figure: Figure, per_row: int) -> float:
 
 def measure_entry(figure: Figure) -> float:
     """Return the width of an entry of the legend, in CSS pixels."""
-    names = [shorten(style.name, ENTRY) for style in choose_styles(figure).values()]
+    names = [style.name for style in choose_styles(figure).values()]
     return 46 + 6.9 * max(map(len, names), default=0)
 
 
@@ -279,7 +278,7 @@ def are_labels_turned(panel: Heatmap, width: float) -> bool:
 
     `width` is the panel's width in CSS pixels.
     """
-    letters = max(map(len, map(shorten, panel.columns)))
+    letters = max(map(len, panel.columns))
     return letters > 3 and LETTER * letters + 6 > width / len(panel.columns)
 
 
@@ -287,10 +286,10 @@ def choose_ticks(box: PanelBox, axis: str) -> tuple[list[int], list[str]]:
     """Choose which rows ("y") or columns ("x") of a heatmap or sheet are labelled, as many as fit.
 
     Returns:
-        The indices of the labelled rows or columns, and their shortened labels.
+        The indices of the labelled rows or columns, and their labels.
     """
     assert isinstance(box.panel, Heatmap | Sheet)
-    labels = [shorten(label) for label in (box.panel.columns if axis == "x" else box.panel.rows)]
+    labels = list(box.panel.columns if axis == "x" else box.panel.rows)
     turned = isinstance(box.panel, Heatmap) and are_labels_turned(box.panel, box.width)
     lying = axis == "x" and not turned
     pixels = LETTER * max(map(len, labels)) + 6 if lying else 15.0
@@ -311,35 +310,18 @@ def _thin_out(labels: Sequence[Any], span: float, pixels: float) -> list[int]:
     return list(range(0, len(labels), max(1, math.ceil(pixels * len(labels) / span))))
 
 
-def shorten(label: str, keep: int = 21) -> str:
-    """Shorten a label to about `keep` characters: its beginning, "…" and its end.
+def fit_label(label: str, span: float) -> str:
+    """Fit an axis's label in `span` CSS pixels: a model's name is left out whole where it does
+    not fit, for the title has it; another label is cut off at its end.
 
-    In a label of two names, "A · B", each name is shortened by itself.
-
-    The whole label is in the hover text and in the table.
-
-    >>> shorten("random vit_mini_patch8_64 #0")
-    'random vit_…tch8_64 #0'
-    >>> shorten("mae · random vit_mini_patch8_64 #0")
-    'mae · random …8_64 #0'
-    """
-    first, between, second = label.partition(" · ")
-    if between and len(label) > keep + 1:
-        room = keep - 4
-        first_room, second_room = (max(room // 2, room - len(other)) for other in (second, first))
-        return f"{shorten(first, first_room)} · {shorten(second, second_room)}"
-    if len(label) <= keep + 1:
-        return label
-    return f"{label[: keep - keep // 2]}…{label[-(keep // 2) :]}"
-
-
-def cut(label: str, span: float) -> str:
-    """Cut off the end of an axis's label that does not fit in `span` CSS pixels.
-
-    >>> cut("block of random", 63.0)
-    'block of …'
+    >>> fit_label("block of random", 120.0), fit_label("block of random", 63.0)
+    ('block of random', 'block')
+    >>> fit_label("accuracies", 50.0)
+    'accura…'
     """
     keep = int(span / LETTER)
+    if len(label) > keep:
+        label = label.partition(" of ")[0]
     return label if len(label) <= keep else f"{label[: keep - 1]}…"
 
 
@@ -354,9 +336,26 @@ def _measure_title_room(row: Mapping[int, Panel], place: int, width: float) -> f
 
 
 def _wrap_title(title: str, width: float) -> list[str]:
-    """Wrap a title into at most two lines; a pair that is too long for one has a name in each."""
+    """Wrap a title into lines; a pair that is too long for one has each name on lines of its own. A
+    name is wrapped after a mark between its words, and never cut.
+
+    >>> _wrap_title("mae · random vit_mini_patch8_64 #0", 98.0)
+    ['mae ·', 'random vit_', 'mini_patch8_64', '#0']
+    """
     letters = max(int(width / 7), 12)
     first, between, second = title.partition(" · ")
     if between and len(title) > letters:
-        return [f"{shorten(first, letters - 3)} ·", shorten(second, letters - 1)]
-    return textwrap.wrap(title, letters, max_lines=2, placeholder=" …")
+        return [*_wrap_name(f"{first} ·", letters), *_wrap_name(second, letters)]
+    return _wrap_name(title, letters)
+
+
+def _wrap_name(name: str, letters: int) -> list[str]:
+    """Wrap a name at spaces and after other marks, or within a word where there are none."""
+    lines = [""]
+    for part in re.findall(r"[^\s_\-./]*(?:[_\-./]+|\s+|$)", name):
+        if len(lines[-1].rstrip()) + len(part.rstrip()) > letters and lines[-1]:
+            lines.append("")
+        lines[-1] += part
+        while len(lines[-1].rstrip()) > letters:
+            lines[-1:] = [lines[-1][:letters], lines[-1][letters:]]
+    return [line.strip() for line in lines if line.strip()]

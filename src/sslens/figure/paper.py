@@ -9,7 +9,6 @@ import numpy as np
 from sslens.figure.arrangement import (
     BAR,
     BAR_STRIP,
-    ENTRY,
     INSET,
     PAPER,
     Arrangement,
@@ -18,9 +17,8 @@ from sslens.figure.arrangement import (
     arrange,
     choose_log_ticks,
     choose_ticks,
-    cut,
+    fit_label,
     measure_entry,
-    shorten,
 )
 from sslens.figure.panels import Figure, Heatmap, Lines
 from sslens.figure.pictures import Picture
@@ -211,9 +209,9 @@ def _draw_sheet(box: PanelBox, axes: "Axes") -> None:
 
 def _label_axes(box: PanelBox, axes: "Axes") -> None:
     if box.x_shown:
-        axes.set_xlabel(_escape(cut(box.panel.x_label, box.width)), labelpad=4)
+        axes.set_xlabel(_escape(fit_label(box.panel.x_label, box.width)), labelpad=4)
     if box.y_shown:
-        axes.set_ylabel(_escape(cut(box.panel.y_label, box.height)), labelpad=4)
+        axes.set_ylabel(_escape(fit_label(box.panel.y_label, box.height)), labelpad=4)
     axes.tick_params(labelbottom=box.x_shown, labelleft=box.y_shown)
 
 
@@ -254,7 +252,7 @@ def _draw_header(figure: Figure, drawing: "MatplotlibFigure", at: Arrangement) -
         along, height = (x / at.width, (x + 13) / at.width, (x + 26) / at.width), 1 - y / at.height
         sample = Line2D(along, [height] * 3, markevery=[1], **_choose_line_keywords(style))
         drawing.add_artist(sample)
-        name, left = _escape(shorten(style.name, ENTRY)), (x + 32) / at.width
+        name, left = _escape(style.name), (x + 32) / at.width
         drawing.text(left, height, name, va="center_baseline", fontsize=TEXT * POINT)
 
 

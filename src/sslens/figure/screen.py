@@ -19,7 +19,7 @@ from sslens.figure.arrangement import (
     arrange,
     choose_log_ticks,
     choose_ticks,
-    cut,
+    fit_label,
     measure_entry,
 )
 from sslens.figure.panels import Figure, Heatmap, Lines
@@ -271,7 +271,7 @@ def _make_axes(
     for axis, other, label, domain, has_labels, span in zip(
         "xy", "yx", labels, domains, shown, spans, strict=True
     ):
-        title = escape(cut(label, span)) if has_labels else ""
+        title = escape(fit_label(label, span)) if has_labels else ""
         if isinstance(panel, Heatmap):
             own = _make_map_axis(panel, box, axis, name)
         elif isinstance(panel, Picture):

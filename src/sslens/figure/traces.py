@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from sslens.figure.arrangement import ENTRY, shorten
 from sslens.figure.panels import Figure, Heatmap, Line, Lines
 from sslens.figure.pictures import Picture
 from sslens.figure.sheets import Sheet
@@ -95,7 +94,7 @@ def make_outline_traces(
             "line": {"color": styles[own].colour, "width": 2},
             "text": labels,
             "hovertemplate": f"{escape(own)}<br><b>%{{text}}</b><extra></extra>",
-            "name": escape(shorten(own, ENTRY)),
+            "name": escape(own),
             "legendgroup": escape(own),
             "showlegend": escape(own) not in listed,
             "xaxis": f"x{name}",
@@ -174,7 +173,7 @@ def _make_line(
         },
         "text": _describe_intervals(line),
         "hovertemplate": hover,
-        "name": escape(shorten(line.name, ENTRY)),
+        "name": escape(line.name),
         "legendgroup": escape(line.name),
         "showlegend": escape(line.name) not in listed,
         "connectgaps": False,

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 
 from sslens.comparisons.roles import PIXELS
-from sslens.figure.arrangement import shorten
 from sslens.report.front import Overview, Point
-from sslens.report.stills import COLOURED, KEPT, LINE, Box, wrap_marks, write_mark
+from sslens.report.stills import COLOURED, LINE, Box, wrap_marks, write_mark
 from sslens.report.writing.numbers import spell_share
 from sslens.report.writing.overview import write_family
 from sslens.statistics.estimate import Estimate
@@ -64,7 +63,7 @@ def draw_overview(overview: Overview, width: float = WIDTHS[0]) -> str:
             f'<circle class="point {styles[point.name]}" cx="{x:.1f}" cy="{y:.1f}"'
             f' r="{radius:.1f}"><title>{escape(describe_point(point))}</title></circle>'
         )
-    names = [shorten(point.name, KEPT) for point in overview.points]
+    names = [point.name for point in overview.points]
     size = width, height
     labels = list(_place_labels(names, places, radii, size))
     for name, (x, y), label in zip(names, places, labels, strict=True):
@@ -203,11 +202,7 @@ def _list_legend(
     """The lines of the legend, each item with its place: what the colours mean, and a bar of a
     known length."""
     families = {styles[point.name]: point.family for point in points if not point.control}
-    items = [
-        _Item(shorten(write_family(family), KEPT), style)
-        for style, family in families.items()
-        if family
-    ]
+    items = [_Item(write_family(family), style) for style, family in families.items() if family]
     if any(point.control for point in points):
         items.append(_Item("a control", "control"))
     length = next((one for one in LENGTHS if one * scale <= 90), None)

@@ -28,6 +28,7 @@ function shorten(text, room) {  // the beginning, "…" and the end of a text th
   return cut();
 }
 const minus = text => text.replace("-", "−");
+const fitLabel = (label, room) => widthOf(label) <= room ? label : shorten(label.split(" of ")[0], room);  // a model's name whole or not at all: the title has it
 const spell = value => Number.isNaN(value) ? "undefined" : minus(Math.abs(value) >= 100 ? value.toFixed(0) : String(Number(value.toPrecision(3))));
 
 // --- numbers
@@ -148,10 +149,10 @@ function drawMap(drawing, panel, width) {
   const own = (i, j) => panel.picks && rows[i] === columns[j];
   const [low, high] = ends(values.map((value, k) => own(Math.floor(k / columns.length), k % columns.length) ? NaN : value));
   const axes = [drawing.held(panel.y), drawing.held(panel.x)];
-  const left = Math.min(Math.max(...rows.map(widthOf)) + 10, width * 0.36) + (axes[0] ? 18 : 0);
-  const most = width < NARROW ? 60 : 46, cell = Math.max(Math.min((width - left - 4) / columns.length, most, Math.max(14, 400 / rows.length)), 2);
+  const longest = Math.max(...rows.map(widthOf)) + 10, left = longest + (axes[0] ? 18 : 0);  // names are never cut: the picture grows
+  const most = width < NARROW ? 60 : 46, cell = Math.max(Math.min((width - Math.min(longest, width * 0.36) - (axes[0] ? 22 : 4)) / columns.length, most, Math.max(14, 400 / rows.length)), 2);
   const long = Math.max(...columns.map(widthOf)), turned = long + 4 > cell, top = 40;
-  const below = Math.min(turned ? long + 8 : 18, 150) + (axes[1] ? 18 : 0);
+  const below = (turned ? long + 8 : 18) + (axes[1] ? 18 : 0);
   const across = cell * columns.length, down = cell * rows.length, W = Math.max(left + across + 2, Math.min(width, 250)), H = top + down + below;
   const picture = svg("svg", {width: W, height: H, viewBox: `0 0 ${W} ${H}`, "aria-hidden": "true"});
   drawBar(picture, panel.picks && drawing.held(panel.title) || unit, low, high, values.some(Number.isNaN));
@@ -170,15 +171,15 @@ function drawMap(drawing, panel, width) {
     picture.append(text);
   });
   const every = (size, room) => Math.ceil(room / size);
-  rows.forEach((name, i) => { if (i % every(cell, 13) === 0) picture.append(svg("text", {x: left - 5, y: y(i) + cell / 2 + 4, class: "end"}, shorten(name, left - 8 - (axes[0] ? 18 : 0)))); });
+  rows.forEach((name, i) => { if (i % every(cell, 13) === 0) picture.append(svg("text", {x: left - 5, y: y(i) + cell / 2 + 4, class: "end"}, name)); });
   columns.forEach((name, j) => {
     if (j % every(cell, turned ? 13 : long) !== 0) return;
     const at = [x(j) + cell / 2 + (turned ? 4 : 0), top + down + (turned ? 6 : 15)];
     const turn = turned ? {transform: `rotate(-90 ${at[0]} ${at[1]})`, class: "turned"} : {class: "middle"};
-    picture.append(svg("text", {x: at[0], y: at[1], ...turn}, shorten(name, 144)));
+    picture.append(svg("text", {x: at[0], y: at[1], ...turn}, name));
   });
-  if (axes[0]) picture.append(svg("text", {x: 12, y: top + down / 2, class: "middle soft", transform: `rotate(-90 12 ${top + down / 2})`}, shorten(axes[0], Math.max(down, 60))));
-  if (axes[1]) picture.append(svg("text", {x: left + across / 2, y: H - 4, class: "middle soft"}, shorten(axes[1], Math.max(across, 60))));
+  if (axes[0]) picture.append(svg("text", {x: 12, y: top + down / 2, class: "middle soft", transform: `rotate(-90 12 ${top + down / 2})`}, fitLabel(axes[0], H)));
+  if (axes[1]) picture.append(svg("text", {x: left + across / 2, y: H - 4, class: "middle soft"}, fitLabel(axes[1], 2 * Math.min(left + across / 2, W - left - across / 2))));
   const chosen = panel.picks ? drawing.section.state[panel.picks] : null;
   const optionOf = (i, j) => { const all = drawing.section.picked[panel.picks] ?? []; return [`${rows[i]} · ${columns[j]}`, `${columns[j]} · ${rows[i]}`].find(one => all.includes(one)); };
   if (chosen) rows.forEach((_, i) => columns.forEach((_, j) => { if (optionOf(i, j) === chosen) for (const [kind, inset] of [["chosen", 1.5], ["cursor", 0]]) picture.append(svg("rect", {class: kind, x: x(j) + inset, y: y(i) + inset, width: cell - 2 * inset, height: cell - 2 * inset})); }));
@@ -238,7 +239,7 @@ function drawLines(drawing, panel, width) {
   const labelled = curves.filter(curve => curve.style !== "grey" && curve.y.some(value => !Number.isNaN(value)));
   const narrow = width < NARROW, W = Math.min(width, 1000);
   const names = narrow ? 0 : Math.min(Math.max(...labelled.map(curve => widthOf(curve.name) + 8), 40), W * 0.36);
-  const tall = labelled.reduce((sum, curve) => sum + (widthOf(curve.name) > names ? 29 : 15), 0);
+  const tall = labelled.reduce((sum, curve) => sum + 15 * Math.ceil(widthOf(curve.name) / Math.max(names, 40)), 0);
   const left = 48, top = 22, H = narrow ? 260 : Math.max(300, Math.min(W * 0.5, 380), Math.min(tall, 480)), right = W - names - (narrow ? 8 : 26), bottom = H - 36;
   const drawn = curves.flatMap(curve => [...curve.y, ...(curve.style === "grey" ? [] : [...curve.low, ...curve.high])]);
   const span = ends(drawn), rise = 0.04 * (span[1] - span[0]), [y0, y1] = [span[0] - rise, span[1] + rise];
@@ -329,14 +330,14 @@ function drawSheet(drawing, panel, width) {
   const [high, wide] = panel.size, [tall, broad] = panel.side, rows = drawing.held(panel.rows), columns = drawing.held(panel.columns);
   const widest = Math.max(...rows.map(widthOf)) + 8, above = widest > width * 0.3;  // labels beside the rows, or above each where they are long
   const left = above ? 0 : widest, line = above ? 18 : 0, top = 20, scale = Math.min((width - left) / wide, 2, 300 / high);
-  const W = Math.max(left + wide * scale, above ? Math.min(widest, width) : 0), H = top + high * scale + line * rows.length;
+  const W = Math.max(left + wide * scale, above ? widest : 0), H = top + high * scale + line * rows.length;
   const yOf = i => top + line * (i + 1) + (panel.middles.y[i] - tall / 2) * scale;
   const picture = svg("svg", {width: W, height: H, viewBox: `0 0 ${W} ${H}`, "aria-hidden": "true"});
   panel.cells.forEach((cell, k) => {
     const i = Math.floor(k / columns.length), j = k % columns.length;
     if (cell !== null) picture.append(svg("image", {href: drawing.held(cell), x: left + (panel.middles.x[j] - broad / 2) * scale, y: yOf(i), width: broad * scale, height: tall * scale, preserveAspectRatio: "none"}));
   });
-  rows.forEach((name, i) => picture.append(above ? svg("text", {x: 0, y: yOf(i) - 4}, shorten(name, W)) : svg("text", {x: left - 6, y: yOf(i) + tall * scale / 2 + 4, class: "end"}, shorten(name, left - 8))));
+  rows.forEach((name, i) => picture.append(above ? svg("text", {x: 0, y: yOf(i) - 4}, name) : svg("text", {x: left - 6, y: yOf(i) + tall * scale / 2 + 4, class: "end"}, name)));
   const room = wide * scale / columns.length;
   columns.forEach((name, j) => picture.append(svg("text", {x: left + panel.middles.x[j] * scale, y: 13, class: "middle soft"}, shorten(name, room))));
   drawing.canvas.append(picture);

@@ -8,7 +8,6 @@ from html import escape
 import numpy as np
 
 from sslens.figure import Heatmap, Line, Lines, Panel, Picture, encode_picture
-from sslens.figure.arrangement import shorten
 from sslens.figure.style import choose_bar_ticks
 from sslens.report.writing.numbers import typeset
 
@@ -18,7 +17,6 @@ VIRIDIS = (
     *("1f988b", "22a884", "35b779", "54c568", "7ad151", "a5db36", "d2e21b", "fde725"),
 )
 LETTER, LINE = 6.6, 14.0  # the width of a letter, and the height of a line of labels, in pixels
-KEPT = 28  # letters of a name that fit beside a picture
 COLOURED = 8  # curves and families with a colour of their own; others are grey
 
 
@@ -65,9 +63,7 @@ def find_scale(panel: Heatmap) -> tuple[float, float]:
 
 
 def _draw_map(panel: Heatmap) -> str:
-    rows, columns = (
-        [shorten(name, KEPT) for name in names] for names in (panel.rows, panel.columns)
-    )
+    rows, columns = panel.rows, panel.columns
     low, high = find_scale(panel)
     cell = max(10.0, min(36.0, 420.0 / max(len(rows), len(columns))))
     left = LETTER * max(map(len, rows)) + 12
@@ -165,7 +161,8 @@ def _draw_curves(panel: Lines) -> str:
         x = np.log10(line.x) if panel.log_x else line.x
         marks.append(f'<path class="curve {style}" d="{_trace(axes, x, line.y)}"/>')
     marks += _label_ends(axes, [*coloured, *controls])
-    return wrap_marks(marks, 600.0, 310.0)
+    names = LETTER * max((len(line.name) for line in [*coloured, *controls]), default=0)
+    return wrap_marks(marks, max(600.0, 412.0 + names), 310.0)
 
 
 def _find_ends(values: np.ndarray) -> tuple[float, float]:
@@ -198,7 +195,7 @@ def _label_ends(axes: _Axes, lines: Sequence[Line]) -> Iterator[str]:
     last = -LINE
     for y, line in sorted(ends, key=lambda end: end[0]):
         last = max(y + 4, last + LINE)
-        yield write_mark(shorten(line.name, KEPT), 408.0, last)
+        yield write_mark(line.name, 408.0, last)
 
 
 def write_mark(text: str, x: float, y: float, style: str = "", *, turn: bool = False) -> str:
