@@ -34,8 +34,10 @@ from sslens.models.vit import ViTArch, describe
 from sslens.plan import Plan
 from sslens.probes.linear.converging import train_converged
 from sslens.store import Store, write_tensors
-from sslens.study import Study
+from sslens.study import Study, planning
 from sslens.study.conditions import parse_condition
+from sslens.study.first_screen import make_first_screen
+from sslens.study.image_sets import open_sets
 
 NANO = "random:vit_nano_patch8_32"
 
@@ -378,12 +380,30 @@ def test_models_of_one_name_are_told_apart(tmp_path: Path) -> None:
         "scenes:0:8",
         controls=False,
     )
-    assert [name for name, _ in names_of(asked, tmp_path)] == ["mae (run) [1]", "mae (run) [2]"]
+    assert [name for name, _ in names_of(asked, tmp_path)] == ["mae (a/run)", "mae (b/run)"]
     two_shapes = Study((NANO, "random:vit_nano_patch16_32"), "scenes:0:8", controls=False)
     assert [name for name, _ in names_of(two_shapes, tmp_path)] == [
         "random #0 (vit_nano_patch8_32)",
         "random #0 (vit_nano_patch16_32)",
     ]
+
+
+def test_two_folders_of_one_name_are_told_apart_and_the_title_says_what_it_is_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("birds", "cars"):
+        photographs(tmp_path / name / "val")
+    folders = [str(tmp_path / name / "val") for name in ("birds", "cars")]
+    sets = open_sets({"images": (folders[0], 8), "bank": (folders[1], None)}, quiet=True)
+    assert [images and images.name for images in sets.values()] == ["birds/val", "cars/val"]
+    alone = open_sets({"images": (folders[0], 8), "bank": (folders[0], None)}, quiet=True)
+    assert [images and images.name for images in alone.values()] == ["val", "val"]
+    monkeypatch.chdir(tmp_path / "birds")
+    for source in (folders[0], "val"):
+        asked = Study((NANO,), source, limit=4, controls=False, analyses=("cka-blocks",), batch=4)
+        planned = planning.prepare(asked, Store(tmp_path / "store"), quiet=True)
+        front = make_first_screen(planned, {}, ())
+        assert re.fullmatch(r"random #0 on birds/val, 4 of \d+ images", front.compared)
 
 
 def test_images_without_classes_leave_knn_out_and_say_so(done: Done, tmp_path: Path) -> None:

@@ -139,6 +139,13 @@ class Sweep:
         return self.features.model
 
     @property
+    def chance(self) -> float:
+        """The share of the most frequent class among the classified images."""
+        labels = self.features.labels
+        assert labels is not None
+        return float(np.bincount(labels).max() / len(labels))
+
+    @property
     def usual(self) -> int:
         """The index in `choices` of the choice nearest to the usual setting.
 
@@ -220,9 +227,6 @@ def make_table(sweeps: Sequence[Sweep]) -> Table:
 
 def _list_rows(sweep: Sweep) -> Iterator[Row]:
     """Make one row for each choice."""
-    labels = sweep.features.labels
-    assert labels is not None
-    chance = float(np.bincount(labels).max() / len(labels))
     taps = {tap.name: tap for tap in sweep.features.taps}
     for choice, accuracy in zip(sweep.choices, estimate_shares(sweep.right), strict=True):
         yield {
@@ -236,8 +240,8 @@ def _list_rows(sweep: Sweep) -> Iterator[Row]:
             "k": choice.k,
             "temperature": np.nan if choice.temperature is None else choice.temperature,
             **accuracy.columns("accuracy", ("low", "high")),
-            "images": len(labels),
-            "chance": chance,
+            "images": len(sweep.features),
+            "chance": sweep.chance,
             **sweep.classes,
         }
 

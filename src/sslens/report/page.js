@@ -2,6 +2,7 @@
 const read = id => JSON.parse(document.getElementById(id).textContent);
 const {beside, viridis} = read("page_");
 const COLOURED = 8, CONTROLS = 4, NARROW = 440, UNDEFINED = 65535, STEPS = 65534;
+const LONGEST = 300;  // pixels of a name that is whole wherever it stands
 
 // --- elements
 
@@ -149,10 +150,10 @@ function drawMap(drawing, panel, width) {
   const own = (i, j) => panel.picks && rows[i] === columns[j];
   const [low, high] = ends(values.map((value, k) => own(Math.floor(k / columns.length), k % columns.length) ? NaN : value));
   const axes = [drawing.held(panel.y), drawing.held(panel.x)];
-  const longest = Math.max(...rows.map(widthOf)) + 10, left = longest + (axes[0] ? 18 : 0);  // names are never cut: the picture grows
+  const widest = Math.max(...rows.map(widthOf)) + 10, longest = widest <= LONGEST ? widest : Math.min(widest, Math.max(width * 0.36, LONGEST)), left = longest + (axes[0] ? 18 : 0);  // the picture grows with the names
   const most = width < NARROW ? 60 : 46, cell = Math.max(Math.min((width - Math.min(longest, width * 0.36) - (axes[0] ? 22 : 4)) / columns.length, most, Math.max(14, 400 / rows.length)), 2);
   const long = Math.max(...columns.map(widthOf)), turned = long + 4 > cell, top = 40;
-  const below = (turned ? long + 8 : 18) + (axes[1] ? 18 : 0);
+  const upright = long <= LONGEST ? long : 144, below = (turned ? upright + 8 : 18) + (axes[1] ? 18 : 0);
   const across = cell * columns.length, down = cell * rows.length, W = Math.max(left + across + 2, Math.min(width, 250)), H = top + down + below;
   const picture = svg("svg", {width: W, height: H, viewBox: `0 0 ${W} ${H}`, "aria-hidden": "true"});
   drawBar(picture, panel.picks && drawing.held(panel.title) || unit, low, high, values.some(Number.isNaN));
@@ -171,12 +172,12 @@ function drawMap(drawing, panel, width) {
     picture.append(text);
   });
   const every = (size, room) => Math.ceil(room / size);
-  rows.forEach((name, i) => { if (i % every(cell, 13) === 0) picture.append(svg("text", {x: left - 5, y: y(i) + cell / 2 + 4, class: "end"}, name)); });
+  rows.forEach((name, i) => { if (i % every(cell, 13) === 0) picture.append(svg("text", {x: left - 5, y: y(i) + cell / 2 + 4, class: "end"}, shorten(name, longest))); });
   columns.forEach((name, j) => {
     if (j % every(cell, turned ? 13 : long) !== 0) return;
     const at = [x(j) + cell / 2 + (turned ? 4 : 0), top + down + (turned ? 6 : 15)];
     const turn = turned ? {transform: `rotate(-90 ${at[0]} ${at[1]})`, class: "turned"} : {class: "middle"};
-    picture.append(svg("text", {x: at[0], y: at[1], ...turn}, name));
+    picture.append(svg("text", {x: at[0], y: at[1], ...turn}, shorten(name, Math.max(upright, cell))));
   });
   if (axes[0]) picture.append(svg("text", {x: 12, y: top + down / 2, class: "middle soft", transform: `rotate(-90 12 ${top + down / 2})`}, fitLabel(axes[0], H)));
   if (axes[1]) picture.append(svg("text", {x: left + across / 2, y: H - 4, class: "middle soft"}, fitLabel(axes[1], 2 * Math.min(left + across / 2, W - left - across / 2))));
@@ -239,7 +240,7 @@ function drawLines(drawing, panel, width) {
   const labelled = curves.filter(curve => curve.style !== "grey" && curve.y.some(value => !Number.isNaN(value)));
   const narrow = width < NARROW, W = Math.min(width, 1000);
   const names = narrow ? 0 : Math.min(Math.max(...labelled.map(curve => widthOf(curve.name) + 8), 40), W * 0.36);
-  const tall = labelled.reduce((sum, curve) => sum + 15 * Math.ceil(widthOf(curve.name) / Math.max(names, 40)), 0);
+  const tall = labelled.reduce((sum, curve) => sum + 15 * Math.min(Math.ceil(widthOf(curve.name) / Math.max(names, 40)), 3), 0);
   const left = 48, top = 22, H = narrow ? 260 : Math.max(300, Math.min(W * 0.5, 380), Math.min(tall, 480)), right = W - names - (narrow ? 8 : 26), bottom = H - 36;
   const drawn = curves.flatMap(curve => [...curve.y, ...(curve.style === "grey" ? [] : [...curve.low, ...curve.high])]);
   const span = ends(drawn), rise = 0.04 * (span[1] - span[0]), [y0, y1] = [span[0] - rise, span[1] + rise];
@@ -330,14 +331,14 @@ function drawSheet(drawing, panel, width) {
   const [high, wide] = panel.size, [tall, broad] = panel.side, rows = drawing.held(panel.rows), columns = drawing.held(panel.columns);
   const widest = Math.max(...rows.map(widthOf)) + 8, above = widest > width * 0.3;  // labels beside the rows, or above each where they are long
   const left = above ? 0 : widest, line = above ? 18 : 0, top = 20, scale = Math.min((width - left) / wide, 2, 300 / high);
-  const W = Math.max(left + wide * scale, above ? widest : 0), H = top + high * scale + line * rows.length;
+  const W = Math.max(left + wide * scale, above ? Math.min(widest, width) : 0), H = top + high * scale + line * rows.length;
   const yOf = i => top + line * (i + 1) + (panel.middles.y[i] - tall / 2) * scale;
   const picture = svg("svg", {width: W, height: H, viewBox: `0 0 ${W} ${H}`, "aria-hidden": "true"});
   panel.cells.forEach((cell, k) => {
     const i = Math.floor(k / columns.length), j = k % columns.length;
     if (cell !== null) picture.append(svg("image", {href: drawing.held(cell), x: left + (panel.middles.x[j] - broad / 2) * scale, y: yOf(i), width: broad * scale, height: tall * scale, preserveAspectRatio: "none"}));
   });
-  rows.forEach((name, i) => picture.append(above ? svg("text", {x: 0, y: yOf(i) - 4}, name) : svg("text", {x: left - 6, y: yOf(i) + tall * scale / 2 + 4, class: "end"}, name)));
+  rows.forEach((name, i) => picture.append(above ? svg("text", {x: 0, y: yOf(i) - 4}, shorten(name, W)) : svg("text", {x: left - 6, y: yOf(i) + tall * scale / 2 + 4, class: "end"}, name)));
   const room = wide * scale / columns.length;
   columns.forEach((name, j) => picture.append(svg("text", {x: left + panel.middles.x[j] * scale, y: 13, class: "middle soft"}, shorten(name, room))));
   drawing.canvas.append(picture);

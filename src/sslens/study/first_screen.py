@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from sslens.statistics.verdicts import Verdict
     from sslens.table import Results
 
+#: names of folders that say nothing of the images without the folder that they are in
+PLAIN = {"val", "valid", "validation", "train", "test", "images"}
+
 
 def make_first_screen(
     plan: StudyPlan, results: "Mapping[str, Results]", verdicts: "Sequence[Verdict]"
@@ -46,6 +49,8 @@ def _name_images(plan: StudyPlan, name: str) -> str:
     if source is None or not Path(source).is_dir():
         return name
     parts = [part for part in Path(source).parts[-2:] if part not in ("..", "/")]
+    if len(parts) == 1 and parts[0].lower() in PLAIN:
+        parts = [part for part in Path(source).resolve().parts[-2:] if part != "/"]
     return "/".join(parts) or name
 
 

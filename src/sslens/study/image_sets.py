@@ -1,6 +1,7 @@
 """Opening and checking images and a bank, and notes about them for the reader of a report."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -8,6 +9,7 @@ from sslens.data.sources import require_source
 from sslens.errors import InputError, nearest
 from sslens.fingerprint import is_fingerprint
 from sslens.progress import progress
+from sslens.study.distinct import distinguish_paths
 from sslens.study.given import Given
 
 if TYPE_CHECKING:
@@ -116,7 +118,26 @@ def open_sets(
                     minimum=minimum,
                     progress=report,
                 )
-    return sets
+    return _name_apart(sets, {role: source for role, (source, _) in sources.items()})
+
+
+def _name_apart(
+    sets: "Mapping[str, ImageSet | None]", sources: Mapping[str, str | None]
+) -> "dict[str, ImageSet | None]":
+    """Give sets of images of one name, such as two folders called `val`, the shortest ends of their
+    paths that differ."""
+    named = dict(sets)
+    opened = {role: images.name for role, images in sets.items() if images is not None}
+    for name in set(opened.values()):
+        roles = [role for role in opened if opened[role] == name]
+        paths = [str(Path(str(sources[role])).resolve()) for role in roles]
+        if len(set(paths)) < 2 or not all(Path(path).exists() for path in paths):
+            continue
+        for role, end in zip(roles, distinguish_paths(paths), strict=True):
+            images = sets[role]
+            assert images is not None
+            named[role] = replace(images, name=end)
+    return named
 
 
 def require_classes(images: "ImageSet", source: str, why: str, *, several: bool = True) -> None:

@@ -1,6 +1,5 @@
 """The models of a study and their controls, each with a name of its own."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from sslens import zoo
 from sslens.errors import InputError
 from sslens.fingerprint import is_fingerprint
 from sslens.models.about import About
+from sslens.study.distinct import distinguish_paths
 from sslens.study.given import MEMORY, Given
 
 if TYPE_CHECKING:
@@ -191,26 +191,32 @@ def _load_controls(members: list[Member]) -> list[Member]:
 
 
 def _distinguish(members: list[Member]) -> list[Member]:
-    """Tell members of one name apart: by folder, file or architecture, else by number."""
-    count = Counter(member.name for member in members)
-    members = [
-        replace(member, name=f"{member.name} ({_distinction(member)})")
-        if count[member.name] > 1
-        else member
-        for member in members
-    ]
-    if len({member.name for member in members}) == len(members):
-        return members
+    """Tell members of one name apart: by the shortest ends of their paths that differ or by
+    architecture, else by number."""
+    groups: dict[str, list[int]] = {}
+    for place, member in enumerate(members):
+        groups.setdefault(member.name, []).append(place)
+    named = list(members)
+    for name, places in groups.items():
+        if len(places) == 1:
+            continue
+        ends = _list_distinctions([members[place] for place in places])
+        for place, end in zip(places, ends, strict=True):
+            named[place] = replace(members[place], name=f"{name} ({end})")
+    if len({member.name for member in named}) == len(named):
+        return named
     return [
-        replace(member, name=f"{member.name} [{number}]")
-        for number, member in enumerate(members, 1)
+        replace(member, name=f"{member.name} [{number}]") for number, member in enumerate(named, 1)
     ]
 
 
-def _distinction(member: Member) -> str:
-    """What sets a model apart from another of its name."""
-    source = member.described.source
-    if source.startswith(("random:", "timm:")):
-        return str(member.about.arch)
-    path = Path(source)
-    return path.parent.name if path.name == zoo.ENCODER else path.name
+def _list_distinctions(members: Sequence[Member]) -> list[str]:
+    """What sets each of several models of one name apart from the others."""
+    sources = [member.described.source for member in members]
+    paths = [Path(source) for source in sources]
+    folders = [str(path.parent if path.name == zoo.ENCODER else path) for path in paths]
+    ends = distinguish_paths(folders)
+    return [
+        str(member.about.arch) if source.startswith(("random:", "timm:")) else end
+        for member, source, end in zip(members, sources, ends, strict=True)
+    ]

@@ -64,12 +64,16 @@ def _name_choice(sweep: Sweep, place: int) -> str:
 
 
 def list_choices(sweeps: Sequence[Sweep]) -> str:
-    """List the usual and the best choice of each model, one line per model, for a terminal."""
-    lines = [f"{'model':<24} {'usual':>7}  {'best':>7}  where"]
-    for sweep in sweeps:
+    """List the usual and the best choice of each model and control, and chance, one line each, for
+    a terminal."""
+    names = [f"{sweep.model}{' (control)' if sweep.control else ''}" for sweep in sweeps]
+    width = max(map(len, [*names, "chance"])) + 1
+    lines = [f"{'model':<{width}} {'usual':>7}  {'best':>7}  where"]
+    for name, sweep in zip(names, sweeps, strict=True):
         usual, best = (
             spell_share(Estimate(sweep.accuracy(place))) for place in (sweep.usual, sweep.best)
         )
-        name = f"{sweep.model}{' (control)' if sweep.control else ''}"
-        lines.append(f"{name:<24} {usual:>7}  {best:>7}  {_name_choice(sweep, sweep.best)}")
+        lines.append(f"{name:<{width}} {usual:>7}  {best:>7}  {_name_choice(sweep, sweep.best)}")
+    chance = spell_share(Estimate(sweeps[0].chance))
+    lines.append(f"{'chance':<{width}} {chance:>7}  {chance:>7}  always the most frequent class")
     return "\n".join(lines)
