@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import sslens
-from sslens.arguments.answers import Reply, print_reply, show
+from sslens.arguments.answers import Reply, describe_training, print_reply, read_rows, show
 from sslens.capture import Features
 from sslens.cli import main
 from sslens.comparisons import choices
@@ -400,6 +400,26 @@ def test_a_reply_is_printed_as_a_path_or_as_json(capsys: pytest.CaptureFixture[s
     assert data == {"command": "x", "status": 3, "path": "a", "answer": [1]}
     assert print_reply(None, command="features", as_json=True, said=["plan"]) == 0
     assert json.loads(capsys.readouterr().out)["said"] == ["plan"]
+
+
+def test_features_and_trainings_answer_as_data(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["features", NANO, "--images", "scenes:0:8", "--out", "f", "--json"]
+    assert main([*command, "--dry-run"]) == 0
+    assert any("8 of scenes-v4" in line for line in json.loads(capsys.readouterr().out)["said"])
+    assert main(command) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["path"] == "f"
+    assert data["images"]["count"] == 8
+    assert {"tap": "norm", "pooling": "cls", "width": 64} in data["columns"]
+    lines = [{"step": 1, "loss": 2.0}, {"step": 2, "warning": "high", "loss": float("nan")}]
+    Path("run").mkdir()
+    Path("run/log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = describe_training(Path("run"), Path("run/report.html"))
+    assert found["last"] == {"step": 2, "loss": None}
+    assert found["warnings"] == ["high"]
+    Path("numbers.csv").write_text("what,found\na,0.5\nb,\n")
+    rows = [{"what": "a", "found": 0.5}, {"what": "b", "found": None}]
+    assert read_rows(Path("numbers.csv")) == rows
 
 
 def test_colours_are_for_terminals_alone(

@@ -1,6 +1,7 @@
 """What a command answers: text for a person, a path on standard output, or JSON."""
 
 import json
+import math
 import os
 import shutil
 import sys
@@ -145,3 +146,36 @@ def answer_study(
         return None
     path = result.save(out, figures=figures, thumbnails=thumbnails, overwrite=overwrite)
     return reply_with(result, path, say)
+
+
+def describe_training(out: Path, report: Path) -> Mapping[str, Any]:
+    """What became of a training, as JSON values: the last value of everything that its log tells,
+    and its warnings.
+
+    Args:
+        out: the folder of the run.
+        report: the page about it.
+    """
+    from sslens.training.folder import RunFolder
+
+    last: dict[str, Any] = {}
+    warnings = []
+    for line in RunFolder(out, {}).lines():
+        warnings += [line["warning"]] if "warning" in line else []
+        last |= {name: value for name, value in line.items() if name not in ("warning", "time")}
+    finite = {name: _make_finite(value) for name, value in last.items()}
+    return {"run": str(out), "report": str(report), "last": finite, "warnings": warnings}
+
+
+def read_rows(path: Path) -> list[Mapping[str, Any]]:
+    """Read the rows of a table that was saved, as JSON values; empty cells are null."""
+    import pandas as pd
+
+    frame = pd.read_csv(path)
+    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
+
+
+def _make_finite(value: Any) -> Any:
+    """A number that JSON has, or null."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

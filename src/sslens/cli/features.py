@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from sslens.arguments.answers import Reply
 from sslens.arguments.options import Text
 from sslens.arguments.sizes import with_image_size
 from sslens.slurm import Slurm
@@ -77,13 +78,24 @@ class Command:
     slurm: tyro.conf.OmitArgPrefixes[Slurm] = Slurm()
 
 
-def run(command: Command, line: str, say: Text) -> Path | None:
-    """Carry it out; returns the folder."""
+def run(command: Command, line: str, say: Text) -> Reply | None:
+    """Carry it out; returns the folder with what it holds."""
     from sslens.study import storing
 
-    return storing.run(
+    folder = storing.run(
         check(command), dry_run=command.dry_run, overwrite=command.overwrite, say=say
     )
+    if folder is None:
+        return None
+    from sslens.capture.manifest import Manifest
+
+    held = Manifest.read(folder)
+    columns = [
+        {"tap": tap, "pooling": pooling, "width": width}
+        for (tap, pooling), width in held.columns.items()
+    ]
+    facts = {"model": dict(held.model), "images": dict(held.images), "classes": list(held.classes)}
+    return Reply({**facts, "columns": columns, "dtype": held.dtype}, folder)
 
 
 def check(command: Command) -> "FeatureRequest":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from sslens.arguments.answers import Reply, describe_training
 from sslens.arguments.options import Common, Text
 from sslens.arguments.training import (
     TrainingOptions,
@@ -91,7 +92,7 @@ class Command:
     slurm: tyro.conf.OmitArgPrefixes[Slurm] = Slurm()
 
 
-def run(command: Command, line: str, say: Text) -> Path | None:
+def run(command: Command, line: str, say: Text) -> Reply | None:
     """Carry it out; returns the path of the last model."""
     from sslens import zoo
 
@@ -147,8 +148,9 @@ def run(command: Command, line: str, say: Text) -> Path | None:
         )
     if not first:
         return None
-    say(f"report    {write_report(out, name, line, 'Fine-tuning')}")
-    return path
+    report = write_report(out, name, line, "Fine-tuning")
+    say(f"report    {report}")
+    return Reply(describe_training(out, report), path)
 
 
 def check(command: Command) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from sslens.arguments.answers import Reply, describe_training
 from sslens.arguments.options import Common, Text
 from sslens.arguments.training import (
     TrainingOptions,
@@ -94,7 +95,7 @@ class Command:
     slurm: tyro.conf.OmitArgPrefixes[Slurm] = Slurm()
 
 
-def run(command: Command, line: str, say: Text) -> Path | None:
+def run(command: Command, line: str, say: Text) -> Reply | None:
     """Carry it out; returns the path of the encoder."""
     _require_names(command)
     check_training(command, command.objective, command.recipe, _out(command))
@@ -150,8 +151,9 @@ def run(command: Command, line: str, say: Text) -> Path | None:
         )
     if not first:
         return None
-    say(f"report    {write_report(out, name, line)}")
-    return path
+    report = write_report(out, name, line)
+    say(f"report    {report}")
+    return Reply(describe_training(out, report), path)
 
 
 def check(command: Command) -> None:

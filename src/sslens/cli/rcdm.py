@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from sslens.arguments.answers import Reply, describe_training
 from sslens.arguments.options import Common, Text
 from sslens.arguments.training import (
     TrainingOptions,
@@ -160,12 +161,12 @@ class Sample:
 ACTIONS = {"train": Train, "sample": Sample}
 
 
-def run(command: Train | Sample, line: str, say: Text) -> Path | None:
+def run(command: Train | Sample, line: str, say: Text) -> Reply | Path | None:
     """Carry it out; returns the path of the generator, or of the samples."""
     return train(command, line, say) if isinstance(command, Train) else sample(command, say)
 
 
-def train(command: Train, line: str, say: Text) -> Path | None:
+def train(command: Train, line: str, say: Text) -> Reply | None:
     """Train a generator; returns its path."""
     _require_models(command)
     check_training(command, "diffusion", command.preset, _out(command))
@@ -204,8 +205,9 @@ def train(command: Train, line: str, say: Text) -> Path | None:
         )
     if not first:
         return None
-    say(f"report    {write_report(out, name, line, 'Training')}")
-    return path
+    report = write_report(out, name, line, "Training")
+    say(f"report    {report}")
+    return Reply(describe_training(out, report), path)
 
 
 def _represent(

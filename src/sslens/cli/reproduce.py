@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from sslens.arguments.answers import Reply, read_rows
 from sslens.arguments.options import Common, Text
 from sslens.errors import InputError
 
 if TYPE_CHECKING:
     from sslens.study.reproduce_request import ReproduceRequest
 
+#: the tables beside the page
+TABLES = ("exhibits", "published", "claims")
 GROUP = "compare"
 
 
@@ -60,8 +63,8 @@ class Command:
     """Also what takes over a quarter of an hour on the shipped models, and is not named."""
 
 
-def run(command: Command, line: str, say: Text) -> Path | None:
-    """Carry it out; returns the path of the page."""
+def run(command: Command, line: str, say: Text) -> Reply | None:
+    """Carry it out; returns the path of the page with its tables."""
     from sslens.arguments.spelling import as_option
     from sslens.study.out_folders import claim_page
 
@@ -76,7 +79,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
         return None
     from sslens.study import reproduce
 
-    return reproduce.run(
+    page = reproduce.run(
         request,
         out,
         command=line,
@@ -84,6 +87,8 @@ def run(command: Command, line: str, say: Text) -> Path | None:
         say=say,
         spell=as_option,
     )
+    tables = {name: read_rows(page.parent / f"{name}.csv") for name in TABLES}
+    return Reply(tables, page)
 
 
 def check(command: Command) -> "ReproduceRequest":
