@@ -2,6 +2,7 @@
 silence."""
 
 import json
+import os
 import shutil
 import struct
 import warnings
@@ -26,6 +27,7 @@ from sslens.models.backbone import Backbone
 from sslens.plan import Plan
 from sslens.store import Store, write_tensors
 from sslens.training import states
+from sslens.zoo import files
 
 #: flipped bits of each kind of file
 FLIPS = 40
@@ -215,3 +217,43 @@ def test_a_fingerprint_of_brackets_is_refused(tmp_path: Path) -> None:
     path.write_bytes(struct.pack("<Q", 100000) + b"[" * 100000)
     with pytest.raises(InputError, match="is no whole safetensors file"):
         fingerprint.read(path)
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pth"])
+def test_large_parts_are_summed_beside_the_reading(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, weights = tmp_path / name, {f"w{n}": torch.full((300,), n + 1.0) for n in range(5)}
+    if path.suffix == ".pth":
+        torch.save(weights, path)
+    else:
+        write_tensors(path, weights, {})
+    whole = path.read_bytes()
+    at = whole.index(weights["w3"].numpy().tobytes())
+    for least in (1 << 20, 100):  # on this thread, and on another
+        monkeypatch.setattr(whole_file, "LARGE", least)
+        path.write_bytes(whole)
+        (read,) = files.read_contents(path).states.values()
+        assert {key: array.values[0] for key, array in read.items()} == {
+            key: value[0].item() for key, value in weights.items()
+        }
+        path.write_bytes(whole[: at + 8] + b"\x01" + whole[at + 9 :])
+        with pytest.raises(InputError, match=r"w3 are not those|its CRC differs"):
+            files.read_contents(path)
+
+
+def test_features_are_looked_at_for_damage_once_and_read_from_memory(
+    model: Backbone, images: ImageSet, tmp_path: Path
+) -> None:
+    extract(model, images, tmp_path, taps=["norm"], shard=8)
+    made = open_features(tmp_path)
+    source: Any = made.source
+    assert not list(source.find_damaged(["norm"]))
+    held = {key for key, _ in source._held.items()}
+    assert held == {(0, column) for column in made.columns}
+    path = tmp_path / "shard-00000.safetensors"
+    text = bytearray(path.read_bytes())
+    text[-5] ^= 4
+    path.write_bytes(text)  # another time of change: it is looked at again
+    os.utime(path, ns=(1, 1))
+    assert [reason for _, reason in open_features(tmp_path).source.find_damaged(["norm"])]

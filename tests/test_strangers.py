@@ -15,6 +15,8 @@ from safetensors.torch import save_file
 import sslens
 from sslens import fingerprint, study, tensor_file, zoo
 from sslens.cli import main
+from sslens.data.coco_file import find_faults, read_coco
+from sslens.data.faces.lists import read_list
 from sslens.data.sources import require_source
 from sslens.data.transform import EvalTransform
 from sslens.errors import InputError, make_line
@@ -357,3 +359,68 @@ def fingerprint_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     grams = sslens.grams(model, images, plan=plan)
     fingerprint.write(path, [grams], conditions, model=model)
     return path
+
+
+# ------------------------------------------------------------------------------------------------
+# lists of objects and faces
+
+
+def change_coco(part: str, **changed: Any) -> Any:
+    content: Any = {
+        "images": [{"id": 0, "file_name": "0.png", "height": 32, "width": 32}],
+        "categories": [{"id": 1, "name": "a"}],
+        "annotations": [{"id": 0, "image_id": 0, "category_id": 1, "bbox": [2, 2, 9, 9]}],
+    }
+    content[part][0] |= changed
+    return content
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[" * 5000, change_coco("images", height=10**30), change_coco("images", width=10**12)],
+    ids=lambda content: str(content)[:60],
+)
+def test_annotations_of_no_image_are_refused(tmp_path: Path, content: Any) -> None:
+    text = content if isinstance(content, str) else json.dumps(content)
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(InputError, match=r"is no JSON|lacks an id"):
+        read_coco(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    ("changed", "fault"),
+    [
+        ({"bbox": [10**400] * 4}, "without a box"),
+        ({"bbox": [float("nan")] * 4}, "without a box"),
+        ({"area": 10**400}, None),
+        ({"image_id": [1]}, "of an image that is not listed"),
+        ({"segmentation": {"size": [32, 32], "counts": "o" * 10**5}}, "with a damaged mask"),
+        ({"segmentation": {"size": [32, 32], "counts": [10**30]}}, "with a damaged mask"),
+        ({"segmentation": [[1e308, -1e308] * 4]}, "with a mask outside its image"),
+    ],
+    ids=str,
+)
+def test_annotations_that_cannot_be_are_counted_as_faults(
+    tmp_path: Path, changed: dict[str, Any], fault: str | None
+) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(change_coco("annotations", **changed)))
+    read = read_coco(tmp_path / "a.json")
+    assert find_faults(read.annotations, read.sizes) == [fault]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 5000,
+        json.dumps([{"url": "a.png", "bboxes": [[10**400] * 4]}]),
+        json.dumps([{"url": "a.png", "bboxes": [[True, 0, 5, 5]]}]),
+        "image,x0,y0,x1,y1\n" + "x" * 200_000 + ",1,1,5,5\n",
+        "\0" * 100,
+    ],
+    ids=lambda text: text[:40],
+)
+def test_lists_of_faces_that_are_none_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "faces").write_text(text)
+    with pytest.raises(InputError, match="is no list of faces") as caught:
+        read_list(tmp_path / "faces")
+    assert len(str(caught.value)) < 9000
