@@ -241,6 +241,7 @@ def test_the_command_and_python_are_one_study(
     assert len(str(result).splitlines()) <= MOST
 
 
+@pytest.mark.slow
 def test_models_are_given_as_python_has_them(result: Result) -> None:
     module, backbone = Own().train(), sslens.load(NANO)
     stored = sslens.fingerprint(OTHER, IMAGES, quiet=True)
@@ -261,6 +262,7 @@ def test_models_are_given_as_python_has_them(result: Result) -> None:
     assert all(value.requires_grad for value in module.parameters())
 
 
+@pytest.mark.slow
 def test_a_module_needs_no_wrapping_and_two_of_a_class_have_two_names() -> None:
     one, other = Own(), Own()
     with torch.no_grad():
@@ -329,6 +331,7 @@ def test_knn_and_probes_of_features_in_memory_and_of_models() -> None:
     assert found.save("knn") == Path("knn/knn.csv")
 
 
+@pytest.mark.slow
 def test_a_fingerprint_is_saved_and_read_again(tmp_path: Path) -> None:
     made = sslens.fingerprint(NANO, "scenes:0:40", quiet=True)
     path = made.save("own.safetensors")
@@ -380,6 +383,7 @@ def test_reprs_are_short(result: Result) -> None:
     assert not any(images.ids[0] in repr(thing) for thing in things)
 
 
+@pytest.mark.slow
 def test_a_notebook_shows_the_answer(result: Result) -> None:
     page = result._repr_html_()
     assert "<td" in page
