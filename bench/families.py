@@ -3,7 +3,7 @@ by hand, on random weights, then `compare` and `knn`.
 
     python bench/families.py                 # all, the smallest of each family that names tell
     python bench/families.py xcit swin_transformer --quick
-    python bench/families.py --rotate 10     # those of today
+    python bench/families.py --rotate 10     # those of today; exit status 1 where one fails
 
 A family is a module of timm's. `--quick` leaves out `compare` and `knn`.
 """
@@ -13,6 +13,7 @@ import contextlib
 import datetime
 import io
 import re
+import sys
 import tempfile
 import time
 import warnings
@@ -141,13 +142,13 @@ def run_commands(architecture: str, folder: Path) -> None:
         assert status == 0, f"{line[0]}: {said.getvalue().splitlines()[-1]}"
 
 
-def main() -> None:
-    """Print a line a family, and how many have taps at every block."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print a line a family, and how many are right; returns 0 where all are."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("families", nargs="*")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--rotate", type=int)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     families = list_families()
     chosen = options.families or list(families)
     if options.rotate:
@@ -167,7 +168,8 @@ def main() -> None:
             took = time.process_time() - start
             print(f"{family:26} {families[family]:38} {said} ({took:.1f} s)", flush=True)
     print(f"{right} of {len(chosen)} families")
+    return 0 if right == len(chosen) else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

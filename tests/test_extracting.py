@@ -46,7 +46,11 @@ def test_weights_beside_objects_are_written_alone(thing: Any, tmp_path: Path) ->
         extracting.extract_weights(tmp_path / "a.pth", tmp_path / "weights.pth")
 
 
-@pytest.mark.parametrize("layout", ["msn", "solo-learn", "hf-clip", "fcmae"])
+#: those that are found in other places of a file, or by values or by numbers of axes
+PLACES = ("msn", "solo-learn", "hf-clip", "fcmae", "swin", "hiera", "vjepa2", "c-radio", "vissl")
+
+
+@pytest.mark.parametrize("layout", [*PLACES, "mmpretrain", "jax-vit"])
 def test_a_file_and_its_weights_alone_are_the_same_to_a_layout(layout: str, tmp_path: Path) -> None:
     case = next(iter(EXAMPLES[layout]().values()))
     path = case.write(tmp_path)
