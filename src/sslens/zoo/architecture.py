@@ -1,10 +1,11 @@
 """What architectures have in common: how they are asked, and how timm's transformers are found,
 listed and built."""
 
+import abc
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, final, runtime_checkable
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 from sslens.errors import InputError
 from sslens.models.vit import ViTArch
@@ -21,48 +22,71 @@ Weights: TypeAlias = Mapping[str, Shaped]
 Tensors: TypeAlias = Iterator[tuple[str, tuple[int, ...]]]
 
 
-@runtime_checkable
-class Architecture(Protocol):
+class Architecture(abc.ABC):
     """The architecture of a network, as the shapes of its weights tell it."""
 
     @property
+    @abc.abstractmethod
     def name(self) -> str | None:
         """The NAME in `random:NAME:SEED` for this architecture, or None where it has no name."""
-        ...
+
+    @property
+    @abc.abstractmethod
+    def image_size(self) -> int:
+        """Side in pixels of the square images for which the model is prepared."""
+
+    @abc.abstractmethod
+    def iterate_tensors(self) -> Tensors:
+        """Yield the name and the shape of every tensor of the network, without timm."""
+
+    @abc.abstractmethod
+    def empty(self) -> "nn.Module":
+        """Build the network without memory for its weights (on the meta device)."""
+
+    @abc.abstractmethod
+    def describe(self) -> str:
+        """Describe the architecture in words."""
+
+    def list_tensors(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of every tensor of the network, by name."""
+        return dict(self.iterate_tensors())
+
+
+class PlainTransformer(Architecture):
+    """A transformer of one width and one kind of blocks."""
+
+    arch: ViTArch
 
     @property
     def image_size(self) -> int:
         """Side in pixels of the square images for which the model is prepared."""
-        ...
-
-    @property
-    def heads(self) -> int | None:
-        """The number of attention heads in the first block; None where there are none."""
-        ...
-
-    @property
-    def heads_told(self) -> bool:
-        """Whether the weights tell the numbers of heads, or the network has none."""
-        ...
-
-    def list_tensors(self) -> Mapping[str, tuple[int, ...]]:
-        """Return the shape of every tensor of the network, by name, without timm."""
-        ...
-
-    def empty(self) -> "nn.Module":
-        """Build the network without memory for its weights (on the meta device)."""
-        ...
-
-    def describe(self) -> str:
-        """Describe the architecture in words."""
-        ...
+        return self.arch.image_size
 
 
 def read_arch(shape: Architecture) -> ViTArch | None:
-    """Return the sizes of a plain transformer, with one width and one kind of blocks; None of
-    another network."""
-    arch = getattr(shape, "arch", None)
-    return arch if isinstance(arch, ViTArch) else None
+    """Return the sizes of a plain transformer; None of another network."""
+    return shape.arch if isinstance(shape, PlainTransformer) else None
+
+
+def read_heads(shape: Architecture) -> int | None:
+    """Return the number of attention heads in the first block, where it can be chosen; None of
+    other networks.
+
+    >>> from sslens.zoo.shapes import CNNShape, CNNArch
+    >>> read_heads(CNNShape(CNNArch.parse("resnet50"))) is None
+    True
+    """
+    arch = read_arch(shape)
+    heads = getattr(shape, "heads", None) if arch is None else arch.heads
+    assert heads is None or isinstance(heads, int)
+    return heads
+
+
+def are_heads_told(shape: Architecture) -> bool:
+    """Whether weights tell the numbers of heads of a network, or it has none."""
+    told = getattr(shape, "tells_heads", read_arch(shape) is None)
+    assert isinstance(told, bool)
+    return told
 
 
 # ------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from sslens.errors import InputError, as_argument, make_line, shorten
 from sslens.tensor_file import has_checksums
 from sslens.whole_file import exists
 from sslens.zoo import find_file
+from sslens.zoo.architecture import read_heads
 from sslens.zoo.files import Contents
 from sslens.zoo.folders import read_checkpoint
 from sslens.zoo.identity import (
@@ -175,7 +176,7 @@ def _describe_recognised(checkpoint: Recognised, card: Card | None) -> Mapping[s
         **_describe_about(checkpoint, card),
         "layout": checkpoint.layout,
         "method": checkpoint.claim.method,
-        "heads": checkpoint.shape.heads,
+        "heads": read_heads(checkpoint.shape),
         "parameters": checkpoint.parameters,
     }
 
@@ -259,7 +260,7 @@ def _list_facts(checkpoint: Recognised, card: Card | None) -> Mapping[str, Any]:
     }
     if not checkpoint.heads_known:
         facts["heads"] = (
-            f"{checkpoint.shape.heads} of attention are assumed for this width: no file tells"
+            f"{read_heads(checkpoint.shape)} of attention are assumed for this width: no file tells"
             " them. With another number the weights fit as well and the features are wrong."
         )
     made = choose_evaluation(checkpoint, card)
@@ -367,7 +368,7 @@ def _write_line(
     given = [repr(source)]
     if branch is not None:
         given.append(f"branch={checkpoint.branch!r}")
-    heads = num_heads or checkpoint.shape.heads
+    heads = num_heads or read_heads(checkpoint.shape)
     if heads is not None and card is None and checkpoint.claim.written is None:
         given.append(f"num_heads={heads}")
     return f"sslens.load({', '.join(given)})"

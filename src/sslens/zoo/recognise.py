@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sslens.errors import InputError, nearest
 from sslens.find import names, plugin
-from sslens.zoo.architecture import Architecture
+from sslens.zoo.architecture import Architecture, are_heads_told, read_heads
 from sslens.zoo.arrays import Array
 from sslens.zoo.claim import Claim, Drops, Entry, Piece
 from sslens.zoo.files import Contents
@@ -162,7 +162,7 @@ def recognise(
         num_heads is not None
         or hints.heads is not None
         or claim.written is not None
-        or shape.heads_told,
+        or are_heads_told(shape),
         tuple(notes),
         {**claim.transform, **contents.beside.transform},
     )
@@ -293,7 +293,7 @@ def _find_shape(
     width = patches.shape[0] if patches is not None and patches.ndim else 0
     usual = Hints(heads=claim.heads.get(width))
     shape = find_shape(weights, where, num_heads, hints.over(usual))
-    if num_heads is not None and shape.heads is None:
+    if num_heads is not None and read_heads(shape) is None:
         raise InputError(
             f"{where} is a convolutional network, which has no heads: leave num_heads out."
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sslens.find import names, plugin
 from sslens.models.cnn import CNNArch
 from sslens.models.vit import ViTArch
-from sslens.zoo.architecture import Architecture, Weights
+from sslens.zoo.architecture import Architecture, Tensors, Weights
 from sslens.zoo.architectures.cnn import CNNShape as CNNShape
 from sslens.zoo.architectures.vit import ViTShape as ViTShape
 from sslens.zoo.hints import NONE, Hints, read_hints
@@ -22,7 +22,7 @@ ARCHITECTURES = "zoo/architectures"
 
 
 @dataclass(frozen=True)
-class NamedShape:
+class NamedShape(Architecture):
     """The architecture of a model that timm knows by name, where weights alone do not tell the
     architecture."""
 
@@ -41,24 +41,15 @@ class NamedShape:
 
         return int(timm.get_pretrained_cfg(self.timm).input_size[-1])
 
-    @property
-    def heads(self) -> None:
-        """The name tells them."""
-        return None
-
-    @property
-    def heads_told(self) -> bool:
-        """The name tells them."""
-        return True
-
-    def list_tensors(self) -> Mapping[str, tuple[int, ...]]:
-        """Return the shape of every tensor, by name, without memory for a network so large; only
+    def iterate_tensors(self) -> Tensors:
+        """Yield the name and the shape of every tensor, without memory for a network so large; only
         timm knows the tensors."""
         import torch
 
         with torch.device("meta"):
             weights = self.empty().state_dict()
-        return {key: tuple(value.shape) for key, value in weights.items()}
+        for key, value in weights.items():
+            yield key, tuple(value.shape)
 
     def empty(self) -> "nn.Module":
         """Build the network at timm's random initialisation. Its memory is real, since some of its

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from sslens.errors import InputError
 from sslens.models.vit import ViTArch
 from sslens.zoo.architecture import (
+    PlainTransformer,
     Tensors,
     Weights,
     build_transformer,
@@ -30,7 +31,7 @@ _OF_BLOCK = "blocks.0.attn.relative_position_bias_table"
 
 
 @dataclass(frozen=True)
-class BeitShape:
+class BeitShape(PlainTransformer):
     """The architecture of a BEiT: relative positions in each attention, in one table for all blocks
     or in one for each.
 
@@ -61,25 +62,12 @@ class BeitShape:
         return f"timm/beit_{size}_patch16_224" if size and same else None
 
     @property
-    def image_size(self) -> int:
-        """Side in pixels of the images for which it has positions."""
-        return self.arch.image_size
-
-    @property
-    def heads(self) -> int:
-        """The number of attention heads."""
-        return self.arch.heads
-
-    @property
-    def heads_told(self) -> bool:
-        """Whether a table of relative positions tells the number of heads."""
+    def tells_heads(self) -> bool:
+        """Whether tables of relative positions tell the number of heads."""
         return self.relative is not None
 
-    def list_tensors(self) -> dict[str, tuple[int, ...]]:
-        """Return the shape of every tensor, by name."""
-        return dict(self._list())
-
-    def _list(self) -> Tensors:
+    def iterate_tensors(self) -> Tensors:
+        """Yield the name and the shape of every tensor."""
         arch, dim = self.arch, self.arch.dim
         table = ((2 * arch.grid - 1) ** 2 + 3, arch.heads)
         yield "cls_token", (1, 1, dim)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from sslens.models.cnn import CNNArch
 from sslens.zoo.architecture import (
+    Architecture,
     Tensors,
     Weights,
     describe_stages,
@@ -24,7 +25,7 @@ _GRN = "stages.0.blocks.0.mlp.grn.weight"
 
 
 @dataclass(frozen=True)
-class CNNShape:
+class CNNShape(Architecture):
     """The architecture of a ResNet or ConvNeXt-V2; the image size is 224 px unless given."""
 
     arch: CNNArch
@@ -35,22 +36,12 @@ class CNNShape:
         """The NAME in `random:NAME:SEED` for this shape, or None where it has no name."""
         return self.arch.name
 
-    @property
-    def heads(self) -> None:
-        """There is no attention."""
-        return None
-
-    @property
-    def heads_told(self) -> bool:
-        """There is no attention."""
-        return True
-
-    def list_tensors(self) -> dict[str, tuple[int, ...]]:
-        """Return the shape of every tensor, by name."""
+    def iterate_tensors(self) -> Tensors:
+        """Yield the name and the shape of every tensor."""
         arch = self.arch
         if arch.kind == "resnet":
-            return dict(_list_resnet(arch))
-        return dict(list_convnext(tuple(arch.blocks), tuple(arch.widths), arch.stem, grn=True))
+            return _list_resnet(arch)
+        return list_convnext(tuple(arch.blocks), tuple(arch.widths), arch.stem, grn=True)
 
     def empty(self) -> "nn.Module":
         """Build the network without memory for its weights (on the meta device)."""

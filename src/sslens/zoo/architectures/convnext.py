@@ -4,7 +4,13 @@ it too; timm builds it."""
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sslens.zoo.architecture import Weights, describe_stages, list_convnext
+from sslens.zoo.architecture import (
+    Architecture,
+    Tensors,
+    Weights,
+    describe_stages,
+    list_convnext,
+)
 from sslens.zoo.finders import count_blocks
 from sslens.zoo.hints import Hints
 
@@ -22,7 +28,7 @@ _SIZES: dict[tuple[tuple[int, ...], int], str] = {
 
 
 @dataclass(frozen=True)
-class ConvNeXtShape:
+class ConvNeXtShape(Architecture):
     """The architecture of a ConvNeXt of the first version, with layer scale and without GRN.
 
     Attributes:
@@ -44,19 +50,9 @@ class ConvNeXtShape:
         usual = widths == self.widths and self.stem == 4
         return f"timm/convnext_{size}" if size and usual else None
 
-    @property
-    def heads(self) -> None:
-        """There is no attention."""
-        return None
-
-    @property
-    def heads_told(self) -> bool:
-        """There is no attention."""
-        return True
-
-    def list_tensors(self) -> dict[str, tuple[int, ...]]:
-        """Return the shape of every tensor, by name."""
-        return dict(list_convnext(self.blocks, self.widths, self.stem, grn=False))
+    def iterate_tensors(self) -> Tensors:
+        """Yield the name and the shape of every tensor."""
+        return list_convnext(self.blocks, self.widths, self.stem, grn=False)
 
     def empty(self) -> "nn.Module":
         """Build the network without memory for its weights (on the meta device)."""

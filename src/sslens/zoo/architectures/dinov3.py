@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sslens.models.vit import ViTArch
 from sslens.zoo.architecture import (
+    PlainTransformer,
     Tensors,
     Weights,
     build_transformer,
@@ -34,7 +35,7 @@ _SIZES = {
 
 
 @dataclass(frozen=True)
-class RopeShape:
+class RopeShape(PlainTransformer):
     """The architecture of a DINOv3 Vision Transformer: rotary positions in each attention, and no
     table of positions.
 
@@ -62,26 +63,8 @@ class RopeShape:
         usual = self.arch.patch_size == 16 and self.registers == 4 and self.qkv_bias
         return f"timm/vit_{size}_patch16_dinov3_qkvb" if size and usual else None
 
-    @property
-    def image_size(self) -> int:
-        """Side in pixels of the images for which the model is prepared."""
-        return self.arch.image_size
-
-    @property
-    def heads(self) -> int:
-        """The number of attention heads."""
-        return self.arch.heads
-
-    @property
-    def heads_told(self) -> bool:
-        """No weight in timm's names tells the number of heads."""
-        return False
-
-    def list_tensors(self) -> dict[str, tuple[int, ...]]:
-        """Return the shape of every tensor, by name."""
-        return dict(self._list())
-
-    def _list(self) -> Tensors:
+    def iterate_tensors(self) -> Tensors:
+        """Yield the name and the shape of every tensor."""
         arch, dim = self.arch, self.arch.dim
         yield "cls_token", (1, 1, dim)
         if self.registers:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sslens.errors import InputError
 from sslens.zoo.architecture import (
+    Architecture,
     Tensors,
     Weights,
     describe_stages,
@@ -39,7 +40,7 @@ _SIZES: dict[tuple[int, tuple[int, ...]], str] = {
 
 
 @dataclass(frozen=True)
-class HieraShape:
+class HieraShape(Architecture):
     """The architecture of a Hiera for images, of four stages, each twice as wide and with twice as
     many heads as the one before.
 
@@ -63,17 +64,8 @@ class HieraShape:
         usual = self.image_size == 224 and self.hidden == 4 and self.heads == HEADS.get(self.width)
         return f"timm/hiera_{size}_224" if size and usual else None
 
-    @property
-    def heads_told(self) -> bool:
-        """No weight tells the number of heads; that of a width that was released is known, and of
-        others it must be given."""
-        return True
-
-    def list_tensors(self) -> dict[str, tuple[int, ...]]:
-        """Return the shape of every tensor, by name."""
-        return dict(self._list())
-
-    def _list(self) -> Tensors:
+    def iterate_tensors(self) -> Tensors:
+        """Yield the name and the shape of every tensor."""
         yield "pos_embed", (1, (self.image_size // STRIDE) ** 2, self.width)
         yield from list_affine("patch_embed.proj", self.width, 3, KERNEL, KERNEL)
         number, before = 0, self.width

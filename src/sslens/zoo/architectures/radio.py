@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sslens.errors import InputError
 from sslens.models.vit import ViTArch
 from sslens.zoo.architecture import (
+    PlainTransformer,
     Tensors,
     Weights,
     build_transformer,
@@ -27,7 +28,7 @@ TABLE = "pos_table"
 
 
 @dataclass(frozen=True)
-class RadioShape:
+class RadioShape(PlainTransformer):
     """The architecture of a C-RADIO.
 
     Attributes:
@@ -55,26 +56,8 @@ class RadioShape:
         """It has no name: timm's networks of this kind have other names of tensors."""
         return None
 
-    @property
-    def image_size(self) -> int:
-        """Side in pixels of the images for which the model is prepared."""
-        return self.arch.image_size
-
-    @property
-    def heads(self) -> int:
-        """The number of attention heads."""
-        return self.arch.heads
-
-    @property
-    def heads_told(self) -> bool:
-        """No weight tells the number of heads."""
-        return False
-
-    def list_tensors(self) -> dict[str, tuple[int, ...]]:
-        """Return the shape of every tensor, by name."""
-        return dict(self._list())
-
-    def _list(self) -> Tensors:
+    def iterate_tensors(self) -> Tensors:
+        """Yield the name and the shape of every tensor."""
         arch, dim = self.arch, self.arch.dim
         yield "cls_token", (1, self.tokens, dim)
         yield TABLE, (1, self.table**2, dim)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sslens.errors import InputError
 from sslens.zoo.architecture import (
+    Architecture,
     Tensors,
     Weights,
     describe_stages,
@@ -29,7 +30,7 @@ _SIZES: dict[tuple[int, tuple[int, ...]], str] = {
 
 
 @dataclass(frozen=True)
-class SwinShape:
+class SwinShape(Architecture):
     """The architecture of a Swin Transformer. A stage is twice as wide as the one before it, and
     its maps are half as large.
 
@@ -62,21 +63,8 @@ class SwinShape:
         plain = usual and self.patch_size == 4 and self.hidden == 4 and self.qkv_bias
         return f"timm/swin_{size}_patch4_window7_224" if size and plain else None
 
-    @property
-    def heads(self) -> None:
-        """Each stage has another number of heads, which tables of relative positions tell."""
-        return None
-
-    @property
-    def heads_told(self) -> bool:
-        """Tables of relative positions tell the numbers of heads."""
-        return True
-
-    def list_tensors(self) -> dict[str, tuple[int, ...]]:
-        """Return the shape of every tensor, by name."""
-        return dict(self._list())
-
-    def _list(self) -> Tensors:
+    def iterate_tensors(self) -> Tensors:
+        """Yield the name and the shape of every tensor."""
         width = self.width
         yield from list_affine("patch_embed.proj", width, 3, self.patch_size, self.patch_size)
         yield from list_affine("patch_embed.norm", width)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sslens.errors import InputError
 from sslens.models.vit import SIZES, ViTArch
 from sslens.zoo.architecture import (
+    PlainTransformer,
     Tensors,
     Weights,
     build_transformer,
@@ -37,7 +38,7 @@ _CLIP = {(768, 12, 32): "base", (768, 12, 16): "base", (1024, 24, 14): "large"}
 
 
 @dataclass(frozen=True)
-class ViTShape:
+class ViTShape(PlainTransformer):
     """The architecture of a Vision Transformer, with variants that `ViTArch` lacks. All but the
     number of heads can be told from the names and shapes of its weights.
 
@@ -110,30 +111,17 @@ class ViTShape:
         return f"timm/vit_{size}_patch{arch.patch_size}_clip_{quick}224"
 
     @property
-    def image_size(self) -> int:
-        """Side in pixels of the images for which it has positions."""
-        return self.arch.image_size
-
-    @property
-    def heads(self) -> int:
-        """The number of attention heads."""
-        return self.arch.heads
-
-    @property
-    def heads_told(self) -> bool:
+    def tells_heads(self) -> bool:
         """Whether tables of relative positions tell the number of heads."""
         return self.windows is not None
 
-    def list_tensors(self) -> dict[str, tuple[int, ...]]:
-        """Return the shape of every tensor, by name.
+    def iterate_tensors(self) -> Tensors:
+        """Yield the name and the shape of every tensor.
 
         >>> found = ViTShape(ViTArch.parse("vit_nano_patch8_32"), hidden=256).list_tensors()
         >>> found["pos_embed"], found["blocks.3.mlp.fc1.weight"], len(found)
         ((1, 17, 64), (256, 64), 54)
         """
-        return dict(self._list())
-
-    def _list(self) -> Tensors:
         arch, dim = self.arch, self.arch.dim
         if self.cls and self.windows is None:
             yield "cls_token", (1, 1, dim)

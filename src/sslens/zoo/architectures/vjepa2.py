@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sslens.errors import InputError
 from sslens.models.vit import ViTArch
 from sslens.zoo.architecture import (
+    PlainTransformer,
     Tensors,
     Weights,
     build_transformer,
@@ -28,7 +29,7 @@ HEADS = {1280: 16, 1408: 22}
 
 
 @dataclass(frozen=True)
-class TubeletShape:
+class TubeletShape(PlainTransformer):
     """The architecture of a V-JEPA 2 encoder.
 
     Attributes:
@@ -48,26 +49,8 @@ class TubeletShape:
         """It has no name: timm has no such network."""
         return None
 
-    @property
-    def image_size(self) -> int:
-        """Side in pixels of the images for which the model is prepared."""
-        return self.arch.image_size
-
-    @property
-    def heads(self) -> int:
-        """The number of attention heads."""
-        return self.arch.heads
-
-    @property
-    def heads_told(self) -> bool:
-        """No weight tells the number of heads."""
-        return False
-
-    def list_tensors(self) -> dict[str, tuple[int, ...]]:
-        """Return the shape of every tensor, by name."""
-        return dict(self._list())
-
-    def _list(self) -> Tensors:
+    def iterate_tensors(self) -> Tensors:
+        """Yield the name and the shape of every tensor."""
         arch, dim = self.arch, self.arch.dim
         kernel = (3, self.frames, arch.patch_size, arch.patch_size)
         yield from list_affine("patch_embed.proj", dim, *kernel)
