@@ -144,8 +144,8 @@ def test_a_dry_run_says_the_plan_and_writes_nothing(
 def test_a_plan_shows_settings_as_a_table(
     place: Path, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = f"{command} --images photos --batch-size 4 --device cpu --set base_lr=3e-4 --dry-run"
-    assert run(line) == 0
+    options = "--images photos --batch-size 4 --device cpu --set base_lr=3e-4 --out new"
+    assert run(f"{command} {options} --dry-run") == 0
     err = capsys.readouterr().err
     assert "Settings(" not in err
     at = [one.startswith("settings  ") for one in err.splitlines()].index(True)
