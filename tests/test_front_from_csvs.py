@@ -6,6 +6,8 @@ import itertools
 import json
 import os
 import re
+import runpy
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -273,6 +275,29 @@ def test_what_was_compared(folder: Path, screen: Mapping[str, Any]) -> None:
     studied = accuracies[~accuracies.control].model.nunique()
     images = int(accuracies.images.iloc[0])
     assert re.fullmatch(rf"{studied} models on scenes-v\d, {images:,} images", screen["compared"])
+
+
+def test_the_page_is_within_its_budget(folder: Path) -> None:
+    driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("no chromium on this machine")
+    bench = runpy.run_path(str(Path(__file__).parents[1] / "bench" / "report.py"))
+    page = folder / "report.html"
+    assert page.stat().st_size <= bench["BUDGET"]["bytes"]
+    with driver.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program)
+        visit = browser.new_page(viewport={"width": 1400, "height": 900})
+        visit.goto(page.resolve().as_uri())
+        height = visit.evaluate("document.documentElement.scrollHeight")
+        assert height <= 900 * bench["BUDGET"]["screens"]
+        assert visit.evaluate(bench["WORDS"]) <= bench["BUDGET"]["words"]
+        # verdicts, the picture and the cards are all seen without scrolling
+        assert visit.locator("header .card").count() == 4
+        last = "document.querySelector('header').getBoundingClientRect().bottom"
+        assert visit.evaluate(last) <= 900
+        assert not re.search(r"(^|[\s\[(])-\d", visit.locator("header").inner_text())
+        browser.close()
 
 
 # ------------------------------------------------------------------------------------------------

@@ -141,7 +141,7 @@ def read_weights(source: str) -> Weights:
 def _dequantise(contents: Contents) -> tuple[Contents, dict[str, str]]:
     """Multiply 8-bit weights by their scales; returns the number type that each had, by its key,
     with and without the key of its state dict."""
-    states = {}
+    states: dict[str, Mapping[str, Array]] = {}
     kinds: dict[str, str] = {}
     for state, weights in contents.states.items():
         states[state], own = dequantise(weights)

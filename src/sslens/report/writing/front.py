@@ -79,11 +79,11 @@ def write_terms(families: Sequence[str], answers: int) -> str:
     """Write what the families' names stand for, and in which order several answers are.
 
     >>> write_terms(["REC", "JE"], 3)
-    'JE: joint embedding; REC: reconstruction. The strongest answers stand first.'
+    'JE: joint embedding; REC: reconstruction. Strongest answers first.'
     """
     known = [f"{name}: {meaning}" for name, meaning in MEANINGS.items() if name in families]
     terms = [f"{'; '.join(known)}."] if known else []
-    return " ".join([*terms, *(["The strongest answers stand first."] if answers > 1 else [])])
+    return " ".join([*terms, *(["Strongest answers first."] if answers > 1 else [])])
 
 
 def write_claim_answer(verdicts: Sequence[Verdict], link: str) -> Answer:
