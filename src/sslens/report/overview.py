@@ -1,6 +1,7 @@
 """The pictures of the first screen, which need no script: models and controls at their places, as
 an SVG element, and how well each separates the classes."""
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -26,6 +27,8 @@ MARGIN = 20.0
 LEGEND = 20.0
 #: the width of a letter of a name, in pixels
 WIDE = 7.0
+#: letters of a name in one line; longer names go on in the next one
+LETTERS = 28
 #: rows of the table of accuracies
 MOST_RANKS = 12
 #: lengths that the bar below the picture may have, in units of 1 − CKA
@@ -63,15 +66,16 @@ def draw_overview(overview: Overview, width: float = WIDTHS[0]) -> str:
             f'<circle class="point {styles[point.name]}" cx="{x:.1f}" cy="{y:.1f}"'
             f' r="{radius:.1f}"><title>{escape(describe_point(point))}</title></circle>'
         )
-    names = [point.name for point in overview.points]
+    names = [textwrap.wrap(point.name, LETTERS) for point in overview.points]
     size = width, height
     labels = list(_place_labels(names, places, radii, size))
-    for name, (x, y), label in zip(names, places, labels, strict=True):
+    for lines, (x, y), label in zip(names, places, labels, strict=True):
         if abs(label[1] - y) > 2 * LINE:  # too far from its point to be seen as its name
             marks.append(
                 f'<path class="lead" d="M{x:.1f} {y:.1f}L{label[0]:.1f} {label[1] - 4:.1f}"/>'
             )
-        marks.append(write_mark(name, *label))
+        at, base, style = label
+        marks += [write_mark(text, at, base + LINE * k, style) for k, text in enumerate(lines)]
     for line, items in enumerate(_list_legend(overview.points, styles, scale, width), 1):
         height = size[1] + LEGEND * line
         marks += [mark for at, item in items for mark in item.draw(at, height - 6)]
@@ -129,19 +133,20 @@ def _size_points(points: Sequence[Point]) -> list[float]:
 
 
 def _place_labels(
-    names: Sequence[str],
+    names: Sequence[Sequence[str]],
     places: Sequence[tuple[float, float]],
     radii: Sequence[float],
     size: tuple[float, float],
 ) -> Iterator[tuple[float, float, str]]:
-    """Place each name beside its point where it covers least: on its right, left, above or below,
-    or one to seven lines further down or up; yields where it begins or ends, and its style."""
+    """Place the lines of each name beside its point where they cover least: on its right, left,
+    above or below, or one to seven lines further down or up; yields where the first line begins or
+    ends, and its style."""
     taken = [(x - r, y - r, x + r, y + r) for (x, y), r in zip(places, radii, strict=True)]
-    for name, (x, y), r in zip(names, places, radii, strict=True):
-        long = WIDE * len(name)
+    for lines, (x, y), r in zip(names, places, radii, strict=True):
+        long, more = WIDE * max(map(len, lines), default=0), LINE * (len(lines) - 1)
         sides = ((x + r + 4, ""), (x - r - 4, "end"))
         options = [(*side, y + 4) for side in sides]
-        options += [(x, "middle", y - r - 5), (x, "middle", y + r + 14)]
+        options += [(x, "middle", y - r - 5 - more), (x, "middle", y + r + 14)]
         options += [
             (*side, y + 4 + LINE * step)
             for step in (1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6, 7, -7)
@@ -149,7 +154,7 @@ def _place_labels(
         ]
         begins = {"": 0.0, "middle": long / 2, "end": long}
         boxes = [
-            (at - begins[style], base - 11, at - begins[style] + long, base + 3)
+            (at - begins[style], base - 11, at - begins[style] + long, base + 3 + more)
             for at, style, base in options
         ]
         costs = [
