@@ -15,7 +15,8 @@ from sslens.settings_file import parse_yaml
 if TYPE_CHECKING:
     from sslens.data import ImageSet
     from sslens.recipes import Recipe
-    from sslens.training.schedule import Training
+    from sslens.study.costing import Cost
+    from sslens.training.schedule import Schedule, Training
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,31 @@ def override_settings(settings: Any, overrides: Sequence[str]) -> Any:
             )
         values[key] = value
     return type(settings)(**values)
+
+
+def describe_run(
+    what: str,
+    images: "ImageSet",
+    schedule: "Schedule",
+    out: Path,
+    settings: Any,
+    cost: "Cost",
+) -> str:
+    """Describe a run that is to be, in lines for a person.
+
+    Args:
+        what: what is trained, in a few words.
+        images: what it is trained on.
+        schedule: the steps of the run.
+        out: its folder.
+        settings: the settings of the method.
+        cost: what the run will cost.
+    """
+    return (
+        f"{what}, {len(images):,} images of {images.name}: {schedule.epoch:,} steps an epoch,"
+        f" {schedule.steps:,} in all, {schedule.steps * schedule.batch_size:,} images seen; into"
+        f" {out}\n{describe_settings(settings)}\ncost      {cost.describe()}"
+    )
 
 
 def describe_settings(settings: Any, columns: int = 2) -> str:

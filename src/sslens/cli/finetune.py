@@ -15,7 +15,7 @@ from sslens.arguments.training import (
     build_training,
     check_training,
     choose_settings,
-    describe_settings,
+    describe_run,
     first_process,
     open_source,
     require_startable,
@@ -99,7 +99,9 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
     zoo.check(command.model)
     check_training(command, "finetune", command.preset, _out(command))
     settings, epochs, batch_size = _choose(command)
+    from sslens.study.training_cost import Looks, estimate_training
     from sslens.tasks import classification
+    from sslens.tasks.accuracy import Accuracy
     from sslens.training.finetune import finetune, require_fit
     from sslens.training.schedule import schedule_run
     from sslens.training.watch import Watch
@@ -123,11 +125,11 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
         world = int(os.environ.get("WORLD_SIZE", "1"))
         job = classification.job(model, images, settings)
         schedule = schedule_run(job, len(images), training, world)
-        say(
-            f"{model.name}, {len(images):,} images of {images.name}: {schedule.epoch:,} steps an"
-            f" epoch, {schedule.steps:,} in all, {schedule.steps * batch_size:,} images seen; into"
-            f" {out}\n{describe_settings(settings)}"
-        )
+        judge = held_out and Accuracy(held_out, model.transform, job.settings.classes)
+        seen, count = watch.count_looks(schedule, classified)
+        looks = Looks(judge, 0 if held_out is None else len(held_out), seen, count)
+        cost = estimate_training(job, images, training, schedule, looks)
+        say(describe_run(model.name, images, schedule, out, settings, cost))
         return None
     with contextlib.ExitStack() as stack:
         config: dict[str, object] = {"settings": asdict(settings), "training": asdict(training)}

@@ -15,7 +15,7 @@ from sslens.arguments.training import (
     build_training,
     check_training,
     choose_settings,
-    describe_settings,
+    describe_run,
     first_process,
     open_source,
     require_startable,
@@ -102,6 +102,7 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
     settings, epochs, batch_size = _choose(command)
     from sslens.methods.labels import with_classes
     from sslens.models.arch import parse
+    from sslens.study.training_cost import Looks, estimate_training
     from sslens.training.pretrain import make_pretraining_job, pretrain
     from sslens.training.schedule import doubt_small, schedule_run
     from sslens.training.watch import Watch
@@ -125,11 +126,12 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
     if first:
         doubt_small(images, parse(command.arch).image_size)
     if common.dry_run:
+        looks = Looks(None, 0, *watch.count_looks(schedule, held_out))
+        cost = estimate_training(job, images, training, schedule, looks)
         say(
-            f"{command.objective}, {command.arch}, {len(images):,} images of {images.name}:"
-            f" {schedule.epoch:,} steps an epoch, {schedule.steps:,} in all,"
-            f" {schedule.steps * training.batch_size:,} images seen; into {out}\n"
-            f"{describe_settings(settings)}"
+            describe_run(
+                f"{command.objective}, {command.arch}", images, schedule, out, settings, cost
+            )
         )
         return None
     name = command.name or command.objective

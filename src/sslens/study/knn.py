@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sslens.capture import Features
     from sslens.comparisons.knn_sweep import Sweep
     from sslens.data.images import ImageSet
+    from sslens.study.costing import Cost
     from sslens.study.result import Result
 
 KS = (1, 5, 10, 20, 50, 100, 200)
@@ -163,6 +164,7 @@ def classify(
         with keep_devices(request.given):
             passes = _plan(request, runner, say)
             if dry_run:
+                say(f"cost      {_estimate(request, passes, runner).describe()}")
                 return None
             jobs = _pair(passes, runner)
     sweeps = _sweep(request, jobs, device, say)
@@ -213,6 +215,23 @@ class KnnJob:
     bank: "Features | None"
     control: bool
     classes_drawn_from: int | None = None
+
+
+def _estimate(
+    request: KnnRequest, passes: "Sequence[ActivationPass]", runner: PassRunner
+) -> "Cost":
+    """The cost of the passes and of k-NN; numbers of neighbours that are too large are refused as
+    they will be."""
+    from sslens.comparisons.knn_sweep import choose_ks
+    from sslens.study.knn_cost import estimate_knn
+
+    sizes = [len(one.images) for one in passes if one.bank] or [len(passes[0].images) - 1]
+    choose_ks(request.k, sizes[0])
+
+    def sweep(queries: "Features", bank: "Features | None") -> object:
+        return _sweep(request, [KnnJob(queries, bank, False)], runner.device, lambda _: None)
+
+    return estimate_knn(passes, runner, sweep)
 
 
 def _open(request: KnnRequest) -> KnnJob:

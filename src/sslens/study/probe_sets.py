@@ -1,7 +1,7 @@
 """The features on which probes are trained, chosen and tested: computed by a model over images, or
 stored."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -11,6 +11,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from sslens.capture import Column, FeatureReducer, Features
+from sslens.capture.planned import plan_features
 from sslens.data.classes import number_classes
 from sslens.data.images import ImageSet
 from sslens.errors import InputError, nearest
@@ -22,8 +23,8 @@ from sslens.probes.linear.heads import Head
 from sslens.probes.linear.training import require_top
 from sslens.probes.splits import held_out
 from sslens.study.image_sets import NAMED, describe_skipped, open_sets, require_classes
-from sslens.study.members import load_members
-from sslens.study.passes import PassRunner
+from sslens.study.members import Member, load_members
+from sslens.study.passes import ActivationPass, PassRunner
 from sslens.study.probe_request import ProbeRequest
 from sslens.study.stored import open_stored
 
@@ -188,15 +189,19 @@ def open_probe_images(request: ProbeRequest, *, quiet: bool) -> dict[str, ImageS
     return {role: images for role, images in sets.items() if images is not None}
 
 
-def open_probe_sets(request: ProbeRequest, runner: PassRunner) -> ProbeSets:
+def open_probe_sets(
+    request: ProbeRequest, runner: PassRunner, *, planned: bool = False
+) -> ProbeSets:
     """Read the features from folders, or compute them by one pass of the model over each set of
-    images.
+    images; where the sets are only `planned`, no pass is run, and features have no values.
 
     Raises:
         InputError: images without classes, test images of other classes or among the training
             images, or features of another model.
     """
-    model, parts = _read_stored(request) if request.is_stored else _capture(request, runner)
+    model, parts = (
+        _read_stored(request) if request.is_stored else _capture(request, runner, planned)
+    )
     classes = parts["train"].features.classes
     for role, source in sources_of(request).items():
         _require_labels(source, parts[role].features)
@@ -248,21 +253,34 @@ def _read_stored(request: ProbeRequest) -> tuple[None, dict[str, Part]]:
     }
 
 
-def _capture(request: ProbeRequest, runner: PassRunner) -> tuple[Backbone, dict[str, Part]]:
+def _capture(
+    request: ProbeRequest, runner: PassRunner, planned: bool
+) -> tuple[Backbone, dict[str, Part]]:
     sets = open_probe_images(request, quiet=runner.quiet)
     for role, source in sources_of(request).items():
         require_classes(sets[role], source, "a probe learns them", several=role == "train")
     (member,) = load_members((request.model,), controls=False, given=request.given)
-    passes = [
-        runner.plan(member, images, Plan.draw(images.ids, BATCH, request.seed), [FeatureReducer()])
-        for images in sets.values()
-    ]
-    captured = [features for _, (features,) in runner.run(passes)]
+    passes = plan_passes(member, sets.values(), request, runner)
+    captured = (
+        [plan_features(member.network, images) for images in sets.values()]
+        if planned
+        else [features for _, (features,) in runner.run(passes)]
+    )
     parts = {
         role: _part(features, images)
         for (role, images), features in zip(sets.items(), captured, strict=True)
     }
     return member.network, parts
+
+
+def plan_passes(
+    member: Member, sets: Iterable[ImageSet], request: ProbeRequest, runner: PassRunner
+) -> list[ActivationPass]:
+    """Plan a pass of the model over each set of images."""
+    return [
+        runner.plan(member, images, Plan.draw(images.ids, BATCH, request.seed), [FeatureReducer()])
+        for images in sets
+    ]
 
 
 def _part(features: Features, images: ImageSet | None) -> Part:

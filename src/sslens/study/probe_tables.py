@@ -10,6 +10,7 @@ from jaxtyping import Bool
 from sslens.capture import Column
 from sslens.comparisons.probe_protocols import converge_few_shot
 from sslens.comparisons.probe_training import PENALTIES, Parts, Trained
+from sslens.data.images import ImageSet
 from sslens.errors import InputError
 from sslens.probes import factors
 from sslens.probes.linear.choosing import Outcome
@@ -81,11 +82,12 @@ def preview(sets: ProbeSets, heads: Sequence[Head]) -> Table:
     return Table(pd.DataFrame(rows, columns=list(RIDGE)), RIDGE)
 
 
-def decode_factors(sets: ProbeSets, heads: Sequence[Head]) -> Table:
-    """Measure how well the factors of generated scenes are read from each layer, as a table.
+def require_scenes(sets: ProbeSets) -> tuple[ImageSet, ImageSet]:
+    """Return the training and the test images, whose factors are known.
 
     Raises:
-        InputError: the features are stored, so that the scenes are not known.
+        InputError: the features are stored, so that the scenes are not known; or the images are no
+            scenes.
     """
     from sslens.data.scene_images import factors_of
 
@@ -95,6 +97,19 @@ def decode_factors(sets: ProbeSets, heads: Sequence[Head]) -> Table:
             "The factors are known of generated scenes alone",
             mend="give a model, and {images=scenes:0:4000}",
         )
+    factors_of(train.take([0]))
+    return train, test
+
+
+def decode_factors(sets: ProbeSets, heads: Sequence[Head]) -> Table:
+    """Measure how well the factors of generated scenes are read from each layer, as a table.
+
+    Raises:
+        InputError: the features are stored, so that the scenes are not known.
+    """
+    from sslens.data.scene_images import factors_of
+
+    train, test = require_scenes(sets)
     frames = []
     for columns in dict.fromkeys(head.columns for head in heads):
         decoded = factors.decode(

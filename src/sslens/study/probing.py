@@ -9,7 +9,6 @@ from sslens.progress import progress
 from sslens.store import Store, home
 from sslens.study.given import keep_devices
 from sslens.study.image_sets import require_sources
-from sslens.study.members import load_members
 from sslens.study.out_folders import claim_probes
 from sslens.study.passes import PassRunner
 from sslens.study.probe_request import ProbeRequest
@@ -64,25 +63,28 @@ def train(
     from sslens.comparisons.probe_training import CONVERGED
     from sslens.probes.linear.training import GRIDS
     from sslens.processes import best_device, best_precision, processes
+    from sslens.study.probe_cost import estimate_probes
     from sslens.study.probe_sets import open_probe_sets
-    from sslens.study.probe_tables import decode_factors, list_outcomes
+    from sslens.study.probe_tables import decode_factors, list_outcomes, require_scenes
 
     grid = None if request.grid == CONVERGED else GRIDS[request.grid]
     count = len(grid(1, 1)) if grid else 0  # whatever the images
-    if dry_run:
-        say(_describe(request, count))
-        return None
     device = best_device(request.device)
     with keep_devices(request.given), processes(device) as process:
         precision = best_precision(request.precision, process.device)
         runner = PassRunner(
             store or Store(home() / "store"), process.device, precision, quiet or not process.first
         )
-        sets = open_probe_sets(request, runner)
+        sets = open_probe_sets(request, runner, planned=dry_run)
     if not process.first:
         return None
     heads = sets.heads()
     say(sets.describe(heads, count))
+    if dry_run:
+        if request.factors:
+            require_scenes(sets)
+        say(f"cost      {estimate_probes(sets, heads, runner, count).describe()}")
+        return None
     tables = {"factors": decode_factors(sets, heads)} if request.factors else {}
     if grid is None:
         outcomes, points, more = _converge(sets, heads, process.device, say, quiet)
@@ -119,34 +121,6 @@ def _conclude(
         claim_probes(sets.request),
         notes=tuple(f"{one.head.name} is not settled: {one.why}." for one in outcomes if one.why),
     )
-
-
-def _describe(request: ProbeRequest, points: int) -> str:
-    """The plan before any feature is made, for a person."""
-    from sslens.study.probe_sets import open_probe_images, sources_of
-    from sslens.study.stored import open_stored
-
-    sources = sources_of(request)
-    titles = {"train": "train", "val": "choose", "test": "test"}
-    lines = []
-    if request.is_stored:
-        for role, source in sources.items():
-            features = open_stored(source, request.given)
-            lines.append(f"{titles[role]:<10}{len(features):,} stored images of {features.model}")
-    else:
-        sets = open_probe_images(request, quiet=False)
-        (member,) = load_members((request.model,), controls=False, given=request.given)
-        lines.append(f"model     {member.name}, one pass over all images, unless in the store")
-        lines += [
-            f"{titles[role]:<10}{len(images):,} images of {sources[role]}"
-            for role, images in sets.items()
-        ]
-    layers = ", ".join(map(str, request.layers))
-    how = f"{points} points of the grid" if points else "one, at its optimum,"
-    lines.append(
-        f"probes    {how} a layer of the model and depth of the probe ({layers}), together"
-    )
-    return "\n".join(lines)
 
 
 def _converge(

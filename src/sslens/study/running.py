@@ -113,6 +113,10 @@ def carry_out(
         if process.first:
             say(plan.describe(spell))
         if dry_run:
+            if process.first:
+                from sslens.study.study_cost import estimate_study
+
+                say(f"cost      {estimate_study(plan).describe()}")
             return None
         began = time.time()
         captured = capture(plan.situation, plan.passes, plan.runner)

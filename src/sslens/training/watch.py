@@ -25,6 +25,7 @@ from sslens.probes.effective_rank import measure_effective_rank
 from sslens.probes.knn import knn
 from sslens.training.observers import BeginObserver, Findings, RunningTraining
 from sslens.training.reading import copy_encoder
+from sslens.training.schedule import Schedule
 from sslens.training.signs import measure_spread
 from sslens.training.states import StateKeeper
 
@@ -120,6 +121,12 @@ class Watch:
         """
         every = self.every or max(1, steps // per_epoch // 20)
         return step == steps or step % max(1, round(every * per_epoch)) == 0
+
+    def count_looks(self, schedule: Schedule, held: HeldOut | None) -> tuple[int, int]:
+        """Count the images that a look sees, and the looks of a run."""
+        seen = SAMPLE if held is None else len(held.queries) + len(held.bank)
+        steps = range(1, schedule.steps + 1)
+        return seen, sum(self.due(step, schedule.epoch, schedule.steps) for step in steps)
 
     def observers(self) -> tuple[BeginObserver, ...]:
         """Return what makes the observers of a training: the one that measures it, and the one that
