@@ -136,7 +136,7 @@ def describe_run(
     return (
         f"{what}, {len(images):,} images of {images.name}: {schedule.epoch:,} steps an epoch,"
         f" {schedule.steps:,} in all, {schedule.steps * schedule.batch_size:,} images seen; into"
-        f" {out}\n{describe_settings(settings)}\ncost      {cost.describe()}"
+        f" {out}\ncost      {cost.describe()}\n{describe_settings(settings)}"
     )
 
 

@@ -16,8 +16,9 @@ from sslens.study.passes import PassRunner
 if TYPE_CHECKING:
     from sslens.study.probe_sets import ProbeSets
 
-#: values (images × width × classes) of a fit that is measured, at most: about a second of one core
-MOST = 2.0e6
+#: values (images × width × classes) of a fit that is measured, and classes of it, at most: some
+#: tenths of a second of one core
+MOST, CLASSES = 1.0e6, 10
 #: epochs of a deeper probe that are measured, and that one takes until it has converged
 TRIED, USUAL = 2, 60
 
@@ -63,14 +64,13 @@ def time_head(
     The made-up features have a spectrum as networks' have, which decides how many steps a fit
     takes: the j-th direction has the deviation 1/j.
     """
-    size = images * width * classes
-    used = images if size <= MOST else max(8 * classes, int(images * MOST / size))
-    used = max(4, min(used, images))
-    features, labels = make_up(used, width, classes)
+    taught = min(classes, CLASSES)
+    used = max(4, min(images, max(8 * taught, int(MOST / (width * taught)))))
+    features, labels = make_up(used, width, taught)
+    share = images / used * classes / taught
     if layers == 1 and not points:
-        return _time_fit(features, labels, device) * images / used
-    steps = _time_epochs(features, labels, classes, layers, device) * images / used
-    return steps * (max(points, 1) / 6 if points else 1)
+        return time_fit(features, labels, device) * share
+    return _time_epochs(features, labels, taught, layers, device) * share * (points or 6) / 6
 
 
 def make_up(images: int, width: int, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -84,7 +84,7 @@ def make_up(images: int, width: int, classes: int) -> tuple[torch.Tensor, torch.
     return (values * spread) @ directions, labels
 
 
-def _time_fit(features: torch.Tensor, labels: torch.Tensor, device: str) -> float:
+def time_fit(features: torch.Tensor, labels: torch.Tensor, device: str) -> float:
     """The processor time of a logistic regression along its path of penalties."""
     held = max(2, len(labels) // 5)
     clock = Clock()

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sslens.study.costing import Cost, PassProbe, measure_memory
-from sslens.study.probe_cost import time_head
+from sslens.study.probe_cost import make_up, time_fit
 
 if TYPE_CHECKING:
     from sslens.capture import Features
     from sslens.study.planning import StudyPlan
 
 #: processor time in seconds of an analysis, of each model and 256 images, beside probes; measured
-#: of 5 models, 64 and 256 images, on one core of a Xeon of 2.1 GHz (LOG.md)
+#: of 5 models, 64 and 256 images, on one core, where the fit of `_time_reference` takes `REFERENCE`
 USUAL = 0.1
 SECONDS: Mapping[str, float] = {
     "cka-blocks": 0.017,
@@ -24,12 +24,20 @@ SECONDS: Mapping[str, float] = {
 }
 #: images for which these double
 IMAGES = 256
+#: the same of analyses that train probes: of each model, and in proportion to images, width and
+#: classes, for 256 images of 128 values in 8 classes
+PROBES: Mapping[str, tuple[float, float]] = {
+    "agreement": (0.7, 0.25),
+    "probe-layers": (0.08, 0.22),
+    "probe-depth": (0.1, 0.73),
+}
+WIDTH, CLASSES = 128, 8
+#: parts in which the images are predicted where there is no bank
+FOLDS = 5
+#: images, values and classes of a fit that tells the speed of this machine, and its usual seconds
+FIT, REFERENCE = (96, 64, 8), 0.045
 #: processor time of a report, and of each section in it
 REPORT, SECTION = 0.6, 0.1
-#: parts that images without a bank are dealt out to, and the share of images that train
-FOLDS, TRAINED = 5, 0.6
-#: the share of a fit that one of many fits takes which go on together
-TOGETHER = 0.25
 
 
 def estimate_study(plan: "StudyPlan") -> Cost:
@@ -39,41 +47,35 @@ def estimate_study(plan: "StudyPlan") -> Cost:
     seconds["passes"] = PassProbe(runner.device, runner.precision).estimate(plan.passes)
     images = 0 if plan.images is None else len(plan.images)
     grown = len(plan.members) * (1 + images / IMAGES)
-    seconds["analyses"] = grown * sum(SECONDS.get(name, USUAL) for name in plan.analyses)
+    speed = _time_reference()
+    plain = [name for name in plan.analyses if name not in PROBES]
+    seconds["analyses"] = speed * grown * sum(SECONDS.get(name, USUAL) for name in plain)
     if probes := _estimate_probes(plan):
-        seconds["probes"] = probes
-    seconds["report"] = REPORT + SECTION * len(plan.analyses)
+        seconds["probes"] = speed * probes
+    seconds["report"] = speed * (REPORT + SECTION * len(plan.analyses))
     return Cost(seconds, measure_memory() + _count_held(plan), _count_written(plan))
 
 
+def _time_reference() -> float:
+    """How slow this machine is beside the one on which analyses were timed."""
+    features, labels = make_up(*FIT)
+    return time_fit(features, labels, "cpu") / REFERENCE
+
+
 def _estimate_probes(plan: "StudyPlan") -> float:
-    """The processor time of probes, by the sizes of what they read."""
-    total = 0.0
-    known: dict[tuple[object, ...], float] = {}
+    """The seconds of the analyses that train probes, by the sizes of what they read."""
     if plan.images is None or plan.images.labels is None:
-        return total
-    classes = len(plan.images.classes)
+        return 0.0
     count = len(plan.images) if plan.bank is None else len(plan.bank)
-
-    def fit(images: float, width: int, layers: int = 1) -> float:
-        kind = (round(images), width, layers)
-        if kind not in known:
-            known[kind] = time_head(round(images), width, classes, layers, 0, plan.runner.device)
-        return known[kind]
-
+    classes, total = len(plan.images.classes), 0.0
     for features in _list_features(plan):
-        taps = list(dict.fromkeys(tap for tap, _ in features.columns))
-        poolings = [pooling for pooling in features.poolings if pooling != "mean"] or ["mean"]
-        width = max(features.columns.values())
-        if "agreement" in plan.analyses:
-            folds, share = (FOLDS, TRAINED) if plan.bank is None else (1, 0.8)
-            total += folds * len(poolings[:2]) * fit(share * count, width)
-        if "probe-layers" in plan.analyses:
-            heads = 2 * len(taps) * len(poolings[:2])
-            total += TOGETHER * heads * fit(0.4 * count, width)
-        if "probe-depth" in plan.analyses:
-            deeper = fit(0.4 * count, width, 2) + fit(0.4 * count, width, 3)
-            total += len(poolings[:2]) * (fit(0.4 * count, width) + deeper)
+        # of more values than images no more directions matter than there are images
+        width = min(max(features.columns.values()), count)
+        size = count / IMAGES * width / WIDTH * max(1.0, classes / CLASSES)
+        for name in plan.analyses:
+            fixed, grown = PROBES.get(name, (0.0, 0.0))
+            once = name == "agreement" and plan.bank is not None
+            total += (fixed + grown * size) / (FOLDS if once else 1)
     return total
 
 

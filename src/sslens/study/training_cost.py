@@ -82,7 +82,7 @@ def estimate_training(
     if looks.count:
         seconds["looks"] = looks.count * looks.watched * _time_look(job, method, images, where)
     weights = sum(value.numel() for value in method.parameters())
-    disk = weights * (STATE_BYTES + FILE_BYTES * (2 if looks.evaluation else 1))
+    disk = float(weights) * (STATE_BYTES + FILE_BYTES * (2 if looks.evaluation else 1))
     memory = measure_memory()
     growth = max(0, training.batch_size // training.accumulate - min(IMAGES, training.batch_size))
     return Cost(seconds, memory + growth * _measure_kept(weights, job), disk)
