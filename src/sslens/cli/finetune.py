@@ -125,9 +125,8 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
         world = int(os.environ.get("WORLD_SIZE", "1"))
         job = classification.job(model, images, settings)
         schedule = schedule_run(job, len(images), training, world)
-        judge = held_out and Accuracy(held_out, model.transform, job.settings.classes)
-        seen, count = watch.count_looks(schedule, classified)
-        looks = Looks(judge, 0 if held_out is None else len(held_out), seen, count)
+        judge = Accuracy(held_out, model.transform, job.settings.classes) if held_out else None
+        looks = Looks(judge, *watch.count_looks(schedule, classified))
         cost = estimate_training(job, images, training, schedule, looks)
         say(describe_run(model.name, images, schedule, out, settings, cost))
         return None

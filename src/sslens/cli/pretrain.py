@@ -126,13 +126,10 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
     if first:
         doubt_small(images, parse(command.arch).image_size)
     if common.dry_run:
-        looks = Looks(None, 0, *watch.count_looks(schedule, held_out))
+        looks = Looks(None, *watch.count_looks(schedule, held_out))
         cost = estimate_training(job, images, training, schedule, looks)
-        say(
-            describe_run(
-                f"{command.objective}, {command.arch}", images, schedule, out, settings, cost
-            )
-        )
+        what = f"{command.objective}, {command.arch}"
+        say(describe_run(what, images, schedule, out, settings, cost))
         return None
     name = command.name or command.objective
     with contextlib.ExitStack() as stack:

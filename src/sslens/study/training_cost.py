@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sslens.methods import Method
     from sslens.methods.job import TrainingJob
     from sslens.tasks import TaskEvaluation
+    from sslens.tasks.accuracy import Accuracy
     from sslens.training.schedule import Schedule, Training
 
 #: images of the steps that are measured, at most, and steps after the first
@@ -39,13 +40,11 @@ class Looks:
 
     Attributes:
         evaluation: of the task, after each epoch; None where there is none.
-        judged: the number of images that are evaluated.
         watched: images that each look of the encoder watch sees.
         count: the number of these looks.
     """
 
     evaluation: "TaskEvaluation | None" = None
-    judged: int = 0
     watched: int = 0
     count: int = 0
 
@@ -76,9 +75,8 @@ def estimate_training(
     seen = schedule.steps * training.batch_size
     seconds = {"start": before, "steps": seen * per_image, "report": REPORT}
     if looks.evaluation is not None:
-        seconds["evaluation"] = (
-            schedule.epochs * looks.judged * _time_evaluation(looks, method, where, training)
-        )
+        judged = schedule.epochs * len(_require_accuracy(looks).images)
+        seconds["evaluation"] = judged * _time_evaluation(looks, method, where, training)
     if looks.count:
         seconds["looks"] = looks.count * looks.watched * _time_look(job, method, images, where)
     weights = sum(value.numel() for value in method.parameters())
@@ -130,22 +128,25 @@ def _time_evaluation(
     looks: Looks, method: nn.Module, where: Processes, training: "Training"
 ) -> float:
     """Evaluate a few images; returns the processor time of one."""
-    evaluation = looks.evaluation
-    assert evaluation is not None
-    few = _take_few(evaluation)
+    few = _take_few(_require_accuracy(looks))
     clock, precision = Clock(), best_precision(training.precision, where.device)
     method.eval()
     with clock.running():
-        few.measure(cast("Method", method), where, precision)
+        few.measure(cast("Method", method), where, precision, 0)
     method.train()
     return clock.seconds / JUDGED
 
 
-def _take_few(evaluation: "TaskEvaluation") -> "TaskEvaluation":
-    """The same evaluation of a few images."""
+def _require_accuracy(looks: Looks) -> "Accuracy":
+    """The evaluation of a classifier."""
     from sslens.tasks.accuracy import Accuracy
 
-    assert isinstance(evaluation, Accuracy)
+    assert isinstance(looks.evaluation, Accuracy)
+    return looks.evaluation
+
+
+def _take_few(evaluation: "Accuracy") -> "Accuracy":
+    """The same evaluation of a few images."""
     rows: Sequence[int] = [row % len(evaluation.images) for row in range(JUDGED)]
     return replace(evaluation, images=evaluation.images.take(sorted(set(rows))))
 
