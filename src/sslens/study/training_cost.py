@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sslens.methods.job import TrainingJob
     from sslens.tasks import TaskEvaluation
     from sslens.tasks.accuracy import Accuracy
+    from sslens.tasks.classification import FineTuning
     from sslens.training.schedule import Schedule, Training
 
 #: images of the steps that are measured, at most, and steps after the first
@@ -132,7 +133,7 @@ def _time_evaluation(
     clock, precision = Clock(), best_precision(training.precision, where.device)
     method.eval()
     with clock.running():
-        few.measure(cast("Method", method), where, precision, 0)
+        few.measure(cast("FineTuning", method), where, precision, 0)
     method.train()
     return clock.seconds / JUDGED
 
