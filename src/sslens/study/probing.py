@@ -83,6 +83,9 @@ def train(
     if dry_run:
         if request.factors:
             require_scenes(sets)
+        if request.is_stored:
+            stored = sets.train.features
+            say(f"features  {len(stored):,} stored images of {stored.model}")
         say(f"cost      {estimate_probes(sets, heads, runner, count).describe()}")
         return None
     tables = {"factors": decode_factors(sets, heads)} if request.factors else {}
