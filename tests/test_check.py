@@ -25,14 +25,16 @@ from sslens.figure import Figure, Line, Lines
 from sslens.find import names, plugin
 from sslens.models.about import About
 from sslens.report.verdicts import judge_all, make_table, write_verdicts
-from sslens.report.writing.numbers import spell_number
+from sslens.report.writing.numbers import spell_difference, spell_number
 from sslens.statistics.estimate import Contrast, Estimate
 from sslens.statistics.verdicts import Part, reach_verdict
 from sslens.study import Study, read
 from sslens.study.checking import narrow
 from sslens.study.choosing import Choice, require_claims
 from sslens.study.conditions import ClaimCondition, Evidence, parse_condition
+from sslens.study.finished import read_verdicts
 from sslens.study.groups import assign_families, parse_group_words, parse_groups
+from sslens.study.judged import Judged
 from sslens.study.members import Member
 from sslens.study.situation import Lack
 from sslens.table import Results, Table
@@ -445,6 +447,45 @@ def test_a_line_says_the_number_and_what_was_supposed(
     assert (one["table"], one["where"]["vote"], one["at_least"]) == ("accuracies", "weighted", 0.7)
 
 
+def test_a_line_of_a_claim_says_its_effect_interval_and_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    conditions = ["mine-separates", {"claim": "c1", "of": "objectives"}, bound(at_least=0.715)]
+    assert main(["check", str(report(tmp_path, conditions, [OwnClaim.parse(MINE)]))]) == 3
+    own, papers, number = capsys.readouterr().out.splitlines()
+    assert own == (
+        "undecided      mine-separates holds: undecided, accuracy, mine less dino_vitb16"
+        " +0.02 [+0.00, +0.04] over 1,000 images (the interval holds 0)"
+    )
+    assert "less JE · REC +0.30 [+0.25, +0.35] over 32 minibatches of images (" in papers
+    assert (
+        "other trainings may differ, and the condition is on objectives; 1 of 2 differences)"
+        in papers
+    )
+    assert number.endswith("pooling cls, vote weighted, as usual (the interval holds 0.715)")
+
+    main(["check", str(tmp_path), "--json"])
+    own, papers, number = json.loads(capsys.readouterr().out)["conditions"]
+    (effect,) = own["verdicts"][0]["effects"]
+    assert (effect["a"], effect["b"], effect["n"]) == ("mine", "dino_vitb16", 1000)
+    assert [effect[name] for name in ("effect", "low", "high")] == pytest.approx([0.02, 0, 0.04])
+    assert (effect["over"], effect["why"]) == ("images", "the interval holds 0")
+    assert len(papers["verdicts"][0]["effects"]) == 2
+    assert number["why"] == "the interval holds 0.715"
+
+
+def test_verdicts_and_their_file_tell_a_condition_the_same(tmp_path: Path) -> None:
+    folder = report(tmp_path, [], [OwnClaim.parse(MINE)])
+    verdicts = judge_all(RESULTS, [OwnClaim.parse(MINE)])
+    direct = {(one.claim, one.tokens): Judged.of(one) for one in verdicts}
+    for one in read_verdicts(folder):
+        own = direct[one.claim, one.tokens]
+        assert [effect.words for effect in one.effects] == [effect.words for effect in own.effects]
+        for effect, other in zip(one.effects, own.effects, strict=True):
+            assert effect.difference.low == pytest.approx(other.difference.low, abs=1e-5)
+            assert effect.smallest == other.smallest
+
+
 @pytest.mark.parametrize(
     ("condition", "message"),
     [
@@ -496,7 +537,9 @@ def test_few_images_and_undefined_numbers_are_undecided() -> None:
         return spell_number(number.value, interval=number.interval)
 
     for changed in (results, {"knn-depth": Results({"accuracies": table(_blank(frame))})}):
-        checked = parse_condition(bound(at_least=0.1)).check(Evidence(changed, (), spell))
+        checked = parse_condition(bound(at_least=0.1)).check(
+            Evidence(changed, (), spell, spell_difference)
+        )
         assert checked.outcome == "undecided"
     assert "it is undefined" in checked.found
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sslens.comparisons.lookup import TableNumber
 from sslens.errors import InputError, as_argument
+from sslens.statistics.estimate import Estimate
 from sslens.store import Store, home
 from sslens.study.asked import Study
 from sslens.study.conditions import (
@@ -14,9 +15,9 @@ from sslens.study.conditions import (
     ClaimCondition,
     Condition,
     Evidence,
-    Judged,
 )
 from sslens.study.finished import read_conditions, read_tables, read_verdicts
+from sslens.study.judged import Judged
 
 if TYPE_CHECKING:
     from sslens.study.planning import StudyPlan
@@ -37,7 +38,7 @@ def check_report(folder: Path, conditions: Sequence[Condition] = ()) -> tuple[Ch
     """
     results = read_tables(folder)
     every = require_conditions((*read_conditions(folder), *conditions))
-    evidence = Evidence(results, read_verdicts(folder), _spell)
+    evidence = Evidence(results, read_verdicts(folder), _spell, _spell_effect)
     return tuple(condition.check(evidence) for condition in every)
 
 
@@ -144,15 +145,18 @@ def make_evidence(plan: "StudyPlan", results: "dict[str, Results]") -> Evidence:
     from sslens.study.groups import name_sides
 
     sides = name_sides(plan.members, plan.study.groups)
-    judged = tuple(
-        Judged(one.claim, one.tokens, one.outcome, one.scope, one.why)
-        for one in judge_all(results, plan.study.claims, sides)
-    )
+    judged = tuple(map(Judged.of, judge_all(results, plan.study.claims, sides)))
     shown = {name: rename_sides(sides, one) for name, one in results.items()}
-    return Evidence(shown, judged, _spell)
+    return Evidence(shown, judged, _spell, _spell_effect)
 
 
 def _spell(number: TableNumber) -> str:
     from sslens.report.writing.numbers import spell_number
 
     return spell_number(number.value, interval=number.interval)
+
+
+def _spell_effect(difference: Estimate) -> str:
+    from sslens.report.writing.numbers import spell_difference, spell_over
+
+    return f"{spell_difference(difference)} over {spell_over(difference)}"

@@ -15,7 +15,8 @@ from sslens.comparisons.lookup import (
 from sslens.comparisons.own_claims import OwnClaim, require_where
 from sslens.errors import InputError, nearest
 from sslens.find import names
-from sslens.statistics.estimate import Answer
+from sslens.statistics.estimate import Answer, Estimate
+from sslens.study.judged import Judged, make_json_number
 from sslens.table import Results
 
 Outcome = Literal["holds", "does not hold", "undecided"]
@@ -33,26 +34,6 @@ BOUND_KEYS = ("column", "where", *SIDES)
 
 @final
 @dataclass(frozen=True)
-class Judged:
-    """The outcome of a claim for one choice of tokens, as a verdict or a file of verdicts has it.
-
-    Attributes:
-        claim: the claim's name.
-        tokens: the choice of tokens; empty if the claim is not about tokens.
-        outcome: one of `Answer`.
-        scope: "in these models", "of these objectives", or empty.
-        why: what decided, or what is missing.
-    """
-
-    claim: str
-    tokens: str
-    outcome: str
-    scope: str
-    why: str
-
-
-@final
-@dataclass(frozen=True)
 class Evidence:
     """What conditions are held against.
 
@@ -60,11 +41,13 @@ class Evidence:
         results: the results of the analyses that ran, by the analysis' name.
         judged: the verdicts that were reached.
         spell: formats a number with its interval.
+        spell_effect: formats a difference with its interval, and says what that is over.
     """
 
     results: Mapping[str, Results]
     judged: Sequence[Judged]
     spell: Callable[[TableNumber], str]
+    spell_effect: Callable[[Estimate], str]
 
 
 @final
@@ -186,12 +169,21 @@ class ClaimCondition:
         answers = {self._answer(one) for one in chosen}
         order: tuple[Outcome, ...] = ("does not hold", "undecided", "holds")
         outcome = next(answer for answer in order if answer in answers)
-        found = "; ".join(
-            f"{f'tokens {one.tokens}: ' if one.tokens else ''}{one.outcome} {one.scope}".strip()
-            for one in chosen
-        )
-        numbers = {"verdicts": [vars(one) for one in chosen]}
-        return Checked(self.words, outcome, found, numbers)
+        found = "; ".join(self._describe(one, evidence) for one in chosen)
+        return Checked(self.words, outcome, found, {"verdicts": [one.numbers for one in chosen]})
+
+    def _describe(self, one: Judged, evidence: Evidence) -> str:
+        """The outcome for one choice of tokens, the difference that tells why, and the reason."""
+        effect = one.choose_effect()
+        if effect is None:
+            return f"{one.phrase}, {one.why}"
+        told = f"{one.phrase}, {effect.words} {evidence.spell_effect(effect.difference)}"
+        reasons = [effect.why]
+        if one.outcome == self.outcome and self._answer(one) == "undecided":
+            reasons.append("other trainings may differ, and the condition is on objectives")
+        if len(one.effects) > 1:
+            reasons.append(f"1 of {len(one.effects)} differences")
+        return f"{told} ({'; '.join(reasons)})"
 
     def _answer(self, one: Judged) -> Outcome:
         if one.outcome == "undecided":
@@ -254,7 +246,8 @@ class BoundCondition:
         order: tuple[Outcome, ...] = ("does not hold", "undecided", "holds")
         outcome = next(answer for answer in order if answer in answers)
         usual = f", {describe(number.supposed)}, as usual" if number.supposed else ""
-        found = f"{evidence.spell(number)}{usual}"
+        why = self._explain(number, outcome)
+        found = f"{evidence.spell(number)}{usual}{f' ({why})' if why else ''}"
         value = number.value
         numbers: dict[str, object] = {
             "analysis": self.place.analysis,
@@ -263,13 +256,26 @@ class BoundCondition:
             "where": {**self.place.where, **number.supposed},
             "at_least": self.at_least,
             "at_most": self.at_most,
-            "value": _or_none(value.value),
-            "low": _or_none(value.low),
-            "high": _or_none(value.high),
+            "value": make_json_number(value.value),
+            "low": make_json_number(value.low),
+            "high": make_json_number(value.high),
             "over": value.over if number.interval else None,
             "n": value.n if number.interval else None,
+            "why": why,
         }
         return Checked(self.words, outcome, found, numbers)
+
+    def _explain(self, number: TableNumber, outcome: Outcome) -> str:
+        """Why a number decides nothing; empty where it decides, or where its text says why."""
+        value = number.value
+        if outcome != "undecided" or not value.defined or value.low != value.low:
+            return ""
+        held = [
+            bound
+            for key in SIDES
+            if (bound := getattr(self, key)) is not None and value.low <= bound <= value.high
+        ]
+        return f"the interval holds {held[0]:g}" if held else ""
 
     def to_yaml(self) -> object:
         """Return the condition as an entry of a study file."""
@@ -351,7 +357,3 @@ def _require_keys(value: Mapping[Any, Any], known: Sequence[str], what: str) -> 
     for key in value:
         if key not in known:
             raise InputError(f'The {what} has a key "{key}": {nearest(str(key), known)}')
-
-
-def _or_none(number: float) -> float | None:
-    return None if number != number else number

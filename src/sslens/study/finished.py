@@ -1,12 +1,15 @@
 """A finished report as evidence: its tables and its verdicts, read from the files of its folder."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sslens.errors import InputError
 from sslens.settings_file import read_yaml
-from sslens.study.conditions import SCOPES, Condition, Judged, parse_condition
+from sslens.statistics.estimate import FEWEST, Estimate
+from sslens.study.conditions import SCOPES, Condition, parse_condition
+from sslens.study.judged import Effect, Judged
 from sslens.table import Results, Table
 from sslens.whole_file import open_regular
 
@@ -47,14 +50,41 @@ def read_verdicts(folder: Path) -> tuple[Judged, ...]:
     needed = {"claim", "tokens", "outcome", "why"}
     if not needed <= set(rows.columns):
         raise InputError(f"{path} has no column {', '.join(sorted(needed - set(rows.columns)))}.")
-    judged = []
+    effects: dict[Judged, list[Effect]] = {}
     for row in rows.to_dict("records"):
         outcome, scope = str(row["outcome"]), ""
         for ending in SCOPES.values():
             if outcome.endswith(f" {ending}"):
                 outcome, scope = outcome.removesuffix(f" {ending}"), ending
-        judged.append(Judged(row["claim"], row["tokens"], outcome, scope, row["why"]))
-    return tuple(dict.fromkeys(judged))
+        one = Judged(row["claim"], row["tokens"], outcome, scope, row["why"])
+        effects.setdefault(one, []).extend(_read_effect(row, scope))
+    return tuple(replace(one, effects=tuple(found)) for one, found in effects.items())
+
+
+def _read_effect(row: Mapping[str, Any], scope: str) -> Iterator[Effect]:
+    """The difference of a row, with the interval that decides for a scope; none where the row has
+    none."""
+    over, value = row.get("over"), _read_number(row, "effect")
+    if over not in FEWEST or value != value:
+        return
+    low, high, n = (_read_number(row, name) for name in ("low", "high", "n"))
+    names = ("trainings_low", "trainings_high", "trainings")
+    of_trainings = [_read_number(row, name) for name in names]
+    if scope == SCOPES["objectives"] and of_trainings[0] == of_trainings[0]:
+        (low, high, n), over = of_trainings, f"{over} and trainings"
+    estimate = Estimate(value, low, high, over, 0 if n != n else int(n))
+    smallest = _read_number(row, "smallest")
+    yield Effect(
+        *(str(row.get(name, "")) for name in ("part", "a", "b")),
+        estimate,
+        0.0 if smallest != smallest else smallest,
+    )
+
+
+def _read_number(row: Mapping[str, Any], column: str) -> float:
+    """The number of a column; nan where there is none."""
+    value = row.get(column)
+    return float(value) if isinstance(value, int | float) else float("nan")
 
 
 def read_conditions(folder: Path) -> tuple[Condition, ...]:
