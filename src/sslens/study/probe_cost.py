@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 #: values (images × width × classes) of a fit that is measured, and classes of it, at most: some
 #: tenths of a second of one core
 MOST, CLASSES = 1.0e6, 10
+#: processor time of the ridge probes, the tables and the imports that they need, in seconds
+TABLES = 0.8
 #: epochs of a deeper probe that are measured, and that one takes until it has converged
 TRIED, USUAL = 2, 60
 
@@ -35,12 +37,14 @@ def estimate_probes(
         points: points of the grid; 0 where probes are trained to their optimum.
     """
     from sslens.study.members import Member
-    from sslens.study.probe_sets import open_probe_images, plan_passes
+    from sslens.study.probe_sets import plan_passes
 
-    request, seconds, disk = sets.request, {"start": time.process_time()}, 0.0
+    request, seconds, disk = sets.request, {"start": time.process_time(), "tables": TABLES}, 0.0
     if sets.model is not None:
-        images = open_probe_images(request, quiet=True).values()
-        passes = plan_passes(Member(sets.model.name, False, sets.model), images, request, runner)
+        parts = (sets.train, sets.val, sets.test)
+        images = {id(part.images): part.images for part in parts if part.images is not None}
+        member = Member(sets.model.name, False, sets.model)
+        passes = plan_passes(member, images.values(), request, runner)
         seconds["passes"] = PassProbe(runner.device, runner.precision).estimate(passes)
         row = 4 * sum(sets.train.features.columns.values())
         disk = float(row * sum(len(one.images) for one in passes if one.missing))
