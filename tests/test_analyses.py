@@ -705,7 +705,10 @@ def test_accuracies_are_those_of_a_plain_knn(with_bank: bool) -> None:
     if with_bank:
         labels_of = Labels(LABELS, others, ("a", "b", "c"))
         given = given.but(features=FeatureSets(features, bank), labels=labels_of)
-    frame = first_table(compute("knn-depth", given))
+    results = compute("knn-depth", given)
+    # one number everywhere: of all images, and not of those that judge a choice
+    assert set(results["choices"].chance) == {1 / 3}
+    frame = first_table(results)
     # kinds of features × votes × (poolings × (blocks and norm) × models and pixels)
     assert len(frame) == 2 * 2 * (3 * 4 * 3 + 1)
     own = [LABELS[i] for i in IDS]

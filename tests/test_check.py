@@ -689,5 +689,5 @@ def test_a_study_is_run_and_checked_on_its_groups(
     assert main(["check", str(path), "--condition", "c5"]) == 2  # what the study leaves out
     assert "is not among the analyses of the study" in capsys.readouterr().err
     wrong = study_file(tmp_path, claims=[{**MINE, "table": "cka-blocks"}])
-    assert main(["study", str(wrong), "--out", str(out)]) == 2
+    assert main(["study", str(wrong), "--out", str(tmp_path / "wrong")]) == 2
     assert 'cka-blocks has no column "accuracy"' in capsys.readouterr().err

@@ -32,6 +32,7 @@ from sslens.models.taps import Tap
 from sslens.report.front import Front
 from sslens.report.front.making import Compared, make_front
 from sslens.report.front.thumbnails import draw_thumbnails
+from sslens.report.overview import find_reach, list_ranks
 from sslens.report.writing.advice import sentences
 from sslens.report.writing.front import (
     ALIKE,
@@ -177,6 +178,12 @@ def test_the_overview_is_placed_by_likeness_and_sized_by_accuracy() -> None:
     assert points["pixels"].control
     assert points["pixels"].x <= 0
     assert screen.overview.chance == 0.1
+    # the axis of the accuracies reaches chance, where its line is drawn
+    accuracies = [one for one in screen.overview.points if one.size is not None]
+    assert find_reach(accuracies)[0] > 0.05 == find_reach(accuracies, 0.05)[0]
+    bars = [str(rank.bar) for rank in list_ranks(replace(screen.overview, chance=0.05))]
+    assert len(bars) == len(accuracies)
+    assert all('class="chance" x1="4.00%"' in bar for bar in bars)
 
     def distance(a: str, b: str) -> float:
         return float(np.hypot(points[a].x - points[b].x, points[a].y - points[b].y))

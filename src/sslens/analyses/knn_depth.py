@@ -85,7 +85,7 @@ UNITS = (
         "gain_low": "lower end of its 95 % interval, images paired",
         "gain_high": "upper end",
         "images": "images classified",
-        "chance": "share of the most frequent class",
+        "chance": "share of the most frequent class among all labelled images",
         **CLASSES,
         "blocks": "blocks over which accuracies are averaged",
         "raw": "mean accuracy over the blocks, on raw features",
@@ -200,7 +200,7 @@ def _classify(
         "control": control,
         "k": k,
         "images": len(own),
-        "chance": float(np.bincount(own.numpy()).max() / len(own)),
+        "chance": labels.chance,
         **labels.count_classes(own.numpy()),
     }
     taps = {tap.name: tap for tap in queries.taps}

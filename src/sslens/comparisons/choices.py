@@ -54,7 +54,7 @@ UNITS: dict[str, str] = {
         )
     },
     "images": "images on which the choices are judged",
-    "chance": "share of the most frequent class of these",
+    "chance": "share of the most frequent class among all labelled images",
     **CLASSES,
 }
 TEXTS = ("model", "tap", "pooling", "features", "usual_tap", "usual_pooling", "next")
@@ -121,7 +121,7 @@ def list_choices(
 
     Args:
         models: the options of each model that has the usual one.
-        chance: share of the most frequent class of the images that judge.
+        chance: share of the most frequent class among all labelled images.
         classes: how many classes these are of, in the columns `CLASSES`; None if not known.
     """
     pixels = next((one.best for one in models if one.model == PIXELS), None)
@@ -171,7 +171,7 @@ class Choice:
         leads: whether no other model under study has a higher `validation`.
         next: of the model that leads the next best; else empty.
         gains: the differences `GAINS`, undefined where there is nothing to subtract.
-        chance: share of the most frequent class.
+        chance: share of the most frequent class among all labelled images.
     """
 
     model: str

@@ -117,8 +117,7 @@ def compare_choices(
         if any(option.usual for option in options):
             made.append(Options(name, models.is_control(name), options))
     judged = np.array([labels.images[name] for name in ids])[~third]
-    chance = float(np.bincount(judged).max() / len(judged))
-    yield from choices.list_choices(made, chance, labels.count_classes(judged))
+    yield from choices.list_choices(made, labels.chance, labels.count_classes(judged))
 
 
 def list_disagreements(

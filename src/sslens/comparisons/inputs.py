@@ -17,6 +17,7 @@ import pandas as pd
 from sslens.capture import Features, Grams, Maps
 from sslens.errors import InputError, nearest
 from sslens.models.about import About
+from sslens.statistics.proportions import find_chance
 from sslens.table import Table
 
 
@@ -164,6 +165,16 @@ class Labels:
     bank: Mapping[str, int] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     drawn_from: int | None = None
+
+    @property
+    def chance(self) -> float:
+        """The share of the most frequent class among all labelled images under study, which is the
+        accuracy of who always says this class; nan without images.
+
+        >>> Labels({"a": 0, "b": 0, "c": 1, "d": 0}).chance
+        0.75
+        """
+        return find_chance(np.array([*self.images.values()], np.int64))
 
     def count_classes(self, labels: "np.ndarray") -> dict[str, int]:
         """Count the classes among the labels of some images, and those that there were, as the

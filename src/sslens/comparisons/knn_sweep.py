@@ -17,7 +17,7 @@ from sslens.probes import knn
 from sslens.probes.splits import draw_third
 from sslens.statistics.estimate import Estimate
 from sslens.statistics.gains import estimate_gain
-from sslens.statistics.proportions import estimate_shares
+from sslens.statistics.proportions import estimate_shares, find_chance
 from sslens.table import Table
 
 #: the usual setting in the literature: 20 neighbours with a temperature of 0.07, on the raw CLS
@@ -143,7 +143,7 @@ class Sweep:
         """The share of the most frequent class among the classified images."""
         labels = self.features.labels
         assert labels is not None
-        return float(np.bincount(labels).max() / len(labels))
+        return find_chance(labels)
 
     @property
     def usual(self) -> int:

@@ -33,6 +33,7 @@ from sslens.progress import progress
 from sslens.statistics import estimate
 from sslens.statistics.estimate import Answer, Contrast, Estimate
 from sslens.statistics.gains import estimate_gain
+from sslens.statistics.proportions import find_chance
 
 #: every column of the tables of probes, and what it holds
 UNITS = {
@@ -46,7 +47,7 @@ UNITS = {
     ),
     "main": "whether the pooling is that of the usual choice",
     **choosing.UNITS,
-    "chance": "share of the most frequent class of the test images",
+    "chance": "share of the most frequent class among all labelled images",
     **CLASSES,
     "chosen": (
         "whether it is the one of its model, pooling and kind (single taps, or two) with most"
@@ -215,7 +216,7 @@ class ProbeSetup:
         common = {
             "model": name,
             "control": self.models.is_control(name),
-            "chance": float(np.bincount(parts.test.labels.numpy()).max() / len(parts.test.labels)),
+            "chance": find_chance(self.split.labels),
             "classes": len(np.unique(parts.test.labels.numpy())),
             "classes_of": self.split.classes_of,
         }

@@ -4,8 +4,6 @@ well k-NN and a probe do there, and the model that is most like it."""
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from sslens.claims.advice import PROBES
 from sslens.comparisons.choices import Choice, read_choices
 from sslens.comparisons.inputs import Models
@@ -51,7 +49,7 @@ UNITS: dict[str, str] = {
     "over_pixels_high": "upper end",
     "knn_images": "images on which k-NN is judged",
     "probe_images": "images on which probes are judged",
-    "chance": "share of the most frequent class of these images",
+    "chance": "share of the most frequent class among all labelled images",
 }
 TEXTS = (
     *("best_tap", "best_pooling", "nearest_relative", "knn_tap", "knn_pooling", "knn_features"),
@@ -92,10 +90,8 @@ def answer_sweeps(sweeps: "Sequence[Sweep]") -> Table:
     rows = []
     for sweep in sweeps:
         chosen, others = sweep.choose()
-        choice, labels = sweep.choices[chosen], sweep.features.labels
-        assert labels is not None
+        choice = sweep.choices[chosen]
         judged = estimate_share(sweep.right[chosen][others]) if others.any() else Estimate(NAN)
-        known = labels[others] if others.any() else labels
         rows.append(
             {
                 "model": sweep.model,
@@ -106,7 +102,7 @@ def answer_sweeps(sweeps: "Sequence[Sweep]") -> Table:
                 "k": choice.k,
                 "knn_features": choice.scale,
                 "knn_images": int(others.sum()),
-                "chance": float(np.bincount(known).max() / len(known)),
+                "chance": sweep.chance,
             }
         )
     return _tabulate(rows)
@@ -119,7 +115,7 @@ def answer_outcomes(model: str, outcomes: "Sequence[Outcome]", chance: float) ->
     Args:
         model: the name of the model.
         outcomes: what became of each probe.
-        chance: share of the most frequent class of the test images.
+        chance: share of the most frequent class among all labelled images.
     """
     best = max(outcomes, key=lambda outcome: outcome.validation)
     taps, poolings = zip(*best.head.columns, strict=True)

@@ -225,9 +225,11 @@ def _list_legend(
         yield line
 
 
-def find_reach(points: Sequence[Point]) -> tuple[float, float]:
-    """The least and the greatest end of an interval, between which accuracies are drawn."""
+def find_reach(points: Sequence[Point], chance: float | None = None) -> tuple[float, float]:
+    """Find the least and the greatest number between which accuracies are drawn: the ends of their
+    intervals, and chance."""
     ends = [end for p in points for end in (p.low, p.high, p.size) if end is not None]
+    ends += [chance] if ends and chance is not None else []
     low, high = (min(ends), max(ends)) if ends else (0.0, 1.0)
     return (low, high) if high > low else (low - 0.01, high + 0.01)
 
@@ -252,19 +254,8 @@ def list_ranks(overview: Overview) -> list[Rank]:
     """List models and controls by how well they separate the classes (`choose_ranked`)."""
     from markupsafe import Markup
 
-    known = sorted(
-        (point for point in overview.points if point.size is not None),
-        key=lambda point: -(point.size or 0.0),
-    )
-    if len(known) > MOST_RANKS:
-        controls = [point for point in known if point.control]
-        kept = [
-            *[p for p in controls if p.name != PIXELS][:1],
-            *[p for p in controls if p.name == PIXELS],
-        ]
-        studied = [point for point in known if not point.control][: MOST_RANKS - len(kept)]
-        known = sorted([*studied, *kept], key=lambda point: -(point.size or 0.0))
-    styles, reach = _choose_styles(overview.points), find_reach(known)
+    known, styles = choose_ranked(overview.points), _choose_styles(overview.points)
+    reach = find_reach(known, overview.chance)
     return [
         Rank(
             point.name,
@@ -292,7 +283,7 @@ def _draw_bar(point: Point, style: str, reach: tuple[float, float], chance: floa
         return f"{4 + 92 * (value - low) / (high - low):.2f}%"
 
     marks = ""
-    if chance is not None and low <= chance <= high:
+    if chance is not None:
         marks += f'<line class="chance" x1="{at(chance)}" x2="{at(chance)}" y1="0" y2="16"/>'
     if point.low is not None and point.high is not None:
         marks += f'<line class="{style}" x1="{at(point.low)}" x2="{at(point.high)}" y1="8" y2="8"/>'

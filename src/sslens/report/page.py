@@ -337,7 +337,8 @@ def _draw_front(front: Front | None) -> _OverviewView | None:
     if front is None or front.overview is None or not front.overview.points:
         return None
     overview = front.overview
-    low, high = (spell_share(Estimate(end)) for end in find_reach(choose_ranked(overview.points)))
+    reach = find_reach(choose_ranked(overview.points), overview.chance)
+    low, high = (spell_share(Estimate(end)) for end in reach)
     pictures = tuple(Markup(draw_overview(overview, width)) for width in WIDTHS)
     return _OverviewView(pictures, describe_overview(overview), list_ranks(overview), (low, high))
 

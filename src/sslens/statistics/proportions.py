@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy  # a part of scipy is loaded when it is first used
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 
 from sslens.statistics.estimate import Estimate
 from sslens.statistics.gains import estimate_gain
@@ -72,6 +72,18 @@ class Counts(NamedTuple):
         low = float(scipy.special.betaincinv(hits, misses + 1, 0.025)) if hits else 0.0
         high = float(scipy.special.betaincinv(hits + 1, misses, 0.975)) if misses else 1.0
         return (2 * low / (1 + low), 2 * high / (1 + high)) if self.f1 else (low, high)
+
+
+def find_chance(labels: Int64[np.ndarray, " image"]) -> float:
+    """Return the accuracy of who always says the most frequent class; nan without images.
+
+    Args:
+        labels: the class of each image, from 0 on.
+
+    >>> find_chance(np.array([0, 1, 1, 1]))
+    0.75
+    """
+    return float(np.bincount(labels).max() / len(labels)) if len(labels) else float("nan")
 
 
 def estimate_share(right: Bool[np.ndarray, " image"]) -> Estimate:

@@ -103,9 +103,8 @@ def _conclude(
     sets: "ProbeSets", outcomes: "Sequence[Outcome]", tables: "dict[str, Table]"
 ) -> "Result":
     """The result of probes with their tables."""
-    import numpy as np
-
     from sslens.report.answer import answer_outcomes
+    from sslens.statistics.proportions import find_chance
     from sslens.study.result import Result, Tables
 
     def write_files(folder: Path, **_: bool) -> Path:
@@ -114,7 +113,7 @@ def _conclude(
         return folder
 
     labels = sets.test.labels[sets.test.rows]
-    chance = float(np.bincount(labels).max() / len(labels))
+    chance = find_chance(sets.test.labels)
     model = sets.train.features.model
     return Result(
         f"Probes of {model}, tested on {len(labels):,} images",
