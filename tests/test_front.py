@@ -34,14 +34,8 @@ from sslens.report.front.making import Compared, make_front
 from sslens.report.front.thumbnails import draw_thumbnails
 from sslens.report.overview import find_reach, list_ranks
 from sslens.report.writing.advice import sentences
-from sslens.report.writing.front import (
-    ALIKE,
-    APART,
-    BEST,
-    TOGETHER,
-    write_pixels,
-    write_separation,
-)
+from sslens.report.writing.choosing import write_choice, write_pixels, write_separation
+from sslens.report.writing.front import ALIKE, APART, BEST, TOGETHER, write_alike
 from sslens.statistics.estimate import Contrast, Estimate
 from sslens.statistics.verdicts import Part, Verdict, reach_verdict
 from sslens.table import Results, Table
@@ -165,6 +159,9 @@ def test_the_screen_of_plain_models() -> None:
     assert (best.link, alike.link) == ("knn-depth", "cka-blocks")
     assert screen.pixels == ""
     assert screen.undecided == ""
+    assert screen.choice.startswith("Use dino: 90.0% [")
+    assert "by 20-NN with its best features (CLS token at norm), +19.0 points [" in screen.choice
+    assert screen.choice.endswith(" over msn.")
 
 
 def test_the_overview_is_placed_by_likeness_and_sized_by_accuracy() -> None:
@@ -207,6 +204,8 @@ def test_cards_say_what_is_gained_and_that_nothing_is() -> None:
     assert cards["mae"].gain_usual.startswith("+20.0 points [")
     assert cards["mae"].beats_pixels is True
     assert cards["mae 1"].gain_pixels.startswith("undecided against raw pixels (-5.0 points [")
+    assert cards["mae 1"].gain_pixels.endswith(", usual choice)")
+    assert cards["mae"].gain_pixels.endswith(" over raw pixels, best features")
     assert cards["mae 1"].beats_pixels is None
     # one point of 400 images does not decide, so that the usual choice stays
     assert cards["msn"].use.startswith("20-NN, CLS token, norm: 70.0%")
@@ -229,7 +228,10 @@ def test_raw_pixels_that_beat_every_model_are_named() -> None:
         options("pixels", 0.8, control=True, seed=5),
     ]
     screen = front({"knn-depth": knn(made)})
-    assert screen.pixels.startswith("Raw pixels beat every model: dino, the nearest, has -40.0")
+    assert screen.pixels.startswith(
+        "Raw pixels beat every model on 400 images: dino, the nearest, has -40.0"
+    )
+    assert screen.choice == screen.pixels
     assert {one.gain_pixels.split(" (")[0] for one in screen.cards} == {"nothing beats raw pixels"}
     assert [one.beats_pixels for one in screen.cards] == [False, False]
     (answer,) = screen.answers
@@ -237,8 +239,80 @@ def test_raw_pixels_that_beat_every_model_are_named() -> None:
     # no model is better, and one is as good
     made[1] = options("dino", 0.8, seed=5)
     choices = read_choices(knn(made)["choices"])
-    assert write_pixels(choices).startswith("Nothing beats raw pixels: dino")
+    assert write_pixels(choices).startswith(
+        "Nothing is shown to beat raw pixels on 400 images: dino"
+    )
     assert write_separation(choices, "").word == "undecided"
+
+
+def test_one_order_and_one_choice_of_features_everywhere() -> None:
+    # the images that choose prefer the usual features of dino, and the others the best of mae
+    made = [
+        options("msn", 0.40, seed=1),
+        Options(
+            "dino",
+            control=False,
+            options=[Option("norm", "cls", 0.6, right(0.49), "raw", k=20, usual=True)],
+        ),
+        options("mae", 0.35, 0.52, seed=3),
+        options("pixels", 0.50, control=True, seed=5),
+    ]
+    screen = front({"cka-blocks": blocks(), "knn-depth": knn(made)})
+    (best,) = [one for one in screen.answers if one.question == BEST]
+    assert best.names == "mae or dino, which are not told apart"
+    assert "+3.0 points [" in best.effect  # 52 less 49, though dino is preferred by what chooses
+    assert "+2.0 points [" in best.effect
+    assert "over raw pixels (the interval holds 0)" in best.effect
+    # the bar and the answer have one number, of the same features
+    (gain,) = [part for part in best.effect.split(", ") if part.startswith("+2.0 points")][:1]
+    assert gain in screen.choice
+    assert "mae, the nearest" in screen.choice
+    assert screen.choice.endswith("by 20-NN with its best features.")
+    assert [one.title for one in screen.cards] == ["mae", "dino", "msn"]
+    # without raw pixels the two are named as not told apart, and what is missing is said
+    alone = front(
+        {"cka-blocks": blocks(), "knn-depth": knn(made[:3])},
+        models=make_models(list(NAMES), [], {name: {} for name in NAMES}),
+    )
+    assert alone.choice.startswith("Not told apart on 400 images: mae or dino, +3.0 points [")
+    assert "Raw pixels are not compared" in alone.choice
+    assert (
+        "raw pixels are not compared" in {one.question: one for one in alone.answers}[ALIKE].control
+    )
+    assert write_choice(()) == ""
+
+
+def test_images_without_labels_and_fingerprints_choose_nothing_and_say_so() -> None:
+    left_out = {"knn-depth": "the images have no classes"}
+    flat = Compared("flat", 96, None, left_out, labelled=False)
+    screen = front({"cka-blocks": blocks()}, compared=flat)
+    assert screen.choice.startswith("Labels are needed to choose a model: ")
+    prints = front({"cka-blocks": blocks()}, compared=Compared("", 0, None, left_out))
+    assert prints.choice.startswith("Fingerprints do not tell which model to choose")
+
+
+def test_low_likeness_is_no_likeness_and_undecided_has_its_reason() -> None:
+    def ask(value: float, half: float, n: int = 32) -> tuple[str, str]:
+        cka = Estimate(value, value - half, value + half, "minibatches", n)
+        answer = write_alike([Likeness("a", "b", False, cka, cka, False)], (), "", "")
+        return answer.word, answer.effect
+
+    assert ask(-0.01, 0.06)[0] == "not alike"
+    assert ask(0.5, 0.1)[0] == "0.50"
+    word, effect = ask(0.2, 0.3)
+    assert (word, effect[-23:]) == ("undecided", " (the interval holds 0)")
+    few = blocks({("mae", "dino"): 0.4})
+    late = few["late"].assign(minibatches=4)
+    screen = front(
+        {
+            "cka-blocks": Results(
+                {"means": table([mean("mae", "dino", 0.4)]), "late": table(late.to_dict("records"))}
+            )
+        }
+    )
+    (parting,) = [one for one in screen.answers if one.question == APART]
+    assert parting.word == "undecided"
+    assert parting.effect.endswith("(there are too few minibatches)")
 
 
 @pytest.mark.parametrize("several", [3, 30])

@@ -170,14 +170,28 @@ def test_the_answer_fits_a_terminal(width: int, count: int) -> None:
     assert "pixels *" in text
     assert "* a control." in text
     assert "raw pixels regressed out" in text
-    assert "256 and 683 images that did not choose" in text
+    told_below = " ".join(text.split())
+    assert "683 (k-NN) and 256 (probe) images that did not choose" in told_below
     assert "notes in the report" in text
-    assert ("more rows in answer.csv" in text) == (count == 40)
+    assert ("more rows in answer.csv" in told_below) == (count == 40)
     # the best come first, and no row is there twice
     shown = [line.text.split()[0] for line in lines if line.kind == "model"]
     assert shown == names[: len(shown)]
     assert len(shown) == (count if count < 40 else len(shown))
     assert len(shown) >= min(count, 5)
+
+
+def test_the_answer_has_the_choice_of_the_first_screen_and_names_what_k_nn_reads() -> None:
+    rows = make_rows(["mae", "dino"], controls=1)
+    rows[1] |= {"knn": 0.6, "knn_tap": "blocks.1", "cka_to_it": -0.01, "cka_low": -0.07}
+    rows[1] |= {"cka_high": 0.05}
+    lines = write_answer(rows, Told("two", choice="Use dino: +0.1 points [-0.1, +0.3]."), 100)
+    assert lines[1] == AnswerLine("Use dino: +0.1 points [−0.1, +0.3].", "choice")
+    models = [line.text for line in lines if line.kind == "model"]
+    assert models[0].startswith("dino ")  # by k-NN, as on the first screen
+    assert models[0].endswith("none alike, −0.01")
+    text = " ".join(line.text for line in lines)
+    assert "The layer is the probe's; k-NN reads dino blocks.1, patches." in text
 
 
 def test_names_are_never_cut() -> None:

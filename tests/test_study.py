@@ -421,7 +421,7 @@ def test_images_without_classes_leave_knn_out_and_say_so(done: Done, tmp_path: P
     )
     (note,) = planned.notes
     left_out = "agreement, factors-depth, knn-depth, probe-depth and probe-layers were left out"
-    assert note == f"{left_out}: the images have no classes (no folders of that name)."
+    assert note == f"{left_out}: the images have no classes."
 
 
 @pytest.mark.slow

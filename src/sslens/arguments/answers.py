@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sslens.study import Result, Study
 
 #: how a terminal shows what is not a row of a model: bold, underlined, faint
-STYLES = {"title": "1", "head": "4", "control": "2", "note": "2"}
+STYLES = {"title": "1", "choice": "1", "head": "4", "control": "2", "note": "2"}
 #: columns where nobody says how many a terminal has
 COLUMNS = 100
 

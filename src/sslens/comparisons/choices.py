@@ -2,7 +2,7 @@
 against the usual choice, raw pixels and the next best model."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 import numpy as np
@@ -12,7 +12,7 @@ from jaxtyping import Bool
 from sslens.comparisons.inputs import CLASSES
 from sslens.comparisons.roles import PIXELS
 from sslens.comparisons.rows import Row
-from sslens.statistics.estimate import SMALLEST, Contrast, Estimate, decide
+from sslens.statistics.estimate import SMALLEST, Contrast, Estimate, decide, subtract_unpaired
 from sslens.statistics.proportions import difference_of_shares, estimate_share
 
 #: the columns of the differences: the chosen less the usual one, both less the chosen one of raw
@@ -248,3 +248,28 @@ def split_taps(text: str) -> tuple[str, ...]:
 def read_choices(table: pd.DataFrame) -> tuple[Choice, ...]:
     """Read the table `choices`, in the order of its rows."""
     return tuple(Choice.of(row) for row in table.to_dict("records"))
+
+
+def rank_choices(choices: Sequence[Choice]) -> tuple[Choice, ...]:
+    """Put models before controls, and the most accurate with its best features first, on the images
+    that did not choose these. All that is said of several models has this order."""
+    return tuple(sorted(choices, key=lambda one: (one.control, -one.accuracy.value)))
+
+
+def compare_first_two(choices: Sequence[Choice]) -> Estimate:
+    """Return the accuracy of the first model less that of the second (`rank_choices`).
+
+    Images are paired where the images that choose prefer these two as well, for which the table
+    has the difference; else it is the difference of two intervals that must not overlap. It is
+    undefined where there are no two models.
+    """
+    studied = [one for one in rank_choices(choices) if not one.control]
+    if len(studied) < 2:
+        return Estimate(float("nan"))
+    first, second = studied[:2]
+    ahead, behind = first.gains["over_next"], second.gains["over_next"]
+    if first.next == second.model and ahead.defined:
+        return ahead
+    if second.next == first.model and behind.defined:
+        return replace(behind, value=-behind.value, low=-behind.high, high=-behind.low)
+    return subtract_unpaired(first.accuracy, second.accuracy)

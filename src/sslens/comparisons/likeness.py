@@ -15,6 +15,9 @@ from sslens.comparisons.panels import list_tokens_in
 from sslens.statistics.estimate import SMALLEST, Estimate, subtract_unpaired
 from sslens.table import Results
 
+#: CKA below which two models are called not alike: that of unrelated features is 0
+LOW = 0.1
+
 
 @final
 @dataclass(frozen=True)
@@ -76,6 +79,16 @@ def read_likenesses(blocks: Results, kind: str = "block") -> tuple[Likeness, ...
         names = str(row["model_a"]), str(row["model_b"])
         pairs.append(Likeness(*names, bool(row["control"]), value, plain, bool(beyond)))
     return tuple(pairs)
+
+
+def is_unlike(cka: Estimate) -> bool:
+    """Whether two models are not alike: the whole interval of their CKA, or without one the CKA
+    itself, lies below `LOW`.
+
+    >>> is_unlike(Estimate(-0.01, -0.07, 0.05, "minibatches", 12)), is_unlike(Estimate(0.3))
+    (True, False)
+    """
+    return bool((cka.value if np.isnan(cka.high) else cka.high) < LOW)
 
 
 def compare_alike(pairs: Sequence[Likeness]) -> tuple[Likeness, ...]:

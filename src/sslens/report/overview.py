@@ -12,6 +12,7 @@ import numpy as np
 from sslens.comparisons.roles import PIXELS
 from sslens.report.front import Overview, Point
 from sslens.report.stills import COLOURED, LINE, Box, wrap_marks, write_mark
+from sslens.report.writing.front import MEANINGS
 from sslens.report.writing.numbers import spell_share
 from sslens.report.writing.overview import write_family
 from sslens.statistics.estimate import Estimate
@@ -93,7 +94,9 @@ def describe_point(point: Point) -> str:
 
 def _choose_styles(points: Sequence[Point]) -> dict[str, str]:
     """The class of each point's colour, by its name."""
-    families = list(dict.fromkeys(point.family for point in points if not point.control))
+    present = dict.fromkeys(point.family for point in points if not point.control)
+    known = list(MEANINGS) if any(family in MEANINGS for family in present) else []
+    families = list(dict.fromkeys([*known, *present]))  # JE and REC have one colour everywhere
     styles = {}
     for point in points:
         number = families.index(point.family) + 1 if point.family in families else 0

@@ -250,7 +250,8 @@ class Result:
         findings = [sentences[0] for sentences in self.findings.values() if sentences]
         if not findings:
             findings = self.answered.frame.to_string(index=False, max_cols=8).splitlines()
-        told = Told(self.title, self.notes, findings, path, ANSWER if path else "")
+        choice = "" if self.front is None else self.front.choice
+        told = Told(self.title, self.notes, findings, path, ANSWER if path else "", choice)
         return write_answer(self.answered.frame.to_dict("records"), told, width)
 
     def to_json(self) -> Mapping[str, Any]:
@@ -260,6 +261,7 @@ class Result:
         first = () if self.front is None else self.front.answers
         return {
             "title": self.title,
+            "choice": "" if self.front is None else self.front.choice,
             "answer": _list_rows(self.answered),
             "units": dict(self.answered.units),
             "questions": [
@@ -295,10 +297,17 @@ class Result:
 
         head, rows, below = tabulate_answer(self.answered.frame.to_dict("records"))
         questions = () if self.front is None else self.front.answers
+        choice = "" if self.front is None else self.front.choice
         said = [f"{one.question} {one.word}: {one.effect}" for one in questions]
         lists = "".join(
             f"<p>{'<br>'.join(map(html.escape, texts))}</p>"
-            for texts in ([below] if below else [], said, self.advice, self.notes)
+            for texts in (
+                [choice] if choice else [],
+                [below] if below else [],
+                said,
+                self.advice,
+                self.notes,
+            )
             if texts
         )
         cells = "".join(f"<tr>{_mark(row, 'td')}</tr>" for row in rows)

@@ -8,7 +8,7 @@ from typing import final
 import pandas as pd
 
 from sslens.claims import advice
-from sslens.comparisons.choices import Choice, read_choices
+from sslens.comparisons.choices import Choice, rank_choices, read_choices
 from sslens.comparisons.dense_advice import judge_dense
 from sslens.comparisons.inputs import Models
 from sslens.comparisons.likeness import (
@@ -34,8 +34,8 @@ from sslens.report.front.screen import (
     Overview,
     Point,
 )
+from sslens.report.writing import choosing, name_classes
 from sslens.report.writing import front as words
-from sslens.report.writing import name_classes
 from sslens.report.writing.cards import write_card, write_dense_card
 from sslens.report.writing.numbers import spell_classes
 from sslens.report.writing.overview import write_note, write_placed, write_sized
@@ -62,6 +62,7 @@ class Compared:
         left_out: why an analysis that would apply to any models was left out, by its name.
         classes: the number of classes of the images, and the number of classes of which these were
             drawn; None where none were drawn.
+        labelled: whether the images have classes to tell apart; True where there are no images.
     """
 
     images: str = ""
@@ -69,6 +70,7 @@ class Compared:
     total: int | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
     classes: tuple[int, int] | None = None
+    labelled: bool = True
 
 
 def make_front(
@@ -103,7 +105,7 @@ def make_front(
     kept = [one.question for one in asked if one.question not in ANSWERED.values()]
     shown = _choose(answers, kept)
     rest = tuple(one for one in answers if one not in shown)
-    cards = list(_make_cards(results))
+    cards = list(_make_cards(results, choices))
     title = words.write_compared(models.studied, compared.images, compared.count, compared.total)
     if compared.classes is not None:
         title = f"{title}, {spell_classes(*compared.classes)}"
@@ -115,10 +117,28 @@ def make_front(
         tuple(cards[MOST_CARDS:]),
         words.write_undecided(answers, _list_not_run(verdicts, compared), rest),
         rest,
-        words.write_pixels(choices),
+        choosing.write_pixels(choices),
         words.write_scope(over) if over else "",
         over,
+        _write_choice(results, models, choices, compared),
     )
+
+
+def _write_choice(
+    results: Mapping[str, Results],
+    models: Models,
+    choices: Sequence[Choice],
+    compared: Compared,
+) -> str:
+    """Say which model to use, or what is missing to choose one and to judge how alike they are."""
+    said = choosing.write_choice(choices)
+    if not choices and not compared.labelled:
+        said = choosing.NO_LABELS
+    elif not choices and SEPARATION[0] in compared.left_out and not compared.images:
+        said = choosing.NO_FEATURES
+    alike = "cka-blocks" in results and len(models.studied) > 1
+    missing = choosing.NO_PIXELS if alike and PIXELS not in models.names else ""
+    return " ".join(filter(None, (said, missing)))
 
 
 def _say_scope(answers: Sequence[Answer]) -> tuple[list[Answer], str]:
@@ -180,14 +200,18 @@ def _answer_questions(
         every = read_likenesses(blocks)
         pairs = compare_alike([one for one in every if not one.control])
         if pairs:
-            control = words.write_alike_control(_find_ceiling(blocks), _find_random(every, models))
+            control = words.write_alike_control(
+                _find_ceiling(blocks),
+                _find_random(every, models),
+                pixels=PIXELS in models.names,
+            )
             yield words.write_alike(pairs, find_groups(pairs), control, "cka-blocks")
         partings = read_partings(blocks)
         if partings is not None:
             yield words.write_parting(partings, "cka-blocks")
-    if any(one.leads for one in choices):
+    if any(not one.control for one in choices):
         link = next(name for name in SEPARATION if name in results and "choices" in results[name])
-        answer = words.write_separation(choices, link)
+        answer = choosing.write_separation(choices, link)
         yield replace(answer, over=_add_classes(answer.over, results[link]))
     if "cka-finetune" in results:
         together = compare_together(models, results["cka-finetune"])
@@ -252,10 +276,15 @@ def _make_overview(
     )
 
 
-def _make_cards(results: Mapping[str, Results]) -> Iterator[Card]:
-    """The cards of all models, the most accurate first, then those for dense tasks."""
+def _make_cards(results: Mapping[str, Results], choices: Sequence[Choice]) -> Iterator[Card]:
+    """The cards of all models in the order of the choices, then those for dense tasks."""
     advised = advice.judge(results)
-    for one in sorted(advised, key=lambda one: (bool(one.unsettled), -one.use.accuracy.value)):
+    names = [one.model for one in rank_choices(choices)]
+    places = {name: place for place, name in enumerate(names)}
+    order = {
+        one.model: (places.get(one.model, len(names)), -one.use.accuracy.value) for one in advised
+    }
+    for one in sorted(advised, key=lambda one: (bool(one.unsettled), *order[one.model])):
         card = write_card(one)
         source = next((results[name] for name in advice.READS if name in results), None)
         yield card if source is None else replace(card, why=_add_classes(card.why, source))

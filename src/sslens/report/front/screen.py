@@ -136,6 +136,7 @@ class Front:
         scope: what all answers are about, as a sentence; empty where they are about several things,
             which is then said after what their intervals are over.
         over: what most intervals are over, where `scope` says it; else empty.
+        choice: which model to use, or why none is to be preferred or can be chosen, in sentences.
     """
 
     compared: str
@@ -148,6 +149,7 @@ class Front:
     pixels: str = ""
     scope: str = ""
     over: str = ""
+    choice: str = ""
 
     def __repr__(self) -> str:
         cards = len(self.cards) + len(self.more_cards)

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
+from sslens.comparisons.likeness import is_unlike
 from sslens.report.writing.numbers import (
+    set_minus,
     spell,
     spell_cell,
     spell_count,
@@ -22,6 +24,8 @@ MOST = 14
 WIDTH = 100
 NAN = float("nan")
 NARROWEST = 40
+#: models of which it is said what k-NN reads
+FEW = 3
 #: what stands behind the name of a control
 CONTROL = " *"
 #: how a pooling is called in a column; of patches and of all tokens it is the mean
@@ -35,7 +39,7 @@ HEADS = {
     "nearest": "nearest relative",
 }
 
-Kind = Literal["title", "head", "model", "control", "note", "finding", "path"]
+Kind = Literal["title", "choice", "head", "model", "control", "note", "finding", "path"]
 
 
 @final
@@ -84,6 +88,7 @@ class Told:
         findings: what is said where there is no table, the most important sentence first.
         path: where the report is; empty where nothing was saved.
         saved: the name of the file with all rows; empty where there is none.
+        choice: which model to use, or why none is to be preferred; empty where nothing is said.
     """
 
     title: str
@@ -91,6 +96,7 @@ class Told:
     findings: Sequence[str] = ()
     path: str = ""
     saved: str = ""
+    choice: str = ""
 
 
 def write_answer(
@@ -108,6 +114,7 @@ def write_answer(
     """
     width = max(width, NARROWEST)
     head = [AnswerLine(text, "title") for text in _wrap(told.title, width)[:2]]
+    head += [AnswerLine(text, "choice") for text in _wrap(set_minus(told.choice), width)[:4]]
     path = [AnswerLine(told.path, "path")] if told.path else []
     room = MOST - len(head) - len(path)
     known = [row for row in rows if _has_numbers(row)]
@@ -126,16 +133,16 @@ def _has_numbers(row: Mapping[str, Any]) -> bool:
 
 
 def order_rows(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Put models before controls, and the most accurate first: by the probe, else by k-NN; models
-    without an accuracy stay in their order.
+    """Put models before controls, and the most accurate first: by k-NN, else by the probe, as the
+    first screen of the report does; models without an accuracy stay in their order.
 
     >>> [row["model"] for row in order_rows([
     ...     {"model": "pixels", "control": True, "probe": 0.9, "knn": 0.5},
     ...     {"model": "a", "control": False, "probe": 0.5, "knn": 0.9},
     ...     {"model": "b", "control": False, "probe": 0.8, "knn": 0.5}])]
-    ['b', 'a', 'pixels']
+    ['a', 'b', 'pixels']
     """
-    column = "probe" if any(row["probe"] == row["probe"] for row in rows) else "knn"
+    column = "knn" if any(row["knn"] == row["knn"] for row in rows) else "probe"
 
     def place(row: Mapping[str, Any]) -> tuple[bool, float]:
         return row["control"], -row[column] if row[column] == row[column] else 1.0
@@ -150,13 +157,15 @@ def _write_table(
     ordered = order_rows(rows)
     columns = _choose_columns(ordered)
     style, cells, widths = _fit(ordered, columns, width)
-    sentences = _write_below(ordered, columns)
+    sentences, high = _write_below(ordered, columns, told.saved), 2 if style.apart else 1
+    if 1 + len(ordered) * high + len(_wrap(sentences, width)) > room:  # rows come before layers
+        sentences = _write_below(ordered, columns, told.saved, few=0)
     for most in range(len(ordered), 0, -1):
         shown = _choose_rows(ordered, most)
         left = len(ordered) - len(shown)
         where = f" in {told.saved}" if told.saved else ""
         below = _wrap(f"{sentences} And {left} more rows{where}." if left else sentences, width)
-        if 1 + len(shown) * (2 if style.apart else 1) + len(below) <= room:
+        if 1 + len(shown) * high + len(below) <= room:
             break
     heads = [HEADS["model"], *(HEADS[name] for name in columns)]
     lines = [AnswerLine(_join(heads, widths, style), "head")]
@@ -239,27 +248,53 @@ def _write_nearest(row: Mapping[str, Any], style: Style) -> str:
     if not row["nearest_relative"]:
         return ""
     cka = Estimate(row["cka_to_it"], row["cka_low"], row["cka_high"])
-    spelt = spell(cka) if style.likeness else spell_level(cka.value)
-    return f"{row['nearest_relative']} {spelt}"
+    spelt = set_minus(spell(cka) if style.likeness else spell_level(cka.value))
+    return f"none alike, {spelt}" if is_unlike(cka) else f"{row['nearest_relative']} {spelt}"
 
 
-def _write_below(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+def _write_below(
+    rows: Sequence[Mapping[str, Any]],
+    columns: Sequence[str],
+    saved: str = "",
+    *,
+    few: int = FEW,
+) -> str:
     """What the numbers of the table are over, and what they are of."""
     sentences = ["* a control."] if any(row["control"] for row in rows) else []
     judged = [row for row in rows if any(row[name] == row[name] for name in ("knn", "probe"))]
     if judged:
-        counts = {judged[0][f"{name}_images"] for name in ("knn", "probe")}
-        over = " and ".join(spell_count(int(one)) for one in sorted(counts) if one == one)
+        over = _write_counts(judged[0])
         chance = spell_share(Estimate(judged[0]["chance"]))
-        sentences.append(f"Intervals: 95 %, over the {over} images that did not choose.")
+        sentences.append(f"Best features; intervals: 95 %, over the {over} that did not choose.")
         sentences.append(f"Chance: {chance}.")
+    own = [row for row in rows if _has_two_readings(row) and not row["control"]]
     if any(_has_two_readings(row) for row in rows):
-        sentences.append("The layer is the probe's; k-NN has its own.")
+        sentences.append(f"The layer is the probe's{_write_own_layers(own, saved, few)}.")
     if "nearest" in columns:
         beyond = any(row["pixels_regressed_out"] for row in rows)
         without = ", raw pixels regressed out" if beyond else ""
         sentences.append(f"Nearest by mean CKA at the same depth{without}.")
     return " ".join(sentences)
+
+
+def _write_counts(row: Mapping[str, Any]) -> str:
+    """How many images the numbers of k-NN and of the probe are over."""
+    columns = {"k-NN": row["knn_images"], "probe": row["probe_images"]}
+    counts = {name: spell_count(int(count)) for name, count in columns.items() if count == count}
+    if len(set(counts.values())) < 2:
+        return f"{next(iter(counts.values()), 'no')} images"
+    return f"{' and '.join(f'{count} ({name})' for name, count in counts.items())} images"
+
+
+def _write_own_layers(rows: Sequence[Mapping[str, Any]], saved: str, few: int) -> str:
+    """What k-NN reads of models of which the probe reads something else: of a few each, and of more
+    where it is found."""
+    if not rows:
+        return ""
+    if len(rows) > few:
+        return f"; k-NN has its own{f', in {saved}' if saved else ''}"
+    read = (f"{row['model']} {_name_reading(row['knn_tap'], row['knn_pooling'])}" for row in rows)
+    return f"; k-NN reads {'; '.join(read)}"
 
 
 def _has_two_readings(row: Mapping[str, Any]) -> bool:

@@ -27,7 +27,7 @@ def write_card(one: Recommendation) -> Card:
         one.model,
         f"{_name_use(one.use)}: {spell_share(one.use.accuracy)}",
         _write_gain(one.answer, one.gain),
-        _write_pixels(one.over_pixels),
+        _write_pixels(one),
         f"{how}; {_name_both(name_probe(one.best), usual)}",
         _beats_pixels(one.over_pixels),
     )
@@ -79,16 +79,18 @@ def _write_gain(answer: Answer, gain: Contrast | None) -> str:
     return f"{NOTHING} (best features {spelt})"
 
 
-def _write_pixels(gain: Estimate | None) -> str:
-    """Write what a choice gains over raw pixels, or that nothing beats them."""
+def _write_pixels(one: Recommendation) -> str:
+    """Write what the features to use gain over raw pixels, or that they do not beat them."""
+    gain = one.over_pixels
     if gain is None:
         return ""
     side, spelt = gain.find_side(SMALLEST["accuracy"]), spell_points(gain)
+    which = "usual choice" if one.use == one.usual else "best features"
     if side == "more":
-        return f"{spelt} over raw pixels"
+        return f"{spelt} over raw pixels, {which}"
     if side in ("less", "the same"):
-        return f"nothing beats raw pixels ({spelt})"
-    return f"undecided against raw pixels ({spelt})"
+        return f"nothing beats raw pixels ({spelt}, {which})"
+    return f"undecided against raw pixels ({spelt}, {which})"
 
 
 def _beats_pixels(gain: Estimate | None) -> bool | None:

@@ -3,8 +3,7 @@ the questions of plain models."""
 
 from collections.abc import Mapping, Sequence
 
-from sslens.comparisons.choices import Choice
-from sslens.comparisons.likeness import Group, Likeness
+from sslens.comparisons.likeness import Group, Likeness, is_unlike
 from sslens.comparisons.majorities import Majority
 from sslens.comparisons.roles import JE, REC, TOKENS
 from sslens.report.front.screen import Answer
@@ -16,8 +15,6 @@ from sslens.report.writing.numbers import (
     spell_effect,
     spell_level,
     spell_over,
-    spell_points,
-    spell_share,
 )
 from sslens.statistics.estimate import SMALLEST, Contrast, Estimate, explain
 from sslens.statistics.verdicts import Part, Verdict
@@ -32,8 +29,6 @@ HERE = "in these models"
 MEANINGS = {JE: "joint embedding", REC: "reconstruction"}
 #: what stands before a difference of some kinds; others are in points, or their label names them
 KINDS = {"cka": "CKA", "r2": "R²", "tau": "τ"}
-#: how the model that leads stands against raw pixels
-WORDS_OF_PIXELS = {"more": "beats pixels", "less": "pixels win", "the same": "as pixels"}
 ALIKE = "Which models are alike?"
 APART = "Where do they part?"
 BEST = "Which separates the classes best?"
@@ -168,12 +163,12 @@ def _write_verdict(verdict: Verdict, *, several: bool) -> str:
         filter(None, (KINDS.get(part.kind), spell_effect(contrast.difference, part.kind)))
     )
     effect = ", ".join(filter(None, (spelt, _subtract(contrast), label)))
-    if several or part.answer != "undecided":
+    if part.answer != "undecided":
         return f"{head}{effect}"
-    return f"{effect} ({_explain(contrast, part.smallest)})"
+    return f"{head}{effect} ({explain_effect(contrast, part.smallest)})"
 
 
-def _explain(contrast: Contrast, smallest: float) -> str:
+def explain_effect(contrast: Contrast, smallest: float) -> str:
     """Say why a difference decides nothing."""
     if contrast.difference.sign and contrast.difference.find_side(smallest) == "undecided":
         return f"may be under {smallest:g}, too little"
@@ -203,7 +198,9 @@ def write_alike(
         effect = f"mean CKA at the same depth {spell(pair.value)}{clause}{plain}"
         strength = max(0.0, pair.value.low / SMALLEST["cka"]) if pair.value.sign else 0.0
         question = f"How alike are {pair.a} and {pair.b}?"
-        word = spell_level(pair.value.value)
+        word = "not alike" if is_unlike(pair.value) else spell_level(pair.value.value)
+        if not is_unlike(pair.value) and pair.value.sign == 0:
+            word, effect = "undecided", f"{effect} (the interval holds 0)"
         return Answer(question, word, effect, over, control, link, strength, scope=HERE)
     if groups:
         weakest = min(groups, key=lambda one: one.gap.low)
@@ -233,15 +230,18 @@ def _write_rest(groups: Sequence[Group], count: int) -> str:
     return f"; {rest} in no group" if rest else ""
 
 
-def write_alike_control(ceiling: tuple[str, Estimate] | None, random: Likeness | None) -> str:
+def write_alike_control(
+    ceiling: tuple[str, Estimate] | None, random: Likeness | None, *, pixels: bool = True
+) -> str:
     """Write what the likeness of models is held against: two trainings of one objective, or two
     random initialisations.
 
     Args:
         ceiling: the objective, and the CKA of two trainings of it; None without one.
         random: two random initialisations; None without them.
+        pixels: whether raw pixels are compared.
     """
-    parts = []
+    parts = [] if pixels else ["raw pixels are not compared"]
     if ceiling is not None:
         parts.append(f"two trainings of {ceiling[0]} {spell(ceiling[1])}")
     if random is not None:
@@ -259,76 +259,19 @@ def write_parting(partings: Majority, link: str) -> Answer:
     over = spell_over(shown.difference)
     words = {"less": "late", "more": "early", "the same": "at no depth more"}
     word = words.get(partings.side, "undecided")
+    if word == "undecided":
+        effect = f"{effect} ({_explain_majority(partings)})"
     if partings.side in words and partings.count < partings.pairs:
         word = f"{word}, in {partings.count} of {partings.pairs} pairs"
     return Answer(APART, word, effect, over, "", link, partings.strength, scope=HERE)
 
 
-def write_separation(choices: Sequence[Choice], link: str) -> Answer:
-    """Write which model separates the classes best, and whether it is better than raw pixels.
-
-    Args:
-        choices: what was chosen of each model and control.
-        link: the section with the evidence.
-    """
-    leader = next(one for one in choices if one.leads)
-    pixels, ahead = leader.gains["over_pixels"], leader.gains["over_next"]
-    against = pixels.find_side(SMALLEST["accuracy"])
-    parts = [f"{spell_share(leader.accuracy)} with its best features"]
-    if pixels.defined:
-        parts.append(f"{spell_points(pixels)} over raw pixels")
-    if ahead.defined:
-        parts.append(f"{spell_points(ahead)} over {leader.next}")
-    strengths = [one.measure_strength(SMALLEST["accuracy"]) for one in (pixels, ahead)]
-    decided = [
-        strength
-        for strength, one in zip(strengths, (pixels, ahead), strict=True)
-        if one.defined and strength
-    ]
-    alone = sum(not one.control for one in choices) == 1
-    question = f"Does {leader.model} separate the classes better than pixels?" if alone else BEST
-    named = leader.model
-    if ahead.defined and ahead.find_side(SMALLEST["accuracy"]) != "more":
-        named = f"{leader.model} or {leader.next}, which are not told apart"
-    share = spell_share(Estimate(leader.accuracy.value))
-    return Answer(
-        question,
-        WORDS_OF_PIXELS.get(against, "undecided") if pixels.defined else share,
-        ", ".join(parts),
-        spell_over(leader.accuracy),
-        _write_controls(choices),
-        link,
-        min(decided, default=0.0),
-        names="" if alone else named,
-        scope=HERE,
-    )
-
-
-def _write_controls(choices: Sequence[Choice]) -> str:
-    """Write the accuracy of raw pixels and of the best random initialisation."""
-    controls = {one.model: one for one in choices if one.control}
-    pixels = controls.pop("pixels", None)
-    parts = [] if pixels is None else [f"raw pixels {spell_share(pixels.accuracy)}"]
-    if controls:
-        best = max(controls.values(), key=lambda one: one.accuracy.value)
-        parts.append(f"untrained {spell_share(Estimate(best.accuracy.value))}")
-    return ", ".join(parts)
-
-
-def write_pixels(choices: Sequence[Choice]) -> str:
-    """Write that raw pixels beat every model, or that no model is clearly better than they are;
-    empty where one is, or where there are no raw pixels."""
-    studied = [one for one in choices if not one.control and one.over_pixels.defined]
-    if not studied:
-        return ""
-    sides = [one.over_pixels.find_side(SMALLEST["accuracy"]) for one in studied]
-    best = max(studied, key=lambda one: one.over_pixels.value)
-    effect = f"{best.model}, the nearest, has {spell_points(best.over_pixels)} over them"
-    if all(side == "less" for side in sides):
-        return f"Raw pixels beat every model: {effect}."
-    if "more" not in sides:
-        return f"Nothing beats raw pixels: {effect}."
-    return ""
+def _explain_majority(majority: Majority) -> str:
+    """Say why the differences of several pairs decide nothing."""
+    shown, smallest = majority.shown, SMALLEST["cka"]
+    if shown.difference.find_side(smallest) in ("undecided", "too few"):
+        return explain_effect(Contrast(shown.a, shown.b, shown.difference), smallest)
+    return f"most of the {majority.pairs} pairs do not agree"
 
 
 def write_together(together: Majority, link: str) -> Answer:
@@ -355,6 +298,8 @@ def write_together(together: Majority, link: str) -> Answer:
     effect = (
         f"CKA{clause} {spell_difference(shown.difference)} by fine-tuning, {shown.a} and {shown.b}"
     )
+    if word == "undecided":
+        effect = f"{effect} ({_explain_majority(together)})"
     over = spell_over(shown.difference)
     return Answer(TOGETHER, word, effect, over, control, link, together.strength, scope=HERE)
 

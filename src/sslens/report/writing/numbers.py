@@ -27,7 +27,16 @@ def typeset(text: str) -> str:
     >>> typeset("over שם, 5").encode("ascii", "namereplace").count(b"ISOLATE")
     2
     """
-    return _MINUS.sub("−", _LEFTWARDS.sub("\u2068\\g<0>\u2069", text))
+    return set_minus(_LEFTWARDS.sub("\u2068\\g<0>\u2069", text))
+
+
+def set_minus(text: str) -> str:
+    """Give the numbers of a text a minus sign in place of the hyphen, and nothing else.
+
+    >>> set_minus("-0.01 of blocks-3")
+    '−0.01 of blocks-3'
+    """
+    return _MINUS.sub("−", text)
 
 
 def spell(estimate: Estimate) -> str:

@@ -16,16 +16,11 @@ TYPE = Labels
 def unmet(situation: Situation) -> Lack | None:
     """Images that lie in no folders have no classes, and one class is no classification."""
     images = situation.images
-    if images is not None and images.labels is not None:
-        lack = explain_no_classes(images, situation.bank)
-        if lack is None:
-            return None
-        return Lack(f"the images {lack}", "give {images} with a subfolder a class", noted=True)
-    return Lack(
-        "the images have no classes (no folders of that name)",
-        "give {images} with a subfolder a class",
-        noted=images is not None,
-    )
+    mend = "give {images} with a subfolder a class"
+    if images is None:
+        return Lack("classes are told apart of images, and there are none", mend)
+    lack = explain_no_classes(images, situation.bank)
+    return None if lack is None else Lack(f"the images {lack}", mend, noted=True)
 
 
 def gather(captured: Captured) -> Labels:

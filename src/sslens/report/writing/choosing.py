@@ -1,0 +1,141 @@
+"""Which model to choose, in words: how well the first separates the classes with its best features,
+and whether it is better than the second and than raw pixels."""
+
+from collections.abc import Sequence
+
+from sslens.comparisons.choices import Choice, compare_first_two, rank_choices
+from sslens.comparisons.readings import READINGS
+from sslens.report.front.screen import Answer
+from sslens.report.writing.front import BEST, HERE, explain_effect
+from sslens.report.writing.numbers import spell_over, spell_points, spell_share
+from sslens.statistics.estimate import SMALLEST, Contrast, Estimate
+
+#: how the first model stands against raw pixels
+WORDS_OF_PIXELS = {"more": "beats pixels", "less": "pixels win", "the same": "as pixels"}
+#: which features of a model an accuracy is of
+FEATURES = "with its best features"
+#: what is said where raw pixels are not compared
+NO_PIXELS = "Raw pixels are not compared: how alike models are may be due to the pixels alone."
+#: what is said where images have no labels
+NO_LABELS = (
+    "Labels are needed to choose a model: give images with a subfolder a class. Until then see"
+    " which models are alike, and where they part."
+)
+#: what is said where features are not there
+NO_FEATURES = "Fingerprints do not tell which model to choose: they hold no features of images."
+
+
+def write_separation(choices: Sequence[Choice], link: str) -> Answer:
+    """Write which model separates the classes best, and whether it is better than raw pixels.
+
+    Args:
+        choices: what was chosen of each model and control.
+        link: the section with the evidence.
+    """
+    ranked = rank_choices(choices)
+    studied = [one for one in ranked if not one.control]
+    first, ahead = studied[0], compare_first_two(ranked)
+    pixels = first.gains["over_pixels"]
+    parts = [f"{spell_share(first.accuracy)} by {_name_classifier(first)} {FEATURES}"]
+    if pixels.defined:
+        parts.append(f"{spell_points(pixels)} over raw pixels{_say_why(first, pixels)}")
+    if ahead.defined:
+        parts.append(f"{spell_points(ahead)} over {studied[1].model}")
+    strengths = [one.measure_strength(SMALLEST["accuracy"]) for one in (pixels, ahead)]
+    decided = [
+        strength
+        for strength, one in zip(strengths, (pixels, ahead), strict=True)
+        if one.defined and strength
+    ]
+    alone = len(studied) == 1
+    question = f"Does {first.model} separate the classes better than pixels?" if alone else BEST
+    named = first.model
+    if ahead.defined and ahead.find_side(SMALLEST["accuracy"]) != "more":
+        named = f"{first.model} or {studied[1].model}, which are not told apart"
+    share = spell_share(Estimate(first.accuracy.value))
+    against = WORDS_OF_PIXELS.get(pixels.find_side(SMALLEST["accuracy"]), "undecided")
+    return Answer(
+        question,
+        against if pixels.defined else share,
+        ", ".join(parts),
+        spell_over(first.accuracy),
+        _write_controls(choices),
+        link,
+        min(decided, default=0.0),
+        names="" if alone else named,
+        scope=HERE,
+    )
+
+
+def _say_why(choice: Choice, gain: Estimate) -> str:
+    """Say in brackets why a gain over raw pixels decides nothing; empty where it decides."""
+    smallest = SMALLEST["accuracy"]
+    if gain.find_side(smallest) not in ("undecided", "too few"):
+        return ""
+    return f" ({explain_effect(Contrast(choice.model, 'pixels', gain), smallest)})"
+
+
+def _name_classifier(choice: Choice) -> str:
+    """Name what classifies."""
+    return f"{choice.k}-NN" if choice.k else "a probe"
+
+
+def _write_controls(choices: Sequence[Choice]) -> str:
+    """Write the accuracy of raw pixels and of the best random initialisation."""
+    controls = {one.model: one for one in choices if one.control}
+    pixels = controls.pop("pixels", None)
+    parts = [] if pixels is None else [f"raw pixels {spell_share(pixels.accuracy)}"]
+    if controls:
+        best = max(controls.values(), key=lambda one: one.accuracy.value)
+        parts.append(f"untrained {spell_share(Estimate(best.accuracy.value))}")
+    return ", ".join(parts)
+
+
+def write_pixels(choices: Sequence[Choice]) -> str:
+    """Write that raw pixels beat every model, or that no model is shown to be better than they
+    are; empty where one is, or where there are no raw pixels."""
+    gains = {
+        one.model: (one, one.gains["over_pixels"])
+        for one in rank_choices(choices)
+        if not one.control and one.gains["over_pixels"].defined
+    }
+    if not gains:
+        return ""
+    sides = [gain.find_side(SMALLEST["accuracy"]) for _, gain in gains.values()]
+    first, gain = next(iter(gains.values()))
+    over = f"on {spell_over(first.accuracy)}"
+    effect = (
+        f"{first.model}, the nearest, has {spell_points(gain)} over them"
+        f" by {_name_classifier(first)} {FEATURES}"
+    )
+    if all(side == "less" for side in sides):
+        return f"Raw pixels beat every model {over}: {effect}."
+    if "more" not in sides:
+        return f"Nothing is shown to beat raw pixels {over}: {effect}."
+    return ""
+
+
+def write_choice(choices: Sequence[Choice]) -> str:
+    """Write which model to use, or why none is to be preferred; empty where there is no model."""
+    studied = [one for one in rank_choices(choices) if not one.control]
+    if not studied:
+        return ""
+    warning = write_pixels(choices)
+    if warning:
+        return warning
+    first, ahead = studied[0], compare_first_two(choices)
+    over, gain = f"on {spell_over(first.accuracy)}", first.gains["over_pixels"]
+    how = f"by {_name_classifier(first)} {FEATURES}"
+    if ahead.defined and ahead.find_side(SMALLEST["accuracy"]) != "more":
+        second = studied[1]
+        return (
+            f"Not told apart {over}: {first.model} or {second.model}, {spell_points(ahead)} {how}"
+            f"{_say_why(first, ahead)}."
+        )
+    where = f"{READINGS[first.pooling]} at {' and '.join(first.taps)}"
+    parts = [f"{spell_share(first.accuracy)} {over} {how} ({where})"]
+    if ahead.defined:
+        parts.append(f"{spell_points(ahead)} over {studied[1].model}")
+    elif gain.defined:
+        parts.append(f"{spell_points(gain)} over raw pixels")
+    return f"Use {first.model}: {', '.join(parts)}."
