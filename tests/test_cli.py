@@ -241,11 +241,11 @@ MISTAKES = {
         '"mask_ratio" is no setting: expected KEY=VALUE',
     ),
     "a setting of another kind": (
-        f"{PRETRAIN} --set mask_ratio=much",
+        f"{PRETRAIN} --out new --set mask_ratio=much",
         'The setting mask_ratio is "much": expected a float such as 0.75',
     ),
     "a setting that is no YAML": (
-        f"{PRETRAIN} --set mask_ratio=[",
+        f"{PRETRAIN} --out new --set mask_ratio=[",
         'The setting mask_ratio is "[": expected a float such as 0.75',
     ),
     "misspelt choice": (

@@ -258,10 +258,11 @@ def test_a_fingerprint_of_the_pixels_serves_as_their_grams(tmp_path: Path) -> No
     store = Store(tmp_path / "store")
     for given, some in ((files, True), (files[:2], False)):
         asked = Study(given, None, ("cka-blocks",), batch=8)
-        run(asked, tmp_path / "out", store=store, quiet=True)
-        means = pd.read_csv(tmp_path / "out" / "tables" / "cka-blocks" / "means.csv")
+        out = tmp_path / f"out-{len(given)}"
+        run(asked, out, store=store, quiet=True)
+        means = pd.read_csv(out / "tables" / "cka-blocks" / "means.csv")
         assert means.left.notna().any() == some
-        text = (tmp_path / "out" / "report.html").read_text()
+        text = (out / "report.html").read_text()
         assert ("the Grams of the pixels are not there" in html.unescape(text)) == (not some)
 
 

@@ -295,8 +295,8 @@ def test_files_of_other_kinds_are_named(tmp_path: Path, content: bytes, said: st
 
 def test_zip_files_of_other_kinds_are_named(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
-        archive.writestr("a.npy", b"1")
-    assert "is a zip file of something else (it holds a.npy)" in said_of(tmp_path / "a.pth")
+        archive.writestr("a.csv", b"1")
+    assert "is a zip file of something else (it holds a.csv)" in said_of(tmp_path / "a.pth")
     with zipfile.ZipFile(tmp_path / "b.pt", "w") as archive:
         archive.writestr("b/data.pkl", b"1")
         archive.writestr("b/constants.pkl", b"1")

@@ -150,5 +150,5 @@ def test_other_images_taps_or_precision_are_passed(place: Path) -> None:
         if name == "a changed image":
             Image.new("RGB", (32, 32), "red").save("photos/cat/0.png")
         with count_passes() as passed:
-            assert main([*AGAIN["knn"], *options, "--no-controls", *CPU]) == 0
+            assert main([*AGAIN["knn"], *options, "--no-controls", "--overwrite", *CPU]) == 0
         assert passed, name

@@ -337,7 +337,7 @@ def test_a_sweep_refuses_what_cannot_be_compared() -> None:
             r"The bank's features are of another model \(m and m\)",
         ),
         (store(1, 60, key={"weights": "w", "transform": {"crop": 1}}), "of images seen otherwise"),
-        (store(1, 60, classes=("a", "b", "d")), r"The bank has other classes \(3 and 3\)"),
+        (store(1, 60, classes=("a", "b", "d")), 'The bank has no image of the class "c"'),
         (store(1, 60, labels=None), "The images have no classes"),
         (
             store(1, 60, columns={("blocks.0", "cls"): 12, ("blocks.0", "mean"): 12}),

@@ -153,14 +153,14 @@ def dry(*more: str) -> list[str]:
         (["mae"], ["a minibatch of 256 is more than the 40 images"]),
         (["mae", "--recipe", "paper"], ["a minibatch of 4096 is more than the 40 images"]),
         (["mae", "--recipe", "papr"], ['mae has no recipe "papr": did you mean paper']),
-        (["mae", "--batch-size", "20"], ["2 steps an epoch, 200 in all", "normalise_pixels=True"]),
+        (["mae", "--batch-size", "20"], ["2 steps an epoch, 200 in all", "normalise_pixels true"]),
         (
             ["mae", "--recipe", "paper", "--batch-size", "20"],
-            ["1,600 in all", "normalise_pixels=False"],
+            ["1,600 in all", "normalise_pixels false"],
         ),
         (
             ["mae", "--recipe", "paper", "--batch-size", "20", "--epochs", "3"],
-            ["6 in all", "normalise_pixels=False"],
+            ["6 in all", "normalise_pixels false"],
         ),
         (
             [
@@ -173,7 +173,7 @@ def dry(*more: str) -> list[str]:
                 "clip=2",
                 "local_size=16",
             ],
-            ["600 in all", "local_crops=0", "clip=2.0", "local_size=16", "min_lr=1e-05"],
+            ["600 in all", "local_crops 0", "clip 2", "local_size 16", "min_lr 1e-05"],
         ),
         (["dino", "--batch-size", "20", "--set", "local_size=12"], ["small crops of 12 px"]),
         (["msn", "--batch-size", "20", "--set", "focal_size=40"], ["small crops of 40 px"]),
@@ -184,6 +184,6 @@ def test_the_command_takes_a_recipe_and_changes_of_it(
     capsys: pytest.CaptureFixture[str], more: list[str], said: list[str]
 ) -> None:
     main(dry(*more))
-    text = capsys.readouterr().err
+    text = " ".join(capsys.readouterr().err.split())  # settings are a table
     for each in said:
         assert each.lower() in text.lower(), text

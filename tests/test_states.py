@@ -14,6 +14,7 @@ from forks import together
 from sslens.capture import GramReducer, collect
 from sslens.errors import InputError
 from sslens.measures.cka import hsic1
+from sslens.own_files import OwnFiles
 from sslens.plan import Plan
 from sslens.probes.effective_rank import measure_effective_rank
 from sslens.training.loop import Interrupted
@@ -34,7 +35,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         fit(out / "run", "mae", WATCH, images=images)
     shutil.copyfile(out / "run/last.safetensors", out / "tenth.safetensors")
     later = out / "run/states/000000023.safetensors"  # as a killed run leaves it
-    shutil.copyfile(list_states(out / "run")[0], later)
+    shutil.copyfile(list_states(out / "run")[0], OwnFiles(out / "run").before(later))
     fit(out / "run", "mae", WATCH, resume=True)
     return out / "run", out / "tenth.safetensors"
 

@@ -193,6 +193,7 @@ def test_everything_is_written(done: Done) -> None:
         "tables/knn-depth/disagreements.csv"
     )  # two so alike models may have no such image
     assert found == {
+        ".sslens.json",
         "report.html",
         "answer.csv",
         "front.json",
@@ -340,7 +341,7 @@ def test_a_dry_run_computes_and_writes_nothing(done: Done, tmp_path: Path) -> No
             )
             is None
         )
-    assert seen == []
+    assert sum(seen) <= 48  # a few images, to measure what a pass costs here
     assert not list(tmp_path.iterdir())
 
 

