@@ -121,7 +121,7 @@ def test_compare_writes_a_report_and_a_second_time_the_same(
         "compare runs/mae --images photos --device cpu",
         "study study.yaml",
         f"pretrain mae --images photos --arch {NANO[7:]} --batch-size 4 --device cpu --out new",
-        "demo",
+        pytest.param("demo", marks=pytest.mark.slow),
     ],
     ids=lambda line: line.split()[0],
 )

@@ -252,6 +252,7 @@ print("imported", sorted(heavy & set(sys.modules)))
 """
 
 
+@pytest.mark.slow
 def test_doctor_of_known_layouts_imports_neither_torch_nor_timm(tmp_path: Path) -> None:
     paths = []
     for number, (layout, name) in enumerate(CASES):

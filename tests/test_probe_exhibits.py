@@ -144,6 +144,7 @@ def layered() -> tuple[Given, Results]:
     return given, compute("probe-layers", given)
 
 
+@pytest.mark.slow
 def test_nothing_rests_on_a_point_at_the_edge_of_a_grid(
     layered: tuple[Given, Results],
 ) -> None:
@@ -176,6 +177,7 @@ def test_nothing_rests_on_a_point_at_the_edge_of_a_grid(
     assert all("not to be relied on: the chosen learning rate" in one for one in advised)
 
 
+@pytest.mark.slow
 def test_the_one_block_that_knows_the_class_is_found(layered: tuple[Given, Results]) -> None:
     frame = layered[1]["probes"]
     mae = frame[(frame.model == "mae") & (frame.pooling == "cls")]
@@ -201,6 +203,7 @@ def test_the_one_block_that_knows_the_class_is_found(layered: tuple[Given, Resul
     assert only(frame, model="pixels").usual
 
 
+@pytest.mark.slow
 def test_a_row_is_a_probe_trained_chosen_and_tested_on_parts_of_their_own(
     layered: tuple[Given, Results],
 ) -> None:
@@ -232,6 +235,7 @@ def test_a_row_is_a_probe_trained_chosen_and_tested_on_parts_of_their_own(
     assert path.penalty[path.taken].tolist() == [probe.penalty]
 
 
+@pytest.mark.slow
 def test_what_an_intermediate_block_adds_is_held_against_the_other_family(
     layered: tuple[Given, Results],
 ) -> None:
@@ -268,6 +272,7 @@ def test_what_an_intermediate_block_adds_is_held_against_the_other_family(
     assert said[3].endswith("there was no sure gain that could vanish.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "after", "difference", "said"),
     [
@@ -299,6 +304,7 @@ def test_what_is_said_of_a_gain_before_and_after(
     assert write("probe-layers", results)[2].endswith(said)
 
 
+@pytest.mark.slow
 def test_probes_of_layers_are_drawn_by_depth(layered: tuple[Given, Results]) -> None:
     figure = probe_layers.draw(layered[1])
     assert [[panel and panel.title for panel in row] for row in figure.panels] == [
@@ -556,6 +562,7 @@ def advise(results: dict[str, Results]) -> tuple[str, ...]:
     return write_advice(advice.judge(results))
 
 
+@pytest.mark.slow
 def test_advice_is_made_of_what_the_tables_hold(
     layered: tuple[Given, Results], deepened: Table
 ) -> None:

@@ -262,6 +262,7 @@ def test_classes_are_found_again_in_the_table(done: Done) -> None:
     assert set(frame.chance) == {0.5}
 
 
+@pytest.mark.slow
 def test_a_second_run_passes_nothing_through_a_network_and_is_the_same(
     done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
