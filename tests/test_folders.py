@@ -228,6 +228,21 @@ class TestCheck:
         (tree / "dog/2.png").write_bytes(whole)
         assert len(check(from_folder(tree))) == 6
 
+    def test_all_bad_files_are_named_at_once(self, tree: Path) -> None:
+        for i in range(2):
+            (tree / f"dog/bad{i}.jpg").write_bytes(b"")
+        said = (
+            r"^2 of 8 images: .*dog/bad0\.jpg cannot be decoded \(it is empty\); .*bad1\.jpg .*them"
+        )
+        with pytest.raises(InputError, match=said):
+            check(from_folder(tree))
+        for i in range(2, 9):
+            (tree / f"dog/bad{i}.jpg").write_bytes(b"")
+        with pytest.raises(
+            InputError, match=r"^9 of 15 images: .*bad4\.jpg .*; and 4 more: repair"
+        ):
+            check(from_folder(tree))
+
     @pytest.mark.parametrize("damage", ["cut", "empty", "dangling"])
     def test_bad_file_stops_or_is_skipped(self, tree: Path, damage: str) -> None:
         file = tree / "dog/0.jpg"

@@ -338,6 +338,9 @@ def broken():
 def nothing():
     return 3
 
+def flat():
+    return nn.Sequential(nn.Flatten(), nn.Linear(48, 8), nn.Linear(8, 2))
+
 network = Net()
 """
 
@@ -366,20 +369,33 @@ def test_a_function_of_the_users_is_a_model(folder: Path) -> None:
     assert told(model)[-1] == ("blocks.1", "block", 1.0)
     assert zoo.load(f"{source}@name=mine,image_size=24").transform.crop == 24
     assert zoo.load(f"{source}@name=mine").name == "mine"
-    assert zoo.load("usersnets.models:network").name == "network"
+    assert zoo.load("usersnets.models:network").name == "models.network"
     with pytest.warns(Doubt, match="build does not say how its images are prepared"):
         assert zoo.load("usersnets.models:build", image_size=24).transform.crop == 24
+    with pytest.warns(Doubt, match="^flatnet does not say") as doubts:  # by the name that is given
+        assert zoo.load("usersnets.models:build@name=flatnet", image_size=24).name == "flatnet"
+    with pytest.warns(Doubt, match="^flatnet does not say") as more:
+        sslens.wrap(sys.modules["usersnets.models"].build(), name="flatnet", image_size=16)
+    # at the line of the user's that led to it
+    assert [one.filename for one in (*doubts, *more)] == [__file__, __file__]
 
 
+@pytest.mark.filterwarnings("ignore::sslens.errors.Doubt")
 @pytest.mark.parametrize(
     ("source", "said"),
     [
         ("usersnets.models:bild", 'usersnets.models has no "bild": did you mean build?'),
+        ("usersnets.models:two", 'models has no "two": there are (?!.*torch)(?!.*nn)(?!.*sslens)'),
         ("usersnets.model:build", "There is no module usersnets.model to import"),
         ("usersnets.lame:build", "cannot be imported: ModuleNotFoundError: .*lame.py, line 1"),
         ("usersnets.models:broken", r"fails: ValueError: no weights, at .*models.py, line \d+, in"),
         ("usersnets.models:nothing", "returns int: expected a torch.nn.Module"),
-        ("userznets.models:build", 'There is no model "userznets.models:build"'),
+        (
+            "userznets.models:build",
+            "There is no module userznets to import userznets.models:build .*did you mean usersn",
+        ),
+        ("zzz:build", "There is no module zzz .* MODULE:FUNCTION is imported from there"),
+        ("usersnets.models:flat", "as image_size, or their transform to sslens.wrap"),
     ],
 )
 def test_errors_of_the_users_function_are_shown_as_theirs(

@@ -2,7 +2,10 @@
 
 import difflib
 import re
+import sys
+import warnings
 from collections.abc import Callable, Iterable
+from types import FrameType
 
 #: a parameter in a mend: {batch}, {limit=64}, {settings.base_lr}
 _PARAMETER = re.compile(r"\{([a-z_]+(?:\.[a-z_0-9]+)?)(?:=([^{}]*))?\}")
@@ -136,6 +139,25 @@ class Doubt(UserWarning):
 
     The command line prints it, and reports repeat it.
     """
+
+
+def warn_of_doubt(message: str) -> None:
+    """Warn of a `Doubt` at the line of the user's that led here: the nearest one that is not of
+    this package, however deep in it the doubt arises.
+
+    Args:
+        message: what was assumed, as a sentence.
+    """
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and _is_ours(frame):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, Doubt, stacklevel=level)
+
+
+def _is_ours(frame: FrameType) -> bool:
+    """Whether a frame is of this package, or of what checks the types of its arguments."""
+    name = str(frame.f_globals.get("__name__", ""))
+    return name.partition(".")[0] in ("sslens", "jaxtyping", "beartype")
 
 
 def nearest(name: str, options: Iterable[str]) -> str:

@@ -38,6 +38,8 @@ from sslens.store import home
 OnBad = Literal["stop", "skip"]
 Progress = Callable[[int, int], None]
 
+#: bad images that a message names
+NAMED = 5
 #: threads that read, decode and hash files
 THREADS = min(16, (os.cpu_count() or 1) + 4)
 _TASK = 32  # files that one thread takes at a time
@@ -104,8 +106,9 @@ def check(images: ImageSet, on_bad: OnBad = "stop", progress: Progress | None = 
 
     Args:
         images: the set.
-        on_bad: "stop" at the first file that cannot be decoded, or "skip" such files: the set comes
-            back without them, and `skipped` holds their ids and the reasons.
+        on_bad: "stop" if a file cannot be decoded, which is said of all such files once every file
+            was read, or "skip" such files: the set comes back without them, and `skipped` holds
+            their ids and the reasons.
         progress: called with (files done, files in all).
 
     Raises:
@@ -119,15 +122,16 @@ def check(images: ImageSet, on_bad: OnBad = "stop", progress: Progress | None = 
     if not isinstance(source, Examined):
         return images
     rows = list(range(len(images))) if images.rows is None else images.rows.tolist()
-    bad = source.examine(rows, on_bad, progress)
+    bad = source.examine(rows, "skip", progress)
     if not bad:
         return images
-    row, why = next(iter(bad.items()))
     if on_bad == "stop":
+        them = "it" if len(bad) == 1 else "them"
         raise InputError(
-            f"{source.name_row(row)} cannot be decoded ({why})",
-            mend="repair or remove it, or leave such files out with {on_bad=skip}",
+            _describe_bad(source, bad, len(rows)),
+            mend=f"repair or remove {them}, or leave such files out with {{on_bad=skip}}",
         )
+    row, why = next(iter(bad.items()))
     names = dict(zip(rows, images.ids, strict=True))
     if len(bad) == len(images):
         where = source.root if isinstance(source, FolderImages) else images.name
@@ -138,6 +142,15 @@ def check(images: ImageSet, on_bad: OnBad = "stop", progress: Progress | None = 
     good = images.take([at for at, row in enumerate(rows) if row not in bad])
     skipped = [(names[row], why) for row, why in bad.items()]
     return replace(good, skipped=(*images.skipped, *skipped))
+
+
+def _describe_bad(source: Examined, bad: Mapping[int, str], count: int) -> str:
+    """Say which images cannot be decoded, and why; of many the first and how many more."""
+    named = [f"{source.name_row(row)} cannot be decoded ({why})" for row, why in bad.items()]
+    if len(named) == 1:
+        return named[0]
+    more = f"; and {len(named) - NAMED:,} more" if len(named) > NAMED else ""
+    return f"{len(named):,} of {count:,} images: {'; '.join(named[:NAMED])}{more}"
 
 
 @final

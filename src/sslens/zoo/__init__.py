@@ -36,7 +36,12 @@ from sslens.zoo.insides import ENCODER as ENCODER
 from sslens.zoo.insides import INDEX, find_weights
 from sslens.zoo.layouts.sslens import HEADER as HEADER
 from sslens.zoo.layouts.sslens import make_header as make_header
-from sslens.zoo.modules import is_function, load_function
+from sslens.zoo.modules import (
+    explain_no_module,
+    is_function,
+    load_function,
+    looks_like_function,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -132,6 +137,8 @@ def _explain_unknown(source: str, path: Path) -> str:
     there = exists(path.parent) and path.parent.is_dir()
     beside = [str(p) for p in path.parent.iterdir()] if there else []
     suggestion = nearest(source, [*forms, *beside])
+    if looks_like_function(source) and not suggestion.startswith("did you mean"):
+        return explain_no_module(source)
     hint = (
         suggestion
         if suggestion.startswith("did you mean")
@@ -190,7 +197,7 @@ def load(
     settings: dict[str, Any] = {"num_heads": num_heads, "branch": branch, **arch, **given}
     image_size, name = settings.pop("image_size", image_size), settings.pop("name", name)
     require_name(name)
-    model = _load_as_is(plain, image_size=image_size, **settings)
+    model = _load_as_is(plain, image_size=image_size, name=name, **settings)
     if image_size is None and name is None:
         return model
     source = model.source
@@ -221,6 +228,7 @@ def _load_as_is(
     source: str,
     *,
     image_size: int | None,
+    name: str | None,
     num_heads: int | None,
     branch: str | None,
     **arch: int,
@@ -231,7 +239,7 @@ def _load_as_is(
     if not in_file:
         if branch is not None:
             raise InputError(f"{source} is one network: branch is for files that hold several.")
-        return _load_named(source, card, image_size, num_heads, arch)
+        return _load_named(source, card, image_size, name, num_heads, arch)
     if arch:
         raise InputError(f"{source} says its own architecture: {', '.join(arch)} cannot be given.")
     from sslens.zoo import checkpoints
@@ -245,6 +253,7 @@ def _load_named(
     source: str,
     card: cards.Card | None,
     image_size: int | None,
+    name: str | None,
     num_heads: int | None,
     arch: Mapping[str, int],
 ) -> "Backbone":
@@ -262,7 +271,7 @@ def _load_named(
     if source == "pixels":
         return builders.build_pixels()
     if card is None and scheme not in SCHEMES:
-        return load_function(source, image_size=image_size)
+        return load_function(source, image_size=image_size, name=name)
     return builders.fetch_from_timm(source if card is None else str(card.source), card)
 
 

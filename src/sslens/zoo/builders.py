@@ -1,7 +1,6 @@
 """Models that have a name and no file: the controls, and models that timm or the Hugging Face hub
 fetches."""
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 
@@ -11,7 +10,7 @@ from torch import nn
 
 from sslens.cards import Card, cards
 from sslens.data.transform import EvalTransform
-from sslens.errors import Doubt, InputError, nearest, shorten
+from sslens.errors import InputError, nearest, shorten, warn_of_doubt
 from sslens.models import cnn, networks
 from sslens.models.about import About
 from sslens.models.backbone import Backbone, Pixels
@@ -180,10 +179,8 @@ def _read_transform(network: nn.Module, name: str) -> EvalTransform:
     """The transform of a model's configuration in timm."""
     config = timm.data.resolve_model_data_config(network)
     if config["crop_mode"] == "squash":
-        warnings.warn(
+        warn_of_doubt(
             f"{name} was trained on images squashed to a square; here the central square is cut"
-            " out, so that all models see one geometry.",
-            Doubt,
-            stacklevel=2,
+            " out, so that all models see one geometry."
         )
     return read_config(config)

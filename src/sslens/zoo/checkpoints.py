@@ -1,13 +1,12 @@
 """From a checkpoint file, by itself or of a card, to a Backbone."""
 
 import re
-import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from sslens.cards import Card
 from sslens.data.transform import EvalTransform
-from sslens.errors import Doubt, make_visible
+from sslens.errors import make_visible, warn_of_doubt
 from sslens.models.backbone import Backbone
 from sslens.zoo import download
 from sslens.zoo.architecture import read_arch
@@ -112,14 +111,14 @@ def _warn_of_heads(found: Recognised, card: Card | None, path: Path, num_heads: 
                 f"{path} is read with {heads} heads of attention as you asked, but the card"
                 f" {card.name} says {card.heads}."
             )
-            warnings.warn(warning, Doubt, stacklevel=5)
+            warn_of_doubt(warning)
         return
     usual = found.claim.heads.get(width)
     if num_heads is not None:
         if usual is not None and heads != usual:
             theirs = f"{found.claim.method}'s of width {width} have {usual}"
             warning = f"{path} is read with {heads} heads of attention as you asked, but {theirs}."
-            warnings.warn(warning, Doubt, stacklevel=5)
+            warn_of_doubt(warning)
     elif not found.heads_known:
         reason = (
             f"as {found.claim.method}'s of width {width} have"
@@ -130,4 +129,4 @@ def _warn_of_heads(found: Recognised, card: Card | None, path: Path, num_heads: 
             f"{path} is read with {heads} heads of attention, {reason}: no file tells them. Give"
             f" {path}@heads={heads} to be sure, or another number."
         )
-        warnings.warn(warning, Doubt, stacklevel=5)
+        warn_of_doubt(warning)

@@ -31,6 +31,30 @@ def is_function(source: str) -> bool:
     return match is not None and _find_spec(match[1].partition(".")[0])
 
 
+def looks_like_function(source: str) -> bool:
+    """Whether a source has the form MODULE:FUNCTION, be there such a module or not.
+
+    >>> looks_like_function("no_such_module:build"), looks_like_function("dino_vitb16")
+    (True, False)
+    """
+    return _FORM.fullmatch(source) is not None
+
+
+def explain_no_module(source: str) -> str:
+    """Say that there is no module of MODULE:FUNCTION, and which in the working directory is spelt
+    like it."""
+    top = source.partition(":")[0].partition(".")[0]
+    here = Path.cwd()
+    beside = {path.stem for path in here.glob("*.py")}
+    beside |= {path.parent.name for path in here.glob("*/*.py")}
+    close = nearest(top, beside)
+    hint = close if close.startswith("did you mean") else "MODULE:FUNCTION is imported from there"
+    return (
+        f"There is no module {top} to import {source} from, in {here} or among what is installed:"
+        f" {hint}"
+    )
+
+
 def _find_spec(top: str) -> bool:
     if top in sys.modules or top in sys.builtin_module_names:
         return True
@@ -38,7 +62,9 @@ def _find_spec(top: str) -> bool:
     return importlib.machinery.PathFinder.find_spec(top, places) is not None
 
 
-def load_function(source: str, *, image_size: int | None = None) -> "Backbone":
+def load_function(
+    source: str, *, image_size: int | None = None, name: str | None = None
+) -> "Backbone":
     """Call the function of MODULE:FUNCTION without arguments, and wrap the network that it returns;
     a Backbone (`sslens.wrap`) is taken as it is.
 
@@ -48,6 +74,8 @@ def load_function(source: str, *, image_size: int | None = None) -> "Backbone":
     Args:
         source: MODULE:FUNCTION.
         image_size: the side in pixels of the images, for a network that does not say it.
+        name: for tables and figures, and for what is said of the network; unless given the last
+            part of MODULE with FUNCTION, such as models.build.
 
     Raises:
         InputError: the module cannot be imported or has no such name, the function raises an error,
@@ -58,13 +86,13 @@ def load_function(source: str, *, image_size: int | None = None) -> "Backbone":
     from sslens.models.backbone import Backbone
     from sslens.zoo.wrapping import wrap_own
 
-    module_name, name = source.split(":")
+    module_name, function = source.split(":")
     module = _import_module(module_name, source)
     made: Any = module
-    for part in name.split("."):
+    for part in function.split("."):
         if not hasattr(made, part):
-            public = [word for word in vars(made) if not word.startswith("_")]
-            raise InputError(f'{module_name} has no "{name}": {nearest(part, public)}')
+            public = [word for word, value in vars(made).items() if _is_offered(word, value, made)]
+            raise InputError(f'{module_name} has no "{function}": {nearest(part, public)}')
         made = getattr(made, part)
     if not isinstance(made, nn.Module):
         if not callable(made):
@@ -79,7 +107,19 @@ def load_function(source: str, *, image_size: int | None = None) -> "Backbone":
             f"{source} returns {type(made).__name__}: expected a torch.nn.Module, or what"
             " sslens.wrap returns."
         )
+    name = name or f"{module_name.rpartition('.')[2]}.{function}"
     return wrap_own(made, name=name, source=source, image_size=image_size)
+
+
+def _is_offered(name: str, value: Any, holder: Any) -> bool:
+    """Whether a name may be meant where another is not there: it is public, stands for a function,
+    a class or a network, and `holder` has not imported it from another package."""
+    if name.startswith("_") or not callable(value):
+        return False
+    if not isinstance(holder, ModuleType) or not hasattr(value, "__qualname__"):
+        return True
+    package = str(getattr(value, "__module__", "")).partition(".")[0]
+    return package == holder.__name__.partition(".")[0]
 
 
 def _import_module(name: str, source: str) -> ModuleType:

@@ -4,7 +4,6 @@ import copy
 import hashlib
 import inspect
 import sysconfig
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, TypeAlias
@@ -13,7 +12,7 @@ import torch
 from torch import nn
 
 from sslens.data.transform import EvalTransform
-from sslens.errors import Doubt, InputError, nearest, require_type
+from sslens.errors import InputError, nearest, require_type, warn_of_doubt
 from sslens.models import networks
 from sslens.models.about import About
 from sslens.models.backbone import Backbone
@@ -152,11 +151,9 @@ def _share(module: nn.Module) -> nn.Module:
     try:
         return copy.deepcopy(module, shared)
     except (Exception, SystemExit) as error:  # a lock, a file, a weight that is computed, …
-        warnings.warn(
+        warn_of_doubt(
             f"The {type(module).__name__} cannot be copied ({type(error).__name__}), and is used"
-            " itself: it is put into evaluation mode, and its weights are frozen.",
-            Doubt,
-            stacklevel=3,
+            " itself: it is put into evaluation mode, and its weights are frozen."
         )
         return module
 
@@ -174,7 +171,10 @@ def _run(network: nn.Module, side: int, name: str) -> dict[str, Call]:
     except (Exception, SystemExit) as error:  # whatever the network raises
         raise InputError(
             f"{name}: {networks.explain_failed_pass(network, side, error)}",
-            mend="give the size of the images that it takes as {image_size}, or their {transform}",
+            mend=(
+                "give the size of the images that it takes as {image_size}, or their transform to"
+                " sslens.wrap"
+            ),
         ) from error
 
 
@@ -263,11 +263,9 @@ def _choose_transform(
         return read_config(timm.data.resolve_model_data_config(network))
     side = networks.find_side(network) or image_size or networks.SIDE
     made = make_transform(side)
-    warnings.warn(
+    warn_of_doubt(
         f"{name} does not say how its images are prepared: the shorter side to {made.resize} px,"
-        f" the central {made.crop} px and ImageNet's colours are assumed.",
-        Doubt,
-        stacklevel=5,
+        f" the central {made.crop} px and ImageNet's colours are assumed."
     )
     return made
 
