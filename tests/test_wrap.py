@@ -21,6 +21,7 @@ from sslens.cli import main
 from sslens.data.transform import EvalTransform
 from sslens.errors import Doubt, InputError
 from sslens.models.backbone import Backbone
+from sslens.models.networks import read_network
 from sslens.models.outputs import count_before, find_part
 from sslens.models.sizes import RESAMPLED, at_image_size, resample_as
 
@@ -226,7 +227,7 @@ def test_networks_of_torchvision_have_a_tap_a_block() -> None:
         with torch.device("meta"):
             options = {"init_weights": False} if name == "inception_v3" else {}
             network = torchvision.models.get_model(name, **options).eval()
-        taps = sslens.models.networks.read_network(network, side=side).taps
+        taps = read_network(network, side=side).taps
         of_kind = [
             tap.name
             for tap in taps
@@ -524,5 +525,5 @@ def test_a_network_with_a_module_in_two_places_is_left_as_it_is() -> None:
     assert {id(value) for value in network.parameters()} == before
     coat = timm.create_model("coat_lite_tiny", num_classes=0).eval()
     weights = {id(value) for value in coat.parameters()}
-    sslens.models.networks.read_network(coat)
+    read_network(coat)
     assert {id(value) for value in coat.parameters()} == weights
