@@ -31,6 +31,7 @@ from sslens.measures.cka import hsic1
 from sslens.models.taps import Tap
 from sslens.report.front import Front
 from sslens.report.front.making import Compared, make_front
+from sslens.report.front.screen import Overview, Point
 from sslens.report.front.thumbnails import draw_thumbnails
 from sslens.report.overview import find_reach, list_ranks
 from sslens.report.writing.advice import sentences
@@ -287,8 +288,24 @@ def test_images_without_labels_and_fingerprints_choose_nothing_and_say_so() -> N
     flat = Compared("flat", 96, None, left_out, labelled=False)
     screen = front({"cka-blocks": blocks()}, compared=flat)
     assert screen.choice.startswith("Labels are needed to choose a model: ")
-    prints = front({"cka-blocks": blocks()}, compared=Compared("", 0, None, left_out))
-    assert prints.choice.startswith("Fingerprints do not tell which model to choose")
+    left_out = {"knn-depth": "fingerprints hold Grams only"}
+    prints = front({"cka-blocks": blocks()}, compared=Compared("photos", 96, None, left_out))
+    assert prints.choice == "Nothing here tells which model to use: fingerprints hold Grams only."
+
+
+def test_a_family_has_one_colour_whatever_else_is_compared() -> None:
+    own, dino, mae = (
+        Point(name, float(place), 0.0, 0.5, family)
+        for place, (name, family) in enumerate({"own": "", "dino": "JE", "mae": "REC"}.items())
+    )
+
+    def colours(*points: Point) -> dict[str, str]:
+        return {one.name: one.style for one in list_ranks(Overview(points, "", "", 0.0))}
+
+    assert colours(own, dino)["dino"] == colours(mae, dino)["dino"] == "c1"
+    assert colours(own, mae)["mae"] == colours(mae, dino)["mae"] == "c2"
+    assert colours(own, dino)["own"] not in ("c1", "c2")
+    assert colours(own)["own"] == "c1"
 
 
 def test_low_likeness_is_no_likeness_and_undecided_has_its_reason() -> None:

@@ -134,8 +134,8 @@ def _write_choice(
     said = choosing.write_choice(choices)
     if not choices and not compared.labelled:
         said = choosing.NO_LABELS
-    elif not choices and SEPARATION[0] in compared.left_out and not compared.images:
-        said = choosing.NO_FEATURES
+    elif not choices and SEPARATION[0] in compared.left_out:
+        said = choosing.write_no_choice(compared.left_out[SEPARATION[0]])
     alike = "cka-blocks" in results and len(models.studied) > 1
     missing = choosing.NO_PIXELS if alike and PIXELS not in models.names else ""
     return " ".join(filter(None, (said, missing)))

@@ -21,8 +21,6 @@ NO_LABELS = (
     "Labels are needed to choose a model: give images with a subfolder a class. Until then see"
     " which models are alike, and where they part."
 )
-#: what is said where features are not there
-NO_FEATURES = "Fingerprints do not tell which model to choose: they hold no features of images."
 
 
 def write_separation(choices: Sequence[Choice], link: str) -> Answer:
@@ -113,6 +111,18 @@ def write_pixels(choices: Sequence[Choice]) -> str:
     if "more" not in sides:
         return f"Nothing is shown to beat raw pixels {over}: {effect}."
     return ""
+
+
+def write_no_choice(reason: str) -> str:
+    """Write why no model can be chosen.
+
+    Args:
+        reason: why the classes are not told apart, as a clause.
+
+    >>> write_no_choice("fingerprints hold the Grams of minibatches only")
+    'Nothing here tells which model to use: fingerprints hold the Grams of minibatches only.'
+    """
+    return f"Nothing here tells which model to use: {reason}."
 
 
 def write_choice(choices: Sequence[Choice]) -> str:
