@@ -16,6 +16,7 @@ from sslens.cards import Card
 from sslens.cards import cards as all_cards
 from sslens.cards.__main__ import markdown
 from sslens.cli import main
+from sslens.cli.zoo import format_table
 from sslens.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from sslens.data.transform import EvalTransform
 from sslens.errors import InputError
@@ -261,7 +262,10 @@ def test_the_list_fits_and_filters(at_home: Path, capsys: pytest.CaptureFixture[
     assert main(["zoo"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert {line.split()[0] for line in lines if line} >= set(all_cards())
+    assert not any("…" in line for line in lines)  # where no terminal is, nothing is cut
+    lines = format_table([*all_cards().values()]).splitlines()
     assert max(map(len, lines)) <= 120
+    assert not any(re.search(r"  \w{1,3}…", line) for line in lines)  # more than a letter is left
     assert (
         main(
             ["zoo", "--family", "je", "--arch", "vit_base", "--objective", "DINO", "full", "--json"]

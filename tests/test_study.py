@@ -323,7 +323,8 @@ def test_the_plan_is_said_before_anything_is_computed(done: Done) -> None:
     (said,) = done.said
     assert "images    18 of photos (" in said
     assert f"analyses  {', '.join(ANALYSES)}" in said
-    assert "left out  factors-depth: the images are not generated scenes" in said
+    assert re.search(r"^left out  \d+ analyses.*dry_run=True says why each$", said, re.MULTILINE)
+    assert said.count("left out") == 1
     assert re.search(r"model     mae \(mae-1\) over 18 images of photos: \d+ GFLOP", said)
     assert "control   pixels over 18 images" in said
     planned = study.prepare(done.asked, done.store, quiet=True)
@@ -791,6 +792,10 @@ def test_an_analysis_that_has_nothing_to_show_is_left_out_or_refused(done: Done)
     assert planned.left_out["cka-msn"].reason == "there is no MSN model among the models"
     assert "cka-convergence" not in (*planned.analyses, *planned.left_out)  # only on request
     assert "left out  cka-msn: there is no MSN model" in planned.describe()
+    short = planned.describe(as_option, whole=False).splitlines()
+    (line,) = [one for one in short if one.startswith("left out")]
+    assert line.startswith(f"left out  {len(planned.left_out)} analyses")
+    assert line.endswith("--dry-run says why each")
     cures = [line for line in planned.describe(as_option).splitlines() if "finetune-path:" in line]
     assert cures[0].endswith(
         "(fine-tune with --path, or write path.csv beside the checkpoints with sslens path)"

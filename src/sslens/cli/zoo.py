@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ GROUP = "begin"
 
 #: columns of a terminal that the table fits
 WIDTH = 120
+#: letters that are left at least of a licence, then of an architecture, where lines are too long
+LEAST = {5: 16, 3: 12}
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def run(command: Command, line: str, say: Text) -> Path | None:
     if command.json:
         print(json.dumps([describe_card(card) for card in chosen], ensure_ascii=False, indent=2))
     else:
-        print(format_table(chosen))
+        print(format_table(chosen, WIDTH if sys.stdout.isatty() else None))
         say(
             f"{len(chosen)} of {len(cards())} cards. sslens zoo NAME shows one; timm:NAME and files"
             " load too."
@@ -125,8 +128,8 @@ def list_words() -> set[str]:
     return {*names(), *parts, *kinds}
 
 
-def format_table(chosen: list[Card]) -> str:
-    """One line a card, in columns that fit `WIDTH`."""
+def format_table(chosen: list[Card], width: int | None = WIDTH) -> str:
+    """One line a card, in columns that fit a width; nothing is cut if it is None."""
     head = ("name", "objective", "family", "architecture", "size", "licence", "cached")
     rows = [
         (
@@ -141,12 +144,13 @@ def format_table(chosen: list[Card]) -> str:
         for c in chosen
     ]
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    room = WIDTH - sum(widths) - 2 * (len(widths) - 1)
-    widths[3] += min(
-        0, room
-    )  # architectures of timm's are the longest, and their beginnings say enough
+    over = 0 if width is None else sum(widths) + 2 * (len(widths) - 1) - width
+    for column, least in LEAST.items():
+        cut = max(0, min(over, widths[column] - least))
+        widths[column] -= cut
+        over -= cut
     lines = [
-        "  ".join(clip(cell, width) for cell, width in zip(row, widths, strict=True))
+        "  ".join(clip(cell, size) for cell, size in zip(row, widths, strict=True))
         for row in [head, *rows]
     ]
     lines.append("")

@@ -164,9 +164,10 @@ class Backbone(nn.Module):
 
     def __repr__(self) -> str:
         """The model in a line; `model.network` shows its modules."""
+        taps = "tap" if len(self.taps) == 1 else "taps"
         family = "" if self.about.family is None else f", {self.about.family}"
         return (
-            f"<Backbone {self.name}: {len(self.taps)} taps, images of"
+            f"<Backbone {self.name}: {len(self.taps)} {taps}, images of"
             f" {self.transform.crop} px{family}>"
         )
 

@@ -6,10 +6,14 @@ from types import ModuleType
 from typing import final
 
 from sslens.comparisons.own_claims import OwnClaim
+from sslens.comparisons.roles import list_names
 from sslens.errors import InputError
 from sslens.find import names, plugin
 from sslens.study.contract import load_need, needs_of
 from sslens.study.situation import Lack, Situation
+
+#: where the reasons for all analyses that are left out stand
+SAID = "{dry_run=True} says why each"
 
 
 class Unmet(InputError):  # noqa: N818 (as KeyboardInterrupt)
@@ -87,6 +91,48 @@ def _note(lacks: Mapping[str, Lack]) -> list[str]:
         listed = f"{', '.join(left[:-1])} and {left[-1]} were" if left[1:] else f"{left[0]} was"
         notes.append(f"{listed} left out: {reason}.")
     return notes
+
+
+def describe_lacks(lacks: Mapping[str, Lack]) -> list[str]:
+    """Write a line for each analysis that is left out: why, and what to do, with parameters in
+    braces."""
+    return [
+        f"{name}: {lack.reason}{f' ({lack.mend})' if lack.mend else ''}"
+        for name, lack in lacks.items()
+    ]
+
+
+def summarise_lacks(lacks: Mapping[str, Lack]) -> list[str]:
+    """Write in one line how many analyses are left out, and how to have those that a user most
+    likely wants: those of which the report tells the reason, or else that one thing would bring
+    back several of.
+
+    Args:
+        lacks: the reason for each analysis that is left out.
+
+    >>> few = Lack("the images have no classes", "give a folder a class", True)
+    >>> odd = Lack("there is no MSN model among the models")
+    >>> print(*summarise_lacks({"knn-depth": few, "agreement": few, "cka-msn": odd}))
+    3 analyses: for knn-depth and agreement give a folder a class; {dry_run=True} says why each
+    >>> print(*summarise_lacks({"cka-msn": odd}))
+    1 analysis, which these models or images do not concern: {dry_run=True} says why each
+    """
+    if not lacks:
+        return []
+    noted = {name: lack for name, lack in lacks.items() if lack.noted and lack.mend}
+    wanted: dict[str, list[str]] = {}
+    for name, lack in (noted or lacks).items():
+        if lack.mend:
+            wanted.setdefault(lack.mend, []).append(name)
+    count = f"{len(lacks)} {'analysis' if len(lacks) == 1 else 'analyses'}"
+    mends = [
+        f"for {list_names(group)} {mend}"
+        for mend, group in wanted.items()
+        if noted or len(group) > 1
+    ]
+    if not mends:
+        return [f"{count}, which these models or images do not concern: {SAID}"]
+    return [f"{count}: {'; '.join(mends)}; {SAID}"]
 
 
 def require_claims(claims: Sequence[OwnClaim], choice: Choice) -> None:

@@ -11,7 +11,12 @@ from sslens.fingerprint import Conditions, remarks, require_comparable
 from sslens.store import Store
 from sslens.study.asked import Study
 from sslens.study.capturing import describe_needs, plan_passes
-from sslens.study.choosing import choose_analyses, require_claims
+from sslens.study.choosing import (
+    choose_analyses,
+    describe_lacks,
+    require_claims,
+    summarise_lacks,
+)
 from sslens.study.contract import wants_networks
 from sslens.study.image_sets import (
     describe_blurred,
@@ -78,16 +83,23 @@ class StudyPlan:
         """The models in the order given, then the controls."""
         return self.situation.members
 
-    def describe(self, spell: Callable[[str, str | None], str] = as_argument) -> str:
-        """The plan and its cost, for a person; parameters in it are spelt as `spell` has them."""
+    def describe(
+        self, spell: Callable[[str, str | None], str] = as_argument, *, whole: bool = True
+    ) -> str:
+        """The plan and its cost, for a person.
+
+        Args:
+            spell: formats parameters.
+            whole: whether each analysis that is left out has a line with the reason; else one line
+                counts them, and says how to have those that a user most likely wants.
+        """
         lines = []
         for role, images in (("images", self.images), ("bank", self.bank)):
             if images is not None:
                 lines.append(f"{role:<9} {len(images):,} of {images.name} ({images.digest[:12]})")
         lines.append(f"analyses  {', '.join(self.analyses)}")
-        for name, lack in self.left_out.items():
-            cure = f" ({spell_parameters(lack.mend, spell)})" if lack.mend else ""
-            lines.append(f"left out  {name}: {lack.reason}{cure}")
+        left = describe_lacks(self.left_out) if whole else summarise_lacks(self.left_out)
+        lines += [f"left out  {spell_parameters(one, spell)}" for one in left]
         passing = {one.member.name for one in self.passes}
         for member in self.members:
             begin = f"{member.role:<9} {member.name}"

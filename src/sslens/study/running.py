@@ -111,7 +111,7 @@ def carry_out(
             replace(study, device=process.device), store, quiet=quiet or not process.first
         )
         if process.first:
-            say(plan.describe(spell))
+            say(plan.describe(spell, whole=dry_run))
         if dry_run:
             if process.first:
                 from sslens.study.study_cost import estimate_study
