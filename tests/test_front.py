@@ -293,6 +293,19 @@ def test_images_without_labels_and_fingerprints_choose_nothing_and_say_so() -> N
     assert prints.choice == "Nothing here tells which model to use: fingerprints hold Grams only."
 
 
+def test_a_cnn_has_no_tokens() -> None:
+    made = [
+        Options(
+            "own", False, [Option("layers.3", "mean", 0.9, right(0.9), "raw", k=20, usual=True)]
+        ),
+        options("pixels", 0.3, control=True, seed=5),
+    ]
+    given = make_models(["own"], ["pixels"], {"own": {"network": "cnn"}, "pixels": {}})
+    screen = front({"cka-blocks": blocks({}), "knn-depth": knn(made)}, models=given)
+    assert "(mean over places at layers.3)" in screen.choice
+    assert screen.cards[0].use.startswith("20-NN, mean over places, layers.3: 90.0%")
+
+
 def test_a_family_has_one_colour_whatever_else_is_compared() -> None:
     own, dino, mae = (
         Point(name, float(place), 0.0, 0.5, family)

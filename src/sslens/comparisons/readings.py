@@ -21,6 +21,15 @@ READINGS: Mapping[str, str] = {
 }
 
 
+def name_pooling(pooling: str, *, cnn: bool = False) -> str:
+    """Name a pooling in words; of a CNN, which has no tokens, the mean is over places.
+
+    >>> name_pooling("mean"), name_pooling("mean", cnn=True)
+    ('mean of all tokens', 'mean over places')
+    """
+    return "mean over places" if cnn and pooling == "mean" else READINGS[pooling]
+
+
 def find_last_tap(features: Features) -> str:
     """Return the name of the last tap, the usual choice for k-NN and probes."""
     return features.taps[-1].name

@@ -21,7 +21,7 @@ from sslens.comparisons.likeness import (
 )
 from sslens.comparisons.pairs import read_cka
 from sslens.comparisons.partings import read_partings
-from sslens.comparisons.roles import CONTROL, PIXELS
+from sslens.comparisons.roles import CONTROL, PIXELS, is_cnn
 from sslens.comparisons.togetherness import compare_together
 from sslens.comparisons.tuned import is_control
 from sslens.find import names, plugin
@@ -105,7 +105,7 @@ def make_front(
     kept = [one.question for one in asked if one.question not in ANSWERED.values()]
     shown = _choose(answers, kept)
     rest = tuple(one for one in answers if one not in shown)
-    cards = list(_make_cards(results, choices))
+    cards = list(_make_cards(results, choices, models))
     title = words.write_compared(models.studied, compared.images, compared.count, compared.total)
     if compared.classes is not None:
         title = f"{title}, {spell_classes(*compared.classes)}"
@@ -131,7 +131,9 @@ def _write_choice(
     compared: Compared,
 ) -> str:
     """Say which model to use, or what is missing to choose one and to judge how alike they are."""
-    said = choosing.write_choice(choices)
+    said = choosing.write_choice(
+        choices, [one for one in models.names if is_cnn(models.about(one))]
+    )
     if not choices and not compared.labelled:
         said = choosing.NO_LABELS
     elif not choices and SEPARATION[0] in compared.left_out:
@@ -261,7 +263,7 @@ def _make_overview(
         choice = by_model.get(name)
         size = None if choice is None else choice.accuracy.value
         family = models.about(name).family or ""
-        note = "" if choice is None else write_note(choice)
+        note = "" if choice is None else write_note(choice, cnn=is_cnn(models.about(name)))
         family = "" if family == CONTROL else family
         control = models.is_control(name) or is_control(models.about(name))
         ends = (None, None) if choice is None else (choice.accuracy.low, choice.accuracy.high)
@@ -276,7 +278,9 @@ def _make_overview(
     )
 
 
-def _make_cards(results: Mapping[str, Results], choices: Sequence[Choice]) -> Iterator[Card]:
+def _make_cards(
+    results: Mapping[str, Results], choices: Sequence[Choice], models: Models
+) -> Iterator[Card]:
     """The cards of all models in the order of the choices, then those for dense tasks."""
     advised = advice.judge(results)
     names = [one.model for one in rank_choices(choices)]
@@ -285,7 +289,7 @@ def _make_cards(results: Mapping[str, Results], choices: Sequence[Choice]) -> It
         one.model: (places.get(one.model, len(names)), -one.use.accuracy.value) for one in advised
     }
     for one in sorted(advised, key=lambda one: (bool(one.unsettled), *order[one.model])):
-        card = write_card(one)
+        card = write_card(one, cnn=is_cnn(models.about(one.model)))
         source = next((results[name] for name in advice.READS if name in results), None)
         yield card if source is None else replace(card, why=_add_classes(card.why, source))
     for dense in sorted(judge_dense(results), key=lambda one: -one.miou.value):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from sslens.claims.advice import KnnChoice, ProbeChoice, Recommendation
-from sslens.comparisons.readings import READINGS
+from sslens.comparisons.readings import name_pooling
 from sslens.report.writing.numbers import compare, spell_points, spell_share
 
 
@@ -68,14 +68,15 @@ def _write_pixels(one: Recommendation) -> str:
     return f"; it is {compare(one.over_pixels, 'raw pixels', 'accuracy')}"
 
 
-def name_probe(choice: ProbeChoice) -> str:
-    """Name a probe or k-NN with the features that it reads."""
+def name_probe(choice: ProbeChoice, *, cnn: bool = False) -> str:
+    """Name a probe or k-NN with the features that it reads; of a CNN if so said."""
+    pooling = name_pooling(choice.pooling, cnn=cnn)
     taps = " and ".join(choice.taps)
     if choice.k:
         scaled = ", standardised" if choice.features == "standardised" else ""
-        return f"{choice.k}-NN of the {READINGS[choice.pooling]} at {taps}{scaled}"
+        return f"{choice.k}-NN of the {pooling} at {taps}{scaled}"
     probe = "a linear probe" if choice.layers == 1 else f"a probe of {choice.layers} layers"
-    return f"{probe} of the {READINGS[choice.pooling]} at {taps}"
+    return f"{probe} of the {pooling} at {taps}"
 
 
 def _write_knn(knn: KnnChoice | None) -> str:

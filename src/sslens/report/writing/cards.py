@@ -3,7 +3,7 @@
 from sslens.claims.advice import ProbeChoice, Recommendation
 from sslens.comparisons.dense_advice import DenseRecommendation
 from sslens.comparisons.probing import PLUS
-from sslens.comparisons.readings import READINGS
+from sslens.comparisons.readings import name_pooling
 from sslens.report.front.screen import Card
 from sslens.report.writing.advice import name_probe
 from sslens.report.writing.numbers import spell_count, spell_points, spell_share
@@ -12,9 +12,14 @@ from sslens.statistics.estimate import SMALLEST, Answer, Contrast, Estimate
 NOTHING = "nothing beats the usual choice"
 
 
-def write_card(one: Recommendation) -> Card:
-    """Write what to use of one model for classes of images."""
-    usual = name_probe(one.usual)
+def write_card(one: Recommendation, *, cnn: bool = False) -> Card:
+    """Write what to use of one model for classes of images.
+
+    Args:
+        one: what is recommended.
+        cnn: whether the model is a CNN.
+    """
+    usual = name_probe(one.usual, cnn=cnn)
     if one.unsettled:
         return Card(one.model, "undecided", f"{usual} is not to be relied on: {one.unsettled}", "")
     judged = spell_count(one.usual.accuracy.n)
@@ -25,10 +30,10 @@ def write_card(one: Recommendation) -> Card:
     )
     return Card(
         one.model,
-        f"{_name_use(one.use)}: {spell_share(one.use.accuracy)}",
+        f"{_name_use(one.use, cnn=cnn)}: {spell_share(one.use.accuracy)}",
         _write_gain(one.answer, one.gain),
         _write_pixels(one),
-        f"{how}; {_name_both(name_probe(one.best), usual)}",
+        f"{how}; {_name_both(name_probe(one.best, cnn=cnn), usual)}",
         _beats_pixels(one.over_pixels),
     )
 
@@ -48,7 +53,7 @@ def write_dense_card(one: DenseRecommendation) -> Card:
     )
 
 
-def _name_use(choice: ProbeChoice) -> str:
+def _name_use(choice: ProbeChoice, *, cnn: bool = False) -> str:
     """Name a choice in a few words.
 
     >>> _name_use(ProbeChoice(("norm",), "cls", 0, Estimate(0.9), 0.9, 20, "raw"))
@@ -59,7 +64,7 @@ def _name_use(choice: ProbeChoice) -> str:
         how = f"probe of {choice.layers} layers"
     scaled = "standardised" if choice.k and choice.features == "standardised" else ""
     taps = " and ".join(choice.taps)
-    return ", ".join(filter(None, (how, READINGS[choice.pooling], taps, scaled)))
+    return ", ".join(filter(None, (how, name_pooling(choice.pooling, cnn=cnn), taps, scaled)))
 
 
 def _name_both(best: str, usual: str) -> str:

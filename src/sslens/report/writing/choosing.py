@@ -1,10 +1,10 @@
 """Which model to choose, in words: how well the first separates the classes with its best features,
 and whether it is better than the second and than raw pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sslens.comparisons.choices import Choice, compare_first_two, rank_choices
-from sslens.comparisons.readings import READINGS
+from sslens.comparisons.readings import name_pooling
 from sslens.report.front.screen import Answer
 from sslens.report.writing.front import BEST, HERE, explain_effect
 from sslens.report.writing.numbers import spell_over, spell_points, spell_share
@@ -125,8 +125,13 @@ def write_no_choice(reason: str) -> str:
     return f"Nothing here tells which model to use: {reason}."
 
 
-def write_choice(choices: Sequence[Choice]) -> str:
-    """Write which model to use, or why none is to be preferred; empty where there is no model."""
+def write_choice(choices: Sequence[Choice], cnns: Collection[str] = ()) -> str:
+    """Write which model to use, or why none is to be preferred; empty where there is no model.
+
+    Args:
+        choices: what was chosen of each model and control.
+        cnns: the names of the CNNs among these.
+    """
     studied = [one for one in rank_choices(choices) if not one.control]
     if not studied:
         return ""
@@ -142,7 +147,8 @@ def write_choice(choices: Sequence[Choice]) -> str:
             f"Not told apart {over}: {first.model} or {second.model}, {spell_points(ahead)} {how}"
             f"{_say_why(first, ahead)}."
         )
-    where = f"{READINGS[first.pooling]} at {' and '.join(first.taps)}"
+    pooling = name_pooling(first.pooling, cnn=first.model in cnns)
+    where = f"{pooling} at {' and '.join(first.taps)}"
     parts = [f"{spell_share(first.accuracy)} {over} {how} ({where})"]
     if ahead.defined:
         parts.append(f"{spell_points(ahead)} over {studied[1].model}")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sslens.comparisons.choices import Choice
 from sslens.comparisons.likeness import Likeness
-from sslens.comparisons.readings import READINGS
+from sslens.comparisons.readings import name_pooling
 from sslens.report.writing.front import MEANINGS
 from sslens.report.writing.numbers import spell_count, spell_level, spell_share
 
@@ -45,8 +45,8 @@ def write_family(family: str) -> str:
     return ", ".join(filter(None, (family, MEANINGS.get(family))))
 
 
-def write_note(choice: Choice) -> str:
-    """Write how well a model separates the classes, and where."""
+def write_note(choice: Choice, *, cnn: bool = False) -> str:
+    """Write how well a model, a CNN if so said, separates the classes, and where."""
     how = f"{choice.k}-NN" if choice.k else f"probe of {choice.layers} layers"
-    where = f"{READINGS[choice.pooling]} at {' and '.join(choice.taps)}"
+    where = f"{name_pooling(choice.pooling, cnn=cnn)} at {' and '.join(choice.taps)}"
     return f"{how} {spell_share(choice.accuracy)}, {where}"
