@@ -72,7 +72,9 @@ def make_detectors(
             TrainingLength(100, 4, 16, 12.5, 0.75, 0.01),
             {"made": name},
         )
-    return DetectorSet(detectors, images, "terciles of relative area", "frozen; the last block")
+    return DetectorSet(
+        detectors, images, "terciles of relative area", "frozen; the last block", coco
+    )
 
 
 def levels_of(names: Sequence[str], start: float = 0.3) -> dict[str, float]:

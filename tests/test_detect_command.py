@@ -19,7 +19,7 @@ from sslens.data.scene_objects import scene_objects
 from sslens.errors import InputError
 from sslens.find import plugin
 from sslens.store import Store
-from sslens.study import Study, prepare
+from sslens.study import Study, detector_cost, prepare
 from sslens.study.detecting import KIND
 from sslens.study.detector_request import DetectorRequest
 from sslens.study.detector_runs import TRAININGS, Protocol, list_runs
@@ -261,3 +261,27 @@ def test_a_wrong_command_is_refused_at_once(
     assert "none.json is no file" in capsys.readouterr().err
     assert main(["detect", NANO, "--set", "sise=3"]) == 2
     assert "did you mean size" in capsys.readouterr().err
+
+
+def test_a_dry_run_measures_small_steps_whatever_the_size_of_the_images(
+    coco: tuple[str, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step of 0.1 s and 2 µs a place is found again at 1,024 px, from sides of 128 at most."""
+    sides = []
+
+    def take(run: object, shape: object, side: int) -> tuple[float, float, int]:
+        sides.append(side)
+        return (
+            detector_cost.IMAGES * (0.1 + 2e-6 * side**2),
+            float(detector_cost.IMAGES * side**2),
+            10,
+        )
+
+    monkeypatch.setattr(detector_cost, "_take_step", take)
+    asked = study_of(coco, "size=1024")
+    plan = prepare(asked, Store(tmp_path / "store"), quiet=True)
+    run = list_runs(plan.situation, Protocol.of(plan.situation), plan.runner.store)[0]
+    cost = detector_cost.measure_step(run)
+    assert max(sides) <= 128
+    assert cost.seconds == pytest.approx(0.1 + 2e-6 * 1024**2)
+    assert cost.image_bytes == pytest.approx(1024**2)

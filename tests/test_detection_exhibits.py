@@ -8,7 +8,7 @@ import pytest
 
 from detectors import find_near, levels_of, make_detectors, scenes
 from given import Given, compute, draw, make_models, write
-from sslens.comparisons.detection_pictures import EACH, pair_objects
+from sslens.comparisons.detection_pictures import EACH, choose_images, pair_objects
 from sslens.comparisons.detection_rows import FROZEN, TUNED
 from sslens.comparisons.detectors import MULTI, SINGLE, Found, read_sides
 from sslens.comparisons.multicrop import uses_multicrop
@@ -82,10 +82,10 @@ def test_on_coco_the_published_numbers_stand_beside() -> None:
     assert own.difference.item() == pytest.approx(0.3 - 0.1299)
     table = draw("detection-frozen", results).panels[0][0]
     assert isinstance(table, Heatmap)
-    assert table.rows[0] == "dino 2, published"  # at the bottom
+    assert table.rows[0] == "the paper's dino, beside dino 2"  # at the bottom
     assert table.values[0].tolist() == pytest.approx([29.97, 40.82, 17.55, 28.16, 42.53, 12.99])
     said = write("detection-frozen", results)
-    assert any("published 30.2%" in sentence for sentence in said)
+    assert any("the paper's mae 30.2%" in sentence for sentence in said)
     assert said[0].endswith(f"; sizes of objects: {given.sizes}.")
 
 
@@ -292,3 +292,22 @@ def test_words_name_models_and_points() -> None:
     assert "on all objects less than it (-10.0 points" in sides
     assert sides.count("in these models") == 1
     assert levels_of(["a", "b"])["b"] == pytest.approx(0.35)
+
+
+def test_nothing_learned_is_said_and_nothing_else() -> None:
+    given = make_detectors(dict.fromkeys(("mae", "moco", *CONTROLS), 0.001))
+    results = compute("detection-frozen", Given(MODELS, {"detections": given}))
+    said = write("detection-frozen", results)
+    assert len(said) == 1
+    assert said[0].startswith("No detector has learned to find objects")
+
+
+def test_no_picture_is_both_best_and_worst() -> None:
+    objects = scenes().objects
+    count = len(objects.sizes)
+    alike = choose_images(np.zeros(count), objects)
+    assert [place for _, place in alike] == ["alike"] * EACH
+    few = np.zeros(count)
+    few[0] = 0.5
+    chosen = [row for row, _ in choose_images(few, objects)]
+    assert len(set(chosen)) == len(chosen) == 2 * EACH

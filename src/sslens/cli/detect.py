@@ -97,7 +97,7 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
     asked.require_sources()
     if not command.resume and first_process() and not command.common.dry_run:
         _begin_anew(asked)
-    return answer_study(
+    reply = answer_study(
         asked,
         command.common.out or Path("sslens-detection"),
         line=line,
@@ -108,6 +108,9 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
         overwrite=command.common.overwrite,
         say=say,
     )
+    if command.common.dry_run and command.coco is not None and command.heads is None:
+        say("cheaper   for a first look: --heads small --set size=256")
+    return reply
 
 
 def check(command: Command) -> "Study":

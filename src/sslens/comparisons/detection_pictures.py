@@ -20,6 +20,8 @@ SCORE, OVERLAP = 0.5, 0.5
 EACH = 3
 #: the longer side of a picture in pixels
 SIDE = 240
+#: the place of images that all detectors see equally well or badly
+ALIKE = "alike"
 #: what is drawn: an object, a detection that is right, and one that is not
 OBJECT, RIGHT, WRONG = "object", "detected", "detected wrongly"
 TABLES: Mapping[str, tuple[str, ...]] = {
@@ -28,7 +30,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
 }
 UNITS = {
     "image": "its id",
-    "place": "among the images in which the models are best, or worst",
+    "place": "among the images in which the models are best, or worst; alike where none is either",
     "f1": (
         "2 · right / (detections + objects), mean over the models under study; detections with a"
         " score of 0.5 or more, right at an overlap of 0.5 or more with an object of their"
@@ -117,7 +119,7 @@ def list_pictures(detectors: DetectorSet, studied: Sequence[str]) -> Iterator[tu
     objects = images.objects
     paired = {name: pair_objects(one.found, objects) for name, one in detectors.detectors.items()}
     f1 = np.mean([paired[name][1] for name in studied or paired], axis=0)
-    for row, place in _choose(f1, objects):
+    for row, place in choose_images(f1, objects):
         pixels, scale = _shrink(images, row)
         about = {"image": images.ids[row], "place": place, "f1": float(f1[row])}
         yield "pictures", about | {"picture": encode_picture(pixels)}
@@ -136,15 +138,19 @@ def list_pictures(detectors: DetectorSet, studied: Sequence[str]) -> Iterator[tu
                 yield "outlines", drawn | {"score": float(found.scores[at])}
 
 
-def _choose(f1: Float64[np.ndarray, " image"], objects: Objects) -> list[tuple[int, str]]:
+def choose_images(f1: Float64[np.ndarray, " image"], objects: Objects) -> list[tuple[int, str]]:
     """Choose the images: of those with an object the best and the worst, the fuller one first where
-    two are alike."""
+    two are alike; where all are alike none is best or worst, and the fullest are shown."""
     counts = np.bincount(objects.image[~objects.crowd], minlength=len(f1))
     rows = np.flatnonzero(np.isfinite(f1) & (counts > 0))
     best = rows[np.lexsort((-counts[rows], -f1[rows]))].tolist()
+    if len(rows) and np.ptp(f1[rows]) == 0:
+        return [(row, ALIKE) for row in best[:EACH]]
     worst = rows[np.lexsort((-counts[rows], f1[rows]))].tolist()
     each = min(EACH, len(rows) // 2)
-    return [(row, "best") for row in best[:each]] + [(row, "worst") for row in worst[:each]]
+    best = best[:each]
+    worst = [row for row in worst if row not in best][:each]
+    return [(row, "best") for row in best] + [(row, "worst") for row in worst]
 
 
 def _shrink(images: DetectionSet, row: int) -> tuple[np.ndarray, float]:

@@ -169,8 +169,8 @@ def list_families(models: Models, detectors: DetectorSet) -> Iterator[tuple[str,
 def list_published(
     models: Models, detectors: DetectorSet, published: Published
 ) -> Iterator[tuple[str, Row]]:
-    """Make the rows of `published`, where the images are COCO's."""
-    if not detectors.images.is_coco:
+    """Make the rows of `published`, where images, sizes and heads are the papers'."""
+    if not detectors.as_published:
         return
     numbers = detectors.numbers
     for name in numbers:
@@ -223,7 +223,7 @@ def draw_table(rows: pd.DataFrame, published: pd.DataFrame | None, title: str) -
         for name in dict.fromkeys(published.model):
             own = published[published.model == name]
             values.append([_look_up(own, *place[:2], "published") for place in columns])
-            names.append(f"{name}, published")
+            names.append(f"the paper's {own.objective.iloc[0]}, beside {name}")
     labels = [f"{kind} {measure}" for kind, measure, _ in columns]
     return _make_heatmap(title, names, labels, values)
 

@@ -100,12 +100,15 @@ class DetectorSet:
         images: the images in which they are judged.
         sizes: what large, medium and small mean, as a sentence.
         protocol: how the detectors were trained, as a sentence.
+        as_published: whether images, sizes and heads are the papers', so that their numbers can
+            stand beside.
     """
 
     detectors: Mapping[str, TrainedDetector]
     images: DetectionSet
     sizes: str
     protocol: str
+    as_published: bool = False
 
     @property
     def numbers(self) -> dict[str, Bootstrapped]:

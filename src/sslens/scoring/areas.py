@@ -10,6 +10,9 @@ from sslens.errors import InputError
 
 #: an upper end that no area reaches, as pycocotools has it
 _NO_END = 1e5**2
+#: the longer side of most images, in pixels, under which COCO's areas do not fit: its photographs
+#: have 640
+_SMALLEST = 400
 
 
 @final
@@ -53,8 +56,8 @@ COCO_AREAS = AreaBins(32.0**2, 96.0**2, relative=False)
 
 
 def choose_areas(train: DetectionSet) -> AreaBins:
-    """Choose bins of size: COCO's on COCO, elsewhere the thirds of the training objects by relative
-    area.
+    """Choose bins of size: COCO's on COCO's photographs, elsewhere, and where these are shrunk, the
+    thirds of the training objects by relative area.
 
     COCO's areas are of photographs of 640 pixels: in images of 64 pixels every object is small. The
     thirds are fixed on the images that models are trained on, so that they do not depend on what is
@@ -68,9 +71,10 @@ def choose_areas(train: DetectionSet) -> AreaBins:
     >>> bins.relative, 0 < bins.lower < bins.upper < 0.3
     (True, True)
     """
-    if train.is_coco:
+    objects = train.objects
+    if train.is_coco and np.median(objects.sizes.max(axis=1)) >= _SMALLEST:
         return COCO_AREAS
-    shares = train.objects.relative_area[~train.objects.crowd]
+    shares = objects.relative_area[~objects.crowd]
     if not len(shares):
         raise InputError(f"{train.name} holds no object: give images with objects to train on.")
     lower, upper = np.quantile(shares, [1 / 3, 2 / 3])

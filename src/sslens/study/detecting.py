@@ -1,11 +1,13 @@
 """The detectors of a study: they are trained, judged and kept."""
 
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sslens.errors import Doubt
 from sslens.progress import progress
 from sslens.store import Store, home
 from sslens.study.detector_runs import DetectorRun, Protocol, list_runs
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 
 #: the kind of what the store keeps of each detector
 KIND = "detectors"
+#: images of COCO's val2017 with an object, at least: fewer are a part of it
+VAL2017 = 4900
+#: box AP under which a detector has learned nothing
+UNLEARNED = 0.005
 
 
 def train_all(captured: Captured, *, tuned: bool = False, several: bool = False) -> "DetectorSet":
@@ -38,8 +44,23 @@ def train_all(captured: Captured, *, tuned: bool = False, several: bool = False)
     protocol = Protocol.of(situation, tuned=tuned, several=several)
     runs = list_runs(situation, protocol, store)
     detectors = {run.member.name: _read(run) or _train(run) for run in runs}
+    numbers = [one.numbers for one in detectors.values()]
     sizes = describe_areas(choose_areas(runs[0].train))
-    return DetectorSet(detectors, runs[0].images, sizes, protocol.describe())
+    judged = runs[0].images
+    if not situation.quiet and all(one.values[0, 0] < UNLEARNED for one in numbers):
+        warnings.warn(
+            "No detector has learned to find objects, the controls' included: train longer, or on"
+            " more images.",
+            Doubt,
+            stacklevel=2,
+        )
+    as_published = (
+        judged.is_coco
+        and len(judged) >= VAL2017
+        and not choose_areas(runs[0].train).relative
+        and protocol.settings.heads == "vitdet"
+    )
+    return DetectorSet(detectors, judged, sizes, protocol.describe(), as_published)
 
 
 def _train(run: DetectorRun) -> "TrainedDetector":
@@ -178,7 +199,7 @@ def describe_cost(
     situation: Situation, store: Store, *, tuned: bool = False, several: bool = False
 ) -> Iterator[str]:
     """Say what detectors would be trained, and what that costs in time, memory and disk; the time
-    of a step is measured on a part of one."""
+    of a step is measured on a small one."""
     from sslens.study.detector_cost import estimate_cost
 
     protocol = Protocol.of(situation, tuned=tuned, several=several)

@@ -8,16 +8,21 @@ import numpy as np
 import torch
 
 from sslens.models.detection.objects import Objects
+from sslens.study.detector_runs import PATCH
 from sslens.study.step_cost import take_step
 from sslens.tasks.detection import Detection
 from sslens.tasks.detection_batch import pack_objects
+from sslens.tasks.detection_maps import find_multiple, round_side
 from sslens.tasks.detector import MapShape
 
 if TYPE_CHECKING:
     from sslens.study.detector_runs import DetectorRun
 
 #: images of the step that is measured, and objects of each
-IMAGES, OBJECTS = 2, 6
+IMAGES, OBJECTS = 1, 6
+#: sides of the images of measured steps, in pixels, where the training's own are not smaller: both
+#: take seconds with any heads
+PROBED = (64, 128)
 #: bytes of a trained weight: itself, its gradient, and two moments of the optimiser
 WEIGHT_BYTES = 16
 
@@ -41,24 +46,56 @@ class StepCost:
 
 
 def measure_step(run: "DetectorRun") -> StepCost:
-    """Take two steps with a few made-up images and objects, and measure the second one.
+    """Measure steps with a few made-up images and objects that are small, and say what a step of
+    the training's own images costs.
+
+    A step costs a part that is always the same, and a part in proportion to the places of the maps:
+    two sides tell both, and a side that is small itself is measured as it is.
 
     Args:
         run: the training that the steps are of.
     """
-    settings = replace(run.protocol.settings, size=run.side, classes=run.train.categories)
-    shape = None if settings.tuned else _find_shape(run)
-    sides = (run.side,) if settings.tuned else run.sides
+    tuned, network = run.protocol.settings.tuned, run.member.network
+    sides = (run.side,) if tuned else run.sides
+    largest = max(sides)
+    multiple = find_multiple(network, run.patch or PATCH)
+    tried = sorted({min(largest, round_side(float(side), multiple)) for side in PROBED})
+    shape = None if tuned else _find_shape(run, tried[0])
+    costs = [_take_step(run, shape, side) for side in tried]
+    places = [float(side**2) for side in tried]
+    mean = float(np.mean([side**2 for side in sides]))
+    flips = 2 if run.protocol.settings.flip else 1
+    maps = sum(flips * _count_values(shape, side) for side in sides) if shape is not None else 0
+    return StepCost(
+        _extrapolate(places, [one[0] for one in costs], mean) / IMAGES,
+        _extrapolate(places, [one[1] for one in costs], float(largest**2)) / IMAGES,
+        WEIGHT_BYTES * costs[-1][2],
+        2 * maps,
+    )
+
+
+def _take_step(run: "DetectorRun", shape: MapShape | None, side: int) -> tuple[float, float, int]:
+    """The seconds and the bytes of a step with images of a side, and the weights it trains."""
+    settings = replace(run.protocol.settings, size=side, classes=run.train.categories)
     device = torch.device(run.situation.device)
     method = Detection(run.member.network, settings, shape, run.train.has_masks).train().to(device)
-    batch = {name: value.to(device) for name, value in _make_up(max(sides), shape, method).items()}
+    batch = {name: value.to(device) for name, value in _make_up(side, shape, method).items()}
     seconds, own = take_step(method, batch, settings)
-    weights = sum(parameter.numel() for parameter in method.parameters())
-    flips = 2 if settings.flip else 1
-    maps = sum(flips * _count_values(shape, side) for side in sides) if shape is not None else 0
-    # the largest side was measured; a step costs in proportion to the places of its maps
-    share = float(np.mean([(side / max(sides)) ** 2 for side in sides]))
-    return StepCost(seconds * share / IMAGES, own / IMAGES, WEIGHT_BYTES * weights, 2 * maps)
+    return seconds, float(own), sum(parameter.numel() for parameter in method.parameters())
+
+
+def _extrapolate(places: Sequence[float], costs: Sequence[float], at: float) -> float:
+    """The cost at so many places, on the line through one or two costs; it grows with the places.
+
+    >>> _extrapolate([1.0, 4.0], [3.0, 9.0], 16.0)
+    33.0
+    >>> _extrapolate([1.0, 4.0], [3.0, 2.0], 16.0), _extrapolate([4.0], [2.0], 2.0)
+    (3.0, 1.0)
+    """
+    if len(places) == 1:
+        return costs[0] * at / places[0]
+    slope = max(0.0, (costs[1] - costs[0]) / (places[1] - places[0]))
+    return max(0.0, costs[0] + slope * (at - places[0]))
 
 
 def estimate_cost(runs: Sequence["DetectorRun"]) -> str:
@@ -73,27 +110,40 @@ def estimate_cost(runs: Sequence["DetectorRun"]) -> str:
     clause = (
         f"{steps:,} steps each, about {_spell_time(hours)} each and"
         f" {_spell_time(hours * len(runs))} in all on this {runs[0].situation.device}; memory"
-        f" about {memory / 1e9:.2g} GB"
+        f" about {_spell_size(memory)}"
     )
-    return clause + (f"; maps {disk / 1e9:.2g} GB on disk" if disk else "")
+    return clause + (f"; maps {_spell_size(disk)} on disk" if disk else "")
 
 
 def _spell_time(hours: float) -> str:
     """Write a time in minutes, or in hours where it is long.
 
-    >>> _spell_time(0.05), _spell_time(30.0)
-    ('3 min', '30 h')
+    >>> _spell_time(0.05), _spell_time(30.2), _spell_time(1804.0)
+    ('3 min', '30 h', '1,800 h')
     """
-    return f"{60 * hours:.2g} min" if hours < 1 else f"{hours:.3g} h"
+    return f"{_round(60 * hours)} min" if hours < 1 else f"{_round(hours)} h"
 
 
-def _find_shape(run: "DetectorRun") -> MapShape:
-    """The shape of a model's maps, by a pass of one grey image of the smallest side."""
+def _spell_size(size: float) -> str:
+    """Write a size in MB, or in GB where it is large.
+
+    >>> _spell_size(641e3), _spell_size(1.23e9), _spell_size(164e9)
+    ('0.64 MB', '1.2 GB', '160 GB')
+    """
+    return f"{_round(size / 1e9)} GB" if size >= 1e9 else f"{_round(size / 1e6)} MB"
+
+
+def _round(value: float) -> str:
+    """A number of two figures, as people write it."""
+    return f"{float(f'{value:.2g}'):,.15g}"
+
+
+def _find_shape(run: "DetectorRun", side: int) -> MapShape:
+    """The shape of a model's maps, by a pass of one grey image of a side."""
     from sslens.capture import activations
     from sslens.capture.maps import arrange
     from sslens.tasks.detection_maps import View, name_taps
 
-    side = min(run.sides)
     model = View(side).see(run.member.network, run.patch or None)
     taps = name_taps(model, run.protocol.settings.blocks)
     found = activations(model, torch.zeros(1, 3, side, side), taps)

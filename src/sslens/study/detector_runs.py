@@ -187,9 +187,13 @@ class DetectorRun:
     @property
     def judged_key(self) -> Mapping[str, Any]:
         """What decides the numbers of the detector, as plain JSON values."""
+        from sslens.scoring.areas import choose_areas
         from sslens.statistics.bootstrap import DRAWS
 
-        return {"training": digest(self.key), "judged": self.images.digest, "draws": DRAWS}
+        key = {"training": digest(self.key), "judged": self.images.digest, "draws": DRAWS}
+        # COCO's photographs made smaller were once judged by COCO's own sizes of objects
+        shrunk = self.train.is_coco and choose_areas(self.train).relative
+        return key | ({"areas": "thirds"} if shrunk else {})
 
     @property
     def folder(self) -> Path:
@@ -262,6 +266,11 @@ def _plain(value: Any) -> Any:
 def list_runs(situation: Situation, protocol: Protocol, store: Store) -> list[DetectorRun]:
     """List the trainings of a protocol, in the models' order."""
     train, images = open_sets(situation)
+    if (size := protocol.request.batch_size) > len(train):
+        raise InputError(
+            f"A minibatch of {size} is more than the {len(train)} images that train detectors",
+            mend=f"give {{batch_size={len(train)}}} or less",
+        )
     return [
         DetectorRun(member, protocol, situation, train, images, store)
         for member in protocol.list_members(situation)

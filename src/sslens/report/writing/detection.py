@@ -13,6 +13,8 @@ from sslens.report.writing.numbers import compare, list_names, spell_points, spe
 from sslens.statistics.estimate import SMALLEST, Contrast, Estimate
 from sslens.table import Results
 
+#: the box AP of all objects under which a detector has learned nothing
+LEARNED = 0.005
 #: sizes of objects, as a sentence has them
 SIZES = {
     "AP": "all objects",
@@ -30,6 +32,19 @@ def read_ap(row: Mapping[str, Any]) -> Estimate:
 def read_change(row: Mapping[str, Any], column: str = "difference") -> Estimate:
     """The difference of a row, with its interval over images."""
     return Estimate.from_row(row, column, "images", "images")
+
+
+def write_nothing_learned(results: Results) -> Iterator[str]:
+    """Say in one sentence that no detector finds objects, where it is so: then nothing else can be
+    said of them."""
+    rows = results["models"]
+    best = rows[(rows.kind == "box") & (rows.measure == "AP")].ap.max()
+    if best < LEARNED:
+        yield (
+            "No detector has learned to find objects, the controls' included: the highest box AP is"
+            f" {spell_share(Estimate(float(best)))}, so that nothing here says which model is"
+            " better. Train longer, or on more images."
+        )
 
 
 def write_models(results: Results, how: str) -> Iterator[str]:
@@ -118,6 +133,7 @@ def write_published(results: Results) -> Iterator[str]:
         row = find_row(results, "published", model=name, kind="box", measure="AP")
         if row is not None:
             ours, theirs = Estimate(row["ap"]), Estimate(row["published"])
-            parts.append(f"{name} {spell_share(ours)}, published {spell_share(theirs)}")
+            printed = f"the paper's {row['objective']} {spell_share(theirs)}"
+            parts.append(f"{name} {spell_share(ours)}, {printed}")
     if parts:
-        yield f"Beside the paper's box AP: {'; '.join(parts)}."
+        yield f"Beside the paper's box AP, of weights that are not these: {'; '.join(parts)}."

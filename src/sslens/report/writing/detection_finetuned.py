@@ -10,6 +10,7 @@ from sslens.report.writing.detection import (
     read_change,
     write_lengths,
     write_models,
+    write_nothing_learned,
     write_published,
     write_sides,
 )
@@ -23,6 +24,8 @@ LARGE = "AP large"
 def sentences(results: Results) -> tuple[str, ...]:
     """Write how well each model detects when it is trained too, how families differ, and how that
     difference changed."""
+    if nothing := (*write_nothing_learned(results),):
+        return nothing
     written = [*write_models(results, "end to end")]
     if "families" in results:
         written += write_sides(choose_sides(results["families"]))

@@ -4,6 +4,7 @@ from sslens.report.writing.detection import (
     choose_sides,
     write_lengths,
     write_models,
+    write_nothing_learned,
     write_published,
     write_sides,
 )
@@ -13,6 +14,8 @@ from sslens.table import Results
 def sentences(results: Results) -> tuple[str, ...]:
     """Write how well each frozen model detects beside its controls, and how families and multi-crop
     differ."""
+    if nothing := (*write_nothing_learned(results),):
+        return nothing
     written = [*write_models(results, "frozen")]
     if "families" in results:
         written += write_sides(choose_sides(results["families"]))

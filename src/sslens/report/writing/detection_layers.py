@@ -8,6 +8,7 @@ from sslens.report.writing.detection import (
     read_ap,
     read_change,
     write_lengths,
+    write_nothing_learned,
     write_sides,
 )
 from sslens.report.writing.numbers import compare, spell_share
@@ -16,6 +17,8 @@ from sslens.table import Results
 
 def sentences(results: Results) -> tuple[str, ...]:
     """Write what several blocks gain for each model and control, and for each family."""
+    if nothing := (*write_nothing_learned(results),):
+        return nothing
     written = [*_write_gains(results)]
     if "families" in results:
         written += write_sides(results["families"])
