@@ -160,10 +160,34 @@ def _is_ours(frame: FrameType) -> bool:
     return name.partition(".")[0] in ("sslens", "jaxtyping", "beartype")
 
 
+def _find_longer(name: str, spellings: list[str]) -> list[str]:
+    """Up to three options that begin with a word, or else that it is short for: its letters in
+    their order, from the first, with the last word of the option at its end."""
+    word = name.lower()
+    if len(word) < 3 or not re.fullmatch(r"[a-z0-9]+", word):
+        return []
+    begun = [one for one in spellings if word in re.split(r"[-_. ]", one.lower())]
+    if begun:
+        return begun[:3]
+    letters = re.compile(".*".join(map(re.escape, word)))
+    return [
+        one
+        for one in spellings
+        if (parts := re.split(r"[-_]", one.lower()))[1:]
+        and len(parts[-1]) > 2
+        and word.endswith(parts[-1])
+        and letters.match(one.lower())
+    ][:3]
+
+
 def nearest(name: str, options: Iterable[str]) -> str:
-    """Suggest up to three options that are spelt like `name`, as the end of a sentence.
+    """Suggest up to three options that are spelt like `name`, begin with it or shorten to it, as
+    the end of a sentence.
 
     If no option is near, the sentence lists the first twelve options and counts the others.
+
+    >>> nearest("knn", ["cka-blocks", "knn-depth"]), nearest("hflip", ["horizontal-flip", "shift"])
+    ('did you mean knn-depth?', 'did you mean horizontal-flip?')
 
     >>> nearest("blocks.0.nrm1", ["blocks.0.norm1", "blocks.0.attn.qkv", "norm"])
     'did you mean blocks.0.norm1?'
@@ -172,7 +196,7 @@ def nearest(name: str, options: Iterable[str]) -> str:
     """
     spellings = sorted(set(options))
     close = difflib.get_close_matches(name, spellings, n=3, cutoff=0.7)
-    if close:
+    if close := close or _find_longer(name, spellings):
         return f"did you mean {' or '.join(close)}?"
     shown = ", ".join(spellings[:12]) + (
         f" and {len(spellings) - 12} more" if len(spellings) > 12 else ""

@@ -48,7 +48,7 @@ class Contents:
         """Say what the files are of, and in what that differs from what is asked for.
 
         >>> Contents("study", {"models": ["a"], "limit": 8}).explain("study", {"models": ["b"]})
-        "another study (limit was 8 and is not given now; models was ['a'] and is now ['b'])"
+        'another study (limit was 8 and is not given now; models was a and is now b)'
         """
         name = f"another {kind}" if self.kind == kind else f"a {self.kind}"
         by = f" by `{_cut(self.command)}`" if self.command else ""
@@ -73,17 +73,24 @@ def _as_plain(asked: Mapping[str, Any]) -> Mapping[str, object]:
 def _word_value(value: Any, verb: str) -> str:
     if value is None:
         return "was not given" if verb == "was" else "is not given now"
+    if isinstance(value, list):
+        value = ", ".join(map(str, value)) or "empty"
     return f"{verb} {_cut(str(value))}"
 
 
 def _cut(text: str) -> str:
-    """Shorten a text in its middle.
+    """Shorten a text in its middle, between words where there are some.
 
     >>> _cut("sslens compare " + "model " * 20 + "images")
-    'sslens compare model model mo…model model model model images'
+    'sslens compare model model … model model model images'
     """
     half = WIDTH // 2
-    return text if len(text) <= WIDTH else f"{text[: half - 1]}…{text[-half:]}"
+    if len(text) <= WIDTH:
+        return text
+    first, last = text[: half - 1], text[-half:]
+    if " " in first and " " in last:
+        first, last = f"{first.rpartition(' ')[0]} ", f" {last.partition(' ')[2]}"
+    return f"{first}…{last}"
 
 
 @final

@@ -22,7 +22,7 @@ def progress(
 
     Args:
         label: what is done.
-        unit: what is counted.
+        unit: what is counted; nothing where the label says it, and then no rate is shown.
         start: how many were done before the block began, which do not count for the rate.
         quiet: show nothing.
     """
@@ -52,7 +52,7 @@ def _bar(label: str, unit: str, clock: "_Clock") -> Iterator[Callable[..., None]
         task = bar.add_task(label, total=None, rate="", numbers="")
 
         def report(done: int, total: int, **numbers: float) -> None:
-            rate = f"{clock.rate(done):,.0f} {unit}/s"
+            rate = f"{clock.rate(done):,.0f} {unit}/s" if unit else ""
             bar.update(task, completed=done, total=total, rate=rate, numbers=_format(numbers))
 
         yield report
@@ -69,8 +69,9 @@ def _lines(label: str, unit: str, clock: "_Clock") -> Callable[..., None]:
             rate = clock.rate(done)
             left = f", {(total - done) / rate:,.0f} s left" if done < total and rate else ""
             shown = f", {_format(numbers)}" if numbers else ""
+            speed = f" {unit}, {rate:,.0f} {unit}/s" if unit else ""
             print(
-                f"{label}: {done:,}/{total:,} {unit}, {rate:,.0f} {unit}/s{left}{shown}",
+                f"{label}: {done:,}/{total:,}{speed}{left}{shown}",
                 file=sys.stderr,
                 flush=True,
             )

@@ -3,7 +3,7 @@ store, resumed where they were cut off."""
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -260,12 +260,18 @@ def _refuse_strangers(folder: Path, wanted: Manifest) -> None:
         )
 
 
+def _name(model: Mapping[str, Any]) -> str:
+    """The name of a model, and where it is from if that says more."""
+    name, source = str(model["name"]), str(model["source"])
+    return name if name == source else f"{name} ({source})"
+
+
 def _refuse_others(folder: Path, stored: Manifest, wanted: Manifest) -> None:
     """Refuse a folder whose features are not those that are wanted, by the first thing in which
     they differ."""
     model, images = stored.model, stored.images
     differences = {
-        "weights": f"another model's, {model['name']} ({model['source']})",
+        "weights": f"another model's, {_name(model)}",
         "images": f"of other images, {images['count']:,} of {images['name']}",
         "ids": "of the same images in another order",
         "transform": f"of images seen otherwise ({json.dumps(stored.transform)})",
@@ -281,5 +287,5 @@ def _refuse_others(folder: Path, stored: Manifest, wanted: Manifest) -> None:
         if stored.key[entry] != wanted.key[entry]:
             raise InputError(
                 f"The features in {folder} are {difference}",
-                mend="give another {out}, or remove that folder",
+                mend="give another {out}, or replace them with {overwrite=True}",
             )

@@ -51,7 +51,7 @@ class Command:
     Examples:
       sslens finetune mae_vitb16 --images photos/train --val photos/val --preset mae-official --out
           runs/mae-ft
-      sslens finetune runs/mae --images cifar10:train --val cifar10:test --epochs 30 --batch-size
+      sslens finetune runs/mae --images cifar10:train --val cifar10:val --epochs 30 --batch-size
           256 --set layer_decay=0.75
       sslens finetune random:vit_small_patch16_224:0 --images photos/train --val photos/val --out
           runs/control

@@ -146,10 +146,20 @@ def split_coco(source: str) -> tuple[Path, Path]:
             " file, such as coco:val2017:annotations/instances_val2017.json."
         )
     folder, file = Path(images).expanduser(), Path(annotations).expanduser()
-    _require_path(folder, images)
+    _require_path(folder, folder)
     if not file.is_file():
-        raise InputError(f"{file} is no file: give an annotation file of COCO's format.")
+        raise InputError(
+            f"{file} is no file: give an annotation file of COCO's format{_suggest_beside(file)}."
+        )
     return folder, file
+
+
+def _suggest_beside(file: Path) -> str:
+    """A file beside a missing one that is spelt like it, as the end of a sentence."""
+    if not file.parent.is_dir():
+        return f" ({file.parent} is not there)"
+    hint = nearest(file.name, [one.name for one in file.parent.iterdir()])
+    return f" ({hint})" if hint.startswith("did you mean") else ""
 
 
 def _require_path(path: Path, source: str | Path) -> None:
@@ -168,9 +178,10 @@ def _require_path(path: Path, source: str | Path) -> None:
     nearest_folder = next((folder for folder in path.parents if folder.is_dir()), Path())
     missing = path.relative_to(nearest_folder).parts[0]
     options = [one.name for one in nearest_folder.iterdir() if not one.name.startswith(".")]
-    if isinstance(source, str) and len(path.parts) == 1:
-        options += ["cifar10", "scenes"]
+    hint = nearest(missing, options)
+    if isinstance(source, str) and len(path.parts) == 1 and not hint.startswith("did you mean"):
+        built_in = nearest(missing, ["cifar10", "scenes"])
+        hint = built_in if built_in.startswith("did you mean") else hint
     raise InputError(
-        f'{path} is not there; in {nearest_folder.absolute()} there is no "{missing}":'
-        f" {nearest(missing, options)}"
+        f'{path} is not there; in {nearest_folder.absolute()} there is no "{missing}": {hint}'
     )

@@ -47,7 +47,7 @@ def train_all(captured: Captured, *, tuned: bool = False, several: bool = False)
     numbers = [one.numbers for one in detectors.values()]
     sizes = describe_areas(choose_areas(runs[0].train))
     judged = runs[0].images
-    if not situation.quiet and all(one.values[0, 0] < UNLEARNED for one in numbers):
+    if not situation.quiet and all(one.value[0, 0] < UNLEARNED for one in numbers):
         warnings.warn(
             "No detector has learned to find objects, the controls' included: train longer, or on"
             " more images.",

@@ -112,7 +112,7 @@ def estimate_cost(runs: Sequence["DetectorRun"]) -> str:
         f" {_spell_time(hours * len(runs))} in all on this {runs[0].situation.device}; memory"
         f" about {_spell_size(memory)}"
     )
-    return clause + (f"; maps {_spell_size(disk)} on disk" if disk else "")
+    return clause + (f"; maps {_spell_size(float(disk))} on disk" if disk else "")
 
 
 def _spell_time(hours: float) -> str:

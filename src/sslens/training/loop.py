@@ -282,7 +282,12 @@ class _Loop:
         for observer in self.observers:
             if isinstance(observer, StatefulObserver):
                 observer.load(_select(tensors, f"{observer.key}/"))
-        self.say(f"going on at step {step} of {self.schedule.steps}")
+        total = self.schedule.steps
+        self.say(
+            f"going on at step {step} of {total}"
+            if step < total
+            else f"all {total} steps are done: nothing is left to train"
+        )
         return step
 
     def _clear(self) -> None:

@@ -127,6 +127,25 @@ def find_file(path: Path) -> Path:
     return path
 
 
+def _is_missing_path(source: str, path: Path) -> bool:
+    """Whether a model that is not there was meant as a file or a folder."""
+    return path.suffix in SUFFIXES or ("/" in source and ":" not in source)
+
+
+def _explain_missing(source: str, path: Path) -> str:
+    """Say which part of a path is not there, and what is there like it."""
+    folder = next((each for each in path.parents if exists(each) and each.is_dir()), Path())
+    missing = path.relative_to(folder).parts[0]
+    beside = sorted(str(one) for one in folder.iterdir() if not one.name.startswith("."))
+    hint = nearest(str(folder / missing), beside)
+    if not hint.startswith("did you mean"):
+        names = ", ".join(Path(one).name for one in beside[:12])
+        hint = f"{folder.absolute()} holds {names or 'nothing'}" + (
+            f" and {len(beside) - 12} more" if len(beside) > 12 else ""
+        )
+    return f'There is no model "{source}": no such file or folder; {hint}'
+
+
 def _explain_unknown(source: str, path: Path) -> str:
     if source.startswith(MEMORY):
         return (
@@ -139,6 +158,8 @@ def _explain_unknown(source: str, path: Path) -> str:
     suggestion = nearest(source, [*forms, *beside])
     if looks_like_function(source) and not suggestion.startswith("did you mean"):
         return explain_no_module(source)
+    if not suggestion.startswith("did you mean") and _is_missing_path(source, path):
+        return _explain_missing(source, path)
     hint = (
         suggestion
         if suggestion.startswith("did you mean")
