@@ -574,3 +574,17 @@ def test_the_package_gives_its_names_when_they_are_asked_for() -> None:
     assert all(getattr(sslens, name) is not None for name in sslens.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'laod'"):
         _ = sslens.laod  # type: ignore[attr-defined]
+
+
+def test_a_word_in_the_place_of_a_number(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ("--epochs ten", "--epochs=ten"):
+        assert run(f"finetune runs/mae --images photos {words}") == 2
+        assert '--epochs is "ten", which is no whole number' in capsys.readouterr().err
+
+
+def test_examples_name_splits_of_cifar10_that_there_are() -> None:
+    texts = [plugin("cli", name).Command.__doc__ or "" for name in plugin_names("cli")]
+    pages = Path(__file__).parents[1]
+    texts += [path.read_text() for path in (*pages.glob("docs/*.md"), pages / "README.md")]
+    splits = {split for text in texts for split in re.findall(r"cifar10:([a-z]+)", text)}
+    assert splits <= {"train", "val"}

@@ -83,6 +83,7 @@ def study_of(coco: tuple[str, str, str], *more: str, **changed: object) -> Study
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default:No detector has learned")
 def test_a_report_is_made_and_nothing_is_trained_twice(
     coco: tuple[str, str, str],
     tmp_path: Path,
@@ -100,7 +101,7 @@ def test_a_report_is_made_and_nothing_is_trained_twice(
     assert not (tmp_path / "home" / "store" / KIND).exists()
 
     assert main([*words, "--out", str(tmp_path / "report")]) == 0
-    capsys.readouterr()
+    assert "note      No detector has learned to find objects" in capsys.readouterr().err
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert "<caption>Models: " in page
     assert 'class="small"' in page  # the pictures in their table

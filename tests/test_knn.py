@@ -19,7 +19,7 @@ from sslens.comparisons.readings import choose_main_pooling
 from sslens.errors import InputError
 from sslens.models.taps import Tap
 from sslens.probes.knn import knn
-from sslens.report.writing.knn_sweep import sentences
+from sslens.report.writing.knn_sweep import list_layers, sentences
 
 NANO = "random:vit_nano_patch8_32"
 
@@ -364,3 +364,19 @@ def test_what_cannot_be_classified_is_refused(
             ["features", NANO, "--images", "val", "--device", "cpu", *line], capsys
         )
     assert not Path("g").exists()
+
+
+def test_each_layer_has_its_number_and_of_many_some_are_shown() -> None:
+    generator = torch.Generator().manual_seed(0)
+    taps = [f"blocks.{number}" for number in range(20)]
+    features = {(tap, "cls"): torch.randn(30, 4, generator=generator) for tap in taps}
+    store = Features.of(features, labels=np.arange(30) % 3, classes="abc")
+    swept = Sweep.of(store, None, ks=[20])
+    layers = swept.read_layers()
+    assert [choice.tap for choice, _ in layers] == taps
+    assert layers[-1][1].value == swept.accuracy(swept.usual)
+    assert layers[-1][1].low < layers[-1][1].high
+    lines = list_layers(swept).splitlines()
+    assert len(lines) <= 17
+    assert "more layers are in the table" in lines[-1]
+    assert sum(line.endswith("best") for line in lines) == 1

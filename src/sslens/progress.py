@@ -59,13 +59,13 @@ def _bar(label: str, unit: str, clock: "_Clock") -> Iterator[Callable[..., None]
 
 
 def _lines(label: str, unit: str, clock: "_Clock") -> Callable[..., None]:
-    last_line = time.monotonic()
+    last_line, ended = time.monotonic(), False
 
     def report(done: int, total: int, **numbers: float) -> None:
-        nonlocal last_line
+        nonlocal last_line, ended
         now = time.monotonic()
-        if done >= total or now - last_line >= EVERY:
-            last_line = now
+        if (done >= total and not ended) or (done < total and now - last_line >= EVERY):
+            last_line, ended = now, done >= total
             rate = clock.rate(done)
             left = f", {(total - done) / rate:,.0f} s left" if done < total and rate else ""
             shown = f", {_format(numbers)}" if numbers else ""

@@ -33,7 +33,10 @@ from sslens.errors import InputError, nearest
 
 #: the option that every command has, and its text
 JSON = "json"
-JSON_TEXT = "Print the answer as JSON on standard output (docs/commands.md)."
+JSON_TEXT = (
+    "Print the answer as JSON on standard output, which else has only the path of the results: the"
+    " answer for people goes to standard error (docs/commands.md)."
+)
 
 
 class Parsed(NamedTuple):
@@ -70,6 +73,7 @@ def parse(kind: type, prog: str, given: Sequence[str]) -> Parsed:
     Parsed(command=Command(limit=64), json=True)
     """
     _require_choices(_list_choices(kind), given)
+    _require_numbers(_list_numbers(kind), given)
     registry = ConstructorRegistry()
     registry.struct_rule(_read_fields)
     own = {entry.name for entry in dataclasses.fields(kind)}
@@ -127,6 +131,38 @@ def _require_choices(choices: Mapping[str, Choices], given: Sequence[str]) -> No
         if left > 0 and word not in choices[option].words:
             raise InputError(f'{option} has no "{word}": {nearest(word, choices[option].words)}')
         left -= 1
+
+
+def _list_numbers(kind: type) -> dict[str, type]:
+    """List the options that take one number, with its type."""
+    numbers: dict[str, type] = {}
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for entry in dataclasses.fields(kind):
+        hint = hints[entry.name]
+        base = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+        parts = [part for part in get_args(base) or (base,) if part is not type(None)]
+        if get_origin(base) in (None, types.UnionType) and parts in ([int], [float]):
+            numbers[as_option(entry.name, None)] = parts[0]
+        elif isinstance(base, type) and dataclasses.is_dataclass(base):
+            numbers |= _list_numbers(base)
+    return numbers
+
+
+def _require_numbers(numbers: Mapping[str, type], given: Sequence[str]) -> None:
+    """Refuse a word where an option takes a number; tyro shows Python's types for it."""
+    for at, argument in enumerate(given):
+        option, equals, word = argument.partition("=")
+        number = numbers.get(option.replace("_", "-"))
+        if number is None or (not equals and at + 1 == len(given)):
+            continue
+        word = word if equals else given[at + 1]
+        if word == "None" or (not equals and word.startswith("--")):
+            continue
+        try:
+            number(word)
+        except ValueError as error:
+            kind = "whole number" if number is int else "number"
+            raise InputError(f'{option} is "{word}", which is no {kind}: give one.') from error
 
 
 def _read_fields(info: StructTypeInfo) -> StructConstructorSpec | None:

@@ -81,6 +81,46 @@ def describe_trained(held_out: "ImageSet", images: "ImageSet") -> str:
     )
 
 
+def describe_kept(out: Path) -> list[str]:
+    """Say which models a run kept and how good they are, which of them its folder stands for, and
+    how straight the path of its weights was, where these are known."""
+    from sslens.training.folder import RunFolder
+    from sslens.training.run_files import BEST, PATH
+
+    lines = []
+    judged = [line for line in RunFolder(out, {}).lines() if "top1" in line]
+    if judged and (out / BEST).is_file():
+        best, last = max(judged, key=lambda line: float(line["top1"])), judged[-1]
+        top = [f"{float(line['top1']):.1%} after epoch {line['epoch']:g}" for line in (best, last)]
+        lines.append(
+            f"models    {BEST}: {top[0]}; last.safetensors: {top[1]}, which {out} stands for in"
+            f" other commands: give {out / BEST} for the best"
+        )
+    if (out / PATH).is_file():
+        lines.append(_describe_path(out / PATH))
+    return lines
+
+
+def _describe_path(path: Path) -> str:
+    """How straight the weights moved, and how far, by the last record of `path.csv`."""
+    import pandas as pd
+
+    rows = pd.read_csv(path)
+    last = rows[rows.record == rows.record.max()].set_index("group")
+    parts = [
+        f"{group} {last.straightness[group]:.2f}"
+        for group in ("backbone", "attention")
+        if group in last.index and last.straightness[group] == last.straightness[group]
+    ]
+    if not parts:
+        return f"path      the weights did not move; {path}"
+    moved = f"; the weights moved by {last.relative['backbone']:.2%} of their norm"
+    return (
+        f"path      straightness over {rows.record.max()} epochs, 1 for a straight path:"
+        f" {', '.join(parts)}{moved if 'backbone' in last.index else ''}; {path}"
+    )
+
+
 def require_trackers(options: TrainingOptions) -> None:
     """Refuse trackers that are not installed, before anything is computed.
 

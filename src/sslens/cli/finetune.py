@@ -22,6 +22,7 @@ from sslens.arguments.training import (
 )
 from sslens.arguments.watching import (
     WatchOptions,
+    describe_kept,
     describe_trained,
     open_held_out,
     open_trackers,
@@ -150,7 +151,7 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
     if not first:
         return None
     report = write_report(out, name, line, "Fine-tuning")
-    say(f"report    {report}")
+    say("\n".join([*describe_kept(out), f"report    {report}"]))
     return Reply(describe_training(out, report), path)
 
 

@@ -102,7 +102,9 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
     result = probing.train(asked, dry_run=command.dry_run, say=say)
     if result is None:
         return None
-    return Reply(result.to_json(), result.save(asked.out, overwrite=command.overwrite))
+    folder = result.save(asked.out, overwrite=command.overwrite)
+    say(f"tables    {', '.join(sorted(path.name for path in folder.glob('*.csv')))} in {folder}")
+    return Reply(result.to_json(), folder)
 
 
 def check(command: Command) -> "ProbeRequest":

@@ -166,6 +166,21 @@ class Sweep:
         """The index in `choices` of the most accurate choice; the first one if several tie."""
         return int(self.right.sum(1).argmax())
 
+    def read_layers(self) -> list[tuple[SweepChoice, Estimate]]:
+        """The accuracy of each layer with its interval, at the usual choice but for the layer (of a
+        layer without the usual pooling at its first), in the layers' order; nothing is chosen."""
+        usual = self.choices[self.usual]
+        places: dict[str, int] = {}
+        for place, choice in enumerate(self.choices):
+            if choice[2:] == usual[2:]:
+                if choice.pooling == usual.pooling:
+                    places[choice.tap] = place
+                else:
+                    places.setdefault(choice.tap, place)
+        chosen = [places[tap.name] for tap in self.features.taps if tap.name in places]
+        accuracies = estimate_shares(self.right[chosen])
+        return list(zip((self.choices[place] for place in chosen), accuracies, strict=True))
+
     def accuracy(self, place: int) -> float:
         """Return the share of images that the choice with an index classifies correctly."""
         return float(self.right[place].mean())

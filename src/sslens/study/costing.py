@@ -77,6 +77,15 @@ def _spell_seconds(seconds: float) -> str:
     return f"{float(f'{seconds / 3600:.2g}'):g} h"
 
 
+def spell_size(size: float) -> str:
+    """Write the size of files, of which a small one has kilobytes.
+
+    >>> spell_size(645_000), spell_size(3.2e6)
+    ('645 kB', '3 MB')
+    """
+    return f"{max(1, round(size / 1e3))} kB" if size < 1e6 else _spell_bytes(size)
+
+
 def _spell_bytes(size: float) -> str:
     """Write a size.
 

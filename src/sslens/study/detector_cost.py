@@ -116,12 +116,12 @@ def estimate_cost(runs: Sequence["DetectorRun"]) -> str:
 
 
 def _spell_time(hours: float) -> str:
-    """Write a time in minutes, or in hours where it is long.
+    """Write a time in minutes, of which there is one at least, or in hours where it is long.
 
-    >>> _spell_time(0.05), _spell_time(30.2), _spell_time(1804.0)
-    ('3 min', '30 h', '1,800 h')
+    >>> _spell_time(0.001), _spell_time(0.05), _spell_time(30.2), _spell_time(1804.0)
+    ('1 min', '3 min', '30 h', '1,800 h')
     """
-    return f"{_round(60 * hours)} min" if hours < 1 else f"{_round(hours)} h"
+    return f"{_round(max(1.0, 60 * hours))} min" if hours < 1 else f"{_round(hours)} h"
 
 
 def _spell_size(size: float) -> str:

@@ -150,7 +150,7 @@ def classify(
     if not request.is_stored:
         require_sources(request.images, request.bank, given=request.given)
     from sslens.processes import best_device, best_precision
-    from sslens.report.writing.knn_sweep import list_choices, sentences
+    from sslens.report.writing.knn_sweep import list_choices, list_layers, sentences
 
     device = best_device(request.device)
     if request.is_stored:
@@ -169,6 +169,7 @@ def classify(
             jobs = _pair(passes, runner)
     sweeps = _sweep(request, jobs, device, say)
     say(list_choices(sweeps))
+    say(list_layers(sweeps[0]))
     findings = sentences(sweeps)
     for sentence in findings:
         say(sentence)
@@ -295,13 +296,14 @@ def _plan_pass(
 def _describe(one: ActivationPass, taps: tuple[str, ...] | None) -> str:
     """A line that says whose features over which images are needed, and whether they are stored."""
     from sslens.capture.shards import describe
+    from sslens.study.costing import spell_size
 
     wanted = describe(one.model, one.images, taps=taps, dtype="float32")
-    size = len(one.images) * wanted.row_bytes / 1e9
+    size = spell_size(len(one.images) * wanted.row_bytes)
     state = "features to be made" if one.missing else "features are stored"
     return (
         f"features  {one.member.name} over {len(one.images):,} images of {one.images.name}:"
-        f" {size:.2g} GB, {state}"
+        f" {size}, {state}"
     )
 
 

@@ -176,7 +176,9 @@ class PassRunner:
 
         waiting = Counter(one.view for one in passes if one.missing)
         decoded: dict[tuple[Any, ...], Decoded] = {}
-        for number, one in enumerate(passes, 1):
+        number, count = 0, sum(one.missing > 0 for one in passes)
+        for one in passes:
+            number += one.missing > 0
             if one.missing and waiting[one.view] > 1 and one.view not in decoded:
                 decoded[one.view] = Decoded(one.images, one.model.transform)
             name = (
@@ -184,7 +186,7 @@ class PassRunner:
                 if one.altered is None
                 else f"{one.member.name}, {one.altered.label}"
             )
-            label = name if len(passes) == 1 else f"[{number}/{len(passes)}] {name}"
+            label = name if count < 2 else f"[{number}/{count}] {name}"
             with progress(label, quiet=self.quiet or not one.missing) as report:
                 results = collect(
                     one.model,

@@ -80,6 +80,11 @@ def train(
         return None
     heads = sets.heads()
     say(sets.describe(heads, count))
+    if request.folds is None and len(sets.val.rows) < count:
+        say(
+            f"note      {count} points are chosen among with {len(sets.val.rows)} images, which can"
+            " hardly tell them apart"
+        )
     if dry_run:
         if request.factors:
             require_scenes(sets)

@@ -107,15 +107,18 @@ def _describe(
     model: "Backbone", images: "ImageSet", wanted: "Manifest", missing: int, device: str
 ) -> str:
     """The plan and its size, for a person."""
+    from sslens.study.costing import spell_size
+
     transform, size = model.transform, len(images) * wanted.row_bytes
+    files = f"{wanted.count} file{'' if wanted.count == 1 else 's'}"
     lines = [
         f"model     {model.name}, {len(wanted.taps)} taps, {len(wanted.columns)} taps and poolings",
         f"images    {len(images):,} of {images.name} ({images.content[:12]})",
         f"seen as   {transform.crop} of {transform.resize} px, {transform.interpolation};"
         f" {wanted.precision}",
-        f"size      {size / 1e9:.3g} GB: {wanted.row_bytes / 1e3:.3g} kB an image in"
-        f" {wanted.dtype}, {wanted.count} files of {wanted.shard:,} images",
-        f"pass      {missing} of {wanted.count} files to be made, on {device}",
+        f"size      {spell_size(size)}: {wanted.row_bytes / 1e3:.3g} kB an image in"
+        f" {wanted.dtype}, {files} of {wanted.shard:,} images at most",
+        f"pass      {missing} of {files} to be made, on {device}",
     ]
     lines += [f"note      {note}" for note in describe_skipped(images)]
     return "\n".join(lines)

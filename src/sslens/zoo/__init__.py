@@ -132,18 +132,14 @@ def _is_missing_path(source: str, path: Path) -> bool:
     return path.suffix in SUFFIXES or ("/" in source and ":" not in source)
 
 
-def _explain_missing(source: str, path: Path) -> str:
-    """Say which part of a path is not there, and what is there like it."""
+def _suggest_part(path: Path) -> str:
+    """A suggestion for the first part of a path that is not there; empty where nothing is like
+    it."""
     folder = next((each for each in path.parents if exists(each) and each.is_dir()), Path())
     missing = path.relative_to(folder).parts[0]
-    beside = sorted(str(one) for one in folder.iterdir() if not one.name.startswith("."))
+    beside = [str(one) for one in folder.iterdir() if not one.name.startswith(".")]
     hint = nearest(str(folder / missing), beside)
-    if not hint.startswith("did you mean"):
-        names = ", ".join(Path(one).name for one in beside[:12])
-        hint = f"{folder.absolute()} holds {names or 'nothing'}" + (
-            f" and {len(beside) - 12} more" if len(beside) > 12 else ""
-        )
-    return f'There is no model "{source}": no such file or folder; {hint}'
+    return hint if hint.startswith("did you mean") else ""
 
 
 def _explain_unknown(source: str, path: Path) -> str:
@@ -158,16 +154,15 @@ def _explain_unknown(source: str, path: Path) -> str:
     suggestion = nearest(source, [*forms, *beside])
     if looks_like_function(source) and not suggestion.startswith("did you mean"):
         return explain_no_module(source)
-    if not suggestion.startswith("did you mean") and _is_missing_path(source, path):
-        return _explain_missing(source, path)
     hint = (
-        suggestion
-        if suggestion.startswith("did you mean")
-        else (
-            "a model is a name that `sslens zoo` lists, a checkpoint file, a folder of sslens"
-            " pretrain, pixels, timm:NAME, hf-hub:ID, random:NAME[:SEED] or MODULE:FUNCTION"
-        )
+        "a model is a name that `sslens zoo` lists, a checkpoint file, a folder of sslens"
+        " pretrain, pixels, timm:NAME, hf-hub:ID, random:NAME[:SEED] or MODULE:FUNCTION"
     )
+    if suggestion.startswith("did you mean"):
+        hint = suggestion
+    elif _is_missing_path(source, path):
+        hint = _suggest_part(path) or f"{hint}; for k-NN and probes also a folder of features"
+        hint = f"no such file or folder; {hint}"
     return f'There is no model "{source}": {hint}'
 
 

@@ -6,6 +6,9 @@ from sslens.comparisons.knn_sweep import Sweep
 from sslens.report.writing.numbers import spell_classes, spell_points, spell_share
 from sslens.statistics.estimate import Estimate
 
+#: lines of layers in a terminal
+MOST = 14
+
 
 def sentences(sweeps: Sequence[Sweep]) -> tuple[str, ...]:
     """Write of how many classes accuracies are, where these are not all; then for each model the
@@ -61,6 +64,32 @@ def _name_choice(sweep: Sweep, place: int) -> str:
     tap, pooling, scale, k, temperature = sweep.choices[place]
     votes = "majority" if temperature is None else f"τ = {temperature:g}"
     return f"{tap}/{pooling}{'' if scale == 'raw' else f', {scale}'}, k = {k}, {votes}"
+
+
+def list_layers(sweep: Sweep, most: int = MOST) -> str:
+    """List the accuracy of each layer at the usual choice, a line each, for a terminal; of many
+    layers the first, the last, the best and some between them."""
+    layers = sweep.read_layers()
+    count = len(layers)
+    best = max(range(count), key=lambda place: layers[place][1].value)
+    shown = set(range(count))
+    if count > most:
+        steps = most - 2  # the best may be one more
+        shown = {round(place * (count - 1) / steps) for place in range(steps + 1)} | {best}
+    choice = layers[-1][0]
+    votes = "majority" if choice.temperature is None else f"τ = {choice.temperature:g}"
+    names = [f"{one.tap}/{one.pooling}" for one, _ in layers]
+    width = max(map(len, [*names, "layer"])) + 1
+    lines = [
+        f"{'layer':<{width}} {sweep.model}, k = {choice.k}, {votes}, of"
+        f" {len(sweep.features):,} images; 95 %"
+    ]
+    for place in sorted(shown):
+        accuracy = spell_share(layers[place][1])
+        lines.append(f"{names[place]:<{width}} {accuracy}{'  best' if place == best else ''}")
+    if left := count - len(shown):
+        lines.append(f"{'':<{width}} {left} more layers are in the table")
+    return "\n".join(lines)
 
 
 def list_choices(sweeps: Sequence[Sweep]) -> str:
