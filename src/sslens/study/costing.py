@@ -80,7 +80,7 @@ def _spell_seconds(seconds: float) -> str:
 def spell_size(size: float) -> str:
     """Write the size of files, of which a small one has kilobytes.
 
-    >>> spell_size(645_000), spell_size(3.2e6)
+    >>> spell_size(645e3), spell_size(3.2e6)
     ('645 kB', '3 MB')
     """
     return f"{max(1, round(size / 1e3))} kB" if size < 1e6 else _spell_bytes(size)

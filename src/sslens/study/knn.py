@@ -299,7 +299,7 @@ def _describe(one: ActivationPass, taps: tuple[str, ...] | None) -> str:
     from sslens.study.costing import spell_size
 
     wanted = describe(one.model, one.images, taps=taps, dtype="float32")
-    size = spell_size(len(one.images) * wanted.row_bytes)
+    size = spell_size(float(len(one.images) * wanted.row_bytes))
     state = "features to be made" if one.missing else "features are stored"
     return (
         f"features  {one.member.name} over {len(one.images):,} images of {one.images.name}:"

@@ -116,7 +116,7 @@ def _describe(
         f"images    {len(images):,} of {images.name} ({images.content[:12]})",
         f"seen as   {transform.crop} of {transform.resize} px, {transform.interpolation};"
         f" {wanted.precision}",
-        f"size      {spell_size(size)}: {wanted.row_bytes / 1e3:.3g} kB an image in"
+        f"size      {spell_size(float(size))}: {wanted.row_bytes / 1e3:.3g} kB an image in"
         f" {wanted.dtype}, {files} of {wanted.shard:,} images at most",
         f"pass      {missing} of {files} to be made, on {device}",
     ]
