@@ -60,7 +60,8 @@ def list_ceilings(models: Models) -> list[Ceiling]:
     numbers.
 
     They have one objective and one architecture, other weights, and are not fine-tuned; where both
-    say the settings of their training, these are the same.
+    say the settings of their training, these are the same. Two networks of one file, such as
+    student and teacher, two steps of a training, and two models of one seed are no two trainings.
 
     >>> from sslens.comparisons.inputs import ModelInfo
     >>> from sslens.models.about import About
@@ -69,6 +70,10 @@ def list_ceilings(models: Models) -> list[Ceiling]:
     >>> other = ModelInfo("wide", about=About("REC", "mae", "vit large"), digest="2")
     >>> list_ceilings(Models((*seeds, other)))
     [Ceiling(objective='mae', a='mae0', b='mae1')]
+    >>> later = ModelInfo("later", about=About("REC", "mae", "vit", step=60), digest="2")
+    >>> sooner = ModelInfo("sooner", about=About("REC", "mae", "vit", step=30), digest="3")
+    >>> list_ceilings(Models((sooner, later)))
+    []
     """
     names = [name for name in models.studied if models.about(name).objective]
     return [
@@ -87,6 +92,8 @@ def _is_ceiling(models: Models, a: str, b: str) -> bool:
         and not is_tuned(one)
         and not is_tuned(other)
         and len(recipes) < 2
+        and (one.branch, one.step, one.epochs) == (other.branch, other.step, other.epochs)
+        and (one.seed is None or one.seed != other.seed)
         and (None in digests or digests[0] != digests[1])
     )
 

@@ -239,9 +239,22 @@ def _find_ceiling(blocks: Results) -> tuple[str, Estimate] | None:
 
 
 def _find_random(pairs: Sequence[Likeness], models: Models) -> Likeness | None:
-    """Two random initialisations, the first that there are."""
-    random = {name for name in models.controls if name != PIXELS}
-    return next((one for one in pairs if {one.a, one.b} <= random), None)
+    """Two random initialisations of the networks that are compared, the first that there are; None
+    where more than two kinds of network are compared, as no one pair then stands for all."""
+    studied = [models.about(name).arch for name in models.studied]
+    kinds = sorted({str(arch) for arch in studied})
+    wanted = kinds * 2 if len(kinds) == 1 else kinds
+    random = {name: str(models.about(name).arch) for name in models.controls if name != PIXELS}
+    return next(
+        (
+            one
+            for one in pairs
+            if one.a in random
+            and one.b in random
+            and sorted((random[one.a], random[one.b])) == wanted
+        ),
+        None,
+    )
 
 
 def _make_overview(

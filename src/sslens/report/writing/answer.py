@@ -105,7 +105,7 @@ def write_answer(
     """Write the answer in at most 14 lines.
 
     Names are never cut. Models come before controls, the most accurate first. Of what does not fit
-    the last models and the weaker controls are left out, then notes, and it is said how many.
+    the weaker controls are left out first, then the last models, then notes; it is said how many.
 
     Args:
         rows: the rows of the answer (`sslens.report.answer.make_answer`).
@@ -188,14 +188,17 @@ def _choose_columns(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
 
 
 def _choose_rows(rows: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
-    """The rows that are shown: all, or the best control, raw pixels, and as many models as there is
-    room for."""
+    """The rows that are shown: all, or all models before any control; where not even these fit, raw
+    pixels and as many models as there is room for."""
     if len(rows) <= most:
         return list(rows)
     controls = [row for row in rows if row["control"]]
-    kept = controls[:1] + [row for row in controls[1:] if row["model"] == "pixels"]
-    kept = kept[: max(0, most - 1)]
-    models = [row for row in rows if not row["control"]][: most - len(kept)]
+    kept = [row for row in controls if row["model"] == "pixels"]
+    models = [row for row in rows if not row["control"]]
+    if len(models) > most:
+        models = models[: max(1, most - len(kept))]
+    kept += [row for row in controls if row not in kept][:1]
+    kept = kept[: most - len(models)]
     return [row for row in rows if row in models or row in kept]
 
 
