@@ -75,7 +75,9 @@ def _read_effect(row: Mapping[str, Any], scope: str) -> Iterator[Effect]:
     estimate = Estimate(value, low, high, over, 0 if n != n else int(n))
     smallest = _read_number(row, "smallest")
     yield Effect(
-        *(str(row.get(name, "")) for name in ("part", "a", "b")),
+        str(row.get("part", "")),
+        str(row.get("a", "")),
+        str(row.get("b", "")),
         estimate,
         0.0 if smallest != smallest else smallest,
     )
