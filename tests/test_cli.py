@@ -348,14 +348,21 @@ def test_a_doubt_is_a_note(
     torch.save({"model": state | {"mask_token": torch.zeros(1, 1, 8)}}, "mae.pth")
     monkeypatch.setattr("warnings.filters", [])
     said = (
-        "mae.pth is read with 2 heads of attention, for a width of 128: no file tells them. Give"
-        " mae.pth@heads=2 to be sure, or another number."
+        "mae.pth is read with 2 heads of attention, for a width of 128: no file tells them, and"
+        " with a wrong number the features are wrong. Give the number of the training as"
+        " mae.pth@heads=NUMBER."
     )
     assert run("fingerprint mae.pth --images photos --batch 5 -o mae.safetensors") == 0
     assert f"note      {said}" in capsys.readouterr().err.splitlines()
     assert run(f"compare mae.pth {SHOWN} --analyses knn-depth --out out") == 0
     assert said in Path("out/report.html").read_text()
-    assert "UserWarning" not in capsys.readouterr().err
+    Path("mae_2.pth").write_bytes(Path("mae.pth").read_bytes())
+    assert run("compare mae*.pth@heads=4 --analyses weights-changed --dry-run") == 0
+    assert "mae_2" in capsys.readouterr().err
+    assert run("compare mae.pth mae_2.pth --analyses knn-depth --images photos --dry-run") == 0
+    told = capsys.readouterr()
+    assert f"{said} The same holds of mae_2.pth." in told.out + told.err
+    assert "UserWarning" not in told.err
 
 
 def test_settings_take_values_of_their_kind() -> None:

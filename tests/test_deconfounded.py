@@ -243,6 +243,14 @@ def test_files_of_one_model_are_noted_in_the_plan() -> None:
     ]
     assert describe_same(members) == ["a and b have the same weights: they are one model."]
     assert describe_same(members[1:]) == []
+    grey = (0.5, 0.5, 0.5)
+    shown = replace(second.transform, mean=grey, interpolation="bilinear")
+    members[1] = Member("b", False, model=second.copy_with(transform=shown))
+    assert describe_same(members) == [
+        "a and b have the same weights, and images are prepared for them in different ways, which"
+        " alone sets their features apart: mean (0.485, 0.456, 0.406) and (0.5, 0.5, 0.5);"
+        " interpolation where an image is resized bicubic and bilinear."
+    ]
 
 
 def test_a_fingerprint_of_the_pixels_serves_as_their_grams(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """What the doctor says of checkpoint files, of those that can be loaded and of those that
 cannot."""
 
+import argparse
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from checkpoints import DECODER, EXAMPLES, HEADS, RESNET, VIT, head, trained, un
 from sslens import cards, cli, zoo
 from sslens.errors import InputError
 from sslens.models.vit import ViTArch
-from sslens.zoo import cache, doctor
+from sslens.zoo import cache, doctor, extracting
 
 
 def file(tmp_path: Path, tree: Any) -> Path:
@@ -35,7 +37,8 @@ def test_every_layout_is_told(layout: str, tmp_path: Path) -> None:
         assert "parameters" in text
         assert json.loads(json.dumps(found.to_json()))["loadable"] is True
         assert found.line is not None
-        loaded: Any = eval(found.line, {"sslens": zoo})
+        line = found.line.replace("?", str(found.recognised["heads"]))
+        loaded: Any = eval(line, {"sslens": zoo})
         assert loaded.digest == zoo.load(path, **options).digest
 
 
@@ -107,7 +110,39 @@ def test_heads_and_the_transform_that_nobody_said_are_told(tmp_path: Path) -> No
         for note in found.facts["notes"]
     )
     assert found.line is not None
-    assert found.line.endswith("num_heads=1)")
+    assert found.line.endswith("num_heads=?)"), "a guess is no advice"
+
+
+@pytest.mark.parametrize("place", ["hyper_parameters", "args"])
+def test_heads_in_the_settings_of_a_file_are_read(tmp_path: Path, place: str) -> None:
+    state = vit("learned").state_dict()
+    right = {"num_heads": 4, "embed_dim": 64, "patch_size": 16, "decoder": {"num_heads": 16}}
+    torch.save({"state_dict": state, place: argparse.Namespace(**right)}, tmp_path / "a.pth")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model: Any = zoo.load(tmp_path / "a.pth")
+    assert model.network.blocks[0].attn.num_heads == 4
+    found = doctor.examine(tmp_path / "a.pth")
+    assert found.facts["heads"] == f"4 of attention: {place} in the file says num_heads 4"
+    assert found.line is not None
+    assert found.line.endswith("num_heads=4)")
+    with pytest.warns(UserWarning, match="2 heads of attention as you asked, but .*num_heads 4"):
+        asked: Any = zoo.load(tmp_path / "a.pth", heads=2)
+    assert asked.network.blocks[0].attn.num_heads == 2
+    extracted = tmp_path / "b.safetensors"
+    extracting.extract_weights(tmp_path / "a.pth", extracted)
+    assert doctor.examine(extracted).facts["heads"] == found.facts["heads"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"embed_dim": 96}, {"patch_size": 8}, {"num_heads": 5}, {"img_size": 224}]
+)
+def test_settings_of_another_network_are_not_taken(tmp_path: Path, wrong: dict[str, int]) -> None:
+    settings = {"num_heads": 4, "img_size": 48} | wrong
+    torch.save({"model": vit("learned").state_dict(), "args": settings}, tmp_path / "a.pth")
+    with pytest.warns(UserWarning, match="with 1 heads of attention"):
+        zoo.load(tmp_path / "a.pth")
+    assert "does not fit the shapes" in doctor.examine(tmp_path / "a.pth").facts["heads"]
 
 
 # ------------------------------------------------------------------------------------------------

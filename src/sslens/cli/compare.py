@@ -11,6 +11,7 @@ from sslens.arguments.options import Common, Text
 from sslens.arguments.sizes import with_image_size
 from sslens.errors import InputError
 from sslens.slurm import Slurm
+from sslens.zoo.globs import expand_globs
 
 if TYPE_CHECKING:
     from sslens.study import Study
@@ -114,8 +115,9 @@ def check(command: Command) -> "Study":
 
     if len(command.models) < 1:
         raise InputError("Give one or more models: sslens compare MODEL MODEL --images DIR.")
+    models = expand_globs(command.models)
     return Study(
-        models=tuple(with_image_size(one, command.image_size) for one in command.models),
+        models=tuple(with_image_size(one, command.image_size) for one in models),
         images=command.images,
         analyses=tuple(name for words in command.analyses for name in words.split(",") if name),
         bank=command.bank,

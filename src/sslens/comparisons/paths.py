@@ -65,6 +65,14 @@ def find_path(source: str, about: About) -> Table | None:
     return table if file.name in {Path(label).name for label in table.frame["at"]} else None
 
 
+def is_path_beside(source: str) -> bool:
+    """Whether there is a file `path.csv` beside a model's file."""
+    name = zoo.split_options(source)[0]
+    if cards.look_up(name) is not None or not exists(name):
+        return False
+    return (zoo.find_file(Path(name)).parent / PATH).is_file()
+
+
 def _read(path: Path) -> Table:
     try:
         frame = pd.read_csv(path, dtype={"at": str, "group": str})

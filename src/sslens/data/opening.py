@@ -57,7 +57,8 @@ def open_images(
         seed: decides which images a limit takes, and their order.
         sample: how a limit draws images: "plain", by a hash of their ids alone; or "stratified",
             with the classes in proportion, and whole classes where there would be fewer than
-            `per_class` images a class (`ImageSet.stratify`).
+            `per_class` images a class (`ImageSet.stratify`), as new comparisons draw them, so that
+            `sslens.compare(…, limit=200)` sees other images than a set opened plain.
         per_class: see `sample`; 0 to have all classes in any case.
         ids: ids of the items of a data set, which are else made from their numbers.
         minimum: the fewest images that will do.

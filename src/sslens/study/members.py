@@ -1,9 +1,9 @@
 """The models of a study and their controls, each with a name of its own."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sslens import zoo
 from sslens.errors import InputError
@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from sslens.fingerprint import Fingerprint
     from sslens.models.backbone import Backbone
     from sslens.zoo.weights import Weights
+
+#: settings of a transform by which two copies of one network see different images, in words
+SEEN = {
+    "mean": "mean",
+    "std": "std",
+    "resize": "shorter side in pixels",
+    "crop": "cut in pixels",
+    "interpolation": "interpolation where an image is resized",
+}
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,6 +59,15 @@ class Member:
         one = self.model or self.fingerprint or self.weights
         assert one is not None
         return one
+
+    @property
+    def transform(self) -> Mapping[str, Any] | None:
+        """The settings by which images are prepared for it; None where weights alone are needed, or
+        where a user's own function prepares them."""
+        if self.fingerprint is not None:
+            return self.fingerprint.conditions.transform
+        made = None if self.model is None else self.model.transform
+        return asdict(made) if is_dataclass(made) and not isinstance(made, type) else None
 
     @property
     def network(self) -> "Backbone":
@@ -115,15 +133,38 @@ def load_members(
 def describe_same(members: Sequence[Member]) -> list[str]:
     """Write a sentence for all models under study that have the same weights: their CKA is 1, which
     says nothing about their training."""
-    by_digest: dict[str, list[str]] = {}
+    by_digest: dict[str, list[Member]] = {}
     for member in members:
         if not member.control:
-            by_digest.setdefault(member.described.digest, []).append(member.name)
-    return [
-        f"{', '.join(names[:-1])} and {names[-1]} have the same weights: they are one model."
-        for names in by_digest.values()
-        if len(names) > 1
+            by_digest.setdefault(member.described.digest, []).append(member)
+    return [_write_same(alike) for alike in by_digest.values() if len(alike) > 1]
+
+
+def _write_same(members: Sequence[Member]) -> str:
+    """Write that models have the same weights, and all that differs in how they see images."""
+    names = [member.name for member in members]
+    said = f"{', '.join(names[:-1])} and {names[-1]} have the same weights"
+    shown = [member.transform for member in members]
+    if any(one is None for one in shown):
+        return f"{said}: they are one model."
+    differing = [
+        f"{word} {' and '.join(dict.fromkeys(_spell(one[key]) for one in shown if one))}"
+        for key, word in SEEN.items()
+        if len({_spell(one[key]) for one in shown if one and key in one}) > 1
     ]
+    if not differing:
+        return f"{said}: they are one model."
+    return (
+        f"{said}, and images are prepared for them in different ways, which alone sets their"
+        f" features apart: {'; '.join(differing)}."
+    )
+
+
+def _spell(value: Any) -> str:
+    """A setting of a transform in words: a number, a word or a list of numbers."""
+    if isinstance(value, list | tuple):
+        return f"({', '.join(f'{one:g}' for one in value)})"
+    return str(value)
 
 
 def _take(source: str, given: Given) -> Member | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, final
 
+from sslens.comparisons.roles import list_names
 from sslens.errors import Doubt, as_argument, spell_parameters
 from sslens.fingerprint import Conditions, remarks, require_comparable
 from sslens.store import Store
@@ -29,6 +30,7 @@ from sslens.study.image_sets import (
 from sslens.study.members import Member, describe_same, load_members
 from sslens.study.passes import ActivationPass, PassRunner, describe_passes
 from sslens.study.situation import Lack, Situation
+from sslens.zoo import split_options
 
 if TYPE_CHECKING:
     from sslens.data.images import ImageSet
@@ -135,7 +137,7 @@ def prepare(study: Study, store: Store, *, quiet: bool = False) -> StudyPlan:
             networks=not study.analyses or any(wants_networks(name) for name in study.analyses),
             given=study.given,
         )
-    notes += dict.fromkeys(str(doubt.message) for doubt in doubts)
+    notes += _join_doubts([str(doubt.message) for doubt in doubts], study.models)
     situation = Situation(study, members, images, bank, device, quiet)
     choice = choose_analyses(situation)
     require_claims(study.claims, choice)
@@ -143,6 +145,25 @@ def prepare(study: Study, store: Store, *, quiet: bool = False) -> StudyPlan:
     passes = plan_passes(situation, choice.analyses, runner)
     notes += [*choice.notes, *describe_same(members), *_compare_views(situation, passes, precision)]
     return StudyPlan(situation, choice.analyses, passes, tuple(notes), choice.left_out, runner)
+
+
+def _join_doubts(doubts: Sequence[str], sources: Sequence[str]) -> list[str]:
+    """Write doubts that say the same of several models, as of the checkpoints of one run, once."""
+    alike: dict[str, list[tuple[str, str]]] = {}
+    for doubt in dict.fromkeys(doubts):
+        about = [path for path in map(_cut_options, sources) if doubt.startswith(f"{path} ")]
+        path = about[0] if about else ""
+        alike.setdefault(doubt.replace(path, "*") if path else doubt, []).append((path, doubt))
+    written = []
+    for found in alike.values():
+        others = [path for path, _ in found[1:]]
+        more = f" The same holds of {list_names(others)}." if others else ""
+        written.append(found[0][1] + more)
+    return written
+
+
+def _cut_options(source: str) -> str:
+    return split_options(source)[0]
 
 
 def open_study_images(
@@ -197,6 +218,8 @@ def _compare_views(
             allowed = situation.study.any_transform or control
             require_comparable(reference, conditions, any_transform=allowed)
         if not control:
+            if member.described.digest == first.described.digest:  # which `describe_same` tells
+                conditions = replace(conditions, transform=reference.transform)
             found += remarks(reference, conditions)
     return found
 

@@ -249,7 +249,7 @@ class Result:
 
         findings = [sentences[0] for sentences in self.findings.values() if sentences]
         if not findings:
-            findings = self.answered.frame.to_string(index=False, max_cols=8).splitlines()
+            findings = _list_lines(self.answered.frame, width)
         choice = "" if self.front is None else self.front.choice
         told = Told(self.title, self.notes, findings, path, ANSWER if path else "", choice)
         return write_answer(self.answered.frame.to_dict("records"), told, width)
@@ -324,6 +324,17 @@ def _pick(mapping: Mapping[str, Kept], name: str, what: str) -> Kept:
     if name not in mapping:
         raise InputError(f'There is no {what} "{name}": {nearest(str(name), mapping)}')
     return mapping[name]
+
+
+def _list_lines(frame: "pd.DataFrame", width: int) -> list[str]:
+    """The rows of a table as lines, with as many columns as fit."""
+    lines: list[str] = []
+    for columns in range(min(8, len(frame.columns)), 1, -1):
+        text = frame.to_string(index=False, max_cols=columns, float_format="{:.4g}".format)
+        lines = text.splitlines()
+        if max(map(len, lines)) <= width:
+            break
+    return lines
 
 
 def _list_some(names: Sequence[str], most: int = 8) -> str:

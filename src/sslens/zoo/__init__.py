@@ -186,8 +186,8 @@ def load(
     Args:
         source: see the table at the top of this module; it may end in options,
             `FILE@branch=student,heads=12`, which win over the arguments.
-        num_heads: the number of attention heads, which no checkpoint file tells; unless given, the
-            card's or the recognised method's (MoCo-v3's ViT-S has 12), else embed_dim / 64.
+        num_heads: the number of attention heads, or `heads`; unless given, that of the card, of
+            settings in the file or its folder, or of the method, else embed_dim / 64.
         branch: the name of another network in the file, e.g. "student".
         image_size: the side in pixels of the square images that the model sees, if not the usual
             one; its positions are resampled (`sslens.models.sizes.at_image_size`).
@@ -210,6 +210,7 @@ def load(
     """
     check(str(source))
     plain, given = split_options(str(source))
+    num_heads = arch.pop("heads", None) if num_heads is None else num_heads  # as an @ spells it
     settings: dict[str, Any] = {"num_heads": num_heads, "branch": branch, **arch, **given}
     image_size, name = settings.pop("image_size", image_size), settings.pop("name", name)
     require_name(name)
@@ -221,10 +222,9 @@ def load(
         from sslens.models.sizes import at_image_size
 
         model = at_image_size(model, image_size)
-        about = replace(model.about, more={**model.about.more, "image_size": image_size})
-        model = model.copy_with(about=about)
-    asked = {"image_size": image_size, "name": name}
-    told = (f"{key}={value}" for key, value in asked.items() if value is not None)
+        more = {**model.about.more, "image_size": image_size}
+        model = model.copy_with(about=replace(model.about, more=more))
+    told = (f"{k}={v}" for k, v in (("image_size", image_size), ("name", name)) if v is not None)
     return model.copy_with(name=name or model.name, source=" ".join([source, *told]))
 
 
@@ -257,6 +257,9 @@ def _load_as_is(
             raise InputError(f"{source} is one network: branch is for files that hold several.")
         return _load_named(source, card, image_size, name, num_heads, arch)
     if arch:
+        likely = nearest(next(iter(arch)), OPTIONS)
+        if likely.startswith("did you mean"):
+            raise InputError(f"A model's file takes no {next(iter(arch))}: {likely}")
         raise InputError(f"{source} says its own architecture: {', '.join(arch)} cannot be given.")
     from sslens.zoo import checkpoints
 

@@ -1,6 +1,5 @@
 """From a checkpoint file, by itself or of a card, to a Backbone."""
 
-import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from sslens.zoo.identity import (
     require_claims,
     require_finite,
 )
+from sslens.zoo.insides import name_weights
 from sslens.zoo.recognise import Recognised, recognise
 
 
@@ -77,7 +77,7 @@ def _build(
         if card
         else str(checkpoint.claim.written["name"])
         if checkpoint.claim.written
-        else cut_suffixes(path)
+        else name_weights(path, source)
     )
     about = gather_about(checkpoint, card)
     return wrap_network(
@@ -87,15 +87,6 @@ def _build(
         transformed=EvalTransform(**asdict(choose_evaluation(checkpoint, card))),
         about=replace(about, num_heads=num_heads) if num_heads else about,
     )
-
-
-def cut_suffixes(path: Path) -> str:
-    """Return a file's name without the suffixes of checkpoints.
-
-    >>> cut_suffixes(Path("runs/vit-b-300ep.pth.tar"))
-    'vit-b-300ep'
-    """
-    return re.sub(r"(\.(pth|pt|tar|bin|ckpt|pkl|npz|torch|safetensors))+$", "", path.name)
 
 
 def _warn_of_heads(found: Recognised, card: Card | None, path: Path, num_heads: int | None) -> None:
@@ -119,6 +110,11 @@ def _warn_of_heads(found: Recognised, card: Card | None, path: Path, num_heads: 
             theirs = f"{found.claim.method}'s of width {width} have {usual}"
             warning = f"{path} is read with {heads} heads of attention as you asked, but {theirs}."
             warn_of_doubt(warning)
+        elif found.told.count not in (None, heads):
+            said = found.told.said
+            warn_of_doubt(
+                f"{path} is read with {heads} heads of attention as you asked, but {said}."
+            )
     elif not found.heads_known:
         reason = (
             f"as {found.claim.method}'s of width {width} have"
@@ -126,7 +122,8 @@ def _warn_of_heads(found: Recognised, card: Card | None, path: Path, num_heads: 
             else f"for a width of {width}"
         )
         warning = (
-            f"{path} is read with {heads} heads of attention, {reason}: no file tells them. Give"
-            f" {path}@heads={heads} to be sure, or another number."
+            f"{path} is read with {heads} heads of attention, {reason}: no file tells them"
+            f"{f' ({found.told.said})' if found.told.said else ''}, and with a wrong number the"
+            f" features are wrong. Give the number of the training as {path}@heads=NUMBER."
         )
         warn_of_doubt(warning)

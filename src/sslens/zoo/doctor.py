@@ -246,7 +246,7 @@ def _describe_states(inside: Contents) -> Iterator[str]:
 
 
 def _list_facts(checkpoint: Recognised, card: Card | None) -> Mapping[str, Any]:
-    claim = checkpoint.claim
+    claim, told = checkpoint.claim, checkpoint.told
     tuned = LABELS[claim.tuned]
     facts: dict[str, Any] = {
         "what it is": f"{claim.method}: {claim.form}",
@@ -261,13 +261,18 @@ def _list_facts(checkpoint: Recognised, card: Card | None) -> Mapping[str, Any]:
     if not checkpoint.heads_known:
         facts["heads"] = (
             f"{read_heads(checkpoint.shape)} of attention are assumed for this width: no file tells"
-            " them. With another number the weights fit as well and the features are wrong."
+            f" them{f' ({told.said})' if told.said else ''}. With another number the weights fit as"
+            " well and the features are wrong: give the number of the training."
+        )
+    elif told.said:
+        heads = read_heads(checkpoint.shape)
+        facts["heads"] = f"{heads} of attention" + (
+            f": {told.said}" if heads == told.count else f"; {told.said}"
         )
     made = choose_evaluation(checkpoint, card)
-    assumed = "" if card or checkpoint.claim.objective else " (assumed: the file does not tell)"
     facts["images"] = (
         f"shorter side to {made.resize} ({made.interpolation}), centre {made.crop}, mean"
-        f" {made.mean}, std {made.std}{assumed}"
+        f" {made.mean}, std {made.std}{_say_assumed(checkpoint, card)}"
     )
     if card is not None:
         facts["card"] = f"{card.name}: {card.title}"
@@ -277,6 +282,22 @@ def _list_facts(checkpoint: Recognised, card: Card | None) -> Mapping[str, Any]:
         facts["card"] = _describe_alike(checkpoint)
     notes = [*checkpoint.notes, *(card.notes if card else ())]
     return facts | ({"notes": notes} if notes else {})
+
+
+def _say_assumed(checkpoint: Recognised, card: Card | None) -> str:
+    """Which of the settings for images nothing tells."""
+    if card or checkpoint.claim.objective:
+        return ""
+    there = checkpoint.transform
+    named = {"ratio": "sides", "interpolation": "interpolation", "mean": "mean", "std": "std"}
+    missing = [word for key, word in named.items() if key not in there]
+    if "resize" in there or "crop" in there:
+        missing = [word for word in missing if word != "sides"]
+    if not missing:
+        return ""
+    if len(missing) == len(named):
+        return " (assumed: the file does not tell)"
+    return f" ({' and '.join(missing)} assumed: no file tells)"
 
 
 def find_alike(checkpoint: Recognised) -> list[Card]:
@@ -370,5 +391,6 @@ def _write_line(
         given.append(f"branch={checkpoint.branch!r}")
     heads = num_heads or read_heads(checkpoint.shape)
     if heads is not None and card is None and checkpoint.claim.written is None:
-        given.append(f"num_heads={heads}")
+        known = checkpoint.heads_known
+        given.append(f"num_heads={heads}" if known else "num_heads=?")  # a guess is no advice
     return f"sslens.load({', '.join(given)})"

@@ -9,6 +9,7 @@ from sslens.errors import InputError
 from sslens.zoo import plain
 from sslens.zoo.arrays import Array
 from sslens.zoo.files import Contents, read_contents
+from sslens.zoo.told import read_told
 
 #: the entry of the header that tells the state dicts, and what stood beside them in words
 HEADER = "sslens.extracted"
@@ -35,7 +36,12 @@ def extract_weights(path: Path, out: Path) -> int:
     if out.exists():
         raise InputError(f"{out} is there already", mend="give another {extract}")
     contents = read_contents(path, objects=True)
-    told = {"states": list(contents.states), "rest": dict(contents.rest), "epoch": contents.epoch}
+    told = {
+        "states": list(contents.states),
+        "rest": dict(contents.rest),
+        "epoch": contents.epoch,
+        "settings": {group.where: dict(group.numbers) for group in contents.told},
+    }
     several = len(contents.states) > 1
     arrays = {
         f"{state}/{key}" if several else key: value
@@ -62,6 +68,7 @@ def restore(contents: Contents) -> Contents:
         words = isinstance(rest, dict) and all(isinstance(word, str) for word in rest.values())
         if not (whole and names and words and (epoch is None or type(epoch) is int)):
             raise ValueError
+        settings = read_told(told.get("settings", {}))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise InputError(
             f"{contents.path} has an entry {HEADER} in its header that sslens doctor did not write:"
@@ -75,4 +82,4 @@ def restore(contents: Contents) -> Contents:
                 f"{contents.path} holds {key}, in no state dict that its header tells."
             )
         states[state][inner] = value
-    return replace(contents, states=states, rest=rest, epoch=epoch)
+    return replace(contents, states=states, rest=rest, epoch=epoch, told=settings)

@@ -22,6 +22,7 @@ from sslens.zoo import foreign, numpy_zip, pickles, plain
 from sslens.zoo.arrays import Array
 from sslens.zoo.hints import NONE, Hints
 from sslens.zoo.stored import OddTensor, StoredTensor
+from sslens.zoo.told import Told, list_told
 from sslens.zoo.values import Foreign, Named
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class Contents:
         header: the header of a safetensors file.
         epoch: the epoch that the file says, or None.
         beside: what files beside it tell.
+        told: its settings that tell a number of attention heads.
     """
 
     path: Path
@@ -89,6 +91,7 @@ class Contents:
     header: Mapping[str, str] = field(default_factory=dict)
     epoch: int | None = None
     beside: Beside = Beside()
+    told: tuple[Told, ...] = ()
 
 
 def read_contents(path: Path, *, objects: bool = False) -> Contents:
@@ -119,7 +122,8 @@ def read_contents(path: Path, *, objects: bool = False) -> Contents:
         }
     epoch = tree.get("epoch")
     rest = _describe_rest(tree, StoredTensor)
-    return Contents(path, arrays_of, rest, epoch=epoch if isinstance(epoch, int) else None)
+    epoch = epoch if isinstance(epoch, int) else None
+    return Contents(path, arrays_of, rest, epoch=epoch, told=list_told(tree))
 
 
 def read_tensors(path: Path) -> "dict[str, dict[str, Tensor]]":

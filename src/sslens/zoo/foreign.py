@@ -106,9 +106,11 @@ def make_refusal(path: Path, called: tuple[str, ...], tree: Any, states: list[st
     )
     line = write_line(path, tree, states)
     if line is None:
-        return InputError(f"{said} with torch.save, and give that file.")
+        told = f"{said} with torch.save, and give that file."
+    else:
+        told = f"{said}, and give that file: {line}."
     return InputError(
-        f"{said}, and give that file: {line}.",
+        told,
         mend="or have sslens doctor write the weights by {extract=weights.safetensors}, which"
         " builds no object",
     )

@@ -1,6 +1,7 @@
 """The weights inside a folder: of a training run, or as Hugging Face, timm and open_clip write
 them."""
 
+import re
 from pathlib import Path
 
 from sslens.errors import InputError
@@ -9,6 +10,7 @@ from sslens.errors import InputError
 ENCODER = "last.safetensors"
 #: the end of the name of a list of files that together hold one model
 INDEX = ".index.json"
+_SUFFIXES = r"(\.(pth|pt|tar|bin|ckpt|pkl|npz|torch|safetensors))+$"
 #: what the folders of others call theirs, in the order in which they are looked for
 _THEIRS = (
     "model.safetensors",
@@ -18,6 +20,22 @@ _THEIRS = (
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.bin",
 )
+
+
+def name_weights(path: Path, source: str) -> str:
+    """Return the name of the model in a file: the file's name without the suffixes of checkpoints;
+    where a folder was given that others wrote, in which all files are called alike, the folder's.
+
+    >>> name_weights(Path("runs/vit-b-300ep.pth.tar"), "runs/vit-b-300ep.pth.tar")
+    'vit-b-300ep'
+    """
+    plain = re.sub(_SUFFIXES, "", path.name) or path.name
+    if path.name not in _THEIRS or not Path(source).is_dir():
+        return plain
+    folder = Path(source).resolve()
+    if folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--"):
+        return folder.parent.parent.name.rpartition("--")[2]  # in the cache of the hub
+    return folder.name or plain
 
 
 def find_weights(folder: Path) -> Path:

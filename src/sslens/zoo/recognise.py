@@ -16,7 +16,8 @@ from sslens.zoo.hints import Hints
 from sslens.zoo.malformed import refuse_malformed, require_usable
 from sslens.zoo.refusals import explain_unknown, refuse_others, require_final_norm, require_numbers
 from sslens.zoo.renaming import convert
-from sslens.zoo.shapes import find_shape, read_shape
+from sslens.zoo.shapes import find_kind, find_shape, read_shape
+from sslens.zoo.told import ToldHeads, choose_told_heads
 from sslens.zoo.trunks import SPELLINGS, Trunk
 from sslens.zoo.wrappers import unwrap
 
@@ -39,8 +40,9 @@ class Recognised:
         weights: the network's tensors in timm's names and float32, each of the shape that the
             architecture has.
         account: what happened to every key of the file.
-        heads_known: whether the user, a card or the method says the number of heads; otherwise it
-            was taken from the width.
+        heads_known: whether the user, a card, the method or the file says the number of heads;
+            otherwise it was taken from the width.
+        told: the number of heads that settings in the file tell.
         notes: the notes of the claim, and others about reading the file.
         transform: settings of the evaluation transform, from the claim and from the files beside.
     """
@@ -52,6 +54,7 @@ class Recognised:
     weights: Mapping[str, Array]
     account: tuple[Entry, ...]
     heads_known: bool
+    told: ToldHeads
     notes: tuple[str, ...]
     transform: Mapping[str, Any]
 
@@ -117,7 +120,8 @@ def recognise(
     Args:
         contents: the contents of the file.
         branch: the name of another network than the one that the authors evaluate, e.g. "student".
-        num_heads: the number of attention heads, which no file tells.
+        num_heads: the number of attention heads; unless given, as a file beside the weights, the
+            settings in the file or the method says, else as the width makes likely.
 
     Raises:
         InputError: no layout, or no such branch; a key that belongs nowhere, a tensor that is
@@ -137,7 +141,8 @@ def recognise(
     pieces = convert(spelling, kept)
     weights = {piece.into: piece.value for piece in pieces}
     require_usable(weights, where)
-    hints = contents.beside.hints.over(claim.hints)
+    told = _find_told_heads(contents, claim, weights)
+    hints = contents.beside.hints.over(Hints(heads=told.count)).over(claim.hints)
     shape = _find_shape(weights, where, claim, hints, num_heads)
     require_final_norm(weights, shape, contents, claim, dropped)
     _require_fit(weights, shape, where, claim)
@@ -163,6 +168,7 @@ def recognise(
         or hints.heads is not None
         or claim.written is not None
         or are_heads_told(shape),
+        told,
         tuple(notes),
         {**claim.transform, **contents.beside.transform},
     )
@@ -278,6 +284,16 @@ def _account_for_others(
             " mixed. Nothing is dropped that is not known: save the network's own state_dict() to"
             " load it."
         )
+
+
+def _find_told_heads(contents: Contents, claim: Claim, weights: Mapping[str, Array]) -> ToldHeads:
+    """The number of heads by the settings in a file, for networks of which no weight tells it."""
+    if not contents.told or claim.written is not None:
+        return ToldHeads()
+    relative = any("rel_pos" in name or "relative_position" in name for name in weights)
+    if relative or find_kind(weights) not in ("vit", "dinov3"):
+        return ToldHeads()
+    return choose_told_heads(contents.told, weights)
 
 
 def _find_shape(

@@ -17,6 +17,7 @@ from sslens.zoo.arrays import Array
 from sslens.zoo.claim import AFTER_POOLING, CLASSIFIER, Claim
 from sslens.zoo.files import Contents, convert_to_array, read_contents
 from sslens.zoo.identity import find_card, gather_about
+from sslens.zoo.insides import name_weights
 from sslens.zoo.quantised import dequantise
 from sslens.zoo.recognise import Recognised, find_layout, recognise
 
@@ -127,9 +128,12 @@ def read_weights(source: str) -> Weights:
         return Weights(name, source, About(), tensors, unknown=found, path=path)
     if card is None and found.claim.written is None:
         card = find_card(path, found)
-    name = card.name if card else _name(found.claim, path)
+    name = card.name if card else _name(found.claim, path, plain)
+    asked = options.get("branch")
+    if card is None and len(found.claim.branches) > 1:
+        asked = asked or found.branch  # which of its networks it is, said where none was asked for
     return Weights(
-        f"{name} ({options['branch']})" if options.get("branch") else name,
+        f"{name} ({asked})" if asked else name,
         source,
         gather_about(found, card),
         _mark(_list_tensors(contents, found), kinds),
@@ -163,9 +167,11 @@ def _mark(
     return marked
 
 
-def _name(claim: Claim, path: Path) -> str:
+def _name(claim: Claim, path: Path, source: str) -> str:
     if claim.written is not None:
         return str(claim.written["name"])
+    if Path(source).is_dir():
+        return name_weights(path, source)
     return path.name.removesuffix("".join(path.suffixes[-2:])) or path.name
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
+from sslens.comparisons.roles import list_names
 from sslens.report.writing.numbers import spell, spell_level, spell_points, spell_share
 from sslens.statistics.estimate import SMALLEST, Estimate, Side
 from sslens.table import Results
@@ -42,17 +43,20 @@ def sentences(results: Results) -> tuple[str, ...]:
 def _write_choices(choices: pd.DataFrame) -> Iterator[str]:
     first = choices.iloc[0]
     best = Estimate(float(first.best_accuracy))
-    parts = []
+    parts, right = [], []
     for row in choices.to_dict("records"):
         loss = Estimate.from_row(row, "loss", "images", "images")
         if row["model"] == row["best"]:
-            parts.append(f"{BY[row['by']]} chooses it")
+            right.append(BY[row["by"]])
         else:
             verdict = SIDES[loss.find_side(SMALLEST["accuracy"])]
             parts.append(
                 f"{BY[row['by']]} chooses {row['model']}, {verdict} (the best less it"
                 f" {spell_points(loss)})"
             )
+    if right:
+        verb = "choose" if len(right) > 1 else "chooses"
+        parts.insert(0, f"{list_names(right)} {verb} {first.best} too")
     yield (
         f"By 20-NN {first.best} is the best checkpoint ({spell_share(best)}); {'; '.join(parts)}."
     )
