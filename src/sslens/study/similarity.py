@@ -1,9 +1,7 @@
 """Similarity of the layers of two models, as a DataFrame with the names of the layers."""
 
-import warnings
 from typing import TYPE_CHECKING
 
-from sslens.errors import Doubt
 from sslens.measures import measure as compute_measure
 
 if TYPE_CHECKING:
@@ -38,12 +36,5 @@ def tabulate_similarity(
     values = compute_measure(measure, a, b, pixels)
     rows, columns = ([tap.name for tap in side.taps] for side in (a, b))
     frame = pd.DataFrame(values, pd.Index(rows, name=a.model), pd.Index(columns, name=b.model))
-    if frame.size and frame.isna().to_numpy().all():
-        why = "the pixels explain nearly all of the layers" if pixels else "the layers are constant"
-        warnings.warn(
-            f"{measure} of {a.model} and {b.model} is undefined for every pair of layers: {why}.",
-            Doubt,
-            stacklevel=3,
-        )
     frame.attrs["units"] = f"{measure} of the layers of {a.model} (rows) and {b.model} (columns)"
     return frame
