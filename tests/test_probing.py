@@ -356,7 +356,7 @@ def test_probe_writes_tables_and_says_what_came_of_it(
     assert printed.strip() == str(out)
     assert "probe     " in err
     assert "ridge     " in err
-    tables = {path.stem: pd.read_csv(path) for path in out.iterdir()}
+    tables = {path.stem: pd.read_csv(path) for path in out.glob("*.csv")}
     assert {name: len(frame) for name, frame in tables.items()} == {
         "probes": 6,
         "grid": 48,
