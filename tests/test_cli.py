@@ -175,13 +175,13 @@ MISTAKES = {
     "empty folder": ("compare pixels --images empty", "empty holds no image (it is empty)"),
     "one image": (
         "compare pixels --images one",
-        "CKA needs at least 4 images; one holds 1: add images",
+        "At least 4 images are needed; one holds 1: add images",
     ),
     "an image for a folder": (
         "compare pixels --images one/0.png",
         "one/0.png is one image: give a folder",
     ),
-    "few images": (f"{PIXELS} --limit 3", "CKA needs at least 4 images; the limit is 3"),
+    "few images": (f"{PIXELS} --limit 3", "At least 4 images are needed; the limit is 3"),
     "few images in a minibatch": (f"{PIXELS} --batch 3", "A minibatch of 3 images is too small"),
     "broken image": ("compare pixels --images broken", "broken/cat/1.png cannot be decoded"),
     "misspelt model": (

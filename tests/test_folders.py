@@ -417,11 +417,11 @@ class TestOpen:
 
     def test_too_few(self, tree: Path) -> None:
         with pytest.raises(
-            InputError, match=r"CKA needs at least 4 images; .*dog holds 3: add images"
+            InputError, match=r"At least 4 images are needed; .*dog holds 3: add images"
         ):
             open_images(tree / "dog")
         assert len(open_images(tree / "dog", minimum=3)) == 3
-        with pytest.raises(InputError, match="CKA needs at least 4 images; the limit is 3"):
+        with pytest.raises(InputError, match="At least 4 images are needed; the limit is 3"):
             open_images(tree, limit=3)
         for name in ("cat/0.png", "dog/0.png", "dog/1.png"):
             (tree / name).write_bytes(b"bad")

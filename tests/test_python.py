@@ -181,6 +181,15 @@ def test_the_answer_fits_a_terminal(width: int, count: int) -> None:
     assert len(shown) >= min(count, 5)
 
 
+def test_a_control_that_is_not_shown_is_not_explained() -> None:
+    names = [f"model_{number}_{'x' * 70}" for number in range(4)]  # they take all lines
+    lines = write_answer(make_rows(names, controls=0), Told("long", saved="answer.csv"), 80)
+    assert "control" not in {line.kind for line in lines}
+    text = " ".join(line.text for line in lines)
+    assert "* a control." not in text
+    assert "And 1 more row in answer.csv." in text
+
+
 def test_the_answer_has_the_choice_of_the_first_screen_and_names_what_k_nn_reads() -> None:
     rows = make_rows(["mae", "dino"], controls=1)
     rows[1] |= {"knn": 0.6, "knn_tap": "blocks.1", "cka_to_it": -0.01, "cka_low": -0.07}

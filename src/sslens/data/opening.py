@@ -102,7 +102,7 @@ def _require_enough(images: ImageSet, source: object, minimum: int) -> None:
         f" that can be decoded, beside {len(images.skipped)} skipped" if images.skipped else ""
     )
     raise InputError(
-        f"CKA needs at least {minimum} images; {where} holds {len(images)}{skipped}: add images."
+        f"At least {minimum} images are needed; {where} holds {len(images)}{skipped}: add images."
     )
 
 

@@ -106,7 +106,7 @@ def require_limit(limit: int | None, minimum: int) -> None:
         InputError: the limit is too low.
     """
     if limit is not None and limit < minimum:
-        raise InputError(f"CKA needs at least {minimum} images; the limit is {limit}: raise it.")
+        raise InputError(f"At least {minimum} images are needed; the limit is {limit}: raise it.")
 
 
 def parse_scenes(source: str) -> tuple[int, int]:

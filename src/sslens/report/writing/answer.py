@@ -157,14 +157,13 @@ def _write_table(
     ordered = order_rows(rows)
     columns = _choose_columns(ordered)
     style, cells, widths = _fit(ordered, columns, width)
-    sentences, high = _write_below(ordered, columns, told.saved), 2 if style.apart else 1
-    if 1 + len(ordered) * high + len(_wrap(sentences, width)) > room:  # rows come before layers
-        sentences = _write_below(ordered, columns, told.saved, few=0)
+    high, few = 2 if style.apart else 1, FEW
+    below = _wrap(_write_below(ordered, ordered, columns, told.saved), width)
+    if 1 + len(ordered) * high + len(below) > room:  # rows come before layers
+        few = 0
     for most in range(len(ordered), 0, -1):
         shown = _choose_rows(ordered, most)
-        left = len(ordered) - len(shown)
-        where = f" in {told.saved}" if told.saved else ""
-        below = _wrap(f"{sentences} And {left} more rows{where}." if left else sentences, width)
+        below = _wrap(_write_below(ordered, shown, columns, told.saved, few=few), width)
         if 1 + len(shown) * high + len(below) <= room:
             break
     heads = [HEADS["model"], *(HEADS[name] for name in columns)]
@@ -257,13 +256,14 @@ def _write_nearest(row: Mapping[str, Any], style: Style) -> str:
 
 def _write_below(
     rows: Sequence[Mapping[str, Any]],
+    shown: Sequence[Mapping[str, Any]],
     columns: Sequence[str],
     saved: str = "",
     *,
     few: int = FEW,
 ) -> str:
-    """What the numbers of the table are over, and what they are of."""
-    sentences = ["* a control."] if any(row["control"] for row in rows) else []
+    """What the numbers of the table are over, what they are of, and how many rows are not shown."""
+    sentences = ["* a control."] if any(row["control"] for row in shown) else []
     judged = [row for row in rows if any(row[name] == row[name] for name in ("knn", "probe"))]
     if judged:
         over = _write_counts(judged[0])
@@ -277,6 +277,9 @@ def _write_below(
         beyond = any(row["pixels_regressed_out"] for row in rows)
         without = ", raw pixels regressed out" if beyond else ""
         sentences.append(f"Nearest by mean CKA at the same depth{without}.")
+    if left := len(rows) - len(shown):
+        rows_left = f"{left} more row{'s' if left > 1 else ''}"
+        sentences.append(f"And {rows_left}{f' in {saved}' if saved else ''}.")
     return " ".join(sentences)
 
 
