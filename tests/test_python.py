@@ -19,7 +19,7 @@ from sslens.comparisons import choices
 from sslens.comparisons.choices import Option, Options, list_choices
 from sslens.comparisons.inputs import ModelInfo, Models
 from sslens.comparisons.rows import make_results
-from sslens.errors import InputError
+from sslens.errors import Doubt, InputError
 from sslens.report.answer import UNITS, make_answer
 from sslens.report.writing.answer import MOST, AnswerLine, Told, write_answer
 from sslens.study import Result, Study
@@ -314,18 +314,26 @@ def test_images_and_bank_of_one_name_are_two_sets() -> None:
 def test_cka_is_a_frame_with_the_names_of_layers() -> None:
     images = sslens.open_images("scenes:0:40")
     grams, other = (sslens.grams(sslens.load(one), images) for one in (NANO, OTHER))
-    pixels = sslens.grams(sslens.load("pixels"), images)
     frame = sslens.cka(NANO, OTHER, images, limit=None, quiet=True)
     assert np.allclose(frame.to_numpy(), sslens.minibatch_cka(grams, other), atol=1e-6)
     assert list(frame.index) == [tap.name for tap in grams.taps]
     assert frame.index.name, frame.columns.name == ("random #0", "random #7")
     assert frame.equals(sslens.cka(grams, other))
+
+
+def test_cka_beyond_the_pixels_says_where_it_is_undefined() -> None:
     from sslens.measures import measure
 
-    beyond = sslens.cka(
-        NANO, OTHER, images, limit=None, measure="deconfounded-cka", quiet=True
-    ).to_numpy()
-    expected = measure("deconfounded-cka", grams, other, pixels)
+    images = sslens.open_images("scenes:0:40")
+    model, pixels = (sslens.load(name) for name in ("scenes_dino", "pixels"))
+    grams = sslens.grams(model, images)
+    expected = measure("deconfounded-cka", grams, grams, sslens.grams(pixels, images))
+    undefined = int(np.isnan(expected).sum())
+    assert 0 < undefined < expected.size
+    with pytest.warns(Doubt, match=f"for {undefined} of {expected.size} pairs of layers"):
+        beyond = sslens.cka(
+            model, images=images, limit=None, measure="deconfounded-cka", quiet=True
+        ).to_numpy()
     assert np.allclose(beyond, expected, atol=1e-5, equal_nan=True)
 
 

@@ -2,7 +2,9 @@
 
 from typing import TYPE_CHECKING
 
+from sslens.errors import warn_of_doubt
 from sslens.measures import measure as compute_measure
+from sslens.measures import wants_pixels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,6 +16,8 @@ def tabulate_similarity(
     a: "Grams", b: "Grams", *, measure: str = "cka", pixels: "Grams | None" = None
 ) -> "pd.DataFrame":
     """Compute a measure of all pairs of layers.
+
+    Where a value is undefined it is nan, and a `Doubt` warns of how many there are and why.
 
     Args:
         a: the Grams of a model, for the rows.
@@ -37,4 +41,14 @@ def tabulate_similarity(
     rows, columns = ([tap.name for tap in side.taps] for side in (a, b))
     frame = pd.DataFrame(values, pd.Index(rows, name=a.model), pd.Index(columns, name=b.model))
     frame.attrs["units"] = f"{measure} of the layers of {a.model} (rows) and {b.model} (columns)"
+    if undefined := int(frame.isna().to_numpy().sum()):
+        why = (
+            "where the raw pixels explain over 95 % of a layer, nothing is said of the rest"
+            if wants_pixels(measure)
+            else "a layer that is the same for all images has no similarity"
+        )
+        warn_of_doubt(
+            f"{measure} of {a.model} and {b.model} is undefined (nan) for {undefined:,} of"
+            f" {frame.size:,} pairs of layers: {why}."
+        )
     return frame
