@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,11 +25,13 @@ from sslens.errors import Doubt, InputError
 from sslens.models.about import Origin
 from sslens.models.vit import ViTArch
 from sslens.own_files import LIST
+from sslens.study.members import load_members
+from sslens.study.related import describe_related
 from sslens.tasks.accuracy import Accuracy, _Share
 from sslens.tasks.classification import FineTuning, Settings, job
 from sslens.training.finetune import require_fit
 from sslens.training.loop import Interrupted
-from sslens.training.run_files import BEST
+from sslens.training.run_files import BEST, LOG
 from sslens.training.schedule import schedule_run
 from tuning import HELD, IMAGES, LABELS, SETTINGS, TRAINING, VIT, fit, lines, model
 
@@ -166,6 +169,28 @@ def test_the_path_is_that_of_the_weights(whole: Path) -> None:
     )  # six digits are written
     assert end.step == 9
     assert end.displacement < end.length < end.step_length
+
+
+def test_a_study_names_the_better_epoch_and_the_command_for_before_and_after(
+    whole: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    text = (run / LOG).read_text(encoding="utf-8")
+    judged = [line for line in map(json.loads, text.splitlines()) if "top1" in line]
+    worse = {**judged[-1], "top1": 0.25, "epoch": 9.0}
+    (run / LOG).write_text(f"{text}{json.dumps(worse)}\n", encoding="utf-8")
+    best = max(judged, key=lambda line: line["top1"])
+    members = load_members([VIT, str(run)], controls=False)
+    changed, tuned = describe_related(members)[::-1]
+    assert tuned == (
+        f"random #0-ft is the last epoch of {run} (top-1 25.0% on the run's own held-out images);"
+        f" {run / BEST} is its best, epoch {best['epoch']:g} ({best['top1']:.1%})."
+    )
+    assert f"sslens diff {VIT} {run} tells" in changed
+    assert describe_related(members[:1]) == []
+    (run / LOG).write_text("epoch,top1\n1,0.5\n", encoding="utf-8")  # another program's
+    assert describe_related(load_members([str(run)], controls=False)) == []
 
 
 def test_a_run_that_was_not_followed_cannot_be_followed_later(tmp_path: Path) -> None:

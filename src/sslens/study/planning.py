@@ -29,6 +29,7 @@ from sslens.study.image_sets import (
 )
 from sslens.study.members import Member, describe_same, load_members
 from sslens.study.passes import ActivationPass, PassRunner, describe_passes
+from sslens.study.related import describe_related
 from sslens.study.situation import Lack, Situation
 from sslens.zoo import split_options
 
@@ -143,7 +144,8 @@ def prepare(study: Study, store: Store, *, quiet: bool = False) -> StudyPlan:
     require_claims(study.claims, choice)
     runner = PassRunner(store, device, precision, quiet)
     passes = plan_passes(situation, choice.analyses, runner)
-    notes += [*choice.notes, *describe_same(members), *_compare_views(situation, passes, precision)]
+    notes += [*choice.notes, *describe_same(members), *describe_related(members)]
+    notes += _compare_views(situation, passes, precision)
     return StudyPlan(situation, choice.analyses, passes, tuple(notes), choice.left_out, runner)
 
 

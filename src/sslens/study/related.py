@@ -1,0 +1,59 @@
+"""What lies beside the models of a study that its reader may want: a better epoch of the same run,
+and the command that tells what a fine-tuning changed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sslens import zoo
+from sslens.comparisons.roles import is_tuned
+from sslens.comparisons.tuned import NOTHING, is_start
+
+if TYPE_CHECKING:
+    from sslens.study.members import Member
+
+
+def describe_related(members: Sequence["Member"]) -> list[str]:
+    """Write a sentence for each run of which the folder was given and another epoch did best, and
+    one for a model that is there before and after fine-tuning."""
+    studied = [member for member in members if not member.control and member.given]
+    return [*filter(None, map(_describe_best, studied)), *_describe_tuned(studied)]
+
+
+def _describe_best(member: "Member") -> str:
+    """Say which file a folder stands for, where the run kept a better one on its held-out images;
+    empty where it did not."""
+    from sslens.training.folder import RunFolder
+    from sslens.training.run_files import BEST
+
+    folder = Path(zoo.split_options(member.given)[0]).expanduser()
+    if not (folder / BEST).is_file() or not (folder / zoo.ENCODER).is_file():
+        return ""
+    try:
+        judged = [line for line in RunFolder(folder, {}).lines() if "top1" in line]
+    except (ValueError, LookupError, TypeError):  # another program's log has the same name
+        return ""
+    if not judged:
+        return ""
+    best, last = max(judged, key=lambda line: float(line["top1"])), judged[-1]
+    if float(best["top1"]) == float(last["top1"]):
+        return ""
+    return (
+        f"{member.name} is the last epoch of {folder} (top-1 {float(last['top1']):.1%} on the run's"
+        f" own held-out images); {folder / BEST} is its best, epoch {best['epoch']:g}"
+        f" ({float(best['top1']):.1%})."
+    )
+
+
+def _describe_tuned(members: Sequence["Member"]) -> list[str]:
+    """Name the command that tells what a fine-tuning changed, for the first pair that is there
+    before and after."""
+    for tuned in members:
+        began = tuned.about.pretrained or NOTHING
+        for first in members:
+            if is_tuned(tuned.about) and first is not tuned and is_start(began, first.info):
+                return [
+                    f"{tuned.name} was fine-tuned from {first.name}: sslens diff {first.given}"
+                    f" {tuned.given} tells what that changed, layer by layer."
+                ]
+    return []
