@@ -29,7 +29,7 @@ from sslens.plan import Plan
 from sslens.report.writing import sentences
 from sslens.store import Store
 from sslens.study import Study, run
-from sslens.study.members import Member, describe_same
+from sslens.study.members import Member, describe_same, describe_uncontrolled
 
 SIZES = (16, 16, 11)
 
@@ -251,6 +251,23 @@ def test_files_of_one_model_are_noted_in_the_plan() -> None:
         " alone sets their features apart: mean (0.485, 0.456, 0.406) and (0.5, 0.5, 0.5);"
         " interpolation where an image is resized bicubic and bilinear."
     ]
+
+
+def test_a_model_without_an_untrained_control_is_named_beside_others() -> None:
+    first, other, pixels = map(zoo.load, ("scenes_mae", "random:vit_nano_patch8_32:1", "pixels"))
+    own = replace(first.about, arch=None)
+    members = [
+        Member("ours", False, model=first.copy_with(about=own)),
+        Member("mae", False, model=first),
+        Member("random #1", True, model=other),
+        Member("pixels", True, model=pixels),
+    ]
+    assert describe_uncontrolled(members) == [
+        "ours has no untrained control: those here are of vit_nano_patch8_32. Give a copy with"
+        " random weights as one more model, to see what its training added."
+    ]
+    assert describe_uncontrolled(members[1:]) == []
+    assert describe_uncontrolled(members[:2]) == []
 
 
 def test_a_fingerprint_of_the_pixels_serves_as_their_grams(tmp_path: Path) -> None:

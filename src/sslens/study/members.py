@@ -140,6 +140,27 @@ def describe_same(members: Sequence[Member]) -> list[str]:
     return [_write_same(alike) for alike in by_digest.values() if len(alike) > 1]
 
 
+def describe_uncontrolled(members: Sequence[Member]) -> list[str]:
+    """Say which models under study have no untrained control, where others may seem to be theirs:
+    an architecture of a user's own has no name by which it is drawn again."""
+    controls = [member for member in members if member.control]
+    bare = [
+        member.name
+        for member in members
+        if not member.control and not member.about.arch and member.described.source != "pixels"
+    ]
+    if not controls or not bare:
+        return []
+    others = dict.fromkeys(str(one.about.arch) for one in controls if one.about.arch)
+    several = len(bare) > 1
+    clause = f": those here are of {', '.join(others)}" if others else ""
+    return [
+        f"{', '.join(bare)} {'have' if several else 'has'} no untrained control"
+        f"{clause}. Give a copy with random"
+        f" weights as one more model, to see what {'their' if several else 'its'} training added."
+    ]
+
+
 def _write_same(members: Sequence[Member]) -> str:
     """Write that models have the same weights, and all that differs in how they see images."""
     names = [member.name for member in members]

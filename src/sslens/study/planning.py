@@ -27,7 +27,7 @@ from sslens.study.image_sets import (
     match_bank,
     open_sets,
 )
-from sslens.study.members import Member, describe_same, load_members
+from sslens.study.members import Member, describe_same, describe_uncontrolled, load_members
 from sslens.study.passes import ActivationPass, PassRunner, describe_passes
 from sslens.study.related import describe_related
 from sslens.study.situation import Lack, Situation
@@ -145,7 +145,7 @@ def prepare(study: Study, store: Store, *, quiet: bool = False) -> StudyPlan:
     runner = PassRunner(store, device, precision, quiet)
     passes = plan_passes(situation, choice.analyses, runner)
     notes += [*choice.notes, *describe_same(members), *describe_related(members)]
-    notes += _compare_views(situation, passes, precision)
+    notes += [*describe_uncontrolled(members), *_compare_views(situation, passes, precision)]
     return StudyPlan(situation, choice.analyses, passes, tuple(notes), choice.left_out, runner)
 
 
