@@ -101,7 +101,7 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
         asked,
         command.common.out or Path("sslens-detection"),
         line=line,
-        title=f"What {', '.join(command.models)} know about place",
+        title=f"What {', '.join(asked.models)} know about place",
         figures=command.figures,
         thumbnails=command.thumbnails,
         dry_run=command.common.dry_run,

@@ -9,6 +9,7 @@ import tyro
 from sslens.arguments.answers import Reply, answer_study
 from sslens.arguments.options import Common, Text
 from sslens.errors import InputError
+from sslens.zoo.globs import expand_globs
 
 if TYPE_CHECKING:
     from sslens.study import Study
@@ -64,7 +65,7 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
         asked,
         command.common.out or Path("sslens-diff"),
         line=line,
-        title=f"What changed from {command.models[0]} to {', '.join(command.models[1:])}",
+        title=f"What changed from {asked.models[0]} to {', '.join(asked.models[1:])}",
         figures=command.figures,
         dry_run=command.common.dry_run,
         overwrite=command.common.overwrite,
@@ -76,12 +77,13 @@ def check(command: Command) -> "Study":
     """The study that it is; what is known to be wrong without images and models is refused."""
     from sslens.study import Study
 
-    if len(command.models) < 2:
+    models = expand_globs(command.models)
+    if len(models) < 2:
         raise InputError("Give two checkpoints: sslens diff A B.")
     if command.bank is not None and command.images is None:
         raise InputError("A bank votes on images, and there are none", mend="give {images} too")
     return Study(
-        models=command.models,
+        models=models,
         images=command.images,
         analyses=OF_WEIGHTS + (OF_IMAGES if command.images is not None else ()),
         bank=command.bank,

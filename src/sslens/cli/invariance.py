@@ -77,7 +77,7 @@ def run(command: Command, line: str, say: Text) -> Reply | None:
         asked,
         command.common.out or Path("sslens-invariance"),
         line=line,
-        title=f"What {', '.join(command.models)} are blind to",
+        title=f"What {', '.join(asked.models)} are blind to",
         figures=command.figures,
         thumbnails=command.thumbnails,
         dry_run=command.common.dry_run,

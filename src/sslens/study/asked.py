@@ -21,6 +21,7 @@ from sslens.study.contract import wants_images
 from sslens.study.given import list_models, name_models, name_source
 from sslens.study.groups import Groups, parse_groups, require_groups
 from sslens.study.image_sets import SAMPLES, choose_sample
+from sslens.zoo.globs import expand_globs
 
 #: the keys of a study that hold several texts
 LISTS = ("models", "analyses", "tokens", "taps", "detection", "transforms")
@@ -187,9 +188,10 @@ class Study:
             DetectorRequest.parse(self.detection)
 
     def _name_given(self) -> None:
-        """Put a text in the place of each model and set of images that is in memory."""
+        """Put a text in the place of each model and set of images that is in memory, and files in
+        the place of a pattern of their names."""
         models, given = name_models(list_models(self.models))
-        object.__setattr__(self, "models", models)
+        object.__setattr__(self, "models", expand_globs(models))
         for role in SOURCES:
             object.__setattr__(self, role, name_source(getattr(self, role), role, given))
         object.__setattr__(self, "given", {**self.given, **given})
