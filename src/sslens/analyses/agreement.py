@@ -9,7 +9,7 @@ import pandas as pd
 
 from sslens.comparisons import trainings
 from sslens.comparisons.families import describe_members, list_families
-from sslens.comparisons.inputs import FeatureSets, Labels, Models
+from sslens.comparisons.inputs import CLASSES, FeatureSets, Labels, Models
 from sslens.comparisons.predictions import KS, list_readings, predict_classes
 from sslens.comparisons.roles import JE, REC, find_twins
 from sslens.comparisons.rows import Row, make_results
@@ -92,6 +92,7 @@ UNITS = {
     "difference_low": "lower end of its 95 % interval, images left out of both together",
     "difference_high": "upper end",
     **trainings.UNITS,
+    **CLASSES,
 }
 MEASURED = (
     *("pooling", "measure", "k", "images", "value", "low", "high", "chance", "count"),
@@ -101,12 +102,14 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "pairs": (
         *("model_a", "model_b", "control", "relation", "accuracy_a", "accuracy_b"),
         *MEASURED,
+        *CLASSES,
         "why",
     ),
     "families": (
         *("model_a", "model_b", "pairs", "members", "relation"),
         *MEASURED,
         *TRAININGS,
+        *CLASSES,
         "why",
     ),
 }
@@ -159,6 +162,7 @@ def _rows(
     predicted, count = made.by_model, made.classes
     names = [name for name in models.names if name in predicted]
     ks = [k for k in KS if k <= count] or [count]
+    counted = labels.count_classes(np.array([*labels.images.values()]))
     draws = Draws.of(len(predicted[names[0]].first), seed=seed)
     compared: dict[Names, Numbers] = {
         (a, b): agreement(predicted[a], predicted[b], ks, draws)
@@ -175,6 +179,7 @@ def _rows(
             "relation": relate(models.about(a), models.about(b)),
             "accuracy_a": accuracy[a],
             "accuracy_b": accuracy[b],
+            **counted,
             "why": made.why.get(a) or made.why.get(b) or "",
         }
         twins = None if control else find_twins(models, a, b)
@@ -186,7 +191,7 @@ def _rows(
             yield "pairs", row
     why = next((clause for name, clause in made.why.items() if not models.is_control(name)), "")
     for table, row in _compare_families(models, reading, compared):
-        yield table, row | {"why": why}
+        yield table, row | counted | {"why": why}
 
 
 def relate(one: About, other: About) -> str:
