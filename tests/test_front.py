@@ -361,7 +361,7 @@ def test_at_most_eight_answers_the_strongest_first(several: int) -> None:
     weakest = min(one.strength for one in screen.answers if one.question not in (ALIKE, BEST))
     assert all(one.strength <= weakest for one in screen.more_answers)
     # what is undecided is said, whether or not it is on the screen
-    assert screen.undecided == f"Undecided: {APART}; C1." or screen.undecided == "Undecided: C1."
+    assert screen.undecided == f"Undecided: {APART} C1." or screen.undecided == "Undecided: C1."
 
 
 def test_a_claim_that_depends_on_the_tokens_is_one_answer() -> None:

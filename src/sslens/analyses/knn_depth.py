@@ -20,7 +20,7 @@ from sslens.comparisons.classified import (
 )
 from sslens.comparisons.inputs import CLASSES, FeatureSets, Labels, Models
 from sslens.comparisons.probe_gaps import Neighbours, compare_with_probes
-from sslens.comparisons.readings import READINGS, choose_main_pooling
+from sslens.comparisons.readings import choose_main_pooling, name_pooling_in
 from sslens.comparisons.rows import Row, make_results
 from sslens.comparisons.separation import BY_DEPTH, FIRST, PARTING, Curve
 from sslens.figure import Figure, Line, Lines
@@ -335,12 +335,12 @@ def draw(results: Results) -> Figure:
     grid = [
         tuple(
             Lines(
-                f"{READINGS[pooling]}{title}",
+                f"{name_pooling_in(frame, pooling)}{title}",
                 "relative depth",
                 f"{frame.k.iloc[0]}-NN accuracy",
                 tuple(_lines(frame[frame.features == scale], pooling)),
                 (0.0, top),
-                facets={"pooling": READINGS[pooling], "features": scale},
+                facets={"pooling": name_pooling_in(frame, pooling), "features": scale},
             )
             for pooling in poolings
         )

@@ -35,6 +35,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "pairs": (
         *("model_a", "model_b", "method_a", "method_b", "unknown", "state", "kinds_a", "kinds_b"),
         *("tensors_a", "tensors_b", "shared", *STATES, "renamed", "reshaped", "first", *CHANGE),
+        *("branch_a", "branch_b", "others_a", "others_b"),
     ),
     "layers": (
         *("model_a", "model_b", "block", "depth", "kind", "state", "tensors", "equal", *CHANGE),
@@ -47,7 +48,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
 TEXTS = (
     *("model_a", "model_b", "method_a", "method_b", "unknown", "state", "kinds_a", "kinds_b"),
     *("first", "block", "kind", "tensor", "keys_a", "keys_b", "done_a", "done_b", "beside"),
-    *("shape_a", "shape_b", "kind_a", "kind_b"),
+    *("shape_a", "shape_b", "kind_a", "kind_b", "branch_a", "branch_b", "others_a", "others_b"),
 )
 UNITS = {
     "model_a": "the first model",
@@ -84,6 +85,10 @@ UNITS = {
     "cosine": "of θ_A and θ_B",
     "stretch": "(θ_B − θ_A)·θ_A / ‖θ_A‖²: above 0 the weights grew along themselves",
     "largest": "the largest change of a number",
+    "branch_a": "which network of the first file it is; empty where the file holds one",
+    "branch_b": "which network of the other file",
+    "others_a": "the other networks of the first file",
+    "others_b": "the other networks of the other file",
     "block": "number of the block; empty of all blocks, and outside of blocks",
     "depth": "relative depth of the block, 0 to 1",
     "kind": "kind of layer; empty of all kinds",
@@ -170,6 +175,8 @@ def _describe_pair(pair: WeightPair) -> Row:
     for side, weights in (("a", pair.a), ("b", pair.b)):
         kinds = (tensor.kind for tensor in weights.tensors.values())
         row[f"kinds_{side}"] = " and ".join(sorted(dict.fromkeys(kinds)))
+        row[f"branch_{side}"] = weights.branch
+        row[f"others_{side}"] = ", ".join(weights.others)
     return row | (whole.columns() if compared else {})
 
 
@@ -238,6 +245,9 @@ def _draw_lines(rows: pd.DataFrame, title: str) -> tuple[Lines, Lines]:
     x = whole.depth.to_numpy(np.float64)
     panels = []
     for column, label in (("relative", "change, relative"), ("angle", "angle, degrees")):
-        line = Line(title, x, whole[column].to_numpy(np.float64))
-        panels.append(Lines("", "relative depth", label, (line,) if len(x) else (), None))
+        values = whole[column].to_numpy(np.float64)
+        top = float(np.nanmax(values, initial=0.0))
+        limits = (0.0, 1.05 * top) if top > 0 else None  # from 0, so that what is even looks even
+        lines = (Line(title, x, values),) if len(x) else ()
+        panels.append(Lines("", "relative depth", label, lines, limits))
     return panels[0], panels[1]

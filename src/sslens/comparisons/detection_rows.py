@@ -1,6 +1,7 @@
 """Rows that the exhibits of detection share: each model's average precision, its families, the
 length of the trainings, and the published numbers."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -35,6 +36,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
         *("less", *DIFFERENCE, "images"),
     ),
     "families": (*SIDES, "images"),
+    "pairs": ("model", "less", "kind", "measure", *AP, "other", *DIFFERENCE, "images"),
     "published": ("model", "objective", "kind", "measure", "published", "ap", "difference"),
     "categories": ("model", "control", "kind", "category", "ap"),
     "trainings-made": (
@@ -119,6 +121,7 @@ def list_shared(
     """
     yield from list_models(models, detectors)
     yield from list_families(models, detectors)
+    yield from list_pairs(models, detectors)
     yield from list_published(models, detectors, published)
     studied = [name for name in models.studied if name in detectors.detectors]
     yield from detection_pictures.list_pictures(detectors, studied)
@@ -164,6 +167,19 @@ def list_families(models: Models, detectors: DetectorSet) -> Iterator[tuple[str,
             for measure in MEASURES:
                 pair = {REC: sides[REC], other: sides[other]}
                 yield "families", compare_sides(models, numbers, pair, kind, measure)
+
+
+def list_pairs(models: Models, detectors: DetectorSet) -> Iterator[tuple[str, Row]]:
+    """Make the rows of `pairs`: each two models under study, on all, large and small objects."""
+    numbers = detectors.numbers
+    studied = [name for name in models.studied if name in numbers]
+    for a, b in itertools.combinations(studied, 2):
+        for kind, measure in itertools.product(KINDS, PAPERS):
+            own, other = (read_number(numbers[name], kind, measure) for name in (a, b))
+            difference = read_number(numbers[a] - numbers[b], kind, measure)
+            row: Row = {"model": a, "less": b, "kind": kind, "measure": measure}
+            row |= own.columns("ap", ends=("low", "high")) | {"other": other.value}
+            yield "pairs", row | difference.columns("difference") | {"images": difference.n}
 
 
 def list_published(

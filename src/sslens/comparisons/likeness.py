@@ -59,6 +59,17 @@ class Group:
     nearest: Likeness
     gap: Estimate
 
+    @property
+    def settled(self) -> bool:
+        """Whether another draw of the minibatches would find the group too, in 97.5 % of cases.
+
+        The gap g has the half-width h = h₁ + h₂, the sum of those of two intervals, which is √2 ·
+        1.96 s where both are as wide, with the gap's standard error s. The gap of a second draw of
+        as many minibatches differs from g by √2 s, and is seen if it is above h. So g must be
+        h + 1.96 · √2 s = 2 h or more. `runs/alike.py` holds that against draws of real Grams.
+        """
+        return self.gap.low >= self.gap.value - self.gap.low
+
 
 def read_likenesses(blocks: Results, kind: str = "block") -> tuple[Likeness, ...]:
     """Read the table `means` of an exhibit of pairs, for the first choice of tokens that it has.

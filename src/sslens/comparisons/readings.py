@@ -30,6 +30,31 @@ def name_pooling(pooling: str, *, cnn: bool = False) -> str:
     return "mean over places" if cnn and pooling == "mean" else READINGS[pooling]
 
 
+def name_pooling_in(rows: pd.DataFrame, pooling: str) -> str:
+    """Name a pooling of the models in some rows of a table: where they have neither a CLS token nor
+    patch tokens beside others, such as CNNs, the mean is over places.
+
+    Args:
+        rows: all rows of the models, with the columns `model` and `pooling`; controls and other
+            poolings among them.
+        pooling: a key of `READINGS`.
+
+    >>> rows = pd.DataFrame({"model": ["resnet", "vit", "vit"], "pooling": ["mean", "mean", "cls"]})
+    >>> name_pooling_in(rows[rows.model == "resnet"], "mean")
+    'mean over places'
+    >>> name_pooling_in(rows[rows.model == "vit"], "mean")
+    'mean of all tokens'
+    >>> name_pooling_in(rows, "mean")
+    'mean of all tokens or places'
+    """
+    poolings = rows.groupby("model").pooling.agg(set)
+    means = poolings[poolings.map(lambda own: "mean" in own)]
+    without = means.map(lambda own: not own & {"cls", "patch"})
+    if pooling != "mean" or not without.any():
+        return READINGS[pooling]
+    return name_pooling(pooling, cnn=True) if without.all() else f"{READINGS[pooling]} or places"
+
+
 def find_last_tap(features: Features) -> str:
     """Return the name of the last tap, the usual choice for k-NN and probes."""
     return features.taps[-1].name
@@ -75,4 +100,5 @@ def name_reading(rows: pd.DataFrame) -> str:
     """Name the pooling of a panel in words: the pooling of the first model's rows, or of the first
     control's rows if there are only controls."""
     studied = rows[~rows.control]
-    return READINGS[str((studied if len(studied) else rows).pooling.iloc[0])]
+    shown = studied if len(studied) else rows
+    return name_pooling_in(shown, str(shown.pooling.iloc[0]))

@@ -327,7 +327,9 @@ def _write_terms(front: Front | None) -> str:
     if front is None:
         return ""
     points = () if front.overview is None else front.overview.points
-    return write_terms([point.family for point in points], len(front.answers))
+    answers = len(front.answers) if front.ordered else 0
+    terms = write_terms([point.family for point in points], answers)
+    return " ".join(filter(None, (front.terms, terms)))
 
 
 def _draw_front(front: Front | None) -> _OverviewView | None:

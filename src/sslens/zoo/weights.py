@@ -61,6 +61,8 @@ class Weights:
         method: what wrote the file, and which form of it this is; empty where that is not known.
         unknown: why the tensors have the file's own names and not the network's, a sentence; empty
             where they have the network's.
+        branch: which network of the file it is, where the file holds several; else empty.
+        others: the other networks of the file.
         path: the file; None where the weights were not read from one.
     """
 
@@ -70,6 +72,8 @@ class Weights:
     tensors: Mapping[str, NamedTensor]
     method: str = ""
     unknown: str = ""
+    branch: str = ""
+    others: tuple[str, ...] = ()
     path: Path | None = field(default=None, compare=False)
 
     @functools.cached_property
@@ -132,12 +136,15 @@ def read_weights(source: str) -> Weights:
     asked = options.get("branch")
     if card is None and len(found.claim.branches) > 1:
         asked = asked or found.branch  # which of its networks it is, said where none was asked for
+    others = tuple(one for one in found.claim.branches if one != found.branch)
     return Weights(
         f"{name} ({asked})" if asked else name,
         source,
         gather_about(found, card),
         _mark(_list_tensors(contents, found), kinds),
         method=f"{found.claim.method}: {found.claim.form}",
+        branch=found.branch if others else "",
+        others=others,
         path=path,
     )
 

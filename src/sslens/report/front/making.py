@@ -5,26 +5,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import final
 
-import pandas as pd
-
 from sslens.claims import advice
 from sslens.comparisons.choices import Choice, rank_choices, read_choices
 from sslens.comparisons.dense_advice import judge_dense
 from sslens.comparisons.inputs import Models
 from sslens.comparisons.likeness import (
-    Likeness,
-    compare_alike,
-    find_groups,
     list_placed,
     make_dissimilarities,
     read_likenesses,
 )
-from sslens.comparisons.pairs import read_cka
-from sslens.comparisons.partings import read_partings
 from sslens.comparisons.roles import CONTROL, PIXELS, is_cnn
-from sslens.comparisons.togetherness import compare_together
 from sslens.comparisons.tuned import is_control
 from sslens.find import names, plugin
+from sslens.report.front.questions import (
+    SEPARATION,
+    add_classes,
+    answer_by_the_way,
+    answer_questions,
+)
 from sslens.report.front.screen import (
     MOST_ANSWERS,
     MOST_CARDS,
@@ -34,18 +32,15 @@ from sslens.report.front.screen import (
     Overview,
     Point,
 )
-from sslens.report.writing import choosing, name_classes
+from sslens.report.writing import blindness, changes, choosing
 from sslens.report.writing import front as words
 from sslens.report.writing.cards import write_card, write_dense_card
 from sslens.report.writing.numbers import spell_classes
 from sslens.report.writing.overview import write_note, write_placed, write_sized
-from sslens.statistics.estimate import Estimate
 from sslens.statistics.scaling import place
 from sslens.statistics.verdicts import Verdict
 from sslens.table import Results
 
-#: the analyses that tell how well models separate classes, the first that ran
-SEPARATION = ("knn-depth", "probe-layers", "probe-depth")
 #: claims that answer a question of plain models: where they part, and what fine-tuning does
 ANSWERED = {"c2": words.APART, "c9": words.TOGETHER}
 
@@ -82,7 +77,8 @@ def make_front(
 ) -> Front:
     """Make the first screen of a report.
 
-    Answers are put in order by their strength. The questions which models are alike and which
+    Answers are put in order by their strength, but those to what changed between checkpoints, which
+    come first in their own order. The questions which models are alike and which
     separates the classes best are on the screen in any case; the questions where models part and
     what fine-tuning does are asked where the claims about them have no verdict.
 
@@ -98,11 +94,14 @@ def make_front(
     judged = {one.claim for one in verdicts if one.parts}
     asked = [
         one
-        for one in _answer_questions(results, models, choices)
+        for one in answer_questions(results, models, choices)
         if not any(ANSWERED[claim] == one.question for claim in judged & set(ANSWERED))
     ]
-    answers, over = _say_scope(sorted([*asked, *claimed], key=lambda one: -one.strength))
-    kept = [one.question for one in asked if one.question not in ANSWERED.values()]
+    ordered = [*asked, *claimed, *answer_by_the_way(results)]
+    ordered.sort(key=lambda one: -one.strength)
+    changed = list(changes.write_changes(results))
+    answers, over = _say_scope([*changed, *ordered])
+    kept = [one.question for one in (*changed, *asked) if one.question not in ANSWERED.values()]
     shown = _choose(answers, kept)
     rest = tuple(one for one in answers if one not in shown)
     cards = list(_make_cards(results, choices, models))
@@ -121,6 +120,8 @@ def make_front(
         words.write_scope(over) if over else "",
         over,
         _write_choice(results, models, choices, compared),
+        ordered=not changed,
+        terms=blindness.TERMS if blindness.LINK in results else changes.write_branches(results),
     )
 
 
@@ -134,11 +135,12 @@ def _write_choice(
     said = choosing.write_choice(
         choices, [one for one in models.names if is_cnn(models.about(one))]
     )
-    if not choices and not compared.labelled:
+    compares = "cka-blocks" in results
+    if compares and not choices and not compared.labelled:
         said = choosing.NO_LABELS
     elif not choices and SEPARATION[0] in compared.left_out:
         said = choosing.write_no_choice(compared.left_out[SEPARATION[0]])
-    alike = "cka-blocks" in results and len(models.studied) > 1
+    alike = compares and len(models.studied) > 1
     missing = choosing.NO_PIXELS if alike and PIXELS not in models.names else ""
     return " ".join(filter(None, (said, missing)))
 
@@ -193,70 +195,6 @@ def _read_separation(results: Mapping[str, Results]) -> tuple[Choice, ...]:
     return ()
 
 
-def _answer_questions(
-    results: Mapping[str, Results], models: Models, choices: Sequence[Choice]
-) -> Iterator[Answer]:
-    """The answers to the questions of plain models, as far as the analyses ran."""
-    if "cka-blocks" in results:
-        blocks = results["cka-blocks"]
-        every = read_likenesses(blocks)
-        pairs = compare_alike([one for one in every if not one.control])
-        if pairs:
-            control = words.write_alike_control(
-                _find_ceiling(blocks),
-                _find_random(every, models),
-                pixels=PIXELS in models.names,
-            )
-            yield words.write_alike(pairs, find_groups(pairs), control, "cka-blocks")
-        partings = read_partings(blocks)
-        if partings is not None:
-            yield words.write_parting(partings, "cka-blocks")
-    if any(not one.control for one in choices):
-        link = next(name for name in SEPARATION if name in results and "choices" in results[name])
-        answer = choosing.write_separation(choices, link)
-        yield replace(answer, over=_add_classes(answer.over, results[link]))
-    if "cka-finetune" in results:
-        together = compare_together(models, results["cka-finetune"])
-        if together is not None:
-            yield words.write_together(together, "cka-finetune")
-
-
-def _add_classes(text: str, results: Results) -> str:
-    """Say beside how many images a number is of, of how many classes these are."""
-    classes = name_classes(results)
-    return f"{text}, {classes}" if classes else text
-
-
-def _find_ceiling(blocks: Results) -> tuple[str, Estimate] | None:
-    """Two trainings of one objective, the first that there are, and their CKA."""
-    if "ceilings" not in blocks:
-        return None
-    for row in blocks["ceilings"].to_dict("records"):
-        if pd.notna(row["cka"]):
-            column = "deconfounded" if pd.notna(row["deconfounded"]) else "cka"
-            return str(row["objective"]), read_cka(row, column)
-    return None
-
-
-def _find_random(pairs: Sequence[Likeness], models: Models) -> Likeness | None:
-    """Two random initialisations of the networks that are compared, the first that there are; None
-    where more than two kinds of network are compared, as no one pair then stands for all."""
-    studied = [models.about(name).arch for name in models.studied]
-    kinds = sorted({str(arch) for arch in studied})
-    wanted = kinds * 2 if len(kinds) == 1 else kinds
-    random = {name: str(models.about(name).arch) for name in models.controls if name != PIXELS}
-    return next(
-        (
-            one
-            for one in pairs
-            if one.a in random
-            and one.b in random
-            and sorted((random[one.a], random[one.b])) == wanted
-        ),
-        None,
-    )
-
-
 def _make_overview(
     results: Mapping[str, Results], models: Models, choices: Sequence[Choice]
 ) -> Overview | None:
@@ -304,6 +242,6 @@ def _make_cards(
     for one in sorted(advised, key=lambda one: (bool(one.unsettled), *order[one.model])):
         card = write_card(one, cnn=is_cnn(models.about(one.model)))
         source = next((results[name] for name in advice.READS if name in results), None)
-        yield card if source is None else replace(card, why=_add_classes(card.why, source))
+        yield card if source is None else replace(card, why=add_classes(card.why, source))
     for dense in sorted(judge_dense(results), key=lambda one: -one.miou.value):
         yield write_dense_card(dense)

@@ -40,12 +40,12 @@ class Answer:
 
     @property
     def decided(self) -> bool:
-        """Whether there is an answer: it is neither undecided nor not run.
+        """Whether there is a sure answer: it is neither undecided, nor only probable, nor not run.
 
         >>> Answer("Which are alike?", "undecided", "", "").decided
         False
         """
-        return not self.word.startswith(("undecided", "not run"))
+        return not self.word.startswith(("undecided", "probably", "not run"))
 
 
 @final
@@ -137,6 +137,9 @@ class Front:
             which is then said after what their intervals are over.
         over: what most intervals are over, where `scope` says it; else empty.
         choice: which model to use, or why none is to be preferred or can be chosen, in sentences.
+        ordered: whether the strongest answers come first.
+        terms: what the answers' numbers mean where they do not say so, and which network of a file
+            that holds several was compared, in sentences.
     """
 
     compared: str
@@ -150,6 +153,8 @@ class Front:
     scope: str = ""
     over: str = ""
     choice: str = ""
+    ordered: bool = True
+    terms: str = ""
 
     def __repr__(self) -> str:
         cards = len(self.cards) + len(self.more_cards)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from sslens.comparisons.readings import READINGS
+from sslens.comparisons.readings import name_pooling_in
 from sslens.report.writing.numbers import spell
 from sslens.statistics.estimate import SMALLEST, Estimate, subtract_unpaired
 from sslens.table import Results
@@ -56,7 +56,7 @@ def _write_end(name: str, rows: pd.DataFrame) -> str:
     last = _index_by_factor(rows[rows["last"]])
     top = sorted(last, key=lambda factor: -last[factor]["decoded"])[:NAMED]
     told = ", ".join(f"{factor} {spell(_read(last[factor]))}" for factor in top)
-    return f"{name} ({READINGS[str(rows.pooling.iloc[0])]}) {told}"
+    return f"{name} ({name_pooling_in(rows, str(rows.pooling.iloc[0]))}) {told}"
 
 
 def _write_lost(name: str, rows: pd.DataFrame) -> str:

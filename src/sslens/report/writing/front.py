@@ -29,6 +29,8 @@ HERE = "in these models"
 MEANINGS = {JE: "joint embedding", REC: "reconstruction"}
 #: what stands before a difference of some kinds; others are in points, or their label names them
 KINDS = {"cka": "CKA", "r2": "R²", "tau": "τ"}
+#: what stands before the word of an answer that another draw of images may leave undecided
+PROBABLY = "probably"
 ALIKE = "Which models are alike?"
 APART = "Where do they part?"
 BEST = "Which separates the classes best?"
@@ -215,6 +217,9 @@ def write_alike(
         if len(groups) == 1:
             word = f"{len(groups[0].members)} of {count}"
         strength = weakest.gap.measure_strength(SMALLEST["cka"])
+        if not all(one.settled for one in groups):
+            word = f"{PROBABLY} {word}"
+            effect = f"{effect} (a close call: other minibatches may leave it undecided)"
         return Answer(ALIKE, word, effect, over, control, link, strength, names=named, scope=HERE)
     top, low = ranked[0], ranked[-1]
     effect = (
@@ -323,7 +328,7 @@ def write_undecided(
         for one in answers
         if one.word.startswith("undecided")
     ]
-    named = "; ".join(names)
+    named = "; ".join(names).replace("?;", "?")
     lines = [f"Undecided: {named}{'' if named.endswith('?') else '.'}"] if names else []
     listed = [name if name[:1] == "C" else f"{name} ({why})" for name, why in not_run.items()]
     return " ".join([*lines, *([f"Not run: {', '.join(listed)}."] if listed else [])])

@@ -1,12 +1,12 @@
 """Sentences about the analysis invariance."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from sslens.comparisons.invariance_families import RAW
-from sslens.comparisons.readings import READINGS
+from sslens.comparisons.readings import READINGS, name_pooling_in
 from sslens.comparisons.roles import JE, REC
 from sslens.comparisons.trainings import read_over_trainings
 from sslens.data.transform_names import label_transform
@@ -57,6 +57,12 @@ def _read(row: Row) -> Estimate:
     return Estimate.from_row(row, "invariance", "images", "images")
 
 
+def _name_pooling(rows: Sequence[Row]) -> str:
+    """Name the pooling of the rows of one model."""
+    frame = pd.DataFrame(rows, columns=["model", "pooling"])
+    return name_pooling_in(frame, str(rows[0]["pooling"]))
+
+
 def _write_invariances(frame: pd.DataFrame) -> str:
     """What the last layers are most and least blind to, and the controls to the first transform."""
     parts = []
@@ -69,7 +75,7 @@ def _write_invariances(frame: pd.DataFrame) -> str:
         most = ", ".join(f"{_name(row)} {spell(_read(row))}" for row in known[:NAMED])
         least = ", ".join(f"{_name(row)} {spell(_read(row))}" for row in known[NAMED:][-NAMED:])
         end = f", least to {least}" if least else ""
-        parts.append(f"{name} ({READINGS[str(rows[0]['pooling'])]}) most to {most}{end}")
+        parts.append(f"{name} ({_name_pooling(rows)}) most to {most}{end}")
     controls = frame[frame.control & frame.invariance.notna()]
     first: Row = frame.iloc[0].to_dict()
     same = (controls["transform"] == first["transform"]) & (controls.strength == first["strength"])

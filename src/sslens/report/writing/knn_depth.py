@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from sslens.comparisons.probing import read_accuracy, read_gain
-from sslens.comparisons.readings import READINGS
+from sslens.comparisons.readings import READINGS, name_pooling_in
 from sslens.report.writing.numbers import list_names, spell_points, spell_share
 from sslens.statistics.estimate import SMALLEST, Estimate, Side
 from sslens.table import Results
@@ -78,7 +78,7 @@ def _write_all(models: Mapping[str, pd.DataFrame], control: Mapping[str, Any] | 
     for name, rows in models.items():
         best = _find_best(rows)
         accuracy = spell_share(Estimate(best["accuracy"]))
-        parts.append(f"in {name} {_name_place(best)} ({accuracy})")
+        parts.append(f"in {name} {_name_place(best, rows)} ({accuracy})")
     beside = "" if control is None else _name_control(control)
     return f"The classes are separated best {list_names(parts)}{beside}."
 
@@ -95,11 +95,11 @@ def _find_best(rows: pd.DataFrame) -> Mapping[str, Any]:
     return best
 
 
-def _name_place(row: Mapping[str, Any]) -> str:
-    """Name the tap and the pooling of a row."""
+def _name_place(row: Mapping[str, Any], rows: pd.DataFrame) -> str:
+    """Name the tap and the pooling of a row among all rows of its model."""
     if row["pooling"] == "flat":
         return f"at {row['tap']}"
-    return f"at {row['tap']} with the {READINGS[row['pooling']]}"
+    return f"at {row['tap']} with the {name_pooling_in(rows, row['pooling'])}"
 
 
 def _write_model(name: str, rows: pd.DataFrame, control: Mapping[str, Any] | None) -> str:
@@ -112,7 +112,7 @@ def _write_model(name: str, rows: pd.DataFrame, control: Mapping[str, Any] | Non
     """
     best = _find_best(rows)
     accuracy = spell_share(read_accuracy(best))
-    place = _name_place(best)
+    place = _name_place(best, rows)
     sentence = f"{name} separates the classes best {place}: {best['k']}-NN {accuracy}"
     if control is None:
         return f"{sentence}; there is no control beside it."

@@ -13,8 +13,8 @@ from sslens.report.writing.numbers import list_names, spell_level, spell_share
 from sslens.statistics.estimate import Estimate
 from sslens.table import Results
 
-#: letters of the line above a section's pictures
-HEADLINE = 170
+#: letters of the lines above a section's pictures
+HEADLINE = 360
 
 
 def describe_panel(panel: Panel) -> str:
@@ -39,17 +39,20 @@ def describe_panel(panel: Panel) -> str:
 
 
 def shorten_finding(finding: str) -> str:
-    """Shorten a finding to the line above a section's pictures: what stands in parentheses is left
-    out, and what follows a semicolon; the whole finding stands below, behind a click.
+    """Shorten a finding to the lines above a section's pictures: what stands in parentheses is left
+    out, and what follows a semicolon; the whole finding stands below, behind a click. Of a clause
+    that is still too long the last items are left out, and that is said.
 
     >>> shorten_finding("mae (JE: a; REC: b) is alike 0.75 [0.74, 0.77]; it parts from 0.50 on.")
     'mae is alike 0.75 [0.74, 0.77].'
+    >>> shorten_finding("alike are " + ", ".join(f"model {number}" for number in range(99)))[-40:]
+    'model 31, model 32, and more (Findings).'
     """
     plain = re.sub(r" \([^()]* [^()]*\)", "", finding)
     words = plain.split("; ")[0]
     if len(words) > HEADLINE:
         cut = words[:HEADLINE].rpartition(", ")[0] or words[:HEADLINE].rpartition(" ")[0]
-        return f"{cut} …"
+        return f"{cut}, and more (Findings)."
     return words if words.endswith(".") else f"{words}."
 
 

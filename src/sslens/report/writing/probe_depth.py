@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from sslens.analyses.probe_depth import LAYERS
 from sslens.comparisons.probing import read_accuracy, read_gain
-from sslens.comparisons.readings import READINGS
+from sslens.comparisons.readings import name_pooling_in
 from sslens.report.writing.numbers import spell_share
 from sslens.report.writing.probing import (
     name_best_control,
@@ -43,7 +43,7 @@ def _write_models(results: Results) -> Iterator[str]:
         by_layers = {row["layers"]: row for row in rows.to_dict("records")}
         linear, deep = by_layers[1], by_layers[DEEP]
         yield write_unsettled(str(name), (linear, deep)) or (
-            f"{name}: a linear probe of the last {READINGS[linear['pooling']]} has"
+            f"{name}: a linear probe of the last {name_pooling_in(rows, linear['pooling'])} has"
             f" {spell_share(read_accuracy(linear))}, one of three layers"
             f" {spell_share(read_accuracy(deep))}: {spell_gain(read_gain(deep))}{beside}."
         )

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from sslens.comparisons.probing import PLUS, read_accuracy, read_gain
-from sslens.comparisons.readings import READINGS
+from sslens.comparisons.readings import READINGS, name_pooling_in
 from sslens.report.writing.numbers import spell_points, spell_share
 from sslens.report.writing.probing import (
     name_best_control,
@@ -102,7 +102,7 @@ def _write_models(results: Results) -> Iterator[str]:
             yield unsettled
             continue
         sentence = (
-            f"{name}: a linear probe of the last {READINGS[usual['pooling']]} has"
+            f"{name}: a linear probe of the last {name_pooling_in(rows, usual['pooling'])} has"
             f" {spell_share(read_accuracy(usual))}"
         )
         for pair in beside_last:

@@ -46,39 +46,62 @@ def _select(results: Results, table: str, pair: Mapping[Any, Any]) -> pd.DataFra
 def _write_change(pair: Mapping[Any, Any]) -> str:
     """Write whether two models have the same weights, or how far they are apart."""
     names = f"{pair['model_a']} and {pair['model_b']}"
-    shared = f"{spell_count(pair['shared'])} tensors"
-    every = (
-        f"all {shared}"
-        if not pair["only_a"] + pair["only_b"] + pair["unlike"]
-        else (f"the {shared} that both have in one shape")
-    )
+    effect = describe_weights(pair)
+    state = str(pair["state"])
     if not pair["shared"]:
-        return f"{names} have no tensor of one name and shape: their weights cannot be compared"
-    if pair["state"] == "equal":
-        return f"{names} have the same weights: {every} are equal, number for number"
-    if pair["state"] == "not finite":
-        return (
-            f"{names}: {spell_count(pair['broken'])} of {shared} hold numbers that are not finite,"
-            f" the first {pair['first']}"
-        )
-    if str(pair["state"]).startswith("equal in"):
-        kind = str(pair["state"]).removeprefix("equal in ")
-        return (
-            f"{names} have the same weights but for rounding to {kind}: {every} round to the same"
-            f" numbers (they differ by {spell_relative(pair['relative'])} of their norm)"
-        )
+        return f"{names} have {effect}: their weights cannot be compared"
+    if state == "equal":
+        return f"{names} have the same weights: {effect}"
+    if state == "not finite":
+        return f"{names}: {effect}"
+    if state.startswith("equal in"):
+        kind = state.removeprefix("equal in ")
+        return f"{names} have the same weights but for rounding to {kind}: {effect}"
+    if pair["relative"] < CLOSE:
+        return f"{names} have {effect}"
+    if pair["relative"] != pair["relative"]:
+        shared = _count_shared(pair)
+        return f"{pair['model_a']} is all zeros in the {shared} that {pair['model_b']} has too"
+    return f"From {pair['model_a']} to {pair['model_b']} the weights {effect}"
+
+
+def describe_weights(pair: Mapping[Any, Any]) -> str:
+    """Describe how far the weights of two models are apart, as a clause without their names.
+
+    Args:
+        pair: a row of the table `pairs`.
+    """
+    every = _name_shared(pair)
+    state, shared = str(pair["state"]), _count_shared(pair)
+    if not pair["shared"]:
+        return "no tensor of one name and shape"
+    if state == "equal":
+        return f"{every} are equal, number for number"
+    if state == "not finite":
+        broken = spell_count(pair["broken"])
+        return f"{broken} of {shared} hold numbers that are not finite, the first {pair['first']}"
+    relative = spell_relative(pair["relative"])
+    if state.startswith("equal in"):
+        return f"{every} round to the same numbers (they differ by {relative} of their norm)"
     if pair["relative"] < CLOSE:
         return (
-            f"{names} have the same weights to {spell_relative(pair['relative'])} of their norm;"
-            f" {spell_count(pair['equal'])} of {shared} are equal, and the first that is not is"
-            f" {pair['first']}"
+            f"the same weights to {relative} of their norm; {spell_count(pair['equal'])} of"
+            f" {shared} are equal, and the first that is not is {pair['first']}"
         )
     if pair["relative"] != pair["relative"]:
-        return f"{pair['model_a']} is all zeros in the {shared} that {pair['model_b']} has too"
-    return (
-        f"From {pair['model_a']} to {pair['model_b']} the weights changed by"
-        f" {spell_relative(pair['relative'])} of their norm{_write_angle(pair)}, over {every}"
-    )
+        return f"the first is all zeros in the {shared} that both have"
+    return f"changed by {relative} of their norm{_write_angle(pair)}, over {every}"
+
+
+def _count_shared(pair: Mapping[Any, Any]) -> str:
+    return f"{spell_count(pair['shared'])} tensors"
+
+
+def _name_shared(pair: Mapping[Any, Any]) -> str:
+    """Name the tensors that are compared."""
+    if pair["only_a"] + pair["only_b"] + pair["unlike"]:
+        return f"the {_count_shared(pair)} that both have in one shape"
+    return f"all {_count_shared(pair)}"
 
 
 def _write_angle(row: Mapping[Any, Any]) -> str:
@@ -105,12 +128,12 @@ def _write_layers(pair: Mapping[Any, Any], layers: pd.DataFrame) -> Iterator[str
                 f"{_write_angle(most.to_dict())})"
             )
         yield f"{text}."
-    untouched = _list_untouched(layers)
+    untouched = list_untouched(layers)
     if untouched:
         yield f"Untouched by {pair['model_b']}: {list_names(untouched)}."
 
 
-def _list_untouched(layers: pd.DataFrame) -> list[str]:
+def list_untouched(layers: pd.DataFrame) -> list[str]:
     """List kinds of layers and blocks that are equal number for number; runs of blocks together."""
     equal = layers[layers.state == "equal"]
     kinds = [str(kind) for kind in equal.kind[(equal.block == "") & (equal.kind != "")]]
@@ -130,20 +153,9 @@ def _list_untouched(layers: pd.DataFrame) -> list[str]:
 
 def _write_names(pair: Mapping[Any, Any], tensors: pd.DataFrame) -> Iterator[str]:
     """Write what one model has alone or in another shape, and how the two files differ."""
-    alone = [
-        f"{pair[f'model_{side}']} alone has {_list_tensors(tensors, f'only in {side.upper()}')}"
-        for side in ("a", "b")
-        if pair[f"only_{side}"]
-    ]
-    if pair["unlike"]:
-        unlike = tensors[tensors.state.str.startswith("of another")]
-        shown = [_describe_unlike(row) for row in unlike.head(NAMED).to_dict("records")]
-        alone.append(
-            f"{pair['model_a']} and {pair['model_b']} cannot be compared in"
-            f" {_shorten(shown, len(unlike))}"
-        )
+    alone = write_alone(pair, tensors)
     if alone:
-        yield f"{'; '.join(alone)}."
+        yield f"{alone}."
     files = []
     if pair["kinds_a"] != pair["kinds_b"]:
         files.append(
@@ -161,6 +173,28 @@ def _write_names(pair: Mapping[Any, Any], tensors: pd.DataFrame) -> Iterator[str
             f"The tensors of {pair['model_a']} and {pair['model_b']} are paired by the names in"
             " their files, since of at least one no network is known."
         )
+
+
+def write_alone(pair: Mapping[Any, Any], tensors: pd.DataFrame) -> str:
+    """Write what one of two models has alone or in another shape; empty if nothing.
+
+    Args:
+        pair: a row of the table `pairs`.
+        tensors: the rows of the table `tensors` about the same two models.
+    """
+    alone = [
+        f"{pair[f'model_{side}']} alone has {_list_tensors(tensors, f'only in {side.upper()}')}"
+        for side in ("a", "b")
+        if pair[f"only_{side}"]
+    ]
+    if pair["unlike"]:
+        unlike = tensors[tensors.state.str.startswith("of another")]
+        shown = [_describe_unlike(row) for row in unlike.head(NAMED).to_dict("records")]
+        alone.append(
+            f"{pair['model_a']} and {pair['model_b']} cannot be compared in"
+            f" {_shorten(shown, len(unlike))}"
+        )
+    return "; ".join(alone)
 
 
 def _list_tensors(tensors: pd.DataFrame, state: str) -> str:

@@ -1,0 +1,169 @@
+"""The answers of the first screen to what models are blind to."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from sslens.comparisons.roles import PIXELS
+from sslens.data.transform_names import label_transform
+from sslens.report.front.screen import Answer
+from sslens.report.writing.front import HERE, explain_effect
+from sslens.report.writing.numbers import (
+    list_names,
+    spell,
+    spell_difference,
+    spell_level,
+    spell_over,
+)
+from sslens.statistics.estimate import SMALLEST, Contrast, Estimate, subtract_unpaired
+from sslens.table import Results
+
+#: models of which it is asked what each is blindest to; of more the questions by transform are left
+FEW = 2
+LINK = "invariance"
+TERMS = "Invariance of the last layer: 1 is blind to a change, 0 sees another image."
+#: a name of a model or a transform, with its invariance
+Named = tuple[str, Estimate]
+Row = Mapping[str, Any]
+
+
+def write_blindest(results: Results) -> Iterator[Answer]:
+    """Write to what each model is blindest, of at most two models: the last layer's invariance, 1
+    where a transform changes nothing and 0 where a changed image is as different as another one."""
+    rows = _select_last(results)
+    models = list(rows[~rows.control].groupby("model", sort=False))
+    for name, own in models if len(models) <= FEW else ():
+        ranked = _rank((_label(row), _read(row)) for row in own.to_dict("records"))
+        if len(ranked) < 2:
+            continue
+        (first, most), (second, next_), (last, least) = ranked[0], ranked[1], ranked[-1]
+        ahead = subtract_unpaired(most, next_)
+        then = f", then to {second} {spell(next_)}" if len(ranked) > 2 else ""
+        effect = f"invariance to {first} {spell(most)}{then}; least to {last} {spell(least)}"
+        every: list[Row] = rows[rows.control].to_dict("records")
+        controls = [row for row in every if _label(row) == first]
+        yield _decide(
+            Answer(
+                f"To what is {name} blindest?",
+                spell_level(most.value),
+                effect,
+                spell_over(most),
+                _write_controls(controls),
+                LINK,
+                names=first,
+                scope=HERE,
+            ),
+            Contrast(first, second, ahead),
+        )
+
+
+def write_blinder(results: Results) -> Iterator[Answer]:
+    """Write of each transform which model is blindest to it; of one model whether it is blinder
+    than an untrained network."""
+    rows = _select_last(results)
+    for _, own in rows.groupby(["transform", "strength"], sort=False):
+        records = own.to_dict("records")
+        models = _rank((str(row["model"]), _read(row)) for row in records if not row["control"])
+        controls = [row for row in records if row["control"]]
+        if len(models) > 1:
+            yield _compare_models(_label(records[0]), models, _write_controls(controls))
+        elif models:
+            yield from _compare_with_untrained(_label(records[0]), models[0], controls)
+
+
+def _compare_models(label: str, models: Sequence[Named], control: str) -> Answer:
+    """Which of several models is blindest to a transform."""
+    (first, most), (second, next_) = models[:2]
+    ahead = subtract_unpaired(most, next_)
+    effect = f"invariance {spell(most)}, {spell_difference(ahead)} over {second}"
+    if len(models) > 2:
+        last, least = models[-1]
+        effect += f"; least {last} {spell(least)}"
+    answer = Answer(
+        f"Which is blindest to {label}?",
+        spell_level(most.value),
+        effect,
+        spell_over(most),
+        control,
+        LINK,
+        names=first,
+        scope=HERE,
+    )
+    return _decide(answer, Contrast(first, second, ahead))
+
+
+def _compare_with_untrained(label: str, model: Named, controls: Sequence[Row]) -> Iterator[Answer]:
+    """Whether a model is blinder to a transform than the blindest untrained network beside it."""
+    name, own = model
+    untrained = _rank((str(row["model"]), _read(row)) for row in controls if _is_untrained(row))
+    question, control = f"How blind is {name} to {label}?", _write_controls(controls)
+    if not untrained:
+        effect, over = f"invariance {spell(own)}", spell_over(own)
+        yield Answer(question, spell_level(own.value), effect, over, control, LINK, scope=HERE)
+        return
+    ahead = subtract_unpaired(own, untrained[0][1])
+    side = ahead.find_side(SMALLEST["r2"])
+    words = {"more": "yes", "less": "no, less", "the same": "no, as blind"}
+    word = words.get(side, "undecided")
+    reason = "" if side in words else f" ({_explain(Contrast(name, untrained[0][0], ahead))})"
+    yield Answer(
+        f"Is {name} blinder to {label} than an untrained network?",
+        word,
+        f"invariance {spell(own)}, {spell_difference(ahead)}{reason}",
+        spell_over(own),
+        control,
+        LINK,
+        ahead.measure_strength(SMALLEST["r2"]),
+        scope=HERE,
+    )
+
+
+def _decide(answer: Answer, ahead: Contrast) -> Answer:
+    """The answer if the first is ahead of the second, or that the two are the same, or not told
+    apart."""
+    side = ahead.difference.find_side(SMALLEST["r2"])
+    strength = ahead.difference.measure_strength(SMALLEST["r2"])
+    if side == "more":
+        return replace(answer, strength=strength)
+    both = list_names([ahead.a, ahead.b])
+    if side == "the same":
+        return replace(answer, word="the same", names=both, strength=strength)
+    effect = f"{answer.effect} ({_explain(ahead)})"
+    return replace(answer, word="undecided", names=f"{ahead.a} or {ahead.b}", effect=effect)
+
+
+def _explain(contrast: Contrast) -> str:
+    return explain_effect(contrast, SMALLEST["r2"])
+
+
+def _select_last(results: Results) -> pd.DataFrame:
+    """The rows of the last layer of each model, in its usual pooling, that have an invariance."""
+    frame = results["changes"]
+    return frame[frame.main & frame["last"] & frame.invariance.notna()]
+
+
+def _rank(named: Iterable[Named]) -> list[Named]:
+    return sorted(named, key=lambda one: -one[1].value)
+
+
+def _label(row: Row) -> str:
+    return label_transform(str(row["transform"]), float(row["strength"]))
+
+
+def _read(row: Row) -> Estimate:
+    return Estimate.from_row(row, "invariance", "images", "images")
+
+
+def _is_untrained(row: Row) -> bool:
+    return bool(row["control"]) and row["model"] != PIXELS
+
+
+def _write_controls(rows: Sequence[Row]) -> str:
+    """The invariance of the blindest untrained network, and of raw pixels."""
+    untrained = [float(row["invariance"]) for row in rows if _is_untrained(row)]
+    pixels = [float(row["invariance"]) for row in rows if row["model"] == PIXELS]
+    parts = [f"untrained {spell_level(max(untrained))}"] if untrained else []
+    parts += [f"raw pixels {spell_level(value)}" for value in pixels]
+    return ", ".join(parts)
