@@ -321,7 +321,7 @@ def test_a_wide_tap_is_summed_over_blocks_of_columns(monkeypatch: pytest.MonkeyP
 def test_features_are_pooled_in_the_order_of_the_plan(
     model: Backbone, images: ImageSet, plan: Plan
 ) -> None:
-    made = features(model, images, plan=plan)
+    (made,) = collect(model, images, [FeatureReducer()], plan=plan)
     read = [*(f"blocks.{i}" for i in range(4)), "norm"]
     assert made.ids == plan.ids
     assert [tap.name for tap in made.taps] == read
@@ -339,7 +339,7 @@ def test_features_are_pooled_in_the_order_of_the_plan(
 
 def test_raw_pixels_are_one_flat_tap(images: ImageSet, plan: Plan) -> None:
     pixels = sslens.load("pixels")
-    made = features(pixels, images, plan=plan)
+    made = features(pixels, images, plan=plan).arranged(plan.ids)
     expected = torch.cat([x.flatten(1) for x in batches(pixels, images, plan)])
     assert list(made.columns) == [("pixels", "flat")]
     torch.testing.assert_close(made.read("pixels", "flat"), expected)
@@ -533,9 +533,8 @@ def test_only_what_is_missing_is_computed(
         made = collect(model, images, [GramReducer(), FeatureReducer()], plan=plan, store=store)
     assert seen == [1, *PLAN_SIZES]  # an empty image tells the widths
     assert path.stat().st_mtime_ns == before
-    assert torch.equal(
-        made[1].read("norm", "cls"), features(model, images, plan=plan).read("norm", "cls")
-    )
+    alone = features(model, images, plan=plan).arranged(plan.ids)
+    assert torch.equal(made[1].read("norm", "cls"), alone.read("norm", "cls"))
 
 
 @pytest.mark.parametrize("damage", ["cut", "overwritten"])

@@ -319,3 +319,37 @@ def test_features_of_fc1_are_means_over_places(
     ):
         rows = [made.ids.index(one) for one in few.ids]
         torch.testing.assert_close(made.read(tap, "mean")[rows], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_rows_are_in_the_order_of_the_images_that_were_given(model: Backbone, store: Store) -> None:
+    """In every path: without a store, fresh in a store, and from what another pass stored."""
+    noise = np.random.default_rng(0)
+    pixels = noise.integers(0, 256, (12, 32, 32, 3), np.uint8)
+    images = from_arrays(pixels, noise.integers(0, 3, 12), classes=["a", "b", "c"])
+    images = images.take(noise.permutation(12))
+    assert images.labels is not None
+    seen = torch.stack([model.transform(images.image(row)) for row in range(12)])
+    tokens = sslens.activations(model, seen, ["norm"])["norm"][:, 0]
+    ways: list[dict[str, object]] = [{}, {"store": store}, {"store": store}]
+    ways += [{"store": store, "plan": Plan.draw(images.ids, 4, seed=1)}]
+    for options in ways:
+        made = sslens.features(model, images, taps=["norm"], **options)
+        assert made.ids == images.ids
+        assert made.labels is not None
+        assert made.labels.tolist() == images.labels.tolist()
+        torch.testing.assert_close(made.read("norm", "cls"), tokens, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            made.read("norm", "cls", slice(3, 5)), made.read("norm", "cls")[3:5]
+        )
+        (block,) = made.blocks(12)
+        assert block.labels is not None
+        assert block.labels.tolist() == images.labels.tolist()
+        maps = passes.maps(model, images, **options)  # type: ignore[arg-type]
+        assert maps.ids == images.ids
+        assert torch.equal(
+            maps.read("blocks.1")[5], passes.maps(model, images).read("blocks.1", [5])[0]
+        )
+    assert (
+        sslens.features(model, images).key["ids"]
+        != sslens.features(model, images.take(range(11, -1, -1))).key["ids"]
+    )

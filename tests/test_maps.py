@@ -84,7 +84,7 @@ def test_what_is_stored_is_what_a_pass_in_memory_gives(
     plan = Plan.draw(images.ids, batch)
     kept_maps, alone = (passes.maps(model, images, plan=plan, store=each) for each in (store, None))
     assert kept_maps.key == alone.key
-    assert kept_maps.ids == alone.ids == plan.ids
+    assert kept_maps.ids == alone.ids == images.ids
     assert kept_maps.grids == alone.grids
     for tap in kept_maps.grids:
         assert torch.equal(kept_maps.read(tap), alone.read(tap))

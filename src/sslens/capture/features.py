@@ -19,9 +19,10 @@ from sslens.capture.manifest import (
     read_images,
     shard_path,
 )
-from sslens.capture.sources import InMemory, InShards, Source
+from sslens.capture.sources import InMemory, InShards, Joined, Source, find_rows
 from sslens.errors import InputError, nearest, require_type
 from sslens.models.taps import Tap
+from sslens.store import digest
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,27 @@ class Features:
         """Return the same features, with the class of each image looked up by its id."""
         numbers = np.array([labels[name] for name in self.ids], np.int64)
         return replace(self, labels=numbers, classes=tuple(classes))
+
+    def arranged(self, ids: Sequence[str]) -> "Features":
+        """Return the same features, with a row for each of these images, in their order.
+
+        Args:
+            ids: some or all of the features' ids.
+
+        >>> features = Features.of({("x", "flat"): torch.tensor([[1.0], [2.0]])}, ids=["b", "a"])
+        >>> features.arranged(["a", "b"]).read("x", "flat").tolist()
+        [[2.0], [1.0]]
+        """
+        rows = find_rows(self.ids, ids)
+        if rows is None:
+            return self
+        return replace(
+            self,
+            ids=tuple(ids),
+            labels=None if self.labels is None else self.labels[rows],
+            key={**self.key, **({"ids": digest(ids)} if "ids" in self.key else {})},
+            source=Joined(dict.fromkeys(self.columns, (self.source, rows))),
+        )
 
     def __len__(self) -> int:
         return len(self.ids)

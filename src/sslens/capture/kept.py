@@ -22,7 +22,7 @@ from sslens.capture.keys import PassRequest
 from sslens.capture.manifest import Column, Manifest, is_features, read_images
 from sslens.capture.reducers import Reducer
 from sslens.capture.sharing import this_process, wait_for_all
-from sslens.capture.sources import InShards, Source
+from sslens.capture.sources import InShards, Source, find_rows
 from sslens.capture.writing import (
     ShardWriter,
     begin_folder,
@@ -102,11 +102,7 @@ def choose_sources(
     """Choose the first part that has each tap; return the widths of the columns, and for each
     column its source with the source's rows in the order of the plan (None where they are in that
     order)."""
-    rows: list[np.ndarray | None] = []
-    for part in parts:
-        row = {name: place for place, name in enumerate(part.ids)}
-        other = part.ids != request.plan.ids
-        rows.append(np.array([row[name] for name in request.plan.ids]) if other else None)
+    rows = [find_rows(part.ids, request.plan.ids) for part in parts]
     sources, columns = {}, {}
     for tap in request.taps:
         place, part = next(

@@ -3,7 +3,7 @@ shards or from memory."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, TypeAlias, final
 
 import numpy as np
@@ -24,12 +24,12 @@ from sslens.capture.kept import (
 from sslens.capture.keys import PassRequest
 from sslens.capture.manifest import Column
 from sslens.capture.sharing import sum_over_processes
-from sslens.capture.sources import InMemory, Joined, Source
+from sslens.capture.sources import InMemory, Joined, Source, find_rows
 from sslens.capture.writing import LARGEST
 from sslens.errors import InputError, Mishap, nearest
 from sslens.models.backbone import Backbone, Pixels
 from sslens.models.taps import ON_REQUEST, Tap
-from sslens.store import Store
+from sslens.store import Store, digest
 
 Rows: TypeAlias = slice | Sequence[int] | Int64[np.ndarray, " image"]
 #: bytes of a shard: what is held in memory in a pass at most, except that a shard has at least the
@@ -164,6 +164,19 @@ class Maps:
                 f" {apart[0]}: make the maps of all of them."
             )
         return np.array([row[name] for name in ids], np.int64)
+
+    def arranged(self, ids: Sequence[str]) -> "Maps":
+        """Return the same maps, with a row for each of these images, in their order."""
+        rows = find_rows(self.ids, ids)
+        if rows is None:
+            return self
+        columns = [_column(tap, grid) for tap, grid in self.grids.items()]
+        return replace(
+            self,
+            ids=tuple(ids),
+            key={**self.key, **({"ids": digest(ids)} if "ids" in self.key else {})},
+            source=Joined(dict.fromkeys(columns, (self.source, rows))),
+        )
 
     def blocks(self, tap: str, size: int) -> Iterator[Float[Tensor, "image row column dim"]]:
         """Yield the maps of all images at a tap in their order, `size` images at a time; the last

@@ -239,6 +239,9 @@ def _open_threads(count: int) -> Iterator[ThreadPoolExecutor | None]:
 def grams(model: Backbone, images: ImageSet, *, tokens: str = "all", **options: Any) -> Grams:
     """Compute the Grams of a model over images, or read them from the store.
 
+    The images of a minibatch are drawn at random: `Grams.ids` has the ids in the order of the
+    minibatches and their rows.
+
     Args:
         tokens: which tokens' features are compared, "all", "cls" or "patch".
         options: as the keyword arguments of `collect`.
@@ -258,7 +261,8 @@ def grams(model: Backbone, images: ImageSet, *, tokens: str = "all", **options: 
 def features(
     model: Backbone, images: ImageSet, *, taps: Sequence[str] | None = None, **options: Any
 ) -> Features:
-    """Compute the pooled features of a model over images, or read them from the store.
+    """Compute the pooled features of a model over images, or read them from the store; a row for
+    each image, in the order of `images`.
 
     Args:
         taps: the names of the taps; the outputs of all blocks, the final norm and raw pixels unless
@@ -270,10 +274,11 @@ def features(
     >>> result = features(model, images)
     >>> sorted(result.columns)[:2], tuple(result.read("norm", "cls").shape)
     ([('blocks.0', 'cls'), ('blocks.0', 'mean')], (8, 64))
+    >>> result.ids == images.ids
+    True
     """
-    return collect(
-        model, images, [FeatureReducer(None if taps is None else tuple(taps))], **options
-    )[0]
+    reducer = FeatureReducer(None if taps is None else tuple(taps))
+    return collect(model, images, [reducer], **options)[0].arranged(images.ids)
 
 
 def maps(
@@ -284,7 +289,8 @@ def maps(
     side: int | None = None,
     **options: Any,
 ) -> Maps:
-    """Compute the patch tokens of a model over images in their places, or read them from the store.
+    """Compute the patch tokens of a model over images in their places, or read them from the store;
+    a row for each image, in the order of `images`.
 
     Args:
         taps: the names of the taps; the outputs of all blocks, or of a CNN's stages, unless given.
@@ -300,4 +306,5 @@ def maps(
     require_model(model)
     if side is not None:
         model = at_size(model, side)
-    return collect(model, images, [MapReducer(None if taps is None else tuple(taps))], **options)[0]
+    reducer = MapReducer(None if taps is None else tuple(taps))
+    return collect(model, images, [reducer], **options)[0].arranged(images.ids)

@@ -191,6 +191,18 @@ class InShards:
 _SOUND: set[tuple[tuple[str, int, int], Column]] = set()
 
 
+def find_rows(ids: Sequence[str], wanted: Sequence[str]) -> Int64[np.ndarray, " image"] | None:
+    """Return the row of each image that is wanted, or None where the rows are in that order.
+
+    >>> find_rows(["a", "b", "c"], ["c", "a"]), find_rows(["a", "b"], ("a", "b"))
+    (array([2, 0]), None)
+    """
+    if tuple(ids) == tuple(wanted):
+        return None
+    row = {name: place for place, name in enumerate(ids)}
+    return np.array([row[name] for name in wanted], np.int64)
+
+
 @final
 class Joined:
     """Rows from several sources, one source for each column.
